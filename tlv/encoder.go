@@ -1,0 +1,215 @@
+package tlv
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+)
+
+// Encoder appends elements to a buffer, each in its shortest form. Make one
+// with [NewEncoder]; the zero value starts a buffer of its own.
+//
+// The first error sticks: later calls do nothing, and [Encoder.Bytes] reports
+// it. An Encoder checks nesting as strictly as the decoder does and refuses
+// identifier 65535 and values beyond [MaxLength]; it does not look for
+// duplicate identifiers.
+type Encoder struct {
+	buf   []byte
+	err   error
+	depth int
+	level level
+	open  [2]container // the containers that Begin opened, outermost first
+}
+
+// container is an element whose End has not come yet.
+type container struct {
+	start int // offset of its header
+	kind  Kind
+	id    uint16
+	outer level
+}
+
+// NewEncoder returns an Encoder that appends to dst.
+func NewEncoder(dst []byte) Encoder { return Encoder{buf: dst} }
+
+// Bytes returns the buffer with what was appended, and the first error. After
+// an error the buffer ends with the last complete call.
+func (e *Encoder) Bytes() ([]byte, error) {
+	if e.err == nil && e.depth > 0 {
+		e.fail(ErrUnbalanced)
+	}
+	return e.buf, e.err
+}
+
+// Begin opens an [ObjectInstance] or a [MultipleResource]. The elements that
+// follow are inside it until [Encoder.End].
+func (e *Encoder) Begin(k Kind, id uint16) {
+	if e.depth == len(e.open) || k == Resource || k == ResourceInstance {
+		e.fail(ErrNesting)
+		return
+	}
+	start := len(e.buf)
+	e.element(k, id, nil)
+	if e.err != nil {
+		return
+	}
+	e.open[e.depth] = container{start, k, id, e.level}
+	e.depth++
+	e.level = inside(k)
+}
+
+// End closes what the last Begin opened.
+func (e *Encoder) End() {
+	if e.err != nil {
+		return
+	}
+	if e.depth == 0 {
+		e.fail(ErrUnbalanced)
+		return
+	}
+	e.depth--
+	c := e.open[e.depth]
+	e.level = c.outer
+	// Begin wrote the header of an empty element, the shortest there is. Most
+	// contents are longer and move up by the 1 to 3 bytes that their length needs.
+	before := headerSize(c.id, 0)
+	n := len(e.buf) - c.start - before
+	if n > MaxLength {
+		e.fail(ErrLength)
+		return
+	}
+	if grow := headerSize(c.id, n) - before; grow > 0 {
+		e.buf = append(e.buf, 0, 0, 0)[:len(e.buf)+grow]
+		body := e.buf[c.start+before:]
+		copy(body[grow:], body[:n])
+	}
+	appendHeader(e.buf[:c.start], c.kind, c.id, n)
+}
+
+// Opaque appends a value as it is.
+func (e *Encoder) Opaque(k Kind, id uint16, v []byte) { e.element(k, id, v) }
+
+// String appends a string, or a core link (LwM2M's Corelnk), both of which are
+// text in UTF-8. The encoding is not checked.
+func (e *Encoder) String(k Kind, id uint16, v string) {
+	if e.header(k, id, len(v)) {
+		e.buf = append(e.buf, v...)
+	}
+}
+
+// Int appends an integer in the fewest of 1, 2, 4 or 8 bytes.
+func (e *Encoder) Int(k Kind, id uint16, v int64) {
+	switch {
+	case v == int64(int8(v)):
+		if e.header(k, id, 1) {
+			e.buf = append(e.buf, byte(v))
+		}
+	case v == int64(int16(v)):
+		if e.header(k, id, 2) {
+			e.buf = binary.BigEndian.AppendUint16(e.buf, uint16(v))
+		}
+	case v == int64(int32(v)):
+		if e.header(k, id, 4) {
+			e.buf = binary.BigEndian.AppendUint32(e.buf, uint32(v))
+		}
+	default:
+		if e.header(k, id, 8) {
+			e.buf = binary.BigEndian.AppendUint64(e.buf, uint64(v))
+		}
+	}
+}
+
+// Uint appends an unsigned integer in the fewest of 1, 2, 4 or 8 bytes.
+func (e *Encoder) Uint(k Kind, id uint16, v uint64) {
+	switch {
+	case v <= math.MaxUint8:
+		if e.header(k, id, 1) {
+			e.buf = append(e.buf, byte(v))
+		}
+	case v <= math.MaxUint16:
+		if e.header(k, id, 2) {
+			e.buf = binary.BigEndian.AppendUint16(e.buf, uint16(v))
+		}
+	case v <= math.MaxUint32:
+		if e.header(k, id, 4) {
+			e.buf = binary.BigEndian.AppendUint32(e.buf, uint32(v))
+		}
+	default:
+		if e.header(k, id, 8) {
+			e.buf = binary.BigEndian.AppendUint64(e.buf, v)
+		}
+	}
+}
+
+// Float appends a float in 4 bytes when that loses nothing, else in 8. A NaN
+// takes 4.
+func (e *Encoder) Float(k Kind, id uint16, v float64) {
+	if f := float32(v); float64(f) == v || v != v {
+		if e.header(k, id, 4) {
+			e.buf = binary.BigEndian.AppendUint32(e.buf, math.Float32bits(f))
+		}
+		return
+	}
+	if e.header(k, id, 8) {
+		e.buf = binary.BigEndian.AppendUint64(e.buf, math.Float64bits(v))
+	}
+}
+
+// Bool appends a boolean.
+func (e *Encoder) Bool(k Kind, id uint16, v bool) {
+	if e.header(k, id, 1) {
+		var b byte
+		if v {
+			b = 1
+		}
+		e.buf = append(e.buf, b)
+	}
+}
+
+// Time appends a time as its Unix seconds, in the form of [Encoder.Int].
+// Fractions of a second are dropped.
+func (e *Encoder) Time(k Kind, id uint16, v time.Time) { e.Int(k, id, v.Unix()) }
+
+// ObjectLink appends a link to an object instance; 65535, 65535 is the null
+// link.
+func (e *Encoder) ObjectLink(k Kind, id, object, instance uint16) {
+	if e.header(k, id, 4) {
+		e.buf = append(e.buf, byte(object>>8), byte(object), byte(instance>>8), byte(instance))
+	}
+}
+
+func (e *Encoder) element(k Kind, id uint16, v []byte) {
+	if e.header(k, id, len(v)) {
+		e.buf = append(e.buf, v...)
+	}
+}
+
+// header appends a header if all is well with it.
+func (e *Encoder) header(k Kind, id uint16, n int) bool {
+	if e.err != nil {
+		return false
+	}
+	if e.level != levelOf(k) {
+		if e.level != anyLevel || k > Resource {
+			e.fail(ErrNesting)
+			return false
+		}
+		e.level = levelOf(k)
+	}
+	if id > MaxID {
+		e.fail(ErrReservedID)
+		return false
+	}
+	if n > MaxLength {
+		e.fail(ErrLength)
+		return false
+	}
+	e.buf = appendHeader(e.buf, k, id, n)
+	return true
+}
+
+func (e *Encoder) fail(reason error) {
+	if e.err == nil {
+		e.err = &SyntaxError{len(e.buf), reason}
+	}
+}

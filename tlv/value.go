@@ -1,0 +1,92 @@
+package tlv
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+	"unicode/utf8"
+)
+
+// The methods below read an element's value as one of LwM2M's data types. An
+// opaque value is Element.Value itself. Their errors are a *SyntaxError at the
+// offset of the value, with ErrLength or ErrValue.
+
+// Int reads an integer of 1, 2, 4 or 8 bytes, big-endian two's complement.
+func (e Element) Int() (int64, error) {
+	switch v := e.Value; len(v) {
+	case 1:
+		return int64(int8(v[0])), nil
+	case 2:
+		return int64(int16(binary.BigEndian.Uint16(v))), nil
+	case 4:
+		return int64(int32(binary.BigEndian.Uint32(v))), nil
+	case 8:
+		return int64(binary.BigEndian.Uint64(v)), nil
+	}
+	return 0, e.bad(ErrLength)
+}
+
+// Uint reads an unsigned integer of 1, 2, 4 or 8 bytes.
+func (e Element) Uint() (uint64, error) {
+	switch v := e.Value; len(v) {
+	case 1:
+		return uint64(v[0]), nil
+	case 2:
+		return uint64(binary.BigEndian.Uint16(v)), nil
+	case 4:
+		return uint64(binary.BigEndian.Uint32(v)), nil
+	case 8:
+		return binary.BigEndian.Uint64(v), nil
+	}
+	return 0, e.bad(ErrLength)
+}
+
+// Float reads an IEEE 754 number of 4 or 8 bytes.
+func (e Element) Float() (float64, error) {
+	switch v := e.Value; len(v) {
+	case 4:
+		return float64(math.Float32frombits(binary.BigEndian.Uint32(v))), nil
+	case 8:
+		return math.Float64frombits(binary.BigEndian.Uint64(v)), nil
+	}
+	return 0, e.bad(ErrLength)
+}
+
+// Bool reads a boolean: one byte, 0 or 1.
+func (e Element) Bool() (bool, error) {
+	if len(e.Value) != 1 {
+		return false, e.bad(ErrLength)
+	}
+	if e.Value[0] > 1 {
+		return false, e.bad(ErrValue)
+	}
+	return e.Value[0] == 1, nil
+}
+
+// Time reads a time, an integer of Unix seconds, and returns it in UTC.
+func (e Element) Time() (time.Time, error) {
+	sec, err := e.Int()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Unix(sec, 0).UTC(), nil
+}
+
+// Text reads a string or a core link as a copy, and checks that it is UTF-8.
+func (e Element) Text() (string, error) {
+	if !utf8.Valid(e.Value) {
+		return "", e.bad(ErrValue)
+	}
+	return string(e.Value), nil
+}
+
+// ObjectLink reads a link to an object instance, 4 bytes. 65535, 65535 is the
+// null link.
+func (e Element) ObjectLink() (object, instance uint16, err error) {
+	if len(e.Value) != 4 {
+		return 0, 0, e.bad(ErrLength)
+	}
+	return binary.BigEndian.Uint16(e.Value), binary.BigEndian.Uint16(e.Value[2:]), nil
+}
+
+func (e Element) bad(reason error) error { return &SyntaxError{e.valueOffset, reason} }
