@@ -1,0 +1,95 @@
+package coap
+
+import (
+	"io"
+	"log/slog"
+	"time"
+)
+
+// Transmission holds the parameters of RFC 7252, section 4.8.
+type Transmission struct {
+	// ACKTimeout is the least time before the first retransmission.
+	// Default 2 s.
+	ACKTimeout time.Duration
+	// RandomFactor spreads the first timeout over
+	// [ACKTimeout, ACKTimeout*RandomFactor). Default 1.5; less than 1 is 1.
+	RandomFactor float64
+	// MaxRetransmit counts the retransmissions. Default 4; negative is none.
+	MaxRetransmit int
+}
+
+// Config configures an [Endpoint]. The zero value works.
+type Config struct {
+	// Handler answers the requests of peers. Nil answers 4.04 to all.
+	Handler Handler
+	// Sinks decides, at the first block of a request body, where the body
+	// goes. Nil, or a nil Sink without a Response, collects it in memory up to
+	// MaxBody. A Response refuses the body.
+	Sinks func(*IncomingRequest) (Sink, *Response)
+	// OnClosed is called once for an association (DTLS, TCP, TLS) that has
+	// ended, after which its Peer is good for nothing. Nil is allowed.
+	OnClosed func(Peer)
+
+	// Transmission is how confirmable messages are repeated.
+	Transmission Transmission
+	// BlockSize is the preferred size of blocks: a power of two from 16 to
+	// 1024. Default 1024.
+	BlockSize int
+	// MaxBody limits a body that is collected in memory, in either direction.
+	// Default 64 KiB.
+	MaxBody int
+	// AckDelay is how long a handler may take before the request is
+	// acknowledged by an empty message and answered by a separate one.
+	// Default 1 s.
+	AckDelay time.Duration
+	// UploadIdle is how long an unfinished Block1 body of a peer is kept after
+	// its last block. Default 247 s (EXCHANGE_LIFETIME).
+	UploadIdle time.Duration
+	// DownloadIdle is how long the body of a response that is being fetched by
+	// Block2 is kept after the last block that was asked for. Default 120 s.
+	DownloadIdle time.Duration
+	// Drain limits how long work in flight may go on once a Serve context
+	// has ended. Default 5 s.
+	Drain time.Duration
+
+	// Bounds limits what peers can make the endpoint hold.
+	Bounds Bounds
+
+	// Logger receives what is worth an operator's attention. Default: silent.
+	Logger *slog.Logger
+	// Rand is the source of message ids, tokens and timeouts. Default:
+	// crypto/rand. Tests give a seeded one. It is used under a lock.
+	Rand io.Reader
+}
+
+// Bounds limits what hostile or merely numerous peers can make an endpoint
+// hold. Zero fields take the default.
+type Bounds struct {
+	// Peers with any state: dedup entries, transfers, observations.
+	// Default 1,000,000; the longest idle one is forgotten first.
+	Peers int
+	// Workers is how many handlers run at once. Default 256.
+	Workers int
+	// Queue is how many requests may wait for a worker. Default 4096.
+	Queue int
+	// PeerWorkers and PeerQueue are the same for a single peer. Default 8, 32.
+	PeerWorkers, PeerQueue int
+	// PeerRequests is how many outgoing requests may wait for one peer.
+	// Default 256.
+	PeerRequests int
+	// Uploads is how many Block1 bodies may be unfinished. Default 4096; one
+	// peer may have PeerUploads, default 4.
+	Uploads, PeerUploads int
+	// UploadBytes limits the unfinished Block1 bodies that are collected in
+	// memory, all together. Default 64 MiB.
+	UploadBytes int64
+	// Downloads is how many response bodies are kept for Block2. Default 4096;
+	// for one peer PeerDownloads, default 4.
+	Downloads, PeerDownloads int
+	// DedupEntries and DedupBytes limit what is remembered to recognise
+	// duplicates. Default 1,000,000 and 64 MiB.
+	DedupEntries, DedupBytes int
+	// PeerObservers is how many observations one peer may have here.
+	// Default 64.
+	PeerObservers int
+}

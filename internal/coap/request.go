@@ -1,0 +1,107 @@
+package coap
+
+import (
+	"io"
+	"time"
+)
+
+// Request is a request to a peer, for [Endpoint.Do] and [Endpoint.Observe],
+// which do not change it and keep nothing of it once they have returned.
+type Request struct {
+	Code Code
+	// Path and Queries are the segments, unescaped, each at most 255 bytes.
+	Path    []string
+	Queries []string
+	// ContentFormat describes the body; Accept the wish for the response.
+	ContentFormat, Accept Format
+	// Options are further options, sorted by ID; those that have a field here
+	// and the block options are the endpoint's business.
+	Options Options
+
+	// Payload is the body, unless Body is set.
+	Payload []byte
+	// Body is read at each offset in [0, Size) as it is needed, possibly more
+	// than once. Bodies larger than a block go by Block1.
+	Body io.ReaderAt
+	Size int64
+
+	// NonConfirmable sends a request that fits one message as NON: once, and
+	// unacknowledged.
+	NonConfirmable bool
+	// Exclusive keeps all other requests to the peer waiting until this one
+	// is done. Some devices serve nothing else during a transfer.
+	Exclusive bool
+	// BlockSize is the preferred size of blocks, both ways: 16 to 1024.
+	// Default: that of the endpoint. The peer may lower it.
+	BlockSize int
+	// Idle limits the wait for the response to each message once it has been
+	// acknowledged, and the whole wait on a stream. Default 93 s
+	// (MAX_TRANSMIT_WAIT).
+	Idle time.Duration
+	// Restarts limits how often an upload begins anew after 4.08. Default 3;
+	// negative is never.
+	Restarts int
+	// Patience limits the time through which 5.03 is met by waiting, in all,
+	// since the last progress; 0 hands a 5.03 to a request without Block1 at
+	// once to the caller, and gives block-wise uploads 300 s.
+	Patience time.Duration
+	// Progress is called with the bytes done, and the total or -1, after each
+	// block of a body (of the upload, else of the download).
+	Progress func(done, total int64)
+
+	// Into receives the body of a success response in order, in place of
+	// Response.Payload. An error of it ends the transfer.
+	Into io.Writer
+	// Offset is where the download begins: a multiple of 16. The bytes before
+	// are not asked for. The endpoint lowers the block size where it must.
+	Offset int64
+	// ETag is the entity-tag that the download must have, when not empty:
+	// with another one Do fails with ErrETagChanged before anything is
+	// written.
+	ETag []byte
+	// MaxBody limits the body of the response. Default: that of the endpoint;
+	// with Into there is none but the reach of block numbers.
+	MaxBody int64
+}
+
+// Response is a response: of a peer, then Payload is the caller's own; or of a
+// [Handler].
+type Response struct {
+	Code Code
+	// ContentFormat describes the body.
+	ContentFormat Format
+	// ETag is the entity-tag: up to 8 bytes. A handler's response that needs
+	// several blocks without one is given one when it comes from Payload.
+	ETag []byte
+	// Options are the further options, sorted by ID: all but Content-Format,
+	// ETag, Observe and those of block-wise transfer.
+	Options Options
+
+	// Payload is the body, unless Body is set.
+	Payload []byte
+	// Body is the body of a handler's response, read at each offset in
+	// [0, Size) as the peer asks for it. The endpoint keeps Body until the
+	// peer has ceased to ask, and serves the blocks without the handler. When
+	// it implements io.Closer it is closed then.
+	Body io.ReaderAt
+	Size int64
+	// Progress is called after each block of Body or Payload that was sent
+	// by Block2, with its end and the size of the body. It must be quick.
+	Progress func(end, size int64)
+
+	// After, when not nil, is called once, when the response has been sent:
+	// acknowledged by the peer, or presumed lost or received for long enough
+	// that no duplicate of the request is expected at once.
+	After func()
+}
+
+// Sink is where the body of an incoming request goes as its blocks arrive.
+type Sink interface {
+	// Write takes the next bytes of the body, and must not keep p. An error
+	// ends the transfer: a *[StatusError] with its code, ErrTooLarge with
+	// 4.13, any other with 5.00.
+	io.Writer
+	// Abort is called instead of the handler when the body will not be
+	// completed: the peer went silent, began anew, or Write failed.
+	Abort(err error)
+}
