@@ -1,0 +1,196 @@
+package lwm2m
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ObjectList is what a registration's payload says about a client: which
+// objects and instances it has (Core specification, Register).
+type ObjectList struct {
+	// Root is the path that prefixes every LwM2M path on this client, such as
+	// "/lwm2m"; "" when it is the root of the server, as nearly always.
+	Root string
+	// Formats are the content formats that the client says it supports beyond
+	// the mandatory ones (attribute ct of the root), nil if it says none.
+	Formats []ContentFormat
+	// Objects are sorted by ID.
+	Objects []ListedObject
+}
+
+// ListedObject is an object of an [ObjectList].
+type ListedObject struct {
+	ID uint16
+	// Version is zero when the client gave none, which means 1.0.
+	Version Version
+	// Instances are sorted; none when the object is supported without one.
+	Instances []uint16
+}
+
+// maxListed bounds how many objects and instances a registration may list.
+const maxListed = 4096
+
+// ParseObjectList reads the payload of a Register or an Update. Links that are
+// no LwM2M paths below the root are left out, as other resources of a device
+// may be listed too. Errors are [*FormatError].
+func ParseObjectList(payload []byte) (ObjectList, error) {
+	links, err := ParseLinks(payload)
+	if err != nil {
+		return ObjectList{}, err
+	}
+	if len(links) > maxListed {
+		return ObjectList{}, &FormatError{Format: FormatLink, Reason: "too many links"}
+	}
+	var list ObjectList
+	for _, l := range links {
+		if rt, ok := l.Attribute("rt"); ok && slices.Contains(strings.Fields(rt.Value), "oma.lwm2m") {
+			list.Root = strings.TrimSuffix(l.Target, "/")
+			list.Formats = parseFormats(l)
+		}
+	}
+	for _, l := range links {
+		if err := list.add(l); err != nil {
+			return ObjectList{}, err
+		}
+	}
+	return list, nil
+}
+
+// parseFormats reads the attribute ct, one number or a quoted list. What is
+// no number is of no use and skipped.
+func parseFormats(l Link) (formats []ContentFormat) {
+	ct, _ := l.Attribute("ct")
+	for _, s := range strings.Fields(ct.Value) {
+		if n, err := strconv.ParseUint(s, 10, 16); err == nil {
+			formats = append(formats, ContentFormat(n))
+		}
+	}
+	return formats
+}
+
+func (l *ObjectList) add(link Link) error {
+	s, ok := strings.CutPrefix(link.Target, l.Root+"/")
+	if !ok {
+		return nil
+	}
+	path, ok := parsePath(strings.TrimSuffix(s, "/"))
+	if !ok || path.IsRoot() || path.Len() > 2 {
+		return nil
+	}
+	o := l.at(path.Object())
+	if path.IsInstance() {
+		if i, found := slices.BinarySearch(o.Instances, path.Instance()); !found {
+			o.Instances = slices.Insert(o.Instances, i, path.Instance())
+		}
+		return nil
+	}
+	if ver, ok := link.Attribute("ver"); ok {
+		v, err := ParseVersion(ver.Value)
+		if err != nil {
+			return &FormatError{Format: FormatLink, Reason: fmt.Sprintf("bad version of object %d", path.Object()), Err: err}
+		}
+		o.Version = v
+	}
+	return nil
+}
+
+// at returns the object with the given id, which it adds if need be.
+func (l *ObjectList) at(id uint16) *ListedObject {
+	i, found := l.search(id)
+	if !found {
+		l.Objects = slices.Insert(l.Objects, i, ListedObject{ID: id})
+	}
+	return &l.Objects[i]
+}
+
+func (l ObjectList) search(id uint16) (int, bool) {
+	return slices.BinarySearchFunc(l.Objects, id, func(o ListedObject, id uint16) int {
+		return int(o.ID) - int(id)
+	})
+}
+
+// Object returns the listed object with the given id.
+func (l ObjectList) Object(id uint16) (ListedObject, bool) {
+	i, found := l.search(id)
+	if !found {
+		return ListedObject{}, false
+	}
+	return l.Objects[i], true
+}
+
+// Has reports whether the list has the object, or the object instance, that p
+// names or lies below. It has the root.
+func (l ObjectList) Has(p Path) bool {
+	if p.IsRoot() {
+		return true
+	}
+	o, ok := l.Object(p.Object())
+	return ok && (p.IsObject() || slices.Contains(o.Instances, p.Instance()))
+}
+
+// Version returns the version of object id, 1.0 if the client gave none, and
+// the zero Version if the client does not have the object.
+func (l ObjectList) Version(id uint16) Version {
+	o, ok := l.Object(id)
+	if ok && o.Version.IsZero() {
+		return Version{Major: 1}
+	}
+	return o.Version
+}
+
+// Append appends the list in the core link format, as a Register carries it,
+// to dst: the root link if it says something, an object link for objects with
+// a version other than 1.0 or without instances, and instance links.
+func (l ObjectList) Append(dst []byte) []byte {
+	start := len(dst)
+	open := func(p Path) {
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, '<')
+		dst = append(dst, l.Root...)
+		if !p.IsRoot() || l.Root == "" {
+			dst = p.Append(dst)
+		}
+		dst = append(dst, '>')
+	}
+	if l.Root != "" || len(l.Formats) > 0 {
+		open(Path{})
+		dst = append(dst, `;rt="oma.lwm2m"`...)
+		dst = appendFormats(dst, l.Formats)
+	}
+	for _, o := range l.Objects {
+		other := !o.Version.IsZero() && o.Version != Version{Major: 1}
+		if other || len(o.Instances) == 0 {
+			open(NewPath(o.ID))
+		}
+		if other {
+			dst = append(dst, ";ver="...)
+			dst = append(dst, o.Version.String()...)
+		}
+		for _, i := range o.Instances {
+			open(NewPath(o.ID, i))
+		}
+	}
+	return dst
+}
+
+func appendFormats(dst []byte, formats []ContentFormat) []byte {
+	if len(formats) == 0 {
+		return dst
+	}
+	dst = append(dst, `;ct=`...)
+	if len(formats) == 1 {
+		return strconv.AppendUint(dst, uint64(formats[0]), 10)
+	}
+	dst = append(dst, '"')
+	for i, f := range formats {
+		if i > 0 {
+			dst = append(dst, ' ')
+		}
+		dst = strconv.AppendUint(dst, uint64(f), 10)
+	}
+	return append(dst, '"')
+}

@@ -1,0 +1,193 @@
+package lwm2m
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
+
+// As returns v as a value of type t. Conversions without loss between the
+// number types, between String and Corelnk, of Integer to Boolean when it is 0
+// or 1, and of the text forms of a String are made; anything else reports
+// false. As(TypeNone) returns v itself: a model that knows no type asks for
+// nothing.
+func (v Value) As(t Type) (Value, bool) {
+	if t == v.typ || t == TypeNone {
+		return v, true
+	}
+	switch t {
+	case TypeInteger:
+		if i, ok := v.Int64(); ok {
+			return Integer(i), true
+		}
+	case TypeTime:
+		if i, ok := v.Int64(); ok {
+			return Value{typ: TypeTime, num: uint64(i)}, true
+		}
+	case TypeUnsigned:
+		if u, ok := v.Uint64(); ok {
+			return Unsigned(u), true
+		}
+	case TypeFloat:
+		if f, ok := v.Float64(); ok {
+			return Float(f), true
+		}
+	case TypeBoolean:
+		if b, ok := v.Bool(); ok {
+			return Boolean(b), true
+		}
+	case TypeString, TypeCoreLink:
+		if s, ok := v.Text(); ok {
+			return Value{typ: t, str: s}, true
+		}
+	}
+	if v.typ == TypeString {
+		return parseText(v.str, t)
+	}
+	return Value{}, false
+}
+
+// appendText appends the text/plain form (Core specification, table of data
+// types): decimal numbers, 0 or 1, base64 for bytes, "object:instance".
+func (v Value) appendText(dst []byte) []byte {
+	switch v.typ {
+	case TypeString, TypeCoreLink:
+		return append(dst, v.str...)
+	case TypeInteger, TypeTime:
+		return strconv.AppendInt(dst, int64(v.num), 10)
+	case TypeUnsigned, TypeBoolean:
+		return strconv.AppendUint(dst, v.num, 10)
+	case TypeFloat:
+		return strconv.AppendFloat(dst, math.Float64frombits(v.num), 'g', -1, 64)
+	case TypeOpaque:
+		return base64.StdEncoding.AppendEncode(dst, []byte(v.str))
+	case TypeObjectLink:
+		return appendObjectLink(dst, v)
+	default:
+		return dst
+	}
+}
+
+func appendObjectLink(dst []byte, v Value) []byte {
+	dst = strconv.AppendUint(dst, v.num>>16, 10)
+	dst = append(dst, ':')
+	return strconv.AppendUint(dst, v.num&0xffff, 10)
+}
+
+// parseText reads the text/plain form of a value of type t; a resource whose
+// type is unknown is a String.
+func parseText(s string, t Type) (Value, bool) {
+	switch t {
+	case TypeNone, TypeString:
+		return String(s), utf8.ValidString(s)
+	case TypeCoreLink:
+		return CoreLink(s), utf8.ValidString(s)
+	case TypeInteger, TypeTime:
+		i, ok := parseInteger(s)
+		return Value{typ: t, num: uint64(i)}, ok
+	case TypeUnsigned:
+		u, err := strconv.ParseUint(s, 10, 64)
+		return Unsigned(u), err == nil
+	case TypeFloat:
+		return parseFloat(s)
+	case TypeBoolean:
+		switch s {
+		case "0", "false":
+			return Boolean(false), true
+		case "1", "true":
+			return Boolean(true), true
+		}
+	case TypeOpaque:
+		b, err := base64.StdEncoding.Strict().DecodeString(s)
+		return Opaque(b), err == nil
+	case TypeObjectLink:
+		return parseObjectLink(s)
+	}
+	return Value{}, false
+}
+
+// parseInteger is strconv.ParseInt without the plus sign that LwM2M lacks.
+func parseInteger(s string) (int64, bool) {
+	if s == "" || s[0] == '+' {
+		return 0, false
+	}
+	i, err := strconv.ParseInt(s, 10, 64)
+	return i, err == nil
+}
+
+// parseFloat accepts decimal numbers with an optional exponent, and none of
+// the hexadecimal, infinite and underscored forms that strconv knows.
+func parseFloat(s string) (Value, bool) {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9', c == '.', c == 'e', c == 'E', c == '-':
+		case c == '+' && i > 0:
+		default:
+			return Value{}, false
+		}
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	return Float(f), err == nil
+}
+
+// MarshalJSON returns a number, a string, true or false, null, or a string of
+// base64 for Opaque and of "object:instance" for Objlnk. Integers keep all 64
+// bits. Not-a-number and the infinities become strings, as JSON has no number
+// for them.
+func (v Value) MarshalJSON() ([]byte, error) {
+	switch v.typ {
+	case TypeNone, TypeNull:
+		return []byte("null"), nil
+	case TypeBoolean:
+		return strconv.AppendBool(nil, v.num == 1), nil
+	case TypeInteger, TypeTime, TypeUnsigned:
+		return v.appendText(nil), nil
+	case TypeFloat:
+		f := math.Float64frombits(v.num)
+		if !math.IsNaN(f) && !math.IsInf(f, 0) {
+			return json.Marshal(f)
+		}
+	}
+	return json.Marshal(v.String())
+}
+
+// UnmarshalJSON takes a string as String, a number as Integer, else Unsigned
+// Integer, else Float, true and false as Boolean, and null as [Null]. What a
+// resource is meant to hold, [Value.As] converts it to.
+func (v *Value) UnmarshalJSON(data []byte) error {
+	switch {
+	case len(data) == 0:
+		return fmt.Errorf("lwm2m: empty JSON value")
+	case string(data) == "null":
+		*v = Null()
+	case string(data) == "true", string(data) == "false":
+		*v = Boolean(data[0] == 't')
+	case data[0] == '"':
+		var s string
+		if err := json.Unmarshal(data, &s); err != nil {
+			return err
+		}
+		*v = String(s)
+	default:
+		n, ok := parseNumber(string(data))
+		if !ok {
+			return fmt.Errorf("lwm2m: JSON %.20q is not a value", data)
+		}
+		*v = n
+	}
+	return nil
+}
+
+// parseNumber keeps integers exact and takes the rest as Float.
+func parseNumber(s string) (Value, bool) {
+	if i, ok := parseInteger(s); ok {
+		return Integer(i), true
+	}
+	if u, err := strconv.ParseUint(s, 10, 64); err == nil {
+		return Unsigned(u), true
+	}
+	return parseFloat(s)
+}
