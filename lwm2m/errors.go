@@ -1,0 +1,150 @@
+package lwm2m
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// The categories of answers that refuse a request. An [Object] returns them, alone or wrapped, to choose the response code;
+// a [ResponseError] from a device matches the one of its code with errors.Is.
+// [ErrUnsupportedFormat] stands for 4.15, [ErrMalformed] for 4.00.
+var (
+	ErrBadRequest         = errors.New("lwm2m: bad request")           // 4.00
+	ErrUnauthorized       = errors.New("lwm2m: unauthorized")          // 4.01
+	ErrForbidden          = errors.New("lwm2m: forbidden")             // 4.03
+	ErrNotFound           = errors.New("lwm2m: not found")             // 4.04
+	ErrMethodNotAllowed   = errors.New("lwm2m: method not allowed")    // 4.05
+	ErrNotAcceptable      = errors.New("lwm2m: not acceptable")        // 4.06
+	ErrIncomplete         = errors.New("lwm2m: body incomplete")       // 4.08
+	ErrConflict           = errors.New("lwm2m: conflict")              // 4.09
+	ErrPreconditionFailed = errors.New("lwm2m: precondition failed")   // 4.12
+	ErrTooLarge           = errors.New("lwm2m: body too large")        // 4.13
+	ErrInternal           = errors.New("lwm2m: internal error")        // 5.00
+	ErrNotImplemented     = errors.New("lwm2m: not implemented")       // 5.01
+	ErrUnavailable        = errors.New("lwm2m: unavailable for now")   // 5.03
+	ErrRefused            = errors.New("lwm2m: refused by the device") // any other error code; see ResponseError.Code
+)
+
+// The categories of requests that got no answer.
+var (
+	// ErrNotRegistered: the endpoint has no registration, or lost it before the request was sent.
+	ErrNotRegistered = errors.New("lwm2m: not registered")
+	// ErrAsleep: the device is in queue mode and sleeps, and the caller asked not to wait.
+	ErrAsleep = errors.New("lwm2m: device sleeps")
+	// ErrUnreachable: the request could not be sent: no transport to the device is open here.
+	ErrUnreachable = errors.New("lwm2m: device unreachable")
+	// ErrTimeout: the peer did not answer in the time that the transport allows. Unless ErrDeliveryUnknown matches too,
+	// repeating the request is harmless.
+	ErrTimeout = errors.New("lwm2m: no answer")
+	// ErrDeliveryUnknown: the request was sent, no answer came, and the device may or may not have carried it out.
+	// Read before repeating it.
+	ErrDeliveryUnknown = errors.New("lwm2m: delivery unknown")
+	// ErrClosed: the server or the client has stopped.
+	ErrClosed = errors.New("lwm2m: closed")
+	// ErrChanged: what was being downloaded is another thing now; begin anew.
+	ErrChanged = errors.New("lwm2m: content changed")
+	// ErrUnsupportedScheme: the URI asks for a transport that is not available.
+	ErrUnsupportedScheme = errors.New("lwm2m: unsupported scheme")
+)
+
+// Code is a CoAP response code as one byte: class in the upper three bits, detail in the lower five (RFC 7252 section 3).
+type Code uint8
+
+// The error codes that LwM2M uses.
+const (
+	CodeBadRequest           Code = 0x80
+	CodeUnauthorized         Code = 0x81
+	CodeBadOption            Code = 0x82
+	CodeForbidden            Code = 0x83
+	CodeNotFound             Code = 0x84
+	CodeMethodNotAllowed     Code = 0x85
+	CodeNotAcceptable        Code = 0x86
+	CodeIncomplete           Code = 0x88
+	CodeConflict             Code = 0x89
+	CodePreconditionFailed   Code = 0x8c
+	CodeTooLarge             Code = 0x8d
+	CodeUnsupportedFormat    Code = 0x8f
+	CodeUnprocessable        Code = 0x96
+	CodeTooManyRequests      Code = 0x9d
+	CodeInternal             Code = 0xa0
+	CodeNotImplemented       Code = 0xa1
+	CodeBadGateway           Code = 0xa2
+	CodeUnavailable          Code = 0xa3
+	CodeGatewayTimeout       Code = 0xa4
+	CodeProxyingNotSupported Code = 0xa5
+)
+
+// String returns the code as "4.04".
+func (c Code) String() string {
+	s := strconv.Itoa(int(c >> 5))
+	if c&0x1f < 10 {
+		return s + ".0" + strconv.Itoa(int(c&0x1f))
+	}
+	return s + "." + strconv.Itoa(int(c&0x1f))
+}
+
+// codeErrors pairs codes with their categories. Order matters to codeOf: an error that matches two gets the first.
+var codeErrors = [...]struct {
+	code Code
+	err  error
+}{
+	{CodeUnsupportedFormat, ErrUnsupportedFormat},
+	{CodeBadRequest, ErrBadRequest},
+	{CodeUnauthorized, ErrUnauthorized},
+	{CodeForbidden, ErrForbidden},
+	{CodeNotFound, ErrNotFound},
+	{CodeMethodNotAllowed, ErrMethodNotAllowed},
+	{CodeNotAcceptable, ErrNotAcceptable},
+	{CodeIncomplete, ErrIncomplete},
+	{CodeConflict, ErrConflict},
+	{CodePreconditionFailed, ErrPreconditionFailed},
+	{CodeTooLarge, ErrTooLarge},
+	{CodeInternal, ErrInternal},
+	{CodeNotImplemented, ErrNotImplemented},
+	{CodeUnavailable, ErrUnavailable},
+	{CodeBadRequest, ErrMalformed},
+	{CodeBadRequest, ErrPath},
+}
+
+// A ResponseError is an answer with an error code: what a device said to a [Server], what a server said to a [Client],
+// or what an [Object] wants to be said.
+type ResponseError struct {
+	Code Code
+	// Path is what the request was about; the root for composites and for what is no path of LwM2M.
+	Path Path
+	// Diagnostic is the text that came with the code, at most 256 bytes of it, "" if there was none. It is the peer's word:
+	// show it, do not act on it.
+	Diagnostic string
+}
+
+// Error implements error.
+func (e *ResponseError) Error() string {
+	if e.Diagnostic == "" {
+		return fmt.Sprintf("lwm2m: %s on %s", e.Code, e.Path)
+	}
+	return fmt.Sprintf("lwm2m: %s on %s: %q", e.Code, e.Path, e.Diagnostic)
+}
+
+// Is reports whether target is the category of the code.
+func (e *ResponseError) Is(target error) bool {
+	for _, c := range codeErrors {
+		if c.code == e.Code {
+			return target == c.err
+		}
+	}
+	return target == ErrRefused
+}
+
+// codeOf returns the response code for an error of an object.
+func codeOf(err error) Code {
+	if re, ok := errors.AsType[*ResponseError](err); ok {
+		return re.Code
+	}
+	for _, c := range codeErrors {
+		if errors.Is(err, c.err) {
+			return c.code
+		}
+	}
+	return CodeInternal
+}

@@ -1,0 +1,135 @@
+package lwm2m
+
+import (
+	"context"
+	"iter"
+	"net/netip"
+	"time"
+)
+
+// Transport is how a device and a server talk.
+type Transport uint8
+
+// The transports, by the schemes of their URIs: coap, coaps, coap+tcp, coaps+tcp.
+const (
+	TransportUDP Transport = iota + 1
+	TransportDTLS
+	TransportTCP
+	TransportTLS
+)
+
+// String returns the URI scheme of t, such as "coaps+tcp".
+func (t Transport) String() string {
+	switch t {
+	case TransportUDP:
+		return "coap"
+	case TransportDTLS:
+		return "coaps"
+	case TransportTCP:
+		return "coap+tcp"
+	case TransportTLS:
+		return "coaps+tcp"
+	default:
+		return "unknown"
+	}
+}
+
+// Secured reports whether t authenticates the device.
+func (t Transport) Secured() bool { return t == TransportDTLS || t == TransportTLS }
+
+// Registration is what a [Server] knows of a device: the device's last Register with the Updates since, and when and whence
+// it was heard. It is a value; copies do not change.
+type Registration struct {
+	// Endpoint is the endpoint client name, percent-decoded: 1 to 255 bytes of UTF-8 without control characters.
+	Endpoint string
+	// ID is the last segment of the registration's location, /rd/ID. It is new with each Register.
+	ID string
+	// Address is where the device sent its last Register or Update from, and where requests to it go.
+	Address netip.AddrPort
+	// Local is the server's address that the device used; invalid if that is not known.
+	Local     netip.AddrPort
+	Transport Transport
+	// Version is the LwM2M version that the device speaks: 1.0, 1.1 or 1.2.
+	Version Version
+	// Lifetime is how long the registration lasts without an Update, in whole seconds.
+	Lifetime time.Duration
+	// Binding holds the letters of the transports at which the device can be reached, "U" if it said nothing.
+	Binding string
+	// Queue reports whether the device uses Queue Mode: it sleeps when it has nothing to say.
+	Queue bool
+	// SMS is the device's MSISDN, "" if it gave none.
+	SMS string
+	// ProfileID is the identifier of the device's profile (LwM2M 1.2), "" if it gave none.
+	ProfileID string
+	// Links is the list of objects as the device sent it, in the CoRE link format. See Objects.
+	Links string
+	// Identity is what the device proved by its credentials: the PSK identity or the certificate's name; "" without.
+	Identity string
+	// Secured reports whether this endpoint has ever registered with credentials. If so it is never accepted without.
+	Secured bool
+	// Registered is the time of the Register.
+	Registered time.Time
+	// LastSeen is the time of the last Register or Update. After a restart of the server it may be up to 30 s older.
+	LastSeen time.Time
+	// Ended is when the registration ended by De-register or expiry; zero while it lives.
+	Ended time.Time
+}
+
+// Active reports whether the registration had not ended, and had lifetime left, at time now.
+func (r Registration) Active(now time.Time) bool { return r.Ended.IsZero() && now.Before(r.Expires()) }
+
+// Expires returns when the registration ends unless an Update comes.
+func (r Registration) Expires() time.Time { return r.LastSeen.Add(r.Lifetime) }
+
+// A RegistrationStore keeps registrations over restarts of the server. A Register is put before it is answered; what only
+// renews a lifetime or says that a registration ended is collected for up to 30 s.
+//
+// Records of ended registrations are kept, as Secured must outlive them. Methods are called from several goroutines.
+type RegistrationStore interface {
+	// PutRegistration stores r under r.Endpoint, in place of what was stored there. When it returns nil r is durable.
+	PutRegistration(ctx context.Context, r Registration) error
+	// Registrations returns all that is stored, in no order. It is read once, when the server starts.
+	Registrations(ctx context.Context) iter.Seq2[Registration, error]
+}
+
+// EventKind says what happened to a registration.
+type EventKind uint8
+
+// The kinds of events.
+const (
+	// EventRegistered: a Register was accepted; a registration of the same endpoint that was there is replaced without an
+	// event of its own. Observations of the endpoint are gone.
+	EventRegistered EventKind = iota + 1
+	// EventUpdated: an Update was accepted.
+	EventUpdated
+	// EventDeregistered: the device ended its registration.
+	EventDeregistered
+	// EventExpired: the lifetime passed without an Update.
+	EventExpired
+	// EventSent: the device sent values by itself (Send, LwM2M 1.1). They are in Entries.
+	EventSent
+	// EventAwake: a device in queue mode was heard after it had slept.
+	EventAwake
+	// EventAsleep: a device in queue mode was silent for the awake time, or did not answer.
+	EventAsleep
+)
+
+var eventNames = [...]string{
+	EventRegistered: "registered", EventUpdated: "updated", EventDeregistered: "deregistered", EventExpired: "expired",
+	EventSent: "sent", EventAwake: "awake", EventAsleep: "asleep",
+}
+
+// String returns the kind in lower case, such as "registered".
+func (k EventKind) String() string {
+	if k >= 1 && int(k) < len(eventNames) {
+		return eventNames[k]
+	}
+	return "unknown"
+}
+
+// Event is something that happened to a registration; see [Server.Watch].
+type Event struct {
+	Kind         EventKind
+	Registration Registration // as it was after the event
+	Entries      []Entry      // EventSent only; shared between watchers: not to be changed
+}
