@@ -1,0 +1,33 @@
+package fsm
+
+import "fmt"
+
+// Code is a CoAP response code: class in the upper three bits, detail in the
+// lower five. Zero stands for no response.
+type Code uint8
+
+// The response codes that the machines give or weigh.
+const (
+	CodeNone               Code = 0
+	CodeChanged            Code = 2<<5 | 4
+	CodeContent            Code = 2<<5 | 5
+	CodeContinue           Code = 2<<5 | 31
+	CodeBadRequest         Code = 4 << 5
+	CodeNotFound           Code = 4<<5 | 4
+	CodeMethodNotAllowed   Code = 4<<5 | 5
+	CodeUnsupportedFormat  Code = 4<<5 | 15
+	CodeInternalError      Code = 5 << 5
+	CodeNotImplemented     Code = 5<<5 | 1
+	CodeServiceUnavailable Code = 5<<5 | 3
+)
+
+// OK reports whether c is a success (class 2).
+func (c Code) OK() bool { return c>>5 == 2 }
+
+// String returns the dotted form, such as "4.05"; CodeNone is "no answer".
+func (c Code) String() string {
+	if c == CodeNone {
+		return "no answer"
+	}
+	return fmt.Sprintf("%d.%02d", c>>5, c&0x1f)
+}
