@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// ErrUsage marks errors of the command line, which end a program with status 2.
+var ErrUsage = errors.New("usage")
+
+// Usagef returns an error that matches [ErrUsage].
+func Usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+type usageError struct{ text string }
+
+func (e *usageError) Error() string        { return e.text }
+func (e *usageError) Is(target error) bool { return target == ErrUsage }
+
+// NewFlagSet returns a flag set that prints its help to out: the purpose, the flags, and where else they can be set.
+func NewFlagSet(out io.Writer, name, arguments, purpose string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(out)
+	fs.Usage = func() {
+		fmt.Fprintf(out, "%s %s\n%s\n\nFlags; each can be set by the environment too, -fw-http as OTAGO_FW_HTTP and so on:\n",
+			name, arguments, purpose)
+		fs.PrintDefaults()
+	}
+	return fs
+}
+
+// Parse sets the flags from the arguments, and those that are not among them from the environment: -fw-http from
+// OTAGO_FW_HTTP. It returns [flag.ErrHelp] when help was asked for and printed; other errors match [ErrUsage].
+func Parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
+	usage := fs.Usage
+	fs.Usage = func() {}
+	out := fs.Output()
+	fs.SetOutput(io.Discard)
+	err := fs.Parse(args)
+	fs.SetOutput(out)
+	fs.Usage = usage
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		usage()
+		return err
+	case err != nil:
+		return Usagef("%v", err)
+	}
+
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	fs.VisitAll(func(f *flag.Flag) {
+		if given[f.Name] || err != nil {
+			return
+		}
+		variable := EnvName(f.Name)
+		if value, ok := lookupEnv(variable); ok {
+			if setErr := fs.Set(f.Name, value); setErr != nil {
+				err = Usagef("%s=%q: %v", variable, value, setErr)
+			}
+		}
+	})
+	return err
+}
+
+// EnvName returns the environment variable of a flag: OTAGO_FW_HTTP for fw-http.
+func EnvName(flagName string) string {
+	return "OTAGO_" + strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))
+}
+
+// Given returns the names of the flags that were set, by the arguments or the environment.
+func Given(fs *flag.FlagSet) map[string]bool {
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return given
+}
+
+// NoArguments fails when arguments are left after the flags.
+func NoArguments(fs *flag.FlagSet) error {
+	if fs.NArg() > 0 {
+		return Usagef("unexpected argument %q", fs.Arg(0))
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package pki
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxCommonName is the upper bound that RFC 5280 sets for a common name, in characters.
+const maxCommonName = 64
+
+// IssueServer writes name.crt and name.key for a server that is reached by the given names and IP addresses.
+func (ca *CA) IssueServer(name string, hosts []string) error {
+	if len(hosts) == 0 {
+		return errors.New("a server certificate needs a host name or an IP address")
+	}
+	template, err := newTemplate(hosts[0], leafYears)
+	if err != nil {
+		return err
+	}
+	for _, host := range hosts {
+		switch ip := net.ParseIP(host); {
+		case ip != nil:
+			template.IPAddresses = append(template.IPAddresses, ip)
+		case host == "" || strings.ContainsAny(host, ":/ "):
+			return fmt.Errorf("%q is neither a host name nor an IP address", host)
+		default:
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	if utf8.RuneCountInString(hosts[0]) > maxCommonName {
+		template.Subject.CommonName = name
+	}
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	_, _, err = ca.issue(template, name)
+	return err
+}
+
+// IssueDevice writes a certificate and a key for a device. The common name is the endpoint, and so is a URI name if the
+// endpoint is a URN. The files are named by [FileName].
+func (ca *CA) IssueDevice(endpoint string) error {
+	switch {
+	case endpoint == "" || utf8.RuneCountInString(endpoint) > maxCommonName:
+		return fmt.Errorf("endpoint %q: a certificate's common name has 1 to %d characters", endpoint, maxCommonName)
+	case !utf8.ValidString(endpoint) || strings.ContainsFunc(endpoint, unicode.IsControl):
+		return fmt.Errorf("endpoint %q: control characters", endpoint)
+	}
+	template, err := newTemplate(endpoint, leafYears)
+	if err != nil {
+		return err
+	}
+	if u, err := url.Parse(endpoint); err == nil && u.Scheme == "urn" && isASCII(endpoint) {
+		template.URIs = []*url.URL{u}
+	}
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	_, _, err = ca.issue(template, FileName(endpoint))
+	return err
+}
+
+// FileName returns the name, without its extension, of an endpoint's files: the endpoint with every character that a file
+// name should not hold percent-encoded.
+func FileName(endpoint string) string {
+	var b strings.Builder
+	b.WriteString("device-")
+	for _, c := range []byte(endpoint) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+			b.WriteByte(c)
+		case c == ':':
+			b.WriteByte('_')
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
+}
