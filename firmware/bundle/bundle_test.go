@@ -1,0 +1,246 @@
+package bundle_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/bundle"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// testKey is the same in every run, so that golden files can be.
+func testKey() (ed25519.PublicKey, ed25519.PrivateKey) {
+	private := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	return private.Public().(ed25519.PublicKey), private
+}
+
+var testManifest = bundle.Manifest{Name: "sensor", Version: "1.1.0", MinVersion: "1.0"}
+
+func sign(t testing.TB, m bundle.Manifest, image []byte) []byte {
+	t.Helper()
+	_, private := testKey()
+	var out bytes.Buffer
+	require.NoError(t, bundle.Sign(&out, private, m, bytes.NewReader(image)))
+	return out.Bytes()
+}
+
+// open reads a whole bundle, one byte at a time, and by a Verifier in one write; both must agree.
+func open(t testing.TB, data []byte, policy bundle.Policy) (bundle.Manifest, []byte, error) {
+	t.Helper()
+	public, _ := testKey()
+	var image bytes.Buffer
+	v := bundle.NewVerifier(&image, public, policy)
+	_, verr := v.Write(data)
+	if verr == nil {
+		verr = v.Close()
+	}
+
+	r, err := bundle.NewReader(iotest.OneByteReader(bytes.NewReader(data)), public, policy)
+	if err != nil {
+		require.ErrorContains(t, verr, err.Error())
+		require.Zero(t, image.Len(), "image bytes passed on before the manifest was accepted")
+		return bundle.Manifest{}, nil, err
+	}
+	got, err := io.ReadAll(r)
+	if err != nil {
+		require.ErrorContains(t, verr, err.Error())
+		return r.Manifest(), nil, err
+	}
+	require.NoError(t, verr)
+	require.True(t, bytes.Equal(image.Bytes(), got), "reader and verifier disagree")
+	m, ok := v.Manifest()
+	require.True(t, ok)
+	require.Equal(t, m, r.Manifest())
+	return m, got, nil
+}
+
+func TestGolden(t *testing.T) {
+	image := []byte("an image\n")
+	got := sign(t, testManifest, image)
+	file := filepath.Join("testdata", "sensor-1.1.0.bundle")
+	if *update {
+		require.NoError(t, os.WriteFile(file, got, 0o644))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, want, got, "the format has changed: devices in the field would refuse it")
+
+	m, body, err := open(t, want, bundle.Policy{Running: "1.0.9"})
+	require.NoError(t, err)
+	require.Equal(t, image, body)
+	require.Equal(t, "sensor", m.Name)
+	require.Equal(t, sha256.Sum256(image), m.SHA256)
+	require.EqualValues(t, len(image), m.Size)
+}
+
+func TestEmptyImage(t *testing.T) {
+	_, body, err := open(t, sign(t, testManifest, nil), bundle.Policy{})
+	require.NoError(t, err)
+	require.Empty(t, body)
+}
+
+// TestEveryAlteredByte flips each bit of each byte, and cuts at each byte: nothing of it may pass.
+func TestEveryAlteredByte(t *testing.T) {
+	good := sign(t, testManifest, []byte("image"))
+	for i := range good {
+		for bit := range 8 {
+			bad := bytes.Clone(good)
+			bad[i] ^= 1 << bit
+			_, _, err := open(t, bad, bundle.Policy{})
+			require.Error(t, err, "byte %d bit %d", i, bit)
+		}
+		_, _, err := open(t, good[:i], bundle.Policy{})
+		require.Error(t, err, "cut at %d", i)
+	}
+	_, _, err := open(t, append(bytes.Clone(good), 0), bundle.Policy{})
+	require.ErrorIs(t, err, bundle.ErrIntegrity)
+}
+
+func TestRefusals(t *testing.T) {
+	image := []byte("image bytes")
+	good := sign(t, testManifest, image)
+	header := len(good) - len(image)
+	_, otherKey, err := bundle.GenerateKey()
+	require.NoError(t, err)
+	var foreign bytes.Buffer
+	require.NoError(t, bundle.Sign(&foreign, otherKey, testManifest, bytes.NewReader(image)))
+	huge := binary.BigEndian.AppendUint32([]byte(bundle.Magic), 1<<31)
+	alter := func(i int) []byte {
+		bad := bytes.Clone(good)
+		bad[i] ^= 1
+		return bad
+	}
+
+	tests := []struct {
+		name   string
+		data   []byte
+		policy bundle.Policy
+		want   error
+	}{
+		{"empty", nil, bundle.Policy{}, bundle.ErrFormat},
+		{"text", []byte("otago-demo-image 1.0\n"), bundle.Policy{}, bundle.ErrFormat},
+		{"huge envelope", huge, bundle.Policy{}, bundle.ErrFormat},
+		{"cut in header", good[:header-1], bundle.Policy{}, bundle.ErrFormat},
+		{"signed by another", foreign.Bytes(), bundle.Policy{}, bundle.ErrIntegrity},
+		{"image altered", alter(len(good) - 1), bundle.Policy{}, bundle.ErrIntegrity},
+		{"signature altered", alter(header - 1), bundle.Policy{}, bundle.ErrIntegrity},
+		{"image cut", good[:len(good)-1], bundle.Policy{}, bundle.ErrIntegrity},
+		{"same version", good, bundle.Policy{Running: "1.1"}, bundle.ErrVersion},
+		{"lower version", good, bundle.Policy{Running: "1.10"}, bundle.ErrVersion},
+		{"minimum version", good, bundle.Policy{Running: "0.9"}, bundle.ErrVersion},
+		{"another product", good, bundle.Policy{Name: "gateway"}, bundle.ErrVersion},
+		{"too big", good, bundle.Policy{MaxSize: 10}, bundle.ErrTooBig},
+		{"later format", signRaw(t, map[int]any{1: 2, 9: "what comes then"}), bundle.Policy{}, bundle.ErrFormat},
+		{"unknown field", signRaw(t, map[int]any{1: 1, 2: "n", 3: "1", 4: 0, 5: make([]byte, 32), 7: 0}), bundle.Policy{}, bundle.ErrFormat},
+		{"size above int64", signRaw(t, map[int]any{1: 1, 2: "n", 3: "1", 4: uint64(1) << 63, 5: make([]byte, 32)}), bundle.Policy{}, bundle.ErrFormat},
+		{"short digest", signRaw(t, map[int]any{1: 1, 2: "n", 3: "1", 4: 0, 5: make([]byte, 31)}), bundle.Policy{}, bundle.ErrFormat},
+		{"no name", signRaw(t, map[int]any{1: 1, 3: "1", 4: 0, 5: make([]byte, 32)}), bundle.Policy{}, bundle.ErrFormat},
+		{"version with line end", signRaw(t, map[int]any{1: 1, 2: "n", 3: "1\n", 4: 0, 5: make([]byte, 32)}), bundle.Policy{}, bundle.ErrFormat},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			_, _, err := open(t, tc.data, tc.policy)
+			require.ErrorIs(t, err, tc.want)
+		})
+	}
+}
+
+// signRaw makes a bundle with any manifest, by another road than the package's own: RFC 9052, section 4.4 spelt out.
+func signRaw(t *testing.T, manifest any) []byte {
+	t.Helper()
+	enc, err := cbor.CoreDetEncOptions().EncMode()
+	require.NoError(t, err)
+	marshal := func(v any) []byte {
+		b, err := enc.Marshal(v)
+		require.NoError(t, err)
+		return b
+	}
+	_, private := testKey()
+	protected := marshal(map[int]any{1: -8, 16: "application/vnd.otago.bundle"})
+	payload := marshal(manifest)
+	signature := ed25519.Sign(private, marshal([]any{"Signature1", protected, []byte{}, payload}))
+	envelope := marshal(cbor.Tag{Number: 18, Content: []any{protected, map[int]any{}, payload, signature}})
+	return append(binary.BigEndian.AppendUint32([]byte(bundle.Magic), uint32(len(envelope))), envelope...)
+}
+
+// TestPeerSpelling shows that the package reads what the specification's own words produce.
+func TestPeerSpelling(t *testing.T) {
+	digest := sha256.Sum256(nil)
+	m, _, err := open(t, signRaw(t, map[int]any{1: 1, 2: "n", 3: "1", 4: 0, 5: digest[:]}), bundle.Policy{})
+	require.NoError(t, err)
+	require.Equal(t, "1", m.Version)
+}
+
+func TestVerifierErrorStays(t *testing.T) {
+	public, _ := testKey()
+	v := bundle.NewVerifier(nil, public, bundle.Policy{})
+	_, err := v.Write([]byte("no"))
+	require.ErrorIs(t, err, bundle.ErrFormat)
+	_, err = v.Write([]byte(bundle.Magic))
+	require.ErrorIs(t, err, bundle.ErrFormat)
+	require.ErrorIs(t, v.Close(), bundle.ErrFormat)
+	require.Nil(t, v.Header())
+}
+
+func TestSignRefusesChangingImage(t *testing.T) {
+	_, private := testKey()
+	err := bundle.Sign(io.Discard, private, testManifest, &changing{Reader: bytes.NewReader([]byte("one"))})
+	require.ErrorContains(t, err, "changed")
+	require.ErrorContains(t, bundle.Sign(io.Discard, private, bundle.Manifest{Name: "n"}, bytes.NewReader(nil)), "version")
+	require.ErrorContains(t, bundle.Sign(io.Discard, private, bundle.Manifest{Name: "n", Version: "1", MinVersion: " "}, bytes.NewReader(nil)), "minimum")
+	require.ErrorContains(t, bundle.Sign(io.Discard, private, bundle.Manifest{Name: strings.Repeat("n", 256), Version: "1"}, bytes.NewReader(nil)), "name")
+	require.ErrorContains(t, bundle.Sign(io.Discard, nil, testManifest, bytes.NewReader(nil)), "private key")
+}
+
+// changing is an image that is another one when it is read again.
+type changing struct{ *bytes.Reader }
+
+func (c *changing) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekStart {
+		c.Reader = bytes.NewReader([]byte("two"))
+	}
+	return c.Reader.Seek(offset, whence)
+}
+
+func TestKeyFiles(t *testing.T) {
+	dir := t.TempDir()
+	private, public := filepath.Join(dir, "k.pem"), filepath.Join(dir, "k.pub")
+	require.NoError(t, bundle.CreateKeyFiles(private, public))
+	require.ErrorIs(t, bundle.CreateKeyFiles(private, public), os.ErrExist)
+
+	priv, err := bundle.ReadPrivateKey(private)
+	require.NoError(t, err)
+	pub, err := bundle.ReadPublicKey(public)
+	require.NoError(t, err)
+	require.True(t, pub.Equal(priv.Public()))
+	if runtime.GOOS != "windows" {
+		info, err := os.Stat(private)
+		require.NoError(t, err)
+		require.EqualValues(t, 0o600, info.Mode().Perm())
+	}
+
+	_, err = bundle.ReadPublicKey(private)
+	require.ErrorContains(t, err, "PUBLIC KEY")
+	_, err = bundle.ReadPrivateKey(public)
+	require.ErrorContains(t, err, "PRIVATE KEY")
+	_, err = bundle.ReadPrivateKey(filepath.Join(dir, "none"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	other := filepath.Join(dir, "other.pem")
+	require.Error(t, bundle.CreateKeyFiles(other, public), "the public key exists")
+	require.NoFileExists(t, other)
+}

@@ -1,0 +1,59 @@
+package bundle_test
+
+import (
+	"bytes"
+	"io"
+	"testing"
+
+	"github.com/otago-iot/otago/firmware/bundle"
+)
+
+// FuzzVerifier feeds any bytes in two pieces. Whatever passes must be a bundle that signing its image again would give:
+// there is one bundle for one manifest and image, and only the holder of the key can make it.
+func FuzzVerifier(f *testing.F) {
+	good := sign(f, testManifest, []byte("image"))
+	f.Add(good, 3)
+	f.Add(good[:20], 0)
+	f.Add([]byte(bundle.Magic+"\x00\x00\x00\x01\xd2"), 9)
+	f.Add([]byte(bundle.Magic+"\x00\x00\x00\x05\xd2\x84\x9f\x9f\x9f"), 1)
+	f.Fuzz(func(t *testing.T, data []byte, cut int) {
+		public, private := testKey()
+		var image bytes.Buffer
+		v := bundle.NewVerifier(&image, public, bundle.Policy{})
+		cut = max(0, min(cut, len(data)))
+		_, err := v.Write(data[:cut])
+		if err == nil {
+			_, err = v.Write(data[cut:])
+		}
+		if image.Len() > len(data) {
+			t.Fatal("more came out than went in")
+		}
+		if err != nil || v.Close() != nil {
+			return
+		}
+		m, _ := v.Manifest()
+		var again bytes.Buffer
+		if err := bundle.Sign(&again, private, m, bytes.NewReader(image.Bytes())); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(again.Bytes(), data) {
+			t.Fatalf("two bundles of one image:\n%x\n%x", data, again.Bytes())
+		}
+	})
+}
+
+func BenchmarkVerify(b *testing.B) {
+	image := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	data := sign(b, testManifest, image)
+	public, _ := testKey()
+	b.SetBytes(int64(len(image)))
+	for b.Loop() {
+		r, err := bundle.NewReader(bytes.NewReader(data), public, bundle.Policy{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

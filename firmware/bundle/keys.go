@@ -1,0 +1,108 @@
+package bundle
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+const (
+	pemPrivate = "PRIVATE KEY"
+	pemPublic  = "PUBLIC KEY"
+	maxKeyFile = 64 << 10
+)
+
+// GenerateKey makes a key pair: the private key signs bundles, the public one goes into devices.
+func GenerateKey() (ed25519.PublicKey, ed25519.PrivateKey, error) {
+	return ed25519.GenerateKey(rand.Reader)
+}
+
+// CreateKeyFiles makes a key pair and writes it to two new files, both PEM: the private key (PKCS #8, readable by its owner
+// only) to private, the public key (SubjectPublicKeyInfo) to public. Files that exist are never overwritten.
+func CreateKeyFiles(private, public string) error {
+	pub, priv, err := GenerateKey()
+	if err != nil {
+		return err
+	}
+	privDER, err := x509.MarshalPKCS8PrivateKey(priv)
+	if err != nil {
+		return err
+	}
+	pubDER, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return err
+	}
+	if err := create(private, 0o600, pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: privDER})); err != nil {
+		return err
+	}
+	if err := create(public, 0o644, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: pubDER})); err != nil {
+		return errors.Join(err, os.Remove(private)) // a private key alone is of no use
+	}
+	return nil
+}
+
+func create(path string, mode os.FileMode, data []byte) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("bundle: create key file: %w", err)
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// ReadPrivateKey reads a private key from a PEM file (PKCS #8), such as openssl genpkey -algorithm ed25519 makes.
+func ReadPrivateKey(path string) (ed25519.PrivateKey, error) {
+	der, err := readPEM(path, pemPrivate)
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("bundle: %s: %w", path, err)
+	}
+	private, ok := key.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("bundle: %s: not an Ed25519 key", path)
+	}
+	return private, nil
+}
+
+// ReadPublicKey reads a public key from a PEM file (SubjectPublicKeyInfo).
+func ReadPublicKey(path string) (ed25519.PublicKey, error) {
+	der, err := readPEM(path, pemPublic)
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("bundle: %s: %w", path, err)
+	}
+	public, ok := key.(crypto.PublicKey).(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("bundle: %s: not an Ed25519 key", path)
+	}
+	return public, nil
+}
+
+func readPEM(path, kind string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("bundle: key file: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		return nil, fmt.Errorf("bundle: key file: %w", err)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != kind {
+		return nil, fmt.Errorf("bundle: %s: no PEM block %q", path, kind) // never what it holds instead
+	}
+	return block.Bytes, nil
+}

@@ -1,0 +1,55 @@
+package bundle_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/bundle"
+)
+
+func TestCompareVersions(t *testing.T) {
+	// Each is lower than the next.
+	ascending := []string{
+		"", "0.0.1", "0.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11",
+		"1.0.0-rc.1", "1.0.0", "1.0.1", "1.1.1", "1.1.10", "1.2", "1.10", "1.x", "2.0", "10", "99999999999999999999999.1",
+		"100000000000000000000000",
+	}
+	for i, a := range ascending {
+		for j, b := range ascending {
+			got := bundle.CompareVersions(a, b)
+			switch {
+			case i < j:
+				require.Negative(t, got, "%q and %q", a, b)
+			case i > j:
+				require.Positive(t, got, "%q and %q", a, b)
+			default:
+				require.Zero(t, got, "%q", a)
+			}
+		}
+	}
+	for _, equal := range [][2]string{{"1.2", "1.2.0"}, {"v1.2", "1.2"}, {"1.2+a", "1.2+b"}, {"1.02", "1.2"}, {"1.0-rc+a", "1-rc"}} {
+		require.Zero(t, bundle.CompareVersions(equal[0], equal[1]), "%q", equal)
+	}
+}
+
+// FuzzCompareVersions checks that the order is one: reflexive, antisymmetric, transitive.
+func FuzzCompareVersions(f *testing.F) {
+	f.Add("1.0", "1.0.0", "1.0-rc")
+	f.Add("v1", "1.x", "1..1")
+	f.Add("1-1.a", "1-1.a.", "")
+	f.Fuzz(func(t *testing.T, a, b, c string) {
+		if bundle.CompareVersions(a, a) != 0 {
+			t.Errorf("%q is not itself", a)
+		}
+		ab, bc, ac := bundle.CompareVersions(a, b), bundle.CompareVersions(b, c), bundle.CompareVersions(a, c)
+		if ba := bundle.CompareVersions(b, a); sgn(ab) != -sgn(ba) {
+			t.Errorf("%q, %q: %d and back %d", a, b, ab, ba)
+		}
+		if ab <= 0 && bc <= 0 && (ac > 0 || (ac == 0 && (ab < 0 || bc < 0))) {
+			t.Errorf("%q <= %q <= %q, but %d", a, b, c, ac)
+		}
+	})
+}
+
+func sgn(n int) int { return max(-1, min(1, n)) }
