@@ -1,0 +1,62 @@
+package store
+
+// A Change is one write of a [Store.Commit]: one of the types of this file.
+type Change interface{ change() }
+
+// CreateUpdate stores a new update. The store sets its Revision to 1 and its Since to the journal's last sequence number
+// before this commit.
+//
+// ErrDuplicate (as *DuplicateError, with the id): an update with the same non-empty Key exists; it is checked first.
+// ErrExists: the id is taken. ErrNotFound: the image does not exist. ErrActive (as *ActiveError, with the id of the update
+// in the way): the endpoint has an active update, and the new one is active too.
+type CreateUpdate struct{ Update Update }
+
+// ReplaceUpdate stores an update in place of the one with the same id, if the stored one still has Update.Revision; the
+// stored revision becomes one more. Endpoint, Image, Key, Created and Since keep their stored values.
+//
+// ErrNotFound: no such update. ErrConflict: it has another revision. ErrConflict too: it had ended and would be active again.
+type ReplaceUpdate struct{ Update Update }
+
+// AppendEvents appends lines to the journal; the store numbers them, rising by one or more.
+// The journal is bounded: of one update the first [JournalHead] and the last [JournalTail] lines are kept.
+//
+// ErrNotFound: an event's update does not exist.
+type AppendEvents struct{ Events []Event }
+
+// CreateImage stores a new image.
+//
+// ErrExists: the id is taken (and nothing else about it is said: the caller reads it). ErrVersionTaken: an image with the
+// same Name and Version but another id exists.
+type CreateImage struct{ Image Image }
+
+// DeleteImage removes an image.
+//
+// ErrNotFound: no such image. ErrInUse (as *InUseError, with an update's id): an active update needs it.
+type DeleteImage struct{ ID string }
+
+// PutRegistration creates or replaces the Registration of an endpoint's [Device] and leaves the rest of the record.
+// Secured is sticky: once stored true it stays true.
+type PutRegistration struct {
+	Endpoint     string
+	Registration Registration
+}
+
+// PutFirmware creates or replaces the Firmware part of an endpoint's [Device] and leaves the rest of the record.
+type PutFirmware struct {
+	Endpoint string
+	Firmware Firmware
+}
+
+func (CreateUpdate) change()    {}
+func (ReplaceUpdate) change()   {}
+func (AppendEvents) change()    {}
+func (CreateImage) change()     {}
+func (DeleteImage) change()     {}
+func (PutRegistration) change() {}
+func (PutFirmware) change()     {}
+
+// Bounds of the journal of one update, in lines.
+const (
+	JournalHead = 32
+	JournalTail = 224
+)

@@ -1,0 +1,178 @@
+package kv
+
+import (
+	"encoding/binary"
+
+	"github.com/otago-iot/otago/store"
+)
+
+// apply runs the changes of one commit against the overlay. since is the journal's last number before the commit.
+func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
+	since := parseNumber(o.get(meta, []byte("seq")))
+	for _, c := range changes {
+		switch c := c.(type) {
+		case store.CreateUpdate:
+			err = createUpdate(o, c.Update, since)
+		case store.ReplaceUpdate:
+			err = replaceUpdate(o, c.Update)
+		case store.AppendEvents:
+			err = appendEvents(o, c.Events)
+		case store.CreateImage:
+			err = createImage(o, c.Image)
+		case store.DeleteImage:
+			err = deleteImage(o, c.ID)
+		case store.PutRegistration:
+			err = putDevice(o, c.Endpoint, func(d *store.Device) {
+				secured := d.Registration.Secured || c.Registration.Secured
+				d.Registration = c.Registration
+				d.Registration.Secured = secured
+			})
+		case store.PutFirmware:
+			err = putDevice(o, c.Endpoint, func(d *store.Device) { d.Firmware = c.Firmware })
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return parseNumber(o.get(meta, []byte("seq"))), nil
+}
+
+func (o *overlay) putRecord(t Table, key string, record any) error {
+	data, err := encode(record)
+	if err != nil {
+		return err
+	}
+	o.put(t, []byte(key), data)
+	return nil
+}
+
+func createUpdate(o *overlay, u store.Update, since uint64) error {
+	if u.Key != "" {
+		if id := o.get(updateKeys, []byte(u.Key)); id != nil {
+			return &store.DuplicateError{ID: string(id)}
+		}
+		o.put(updateKeys, []byte(u.Key), []byte(u.ID))
+	}
+	if o.has(updates, []byte(u.ID)) {
+		return store.ErrExists
+	}
+	if !o.has(images, []byte(u.Image)) {
+		return store.ErrNotFound
+	}
+	if u.Active() {
+		if id := o.get(activeOf, []byte(u.Endpoint)); id != nil {
+			return &store.ActiveError{Endpoint: u.Endpoint, ID: string(id)}
+		}
+		o.put(active, []byte(u.ID), mark)
+		o.put(activeOf, []byte(u.Endpoint), []byte(u.ID))
+		o.put(activeImages, join(u.Image, u.ID), mark)
+	}
+	o.put(byEndpoint, join(u.Endpoint, u.ID), mark)
+	o.put(byImage, join(u.Image, u.ID), mark)
+	u.Revision, u.Since = 1, since
+	return o.putRecord(updates, u.ID, u)
+}
+
+func replaceUpdate(o *overlay, u store.Update) error {
+	data := o.get(updates, []byte(u.ID))
+	if data == nil {
+		return store.ErrNotFound
+	}
+	old, err := decode[store.Update](data)
+	if err != nil {
+		return err
+	}
+	if old.Revision != u.Revision || u.Active() && !old.Active() {
+		return store.ErrConflict
+	}
+	u.Endpoint, u.Image, u.Key, u.Created, u.Since = old.Endpoint, old.Image, old.Key, old.Created, old.Since
+	u.Revision++
+	if old.Active() && !u.Active() {
+		o.delete(active, []byte(u.ID))
+		o.delete(activeOf, []byte(u.Endpoint))
+		o.delete(activeImages, join(u.Image, u.ID))
+	}
+	return o.putRecord(updates, u.ID, u)
+}
+
+func appendEvents(o *overlay, lines []store.Event) error {
+	seq := parseNumber(o.get(meta, []byte("seq")))
+	for _, e := range lines {
+		if !o.has(updates, []byte(e.Update)) {
+			return store.ErrNotFound
+		}
+		seq++
+		e.Seq = seq
+		data, err := encode(e)
+		if err != nil {
+			return err
+		}
+		o.put(events, number(seq), data)
+		o.put(journal, join(e.Update, number(seq)), mark)
+		trimJournal(o, e.Update, seq)
+	}
+	o.put(meta, []byte("seq"), number(seq))
+	return nil
+}
+
+// trimJournal counts a line and removes the one that its coming pushes out: the oldest after the head.
+func trimJournal(o *overlay, update string, seq uint64) {
+	var size [16]byte // lines kept, seq of the last line of the head
+	copy(size[:], o.get(journalSize, []byte(update)))
+	kept, head := binary.BigEndian.Uint64(size[:8]), binary.BigEndian.Uint64(size[8:])
+	kept++
+	if kept <= store.JournalHead {
+		head = seq
+	}
+	if kept > store.JournalHead+store.JournalTail {
+		if key := o.first(journal, join(update, ""), join(update, number(head+1))); key != nil {
+			o.delete(journal, key)
+			o.delete(events, rest(key))
+			kept--
+		}
+	}
+	o.put(journalSize, []byte(update), append(number(kept), number(head)...))
+}
+
+func createImage(o *overlay, i store.Image) error {
+	if o.has(images, []byte(i.ID)) {
+		return store.ErrExists
+	}
+	version := join(i.Name, i.Version)
+	if o.has(imageVersion, version) {
+		return store.ErrVersionTaken
+	}
+	o.put(imageVersion, version, []byte(i.ID))
+	o.put(imageDigest, join(i.SHA256, i.ID), mark)
+	return o.putRecord(images, i.ID, i)
+}
+
+func deleteImage(o *overlay, id string) error {
+	data := o.get(images, []byte(id))
+	if data == nil {
+		return store.ErrNotFound
+	}
+	if key := o.first(activeImages, join(id, ""), join(id, "")); key != nil {
+		return &store.InUseError{Image: id, Update: string(rest(key))}
+	}
+	i, err := decode[store.Image](data)
+	if err != nil {
+		return err
+	}
+	o.delete(images, []byte(id))
+	o.delete(imageVersion, join(i.Name, i.Version))
+	o.delete(imageDigest, join(i.SHA256, i.ID))
+	return nil
+}
+
+func putDevice(o *overlay, endpoint string, set func(*store.Device)) error {
+	d := store.Device{Endpoint: endpoint}
+	if data := o.get(devices, []byte(endpoint)); data != nil {
+		var err error
+		if d, err = decode[store.Device](data); err != nil {
+			return err
+		}
+	}
+	set(&d)
+	return o.putRecord(devices, endpoint, d)
+}

@@ -1,0 +1,68 @@
+package kv
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// format is the first byte of every record and the value of meta's "format". Fields may be added without raising it: a
+// reader ignores what it does not know. It is raised when an older reader would misunderstand.
+const format = 1
+
+var mark = []byte{'.'}
+
+var errFormat = errors.New("store: record was written by a newer version of this module")
+
+func encode(record any) ([]byte, error) {
+	data, err := json.Marshal(record)
+	if err != nil {
+		return nil, fmt.Errorf("store: encoding: %w", err)
+	}
+	return append([]byte{format}, data...), nil
+}
+
+func decode[T any](data []byte) (record T, err error) {
+	if len(data) == 0 || data[0] != format {
+		return record, errFormat
+	}
+	if err := json.Unmarshal(data[1:], &record); err != nil {
+		return record, fmt.Errorf("store: record is damaged: %w", err)
+	}
+	return record, nil
+}
+
+// join makes a key of a text, which may hold anything, and what follows it. Keys of one text are next to each other,
+// ordered by what follows.
+func join[B string | []byte](text string, rest B) []byte {
+	key := make([]byte, 0, 2+len(text)+len(rest))
+	key = binary.BigEndian.AppendUint16(key, uint16(len(text)))
+	key = append(key, text...)
+	return append(key, rest...)
+}
+
+// rest returns what follows the text in a key that join made.
+func rest(key []byte) []byte { return key[2+binary.BigEndian.Uint16(key):] }
+
+func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// parseNumber returns 0 for nil.
+func parseNumber(data []byte) uint64 {
+	if len(data) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(data)
+}
+
+// after returns the least key that is greater than every key with the prefix; nil if there is none.
+func after(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] != 0xff {
+			end := append([]byte(nil), prefix[:i+1]...)
+			end[i]++
+			return end
+		}
+	}
+	return nil
+}

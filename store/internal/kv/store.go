@@ -1,0 +1,162 @@
+package kv
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/otago-iot/otago/store"
+)
+
+// maxGroup bounds how many commits share a transaction.
+const maxGroup = 1024
+
+// A Store is a store.Store over a Backend.
+type Store struct {
+	backend Backend
+	group   bool
+
+	closing sync.RWMutex // read-held while a call runs
+	closed  bool
+
+	mu      sync.Mutex // guards queue and draining
+	queue   []*commit
+	drained bool // a goroutine is at the queue
+}
+
+type commit struct {
+	changes []store.Change
+	seq     uint64
+	err     error
+	done    chan struct{}
+}
+
+// New returns a Store over the backend, and prepares or checks what it holds. With group, commits that come while
+// another one is being written share the next transaction, which pays where a transaction ends with an fsync.
+func New(b Backend, group bool) (*Store, error) {
+	var have []byte
+	err := b.View(func(r Reader) error {
+		have = append(have, r.Get(meta, []byte("format"))...)
+		return nil
+	})
+	if err == nil && len(have) == 0 {
+		err = b.Update(func(w Writer) error { return w.Put(meta, []byte("format"), []byte{format}) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(have) > 0 && (len(have) != 1 || have[0] != format) {
+		return nil, fmt.Errorf("store: data has format %v, this version of the module reads %d", have, format)
+	}
+	return &Store{backend: b, group: group}, nil
+}
+
+// Commit implements store.Store.
+func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	c := &commit{changes: make([]store.Change, len(changes)), done: make(chan struct{})}
+	for i, change := range changes {
+		var err error
+		if c.changes[i], err = store.Normalize(change); err != nil {
+			return 0, err
+		}
+	}
+	if len(changes) == 0 {
+		err := s.view(ctx, func(r Reader) error {
+			c.seq = parseNumber(r.Get(meta, []byte("seq")))
+			return nil
+		})
+		return c.seq, err
+	}
+	s.closing.RLock()
+	if s.closed {
+		s.closing.RUnlock()
+		return 0, store.ErrClosed
+	}
+	if !s.group {
+		defer s.closing.RUnlock()
+		s.write([]*commit{c})
+		return c.seq, c.err
+	}
+	s.mu.Lock()
+	s.queue = append(s.queue, c)
+	start := !s.drained
+	s.drained = true
+	s.mu.Unlock()
+	if start {
+		go s.drain() // holds closing in this call's stead
+	} else {
+		defer s.closing.RUnlock()
+	}
+	select {
+	case <-c.done:
+		return c.seq, c.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// drain writes the queue, group by group, until it is empty.
+func (s *Store) drain() {
+	defer s.closing.RUnlock()
+	for {
+		s.mu.Lock()
+		n := min(len(s.queue), maxGroup)
+		group := s.queue[:n:n]
+		s.queue = s.queue[n:]
+		if n == 0 {
+			s.queue, s.drained = nil, false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		s.write(group)
+	}
+}
+
+// write commits the group in one transaction.
+func (s *Store) write(group []*commit) {
+	err := s.backend.Update(func(w Writer) error {
+		for _, c := range group {
+			o := &overlay{base: w}
+			if c.seq, c.err = apply(o, c.changes); c.err != nil {
+				continue
+			}
+			if err := o.flush(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, c := range group {
+		if err != nil {
+			c.seq, c.err = 0, fmt.Errorf("store: commit: %w", err)
+		}
+		close(c.done)
+	}
+}
+
+func (s *Store) view(ctx context.Context, fn func(Reader) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.closing.RLock()
+	defer s.closing.RUnlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	return s.backend.View(fn)
+}
+
+// Close implements store.Store.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return s.backend.Close()
+}

@@ -1,0 +1,64 @@
+package memory
+
+import (
+	"iter"
+	"sync"
+
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/internal/kv"
+)
+
+// A Store is a [store.Store] in memory.
+type Store struct{ store.Store }
+
+// New returns an empty store.
+func New() *Store {
+	s, err := kv.New(&backend{}, false)
+	if err != nil {
+		panic(err) // a backend in memory cannot fail, and an empty one has no format
+	}
+	return &Store{s}
+}
+
+// A backend is a set of tables under one lock. The rules write to it only what is known to hold, so nothing is ever
+// taken back.
+type backend struct {
+	mu     sync.RWMutex
+	tables [kv.Tables]table
+}
+
+func (b *backend) View(fn func(kv.Reader) error) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return fn(tx{b})
+}
+
+func (b *backend) Update(fn func(kv.Writer) error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return fn(tx{b})
+}
+
+func (b *backend) Close() error { return nil }
+
+type tx struct{ b *backend }
+
+func (t tx) Get(name kv.Table, key []byte) []byte { return t.b.tables[name].get(string(key)) }
+
+func (t tx) Ascend(name kv.Table, from []byte) iter.Seq2[[]byte, []byte] {
+	return t.b.tables[name].ascend(string(from))
+}
+
+func (t tx) Descend(name kv.Table, before []byte) iter.Seq2[[]byte, []byte] {
+	return t.b.tables[name].descend(before)
+}
+
+func (t tx) Put(name kv.Table, key, value []byte) error {
+	t.b.tables[name].put(string(key), value)
+	return nil
+}
+
+func (t tx) Delete(name kv.Table, key []byte) error {
+	t.b.tables[name].delete(string(key))
+	return nil
+}

@@ -1,0 +1,169 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// Bounds of what a store keeps, in bytes.
+const (
+	MaxID       = 64       // of an update's or an image's id
+	MaxEndpoint = 255      // of an endpoint name
+	MaxName     = 255      // of an image's name or version, an event's name, an idempotency key
+	MaxDetail   = 1024     // of Event.Detail
+	MaxText     = 1024     // of any other text
+	MaxLinks    = 64 << 10 // of Registration.Links
+)
+
+// Normalize returns the change as every back end keeps it. A back end calls it on each change of a Commit before anything
+// else, so that all of them agree, whatever their database makes of odd text.
+//
+// Ids, endpoint names, and names and versions of images must not be empty. They, and an idempotency key and an event's
+// name, are valid UTF-8 without control characters, within their bounds; all else is an error that matches [ErrInvalid].
+// In other text, which devices send, bytes that are not UTF-8, and NUL, become U+FFFD; it is ErrInvalid if it is then too
+// long, except that an event's Detail is cut instead. Times become UTC and lose what is finer than a microsecond. Slices
+// of the record itself are copied (those within Machine are not). Sizes and durations must not be negative; an update's
+// Machine has a phase.
+func Normalize(c Change) (Change, error) {
+	n := normalizer{}
+	switch c := c.(type) {
+	case CreateUpdate:
+		n.update(&c.Update)
+		return c, n.err
+	case ReplaceUpdate:
+		n.update(&c.Update)
+		return c, n.err
+	case AppendEvents:
+		c.Events = slices.Clone(c.Events)
+		for i := range c.Events {
+			n.event(&c.Events[i])
+		}
+		return c, n.err
+	case CreateImage:
+		n.image(&c.Image)
+		return c, n.err
+	case DeleteImage:
+		n.word("image id", c.ID, 1, MaxID)
+		return c, n.err
+	case PutRegistration:
+		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
+		n.registration(&c.Registration)
+		return c, n.err
+	case PutFirmware:
+		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
+		n.text("firmware version", &c.Firmware.Version, MaxText)
+		c.Firmware.Protocols = slices.Clone(c.Firmware.Protocols)
+		n.time(&c.Firmware.Read)
+		return c, n.err
+	}
+	return nil, fmt.Errorf("%w: unknown change %T", ErrInvalid, c)
+}
+
+// A normalizer keeps the first error.
+type normalizer struct{ err error }
+
+func (n *normalizer) update(u *Update) {
+	n.word("update id", u.ID, 1, MaxID)
+	n.word("endpoint", u.Endpoint, 1, MaxEndpoint)
+	n.word("image id", u.Image, 1, MaxID)
+	n.word("idempotency key", u.Key, 0, MaxName)
+	if !slices.Contains(fsm.Phases(), u.Machine.Phase) {
+		n.fail("update has no phase")
+	}
+	u.Tokens = slices.Clone(u.Tokens)
+	for i := range u.Tokens {
+		n.word("token", u.Tokens[i], 1, MaxID)
+	}
+	n.time(&u.Created)
+	n.time(&u.Changed)
+}
+
+func (n *normalizer) event(e *Event) {
+	n.word("event's update id", e.Update, 1, MaxID)
+	n.word("event's endpoint", e.Endpoint, 0, MaxEndpoint)
+	n.word("event name", e.Name, 1, MaxName)
+	e.Detail = cut(clean(e.Detail), MaxDetail)
+	n.time(&e.Time)
+}
+
+func (n *normalizer) image(i *Image) {
+	n.word("image id", i.ID, 1, MaxID)
+	n.word("image name", i.Name, 1, MaxName)
+	n.word("image version", i.Version, 1, MaxName)
+	n.word("image digest", i.SHA256, 0, MaxID)
+	if i.Size < 0 {
+		n.fail("image size is negative")
+	}
+	n.time(&i.Created)
+}
+
+func (n *normalizer) registration(r *Registration) {
+	n.text("registration id", &r.ID, MaxText)
+	n.text("address", &r.Address, MaxText)
+	n.text("transport", &r.Transport, MaxText)
+	n.text("LwM2M version", &r.Version, MaxText)
+	n.text("binding", &r.Binding, MaxText)
+	n.text("SMS number", &r.SMS, MaxText)
+	n.text("links", &r.Links, MaxLinks)
+	n.text("identity", &r.Identity, MaxText)
+	if r.Lifetime < 0 {
+		n.fail("lifetime is negative")
+	}
+	n.time(&r.Registered)
+	n.time(&r.LastSeen)
+	n.time(&r.Ended)
+}
+
+func (n *normalizer) fail(format string, args ...any) {
+	if n.err == nil {
+		n.err = fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
+	}
+}
+
+// word checks text that finds a record: it is kept as it is or not at all.
+func (n *normalizer) word(what, s string, least, most int) {
+	switch {
+	case len(s) < least:
+		n.fail("%s is empty", what)
+	case len(s) > most:
+		n.fail("%s has %d bytes, more than %d", what, len(s), most)
+	case !utf8.ValidString(s):
+		n.fail("%s is not UTF-8", what)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		n.fail("%s has a control character", what)
+	}
+}
+
+// text makes text that only informs fit to be kept.
+func (n *normalizer) text(what string, s *string, most int) {
+	if *s = clean(*s); len(*s) > most {
+		n.fail("%s has %d bytes, more than %d", what, len(*s), most)
+	}
+}
+
+func (n *normalizer) time(t *time.Time) {
+	if !t.IsZero() {
+		*t = t.UTC().Truncate(time.Microsecond)
+	}
+}
+
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// cut shortens s to at most n bytes without breaking a character.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,87 @@
+package store
+
+import (
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// An Update is the record of one image on its way to one endpoint, from request to outcome. It is active until
+// Machine.Outcome is set. See [Normalize] for what its fields may hold.
+type Update struct {
+	ID       string `json:"id"` // 26 characters that sort by creation time (a ULID)
+	Endpoint string `json:"endpoint"`
+	Image    string `json:"image"`         // id of the image
+	Key      string `json:"key,omitempty"` // idempotency key of the request, "" if it had none
+
+	Machine fsm.Update `json:"machine"`          // what the state machine knows
+	Tokens  []string   `json:"tokens,omitempty"` // SHA-256, in hex, of each download token that was given out
+
+	Revision uint64    `json:"revision"` // for compare-and-swap; set by the store
+	Since    uint64    `json:"since"`    // the journal's last sequence number before the update; set by the store
+	Created  time.Time `json:"created"`
+	Changed  time.Time `json:"changed"`
+}
+
+// An Event is one line of the journal of an update.
+type Event struct {
+	Seq      uint64    `json:"seq"` // set by the store
+	Update   string    `json:"update"`
+	Endpoint string    `json:"endpoint"`
+	Time     time.Time `json:"time"`
+	Name     string    `json:"name"`             // a constant of package fsm or firmware, such as "uri_written"
+	Detail   string    `json:"detail,omitempty"` // for people; at most MaxDetail bytes, longer ones are cut
+
+	Phase   fsm.Phase   `json:"phase,omitzero"` // of the update after the event
+	State   fsm.State   `json:"state"`
+	Result  fsm.Result  `json:"result"`
+	Outcome fsm.Outcome `json:"outcome,omitempty"`
+}
+
+// Active reports whether the update has not ended.
+func (u Update) Active() bool { return u.Machine.Active() }
+
+// An Image is one version of firmware in the repository. Its bytes are not in the store.
+type Image struct {
+	ID      string    `json:"id"` // 32 hex digits: the start of SHA-256 over name, version and the bytes' digest
+	Name    string    `json:"name"`
+	Version string    `json:"version"` // what resource 3/0/3 of a device that runs it says
+	Size    int64     `json:"size"`    // bytes
+	SHA256  string    `json:"sha256"`  // of the bytes, in hex
+	Created time.Time `json:"created"`
+}
+
+// A Device is what is known of one endpoint.
+type Device struct {
+	Endpoint     string       `json:"endpoint"`
+	Registration Registration `json:"registration"`
+	Firmware     Firmware     `json:"firmware"`
+}
+
+// A Registration is the last registration of an endpoint, whether it still holds or has ended.
+type Registration struct {
+	ID         string        `json:"id"`        // the location's last segment
+	Address    string        `json:"address"`   // host:port that requests are sent to
+	Transport  string        `json:"transport"` // coap, coaps, coap+tcp, coaps+tcp
+	Version    string        `json:"version"`   // of LwM2M, such as 1.1
+	Lifetime   time.Duration `json:"lifetime"`
+	Binding    string        `json:"binding,omitempty"`
+	Queue      bool          `json:"queue,omitempty"` // Queue Mode
+	SMS        string        `json:"sms,omitempty"`
+	Links      string        `json:"links,omitempty"`    // the objects, in link format, as the device sent them
+	Identity   string        `json:"identity,omitempty"` // proven identity, "" without security
+	Secured    bool          `json:"secured,omitempty"`  // has ever registered with credentials
+	Registered time.Time     `json:"registered"`
+	LastSeen   time.Time     `json:"last_seen"`      // soft: may lag
+	Ended      time.Time     `json:"ended,omitzero"` // zero while the registration holds
+}
+
+// Firmware is what was last read of an endpoint's firmware.
+type Firmware struct {
+	State     fsm.State  `json:"state"`
+	Result    fsm.Result `json:"result"`
+	Version   string     `json:"version,omitempty"`  // resource 3/0/3
+	Protocols []int      `json:"protocols,omitzero"` // resource 5/0/8; nil if absent, which is not the same as empty
+	Delivery  int        `json:"delivery"`           // resource 5/0/9
+	Read      time.Time  `json:"read,omitzero"`      // zero if never read
+}
