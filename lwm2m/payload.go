@@ -3,69 +3,108 @@ package lwm2m
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Entry is one value at one path, the unit that payloads are made of.
 type Entry struct {
 	Path Path
 	// Value is of the type that the object's model gives the resource, or,
-	// for a resource without model, of the type that the content format tells.
+	// for a resource without model, of the type that the content format tells:
+	// Opaque in TLV, String in text/plain. [Null] removes a resource instance
+	// in a Write-Composite. The zero Value stands for an object instance
+	// without resources or a multiple resource without instances, which only
+	// TLV and LwM2M CBOR can tell.
 	Value Value
-	// Time is when the value was so, for histories in Send and notifications.
-	// The zero Time means now. Only SenML and the old JSON carry it.
+	// Time is when the value was so, for histories in Send and notifications;
+	// the zero Time if that was not said, which means now. Only SenML and the
+	// old JSON carry it, other formats drop it.
 	Time time.Time
 }
 
 // AppendPayload appends entries in content format f to dst and returns the
-// extended slice; on error dst is returned as it was.
+// extended slice; on error it returns dst as it was.
 //
-// base is the path of the request that the payload answers or makes: a
+// base is the path of the request that the payload makes or answers: a
 // resource for text, opaque and CBOR, the root for composites and Send. Every
-// entry lies at or below it. Entries of one object instance and one multiple
-// resource must follow each other.
+// entry lies at or below it. TLV and LwM2M CBOR sort entries by path, SenML
+// keeps their order.
 //
-// The model m decides what is a multiple resource and converts values to the
-// types that resources have; nil stands for the built-in models, see [Models].
+// The model m tells for TLV whether a resource without instances is multiple;
+// nil stands for the built-in models, see [Models]. Values are encoded as the
+// type that they have. Nothing is allocated when dst has room and entries are
+// sorted.
+//
+// Errors are [ErrUnsupportedFormat] when f is unknown or cannot carry what is
+// at base, and [ErrNotEncodable] for entries that f cannot represent.
 func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *Models) ([]byte, error) {
-	for _, e := range entries {
-		if !base.Contains(e.Path) {
-			return dst, fmt.Errorf("%w: %s is not below %s", ErrNotEncodable, e.Path, base)
+	for i := range entries {
+		if !base.Contains(entries[i].Path) {
+			return dst, notEncodable(entries[i].Path, "outside of the request's path")
+		}
+		if _, text := entries[i].Value.Text(); text && !utf8.ValidString(entries[i].Value.str) {
+			return dst, notEncodable(entries[i].Path, "text is not UTF-8")
 		}
 	}
-	switch f.Canonical() {
+	switch f = f.Canonical(); f {
+	case FormatText, FormatOpaque, FormatCBOR:
+		return appendSingle(dst, f, base, entries)
+	case FormatTLV:
+		return appendTLV(dst, base, entries, m)
+	case FormatLwM2MCBOR:
+		return appendLwM2MCBOR(dst, entries)
+	case FormatJSON:
+		return appendOldJSON(dst, base, entries)
 	default:
-		return dst, fmt.Errorf("%w: %s", ErrUnsupportedFormat, f)
+		return dst, unsupported(f)
 	}
 }
 
 // DecodePayload returns the entries of a payload in content format f, in
-// their order. base is the path of the request, and entries elsewhere are
-// refused. What the model m knows gets the type it has there, and what does
-// not convert is refused; nil stands for the built-in models.
+// their order. base is the path of the request; entries elsewhere are refused.
+// Values get the type that their resource has in m, and what does not convert
+// is refused; nil stands for the built-in models.
 //
-// Nothing of payload is kept. Errors are [*FormatError], which is
+// The result keeps no reference to payload. Its size is bounded by a small
+// multiple of that of payload. Errors are [*FormatError], which is
 // [ErrMalformed], or [ErrUnsupportedFormat].
 func DecodePayload(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
-	switch f.Canonical() {
+	switch f = f.Canonical(); f {
+	case FormatText, FormatOpaque, FormatCBOR:
+		return decodeSingle(f, base, payload, m)
+	case FormatTLV:
+		return decodeTLV(base, payload, m)
+	case FormatLwM2MCBOR:
+		return decodeLwM2MCBOR(base, payload, m)
+	case FormatJSON:
+		return decodeOldJSON(base, payload, m)
 	default:
-		return nil, fmt.Errorf("%w: %s", ErrUnsupportedFormat, f)
+		return nil, unsupported(f)
 	}
+}
+
+func unsupported(f ContentFormat) error {
+	return fmt.Errorf("%w: %s", ErrUnsupportedFormat, f)
 }
 
 // AppendPaths appends the body of a Read-Composite or Observe-Composite
 // request for paths, in SenML JSON, SenML CBOR or LwM2M CBOR, to dst.
 func AppendPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
-	switch f.Canonical() {
+	switch f {
+	case FormatLwM2MCBOR:
+		return appendCBORPaths(dst, paths), nil
 	default:
-		return dst, fmt.Errorf("%w: %s", ErrUnsupportedFormat, f)
+		return dst, unsupported(f)
 	}
 }
 
 // DecodePaths returns the paths of a Read-Composite or Observe-Composite
-// request, in their order.
+// request, in their order. Errors are as those of [DecodePayload].
 func DecodePaths(f ContentFormat, payload []byte) ([]Path, error) {
-	switch f.Canonical() {
+	switch f {
+	case FormatLwM2MCBOR:
+		return decodeCBORPaths(payload)
 	default:
-		return nil, fmt.Errorf("%w: %s", ErrUnsupportedFormat, f)
+		return nil, unsupported(f)
 	}
 }

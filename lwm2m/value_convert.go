@@ -11,41 +11,44 @@ import (
 
 // As returns v as a value of type t. Conversions without loss between the
 // number types, between String and Corelnk, of Integer to Boolean when it is 0
-// or 1, and of the text forms of a String are made; anything else reports
-// false. As(TypeNone) returns v itself: a model that knows no type asks for
-// nothing.
+// or 1, and of the text/plain form in a String are made; anything else reports
+// false. As(TypeNone) returns v itself.
 func (v Value) As(t Type) (Value, bool) {
+	if w, ok := v.fit(t); ok {
+		return w, true
+	}
+	if b, ok := v.Bool(); ok && t == TypeBoolean {
+		return Boolean(b), true
+	}
+	if v.typ == TypeString {
+		return parseText(v.str, t)
+	}
+	return Value{}, false
+}
+
+// fit gives a value that came in a format with types of its own, as SenML and
+// CBOR are, the type that the model demands. It is stricter than As.
+func (v Value) fit(t Type) (Value, bool) {
 	if t == v.typ || t == TypeNone {
 		return v, true
 	}
 	switch t {
-	case TypeInteger:
-		if i, ok := v.Int64(); ok {
-			return Integer(i), true
-		}
-	case TypeTime:
-		if i, ok := v.Int64(); ok {
-			return Value{typ: TypeTime, num: uint64(i)}, true
-		}
+	case TypeInteger, TypeTime:
+		i, ok := v.Int64()
+		return Value{typ: t, num: uint64(i)}, ok
 	case TypeUnsigned:
-		if u, ok := v.Uint64(); ok {
-			return Unsigned(u), true
-		}
+		u, ok := v.Uint64()
+		return Unsigned(u), ok
 	case TypeFloat:
-		if f, ok := v.Float64(); ok {
-			return Float(f), true
-		}
-	case TypeBoolean:
-		if b, ok := v.Bool(); ok {
-			return Boolean(b), true
-		}
+		f, ok := v.Float64()
+		return Float(f), ok
 	case TypeString, TypeCoreLink:
-		if s, ok := v.Text(); ok {
-			return Value{typ: t, str: s}, true
+		s, ok := v.Text()
+		return Value{typ: t, str: s}, ok
+	case TypeObjectLink: // text in CBOR
+		if v.typ == TypeString {
+			return parseObjectLink(v.str)
 		}
-	}
-	if v.typ == TypeString {
-		return parseText(v.str, t)
 	}
 	return Value{}, false
 }

@@ -1,0 +1,386 @@
+package lwm2m
+
+import (
+	"encoding/binary"
+	"math"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// The major types of CBOR (RFC 8949) and the one additional information that
+// LwM2M meets beyond lengths.
+const (
+	cborUint   = 0
+	cborNegInt = 1
+	cborBytes  = 2
+	cborText   = 3
+	cborArray  = 4
+	cborMap    = 5
+	cborTag    = 6
+	cborSimple = 7
+
+	cborIndefinite = 31
+	cborBreak      = 0xff
+)
+
+// cborReader reads the part of CBOR that LwM2M uses, in place, and never
+// allocates for what the input merely announces.
+type cborReader struct {
+	format ContentFormat
+	data   []byte
+	pos    int
+}
+
+func (r *cborReader) fail(offset int, reason string) error {
+	return &FormatError{Format: r.format, Offset: offset, Reason: reason}
+}
+
+// cborHead is the head of an item: major type, additional information and
+// argument. The argument of an indefinite length is 0.
+type cborHead struct {
+	major, info byte
+	arg         uint64
+	at          int
+}
+
+func (h cborHead) indefinite() bool { return h.info == cborIndefinite }
+
+func (r *cborReader) head() (cborHead, error) {
+	h := cborHead{at: r.pos}
+	if r.pos == len(r.data) {
+		return h, r.fail(r.pos, "input ends early")
+	}
+	h.major, h.info = r.data[r.pos]>>5, r.data[r.pos]&31
+	r.pos++
+	switch {
+	case h.info < 24:
+		h.arg = uint64(h.info)
+		return h, nil
+	case h.info < 28:
+		n := 1 << (h.info - 24)
+		if len(r.data)-r.pos < n {
+			return h, r.fail(len(r.data), "input ends early")
+		}
+		for _, b := range r.data[r.pos : r.pos+n] {
+			h.arg = h.arg<<8 | uint64(b)
+		}
+		r.pos += n
+		if h.major == cborSimple && h.info == 24 && h.arg < 32 {
+			return h, r.fail(h.at, "bad simple value")
+		}
+		return h, nil
+	case h.indefinite() && h.major >= cborBytes && h.major <= cborMap:
+		return h, nil
+	default:
+		return h, r.fail(h.at, "bad initial byte")
+	}
+}
+
+// atBreak consumes the end of an item of indefinite length, if it is next.
+func (r *cborReader) atBreak() (bool, error) {
+	if r.pos == len(r.data) {
+		return false, r.fail(r.pos, "input ends early")
+	}
+	if r.data[r.pos] != cborBreak {
+		return false, nil
+	}
+	r.pos++
+	return true, nil
+}
+
+// more reports whether another element of an array or map follows, of which
+// seen have been read.
+func (r *cborReader) more(h cborHead, seen uint64) (bool, error) {
+	if !h.indefinite() {
+		return seen < h.arg, nil
+	}
+	end, err := r.atBreak()
+	return !end, err
+}
+
+// take returns the next n bytes as a view.
+func (r *cborReader) take(n uint64) ([]byte, error) {
+	if n > uint64(len(r.data)-r.pos) {
+		return nil, r.fail(len(r.data), "input ends early")
+	}
+	b := r.data[r.pos : r.pos+int(n)]
+	r.pos += int(n)
+	return b, nil
+}
+
+// str reads the content of a byte or text string whose head is h.
+func (r *cborReader) str(h cborHead) ([]byte, error) {
+	if !h.indefinite() {
+		return r.chunk(h)
+	}
+	var all []byte
+	for {
+		end, err := r.atBreak()
+		if end || err != nil {
+			return all, err
+		}
+		c, err := r.head()
+		if err != nil {
+			return nil, err
+		}
+		if c.major != h.major || c.indefinite() {
+			return nil, r.fail(c.at, "bad chunk of a string")
+		}
+		b, err := r.chunk(c)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b...)
+	}
+}
+
+func (r *cborReader) chunk(h cborHead) ([]byte, error) {
+	b, err := r.take(h.arg)
+	if err == nil && h.major == cborText && !utf8.Valid(b) {
+		return nil, r.fail(h.at, "text is not UTF-8")
+	}
+	return b, err
+}
+
+// value reads a value whose head is h.
+func (r *cborReader) value(h cborHead) (Value, error) {
+	switch h.major {
+	case cborUint:
+		if h.arg > math.MaxInt64 {
+			return Unsigned(h.arg), nil
+		}
+		return Integer(int64(h.arg)), nil
+	case cborNegInt:
+		if h.arg > math.MaxInt64 {
+			return Value{}, r.fail(h.at, "integer out of range")
+		}
+		return Integer(-1 - int64(h.arg)), nil
+	case cborBytes:
+		b, err := r.str(h)
+		return Opaque(b), err
+	case cborText:
+		b, err := r.str(h)
+		return String(string(b)), err
+	case cborTag:
+		return r.tagged(h)
+	case cborSimple:
+		return r.simple(h)
+	default:
+		return Value{}, r.fail(h.at, "not a value")
+	}
+}
+
+func (r *cborReader) simple(h cborHead) (Value, error) {
+	switch h.info {
+	case 20, 21:
+		return Boolean(h.info == 21), nil
+	case 22:
+		return Null(), nil
+	case 25:
+		return Float(halfToFloat(uint16(h.arg))), nil
+	case 26:
+		return Float(float64(math.Float32frombits(uint32(h.arg)))), nil
+	case 27:
+		return Float(math.Float64frombits(h.arg)), nil
+	default:
+		return Value{}, r.fail(h.at, "not a value")
+	}
+}
+
+// The tags that values may have.
+const (
+	tagDateTime = 0
+	tagEpoch    = 1
+	tagDecimal  = 4
+)
+
+func (r *cborReader) tagged(tag cborHead) (Value, error) {
+	h, err := r.head()
+	if err != nil {
+		return Value{}, err
+	}
+	switch tag.arg {
+	case tagDateTime:
+		if h.major != cborText {
+			return Value{}, r.fail(h.at, "bad date")
+		}
+		b, err := r.str(h)
+		if err != nil {
+			return Value{}, err
+		}
+		t, perr := time.Parse(time.RFC3339, string(b))
+		if perr != nil {
+			return Value{}, r.fail(h.at, "bad date")
+		}
+		return Time(t), nil
+	case tagEpoch:
+		if h.major > cborNegInt && h.major != cborSimple {
+			return Value{}, r.fail(h.at, "bad time")
+		}
+		v, err := r.value(h)
+		if err != nil {
+			return Value{}, err
+		}
+		sec, ok := v.Int64()
+		if !ok {
+			return Value{}, r.fail(h.at, "bad time")
+		}
+		return Value{typ: TypeTime, num: uint64(sec)}, nil
+	case tagDecimal:
+		return r.decimal(h)
+	default:
+		return Value{}, r.fail(tag.at, "unknown tag")
+	}
+}
+
+// decimal reads a decimal fraction, [exponent, mantissa] (RFC 8949, 3.4.4).
+func (r *cborReader) decimal(h cborHead) (Value, error) {
+	if h.major != cborArray || !h.indefinite() && h.arg != 2 {
+		return Value{}, r.fail(h.at, "bad decimal fraction")
+	}
+	var parts [2]int64
+	for i := range parts {
+		p, err := r.head()
+		if err != nil {
+			return Value{}, err
+		}
+		if p.major > cborNegInt || p.arg > math.MaxInt64 {
+			return Value{}, r.fail(p.at, "bad decimal fraction")
+		}
+		if parts[i] = int64(p.arg); p.major == cborNegInt {
+			parts[i] = -1 - parts[i]
+		}
+	}
+	if h.indefinite() {
+		if end, err := r.atBreak(); err != nil || !end {
+			return Value{}, r.fail(r.pos, "bad decimal fraction")
+		}
+	}
+	v, ok := decimalValue(parts[0], parts[1])
+	if !ok {
+		return Value{}, r.fail(h.at, "number out of range")
+	}
+	return v, nil
+}
+
+// decimalValue returns mantissa * 10^exponent, as an Integer if it is one in
+// range, else as the nearest Float.
+func decimalValue(exponent, mantissa int64) (Value, bool) {
+	whole, e := mantissa, exponent
+	for ; e > 0 && whole <= math.MaxInt64/10 && whole >= math.MinInt64/10 && whole != 0; e-- {
+		whole *= 10
+	}
+	for ; e < 0 && whole%10 == 0 && whole != 0; e++ {
+		whole /= 10
+	}
+	if e == 0 || whole == 0 {
+		return Integer(whole), true
+	}
+	var buf [48]byte
+	text := strconv.AppendInt(buf[:0], mantissa, 10)
+	text = append(text, 'e')
+	text = strconv.AppendInt(text, exponent, 10)
+	f, err := strconv.ParseFloat(string(text), 64)
+	return Float(f), err == nil
+}
+
+func halfToFloat(h uint16) float64 {
+	sign, exp, frac := h>>15, h>>10&0x1f, h&0x3ff
+	var f float64
+	switch exp {
+	case 0:
+		f = math.Ldexp(float64(frac), -24)
+	case 31:
+		if f = math.Inf(1); frac != 0 {
+			f = math.NaN()
+		}
+	default:
+		f = math.Ldexp(float64(frac|0x400), int(exp)-25)
+	}
+	if sign != 0 {
+		f = -f
+	}
+	return f
+}
+
+// floatToHalf returns the half-precision bits of f if that is exact.
+func floatToHalf(f float32) (uint16, bool) {
+	bits := math.Float32bits(f)
+	sign := uint16(bits >> 16 & 0x8000)
+	exp, frac := int(bits>>23&0xff)-127, bits&0x7fffff
+	switch {
+	case exp == 128: // infinity; not-a-number is made one elsewhere
+		return sign | 0x7c00, frac == 0
+	case exp == -127: // zero; single-precision subnormals are too small
+		return sign, frac == 0
+	case exp >= -14 && exp <= 15:
+		return sign | uint16(exp+15)<<10 | uint16(frac>>13), frac&0x1fff == 0
+	case exp >= -24 && exp < -14: // half-precision subnormals
+		shift := uint(-exp - 14 + 13)
+		full := frac | 0x800000
+		return sign | uint16(full>>shift), full&(1<<shift-1) == 0
+	default:
+		return 0, false
+	}
+}
+
+func appendCBORHead(dst []byte, major byte, arg uint64) []byte {
+	major <<= 5
+	switch {
+	case arg < 24:
+		return append(dst, major|byte(arg))
+	case arg <= math.MaxUint8:
+		return append(dst, major|24, byte(arg))
+	case arg <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(dst, major|25), uint16(arg))
+	case arg <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(dst, major|26), uint32(arg))
+	default:
+		return binary.BigEndian.AppendUint64(append(dst, major|27), arg)
+	}
+}
+
+// appendCBORValue appends v in the shortest form; the caller has excluded
+// TypeNone.
+func appendCBORValue(dst []byte, v Value) []byte {
+	switch v.typ {
+	case TypeInteger, TypeTime:
+		if i := int64(v.num); i < 0 {
+			return appendCBORHead(dst, cborNegInt, uint64(-1-i))
+		}
+		return appendCBORHead(dst, cborUint, v.num)
+	case TypeUnsigned:
+		return appendCBORHead(dst, cborUint, v.num)
+	case TypeFloat:
+		return appendCBORFloat(dst, math.Float64frombits(v.num))
+	case TypeBoolean:
+		return append(dst, 0xf4|byte(v.num))
+	case TypeOpaque:
+		return append(appendCBORHead(dst, cborBytes, uint64(len(v.str))), v.str...)
+	case TypeObjectLink:
+		var buf [11]byte
+		link := appendObjectLink(buf[:0], v)
+		return append(appendCBORHead(dst, cborText, uint64(len(link))), link...)
+	case TypeNull:
+		return append(dst, 0xf6)
+	default:
+		return append(appendCBORHead(dst, cborText, uint64(len(v.str))), v.str...)
+	}
+}
+
+// appendCBORFloat appends f in the shortest form that is exact; every
+// not-a-number is the same one.
+func appendCBORFloat(dst []byte, f float64) []byte {
+	if f != f {
+		return append(dst, 0xf9, 0x7e, 0)
+	}
+	single := float32(f)
+	if float64(single) != f {
+		return binary.BigEndian.AppendUint64(append(dst, 0xfb), math.Float64bits(f))
+	}
+	if half, ok := floatToHalf(single); ok {
+		return binary.BigEndian.AppendUint16(append(dst, 0xf9), half)
+	}
+	return binary.BigEndian.AppendUint32(append(dst, 0xfa), math.Float32bits(single))
+}

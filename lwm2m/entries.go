@@ -1,0 +1,111 @@
+package lwm2m
+
+import (
+	"fmt"
+	"slices"
+)
+
+// pathCollector gathers decoded entries and refuses what is outside the
+// request and what occurs twice.
+type pathCollector struct {
+	base    Path
+	models  *Models
+	history bool // a path may occur more than once, at different times
+	entries []Entry
+	// seen is made once paths stop ascending: true for entries, false for
+	// what is above them.
+	seen map[Path]bool
+}
+
+// add returns why an entry was refused, "" if it was not.
+func (c *pathCollector) add(p Path, v Value) (refused string) {
+	if !c.base.Contains(p) {
+		return "path is outside of the request"
+	}
+	if !c.history && c.duplicate(p) {
+		return "path occurs twice, or below another value"
+	}
+	if v.typ != TypeNone && v.typ != TypeNull {
+		r, _ := c.models.Resource(p)
+		typed, ok := v.fit(r.Type)
+		if !ok {
+			return "value is not of type " + r.Type.String()
+		}
+		v = typed
+	}
+	c.entries = append(c.entries, Entry{Path: p, Value: v})
+	return ""
+}
+
+// duplicate reports whether p, or something above or below it, was there
+// before. As long as paths ascend, a look at the last one tells.
+func (c *pathCollector) duplicate(p Path) bool {
+	if c.seen == nil {
+		n := len(c.entries)
+		if n == 0 {
+			return false
+		}
+		if last := c.entries[n-1].Path; last.Compare(p) < 0 {
+			return last.Contains(p)
+		}
+		c.seen = make(map[Path]bool, 2*n)
+		for _, e := range c.entries {
+			c.mark(e.Path)
+		}
+	}
+	return !c.mark(p)
+}
+
+// mark notes a path and what is above it, and reports whether p is free.
+func (c *pathCollector) mark(p Path) bool {
+	if _, taken := c.seen[p]; taken {
+		return false
+	}
+	for above := p.Parent(); above.Len() >= 2; above = above.Parent() {
+		if c.seen[above] {
+			return false
+		}
+		c.seen[above] = false
+	}
+	c.seen[p] = true
+	return true
+}
+
+func notEncodable(p Path, why string) error {
+	return fmt.Errorf("%w: %s: %s", ErrNotEncodable, p, why)
+}
+
+// commonPath returns the longest path that contains all entries, which are
+// sorted.
+func commonPath(entries []Entry) Path {
+	first, last := entries[0].Path, entries[len(entries)-1].Path
+	n := 0
+	for n < first.Len() && n < last.Len() && first.ids[n] == last.ids[n] {
+		n++
+	}
+	return first.Prefix(n)
+}
+
+// sortedEntries returns entries in the order of their paths, for formats that
+// nest, and refuses what cannot nest: a path that occurs twice or below
+// another, and a value above the level of resources.
+func sortedEntries(entries []Entry) ([]Entry, error) {
+	ascending := func(a, b Entry) int { return a.Path.Compare(b.Path) }
+	if !slices.IsSortedFunc(entries, ascending) {
+		entries = slices.Clone(entries)
+		slices.SortStableFunc(entries, ascending)
+	}
+	for i := range entries {
+		e := &entries[i]
+		if e.Value.typ != TypeNone && e.Path.Len() < 3 {
+			return nil, notEncodable(e.Path, "values are of resources")
+		}
+		if e.Value.typ == TypeNone && !e.Path.IsInstance() && !e.Path.IsResource() {
+			return nil, notEncodable(e.Path, "no value")
+		}
+		if i > 0 && entries[i-1].Path.Contains(e.Path) {
+			return nil, notEncodable(e.Path, "twice, or below another value")
+		}
+	}
+	return entries, nil
+}

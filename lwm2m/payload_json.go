@@ -1,0 +1,354 @@
+package lwm2m
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"strconv"
+	"time"
+)
+
+// The JSON of LwM2M 1.0 (Content-Format 11543): an object with the base name
+// bn, the base time bt and the array e of elements with a name n, a time t and
+// one of v, bv, ov and sv.
+
+type oldJSONElement struct {
+	name  string
+	value Value
+	time  float64
+	timed bool
+	at    int
+}
+
+type oldJSONDecoder struct {
+	dec      *json.Decoder
+	size     int
+	baseName string
+	baseTime float64
+	elements []oldJSONElement
+}
+
+func decodeOldJSON(base Path, payload []byte, m *Models) ([]Entry, error) {
+	d := oldJSONDecoder{dec: json.NewDecoder(bytes.NewReader(payload)), size: len(payload)}
+	d.dec.UseNumber()
+	if err := d.document(); err != nil {
+		return nil, err
+	}
+	c := pathCollector{base: base, models: m, history: true}
+	for _, e := range d.elements {
+		p, ok := parsePath(d.baseName + e.name)
+		if !ok || p.Len() < 3 {
+			return nil, &FormatError{Format: FormatJSON, Offset: e.at, Reason: "name is not the path of a resource"}
+		}
+		// Opaque is base64 in a string, which only the model can tell.
+		if r, _ := m.Resource(p); r.Type == TypeOpaque && e.value.typ == TypeString {
+			e.value, ok = parseText(e.value.str, TypeOpaque)
+			if !ok {
+				return nil, &FormatError{Format: FormatJSON, Offset: e.at, Reason: "bad base64"}
+			}
+		}
+		if refused := c.add(p, e.value); refused != "" {
+			return nil, &FormatError{Format: FormatJSON, Offset: e.at, Reason: refused}
+		}
+		if e.timed || d.baseTime != 0 {
+			c.entries[len(c.entries)-1].Time = resolveTime(d.baseTime + e.time)
+		}
+	}
+	return c.entries, nil
+}
+
+// resolveTime reads a time of SenML and its predecessor: below 2^28 seconds it
+// is relative to now, else since 1970 (RFC 8428, section 4.5.3).
+func resolveTime(seconds float64) time.Time {
+	whole, fraction := math.Modf(seconds)
+	const limit = 1 << 40 // tens of thousands of years, far inside time.Time
+	whole = max(-limit, min(limit, whole))
+	nanos := math.Round(fraction*1e6) * 1e3
+	if seconds < 1<<28 {
+		return time.Now().Add(time.Duration(whole)*time.Second + time.Duration(nanos))
+	}
+	return time.Unix(int64(whole), int64(nanos))
+}
+
+func (d *oldJSONDecoder) fail(reason string) error {
+	return &FormatError{Format: FormatJSON, Offset: int(d.dec.InputOffset()), Reason: reason}
+}
+
+func (d *oldJSONDecoder) token() (json.Token, error) {
+	t, err := d.dec.Token()
+	if err == nil {
+		return t, nil
+	}
+	offset := int(d.dec.InputOffset())
+	if se, ok := errors.AsType[*json.SyntaxError](err); ok {
+		offset = int(se.Offset)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		offset = d.size
+	}
+	return nil, &FormatError{Format: FormatJSON, Offset: min(offset, d.size), Reason: "bad JSON", Err: err}
+}
+
+// members calls f for each member of the object that comes next.
+func (d *oldJSONDecoder) members(f func(name string) error) error {
+	t, err := d.token()
+	if err != nil {
+		return err
+	}
+	if t != json.Delim('{') {
+		return d.fail("not an object")
+	}
+	var seen [len(oldJSONLabels)]bool
+	for d.dec.More() {
+		t, err := d.token()
+		if err != nil {
+			return err
+		}
+		name, _ := t.(string) // names of members are strings, or token fails
+		if i := labelIndex(name); i >= 0 {
+			if seen[i] {
+				return d.fail("member " + name + " occurs twice")
+			}
+			seen[i] = true
+		}
+		if err := f(name); err != nil {
+			return err
+		}
+	}
+	_, err = d.token()
+	return err
+}
+
+var oldJSONLabels = [...]string{"bn", "bt", "e", "n", "t", "v", "bv", "ov", "sv"}
+
+func labelIndex(name string) int {
+	for i, l := range oldJSONLabels {
+		if l == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func (d *oldJSONDecoder) document() error {
+	found := false
+	err := d.members(func(name string) (err error) {
+		switch name {
+		case "bn":
+			d.baseName, err = d.text()
+		case "bt":
+			d.baseTime, err = d.number()
+		case "e":
+			found = true
+			err = d.list()
+		default:
+			err = d.skip()
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return d.fail("member e is missing")
+	}
+	if _, err := d.dec.Token(); !errors.Is(err, io.EOF) {
+		return d.fail("data after the end")
+	}
+	return nil
+}
+
+func (d *oldJSONDecoder) list() error {
+	t, err := d.token()
+	if err != nil {
+		return err
+	}
+	if t != json.Delim('[') {
+		return d.fail("e is not an array")
+	}
+	for d.dec.More() {
+		if err := d.element(); err != nil {
+			return err
+		}
+	}
+	_, err = d.token()
+	return err
+}
+
+func (d *oldJSONDecoder) element() error {
+	e := oldJSONElement{at: int(d.dec.InputOffset())}
+	set := func(v Value, err error) error {
+		if err == nil && !e.value.IsZero() {
+			return d.fail("more than one value")
+		}
+		e.value = v
+		return err
+	}
+	err := d.members(func(name string) (err error) {
+		switch name {
+		case "n":
+			e.name, err = d.text()
+		case "t":
+			e.timed = true
+			e.time, err = d.number()
+		case "v", "bv", "ov", "sv":
+			err = set(d.value(name))
+		default:
+			err = d.skip()
+		}
+		return err
+	})
+	if err == nil && e.value.IsZero() {
+		return d.fail("element without value")
+	}
+	d.elements = append(d.elements, e)
+	return err
+}
+
+func (d *oldJSONDecoder) value(label string) (Value, error) {
+	t, err := d.token()
+	if err != nil {
+		return Value{}, err
+	}
+	switch t := t.(type) {
+	case json.Number:
+		if v, ok := parseNumber(string(t)); ok && label == "v" {
+			return v, nil
+		}
+	case bool:
+		if label == "bv" {
+			return Boolean(t), nil
+		}
+	case string:
+		if label == "sv" {
+			return String(t), nil
+		}
+		if v, ok := parseObjectLink(t); ok && label == "ov" {
+			return v, nil
+		}
+	}
+	return Value{}, d.fail("bad value of " + label)
+}
+
+func (d *oldJSONDecoder) text() (string, error) {
+	t, err := d.token()
+	s, ok := t.(string)
+	if err == nil && !ok {
+		err = d.fail("not a string")
+	}
+	return s, err
+}
+
+func (d *oldJSONDecoder) number() (float64, error) {
+	t, err := d.token()
+	if err != nil {
+		return 0, err
+	}
+	n, ok := t.(json.Number)
+	if !ok {
+		return 0, d.fail("not a number")
+	}
+	f, ferr := n.Float64()
+	if ferr != nil {
+		return 0, d.fail("number out of range")
+	}
+	return f, nil
+}
+
+// skip passes over the value of a member that is not known.
+func (d *oldJSONDecoder) skip() error {
+	for depth := 0; ; {
+		t, err := d.token()
+		if err != nil {
+			return err
+		}
+		if delim, ok := t.(json.Delim); ok {
+			if delim == '{' || delim == '[' {
+				depth++
+			} else {
+				depth--
+			}
+		}
+		if depth == 0 {
+			return nil
+		}
+	}
+}
+
+// appendOldJSON writes names relative to the request's path, without a slash
+// between base name and name only when there is no name.
+func appendOldJSON(dst []byte, base Path, entries []Entry) ([]byte, error) {
+	out := append(dst, `{"bn":"`...)
+	out = base.Append(out)
+	if base.Len() < 3 && !base.IsRoot() {
+		out = append(out, '/')
+	}
+	out = append(out, `","e":[`...)
+	first := true
+	for i := range entries {
+		e := &entries[i]
+		if e.Value.IsZero() {
+			continue
+		}
+		if e.Path.Len() < 3 || e.Value.IsNull() {
+			return dst, notEncodable(e.Path, "no value of a resource")
+		}
+		if !first {
+			out = append(out, ',')
+		}
+		first = false
+		var err error
+		if out, err = appendOldJSONElement(out, base, e); err != nil {
+			return dst, err
+		}
+	}
+	return append(out, "]}"...), nil
+}
+
+func appendOldJSONElement(dst []byte, base Path, e *Entry) ([]byte, error) {
+	dst = append(dst, '{')
+	if e.Path != base {
+		dst = append(dst, `"n":"`...)
+		if base.Len() == 3 {
+			dst = append(dst, '/')
+		}
+		for i, id := range e.Path.ids[base.n:e.Path.n] {
+			if i > 0 {
+				dst = append(dst, '/')
+			}
+			dst = strconv.AppendUint(dst, uint64(id), 10)
+		}
+		dst = append(dst, `",`...)
+	}
+	if !e.Time.IsZero() {
+		dst = append(dst, `"t":`...)
+		dst = strconv.AppendInt(dst, e.Time.Unix(), 10)
+		dst = append(dst, ',')
+	}
+	dst, err := appendOldJSONValue(dst, e)
+	return append(dst, '}'), err
+}
+
+func appendOldJSONValue(dst []byte, e *Entry) ([]byte, error) {
+	v := e.Value
+	switch v.typ {
+	case TypeBoolean:
+		return strconv.AppendBool(append(dst, `"bv":`...), v.num == 1), nil
+	case TypeObjectLink:
+		return append(appendObjectLink(append(dst, `"ov":"`...), v), '"'), nil
+	case TypeOpaque:
+		dst = append(dst, `"sv":"`...)
+		return append(base64.StdEncoding.AppendEncode(dst, []byte(v.str)), '"'), nil
+	case TypeString, TypeCoreLink:
+		text, err := json.Marshal(v.str)
+		return append(append(dst, `"sv":`...), text...), err
+	case TypeFloat:
+		if f := math.Float64frombits(v.num); math.IsNaN(f) || math.IsInf(f, 0) {
+			return dst, notEncodable(e.Path, "JSON has no such number")
+		}
+	}
+	return v.appendText(append(dst, `"v":`...)), nil
+}
