@@ -1,0 +1,205 @@
+package senml
+
+import (
+	"encoding/base64"
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
+
+func (c Codec) appendJSON(dst []byte, pack []Record) ([]byte, error) {
+	k := checker{codec: c}
+	b := append(dst, '[')
+	for i := range pack {
+		r := &pack[i]
+		has := r.labels()
+		if err := k.checkOut(r, has); err != nil {
+			return dst, &SyntaxError{Offset: -1, Record: i, Err: err}
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendJSONRecord(b, r, has)
+	}
+	return append(b, ']'), nil
+}
+
+func appendJSONRecord(b []byte, r *Record, has labelSet) []byte {
+	start := len(b)
+	if has&(1<<labelName-1) != 0 { // base fields are rare
+		if has.has(labelBaseName) {
+			b = appendJSONString(append(b, `,"bn":`...), r.BaseName)
+		}
+		if has.has(labelBaseTime) {
+			b = r.BaseTime.appendText(append(b, `,"bt":`...))
+		}
+		if has.has(labelBaseUnit) {
+			b = appendJSONString(append(b, `,"bu":`...), r.BaseUnit)
+		}
+		if has.has(labelBaseValue) {
+			b = r.BaseValue.appendText(append(b, `,"bv":`...))
+		}
+		if has.has(labelBaseSum) {
+			b = r.BaseSum.appendText(append(b, `,"bs":`...))
+		}
+		if has.has(labelVersion) {
+			b = strconv.AppendInt(append(b, `,"bver":`...), int64(r.BaseVersion), 10)
+		}
+	}
+	if has.has(labelName) {
+		b = appendJSONString(append(b, `,"n":`...), r.Name)
+	}
+	if has.has(labelUnit) {
+		b = appendJSONString(append(b, `,"u":`...), r.Unit)
+	}
+	if has.has(labelTime) {
+		b = r.Time.appendText(append(b, `,"t":`...))
+	}
+	b = r.Value.appendJSON(b)
+	if has.has(labelSum) {
+		b = r.Sum.appendText(append(b, `,"s":`...))
+	}
+	if has.has(labelUpdateTime) {
+		b = r.UpdateTime.appendText(append(b, `,"ut":`...))
+	}
+	b[start] = '{' // the first comma
+	return append(b, '}')
+}
+
+// appendJSON appends the field that v is, with a comma before.
+func (v *Value) appendJSON(b []byte) []byte {
+	switch v.kind {
+	case NumberKind:
+		return v.num.appendText(append(b, `,"v":`...))
+	case StringKind:
+		return appendJSONString(append(b, `,"vs":`...), v.text)
+	case BoolKind:
+		if v.bool {
+			return append(b, `,"vb":true`...)
+		}
+		return append(b, `,"vb":false`...)
+	case DataKind:
+		b = base64.RawURLEncoding.AppendEncode(append(b, `,"vd":"`...), v.data)
+		return append(b, '"')
+	case LinkKind:
+		return appendJSONString(append(b, `,"vlo":`...), v.text)
+	case NullKind:
+		return append(b, `,"v":null`...)
+	}
+	return b
+}
+
+// plainJSON has true for what stands for itself in a JSON string; what is not
+// ASCII does too, being valid UTF-8.
+var plainJSON = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= ' ' && c != '"' && c != '\\'
+	}
+	return t
+}()
+
+func appendJSONString(b []byte, s string) []byte {
+	b = append(b, '"')
+	from := 0
+	for i := range len(s) {
+		if plainJSON[s[i]] {
+			continue
+		}
+		b = append(b, s[from:i]...)
+		from = i + 1
+		switch c := s[i]; c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		default:
+			const hex = "0123456789abcdef"
+			b = append(b, `\u00`...)
+			b = append(b, hex[c>>4], hex[c&15])
+		}
+	}
+	b = append(b, s[from:]...)
+	return append(b, '"')
+}
+
+// String returns n in JSON's notation; "" if it is not set.
+func (n Number) String() string { return string(n.appendText(nil)) }
+
+func (n Number) appendText(b []byte) []byte {
+	switch n.kind {
+	case signed:
+		return strconv.AppendInt(b, int64(n.bits), 10)
+	case unsigned:
+		return strconv.AppendUint(b, n.bits, 10)
+	case decimal:
+		return appendDecimal(b, int64(n.bits), int(n.exp))
+	case float:
+		return appendFloat(b, math.Float64frombits(n.bits))
+	}
+	return b
+}
+
+// appendFloat chooses between notations as JavaScript and encoding/json do.
+func appendFloat(b []byte, f float64) []byte {
+	format := byte('f')
+	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		format = 'e'
+	}
+	return strconv.AppendFloat(b, f, format, -1, 64)
+}
+
+// appendDecimal writes the digits of m with a point in between where that needs
+// no more than a few zeros, else with an exponent.
+func appendDecimal(b []byte, m int64, exp int) []byte {
+	start := len(b)
+	b = strconv.AppendInt(b, m, 10)
+	if m < 0 {
+		start++
+	}
+	digits := len(b) - start
+	if exp > 0 || digits+exp < -5 {
+		b = append(b, 'e')
+		return strconv.AppendInt(b, int64(exp), 10)
+	}
+	zeros := 1 - (digits + exp) // to have one digit before the point
+	for range zeros {
+		b = append(b, '0')
+	}
+	if zeros > 0 {
+		copy(b[start+zeros:], b[start:start+digits])
+		for i := range zeros {
+			b[start+i] = '0'
+		}
+	}
+	point := len(b) + exp
+	b = append(b, 0)
+	copy(b[point+1:], b[point:])
+	b[point] = '.'
+	return b
+}
+
+// checkOut is check for a record that is to be encoded.
+func (k *checker) checkOut(r *Record, has labelSet) error {
+	if k.codec.Pack == Fetch && has&^(fetchLabels|pathLabels) != 0 {
+		return ErrValue // rather than drop what the caller put there
+	}
+	if err := k.check(r, has); err != nil {
+		return err
+	}
+	if err := r.checkNumbers(has); err != nil {
+		return err
+	}
+	if r.Value.kind == LinkKind && !goodLink(r.Value.text) {
+		return ErrType
+	}
+	for _, s := range [...]string{r.BaseName, r.Name, r.BaseUnit, r.Unit, r.Value.text} {
+		if s != "" && !utf8.ValidString(s) {
+			return ErrSyntax
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package senml
+
+// label is one of the fields that this package knows, in the order in which the
+// encoders write them: base fields first, as in the examples of RFC 8428.
+type label uint8
+
+const (
+	labelBaseName label = iota
+	labelBaseTime
+	labelBaseUnit
+	labelBaseValue
+	labelBaseSum
+	labelVersion
+	labelName
+	labelUnit
+	labelTime
+	labelValue
+	labelString
+	labelBool
+	labelData
+	labelLink
+	labelSum
+	labelUpdateTime
+	unknownLabel
+)
+
+// labelSet is a set of labels.
+type labelSet uint32
+
+const (
+	valueLabels   labelSet = 1<<labelValue | 1<<labelString | 1<<labelBool | 1<<labelData | 1<<labelLink
+	regularLabels labelSet = valueLabels | 1<<labelName | 1<<labelUnit | 1<<labelTime | 1<<labelSum | 1<<labelUpdateTime
+	fetchLabels   labelSet = 1<<labelBaseName | 1<<labelBaseTime | 1<<labelBaseUnit | 1<<labelName | 1<<labelUnit | 1<<labelTime
+	pathLabels    labelSet = 1<<labelBaseName | 1<<labelBaseUnit | 1<<labelVersion | 1<<labelName | 1<<labelUnit
+)
+
+func (s labelSet) has(l label) bool { return s&(1<<l) != 0 }
+
+// labelOf returns the label with the given name in JSON.
+func labelOf(name string) label {
+	switch name {
+	case "bn":
+		return labelBaseName
+	case "bt":
+		return labelBaseTime
+	case "bu":
+		return labelBaseUnit
+	case "bv":
+		return labelBaseValue
+	case "bs":
+		return labelBaseSum
+	case "bver":
+		return labelVersion
+	case "n":
+		return labelName
+	case "u":
+		return labelUnit
+	case "t":
+		return labelTime
+	case "v":
+		return labelValue
+	case "vs":
+		return labelString
+	case "vb":
+		return labelBool
+	case "vd":
+		return labelData
+	case "vlo":
+		return labelLink
+	case "s":
+		return labelSum
+	case "ut":
+		return labelUpdateTime
+	}
+	return unknownLabel
+}
+
+// labels returns which fields r has. An empty Name is none.
+func (r *Record) labels() (s labelSet) {
+	if r.BaseName != "" || r.Empty&EmptyBaseName != 0 {
+		s |= 1 << labelBaseName
+	}
+	if r.BaseTime.IsSet() {
+		s |= 1 << labelBaseTime
+	}
+	if r.BaseUnit != "" || r.Empty&EmptyBaseUnit != 0 {
+		s |= 1 << labelBaseUnit
+	}
+	if r.BaseValue.IsSet() {
+		s |= 1 << labelBaseValue
+	}
+	if r.BaseSum.IsSet() {
+		s |= 1 << labelBaseSum
+	}
+	if r.BaseVersion != 0 {
+		s |= 1 << labelVersion
+	}
+	if r.Name != "" {
+		s |= 1 << labelName
+	}
+	if r.Unit != "" || r.Empty&EmptyUnit != 0 {
+		s |= 1 << labelUnit
+	}
+	if r.Time.IsSet() {
+		s |= 1 << labelTime
+	}
+	if r.Sum.IsSet() {
+		s |= 1 << labelSum
+	}
+	if r.UpdateTime.IsSet() {
+		s |= 1 << labelUpdateTime
+	}
+	return s | labelOfKind[r.Value.kind]
+}
+
+var labelOfKind = [...]labelSet{
+	None:       0,
+	NumberKind: 1 << labelValue,
+	NullKind:   1 << labelValue,
+	StringKind: 1 << labelString,
+	BoolKind:   1 << labelBool,
+	DataKind:   1 << labelData,
+	LinkKind:   1 << labelLink,
+}
