@@ -1,0 +1,111 @@
+package bolt_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/bolt"
+	"github.com/otago-iot/otago/store/storetest"
+)
+
+func fresh(t testing.TB) store.Store { return place(t)() }
+
+func place(t testing.TB) func() store.Store {
+	path := filepath.Join(t.TempDir(), "ota.db")
+	return func() store.Store {
+		db, err := bolt.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	}
+}
+
+func TestStore(t *testing.T) { storetest.Run(t, fresh, storetest.Durable(place)) }
+
+func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, fresh) }
+
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ota.db")
+	db, err := bolt.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bolt.Open(path, bolt.LockWait(10*time.Millisecond)); !errors.Is(err, bolt.ErrLocked) {
+		t.Fatalf("second Open = %v, want ErrLocked", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err = bolt.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNamespaces(t *testing.T) {
+	file, err := bbolt.Open(filepath.Join(t.TempDir(), "shared.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	spaces := map[string]*bolt.Store{}
+	for _, name := range []string{bolt.DefaultNamespace, "a", "a/b"} {
+		db, err := bolt.New(file, bolt.Namespace(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		spaces[name] = db
+		if _, err := db.Commit(t.Context(), store.PutFirmware{Endpoint: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, db := range spaces {
+		for d, err := range db.Devices(t.Context(), store.DeviceQuery{}) {
+			if err != nil || d.Endpoint != name {
+				t.Errorf("namespace %q has device %q, %v", name, d.Endpoint, err)
+			}
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := bolt.New(file, bolt.Namespace("")); err == nil {
+		t.Error("an empty namespace was taken")
+	}
+	if err := file.View(func(*bbolt.Tx) error { return nil }); err != nil {
+		t.Errorf("closing the stores closed the caller's file: %v", err)
+	}
+}
+
+// TestNewerFormat opens a file that a later version wrote.
+func TestNewerFormat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ota.db")
+	file, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bolt.New(file); err != nil {
+		t.Fatal(err)
+	}
+	err = file.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte("meta")).Put([]byte("format"), []byte{200})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bolt.New(file); err == nil {
+		t.Fatal("a newer format was opened")
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

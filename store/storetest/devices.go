@@ -1,0 +1,86 @@
+package storetest
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+func sameStrings(a, b []string) bool { return slices.Equal(a, b) }
+
+func getDevice(t testing.TB, db store.Store, endpoint string) store.Device {
+	t.Helper()
+	d, err := db.Device(t.Context(), endpoint)
+	if err != nil {
+		t.Fatalf("Device(%q): %v", endpoint, err)
+	}
+	return d
+}
+
+func testDevice(t *testing.T, db store.Store) {
+	want := store.Device{Endpoint: "ep", Registration: newRegistration("r1")}
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: want.Registration})
+	equal(t, "registered device", getDevice(t, db, "ep"), want)
+
+	want.Firmware = store.Firmware{
+		State: fsm.Downloaded, Result: fsm.Result(99), Version: "1.0", Protocols: []int{0, 2, 77}, Delivery: 2, Read: epoch,
+	}
+	commit(t, db, store.PutFirmware{Endpoint: "ep", Firmware: want.Firmware})
+	equal(t, "read device", getDevice(t, db, "ep"), want)
+
+	want.Registration.ID, want.Registration.Ended = "r2", epoch
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: want.Registration})
+	want.Firmware.Protocols = []int{}
+	commit(t, db, store.PutFirmware{Endpoint: "ep", Firmware: want.Firmware})
+	equal(t, "device with an empty list", getDevice(t, db, "ep"), want)
+	want.Firmware = store.Firmware{}
+	commit(t, db, store.PutFirmware{Endpoint: "ep", Firmware: want.Firmware})
+	equal(t, "device with no list", getDevice(t, db, "ep"), want)
+
+	commit(t, db, store.PutFirmware{Endpoint: "ep2", Firmware: store.Firmware{Version: "2"}})
+	equal(t, "device that never registered", getDevice(t, db, "ep2"),
+		store.Device{Endpoint: "ep2", Firmware: store.Firmware{Version: "2"}})
+}
+
+func testSecured(t *testing.T, db store.Store) {
+	r := newRegistration("r1")
+	r.Secured, r.Identity = true, "id"
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: r})
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: newRegistration("r2")})
+	got := getDevice(t, db, "ep").Registration
+	if !got.Secured || got.ID != "r2" || got.Identity != "" {
+		t.Fatalf("registration = %+v, want r2, still Secured, without identity", got)
+	}
+	commit(t, db, store.PutFirmware{Endpoint: "ep", Firmware: store.Firmware{}})
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: store.Registration{Ended: epoch}})
+	if !getDevice(t, db, "ep").Registration.Secured {
+		t.Fatal("Secured was forgotten")
+	}
+}
+
+func testDeviceQueries(t *testing.T, db store.Store) {
+	for _, ep := range []string{"b", "a", "c", "é", "Z", "ab"} {
+		r := newRegistration("r")
+		if ep == "ab" {
+			r.Ended = epoch
+		}
+		commit(t, db, store.PutRegistration{Endpoint: ep, Registration: r})
+	}
+	for _, test := range []struct {
+		q    store.DeviceQuery
+		want []string
+	}{
+		{store.DeviceQuery{}, []string{"Z", "a", "ab", "b", "c", "é"}},
+		{store.DeviceQuery{Registered: true}, []string{"Z", "a", "b", "c", "é"}},
+		{store.DeviceQuery{After: "a", Limit: 2}, []string{"ab", "b"}},
+		{store.DeviceQuery{After: "a", Registered: true, Limit: 2}, []string{"b", "c"}},
+		{store.DeviceQuery{After: "aa"}, []string{"ab", "b", "c", "é"}},
+		{store.DeviceQuery{After: "é"}, []string{}},
+	} {
+		if got := collect(t, db.Devices(t.Context(), test.q), endpointOf); !sameStrings(got, test.want) {
+			t.Errorf("Devices(%+v) = %v, want %v", test.q, got, test.want)
+		}
+	}
+}

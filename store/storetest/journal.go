@@ -1,0 +1,82 @@
+package storetest
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+func testJournal(t *testing.T, db store.Store) {
+	seed(t, db)
+	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep", "i1")}, store.CreateUpdate{Update: newUpdate("u11", "ep2", "i1")})
+	line := store.Event{
+		Update: "u1", Endpoint: "ep", Time: epoch, Name: "a", Detail: "why", Phase: fsm.PhaseVerifying,
+		State: fsm.Updating, Result: fsm.Result(200), Outcome: fsm.OutcomeFailed, Seq: 4711,
+	}
+	first := commit(t, db, store.AppendEvents{Events: []store.Event{line, newEvent("u11", "b"), newEvent("u1", "c")}})
+	second := commit(t, db, store.AppendEvents{Events: []store.Event{newEvent("u11", "d")}}, store.AppendEvents{},
+		store.AppendEvents{Events: []store.Event{newEvent("u1", "e")}})
+	if first == 0 || second < first+2 {
+		t.Fatalf("last numbers %d and %d, want rising ones", first, second)
+	}
+	var all []store.Event
+	for e, err := range db.Events(t.Context(), store.EventQuery{}) {
+		failsWith(t, "Events", err, nil)
+		if len(all) > 0 && e.Seq <= all[len(all)-1].Seq {
+			t.Fatalf("number %d follows %d", e.Seq, all[len(all)-1].Seq)
+		}
+		all = append(all, e)
+	}
+	if len(all) != 5 || all[2].Seq != first || all[4].Seq != second {
+		t.Fatalf("events %+v, want five, the third %d, the last %d", all, first, second)
+	}
+	line.Seq = all[0].Seq
+	equal(t, "first line", all[0], line)
+	for _, test := range []struct {
+		q    store.EventQuery
+		want []string
+	}{
+		{store.EventQuery{}, []string{"a", "b", "c", "d", "e"}},
+		{store.EventQuery{After: first}, []string{"d", "e"}},
+		{store.EventQuery{After: all[0].Seq, Limit: 2}, []string{"b", "c"}},
+		{store.EventQuery{Update: "u1"}, []string{"a", "c", "e"}},
+		{store.EventQuery{Update: "u1", After: all[0].Seq}, []string{"c", "e"}},
+		{store.EventQuery{Update: "u11", Limit: 1}, []string{"b"}},
+		{store.EventQuery{Update: "u"}, []string{}},
+		{store.EventQuery{After: second}, []string{}},
+		{store.EventQuery{After: 1<<63 - 1}, []string{}},
+	} {
+		if got := collect(t, db.Events(t.Context(), test.q), eventName); !sameStrings(got, test.want) {
+			t.Errorf("Events(%+v) = %v, want %v", test.q, got, test.want)
+		}
+	}
+}
+
+func testJournalBounds(t *testing.T, db store.Store) {
+	seed(t, db)
+	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep", "i1")}, store.CreateUpdate{Update: newUpdate("u2", "ep2", "i1")})
+	const lines = 2*(store.JournalHead+store.JournalTail) + 17
+	commit(t, db, store.AppendEvents{Events: []store.Event{newEvent("u2", "before")}})
+	for n := 0; n < lines; {
+		var batch []store.Event
+		for range min(n%7+90, lines-n) {
+			batch = append(batch, newEvent("u1", fmt.Sprint(n)))
+			n++
+		}
+		commit(t, db, store.AppendEvents{Events: batch})
+	}
+	commit(t, db, store.AppendEvents{Events: []store.Event{newEvent("u2", "after")}})
+	var want []string
+	for n := range store.JournalHead {
+		want = append(want, fmt.Sprint(n))
+	}
+	for n := range store.JournalTail {
+		want = append(want, fmt.Sprint(lines-store.JournalTail+n))
+	}
+	ctx := t.Context()
+	equal(t, "bounded journal", collect(t, db.Events(ctx, store.EventQuery{Update: "u1"}), eventName), want)
+	equal(t, "other journal", collect(t, db.Events(ctx, store.EventQuery{Update: "u2"}), eventName), []string{"before", "after"})
+	equal(t, "lines in all", len(collect(t, db.Events(ctx, store.EventQuery{}), eventName)), len(want)+2)
+}
