@@ -1,0 +1,228 @@
+package otago_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const module = "github.com/otago-iot/otago"
+
+// A house rule says what the packages below a path may import: which of our own, by path below the module, and which
+// modules of others. The longest path that fits a package counts; /... stands for everything below.
+type houseRule struct {
+	own    []string
+	others []string
+	http   bool // net/http is linked on purpose
+}
+
+const (
+	cbor    = "github.com/fxamacker/cbor/v2"
+	coap    = "github.com/plgd-dev/go-coap/v3"
+	dtls    = "github.com/pion/dtls/v3"
+	bbolt   = "go.etcd.io/bbolt"
+	pgx     = "github.com/jackc/pgx/v5"
+	testify = "github.com/stretchr/testify"
+	xsync   = "golang.org/x/sync"
+	xnet    = "golang.org/x/net"
+	xsys    = "golang.org/x/sys"
+)
+
+// house is ARCHITECTURE.md's map of arrows, as a table.
+var house = map[string]houseRule{
+	"":                 {},
+	"tlv":              {},
+	"senml":            {others: []string{cbor}},
+	"firmware/fsm":     {},
+	"firmware/bundle":  {others: []string{cbor}},
+	"internal/coap":    {own: []string{"internal/coap/..."}, others: []string{coap, dtls, xnet, xsys}},
+	"lwm2m":            {own: []string{"lwm2m/...", "tlv", "senml", "internal/coap/..."}, others: []string{cbor}},
+	"store":            {own: []string{"firmware/fsm"}},
+	"store/internal":   {own: []string{"firmware/fsm", "store", "store/internal/..."}},
+	"store/memory":     {own: []string{"firmware/fsm", "store", "store/internal/..."}},
+	"store/bolt":       {own: []string{"firmware/fsm", "store", "store/internal/..."}, others: []string{bbolt}},
+	"store/postgres":   {own: []string{"firmware/fsm", "store", "store/internal/..."}, others: []string{pgx}},
+	"store/storetest":  {own: []string{"firmware/fsm", "store", "store/storetest/..."}, others: []string{testify}},
+	"firmware":         {own: []string{"lwm2m", "store", "firmware/fsm", "firmware/bundle", "firmware/internal/..."}, others: []string{xsync, xsys}, http: true},
+	"firmware/httpapi": {own: []string{"firmware", "firmware/fsm", "store"}, http: true},
+	"examples":         {own: []string{"..."}, others: []string{xsync, bbolt, pgx, xsys}, http: true},
+}
+
+// libraries are the modules that a program may link without having chosen a back end: none of them is a database, metrics
+// or web library.
+var libraries = []string{
+	module, cbor, coap, dtls, xsync, xnet, xsys,
+	"github.com/x448/float16",        // cbor
+	"github.com/pion/logging",        // dtls
+	"github.com/pion/transport/v4",   // dtls
+	"github.com/pion/transport/v5",   // dtls
+	"golang.org/x/crypto",            // dtls
+	"golang.org/x/exp",               // go-coap
+	"github.com/dsnet/golib/memfile", // go-coap
+	"go.uber.org/atomic",             // go-coap
+}
+
+type goPackage struct {
+	ImportPath string
+	Standard   bool
+	Module     *struct{ Path, Version string }
+	Imports    []string
+	Deps       []string
+}
+
+func (p goPackage) module() string {
+	if p.Module == nil {
+		return ""
+	}
+	return p.Module.Path
+}
+
+// listDeps returns the packages of ./... and all that they link, by import path.
+func listDeps(t *testing.T) map[string]goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Standard,Module,Imports,Deps", "./...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, "%s", stderr.String())
+	packages := map[string]goPackage{}
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		require.NoError(t, err)
+		packages[p.ImportPath] = p
+	}
+}
+
+// below returns the path of one of our packages below the module.
+func below(importPath string) (string, bool) {
+	if importPath == module {
+		return "", true
+	}
+	return strings.CutPrefix(importPath, module+"/")
+}
+
+// ruleFor returns the rule of a package, the one with the longest path.
+func ruleFor(path string) (houseRule, bool) {
+	for {
+		if rule, ok := house[path]; ok {
+			return rule, true
+		}
+		if path == "" {
+			return houseRule{}, false
+		}
+		i := strings.LastIndexByte(path, '/')
+		if i < 0 {
+			return houseRule{}, false
+		}
+		path = path[:i]
+	}
+}
+
+func allowed(patterns []string, path string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		if pattern == "..." {
+			return true
+		}
+		if prefix, ok := strings.CutSuffix(pattern, "/..."); ok {
+			return path == prefix || strings.HasPrefix(path, prefix+"/")
+		}
+		return path == pattern
+	})
+}
+
+// TestArrows holds every import to the map: the arrows run one way.
+func TestArrows(t *testing.T) {
+	packages := listDeps(t)
+	for importPath, p := range packages {
+		path, ours := below(importPath)
+		if !ours {
+			continue
+		}
+		rule, ok := ruleFor(path)
+		if !ok {
+			t.Errorf("%s is not on the map", importPath)
+			continue
+		}
+		for _, imported := range p.Imports {
+			q := packages[imported]
+			if own, ours := below(imported); ours {
+				if !allowed(rule.own, own) {
+					t.Errorf("%s must not import %s", importPath, imported)
+				}
+			} else if !q.Standard && !slices.Contains(rule.others, q.module()) {
+				t.Errorf("%s must not import %s", importPath, imported)
+			}
+		}
+		if !rule.http && slices.Contains(p.Imports, "net/http") {
+			t.Errorf("%s must not import net/http", importPath)
+		}
+	}
+}
+
+// TestWhatIsLinked holds the whole closure: only the back ends with a database, and the examples, link one.
+func TestWhatIsLinked(t *testing.T) {
+	packages := listDeps(t)
+	for importPath, p := range packages {
+		path, ours := below(importPath)
+		if !ours || allowed([]string{"store/bolt/...", "store/postgres/...", "store/storetest/...", "examples/..."}, path) {
+			continue
+		}
+		for _, dep := range p.Deps {
+			if q := packages[dep]; !q.Standard && !slices.Contains(libraries, q.module()) {
+				t.Errorf("%s links %s", importPath, dep)
+			}
+		}
+	}
+	for _, path := range []string{"tlv", "firmware/fsm", "store", "store/memory"} {
+		for _, dep := range packages[module+"/"+path].Deps {
+			if q := packages[dep]; !q.Standard && q.module() != module {
+				t.Errorf("%s links %s: it is for the standard library alone", path, dep)
+			}
+			if dep == "net" || dep == "os/exec" {
+				t.Errorf("%s links %s: it has no business with it", path, dep)
+			}
+		}
+	}
+}
+
+// TestDependencies holds the modules that are linked at all, examples included, to a list, so that a new one is a line that
+// somebody reviews.
+func TestDependencies(t *testing.T) {
+	var lines []string
+	for importPath, p := range listDeps(t) {
+		if _, ours := below(importPath); !p.Standard && !ours {
+			lines = append(lines, p.Module.Path+" "+p.Module.Version+"\n")
+		}
+	}
+	slices.Sort(lines)
+	golden(t, "dependencies.golden", strings.Join(slices.Compact(lines), ""))
+}
+
+// golden compares text with a file of testdata, or writes it with -update.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err, "go test -run %s -update . writes it", t.Name())
+	require.Equal(t, string(want), got, "if this is meant: go test -run %s -update .", t.Name())
+}
