@@ -52,6 +52,8 @@
 //   - CBOR arrays, maps and strings of indefinite length in a pack that is not
 //     a stream (Anjay's encoder can send such strings);
 //   - CBOR integers and lengths in more bytes than needed;
+//   - identifiers with leading zeros in LwM2M names, "/67/0/00", in up to five
+//     digits (Wakaama's tests);
 //   - an empty pack (LwM2M's answer for an empty instance, and RFC 8790's for
 //     no match);
 //   - integral numbers written as fractions or floats, "20.0" or 0xf94d00, where

@@ -294,6 +294,9 @@ func (r *jsonReader) skip(depth int) error {
 		}
 		return ErrSyntax
 	}
+	if c := r.s[r.pos]; c != '-' && (c < '0' || c > '9') {
+		return ErrSyntax // or number would ask skip again
+	}
 	_, err := r.number()
 	if err == ErrType {
 		return ErrSyntax

@@ -73,7 +73,7 @@ func scanPath(st nameState, s, root string) nameState {
 			st.levels++
 			st.digits, st.id = 0, 0
 		case c >= '0' && c <= '9':
-			st.bad = st.bad || st.levels == 0 || st.digits > 0 && st.id == 0
+			st.bad = st.bad || st.levels == 0 || st.digits == 5
 			st.id = st.id*10 + int32(c-'0')
 			st.digits++
 			st.bad = st.bad || st.id > maxPathID
