@@ -142,6 +142,45 @@ func (r *cborReader) chunk(h cborHead) ([]byte, error) {
 	return b, err
 }
 
+// maxSkipDepth is how deep items that are passed over may nest.
+const maxSkipDepth = 64
+
+// skip passes over one item of any kind.
+func (r *cborReader) skip(depth int) error {
+	h, err := r.head()
+	if err != nil {
+		return err
+	}
+	if depth == 0 {
+		return r.fail(h.at, "nested too deep")
+	}
+	items := h.arg
+	switch h.major {
+	case cborBytes, cborText:
+		_, err := r.str(h)
+		return err
+	case cborMap:
+		if items > uint64(len(r.data)) {
+			return r.fail(h.at, "input ends early")
+		}
+		items *= 2
+	case cborTag:
+		items = 1
+	case cborArray:
+	default:
+		return nil
+	}
+	for n := uint64(0); ; n++ {
+		more, err := r.more(cborHead{info: h.info, arg: items}, n)
+		if err != nil || !more {
+			return err
+		}
+		if err := r.skip(depth - 1); err != nil {
+			return err
+		}
+	}
+}
+
 // value reads a value whose head is h.
 func (r *cborReader) value(h cborHead) (Value, error) {
 	switch h.major {

@@ -59,7 +59,11 @@ func ParsePath(s string) (Path, error) {
 	return p, nil
 }
 
-func parsePath[T string | []byte](s T) (p Path, ok bool) {
+func parsePath[T string | []byte](s T) (Path, bool) { return scanPath(s, false) }
+
+// scanPath reads a path. With zeros it takes identifiers such as 00, in up to
+// five digits.
+func scanPath[T string | []byte](s T, zeros bool) (p Path, ok bool) {
 	i := 0
 	if len(s) > 0 && s[0] == '/' {
 		i = 1
@@ -76,7 +80,7 @@ func parsePath[T string | []byte](s T) (p Path, ok bool) {
 			i++
 		}
 		digits := i - start
-		if digits == 0 || digits > 1 && s[start] == '0' || p.n == MaxPathLen {
+		if digits == 0 || digits > 5 || digits > 1 && s[start] == '0' && !zeros || p.n == MaxPathLen {
 			return Path{}, false
 		}
 		p = p.child(uint16(id))

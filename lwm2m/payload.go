@@ -32,8 +32,8 @@ type Entry struct {
 //
 // The model m tells for TLV whether a resource without instances is multiple;
 // nil stands for the built-in models, see [Models]. Values are encoded as the
-// type that they have. Nothing is allocated when dst has room and entries are
-// sorted.
+// type that they have. With room in dst and sorted entries, TLV, LwM2M CBOR and
+// the formats of one value allocate nothing.
 //
 // Errors are [ErrUnsupportedFormat] when f is unknown or cannot carry what is
 // at base, and [ErrNotEncodable] for entries that f cannot represent.
@@ -55,6 +55,8 @@ func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *M
 		return appendLwM2MCBOR(dst, entries)
 	case FormatJSON:
 		return appendOldJSON(dst, base, entries)
+	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
+		return appendSenML(dst, f, base, entries)
 	default:
 		return dst, unsupported(f)
 	}
@@ -78,6 +80,8 @@ func DecodePayload(f ContentFormat, base Path, payload []byte, m *Models) ([]Ent
 		return decodeLwM2MCBOR(base, payload, m)
 	case FormatJSON:
 		return decodeOldJSON(base, payload, m)
+	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
+		return decodeSenML(f, base, payload, m)
 	default:
 		return nil, unsupported(f)
 	}
@@ -88,11 +92,13 @@ func unsupported(f ContentFormat) error {
 }
 
 // AppendPaths appends the body of a Read-Composite or Observe-Composite
-// request for paths, in SenML JSON, SenML CBOR or LwM2M CBOR, to dst.
+// request for paths, in a SenML format or LwM2M CBOR, to dst.
 func AppendPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
 	switch f {
 	case FormatLwM2MCBOR:
 		return appendCBORPaths(dst, paths), nil
+	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
+		return appendSenMLPaths(dst, f, paths)
 	default:
 		return dst, unsupported(f)
 	}
@@ -104,6 +110,8 @@ func DecodePaths(f ContentFormat, payload []byte) ([]Path, error) {
 	switch f {
 	case FormatLwM2MCBOR:
 		return decodeCBORPaths(payload)
+	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
+		return decodeSenMLPaths(f, payload)
 	default:
 		return nil, unsupported(f)
 	}

@@ -1,0 +1,205 @@
+package lwm2m
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/otago-iot/otago/senml"
+)
+
+// senmlCodec returns the codec of a SenML format and whether it is the CBOR
+// one; ok is false for other formats.
+func senmlCodec(f ContentFormat) (c senml.Codec, cbor, ok bool) {
+	c.LwM2M = true
+	switch f {
+	case FormatSenMLJSON, FormatSenMLCBOR:
+	case FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
+		c.Pack = senml.Patch
+	default:
+		return c, false, false
+	}
+	return c, f == FormatSenMLCBOR || f == FormatSenMLETCHCBOR, true
+}
+
+func appendSenML(dst []byte, f ContentFormat, base Path, entries []Entry) ([]byte, error) {
+	pack, err := senmlPack(base, entries)
+	if err != nil {
+		return dst, err
+	}
+	return appendSenMLPack(dst, f, pack)
+}
+
+func appendSenMLPack(dst []byte, f ContentFormat, pack []senml.Record) ([]byte, error) {
+	codec, cbor, _ := senmlCodec(f)
+	if len(pack) > 0 && pack[0].Value.Kind() == senml.None {
+		codec.Pack = senml.Fetch
+	}
+	encode := codec.AppendJSON
+	if cbor {
+		encode = codec.AppendCBOR
+	}
+	out, err := encode(dst, pack)
+	if err != nil {
+		return dst, fmt.Errorf("%w: %w", ErrNotEncodable, err)
+	}
+	return out, nil
+}
+
+// senmlPack makes records of entries: the request's path is the base name,
+// names are what follows it. All names share one string.
+func senmlPack(base Path, entries []Entry) ([]senml.Record, error) {
+	pack := make([]senml.Record, 0, len(entries))
+	prefix := senmlPrefix(base, entries)
+	var names []byte
+	ends := make([]int, 0, len(entries))
+	var at time.Time // the base time in force
+	for i := range entries {
+		e := &entries[i]
+		if e.Value.IsZero() {
+			continue
+		}
+		if e.Path.Len() < 3 {
+			return nil, notEncodable(e.Path, "values are of resources")
+		}
+		r := senml.Record{Value: senmlValue(e.Value)}
+		if len(pack) == 0 {
+			r.BaseName = prefix
+		}
+		if !e.Time.Equal(at) {
+			at = e.Time
+			r.BaseTime = senml.UnixTime(at)
+			if at.IsZero() {
+				r.BaseTime = senml.Int(0) // now
+			}
+		}
+		start := len(names)
+		names = e.Path.Append(names)
+		names = append(names[:start], names[start+len(prefix):]...)
+		ends = append(ends, len(names))
+		pack = append(pack, r)
+	}
+	text, start := string(names), 0
+	for i, end := range ends {
+		pack[i].Name, start = text[start:end], end
+	}
+	return pack, nil
+}
+
+// senmlPrefix returns the base name for entries of a request for base.
+func senmlPrefix(base Path, entries []Entry) string {
+	switch {
+	case base.IsRoot():
+		return ""
+	case len(entries) == 1 && entries[0].Path == base:
+		return base.String()
+	default:
+		return base.String() + "/"
+	}
+}
+
+func senmlValue(v Value) senml.Value {
+	switch v.typ {
+	case TypeInteger, TypeTime:
+		return senml.Num(senml.Int(int64(v.num)))
+	case TypeUnsigned:
+		return senml.Num(senml.Uint(v.num))
+	case TypeFloat:
+		return senml.Num(senml.Float(math.Float64frombits(v.num)))
+	case TypeBoolean:
+		return senml.Bool(v.num == 1)
+	case TypeOpaque:
+		return senml.Data([]byte(v.str))
+	case TypeObjectLink:
+		return senml.Link(v.String())
+	case TypeNull:
+		return senml.Null
+	default:
+		return senml.String(v.str)
+	}
+}
+
+func decodeSenML(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
+	d := senmlDecoder{format: f, payload: payload}
+	codec, _, _ := senmlCodec(f)
+	pack, err := d.decode(codec)
+	if err != nil || len(pack) == 0 {
+		return nil, err
+	}
+	c := pathCollector{base: base, models: m, history: true, entries: make([]Entry, 0, len(pack))}
+	var now time.Time
+	for i := range pack {
+		p, ok := scanPath(pack[i].Name, true)
+		if !ok {
+			return nil, d.fail(codec, i, "name is not a path")
+		}
+		v, ok := valueOfSenML(pack[i].Value)
+		if !ok {
+			return nil, d.fail(codec, i, "record without value")
+		}
+		if refused := c.add(p, v); refused != "" {
+			return nil, d.fail(codec, i, refused)
+		}
+		if !pack[i].Time.IsSet() {
+			continue
+		}
+		if now.IsZero() {
+			now = time.Now()
+		}
+		c.entries[i].Time = pack[i].Timestamp(now)
+	}
+	return c.entries, nil
+}
+
+func valueOfSenML(v senml.Value) (Value, bool) {
+	switch v.Kind() {
+	case senml.NumberKind:
+		n := v.Number()
+		if i, ok := n.Int64(); ok {
+			return Integer(i), true
+		}
+		if u, ok := n.Uint64(); ok {
+			return Unsigned(u), true
+		}
+		return Float(n.Float64()), true
+	case senml.StringKind:
+		return String(v.Text()), true
+	case senml.BoolKind:
+		return Boolean(v.Bool()), true
+	case senml.DataKind:
+		return Opaque(v.Data()), true
+	case senml.LinkKind:
+		return parseObjectLink(v.Text())
+	case senml.NullKind:
+		return Null(), true
+	default:
+		return Value{}, false
+	}
+}
+
+// appendSenMLPaths writes the names of a composite request.
+func appendSenMLPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
+	pack := make([]senml.Record, len(paths))
+	for i, p := range paths {
+		pack[i].Name = p.String()
+	}
+	return appendSenMLPack(dst, f, pack)
+}
+
+func decodeSenMLPaths(f ContentFormat, payload []byte) ([]Path, error) {
+	d := senmlDecoder{format: f, payload: payload}
+	codec, _, _ := senmlCodec(f)
+	codec.Pack = senml.Fetch
+	pack, err := d.decode(codec)
+	if err != nil || len(pack) == 0 {
+		return nil, err
+	}
+	paths := make([]Path, len(pack))
+	for i := range pack {
+		var ok bool
+		if paths[i], ok = parsePath(pack[i].Name); !ok {
+			return nil, d.fail(codec, i, "name is not a path")
+		}
+	}
+	return paths, nil
+}

@@ -1,0 +1,98 @@
+package lwm2m
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+
+	"github.com/otago-iot/otago/senml"
+)
+
+// senmlDecoder decodes a pack and finds for errors where in the payload a
+// record is, which resolved records do not know any more.
+type senmlDecoder struct {
+	format  ContentFormat
+	payload []byte
+}
+
+func (d *senmlDecoder) read(codec senml.Codec) ([]senml.Record, error) {
+	if d.cbor() {
+		return codec.DecodeCBOR(nil, d.payload)
+	}
+	return codec.DecodeJSON(nil, d.payload)
+}
+
+func (d *senmlDecoder) cbor() bool {
+	_, cbor, _ := senmlCodec(d.format)
+	return cbor
+}
+
+// decode returns the resolved records of the payload.
+func (d *senmlDecoder) decode(codec senml.Codec) ([]senml.Record, error) {
+	pack, err := d.read(codec)
+	if err == nil {
+		pack, err = codec.Resolve(pack)
+	}
+	if se, ok := errors.AsType[*senml.SyntaxError](err); ok {
+		offset := se.Offset
+		if offset < 0 {
+			offset = d.offset(se.Record)
+		}
+		return nil, &FormatError{Format: d.format, Offset: offset, Reason: se.Err.Error(), Err: err}
+	}
+	return pack, err
+}
+
+// fail returns an error about the record with the given index among the
+// resolved ones. Those that only set base fields are not among them.
+func (d *senmlDecoder) fail(codec senml.Codec, resolved int, reason string) error {
+	pack, _ := d.read(codec) // which worked before
+	record := 0
+	for ; record < len(pack); record++ {
+		r := &pack[record]
+		if r.Name == "" && r.Value.Kind() == senml.None && !r.Sum.IsSet() && codec.Pack != senml.Fetch {
+			continue
+		}
+		if resolved == 0 {
+			break
+		}
+		resolved--
+	}
+	return &FormatError{Format: d.format, Offset: d.offset(record), Reason: reason}
+}
+
+// offset returns where the record with the given index begins, in a payload
+// that is well-formed.
+func (d *senmlDecoder) offset(record int) int {
+	if d.cbor() {
+		r := cborReader{format: d.format, data: d.payload}
+		if _, err := r.head(); err != nil {
+			return 0
+		}
+		for range record {
+			if r.skip(maxSkipDepth) != nil {
+				break
+			}
+		}
+		return r.pos
+	}
+	dec := json.NewDecoder(bytes.NewReader(d.payload))
+	for depth := 0; ; {
+		t, err := dec.Token()
+		if err != nil {
+			return int(dec.InputOffset())
+		}
+		switch t {
+		case json.Delim('{'), json.Delim('['):
+			if depth == 1 {
+				if record == 0 {
+					return int(dec.InputOffset()) - 1
+				}
+				record--
+			}
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
+}
