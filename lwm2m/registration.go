@@ -69,8 +69,9 @@ type Registration struct {
 	Secured bool
 	// Registered is the time of the Register.
 	Registered time.Time
-	// LastSeen is the time of the last Register or Update. After a restart of the server it may be up to 30 s older.
-	LastSeen time.Time
+	// Updated is the time of the last Register or Update, LastSeen that of the last message of any kind. After a restart of
+	// the server both may be up to 30 s older than they were.
+	Updated, LastSeen time.Time
 	// Ended is when the registration ended by De-register or expiry; zero while it lives.
 	Ended time.Time
 }
@@ -79,7 +80,16 @@ type Registration struct {
 func (r Registration) Active(now time.Time) bool { return r.Ended.IsZero() && now.Before(r.Expires()) }
 
 // Expires returns when the registration ends unless an Update comes.
-func (r Registration) Expires() time.Time { return r.LastSeen.Add(r.Lifetime) }
+func (r Registration) Expires() time.Time { return r.Updated.Add(r.Lifetime) }
+
+// Objects returns Links as a list of objects; it is parsed anew with each call.
+func (r Registration) Objects() ObjectList {
+	list, err := ParseObjectList([]byte(r.Links))
+	if err != nil {
+		return ObjectList{} // a Register with such links is refused, a store may hold anything
+	}
+	return list
+}
 
 // A RegistrationStore keeps registrations over restarts of the server. A Register is put before it is answered; what only
 // renews a lifetime or says that a registration ended is collected for up to 30 s.

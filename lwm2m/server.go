@@ -1,15 +1,18 @@
 package lwm2m
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"io"
+	"errors"
 	"iter"
 	"log/slog"
-	"net"
 	"net/netip"
+	"sync"
 	"time"
+
+	"github.com/otago-iot/otago/internal/coap"
 )
 
 // ServerConfig is the configuration of a [Server]. The zero value serves devices without credentials, on loopback only.
@@ -39,10 +42,23 @@ type ServerConfig struct {
 	// AwakeTime is how long a device in queue mode is taken to listen after it was heard.
 	// Default: 93 s, MAX_TRANSMIT_WAIT of RFC 7252.
 	AwakeTime time.Duration
+	// FlushInterval is how long renewed lifetimes are collected before they are stored. Default: 20 s; at most 30 s.
+	FlushInterval time.Duration
 	// MaxRegistrations bounds the number of endpoints known; further ones are answered 5.03. Default: 4 million.
 	MaxRegistrations int
 	// MaxMessage bounds a body that is collected in memory, from a device or for it. Default: 64 KiB.
 	MaxMessage int
+}
+
+func (c ServerConfig) withDefaults() ServerConfig {
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.MinLifetime = max(cmp.Or(c.MinLifetime, time.Second), time.Second)
+	c.MaxLifetime = cmp.Or(c.MaxLifetime, 10*365*24*time.Hour)
+	c.AwakeTime = cmp.Or(c.AwakeTime, 93*time.Second)
+	c.FlushInterval = min(cmp.Or(c.FlushInterval, 20*time.Second), 30*time.Second)
+	c.MaxRegistrations = cmp.Or(c.MaxRegistrations, 4_000_000)
+	c.MaxMessage = cmp.Or(c.MaxMessage, 64<<10)
+	return c
 }
 
 // Server is the LwM2M server: it keeps the registrations of devices and sends them requests. Its methods may be called from
@@ -51,191 +67,257 @@ type ServerConfig struct {
 // Requests to one device are sent one at a time in the order of the calls. A request to a device in queue mode that sleeps
 // waits until the device is heard or ctx ends; with [NoWait] it fails with [ErrAsleep] instead. An answer with an error
 // code is a [*ResponseError]. A request that was not answered is [ErrTimeout], and also [ErrDeliveryUnknown] if carrying it
-// out twice would matter. A request to an endpoint that is not registered is [ErrNotRegistered].
-type Server struct{}
+// out twice would matter. A request to an endpoint that is not registered is [ErrNotRegistered]. When the device registers
+// anew in the middle, what only reads is sent to where it is now; what writes ends with [ErrDeliveryUnknown].
+type Server struct {
+	config ServerConfig
+	log    *slog.Logger
+	coap   *coap.Endpoint
+	epoch  time.Time // of the server's own clock
 
-// NewServer returns a server. It starts nothing: see [Server.ListenAndServe].
-func NewServer(config ServerConfig) *Server { return &Server{} }
+	loading  sync.Mutex // held while registrations are loaded
+	loaded   bool       // guarded by loading
+	keys     keyLocks   // one Register, Update or flush of an endpoint at a time
+	handlers handlers
 
-// ListenAndServe listens on the address of uri and serves devices until ctx ends, then returns nil; other errors are those
-// of the configuration and of the network. Schemes are coap and coaps (UDP), coap+tcp and coaps+tcp; the port defaults to
-// 5683 or 5684. It may be called several times, for several addresses.
-//
-//	coap://127.0.0.1:5683   coaps://:5684   coap+tcp://[::1]   coaps+tcp://
-func (s *Server) ListenAndServe(ctx context.Context, uri string) error { return ErrNotImplemented }
-
-// ServePacket serves devices on conn without security, whatever its address, until ctx ends, then closes conn and returns
-// nil. It is for sockets that the caller made, and for networks in memory.
-func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
-	return ErrNotImplemented
+	mu       sync.Mutex
+	table    table
+	dirty    map[string]struct{} // endpoints whose record is newer than the stored one
+	serving  int                 // calls of ServePacket and its like that run
+	timer    *time.Timer         // fires when the first device of the table is due; nil until used
+	timerAt  time.Duration       // when it fires
+	flusher  *time.Timer         // nil when nothing is dirty
+	watchers map[*watcher]struct{}
+	events   dispatcher
 }
 
-// Serve serves devices on the connections that l accepts until ctx ends, then closes l and returns nil. Connections that
-// are [*tls.Conn] count as TLS, others as TCP without security.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error { return ErrNotImplemented }
+// NewServer returns a server. It starts nothing: see [Server.ListenAndServe].
+func NewServer(config ServerConfig) *Server {
+	s := &Server{
+		config:   config.withDefaults(),
+		epoch:    time.Now(),
+		table:    newTable(),
+		dirty:    make(map[string]struct{}),
+		watchers: make(map[*watcher]struct{}),
+	}
+	s.log = s.config.Logger
+	s.coap = coap.New(coap.Config{
+		Handler:  coap.HandlerFunc(s.serveCOAP),
+		OnClosed: s.associationClosed,
+		MaxBody:  s.config.MaxMessage,
+		Logger:   s.config.Logger,
+	})
+	return s
+}
+
+// now is the time on the server's own clock, which nobody sets.
+func (s *Server) now() time.Duration { return time.Since(s.epoch) }
 
 // Registration returns what is known of an endpoint, also after its registration ended; ok is false for one that was never
 // registered.
 func (s *Server) Registration(endpoint string) (r Registration, ok bool) {
-	return Registration{}, false
+	s.ensureLoaded()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byEndpoint[endpoint]
+	if d == nil {
+		return Registration{}, false
+	}
+	return d.registration(), true
 }
 
-// Registrations returns the registrations of all endpoints, also ended ones, in no order.
-func (s *Server) Registrations() iter.Seq[Registration] { return func(func(Registration) bool) {} }
+// Registrations returns the registrations of all endpoints, also ended ones, in no order. Those that come or go meanwhile
+// may be missing.
+func (s *Server) Registrations() iter.Seq[Registration] {
+	return func(yield func(Registration) bool) {
+		s.ensureLoaded()
+		s.mu.Lock()
+		all := make([]*device, 0, len(s.table.byEndpoint))
+		for _, d := range s.table.byEndpoint {
+			all = append(all, d)
+		}
+		s.mu.Unlock()
+		for _, d := range all {
+			s.mu.Lock()
+			r := d.registration()
+			s.mu.Unlock()
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
 
 // LocalAddress returns the server's address that a registered device used.
-func (s *Server) LocalAddress(endpoint string) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
-
-// Watch calls fn with each event from now on, until stop is called. Events of one endpoint come one after another in their
-// order, those of different endpoints also at once. fn may block and may call the server, but holds back the later events of
-// its endpoint; it never holds back the network. After stop has returned no further call begins.
-func (s *Server) Watch(fn func(Event)) (stop func()) { return func() {} }
-
-// A RequestOption changes how a request is made.
-type RequestOption func(*requestOptions)
-
-type requestOptions struct{}
-
-// NoWait makes a request fail with [ErrAsleep] instead of waiting for a device that sleeps.
-func NoWait() RequestOption { return func(*requestOptions) {} }
-
-// WithFormat sets the content format of what is sent by a write, or asked for by a read. Default: what suits the device's
-// version and what it announced, other formats when it refuses that.
-func WithFormat(f ContentFormat) RequestOption { return func(*requestOptions) {} }
-
-// Read returns the values at and below path: an object, an instance, a resource or a resource instance.
-func (s *Server) Read(ctx context.Context, endpoint string, path Path, opts ...RequestOption) ([]Entry, error) {
-	return nil, ErrNotImplemented
+func (s *Server) LocalAddress(endpoint string) (netip.AddrPort, bool) {
+	r, ok := s.Registration(endpoint)
+	return r.Local, ok && r.ID != "" && r.Local.IsValid()
 }
 
-// ReadComposite returns the values at and below several paths at once (LwM2M 1.1). What is absent is left out.
-func (s *Server) ReadComposite(ctx context.Context, endpoint string, paths []Path, opts ...RequestOption) ([]Entry, error) {
-	return nil, ErrNotImplemented
+// enter counts a socket that begins to be served; with the first the clockwork starts. It fails if the registrations cannot
+// be loaded.
+func (s *Server) enter(ctx context.Context) error {
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving++
+	s.arm()
+	return nil
 }
 
-// Discover returns the device's list of what is at and below path with its attributes, in the CoRE link format.
-func (s *Server) Discover(ctx context.Context, endpoint string, path Path, opts ...RequestOption) (string, error) {
-	return "", ErrNotImplemented
+// leave undoes enter; after the last all is at rest and stored.
+func (s *Server) leave() {
+	s.mu.Lock()
+	s.serving--
+	last := s.serving == 0
+	if last {
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+		for _, d := range s.table.byEndpoint {
+			if a := d.activity; a != nil {
+				a.queue.fail(ErrClosed)
+				a.queue.interrupt(ErrClosed)
+				s.endObservations(d, ErrClosed)
+				d.trim()
+			}
+		}
+	}
+	s.mu.Unlock()
+	if last {
+		s.flushNow()
+	}
 }
 
-// Write replaces what is at path, an instance, a resource or a resource instance, by entries, which lie at or below it.
-func (s *Server) Write(ctx context.Context, endpoint string, path Path, entries []Entry, opts ...RequestOption) error {
-	return ErrNotImplemented
+// arm sets the timer to the time at which the first device is due. s.mu is held.
+func (s *Server) arm() {
+	if s.serving == 0 || len(s.table.due) == 0 {
+		return
+	}
+	at := s.table.due[0].due
+	switch {
+	case s.timer == nil:
+		s.timer = time.AfterFunc(at-s.now(), s.tick)
+	case s.timerAt == at:
+		return
+	default:
+		s.timer.Reset(at - s.now())
+	}
+	s.timerAt = at
 }
 
-// WriteValue sets the value of the resource or resource instance at path.
-func (s *Server) WriteValue(ctx context.Context, endpoint string, path Path, v Value, opts ...RequestOption) error {
-	return ErrNotImplemented
+// tick looks at all devices that are due.
+func (s *Server) tick() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timerAt = -1
+	if s.serving == 0 {
+		return
+	}
+	now := s.now()
+	for len(s.table.due) > 0 && s.table.due[0].due <= now {
+		d := s.table.due[0]
+		s.table.unschedule(d)
+		s.look(d, now)
+	}
+	s.arm()
 }
 
-// WritePartial sets entries below the instance or multiple resource at path and keeps what is not among them.
-func (s *Server) WritePartial(ctx context.Context, endpoint string, path Path, entries []Entry, opts ...RequestOption) error {
-	return ErrNotImplemented
+// look does what is due at a device. s.mu is held.
+func (s *Server) look(d *device, now time.Duration) {
+	if !d.active() {
+		return
+	}
+	if d.expires <= now {
+		if d.activity == nil || len(d.activity.queue.running) == 0 {
+			s.end(d, EventExpired)
+			return
+		}
+		// Some clients send no Update while a transfer is going on, so it counts as one.
+		d.expires = now + s.config.AwakeTime
+	}
+	if d.queue && d.awake && d.heard+s.config.AwakeTime <= now {
+		s.fallAsleep(d)
+	}
+	s.schedule(d)
 }
 
-// WriteComposite sets entries anywhere on the device, all or none (LwM2M 1.1).
-func (s *Server) WriteComposite(ctx context.Context, endpoint string, entries []Entry, opts ...RequestOption) error {
-	return ErrNotImplemented
+// schedule puts d into the heap for what comes next. s.mu is held.
+func (s *Server) schedule(d *device) {
+	due := d.expires
+	if d.queue && d.awake {
+		due = min(due, d.heard+s.config.AwakeTime)
+	}
+	s.table.schedule(d, due)
 }
 
-// WriteAttributes sets notification attributes at path, given as a query: "pmin=10&pmax=60"; a name alone unsets.
-func (s *Server) WriteAttributes(ctx context.Context, endpoint string, path Path, query string, opts ...RequestOption) error {
-	return ErrNotImplemented
+// fallAsleep notes that a device in queue mode listens no more. s.mu is held.
+func (s *Server) fallAsleep(d *device) {
+	if d.queue && d.awake {
+		d.awake = false
+		s.emit(Event{Kind: EventAsleep}, d)
+	}
 }
 
-// Execute runs the resource at path; args is "" or an argument list such as "0='x',5".
-func (s *Server) Execute(ctx context.Context, endpoint string, path Path, args string, opts ...RequestOption) error {
-	return ErrNotImplemented
+// hear notes that a device was heard, and lets go what waited for that. s.mu is held.
+func (s *Server) hear(d *device) {
+	d.heard = s.now()
+	d.seen = time.Now().UnixNano()
+	if !d.awake {
+		d.awake = true
+		if d.queue {
+			s.emit(Event{Kind: EventAwake}, d)
+			s.schedule(d)
+			s.arm()
+		}
+	}
+	s.grant(d)
 }
 
-// Create makes an instance of the object at path with the values of entries. If they name no instance, the device
-// chooses; the path returned is that of the new instance, if the device told.
-func (s *Server) Create(ctx context.Context, endpoint string, path Path, entries []Entry, opts ...RequestOption) (Path, error) {
-	return Path{}, ErrNotImplemented
+// grant lets waiting requests go if the device is there to take them. s.mu is held.
+func (s *Server) grant(d *device) {
+	if d.activity != nil && d.active() && d.reachable && (d.awake || !d.queue) {
+		d.activity.queue.grant()
+	}
 }
 
-// Delete removes the instance, or since LwM2M 1.2 the resource instance, at path.
-func (s *Server) Delete(ctx context.Context, endpoint string, path Path, opts ...RequestOption) error {
-	return ErrNotImplemented
+// end ends a registration. s.mu is held.
+func (s *Server) end(d *device, kind EventKind) {
+	delete(s.table.byID, d.id)
+	s.table.leave(d)
+	s.table.unschedule(d)
+	d.id, d.awake, d.ended = "", false, time.Now().UnixNano()
+	if a := d.activity; a != nil {
+		a.queue.fail(ErrNotRegistered)
+		a.queue.interrupt(ErrNotRegistered)
+	}
+	s.endObservations(d, ErrNotRegistered)
+	s.emit(Event{Kind: kind}, d)
+	s.touchStore(d)
+	d.trim()
 }
 
-// WriteStreamOptions are the options of [Server.WriteStream].
-type WriteStreamOptions struct {
-	// BlockSize is the largest block to send: 16, 32, 64, 128, 256, 512 or 1024 bytes. Default: 1024. The device may lower it.
-	BlockSize int
-	// Exclusive holds other requests to the device back until the transfer has ended, for clients that take nothing
-	// between two blocks. Default: others may pass between.
-	Exclusive bool
-	// Progress is called with the bytes that the device has acknowledged, of total, after each block. It must not block.
-	Progress func(done, total int64)
+// associationClosed is told by the endpoint that a peer on DTLS, TCP or TLS is gone. The registration stays: the device
+// comes back with a Register or an Update on another association.
+func (s *Server) associationClosed(p coap.Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byPeer[p]
+	if d == nil {
+		return
+	}
+	s.table.leave(d)
+	if d.activity != nil {
+		d.activity.queue.interrupt(ErrUnreachable)
+		if !d.queue {
+			d.activity.queue.fail(ErrUnreachable)
+		}
+	}
+	s.endObservations(d, ErrUnreachable)
+	s.fallAsleep(d)
+	d.trim()
 }
 
-// WriteStream writes size bytes of body to the opaque resource at path, block by block, as they are (content format 42).
-// It is not bounded in time but for ctx; each block is. A transfer to one device excludes another to the same device.
-func (s *Server) WriteStream(ctx context.Context, endpoint string, path Path, body io.ReaderAt, size int64,
-	opts WriteStreamOptions) error {
-	return ErrNotImplemented
-}
-
-// Observe asks the device to tell changes at and below path, and calls fn with the present values and then with each
-// notification, one at a time, in order. fn may block, and then may miss values that were overtaken by newer ones.
-// The observation ends with the registration: see [Observation.Done].
-func (s *Server) Observe(ctx context.Context, endpoint string, path Path, fn func([]Entry), opts ...RequestOption) (*Observation, error) {
-	return nil, ErrNotImplemented
-}
-
-// ObserveComposite is Observe for several paths at once (LwM2M 1.1): a change at one is told with the values at all.
-func (s *Server) ObserveComposite(ctx context.Context, endpoint string, paths []Path, fn func([]Entry), opts ...RequestOption) (*Observation, error) {
-	return nil, ErrNotImplemented
-}
-
-// Observation is an observation that a [Server] made.
-type Observation struct{}
-
-// Done is closed when the observation has ended: by Cancel, by the device, or with the registration (a new Register ends it
-// too).
-func (o *Observation) Done() <-chan struct{} { return nil }
-
-// Err returns nil while the observation lasts and after Cancel, ErrNotRegistered if the registration ended, or the device's
-// *ResponseError.
-func (o *Observation) Err() error { return nil }
-
-// Cancel ends the observation and tells the device, if it can be told before ctx ends. fn is not called again after Cancel
-// has returned.
-func (o *Observation) Cancel(ctx context.Context) error { return nil }
-
-// Download is a request by GET for something that is not LwM2M, such as a firmware image.
-type Download struct {
-	// Path is the path as the peer sent it, decoded, with a leading slash. Empty segments are kept: "//x".
-	Path string
-	// Query holds the parts of the query, "name=value" each.
-	Query []string
-	// Endpoint is the registered endpoint whose association the request came on; "" if it came on another.
-	Endpoint string
-	// Identity is what the peer proved by its credentials; "" without.
-	Identity  string
-	Address   netip.AddrPort
-	Transport Transport
-}
-
-// Resource is something that a server hands out by GET, in blocks if it is big.
-type Resource struct {
-	// Body is read at any offset, by several readers at once.
-	Body io.ReaderAt
-	// Size is the number of bytes in Body.
-	Size int64
-	// ETag identifies the bytes: 1 to 8 bytes. Default: none, and then a download cannot be resumed safely.
-	ETag []byte
-	// Format is the content format told. Default: FormatOpaque.
-	Format ContentFormat
-	// Progress is called after a block was sent, with the offset after it. It must not block. Default: none.
-	Progress func(offset int64)
-}
-
-// Handle serves r for GET at path, exactly, on all transports. It replaces what was handled there before; nil removes it.
-func (s *Server) Handle(path string, r *Resource) {}
-
-// HandleFunc asks fn for what GET at a path that begins with prefix is to be answered with; the longest prefix wins, and
-// Handle before all. fn is called for each block, so it should be quick. An error is answered with its code, see [Object];
-// (nil, nil) with 4.04. A nil fn removes the prefix.
-func (s *Server) HandleFunc(prefix string, fn func(context.Context, Download) (*Resource, error)) {}
+var errInterrupted = errors.New("lwm2m: the device registered anew")

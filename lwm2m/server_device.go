@@ -1,0 +1,133 @@
+package lwm2m
+
+import (
+	"net/netip"
+	"time"
+	"unique"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// A device is a server's record of one endpoint. It is kept small, as there may be a million: what only busy devices need
+// is in activity, which most do not have, and what only few devices tell is in extra. Guarded by Server.mu.
+type device struct {
+	endpoint string
+	id       string // "" once the registration has ended
+	binding  string
+	links    unique.Handle[string] // fleets register the same text
+	extra    *extra
+	activity *activity
+
+	peer  coap.Peer
+	local netip.AddrPort
+
+	registered, updated, seen, ended int64 // Unix nanoseconds, 0 for never
+
+	// Deadlines are on the server's own clock, so that a step of the system's ends no registrations.
+	expires time.Duration // when the registration ends
+	heard   time.Duration // when the device was last heard
+	due     time.Duration // when the table looks at the device next; never later than it must
+	index   int32         // in the table's heap, -1 when not there
+
+	lifetime  uint32 // s
+	version   Version
+	queue     bool
+	secured   bool
+	awake     bool // in queue mode: listens, as far as we know
+	reachable bool // peer is an association that is there
+}
+
+// extra is what few devices tell.
+type extra struct{ sms, profile, identity string }
+
+// activity is what a device has while something is going on with it.
+type activity struct {
+	queue        requestQueue
+	observations map[*Observation]struct{}
+	events       []Event
+	dispatching  bool // the events are being handed out, or wait for that
+}
+
+func (a *activity) idle() bool {
+	return a.queue.idle() && len(a.observations) == 0 && len(a.events) == 0 && !a.dispatching
+}
+
+// act returns the device's activity to add something to it.
+func (d *device) act() *activity {
+	if d.activity == nil {
+		d.activity = &activity{}
+	}
+	return d.activity
+}
+
+// trim lets go of what is needed no more.
+func (d *device) trim() {
+	if d.activity != nil && d.activity.idle() {
+		d.activity = nil
+	}
+}
+
+func (d *device) active() bool { return d.id != "" }
+
+func (d *device) identity() string {
+	if d.extra == nil {
+		return ""
+	}
+	return d.extra.identity
+}
+
+// registration returns the record as others see it.
+func (d *device) registration() Registration {
+	r := Registration{
+		Endpoint:   d.endpoint,
+		ID:         d.id,
+		Address:    d.peer.Addr,
+		Local:      d.local,
+		Transport:  Transport(d.peer.Transport),
+		Version:    d.version,
+		Lifetime:   time.Duration(d.lifetime) * time.Second,
+		Binding:    d.binding,
+		Queue:      d.queue,
+		Links:      d.links.Value(),
+		Secured:    d.secured,
+		Registered: fromNano(d.registered),
+		Updated:    fromNano(d.updated),
+		LastSeen:   fromNano(d.seen),
+		Ended:      fromNano(d.ended),
+	}
+	if d.extra != nil {
+		r.SMS, r.ProfileID, r.Identity = d.extra.sms, d.extra.profile, d.extra.identity
+	}
+	return r
+}
+
+// set takes over what a Register or Update says, or a store remembers.
+func (d *device) set(r Registration) {
+	d.id = r.ID
+	d.binding = r.Binding
+	d.links = unique.Make(r.Links)
+	d.extra = nil
+	if r.SMS != "" || r.ProfileID != "" || r.Identity != "" {
+		d.extra = &extra{sms: r.SMS, profile: r.ProfileID, identity: r.Identity}
+	}
+	d.local = r.Local
+	d.registered, d.updated, d.seen, d.ended = toNano(r.Registered), toNano(r.Updated), toNano(r.LastSeen), toNano(r.Ended)
+	d.lifetime = uint32(r.Lifetime / time.Second)
+	d.version = r.Version
+	d.queue = r.Queue
+	d.secured = r.Secured
+}
+
+func fromNano(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}
+
+func toNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}

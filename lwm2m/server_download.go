@@ -1,0 +1,207 @@
+package lwm2m
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"sync"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// Download is a request by GET for something that is not LwM2M, such as a firmware image.
+type Download struct {
+	// Path is the path as the peer sent it, decoded, with a leading slash. Empty segments are kept: "//x".
+	Path string
+	// Query holds the parts of the query, "name=value" each.
+	Query []string
+	// Endpoint is the registered endpoint whose association the request came on; "" if it came on another.
+	Endpoint string
+	// Identity is what the peer proved by its credentials; "" without.
+	Identity string
+	// Address is the peer's, Local the server's that it used.
+	Address, Local netip.AddrPort
+	Transport      Transport
+}
+
+// Resource is something that a server hands out by GET, in blocks if it is big.
+type Resource struct {
+	// Body is read at any offset, and by several readers at once if the resource is handed out more than once. It is closed
+	// if it is an io.Closer, when the peer has ceased to ask for blocks.
+	Body io.ReaderAt
+	// Size is the number of bytes in Body.
+	Size int64
+	// ETag identifies the bytes: 1 to 8 bytes. Default: none, and then a download cannot be resumed safely.
+	ETag []byte
+	// Format is the content format told. Default: FormatOpaque, as FormatText is 0.
+	Format ContentFormat
+	// Progress is called after a block was sent, with the offset after it. It must not block. Default: none.
+	Progress func(offset int64)
+}
+
+// DownloadFunc says what a GET is answered with. An error is answered with its code, see [Object]; (nil, nil) with 4.04.
+type DownloadFunc func(context.Context, Download) (*Resource, error)
+
+// handlers are the resources outside LwM2M.
+type handlers struct {
+	mu       sync.RWMutex
+	exact    map[string]*Resource
+	prefixes map[string]DownloadFunc
+}
+
+// Handle serves r for GET at path, exactly, on all transports. It replaces what was handled there before; nil removes it.
+func (s *Server) Handle(path string, r *Resource) {
+	h := &s.handlers
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r == nil {
+		delete(h.exact, path)
+		return
+	}
+	if h.exact == nil {
+		h.exact = make(map[string]*Resource)
+	}
+	h.exact[path] = r
+}
+
+// HandleFunc asks fn for what GET at a path that begins with prefix is to be answered with; the longest prefix wins, and
+// Handle before all. Prefix "/" takes all that is not LwM2M's. fn is called once for a download, or more often when the
+// peer pauses; it should be quick. A nil fn removes the prefix.
+func (s *Server) HandleFunc(prefix string, fn DownloadFunc) {
+	h := &s.handlers
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if fn == nil {
+		delete(h.prefixes, prefix)
+		return
+	}
+	if h.prefixes == nil {
+		h.prefixes = make(map[string]DownloadFunc)
+	}
+	h.prefixes[prefix] = fn
+}
+
+// find returns what handles path.
+func (h *handlers) find(path string) DownloadFunc {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if r := h.exact[path]; r != nil {
+		return func(context.Context, Download) (*Resource, error) { return r, nil }
+	}
+	for n := len(path); n > 0; n-- {
+		if fn := h.prefixes[path[:n]]; fn != nil {
+			return fn
+		}
+	}
+	return nil
+}
+
+// serveCOAP answers the requests of devices.
+func (s *Server) serveCOAP(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
+	segments := r.Segments()
+	known := s.heard(r.Peer)
+	if len(segments) > 0 && (segments[0] == "rd" || segments[0] == "dp") {
+		return s.serveLwM2M(ctx, r, segments)
+	}
+	fn := s.handlers.find(r.Path())
+	if fn == nil {
+		return errorResponse(ErrNotFound)
+	}
+	if r.Code != coap.GET {
+		return errorResponse(ErrMethodNotAllowed)
+	}
+	return s.serveDownload(ctx, r, known, fn)
+}
+
+// serveLwM2M answers the requests of the registration and the information reporting interface.
+func (s *Server) serveLwM2M(ctx context.Context, r *coap.IncomingRequest, segments []string) *coap.Response {
+	switch {
+	case len(segments) == 1 && r.Code != coap.POST:
+		return errorResponse(ErrMethodNotAllowed)
+	case len(segments) == 1 && segments[0] == "rd":
+		return s.register(ctx, r)
+	case len(segments) == 1:
+		return s.sent(r)
+	case len(segments) != 2 || segments[0] != "rd":
+		return errorResponse(ErrNotFound)
+	case r.Code == coap.POST:
+		return s.update(ctx, r, segments[1])
+	case r.Code == coap.DELETE:
+		return s.deregister(r, segments[1])
+	default:
+		return errorResponse(ErrMethodNotAllowed)
+	}
+}
+
+// heard notes that the device at a peer was heard, and returns its endpoint; "" if the peer is no registered device.
+func (s *Server) heard(peer coap.Peer) (endpoint string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byPeer[peer]
+	if d == nil {
+		return ""
+	}
+	s.hear(d)
+	return d.endpoint
+}
+
+// sent answers a Send.
+func (s *Server) sent(r *coap.IncomingRequest) *coap.Response {
+	f, ok := r.ContentFormat().Get()
+	if !ok {
+		return errorResponse(ErrUnsupportedFormat)
+	}
+	switch ContentFormat(f) {
+	case FormatSenMLCBOR, FormatSenMLJSON, FormatLwM2MCBOR:
+	default:
+		return errorResponse(ErrUnsupportedFormat)
+	}
+	entries, err := DecodePayload(ContentFormat(f), Path{}, r.Payload, s.config.Models)
+	if err != nil {
+		return errorResponse(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byPeer[r.Peer]
+	if d == nil {
+		return errorResponse(ErrNotFound) // the device registers, and sends again
+	}
+	if d.activity != nil && len(d.activity.events) >= maxPendingEvents {
+		return errorResponse(ErrUnavailable)
+	}
+	s.emit(Event{Kind: EventSent, Entries: entries}, d)
+	return &coap.Response{Code: coap.Changed}
+}
+
+// serveDownload answers a GET with what fn gives.
+func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, endpoint string, fn DownloadFunc) *coap.Response {
+	d := Download{
+		Path: r.Path(), Query: r.Queries(), Endpoint: endpoint,
+		Address: r.Peer.Addr, Local: r.LocalAddr(), Transport: Transport(r.Peer.Transport),
+	}
+	if names := identityNames(r.Identity); len(names) > 0 {
+		d.Identity = names[0]
+	}
+	res, err := fn(ctx, d)
+	if err != nil {
+		return errorResponse(err)
+	}
+	if res == nil {
+		return errorResponse(ErrNotFound)
+	}
+	format := res.Format
+	if format == FormatText {
+		format = FormatOpaque
+	}
+	resp := &coap.Response{
+		Code: coap.Content, ContentFormat: coap.FormatOf(uint16(format)), ETag: res.ETag, Body: res.Body, Size: res.Size,
+	}
+	peer := r.Peer // r is not to be kept
+	resp.Progress = func(end, _ int64) {
+		s.heard(peer)
+		if res.Progress != nil {
+			res.Progress(end)
+		}
+	}
+	return resp
+}

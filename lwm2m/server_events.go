@@ -1,0 +1,86 @@
+package lwm2m
+
+const (
+	// maxDispatchers bounds how many endpoints' events are handed out at once.
+	maxDispatchers = 128
+	// maxPendingEvents bounds the events of an endpoint that wait for slow watchers; a device that sends more by itself is
+	// told to come later.
+	maxPendingEvents = 64
+)
+
+// watcher is a function that wants events.
+type watcher struct{ fn func(Event) }
+
+// dispatcher hands out the events of devices that have some. A device is in line at most once, so its events stay in order.
+// Guarded by Server.mu.
+type dispatcher struct {
+	line    []*device
+	workers int
+}
+
+// Watch calls fn with each event from now on, until stop is called. Events of one endpoint come one after another in their
+// order, those of up to 128 endpoints at once. fn may block and may call the server, but holds back the later events of
+// its endpoint; it never holds back the network. Updates that wait behind one another are told as one.
+// What has begun when stop is called goes on; nothing begins after.
+func (s *Server) Watch(fn func(Event)) (stop func()) {
+	w := &watcher{fn: fn}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchers[w] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.watchers, w)
+	}
+}
+
+// emit queues an event of a device. s.mu is held.
+func (s *Server) emit(e Event, d *device) {
+	if len(s.watchers) == 0 {
+		return
+	}
+	e.Registration = d.registration()
+	a := d.act()
+	if n := len(a.events); n > 0 && e.Kind == EventUpdated && a.events[n-1].Kind == EventUpdated {
+		a.events[n-1] = e
+		return
+	}
+	a.events = append(a.events, e)
+	if a.dispatching {
+		return
+	}
+	a.dispatching = true
+	s.events.line = append(s.events.line, d)
+	if s.events.workers < maxDispatchers {
+		s.events.workers++
+		go s.dispatch()
+	}
+}
+
+// dispatch hands out events until there are none.
+func (s *Server) dispatch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer func() { s.events.workers-- }()
+	for len(s.events.line) > 0 {
+		d := s.events.line[0]
+		s.events.line[0] = nil
+		s.events.line = s.events.line[1:]
+		a := d.activity
+		if len(a.events) == 0 {
+			a.dispatching = false
+			d.trim()
+			continue
+		}
+		e := a.events[0]
+		a.events[0] = Event{}
+		a.events = a.events[1:]
+		for w := range s.watchers {
+			s.mu.Unlock()
+			w.fn(e)
+			s.mu.Lock()
+		}
+		s.events.line = append(s.events.line, d) // behind the others
+	}
+	s.events.line = nil
+}

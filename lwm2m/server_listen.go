@@ -1,0 +1,129 @@
+package lwm2m
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+)
+
+// ListenAndServe listens on the address of uri and serves devices until ctx ends, then returns nil; other errors are those
+// of the configuration and of the network. Schemes are coap and coaps (UDP), coap+tcp and coaps+tcp; the port defaults to
+// 5683 or 5684. It may be called several times, for several addresses. Without [ServerConfig.NoSec] coap and coap+tcp are
+// refused on other addresses than those of loopback.
+//
+//	coap://127.0.0.1:5683   coaps://:5684   coap+tcp://[::1]   coaps+tcp://
+func (s *Server) ListenAndServe(ctx context.Context, uri string) error {
+	a, err := parseServerURI(uri)
+	if err != nil {
+		return err
+	}
+	if !a.transport.Secured() && !s.config.NoSec {
+		if err := a.checkLoopback(ctx); err != nil {
+			return err
+		}
+	}
+	switch a.transport {
+	case TransportUDP:
+		var lc net.ListenConfig
+		conn, err := lc.ListenPacket(ctx, "udp", a.hostPort())
+		if err != nil {
+			return err
+		}
+		return s.ServePacket(ctx, conn)
+	default:
+		return fmt.Errorf("%w: %s is not available yet", ErrUnsupportedScheme, a.transport)
+	}
+}
+
+// ServePacket serves devices on conn without security, whatever its address, until ctx ends, then closes conn and returns
+// nil. It is for sockets that the caller made, and for networks in memory.
+func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
+	if err := s.enter(ctx); err != nil {
+		conn.Close()
+		return err
+	}
+	defer s.leave()
+	return s.coap.ServePacket(ctx, conn)
+}
+
+// Serve serves devices on the connections that l accepts until ctx ends, then closes l and returns nil. Connections that
+// are [*crypto/tls.Conn] count as TLS, others as TCP without security.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	l.Close()
+	return fmt.Errorf("%w: %s is not available yet", ErrUnsupportedScheme, TransportTCP)
+}
+
+// serverURI is where a server listens, or is found.
+type serverURI struct {
+	transport Transport
+	host      string // "" for all addresses
+	port      uint16
+}
+
+func (u serverURI) hostPort() string { return net.JoinHostPort(u.host, strconv.Itoa(int(u.port))) }
+
+// parseServerURI reads a URI of scheme, host and port.
+func parseServerURI(uri string) (serverURI, error) {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return serverURI{}, fmt.Errorf("%w: %w", ErrPath, err)
+	}
+	a, err := endpointOf(u)
+	if err != nil {
+		return serverURI{}, err
+	}
+	if u.Opaque != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
+		return serverURI{}, fmt.Errorf("%w: %q is more than scheme, host and port", ErrPath, uri)
+	}
+	return a, nil
+}
+
+// endpointOf returns the transport, host and port of a CoAP URI.
+func endpointOf(u *url.URL) (serverURI, error) {
+	a := serverURI{host: u.Hostname(), port: 5683}
+	for t := TransportUDP; t <= TransportTLS; t++ {
+		if t.String() == u.Scheme {
+			a.transport = t
+		}
+	}
+	if a.transport == 0 {
+		return serverURI{}, fmt.Errorf("%w: %q", ErrUnsupportedScheme, u.Scheme)
+	}
+	if a.transport.Secured() {
+		a.port = 5684
+	}
+	if p := u.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil {
+			return serverURI{}, fmt.Errorf("%w: port %q", ErrPath, p)
+		}
+		a.port = uint16(n)
+	}
+	return a, nil
+}
+
+// ErrNoSec is the refusal to serve without security on an address that others reach; see [ServerConfig.NoSec].
+var ErrNoSec = errors.New("lwm2m: no security on an address other than loopback")
+
+func (u serverURI) checkLoopback(ctx context.Context) error {
+	addrs := []netip.Addr{}
+	if u.host != "" {
+		var err error
+		if addrs, err = net.DefaultResolver.LookupNetIP(ctx, "ip", u.host); err != nil {
+			return err
+		}
+	}
+	for _, a := range addrs {
+		if !a.Unmap().IsLoopback() {
+			return fmt.Errorf("%w: %s", ErrNoSec, a)
+		}
+	}
+	if len(addrs) == 0 {
+		return fmt.Errorf("%w: all addresses", ErrNoSec)
+	}
+	return nil
+}

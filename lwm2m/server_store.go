@@ -1,0 +1,177 @@
+package lwm2m
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+const (
+	// staleness is how old a stored lifetime refresh may be, so how much longer a loaded registration is kept.
+	staleness = 30 * time.Second
+	// storeTimeout bounds a flush when nobody else bounds it.
+	storeTimeout = 30 * time.Second
+	// flushParallel is how many records are stored at once: stores commit what comes together together.
+	flushParallel = 32
+)
+
+// keyLocks are locks by name, which exist while they are held or waited for.
+type keyLocks struct {
+	mu    sync.Mutex
+	locks map[string]*keyLock
+}
+
+type keyLock struct {
+	mu    sync.Mutex
+	users int
+}
+
+// lock takes the lock of key and returns what releases it.
+func (k *keyLocks) lock(key string) (unlock func()) {
+	k.mu.Lock()
+	if k.locks == nil {
+		k.locks = make(map[string]*keyLock)
+	}
+	l := k.locks[key]
+	if l == nil {
+		l = &keyLock{}
+		k.locks[key] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	l.mu.Lock()
+	return func() {
+		l.mu.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(k.locks, key)
+		}
+	}
+}
+
+// ensureLoaded loads the registrations for those who ask before the server serves.
+func (s *Server) ensureLoaded() {
+	if err := s.load(context.Background()); err != nil {
+		s.log.Error("registrations not loaded", slog.Any("error", err))
+	}
+}
+
+// load reads the stored registrations, once. Devices on UDP can be reached at once; others come back by themselves.
+func (s *Server) load(ctx context.Context) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if s.loaded || s.config.Registrations == nil {
+		s.loaded = true
+		return nil
+	}
+	for r, err := range s.config.Registrations.Registrations(ctx) {
+		if err != nil {
+			return fmt.Errorf("lwm2m: load registrations: %w", err)
+		}
+		s.restore(r)
+	}
+	s.loaded = true
+	return nil
+}
+
+// restore puts a stored registration into the table.
+func (s *Server) restore(r Registration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Endpoint == "" || s.table.byEndpoint[r.Endpoint] != nil {
+		return
+	}
+	if !r.Ended.IsZero() {
+		r.ID = ""
+	}
+	d := s.table.add(r.Endpoint)
+	d.set(r)
+	d.peer = coap.Peer{Transport: coap.Transport(r.Transport), Addr: r.Address}
+	if !d.active() {
+		return
+	}
+	if r.Transport == TransportUDP {
+		d.peer.ID = uint64(r.Local.Port())
+		s.table.locate(d, d.peer)
+	}
+	s.table.byID[d.id] = d
+	d.expires = s.now() + time.Until(r.Expires()) + staleness
+	d.heard = s.now() - s.config.AwakeTime
+	s.schedule(d)
+}
+
+// put stores a registration and waits until it is durable. The endpoint's key lock is held.
+func (s *Server) put(ctx context.Context, r Registration) error {
+	if s.config.Registrations == nil {
+		return nil
+	}
+	s.mu.Lock()
+	delete(s.dirty, r.Endpoint)
+	s.mu.Unlock()
+	return s.config.Registrations.PutRegistration(ctx, r)
+}
+
+// touchStore notes that a record should be stored some time soon. s.mu is held.
+func (s *Server) touchStore(d *device) {
+	if s.config.Registrations == nil {
+		return
+	}
+	s.dirty[d.endpoint] = struct{}{}
+	if s.flusher == nil && s.serving > 0 {
+		s.flusher = time.AfterFunc(s.config.FlushInterval, s.flush)
+	}
+}
+
+// flush stores what has changed since the last one.
+func (s *Server) flush() {
+	s.mu.Lock()
+	endpoints := s.dirty
+	s.dirty = make(map[string]struct{})
+	s.flusher = nil
+	s.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	var g errgroup.Group
+	g.SetLimit(flushParallel)
+	for endpoint := range endpoints {
+		g.Go(func() error {
+			s.flushOne(ctx, endpoint)
+			return nil
+		})
+	}
+	g.Wait()
+}
+
+func (s *Server) flushOne(ctx context.Context, endpoint string) {
+	defer s.keys.lock(endpoint)()
+	r, ok := s.Registration(endpoint)
+	if !ok {
+		return
+	}
+	if err := s.put(ctx, r); err != nil {
+		s.log.Error("registration not stored", slog.String("endpoint", endpoint), slog.Any("error", err))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if d := s.table.byEndpoint[endpoint]; d != nil {
+			s.touchStore(d)
+		}
+	}
+}
+
+// flushNow is flush at the end.
+func (s *Server) flushNow() {
+	s.mu.Lock()
+	if s.flusher != nil {
+		s.flusher.Stop()
+	}
+	s.mu.Unlock()
+	s.flush()
+}
