@@ -5,55 +5,50 @@ import (
 	"iter"
 )
 
-// level says which kinds may stand side by side. Elements of different levels
-// do not mix.
-type level uint8
+// kindSet is a set of kinds, a bit for each: those that may stand at a place.
+// Elements of different levels do not mix, so that the kind of one element says
+// which can stand beside it.
+type kindSet uint8
 
 const (
-	anyLevel      level = iota // top level, before its first element
-	instanceLevel              // ObjectInstance
-	resourceLevel              // Resource, MultipleResource
-	leafLevel                  // ResourceInstance
-	noLevel                    // inside a value: nothing
+	noKind  kindSet = 0
+	aValue  kindSet = 1 << 7 // no place for elements at all
+	anyKind kindSet = 1<<ObjectInstance | 1<<ResourceInstance | 1<<MultipleResource | 1<<Resource
 )
 
-// levelOf is the level that an element of kind k belongs to.
-func levelOf(k Kind) level {
-	switch k {
-	case ObjectInstance:
-		return instanceLevel
-	case ResourceInstance:
-		return leafLevel
-	default:
-		return resourceLevel
-	}
-}
+func (s kindSet) has(k Kind) bool { return s>>k&1 != 0 }
 
-// inside is the level of the children of an element of kind k.
-func inside(k Kind) level {
-	switch k {
-	case ObjectInstance:
-		return resourceLevel
-	case MultipleResource:
-		return leafLevel
-	default:
-		return noLevel
+var (
+	// beside has the kinds that can be siblings of each kind.
+	beside = [4]kindSet{
+		ObjectInstance:   1 << ObjectInstance,
+		ResourceInstance: 1 << ResourceInstance,
+		MultipleResource: 1<<MultipleResource | 1<<Resource,
+		Resource:         1<<MultipleResource | 1<<Resource,
 	}
-}
+	// inside has the kinds that can be children.
+	inside = [4]kindSet{
+		ObjectInstance:   1<<MultipleResource | 1<<Resource,
+		ResourceInstance: aValue,
+		MultipleResource: 1 << ResourceInstance,
+		Resource:         aValue,
+	}
+)
 
 // Element is one element of a body.
 type Element struct {
-	Kind Kind
-	ID   uint16 // 0 to MaxID
-	// Offset is where the element's header begins, from the start of the
-	// outermost input.
-	Offset int
 	// Value is a view of the input: the bytes of the value, or for an
 	// ObjectInstance or MultipleResource the children, still encoded.
 	Value []byte
+	ID    uint16 // 0 to MaxID
+	Kind  Kind
 
-	valueOffset int
+	offset uint32 // of Value; the struct stays within four words, which is fast
 }
+
+// Offset returns where Value begins, in bytes from the start of the outermost
+// input (modulo 4 GiB).
+func (e Element) Offset() int { return int(e.offset) }
 
 // Children iterates over the elements inside an [ObjectInstance] or
 // [MultipleResource], as [All] does. A [Resource] or [ResourceInstance] has
@@ -62,57 +57,67 @@ func (e Element) Children() iter.Seq2[Element, error] { return e.Decoder().All()
 
 // Decoder returns a decoder of the element's children.
 func (e Element) Decoder() Decoder {
-	return Decoder{data: e.Value, base: e.valueOffset, level: inside(e.Kind)}
+	return Decoder{rest: e.Value, offset: e.offset, kinds: inside[e.Kind&3]}
 }
 
 // Decoder steps through the elements of one level. Make one with [NewDecoder]
 // or [Element.Decoder]. It is a small value that may be copied; the copies
 // continue independently.
 type Decoder struct {
-	data  []byte
-	pos   int
-	base  int // offset of data in the outermost input
-	level level
+	rest   []byte
+	offset uint32  // of rest in the outermost input
+	kinds  kindSet // that may come next
 }
 
 // NewDecoder returns a decoder of the elements at the top level of data. The
 // top level may consist of object instances, of resources (multiple or not) or
 // of resource instances, by the path of the request; the first element decides.
-func NewDecoder(data []byte) Decoder { return Decoder{data: data} }
+func NewDecoder(data []byte) Decoder { return Decoder{rest: data, kinds: anyKind} }
 
 // Next returns the next element, or io.EOF after the last. Any other error is
 // a [*SyntaxError]; the decoder then stays where it is.
 func (d *Decoder) Next() (Element, error) {
-	if d.pos == len(d.data) && d.level != noLevel {
+	// Nearly every element has an identifier below 256 and less than 8 bytes.
+	b := d.rest
+	if len(b) < 2 {
+		return d.next()
+	}
+	t := b[0]
+	k, n := Kind(t>>6), 2+int(t&7)
+	if t&(wideID|lengthSize24) != 0 || n > len(b) || !d.kinds.has(k) {
+		return d.next()
+	}
+	at := d.offset
+	d.rest = b[n:]
+	d.offset = at + uint32(n)
+	d.kinds = beside[k]
+	return Element{Value: b[2:n:n], ID: uint16(b[1]), Kind: k, offset: at + 2}, nil
+}
+
+// next is Next for any element.
+func (d *Decoder) next() (Element, error) {
+	if len(d.rest) == 0 && d.kinds&aValue == 0 {
 		return Element{}, io.EOF
 	}
-	h, size, reason := parseHeader(d.data[d.pos:])
-	if d.level != levelOf(h.Kind) && reason == nil {
-		if d.level == anyLevel {
-			d.level = levelOf(h.Kind)
-		} else {
-			reason = ErrNesting
-		}
-	}
-	if d.level == noLevel {
+	h, size, reason := parseHeader(d.rest)
+	switch {
+	case d.kinds&aValue != 0:
 		reason = ErrNesting
-	}
-	if reason == nil && h.Length > len(d.data)-d.pos-size {
+	case reason != nil:
+	case !d.kinds.has(h.Kind):
+		reason = ErrNesting
+	case h.Length > len(d.rest)-size:
 		reason = ErrTruncated
 	}
 	if reason != nil {
-		return Element{}, &SyntaxError{d.base + d.pos, reason}
+		return Element{}, &SyntaxError{int(d.offset), reason}
 	}
-	start := d.pos + size
-	e := Element{
-		Kind:        h.Kind,
-		ID:          h.ID,
-		Offset:      d.base + d.pos,
-		Value:       d.data[start : start+h.Length : start+h.Length],
-		valueOffset: d.base + start,
-	}
-	d.pos = start + h.Length
-	return e, nil
+	n, at := size+h.Length, d.offset
+	value := d.rest[size:n:n]
+	d.rest = d.rest[n:]
+	d.offset = at + uint32(n)
+	d.kinds = beside[h.Kind]
+	return Element{Value: value, ID: h.ID, Kind: h.Kind, offset: at + uint32(size)}, nil
 }
 
 // All iterates over the elements that are left, without moving d. An error is

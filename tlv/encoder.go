@@ -16,8 +16,9 @@ import (
 type Encoder struct {
 	buf   []byte
 	err   error
-	depth int
-	level level
+	kinds kindSet // that may come next; none after an error
+	began bool    // kinds is set
+	depth int8
 	open  [2]container // the containers that Begin opened, outermost first
 }
 
@@ -26,16 +27,15 @@ type container struct {
 	start int // offset of its header
 	kind  Kind
 	id    uint16
-	outer level
 }
 
 // NewEncoder returns an Encoder that appends to dst.
-func NewEncoder(dst []byte) Encoder { return Encoder{buf: dst} }
+func NewEncoder(dst []byte) Encoder { return Encoder{buf: dst, kinds: anyKind, began: true} }
 
 // Bytes returns the buffer with what was appended, and the first error. After
 // an error the buffer ends with the last complete call.
 func (e *Encoder) Bytes() ([]byte, error) {
-	if e.err == nil && e.depth > 0 {
+	if e.depth > 0 {
 		e.fail(ErrUnbalanced)
 	}
 	return e.buf, e.err
@@ -44,18 +44,18 @@ func (e *Encoder) Bytes() ([]byte, error) {
 // Begin opens an [ObjectInstance] or a [MultipleResource]. The elements that
 // follow are inside it until [Encoder.End].
 func (e *Encoder) Begin(k Kind, id uint16) {
-	if e.depth == len(e.open) || k == Resource || k == ResourceInstance {
+	if k != ObjectInstance && k != MultipleResource {
 		e.fail(ErrNesting)
 		return
 	}
 	start := len(e.buf)
-	e.element(k, id, nil)
-	if e.err != nil {
+	if !e.header(k, id, 0) {
 		return
 	}
-	e.open[e.depth] = container{start, k, id, e.level}
+	// Of what may be inside, nothing nests deeper: open has room.
+	e.open[e.depth&1] = container{start, k, id}
 	e.depth++
-	e.level = inside(k)
+	e.kinds = inside[k]
 }
 
 // End closes what the last Begin opened.
@@ -68,26 +68,33 @@ func (e *Encoder) End() {
 		return
 	}
 	e.depth--
-	c := e.open[e.depth]
-	e.level = c.outer
-	// Begin wrote the header of an empty element, the shortest there is. Most
-	// contents are longer and move up by the 1 to 3 bytes that their length needs.
+	c := e.open[e.depth&1]
+	e.kinds = beside[c.kind]
+	// Begin wrote the header of an empty element, the shortest there is.
 	before := headerSize(c.id, 0)
 	n := len(e.buf) - c.start - before
+	if n < 8 {
+		e.buf[c.start] |= byte(n)
+		return
+	}
 	if n > MaxLength {
 		e.fail(ErrLength)
 		return
 	}
-	if grow := headerSize(c.id, n) - before; grow > 0 {
-		e.buf = append(e.buf, 0, 0, 0)[:len(e.buf)+grow]
-		body := e.buf[c.start+before:]
-		copy(body[grow:], body[:n])
-	}
+	// The content moves up by the 1 to 3 bytes that its length needs.
+	grow := headerSize(c.id, n) - before
+	e.buf = append(e.buf, 0, 0, 0)[:len(e.buf)+grow]
+	body := e.buf[c.start+before:]
+	copy(body[grow:], body[:n])
 	appendHeader(e.buf[:c.start], c.kind, c.id, n)
 }
 
 // Opaque appends a value as it is.
-func (e *Encoder) Opaque(k Kind, id uint16, v []byte) { e.element(k, id, v) }
+func (e *Encoder) Opaque(k Kind, id uint16, v []byte) {
+	if e.header(k, id, len(v)) {
+		e.buf = append(e.buf, v...)
+	}
+}
 
 // String appends a string, or a core link (LwM2M's Corelnk), both of which are
 // text in UTF-8. The encoding is not checked.
@@ -101,9 +108,7 @@ func (e *Encoder) String(k Kind, id uint16, v string) {
 func (e *Encoder) Int(k Kind, id uint16, v int64) {
 	switch {
 	case v == int64(int8(v)):
-		if e.header(k, id, 1) {
-			e.buf = append(e.buf, byte(v))
-		}
+		e.short1(k, id, byte(v))
 	case v == int64(int16(v)):
 		if e.header(k, id, 2) {
 			e.buf = binary.BigEndian.AppendUint16(e.buf, uint16(v))
@@ -123,9 +128,7 @@ func (e *Encoder) Int(k Kind, id uint16, v int64) {
 func (e *Encoder) Uint(k Kind, id uint16, v uint64) {
 	switch {
 	case v <= math.MaxUint8:
-		if e.header(k, id, 1) {
-			e.buf = append(e.buf, byte(v))
-		}
+		e.short1(k, id, byte(v))
 	case v <= math.MaxUint16:
 		if e.header(k, id, 2) {
 			e.buf = binary.BigEndian.AppendUint16(e.buf, uint16(v))
@@ -157,13 +160,11 @@ func (e *Encoder) Float(k Kind, id uint16, v float64) {
 
 // Bool appends a boolean.
 func (e *Encoder) Bool(k Kind, id uint16, v bool) {
-	if e.header(k, id, 1) {
-		var b byte
-		if v {
-			b = 1
-		}
-		e.buf = append(e.buf, b)
+	var b byte
+	if v {
+		b = 1
 	}
+	e.short1(k, id, b)
 }
 
 // Time appends a time as its Unix seconds, in the form of [Encoder.Int].
@@ -178,38 +179,54 @@ func (e *Encoder) ObjectLink(k Kind, id, object, instance uint16) {
 	}
 }
 
-func (e *Encoder) element(k Kind, id uint16, v []byte) {
-	if e.header(k, id, len(v)) {
-		e.buf = append(e.buf, v...)
+// short1 appends a value of one byte.
+func (e *Encoder) short1(k Kind, id uint16, v byte) {
+	if id <= 0xff && e.kinds.has(k) {
+		e.kinds = beside[k&3]
+		e.buf = append(e.buf, byte(k)<<6|1, byte(id), v)
+	} else if e.header(k, id, 1) {
+		e.buf = append(e.buf, v)
 	}
 }
 
 // header appends a header if all is well with it.
 func (e *Encoder) header(k Kind, id uint16, n int) bool {
-	if e.err != nil {
-		return false
-	}
-	if e.level != levelOf(k) {
-		if e.level != anyLevel || k > Resource {
-			e.fail(ErrNesting)
+	if !e.kinds.has(k) || id > MaxID || n > MaxLength {
+		if !e.mayBegin(k, id, n) {
 			return false
 		}
-		e.level = levelOf(k)
 	}
-	if id > MaxID {
-		e.fail(ErrReservedID)
-		return false
+	e.kinds = beside[k&3]
+	if id <= 0xff && n < 8 {
+		e.buf = append(e.buf, byte(k)<<6|byte(n), byte(id))
+	} else if id <= 0xff && n <= 0xff {
+		e.buf = append(e.buf, byte(k)<<6|lengthSize8, byte(id), byte(n))
+	} else {
+		e.buf = appendHeader(e.buf, k, id, n)
 	}
-	if n > MaxLength {
-		e.fail(ErrLength)
-		return false
-	}
-	e.buf = appendHeader(e.buf, k, id, n)
 	return true
+}
+
+// mayBegin says why an element is refused, unless it is the first one of an
+// Encoder that NewEncoder did not make.
+func (e *Encoder) mayBegin(k Kind, id uint16, n int) bool {
+	if !e.began {
+		e.kinds, e.began = anyKind, true
+	}
+	switch {
+	case !e.kinds.has(k):
+		e.fail(ErrNesting)
+	case id > MaxID:
+		e.fail(ErrReservedID)
+	case n > MaxLength:
+		e.fail(ErrLength)
+	}
+	return e.err == nil
 }
 
 func (e *Encoder) fail(reason error) {
 	if e.err == nil {
 		e.err = &SyntaxError{len(e.buf), reason}
 	}
+	e.kinds, e.began = noKind, true
 }

@@ -10,6 +10,7 @@ func Validate(data []byte) error { return validate(NewDecoder(data)) }
 func validate(d Decoder) error {
 	seen := idSet{siblings: d, max: -1}
 	for {
+		at := int(d.offset)
 		e, err := d.Next()
 		if err == io.EOF {
 			return nil
@@ -18,8 +19,9 @@ func validate(d Decoder) error {
 			return err
 		}
 		if !seen.add(e.ID) {
-			return &SyntaxError{e.Offset, ErrDuplicateID}
+			return &SyntaxError{at, ErrDuplicateID}
 		}
+		seen.count++
 		if e.Kind == ObjectInstance || e.Kind == MultipleResource {
 			if err := validate(e.Decoder()); err != nil { // at most two deep
 				return err
@@ -41,7 +43,6 @@ type idSet struct {
 const fewSiblings = 32
 
 func (s *idSet) add(id uint16) bool {
-	defer func() { s.count++ }()
 	if s.bits != nil {
 		return s.mark(id)
 	}

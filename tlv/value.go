@@ -89,4 +89,4 @@ func (e Element) ObjectLink() (object, instance uint16, err error) {
 	return binary.BigEndian.Uint16(e.Value), binary.BigEndian.Uint16(e.Value[2:]), nil
 }
 
-func (e Element) bad(reason error) error { return &SyntaxError{e.valueOffset, reason} }
+func (e Element) bad(reason error) error { return &SyntaxError{int(e.offset), reason} }
