@@ -144,7 +144,7 @@ type tlvDecoder struct {
 }
 
 func (d *tlvDecoder) fail(e tlv.Element, reason string) error {
-	return &FormatError{Format: FormatTLV, Offset: e.Offset, Reason: reason}
+	return &FormatError{Format: FormatTLV, Offset: e.Offset(), Reason: reason}
 }
 
 // top takes an element of the outermost level, where the kinds tell how much
