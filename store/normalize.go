@@ -24,8 +24,8 @@ const (
 // Normalize returns the change as every back end keeps it. A back end calls it on each change of a Commit before anything
 // else, so that all of them agree, whatever their database makes of odd text.
 //
-// Ids, endpoint names, and names and versions of images must not be empty. They, and an idempotency key and an event's
-// name, are valid UTF-8 without control characters, within their bounds; all else is an error that matches [ErrInvalid].
+// Ids, endpoint names, versions of images and names of events must not be empty. They, an image's name and an idempotency
+// key are valid UTF-8 without control characters, within their bounds; all else is an error that matches [ErrInvalid].
 // In other text, which devices send, bytes that are not UTF-8, and NUL, become U+FFFD; it is ErrInvalid if it is then too
 // long, except that an event's Detail is cut instead. Times become UTC and lose what is finer than a microsecond. Slices
 // of the record itself are copied (those within Machine are not). Sizes and durations must not be negative; an update's
@@ -94,7 +94,7 @@ func (n *normalizer) event(e *Event) {
 
 func (n *normalizer) image(i *Image) {
 	n.word("image id", i.ID, 1, MaxID)
-	n.word("image name", i.Name, 1, MaxName)
+	n.word("image name", i.Name, 0, MaxName)
 	n.word("image version", i.Version, 1, MaxName)
 	n.word("image digest", i.SHA256, 0, MaxID)
 	if i.Size < 0 {

@@ -1,0 +1,130 @@
+package firmware
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Handler returns a handler by which devices download packages, over HTTP and HTTPS: GET and HEAD, with ranges, a strong
+// ETag and conditions on it. The secret in a path's last segment decides, so that it can be mounted at any prefix. It
+// never redirects. Paths that lead nowhere get 404, or 503 while the manager has not yet loaded what was granted before
+// the start.
+//
+// An http.ServeMux answers a path like "//fw/x" with a redirect, which simple devices do not follow. A server for such
+// devices has this handler, or [Repository.Wrap], as its root, not behind a mux.
+func (r *Repository) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.deliver(w, req) })
+}
+
+// Wrap returns a handler that serves downloads as [Repository.Handler] does, below the prefixes of [RepositoryConfig], and
+// hands all other requests to next, untouched.
+func (r *Repository) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		path := "/" + strings.TrimLeft(req.URL.Path, "/")
+		if strings.HasPrefix(path, r.cfg.Prefix) || strings.HasPrefix(path, r.cfg.PublicPrefix) {
+			r.deliver(w, req)
+			return
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
+// retryAfter is what a device is told to wait, in seconds, while the grants are being loaded.
+const retryAfter = 5
+
+func (r *Repository) deliver(w http.ResponseWriter, req *http.Request) {
+	s, err := r.find(req.Context(), req.URL.Path, "")
+	switch {
+	case errors.Is(err, errNotReady):
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		problem(w, http.StatusServiceUnavailable, "the server has just started")
+		return
+	case errors.Is(err, errNoGrant):
+		problem(w, http.StatusNotFound, "nothing can be downloaded here, or not any more")
+		return
+	case err != nil:
+		problem(w, http.StatusInternalServerError, "the image cannot be read")
+		return
+	case req.Method != http.MethodGet && req.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		problem(w, http.StatusMethodNotAllowed, "a package can only be read")
+		return
+	}
+	h := w.Header()
+	h.Set("ETag", `"`+hex.EncodeToString(s.etag)+`"`)
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Cache-Control", "private, no-store, no-transform")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if strings.Contains(req.Header.Get("Range"), ",") {
+		// Several ranges at once are nothing that a device needs: it gets the whole, as RFC 9110 allows.
+		req = req.Clone(req.Context())
+		req.Header.Del("Range")
+	}
+	to := &paced{w: w, control: http.NewResponseController(w), s: s, stall: r.cfg.Stall, count: req.Method == http.MethodGet}
+	to.extend()
+	http.ServeContent(to, req, "", time.Time{}, io.NewSectionReader(s, 0, s.size))
+	// What is still buffered is written under the limit, which then must not touch the connection's next request.
+	_ = to.control.Flush()
+	_ = to.control.SetWriteDeadline(time.Time{})
+}
+
+// A paced response gives the device a limited time for each piece, and tells how far it is.
+type paced struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	s       *served
+	stall   time.Duration
+	count   bool  // the body is the package
+	at      int64 // offset in the package of what is written next
+}
+
+func (p *paced) extend() { _ = p.control.SetWriteDeadline(time.Now().Add(p.stall)) }
+
+func (p *paced) Header() http.Header { return p.w.Header() }
+
+func (p *paced) WriteHeader(status int) {
+	switch status {
+	case http.StatusOK:
+	case http.StatusPartialContent:
+		if _, err := fmt.Sscanf(p.Header().Get("Content-Range"), "bytes %d-", &p.at); err != nil {
+			p.count = false
+		}
+	default:
+		p.count = false
+	}
+	p.w.WriteHeader(status)
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	p.extend()
+	n, err := p.w.Write(b)
+	if p.count && n > 0 {
+		start := p.at
+		p.at += int64(n)
+		if !p.s.sent(start, p.at) && err == nil {
+			err = errNoGrant
+		}
+	}
+	return n, err
+}
+
+// problem answers with a problem document (RFC 9457).
+func problem(w http.ResponseWriter, status int, detail string) {
+	body, _ := json.Marshal(struct {
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{http.StatusText(status), status, detail})
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n'))
+}

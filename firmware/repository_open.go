@@ -1,0 +1,140 @@
+package firmware
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+)
+
+// A Package is an image's bytes, open for reading. Packages with the same bytes share one file, however many are open. It
+// is safe for concurrent use.
+type Package struct {
+	image  Image
+	shared *sharedPackage
+	close  func()
+}
+
+// A sharedPackage is an open file and those who use it.
+type sharedPackage struct {
+	users int // guarded by Repository.mu
+	once  sync.Once
+	file  *os.File
+	err   error
+}
+
+// Open opens an image's package. The caller closes it. The first time that a process opens an image that it has not
+// itself added, all its bytes are read and compared with its digest.
+//
+// The error is store.ErrNotFound, or ErrDamaged.
+func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
+	img, err := r.db.Image(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	shared := r.packages[img.SHA256]
+	if shared == nil {
+		shared = &sharedPackage{}
+		r.packages[img.SHA256] = shared
+	}
+	shared.users++
+	r.mu.Unlock()
+
+	shared.once.Do(func() { shared.file, shared.err = r.openFile(img) })
+	p := &Package{image: img, shared: shared}
+	p.close = sync.OnceFunc(func() { r.release(img.SHA256, shared) })
+	if shared.err != nil {
+		p.close()
+		return nil, shared.err
+	}
+	return p, nil
+}
+
+// release takes one user from a shared package and closes it with the last.
+func (r *Repository) release(digest string, shared *sharedPackage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if shared.users--; shared.users > 0 {
+		return
+	}
+	if r.packages[digest] == shared {
+		delete(r.packages, digest)
+	}
+	if shared.file != nil {
+		_ = shared.file.Close() // only read
+	}
+}
+
+// openFile opens an image's file and makes sure of its bytes.
+func (r *Repository) openFile(img Image) (*os.File, error) {
+	file, err := os.Open(r.path(img.SHA256))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: image %s: its file is missing", ErrDamaged, img.ID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("firmware: opening image %s: %w", img.ID, err)
+	}
+	if err := r.verify(img, file); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func (r *Repository) verify(img Image, file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("firmware: opening image %s: %w", img.ID, err)
+	}
+	if info.Size() != img.Size {
+		return fmt.Errorf("%w: image %s has %d bytes, its file %d", ErrDamaged, img.ID, img.Size, info.Size())
+	}
+	r.mu.Lock()
+	good := r.verified[img.SHA256]
+	r.mu.Unlock()
+	if good {
+		return nil
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, io.NewSectionReader(file, 0, img.Size)); err != nil {
+		return fmt.Errorf("firmware: reading image %s: %w", img.ID, err)
+	}
+	if digest := hex.EncodeToString(hash.Sum(nil)); digest != img.SHA256 {
+		return fmt.Errorf("%w: image %s: its file has the digest %s", ErrDamaged, img.ID, digest)
+	}
+	r.mu.Lock()
+	r.verified[img.SHA256] = true
+	r.mu.Unlock()
+	return nil
+}
+
+// Image returns the image's record.
+func (p *Package) Image() Image { return p.image }
+
+// Size returns the number of bytes.
+func (p *Package) Size() int64 { return p.image.Size }
+
+// SHA256 returns the digest in hex.
+func (p *Package) SHA256() string { return p.image.SHA256 }
+
+// ETag returns what identifies the bytes to a device that resumes a download: the first 8 bytes of their SHA-256. It is
+// strong: other bytes have another one. The slice is the caller's.
+func (p *Package) ETag() []byte {
+	tag, _ := hex.DecodeString(p.image.SHA256[:min(16, len(p.image.SHA256))])
+	return tag
+}
+
+// ReadAt implements io.ReaderAt.
+func (p *Package) ReadAt(b []byte, off int64) (int, error) { return p.shared.file.ReadAt(b, off) }
+
+// Close ends the use of the package. To close it again is no error.
+func (p *Package) Close() error {
+	p.close()
+	return nil
+}
