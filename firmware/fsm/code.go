@@ -15,6 +15,7 @@ const (
 	CodeBadRequest         Code = 4 << 5
 	CodeNotFound           Code = 4<<5 | 4
 	CodeMethodNotAllowed   Code = 4<<5 | 5
+	CodeTooLarge           Code = 4<<5 | 13
 	CodeUnsupportedFormat  Code = 4<<5 | 15
 	CodeInternalError      Code = 5 << 5
 	CodeNotImplemented     Code = 5<<5 | 1

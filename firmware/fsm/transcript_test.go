@@ -1,0 +1,304 @@
+package fsm_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files and MACHINES.md")
+
+var epoch = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+
+// golden compares got with a file, or writes it with -update.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+		return
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got, "%s is out of date: go test ./firmware/fsm -update", path)
+}
+
+// TestTranscripts plays the scripts under testdata/transcripts. A line that
+// starts in the first column is a command (see [player.play]), an indented one
+// is what the machine said to it.
+func TestTranscripts(t *testing.T) {
+	paths, err := filepath.Glob("testdata/transcripts/*.txt")
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
+			script, err := os.ReadFile(path)
+			require.NoError(t, err)
+			var out strings.Builder
+			p := player{t: t, out: &out, now: epoch}
+			for line := range strings.Lines(string(script)) {
+				if strings.HasPrefix(line, "  ") {
+					continue
+				}
+				out.WriteString(line)
+				if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+					p.play(strings.Fields(line))
+				}
+			}
+			golden(t, path, out.String())
+		})
+	}
+}
+
+// player plays one script against one update.
+type player struct {
+	t        *testing.T
+	out      *strings.Builder
+	now      time.Time
+	update   fsm.Update
+	stored   []byte // the last one that was to be persisted
+	doing    fsm.Action
+	lastWait fsm.Wait
+}
+
+// play runs one command:
+//
+//	update target=1.1.0 delivery=pull ...   a new update
+//	started online | started away           and the other observations:
+//	registered, updated, awake, asleep, away, hint, cancel, progress N
+//	ok | refused 4.05 | unknown             the action under way ended so
+//	read state=0 result=0 version=1.0.0 protocols=coap,http delivery=both
+//	     package=1.1.0 defer=60s            the read ended so; what is not
+//	                                        named is answered 4.04
+//	after 5s                                time passes, with all timers
+//	wake                                    time passes to the next timer
+//	crash                                   the server starts again from what
+//	                                        was persisted
+func (p *player) play(cmd []string) {
+	o := fsm.Observation{}
+	switch args := cmd[1:]; cmd[0] {
+	case "update":
+		p.update = fsm.NewUpdate(p.plan(args), p.now)
+		p.persist()
+		return
+	case "after":
+		d, err := time.ParseDuration(args[0])
+		require.NoError(p.t, err)
+		end := p.now.Add(d)
+		for p.update.Active() && !p.update.Wake().After(end) {
+			p.wake()
+		}
+		p.now = end
+		return
+	case "wake":
+		p.wake()
+		return
+	case "crash":
+		var stored fsm.Update
+		require.NoError(p.t, json.Unmarshal(p.stored, &stored))
+		p.update = stored
+		o.Kind, o.Online = fsm.ObserveResumed, len(args) == 0
+	case "started":
+		o.Kind, o.Online = fsm.ObserveStarted, args[0] == "online"
+	case "progress":
+		n, err := strconv.ParseInt(args[0], 10, 64)
+		require.NoError(p.t, err)
+		o.Kind, o.Bytes = fsm.ObserveProgress, n
+	case "ok":
+		o.Kind, o.Action, o.Code = fsm.ObserveDone, p.doing.ID, fsm.CodeChanged
+	case "refused":
+		o.Kind, o.Action, o.Code = fsm.ObserveDone, p.doing.ID, parseCode(p.t, args[0])
+	case "unknown":
+		o.Kind, o.Action = fsm.ObserveDone, p.doing.ID
+	case "read":
+		o.Kind, o.Action, o.Code = fsm.ObserveDone, p.doing.ID, fsm.CodeContent
+		require.Equal(p.t, fsm.ActionRead, p.doing.Kind, "no read is under way")
+		o.Reading = p.reading(args)
+	default:
+		for k := fsm.ObserveStarted; k <= fsm.ObserveCancel; k++ {
+			if k.String() == cmd[0] {
+				o.Kind = k
+			}
+		}
+		require.NotZero(p.t, o.Kind, "unknown command %q", cmd[0])
+	}
+	p.step(o)
+}
+
+func (p *player) wake() {
+	p.now = p.update.Wake()
+	p.step(fsm.Observation{Kind: fsm.ObserveTimer})
+}
+
+func (p *player) persist() {
+	data, err := json.Marshal(p.update)
+	require.NoError(p.t, err)
+	p.stored = data
+}
+
+func (p *player) step(o fsm.Observation) {
+	o.At = p.now
+	before := p.update
+	next, actions := p.update.Step(o)
+	p.update = next
+	if actions.Persist {
+		p.persist()
+	}
+	say := func(format string, args ...any) {
+		fmt.Fprintf(p.out, "    %7s  %s\n", p.now.Sub(epoch).Round(100*time.Millisecond), fmt.Sprintf(format, args...))
+	}
+	for _, e := range actions.Journal {
+		say("%s: %s", e.Event, e.Detail)
+	}
+	if actions.Abandon {
+		say("> abandon the action under way")
+	}
+	if a := actions.Do; a.Kind != fsm.ActionNone {
+		p.doing = a
+		say("> %s%s", a.Kind, actionDetail(a))
+	}
+	if next.Phase != before.Phase || next.State != before.State {
+		say("= %s, %s", next.Phase, next.State.Name())
+	}
+	if actions.Ended {
+		say("= outcome %s, result %s, reason %s, reported %s", next.Outcome, next.Result.Name(), next.Reason, next.Reported)
+	} else if actions.Do.Kind == fsm.ActionNone && next.Wait != p.lastWait {
+		say(". waits for %s until %s", next.Wait.Reason, next.Wait.Until.Sub(epoch).Round(100*time.Millisecond))
+		p.lastWait = next.Wait
+	}
+}
+
+func actionDetail(a fsm.Action) string {
+	var s string
+	if a.Kind == fsm.ActionWriteURI {
+		s += " " + a.Protocol.String()
+	}
+	if a.PathOnly {
+		s += ", path only"
+	}
+	if a.Fresh {
+		s += ", fresh"
+	}
+	if a.Reset != fsm.ResetEmptyURI {
+		s += " " + string(a.Reset)
+	}
+	if a.Kind == fsm.ActionRead {
+		for i, name := range []string{"state", "result", "version", "protocols", "delivery", "package", "defer"} {
+			if a.Resources.Has(1 << i) {
+				s += " " + name
+			}
+		}
+	}
+	return s
+}
+
+func (p *player) plan(args []string) fsm.Plan {
+	plan := fsm.Plan{Target: "1.1.0", Size: 1000}
+	for _, arg := range args {
+		key, value, _ := strings.Cut(arg, "=")
+		var err error
+		switch key {
+		case "target":
+			plan.Target = value
+		case "verify":
+			plan.Verify, err = fsm.ParseVerify(value)
+		case "delivery":
+			plan.Delivery, err = fsm.ParseDelivery(value)
+		case "protocol":
+			plan.Protocol, err = fsm.ParseProtocol(value)
+		case "schemes":
+			plan.Schemes = parseProtocols(p.t, value)
+		case "force":
+			plan.Force = true
+		case "attempts":
+			plan.Attempts, err = strconv.Atoi(value)
+		case "deadline":
+			plan.Deadline, err = time.ParseDuration(value)
+		case "prefer":
+			plan.Profile.Delivery, err = fsm.ParseDelivery(value)
+		case "assume":
+			plan.Profile.Protocols = parseProtocols(p.t, value)
+		case "reset":
+			plan.Profile.Reset = fsm.ResetForm(value)
+		case "path":
+			plan.Profile.PathOnly = true
+		case "grace":
+			plan.Profile.WriteGrace, err = time.ParseDuration(value)
+		default:
+			p.t.Fatalf("unknown word %q in update", arg)
+		}
+		require.NoError(p.t, err, arg)
+	}
+	return plan
+}
+
+func (p *player) reading(args []string) fsm.Reading {
+	r := fsm.Reading{
+		State: fsm.Refused[fsm.State](fsm.CodeNotFound), Result: fsm.Refused[fsm.Result](fsm.CodeNotFound),
+		Version: fsm.Refused[string](fsm.CodeNotFound), Protocols: fsm.Refused[[]fsm.Protocol](fsm.CodeNotFound),
+		Delivery: fsm.Refused[fsm.DeliveryMethod](fsm.CodeNotFound), Package: fsm.Refused[string](fsm.CodeNotFound),
+		MaxDefer: fsm.Refused[time.Duration](fsm.CodeNotFound),
+	}
+	for _, arg := range args {
+		key, value, _ := strings.Cut(arg, "=")
+		var err error
+		switch key {
+		case "state":
+			if code, bad := strings.CutPrefix(value, "!"); bad {
+				r.State = fsm.Refused[fsm.State](parseCode(p.t, code))
+				continue
+			}
+			r.State.Code = fsm.CodeContent
+			err = r.State.Value.UnmarshalText([]byte(value))
+		case "result":
+			r.Result.Code = fsm.CodeContent
+			err = r.Result.Value.UnmarshalText([]byte(value))
+		case "version":
+			if code, bad := strings.CutPrefix(value, "!"); bad {
+				r.Version = fsm.Refused[string](parseCode(p.t, code))
+				continue
+			}
+			r.Version = fsm.Known(value)
+		case "protocols":
+			r.Protocols = fsm.Known(parseProtocols(p.t, value))
+		case "delivery":
+			r.Delivery.Code = fsm.CodeContent
+			err = r.Delivery.Value.UnmarshalText([]byte(value))
+		case "package":
+			r.Package = fsm.Known(value)
+		case "defer":
+			r.MaxDefer.Code = fsm.CodeContent
+			r.MaxDefer.Value, err = time.ParseDuration(value)
+		default:
+			p.t.Fatalf("unknown word %q in read", arg)
+		}
+		require.NoError(p.t, err, arg)
+	}
+	return r
+}
+
+func parseProtocols(t *testing.T, list string) []fsm.Protocol {
+	var out []fsm.Protocol
+	for name := range strings.SplitSeq(list, ",") {
+		p, err := fsm.ParseProtocol(name)
+		require.NoError(t, err)
+		out = append(out, p)
+	}
+	return out
+}
+
+func parseCode(t *testing.T, s string) fsm.Code {
+	var class, detail uint8
+	_, err := fmt.Sscanf(s, "%d.%02d", &class, &detail)
+	require.NoError(t, err, s)
+	return fsm.Code(class<<5 | detail)
+}
