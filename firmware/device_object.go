@@ -1,0 +1,175 @@
+package firmware
+
+import (
+	"context"
+	"slices"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// The resources of Object 5.
+const (
+	resPackage     = 0
+	resURI         = 1
+	resUpdate      = 2
+	resState       = 3
+	resResult      = 5
+	resName        = 6
+	resVersion     = 7
+	resProtocols   = 8
+	resMethod      = 9
+	resCancel      = 10
+	resSeverity    = 11
+	resChanged     = 12
+	resMaxDefer    = 13
+	resAutoUpgrade = 14
+)
+
+// deviceObject is a Device as Object 5: [lwm2m.StreamWriter] and [lwm2m.Runner].
+type deviceObject Device
+
+var (
+	_ lwm2m.StreamWriter = (*deviceObject)(nil)
+	_ lwm2m.Runner       = (*deviceObject)(nil)
+)
+
+func (o *deviceObject) device() *Device     { return (*Device)(o) }
+func (o *deviceObject) ID() uint16          { return 5 }
+func (o *deviceObject) Instances() []uint16 { return []uint16{0} }
+
+// Version returns "" for 1.0: a registration without a version means that.
+func (o *deviceObject) Version() string {
+	if o.config.ObjectVersion < fsm.Object11 {
+		return ""
+	}
+	return o.config.ObjectVersion.String()
+}
+
+func (o *deviceObject) Run(ctx context.Context, client *lwm2m.Client) error {
+	return o.device().run(ctx, client)
+}
+
+func (o *deviceObject) Read(ctx context.Context, path lwm2m.Path) ([]lwm2m.Entry, error) {
+	object, err := o.device().State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if path.Len() > 1 && path.Instance() != 0 {
+		return nil, lwm2m.ErrNotFound
+	}
+	if path.Len() < 3 {
+		return o.all(object), nil
+	}
+	switch path.Resource() {
+	case resPackage, resUpdate:
+		return nil, lwm2m.ErrMethodNotAllowed
+	case resCancel:
+		if object.Version >= fsm.Object11 {
+			return nil, lwm2m.ErrMethodNotAllowed
+		}
+	}
+	entries := slices.DeleteFunc(o.all(object), func(e lwm2m.Entry) bool {
+		return e.Path != path && e.Path.Prefix(path.Len()) != path
+	})
+	if len(entries) == 0 {
+		return nil, lwm2m.ErrNotFound
+	}
+	return entries, nil
+}
+
+// all returns the readable resources that exist now.
+func (o *deviceObject) all(object fsm.Object) []lwm2m.Entry {
+	var entries []lwm2m.Entry
+	add := func(resource uint16, value lwm2m.Value) {
+		entries = append(entries, lwm2m.Entry{Path: lwm2m.NewPath(5, 0, resource), Value: value})
+	}
+	add(resURI, lwm2m.String(object.URI))
+	add(resState, lwm2m.Integer(int64(object.State)))
+	add(resResult, lwm2m.Integer(int64(object.Result)))
+	if object.State == fsm.Downloaded || object.State == fsm.Updating {
+		add(resName, lwm2m.String(object.PkgName))
+		add(resVersion, lwm2m.String(object.PkgVersion))
+	}
+	for i, protocol := range o.config.Protocols {
+		entries = append(entries, lwm2m.Entry{
+			Path: lwm2m.NewPath(5, 0, resProtocols, uint16(i)), Value: lwm2m.Integer(int64(protocol.Number())),
+		})
+	}
+	add(resMethod, lwm2m.Integer(int64(object.Method)))
+	if object.Version >= fsm.Object11 {
+		add(resSeverity, lwm2m.Integer(int64(object.Severity)))
+		if !object.Changed.IsZero() {
+			add(resChanged, lwm2m.Time(object.Changed))
+		}
+		add(resMaxDefer, lwm2m.Unsigned(uint64(object.MaxDefer)))
+	}
+	if object.Version >= fsm.Object12 {
+		add(resAutoUpgrade, lwm2m.Boolean(object.AutoUpgrade))
+	}
+	return entries
+}
+
+func (o *deviceObject) Execute(ctx context.Context, path lwm2m.Path, args string) error {
+	if !path.IsResource() || path.Instance() != 0 {
+		return lwm2m.ErrMethodNotAllowed
+	}
+	var kind fsm.EventKind
+	switch path.Resource() {
+	case resUpdate:
+		kind = fsm.EventExecute
+	case resCancel:
+		kind = fsm.EventCancel
+	case resPackage, resURI, resState, resResult, resName, resVersion, resProtocols, resMethod:
+		return lwm2m.ErrMethodNotAllowed
+	default:
+		return lwm2m.ErrNotFound
+	}
+	d := o.device()
+	fx, job, err := d.execute(ctx, kind)
+	if err != nil {
+		return err
+	}
+	if job != jobNone {
+		lwm2m.AfterResponse(ctx, func() { d.resume(job) }) // it may end in a reboot
+	}
+	return codeError(fx.Code, path)
+}
+
+// execute steps, and returns the job that may begin when the answer is sent.
+func (d *Device) execute(ctx context.Context, kind fsm.EventKind) (fsm.Effects, jobKind, error) {
+	d.ops.Lock()
+	defer d.ops.Unlock()
+	if err := d.boot(ctx); err != nil {
+		return fsm.Effects{}, jobNone, err
+	}
+	ev := fsm.Event{Kind: kind}
+	if kind == fsm.EventExecute {
+		ev.Defer = d.config.Defer != nil && d.config.Defer()
+	}
+	fx, err := d.step(ctx, ev)
+	if err != nil || !fx.Install {
+		return fx, jobNone, err
+	}
+	job := d.pending
+	d.pending = jobNone
+	return fx, job, nil
+}
+
+// resume begins a job that waited for an answer to be sent.
+func (d *Device) resume(job jobKind) {
+	d.ops.Lock()
+	defer d.ops.Unlock()
+	if d.booted && d.job == nil && d.snapshot().State == fsm.Updating {
+		d.pending = job
+		d.kick()
+	}
+}
+
+// codeError is the machine's answer as an error, nil for a success.
+func codeError(code fsm.Code, path lwm2m.Path) error {
+	if code == fsm.CodeNone || code.OK() {
+		return nil
+	}
+	return &lwm2m.ResponseError{Code: lwm2m.Code(code), Path: path}
+}

@@ -1,0 +1,227 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// jobKind is a kind of work in the background.
+type jobKind uint8
+
+const (
+	jobNone jobKind = iota
+	jobDownload
+	jobVerify
+	jobInstall
+)
+
+// job is work in the background. Its end is an event for the machine, which knows by the transfer's number whether it still
+// is of interest.
+type job struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the work has let go of the installer; event is set by then
+	event  fsm.Event
+}
+
+// run works until ctx ends, or until another version is to be started.
+func (d *Device) run(ctx context.Context, client notifier) error {
+	d.mu.Lock()
+	d.client = client
+	d.mu.Unlock()
+	d.ops.Lock()
+	err := d.boot(ctx)
+	trial := d.trial
+	d.ops.Unlock()
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	if trial {
+		end := make(chan error, 1)
+		trialCtx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() { end <- d.prove(trialCtx, client) }()
+		return d.loop(ctx, end)
+	}
+	return d.loop(ctx, nil)
+}
+
+// loop begins jobs and hears of their ends. trial is how the trial of the running version ends, nil if there is none.
+func (d *Device) loop(ctx context.Context, trial <-chan error) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		done, wake, err := d.work(ctx)
+		if err != nil {
+			return err
+		}
+		timer.Stop()
+		var due <-chan time.Time
+		if !wake.IsZero() {
+			timer.Reset(time.Until(wake))
+			due = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.wake:
+		case <-done:
+		case err := <-trial:
+			trial = nil
+			if err := d.tried(ctx, err); err != nil {
+				return err
+			}
+		case <-due:
+			d.ops.Lock()
+			_, err := d.step(ctx, fsm.Event{Kind: fsm.EventTimer})
+			d.ops.Unlock()
+			if err != nil { // the disk is full or broken: later, then
+				d.pause(ctx)
+			}
+		}
+	}
+}
+
+// pause waits a little before something that failed without a reason to hope is tried again.
+func (d *Device) pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d.config.MinBackoff):
+	}
+}
+
+// work takes what a job has ended with, begins the next one, and returns what to wait for.
+func (d *Device) work(ctx context.Context) (done <-chan struct{}, wake time.Time, err error) {
+	d.ops.Lock()
+	defer d.ops.Unlock()
+	if d.job != nil {
+		select {
+		case <-d.job.done:
+			ev := d.job.event
+			if ev.Kind != 0 {
+				if _, err := d.step(ctx, ev); err != nil {
+					// Not saved: the job stays, its end is told again.
+					time.AfterFunc(d.config.MinBackoff, d.kick)
+					return nil, time.Time{}, nil
+				}
+			}
+			d.job = nil
+		default:
+			return d.job.done, d.snapshot().Wake(), nil
+		}
+	}
+	if d.reboot {
+		return nil, time.Time{}, &RestartError{}
+	}
+	if d.pending != jobNone {
+		d.job = d.begin(ctx, d.pending)
+		d.pending = jobNone
+		return d.job.done, d.snapshot().Wake(), nil
+	}
+	return nil, d.snapshot().Wake(), nil
+}
+
+// begin starts a job. Under ops.
+func (d *Device) begin(ctx context.Context, kind jobKind) *job {
+	ctx, cancel := context.WithCancel(ctx)
+	j := &job{cancel: cancel, done: make(chan struct{})}
+	object := d.snapshot()
+	go func() {
+		defer close(j.done)
+		defer cancel()
+		switch kind {
+		case jobDownload:
+			j.event = d.download(ctx, object)
+		case jobVerify:
+			j.event = d.verify(ctx, object)
+		case jobInstall:
+			j.event = d.install(ctx)
+		}
+		if ctx.Err() != nil {
+			j.event = fsm.Event{} // given up, or the program ends: the next start goes on
+		}
+	}()
+	return j
+}
+
+func (d *Device) verify(ctx context.Context, object fsm.Object) fsm.Event {
+	info, err := d.installer.Verify(ctx)
+	if err != nil {
+		d.log.Warn("package refused", "error", err)
+		return fsm.Event{Kind: fsm.EventVerifyFailed, Transfer: object.Transfer, Fault: resultOf(err, fsm.ResultIntegrityFailed)}
+	}
+	return fsm.Event{
+		Kind: fsm.EventVerified, Transfer: object.Transfer,
+		Size: info.Size, Digest: info.Digest, PkgName: info.Name, PkgVersion: info.Version,
+	}
+}
+
+func (d *Device) install(ctx context.Context) fsm.Event {
+	restart, err := d.installer.Apply(ctx)
+	switch {
+	case errors.Is(err, ErrDeferred):
+		return fsm.Event{Kind: fsm.EventInstallDeferred}
+	case err != nil:
+		d.log.Warn("package not installed", "error", err)
+		// Whoever cannot say what is wrong with the package keeps it: it may go better when tried again.
+		result := resultOf(err, fsm.ResultUpdateFailed)
+		return fsm.Event{Kind: fsm.EventInstallFailed, Fault: result, PackageKept: result == fsm.ResultUpdateFailed}
+	case restart:
+		return fsm.Event{Kind: fsm.EventInstallApplied}
+	default:
+		return fsm.Event{Kind: fsm.EventInstallSucceeded}
+	}
+}
+
+// prove waits for the proof that the running version is good: it registers, and passes its own test.
+func (d *Device) prove(ctx context.Context, client notifier) error {
+	limited, cancel := context.WithTimeout(ctx, d.config.ConfirmWithin)
+	defer cancel()
+	if err := client.WaitRegistered(limited); err != nil {
+		return fmt.Errorf("not registered within %s", d.config.ConfirmWithin)
+	}
+	if d.config.SelfTest != nil {
+		if err := d.config.SelfTest(limited); err != nil {
+			return fmt.Errorf("self test: %w", err)
+		}
+	}
+	return nil
+}
+
+// tried ends the trial of the running version: it stays, or the one before is to be started.
+func (d *Device) tried(ctx context.Context, failure error) error {
+	if ctx.Err() != nil {
+		return nil // the program ends: no verdict
+	}
+	d.ops.Lock()
+	defer d.ops.Unlock()
+	if failure != nil {
+		d.log.Error("new version is given up", "error", failure)
+		if err := d.installer.Rollback(ctx); err != nil {
+			return fmt.Errorf("firmware: roll back: %w", err)
+		}
+		return &RestartError{RolledBack: true, Reason: failure.Error()}
+	}
+	if err := d.installer.Confirm(ctx); err != nil {
+		return fmt.Errorf("firmware: confirm: %w", err)
+	}
+	d.trial = false
+	// If this is not saved the next start hears from the installer that it was confirmed.
+	_, err := d.step(ctx, fsm.Event{Kind: fsm.EventInstallSucceeded})
+	return err
+}
+
+// stop ends the job under way and a push, so that whoever starts next finds the installer free.
+func (d *Device) stop() {
+	d.ops.Lock()
+	defer d.ops.Unlock()
+	d.abort()
+	d.job, d.booted = nil, false // a later run goes on as after a start
+	d.mu.Lock()
+	d.client = nil
+	d.mu.Unlock()
+}

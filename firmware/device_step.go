@@ -1,0 +1,170 @@
+package firmware
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+var (
+	pathPackage = lwm2m.NewPath(5, 0, 0)
+	pathState   = lwm2m.NewPath(5, 0, 3)
+	pathResult  = lwm2m.NewPath(5, 0, 5)
+)
+
+// boot loads the machine and tells it that the device has started, once. Under ops.
+func (d *Device) boot(ctx context.Context) error {
+	if d.booted {
+		return nil
+	}
+	object, err := d.load(ctx)
+	if err != nil {
+		return err
+	}
+	status, err := d.installer.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("firmware: ask the installer: %w", err)
+	}
+	d.mu.Lock()
+	d.object = object
+	d.mu.Unlock()
+	fx, err := d.step(ctx, fsm.Event{Kind: fsm.EventBoot, At: time.Now(), Install: status.Install, PackageKept: packageKept(object, status)})
+	if err != nil {
+		return err
+	}
+	d.trial = status.Install == fsm.InstallPending && d.snapshot().State == fsm.Updating
+	d.booted = true
+	d.log.Debug("device started", "was", object.State, "is", d.snapshot().State, "staged", status.Staged, "resumes", fx.StartDownload)
+	return nil
+}
+
+// packageKept says whether what the machine remembers of a package is there.
+func packageKept(o fsm.Object, s InstallerStatus) bool {
+	switch {
+	case o.State != fsm.Downloading:
+		return s.Verified
+	case o.Complete:
+		return s.Staged > 0 && s.Staged == o.Size
+	default:
+		return s.Staged >= o.Offset
+	}
+}
+
+// load returns the stored machine, with the version and the method that the program has now.
+func (d *Device) load(ctx context.Context) (fsm.Object, error) {
+	record, err := d.installer.LoadState(ctx)
+	if err != nil {
+		return fsm.Object{}, fmt.Errorf("firmware: load the device's state: %w", err)
+	}
+	object := fsm.NewObject(d.config.ObjectVersion, d.config.method())
+	if record != nil {
+		if err := json.Unmarshal(record, &object); err != nil {
+			return fsm.Object{}, fmt.Errorf("firmware: the device's state is damaged: %w", err)
+		}
+	}
+	object.Version, object.Method = d.config.ObjectVersion, d.config.method()
+	return object, nil
+}
+
+// step gives the machine an event and does what it asks for, in its order. An error means that nothing has changed.
+// Under ops.
+func (d *Device) step(ctx context.Context, ev fsm.Event) (fsm.Effects, error) {
+	if ev.At.IsZero() {
+		ev.At = time.Now()
+	}
+	old, next, fx, err := d.commit(ctx, ev)
+	if err != nil {
+		return fx, err
+	}
+	if next.State != old.State || next.Result != old.Result {
+		d.log.Info("firmware update", "event", ev.Kind, "state", next.State, "result", next.Result, "version", next.PkgVersion)
+	}
+	if fx.Abort {
+		d.abort()
+	}
+	if fx.DeleteImage {
+		if err := d.installer.Discard(ctx); err != nil {
+			d.log.Warn("package not removed", "error", err) // the next one replaces it
+		}
+	}
+	d.notify(fx)
+	switch {
+	case fx.StartDownload:
+		d.pending = jobDownload
+	case fx.Verify:
+		d.pending = jobVerify
+	case fx.Install:
+		d.pending = jobInstall
+	}
+	d.reboot = d.reboot || fx.Reboot
+	d.kick()
+	return fx, nil
+}
+
+// commit makes the machine's next value durable, then current.
+func (d *Device) commit(ctx context.Context, ev fsm.Event) (old, next fsm.Object, fx fsm.Effects, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old = d.object
+	next, fx = old.Step(ev)
+	if fx.Persist {
+		if err := d.save(ctx, next); err != nil {
+			d.log.Error("state not saved", "event", ev.Kind, "error", err)
+			return old, old, fsm.Effects{}, err
+		}
+	}
+	d.object = next
+	return old, next, fx, nil
+}
+
+func (d *Device) save(ctx context.Context, object fsm.Object) error {
+	record, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	// A request that was given up must not leave half of a step behind.
+	if err := d.installer.SaveState(context.WithoutCancel(ctx), record); err != nil {
+		return fmt.Errorf("firmware: save the device's state: %w", err)
+	}
+	return nil
+}
+
+// notify tells observers the Result before the State: whoever acts on the State finds the Result that belongs to it.
+func (d *Device) notify(fx fsm.Effects) {
+	d.mu.Lock()
+	client := d.client
+	d.mu.Unlock()
+	if client == nil {
+		return
+	}
+	if fx.NotifyResult {
+		client.Notify(pathResult)
+	}
+	if fx.NotifyState {
+		client.Notify(pathState)
+	}
+}
+
+// abort ends what works in the background and waits for it, and forgets what was to begin. Under ops.
+func (d *Device) abort() {
+	d.pending = jobNone
+	if d.push != nil {
+		d.push.drop()
+	}
+	if d.job != nil {
+		d.job.cancel()
+		<-d.job.done
+	}
+}
+
+// kick makes run look at what there is to do.
+func (d *Device) kick() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}

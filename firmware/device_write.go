@@ -1,0 +1,121 @@
+package firmware
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// Write applies all entries or none: it asks the machine for each of them first.
+func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm2m.Entry, replace bool) error {
+	d := o.device()
+	d.ops.Lock()
+	defer d.ops.Unlock()
+	if err := d.boot(ctx); err != nil {
+		return err
+	}
+	events := make([]fsm.Event, len(entries))
+	trial := d.snapshot()
+	for i, e := range entries {
+		if e.Path.Instance() != 0 {
+			return lwm2m.ErrNotFound
+		}
+		ev, err := d.writeEvent(e)
+		if err != nil {
+			return err
+		}
+		events[i] = ev
+		var fx fsm.Effects
+		trial, fx = trial.Step(ev)
+		// One that is refused alone is refused by the machine itself, which may have a Result to show for it.
+		if err := codeError(fx.Code, e.Path); err != nil && len(entries) > 1 {
+			return err
+		}
+	}
+	for i, ev := range events {
+		if ev.Kind == fsm.EventPackageBegin {
+			value, _ := entries[i].Value.Bytes()
+			if err := d.writePackage(ctx, value); err != nil {
+				return err
+			}
+			continue
+		}
+		fx, err := d.step(ctx, ev)
+		if err != nil {
+			return err
+		}
+		if err := codeError(fx.Code, entries[i].Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeEvent is what a value means to the machine.
+func (d *Device) writeEvent(e lwm2m.Entry) (fsm.Event, error) {
+	number := func(kind fsm.EventKind) (fsm.Event, error) {
+		n, ok := e.Value.Int64()
+		if !ok {
+			return fsm.Event{}, lwm2m.ErrBadRequest
+		}
+		return fsm.Event{Kind: kind, Value: n}, nil
+	}
+	switch e.Path.Resource() {
+	case resPackage:
+		value, ok := e.Value.Bytes()
+		if !ok {
+			return fsm.Event{}, lwm2m.ErrBadRequest
+		}
+		if isReset(value) {
+			return fsm.Event{Kind: fsm.EventReset}, nil
+		}
+		return fsm.Event{Kind: fsm.EventPackageBegin, Size: int64(len(value))}, nil
+	case resURI:
+		uri, ok := e.Value.Text()
+		if !ok {
+			return fsm.Event{}, lwm2m.ErrBadRequest
+		}
+		if uri == "" {
+			return fsm.Event{Kind: fsm.EventReset}, nil
+		}
+		ev := fsm.Event{Kind: fsm.EventWriteURI, URI: uri}
+		if _, err := d.config.source(uri); err != nil {
+			d.log.Warn("package URI refused", "error", err)
+			ev.Fault = resultOf(err, fsm.ResultInvalidURI)
+		}
+		return ev, nil
+	case resSeverity:
+		return number(fsm.EventWriteSeverity)
+	case resMaxDefer:
+		return number(fsm.EventWriteMaxDefer)
+	case resAutoUpgrade:
+		b, ok := e.Value.Bool()
+		if !ok {
+			return fsm.Event{}, lwm2m.ErrBadRequest
+		}
+		ev := fsm.Event{Kind: fsm.EventWriteAutoUpgrade}
+		if b {
+			ev.Value = 1
+		}
+		return ev, nil
+	case resUpdate, resState, resResult, resName, resVersion, resProtocols, resMethod, resCancel, resChanged:
+		return fsm.Event{}, lwm2m.ErrMethodNotAllowed
+	default:
+		return fsm.Event{}, fmt.Errorf("%w: resource %d", lwm2m.ErrNotFound, e.Path.Resource())
+	}
+}
+
+// isReset: one NUL is what the registry says, an empty package is what some servers send.
+func isReset(value []byte) bool { return len(value) == 0 || len(value) == 1 && value[0] == 0 }
+
+// writePackage takes a package that came in one piece.
+func (d *Device) writePackage(ctx context.Context, value []byte) error {
+	sink := &packageSink{device: d, ctx: context.WithoutCancel(ctx), size: int64(len(value))}
+	if err := sink.write(value); err != nil {
+		sink.abort(err)
+		return err
+	}
+	return sink.commit(ctx)
+}

@@ -1,0 +1,71 @@
+package firmware
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// ServerCredentials returns a [DeviceConfig.Credentials] that offers config's keys to the host of the LwM2M server at uri, and
+// to no other: the server has them anyway.
+func ServerCredentials(uri string, config lwm2m.FetchConfig) func(host string) lwm2m.FetchConfig {
+	server, err := url.Parse(uri)
+	return func(host string) lwm2m.FetchConfig {
+		if err == nil && server.Host != "" && strings.EqualFold(host, hostPort(server)) {
+			return config
+		}
+		return lwm2m.FetchConfig{}
+	}
+}
+
+// fetchCoAP fetches from the offset on.
+func (t *transfer) fetchCoAP(ctx context.Context) error {
+	var config lwm2m.FetchConfig
+	if t.device.config.Credentials != nil {
+		config = t.device.config.Credentials(hostPort(t.url))
+	}
+	etag, err := hex.DecodeString(t.etag)
+	if err != nil {
+		return fmt.Errorf("%w: the tag is of another protocol", errStartOver)
+	}
+	config.Offset, config.ETag, config.MaxSize = t.offset, etag, t.device.config.MaxSize
+	sink := &errorKeeper{out: t}
+	result, err := lwm2m.Fetch(ctx, t.url.String(), sink, config)
+	if result.Written > 0 || result.ETag != nil {
+		t.etag = hex.EncodeToString(result.ETag)
+	}
+	if result.Size >= 0 {
+		t.size = result.Size
+	}
+	if err == nil {
+		return t.reached()
+	}
+	if sink.err != nil {
+		return sink.err
+	}
+	return coapError(err)
+}
+
+// coapError sorts the errors of [lwm2m.Fetch] as statusError does those of HTTP.
+func coapError(err error) error {
+	response, answered := errors.AsType[*lwm2m.ResponseError](err)
+	switch {
+	case errors.Is(err, lwm2m.ErrUnsupportedScheme), errors.Is(err, lwm2m.ErrNotImplemented) && !answered:
+		return &ResultError{Result: fsm.ResultUnsupProtocol, Err: err}
+	case errors.Is(err, lwm2m.ErrPath):
+		return &ResultError{Result: fsm.ResultInvalidURI, Err: err}
+	case errors.Is(err, lwm2m.ErrTooLarge) && !answered:
+		return fmt.Errorf("%w: %w", ErrNoStorage, err)
+	case errors.Is(err, lwm2m.ErrChanged), errors.Is(err, lwm2m.ErrIncomplete), errors.Is(err, lwm2m.ErrPreconditionFailed):
+		return fmt.Errorf("%w: %w", errStartOver, err)
+	case answered && response.Code>>5 == 4 && response.Code != lwm2m.CodeTooManyRequests:
+		return &ResultError{Result: fsm.ResultInvalidURI, Err: err}
+	}
+	return transient(err)
+}
