@@ -7,13 +7,6 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
-	"github.com/otago-iot/otago/lwm2m"
-)
-
-var (
-	pathPackage = lwm2m.NewPath(5, 0, 0)
-	pathState   = lwm2m.NewPath(5, 0, 3)
-	pathResult  = lwm2m.NewPath(5, 0, 5)
 )
 
 // boot loads the machine and tells it that the device has started, once. Under ops.

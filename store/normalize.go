@@ -106,10 +106,12 @@ func (n *normalizer) image(i *Image) {
 func (n *normalizer) registration(r *Registration) {
 	n.text("registration id", &r.ID, MaxText)
 	n.text("address", &r.Address, MaxText)
+	n.text("local address", &r.Local, MaxText)
 	n.text("transport", &r.Transport, MaxText)
 	n.text("LwM2M version", &r.Version, MaxText)
 	n.text("binding", &r.Binding, MaxText)
 	n.text("SMS number", &r.SMS, MaxText)
+	n.text("profile id", &r.ProfileID, MaxText)
 	n.text("links", &r.Links, MaxLinks)
 	n.text("identity", &r.Identity, MaxText)
 	if r.Lifetime < 0 {

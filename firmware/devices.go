@@ -1,0 +1,111 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// DeviceInfo is what is known of one endpoint: its last registration, and what was last read of its firmware.
+type DeviceInfo struct {
+	store.Device
+	// Online reports whether the registration holds.
+	Online bool
+}
+
+// Device returns what is known of an endpoint; the error is store.ErrNotFound or the store's.
+func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, error) {
+	d, err := m.db.Device(ctx, endpoint)
+	if err != nil {
+		return DeviceInfo{}, err
+	}
+	return m.known(d), nil
+}
+
+// Devices yields what is known of the endpoints that q selects.
+func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[DeviceInfo, error] {
+	return func(yield func(DeviceInfo, error) bool) {
+		for d, err := range m.db.Devices(ctx, q) {
+			if !yield(m.known(d), err) {
+				return
+			}
+		}
+	}
+}
+
+// known adds to a record what the server knows better: the store lags behind what it hears.
+func (m *Manager) known(d store.Device) DeviceInfo {
+	k := DeviceInfo{Device: d}
+	if r, ok := m.srv.Registration(d.Endpoint); ok {
+		k.Registration.Address, k.Registration.LastSeen = r.Address.String(), r.LastSeen
+		k.Online = r.Active(time.Now())
+	}
+	return k
+}
+
+// watch turns what happens to registrations into observations of the updates that they concern.
+func (m *Manager) watch(e lwm2m.Event) {
+	d := m.driveOf(e.Registration.Endpoint)
+	if d == nil {
+		if m.cfg.Inventory && e.Kind == lwm2m.EventRegistered {
+			m.inventory(e.Registration.Endpoint)
+		}
+		return
+	}
+	switch e.Kind {
+	case lwm2m.EventRegistered:
+		d.observe(fsm.Observation{Kind: fsm.ObserveRegistered})
+	case lwm2m.EventUpdated:
+		d.observe(fsm.Observation{Kind: fsm.ObserveUpdated})
+	case lwm2m.EventDeregistered, lwm2m.EventExpired:
+		d.observe(fsm.Observation{Kind: fsm.ObserveAway})
+	case lwm2m.EventAwake:
+		d.observe(fsm.Observation{Kind: fsm.ObserveAwake})
+	case lwm2m.EventAsleep:
+		d.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
+	case lwm2m.EventSent:
+		for _, entry := range e.Entries {
+			if entry.Path.Object() == pathFirmware.Object() || entry.Path == pathVersion {
+				d.observe(fsm.Observation{Kind: fsm.ObserveHint})
+				return
+			}
+		}
+	}
+}
+
+// inventoryTimeout bounds the reading of a device that has just registered.
+const inventoryTimeout = 2 * time.Minute
+
+// inventory reads what a device runs.
+func (m *Manager) inventory(endpoint string) {
+	m.spawn(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
+		defer cancel()
+		select {
+		case m.slots <- struct{}{}:
+			defer func() { <-m.slots }()
+		case <-ctx.Done():
+			return
+		}
+		reading, err := m.read(ctx, endpoint,
+			fsm.ReadState|fsm.ReadResult|fsm.ReadVersion|fsm.ReadProtocols|fsm.ReadDelivery)
+		var known store.Firmware
+		if d, err := m.db.Device(ctx, endpoint); err == nil {
+			known = d.Firmware
+		}
+		facts, ok := firmwareFacts(reading, known)
+		if !ok {
+			m.log.Debug("a device does not tell about its firmware", "endpoint", endpoint, "error", err)
+			return
+		}
+		facts.Read = time.Now()
+		if _, err := m.db.Commit(ctx, store.PutFirmware{Endpoint: endpoint, Firmware: facts}); err != nil && !errors.Is(err, context.Canceled) {
+			m.log.Error("store refuses what a device runs", "endpoint", endpoint, "error", err)
+		}
+	})
+}

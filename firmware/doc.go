@@ -1,0 +1,26 @@
+// Package firmware updates devices over LwM2M, from both ends.
+//
+// # The server's end
+//
+// A [Repository] holds images: versions of firmware, each one a file and a record. A [Manager] takes requests ("this image
+// on that endpoint"), drives each update over an lwm2m.Server until it has an outcome, and tells what happens as it
+// happens. All that it knows is in a store.Store before anybody can see an effect of it, so that a server that was killed
+// goes on where it was.
+//
+//	db, err := bolt.Open("ota.db", bolt.Config{})
+//	images, err := firmware.OpenRepository("images", db, firmware.RepositoryConfig{})
+//	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+//	mgr := firmware.NewManager(srv, db, images, firmware.Config{BaseURL: "http://192.0.2.1:8081/fw/"})
+//	go srv.ListenAndServe(ctx, "coap://:5683")
+//	go mgr.Run(ctx)
+//	...
+//	update, err := mgr.Start(ctx, firmware.Request{Endpoint: "urn:imei:490154203237518", Image: img.ID})
+//
+// What happens next is decided by package fsm, which compares what is wanted with what the device was read to be; this
+// package reads, writes, executes and remembers on its behalf.
+//
+// # The device's end
+//
+// A [Device] is Object 5 for an lwm2m.Client, over an [Installer] that knows where packages go and how they are started.
+// [Slots] is an Installer for programs: two slots, a signed bundle (package bundle), a trial run and a way back.
+package firmware

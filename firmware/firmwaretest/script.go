@@ -1,0 +1,70 @@
+package firmwaretest
+
+import (
+	"context"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// Script is what a device is and does. The zero value is a device without a version that takes pushed and pulled packages
+// at once and installs them in vain: nothing about it changes.
+type Script struct {
+	// Version is what 3/0/3 says until an installation changes it; "" for a device without that resource.
+	Version string
+	// Delivery is 5/0/9. Default: PullOnly, which is 0.
+	Delivery fsm.DeliveryMethod
+	// Protocols is 5/0/8; nil for a device without that resource.
+	Protocols []fsm.Protocol
+
+	// Pull downloads uri and returns 0, or how that failed. It may be called several times. Default: wait for PullTime, and
+	// succeed.
+	Pull     func(ctx context.Context, uri string) fsm.Result
+	PullTime time.Duration
+	// Pushed judges a package that was pushed. Default: 0, it is good.
+	Pushed func(size int64) fsm.Result
+	// Install is what Execute leads to.
+	Install Install
+
+	Habits Habits
+}
+
+// Install is what happens when the package is to be installed.
+type Install struct {
+	// Time passes in State Updating before anything else.
+	Time time.Duration
+	// Version is what runs afterwards. Default: what ran before.
+	Version string
+	// Result is shown afterwards. Default: Success if Version is set, else UpdateFailed.
+	Result fsm.Result
+	// NoReboot: the device goes on without a restart.
+	NoReboot bool
+	// BootTime passes between the restart and the new registration.
+	BootTime time.Duration
+	// Silent: the device never comes back.
+	Silent bool
+	// Kept: an installation that failed leaves the package, in State Downloaded.
+	Kept bool
+	// Forgets: the device has forgotten State and Result when it is back.
+	Forgets bool
+	// Late: State and Result are 0 when the device is back, and Result follows after that time.
+	Late time.Duration
+	// RollsBack: some time after the device is back it restarts with the old version, and Result UpdateFailed.
+	RollsBack time.Duration
+}
+
+// Habits are habits of clients.
+type Habits struct {
+	// Mute: changes are never notified.
+	Mute bool
+	// HidesDownloading: State goes from Idle to Downloaded.
+	HidesDownloading bool
+	// StateFirst: State changes before Result, with time in between.
+	StateFirst time.Duration
+	// IgnoresReset: an empty Package URI is accepted and has no effect.
+	IgnoresReset bool
+	// StartsIn is the State after the first boot, for clients that get it wrong.
+	StartsIn fsm.State
+	// NoInstanceRead: Object 5 can only be read resource by resource.
+	NoInstanceRead bool
+}

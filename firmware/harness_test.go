@@ -1,0 +1,158 @@
+package firmware_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/memory"
+)
+
+const (
+	endpoint = "urn:imei:490154203237518"
+	oldFW    = "1.0.0"
+	newFW    = "1.1.0"
+)
+
+// world is a server with a manager, and devices, on a network in memory, in virtual time.
+type world struct {
+	t      *testing.T
+	net    *simnet.Network
+	db     store.Store
+	dir    string
+	images *firmware.Repository
+	srv    *lwm2m.Server
+	mgr    *firmware.Manager
+	image  store.Image
+	cfg    firmware.Config
+	stop   func() // of the server
+	ctx    context.Context
+}
+
+const serverAddress = "10.0.0.1:5683"
+
+// inWorld runs fn in a bubble of virtual time.
+func inWorld(t *testing.T, cfg firmware.Config, fn func(w *world)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		w := &world{t: t, net: simnet.New(1), db: memory.New(), dir: dir, cfg: cfg, ctx: ctx}
+		w.net.SetDefault(simnet.Conditions{Delay: 20 * time.Millisecond})
+		w.openImages()
+		img, err := w.images.Add(ctx, store.Image{Name: "sensor", Version: newFW}, bytes.NewReader(make([]byte, 5000)))
+		require.NoError(t, err)
+		w.image = img
+		w.start(w.db)
+		fn(w)
+		cancel()
+		w.stop()
+		synctest.Wait()
+		require.NoError(t, w.db.Close())
+	})
+}
+
+func (w *world) openImages() {
+	images, err := firmware.OpenRepository(w.dir, w.db, firmware.RepositoryConfig{})
+	require.NoError(w.t, err)
+	w.images = images
+}
+
+// start starts server and manager over db; stop ends them as a crash of their process would, but for the sockets.
+func (w *world) start(db store.Store) {
+	conn, err := w.net.Listen(serverAddress)
+	require.NoError(w.t, err)
+	ctx, cancel := context.WithCancel(w.ctx)
+	w.srv = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(w.t, "server")})
+	w.cfg.Logger = testLogger(w.t, "manager")
+	w.mgr = firmware.NewManager(w.srv, db, w.images, w.cfg)
+	done := make(chan error, 2)
+	go func() { done <- w.srv.ServePacket(ctx, conn) }()
+	go func() { done <- w.mgr.Run(ctx) }()
+	w.stop = func() {
+		cancel()
+		for range 2 {
+			require.NoError(w.t, <-done)
+		}
+		w.stop = func() {}
+	}
+}
+
+// device starts a scripted device.
+func (w *world) device(script firmwaretest.Script) *firmwaretest.Device {
+	return w.deviceNamed(endpoint, "10.0.1.1", script)
+}
+
+func (w *world) deviceNamed(name, host string, script firmwaretest.Script) *firmwaretest.Device {
+	d := firmwaretest.NewDevice(lwm2m.ClientConfig{
+		Endpoint: name, Server: "coap://" + serverAddress, Logger: testLogger(w.t, "device"),
+		Listen: func(context.Context) (net.PacketConn, error) { return w.net.Listen(host + ":0") },
+	}, script)
+	go func() { _ = d.Run(w.ctx) }()
+	return d
+}
+
+// request is a request for the world's image on the device.
+func (w *world) request() firmware.Request {
+	return firmware.Request{Endpoint: endpoint, Image: w.image.ID}
+}
+
+// update starts an update and waits until it has ended.
+func (w *world) update(r firmware.Request) firmware.Update {
+	u, err := w.mgr.Start(w.ctx, r)
+	require.NoError(w.t, err)
+	return w.wait(u.ID, 48*time.Hour)
+}
+
+// wait waits until an update has ended.
+func (w *world) wait(id string, limit time.Duration) firmware.Update {
+	w.t.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+		u, err := w.mgr.Get(w.ctx, id)
+		require.NoError(w.t, err)
+		if !u.Active() {
+			return u
+		}
+		if time.Now().After(deadline) {
+			require.Fail(w.t, "update has not ended", "%+v\n%s", u.Machine, w.journal(id))
+		}
+	}
+}
+
+// journal returns the journal of an update as text.
+func (w *world) journal(id string) string {
+	var b strings.Builder
+	for e, err := range w.mgr.Journal(w.ctx, id) {
+		require.NoError(w.t, err)
+		fmt.Fprintf(&b, "%s %-12s %-14s %s\n", e.Time.Format("15:04:05.000"), e.Phase, e.Name, e.Detail)
+	}
+	return b.String()
+}
+
+// testLogger logs to the test.
+func testLogger(t *testing.T, who string) *slog.Logger {
+	if !testing.Verbose() {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("who", who)
+}
+
+// lossy makes the network lose, reorder and duplicate.
+func (w *world) lossy(loss float64) {
+	w.net.SetDefault(simnet.Conditions{
+		Delay: 50 * time.Millisecond, Jitter: 50 * time.Millisecond, Loss: loss, Duplicate: loss / 2, Reorder: loss,
+	})
+}

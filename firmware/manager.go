@@ -1,0 +1,247 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// Update is the record of one update: one image for one endpoint, from request to outcome.
+type Update = store.Update
+
+// Config is the configuration of a [Manager]. Its zero value works for devices that download by CoAP.
+type Config struct {
+	// BaseURL is what Package URIs start with, for the protocol that its scheme names: a token is appended to it. With the
+	// token's 22 bytes it must stay within 127 bytes. Default: none.
+	BaseURL string
+	// BaseURLs returns the base for one device and one protocol, "" if packages are not served by that protocol. It is
+	// asked with the zero Registration for a device that has not registered yet. Default: BaseURL for its scheme, and for
+	// the CoAP protocol that the device itself uses the address that it reached the server by.
+	BaseURLs func(lwm2m.Registration, fsm.Protocol) string
+
+	// Profiles are the profiles that a [Request] may name, beside the built-in ones of [Profiles], which they may replace.
+	Profiles map[string]fsm.Profile
+
+	// Limits, Deadline and Attempts bound each update where its request says nothing. Defaults: those of package fsm.
+	Limits   fsm.Limits
+	Deadline time.Duration
+	Attempts int
+
+	// Parallel bounds the requests to devices that are under way at once; pushes count while they last. Default: 1024.
+	Parallel int
+	// Inventory reads State, Result and firmware version of each device that registers, also when no update is active, so
+	// that [Manager.Device] knows them. Default: only devices with an active update are read.
+	Inventory bool
+
+	// Logger receives what an operator of the server should know. Tokens are never logged. Default: nothing is.
+	Logger *slog.Logger
+	// Hooks are called at what is worth counting. Default: none.
+	Hooks Hooks
+}
+
+// Hooks are functions for metrics and traces. Each may be nil; they are called from several goroutines and must not block.
+type Hooks struct {
+	// Started is called when an update was created, Ended when it has its outcome.
+	Started func(Update)
+	Ended   func(Update)
+	// Action is called when a request to a device has ended: what it was, how long it took, and whether it was answered
+	// with success.
+	Action func(u Update, kind fsm.ActionKind, took time.Duration, ok bool)
+	// StoreFailed is called when the store refused a commit, which is then tried again.
+	StoreFailed func(error)
+}
+
+// A Manager drives updates. Its methods may be called from several goroutines, also while Run is not running: what they
+// change is then driven by the next Run.
+type Manager struct {
+	cfg    Config
+	srv    *lwm2m.Server
+	db     store.Store
+	images *Repository
+	log    *slog.Logger
+	feed   *feed
+
+	// slots bounds the requests to devices that are under way.
+	slots chan struct{}
+
+	mu       sync.Mutex
+	running  bool
+	drives   map[string]*drive // active updates, by id
+	endpoint map[string]*drive // the same, by endpoint
+	work     sync.WaitGroup
+	ctx      context.Context // of Run, for what outlives a call
+}
+
+// NewManager returns a manager of updates to devices of srv, with its records in db and images from images. It starts
+// nothing: see [Manager.Run]. Devices download from images by the server's own transports,
+// and by HTTP where the program mounts [Repository.Handler].
+func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Config) *Manager {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Parallel <= 0 {
+		cfg.Parallel = 1024
+	}
+	m := &Manager{
+		cfg: cfg, srv: srv, db: db, images: images, log: cfg.Logger,
+		feed:     newFeed(),
+		slots:    make(chan struct{}, cfg.Parallel),
+		drives:   make(map[string]*drive),
+		endpoint: make(map[string]*drive),
+	}
+	images.onServed(m.served)
+	m.serveCoAP()
+	return m
+}
+
+// Images returns the manager's repository.
+func (m *Manager) Images() *Repository { return m.images }
+
+// ErrRunning is returned by [Manager.Run] if it runs already.
+var ErrRunning = errors.New("firmware: manager runs already")
+
+// Run drives updates until ctx ends: first those that were active when the last Run ended, however it ended. It returns nil
+// when ctx has ended and what was under way has stopped; before that only if the store cannot be read.
+func (m *Manager) Run(ctx context.Context) error {
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	stop := m.srv.Watch(m.watch)
+	defer m.end(stop)
+	for u, err := range m.db.Updates(ctx, store.UpdateQuery{Active: true, Oldest: true}) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("firmware: loading active updates: %w", err)
+		}
+		m.resume(u)
+	}
+	m.images.ready()
+	<-ctx.Done()
+	return nil
+}
+
+func (m *Manager) begin(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running {
+		return ErrRunning
+	}
+	m.running, m.ctx = true, ctx
+	return nil
+}
+
+// end stops what drives updates. Requests under way end with ctx.
+func (m *Manager) end(stopWatching func()) {
+	stopWatching()
+	m.mu.Lock()
+	m.running = false
+	drives := m.drives
+	m.drives, m.endpoint = make(map[string]*drive), make(map[string]*drive)
+	m.mu.Unlock()
+	for _, d := range drives {
+		d.stop()
+	}
+	m.work.Wait()
+}
+
+// resume drives an update that was active before this Run.
+func (m *Manager) resume(u Update) {
+	if d := m.adopt(u); d != nil {
+		m.allowAgain(u)
+		d.observe(fsm.Observation{Kind: fsm.ObserveResumed, Online: m.online(u.Endpoint)})
+	}
+}
+
+// adopt begins to drive an active update; it returns nil if Run is not running or the update is driven already.
+func (m *Manager) adopt(u Update) *drive {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.running || m.drives[u.ID] != nil {
+		return nil
+	}
+	d := newDrive(m, u)
+	m.drives[u.ID], m.endpoint[u.Endpoint] = d, d
+	return d
+}
+
+// release forgets a drive whose update has ended.
+func (m *Manager) release(d *drive) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.drives[d.id] == d {
+		delete(m.drives, d.id)
+	}
+	if m.endpoint[d.target] == d {
+		delete(m.endpoint, d.target)
+	}
+}
+
+func (m *Manager) drive(id string) *drive {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.drives[id]
+}
+
+func (m *Manager) driveOf(endpoint string) *drive {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.endpoint[endpoint]
+}
+
+// spawn runs fn in a goroutine that Run waits for. It reports whether it did: it does not once Run has ended.
+func (m *Manager) spawn(fn func(ctx context.Context)) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.running {
+		return false
+	}
+	ctx := m.ctx
+	m.work.Go(func() { fn(ctx) })
+	return true
+}
+
+// online reports whether requests to an endpoint can be sent at once.
+func (m *Manager) online(endpoint string) bool {
+	r, ok := m.srv.Registration(endpoint)
+	return ok && r.Active(time.Now())
+}
+
+// base returns what a Package URI starts with, or "" if packages are not served to that device by that protocol.
+func (m *Manager) base(r lwm2m.Registration, p fsm.Protocol) string {
+	if m.cfg.BaseURLs != nil {
+		return m.cfg.BaseURLs(r, p)
+	}
+	if u, err := url.Parse(m.cfg.BaseURL); err == nil && u.Scheme == p.String() {
+		return m.cfg.BaseURL
+	}
+	if r.Transport.String() == p.String() && r.Local.IsValid() {
+		return p.String() + "://" + r.Local.String() + m.images.cfg.Prefix
+	}
+	return ""
+}
+
+// schemes lists the protocols that packages are served by, the preferred one first: what costs the device least of its
+// radio time for a megabyte comes first.
+func (m *Manager) schemes(r lwm2m.Registration) []fsm.Protocol {
+	var list []fsm.Protocol
+	for _, p := range preferred {
+		if m.base(r, p) != "" {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+var preferred = []fsm.Protocol{
+	fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
+}

@@ -1,0 +1,69 @@
+package firmware
+
+import (
+	"context"
+	"iter"
+	"net/netip"
+
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// Registrations lets an lwm2m.Server keep its registrations in s, for [lwm2m.ServerConfig].
+func Registrations(s store.Store) lwm2m.RegistrationStore { return registrations{s} }
+
+type registrations struct{ store.Store }
+
+// PutRegistration implements lwm2m.RegistrationStore.
+func (s registrations) PutRegistration(ctx context.Context, r lwm2m.Registration) error {
+	_, err := s.Commit(ctx, store.PutRegistration{Endpoint: r.Endpoint, Registration: store.Registration{
+		ID: r.ID, Address: r.Address.String(), Local: addrString(r.Local), Transport: r.Transport.String(), Version: r.Version.String(),
+		Lifetime: r.Lifetime, Binding: r.Binding, Queue: r.Queue, SMS: r.SMS, ProfileID: r.ProfileID, Links: r.Links,
+		Identity: r.Identity, Secured: r.Secured, Registered: r.Registered, LastSeen: r.LastSeen, Ended: r.Ended,
+	}})
+	return err
+}
+
+// Registrations implements lwm2m.RegistrationStore.
+func (s registrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.Registration, error] {
+	return func(yield func(lwm2m.Registration, error) bool) {
+		for d, err := range s.Devices(ctx, store.DeviceQuery{}) {
+			if err != nil {
+				yield(lwm2m.Registration{}, err)
+				return
+			}
+			if d.Registration.ID == "" {
+				continue // known from an update only
+			}
+			if !yield(registrationOf(d), nil) {
+				return
+			}
+		}
+	}
+}
+
+// registrationOf makes a registration of its record. What cannot be understood any more is left out.
+func registrationOf(d store.Device) lwm2m.Registration {
+	s := d.Registration
+	r := lwm2m.Registration{
+		Endpoint: d.Endpoint, ID: s.ID, Lifetime: s.Lifetime, Binding: s.Binding, Queue: s.Queue, SMS: s.SMS,
+		ProfileID: s.ProfileID, Links: s.Links, Identity: s.Identity, Secured: s.Secured,
+		Registered: s.Registered, LastSeen: s.LastSeen, Ended: s.Ended,
+	}
+	r.Address, _ = netip.ParseAddrPort(s.Address)
+	r.Local, _ = netip.ParseAddrPort(s.Local)
+	r.Version, _ = lwm2m.ParseVersion(s.Version)
+	for t := lwm2m.TransportUDP; t <= lwm2m.TransportTLS; t++ {
+		if t.String() == s.Transport {
+			r.Transport = t
+		}
+	}
+	return r
+}
+
+func addrString(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}

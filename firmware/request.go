@@ -1,0 +1,235 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// Request asks for one image on one endpoint. Endpoint and Image are needed; the rest has defaults.
+type Request struct {
+	// Endpoint is the device's endpoint client name. It need not be registered now, nor ever have been: the update waits
+	// for it.
+	Endpoint string
+	// Image is the id of an image of the repository.
+	Image string
+
+	// Delivery and Protocol say how the package is to reach the device. Defaults: what suits profile and device. A
+	// Protocol means that the device is to pull.
+	Delivery fsm.Delivery
+	Protocol fsm.Protocol
+	// Verify is what proves success. Default: the version that the device reports, and the profile's word.
+	Verify fsm.Verify
+	// Force updates also a device that runs the image's version already.
+	Force bool
+	// Deadline bounds the whole update, up to a year. Default: that of [Config].
+	Deadline time.Duration
+	// Attempts bounds the transfers, up to 100. Default: that of [Config].
+	Attempts int
+	// Profile names what kind of client the device runs. Default: one that follows the specification.
+	Profile string
+	// Key makes the request repeatable: another one with the same key returns the update that the first one made.
+	// 1 to 255 characters. Default: none.
+	Key string
+}
+
+// Bounds of a [Request].
+const (
+	MaxDeadline = 365 * 24 * time.Hour
+	MaxAttempts = 100
+)
+
+// A RequestError says what is wrong with a [Request].
+type RequestError struct {
+	Field   string // in lower case, such as "endpoint"
+	Problem string // in words, such as "is empty"
+}
+
+func (e *RequestError) Error() string { return "firmware: " + e.Field + " " + e.Problem }
+
+// ErrEnded is returned by [Manager.Cancel] for an update that has its outcome already.
+var ErrEnded = errors.New("firmware: update has ended")
+
+// Start creates an update, durably, and returns it. If Run runs, it begins at once.
+//
+// The error is a *RequestError; store.ErrNotFound if there is no such image; a *store.ActiveError, with the id of the update
+// in the way, if the endpoint has an active update; or the store's.
+func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
+	profile, err := m.check(r)
+	if err != nil {
+		return Update{}, err
+	}
+	img, err := m.db.Image(ctx, r.Image)
+	if err != nil {
+		return Update{}, fmt.Errorf("firmware: image: %w", err)
+	}
+	plan := fsm.Plan{
+		Target: img.Version, Size: img.Size,
+		Verify: r.Verify, Delivery: r.Delivery, Protocol: r.Protocol, Force: r.Force, Profile: profile,
+		Deadline: r.Deadline, Attempts: r.Attempts, Limits: m.cfg.Limits,
+	}
+	if plan.Deadline == 0 {
+		plan.Deadline = m.cfg.Deadline
+	}
+	if plan.Attempts == 0 {
+		plan.Attempts = m.cfg.Attempts
+	}
+	registration, _ := m.srv.Registration(r.Endpoint)
+	plan.Schemes = m.schemes(registration)
+
+	now := time.Now().UTC()
+	machine := fsm.NewUpdate(plan, now)
+	rec := Update{ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Machine: machine, Created: now, Changed: now}
+	created := store.AppendEvents{Events: []store.Event{eventOf(rec, "created", describe(img))}}
+	_, err = m.db.Commit(ctx, store.CreateUpdate{Update: rec}, created)
+	if again, ok := errors.AsType[*store.DuplicateError](err); ok {
+		return m.repeated(ctx, r, again.ID)
+	}
+	if err != nil {
+		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
+	}
+	m.feed.durable()
+	if f := m.cfg.Hooks.Started; f != nil {
+		f(rec)
+	}
+	if rec, err = m.db.Update(ctx, rec.ID); err != nil {
+		return Update{}, fmt.Errorf("firmware: reading update: %w", err)
+	}
+	if d := m.adopt(rec); d != nil {
+		d.observe(fsm.Observation{Kind: fsm.ObserveStarted, Online: m.online(rec.Endpoint)})
+	}
+	return rec, nil
+}
+
+func describe(img store.Image) string {
+	return fmt.Sprintf("%s %s, %d bytes, sha256 %s", img.Name, img.Version, img.Size, img.SHA256)
+}
+
+// repeated returns the update that an earlier request with the same key made.
+func (m *Manager) repeated(ctx context.Context, r Request, id string) (Update, error) {
+	u, err := m.Get(ctx, id)
+	if err == nil && (u.Endpoint != r.Endpoint || u.Image != r.Image) {
+		return Update{}, &RequestError{Field: "key", Problem: "was used for another request"}
+	}
+	return u, err
+}
+
+// check returns the profile that a request means, or what is wrong with it.
+func (m *Manager) check(r Request) (fsm.Profile, error) {
+	bad := func(field, problem string) (fsm.Profile, error) {
+		return fsm.Profile{}, &RequestError{Field: field, Problem: problem}
+	}
+	if problem := checkWord(r.Endpoint, store.MaxEndpoint); problem != "" {
+		return bad("endpoint", problem)
+	}
+	if r.Key != "" {
+		if problem := checkWord(r.Key, store.MaxName); problem != "" {
+			return bad("key", problem)
+		}
+	}
+	profile, ok := m.cfg.Profiles[r.Profile]
+	if !ok {
+		profile, ok = Profiles()[r.Profile]
+	}
+	switch {
+	case r.Image == "":
+		return bad("image", "is empty")
+	case len(r.Image) > store.MaxID:
+		return bad("image", "is not an image's id")
+	case r.Delivery == fsm.DeliveryPush && r.Protocol != fsm.ProtocolAuto:
+		return bad("protocol", "is for a device that pulls; this update is to be pushed")
+	case r.Deadline < 0 || r.Deadline > MaxDeadline:
+		return bad("deadline", "must be positive and at most a year")
+	case r.Attempts < 0 || r.Attempts > MaxAttempts:
+		return bad("attempts", fmt.Sprintf("must be from 1 to %d", MaxAttempts))
+	case !ok:
+		return bad("profile", fmt.Sprintf("%.40q is not known", r.Profile))
+	}
+	return profile, nil
+}
+
+// checkWord says what is wrong with a name that must be kept as it is.
+func checkWord(s string, most int) string {
+	switch {
+	case s == "":
+		return "is empty"
+	case len(s) > most:
+		return fmt.Sprintf("has %d bytes, more than %d", len(s), most)
+	case !utf8.ValidString(s):
+		return "is not UTF-8"
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "has a control character"
+	}
+	return ""
+}
+
+// Cancel ends an update here, at once and durably, and tells the device where that is possible. It returns the update as it
+// ended; if it had its outcome already the error is ErrEnded.
+func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
+	for {
+		u, err := m.db.Update(ctx, id)
+		if err != nil {
+			return Update{}, err
+		}
+		if !u.Active() {
+			return u, ErrEnded
+		}
+		if d := m.drive(id); d != nil {
+			d.observe(fsm.Observation{Kind: fsm.ObserveCancel})
+			select {
+			case <-d.done:
+			case <-ctx.Done():
+				return d.current(), ctx.Err()
+			}
+			if u = d.current(); u.Machine.Outcome != fsm.OutcomeCancelled {
+				return u, ErrEnded
+			}
+			return u, nil
+		}
+		// Nothing drives it: the step is made here, unless another process makes one meanwhile.
+		next, actions := u.Machine.Step(fsm.Observation{Kind: fsm.ObserveCancel, At: time.Now()})
+		u.Machine, u.Changed = next, time.Now().UTC()
+		_, err = m.db.Commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: journal(u, actions.Journal)})
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return Update{}, err
+		}
+		m.feed.durable()
+		u.Revision++
+		return u, nil
+	}
+}
+
+// Get returns an update, with the progress of the moment if it is active here. The error is store.ErrNotFound or the store's.
+func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
+	if d := m.drive(id); d != nil {
+		return d.current(), nil
+	}
+	return m.db.Update(ctx, id)
+}
+
+// List yields the updates that q selects, with the progress of the moment.
+func (m *Manager) List(ctx context.Context, q store.UpdateQuery) iter.Seq2[Update, error] {
+	return func(yield func(Update, error) bool) {
+		for u, err := range m.db.Updates(ctx, q) {
+			if err == nil && u.Active() {
+				if d := m.drive(u.ID); d != nil {
+					u = d.current()
+				}
+			}
+			if !yield(u, err) {
+				return
+			}
+		}
+	}
+}

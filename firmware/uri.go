@@ -1,0 +1,90 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// errNotServed says that no Package URI can be made for a device and a protocol.
+var errNotServed = errors.New("firmware: package cannot be served")
+
+// packageURI is a Package URI about to be written, or why there is none.
+type packageURI struct {
+	text string
+	err  error
+}
+
+// maxTokens bounds the downloads that one update remembers: the device may still use an earlier one.
+const maxTokens = 8
+
+// newURI makes the Package URI that an action asks for, allows downloads by it, and notes its hash in rec, which is durable
+// before the device sees the URI.
+func (m *Manager) newURI(ctx context.Context, rec *Update, act fsm.Action) packageURI {
+	g := grant{update: rec.ID, endpoint: rec.Endpoint, image: rec.Image}
+	uri, hash, err := m.grantURI(ctx, g, act)
+	if err != nil {
+		return packageURI{err: fmt.Errorf("%w: %w", errNotServed, err)}
+	}
+	if !slices.Contains(rec.Tokens, hash) {
+		kept := rec.Tokens[max(0, len(rec.Tokens)-maxTokens+1):]
+		rec.Tokens = append(slices.Clone(kept), hash)
+	}
+	return packageURI{text: uri}
+}
+
+func (m *Manager) grantURI(ctx context.Context, g grant, act fsm.Action) (uri, hash string, err error) {
+	if act.PathOnly {
+		img, err := m.db.Image(ctx, g.image)
+		if err != nil {
+			return "", "", err
+		}
+		return m.images.publish(g, img)
+	}
+	registration, _ := m.srv.Registration(g.endpoint)
+	base := m.base(registration, act.Protocol)
+	if base == "" {
+		return "", "", fmt.Errorf("not by %s to this device", act.Protocol)
+	}
+	token, hash := newToken()
+	if uri, err = tokenURI(base, token); err != nil {
+		return "", "", err
+	}
+	g.hash = hash
+	return uri, hash, m.images.allow(g)
+}
+
+// allowAgain lets the URIs that an update gave out before a restart be used.
+func (m *Manager) allowAgain(u Update) {
+	for _, hash := range u.Tokens {
+		if err := m.images.allow(grant{hash: hash, update: u.ID, endpoint: u.Endpoint, image: u.Image}); err != nil {
+			m.log.Warn("a package URI of before the restart leads nowhere now", "update", u.ID, "error", err)
+		}
+	}
+}
+
+// served notes that a device has been sent the package up to some byte.
+func (m *Manager) served(update string, done, _ int64) {
+	if d := m.drive(update); d != nil {
+		d.progress(done)
+	}
+}
+
+// serveCoAP hands packages to devices on the server's own transports. A grant is checked against the endpoint of the
+// association that the request came on, where it came on one: a device may also download on a socket of its own.
+func (m *Manager) serveCoAP() {
+	m.srv.HandleFunc("/", func(ctx context.Context, d lwm2m.Download) (*lwm2m.Resource, error) {
+		s, err := m.images.find(ctx, d.Path, d.Endpoint)
+		switch {
+		case errors.Is(err, errNoGrant):
+			return nil, lwm2m.ErrNotFound
+		case err != nil:
+			return nil, lwm2m.ErrUnavailable
+		}
+		return &lwm2m.Resource{Body: s, Size: s.size, ETag: s.etag, Progress: s.reached}, nil
+	})
+}
