@@ -29,27 +29,27 @@ type CA struct {
 	key  crypto.Signer
 }
 
-// OpenCA reads ca.crt and ca.key from dir, or makes them and the folder if neither exists.
-func OpenCA(dir string) (*CA, error) {
+// OpenCA reads ca.crt and ca.key from dir, or makes them and the folder if neither exists; fresh says which.
+func OpenCA(dir string) (ca *CA, fresh bool, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	ca := &CA{dir: dir}
+	ca = &CA{dir: dir}
 	cert, key, err := readPair(ca.CertFile(), ca.path("ca.key"))
 	switch {
 	case err == nil:
 		if !cert.IsCA {
-			return nil, fmt.Errorf("%s: not a certificate authority", ca.CertFile())
+			return nil, false, fmt.Errorf("%s: not a certificate authority", ca.CertFile())
 		}
 		ca.cert, ca.key = cert, key
-		return ca, nil
+		return ca, false, nil
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
+		return nil, false, err
 	}
 
 	template, err := newTemplate("otago private CA", caYears)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	template.IsCA = true
 	template.BasicConstraintsValid = true
@@ -57,7 +57,7 @@ func OpenCA(dir string) (*CA, error) {
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	ca.cert = template
 	ca.cert, ca.key, err = ca.issue(template, "ca")
-	return ca, err
+	return ca, true, err
 }
 
 // CertFile returns the path of the authority's certificate, which the other side is given to trust.

@@ -1,7 +1,7 @@
 // Package pki makes the private public-key infrastructure of a self-signed deployment: a certificate authority of its own,
 // certificates for the server, and certificates for devices, whose subject's common name is the endpoint.
 //
-//	ca, err := pki.OpenCA("pki")                                // makes ca.crt and ca.key, or reads them
+//	ca, fresh, err := pki.OpenCA("pki")                         // makes ca.crt and ca.key, or reads them
 //	err = ca.IssueServer("server", []string{"localhost", "127.0.0.1"})
 //	err = ca.IssueDevice("urn:imei:490154203237518")
 //

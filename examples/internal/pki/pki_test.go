@@ -18,13 +18,14 @@ import (
 
 func TestHandshakeBothWays(t *testing.T) {
 	dir := t.TempDir()
-	ca, err := pki.OpenCA(dir)
+	ca, _, err := pki.OpenCA(dir)
 	require.NoError(t, err)
 	require.NoError(t, ca.IssueServer("server", []string{"localhost", "127.0.0.1"}))
 
 	// A later run finds the authority again and adds to it.
-	ca, err = pki.OpenCA(dir)
+	ca, fresh, err := pki.OpenCA(dir)
 	require.NoError(t, err)
+	require.False(t, fresh)
 	const endpoint = "urn:imei:490154203237518"
 	require.NoError(t, ca.IssueDevice(endpoint))
 
@@ -56,7 +57,7 @@ func TestHandshakeBothWays(t *testing.T) {
 
 func TestNothingIsOverwritten(t *testing.T) {
 	dir := t.TempDir()
-	ca, err := pki.OpenCA(dir)
+	ca, _, err := pki.OpenCA(dir)
 	require.NoError(t, err)
 	require.NoError(t, ca.IssueServer("server", []string{"a.example"}))
 	require.ErrorIs(t, ca.IssueServer("server", []string{"b.example"}), fs.ErrExist)
@@ -64,7 +65,7 @@ func TestNothingIsOverwritten(t *testing.T) {
 	require.ErrorIs(t, ca.IssueDevice("d"), fs.ErrExist)
 
 	require.NoError(t, os.Remove(ca.CertFile()))
-	_, err = pki.OpenCA(dir)
+	_, _, err = pki.OpenCA(dir)
 	require.ErrorContains(t, err, "ca.key exists")
 }
 
@@ -73,7 +74,7 @@ func TestKeysArePrivate(t *testing.T) {
 		t.Skip("file modes are Unix's")
 	}
 	dir := t.TempDir()
-	ca, err := pki.OpenCA(dir)
+	ca, _, err := pki.OpenCA(dir)
 	require.NoError(t, err)
 	require.NoError(t, ca.IssueServer("server", []string{"localhost"}))
 	keys, err := filepath.Glob(filepath.Join(dir, "*.key"))
@@ -87,7 +88,7 @@ func TestKeysArePrivate(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	ca, err := pki.OpenCA(t.TempDir())
+	ca, _, err := pki.OpenCA(t.TempDir())
 	require.NoError(t, err)
 	require.Error(t, ca.IssueServer("server", nil))
 	require.Error(t, ca.IssueServer("server", []string{"https://example.com"}))

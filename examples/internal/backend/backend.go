@@ -1,0 +1,203 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// Config is the configuration of a backend. An empty address means that nothing listens there; port 0 is a free one.
+type Config struct {
+	Store    store.Store // closed by its owner, after Run
+	Images   string      // folder of the repository
+	MaxImage int64       // bytes; 0 is the library's default
+
+	CoAP    string // devices, UDP without security
+	HTTP    string // operators
+	FWHTTP  string // devices that download
+	FWHTTPS string // the same; needs Certificate
+
+	NoSec       bool // CoAP without security may listen on other addresses than loopback
+	Certificate *tls.Certificate
+	ClientCAs   *x509.CertPool
+	Credentials lwm2m.Credentials
+	Token       []byte // that operators show; nil needs none, and then HTTP has to be on loopback
+	Advertise   Advertise
+	Logger      *slog.Logger
+}
+
+// A Door is one of the places where a backend listens.
+type Door string
+
+// The doors.
+const (
+	CoAP    Door = "coap"
+	HTTP    Door = "http"
+	FWHTTP  Door = "fw-http"
+	FWHTTPS Door = "fw-https"
+)
+
+// Backend is an update server that listens. Run makes it serve.
+type Backend struct {
+	config  Config
+	server  *lwm2m.Server
+	manager *firmware.Manager
+	images  *firmware.Repository
+
+	packets   net.PacketConn
+	listeners map[Door]net.Listener
+}
+
+// Listen opens the repository and the sockets, so that what cannot work fails before anything runs. Run, or Close, ends it.
+func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	b := &Backend{config: config, listeners: map[Door]net.Listener{}}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	b.images, err = firmware.OpenRepository(config.Images, config.Store, firmware.RepositoryConfig{MaxSize: config.MaxImage})
+	if err != nil {
+		return nil, err
+	}
+	b.server = lwm2m.NewServer(lwm2m.ServerConfig{
+		Credentials:   config.Credentials,
+		Certificate:   config.Certificate,
+		ClientCAs:     config.ClientCAs,
+		NoSec:         config.NoSec,
+		Registrations: firmware.Registrations(config.Store),
+		Logger:        config.Logger,
+	})
+	b.manager = firmware.NewManager(b.server, config.Store, b.images, firmware.Config{
+		BaseURLs:  b.baseURL,
+		Inventory: true,
+		Logger:    config.Logger,
+	})
+	return b, b.listen(ctx)
+}
+
+func (c *Config) check() error {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case c.FWHTTPS != "" && c.Certificate == nil:
+		return errors.New("HTTPS needs a certificate")
+	case c.CoAP != "" && !c.NoSec && !IsLoopback(c.CoAP):
+		return fmt.Errorf("CoAP without security on %s, which is not loopback, has to be asked for", c.CoAP)
+	case c.HTTP != "" && c.Token == nil && !IsLoopback(c.HTTP):
+		return fmt.Errorf("the operators' API on %s, which is not loopback, needs a token", c.HTTP)
+	}
+	return nil
+}
+
+func (b *Backend) listen(ctx context.Context) error {
+	var config net.ListenConfig
+	if b.config.CoAP != "" {
+		conn, err := config.ListenPacket(ctx, "udp", b.config.CoAP)
+		if err != nil {
+			return fmt.Errorf("CoAP: %w", err)
+		}
+		b.packets = conn
+	}
+	for door, address := range map[Door]string{HTTP: b.config.HTTP, FWHTTP: b.config.FWHTTP, FWHTTPS: b.config.FWHTTPS} {
+		if address == "" {
+			continue
+		}
+		l, err := config.Listen(ctx, "tcp", address)
+		if err != nil {
+			return fmt.Errorf("%s: %w", door, err)
+		}
+		b.listeners[door] = l
+	}
+	return nil
+}
+
+// Close closes the sockets of a backend that is not going to run.
+func (b *Backend) Close() {
+	if b.packets != nil {
+		_ = b.packets.Close() // nothing was sent on it
+	}
+	for _, l := range b.listeners {
+		_ = l.Close() // nothing was accepted from it
+	}
+}
+
+// Manager returns the manager, for what the API does not offer.
+func (b *Backend) Manager() *firmware.Manager { return b.manager }
+
+// URL returns where a door is, such as coap://127.0.0.1:5683 or http://127.0.0.1:8080, or "" if it is shut.
+func (b *Backend) URL(door Door) string {
+	if door == CoAP {
+		if b.packets == nil {
+			return ""
+		}
+		return "coap://" + b.packets.LocalAddr().String()
+	}
+	l, ok := b.listeners[door]
+	if !ok {
+		return ""
+	}
+	scheme := "http://"
+	if door == FWHTTPS {
+		scheme = "https://"
+	}
+	return scheme + l.Addr().String()
+}
+
+// Run serves until ctx ends, then lets what is under way end within a few seconds, and returns nil.
+func (b *Backend) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	if b.packets != nil {
+		group.Go(func() error { return b.server.ServePacket(ctx, b.packets) })
+	}
+	group.Go(func() error { return b.manager.Run(ctx) })
+
+	if l := b.listeners[HTTP]; l != nil {
+		api := httpapi.Handler(b.manager, httpapi.Options{
+			Authorize: bearer(b.config.Token),
+			MaxImage:  b.config.MaxImage,
+			Logger:    b.config.Logger,
+		})
+		if b.config.Token == nil {
+			api = ownHostsOnly(api)
+		}
+		group.Go(func() error { return serveHTTP(ctx, l, api, b.config.Logger) })
+	}
+	// No mux: it would answer paths such as //x with a redirect, which small clients do not follow.
+	packages := b.images.Handler()
+	if l := b.listeners[FWHTTP]; l != nil {
+		group.Go(func() error { return serveHTTP(ctx, l, packages, b.config.Logger) })
+	}
+	if l := b.listeners[FWHTTPS]; l != nil {
+		group.Go(func() error { return serveHTTP(ctx, withTLS(l, *b.config.Certificate), packages, b.config.Logger) })
+	}
+	return group.Wait()
+}
+
+// IsLoopback reports whether only this machine reaches a host:port.
+func IsLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

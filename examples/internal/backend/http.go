@@ -1,0 +1,91 @@
+package backend
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/httpapi"
+)
+
+// drainTime is how long requests that are under way may take once the server is to stop.
+const drainTime = 3 * time.Second
+
+// serveHTTP serves until ctx ends; event streams end at once, other requests within the drain time.
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		err := server.Shutdown(drain)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = server.Close() // a device that downloads goes on where it was, after the restart
+		}
+		stopped <- err
+	})
+	err := server.Serve(l)
+	if stop() { // ctx has not ended: serving did
+		return err
+	}
+	return <-stopped
+}
+
+func withTLS(l net.Listener, certificate tls.Certificate) net.Listener {
+	return tls.NewListener(l, &tls.Config{
+		Certificates: []tls.Certificate{certificate},
+		MinVersion:   tls.VersionTLS12,
+		NextProtos:   []string{"http/1.1"},
+	})
+}
+
+// bearer asks for a token, whose comparison takes the same time however much of it is right. Without a token there is
+// nothing to ask for.
+func bearer(token []byte) func(*http.Request, httpapi.Action) error {
+	if token == nil {
+		return nil
+	}
+	want := sha256.Sum256(token)
+	return func(r *http.Request, _ httpapi.Action) error {
+		scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(strings.TrimSpace(shown)))
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			return httpapi.ErrUnauthenticated
+		}
+		return nil
+	}
+}
+
+// ownHostsOnly refuses requests for other names than this machine's own. A page on the Internet can have its name point to
+// 127.0.0.1 and is then of the same origin as the API, but its requests still carry that name.
+func ownHostsOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		host = strings.Trim(host, "[]")
+		if host != "" && !strings.EqualFold(host, "localhost") && net.ParseIP(host) == nil {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusMisdirectedRequest)
+			_, _ = w.Write([]byte(`{"type":"about:blank","title":"Misdirected Request","status":421,` +
+				`"detail":"without a token the API answers only to localhost and IP addresses as Host"}` + "\n"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

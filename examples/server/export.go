@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/store"
+)
+
+// runExport writes the firmware update table of a store. Of a bolt store a server that runs holds the lock.
+func runExport(ctx context.Context, args []string, env environment) (err error) {
+	fs := cli.NewFlagSet(env.stderr, "server export", "[flags]",
+		"writes the firmware update table, oldest first, to standard output. A server on the same bolt file has to be stopped.")
+	data := fs.String("data", "otago-data", "`folder` of the server")
+	place := fs.String("store", "", "where records are: `bolt:FILE` (default bolt:ota.db in the data folder)")
+	format := fs.String("format", "csv", "csv, or jsonl: one JSON object a line")
+	if err := cli.Parse(fs, args, env.lookup); err != nil {
+		return err
+	}
+	if err := cli.NoArguments(fs); err != nil {
+		return err
+	}
+	write, ok := map[string]func(io.Writer, *exporter) error{"csv": writeCSV, "jsonl": writeJSONLines}[*format]
+	if !ok {
+		return cli.Usagef("-format %q is neither csv nor jsonl", *format)
+	}
+	db, err := openStore(*place, *data, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return write(env.stdout, &exporter{ctx: ctx, db: db, images: map[string]store.Image{}})
+}
+
+// row is one line of the table.
+type row struct {
+	ID             string `json:"id"`
+	Endpoint       string `json:"endpoint"`
+	Image          string `json:"image"`
+	Name           string `json:"name"`
+	OldVersion     string `json:"old_version"`
+	Version        string `json:"version"`
+	State          string `json:"state"`
+	Result         string `json:"result"`
+	ReportedResult string `json:"reported_result"`
+	Outcome        string `json:"outcome"`
+	Reason         string `json:"reason"`
+	Attempt        int    `json:"attempt"`
+	Created        string `json:"created"`
+	Ended          string `json:"ended"`
+}
+
+// columns names a row's fields in their order.
+var columns = []string{
+	"id", "endpoint", "image", "name", "old_version", "version", "state", "result", "reported_result", "outcome", "reason",
+	"attempt", "created", "ended",
+}
+
+func (r row) fields() []string {
+	return []string{
+		r.ID, r.Endpoint, r.Image, r.Name, r.OldVersion, r.Version, r.State, r.Result, r.ReportedResult, r.Outcome, r.Reason,
+		strconv.Itoa(r.Attempt), r.Created, r.Ended,
+	}
+}
+
+// exporter turns updates into rows.
+type exporter struct {
+	ctx    context.Context
+	db     store.Store
+	images map[string]store.Image // seen so far
+}
+
+func (e *exporter) each(fn func(row) error) error {
+	for update, err := range e.db.Updates(e.ctx, store.UpdateQuery{Oldest: true}) {
+		if err != nil {
+			return err
+		}
+		image, err := e.image(update.Image)
+		if err != nil {
+			return err
+		}
+		m := update.Machine
+		r := row{
+			ID: update.ID, Endpoint: update.Endpoint, Image: update.Image, Name: image.Name,
+			OldVersion: m.OldVersion, Version: m.Plan.Target,
+			State: m.State.Name(), Result: m.Result.Name(), Outcome: m.Outcome.String(), Reason: string(m.Reason),
+			Attempt: m.Attempt, Created: timeText(update.Created), Ended: timeText(m.Ended),
+		}
+		if m.Reported != 0 {
+			r.ReportedResult = m.Reported.Name()
+		}
+		if err := fn(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// image returns an image's record, or an empty one if it has been deleted.
+func (e *exporter) image(id string) (store.Image, error) {
+	if image, ok := e.images[id]; ok {
+		return image, nil
+	}
+	image, err := e.db.Image(e.ctx, id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return store.Image{}, err
+	}
+	e.images[id] = image
+	return image, nil
+}
+
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func writeCSV(w io.Writer, e *exporter) error {
+	out := csv.NewWriter(w)
+	if err := out.Write(columns); err != nil {
+		return err
+	}
+	if err := e.each(func(r row) error { return out.Write(harmless(r.fields())) }); err != nil {
+		return err
+	}
+	out.Flush()
+	return out.Error()
+}
+
+// harmless puts an apostrophe before what a spreadsheet would take for a formula: endpoints are named by devices.
+func harmless(fields []string) []string {
+	for i, f := range fields {
+		if f != "" && (f[0] == '=' || f[0] == '+' || f[0] == '-' || f[0] == '@') {
+			fields[i] = "'" + f
+		}
+	}
+	return fields
+}
+
+func writeJSONLines(w io.Writer, e *exporter) error {
+	out := json.NewEncoder(w)
+	out.SetEscapeHTML(false)
+	return e.each(func(r row) error { return out.Encode(r) })
+}

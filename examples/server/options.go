@@ -1,0 +1,142 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/otago-iot/otago/examples/internal/backend"
+	"github.com/otago-iot/otago/examples/internal/cli"
+)
+
+// options are the flags of the server.
+type options struct {
+	coap, coaps, coapTCP, coapsTCP string
+	http, fwHTTP, fwHTTPS          string
+	nosec                          bool
+	tokenFile                      string
+	psk, cert, key, clientCA       string
+	advertise                      backend.Advertise
+	data, store                    string
+	maxImage                       size
+	logLevel                       string
+	given                          map[string]bool // flags that were set
+}
+
+func parseOptions(args []string, env environment) (*options, error) {
+	o := &options{maxImage: 1 << 30}
+	fs := cli.NewFlagSet(env.stderr, "server", "[flags] | pki | bundle | export",
+		"is an update server for LwM2M devices: devices by CoAP, packages by HTTP(S), operators by a JSON API.")
+	fs.StringVar(&o.coap, "coap", "127.0.0.1:5683", "`address` for devices by CoAP without security; another than loopback needs -nosec")
+	fs.StringVar(&o.coaps, "coaps", ":5684", "`address` for devices by DTLS, open once -psk or -cert is given (not there yet)")
+	fs.StringVar(&o.coapTCP, "coap-tcp", "", "`address` for devices by CoAP over TCP (not there yet)")
+	fs.StringVar(&o.coapsTCP, "coaps-tcp", "", "`address` for devices by CoAP over TLS (not there yet)")
+	fs.StringVar(&o.http, "http", "127.0.0.1:8080", "`address` of the operators' API; another than loopback needs -api-token-file")
+	fs.StringVar(&o.fwHTTP, "fw-http", "127.0.0.1:8081", "`address` for devices that download by HTTP")
+	fs.StringVar(&o.fwHTTPS, "fw-https", ":8443", "`address` for devices that download by HTTPS, open once -cert is given")
+	fs.BoolVar(&o.nosec, "nosec", false, "allow CoAP without security on other addresses than loopback")
+	fs.StringVar(&o.tokenFile, "api-token-file", "", "`file` with the token that operators show: Authorization: Bearer TOKEN")
+	fs.StringVar(&o.psk, "psk", "", "`file` with pre-shared keys: identity, hex key, endpoint (not there yet)")
+	fs.StringVar(&o.cert, "cert", "", "`file` with the server's certificate chain, PEM")
+	fs.StringVar(&o.key, "key", "", "`file` with its private key, PEM")
+	fs.StringVar(&o.clientCA, "client-ca", "", "`file` with the authorities of devices' certificates, PEM (not there yet)")
+	fs.Var(&o.advertise, "advertise", "`[scheme=]BASE,...` what package URIs start with (default: the local address that the device used)")
+	fs.StringVar(&o.data, "data", "otago-data", "`folder` for the database and the images")
+	fs.StringVar(&o.store, "store", "", "where records are: `bolt:FILE` or memory: (default bolt:ota.db in the data folder)")
+	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")
+	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	if err := cli.Parse(fs, args, env.lookup); err != nil {
+		return nil, err
+	}
+	if err := cli.NoArguments(fs); err != nil {
+		return nil, err
+	}
+	o.given = cli.Given(fs)
+	return o, o.check()
+}
+
+// check refuses what cannot work, and what is not there yet: nothing pretends.
+func (o *options) check() error {
+	for _, name := range []string{"coaps", "coap-tcp", "coaps-tcp", "psk", "client-ca"} {
+		if o.given[name] && !o.empty(name) {
+			return cli.Usagef("-%s is not there yet: devices are served by CoAP over UDP (-coap)", name)
+		}
+	}
+	switch {
+	case (o.cert == "") != (o.key == ""):
+		return cli.Usagef("-cert and -key belong together")
+	case o.given["fw-https"] && o.fwHTTPS != "" && o.cert == "":
+		return cli.Usagef("-fw-https needs -cert and -key; server pki makes them")
+	case o.coap != "" && !o.nosec && !backend.IsLoopback(o.coap):
+		return cli.Usagef("-coap %s is not loopback: without security it needs -nosec", o.coap)
+	case o.http != "" && o.tokenFile == "" && !backend.IsLoopback(o.http):
+		return cli.Usagef("-http %s is not loopback: it needs -api-token-file", o.http)
+	}
+	return nil
+}
+
+func (o *options) empty(name string) bool {
+	return map[string]string{
+		"coaps": o.coaps, "coap-tcp": o.coapTCP, "coaps-tcp": o.coapsTCP, "psk": o.psk, "client-ca": o.clientCA,
+	}[name] == ""
+}
+
+// backend reads the files that the flags name.
+func (o *options) backend() (backend.Config, error) {
+	config := backend.Config{
+		Images: filepath.Join(o.data, "images"), MaxImage: int64(o.maxImage),
+		CoAP: o.coap, HTTP: o.http, FWHTTP: o.fwHTTP, NoSec: o.nosec, Advertise: o.advertise,
+	}
+	var err error
+	if o.tokenFile != "" {
+		if config.Token, err = cli.ReadSecret(o.tokenFile); err != nil {
+			return config, fmt.Errorf("-api-token-file: %w", err)
+		}
+	}
+	if o.cert != "" {
+		pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+		if err != nil {
+			return config, fmt.Errorf("-cert, -key: %w", err)
+		}
+		config.Certificate, config.FWHTTPS = &pair, o.fwHTTPS
+	}
+	if o.clientCA != "" {
+		data, err := os.ReadFile(o.clientCA)
+		if err != nil {
+			return config, fmt.Errorf("-client-ca: %w", err)
+		}
+		config.ClientCAs = x509.NewCertPool()
+		if !config.ClientCAs.AppendCertsFromPEM(data) {
+			return config, fmt.Errorf("-client-ca: %s holds no certificate", o.clientCA)
+		}
+	}
+	return config, nil
+}
+
+// size is a number of bytes, as a flag.
+type size int64
+
+var _ flag.Value = (*size)(nil)
+
+func (s *size) String() string { return strconv.FormatInt(int64(*s), 10) }
+
+func (s *size) Set(text string) error {
+	shift := 0
+	for suffix, n := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
+		if rest, ok := strings.CutSuffix(text, suffix); ok {
+			text, shift = strings.TrimSpace(rest), n
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n <= 0 || n > 1<<40>>shift {
+		return errors.New("not a size such as 1000000, 16MiB or 1GiB, up to 1024GiB")
+	}
+	*s = size(n << shift)
+	return nil
+}

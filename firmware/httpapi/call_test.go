@@ -1,0 +1,317 @@
+package httpapi_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/store"
+)
+
+func TestImages(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	a := s.upload("/api/images?version=1.1.0&name=sensor", []byte("firmware"))
+	require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
+	type image struct {
+		ID, Name, Version, SHA256 string
+		Size                      int64
+		Created                   time.Time
+	}
+	first := decode[image](t, a)
+	require.Equal(t, "images/"+first.ID, a.Header.Get("Location"))
+	require.Equal(t, "sensor", first.Name)
+	require.Equal(t, "1.1.0", first.Version)
+	require.EqualValues(t, 8, first.Size)
+	require.Equal(t, fmt.Sprintf("%x", sha256.Sum256([]byte("firmware"))), first.SHA256)
+	require.WithinDuration(t, time.Now(), first.Created, time.Minute)
+
+	again := decode[image](t, s.upload("/api/images?version=1.1.0&name=sensor", []byte("firmware")))
+	require.Equal(t, first, again, "the same bytes under the same name are the same image")
+
+	// Without a length: a chunked body.
+	a = s.do(http.MethodPost, "/api/images?version=2", struct{ *strings.Reader }{strings.NewReader("other")},
+		"Content-Type", "application/octet-stream")
+	require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
+	second := decode[image](t, a)
+
+	require.Equal(t, first, decode[image](t, s.get("/api/images/"+first.ID)))
+	list := decode[struct{ Items []image }](t, s.get("/api/images"))
+	require.ElementsMatch(t, []image{first, second}, list.Items)
+
+	update := s.start("dev", first.ID)
+	requireProblem(t, s.do(http.MethodDelete, "/api/images/"+first.ID, nil), http.StatusConflict, "image-in-use")
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/updates/"+update+"/cancel", nil).StatusCode)
+	require.Equal(t, http.StatusNoContent, s.do(http.MethodDelete, "/api/images/"+first.ID, nil).StatusCode)
+	requireProblem(t, s.get("/api/images/"+first.ID), http.StatusNotFound, "not-found")
+}
+
+// update is what clients see of one.
+type update struct {
+	ID, Endpoint, Image, Version, Phase, State, Outcome, Reason string
+	Result                                                      struct {
+		Code int
+		Name string
+	}
+	ReportedResult any `json:"reported_result"`
+	Progress       struct{ Bytes, Total int64 }
+	WaitingFor     *struct {
+		Reason string
+		Until  time.Time
+	} `json:"waiting_for"`
+	Created, Updated time.Time
+	Ended            *time.Time
+	Journal          []struct {
+		Time          time.Time
+		Event, Detail string
+	}
+}
+
+func TestUpdateFromRequestToCancel(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	image := s.image("1.1.0")
+	a := s.post("/api/updates", `{"endpoint":"dev","image":"`+image+`","delivery":"pull","protocol":"http","verify":"result",
+		"deadline":"2h","attempts":3,"force":true}`)
+	require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
+	u := decode[update](t, a)
+	require.Equal(t, "updates/"+u.ID, a.Header.Get("Location"))
+	require.Equal(t, "dev", u.Endpoint)
+	require.Equal(t, image, u.Image)
+	require.Equal(t, "1.1.0", u.Version)
+	require.Equal(t, "waiting", u.Phase)
+	require.Equal(t, "idle", u.State)
+	require.Equal(t, "default", u.Result.Name)
+	require.Empty(t, u.Outcome)
+	require.Nil(t, u.ReportedResult)
+	require.Nil(t, u.Ended)
+	require.EqualValues(t, len("image 1.1.0"), u.Progress.Total)
+	require.NotEmpty(t, u.WaitingFor.Reason)
+	require.WithinDuration(t, time.Now().Add(2*time.Hour), u.WaitingFor.Until, time.Minute)
+
+	p := requireProblem(t, s.post("/api/updates", `{"endpoint":"dev","image":"`+image+`"}`), http.StatusConflict, "update-active")
+	require.Equal(t, u.ID, p.Update)
+
+	a = s.do(http.MethodPost, "/api/updates/"+u.ID+"/cancel", nil)
+	require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
+	a = s.get("/api/updates/" + u.ID)
+	u = decode[update](t, a)
+	require.Equal(t, "cancelled", u.Outcome)
+	require.Equal(t, "cancelled", u.Result.Name)
+	require.Equal(t, 10, u.Result.Code)
+	require.Equal(t, "idle", u.State)
+	require.Equal(t, "ended", u.Phase)
+	require.Nil(t, u.WaitingFor)
+	require.NotNil(t, u.Ended)
+	require.NotEmpty(t, u.Journal)
+	require.NotEmpty(t, u.Journal[0].Event)
+
+	a = s.do(http.MethodPost, "/api/updates/"+u.ID+"/cancel", strings.NewReader("{}"), "Content-Type", "application/json")
+	require.Equal(t, http.StatusOK, a.StatusCode, "cancelling twice is harmless")
+	s.start("dev", image) // the endpoint is free again
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	image, other := s.image("1.1.0"), s.image("1.2.0")
+	body := `{"endpoint":"dev","image":"` + image + `"}`
+	first := s.post("/api/updates", body, "Idempotency-Key", "k1")
+	require.Equal(t, http.StatusCreated, first.StatusCode, "%s", first.body)
+	again := s.post("/api/updates", body, "Idempotency-Key", "k1")
+	require.Equal(t, http.StatusCreated, again.StatusCode, "%s", again.body)
+	require.Equal(t, decode[update](t, first).ID, decode[update](t, again).ID)
+
+	requireProblem(t, s.post("/api/updates", `{"endpoint":"dev","image":"`+other+`"}`, "Idempotency-Key", "k1"),
+		http.StatusUnprocessableEntity, "key-reused")
+	requireProblem(t, s.post("/api/updates", body, "Idempotency-Key", "k2"), http.StatusConflict, "update-active")
+}
+
+func TestPagingIsStable(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	image := s.image("1.1.0")
+	var want []string
+	for i := range 7 {
+		want = append(want, s.start(fmt.Sprintf("dev-%d", i), image))
+	}
+	slices.Reverse(want) // newest first
+
+	type list struct {
+		Items []update
+		Next  string
+	}
+	var got []string
+	path := "/api/updates?limit=3"
+	for page := 0; ; page++ {
+		l := decode[list](t, s.get(path))
+		for _, u := range l.Items {
+			got = append(got, u.ID)
+			require.Nil(t, u.Journal, "a list has no journals")
+		}
+		if l.Next == "" {
+			require.Len(t, l.Items, 1)
+			break
+		}
+		require.Len(t, l.Items, 3)
+		requireProblem(t, s.get("/api/devices?cursor="+l.Next), http.StatusBadRequest, "invalid-query")
+		s.start(fmt.Sprintf("late-%d", page), image) // what comes meanwhile neither hides nor repeats one
+		path = "/api/updates?limit=3&cursor=" + l.Next
+	}
+	require.Equal(t, want, got)
+
+	full := decode[list](t, s.get("/api/updates?limit=9"))
+	require.Len(t, full.Items, 9)
+	require.Empty(t, full.Next, "no page follows a full last one")
+}
+
+func TestFilters(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	image, other := s.image("1.1.0"), s.image("1.2.0")
+	a, b := s.start("a/b c", image), s.start("b", other)
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/updates/"+b+"/cancel", nil).StatusCode)
+
+	for query, want := range map[string][]string{
+		"":                                     {b, a},
+		"endpoint=" + url.QueryEscape("a/b c"): {a},
+		"endpoint=x":                           {},
+		"image=" + other:                       {b},
+		"outcome=":                             {a},
+		"outcome=cancelled":                    {b},
+		"outcome=cancelled&endpoint=b&limit=1": {b},
+		"outcome=failed":                       {},
+		"state=idle":                           {b, a},
+		"state=downloading":                    {},
+		"state=idle&outcome=&image=" + image:   {a},
+		"state=idle&outcome=cancelled&endpoint=zz": {},
+	} {
+		got := []string{}
+		for _, u := range decode[struct{ Items []update }](t, s.get("/api/updates?"+query)).Items {
+			got = append(got, u.ID)
+		}
+		require.Equal(t, want, got, query)
+	}
+}
+
+func TestDevices(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	endpoints := []string{
+		"urn:imei:490154203237518", "a/b", "a//b", "/", "..", ".", "%2F", "a b?c#d", "ä", "+", strings.Repeat("e", 255), "api", "a/api/b",
+	}
+	for _, endpoint := range endpoints {
+		s.register(endpoint, store.Registration{
+			ID: "r1", Address: "192.0.2.1:56830", Transport: "coap", Version: "1.1", Lifetime: 5 * time.Minute, Queue: true,
+			Registered: time.Now(), LastSeen: time.Now(),
+		})
+	}
+	for _, endpoint := range endpoints {
+		escaped := url.PathEscape(endpoint)
+		if strings.Trim(escaped, ".") == "" { // Go's client would send dots as they are, and they would be a relative path
+			escaped = strings.ReplaceAll(escaped, ".", "%2E")
+		}
+		a := s.get("/api/devices/" + escaped)
+		require.Equal(t, http.StatusOK, a.StatusCode, "%q: %s", endpoint, a.body)
+		d := decode[map[string]any](t, a)
+		require.Equal(t, endpoint, d["endpoint"])
+		require.Equal(t, "192.0.2.1:56830", d["address"])
+		require.Equal(t, "coap", d["transport"])
+		require.Equal(t, "1.1", d["lwm2m_version"])
+		require.EqualValues(t, 300, d["lifetime"])
+		require.Equal(t, true, d["queue_mode"])
+		require.Equal(t, map[string]any{
+			"state": "idle", "result": map[string]any{"code": 0.0, "name": "default"}, "version": "", "protocols": []any{},
+			"delivery": "pull",
+		}, d["firmware"])
+	}
+	requireProblem(t, s.get("/api/devices/"+url.PathEscape("a/b")+"/resources/3/0/3"), http.StatusNotImplemented, "not-implemented")
+
+	var got []string
+	path := "/api/devices?limit=5"
+	for {
+		l := decode[struct {
+			Items []struct{ Endpoint string }
+			Next  string
+		}](t, s.get(path))
+		for _, d := range l.Items {
+			got = append(got, d.Endpoint)
+		}
+		if l.Next == "" {
+			break
+		}
+		path = "/api/devices?limit=5&cursor=" + l.Next
+	}
+	slices.Sort(endpoints)
+	require.Equal(t, endpoints, got)
+}
+
+func (s *service) register(endpoint string, r store.Registration) {
+	s.t.Helper()
+	_, err := s.db.Commit(context.Background(), store.PutRegistration{Endpoint: endpoint, Registration: r})
+	require.NoError(s.t, err)
+}
+
+func TestMountedAnywhere(t *testing.T) {
+	for name, wrap := range map[string]func(http.Handler) http.Handler{
+		"root": func(h http.Handler) http.Handler { return h },
+		"mux": func(h http.Handler) http.Handler {
+			mux := http.NewServeMux()
+			mux.Handle("/ota/", h)
+			return mux
+		},
+		"stripped": func(h http.Handler) http.Handler {
+			mux := http.NewServeMux()
+			mux.Handle("/ota/", http.StripPrefix("/ota", h))
+			return mux
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mount(t, httpapi.Options{}, wrap)
+			prefix := "/ota"
+			if name == "root" {
+				prefix = ""
+			}
+			s.register("a//b", store.Registration{Address: "192.0.2.1:1"})
+			a := s.get(prefix + "/api/devices/a%2F%2Fb")
+			require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
+
+			a = s.upload(prefix+"/api/images?version=1", []byte("x"))
+			require.Equal(t, http.StatusCreated, a.StatusCode)
+			location, err := a.Location()
+			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, s.get(location.EscapedPath()).StatusCode, "Location leads to the image")
+		})
+	}
+}
+
+func TestMethods(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	image := s.image("1.0.0")
+	for path, allow := range map[string]string{
+		"/api/images":                    "GET, HEAD, OPTIONS, POST",
+		"/api/images/" + image:           "DELETE, GET, HEAD, OPTIONS",
+		"/api/devices":                   "GET, HEAD, OPTIONS",
+		"/api/devices/x":                 "GET, HEAD, OPTIONS",
+		"/api/devices/x/resources/3/0/3": "GET, HEAD, OPTIONS, POST, PUT",
+		"/api/updates":                   "GET, HEAD, OPTIONS, POST",
+		"/api/updates/x":                 "GET, HEAD, OPTIONS",
+		"/api/updates/x/cancel":          "OPTIONS, POST",
+		"/api/events":                    "GET, HEAD, OPTIONS",
+	} {
+		a := s.do(http.MethodOptions, path, nil)
+		require.Equal(t, http.StatusNoContent, a.StatusCode, path)
+		require.Equal(t, allow, a.Header.Get("Allow"), path)
+		a = s.do(http.MethodPatch, path, nil)
+		requireProblem(t, a, http.StatusMethodNotAllowed, "method-not-allowed")
+		require.Equal(t, allow, a.Header.Get("Allow"), path)
+	}
+	for _, path := range []string{"/api/images", "/api/images/" + image, "/api/devices", "/api/updates", "/api/events"} {
+		a := s.do(http.MethodHead, path, nil)
+		require.Equal(t, http.StatusOK, a.StatusCode, path)
+		require.Empty(t, a.body)
+	}
+}

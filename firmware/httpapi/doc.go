@@ -1,0 +1,50 @@
+// Package httpapi is the operators' door to a [firmware.Manager]: images, devices, updates and their events, as JSON over
+// HTTP, in one [http.Handler] that mounts into a server that exists already.
+//
+//	http.Handle("/ota/", httpapi.Handler(manager, httpapi.Options{Authorize: staffOnly}))
+//
+// # Calls
+//
+// Every path starts with /api; what stands before the first /api segment is the place where the handler is mounted, and
+// is the caller's business.
+//
+//	POST   /api/images?version=V&name=N           body: application/octet-stream; the image, or the same one if it is known
+//	GET    /api/images                            ?limit, ?cursor
+//	GET    /api/images/{id}
+//	DELETE /api/images/{id}                       409 while an active update needs it
+//	GET    /api/devices                           ?limit, ?cursor
+//	GET    /api/devices/{endpoint}                the endpoint is percent-encoded
+//	GET    /api/devices/{endpoint}/resources/...  501: not there yet; PUT and POST too
+//	POST   /api/updates                           body: application/json; header Idempotency-Key
+//	GET    /api/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state
+//	GET    /api/updates/{id}                      with its journal
+//	POST   /api/updates/{id}/cancel
+//	GET    /api/events                            server-sent events; ?after, ?endpoint, ?update
+//
+// An update is asked for with a JSON object; only endpoint and image have to be there:
+//
+//	{"endpoint": "urn:imei:490154203237518", "image": "6f1c...", "delivery": "auto", "protocol": "auto",
+//	 "verify": "version", "deadline": "24h", "attempts": 5, "force": false, "profile": ""}
+//
+// Lists come as {"items": [...], "next": "..."}: next, if it is there, is the cursor of the page that follows. A cursor is
+// opaque; paging is stable, so what is created meanwhile neither repeats nor hides an item. ?outcome= (empty) selects the
+// active updates.
+//
+// # Events
+//
+// Each line of the journal is one event with its sequence number as id, and data such as
+//
+//	{"seq": 17, "update": "01J...", "endpoint": "dev", "time": "...", "event": "executed", "detail": "", "phase": "executing",
+//	 "state": "downloaded", "result": {"code": 0, "name": "default"}, "outcome": "",
+//	 "progress": {"bytes": 4096, "total": 4096}}
+//
+// A reader that comes back with Last-Event-ID (or ?after=ID) gets what it missed, at least once; without either the
+// stream starts with the oldest line that is kept. Progress comes in between, as events without an id. A comment is sent
+// every 15 seconds, and a reader that takes longer than that to accept a line is dropped.
+//
+// # Errors
+//
+// Each error is a problem document of RFC 9457 (application/problem+json): type, title, status, detail, and where it helps
+// field (of the request) or update (the id of the active one). Requests from pages of another origin are refused, and so
+// is a state-changing call without the right Content-Type, an unknown field, and an unknown query parameter.
+package httpapi

@@ -1,0 +1,147 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/otago-iot/otago/firmware"
+)
+
+// streamEvents sends the journal as server-sent events. A reader that is slow does not hold up others: the journal is
+// durable, so that each stream reads it at its own pace, and one that takes nothing for a heartbeat is dropped.
+func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) error {
+	after, err := resumeAfter(r, req.query)
+	if err != nil {
+		return err
+	}
+	select {
+	case a.streams <- struct{}{}:
+		defer func() { <-a.streams }()
+	default:
+		return newProblem(http.StatusServiceUnavailable, "unavailable", "too many event streams are open")
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // a proxy in between is not to collect events
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	s := &stream{w: w, control: http.NewResponseController(w), patience: a.options.Heartbeat}
+	err = s.run(ctx, a.selectEvents(ctx, after, req.query), a.options.Heartbeat)
+	if err != nil && ctx.Err() == nil {
+		a.options.Logger.Info("event stream ended", "remote", r.RemoteAddr, "error", err)
+	}
+	return nil // the status has been sent
+}
+
+// resumeAfter returns the sequence number after which the stream starts.
+func resumeAfter(r *http.Request, q query) (uint64, error) {
+	text := r.Header.Get("Last-Event-ID")
+	if text == "" {
+		text = q.get("after")
+	}
+	if text == "" {
+		return 0, nil
+	}
+	after, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, invalidQuery("after", "Last-Event-ID and after must be the id of an event")
+	}
+	return after, nil
+}
+
+// item is an event, or the error that ends the stream.
+type item struct {
+	event firmware.Event
+	err   error
+}
+
+// selectEvents reads the events that the query selects, until ctx ends.
+func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan item {
+	update, endpoint := q.get("update"), q.get("endpoint")
+	items := make(chan item)
+	go func() {
+		defer close(items)
+		for event, err := range a.manager.Events(ctx, after) {
+			if err == nil && (update != "" && event.Update != update || endpoint != "" && event.Endpoint != endpoint) {
+				continue
+			}
+			select {
+			case items <- item{event, err}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return items
+}
+
+// stream writes server-sent events.
+type stream struct {
+	w        io.Writer
+	control  *http.ResponseController
+	patience time.Duration
+}
+
+func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Duration) error {
+	// The first line tells the client at once that it is connected, and how long to wait before it comes back.
+	if err := s.write([]byte("retry: 2000\n\n")); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(heartbeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case item, ok := <-items:
+			if !ok {
+				return nil
+			}
+			if item.err != nil {
+				return item.err
+			}
+			text, err := encodeEvent(item.event)
+			if err != nil {
+				return err
+			}
+			if err := s.write(text); err != nil {
+				return err
+			}
+		case <-ticker.C:
+			if err := s.write([]byte(":\n\n")); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// write sends one event, or fails if the reader does not take it in time.
+func (s *stream) write(text []byte) error {
+	if err := s.control.SetWriteDeadline(time.Now().Add(s.patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := s.w.Write(text); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+func encodeEvent(event firmware.Event) ([]byte, error) {
+	data, err := json.Marshal(viewEvent(event))
+	if err != nil {
+		return nil, err
+	}
+	if event.Name == firmware.EventProgress {
+		return fmt.Appendf(nil, "data: %s\n\n", data), nil
+	}
+	return fmt.Appendf(nil, "id: %d\ndata: %s\n\n", event.Seq, data), nil
+}

@@ -1,0 +1,123 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/memory"
+)
+
+// service is a manager over a store in memory, without devices, and its API on a loopback listener.
+type service struct {
+	t       *testing.T
+	db      store.Store
+	manager *firmware.Manager
+	*httptest.Server
+}
+
+func newService(t *testing.T, options httpapi.Options) *service {
+	t.Helper()
+	return mount(t, options, func(h http.Handler) http.Handler { return h })
+}
+
+// mount puts the handler where a caller's own server has it.
+func mount(t *testing.T, options httpapi.Options, wrap func(http.Handler) http.Handler) *service {
+	t.Helper()
+	db := memory.New()
+	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
+	require.NoError(t, err)
+	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
+	server := httptest.NewServer(wrap(httpapi.Handler(manager, options)))
+	t.Cleanup(server.Close)
+	return &service{t: t, db: db, manager: manager, Server: server}
+}
+
+// answer is a response, read to its end.
+type answer struct {
+	*http.Response
+	body []byte
+}
+
+// do sends a request; header holds pairs of names and values.
+func (s *service) do(method, path string, body io.Reader, header ...string) answer {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.URL+path, body)
+	require.NoError(s.t, err)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	response, err := s.Client().Do(r)
+	require.NoError(s.t, err)
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	require.NoError(s.t, err)
+	return answer{response, data}
+}
+
+func (s *service) get(path string) answer {
+	s.t.Helper()
+	return s.do(http.MethodGet, path, nil)
+}
+
+func (s *service) post(path, body string, header ...string) answer {
+	s.t.Helper()
+	return s.do(http.MethodPost, path, strings.NewReader(body), append([]string{"Content-Type", "application/json"}, header...)...)
+}
+
+func (s *service) upload(path string, content []byte) answer {
+	s.t.Helper()
+	return s.do(http.MethodPost, path, bytes.NewReader(content), "Content-Type", "application/octet-stream")
+}
+
+// image uploads an image and returns its id.
+func (s *service) image(version string) string {
+	s.t.Helper()
+	a := s.upload("/api/images?name=sensor&version="+version, []byte("image "+version))
+	require.Equal(s.t, http.StatusCreated, a.StatusCode, "%s", a.body)
+	return decode[struct{ ID string }](s.t, a).ID
+}
+
+// start asks for an update and returns its id.
+func (s *service) start(endpoint, image string) string {
+	s.t.Helper()
+	a := s.post("/api/updates", `{"endpoint":"`+endpoint+`","image":"`+image+`"}`)
+	require.Equal(s.t, http.StatusCreated, a.StatusCode, "%s", a.body)
+	return decode[struct{ ID string }](s.t, a).ID
+}
+
+func decode[T any](t *testing.T, a answer) T {
+	t.Helper()
+	var v T
+	require.NoError(t, json.Unmarshal(a.body, &v), "%s", a.body)
+	return v
+}
+
+// problem is an error's body.
+type problem struct {
+	Type, Title, Detail, Field, Update string
+	Status                             int
+}
+
+// requireProblem holds an answer to a status and the kind of its problem document.
+func requireProblem(t *testing.T, a answer, status int, kind string) problem {
+	t.Helper()
+	require.Equal(t, status, a.StatusCode, "%s", a.body)
+	require.Equal(t, "application/problem+json", a.Header.Get("Content-Type"))
+	p := decode[problem](t, a)
+	require.Equal(t, "tag:otago-iot.github.io,2026:problem:"+kind, p.Type)
+	require.Equal(t, status, p.Status)
+	require.NotEmpty(t, p.Title)
+	require.NotEmpty(t, p.Detail)
+	return p
+}

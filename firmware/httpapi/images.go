@@ -1,0 +1,120 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/store"
+)
+
+const (
+	maxVersion = 255             // bytes of a version, and of a name
+	uploadIdle = 2 * time.Minute // without a byte of an upload
+)
+
+func (a *api) listImages(w http.ResponseWriter, r *http.Request, req request) error {
+	limit, err := req.query.limit()
+	if err != nil {
+		return err
+	}
+	after, err := req.query.cursor("images")
+	if err != nil {
+		return err
+	}
+	images := a.images.List(r.Context(), store.ImageQuery{After: after, Limit: limit + 1})
+	return writePage(w, limit, "images", images, func(i firmware.Image) string { return i.ID }, viewImage)
+}
+
+func (a *api) getImage(w http.ResponseWriter, r *http.Request, req request) error {
+	image, err := a.images.Get(r.Context(), req.id)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, viewImage(image))
+}
+
+func (a *api) deleteImage(w http.ResponseWriter, r *http.Request, req request) error {
+	if err := a.images.Delete(r.Context(), req.id); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// addImage streams the body into the repository. The same bytes under the same name and version are the same image, so
+// that a repeated upload is harmless.
+func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) error {
+	image := firmware.Image{Name: req.query.get("name"), Version: req.query.get("version")}
+	if image.Version == "" {
+		return invalidQuery("version", "version is missing: what resource 3/0/3 of a device that runs the image says")
+	}
+	if problem := checkText(image.Version); problem != "" {
+		return invalidQuery("version", "version "+problem)
+	}
+	if problem := checkText(image.Name); problem != "" {
+		return invalidQuery("name", "name "+problem)
+	}
+	switch {
+	case r.ContentLength > a.options.MaxImage:
+		return bodyTooLarge(a.options.MaxImage)
+	case r.ContentLength == 0:
+		return emptyImage()
+	}
+	body := &upload{
+		body:     http.MaxBytesReader(w, r.Body, a.options.MaxImage),
+		deadline: http.NewResponseController(w).SetReadDeadline,
+	}
+	added, err := a.images.Add(r.Context(), image, body)
+	switch {
+	case errors.As(body.err, new(*http.MaxBytesError)):
+		return bodyTooLarge(a.options.MaxImage)
+	case body.err != nil && !errors.Is(body.err, io.EOF):
+		return newProblem(http.StatusBadRequest, "bad-request", "the body did not arrive as a whole")
+	case errors.Is(err, firmware.ErrEmpty):
+		return emptyImage()
+	case errors.Is(err, firmware.ErrTooBig):
+		return newProblem(http.StatusRequestEntityTooLarge, "too-large", "the image is larger than the repository takes")
+	case err != nil:
+		return err
+	}
+	w.Header().Set("Location", "images/"+added.ID) // relative to /api/images, wherever that is mounted
+	return writeJSON(w, http.StatusCreated, viewImage(added))
+}
+
+func emptyImage() error {
+	return newProblem(http.StatusBadRequest, "bad-request", "the image is empty")
+}
+
+// checkText says what is wrong with a name or a version, or "".
+func checkText(s string) string {
+	switch {
+	case len(s) > maxVersion:
+		return "must not be longer than 255 bytes"
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
+		return "must be UTF-8 without control characters"
+	default:
+		return ""
+	}
+}
+
+// upload is a body that has to keep coming. It remembers how it ended, because a reader in between may not.
+type upload struct {
+	body     io.Reader
+	deadline func(time.Time) error
+	err      error
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	_ = u.deadline(time.Now().Add(uploadIdle)) // not every ResponseWriter has deadlines; the server's own then hold
+	n, err := u.body.Read(p)
+	if err != nil {
+		u.err = err
+	}
+	return n, err
+}

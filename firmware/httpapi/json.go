@@ -1,0 +1,112 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	maxJSON  = 64 << 10         // bytes of a request's body
+	bodyTime = 30 * time.Second // for it to arrive
+)
+
+func bodyTooLarge(limit int64) *problem {
+	return newProblem(http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body must not be longer than %d bytes", limit))
+}
+
+// readJSON decodes the body, which must be one JSON value that fits v and nothing else.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	if r.ContentLength > maxJSON {
+		return bodyTooLarge(maxJSON)
+	}
+	// Not every ResponseWriter has deadlines; the server's own then hold.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJSON))
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return bodyTooLarge(maxJSON)
+	case err != nil:
+		return newProblem(http.StatusBadRequest, "bad-request", "the body did not arrive as a whole")
+	case len(bytes.TrimSpace(data)) == 0:
+		return newProblem(http.StatusBadRequest, "bad-request", "the body is empty")
+	case !utf8.Valid(data):
+		return newProblem(http.StatusBadRequest, "bad-request", "the body is not UTF-8")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		return jsonProblem(err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return newProblem(http.StatusBadRequest, "bad-request", "something follows the JSON object")
+	}
+	return nil
+}
+
+func jsonProblem(err error) error {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		if wrong.Field == "" {
+			return newProblem(http.StatusBadRequest, "bad-request", "the body must be a JSON object, not a "+wrong.Value)
+		}
+		return invalidField(clip(wrong.Field, 40), "must not be a "+clip(wrong.Value, 40))
+	}
+	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		name, _ := strconv.Unquote(field)
+		return invalidField(clip(name, 40), "unknown field")
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return newProblem(http.StatusBadRequest, "bad-request", "the JSON object is cut short")
+	}
+	return newProblem(http.StatusBadRequest, "bad-request", "not JSON: "+clip(err.Error(), 200))
+}
+
+// writeJSON sends one value.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", applicationJSON)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // the client has gone: nobody is left to tell
+	return nil
+}
+
+// page is one page of a list.
+type page[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty"`
+}
+
+// writePage sends the first limit items of a sequence that was asked for one more.
+func writePage[R, V any](
+	w http.ResponseWriter, limit int, kind string, records iter.Seq2[R, error], key func(R) string, view func(R) V,
+) error {
+	p := page[V]{Items: []V{}}
+	var last string
+	for record, err := range records {
+		if err != nil {
+			return err
+		}
+		if len(p.Items) == limit {
+			p.Next = newCursor(kind, last)
+			break
+		}
+		p.Items = append(p.Items, view(record))
+		last = key(record)
+	}
+	return writeJSON(w, http.StatusOK, p)
+}

@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/store"
+)
+
+// problemType is what the type of a problem document starts with; a kind of problem follows.
+const problemType = "tag:otago-iot.github.io,2026:problem:"
+
+// problem is a problem document (RFC 9457), and the error that a call returns to have it sent.
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Field  string `json:"field,omitempty"`  // of the request that is wrong
+	Update string `json:"update,omitempty"` // id of the update in the way
+
+	allow     string // header Allow
+	challenge string // header WWW-Authenticate
+}
+
+func (p *problem) Error() string { return p.Title + ": " + p.Detail }
+
+// titles are the kinds of problem, each with its title.
+var titles = map[string]string{
+	"bad-request":            "The request cannot be understood",
+	"invalid-field":          "A field of the request is wrong",
+	"invalid-query":          "A query parameter is wrong",
+	"unauthenticated":        "Credentials are needed",
+	"forbidden":              "Not allowed",
+	"foreign-origin":         "Requests from pages of another origin are refused",
+	"not-found":              "Not found",
+	"method-not-allowed":     "The method is not allowed here",
+	"update-active":          "The endpoint has an active update",
+	"update-ended":           "The update has ended",
+	"image-in-use":           "An active update needs the image",
+	"version-taken":          "Another image has this name and version",
+	"conflict":               "The request does not fit the current state",
+	"key-reused":             "The idempotency key belongs to another request",
+	"too-large":              "The request is too large",
+	"unsupported-media-type": "The Content-Type is not the right one",
+	"not-implemented":        "Not there yet",
+	"unavailable":            "Not available now",
+	"internal":               "Internal error",
+}
+
+func newProblem(status int, kind, detail string) *problem {
+	return &problem{Type: problemType + kind, Title: titles[kind], Status: status, Detail: detail}
+}
+
+// invalidField is the problem of one field of a request's body.
+func invalidField(field, detail string) *problem {
+	p := newProblem(http.StatusBadRequest, "invalid-field", detail)
+	p.Field = field
+	return p
+}
+
+// invalidQuery is the problem of one query parameter.
+func invalidQuery(parameter, detail string) *problem {
+	p := newProblem(http.StatusBadRequest, "invalid-query", detail)
+	p.Field = parameter
+	return p
+}
+
+func unauthenticated() *problem {
+	p := newProblem(http.StatusUnauthorized, "unauthenticated", "the request needs valid credentials")
+	p.challenge = `Bearer realm="otago"`
+	return p
+}
+
+// asProblem translates the errors of the manager and its store, once for all calls. Nil means that the error is the
+// handler's own and nobody else's business.
+func asProblem(err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return bodyTooLarge(tooLarge.Limit)
+	}
+	if wrong, ok := errors.AsType[*firmware.RequestError](err); ok {
+		return invalidField(wrong.Field, wrong.Problem)
+	}
+	if active, ok := errors.AsType[*store.ActiveError](err); ok {
+		p := newProblem(http.StatusConflict, "update-active", "update "+active.ID+" is active for this endpoint")
+		p.Update = active.ID
+		return p
+	}
+	switch {
+	case errors.Is(err, store.ErrInvalid):
+		return newProblem(http.StatusBadRequest, "bad-request", "a value is too long, or has characters that are not allowed")
+	case errors.Is(err, store.ErrNotFound):
+		return newProblem(http.StatusNotFound, "not-found", "there is nothing of that id")
+	case errors.Is(err, store.ErrInUse):
+		return newProblem(http.StatusConflict, "image-in-use", "an active update needs the image: cancel it or wait for its end")
+	case errors.Is(err, store.ErrVersionTaken):
+		return newProblem(http.StatusConflict, "version-taken",
+			"an image of this name and version but with other bytes exists: choose another version, or delete it")
+	case errors.Is(err, store.ErrConflict):
+		return newProblem(http.StatusConflict, "conflict", "the record changed meanwhile: read it and try again")
+	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
+		return newProblem(http.StatusServiceUnavailable, "unavailable", "the server is stopping")
+	}
+	return nil
+}
+
+// fail sends the problem document of an error.
+func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := asProblem(err)
+	if p == nil {
+		a.options.Logger.Error("request failed", "method", r.Method, "path", r.URL.EscapedPath(), "error", err)
+		p = newProblem(http.StatusInternalServerError, "internal", "the server could not carry out the request; its log says why")
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		http.Error(w, p.Title, p.Status)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/problem+json")
+	if p.allow != "" {
+		header.Set("Allow", p.allow)
+	}
+	if p.challenge != "" {
+		header.Set("WWW-Authenticate", p.challenge)
+	}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(append(body, '\n')) // the client has gone: nobody is left to tell
+}

@@ -1,0 +1,77 @@
+package httpapi
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Bounds of a page.
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// query holds the parameters that a call knows, each at most once.
+type query url.Values
+
+func parseQuery(r *http.Request, known []string) (query, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, newProblem(http.StatusBadRequest, "invalid-query", "the query is not encoded as it should be")
+	}
+	for name, list := range values {
+		switch {
+		case !slices.Contains(known, name):
+			detail := "unknown parameter " + strconv.Quote(clip(name, 40)) + "; this call knows "
+			if len(known) == 0 {
+				return nil, invalidQuery(clip(name, 40), detail+"none")
+			}
+			return nil, invalidQuery(clip(name, 40), detail+strings.Join(known, ", "))
+		case len(list) > 1:
+			return nil, invalidQuery(name, name+" is given more than once")
+		}
+	}
+	return query(values), nil
+}
+
+// get returns a parameter, or "".
+func (q query) get(name string) string { return url.Values(q).Get(name) }
+
+// has reports whether a parameter is there, be it empty.
+func (q query) has(name string) bool { return url.Values(q).Has(name) }
+
+// limit returns the size of the page that is asked for.
+func (q query) limit() (int, error) {
+	if !q.has("limit") {
+		return defaultLimit, nil
+	}
+	n, err := strconv.Atoi(q.get("limit"))
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, invalidQuery("limit", "limit must be a number from 1 to "+strconv.Itoa(maxLimit))
+	}
+	return n, nil
+}
+
+// A cursor is the kind of a list and the key of the last item of the page before.
+
+// cursor returns the key after which the page starts, "" for the first page.
+func (q query) cursor(kind string) (string, error) {
+	if !q.has("cursor") {
+		return "", nil
+	}
+	data, err := base64.RawURLEncoding.DecodeString(q.get("cursor"))
+	if err == nil {
+		if after, ok := strings.CutPrefix(string(data), kind+":"); ok && after != "" && len(after) <= maxEndpoint {
+			return after, nil
+		}
+	}
+	return "", invalidQuery("cursor", "cursor is not the next of a page of this list")
+}
+
+func newCursor(kind, last string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(kind + ":" + last))
+}

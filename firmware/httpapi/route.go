@@ -1,0 +1,187 @@
+package httpapi
+
+import (
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxEndpoint bounds an endpoint name, in bytes.
+const maxEndpoint = 255
+
+// maxID bounds an id in a path, in bytes.
+const maxID = 64
+
+// request is what the path and the query of a call say.
+type request struct {
+	id       string // {id}
+	endpoint string // {endpoint}, decoded
+	query    query
+}
+
+// call is one row of the table of calls.
+type call struct {
+	action      Action
+	contentType string   // of the body; "" for calls without one
+	query       []string // the parameters that it knows
+	serve       func(http.ResponseWriter, *http.Request, request) error
+}
+
+// route is a path and its calls by method. A segment in braces is a variable; a last segment "..." takes all that follows.
+type route struct {
+	path  string
+	calls map[string]*call
+}
+
+func (a *api) table() []route {
+	paging := []string{"limit", "cursor"}
+	resources := func(action Action) *call { return &call{action: action, query: []string{"format"}, serve: notThereYet} }
+	return []route{
+		{"images", map[string]*call{
+			http.MethodGet:  {action: ReadImages, query: paging, serve: a.listImages},
+			http.MethodPost: {action: WriteImages, query: []string{"version", "name"}, contentType: octetStream, serve: a.addImage},
+		}},
+		{"images/{id}", map[string]*call{
+			http.MethodGet:    {action: ReadImages, serve: a.getImage},
+			http.MethodDelete: {action: WriteImages, serve: a.deleteImage},
+		}},
+		{"devices", map[string]*call{http.MethodGet: {action: ReadDevices, query: paging, serve: a.listDevices}}},
+		{"devices/{endpoint}", map[string]*call{http.MethodGet: {action: ReadDevices, serve: a.getDevice}}},
+		{"devices/{endpoint}/resources/...", map[string]*call{
+			http.MethodGet:  resources(ReadDevices),
+			http.MethodPut:  resources(WriteDevices),
+			http.MethodPost: resources(WriteDevices),
+		}},
+		{"updates", map[string]*call{
+			http.MethodGet: {
+				action: ReadUpdates, serve: a.listUpdates,
+				query: append(paging, "endpoint", "image", "outcome", "state"),
+			},
+			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, serve: a.startUpdate},
+		}},
+		{"updates/{id}", map[string]*call{http.MethodGet: {action: ReadUpdates, serve: a.getUpdate}}},
+		{"updates/{id}/cancel", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.cancelUpdate}}},
+		{"events", map[string]*call{
+			http.MethodGet: {action: ReadEvents, query: []string{"after", "endpoint", "update"}, serve: a.streamEvents},
+		}},
+	}
+}
+
+// match finds the call of a request. For OPTIONS it returns no call, and has set the header Allow.
+func (a *api) match(w http.ResponseWriter, r *http.Request) (*call, request, error) {
+	// The escaped path is taken apart, so that an endpoint may hold slashes.
+	_, path, found := strings.Cut(r.URL.EscapedPath(), "/api/")
+	if !found {
+		return nil, request{}, notFound(r)
+	}
+	segments := strings.Split(path, "/")
+	for _, route := range a.routes {
+		req, ok, err := matchPath(route.path, segments)
+		if err != nil {
+			return nil, request{}, err
+		}
+		if !ok {
+			continue
+		}
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		if call, ok := route.calls[method]; ok {
+			return call, req, nil
+		}
+		if method == http.MethodOptions {
+			w.Header().Set("Allow", allow(route.calls))
+			return nil, req, nil
+		}
+		p := newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "")
+		p.allow = allow(route.calls)
+		p.Detail = clip(r.Method, 20) + " is not among " + p.allow
+		return nil, request{}, p
+	}
+	return nil, request{}, notFound(r)
+}
+
+func allow(calls map[string]*call) string {
+	methods := append(slices.Collect(maps.Keys(calls)), http.MethodOptions)
+	if calls[http.MethodGet] != nil {
+		methods = append(methods, http.MethodHead)
+	}
+	slices.Sort(methods)
+	return strings.Join(methods, ", ")
+}
+
+func notFound(r *http.Request) *problem {
+	return newProblem(http.StatusNotFound, "not-found", "there is no call "+clip(r.URL.EscapedPath(), 100))
+}
+
+// clip shortens what is echoed to a client.
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "..."
+	}
+	return s
+}
+
+func matchPath(pattern string, segments []string) (request, bool, error) {
+	var req request
+	names := strings.Split(pattern, "/")
+	if rest := len(names) - 1; names[rest] == "..." {
+		if len(segments) <= rest {
+			return req, false, nil
+		}
+		names, segments = names[:rest], segments[:rest]
+	}
+	if len(names) != len(segments) {
+		return req, false, nil
+	}
+	for i, name := range names {
+		if name[0] != '{' && name != segments[i] {
+			return req, false, nil
+		}
+	}
+	for i, name := range names {
+		value, err := url.PathUnescape(segments[i])
+		if err != nil {
+			return req, false, newProblem(http.StatusBadRequest, "bad-request", "the path is not percent-encoded as it should be")
+		}
+		switch name {
+		case "{id}":
+			if value == "" || len(value) > maxID {
+				return req, false, newProblem(http.StatusNotFound, "not-found", "there is nothing of that id")
+			}
+			req.id = value
+		case "{endpoint}":
+			if problem := checkEndpoint(value); problem != "" {
+				return req, false, newProblem(http.StatusBadRequest, "bad-request", "endpoint: "+problem)
+			}
+			req.endpoint = value
+		}
+	}
+	return req, true, nil
+}
+
+// checkEndpoint says what is wrong with an endpoint name, or "".
+func checkEndpoint(endpoint string) string {
+	switch {
+	case endpoint == "":
+		return "must not be empty"
+	case len(endpoint) > maxEndpoint:
+		return "must not be longer than 255 bytes"
+	case !utf8.ValidString(endpoint):
+		return "must be UTF-8"
+	case strings.ContainsFunc(endpoint, unicode.IsControl):
+		return "must not hold control characters"
+	default:
+		return ""
+	}
+}
+
+func notThereYet(http.ResponseWriter, *http.Request, request) error {
+	return newProblem(http.StatusNotImplemented, "not-implemented",
+		"reading, writing and executing resources of a device by this API is not there yet")
+}

@@ -1,0 +1,214 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+const maxKey = 255 // bytes of an Idempotency-Key
+
+// updateRequest is the body of POST /api/updates.
+type updateRequest struct {
+	Endpoint string   `json:"endpoint"`
+	Image    string   `json:"image"`
+	Delivery string   `json:"delivery"`
+	Protocol string   `json:"protocol"`
+	Verify   string   `json:"verify"`
+	Deadline duration `json:"deadline"`
+	Attempts *int     `json:"attempts"`
+	Force    bool     `json:"force"`
+	Profile  string   `json:"profile"`
+}
+
+func (u updateRequest) parse() (firmware.Request, error) {
+	request := firmware.Request{
+		Endpoint: u.Endpoint, Image: u.Image, Deadline: time.Duration(u.Deadline), Force: u.Force, Profile: u.Profile,
+	}
+	if problem := checkEndpoint(u.Endpoint); problem != "" {
+		return request, invalidField("endpoint", problem)
+	}
+	if u.Image == "" || len(u.Image) > maxID {
+		return request, invalidField("image", "must be the id of an image")
+	}
+	if u.Attempts != nil {
+		if request.Attempts = *u.Attempts; request.Attempts < 1 {
+			return request, invalidField("attempts", "must be a number from 1 on")
+		}
+	}
+	var err error
+	if request.Delivery, err = fsm.ParseDelivery(u.Delivery); err != nil {
+		return request, invalidField("delivery", "must be auto, push or pull")
+	}
+	if request.Protocol, err = fsm.ParseProtocol(u.Protocol); err != nil {
+		return request, invalidField("protocol", "must be auto, coap, coaps, coap+tcp, coaps+tcp, http or https")
+	}
+	if request.Verify, err = fsm.ParseVerify(u.Verify); err != nil {
+		return request, invalidField("verify", "must be version or result")
+	}
+	return request, nil
+}
+
+// duration is a Go duration such as "24h" or "90m", or a number of seconds.
+type duration time.Duration
+
+func (d *duration) UnmarshalJSON(data []byte) error {
+	wrong := invalidField("deadline", `must be a duration such as "24h" or "90m", or a number of seconds, and positive`)
+	if string(data) == "null" {
+		return nil
+	}
+	var text string
+	if json.Unmarshal(data, &text) == nil {
+		parsed, err := time.ParseDuration(text)
+		if err != nil || parsed <= 0 {
+			return wrong
+		}
+		*d = duration(parsed)
+		return nil
+	}
+	seconds, err := strconv.ParseFloat(string(data), 64)
+	if err != nil || !(seconds > 0) || seconds > math.MaxInt64/float64(time.Second)/2 {
+		return wrong
+	}
+	*d = duration(seconds * float64(time.Second))
+	return nil
+}
+
+func (a *api) startUpdate(w http.ResponseWriter, r *http.Request, _ request) error {
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	var body updateRequest
+	if err := readJSON(w, r, &body); err != nil {
+		return err
+	}
+	request, err := body.parse()
+	if err != nil {
+		return err
+	}
+	request.Key = key
+	update, err := a.manager.Start(r.Context(), request)
+	if wrong, ok := errors.AsType[*firmware.RequestError](err); ok && wrong.Field == "key" {
+		return newProblem(http.StatusUnprocessableEntity, "key-reused", "the Idempotency-Key "+wrong.Problem)
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return invalidImage()
+	case err != nil:
+		return err
+	}
+	w.Header().Set("Location", "updates/"+update.ID) // relative to /api/updates, wherever that is mounted
+	return writeJSON(w, http.StatusCreated, viewUpdate(update))
+}
+
+func invalidImage() error {
+	p := newProblem(http.StatusNotFound, "not-found", "there is no image of that id")
+	p.Field = "image"
+	return p
+}
+
+func idempotencyKey(r *http.Request) (string, error) {
+	keys, ok := r.Header["Idempotency-Key"]
+	if !ok {
+		return "", nil
+	}
+	if len(keys) != 1 || keys[0] == "" || len(keys[0]) > maxKey ||
+		strings.ContainsFunc(keys[0], func(c rune) bool { return c < ' ' || c > '~' }) {
+		return "", newProblem(http.StatusBadRequest, "bad-request", "Idempotency-Key must be one value of 1 to 255 printable ASCII characters")
+	}
+	return keys[0], nil
+}
+
+func (a *api) listUpdates(w http.ResponseWriter, r *http.Request, req request) error {
+	limit, err := req.query.limit()
+	if err != nil {
+		return err
+	}
+	after, err := req.query.cursor("updates")
+	if err != nil {
+		return err
+	}
+	q := store.UpdateQuery{
+		Endpoint: req.query.get("endpoint"), Image: req.query.get("image"), After: after, Limit: limit + 1,
+	}
+	if err := filterUpdates(&q, req.query); err != nil {
+		return err
+	}
+	updates := a.manager.List(r.Context(), q)
+	return writePage(w, limit, "updates", updates, func(u firmware.Update) string { return u.ID }, viewUpdate)
+}
+
+func filterUpdates(q *store.UpdateQuery, query query) error {
+	var outcome fsm.Outcome
+	byOutcome := query.has("outcome")
+	if byOutcome {
+		if err := outcome.UnmarshalText([]byte(query.get("outcome"))); err != nil {
+			return invalidQuery("outcome", "outcome must be succeeded, rolled_back, failed, cancelled or timed_out, or empty for active updates")
+		}
+		q.Active = outcome == fsm.OutcomeNone
+	}
+	var state fsm.State
+	byState := query.has("state")
+	if byState {
+		if err := state.UnmarshalText([]byte(query.get("state"))); err != nil {
+			return invalidQuery("state", "state must be idle, downloading, downloaded or updating")
+		}
+		// Only an active update has another state than idle.
+		q.Active = q.Active || state != fsm.Idle
+	}
+	if byOutcome || byState {
+		q.Filter = func(u store.Update) bool {
+			return (!byOutcome || u.Machine.Outcome == outcome) && (!byState || u.Machine.State == state)
+		}
+	}
+	return nil
+}
+
+func (a *api) getUpdate(w http.ResponseWriter, r *http.Request, req request) error {
+	update, err := a.manager.Get(r.Context(), req.id)
+	if err != nil {
+		return err
+	}
+	return a.writeWithJournal(w, r, update)
+}
+
+func (a *api) cancelUpdate(w http.ResponseWriter, r *http.Request, req request) error {
+	if r.ContentLength != 0 {
+		if err := readJSON(w, r, &struct{}{}); err != nil {
+			return err
+		}
+	}
+	update, err := a.manager.Cancel(r.Context(), req.id)
+	switch {
+	case errors.Is(err, firmware.ErrEnded) && update.Machine.Outcome == fsm.OutcomeCancelled:
+		// A repeated cancel finds what it wants.
+	case errors.Is(err, firmware.ErrEnded):
+		p := newProblem(http.StatusConflict, "update-ended", "the update has ended already: "+update.Machine.Outcome.String())
+		p.Update = update.ID
+		return p
+	case err != nil:
+		return err
+	}
+	return a.writeWithJournal(w, r, update)
+}
+
+func (a *api) writeWithJournal(w http.ResponseWriter, r *http.Request, update firmware.Update) error {
+	view := viewUpdate(update)
+	view.Journal = []lineView{}
+	for event, err := range a.manager.Journal(r.Context(), update.ID) {
+		if err != nil {
+			return err
+		}
+		view.Journal = append(view.Journal, lineView{Time: event.Time, Event: event.Name, Detail: event.Detail})
+	}
+	return writeJSON(w, http.StatusOK, view)
+}

@@ -1,0 +1,180 @@
+package httpapi
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// The types of this file are the JSON that clients get. They are apart from the stored records, so that neither binds the
+// other.
+
+type imageView struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Version string    `json:"version"`
+	Size    int64     `json:"size"`
+	SHA256  string    `json:"sha256"`
+	Created time.Time `json:"created"`
+}
+
+func viewImage(i firmware.Image) imageView {
+	return imageView{ID: i.ID, Name: i.Name, Version: i.Version, Size: i.Size, SHA256: i.SHA256, Created: i.Created}
+}
+
+type deviceView struct {
+	Endpoint   string       `json:"endpoint"`
+	Address    string       `json:"address"`
+	Transport  string       `json:"transport"`
+	Version    string       `json:"lwm2m_version"`
+	Lifetime   int64        `json:"lifetime"` // seconds
+	Queue      bool         `json:"queue_mode"`
+	Online     bool         `json:"online"`
+	Registered time.Time    `json:"registered,omitzero"`
+	LastSeen   time.Time    `json:"last_seen,omitzero"`
+	Firmware   firmwareView `json:"firmware"`
+}
+
+type firmwareView struct {
+	State     string     `json:"state"`
+	Result    resultView `json:"result"`
+	Version   string     `json:"version"`
+	Protocols []string   `json:"protocols"`
+	Delivery  string     `json:"delivery"`
+	Read      time.Time  `json:"read,omitzero"` // when; absent if never
+}
+
+func viewDevice(d firmware.DeviceInfo) deviceView {
+	protocols := make([]string, len(d.Firmware.Protocols))
+	for i, n := range d.Firmware.Protocols {
+		protocols[i] = strconv.Itoa(n)
+		if p, ok := fsm.ProtocolNumber(int64(n)); ok {
+			protocols[i] = p.String()
+		}
+	}
+	return deviceView{
+		Endpoint:   d.Endpoint,
+		Address:    d.Registration.Address,
+		Transport:  d.Registration.Transport,
+		Version:    d.Registration.Version,
+		Lifetime:   int64(d.Registration.Lifetime / time.Second),
+		Queue:      d.Registration.Queue,
+		Online:     d.Online,
+		Registered: d.Registration.Registered,
+		LastSeen:   d.Registration.LastSeen,
+		Firmware: firmwareView{
+			State:     d.Firmware.State.String(),
+			Result:    viewResult(d.Firmware.Result),
+			Version:   d.Firmware.Version,
+			Protocols: protocols,
+			Delivery:  fsm.DeliveryMethod(d.Firmware.Delivery).String(),
+			Read:      d.Firmware.Read,
+		},
+	}
+}
+
+type resultView struct {
+	Code int    `json:"code"`
+	Name string `json:"name"`
+}
+
+func viewResult(r fsm.Result) resultView { return resultView{Code: int(r), Name: r.String()} }
+
+type updateView struct {
+	ID         string       `json:"id"`
+	Endpoint   string       `json:"endpoint"`
+	Image      string       `json:"image"`
+	Version    string       `json:"version"`     // that the device is to run
+	OldVersion string       `json:"old_version"` // that it ran before, if that could be read
+	Phase      string       `json:"phase"`
+	State      string       `json:"state"`
+	Result     resultView   `json:"result"`
+	Reported   *resultView  `json:"reported_result"` // the device's own last one; null if it reported none
+	Outcome    string       `json:"outcome"`
+	Reason     string       `json:"reason"`
+	Progress   progressView `json:"progress"`
+	WaitingFor *waitView    `json:"waiting_for"` // null once it has ended
+	Attempt    int          `json:"attempt"`
+	Created    time.Time    `json:"created"`
+	Updated    time.Time    `json:"updated"`
+	Ended      *time.Time   `json:"ended"` // null while it is active
+	Journal    []lineView   `json:"journal,omitzero"`
+}
+
+type progressView struct {
+	Bytes int64 `json:"bytes"`
+	Total int64 `json:"total"`
+}
+
+type waitView struct {
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
+type lineView struct {
+	Time   time.Time `json:"time"`
+	Event  string    `json:"event"`
+	Detail string    `json:"detail"`
+}
+
+func viewUpdate(u firmware.Update) updateView {
+	m := u.Machine
+	v := updateView{
+		ID:         u.ID,
+		Endpoint:   u.Endpoint,
+		Image:      u.Image,
+		Version:    m.Plan.Target,
+		OldVersion: m.OldVersion,
+		Phase:      m.Phase.String(),
+		State:      m.State.String(),
+		Result:     viewResult(m.Result),
+		Outcome:    m.Outcome.String(),
+		Reason:     string(m.Reason),
+		Progress:   progressView{Bytes: m.Bytes, Total: m.Plan.Size},
+		Attempt:    m.Attempt,
+		Created:    u.Created,
+		Updated:    u.Changed,
+	}
+	if m.Reported != fsm.ResultDefault {
+		reported := viewResult(m.Reported)
+		v.Reported = &reported
+	}
+	if m.Active() {
+		v.WaitingFor = &waitView{Reason: m.Wait.Reason, Until: m.Wait.Until}
+	} else {
+		v.Ended = &m.Ended
+	}
+	return v
+}
+
+type eventView struct {
+	Seq      uint64       `json:"seq"`
+	Update   string       `json:"update"`
+	Endpoint string       `json:"endpoint"`
+	Time     time.Time    `json:"time"`
+	Event    string       `json:"event"`
+	Detail   string       `json:"detail"`
+	Phase    string       `json:"phase"`
+	State    string       `json:"state"`
+	Result   resultView   `json:"result"`
+	Outcome  string       `json:"outcome"`
+	Progress progressView `json:"progress"`
+}
+
+func viewEvent(e firmware.Event) eventView {
+	return eventView{
+		Seq:      e.Seq,
+		Update:   e.Update,
+		Endpoint: e.Endpoint,
+		Time:     e.Time,
+		Event:    e.Name,
+		Detail:   e.Detail,
+		Phase:    e.Phase.String(),
+		State:    e.State.String(),
+		Result:   viewResult(e.Result),
+		Outcome:  e.Outcome.String(),
+		Progress: progressView(e.Progress),
+	}
+}
