@@ -3,20 +3,41 @@ package firmware
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"sync"
 	"time"
 )
 
 // crockford is the alphabet of ULIDs: digits sort before letters, and none is taken for another.
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-// newID returns a ULID: 48 bits of milliseconds and 80 random bits in 26 characters, so that ids sort by time.
-func newID(now time.Time) string {
-	var b [16]byte
-	ms := uint64(now.UnixMilli())
-	binary.BigEndian.PutUint16(b[:], uint16(ms>>32))
-	binary.BigEndian.PutUint32(b[2:], uint32(ms))
-	rand.Read(b[6:])
-	hi, lo := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+// newID returns a ULID: 48 bits of milliseconds and 80 random bits in 26 characters. Ids of this process sort in the order
+// in which they were made, also within a millisecond, so that a page of a list that is sorted by id stays the same while
+// new ones are made.
+func newID(now time.Time) string { return ids.next(now) }
+
+var ids idSource
+
+// An idSource makes ULIDs that rise.
+type idSource struct {
+	mu     sync.Mutex
+	hi, lo uint64 // the last one: milliseconds and 16 bits, 64 bits
+}
+
+func (s *idSource) next(now time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ms := uint64(now.UnixMilli()); ms > s.hi>>16 {
+		var b [10]byte
+		rand.Read(b[:])
+		// The highest random bit stays clear, so that there is always a next one.
+		s.hi, s.lo = ms<<16|uint64(binary.BigEndian.Uint16(b[:])&0x7fff), binary.BigEndian.Uint64(b[2:])
+	} else if s.lo++; s.lo == 0 {
+		s.hi++
+	}
+	return encodeID(s.hi, s.lo)
+}
+
+func encodeID(hi, lo uint64) string {
 	var id [26]byte
 	for i := len(id) - 1; i >= 0; i-- {
 		id[i] = crockford[lo&31]
