@@ -45,6 +45,8 @@ type ExchangeError struct {
 	// Done counts the bytes of the body that were acknowledged (upload) or
 	// written in order (download): where a transfer can go on.
 	Done int64
+	// ETag is the entity-tag of what was being downloaded, if it is known.
+	ETag []byte
 	// Err is the category or the error of the context, the Body or the Writer.
 	Err error
 }
