@@ -1,12 +1,20 @@
 package lwm2m
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"slices"
+	"sync"
 	"time"
+
+	"github.com/otago-iot/otago/internal/coap"
 )
 
 // ClientConfig is the configuration of a [Client]. Endpoint and Server must be set.
@@ -52,32 +60,276 @@ type ClientConfig struct {
 	Listen func(context.Context) (net.PacketConn, error)
 }
 
+func (c ClientConfig) withDefaults() ClientConfig {
+	c.PSKIdentity = cmp.Or(c.PSKIdentity, c.Endpoint)
+	c.Version = cmp.Or(c.Version, "1.1")
+	c.Lifetime = cmp.Or(c.Lifetime, 300*time.Second)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.MinRetry = cmp.Or(c.MinRetry, 2*time.Second)
+	c.MaxRetry = max(cmp.Or(c.MaxRetry, 5*time.Minute), c.MinRetry)
+	c.MaxMessage = cmp.Or(c.MaxMessage, 64<<10)
+	return c
+}
+
 // Client is the device's side of LwM2M: it registers with one server and answers its requests from [Object]s.
-type Client struct{}
+//
+// It belongs to one server, so it does without Access Control, and requests from other addresses are refused with 4.01.
+// A write by the server counts as a change of what was written, see [Client.Notify].
+type Client struct {
+	config    ClientConfig
+	log       *slog.Logger
+	server    serverURI
+	configErr error
+
+	objects map[uint16]Object
+	ids     []uint16 // of objects, ascending
+	control *serverObject
+
+	kick chan struct{} // holds a token when the registration should be looked at
+
+	mu         sync.Mutex
+	started    bool
+	version    Version // to register with
+	link       *link   // nil while there is none
+	registered chan struct{}
+	isReg      bool
+	forced     bool // an Update is wanted even if nothing changed
+	attributes map[Path]Attributes
+}
 
 // NewClient returns a client. It starts nothing: see [Client.Run], which also reports a wrong configuration.
-func NewClient(config ClientConfig) *Client { return &Client{} }
+func NewClient(config ClientConfig) *Client {
+	c := &Client{
+		config:     config.withDefaults(),
+		objects:    make(map[uint16]Object),
+		kick:       make(chan struct{}, 1),
+		registered: make(chan struct{}),
+		attributes: make(map[Path]Attributes),
+	}
+	c.log = c.config.Logger
+	c.configErr = c.configure()
+	return c
+}
+
+// configure checks the configuration and puts the objects in place.
+func (c *Client) configure() (err error) {
+	if c.server, err = parseServerURI(c.config.Server); err != nil {
+		return err
+	}
+	if c.server.host == "" {
+		return fmt.Errorf("%w: %q names no host", ErrPath, c.config.Server)
+	}
+	if c.config.Endpoint == "" {
+		return fmt.Errorf("%w: no endpoint name", ErrBadRequest)
+	}
+	if err := checkText("the endpoint name", c.config.Endpoint, maxEndpoint); err != nil {
+		return err
+	}
+	if c.version, err = parseLwM2MVersion(c.config.Version); err != nil {
+		return err
+	}
+	if c.config.Lifetime < time.Second {
+		return fmt.Errorf("%w: lifetime %v is below a second", ErrBadRequest, c.config.Lifetime)
+	}
+	c.control = newServerObject(c, c.config)
+	for _, o := range append(slices.Clone(c.config.Objects), c.control) {
+		switch id := o.ID(); {
+		case id == 0 || id == NoID:
+			return fmt.Errorf("%w: object %d cannot be offered", ErrBadRequest, id)
+		case c.objects[id] != nil:
+			return fmt.Errorf("%w: object %d is there twice; 1 is the client's own", ErrBadRequest, id)
+		default:
+			c.objects[id] = o
+			c.ids = append(c.ids, id)
+		}
+	}
+	if c.objects[3] == nil {
+		c.objects[3] = DeviceObject{}
+		c.ids = append(c.ids, 3)
+	}
+	slices.Sort(c.ids)
+	return nil
+}
+
+// deregisterTimeout bounds the farewell.
+const deregisterTimeout = 5 * time.Second
 
 // Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. It retries for as long as it
 // takes when the server cannot be reached. Otherwise it returns an error of the configuration, or the error with which
-// the Run of an object ended ([Runner]). It may be called once.
-func (c *Client) Run(ctx context.Context) error { return ErrNotImplemented }
+// the Run of an object ended ([Runner]), and then does not de-register, as the device will be back. It may be called once.
+func (c *Client) Run(ctx context.Context) error {
+	if c.configErr != nil {
+		return c.configErr
+	}
+	c.mu.Lock()
+	again := c.started
+	c.started = true
+	c.mu.Unlock()
+	if again {
+		return fmt.Errorf("%w: a client runs once", ErrClosed)
+	}
+	running, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var runners sync.WaitGroup
+	for _, id := range c.ids {
+		if r, ok := c.objects[id].(Runner); ok {
+			runners.Go(func() {
+				if err := r.Run(running, c); err != nil && running.Err() == nil {
+					cancel(&runnerError{err})
+				}
+			})
+		}
+	}
+	c.keepRegistered(running)
+	runners.Wait()
+	if err, ok := errors.AsType[*runnerError](context.Cause(running)); ok {
+		return err.error
+	}
+	return nil
+}
+
+// runnerError is the error of a Runner, as the cause of the end of a context.
+type runnerError struct{ error }
+
+// keepRegistered keeps up a registration until ctx ends.
+func (c *Client) keepRegistered(ctx context.Context) {
+	retry := backoff{least: c.config.MinRetry, most: c.config.MaxRetry}
+	for ctx.Err() == nil {
+		was, err := c.stay(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if was {
+			retry.reset()
+			c.log.Warn("registration lost", slog.Any("error", err))
+		} else {
+			c.log.Warn("not registered", slog.Any("error", err))
+		}
+		if c.lowerVersion(err) {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry.next(err)):
+		}
+	}
+}
+
+// lowerVersion prepares another attempt with the next lower version if the server refused the present one. After the lowest
+// it begins from the top.
+func (c *Client) lowerVersion(err error) bool {
+	if !errors.Is(err, ErrPreconditionFailed) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.version.Minor == 0 {
+		c.version, _ = parseLwM2MVersion(c.config.Version)
+		return false
+	}
+	c.version.Minor--
+	return true
+}
 
 // Notify says that values at or below paths have changed, or are there or gone. Observations that this concerns are told,
 // as their attributes demand; if the instances of an object changed, the registration is updated. It does not block.
-func (c *Client) Notify(paths ...Path) {}
+func (c *Client) Notify(paths ...Path) {
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	if l != nil {
+		l.notifier.changed(paths)
+	}
+	c.wake()
+}
+
+// wake has the registration looked at.
+func (c *Client) wake() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// update asks for an Update, even if nothing changed.
+func (c *Client) update() {
+	c.mu.Lock()
+	c.forced = true
+	c.mu.Unlock()
+	c.wake()
+}
 
 // Send sends values to the server by itself (LwM2M 1.1) and returns when the server has acknowledged them. It is
 // ErrNotRegistered if the client is not registered, and ErrForbidden if the server muted it (1/x/23).
-func (c *Client) Send(ctx context.Context, entries []Entry) error { return ErrNotImplemented }
+func (c *Client) Send(ctx context.Context, entries []Entry) error {
+	if c.control.isMuted() {
+		return fmt.Errorf("%w: the server muted Send", ErrForbidden)
+	}
+	l := c.current()
+	if l == nil {
+		return ErrNotRegistered
+	}
+	if l.version.Minor == 0 {
+		return fmt.Errorf("%w: LwM2M 1.0 has no Send", ErrNotImplemented)
+	}
+	body, err := AppendPayload(nil, FormatSenMLCBOR, Path{}, entries, c.config.Models)
+	if err != nil {
+		return err
+	}
+	_, err = l.do(ctx, &coap.Request{
+		Code: coap.POST, Path: []string{"dp"}, ContentFormat: coap.FormatOf(uint16(FormatSenMLCBOR)), Payload: body,
+	})
+	return err
+}
+
+// Fetch is [Fetch] over the association with the server, if uri names the server by the scheme, host and port of
+// [ClientConfig.Server] and the client is registered; else it is Fetch itself, with the credentials of config.
+func (c *Client) Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (FetchResult, error) {
+	target, err := parseFetchURI(uri)
+	if err != nil {
+		return FetchResult{Size: -1}, err
+	}
+	if l := c.current(); l != nil && target.server == c.server {
+		return fetch(ctx, l.coap, l.peer, target, w, config)
+	}
+	return Fetch(ctx, uri, w, config)
+}
+
+// current returns the association if the client is registered.
+func (c *Client) current() *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.isReg {
+		return nil
+	}
+	return c.link
+}
 
 // Registered reports whether the client is registered, as far as it knows.
-func (c *Client) Registered() bool { return false }
+func (c *Client) Registered() bool { return c.current() != nil }
 
 // WaitRegistered returns nil once the client is registered, or the error of ctx.
-func (c *Client) WaitRegistered(ctx context.Context) error { return ErrNotImplemented }
+func (c *Client) WaitRegistered(ctx context.Context) error {
+	c.mu.Lock()
+	registered := c.registered
+	c.mu.Unlock()
+	select {
+	case <-registered:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
-// AfterResponse arranges that fn is called, in its own goroutine, once the response to the request that ctx belongs to
-// has been sent and acknowledged, or given up. An [Object] calls it within Write or Execute with the ctx it was given. With
-// another ctx fn is called at once.
-func AfterResponse(ctx context.Context, fn func()) { go fn() }
+// setRegistered notes whether the client is registered.
+func (c *Client) setRegistered(yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case yes && !c.isReg:
+		close(c.registered)
+	case !yes && c.isReg:
+		c.registered = make(chan struct{})
+	}
+	c.isReg = yes
+}

@@ -4,9 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/url"
+	"strings"
 	"time"
+
+	"github.com/otago-iot/otago/internal/coap"
 )
 
 // FetchConfig is the configuration of [Fetch]. The zero value downloads from the beginning.
@@ -45,7 +51,155 @@ type FetchResult struct {
 
 // Fetch downloads what uri names, by coap, coaps, coap+tcp or coaps+tcp, and writes it to w in order. On error the result
 // tells what is needed to go on: Offset+Written and ETag. Errors: [ErrUnsupportedScheme], [ErrPath] for a URI that is
-// none, a [*ResponseError], [ErrTimeout], [ErrChanged], [ErrTooLarge], those of w and of ctx.
+// none, a [*ResponseError], [ErrTimeout], [ErrUnreachable], [ErrChanged], [ErrTooLarge], those of w and of ctx.
 func Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (FetchResult, error) {
-	return FetchResult{Size: -1}, ErrNotImplemented
+	none := FetchResult{Size: -1}
+	target, err := parseFetchURI(uri)
+	if err != nil {
+		return none, err
+	}
+	addr, err := resolve(ctx, target.server)
+	if err != nil {
+		return none, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	ep := coap.New(coap.Config{})
+	defer ep.Close()
+	peer, err := dialPeer(ctx, ep, target.server.transport, addr, config.Listen)
+	if err != nil {
+		return none, err
+	}
+	defer ep.Hangup(peer)
+	return fetch(ctx, ep, peer, target, w, config)
+}
+
+// fetchURI is what a URI names.
+type fetchURI struct {
+	server   serverURI
+	segments []string
+	queries  []string
+}
+
+const maxURI = 2048
+
+// parseFetchURI reads the URI of a download. Empty segments are kept, as in "coap://host//x".
+func parseFetchURI(uri string) (f fetchURI, err error) {
+	if len(uri) > maxURI {
+		return f, fmt.Errorf("%w: longer than %d bytes", ErrPath, maxURI)
+	}
+	u, err := url.Parse(uri)
+	if err != nil {
+		return f, fmt.Errorf("%w: %w", ErrPath, err)
+	}
+	if f.server, err = endpointOf(u); err != nil {
+		return f, err
+	}
+	if u.Opaque != "" || u.User != nil || u.Fragment != "" || f.server.host == "" {
+		return f, fmt.Errorf("%w: a download is scheme, host, path and query", ErrPath)
+	}
+	if f.segments, err = unescapeAll(strings.TrimPrefix(u.EscapedPath(), "/"), "/"); err != nil {
+		return f, err
+	}
+	f.queries, err = unescapeAll(u.RawQuery, "&")
+	return f, err
+}
+
+// unescapeAll splits s and decodes the parts, each of which is an option of 255 bytes at most.
+func unescapeAll(s, separator string) ([]string, error) {
+	if s == "" {
+		return nil, nil
+	}
+	parts := strings.Split(s, separator)
+	for i, part := range parts {
+		decoded, err := url.PathUnescape(part)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrPath, err)
+		}
+		if len(decoded) > 255 {
+			return nil, fmt.Errorf("%w: a segment is longer than 255 bytes", ErrPath)
+		}
+		parts[i] = decoded
+	}
+	return parts, nil
+}
+
+// blockAlign is what every offset of a block is a multiple of.
+const blockAlign = 16
+
+// fetch downloads over an association.
+func fetch(ctx context.Context, ep *coap.Endpoint, peer coap.Peer, target fetchURI, w io.Writer, config FetchConfig) (FetchResult, error) {
+	if config.Offset < 0 || config.Offset > 0 && len(config.ETag) == 0 {
+		return FetchResult{Size: -1}, fmt.Errorf("%w: to go on at an offset the ETag is needed", ErrBadRequest)
+	}
+	skip := config.Offset % blockAlign
+	out := &fetchWriter{w: w, skip: skip, room: config.MaxSize - config.Offset, bounded: config.MaxSize > 0}
+	result := FetchResult{Size: -1, ETag: config.ETag}
+	resp, err := ep.Do(ctx, peer, &coap.Request{
+		Code: coap.GET, Path: target.segments, Queries: target.queries,
+		Into: out, Offset: config.Offset - skip, ETag: config.ETag, BlockSize: config.BlockSize, Idle: config.Idle,
+		Patience: fetchPatience,
+		Progress: func(_, total int64) {
+			if total >= 0 {
+				result.Size = total
+			}
+			if config.Progress != nil {
+				config.Progress(config.Offset+out.written, result.Size)
+			}
+		},
+	})
+	result.Written = out.written
+	if err != nil {
+		if e, ok := errors.AsType[*coap.ExchangeError](err); ok && len(e.ETag) > 0 {
+			result.ETag = e.ETag
+		}
+		return result, fetchError(ctx, err)
+	}
+	if err := responseError(resp, Path{}); err != nil {
+		return result, err
+	}
+	result.ETag = resp.ETag
+	result.Size = config.Offset + out.written
+	return result, nil
+}
+
+// fetchPatience is how long a server that is busy (5.03) is asked again.
+const fetchPatience = 2 * time.Minute
+
+func fetchError(ctx context.Context, err error) error {
+	kind := err
+	switch {
+	case ctx.Err() != nil:
+		kind = ctx.Err()
+	case errors.Is(err, coap.ErrTimeout):
+		kind = ErrTimeout
+	case errors.Is(err, coap.ErrETagChanged):
+		kind = ErrChanged
+	case errors.Is(err, coap.ErrTooLarge):
+		kind = ErrTooLarge
+	case errors.Is(err, coap.ErrReset), errors.Is(err, coap.ErrPeerGone), errors.Is(err, coap.ErrNoPeer):
+		kind = ErrUnreachable
+	default:
+		return err
+	}
+	return fmt.Errorf("%w: %w", kind, err)
+}
+
+// fetchWriter passes a download on, without the bytes before the offset that was asked for, up to a bound.
+type fetchWriter struct {
+	w       io.Writer
+	skip    int64
+	written int64
+	room    int64
+	bounded bool
+}
+
+func (f *fetchWriter) Write(p []byte) (int, error) {
+	skipped := min(f.skip, int64(len(p)))
+	f.skip -= skipped
+	rest := p[skipped:]
+	if f.bounded && f.written+int64(len(rest)) > f.room {
+		return 0, ErrTooLarge
+	}
+	n, err := f.w.Write(rest)
+	f.written += int64(n)
+	return int(skipped) + n, err
 }

@@ -1,6 +1,11 @@
 package lwm2m
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // DeviceObject is object 3, Device. Zero fields are resources that the device does not have.
 type DeviceObject struct {
@@ -20,6 +25,21 @@ type DeviceObject struct {
 	Values map[uint16]func() Value
 }
 
+// Resources of object 3.
+const (
+	deviceManufacturer    = 0
+	deviceModel           = 1
+	deviceSerial          = 2
+	deviceFirmwareVersion = 3
+	deviceReboot          = 4
+	deviceFactoryReset    = 5
+	deviceErrorCode       = 11
+	deviceBindings        = 16
+	deviceType            = 17
+	deviceHardwareVersion = 18
+	deviceSoftwareVersion = 19
+)
+
 // ID implements [Object].
 func (DeviceObject) ID() uint16 { return 3 }
 
@@ -29,15 +49,63 @@ func (DeviceObject) Version() string { return "" }
 // Instances implements [Object].
 func (DeviceObject) Instances() []uint16 { return []uint16{0} }
 
-// Read implements [Object].
-func (d DeviceObject) Read(ctx context.Context, path Path) ([]Entry, error) { return nil, ErrNotFound }
+// Resources implements [ResourceLister].
+func (d DeviceObject) Resources(uint16) []uint16 {
+	ids := []uint16{deviceReboot}
+	if d.FactoryReset != nil {
+		ids = append(ids, deviceFactoryReset)
+	}
+	return ids
+}
 
-// Write implements [Object].
-func (d DeviceObject) Write(ctx context.Context, path Path, entries []Entry, replace bool) error {
-	return ErrMethodNotAllowed
+// Read implements [Object].
+func (d DeviceObject) Read(_ context.Context, path Path) ([]Entry, error) {
+	firmware := d.FirmwareVersion
+	if d.FirmwareVersionFunc != nil {
+		firmware = d.FirmwareVersionFunc()
+	}
+	var entries []Entry
+	for _, r := range []struct {
+		id   uint16
+		text string
+	}{
+		{deviceManufacturer, d.Manufacturer}, {deviceModel, d.Model}, {deviceSerial, d.Serial}, {deviceFirmwareVersion, firmware},
+		{deviceBindings, "U"}, {deviceType, d.DeviceType}, {deviceHardwareVersion, d.HardwareVersion},
+		{deviceSoftwareVersion, d.SoftwareVersion},
+	} {
+		if r.text != "" && d.Values[r.id] == nil {
+			entries = append(entries, Entry{Path: NewPath(3, 0, r.id), Value: String(r.text)})
+		}
+	}
+	if d.Values[deviceErrorCode] == nil {
+		entries = append(entries, Entry{Path: NewPath(3, 0, deviceErrorCode, 0), Value: Integer(0)}) // no error
+	}
+	for _, id := range slices.Sorted(maps.Keys(d.Values)) {
+		entries = append(entries, Entry{Path: NewPath(3, 0, id), Value: d.Values[id]()})
+	}
+	return selectEntries(path, entries)
+}
+
+// Write implements [Object]; nothing can be written.
+func (d DeviceObject) Write(context.Context, Path, []Entry, bool) error {
+	return fmt.Errorf("%w: object 3 is not written", ErrMethodNotAllowed)
 }
 
 // Execute implements [Object].
-func (d DeviceObject) Execute(ctx context.Context, path Path, args string) error {
-	return ErrMethodNotAllowed
+func (d DeviceObject) Execute(ctx context.Context, path Path, _ string) error {
+	switch path.Resource() {
+	case deviceReboot:
+		if d.Reboot == nil {
+			return fmt.Errorf("%w: this device does not reboot", ErrNotImplemented)
+		}
+		AfterResponse(ctx, d.Reboot)
+	case deviceFactoryReset:
+		if d.FactoryReset == nil {
+			return fmt.Errorf("%w: %s", ErrNotFound, path)
+		}
+		AfterResponse(ctx, d.FactoryReset)
+	default:
+		return fmt.Errorf("%w: %s", ErrNotFound, path)
+	}
+	return nil
 }

@@ -1,0 +1,171 @@
+package lwm2m
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// maxAttributePaths bounds the paths that a server may attach attributes to.
+const maxAttributePaths = 256
+
+// writeAttributes answers Write-Attributes.
+func (op *operation) writeAttributes(ctx context.Context) (*coap.Response, error) {
+	if len(op.r.Queries()) == 0 {
+		return nil, fmt.Errorf("%w: neither a value nor attributes", ErrBadRequest)
+	}
+	change, err := ParseAttributes(op.r.Queries()...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	if op.path.Len() >= 3 {
+		if err := op.client.allows(op.path, OpRead); err != nil {
+			return nil, err
+		}
+	}
+	if err := op.client.setAttributes(op.path, change); err != nil {
+		return nil, err
+	}
+	op.link.notifier.rethink()
+	return &coap.Response{Code: coap.Changed}, nil
+}
+
+func (c *Client) setAttributes(path Path, change Attributes) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	after := c.attributes[path].Apply(change)
+	if err := after.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	if after.IsZero() {
+		delete(c.attributes, path)
+		return nil
+	}
+	if _, ok := c.attributes[path]; !ok && len(c.attributes) >= maxAttributePaths {
+		return fmt.Errorf("%w: too many paths with attributes", ErrUnavailable)
+	}
+	c.attributes[path] = after
+	return nil
+}
+
+// effective returns the attributes that hold for an observation of path: its own, then those of the levels above it, then
+// the server's defaults.
+func (c *Client) effective(path Path) Attributes {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var a Attributes
+	for n := path.Len(); n > 0; n-- {
+		a = a.Inherit(c.attributes[path.Prefix(n)])
+	}
+	return a.Inherit(c.control.defaults())
+}
+
+// attached returns the attributes that were written to path itself.
+func (c *Client) attached(path Path) Attributes {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.attributes[path]
+}
+
+// A ResourceLister is an [Object] that says which resources it has, for Discover. Of another it is assumed that it has those
+// that can be read, and of those that cannot, the mandatory ones of its model.
+type ResourceLister interface {
+	Object
+	// Resources returns the identifiers of the resources of an instance, ascending. The slice is the caller's.
+	Resources(instance uint16) []uint16
+}
+
+// discover answers Discover.
+func (op *operation) discover(ctx context.Context) (*coap.Response, error) {
+	if op.path.IsResourceInstance() {
+		return nil, ErrMethodNotAllowed
+	}
+	c := op.client
+	var found []Discovered
+	add := func(p Path, dim int) {
+		d := Discovered{Path: p, Dimension: dim, Attributes: c.attached(p)}
+		if p.IsObject() {
+			d.Version = objectVersion(c.objects[p.Object()])
+		}
+		found = append(found, d)
+	}
+	add(op.path.Prefix(min(op.path.Len(), 2)), -1)
+	o := c.objects[op.path.Object()]
+	for _, id := range o.Instances() {
+		instance := NewPath(op.path.Object(), id)
+		if op.path.Len() >= 2 && op.path.Instance() != id {
+			continue
+		}
+		if op.path.IsObject() {
+			add(instance, -1)
+		}
+		for _, r := range c.resources(ctx, o, instance) {
+			add(r.path, r.dim)
+		}
+	}
+	if op.path.IsResource() {
+		found = slices.DeleteFunc(found, func(d Discovered) bool { return d.Path != op.path })
+		if len(found) == 0 {
+			return nil, ErrNotFound
+		}
+	}
+	return &coap.Response{
+		Code: coap.Content, ContentFormat: coap.FormatOf(uint16(FormatLink)), Payload: AppendDiscover(nil, "", found),
+	}, nil
+}
+
+// presentResource is a resource that an instance has; dim is how many instances a multiple one has, else -1.
+type presentResource struct {
+	path Path
+	dim  int
+}
+
+// resources returns what an instance has, ascending.
+func (c *Client) resources(ctx context.Context, o Object, instance Path) []presentResource {
+	dims := make(map[uint16]int)
+	entries, err := c.read(ctx, instance)
+	if err != nil {
+		entries = nil // it can be discovered all the same
+	}
+	for _, e := range entries {
+		if e.Path.IsResourceInstance() {
+			dims[e.Path.Resource()]++
+		} else if e.Path.IsResource() {
+			dims[e.Path.Resource()] = -1
+		}
+	}
+	if l, ok := o.(ResourceLister); ok {
+		for _, id := range l.Resources(instance.Instance()) {
+			c.addAbsent(dims, instance, id)
+		}
+	} else if m, ok := c.model(instance.Object()); ok {
+		for _, r := range m.Resources {
+			if r.Mandatory && !r.Operations.Has(OpRead) {
+				c.addAbsent(dims, instance, r.ID)
+			}
+		}
+	}
+	found := make([]presentResource, 0, len(dims))
+	for id, dim := range dims {
+		path, err := instance.Child(id)
+		if err == nil {
+			found = append(found, presentResource{path, dim})
+		}
+	}
+	slices.SortFunc(found, func(a, b presentResource) int { return a.path.Compare(b.path) })
+	return found
+}
+
+// addAbsent adds a resource that has no value now.
+func (c *Client) addAbsent(dims map[uint16]int, instance Path, id uint16) {
+	path, err := instance.Child(id)
+	if _, ok := dims[id]; ok || err != nil {
+		return
+	}
+	dims[id] = -1
+	if c.multiple(path) {
+		dims[id] = 0
+	}
+}

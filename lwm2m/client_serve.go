@@ -1,0 +1,308 @@
+package lwm2m
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// An operation is a request of the server that a client answers.
+type operation struct {
+	link   *link
+	client *Client
+	r      *coap.IncomingRequest
+	path   Path
+	after  *afterResponse
+}
+
+// serveCOAP answers the requests of the server.
+func (l *link) serveCOAP(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
+	if !l.fromServer(r) {
+		return errorResponse(ErrUnauthorized)
+	}
+	path, ok := parsePath(r.Path())
+	if !ok || strings.Contains(r.Path(), "//") {
+		return errorResponse(ErrNotFound)
+	}
+	op := &operation{link: l, client: l.client, r: r, path: path, after: &afterResponse{}}
+	ctx = context.WithValue(ctx, afterKey{}, op.after)
+	resp, err := op.serve(ctx)
+	if err != nil {
+		l.client.log.Debug("request refused", slog.Any("path", path), slog.Any("error", err))
+		resp = errorResponse(err)
+	}
+	if op.after.any() {
+		resp.After = op.after.run
+	}
+	return resp
+}
+
+// fromServer reports whether a request came from the server and nobody else who reaches our socket.
+func (l *link) fromServer(r *coap.IncomingRequest) bool {
+	from := r.Peer.Addr
+	return from.Port() == l.addr.Port() && from.Addr().Unmap().WithZone("") == l.addr.Addr().WithZone("")
+}
+
+func (op *operation) serve(ctx context.Context) (*coap.Response, error) {
+	if op.path.IsRoot() {
+		switch op.r.Code {
+		case coap.FETCH:
+			return op.fetch(ctx)
+		case coap.IPATCH:
+			return op.patch(ctx)
+		default:
+			return nil, ErrMethodNotAllowed
+		}
+	}
+	if err := op.client.exists(op.path); err != nil {
+		return nil, err
+	}
+	switch op.r.Code {
+	case coap.GET:
+		return op.get(ctx)
+	case coap.PUT:
+		return op.put(ctx)
+	case coap.POST:
+		return op.post(ctx)
+	default:
+		return nil, ErrMethodNotAllowed
+	}
+}
+
+// exists checks that the object and the instance of path are there, and the resource if the object's model is known.
+func (c *Client) exists(path Path) error {
+	o := c.objects[path.Object()]
+	if o == nil {
+		return fmt.Errorf("%w: no object %d", ErrNotFound, path.Object())
+	}
+	if path.Len() >= 2 && !slices.Contains(o.Instances(), path.Instance()) {
+		return fmt.Errorf("%w: no instance %s", ErrNotFound, path.Prefix(2))
+	}
+	if path.Len() >= 3 {
+		model, ok := c.model(path.Object())
+		if !ok {
+			return nil
+		}
+		r, ok := model.Resource(path.Resource())
+		if !ok {
+			return fmt.Errorf("%w: no resource %s", ErrNotFound, path.Prefix(3))
+		}
+		if path.IsResourceInstance() && !r.Multiple {
+			return fmt.Errorf("%w: %s has no instances", ErrNotFound, path.Prefix(3))
+		}
+	}
+	return nil
+}
+
+// model returns the model of an object that the client offers, in the object's version if that is known.
+func (c *Client) model(id uint16) (*ObjectModel, bool) {
+	v := objectVersion(c.objects[id])
+	if v.IsZero() {
+		v = Version{Major: 1}
+	}
+	if m, ok := c.config.Models.Object(id, v); ok {
+		return m, true
+	}
+	return c.config.Models.Object(id, Version{})
+}
+
+// allows checks the operation on a resource against the model; what has no model is left to the object.
+func (c *Client) allows(path Path, want Operations) error {
+	m, ok := c.model(path.Object())
+	if !ok {
+		return nil
+	}
+	r, ok := m.Resource(path.Resource())
+	if !ok {
+		return fmt.Errorf("%w: no resource %s", ErrNotFound, path.Prefix(3))
+	}
+	if !r.Operations.Has(want) {
+		return fmt.Errorf("%w: %s is not for this", ErrMethodNotAllowed, path.Prefix(3))
+	}
+	return nil
+}
+
+// multiple reports whether the model says that the resource of path has instances.
+func (c *Client) multiple(path Path) bool {
+	m, ok := c.model(path.Object())
+	if !ok {
+		return false
+	}
+	r, _ := m.Resource(path.Resource())
+	return r.Multiple
+}
+
+// get answers Read, Observe and Discover.
+func (op *operation) get(ctx context.Context) (*coap.Response, error) {
+	if f, ok := op.r.AcceptFormat().Get(); ok && ContentFormat(f) == FormatLink {
+		return op.discover(ctx)
+	}
+	if v, ok := op.r.Observe(); ok && v == 0 {
+		return op.observe(ctx, []Path{op.path})
+	}
+	entries, err := op.client.read(ctx, op.path)
+	if err != nil {
+		return nil, err
+	}
+	return op.content(op.path, entries)
+}
+
+// read returns the values at and below path, sorted.
+func (c *Client) read(ctx context.Context, path Path) ([]Entry, error) {
+	if err := c.exists(path); err != nil {
+		return nil, err
+	}
+	o := c.objects[path.Object()]
+	if path.Len() >= 3 {
+		if err := c.allows(path, OpRead); err != nil {
+			return nil, err
+		}
+	}
+	var entries []Entry
+	if path.IsObject() {
+		for _, id := range o.Instances() {
+			below, err := o.Read(ctx, NewPath(path.Object(), id))
+			if err != nil && !errors.Is(err, ErrNotFound) { // it may have gone just now
+				return nil, err
+			}
+			entries = append(entries, below...)
+		}
+	} else {
+		var err error
+		if entries, err = o.Read(ctx, path); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b Entry) int { return a.Path.Compare(b.Path) })
+	return entries, nil
+}
+
+// content answers with entries, in the format that was asked for or that suits them.
+func (op *operation) content(base Path, entries []Entry) (*coap.Response, error) {
+	f := op.client.format(op.link.version, base, entries)
+	if accept, ok := op.r.AcceptFormat().Get(); ok {
+		f = ContentFormat(accept)
+	}
+	return op.client.encode(f, base, entries)
+}
+
+// encode makes a response with entries.
+func (c *Client) encode(f ContentFormat, base Path, entries []Entry) (*coap.Response, error) {
+	body, err := AppendPayload(nil, f, base, entries, c.config.Models)
+	if errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrNotEncodable) {
+		return nil, fmt.Errorf("%w: %s as %s", ErrNotAcceptable, base, f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &coap.Response{Code: coap.Content, ContentFormat: coap.FormatOf(uint16(f)), Payload: body}, nil
+}
+
+// format returns the format for entries when the server asks for none: a single value as it is, all else as the version
+// suggests.
+func (c *Client) format(v Version, base Path, entries []Entry) ContentFormat {
+	if base.Len() >= 3 && len(entries) == 1 && entries[0].Path == base {
+		if entries[0].Value.Type() == TypeOpaque {
+			return FormatOpaque
+		}
+		return FormatText
+	}
+	if v.Minor == 0 {
+		return FormatTLV
+	}
+	return FormatSenMLCBOR
+}
+
+// post answers Execute, Write in its partial form, and Create.
+func (op *operation) post(ctx context.Context) (*coap.Response, error) {
+	switch {
+	case op.path.IsObject():
+		return nil, fmt.Errorf("%w: objects are created by the device", ErrMethodNotAllowed)
+	case op.path.IsResource() && op.isExecute():
+		return op.execute(ctx)
+	default:
+		return op.write(ctx, false)
+	}
+}
+
+// isExecute tells Execute from a write by the model, or by the format of the payload.
+func (op *operation) isExecute() bool {
+	if m, ok := op.client.model(op.path.Object()); ok {
+		r, _ := m.Resource(op.path.Resource())
+		return !r.Operations.Has(OpWrite)
+	}
+	f, ok := op.r.ContentFormat().Get()
+	return !ok || ContentFormat(f) == FormatText
+}
+
+func (op *operation) execute(ctx context.Context) (*coap.Response, error) {
+	if err := op.client.allows(op.path, OpExecute); err != nil {
+		return nil, err
+	}
+	if f, ok := op.r.ContentFormat().Get(); ok && ContentFormat(f) != FormatText {
+		return nil, ErrUnsupportedFormat
+	}
+	if _, err := ParseArguments(op.r.Payload); err != nil {
+		return nil, err
+	}
+	o := op.client.objects[op.path.Object()]
+	if err := o.Execute(ctx, op.path, string(op.r.Payload)); err != nil {
+		return nil, err
+	}
+	return &coap.Response{Code: coap.Changed}, nil
+}
+
+// afterResponse holds what is to happen once a response was sent.
+type afterResponse struct {
+	mu  sync.Mutex
+	fns []func()
+	ran bool
+}
+
+type afterKey struct{}
+
+// AfterResponse arranges that fn is called, in its own goroutine, once the response to the request that ctx belongs to
+// has been sent and acknowledged, or given up. An [Object] calls it within Write or Execute with the ctx it was given. With
+// another ctx fn is called at once, in its own goroutine too.
+func AfterResponse(ctx context.Context, fn func()) {
+	a, ok := ctx.Value(afterKey{}).(*afterResponse)
+	if !ok || !a.add(fn) {
+		go fn()
+	}
+}
+
+func (a *afterResponse) add(fn func()) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.ran {
+		a.fns = append(a.fns, fn)
+	}
+	return !a.ran
+}
+
+func (a *afterResponse) any() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.fns) == 0 {
+		a.ran = true // nobody will call run
+	}
+	return !a.ran
+}
+
+func (a *afterResponse) run() {
+	a.mu.Lock()
+	fns := a.fns
+	a.fns, a.ran = nil, true
+	a.mu.Unlock()
+	go func() {
+		for _, fn := range fns {
+			fn()
+		}
+	}()
+}

@@ -1,0 +1,211 @@
+package lwm2m
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// put answers Write and Write-Attributes.
+func (op *operation) put(ctx context.Context) (*coap.Response, error) {
+	if !op.r.ContentFormat().IsSet() && len(op.r.Payload) == 0 && op.r.Sink == nil {
+		return op.writeAttributes(ctx)
+	}
+	if op.path.IsObject() {
+		return nil, ErrMethodNotAllowed
+	}
+	return op.write(ctx, true)
+}
+
+// write answers Write: the values are decoded, checked against the model, and handed to the object.
+func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, error) {
+	if op.path.Len() >= 3 {
+		if err := op.client.allows(op.path, OpWrite); err != nil {
+			return nil, err
+		}
+	}
+	if s, ok := op.r.Sink.(*streamSink); ok {
+		if err := s.sink.Commit(ctx); err != nil {
+			return nil, err
+		}
+		return op.written(op.path), nil
+	}
+	f, ok := op.r.ContentFormat().Get()
+	if !ok {
+		return nil, fmt.Errorf("%w: a write needs a content format", ErrUnsupportedFormat)
+	}
+	entries, err := DecodePayload(ContentFormat(f), op.path, op.r.Payload, op.client.config.Models)
+	if err != nil {
+		return nil, err
+	}
+	if err := op.client.writable(entries); err != nil {
+		return nil, err
+	}
+	if err := op.client.apply(ctx, op.path, entries, replace); err != nil {
+		return nil, err
+	}
+	return op.written(op.path), nil
+}
+
+// writable checks that the model lets a server write every entry.
+func (c *Client) writable(entries []Entry) error {
+	for _, e := range entries {
+		if err := c.allows(e.Path, OpWrite); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apply hands values to an object: a single opaque one to where the object wants it, if it wants it piece by piece.
+func (c *Client) apply(ctx context.Context, path Path, entries []Entry, replace bool) error {
+	o := c.objects[path.Object()]
+	s, ok := o.(StreamWriter)
+	if !ok || len(entries) != 1 || entries[0].Path != path || entries[0].Value.Type() != TypeOpaque {
+		return o.Write(ctx, path, entries, replace)
+	}
+	body, _ := entries[0].Value.Bytes()
+	sink, err := s.OpenWrite(ctx, path, int64(len(body)))
+	if err != nil {
+		return err
+	}
+	if sink == nil {
+		return o.Write(ctx, path, entries, replace)
+	}
+	if _, err := sink.Write(body); err != nil {
+		sink.Abort(err)
+		return err
+	}
+	return sink.Commit(ctx)
+}
+
+// written answers a write, and has the observers of what was written told.
+func (op *operation) written(paths ...Path) *coap.Response {
+	op.client.Notify(paths...)
+	return &coap.Response{Code: coap.Changed}
+}
+
+// openSink is asked, at the first block of a body, where the body goes: an opaque value for a StreamWriter is not collected.
+func (l *link) openSink(r *coap.IncomingRequest) (coap.Sink, *coap.Response) {
+	path, ok := parsePath(r.Path())
+	f, hasFormat := r.ContentFormat().Get()
+	if !ok || r.Code != coap.PUT || path.Len() < 3 || !hasFormat || ContentFormat(f) != FormatOpaque {
+		return nil, nil
+	}
+	if !l.fromServer(r) {
+		return nil, errorResponse(ErrUnauthorized)
+	}
+	s, ok := l.client.objects[path.Object()].(StreamWriter)
+	if !ok {
+		return nil, nil
+	}
+	if err := l.client.exists(path); err != nil {
+		return nil, errorResponse(err)
+	}
+	if err := l.client.allows(path, OpWrite); err != nil {
+		return nil, errorResponse(err)
+	}
+	sink, err := s.OpenWrite(context.Background(), path, r.Size)
+	if err != nil {
+		return nil, errorResponse(err)
+	}
+	if sink == nil {
+		return nil, nil
+	}
+	return &streamSink{sink}, nil
+}
+
+// streamSink lets a Sink be written by the endpoint.
+type streamSink struct{ sink Sink }
+
+func (s *streamSink) Write(p []byte) (int, error) {
+	n, err := s.sink.Write(p)
+	if err != nil {
+		resp := errorResponse(err)
+		return n, &coap.StatusError{Code: resp.Code, Diagnostic: string(resp.Payload)}
+	}
+	return n, nil
+}
+
+func (s *streamSink) Abort(err error) { s.sink.Abort(err) }
+
+// maxCompositePaths bounds the paths of one composite request.
+const maxCompositePaths = 256
+
+// fetch answers Read-Composite and Observe-Composite.
+func (op *operation) fetch(ctx context.Context) (*coap.Response, error) {
+	f, ok := op.r.ContentFormat().Get()
+	if !ok {
+		return nil, ErrUnsupportedFormat
+	}
+	paths, err := DecodePaths(ContentFormat(f), op.r.Payload)
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) == 0 || len(paths) > maxCompositePaths {
+		return nil, fmt.Errorf("%w: %d paths", ErrBadRequest, len(paths))
+	}
+	if v, ok := op.r.Observe(); ok && v == 0 {
+		return op.observe(ctx, paths)
+	}
+	entries := op.client.readAll(ctx, paths)
+	return op.content(Path{}, entries)
+}
+
+// readAll returns the values at and below paths that can be read.
+func (c *Client) readAll(ctx context.Context, paths []Path) []Entry {
+	var entries []Entry
+	for _, path := range paths {
+		objects := []Path{path}
+		if path.IsRoot() {
+			objects = objects[:0]
+			for _, id := range c.ids {
+				objects = append(objects, NewPath(id))
+			}
+		}
+		for _, p := range objects {
+			if below, err := c.read(ctx, p); err == nil { // what is absent or not readable is left out
+				entries = append(entries, below...)
+			}
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b Entry) int { return a.Path.Compare(b.Path) })
+	return slices.CompactFunc(entries, func(a, b Entry) bool { return a.Path == b.Path })
+}
+
+// patch answers Write-Composite. All is checked before anything is written; objects then apply their parts one after the
+// other, so a failure in a later object leaves what earlier ones wrote.
+func (op *operation) patch(ctx context.Context) (*coap.Response, error) {
+	f, ok := op.r.ContentFormat().Get()
+	if !ok {
+		return nil, ErrUnsupportedFormat
+	}
+	entries, err := DecodePayload(ContentFormat(f), Path{}, op.r.Payload, op.client.config.Models)
+	if err != nil {
+		return nil, err
+	}
+	byInstance := make(map[Path][]Entry)
+	var order []Path
+	for _, e := range entries {
+		if err := op.client.exists(e.Path); err != nil {
+			return nil, err
+		}
+		instance := e.Path.Prefix(2)
+		if byInstance[instance] == nil {
+			order = append(order, instance)
+		}
+		byInstance[instance] = append(byInstance[instance], e)
+	}
+	if err := op.client.writable(entries); err != nil {
+		return nil, err
+	}
+	for _, instance := range order {
+		part := byInstance[instance]
+		if err := op.client.apply(ctx, instance, part, false); err != nil {
+			return nil, err
+		}
+	}
+	return op.written(order...), nil
+}
