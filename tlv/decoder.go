@@ -11,21 +11,30 @@ import (
 type kindSet uint8
 
 const (
-	noKind  kindSet = 0
+	noKind  kindSet = 1 << 6 // nothing more, after an error
 	aValue  kindSet = 1 << 7 // no place for elements at all
 	anyKind kindSet = 1<<ObjectInstance | 1<<ResourceInstance | 1<<MultipleResource | 1<<Resource
 )
 
 func (s kindSet) has(k Kind) bool { return s>>k&1 != 0 }
 
+// isValue reports whether elements of kind k hold a value rather than elements.
+// Those kinds are odd.
+func isValue(k Kind) bool { return k&1 != 0 }
+
 var (
-	// beside has the kinds that can be siblings of each kind.
-	beside = [4]kindSet{
-		ObjectInstance:   1 << ObjectInstance,
-		ResourceInstance: 1 << ResourceInstance,
-		MultipleResource: 1<<MultipleResource | 1<<Resource,
-		Resource:         1<<MultipleResource | 1<<Resource,
-	}
+	// beside has the kinds that can be siblings of each kind; for what is no kind,
+	// a set that no place ever has.
+	beside = func() (t [256]kindSet) {
+		for k := range t {
+			t[k] = 1 << 5
+		}
+		t[ObjectInstance] = 1 << ObjectInstance
+		t[ResourceInstance] = 1 << ResourceInstance
+		t[MultipleResource] = 1<<MultipleResource | 1<<Resource
+		t[Resource] = t[MultipleResource]
+		return t
+	}()
 	// inside has the kinds that can be children.
 	inside = [4]kindSet{
 		ObjectInstance:   1<<MultipleResource | 1<<Resource,

@@ -16,8 +16,7 @@ import (
 type Encoder struct {
 	buf   []byte
 	err   error
-	kinds kindSet // that may come next; none after an error
-	began bool    // kinds is set
+	kinds kindSet // that may come next; 0 before the first
 	depth int8
 	open  [2]container // the containers that Begin opened, outermost first
 }
@@ -30,7 +29,7 @@ type container struct {
 }
 
 // NewEncoder returns an Encoder that appends to dst.
-func NewEncoder(dst []byte) Encoder { return Encoder{buf: dst, kinds: anyKind, began: true} }
+func NewEncoder(dst []byte) Encoder { return Encoder{buf: dst, kinds: anyKind} }
 
 // Bytes returns the buffer with what was appended, and the first error. After
 // an error the buffer ends with the last complete call.
@@ -44,13 +43,18 @@ func (e *Encoder) Bytes() ([]byte, error) {
 // Begin opens an [ObjectInstance] or a [MultipleResource]. The elements that
 // follow are inside it until [Encoder.End].
 func (e *Encoder) Begin(k Kind, id uint16) {
-	if k != ObjectInstance && k != MultipleResource {
+	if isValue(k) {
 		e.fail(ErrNesting)
 		return
 	}
-	start := len(e.buf)
-	if !e.header(k, id, 0) {
+	if (e.kinds != beside[k] || id > MaxID) && !e.mayBegin(k, id, 0) {
 		return
+	}
+	start := len(e.buf)
+	if id <= 0xff {
+		e.buf = append(e.buf, byte(k)<<6, byte(id))
+	} else {
+		e.buf = appendHeader(e.buf, k, id, 0)
 	}
 	// Of what may be inside, nothing nests deeper: open has room.
 	e.open[e.depth&1] = container{start, k, id}
@@ -71,17 +75,22 @@ func (e *Encoder) End() {
 	c := e.open[e.depth&1]
 	e.kinds = beside[c.kind]
 	// Begin wrote the header of an empty element, the shortest there is.
+	if n := len(e.buf) - c.start - 2; c.id <= 0xff && n < 8 {
+		e.buf[c.start] |= byte(n)
+	} else {
+		e.insertLength(c)
+	}
+}
+
+// insertLength moves the content of c up by the 1 to 3 bytes that its length
+// needs.
+func (e *Encoder) insertLength(c container) {
 	before := headerSize(c.id, 0)
 	n := len(e.buf) - c.start - before
-	if n < 8 {
-		e.buf[c.start] |= byte(n)
-		return
-	}
 	if n > MaxLength {
 		e.fail(ErrLength)
 		return
 	}
-	// The content moves up by the 1 to 3 bytes that its length needs.
 	grow := headerSize(c.id, n) - before
 	e.buf = append(e.buf, 0, 0, 0)[:len(e.buf)+grow]
 	body := e.buf[c.start+before:]
@@ -110,9 +119,7 @@ func (e *Encoder) Int(k Kind, id uint16, v int64) {
 	case v == int64(int8(v)):
 		e.short1(k, id, byte(v))
 	case v == int64(int16(v)):
-		if e.header(k, id, 2) {
-			e.buf = binary.BigEndian.AppendUint16(e.buf, uint16(v))
-		}
+		e.short2(k, id, uint16(v))
 	case v == int64(int32(v)):
 		if e.header(k, id, 4) {
 			e.buf = binary.BigEndian.AppendUint32(e.buf, uint32(v))
@@ -130,9 +137,7 @@ func (e *Encoder) Uint(k Kind, id uint16, v uint64) {
 	case v <= math.MaxUint8:
 		e.short1(k, id, byte(v))
 	case v <= math.MaxUint16:
-		if e.header(k, id, 2) {
-			e.buf = binary.BigEndian.AppendUint16(e.buf, uint16(v))
-		}
+		e.short2(k, id, uint16(v))
 	case v <= math.MaxUint32:
 		if e.header(k, id, 4) {
 			e.buf = binary.BigEndian.AppendUint32(e.buf, uint32(v))
@@ -181,22 +186,31 @@ func (e *Encoder) ObjectLink(k Kind, id, object, instance uint16) {
 
 // short1 appends a value of one byte.
 func (e *Encoder) short1(k Kind, id uint16, v byte) {
-	if id <= 0xff && e.kinds.has(k) {
-		e.kinds = beside[k&3]
+	if id <= 0xff && e.kinds == beside[k] && isValue(k) {
 		e.buf = append(e.buf, byte(k)<<6|1, byte(id), v)
 	} else if e.header(k, id, 1) {
 		e.buf = append(e.buf, v)
 	}
 }
 
-// header appends a header if all is well with it.
-func (e *Encoder) header(k Kind, id uint16, n int) bool {
-	if !e.kinds.has(k) || id > MaxID || n > MaxLength {
-		if !e.mayBegin(k, id, n) {
-			return false
-		}
+// short2 appends a value of two bytes.
+func (e *Encoder) short2(k Kind, id uint16, v uint16) {
+	if id <= 0xff && e.kinds == beside[k] && isValue(k) {
+		e.buf = append(e.buf, byte(k)<<6|2, byte(id), byte(v>>8), byte(v))
+	} else if e.header(k, id, 2) {
+		e.buf = append(e.buf, byte(v>>8), byte(v))
 	}
-	e.kinds = beside[k&3]
+}
+
+// header appends the header of a value if all is well with it.
+func (e *Encoder) header(k Kind, id uint16, n int) bool {
+	if !isValue(k) {
+		e.fail(ErrNesting)
+		return false
+	}
+	if (e.kinds != beside[k] || id > MaxID || n > MaxLength) && !e.mayBegin(k, id, n) {
+		return false
+	}
 	if id <= 0xff && n < 8 {
 		e.buf = append(e.buf, byte(k)<<6|byte(n), byte(id))
 	} else if id <= 0xff && n <= 0xff {
@@ -207,26 +221,29 @@ func (e *Encoder) header(k Kind, id uint16, n int) bool {
 	return true
 }
 
-// mayBegin says why an element is refused, unless it is the first one of an
-// Encoder that NewEncoder did not make.
+// mayBegin says why an element is refused, unless it is the first of its level.
 func (e *Encoder) mayBegin(k Kind, id uint16, n int) bool {
-	if !e.began {
-		e.kinds, e.began = anyKind, true
+	if e.kinds == 0 {
+		e.kinds = anyKind // not made by NewEncoder
 	}
 	switch {
+	case e.err != nil:
 	case !e.kinds.has(k):
 		e.fail(ErrNesting)
 	case id > MaxID:
 		e.fail(ErrReservedID)
 	case n > MaxLength:
 		e.fail(ErrLength)
+	default:
+		e.kinds = beside[k]
+		return true
 	}
-	return e.err == nil
+	return false
 }
 
 func (e *Encoder) fail(reason error) {
 	if e.err == nil {
 		e.err = &SyntaxError{len(e.buf), reason}
 	}
-	e.kinds, e.began = noKind, true
+	e.kinds = noKind
 }

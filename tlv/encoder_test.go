@@ -83,6 +83,8 @@ func TestEncoderRefuses(t *testing.T) {
 		"begin of a value":        {tlv.ErrNesting, func(e *tlv.Encoder) { e.Begin(r, 1) }},
 		"levels side by side":     {tlv.ErrNesting, func(e *tlv.Encoder) { e.Begin(o, 1); e.End(); e.Int(r, 1, 1) }},
 		"unknown kind":            {tlv.ErrNesting, func(e *tlv.Encoder) { e.Int(4, 1, 1) }},
+		"value of an instance":    {tlv.ErrNesting, func(e *tlv.Encoder) { e.Int(o, 1, 1) }},
+		"value of a multiple":     {tlv.ErrNesting, func(e *tlv.Encoder) { e.Begin(o, 1); e.Opaque(m, 1, nil) }},
 		"begin without end":       {tlv.ErrUnbalanced, func(e *tlv.Encoder) { e.Begin(o, 1) }},
 		"end without begin":       {tlv.ErrUnbalanced, func(e *tlv.Encoder) { e.End() }},
 		"long value":              {tlv.ErrLength, func(e *tlv.Encoder) { e.Opaque(r, 1, make([]byte, tlv.MaxLength+1)) }},
@@ -111,6 +113,28 @@ func TestEncoderRefuses(t *testing.T) {
 			require.GreaterOrEqual(t, syntax.Offset, len(good))
 		})
 	}
+}
+
+func TestZeroEncoder(t *testing.T) {
+	var enc tlv.Encoder
+	enc.Begin(tlv.ObjectInstance, 3)
+	enc.Bool(tlv.Resource, 4, true)
+	enc.End()
+	got, err := enc.Bytes()
+	require.NoError(t, err)
+	require.Equal(t, "0303c10401", hex.EncodeToString(got))
+
+	enc = tlv.Encoder{}
+	enc.Int(4, 1, 1)
+	_, err = enc.Bytes()
+	require.ErrorIs(t, err, tlv.ErrNesting)
+
+	enc = tlv.Encoder{}
+	enc.Int(tlv.Resource, 65535, 1)
+	enc.Int(tlv.Resource, 1, 1)
+	got, err = enc.Bytes()
+	require.ErrorIs(t, err, tlv.ErrReservedID)
+	require.Empty(t, got)
 }
 
 func TestHeader(t *testing.T) {

@@ -4,10 +4,15 @@ import "io"
 
 // Validate checks a whole body: every element at every level, and that no level
 // has two elements with the same identifier (which the iterators do not check).
-// It takes time in proportion to len(data), whatever data holds.
-func Validate(data []byte) error { return validate(NewDecoder(data)) }
+// Whatever data holds, it takes time in proportion to its length, and allocates
+// no more than 24 KiB; for what real devices send, nothing.
+func Validate(data []byte) error {
+	var tables [3]*idTable
+	return validate(NewDecoder(data), &tables, 0)
+}
 
-func validate(d Decoder) error {
+// validate checks one level: 0 is the outermost.
+func validate(d Decoder, tables *[3]*idTable, level int) error {
 	seen := idSet{siblings: d, max: -1}
 	for {
 		at := int(d.offset)
@@ -18,12 +23,12 @@ func validate(d Decoder) error {
 		if err != nil {
 			return err
 		}
-		if !seen.add(e.ID) {
+		if !seen.add(e.ID, &tables[level]) {
 			return &SyntaxError{at, ErrDuplicateID}
 		}
 		seen.count++
-		if e.Kind == ObjectInstance || e.Kind == MultipleResource {
-			if err := validate(e.Decoder()); err != nil { // at most two deep
+		if !isValue(e.Kind) {
+			if err := validate(e.Decoder(), tables, level+1); err != nil {
 				return err
 			}
 		}
@@ -37,42 +42,56 @@ type idSet struct {
 	siblings Decoder // from the first sibling on
 	count    int
 	max      int
-	bits     *[1 << 16 / 64]uint64
+	table    *idTable // once marking began
 }
+
+type idTable [1 << 16 / 64]uint64
 
 const fewSiblings = 32
 
-func (s *idSet) add(id uint16) bool {
-	if s.bits != nil {
-		return s.mark(id)
+// add reports whether id is new. It makes the spare table if it needs one.
+func (s *idSet) add(id uint16, spare **idTable) bool {
+	if s.table != nil {
+		return s.table.mark(id)
 	}
 	if int(id) > s.max {
 		s.max = int(id)
 		return true
 	}
 	if s.count > fewSiblings {
-		s.bits = new([1 << 16 / 64]uint64)
+		if *spare == nil {
+			*spare = new(idTable)
+		}
+		s.startMarking(*spare)
+		return s.table.mark(id)
 	}
 	d := s.siblings
 	for range s.count {
-		e, err := d.Next()
-		if err != nil {
-			return false
-		}
-		if s.bits != nil {
-			s.mark(e.ID)
-		} else if e.ID == id {
+		if e, err := d.Next(); err != nil || e.ID == id {
 			return false
 		}
 	}
-	return s.bits == nil || s.mark(id)
+	return true
 }
 
-func (s *idSet) mark(id uint16) bool {
+// startMarking puts the siblings so far into t.
+func (s *idSet) startMarking(t *idTable) {
+	clear(t[:])
+	s.table = t
+	d := s.siblings
+	for range s.count {
+		if e, err := d.Next(); err == nil {
+			t.mark(e.ID)
+		}
+	}
+}
+
+// mark reports whether id was not marked before.
+func (t *idTable) mark(id uint16) bool {
 	bit := uint64(1) << (id % 64)
-	if s.bits[id/64]&bit != 0 {
+	if t[id/64]&bit != 0 {
 		return false
 	}
-	s.bits[id/64] |= bit
+	t[id/64] |= bit
 	return true
 }
