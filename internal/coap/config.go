@@ -16,6 +16,15 @@ type Transmission struct {
 	RandomFactor float64
 	// MaxRetransmit counts the retransmissions. Default 4; negative is none.
 	MaxRetransmit int
+	// Jitter, when not nil, is called for the random part of each message's
+	// first timeout, in place of the endpoint's own source: a number in [0, 1).
+	Jitter func() float64
+}
+
+// idle is MAX_TRANSMIT_WAIT (RFC 7252, section 4.8.2).
+func (t *Transmission) idle() time.Duration {
+	spans := float64(int(1)<<(min(t.MaxRetransmit, 16)+1) - 1)
+	return time.Duration(float64(t.ACKTimeout) * spans * t.RandomFactor)
 }
 
 // Config configures an [Endpoint]. The zero value works.
@@ -92,4 +101,46 @@ type Bounds struct {
 	// PeerObservers is how many observations one peer may have here.
 	// Default 64.
 	PeerObservers int
+}
+
+// withDefaults returns c with each zero field set to its default.
+func (c Config) withDefaults() Config {
+	t := &c.Transmission
+	setDefault(&t.ACKTimeout, 2*time.Second)
+	setDefault(&t.RandomFactor, 1.5)
+	t.RandomFactor = max(t.RandomFactor, 1)
+	setDefault(&t.MaxRetransmit, 4)
+	t.MaxRetransmit = max(t.MaxRetransmit, 0)
+	setDefault(&c.BlockSize, 1024)
+	setDefault(&c.MaxBody, 64<<10)
+	setDefault(&c.AckDelay, time.Second)
+	setDefault(&c.UploadIdle, exchangeLifetime)
+	setDefault(&c.DownloadIdle, 120*time.Second)
+	setDefault(&c.Drain, 5*time.Second)
+	b := &c.Bounds
+	setDefault(&b.Peers, 1_000_000)
+	setDefault(&b.Workers, 256)
+	setDefault(&b.Queue, 4096)
+	setDefault(&b.PeerWorkers, 8)
+	setDefault(&b.PeerQueue, 32)
+	setDefault(&b.PeerRequests, 256)
+	setDefault(&b.Uploads, 4096)
+	setDefault(&b.PeerUploads, 4)
+	setDefault(&b.UploadBytes, 64<<20)
+	setDefault(&b.Downloads, 4096)
+	setDefault(&b.PeerDownloads, 4)
+	setDefault(&b.DedupEntries, 1_000_000)
+	setDefault(&b.DedupBytes, 64<<20)
+	setDefault(&b.PeerObservers, 64)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
 }

@@ -3,126 +3,308 @@ package coap
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Endpoint sends and answers CoAP requests on any number of sockets.
 type Endpoint struct {
-	cfg Config
+	cfg       Config
+	szx       uint8
+	log       *slog.Logger
+	seed      maphash.Seed
+	random    *random
+	timers    *timers
+	table     *table
+	dedup     *dedup
+	janitor   janitor
+	pool      pool
+	uploads   held[*upload]
+	downloads downloads
+	echo      echoKey
+
+	uploadBytes atomic.Int64 // bodies that are collected in memory
+	underway    atomic.Int64 // exchanges of ours that are not over
+
+	mu      sync.Mutex
+	closed  bool
+	sockets []*socket
 }
 
-type incoming struct{}
-
-var errNotYet = errors.New("coap: not implemented yet")
-
 // New returns an endpoint. It starts nothing.
-func New(cfg Config) *Endpoint { return &Endpoint{cfg: cfg} }
+func New(cfg Config) *Endpoint {
+	cfg = cfg.withDefaults()
+	e := &Endpoint{
+		cfg:    cfg,
+		szx:    szxOf(cfg.BlockSize),
+		log:    cfg.Logger,
+		seed:   maphash.MakeSeed(),
+		random: newRandom(cfg.Rand, cfg.Transmission.Jitter),
+		timers: newTimers(),
+		table:  newTable(cfg.Bounds.Peers),
+		dedup:  newDedup(cfg.Bounds.DedupEntries, cfg.Bounds.DedupBytes),
+		pool:   pool{workers: cfg.Bounds.Workers, waiting: cfg.Bounds.Queue},
+	}
+	e.echo = newEchoKey(e.random)
+	e.janitor.e = e
+	e.uploads = held[*upload]{
+		e: e, entries: make(map[transferKey]*heldEntry[*upload]),
+		max: cfg.Bounds.Uploads, maxPeer: cfg.Bounds.PeerUploads, spare: minUploadIdle,
+	}
+	e.downloads.held = held[*download]{
+		e: e, entries: make(map[transferKey]*heldEntry[*download]),
+		max: cfg.Bounds.Downloads, maxPeer: cfg.Bounds.PeerDownloads,
+	}
+	return e
+}
 
-// ServePacket reads datagrams from conn, which it closes, until ctx ends;
-// then lets work in flight finish for [Config.Drain] and returns nil. Several
-// sockets may be served at once.
-func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error { return errNotYet }
+// ServePacket reads datagrams from conn, which it closes, until ctx ends; then
+// lets work in flight finish for [Config.Drain] and returns nil. Several
+// sockets may be served at once, also with one local port (SO_REUSEPORT).
+func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
+	s := e.newSocket(ctx, conn)
+	if err := e.enter(s); err != nil {
+		return err
+	}
+	defer e.leaveSocket(s)
+	stop := context.AfterFunc(ctx, func() {
+		s.draining.Store(true)
+		e.drain()
+		s.close()
+	})
+	defer stop()
+	err := s.serve()
+	switch {
+	case err != nil:
+		return fmt.Errorf("coap: serve %v: %w", s.local, err)
+	case ctx.Err() == nil && !e.isClosed():
+		return fmt.Errorf("coap: serve %v: %w", s.local, net.ErrClosed)
+	}
+	return nil
+}
+
+// drain waits until nothing is under way, at most for Config.Drain.
+func (e *Endpoint) drain() {
+	deadline := time.Now().Add(e.cfg.Drain)
+	for time.Now().Before(deadline) && !e.isClosed() {
+		if e.pool.busy() == 0 && e.underway.Load() == 0 {
+			return
+		}
+		time.Sleep(min(5*time.Millisecond, time.Until(deadline)))
+	}
+}
+
+func (e *Endpoint) enter(s *socket) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		s.close()
+		return ErrClosed
+	}
+	e.sockets = append(e.sockets, s)
+	return nil
+}
+
+// leaveSocket ends what needs s.
+func (e *Endpoint) leaveSocket(s *socket) {
+	s.close()
+	e.mu.Lock()
+	for i, other := range e.sockets {
+		if other == s {
+			e.sockets = append(e.sockets[:i:i], e.sockets[i+1:]...)
+			break
+		}
+	}
+	e.mu.Unlock()
+	for _, a := range e.table.all(func(a *association) bool { return a.link == s }) {
+		e.end(a)
+	}
+}
+
+func (e *Endpoint) isClosed() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.closed
+}
 
 // Dial returns a peer that is reached through a socket of its own. Requests
-// that arrive on it go to the same Handler. [Endpoint.Hangup] ends it.
+// that it sends on it go to the same Handler; what others send is not heard.
+// [Endpoint.Hangup] ends it. addr is "host:port".
 func (e *Endpoint) Dial(ctx context.Context, t Transport, addr string) (Peer, error) {
-	return Peer{}, errNotYet
+	if t != UDP {
+		return Peer{}, fmt.Errorf("coap: dial %v: %w", t, errors.ErrUnsupported)
+	}
+	to, err := resolveAddr(ctx, addr)
+	if err != nil {
+		return Peer{}, fmt.Errorf("coap: dial: %w", err)
+	}
+	network := "udp4"
+	if to.Addr().Is6() {
+		network = "udp6"
+	}
+	conn, err := net.ListenUDP(network, nil)
+	if err != nil {
+		return Peer{}, fmt.Errorf("coap: dial: %w", err)
+	}
+	return e.DialPacket(conn, to)
+}
+
+func resolveAddr(ctx context.Context, addr string) (netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, "udp", service)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return unmap(netip.AddrPortFrom(ips[0], uint16(port))), nil
 }
 
 // DialPacket is Dial for UDP over a given socket, which the endpoint owns from
 // then on.
 func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, error) {
-	return Peer{}, errNotYet
+	s := e.newSocket(context.Background(), conn)
+	s.only = unmap(addr)
+	if err := e.enter(s); err != nil {
+		return Peer{}, err
+	}
+	a := s.association(s.only)
+	if a == nil {
+		e.leaveSocket(s)
+		return Peer{}, ErrBusy
+	}
+	go func() {
+		s.serve()
+		e.leaveSocket(s)
+	}()
+	return a.peer, nil
 }
 
-// Hangup ends the association, and closes the socket if it was dialled.
-func (e *Endpoint) Hangup(p Peer) {}
+// Hangup ends the association, and closes the socket if it was dialled. What
+// waits for the peer fails with ErrPeerGone.
+func (e *Endpoint) Hangup(p Peer) {
+	if a := e.table.get(p); a != nil {
+		e.end(a)
+		a.link.hangup(a)
+		return
+	}
+	if s := e.dialled(p); s != nil {
+		s.close()
+	}
+}
 
-// Close ends everything at once.
-func (e *Endpoint) Close() error { return nil }
+func (e *Endpoint) dialled(p Peer) *socket {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.sockets {
+		if s.only.IsValid() && s.only == p.Addr && s.id == p.ID && p.Transport == UDP {
+			return s
+		}
+	}
+	return nil
+}
 
-// Do sends a request and returns the response, whatever its code. Bodies of
-// both go block-wise where they must. Errors are *[ExchangeError].
-func (e *Endpoint) Do(ctx context.Context, p Peer, r *Request) (*Response, error) {
-	return nil, errNotYet
+// Close ends everything at once. It waits for the readers of sockets that were
+// dialled.
+func (e *Endpoint) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	sockets := e.sockets
+	e.mu.Unlock()
+	for _, s := range sockets {
+		s.close()
+	}
+	for _, s := range sockets {
+		<-s.read
+	}
+	for _, a := range e.table.all(func(*association) bool { return true }) {
+		e.end(a)
+		a.link.hangup(a)
+	}
+	e.uploads.clear()
+	e.downloads.clear()
+	e.timers.close()
+	return nil
+}
+
+// resolve returns the association with p. One with a UDP peer is made if need
+// be.
+func (e *Endpoint) resolve(p Peer) (*association, error) {
+	if a := e.table.get(p); a != nil {
+		return a, nil
+	}
+	if p.Transport != UDP {
+		return nil, ErrNoPeer
+	}
+	addr := unmap(p.Addr)
+	s := e.socketFor(addr, p.ID)
+	if s == nil {
+		return nil, ErrNoPeer
+	}
+	if a := s.association(addr); a != nil {
+		return a, nil
+	}
+	return nil, ErrBusy
+}
+
+// socketFor picks a socket for a UDP peer: with the local port through which
+// it was reached before, else any of its address family.
+func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var any *socket
+	for _, s := range e.sockets {
+		if s.only.IsValid() && (s.only != addr || id != s.id) {
+			continue
+		}
+		if s.id == id {
+			return s
+		}
+		local := s.local.Addr()
+		if any == nil && (local.Is4() == addr.Addr().Is4() || local.IsUnspecified()) {
+			any = s
+		}
+	}
+	return any
 }
 
 // Identity returns what p has proven; nil for nothing.
-func (e *Endpoint) Identity(p Peer) *Identity { return nil }
-
-// LocalAddr returns the local address through which p is reached, also when
-// the socket is bound to the wildcard.
-func (e *Endpoint) LocalAddr(p Peer) netip.AddrPort { return netip.AddrPort{} }
-
-// RemoteAddr returns the address at which p was last heard.
-func (e *Endpoint) RemoteAddr(p Peer) netip.AddrPort { return p.Addr }
-
-// Observe registers fn for the notifications of a resource (RFC 7641) and
-// returns the first response. The observation is nil when the peer answered
-// without observing. fn is called for one notification after the other, in
-// the order of their freshness; older ones are left out. The last call, with
-// nil or with a response that is not a success, says that the observation has
-// ended other than by Cancel.
-func (e *Endpoint) Observe(ctx context.Context, p Peer, r *Request, fn func(*Response)) (*Observation, *Response, error) {
-	return nil, nil, errNotYet
+func (e *Endpoint) Identity(p Peer) *Identity {
+	if a := e.table.get(p); a != nil {
+		return a.proven
+	}
+	return nil
 }
 
-// Observation is a running observation at a peer.
-type Observation struct{}
+// LocalAddr returns the local address through which p is reached, also when
+// the socket is bound to the wildcard. It is invalid for a peer that cannot be
+// reached.
+func (e *Endpoint) LocalAddr(p Peer) netip.AddrPort {
+	if a, err := e.resolve(p); err == nil {
+		return a.link.localAddr(a)
+	}
+	return netip.AddrPort{}
+}
 
-// Forget ends the observation here: the next notification is rejected with a
-// Reset, which ends it at the peer.
-func (o *Observation) Forget() {}
-
-// Cancel ends the observation with a request (Observe: 1).
-func (o *Observation) Cancel(ctx context.Context) error { return errNotYet }
-
-// Observer is a peer that observes a resource here.
-type Observer struct{}
-
-// Accept turns r into an observation if it asks for one (Observe: 0) and the
-// peer's bound allows it; else it returns nil. The response to r must then be
-// a success, else the observation ends.
-func (r *IncomingRequest) Accept() *Observer { return nil }
-
-// Notify sends a notification. Of those that wait for an acknowledgement to
-// come, only the newest is kept.
-func (o *Observer) Notify(resp *Response, confirmable bool) {}
-
-// Done is closed when the observation has ended.
-func (o *Observer) Done() <-chan struct{} { return nil }
-
-// Path returns the path of the request: "/rd/1", or "/" without segments.
-// Segments are not escaped.
-func (r *IncomingRequest) Path() string { return "" }
-
-// Segments returns the segments of the path.
-func (r *IncomingRequest) Segments() []string { return nil }
-
-// Queries returns the query options.
-func (r *IncomingRequest) Queries() []string { return nil }
-
-// ContentFormat returns the format of the body.
-func (r *IncomingRequest) ContentFormat() Format { return Format{} }
-
-// AcceptFormat returns the format that the peer asks for.
-func (r *IncomingRequest) AcceptFormat() Format { return Format{} }
-
-// Confirmable reports whether the request was a CON (always on a stream).
-func (r *IncomingRequest) Confirmable() bool { return true }
-
-// Observe returns the value of the Observe option: 0 register, 1 cancel.
-func (r *IncomingRequest) Observe() (uint32, bool) { return 0, false }
-
-// LocalAddr is the address at which the peer reached us.
-func (r *IncomingRequest) LocalAddr() netip.AddrPort { return netip.AddrPort{} }
-
-// AppendUint returns opts with an option whose value is an unsigned integer.
-func AppendUint(opts Options, id OptionID, v uint32) Options { return opts }
-
-// AppendString returns opts with an option whose value is s.
-func AppendString(opts Options, id OptionID, s string) Options { return opts }
-
-// Uint returns the value of the first option id.
-func Uint(opts Options, id OptionID) (uint32, bool) { return 0, false }
+// RemoteAddr returns the address at which p was last heard.
+func (e *Endpoint) RemoteAddr(p Peer) netip.AddrPort {
+	a := e.table.get(p)
+	if a == nil {
+		return p.Addr
+	}
+	if roaming, ok := a.link.(interface{ remoteAddr() netip.AddrPort }); ok {
+		return roaming.remoteAddr()
+	}
+	return a.peer.Addr
+}

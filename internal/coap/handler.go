@@ -1,6 +1,10 @@
 package coap
 
-import "context"
+import (
+	"context"
+	"net/netip"
+	"strings"
+)
 
 // Handler answers requests.
 type Handler interface {
@@ -33,4 +37,46 @@ type IncomingRequest struct {
 	Size int64
 
 	exchange *incoming
+}
+
+// Path returns the path of the request: "/rd/1", or "/" without segments.
+// Segments are not escaped.
+func (r *IncomingRequest) Path() string {
+	var b strings.Builder
+	for _, o := range r.Options {
+		if o.ID == URIPath {
+			b.WriteByte('/')
+			b.Write(o.Value)
+		}
+	}
+	if b.Len() == 0 {
+		return "/"
+	}
+	return b.String()
+}
+
+// Segments returns the segments of the path.
+func (r *IncomingRequest) Segments() []string { return Strings(r.Options, URIPath) }
+
+// Queries returns the query options.
+func (r *IncomingRequest) Queries() []string { return Strings(r.Options, URIQuery) }
+
+// ContentFormat returns the format of the body.
+func (r *IncomingRequest) ContentFormat() Format { return formatOf(r.Options, ContentFormat) }
+
+// AcceptFormat returns the format that the peer asks for.
+func (r *IncomingRequest) AcceptFormat() Format { return formatOf(r.Options, Accept) }
+
+// Observe returns the value of the Observe option: 0 register, 1 cancel.
+func (r *IncomingRequest) Observe() (uint32, bool) { return Uint(r.Options, Observe) }
+
+// Confirmable reports whether the request was a CON (always on a stream).
+func (r *IncomingRequest) Confirmable() bool {
+	in := r.exchange
+	return in.a.stream() || in.p.msg.typ == confirmable
+}
+
+// LocalAddr is the address at which the peer reached us.
+func (r *IncomingRequest) LocalAddr() netip.AddrPort {
+	return r.exchange.a.link.localAddr(r.exchange.a)
 }

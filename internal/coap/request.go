@@ -25,6 +25,11 @@ type Request struct {
 	Body io.ReaderAt
 	Size int64
 
+	// BodyOffset is where an upload goes on: a multiple of 16. The peer holds
+	// the bytes before from an earlier attempt (see ExchangeError.Done); if it
+	// does not, it answers 4.08 and the upload begins anew.
+	BodyOffset int64
+
 	// NonConfirmable sends a request that fits one message as NON: once, and
 	// unacknowledged.
 	NonConfirmable bool
@@ -38,6 +43,11 @@ type Request struct {
 	// acknowledged, and the whole wait on a stream. Default 93 s
 	// (MAX_TRANSMIT_WAIT).
 	Idle time.Duration
+	// Stall is how long a block-wise transfer that has begun may go without
+	// progress: unacknowledged blocks are sent again, in rounds of
+	// retransmissions, until then. Default 300 s; negative is one round. When
+	// it is set it holds for the first message too, which else has one round.
+	Stall time.Duration
 	// Restarts limits how often an upload begins anew after 4.08. Default 3;
 	// negative is never.
 	Restarts int
@@ -89,9 +99,8 @@ type Response struct {
 	// by Block2, with its end and the size of the body. It must be quick.
 	Progress func(end, size int64)
 
-	// After, when not nil, is called once, when the response has been sent:
-	// acknowledged by the peer, or presumed lost or received for long enough
-	// that no duplicate of the request is expected at once.
+	// After, when not nil, is called once, when the response has been sent; a
+	// separate response when it was acknowledged or given up.
 	After func()
 }
 

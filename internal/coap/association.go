@@ -1,0 +1,105 @@
+package coap
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// link is what carries the records of an association: a UDP socket for all its
+// peers, a DTLS association, a stream. This is the seam between CoAP and its
+// transports.
+//
+// Inwards, a transport calls [Endpoint.open] when an association begins,
+// [Endpoint.receive] for each message, and [Endpoint.end] when it is over. A
+// datagram transport that can take messages of strangers looks its peers up
+// first (see [socket]).
+type link interface {
+	// write sends one encoded message, which it does not keep. It may be called
+	// by several goroutines and should not block for long: it is called with
+	// the association locked. Errors are those of a lossy network: a datagram
+	// that could not be sent is sent again later.
+	write(a *association, record []byte) error
+	// context is that of the handlers of requests over this link.
+	context() context.Context
+	// localAddr is the address at which the peer reaches us.
+	localAddr(a *association) netip.AddrPort
+	// accepting reports whether new requests are served yet: not while what is
+	// under way drains.
+	accepting() bool
+	// hangup ends the association at the transport: a closure alert, the end
+	// of the connection. It does not call [Endpoint.end].
+	hangup(a *association)
+}
+
+// association is what the endpoint holds of a peer that it is talking to, or
+// was in the last minutes. An idle one has nothing but this struct: no
+// goroutine, timer or buffer.
+type association struct {
+	e      *Endpoint
+	peer   Peer
+	link   link
+	proven *Identity
+	serial uint64 // unique in the endpoint; part of the keys of other tables
+
+	heard    atomic.Int64 // when the peer was last heard, since the epoch
+	enqueued time.Duration
+
+	mu     sync.Mutex
+	ended  bool
+	mid    uint16
+	outbox outbox
+	inbox  inbox
+
+	observations map[token]*Observation // ours at the peer
+	observers    map[token]*Observer    // the peer's here
+	held         atomic.Int32           // unfinished uploads and downloads
+}
+
+// inbox bounds the requests of one peer that are being handled.
+type inbox struct {
+	running uint16
+	waiting *fifo[*incoming]
+}
+
+// stream reports whether the transport is reliable and ordered.
+func (a *association) stream() bool { return a.peer.Transport.Reliable() }
+
+// encode appends m as the transport wants it.
+func (a *association) encode(dst []byte, m *wireMessage) []byte {
+	if a.stream() {
+		return m.appendFrame(dst)
+	}
+	return m.appendDatagram(dst)
+}
+
+// nextMID returns a message id. a.mu is held.
+func (a *association) nextMID() uint16 {
+	a.mid++
+	return a.mid
+}
+
+// idle reports whether the association can be forgotten without loss but that
+// of duplicate detection.
+// a.mu is held.
+func (a *association) idle() bool {
+	return a.outbox.idle() && a.inbox.running == 0 && a.held.Load() == 0 &&
+		len(a.observations) == 0 && len(a.observers) == 0
+}
+
+// writeEmpty sends an empty message.
+func (a *association) writeEmpty(typ messageType, mid uint16) {
+	if a.stream() {
+		return
+	}
+	var b [headerSize]byte
+	a.write(appendEmpty(b[:0], typ, mid))
+}
+
+func (a *association) write(record []byte) {
+	if err := a.link.write(a, record); err != nil {
+		a.e.log.Debug("coap: write failed", "peer", a.peer.Addr, "error", err)
+	}
+}

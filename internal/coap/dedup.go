@@ -1,0 +1,158 @@
+package coap
+
+import (
+	"sync"
+	"time"
+)
+
+// exchangeLifetime is how long a message id may not be used again
+// (EXCHANGE_LIFETIME, RFC 7252, section 4.8.2).
+const exchangeLifetime = 247 * time.Second
+
+// dedup recognises messages that arrive more than once, by peer and message
+// id, and repeats the reply to them.
+//
+// Entries and replies live in chunks that are filled one after the other and
+// dropped whole, the oldest first: when the youngest entry of one has outlived
+// EXCHANGE_LIFETIME, or when a bound is reached. There is no pointer in it for
+// the garbage collector to follow but those to the chunks.
+type dedup struct {
+	mu         sync.Mutex
+	entries    map[dedupKey]dedupEntry
+	chunks     fifo[*dedupChunk]
+	first      uint32 // number of the oldest chunk
+	current    *dedupChunk
+	bytes      int
+	maxEntries int
+	maxBytes   int
+}
+
+type dedupKey struct {
+	serial uint64
+	mid    uint16
+}
+
+// dedupEntry is where the reply is: chunk number, offset, length. A message
+// that has none yet has length 0.
+type dedupEntry struct {
+	chunk  uint32
+	offset uint16
+	length uint16
+}
+
+type dedupChunk struct {
+	number uint32
+	opened time.Duration
+	last   time.Duration
+	keys   []dedupKey
+	data   []byte
+}
+
+const (
+	dedupChunkBytes = 1 << 15
+	dedupChunkKeys  = 1 << 12
+	dedupChunkAge   = 30 * time.Second
+)
+
+func newDedup(maxEntries, maxBytes int) *dedup {
+	return &dedup{
+		entries:    make(map[dedupKey]dedupEntry),
+		maxEntries: max(maxEntries, 2*dedupChunkKeys),
+		maxBytes:   max(maxBytes, 4*dedupChunkBytes),
+	}
+}
+
+// begin enters a message. For one that was entered before it returns true and
+// appends to dst the reply, if there is one yet.
+func (d *dedup) begin(k dedupKey, now time.Duration, dst []byte) (reply []byte, seen bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sweep(now)
+	if e, ok := d.entries[k]; ok {
+		if e.length > 0 {
+			data := d.chunk(e.chunk).data
+			dst = append(dst, data[e.offset:int(e.offset)+int(e.length)]...)
+		}
+		return dst, true
+	}
+	c := d.open(now, 0)
+	c.keys = append(c.keys, k)
+	d.entries[k] = dedupEntry{chunk: c.number}
+	return dst, false
+}
+
+// reply stores the reply to a message that was entered.
+func (d *dedup) reply(k dedupKey, now time.Duration, reply []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, ok := d.entries[k]
+	if !ok || len(reply) > dedupChunkBytes {
+		return
+	}
+	c := d.open(now, len(reply))
+	if c.number != e.chunk {
+		c.keys = append(c.keys, k)
+	}
+	d.entries[k] = dedupEntry{c.number, uint16(len(c.data)), uint16(len(reply))}
+	c.data = append(c.data, reply...)
+	d.bytes += len(reply)
+}
+
+// forget removes a message, so that its duplicate counts as new.
+func (d *dedup) forget(k dedupKey) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.entries, k)
+}
+
+func (d *dedup) chunk(number uint32) *dedupChunk {
+	i := (d.chunks.head + int(number-d.first)) % len(d.chunks.ring)
+	return d.chunks.ring[i]
+}
+
+// open returns the chunk to write to, with room for n bytes and a key.
+func (d *dedup) open(now time.Duration, n int) *dedupChunk {
+	c := d.current
+	if c == nil || len(c.data)+n > dedupChunkBytes || len(c.keys) >= dedupChunkKeys || now-c.opened > dedupChunkAge {
+		c = &dedupChunk{number: d.first + uint32(d.chunks.len()), opened: now}
+		d.chunks.push(c)
+		d.current = c
+	}
+	c.last = now
+	for d.chunks.len() > 1 && (len(d.entries) >= d.maxEntries || d.bytes+n > d.maxBytes) {
+		d.drop()
+	}
+	return c
+}
+
+// sweep drops chunks that have outlived their use.
+func (d *dedup) sweep(now time.Duration) {
+	for d.chunks.len() > 0 && now-d.chunks.front().last > exchangeLifetime {
+		d.drop()
+	}
+}
+
+// drop drops the oldest chunk.
+func (d *dedup) drop() {
+	c := d.chunks.pop()
+	d.first++
+	d.bytes -= len(c.data)
+	if d.current == c {
+		d.current = nil
+	}
+	for _, k := range c.keys {
+		if e, ok := d.entries[k]; ok && e.chunk == c.number {
+			delete(d.entries, k)
+		}
+	}
+	if len(d.entries) == 0 {
+		d.entries = make(map[dedupKey]dedupEntry) // a map does not shrink
+	}
+}
+
+// expire drops what is old, for times in which no message comes.
+func (d *dedup) expire(now time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sweep(now)
+}

@@ -1,0 +1,74 @@
+package coap
+
+import (
+	"bytes"
+	"hash/fnv"
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+// lastBlockIdle is how long a response body is kept once its last block was
+// sent, in case that gets lost.
+const lastBlockIdle = 10 * time.Second
+
+// download is a response whose body is being fetched by Block2. It is shared
+// by the table and by the requests that are being answered from it.
+type download struct {
+	resp Response // with Body, never Payload
+	refs atomic.Int32
+}
+
+func (d *download) dropped(error) { d.free() }
+
+// free gives up a reference; the last one closes the body.
+func (d *download) free() {
+	if d.refs.Add(-1) > 0 {
+		return
+	}
+	if c, ok := d.resp.Body.(io.Closer); ok {
+		c.Close()
+	}
+}
+
+// response is what a handler would have returned.
+func (d *download) response() *Response { return &d.resp }
+
+type downloads struct{ held[*download] }
+
+// find returns the download of key with a reference that the caller frees, or
+// nil.
+func (ds *downloads) find(key transferKey) *download {
+	d, _ := ds.held.find(key, func(d *download) { d.refs.Add(1) })
+	return d
+}
+
+func (in *incoming) downloadKey() transferKey {
+	if in.target == (transferKey{}) {
+		in.target = transferKey{in.a.serial, in.e.targetOf(&in.req, URIHost, URIPort, URIPath, URIQuery, Accept, RequestTag)}
+	}
+	return in.target
+}
+
+// keep makes resp, which does not fit a message, available for the blocks that
+// the peer will ask for, and returns it in the form that is kept.
+func (e *Endpoint) keep(key transferKey, a *association, resp *Response) *download {
+	d := &download{resp: *resp}
+	if d.resp.Body == nil {
+		d.resp.Body = bytes.NewReader(resp.Payload)
+		d.resp.Size = int64(len(resp.Payload))
+		if len(resp.ETag) == 0 {
+			// The peer can tell when the representation changes under it.
+			h := fnv.New64a()
+			h.Write(resp.Payload)
+			d.resp.ETag = h.Sum(nil)
+		}
+		d.resp.Payload = nil
+	}
+	d.resp.After = nil
+	d.refs.Store(2)
+	if !e.downloads.put(key, a, d, e.cfg.DownloadIdle, e.timers.now()) {
+		d.refs.Add(-1)
+	}
+	return d
+}

@@ -1,0 +1,70 @@
+package coap
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"net/netip"
+	"time"
+)
+
+// echoKey signs Echo values (RFC 9175, section 2).
+type echoKey [32]byte
+
+// echoLifetime is how long an Echo value shows that the peer is where it says.
+const echoLifetime = exchangeLifetime
+
+const echoSize = 16
+
+func newEchoKey(r *random) (k echoKey) {
+	for i := 0; i < len(k); i += 8 {
+		binary.BigEndian.PutUint64(k[i:], r.uint64())
+	}
+	return k
+}
+
+// value makes an Echo value for an address: a time and a keyed hash of both.
+func (k *echoKey) value(addr netip.AddrPort, now time.Duration) []byte {
+	v := binary.BigEndian.AppendUint32(nil, uint32(now/time.Second))
+	return k.sign(v, addr)
+}
+
+func (k *echoKey) sign(stamp []byte, addr netip.AddrPort) []byte {
+	h := hmac.New(sha256.New, k[:])
+	h.Write(stamp)
+	a, _ := addr.MarshalBinary()
+	h.Write(a)
+	return h.Sum(stamp[:len(stamp):len(stamp)])[:echoSize]
+}
+
+func (k *echoKey) valid(v []byte, addr netip.AddrPort, now time.Duration) bool {
+	if len(v) != echoSize {
+		return false
+	}
+	age := now - time.Duration(binary.BigEndian.Uint32(v))*time.Second
+	return age >= 0 && age <= echoLifetime && hmac.Equal(v, k.sign(v[:4], addr))
+}
+
+// AddressVerified reports whether the peer is known to be at its address: on
+// any transport but UDP; on UDP when the request echoes a value that was sent
+// there (see [IncomingRequest.Challenge]). The address of another request may
+// be forged.
+func (r *IncomingRequest) AddressVerified() bool {
+	if r.Peer.Transport != UDP {
+		return true
+	}
+	v, ok := Bytes(r.Options, Echo)
+	e := r.exchange.e
+	return ok && e.echo.valid(v, r.Peer.Addr, e.timers.now())
+}
+
+// Challenge returns the response that has the peer repeat the request with a
+// proof of its address: 4.01 with an Echo option. A client that does not know
+// Echo takes it for a refusal.
+func (r *IncomingRequest) Challenge() *Response {
+	e := r.exchange.e
+	return &Response{
+		Code:    Unauthorized,
+		Options: Options{{ID: Echo, Value: e.echo.value(r.Peer.Addr, e.timers.now())}},
+	}
+}

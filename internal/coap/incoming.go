@@ -1,0 +1,259 @@
+package coap
+
+import (
+	"runtime/debug"
+	"sync"
+)
+
+// incoming is a request of a peer from its arrival to its response.
+type incoming struct {
+	timer // until it is acknowledged without a response
+	e     *Endpoint
+	a     *association
+	p     *packet
+
+	mu      sync.Mutex
+	acked   bool // by an empty message
+	replied bool
+
+	req       IncomingRequest
+	block1    block
+	block2    block
+	hasBlock1 bool
+	hasBlock2 bool
+	observer  *Observer
+	serving   *download // the response comes from it
+	target    transferKey
+
+	// Buffers of the response, kept for the next request.
+	out     []byte
+	data    []byte
+	options Options
+	values  []byte
+}
+
+var incomings = sync.Pool{New: func() any { return new(incoming) }}
+
+func (e *Endpoint) newIncoming(a *association, p *packet) *incoming {
+	in := incomings.Get().(*incoming)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.e, in.a, in.p = e, a, p
+	in.acked, in.replied = false, false
+	in.block1, in.block2, in.hasBlock1, in.hasBlock2 = block{}, block{}, false, false
+	m := &p.msg
+	in.req = IncomingRequest{
+		Peer:     a.peer,
+		Identity: a.proven,
+		Code:     m.code,
+		Options:  m.options,
+		Payload:  m.payload,
+		Size:     int64(len(m.payload)),
+		exchange: in,
+	}
+	return in
+}
+
+func (in *incoming) free() {
+	if in.serving != nil {
+		in.serving.free()
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.p.free()
+	in.req = IncomingRequest{}
+	in.p, in.a, in.observer, in.serving, in.target = nil, nil, nil, nil, transferKey{}
+	clear(in.options[:cap(in.options)])
+	incomings.Put(in)
+}
+
+func (in *incoming) key() dedupKey { return dedupKey{in.a.serial, in.p.msg.mid} }
+
+// receiveRequest takes a request, and reports whether it keeps the packet.
+func (e *Endpoint) receiveRequest(a *association, p *packet) (kept bool) {
+	m := &p.msg
+	if !a.stream() {
+		again, seen := e.dedup.begin(dedupKey{a.serial, m.mid}, e.timers.now(), p.spare())
+		if seen {
+			if len(again) > 0 {
+				a.write(again)
+			}
+			return false
+		}
+	}
+	if !a.link.accepting() {
+		e.refuse(a, m)
+		return false
+	}
+	in := e.newIncoming(a, p)
+	if m.typ == confirmable && !a.stream() {
+		in.timer.owner = in
+		e.timers.set(&in.timer, e.cfg.AckDelay)
+	}
+	if !e.admit(a, in) {
+		e.timers.stop(&in.timer)
+		in.mu.Lock()
+		in.replied = true
+		in.mu.Unlock()
+		e.refuse(a, m)
+		in.free()
+	}
+	return true
+}
+
+// admit has in served: now, or when others of the peer are done.
+func (e *Endpoint) admit(a *association, in *incoming) bool {
+	a.mu.Lock()
+	b := &a.inbox
+	if int(b.running) >= e.cfg.Bounds.PeerWorkers {
+		defer a.mu.Unlock()
+		if b.waiting == nil {
+			b.waiting = new(fifo[*incoming])
+		}
+		if b.waiting.len() >= e.cfg.Bounds.PeerQueue {
+			return false
+		}
+		b.waiting.push(in)
+		return true
+	}
+	b.running++
+	a.mu.Unlock()
+	if e.pool.submit(in) {
+		return true
+	}
+	e.leave(a)
+	return false
+}
+
+// leave lets the next request of the peer be served.
+func (e *Endpoint) leave(a *association) {
+	a.mu.Lock()
+	b := &a.inbox
+	if b.waiting != nil && b.waiting.len() > 0 {
+		next := b.waiting.pop()
+		a.mu.Unlock()
+		e.pool.resubmit(next)
+		return
+	}
+	b.waiting = nil
+	b.running--
+	a.mu.Unlock()
+}
+
+// refuse answers that there is too much to do. A duplicate is welcome later.
+func (e *Endpoint) refuse(a *association, m *wireMessage) {
+	e.dedup.forget(dedupKey{a.serial, m.mid})
+	if m.typ != confirmable && !a.stream() {
+		return
+	}
+	busy := wireMessage{
+		typ: acknowledgement, code: ServiceUnavailable, mid: m.mid, token: m.token,
+		options: Options{{ID: MaxAge, Value: []byte{refuseMaxAge}}},
+	}
+	a.write(a.encode(nil, &busy))
+}
+
+// refuseMaxAge is the advice to a peer that found us busy, in seconds.
+const refuseMaxAge = 5
+
+// expire acknowledges a request whose handler takes its time.
+func (in *incoming) expire() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.replied || in.acked || in.p == nil || in.e.timers.isSet(&in.timer) {
+		return
+	}
+	in.acked = true
+	in.acknowledge()
+}
+
+// acknowledge sends an empty acknowledgement and remembers it.
+func (in *incoming) acknowledge() {
+	var b [headerSize]byte
+	record := appendEmpty(b[:0], acknowledgement, in.p.msg.mid)
+	in.e.dedup.reply(in.key(), in.e.timers.now(), record)
+	in.a.write(record)
+}
+
+// serve runs in a worker.
+func (in *incoming) serve() {
+	e, a := in.e, in.a
+	in.reply(in.respond())
+	in.free()
+	e.leave(a)
+}
+
+// respond finds the response.
+func (in *incoming) respond() *Response {
+	resp, answer := in.readOptions()
+	if !answer {
+		return nil
+	}
+	if resp != nil {
+		return resp
+	}
+	if in.hasBlock1 {
+		if resp, complete := in.receiveBlock(); !complete {
+			return resp
+		}
+	}
+	if in.hasBlock2 && in.block2.num > 0 {
+		if in.serving = in.e.downloads.find(in.downloadKey()); in.serving != nil {
+			return in.serving.response()
+		}
+		if m := in.req.Code; m != GET && m != FETCH && !in.hasBlock1 {
+			return diagnose(RequestEntityIncomplete, "the response is no longer kept")
+		}
+	}
+	return in.handle()
+}
+
+// handle calls the handler.
+func (in *incoming) handle() (resp *Response) {
+	if in.e.cfg.Handler == nil {
+		return &Response{Code: NotFound}
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			in.e.log.Error("coap: handler panicked", "peer", in.a.peer.Addr, "path", in.req.Path(), "panic", v, "stack", string(debug.Stack()))
+			resp = &Response{Code: InternalServerError}
+		}
+	}()
+	if v, ok := in.req.Observe(); ok && v == 1 {
+		in.a.unobserve(in.p.msg.token)
+	}
+	return in.e.cfg.Handler.ServeCOAP(in.a.link.context(), &in.req)
+}
+
+// readOptions checks the critical options. It returns a refusal, or nil;
+// answer is false for a message that is to be dropped.
+func (in *incoming) readOptions() (refusal *Response, answer bool) {
+	var previous OptionID
+	for _, o := range in.req.Options {
+		repeatable := o.ID == URIPath || o.ID == URIQuery || o.ID == IfMatch
+		repeated := o.ID == previous && !repeatable
+		previous = o.ID
+		switch {
+		case o.ID == ProxyURI, o.ID == ProxyScheme:
+			return &Response{Code: ProxyingNotSupported}, true
+		case critical(o.ID) && (repeated || !understood(o.ID, len(o.Value))):
+			// A NON is rejected in silence (RFC 7252, section 5.4.1).
+			return diagnose(BadOption, o.ID.String()), in.req.Confirmable()
+		case repeated:
+		case o.ID == Block1:
+			in.block1, _ = parseBlock(o.Value)
+			in.hasBlock1 = true
+		case o.ID == Block2:
+			in.block2, _ = parseBlock(o.Value)
+			in.hasBlock2 = true
+		}
+	}
+	if !in.a.stream() && (in.block1.szx == bert || in.block2.szx == bert) {
+		return diagnose(BadRequest, "reserved block size"), true
+	}
+	return nil, true
+}
+
+func diagnose(c Code, text string) *Response {
+	return &Response{Code: c, Payload: []byte(text)}
+}

@@ -1,0 +1,247 @@
+package coap
+
+import (
+	"sync"
+	"time"
+)
+
+// Observer is a peer that observes a resource here (RFC 7641).
+type Observer struct {
+	e     *Endpoint
+	a     *association
+	token token
+	key   transferKey
+	done  chan struct{}
+
+	mu      sync.Mutex
+	over    bool
+	ready   bool // the response to the request was sent
+	seq     uint32
+	waiting bool // for an acknowledgement
+	next    *Response
+	nextCON bool
+	mids    [4]uint16 // of the last non-confirmable ones
+	sent    int
+	lastCON time.Duration
+}
+
+// confirmEvery is how often a notification must be confirmable (RFC 7641,
+// section 4.5), less some time for it to arrive.
+const confirmEvery = 23 * time.Hour
+
+// Accept turns r into an observation if it asks for one (Observe: 0) and the
+// peer's bound allows it; else it returns nil. The response to r must then be
+// a success, else the observation ends. It may be called once, while the
+// handler runs.
+func (r *IncomingRequest) Accept() *Observer {
+	in := r.exchange
+	v, ok := r.Observe()
+	if !ok || v != 0 || in.observer != nil || r.Code != GET && r.Code != FETCH {
+		return nil
+	}
+	a := in.a
+	o := &Observer{
+		e: in.e, a: a, token: in.p.msg.token, key: in.downloadKey(),
+		done: make(chan struct{}), lastCON: in.e.timers.now(),
+	}
+	a.mu.Lock()
+	old := a.observers[o.token]
+	if a.ended || old == nil && len(a.observers) >= in.e.cfg.Bounds.PeerObservers {
+		a.mu.Unlock()
+		return nil
+	}
+	if a.observers == nil {
+		a.observers = make(map[token]*Observer)
+	}
+	a.observers[o.token] = o
+	a.mu.Unlock()
+	if old != nil {
+		o.seq = old.number() // goes on, or the peer takes them for old ones
+		old.end()
+	}
+	in.observer = o
+	return o
+}
+
+// Peer returns who observes.
+func (o *Observer) Peer() Peer { return o.a.peer }
+
+// Done is closed when the observation has ended: by the peer, because it did
+// not answer, with the association, or by a notification that is not a
+// success.
+func (o *Observer) Done() <-chan struct{} { return o.done }
+
+// Notify sends a notification, and does not wait. While one waits for its
+// acknowledgement, only the newest of those that follow is kept. A
+// notification is made confirmable when there was none for a day. The endpoint
+// keeps resp.
+func (o *Observer) Notify(resp *Response, confirmable bool) {
+	o.mu.Lock()
+	if o.over {
+		o.mu.Unlock()
+		closeBody(resp)
+		return
+	}
+	if !o.ready || o.waiting {
+		if o.next != nil {
+			closeBody(o.next)
+		}
+		o.next, o.nextCON = resp, confirmable
+		o.mu.Unlock()
+		return
+	}
+	o.mu.Unlock()
+	o.send(resp, confirmable)
+}
+
+// number returns the next sequence number, of 24 bits.
+func (o *Observer) number() uint32 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.seq = (o.seq + 1) & 0xffffff
+	return o.seq
+}
+
+// send sends a notification now.
+func (o *Observer) send(resp *Response, confirm bool) {
+	a, e := o.a, o.e
+	now := e.timers.now()
+	o.mu.Lock()
+	if now-o.lastCON > confirmEvery {
+		confirm = true
+	}
+	if confirm {
+		o.lastCON, o.waiting = now, !a.stream()
+	}
+	o.mu.Unlock()
+
+	// The message is composed as the response to a request would be.
+	in := incomings.Get().(*incoming)
+	in.mu.Lock()
+	in.e, in.a, in.p = e, a, newPacket()
+	in.block1, in.block2, in.hasBlock1, in.hasBlock2 = block{}, block{}, false, false
+	in.replied = true
+	in.observer, in.target = o, o.key
+	in.p.msg.token = o.token
+	in.mu.Unlock()
+	out := in.compose(resp)
+	out.typ = nonConfirmable
+	x := &exchange{confirm: confirm, idleLimit: e.cfg.Transmission.idle()}
+	if confirm {
+		out.typ = confirmable
+		x.record = a.encode(nil, &out)
+		x.finish = func(err error) { go o.answered(err) }
+	} else {
+		a.mu.Lock()
+		out.mid = a.nextMID()
+		a.mu.Unlock()
+		o.mu.Lock()
+		o.mids[o.sent%len(o.mids)] = out.mid
+		o.sent++
+		o.mu.Unlock()
+		in.out = a.encode(in.out[:0], &out)
+	}
+	final := !isSuccess(out.code)
+	switch {
+	case !confirm || a.stream():
+		if confirm {
+			in.out = x.record
+		}
+		a.write(in.out)
+		if final {
+			o.end()
+		}
+	default:
+		if final {
+			x.finish = func(error) { go o.end() }
+		}
+		if a.submit(x) != nil {
+			o.end()
+		}
+	}
+	in.free()
+	if resp.After != nil {
+		resp.After()
+	}
+}
+
+// answered goes on after a confirmable message: the peer lives, or does not.
+func (o *Observer) answered(err error) {
+	if err != nil {
+		o.end()
+		return
+	}
+	o.proceed()
+}
+
+// proceed sends what has waited.
+func (o *Observer) proceed() {
+	o.mu.Lock()
+	o.ready, o.waiting = true, false
+	next, confirm := o.next, o.nextCON
+	o.next = nil
+	over := o.over
+	o.mu.Unlock()
+	if next != nil && !over {
+		o.send(next, confirm)
+	}
+}
+
+// sentAs reports whether mid is that of a recent non-confirmable notification.
+func (o *Observer) sentAs(mid uint16) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range min(o.sent, len(o.mids)) {
+		if o.mids[i] == mid {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *Observer) end() {
+	o.a.mu.Lock()
+	if o.a.observers[o.token] == o {
+		delete(o.a.observers, o.token)
+	}
+	o.a.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.over {
+		o.over = true
+		if o.next != nil {
+			closeBody(o.next)
+			o.next = nil
+		}
+		close(o.done)
+	}
+}
+
+// unobserve ends the observation with a token.
+func (a *association) unobserve(t token) {
+	a.mu.Lock()
+	o := a.observers[t]
+	a.mu.Unlock()
+	if o != nil {
+		o.end()
+	}
+}
+
+// established lets notifications follow the response, if that was a success.
+func (in *incoming) established() {
+	o := in.observer
+	if o == nil {
+		return
+	}
+	if _, ok := Bytes(in.options, Observe); !ok {
+		o.end()
+		return
+	}
+	o.proceed()
+}
+
+func (in *incoming) abandonObserver() {
+	if in.observer != nil {
+		in.observer.end()
+	}
+}

@@ -1,0 +1,115 @@
+package coap
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// AppendOption returns opts with one more option, at its place in the order:
+// after those of the same ID.
+func AppendOption(opts Options, id OptionID, value []byte) Options {
+	at := len(opts)
+	for at > 0 && opts[at-1].ID > id {
+		at--
+	}
+	return slices.Insert(opts, at, Option{ID: id, Value: value})
+}
+
+// AppendUint returns opts with one more option whose value is an unsigned
+// integer.
+func AppendUint(opts Options, id OptionID, v uint32) Options {
+	return AppendOption(opts, id, appendUint(nil, v))
+}
+
+// AppendString returns opts with one more option whose value is s.
+func AppendString(opts Options, id OptionID, s string) Options {
+	return AppendOption(opts, id, []byte(s))
+}
+
+// Bytes returns the value of the first option id.
+func Bytes(opts Options, id OptionID) ([]byte, bool) {
+	for _, o := range opts {
+		if o.ID == id {
+			return o.Value, true
+		}
+		if o.ID > id {
+			break
+		}
+	}
+	return nil, false
+}
+
+// Uint returns the value of the first option id. Leading zeros are accepted; a
+// value of more than 4 bytes is none.
+func Uint(opts Options, id OptionID) (uint32, bool) {
+	b, ok := Bytes(opts, id)
+	if !ok {
+		return 0, false
+	}
+	return parseUint(b)
+}
+
+// Strings returns the values of all options id.
+func Strings(opts Options, id OptionID) []string {
+	var all []string
+	for _, o := range opts {
+		if o.ID == id {
+			all = append(all, string(o.Value))
+		}
+	}
+	return all
+}
+
+// appendUint appends v as an option value: big endian, no leading zeros.
+func appendUint(dst []byte, v uint32) []byte {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], v)
+	i := 0
+	for i < 4 && b[i] == 0 {
+		i++
+	}
+	return append(dst, b[i:]...)
+}
+
+func parseUint(b []byte) (v uint32, ok bool) {
+	if len(b) > 4 {
+		return 0, false
+	}
+	for _, c := range b {
+		v = v<<8 | uint32(c)
+	}
+	return v, true
+}
+
+// formatOf reads a Content-Format or Accept option.
+func formatOf(opts Options, id OptionID) Format {
+	if b, ok := Bytes(opts, id); ok && len(b) <= 2 {
+		v, _ := parseUint(b)
+		return FormatOf(uint16(v))
+	}
+	return Format{}
+}
+
+// understood reports whether an incoming request may carry option id with a
+// value of n bytes. A critical option that is not understood is answered with
+// 4.02; an elective one is ignored (RFC 7252, sections 5.4.1 and 5.4.3).
+func understood(id OptionID, n int) bool {
+	switch id {
+	case IfMatch:
+		return n <= 8
+	case URIHost:
+		return n >= 1 && n <= 255
+	case IfNoneMatch:
+		return n == 0
+	case URIPort, Accept:
+		return n <= 2
+	case URIPath, URIQuery:
+		return n <= 255
+	case Block1, Block2:
+		return n <= 3
+	}
+	return false
+}
+
+// critical reports whether a recipient must understand option id.
+func critical(id OptionID) bool { return id&1 != 0 }

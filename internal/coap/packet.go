@@ -1,0 +1,41 @@
+package coap
+
+import "sync"
+
+// maxDatagram is the largest datagram that is taken. A message is at most 1152
+// bytes with a block of 1024 (RFC 7252, section 4.6), more with options such
+// as long queries.
+const maxDatagram = 2048
+
+// packet is a received message with the record that it aliases. It is passed
+// on from hand to hand, and freed by the last.
+type packet struct {
+	buf   []byte
+	n     int
+	msg   wireMessage
+	store [16]Option // for msg.options, unless there are more
+}
+
+var packets = sync.Pool{New: func() any { return &packet{buf: make([]byte, maxDatagram)} }}
+
+func newPacket() *packet { return packets.Get().(*packet) }
+
+func (p *packet) free() {
+	if cap(p.buf) != maxDatagram {
+		return // a stream's large frame: leave it to the garbage collector
+	}
+	p.buf = p.buf[:maxDatagram]
+	clear(p.store[:])
+	p.msg = wireMessage{}
+	packets.Put(p)
+}
+
+// parse reads the datagram in the first n bytes of the buffer.
+func (p *packet) parse(n int) error {
+	p.n = n
+	p.msg.options = p.store[:0]
+	return p.msg.parse(p.buf[:n])
+}
+
+// spare is the unused part of the buffer.
+func (p *packet) spare() []byte { return p.buf[p.n:p.n] }

@@ -1,0 +1,136 @@
+package coap
+
+// open enters an association: datagram associations of UDP peers when they
+// make a request or are sent one, the others when their transport has set them
+// up. It returns an older one if there is one with that Peer.
+func (e *Endpoint) open(p Peer, l link, proven *Identity) (*association, error) {
+	a := &association{e: e, peer: p, link: l, proven: proven, mid: uint16(e.random.uint64())}
+	if a = e.table.enter(a, e.timers.now()); a == nil {
+		return nil, ErrBusy
+	}
+	e.janitor.wake()
+	return a, nil
+}
+
+// end ends an association: all that waits for the peer fails with ErrPeerGone.
+func (e *Endpoint) end(a *association) {
+	e.table.remove(a)
+	a.mu.Lock()
+	if a.ended {
+		a.mu.Unlock()
+		return
+	}
+	a.ended = true
+	for len(a.outbox.queue) > 0 {
+		a.conclude(a.outbox.queue[len(a.outbox.queue)-1], nil, ErrPeerGone)
+	}
+	for len(a.outbox.open) > 0 {
+		a.conclude(a.outbox.open[0], nil, ErrPeerGone)
+	}
+	observations, observers := a.observations, a.observers
+	a.observations, a.observers = nil, nil
+	a.mu.Unlock()
+
+	for _, o := range observations {
+		o.push(nil)
+	}
+	for _, o := range observers {
+		o.end()
+	}
+	e.uploads.drop(a)
+	e.downloads.drop(a)
+	if e.cfg.OnClosed != nil && a.peer.Transport != UDP {
+		e.cfg.OnClosed(a.peer)
+	}
+}
+
+// receive takes a message of a peer, and reports whether it keeps the packet.
+// It never waits.
+func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
+	a.heard.Store(int64(e.timers.now()))
+	m := &p.msg
+	switch {
+	case m.typ == acknowledgement && m.code == Empty:
+		a.mu.Lock()
+		a.acknowledge(m.mid)
+		a.mu.Unlock()
+	case m.typ == reset:
+		e.receiveReset(a, m)
+	case isResponse(m.code):
+		return e.receiveResponse(a, p)
+	case m.typ == acknowledgement:
+		// neither empty nor a response: ignored (RFC 7252, section 4.2)
+	case isRequest(m.code):
+		return e.receiveRequest(a, p)
+	case m.typ == confirmable:
+		a.writeEmpty(reset, m.mid) // a ping, or a code that nobody knows
+	}
+	return false
+}
+
+func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
+	if m.code != Empty {
+		return
+	}
+	a.mu.Lock()
+	known := a.rejected(m.mid)
+	var observer *Observer
+	if !known {
+		for _, o := range a.observers {
+			if o.sentAs(m.mid) {
+				observer = o
+			}
+		}
+	}
+	a.mu.Unlock()
+	if observer != nil {
+		observer.end()
+	}
+}
+
+// receiveResponse takes a response: piggybacked, separate, or a notification.
+func (e *Endpoint) receiveResponse(a *association, p *packet) (kept bool) {
+	m := &p.msg
+	typ, mid := m.typ, m.mid // p may be somebody else's soon
+	separate := typ != acknowledgement && !a.stream()
+	key := dedupKey{a.serial, mid}
+	if separate {
+		var b [headerSize]byte
+		if again, seen := e.dedup.begin(key, e.timers.now(), b[:0]); seen {
+			if len(again) > 0 {
+				a.write(again)
+			}
+			return false
+		}
+	}
+	a.mu.Lock()
+	known, kept := a.answered(p)
+	var notified *Observation
+	if !known && typ != acknowledgement {
+		notified = a.observations[m.token]
+		known = notified != nil
+	}
+	a.mu.Unlock()
+	if separate {
+		e.acknowledgeResponse(a, key, typ, mid, known)
+	}
+	if notified != nil {
+		notified.receive(m)
+	}
+	return kept
+}
+
+// acknowledgeResponse answers a separate response, and remembers how.
+func (e *Endpoint) acknowledgeResponse(a *association, key dedupKey, typ messageType, mid uint16, known bool) {
+	if known && typ == nonConfirmable {
+		return
+	}
+	answer := reset // of a token unknown: also ends an observation (RFC 7641, section 3.6)
+	if known {
+		answer = acknowledgement
+	}
+	var b [headerSize]byte
+	record := appendEmpty(b[:0], answer, mid)
+	e.dedup.reply(key, e.timers.now(), record)
+	a.write(record)
+}

@@ -1,0 +1,239 @@
+package coap
+
+import (
+	"bytes"
+	"io"
+	"slices"
+)
+
+// reply sends the response; nil is none.
+func (in *incoming) reply(resp *Response) {
+	e, m := in.e, &in.p.msg
+	e.timers.stop(&in.timer)
+	resp = in.suppress(resp)
+
+	in.mu.Lock()
+	in.replied = true
+	acked := in.acked
+	in.mu.Unlock()
+
+	if resp == nil {
+		in.abandonObserver()
+		if m.typ == confirmable && !acked && !in.a.stream() {
+			in.acknowledge()
+		}
+		return
+	}
+	out := in.compose(resp)
+	switch {
+	case in.a.stream():
+		in.send(&out)
+	case m.typ == nonConfirmable:
+		out.typ = nonConfirmable
+		in.a.mu.Lock()
+		out.mid = in.a.nextMID()
+		in.a.mu.Unlock()
+		in.send(&out)
+	case acked:
+		in.sendSeparately(&out, resp.After)
+		return
+	default:
+		out.typ, out.mid = acknowledgement, m.mid
+		in.send(&out)
+		in.remember()
+	}
+	in.established()
+	if resp.After != nil {
+		resp.After()
+	}
+}
+
+// suppress applies No-Response (RFC 7967).
+func (in *incoming) suppress(resp *Response) *Response {
+	if resp == nil {
+		return nil
+	}
+	if v, ok := Uint(in.req.Options, NoResponse); ok && v&(1<<(class(resp.Code)-1)) != 0 {
+		closeBody(resp)
+		if resp.After != nil {
+			defer resp.After()
+		}
+		return nil
+	}
+	return resp
+}
+
+// closeBody closes the body of a response that is not sent.
+func closeBody(resp *Response) {
+	if c, ok := resp.Body.(io.Closer); ok {
+		c.Close()
+	}
+}
+
+func (in *incoming) send(out *wireMessage) {
+	in.out = in.a.encode(in.out[:0], out)
+	in.a.write(in.out)
+}
+
+// smallReply is the size up to which any reply is remembered. A longer one to
+// a safe method is made again when the request is repeated.
+const smallReply = 256
+
+// remember keeps the reply for duplicates of the request.
+func (in *incoming) remember() {
+	safe := in.req.Code == GET || in.req.Code == FETCH
+	if safe && len(in.out) > smallReply {
+		in.e.dedup.forget(in.key())
+		return
+	}
+	in.e.dedup.reply(in.key(), in.e.timers.now(), in.out)
+}
+
+// sendSeparately sends a response after the acknowledgement, confirmably.
+func (in *incoming) sendSeparately(out *wireMessage, after func()) {
+	out.typ = confirmable
+	observer := in.observer
+	x := &exchange{confirm: true, urgent: true, idleLimit: in.e.cfg.Transmission.idle()}
+	x.record = in.a.encode(nil, out)
+	x.finish = func(err error) {
+		if observer != nil {
+			go observer.answered(err)
+		}
+		if after != nil {
+			go after()
+		}
+	}
+	if err := in.a.submit(x); err != nil && after != nil {
+		after()
+	}
+}
+
+// compose makes the message that carries the response, or a block of it.
+func (in *incoming) compose(resp *Response) wireMessage {
+	in.values = in.values[:0]
+	m := &in.p.msg
+	out := wireMessage{token: m.token}
+	resp = in.validate(resp)
+	if resp.Body != nil || in.hasBlock2 && isSuccess(resp.Code) && resp.Code != Continue || len(resp.Payload) > in.a.maxPayload(in.e) {
+		return in.composeBlock(out, resp)
+	}
+	in.options = in.describe(in.options[:0], resp)
+	out.code, out.payload, out.options = resp.Code, resp.Payload, in.options
+	return out
+}
+
+// validate turns a response that the peer has already into 2.03 (RFC 7252,
+// section 5.10.6.2).
+func (in *incoming) validate(resp *Response) *Response {
+	if len(resp.ETag) == 0 || resp.Code != Content || in.hasBlock2 && in.block2.num > 0 {
+		return resp
+	}
+	for _, o := range in.req.Options {
+		if o.ID == ETag && bytes.Equal(o.Value, resp.ETag) {
+			closeBody(resp)
+			return &Response{Code: Valid, ETag: resp.ETag, After: resp.After}
+		}
+	}
+	return resp
+}
+
+// composeBlock cuts the block that was asked for out of a response.
+func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
+	e := in.e
+	var d *download
+	if in.fits(resp) {
+		d = &download{resp: *resp}
+		if resp.Body == nil {
+			d.resp.Body, d.resp.Size = bytes.NewReader(resp.Payload), int64(len(resp.Payload))
+		}
+		d.refs.Store(1)
+	} else if d = in.serving; d != nil {
+		d.refs.Add(1)
+	} else {
+		d = e.keep(in.downloadKey(), in.a, resp)
+	}
+	defer d.free()
+	resp = d.response()
+
+	b := block{szx: e.szx}
+	var offset int64
+	if in.hasBlock2 {
+		offset = in.block2.offset()
+		b.szx = min(b.szx, in.block2.szx)
+	}
+	if offset > 0 && offset >= resp.Size || resp.Size > reach(b.szx) {
+		out.code, out.payload, out.options = BadRequest, []byte("block out of range"), nil
+		return out
+	}
+	n := min(int64(b.size()), resp.Size-offset)
+	b.num = uint32(offset / int64(b.size()))
+	b.more = offset+n < resp.Size
+	in.data = slices.Grow(in.data[:0], int(n))[:n]
+	if got, err := resp.Body.ReadAt(in.data, offset); int64(got) < n {
+		e.log.Warn("coap: cannot read a response body", "path", in.req.Path(), "offset", offset, "error", err)
+		out.code, out.payload, out.options = InternalServerError, nil, nil
+		return out
+	}
+	in.options = in.describe(in.options[:0], resp)
+	in.options = in.appendUint(in.options, Block2, b.value())
+	if _, asked := Bytes(in.req.Options, Size2); offset == 0 || asked {
+		in.options = in.appendUint(in.options, Size2, uint32(resp.Size))
+	}
+	out.code, out.payload, out.options = resp.Code, in.data, in.options
+	idle := e.cfg.DownloadIdle
+	if !b.more {
+		idle = lastBlockIdle
+	}
+	if !in.fits(resp) {
+		e.downloads.touch(in.downloadKey(), idle, e.timers.now())
+	}
+	if resp.Progress != nil {
+		resp.Progress(offset+n, resp.Size)
+	}
+	return out
+}
+
+// fits reports whether the response is one block.
+func (in *incoming) fits(resp *Response) bool {
+	size := block{szx: in.e.szx}.size()
+	if in.hasBlock2 {
+		size = min(size, in.block2.size())
+	}
+	return max(resp.Size, int64(len(resp.Payload))) <= int64(size)
+}
+
+// appendUint is AppendUint with the scratch buffer for the value.
+func (in *incoming) appendUint(opts Options, id OptionID, v uint32) Options {
+	at := len(in.values)
+	in.values = appendUint(in.values, v)
+	return AppendOption(opts, id, in.values[at:len(in.values):len(in.values)])
+}
+
+// describe appends the options that a response has whatever block it is.
+func (in *incoming) describe(opts Options, resp *Response) Options {
+	opts = append(opts, resp.Options...)
+	if len(resp.ETag) > 0 {
+		opts = AppendOption(opts, ETag, resp.ETag)
+	}
+	if in.observer != nil && isSuccess(resp.Code) {
+		opts = in.appendUint(opts, Observe, in.observer.number())
+	}
+	if n, ok := resp.ContentFormat.Get(); ok {
+		opts = in.appendUint(opts, ContentFormat, uint32(n))
+	}
+	if in.hasBlock1 {
+		b := in.block1
+		b.more = resp.Code == Continue
+		b.szx = min(b.szx, in.e.szx)
+		if b.szx != in.block1.szx && b.num > 0 {
+			b.szx = in.block1.szx // sizes are agreed on at the first block
+		}
+		opts = in.appendUint(opts, Block1, b.value())
+	}
+	return opts
+}
+
+// maxPayload is what a message to the peer can carry without Block2.
+func (a *association) maxPayload(e *Endpoint) int {
+	return block{szx: e.szx}.size()
+}

@@ -1,0 +1,167 @@
+package coap
+
+import (
+	"sync"
+	"time"
+)
+
+// timer is an entry of [timers], embedded in what it is for. The zero value is
+// not set.
+type timer struct {
+	at    time.Duration // since the epoch of the timers
+	index int           // in the heap plus 1; 0 when not set
+	owner expirer
+}
+
+// expirer is told when its timer is due. The timer may have been set again or
+// stopped between; expire runs without any lock and looks.
+type expirer interface{ expire() }
+
+// timers holds all the deadlines of an endpoint in one heap over one timer of
+// the runtime. An endpoint that waits for nothing has none running.
+type timers struct {
+	epoch time.Time
+
+	mu      sync.Mutex
+	heap    []*timer
+	runtime *time.Timer
+	armed   time.Duration // when runtime fires; 0 when it does not
+	stopped bool
+}
+
+func newTimers() *timers { return &timers{epoch: time.Now()} }
+
+// now is the time since the epoch, never 0.
+func (ts *timers) now() time.Duration { return time.Since(ts.epoch) + 1 }
+
+// set has t expire after d, in place of any earlier setting.
+func (ts *timers) set(t *timer, d time.Duration) {
+	at := ts.now() + d
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t.at = at
+	if t.index == 0 {
+		ts.heap = append(ts.heap, t)
+		t.index = len(ts.heap)
+		ts.up(t.index - 1)
+	} else {
+		ts.fix(t.index - 1)
+	}
+	ts.arm()
+}
+
+// stop unsets t. Its expire may be about to run all the same.
+func (ts *timers) stop(t *timer) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t.index != 0 {
+		ts.remove(t.index - 1)
+	}
+}
+
+// isSet reports whether t is to expire yet.
+func (ts *timers) isSet(t *timer) bool {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return t.index != 0
+}
+
+// close stops them all, for good.
+func (ts *timers) close() {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.stopped = true
+	if ts.runtime != nil {
+		ts.runtime.Stop()
+	}
+}
+
+// arm sees to it that the runtime's timer fires no later than the first
+// deadline. Firing too early costs less than setting it back each time.
+func (ts *timers) arm() {
+	if len(ts.heap) == 0 || ts.stopped {
+		return
+	}
+	at := ts.heap[0].at
+	if ts.armed != 0 && ts.armed <= at {
+		return
+	}
+	d := max(at-ts.now(), 0)
+	if ts.runtime == nil {
+		ts.runtime = time.AfterFunc(d, ts.fire)
+	} else {
+		ts.runtime.Reset(d)
+	}
+	ts.armed = at
+}
+
+func (ts *timers) fire() {
+	ts.mu.Lock()
+	ts.armed = 0
+	for len(ts.heap) > 0 && ts.heap[0].at <= ts.now() && !ts.stopped {
+		owner := ts.heap[0].owner
+		ts.remove(0)
+		ts.mu.Unlock()
+		owner.expire()
+		ts.mu.Lock()
+	}
+	ts.arm()
+	ts.mu.Unlock()
+}
+
+func (ts *timers) remove(i int) {
+	last := len(ts.heap) - 1
+	ts.heap[i].index = 0
+	moved := ts.heap[last]
+	ts.heap[last] = nil
+	ts.heap = ts.heap[:last]
+	if i < last {
+		ts.put(i, moved)
+		ts.fix(i)
+	}
+}
+
+func (ts *timers) put(i int, t *timer) {
+	ts.heap[i] = t
+	t.index = i + 1
+}
+
+func (ts *timers) fix(i int) {
+	if !ts.down(i) {
+		ts.up(i)
+	}
+}
+
+func (ts *timers) up(i int) {
+	t := ts.heap[i]
+	for i > 0 {
+		parent := (i - 1) / 2
+		if ts.heap[parent].at <= t.at {
+			break
+		}
+		ts.put(i, ts.heap[parent])
+		i = parent
+	}
+	ts.put(i, t)
+}
+
+func (ts *timers) down(i int) bool {
+	start := i
+	t := ts.heap[i]
+	for {
+		child := 2*i + 1
+		if child >= len(ts.heap) {
+			break
+		}
+		if right := child + 1; right < len(ts.heap) && ts.heap[right].at < ts.heap[child].at {
+			child = right
+		}
+		if t.at <= ts.heap[child].at {
+			break
+		}
+		ts.put(i, ts.heap[child])
+		i = child
+	}
+	ts.put(i, t)
+	return i > start
+}

@@ -1,0 +1,184 @@
+package coap
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+var (
+	errSuperseded = errors.New("coap: transfer gave way to another")
+	errRestarted  = errors.New("coap: transfer began anew")
+)
+
+// minUploadIdle is how long an upload must have been idle before it is dropped
+// for a new one when there are too many.
+const minUploadIdle = 10 * time.Second
+
+// upload is a request body of a peer that arrives by Block1.
+type upload struct {
+	e *Endpoint
+
+	mu     sync.Mutex
+	over   bool
+	next   int64 // bytes received
+	last   int64 // where the last block began
+	format Format
+	sink   Sink
+	body   []byte // without sink
+}
+
+// dropped tells the sink, unless the body was completed.
+func (u *upload) dropped(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.over {
+		return
+	}
+	u.close()
+	if u.sink != nil {
+		u.sink.Abort(err)
+	}
+}
+
+// close takes the upload's memory out of the account. u.mu is held.
+func (u *upload) close() {
+	u.over = true
+	u.e.uploadBytes.Add(-int64(cap(u.body)))
+}
+
+func (in *incoming) uploadKey() transferKey {
+	target := in.e.targetOf(&in.req, URIHost, URIPort, URIPath, URIQuery, RequestTag)
+	return transferKey{in.a.serial, target}
+}
+
+// receiveBlock takes a block of a request body (RFC 7959, section 2.5). When
+// the body is complete, it is in in.req; else the response is returned.
+func (in *incoming) receiveBlock() (resp *Response, complete bool) {
+	e, b, n := in.e, in.block1, len(in.req.Payload)
+	size := b.size()
+	switch {
+	case b.szx == bert && b.more && (n == 0 || n%size != 0),
+		b.szx != bert && b.more && n != size,
+		b.szx != bert && n > size:
+		return diagnose(BadRequest, "block of wrong size"), false
+	}
+	key := in.uploadKey()
+	u, found := e.uploads.find(key, nil)
+	if b.num == 0 {
+		if found && e.uploads.take(key, u) {
+			u.dropped(errRestarted)
+		}
+		if !b.more {
+			return nil, true
+		}
+		if u, resp = in.beginUpload(key); resp != nil {
+			return resp, false
+		}
+	} else if !found {
+		return diagnose(RequestEntityIncomplete, "no transfer that this block goes on with"), false
+	}
+
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.over:
+		return diagnose(RequestEntityIncomplete, "transfer has ended"), false
+	case b.num > 0 && u.format != in.req.ContentFormat():
+		return diagnose(RequestEntityIncomplete, "content format changed"), false
+	case b.more && b.offset() == u.last && u.next > u.last:
+		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
+		return &Response{Code: Continue}, false // again
+	case b.offset() != u.next:
+		return diagnose(RequestEntityIncomplete, "block out of sequence"), false
+	}
+	if err := u.write(in.req.Payload); err != nil {
+		if e.uploads.take(key, u) {
+			u.close()
+			if u.sink != nil {
+				u.sink.Abort(err)
+			}
+		}
+		return statusOf(err, e.cfg.MaxBody), false
+	}
+	u.last, u.next = u.next, u.next+int64(n)
+	if b.more {
+		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
+		return &Response{Code: Continue}, false
+	}
+	if !e.uploads.take(key, u) {
+		return diagnose(RequestEntityIncomplete, "transfer has ended"), false
+	}
+	u.close()
+	in.req.Payload, in.req.Sink, in.req.Size = u.body, u.sink, u.next
+	return nil, true
+}
+
+// beginUpload decides where a body goes and enters it.
+func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
+	e := in.e
+	u := &upload{e: e, format: in.req.ContentFormat()}
+	announced := int64(-1)
+	if v, ok := Uint(in.req.Options, Size1); ok {
+		announced = int64(v)
+	}
+	if e.cfg.Sinks != nil {
+		r := in.req
+		r.Payload, r.Size = nil, announced
+		sink, refusal := e.cfg.Sinks(&r)
+		if refusal != nil {
+			return nil, refusal
+		}
+		u.sink = sink
+	}
+	if u.sink == nil && announced > int64(e.cfg.MaxBody) {
+		return nil, statusOf(ErrTooLarge, e.cfg.MaxBody)
+	}
+	if !e.uploads.put(key, in.a, u, e.cfg.UploadIdle, e.timers.now()) {
+		if u.sink != nil {
+			u.sink.Abort(ErrBusy)
+		}
+		return nil, statusOf(ErrBusy, 0)
+	}
+	return u, nil
+}
+
+// write appends to the body. u.mu is held.
+func (u *upload) write(p []byte) error {
+	if u.sink != nil {
+		_, err := u.sink.Write(p)
+		return err
+	}
+	e := u.e
+	if len(u.body)+len(p) > e.cfg.MaxBody {
+		return ErrTooLarge
+	}
+	if len(u.body)+len(p) > cap(u.body) {
+		grown := make([]byte, len(u.body), min(max(2*cap(u.body), 4*len(p)), max(e.cfg.MaxBody, len(p))))
+		if e.uploadBytes.Add(int64(cap(grown)-cap(u.body))) > e.cfg.Bounds.UploadBytes {
+			e.uploadBytes.Add(-int64(cap(grown) - cap(u.body)))
+			return ErrBusy
+		}
+		copy(grown, u.body)
+		u.body = grown
+	}
+	u.body = append(u.body, p...)
+	return nil
+}
+
+// statusOf is the response to an error.
+func statusOf(err error, limit int) *Response {
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		return diagnose(status.Code, status.Diagnostic)
+	}
+	switch {
+	case errors.Is(err, ErrTooLarge):
+		return &Response{
+			Code:    RequestEntityTooLarge,
+			Options: AppendUint(nil, Size1, uint32(limit)),
+		}
+	case errors.Is(err, ErrBusy):
+		return &Response{Code: ServiceUnavailable, Options: AppendUint(nil, MaxAge, refuseMaxAge)}
+	}
+	return &Response{Code: InternalServerError}
+}
