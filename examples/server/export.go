@@ -18,7 +18,7 @@ func runExport(ctx context.Context, args []string, env environment) (err error) 
 	fs := cli.NewFlagSet(env.stderr, "server export", "[flags]",
 		"writes the firmware update table, oldest first, to standard output. A server on the same bolt file has to be stopped.")
 	data := fs.String("data", "otago-data", "`folder` of the server")
-	place := fs.String("store", "", "where records are: `bolt:FILE` (default bolt:ota.db in the data folder)")
+	place := fs.String("store", "", "`place` of the records: bolt:FILE (default bolt:ota.db in the data folder)")
 	format := fs.String("format", "csv", "csv, or jsonl: one JSON object a line")
 	if err := cli.Parse(fs, args, env.lookup); err != nil {
 		return err

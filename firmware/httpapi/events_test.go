@@ -1,0 +1,207 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store/memory"
+)
+
+// sse is one server-sent event.
+type sse struct {
+	id   string
+	data struct {
+		Seq                              uint64
+		Update, Endpoint, Event, Outcome string
+		Phase, State                     string
+		Time                             time.Time
+	}
+}
+
+// openEvents opens an event stream; header holds pairs of names and values.
+func openEvents(t *testing.T, client *http.Client, url string, header ...string) (next func() sse, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	require.NoError(t, err)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	response, err := client.Do(r)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Equal(t, "text/event-stream", response.Header.Get("Content-Type"))
+	lines := bufio.NewScanner(response.Body)
+	next = func() sse {
+		t.Helper()
+		var event sse
+		for lines.Scan() {
+			name, value, _ := strings.Cut(lines.Text(), ": ")
+			switch {
+			case name == "id":
+				event.id = value
+			case name == "data":
+				require.NoError(t, json.Unmarshal([]byte(value), &event.data))
+			case lines.Text() == "" && event.data.Event != "":
+				return event
+			}
+		}
+		require.FailNow(t, "the stream has ended", "%v", lines.Err())
+		return event
+	}
+	return next, func() { cancel(); response.Body.Close() }
+}
+
+func TestEventsResume(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	image := s.image("1.1.0")
+	first := s.start("a", image)
+
+	next, end := openEvents(t, s.Client(), s.URL+"/api/events")
+	event := next() // what happened before the stream was opened
+	require.Equal(t, first, event.data.Update)
+	require.Equal(t, "a", event.data.Endpoint)
+	require.Equal(t, fmt.Sprint(event.data.Seq), event.id)
+	require.Equal(t, "waiting", event.data.Phase)
+	require.NotEmpty(t, event.data.Event)
+
+	second := s.start("b", image) // and what happens while it is open
+	event = next()
+	require.Equal(t, second, event.data.Update)
+	end()
+
+	third := s.start("c", image)
+	next, end = openEvents(t, s.Client(), s.URL+"/api/events", "Last-Event-ID", event.id)
+	missed := next()
+	require.Equal(t, third, missed.data.Update)
+	require.Greater(t, missed.data.Seq, event.data.Seq)
+	end()
+
+	next, end = openEvents(t, s.Client(), s.URL+"/api/events?after="+event.id)
+	require.Equal(t, missed, next())
+	end()
+
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/updates/"+second+"/cancel", nil).StatusCode)
+	next, end = openEvents(t, s.Client(), s.URL+"/api/events?update="+second)
+	defer end()
+	for event = next(); event.data.Outcome == ""; event = next() {
+		require.Equal(t, second, event.data.Update)
+	}
+	require.Equal(t, "cancelled", event.data.Outcome)
+}
+
+func TestEventStreamsAreBounded(t *testing.T) {
+	s := newService(t, httpapi.Options{MaxStreams: 1})
+	_, end := openEvents(t, s.Client(), s.URL+"/api/events")
+	requireProblem(t, s.get("/api/events"), http.StatusServiceUnavailable, "unavailable")
+	end()
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/api/events", nil)
+		require.NoError(t, err)
+		response, err := s.Client().Do(r)
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	}, 10*time.Second, 10*time.Millisecond, "a stream that has ended makes room")
+}
+
+// pipes is a listener whose connections hold no byte: a reader that does not read blocks its writer at once.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
+func (p *pipes) Addr() net.Addr { return pipeAddr{} }
+func (p *pipes) dial() net.Conn { a, b := net.Pipe(); p.conns <- b; return a }
+
+type pipeAddr struct{}
+
+func (pipeAddr) Network() string { return "pipe" }
+func (pipeAddr) String() string  { return "pipe" }
+
+func TestHeartbeatsAndSlowReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := memory.New()
+		images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
+		require.NoError(t, err)
+		manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
+		image, err := images.Add(t.Context(), firmware.Image{Version: "1.1.0"}, strings.NewReader("image"))
+		require.NoError(t, err)
+
+		l := newPipes()
+		server := &http.Server{Handler: httpapi.Handler(manager, httpapi.Options{Heartbeat: 15 * time.Second, MaxStreams: 1})}
+		stopped := make(chan error, 1)
+		go func() { stopped <- server.Serve(l) }()
+
+		defer server.Close()
+		conn := l.dial()
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(3*time.Minute)))
+		go func() { _, _ = io.WriteString(conn, "GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n") }()
+		lines := bufio.NewReader(conn)
+		line := func() string {
+			t.Helper()
+			text, err := lines.ReadString('\n')
+			require.NoError(t, err)
+			return strings.TrimRight(text, "\r\n")
+		}
+		require.Equal(t, "HTTP/1.1 200 OK", line())
+		for line() != "retry: 2000" {
+		}
+		begin := time.Now()
+		for line() != ":" {
+		}
+		require.Equal(t, 15*time.Second, time.Since(begin), "a sign of life after a heartbeat without events")
+
+		// The reader stops reading; an update makes a line that nobody takes.
+		_, err = manager.Start(t.Context(), firmware.Request{Endpoint: "dev", Image: image.ID})
+		require.NoError(t, err)
+		<-time.After(time.Minute)
+		_, err = io.ReadAll(lines)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is closed by the server")
+
+		// Its place is free again.
+		conn = l.dial()
+		go func() { _, _ = io.WriteString(conn, "HEAD /api/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") }()
+		status, err := bufio.NewReader(conn).ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, status, "200")
+		conn.Close()
+
+		require.NoError(t, server.Close())
+		require.ErrorIs(t, <-stopped, http.ErrServerClosed)
+		require.NoError(t, db.Close())
+	})
+}
