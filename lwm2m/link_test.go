@@ -1,0 +1,315 @@
+package lwm2m_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+func version(major, minor uint8) lwm2m.Version { return lwm2m.Version{Major: major, Minor: minor} }
+
+func TestParseObjectList(t *testing.T) {
+	for name, tc := range map[string]struct {
+		payload string
+		want    lwm2m.ObjectList
+		out     string // what Append makes of it; "" for the payload itself
+	}{
+		"empty": {},
+		"1.1 with versions": {
+			payload: `</>;rt="oma.lwm2m";ct="110 112",</1>;ver=1.1,</1/0>,</3/0>,</5>;ver=1.1,</5/0>`,
+			want: lwm2m.ObjectList{
+				Formats: []lwm2m.ContentFormat{lwm2m.FormatSenMLJSON, lwm2m.FormatSenMLCBOR},
+				Objects: []lwm2m.ListedObject{
+					{ID: 1, Version: version(1, 1), Instances: []uint16{0}},
+					{ID: 3, Instances: []uint16{0}},
+					{ID: 5, Version: version(1, 1), Instances: []uint16{0}},
+				},
+			},
+		},
+		"Anjay 1.0, quoted version": {
+			payload: `</1/1>,</2>,</10>;ver="1.1",</10/0>`,
+			want: lwm2m.ObjectList{Objects: []lwm2m.ListedObject{
+				{ID: 1, Instances: []uint16{1}}, {ID: 2}, {ID: 10, Version: version(1, 1), Instances: []uint16{0}},
+			}},
+			out: `</1/1>,</2>,</10>;ver=1.1,</10/0>`,
+		},
+		"Wakaama": {
+			payload: `</>;rt="oma.lwm2m";ct=110,</1>;ver=1.1,</1/0>,</31024>;ver=1.0,</31024/10>,</31024/11>`,
+			want: lwm2m.ObjectList{
+				Formats: []lwm2m.ContentFormat{lwm2m.FormatSenMLJSON},
+				Objects: []lwm2m.ListedObject{
+					{ID: 1, Version: version(1, 1), Instances: []uint16{0}},
+					{ID: 31024, Version: version(1, 0), Instances: []uint16{10, 11}},
+				},
+			},
+			out: `</>;rt="oma.lwm2m";ct=110,</1>;ver=1.1,</1/0>,</31024/10>,</31024/11>`,
+		},
+		"alternate path": {
+			payload: `</lwm2m>;rt="oma.lwm2m",</lwm2m/1/101>,</lwm2m/5>,</other/1>`,
+			want: lwm2m.ObjectList{Root: "/lwm2m", Objects: []lwm2m.ListedObject{
+				{ID: 1, Instances: []uint16{101}}, {ID: 5},
+			}},
+			out: `</lwm2m>;rt="oma.lwm2m",</lwm2m/1/101>,</lwm2m/5>`,
+		},
+		"alternate path with a slash": {
+			payload: `</lwm2m/>;rt="oma.lwm2m";ct=112,</lwm2m/3/0>`,
+			want: lwm2m.ObjectList{
+				Root: "/lwm2m", Formats: []lwm2m.ContentFormat{lwm2m.FormatSenMLCBOR},
+				Objects: []lwm2m.ListedObject{{ID: 3, Instances: []uint16{0}}},
+			},
+			out: `</lwm2m>;rt="oma.lwm2m";ct=112,</lwm2m/3/0>`,
+		},
+		"unsorted, repeated and foreign links": {
+			payload: `</9/1>,</9/0>,</9/0>,</3/0>,</well-known>,</3/0/1>,</65535>,</4/>`,
+			want: lwm2m.ObjectList{Objects: []lwm2m.ListedObject{
+				{ID: 3, Instances: []uint16{0}}, {ID: 4}, {ID: 9, Instances: []uint16{0, 1}},
+			}},
+			out: `</3/0>,</4>,</9/0>,</9/1>`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			list, err := lwm2m.ParseObjectList([]byte(tc.payload))
+			require.NoError(t, err)
+			require.Equal(t, tc.want, list)
+			out := list.Append(nil)
+			if tc.out == "" {
+				tc.out = tc.payload
+			}
+			require.Equal(t, tc.out, string(out))
+		})
+	}
+}
+
+func TestObjectListLookUp(t *testing.T) {
+	list, err := lwm2m.ParseObjectList([]byte(`</3/0>,</5>;ver=1.1,</5/0>,</9>`))
+	require.NoError(t, err)
+	require.Equal(t, version(1, 0), list.Version(3))
+	require.Equal(t, version(1, 1), list.Version(5))
+	require.Equal(t, lwm2m.Version{}, list.Version(4))
+	for path, want := range map[string]bool{
+		"/": true, "/3": true, "/3/0": true, "/3/0/3": true, "/3/1": false, "/9": true, "/9/0": false, "/4": false,
+	} {
+		require.Equal(t, want, list.Has(mustPath(t, path)), path)
+	}
+}
+
+func TestParseObjectListRefuses(t *testing.T) {
+	for _, payload := range []string{`</5>;ver=x`, `</5>;ver`, `</5`, strings.Repeat("</1>,", 5000) + "</1>"} {
+		_, err := lwm2m.ParseObjectList([]byte(payload))
+		requireMalformed(t, err, []byte(payload))
+	}
+}
+
+func TestAppendLinksQuotes(t *testing.T) {
+	out := lwm2m.AppendLinks([]byte("x"), []lwm2m.Link{{Target: "/a", Attributes: []lwm2m.LinkAttribute{
+		{Name: "n", Value: "a b", HasValue: true}, {Name: "q", Value: `"\`, HasValue: true, Quoted: true},
+		{Name: "e", HasValue: true},
+	}}})
+	require.Equal(t, `x</a>;n="a b";q="\"\\";e=""`, string(out))
+}
+
+func TestDiscover(t *testing.T) {
+	attributes, err := lwm2m.ParseAttributes("pmin=1", "pmax=3", "gt=50", "lt=42.2", "epmin=3")
+	require.NoError(t, err)
+	for name, tc := range map[string]struct {
+		payload, root string
+		want          []lwm2m.Discovered
+		out           string
+	}{
+		"resource with attributes": {
+			payload: `</3/0/7>;dim=8;pmax=3;pmin=1;gt=50;lt=42.2;epmin=3,</3/0/7/0>`,
+			want: []lwm2m.Discovered{
+				{Path: lwm2m.NewPath(3, 0, 7), Dimension: 8, Attributes: attributes},
+				{Path: lwm2m.NewPath(3, 0, 7, 0), Dimension: -1},
+			},
+			out: `</3/0/7>;dim=8;pmin=1;pmax=3;gt=50;lt=42.2;epmin=3,</3/0/7/0>`,
+		},
+		"bootstrap": {
+			payload: `</>;lwm2m=1.0,</0/0>;ssid=111;uri="coap://localhost:11",</1>;ver=2.0,</3/0>`,
+			want: []lwm2m.Discovered{
+				{Dimension: -1, Version: version(1, 0)},
+				{Path: lwm2m.NewPath(0, 0), Dimension: -1, ShortServerID: 111, ServerURI: "coap://localhost:11"},
+				{Path: lwm2m.NewPath(1), Dimension: -1, Version: version(2, 0)},
+				{Path: lwm2m.NewPath(3, 0), Dimension: -1},
+			},
+		},
+		"alternate path, unknown attributes and links": {
+			payload: `</lwm2m/5/0>;x=1;pmin,</lwm2m2>,</a>`, root: "/lwm2m",
+			want: []lwm2m.Discovered{{Path: lwm2m.NewPath(5, 0), Dimension: -1}},
+			out:  `</lwm2m/5/0>`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found, err := lwm2m.ParseDiscover([]byte(tc.payload), tc.root)
+			require.NoError(t, err)
+			require.Equal(t, tc.want, found)
+			if tc.out == "" {
+				tc.out = tc.payload
+			}
+			require.Equal(t, tc.out, string(lwm2m.AppendDiscover(nil, tc.root, found)))
+		})
+	}
+	for _, payload := range []string{`</3/0/7>;dim=-1`, `</3/0>;pmin=x`, `</3/0>;st=-1`, `</0/0>;ssid=99999`, `</5>;ver=1`, `<`} {
+		_, err := lwm2m.ParseDiscover([]byte(payload), "")
+		requireMalformed(t, err, []byte(payload))
+	}
+}
+
+func FuzzParseLinks(f *testing.F) {
+	for _, name := range []string{"link_format.json", "captured.json"} {
+		for _, v := range loadVectors(f, name) {
+			if v.ContentFormat == lwm2m.FormatLink {
+				f.Add(v.payload(f))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		links, err := lwm2m.ParseLinks(payload)
+		if err != nil {
+			requireMalformed(t, err, payload)
+			return
+		}
+		again, err := lwm2m.ParseLinks(lwm2m.AppendLinks(nil, links))
+		require.NoError(t, err)
+		require.Equal(t, links, again)
+
+		if list, err := lwm2m.ParseObjectList(payload); err == nil {
+			back, err := lwm2m.ParseObjectList(list.Append(nil))
+			require.NoError(t, err)
+			for i := range list.Objects { // 1.0 goes without saying
+				if list.Objects[i].Version == version(1, 0) {
+					list.Objects[i].Version = lwm2m.Version{}
+				}
+			}
+			require.Equal(t, list, back)
+		}
+		if found, err := lwm2m.ParseDiscover(payload, ""); err == nil {
+			_, err = lwm2m.ParseDiscover(lwm2m.AppendDiscover(nil, "", found), "")
+			require.NoError(t, err)
+		}
+	})
+}
+
+func TestAttributes(t *testing.T) {
+	s, err := lwm2m.ParseAttributes("pmin=0", "pmax=60", "st=0.5", "gt", "con=1", "edge=0", "hqmax=5", "lt=-3")
+	require.NoError(t, err)
+	require.True(t, s.Cleared(lwm2m.AttributeGT))
+	require.Equal(t, []string{"pmin=0", "pmax=60", "gt", "lt=-3", "st=0.5", "edge=0", "con=1", "hqmax=5"}, s.Queries())
+	d, ok := s.Duration(lwm2m.AttributePMax)
+	require.True(t, ok)
+	require.Equal(t, "1m0s", d.String())
+	_, ok = s.Get(lwm2m.AttributeGT)
+	require.False(t, ok)
+
+	var before lwm2m.Attributes
+	require.NoError(t, before.Set(lwm2m.AttributeGT, 7))
+	require.NoError(t, before.Set(lwm2m.AttributePMin, 7))
+	after := before.Apply(s)
+	require.Equal(t, []string{"pmin=0", "pmax=60", "lt=-3", "st=0.5", "edge=0", "con=1", "hqmax=5"}, after.Queries())
+
+	var lower lwm2m.Attributes
+	require.NoError(t, lower.Set(lwm2m.AttributePMin, 1))
+	require.Equal(t, []string{"pmin=1", "gt=7"}, lower.Inherit(before).Queries())
+	require.False(t, lower.IsZero())
+	require.True(t, lwm2m.Attributes{}.IsZero())
+}
+
+func TestAttributesRefuse(t *testing.T) {
+	for _, q := range [][]string{
+		{"pmin=-1"}, {"pmin=1.5"}, {"pmin=4294967296"}, {"pmin="}, {"pmin=1e"}, {"pmax=0x1"}, {"st=0"}, {"st=-1"},
+		{"edge=2"}, {"con=-1"}, {"unknown=1"}, {""}, {"pmin=1", "pmin=2"}, {"pmin", "pmin"}, {"gt=Inf"}, {"gt=NaN"}, {"gt=1e999"},
+	} {
+		_, err := lwm2m.ParseAttributes(q...)
+		require.ErrorIs(t, err, lwm2m.ErrAttribute, q)
+	}
+	var s lwm2m.Attributes
+	require.ErrorIs(t, s.Set(lwm2m.Attribute(99), 1), lwm2m.ErrAttribute)
+	s.Clear(lwm2m.Attribute(99))
+	require.True(t, s.IsZero())
+	for queries, good := range map[string]bool{
+		"pmin=10 pmax=9": false, "pmin=10 pmax=10": true, "epmin=2 epmax=1": false,
+		"lt=1 gt=3 st=1": false, "lt=1 gt=3.5 st=1": true, "lt=5 gt=1": true, "": true,
+	} {
+		s, err := lwm2m.ParseAttributes(strings.Fields(queries)...)
+		require.NoError(t, err)
+		require.Equal(t, good, s.Check() == nil, queries)
+		if !good {
+			require.ErrorIs(t, s.Check(), lwm2m.ErrAttribute)
+		}
+	}
+}
+
+func FuzzParseAttributes(f *testing.F) {
+	f.Add("pmin=1&pmax=2&gt=3.5&lt&st=1e3")
+	f.Fuzz(func(t *testing.T, query string) {
+		s, err := lwm2m.ParseAttributes(strings.Split(query, "&")...)
+		if err != nil {
+			require.ErrorIs(t, err, lwm2m.ErrAttribute)
+			return
+		}
+		again, err := lwm2m.ParseAttributes(s.Queries()...)
+		require.NoError(t, err)
+		require.Equal(t, s, again)
+	})
+}
+
+func TestArguments(t *testing.T) {
+	for text, want := range map[string]lwm2m.Arguments{
+		"":                   nil,
+		"5":                  {{Digit: 5}},
+		"2='10.3'":           {{Digit: 2, Value: "10.3", HasValue: true}},
+		"7,0='https://x'":    {{Digit: 7}, {Digit: 0, Value: "https://x", HasValue: true}},
+		"0=''":               {{Digit: 0, HasValue: true}},
+		"0='</33629/1>,=&;'": {{Digit: 0, Value: "</33629/1>,=&;", HasValue: true}},
+	} {
+		got, err := lwm2m.ParseArguments([]byte(text))
+		require.NoError(t, err, text)
+		require.Equal(t, want, got)
+		out, err := got.Append([]byte("x"))
+		require.NoError(t, err)
+		require.Equal(t, "x"+text, string(out))
+	}
+	args, _ := lwm2m.ParseArguments([]byte("0='a',3"))
+	a, ok := args.Get(0)
+	require.True(t, ok)
+	require.Equal(t, "a", a.Value)
+	_, ok = args.Get(1)
+	require.False(t, ok)
+
+	for text, offset := range map[string]int{
+		"a": 0, ",": 0, "0,": 2, "0,,1": 2, "0 ": 1, " 0": 0, "10": 1, "0=": 2, "0=a": 2, "0='a": 4, "0='a b'": 4,
+		"0='a\\'": 4, "0='\"'": 3, "0,0": 2, "0='a'b": 5, "0='\x7f'": 3,
+	} {
+		_, err := lwm2m.ParseArguments([]byte(text))
+		fe, ok := errors.AsType[*lwm2m.FormatError](err)
+		require.True(t, ok, text)
+		require.Equal(t, offset, fe.Offset, text)
+	}
+	for _, bad := range []lwm2m.Arguments{
+		{{Digit: 10}}, {{Digit: 1}, {Digit: 1}}, {{Digit: 1, Value: "a'b", HasValue: true}}, {{Digit: 1, Value: " ", HasValue: true}},
+	} {
+		out, err := bad.Append([]byte("x"))
+		require.ErrorIs(t, err, lwm2m.ErrNotEncodable)
+		require.Equal(t, "x", string(out))
+	}
+}
+
+func FuzzParseArguments(f *testing.F) {
+	for _, s := range []string{"", "5", "2='10.3'", "7,0='https://x'", "0,1,2", "0='", "00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		args, err := lwm2m.ParseArguments([]byte(s))
+		if err != nil {
+			requireMalformed(t, err, []byte(s))
+			return
+		}
+		out, err := args.Append(nil)
+		require.NoError(t, err)
+		require.Equal(t, s, string(out))
+	})
+}
