@@ -22,6 +22,9 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 	case result == mem.ExecBefore && mem.ExecCode.OK() && m.now.Before(mem.ExecutedAt.Add(executeGrace)) && !mem.Proven && !mem.Returned:
 		// Accepted, and not begun yet.
 		m.pollFor("device to start the update", mem.ExecutedAt.Add(executeGrace))
+	case result == mem.ExecBefore && mem.ExecCode == CodeNone && !mem.Proven:
+		// Execute may not have arrived: the Result is from before.
+		m.notExecuted(result)
 	case result == ResultUpdateFailed:
 		if mem.ExecFailed {
 			m.end(OutcomeFailed, result, ReasonDeviceResult, "the device reported result update_failed again")
@@ -32,13 +35,13 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 	case result != ResultDefault:
 		m.failure(result)
 	default:
-		m.notExecuted()
+		m.notExecuted(result)
 	}
 }
 
 // notExecuted deals with a device that was told to update and shows that it has
 // not. Having read so, Execute can be repeated.
-func (m *machine) notExecuted() {
+func (m *machine) notExecuted(result Result) {
 	mem := &m.Memory
 	mem.Executes++
 	if mem.Executes >= m.Plan.Attempts {
@@ -46,7 +49,7 @@ func (m *machine) notExecuted() {
 		return
 	}
 	if mem.ExecCode == CodeNone || mem.Returned {
-		m.execute(ResultDefault, "the device has not executed")
+		m.execute(result, "the device has not executed")
 		return
 	}
 	pause := backoff(m.Plan.Limits.Retry, mem.Executes-1)
@@ -75,9 +78,9 @@ func (m *machine) deferred(r Reading) {
 		mem.AskDefer = false
 		mem.DeferUntil = m.now.Add(period)
 		m.log("deferred", "the device puts the update off for up to %s", period)
-		m.restartClock(mem.DeferUntil)
 	}
 	if m.now.Before(mem.DeferUntil) {
+		m.restartClock(mem.DeferUntil)
 		m.pollFor("device has deferred the update", mem.DeferUntil)
 		return
 	}

@@ -1,0 +1,92 @@
+package fsm_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// clients are the habits that the model check runs against.
+func clients() []habits {
+	pull := fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPull}
+	push := fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush}
+	byResult := fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPull, Verify: fsm.VerifyResult}
+	fixedHost := byResult
+	fixedHost.Profile = fsm.Profile{Name: "fixed-host", PathOnly: true, Reset: fsm.ResetNone}
+	short := push
+	short.Limits.Transferring = 600e9
+
+	succeeded := []fsm.Outcome{fsm.OutcomeSucceeded}
+	rolledBack := []fsm.Outcome{fsm.OutcomeRolledBack}
+	failed := []fsm.Outcome{fsm.OutcomeFailed}
+	timedOut := []fsm.Outcome{fsm.OutcomeTimedOut}
+	return []habits{
+		{name: "by the book, pull", plan: pull, pushShown: true, expect: succeeded},
+		{name: "by the book, push", plan: push, pushShown: true, expect: succeeded},
+		{name: "anjay, push", plan: push, expect: succeeded},
+		{name: "zephyr, pull", plan: pull, stateFirst: true, ram: true, deafToReset: true, expect: succeeded},
+		{name: "zephyr, push", plan: push, pushShown: true, stateFirst: true, ram: true, deafToReset: true, stuckPush: true, expect: succeeded},
+		{name: "never notifies", plan: pull, silent: true, expect: succeeded},
+		{name: "reports no result", plan: pull, mute: true, expect: succeeded},
+		{name: "updates by itself", plan: pull, auto: true, expect: succeeded},
+		{name: "installs in place", plan: pull, inPlace: true, expect: succeeded},
+		{name: "fixed host", plan: fixedHost, inline: true, inPlace: true, constant: true, expect: succeeded},
+		{name: "version does not follow", plan: byResult, constant: true, expect: succeeded},
+		{name: "connection lost twice", plan: pull, downloadFails: []fsm.Result{4, 4}, expect: succeeded},
+		{name: "invalid URI once", plan: pull, downloadFails: []fsm.Result{7}, expect: succeeded},
+		{name: "protocol unsupported once", plan: pull, downloadFails: []fsm.Result{9}, expect: succeeded},
+		{name: "install fails once", plan: pull, installFails: []fsm.Result{8}, expect: succeeded},
+		{name: "deferred once", plan: pull, installFails: []fsm.Result{11}, expect: succeeded},
+		{name: "otago, pull", plan: pull, object: true, expect: succeeded},
+		{name: "otago, push", plan: push, object: true, expect: succeeded},
+		{name: "otago, connection lost", plan: pull, object: true, downloadFails: []fsm.Result{4}, expect: succeeded},
+		{name: "otago, rolls back", plan: pull, object: true, oldAgain: true, expect: rolledBack},
+		{name: "otago, integrity failed", plan: pull, object: true, downloadFails: slices.Repeat([]fsm.Result{5}, 9), expect: failed},
+		{name: "locks itself", plan: push, locks: true, expect: succeeded},
+		{name: "stale result", plan: pull, stale: 5, keepsResult: true, expect: succeeded},
+		{name: "the same failure again", plan: pull, stale: 5, keepsResult: true, quick: true, downloadFails: slices.Repeat([]fsm.Result{5}, 9), expect: failed},
+		{name: "fails at once", plan: pull, quick: true, downloadFails: slices.Repeat([]fsm.Result{6}, 9), expect: failed},
+		{name: "integrity failed", plan: pull, downloadFails: slices.Repeat([]fsm.Result{5}, 9), expect: failed},
+		{name: "integrity failed, state first", plan: pull, stateFirst: true, downloadFails: slices.Repeat([]fsm.Result{5}, 9), expect: failed},
+		{name: "install fails", plan: pull, installFails: slices.Repeat([]fsm.Result{8}, 9), expect: failed},
+		{name: "rolls back", plan: pull, oldAgain: true, expect: rolledBack},
+		{name: "rolls back, no result", plan: pull, oldAgain: true, ram: true, expect: rolledBack},
+		{name: "lies", plan: pull, liar: true, expect: failed},
+		{name: "never comes back", plan: pull, dead: true, expect: timedOut},
+		{name: "stub", plan: short, stub: true, silent: true, expect: timedOut},
+	}
+}
+
+// TestModel runs every client with every combination of two faults: a lost
+// request, answer or notification, a death of the server before or after an
+// action, a reboot of the device at any of these points, an Execute that arrives
+// twice. The invariants are checked at each step (see [sim.invariants]).
+func TestModel(t *testing.T) {
+	budget := 2
+	if testing.Short() {
+		budget = 1
+	}
+	for _, h := range clients() {
+		t.Run(h.name, func(t *testing.T) {
+			t.Parallel()
+			n := explore(t, h, budget, func(s *sim) {
+				u := s.update
+				if u.Outcome == fsm.OutcomeRolledBack && h.ram && s.device.truth().boots > 0 {
+					// Execute was not answered, and the device, which forgets all
+					// by a reboot, is back with its old version: nobody can tell
+					// whether it tried.
+					s.check(s.device.truth().version == oldVersion, "a device that was rolled back runs its old version")
+					return
+				}
+				s.check(slices.Contains(h.expect, u.Outcome), "the outcome is one of %v, not %s (%s, %s)", h.expect, u.Outcome, u.Result, u.Reason)
+				if u.Outcome == fsm.OutcomeSucceeded && u.Plan.Verify == fsm.VerifyVersion {
+					s.check(s.device.truth().version == u.Plan.Target, "a success runs the target version")
+				}
+				s.check(u.Outcome != fsm.OutcomeSucceeded || s.device.truth().installs > 0, "a success was installed")
+				s.check(s.device.truth().installs <= 1, "it is installed once")
+			})
+			t.Logf("%d runs", n)
+		})
+	}
+}

@@ -1,0 +1,345 @@
+package fsm_test
+
+import (
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// habits is what makes one kind of client different from another.
+type habits struct {
+	name string
+	plan fsm.Plan
+
+	object bool // the device machine of this package; most habits do not apply
+
+	pushShown   bool // State 1 is seen during a push
+	stateFirst  bool // State 0 is set a while before the Result
+	ram         bool // State, Result and package are lost with a reboot
+	deafToReset bool // ignores an empty URI in State 1
+	stuckPush   bool // a push that broke off leaves State 1 for ever
+	inline      bool // answers the URI after the download; State 1 is never seen
+	inPlace     bool // installs without a reboot
+	constant    bool // 3/0/3 never changes
+	silent      bool // never notifies
+	stub        bool // boots in State 1 and never gets on
+	auto        bool // updates without Execute
+	dead        bool // never comes back from an update
+	oldAgain    bool // comes back with the old version
+	mute        bool // reports no Result after the update
+	liar        bool // reports success without installing
+
+	quick       bool // a download that fails shows only as a Result
+	locks       bool // answers 5.03 for 5 min after a push that broke off
+	keepsResult bool // an empty URI in State 0 does not clear the Result
+
+	stale         fsm.Result   // Result before the update
+	downloadFails []fsm.Result // of the first downloads
+	installFails  []fsm.Result // of the first installations; the package is kept
+
+	// expect lists the outcomes that are right whatever is lost or crashes.
+	expect []fsm.Outcome
+}
+
+// peer is a device in a simulation.
+type peer interface {
+	// reachable reports whether it answers at all.
+	reachable() bool
+	// carryOut does what a request says, and answers it. CodeNone: it rebooted
+	// over it.
+	carryOut(a fsm.Action) (fsm.Code, fsm.Reading)
+	// breakPush is a push of which only the first blocks arrive.
+	breakPush()
+	// reboot takes it off the network and brings it back.
+	reboot()
+	// forget drops the observations of a server that died.
+	forget()
+	// truth says what really happened.
+	truth() truth
+}
+
+// truth is what a device really did.
+type truth struct {
+	version  string // that runs
+	boots    int
+	began    int // installations begun
+	installs int // installations that put the new version in place
+}
+
+// client is a scripted device.
+type client struct {
+	habits
+	sim      *sim
+	state    fsm.State
+	result   fsm.Result
+	version  string
+	up       bool
+	observed bool
+	bootNo   int // events of an earlier boot do not happen
+	installs int
+	began    int
+	locked   time.Time // answers 5.03 until then
+}
+
+func (c *client) reachable() bool { return c.up }
+func (c *client) forget()         { c.observed = false }
+func (c *client) truth() truth {
+	return truth{version: c.version, boots: c.bootNo, began: c.began, installs: c.installs}
+}
+
+const (
+	oldVersion = "1.0.0"
+	newVersion = "1.1.0"
+	restart    = 5 * time.Second
+	download   = 20 * time.Second
+)
+
+func newPeer(s *sim, h habits) peer {
+	if h.object {
+		return newDevice(s, h)
+	}
+	return newClient(s, h)
+}
+
+func newClient(s *sim, h habits) *client {
+	c := &client{habits: h, sim: s, version: oldVersion, result: h.stale, up: true}
+	if c.stub {
+		c.state = fsm.Downloading
+	}
+	return c
+}
+
+// later runs fn unless the device reboots before.
+func (c *client) later(d time.Duration, fn func()) {
+	boot := c.bootNo
+	c.sim.after(d, func() {
+		if c.bootNo == boot {
+			fn()
+		}
+	})
+}
+
+// set changes State and Result and notifies, once, of what changed. It reports
+// whether the device has not rebooted over it.
+func (c *client) set(state fsm.State, result fsm.Result) bool {
+	boot := c.bootNo
+	changed := c.state != state || c.result != result
+	if c.stateFirst && c.state != state && result != fsm.ResultDefault {
+		c.state, c.result = state, fsm.ResultDefault
+		c.notify()
+		c.later(3*time.Second, func() {
+			c.result = result
+			c.notify()
+		})
+		return boot == c.bootNo
+	}
+	c.state, c.result = state, result
+	if changed {
+		c.notify()
+	}
+	return boot == c.bootNo
+}
+
+func (c *client) notify() {
+	if !c.up || !c.observed || c.silent {
+		return
+	}
+	switch c.sim.choose("notification", "delivered", "lost", "reboot") {
+	case 0:
+		c.sim.observe(fsm.Observation{Kind: fsm.ObserveHint})
+	case 2:
+		c.reboot()
+	}
+}
+
+func (c *client) reboot() {
+	c.bootNo++
+	c.up, c.observed, c.locked = false, false, time.Time{}
+	if c.dead && c.began > 0 {
+		return
+	}
+	switch {
+	case c.stub:
+		c.state, c.result = fsm.Downloading, fsm.ResultDefault
+	case c.state == fsm.Updating:
+		c.finish()
+	case c.ram:
+		c.state, c.result = fsm.Idle, fsm.ResultDefault
+	case c.state == fsm.Downloading:
+		c.state, c.result = fsm.Idle, fsm.ResultConnectionLost
+	}
+	c.later(restart, func() {
+		c.up = true
+		c.sim.observe(fsm.Observation{Kind: fsm.ObserveRegistered})
+	})
+}
+
+// finish is the boot after an installation.
+func (c *client) finish() {
+	if len(c.installFails) > 0 {
+		c.state, c.result = fsm.Downloaded, c.installFails[0]
+		c.installFails = c.installFails[1:]
+		return
+	}
+	c.state = fsm.Idle
+	c.result = fsm.ResultSuccess
+	if c.oldAgain {
+		c.result = fsm.ResultUpdateFailed
+	} else if !c.liar {
+		c.installs++
+		if !c.constant {
+			c.version = c.plan.Target
+		}
+	}
+	if c.ram || c.mute {
+		c.result = fsm.ResultDefault
+	}
+}
+
+func (c *client) read() fsm.Reading {
+	r := fsm.Reading{
+		State: fsm.Known(c.state), Result: fsm.Known(c.result), Version: fsm.Known(c.version),
+		Protocols: fsm.Known([]fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP}),
+		Delivery:  fsm.Known(fsm.PushAndPull),
+		Package:   fsm.Refused[string](fsm.CodeNotFound),
+		MaxDefer:  fsm.Refused[time.Duration](fsm.CodeNotFound),
+	}
+	if c.stub {
+		r.Delivery = fsm.Known(fsm.PushOnly)
+	}
+	return r
+}
+
+func (c *client) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
+	if c.sim.now.Before(c.locked) {
+		return fsm.CodeServiceUnavailable, fsm.Reading{
+			State: fsm.Refused[fsm.State](fsm.CodeServiceUnavailable),
+		}
+	}
+	switch a.Kind {
+	case fsm.ActionRead:
+		return fsm.CodeContent, c.read()
+	case fsm.ActionObserve:
+		c.observed = true
+		return fsm.CodeContent, fsm.Reading{}
+	case fsm.ActionReset:
+		return c.reset(), fsm.Reading{}
+	case fsm.ActionWriteURI:
+		return c.writeURI(), fsm.Reading{}
+	case fsm.ActionPush:
+		return c.push(), fsm.Reading{}
+	case fsm.ActionExecute:
+		return c.execute(), fsm.Reading{}
+	}
+	return fsm.CodeNotFound, fsm.Reading{}
+}
+
+func (c *client) reset() fsm.Code {
+	switch {
+	case c.stub, c.deafToReset && c.state == fsm.Downloading, c.keepsResult && c.state == fsm.Idle:
+		return fsm.CodeChanged
+	case c.state == fsm.Updating:
+		return fsm.CodeMethodNotAllowed
+	}
+	c.bootNo++ // whatever was under way ends
+	c.set(fsm.Idle, fsm.ResultDefault)
+	return fsm.CodeChanged
+}
+
+func (c *client) writeURI() fsm.Code {
+	if c.stub {
+		return fsm.CodeChanged
+	}
+	if c.state != fsm.Idle {
+		return fsm.CodeBadRequest
+	}
+	if c.inline {
+		// The download takes place before the answer; nothing shows it.
+		c.result = fsm.ResultDefault
+		c.sim.observe(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 500})
+		c.later(time.Second, c.downloaded)
+		return fsm.CodeChanged
+	}
+	if c.quick && len(c.downloadFails) > 0 {
+		c.later(time.Second, c.downloaded)
+		return fsm.CodeChanged
+	}
+	c.later(time.Second, func() {
+		if !c.set(fsm.Downloading, fsm.ResultDefault) {
+			return
+		}
+		c.later(download/2, func() { c.sim.observe(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 500}) })
+		c.later(download, c.downloaded)
+	})
+	return fsm.CodeChanged
+}
+
+func (c *client) push() fsm.Code {
+	switch {
+	case c.stub:
+		return fsm.CodeChanged
+	case c.state == fsm.Downloading && c.stuckPush:
+	case c.state != fsm.Idle:
+		return fsm.CodeMethodNotAllowed
+	}
+	if c.pushShown && !c.set(fsm.Downloading, fsm.ResultDefault) {
+		return fsm.CodeNone
+	}
+	c.later(time.Second, c.downloaded)
+	return fsm.CodeChanged
+}
+
+func (c *client) breakPush() {
+	if c.stub || c.state != fsm.Idle {
+		return
+	}
+	c.result = fsm.ResultDefault
+	if c.pushShown && !c.set(fsm.Downloading, fsm.ResultDefault) {
+		return
+	}
+	if c.locks {
+		c.locked = c.sim.now.Add(5 * time.Minute)
+	}
+	if !c.stuckPush {
+		c.later(5*time.Minute, func() { c.set(fsm.Idle, fsm.ResultConnectionLost) })
+	}
+}
+
+func (c *client) downloaded() {
+	if len(c.downloadFails) > 0 {
+		result := c.downloadFails[0]
+		c.downloadFails = c.downloadFails[1:]
+		c.set(fsm.Idle, result)
+		return
+	}
+	if c.set(fsm.Downloaded, fsm.ResultDefault) && c.auto {
+		c.later(time.Second, func() { c.execute() })
+	}
+}
+
+func (c *client) execute() fsm.Code {
+	if c.stub || c.state != fsm.Downloaded {
+		return fsm.CodeMethodNotAllowed
+	}
+	c.began++
+	if !c.set(fsm.Updating, fsm.ResultDefault) {
+		return fsm.CodeNone
+	}
+	c.later(time.Second, func() {
+		switch {
+		case len(c.installFails) > 0:
+			result := c.installFails[0]
+			c.installFails = c.installFails[1:]
+			c.set(fsm.Downloaded, result)
+		case c.inPlace:
+			c.installs++
+			if !c.constant {
+				c.version = c.plan.Target
+			}
+			c.set(fsm.Idle, fsm.ResultSuccess)
+		default:
+			c.reboot()
+		}
+	})
+	return fsm.CodeChanged
+}
