@@ -6,9 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math"
 	"strconv"
 	"time"
+
+	"github.com/otago-iot/otago/senml"
 )
 
 // The JSON of LwM2M 1.0 (Content-Format 11543): an object with the base name
@@ -60,17 +61,10 @@ func decodeOldJSON(base Path, payload []byte, m *Models) ([]Entry, error) {
 	return c.entries, nil
 }
 
-// resolveTime reads a time of SenML and its predecessor: below 2^28 seconds it
-// is relative to now, else since 1970 (RFC 8428, section 4.5.3).
+// resolveTime reads a time, which is relative to now or absolute as in SenML.
 func resolveTime(seconds float64) time.Time {
-	whole, fraction := math.Modf(seconds)
-	const limit = 1 << 40 // tens of thousands of years, far inside time.Time
-	whole = max(-limit, min(limit, whole))
-	nanos := math.Round(fraction*1e6) * 1e3
-	if seconds < 1<<28 {
-		return time.Now().Add(time.Duration(whole)*time.Second + time.Duration(nanos))
-	}
-	return time.Unix(int64(whole), int64(nanos))
+	r := senml.Record{Time: senml.Float(seconds)}
+	return r.Timestamp(time.Now())
 }
 
 func (d *oldJSONDecoder) fail(reason string) error {
@@ -346,7 +340,7 @@ func appendOldJSONValue(dst []byte, e *Entry) ([]byte, error) {
 		text, err := json.Marshal(v.str)
 		return append(append(dst, `"sv":`...), text...), err
 	case TypeFloat:
-		if f := math.Float64frombits(v.num); math.IsNaN(f) || math.IsInf(f, 0) {
+		if !v.isFinite() {
 			return dst, notEncodable(e.Path, "JSON has no such number")
 		}
 	}

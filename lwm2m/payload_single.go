@@ -28,6 +28,8 @@ func appendSingle(dst []byte, f ContentFormat, base Path, entries []Entry) ([]by
 		return dst, notEncodable(base, "no value")
 	case f == FormatCBOR:
 		return appendCBORValue(dst, v), nil
+	case f == FormatText && !v.isFinite():
+		return dst, notEncodable(base, "text has no such number")
 	case f == FormatText:
 		return v.appendText(dst), nil
 	case v.typ == TypeOpaque:

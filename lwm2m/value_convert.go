@@ -136,6 +136,13 @@ func parseFloat(s string) (Value, bool) {
 	return Float(f), err == nil
 }
 
+// isFinite reports whether v is something else than a Float without a decimal
+// form.
+func (v Value) isFinite() bool {
+	f := math.Float64frombits(v.num)
+	return v.typ != TypeFloat || !math.IsNaN(f) && !math.IsInf(f, 0)
+}
+
 // MarshalJSON returns a number, a string, true or false, null, or a string of
 // base64 for Opaque and of "object:instance" for Objlnk. Integers keep all 64
 // bits. Not-a-number and the infinities become strings, as JSON has no number
@@ -149,9 +156,8 @@ func (v Value) MarshalJSON() ([]byte, error) {
 	case TypeInteger, TypeTime, TypeUnsigned:
 		return v.appendText(nil), nil
 	case TypeFloat:
-		f := math.Float64frombits(v.num)
-		if !math.IsNaN(f) && !math.IsInf(f, 0) {
-			return json.Marshal(f)
+		if v.isFinite() {
+			return json.Marshal(math.Float64frombits(v.num))
 		}
 	}
 	return json.Marshal(v.String())
