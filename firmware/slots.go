@@ -166,7 +166,11 @@ func (s *Slots) Status(ctx context.Context) (InstallerStatus, error) {
 		status.Staged, status.Verified = info.Size, true
 		return status, nil
 	}
-	for _, file := range []string{s.headerPath(slot), s.imagePath(slot)} {
+	files := []string{s.imagePath(slot)}
+	if len(s.config.Trust) > 0 {
+		files = []string{s.headerPath(slot), s.imagePath(slot)}
+	}
+	for _, file := range files {
 		stat, err := os.Stat(file)
 		if errors.Is(err, os.ErrNotExist) {
 			break // without a header no image counts
