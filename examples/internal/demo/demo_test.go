@@ -1,0 +1,81 @@
+package demo_test
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/examples/internal/backend"
+	"github.com/otago-iot/otago/examples/internal/demo"
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store/memory"
+)
+
+func TestImage(t *testing.T) {
+	image := demo.Image("1.1.0", 1<<16)
+	require.Len(t, image, 1<<16)
+	require.Equal(t, image, demo.Image("1.1.0", 1<<16), "the same each time")
+	require.NotEqual(t, image[100:], demo.Image("1.2.0", 1<<16)[100:])
+	info, err := demo.Inspect(bytes.NewReader(image), int64(len(image)))
+	require.NoError(t, err)
+	require.Equal(t, "1.1.0", info.Version)
+
+	info, err = demo.Inspect(strings.NewReader("otago-demo-image 2\r\n"), -1)
+	require.NoError(t, err)
+	require.Equal(t, "2", info.Version)
+}
+
+func TestNotAnImage(t *testing.T) {
+	for _, text := range []string{
+		"", "\n", "otago-demo-image", "otago-demo-image \n", "otago-demo-image 1.0", "otago-demo-image a\x00b\n",
+		"<html>otago-demo-image 1\n", "otago-demo-image " + strings.Repeat("1", 1000) + "\n",
+	} {
+		_, err := demo.Inspect(strings.NewReader(text), int64(len(text)))
+		require.ErrorIs(t, err, firmware.ErrUnsupportedPackage, "%q", text)
+	}
+}
+
+// TestUpdate is a whole update on loopback, without processes.
+func TestUpdate(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	b, err := backend.Listen(ctx, backend.Config{
+		Store: memory.New(), Images: t.TempDir(), CoAP: "127.0.0.1:0", FWHTTP: "127.0.0.1:0",
+	})
+	require.NoError(t, err)
+	ended := make(chan error, 2)
+	go func() { ended <- b.Run(ctx) }()
+	var versions []string
+	device := demo.Device{
+		Client: lwm2m.ClientConfig{Endpoint: "demo", Server: b.URL(backend.CoAP)}, Dir: t.TempDir(), Version: "1.0.0",
+		Started: func(version string) { versions = append(versions, version) },
+	}
+	go func() { ended <- device.Run(ctx) }()
+
+	manager := b.Manager()
+	image, err := manager.Images().Add(ctx, firmware.Image{Version: "1.1.0"}, bytes.NewReader(demo.Image("1.1.0", 100_000)))
+	require.NoError(t, err)
+	update, err := manager.Start(ctx, firmware.Request{Endpoint: "demo", Image: image.ID})
+	require.NoError(t, err)
+	for event, err := range manager.Events(ctx, update.Since) {
+		require.NoError(t, err)
+		t.Log(event.Name, event.Phase, event.State, event.Progress, event.Detail)
+		if event.Outcome != "" {
+			break
+		}
+	}
+	update, err = manager.Get(ctx, update.ID)
+	require.NoError(t, err)
+	require.Equal(t, "succeeded", update.Machine.Outcome.String(), "%+v", update.Machine)
+	require.Equal(t, "1.0.0", update.Machine.OldVersion)
+	require.Equal(t, "1.1.0", update.Machine.Version)
+	cancel()
+	require.NoError(t, <-ended)
+	require.NoError(t, <-ended)
+	require.Equal(t, []string{"1.0.0", "1.1.0"}, versions)
+}

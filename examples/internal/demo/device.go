@@ -1,0 +1,54 @@
+package demo
+
+import (
+	"context"
+	"errors"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// Device is the configuration of a device.
+type Device struct {
+	// Client is how it registers; Objects is filled in.
+	Client lwm2m.ClientConfig
+	// Firmware is how it takes packages.
+	Firmware firmware.DeviceConfig
+	// Dir is the folder of its slots, Version what runs as long as there is nothing in them.
+	Dir, Version string
+	// Started is called after each start, with the version that runs. Default: nothing.
+	Started func(version string)
+}
+
+// Run registers and takes updates until ctx ends, then returns nil. An installed version is "started" by opening the slots
+// anew: all that a reboot loses is lost.
+func (d Device) Run(ctx context.Context) error {
+	for {
+		err := d.boot(ctx)
+		if !errors.Is(err, firmware.ErrRestart) {
+			return err
+		}
+	}
+}
+
+// boot runs the version that is to run until ctx ends or another one is to be started.
+func (d Device) boot(ctx context.Context) (err error) {
+	slots, err := firmware.OpenSlots(d.Dir, firmware.SlotConfig{Inspect: Inspect, Version: d.Version})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, slots.Close()) }()
+	target, err := slots.Boot()
+	if err != nil {
+		return err
+	}
+	if d.Started != nil {
+		d.Started(target.Version)
+	}
+	config := d.Client
+	config.Objects = []lwm2m.Object{
+		lwm2m.DeviceObject{Manufacturer: "otago", Model: "demo", FirmwareVersion: target.Version},
+		firmware.NewDevice(slots, d.Firmware).Object(),
+	}
+	return lwm2m.NewClient(config).Run(ctx)
+}

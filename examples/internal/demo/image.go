@@ -1,0 +1,47 @@
+package demo
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"unicode"
+
+	"github.com/otago-iot/otago/firmware"
+)
+
+// magic is what an image begins with; the version and a line feed follow.
+const magic = "otago-demo-image "
+
+// maxVersion bounds a version, in bytes.
+const maxVersion = 255
+
+// Image returns an image of size bytes, or as many as its first line needs, which a [Device] takes as the given version.
+func Image(version string, size int) []byte {
+	image := []byte(magic + version + "\n")
+	if missing := size - len(image); missing > 0 {
+		rest := make([]byte, missing)
+		var seed [32]byte
+		copy(seed[:], version)
+		_, _ = rand.NewChaCha8(seed).Read(rest) // it never fails
+		image = append(image, rest...)
+	}
+	return image
+}
+
+var errNoImage = errors.New("not a demo image: its first line is not " + magic + "VERSION")
+
+// Inspect tells the version of an image; it is a [firmware.SlotConfig]'s Inspect.
+func Inspect(image io.Reader, _ int64) (firmware.PackageInfo, error) {
+	line, err := bufio.NewReader(io.LimitReader(image, int64(len(magic)+maxVersion+2))).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return firmware.PackageInfo{}, err
+	}
+	version, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), magic)
+	if !ok || err != nil || version == "" || len(version) > maxVersion || strings.ContainsFunc(version, unicode.IsControl) {
+		return firmware.PackageInfo{}, fmt.Errorf("%w: %w", firmware.ErrUnsupportedPackage, errNoImage)
+	}
+	return firmware.PackageInfo{Name: "otago-demo-image", Version: version}, nil
+}
