@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,8 +39,11 @@ type world struct {
 	mgr    *firmware.Manager
 	image  store.Image
 	cfg    firmware.Config
-	stop   func() // of the server
+	stop   func() // ends the server
+	crash  func() // cuts the server off, and does not wait
 	ctx    context.Context
+
+	devices sync.WaitGroup
 }
 
 const serverAddress = "10.0.0.1:5683"
@@ -52,7 +56,7 @@ func inWorld(t *testing.T, cfg firmware.Config, fn func(w *world)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		w := &world{t: t, net: simnet.New(1), db: memory.New(), dir: dir, cfg: cfg, ctx: ctx}
 		w.net.SetDefault(simnet.Conditions{Delay: 20 * time.Millisecond})
-		w.openImages()
+		w.openImages(w.db)
 		img, err := w.images.Add(ctx, store.Image{Name: "sensor", Version: newFW}, bytes.NewReader(make([]byte, 5000)))
 		require.NoError(t, err)
 		w.image = img
@@ -60,18 +64,18 @@ func inWorld(t *testing.T, cfg firmware.Config, fn func(w *world)) {
 		fn(w)
 		cancel()
 		w.stop()
-		synctest.Wait()
+		w.devices.Wait()
 		require.NoError(t, w.db.Close())
 	})
 }
 
-func (w *world) openImages() {
-	images, err := firmware.OpenRepository(w.dir, w.db, firmware.RepositoryConfig{})
+func (w *world) openImages(db store.Store) {
+	images, err := firmware.OpenRepository(w.dir, db, firmware.RepositoryConfig{})
 	require.NoError(w.t, err)
 	w.images = images
 }
 
-// start starts server and manager over db; stop ends them as a crash of their process would, but for the sockets.
+// start starts server and manager over db. Afterwards stop ends them, and crash cuts them off at once.
 func (w *world) start(db store.Store) {
 	conn, err := w.net.Listen(serverAddress)
 	require.NoError(w.t, err)
@@ -82,10 +86,14 @@ func (w *world) start(db store.Store) {
 	done := make(chan error, 2)
 	go func() { done <- w.srv.ServePacket(ctx, conn) }()
 	go func() { done <- w.mgr.Run(ctx) }()
+	w.crash = func() {
+		_ = conn.Close()
+		cancel()
+	}
 	w.stop = func() {
 		cancel()
 		for range 2 {
-			require.NoError(w.t, <-done)
+			<-done
 		}
 		w.stop = func() {}
 	}
@@ -101,7 +109,7 @@ func (w *world) deviceNamed(name, host string, script firmwaretest.Script) *firm
 		Endpoint: name, Server: "coap://" + serverAddress, Logger: testLogger(w.t, "device"),
 		Listen: func(context.Context) (net.PacketConn, error) { return w.net.Listen(host + ":0") },
 	}, script)
-	go func() { _ = d.Run(w.ctx) }()
+	w.devices.Go(func() { _ = d.Run(w.ctx) })
 	return d
 }
 

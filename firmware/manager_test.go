@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,9 +18,10 @@ import (
 )
 
 // fails returns a download that fails n times.
-func fails(n int, result fsm.Result) func(context.Context, string) fsm.Result {
+func fails(n int64, result fsm.Result) func(context.Context, string) fsm.Result {
+	var calls atomic.Int64
 	return func(context.Context, string) fsm.Result {
-		if n--; n < 0 {
+		if calls.Add(1) > n {
 			return fsm.ResultDefault
 		}
 		return result

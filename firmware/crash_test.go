@@ -1,0 +1,109 @@
+package firmware_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/storetest"
+)
+
+// TestServerCrashes kills the server before and after each of its commits, restarts it on what it had stored, and expects
+// the outcome that the update would have had.
+func TestServerCrashes(t *testing.T) {
+	good := firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: 5 * time.Second}
+	for _, test := range []struct {
+		name    string
+		script  firmwaretest.Script
+		outcome fsm.Outcome
+	}{
+		{"pull", firmwaretest.Script{Version: oldFW, PullTime: 10 * time.Second, Install: good}, fsm.OutcomeSucceeded},
+		{"push", firmwaretest.Script{Version: oldFW, Delivery: fsm.PushOnly, Install: good}, fsm.OutcomeSucceeded},
+		{"rollback", firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Forgets: true, BootTime: time.Second}},
+			fsm.OutcomeRolledBack},
+		{"failure", firmwaretest.Script{Version: oldFW, Pull: fails(1000, fsm.ResultIntegrityFailed), Install: good},
+			fsm.OutcomeFailed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			points := crashAt(t, test.script, storetest.Cut{}, test.outcome)
+			require.Greater(t, points, 5)
+			t.Logf("%d commits", points)
+			for cut := range storetest.Cuts(points) {
+				t.Run(cut.String(), func(t *testing.T) {
+					t.Parallel()
+					crashAt(t, test.script, cut, test.outcome)
+				})
+			}
+		})
+	}
+}
+
+// crashAt runs an update with a crash at the cut and returns how many commits there were.
+func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want fsm.Outcome) (points int) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		w.stop()
+		dead := make(chan struct{})
+		crash := storetest.NewCrash(w.db, cut, func() { w.crash(); close(dead) })
+		w.openImages(crash)
+		w.start(crash)
+		device := w.device(script)
+
+		u, err := w.mgr.Start(w.ctx, w.request())
+		ended := make(chan struct{})
+		if err == nil {
+			go w.waitQuietly(u.ID, ended)
+		} else {
+			require.ErrorIs(t, err, storetest.ErrCrashed)
+		}
+		select {
+		case <-dead:
+			w.stop()
+			w.openImages(w.db)
+			time.Sleep(3 * time.Second)
+			w.start(w.db)
+		case <-ended:
+		}
+		if err != nil { // the operator asks again, not knowing whether the first request was heard
+			if u, err = w.mgr.Start(w.ctx, w.request()); err != nil {
+				id := activeID(err)
+				require.NotEmpty(t, id, "%v", err)
+				u.ID = id
+			}
+		}
+		u = w.wait(u.ID, 48*time.Hour)
+		require.Equal(t, want, u.Machine.Outcome, w.journal(u.ID))
+		require.NotEqual(t, fsm.ResultDefault, u.Machine.Result)
+		if want == fsm.OutcomeSucceeded {
+			require.Equal(t, newFW, device.Version())
+		}
+		require.LessOrEqual(t, count(device.Log(), "execute"), 2, "%v", device.Log())
+		points = crash.Points()
+	})
+	return points
+}
+
+// waitQuietly closes ended when an update has ended, if that happens before the world does.
+func (w *world) waitQuietly(id string, ended chan struct{}) {
+	for e, err := range w.mgr.Events(w.ctx, 0) {
+		if err != nil {
+			return
+		}
+		if e.Update == id && e.Outcome != fsm.OutcomeNone {
+			close(ended)
+			return
+		}
+	}
+}
+
+func activeID(err error) string {
+	if active, ok := errors.AsType[*store.ActiveError](err); ok {
+		return active.ID
+	}
+	return ""
+}
