@@ -263,6 +263,7 @@ func (s *Server) fallAsleep(d *device) {
 
 // hear notes that a device was heard, and lets go what waited for that. s.mu is held.
 func (s *Server) hear(d *device) {
+	d.settling = false
 	d.heard = s.now()
 	d.seen = time.Now().UnixNano()
 	if !d.awake {
@@ -278,7 +279,7 @@ func (s *Server) hear(d *device) {
 
 // grant lets waiting requests go if the device is there to take them. s.mu is held.
 func (s *Server) grant(d *device) {
-	if d.activity != nil && d.active() && d.reachable && (d.awake || !d.queue) {
+	if d.activity != nil && d.active() && d.reachable && !d.settling && (d.awake || !d.queue) {
 		d.activity.queue.grant()
 	}
 }

@@ -35,6 +35,7 @@ type device struct {
 	secured   bool
 	awake     bool // in queue mode: listens, as far as we know
 	reachable bool // peer is an association that is there
+	settling  bool // the answer to its Register is on the way
 }
 
 // extra is what few devices tell.

@@ -99,7 +99,6 @@ func (h *handlers) find(path string) DownloadFunc {
 // serveCOAP answers the requests of devices.
 func (s *Server) serveCOAP(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	segments := r.Segments()
-	known := s.heard(r.Peer)
 	if len(segments) > 0 && (segments[0] == "rd" || segments[0] == "dp") {
 		return s.serveLwM2M(ctx, r, segments)
 	}
@@ -110,7 +109,7 @@ func (s *Server) serveCOAP(ctx context.Context, r *coap.IncomingRequest) *coap.R
 	if r.Code != coap.GET {
 		return errorResponse(ErrMethodNotAllowed)
 	}
-	return s.serveDownload(ctx, r, known, fn)
+	return s.serveDownload(ctx, r, s.heard(r.Peer), fn)
 }
 
 // serveLwM2M answers the requests of the registration and the information reporting interface.
@@ -169,8 +168,8 @@ func (s *Server) sent(r *coap.IncomingRequest) *coap.Response {
 	if d.activity != nil && len(d.activity.events) >= maxPendingEvents {
 		return errorResponse(ErrUnavailable)
 	}
-	s.emit(Event{Kind: EventSent, Entries: entries}, d)
-	return &coap.Response{Code: coap.Changed}
+	id := d.id
+	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, Event{Kind: EventSent, Entries: entries}) }}
 }
 
 // serveDownload answers a GET with what fn gives.

@@ -143,7 +143,21 @@ func (s *Server) register(ctx context.Context, r *coap.IncomingRequest) *coap.Re
 	var options coap.Options
 	options = coap.AppendString(options, coap.LocationPath, "rd")
 	options = coap.AppendString(options, coap.LocationPath, reg.ID)
-	return &coap.Response{Code: coap.Created, Options: options}
+	// Nobody is to send the device a request, or wants to know, before it has its answer.
+	return &coap.Response{Code: coap.Created, Options: options, After: func() { s.settled(reg.ID, Event{Kind: EventRegistered}) }}
+}
+
+// settled is called when a device has the answer to its Register, Update or Send: now it hears requests.
+func (s *Server) settled(id string, e Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byID[id]
+	if d == nil {
+		return
+	}
+	d.settling = false
+	s.emit(e, d)
+	s.hear(d)
 }
 
 // newRegistration reads a Register into a registration, or says why it is refused.
@@ -306,12 +320,10 @@ func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) e
 	d.set(reg)
 	s.table.byID[d.id] = d
 	s.table.locate(d, peer)
-	d.heard, d.awake = s.now(), true
+	d.heard, d.awake, d.settling = s.now(), true, true
 	d.expires = d.heard + reg.Lifetime
 	s.schedule(d)
 	s.arm()
-	s.emit(Event{Kind: EventRegistered}, d)
-	s.grant(d)
 	return nil
 }
 
@@ -373,7 +385,7 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	if !s.renew(reg, r.Peer, !durable) {
 		return errorResponse(ErrNotFound)
 	}
-	return &coap.Response{Code: coap.Changed}
+	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, Event{Kind: EventUpdated}) }}
 }
 
 // applyTo makes the changes that an Update asks for.
@@ -430,8 +442,6 @@ func (s *Server) renew(reg Registration, peer coap.Peer, store bool) bool {
 	d.expires = s.now() + reg.Lifetime
 	s.schedule(d)
 	s.arm()
-	s.hear(d)
-	s.emit(Event{Kind: EventUpdated}, d)
 	if store {
 		s.touchStore(d)
 	}
