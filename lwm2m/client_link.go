@@ -46,6 +46,8 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 		return false, err
 	}
 	defer c.setRegistered(false)
+	due := time.NewTimer(l.updateDue())
+	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -58,7 +60,7 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 			if !l.changed() {
 				continue
 			}
-		case <-time.After(l.updateDue()):
+		case <-due.C:
 		}
 		if err := l.update(ctx); errors.Is(err, ErrNotFound) {
 			c.log.Info("the server does not know the registration", slog.Any("location", l.location))
@@ -70,6 +72,7 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 		} else if err != nil && ctx.Err() == nil {
 			return true, err
 		}
+		due.Reset(l.updateDue())
 	}
 }
 

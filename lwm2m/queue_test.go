@@ -1,0 +1,138 @@
+package lwm2m_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// TestQueueMode lets a device sleep: nothing reaches it but in the 93 s after it was heard.
+func TestQueueMode(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		client := w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, time.Hour })
+		require.Equal(t, "1.0.0", w.read("/3/0/3"))
+		require.Equal(t, []lwm2m.EventKind{lwm2m.EventRegistered}, w.events.kinds())
+
+		time.Sleep(92 * time.Second)
+		require.Empty(t, w.events.kinds())
+		require.Equal(t, "1.0.0", w.read("/3/0/3")) // renews the window
+		time.Sleep(92 * time.Second)
+		require.Empty(t, w.events.kinds())
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []lwm2m.EventKind{lwm2m.EventAsleep}, w.events.kinds())
+
+		_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3), lwm2m.NoWait())
+		require.ErrorIs(t, err, lwm2m.ErrAsleep)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = w.server.Read(ctx, endpointName, lwm2m.NewPath(3, 0, 3))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
+		// What waits goes, in order, when the device is heard by any message.
+		start := time.Now()
+		got := make(chan string, 2)
+		for _, path := range []lwm2m.Path{lwm2m.NewPath(3, 0, 3), lwm2m.NewPath(3, 0, 0)} {
+			go func() {
+				entries, err := w.server.Read(t.Context(), endpointName, path)
+				if err != nil {
+					got <- err.Error()
+					return
+				}
+				got <- entries[0].Value.String()
+			}()
+			synctest.Wait()
+		}
+		time.Sleep(10 * time.Minute)
+		require.Empty(t, got)
+		require.NoError(t, client.Send(t.Context(), []lwm2m.Entry{{Path: lwm2m.NewPath(3, 0, 3), Value: lwm2m.String("x")}}))
+		require.Equal(t, "1.0.0", <-got)
+		require.Equal(t, "Otago", <-got)
+		require.Less(t, time.Since(start), 11*time.Minute)
+		require.Equal(t, []lwm2m.EventKind{lwm2m.EventSent, lwm2m.EventAwake}, w.events.kinds())
+	})
+}
+
+// TestQueueModeTimeout loses a request although the device should listen: a read goes again when the device is back, a
+// write does not.
+func TestQueueModeTimeout(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, 10*time.Minute })
+		w.events.kinds()
+		w.cut(true)
+		err := w.server.Execute(t.Context(), endpointName, lwm2m.NewPath(3, 0, 4), "")
+		require.ErrorIs(t, err, lwm2m.ErrTimeout)
+		require.ErrorIs(t, err, lwm2m.ErrDeliveryUnknown)
+		require.Equal(t, []lwm2m.EventKind{lwm2m.EventAsleep}, w.events.kinds())
+
+		got := make(chan error, 1)
+		go func() {
+			_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3))
+			got <- err
+		}()
+		time.Sleep(time.Minute)
+		w.cut(false)
+		require.NoError(t, <-got) // with the next Update
+	})
+}
+
+func TestTimeoutOfReadIsHarmless(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
+		w.cut(true)
+		_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3))
+		require.ErrorIs(t, err, lwm2m.ErrTimeout)
+		require.NotErrorIs(t, err, lwm2m.ErrDeliveryUnknown)
+	})
+}
+
+// TestRequestsFollowTheDevice restarts a device, from a new port, while requests are on the way to the old one.
+func TestRequestsFollowTheDevice(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
+		w.cut(true)
+		read, write := make(chan error, 1), make(chan error, 1)
+		go func() {
+			write <- w.server.WriteValue(t.Context(), endpointName, lwm2m.NewPath(1, 0, 1), lwm2m.Integer(900))
+		}()
+		synctest.Wait()
+		go func() {
+			_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3))
+			read <- err
+		}()
+		time.Sleep(5 * time.Second)
+		w.cut(false)
+		start := time.Now()
+		w.net.Partition(serverIP, deviceIP, false)
+		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
+		err := <-write
+		if err != nil { // it may also have been retransmitted to the old process in time
+			require.ErrorIs(t, err, lwm2m.ErrDeliveryUnknown)
+		}
+		require.NoError(t, <-read)
+		require.Less(t, time.Since(start), 10*time.Second)
+	})
+}
+
+// TestLostRegistrationFailsRequests ends what waits for a device that goes for good.
+func TestLostRegistrationFailsRequests(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		client, stop := w.deviceStop(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, time.Hour })
+		require.NoError(t, client.WaitRegistered(t.Context()))
+		time.Sleep(2 * time.Minute)
+		errs := make(chan error, 1)
+		go func() {
+			_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3))
+			errs <- err
+		}()
+		synctest.Wait()
+		w.cut(true)
+		time.Sleep(2 * time.Hour)
+		require.ErrorIs(t, <-errs, lwm2m.ErrNotRegistered)
+		stop()
+	})
+}
