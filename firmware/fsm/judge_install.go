@@ -118,10 +118,18 @@ func (m *machine) judgeExecuted(r Reading, result Result) {
 	}
 	switch r.State.Value {
 	case Downloaded:
+		if result == ResultSuccess {
+			m.verdict(r, result)
+			return
+		}
 		m.judgeDownloaded(r, result)
 	case Updating:
 		mem.Proven = true
-		if m.Phase == PhaseExecuting {
+		switch {
+		case r.Version.OK() && m.runsTarget():
+			// On trial: it can still be rolled back.
+			m.enter(PhaseVerifying)
+		case m.Phase == PhaseExecuting:
 			m.enter(PhaseRestarting)
 		}
 		m.pollFor("device to finish the update")

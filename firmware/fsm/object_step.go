@@ -154,7 +154,17 @@ func (o *Object) cancel() Effects {
 
 // transferring reports whether ev is about the transfer that is under way.
 func (o Object) transferring(ev Event) bool {
-	return o.State == Downloading && ev.Transfer == o.Transfer
+	if o.State != Downloading || ev.Transfer != o.Transfer {
+		return false
+	}
+	switch ev.Kind {
+	case EventPackageEnd, EventPackageAbort:
+		return o.Delivery == DeliveryPush
+	case EventDownloadComplete, EventDownloadFailed:
+		return o.Delivery == DeliveryPull
+	default:
+		return true
+	}
 }
 
 func (o *Object) progress(ev Event) Effects {

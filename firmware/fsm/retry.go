@@ -13,16 +13,17 @@ func (m *machine) failure(result Result) {
 		m.retry("result "+result.String(), result)
 		return
 	case ResultInvalidURI:
-		if !mem.FreshURI && m.Delivery == DeliveryPull {
+		if !mem.FreshURI && !mem.Executed && m.Delivery == DeliveryPull {
 			mem.FreshURI = true
 			m.again(0, "result invalid_uri; once more with a fresh URI")
 			return
 		}
 	case ResultUnsupProtocol:
-		if m.Delivery == DeliveryPull && !slices.Contains(mem.Tried, m.Protocol) {
-			mem.Tried = append(slices.Clone(mem.Tried), m.Protocol)
+		if m.Delivery != DeliveryPull || mem.Executed {
+			break
 		}
-		if c := m.choose(); m.Delivery == DeliveryPull && c.ok {
+		mem.Tried = append(slices.Clone(mem.Tried), m.Protocol)
+		if c := m.choose(); c.ok {
 			m.again(0, "result unsup_proto for "+m.Protocol.String()+"; "+c.why)
 			return
 		}
