@@ -64,7 +64,7 @@ func clients() []habits {
 // twice. The invariants are checked at each step (see [sim.invariants]).
 func TestModel(t *testing.T) {
 	budget := 2
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		budget = 1
 	}
 	for _, h := range clients() {
