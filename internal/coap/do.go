@@ -90,6 +90,7 @@ type transfer struct {
 	sent     bool
 	acked    bool
 	done     int64
+	etag     []byte // of the response's body
 	patience patience
 }
 
@@ -171,7 +172,7 @@ func (t *transfer) run(ctx context.Context) (*Response, error) {
 }
 
 func (t *transfer) fail(err error) error {
-	return &ExchangeError{Peer: t.a.peer, Sent: t.sent, Acknowledged: t.acked, Done: t.done, Err: err}
+	return &ExchangeError{Peer: t.a.peer, Sent: t.sent, Acknowledged: t.acked, Done: t.done, ETag: t.etag, Err: err}
 }
 
 // send sends one message of the transfer, with blocks or without, and returns

@@ -67,6 +67,7 @@ func (t *transfer) collect(ctx context.Context, resp *Response, b block, payload
 	if len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag) {
 		return nil, ErrETagChanged
 	}
+	t.etag = resp.ETag
 	t.patience.progress()
 	offset, astray, restarts := t.r.Offset, 0, 0
 	if resp.Size > t.limit() {
@@ -139,6 +140,7 @@ func (t *transfer) collect(ctx context.Context, resp *Response, b block, payload
 				return t.download(ctx, reply)
 			}
 			resp, offset = newResponse(m), 0
+			t.etag = resp.ETag
 			resp.Size = -1
 		}
 		payload = append(payload[:0], m.payload...)

@@ -138,7 +138,7 @@ func (s *socket) handle(p *packet, n int, addr netip.AddrPort) (kept bool) {
 			return false
 		}
 	case a == nil:
-		if p.msg.typ <= nonConfirmable {
+		if p.msg.typ == confirmable || p.msg.typ == nonConfirmable && isResponse(p.msg.code) {
 			s.writeTo(appendEmpty(nil, reset, p.msg.mid), addr)
 		}
 		return false

@@ -155,4 +155,3 @@ func TestPeerGone(t *testing.T) {
 		require.Less(t, elapsed(start), 10*time.Second+(60+93)*time.Second)
 	})
 }
-

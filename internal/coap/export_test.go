@@ -1,0 +1,48 @@
+package coap
+
+// BlockFields shows a block option to tests.
+type BlockFields struct {
+	Num    uint32
+	More   bool
+	SZX    uint8
+	Size   int
+	Offset int64
+}
+
+// ParseBlock reads a block option value.
+func ParseBlock(v []byte) (BlockFields, error) {
+	b, err := parseBlock(v)
+	return BlockFields{b.num, b.more, b.szx, b.size(), b.offset()}, err
+}
+
+// AppendBlock writes one.
+func AppendBlock(f BlockFields) []byte {
+	return block{num: f.Num, more: f.More, szx: f.SZX}.append(nil)
+}
+
+// Held tells what the endpoint holds.
+type Held struct {
+	Peers, Dedup, DedupBytes, Uploads, Downloads, Timers int
+	UploadBytes                                          int64
+}
+
+// Holds returns what e holds now.
+func Holds(e *Endpoint) (h Held) {
+	e.table.mu.RLock()
+	h.Peers = len(e.table.peers)
+	e.table.mu.RUnlock()
+	e.dedup.mu.Lock()
+	h.Dedup, h.DedupBytes = len(e.dedup.entries), e.dedup.bytes
+	e.dedup.mu.Unlock()
+	e.uploads.mu.Lock()
+	h.Uploads = len(e.uploads.entries)
+	e.uploads.mu.Unlock()
+	e.downloads.mu.Lock()
+	h.Downloads = len(e.downloads.entries)
+	e.downloads.mu.Unlock()
+	e.timers.mu.Lock()
+	h.Timers = len(e.timers.heap)
+	e.timers.mu.Unlock()
+	h.UploadBytes = e.uploadBytes.Load()
+	return h
+}
