@@ -1,0 +1,234 @@
+package coap_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+)
+
+// spoof sends n datagrams of make from as many addresses.
+func spoof(t *testing.T, r *raw, n int, make func(i int) message.Message) {
+	t.Helper()
+	old := r.conn.Outside()
+	for i := range n {
+		var ip [4]byte
+		binary.BigEndian.PutUint32(ip[:], 0x0b000000+uint32(i))
+		r.conn.Rebind(netip.AddrPortFrom(netip.AddrFrom4(ip), 1000))
+		r.send(make(i))
+		if i%100 == 99 {
+			synctest.Wait()
+		}
+	}
+	synctest.Wait()
+	r.conn.Rebind(old)
+}
+
+func TestSpoofedSourcesAreBounded(t *testing.T) {
+	cfg := hello()
+	cfg.Bounds = coap.Bounds{Peers: 1000, DedupEntries: 20000, DedupBytes: 1 << 20}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		spoof(t, r, 50_000, func(i int) message.Message { return request(con, codes.GET, int32(i%65536), "x") })
+		h := coap.Holds(e)
+		require.LessOrEqual(t, h.Peers, 1000)
+		require.LessOrEqual(t, h.Dedup, 20000)
+		require.LessOrEqual(t, h.DedupBytes, 1<<20)
+		r.send(request(con, codes.GET, 1, "x"))
+		require.Equal(t, codes.Content, r.receive().Code)
+
+		time.Sleep(10 * time.Minute)
+		require.Equal(t, coap.Held{Timers: coap.Holds(e).Timers}, coap.Holds(e), "all is forgotten in the end")
+	})
+}
+
+// Strangers who ask for nothing cost nothing.
+func TestStrangersCostNothing(t *testing.T) {
+	inRaw(t, hello(), func(t *testing.T, e *coap.Endpoint, r *raw) {
+		spoof(t, r, 1000, func(i int) message.Message {
+			return message.Message{Type: con, Code: codes.Content, MessageID: 1, Token: message.Token{1}}
+		})
+		require.Equal(t, coap.Held{}, coap.Holds(e))
+	})
+}
+
+func TestUnfinishedUploadsAreBounded(t *testing.T) {
+	cfg := hello()
+	cfg.Bounds = coap.Bounds{Uploads: 100, UploadBytes: 1 << 20}
+	cfg.MaxBody = 64 << 10
+	cfg.UploadIdle = 30 * time.Second
+	first := func(i int) message.Message {
+		m := request(con, codes.PUT, int32(i%65536), "x", option(message.Block1, 0x0e))
+		m.Payload = make([]byte, 1024)
+		return m
+	}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		spoof(t, r, 1000, first)
+		h := coap.Holds(e)
+		require.LessOrEqual(t, h.Uploads, 100)
+		require.LessOrEqual(t, h.UploadBytes, int64(1<<20))
+
+		// Somebody honest waits a little, and gets in.
+		time.Sleep(11 * time.Second)
+		r.send(first(7))
+		require.Equal(t, codes.Continue, r.receive().Code)
+		time.Sleep(40 * time.Second)
+		h = coap.Holds(e)
+		require.Zero(t, h.Uploads)
+		require.Zero(t, h.UploadBytes)
+	})
+}
+
+func TestUploadsOfOnePeerAreBounded(t *testing.T) {
+	cfg := hello()
+	cfg.Bounds.PeerUploads = 4
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		for i := range int32(50) {
+			m := request(con, codes.PUT, i, string(rune('a'+i)), option(message.Block1, 0x0e))
+			m.Payload = make([]byte, 1024)
+			r.send(m)
+			require.Equal(t, codes.Continue, r.receive().Code)
+		}
+		require.Equal(t, 4, coap.Holds(e).Uploads)
+	})
+}
+
+func TestSlowHandlerDelaysNobodyElse(t *testing.T) {
+	cfg := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
+		if r.Path() == "/slow" {
+			time.Sleep(2 * time.Second)
+		}
+		return &coap.Response{Code: coap.Content}
+	})}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		for i := range int32(200) {
+			r.send(request(con, codes.GET, i, "slow"))
+		}
+		synctest.Wait()
+		// Some were refused at once: more than may run and wait for one peer.
+		refused := 0
+		for {
+			m, ok := r.receiveWithin(10 * time.Millisecond)
+			if !ok {
+				break
+			}
+			require.Equal(t, codes.ServiceUnavailable, m.Code)
+			refused++
+		}
+		require.Equal(t, 160, refused)
+
+		slow := r.conn.Outside()
+		r.conn.Rebind(netip.MustParseAddrPort("10.0.0.3:1000"))
+		start := time.Now()
+		r.send(request(con, codes.GET, 1, "quick"))
+		require.Equal(t, codes.Content, r.receive().Code)
+		require.Zero(t, time.Since(start))
+		r.conn.Rebind(slow)
+		time.Sleep(time.Minute)
+	})
+}
+
+func TestFullPool(t *testing.T) {
+	cfg := coap.Config{
+		Bounds: coap.Bounds{Workers: 2, Queue: 3},
+		Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+			time.Sleep(time.Second / 4)
+			return &coap.Response{Code: coap.Content}
+		}),
+	}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		count := map[codes.Code]int{}
+		for i := range int32(10) {
+			r.send(request(con, codes.GET, i, "x"))
+		}
+		for range 10 {
+			m, ok := r.receiveWithin(5 * time.Second)
+			require.True(t, ok)
+			count[m.Code]++
+			if m.Code == codes.ServiceUnavailable {
+				age, err := m.Options.GetUint32(message.MaxAge)
+				require.NoError(t, err)
+				require.Positive(t, age)
+			}
+		}
+		require.Equal(t, map[codes.Code]int{codes.Content: 5, codes.ServiceUnavailable: 5}, count)
+		r.send(request(con, codes.GET, 9, "x"))
+		m, ok := r.receiveWithin(time.Second)
+		require.True(t, ok)
+		require.Equal(t, codes.Content, m.Code, "one that was refused may come again")
+	})
+}
+
+func TestPanicIsAnswered(t *testing.T) {
+	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { panic("oops") })}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		r.send(request(con, codes.GET, 1, "x"))
+		require.Equal(t, codes.InternalServerError, r.receive().Code)
+	})
+}
+
+func TestOversizeDatagram(t *testing.T) {
+	inRaw(t, hello(), func(t *testing.T, e *coap.Endpoint, r *raw) {
+		big := append([]byte{0x41, 0x03, 0, 1, 9, 0xff}, make([]byte, 5000)...)
+		r.sendBytes(big)
+		m := r.receive()
+		require.Equal(t, codes.RequestEntityTooLarge, m.Code)
+		require.Equal(t, "0/0/1024", shorthand(m.Options, message.Block1))
+	})
+}
+
+// A request that is under way when serving ends is answered yet; a new one is
+// not.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var device sync.WaitGroup
+		slow := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+			time.Sleep(2 * time.Second)
+			return &coap.Response{Code: coap.Content}
+		})}
+		w := newWorld(t, slow, coap.Config{})
+		w.net.SetDefault(simnet.Conditions{Delay: time.Millisecond})
+		device.Go(func() {
+			resp, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET})
+			if err != nil || resp.Code != coap.Content {
+				t.Errorf("in flight: %v %v", resp, err)
+			}
+		})
+		time.Sleep(time.Second)
+		start := time.Now()
+		device.Go(func() {
+			time.Sleep(500 * time.Millisecond)
+			resp, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.POST})
+			if err != nil || resp.Code != coap.ServiceUnavailable {
+				t.Errorf("new: %v %v", resp, err)
+			}
+		})
+		go func() { device.Wait(); w.device.Close() }()
+		w.stop()
+		require.Less(t, elapsed(start), 2*time.Second)
+	})
+}
+
+func TestProgressOfPulls(t *testing.T) {
+	body := bodyOf(3000)
+	var ends []int64
+	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, Body: bytes.NewReader(body), Size: 3000, ETag: []byte{1}, Progress: func(end, size int64) { ends = append(ends, end) }}
+	})}
+	inWorld(t, cfg, coap.Config{}, func(t *testing.T, w *world) {
+		var got bytes.Buffer
+		_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: &got})
+		require.NoError(t, err)
+		require.Equal(t, []int64{1024, 2048, 3000}, ends)
+	})
+}
