@@ -1,6 +1,7 @@
 package firmware_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want f
 		u, err := w.mgr.Start(w.ctx, w.request())
 		ended := make(chan struct{})
 		if err == nil {
-			go w.waitQuietly(u.ID, ended)
+			go waitQuietly(w.ctx, w.mgr, u.ID, ended)
 		} else {
 			require.ErrorIs(t, err, storetest.ErrCrashed)
 		}
@@ -89,8 +90,8 @@ func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want f
 }
 
 // waitQuietly closes ended when an update has ended, if that happens before the world does.
-func (w *world) waitQuietly(id string, ended chan struct{}) {
-	for e, err := range w.mgr.Events(w.ctx, 0) {
+func waitQuietly(ctx context.Context, mgr *firmware.Manager, id string, ended chan struct{}) {
+	for e, err := range mgr.Events(ctx, 0) {
 		if err != nil {
 			return
 		}
