@@ -181,10 +181,10 @@ func (b *Backend) Run(ctx context.Context) error {
 	// No mux: it would answer paths such as //x with a redirect, which small clients do not follow.
 	packages := b.images.Handler()
 	if l := b.listeners[FWHTTP]; l != nil {
-		group.Go(func() error { return serveHTTP(ctx, l, packages, b.config.Logger) })
+		group.Go(func() error { return serveHTTP(ctx, packageListener{l}, packages, b.config.Logger) })
 	}
 	if l := b.listeners[FWHTTPS]; l != nil {
-		group.Go(func() error { return serveHTTP(ctx, withTLS(l, *b.config.Certificate), packages, b.config.Logger) })
+		group.Go(func() error { return serveHTTP(ctx, withTLS(packageListener{l}, *b.config.Certificate), packages, b.config.Logger) })
 	}
 	return group.Wait()
 }

@@ -45,6 +45,21 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger
 	return <-stopped
 }
 
+// sendBuffer bounds what the kernel holds for one device that downloads, in bytes. With more, a whole image may be gone from
+// here, and count as progress, long before a device on a slow link has it.
+const sendBuffer = 128 << 10
+
+// packageListener accepts devices that download.
+type packageListener struct{ net.Listener }
+
+func (l packageListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // it works with another, too
+	}
+	return conn, err
+}
+
 func withTLS(l net.Listener, certificate tls.Certificate) net.Listener {
 	return tls.NewListener(l, &tls.Config{
 		Certificates: []tls.Certificate{certificate},

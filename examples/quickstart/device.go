@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/otago-iot/otago/examples/internal/demo"
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// deviceVariable makes a process of this program a device; it holds a process as JSON.
+const deviceVariable = "OTAGO_QUICKSTART_DEVICE"
+
+// process is a device that runs as a process of its own.
+type process struct {
+	Endpoint, Server, Dir string
+	Rate                  int // bytes a second of a download
+}
+
+// run starts this program once more, as the device, and waits for it. When ctx ends the device is told by the end of its
+// standard input, which it notices even if this process is killed.
+func (p process) run(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	config, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	var output tail
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), deviceVariable+"="+string(config))
+	cmd.Stdout, cmd.Stderr = &output, &output
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	cmd.Cancel = stdin.Close
+	cmd.WaitDelay = 6 * time.Second
+	err = cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return nil // it was to end
+	case err == nil:
+		err = errors.New("ended too early")
+	}
+	return fmt.Errorf("device %s: %w: %s", p.Endpoint, err, output.String())
+}
+
+// runDevice is the device.
+func runDevice(ctx context.Context) error {
+	var p process
+	if err := json.Unmarshal([]byte(os.Getenv(deviceVariable)), &p); err != nil {
+		return err
+	}
+	signal.Ignore(os.Interrupt) // it is for the process that started this one
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	return demo.Device{
+		Client:   lwm2m.ClientConfig{Endpoint: p.Endpoint, Server: p.Server},
+		Firmware: firmware.DeviceConfig{Transport: newSlow(p.Rate)},
+		Dir:      p.Dir,
+		Version:  oldVersion,
+	}.Run(ctx)
+}
+
+// slow is a transport like a radio link: its bodies come at a rate in bytes a second, and little is under way at a time.
+type slow struct {
+	http.RoundTripper
+	rate int
+}
+
+func newSlow(rate int) slow {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			err = tcp.SetReadBuffer(64 << 10)
+		}
+		return conn, err
+	}
+	return slow{&http.Transport{DialContext: dial}, rate}
+}
+
+func (s slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := s.RoundTripper.RoundTrip(r)
+	if err == nil {
+		response.Body = &slowBody{body: response.Body, ctx: r.Context(), rate: s.rate, begin: time.Now()}
+	}
+	return response, err
+}
+
+type slowBody struct {
+	body  io.ReadCloser
+	ctx   context.Context
+	rate  int
+	begin time.Time
+	n     int
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	due := b.begin.Add(time.Duration(float64(b.n) / float64(b.rate) * float64(time.Second)))
+	select {
+	case <-time.After(time.Until(due)):
+	case <-b.ctx.Done():
+		return 0, b.ctx.Err()
+	}
+	n, err := b.body.Read(p[:min(len(p), 32<<10)])
+	b.n += n
+	return n, err
+}
+
+func (b *slowBody) Close() error { return b.body.Close() }
+
+// tail keeps the last bytes of a process's output.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, p...)
+	t.buf = t.buf[max(0, len(t.buf)-2048):]
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(bytes.TrimSpace(t.buf)) == 0 {
+		return "it said nothing"
+	}
+	return strings.TrimSpace(string(t.buf))
+}

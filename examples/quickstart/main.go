@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/otago-iot/otago/examples/internal/backend"
+	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/examples/internal/demo"
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store/bolt"
+)
+
+const (
+	oldVersion = "1.0.0"
+	newVersion = "1.1.0"
+)
+
+// endpoints are the devices, and the rate in bytes a second at which each downloads: loopback alone would be over at once.
+var endpoints = []struct {
+	name string
+	rate int
+}{{"sensor-1", 1 << 20}, {"sensor-2", 5 << 18}, {"sensor-3", 3 << 19}}
+
+func main() {
+	if os.Getenv(deviceVariable) != "" {
+		os.Exit(cli.Status("quickstart device", os.Stderr, runDevice(context.Background())))
+	}
+	os.Exit(cli.Main("quickstart", os.Stderr, func(ctx context.Context) error {
+		fs := cli.NewFlagSet(os.Stderr, "quickstart", "", "shows a whole firmware update on one machine. It needs no flags.")
+		if err := cli.Parse(fs, os.Args[1:], os.LookupEnv); err != nil {
+			return err
+		}
+		return quickstart{imageSize: 4 << 20, limit: 55 * time.Second}.run(ctx, newShow(os.Stdout, isTerminal(os.Stdout)))
+	}))
+}
+
+// quickstart is what is shown.
+type quickstart struct {
+	imageSize int           // bytes
+	limit     time.Duration // for all of it
+}
+
+// run shows it. Nothing of it is left when it returns.
+func (q quickstart) run(ctx context.Context, s *show) (err error) {
+	dir, err := os.MkdirTemp("", "otago-quickstart-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	db, err := bolt.Open(filepath.Join(dir, "ota.db"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	server, err := backend.Listen(ctx, backend.Config{
+		Store: db, Images: filepath.Join(dir, "images"), CoAP: "127.0.0.1:0", FWHTTP: "127.0.0.1:0",
+	})
+	if err != nil {
+		return err
+	}
+	s.server(server.URL(backend.CoAP), server.URL(backend.FWHTTP))
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ctx, expire := context.WithTimeoutCause(ctx, q.limit, fmt.Errorf("not finished after %s", q.limit))
+	defer expire()
+
+	// The server outlives the devices, so that they can say goodbye.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	go func() {
+		err := server.Run(serving)
+		cancel(err) // too early to be, if the show is still on
+		served <- err
+	}()
+	running, deviceCtx := errgroup.WithContext(ctx)
+	for _, e := range endpoints {
+		device := process{Endpoint: e.name, Server: server.URL(backend.CoAP), Dir: filepath.Join(dir, e.name), Rate: e.rate}
+		running.Go(func() error {
+			err := device.run(deviceCtx)
+			cancel(err)
+			return err
+		})
+	}
+	err = q.update(ctx, s, server.Manager())
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = fmt.Errorf("%w\n%w", cause, err)
+	}
+	cancel(nil)
+	for _, end := range []func() error{running.Wait, func() error { stop(); return <-served }} {
+		if late := end(); late != nil && !errors.Is(err, late) {
+			err = errors.Join(err, late)
+		}
+	}
+	return err
+}
+
+// update uploads the image, updates every device, and shows it.
+func (q quickstart) update(ctx context.Context, s *show, manager *firmware.Manager) error {
+	content := demo.Image(newVersion, q.imageSize)
+	image, err := manager.Images().Add(ctx, firmware.Image{Name: "demo", Version: newVersion}, bytes.NewReader(content))
+	if err != nil {
+		return err
+	}
+	s.image(image)
+	for _, e := range endpoints {
+		// The device need not have registered yet: the update waits for it.
+		u, err := manager.Start(ctx, firmware.Request{
+			Endpoint: e.name, Image: image.ID, Delivery: fsm.DeliveryPull, Protocol: fsm.ProtocolHTTP,
+		})
+		if err != nil {
+			return err
+		}
+		s.add(u)
+	}
+	for event, err := range manager.Events(ctx, 0) {
+		if err != nil {
+			return err
+		}
+		if s.event(event); s.done() {
+			break
+		}
+	}
+	updates := make([]firmware.Update, 0, len(endpoints))
+	for _, id := range s.updates() {
+		// Also when ctx has ended: then it says what was waited for.
+		u, err := manager.Get(context.WithoutCancel(ctx), id)
+		if err != nil {
+			return err
+		}
+		updates = append(updates, u)
+	}
+	s.table(updates)
+	return verdict(updates)
+}
+
+// verdict is nil if all devices run the new version.
+func verdict(updates []firmware.Update) error {
+	var errs []error
+	for _, u := range updates {
+		switch m := u.Machine; {
+		case u.Active():
+			errs = append(errs, fmt.Errorf("%s: %s, waits for %s", u.Endpoint, m.Phase, m.Wait.Reason))
+		case m.Outcome != fsm.OutcomeSucceeded:
+			errs = append(errs, fmt.Errorf("%s: %s, %s (%s)", u.Endpoint, m.Outcome, m.Result, m.Reason))
+		case m.Version != newVersion:
+			errs = append(errs, fmt.Errorf("%s: runs %s, not %s", u.Endpoint, m.Version, newVersion))
+		}
+	}
+	return errors.Join(errs...)
+}
