@@ -48,14 +48,16 @@ func TestUpdate(t *testing.T) {
 		Store: memory.New(), Images: t.TempDir(), CoAP: "127.0.0.1:0", FWHTTP: "127.0.0.1:0",
 	})
 	require.NoError(t, err)
-	ended := make(chan error, 2)
-	go func() { ended <- b.Run(ctx) }()
+	served, ended := make(chan error, 1), make(chan error, 1)
+	go func() { served <- b.Run(ctx) }()
+	deviceCtx, stop := context.WithCancel(ctx)
+	defer stop()
 	var versions []string
 	device := demo.Device{
 		Client: lwm2m.ClientConfig{Endpoint: "demo", Server: b.URL(backend.CoAP)}, Dir: t.TempDir(), Version: "1.0.0",
 		Started: func(version string) { versions = append(versions, version) },
 	}
-	go func() { ended <- device.Run(ctx) }()
+	go func() { ended <- device.Run(deviceCtx) }()
 
 	manager := b.Manager()
 	image, err := manager.Images().Add(ctx, firmware.Image{Version: "1.1.0"}, bytes.NewReader(demo.Image("1.1.0", 100_000)))
@@ -74,8 +76,9 @@ func TestUpdate(t *testing.T) {
 	require.Equal(t, "succeeded", update.Machine.Outcome.String(), "%+v", update.Machine)
 	require.Equal(t, "1.0.0", update.Machine.OldVersion)
 	require.Equal(t, "1.1.0", update.Machine.Version)
+	stop() // while the server is there to hear goodbye
+	require.NoError(t, <-ended)
 	cancel()
-	require.NoError(t, <-ended)
-	require.NoError(t, <-ended)
+	require.NoError(t, <-served)
 	require.Equal(t, []string{"1.0.0", "1.1.0"}, versions)
 }
