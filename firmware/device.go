@@ -19,8 +19,7 @@ type DeviceConfig struct {
 	ObjectVersion fsm.ObjectVersion
 	// Delivery restricts the device to push or to pull (resource 5/0/9). Default: both.
 	Delivery fsm.Delivery
-	// Protocols are the protocols that packages can be pulled by (resource 5/0/8). Default: coap, coaps, http, https,
-	// coap+tcp, coaps+tcp.
+	// Protocols are the protocols that packages can be pulled by (resource 5/0/8). Default: coap, http and https.
 	Protocols []fsm.Protocol
 	// Hosts are the hosts that packages are pulled from, each "name" or "name:port". Other hosts are refused with Result 7.
 	// Default: any host.
@@ -84,9 +83,7 @@ func (c DeviceConfig) withDefaults() DeviceConfig {
 		c.SyncEvery = 256 << 10
 	}
 	if c.Protocols == nil {
-		c.Protocols = []fsm.Protocol{
-			fsm.ProtocolCoAP, fsm.ProtocolCoAPS, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPSTCP,
-		}
+		c.Protocols = []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP, fsm.ProtocolHTTPS}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// errReboot is the cause of the end of a run that the server ordered (3/0/4).
+var errReboot = errors.New("the server ordered a reboot")
+
+// errCrash is what a version that crashes ends with.
+var errCrash = errors.New("fault: this version crashes")
+
+// life is one run of a device, from its start to its next.
+type life struct {
+	options  *options
+	endpoint string
+	slots    *firmware.Slots
+	boot     firmware.BootTarget
+	log      *slog.Logger
+	// confirmed is called when the version on trial stays.
+	confirmed func()
+}
+
+// live is the device until ctx ends. An error that is firmware.ErrRestart or errReboot asks for the next life.
+func (l life) live(ctx context.Context) error {
+	o := l.options
+	version := l.boot.Version
+	if o.fault[faultVersion] {
+		version = o.version
+	}
+	l.log.Info("device starts", "version", version, "slot", l.boot.Slot, "trial", l.boot.Trial, "server", o.server)
+	if l.boot.Trial {
+		switch {
+		case o.fault[faultCrash]:
+			return errCrash
+		case o.fault[faultNoRegister]:
+			return l.hang(ctx)
+		}
+	}
+	device := firmware.NewDevice(installer{l.slots, o.fault, l.confirmed}, o.device(l.log))
+	ctx, reboot := context.WithCancelCause(ctx)
+	defer reboot(nil)
+	client := lwm2m.NewClient(lwm2m.ClientConfig{
+		Endpoint: l.endpoint, Server: o.server, Version: o.lwm2m, Lifetime: time.Duration(o.lifetime) * time.Second, Queue: o.queue,
+		Logger: l.log, MaxRetry: 30 * time.Second,
+		Objects: []lwm2m.Object{
+			lwm2m.DeviceObject{
+				Manufacturer: "otago", Model: "example client", Serial: l.endpoint, FirmwareVersion: version,
+				Reboot: func() { reboot(errReboot) },
+			},
+			device.Object(),
+		},
+	})
+	err := client.Run(ctx)
+	if err == nil && errors.Is(context.Cause(ctx), errReboot) {
+		return errReboot
+	}
+	return err
+}
+
+// hang is a version that runs but does not register: what watches it gives it up.
+func (l life) hang(ctx context.Context) error {
+	l.log.Warn("fault: this version does not register")
+	if l.options.install == installExec {
+		<-ctx.Done() // the other process watches
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(l.options.confirmWithin):
+		return errors.Join(l.slots.Rollback(ctx), &firmware.RestartError{RolledBack: true, Reason: "it did not register"})
+	}
+}
+
+// again reports whether a life that ended so is followed by another.
+func again(err error) bool { return errors.Is(err, firmware.ErrRestart) || errors.Is(err, errReboot) }

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/firmware"
+)
+
+// The faults of -fault. Each shows one way in which updates fail in the field.
+const (
+	faultNoRegister = "no-register-after-update" // the new version does not register, and is rolled back
+	faultCrash      = "crash-after-update"       // the new version ends at once, each time, and is rolled back
+	faultVersion    = "keep-version"             // the update succeeds, but the version that is shown stays
+	faultInstall    = "refuse-install"           // the package is good, but cannot be installed: Result 8
+	faultPackage    = "refuse-package"           // no package is good: Result 6
+	faultStorage    = "no-storage"               // there is no room: Result 2
+)
+
+func faultNames() []string {
+	return []string{faultNoRegister, faultCrash, faultVersion, faultInstall, faultPackage, faultStorage}
+}
+
+// faults is the set of faults to show.
+type faults map[string]bool
+
+// String implements flag.Value.
+func (f *faults) String() string { return strings.Join(slices.Sorted(maps.Keys(*f)), ",") }
+
+// Set implements flag.Value.
+func (f *faults) Set(value string) error {
+	var list cli.List
+	if err := list.Set(value); err != nil {
+		return err
+	}
+	if *f == nil {
+		*f = faults{}
+	}
+	for _, name := range list {
+		if !slices.Contains(faultNames(), name) {
+			return fmt.Errorf("no fault %q: there are %s", name, strings.Join(faultNames(), ", "))
+		}
+		(*f)[name] = true
+	}
+	return nil
+}
+
+// installer is the real installer with the faults, and with a hook.
+type installer struct {
+	firmware.Installer
+	faults    faults
+	confirmed func() // called when a version has been confirmed
+}
+
+func (i installer) OpenPackage(ctx context.Context, offset, size int64) (firmware.PackageWriter, error) {
+	if i.faults[faultStorage] {
+		return nil, firmware.ErrNoStorage
+	}
+	return i.Installer.OpenPackage(ctx, offset, size)
+}
+
+func (i installer) Verify(ctx context.Context) (firmware.PackageInfo, error) {
+	if i.faults[faultPackage] {
+		return firmware.PackageInfo{}, firmware.ErrUnsupportedPackage
+	}
+	return i.Installer.Verify(ctx)
+}
+
+func (i installer) Apply(ctx context.Context) (bool, error) {
+	if i.faults[faultInstall] {
+		return false, firmware.ErrUpdateFailed
+	}
+	return i.Installer.Apply(ctx)
+}
+
+func (i installer) Confirm(ctx context.Context) error {
+	err := i.Installer.Confirm(ctx)
+	if err == nil && i.confirmed != nil {
+		i.confirmed()
+	}
+	return err
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/firmware"
+)
+
+// The device's process is told by the one that watches it from which slot it was started, and that it is on trial, by the
+// environment. They speak in lines: stopLine goes to its standard input, confirmedLine comes from its standard output. When
+// the input ends without a word the other process is dead, and so must this one be: there must not be two.
+const (
+	slotVariable  = "OTAGO_CLIENT_SLOT"
+	factorySlot   = "factory"
+	trialSuffix   = ":trial"
+	stopLine      = "stop"
+	confirmedLine = "confirmed"
+	statusRestart = 75 // the exit status that asks for the next life
+)
+
+// errNextLife ends the device's process with statusRestart.
+var errNextLife = errors.New("another life follows")
+
+// runInstalled is the device's process.
+func (o *options) runInstalled(ctx context.Context, slot string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go obey(cancel)
+
+	slot, trial := strings.CutSuffix(slot, trialSuffix)
+	boot := firmware.BootTarget{Trial: trial}
+	if slot != factorySlot {
+		boot.Slot = slot
+	}
+	slots, err := firmware.OpenSlots(o.stateFolder(o.endpoint), o.slotConfig(boot.Slot))
+	if err != nil {
+		return err
+	}
+	defer slots.Close()
+	boot.Version = slots.Version()
+	err = life{
+		options: o, endpoint: o.endpoint, slots: slots, boot: boot, log: o.log.With("endpoint", o.endpoint, "pid", os.Getpid()),
+		confirmed: func() { fmt.Println(confirmedLine) },
+	}.live(ctx)
+	if again(err) {
+		o.log.Info("device restarts", "because", err)
+		return errNextLife
+	}
+	return err
+}
+
+// obey ends the device when it is told to, and the process when there is nobody left to tell it.
+func obey(stop func()) {
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		if lines.Text() == stopLine {
+			stop()
+			return
+		}
+	}
+	os.Exit(cli.StatusError)
+}
+
+func (o *options) slotConfig(running string) firmware.SlotConfig {
+	return firmware.SlotConfig{Trust: o.trust, Version: o.version, Slot: running}
+}

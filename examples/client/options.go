@@ -1,0 +1,194 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/bundle"
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// The values of -install.
+const (
+	installSimulate = "simulate"
+	installExec     = "exec"
+)
+
+// options are the flags, and what the files that they name hold.
+type options struct {
+	server, endpoint   string
+	lifetime           int
+	lwm2m              string
+	queue              bool
+	pskIdentity, psk   string
+	cert, key, ca      string
+	state, version     string
+	install, trustFile string
+	fixedHost, profile string
+	count              int
+	confirmWithin      time.Duration
+	fault              faults
+	logLevel           string
+
+	log   *slog.Logger
+	trust ed25519.PublicKey
+	tls   *tls.Config // for downloads by HTTPS; nil: the system's authorities
+}
+
+func parseOptions(args []string, lookup func(string) (string, bool), stderr io.Writer) (*options, error) {
+	o := &options{}
+	fs := cli.NewFlagSet(stderr, "client", "[flags]", "is a LwM2M device whose firmware can be updated, or a fleet of them.")
+	fs.StringVar(&o.server, "server", "coap://127.0.0.1:5683", "`URI` of the LwM2M server")
+	fs.StringVar(&o.endpoint, "endpoint", "otago-client", "endpoint `name`")
+	fs.IntVar(&o.lifetime, "lifetime", 300, "lifetime of the registration in `seconds`")
+	fs.StringVar(&o.lwm2m, "lwm2m", "1.1", "LwM2M `version`: 1.0, 1.1 or 1.2")
+	fs.BoolVar(&o.queue, "queue", false, "register in queue mode")
+	fs.StringVar(&o.pskIdentity, "psk-identity", "", "`identity` of the pre-shared key (not there yet)")
+	fs.StringVar(&o.psk, "psk-key-file", "", "`file` with the pre-shared key in hex (not there yet)")
+	fs.StringVar(&o.cert, "cert", "", "`file` with a client certificate for downloads by HTTPS, PEM")
+	fs.StringVar(&o.key, "key", "", "`file` with its private key, PEM")
+	fs.StringVar(&o.ca, "ca", "", "`file` with the authorities that servers' certificates are checked against, PEM (default: the system's)")
+	fs.StringVar(&o.state, "state", "otago-client", "`folder` for what must survive a restart")
+	fs.StringVar(&o.version, "version", "1.0.0", "`version` that the device was made with; one that was installed wins")
+	fs.StringVar(&o.install, "install", installSimulate, "simulate: take demo images and pretend; exec: take bundles of this program and start them")
+	fs.StringVar(&o.trustFile, "trust", "", "`file` with the public key that bundles must be signed with, PEM")
+	fs.StringVar(&o.fixedHost, "fixed-host", "", "`base` URL that package URIs, then paths only, are appended to")
+	fs.StringVar(&o.profile, "profile", "", "what kind of device to be: pull, push or fixed-host (default: one that does all)")
+	fs.IntVar(&o.count, "count", 1, "how many devices to be, named NAME-1, NAME-2 ... if more than one")
+	fs.DurationVar(&o.confirmWithin, "confirm-within", time.Minute, "how long a new version may take to register before it is rolled back")
+	fs.Var(&o.fault, "fault", "`faults` to show, separated by commas: "+strings.Join(faultNames(), ", "))
+	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	if err := cli.Parse(fs, args, lookup); err != nil {
+		return nil, err
+	}
+	if err := cli.NoArguments(fs); err != nil {
+		return nil, err
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	return o, o.load(stderr)
+}
+
+// check refuses what cannot work, and what is not there yet.
+func (o *options) check() error {
+	server, err := url.Parse(o.server)
+	switch {
+	case err != nil || server.Host == "":
+		return cli.Usagef("-server %q is no URI such as coap://127.0.0.1:5683", o.server)
+	case server.Scheme == "coaps", server.Scheme == "coap+tcp", server.Scheme == "coaps+tcp":
+		return cli.Usagef("-server %s: %s is not there yet, use coap", o.server, server.Scheme)
+	case server.Scheme != "coap":
+		return cli.Usagef("-server %s: there is no LwM2M over %s", o.server, server.Scheme)
+	case o.psk != "" || o.pskIdentity != "":
+		return cli.Usagef("-psk-identity and -psk-key-file are not there yet: without DTLS there is nothing to use them for")
+	case (o.cert == "") != (o.key == ""):
+		return cli.Usagef("-cert and -key belong together")
+	case !slices.Contains([]string{"1.0", "1.1", "1.2"}, o.lwm2m):
+		return cli.Usagef("-lwm2m %q: not 1.0, 1.1 or 1.2", o.lwm2m)
+	case o.lifetime < 1:
+		return cli.Usagef("-lifetime must be at least 1 second")
+	case o.count < 1:
+		return cli.Usagef("-count must be at least 1")
+	case o.endpoint == "":
+		return cli.Usagef("-endpoint must not be empty")
+	case o.confirmWithin <= 0:
+		return cli.Usagef("-confirm-within must be more than 0")
+	case o.install != installSimulate && o.install != installExec:
+		return cli.Usagef("-install %q: not simulate or exec", o.install)
+	case o.install == installExec && o.trustFile == "":
+		return cli.Usagef("-install exec starts what it is sent: it needs -trust, the key that it must be signed with")
+	case o.install == installExec && o.count > 1:
+		return cli.Usagef("-install exec is for one device, -count %d", o.count)
+	}
+	return o.checkProfile()
+}
+
+func (o *options) checkProfile() error {
+	switch o.profile {
+	case "", "pull", "push":
+	case "fixed-host":
+		if o.fixedHost == "" {
+			return cli.Usagef("-profile fixed-host needs -fixed-host")
+		}
+	default:
+		return cli.Usagef("-profile %q: not pull, push or fixed-host", o.profile)
+	}
+	if base, err := url.Parse(o.fixedHost); o.fixedHost != "" && (err != nil || base.Host == "") {
+		return cli.Usagef("-fixed-host %q is no URL such as http://127.0.0.1:8081", o.fixedHost)
+	}
+	return nil
+}
+
+// load reads the files.
+func (o *options) load(stderr io.Writer) (err error) {
+	if o.log, err = cli.NewLogger(stderr, o.logLevel); err != nil {
+		return err
+	}
+	if o.trustFile != "" {
+		if o.trust, err = bundle.ReadPublicKey(o.trustFile); err != nil {
+			return fmt.Errorf("-trust: %w", err)
+		}
+	}
+	if o.ca == "" && o.cert == "" {
+		return nil
+	}
+	o.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.ca != "" {
+		pem, err := os.ReadFile(o.ca)
+		if err != nil {
+			return fmt.Errorf("-ca: %w", err)
+		}
+		o.tls.RootCAs = x509.NewCertPool()
+		if !o.tls.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("-ca: no certificate in %s", o.ca)
+		}
+	}
+	if o.cert != "" {
+		pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+		if err != nil {
+			return fmt.Errorf("-cert, -key: %w", err)
+		}
+		o.tls.Certificates = []tls.Certificate{pair}
+	}
+	return nil
+}
+
+// stateFolder is where the state of one endpoint is.
+func (o *options) stateFolder(endpoint string) string {
+	name := url.PathEscape(endpoint)
+	if name[0] == '.' { // no name that means another folder
+		name = "%2E" + name[1:]
+	}
+	return filepath.Join(o.state, name)
+}
+
+// device is the configuration of Object 5.
+func (o *options) device(log *slog.Logger) firmware.DeviceConfig {
+	config := firmware.DeviceConfig{TLS: o.tls, FixedHost: o.fixedHost, ConfirmWithin: o.confirmWithin, Logger: log}
+	switch o.lwm2m {
+	case "1.0":
+		config.ObjectVersion = fsm.Object10
+	case "1.2":
+		config.ObjectVersion = fsm.Object12
+	}
+	switch o.profile {
+	case "pull", "fixed-host":
+		config.Delivery = fsm.DeliveryPull
+	case "push":
+		config.Delivery = fsm.DeliveryPush
+	}
+	return config
+}

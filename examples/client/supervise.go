@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/otago-iot/otago/firmware"
+)
+
+const (
+	grace        = 10 * time.Second // beyond -confirm-within, for a version that rolls itself back; and to stop
+	crashPause   = time.Second      // after a process that ended in trouble
+	maxCrashes   = 10               // of a confirmed version in a row, before it is left alone
+	stableAfter  = time.Minute      // a process that lived so long did not crash in a row
+	lockPatience = 10 * time.Second // for the device's process of a supervisor that was killed
+)
+
+var errNotStarted = errors.New("cannot be started")
+
+// supervise starts the device's process from the slot that is due, again and again, and watches it while it is on trial.
+func (o *options) supervise(ctx context.Context, args []string) error {
+	factory, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	crashes := 0
+	for ctx.Err() == nil {
+		boot, err := o.next(ctx)
+		if err != nil {
+			return err
+		}
+		started := time.Now()
+		status, err := o.runDevice(ctx, boot, cmp.Or(boot.Image, factory), args)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errNotStarted) && !boot.Trial:
+			return fmt.Errorf("version %s: %w", boot.Version, err)
+		case errors.Is(err, errNotStarted):
+			o.log.Error("new version cannot be started", "version", boot.Version, "error", err)
+			if err := o.rollback(ctx); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			o.log.Error("new version is given up", "version", boot.Version, "error", err)
+			if err := o.rollback(ctx); err != nil {
+				return err
+			}
+			continue
+		case status == statusRestart:
+			crashes = 0
+			continue
+		case status == 0:
+			return nil
+		}
+		o.log.Warn("device's process ended", "version", boot.Version, "status", status, "trial", boot.Trial)
+		if crashes++; time.Since(started) > stableAfter {
+			crashes = 1
+		}
+		if crashes >= maxCrashes && !boot.Trial {
+			return fmt.Errorf("version %s ended %d times in a row, status %d", boot.Version, crashes, status)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(crashPause):
+		}
+	}
+	return nil
+}
+
+// withSlots has the state open for a moment. It may have to wait: the device's process of a supervisor that was killed ends
+// a little later.
+func (o *options) withSlots(ctx context.Context, f func(*firmware.Slots) error) error {
+	limit := time.Now().Add(lockPatience)
+	for {
+		slots, err := firmware.OpenSlots(o.stateFolder(o.endpoint), o.slotConfig(""))
+		if err == nil {
+			return errors.Join(f(slots), slots.Close())
+		}
+		if !errors.Is(err, firmware.ErrLocked) || time.Now().After(limit) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// next asks what to start.
+func (o *options) next(ctx context.Context) (boot firmware.BootTarget, err error) {
+	err = o.withSlots(ctx, func(s *firmware.Slots) error {
+		boot, err = s.Boot()
+		return err
+	})
+	return boot, err
+}
+
+func (o *options) rollback(ctx context.Context) error {
+	return o.withSlots(ctx, func(s *firmware.Slots) error { return s.Rollback(ctx) })
+}
+
+// runDevice runs the device's process once and returns its exit status. An error says that the process could not be started
+// (errNotStarted), or was stopped because it neither confirmed itself nor gave itself up in time.
+func (o *options) runDevice(ctx context.Context, boot firmware.BootTarget, image string, args []string) (int, error) {
+	slot := cmp.Or(boot.Slot, factorySlot)
+	if boot.Trial {
+		slot += trialSuffix
+	}
+	cmd := exec.Command(image, args...)
+	cmd.Env = append(os.Environ(), slotVariable+"="+slot)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	o.log.Info("starts", "version", boot.Version, "slot", boot.Slot, "trial", boot.Trial, "start", boot.Starts)
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("%w: %w", errNotStarted, err)
+	}
+	confirmed := make(chan struct{})
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		listen(stdout, confirmed)
+	}()
+	ended := make(chan error, 1)
+	go func() {
+		<-read
+		ended <- cmd.Wait()
+	}()
+
+	var late <-chan time.Time
+	if boot.Trial {
+		late = time.After(o.confirmWithin + grace)
+	}
+	for {
+		select {
+		case err := <-ended:
+			return exitCode(cmd, err)
+		case <-confirmed:
+			confirmed, late = nil, nil
+		case <-late:
+			_ = cmd.Process.Kill()
+			<-ended
+			return 0, fmt.Errorf("not confirmed within %s", o.confirmWithin+grace)
+		case <-ctx.Done():
+			_, _ = io.WriteString(stdin, stopLine+"\n")
+			select {
+			case <-ended:
+			case <-time.After(grace):
+				_ = cmd.Process.Kill()
+				<-ended
+			}
+			return 0, nil
+		}
+	}
+}
+
+// listen passes on what the device says, and closes confirmed when it says that.
+func listen(r io.Reader, confirmed chan<- struct{}) {
+	lines := bufio.NewScanner(r)
+	for once := false; lines.Scan(); {
+		if lines.Text() == confirmedLine && !once {
+			once = true
+			close(confirmed)
+		}
+	}
+	_, _ = io.Copy(io.Discard, r) // a line too long: the process must not hang for it
+}
+
+func exitCode(cmd *exec.Cmd, err error) (int, error) {
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		return 0, err
+	}
+	return cmd.ProcessState.ExitCode(), nil
+}
