@@ -1,36 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/otago-iot/otago/examples/internal/demo"
 	"github.com/otago-iot/otago/firmware"
 )
-
-// demoImage is what a demo image begins with; the version follows, to the end of the line.
-const demoImage = "otago-demo-image "
-
-// inspect takes demo images.
-func inspect(image io.Reader, size int64) (firmware.PackageInfo, error) {
-	line, err := bufio.NewReader(io.LimitReader(image, 256)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return firmware.PackageInfo{}, err
-	}
-	version, ok := strings.CutPrefix(line, demoImage)
-	if version = strings.TrimSpace(version); !ok || version == "" || strings.ContainsFunc(version, notPrintable) {
-		return firmware.PackageInfo{}, fmt.Errorf("its first line is not %qVERSION", demoImage)
-	}
-	return firmware.PackageInfo{Name: "otago-demo-image", Version: version}, nil
-}
-
-func notPrintable(r rune) bool { return r <= ' ' || r > '~' }
 
 // runFleet runs -count simulated devices.
 func (o *options) runFleet(ctx context.Context) error {
@@ -47,7 +27,7 @@ func (o *options) runFleet(ctx context.Context) error {
 // simulate runs one device, one life after the other, until ctx ends.
 func (o *options) simulate(ctx context.Context, endpoint string) error {
 	log := o.log.With("endpoint", endpoint)
-	config := firmware.SlotConfig{Inspect: inspect, Version: o.version}
+	config := firmware.SlotConfig{Inspect: demo.Inspect, Version: o.version}
 	if o.trust != nil {
 		config.Trust, config.Inspect = o.trust, nil // bundles of whatever: they are not started
 	}
