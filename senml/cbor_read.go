@@ -99,6 +99,9 @@ func (r *cborReader) pack(dst []Record) ([]Record, error) {
 		if r.record == limit {
 			return nil, ErrTooLarge
 		}
+		if len(dst) == cap(dst) {
+			dst = growRecords(dst, r.record, r.pos, len(r.s), limit)
+		}
 		dst = append(dst, Record{})
 		if err := r.readRecord(&dst[len(dst)-1]); err != nil {
 			return nil, err

@@ -1,6 +1,9 @@
 package senml
 
-import "math/bits"
+import (
+	"math/bits"
+	"unicode/utf8"
+)
 
 // checker applies the rules of a pack, record by record: to decoded records and
 // to those that are to be encoded or resolved.
@@ -12,8 +15,21 @@ type checker struct {
 	baseValue bool // a base value or sum is in effect
 }
 
+// plainLabels are those of nearly every record but the first.
+const plainLabels labelSet = 1<<labelName | 1<<labelValue | 1<<labelString | 1<<labelBool | 1<<labelData
+
 // check checks the record r, which has the given fields.
 func (k *checker) check(r *Record, has labelSet) error {
+	value := has &^ (1 << labelName)
+	if has&^plainLabels == 0 && value&(value-1) == 0 && value != 0 && r.Value.kind != NullKind &&
+		k.records > 0 && k.codec.Pack != Fetch {
+		k.records++
+		return k.checkName(r.Name)
+	}
+	return k.checkAny(r, has)
+}
+
+func (k *checker) checkAny(r *Record, has labelSet) error {
 	if r.Name == "" {
 		has &^= 1 << labelName
 	}
@@ -62,11 +78,7 @@ func (k *checker) checkFetch(r *Record, has labelSet) error {
 }
 
 func (k *checker) checkName(name string) error {
-	end := k.base
-	if name != "" {
-		end = k.codec.scanName(end, name)
-	}
-	if !k.codec.goodName(end) {
+	if !k.codec.goodName(k.codec.scanName(k.base, name)) {
 		return ErrName
 	}
 	return nil
@@ -87,22 +99,40 @@ func (k *checker) checkVersion(r *Record, has labelSet) error {
 	return nil
 }
 
-// checkNumbers refuses numbers that a pack cannot hold, and checkText strings.
-// Decoders have no need of either.
-func (r *Record) checkNumbers(has labelSet) error {
-	for _, n := range [...]struct {
-		label  label
-		number *Number
-	}{
-		{labelBaseTime, &r.BaseTime}, {labelBaseValue, &r.BaseValue}, {labelBaseSum, &r.BaseSum},
-		{labelTime, &r.Time}, {labelSum, &r.Sum}, {labelUpdateTime, &r.UpdateTime},
-	} {
-		if has.has(n.label) && !n.number.isFinite() {
-			return ErrNumber
+// checkOut is check for a record that is to be encoded: it also refuses what a
+// decoder never returns.
+func (k *checker) checkOut(r *Record, has labelSet) error {
+	if k.codec.Pack == Fetch && has&^(fetchLabels|pathLabels) != 0 {
+		return ErrValue // rather than drop what the caller put there
+	}
+	if err := k.check(r, has); err != nil {
+		return err
+	}
+	if r.Value.num.kind >= float && !r.Value.num.isFinite() {
+		return ErrNumber
+	}
+	if r.Value.text != "" && !utf8.ValidString(r.Value.text) {
+		return ErrSyntax
+	}
+	if has&^plainLabels != 0 {
+		return r.checkRare(has)
+	}
+	return nil // a good name is ASCII
+}
+
+func (r *Record) checkRare(has labelSet) error {
+	if r.Value.kind == LinkKind && !goodLink(r.Value.text) {
+		return ErrType
+	}
+	for _, s := range [...]string{r.BaseName, r.BaseUnit, r.Unit} {
+		if s != "" && !utf8.ValidString(s) {
+			return ErrSyntax
 		}
 	}
-	if r.Value.kind == NumberKind && !r.Value.num.isFinite() {
-		return ErrNumber
+	for _, n := range [...]*Number{&r.BaseTime, &r.BaseValue, &r.BaseSum, &r.Time, &r.Sum, &r.UpdateTime} {
+		if n.IsSet() && !n.isFinite() {
+			return ErrNumber
+		}
 	}
 	return nil
 }

@@ -1,5 +1,7 @@
 package senml
 
+import "slices"
+
 // Codec holds the options of encoding and decoding. The zero Codec is RFC 8428
 // itself; a Codec is a plain value, safe for concurrent use.
 type Codec struct {
@@ -106,4 +108,16 @@ func (c *Codec) maxRecords() int {
 		return c.MaxRecords
 	}
 	return defaultMaxRecords
+}
+
+// growRecords makes room in dst for the records of a pack of size bytes, of which
+// n records and pos bytes have been read: as many as there will be if those to
+// come are like those before. It trusts no count that the pack claims.
+func growRecords(dst []Record, n, pos, size, limit int) []Record {
+	const typical, first = 20, 32 // bytes of a record; records to begin with
+	more := min(size/typical+1, first)
+	if n > 0 {
+		more = int(int64(size-pos)*int64(n)/int64(pos)) + n/16 + 1
+	}
+	return slices.Grow(dst, min(more, limit-n))
 }

@@ -54,6 +54,8 @@
 //   - CBOR integers and lengths in more bytes than needed;
 //   - identifiers with leading zeros in LwM2M names, "/67/0/00", in up to five
 //     digits (Wakaama's tests);
+//   - leading zeros in the identifiers of an LwM2M path, "/67/0/00" (Wakaama's
+//     tests have them);
 //   - an empty pack (LwM2M's answer for an empty instance, and RFC 8790's for
 //     no match);
 //   - integral numbers written as fractions or floats, "20.0" or 0xf94d00, where

@@ -41,6 +41,9 @@ func (r *jsonReader) pack(dst []Record) ([]Record, error) {
 			if r.record == limit {
 				return nil, ErrTooLarge
 			}
+			if len(dst) == cap(dst) {
+				dst = growRecords(dst, r.record, r.pos, len(r.s), limit)
+			}
 			dst = append(dst, Record{})
 			if err := r.readRecord(&dst[len(dst)-1]); err != nil {
 				return nil, err
@@ -121,24 +124,22 @@ func (r *jsonReader) readRecord(rec *Record) error {
 
 // label reads a member name, after its opening quote.
 func (r *jsonReader) label() (label, string, error) {
-	// All labels but one have one or two letters.
+	// All labels but two have one or two letters.
 	if s := r.s[r.pos:]; len(s) > 2 {
 		if s[1] == '"' {
-			r.pos += 2
-			return labelOf(s[:1]), s[:1], nil
-		}
-		if s[2] == '"' && s[0] != '\\' && s[1] != '\\' && s[0] != '"' {
+			if l := labelOf(s[:1]); l != unknownLabel {
+				r.pos += 2
+				return l, "", nil
+			}
+		} else if s[2] == '"' {
 			if l := labelOf(s[:2]); l != unknownLabel {
 				r.pos += 3
-				return l, s[:2], nil
+				return l, "", nil
 			}
 		}
 	}
 	name, err := r.stringRest()
-	if err != nil {
-		return 0, "", err
-	}
-	return labelOf(name), name, nil
+	return labelOf(name), name, err
 }
 
 // field reads the value of a known field.

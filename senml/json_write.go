@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"math"
 	"strconv"
-	"unicode/utf8"
 )
 
 func (c Codec) appendJSON(dst []byte, pack []Record) ([]byte, error) {
@@ -180,26 +179,4 @@ func appendDecimal(b []byte, m int64, exp int) []byte {
 	copy(b[point+1:], b[point:])
 	b[point] = '.'
 	return b
-}
-
-// checkOut is check for a record that is to be encoded.
-func (k *checker) checkOut(r *Record, has labelSet) error {
-	if k.codec.Pack == Fetch && has&^(fetchLabels|pathLabels) != 0 {
-		return ErrValue // rather than drop what the caller put there
-	}
-	if err := k.check(r, has); err != nil {
-		return err
-	}
-	if err := r.checkNumbers(has); err != nil {
-		return err
-	}
-	if r.Value.kind == LinkKind && !goodLink(r.Value.text) {
-		return ErrType
-	}
-	for _, s := range [...]string{r.BaseName, r.Name, r.BaseUnit, r.Unit, r.Value.text} {
-		if s != "" && !utf8.ValidString(s) {
-			return ErrSyntax
-		}
-	}
-	return nil
 }

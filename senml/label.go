@@ -76,7 +76,20 @@ func labelOf(name string) label {
 }
 
 // labels returns which fields r has. An empty Name is none.
-func (r *Record) labels() (s labelSet) {
+func (r *Record) labels() labelSet {
+	s := labelOfKind[r.Value.kind&7]
+	if r.Name != "" {
+		s |= 1 << labelName
+	}
+	rare := len(r.BaseName) | len(r.BaseUnit) | len(r.Unit) | r.BaseVersion | int(r.Empty) |
+		int(r.BaseTime.kind|r.BaseValue.kind|r.BaseSum.kind|r.Sum.kind|r.Time.kind|r.UpdateTime.kind)
+	if rare != 0 {
+		s |= r.rareLabels()
+	}
+	return s
+}
+
+func (r *Record) rareLabels() (s labelSet) {
 	if r.BaseName != "" || r.Empty&EmptyBaseName != 0 {
 		s |= 1 << labelBaseName
 	}
@@ -95,9 +108,6 @@ func (r *Record) labels() (s labelSet) {
 	if r.BaseVersion != 0 {
 		s |= 1 << labelVersion
 	}
-	if r.Name != "" {
-		s |= 1 << labelName
-	}
 	if r.Unit != "" || r.Empty&EmptyUnit != 0 {
 		s |= 1 << labelUnit
 	}
@@ -110,10 +120,10 @@ func (r *Record) labels() (s labelSet) {
 	if r.UpdateTime.IsSet() {
 		s |= 1 << labelUpdateTime
 	}
-	return s | labelOfKind[r.Value.kind]
+	return s
 }
 
-var labelOfKind = [...]labelSet{
+var labelOfKind = [8]labelSet{
 	None:       0,
 	NumberKind: 1 << labelValue,
 	NullKind:   1 << labelValue,

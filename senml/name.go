@@ -1,47 +1,40 @@
 package senml
 
 // nameState is how far a name has been scanned, so that a base name need not be
-// scanned again for every record. The zero value is the empty name.
+// scanned again for every record. It is small enough to stay in registers. The
+// zero value is the empty name.
 type nameState struct {
-	bad    bool
 	len    int   // bytes so far
-	levels uint8 // LwM2M: slashes after the root
-	digits uint8 // LwM2M: digits of the current identifier
-	id     int32 // LwM2M: its value
+	levels int32 // LwM2M: slashes after the root; badName if the name is bad
+	id     int32 // LwM2M: the current identifier plus 1, or 0 before its first digit
 }
+
+const badName = -1
 
 // scanName continues st with s.
 func (c *Codec) scanName(st nameState, s string) nameState {
-	if c.LwM2M {
-		return scanPath(st, s, c.Root)
-	}
-	if s == "" || st.bad {
+	switch {
+	case st.levels == badName:
 		return st
+	case !c.LwM2M:
+		return scanURI(st, s)
+	case st.len < len(c.Root):
+		return scanRoot(st, s, c.Root)
 	}
-	if st.len == 0 && nameChars[s[0]] != 2 {
-		st.bad = true
-	}
-	for i := range len(s) {
-		if nameChars[s[i]] == 0 {
-			st.bad = true
-		}
-	}
-	st.len += len(s)
-	return st
+	return scanPath(st, s)
 }
 
 // goodName reports whether a name may end in st.
 func (c *Codec) goodName(st nameState) bool {
-	if st.bad || st.len == 0 || !c.LwM2M {
-		return !st.bad && st.len > 0
-	}
-	if c.Pack == Fetch && st.levels <= 1 && st.digits == 0 {
+	switch {
+	case st.levels == badName || st.len == 0:
+		return false
+	case !c.LwM2M:
+		return true
+	case c.Pack == Fetch && st.levels <= 1 && st.id == 0:
 		return st.len >= len(c.Root) // the root: everything
 	}
-	if st.digits == 0 || st.levels > 4 {
-		return false
-	}
-	return st.levels >= 3 || c.Pack == Fetch
+	return st.id > 0 && (st.levels >= 3 || c.Pack == Fetch)
 }
 
 // nameChars has 2 for what a name may begin with and 1 for what else it may hold
@@ -59,33 +52,53 @@ var nameChars = func() (t [256]uint8) {
 	return t
 }()
 
-const maxPathID = 65534
-
-// scanPath scans "/3/0/9" below root.
-func scanPath(st nameState, s, root string) nameState {
+// scanURI scans a name of RFC 8428, which can be part of a URI as it is.
+func scanURI(st nameState, s string) nameState {
+	if st.len == 0 && s != "" && nameChars[s[0]] != 2 {
+		st.levels = badName
+	}
 	for i := range len(s) {
-		c := s[i]
-		switch {
-		case st.len < len(root):
-			st.bad = st.bad || c != root[st.len]
-		case c == '/':
-			st.bad = st.bad || st.levels > 0 && st.digits == 0 || st.levels == 4
-			st.levels++
-			st.digits, st.id = 0, 0
-		case c >= '0' && c <= '9':
-			st.bad = st.bad || st.levels == 0 || st.digits == 5
-			st.id = st.id*10 + int32(c-'0')
-			st.digits++
-			st.bad = st.bad || st.id > maxPathID
-		default:
-			st.bad = true
-		}
-		st.len++
-		if st.bad {
-			break
+		if nameChars[s[i]] == 0 {
+			st.levels = badName
 		}
 	}
+	st.len += len(s)
 	return st
+}
+
+// scanRoot scans what begins with the rest of root.
+func scanRoot(st nameState, s, root string) nameState {
+	n := min(len(root)-st.len, len(s))
+	if s[:n] != root[st.len:st.len+n] {
+		st.levels = badName
+		return st
+	}
+	st.len += n
+	return scanPath(st, s[n:])
+}
+
+const maxPathID = 65534
+
+// scanPath scans "/3/0/9". Leading zeros are accepted.
+func scanPath(st nameState, s string) nameState {
+	levels, id := st.levels, st.id
+	for i := range len(s) {
+		switch c := s[i] - '0'; {
+		case c <= 9 && levels > 0 && id == 0:
+			id = int32(c) + 1
+		case c <= 9 && id > 0: // id-1 is what was read
+			id = (id-1)*10 + int32(c) + 1
+			if id > maxPathID+1 {
+				return nameState{levels: badName}
+			}
+		case s[i] == '/' && levels < 4 && (id > 0 || levels == 0):
+			levels++
+			id = 0
+		default:
+			return nameState{levels: badName}
+		}
+	}
+	return nameState{len: st.len + len(s), levels: levels, id: id}
 }
 
 // goodLink reports whether s is an object link: two identifiers in decimal, each

@@ -309,6 +309,6 @@ func TestCaptured(t *testing.T) {
 var keyOrder = map[string]bool{
 	"anjay_v1.2_observe_5_0_accept_110_initial": true,
 	"anjay_v1.2_observe_5_0_accept_112_initial": true,
-	"anjay_send_dp_0":                           true,
-	"anjay_send_dp_2":                           true,
+	"anjay_send_dp_0": true,
+	"anjay_send_dp_2": true,
 }
