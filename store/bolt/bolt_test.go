@@ -1,7 +1,10 @@
 package bolt_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -108,4 +111,30 @@ func TestNewerFormat(t *testing.T) {
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func ExampleOpen() {
+	dir, err := os.MkdirTemp("", "otago")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	path := filepath.Join(dir, "ota.db")
+	for range 2 {
+		db, err := bolt.Open(path)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		_, err = db.Commit(ctx, store.CreateImage{Image: store.Image{ID: "1", Name: "sensor", Version: "1.1.0"}})
+		fmt.Println(err)
+		if err := db.Close(); err != nil {
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// <nil>
+	// store: id exists already
 }

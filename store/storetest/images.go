@@ -30,6 +30,8 @@ func testImage(t *testing.T, db store.Store) {
 	commit(t, db, store.DeleteImage{ID: "i1"})
 	_, err = db.Image(t.Context(), "i1")
 	failsWith(t, "Image after DeleteImage", err, store.ErrNotFound)
+	q := store.ImageQuery{SHA256: image.SHA256}
+	equal(t, "images with the bytes of a deleted one", collect(t, db.Images(t.Context(), q), imageID), []string{})
 	commit(t, db, store.CreateImage{Image: newImage("i4", "1.0")})
 }
 

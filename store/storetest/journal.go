@@ -56,9 +56,15 @@ func testJournal(t *testing.T, db store.Store) {
 
 func testJournalBounds(t *testing.T, db store.Store) {
 	seed(t, db)
-	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep", "i1")}, store.CreateUpdate{Update: newUpdate("u2", "ep2", "i1")})
+	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep", "i1")}, store.CreateUpdate{Update: newUpdate("u2", "ep2", "i1")},
+		store.CreateUpdate{Update: newUpdate("u3", "ep3", "i1")})
 	const lines = 2*(store.JournalHead+store.JournalTail) + 17
 	commit(t, db, store.AppendEvents{Events: []store.Event{newEvent("u2", "before")}})
+	var all []store.Event
+	for n := range lines {
+		all = append(all, newEvent("u3", fmt.Sprint(n)))
+	}
+	commit(t, db, store.AppendEvents{Events: all})
 	for n := 0; n < lines; {
 		var batch []store.Event
 		for range min(n%7+90, lines-n) {
@@ -77,6 +83,7 @@ func testJournalBounds(t *testing.T, db store.Store) {
 	}
 	ctx := t.Context()
 	equal(t, "bounded journal", collect(t, db.Events(ctx, store.EventQuery{Update: "u1"}), eventName), want)
+	equal(t, "journal of one commit", collect(t, db.Events(ctx, store.EventQuery{Update: "u3"}), eventName), want)
 	equal(t, "other journal", collect(t, db.Events(ctx, store.EventQuery{Update: "u2"}), eventName), []string{"before", "after"})
-	equal(t, "lines in all", len(collect(t, db.Events(ctx, store.EventQuery{}), eventName)), len(want)+2)
+	equal(t, "lines in all", len(collect(t, db.Events(ctx, store.EventQuery{}), eventName)), 2*len(want)+2)
 }

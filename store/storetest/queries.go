@@ -129,15 +129,20 @@ func testWriteInLoop(t *testing.T, db store.Store) {
 
 func testRangeAgain(t *testing.T, db store.Store) {
 	seed(t, db)
-	for i := range 5 {
+	const n = 300
+	for i := range n {
 		commit(t, db, store.CreateUpdate{Update: newUpdate(id(i), fmt.Sprint("ep", i), "i1")})
 	}
-	seq := db.Updates(t.Context(), store.UpdateQuery{Limit: 4})
+	seq := db.Updates(t.Context(), store.UpdateQuery{Limit: n - 1})
 	for u := range seq {
-		equal(t, "first", u.ID, id(4))
+		equal(t, "first", u.ID, id(n-1))
 		break
 	}
-	equal(t, "second range", collect(t, seq, updateID), []string{id(4), id(3), id(2), id(1)})
-	commit(t, db, store.CreateUpdate{Update: newUpdate(id(9), "ep9", "i1")})
-	equal(t, "third range", collect(t, seq, updateID), []string{id(9), id(4), id(3), id(2)})
+	var want []string
+	for i := range n - 1 {
+		want = append(want, id(n-1-i))
+	}
+	equal(t, "second range", collect(t, seq, updateID), want)
+	commit(t, db, store.CreateUpdate{Update: newUpdate(id(n), "new", "i1")})
+	equal(t, "third range", collect(t, seq, updateID), append([]string{id(n)}, want[:n-2]...))
 }

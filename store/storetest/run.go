@@ -75,6 +75,7 @@ var tests = []struct {
 	{"ownership", testOwnership},
 	{"cancelled context", testCancelled},
 	{"close", testClose},
+	{"random changes", testRandom},
 	{"race to create", testRaceCreate},
 	{"race to replace", testRaceReplace},
 	{"race for an image", testRaceImage},

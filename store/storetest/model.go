@@ -1,0 +1,199 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/otago-iot/otago/store"
+)
+
+// A model is the plainest store that keeps the rules, but for the journal's.
+type model struct {
+	updates map[string]store.Update
+	images  map[string]store.Image
+	devices map[string]store.Device
+}
+
+// apply returns what the changes make of the model, or the error that they cause.
+func (m model) apply(changes []store.Change) (model, error) {
+	m = model{maps.Clone(m.updates), maps.Clone(m.images), maps.Clone(m.devices)}
+	for _, c := range changes {
+		if err := m.one(c); err != nil {
+			return model{}, err
+		}
+	}
+	return m, nil
+}
+
+func (m model) one(c store.Change) error {
+	switch c := c.(type) {
+	case store.CreateUpdate:
+		return m.create(c.Update)
+	case store.ReplaceUpdate:
+		old, ok := m.updates[c.Update.ID]
+		switch {
+		case !ok:
+			return store.ErrNotFound
+		case old.Revision != c.Update.Revision, c.Update.Active() && !old.Active():
+			return store.ErrConflict
+		}
+		old.Machine, old.Tokens, old.Changed, old.Revision = c.Update.Machine, c.Update.Tokens, c.Update.Changed, old.Revision+1
+		m.updates[old.ID] = old
+	case store.CreateImage:
+		if _, ok := m.images[c.Image.ID]; ok {
+			return store.ErrExists
+		}
+		for _, i := range m.images {
+			if i.Name == c.Image.Name && i.Version == c.Image.Version {
+				return store.ErrVersionTaken
+			}
+		}
+		m.images[c.Image.ID] = c.Image
+	case store.DeleteImage:
+		if _, ok := m.images[c.ID]; !ok {
+			return store.ErrNotFound
+		}
+		for _, u := range m.updates {
+			if u.Active() && u.Image == c.ID {
+				return store.ErrInUse
+			}
+		}
+		delete(m.images, c.ID)
+	case store.PutFirmware:
+		d := m.devices[c.Endpoint]
+		d.Endpoint, d.Firmware = c.Endpoint, c.Firmware
+		m.devices[c.Endpoint] = d
+	}
+	return nil
+}
+
+func (m model) create(u store.Update) error {
+	for _, other := range m.updates {
+		if u.Key != "" && other.Key == u.Key {
+			return store.ErrDuplicate
+		}
+	}
+	if _, ok := m.updates[u.ID]; ok {
+		return store.ErrExists
+	}
+	if _, ok := m.images[u.Image]; !ok {
+		return store.ErrNotFound
+	}
+	for _, other := range m.updates {
+		if u.Active() && other.Active() && other.Endpoint == u.Endpoint {
+			return store.ErrActive
+		}
+	}
+	u.Revision = 1
+	m.updates[u.ID] = u
+	return nil
+}
+
+// testRandom compares the store with the model after random commits, of which about half are refused.
+func testRandom(t *testing.T, db store.Store) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	m := model{map[string]store.Update{}, map[string]store.Image{}, map[string]store.Device{}}
+	for n := range 400 {
+		changes := make([]store.Change, 1+rnd.IntN(3))
+		for i := range changes {
+			changes[i] = randomChange(rnd, m)
+		}
+		next, want := m.apply(changes)
+		if _, got := db.Commit(t.Context(), changes...); !errors.Is(got, want) || (got == nil) != (want == nil) {
+			t.Fatalf("commit %d of %+v:\n got %v\nwant %v", n, changes, got, want)
+		}
+		if want == nil {
+			m = next
+		}
+		if n%20 == 19 {
+			m.compare(t, db, rnd)
+		}
+	}
+}
+
+func randomChange(rnd *rand.Rand, m model) store.Change {
+	image := fmt.Sprint("i", rnd.IntN(4))
+	switch rnd.IntN(7) {
+	case 0, 1:
+		u := newUpdate(id(rnd.IntN(200)), fmt.Sprint("ep", rnd.IntN(9)), image)
+		if rnd.IntN(3) == 0 {
+			u.Key = fmt.Sprint("key", rnd.IntN(40))
+		}
+		if rnd.IntN(4) == 0 {
+			u = ended(u)
+		}
+		return store.CreateUpdate{Update: u}
+	case 2, 3:
+		ids := slices.Sorted(maps.Keys(m.updates))
+		if len(ids) == 0 {
+			return store.ReplaceUpdate{Update: newUpdate(id(0), "ep", image)}
+		}
+		u := m.updates[ids[rnd.IntN(len(ids))]]
+		u.Machine.Bytes++
+		switch rnd.IntN(4) {
+		case 0:
+			u.Revision--
+		case 1, 2:
+			u = ended(u)
+		}
+		return store.ReplaceUpdate{Update: u}
+	case 4:
+		return store.CreateImage{Image: newImage(image, fmt.Sprint(rnd.IntN(4)))}
+	case 5:
+		return store.DeleteImage{ID: image}
+	}
+	return store.PutFirmware{Endpoint: fmt.Sprint("ep", rnd.IntN(9)), Firmware: store.Firmware{Version: fmt.Sprint(rnd.IntN(99))}}
+}
+
+// compare reads everything, and some of it by a random query.
+func (m model) compare(t *testing.T, db store.Store, rnd *rand.Rand) {
+	t.Helper()
+	q := store.UpdateQuery{Oldest: true}
+	var want []any
+	add := func(selects func(store.Update) bool) {
+		for _, id := range slices.Sorted(maps.Keys(m.updates)) {
+			if selects(m.updates[id]) {
+				want = append(want, m.updates[id], error(nil))
+			}
+		}
+	}
+	add(func(store.Update) bool { return true })
+	for _, id := range slices.Sorted(maps.Keys(m.images)) {
+		want = append(want, m.images[id], error(nil))
+	}
+	for _, endpoint := range slices.Sorted(maps.Keys(m.devices)) {
+		want = append(want, m.devices[endpoint], error(nil))
+	}
+	some := store.UpdateQuery{Oldest: true, Active: rnd.IntN(2) == 0, After: id(rnd.IntN(50))}
+	if rnd.IntN(2) == 0 {
+		some.Endpoint = fmt.Sprint("ep", rnd.IntN(9))
+	}
+	if rnd.IntN(2) == 0 {
+		some.Image = fmt.Sprint("i", rnd.IntN(4))
+	}
+	add(func(u store.Update) bool {
+		return (!some.Active || u.Active()) && u.ID > some.After && (some.Endpoint == "" || some.Endpoint == u.Endpoint) &&
+			(some.Image == "" || some.Image == u.Image)
+	})
+
+	var got []any
+	for u, err := range db.Updates(t.Context(), q) {
+		got = append(got, u, err)
+	}
+	for i, err := range db.Images(t.Context(), store.ImageQuery{}) {
+		got = append(got, i, err)
+	}
+	for d, err := range db.Devices(t.Context(), store.DeviceQuery{}) {
+		got = append(got, d, err)
+	}
+	for u, err := range db.Updates(t.Context(), some) {
+		got = append(got, u, err)
+	}
+	equal(t, fmt.Sprintf("everything, and %+v", some), got, want)
+}
