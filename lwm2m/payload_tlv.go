@@ -123,7 +123,7 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 			return nil, tlvError(err)
 		}
 	}
-	if r, known := m.Resource(base); len(payload) == 0 && (base.IsResourceInstance() || known && !r.Multiple) {
+	if r, known := m.Resource(base); len(d.entries) == 0 && (base.IsResourceInstance() || known && !r.Multiple) {
 		return nil, &FormatError{Format: FormatTLV, Reason: "no value"}
 	}
 	return d.entries, nil

@@ -29,8 +29,13 @@ func Integer(i int64) Value { return Value{typ: TypeInteger, num: uint64(i)} }
 // Unsigned returns a value of type Unsigned Integer (LwM2M 1.1).
 func Unsigned(u uint64) Value { return Value{typ: TypeUnsigned, num: u} }
 
-// Float returns a value of type Float.
-func Float(f float64) Value { return Value{typ: TypeFloat, num: math.Float64bits(f)} }
+// Float returns a value of type Float. All not-a-numbers make the same one.
+func Float(f float64) Value {
+	if f != f {
+		f = math.NaN()
+	}
+	return Value{typ: TypeFloat, num: math.Float64bits(f)}
+}
 
 // Boolean returns a value of type Boolean.
 func Boolean(b bool) Value {
