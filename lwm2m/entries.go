@@ -9,7 +9,7 @@ import (
 // request and what occurs twice.
 type pathCollector struct {
 	base    Path
-	models  *Models
+	types   typeLookup
 	history bool // a path may occur more than once, at different times
 	entries []Entry
 	// seen is made once paths stop ascending: true for entries, false for
@@ -26,10 +26,10 @@ func (c *pathCollector) add(p Path, v Value) (refused string) {
 		return "path occurs twice, or below another value"
 	}
 	if v.typ != TypeNone && v.typ != TypeNull {
-		r, _ := c.models.Resource(p)
-		typed, ok := v.fit(r.Type)
+		t := c.types.typeOf(p)
+		typed, ok := v.fit(t)
 		if !ok {
-			return "value is not of type " + r.Type.String()
+			return "value is not of type " + t.String()
 		}
 		v = typed
 	}

@@ -38,14 +38,14 @@ func decodeOldJSON(base Path, payload []byte, m *Models) ([]Entry, error) {
 	if err := d.document(); err != nil {
 		return nil, err
 	}
-	c := pathCollector{base: base, models: m, history: true}
+	c := pathCollector{base: base, types: typeLookup{models: m}, history: true}
 	for _, e := range d.elements {
 		p, ok := parsePath(d.baseName + e.name)
 		if !ok || p.Len() < 3 {
 			return nil, &FormatError{Format: FormatJSON, Offset: e.at, Reason: "name is not the path of a resource"}
 		}
 		// Opaque is base64 in a string, which only the model can tell.
-		if r, _ := m.Resource(p); r.Type == TypeOpaque && e.value.typ == TypeString {
+		if e.value.typ == TypeString && c.types.typeOf(p) == TypeOpaque {
 			e.value, ok = parseText(e.value.str, TypeOpaque)
 			if !ok {
 				return nil, &FormatError{Format: FormatJSON, Offset: e.at, Reason: "bad base64"}

@@ -3,6 +3,7 @@ package lwm2m
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/otago-iot/otago/senml"
@@ -23,7 +24,9 @@ func senmlCodec(f ContentFormat) (c senml.Codec, cbor, ok bool) {
 }
 
 func appendSenML(dst []byte, f ContentFormat, base Path, entries []Entry) ([]byte, error) {
-	pack, err := senmlPack(base, entries)
+	lent := senmlRecords.Get().(*[]senml.Record)
+	pack, err := senmlPack(*lent, base, entries)
+	defer func() { returnRecords(lent, pack) }()
 	if err != nil {
 		return dst, err
 	}
@@ -46,12 +49,13 @@ func appendSenMLPack(dst []byte, f ContentFormat, pack []senml.Record) ([]byte, 
 	return out, nil
 }
 
-// senmlPack makes records of entries: the request's path is the base name,
-// names are what follows it. All names share one string.
-func senmlPack(base Path, entries []Entry) ([]senml.Record, error) {
-	pack := make([]senml.Record, 0, len(entries))
+// senmlPack makes records of entries, in the memory of pack if they fit: the
+// request's path is the base name, names are what follows it. All names share
+// one string.
+func senmlPack(pack []senml.Record, base Path, entries []Entry) ([]senml.Record, error) {
+	pack = slices.Grow(pack[:0], len(entries))
 	prefix := senmlPrefix(base, entries)
-	var names []byte
+	names := make([]byte, 0, 8*len(entries))
 	ends := make([]int, 0, len(entries))
 	var at time.Time // the base time in force
 	for i := range entries {
@@ -60,7 +64,7 @@ func senmlPack(base Path, entries []Entry) ([]senml.Record, error) {
 			continue
 		}
 		if e.Path.Len() < 3 {
-			return nil, notEncodable(e.Path, "values are of resources")
+			return pack, notEncodable(e.Path, "values are of resources")
 		}
 		r := senml.Record{Value: senmlValue(e.Value)}
 		if len(pack) == 0 {
@@ -122,11 +126,13 @@ func senmlValue(v Value) senml.Value {
 func decodeSenML(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
 	d := senmlDecoder{format: f, payload: payload}
 	codec, _, _ := senmlCodec(f)
-	pack, err := d.decode(codec)
+	lent := senmlRecords.Get().(*[]senml.Record)
+	pack, err := d.decode(codec, *lent)
+	defer func() { returnRecords(lent, pack) }()
 	if err != nil || len(pack) == 0 {
 		return nil, err
 	}
-	c := pathCollector{base: base, models: m, history: true, entries: make([]Entry, 0, len(pack))}
+	c := pathCollector{base: base, types: typeLookup{models: m}, history: true, entries: make([]Entry, 0, len(pack))}
 	var now time.Time
 	for i := range pack {
 		p, ok := scanPath(pack[i].Name, true)
@@ -190,7 +196,7 @@ func decodeSenMLPaths(f ContentFormat, payload []byte) ([]Path, error) {
 	d := senmlDecoder{format: f, payload: payload}
 	codec, _, _ := senmlCodec(f)
 	codec.Pack = senml.Fetch
-	pack, err := d.decode(codec)
+	pack, err := d.decode(codec, nil)
 	if err != nil || len(pack) == 0 {
 		return nil, err
 	}

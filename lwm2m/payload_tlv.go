@@ -114,7 +114,7 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 	if err := tlv.Validate(payload); err != nil {
 		return nil, tlvError(err)
 	}
-	d := tlvDecoder{base: base, models: m}
+	d := tlvDecoder{base: base, types: typeLookup{models: m}, entries: make([]Entry, 0, entryCapacity(len(payload)))}
 	for e, err := range tlv.All(payload) {
 		if err == nil {
 			err = d.top(e)
@@ -139,7 +139,7 @@ func tlvError(err error) error {
 
 type tlvDecoder struct {
 	base    Path
-	models  *Models
+	types   typeLookup
 	entries []Entry
 }
 
@@ -216,8 +216,7 @@ func (d *tlvDecoder) value(e tlv.Element, p Path) error {
 	if !d.base.Contains(p) {
 		return d.fail(e, "value of another path")
 	}
-	r, _ := d.models.Resource(p)
-	v, err := tlvValue(e, r.Type)
+	v, err := tlvValue(e, d.types.typeOf(p))
 	if err != nil {
 		return err
 	}

@@ -4,9 +4,28 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"sync"
 
 	"github.com/otago-iot/otago/senml"
 )
+
+// senmlRecords lends slices of records, which are large, between two payloads.
+var senmlRecords = sync.Pool{New: func() any { return new([]senml.Record) }}
+
+// maxPooledRecords is how large a slice may be to be kept for later.
+const maxPooledRecords = 128
+
+// returnRecords gives the slice back that records was made of. The caller has
+// copied what it keeps; strings do not change.
+func returnRecords(lent *[]senml.Record, records []senml.Record) {
+	records = records[:cap(records)]
+	if len(records) > maxPooledRecords {
+		return
+	}
+	clear(records)
+	*lent = records[:0]
+	senmlRecords.Put(lent)
+}
 
 // senmlDecoder decodes a pack and finds for errors where in the payload a
 // record is, which resolved records do not know any more.
@@ -15,11 +34,11 @@ type senmlDecoder struct {
 	payload []byte
 }
 
-func (d *senmlDecoder) read(codec senml.Codec) ([]senml.Record, error) {
+func (d *senmlDecoder) read(codec senml.Codec, dst []senml.Record) ([]senml.Record, error) {
 	if d.cbor() {
-		return codec.DecodeCBOR(nil, d.payload)
+		return codec.DecodeCBOR(dst, d.payload)
 	}
-	return codec.DecodeJSON(nil, d.payload)
+	return codec.DecodeJSON(dst, d.payload)
 }
 
 func (d *senmlDecoder) cbor() bool {
@@ -27,9 +46,10 @@ func (d *senmlDecoder) cbor() bool {
 	return cbor
 }
 
-// decode returns the resolved records of the payload.
-func (d *senmlDecoder) decode(codec senml.Codec) ([]senml.Record, error) {
-	pack, err := d.read(codec)
+// decode returns the resolved records of the payload, in the memory of dst if
+// they fit.
+func (d *senmlDecoder) decode(codec senml.Codec, dst []senml.Record) ([]senml.Record, error) {
+	pack, err := d.read(codec, dst)
 	if err == nil {
 		pack, err = codec.Resolve(pack)
 	}
@@ -46,7 +66,7 @@ func (d *senmlDecoder) decode(codec senml.Codec) ([]senml.Record, error) {
 // fail returns an error about the record with the given index among the
 // resolved ones. Those that only set base fields are not among them.
 func (d *senmlDecoder) fail(codec senml.Codec, resolved int, reason string) error {
-	pack, _ := d.read(codec) // which worked before
+	pack, _ := d.read(codec, nil) // which worked before
 	record := 0
 	for ; record < len(pack); record++ {
 		r := &pack[record]
