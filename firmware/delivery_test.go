@@ -142,10 +142,13 @@ func TestDelivery(t *testing.T) {
 
 func swapCase(s string) string {
 	return strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' {
+		switch {
+		case c >= 'a' && c <= 'z':
 			return c - 'a' + 'A'
+		case c >= 'A' && c <= 'Z':
+			return c - 'A' + 'a'
 		}
-		return c - 'A' + 'a'
+		return c
 	}, s)
 }
 
