@@ -94,6 +94,9 @@ func (o *Observer) Notify(resp *Response, confirmable bool) {
 	o.send(resp, confirmable)
 }
 
+// Forget ends the observation without a word to the peer.
+func (o *Observer) Forget() { o.end() }
+
 // number returns the next sequence number, of 24 bits.
 func (o *Observer) number() uint32 {
 	o.mu.Lock()
