@@ -49,6 +49,11 @@ func (n *notifier) rethink() {
 func (n *notifier) clear() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for _, w := range n.watches {
+		if w.observer != nil {
+			w.observer.Forget()
+		}
+	}
 	n.watches = nil
 }
 
