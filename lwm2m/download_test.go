@@ -1,0 +1,156 @@
+package lwm2m_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+)
+
+func fetchConfig(w *world) lwm2m.FetchConfig {
+	return lwm2m.FetchConfig{Listen: func(context.Context) (net.PacketConn, error) { return w.net.Listen(deviceAddress) }}
+}
+
+func TestFetch(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		size int
+		link simnet.Conditions
+	}{
+		{"empty", 0, simnet.Conditions{}},
+		{"small", 10, simnet.Conditions{}},
+		{"one block", 1024, simnet.Conditions{}},
+		{"many blocks", 300_001, simnet.Conditions{}},
+		{"loss", 50_000, lossy},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+				image := randomBytes(test.size)
+				var served atomic.Int64
+				w.server.Handle("/fw/a", &lwm2m.Resource{
+					Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("12345678"),
+					Progress: func(offset int64) { served.Store(offset) },
+				})
+				w.net.SetDefault(test.link)
+				var got bytes.Buffer
+				config := fetchConfig(w)
+				var done, total int64
+				config.Progress = func(d, n int64) { done, total = d, n }
+				result, err := lwm2m.Fetch(t.Context(), "coap://"+serverAddress+"/fw/a", &got, config)
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(image, got.Bytes()))
+				require.Equal(t, lwm2m.FetchResult{Size: int64(len(image)), ETag: []byte("12345678"), Written: int64(len(image))}, result)
+				if test.size > 0 {
+					require.EqualValues(t, len(image), done)
+					require.EqualValues(t, len(image), total)
+					require.EqualValues(t, len(image), served.Load())
+				}
+			})
+		})
+	}
+}
+
+// TestFetchGoesOn cuts a download and goes on with it, at an offset that is no multiple of anything.
+func TestFetchGoesOn(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		image := randomBytes(100_000)
+		resource := &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("v1")}
+		w.server.Handle("/fw/a", resource)
+		const uri = "coap://" + serverAddress + "/fw/a"
+
+		// The link breaks after some blocks.
+		config := fetchConfig(w)
+		config.Progress = func(done, _ int64) {
+			if done > 40_000 {
+				go w.cut(true)
+			}
+		}
+		w.net.SetDefault(simnetDelay(10 * time.Millisecond))
+		var got bytes.Buffer
+		result, err := lwm2m.Fetch(t.Context(), uri, &got, config)
+		require.ErrorIs(t, err, lwm2m.ErrTimeout)
+		require.EqualValues(t, got.Len(), result.Written)
+		require.Equal(t, []byte("v1"), result.ETag)
+		require.Greater(t, got.Len(), 40_000)
+		w.cut(false)
+
+		got.Truncate(12_345) // what was synced to disk, say
+		config = fetchConfig(w)
+		config.Offset, config.ETag = int64(got.Len()), result.ETag
+		result, err = lwm2m.Fetch(t.Context(), uri, &got, config)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(image, got.Bytes()))
+		require.EqualValues(t, len(image), result.Size)
+
+		// Another image has taken its place: nothing is written.
+		w.server.Handle("/fw/a", &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("v2")})
+		got.Reset()
+		_, err = lwm2m.Fetch(t.Context(), uri, &got, config)
+		require.ErrorIs(t, err, lwm2m.ErrChanged)
+		require.Zero(t, got.Len())
+		config.ETag = nil
+		_, err = lwm2m.Fetch(t.Context(), uri, &got, config)
+		require.ErrorIs(t, err, lwm2m.ErrBadRequest)
+	})
+}
+
+func TestFetchErrors(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.server.HandleFunc("/closed/", func(context.Context, lwm2m.Download) (*lwm2m.Resource, error) {
+			return nil, lwm2m.ErrForbidden
+		})
+		w.server.Handle("/big", &lwm2m.Resource{Body: bytes.NewReader(randomBytes(5000)), Size: 5000})
+		for _, test := range []struct {
+			uri  string
+			want error
+		}{
+			{"coap://" + serverAddress + "/nothing", lwm2m.ErrNotFound},
+			{"coap://" + serverAddress + "/closed/x", lwm2m.ErrForbidden},
+			{"coap://" + serverAddress + "/rd", lwm2m.ErrMethodNotAllowed},
+			{"coap://" + serverAddress + "/big", lwm2m.ErrTooLarge},
+			{"ftp://" + serverAddress + "/x", lwm2m.ErrUnsupportedScheme},
+			{"coap:///x", lwm2m.ErrPath},
+			{"coap://" + serverAddress + "/%zz", lwm2m.ErrPath},
+			{"coap://user@" + serverAddress + "/x", lwm2m.ErrPath},
+			{"coap://10.0.0.99/x", lwm2m.ErrTimeout},
+		} {
+			config := fetchConfig(w)
+			config.MaxSize = 4000
+			result, err := lwm2m.Fetch(t.Context(), test.uri, &bytes.Buffer{}, config)
+			require.ErrorIs(t, err, test.want, test.uri)
+			require.LessOrEqual(t, result.Written, int64(4000))
+		}
+	})
+}
+
+// TestHandleFunc looks at what a handler is told, for requests on a device's own association and on others.
+func TestHandleFunc(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		var got []lwm2m.Download
+		w.server.HandleFunc("/", func(_ context.Context, d lwm2m.Download) (*lwm2m.Resource, error) {
+			got = append(got, d)
+			return &lwm2m.Resource{Body: bytes.NewReader([]byte("x")), Size: 1}, nil
+		})
+		_, err := lwm2m.Fetch(t.Context(), "coap://"+serverAddress+"//media/a%20b?c=d&e", &bytes.Buffer{}, fetchConfig(w))
+		require.NoError(t, err)
+		require.Len(t, got, 1)
+		require.Equal(t, "//media/a b", got[0].Path)
+		require.Equal(t, []string{"c=d", "e"}, got[0].Query)
+		require.Empty(t, got[0].Endpoint)
+		require.Equal(t, deviceIP, got[0].Address.Addr())
+		require.Equal(t, serverAddress, got[0].Local.String())
+
+		client := w.device(nil)
+		_, err = client.Fetch(t.Context(), "coap://"+serverAddress+"/a", &bytes.Buffer{}, lwm2m.FetchConfig{})
+		require.NoError(t, err)
+		require.Len(t, got, 2)
+		require.Equal(t, endpointName, got[1].Endpoint)
+	})
+}
