@@ -1,0 +1,379 @@
+package lwm2m
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// An incoming is a request as the endpoint hands it over.
+type incoming struct {
+	code     coap.Code
+	path     string
+	queries  []string
+	format   int // -1 for none
+	payload  string
+	peer     coap.Peer
+	identity *coap.Identity
+}
+
+const objects = `</1/0>,</3/0>,</5/0>`
+
+var peerA = coap.Peer{Transport: coap.UDP, Addr: netip.MustParseAddrPort("192.0.2.1:1000"), ID: 5683}
+
+// serve hands a request to a server, and what follows its answer.
+func serve(s *Server, in incoming) *coap.Response {
+	var options coap.Options
+	for segment := range strings.SplitSeq(strings.TrimPrefix(in.path, "/"), "/") {
+		options = coap.AppendString(options, coap.URIPath, segment)
+	}
+	if in.format >= 0 {
+		options = coap.AppendUint(options, coap.ContentFormat, uint32(in.format))
+	}
+	for _, q := range in.queries {
+		options = coap.AppendString(options, coap.URIQuery, q)
+	}
+	if in.peer == (coap.Peer{}) {
+		in.peer = peerA
+	}
+	resp := s.serveCOAP(context.Background(), &coap.IncomingRequest{
+		Peer: in.peer, Identity: in.identity, Code: in.code, Options: options, Payload: []byte(in.payload),
+	})
+	if resp.After != nil {
+		resp.After()
+	}
+	return resp
+}
+
+func register(s *Server, queries ...string) *coap.Response {
+	return serve(s, incoming{code: coap.POST, path: "/rd", queries: queries, format: 40, payload: objects})
+}
+
+func location(resp *coap.Response) string {
+	var b strings.Builder
+	for _, o := range resp.Options {
+		b.WriteString("/" + string(o.Value))
+	}
+	return b.String()
+}
+
+func TestRegisterRefusesWhatIsWrong(t *testing.T) {
+	long := strings.Repeat("x", 10<<10)
+	for _, test := range []struct {
+		name    string
+		queries []string
+		format  int
+		payload string
+		want    Code
+	}{
+		{"no ep", []string{"lt=300", "lwm2m=1.1"}, 40, objects, CodeBadRequest},
+		{"empty ep", []string{"ep="}, 40, objects, CodeBadRequest},
+		{"ep twice", []string{"ep=a", "ep=b"}, 40, objects, CodeBadRequest},
+		{"ep with control characters", []string{"ep=a\x00b"}, 40, objects, CodeBadRequest},
+		{"ep with escaped control characters", []string{"ep=a%0ab"}, 40, objects, CodeBadRequest},
+		{"ep with C1 control characters", []string{"ep=a\u0085b"}, 40, objects, CodeBadRequest},
+		{"ep that is not UTF-8", []string{"ep=a\xffb"}, 40, objects, CodeBadRequest},
+		{"ep escaped wrongly", []string{"ep=100%"}, 40, objects, CodeBadRequest},
+		{"ep of 256 bytes", []string{"ep=" + long[:256]}, 40, objects, CodeBadRequest},
+		{"ep of 10 KB", []string{"ep=" + long}, 40, objects, CodeBadRequest},
+		{"lt of 0", []string{"ep=a", "lt=0"}, 40, objects, CodeBadRequest},
+		{"lt below 0", []string{"ep=a", "lt=-1"}, 40, objects, CodeBadRequest},
+		{"lt with sign", []string{"ep=a", "lt=+5"}, 40, objects, CodeBadRequest},
+		{"lt that is a fraction", []string{"ep=a", "lt=1.5"}, 40, objects, CodeBadRequest},
+		{"lt that is junk", []string{"ep=a", "lt=soon"}, 40, objects, CodeBadRequest},
+		{"lt without value", []string{"ep=a", "lt"}, 40, objects, CodeBadRequest},
+		{"lt of 32 bits", []string{"ep=a", "lt=4294967295"}, 40, objects, CodeBadRequest},
+		{"lt of more bits", []string{"ep=a", "lt=99999999999999999999"}, 40, objects, CodeBadRequest},
+		{"unknown version", []string{"ep=a", "lwm2m=2.0"}, 40, objects, CodePreconditionFailed},
+		{"unknown minor version", []string{"ep=a", "lwm2m=1.3"}, 40, objects, CodePreconditionFailed},
+		{"version that is junk", []string{"ep=a", "lwm2m=one"}, 40, objects, CodeBadRequest},
+		{"binding that is junk", []string{"ep=a", "b=u!"}, 40, objects, CodeBadRequest},
+		{"binding of 10 KB", []string{"ep=a", "b=" + strings.ToUpper(long)}, 40, objects, CodeBadRequest},
+		{"sms of 10 KB", []string{"ep=a", "sms=" + long}, 40, objects, CodeBadRequest},
+		{"no payload", []string{"ep=a"}, 40, "", CodeBadRequest},
+		{"payload that is junk", []string{"ep=a"}, 40, "\x01\x02", CodeBadRequest},
+		{"payload without objects", []string{"ep=a"}, 40, "</a/b>", CodeBadRequest},
+		{"payload in another format", []string{"ep=a"}, 110, objects, CodeUnsupportedFormat},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := NewServer(ServerConfig{})
+			resp := serve(s, incoming{code: coap.POST, path: "/rd", queries: test.queries, format: test.format, payload: test.payload})
+			require.Equal(t, test.want, Code(resp.Code), string(resp.Payload))
+			require.NotEmpty(t, resp.Payload, "a reason")
+			require.Empty(t, s.table.byEndpoint)
+		})
+	}
+}
+
+func TestRegisterTakesWhatIsRight(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		queries []string
+		check   func(*require.Assertions, Registration)
+	}{
+		{"bare", []string{"ep=a"}, func(r *require.Assertions, reg Registration) {
+			r.Equal("1.0", reg.Version.String())
+			r.Equal(86400.0, reg.Lifetime.Seconds())
+			r.Equal("U", reg.Binding)
+			r.False(reg.Queue)
+		}},
+		{"1.0 with queue", []string{"lwm2m=1.0", "ep=a", "lt=300", "b=UQ"}, func(r *require.Assertions, reg Registration) {
+			r.Equal("UQ", reg.Binding)
+			r.True(reg.Queue)
+		}},
+		{"1.1 with queue", []string{"lwm2m=1.1", "ep=a", "lt=300", "Q"}, func(r *require.Assertions, reg Registration) {
+			r.Equal("U", reg.Binding)
+			r.True(reg.Queue)
+		}},
+		{"all", []string{"ep=a", "lwm2m=1.2", "sms=+4912345", "pid=p1", "b=UT", "new=1"}, func(r *require.Assertions, reg Registration) {
+			r.Equal("+4912345", reg.SMS)
+			r.Equal("p1", reg.ProfileID)
+			r.Equal("UT", reg.Binding)
+		}},
+		{"escaped", []string{"ep=%61"}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := NewServer(ServerConfig{})
+			resp := register(s, test.queries...)
+			require.Equal(t, coap.Created, resp.Code, string(resp.Payload))
+			reg, ok := s.Registration("a")
+			require.True(t, ok)
+			require.Equal(t, "/rd/"+reg.ID, location(resp))
+			require.Equal(t, peerA.Addr, reg.Address)
+			if test.check != nil {
+				test.check(require.New(t), reg)
+			}
+		})
+	}
+	s := NewServer(ServerConfig{})
+	for _, name := range []string{"urn:imei:490154203237518", "a/b", "a b", "äöü€", strings.Repeat("x", 255)} {
+		require.Equal(t, coap.Created, register(s, "ep="+strings.ReplaceAll(name, "%", "%25")).Code)
+		_, ok := s.Registration(name)
+		require.True(t, ok, name)
+	}
+}
+
+func psk(name string) *coap.Identity { return &coap.Identity{PSKIdentity: []byte(name)} }
+
+// staticCredentials map identities to endpoints.
+type staticCredentials map[string]string
+
+func (c staticCredentials) PSK([]byte) ([]byte, bool) { return nil, false }
+
+func (c staticCredentials) Endpoint(identity string) (string, bool) {
+	e, ok := c[identity]
+	return e, ok
+}
+
+func TestEndpointAndIdentity(t *testing.T) {
+	secured := coap.Peer{Transport: coap.DTLS, Addr: peerA.Addr, ID: 7}
+	s := NewServer(ServerConfig{Credentials: staticCredentials{"id-a": "a", "b": "b"}})
+	try := func(id *coap.Identity, queries ...string) Code {
+		p := peerA
+		if id != nil {
+			p = secured
+		}
+		return Code(serve(s, incoming{
+			code: coap.POST, path: "/rd", queries: queries, format: 40, payload: objects, peer: p, identity: id,
+		}).Code)
+	}
+	created := Code(coap.Created)
+	require.Equal(t, CodeForbidden, try(psk("id-a"), "ep=b", "lwm2m=1.1"))
+	require.Equal(t, CodeForbidden, try(psk("id-a"), "ep=id-a", "lwm2m=1.1"))
+	require.Equal(t, CodeForbidden, try(psk("id-c"), "ep=c", "lwm2m=1.1"))
+	require.Equal(t, CodeBadRequest, try(psk("id-a"), "lwm2m=1.0"))
+	require.Equal(t, created, try(nil, "ep=a"), "never used credentials")
+	require.Equal(t, created, try(psk("id-a"), "lwm2m=1.1"), "ep is known from the identity")
+	reg, ok := s.Registration("a")
+	require.True(t, ok)
+	require.Equal(t, "id-a", reg.Identity)
+	require.True(t, reg.Secured)
+	require.Equal(t, CodeForbidden, try(nil, "ep=a"), "it has used credentials")
+
+	// Others' locations are as unknown as those that are not.
+	for _, id := range []*coap.Identity{nil, psk("b")} {
+		for _, code := range []coap.Code{coap.POST, coap.DELETE} {
+			resp := serve(s, incoming{code: code, path: "/rd/" + reg.ID, format: -1, peer: secured, identity: id})
+			require.Equal(t, CodeNotFound, Code(resp.Code))
+		}
+	}
+	resp := serve(s, incoming{code: coap.DELETE, path: "/rd/" + reg.ID, format: -1, peer: secured, identity: psk("id-a")})
+	require.Equal(t, coap.Deleted, resp.Code)
+	require.Equal(t, CodeForbidden, try(nil, "ep=a"), "it has used credentials, though it is gone")
+}
+
+func TestUpdateAndDeregister(t *testing.T) {
+	s := NewServer(ServerConfig{})
+	path := location(register(s, "ep=a", "lt=300", "lwm2m=1.1"))
+	update := func(path string, in incoming) Code {
+		in.code, in.path = coap.POST, path
+		return Code(serve(s, in).Code)
+	}
+	changed := Code(coap.Changed)
+	require.Equal(t, changed, update(path, incoming{format: -1}))
+	require.Equal(t, changed, update(path, incoming{format: -1, queries: []string{"lt=600", "Q"}}))
+	require.Equal(t, changed, update(path, incoming{format: 40, payload: "</3/0>"}))
+	reg, _ := s.Registration("a")
+	require.Equal(t, 600.0, reg.Lifetime.Seconds())
+	require.True(t, reg.Queue)
+	require.Equal(t, "</3/0>", reg.Links)
+
+	require.Equal(t, CodeBadRequest, update(path, incoming{format: -1, queries: []string{"lt=0"}}))
+	require.Equal(t, CodeBadRequest, update(path, incoming{format: 40, payload: "junk"}))
+	require.Equal(t, CodeNotFound, update("/rd/unknown", incoming{format: -1}))
+	require.Equal(t, CodeNotFound, update(path+"/x", incoming{format: -1}))
+	require.Equal(t, CodeMethodNotAllowed, Code(serve(s, incoming{code: coap.GET, path: path, format: -1}).Code))
+	require.Equal(t, CodeMethodNotAllowed, Code(serve(s, incoming{code: coap.GET, path: "/rd", format: -1}).Code))
+	after, _ := s.Registration("a")
+	require.Equal(t, reg.Lifetime, after.Lifetime)
+
+	// Another Register takes its place; the old location is gone.
+	second := location(register(s, "ep=a"))
+	require.NotEqual(t, path, second)
+	require.Equal(t, CodeNotFound, update(path, incoming{format: -1}))
+	require.Equal(t, coap.Deleted, serve(s, incoming{code: coap.DELETE, path: second, format: -1}).Code)
+	require.Equal(t, CodeNotFound, Code(serve(s, incoming{code: coap.DELETE, path: second, format: -1}).Code))
+}
+
+// TestAddressMovesToAnotherDevice has one device register from the address that another had: nothing that is meant for the
+// other is to reach it.
+func TestAddressMovesToAnotherDevice(t *testing.T) {
+	s := NewServer(ServerConfig{})
+	register(s, "ep=a")
+	register(s, "ep=b")
+	_, err := s.Read(t.Context(), "a", NewPath(3))
+	require.ErrorIs(t, err, ErrUnreachable)
+}
+
+func TestBounds(t *testing.T) {
+	s := NewServer(ServerConfig{MaxRegistrations: 3})
+	for i := range 3 {
+		require.Equal(t, coap.Created, register(s, fmt.Sprintf("ep=%d", i)).Code)
+	}
+	require.Equal(t, CodeUnavailable, Code(register(s, "ep=4").Code))
+	require.Equal(t, coap.Created, register(s, "ep=1").Code, "one that is known may come back")
+	reg, _ := s.Registration("2")
+	serve(s, incoming{code: coap.DELETE, path: "/rd/" + reg.ID, format: -1})
+	require.Equal(t, coap.Created, register(s, "ep=4").Code, "one that is gone makes room")
+}
+
+func TestAuthorize(t *testing.T) {
+	var refuse error
+	s := NewServer(ServerConfig{Authorize: func(_ context.Context, r Registration) error {
+		require.Equal(t, "a", r.Endpoint)
+		return refuse
+	}})
+	for _, test := range []struct {
+		err  error
+		want Code
+	}{
+		{nil, Code(coap.Created)},
+		{errors.New("no"), CodeForbidden},
+		{ErrBadRequest, CodeBadRequest},
+		{&ResponseError{Code: CodeTooManyRequests}, CodeTooManyRequests},
+	} {
+		refuse = test.err
+		require.Equal(t, test.want, Code(register(s, "ep=a").Code))
+	}
+}
+
+// recordingStore is a RegistrationStore in memory that can fail.
+type recordingStore struct {
+	mu      sync.Mutex
+	records map[string]Registration
+	puts    int
+	err     error
+}
+
+func (r *recordingStore) PutRegistration(_ context.Context, reg Registration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return r.err
+	}
+	if r.records == nil {
+		r.records = make(map[string]Registration)
+	}
+	r.records[reg.Endpoint] = reg
+	r.puts++
+	return nil
+}
+
+func (r *recordingStore) Registrations(context.Context) iter.Seq2[Registration, error] {
+	return func(yield func(Registration, error) bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, reg := range r.records {
+			if !yield(reg, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestRegisterIsDurable(t *testing.T) {
+	store := &recordingStore{}
+	s := NewServer(ServerConfig{Registrations: store})
+	store.err = errors.New("disk full")
+	resp := register(s, "ep=a")
+	require.Equal(t, CodeUnavailable, Code(resp.Code))
+	_, ok := s.Registration("a")
+	require.False(t, ok, "what is not durable has not happened")
+	store.err = nil
+	path := location(register(s, "ep=a", "lt=300"))
+	require.Equal(t, 1, store.puts)
+	require.Equal(t, 300.0, store.records["a"].Lifetime.Seconds())
+
+	// A renewal is stored some time later, a change at once.
+	serve(s, incoming{code: coap.POST, path: path, format: -1})
+	require.Equal(t, 1, store.puts)
+	serve(s, incoming{code: coap.POST, path: path, format: -1, queries: []string{"lt=400"}})
+	require.Equal(t, 2, store.puts)
+	require.Equal(t, 400.0, store.records["a"].Lifetime.Seconds())
+	serve(s, incoming{code: coap.POST, path: path, format: -1, peer: coap.Peer{Transport: coap.UDP, Addr: netip.MustParseAddrPort("192.0.2.9:9"), ID: 5683}})
+	require.Equal(t, "192.0.2.9:9", store.records["a"].Address.String())
+
+	// Another server on the same store knows it, and what it may not be.
+	s2 := NewServer(ServerConfig{Registrations: store})
+	reg, ok := s2.Registration("a")
+	require.True(t, ok)
+	require.Equal(t, "/rd/"+reg.ID, path)
+	require.Equal(t, coap.Changed, serve(s2, incoming{code: coap.POST, path: path, format: -1}).Code)
+}
+
+func FuzzRegister(f *testing.F) {
+	f.Add("ep=a&lt=300&lwm2m=1.1&Q", objects, uint16(40))
+	f.Add("ep=%41&b=UQ&sms=1", `</>;rt="oma.lwm2m";ct=110,</1>;ver=1.1,</1/0>`, uint16(40))
+	f.Add("ep=a&lt=0", "", uint16(0))
+	f.Fuzz(func(t *testing.T, queries, payload string, format uint16) {
+		s := NewServer(ServerConfig{})
+		resp := serve(s, incoming{code: coap.POST, path: "/rd", queries: strings.Split(queries, "&"), format: int(format), payload: payload})
+		switch class := resp.Code >> 5; {
+		case resp.Code == coap.Created:
+			if len(s.table.byEndpoint) != 1 || len(s.table.byID) != 1 {
+				t.Fatal("accepted, but not there")
+			}
+			for _, d := range s.table.byEndpoint {
+				r := d.registration()
+				if err := checkText("ep", r.Endpoint, maxEndpoint); err != nil || r.Endpoint == "" || r.Lifetime <= 0 || len(r.Objects().Objects) == 0 {
+					t.Fatalf("accepted %+v", r)
+				}
+			}
+			resp = serve(s, incoming{code: coap.POST, path: location(resp), queries: strings.Split(queries, "&"), format: int(format), payload: payload})
+			if resp.Code != coap.Changed {
+				t.Fatalf("the same as an Update: %v", resp.Code)
+			}
+		case class != 4 || len(s.table.byEndpoint) != 0:
+			t.Fatalf("%v with %d endpoints", resp.Code, len(s.table.byEndpoint))
+		}
+	})
+}
