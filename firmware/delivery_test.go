@@ -78,48 +78,48 @@ func TestDelivery(t *testing.T) {
 	whole, none := f.body, []byte{}
 	for _, test := range []struct {
 		name    string
-		line    string // the request line, T for the token
+		line    string // the request line
 		headers string // E for the ETag
 		status  int
 		body    []byte // nil: not compared
 		header  map[string]string
 	}{
-		{"whole", "GET /fw/T HTTP/1.1", host, 200, whole, map[string]string{"Content-Length": "100000", "Accept-Ranges": "bytes"}},
-		{"another prefix", "GET /a/b/T HTTP/1.1", host, 200, whole, nil},
-		{"two slashes, HTTP/1.0, no host", "GET //fw/T HTTP/1.0", "\n", 200, whole, map[string]string{"Content-Length": "100000"}},
-		{"absolute form", "GET http://fw.example.com//fw/T HTTP/1.1", host, 200, whole, nil},
-		{"accepts gzip", "GET /fw/T HTTP/1.1", host + "Accept-Encoding: gzip, deflate\n", 200, whole, map[string]string{"Content-Encoding": ""}},
-		{"head", "HEAD /fw/T HTTP/1.1", host, 200, none, map[string]string{"Content-Length": "100000"}},
-		{"query is ignored", "GET /fw/T?x=1 HTTP/1.1", host, 200, whole, nil},
-		{"resume", "GET /fw/T HTTP/1.1", host + "Range: bytes=60000-\nIf-Match: E\n", 206, whole[60000:],
+		{"whole", "GET /fw/{TOKEN} HTTP/1.1", host, 200, whole, map[string]string{"Content-Length": "100000", "Accept-Ranges": "bytes"}},
+		{"another prefix", "GET /a/b/{TOKEN} HTTP/1.1", host, 200, whole, nil},
+		{"two slashes, HTTP/1.0, no host", "GET //fw/{TOKEN} HTTP/1.0", "\n", 200, whole, map[string]string{"Content-Length": "100000"}},
+		{"absolute form", "GET http://fw.example.com//fw/{TOKEN} HTTP/1.1", host, 200, whole, nil},
+		{"accepts gzip", "GET /fw/{TOKEN} HTTP/1.1", host + "Accept-Encoding: gzip, deflate\n", 200, whole, map[string]string{"Content-Encoding": ""}},
+		{"head", "HEAD /fw/{TOKEN} HTTP/1.1", host, 200, none, map[string]string{"Content-Length": "100000"}},
+		{"query is ignored", "GET /fw/{TOKEN}?x=1 HTTP/1.1", host, 200, whole, nil},
+		{"resume", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=60000-\nIf-Match: E\n", 206, whole[60000:],
 			map[string]string{"Content-Range": "bytes 60000-99999/100000"}},
-		{"resume by HTTP/1.0", "GET //fw/T HTTP/1.0", "\nRange: bytes=99999-\n", 206, whole[99999:], nil},
-		{"piece", "GET /fw/T HTTP/1.1", host + "Range: bytes=10-19\n", 206, whole[10:20], nil},
-		{"last bytes", "GET /fw/T HTTP/1.1", host + "Range: bytes=-5\n", 206, whole[size-5:], nil},
-		{"more than there is", "GET /fw/T HTTP/1.1", host + "Range: bytes=99990-99999999\n", 206, whole[99990:], nil},
-		{"head of a piece", "HEAD /fw/T HTTP/1.1", host + "Range: bytes=10-19\n", 206, none, map[string]string{"Content-Length": "10"}},
-		{"several pieces", "GET /fw/T HTTP/1.1", host + "Range: bytes=0-1,5-6\n", 200, whole, nil},
-		{"past the end", "GET /fw/T HTTP/1.1", host + "Range: bytes=100000-\n", 416, nil, map[string]string{"Content-Range": "bytes */100000"}},
-		{"huge number", "GET /fw/T HTTP/1.1", host + "Range: bytes=99999999999999999999999-\n", 416, nil, nil},
-		{"backwards", "GET /fw/T HTTP/1.1", host + "Range: bytes=9-3\n", 416, nil, nil},
-		{"If-Match of other bytes", "GET /fw/T HTTP/1.1", host + "Range: bytes=5-\nIf-Match: \"0011223344556677\"\n", 412, none, nil},
-		{"If-Match is strong", "GET /fw/T HTTP/1.1", host + "If-Match: W/E\n", 412, none, nil},
-		{"If-Match any", "GET /fw/T HTTP/1.1", host + "If-Match: *\n", 200, whole, nil},
-		{"If-Range", "GET /fw/T HTTP/1.1", host + "Range: bytes=5-\nIf-Range: E\n", 206, whole[5:], nil},
-		{"If-Range of other bytes", "GET /fw/T HTTP/1.1", host + "Range: bytes=5-\nIf-Range: \"0011223344556677\"\n", 200, whole, nil},
-		{"If-Range of a date", "GET /fw/T HTTP/1.1", host + "Range: bytes=5-\nIf-Range: Mon, 01 Jan 2024 00:00:00 GMT\n", 200, whole, nil},
-		{"If-None-Match", "GET /fw/T HTTP/1.1", host + "If-None-Match: E\n", 304, none, nil},
-		{"write", "PUT /fw/T HTTP/1.1", host + "Content-Length: 0\n", 405, nil, map[string]string{"Allow": "GET, HEAD"}},
+		{"resume by HTTP/1.0", "GET //fw/{TOKEN} HTTP/1.0", "\nRange: bytes=99999-\n", 206, whole[99999:], nil},
+		{"piece", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=10-19\n", 206, whole[10:20], nil},
+		{"last bytes", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=-5\n", 206, whole[size-5:], nil},
+		{"more than there is", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=99990-99999999\n", 206, whole[99990:], nil},
+		{"head of a piece", "HEAD /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=10-19\n", 206, none, map[string]string{"Content-Length": "10"}},
+		{"several pieces", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=0-1,5-6\n", 200, whole, nil},
+		{"past the end", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=100000-\n", 416, nil, map[string]string{"Content-Range": "bytes */100000"}},
+		{"huge number", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=99999999999999999999999-\n", 416, nil, nil},
+		{"backwards", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=9-3\n", 416, nil, nil},
+		{"If-Match of other bytes", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=5-\nIf-Match: \"0011223344556677\"\n", 412, none, nil},
+		{"If-Match is strong", "GET /fw/{TOKEN} HTTP/1.1", host + "If-Match: W/E\n", 412, none, nil},
+		{"If-Match any", "GET /fw/{TOKEN} HTTP/1.1", host + "If-Match: *\n", 200, whole, nil},
+		{"If-Range", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=5-\nIf-Range: E\n", 206, whole[5:], nil},
+		{"If-Range of other bytes", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=5-\nIf-Range: \"0011223344556677\"\n", 200, whole, nil},
+		{"If-Range of a date", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=5-\nIf-Range: Mon, 01 Jan 2024 00:00:00 GMT\n", 200, whole, nil},
+		{"If-None-Match", "GET /fw/{TOKEN} HTTP/1.1", host + "If-None-Match: E\n", 304, none, nil},
+		{"write", "PUT /fw/{TOKEN} HTTP/1.1", host + "Content-Length: 0\n", 405, nil, map[string]string{"Allow": "GET, HEAD"}},
 		{"unknown token", "GET /fw/AAAAAAAAAAAAAAAAAAAAAA HTTP/1.1", host, 404, nil, map[string]string{"Content-Type": "application/problem+json"}},
-		{"token is not last", "GET /fw/T/x HTTP/1.1", host, 404, nil, nil},
-		{"token and a slash", "GET /fw/T/ HTTP/1.1", host, 404, nil, nil},
-		{"token of the wrong case", "GET /fw/t HTTP/1.1", host, 404, nil, nil},
+		{"token is not last", "GET /fw/{TOKEN}/x HTTP/1.1", host, 404, nil, nil},
+		{"token and a slash", "GET /fw/{TOKEN}/ HTTP/1.1", host, 404, nil, nil},
+		{"token of the wrong case", "GET /fw/{WRONG} HTTP/1.1", host, 404, nil, nil},
 		{"root", "GET / HTTP/1.1", host, 404, nil, nil},
 		{"hash instead of the token", "GET /fw/" + hashOf(f.token) + " HTTP/1.1", host, 404, nil, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			line := strings.ReplaceAll(test.line, "/T", "/"+f.token)
-			line = strings.ReplaceAll(line, "/t", "/"+swapCase(f.token))
+			line := strings.ReplaceAll(test.line, "/{TOKEN}", "/"+f.token)
+			line = strings.ReplaceAll(line, "/{WRONG}", "/"+swapCase(f.token))
 			resp, body := f.raw(t, line+strings.ReplaceAll(test.headers, ": E\n", ": "+f.etag+"\n")+"\n")
 			require.Equal(t, test.status, resp.StatusCode)
 			if test.body != nil {
