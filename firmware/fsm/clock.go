@@ -71,6 +71,19 @@ func (u Update) limitAt() time.Time {
 	return u.Memory.Since.Add(limit + u.Memory.Away)
 }
 
+// lapses is when time ends the update, unless something happens before.
+func (u Update) lapses() time.Time {
+	at := u.Deadline
+	if limit := u.limitAt(); !limit.IsZero() {
+		at = earlier(at, limit)
+	}
+	if !u.Memory.Resumed.IsZero() {
+		// Until the device was looked at, the limits pause for this long.
+		at = later(at, u.Memory.Resumed.Add(resumeGrace))
+	}
+	return at
+}
+
 // goAway notes that the device cannot be reached.
 func (m *machine) goAway(asleep bool) {
 	if !m.Memory.Online && m.Memory.Asleep == asleep {

@@ -129,8 +129,8 @@ func (m *machine) judgeExecuted(r Reading, result Result) {
 		case r.Version.OK() && m.runsTarget():
 			// On trial: it can still be rolled back.
 			m.enter(PhaseVerifying)
-		case m.Phase == PhaseExecuting:
-			m.enter(PhaseRestarting)
+		default:
+			m.begun()
 		}
 		m.pollFor("device to finish the update")
 	case Downloading:
@@ -140,9 +140,18 @@ func (m *machine) judgeExecuted(r Reading, result Result) {
 	}
 }
 
+// begun notes that Execute has shown its first effect.
+func (m *machine) begun() {
+	m.Memory.DeferUntil = time.Time{}
+	if m.Phase == PhaseExecuting || m.Phase == PhaseTransferred {
+		m.enter(PhaseRestarting)
+	}
+}
+
 // verdict looks at a device that is idle again after Execute.
 func (m *machine) verdict(r Reading, result Result) {
 	mem := &m.Memory
+	mem.DeferUntil = time.Time{}
 	version := r.Version.OK()
 	switch {
 	case result == ResultSuccess && m.Plan.Verify == VerifyResult:
@@ -173,9 +182,7 @@ func (m *machine) silent(r Reading) {
 	case !mem.Returned && !mem.Proven && !mem.ExecCode.OK() && mem.ExecCode != CodeNone:
 		m.retry("Execute was refused and the package is gone", ResultUpdateFailed)
 	case !mem.Returned:
-		if m.Phase == PhaseExecuting {
-			m.enter(PhaseRestarting)
-		}
+		m.begun()
 		m.pollFor("device to restart")
 	case !r.Version.OK() || m.Plan.Verify == VerifyResult && r.Version.Value != m.Plan.Target:
 		m.pollFor("device to report a result")

@@ -69,8 +69,15 @@ func (m *machine) fold(o Observation) {
 	case ObserveHint:
 		m.hint()
 	case ObserveCancel:
+		detail := "by the operator"
+		if o.Detail != "" {
+			detail = o.Detail
+		}
+		if m.State == Updating {
+			detail += "; the device is updating and cannot be stopped"
+		}
 		m.favour()
-		m.end(OutcomeCancelled, ResultCancelled, ReasonOperator, o.Detail)
+		m.end(OutcomeCancelled, ResultCancelled, ReasonOperator, detail)
 	}
 }
 
@@ -116,7 +123,7 @@ func (m *machine) registered() {
 		m.log("registered", "during the transfer")
 		m.Memory.Lost, m.Memory.SettleUntil = true, time.Time{}
 	default:
-		m.log("registered", "")
+		m.log("registered", "the device can be reached")
 	}
 	m.readNow()
 }
@@ -206,7 +213,7 @@ func (m *machine) pollFor(why string, until ...time.Time) {
 // they begin.
 func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
 	mem := &m.Memory
-	if why := "device " + picture; mem.Why != why || mem.SettleUntil.IsZero() {
+	if why := "a second look, because the device " + picture; mem.Why != why || mem.SettleUntil.IsZero() {
 		mem.SettleUntil, mem.Why = m.now.Add(wait), why
 		m.log("settle", "the device %s; looking again for %s", picture, wait)
 	}
@@ -277,10 +284,7 @@ func (m *machine) end(outcome Outcome, result Result, reason Reason, detail stri
 
 // waiting says what the update waits for now.
 func (m *machine) waiting() Wait {
-	until := m.Deadline
-	if limit := m.limitAt(); !limit.IsZero() {
-		until = earlier(until, limit)
-	}
+	until := m.lapses()
 	mem := &m.Memory
 	switch {
 	case !mem.Online && !mem.Seen:

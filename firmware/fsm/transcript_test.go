@@ -81,6 +81,7 @@ type player struct {
 //	                                        named is answered 4.04
 //	after 5s                                time passes, with all timers
 //	wake                                    time passes to the next timer
+//	down 3h                                 time passes without timers
 //	crash                                   the server starts again from what
 //	                                        was persisted
 func (p *player) play(cmd []string) {
@@ -98,6 +99,11 @@ func (p *player) play(cmd []string) {
 			p.wake()
 		}
 		p.now = end
+		return
+	case "down":
+		d, err := time.ParseDuration(args[0])
+		require.NoError(p.t, err)
+		p.now = p.now.Add(d)
 		return
 	case "wake":
 		p.wake()
@@ -171,7 +177,7 @@ func (p *player) step(o fsm.Observation) {
 	}
 	if actions.Ended {
 		say("= outcome %s, result %s, reason %s, reported %s", next.Outcome, next.Result.Name(), next.Reason, next.Reported)
-	} else if actions.Do.Kind == fsm.ActionNone && next.Wait != p.lastWait {
+	} else if next.Active() && actions.Do.Kind == fsm.ActionNone && next.Wait != p.lastWait {
 		say(". waits for %s until %s", next.Wait.Reason, next.Wait.Until.Sub(epoch).Round(100*time.Millisecond))
 		p.lastWait = next.Wait
 	}
@@ -242,12 +248,18 @@ func (p *player) plan(args []string) fsm.Plan {
 }
 
 func (p *player) reading(args []string) fsm.Reading {
-	r := fsm.Reading{
-		State: fsm.Refused[fsm.State](fsm.CodeNotFound), Result: fsm.Refused[fsm.Result](fsm.CodeNotFound),
-		Version: fsm.Refused[string](fsm.CodeNotFound), Protocols: fsm.Refused[[]fsm.Protocol](fsm.CodeNotFound),
-		Delivery: fsm.Refused[fsm.DeliveryMethod](fsm.CodeNotFound), Package: fsm.Refused[string](fsm.CodeNotFound),
-		MaxDefer: fsm.Refused[time.Duration](fsm.CodeNotFound),
+	// What was asked for and is not named is answered 4.04.
+	missing := func(r fsm.Resources) fsm.Code {
+		if p.doing.Resources.Has(r) {
+			return fsm.CodeNotFound
+		}
+		return fsm.CodeNone
 	}
+	var r fsm.Reading
+	r.State.Code, r.Result.Code = missing(fsm.ReadState), missing(fsm.ReadResult)
+	r.Version.Code, r.Package.Code = missing(fsm.ReadVersion), missing(fsm.ReadPackage)
+	r.Protocols.Code, r.Delivery.Code = missing(fsm.ReadProtocols), missing(fsm.ReadDelivery)
+	r.MaxDefer.Code = missing(fsm.ReadMaxDefer)
 	for _, arg := range args {
 		key, value, _ := strings.Cut(arg, "=")
 		var err error

@@ -179,14 +179,7 @@ func (u Update) Wake() time.Time {
 	if !u.Active() {
 		return time.Time{}
 	}
-	wake := u.Deadline
-	if limit := u.limitAt(); !limit.IsZero() {
-		wake = earlier(wake, limit)
-	}
-	if !u.Memory.Resumed.IsZero() {
-		// Until the device was looked at, the limits pause for this long.
-		wake = later(wake, u.Memory.Resumed.Add(resumeGrace))
-	}
+	wake := u.lapses()
 	if u.Memory.Online && u.Memory.Doing.Kind == ActionNone && !u.Memory.ReadAt.IsZero() {
 		wake = earlier(wake, u.Memory.ReadAt)
 	}

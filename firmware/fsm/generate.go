@@ -1,0 +1,3 @@
+package fsm
+
+//go:generate go test . -run "TestTransitions|TestTruthTable|TestTranscripts|TestMachines" -update
