@@ -60,8 +60,8 @@ func (r *cborReader) readHead() (head, error) {
 	if len(r.s)-r.pos-1 < size {
 		return head{}, ErrTruncated
 	}
-	for _, c := range []byte(r.s[r.pos+1 : r.pos+1+size]) {
-		h.arg = h.arg<<8 | uint64(c)
+	for i := r.pos + 1; i <= r.pos+size; i++ {
+		h.arg = h.arg<<8 | uint64(r.s[i])
 	}
 	if h.major == majorSimple && h.info == 24 && h.arg < 32 {
 		return head{}, ErrSyntax // RFC 8949, section 3.3
@@ -99,10 +99,7 @@ func (r *cborReader) pack(dst []Record) ([]Record, error) {
 		if r.record == limit {
 			return nil, ErrTooLarge
 		}
-		if len(dst) == cap(dst) {
-			dst = growRecords(dst, r.record, r.pos, len(r.s), limit)
-		}
-		dst = append(dst, Record{})
+		dst = nextRecord(dst, r.record, r.pos, len(r.s), limit)
 		if err := r.readRecord(&dst[len(dst)-1]); err != nil {
 			return nil, err
 		}
@@ -297,12 +294,30 @@ func (r *cborReader) unknown(name string, at int) error {
 // text reads a text string.
 func (r *cborReader) text() (string, error) {
 	start := r.pos
+	if start < len(r.s) { // a short one, as nearly all are
+		n := int(r.s[start] ^ majorText)
+		if end := start + 1 + n; n < 24 && end <= len(r.s) {
+			s := r.s[start+1 : end]
+			if isASCII(s) || utf8.ValidString(s) {
+				r.pos = end
+				return s, nil
+			}
+		}
+	}
 	s, err := r.str(majorText)
 	if err == nil && !utf8.ValidString(s) {
 		r.pos = start
 		return "", ErrSyntax
 	}
 	return s, err
+}
+
+func isASCII(s string) bool {
+	var or byte
+	for i := range len(s) {
+		or |= s[i]
+	}
+	return or < utf8.RuneSelf
 }
 
 // str reads a string of the given major type: a slice of the input, unless it
@@ -372,6 +387,10 @@ func (r *cborReader) bool() (bool, error) {
 // number reads an integer, a float or a decimal fraction.
 func (r *cborReader) number() (Number, error) {
 	start := r.pos
+	if start < len(r.s) && r.s[start] < 24 {
+		r.pos++
+		return Int(int64(r.s[start])), nil
+	}
 	h, err := r.readHead()
 	if err != nil {
 		return Number{}, err

@@ -30,12 +30,18 @@ const (
 	tagDecimal = 4
 )
 
+const (
+	keyName   = 0
+	keyValue  = 2
+	keyString = 3
+)
+
 // keys are the integers that CBOR has for the labels, encoded. The object link
 // has none and is a text key.
 var keys = [...]byte{
 	labelBaseName: 0x21, labelBaseTime: 0x22, labelBaseUnit: 0x23, labelBaseValue: 0x24,
-	labelBaseSum: 0x25, labelVersion: 0x20, labelName: 0, labelUnit: 1, labelValue: 2,
-	labelString: 3, labelBool: 4, labelSum: 5, labelTime: 6, labelUpdateTime: 7, labelData: 8,
+	labelBaseSum: 0x25, labelVersion: 0x20, labelName: keyName, labelUnit: 1, labelValue: keyValue,
+	labelString: keyString, labelBool: 4, labelSum: 5, labelTime: 6, labelUpdateTime: 7, labelData: 8,
 	labelLink: 0xff, unknownLabel: 0xff,
 }
 
@@ -54,6 +60,10 @@ func (c Codec) appendCBOR(dst []byte, pack []Record) ([]byte, error) {
 }
 
 func appendCBORRecord(b []byte, r *Record, has labelSet) []byte {
+	if has&^plainLabels == 0 && has.has(labelName) && has != 1<<labelName {
+		b = appendText(append(b, majorMap|2, keyName), r.Name)
+		return r.Value.appendCBOR(b)
+	}
 	b = append(b, majorMap|byte(bits.OnesCount32(uint32(has)))) // at most 12
 	if has&(1<<labelName-1) != 0 {
 		if has.has(labelBaseName) {
@@ -98,9 +108,12 @@ func appendCBORRecord(b []byte, r *Record, has labelSet) []byte {
 func (v *Value) appendCBOR(b []byte) []byte {
 	switch v.kind {
 	case NumberKind:
-		return v.num.appendCBOR(append(b, keys[labelValue]))
+		if v.num.kind == signed && v.num.bits < 24 {
+			return append(b, keyValue, byte(v.num.bits))
+		}
+		return v.num.appendCBOR(append(b, keyValue))
 	case StringKind:
-		return appendText(append(b, keys[labelString]), v.text)
+		return appendText(append(b, keyString), v.text)
 	case BoolKind:
 		if v.bool {
 			return append(b, keys[labelBool], cborTrue)
@@ -119,11 +132,9 @@ func (v *Value) appendCBOR(b []byte) []byte {
 
 func appendText(b []byte, s string) []byte {
 	if len(s) < 24 {
-		b = append(b, majorText|byte(len(s)))
-	} else {
-		b = appendHead(b, majorText, uint64(len(s)))
+		return append(append(b, majorText|byte(len(s))), s...)
 	}
-	return append(b, s...)
+	return append(appendHead(b, majorText, uint64(len(s))), s...)
 }
 
 // appendHead appends the head of an item in its shortest form.

@@ -18,15 +18,35 @@ type checker struct {
 // plainLabels are those of nearly every record but the first.
 const plainLabels labelSet = 1<<labelName | 1<<labelValue | 1<<labelString | 1<<labelBool | 1<<labelData
 
-// check checks the record r, which has the given fields.
+// check checks the record r, which has the given fields, for a decoder or
+// Resolve.
 func (k *checker) check(r *Record, has labelSet) error {
-	value := has &^ (1 << labelName)
-	if has&^plainLabels == 0 && value&(value-1) == 0 && value != 0 && r.Value.kind != NullKind &&
-		k.records > 0 && k.codec.Pack != Fetch {
-		k.records++
-		return k.checkName(r.Name)
+	if k.isPlain(r, has) {
+		return nil
 	}
-	return k.checkAny(r, has)
+	err := k.checkAny(r, has)
+	if k.codec.Pack == Fetch && has&^fetchLabels != 0 {
+		r.dropIgnored()
+	}
+	return err
+}
+
+// isPlain reports whether r is good and nothing but a name and a value. It is
+// what check comes to for such a record; false leaves all to checkAny.
+func (k *checker) isPlain(r *Record, has labelSet) bool {
+	value := has &^ (1 << labelName)
+	if has&^plainLabels != 0 || value&(value-1) != 0 || value == 0 || r.Value.kind == NullKind ||
+		k.records == 0 || k.codec.Pack == Fetch {
+		return false
+	}
+	if !k.codec.LwM2M {
+		return k.codec.goodName(k.codec.scanName(k.base, r.Name))
+	}
+	if k.base.len < len(k.codec.Root) || k.base.levels == badName {
+		return false
+	}
+	st := scanPath(k.base, r.Name)
+	return st.id > 0 && st.levels >= 3
 }
 
 func (k *checker) checkAny(r *Record, has labelSet) error {
@@ -70,11 +90,14 @@ func (k *checker) checkFetch(r *Record, has labelSet) error {
 	if !has.has(labelName) && !has.has(labelBaseName) {
 		return ErrName
 	}
-	if has&^fetchLabels != 0 { // RFC 8790, section 3.1: MUST be ignored
-		r.Value, r.Sum, r.UpdateTime = Value{}, Number{}, Number{}
-		r.BaseValue, r.BaseSum, r.BaseVersion = Number{}, Number{}, 0
-	}
 	return k.checkName(r.Name)
+}
+
+// dropIgnored removes the fields that a Fetch record does not have and that must
+// be ignored in one (RFC 8790, section 3.1).
+func (r *Record) dropIgnored() {
+	r.Value, r.Sum, r.UpdateTime = Value{}, Number{}, Number{}
+	r.BaseValue, r.BaseSum, r.BaseVersion = Number{}, Number{}, 0
 }
 
 func (k *checker) checkName(name string) error {
@@ -102,25 +125,31 @@ func (k *checker) checkVersion(r *Record, has labelSet) error {
 // checkOut is check for a record that is to be encoded: it also refuses what a
 // decoder never returns.
 func (k *checker) checkOut(r *Record, has labelSet) error {
-	if k.codec.Pack == Fetch && has&^(fetchLabels|pathLabels) != 0 {
-		return ErrValue // rather than drop what the caller put there
+	if !k.isPlain(r, has) {
+		if k.codec.Pack == Fetch && has&^(fetchLabels|pathLabels) != 0 {
+			return ErrValue // rather than drop what the caller put there
+		}
+		if err := k.checkAny(r, has); err != nil {
+			return err
+		}
+		if err := r.checkRare(); err != nil {
+			return err
+		}
 	}
-	if err := k.check(r, has); err != nil {
-		return err
-	}
-	if r.Value.num.kind >= float && !r.Value.num.isFinite() {
-		return ErrNumber
-	}
-	if r.Value.text != "" && !utf8.ValidString(r.Value.text) {
-		return ErrSyntax
-	}
-	if has&^plainLabels != 0 {
-		return r.checkRare(has)
+	switch r.Value.kind {
+	case NumberKind:
+		if r.Value.num.kind >= float && !r.Value.num.isFinite() {
+			return ErrNumber
+		}
+	case StringKind:
+		if !utf8.ValidString(r.Value.text) {
+			return ErrSyntax
+		}
 	}
 	return nil // a good name is ASCII
 }
 
-func (r *Record) checkRare(has labelSet) error {
+func (r *Record) checkRare() error {
 	if r.Value.kind == LinkKind && !goodLink(r.Value.text) {
 		return ErrType
 	}

@@ -110,14 +110,19 @@ func (c *Codec) maxRecords() int {
 	return defaultMaxRecords
 }
 
-// growRecords makes room in dst for the records of a pack of size bytes, of which
-// n records and pos bytes have been read: as many as there will be if those to
-// come are like those before. It trusts no count that the pack claims.
-func growRecords(dst []Record, n, pos, size, limit int) []Record {
-	const typical, first = 20, 32 // bytes of a record; records to begin with
-	more := min(size/typical+1, first)
-	if n > 0 {
-		more = int(int64(size-pos)*int64(n)/int64(pos)) + n/16 + 1
+// nextRecord appends an empty record to dst, of which n records and pos bytes of
+// size were read before. It makes room for as many as there will be if those to
+// come are like those before, and trusts no count that the pack claims.
+func nextRecord(dst []Record, n, pos, size, limit int) []Record {
+	if len(dst) == cap(dst) {
+		const typical, first = 12, 32 // bytes of a record; records to begin with
+		more := min(size/typical+1, first)
+		if n > 0 {
+			more = int(int64(size-pos)*int64(n)/int64(pos)) + n/16 + 1
+		}
+		dst = slices.Grow(dst, max(1, min(more, limit-n)))
 	}
-	return slices.Grow(dst, min(more, limit-n))
+	dst = dst[:len(dst)+1]
+	dst[len(dst)-1] = Record{}
+	return dst
 }

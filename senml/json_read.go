@@ -41,10 +41,7 @@ func (r *jsonReader) pack(dst []Record) ([]Record, error) {
 			if r.record == limit {
 				return nil, ErrTooLarge
 			}
-			if len(dst) == cap(dst) {
-				dst = growRecords(dst, r.record, r.pos, len(r.s), limit)
-			}
-			dst = append(dst, Record{})
+			dst = nextRecord(dst, r.record, r.pos, len(r.s), limit)
 			if err := r.readRecord(&dst[len(dst)-1]); err != nil {
 				return nil, err
 			}

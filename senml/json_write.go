@@ -45,8 +45,13 @@ func appendJSONRecord(b []byte, r *Record, has labelSet) []byte {
 			b = strconv.AppendInt(append(b, `,"bver":`...), int64(r.BaseVersion), 10)
 		}
 	}
-	if has.has(labelName) {
-		b = appendJSONString(append(b, `,"n":`...), r.Name)
+	if has.has(labelName) { // a good name has nothing to escape
+		b = append(append(append(b, `,"n":"`...), r.Name...), '"')
+	}
+	if has&^plainLabels == 0 {
+		b = r.Value.appendJSON(b)
+		b[start] = '{'
+		return append(b, '}')
 	}
 	if has.has(labelUnit) {
 		b = appendJSONString(append(b, `,"u":`...), r.Unit)

@@ -18,24 +18,29 @@ func (c Codec) resolve(pack []Record) ([]Record, error) {
 		if c.Pack != Fetch && has&regularLabels == 0 {
 			continue
 		}
-		out := Record{
-			Name:       join(&names, base.BaseName, r.Name),
-			Unit:       r.Unit,
-			Value:      r.Value,
-			Sum:        base.BaseSum.Add(r.Sum),
-			Time:       base.BaseTime.Add(r.Time),
-			UpdateTime: r.UpdateTime,
-		}
+		r.BaseName, r.BaseUnit, r.Empty = "", "", 0
+		r.BaseTime, r.BaseValue, r.BaseSum = Number{}, Number{}, Number{}
+		r.BaseVersion = 0
+		r.Name = join(&names, base.BaseName, r.Name)
 		if !has.has(labelUnit) {
-			out.Unit = base.BaseUnit
+			r.Unit = base.BaseUnit
 		}
-		if base.BaseValue.IsSet() && (out.Value.kind == NumberKind || out.Value.kind == None) {
-			out.Value = Num(base.BaseValue.Add(out.Value.num))
+		if base.BaseTime.IsSet() {
+			r.Time = base.BaseTime.Add(r.Time)
+		}
+		if base.BaseSum.IsSet() {
+			r.Sum = base.BaseSum.Add(r.Sum)
+		}
+		if base.BaseValue.IsSet() && (r.Value.kind == NumberKind || r.Value.kind == None) {
+			r.Value = Num(base.BaseValue.Add(r.Value.num))
 		}
 		if k.version != MaxVersion {
-			out.BaseVersion = k.version
+			r.BaseVersion = k.version
 		}
-		resolved = append(resolved, out)
+		if len(resolved) < i {
+			pack[len(resolved)] = *r
+		}
+		resolved = pack[:len(resolved)+1]
 	}
 	clear(pack[len(resolved):])
 	return resolved, nil
