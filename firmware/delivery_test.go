@@ -196,6 +196,8 @@ func TestDeliveryWrap(t *testing.T) {
 
 func TestDeliveryRevoked(t *testing.T) {
 	f := newDelivery(t, 8<<20, RepositoryConfig{})
+	other, err := f.r.Open(t.Context(), f.img.ID)
+	require.NoError(t, err, "so that the file stays open")
 	resp, err := http.Get(f.srv.URL + "/fw/" + f.token)
 	require.NoError(t, err)
 	defer resp.Body.Close()
@@ -206,6 +208,7 @@ func TestDeliveryRevoked(t *testing.T) {
 	_, err = io.Copy(io.Discard, resp.Body)
 	require.Error(t, err, "a download under way breaks off")
 	require.Equal(t, 404, get(t, f.r.Handler(), "/fw/"+f.token).Code)
+	require.NoError(t, other.Close())
 	require.Eventually(t, func() bool {
 		f.r.mu.Lock()
 		defer f.r.mu.Unlock()

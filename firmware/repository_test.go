@@ -193,6 +193,30 @@ func TestRepositoryDamage(t *testing.T) {
 	}
 }
 
+// TestRepositoryCut damages a file of whose bytes the process was sure.
+func TestRepositoryCut(t *testing.T) {
+	dir := t.TempDir()
+	r := openRepository(t, dir, memory.New(), firmware.RepositoryConfig{})
+	img, err := r.Add(t.Context(), firmware.Image{Version: "1"}, strings.NewReader("abc"))
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(filepath.Join(dir, img.SHA256), 2))
+	_, err = r.Open(t.Context(), img.ID)
+	require.ErrorIs(t, err, firmware.ErrDamaged)
+}
+
+// TestRepositoryLateCancel gives up just when the record is written: what becomes of that must still be known.
+func TestRepositoryLateCancel(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	db := &storetest.Faulty{Store: memory.New(), Before: func(ctx context.Context, _ storetest.Call) error {
+		cancel()
+		return ctx.Err()
+	}}
+	r := openRepository(t, t.TempDir(), db, firmware.RepositoryConfig{})
+	_, err := r.Add(ctx, firmware.Image{Version: "1"}, strings.NewReader("abc"))
+	require.NoError(t, err)
+}
+
 func TestRepositoryCleansUp(t *testing.T) {
 	dir := t.TempDir()
 	left := filepath.Join(dir, "upload-123.tmp")
