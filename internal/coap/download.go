@@ -64,20 +64,16 @@ const maxAstray = 3
 // collect takes the blocks of a body, of which the first is there, and asks
 // for the others. resp.Size is the announced size or -1.
 func (t *transfer) collect(ctx context.Context, resp *Response, b block, payload []byte) (*Response, error) {
+	offset, astray, restarts := t.r.Offset, 0, 0
+	t.done, t.etag = offset, resp.ETag
 	if len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag) {
 		return nil, ErrETagChanged
 	}
-	t.etag = resp.ETag
-	t.patience.progress()
-	offset, astray, restarts := t.r.Offset, 0, 0
 	if resp.Size > t.limit() {
 		return nil, ErrTooLarge
 	}
+	t.patience.progress()
 	t.szx = min(t.szx, b.szx)
-	t.done = 0
-	if t.r.Into != nil {
-		t.done = offset
-	}
 	for {
 		switch {
 		case b.offset() != offset:

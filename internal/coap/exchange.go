@@ -23,9 +23,10 @@ type exchange struct {
 
 	// lease, when not nil, is that of an exclusive request; see outbox.
 	lease *lease
-	// wants, for a request with a block option, keeps off responses to other
-	// blocks that come late: false ignores the response.
-	wants func(*wireMessage) bool
+	// block1, of a block of a body, keeps off separate responses to earlier
+	// blocks that come late: they have the same token.
+	block1    uint32
+	hasBlock1 bool
 	// observation is what becomes of the token if the response says so.
 	observation *Observation
 
@@ -253,7 +254,7 @@ func (a *association) answered(p *packet) (known, taken bool) {
 		if m.typ == acknowledgement && x.mid != m.mid {
 			return true, false // late, for an earlier message with this token
 		}
-		if m.typ != acknowledgement && x.wants != nil && !x.wants(m) {
+		if m.typ != acknowledgement && !x.wants(m) {
 			return true, false
 		}
 		if x.observation != nil {
@@ -263,6 +264,15 @@ func (a *association) answered(p *packet) (known, taken bool) {
 		return true, true
 	}
 	return false, false
+}
+
+// wants reports whether the response can be the one to x.
+func (x *exchange) wants(m *wireMessage) bool {
+	if !x.hasBlock1 {
+		return true
+	}
+	b, ok, err := findBlock(m.options, Block1)
+	return !ok || err != nil || b.num == x.block1
 }
 
 // conclude ends x. a.mu is held.

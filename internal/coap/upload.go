@@ -120,14 +120,9 @@ func (t *transfer) uploadBlock(ctx context.Context) (*packet, step, error) {
 	if err != nil {
 		return nil, finish, err
 	}
-	// A response to an earlier block that was under way for long has the same
-	// token.
-	t.x.wants = func(m *wireMessage) bool {
-		got, ok, err := findBlock(m.options, Block1)
-		return !ok || err != nil || got.num == b.num || got.num == 0 && b.num == 0
-	}
+	t.x.block1, t.x.hasBlock1 = b.num, true
 	reply, err := t.send(ctx, t.first, payload, &b, nil)
-	t.x.wants = nil
+	t.x.hasBlock1 = false
 	if err != nil {
 		return nil, finish, err
 	}

@@ -15,6 +15,9 @@ var (
 // for a new one when there are too many.
 const minUploadIdle = 10 * time.Second
 
+// proceed asks for the next block.
+var proceed = &Response{Code: Continue}
+
 // upload is a request body of a peer that arrives by Block1.
 type upload struct {
 	e *Endpoint
@@ -88,7 +91,7 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 		return diagnose(RequestEntityIncomplete, "content format changed"), false
 	case b.more && b.offset() == u.last && u.next > u.last:
 		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
-		return &Response{Code: Continue}, false // again
+		return proceed, false // again
 	case b.offset() != u.next:
 		return diagnose(RequestEntityIncomplete, "block out of sequence"), false
 	}
@@ -104,7 +107,7 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	u.last, u.next = u.next, u.next+int64(n)
 	if b.more {
 		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
-		return &Response{Code: Continue}, false
+		return proceed, false
 	}
 	if !e.uploads.take(key, u) {
 		return diagnose(RequestEntityIncomplete, "transfer has ended"), false

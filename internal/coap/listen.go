@@ -1,0 +1,37 @@
+package coap
+
+import (
+	"context"
+	"net"
+)
+
+// ListenConfig says how [ListenUDP] opens a socket. The zero value works.
+type ListenConfig struct {
+	// ReusePort lets several sockets have one address (SO_REUSEPORT): the
+	// system spreads the peers over them, each with a reader of its own.
+	ReusePort bool
+	// ReadBuffer is the size of the socket's receive buffer in bytes, as far
+	// as the system allows. Default 4 MiB: a fleet that wakes up together
+	// sends faster than one reader reads.
+	ReadBuffer int
+}
+
+// ListenUDP opens a socket for [Endpoint.ServePacket]. address is "host:port";
+// without host it is the wildcard of both address families.
+func ListenUDP(ctx context.Context, address string, cfg ListenConfig) (*net.UDPConn, error) {
+	var lc net.ListenConfig
+	if cfg.ReusePort {
+		lc.Control = reusePort
+	}
+	conn, err := lc.ListenPacket(ctx, "udp", address)
+	if err != nil {
+		return nil, err
+	}
+	setDefault(&cfg.ReadBuffer, 4<<20)
+	udp := conn.(*net.UDPConn)
+	if err := udp.SetReadBuffer(cfg.ReadBuffer); err != nil {
+		udp.Close()
+		return nil, err
+	}
+	return udp, nil
+}

@@ -1,0 +1,720 @@
+package coap_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// scripted runs a request against a raw peer that answers each message by
+// answer, until the request is done.
+func scripted(t *testing.T, req *coap.Request, answer func(m message.Message) message.Message, check func(t *testing.T, resp *coap.Response, err error, took time.Duration)) {
+	t.Helper()
+	inRaw(t, coap.Config{Transmission: coap.Transmission{RandomFactor: 1}}, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		type result struct {
+			resp *coap.Response
+			err  error
+			took time.Duration
+		}
+		done := make(chan result, 1)
+		start := time.Now()
+		go func() {
+			resp, err := e.Do(t.Context(), r.peer(), req)
+			done <- result{resp, err, time.Since(start)}
+		}()
+		for {
+			synctest.Wait()
+			select {
+			case res := <-done:
+				check(t, res.resp, res.err, res.took)
+				return
+			default:
+			}
+			m, ok := r.receiveWithin(time.Second)
+			if !ok {
+				continue
+			}
+			reply := answer(m)
+			reply.Type, reply.MessageID, reply.Token = ack, m.MessageID, m.Token
+			r.send(reply)
+		}
+	})
+}
+
+func blockOf(m message.Message, id message.OptionID) (coap.BlockFields, bool) {
+	v, err := m.Options.GetBytes(id)
+	if err != nil {
+		return coap.BlockFields{}, false
+	}
+	b, err := coap.ParseBlock(v)
+	return b, err == nil
+}
+
+func withBlock(m message.Message, id message.OptionID, b coap.BlockFields) message.Message {
+	m.Options = m.Options.Add(message.Option{ID: id, Value: coap.AppendBlock(b)})
+	return m
+}
+
+// The peer lowers the block size at any block of an upload.
+func TestUploadSizeReducedAtAnyBlock(t *testing.T) {
+	body := bodyOf(5*1024 + 100)
+	for at := range uint32(6) {
+		for szx := range uint8(6) {
+			t.Run(fmt.Sprintf("to %d at %d", 16<<szx, at), func(t *testing.T) {
+				var got []byte
+				reduced := false
+				req := &coap.Request{Code: coap.PUT, Payload: body}
+				scripted(t, req, func(m message.Message) message.Message {
+					b, _ := blockOf(m, message.Block1)
+					if b.Offset != int64(len(got)) {
+						t.Errorf("block at %d, not %d", b.Offset, len(got))
+					}
+					got = append(got, m.Payload...)
+					reply := message.Message{Code: codes.Continue}
+					if !b.More {
+						reply.Code = codes.Changed
+					} else if b.Num == at && !reduced {
+						reduced = true
+						b.SZX = szx
+					}
+					return withBlock(reply, message.Block1, b)
+				}, func(t *testing.T, resp *coap.Response, err error, _ time.Duration) {
+					require.NoError(t, err)
+					require.Equal(t, coap.Changed, resp.Code)
+					require.True(t, bytes.Equal(body, got))
+				})
+			})
+		}
+	}
+}
+
+// The peer lowers the block size at any block of a download.
+func TestDownloadSizeReducedAtAnyBlock(t *testing.T) {
+	body := bodyOf(5*1024 + 100)
+	for at := range 6 {
+		for szx := range uint8(6) {
+			t.Run(fmt.Sprintf("to %d at %d", 16<<szx, at), func(t *testing.T) {
+				var got bytes.Buffer
+				n := 0
+				req := &coap.Request{Code: coap.GET, Into: &got}
+				scripted(t, req, func(m message.Message) message.Message {
+					b, _ := blockOf(m, message.Block2)
+					if n++; n > at && b.SZX > szx {
+						b.Num <<= b.SZX - szx
+						b.SZX = szx
+					}
+					size := int64(16 << b.SZX)
+					end := min(b.Offset+size, int64(len(body)))
+					b.More = end < int64(len(body))
+					reply := message.Message{Code: codes.Content, Payload: body[b.Offset:end]}
+					return withBlock(reply, message.Block2, b)
+				}, func(t *testing.T, resp *coap.Response, err error, _ time.Duration) {
+					require.NoError(t, err)
+					require.True(t, bytes.Equal(body, got.Bytes()))
+				})
+			})
+		}
+	}
+}
+
+func TestUploadRefusals(t *testing.T) {
+	body := bodyOf(5 * 1024)
+	tests := []struct {
+		name    string
+		request func(*coap.Request)
+		// answer to the n-th message with block b; zero goes on
+		answer func(n int, b coap.BlockFields) message.Message
+		code   coap.Code
+		err    error
+		sent   int
+		took   time.Duration
+	}{
+		{
+			name: "4.13 that asks for less at the first block",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n > 0 {
+					return message.Message{}
+				}
+				return withBlock(message.Message{Code: codes.RequestEntityTooLarge}, message.Block1, coap.BlockFields{SZX: 4})
+			},
+			code: coap.Changed, sent: 1 + 20,
+		},
+		{
+			name: "4.13 without a size",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				return withBlock(message.Message{Code: codes.RequestEntityTooLarge}, message.Block1, b)
+			},
+			code: coap.RequestEntityTooLarge, sent: 1,
+		},
+		{
+			name: "4.13 in the middle",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n < 2 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.RequestEntityTooLarge}
+			},
+			code: coap.RequestEntityTooLarge, sent: 3,
+		},
+		{
+			name: "4.08 once",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n != 2 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.RequestEntityIncomplete}
+			},
+			code: coap.Changed, sent: 3 + 5,
+		},
+		{
+			name: "4.08 for ever",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if b.Num < 2 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.RequestEntityIncomplete}
+			},
+			code: coap.RequestEntityIncomplete, sent: 4 * 3,
+		},
+		{
+			name:    "4.08, no restarts",
+			request: func(r *coap.Request) { r.Restarts = -1 },
+			answer: func(n int, b coap.BlockFields) message.Message {
+				return message.Message{Code: codes.RequestEntityIncomplete}
+			},
+			code: coap.RequestEntityIncomplete, sent: 1,
+		},
+		{
+			name: "5.03 with Max-Age",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n != 2 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.ServiceUnavailable, Options: message.Options{option(message.MaxAge, 30)}}
+			},
+			code: coap.Changed, sent: 5 + 1, took: 30 * time.Second,
+		},
+		{
+			name: "5.03 without Max-Age for as long as Anjay is locked",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n < 13 {
+					return message.Message{Code: codes.ServiceUnavailable}
+				}
+				return message.Message{}
+			},
+			// 2+4+8+16 and then each 30 s
+			code: coap.Changed, sent: 13 + 5, took: 30*time.Second + 9*30*time.Second,
+		},
+		{
+			name:    "5.03 for ever",
+			request: func(r *coap.Request) { r.Patience = 20 * time.Second },
+			answer: func(n int, b coap.BlockFields) message.Message {
+				return message.Message{Code: codes.ServiceUnavailable}
+			},
+			code: coap.ServiceUnavailable, sent: 4, took: 14 * time.Second,
+		},
+		{
+			name: "2.31 at the end",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				return withBlock(message.Message{Code: codes.Continue}, message.Block1, b)
+			},
+			err: coap.ErrProtocol, sent: 5,
+		},
+		{
+			name: "4.01 in the middle",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n < 1 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.Unauthorized}
+			},
+			code: coap.Unauthorized, sent: 2,
+		},
+		{
+			name: "4.01 with Echo",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n > 0 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.Unauthorized, Options: message.Options{option(message.Echo, 1, 2)}}
+			},
+			code: coap.Changed, sent: 6,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			req := &coap.Request{Code: coap.PUT, Payload: body}
+			if test.request != nil {
+				test.request(req)
+			}
+			n := 0
+			var got []byte
+			scripted(t, req, func(m message.Message) message.Message {
+				b, _ := blockOf(m, message.Block1)
+				reply := test.answer(n, b)
+				n++
+				if reply.Code != codes.Empty {
+					return reply
+				}
+				got = append(got[:min(int(b.Offset), len(got))], m.Payload...)
+				if b.More {
+					return withBlock(message.Message{Code: codes.Continue}, message.Block1, b)
+				}
+				return withBlock(message.Message{Code: codes.Changed}, message.Block1, b)
+			}, func(t *testing.T, resp *coap.Response, err error, took time.Duration) {
+				require.Equal(t, test.sent, n)
+				require.Equal(t, test.took, took)
+				if test.err != nil {
+					require.ErrorIs(t, err, test.err)
+					return
+				}
+				require.NoError(t, err)
+				require.Equal(t, test.code, resp.Code)
+				if test.code == coap.Changed {
+					require.True(t, bytes.Equal(body, got))
+				}
+			})
+		})
+	}
+}
+
+func TestUploadGoesOn(t *testing.T) {
+	body := bodyOf(5*1024 + 9)
+	for _, from := range []int64{1024, 4096, 4096 + 64, 5 * 1024} {
+		t.Run(fmt.Sprint(from), func(t *testing.T) {
+			got := append([]byte(nil), body[:from]...)
+			req := &coap.Request{Code: coap.PUT, Body: bytes.NewReader(body), Size: int64(len(body)), BodyOffset: from}
+			scripted(t, req, func(m message.Message) message.Message {
+				b, _ := blockOf(m, message.Block1)
+				if b.Offset != int64(len(got)) {
+					t.Errorf("block at %d, not %d", b.Offset, len(got))
+				}
+				got = append(got, m.Payload...)
+				if b.More {
+					return withBlock(message.Message{Code: codes.Continue}, message.Block1, b)
+				}
+				return withBlock(message.Message{Code: codes.Changed}, message.Block1, b)
+			}, func(t *testing.T, resp *coap.Response, err error, _ time.Duration) {
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(body, got))
+			})
+		})
+	}
+}
+
+func TestDownloadFaults(t *testing.T) {
+	body := bodyOf(5 * 1024)
+	serve := func(b coap.BlockFields) message.Message {
+		end := min(b.Offset+1024, int64(len(body)))
+		b.SZX, b.More = 6, end < int64(len(body))
+		return withBlock(message.Message{Code: codes.Content, Payload: body[b.Offset:end]}, message.Block2, b)
+	}
+	tests := []struct {
+		name    string
+		request func(*coap.Request)
+		answer  func(n int, b coap.BlockFields) message.Message
+		code    coap.Code
+		err     error
+		done    int64
+	}{
+		{
+			name: "entity-tag changes", err: coap.ErrETagChanged, done: 2048,
+			answer: func(n int, b coap.BlockFields) message.Message {
+				m := serve(b)
+				m.Options = m.Options.Add(option(message.ETag, byte(n/2)))
+				return m
+			},
+		},
+		{
+			name: "entity-tag disappears", err: coap.ErrETagChanged, done: 1024,
+			answer: func(n int, b coap.BlockFields) message.Message {
+				m := serve(b)
+				if n == 0 {
+					m.Options = m.Options.Add(option(message.ETag, 1))
+				}
+				return m
+			},
+		},
+		{
+			name: "another entity-tag than expected", err: coap.ErrETagChanged,
+			request: func(r *coap.Request) { r.Offset, r.ETag = 2048, []byte{9} },
+			answer: func(n int, b coap.BlockFields) message.Message {
+				m := serve(b)
+				m.Options = m.Options.Add(option(message.ETag, 1))
+				return m
+			},
+		},
+		{
+			name: "short block", err: coap.ErrProtocol, done: 1024,
+			answer: func(n int, b coap.BlockFields) message.Message {
+				m := serve(b)
+				if n == 1 {
+					m.Payload = m.Payload[:1000]
+				}
+				return m
+			},
+		},
+		{
+			name: "always the first block", err: coap.ErrProtocol, done: 1024,
+			answer: func(n int, b coap.BlockFields) message.Message { return serve(coap.BlockFields{}) },
+		},
+		{
+			name: "wrong block once", code: coap.Content,
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n == 2 {
+					return serve(coap.BlockFields{Num: 0})
+				}
+				return serve(b)
+			},
+		},
+		{
+			name: "no block in the middle", err: coap.ErrProtocol, done: 1024,
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n == 1 {
+					return message.Message{Code: codes.Content, Payload: []byte("all")}
+				}
+				return serve(b)
+			},
+		},
+		{
+			name: "larger than allowed", err: coap.ErrTooLarge, done: 3072,
+			request: func(r *coap.Request) { r.MaxBody = 4000 },
+			answer:  func(n int, b coap.BlockFields) message.Message { return serve(b) },
+		},
+		{
+			name: "announced larger than allowed", err: coap.ErrTooLarge,
+			request: func(r *coap.Request) { r.MaxBody = 4000 },
+			answer: func(n int, b coap.BlockFields) message.Message {
+				m := serve(b)
+				m.Options = m.Options.Add(option(message.Size2, 0x20, 0))
+				return m
+			},
+		},
+		{
+			name: "4.04 in the middle", code: coap.NotFound,
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n == 2 {
+					return message.Message{Code: codes.NotFound}
+				}
+				return serve(b)
+			},
+		},
+		{
+			name: "5.03 in the middle", code: coap.Content,
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n == 2 {
+					return message.Message{Code: codes.ServiceUnavailable}
+				}
+				return serve(b)
+			},
+		},
+		{
+			name: "from an offset", code: coap.Content,
+			request: func(r *coap.Request) { r.Offset = 2048 },
+			answer:  func(n int, b coap.BlockFields) message.Message { return serve(b) },
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var got bytes.Buffer
+			req := &coap.Request{Code: coap.GET, Into: &got}
+			if test.request != nil {
+				test.request(req)
+			}
+			n := 0
+			scripted(t, req, func(m message.Message) message.Message {
+				b, _ := blockOf(m, message.Block2)
+				n++
+				return test.answer(n-1, b)
+			}, func(t *testing.T, resp *coap.Response, err error, _ time.Duration) {
+				if test.err != nil {
+					require.ErrorIs(t, err, test.err)
+					failed, ok := errors.AsType[*coap.ExchangeError](err)
+					require.True(t, ok)
+					require.Equal(t, max(test.done, req.Offset), failed.Done)
+					return
+				}
+				require.NoError(t, err)
+				require.Equal(t, test.code, resp.Code)
+				if test.code == coap.Content {
+					require.True(t, bytes.Equal(body[req.Offset:], got.Bytes()))
+				}
+			})
+		})
+	}
+}
+
+// A body that is collected in memory begins anew when it has changed.
+func TestChangedBodyIsFetchedAnew(t *testing.T) {
+	bodies := [][]byte{bodyOf(3000), bytes.Repeat([]byte("new "), 800)}
+	n := 0
+	scripted(t, &coap.Request{Code: coap.GET}, func(m message.Message) message.Message {
+		b, _ := blockOf(m, message.Block2)
+		version := min(n/2, 1)
+		n++
+		body := bodies[version]
+		end := min(b.Offset+1024, int64(len(body)))
+		b.SZX, b.More = 6, end < int64(len(body))
+		reply := withBlock(message.Message{Code: codes.Content, Payload: body[b.Offset:end]}, message.Block2, b)
+		reply.Options = reply.Options.Add(option(message.ETag, byte(version)))
+		return reply
+	}, func(t *testing.T, resp *coap.Response, err error, _ time.Duration) {
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(bodies[1], resp.Payload))
+		require.Equal(t, []byte{1}, resp.ETag)
+	})
+}
+
+// Block sizes that cannot number the end of the body are refused.
+func TestUnreachableBody(t *testing.T) {
+	scripted(t, &coap.Request{Code: coap.PUT, Body: endless{}, Size: 17 << 20}, func(m message.Message) message.Message {
+		b, _ := blockOf(m, message.Block1)
+		b.SZX = 0
+		return withBlock(message.Message{Code: codes.Continue}, message.Block1, b)
+	}, func(t *testing.T, resp *coap.Response, err error, _ time.Duration) {
+		require.ErrorIs(t, err, coap.ErrTooLarge)
+	})
+}
+
+type endless struct{}
+
+func (endless) ReadAt(p []byte, _ int64) (int, error) { return len(p), nil }
+
+// send1 sends a block of a body.
+func (r *raw) send1(mid int32, num uint32, more bool, size int, body []byte, opts ...message.Option) message.Message {
+	b := coap.BlockFields{Num: num, More: more}
+	for 16<<b.SZX < size {
+		b.SZX++
+	}
+	m := withBlock(request(con, codes.PUT, mid, "x", opts...), message.Block1, b)
+	at := int(num) * size
+	m.Payload = body[min(at, len(body)):min(at+size, len(body))]
+	r.send(m)
+	return r.receive()
+}
+
+func TestIncomingUploads(t *testing.T) {
+	body := bodyOf(2500)
+	type blockMsg struct {
+		num  uint32
+		more bool
+		code codes.Code
+		opts []message.Option
+	}
+	cbor := []message.Option{option(message.ContentFormat, 60)}
+	tests := []struct {
+		name     string
+		blocks   []blockMsg
+		complete int
+	}{
+		{"in order", []blockMsg{{0, true, codes.Continue, nil}, {1, true, codes.Continue, nil}, {2, false, codes.Changed, nil}}, 1},
+		{"repeated block", []blockMsg{{0, true, codes.Continue, nil}, {1, true, codes.Continue, nil}, {1, true, codes.Continue, nil}, {2, false, codes.Changed, nil}}, 1},
+		{"repeated first block", []blockMsg{{0, true, codes.Continue, nil}, {0, true, codes.Continue, nil}, {1, true, codes.Continue, nil}, {2, false, codes.Changed, nil}}, 1},
+		{"begun anew", []blockMsg{{0, true, codes.Continue, nil}, {1, true, codes.Continue, nil}, {0, true, codes.Continue, nil}, {1, true, codes.Continue, nil}, {2, false, codes.Changed, nil}}, 1},
+		{"gap", []blockMsg{{0, true, codes.Continue, nil}, {2, false, codes.RequestEntityIncomplete, nil}, {1, true, codes.Continue, nil}, {2, false, codes.Changed, nil}}, 1},
+		{"not begun", []blockMsg{{1, true, codes.RequestEntityIncomplete, nil}}, 0},
+		{"format changes", []blockMsg{{0, true, codes.Continue, nil}, {1, true, codes.RequestEntityIncomplete, cbor}}, 0},
+		{"two with different Request-Tag", []blockMsg{
+			{0, true, codes.Continue, nil},
+			{0, true, codes.Continue, []message.Option{option(message.RequestTag, 1)}},
+			{1, true, codes.Continue, nil},
+			{1, true, codes.Continue, []message.Option{option(message.RequestTag, 1)}},
+			{2, false, codes.Changed, []message.Option{option(message.RequestTag, 1)}},
+			{2, false, codes.Changed, nil},
+		}, 2},
+		{"after the end", []blockMsg{{0, true, codes.Continue, nil}, {1, true, codes.Continue, nil}, {2, false, codes.Changed, nil}, {1, true, codes.RequestEntityIncomplete, nil}}, 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			complete := 0
+			cfg := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+				complete++
+				if !bytes.Equal(body, r.Payload) {
+					t.Errorf("%d of %d bytes", len(r.Payload), len(body))
+				}
+				return &coap.Response{Code: coap.Changed}
+			})}
+			inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+				for i, b := range test.blocks {
+					m := r.send1(int32(i+1), b.num, b.more, 1024, body, b.opts...)
+					require.Equal(t, b.code, m.Code, "block %d", i)
+				}
+				require.Equal(t, test.complete, complete)
+			})
+		})
+	}
+}
+
+func TestSinks(t *testing.T) {
+	body := bodyOf(3000)
+	tests := map[string]struct {
+		fail    error
+		refuse  *coap.Response
+		answers []codes.Code
+		aborted bool
+	}{
+		"complete": {answers: []codes.Code{codes.Continue, codes.Continue, codes.Changed}},
+		"refused":  {refuse: &coap.Response{Code: coap.NotFound}, answers: []codes.Code{codes.NotFound, codes.RequestEntityIncomplete}},
+		"fails":    {fail: errors.New("disk"), answers: []codes.Code{codes.InternalServerError, codes.RequestEntityIncomplete}, aborted: true},
+		"full":     {fail: coap.ErrTooLarge, answers: []codes.Code{codes.RequestEntityTooLarge}, aborted: true},
+		"status": {
+			fail:    fmt.Errorf("verify: %w", &coap.StatusError{Code: coap.UnprocessableEntity}),
+			answers: []codes.Code{codes.UnprocessableEntity}, aborted: true,
+		},
+		"abandoned": {answers: []codes.Code{codes.Continue, codes.Continue}, aborted: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			sink := &recorder{fail: test.fail}
+			cfg := coap.Config{
+				UploadIdle: 30 * time.Second,
+				Sinks:      func(r *coap.IncomingRequest) (coap.Sink, *coap.Response) { return sink, test.refuse },
+				Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+					if r.Sink != sink || r.Size != 3000 || !bytes.Equal(body, sink.bytes()) {
+						t.Error("incomplete")
+					}
+					return &coap.Response{Code: coap.Changed}
+				}),
+			}
+			inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+				for i, code := range test.answers {
+					require.Equal(t, code, r.send1(int32(i+1), uint32(i), i < 2, 1024, body).Code)
+				}
+				time.Sleep(31 * time.Second)
+				synctest.Wait()
+				require.Equal(t, test.aborted, sink.abortedWith() != nil)
+				h := coap.Holds(e)
+				require.Zero(t, h.Uploads)
+			})
+		})
+	}
+}
+
+// The handler is not asked for each block; when what is kept is gone, it is.
+func TestDownloadsWithoutHandler(t *testing.T) {
+	body := bodyOf(3000)
+	calls, closed := 0, 0
+	cfg := coap.Config{
+		DownloadIdle: 20 * time.Second,
+		Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+			calls++
+			return &coap.Response{Code: coap.Content, Body: closing{bytes.NewReader(body), &closed}, Size: 3000, ETag: []byte{1}}
+		}),
+	}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		get := func(mid int32, num uint32) message.Message {
+			r.send(withBlock(request(con, codes.GET, mid, "x"), message.Block2, coap.BlockFields{Num: num, SZX: 6}))
+			return r.receive()
+		}
+		for i := range uint32(3) {
+			m := get(int32(i+1), i)
+			require.True(t, bytes.Equal(body[i*1024:min(i*1024+1024, 3000)], m.Payload))
+			etag, err := m.Options.GetBytes(message.ETag)
+			require.NoError(t, err)
+			require.Equal(t, []byte{1}, etag)
+		}
+		require.Equal(t, 1, calls)
+		require.Equal(t, 0, closed)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, 1, closed)
+		m := get(9, 2)
+		require.True(t, bytes.Equal(body[2048:], m.Payload), "at random")
+		require.Equal(t, 2, calls)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, 2, closed)
+	})
+}
+
+type closing struct {
+	*bytes.Reader
+	n *int
+}
+
+func (c closing) Close() error { *c.n++; return nil }
+
+func TestValidation(t *testing.T) {
+	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, Payload: []byte("x"), ETag: []byte{7}}
+	})}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		r.send(request(con, codes.GET, 1, "x", option(message.ETag, 6), option(message.ETag, 7)))
+		m := r.receive()
+		require.Equal(t, codes.Valid, m.Code)
+		require.Empty(t, m.Payload)
+		r.send(request(con, codes.GET, 2, "x", option(message.ETag, 6)))
+		require.Equal(t, codes.Content, r.receive().Code)
+	})
+}
+
+func TestEcho(t *testing.T) {
+	cfg := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+		if !r.AddressVerified() {
+			return r.Challenge()
+		}
+		return &coap.Response{Code: coap.Content}
+	})}
+	inWorld(t, cfg, coap.Config{}, func(t *testing.T, w *world) {
+		resp, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET})
+		require.NoError(t, err)
+		require.Equal(t, coap.Content, resp.Code)
+	})
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		r.send(request(con, codes.GET, 1, "x"))
+		v, err := r.receive().Options.GetBytes(message.Echo)
+		require.NoError(t, err)
+		forged := append([]byte(nil), v...)
+		forged[9] ^= 1
+		r.send(request(con, codes.GET, 2, "x", option(message.Echo, forged...)))
+		require.Equal(t, codes.Unauthorized, r.receive().Code)
+		r.send(request(con, codes.GET, 3, "x", option(message.Echo, v...)))
+		require.Equal(t, codes.Content, r.receive().Code)
+		time.Sleep(5 * time.Minute)
+		r.send(request(con, codes.GET, 4, "x", option(message.Echo, v...)))
+		require.Equal(t, codes.Unauthorized, r.receive().Code, "too old")
+	})
+}
+
+// Another request passes between two blocks, unless the push is exclusive.
+func TestInterleaving(t *testing.T) {
+	for _, exclusive := range []bool{false, true} {
+		t.Run(fmt.Sprint("exclusive ", exclusive), func(t *testing.T) {
+			body := bodyOf(5 * 1024)
+			inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
+				ctx := t.Context()
+				go e.Do(ctx, r.peer(), &coap.Request{Code: coap.PUT, Payload: body, Exclusive: exclusive})
+				var order string
+				for i := range 6 {
+					m := r.receive()
+					if i == 1 {
+						go e.Do(context.WithoutCancel(ctx), r.peer(), &coap.Request{Code: coap.GET})
+						synctest.Wait()
+					}
+					reply := message.Message{Type: ack, MessageID: m.MessageID, Token: m.Token, Code: codes.Content}
+					order += "r"
+					if b, ok := blockOf(m, message.Block1); ok {
+						order = order[:len(order)-1] + "b"
+						reply.Code = codes.Continue
+						if !b.More {
+							reply.Code = codes.Changed
+						}
+						reply = withBlock(reply, message.Block1, b)
+					}
+					r.send(reply)
+				}
+				require.Equal(t, map[bool]string{false: "bbrbbb", true: "bbbbbr"}[exclusive], order)
+			})
+		})
+	}
+}
