@@ -1,0 +1,51 @@
+// Package lwm2m speaks LwM2M 1.0, 1.1 and 1.2: a [Server] that keeps the registrations of devices and manages them, and a
+// [Client] for the device's side. It needs nothing but UDP or TCP sockets, or what looks like one.
+//
+// # Server
+//
+// A server starts with ListenAndServe, which may be called for several addresses. Devices register by themselves; Watch tells
+// of it, and from then on they can be asked:
+//
+//	srv := lwm2m.NewServer(lwm2m.ServerConfig{Credentials: lwm2m.PSKFile("devices.psk")})
+//	srv.Watch(func(e lwm2m.Event) {
+//		if e.Kind == lwm2m.EventRegistered {
+//			entries, err := srv.Read(ctx, e.Registration.Endpoint, lwm2m.NewPath(3, 0, 3))
+//			...
+//		}
+//	})
+//	err := srv.ListenAndServe(ctx, "coaps://:5684")
+//
+// Devices are named by their endpoint. Where they are, in which version, format and block size they speak, and whether they
+// sleep, is the server's business: a request to a device that sleeps waits until it wakes, at most as long as its context
+// lives. What failed says how: an answer with an error code is a [*ResponseError], and a request that may have been carried
+// out although no answer came is [ErrDeliveryUnknown].
+//
+// A device costs a record of some hundred bytes, no goroutine and no timer of its own. Registrations survive a restart of the
+// server in a [RegistrationStore].
+//
+// # Client
+//
+// A device is a [Client] with some [Object]s. Run registers it and keeps it registered, through restarts of the server and
+// days without a network, until its context ends:
+//
+//	client := lwm2m.NewClient(lwm2m.ClientConfig{
+//		Endpoint: "urn:imei:490154203237518",
+//		Server:   "coaps://lwm2m.example.com",
+//		PSK:      key,
+//		Objects:  []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersion: "1.2.0"}, thermometer},
+//	})
+//	err := client.Run(ctx)
+//
+// An object says what it has, and takes what it is given. When a value changes it calls [Client.Notify]; whether and when that
+// is told to the server is up to the attributes that the server has written (pmin, pmax, gt, lt, st, edge).
+//
+// # Values
+//
+// What is read and written are lists of [Entry]: a [Path] and a typed [Value]. [AppendPayload] and [DecodePayload] turn them
+// into content formats and back, by means of [Models], which know the objects' resources.
+//
+// # Downloads
+//
+// [Server.Handle] and [Server.HandleFunc] hand out what is not LwM2M, such as firmware; [Fetch] gets it, and goes on where it
+// was interrupted.
+package lwm2m

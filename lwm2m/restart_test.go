@@ -1,0 +1,172 @@
+package lwm2m_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// memoryStore is a RegistrationStore that outlives servers.
+type memoryStore struct {
+	mu      sync.Mutex
+	records map[string]lwm2m.Registration
+	puts    int
+}
+
+func (m *memoryStore) PutRegistration(_ context.Context, r lwm2m.Registration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.records == nil {
+		m.records = make(map[string]lwm2m.Registration)
+	}
+	m.records[r.Endpoint] = r
+	m.puts++
+	return nil
+}
+
+func (m *memoryStore) Registrations(context.Context) iter.Seq2[lwm2m.Registration, error] {
+	m.mu.Lock()
+	records := maps.Clone(m.records)
+	m.mu.Unlock()
+	return func(yield func(lwm2m.Registration, error) bool) {
+		for _, r := range records {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m *memoryStore) get(endpoint string) lwm2m.Registration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.records[endpoint]
+}
+
+// TestServerRestart restarts the server on its store: the device notices nothing and can be reached at once.
+func TestServerRestart(t *testing.T) {
+	config := lwm2m.ServerConfig{Registrations: &memoryStore{}}
+	inWorld(t, config, func(t *testing.T, w *world) {
+		w.device(nil)
+		before, _ := w.server.Registration(endpointName)
+		time.Sleep(250 * time.Second)
+		w.stop()
+		w.start(config)
+		require.Equal(t, "1.0.0", w.read("/3/0/3"))
+		time.Sleep(time.Hour)
+		after, _ := w.server.Registration(endpointName)
+		require.Equal(t, before.ID, after.ID)
+		require.NotContains(t, w.events.kinds(), lwm2m.EventRegistered)
+	})
+}
+
+// TestServerRestartWithSleepers restarts the server while devices sleep: what waits for them waits on.
+func TestServerRestartWithSleepers(t *testing.T) {
+	config := lwm2m.ServerConfig{Registrations: &memoryStore{}}
+	inWorld(t, config, func(t *testing.T, w *world) {
+		w.device(func(c *lwm2m.ClientConfig) { c.Queue = true })
+		time.Sleep(100 * time.Second)
+		w.stop()
+		w.start(config)
+		_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3), lwm2m.NoWait())
+		require.ErrorIs(t, err, lwm2m.ErrAsleep)
+		require.Equal(t, "1.0.0", w.read("/3/0/3")) // with its next Update
+	})
+}
+
+// TestSoftStateIsFlushed looks at what a killed server would find in its store.
+func TestSoftStateIsFlushed(t *testing.T) {
+	store := &memoryStore{}
+	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
+		_, stop := w.deviceStop(func(c *lwm2m.ClientConfig) { c.Lifetime = 30 * time.Second })
+		for range 20 {
+			time.Sleep(30 * time.Second)
+			r, _ := w.server.Registration(endpointName)
+			require.Less(t, r.Updated.Sub(store.get(endpointName).Updated), 31*time.Second)
+		}
+		require.Less(t, store.puts, 60)
+		stop()
+		time.Sleep(31 * time.Second)
+		require.False(t, store.get(endpointName).Ended.IsZero())
+	})
+	// An ended registration is loaded as such.
+	s := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: store})
+	r, ok := s.Registration(endpointName)
+	require.True(t, ok)
+	require.Empty(t, r.ID)
+}
+
+// TestRestoredRegistrationExpires has the device die while the server is down.
+func TestRestoredRegistrationExpires(t *testing.T) {
+	config := lwm2m.ServerConfig{Registrations: &memoryStore{}}
+	inWorld(t, config, func(t *testing.T, w *world) {
+		w.device(nil)
+		w.cut(true)
+		w.stop()
+		time.Sleep(time.Hour)
+		w.start(config)
+		require.Equal(t, []lwm2m.EventKind{lwm2m.EventExpired}, w.events.kinds())
+	})
+}
+
+func TestStoreThatCannotBeRead(t *testing.T) {
+	s := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: brokenStore{}, NoSec: true})
+	err := s.ListenAndServe(t.Context(), "coap://127.0.0.1:0")
+	require.ErrorIs(t, err, errBroken)
+}
+
+var errBroken = errors.New("broken")
+
+type brokenStore struct{}
+
+func (brokenStore) PutRegistration(context.Context, lwm2m.Registration) error { return errBroken }
+
+func (brokenStore) Registrations(context.Context) iter.Seq2[lwm2m.Registration, error] {
+	return func(yield func(lwm2m.Registration, error) bool) { yield(lwm2m.Registration{}, errBroken) }
+}
+
+// TestFleet registers many devices over a bad network and reads from all of them, at once.
+func TestFleet(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.net.SetDefault(lossy)
+		const n = 200
+		for i := range n {
+			w.deviceStop(func(c *lwm2m.ClientConfig) {
+				c.Endpoint = fmt.Sprintf("dev-%d", i)
+				c.Objects = []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersion: c.Endpoint}}
+				c.Listen = func(context.Context) (net.PacketConn, error) {
+					return w.net.Listen(fmt.Sprintf("10.1.%d.%d:0", i/250, i%250+1))
+				}
+			})
+		}
+		time.Sleep(20 * time.Minute)
+		var group sync.WaitGroup
+		for i := range n {
+			group.Go(func() {
+				endpoint := fmt.Sprintf("dev-%d", i)
+				for range 5 {
+					entries, err := w.server.Read(t.Context(), endpoint, lwm2m.NewPath(3, 0, 3))
+					if errors.Is(err, lwm2m.ErrTimeout) { // five losses in a row do happen
+						entries, err = w.server.Read(t.Context(), endpoint, lwm2m.NewPath(3, 0, 3))
+					}
+					if err != nil || entries[0].Value != lwm2m.String(endpoint) {
+						t.Errorf("%s: %v %v", endpoint, entries, err)
+					}
+				}
+			})
+		}
+		group.Wait()
+		synctest.Wait()
+	})
+}

@@ -1,0 +1,95 @@
+package lwm2m_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// TestRealSockets registers and reads over UDP on loopback, through all that is public.
+func TestRealSockets(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	conn, uri := listen()
+	serving, stop := context.WithCancel(ctx)
+	served := make(chan error, 1)
+	go func() { served <- server.ServePacket(serving, conn) }()
+	client := lwm2m.NewClient(lwm2m.ClientConfig{Endpoint: "a", Server: uri})
+	running, end := context.WithCancel(ctx)
+	ran := make(chan error, 1)
+	go func() { ran <- client.Run(running) }()
+	require.NoError(t, client.WaitRegistered(ctx))
+	entries, err := server.Read(ctx, "a", lwm2m.NewPath(1, 0, 1))
+	require.NoError(t, err)
+	require.Equal(t, lwm2m.Integer(300), entries[0].Value)
+	local, ok := server.LocalAddress("a")
+	require.True(t, ok)
+	require.Equal(t, conn.LocalAddr().String(), local.String())
+	end()
+	require.NoError(t, <-ran)
+	r, _ := server.Registration("a")
+	require.False(t, r.Ended.IsZero())
+	stop()
+	require.NoError(t, <-served)
+}
+
+func TestListenRefuses(t *testing.T) {
+	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	for _, test := range []struct {
+		uri  string
+		want error
+	}{
+		{"coap://:5683", lwm2m.ErrNoSec},
+		{"coap://0.0.0.0:5683", lwm2m.ErrNoSec},
+		{"coap://192.0.2.1:5683", lwm2m.ErrNoSec},
+		{"coap+tcp://192.0.2.1:5683", lwm2m.ErrNoSec},
+		{"http://127.0.0.1", lwm2m.ErrUnsupportedScheme},
+		{"coap://127.0.0.1/path", lwm2m.ErrPath},
+		{"127.0.0.1:5683", lwm2m.ErrPath},
+	} {
+		require.ErrorIs(t, server.ListenAndServe(t.Context(), test.uri), test.want, test.uri)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = server.ListenAndServe(ctx, "coap://127.0.0.1:0") // ends at once, without an error or with that of ctx
+}
+
+func TestPSKFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "devices.psk")
+	write := func(text string) {
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+	}
+	c := lwm2m.PSKFile(name)
+	require.Error(t, c.Err())
+	_, ok := c.PSK([]byte("a"))
+	require.False(t, ok)
+
+	write("# identity key endpoint\na\t00ff\n\nid-b 0102 b\n")
+	require.NoError(t, c.Err())
+	key, ok := c.PSK([]byte("a"))
+	require.True(t, ok)
+	require.Equal(t, []byte{0, 0xff}, key)
+	for identity, want := range map[string]string{"a": "a", "id-b": "b"} {
+		endpoint, ok := c.Endpoint(identity)
+		require.True(t, ok)
+		require.Equal(t, want, endpoint)
+	}
+	for _, wrong := range []string{"a\n", "a xyz\n", "a 00 b c\n", "a 00\na 01\n", "a " + string(make([]byte, 5000)) + "\n"} {
+		write(wrong)
+		require.Error(t, c.Err(), "%.20q", wrong)
+		require.NotContains(t, c.Err().Error(), "xyz")
+		_, ok = c.PSK([]byte("a"))
+		require.True(t, ok, "what was right before holds")
+	}
+	write("c 01\n")
+	require.NoError(t, c.Err())
+	_, ok = c.PSK([]byte("a"))
+	require.False(t, ok)
+}
