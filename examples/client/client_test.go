@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+func TestSimulate(t *testing.T) {
+	w := newWorld(t)
+	p := w.client("-endpoint", "sim", "-version", "1.0.0")
+	for version, change := range map[string]func(*firmware.Request){"1.1.0": pull, "1.2.0": func(*firmware.Request) {}} {
+		u := w.end(w.start("sim", w.demo(version), change), 30*time.Second)
+		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u))
+	}
+	last := w.version("sim")
+	p.kill()
+	w.client("-endpoint", "sim", "-version", "1.0.0")
+	require.Equal(t, last, w.version("sim"), "what was installed wins")
+}
+
+func TestFleet(t *testing.T) {
+	w := newWorld(t)
+	w.client("-endpoint", "dev", "-count", "5")
+	image := w.demo("2.0.0")
+	var updates []firmware.Update
+	for i := range 5 {
+		updates = append(updates, w.start(fmt.Sprintf("dev-%d", i+1), image, pull))
+	}
+	for _, u := range updates {
+		require.Equal(t, fsm.OutcomeSucceeded, w.end(u, 30*time.Second).Machine.Outcome, w.journal(u))
+	}
+}
+
+func TestFaults(t *testing.T) {
+	tests := map[string]struct {
+		args    []string
+		outcome fsm.Outcome
+		result  fsm.Result // that the device reported
+	}{
+		faultInstall: {outcome: fsm.OutcomeFailed, result: fsm.ResultUpdateFailed},
+		faultPackage: {outcome: fsm.OutcomeFailed, result: fsm.ResultUnsupFirmware},
+		faultStorage: {outcome: fsm.OutcomeFailed, result: fsm.ResultNoStorage},
+	}
+	for fault, tc := range tests {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.client("-endpoint", "sim", "-fault", fault)
+			u := w.end(w.start("sim", w.demo("1.1.0"), pull), 60*time.Second)
+			require.Equal(t, tc.outcome, u.Machine.Outcome, w.journal(u))
+			require.Equal(t, tc.result, u.Machine.Reported, w.journal(u))
+		})
+	}
+}
+
+func TestKeepVersion(t *testing.T) {
+	w := newWorld(t)
+	w.client("-endpoint", "sim", "-fault", faultVersion)
+	u := w.start("sim", w.demo("1.1.0"), pull)
+	require.Eventually(t, func() bool {
+		now, err := w.manager.Get(t.Context(), u.ID)
+		return err == nil && now.Machine.Reported == fsm.ResultSuccess
+	}, 30*time.Second, 20*time.Millisecond)
+	require.Equal(t, "1.0.0", w.version("sim"))
+}
+
+func TestFixedHost(t *testing.T) {
+	image := []byte("otago-demo-image 3.0.0\n")
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Path
+		w.Write(image)
+	}))
+	defer server.Close()
+	o := &options{fixedHost: server.URL, endpoint: "x", lwm2m: "1.1"}
+	require.Equal(t, server.URL, o.device(nil).FixedHost)
+
+	w := newWorld(t)
+	w.client("-endpoint", "fixed", "-profile", "fixed-host", "-fixed-host", server.URL)
+	require.Equal(t, "1.0.0", w.version("fixed"))
+	u := w.end(w.start("fixed", w.image("3.0.0", image), func(r *firmware.Request) { r.Profile = "fixed-host" }), 30*time.Second)
+	require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u))
+	require.NotEmpty(t, asked)
+}
+
+// TestKilledAtRandom kills the device again and again in mid-update. Each update ends, and rightly.
+func TestKilledAtRandom(t *testing.T) {
+	rounds := 3
+	if testing.Short() {
+		rounds = 1
+	}
+	w := newWorld(t)
+	args := []string{"-endpoint", "sim"}
+	p := w.client(args...)
+	for round := range rounds {
+		version := fmt.Sprintf("1.%d.0", round+1)
+		u := w.start("sim", w.demo(version), pull)
+		for range 5 {
+			time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond) // the moment is what is tested
+			p.kill()
+			p = w.client(args...)
+		}
+		u = w.end(u, 3*time.Minute)
+		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u))
+		require.Equal(t, version, w.version("sim"))
+	}
+}
+
+func TestOptions(t *testing.T) {
+	none := func(string) (string, bool) { return "", false }
+	tests := map[string]string{ // arguments to what the error says
+		"-install exec":                         "-trust",
+		"-install magic":                        "simulate or exec",
+		"-server http://x":                      "no LwM2M over http",
+		"-server nonsense":                      "no URI",
+		"-server coaps://x":                     "not there yet",
+		"-server coap+tcp://x":                  "not there yet",
+		"-psk-identity x":                       "not there yet",
+		"-cert x":                               "belong together",
+		"-lwm2m 2.0":                            "1.0, 1.1 or 1.2",
+		"-lifetime 0":                           "at least 1",
+		"-count 0":                              "at least 1",
+		"-endpoint=":                            "not be empty",
+		"-profile x":                            "not pull, push",
+		"-profile fixed-host":                   "needs -fixed-host",
+		"-fixed-host x":                         "no URL",
+		"-fault x":                              "no fault",
+		"-confirm-within 0s":                    "more than 0",
+		"-log-level x":                          "not debug",
+		"extra":                                 "extra",
+		"-install exec -trust main.go -count 2": "one device",
+	}
+	for args, want := range tests {
+		_, err := parseOptions(strings.Fields(args), none, io.Discard)
+		require.ErrorIs(t, err, cli.ErrUsage, args)
+		require.ErrorContains(t, err, want, args)
+	}
+	for args, want := range map[string]string{"-trust none": "-trust", "-ca none": "-ca", "-cert none -key none": "-cert"} {
+		_, err := parseOptions(strings.Fields(args), none, io.Discard)
+		require.ErrorContains(t, err, want, args)
+		require.False(t, errors.Is(err, cli.ErrUsage))
+	}
+	var help bytes.Buffer
+	_, err := parseOptions([]string{"-h"}, none, &help)
+	require.Error(t, err)
+	require.Contains(t, help.String(), faultNoRegister)
+}
+
+func TestStateFolder(t *testing.T) {
+	o := &options{state: "state"}
+	for endpoint, want := range map[string]string{
+		"urn:imei:1": "state/urn:imei:1", "..": "state/%2E.", ".": "state/%2E", "a/../../b": "state/a%2F..%2F..%2Fb",
+	} {
+		require.Equal(t, want, o.stateFolder(endpoint))
+	}
+}
