@@ -10,6 +10,7 @@ import (
 type pathCollector struct {
 	base    Path
 	types   typeLookup
+	cbor    bool // object links are text
 	history bool // a path may occur more than once, at different times
 	entries []Entry
 	// seen is made once paths stop ascending: true for entries, false for
@@ -27,7 +28,11 @@ func (c *pathCollector) add(p Path, v Value) (refused string) {
 	}
 	if v.typ != TypeNone && v.typ != TypeNull {
 		t := c.types.typeOf(p)
-		typed, ok := v.fit(t)
+		fit := Value.fit
+		if c.cbor {
+			fit = Value.fitCBOR
+		}
+		typed, ok := fit(v, t)
 		if !ok {
 			return "value is not of type " + t.String()
 		}
@@ -90,21 +95,22 @@ func commonPath(entries []Entry) Path {
 // nest, and refuses what cannot nest: a path that occurs twice or below
 // another, and a value above the level of resources.
 func sortedEntries(entries []Entry) ([]Entry, error) {
-	ascending := func(a, b Entry) int { return a.Path.Compare(b.Path) }
-	if !slices.IsSortedFunc(entries, ascending) {
-		entries = slices.Clone(entries)
-		slices.SortStableFunc(entries, ascending)
+	for i := 1; i < len(entries); i++ {
+		if entries[i-1].Path.Compare(entries[i].Path) > 0 {
+			entries = slices.Clone(entries)
+			slices.SortStableFunc(entries, func(a, b Entry) int { return a.Path.Compare(b.Path) })
+			break
+		}
 	}
 	for i := range entries {
-		e := &entries[i]
-		if e.Value.typ != TypeNone && e.Path.Len() < 3 {
-			return nil, notEncodable(e.Path, "values are of resources")
-		}
-		if e.Value.typ == TypeNone && !e.Path.IsInstance() && !e.Path.IsResource() {
-			return nil, notEncodable(e.Path, "no value")
-		}
-		if i > 0 && entries[i-1].Path.Contains(e.Path) {
-			return nil, notEncodable(e.Path, "twice, or below another value")
+		p, none := entries[i].Path, entries[i].Value.typ == TypeNone
+		switch {
+		case !none && p.Len() < 3:
+			return nil, notEncodable(p, "values are of resources")
+		case none && !p.IsInstance() && !p.IsResource():
+			return nil, notEncodable(p, "no value")
+		case i > 0 && entries[i-1].Path.Contains(p):
+			return nil, notEncodable(p, "twice, or below another value")
 		}
 	}
 	return entries, nil

@@ -66,9 +66,9 @@ func TestParseObjectList(t *testing.T) {
 		"unsorted, repeated and foreign links": {
 			payload: `</9/1>,</9/0>,</9/0>,</3/0>,</well-known>,</3/0/1>,</65535>,</4/>`,
 			want: lwm2m.ObjectList{Objects: []lwm2m.ListedObject{
-				{ID: 3, Instances: []uint16{0}}, {ID: 4}, {ID: 9, Instances: []uint16{0, 1}},
+				{ID: 3, Instances: []uint16{0}}, {ID: 9, Instances: []uint16{0, 1}},
 			}},
-			out: `</3/0>,</4>,</9/0>,</9/1>`,
+			out: `</3/0>,</9/0>,</9/1>`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -75,7 +75,7 @@ func (l *ObjectList) add(link Link) error {
 	if !ok {
 		return nil
 	}
-	path, ok := parsePath(strings.TrimSuffix(s, "/"))
+	path, ok := parsePath(s)
 	if !ok || path.IsRoot() || path.Len() > 2 {
 		return nil
 	}

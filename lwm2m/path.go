@@ -166,18 +166,21 @@ func (p Path) Prefix(n int) Path {
 // root.
 func (p Path) Parent() Path { return p.Prefix(p.Len() - 1) }
 
+// key returns the identifiers as one number, which orders paths of one length.
+func (p Path) key() uint64 {
+	return uint64(p.ids[0])<<48 | uint64(p.ids[1])<<32 | uint64(p.ids[2])<<16 | uint64(p.ids[3])
+}
+
 // Contains reports whether q is p or below p.
-func (p Path) Contains(q Path) bool { return q.n >= p.n && q.Prefix(int(p.n)) == p }
+func (p Path) Contains(q Path) bool {
+	return q.n >= p.n && (p.key()^q.key())>>(64-16*p.n) == 0
+}
 
 // Compare orders paths by their identifiers, level by level, a path before
 // what is below it.
 func (p Path) Compare(q Path) int {
-	for i := range int(min(p.n, q.n)) {
-		if c := cmp.Compare(p.ids[i], q.ids[i]); c != 0 {
-			return c
-		}
-	}
-	return cmp.Compare(p.n, q.n)
+	// A path and what is below it can have the same key, ending in zeros.
+	return cmp.Or(cmp.Compare(p.key(), q.key()), cmp.Compare(p.n, q.n))
 }
 
 // Append appends the text of p, as String gives it, to dst.

@@ -39,11 +39,12 @@ type Entry struct {
 // at base, and [ErrNotEncodable] for entries that f cannot represent.
 func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *Models) ([]byte, error) {
 	for i := range entries {
-		if !base.Contains(entries[i].Path) {
-			return dst, notEncodable(entries[i].Path, "outside of the request's path")
+		e := &entries[i]
+		if !base.Contains(e.Path) {
+			return dst, notEncodable(e.Path, "outside of the request's path")
 		}
-		if _, text := entries[i].Value.Text(); text && !utf8.ValidString(entries[i].Value.str) {
-			return dst, notEncodable(entries[i].Path, "text is not UTF-8")
+		if t := e.Value.typ; (t == TypeString || t == TypeCoreLink) && !utf8.ValidString(e.Value.str) {
+			return dst, notEncodable(e.Path, "text is not UTF-8")
 		}
 	}
 	switch f = f.Canonical(); f {
@@ -66,6 +67,25 @@ func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *M
 // their order. base is the path of the request; entries elsewhere are refused.
 // Values get the type that their resource has in m, and what does not convert
 // is refused; nil stands for the built-in models.
+//
+// # Tolerances
+//
+// What senders must not do, and is accepted because real ones do:
+//
+//   - the content format numbers 1541 to 1543 (old clients, Leshan);
+//   - TLV: an object instance around the answer to a Read of that instance
+//     (OMA_LwM2M_for_Developers issue 378, Leshan);
+//   - TLV: resources where an object's instances are due, taken as those of
+//     instance 0 (Leshan, in answers; Anjay, in a Create that leaves the
+//     choice of the instance to the client);
+//   - TLV: resource instances where their multiple resource is due (Anjay);
+//   - CBOR: lengths that are indefinite, and decimal fractions (Anjay);
+//   - CBOR: tags 0 and 1 around times (Leshan);
+//   - CBOR, SenML: a float where an Integer or a Time is due, if it is whole
+//     (Leshan);
+//   - SenML: those of package senml, among them identifiers with leading zeros
+//     (Wakaama's tests);
+//   - old JSON: a base name without its leading slash (Leshan).
 //
 // The result keeps no reference to payload. Its size is bounded by a small
 // multiple of that of payload. Errors are [*FormatError], which is

@@ -7,7 +7,10 @@ package lwm2m
 func decodeLwM2MCBOR(base Path, payload []byte, m *Models) ([]Entry, error) {
 	d := lwm2mCBORDecoder{
 		r: cborReader{format: FormatLwM2MCBOR, data: payload},
-		c: pathCollector{base: base, types: typeLookup{models: m}, entries: make([]Entry, 0, entryCapacity(len(payload)))},
+		c: pathCollector{
+			base: base, types: typeLookup{models: m}, cbor: true,
+			entries: make([]Entry, 0, entryCapacity(len(payload))),
+		},
 	}
 	h, err := d.r.head()
 	if err != nil {

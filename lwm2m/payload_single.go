@@ -102,7 +102,7 @@ func decodeCBOR(payload []byte, t Type) (Value, error) {
 	if v.typ == TypeNull {
 		return Value{}, r.fail(h.at, "null is not a value")
 	}
-	typed, ok := v.fit(t)
+	typed, ok := v.fitCBOR(t)
 	if !ok {
 		return Value{}, r.fail(h.at, "value is not of type "+t.String())
 	}

@@ -45,12 +45,16 @@ func (v Value) fit(t Type) (Value, bool) {
 	case TypeString, TypeCoreLink:
 		s, ok := v.Text()
 		return Value{typ: t, str: s}, ok
-	case TypeObjectLink: // text in CBOR
-		if v.typ == TypeString {
-			return parseObjectLink(v.str)
-		}
 	}
 	return Value{}, false
+}
+
+// fitCBOR is fit for the CBOR formats, in which object links are text.
+func (v Value) fitCBOR(t Type) (Value, bool) {
+	if t == TypeObjectLink && v.typ == TypeString {
+		return parseObjectLink(v.str)
+	}
+	return v.fit(t)
 }
 
 // appendText appends the text/plain form (Core specification, table of data
@@ -98,9 +102,9 @@ func parseText(s string, t Type) (Value, bool) {
 		return parseFloat(s)
 	case TypeBoolean:
 		switch s {
-		case "0", "false":
+		case "0":
 			return Boolean(false), true
-		case "1", "true":
+		case "1":
 			return Boolean(true), true
 		}
 	case TypeOpaque:
