@@ -2,6 +2,8 @@ package fsm
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -111,12 +113,35 @@ func answer(o Observation) string {
 	if o.Detail == "" {
 		return o.Code.String()
 	}
-	return o.Code.String() + ", " + o.Detail
+	return o.Code.String() + ", " + strings.ToValidUTF8(o.Detail[:min(len(o.Detail), maxDetail)], "")
+}
+
+const (
+	// maxVersion is the longest version, in bytes, that counts as one.
+	maxVersion = 255
+	// maxDetail bounds a foreign text in the journal, in bytes.
+	maxDetail = 255
+)
+
+// bounded keeps of a reading only what can be stored: a device may send
+// anything.
+func bounded(r Reading) Reading {
+	if len(r.Version.Value) > maxVersion {
+		r.Version = Refused[string](CodeTooLarge)
+	}
+	var known []Protocol
+	for _, p := range r.Protocols.Value {
+		if p.Number() >= 0 && !slices.Contains(known, p) {
+			known = append(known, p)
+		}
+	}
+	r.Protocols.Value = known
+	return r
 }
 
 // readDone takes in what was read and judges it.
 func (m *machine) readDone(o Observation) {
-	r := o.Reading
+	r := bounded(o.Reading)
 	first := m.Memory.LastRead.IsZero()
 	m.Memory.LastRead = m.now
 	if why := m.unusable(r); why != "" {
@@ -173,7 +198,7 @@ func (m *machine) take(r Reading, first bool) {
 		m.Memory.Looked, m.OldVersion = true, m.Version
 	}
 	if r.Protocols.OK() {
-		m.Memory.Listed = slices.Clone(r.Protocols.Value)
+		m.Memory.Listed = r.Protocols.Value
 	}
 	if r.Delivery.OK() && r.Delivery.Value >= PullOnly && r.Delivery.Value <= PushAndPull {
 		m.Memory.Method, m.Memory.HasMethod = r.Delivery.Value, true
@@ -184,5 +209,5 @@ func versionText(r Reading) string {
 	if !r.Version.OK() {
 		return "unreadable (" + r.Version.Code.String() + ")"
 	}
-	return `"` + r.Version.Value + `"`
+	return strconv.Quote(r.Version.Value)
 }

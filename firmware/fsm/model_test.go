@@ -1,11 +1,14 @@
 package fsm_test
 
 import (
+	"flag"
 	"slices"
 	"testing"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 )
+
+var faults = flag.Int("faults", 2, "how many faults the model check combines")
 
 // clients are the habits that the model check runs against.
 func clients() []habits {
@@ -58,12 +61,12 @@ func clients() []habits {
 	}
 }
 
-// TestModel runs every client with every combination of two faults: a lost
+// TestModel runs every client with every combination of two faults (flag -faults): a lost
 // request, answer or notification, a death of the server before or after an
 // action, a reboot of the device at any of these points, an Execute that arrives
 // twice. The invariants are checked at each step (see [sim.invariants]).
 func TestModel(t *testing.T) {
-	budget := 2
+	budget := *faults
 	if testing.Short() || raceEnabled {
 		budget = 1
 	}

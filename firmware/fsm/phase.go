@@ -6,7 +6,8 @@ type Phase string
 // The phases, in the order in which an update passes them. A retry goes back to
 // PhasePreparing.
 const (
-	// PhaseWaiting: the device is not registered, or asleep.
+	// PhaseWaiting: the device has not been reached since the update was made.
+	// Later absences do not change the phase; Update.Wait tells them.
 	PhaseWaiting Phase = "waiting"
 	// PhasePreparing: reading the device, resetting it, waiting out a retry.
 	PhasePreparing Phase = "preparing"

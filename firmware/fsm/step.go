@@ -158,6 +158,9 @@ func (m *machine) progress(bytes int64) {
 	if !m.Memory.Begun || m.Phase != PhaseTransferring {
 		return
 	}
+	if size := m.Plan.Size; size > 0 && bytes >= size && m.Bytes < size {
+		m.hint()
+	}
 	m.Bytes = bytes
 	m.Memory.SettleUntil = time.Time{}
 	m.restartClock(m.now)

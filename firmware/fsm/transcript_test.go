@@ -76,6 +76,7 @@ type player struct {
 //	started online | started away           and the other observations:
 //	registered, updated, awake, asleep, away, hint, cancel, progress N
 //	ok | refused 4.05 | unknown             the action under way ended so
+//	late 4.05                               the action before it ended so
 //	read state=0 result=0 version=1.0.0 protocols=coap,http delivery=both
 //	     package=1.1.0 defer=60s            the read ended so; what is not
 //	                                        named is answered 4.04
@@ -108,6 +109,9 @@ func (p *player) play(cmd []string) {
 	case "wake":
 		p.wake()
 		return
+	case "late":
+		// The end of the action before.
+		o.Kind, o.Action, o.Code = fsm.ObserveDone, p.doing.ID-1, parseCode(p.t, args[0])
 	case "crash":
 		var stored fsm.Update
 		require.NoError(p.t, json.Unmarshal(p.stored, &stored))
