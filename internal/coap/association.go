@@ -2,6 +2,7 @@ package coap
 
 import (
 	"context"
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -12,12 +13,19 @@ import (
 // peers, a DTLS association, a stream. This is the seam between CoAP and its
 // transports.
 //
-// Inwards, a transport calls [Endpoint.open] when an association begins,
-// [Endpoint.receive] for each message, and [Endpoint.end] when it is over. A
+// Inwards, a transport calls [Endpoint.open] when an association begins (with
+// a number from [Endpoint.newID] in its Peer), [Endpoint.receive] for each
+// message, in a packet that was parsed, and [Endpoint.end] when it is over. A
 // datagram transport that can take messages of strangers looks its peers up
-// first (see [socket]).
+// first (see [socket]). [Endpoint.enter] and [Endpoint.leaveServer] tie its
+// reader to the life of the endpoint.
+//
+// A link may have two methods more: remoteAddr() netip.AddrPort, when the peer
+// can move (see [Endpoint.RemoteAddr]), and maxPayload() int, when a message
+// can carry more than a block.
 type link interface {
-	// write sends one encoded message, which it does not keep. It may be called
+	// write sends one encoded message (a datagram or a frame, by
+	// [Transport.Reliable] of the peer), which it does not keep. It may be called
 	// by several goroutines and should not block for long: it is called with
 	// the association locked. Errors are those of a lossy network: a datagram
 	// that could not be sent is sent again later.
@@ -102,4 +110,29 @@ func (a *association) write(record []byte) {
 	if err := a.link.write(a, record); err != nil {
 		a.e.log.Debug("coap: write failed", "peer", a.peer.Addr, "error", err)
 	}
+}
+
+// maxPayload is what one message to the peer can carry.
+func (a *association) maxPayload(szx uint8) int64 {
+	if l, ok := a.link.(interface{ maxPayload() int }); ok {
+		return int64(l.maxPayload())
+	}
+	return int64(block{szx: szx}.size())
+}
+
+// owner names the peer in the keys of its uploads: by what it has proven, so
+// that one goes on over another association, else by the association.
+func (a *association) owner() uint64 {
+	if a.proven.IsZero() {
+		return a.serial
+	}
+	var h maphash.Hash
+	h.SetSeed(a.e.seed)
+	h.Write(a.proven.PSKIdentity)
+	h.WriteByte(0)
+	for _, c := range a.proven.Certificates {
+		h.Write(c)
+		break
+	}
+	return h.Sum64() | 1<<63
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,10 +33,18 @@ type Endpoint struct {
 
 	uploadBytes atomic.Int64 // bodies that are collected in memory
 	underway    atomic.Int64 // exchanges of ours that are not over
+	lastID      atomic.Uint64
 
 	mu      sync.Mutex
 	closed  bool
-	sockets []*socket
+	servers []server
+}
+
+// server is what reads: a socket, a listener. Close has it end at once;
+// finished is closed when it has.
+type server interface {
+	close()
+	finished() <-chan struct{}
 }
 
 // New returns an endpoint. It starts nothing.
@@ -72,7 +82,7 @@ func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	if err := e.enter(s); err != nil {
 		return err
 	}
-	defer e.leaveSocket(s)
+	defer e.leaveServer(s)
 	stop := context.AfterFunc(ctx, func() {
 		s.draining.Store(true)
 		e.drain()
@@ -100,29 +110,25 @@ func (e *Endpoint) drain() {
 	}
 }
 
-func (e *Endpoint) enter(s *socket) error {
+// enter has Close end s; if it is too late, it ends s itself.
+func (e *Endpoint) enter(s server) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		s.close()
 		return ErrClosed
 	}
-	e.sockets = append(e.sockets, s)
+	e.servers = append(e.servers, s)
 	return nil
 }
 
-// leaveSocket ends what needs s.
-func (e *Endpoint) leaveSocket(s *socket) {
+// leaveServer ends s and the associations whose link it is.
+func (e *Endpoint) leaveServer(s server) {
 	s.close()
 	e.mu.Lock()
-	for i, other := range e.sockets {
-		if other == s {
-			e.sockets = append(e.sockets[:i:i], e.sockets[i+1:]...)
-			break
-		}
-	}
+	e.servers = slices.DeleteFunc(e.servers, func(other server) bool { return other == s })
 	e.mu.Unlock()
-	for _, a := range e.table.all(func(a *association) bool { return a.link == s }) {
+	for _, a := range e.table.all(func(a *association) bool { return any(a.link) == any(s) }) {
 		e.end(a)
 	}
 }
@@ -181,12 +187,12 @@ func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, e
 	}
 	a := s.association(s.only)
 	if a == nil {
-		e.leaveSocket(s)
+		e.leaveServer(s)
 		return Peer{}, ErrBusy
 	}
 	go func() {
 		s.serve()
-		e.leaveSocket(s)
+		e.leaveServer(s)
 	}()
 	return a.peer, nil
 }
@@ -204,10 +210,21 @@ func (e *Endpoint) Hangup(p Peer) {
 	}
 }
 
+// sockets are those of UDP. e.mu is held.
+func (e *Endpoint) sockets() iter.Seq[*socket] {
+	return func(yield func(*socket) bool) {
+		for _, server := range e.servers {
+			if s, ok := server.(*socket); ok && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
 func (e *Endpoint) dialled(p Peer) *socket {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, s := range e.sockets {
+	for s := range e.sockets() {
 		if s.only.IsValid() && s.only == p.Addr && s.id == p.ID && p.Transport == UDP {
 			return s
 		}
@@ -215,18 +232,17 @@ func (e *Endpoint) dialled(p Peer) *socket {
 	return nil
 }
 
-// Close ends everything at once. It waits for the readers of sockets that were
-// dialled.
+// Close ends everything at once, and waits for the readers to end.
 func (e *Endpoint) Close() error {
 	e.mu.Lock()
 	e.closed = true
-	sockets := e.sockets
+	servers := slices.Clone(e.servers)
 	e.mu.Unlock()
-	for _, s := range sockets {
+	for _, s := range servers {
 		s.close()
 	}
-	for _, s := range sockets {
-		<-s.read
+	for _, s := range servers {
+		<-s.finished()
 	}
 	for _, a := range e.table.all(func(*association) bool { return true }) {
 		e.end(a)
@@ -263,8 +279,8 @@ func (e *Endpoint) resolve(p Peer) (*association, error) {
 func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var any *socket
-	for _, s := range e.sockets {
+	var other *socket
+	for s := range e.sockets() {
 		if s.only.IsValid() && (s.only != addr || id != s.id) {
 			continue
 		}
@@ -272,11 +288,11 @@ func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
 			return s
 		}
 		local := s.local.Addr()
-		if any == nil && (local.Is4() == addr.Addr().Is4() || local.IsUnspecified()) {
-			any = s
+		if other == nil && (local.Is4() == addr.Addr().Is4() || local.IsUnspecified()) {
+			other = s
 		}
 	}
-	return any
+	return other
 }
 
 // Identity returns what p has proven; nil for nothing.

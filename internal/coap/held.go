@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// transferKey names a transfer of a peer by association and target, never by
-// address: an association survives a change of address.
+// transferKey names a transfer of a peer by association or identity and target,
+// never by address: an association survives a change of address, and an upload
+// that of its association.
 type transferKey struct {
-	serial uint64
+	owner  uint64 // serial of the association, or what the peer has proven
 	target uint64 // a hash with a secret seed
 }
 

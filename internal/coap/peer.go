@@ -60,5 +60,7 @@ type Identity struct {
 	Certificates [][]byte
 }
 
-// IsZero reports whether nothing was proven.
-func (i Identity) IsZero() bool { return len(i.PSKIdentity) == 0 && len(i.Certificates) == 0 }
+// IsZero reports whether nothing was proven; nil is nothing.
+func (i *Identity) IsZero() bool {
+	return i == nil || len(i.PSKIdentity) == 0 && len(i.Certificates) == 0
+}

@@ -1,5 +1,8 @@
 package coap
 
+// newID returns a number for the Peer of an association that is not UDP.
+func (e *Endpoint) newID() uint64 { return e.lastID.Add(1) }
+
 // open enters an association: datagram associations of UDP peers when they
 // make a request or are sent one, the others when their transport has set them
 // up. It returns an older one if there is one with that Peer.
@@ -37,7 +40,9 @@ func (e *Endpoint) end(a *association) {
 	for _, o := range observers {
 		o.end()
 	}
-	e.uploads.drop(a)
+	if a.proven.IsZero() {
+		e.uploads.drop(a)
+	}
 	e.downloads.drop(a)
 	if e.cfg.OnClosed != nil && a.peer.Transport != UDP {
 		e.cfg.OnClosed(a.peer)

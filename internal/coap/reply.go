@@ -114,7 +114,7 @@ func (in *incoming) compose(resp *Response) wireMessage {
 	m := &in.p.msg
 	out := wireMessage{token: m.token}
 	resp = in.validate(resp)
-	if resp.Body != nil || in.hasBlock2 && isSuccess(resp.Code) && resp.Code != Continue || len(resp.Payload) > in.a.maxPayload(in.e) {
+	if resp.Body != nil || in.hasBlock2 && isSuccess(resp.Code) && resp.Code != Continue || int64(len(resp.Payload)) > in.a.maxPayload(in.e.szx) {
 		return in.composeBlock(out, resp)
 	}
 	in.options = in.describe(in.options[:0], resp)
@@ -195,11 +195,11 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 
 // fits reports whether the response is one block.
 func (in *incoming) fits(resp *Response) bool {
-	size := block{szx: in.e.szx}.size()
+	size := int64(block{szx: in.e.szx}.size())
 	if in.hasBlock2 {
-		size = min(size, in.block2.size())
+		size = min(size, int64(in.block2.size()))
 	}
-	return max(resp.Size, int64(len(resp.Payload))) <= int64(size)
+	return max(resp.Size, int64(len(resp.Payload))) <= size
 }
 
 // appendUint is AppendUint with the scratch buffer for the value.
@@ -231,9 +231,4 @@ func (in *incoming) describe(opts Options, resp *Response) Options {
 		opts = in.appendUint(opts, Block1, b.value())
 	}
 	return opts
-}
-
-// maxPayload is what a message to the peer can carry without Block2.
-func (a *association) maxPayload(e *Endpoint) int {
-	return block{szx: e.szx}.size()
 }

@@ -188,6 +188,8 @@ func (s *socket) hangup(*association) {
 	}
 }
 
+func (s *socket) finished() <-chan struct{} { return s.read }
+
 func (s *socket) close() {
 	s.closeOnce.Do(func() {
 		s.stop()

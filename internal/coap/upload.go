@@ -8,7 +8,7 @@ import (
 // upload sends the request with its body, by Block1 if need be (RFC 7959,
 // section 2.5), and returns the final response.
 func (t *transfer) upload(ctx context.Context) (*packet, error) {
-	if t.size <= int64(block{szx: t.szx}.size()) && t.r.BodyOffset == 0 {
+	if t.size <= t.a.maxPayload(t.szx) && t.r.BodyOffset == 0 {
 		reply, err := t.uploadWhole(ctx)
 		if err != nil {
 			return nil, err

@@ -52,7 +52,7 @@ func (u *upload) close() {
 
 func (in *incoming) uploadKey() transferKey {
 	target := in.e.targetOf(&in.req, URIHost, URIPort, URIPath, URIQuery, RequestTag)
-	return transferKey{in.a.serial, target}
+	return transferKey{in.a.owner(), target}
 }
 
 // receiveBlock takes a block of a request body (RFC 7959, section 2.5). When
