@@ -10,9 +10,7 @@ import (
 
 func testCancelled(t *testing.T, db store.Store) {
 	seed(t, db)
-	for i := range 300 {
-		commit(t, db, store.CreateUpdate{Update: newUpdate(id(i), fmt.Sprint("ep", i), "i1")})
-	}
+	fill(t, db, 300, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	n := 0

@@ -64,9 +64,7 @@ func testUpdateQueries(t *testing.T, db store.Store) {
 func testPaging(t *testing.T, db store.Store) {
 	seed(t, db)
 	const n = 300
-	for i := range n {
-		commit(t, db, store.CreateUpdate{Update: newUpdate(id(2*i), fmt.Sprint("ep", i), "i1")})
-	}
+	fill(t, db, n, 2)
 	for _, oldest := range []bool{false, true} {
 		q := store.UpdateQuery{Oldest: oldest, Limit: 7, Filter: func(u store.Update) bool { return u.Endpoint[0] == 'e' }}
 		var got, want []string
@@ -96,11 +94,10 @@ func testPaging(t *testing.T, db store.Store) {
 
 func testWriteInLoop(t *testing.T, db store.Store) {
 	seed(t, db)
-	const n = 300
+	const n = 150
+	fill(t, db, n, 1)
 	for i := range n {
-		commit(t, db, store.CreateUpdate{Update: newUpdate(id(i), fmt.Sprint("ep", i), "i1")},
-			store.PutFirmware{Endpoint: fmt.Sprintf("ep%04d", i), Firmware: store.Firmware{}},
-			store.AppendEvents{Events: []store.Event{newEvent(id(i), "a")}})
+		commit(t, db, store.AppendEvents{Events: []store.Event{newEvent(id(i), "a")}})
 	}
 	seen := 0
 	filter := func(u store.Update) bool {
@@ -130,9 +127,7 @@ func testWriteInLoop(t *testing.T, db store.Store) {
 func testRangeAgain(t *testing.T, db store.Store) {
 	seed(t, db)
 	const n = 300
-	for i := range n {
-		commit(t, db, store.CreateUpdate{Update: newUpdate(id(i), fmt.Sprint("ep", i), "i1")})
-	}
+	fill(t, db, n, 1)
 	seq := db.Updates(t.Context(), store.UpdateQuery{Limit: n - 1})
 	for u := range seq {
 		equal(t, "first", u.ID, id(n-1))

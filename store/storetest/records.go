@@ -47,6 +47,18 @@ func seed(t testing.TB, db store.Store) {
 	commit(t, db, store.CreateImage{Image: newImage("i1", "1.0")})
 }
 
+// fill stores n devices ep0, ep1, ..., each with an active update to the image i1 whose id is a multiple of step.
+func fill(t testing.TB, db store.Store, n, step int) {
+	t.Helper()
+	var changes []store.Change
+	for i := range n {
+		ep := fmt.Sprint("ep", i)
+		changes = append(changes, store.CreateUpdate{Update: newUpdate(id(step*i), ep, "i1")},
+			store.PutRegistration{Endpoint: ep, Registration: newRegistration("r")})
+	}
+	commit(t, db, changes...)
+}
+
 func commit(t testing.TB, db store.Store, changes ...store.Change) uint64 {
 	t.Helper()
 	seq, err := db.Commit(t.Context(), changes...)
