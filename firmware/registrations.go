@@ -19,7 +19,7 @@ func (s registrations) PutRegistration(ctx context.Context, r lwm2m.Registration
 	_, err := s.Commit(ctx, store.PutRegistration{Endpoint: r.Endpoint, Registration: store.Registration{
 		ID: r.ID, Address: r.Address.String(), Local: addrString(r.Local), Transport: r.Transport.String(), Version: r.Version.String(),
 		Lifetime: r.Lifetime, Binding: r.Binding, Queue: r.Queue, SMS: r.SMS, ProfileID: r.ProfileID, Links: r.Links,
-		Identity: r.Identity, Secured: r.Secured, Registered: r.Registered, LastSeen: r.LastSeen, Ended: r.Ended,
+		Identity: r.Identity, Secured: r.Secured, Registered: r.Registered, Updated: r.Updated, LastSeen: r.LastSeen, Ended: r.Ended,
 	}})
 	return err
 }
@@ -48,7 +48,7 @@ func registrationOf(d store.Device) lwm2m.Registration {
 	r := lwm2m.Registration{
 		Endpoint: d.Endpoint, ID: s.ID, Lifetime: s.Lifetime, Binding: s.Binding, Queue: s.Queue, SMS: s.SMS,
 		ProfileID: s.ProfileID, Links: s.Links, Identity: s.Identity, Secured: s.Secured,
-		Registered: s.Registered, LastSeen: s.LastSeen, Ended: s.Ended,
+		Registered: s.Registered, Updated: s.Updated, LastSeen: s.LastSeen, Ended: s.Ended,
 	}
 	r.Address, _ = netip.ParseAddrPort(s.Address)
 	r.Local, _ = netip.ParseAddrPort(s.Local)

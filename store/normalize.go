@@ -118,6 +118,7 @@ func (n *normalizer) registration(r *Registration) {
 		n.fail("lifetime is negative")
 	}
 	n.time(&r.Registered)
+	n.time(&r.Updated)
 	n.time(&r.LastSeen)
 	n.time(&r.Ended)
 }

@@ -74,6 +74,7 @@ type Registration struct {
 	Identity   string        `json:"identity,omitempty"`   // proven identity, "" without security
 	Secured    bool          `json:"secured,omitempty"`    // has ever registered with credentials
 	Registered time.Time     `json:"registered"`
+	Updated    time.Time     `json:"updated"`        // of the last Register or Update: the lifetime counts from here; soft: may lag
 	LastSeen   time.Time     `json:"last_seen"`      // soft: may lag
 	Ended      time.Time     `json:"ended,omitzero"` // zero while the registration holds
 }
