@@ -194,7 +194,9 @@ func TestHeartbeatsAndSlowReaders(t *testing.T) {
 
 		// Its place is free again.
 		conn = l.dial()
-		go func() { _, _ = io.WriteString(conn, "HEAD /api/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") }()
+		go func() {
+			_, _ = io.WriteString(conn, "HEAD /api/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		}()
 		status, err := bufio.NewReader(conn).ReadString('\n')
 		require.NoError(t, err)
 		require.Contains(t, status, "200")

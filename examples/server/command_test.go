@@ -1,0 +1,132 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
+)
+
+func TestRefusedFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"-coap", "0.0.0.0:5683"}, "-nosec"},
+		{[]string{"-coap", ":5683"}, "-nosec"},
+		{[]string{"-coap", "192.0.2.1:5683"}, "-nosec"},
+		{[]string{"-http", ":8080"}, "-api-token-file"},
+		{[]string{"-http", "example.com:8080"}, "-api-token-file"},
+		{[]string{"-coaps", ":5684"}, "not there yet"},
+		{[]string{"-coap-tcp", ":5683"}, "not there yet"},
+		{[]string{"-coaps-tcp", ":5684"}, "not there yet"},
+		{[]string{"-psk", "devices.psk"}, "not there yet"},
+		{[]string{"-client-ca", "ca.crt"}, "not there yet"},
+		{[]string{"-store", "postgres://localhost/ota"}, "not there yet"},
+		{[]string{"-store", "mysql://localhost/ota"}, "neither"},
+		{[]string{"-store", "bolt:"}, "neither"},
+		{[]string{"-cert", "x"}, "belong together"},
+		{[]string{"-fw-https", ":8443"}, "needs -cert"},
+		{[]string{"-max-image", "0"}, "not a size"},
+		{[]string{"-max-image", "1XB"}, "not a size"},
+		{[]string{"-max-image", "9223372036854775807GiB"}, "not a size"},
+		{[]string{"-advertise", "ftp://example.com"}, "not served by ftp"},
+		{[]string{"-advertise", "example.com"}, "[SCHEME=]BASE"},
+		{[]string{"-advertise", "https=http://example.com"}, "for http"},
+		{[]string{"-advertise", "http://a,http://b"}, "twice"},
+		{[]string{"-advertise", "http://user@example.com"}, "only scheme"},
+		{[]string{"-log-level", "loud"}, "loud"},
+		{[]string{"-unknown"}, "unknown"},
+		{[]string{"-data", "x", "more"}, "unexpected argument"},
+		{[]string{"serve"}, "unknown sub-command"},
+		{[]string{"bundle"}, "keygen"},
+		{[]string{"bundle", "sing"}, "keygen"},
+		{[]string{"bundle", "sign", "x"}, "-version"},
+		{[]string{"export", "-format", "xml"}, "neither"},
+	} {
+		_, err := command(t, tt.args...)
+		require.ErrorIs(t, err, cli.ErrUsage, "%q", tt.args)
+		require.ErrorContains(t, err, tt.says, "%q", tt.args)
+	}
+}
+
+func TestMaxImage(t *testing.T) {
+	for text, want := range map[string]size{"1000": 1000, "16KiB": 16 << 10, "3MiB": 3 << 20, "1GiB": 1 << 30, "1024GiB": 1 << 40} {
+		var got size
+		require.NoError(t, got.Set(text))
+		require.Equal(t, want, got)
+	}
+}
+
+func TestAdvertisedBases(t *testing.T) {
+	env := environment{func(string) (string, bool) { return "", false }, io.Discard, io.Discard}
+	o, err := parseOptions([]string{"-advertise", "https://fw.example.com/x/, coap=192.0.2.1", "-advertise", "http://h:81/y"}, env)
+	require.NoError(t, err)
+	require.Len(t, o.advertise, 3)
+	require.Equal(t, "https://fw.example.com/x/", o.advertise["https"])
+	require.Equal(t, "coap://192.0.2.1/fw/", o.advertise["coap"])
+	require.Equal(t, "http://h:81/y/", o.advertise["http"])
+}
+
+func TestBundleCommands(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	_, err := command(t, "bundle", "keygen", "-key", file("k"), "-pub", file("p"))
+	require.NoError(t, err)
+	_, err = command(t, "bundle", "keygen", "-key", file("k"), "-pub", file("p"))
+	require.ErrorIs(t, err, os.ErrExist, "keys are never overwritten")
+
+	require.NoError(t, os.WriteFile(file("image"), []byte("image"), 0o600))
+	_, err = command(t, "bundle", "sign", "-key", file("k"), "-name", "sensor", "-version", "1.1.0", "-min-version", "1.0.0",
+		"-out", file("b"), file("image"))
+	require.NoError(t, err)
+	out, err := command(t, "bundle", "verify", "-trust", file("p"), "-running", "1.0.0", file("b"))
+	require.NoError(t, err)
+	require.Contains(t, out, "version      1.1.0\n")
+	require.Contains(t, out, "size         5\n")
+
+	_, err = command(t, "bundle", "verify", "-trust", file("p"), "-running", "1.1.0", file("b"))
+	require.Error(t, err, "it is not higher than what runs")
+	data, err := os.ReadFile(file("b"))
+	require.NoError(t, err)
+	data[len(data)-1] ^= 1
+	require.NoError(t, os.WriteFile(file("b"), data, 0o600))
+	_, err = command(t, "bundle", "verify", "-trust", file("p"), file("b"))
+	require.Error(t, err, "it was altered")
+
+	_, err = command(t, "bundle", "sign", "-key", file("k"), "-version", "not a version", "-out", file("c"), file("image"))
+	require.Error(t, err)
+	left, err := filepath.Glob(file("c*"))
+	require.NoError(t, err)
+	require.Empty(t, left, "what could not be made leaves no file")
+}
+
+func TestPKICommand(t *testing.T) {
+	dir := t.TempDir()
+	out, err := command(t, "pki", "-dir", dir, "-device", "a,b")
+	require.NoError(t, err)
+	require.Contains(t, out, "ca.crt")
+	require.Contains(t, out, "server.crt")
+	require.FileExists(t, filepath.Join(dir, "device-b.key"))
+	_, err = command(t, "pki", "-dir", dir, "-host", "other.example")
+	require.ErrorIs(t, err, os.ErrExist)
+	_, err = command(t, "pki", "-dir", dir, "-device", "c")
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(dir, "device-c.crt"))
+}
+
+func TestExportOfNothing(t *testing.T) {
+	_, err := command(t, "export", "-data", filepath.Join(t.TempDir(), "nothing"))
+	require.ErrorContains(t, err, "there is no database")
+	out, err := command(t, "export", "-store", "memory:")
+	require.NoError(t, err)
+	require.Contains(t, out, "id,endpoint,")
+}
+
+func TestFormulasAreHarmless(t *testing.T) {
+	require.Equal(t, []string{"'=1+1", "'+1", "'-1", "'@x", "a=b", ""}, harmless([]string{"=1+1", "+1", "-1", "@x", "a=b", ""}))
+}

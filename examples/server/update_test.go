@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/examples/internal/demo"
+	"github.com/otago-iot/otago/firmware"
+)
+
+func TestUpdateByHTTP(t *testing.T) {
+	data := t.TempDir()
+	s := startServer(t, "-data", data)
+	const endpoint = "urn:imei:49015420323751/8"
+	stopDevice := startDevice(t, endpoint, s.coap(), firmware.DeviceConfig{})
+	image := s.upload("1.1.0", demo.Image("1.1.0", 300_000))
+	u := s.start(`{"endpoint":%q,"image":%q,"delivery":"pull","protocol":"http"}`, endpoint, image)
+	u = s.await(u.ID, ended)
+	require.Equal(t, "succeeded", u.Outcome, "%+v", u)
+	require.Equal(t, "success", u.Result.Name)
+	require.Equal(t, "idle", u.State)
+	require.Equal(t, "1.0.0", u.OldVersion)
+	require.EqualValues(t, 300_000, u.Progress.Bytes)
+
+	status, device := call[struct {
+		Endpoint, Transport string
+		Online              bool
+		Firmware            struct{ Version, State, Delivery string }
+	}](s, http.MethodGet, "/devices/"+url.PathEscape(endpoint), "", nil)
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, endpoint, device.Endpoint)
+	require.Equal(t, "coap", device.Transport)
+	require.True(t, device.Online)
+	require.Equal(t, "1.1.0", device.Firmware.Version)
+
+	stopDevice()
+	require.Equal(t, 0, s.stop(), s.text())
+	require.Contains(t, s.text(), "stopped")
+
+	out, err := command(t, "export", "-data", data)
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	require.Len(t, lines, 2)
+	require.Equal(t, strings.Join(columns, ","), lines[0])
+	require.Contains(t, lines[1], u.ID+","+endpoint+","+image+",demo,1.0.0,1.1.0,IDLE,SUCCESS,SUCCESS,succeeded,")
+
+	out, err = command(t, "export", "-data", data, "-format", "jsonl")
+	require.NoError(t, err)
+	var r row
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.Equal(t, u.ID, r.ID)
+	require.Equal(t, "SUCCESS", r.Result)
+}
+
+func TestUpdateByHTTPS(t *testing.T) {
+	dir := t.TempDir()
+	_, err := command(t, "pki", "-dir", dir)
+	require.NoError(t, err)
+	s := startServer(t, "-data", t.TempDir(), "-fw-https", "127.0.0.1:0",
+		"-cert", filepath.Join(dir, "server.crt"), "-key", filepath.Join(dir, "server.key"))
+	roots := x509.NewCertPool()
+	ca, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+	require.NoError(t, err)
+	require.True(t, roots.AppendCertsFromPEM(ca))
+
+	startDevice(t, "trusting", s.coap(), firmware.DeviceConfig{TLS: &tls.Config{RootCAs: roots}})
+	startDevice(t, "suspicious", s.coap(), firmware.DeviceConfig{Attempts: 1}) // it does not know the authority
+	image := s.upload("1.1.0", demo.Image("1.1.0", 300_000))
+	good := s.start(`{"endpoint":"trusting","image":%q,"protocol":"https"}`, image)
+	bad := s.start(`{"endpoint":"suspicious","image":%q,"protocol":"https","attempts":1}`, image)
+	require.Equal(t, "succeeded", s.await(good.ID, ended).Outcome)
+	require.Equal(t, "failed", s.await(bad.ID, ended).Outcome)
+}
+
+func TestServerKilledWhileADeviceDownloads(t *testing.T) {
+	data := t.TempDir()
+	s := startServer(t, "-data", data)
+	stopDevice := startDevice(t, "dev", s.coap(), firmware.DeviceConfig{
+		Transport: slow{}, MinBackoff: 100 * time.Millisecond, MaxBackoff: time.Second, Attempts: 50,
+	})
+	image := s.upload("1.1.0", demo.Image("1.1.0", 4<<20))
+	u := s.start(`{"endpoint":"dev","image":%q,"protocol":"http"}`, image)
+	s.await(u.ID, func(u update) bool { return u.Progress.Bytes > 1<<19 })
+	require.NoError(t, s.cmd.Process.Kill())
+	<-s.done
+
+	host := func(u string) string { return strings.SplitN(u, "/", 4)[2] }
+	s = startServer(t, "-data", data, "-coap", host(s.coap()), "-fw-http", host(s.packages()))
+	u = s.await(u.ID, ended)
+	require.Equal(t, "succeeded", u.Outcome, "%+v", u)
+	require.Equal(t, "1.0.0", u.OldVersion)
+	stopDevice()
+}
+
+// slow is a transport whose bodies come slowly.
+type slow struct{}
+
+func (slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil {
+		response.Body = slowBody{response.Body}
+	}
+	return response, err
+}
+
+type slowBody struct{ io.ReadCloser }
+
+func (b slowBody) Read(p []byte) (int, error) {
+	<-time.After(5 * time.Millisecond)
+	return b.ReadCloser.Read(p[:min(len(p), 16<<10)])
+}
+
+// TestFixedHostClient is the client of a device whose host is fixed: it puts a slash before the path that it was given,
+// speaks HTTP/1.0, follows no redirect, and takes whatever comes for firmware.
+func TestFixedHostClient(t *testing.T) {
+	s := startServer(t, "-data", t.TempDir())
+	startDevice(t, "fixed", s.coap(), firmware.DeviceConfig{FixedHost: s.packages(), Transport: slow{}})
+	content := demo.Image("v0.1.0", 1<<20)
+	image := s.upload("v0.1.0", content)
+	u := s.start(`{"endpoint":"fixed","image":%q,"profile":"fixed-host"}`, image)
+	s.await(u.ID, func(u update) bool { return u.Progress.Bytes > 0 })
+	for _, path := range []string{"/media/firmware/v0.1.0.bin", "//media/firmware/v0.1.0.bin"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.packages(), "http://"))
+		require.NoError(t, err)
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		got, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, response.StatusCode, "%s: %s", path, got)
+		require.True(t, bytes.Equal(content, got), path)
+	}
+	u = s.await(u.ID, ended)
+	require.Equal(t, "succeeded", u.Outcome, "%+v", u)
+}
+
+func TestTokenForOperators(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("s3cret\n"), 0o600))
+	s := startServer(t, "-data", t.TempDir(), "-store", "memory:", "-http", "0.0.0.0:0", "-api-token-file", file)
+	for header, status := range map[string]int{
+		"":               http.StatusUnauthorized,
+		"Bearer wrong":   http.StatusUnauthorized,
+		"Basic s3cret":   http.StatusUnauthorized,
+		"Bearer s3cret":  http.StatusOK,
+		"bearer s3cret":  http.StatusOK,
+		"Bearer s3cret1": http.StatusUnauthorized,
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(s.api(), "[::]", "127.0.0.1", 1)+"/devices", nil)
+		require.NoError(t, err)
+		r.Header.Set("Authorization", header)
+		response, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, status, response.StatusCode, header)
+	}
+	require.NotContains(t, s.text(), "s3cret")
+}
+
+func TestNamesThatPointHere(t *testing.T) {
+	s := startServer(t, "-data", t.TempDir(), "-store", "memory:")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.api()+"/devices", nil)
+	require.NoError(t, err)
+	r.Host = "rebound.example:8080"
+	response, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusMisdirectedRequest, response.StatusCode)
+}
+
+func TestStopWithAnOpenEventStream(t *testing.T) {
+	s := startServer(t, "-data", t.TempDir(), "-store", "memory:")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.api()+"/events", nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	begin := time.Now()
+	require.Equal(t, 0, s.stop(), s.text())
+	require.Less(t, time.Since(begin), 2*time.Second, "nothing waits for the stream's reader")
+}
