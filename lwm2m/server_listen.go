@@ -44,6 +44,9 @@ func (s *Server) ListenAndServe(ctx context.Context, uri string) error {
 func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	if err := s.enter(ctx); err != nil {
 		conn.Close()
+		if ctx.Err() != nil {
+			return nil // it was told to end while it loaded
+		}
 		return err
 	}
 	defer s.leave()
