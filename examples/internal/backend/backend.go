@@ -184,7 +184,9 @@ func (b *Backend) Run(ctx context.Context) error {
 		group.Go(func() error { return serveHTTP(ctx, packageListener{l}, packages, b.config.Logger) })
 	}
 	if l := b.listeners[FWHTTPS]; l != nil {
-		group.Go(func() error { return serveHTTP(ctx, withTLS(packageListener{l}, *b.config.Certificate), packages, b.config.Logger) })
+		group.Go(func() error {
+			return serveHTTP(ctx, withTLS(packageListener{l}, *b.config.Certificate), packages, b.config.Logger)
+		})
 	}
 	return group.Wait()
 }
