@@ -2,6 +2,7 @@ package lwm2m
 
 import (
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -30,22 +31,18 @@ type Entry struct {
 // entry lies at or below it. TLV and LwM2M CBOR sort entries by path, SenML
 // keeps their order.
 //
-// The model m tells for TLV whether a resource without instances is multiple;
-// nil stands for the built-in models, see [Models]. Values are encoded as the
-// type that they have. With room in dst and sorted entries, TLV, LwM2M CBOR and
-// the formats of one value allocate nothing.
+// Values are encoded as the type that their resource has in m: an Integer for a
+// Float resource becomes a Float, as a receiver expects of TLV. What m does not
+// know is encoded as it is; nil stands for the built-in models, see [Models].
+// With room in dst, entries in order and values of the right types, TLV, LwM2M
+// CBOR and the formats of one value allocate nothing.
 //
 // Errors are [ErrUnsupportedFormat] when f is unknown or cannot carry what is
 // at base, and [ErrNotEncodable] for entries that f cannot represent.
 func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *Models) ([]byte, error) {
-	for i := range entries {
-		e := &entries[i]
-		if !base.Contains(e.Path) {
-			return dst, notEncodable(e.Path, "outside of the request's path")
-		}
-		if t := e.Value.typ; (t == TypeString || t == TypeCoreLink) && !utf8.ValidString(e.Value.str) {
-			return dst, notEncodable(e.Path, "text is not UTF-8")
-		}
+	entries, err := encodable(base, entries, m)
+	if err != nil {
+		return dst, err
 	}
 	switch f = f.Canonical(); f {
 	case FormatText, FormatOpaque, FormatCBOR:
@@ -105,6 +102,36 @@ func DecodePayload(f ContentFormat, base Path, payload []byte, m *Models) ([]Ent
 	default:
 		return nil, unsupported(f)
 	}
+}
+
+// encodable checks entries and returns them with the types of their resources,
+// as a copy if it has to change one.
+func encodable(base Path, entries []Entry, m *Models) ([]Entry, error) {
+	types := typeLookup{models: m}
+	copied := false
+	for i := range entries {
+		p, v := entries[i].Path, entries[i].Value
+		if !base.Contains(p) {
+			return nil, notEncodable(p, "outside of the request's path")
+		}
+		if v.typ == TypeNone || v.typ == TypeNull {
+			continue
+		}
+		if t := types.typeOf(p); t != v.typ && t != TypeNone {
+			typed, ok := v.fit(t)
+			if !ok {
+				return nil, notEncodable(p, v.typ.String()+" where "+t.String()+" is due")
+			}
+			if !copied {
+				entries, copied = slices.Clone(entries), true
+			}
+			entries[i].Value = typed
+		}
+		if (v.typ == TypeString || v.typ == TypeCoreLink) && !utf8.ValidString(v.str) {
+			return nil, notEncodable(p, "text is not UTF-8")
+		}
+	}
+	return entries, nil
 }
 
 func unsupported(f ContentFormat) error {

@@ -159,6 +159,26 @@ func TestPayloadRoundTrip(t *testing.T) {
 	}
 }
 
+// TestPayloadTypes checks that values go out as the type of their resource.
+func TestPayloadTypes(t *testing.T) {
+	m := modelsFor(t, map[string]string{"/26241/0/0": "float"})
+	in := []lwm2m.Entry{entry("/26241/0/0", lwm2m.Integer(1)), entry("/26241/0/1", lwm2m.Integer(1))}
+	b, err := lwm2m.AppendPayload(nil, lwm2m.FormatTLV, lwm2m.NewPath(26241, 0), in, m)
+	require.NoError(t, err)
+	require.Equal(t, "c4003f800000c10101", hex.EncodeToString(b))
+	require.Equal(t, lwm2m.Integer(1), in[0].Value, "the caller's entries stay")
+
+	for path, v := range map[string]lwm2m.Value{
+		"/5/0/3": lwm2m.String("2"), "/5/0/1": lwm2m.Integer(2), "/5/0/13": lwm2m.Integer(-1), "/5/0/0": lwm2m.String("AA=="),
+		"/5/0/14": lwm2m.Integer(1), "/3/0/22/0": lwm2m.String("5:0"), "/3/0/13": lwm2m.Float(0.5),
+	} {
+		for _, f := range treeFormats {
+			_, err := lwm2m.AppendPayload(nil, f, mustPath(t, path), []lwm2m.Entry{entry(path, v)}, nil)
+			require.ErrorIs(t, err, lwm2m.ErrNotEncodable, "%s %s", path, f)
+		}
+	}
+}
+
 // TestPayloadEmpties is about what holds nothing, which some formats can tell.
 func TestPayloadEmpties(t *testing.T) {
 	entries := []lwm2m.Entry{entry("/33629/0/16", lwm2m.Value{}), entry("/33629/1", lwm2m.Value{})}
