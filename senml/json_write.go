@@ -102,6 +102,12 @@ var plainJSON = func() (t [256]bool) {
 	return t
 }()
 
+// asciiJSON is plainJSON without what is not ASCII.
+var asciiJSON = func() (t [256]bool) {
+	copy(t[:0x80], plainJSON[:])
+	return t
+}()
+
 func appendJSONString(b []byte, s string) []byte {
 	b = append(b, '"')
 	from := 0

@@ -132,3 +132,64 @@ var labelOfKind = [8]labelSet{
 	DataKind:   1 << labelData,
 	LinkKind:   1 << labelLink,
 }
+
+// number returns where r keeps the number with label l, or nil if l is that of
+// something else.
+func (r *Record) number(l label) *Number {
+	switch l {
+	case labelBaseTime:
+		return &r.BaseTime
+	case labelBaseValue:
+		return &r.BaseValue
+	case labelBaseSum:
+		return &r.BaseSum
+	case labelTime:
+		return &r.Time
+	case labelSum:
+		return &r.Sum
+	case labelUpdateTime:
+		return &r.UpdateTime
+	}
+	return nil
+}
+
+// setText sets the field with label l, which is a string in both formats, other
+// than the name.
+func (r *Record) setText(l label, s string) error {
+	switch l {
+	case labelString:
+		r.Value.kind, r.Value.text = StringKind, s
+	case labelLink:
+		r.Value.kind, r.Value.text = LinkKind, s
+		if !goodLink(s) {
+			return ErrType
+		}
+	case labelUnit:
+		r.Unit = s
+		r.Empty |= emptyIf(s, EmptyUnit)
+	case labelBaseName:
+		r.BaseName = s
+		r.Empty |= emptyIf(s, EmptyBaseName)
+	case labelBaseUnit:
+		r.BaseUnit = s
+		r.Empty |= emptyIf(s, EmptyBaseUnit)
+	}
+	return nil
+}
+
+func emptyIf(s string, f Fields) Fields {
+	if s == "" {
+		return f
+	}
+	return 0
+}
+
+// setVersion sets the version. What is no positive integer has the wrong type.
+func (r *Record) setVersion(n Number) error {
+	v, ok := n.Uint64()
+	if !ok || v == 0 {
+		return ErrType
+	}
+	r.BaseVersion = int(min(v, MaxVersion+1))
+	return nil
+}
