@@ -198,10 +198,13 @@ func (r *cborReader) number() (Number, error) {
 
 // negative returns -1-arg.
 func negative(arg uint64) Number {
-	if arg <= math.MaxInt64 {
+	switch {
+	case arg <= math.MaxInt64:
 		return Int(-1 - int64(arg))
+	case arg == math.MaxUint64:
+		return Float(-0x1p64)
 	}
-	return Float(-1 - float64(arg))
+	return Float(-float64(arg + 1)) // rounded once
 }
 
 // decimal reads the content of a decimal fraction: [exponent, mantissa].
