@@ -20,9 +20,9 @@ import (
 // first (see [socket]). [Endpoint.enter] and [Endpoint.leaveServer] tie its
 // reader to the life of the endpoint.
 //
-// A link may have two methods more: remoteAddr() netip.AddrPort, when the peer
-// can move (see [Endpoint.RemoteAddr]), and maxPayload() int, when a message
-// can carry more than a block.
+// A link may have methods more: remoteAddr() netip.AddrPort, when the peer
+// can move (see [Endpoint.RemoteAddr]), and, when a message can carry several
+// blocks, blockSZX(uint8) uint8 and maxPayload() int.
 type link interface {
 	// write sends one encoded message (a datagram or a frame, by
 	// [Transport.Reliable] of the peer), which it does not keep. It may be called
@@ -112,9 +112,18 @@ func (a *association) write(record []byte) {
 	}
 }
 
-// maxPayload is what one message to the peer can carry.
+// blockSZX is the largest block size that the peer can be sent: BERT where a
+// message can hold several blocks of 1024.
+func (a *association) blockSZX() uint8 {
+	if l, ok := a.link.(interface{ blockSZX(szx uint8) uint8 }); ok {
+		return l.blockSZX(a.e.szx)
+	}
+	return a.e.szx
+}
+
+// maxPayload is what one message to the peer can carry in blocks of szx.
 func (a *association) maxPayload(szx uint8) int64 {
-	if l, ok := a.link.(interface{ maxPayload() int }); ok {
+	if l, ok := a.link.(interface{ maxPayload() int }); ok && szx == bert {
 		return int64(l.maxPayload())
 	}
 	return int64(block{szx: szx}.size())

@@ -98,6 +98,10 @@ type Bounds struct {
 	// DedupEntries and DedupBytes limit what is remembered to recognise
 	// duplicates. Default 1,000,000 and 64 MiB.
 	DedupEntries, DedupBytes int
+	// Streams is how many connections (TCP, TLS) may be open, handshakes
+	// among them. Each may make us hold a frame of 18 KiB that is not
+	// complete, and 256 KiB that it does not read. Default 10,000.
+	Streams int
 	// PeerObservers is how many observations one peer may have here.
 	// Default 64.
 	PeerObservers int
@@ -131,6 +135,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&b.PeerDownloads, 4)
 	setDefault(&b.DedupEntries, 1_000_000)
 	setDefault(&b.DedupBytes, 64<<20)
+	setDefault(&b.Streams, 10_000)
 	setDefault(&b.PeerObservers, 64)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

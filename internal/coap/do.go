@@ -95,7 +95,7 @@ type transfer struct {
 }
 
 func (e *Endpoint) newTransfer(a *association, r *Request) (*transfer, error) {
-	t := &transfer{e: e, a: a, r: r, szx: e.szx, size: int64(len(r.Payload))}
+	t := &transfer{e: e, a: a, r: r, szx: a.blockSZX(), size: int64(len(r.Payload))}
 	if r.Body != nil {
 		t.size = r.Size
 	}

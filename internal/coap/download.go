@@ -151,7 +151,7 @@ func (t *transfer) fetch(ctx context.Context, offset int64, szx uint8) (*packet,
 	t.x.token = t.e.random.token()
 	t.x.observation = nil
 	var payload []byte
-	if t.r.Code == FETCH && t.size <= int64(block{szx: t.szx}.size()) {
+	if t.r.Code == FETCH && t.size <= t.a.maxPayload(t.szx) {
 		var err error
 		if payload, err = t.block(0, t.size); err != nil {
 			return nil, err
@@ -206,7 +206,7 @@ func (t *transfer) limit() int64 {
 // received reports the progress of a download, unless there was an upload to
 // report.
 func (t *transfer) received(done, total int64) {
-	if t.r.Progress != nil && t.size <= int64(block{szx: t.e.szx}.size()) {
+	if t.r.Progress != nil && t.size <= t.a.maxPayload(t.szx) {
 		t.r.Progress(done, total)
 	}
 }

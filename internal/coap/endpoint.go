@@ -38,6 +38,7 @@ type Endpoint struct {
 	mu      sync.Mutex
 	closed  bool
 	servers []server
+	streams map[*stream]struct{}
 }
 
 // server is what reads: a socket, a listener. Close has it end at once;
@@ -141,8 +142,17 @@ func (e *Endpoint) isClosed() bool {
 
 // Dial returns a peer that is reached through a socket of its own. Requests
 // that it sends on it go to the same Handler; what others send is not heard.
-// [Endpoint.Hangup] ends it. addr is "host:port".
+// [Endpoint.Hangup] ends it. addr is "host:port". Transports are UDP and TCP; for
+// TLS see [Endpoint.DialStream].
 func (e *Endpoint) Dial(ctx context.Context, t Transport, addr string) (Peer, error) {
+	if t == TCP {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return Peer{}, fmt.Errorf("coap: dial: %w", err)
+		}
+		return e.DialStream(ctx, conn)
+	}
 	if t != UDP {
 		return Peer{}, fmt.Errorf("coap: dial %v: %w", t, errors.ErrUnsupported)
 	}
@@ -241,8 +251,15 @@ func (e *Endpoint) Close() error {
 	for _, s := range servers {
 		s.close()
 	}
+	streams := e.streamsOf(nil)
+	for _, s := range streams {
+		s.close()
+	}
 	for _, s := range servers {
 		<-s.finished()
+	}
+	for _, s := range streams {
+		<-s.read
 	}
 	for _, a := range e.table.all(func(*association) bool { return true }) {
 		e.end(a)

@@ -46,3 +46,6 @@ func Holds(e *Endpoint) (h Held) {
 	h.UploadBytes = e.uploadBytes.Load()
 	return h
 }
+
+// Underway returns how many exchanges of e are not over.
+func Underway(e *Endpoint) int { return int(e.underway.Load()) }

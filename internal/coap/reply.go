@@ -114,7 +114,7 @@ func (in *incoming) compose(resp *Response) wireMessage {
 	m := &in.p.msg
 	out := wireMessage{token: m.token}
 	resp = in.validate(resp)
-	if resp.Body != nil || in.hasBlock2 && isSuccess(resp.Code) && resp.Code != Continue || int64(len(resp.Payload)) > in.a.maxPayload(in.e.szx) {
+	if resp.Body != nil || in.hasBlock2 && isSuccess(resp.Code) && resp.Code != Continue || int64(len(resp.Payload)) > in.a.maxPayload(in.a.blockSZX()) {
 		return in.composeBlock(out, resp)
 	}
 	in.options = in.describe(in.options[:0], resp)
@@ -155,7 +155,7 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 	defer d.free()
 	resp = d.response()
 
-	b := block{szx: e.szx}
+	b := block{szx: in.replySZX()}
 	var offset int64
 	if in.hasBlock2 {
 		offset = in.block2.offset()
@@ -165,7 +165,7 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 		out.code, out.payload, out.options = BadRequest, []byte("block out of range"), nil
 		return out
 	}
-	n := min(int64(b.size()), resp.Size-offset)
+	n := min(in.a.maxPayload(b.szx), resp.Size-offset)
 	b.num = uint32(offset / int64(b.size()))
 	b.more = offset+n < resp.Size
 	in.data = slices.Grow(in.data[:0], int(n))[:n]
@@ -193,13 +193,23 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 	return out
 }
 
+// replySZX is the largest block size for a response: BERT only for who asked
+// for it.
+func (in *incoming) replySZX() uint8 {
+	szx := in.a.blockSZX()
+	if szx == bert && in.hasBlock2 && in.block2.szx != bert {
+		return maxSZX
+	}
+	return szx
+}
+
 // fits reports whether the response is one block.
 func (in *incoming) fits(resp *Response) bool {
-	size := int64(block{szx: in.e.szx}.size())
+	szx := in.replySZX()
 	if in.hasBlock2 {
-		size = min(size, int64(in.block2.size()))
+		szx = min(szx, in.block2.szx)
 	}
-	return max(resp.Size, int64(len(resp.Payload))) <= size
+	return max(resp.Size, int64(len(resp.Payload))) <= in.a.maxPayload(szx)
 }
 
 // appendUint is AppendUint with the scratch buffer for the value.
@@ -224,7 +234,7 @@ func (in *incoming) describe(opts Options, resp *Response) Options {
 	if in.hasBlock1 {
 		b := in.block1
 		b.more = resp.Code == Continue
-		b.szx = min(b.szx, in.e.szx)
+		b.szx = min(b.szx, in.a.blockSZX())
 		if b.szx != in.block1.szx && b.num > 0 {
 			b.szx = in.block1.szx // sizes are agreed on at the first block
 		}

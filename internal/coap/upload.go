@@ -114,7 +114,7 @@ func (t *transfer) uploadBlock(ctx context.Context) (*packet, step, error) {
 	}
 	offset := t.done
 	b.num = uint32(offset / int64(b.size()))
-	n := min(int64(b.size()), t.size-offset)
+	n := min(t.a.maxPayload(b.szx), t.size-offset)
 	b.more = offset+n < t.size
 	payload, err := t.block(offset, n)
 	if err != nil {

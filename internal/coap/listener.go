@@ -1,0 +1,142 @@
+package coap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// ServeListener accepts connections from l, which it closes, until ctx ends;
+// then lets work in flight finish for [Config.Drain], releases the peers and
+// returns nil. Connections that are *[tls.Conn] are TLS, others TCP without
+// security. A connection costs a goroutine; above [Bounds.Streams] further
+// ones are closed.
+func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) error {
+	defer l.Close()
+	if e.isClosed() {
+		return ErrClosed
+	}
+	streams, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	closing := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closing)
+		l.Close()
+		mine := e.streamsOf(streams)
+		for _, s := range mine {
+			s.draining.Store(true)
+		}
+		e.drain()
+		for _, s := range mine {
+			s.release()
+			s.close()
+		}
+	})
+	err := e.accept(ctx, streams, l)
+	if stop() {
+		if e.isClosed() {
+			return nil
+		}
+		return fmt.Errorf("coap: serve %v: %w", l.Addr(), err)
+	}
+	<-closing
+	for _, s := range e.streamsOf(streams) {
+		s.close()
+		<-s.read
+	}
+	return nil
+}
+
+// accept hands each connection to a goroutine of its own.
+func (e *Endpoint) accept(ctx, streams context.Context, l net.Listener) error {
+	for pause := time.Duration(0); ; {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
+			return err
+		default:
+			// Too many open files, for instance: it passes, or it does not.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			e.log.Warn("coap: cannot accept a connection", "error", err, "pause", pause)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		s := e.newStream(streams, conn)
+		s.serving = streams
+		if err := e.enterStream(s); err != nil {
+			s.close()
+			e.log.Debug("coap: connection refused", "peer", conn.RemoteAddr(), "error", err)
+			continue
+		}
+		go func() {
+			if err := s.greet(ctx); err != nil {
+				e.log.Info("coap: no connection", "peer", conn.RemoteAddr(), "error", err)
+				close(s.read)
+				e.leaveStream(s)
+				return
+			}
+			s.serve()
+		}()
+	}
+}
+
+// DialStream returns a peer at the other end of a connection, which the
+// endpoint owns from then on. A *[tls.Conn] is TLS; its handshake is made, if
+// it was not yet, before ctx ends.
+func (e *Endpoint) DialStream(ctx context.Context, conn net.Conn) (Peer, error) {
+	s := e.newStream(context.WithoutCancel(ctx), conn)
+	if err := e.enterStream(s); err != nil {
+		s.close()
+		return Peer{}, err
+	}
+	if err := s.greet(ctx); err != nil {
+		close(s.read)
+		e.leaveStream(s)
+		return Peer{}, err
+	}
+	go s.serve()
+	return s.a.peer, nil
+}
+
+func (e *Endpoint) enterStream(s *stream) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
+	if len(e.streams) >= e.cfg.Bounds.Streams {
+		return ErrBusy
+	}
+	if e.streams == nil {
+		e.streams = make(map[*stream]struct{})
+	}
+	e.streams[s] = struct{}{}
+	return nil
+}
+
+func (e *Endpoint) leaveStream(s *stream) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.streams, s)
+}
+
+// streamsOf returns the streams that are served in one call of ServeListener;
+// with nil all.
+func (e *Endpoint) streamsOf(serving context.Context) []*stream {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var list []*stream
+	for s := range e.streams {
+		if serving == nil || s.serving == serving {
+			list = append(list, s)
+		}
+	}
+	return list
+}

@@ -1,0 +1,245 @@
+package coap
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Times that a peer on a stream is given.
+const (
+	// greetTimeout bounds a TLS handshake, and then the wait for the first
+	// message, which must be a CSM.
+	greetTimeout = 30 * time.Second
+	// frameTimeout bounds the time from the first byte of a frame to its last.
+	frameTimeout = 30 * time.Second
+	// writeTimeout bounds how long the peer may take nothing.
+	writeTimeout = 30 * time.Second
+)
+
+// maxBacklog bounds what waits to be written to one peer.
+const maxBacklog = 256 << 10
+
+var (
+	errSlowPeer = errors.New("coap: peer does not read")
+	errSignal   = errors.New("coap: peer ended the connection")
+)
+
+// stream is a connection over TCP or TLS (RFC 8323): the link of its one
+// association. It costs a goroutine, which reads.
+type stream struct {
+	e     *Endpoint
+	conn  net.Conn
+	a     *association
+	ctx   context.Context
+	stop  context.CancelFunc
+	local netip.AddrPort
+	// serving tells the streams of one listener from others; nil if dialled.
+	serving context.Context
+
+	draining  atomic.Bool
+	closeOnce sync.Once
+	read      chan struct{} // closed when the reader has ended
+
+	mu       sync.Mutex
+	backlog  []byte // waits to be written
+	spare    []byte // for the next backlog
+	flushing bool
+	failed   error
+
+	peer atomic.Pointer[capabilities] // nil until it has sent a CSM
+}
+
+func (e *Endpoint) newStream(ctx context.Context, conn net.Conn) *stream {
+	s := &stream{e: e, conn: conn, read: make(chan struct{})}
+	s.local, _ = streamAddr(conn.LocalAddr())
+	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	return s
+}
+
+// streamAddr is the address of an end of a connection; of one that is not IP it
+// is invalid.
+func streamAddr(addr net.Addr) (netip.AddrPort, bool) {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return unmap(tcp.AddrPort()), true
+	}
+	return addrPortOf(addr)
+}
+
+// greet finishes the handshake, enters the association, and sends our CSM. The
+// connection is closed on error.
+func (s *stream) greet(ctx context.Context) error {
+	peer := Peer{Transport: TCP, ID: s.e.lastID.Add(1)}
+	peer.Addr, _ = streamAddr(s.conn.RemoteAddr())
+	var proven *Identity
+	if secure, ok := s.conn.(*tls.Conn); ok {
+		peer.Transport = TLS
+		handshake, cancel := context.WithTimeout(ctx, greetTimeout)
+		defer cancel()
+		if err := secure.HandshakeContext(handshake); err != nil {
+			s.close()
+			return fmt.Errorf("coap: handshake with %v: %w", peer.Addr, err)
+		}
+		proven = provenBy(secure.ConnectionState())
+	}
+	a, err := s.e.open(peer, s, proven)
+	if err != nil {
+		s.close()
+		return err
+	}
+	s.a = a
+	return s.write(a, appendCSM(nil))
+}
+
+// provenBy is the identity of a peer that has shown a certificate which was
+// verified.
+func provenBy(state tls.ConnectionState) *Identity {
+	if len(state.VerifiedChains) == 0 {
+		return nil
+	}
+	proven := new(Identity)
+	for _, c := range state.VerifiedChains[0] {
+		proven.Certificates = append(proven.Certificates, c.Raw)
+	}
+	return proven
+}
+
+// serve reads until the connection ends, and then ends the association.
+func (s *stream) serve() {
+	defer close(s.read)
+	err := s.readAll()
+	s.close()
+	s.e.end(s.a)
+	s.e.leaveStream(s)
+	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, errSignal) {
+		s.e.log.Info("coap: connection ended", "peer", s.a.peer.Addr, "error", err)
+	}
+}
+
+func (s *stream) readAll() error {
+	r := bufio.NewReaderSize(s.conn, maxDatagram)
+	s.conn.SetReadDeadline(time.Now().Add(greetTimeout))
+	for {
+		// Between frames a peer may be silent for ever; within one not.
+		if _, err := r.Peek(1); err != nil {
+			return err
+		}
+		timed := r.Buffered() < maxDatagram && s.peer.Load() != nil
+		if timed {
+			s.conn.SetReadDeadline(time.Now().Add(frameTimeout))
+		}
+		p, err := readFrame(r)
+		if timed {
+			s.conn.SetReadDeadline(time.Time{})
+		}
+		if err != nil {
+			if errors.Is(err, errFormat) || errors.Is(err, ErrTooLarge) {
+				s.abort(err.Error(), 0)
+			}
+			return err
+		}
+		kept, err := s.take(p)
+		if !kept {
+			p.free()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// take deals with a frame, and reports whether it keeps the packet.
+func (s *stream) take(p *packet) (kept bool, err error) {
+	m := &p.msg
+	switch {
+	case class(m.code) == signalClass:
+		return false, s.signal(m)
+	case s.peer.Load() == nil:
+		s.abort("a message came before the CSM", 0)
+		return false, errFormat
+	case m.code == Empty:
+		return false, nil // keeps the connection alive
+	}
+	return s.e.receive(s.a, p), nil
+}
+
+// write queues a frame. It never waits for the peer.
+func (s *stream) write(_ *association, record []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.failed != nil:
+		return s.failed
+	case len(s.backlog) > 0 && len(s.backlog)+len(record) > maxBacklog:
+		s.failed = errSlowPeer
+		go s.close()
+		return s.failed
+	}
+	s.backlog = append(s.backlog, record...)
+	if !s.flushing {
+		s.flushing = true
+		go s.flush()
+	}
+	return nil
+}
+
+// flush writes until nothing waits.
+func (s *stream) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.backlog) > 0 && s.failed == nil {
+		out := s.backlog
+		s.backlog = s.spare[:0]
+		s.mu.Unlock()
+		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_, err := s.conn.Write(out)
+		s.mu.Lock()
+		s.spare = out
+		if err != nil {
+			s.failed = err
+			go s.close()
+		}
+	}
+	s.flushing = false
+	s.backlog, s.spare = nil, nil // an idle connection holds no buffer
+}
+
+// settle waits until all that was written has left, or a short time.
+func (s *stream) settle() {
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		idle := !s.flushing || s.failed != nil
+		s.mu.Unlock()
+		if idle {
+			return
+		}
+	}
+}
+
+func (s *stream) close() {
+	s.closeOnce.Do(func() {
+		s.stop()
+		s.mu.Lock()
+		if s.failed == nil {
+			s.failed = net.ErrClosed
+		}
+		s.mu.Unlock()
+		s.conn.Close()
+	})
+}
+
+func (s *stream) context() context.Context { return s.ctx }
+
+func (s *stream) accepting() bool { return !s.draining.Load() }
+
+func (s *stream) localAddr(*association) netip.AddrPort { return s.local }
+
+func (s *stream) hangup(*association) { s.close() }

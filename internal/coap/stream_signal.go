@@ -1,0 +1,131 @@
+package coap
+
+import "time"
+
+// Signals of RFC 8323, section 5.
+const (
+	signalClass = 7
+
+	signalCSM     Code = 7<<5 | 1
+	signalPing    Code = 7<<5 | 2
+	signalPong    Code = 7<<5 | 3
+	signalRelease Code = 7<<5 | 4
+	signalAbort   Code = 7<<5 | 5
+
+	// Options of a CSM.
+	maxMessageSize OptionID = 2
+	blockwise      OptionID = 4
+	// Option of an Abort.
+	badCSMOption OptionID = 2
+)
+
+// maxBERT is how much of a body goes into one message, both ways, and maxFrame
+// the largest message that we take: that much, and its options.
+const (
+	maxBERT  = 16 << 10
+	maxFrame = maxBERT + maxDatagram
+)
+
+// defaultMessageSize is what a peer takes that does not say (RFC 8323,
+// section 5.3.1).
+const defaultMessageSize = 1152
+
+// frameOverhead is room for the header and options of a message with a block.
+const frameOverhead = 512
+
+// capabilities are those that a peer tells by its CSM.
+type capabilities struct {
+	size      int
+	blockwise bool
+}
+
+// appendCSM appends our capabilities.
+func appendCSM(dst []byte) []byte {
+	m := wireMessage{code: signalCSM}
+	m.options = AppendUint(m.options, maxMessageSize, maxFrame)
+	m.options = AppendOption(m.options, blockwise, nil)
+	return m.appendFrame(dst)
+}
+
+// signal deals with a signal. An error ends the connection.
+func (s *stream) signal(m *wireMessage) error {
+	switch m.code {
+	case signalCSM:
+		return s.takeCSM(m)
+	case signalPing:
+		pong := wireMessage{code: signalPong, token: m.token}
+		return s.write(s.a, pong.appendFrame(nil))
+	case signalRelease, signalAbort:
+		s.e.log.Debug("coap: peer ends the connection", "peer", s.a.peer.Addr, "abort", m.code == signalAbort, "diagnostic", string(m.payload[:min(len(m.payload), 128)]))
+		return errSignal
+	}
+	return nil // a Pong, or a signal that nobody knows
+}
+
+func (s *stream) takeCSM(m *wireMessage) error {
+	c := capabilities{size: defaultMessageSize}
+	if old := s.peer.Load(); old != nil {
+		c = *old
+	}
+	for _, o := range m.options {
+		switch {
+		case o.ID == maxMessageSize:
+			n, ok := parseUint(o.Value)
+			if !ok {
+				s.abort("bad Max-Message-Size", o.ID)
+				return errFormat
+			}
+			c.size = int(max(n, 64))
+		case o.ID == blockwise:
+			c.blockwise = true
+		case critical(o.ID):
+			s.abort("unknown critical option", o.ID)
+			return errFormat
+		}
+	}
+	s.peer.Store(&c)
+	s.conn.SetReadDeadline(time.Time{})
+	return nil
+}
+
+// abort tells the peer why the connection ends.
+func (s *stream) abort(why string, option OptionID) {
+	m := wireMessage{code: signalAbort, payload: []byte(why)}
+	if option != 0 {
+		m.options = AppendUint(nil, badCSMOption, uint32(option))
+	}
+	s.write(s.a, m.appendFrame(nil))
+	s.settle()
+}
+
+// release tells the peer that we are about to leave.
+func (s *stream) release() {
+	m := wireMessage{code: signalRelease}
+	s.write(s.a, m.appendFrame(nil))
+	s.settle()
+}
+
+// blockSZX is the largest block size, at most szx, that the peer takes: BERT
+// (RFC 8323, section 6) if it takes more than one block in a message.
+func (s *stream) blockSZX(szx uint8) uint8 {
+	c := s.peer.Load()
+	switch {
+	case c == nil || szx < maxSZX:
+		return szx
+	case c.blockwise && c.size > defaultMessageSize+1024:
+		return bert
+	case c.size < defaultMessageSize:
+		return szxOf(max(c.size-defaultMessageSize+1024, 16))
+	}
+	return szx
+}
+
+// maxPayload is how much of a body goes into one message with BERT blocks, a
+// multiple of 1024.
+func (s *stream) maxPayload() int {
+	c := s.peer.Load()
+	if c == nil {
+		return 1024
+	}
+	return max(min(c.size-frameOverhead, maxBERT)&^1023, 1024)
+}

@@ -1,0 +1,348 @@
+package coap_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// streamWorld is a server and a device over TCP on loopback.
+type streamWorld struct {
+	server, device     *coap.Endpoint
+	toServer, toDevice coap.Peer
+	addr               string
+}
+
+// serveStream serves on l until the test ends.
+func serveStream(t *testing.T, e *coap.Endpoint, l net.Listener) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.ServeListener(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+		require.NoError(t, e.Close())
+	})
+}
+
+func listenTCP(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return l
+}
+
+func newStreamWorld(t *testing.T, serverCfg, deviceCfg coap.Config) *streamWorld {
+	t.Helper()
+	hello := make(chan coap.Peer, 1)
+	next := serverCfg.Handler
+	serverCfg.Handler = handler(func(r *coap.IncomingRequest) *coap.Response {
+		if r.Path() == "/hello" {
+			hello <- r.Peer
+			return &coap.Response{Code: coap.Changed}
+		}
+		return next.ServeCOAP(t.Context(), r)
+	})
+	w := &streamWorld{server: coap.New(serverCfg), device: coap.New(deviceCfg)}
+	l := listenTCP(t)
+	w.addr = l.Addr().String()
+	serveStream(t, w.server, l)
+	var err error
+	w.toServer, err = w.device.Dial(t.Context(), coap.TCP, w.addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, w.device.Close()) })
+	_, err = w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.POST, Path: []string{"hello"}})
+	require.NoError(t, err)
+	w.toDevice = <-hello
+	return w
+}
+
+// TestStreamTransfers moves bodies over TCP in all four ways.
+func TestStreamTransfers(t *testing.T) {
+	for _, size := range []int{0, 1, 1023, 1024, 1025, 15 << 10, 16<<10 + 1, 100_000, 1 << 20} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			body := bodyOf(size)
+			var sinks = make(chan *recorder, 1)
+			serve := handler(func(r *coap.IncomingRequest) *coap.Response {
+				if r.Code == coap.GET {
+					return &coap.Response{Code: coap.Content, Body: bytes.NewReader(body), Size: int64(size), ETag: []byte{1}}
+				}
+				got := &recorder{}
+				if r.Sink != nil {
+					got = r.Sink.(*recorder)
+				} else {
+					_, _ = got.Write(r.Payload)
+				}
+				sinks <- got
+				return &coap.Response{Code: coap.Changed}
+			})
+			cfg := coap.Config{Handler: serve, Sinks: func(*coap.IncomingRequest) (coap.Sink, *coap.Response) { return &recorder{}, nil }}
+			w := newStreamWorld(t, cfg, cfg)
+			for _, way := range []struct {
+				from *coap.Endpoint
+				to   coap.Peer
+			}{{w.server, w.toDevice}, {w.device, w.toServer}} {
+				resp, err := way.from.Do(t.Context(), way.to, &coap.Request{
+					Code: coap.PUT, Path: []string{"5", "0", "0"}, Body: bytes.NewReader(body), Size: int64(size),
+				})
+				require.NoError(t, err)
+				require.Equal(t, coap.Changed, resp.Code)
+				got := <-sinks
+				require.True(t, bytes.Equal(body, got.buf.Bytes()), "pushed %d bytes", got.buf.Len())
+
+				var into bytes.Buffer
+				resp, err = way.from.Do(t.Context(), way.to, &coap.Request{Code: coap.GET, Path: []string{"x"}, Into: &into})
+				require.NoError(t, err)
+				require.Equal(t, coap.Content, resp.Code)
+				require.True(t, bytes.Equal(body, into.Bytes()), "pulled %d bytes", into.Len())
+			}
+		})
+	}
+}
+
+// TestStreamMessages counts how many messages a megabyte takes: sixteen blocks go into one.
+func TestStreamMessages(t *testing.T) {
+	requests := 0
+	w := newStreamWorld(t, coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Changed}
+	}), Sinks: func(*coap.IncomingRequest) (coap.Sink, *coap.Response) { return &recorder{}, nil }}, coap.Config{})
+	_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{
+		Code: coap.PUT, Path: []string{"x"}, Payload: bodyOf(1 << 20), Progress: func(int64, int64) { requests++ },
+	})
+	require.NoError(t, err)
+	require.Equal(t, 64, requests)
+}
+
+// TestStreamObserve observes over TCP, where order is that of arrival.
+func TestStreamObserve(t *testing.T) {
+	observers := make(chan *coap.Observer, 1)
+	w := newStreamWorld(t, coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return nil })},
+		coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+			if o := r.Accept(); o != nil {
+				observers <- o
+			}
+			return &coap.Response{Code: coap.Content, Payload: []byte("0")}
+		})})
+	values := make(chan string, 8)
+	o, first, err := w.server.Observe(t.Context(), w.toDevice, &coap.Request{Code: coap.GET, Path: []string{"5", "0", "3"}},
+		func(r *coap.Response) {
+			if r != nil {
+				values <- string(r.Payload)
+			}
+		})
+	require.NoError(t, err)
+	require.Equal(t, "0", string(first.Payload))
+	observer := <-observers
+	for _, v := range []string{"1", "2", "3"} {
+		observer.Notify(&coap.Response{Code: coap.Content, Payload: []byte(v)}, true)
+		require.Equal(t, v, <-values)
+	}
+	require.NoError(t, o.Cancel(t.Context()))
+	<-observer.Done()
+}
+
+// TestStreamEnds ends the connection under a request, and tells who had it.
+func TestStreamEnds(t *testing.T) {
+	closed := make(chan coap.Peer, 1)
+	w := newStreamWorld(t, coap.Config{OnClosed: func(p coap.Peer) { closed <- p }},
+		coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, _ *coap.IncomingRequest) *coap.Response {
+			<-ctx.Done()
+			return nil
+		})})
+	failed := make(chan error, 1)
+	go func() {
+		_, err := w.server.Do(t.Context(), w.toDevice, &coap.Request{Code: coap.POST, Path: []string{"5", "0", "2"}})
+		failed <- err
+	}()
+	require.Eventually(t, func() bool { return coap.Underway(w.server) == 1 }, 5*time.Second, time.Millisecond)
+	w.device.Hangup(w.toServer)
+	err := <-failed
+	require.ErrorIs(t, err, coap.ErrPeerGone)
+	require.ErrorIs(t, err, coap.ErrDeliveryUnknown)
+	require.Equal(t, w.toDevice, <-closed)
+	_, err = w.server.Do(t.Context(), w.toDevice, &coap.Request{Code: coap.GET})
+	require.ErrorIs(t, err, coap.ErrNoPeer)
+}
+
+// TestStreamIdentity carries the verified chain of a certificate with each request.
+func TestStreamIdentity(t *testing.T) {
+	pool, certificate := selfSigned(t)
+	l := tls.NewListener(listenTCP(t), &tls.Config{
+		Certificates: []tls.Certificate{certificate}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"coap"},
+	})
+	proven := make(chan *coap.Identity, 1)
+	server := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+		proven <- r.Identity
+		return &coap.Response{Code: coap.Changed}
+	})})
+	serveStream(t, server, l)
+	device := coap.New(coap.Config{})
+	defer device.Close()
+	raw, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	peer, err := device.DialStream(t.Context(), tls.Client(raw, &tls.Config{
+		RootCAs: pool, Certificates: []tls.Certificate{certificate}, ServerName: "localhost", NextProtos: []string{"coap"},
+	}))
+	require.NoError(t, err)
+	require.Equal(t, coap.TLS, peer.Transport)
+	_, err = device.Do(t.Context(), peer, &coap.Request{Code: coap.POST, Path: []string{"rd"}})
+	require.NoError(t, err)
+	id := <-proven
+	require.NotNil(t, id)
+	require.Equal(t, certificate.Certificate[0], id.Certificates[0])
+}
+
+func selfSigned(t *testing.T) (*x509.CertPool, tls.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "device-1"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	parsed, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(parsed)
+	return pool, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// pipeListener is a listener in memory, for virtual time.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (l *pipeListener) dial() net.Conn {
+	here, there := net.Pipe()
+	l.conns <- there
+	return here
+}
+
+var (
+	frameCSM  = []byte{0x00, 0xe1}
+	framePing = []byte{0x01, 0xe2, 0x77}
+)
+
+// TestStreamHostile has raw peers break the rules, in virtual time.
+func TestStreamHostile(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		send  []byte
+		after time.Duration // until the connection must have ended; 0: at once
+		want  []byte        // that must be among what the server says
+	}{
+		{"ping", append(append([]byte{}, frameCSM...), framePing...), -1, []byte{0x01, 0xe3, 0x77}},
+		{"request before CSM", []byte{0x00, 0x01}, 0, []byte{0xe5}},
+		{"critical CSM option", []byte{0x10, 0xe1, 0x90}, 0, []byte{0xe5, 0x21, 0x09}},
+		{"long token", []byte{0x09, 0xe1, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 0, []byte{0xe5}},
+		{"huge frame", append(append([]byte{}, frameCSM...), 0xf0, 0xff, 0xff, 0xff, 0xff, 0x01), 0, []byte{0xe5}},
+		{"bad option", append(append([]byte{}, frameCSM...), 0x10, 0x01, 0xf0), 0, []byte{0xe5}},
+		{"empty keeps alive", append(append([]byte{}, frameCSM...), 0x00, 0x00), -1, nil},
+		{"silent", nil, 30 * time.Second, nil},
+		{"half a frame", append(append([]byte{}, frameCSM...), 0xd0), 30 * time.Second, nil},
+		{"release", append(append([]byte{}, frameCSM...), 0x00, 0xe4), 0, nil},
+		{"abort", append(append([]byte{}, frameCSM...), 0x00, 0xe5), 0, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := coap.New(coap.Config{})
+				l := newPipeListener()
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- server.ServeListener(ctx, l) }()
+				conn := l.dial()
+				var said bytes.Buffer
+				ended := make(chan time.Time, 1)
+				go func() {
+					_, _ = io.Copy(&said, conn)
+					ended <- time.Now()
+				}()
+				began := time.Now()
+				_, _ = conn.Write(test.send)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				select {
+				case at := <-ended:
+					require.GreaterOrEqual(t, test.after, time.Duration(0), "ended after %v", at.Sub(began))
+					require.InDelta(t, test.after.Seconds(), at.Sub(began).Seconds(), 1.5)
+				default:
+					require.Negative(t, test.after, "not ended")
+				}
+				require.True(t, bytes.Contains(said.Bytes(), test.want), "%x", said.Bytes())
+				conn.Close()
+				cancel()
+				require.NoError(t, <-done)
+				require.NoError(t, server.Close())
+				require.Zero(t, coap.Holds(server).Peers)
+			})
+		})
+	}
+}
+
+// TestStreamSlowReader has a peer that asks and does not read: it is cut off, and what it makes us hold is bounded.
+func TestStreamSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := coap.New(coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+			return &coap.Response{Code: coap.Content, Payload: make([]byte, 900)}
+		})})
+		l := newPipeListener()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- server.ServeListener(ctx, l) }()
+		conn := l.dial()
+		_, err := io.ReadFull(conn, make([]byte, 1)) // then it reads no more
+		require.NoError(t, err)
+		sent := 0
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Hour))
+		if _, err = conn.Write(frameCSM); err == nil {
+			for err == nil && sent < 1_000_000 {
+				_, err = conn.Write([]byte{0x00, 0x01})
+				sent++
+			}
+		}
+		require.Error(t, err)
+		require.Less(t, sent, 10_000)
+		cancel()
+		require.NoError(t, <-done)
+		require.NoError(t, server.Close())
+	})
+}
