@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -603,7 +604,8 @@ func TestSinks(t *testing.T) {
 // The handler is not asked for each block; when what is kept is gone, it is.
 func TestDownloadsWithoutHandler(t *testing.T) {
 	body := bodyOf(3000)
-	calls, closed := 0, 0
+	calls := 0
+	var closed atomic.Int32
 	cfg := coap.Config{
 		DownloadIdle: 20 * time.Second,
 		Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
@@ -624,25 +626,25 @@ func TestDownloadsWithoutHandler(t *testing.T) {
 			require.Equal(t, []byte{1}, etag)
 		}
 		require.Equal(t, 1, calls)
-		require.Equal(t, 0, closed)
+		require.Zero(t, closed.Load())
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		require.Equal(t, 1, closed)
+		require.EqualValues(t, 1, closed.Load())
 		m := get(9, 2)
 		require.True(t, bytes.Equal(body[2048:], m.Payload), "at random")
 		require.Equal(t, 2, calls)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		require.Equal(t, 2, closed)
+		require.EqualValues(t, 2, closed.Load())
 	})
 }
 
 type closing struct {
 	*bytes.Reader
-	n *int
+	n *atomic.Int32
 }
 
-func (c closing) Close() error { *c.n++; return nil }
+func (c closing) Close() error { c.n.Add(1); return nil }
 
 func TestValidation(t *testing.T) {
 	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
