@@ -47,7 +47,7 @@ func TestSpoofedSourcesAreBounded(t *testing.T) {
 		r.send(request(con, codes.GET, 1, "x"))
 		require.Equal(t, codes.Content, r.receive().Code)
 
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		require.Equal(t, coap.Held{Timers: coap.Holds(e).Timers}, coap.Holds(e), "all is forgotten in the end")
 	})
 }
@@ -79,10 +79,10 @@ func TestUnfinishedUploadsAreBounded(t *testing.T) {
 		require.LessOrEqual(t, h.UploadBytes, int64(1<<20))
 
 		// Somebody honest waits a little, and gets in.
-		time.Sleep(11 * time.Second)
+		pass(11 * time.Second)
 		r.send(first(7))
 		require.Equal(t, codes.Continue, r.receive().Code)
-		time.Sleep(40 * time.Second)
+		pass(40 * time.Second)
 		h = coap.Holds(e)
 		require.Zero(t, h.Uploads)
 		require.Zero(t, h.UploadBytes)
@@ -106,7 +106,7 @@ func TestUploadsOfOnePeerAreBounded(t *testing.T) {
 func TestSlowHandlerDelaysNobodyElse(t *testing.T) {
 	cfg := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 		if r.Path() == "/slow" {
-			time.Sleep(2 * time.Second)
+			pass(2 * time.Second)
 		}
 		return &coap.Response{Code: coap.Content}
 	})}
@@ -134,7 +134,7 @@ func TestSlowHandlerDelaysNobodyElse(t *testing.T) {
 		require.Equal(t, codes.Content, r.receive().Code)
 		require.Zero(t, time.Since(start))
 		r.conn.Rebind(slow)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 	})
 }
 
@@ -142,7 +142,7 @@ func TestFullPool(t *testing.T) {
 	cfg := coap.Config{
 		Bounds: coap.Bounds{Workers: 2, Queue: 3},
 		Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
-			time.Sleep(time.Second / 4)
+			pass(time.Second / 4)
 			return &coap.Response{Code: coap.Content}
 		}),
 	}
@@ -193,7 +193,7 @@ func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var device sync.WaitGroup
 		slow := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
-			time.Sleep(2 * time.Second)
+			pass(2 * time.Second)
 			return &coap.Response{Code: coap.Content}
 		})}
 		w := newWorld(t, slow, coap.Config{})
@@ -204,10 +204,10 @@ func TestDrain(t *testing.T) {
 				t.Errorf("in flight: %v %v", resp, err)
 			}
 		})
-		time.Sleep(time.Second)
+		pass(time.Second)
 		start := time.Now()
 		device.Go(func() {
-			time.Sleep(500 * time.Millisecond)
+			pass(500 * time.Millisecond)
 			resp, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.POST})
 			if err != nil || resp.Code != coap.ServiceUnavailable {
 				t.Errorf("new: %v %v", resp, err)

@@ -83,7 +83,7 @@ type Bounds struct {
 	Queue int
 	// PeerWorkers and PeerQueue are the same for a single peer. Default 8, 32.
 	PeerWorkers, PeerQueue int
-	// PeerRequests is how many outgoing requests may wait for one peer.
+	// PeerRequests is how many messages to one peer may be queued or unanswered.
 	// Default 256.
 	PeerRequests int
 	// Uploads is how many Block1 bodies may be unfinished. Default 4096; one

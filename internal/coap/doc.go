@@ -16,6 +16,58 @@
 //		Size:          size,
 //	})
 //
+// # How a message travels
+//
+// A reader takes a datagram from its socket into a packet and parses it in
+// place. The [association] of its sender is looked up; [Endpoint.receive] then
+// either finishes an [exchange] of ours, hands a notification to its
+// [Observation], or passes a request to the pool. It never waits: a slow
+// handler, a slow disk or a slow peer delays nobody else.
+//
+// What we send that deserves an answer is an exchange. All retransmissions,
+// and all other deadlines, are in one heap over one timer of the runtime. One
+// message to a peer is unacknowledged at a time (NSTART = 1); the others queue
+// in the [outbox], so that a small request passes between two blocks of a
+// transfer, unless the transfer is exclusive.
+//
+// A transfer of ours is a loop in the goroutine of its caller, an exchange for
+// each block. A transfer of a peer is an entry in a table: an upload goes
+// through a [Sink] or is collected; a download is served from an io.ReaderAt
+// at whatever offset is asked for, without the handler, from one copy for all
+// peers.
+//
+// A lost block is sent again after 2 to 3 s, then after twice that, five times
+// in all (RFC 7252, section 4.2). A transfer does not end with that: such
+// rounds follow one another until there was no progress for [Request.Stall].
+//
+// # What a peer can make us hold
+//
+// Every bound is a field of [Bounds] or [Config]; these are the defaults. The
+// address of a UDP peer may be forged, so each is a bound on what all peers
+// can do together, and none is exceeded by whatever they send.
+//
+//	what                          bound                        memory, at most
+//	peers with any state          1,000,000 (Peers)            0.4 GB, 0.4 KB each
+//	duplicates remembered         1,000,000 (DedupEntries)     64 MiB of replies (DedupBytes)
+//	                                                           and 60 MB of keys
+//	requests in handlers          256 (Workers), 8 per peer    2.6 KB each, and the handler's
+//	requests waiting              4096 (Queue), 32 per peer    11 MB
+//	unfinished Block1 bodies      4096 (Uploads), 4 per peer   64 MiB in memory (UploadBytes)
+//	  each in memory              64 KiB (MaxBody)
+//	  each since its last block   247 s (UploadIdle)
+//	responses kept for Block2     4096 (Downloads), 4 per peer what the handler's Body holds
+//	  each since its last block   120 s (DownloadIdle)
+//	observations of a peer here   64 (PeerObservers)           0.3 KB each, one notification
+//	notifications for us waiting  16 per observation           2 KB each
+//	options in a message          64
+//	a datagram                    2 KiB; larger ones are answered with 4.13
+//
+// When there are too many peers, the one idle for longest is forgotten; it
+// costs no more than the recognition of duplicates. When there are too many
+// bodies, the one idle for longest gives way, an upload not before 10 s. When
+// too many requests wait, one more is answered with 5.03, or dropped if it was
+// not confirmable. A stranger who makes no request costs nothing.
+//
 // A peer that is silent costs an entry in a table: no goroutine, no timer, no
 // buffer.
 package coap

@@ -150,6 +150,7 @@ func (t *transfer) fetch(ctx context.Context, offset int64, szx uint8) (*packet,
 	b.num = uint32(offset / int64(b.size()))
 	t.x.token = t.e.random.token()
 	t.x.observation = nil
+	t.x.confirm = true
 	var payload []byte
 	if t.r.Code == FETCH && t.size <= t.a.maxPayload(t.szx) {
 		var err error

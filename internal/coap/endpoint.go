@@ -102,12 +102,16 @@ func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 
 // drain waits until nothing is under way, at most for Config.Drain.
 func (e *Endpoint) drain() {
-	deadline := time.Now().Add(e.cfg.Drain)
-	for time.Now().Before(deadline) && !e.isClosed() {
-		if e.pool.busy() == 0 && e.underway.Load() == 0 {
+	limit := time.NewTimer(e.cfg.Drain)
+	defer limit.Stop()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for !e.isClosed() && (e.pool.busy() > 0 || e.underway.Load() > 0) {
+		select {
+		case <-look.C:
+		case <-limit.C:
 			return
 		}
-		time.Sleep(min(5*time.Millisecond, time.Until(deadline)))
 	}
 }
 

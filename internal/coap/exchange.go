@@ -88,6 +88,9 @@ func (a *association) submitLocked(x *exchange) error {
 	}
 	x.tries, x.acked, x.sent, x.err = 0, false, false, nil
 	o := &a.outbox
+	if len(o.open)+len(o.queue) >= a.e.cfg.Bounds.PeerRequests {
+		return ErrBusy
+	}
 	if x.urgent || len(o.queue) == 0 && o.admits(x) {
 		a.start(x)
 		return nil
@@ -95,9 +98,6 @@ func (a *association) submitLocked(x *exchange) error {
 	if o.lease != nil && o.lease == x.lease && o.admits(x) {
 		a.start(x) // the holder does not queue behind those who wait for it
 		return nil
-	}
-	if len(o.queue) >= a.e.cfg.Bounds.PeerRequests {
-		return ErrBusy
 	}
 	x.state = queued
 	o.queue = append(o.queue, x)

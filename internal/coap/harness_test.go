@@ -124,4 +124,7 @@ func (r *recorder) bytes() []byte {
 	return bytes.Clone(r.buf.Bytes())
 }
 
+// pass lets virtual time pass.
+func pass(d time.Duration) { <-time.After(d) }
+
 func elapsed(start time.Time) time.Duration { return time.Since(start) }

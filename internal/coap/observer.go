@@ -163,9 +163,7 @@ func (o *Observer) send(resp *Response, confirm bool) {
 		}
 	}
 	in.free()
-	if resp.After != nil {
-		resp.After()
-	}
+	after(resp)
 }
 
 // answered goes on after a confirmable message: the peer lives, or does not.

@@ -10,17 +10,19 @@ import (
 func (in *incoming) reply(resp *Response) {
 	e, m := in.e, &in.p.msg
 	e.timers.stop(&in.timer)
-	resp = in.suppress(resp)
-
 	in.mu.Lock()
 	in.replied = true
 	acked := in.acked
 	in.mu.Unlock()
 
-	if resp == nil {
+	if resp == nil || in.unwanted(resp) {
 		in.abandonObserver()
 		if m.typ == confirmable && !acked && !in.a.stream() {
 			in.acknowledge()
+		}
+		if resp != nil {
+			closeBody(resp)
+			after(resp)
 		}
 		return
 	}
@@ -35,7 +37,7 @@ func (in *incoming) reply(resp *Response) {
 		in.a.mu.Unlock()
 		in.send(&out)
 	case acked:
-		in.sendSeparately(&out, resp.After)
+		in.sendSeparately(&out, resp)
 		return
 	default:
 		out.typ, out.mid = acknowledgement, m.mid
@@ -43,24 +45,20 @@ func (in *incoming) reply(resp *Response) {
 		in.remember()
 	}
 	in.established()
+	after(resp)
+}
+
+// unwanted reports whether the peer does not want to hear of the response
+// (No-Response, RFC 7967).
+func (in *incoming) unwanted(resp *Response) bool {
+	v, ok := Uint(in.req.Options, NoResponse)
+	return ok && v&(1<<(class(resp.Code)-1)) != 0
+}
+
+func after(resp *Response) {
 	if resp.After != nil {
 		resp.After()
 	}
-}
-
-// suppress applies No-Response (RFC 7967).
-func (in *incoming) suppress(resp *Response) *Response {
-	if resp == nil {
-		return nil
-	}
-	if v, ok := Uint(in.req.Options, NoResponse); ok && v&(1<<(class(resp.Code)-1)) != 0 {
-		closeBody(resp)
-		if resp.After != nil {
-			defer resp.After()
-		}
-		return nil
-	}
-	return resp
 }
 
 // closeBody closes the body of a response that is not sent.
@@ -90,7 +88,7 @@ func (in *incoming) remember() {
 }
 
 // sendSeparately sends a response after the acknowledgement, confirmably.
-func (in *incoming) sendSeparately(out *wireMessage, after func()) {
+func (in *incoming) sendSeparately(out *wireMessage, resp *Response) {
 	out.typ = confirmable
 	observer := in.observer
 	x := &exchange{confirm: true, urgent: true, idleLimit: in.e.cfg.Transmission.idle()}
@@ -99,12 +97,13 @@ func (in *incoming) sendSeparately(out *wireMessage, after func()) {
 		if observer != nil {
 			go observer.answered(err)
 		}
-		if after != nil {
-			go after()
+		if resp.After != nil {
+			go resp.After()
 		}
 	}
-	if err := in.a.submit(x); err != nil && after != nil {
-		after()
+	if in.a.submit(x) != nil {
+		in.abandonObserver()
+		after(resp)
 	}
 }
 

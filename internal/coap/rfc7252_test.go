@@ -145,7 +145,7 @@ func TestDuplicatesAreNotServedTwice(t *testing.T) {
 	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
 		r.send(request(con, codes.POST, 1, "x"))
 		first := r.receive()
-		time.Sleep(240 * time.Second)
+		pass(240 * time.Second)
 		r.send(request(con, codes.POST, 1, "x"))
 		again := r.receive()
 		require.Equal(t, first, again)
@@ -156,7 +156,7 @@ func TestDuplicatesAreNotServedTwice(t *testing.T) {
 		r.silence(time.Minute)
 		require.EqualValues(t, 2, calls.Load())
 
-		time.Sleep(300 * time.Second)
+		pass(300 * time.Second)
 		r.send(request(con, codes.POST, 1, "x"))
 		r.receive()
 		require.EqualValues(t, 3, calls.Load(), "the id is free again after EXCHANGE_LIFETIME")
@@ -168,13 +168,13 @@ func TestSeparateResponse(t *testing.T) {
 	done := make(chan time.Time, 1)
 	cfg := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 		calls.Add(1)
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		return &coap.Response{Code: coap.Changed, After: func() { done <- time.Now() }}
 	})}
 	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
 		start := time.Now()
 		r.send(request(con, codes.POST, 1, "x"))
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		r.send(request(con, codes.POST, 1, "x"))
 		r.silence(400 * time.Millisecond)
 		m := r.receive()
@@ -212,7 +212,7 @@ func TestResponses(t *testing.T) {
 		}, nil, 0},
 		{"separate", func(r *raw, m message.Message) {
 			r.send(message.Message{Type: ack, Code: codes.Empty, MessageID: m.MessageID})
-			time.Sleep(50 * time.Second)
+			pass(50 * time.Second)
 			r.send(message.Message{Type: con, Code: codes.Content, MessageID: 77, Token: m.Token})
 			got := r.receive()
 			require.Equal(r.t, []any{ack, codes.Empty, int32(77)}, []any{got.Type, got.Code, got.MessageID})

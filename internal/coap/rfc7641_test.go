@@ -46,16 +46,16 @@ func TestObserveBothEnds(t *testing.T) {
 		at := <-observers
 
 		at.Notify(&coap.Response{Code: coap.Content, Payload: []byte("1")}, false)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		at.Notify(&coap.Response{Code: coap.Content, Payload: []byte("2")}, true)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		synctest.Wait()
 		require.Equal(t, []string{"1", "2"}, got)
 
 		require.NoError(t, o.Cancel(t.Context()))
 		require.True(t, isDone(at))
 		at.Notify(&coap.Response{Code: coap.Content, Payload: []byte("3")}, true)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		synctest.Wait()
 		require.Equal(t, []string{"1", "2"}, got)
 	})
@@ -71,7 +71,7 @@ func TestObserveForget(t *testing.T) {
 			o.Forget()
 			require.False(t, isDone(at))
 			at.Notify(&coap.Response{Code: coap.Content}, confirmable)
-			time.Sleep(time.Second)
+			pass(time.Second)
 			require.True(t, isDone(at), "a Reset ends it")
 		})
 	}
@@ -93,7 +93,7 @@ func TestObserveLargeNotification(t *testing.T) {
 		at := <-observers
 		next := bytes.Repeat([]byte("abc"), 1500)
 		at.Notify(&coap.Response{Code: coap.Content, Payload: next}, true)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		require.Len(t, got, 1)
 		require.True(t, bytes.Equal(next, got[0]))
@@ -117,9 +117,9 @@ func TestObserverGivenUp(t *testing.T) {
 		at := <-observers
 		w.net.Partition(serverHost, deviceHost, true)
 		at.Notify(&coap.Response{Code: coap.Content}, true)
-		time.Sleep(50 * time.Second)
+		pass(50 * time.Second)
 		require.False(t, isDone(at))
-		time.Sleep(50 * time.Second)
+		pass(50 * time.Second)
 		require.True(t, isDone(at))
 	})
 }
@@ -217,7 +217,7 @@ func TestDailyConfirmation(t *testing.T) {
 		at := <-observers
 		at.Notify(&coap.Response{Code: coap.Content}, false)
 		require.Equal(t, non, r.receive().Type)
-		time.Sleep(24 * time.Hour)
+		pass(24 * time.Hour)
 		at.Notify(&coap.Response{Code: coap.Content}, false)
 		require.Equal(t, con, r.receive().Type)
 	})
@@ -251,7 +251,7 @@ func TestFreshness(t *testing.T) {
 				r.send(message.Message{Type: ack, Code: codes.Content, MessageID: m.MessageID, Token: m.Token, Options: message.Options{option(message.Observe, 1)}})
 				var want []byte
 				for i, a := range arrivals {
-					time.Sleep(a.after)
+					pass(a.after)
 					n := message.Message{Type: con, Code: codes.Content, MessageID: int32(100 + i), Token: m.Token, Payload: []byte{byte(i)}}
 					value := make([]byte, 4)
 					size, err := message.EncodeUint32(value, a.seq)

@@ -591,7 +591,7 @@ func TestSinks(t *testing.T) {
 				for i, code := range test.answers {
 					require.Equal(t, code, r.send1(int32(i+1), uint32(i), i < 2, 1024, body).Code)
 				}
-				time.Sleep(31 * time.Second)
+				pass(31 * time.Second)
 				synctest.Wait()
 				require.Equal(t, test.aborted, sink.abortedWith() != nil)
 				h := coap.Holds(e)
@@ -627,13 +627,13 @@ func TestDownloadsWithoutHandler(t *testing.T) {
 		}
 		require.Equal(t, 1, calls)
 		require.Zero(t, closed.Load())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		require.EqualValues(t, 1, closed.Load())
 		m := get(9, 2)
 		require.True(t, bytes.Equal(body[2048:], m.Payload), "at random")
 		require.Equal(t, 2, calls)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		require.EqualValues(t, 2, closed.Load())
 	})
@@ -682,7 +682,7 @@ func TestEcho(t *testing.T) {
 		require.Equal(t, codes.Unauthorized, r.receive().Code)
 		r.send(request(con, codes.GET, 3, "x", option(message.Echo, v...)))
 		require.Equal(t, codes.Content, r.receive().Code)
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		r.send(request(con, codes.GET, 4, "x", option(message.Echo, v...)))
 		require.Equal(t, codes.Unauthorized, r.receive().Code, "too old")
 	})

@@ -69,6 +69,7 @@ func (t *transfer) uploadBlocks(ctx context.Context) (*packet, error) {
 		return nil, fmt.Errorf("%w: cannot go on at %d", ErrTooLarge, t.r.BodyOffset)
 	}
 	t.szx, t.done = szx, t.r.BodyOffset
+	t.x.confirm = true
 	for {
 		reply, next, err := t.uploadBlock(ctx)
 		if err != nil {
