@@ -47,6 +47,7 @@ type rig struct {
 	cancel context.CancelFunc
 	ended  chan error
 	client *testClient
+	seen   fsm.Object // what update saw last
 }
 
 // testClient stands in for lwm2m.Client.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 
@@ -55,7 +56,10 @@ func (t *transfer) fetchCoAP(ctx context.Context) error {
 // coapError sorts the errors of [lwm2m.Fetch] as statusError does those of HTTP.
 func coapError(err error) error {
 	response, answered := errors.AsType[*lwm2m.ResponseError](err)
+	dns, unresolved := errors.AsType[*net.DNSError](err)
 	switch {
+	case unresolved && dns.IsNotFound:
+		return invalidURI("no such host")
 	case errors.Is(err, lwm2m.ErrUnsupportedScheme), errors.Is(err, lwm2m.ErrNotImplemented) && !answered:
 		return &ResultError{Result: fsm.ResultUnsupProtocol, Err: err}
 	case errors.Is(err, lwm2m.ErrPath):

@@ -202,24 +202,26 @@ func TestDownloadServers(t *testing.T) {
 		},
 		"204": {serve: status(204), result: fsm.ResultConnectionLost, requests: 5},
 		"redirect": {
-			serve:  func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", 302) },
+			serve:  func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) },
 			result: fsm.ResultInvalidURI, requests: 1,
 		},
 		"redirect, allowed": {
 			serve: func(n int, w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != "/there" {
-					http.Redirect(w, r, "/there", 302)
+					http.Redirect(w, r, "/there", http.StatusFound)
 					return
 				}
 				whole(w, r)
 			}, config: func(c *DeviceConfig) { c.MaxRedirects = 1 }, version: "2.0", requests: 2,
 		},
 		"redirect in circles": {
-			serve:  func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) },
+			serve:  func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) },
 			config: func(c *DeviceConfig) { c.MaxRedirects = 3 }, result: fsm.ResultInvalidURI, requests: 4,
 		},
 		"redirect to a host that is not allowed": {
-			serve: func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://other.invalid/", 302) },
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "http://other.invalid/", http.StatusFound)
+			},
 			config: func(c *DeviceConfig) {
 				c.MaxRedirects, c.Hosts = 3, []string{"127.0.0.1"}
 			}, result: fsm.ResultInvalidURI, requests: 1,

@@ -79,14 +79,14 @@ func (d disk) write(f io.Writer, p []byte) (int, error) {
 }
 
 func (d disk) sync(f *os.File) error {
-	if err := d.op("sync"); err != nil {
+	if err := d.op("sync " + f.Name()); err != nil {
 		return err
 	}
 	return f.Sync()
 }
 
 func (d disk) truncate(f *os.File, size int64) error {
-	if err := d.op("truncate"); err != nil {
+	if err := d.op("truncate " + f.Name()); err != nil {
 		return err
 	}
 	return f.Truncate(size)

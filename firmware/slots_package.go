@@ -225,7 +225,7 @@ func (s *Slots) Verify(ctx context.Context) (PackageInfo, error) {
 		return PackageInfo{}, packageError(err)
 	}
 	err = s.change(func(next *slotState) {
-		next.Slots[slot] = slotInfo{Name: info.Name, Version: info.Version, Size: info.Size, Digest: info.Digest}
+		next.Slots[slot] = slotInfo(info)
 	})
 	return info, err
 }

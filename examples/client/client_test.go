@@ -46,6 +46,7 @@ func TestFleet(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		args    []string
 		outcome fsm.Outcome
@@ -110,7 +111,7 @@ func TestKilledAtRandom(t *testing.T) {
 		version := fmt.Sprintf("1.%d.0", round+1)
 		u := w.start("sim", w.demo(version), pull)
 		for range 5 {
-			time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond) // the moment is what is tested
+			<-time.After(time.Duration(rand.IntN(150)) * time.Millisecond) // the moment is what is tested
 			p.kill()
 			p = w.client(args...)
 		}

@@ -67,6 +67,7 @@ func TestExecRefuses(t *testing.T) {
 
 // TestExecRollsBack installs versions that do not work; the one before comes back, and the server says so.
 func TestExecRollsBack(t *testing.T) {
+	t.Parallel()
 	for _, fault := range []string{faultNoRegister, faultCrash} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
@@ -100,7 +101,7 @@ func TestExecKilledAtRandom(t *testing.T) {
 	}
 	u := w.start("self", w.image("1.1.0", sign("1.1.0")), pull)
 	for range kills {
-		time.Sleep(time.Duration(rand.IntN(400)) * time.Millisecond) // the moment is what is tested
+		<-time.After(time.Duration(rand.IntN(400)) * time.Millisecond) // the moment is what is tested
 		p.kill()
 		p = w.exec(trust)
 	}

@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -46,7 +46,7 @@ func (o *options) runInstalled(ctx context.Context, slot string) error {
 	boot.Version = slots.Version()
 	err = life{
 		options: o, endpoint: o.endpoint, slots: slots, boot: boot, log: o.log.With("endpoint", o.endpoint, "pid", os.Getpid()),
-		confirmed: func() { fmt.Println(confirmedLine) },
+		confirmed: func() { _, _ = io.WriteString(os.Stdout, confirmedLine+"\n") },
 	}.live(ctx)
 	if again(err) {
 		o.log.Info("device restarts", "because", err)
