@@ -160,7 +160,7 @@ type eventView struct {
 	State    string       `json:"state"`
 	Result   resultView   `json:"result"`
 	Outcome  string       `json:"outcome"`
-	Progress progressView `json:"progress"`
+	Progress progressView `json:"progress,omitzero"` // absent in old events
 }
 
 func viewEvent(e firmware.Event) eventView {

@@ -1,0 +1,102 @@
+package otago_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"log"
+	"net/http"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store/bolt"
+)
+
+// The bodies of these two functions are the README's server and device: a test compares them.
+
+func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Action) error) error {
+	db, err := bolt.Open("ota.db")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	images, err := firmware.OpenRepository("images", db, firmware.RepositoryConfig{})
+	if err != nil {
+		return err
+	}
+	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+	mgr := firmware.NewManager(srv, db, images, firmware.Config{BaseURL: "http://127.0.0.1:8080/fw/"})
+
+	mux := http.NewServeMux()
+	mux.Handle("/ota/", httpapi.Handler(mgr, httpapi.Options{Authorize: staffOnly})) // operators
+	web := &http.Server{Addr: "127.0.0.1:8080", Handler: images.Wrap(mux)}           // devices download below /fw/
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return srv.ListenAndServe(ctx, "coap://127.0.0.1:5683") })
+	group.Go(func() error { return mgr.Run(ctx) })
+	group.Go(web.ListenAndServe)
+	context.AfterFunc(ctx, func() { web.Close() })
+	return group.Wait()
+}
+
+func device(ctx context.Context, publicKey ed25519.PublicKey) error {
+	slots, err := firmware.OpenSlots("/var/lib/sensor", firmware.SlotConfig{Trust: publicKey, Version: "1.0.0"})
+	if err != nil {
+		return err
+	}
+	defer slots.Close()
+	boot, err := slots.Boot() // which version is to run
+	if err != nil {
+		return err
+	}
+	client := lwm2m.NewClient(lwm2m.ClientConfig{
+		Endpoint: "urn:imei:490154203237518",
+		Server:   "coap://127.0.0.1:5683",
+		Objects: []lwm2m.Object{
+			lwm2m.DeviceObject{Manufacturer: "Example", Model: "sensor", FirmwareVersion: boot.Version},
+			firmware.NewDevice(slots, firmware.DeviceConfig{}).Object(),
+		},
+	})
+	return client.Run(ctx) // until ctx ends, or with firmware.ErrRestart when an installed version is to be started
+}
+
+// A whole update server: devices register and download, operators use the API below /ota/api.
+func Example_server() {
+	everybody := func(*http.Request, httpapi.Action) error { return nil }
+	if err := server(context.Background(), everybody); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A whole device, which takes bundles that were signed with the key that belongs to its public key.
+func Example_device() {
+	var publicKey ed25519.PublicKey // made with: server bundle keygen
+	err := device(context.Background(), publicKey)
+	if errors.Is(err, firmware.ErrRestart) {
+		log.Print("reboot")
+	}
+}
+
+// What an operator does from a program of their own.
+func Example_update() {
+	follow := func(ctx context.Context, mgr *firmware.Manager, image firmware.Image) error {
+		update, err := mgr.Start(ctx, firmware.Request{Endpoint: "urn:imei:490154203237518", Image: image.ID})
+		if err != nil {
+			return err
+		}
+		for event, err := range mgr.Events(ctx, update.Since) {
+			if err != nil {
+				return err
+			}
+			log.Println(event.Endpoint, event.Phase, event.Progress.Bytes, event.Outcome)
+			if event.Update == update.ID && event.Outcome != "" {
+				break
+			}
+		}
+		return nil
+	}
+	_ = follow
+}

@@ -1,0 +1,40 @@
+package otago_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestReadme holds the README's server and device to the ones that compile.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	source, err := os.ReadFile("example_test.go")
+	require.NoError(t, err)
+	for _, name := range []string{"server", "device"} {
+		m := regexp.MustCompile(`(?s)\nfunc ` + name + `\(.*?\) error \{\n(.*?)\n\}\n`).FindSubmatch(source)
+		require.NotNil(t, m, name)
+		body := strings.ReplaceAll("\n"+string(m[1]), "\n\t", "\n")
+		require.Contains(t, string(readme), "```go"+body+"\n```\n", "the README's %s is not the one of example_test.go", name)
+	}
+}
+
+// TestReadmeNamesWhatThereIs holds the flags and the calls that the README names to those that there are.
+func TestReadmeNamesWhatThereIs(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	options, err := os.ReadFile("examples/server/options.go")
+	require.NoError(t, err)
+	client, err := os.ReadFile("examples/client/options.go")
+	require.NoError(t, err)
+	known := string(options) + string(client)
+	for _, line := range regexp.MustCompile(`(?m)^go run \./examples/(?:server|client) -.*$`).FindAllString(string(readme), -1) {
+		for _, m := range regexp.MustCompile(` -([a-z][a-z0-9-]+)`).FindAllStringSubmatch(line, -1) {
+			require.Contains(t, known, `"`+m[1]+`"`, "-%s of %q is no flag", m[1], line)
+		}
+	}
+}
