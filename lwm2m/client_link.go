@@ -23,6 +23,7 @@ type link struct {
 	peer     coap.Peer
 	version  Version // as registered
 	notifier *notifier
+	lost     chan struct{} // closed when a connection has ended
 
 	// Only stay, and those it calls, use these.
 	location []string
@@ -61,6 +62,8 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 				continue
 			}
 		case <-due.C:
+		case <-l.lost:
+			return true, fmt.Errorf("%w: the connection has ended", ErrUnreachable)
 		}
 		if err := l.update(ctx); errors.Is(err, ErrNotFound) {
 			c.log.Info("the server does not know the registration", slog.Any("location", l.location))
@@ -78,16 +81,21 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 
 // dial makes an association with the server.
 func (c *Client) dial(ctx context.Context) (*link, error) {
-	l := &link{client: c}
+	l := &link{client: c, lost: make(chan struct{})}
 	l.notifier = newNotifier(c)
 	l.coap = coap.New(coap.Config{
 		Handler: coap.HandlerFunc(l.serveCOAP), Sinks: l.openSink, MaxBody: c.config.MaxMessage, Logger: c.config.Logger,
+		OnClosed: func(coap.Peer) { close(l.lost) },
 	})
 	var err error
 	if l.addr, err = resolve(ctx, c.server); err != nil {
 		return nil, err
 	}
-	l.peer, err = dialPeer(ctx, l.coap, c.server.transport, l.addr, c.config.Listen)
+	d := dialer{
+		psk: c.config.PSK, pskIdentity: c.config.PSKIdentity, certificate: c.config.Certificate, roots: c.config.RootCAs,
+		listen: c.config.Listen,
+	}
+	l.peer, err = d.dial(ctx, l.coap, c.server, l.addr)
 	if err != nil {
 		l.coap.Close()
 		return nil, err
@@ -121,28 +129,6 @@ func resolve(ctx context.Context, u serverURI) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("%w: %s has no address", ErrUnreachable, u.host)
 	}
 	return netip.AddrPortFrom(ips[time.Now().UnixNano()/1000%int64(len(ips))].Unmap(), u.port), nil
-}
-
-// dialPeer makes an association with addr.
-func dialPeer(ctx context.Context, ep *coap.Endpoint, t Transport, addr netip.AddrPort, listen func(context.Context) (net.PacketConn, error)) (coap.Peer, error) {
-	if t != TransportUDP {
-		return coap.Peer{}, fmt.Errorf("%w: %s is not available yet", ErrUnsupportedScheme, t)
-	}
-	if listen == nil {
-		listen = func(ctx context.Context) (net.PacketConn, error) {
-			network := "udp6"
-			if addr.Addr().Is4() {
-				network = "udp4"
-			}
-			var lc net.ListenConfig
-			return lc.ListenPacket(ctx, network, ":0")
-		}
-	}
-	conn, err := listen(ctx)
-	if err != nil {
-		return coap.Peer{}, err
-	}
-	return ep.DialPacket(conn, addr)
 }
 
 // do sends a request to the server and returns an answer that is a success.

@@ -64,7 +64,11 @@ func Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (Fe
 	}
 	ep := coap.New(coap.Config{})
 	defer ep.Close()
-	peer, err := dialPeer(ctx, ep, target.server.transport, addr, config.Listen)
+	d := dialer{
+		psk: config.PSK, pskIdentity: config.PSKIdentity, certificate: config.Certificate, roots: config.RootCAs,
+		listen: config.Listen,
+	}
+	peer, err := d.dial(ctx, ep, target.server, addr)
 	if err != nil {
 		return none, err
 	}

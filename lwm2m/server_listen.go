@@ -2,6 +2,7 @@ package lwm2m
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -34,9 +35,35 @@ func (s *Server) ListenAndServe(ctx context.Context, uri string) error {
 			return err
 		}
 		return s.ServePacket(ctx, conn)
+	case TransportTCP, TransportTLS:
+		return s.listenStream(ctx, a)
 	default:
 		return fmt.Errorf("%w: %s is not available yet", ErrUnsupportedScheme, a.transport)
 	}
+}
+
+// ErrNoCertificate is the refusal to serve TLS without a certificate of the server, or without a root of the devices'.
+var ErrNoCertificate = errors.New("lwm2m: TLS needs ServerConfig.Certificate and ClientCAs")
+
+func (s *Server) listenStream(ctx context.Context, a serverURI) error {
+	if a.transport == TransportTLS && (s.config.Certificate == nil || s.config.ClientCAs == nil) {
+		return ErrNoCertificate
+	}
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	l, err := lc.Listen(ctx, "tcp", a.hostPort())
+	if err != nil {
+		return err
+	}
+	if a.transport == TransportTLS {
+		l = tls.NewListener(l, &tls.Config{
+			Certificates: []tls.Certificate{*s.config.Certificate},
+			ClientCAs:    s.config.ClientCAs,
+			ClientAuth:   tls.RequireAndVerifyClientCert,
+			NextProtos:   []string{alpnCoAP},
+			MinVersion:   tls.VersionTLS12,
+		})
+	}
+	return s.Serve(ctx, l)
 }
 
 // ServePacket serves devices on conn without security, whatever its address, until ctx ends, then closes conn and returns
@@ -56,8 +83,12 @@ func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
 // Serve serves devices on the connections that l accepts until ctx ends, then closes l and returns nil. Connections that
 // are [*crypto/tls.Conn] count as TLS, others as TCP without security.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	l.Close()
-	return fmt.Errorf("%w: %s is not available yet", ErrUnsupportedScheme, TransportTCP)
+	if err := s.enter(ctx); err != nil {
+		l.Close()
+		return err
+	}
+	defer s.leave()
+	return s.coap.ServeListener(ctx, l)
 }
 
 // serverURI is where a server listens, or is found.

@@ -1,0 +1,170 @@
+package lwm2m_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// collector is Object 5 as far as a push goes.
+type collector struct {
+	lwm2m.DeviceObject
+	got chan []byte
+}
+
+func (c collector) ID() uint16 { return 5 }
+
+func (c collector) OpenWrite(context.Context, lwm2m.Path, int64) (lwm2m.Sink, error) {
+	return &pushed{got: c.got}, nil
+}
+
+// pushed is the Sink of a collector.
+type pushed struct {
+	bytes.Buffer
+	got chan []byte
+}
+
+func (p *pushed) Commit(context.Context) error { p.got <- p.Bytes(); return nil }
+func (p *pushed) Abort(error)                  {}
+
+// cutter hands out the connections of a listener so that a test can cut them.
+type cutter struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (c *cutter) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.conns = append(c.conns, conn)
+	}
+	return conn, err
+}
+
+func (c *cutter) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+}
+
+// TestStreams runs a device over TCP and over TLS: it registers, is read, observed and pushed to, downloads, loses its
+// connection, and is back.
+func TestStreams(t *testing.T) {
+	pool, certificate := testCertificate(t, endpointName)
+	for _, scheme := range []string{"coap+tcp", "coaps+tcp"} {
+		t.Run(scheme, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			raw, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			cutting := &cutter{Listener: raw}
+			var l net.Listener = cutting
+			if scheme == "coaps+tcp" {
+				l = tls.NewListener(l, &tls.Config{
+					Certificates: []tls.Certificate{certificate}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+				})
+			}
+			server := lwm2m.NewServer(lwm2m.ServerConfig{})
+			image := bytes.Repeat([]byte("image"), 20_000)
+			server.Handle("/fw/x", &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1}})
+			registered := make(chan lwm2m.Registration, 4)
+			server.Watch(func(e lwm2m.Event) {
+				if e.Kind == lwm2m.EventRegistered {
+					registered <- e.Registration
+				}
+			})
+			served := make(chan error, 2)
+			go func() { served <- server.Serve(ctx, l) }()
+
+			object := collector{got: make(chan []byte, 1)}
+			var version atomic.Value
+			version.Store("1.0")
+			uri := scheme + "://" + raw.Addr().String()
+			client := lwm2m.NewClient(lwm2m.ClientConfig{
+				Endpoint: endpointName, Server: uri, Certificate: &certificate, RootCAs: pool, MinRetry: 10 * time.Millisecond,
+				Objects: []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersionFunc: func() string { return version.Load().(string) }}, object},
+			})
+			go func() { served <- client.Run(ctx) }()
+			r := <-registered
+			require.Equal(t, scheme, r.Transport.String())
+			require.Equal(t, scheme == "coaps+tcp", r.Secured)
+
+			entries, err := server.Read(ctx, endpointName, lwm2m.NewPath(3, 0, 3))
+			require.NoError(t, err)
+			require.Equal(t, lwm2m.String("1.0"), entries[0].Value)
+
+			values := make(chan lwm2m.Value, 4)
+			_, err = server.Observe(ctx, endpointName, lwm2m.NewPath(3, 0, 3), func(e []lwm2m.Entry) { values <- e[0].Value })
+			require.NoError(t, err)
+			require.Equal(t, lwm2m.String("1.0"), <-values)
+			version.Store("1.1")
+			client.Notify(lwm2m.NewPath(3, 0, 3))
+			require.Equal(t, lwm2m.String("1.1"), <-values)
+
+			body := bytes.Repeat([]byte{7}, 100_000)
+			require.NoError(t, server.WriteStream(ctx, endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(body), int64(len(body)),
+				lwm2m.WriteStreamOptions{Exclusive: true}))
+			require.True(t, bytes.Equal(body, <-object.got))
+
+			var into bytes.Buffer
+			_, err = lwm2m.Fetch(ctx, uri+"/fw/x", &into, lwm2m.FetchConfig{Certificate: &certificate, RootCAs: pool})
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(image, into.Bytes()))
+
+			cutting.cut()
+			again := <-registered
+			require.NotEqual(t, r.ID, again.ID)
+			_, err = server.Read(ctx, endpointName, lwm2m.NewPath(3, 0, 3))
+			require.NoError(t, err)
+			cancel()
+			require.NoError(t, <-served)
+			require.NoError(t, <-served)
+		})
+	}
+}
+
+// TestTLSNeedsCertificates refuses to serve TLS to strangers.
+func TestTLSNeedsCertificates(t *testing.T) {
+	require.ErrorIs(t, lwm2m.NewServer(lwm2m.ServerConfig{}).ListenAndServe(t.Context(), "coaps+tcp://127.0.0.1:0"),
+		lwm2m.ErrNoCertificate)
+}
+
+// testCertificate returns a certificate that signs itself, for server and device at once.
+func testCertificate(t *testing.T, name string) (*x509.CertPool, tls.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	parsed, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(parsed)
+	return pool, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
