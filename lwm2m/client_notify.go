@@ -169,19 +169,21 @@ func (n *notifier) look(ctx context.Context, w *watch) time.Duration {
 	}
 	s := n.schedule(w)
 	now := time.Now()
-	if changed && now.Before(s.earliest) {
-		return s.earliest.Sub(now)
-	}
 	overdue := !s.latest.IsZero() && !now.Before(s.latest)
 	reeval := !s.evaluate.IsZero() && !now.Before(s.evaluate)
-	if changed || overdue || reeval {
+	early := changed && now.Before(s.earliest)
+	if (changed || reeval) && !early || overdue {
 		n.mu.Lock()
 		w.changed = false
 		n.mu.Unlock()
 		n.evaluate(ctx, w, overdue)
 		s = n.schedule(w)
+		early = false
 	}
 	next := time.Hour
+	if early {
+		next = s.earliest.Sub(now)
+	}
 	for _, t := range []time.Time{s.latest, s.evaluate} {
 		if !t.IsZero() {
 			next = min(next, t.Sub(now))

@@ -268,7 +268,7 @@ type afterResponse struct {
 type afterKey struct{}
 
 // AfterResponse arranges that fn is called, in its own goroutine, once the response to the request that ctx belongs to
-// has been sent and acknowledged, or given up. An [Object] calls it within Write or Execute with the ctx it was given. With
+// has been sent (and acknowledged, or given up, if it was a separate one). An [Object] calls it within Write or Execute with the ctx it was given. With
 // another ctx fn is called at once, in its own goroutine too.
 func AfterResponse(ctx context.Context, fn func()) {
 	a, ok := ctx.Value(afterKey{}).(*afterResponse)

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"net/netip"
 	"time"
+
+	"github.com/otago-iot/otago/internal/coap"
 )
 
 // Transport is how a device and a server talk.
@@ -17,6 +19,9 @@ const (
 	TransportTCP
 	TransportTLS
 )
+
+// The numbers are those of the endpoint, so that one converts to the other.
+var _ = [1]struct{}{}[int(TransportTLS)-int(coap.TLS)]
 
 // String returns the URI scheme of t, such as "coaps+tcp".
 func (t Transport) String() string {

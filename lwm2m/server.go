@@ -5,11 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
@@ -76,8 +77,9 @@ type Server struct {
 	epoch  time.Time // of the server's own clock
 
 	loading  sync.Mutex // held while registrations are loaded
-	loaded   bool       // guarded by loading
+	loaded   atomic.Bool
 	keys     keyLocks   // one Register, Update or flush of an endpoint at a time
+	flushing sync.Mutex // held while soft state is stored
 	handlers handlers
 
 	mu       sync.Mutex
@@ -305,11 +307,23 @@ func (s *Server) end(d *device, kind EventKind) {
 func (s *Server) associationClosed(p coap.Peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byPeer[p]
-	if d == nil {
-		return
+	if d := s.table.byPeer[p]; d != nil {
+		s.table.leave(d)
+		s.cutOff(d)
 	}
-	s.table.leave(d)
+}
+
+// locate makes peer the way to d. s.mu is held.
+func (s *Server) locate(d *device, peer coap.Peer) {
+	if displaced := s.table.locate(d, peer); displaced != nil {
+		s.log.Warn("two endpoints at one address", slog.Any("address", peer.Addr),
+			slog.String("old", displaced.endpoint), slog.String("new", d.endpoint))
+		s.cutOff(displaced)
+	}
+}
+
+// cutOff ends what needs the way to a device, which is no more. s.mu is held.
+func (s *Server) cutOff(d *device) {
 	if d.activity != nil {
 		d.activity.queue.interrupt(ErrUnreachable)
 		if !d.queue {
@@ -321,4 +335,5 @@ func (s *Server) associationClosed(p coap.Peer) {
 	d.trim()
 }
 
-var errInterrupted = errors.New("lwm2m: the device registered anew")
+// errInterrupted is why a request ended whose device is somewhere else now.
+var errInterrupted = fmt.Errorf("%w where it was: it registered anew", ErrUnreachable)

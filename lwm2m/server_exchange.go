@@ -166,7 +166,8 @@ func (s *Server) attempt(ctx context.Context, ss *session, r *request) (resp *co
 	if err != nil {
 		asleep := s.unanswered(ss, err)
 		moved := ctx.Err() == nil && errors.Is(context.Cause(ss.ctx), errInterrupted)
-		if r.safe && !r.opts.noWait && (moved || asleep) {
+		unsent := moved && !errors.Is(err, coap.ErrDeliveryUnknown)
+		if unsent || r.safe && !r.opts.noWait && (moved || asleep) {
 			return nil, true, nil
 		}
 		return nil, false, r.failure(ss, err)
@@ -216,7 +217,7 @@ func (s *Server) unanswered(ss *session, err error) (asleep bool) {
 func (r *request) failure(ss *session, err error) error {
 	kind := err
 	switch cause := context.Cause(ss.ctx); {
-	case errors.Is(err, context.Canceled) && cause != nil && !errors.Is(cause, context.Canceled):
+	case cause != nil:
 		kind = cause
 	case errors.Is(err, coap.ErrTimeout):
 		kind = ErrTimeout

@@ -319,7 +319,7 @@ func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) e
 	}
 	d.set(reg)
 	s.table.byID[d.id] = d
-	s.table.locate(d, peer)
+	s.locate(d, peer)
 	d.heard, d.awake, d.settling = s.now(), true, true
 	d.expires = d.heard + reg.Lifetime
 	s.schedule(d)
@@ -339,6 +339,8 @@ func (s *Server) admissible(reg *Registration) error {
 		}
 	case d.secured && !reg.Secured:
 		return fmt.Errorf("%w: this endpoint uses credentials", ErrForbidden)
+	case d.activity != nil && len(d.activity.events) >= maxPendingEvents:
+		return fmt.Errorf("%w: too much has happened to this endpoint", ErrUnavailable)
 	}
 	return nil
 }
@@ -437,7 +439,7 @@ func (s *Server) renew(reg Registration, peer coap.Peer, store bool) bool {
 			d.activity.queue.interrupt(errInterrupted)
 			s.endObservations(d, ErrUnreachable)
 		}
-		s.table.locate(d, peer)
+		s.locate(d, peer)
 	}
 	d.expires = s.now() + reg.Lifetime
 	s.schedule(d)

@@ -65,10 +65,12 @@ func (s *Server) ensureLoaded() {
 
 // load reads the stored registrations, once. Devices on UDP can be reached at once; others come back by themselves.
 func (s *Server) load(ctx context.Context) error {
+	if s.config.Registrations == nil || s.loaded.Load() {
+		return nil
+	}
 	s.loading.Lock()
 	defer s.loading.Unlock()
-	if s.loaded || s.config.Registrations == nil {
-		s.loaded = true
+	if s.loaded.Load() {
 		return nil
 	}
 	for r, err := range s.config.Registrations.Registrations(ctx) {
@@ -77,7 +79,7 @@ func (s *Server) load(ctx context.Context) error {
 		}
 		s.restore(r)
 	}
-	s.loaded = true
+	s.loaded.Store(true)
 	return nil
 }
 
@@ -99,7 +101,7 @@ func (s *Server) restore(r Registration) {
 	}
 	if r.Transport == TransportUDP {
 		d.peer.ID = uint64(r.Local.Port())
-		s.table.locate(d, d.peer)
+		s.locate(d, d.peer)
 	}
 	s.table.byID[d.id] = d
 	d.expires = s.now() + time.Until(r.Expires()) + staleness
@@ -113,9 +115,16 @@ func (s *Server) put(ctx context.Context, r Registration) error {
 		return nil
 	}
 	s.mu.Lock()
+	_, dirty := s.dirty[r.Endpoint]
 	delete(s.dirty, r.Endpoint)
 	s.mu.Unlock()
-	return s.config.Registrations.PutRegistration(ctx, r)
+	err := s.config.Registrations.PutRegistration(ctx, r)
+	if err != nil && dirty {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.dirty[r.Endpoint] = struct{}{}
+	}
+	return err
 }
 
 // touchStore notes that a record should be stored some time soon. s.mu is held.
@@ -131,6 +140,8 @@ func (s *Server) touchStore(d *device) {
 
 // flush stores what has changed since the last one.
 func (s *Server) flush() {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
 	s.mu.Lock()
 	endpoints := s.dirty
 	s.dirty = make(map[string]struct{})

@@ -32,14 +32,17 @@ func (t *table) add(endpoint string) *device {
 	return d
 }
 
-// locate makes peer the way to d. A device that was there before is no longer: what would be sent to it would reach d.
-func (t *table) locate(d *device, peer coap.Peer) {
-	if other := t.byPeer[peer]; other != nil && other != d {
-		other.reachable = false
-	}
+// locate makes peer the way to d. It returns the device that was there before, if there was another: what would be sent to
+// that would reach d now.
+func (t *table) locate(d *device, peer coap.Peer) (displaced *device) {
 	t.leave(d)
+	if other := t.byPeer[peer]; other != nil {
+		t.leave(other)
+		displaced = other
+	}
 	d.peer, d.reachable = peer, true
 	t.byPeer[peer] = d
+	return displaced
 }
 
 // leave forgets the way to d.
