@@ -131,6 +131,10 @@ func (m *machine) restartClock(at time.Time) {
 	}
 }
 
+// overdue reports that the deadline has passed: nothing new is begun, and the
+// step ends the update.
+func (m *machine) overdue() bool { return !m.now.Before(m.Deadline) }
+
 // enforceLimits ends an update whose time is over.
 func (m *machine) enforceLimits() {
 	if !m.Memory.Resumed.IsZero() {
@@ -139,7 +143,7 @@ func (m *machine) enforceLimits() {
 		}
 		m.Memory.Resumed = time.Time{}
 	}
-	if !m.now.Before(m.Deadline) {
+	if m.overdue() {
 		m.timeOut(ReasonDeadline, "deadline of "+m.Plan.Deadline.String()+" passed while "+string(m.Phase))
 		return
 	}

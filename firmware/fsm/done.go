@@ -142,8 +142,6 @@ func bounded(r Reading) Reading {
 // readDone takes in what was read and judges it.
 func (m *machine) readDone(o Observation) {
 	r := bounded(o.Reading)
-	first := m.Memory.LastRead.IsZero()
-	m.Memory.LastRead = m.now
 	if why := m.unusable(r); why != "" {
 		m.Memory.Fails++
 		if n := m.Memory.Fails; n&(n-1) == 0 {
@@ -152,7 +150,8 @@ func (m *machine) readDone(o Observation) {
 		m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Fails-1)))
 		return
 	}
-	m.Memory.Fails, m.Memory.Resumed = 0, time.Time{}
+	first := m.Memory.LastRead.IsZero()
+	m.Memory.Fails, m.Memory.Resumed, m.Memory.LastRead = 0, time.Time{}, m.now
 	m.take(r, first)
 	m.judge(r)
 }

@@ -93,6 +93,9 @@ func (m *machine) clearDownloading() {
 }
 
 func (m *machine) reset(why string) {
+	if m.overdue() {
+		return
+	}
 	m.Memory.Resets++
 	m.log("reset", "%s", why)
 	m.do(Action{Kind: ActionReset, Reset: m.Plan.Profile.Reset})
@@ -100,6 +103,9 @@ func (m *machine) reset(why string) {
 
 // begin starts an attempt: the transfer of the package.
 func (m *machine) begin(before Result) {
+	if m.overdue() {
+		return
+	}
 	c := m.choose()
 	if !c.ok {
 		m.end(OutcomeFailed, ResultUnsupProtocol, ReasonNoDelivery, c.why)

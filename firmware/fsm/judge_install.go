@@ -90,6 +90,9 @@ func (m *machine) deferred(r Reading) {
 
 // execute sends Execute; a read has just shown State Downloaded.
 func (m *machine) execute(before Result, why string) {
+	if m.overdue() {
+		return
+	}
 	if m.now.Before(m.Memory.RetryAt) {
 		m.readBy(m.Memory.RetryAt)
 		return

@@ -4,11 +4,15 @@ import (
 	"flag"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-var faults = flag.Int("faults", 2, "how many faults the model check combines")
+var (
+	faults = flag.Int("faults", 2, "how many faults the model check combines")
+	every  = flag.Bool("every", false, "run every combination, not only a sample")
+)
 
 // clients are the habits that the model check runs against.
 func clients() []habits {
@@ -61,7 +65,7 @@ func clients() []habits {
 	}
 }
 
-// TestModel runs every client with every combination of two faults (flag -faults): a lost
+// TestModel runs every client with every combination of two faults (a sample of them, unless the flag -every is set): a lost
 // request, answer or notification, a death of the server before or after an
 // action, a reboot of the device at any of these points, an Execute that arrives
 // twice. The invariants are checked at each step (see [sim.invariants]).
@@ -73,7 +77,7 @@ func TestModel(t *testing.T) {
 	for _, h := range clients() {
 		t.Run(h.name, func(t *testing.T) {
 			t.Parallel()
-			n := explore(t, h, budget, func(s *sim) {
+			n := explore(t, h, budget, *every, func(s *sim) {
 				u := s.update
 				if u.Outcome == fsm.OutcomeRolledBack && h.ram && s.device.truth().boots > 0 {
 					// Execute was not answered, and the device, which forgets all
@@ -91,5 +95,43 @@ func TestModel(t *testing.T) {
 			})
 			t.Logf("%d runs", n)
 		})
+	}
+}
+
+// TestCancelAnywhere cancels every client's update before each of its steps: it
+// ends at once, and stays so whatever the device does then.
+func TestCancelAnywhere(t *testing.T) {
+	for _, h := range clients() {
+		for step := 2; ; step++ {
+			s := &sim{t: t, now: epoch, intrude: step, intruder: fsm.Observation{Kind: fsm.ObserveCancel}}
+			s.play(h)
+			if s.update.Outcome != fsm.OutcomeCancelled {
+				s.check(s.steps < step+2, "a cancelled update is cancelled")
+				break
+			}
+			s.check(s.update.Result == fsm.ResultCancelled, "a cancelled update has result 10")
+		}
+	}
+}
+
+// TestDeadlineAnywhere lets the deadline pass at each step: the update ends at
+// once as timed out, unless the device runs the target version by then.
+func TestDeadlineAnywhere(t *testing.T) {
+	for _, h := range clients() {
+		for step := 2; ; step++ {
+			s := &sim{t: t, now: epoch, intrude: step, intruder: fsm.Observation{Kind: fsm.ObserveTimer}}
+			s.late = 25 * time.Hour
+			s.play(h)
+			if s.steps < step {
+				break
+			}
+			switch u := s.update; {
+			case u.Reason == fsm.ReasonDeadline:
+				s.check(u.Outcome == fsm.OutcomeTimedOut && (u.Result == fsm.ResultConnectionLost || u.Result == fsm.ResultUpdateFailed),
+					"the deadline gives timed_out with result 4 or 8")
+			default:
+				s.check(slices.Contains(h.expect, u.Outcome), "it had ended before as it should: %s", u.Outcome)
+			}
+		}
 	}
 }

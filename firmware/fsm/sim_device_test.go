@@ -52,6 +52,8 @@ type peer interface {
 	breakPush()
 	// reboot takes it off the network and brings it back.
 	reboot()
+	// doze takes it off the network for a while; it forgets nothing.
+	doze(d time.Duration)
 	// forget drops the observations of a server that died.
 	forget()
 	// truth says what really happened.
@@ -83,6 +85,15 @@ type client struct {
 
 func (c *client) reachable() bool { return c.up }
 func (c *client) forget()         { c.observed = false }
+
+func (c *client) doze(d time.Duration) {
+	c.up = false
+	c.later(d, func() {
+		c.up = true
+		c.sim.observe(fsm.Observation{Kind: fsm.ObserveAwake})
+	})
+}
+
 func (c *client) truth() truth {
 	return truth{version: c.version, boots: c.bootNo, began: c.began, installs: c.installs}
 }

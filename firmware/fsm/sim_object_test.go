@@ -37,6 +37,15 @@ func newDevice(s *sim, h habits) *device {
 
 func (d *device) reachable() bool { return d.up }
 func (d *device) forget()         { d.observed = false }
+
+func (d *device) doze(wait time.Duration) {
+	d.up = false
+	d.later(wait, func() {
+		d.up = true
+		d.sim.observe(fsm.Observation{Kind: fsm.ObserveAwake})
+	})
+}
+
 func (d *device) truth() truth {
 	return truth{version: d.version, boots: d.boots, began: d.began, installs: d.installs}
 }

@@ -108,7 +108,7 @@ type Memory struct {
 	// Looking.
 	Observed  bool           `json:"observed,omitzero"`
 	ReadAt    time.Time      `json:"read_at,omitzero"`   // next read, zero: none planned
-	LastRead  time.Time      `json:"last_read,omitzero"` // end of the last one
+	LastRead  time.Time      `json:"last_read,omitzero"` // end of the last one with values
 	Polls     int            `json:"polls,omitzero"`     // reads without news
 	Fails     int            `json:"fails,omitzero"`     // reads without values, or observes
 	Looked    bool           `json:"looked,omitzero"`    // OldVersion was determined
