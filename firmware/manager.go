@@ -154,11 +154,19 @@ func (m *Manager) end(stopWatching func()) {
 	m.work.Wait()
 }
 
-// resume drives an update that was active before this Run.
+// resume drives an update that was active before this Run. What its device did meanwhile was told to nobody, or to the server
+// before the update was driven; that it has registered anew is all that cannot be found out by reading.
 func (m *Manager) resume(u Update) {
-	if d := m.adopt(u); d != nil {
-		m.allowAgain(u)
-		d.observe(fsm.Observation{Kind: fsm.ObserveResumed, Online: m.online(u.Endpoint)})
+	d := m.adopt(u)
+	if d == nil {
+		return
+	}
+	m.allowAgain(u)
+	r, ok := m.srv.Registration(u.Endpoint)
+	now := time.Now()
+	d.observe(fsm.Observation{Kind: fsm.ObserveResumed, Online: ok && r.Active(now), At: now})
+	if ok && r.Active(now) && r.Registered.After(u.Changed) {
+		d.observe(fsm.Observation{Kind: fsm.ObserveRegistered, At: now})
 	}
 }
 
