@@ -40,10 +40,14 @@ type world struct {
 	dir     string // for clients
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*backend.Config)) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	b, err := backend.Listen(ctx, backend.Config{Store: memory.New(), Images: t.TempDir(), CoAP: "127.0.0.1:0", FWHTTP: "127.0.0.1:0"})
+	config := backend.Config{Store: memory.New(), Images: t.TempDir(), CoAP: "127.0.0.1:0", FWHTTP: "127.0.0.1:0"}
+	for _, f := range change {
+		f(&config)
+	}
+	b, err := backend.Listen(ctx, config)
 	require.NoError(t, err)
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
@@ -140,12 +144,13 @@ func (w *world) end(u firmware.Update, limit time.Duration) firmware.Update {
 	defer cancel()
 	for {
 		now, err := w.manager.Get(ctx, u.ID)
-		require.NoError(w.t, err, "no end within %s: %s", limit, w.journal(u))
+		require.NoError(w.t, err)
 		if now.Machine.Outcome != "" {
 			return now
 		}
 		select {
 		case <-ctx.Done():
+			require.FailNow(w.t, "no end", "within %s: %s", limit, w.journal(u))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"crypto/tls"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/examples/internal/backend"
+	"github.com/otago-iot/otago/examples/internal/pki"
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// TestDeliveries takes the same image by each road that there is.
+func TestDeliveries(t *testing.T) {
+	dir := t.TempDir()
+	ca, _, err := pki.OpenCA(dir)
+	require.NoError(t, err)
+	require.NoError(t, ca.IssueServer("server", []string{"127.0.0.1"}))
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
+	require.NoError(t, err)
+	w := newWorld(t, func(c *backend.Config) { c.Certificate, c.FWHTTPS = &pair, "127.0.0.1:0" })
+
+	roads := map[string]struct {
+		args   []string
+		change func(*firmware.Request)
+		result fsm.Result
+	}{
+		"push":                {change: func(r *firmware.Request) { r.Delivery = fsm.DeliveryPush }},
+		"http":                {change: pull},
+		"coap":                {change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolCoAP }},
+		"https":               {args: []string{"-ca", ca.CertFile()}, change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolHTTPS }},
+		"only pull":           {args: []string{"-profile", "pull", "-ca", ca.CertFile()}, change: func(*firmware.Request) {}},
+		"only push":           {args: []string{"-profile", "push"}, change: func(*firmware.Request) {}},
+		"LwM2M 1.0":           {args: []string{"-lwm2m", "1.0"}, change: pull},
+		"LwM2M 1.2":           {args: []string{"-lwm2m", "1.2"}, change: pull},
+		"https, CA not known": {change: func(r *firmware.Request) { r.Protocol, r.Attempts = fsm.ProtocolHTTPS, 1 }, result: fsm.ResultConnectionLost},
+	}
+	image := w.demo("1.1.0")
+	for endpoint, road := range roads {
+		t.Run(endpoint, func(t *testing.T) {
+			t.Parallel()
+			w := *w
+			w.t = t
+			w.client(append(road.args, "-endpoint", endpoint)...)
+			u := w.end(w.start(endpoint, image, road.change), time.Minute)
+			if road.result != fsm.ResultDefault {
+				require.Equal(t, road.result, u.Machine.Reported, w.journal(u))
+				return
+			}
+			require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u))
+		})
+	}
+}
