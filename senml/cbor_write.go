@@ -50,6 +50,10 @@ func (c Codec) appendCBOR(dst []byte, pack []Record) ([]byte, error) {
 	b := appendHead(dst, majorArray, uint64(len(pack)))
 	for i := range pack {
 		r := &pack[i]
+		if r.isPlain() && k.goodOut(r) {
+			b = appendPlainCBOR(b, r)
+			continue
+		}
 		has := r.labels()
 		if err := k.checkOut(r, has); err != nil {
 			return dst, &SyntaxError{Offset: -1, Record: i, Err: err}
@@ -59,11 +63,17 @@ func (c Codec) appendCBOR(dst []byte, pack []Record) ([]byte, error) {
 	return b, nil
 }
 
-func appendCBORRecord(b []byte, r *Record, has labelSet) []byte {
-	if has&^plainLabels == 0 && has.has(labelName) && has != 1<<labelName {
+// appendPlainCBOR appends a record that is plain and good.
+func appendPlainCBOR(b []byte, r *Record) []byte {
+	if r.Name == "" {
+		b = append(b, majorMap|1)
+	} else {
 		b = appendText(append(b, majorMap|2, keyName), r.Name)
-		return r.Value.appendCBOR(b)
 	}
+	return r.Value.appendCBOR(b)
+}
+
+func appendCBORRecord(b []byte, r *Record, has labelSet) []byte {
 	b = append(b, majorMap|byte(bits.OnesCount32(uint32(has)))) // at most 12
 	if has&(1<<labelName-1) != 0 {
 		if has.has(labelBaseName) {

@@ -15,14 +15,15 @@ type checker struct {
 	baseValue bool // a base value or sum is in effect
 }
 
-// plainLabels are those of nearly every record but the first.
+// plainLabels are those of nearly every record but the first: see isPlain.
 const plainLabels labelSet = 1<<labelName | 1<<labelValue | 1<<labelString | 1<<labelBool | 1<<labelData
 
 // check checks the record r, which has the given fields, for a decoder or
 // Resolve.
 func (k *checker) check(r *Record, has labelSet) error {
-	if k.isPlain(r, has) {
-		return nil
+	value := has &^ (1 << labelName)
+	if has&^plainLabels == 0 && value&(value-1) == 0 && value != 0 && r.Value.kind != NullKind && k.goodPlain(r.Name) {
+		return nil // what checkAny comes to
 	}
 	err := k.checkAny(r, has)
 	if k.codec.Pack == Fetch && has&^fetchLabels != 0 {
@@ -31,21 +32,19 @@ func (k *checker) check(r *Record, has labelSet) error {
 	return err
 }
 
-// isPlain reports whether r is good and nothing but a name and a value. It is
-// what check comes to for such a record; false leaves all to checkAny.
-func (k *checker) isPlain(r *Record, has labelSet) bool {
-	value := has &^ (1 << labelName)
-	if has&^plainLabels != 0 || value&(value-1) != 0 || value == 0 || r.Value.kind == NullKind ||
-		k.records == 0 || k.codec.Pack == Fetch {
+// goodPlain reports whether a record with this name and nothing but a value is
+// good. False leaves all to checkAny.
+func (k *checker) goodPlain(name string) bool {
+	if k.records == 0 || k.codec.Pack == Fetch {
 		return false
 	}
 	if !k.codec.LwM2M {
-		return k.codec.goodName(k.codec.scanName(k.base, r.Name))
+		return k.codec.goodName(k.codec.scanName(k.base, name))
 	}
 	if k.base.len < len(k.codec.Root) || k.base.levels == badName {
 		return false
 	}
-	st := scanPath(k.base, r.Name)
+	st := scanPath(k.base, name)
 	return st.id > 0 && st.levels >= 3
 }
 
@@ -122,37 +121,49 @@ func (k *checker) checkVersion(r *Record, has labelSet) error {
 	return nil
 }
 
-// checkOut is check for a record that is to be encoded: it also refuses what a
-// decoder never returns.
+// checkOut checks a record that is to be encoded: it also refuses what a decoder
+// never returns.
 func (k *checker) checkOut(r *Record, has labelSet) error {
-	if !k.isPlain(r, has) {
-		if k.codec.Pack == Fetch && has&^(fetchLabels|pathLabels) != 0 {
-			return ErrValue // rather than drop what the caller put there
-		}
-		if err := k.checkAny(r, has); err != nil {
-			return err
-		}
-		if err := r.checkRare(); err != nil {
-			return err
-		}
+	if k.codec.Pack == Fetch && has&^(fetchLabels|pathLabels) != 0 {
+		return ErrValue // rather than drop what the caller put there
 	}
-	switch r.Value.kind {
+	if err := k.checkAny(r, has); err != nil {
+		return err
+	}
+	if err := r.Value.check(); err != nil {
+		return err
+	}
+	return r.checkRare()
+}
+
+// goodOut reports whether r, which is plain, can be encoded. False leaves all to
+// checkOut.
+func (k *checker) goodOut(r *Record) bool {
+	return r.Value.kind >= NumberKind && r.Value.kind <= DataKind && r.Value.check() == nil && k.goodPlain(r.Name)
+}
+
+// check checks a value that is to be encoded.
+func (v *Value) check() error {
+	switch v.kind {
 	case NumberKind:
-		if r.Value.num.kind >= float && !r.Value.num.isFinite() {
+		if v.num.kind >= float && !v.num.isFinite() {
 			return ErrNumber
 		}
 	case StringKind:
-		if !utf8.ValidString(r.Value.text) {
+		if !utf8.ValidString(v.text) {
 			return ErrSyntax
 		}
+	case LinkKind:
+		if !goodLink(v.text) {
+			return ErrType
+		}
 	}
-	return nil // a good name is ASCII
+	return nil
 }
 
+// checkRare checks what only an unusual record has. A good name needs no check,
+// it is ASCII.
 func (r *Record) checkRare() error {
-	if r.Value.kind == LinkKind && !goodLink(r.Value.text) {
-		return ErrType
-	}
 	for _, s := range [...]string{r.BaseName, r.BaseUnit, r.Unit} {
 		if s != "" && !utf8.ValidString(s) {
 			return ErrSyntax

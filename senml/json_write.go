@@ -11,16 +11,31 @@ func (c Codec) appendJSON(dst []byte, pack []Record) ([]byte, error) {
 	b := append(dst, '[')
 	for i := range pack {
 		r := &pack[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if r.isPlain() && k.goodOut(r) {
+			b = appendPlainJSON(b, r)
+			continue
+		}
 		has := r.labels()
 		if err := k.checkOut(r, has); err != nil {
 			return dst, &SyntaxError{Offset: -1, Record: i, Err: err}
 		}
-		if i > 0 {
-			b = append(b, ',')
-		}
 		b = appendJSONRecord(b, r, has)
 	}
 	return append(b, ']'), nil
+}
+
+// appendPlainJSON appends a record that is plain and good.
+func appendPlainJSON(b []byte, r *Record) []byte {
+	start := len(b)
+	if r.Name != "" { // which has nothing to escape
+		b = append(append(append(b, `,"n":"`...), r.Name...), '"')
+	}
+	b = r.Value.appendJSON(b)
+	b[start] = '{' // the first comma
+	return append(b, '}')
 }
 
 func appendJSONRecord(b []byte, r *Record, has labelSet) []byte {
@@ -45,13 +60,8 @@ func appendJSONRecord(b []byte, r *Record, has labelSet) []byte {
 			b = strconv.AppendInt(append(b, `,"bver":`...), int64(r.BaseVersion), 10)
 		}
 	}
-	if has.has(labelName) { // a good name has nothing to escape
+	if has.has(labelName) {
 		b = append(append(append(b, `,"n":"`...), r.Name...), '"')
-	}
-	if has&^plainLabels == 0 {
-		b = r.Value.appendJSON(b)
-		b[start] = '{'
-		return append(b, '}')
 	}
 	if has.has(labelUnit) {
 		b = appendJSONString(append(b, `,"u":`...), r.Unit)
