@@ -40,7 +40,7 @@ func (r *cborReader) pack(dst []Record) ([]Record, error) {
 		if r.record == limit {
 			return nil, ErrTooLarge
 		}
-		dst = nextRecord(dst, r.record, r.pos, len(r.s), limit)
+		dst = nextRecord(dst, r.record, r.pos, len(r.s), 12, limit)
 		if err := r.readRecord(&dst[len(dst)-1]); err != nil {
 			return nil, err
 		}

@@ -111,11 +111,12 @@ func (c *Codec) maxRecords() int {
 }
 
 // nextRecord appends an empty record to dst, of which n records and pos bytes of
-// size were read before. It makes room for as many as there will be if those to
-// come are like those before, and trusts no count that the pack claims.
-func nextRecord(dst []Record, n, pos, size, limit int) []Record {
+// size were read before; typical is the size of one. It makes room for as many as
+// there will be if those to come are like those before, and trusts no count that
+// the pack claims.
+func nextRecord(dst []Record, n, pos, size, typical, limit int) []Record {
 	if len(dst) == cap(dst) {
-		const typical, first = 12, 32 // bytes of a record; records to begin with
+		const first = 32
 		more := min(size/typical+1, first)
 		if n > 0 {
 			more = int(int64(size-pos)*int64(n)/int64(pos)) + n/16 + 1

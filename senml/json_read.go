@@ -59,7 +59,7 @@ func (r *jsonReader) records(dst []Record) ([]Record, error) {
 		if r.record == limit {
 			return nil, ErrTooLarge
 		}
-		dst = nextRecord(dst, r.record, r.pos, len(r.s), limit)
+		dst = nextRecord(dst, r.record, r.pos, len(r.s), 20, limit)
 		if err := r.readRecord(&dst[len(dst)-1]); err != nil {
 			return nil, err
 		}
