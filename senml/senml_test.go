@@ -33,6 +33,12 @@ func TestResolve(t *testing.T) {
 		{name: "base value and sum",
 			pack: `[{"bn":"a","bv":10,"bs":100},{"v":1,"s":5},{"v":-2.5},{"n":"b","vs":"text"},{"n":"c"}]`,
 			want: `[{"n":"a","v":11,"s":105},{"n":"a","v":7.5,"s":100},{"n":"ab","vs":"text","s":100},{"n":"ac","v":10,"s":100}]`},
+		{name: "base sum alone",
+			pack: `[{"bn":"a","bs":1},{"n":"b"}]`,
+			want: `[{"n":"ab","s":1}]`},
+		{name: "integers beyond 64 bits become floats",
+			pack: `[{"n":"a","v":18446744073709551616},{"n":"b","v":18446744073709551615},{"n":"c","v":-9223372036854775809}]`,
+			want: `[{"n":"a","v":18446744073709552000},{"n":"b","v":18446744073709551615},{"n":"c","v":-9223372036854775808}]`},
 		{name: "sum without value",
 			pack: `[{"n":"a","s":1.5}]`,
 			want: `[{"n":"a","s":1.5}]`},
@@ -72,6 +78,16 @@ func TestResolve(t *testing.T) {
 			require.Equal(t, tc.want, string(got))
 		})
 	}
+}
+
+// TestResolveForgets: what Resolve shortens a pack by does not keep memory alive.
+func TestResolveForgets(t *testing.T) {
+	pack := []senml.Record{{BaseName: "a"}, {Name: "b", Value: senml.Bool(true)}}
+	resolved, err := senml.Resolve(pack)
+	require.NoError(t, err)
+	require.Len(t, resolved, 1)
+	require.Equal(t, "ab", pack[0].Name)
+	require.Equal(t, senml.Record{}, pack[1])
 }
 
 func TestRefused(t *testing.T) {
@@ -148,6 +164,7 @@ func TestRefusedCBOR(t *testing.T) {
 		{"text form of a label", "81a1616e6161", senml.ErrLabel, 2},
 		{"version as float", "81a320f94900006161" + "0201", senml.ErrType, 3},
 		{"simple value in a long form", "81a200616102f810", senml.ErrSyntax, 6},
+		{"value in pieces that are not UTF-8", "81a200616103" + "7f61c361bcff", senml.ErrSyntax, 7},
 		{"array in pieces of another kind", "81a100" + "7f4161ff", senml.ErrSyntax, 4},
 		{"string longer than the input", "81a1007bffffffffffffffff", senml.ErrTruncated, 3},
 		{"array longer than the input", "9bffffffffffffffff" + "a2006161" + "0201", senml.ErrTruncated, 15},

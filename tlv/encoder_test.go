@@ -75,6 +75,7 @@ func TestEncoderRefuses(t *testing.T) {
 	}{
 		"reserved id":             {tlv.ErrReservedID, func(e *tlv.Encoder) { e.Int(r, 65535, 1) }},
 		"reserved id of parent":   {tlv.ErrReservedID, func(e *tlv.Encoder) { e.Begin(o, 65535); e.End() }},
+		"reserved second parent":  {tlv.ErrReservedID, func(e *tlv.Encoder) { e.Begin(o, 1); e.End(); e.Begin(o, 65535) }},
 		"value in multiple":       {tlv.ErrNesting, func(e *tlv.Encoder) { e.Begin(m, 1); e.Int(r, 1, 1); e.End() }},
 		"instance in instance":    {tlv.ErrNesting, func(e *tlv.Encoder) { e.Begin(o, 1); e.Begin(o, 1) }},
 		"resource instance in it": {tlv.ErrNesting, func(e *tlv.Encoder) { e.Begin(o, 1); e.Int(i, 1, 1) }},
@@ -137,17 +138,25 @@ func TestZeroEncoder(t *testing.T) {
 	require.Empty(t, got)
 }
 
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func TestHeader(t *testing.T) {
 	for _, id := range []uint16{0, 255, 256, tlv.MaxID} {
 		for _, n := range []int{0, 7, 8, 255, 256, 65535, 65536, tlv.MaxLength} {
-			want := tlv.Header{Kind: tlv.Resource, ID: id, Length: n}
-			b, err := want.Append(nil)
+			h := tlv.Header{Kind: tlv.Resource, ID: id, Length: n}
+			b, err := h.Append(nil)
 			require.NoError(t, err)
-			require.LessOrEqual(t, len(b), tlv.MaxHeader)
+			want := 2 + btoi(id > 255) + btoi(n > 7) + btoi(n > 255) + btoi(n > 65535)
+			require.Len(t, b, want, "the shortest form")
 			got, size, err := tlv.ParseHeader(b)
 			require.NoError(t, err)
-			require.Equal(t, want, got)
-			require.Equal(t, len(b), size)
+			require.Equal(t, h, got)
+			require.Equal(t, want, size)
 			for cut := range b {
 				_, _, err := tlv.ParseHeader(b[:cut])
 				require.ErrorIs(t, err, tlv.ErrTruncated)
