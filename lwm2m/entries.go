@@ -138,8 +138,10 @@ func (l *typeLookup) typeOf(path Path) Type {
 	if l.object == nil {
 		return TypeNone
 	}
-	r, _ := l.object.Resource(path.Resource())
-	return r.Type
+	if r := l.object.find(path.Resource()); r != nil {
+		return r.Type
+	}
+	return TypeNone
 }
 
 // entryCapacity is how many entries a decoder makes room for at first: what a

@@ -48,6 +48,14 @@ func TestParseObjectList(t *testing.T) {
 			},
 			out: `</>;rt="oma.lwm2m";ct=110,</1>;ver=1.1,</1/0>,</31024/10>,</31024/11>`,
 		},
+		"root without rt": {
+			payload: `</>;ct="110 112",</3/0>`,
+			want: lwm2m.ObjectList{
+				Formats: []lwm2m.ContentFormat{lwm2m.FormatSenMLJSON, lwm2m.FormatSenMLCBOR},
+				Objects: []lwm2m.ListedObject{{ID: 3, Instances: []uint16{0}}},
+			},
+			out: `</>;rt="oma.lwm2m";ct="110 112",</3/0>`,
+		},
 		"alternate path": {
 			payload: `</lwm2m>;rt="oma.lwm2m",</lwm2m/1/101>,</lwm2m/5>,</other/1>`,
 			want: lwm2m.ObjectList{Root: "/lwm2m", Objects: []lwm2m.ListedObject{

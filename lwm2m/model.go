@@ -54,6 +54,13 @@ type ObjectModel struct {
 
 // Resource returns the model of resource id.
 func (o *ObjectModel) Resource(id uint16) (ResourceModel, bool) {
+	if r := o.find(id); r != nil {
+		return *r, true
+	}
+	return ResourceModel{}, false
+}
+
+func (o *ObjectModel) find(id uint16) *ResourceModel {
 	low, high := 0, len(o.Resources)
 	for low < high {
 		if i := (low + high) / 2; o.Resources[i].ID < id {
@@ -62,10 +69,10 @@ func (o *ObjectModel) Resource(id uint16) (ResourceModel, bool) {
 			high = i
 		}
 	}
-	if low == len(o.Resources) || o.Resources[low].ID != id {
-		return ResourceModel{}, false
+	if low < len(o.Resources) && o.Resources[low].ID == id {
+		return &o.Resources[low]
 	}
-	return o.Resources[low], true
+	return nil
 }
 
 // Models is a set of object models. The zero value and a nil *Models hold the

@@ -1,7 +1,7 @@
 package lwm2m
 
 import (
-	"fmt"
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,14 +48,67 @@ func ParseObjectList(payload []byte) (ObjectList, error) {
 		if rt, ok := l.Attribute("rt"); ok && slices.Contains(strings.Fields(rt.Value), "oma.lwm2m") {
 			list.Root = strings.TrimSuffix(l.Target, "/")
 			list.Formats = parseFormats(l)
+		} else if l.Target == "/" { // without rt in some clients
+			list.Formats = parseFormats(l)
 		}
 	}
-	for _, l := range links {
-		if err := list.add(l); err != nil {
-			return ObjectList{}, err
-		}
+	listed, err := list.collect(links)
+	if err != nil {
+		return ObjectList{}, err
+	}
+	for _, l := range listed {
+		list.add(l)
 	}
 	return list, nil
+}
+
+// listedPath is a link that names an object or an object instance.
+type listedPath struct {
+	path    Path
+	version Version
+}
+
+// collect returns the links that are LwM2M paths, in the order of paths. Of
+// several links of one path the first comes first.
+func (l *ObjectList) collect(links []Link) ([]listedPath, error) {
+	listed := make([]listedPath, 0, len(links))
+	for _, link := range links {
+		s, ok := strings.CutPrefix(link.Target, l.Root+"/")
+		if !ok {
+			continue
+		}
+		path, ok := parsePath(s)
+		if !ok || path.IsRoot() || path.Len() > 2 {
+			continue
+		}
+		p := listedPath{path: path}
+		if ver, ok := link.Attribute("ver"); ok && path.IsObject() {
+			var err error
+			if p.version, err = ParseVersion(ver.Value); err != nil {
+				return nil, &FormatError{Format: FormatLink, Reason: "bad version of object " + path.String(), Err: err}
+			}
+		}
+		listed = append(listed, p)
+	}
+	slices.SortStableFunc(listed, func(a, b listedPath) int { return a.path.Compare(b.path) })
+	return listed, nil
+}
+
+// add takes the next path, none of which is before the ones that were taken.
+func (l *ObjectList) add(p listedPath) {
+	last := len(l.Objects) - 1
+	if last < 0 || l.Objects[last].ID != p.path.Object() {
+		l.Objects = append(l.Objects, ListedObject{ID: p.path.Object()})
+		last++
+	}
+	o := &l.Objects[last]
+	if p.path.IsObject() {
+		o.Version = cmp.Or(o.Version, p.version)
+		return
+	}
+	if n := len(o.Instances); n == 0 || o.Instances[n-1] != p.path.Instance() {
+		o.Instances = append(o.Instances, p.path.Instance())
+	}
 }
 
 // parseFormats reads the attribute ct, one number or a quoted list. What is
@@ -68,41 +121,6 @@ func parseFormats(l Link) (formats []ContentFormat) {
 		}
 	}
 	return formats
-}
-
-func (l *ObjectList) add(link Link) error {
-	s, ok := strings.CutPrefix(link.Target, l.Root+"/")
-	if !ok {
-		return nil
-	}
-	path, ok := parsePath(s)
-	if !ok || path.IsRoot() || path.Len() > 2 {
-		return nil
-	}
-	o := l.at(path.Object())
-	if path.IsInstance() {
-		if i, found := slices.BinarySearch(o.Instances, path.Instance()); !found {
-			o.Instances = slices.Insert(o.Instances, i, path.Instance())
-		}
-		return nil
-	}
-	if ver, ok := link.Attribute("ver"); ok {
-		v, err := ParseVersion(ver.Value)
-		if err != nil {
-			return &FormatError{Format: FormatLink, Reason: fmt.Sprintf("bad version of object %d", path.Object()), Err: err}
-		}
-		o.Version = v
-	}
-	return nil
-}
-
-// at returns the object with the given id, which it adds if need be.
-func (l *ObjectList) at(id uint16) *ListedObject {
-	i, found := l.search(id)
-	if !found {
-		l.Objects = slices.Insert(l.Objects, i, ListedObject{ID: id})
-	}
-	return &l.Objects[i]
 }
 
 func (l ObjectList) search(id uint16) (int, bool) {
