@@ -222,6 +222,10 @@ func TestAttributes(t *testing.T) {
 	var lower lwm2m.Attributes
 	require.NoError(t, lower.Set(lwm2m.AttributePMin, 1))
 	require.Equal(t, []string{"pmin=1", "gt=7"}, lower.Inherit(before).Queries())
+	lower.Clear(lwm2m.AttributePMin)
+	require.NoError(t, lower.Set(lwm2m.AttributePMin, 2))
+	require.Equal(t, []string{"pmin=2"}, lower.Queries())
+	require.False(t, lower.Cleared(lwm2m.AttributePMin))
 	require.False(t, lower.IsZero())
 	require.True(t, lwm2m.Attributes{}.IsZero())
 }

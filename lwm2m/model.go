@@ -108,8 +108,6 @@ func insertModel(versions []*ObjectModel, o *ObjectModel) []*ObjectModel {
 	i, found := slices.BinarySearchFunc(versions, o.Version, func(x *ObjectModel, v Version) int {
 		return x.Version.Compare(v)
 	})
-	// Copied, as Object hands out results of the old slice without the lock.
-	versions = slices.Clone(versions)
 	if found {
 		versions[i] = o
 		return versions

@@ -278,7 +278,14 @@ func TestPayloadRefusesToDecode(t *testing.T) {
 		{lwm2m.FormatCBOR, "/5/0/3", "\x1c"},
 		{lwm2m.FormatCBOR, "/5/0/3", "\xff"},
 		{lwm2m.FormatCBOR, "/6/0/0", "\xc4\x82\x1b\x7f\xff\xff\xff\xff\xff\xff\xff\x01"}, // 10 to the 2^63
+		{lwm2m.FormatTLV, "/5/0", "\x00\x01"},                                            // another instance, empty
+		{lwm2m.FormatTLV, "/5/0/8", "\x80\x09"},                                          // another resource, empty
+		{lwm2m.FormatTLV, "/5/0/3", "\xc1\x05\x02"},                                      // another resource
+		{lwm2m.FormatTLV, "/5/0/8/1", "\x83\x08\x41\x02\x00"},
+		{lwm2m.FormatTLV, "/5/0/3", ""},
+		{lwm2m.FormatTLV, "/5/0/3", "\x80\x03"}, // no instances of a single resource
 		{lwm2m.FormatJSON, "/5/0", `{}`},
+		{lwm2m.FormatJSON, "/5/0", `{"bn":"/5/0/","e":[{"n":"3","n":"5","v":1}]}`},
 		{lwm2m.FormatJSON, "/5/0", `[]`},
 		{lwm2m.FormatJSON, "/5/0", `{"e":[]} x`},
 		{lwm2m.FormatJSON, "/5/0", `{"e":[`},
