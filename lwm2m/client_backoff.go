@@ -17,12 +17,7 @@ func (b *backoff) reset() { b.current = 0 }
 
 // next returns the pause after an attempt that failed with err. The server may ask for a longer one.
 func (b *backoff) next(err error) time.Duration {
-	switch {
-	case b.current == 0:
-		b.current = b.least
-	default:
-		b.current = min(2*b.current, b.most)
-	}
+	b.current = max(b.least, min(2*b.current, b.most))
 	pause := b.current/2 + rand.N(b.current/2+1)
 	if later, ok := errors.AsType[*retryAfter](err); ok {
 		pause = max(pause, min(later.after, b.most))

@@ -169,7 +169,7 @@ func fetch(ctx context.Context, ep *coap.Endpoint, peer coap.Peer, target fetchU
 const fetchPatience = 2 * time.Minute
 
 func fetchError(ctx context.Context, err error) error {
-	kind := err
+	var kind error
 	switch {
 	case ctx.Err() != nil:
 		kind = ctx.Err()

@@ -158,7 +158,7 @@ func (s *Server) flush() {
 			return nil
 		})
 	}
-	g.Wait()
+	_ = g.Wait() // each has logged its own
 }
 
 func (s *Server) flushOne(ctx context.Context, endpoint string) {

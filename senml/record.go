@@ -65,9 +65,3 @@ func saturate(sec int64) int64 {
 	const limit = math.MaxInt64/int64(time.Second) - 1
 	return max(-limit, min(sec, limit))
 }
-
-// isBase reports whether r sets base fields and nothing else.
-func (r *Record) isBase() bool {
-	return r.Name == "" && r.Unit == "" && r.Empty&EmptyUnit == 0 && r.Value.kind == None &&
-		!r.Sum.IsSet() && !r.Time.IsSet() && !r.UpdateTime.IsSet()
-}

@@ -37,10 +37,6 @@ type meaning struct {
 	Sum   *json.Number
 }
 
-func (v *vector) isJSON() bool {
-	return v.Hex == "" && !strings.HasPrefix(v.Name, "bad_empty") || v.Text != ""
-}
-
 // codec returns the options that the vector is meant for.
 func (v *vector) codec() senml.Codec {
 	c := senml.Codec{LwM2M: v.Path != nil}

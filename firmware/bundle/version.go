@@ -47,8 +47,9 @@ func compareRelease(a, b string) int {
 
 // comparePreRelease differs from compareRelease in that a missing identifier is lower than any other.
 func comparePreRelease(a, b string) int {
-	for more, moreB := true, true; ; {
+	for {
 		var x, y string
+		var more, moreB bool
 		x, a, more = strings.Cut(a, ".")
 		y, b, moreB = strings.Cut(b, ".")
 		if c := compareIdentifier(x, y); c != 0 {

@@ -94,7 +94,7 @@ func TestUploadsOfOnePeerAreBounded(t *testing.T) {
 	cfg.Bounds.PeerUploads = 4
 	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		for i := range int32(50) {
-			m := request(con, codes.PUT, i, string(rune('a'+i)), option(message.Block1, 0x0e))
+			m := request(con, codes.PUT, i, string('a'+i), option(message.Block1, 0x0e))
 			m.Payload = make([]byte, 1024)
 			r.send(m)
 			require.Equal(t, codes.Continue, r.receive().Code)

@@ -31,7 +31,6 @@ func (t *transfer) download(ctx context.Context, reply *packet) (*Response, erro
 	}
 	resp.Size = total
 	if !blocks {
-		b = block{szx: maxSZX}
 		return t.takeWhole(reply, resp)
 	}
 	payload := append([]byte(nil), m.payload...)

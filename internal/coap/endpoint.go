@@ -205,7 +205,7 @@ func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, e
 		return Peer{}, ErrBusy
 	}
 	go func() {
-		s.serve()
+		_ = s.serve() // it ends with the socket
 		e.leaveServer(s)
 	}()
 	return a.peer, nil
@@ -255,7 +255,8 @@ func (e *Endpoint) Close() error {
 	for _, s := range servers {
 		s.close()
 	}
-	streams := e.streamsOf(nil)
+	var all context.Context
+	streams := e.streamsOf(all)
 	for _, s := range streams {
 		s.close()
 	}

@@ -1,8 +1,5 @@
 package coap
 
-// newID returns a number for the Peer of an association that is not UDP.
-func (e *Endpoint) newID() uint64 { return e.lastID.Add(1) }
-
 // open enters an association: datagram associations of UDP peers when they
 // make a request or are sent one, the others when their transport has set them
 // up. It returns an older one if there is one with that Peer.

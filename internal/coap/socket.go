@@ -139,7 +139,7 @@ func (s *socket) handle(p *packet, n int, addr netip.AddrPort) (kept bool) {
 		}
 	case a == nil:
 		if p.msg.typ == confirmable || p.msg.typ == nonConfirmable && isResponse(p.msg.code) {
-			s.writeTo(appendEmpty(nil, reset, p.msg.mid), addr)
+			_ = s.writeTo(appendEmpty(nil, reset, p.msg.mid), addr)
 		}
 		return false
 	}
@@ -157,10 +157,10 @@ func (s *socket) malformed(p *packet, n int, addr netip.AddrPort, a *association
 	if n == len(p.buf) && isRequest(m.code) {
 		m.typ, m.code, m.payload = acknowledgement, RequestEntityTooLarge, nil
 		m.options = AppendOption(nil, Block1, block{szx: s.e.szx}.append(nil))
-		s.writeTo(m.appendDatagram(nil), addr)
+		_ = s.writeTo(m.appendDatagram(nil), addr)
 		return
 	}
-	s.writeTo(appendEmpty(nil, reset, m.mid), addr)
+	_ = s.writeTo(appendEmpty(nil, reset, m.mid), addr)
 }
 
 // association returns that with addr, a new one if need be; nil when there are

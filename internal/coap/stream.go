@@ -214,7 +214,7 @@ func (s *stream) flush() {
 
 // settle waits until all that was written has left, or a short time.
 func (s *stream) settle() {
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) { //nolint:forbidigo // it polls, with a limit
 		s.mu.Lock()
 		idle := !s.flushing || s.failed != nil
 		s.mu.Unlock()

@@ -94,14 +94,14 @@ func (s *stream) abort(why string, option OptionID) {
 	if option != 0 {
 		m.options = AppendUint(nil, badCSMOption, uint32(option))
 	}
-	s.write(s.a, m.appendFrame(nil))
+	_ = s.write(s.a, m.appendFrame(nil))
 	s.settle()
 }
 
 // release tells the peer that we are about to leave.
 func (s *stream) release() {
 	m := wireMessage{code: signalRelease}
-	s.write(s.a, m.appendFrame(nil))
+	_ = s.write(s.a, m.appendFrame(nil))
 	s.settle()
 }
 

@@ -173,7 +173,7 @@ func (t *tx) Descend(name kv.Table, before []byte) iter.Seq2[[]byte, []byte] {
 		var key, value []byte
 		if before == nil {
 			key, value = c.Last()
-		} else if key, value = c.Seek(before); key != nil {
+		} else if key, _ = c.Seek(before); key != nil {
 			key, value = c.Prev()
 		} else {
 			key, value = c.Last()
