@@ -177,11 +177,15 @@ func ended(u update) bool { return u.Outcome != "" }
 // it waits for the answer to its goodbye.
 func startDevice(t *testing.T, endpoint, server string, config firmware.DeviceConfig) (stop func()) {
 	t.Helper()
+	return startClient(t, lwm2m.ClientConfig{Endpoint: endpoint, Server: server, Lifetime: time.Minute}, config)
+}
+
+func startClient(t *testing.T, client lwm2m.ClientConfig, config firmware.DeviceConfig) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	device := demo.Device{
-		Client: lwm2m.ClientConfig{Endpoint: endpoint, Server: server, Lifetime: 60 * time.Second}, Firmware: config,
-		Dir: filepath.Join(t.TempDir(), "device"), Version: "1.0.0",
+		Client: client, Firmware: config, Dir: filepath.Join(t.TempDir(), "device"), Version: "1.0.0",
 	}
 	go func() { done <- device.Run(ctx) }()
 	stop = sync.OnceFunc(func() {

@@ -35,8 +35,8 @@ func parseOptions(args []string, env environment) (*options, error) {
 		"is an update server for LwM2M devices: devices by CoAP, packages by HTTP(S), operators by a JSON API.")
 	fs.StringVar(&o.coap, "coap", "127.0.0.1:5683", "`address` for devices by CoAP without security; another than loopback needs -nosec")
 	fs.StringVar(&o.coaps, "coaps", ":5684", "`address` for devices by DTLS, open once -psk or -cert is given (not there yet)")
-	fs.StringVar(&o.coapTCP, "coap-tcp", "", "`address` for devices by CoAP over TCP (not there yet)")
-	fs.StringVar(&o.coapsTCP, "coaps-tcp", "", "`address` for devices by CoAP over TLS (not there yet)")
+	fs.StringVar(&o.coapTCP, "coap-tcp", "", "`address` for devices by CoAP over TCP without security, as -coap")
+	fs.StringVar(&o.coapsTCP, "coaps-tcp", "", "`address` for devices by CoAP over TLS; needs -cert and -client-ca")
 	fs.StringVar(&o.http, "http", "127.0.0.1:8080", "`address` of the operators' API; another than loopback needs -api-token-file")
 	fs.StringVar(&o.fwHTTP, "fw-http", "127.0.0.1:8081", "`address` for devices that download by HTTP")
 	fs.StringVar(&o.fwHTTPS, "fw-https", ":8443", "`address` for devices that download by HTTPS, open once -cert is given")
@@ -45,7 +45,7 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.StringVar(&o.psk, "psk", "", "`file` with pre-shared keys: identity, hex key, endpoint (not there yet)")
 	fs.StringVar(&o.cert, "cert", "", "`file` with the server's certificate chain, PEM")
 	fs.StringVar(&o.key, "key", "", "`file` with its private key, PEM")
-	fs.StringVar(&o.clientCA, "client-ca", "", "`file` with the authorities of devices' certificates, PEM (not there yet)")
+	fs.StringVar(&o.clientCA, "client-ca", "", "`file` with the authorities of devices' certificates, PEM")
 	fs.Var(&o.advertise, "advertise", "`bases` that package URIs start with, as [scheme=]BASE,... (default: the local address that the device used)")
 	fs.StringVar(&o.data, "data", "otago-data", "`folder` for the database and the images")
 	fs.StringVar(&o.store, "store", "", "`place` of the records: bolt:FILE or memory: (default bolt:ota.db in the data folder)")
@@ -63,35 +63,32 @@ func parseOptions(args []string, env environment) (*options, error) {
 
 // check refuses what cannot work, and what is not there yet: nothing pretends.
 func (o *options) check() error {
-	for _, name := range []string{"coaps", "coap-tcp", "coaps-tcp", "psk", "client-ca"} {
-		if o.given[name] && !o.empty(name) {
-			return cli.Usagef("-%s is not there yet: devices are served by CoAP over UDP (-coap)", name)
-		}
-	}
 	switch {
+	case o.given["coaps"] && o.coaps != "":
+		return cli.Usagef("-coaps is not there yet: devices are served by -coap, -coap-tcp and -coaps-tcp")
+	case o.psk != "":
+		return cli.Usagef("-psk is not there yet: devices show certificates, on -coaps-tcp")
+	case o.coapsTCP != "" && (o.cert == "" || o.clientCA == ""):
+		return cli.Usagef("-coaps-tcp needs -cert, -key and -client-ca; server pki makes them")
 	case (o.cert == "") != (o.key == ""):
 		return cli.Usagef("-cert and -key belong together")
 	case o.given["fw-https"] && o.fwHTTPS != "" && o.cert == "":
 		return cli.Usagef("-fw-https needs -cert and -key; server pki makes them")
 	case o.coap != "" && !o.nosec && !backend.IsLoopback(o.coap):
 		return cli.Usagef("-coap %s is not loopback: without security it needs -nosec", o.coap)
+	case o.coapTCP != "" && !o.nosec && !backend.IsLoopback(o.coapTCP):
+		return cli.Usagef("-coap-tcp %s is not loopback: without security it needs -nosec", o.coapTCP)
 	case o.http != "" && o.tokenFile == "" && !backend.IsLoopback(o.http):
 		return cli.Usagef("-http %s is not loopback: it needs -api-token-file", o.http)
 	}
 	return nil
 }
 
-func (o *options) empty(name string) bool {
-	return map[string]string{
-		"coaps": o.coaps, "coap-tcp": o.coapTCP, "coaps-tcp": o.coapsTCP, "psk": o.psk, "client-ca": o.clientCA,
-	}[name] == ""
-}
-
 // backend reads the files that the flags name.
 func (o *options) backend() (backend.Config, error) {
 	config := backend.Config{
 		Images: filepath.Join(o.data, "images"), MaxImage: int64(o.maxImage),
-		CoAP: o.coap, HTTP: o.http, FWHTTP: o.fwHTTP, NoSec: o.nosec, Advertise: o.advertise,
+		CoAP: o.coap, CoAPTCP: o.coapTCP, CoAPSTCP: o.coapsTCP, HTTP: o.http, FWHTTP: o.fwHTTP, NoSec: o.nosec, Advertise: o.advertise,
 	}
 	var err error
 	if o.tokenFile != "" {

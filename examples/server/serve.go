@@ -48,6 +48,8 @@ func announce(logger *slog.Logger, b *backend.Backend) {
 		purpose string
 	}{
 		{backend.CoAP, "devices, without security"},
+		{backend.CoAPTCP, "devices, without security"},
+		{backend.CoAPSTCP, "devices"},
 		{backend.FWHTTP, "packages"},
 		{backend.FWHTTPS, "packages"},
 		{backend.HTTP, "operators"},

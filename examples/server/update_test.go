@@ -20,7 +20,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/examples/internal/demo"
+	"github.com/otago-iot/otago/examples/internal/pki"
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
 func TestUpdateByHTTP(t *testing.T) {
@@ -85,6 +87,42 @@ func TestUpdateByHTTPS(t *testing.T) {
 	bad := s.start(`{"endpoint":"suspicious","image":%q,"protocol":"https","attempts":1}`, image)
 	require.Equal(t, "succeeded", s.await(good.ID, ended).Outcome)
 	require.Equal(t, "failed", s.await(bad.ID, ended).Outcome)
+}
+
+func TestDevicesByTCPAndTLS(t *testing.T) {
+	dir := t.TempDir()
+	const endpoint = "urn:imei:490154203237518"
+	_, err := command(t, "pki", "-dir", dir, "-device", endpoint)
+	require.NoError(t, err)
+	file := func(name string) string { return filepath.Join(dir, name) }
+	s := startServer(t, "-data", t.TempDir(), "-coap-tcp", "127.0.0.1:0", "-coaps-tcp", "127.0.0.1:0", "-fw-https", "",
+		"-cert", file("server.crt"), "-key", file("server.key"), "-client-ca", file("ca.crt"))
+	roots := x509.NewCertPool()
+	ca, err := os.ReadFile(file("ca.crt"))
+	require.NoError(t, err)
+	require.True(t, roots.AppendCertsFromPEM(ca))
+	pair, err := tls.LoadX509KeyPair(file(pki.FileName(endpoint)+".crt"), file(pki.FileName(endpoint)+".key"))
+	require.NoError(t, err)
+
+	startClient(t, lwm2m.ClientConfig{Endpoint: "plain", Server: s.urls["coap+tcp devices, without security"]}, firmware.DeviceConfig{})
+	secure := lwm2m.ClientConfig{
+		Endpoint: endpoint, Server: s.urls["coaps+tcp devices"], Certificate: &pair, RootCAs: roots,
+		MinRetry: 50 * time.Millisecond,
+	}
+	startClient(t, secure, firmware.DeviceConfig{})
+	secure.Endpoint = "somebody-else" // not what its certificate says
+	startClient(t, secure, firmware.DeviceConfig{})
+
+	image := s.upload("1.1.0", demo.Image("1.1.0", 100_000))
+	for endpoint, transport := range map[string]string{"plain": "coap+tcp", endpoint: "coaps+tcp"} {
+		u := s.start(`{"endpoint":%q,"image":%q}`, endpoint, image)
+		u = s.await(u.ID, ended)
+		require.Equal(t, "succeeded", u.Outcome, "%+v", u)
+		_, device := call[struct{ Transport string }](s, http.MethodGet, "/devices/"+endpoint, "", nil)
+		require.Equal(t, transport, device.Transport)
+	}
+	status, _ := call[struct{}](s, http.MethodGet, "/devices/somebody-else", "", nil)
+	require.Equal(t, http.StatusNotFound, status)
 }
 
 func TestServerKilledWhileADeviceDownloads(t *testing.T) {

@@ -85,20 +85,13 @@ func (b *Backend) baseURL(r lwm2m.Registration, protocol fsm.Protocol) string {
 		return base
 	}
 	var bound net.Addr
-	switch protocol {
-	case fsm.ProtocolHTTP:
-		if l := b.listeners[FWHTTP]; l != nil {
+	if protocol == fsm.ProtocolCoAP && b.packets != nil {
+		bound = b.packets.LocalAddr()
+	}
+	for door, l := range b.listeners {
+		if door != HTTP && schemes[door] == protocol {
 			bound = l.Addr()
 		}
-	case fsm.ProtocolHTTPS:
-		if l := b.listeners[FWHTTPS]; l != nil {
-			bound = l.Addr()
-		}
-	case fsm.ProtocolCoAP:
-		if b.packets != nil {
-			bound = b.packets.LocalAddr()
-		}
-	default: // coaps, coap+tcp, coaps+tcp: nothing listens there
 	}
 	if bound == nil {
 		return ""

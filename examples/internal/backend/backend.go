@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
@@ -24,10 +25,12 @@ type Config struct {
 	Images   string      // folder of the repository
 	MaxImage int64       // bytes; 0 is the library's default
 
-	CoAP    string // devices, UDP without security
-	HTTP    string // operators
-	FWHTTP  string // devices that download
-	FWHTTPS string // the same; needs Certificate
+	CoAP     string // devices, UDP without security
+	CoAPTCP  string // the same by TCP
+	CoAPSTCP string // devices, TLS; needs Certificate and ClientCAs
+	HTTP     string // operators
+	FWHTTP   string // devices that download
+	FWHTTPS  string // the same; needs Certificate
 
 	NoSec       bool // CoAP without security may listen on other addresses than loopback
 	Certificate *tls.Certificate
@@ -43,11 +46,19 @@ type Door string
 
 // The doors.
 const (
-	CoAP    Door = "coap"
-	HTTP    Door = "http"
-	FWHTTP  Door = "fw-http"
-	FWHTTPS Door = "fw-https"
+	CoAP     Door = "coap"
+	CoAPTCP  Door = "coap-tcp"
+	CoAPSTCP Door = "coaps-tcp"
+	HTTP     Door = "http"
+	FWHTTP   Door = "fw-http"
+	FWHTTPS  Door = "fw-https"
 )
+
+// schemes are the URI schemes of what listens on TCP.
+var schemes = map[Door]fsm.Protocol{
+	CoAPTCP: fsm.ProtocolCoAPTCP, CoAPSTCP: fsm.ProtocolCoAPSTCP,
+	HTTP: fsm.ProtocolHTTP, FWHTTP: fsm.ProtocolHTTP, FWHTTPS: fsm.ProtocolHTTPS,
+}
 
 // Backend is an update server that listens. Run makes it serve.
 type Backend struct {
@@ -113,8 +124,10 @@ func (c *Config) check() error {
 	switch {
 	case c.FWHTTPS != "" && c.Certificate == nil:
 		return errors.New("HTTPS needs a certificate")
-	case c.CoAP != "" && !c.NoSec && !IsLoopback(c.CoAP):
-		return fmt.Errorf("CoAP without security on %s, which is not loopback, has to be asked for", c.CoAP)
+	case c.CoAPSTCP != "" && (c.Certificate == nil || c.ClientCAs == nil):
+		return errors.New("CoAP over TLS needs a certificate, and the authorities of the devices'")
+	case !c.NoSec && (c.CoAP != "" && !IsLoopback(c.CoAP) || c.CoAPTCP != "" && !IsLoopback(c.CoAPTCP)):
+		return errors.New("CoAP without security on another address than loopback has to be asked for")
 	case c.HTTP != "" && c.Token == nil && !IsLoopback(c.HTTP):
 		return fmt.Errorf("the operators' API on %s, which is not loopback, needs a token", c.HTTP)
 	}
@@ -130,7 +143,10 @@ func (b *Backend) listen(ctx context.Context) error {
 		}
 		b.packets = conn
 	}
-	for door, address := range map[Door]string{HTTP: b.config.HTTP, FWHTTP: b.config.FWHTTP, FWHTTPS: b.config.FWHTTPS} {
+	for door, address := range map[Door]string{
+		CoAPTCP: b.config.CoAPTCP, CoAPSTCP: b.config.CoAPSTCP,
+		HTTP: b.config.HTTP, FWHTTP: b.config.FWHTTP, FWHTTPS: b.config.FWHTTPS,
+	} {
 		if address == "" {
 			continue
 		}
@@ -168,11 +184,7 @@ func (b *Backend) URL(door Door) string {
 	if !ok {
 		return ""
 	}
-	scheme := "http://"
-	if door == FWHTTPS {
-		scheme = "https://"
-	}
-	return scheme + l.Addr().String()
+	return schemes[door].String() + "://" + l.Addr().String()
 }
 
 // Run serves until ctx ends, then lets what is under way end within a few seconds, and returns nil.
@@ -180,6 +192,12 @@ func (b *Backend) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if b.packets != nil {
 		group.Go(func() error { return b.server.ServePacket(ctx, b.packets) })
+	}
+	if l := b.listeners[CoAPTCP]; l != nil {
+		group.Go(func() error { return b.server.Serve(ctx, l) })
+	}
+	if l := b.listeners[CoAPSTCP]; l != nil {
+		group.Go(func() error { return b.server.Serve(ctx, b.withDeviceTLS(l)) })
 	}
 	group.Go(func() error { return b.manager.Run(ctx) })
 
@@ -205,6 +223,17 @@ func (b *Backend) Run(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// withDeviceTLS asks devices for their certificates (RFC 8323, section 9).
+func (b *Backend) withDeviceTLS(l net.Listener) net.Listener {
+	return tls.NewListener(l, &tls.Config{
+		Certificates: []tls.Certificate{*b.config.Certificate},
+		ClientCAs:    b.config.ClientCAs,
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		MinVersion:   tls.VersionTLS12,
+		NextProtos:   []string{"coap"},
+	})
 }
 
 // IsLoopback reports whether only this machine reaches a host:port.
