@@ -63,7 +63,7 @@ func TestStrangersCostNothing(t *testing.T) {
 }
 
 func TestUnfinishedUploadsAreBounded(t *testing.T) {
-	cfg := hello()
+	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })}
 	cfg.Bounds = coap.Bounds{Uploads: 100, UploadBytes: 1 << 20}
 	cfg.MaxBody = 64 << 10
 	cfg.UploadIdle = 30 * time.Second
@@ -73,7 +73,14 @@ func TestUnfinishedUploadsAreBounded(t *testing.T) {
 		return m
 	}
 	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		r.send(first(1))
+		require.Equal(t, codes.Continue, r.receive().Code)
+		pass(9 * time.Second)
 		spoof(t, r, 1000, first)
+		m := request(con, codes.PUT, 2, "x", option(message.Block1, 0x16))
+		m.Payload = make([]byte, 1000)
+		r.send(m)
+		require.Equal(t, codes.Changed, r.answerTo(2).Code, "an honest one was not pushed out")
 		h := coap.Holds(e)
 		require.LessOrEqual(t, h.Uploads, 100)
 		require.LessOrEqual(t, h.UploadBytes, int64(1<<20))

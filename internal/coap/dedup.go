@@ -118,7 +118,7 @@ func (d *dedup) open(now time.Duration, n int) *dedupChunk {
 		d.chunks.push(c)
 		d.current = c
 	}
-	c.last = now
+	c.last = max(c.last, now)
 	for d.chunks.len() > 1 && (len(d.entries) >= d.maxEntries || d.bytes+n > d.maxBytes) {
 		d.drop()
 	}

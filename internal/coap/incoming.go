@@ -3,6 +3,7 @@ package coap
 import (
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // incoming is a request of a peer from its arrival to its response.
@@ -11,6 +12,8 @@ type incoming struct {
 	e     *Endpoint
 	a     *association
 	p     *packet
+
+	arrived time.Duration // since the epoch
 
 	mu      sync.Mutex
 	acked   bool // by an empty message
@@ -70,10 +73,10 @@ func (in *incoming) free() {
 func (in *incoming) key() dedupKey { return dedupKey{in.a.serial, in.p.msg.mid} }
 
 // receiveRequest takes a request, and reports whether it keeps the packet.
-func (e *Endpoint) receiveRequest(a *association, p *packet) (kept bool) {
+func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) (kept bool) {
 	m := &p.msg
 	if !a.stream() {
-		again, seen := e.dedup.begin(dedupKey{a.serial, m.mid}, e.timers.now(), p.spare())
+		again, seen := e.dedup.begin(dedupKey{a.serial, m.mid}, now, p.spare())
 		if seen {
 			if len(again) > 0 {
 				a.write(again)
@@ -86,9 +89,10 @@ func (e *Endpoint) receiveRequest(a *association, p *packet) (kept bool) {
 		return false
 	}
 	in := e.newIncoming(a, p)
+	in.arrived = now
 	if m.typ == confirmable && !a.stream() {
 		in.timer.owner = in
-		e.timers.set(&in.timer, e.cfg.AckDelay)
+		e.timers.setAt(&in.timer, now+e.cfg.AckDelay)
 	}
 	if !e.admit(a, in) {
 		e.timers.stop(&in.timer)

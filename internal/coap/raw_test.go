@@ -91,6 +91,16 @@ func (r *raw) receive() message.Message {
 	return m
 }
 
+// answerTo skips to the message with an id.
+func (r *raw) answerTo(mid int32) message.Message {
+	r.t.Helper()
+	for {
+		if m := r.receive(); m.MessageID == mid {
+			return m
+		}
+	}
+}
+
 func (r *raw) silence(d time.Duration) {
 	r.t.Helper()
 	m, ok := r.receiveWithin(d)

@@ -1,5 +1,7 @@
 package coap
 
+import "time"
+
 // open enters an association: datagram associations of UDP peers when they
 // make a request or are sent one, the others when their transport has set them
 // up. It returns an older one if there is one with that Peer.
@@ -49,7 +51,8 @@ func (e *Endpoint) end(a *association) {
 // receive takes a message of a peer, and reports whether it keeps the packet.
 // It never waits.
 func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
-	a.heard.Store(int64(e.timers.now()))
+	now := e.timers.now()
+	a.heard.Store(int64(now))
 	m := &p.msg
 	switch {
 	case m.typ == acknowledgement && m.code == Empty:
@@ -59,11 +62,11 @@ func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
 	case m.typ == reset:
 		e.receiveReset(a, m)
 	case isResponse(m.code):
-		return e.receiveResponse(a, p)
+		return e.receiveResponse(a, p, now)
 	case m.typ == acknowledgement:
 		// neither empty nor a response: ignored (RFC 7252, section 4.2)
 	case isRequest(m.code):
-		return e.receiveRequest(a, p)
+		return e.receiveRequest(a, p, now)
 	case m.typ == confirmable:
 		a.writeEmpty(reset, m.mid) // a ping, or a code that nobody knows
 	}
@@ -91,14 +94,14 @@ func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
 }
 
 // receiveResponse takes a response: piggybacked, separate, or a notification.
-func (e *Endpoint) receiveResponse(a *association, p *packet) (kept bool) {
+func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration) (kept bool) {
 	m := &p.msg
 	typ, mid := m.typ, m.mid // p may be somebody else's soon
 	separate := typ != acknowledgement && !a.stream()
 	key := dedupKey{a.serial, mid}
 	if separate {
 		var b [headerSize]byte
-		if again, seen := e.dedup.begin(key, e.timers.now(), b[:0]); seen {
+		if again, seen := e.dedup.begin(key, now, b[:0]); seen {
 			if len(again) > 0 {
 				a.write(again)
 			}

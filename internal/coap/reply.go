@@ -84,7 +84,7 @@ func (in *incoming) remember() {
 		in.e.dedup.forget(in.key())
 		return
 	}
-	in.e.dedup.reply(in.key(), in.e.timers.now(), in.out)
+	in.e.dedup.reply(in.key(), in.arrived, in.out)
 }
 
 // sendSeparately sends a response after the acknowledgement, confirmably.

@@ -35,8 +35,10 @@ func newTimers() *timers { return &timers{epoch: time.Now()} }
 func (ts *timers) now() time.Duration { return time.Since(ts.epoch) + 1 }
 
 // set has t expire after d, in place of any earlier setting.
-func (ts *timers) set(t *timer, d time.Duration) {
-	at := ts.now() + d
+func (ts *timers) set(t *timer, d time.Duration) { ts.setAt(t, ts.now()+d) }
+
+// setAt has t expire at a time since the epoch.
+func (ts *timers) setAt(t *timer, at time.Duration) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t.at = at

@@ -133,6 +133,40 @@ func TestTransferLoss(t *testing.T) {
 	}
 }
 
+// Every block size, also lowered by the peer, over a bad link.
+func TestTransferLossSizes(t *testing.T) {
+	c := simnet.Conditions{
+		Loss: 0.1, Duplicate: 0.1, Reorder: 0.2,
+		Delay: 50 * time.Millisecond, Jitter: 50 * time.Millisecond,
+	}
+	for szx := range 7 {
+		size := 16 << szx
+		for _, n := range sizes(size) {
+			push(t, bodyOf(n), size, 1024, c)
+			pull(t, bodyOf(n), size, 1024, c)
+		}
+		push(t, bodyOf(20*size+1), 1024, size, c)
+		pull(t, bodyOf(20*size+1), 1024, size, c)
+	}
+}
+
+func TestPeerGoneDuringPull(t *testing.T) {
+	for _, after := range []int{0, 1, 7} {
+		inWorld(t, hello(), coap.Config{}, func(t *testing.T, w *world) {
+			w.net.SetLink(serverHost, deviceHost, simnet.Conditions{Drop: func(p simnet.Packet) bool { return p.Seq >= after }})
+			start := time.Now()
+			_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: &bytes.Buffer{}, BlockSize: 16, MaxBody: 16})
+			if after > 0 {
+				require.NoError(t, err, "hello is one block")
+				return
+			}
+			require.ErrorIs(t, err, coap.ErrTimeout)
+			require.Less(t, time.Since(start), 94*time.Second, "one round for the first message")
+			require.Greater(t, time.Since(start), 60*time.Second)
+		})
+	}
+}
+
 func TestPeerGone(t *testing.T) {
 	body := bodyOf(100 << 10)
 	receiver := coap.Config{

@@ -1,0 +1,63 @@
+package coap
+
+import (
+	"context"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The codec allocates nothing.
+func TestCodecAllocations(t *testing.T) {
+	p := newPacket()
+	defer p.free()
+	n := copy(p.buf, datagramSeeds[2])
+	out := make([]byte, 0, 100)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		if p.parse(n) != nil {
+			t.Fatal("refused")
+		}
+		out = p.msg.appendDatagram(out[:0])
+	}))
+}
+
+// A UDP peer that made a request costs some bytes, and no goroutine.
+func TestIdlePeersAreSmall(t *testing.T) {
+	resp := &Response{Code: Content, Payload: []byte("hello")}
+	e := New(Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return resp })})
+	s := e.newSocket(t.Context(), discard{})
+	require.NoError(t, e.enter(s))
+	close(s.read)
+	defer e.Close()
+
+	goroutines := runtime.NumGoroutine()
+	before := heap()
+	const peers = 50_000
+	p := newPacket()
+	for i := range peers {
+		n := copy(p.buf, []byte{0x42, 1, 0, 0, 1, 2, 0xb1, 'x'})
+		if s.handle(p, n, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 5683)) {
+			p = newPacket()
+		}
+		for e.pool.busy() > 64 {
+			runtime.Gosched()
+		}
+	}
+	require.Eventually(t, func() bool { return e.pool.busy() == 0 }, 10*time.Second, time.Millisecond)
+	each := (heap() - before) / peers
+	t.Logf("%d bytes each", each)
+	require.Less(t, each, int64(600))
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines+1)
+	runtime.KeepAlive(e)
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
