@@ -14,7 +14,7 @@ import (
 // transports.
 //
 // Inwards, a transport calls [Endpoint.open] when an association begins (with
-// a number from [Endpoint.newID] in its Peer), [Endpoint.receive] for each
+// the next number of lastID in its Peer), [Endpoint.receive] for each
 // message, in a packet that was parsed, and [Endpoint.end] when it is over. A
 // datagram transport that can take messages of strangers looks its peers up
 // first (see [socket]). [Endpoint.enter] and [Endpoint.leaveServer] tie its
