@@ -117,7 +117,7 @@ func senmlValue(v Value) senml.Value {
 	case TypeObjectLink:
 		return senml.Link(v.String())
 	case TypeNull:
-		return senml.Null
+		return senml.Null()
 	default:
 		return senml.String(v.str)
 	}

@@ -87,7 +87,7 @@ func appendTLVValue(enc *tlv.Encoder, k tlv.Kind, id uint16, e *Entry) error {
 	v := e.Value
 	switch v.typ {
 	case TypeString, TypeCoreLink, TypeOpaque:
-		enc.String(k, id, v.str)
+		enc.Text(k, id, v.str)
 	case TypeInteger:
 		enc.Int(k, id, int64(v.num))
 	case TypeUnsigned:

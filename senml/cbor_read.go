@@ -158,7 +158,7 @@ func (r *cborReader) field(rec *Record, l label) (err error) {
 	case labelValue:
 		if r.check.codec.Pack == Patch && r.pos < len(r.s) && r.s[r.pos] == cborNull {
 			r.pos++
-			rec.Value = Null
+			rec.Value = Null()
 			return nil
 		}
 		rec.Value.kind = NumberKind

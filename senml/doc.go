@@ -42,6 +42,18 @@
 // the value field "vlo"; one with Pack set to [Fetch] or [Patch] is for the
 // packs of RFC 8790, which have no values or null ones.
 //
+// # Limits
+//
+// SenML in XML and EXI is not supported, nor are the secondary units of RFC 8798,
+// whose packs have a version above 10 (RFC 9100). A SensML stream is read as far
+// as it has been received whole: as one pack. Records keep the order they have in
+// it; RFC 8428 wants resolved ones in the order of their times, which is the
+// caller's to establish, since LwM2M gives a meaning to the order sent.
+//
+// A pack has at most [Codec.MaxRecords] records, a field that is skipped nests at
+// most 16 deep, and decoding allocates in proportion to the input, never to a
+// length that the input claims.
+//
 // # Tolerances
 //
 // What senders must not send, and is accepted because real ones do:
@@ -52,8 +64,6 @@
 //   - CBOR arrays, maps and strings of indefinite length in a pack that is not
 //     a stream (Anjay's encoder can send such strings);
 //   - CBOR integers and lengths in more bytes than needed;
-//   - identifiers with leading zeros in LwM2M names, "/67/0/00", in up to five
-//     digits (Wakaama's tests);
 //   - leading zeros in the identifiers of an LwM2M path, "/67/0/00" (Wakaama's
 //     tests have them);
 //   - an empty pack (LwM2M's answer for an empty instance, and RFC 8790's for

@@ -162,7 +162,7 @@ func (r *jsonReader) field(rec *Record, l label) (err error) {
 		return err
 	case labelValue:
 		if r.check.codec.Pack == Patch && r.word("null") {
-			rec.Value = Null
+			rec.Value = Null()
 			return nil
 		}
 		rec.Value.kind = NumberKind

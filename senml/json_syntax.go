@@ -105,7 +105,8 @@ func (r *jsonReader) space() {
 }
 
 func isSpace(c byte) bool {
-	return c <= ' ' && (1<<' '|1<<'\t'|1<<'\n'|1<<'\r')>>c&1 != 0
+	const spaces = uint64(1<<' ' | 1<<'\t' | 1<<'\n' | 1<<'\r')
+	return c <= ' ' && spaces>>c&1 != 0
 }
 
 // mistyped returns ErrType if any JSON value could begin here, else ErrSyntax.

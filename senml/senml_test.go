@@ -271,7 +271,7 @@ func TestAppendRefuses(t *testing.T) {
 		"bad base name": {record: senml.Record{BaseName: "\xff"}, want: senml.ErrSyntax},
 		"version":       {record: senml.Record{Name: "a", Value: one, BaseVersion: 11}, want: senml.ErrVersion},
 		"link":          {record: senml.Record{Name: "a", Value: senml.Link("1:2")}, want: senml.ErrValue},
-		"null":          {record: senml.Record{Name: "a", Value: senml.Null}, want: senml.ErrValue},
+		"null":          {record: senml.Record{Name: "a", Value: senml.Null()}, want: senml.ErrValue},
 		"bad link":      {codec: senml.Codec{LwM2M: true}, record: senml.Record{Name: "/1/2/3", Value: senml.Link("1-2")}, want: senml.ErrType},
 		"fetched value": {codec: senml.Codec{Pack: senml.Fetch}, record: senml.Record{Name: "a", Value: one}, want: senml.ErrValue},
 	} {

@@ -29,8 +29,8 @@ type Value struct {
 	bool bool
 }
 
-// Null is the value that removes a record or resource in a [Patch] pack.
-var Null = Value{kind: NullKind}
+// Null returns the value that removes a record or resource in a [Patch] pack.
+func Null() Value { return Value{kind: NullKind} }
 
 // Num returns the numeric value n; none if n is not set.
 func Num(n Number) Value {

@@ -10,8 +10,9 @@
 //	ResourceInstance   holds a value
 //	Resource           holds a value
 //
-// The format carries no data types: the reader has to know from the object's
-// definition whether 5 bytes are a string or a mistake.
+// Elements nest three deep at most. The format carries no data types: the reader
+// has to know from the object's definition whether 5 bytes are a string or a
+// mistake.
 //
 // # Writing
 //
@@ -20,7 +21,7 @@
 // mistake sticks and is reported by [Encoder.Bytes]:
 //
 //	enc := tlv.NewEncoder(buf[:0])
-//	enc.String(tlv.Resource, 0, "Example")
+//	enc.Text(tlv.Resource, 0, "Example")
 //	enc.Begin(tlv.MultipleResource, 6)
 //	enc.Int(tlv.ResourceInstance, 0, 1)
 //	enc.Int(tlv.ResourceInstance, 1, 5)

@@ -105,9 +105,9 @@ func (e *Encoder) Opaque(k Kind, id uint16, v []byte) {
 	}
 }
 
-// String appends a string, or a core link (LwM2M's Corelnk), both of which are
+// Text appends a string, or a core link (LwM2M's Corelnk), both of which are
 // text in UTF-8. The encoding is not checked.
-func (e *Encoder) String(k Kind, id uint16, v string) {
+func (e *Encoder) Text(k Kind, id uint16, v string) {
 	if e.header(k, id, len(v)) {
 		e.buf = append(e.buf, v...)
 	}

@@ -56,8 +56,8 @@ func TestEncoderValues(t *testing.T) {
 		{"c10500", func(e *tlv.Encoder) { e.Bool(tlv.Resource, 5, false) }},
 		{"c4055182428f", func(e *tlv.Encoder) { e.Time(tlv.Resource, 5, time.Unix(1367491215, 999)) }},
 		{"c4050042ffff", func(e *tlv.Encoder) { e.ObjectLink(tlv.Resource, 5, 66, 65535) }},
-		{"c005", func(e *tlv.Encoder) { e.String(tlv.Resource, 5, "") }},
-		{"61010061", func(e *tlv.Encoder) { e.String(tlv.ResourceInstance, 256, "a") }},
+		{"c005", func(e *tlv.Encoder) { e.Text(tlv.Resource, 5, "") }},
+		{"61010061", func(e *tlv.Encoder) { e.Text(tlv.ResourceInstance, 256, "a") }},
 	} {
 		enc := tlv.NewEncoder(nil)
 		tc.encode(&enc)

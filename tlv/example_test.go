@@ -11,7 +11,7 @@ import (
 // The state of a firmware update, as a device would answer a Read of /5/0.
 func ExampleNewEncoder() {
 	enc := tlv.NewEncoder(make([]byte, 0, 64))
-	enc.String(tlv.Resource, 1, "coap://192.0.2.1/fw")
+	enc.Text(tlv.Resource, 1, "coap://192.0.2.1/fw")
 	enc.Int(tlv.Resource, 3, 2)
 	enc.Int(tlv.Resource, 5, 0)
 	enc.Begin(tlv.MultipleResource, 8)

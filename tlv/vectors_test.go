@@ -291,7 +291,7 @@ func typed(t *testing.T, typ string, e tlv.Element, enc *tlv.Encoder) string {
 		var s string
 		s, err = e.Text()
 		v = s
-		enc.String(e.Kind, e.ID, s)
+		enc.Text(e.Kind, e.ID, s)
 	default:
 		t.Fatalf("type %q", typ)
 	}
