@@ -115,7 +115,7 @@ func (m *machine) begin(before Result) {
 	m.Delivery, m.Protocol = c.delivery, c.protocol
 	m.Bytes, m.Reported = 0, ResultDefault
 	mem := &m.Memory
-	mem.Begun, mem.Before = true, before
+	mem.Begun, mem.BegunAt, mem.Before = true, m.now, before
 	mem.Answered, mem.Answer = time.Time{}, CodeNone
 	mem.Started, mem.Lost, mem.Interrupted = false, false, false
 	mem.Why, mem.Polls, mem.SettleUntil = "device to begin its download", 0, time.Time{}

@@ -10,8 +10,8 @@ type ObservationKind uint8
 const (
 	// ObserveStarted is the first observation of every update: Online.
 	ObserveStarted ObservationKind = iota + 1
-	// ObserveResumed is the first one after a restart of the server: Online. An
-	// action that was under way is taken as unknown.
+	// ObserveResumed is the first one after a restart of the server: Online,
+	// Registered. An action that was under way is taken as unknown.
 	ObserveResumed
 
 	// ObserveRegistered: the device registered anew. Its observations are gone.
@@ -67,6 +67,10 @@ type Observation struct {
 	At time.Time
 	// Online says whether the device is registered and awake.
 	Online bool
+	// Registered is when the registration that holds was made, or the last one
+	// if none holds; zero if unknown. A server that died between storing a
+	// registration and telling the update makes up for it so.
+	Registered time.Time
 	// Action is the ID of the action that ended.
 	Action uint32
 	// Code is the device's answer.

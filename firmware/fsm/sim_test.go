@@ -30,6 +30,8 @@ type sim struct {
 	online bool // what the server believes, and has stored
 	missed bool // a registration that found no server; it is repeated
 
+	registered time.Time // of the registration that is stored
+
 	choices []int // given
 	options []int // found: how many there were at each choice
 
@@ -149,6 +151,13 @@ func (s *sim) observe(o fsm.Observation) {
 		}
 	case fsm.ObserveAsleep:
 		s.online = false
+	}
+	if o.Kind == fsm.ObserveRegistered {
+		s.registered = s.now
+		if s.choose("registration", "good", "server dies before the update knows") == 1 {
+			s.crash()
+			return
+		}
 	}
 	o.At = s.now
 	if s.steps++; s.steps == s.intrude && s.update.Active() {
@@ -281,7 +290,7 @@ func (s *sim) crash() {
 		require.NoError(s.t, json.Unmarshal(data, &s.update))
 		s.check(reflect.DeepEqual(s.update, s.stored), "an update is the same after it was stored")
 		s.device.forget()
-		s.observe(fsm.Observation{Kind: fsm.ObserveResumed, Online: s.online})
+		s.observe(fsm.Observation{Kind: fsm.ObserveResumed, Online: s.online, Registered: s.registered})
 		if s.missed && s.device.reachable() {
 			s.observe(fsm.Observation{Kind: fsm.ObserveRegistered})
 		}

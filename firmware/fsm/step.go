@@ -105,6 +105,11 @@ func (m *machine) resume(o Observation) {
 	m.Memory.Observed, m.Memory.Fails, m.Memory.Polls = false, 0, 0
 	m.Memory.Resumed = m.now
 	m.presence(o.Online)
+	switch {
+	case m.Memory.Executed && !m.Memory.Returned && o.Registered.After(m.Memory.ExecutedAt),
+		!m.Memory.Executed && m.Memory.Begun && !m.Memory.Lost && o.Registered.After(m.Memory.BegunAt):
+		m.reregistered()
+	}
 	m.readNow()
 }
 
@@ -114,6 +119,12 @@ func (m *machine) registered() {
 	m.giveUp()
 	m.comeBack()
 	m.Memory.Observed, m.Memory.Fails, m.Memory.Polls = false, 0, 0
+	m.reregistered()
+	m.readNow()
+}
+
+// reregistered notes a registration that is newer than what was begun.
+func (m *machine) reregistered() {
 	switch {
 	case m.Memory.Executed:
 		m.log("registered", "after the update was executed")
@@ -125,7 +136,6 @@ func (m *machine) registered() {
 	default:
 		m.log("registered", "the device can be reached")
 	}
-	m.readNow()
 }
 
 func (m *machine) away() {

@@ -129,7 +129,8 @@ type Memory struct {
 	RefusedPull bool       `json:"refused_pull,omitzero"`
 
 	// The transfer.
-	Begun       bool      `json:"begun,omitzero"`       // URI or first block may be out
+	Begun       bool      `json:"begun,omitzero"` // URI or first block may be out
+	BegunAt     time.Time `json:"begun_at,omitzero"`
 	Before      Result    `json:"before,omitzero"`      // Result when it began
 	Answered    time.Time `json:"answered,omitzero"`    // end of the write or push
 	Answer      Code      `json:"answer,omitzero"`      // its code
