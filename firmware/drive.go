@@ -198,7 +198,7 @@ func (d *drive) reload(ctx context.Context, rec Update) (Update, bool) {
 		return rec, false
 	case err != nil:
 		d.m.log.Error("store cannot be read", "update", d.id, "error", err)
-		d.observe(fsm.Observation{Kind: fsm.ObserveResumed, Online: d.m.online(d.target)})
+		d.observe(d.m.resumed(d.target))
 		return rec, false
 	case stored.Revision == rec.Revision+1 && stored.Changed.Equal(rec.Changed.Truncate(time.Microsecond)) &&
 		reflect.DeepEqual(stored.Tokens, rec.Tokens):
@@ -217,7 +217,7 @@ func (d *drive) reload(ctx context.Context, rec Update) (Update, bool) {
 		d.ended(stored, fsm.Action{})
 		return stored, false
 	}
-	d.observe(fsm.Observation{Kind: fsm.ObserveResumed, Online: d.m.online(d.target)})
+	d.observe(d.m.resumed(d.target))
 	return stored, false
 }
 

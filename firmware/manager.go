@@ -157,16 +157,9 @@ func (m *Manager) end(stopWatching func()) {
 // resume drives an update that was active before this Run. What its device did meanwhile was told to nobody, or to the server
 // before the update was driven; that it has registered anew is all that cannot be found out by reading.
 func (m *Manager) resume(u Update) {
-	d := m.adopt(u)
-	if d == nil {
-		return
-	}
-	m.allowAgain(u)
-	r, ok := m.srv.Registration(u.Endpoint)
-	now := time.Now()
-	d.observe(fsm.Observation{Kind: fsm.ObserveResumed, Online: ok && r.Active(now), At: now})
-	if ok && r.Active(now) && r.Registered.After(u.Changed) {
-		d.observe(fsm.Observation{Kind: fsm.ObserveRegistered, At: now})
+	if d := m.adopt(u); d != nil {
+		m.allowAgain(u)
+		d.observe(m.resumed(u.Endpoint))
 	}
 }
 
@@ -222,6 +215,13 @@ func (m *Manager) spawn(fn func(ctx context.Context)) bool {
 func (m *Manager) online(endpoint string) bool {
 	r, ok := m.srv.Registration(endpoint)
 	return ok && r.Active(time.Now())
+}
+
+// resumed is the first observation of an update that is taken up: an endpoint's registration may be newer than what the
+// update was told.
+func (m *Manager) resumed(endpoint string) fsm.Observation {
+	r, ok := m.srv.Registration(endpoint)
+	return fsm.Observation{Kind: fsm.ObserveResumed, Online: ok && r.Active(time.Now()), Registered: r.Registered}
 }
 
 // base returns what a Package URI starts with, or "" if packages are not served to that device by that protocol.
