@@ -111,7 +111,20 @@ func (r *rig) start() (err error) {
 	ctx, r.cancel = context.WithCancel(context.Background())
 	r.ended = make(chan error, 1)
 	go func(d *Device, ended chan<- error, client *testClient) { ended <- d.run(ctx, client) }(r.device, r.ended, r.client)
+	r.attached()
 	return nil
+}
+
+// attached waits until the device has its client, or has ended at once: what happens before is told to nobody.
+func (r *rig) attached() {
+	for limit := time.Now().Add(20 * time.Second); len(r.ended) == 0 && time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		r.device.mu.Lock()
+		client := r.device.client
+		r.device.mu.Unlock()
+		if client != nil {
+			return
+		}
+	}
 }
 
 // stop stops the device at once, as far as that can be done within a process.
