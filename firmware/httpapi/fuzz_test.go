@@ -1,0 +1,62 @@
+package httpapi_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store/memory"
+)
+
+// FuzzHandler sends whatever to every call: the answer is never the server's fault, and an error is a problem document.
+func FuzzHandler(f *testing.F) {
+	db := memory.New()
+	images, err := firmware.OpenRepository(f.TempDir(), db, firmware.RepositoryConfig{})
+	require.NoError(f, err)
+	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
+	image, err := images.Add(f.Context(), firmware.Image{Version: "1"}, strings.NewReader("image"))
+	require.NoError(f, err)
+	handler := httpapi.Handler(manager, httpapi.Options{MaxImage: 1 << 10})
+
+	const jsonType = "application/json"
+	f.Add("GET", "images", "limit=1&cursor=aW1hZ2VzOjE", "", "", "")
+	f.Add("POST", "images", "version=2&name=n", "application/octet-stream", "", "bytes")
+	f.Add("GET", "devices/a%2Fb", "", "", "", "")
+	f.Add("PUT", "devices/a%2Fb/resources/3/0/3", "format=text", "", "", "x")
+	f.Add("POST", "updates", "", jsonType, "key", `{"endpoint":"dev","image":"`+image.ID+`","deadline":"1h","attempts":3}`)
+	f.Add("POST", "updates", "", jsonType, "", `{"endpoint":"dev","image":"`+image.ID+`","deadline":1e3,"profile":"push"}`)
+	f.Add("GET", "updates", "outcome=&state=idle&endpoint=dev", "", "", "")
+	f.Add("POST", "updates/01M8620V60H1XKRXAX53PBPXKF/cancel", "", jsonType, "", "{}")
+	f.Add("HEAD", "events", "after=7&update=x", "", "", "")
+	f.Fuzz(func(t *testing.T, method, path, query, contentType, key, body string) {
+		if method == http.MethodGet && strings.HasPrefix(path, "events") {
+			return // it does not end
+		}
+		u, err := url.Parse("/api/" + path)
+		if err != nil || strings.ContainsAny(method, " \r\n") || method == "" {
+			return // no server hands such a request on
+		}
+		u.RawQuery = query
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", strings.NewReader(body))
+		r.Method, r.URL = method, u
+		if contentType != "" {
+			r.Header.Set("Content-Type", contentType)
+		}
+		if key != "" {
+			r.Header.Set("Idempotency-Key", key)
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code >= 400 {
+			require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
+			require.True(t, w.Code < 500 || w.Code == http.StatusNotImplemented, "%d %s", w.Code, w.Body)
+		}
+	})
+}
