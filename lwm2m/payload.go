@@ -110,25 +110,26 @@ func encodable(base Path, entries []Entry, m *Models) ([]Entry, error) {
 	types := typeLookup{models: m}
 	copied := false
 	for i := range entries {
-		p, v := entries[i].Path, entries[i].Value
-		if !base.Contains(p) {
-			return nil, notEncodable(p, "outside of the request's path")
+		e := &entries[i]
+		if !base.Contains(e.Path) {
+			return nil, notEncodable(e.Path, "outside of the request's path")
 		}
-		if v.typ == TypeNone || v.typ == TypeNull {
+		was := e.Value.typ
+		if was == TypeNone || was == TypeNull {
 			continue
 		}
-		if t := types.typeOf(p); t != v.typ && t != TypeNone {
-			typed, ok := v.fit(t)
+		if t := types.typeOf(e.Path); t != was && t != TypeNone {
+			typed, ok := e.Value.fit(t)
 			if !ok {
-				return nil, notEncodable(p, v.typ.String()+" where "+t.String()+" is due")
+				return nil, notEncodable(e.Path, was.String()+" where "+t.String()+" is due")
 			}
 			if !copied {
 				entries, copied = slices.Clone(entries), true
 			}
 			entries[i].Value = typed
 		}
-		if (v.typ == TypeString || v.typ == TypeCoreLink) && !utf8.ValidString(v.str) {
-			return nil, notEncodable(p, "text is not UTF-8")
+		if (was == TypeString || was == TypeCoreLink) && !utf8.ValidString(e.Value.str) {
+			return nil, notEncodable(e.Path, "text is not UTF-8")
 		}
 	}
 	return entries, nil
