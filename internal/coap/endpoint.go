@@ -215,8 +215,8 @@ func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, e
 // waits for the peer fails with ErrPeerGone.
 func (e *Endpoint) Hangup(p Peer) {
 	if a := e.table.get(p); a != nil {
-		e.end(a)
 		a.link.hangup(a)
+		e.end(a)
 		return
 	}
 	if s := e.dialled(p); s != nil {
@@ -303,7 +303,7 @@ func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
 	defer e.mu.Unlock()
 	var other *socket
 	for s := range e.sockets() {
-		if s.only.IsValid() && (s.only != addr || id != s.id) {
+		if s.ctx.Err() != nil || s.only.IsValid() && (s.only != addr || id != s.id) {
 			continue
 		}
 		if s.id == id {

@@ -56,121 +56,6 @@ const (
 	over
 )
 
-// outbox is the queue of the exchanges with one peer. At most one confirmable
-// message is unacknowledged (NSTART = 1, RFC 7252, section 4.7).
-type outbox struct {
-	current *exchange   // the one that is unacknowledged
-	open    []*exchange // all that were sent and are not over
-	queue   []*exchange // those that wait
-	lease   *lease      // whoever has the peer for itself
-}
-
-// lease is held by an exclusive request from its first message to its end.
-type lease struct{ _ byte } // not empty: its address is its identity
-
-func (o *outbox) idle() bool {
-	return len(o.open) == 0 && len(o.queue) == 0 && o.lease == nil
-}
-
-// submit sends x, now or when its turn comes.
-func (a *association) submit(x *exchange) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.submitLocked(x)
-}
-
-func (a *association) submitLocked(x *exchange) error {
-	if a.ended {
-		return ErrPeerGone
-	}
-	if x.a == nil {
-		x.a, x.timer.owner = a, x
-	}
-	x.tries, x.acked, x.sent, x.err = 0, false, false, nil
-	o := &a.outbox
-	if len(o.open)+len(o.queue) >= a.e.cfg.Bounds.PeerRequests {
-		return ErrBusy
-	}
-	if x.urgent || len(o.queue) == 0 && o.admits(x) {
-		a.start(x)
-		return nil
-	}
-	if o.lease != nil && o.lease == x.lease && o.admits(x) {
-		a.start(x) // the holder does not queue behind those who wait for it
-		return nil
-	}
-	x.state = queued
-	o.queue = append(o.queue, x)
-	return nil
-}
-
-// admits reports whether x may be sent now.
-func (o *outbox) admits(x *exchange) bool {
-	if o.current != nil && x.confirm {
-		return false
-	}
-	if x.lease == nil {
-		return o.lease == nil
-	}
-	return o.lease == x.lease || o.lease == nil && !o.awaitsResponse()
-}
-
-func (o *outbox) awaitsResponse() bool {
-	return slices.ContainsFunc(o.open, func(x *exchange) bool { return x.request })
-}
-
-// next starts what has become possible. a.mu is held.
-func (a *association) next() {
-	o := &a.outbox
-	for i := 0; i < len(o.queue); {
-		x := o.queue[i]
-		if !o.admits(x) {
-			if o.lease == nil || x.lease == o.lease {
-				return // first come, first served
-			}
-			i++ // the holder of the lease may be further back
-			continue
-		}
-		o.queue = slices.Delete(o.queue, i, i+1)
-		a.start(x)
-	}
-	if len(o.queue) == 0 {
-		o.queue = nil
-	}
-}
-
-// start sends x for the first time. a.mu is held.
-func (a *association) start(x *exchange) {
-	o := &a.outbox
-	o.open = append(o.open, x)
-	a.e.underway.Add(1)
-	if x.lease != nil {
-		o.lease = x.lease
-	}
-	x.sent = true
-	switch {
-	case a.stream():
-		x.state = pending
-		a.write(x.record)
-		a.e.timers.set(&x.timer, x.idleLimit)
-		return
-	case x.confirm:
-		x.state = sent
-		if !x.urgent {
-			o.current = x
-		}
-		x.timeout = a.e.firstTimeout()
-		x.began = a.e.timers.now()
-		a.e.timers.set(&x.timer, x.timeout)
-	default:
-		x.state = pending
-		a.e.timers.set(&x.timer, x.idleLimit)
-	}
-	x.mid = a.nextMID()
-	x.record[2], x.record[3] = byte(x.mid>>8), byte(x.mid)
-	a.write(x.record)
-}
-
 // expire retransmits, or gives up.
 func (x *exchange) expire() {
 	a := x.a
@@ -302,16 +187,6 @@ func (a *association) conclude(x *exchange, reply *packet, err error) {
 		x.done <- struct{}{}
 	}
 	a.next()
-}
-
-// release gives the peer back after an exclusive request.
-func (a *association) release(l *lease) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if l != nil && a.outbox.lease == l {
-		a.outbox.lease = nil
-		a.next()
-	}
 }
 
 // roundTrip sends x and waits until it is over.

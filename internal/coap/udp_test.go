@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,9 +64,9 @@ func TestUDP(t *testing.T) {
 				conn.Close()
 			}
 			body := bodyOf(100 << 10)
-			var peer coap.Peer
+			peers := make(chan coap.Peer, 1)
 			server := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
-				peer = r.Peer
+				peers <- r.Peer
 				return &coap.Response{Code: coap.Content, Payload: []byte(r.LocalAddr().String())}
 			})})
 			at := serveUDP(t, server, address, coap.ListenConfig{})
@@ -79,7 +80,7 @@ func TestUDP(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, at.String(), string(resp.Payload))
 
-			resp, err = server.Do(limit(t), peer, &coap.Request{Code: coap.PUT, Body: bytes.NewReader(body), Size: int64(len(body))})
+			resp, err = server.Do(limit(t), <-peers, &coap.Request{Code: coap.PUT, Body: bytes.NewReader(body), Size: int64(len(body))})
 			require.NoError(t, err)
 			require.Equal(t, coap.Changed, resp.Code)
 		})
@@ -117,18 +118,18 @@ func TestStoredPeer(t *testing.T) {
 
 // A dialled socket does not listen to anybody else.
 func TestDialledSocketHearsItsPeerOnly(t *testing.T) {
-	called := false
+	var called atomic.Bool
 	server := coap.New(coap.Config{})
 	at := serveUDP(t, server, "127.0.0.1:0", coap.ListenConfig{})
 	device, peer := dial(t, at, coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
-		called = true
+		called.Store(true)
 		return &coap.Response{Code: coap.Content}
 	})})
 	other := coap.New(coap.Config{Transmission: coap.Transmission{ACKTimeout: 10 * time.Millisecond}})
 	serveUDP(t, other, "127.0.0.1:0", coap.ListenConfig{})
 	_, err := other.Do(limit(t), coap.Peer{Transport: coap.UDP, Addr: device.LocalAddr(peer)}, &coap.Request{Code: coap.GET})
 	require.ErrorIs(t, err, coap.ErrTimeout)
-	require.False(t, called)
+	require.False(t, called.Load())
 
 	_, err = server.Do(limit(t), coap.Peer{Transport: coap.UDP, Addr: device.LocalAddr(peer)}, &coap.Request{Code: coap.GET})
 	require.NoError(t, err)
