@@ -85,7 +85,9 @@ func (c Codec) DecodeCBOR(dst []Record, data []byte) ([]Record, error) {
 // 4.6; BaseVersion stays if it is not MaxVersion). Records that set base fields
 // only drop out, except from a Fetch pack. Their order stays, and times that are
 // relative stay relative; see [Record.Timestamp]. All names share one
-// allocation.
+// allocation. A pack that was decoded with the same Codec resolves without error;
+// for any other a [*SyntaxError] names the record, and the contents of pack are
+// then undefined.
 func (c Codec) Resolve(pack []Record) ([]Record, error) { return c.resolve(pack) }
 
 // AppendJSON appends pack in JSON to dst; see [Codec.AppendJSON].
