@@ -180,8 +180,12 @@ func (c *Client) Run(ctx context.Context) error {
 			})
 		}
 	}
-	c.keepRegistered(running)
+	err := c.keepRegistered(running)
+	cancel(nil)
 	runners.Wait()
+	if err != nil {
+		return err
+	}
 	if err, ok := errors.AsType[*runnerError](context.Cause(running)); ok {
 		return err.error
 	}
@@ -191,13 +195,16 @@ func (c *Client) Run(ctx context.Context) error {
 // runnerError is the error of a Runner, as the cause of the end of a context.
 type runnerError struct{ error }
 
-// keepRegistered keeps up a registration until ctx ends.
-func (c *Client) keepRegistered(ctx context.Context) {
+// keepRegistered keeps up a registration until ctx ends, or it is clear that there never will be one.
+func (c *Client) keepRegistered(ctx context.Context) error {
 	retry := backoff{least: c.config.MinRetry, most: c.config.MaxRetry}
 	for ctx.Err() == nil {
 		was, err := c.stay(ctx)
 		if ctx.Err() != nil {
-			return
+			return nil
+		}
+		if errors.Is(err, ErrUnsupportedScheme) {
+			return err
 		}
 		if was {
 			retry.reset()
@@ -213,6 +220,7 @@ func (c *Client) keepRegistered(ctx context.Context) {
 		case <-time.After(retry.next(err)):
 		}
 	}
+	return nil
 }
 
 // lowerVersion prepares another attempt with the next lower version if the server refused the present one. After the lowest

@@ -85,6 +85,9 @@ func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err := s.enter(ctx); err != nil {
 		l.Close()
+		if ctx.Err() != nil {
+			return nil // it was told to end while it loaded
+		}
 		return err
 	}
 	defer s.leave()
