@@ -10,7 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
 var sensorValue = lwm2m.NewPath(3303, 0, 5700)
@@ -289,5 +291,74 @@ func TestSlowObserver(t *testing.T) {
 		cancel()
 		_ = o.Cancel(ctx)
 		<-o.Done()
+	})
+}
+
+// TestObserversAreForgottenWithRegister has the server lose its memory: the device registers anew on the same association,
+// and tells nobody what nobody asked for since.
+func TestObserversAreForgottenWithRegister(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		s := &sensor{}
+		client := w.device(func(c *lwm2m.ClientConfig) { c.Objects = append(c.Objects, s) })
+		_, err := w.server.Observe(t.Context(), endpointName, sensorValue, func([]lwm2m.Entry) {})
+		require.NoError(t, err)
+		r, _ := w.server.Registration(endpointName)
+		w.stop()
+		w.start(lwm2m.ServerConfig{})
+		time.Sleep(5 * time.Minute)
+		again, _ := w.server.Registration(endpointName)
+		require.Equal(t, r.Address, again.Address)
+		packets := 0
+		w.net.Tap(func(p simnet.Packet) { packets++ })
+		s.set(1)
+		client.Notify(sensorValue)
+		time.Sleep(time.Second)
+		require.Zero(t, packets)
+	})
+}
+
+// TestAddressTakenByAnotherDevice ends what was going on with the device that had the address.
+func TestAddressTakenByAnotherDevice(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		d := w.foreign("</5/0>", nil, func(r *coap.IncomingRequest) *coap.Response {
+			if r.Accept() == nil {
+				time.Sleep(20 * time.Second)
+			}
+			return content(0, "0")
+		})
+		o, err := w.server.Observe(t.Context(), endpointName, lwm2m.NewPath(5, 0, 3), func([]lwm2m.Entry) {})
+		require.NoError(t, err)
+		errs := make(chan error, 2)
+		for range 2 { // one on the way, one behind it
+			go func() {
+				_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(5, 0, 3))
+				errs <- err
+			}()
+		}
+		time.Sleep(5 * time.Second)
+		_, err = d.endpoint.Do(t.Context(), d.server, &coap.Request{
+			Code: coap.POST, Path: []string{"rd"}, Queries: []string{"ep=other"}, Payload: []byte("</3/0>"),
+			ContentFormat: coap.FormatOf(40),
+		})
+		require.NoError(t, err)
+		<-o.Done()
+		require.ErrorIs(t, o.Err(), lwm2m.ErrUnreachable)
+		require.ErrorIs(t, <-errs, lwm2m.ErrUnreachable)
+		require.ErrorIs(t, <-errs, lwm2m.ErrUnreachable)
+		time.Sleep(time.Minute) // the device's answer is on its way
+	})
+}
+
+// TestObserversDoNotPileUp repeats that more often than a device may have observers.
+func TestObserversDoNotPileUp(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.device(nil)
+		for range 70 {
+			_, err := w.server.Observe(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3), func([]lwm2m.Entry) {})
+			require.NoError(t, err)
+			w.stop()
+			w.start(lwm2m.ServerConfig{})
+			time.Sleep(5 * time.Minute)
+		}
 	})
 }

@@ -108,6 +108,12 @@ func TestRefusals(t *testing.T) {
 					{Path: lwm2m.NewPath(3303, 7, 5701), Value: lwm2m.String("x")},
 				})
 			}, lwm2m.ErrNotFound},
+			{"composite write of what is read only", func(ctx context.Context) error {
+				return w.server.WriteComposite(ctx, endpointName, []lwm2m.Entry{
+					{Path: lwm2m.NewPath(3303, 0, 5701), Value: lwm2m.String("changed")},
+					{Path: lwm2m.NewPath(3303, 0, 5700), Value: lwm2m.Float(1)},
+				})
+			}, lwm2m.ErrMethodNotAllowed},
 		} {
 			require.ErrorIs(t, test.do(t.Context()), test.want, test.name)
 		}

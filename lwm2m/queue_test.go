@@ -2,6 +2,7 @@ package lwm2m_test
 
 import (
 	"context"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,5 +135,43 @@ func TestLostRegistrationFailsRequests(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		require.ErrorIs(t, <-errs, lwm2m.ErrNotRegistered)
 		stop()
+	})
+}
+
+// TestReadInFlightFollowsTheDevice has a read on the way when the device restarts: it is asked again where it is now, long
+// before the old address would have timed out.
+func TestReadInFlightFollowsTheDevice(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
+		w.cut(true)
+		read := make(chan error, 1)
+		go func() {
+			_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3))
+			read <- err
+		}()
+		time.Sleep(20 * time.Second)
+		start := time.Now()
+		w.device(func(c *lwm2m.ClientConfig) {
+			c.Listen = func(context.Context) (net.PacketConn, error) { return w.net.Listen("10.0.0.3:0") }
+		})
+		require.NoError(t, <-read)
+		require.Less(t, time.Since(start), time.Second)
+	})
+}
+
+// TestReadInFlightWaitsForSleeper loses a read to a device that should listen: it is asked again when it is heard.
+func TestReadInFlightWaitsForSleeper(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, 10*time.Minute })
+		w.cut(true)
+		read := make(chan error, 1)
+		go func() {
+			_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3))
+			read <- err
+		}()
+		time.Sleep(3 * time.Minute)
+		require.Empty(t, read)
+		w.cut(false)
+		require.NoError(t, <-read)
 	})
 }

@@ -170,3 +170,25 @@ func TestFleet(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// TestServerKilled restarts the server on what a kill left of its store: registrations that were renewed meanwhile, for all
+// the store knows, are over.
+func TestServerKilled(t *testing.T) {
+	store := &memoryStore{}
+	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
+		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = 30 * time.Second })
+		time.Sleep(16 * time.Second) // it was renewed once
+		left := &memoryStore{records: map[string]lwm2m.Registration{endpointName: store.get(endpointName)}}
+		r, _ := w.server.Registration(endpointName)
+		require.True(t, left.get(endpointName).Updated.Before(r.Updated.Add(-10*time.Second)))
+		w.cut(true)
+		w.stop()
+		time.Sleep(15 * time.Second)
+		w.cut(false)
+		w.start(lwm2m.ServerConfig{Registrations: left})
+		time.Sleep(time.Minute)
+		after, _ := w.server.Registration(endpointName)
+		require.Equal(t, r.ID, after.ID)
+		require.Equal(t, "1.0.0", w.read("/3/0/3"))
+	})
+}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -376,4 +377,21 @@ func FuzzRegister(f *testing.F) {
 			t.Fatalf("%v with %d endpoints", resp.Code, len(s.table.byEndpoint))
 		}
 	})
+}
+
+// TestNoRequestBeforeTheAnswer holds a request back until the device has the answer to its Register.
+func TestNoRequestBeforeTheAnswer(t *testing.T) {
+	s := NewServer(ServerConfig{})
+	require.NoError(t, s.accept(t.Context(), Registration{
+		Endpoint: "a", ID: "x", Links: objects, Lifetime: time.Hour, Transport: TransportUDP, Address: peerA.Addr,
+	}, peerA))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err := s.admit(ctx, "a", laneRequest, false)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	s.settled("x", Event{Kind: EventRegistered})
+	ss, err := s.admit(t.Context(), "a", laneRequest, false)
+	require.NoError(t, err)
+	s.release(ss)
+	require.Nil(t, s.table.byEndpoint["a"].activity, "nothing is left behind")
 }

@@ -1,0 +1,56 @@
+package lwm2m
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestRequestQueue plays what happens to the requests of one device: "+r" is a request, "+s" a stream, "+x" an exclusive
+// one, "-1" the end of the first; the result is what runs.
+func TestRequestQueue(t *testing.T) {
+	for _, test := range []struct{ script, running string }{
+		{"+r", "1"},
+		{"+r +r", "1"},
+		{"+r +r -1", "2"},
+		{"+r +s", "1 2"},
+		{"+s +s", "1"},
+		{"+s +r +r", "1 2"},
+		{"+s +r -1", "2"},
+		{"+x +r", "1"},
+		{"+x +s", "1"},
+		{"+x +r -1", "2"},
+		{"+r +x", "1"},
+		{"+r +x +r", "1"}, // it may not pass the one that wants the device alone
+		{"+r +x +r -1", "2"},
+		{"+r +x +r -1 -2", "3"},
+		{"+s +x +r", "1 3"}, // that one waits for the stream anyway
+		{"+s +x +r -1", "3"},
+		{"+s +x +r -1 -3", "2"},
+		{"+s +r +x +r +s -1 -2", "3"},
+	} {
+		var q requestQueue
+		var all []*ticket
+		for step := range strings.FieldsSeq(test.script) {
+			switch step[0] {
+			case '+':
+				tk := &ticket{lane: map[byte]lane{'r': laneRequest, 's': laneStream, 'x': laneExclusive}[step[1]], granted: make(chan error, 1)}
+				all = append(all, tk)
+				q.waiting = append(q.waiting, tk)
+			case '-':
+				q.remove(all[step[1]-'1'])
+			}
+			q.grant()
+		}
+		var running []string
+		for i, tk := range all {
+			for _, r := range q.running {
+				if r == tk {
+					running = append(running, string(rune('1'+i)))
+				}
+			}
+		}
+		require.Equal(t, test.running, strings.Join(running, " "), test.script)
+	}
+}
