@@ -102,6 +102,13 @@ type Bounds struct {
 	// among them. Each may make us hold a frame of 18 KiB that is not
 	// complete, and 256 KiB that it does not read. Default 10,000.
 	Streams int
+	// Handshakes is how many DTLS handshakes may go on, of which each takes some
+	// 35 KB. Default 1000; the oldest whose address is not verified gives way.
+	Handshakes int
+	// IdentityAssociations is how many DTLS associations one identity may have;
+	// then the one that is silent for longest, and for a minute at least, gives
+	// way to a new one. Default 8.
+	IdentityAssociations int
 	// PeerObservers is how many observations one peer may have here.
 	// Default 64.
 	PeerObservers int
@@ -136,6 +143,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&b.DedupEntries, 1_000_000)
 	setDefault(&b.DedupBytes, 64<<20)
 	setDefault(&b.Streams, 10_000)
+	setDefault(&b.Handshakes, 1000)
+	setDefault(&b.IdentityAssociations, 8)
 	setDefault(&b.PeerObservers, 64)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -197,16 +197,21 @@ func (s *socket) close() {
 	})
 }
 
-// localAddr asks the routing table when the socket is bound to the wildcard.
 func (s *socket) localAddr(a *association) netip.AddrPort {
-	if !s.local.Addr().IsUnspecified() {
-		return s.local
+	return localAddrFor(s.local, a.peer.Addr)
+}
+
+// localAddrFor returns the address at which a socket bound to local is reached
+// by a peer. It asks the routing table when the socket is bound to the wildcard.
+func localAddrFor(local, peer netip.AddrPort) netip.AddrPort {
+	if !local.Addr().IsUnspecified() {
+		return local
 	}
-	probe, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(a.peer.Addr))
+	probe, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(peer))
 	if err != nil {
-		return s.local
+		return local
 	}
 	defer probe.Close()
 	addr, _ := addrPortOf(probe.LocalAddr())
-	return netip.AddrPortFrom(addr.Addr(), s.local.Port())
+	return netip.AddrPortFrom(addr.Addr(), local.Port())
 }

@@ -1,0 +1,187 @@
+package coap
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/pion/dtls/v3"
+)
+
+// Content types of DTLS records.
+const (
+	recordChangeCipherSpec = 20
+	recordAlert            = 21
+	recordHandshake        = 22
+	recordApplication      = 23
+	recordWithCID          = 25 // tls12_cid: the true type is inside (RFC 9146)
+)
+
+const (
+	recordHeaderSize = 13
+	// cidSize is the length of the Connection IDs that we give. It must be
+	// constant, as records do not tell it.
+	cidSize = 8
+	// maxRecord is the largest datagram that is taken, for the sake of
+	// certificates in handshakes.
+	maxRecord = 8192
+	// maxSequence is the last record number of an epoch.
+	maxSequence = 1<<48 - 1
+)
+
+// connectionID names an association in the records of a peer.
+type connectionID [cidSize]byte
+
+// dtlsRecord is a record, protected or not, with what its header says.
+type dtlsRecord struct {
+	raw    []byte
+	typ    byte
+	epoch  uint16
+	seq    uint64
+	header int // bytes
+}
+
+func (r *dtlsRecord) body() []byte { return r.raw[r.header:] }
+
+var errRecord = errors.New("coap: malformed DTLS record")
+
+// nextRecord takes the first record off a datagram. cid is the length of our
+// Connection ID.
+func nextRecord(b []byte, cid int) (r dtlsRecord, rest []byte, err error) {
+	if len(b) < recordHeaderSize {
+		return r, nil, errRecord
+	}
+	r.typ, r.header = b[0], recordHeaderSize
+	if r.typ == recordWithCID {
+		r.header += cid
+	}
+	if len(b) < r.header {
+		return r, nil, errRecord
+	}
+	end := r.header + int(binary.BigEndian.Uint16(b[r.header-2:]))
+	if end > len(b) {
+		return r, nil, errRecord
+	}
+	r.epoch = binary.BigEndian.Uint16(b[3:])
+	r.seq = binary.BigEndian.Uint64(b[3:]) & maxSequence
+	r.raw = b[:end:end]
+	return r, b[end:], nil
+}
+
+// appendAlert appends a fatal alert without protection.
+func appendAlert(dst []byte, description byte) []byte {
+	dst = append(dst, recordAlert, 0xfe, 0xfd, 0, 0)
+	// The number is beyond those that the handshake used.
+	dst = append(dst, 0, 1, 0, 0, 0, 0)
+	return append(dst, 0, 2, alertFatal, description)
+}
+
+// Alerts (RFC 5246, section 7.2).
+const (
+	alertWarning         = 1
+	alertFatal           = 2
+	alertClose           = 0
+	alertBadMAC          = 20
+	alertDecryptError    = 51
+	alertUnknownIdentity = 115
+)
+
+// clientHello is what is looked at in a ClientHello before pion sees it.
+type clientHello struct {
+	random [32]byte
+	cookie bool
+	suites []byte // two bytes each
+}
+
+// parseHello reads the beginning of b if that is a ClientHello, or the first
+// fragment of one.
+func parseHello(b []byte) (h clientHello, ok bool) {
+	if len(b) < recordHeaderSize+12+2+32 || b[0] != recordHandshake || b[3]|b[4] != 0 || b[13] != 1 {
+		return h, false
+	}
+	if b[19]|b[20]|b[21] != 0 {
+		return h, false // a later fragment
+	}
+	b = b[recordHeaderSize+12+2:]
+	copy(h.random[:], b)
+	b = b[32:]
+	if _, b, ok = takeVector(b, 1); !ok { // session id
+		return h, false
+	}
+	cookie, b, ok := takeVector(b, 1)
+	if !ok {
+		return h, false
+	}
+	h.cookie = len(cookie) > 0
+	h.suites, _, ok = takeVector(b, 2)
+	return h, ok
+}
+
+// takeVector takes a vector off b, whose length is in the first n bytes.
+func takeVector(b []byte, n int) (v, rest []byte, ok bool) {
+	if len(b) < n {
+		return nil, nil, false
+	}
+	size := 0
+	for _, c := range b[:n] {
+		size = size<<8 | int(c)
+	}
+	if b = b[n:]; len(b) < size {
+		return nil, nil, false
+	}
+	return b[:size], b[size:], true
+}
+
+// offers reports whether the client knows one of the suites.
+func (h *clientHello) offers(list []dtls.CipherSuiteID) bool {
+	for i := 0; i+1 < len(h.suites); i += 2 {
+		if slices.Contains(list, dtls.CipherSuiteID(binary.BigEndian.Uint16(h.suites[i:]))) {
+			return true
+		}
+	}
+	return false
+}
+
+// modernise gives the records of a handshake in b the version number of DTLS
+// 1.2. That of a first ClientHello says nothing (RFC 5246, appendix E.1), and
+// there are clients that write 0xfe00, which pion drops without a word.
+func modernise(b []byte) {
+	for len(b) >= recordHeaderSize && b[0] == recordHandshake && b[3] == 0 && b[4] == 0 {
+		if b[1] == 0xfe {
+			b[2] = 0xfd
+		}
+		end := recordHeaderSize + int(binary.BigEndian.Uint16(b[11:]))
+		if end > len(b) {
+			return
+		}
+		b = b[end:]
+	}
+}
+
+// replayWindow recognises record numbers that were there before, or are too
+// old to tell (RFC 6347, section 4.1.2.6).
+type replayWindow struct {
+	next uint64 // after the highest that was seen
+	seen uint64 // bit i: next-1-i was seen
+}
+
+// fresh reports whether seq was not seen yet.
+func (w *replayWindow) fresh(seq uint64) bool {
+	if seq >= w.next {
+		return true
+	}
+	age := w.next - 1 - seq
+	return age < 64 && w.seen>>age&1 == 0
+}
+
+// mark notes that the record seq was valid, and reports whether it is the
+// newest.
+func (w *replayWindow) mark(seq uint64) (newest bool) {
+	if seq >= w.next {
+		w.seen = w.seen<<min(seq+1-w.next, 64) | 1
+		w.next = seq + 1
+		return true
+	}
+	w.seen |= 1 << (w.next - 1 - seq)
+	return false
+}

@@ -1,0 +1,212 @@
+package coap_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+const testIdentity = "device-1"
+
+var testKey = []byte("secret")
+
+// pskOf is a server's configuration with one identity.
+func pskOf(identity string, key []byte) coap.DTLSConfig {
+	return coap.DTLSConfig{PSK: func(id []byte) ([]byte, bool) { return key, string(id) == identity }}
+}
+
+func pskClient() coap.DTLSConfig {
+	return coap.DTLSConfig{Identity: []byte(testIdentity), Key: testKey}
+}
+
+// secureServer serves DTLS on a loopback socket until the test ends.
+type secureServer struct {
+	*coap.Endpoint
+	addr   netip.AddrPort
+	stop   func() // ends it, waits, and checks the error
+	logged *logLines
+}
+
+func serveDTLS(t *testing.T, cfg coap.Config, secure coap.DTLSConfig) *secureServer {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &secureServer{addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(), logged: new(logLines)}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(s.logged, nil))
+	}
+	s.Endpoint = coap.New(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.ServeDTLS(ctx, conn, secure) }()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-served)
+		require.NoError(t, s.Close())
+	})
+	t.Cleanup(s.stop)
+	return s
+}
+
+// logLines collects what is logged.
+type logLines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// dialDTLS makes a client endpoint with an association to addr.
+func dialDTLS(t *testing.T, addr netip.AddrPort, cfg coap.Config, secure coap.DTLSConfig) (*coap.Endpoint, coap.Peer, error) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	client := coap.New(cfg)
+	t.Cleanup(func() { client.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	peer, err := client.DialDTLS(ctx, conn, addr, secure)
+	return client, peer, err
+}
+
+// certificates is a CA with certificates of a server and of a device.
+type certificates struct {
+	roots          *x509.CertPool
+	server, device tls.Certificate
+	expired        tls.Certificate
+	key            *ecdsa.PrivateKey
+	ca             *x509.Certificate
+}
+
+func newCertificates(t *testing.T) *certificates {
+	t.Helper()
+	c := &certificates{roots: x509.NewCertPool()}
+	var err error
+	c.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotBefore: time.Now().Add(-2 * time.Hour),
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, c.key.Public(), c.key)
+	require.NoError(t, err)
+	c.ca, err = x509.ParseCertificate(der)
+	require.NoError(t, err)
+	c.roots.AddCert(c.ca)
+	c.server = c.issue(t, "server", time.Hour)
+	c.device = c.issue(t, testIdentity, time.Hour)
+	c.expired = c.issue(t, testIdentity, -time.Hour)
+	return c
+}
+
+func (c *certificates) issue(t *testing.T, name string, valid time.Duration) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(valid), KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, c.ca, key.Public(), c.key)
+	require.NoError(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// whoami answers with what the peer has proven, and takes and gives bodies.
+func whoami(body []byte) coap.Handler {
+	return handler(func(r *coap.IncomingRequest) *coap.Response {
+		switch {
+		case r.Code == coap.PUT:
+			if !bytes.Equal(r.Payload, body) {
+				return &coap.Response{Code: coap.BadRequest}
+			}
+			return &coap.Response{Code: coap.Changed}
+		case r.Path() == "/body":
+			return &coap.Response{Code: coap.Content, Body: bytes.NewReader(body), Size: int64(len(body)), ETag: []byte{1}}
+		}
+		name := string(r.Identity.PSKIdentity)
+		if len(r.Identity.Certificates) > 0 {
+			cert, err := x509.ParseCertificate(r.Identity.Certificates[0])
+			if err != nil {
+				return &coap.Response{Code: coap.InternalServerError}
+			}
+			name = "certificate of " + cert.Subject.CommonName
+		}
+		return &coap.Response{Code: coap.Content, Payload: []byte(name)}
+	})
+}
+
+// TestDTLS makes associations with every kind of credential, with Connection
+// ID and without, and carries bodies over them in both directions.
+func TestDTLS(t *testing.T) {
+	certs := newCertificates(t)
+	both := pskOf(testIdentity, testKey)
+	both.Certificate, both.ClientCAs = &certs.server, certs.roots
+	x509Client := coap.DTLSConfig{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}
+	body := bodyOf(20_000)
+	for _, test := range []struct {
+		name   string
+		client coap.DTLSConfig
+		server coap.DTLSConfig
+		want   string
+	}{
+		{"PSK", pskClient(), pskOf(testIdentity, testKey), testIdentity},
+		{"certificates", x509Client, coap.DTLSConfig{Certificate: &certs.server, ClientCAs: certs.roots}, "certificate of " + testIdentity},
+		{"PSK, of both", pskClient(), both, testIdentity},
+		{"certificates, of both", x509Client, both, "certificate of " + testIdentity},
+	} {
+		for _, noCID := range []bool{false, true} {
+			name := test.name
+			if noCID {
+				name += " without Connection ID"
+			}
+			t.Run(name, func(t *testing.T) {
+				server := serveDTLS(t, coap.Config{Handler: whoami(body)}, test.server)
+				secure := test.client
+				secure.NoConnectionID = noCID
+				client, peer, err := dialDTLS(t, server.addr, coap.Config{}, secure)
+				require.NoError(t, err)
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				resp, err := client.Do(ctx, peer, &coap.Request{Code: coap.GET, Path: []string{"who"}})
+				require.NoError(t, err)
+				require.Equal(t, test.want, string(resp.Payload))
+				resp, err = client.Do(ctx, peer, &coap.Request{Code: coap.PUT, Path: []string{"body"}, Payload: body})
+				require.NoError(t, err)
+				require.Equal(t, coap.Changed, resp.Code)
+				var got bytes.Buffer
+				_, err = client.Do(ctx, peer, &coap.Request{Code: coap.GET, Path: []string{"body"}, Into: &got})
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(body, got.Bytes()))
+			})
+		}
+	}
+}
