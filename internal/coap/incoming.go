@@ -188,7 +188,13 @@ func (in *incoming) serve() {
 }
 
 // respond finds the response.
-func (in *incoming) respond() *Response {
+func (in *incoming) respond() (resp *Response) {
+	defer func() {
+		if v := recover(); v != nil {
+			in.e.log.Error("coap: handler panicked", "peer", in.a.peer.Addr, "path", in.req.Path(), "panic", v, "stack", string(debug.Stack()))
+			resp = &Response{Code: InternalServerError}
+		}
+	}()
 	resp, answer := in.readOptions()
 	if !answer {
 		return nil
@@ -213,16 +219,10 @@ func (in *incoming) respond() *Response {
 }
 
 // handle calls the handler.
-func (in *incoming) handle() (resp *Response) {
+func (in *incoming) handle() *Response {
 	if in.e.cfg.Handler == nil {
 		return &Response{Code: NotFound}
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			in.e.log.Error("coap: handler panicked", "peer", in.a.peer.Addr, "path", in.req.Path(), "panic", v, "stack", string(debug.Stack()))
-			resp = &Response{Code: InternalServerError}
-		}
-	}()
 	if v, ok := in.req.Observe(); ok && v == 1 {
 		in.a.unobserve(in.p.msg.token)
 	}

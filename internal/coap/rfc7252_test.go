@@ -232,6 +232,22 @@ func TestResponses(t *testing.T) {
 		{"reset", func(r *raw, m message.Message) {
 			r.send(message.Message{Type: rst, Code: codes.Empty, MessageID: m.MessageID})
 		}, coap.ErrReset, 0},
+		{"critical option nobody knows, in a separate response", func(r *raw, m message.Message) {
+			bad := message.Message{Type: con, Code: codes.Content, MessageID: 77, Token: m.Token, Options: message.Options{option(65001)}}
+			r.send(bad)
+			require.Equal(r.t, rst, r.receive().Type)
+			r.send(message.Message{Type: ack, Code: codes.Content, MessageID: m.MessageID, Token: m.Token})
+		}, nil, 0},
+		{"critical option nobody knows, piggybacked", func(r *raw, m message.Message) {
+			bad := message.Message{Type: ack, Code: codes.Content, MessageID: m.MessageID, Token: m.Token, Options: message.Options{option(9)}}
+			r.send(bad)
+			_, ok := r.receiveWithin(3 * time.Second)
+			require.True(r.t, ok, "ignored")
+			r.send(message.Message{Type: ack, Code: codes.Content, MessageID: m.MessageID, Token: m.Token})
+		}, nil, 2 * time.Second},
+		{"elective option nobody knows", func(r *raw, m message.Message) {
+			r.send(message.Message{Type: ack, Code: codes.Content, MessageID: m.MessageID, Token: m.Token, Options: message.Options{option(65000)}})
+		}, nil, 0},
 		{"wrong token", func(r *raw, m message.Message) {
 			r.send(message.Message{Type: ack, Code: codes.Content, MessageID: m.MessageID, Token: message.Token{1}})
 			_, ok := r.receiveWithin(3 * time.Second)
