@@ -13,15 +13,15 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// ServerCredentials returns a [DeviceConfig.Credentials] that offers config's keys to the host of the LwM2M server at uri, and
-// to no other: the server has them anyway.
+// ServerCredentials returns a [DeviceConfig.Credentials] that offers config's keys to host and port of the LwM2M server at uri,
+// and to no other: the server has them anyway. Other hosts are checked against config's RootCAs all the same.
 func ServerCredentials(uri string, config lwm2m.FetchConfig) func(host string) lwm2m.FetchConfig {
 	server, err := url.Parse(uri)
 	return func(host string) lwm2m.FetchConfig {
 		if err == nil && server.Host != "" && strings.EqualFold(host, hostPort(server)) {
 			return config
 		}
-		return lwm2m.FetchConfig{}
+		return lwm2m.FetchConfig{RootCAs: config.RootCAs}
 	}
 }
 

@@ -361,6 +361,8 @@ func TestSource(t *testing.T) {
 		{all, "http://host/a?b=c", "http://host/a?b=c", 0},
 		{all, "coap://[::1]:5683/a", "coap://[::1]:5683/a", 0},
 		{all, "coaps://host/a", "", fsm.ResultUnsupProtocol},
+		{all, "coap+tcp://host/a", "coap+tcp://host/a", 0},
+		{all, "coaps+tcp://host/a", "", fsm.ResultUnsupProtocol},
 		{all, "ftp://host/a", "", fsm.ResultUnsupProtocol},
 		{all, "mailto:x", "", fsm.ResultUnsupProtocol},
 		{all, "HTTP://host/a", "http://host/a", 0},

@@ -129,7 +129,7 @@ func TestOptions(t *testing.T) {
 		"-server http://x":                      "no LwM2M over http",
 		"-server nonsense":                      "no URI",
 		"-server coaps://x":                     "not there yet",
-		"-server coap+tcp://x":                  "not there yet",
+		"-server coaps+tcp://x":                 "needs -cert",
 		"-psk-identity x":                       "not there yet",
 		"-cert x":                               "belong together",
 		"-lwm2m 2.0":                            "1.0, 1.1 or 1.2",

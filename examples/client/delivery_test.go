@@ -2,6 +2,8 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -22,21 +24,39 @@ func TestDeliveries(t *testing.T) {
 	require.NoError(t, ca.IssueServer("server", []string{"127.0.0.1"}))
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
 	require.NoError(t, err)
-	w := newWorld(t, func(c *backend.Config) { c.Certificate, c.FWHTTPS = &pair, "127.0.0.1:0" })
+	require.NoError(t, ca.IssueDevice("tls"))
+	authorities := x509.NewCertPool()
+	pem, err := os.ReadFile(ca.CertFile())
+	require.NoError(t, err)
+	require.True(t, authorities.AppendCertsFromPEM(pem))
+	w := newWorld(t, func(c *backend.Config) {
+		c.Certificate, c.ClientCAs, c.FWHTTPS, c.CoAPTCP, c.CoAPSTCP = &pair, authorities, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	})
+	deviceCert := filepath.Join(dir, pki.FileName("tls"))
 
 	roads := map[string]struct {
 		args   []string
 		change func(*firmware.Request)
 		result fsm.Result
 	}{
-		"push":                {change: func(r *firmware.Request) { r.Delivery = fsm.DeliveryPush }},
-		"http":                {change: pull},
-		"coap":                {change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolCoAP }},
-		"https":               {args: []string{"-ca", ca.CertFile()}, change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolHTTPS }},
-		"only pull":           {args: []string{"-profile", "pull", "-ca", ca.CertFile()}, change: func(*firmware.Request) {}},
-		"only push":           {args: []string{"-profile", "push"}, change: func(*firmware.Request) {}},
-		"LwM2M 1.0":           {args: []string{"-lwm2m", "1.0"}, change: pull},
-		"LwM2M 1.2":           {args: []string{"-lwm2m", "1.2"}, change: pull},
+		"push":      {change: func(r *firmware.Request) { r.Delivery = fsm.DeliveryPush }},
+		"http":      {change: pull},
+		"coap":      {change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolCoAP }},
+		"https":     {args: []string{"-ca", ca.CertFile()}, change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolHTTPS }},
+		"only pull": {args: []string{"-profile", "pull", "-ca", ca.CertFile()}, change: func(*firmware.Request) {}},
+		"only push": {args: []string{"-profile", "push"}, change: func(*firmware.Request) {}},
+		"LwM2M 1.0": {args: []string{"-lwm2m", "1.0"}, change: pull},
+		"LwM2M 1.2": {args: []string{"-lwm2m", "1.2"}, change: pull},
+		"tcp": {
+			args:   []string{"-server", w.backend.URL(backend.CoAPTCP)},
+			change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolCoAPTCP },
+		},
+		"tls": {
+			args: []string{
+				"-server", w.backend.URL(backend.CoAPSTCP), "-ca", ca.CertFile(), "-cert", deviceCert + ".crt", "-key", deviceCert + ".key",
+			},
+			change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolCoAPSTCP },
+		},
 		"https, CA not known": {change: func(r *firmware.Request) { r.Protocol, r.Attempts = fsm.ProtocolHTTPS, 1 }, result: fsm.ResultConnectionLost},
 	}
 	image := w.demo("1.1.0")

@@ -48,7 +48,7 @@ func (l life) live(ctx context.Context) error {
 	defer reboot(nil)
 	client := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: l.endpoint, Server: o.server, Version: o.lwm2m, Lifetime: time.Duration(o.lifetime) * time.Second, Queue: o.queue,
-		Logger: l.log, MaxRetry: 30 * time.Second,
+		Certificate: o.certificate, RootCAs: o.authorities, Logger: l.log, MaxRetry: 30 * time.Second,
 		Objects: []lwm2m.Object{
 			lwm2m.DeviceObject{
 				Manufacturer: "otago", Model: "example client", Serial: l.endpoint, FirmwareVersion: version,

@@ -18,6 +18,7 @@ import (
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/bundle"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
 // The values of -install.
@@ -42,22 +43,23 @@ type options struct {
 	fault              faults
 	logLevel           string
 
-	log   *slog.Logger
-	trust ed25519.PublicKey
-	tls   *tls.Config // for downloads by HTTPS; nil: the system's authorities
+	log         *slog.Logger
+	trust       ed25519.PublicKey
+	authorities *x509.CertPool   // nil: the system's
+	certificate *tls.Certificate // nil: none
 }
 
 func parseOptions(args []string, lookup func(string) (string, bool), stderr io.Writer) (*options, error) {
 	o := &options{}
 	fs := cli.NewFlagSet(stderr, "client", "[flags]", "is a LwM2M device whose firmware can be updated, or a fleet of them.")
-	fs.StringVar(&o.server, "server", "coap://127.0.0.1:5683", "`URI` of the LwM2M server")
+	fs.StringVar(&o.server, "server", "coap://127.0.0.1:5683", "`URI` of the LwM2M server: coap, coap+tcp, or coaps+tcp with -cert")
 	fs.StringVar(&o.endpoint, "endpoint", "otago-client", "endpoint `name`")
 	fs.IntVar(&o.lifetime, "lifetime", 300, "lifetime of the registration in `seconds`")
 	fs.StringVar(&o.lwm2m, "lwm2m", "1.1", "LwM2M `version`: 1.0, 1.1 or 1.2")
 	fs.BoolVar(&o.queue, "queue", false, "register in queue mode")
 	fs.StringVar(&o.pskIdentity, "psk-identity", "", "`identity` of the pre-shared key (not there yet)")
 	fs.StringVar(&o.psk, "psk-key-file", "", "`file` with the pre-shared key in hex (not there yet)")
-	fs.StringVar(&o.cert, "cert", "", "`file` with a client certificate for downloads by HTTPS, PEM")
+	fs.StringVar(&o.cert, "cert", "", "`file` with the device's certificate for coaps+tcp, PEM; downloads offer it to the LwM2M server only")
 	fs.StringVar(&o.key, "key", "", "`file` with its private key, PEM")
 	fs.StringVar(&o.ca, "ca", "", "`file` with the authorities that servers' certificates are checked against, PEM (default: the system's)")
 	fs.StringVar(&o.state, "state", "otago-client", "`folder` for what must survive a restart")
@@ -88,9 +90,11 @@ func (o *options) check() error {
 	switch {
 	case err != nil || server.Host == "":
 		return cli.Usagef("-server %q is no URI such as coap://127.0.0.1:5683", o.server)
-	case server.Scheme == "coaps", server.Scheme == "coap+tcp", server.Scheme == "coaps+tcp":
-		return cli.Usagef("-server %s: %s is not there yet, use coap", o.server, server.Scheme)
-	case server.Scheme != "coap":
+	case server.Scheme == "coaps":
+		return cli.Usagef("-server %s: coaps is not there yet; there are coap, coap+tcp and, with certificates, coaps+tcp", o.server)
+	case server.Scheme == "coaps+tcp" && o.cert == "":
+		return cli.Usagef("-server %s needs -cert and -key; server pki makes them", o.server)
+	case server.Scheme != "coap" && server.Scheme != "coap+tcp" && server.Scheme != "coaps+tcp":
 		return cli.Usagef("-server %s: there is no LwM2M over %s", o.server, server.Scheme)
 	case o.psk != "" || o.pskIdentity != "":
 		return cli.Usagef("-psk-identity and -psk-key-file are not there yet: without DTLS there is nothing to use them for")
@@ -142,17 +146,13 @@ func (o *options) load(stderr io.Writer) (err error) {
 			return fmt.Errorf("-trust: %w", err)
 		}
 	}
-	if o.ca == "" && o.cert == "" {
-		return nil
-	}
-	o.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.ca != "" {
 		pem, err := os.ReadFile(o.ca)
 		if err != nil {
 			return fmt.Errorf("-ca: %w", err)
 		}
-		o.tls.RootCAs = x509.NewCertPool()
-		if !o.tls.RootCAs.AppendCertsFromPEM(pem) {
+		o.authorities = x509.NewCertPool()
+		if !o.authorities.AppendCertsFromPEM(pem) {
 			return fmt.Errorf("-ca: no certificate in %s", o.ca)
 		}
 	}
@@ -161,7 +161,7 @@ func (o *options) load(stderr io.Writer) (err error) {
 		if err != nil {
 			return fmt.Errorf("-cert, -key: %w", err)
 		}
-		o.tls.Certificates = []tls.Certificate{pair}
+		o.certificate = &pair
 	}
 	return nil
 }
@@ -177,7 +177,13 @@ func (o *options) stateFolder(endpoint string) string {
 
 // device is the configuration of Object 5.
 func (o *options) device(log *slog.Logger) firmware.DeviceConfig {
-	config := firmware.DeviceConfig{TLS: o.tls, FixedHost: o.fixedHost, ConfirmWithin: o.confirmWithin, Logger: log}
+	config := firmware.DeviceConfig{
+		TLS: &tls.Config{RootCAs: o.authorities, MinVersion: tls.VersionTLS12}, FixedHost: o.fixedHost, ConfirmWithin: o.confirmWithin,
+		Logger: log,
+	}
+	if o.certificate != nil {
+		config.Credentials = firmware.ServerCredentials(o.server, lwm2m.FetchConfig{Certificate: o.certificate, RootCAs: o.authorities})
+	}
 	switch o.lwm2m {
 	case "1.0":
 		config.ObjectVersion = fsm.Object10
