@@ -34,13 +34,13 @@ func (r *cborReader) pack(dst []Record) ([]Record, error) {
 		r.pos = start
 		return nil, ErrSyntax
 	}
-	limit := r.check.codec.maxRecords()
+	room := room{typical: 12, limit: r.check.codec.maxRecords()}
 	for n := uint64(0); r.more(h, n); n++ {
 		r.record++
-		if r.record == limit {
+		if r.record == room.limit {
 			return nil, ErrTooLarge
 		}
-		dst = nextRecord(dst, r.record, r.pos, len(r.s), 12, limit)
+		dst = room.next(dst, r.record, r.pos, len(r.s))
 		if err := r.readRecord(&dst[len(dst)-1]); err != nil {
 			return nil, err
 		}

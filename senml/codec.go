@@ -1,7 +1,5 @@
 package senml
 
-import "slices"
-
 // Codec holds the options of encoding and decoding. The zero Codec is RFC 8428
 // itself; a Codec is a plain value, safe for concurrent use.
 type Codec struct {
@@ -110,22 +108,4 @@ func (c *Codec) maxRecords() int {
 		return c.MaxRecords
 	}
 	return defaultMaxRecords
-}
-
-// nextRecord appends an empty record to dst, of which n records and pos bytes of
-// size were read before; typical is the size of one. It makes room for as many as
-// there will be if those to come are like those before, and trusts no count that
-// the pack claims.
-func nextRecord(dst []Record, n, pos, size, typical, limit int) []Record {
-	if len(dst) == cap(dst) {
-		const first = 32
-		more := min(size/typical+1, first)
-		if n > 0 {
-			more = int(int64(size-pos)*int64(n)/int64(pos)) + n/16 + 1
-		}
-		dst = slices.Grow(dst, max(1, min(more, limit-n)))
-	}
-	dst = dst[:len(dst)+1]
-	dst[len(dst)-1] = Record{}
-	return dst
 }

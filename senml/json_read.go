@@ -53,13 +53,13 @@ func (r *jsonReader) pack(dst []Record) ([]Record, error) {
 // records reads the records of a pack, of which there is one at least, and the
 // bracket after them.
 func (r *jsonReader) records(dst []Record) ([]Record, error) {
-	limit := r.check.codec.maxRecords()
+	room := room{typical: 20, limit: r.check.codec.maxRecords()}
 	for {
 		r.record++
-		if r.record == limit {
+		if r.record == room.limit {
 			return nil, ErrTooLarge
 		}
-		dst = nextRecord(dst, r.record, r.pos, len(r.s), 20, limit)
+		dst = room.next(dst, r.record, r.pos, len(r.s))
 		if err := r.readRecord(&dst[len(dst)-1]); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -299,6 +300,29 @@ func TestOwnership(t *testing.T) {
 		require.Equal(t, "text", records[0].Value.Text())
 		require.Equal(t, "a", records[0].Name)
 		require.Equal(t, "data", string(records[1].Value.Data()))
+	}
+}
+
+// TestReuse: nothing of what a slice held before shows in the records put there.
+func TestReuse(t *testing.T) {
+	full := senml.Record{
+		BaseName: "a", BaseUnit: "V", BaseTime: senml.Int(1), BaseValue: senml.Int(2), BaseSum: senml.Int(3),
+		BaseVersion: 5, Name: "b", Unit: "A", Value: senml.Data([]byte("data")), Sum: senml.Int(4),
+		Time: senml.Int(5), UpdateTime: senml.Int(6), Empty: senml.EmptyUnit,
+	}
+	want := []senml.Record{{Name: "x", Value: senml.Bool(true)}, {Name: "y", Value: senml.Bool(false)}, {Name: "z", Value: senml.Bool(true)}}
+	for _, f := range formats {
+		data, err := f.append(senml.Codec{}, nil, want)
+		require.NoError(t, err)
+		for room := range 5 {
+			used := slices.Repeat([]senml.Record{full}, room)
+			got, err := f.decode(senml.Codec{}, used[:0], data)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			got, err = f.decode(senml.Codec{}, used, data)
+			require.NoError(t, err)
+			require.Equal(t, want, got[room:])
+		}
 	}
 }
 
