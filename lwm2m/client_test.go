@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,9 +155,9 @@ func TestClientGoesOfflineForDays(t *testing.T) {
 // TestOnlyTheServerIsObeyed has a stranger send requests to the device's socket.
 func TestOnlyTheServerIsObeyed(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
-		rebooted := false
+		var rebooted atomic.Bool
 		w.device(func(c *lwm2m.ClientConfig) {
-			c.Objects = []lwm2m.Object{lwm2m.DeviceObject{Reboot: func() { rebooted = true }}}
+			c.Objects = []lwm2m.Object{lwm2m.DeviceObject{Reboot: func() { rebooted.Store(true) }}}
 		})
 		r, _ := w.server.Registration(endpointName)
 		conn, err := w.net.Listen("10.0.0.66:5683")
@@ -167,10 +168,10 @@ func TestOnlyTheServerIsObeyed(t *testing.T) {
 		_, err = conn.WriteTo(execute, net.UDPAddrFromAddrPort(r.Address))
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
-		require.False(t, rebooted)
+		require.False(t, rebooted.Load())
 		require.NoError(t, w.server.Execute(t.Context(), endpointName, lwm2m.NewPath(3, 0, 4), ""))
 		time.Sleep(time.Minute)
-		require.True(t, rebooted)
+		require.True(t, rebooted.Load())
 	})
 }
 

@@ -265,10 +265,10 @@ func TestPushThatBreaksOff(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorIs(t, err, lwm2m.ErrDeliveryUnknown)
 		time.Sleep(10 * time.Minute)
-		require.Equal(t, 1, f.aborts)
+		require.EqualValues(t, 1, f.aborts.Load())
 		require.NoError(t, w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(image),
 			int64(len(image)), lwm2m.WriteStreamOptions{}))
 		require.True(t, bytes.Equal(image, f.got.Bytes()))
-		require.Equal(t, 1, f.commits)
+		require.EqualValues(t, 1, f.commits.Load())
 	})
 }

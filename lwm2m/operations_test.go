@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,8 +127,8 @@ type firmwareSink struct {
 	sensor
 	got     bytes.Buffer
 	size    int64
-	commits int
-	aborts  int
+	commits atomic.Int32
+	aborts  atomic.Int32
 }
 
 func (f *firmwareSink) ID() uint16 { return 5 }
@@ -144,11 +145,11 @@ func (f *firmwareSink) OpenWrite(_ context.Context, path lwm2m.Path, size int64)
 func (f *firmwareSink) Write(p []byte) (int, error) { return f.got.Write(p) }
 
 func (f *firmwareSink) Commit(context.Context) error {
-	f.commits++
+	f.commits.Add(1)
 	return nil
 }
 
-func (f *firmwareSink) Abort(error) { f.aborts++ }
+func (f *firmwareSink) Abort(error) { f.aborts.Add(1) }
 
 // sinkObject has the methods of an Object where firmwareSink has those of a Sink.
 type sinkObject struct{ *firmwareSink }
@@ -200,8 +201,8 @@ func TestWriteStream(t *testing.T) {
 					}})
 				require.NoError(t, err)
 				require.True(t, bytes.Equal(image, f.got.Bytes()))
-				require.Equal(t, 1, f.commits)
-				require.Zero(t, f.aborts)
+				require.EqualValues(t, 1, f.commits.Load())
+				require.Zero(t, f.aborts.Load())
 				if test.size > 1024 {
 					require.EqualValues(t, len(image), f.size)
 					require.EqualValues(t, len(image), last)
