@@ -108,3 +108,58 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+// plainFleet is the usual way to keep registrations: the whole record with its parsed links in two maps, and a goroutine for
+// each that waits for its lifetime to end.
+type plainFleet struct {
+	byEndpoint, byID map[string]*plainDevice
+	ended            chan struct{}
+}
+
+type plainDevice struct {
+	Registration
+	objects ObjectList
+	renewed chan struct{}
+}
+
+func (f *plainFleet) register(i int) {
+	d := &plainDevice{
+		Registration: Registration{
+			Endpoint: fmt.Sprintf("urn:imei:%015d", i), ID: newLocation(), Lifetime: 24 * time.Hour, Links: strings.Clone(fleetLinks),
+		},
+		renewed: make(chan struct{}),
+	}
+	d.objects = d.Objects()
+	f.byEndpoint[d.Endpoint], f.byID[d.ID] = d, d
+	go func() {
+		timer := time.NewTimer(d.Lifetime)
+		defer timer.Stop()
+		for {
+			select {
+			case <-d.renewed:
+				timer.Reset(d.Lifetime)
+			case <-timer.C:
+				return
+			case <-f.ended:
+				return
+			}
+		}
+	}()
+}
+
+// TestPlainFleetCosts is the baseline of TestDeviceCostsBytes.
+func TestPlainFleetCosts(t *testing.T) {
+	const n = 5_000
+	f := &plainFleet{byEndpoint: make(map[string]*plainDevice), byID: make(map[string]*plainDevice), ended: make(chan struct{})}
+	defer close(f.ended)
+	var stack [2]runtime.MemStats
+	before := heapBytes()
+	runtime.ReadMemStats(&stack[0])
+	for i := range n {
+		f.register(i)
+	}
+	perDevice := float64(heapBytes()-before) / n
+	runtime.ReadMemStats(&stack[1])
+	t.Logf("%.0f bytes and %.0f of stack each", perDevice, float64(stack[1].StackInuse-stack[0].StackInuse)/n)
+	runtime.KeepAlive(f)
+}
