@@ -30,11 +30,23 @@ func (d *dialer) dial(ctx context.Context, ep *coap.Endpoint, u serverURI, addr 
 			return coap.Peer{}, err
 		}
 		return ep.DialPacket(conn, addr)
-	case TransportTCP, TransportTLS:
-		return d.dialStream(ctx, ep, u, addr)
+	case TransportDTLS:
+		conn, err := d.socket(ctx, addr)
+		if err != nil {
+			return coap.Peer{}, err
+		}
+		return ep.DialDTLS(ctx, conn, addr, d.dtls(u))
 	default:
-		return coap.Peer{}, fmt.Errorf("%w: %s is not available yet", ErrUnsupportedScheme, u.transport)
+		return d.dialStream(ctx, ep, u, addr)
 	}
+}
+
+// dtls returns the credentials for DTLS: the key if there is one, else certificates.
+func (d *dialer) dtls(u serverURI) coap.DTLSConfig {
+	if len(d.psk) > 0 {
+		return coap.DTLSConfig{Identity: []byte(d.pskIdentity), Key: d.psk}
+	}
+	return coap.DTLSConfig{Certificate: d.certificate, RootCAs: d.roots, ServerName: u.host}
 }
 
 // socket makes a socket for datagrams to addr.

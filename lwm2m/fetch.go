@@ -69,8 +69,14 @@ func Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (Fe
 		listen: config.Listen,
 	}
 	peer, err := d.dial(ctx, ep, target.server, addr)
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrUnsupportedScheme):
 		return none, err
+	case ctx.Err() != nil:
+		return none, fmt.Errorf("%w: %w", ctx.Err(), err)
+	default:
+		return none, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	defer ep.Hangup(peer)
 	return fetch(ctx, ep, peer, target, w, config)

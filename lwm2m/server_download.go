@@ -176,7 +176,7 @@ func (s *Server) sent(r *coap.IncomingRequest) *coap.Response {
 func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, endpoint string, fn DownloadFunc) *coap.Response {
 	d := Download{
 		Path: r.Path(), Query: r.Queries(), Endpoint: endpoint,
-		Address: r.Peer.Addr, Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
+		Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
 	}
 	if names := identityNames(r.Identity); len(names) > 0 {
 		d.Identity = names[0]

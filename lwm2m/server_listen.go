@@ -9,12 +9,15 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+
+	"github.com/otago-iot/otago/internal/coap"
 )
 
 // ListenAndServe listens on the address of uri and serves devices until ctx ends, then returns nil; other errors are those
 // of the configuration and of the network. Schemes are coap and coaps (UDP), coap+tcp and coaps+tcp; the port defaults to
 // 5683 or 5684. It may be called several times, for several addresses. Without [ServerConfig.NoSec] coap and coap+tcp are
-// refused on other addresses than those of loopback.
+// refused on other addresses than those of loopback. For coaps there must be [ServerConfig.Credentials], or Certificate and
+// ClientCAs, else it is [ErrNoCredentials]; for coaps+tcp the latter, else it is [ErrNoCertificate].
 //
 //	coap://127.0.0.1:5683   coaps://:5684   coap+tcp://[::1]   coaps+tcp://
 func (s *Server) ListenAndServe(ctx context.Context, uri string) error {
@@ -28,18 +31,44 @@ func (s *Server) ListenAndServe(ctx context.Context, uri string) error {
 		}
 	}
 	switch a.transport {
-	case TransportUDP:
+	case TransportUDP, TransportDTLS:
 		var lc net.ListenConfig
 		conn, err := lc.ListenPacket(ctx, "udp", a.hostPort())
 		if err != nil {
 			return err
 		}
+		if a.transport == TransportDTLS {
+			return s.ServeDTLS(ctx, conn)
+		}
 		return s.ServePacket(ctx, conn)
-	case TransportTCP, TransportTLS:
-		return s.listenStream(ctx, a)
 	default:
-		return fmt.Errorf("%w: %s is not available yet", ErrUnsupportedScheme, a.transport)
+		return s.listenStream(ctx, a)
 	}
+}
+
+// ErrNoCredentials is the refusal to serve DTLS when no device could prove anything.
+var ErrNoCredentials = errors.New("lwm2m: DTLS needs ServerConfig.Credentials, or Certificate and ClientCAs")
+
+// ServeDTLS serves devices on conn with DTLS 1.2 until ctx ends, then closes conn and returns nil. Devices use a key of
+// [ServerConfig.Credentials] or a certificate that [ServerConfig.ClientCAs] vouch for.
+func (s *Server) ServeDTLS(ctx context.Context, conn net.PacketConn) error {
+	secure := coap.DTLSConfig{Certificate: s.config.Certificate, ClientCAs: s.config.ClientCAs}
+	if c := s.config.Credentials; c != nil {
+		secure.PSK = c.PSK
+	}
+	if secure.PSK == nil && (secure.Certificate == nil || secure.ClientCAs == nil) {
+		conn.Close()
+		return ErrNoCredentials
+	}
+	if err := s.enter(ctx); err != nil {
+		conn.Close()
+		if ctx.Err() != nil {
+			return nil // it was told to end while it loaded
+		}
+		return err
+	}
+	defer s.leave()
+	return s.coap.ServeDTLS(ctx, conn, secure)
 }
 
 // ErrNoCertificate is the refusal to serve TLS without a certificate of the server, or without a root of the devices'.

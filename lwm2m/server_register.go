@@ -179,7 +179,7 @@ func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (
 	}
 	now := time.Now()
 	reg := Registration{
-		Endpoint: p.endpoint, ID: newLocation(), Address: r.Peer.Addr, Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
+		Endpoint: p.endpoint, ID: newLocation(), Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
 		Version: version, Lifetime: time.Duration(cmp.Or(p.lifetime, defaultLifetime)) * time.Second,
 		Binding: cmp.Or(p.binding, "U"), Queue: p.queue || strings.Contains(p.binding, "Q"), SMS: p.sms, ProfileID: p.profile,
 		Links: links, Registered: now, Updated: now, LastSeen: now,
@@ -371,7 +371,7 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	}
 	old := reg
 	p.applyTo(&reg, links)
-	reg.Address, reg.Transport = r.Peer.Addr, Transport(r.Peer.Transport)
+	reg.Address, reg.Transport = s.coap.RemoteAddr(r.Peer), Transport(r.Peer.Transport)
 	if local := s.coap.LocalAddr(r.Peer); local.IsValid() {
 		reg.Local = local
 	}

@@ -1,0 +1,230 @@
+package lwm2m_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// keys returns the credentials in the lines of a file.
+func keys(t *testing.T, lines string) *lwm2m.PSKFileCredentials {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "devices.psk")
+	require.NoError(t, os.WriteFile(name, []byte(lines), 0o600))
+	return lwm2m.PSKFile(name)
+}
+
+// secured is a server on DTLS that a test can restart at its address.
+type secured struct {
+	*lwm2m.Server
+	uri        string
+	registered chan lwm2m.Registration
+	stop       func()
+}
+
+func secure(t *testing.T, addr string, config lwm2m.ServerConfig) *secured {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", addr)
+	require.NoError(t, err)
+	s := &secured{
+		Server: lwm2m.NewServer(config), uri: "coaps://" + conn.LocalAddr().String(), registered: make(chan lwm2m.Registration, 16),
+	}
+	s.Watch(func(e lwm2m.Event) {
+		if e.Kind == lwm2m.EventRegistered {
+			s.registered <- e.Registration
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.ServeDTLS(ctx, conn) }()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-served)
+	})
+	t.Cleanup(s.stop)
+	return s
+}
+
+// run runs a client until the test ends.
+func run(t *testing.T, config lwm2m.ClientConfig) *lwm2m.Client {
+	t.Helper()
+	config.MinRetry = 10 * time.Millisecond
+	client := lwm2m.NewClient(config)
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- client.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ran)
+	})
+	return client
+}
+
+// TestDTLS runs a device over DTLS with a key and with a certificate: it
+// registers, is read, observed and pushed to, and downloads; and is back when
+// the server was gone.
+func TestDTLS(t *testing.T) {
+	pool, certificate := testCertificate(t, endpointName)
+	for _, test := range []struct {
+		name     string
+		server   lwm2m.ServerConfig
+		client   lwm2m.ClientConfig
+		fetch    lwm2m.FetchConfig
+		identity string
+	}{
+		{
+			"PSK", lwm2m.ServerConfig{Credentials: keys(t, "id-1 736563726574 "+endpointName)},
+			lwm2m.ClientConfig{PSK: []byte("secret"), PSKIdentity: "id-1"},
+			lwm2m.FetchConfig{PSK: []byte("secret"), PSKIdentity: "id-1"}, "id-1",
+		},
+		{
+			"certificate", lwm2m.ServerConfig{Certificate: &certificate, ClientCAs: pool},
+			lwm2m.ClientConfig{Certificate: &certificate, RootCAs: pool},
+			lwm2m.FetchConfig{Certificate: &certificate, RootCAs: pool}, endpointName,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			server := secure(t, "127.0.0.1:0", test.server)
+			image := bytes.Repeat([]byte("image"), 20_000)
+			serve := func(s *lwm2m.Server) {
+				s.Handle("/fw/x", &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1}})
+			}
+			serve(server.Server)
+
+			object := collector{got: make(chan []byte, 1)}
+			var version atomic.Value
+			version.Store("1.0")
+			config := test.client
+			config.Endpoint, config.Server = endpointName, server.uri
+			config.Objects = []lwm2m.Object{
+				lwm2m.DeviceObject{FirmwareVersionFunc: func() string { return version.Load().(string) }}, object,
+			}
+			client := run(t, config)
+			r := <-server.registered
+			require.Equal(t, "coaps", r.Transport.String())
+			require.True(t, r.Secured)
+			require.Equal(t, test.identity, r.Identity)
+
+			values := make(chan lwm2m.Value, 4)
+			_, err := server.Observe(ctx, endpointName, lwm2m.NewPath(3, 0, 3), func(e []lwm2m.Entry) { values <- e[0].Value })
+			require.NoError(t, err)
+			require.Equal(t, lwm2m.String("1.0"), <-values)
+			version.Store("1.1")
+			client.Notify(lwm2m.NewPath(3, 0, 3))
+			require.Equal(t, lwm2m.String("1.1"), <-values)
+
+			body := bytes.Repeat([]byte{7}, 100_000)
+			require.NoError(t, server.WriteStream(ctx, endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(body), int64(len(body)),
+				lwm2m.WriteStreamOptions{Exclusive: true}))
+			require.True(t, bytes.Equal(body, <-object.got))
+
+			var into bytes.Buffer
+			_, err = lwm2m.Fetch(ctx, server.uri+"/fw/x", &into, test.fetch)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(image, into.Bytes()))
+			into.Reset()
+			_, err = client.Fetch(ctx, server.uri+"/fw/x", &into, lwm2m.FetchConfig{})
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(image, into.Bytes()))
+
+			// The server restarts, and has no associations.
+			server.stop()
+			server = secure(t, server.uri[len("coaps://"):], test.server)
+			again := <-server.registered
+			require.NotEqual(t, r.ID, again.ID)
+			_, err = server.Read(ctx, endpointName, lwm2m.NewPath(3, 0, 3))
+			require.NoError(t, err)
+		})
+	}
+}
+
+// TestDTLSEndpointIsChecked registers only what belongs to the credentials.
+func TestDTLSEndpointIsChecked(t *testing.T) {
+	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "id-1 01 mine\nid-2 02")})
+	refused := new(lines)
+	run(t, lwm2m.ClientConfig{
+		Endpoint: "another's", Server: server.uri, PSK: []byte{1}, PSKIdentity: "id-1", Logger: slog.New(slog.NewTextHandler(refused, nil)),
+	})
+	unknown := new(lines)
+	run(t, lwm2m.ClientConfig{
+		Endpoint: "nobody", Server: server.uri, PSK: []byte{1}, Logger: slog.New(slog.NewTextHandler(unknown, nil)),
+	})
+	wrong := new(lines)
+	run(t, lwm2m.ClientConfig{
+		Endpoint: "id-2", Server: server.uri, PSK: []byte{3}, Logger: slog.New(slog.NewTextHandler(wrong, nil)),
+	})
+	run(t, lwm2m.ClientConfig{Endpoint: "mine", Server: server.uri, PSK: []byte{1}, PSKIdentity: "id-1"})
+	require.Equal(t, "mine", (<-server.registered).Endpoint)
+	for log, want := range map[*lines]string{refused: "4.03", unknown: "unknown PSK identity", wrong: "keys differ"} {
+		require.Eventually(t, func() bool { return bytes.Contains(log.get(), []byte(want)) }, 20*time.Second, 5*time.Millisecond, want)
+	}
+	for r := range server.Registrations() {
+		require.Equal(t, "mine", r.Endpoint)
+	}
+}
+
+// TestDTLSIsSticky refuses an endpoint without credentials that has used some,
+// and does not let others update or end its registration.
+func TestDTLSIsSticky(t *testing.T) {
+	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "mine 01\nother 02")})
+	ctx, cancel := context.WithCancel(t.Context())
+	conn, open := listen()
+	served := make(chan error, 1)
+	go func() { served <- server.ServePacket(ctx, conn) }()
+	run(t, lwm2m.ClientConfig{Endpoint: "mine", Server: server.uri, PSK: []byte{1}})
+	require.True(t, (<-server.registered).Secured)
+	log := new(lines)
+	run(t, lwm2m.ClientConfig{Endpoint: "mine", Server: open, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	require.Eventually(t, func() bool { return bytes.Contains(log.get(), []byte("4.03")) }, 20*time.Second, 5*time.Millisecond)
+	r, ok := server.Registration("mine")
+	require.True(t, ok)
+	require.True(t, r.Secured)
+	require.True(t, r.Ended.IsZero())
+	cancel()
+	require.NoError(t, <-served)
+}
+
+// TestDTLSNeedsCredentials refuses to serve when nobody could prove anything.
+func TestDTLSNeedsCredentials(t *testing.T) {
+	_, certificate := testCertificate(t, endpointName)
+	for _, config := range []lwm2m.ServerConfig{{}, {Certificate: &certificate}, {ClientCAs: x509.NewCertPool()}} {
+		require.ErrorIs(t, lwm2m.NewServer(config).ListenAndServe(t.Context(), "coaps://127.0.0.1:0"), lwm2m.ErrNoCredentials)
+	}
+	_, err := lwm2m.Fetch(t.Context(), "coaps://127.0.0.1:1/x", new(bytes.Buffer), lwm2m.FetchConfig{
+		Certificate: &tls.Certificate{}, Listen: func(context.Context) (net.PacketConn, error) { return net.ListenPacket("udp", "127.0.0.1:0") },
+	})
+	require.ErrorIs(t, err, lwm2m.ErrUnreachable)
+}
+
+// lines collects a log.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) get() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Clone(l.buf.Bytes())
+}
