@@ -38,8 +38,11 @@ type device struct {
 	settling  bool // the answer to its Register is on the way
 }
 
-// extra is what few devices tell.
-type extra struct{ sms, profile, identity string }
+// extra is what only few devices have.
+type extra struct {
+	sms, profile, identity string
+	address                netip.AddrPort // of a device whose association outlives its address (DTLS); else that of peer
+}
 
 // activity is what a device has while something is going on with it.
 type activity struct {
@@ -98,6 +101,9 @@ func (d *device) registration() Registration {
 	}
 	if d.extra != nil {
 		r.SMS, r.ProfileID, r.Identity = d.extra.sms, d.extra.profile, d.extra.identity
+		if d.extra.address.IsValid() {
+			r.Address = d.extra.address
+		}
 	}
 	return r
 }
@@ -110,6 +116,9 @@ func (d *device) set(r Registration) {
 	d.extra = nil
 	if r.SMS != "" || r.ProfileID != "" || r.Identity != "" {
 		d.extra = &extra{sms: r.SMS, profile: r.ProfileID, identity: r.Identity}
+		if r.Transport == TransportDTLS {
+			d.extra.address = r.Address
+		}
 	}
 	d.local = r.Local
 	d.registered, d.updated, d.seen, d.ended = toNano(r.Registered), toNano(r.Updated), toNano(r.LastSeen), toNano(r.Ended)
