@@ -32,6 +32,9 @@ type FetchConfig struct {
 	MaxSize int64
 	// Idle is how long to wait for each block, with all retransmissions. Default: 93 s (UDP), 30 s (TCP).
 	Idle time.Duration
+	// Begun is called once, before the first byte is written, with what is known by then: Size and ETag. Whoever wants to go on
+	// after a crash makes the ETag durable together with the bytes. It must not block. Default: none.
+	Begun func(FetchResult)
 	// Progress is called after each block with the bytes of the whole that are written, and the whole, -1 while unknown.
 	// It must not block. Default: none.
 	Progress func(done, total int64)
@@ -147,6 +150,12 @@ func fetch(ctx context.Context, ep *coap.Endpoint, peer coap.Peer, target fetchU
 		Code: coap.GET, Path: target.segments, Queries: target.queries,
 		Into: out, Offset: config.Offset - skip, ETag: config.ETag, BlockSize: config.BlockSize, Idle: config.Idle,
 		Patience: fetchPatience,
+		Begun: func(etag []byte, total int64) {
+			result.ETag, result.Size = etag, total
+			if config.Begun != nil {
+				config.Begun(result)
+			}
+		},
 		Progress: func(_, total int64) {
 			if total >= 0 {
 				result.Size = total

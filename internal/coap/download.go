@@ -49,6 +49,7 @@ func (t *transfer) takeWhole(reply *packet, resp *Response) (*Response, error) {
 		return nil, fmt.Errorf("%w: body ends before %d", ErrProtocol, t.r.Offset)
 	}
 	resp.Size = int64(len(payload))
+	t.begun(resp)
 	if _, err := t.r.Into.Write(payload[t.r.Offset:]); err != nil {
 		return nil, err
 	}
@@ -71,6 +72,7 @@ func (t *transfer) collect(ctx context.Context, resp *Response, b block, payload
 	if resp.Size > t.limit() {
 		return nil, ErrTooLarge
 	}
+	t.begun(resp)
 	t.patience.progress()
 	t.szx = min(t.szx, b.szx)
 	for {
@@ -201,6 +203,13 @@ func (t *transfer) limit() int64 {
 		return reach(maxSZX)
 	}
 	return int64(t.e.cfg.MaxBody)
+}
+
+// begun reports what is going to be downloaded.
+func (t *transfer) begun(resp *Response) {
+	if t.r.Begun != nil && t.r.Into != nil {
+		t.r.Begun(bytes.Clone(resp.ETag), resp.Size)
+	}
 }
 
 // received reports the progress of a download, unless there was an upload to

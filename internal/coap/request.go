@@ -59,6 +59,10 @@ type Request struct {
 	// block of a body (of the upload, else of the download).
 	Progress func(done, total int64)
 
+	// Begun is called once before the first byte of a download goes to Into,
+	// with its entity-tag, nil if it has none, and the total or -1. The slice
+	// is the callee's.
+	Begun func(etag []byte, total int64)
 	// Into receives the body of a success response in order, in place of
 	// Response.Payload. An error of it ends the transfer.
 	Into io.Writer
