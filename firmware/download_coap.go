@@ -36,21 +36,25 @@ func (t *transfer) fetchCoAP(ctx context.Context) error {
 		return fmt.Errorf("%w: the tag is of another protocol", errStartOver)
 	}
 	config.Offset, config.ETag, config.MaxSize = t.offset, etag, t.device.config.MaxSize
+	config.Begun = t.begun
 	sink := &errorKeeper{out: t}
 	result, err := lwm2m.Fetch(ctx, t.url.String(), sink, config)
-	if result.Written > 0 || result.ETag != nil {
-		t.etag = hex.EncodeToString(result.ETag)
-	}
-	if result.Size >= 0 {
-		t.size = result.Size
-	}
 	if err == nil {
+		t.size = result.Size
 		return t.reached()
 	}
 	if sink.err != nil {
 		return sink.err
 	}
 	return coapError(err)
+}
+
+// begun notes what the bytes that come belong to, so that whatever is made durable of them can be gone on with.
+func (t *transfer) begun(r lwm2m.FetchResult) {
+	t.etag = hex.EncodeToString(r.ETag)
+	if r.Size >= 0 {
+		t.size = r.Size
+	}
 }
 
 // coapError sorts the errors of [lwm2m.Fetch] as statusError does those of HTTP.
