@@ -1,9 +1,10 @@
 package simnet_test
 
 import (
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/otago-iot/otago/lwm2m/simnet"
@@ -32,7 +33,7 @@ func ExampleNetwork() {
 		server.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 		n, from, err := server.ReadFrom(buf)
 		if err != nil {
-			fmt.Println(err.(net.Error).Timeout())
+			fmt.Println(errors.Is(err, os.ErrDeadlineExceeded))
 			return
 		}
 		fmt.Println(from, string(buf[:n]))
