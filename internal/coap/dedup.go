@@ -10,7 +10,9 @@ import (
 const exchangeLifetime = 247 * time.Second
 
 // dedup recognises messages that arrive more than once, by peer and message
-// id, and repeats the reply to them.
+// id, and repeats the reply to them. A duplicate is the same to the last byte:
+// a device that has rebooted may use an id again for something else, and must
+// not be given the reply to what it said before.
 //
 // Entries and replies live in chunks that are filled one after the other and
 // dropped whole, the oldest first: when the youngest entry of one has outlived
@@ -32,9 +34,16 @@ type dedupKey struct {
 	mid    uint16
 }
 
+// dedupID is a key with a hash of the message, which is compared.
+type dedupID struct {
+	dedupKey
+	sum uint32
+}
+
 // dedupEntry is where the reply is: chunk number, offset, length. A message
-// that has none yet has length 0.
+// that has none yet has length 0. sum is a hash of the message.
 type dedupEntry struct {
+	sum    uint32
 	chunk  uint32
 	offset uint16
 	length uint16
@@ -64,11 +73,12 @@ func newDedup(maxEntries, maxBytes int) *dedup {
 
 // begin enters a message. For one that was entered before it returns true and
 // appends to dst the reply, if there is one yet.
-func (d *dedup) begin(k dedupKey, now time.Duration, dst []byte) (reply []byte, seen bool) {
+func (d *dedup) begin(id dedupID, now time.Duration, dst []byte) (reply []byte, seen bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sweep(now)
-	if e, ok := d.entries[k]; ok {
+	k := id.dedupKey
+	if e, ok := d.entries[k]; ok && e.sum == id.sum {
 		if e.length > 0 {
 			data := d.chunk(e.chunk).data
 			dst = append(dst, data[e.offset:int(e.offset)+int(e.length)]...)
@@ -77,32 +87,35 @@ func (d *dedup) begin(k dedupKey, now time.Duration, dst []byte) (reply []byte, 
 	}
 	c := d.open(now, 0)
 	c.keys = append(c.keys, k)
-	d.entries[k] = dedupEntry{chunk: c.number}
+	d.entries[k] = dedupEntry{sum: id.sum, chunk: c.number}
 	return dst, false
 }
 
 // reply stores the reply to a message that was entered.
-func (d *dedup) reply(k dedupKey, now time.Duration, reply []byte) {
+func (d *dedup) reply(id dedupID, now time.Duration, reply []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	k := id.dedupKey
 	e, ok := d.entries[k]
-	if !ok || len(reply) > dedupChunkBytes {
+	if !ok || e.sum != id.sum || len(reply) > dedupChunkBytes {
 		return
 	}
 	c := d.open(now, len(reply))
 	if c.number != e.chunk {
 		c.keys = append(c.keys, k)
 	}
-	d.entries[k] = dedupEntry{c.number, uint16(len(c.data)), uint16(len(reply))}
+	d.entries[k] = dedupEntry{e.sum, c.number, uint16(len(c.data)), uint16(len(reply))}
 	c.data = append(c.data, reply...)
 	d.bytes += len(reply)
 }
 
 // forget removes a message, so that its duplicate counts as new.
-func (d *dedup) forget(k dedupKey) {
+func (d *dedup) forget(id dedupID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.entries, k)
+	if d.entries[id.dedupKey].sum == id.sum {
+		delete(d.entries, id.dedupKey)
+	}
 }
 
 func (d *dedup) chunk(number uint32) *dedupChunk {

@@ -115,6 +115,7 @@ func (t *transfer) collect(ctx context.Context, resp *Response, b block, payload
 		if !isSuccess(m.code) {
 			refusal := newResponse(m)
 			refusal.Payload = append([]byte(nil), m.payload...)
+			refusal.Size = offset
 			reply.free()
 			return refusal, nil
 		}

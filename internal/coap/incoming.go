@@ -14,6 +14,7 @@ type incoming struct {
 	p     *packet
 
 	arrived time.Duration // since the epoch
+	id      dedupID
 
 	mu      sync.Mutex
 	acked   bool // by an empty message
@@ -70,13 +71,13 @@ func (in *incoming) free() {
 	incomings.Put(in)
 }
 
-func (in *incoming) key() dedupKey { return dedupKey{in.a.serial, in.p.msg.mid} }
-
 // receiveRequest takes a request, and reports whether it keeps the packet.
 func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) (kept bool) {
 	m := &p.msg
+	var id dedupID
 	if !a.stream() {
-		again, seen := e.dedup.begin(dedupKey{a.serial, m.mid}, now, p.spare())
+		id = a.dedupID(p)
+		again, seen := e.dedup.begin(id, now, p.spare())
 		if seen {
 			if len(again) > 0 {
 				a.write(again)
@@ -85,11 +86,11 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 		}
 	}
 	if !a.link.accepting() {
-		e.refuse(a, m)
+		e.refuse(a, m, id)
 		return false
 	}
 	in := e.newIncoming(a, p)
-	in.arrived = now
+	in.arrived, in.id = now, id
 	if m.typ == confirmable && !a.stream() {
 		in.timer.owner = in
 		e.timers.setAt(&in.timer, now+e.cfg.AckDelay)
@@ -99,7 +100,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 		in.mu.Lock()
 		in.replied = true
 		in.mu.Unlock()
-		e.refuse(a, m)
+		e.refuse(a, m, id)
 		in.free()
 	}
 	return true
@@ -145,8 +146,8 @@ func (e *Endpoint) leave(a *association) {
 }
 
 // refuse answers that there is too much to do. A duplicate is welcome later.
-func (e *Endpoint) refuse(a *association, m *wireMessage) {
-	e.dedup.forget(dedupKey{a.serial, m.mid})
+func (e *Endpoint) refuse(a *association, m *wireMessage, id dedupID) {
+	e.dedup.forget(id)
 	if m.typ != confirmable && !a.stream() {
 		return
 	}
@@ -175,7 +176,7 @@ func (in *incoming) expire() {
 func (in *incoming) acknowledge() {
 	var b [headerSize]byte
 	record := appendEmpty(b[:0], acknowledgement, in.p.msg.mid)
-	in.e.dedup.reply(in.key(), in.e.timers.now(), record)
+	in.e.dedup.reply(in.id, in.e.timers.now(), record)
 	in.a.write(record)
 }
 

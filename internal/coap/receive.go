@@ -1,6 +1,9 @@
 package coap
 
-import "time"
+import (
+	"hash/maphash"
+	"time"
+)
 
 // open enters an association: datagram associations of UDP peers when they
 // make a request or are sent one, the others when their transport has set them
@@ -91,6 +94,12 @@ func acceptable(m *wireMessage) bool {
 	return true
 }
 
+// dedupID names a datagram of a peer.
+func (a *association) dedupID(p *packet) dedupID {
+	sum := uint32(maphash.Bytes(a.e.seed, p.buf[:p.n]))
+	return dedupID{dedupKey{a.serial, p.msg.mid}, sum}
+}
+
 func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
 	if m.code != Empty {
 		return
@@ -114,12 +123,13 @@ func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
 // receiveResponse takes a response: piggybacked, separate, or a notification.
 func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration) (kept bool) {
 	m := &p.msg
-	typ, mid := m.typ, m.mid // p may be somebody else's soon
+	typ := m.typ // p may be somebody else's soon
 	separate := typ != acknowledgement && !a.stream()
-	key := dedupKey{a.serial, mid}
+	var id dedupID
 	if separate {
+		id = a.dedupID(p)
 		var b [headerSize]byte
-		if again, seen := e.dedup.begin(key, now, b[:0]); seen {
+		if again, seen := e.dedup.begin(id, now, b[:0]); seen {
 			if len(again) > 0 {
 				a.write(again)
 			}
@@ -135,7 +145,7 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 	}
 	a.mu.Unlock()
 	if separate {
-		e.acknowledgeResponse(a, key, typ, mid, known)
+		e.acknowledgeResponse(a, id, typ, known)
 	}
 	if notified != nil {
 		notified.receive(m)
@@ -144,7 +154,7 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 }
 
 // acknowledgeResponse answers a separate response, and remembers how.
-func (e *Endpoint) acknowledgeResponse(a *association, key dedupKey, typ messageType, mid uint16, known bool) {
+func (e *Endpoint) acknowledgeResponse(a *association, id dedupID, typ messageType, known bool) {
 	if known && typ == nonConfirmable {
 		return
 	}
@@ -153,7 +163,7 @@ func (e *Endpoint) acknowledgeResponse(a *association, key dedupKey, typ message
 		answer = acknowledgement
 	}
 	var b [headerSize]byte
-	record := appendEmpty(b[:0], answer, mid)
-	e.dedup.reply(key, e.timers.now(), record)
+	record := appendEmpty(b[:0], answer, id.mid)
+	e.dedup.reply(id, e.timers.now(), record)
 	a.write(record)
 }

@@ -81,10 +81,10 @@ const smallReply = 256
 func (in *incoming) remember() {
 	safe := in.req.Code == GET || in.req.Code == FETCH
 	if safe && len(in.out) > smallReply {
-		in.e.dedup.forget(in.key())
+		in.e.dedup.forget(in.id)
 		return
 	}
-	in.e.dedup.reply(in.key(), in.arrived, in.out)
+	in.e.dedup.reply(in.id, in.arrived, in.out)
 }
 
 // sendSeparately sends a response after the acknowledgement, confirmably.

@@ -98,6 +98,8 @@ type Response struct {
 	// peer has ceased to ask, and serves the blocks without the handler. When
 	// it implements io.Closer it is closed then.
 	Body io.ReaderAt
+	// Size is that of Body. Of a peer's response it is where the body ended; of
+	// one that came in the middle of a body, how far that was taken.
 	Size int64
 	// Progress is called after each block of Body or Payload that was sent
 	// by Block2, with its end and the size of the body. It must be quick.

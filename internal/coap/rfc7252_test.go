@@ -163,6 +163,19 @@ func TestDuplicatesAreNotServedTwice(t *testing.T) {
 	})
 }
 
+// A device that has rebooted, with the same port, may begin with the same ids.
+func TestReusedMessageIDIsNotADuplicate(t *testing.T) {
+	cfg := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, Payload: []byte(r.Path())}
+	})}
+	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
+		for _, path := range []string{"before", "after", "after"} {
+			r.send(request(con, codes.POST, 1, path))
+			require.Equal(t, "/"+path, string(r.receive().Payload))
+		}
+	})
+}
+
 func TestSeparateResponse(t *testing.T) {
 	var calls atomic.Int32
 	done := make(chan time.Time, 1)

@@ -77,11 +77,11 @@ func (s *socket) serve() error {
 		default:
 			// Errors of an earlier write (ICMP) come up here and mean nothing;
 			// one that stays is given time, and up.
-			if failures++; failures > 100 {
+			if failures++; failures > 1000 {
 				return err
 			}
 			select {
-			case <-time.After(time.Duration(failures) * time.Millisecond):
+			case <-time.After(time.Duration(min(failures, 10)) * time.Millisecond):
 			case <-s.ctx.Done():
 				return nil
 			}

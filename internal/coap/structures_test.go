@@ -95,7 +95,7 @@ func TestDedup(t *testing.T) {
 	for range 200_000 {
 		now += time.Duration(rng.IntN(20)) * time.Millisecond
 		k := dedupKey{uint64(rng.IntN(50)), uint16(rng.IntN(2000))}
-		reply, seen := d.begin(k, now, nil)
+		reply, seen := d.begin(dedupID{k, 1}, now, nil)
 		old, ok := known[k]
 		switch {
 		case ok && now-old.at <= exchangeLifetime:
@@ -111,9 +111,9 @@ func TestDedup(t *testing.T) {
 		switch rng.IntN(3) {
 		case 0:
 			e.reply = bytes.Repeat([]byte{byte(rng.IntN(256))}, 1+rng.IntN(300))
-			d.reply(k, now, e.reply)
+			d.reply(dedupID{k, 1}, now, e.reply)
 		case 1:
-			d.forget(k)
+			d.forget(dedupID{k, 1})
 			delete(known, k)
 			continue
 		}
@@ -129,8 +129,8 @@ func TestDedupBounds(t *testing.T) {
 	d := newDedup(10_000, 1<<18)
 	for i := range 300_000 {
 		k := dedupKey{uint64(i), 1}
-		d.begin(k, time.Duration(i), nil)
-		d.reply(k, time.Duration(i), make([]byte, i%200))
+		d.begin(dedupID{k, 1}, time.Duration(i), nil)
+		d.reply(dedupID{k, 1}, time.Duration(i), make([]byte, i%200))
 		require.LessOrEqual(t, len(d.entries), 10_000)
 		require.LessOrEqual(t, d.bytes, 1<<18)
 	}
