@@ -20,7 +20,7 @@ type DeviceConfig struct {
 	// Delivery restricts the device to push or to pull (resource 5/0/9). Default: both.
 	Delivery fsm.Delivery
 	// Protocols are the protocols that packages can be pulled by (resource 5/0/8). Default: coap, http, https and
-	// coap+tcp, and coaps+tcp if there are Credentials.
+	// coap+tcp, and coaps and coaps+tcp if there are Credentials.
 	Protocols []fsm.Protocol
 	// Hosts are the hosts that packages are pulled from, each "name" or "name:port". Other hosts are refused with Result 7.
 	// Default: any host.
@@ -86,7 +86,7 @@ func (c DeviceConfig) withDefaults() DeviceConfig {
 	if c.Protocols == nil {
 		c.Protocols = []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP}
 		if c.Credentials != nil {
-			c.Protocols = append(c.Protocols, fsm.ProtocolCoAPSTCP)
+			c.Protocols = append(c.Protocols, fsm.ProtocolCoAPS, fsm.ProtocolCoAPSTCP)
 		}
 	}
 	if c.Logger == nil {

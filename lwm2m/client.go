@@ -25,7 +25,7 @@ type ClientConfig struct {
 	// Server is the server's URI: coap://, coaps://, coap+tcp:// or coaps+tcp://, a host and perhaps a port (5683, 5684).
 	Server string
 
-	// PSK is the pre-shared key for coaps and coaps+tcp, PSKIdentity its identity. Default identity: Endpoint.
+	// PSK is the pre-shared key for coaps, PSKIdentity its identity. Default identity: Endpoint.
 	PSK         []byte
 	PSKIdentity string
 	// Certificate is what the device shows instead of using PSK, RootCAs what it checks the server's against.

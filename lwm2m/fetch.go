@@ -21,7 +21,7 @@ type FetchConfig struct {
 	// is another one, or has none, Fetch fails with ErrChanged before it writes anything. Default: from 0.
 	Offset int64
 	ETag   []byte
-	// PSK and PSKIdentity, or Certificate, and RootCAs are the credentials for coaps and coaps+tcp. Default: none; the system's roots.
+	// PSK and PSKIdentity (for coaps), or Certificate, and RootCAs are the credentials for coaps and coaps+tcp. Default: none; the system's roots.
 	PSK         []byte
 	PSKIdentity string
 	Certificate *tls.Certificate

@@ -88,7 +88,7 @@ func TestFixedHost(t *testing.T) {
 	}))
 	defer server.Close()
 	o := &options{fixedHost: server.URL, endpoint: "x", lwm2m: "1.1"}
-	require.Equal(t, server.URL, o.device(nil).FixedHost)
+	require.Equal(t, server.URL, o.device(o.endpoint, nil).FixedHost)
 
 	w := newWorld(t)
 	w.client("-endpoint", "fixed", "-profile", "fixed-host", "-fixed-host", server.URL)
@@ -124,13 +124,15 @@ func TestKilledAtRandom(t *testing.T) {
 func TestOptions(t *testing.T) {
 	none := func(string) (string, bool) { return "", false }
 	tests := map[string]string{ // arguments to what the error says
-		"-install exec":                         "-trust",
-		"-install magic":                        "simulate or exec",
-		"-server http://x":                      "no LwM2M over http",
-		"-server nonsense":                      "no URI",
-		"-server coaps://x":                     "not there yet",
-		"-server coaps+tcp://x":                 "needs -cert",
-		"-psk-identity x":                       "not there yet",
+		"-install exec":         "-trust",
+		"-install magic":        "simulate or exec",
+		"-server http://x":      "no LwM2M over http",
+		"-server nonsense":      "no URI",
+		"-server coaps://x":     "needs -psk-key-file",
+		"-server coaps+tcp://x": "needs -cert",
+		"-psk-identity x":       "needs -psk-key-file",
+		"-psk-key-file x":       "is for coaps",
+		"-server coaps://x -psk-key-file x -cert x -key x": "one or the other",
 		"-cert x":                               "belong together",
 		"-lwm2m 2.0":                            "1.0, 1.1 or 1.2",
 		"-lifetime 0":                           "at least 1",

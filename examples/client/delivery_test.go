@@ -14,6 +14,7 @@ import (
 	"github.com/otago-iot/otago/examples/internal/pki"
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
 // TestDeliveries takes the same image by each road that there is.
@@ -29,7 +30,14 @@ func TestDeliveries(t *testing.T) {
 	pem, err := os.ReadFile(ca.CertFile())
 	require.NoError(t, err)
 	require.True(t, authorities.AppendCertsFromPEM(pem))
+	psks, key := filepath.Join(dir, "devices.psk"), filepath.Join(dir, "device.key")
+	require.NoError(t, os.WriteFile(psks, []byte("psk 00112233445566778899aabbccddeeff\nidentity 0123 identity-and-endpoint\n"), 0o600))
+	require.NoError(t, os.WriteFile(key, []byte("00112233445566778899AABBCCDDEEFF\n"), 0o600))
+	require.NoError(t, os.WriteFile(key+"2", []byte("0123"), 0o600))
+	require.NoError(t, ca.IssueDevice("dtls"))
+	dtlsCert := filepath.Join(dir, pki.FileName("dtls"))
 	w := newWorld(t, func(c *backend.Config) {
+		c.CoAPS, c.Credentials = "127.0.0.1:0", lwm2m.PSKFile(psks)
 		c.Certificate, c.ClientCAs, c.FWHTTPS, c.CoAPTCP, c.CoAPSTCP = &pair, authorities, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	})
 	deviceCert := filepath.Join(dir, pki.FileName("tls"))
@@ -56,6 +64,20 @@ func TestDeliveries(t *testing.T) {
 				"-server", w.backend.URL(backend.CoAPSTCP), "-ca", ca.CertFile(), "-cert", deviceCert + ".crt", "-key", deviceCert + ".key",
 			},
 			change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolCoAPSTCP },
+		},
+		"psk": {
+			args:   []string{"-server", w.backend.URL(backend.CoAPS), "-psk-key-file", key},
+			change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolCoAPS },
+		},
+		"identity-and-endpoint": {
+			args:   []string{"-server", w.backend.URL(backend.CoAPS), "-psk-key-file", key + "2", "-psk-identity", "identity"},
+			change: func(r *firmware.Request) { r.Delivery = fsm.DeliveryPush },
+		},
+		"dtls": {
+			args: []string{
+				"-server", w.backend.URL(backend.CoAPS), "-ca", ca.CertFile(), "-cert", dtlsCert + ".crt", "-key", dtlsCert + ".key",
+			},
+			change: func(r *firmware.Request) { r.Protocol = fsm.ProtocolCoAPS },
 		},
 		"https, CA not known": {change: func(r *firmware.Request) { r.Protocol, r.Attempts = fsm.ProtocolHTTPS, 1 }, result: fsm.ResultConnectionLost},
 	}

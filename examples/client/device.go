@@ -43,12 +43,13 @@ func (l life) live(ctx context.Context) error {
 			return l.hang(ctx)
 		}
 	}
-	device := firmware.NewDevice(installer{l.slots, o.fault, l.confirmed}, o.device(l.log))
+	device := firmware.NewDevice(installer{l.slots, o.fault, l.confirmed}, o.device(l.endpoint, l.log))
 	ctx, reboot := context.WithCancelCause(ctx)
 	defer reboot(nil)
+	keys := o.keys(l.endpoint)
 	client := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: l.endpoint, Server: o.server, Version: o.lwm2m, Lifetime: time.Duration(o.lifetime) * time.Second, Queue: o.queue,
-		Certificate: o.certificate, RootCAs: o.authorities, Logger: l.log, MaxRetry: 30 * time.Second,
+		Certificate: keys.Certificate, RootCAs: keys.RootCAs, PSK: keys.PSK, PSKIdentity: keys.PSKIdentity, Logger: l.log, MaxRetry: 30 * time.Second,
 		Objects: []lwm2m.Object{
 			lwm2m.DeviceObject{
 				Manufacturer: "otago", Model: "example client", Serial: l.endpoint, FirmwareVersion: version,

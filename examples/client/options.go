@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -47,19 +49,20 @@ type options struct {
 	trust       ed25519.PublicKey
 	authorities *x509.CertPool   // nil: the system's
 	certificate *tls.Certificate // nil: none
+	pskKey      []byte           // nil: none
 }
 
 func parseOptions(args []string, lookup func(string) (string, bool), stderr io.Writer) (*options, error) {
 	o := &options{}
 	fs := cli.NewFlagSet(stderr, "client", "[flags]", "is a LwM2M device whose firmware can be updated, or a fleet of them.")
-	fs.StringVar(&o.server, "server", "coap://127.0.0.1:5683", "`URI` of the LwM2M server: coap, coap+tcp, or coaps+tcp with -cert")
+	fs.StringVar(&o.server, "server", "coap://127.0.0.1:5683", "`URI` of the LwM2M server: coap, coap+tcp; coaps with -psk-key-file or -cert; coaps+tcp with -cert")
 	fs.StringVar(&o.endpoint, "endpoint", "otago-client", "endpoint `name`")
 	fs.IntVar(&o.lifetime, "lifetime", 300, "lifetime of the registration in `seconds`")
 	fs.StringVar(&o.lwm2m, "lwm2m", "1.1", "LwM2M `version`: 1.0, 1.1 or 1.2")
 	fs.BoolVar(&o.queue, "queue", false, "register in queue mode")
-	fs.StringVar(&o.pskIdentity, "psk-identity", "", "`identity` of the pre-shared key (not there yet)")
-	fs.StringVar(&o.psk, "psk-key-file", "", "`file` with the pre-shared key in hex (not there yet)")
-	fs.StringVar(&o.cert, "cert", "", "`file` with the device's certificate for coaps+tcp, PEM; downloads offer it to the LwM2M server only")
+	fs.StringVar(&o.pskIdentity, "psk-identity", "", "`identity` of the pre-shared key (default: the endpoint name)")
+	fs.StringVar(&o.psk, "psk-key-file", "", "`file` with the pre-shared key for coaps in hex; downloads use it with the LwM2M server only")
+	fs.StringVar(&o.cert, "cert", "", "`file` with the device's certificate for coaps and coaps+tcp, PEM; downloads offer it to the LwM2M server only")
 	fs.StringVar(&o.key, "key", "", "`file` with its private key, PEM")
 	fs.StringVar(&o.ca, "ca", "", "`file` with the authorities that servers' certificates are checked against, PEM (default: the system's)")
 	fs.StringVar(&o.state, "state", "otago-client", "`folder` for what must survive a restart")
@@ -90,14 +93,18 @@ func (o *options) check() error {
 	switch {
 	case err != nil || server.Host == "":
 		return cli.Usagef("-server %q is no URI such as coap://127.0.0.1:5683", o.server)
-	case server.Scheme == "coaps":
-		return cli.Usagef("-server %s: coaps is not there yet; there are coap, coap+tcp and, with certificates, coaps+tcp", o.server)
+	case server.Scheme == "coaps" && o.psk == "" && o.cert == "":
+		return cli.Usagef("-server %s needs -psk-key-file, or -cert and -key", o.server)
 	case server.Scheme == "coaps+tcp" && o.cert == "":
 		return cli.Usagef("-server %s needs -cert and -key; server pki makes them", o.server)
-	case server.Scheme != "coap" && server.Scheme != "coap+tcp" && server.Scheme != "coaps+tcp":
+	case !slices.Contains([]string{"coap", "coaps", "coap+tcp", "coaps+tcp"}, server.Scheme):
 		return cli.Usagef("-server %s: there is no LwM2M over %s", o.server, server.Scheme)
-	case o.psk != "" || o.pskIdentity != "":
-		return cli.Usagef("-psk-identity and -psk-key-file are not there yet: without DTLS there is nothing to use them for")
+	case o.psk == "" && o.pskIdentity != "":
+		return cli.Usagef("-psk-identity needs -psk-key-file")
+	case o.psk != "" && o.cert != "":
+		return cli.Usagef("-psk-key-file and -cert: a device has one or the other")
+	case o.psk != "" && server.Scheme != "coaps":
+		return cli.Usagef("-psk-key-file is for coaps, not for -server %s", o.server)
 	case (o.cert == "") != (o.key == ""):
 		return cli.Usagef("-cert and -key belong together")
 	case !slices.Contains([]string{"1.0", "1.1", "1.2"}, o.lwm2m):
@@ -156,6 +163,11 @@ func (o *options) load(stderr io.Writer) (err error) {
 			return fmt.Errorf("-ca: no certificate in %s", o.ca)
 		}
 	}
+	if o.psk != "" {
+		if o.pskKey, err = readKey(o.psk); err != nil {
+			return fmt.Errorf("-psk-key-file: %w", err)
+		}
+	}
 	if o.cert != "" {
 		pair, err := tls.LoadX509KeyPair(o.cert, o.key)
 		if err != nil {
@@ -164,6 +176,28 @@ func (o *options) load(stderr io.Writer) (err error) {
 		o.certificate = &pair
 	}
 	return nil
+}
+
+// readKey reads a pre-shared key in hexadecimal digits.
+func readKey(path string) ([]byte, error) {
+	text, err := cli.ReadSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	key, err := hex.DecodeString(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: not hexadecimal digits", path) // err would show one
+	}
+	return key, nil
+}
+
+// keys are the device's credentials towards its LwM2M server.
+func (o *options) keys(endpoint string) lwm2m.FetchConfig {
+	c := lwm2m.FetchConfig{Certificate: o.certificate, RootCAs: o.authorities, PSK: o.pskKey}
+	if c.PSK != nil {
+		c.PSKIdentity = cmp.Or(o.pskIdentity, endpoint)
+	}
+	return c
 }
 
 // stateFolder is where the state of one endpoint is.
@@ -176,13 +210,13 @@ func (o *options) stateFolder(endpoint string) string {
 }
 
 // device is the configuration of Object 5.
-func (o *options) device(log *slog.Logger) firmware.DeviceConfig {
+func (o *options) device(endpoint string, log *slog.Logger) firmware.DeviceConfig {
 	config := firmware.DeviceConfig{
 		TLS: &tls.Config{RootCAs: o.authorities, MinVersion: tls.VersionTLS12}, FixedHost: o.fixedHost, ConfirmWithin: o.confirmWithin,
 		Logger: log,
 	}
-	if o.certificate != nil {
-		config.Credentials = firmware.ServerCredentials(o.server, lwm2m.FetchConfig{Certificate: o.certificate, RootCAs: o.authorities})
+	if o.certificate != nil || o.pskKey != nil {
+		config.Credentials = firmware.ServerCredentials(o.server, o.keys(endpoint))
 	}
 	switch o.lwm2m {
 	case "1.0":

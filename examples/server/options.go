@@ -13,6 +13,7 @@ import (
 
 	"github.com/otago-iot/otago/examples/internal/backend"
 	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
 // options are the flags of the server.
@@ -34,7 +35,7 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs := cli.NewFlagSet(env.stderr, "server", "[flags] | pki | bundle | export",
 		"is an update server for LwM2M devices: devices by CoAP, packages by HTTP(S), operators by a JSON API.")
 	fs.StringVar(&o.coap, "coap", "127.0.0.1:5683", "`address` for devices by CoAP without security; another than loopback needs -nosec")
-	fs.StringVar(&o.coaps, "coaps", ":5684", "`address` for devices by DTLS, open once -psk or -cert is given (not there yet)")
+	fs.StringVar(&o.coaps, "coaps", ":5684", "`address` for devices by DTLS, open once -psk, or -cert and -client-ca, are given")
 	fs.StringVar(&o.coapTCP, "coap-tcp", "", "`address` for devices by CoAP over TCP without security, as -coap")
 	fs.StringVar(&o.coapsTCP, "coaps-tcp", "", "`address` for devices by CoAP over TLS; needs -cert and -client-ca")
 	fs.StringVar(&o.http, "http", "127.0.0.1:8080", "`address` of the operators' API; another than loopback needs -api-token-file")
@@ -42,7 +43,7 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.StringVar(&o.fwHTTPS, "fw-https", ":8443", "`address` for devices that download by HTTPS, open once -cert is given")
 	fs.BoolVar(&o.nosec, "nosec", false, "allow CoAP without security on other addresses than loopback")
 	fs.StringVar(&o.tokenFile, "api-token-file", "", "`file` with the token that operators show: Authorization: Bearer TOKEN")
-	fs.StringVar(&o.psk, "psk", "", "`file` with pre-shared keys: identity, hex key, endpoint (not there yet)")
+	fs.StringVar(&o.psk, "psk", "", "`file` with pre-shared keys: identity, hex key, endpoint (default: the identity)")
 	fs.StringVar(&o.cert, "cert", "", "`file` with the server's certificate chain, PEM")
 	fs.StringVar(&o.key, "key", "", "`file` with its private key, PEM")
 	fs.StringVar(&o.clientCA, "client-ca", "", "`file` with the authorities of devices' certificates, PEM")
@@ -61,13 +62,14 @@ func parseOptions(args []string, env environment) (*options, error) {
 	return o, o.check()
 }
 
+// dtls reports whether devices on DTLS can prove who they are.
+func (o *options) dtls() bool { return o.psk != "" || o.cert != "" && o.clientCA != "" }
+
 // check refuses what cannot work, and what is not there yet: nothing pretends.
 func (o *options) check() error {
 	switch {
-	case o.given["coaps"] && o.coaps != "":
-		return cli.Usagef("-coaps is not there yet: devices are served by -coap, -coap-tcp and -coaps-tcp")
-	case o.psk != "":
-		return cli.Usagef("-psk is not there yet: devices show certificates, on -coaps-tcp")
+	case o.given["coaps"] && o.coaps != "" && !o.dtls():
+		return cli.Usagef("-coaps needs -psk, or -cert, -key and -client-ca; server pki makes them")
 	case o.coapsTCP != "" && (o.cert == "" || o.clientCA == ""):
 		return cli.Usagef("-coaps-tcp needs -cert, -key and -client-ca; server pki makes them")
 	case (o.cert == "") != (o.key == ""):
@@ -91,6 +93,16 @@ func (o *options) backend() (backend.Config, error) {
 		CoAP: o.coap, CoAPTCP: o.coapTCP, CoAPSTCP: o.coapsTCP, HTTP: o.http, FWHTTP: o.fwHTTP, NoSec: o.nosec, Advertise: o.advertise,
 	}
 	var err error
+	if o.dtls() {
+		config.CoAPS = o.coaps
+	}
+	if o.psk != "" {
+		keys := lwm2m.PSKFile(o.psk)
+		if err := keys.Err(); err != nil {
+			return config, fmt.Errorf("-psk: %w", err)
+		}
+		config.Credentials = keys
+	}
 	if o.tokenFile != "" {
 		if config.Token, err = cli.ReadSecret(o.tokenFile); err != nil {
 			return config, fmt.Errorf("-api-token-file: %w", err)

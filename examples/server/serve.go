@@ -48,6 +48,7 @@ func announce(logger *slog.Logger, b *backend.Backend) {
 		purpose string
 	}{
 		{backend.CoAP, "devices, without security"},
+		{backend.CoAPS, "devices"},
 		{backend.CoAPTCP, "devices, without security"},
 		{backend.CoAPSTCP, "devices"},
 		{backend.FWHTTP, "packages"},

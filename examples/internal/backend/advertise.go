@@ -85,12 +85,9 @@ func (b *Backend) baseURL(r lwm2m.Registration, protocol fsm.Protocol) string {
 		return base
 	}
 	var bound net.Addr
-	if protocol == fsm.ProtocolCoAP && b.packets != nil {
-		bound = b.packets.LocalAddr()
-	}
-	for door, l := range b.listeners {
-		if door != HTTP && schemes[door] == protocol {
-			bound = l.Addr()
+	for door, scheme := range schemes {
+		if address := b.address(door); address != nil && door != HTTP && scheme == protocol {
+			bound = address
 		}
 	}
 	if bound == nil {

@@ -26,6 +26,7 @@ type Config struct {
 	MaxImage int64       // bytes; 0 is the library's default
 
 	CoAP     string // devices, UDP without security
+	CoAPS    string // devices, DTLS; needs Credentials, or Certificate and ClientCAs
 	CoAPTCP  string // the same by TCP
 	CoAPSTCP string // devices, TLS; needs Certificate and ClientCAs
 	HTTP     string // operators
@@ -47,6 +48,7 @@ type Door string
 // The doors.
 const (
 	CoAP     Door = "coap"
+	CoAPS    Door = "coaps"
 	CoAPTCP  Door = "coap-tcp"
 	CoAPSTCP Door = "coaps-tcp"
 	HTTP     Door = "http"
@@ -54,9 +56,9 @@ const (
 	FWHTTPS  Door = "fw-https"
 )
 
-// schemes are the URI schemes of what listens on TCP.
+// schemes are the URI schemes of the doors.
 var schemes = map[Door]fsm.Protocol{
-	CoAPTCP: fsm.ProtocolCoAPTCP, CoAPSTCP: fsm.ProtocolCoAPSTCP,
+	CoAP: fsm.ProtocolCoAP, CoAPS: fsm.ProtocolCoAPS, CoAPTCP: fsm.ProtocolCoAPTCP, CoAPSTCP: fsm.ProtocolCoAPSTCP,
 	HTTP: fsm.ProtocolHTTP, FWHTTP: fsm.ProtocolHTTP, FWHTTPS: fsm.ProtocolHTTPS,
 }
 
@@ -67,7 +69,7 @@ type Backend struct {
 	manager *firmware.Manager
 	images  *firmware.Repository
 
-	packets   net.PacketConn
+	packets   map[Door]net.PacketConn
 	listeners map[Door]net.Listener
 }
 
@@ -76,7 +78,7 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	b := &Backend{config: config, listeners: map[Door]net.Listener{}}
+	b := &Backend{config: config, packets: map[Door]net.PacketConn{}, listeners: map[Door]net.Listener{}}
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -124,6 +126,8 @@ func (c *Config) check() error {
 	switch {
 	case c.FWHTTPS != "" && c.Certificate == nil:
 		return errors.New("HTTPS needs a certificate")
+	case c.CoAPS != "" && c.Credentials == nil && (c.Certificate == nil || c.ClientCAs == nil):
+		return errors.New("CoAP over DTLS needs keys, or a certificate and the authorities of the devices'")
 	case c.CoAPSTCP != "" && (c.Certificate == nil || c.ClientCAs == nil):
 		return errors.New("CoAP over TLS needs a certificate, and the authorities of the devices'")
 	case !c.NoSec && (c.CoAP != "" && !IsLoopback(c.CoAP) || c.CoAPTCP != "" && !IsLoopback(c.CoAPTCP)):
@@ -136,12 +140,15 @@ func (c *Config) check() error {
 
 func (b *Backend) listen(ctx context.Context) error {
 	var config net.ListenConfig
-	if b.config.CoAP != "" {
-		conn, err := config.ListenPacket(ctx, "udp", b.config.CoAP)
-		if err != nil {
-			return fmt.Errorf("CoAP: %w", err)
+	for door, address := range map[Door]string{CoAP: b.config.CoAP, CoAPS: b.config.CoAPS} {
+		if address == "" {
+			continue
 		}
-		b.packets = conn
+		conn, err := config.ListenPacket(ctx, "udp", address)
+		if err != nil {
+			return fmt.Errorf("%s: %w", door, err)
+		}
+		b.packets[door] = conn
 	}
 	for door, address := range map[Door]string{
 		CoAPTCP: b.config.CoAPTCP, CoAPSTCP: b.config.CoAPSTCP,
@@ -161,8 +168,8 @@ func (b *Backend) listen(ctx context.Context) error {
 
 // Close closes the sockets of a backend that is not going to run.
 func (b *Backend) Close() {
-	if b.packets != nil {
-		_ = b.packets.Close() // nothing was sent on it
+	for _, conn := range b.packets {
+		_ = conn.Close() // nothing was sent on it
 	}
 	for _, l := range b.listeners {
 		_ = l.Close() // nothing was accepted from it
@@ -174,24 +181,32 @@ func (b *Backend) Manager() *firmware.Manager { return b.manager }
 
 // URL returns where a door is, such as coap://127.0.0.1:5683 or http://127.0.0.1:8080, or "" if it is shut.
 func (b *Backend) URL(door Door) string {
-	if door == CoAP {
-		if b.packets == nil {
-			return ""
-		}
-		return "coap://" + b.packets.LocalAddr().String()
-	}
-	l, ok := b.listeners[door]
-	if !ok {
+	address := b.address(door)
+	if address == nil {
 		return ""
 	}
-	return schemes[door].String() + "://" + l.Addr().String()
+	return schemes[door].String() + "://" + address.String()
+}
+
+// address returns where a door is, or nil if it is shut.
+func (b *Backend) address(door Door) net.Addr {
+	if conn, ok := b.packets[door]; ok {
+		return conn.LocalAddr()
+	}
+	if l, ok := b.listeners[door]; ok {
+		return l.Addr()
+	}
+	return nil
 }
 
 // Run serves until ctx ends, then lets what is under way end within a few seconds, and returns nil.
 func (b *Backend) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	if b.packets != nil {
-		group.Go(func() error { return b.server.ServePacket(ctx, b.packets) })
+	if conn := b.packets[CoAP]; conn != nil {
+		group.Go(func() error { return b.server.ServePacket(ctx, conn) })
+	}
+	if conn := b.packets[CoAPS]; conn != nil {
+		group.Go(func() error { return b.server.ServeDTLS(ctx, conn) })
 	}
 	if l := b.listeners[CoAPTCP]; l != nil {
 		group.Go(func() error { return b.server.Serve(ctx, l) })
