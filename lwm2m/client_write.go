@@ -55,6 +55,9 @@ func (c *Client) writable(entries []Entry) error {
 		if err := c.allows(e.Path, OpWrite); err != nil {
 			return err
 		}
+		if e.Value.IsNull() {
+			return fmt.Errorf("%w: %s is not to be removed", ErrMethodNotAllowed, e.Path)
+		}
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ type DeviceObject struct {
 	Reboot func()
 	// FactoryReset is the same for a factory reset. Default: the resource is absent.
 	FactoryReset func()
-	// Values are further readable resources by their identifiers, asked at each read.
+	// Values are further readable resources by their identifiers, asked at each read. A multiple resource has the one
+	// instance 0.
 	Values map[uint16]func() Value
 }
 
@@ -81,7 +82,11 @@ func (d DeviceObject) Read(_ context.Context, path Path) ([]Entry, error) {
 		entries = append(entries, Entry{Path: NewPath(3, 0, deviceErrorCode, 0), Value: Integer(0)}) // no error
 	}
 	for _, id := range slices.Sorted(maps.Keys(d.Values)) {
-		entries = append(entries, Entry{Path: NewPath(3, 0, id), Value: d.Values[id]()})
+		path := NewPath(3, 0, id)
+		if m, ok := (*Models)(nil).Resource(path); ok && m.Multiple {
+			path = NewPath(3, 0, id, 0)
+		}
+		entries = append(entries, Entry{Path: path, Value: d.Values[id]()})
 	}
 	return selectEntries(path, entries)
 }

@@ -62,6 +62,9 @@ func (s *Server) newObservation(path Path, fn func([]Entry)) *Observation {
 
 // begin sends the request that begins the observation.
 func (o *Observation) begin(ctx context.Context, ss *session, msg *coap.Request) (*coap.Response, error) {
+	o.mu.Lock()
+	o.early = nil // of an attempt before this one
+	o.mu.Unlock()
 	remote, first, err := o.server.coap.Observe(ctx, ss.peer, msg, o.notified)
 	if err != nil {
 		return nil, err
@@ -144,7 +147,9 @@ func (o *Observation) notified(resp *coap.Response) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.open {
-		o.early = append(o.early, resp)
+		if len(o.early) < maxPendingNotifications {
+			o.early = append(o.early, resp)
+		}
 		return
 	}
 	o.push(resp)
