@@ -32,6 +32,7 @@ const (
 	cbor    = "github.com/fxamacker/cbor/v2"
 	coap    = "github.com/plgd-dev/go-coap/v3"
 	dtls    = "github.com/pion/dtls/v3"
+	dtlslog = "github.com/pion/logging" // dtls takes its logger from there
 	bbolt   = "go.etcd.io/bbolt"
 	pgx     = "github.com/jackc/pgx/v5"
 	testify = "github.com/stretchr/testify"
@@ -47,7 +48,7 @@ var house = map[string]houseRule{
 	"senml":            {others: []string{cbor}},
 	"firmware/fsm":     {},
 	"firmware/bundle":  {others: []string{cbor}},
-	"internal/coap":    {own: []string{"internal/coap/..."}, others: []string{coap, dtls, xnet, xsys}},
+	"internal/coap":    {own: []string{"internal/coap/..."}, others: []string{coap, dtls, dtlslog, xnet, xsys}},
 	"lwm2m":            {own: []string{"lwm2m/...", "tlv", "senml", "internal/coap/..."}, others: []string{cbor, xsync}},
 	"store":            {own: []string{"firmware/fsm"}},
 	"store/internal":   {own: []string{"firmware/fsm", "store", "store/internal/..."}},
