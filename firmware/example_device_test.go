@@ -92,7 +92,7 @@ func ExampleOpenSlots() {
 
 // The machine alone, for devices that bring their own everything else.
 func ExampleStateMachine() {
-	var o firmware.StateMachine = fsm.NewObject(fsm.Object11, fsm.PullOnly)
+	o := fsm.NewObject(fsm.Object11, fsm.PullOnly) // a firmware.StateMachine
 	now := time.Unix(1_700_000_000, 0)
 	for _, ev := range []fsm.Event{
 		{Kind: fsm.EventWriteURI, At: now, URI: "https://fw.example.com/a"},

@@ -18,6 +18,7 @@ func (w *world) exec(trust string, more ...string) *process {
 }
 
 func TestExecReplacesItself(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	trust, sign := w.keys()
 	p := w.exec(trust)
@@ -42,6 +43,7 @@ func TestExecReplacesItself(t *testing.T) {
 }
 
 func TestExecRefuses(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	trust, sign := w.keys()
 	w.exec(trust, "-version", "2.0.0")
@@ -83,6 +85,7 @@ func TestExecRollsBack(t *testing.T) {
 
 // TestExecNotStartable installs what is signed, but no program.
 func TestExecNotStartable(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	trust, _ := w.keys()
 	w.exec(trust)
@@ -92,6 +95,7 @@ func TestExecNotStartable(t *testing.T) {
 
 // TestExecKilledAtRandom kills the process that watches, again and again, in mid-update: the device's process dies with it.
 func TestExecKilledAtRandom(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	trust, sign := w.keys()
 	p := w.exec(trust)
@@ -116,6 +120,7 @@ func TestExecKilledAtRandom(t *testing.T) {
 
 // TestDeviceProcessKilled kills the device's process only: it is started again.
 func TestDeviceProcessKilled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	trust, _ := w.keys()
 	p := w.exec(trust)
