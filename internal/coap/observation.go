@@ -160,7 +160,8 @@ func (o *Observation) deliver() {
 				continue // its rest can not be had any more
 			}
 			var err error
-			if resp, err = o.fetch(n); err != nil {
+			if resp, err = o.fetch(n); err != nil || !isSuccess(resp.Code) {
+				// Not the end of the observation: it has changed meanwhile.
 				o.e.log.Debug("coap: notification not fetched", "peer", o.a.peer.Addr, "error", err)
 				continue
 			}
