@@ -192,3 +192,22 @@ func TestServerKilled(t *testing.T) {
 		require.Equal(t, "1.0.0", w.read("/3/0/3"))
 	})
 }
+
+// TestServeAgain serves with the same server after it had ended: its clockwork goes on.
+func TestServeAgain(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.device(nil)
+		w.cut(true)
+		w.stop()
+		conn, err := w.net.Listen(serverAddress)
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.server.ServePacket(ctx, conn) }()
+		w.events.kinds()
+		time.Sleep(10 * time.Minute)
+		require.Equal(t, []lwm2m.EventKind{lwm2m.EventExpired}, w.events.kinds())
+		cancel()
+		require.NoError(t, <-done)
+	})
+}

@@ -1,0 +1,137 @@
+package lwm2m
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+)
+
+// timing is when a watch may, must, and should be looked at.
+type timing struct {
+	earliest time.Time // before which nothing is told (pmin) or evaluated (epmin)
+	latest   time.Time // at which something is told even if nothing changed (pmax); zero for never
+	evaluate time.Time // at which values are evaluated even if no change was announced (epmax); zero for never
+}
+
+func (n *notifier) schedule(w *watch) (t timing) {
+	a := n.attributes(w)
+	pmin, _ := a.Duration(AttributePMin)
+	epmin, _ := a.Duration(AttributeEPMin)
+	t.earliest = later(w.sentAt.Add(pmin), w.seenAt.Add(epmin))
+	if pmax, ok := a.Duration(AttributePMax); ok && pmax > 0 && pmax >= pmin {
+		t.latest = w.sentAt.Add(pmax)
+	}
+	if epmax, ok := a.Duration(AttributeEPMax); ok && epmax > 0 {
+		t.evaluate = later(w.seenAt.Add(epmax), w.sentAt.Add(pmin))
+	}
+	return t
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// attributes returns what holds for a watch: its own, then what is attached to its paths. For a composite pmin and pmax
+// are those of the path that wants to know soonest.
+func (n *notifier) attributes(w *watch) Attributes {
+	a := w.own
+	if len(w.paths) == 1 {
+		return a.Inherit(n.client.effective(w.paths[0]))
+	}
+	least := math.Inf(1)
+	var soonest Attributes
+	for _, p := range w.paths {
+		e := n.client.effective(p)
+		v, ok := e.Get(AttributePMin)
+		if !ok {
+			v = 0
+		}
+		if v < least {
+			least, soonest = v, e
+		}
+	}
+	return a.Inherit(soonest)
+}
+
+// confirmEvery is how often a notification must be confirmable (RFC 7641, section 4.5), with a margin.
+const confirmEvery = 23 * time.Hour
+
+// evaluate reads the values of a watch and tells them if they are worth it, or if it must.
+func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) {
+	entries, err := n.client.values(ctx, w)
+	now := time.Now()
+	a := n.attributes(w)
+	if err != nil {
+		w.observer.Notify(errorResponse(err), true)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.remove(w)
+		return
+	}
+	worth := must || worthTelling(a, w, entries)
+	w.seen, w.seenAt = entries, now
+	if !worth {
+		return
+	}
+	resp, err := n.client.encode(w.format, w.base, entries)
+	if err != nil {
+		// The format of the first answer no longer fits, such as text for what had one value and now has none.
+		if resp, err = n.client.encode(FormatSenMLCBOR, w.base, entries); err != nil {
+			resp = errorResponse(err)
+		}
+	}
+	con, ok := a.Get(AttributeCon)
+	confirmable := !ok || con == 1 || now.Sub(w.lastConf) > confirmEvery
+	if confirmable {
+		w.lastConf = now
+	}
+	w.sent, w.sentAt = entries, now
+	w.observer.Notify(resp, confirmable)
+}
+
+// worthTelling applies gt, lt, st and edge, which are for a single value, or asks whether anything changed.
+func worthTelling(a Attributes, w *watch, entries []Entry) bool {
+	criteria := false
+	if len(w.paths) == 1 && w.paths[0].Len() >= 3 && len(entries) == 1 && len(w.seen) == 1 && len(w.sent) == 1 {
+		now, was, told := entries[0].Value, w.seen[0].Value, w.sent[0].Value
+		if edge, ok := a.Get(AttributeEdge); ok && now.Type() == TypeBoolean {
+			b, _ := now.Bool()
+			before, _ := was.Bool()
+			return b != before && b == (edge == 1)
+		}
+		x, okX := now.Float64()
+		y, okY := was.Float64()
+		z, okZ := told.Float64()
+		if okX && okY && okZ {
+			for _, limit := range []Attribute{AttributeGT, AttributeLT} {
+				if l, ok := a.Get(limit); ok {
+					criteria = true
+					if crosses(limit, l, y, x) {
+						return true
+					}
+				}
+			}
+			if st, ok := a.Get(AttributeST); ok {
+				criteria = true
+				if math.Abs(x-z) >= st {
+					return true
+				}
+			}
+		}
+	}
+	return !criteria && !slices.EqualFunc(entries, w.sent, func(a, b Entry) bool {
+		return a.Path == b.Path && a.Value == b.Value
+	})
+}
+
+// crosses reports whether going from one value to another passes a limit, in either direction.
+func crosses(a Attribute, limit, from, to float64) bool {
+	if a == AttributeGT {
+		return (from > limit) != (to > limit)
+	}
+	return (from < limit) != (to < limit)
+}

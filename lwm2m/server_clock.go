@@ -1,0 +1,153 @@
+package lwm2m
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// now is the time on the server's own clock, which nobody sets.
+func (s *Server) now() time.Duration { return time.Since(s.epoch) }
+
+// arm sets the timer to the time at which the first device is due. s.mu is held.
+func (s *Server) arm() {
+	if s.serving == 0 || len(s.table.due) == 0 {
+		return
+	}
+	at := s.table.due[0].due
+	switch {
+	case s.timer == nil:
+		s.timer = time.AfterFunc(at-s.now(), s.tick)
+	case s.timerAt == at:
+		return
+	default:
+		s.timer.Reset(at - s.now())
+	}
+	s.timerAt = at
+}
+
+// tick looks at all devices that are due.
+func (s *Server) tick() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timerAt = -1
+	if s.serving == 0 {
+		return
+	}
+	now := s.now()
+	for len(s.table.due) > 0 && s.table.due[0].due <= now {
+		d := s.table.due[0]
+		s.table.unschedule(d)
+		s.look(d, now)
+	}
+	s.arm()
+}
+
+// look does what is due at a device. s.mu is held.
+func (s *Server) look(d *device, now time.Duration) {
+	if !d.active() {
+		return
+	}
+	if d.expires <= now {
+		if d.activity == nil || len(d.activity.queue.running) == 0 {
+			s.end(d, EventExpired)
+			return
+		}
+		// Some clients send no Update while a transfer is going on, so it counts as one.
+		d.expires = now + s.config.AwakeTime
+	}
+	if d.queue && d.awake && d.heard+s.config.AwakeTime <= now {
+		s.fallAsleep(d)
+	}
+	s.schedule(d)
+}
+
+// schedule puts d into the heap for what comes next. s.mu is held.
+func (s *Server) schedule(d *device) {
+	due := d.expires
+	if d.queue && d.awake {
+		due = min(due, d.heard+s.config.AwakeTime)
+	}
+	s.table.schedule(d, due)
+}
+
+// fallAsleep notes that a device in queue mode listens no more. s.mu is held.
+func (s *Server) fallAsleep(d *device) {
+	if d.queue && d.awake {
+		d.awake = false
+		s.emit(Event{Kind: EventAsleep}, d)
+	}
+}
+
+// hear notes that a device was heard, and lets go what waited for that. s.mu is held.
+func (s *Server) hear(d *device) {
+	d.settling = false
+	d.heard = s.now()
+	d.seen = time.Now().UnixNano()
+	if !d.awake {
+		d.awake = true
+		if d.queue {
+			s.emit(Event{Kind: EventAwake}, d)
+			s.schedule(d)
+			s.arm()
+		}
+	}
+	s.grant(d)
+}
+
+// grant lets waiting requests go if the device is there to take them. s.mu is held.
+func (s *Server) grant(d *device) {
+	if d.activity != nil && d.active() && d.reachable && !d.settling && (d.awake || !d.queue) {
+		d.activity.queue.grant()
+	}
+}
+
+// end ends a registration. s.mu is held.
+func (s *Server) end(d *device, kind EventKind) {
+	delete(s.table.byID, d.id)
+	s.table.leave(d)
+	s.table.unschedule(d)
+	d.id, d.awake, d.ended = "", false, time.Now().UnixNano()
+	if a := d.activity; a != nil {
+		a.queue.fail(ErrNotRegistered)
+		a.queue.interrupt(ErrNotRegistered)
+	}
+	s.endObservations(d, ErrNotRegistered)
+	s.emit(Event{Kind: kind}, d)
+	s.touchStore(d)
+	d.trim()
+}
+
+// associationClosed is told by the endpoint that a peer on DTLS, TCP or TLS is gone. The registration stays: the device
+// comes back with a Register or an Update on another association.
+func (s *Server) associationClosed(p coap.Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.table.byPeer[p]; d != nil {
+		s.table.leave(d)
+		s.cutOff(d)
+	}
+}
+
+// locate makes peer the way to d. s.mu is held.
+func (s *Server) locate(d *device, peer coap.Peer) {
+	if displaced := s.table.locate(d, peer); displaced != nil {
+		s.log.Warn("two endpoints at one address", slog.Any("address", peer.Addr),
+			slog.String("old", displaced.endpoint), slog.String("new", d.endpoint))
+		s.cutOff(displaced)
+	}
+}
+
+// cutOff ends what needs the way to a device, which is no more. s.mu is held.
+func (s *Server) cutOff(d *device) {
+	if d.activity != nil {
+		d.activity.queue.interrupt(ErrUnreachable)
+		if !d.queue {
+			d.activity.queue.fail(ErrUnreachable)
+		}
+	}
+	s.endObservations(d, ErrUnreachable)
+	s.fallAsleep(d)
+	d.trim()
+}
