@@ -33,10 +33,12 @@ type Config struct {
 	Handler Handler
 	// Sinks decides, at the first block of a request body, where the body
 	// goes. Nil, or a nil Sink without a Response, collects it in memory up to
-	// MaxBody. A Response refuses the body.
+	// MaxBody. A Response refuses the body. Bodies that come in one message
+	// are in IncomingRequest.Payload, and Sinks is not asked.
 	Sinks func(*IncomingRequest) (Sink, *Response)
 	// OnClosed is called once for an association (DTLS, TCP, TLS) that has
-	// ended, after which its Peer is good for nothing. Nil is allowed.
+	// ended, after which its Peer is good for nothing. It must not wait. Nil is
+	// allowed.
 	OnClosed func(Peer)
 
 	// Transmission is how confirmable messages are repeated.

@@ -1,0 +1,146 @@
+package coap
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// wire is a link that keeps what is written.
+type wire struct{ records chan []byte }
+
+func (w wire) write(_ *association, record []byte) error {
+	w.records <- append([]byte(nil), record...)
+	return nil
+}
+func (wire) context() context.Context              { return context.Background() }
+func (wire) accepting() bool                       { return true }
+func (wire) hangup(*association)                   {}
+func (wire) localAddr(*association) netip.AddrPort { return netip.AddrPort{} }
+func (w wire) next(t *testing.T) (reply wireMessage) {
+	t.Helper()
+	select {
+	case record := <-w.records:
+		require.NoError(t, reply.parse(record))
+	case <-time.After(10 * time.Second):
+		t.Fatal("no reply")
+	}
+	return reply
+}
+
+// The upload of a peer that has proven who it is goes on over its next
+// association; that of one that has not, or of another, does not.
+func TestUploadGoesOnOverAnotherAssociation(t *testing.T) {
+	tests := []struct {
+		name          string
+		first, second *Identity
+		code          Code
+	}{
+		{"same key", &Identity{PSKIdentity: []byte("a")}, &Identity{PSKIdentity: []byte("a")}, Changed},
+		{"same certificate", &Identity{Certificates: [][]byte{{1}, {2}}}, &Identity{Certificates: [][]byte{{1}, {3}}}, Changed},
+		{"other key", &Identity{PSKIdentity: []byte("a")}, &Identity{PSKIdentity: []byte("b")}, RequestEntityIncomplete},
+		{"nothing proven", nil, nil, RequestEntityIncomplete},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			e := New(Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
+				if len(r.Payload) != 1500 {
+					return &Response{Code: BadRequest}
+				}
+				return &Response{Code: Changed}
+			})})
+			defer e.Close()
+			link := wire{make(chan []byte, 10)}
+			send := func(a *association, b block, n int) Code {
+				m := wireMessage{code: PUT, mid: uint16(b.num), payload: make([]byte, n), options: Options{
+					{ID: URIPath, Value: []byte("5")}, {ID: Block1, Value: b.append(nil)},
+				}}
+				p := newPacket()
+				size := copy(p.buf, m.appendDatagram(nil))
+				require.NoError(t, p.parse(size))
+				if !e.receive(a, p) {
+					p.free()
+				}
+				return link.next(t).code
+			}
+			a, err := e.open(Peer{Transport: DTLS, ID: 1}, link, test.first)
+			require.NoError(t, err)
+			require.Equal(t, Continue, send(a, block{num: 0, more: true, szx: 6}, 1024))
+			e.end(a)
+			a, err = e.open(Peer{Transport: DTLS, ID: 2}, link, test.second)
+			require.NoError(t, err)
+			require.Equal(t, test.code, send(a, block{num: 1, szx: 6}, 476))
+		})
+	}
+}
+
+func TestEndOfAssociation(t *testing.T) {
+	closed := make(chan Peer, 1)
+	e := New(Config{OnClosed: func(p Peer) { closed <- p }})
+	defer e.Close()
+	link := wire{make(chan []byte, 10)}
+	peer := Peer{Transport: DTLS, ID: 1}
+	a, err := e.open(peer, link, &Identity{PSKIdentity: []byte("a")})
+	require.NoError(t, err)
+	require.Equal(t, "a", string(e.Identity(peer).PSKIdentity))
+	errs := make(chan error)
+	for range 3 { // one is sent, two wait
+		go func() {
+			_, err := e.Do(context.Background(), peer, &Request{Code: GET})
+			errs <- err
+		}()
+	}
+	link.next(t)
+	require.Eventually(t, func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.outbox.queue) == 2
+	}, 10*time.Second, time.Millisecond)
+	e.end(a)
+	e.end(a)
+	unknown := 0
+	for range 3 {
+		err := <-errs
+		require.ErrorIs(t, err, ErrPeerGone)
+		if errors.Is(err, ErrDeliveryUnknown) {
+			unknown++
+		}
+	}
+	require.Equal(t, 1, unknown)
+	require.Equal(t, peer, <-closed)
+	require.Empty(t, closed)
+	require.Nil(t, e.Identity(peer))
+	_, err = e.Do(context.Background(), peer, &Request{Code: GET})
+	require.ErrorIs(t, err, ErrNoPeer)
+}
+
+func TestTooManyRequestsToOnePeer(t *testing.T) {
+	e := New(Config{Bounds: Bounds{PeerRequests: 3}})
+	defer e.Close()
+	peer := Peer{Transport: DTLS, ID: 1}
+	a, err := e.open(peer, wire{make(chan []byte, 10)}, nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	errs := make(chan error)
+	for range 3 {
+		go func() {
+			_, err := e.Do(ctx, peer, &Request{Code: GET})
+			errs <- err
+		}()
+	}
+	require.Eventually(t, func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.outbox.queue)+len(a.outbox.open) == 3
+	}, 10*time.Second, time.Millisecond)
+	_, err = e.Do(ctx, peer, &Request{Code: GET})
+	require.ErrorIs(t, err, ErrBusy)
+	cancel()
+	for range 3 {
+		require.ErrorIs(t, <-errs, context.Canceled)
+	}
+}
