@@ -64,7 +64,7 @@ func jsonProblem(err error) error {
 	}
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		name, _ := strconv.Unquote(field)
-		return invalidField(clip(name, 40), "unknown field")
+		return invalidField(clip(name, 40), "is not a field of this call")
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return newProblem(http.StatusBadRequest, "bad-request", "the JSON object is cut short")

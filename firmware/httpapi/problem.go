@@ -56,8 +56,8 @@ func newProblem(status int, kind, detail string) *problem {
 }
 
 // invalidField is the problem of one field of a request's body.
-func invalidField(field, detail string) *problem {
-	p := newProblem(http.StatusBadRequest, "invalid-field", detail)
+func invalidField(field, wrong string) *problem {
+	p := newProblem(http.StatusBadRequest, "invalid-field", field+" "+wrong)
 	p.Field = field
 	return p
 }
