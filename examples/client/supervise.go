@@ -17,7 +17,8 @@ import (
 const (
 	grace        = 10 * time.Second // beyond -confirm-within, for a version that rolls itself back; and to stop
 	crashPause   = time.Second      // after a process that ended in trouble
-	maxCrashes   = 10               // of a confirmed version in a row, before it is left alone
+	maxCrashes   = 10               // of a confirmed version in a row, before it is left alone; being killed does not count
+	killed       = -1               // the status of a process that was
 	stableAfter  = time.Minute      // a process that lived so long did not crash in a row
 	lockPatience = 10 * time.Second // for the device's process of a supervisor that was killed
 )
@@ -62,7 +63,7 @@ func (o *options) supervise(ctx context.Context, args []string) error {
 			return nil
 		}
 		o.log.Warn("device's process ended", "version", boot.Version, "status", status, "trial", boot.Trial)
-		if crashes++; time.Since(started) > stableAfter {
+		if crashes++; status == killed || time.Since(started) > stableAfter {
 			crashes = 1
 		}
 		if crashes >= maxCrashes && !boot.Trial {

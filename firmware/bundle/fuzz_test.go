@@ -2,7 +2,6 @@ package bundle_test
 
 import (
 	"bytes"
-	"io"
 	"testing"
 
 	"github.com/otago-iot/otago/firmware/bundle"
@@ -40,20 +39,4 @@ func FuzzVerifier(f *testing.F) {
 			t.Fatalf("two bundles of one image:\n%x\n%x", data, again.Bytes())
 		}
 	})
-}
-
-func BenchmarkVerify(b *testing.B) {
-	image := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	data := sign(b, testManifest, image)
-	public, _ := testKey()
-	b.SetBytes(int64(len(image)))
-	for b.Loop() {
-		r, err := bundle.NewReader(bytes.NewReader(data), public, bundle.Policy{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := io.Copy(io.Discard, r); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
