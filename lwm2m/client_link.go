@@ -276,7 +276,11 @@ func (c *Client) list(v Version) string {
 
 // objectVersion returns the version of an object's definition, zero for 1.0.
 func objectVersion(o Object) Version {
-	v, err := ParseVersion(o.Version())
+	text := o.Version()
+	if text == "" {
+		return Version{}
+	}
+	v, err := ParseVersion(text)
 	if err != nil || v == (Version{Major: 1}) {
 		return Version{}
 	}

@@ -41,6 +41,7 @@ type device struct {
 // extra is what only few devices have.
 type extra struct {
 	sms, profile, identity string
+	root                   string         // of the objects, where it is not that of the device
 	address                netip.AddrPort // of a device whose association outlives its address (DTLS); else that of peer
 }
 
@@ -80,6 +81,13 @@ func (d *device) identity() string {
 	return d.extra.identity
 }
 
+func (d *device) root() string {
+	if d.extra == nil {
+		return ""
+	}
+	return d.extra.root
+}
+
 // registration returns the record as others see it.
 func (d *device) registration() Registration {
 	r := Registration{
@@ -112,10 +120,13 @@ func (d *device) registration() Registration {
 func (d *device) set(r Registration) {
 	d.id = r.ID
 	d.binding = r.Binding
-	d.links = unique.Make(r.Links)
+	root := d.root()
+	if links := unique.Make(r.Links); links != d.links {
+		d.links, root = links, r.Objects().Root
+	}
 	d.extra = nil
-	if r.SMS != "" || r.ProfileID != "" || r.Identity != "" {
-		d.extra = &extra{sms: r.SMS, profile: r.ProfileID, identity: r.Identity}
+	if r.SMS != "" || r.ProfileID != "" || r.Identity != "" || root != "" {
+		d.extra = &extra{sms: r.SMS, profile: r.ProfileID, identity: r.Identity, root: root}
 		if r.Transport == TransportDTLS {
 			d.extra.address = r.Address
 		}

@@ -43,13 +43,13 @@ type session struct {
 	peer    coap.Peer
 	id      string // of the registration
 	version Version
-	objects ObjectList
+	root    string // what prefixes paths on the device, "" for nothing
 }
 
 // segments returns the path as Uri-Path options, below the device's root.
 func (ss *session) segments(path Path) []string {
 	var segments []string
-	for s := range strings.SplitSeq(strings.Trim(ss.objects.Root, "/"), "/") {
+	for s := range strings.SplitSeq(strings.Trim(ss.root, "/"), "/") {
 		if s != "" {
 			segments = append(segments, s)
 		}
@@ -99,14 +99,12 @@ func (s *Server) admit(ctx context.Context, endpoint string, l lane, noWait bool
 		return nil, context.Cause(ctx)
 	}
 	s.mu.Lock()
-	ss.peer, ss.id, ss.version = d.peer, d.id, d.version
-	links := d.links.Value()
+	ss.peer, ss.id, ss.version, ss.root = d.peer, d.id, d.version, d.root()
 	s.mu.Unlock()
 	if ss.id == "" {
 		s.release(ss)
 		return nil, fmt.Errorf("%w: %s", ErrNotRegistered, endpoint)
 	}
-	ss.objects = Registration{Links: links}.Objects()
 	return ss, nil
 }
 

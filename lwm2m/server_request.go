@@ -81,7 +81,7 @@ func (s *Server) Discover(ctx context.Context, endpoint string, path Path, opts 
 	var root string
 	resp, err := s.do(ctx, &request{endpoint: endpoint, path: path, safe: true, opts: newRequestOptions(opts),
 		build: func(ss *session) (*coap.Request, error) {
-			root = ss.objects.Root
+			root = ss.root
 			return &coap.Request{Code: coap.GET, Path: ss.segments(path), Accept: coap.FormatOf(uint16(FormatLink))}, nil
 		}})
 	if err != nil {
