@@ -216,7 +216,7 @@ func (h *dtlsHandshake) explain(cause, err error) error {
 	case h.alert != 0:
 		return err
 	}
-	if cause != nil {
+	if cause != nil && cause != errLetGo {
 		err = cause
 	}
 	if errors.Is(err, ErrWrongKey) {
@@ -322,10 +322,14 @@ func (h *dtlsHandshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), h.s.writeTo(b, h.addr)
 }
 
+// errLetGo is why reads end: pion is done with the handshake, or gives it up for
+// a reason that it returns.
+var errLetGo = errors.New("closed by pion")
+
 // Close implements [net.PacketConn].
 func (h *dtlsHandshake) Close() error {
 	h.silence()
-	h.cancel(net.ErrClosed)
+	h.cancel(errLetGo)
 	return nil
 }
 

@@ -1,0 +1,265 @@
+package coap_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/dtls/v3"
+	gocoap "github.com/plgd-dev/go-coap/v3/dtls"
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+	"github.com/plgd-dev/go-coap/v3/mux"
+	gonet "github.com/plgd-dev/go-coap/v3/net"
+	"github.com/plgd-dev/go-coap/v3/net/blockwise"
+	"github.com/plgd-dev/go-coap/v3/options"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// peer returns the path of a program that we did not write. A test without it
+// is skipped, but under CI it fails.
+func peer(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%s is not installed (Debian: libcoap3-bin)", name)
+		}
+		t.Skipf("%s is not installed (Debian: libcoap3-bin)", name)
+	}
+	return path
+}
+
+// files writes the certificates where other programs find them.
+func (c *certificates) files(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	write := func(name, kind string, der []byte) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	}
+	write("ca.pem", "CERTIFICATE", c.ca.Raw)
+	for name, pair := range map[string]struct {
+		der []byte
+		key any
+	}{"server": {c.server.Certificate[0], c.server.PrivateKey}, "device": {c.device.Certificate[0], c.device.PrivateKey}} {
+		der, err := x509.MarshalPKCS8PrivateKey(pair.key)
+		require.NoError(t, err)
+		write(name+".pem", "CERTIFICATE", pair.der)
+		write(name+".key", "PRIVATE KEY", der)
+	}
+	return dir
+}
+
+// TestLibcoapClient has libcoap's clients get and put bodies over DTLS.
+func TestLibcoapClient(t *testing.T) {
+	certs := newCertificates(t)
+	dir := certs.files(t)
+	body := bodyOf(30_000)
+	file := filepath.Join(t.TempDir(), "body")
+	require.NoError(t, os.WriteFile(file, body, 0o600))
+	secure := pskOf(testIdentity, testKey)
+	secure.Certificate, secure.ClientCAs = &certs.server, certs.roots
+	server := serveDTLS(t, coap.Config{Handler: whoami(body)}, secure)
+	credentials := map[string][]string{
+		"PSK":          {"-u", testIdentity, "-k", string(testKey)},
+		"certificates": {"-c", filepath.Join(dir, "device.pem"), "-j", filepath.Join(dir, "device.key"), "-C", filepath.Join(dir, "ca.pem")},
+	}
+	for _, program := range []string{"coap-client-openssl", "coap-client-gnutls"} {
+		for name, flags := range credentials {
+			t.Run(program+" "+name, func(t *testing.T) {
+				path := peer(t, program)
+				run := func(args ...string) string {
+					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+					defer cancel()
+					out, err := exec.CommandContext(ctx, path, append(append([]string{"-B", "20"}, flags...), args...)...).CombinedOutput()
+					require.NoError(t, err, "%s", out)
+					return string(out)
+				}
+				uri := "coaps://" + server.addr.String()
+				want := testIdentity
+				if name != "PSK" {
+					want = "certificate of " + testIdentity
+				}
+				require.Contains(t, run("-m", "get", uri+"/who"), want)
+				got := filepath.Join(t.TempDir(), "got")
+				run("-m", "get", "-o", got, uri+"/body")
+				read, err := os.ReadFile(got)
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(body, read), "%d bytes", len(read))
+				require.NotContains(t, run("-m", "put", "-f", file, uri+"/body"), "4.")
+			})
+		}
+	}
+}
+
+// freeAddr is an address on which another program can listen.
+func freeAddr(t *testing.T) netip.AddrPort {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// TestLibcoapServer gets and puts bodies at libcoap's servers over DTLS.
+func TestLibcoapServer(t *testing.T) {
+	certs := newCertificates(t)
+	dir := certs.files(t)
+	x509Client := coap.DTLSConfig{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}
+	for _, program := range []string{"coap-server-openssl", "coap-server-gnutls"} {
+		for _, test := range []struct {
+			name   string
+			flags  []string
+			secure coap.DTLSConfig
+		}{
+			{"PSK", []string{"-k", string(testKey), "-h", "hint"}, pskClient()},
+			{"certificates", []string{
+				"-c", filepath.Join(dir, "server.pem"), "-j", filepath.Join(dir, "server.key"), "-C", filepath.Join(dir, "ca.pem"), "-n",
+			}, x509Client},
+		} {
+			t.Run(program+" "+test.name, func(t *testing.T) {
+				path := peer(t, program)
+				// It takes DTLS on the port after that of CoAP.
+				addr := freeAddr(t)
+				ctx, cancel := context.WithCancel(t.Context())
+				out := new(logLines)
+				cmd := exec.CommandContext(ctx, path, append(test.flags, "-A", "127.0.0.1", "-p", fmt.Sprint(addr.Port()), "-d", "10")...)
+				cmd.Stdout, cmd.Stderr = out, out
+				require.NoError(t, cmd.Start())
+				defer func() {
+					cancel()
+					_ = cmd.Wait() // killed
+				}()
+				at := netip.AddrPortFrom(addr.Addr(), addr.Port()+1)
+				var client *coap.Endpoint
+				var to coap.Peer
+				var err error
+				require.Eventually(t, func() bool {
+					client, to, err = dialDTLS(t, at, coap.Config{MaxBody: 1 << 20}, test.secure)
+					return err == nil
+				}, 20*time.Second, 50*time.Millisecond, "%v %v", err, out)
+				body := bodyOf(20_000)
+				resp, err := client.Do(ctx, to, &coap.Request{Code: coap.PUT, Path: []string{"x"}, Payload: body})
+				require.NoError(t, err, "%v", out)
+				require.Equal(t, coap.Created, resp.Code)
+				resp, err = client.Do(ctx, to, &coap.Request{Code: coap.GET, Path: []string{"x"}})
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(body, resp.Payload), "%d bytes", len(resp.Payload))
+			})
+		}
+	}
+}
+
+// goCoAPConfigs are pion's configurations, as go-coap wants them.
+func goCoAPPSK(suite dtls.CipherSuiteID, cid bool) *dtls.Config {
+	c := &dtls.Config{ //nolint:staticcheck // go-coap takes no other
+		PSK:             func([]byte) ([]byte, error) { return testKey, nil },
+		PSKIdentityHint: []byte(testIdentity), CipherSuites: []dtls.CipherSuiteID{suite},
+	}
+	if cid {
+		c.ConnectionIDGenerator = dtls.OnlySendCIDGenerator()
+	}
+	return c
+}
+
+// TestGoCoAPDTLSClient has go-coap's client push and pull with every suite for
+// keys, with Connection ID and without.
+func TestGoCoAPDTLSClient(t *testing.T) {
+	body := bodyOf(30_000)
+	server := serveDTLS(t, coap.Config{Handler: whoami(body)}, pskOf(testIdentity, testKey))
+	for _, suite := range []dtls.CipherSuiteID{
+		dtls.TLS_PSK_WITH_AES_128_CCM_8, dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, dtls.TLS_PSK_WITH_AES_128_CBC_SHA256,
+	} {
+		for _, cid := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v %v", suite, cid), func(t *testing.T) {
+				client, err := gocoap.Dial(server.addr.String(), goCoAPPSK(suite, cid), periodicRunner(t), options.WithBlockwise(true, blockwise.SZX1024, time.Minute))
+				require.NoError(t, err)
+				defer client.Close()
+				resp, err := client.Get(t.Context(), "/who")
+				require.NoError(t, err)
+				read, err := io.ReadAll(resp.Body())
+				require.NoError(t, err)
+				require.Equal(t, testIdentity, string(read))
+				resp, err = client.Put(t.Context(), "/body", message.AppOctets, bytes.NewReader(body))
+				require.NoError(t, err)
+				require.Equal(t, codes.Changed, resp.Code())
+				resp, err = client.Get(t.Context(), "/body")
+				require.NoError(t, err)
+				read, err = io.ReadAll(resp.Body())
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(body, read), "%d bytes", len(read))
+			})
+		}
+	}
+}
+
+// TestGoCoAPDTLSServer pushes to go-coap's server, and pulls from it.
+func TestGoCoAPDTLSServer(t *testing.T) {
+	for _, cid := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Connection ID %v", cid), func(t *testing.T) {
+			body := bodyOf(30_000)
+			got := make(chan []byte, 1)
+			router := mux.NewRouter()
+			require.NoError(t, router.Handle("/x", mux.HandlerFunc(func(w mux.ResponseWriter, r *mux.Message) {
+				if r.Code() == codes.GET {
+					_ = w.SetResponse(codes.Content, message.AppOctets, bytes.NewReader(body))
+					return
+				}
+				pushed, _ := io.ReadAll(r.Body())
+				got <- pushed
+				_ = w.SetResponse(codes.Changed, message.TextPlain, nil)
+			})))
+			config := goCoAPPSK(dtls.TLS_PSK_WITH_AES_128_CCM_8, false)
+			if cid {
+				config.ConnectionIDGenerator = dtls.RandomCIDGenerator(4)
+			}
+			l, err := gonet.NewDTLSListener("udp", "127.0.0.1:0", config)
+			require.NoError(t, err)
+			s := gocoap.NewServer(periodicRunner(t), options.WithMux(router), options.WithBlockwise(true, blockwise.SZX1024, time.Minute))
+			done := make(chan error, 1)
+			go func() { done <- s.Serve(l) }()
+			defer func() {
+				s.Stop()
+				<-done
+				_ = l.Close()
+			}()
+			client, to, err := dialDTLS(t, netip.MustParseAddrPort(l.Addr().String()), coap.Config{}, pskClient())
+			require.NoError(t, err)
+			resp, err := client.Do(t.Context(), to, &coap.Request{Code: coap.PUT, Path: []string{"x"}, Payload: body})
+			require.NoError(t, err)
+			require.Equal(t, coap.Changed, resp.Code)
+			require.True(t, bytes.Equal(body, <-got))
+			var into bytes.Buffer
+			_, err = client.Do(t.Context(), to, &coap.Request{Code: coap.GET, Path: []string{"x"}, Into: &into})
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(body, into.Bytes()), "%d bytes", into.Len())
+		})
+	}
+}
+
+// TestLibcoapRefused says why, when keys are wrong.
+func TestLibcoapRefused(t *testing.T) {
+	path := peer(t, "coap-client-openssl")
+	server := serveDTLS(t, coap.Config{}, pskOf(testIdentity, testKey))
+	for identity, want := range map[string]string{testIdentity: coap.ErrWrongKey.Error(), "stranger": coap.ErrUnknownIdentity.Error()} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		out, _ := exec.CommandContext(ctx, path, "-B", "3", "-u", identity, "-k", "wrong", "coaps://"+server.addr.String()+"/").CombinedOutput()
+		cancel()
+		require.Eventually(t, func() bool { return strings.Contains(server.logged.String(), want) }, 10*time.Second, 5*time.Millisecond, "%s %v", out, server.logged)
+		require.Contains(t, server.logged.String(), "identity="+identity)
+		require.NotContains(t, server.logged.String(), string(testKey))
+	}
+}
