@@ -1,0 +1,269 @@
+//go:build unix
+
+package soak_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// setting reads a number from the environment.
+func setting(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, name)
+	return n
+}
+
+// house is a server, its devices and an operator.
+type house struct {
+	server  *proc
+	data    string // the server's folder
+	devices []*device
+	op      *operator
+	random  *rand.Rand
+	// done says that no new update is to be begun.
+	done atomic.Bool
+}
+
+// freePorts finds ports that were free a moment ago, below those that systems give to sockets by themselves: while the server
+// is down, nothing else takes them.
+func freePorts(t *testing.T, n int) (addresses []string) {
+	t.Helper()
+	for port := 10_000 + rand.IntN(20_000); len(addresses) < n; port++ {
+		require.Less(t, port, 32_000, "no free ports")
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		tcp, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
+		defer tcp.Close()
+		udp, err := net.ListenPacket("udp", address)
+		if err != nil {
+			continue
+		}
+		defer udp.Close()
+		addresses = append(addresses, address)
+	}
+	return addresses
+}
+
+// newHouse starts everything. A push that a kill breaks off takes more than a minute to come round, a device that refuses to
+// install is given half a minute to think again: unless the house is to be full, it goes without both.
+func newHouse(t *testing.T, seed uint64, full bool) *house {
+	t.Helper()
+	dir := t.TempDir()
+	server, client := build(t, dir, "server"), build(t, dir, "client")
+	ports := freePorts(t, 3)
+	h := &house{
+		data: filepath.Join(dir, "data"), op: &operator{base: "http://" + ports[1] + "/api"}, random: rand.New(rand.NewPCG(seed, 0)),
+	}
+	h.server = &proc{path: server, args: []string{
+		"-data", h.data, "-coap", ports[0], "-http", ports[1], "-fw-http", ports[2], "-log-level", "debug",
+	}}
+	trust, bundles := signer(t, dir, client)
+	pull := func(protocol string) map[string]any { return map[string]any{"delivery": "pull", "protocol": protocol} }
+	push := map[string]any{"delivery": "push"}
+	if !full {
+		push = pull("auto")
+	}
+	for i, kind := range []struct {
+		args    []string
+		ways    []map[string]any
+		fails   [2]string
+		content func(string, int) []byte
+	}{
+		{ways: []map[string]any{pull("http")}},
+		{ways: []map[string]any{push}},
+		{ways: []map[string]any{pull("coap")}},
+		{ways: []map[string]any{pull("http"), push, pull("coap")}, args: []string{"-lwm2m", "1.0"}},
+		{ways: []map[string]any{pull("http"), push}, args: []string{"-fault", "refuse-install"}, fails: [2]string{"failed", "update_failed"}},
+		{
+			ways: []map[string]any{pull("http"), push}, args: []string{"-fault", "no-register-after-update", "-confirm-within", "500ms"},
+			fails: [2]string{"rolled_back", "update_failed"},
+		},
+		{ways: []map[string]any{pull("http"), push}, args: []string{"-install", "exec", "-trust", trust}, content: bundles},
+	} {
+		if kind.fails[0] == "failed" && !full {
+			continue
+		}
+		d := &device{
+			name: fmt.Sprintf("device-%d", i), ways: kind.ways, fails: kind.fails, content: kind.content,
+			random: rand.New(rand.NewPCG(seed, uint64(i+1))),
+		}
+		if d.content == nil {
+			d.content = demoImage
+		}
+		state := filepath.Join(dir, "devices")
+		d.dir = filepath.Join(state, d.name)
+		d.proc = &proc{path: client, args: append([]string{
+			"-server", "coap://" + ports[0], "-endpoint", d.name, "-state", state, "-version", factory, "-log-level", "debug",
+		}, kind.args...)}
+		h.devices = append(h.devices, d)
+	}
+	for _, p := range h.processes() {
+		p.start(t)
+	}
+	t.Cleanup(func() {
+		for _, p := range h.processes() {
+			p.kill()
+		}
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", h.server.log.String())
+		}
+	})
+	return h
+}
+
+// processes lists the server, then the devices.
+func (h *house) processes() []*proc {
+	list := []*proc{h.server}
+	for _, d := range h.devices {
+		list = append(list, d.proc)
+	}
+	return list
+}
+
+// kills kills n times, at moments and processes by chance, and starts again what it killed.
+func (h *house) kills(t *testing.T, n int) {
+	for range n {
+		pause(t.Context(), time.Duration(h.random.ExpFloat64()*float64(averagePause)))
+		victim := h.server
+		if h.random.IntN(10) >= 3 {
+			victim = h.devices[h.random.IntN(len(h.devices))].proc
+		}
+		down := time.Duration(h.random.IntN(500)) * time.Millisecond
+		victim.kill()
+		pause(t.Context(), down)
+		victim.start(t)
+	}
+}
+
+// averagePause is about how long an update takes.
+const averagePause = time.Second
+
+// nurse sees that nothing ends by itself.
+func (h *house) nurse(ctx context.Context, t *testing.T) {
+	for ctx.Err() == nil {
+		for _, p := range h.processes() {
+			if p.died() {
+				t.Errorf("%s ended by itself:\n%s", p.path, p.log.String())
+				return
+			}
+		}
+		pause(ctx, 200*time.Millisecond)
+	}
+}
+
+// alone checks all the time that no endpoint has two active updates.
+func (h *house) alone(ctx context.Context, t *testing.T) {
+	for ctx.Err() == nil {
+		var page struct{ Items []update }
+		if _, err := h.op.once(ctx, "GET", "/updates?outcome=&limit=100", nil, nil, &page); err == nil {
+			active := map[string]string{}
+			for _, u := range page.Items {
+				if other, ok := active[u.Endpoint]; ok {
+					t.Errorf("%s has two active updates, %s and %s", u.Endpoint, other, u.ID)
+				}
+				active[u.Endpoint] = u.ID
+			}
+		}
+		pause(ctx, 150*time.Millisecond)
+	}
+}
+
+const fewKills = 6
+
+func TestKillAtRandom(t *testing.T) {
+	kills := setting(t, "OTAGO_SOAK_KILLS", fewKills)
+	seed := setting(t, "OTAGO_SOAK_SEED", int(rand.Uint32()))
+	t.Logf("%d kills, OTAGO_SOAK_SEED=%d", kills, seed)
+	h := newHouse(t, uint64(seed), kills > fewKills)
+
+	ctx, stop := context.WithCancel(t.Context())
+	watch := &watcher{ends: map[string]int{}}
+	var guards, lanes sync.WaitGroup
+	guards.Go(func() { watch.follow(ctx, h.op) })
+	guards.Go(func() { h.alone(ctx, t) })
+	guards.Go(func() { h.nurse(ctx, t) })
+	defer guards.Wait()
+	defer stop()
+
+	for _, d := range h.devices {
+		lanes.Go(func() {
+			for d.round(t, h.op); !h.done.Load(); {
+				d.round(t, h.op)
+			}
+		})
+	}
+	h.kills(t, kills)
+	h.done.Store(true)
+	lanes.Wait()
+	if t.Failed() {
+		return
+	}
+	h.inquest(t, watch)
+}
+
+// inquest looks at everything once more, after the server was killed a last time.
+func (h *house) inquest(t *testing.T, watch *watcher) {
+	h.server.kill()
+	h.server.start(t)
+	listed := map[string]update{}
+	for _, u := range h.op.all(t, "") {
+		listed[u.ID] = u
+	}
+	count, outcomes := 0, map[string]int{}
+	var longest update
+	for _, d := range h.devices {
+		for _, u := range d.updates {
+			count++
+			outcomes[u.Outcome]++
+			now := h.op.get(t, u.ID)
+			require.Equal(t, u.Outcome, now.Outcome, now.story())
+			require.Equal(t, u.Result, now.Result, now.story())
+			require.Equal(t, u.Outcome, listed[u.ID].Outcome, now.story())
+			require.Equal(t, []string{"idle", "ended"}, []string{now.State, now.Phase}, now.story())
+			require.NotEqual(t, 0, now.Result.Code, now.story())
+			require.NotNil(t, now.Ended, now.story())
+			if longest.Ended == nil || now.took() > longest.took() {
+				longest = now
+			}
+			ends := 0
+			for _, line := range now.Journal {
+				if line.Event == now.Outcome {
+					ends++
+				}
+			}
+			require.Equal(t, 1, ends, now.story())
+			require.Eventually(t, func() bool { return watch.ended(u.ID) == 1 }, 20*time.Second, 50*time.Millisecond,
+				"the stream of events told its end %d times: %s", watch.ended(u.ID), now.story())
+		}
+	}
+	require.Len(t, listed, count, "as many updates as were asked for")
+	require.Empty(t, watch.wrong)
+	lives := 0
+	for _, p := range h.processes() {
+		lives += p.lives - 1
+	}
+	t.Logf("%d kills, %d updates: %v; the longest took %s: %s", lives, count, outcomes, longest.took(), longest.story())
+	// No half of an upload is left.
+	left, err := filepath.Glob(filepath.Join(h.data, "images", "*tmp*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
