@@ -101,7 +101,7 @@ func (d *drive) step(ctx context.Context, u Update, o fsm.Observation) {
 	if actions.Do.Kind == fsm.ActionWriteURI {
 		uri = d.m.newURI(ctx, &rec, actions.Do)
 	}
-	changes := d.changes(rec, o, actions)
+	changes := d.changes(ctx, rec, o, actions)
 	if len(changes) > 0 {
 		stored, ok := d.commit(ctx, rec, changes)
 		if !ok {
@@ -131,7 +131,7 @@ func (d *drive) step(ctx context.Context, u Update, o fsm.Observation) {
 }
 
 // changes are the records that a step makes durable.
-func (d *drive) changes(rec Update, o fsm.Observation, actions fsm.Actions) []store.Change {
+func (d *drive) changes(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions) []store.Change {
 	var changes []store.Change
 	if actions.Persist || len(actions.Journal) > 0 || actions.Do.Kind == fsm.ActionWriteURI {
 		changes = append(changes, store.ReplaceUpdate{Update: rec})
@@ -140,6 +140,13 @@ func (d *drive) changes(rec Update, o fsm.Observation, actions fsm.Actions) []st
 		changes = append(changes, store.AppendEvents{Events: journal(rec, actions.Journal)})
 	}
 	if facts, ok := firmwareFacts(o.Reading, d.known); ok {
+		if d.known.Read.IsZero() {
+			// A reading may tell only part of what was known before this drive.
+			if device, err := d.m.db.Device(ctx, rec.Endpoint); err == nil {
+				facts, _ = firmwareFacts(o.Reading, device.Firmware)
+				d.known = device.Firmware
+			}
+		}
 		facts.Read = o.At
 		if !sameFacts(facts, d.known) {
 			changes = append(changes, store.PutFirmware{Endpoint: rec.Endpoint, Firmware: facts})

@@ -142,6 +142,8 @@ func TestServerKilledWhileADeviceDownloads(t *testing.T) {
 	u = s.await(u.ID, ended)
 	require.Equal(t, "succeeded", u.Outcome, "%+v", u)
 	require.Equal(t, "1.0.0", u.OldVersion)
+	_, device := call[struct{ Firmware struct{ Protocols []string } }](s, http.MethodGet, "/devices/dev", "", nil)
+	require.Contains(t, device.Firmware.Protocols, "https", "what was known before the restart is known still")
 	stopDevice()
 }
 
