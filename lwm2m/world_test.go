@@ -230,9 +230,9 @@ func (s *sensor) Execute(ctx context.Context, _ lwm2m.Path, args string) error {
 	return nil
 }
 
-// lossy is a bad radio link.
+// lossy is a bad radio link, but not so bad that five losses in a row happen, which would rightly be a failure.
 var lossy = simnet.Conditions{
-	Loss: 0.2, Duplicate: 0.1, Reorder: 0.1, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond,
+	Loss: 0.05, Duplicate: 0.1, Reorder: 0.2, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond,
 }
 
 func simnetDelay(d time.Duration) simnet.Conditions { return simnet.Conditions{Delay: d} }
