@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,13 +19,14 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// spoof sends n datagrams of make from as many addresses.
+// spoof sends n datagrams of make from as many addresses, new ones each time.
 func spoof(t *testing.T, r *raw, n int, make func(i int) message.Message) {
 	t.Helper()
 	old := r.conn.Outside()
 	for i := range n {
 		var ip [4]byte
-		binary.BigEndian.PutUint32(ip[:], 0x0b000000+uint32(i))
+		binary.BigEndian.PutUint32(ip[:], 0x0b000000+r.spoofed)
+		r.spoofed++
 		r.conn.Rebind(netip.AddrPortFrom(netip.AddrFrom4(ip), 1000))
 		r.send(make(i))
 		if i%100 == 99 {
@@ -49,6 +51,28 @@ func TestSpoofedSourcesAreBounded(t *testing.T) {
 
 		pass(10 * time.Minute)
 		require.Equal(t, coap.Held{Timers: coap.Holds(e).Timers}, coap.Holds(e), "all is forgotten in the end")
+	})
+}
+
+// A flood pushes out those who are silent, not those who are active.
+func TestActivePeersOutliveAFlood(t *testing.T) {
+	var calls atomic.Int32
+	cfg := coap.Config{Bounds: coap.Bounds{Peers: 1000}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+		if r.Code == coap.POST {
+			calls.Add(1)
+		}
+		return &coap.Response{Code: coap.Changed}
+	})}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		for i := range int32(10) {
+			r.send(request(con, codes.POST, i, "x"))
+			require.Equal(t, codes.Changed, r.receive().Code)
+			spoof(t, r, 900, func(j int) message.Message { return request(con, codes.GET, int32(j), "x") })
+			r.send(request(con, codes.POST, i, "x"))
+			require.Equal(t, codes.Changed, r.answerTo(i).Code)
+			require.EqualValues(t, i+1, calls.Load(), "a duplicate was not recognised")
+			pass(time.Second)
+		}
 	})
 }
 

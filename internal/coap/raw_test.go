@@ -23,6 +23,8 @@ type raw struct {
 	t    *testing.T
 	conn *simnet.Conn
 	to   net.Addr
+
+	spoofed uint32 // addresses that were used
 }
 
 // inRaw runs f with an endpoint that serves, and a raw peer.
@@ -45,7 +47,7 @@ func inRaw(t *testing.T, cfg coap.Config, f func(t *testing.T, e *coap.Endpoint,
 			e.Close()
 			peer.Close()
 		}()
-		f(t, e, &raw{t, peer, net.UDPAddrFromAddrPort(serverAddr)})
+		f(t, e, &raw{t: t, conn: peer, to: net.UDPAddrFromAddrPort(serverAddr)})
 	})
 }
 

@@ -134,11 +134,12 @@ func TestUploadRefusals(t *testing.T) {
 		name    string
 		request func(*coap.Request)
 		// answer to the n-th message with block b; zero goes on
-		answer func(n int, b coap.BlockFields) message.Message
-		code   coap.Code
-		err    error
-		sent   int
-		took   time.Duration
+		answer   func(n int, b coap.BlockFields) message.Message
+		code     coap.Code
+		err      error
+		sent     int
+		took     time.Duration
+		restarts int // after 4.08
 	}{
 		{
 			name: "4.13 that asks for less at the first block",
@@ -175,7 +176,7 @@ func TestUploadRefusals(t *testing.T) {
 				}
 				return message.Message{Code: codes.RequestEntityIncomplete}
 			},
-			code: coap.Changed, sent: 3 + 5,
+			code: coap.Changed, sent: 3 + 5, restarts: 1,
 		},
 		{
 			name: "4.08 for ever",
@@ -185,7 +186,7 @@ func TestUploadRefusals(t *testing.T) {
 				}
 				return message.Message{Code: codes.RequestEntityIncomplete}
 			},
-			code: coap.RequestEntityIncomplete, sent: 4 * 3,
+			code: coap.RequestEntityIncomplete, sent: 4 * 3, restarts: 3,
 		},
 		{
 			name:    "4.08, no restarts",
@@ -260,7 +261,9 @@ func TestUploadRefusals(t *testing.T) {
 			}
 			n := 0
 			var got []byte
+			tokens := map[string]bool{}
 			scripted(t, req, func(m message.Message) message.Message {
+				tokens[m.Token.String()] = true
 				b, _ := blockOf(m, message.Block1)
 				reply := test.answer(n, b)
 				n++
@@ -275,6 +278,7 @@ func TestUploadRefusals(t *testing.T) {
 			}, func(t *testing.T, resp *coap.Response, err error, took time.Duration) {
 				require.Equal(t, test.sent, n)
 				require.Equal(t, test.took, took)
+				require.Len(t, tokens, 1+test.restarts, "a token for each attempt")
 				if test.err != nil {
 					require.ErrorIs(t, err, test.err)
 					return
@@ -287,6 +291,63 @@ func TestUploadRefusals(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A response to an earlier block that comes late has the token of the transfer.
+func TestLateResponseToAnEarlierBlock(t *testing.T) {
+	body := bodyOf(3 * 1024)
+	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		done := make(chan error, 1)
+		go func() {
+			_, err := e.Do(t.Context(), r.peer(), &coap.Request{Code: coap.PUT, Payload: body})
+			done <- err
+		}()
+		var got []byte
+		for i := range int32(3) {
+			m := r.receive()
+			got = append(got, m.Payload...)
+			b, _ := blockOf(m, message.Block1)
+			r.send(message.Message{Type: ack, MessageID: m.MessageID})
+			if i > 0 {
+				late := b
+				late.Num--
+				late.More = true
+				r.send(withBlock(message.Message{Type: non, Code: codes.Continue, MessageID: 50 + i, Token: m.Token}, message.Block1, late))
+			}
+			r.silence(time.Second)
+			reply := message.Message{Type: non, Code: codes.Continue, MessageID: 90 + i, Token: m.Token}
+			if !b.More {
+				reply.Code = codes.Changed
+			}
+			r.send(withBlock(reply, message.Block1, b))
+		}
+		require.NoError(t, <-done)
+		require.True(t, bytes.Equal(body, got))
+	})
+}
+
+// What opens or conditions the first request is not in those that follow.
+func TestFollowingRequestsAreBare(t *testing.T) {
+	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		req := &coap.Request{Code: coap.GET, Path: []string{"x"}, Accept: coap.FormatOf(112), Options: coap.Options{
+			{ID: coap.IfMatch, Value: []byte{1}}, {ID: coap.ETag, Value: []byte{2}},
+		}}
+		go e.Observe(t.Context(), r.peer(), req, func(*coap.Response) {})
+		m := r.receive()
+		for _, id := range []message.OptionID{message.IfMatch, message.ETag, message.Observe, message.Accept} {
+			require.True(t, m.Options.HasOption(id), id)
+		}
+		reply := message.Message{Type: ack, Code: codes.Content, MessageID: m.MessageID, Token: m.Token, Payload: make([]byte, 1024)}
+		reply.Options = message.Options{option(message.Observe, 1)}
+		r.send(withBlock(reply, message.Block2, coap.BlockFields{More: true, SZX: 6}))
+		next := r.receive()
+		require.NotEqual(t, m.Token, next.Token, "another token")
+		for _, id := range []message.OptionID{message.IfMatch, message.ETag, message.Observe} {
+			require.False(t, next.Options.HasOption(id), id)
+		}
+		require.True(t, next.Options.HasOption(message.Accept))
+		require.Equal(t, "1/0/1024", shorthand(next.Options, message.Block2))
+	})
 }
 
 func TestUploadGoesOn(t *testing.T) {
