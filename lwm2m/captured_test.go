@@ -1,10 +1,13 @@
 package lwm2m_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -178,4 +181,45 @@ func TestGarbage(t *testing.T) {
 		w.device(nil)
 		require.Equal(t, "1.0.0", w.read("/3/0/3"))
 	})
+}
+
+// TestCapturedTCPRegistration plays a frame of a real client after a greeting.
+func TestCapturedTCPRegistration(t *testing.T) {
+	text, err := os.ReadFile("testdata/captured_messages.json")
+	require.NoError(t, err)
+	var file struct{ Vectors []capturedMessage }
+	require.NoError(t, json.Unmarshal(text, &file))
+	i := slices.IndexFunc(file.Vectors, func(m capturedMessage) bool { return strings.Contains(m.Name, "tcp") })
+	require.GreaterOrEqual(t, i, 0)
+	frame, err := hex.DecodeString(file.Vectors[i].Message)
+	require.NoError(t, err)
+
+	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, l) }()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	_, err = conn.Write(append([]byte{0x00, 0xe1}, frame...)) // an empty CSM first
+	require.NoError(t, err)
+
+	// Frames come back: the server's CSM, then 2.01 with the client's token.
+	token := frame[3 : 3+int(frame[0]&0x0f)]
+	var got []byte
+	buf := make([]byte, 1024)
+	for !bytes.Contains(got, append([]byte{0x41}, token...)) {
+		n, err := conn.Read(buf)
+		require.NoError(t, err, "%x", got)
+		got = append(got, buf[:n]...)
+	}
+	r, ok := server.Registration("urn:dev:os:anjay-1")
+	require.True(t, ok)
+	require.Equal(t, lwm2m.TransportTCP, r.Transport)
+	require.Equal(t, "T", r.Binding)
+	cancel()
+	require.NoError(t, <-served)
 }
