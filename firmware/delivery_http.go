@@ -62,8 +62,9 @@ func (r *Repository) deliver(w http.ResponseWriter, req *http.Request) {
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", "private, no-store, no-transform")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if strings.Contains(req.Header.Get("Range"), ",") {
-		// Several ranges at once are nothing that a device needs: it gets the whole, as RFC 9110 allows.
+	if ranges := req.Header.Get("Range"); strings.Contains(ranges, ",") || !strings.HasPrefix(ranges, "bytes=") {
+		// Several ranges at once are nothing that a device needs: it gets the whole, as RFC 9110 allows, and demands for
+		// units other than bytes.
 		req = req.Clone(req.Context())
 		req.Header.Del("Range")
 	}

@@ -91,7 +91,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	created := store.AppendEvents{Events: []store.Event{eventOf(rec, "created", describe(img))}}
 	_, err = m.db.Commit(ctx, store.CreateUpdate{Update: rec}, created)
 	if again, ok := errors.AsType[*store.DuplicateError](err); ok {
-		return m.repeated(ctx, r, again.ID)
+		return m.repeated(ctx, r, profile, again.ID)
 	}
 	if err != nil {
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
@@ -114,12 +114,19 @@ func describe(img store.Image) string {
 }
 
 // repeated returns the update that an earlier request with the same key made.
-func (m *Manager) repeated(ctx context.Context, r Request, id string) (Update, error) {
+func (m *Manager) repeated(ctx context.Context, r Request, profile fsm.Profile, id string) (Update, error) {
 	u, err := m.Get(ctx, id)
-	if err == nil && (u.Endpoint != r.Endpoint || u.Image != r.Image) {
+	if err != nil {
+		return Update{}, err
+	}
+	plan := u.Machine.Plan
+	same := u.Endpoint == r.Endpoint && u.Image == r.Image && plan.Verify == r.Verify && plan.Delivery == r.Delivery &&
+		plan.Protocol == r.Protocol && plan.Force == r.Force && plan.Profile.Name == profile.Name &&
+		(r.Deadline == 0 || plan.Deadline == r.Deadline) && (r.Attempts == 0 || plan.Attempts == r.Attempts)
+	if !same {
 		return Update{}, &RequestError{Field: "key", Problem: "was used for another request"}
 	}
-	return u, err
+	return u, nil
 }
 
 // check returns the profile that a request means, or what is wrong with it.

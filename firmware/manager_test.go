@@ -177,10 +177,23 @@ func TestIdempotencyKey(t *testing.T) {
 		again, err := w.mgr.Start(w.ctx, r)
 		require.NoError(t, err)
 		require.Equal(t, first.ID, again.ID)
-		r.Endpoint = "another"
-		_, err = w.mgr.Start(w.ctx, r)
-		var bad *firmware.RequestError
-		require.ErrorAs(t, err, &bad)
+		for name, change := range map[string]func(*firmware.Request){
+			"endpoint": func(r *firmware.Request) { r.Endpoint = "another" },
+			"verify":   func(r *firmware.Request) { r.Verify = fsm.VerifyResult },
+			"delivery": func(r *firmware.Request) { r.Delivery = fsm.DeliveryPush },
+			"protocol": func(r *firmware.Request) { r.Protocol = fsm.ProtocolCoAP },
+			"force":    func(r *firmware.Request) { r.Force = true },
+			"deadline": func(r *firmware.Request) { r.Deadline = time.Hour },
+			"attempts": func(r *firmware.Request) { r.Attempts = 77 },
+			"profile":  func(r *firmware.Request) { r.Profile = "push" },
+		} {
+			other := r
+			change(&other)
+			_, err = w.mgr.Start(w.ctx, other)
+			var bad *firmware.RequestError
+			require.ErrorAs(t, err, &bad, name)
+			require.Equal(t, "key", bad.Field, name)
+		}
 	})
 }
 

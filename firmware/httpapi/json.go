@@ -58,7 +58,7 @@ func jsonProblem(err error) error {
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		if wrong.Field == "" {
-			return newProblem(http.StatusBadRequest, "bad-request", "the body must be a JSON object, not a "+wrong.Value)
+			return newProblem(http.StatusBadRequest, "bad-request", "the body must be a JSON object, and is another value: "+wrong.Value)
 		}
 		return invalidField(clip(wrong.Field, 40), "must not be a "+clip(wrong.Value, 40))
 	}

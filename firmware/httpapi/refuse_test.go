@@ -101,6 +101,8 @@ func TestRefusedRequests(t *testing.T) {
 		{name: "deadline text", method: "POST", path: "/api/updates", body: update(`,"deadline":"soon"`), status: 400, kind: "invalid-field", field: "deadline"},
 		{name: "deadline negative", method: "POST", path: "/api/updates", body: update(`,"deadline":-1`), status: 400, kind: "invalid-field", field: "deadline"},
 		{name: "deadline huge", method: "POST", path: "/api/updates", body: update(`,"deadline":1e300`), status: 400, kind: "invalid-field", field: "deadline"},
+		{name: "deadline tiny", method: "POST", path: "/api/updates", body: update(`,"deadline":1e-10`), status: 400, kind: "invalid-field", field: "deadline"},
+		{name: "half a surrogate pair", method: "POST", path: "/api/updates", body: `{"image":"x","endpoint":"a\ud800"}`, status: 400, kind: "invalid-field", field: "endpoint"},
 		{name: "empty key", method: "POST", path: "/api/updates", body: update(""), header: []string{"Idempotency-Key", ""}, status: 400, kind: "bad-request"},
 		{name: "long key", method: "POST", path: "/api/updates", body: update(""), header: []string{"Idempotency-Key", strings.Repeat("k", 256)}, status: 400, kind: "bad-request"},
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -35,6 +36,10 @@ func (u updateRequest) parse() (firmware.Request, error) {
 	}
 	if problem := checkEndpoint(u.Endpoint); problem != "" {
 		return request, invalidField("endpoint", problem)
+	}
+	if strings.ContainsRune(u.Endpoint, utf8.RuneError) {
+		// What the decoder makes of half a surrogate pair: an endpoint that nobody meant.
+		return request, invalidField("endpoint", "must be Unicode text")
 	}
 	if u.Image == "" || len(u.Image) > maxID {
 		return request, invalidField("image", "must be the id of an image")
@@ -78,7 +83,9 @@ func (d *duration) UnmarshalJSON(data []byte) error {
 	if err != nil || !(seconds > 0) || seconds > math.MaxInt64/float64(time.Second)/2 {
 		return wrong
 	}
-	*d = duration(seconds * float64(time.Second))
+	if *d = duration(seconds * float64(time.Second)); *d == 0 { // less than a nanosecond
+		return wrong
+	}
 	return nil
 }
 
