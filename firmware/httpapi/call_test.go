@@ -315,3 +315,24 @@ func TestMethods(t *testing.T) {
 		require.Empty(t, a.body)
 	}
 }
+
+// TestOneActiveUpdate asks a hundred times at once: one is started, the others are told which.
+func TestOneActiveUpdate(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	body := `{"endpoint":"dev","image":"` + s.image("1.1.0") + `"}`
+	answers := make(chan answer)
+	for range 100 {
+		go func() { answers <- s.post("/api/updates", body) }()
+	}
+	var started string
+	inTheWay := map[string]int{}
+	for range 100 {
+		if a := <-answers; a.StatusCode == http.StatusCreated {
+			require.Empty(t, started, "a second one was started")
+			started = decode[update](t, a).ID
+		} else {
+			inTheWay[requireProblem(t, a, http.StatusConflict, "update-active").Update]++
+		}
+	}
+	require.Equal(t, map[string]int{started: 99}, inTheWay)
+}
