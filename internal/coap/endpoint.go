@@ -2,13 +2,10 @@ package coap
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/maphash"
-	"iter"
 	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -144,108 +141,6 @@ func (e *Endpoint) isClosed() bool {
 	return e.closed
 }
 
-// Dial returns a peer that is reached through a socket of its own. Requests
-// that it sends on it go to the same Handler; what others send is not heard.
-// [Endpoint.Hangup] ends it. addr is "host:port". Transports are UDP and TCP; for
-// TLS see [Endpoint.DialStream].
-func (e *Endpoint) Dial(ctx context.Context, t Transport, addr string) (Peer, error) {
-	if t == TCP {
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", addr)
-		if err != nil {
-			return Peer{}, fmt.Errorf("coap: dial: %w", err)
-		}
-		return e.DialStream(ctx, conn)
-	}
-	if t != UDP {
-		return Peer{}, fmt.Errorf("coap: dial %v: %w", t, errors.ErrUnsupported)
-	}
-	to, err := resolveAddr(ctx, addr)
-	if err != nil {
-		return Peer{}, fmt.Errorf("coap: dial: %w", err)
-	}
-	network := "udp4"
-	if to.Addr().Is6() {
-		network = "udp6"
-	}
-	conn, err := net.ListenUDP(network, nil)
-	if err != nil {
-		return Peer{}, fmt.Errorf("coap: dial: %w", err)
-	}
-	return e.DialPacket(conn, to)
-}
-
-func resolveAddr(ctx context.Context, addr string) (netip.AddrPort, error) {
-	host, service, err := net.SplitHostPort(addr)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	port, err := net.DefaultResolver.LookupPort(ctx, "udp", service)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	return unmap(netip.AddrPortFrom(ips[0], uint16(port))), nil
-}
-
-// DialPacket is Dial for UDP over a given socket, which the endpoint owns from
-// then on.
-func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, error) {
-	s := e.newSocket(context.Background(), conn)
-	s.only = unmap(addr)
-	if err := e.enter(s); err != nil {
-		return Peer{}, err
-	}
-	a := s.association(s.only)
-	if a == nil {
-		e.leaveServer(s)
-		return Peer{}, ErrBusy
-	}
-	go func() {
-		_ = s.serve() // it ends with the socket
-		e.leaveServer(s)
-	}()
-	return a.peer, nil
-}
-
-// Hangup ends the association, and closes the socket if it was dialled. What
-// waits for the peer fails with ErrPeerGone.
-func (e *Endpoint) Hangup(p Peer) {
-	if a := e.table.get(p); a != nil {
-		a.link.hangup(a)
-		e.end(a)
-		return
-	}
-	if s := e.dialled(p); s != nil {
-		s.close()
-	}
-}
-
-// sockets are those of UDP. e.mu is held.
-func (e *Endpoint) sockets() iter.Seq[*socket] {
-	return func(yield func(*socket) bool) {
-		for _, server := range e.servers {
-			if s, ok := server.(*socket); ok && !yield(s) {
-				return
-			}
-		}
-	}
-}
-
-func (e *Endpoint) dialled(p Peer) *socket {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for s := range e.sockets() {
-		if s.only.IsValid() && s.only == p.Addr && s.id == p.ID && p.Transport == UDP {
-			return s
-		}
-	}
-	return nil
-}
-
 // Close ends everything at once, and waits for the readers to end.
 func (e *Endpoint) Close() error {
 	e.mu.Lock()
@@ -274,75 +169,4 @@ func (e *Endpoint) Close() error {
 	e.downloads.clear()
 	e.timers.close()
 	return nil
-}
-
-// resolve returns the association with p. One with a UDP peer is made if need
-// be.
-func (e *Endpoint) resolve(p Peer) (*association, error) {
-	if a := e.table.get(p); a != nil {
-		return a, nil
-	}
-	if p.Transport != UDP {
-		return nil, ErrNoPeer
-	}
-	addr := unmap(p.Addr)
-	s := e.socketFor(addr, p.ID)
-	if s == nil {
-		return nil, ErrNoPeer
-	}
-	if a := s.association(addr); a != nil {
-		return a, nil
-	}
-	return nil, ErrBusy
-}
-
-// socketFor picks a socket for a UDP peer: with the local port through which
-// it was reached before, else any of its address family.
-func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var other *socket
-	for s := range e.sockets() {
-		if s.ctx.Err() != nil || s.only.IsValid() && (s.only != addr || id != s.id) {
-			continue
-		}
-		if s.id == id {
-			return s
-		}
-		local := s.local.Addr()
-		if other == nil && (local.Is4() == addr.Addr().Is4() || local.IsUnspecified()) {
-			other = s
-		}
-	}
-	return other
-}
-
-// Identity returns what p has proven; nil for nothing.
-func (e *Endpoint) Identity(p Peer) *Identity {
-	if a := e.table.get(p); a != nil {
-		return a.proven
-	}
-	return nil
-}
-
-// LocalAddr returns the local address through which p is reached, also when
-// the socket is bound to the wildcard. It is invalid for a peer that cannot be
-// reached.
-func (e *Endpoint) LocalAddr(p Peer) netip.AddrPort {
-	if a, err := e.resolve(p); err == nil {
-		return a.link.localAddr(a)
-	}
-	return netip.AddrPort{}
-}
-
-// RemoteAddr returns the address at which p was last heard.
-func (e *Endpoint) RemoteAddr(p Peer) netip.AddrPort {
-	a := e.table.get(p)
-	if a == nil {
-		return p.Addr
-	}
-	if roaming, ok := a.link.(interface{ remoteAddr() netip.AddrPort }); ok {
-		return roaming.remoteAddr()
-	}
-	return a.peer.Addr
 }

@@ -1,0 +1,74 @@
+package coap
+
+import "net/netip"
+
+// resolve returns the association with p. One with a UDP peer is made if need
+// be.
+func (e *Endpoint) resolve(p Peer) (*association, error) {
+	if a := e.table.get(p); a != nil {
+		return a, nil
+	}
+	if p.Transport != UDP {
+		return nil, ErrNoPeer
+	}
+	addr := unmap(p.Addr)
+	s := e.socketFor(addr, p.ID)
+	if s == nil {
+		return nil, ErrNoPeer
+	}
+	if a := s.association(addr); a != nil {
+		return a, nil
+	}
+	return nil, ErrBusy
+}
+
+// socketFor picks a socket for a UDP peer: with the local port through which
+// it was reached before, else any of its address family.
+func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var other *socket
+	for s := range e.sockets() {
+		if s.ctx.Err() != nil || s.only.IsValid() && (s.only != addr || id != s.id) {
+			continue
+		}
+		if s.id == id {
+			return s
+		}
+		local := s.local.Addr()
+		if other == nil && (local.Is4() == addr.Addr().Is4() || local.IsUnspecified()) {
+			other = s
+		}
+	}
+	return other
+}
+
+// Identity returns what p has proven; nil for nothing.
+func (e *Endpoint) Identity(p Peer) *Identity {
+	if a := e.table.get(p); a != nil {
+		return a.proven
+	}
+	return nil
+}
+
+// LocalAddr returns the local address through which p is reached, also when
+// the socket is bound to the wildcard. It is invalid for a peer that cannot be
+// reached.
+func (e *Endpoint) LocalAddr(p Peer) netip.AddrPort {
+	if a, err := e.resolve(p); err == nil {
+		return a.link.localAddr(a)
+	}
+	return netip.AddrPort{}
+}
+
+// RemoteAddr returns the address at which p was last heard.
+func (e *Endpoint) RemoteAddr(p Peer) netip.AddrPort {
+	a := e.table.get(p)
+	if a == nil {
+		return p.Addr
+	}
+	if roaming, ok := a.link.(interface{ remoteAddr() netip.AddrPort }); ok {
+		return roaming.remoteAddr()
+	}
+	return a.peer.Addr
+}
