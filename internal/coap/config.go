@@ -105,7 +105,7 @@ type Bounds struct {
 	// complete, and 256 KiB that it does not read. Default 10,000.
 	Streams int
 	// Handshakes is how many DTLS handshakes may go on, of which each takes some
-	// 35 KB. Default 1000; the oldest whose address is not verified gives way.
+	// 55 KB. Default 1000; the oldest whose address is not verified gives way.
 	Handshakes int
 	// IdentityAssociations is how many DTLS associations one identity may have;
 	// then the one that is silent for longest, and for a minute at least, gives

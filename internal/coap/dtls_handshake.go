@@ -86,12 +86,12 @@ func (h *dtlsHandshake) run(ctx context.Context) (*dtlsSession, error) {
 	}
 	if err := conn.HandshakeContext(timed); err != nil {
 		err = h.explain(context.Cause(timed), err)
-		conn.Close()
+		_ = conn.Close() // what is told is told already
 		return nil, err
 	}
 	h.silence() // before the state is read, so that no number is used by both
 	result, err := resultOf(conn)
-	conn.Close()
+	_ = conn.Close() // what is told is told already
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +220,7 @@ func (h *dtlsHandshake) explain(cause, err error) error {
 		err = cause
 	}
 	if errors.Is(err, ErrWrongKey) {
-		h.s.writeTo(appendAlert(nil, alertDecryptError), h.addr)
+		_ = h.s.writeTo(appendAlert(nil, alertDecryptError), h.addr)
 	}
 	return err
 }
@@ -254,7 +254,7 @@ func (h *dtlsHandshake) finishing() bool {
 // feed gives pion a datagram; if it has enough, it is lost, as datagrams are.
 func (h *dtlsHandshake) feed(b []byte) {
 	h.heard = h.s.e.timers.now()
-	b = bytes.Clone(b)
+	b = bytes.Clone(unwrapAlert(b))
 	modernise(b)
 	if h.client && b[0] == recordAlert && len(b) == recordHeaderSize+2 && b[3]|b[4] == 0 && b[13] == alertFatal {
 		h.mu.Lock()
@@ -319,7 +319,7 @@ func (h *dtlsHandshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 	case h.unknown && b[0] == recordAlert:
 		b = appendAlert(nil, alertUnknownIdentity) // pion says "internal error"
 	}
-	return len(b), h.s.writeTo(b, h.addr)
+	return len(b), h.s.writeTo(unwrapAlert(b), h.addr)
 }
 
 // errLetGo is why reads end: pion is done with the handshake, or gives it up for

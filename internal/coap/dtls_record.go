@@ -78,12 +78,13 @@ func appendAlert(dst []byte, description byte) []byte {
 
 // Alerts (RFC 5246, section 7.2).
 const (
-	alertWarning         = 1
-	alertFatal           = 2
-	alertClose           = 0
-	alertBadMAC          = 20
-	alertDecryptError    = 51
-	alertUnknownIdentity = 115
+	alertWarning          = 1
+	alertFatal            = 2
+	alertClose            = 0
+	alertBadMAC           = 20
+	alertHandshakeFailure = 40
+	alertDecryptError     = 51
+	alertUnknownIdentity  = 115
 )
 
 // clientHello is what is looked at in a ClientHello before pion sees it.
@@ -140,6 +141,16 @@ func (h *clientHello) offers(list []dtls.CipherSuiteID) bool {
 		}
 	}
 	return false
+}
+
+// unwrapAlert returns an alert without protection as other peers understand it.
+// Once a Connection ID is agreed on, pion puts it even into those.
+func unwrapAlert(b []byte) []byte {
+	const wrapped = 2 + 1 // level, description; the type
+	if len(b) < recordHeaderSize+wrapped || b[0] != recordWithCID || b[3]|b[4] != 0 || b[len(b)-1] != recordAlert {
+		return b
+	}
+	return append(append([]byte{recordAlert}, b[1:11]...), 0, 2, b[len(b)-3], b[len(b)-2])
 }
 
 // modernise gives the records of a handshake in b the version number of DTLS

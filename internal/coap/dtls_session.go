@@ -191,7 +191,7 @@ func (ss *dtlsSession) message(p *packet, content []byte) bool {
 		if m.parseHeader(content) == nil && m.typ == confirmable && isRequest(m.code) {
 			m.typ, m.code, m.payload = acknowledgement, RequestEntityTooLarge, nil
 			m.options = AppendOption(nil, Block1, block{szx: ss.s.e.szx}.append(nil))
-			ss.send(recordApplication, m.appendDatagram(nil))
+			_ = ss.send(recordApplication, m.appendDatagram(nil))
 		}
 		return false
 	}
@@ -200,7 +200,7 @@ func (ss *dtlsSession) message(p *packet, content []byte) bool {
 	}
 	if err := p.parse(len(content)); err != nil {
 		if p.msg.parseHeader(content) == nil && p.msg.typ == confirmable {
-			ss.send(recordApplication, appendEmpty(nil, reset, p.msg.mid))
+			_ = ss.send(recordApplication, appendEmpty(nil, reset, p.msg.mid))
 		}
 		return false
 	}
@@ -247,7 +247,7 @@ func (ss *dtlsSession) repeatFlight() {
 		ss.echoes++
 		// The very same records: one that has arrived is a replay, and
 		// no number is used for two.
-		ss.s.writeTo(ss.flight, ss.addr)
+		_ = ss.s.writeTo(ss.flight, ss.addr)
 	}
 }
 
@@ -277,7 +277,7 @@ func (ss *dtlsSession) end() {
 }
 
 // farewell tells the peer that it is over.
-func (ss *dtlsSession) farewell() { ss.send(recordAlert, []byte{alertWarning, alertClose}) }
+func (ss *dtlsSession) farewell() { _ = ss.send(recordAlert, []byte{alertWarning, alertClose}) }
 
 func (ss *dtlsSession) hangup(*association) {
 	ss.farewell()

@@ -136,6 +136,14 @@ func (s *dtlsSocket) hello(at place, hello *clientHello, addr netip.AddrPort) pl
 		s.drop(h, errSuperseded)
 		at.handshake = nil
 	}
+	if hello.cookie {
+		// The cookie is that of a handshake that gave way, and pion takes no
+		// other: the client has to begin anew, which it does not know.
+		if at.session == nil {
+			_ = s.writeTo(appendAlert(nil, alertHandshakeFailure), addr)
+		}
+		return place{}
+	}
 	if s.closed || s.draining.Load() || !s.room() {
 		return place{}
 	}
