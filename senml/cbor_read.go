@@ -53,7 +53,7 @@ func (r *cborReader) pack(dst []Record) ([]Record, error) {
 	if r.pos < len(r.s) {
 		return nil, ErrTrailing
 	}
-	return dst, nil
+	return dst, r.check.checkNames(len(r.s))
 }
 
 func (r *cborReader) readRecord(rec *Record) error {

@@ -60,6 +60,9 @@ func (c Codec) appendCBOR(dst []byte, pack []Record) ([]byte, error) {
 		}
 		b = appendCBORRecord(b, r, has)
 	}
+	if err := k.checkNames(len(b) - len(dst)); err != nil {
+		return dst, &SyntaxError{Offset: -1, Record: -1, Err: err}
+	}
 	return b, nil
 }
 

@@ -13,6 +13,22 @@ type checker struct {
 	records   int
 	version   int
 	baseValue bool // a base value or sum is in effect
+	names     int  // bytes of the names so far, after joining
+}
+
+// maxNames is how many bytes the names of a pack may take, after joining, for
+// each byte of the pack. Without a limit a long base name before many short
+// names would make the memory that Resolve takes grow with the square of the
+// input. A record has at least 6 bytes, so that base names of up to 192 bytes
+// are never refused.
+const maxNames = 32
+
+// checkNames checks a whole pack that takes size bytes.
+func (k *checker) checkNames(size int) error {
+	if k.names > maxNames*size {
+		return ErrTooLarge
+	}
+	return nil
 }
 
 // plainLabels are those of nearly every record but the first: see isPlain.
@@ -39,12 +55,15 @@ func (k *checker) goodPlain(name string) bool {
 		return false
 	}
 	if !k.codec.LwM2M {
-		return k.codec.goodName(k.codec.scanName(k.base, name))
+		return k.checkName(name) == nil
 	}
 	if k.base.len < len(k.codec.Root) || k.base.levels == badName {
 		return false
 	}
 	st := scanPath(k.base, name)
+	if name != "" {
+		k.names += st.len
+	}
 	return st.id > 0 && st.levels >= 3
 }
 
@@ -100,8 +119,12 @@ func (r *Record) dropIgnored() {
 }
 
 func (k *checker) checkName(name string) error {
-	if !k.codec.goodName(k.codec.scanName(k.base, name)) {
+	st := k.codec.scanName(k.base, name)
+	if !k.codec.goodName(st) {
 		return ErrName
+	}
+	if name != "" { // else the base name serves as it is
+		k.names += st.len
 	}
 	return nil
 }

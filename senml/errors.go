@@ -32,8 +32,8 @@ var (
 	ErrValue = errors.New("record must have exactly one value")
 	// ErrName: the base name and name of a record make no valid name.
 	ErrName = errors.New("bad name")
-	// ErrTooLarge: more than [Codec.MaxRecords] records, or an unknown field that
-	// nests too deep.
+	// ErrTooLarge: more than [Codec.MaxRecords] records, names that take more than
+	// 32 times the pack after joining, or an unknown field that nests too deep.
 	ErrTooLarge = errors.New("pack too large")
 )
 

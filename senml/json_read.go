@@ -47,7 +47,7 @@ func (r *jsonReader) pack(dst []Record) ([]Record, error) {
 	if r.pos < len(r.s) {
 		return nil, ErrTrailing
 	}
-	return dst, nil
+	return dst, r.check.checkNames(len(r.s))
 }
 
 // records reads the records of a pack, of which there is one at least, and the

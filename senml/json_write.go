@@ -24,7 +24,11 @@ func (c Codec) appendJSON(dst []byte, pack []Record) ([]byte, error) {
 		}
 		b = appendJSONRecord(b, r, has)
 	}
-	return append(b, ']'), nil
+	b = append(b, ']')
+	if err := k.checkNames(len(b) - len(dst)); err != nil {
+		return dst, &SyntaxError{Offset: -1, Record: -1, Err: err}
+	}
+	return b, nil
 }
 
 // appendPlainJSON appends a record that is plain and good.

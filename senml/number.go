@@ -50,6 +50,8 @@ func Float(v float64) Number {
 		if i := int64(v); float64(i) == v {
 			return Int(i)
 		}
+	} else if v >= 1<<63 && v < 1<<64 {
+		return Uint(uint64(v)) // which is integral, as all floats of that size are
 	}
 	return Number{bits: math.Float64bits(v), kind: float}
 }
@@ -71,6 +73,8 @@ func Decimal(mantissa int64, exp int) Number {
 	switch {
 	case exp == 0:
 		return Int(mantissa)
+	case exp == 1 && mantissa > 0 && mantissa <= math.MaxUint64/10:
+		return Uint(uint64(mantissa) * 10)
 	case exp < minExp:
 		return Int(0)
 	case exp > maxExp:

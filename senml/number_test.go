@@ -49,6 +49,11 @@ func TestNumberConversions(t *testing.T) {
 		{senml.Decimal(5, -1), 0, 0, false, false},
 		{senml.Float(1e300), 0, 0, false, false},
 		{senml.Float(-1 << 63), math.MinInt64, 0, true, false},
+		{senml.Float(1 << 63), 0, 1 << 63, false, true},
+		{senml.Float(1 << 64), 0, 0, false, false},
+		{senml.Decimal(1, 19), 0, 1e19, false, true},
+		{senml.Decimal(math.MaxUint64/10+1, 1), 0, 0, false, false},
+		{senml.Decimal(-1, 19), 0, 0, false, false},
 	} {
 		i, ok := tc.n.Int64()
 		require.Equal(t, tc.isInt, ok, tc.n)

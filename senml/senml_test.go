@@ -327,7 +327,7 @@ func TestReuse(t *testing.T) {
 }
 
 // TestAllocationBound: a hostile pack costs a small multiple of its size, whatever
-// it claims, and at most MaxRecords records.
+// it claims, and at most MaxRecords records. That counts what Resolve takes.
 func TestAllocationBound(t *testing.T) {
 	const size = 64 << 10
 	for name, tc := range map[string]struct {
@@ -338,20 +338,24 @@ func TestAllocationBound(t *testing.T) {
 		times   int
 		records int
 	}{
-		"claims 2^64 records":  {formats[1], "\x9b\xff\xff\xff\xff\xff\xff\xff\xff" + strings.Repeat("\x00", size), 2, 16},
-		"claims 2^64 bytes":    {formats[1], "\x81\xa1\x00\x5b\xff\xff\xff\xff\xff\xff\xff\xff" + strings.Repeat("\x00", size), 2, 16},
-		"opens and never ends": {formats[0], strings.Repeat(`[{"n":`, size/6), 2, 16},
-		"nests unknown arrays": {formats[0], `[{"x":` + strings.Repeat("[", size), 2, 16},
-		"pieces of one byte":   {formats[1], "\x81\xa1\x00\x7f" + strings.Repeat("\x61a", size/2) + "\xff", 4, 16},
-		"escapes":              {formats[0], `[{"n":"a","vs":"` + strings.Repeat(`\n`, size/2) + `"}]`, 4, 16},
-		"base64":               {formats[0], `[{"n":"a","vd":"` + strings.Repeat("AAAA", size/4) + `"}]`, 3, 16},
-		"tiny records":         {formats[1], "\x9f\xa1\x21\x61a" + strings.Repeat("\xa1\x02\x00", size/3) + "\xff", 2, 10000},
+		"claims 2^64 records":     {formats[1], "\x9b\xff\xff\xff\xff\xff\xff\xff\xff" + strings.Repeat("\x00", size), 2, 16},
+		"claims 2^64 bytes":       {formats[1], "\x81\xa1\x00\x5b\xff\xff\xff\xff\xff\xff\xff\xff" + strings.Repeat("\x00", size), 2, 16},
+		"opens and never ends":    {formats[0], strings.Repeat(`[{"n":`, size/6), 2, 16},
+		"nests unknown arrays":    {formats[0], `[{"x":` + strings.Repeat("[", size), 2, 16},
+		"pieces of one byte":      {formats[1], "\x81\xa1\x00\x7f" + strings.Repeat("\x61a", size/2) + "\xff", 4, 16},
+		"escapes":                 {formats[0], `[{"n":"a","vs":"` + strings.Repeat(`\n`, size/2) + `"}]`, 4, 16},
+		"base64":                  {formats[0], `[{"n":"a","vd":"` + strings.Repeat("AAAA", size/4) + `"}]`, 3, 16},
+		"long names":              {formats[0], `[{"bn":"` + strings.Repeat("a", size/2) + `","n":"b","v":1}` + strings.Repeat(`,{"n":"c","v":1}`, size/32) + "]", 2, size / 32},
+		"names as long as may be": {formats[0], `[{"bn":"` + strings.Repeat("a", 450) + `","n":"b","v":1}` + strings.Repeat(`,{"n":"c","v":1}`, size/16) + "]", 2 + 32, size / 16},
+		"tiny records":            {formats[1], "\x9f\xa1\x21\x61a" + strings.Repeat("\xa1\x02\x00", size/3) + "\xff", 2, 10000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := []byte(tc.data)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, _ = tc.f.decode(senml.Codec{}, nil, data)
+			if records, err := tc.f.decode(senml.Codec{}, nil, data); err == nil {
+				_, _ = senml.Resolve(records)
+			}
 			runtime.ReadMemStats(&after)
 			const recordSize = 256
 			limit := tc.times*len(data) + tc.records*recordSize*2 + 16<<10 // twice, for growing

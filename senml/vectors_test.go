@@ -3,6 +3,7 @@ package senml_test
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -150,6 +151,9 @@ func checkRefused(t *testing.T, v *vector, data []byte, err error) {
 func checkRoundTrips(t *testing.T, c senml.Codec, records []senml.Record) {
 	for _, f := range formats {
 		b, err := f.append(c, []byte("x"), records)
+		if errors.Is(err, senml.ErrTooLarge) {
+			continue // the names are, beside a pack that is shorter in this format
+		}
 		require.NoError(t, err)
 		require.Equal(t, byte('x'), b[0])
 		back, err := f.decode(c, nil, b[1:])
