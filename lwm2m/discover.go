@@ -33,7 +33,7 @@ func ParseDiscover(payload []byte, root string) ([]Discovered, error) {
 		return nil, err
 	}
 	found := make([]Discovered, 0, len(links))
-	for _, l := range links {
+	for i, l := range links {
 		s, ok := strings.CutPrefix(l.Target, root)
 		if !ok || s != "" && s[0] != '/' {
 			continue
@@ -45,7 +45,10 @@ func ParseDiscover(payload []byte, root string) ([]Discovered, error) {
 		d := Discovered{Path: path, Dimension: -1}
 		for _, a := range l.Attributes {
 			if err := d.read(a); err != nil {
-				return nil, &FormatError{Format: FormatLink, Reason: fmt.Sprintf("attribute %s of %s", a.Name, path), Err: err}
+				return nil, &FormatError{
+					Format: FormatLink, Offset: linkOffset(payload, i),
+					Reason: fmt.Sprintf("attribute %s of %s", a.Name, path), Err: err,
+				}
 			}
 		}
 		found = append(found, d)

@@ -179,6 +179,66 @@ func TestAlternateRoot(t *testing.T) {
 	})
 }
 
+// TestAlternateRootInNames: SenML names have the root too, in both directions.
+func TestAlternateRootInNames(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		var bodies []string
+		state := lwm2m.NewPath(5, 0, 3)
+		d := w.foreign(`</lwm2m>;rt="oma.lwm2m";ct=110,</lwm2m/5/0>`, []string{"lwm2m=1.1"}, func(r *coap.IncomingRequest) *coap.Response {
+			bodies = append(bodies, string(r.Payload))
+			if r.Code == coap.IPATCH {
+				return &coap.Response{Code: coap.Changed}
+			}
+			return content(110, `[{"bn":"/lwm2m/5/0/","n":"3","v":2}]`)
+		})
+		want := []lwm2m.Entry{{Path: state, Value: lwm2m.Integer(2)}}
+		for range 2 {
+			entries, err := w.server.Read(t.Context(), endpointName, state)
+			require.NoError(t, err)
+			require.Equal(t, want, entries)
+		}
+		entries, err := w.server.ReadComposite(t.Context(), endpointName, []lwm2m.Path{state})
+		require.NoError(t, err)
+		require.Equal(t, want, entries)
+		require.NoError(t, w.server.WriteComposite(t.Context(), endpointName, want))
+		require.Equal(t, []string{"", "", `[{"n":"/lwm2m/5/0/3"}]`, `[{"bn":"/lwm2m","n":"/5/0/3","v":2}]`}, bodies)
+
+		var sent []lwm2m.Entry
+		w.server.Watch(func(e lwm2m.Event) { sent = append(sent, e.Entries...) })
+		resp, err := d.endpoint.Do(t.Context(), d.server, &coap.Request{
+			Code: coap.POST, Path: []string{"dp"}, ContentFormat: coap.FormatOf(110), Payload: []byte(`[{"n":"/lwm2m/5/0/3","v":2}]`),
+		})
+		require.NoError(t, err)
+		require.Equal(t, coap.Changed, resp.Code)
+		synctest.Wait()
+		require.Equal(t, want, sent)
+	})
+}
+
+// TestEmptyAnswers: an answer without a payload is an instance or a multiple resource with nothing in it, whatever its format.
+func TestEmptyAnswers(t *testing.T) {
+	for _, test := range []struct {
+		path   lwm2m.Path
+		format uint16
+		ok     bool
+	}{
+		{lwm2m.NewPath(5, 0), 112, true}, {lwm2m.NewPath(5, 0, 8), 112, true}, {lwm2m.NewPath(5, 0, 8), 11544, true},
+		{lwm2m.NewPath(26241, 0, 0), 110, true}, // of no model
+		{lwm2m.NewPath(5, 0, 3), 112, false}, {lwm2m.NewPath(5, 0, 3), 0, false}, {lwm2m.NewPath(5, 0, 8, 0), 112, false},
+	} {
+		inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+			w.foreign("</5/0>", nil, func(*coap.IncomingRequest) *coap.Response { return content(test.format, "") })
+			entries, err := w.server.Read(t.Context(), endpointName, test.path)
+			require.Empty(t, entries)
+			if test.ok {
+				require.NoError(t, err, test.path)
+			} else {
+				require.ErrorIs(t, err, lwm2m.ErrMalformed, test.path)
+			}
+		})
+	}
+}
+
 func TestCreate(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var options coap.Options

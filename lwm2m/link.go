@@ -55,6 +55,17 @@ func ParseLinks(payload []byte) ([]Link, error) {
 	}
 }
 
+// linkOffset returns where the link with the given index begins in a payload that
+// was parsed.
+func linkOffset(payload []byte, index int) int {
+	p := linkParser{s: string(payload)}
+	for range index {
+		p.link()
+		p.i++ // the comma
+	}
+	return p.i
+}
+
 // linkParser is a position in a text; on failure it stands where the problem
 // was noticed.
 type linkParser struct {

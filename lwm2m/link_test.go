@@ -106,10 +106,22 @@ func TestObjectListLookUp(t *testing.T) {
 }
 
 func TestParseObjectListRefuses(t *testing.T) {
-	for _, payload := range []string{`</5>;ver=x`, `</5>;ver`, `</5`, strings.Repeat("</1>,", 5000) + "</1>"} {
+	for payload, offset := range map[string]int{
+		`</5>;ver=x`: 0, `</5>;ver`: 0, `</5`: 3, `</>;rt="oma.lwm2m",</1/0>,</5>;ver=1,</5/0>`: 26,
+		strings.Repeat("</1>,", 5000) + "</1>": 5 * 4096,
+	} {
 		_, err := lwm2m.ParseObjectList([]byte(payload))
 		requireMalformed(t, err, []byte(payload))
+		fe, _ := errors.AsType[*lwm2m.FormatError](err)
+		require.Equal(t, offset, fe.Offset, payload)
 	}
+}
+
+func TestParseDiscoverOffset(t *testing.T) {
+	_, err := lwm2m.ParseDiscover([]byte(`</5/0>,</5/0/3>;pmin=0;pmax=x,</5/0/8>`), "")
+	fe, ok := errors.AsType[*lwm2m.FormatError](err)
+	require.True(t, ok)
+	require.Equal(t, 7, fe.Offset)
 }
 
 func TestAppendLinksQuotes(t *testing.T) {

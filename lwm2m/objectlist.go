@@ -41,7 +41,7 @@ func ParseObjectList(payload []byte) (ObjectList, error) {
 		return ObjectList{}, err
 	}
 	if len(links) > maxListed {
-		return ObjectList{}, &FormatError{Format: FormatLink, Reason: "too many links"}
+		return ObjectList{}, &FormatError{Format: FormatLink, Offset: linkOffset(payload, maxListed), Reason: "too many links"}
 	}
 	var list ObjectList
 	for _, l := range links {
@@ -52,9 +52,9 @@ func ParseObjectList(payload []byte) (ObjectList, error) {
 			list.Formats = parseFormats(l)
 		}
 	}
-	listed, err := list.collect(links)
+	listed, bad, err := list.collect(links)
 	if err != nil {
-		return ObjectList{}, err
+		return ObjectList{}, &FormatError{Format: FormatLink, Offset: linkOffset(payload, bad), Reason: "bad version of an object", Err: err}
 	}
 	for _, l := range listed {
 		list.add(l)
@@ -69,10 +69,11 @@ type listedPath struct {
 }
 
 // collect returns the links that are LwM2M paths, in the order of paths. Of
-// several links of one path the first comes first.
-func (l *ObjectList) collect(links []Link) ([]listedPath, error) {
-	listed := make([]listedPath, 0, len(links))
-	for _, link := range links {
+// several links of one path the first comes first. An error is about the link
+// with the index bad.
+func (l *ObjectList) collect(links []Link) (listed []listedPath, bad int, err error) {
+	listed = make([]listedPath, 0, len(links))
+	for i, link := range links {
 		s, ok := strings.CutPrefix(link.Target, l.Root+"/")
 		if !ok {
 			continue
@@ -83,15 +84,14 @@ func (l *ObjectList) collect(links []Link) ([]listedPath, error) {
 		}
 		p := listedPath{path: path}
 		if ver, ok := link.Attribute("ver"); ok && path.IsObject() {
-			var err error
 			if p.version, err = ParseVersion(ver.Value); err != nil {
-				return nil, &FormatError{Format: FormatLink, Reason: "bad version of object " + path.String(), Err: err}
+				return nil, i, err
 			}
 		}
 		listed = append(listed, p)
 	}
 	slices.SortStableFunc(listed, func(a, b listedPath) int { return a.path.Compare(b.path) })
-	return listed, nil
+	return listed, 0, nil
 }
 
 // add takes the next path, none of which is before the ones that were taken.

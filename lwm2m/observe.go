@@ -22,6 +22,7 @@ func (s *Server) Observe(ctx context.Context, endpoint string, path Path, fn fun
 	obs := s.newObservation(path, fn)
 	_, err := s.do(ctx, &request{endpoint: endpoint, path: path, safe: true, opts: o, send: obs.begin,
 		build: func(ss *session) (*coap.Request, error) {
+			obs.codec = s.codec(ss)
 			return &coap.Request{Code: coap.GET, Path: ss.segments(path), Accept: o.accept()}, nil
 		}})
 	return obs.result(err)
@@ -32,7 +33,7 @@ func (s *Server) ObserveComposite(ctx context.Context, endpoint string, paths []
 	o := newRequestOptions(opts)
 	obs := s.newObservation(Path{}, fn)
 	_, err := s.inFormats(o, compositeFormats, func(f ContentFormat) *request {
-		return &request{endpoint: endpoint, safe: true, opts: o, send: obs.begin, build: composite(paths, f)}
+		return &request{endpoint: endpoint, safe: true, opts: o, send: obs.begin, build: s.composite(paths, f, &obs.codec)}
 	}).do(ctx, s, endpoint)
 	return obs.result(err)
 }
@@ -41,6 +42,7 @@ func (s *Server) ObserveComposite(ctx context.Context, endpoint string, paths []
 type Observation struct {
 	server *Server
 	path   Path
+	codec  Codec // of the answers, set before the first
 	fn     func([]Entry)
 	done   chan struct{}
 	device *device           // guarded by Server.mu
@@ -178,7 +180,7 @@ func (o *Observation) deliver() {
 		resp := o.pending[0]
 		o.pending = o.pending[1:]
 		o.mu.Unlock()
-		entries, err := o.server.decode(resp, o.path)
+		entries, err := o.codec.answer(resp, o.path)
 		if err != nil {
 			o.server.log.Warn("notification not understood", "path", o.path, "error", err)
 		} else {

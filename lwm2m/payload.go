@@ -19,8 +19,44 @@ type Entry struct {
 	Value Value
 	// Time is when the value was so, for histories in Send and notifications;
 	// the zero Time if that was not said, which means now. Only SenML and the
-	// old JSON carry it, other formats drop it.
+	// old JSON carry it, other formats drop it. A time before 2^28 seconds since
+	// 1970, July 1978, is not encodable: those are relative to now on the wire.
 	Time time.Time
+}
+
+// Codec turns values into the payloads of one peer and back. The zero Codec is
+// for the usual peer, and what [AppendPayload], [DecodePayload], [AppendPaths]
+// and [DecodePaths] are. A Codec is safe for concurrent use.
+type Codec struct {
+	// Models knows the types of resources, and which are multiple. Of an object
+	// with several versions the newest counts. Default: the built-in models.
+	Models *Models
+	// Root is what the names of SenML begin with on a client whose objects are not
+	// at its root, [ObjectList.Root]: "/lwm2m" for "/lwm2m/3/0/9". Other formats
+	// do not name it. Default: none.
+	Root string
+}
+
+// AppendPayload is [Codec.AppendPayload] of a Codec with models m, which may be
+// nil.
+func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *Models) ([]byte, error) {
+	return Codec{Models: m}.AppendPayload(dst, f, base, entries)
+}
+
+// DecodePayload is [Codec.DecodePayload] of a Codec with models m, which may be
+// nil.
+func DecodePayload(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
+	return Codec{Models: m}.DecodePayload(f, base, payload)
+}
+
+// AppendPaths is [Codec.AppendPaths] of the zero Codec.
+func AppendPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
+	return Codec{}.AppendPaths(dst, f, paths)
+}
+
+// DecodePaths is [Codec.DecodePaths] of the zero Codec.
+func DecodePaths(f ContentFormat, payload []byte) ([]Path, error) {
+	return Codec{}.DecodePaths(f, payload)
 }
 
 // AppendPayload appends entries in content format f to dst and returns the
@@ -31,16 +67,15 @@ type Entry struct {
 // entry lies at or below it. TLV and LwM2M CBOR sort entries by path, SenML
 // keeps their order.
 //
-// Values are encoded as the type that their resource has in m: an Integer for a
-// Float resource becomes a Float, as a receiver expects of TLV. What m does not
-// know is encoded as it is; nil stands for the built-in models, see [Models].
-// With room in dst, entries in order and values of the right types, TLV, LwM2M
+// Values are encoded as the type that their resource has in the models: an
+// Integer for a Float resource becomes a Float, as a receiver expects of TLV.
+// What no model knows is encoded as it is. With room in dst, entries in order and values of the right types, TLV, LwM2M
 // CBOR and the formats of one value allocate nothing.
 //
 // Errors are [ErrUnsupportedFormat] when f is unknown or cannot carry what is
 // at base, and [ErrNotEncodable] for entries that f cannot represent.
-func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *Models) ([]byte, error) {
-	entries, err := encodable(base, entries, m)
+func (c Codec) AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry) ([]byte, error) {
+	entries, err := encodable(base, entries, c.Models)
 	if err != nil {
 		return dst, err
 	}
@@ -48,13 +83,13 @@ func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *M
 	case FormatText, FormatOpaque, FormatCBOR:
 		return appendSingle(dst, f, base, entries)
 	case FormatTLV:
-		return appendTLV(dst, base, entries, m)
+		return appendTLV(dst, base, entries, c.Models)
 	case FormatLwM2MCBOR:
 		return appendLwM2MCBOR(dst, entries)
 	case FormatJSON:
 		return appendOldJSON(dst, base, entries)
 	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
-		return appendSenML(dst, f, base, entries)
+		return appendSenML(dst, c.senml(f), base, entries)
 	default:
 		return dst, unsupported(f)
 	}
@@ -62,8 +97,8 @@ func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *M
 
 // DecodePayload returns the entries of a payload in content format f, in
 // their order. base is the path of the request; entries elsewhere are refused.
-// Values get the type that their resource has in m, and what does not convert
-// is refused; nil stands for the built-in models.
+// Values get the type that their resource has in the models, and what does not
+// convert is refused.
 //
 // # Tolerances
 //
@@ -87,18 +122,18 @@ func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *M
 // The result keeps no reference to payload. Its size is bounded by a small
 // multiple of that of payload. Errors are [*FormatError], which is
 // [ErrMalformed], or [ErrUnsupportedFormat].
-func DecodePayload(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
+func (c Codec) DecodePayload(f ContentFormat, base Path, payload []byte) ([]Entry, error) {
 	switch f = f.Canonical(); f {
 	case FormatText, FormatOpaque, FormatCBOR:
-		return decodeSingle(f, base, payload, m)
+		return decodeSingle(f, base, payload, c.Models)
 	case FormatTLV:
-		return decodeTLV(base, payload, m)
+		return decodeTLV(base, payload, c.Models)
 	case FormatLwM2MCBOR:
-		return decodeLwM2MCBOR(base, payload, m)
+		return decodeLwM2MCBOR(base, payload, c.Models)
 	case FormatJSON:
-		return decodeOldJSON(base, payload, m)
+		return decodeOldJSON(base, payload, c.Models)
 	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
-		return decodeSenML(f, base, payload, m)
+		return decodeSenML(c.senml(f), base, payload, c.Models)
 	default:
 		return nil, unsupported(f)
 	}
@@ -141,25 +176,26 @@ func unsupported(f ContentFormat) error {
 
 // AppendPaths appends the body of a Read-Composite or Observe-Composite
 // request for paths, in a SenML format or LwM2M CBOR, to dst.
-func AppendPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
+func (c Codec) AppendPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
 	switch f {
 	case FormatLwM2MCBOR:
 		return appendCBORPaths(dst, paths), nil
 	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
-		return appendSenMLPaths(dst, f, paths)
+		return appendSenMLPaths(dst, c.senml(f), paths)
 	default:
 		return dst, unsupported(f)
 	}
 }
 
 // DecodePaths returns the paths of a Read-Composite or Observe-Composite
-// request, in their order. Errors are as those of [DecodePayload].
-func DecodePaths(f ContentFormat, payload []byte) ([]Path, error) {
+// request, in their order. Errors are as those of
+// [Codec.DecodePayload].
+func (c Codec) DecodePaths(f ContentFormat, payload []byte) ([]Path, error) {
 	switch f {
 	case FormatLwM2MCBOR:
 		return decodeCBORPaths(payload)
 	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
-		return decodeSenMLPaths(f, payload)
+		return decodeSenMLPaths(c.senml(f), payload)
 	default:
 		return nil, unsupported(f)
 	}

@@ -52,8 +52,12 @@ func appendOldJSONElement(dst []byte, base Path, e *Entry) ([]byte, error) {
 		dst = append(dst, `",`...)
 	}
 	if !e.Time.IsZero() {
+		at, ok := senmlTime(e.Time)
+		if !ok {
+			return dst, notEncodable(e.Path, "times before 1978-07-04 would be relative to now")
+		}
 		dst = append(dst, `"t":`...)
-		dst = strconv.AppendInt(dst, e.Time.Unix(), 10)
+		dst = append(dst, at.String()...)
 		dst = append(dst, ',')
 	}
 	dst, err := appendOldJSONValue(dst, e)

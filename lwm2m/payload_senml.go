@@ -9,38 +9,36 @@ import (
 	"github.com/otago-iot/otago/senml"
 )
 
-// senmlCodec returns the codec of a SenML format and whether it is the CBOR
-// one; ok is false for other formats.
-func senmlCodec(f ContentFormat) (c senml.Codec, cbor, ok bool) {
-	c.LwM2M = true
-	switch f {
-	case FormatSenMLJSON, FormatSenMLCBOR:
-	case FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
-		c.Pack = senml.Patch
-	default:
-		return c, false, false
-	}
-	return c, f == FormatSenMLCBOR || f == FormatSenMLETCHCBOR, true
+// senmlFormat is one of the four SenML formats, with the root of the peer.
+type senmlFormat struct {
+	format ContentFormat
+	cbor   bool
+	codec  senml.Codec
 }
 
-func appendSenML(dst []byte, f ContentFormat, base Path, entries []Entry) ([]byte, error) {
+func (c Codec) senml(f ContentFormat) senmlFormat {
+	s := senmlFormat{format: f, codec: senml.Codec{LwM2M: true, Root: c.Root}}
+	s.cbor = f == FormatSenMLCBOR || f == FormatSenMLETCHCBOR
+	if f == FormatSenMLETCHJSON || f == FormatSenMLETCHCBOR {
+		s.codec.Pack = senml.Patch
+	}
+	return s
+}
+
+func appendSenML(dst []byte, f senmlFormat, base Path, entries []Entry) ([]byte, error) {
 	lent := senmlRecords.Get().(*[]senml.Record)
-	pack, err := senmlPack(*lent, base, entries)
+	pack, err := senmlPack(*lent, f.codec.Root, base, entries)
 	defer func() { returnRecords(lent, pack) }()
 	if err != nil {
 		return dst, err
 	}
-	return appendSenMLPack(dst, f, pack)
+	return f.append(dst, pack)
 }
 
-func appendSenMLPack(dst []byte, f ContentFormat, pack []senml.Record) ([]byte, error) {
-	codec, cbor, _ := senmlCodec(f)
-	if len(pack) > 0 && pack[0].Value.Kind() == senml.None {
-		codec.Pack = senml.Fetch
-	}
-	encode := codec.AppendJSON
-	if cbor {
-		encode = codec.AppendCBOR
+func (f senmlFormat) append(dst []byte, pack []senml.Record) ([]byte, error) {
+	encode := f.codec.AppendJSON
+	if f.cbor {
+		encode = f.codec.AppendCBOR
 	}
 	out, err := encode(dst, pack)
 	if err != nil {
@@ -50,9 +48,9 @@ func appendSenMLPack(dst []byte, f ContentFormat, pack []senml.Record) ([]byte, 
 }
 
 // senmlPack makes records of entries, in the memory of pack if they fit: the
-// request's path is the base name, names are what follows it. All names share
-// one string.
-func senmlPack(pack []senml.Record, base Path, entries []Entry) ([]senml.Record, error) {
+// request's path below root is the base name, names are what follows it. All
+// names share one string.
+func senmlPack(pack []senml.Record, root string, base Path, entries []Entry) ([]senml.Record, error) {
 	pack = slices.Grow(pack[:0], len(entries))
 	prefix := senmlPrefix(base, entries)
 	names := make([]byte, 0, 8*len(entries))
@@ -68,13 +66,13 @@ func senmlPack(pack []senml.Record, base Path, entries []Entry) ([]senml.Record,
 		}
 		r := senml.Record{Value: senmlValue(e.Value)}
 		if len(pack) == 0 {
-			r.BaseName = prefix
+			r.BaseName = root + prefix
 		}
 		if !e.Time.Equal(at) {
 			at = e.Time
-			r.BaseTime = senml.UnixTime(at)
-			if at.IsZero() {
-				r.BaseTime = senml.Int(0) // now
+			var ok bool
+			if r.BaseTime, ok = senmlTime(at); !ok {
+				return pack, notEncodable(e.Path, "times before 1978-07-04 would be relative to now")
 			}
 		}
 		start := len(names)
@@ -90,7 +88,17 @@ func senmlPack(pack []senml.Record, base Path, entries []Entry) ([]senml.Record,
 	return pack, nil
 }
 
-// senmlPrefix returns the base name for entries of a request for base.
+// senmlTime returns a time in seconds since 1970; 0, which means now, for the zero
+// Time. Numbers below senml.AbsoluteTime are relative, which makes of an early
+// time another one.
+func senmlTime(t time.Time) (n senml.Number, ok bool) {
+	if t.IsZero() {
+		return senml.Int(0), true
+	}
+	return senml.UnixTime(t), t.Unix() >= senml.AbsoluteTime
+}
+
+// senmlPrefix returns the base name, less the root, for entries of a request for base.
 func senmlPrefix(base Path, entries []Entry) string {
 	switch {
 	case base.IsRoot():
@@ -123,11 +131,11 @@ func senmlValue(v Value) senml.Value {
 	}
 }
 
-func decodeSenML(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
-	d := senmlDecoder{format: f, payload: payload}
-	codec, _, _ := senmlCodec(f)
+func decodeSenML(f senmlFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
+	d := senmlDecoder{senmlFormat: f, payload: payload}
+	d.codec.MaxRecords = maxRecords(len(payload))
 	lent := senmlRecords.Get().(*[]senml.Record)
-	pack, err := d.decode(codec, *lent)
+	pack, err := d.decode(*lent)
 	defer func() { returnRecords(lent, pack) }()
 	if err != nil || len(pack) == 0 {
 		return nil, err
@@ -135,16 +143,16 @@ func decodeSenML(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry
 	c := pathCollector{base: base, types: typeLookup{models: m}, history: true, entries: make([]Entry, 0, len(pack))}
 	var now time.Time
 	for i := range pack {
-		p, ok := scanPath(pack[i].Name, true)
+		p, ok := d.path(&pack[i])
 		if !ok {
-			return nil, d.fail(codec, i, "name is not a path")
+			return nil, d.fail(i, "name is not a path")
 		}
 		v, ok := valueOfSenML(pack[i].Value)
 		if !ok {
-			return nil, d.fail(codec, i, "record without value")
+			return nil, d.fail(i, "record without value")
 		}
 		if refused := c.add(p, v); refused != "" {
-			return nil, d.fail(codec, i, refused)
+			return nil, d.fail(i, refused)
 		}
 		if !pack[i].Time.IsSet() {
 			continue
@@ -184,27 +192,28 @@ func valueOfSenML(v senml.Value) (Value, bool) {
 }
 
 // appendSenMLPaths writes the names of a composite request.
-func appendSenMLPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
+func appendSenMLPaths(dst []byte, f senmlFormat, paths []Path) ([]byte, error) {
+	f.codec.Pack = senml.Fetch
 	pack := make([]senml.Record, len(paths))
 	for i, p := range paths {
-		pack[i].Name = p.String()
+		pack[i].Name = f.codec.Root + p.String()
 	}
-	return appendSenMLPack(dst, f, pack)
+	return f.append(dst, pack)
 }
 
-func decodeSenMLPaths(f ContentFormat, payload []byte) ([]Path, error) {
-	d := senmlDecoder{format: f, payload: payload}
-	codec, _, _ := senmlCodec(f)
-	codec.Pack = senml.Fetch
-	pack, err := d.decode(codec, nil)
+func decodeSenMLPaths(f senmlFormat, payload []byte) ([]Path, error) {
+	d := senmlDecoder{senmlFormat: f, payload: payload}
+	d.codec.Pack = senml.Fetch
+	d.codec.MaxRecords = maxRecords(len(payload))
+	pack, err := d.decode(nil)
 	if err != nil || len(pack) == 0 {
 		return nil, err
 	}
 	paths := make([]Path, len(pack))
 	for i := range pack {
 		var ok bool
-		if paths[i], ok = parsePath(pack[i].Name); !ok {
-			return nil, d.fail(codec, i, "name is not a path")
+		if paths[i], ok = d.path(&pack[i]); !ok {
+			return nil, d.fail(i, "name is not a path")
 		}
 	}
 	return paths, nil

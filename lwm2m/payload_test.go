@@ -96,10 +96,10 @@ func TestPayloadTextForms(t *testing.T) {
 				entry("/1/0/6", lwm2m.Boolean(true)),
 				entry("/3/0/22/0", lwm2m.ObjectLink(66, 0)),
 				entry("/5/0/0", lwm2m.Opaque([]byte{0})),
-				entryAt("/6/0/0", lwm2m.Float(-1.5), at),
+				entryAt("/6/0/0", lwm2m.Float(-1.5), at.Add(time.Millisecond)),
 			},
 			`{"bn":"/","e":[{"n":"1/0/6","bv":true},{"n":"3/0/22/0","ov":"66:0"},` +
-				`{"n":"5/0/0","sv":"AA=="},{"n":"6/0/0","t":1700000000,"v":-1.5}]}`,
+				`{"n":"5/0/0","sv":"AA=="},{"n":"6/0/0","t":1700000000.001,"v":-1.5}]}`,
 		},
 		{"old JSON empty", lwm2m.FormatJSON, "/5/0", nil, `{"bn":"/5/0/","e":[]}`},
 	} {
@@ -238,6 +238,10 @@ func TestPayloadRefusesToEncode(t *testing.T) {
 		{"empty object", nested[1:], "/", []lwm2m.Entry{entry("/5", lwm2m.Value{})}, notEncodable},
 		{"empty resource instance", nested, "/5/0", []lwm2m.Entry{entry("/5/0/8/0", lwm2m.Value{})}, notEncodable},
 		{"no value", single, "/5/0/3", []lwm2m.Entry{entry("/5/0/3", lwm2m.Value{})}, notEncodable},
+		{
+			"time that would be relative", formats(lwm2m.FormatJSON, lwm2m.FormatSenMLJSON, lwm2m.FormatSenMLCBOR), "/5/0/3",
+			[]lwm2m.Entry{entryAt("/5/0/3", lwm2m.Integer(1), time.Unix(1<<28-1, 0))}, notEncodable,
+		},
 	} {
 		for _, f := range tc.formats {
 			b, err := lwm2m.AppendPayload([]byte("x"), f, mustPath(t, tc.base), tc.entries, nil)

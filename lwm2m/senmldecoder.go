@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/otago-iot/otago/senml"
@@ -30,28 +31,33 @@ func returnRecords(lent *[]senml.Record, records []senml.Record) {
 // senmlDecoder decodes a pack and finds for errors where in the payload a
 // record is, which resolved records do not know any more.
 type senmlDecoder struct {
-	format  ContentFormat
+	senmlFormat
 	payload []byte
 }
 
-func (d *senmlDecoder) read(codec senml.Codec, dst []senml.Record) ([]senml.Record, error) {
-	if d.cbor() {
-		return codec.DecodeCBOR(dst, d.payload)
+// maxRecords is how many records a pack of size bytes may have: records are
+// large in memory, and one of LwM2M has a name, or a time and a value, which takes
+// four bytes at least. With less it says what the record before it said.
+func maxRecords(size int) int { return min(size/4+1, 10000) }
+
+func (d *senmlDecoder) read(dst []senml.Record) ([]senml.Record, error) {
+	if d.cbor {
+		return d.codec.DecodeCBOR(dst, d.payload)
 	}
-	return codec.DecodeJSON(dst, d.payload)
+	return d.codec.DecodeJSON(dst, d.payload)
 }
 
-func (d *senmlDecoder) cbor() bool {
-	_, cbor, _ := senmlCodec(d.format)
-	return cbor
+// path returns the path that a resolved record names, below the root.
+func (d *senmlDecoder) path(r *senml.Record) (Path, bool) {
+	return scanPath(strings.TrimPrefix(r.Name, d.codec.Root), true)
 }
 
 // decode returns the resolved records of the payload, in the memory of dst if
 // they fit.
-func (d *senmlDecoder) decode(codec senml.Codec, dst []senml.Record) ([]senml.Record, error) {
-	pack, err := d.read(codec, dst)
+func (d *senmlDecoder) decode(dst []senml.Record) ([]senml.Record, error) {
+	pack, err := d.read(dst)
 	if err == nil {
-		pack, err = codec.Resolve(pack)
+		pack, err = d.codec.Resolve(pack)
 	}
 	if se, ok := errors.AsType[*senml.SyntaxError](err); ok {
 		offset := se.Offset
@@ -65,12 +71,12 @@ func (d *senmlDecoder) decode(codec senml.Codec, dst []senml.Record) ([]senml.Re
 
 // fail returns an error about the record with the given index among the
 // resolved ones. Those that only set base fields are not among them.
-func (d *senmlDecoder) fail(codec senml.Codec, resolved int, reason string) error {
-	pack, _ := d.read(codec, nil) // which worked before
+func (d *senmlDecoder) fail(resolved int, reason string) error {
+	pack, _ := d.read(nil) // which worked before
 	record := 0
 	for ; record < len(pack); record++ {
 		r := &pack[record]
-		if r.Name == "" && r.Value.Kind() == senml.None && !r.Sum.IsSet() && codec.Pack != senml.Fetch {
+		if r.Name == "" && r.Value.Kind() == senml.None && !r.Sum.IsSet() && d.codec.Pack != senml.Fetch {
 			continue
 		}
 		if resolved == 0 {
@@ -84,7 +90,7 @@ func (d *senmlDecoder) fail(codec senml.Codec, resolved int, reason string) erro
 // offset returns where the record with the given index begins, in a payload
 // that is well-formed.
 func (d *senmlDecoder) offset(record int) int {
-	if d.cbor() {
+	if d.cbor {
 		r := cborReader{format: d.format, data: d.payload}
 		if _, err := r.head(); err != nil {
 			return 0

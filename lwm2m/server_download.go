@@ -155,7 +155,13 @@ func (s *Server) sent(r *coap.IncomingRequest) *coap.Response {
 	default:
 		return errorResponse(ErrUnsupportedFormat)
 	}
-	entries, err := DecodePayload(ContentFormat(f), Path{}, r.Payload, s.config.Models)
+	codec := Codec{Models: s.config.Models}
+	s.mu.Lock()
+	if d := s.table.byPeer[r.Peer]; d != nil {
+		codec.Root = d.root()
+	}
+	s.mu.Unlock()
+	entries, err := codec.DecodePayload(ContentFormat(f), Path{}, r.Payload)
 	if err != nil {
 		return errorResponse(err)
 	}

@@ -16,15 +16,20 @@ func (s *Server) Read(ctx context.Context, endpoint string, path Path, opts ...R
 		return nil, fmt.Errorf("%w: the root cannot be read", ErrPath)
 	}
 	o := newRequestOptions(opts)
+	var codec Codec
 	resp, err := s.do(ctx, &request{endpoint: endpoint, path: path, safe: true, opts: o,
 		build: func(ss *session) (*coap.Request, error) {
+			codec = s.codec(ss)
 			return &coap.Request{Code: coap.GET, Path: ss.segments(path), Accept: o.accept()}, nil
 		}})
 	if err != nil {
 		return nil, err
 	}
-	return s.decode(resp, path)
+	return codec.answer(resp, path)
 }
+
+// codec returns what makes and reads payloads of the device.
+func (s *Server) codec(ss *session) Codec { return Codec{Models: s.config.Models, Root: ss.root} }
 
 // accept returns the wish for the format of an answer: without one the device chooses what it can.
 func (o requestOptions) accept() coap.Format {
@@ -34,8 +39,8 @@ func (o requestOptions) accept() coap.Format {
 	return coap.Format{}
 }
 
-// decode reads the payload of an answer in whatever format it is.
-func (s *Server) decode(resp *coap.Response, base Path) ([]Entry, error) {
+// answer reads the payload of an answer in whatever format it is.
+func (c Codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
 	f, ok := resp.ContentFormat.Get()
 	if !ok {
 		if len(resp.Payload) == 0 {
@@ -43,28 +48,42 @@ func (s *Server) decode(resp *coap.Response, base Path) ([]Entry, error) {
 		}
 		f = uint16(FormatText) // what old clients mean when they say nothing
 	}
-	if len(resp.Payload) == 0 && base.Len() < 3 {
+	if len(resp.Payload) == 0 && c.mayBeEmpty(ContentFormat(f), base) {
 		return nil, nil
 	}
-	return DecodePayload(ContentFormat(f), base, resp.Payload, s.config.Models)
+	return c.DecodePayload(ContentFormat(f), base, resp.Payload)
+}
+
+// mayBeEmpty reports whether an answer without a payload says that nothing is at base. Not every client sends the empty list
+// that its format has for an instance without resources, or a multiple resource without instances.
+func (c Codec) mayBeEmpty(f ContentFormat, base Path) bool {
+	if base.Len() != 3 {
+		return base.Len() < 3
+	}
+	if r, known := c.Models.Resource(base); known {
+		return r.Multiple
+	}
+	return f.Canonical() != FormatText && f != FormatOpaque // in which it is the empty value
 }
 
 // ReadComposite returns the values at and below several paths at once (LwM2M 1.1). What is absent is left out.
 func (s *Server) ReadComposite(ctx context.Context, endpoint string, paths []Path, opts ...RequestOption) ([]Entry, error) {
 	o := newRequestOptions(opts)
+	var codec Codec
 	resp, err := s.inFormats(o, compositeFormats, func(f ContentFormat) *request {
-		return &request{endpoint: endpoint, safe: true, opts: o, build: composite(paths, f)}
+		return &request{endpoint: endpoint, safe: true, opts: o, build: s.composite(paths, f, &codec)}
 	}).do(ctx, s, endpoint)
 	if err != nil {
 		return nil, err
 	}
-	return s.decode(resp, Path{})
+	return codec.answer(resp, Path{})
 }
 
-// composite builds a Read-Composite.
-func composite(paths []Path, f ContentFormat) func(*session) (*coap.Request, error) {
+// composite builds a Read-Composite, and sets the codec of its answers.
+func (s *Server) composite(paths []Path, f ContentFormat, codec *Codec) func(*session) (*coap.Request, error) {
 	return func(ss *session) (*coap.Request, error) {
-		body, err := AppendPaths(nil, f, paths)
+		*codec = s.codec(ss)
+		body, err := codec.AppendPaths(nil, f, paths)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +141,7 @@ func (s *Server) write(ctx context.Context, endpoint string, code coap.Code, pat
 // writing builds a request that carries entries.
 func (s *Server) writing(code coap.Code, path Path, entries []Entry, f ContentFormat) func(*session) (*coap.Request, error) {
 	return func(ss *session) (*coap.Request, error) {
-		body, err := AppendPayload(nil, f, path, entries, s.config.Models)
+		body, err := s.codec(ss).AppendPayload(nil, f, path, entries)
 		if err != nil {
 			return nil, err
 		}

@@ -11,8 +11,9 @@ type Codec struct {
 	LwM2M bool
 
 	// Root is what all names begin with, before the path, in LwM2M with an
-	// alternate path: "/lwm2m" for "/lwm2m/3/0/9". It stays part of the names.
-	// Default: none.
+	// alternate path: "/lwm2m" for "/lwm2m/3/0/9". It stays part of the names. It
+	// consists of ASCII without control characters, quotes and backslashes; with any
+	// other every name is bad. Default: none.
 	Root string
 
 	// Pack is the kind of pack. Default: [Measurements].

@@ -69,12 +69,22 @@ func scanURI(st nameState, s string) nameState {
 // scanRoot scans what begins with the rest of root.
 func scanRoot(st nameState, s, root string) nameState {
 	n := min(len(root)-st.len, len(s))
-	if s[:n] != root[st.len:st.len+n] {
+	if s[:n] != root[st.len:st.len+n] || !isPlain(s[:n]) {
 		st.levels = badName
 		return st
 	}
 	st.len += n
 	return scanPath(st, s[n:])
+}
+
+// isPlain reports whether s is ASCII with nothing to escape in JSON.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if !asciiJSON[s[i]] {
+			return false
+		}
+	}
+	return true
 }
 
 const maxPathID = 65534
