@@ -143,7 +143,3 @@ func (l *typeLookup) typeOf(path Path) Type {
 	}
 	return TypeNone
 }
-
-// entryCapacity is how many entries a decoder makes room for at first: what a
-// payload of this size, in bytes, may well hold.
-func entryCapacity(size int) int { return min(size/4+1, 16) }

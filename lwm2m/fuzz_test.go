@@ -37,7 +37,7 @@ func allocated(f func()) uint64 {
 // A decoder may allocate this much for each byte of input, and so much more
 // for errors, tables made on first use, and what the runtime counts late.
 const (
-	allocFactor = 200
+	allocFactor = 120
 	allocFixed  = 1 << 20
 )
 

@@ -36,7 +36,7 @@ func decodeOldJSON(base Path, payload []byte, m *Models) ([]Entry, error) {
 	if err := d.document(); err != nil {
 		return nil, err
 	}
-	c := pathCollector{base: base, types: typeLookup{models: m}, history: true}
+	c := pathCollector{base: base, types: typeLookup{models: m}, history: true, entries: make([]Entry, 0, len(d.elements))}
 	for _, e := range d.elements {
 		p, ok := parsePath(d.baseName + e.name)
 		if !ok || p.Len() < 3 {

@@ -1,5 +1,7 @@
 package lwm2m
 
+import "slices"
+
 // LwM2M CBOR (Content-Format 11544; Core specification 1.2, LwM2M CBOR): one
 // map whose keys are identifiers, or arrays of identifiers for several levels
 // at once, and whose values are maps of the levels below or values.
@@ -9,7 +11,7 @@ func decodeLwM2MCBOR(base Path, payload []byte, m *Models) ([]Entry, error) {
 		r: cborReader{format: FormatLwM2MCBOR, data: payload},
 		c: pathCollector{
 			base: base, types: typeLookup{models: m}, cbor: true,
-			entries: make([]Entry, 0, entryCapacity(len(payload))),
+			entries: make([]Entry, 0, min(len(payload)/4+1, 16)),
 		},
 	}
 	h, err := d.r.head()
@@ -62,8 +64,18 @@ func (d *lwm2mCBORDecoder) empty(p Path, h cborHead) error {
 	if p.IsObject() || p.IsResourceInstance() {
 		return d.r.fail(h.at, "empty map")
 	}
-	if refused := d.c.add(p, Value{}); refused != "" {
-		return d.r.fail(h.at, refused)
+	return d.add(p, Value{}, h.at)
+}
+
+// add takes an entry, which begins at the offset at.
+func (d *lwm2mCBORDecoder) add(p Path, v Value, at int) error {
+	if n := len(d.c.entries); n == cap(d.c.entries) {
+		// Room for as many as will come if they are like those before.
+		more := int(int64(len(d.r.data)-d.r.pos) * int64(n) / int64(d.r.pos))
+		d.c.entries = slices.Grow(d.c.entries, more+more/4+1)
+	}
+	if refused := d.c.add(p, v); refused != "" {
+		return d.r.fail(at, refused)
 	}
 	return nil
 }
@@ -91,10 +103,7 @@ func (d *lwm2mCBORDecoder) member(p Path) error {
 	if err != nil {
 		return err
 	}
-	if refused := d.c.add(p, v); refused != "" {
-		return d.r.fail(at, refused)
-	}
-	return nil
+	return d.add(p, v, at)
 }
 
 // key reads a key, one identifier or an array of some, and extends p by it.

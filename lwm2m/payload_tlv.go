@@ -114,7 +114,7 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 	if err := tlv.Validate(payload); err != nil {
 		return nil, tlvError(err)
 	}
-	d := tlvDecoder{base: base, types: typeLookup{models: m}, entries: make([]Entry, 0, entryCapacity(len(payload)))}
+	d := tlvDecoder{base: base, types: typeLookup{models: m}, entries: make([]Entry, 0, countTLV(tlv.NewDecoder(payload)))}
 	for e, err := range tlv.All(payload) {
 		if err == nil {
 			err = d.top(e)
@@ -127,6 +127,20 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 		return nil, &FormatError{Format: FormatTLV, Reason: "no value"}
 	}
 	return d.entries, nil
+}
+
+// countTLV returns how many entries a valid body makes, at most.
+func countTLV(d tlv.Decoder) (n int) {
+	for e, err := range d.All() {
+		if err != nil {
+			break
+		}
+		if e.Kind == tlv.ObjectInstance || e.Kind == tlv.MultipleResource {
+			n += countTLV(e.Decoder())
+		}
+		n++
+	}
+	return n
 }
 
 // tlvError carries the offset of an error of package tlv over.
