@@ -127,6 +127,15 @@ func (a *association) rejected(mid uint16) bool {
 	return false
 }
 
+// refused handles an acknowledgement with an error code of a notification or a
+// separate response of ours. Some peers send that in place of a Reset. a.mu is
+// held.
+func (a *association) refused(m *wireMessage) {
+	if x := a.unacknowledged(m.mid); x != nil && !x.request && !isSuccess(m.code) {
+		a.conclude(x, nil, ErrReset)
+	}
+}
+
 // answered hands a response to the request it belongs to, and reports whether
 // there is one. The packet then belongs to whoever made the request; taken is
 // false for a response that is to be ignored. a.mu is held.

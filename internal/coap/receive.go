@@ -139,11 +139,22 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 	a.mu.Lock()
 	known, kept := a.answered(p)
 	var notified *Observation
-	if !known && typ != acknowledgement {
+	var refuser *Observer
+	switch {
+	case known:
+	case typ == acknowledgement:
+		a.refused(m)
+	default:
 		notified = a.observations[m.token]
 		known = notified != nil
+		if !known && !isSuccess(m.code) {
+			refuser = a.observers[m.token]
+		}
 	}
 	a.mu.Unlock()
+	if refuser != nil {
+		refuser.end() // go-coap answers a notification that it does not know by 4.04
+	}
 	if separate {
 		e.acknowledgeResponse(a, id, typ, known)
 	}

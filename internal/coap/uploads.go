@@ -26,6 +26,7 @@ type upload struct {
 	over   bool
 	next   int64 // bytes received
 	last   int64 // where the last block began
+	first  int64 // bytes in the first block
 	format Format
 	sink   Sink
 	body   []byte // without sink
@@ -92,6 +93,11 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	case b.more && b.offset() == u.last && u.next > u.last:
 		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
 		return proceed, false // again
+	case b.num > 0 && b.more && u.next == u.first && b.offset()+int64(n) <= u.first:
+		// A peer that was asked for smaller blocks and goes on with number 1 of
+		// them, which it has sent (go-coap): let it, until it is past that.
+		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
+		return proceed, false
 	case b.offset() != u.next:
 		return diagnose(RequestEntityIncomplete, "block out of sequence"), false
 	}
@@ -105,6 +111,9 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 		return statusOf(err, e.cfg.MaxBody), false
 	}
 	u.last, u.next = u.next, u.next+int64(n)
+	if b.num == 0 {
+		u.first = u.next
+	}
 	if b.more {
 		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
 		return proceed, false
