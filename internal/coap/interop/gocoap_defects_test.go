@@ -1,0 +1,92 @@
+package interop_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/net/blockwise"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// go-coap's client never repeats a block after the first. Its transfer fails;
+// ours is rid of what had arrived, and takes the next attempt.
+func TestGoCoAPGivesUpOnLostBlock(t *testing.T) {
+	aborted := make(chan error, 1)
+	kept := &sink{aborted: aborted}
+	e := coap.New(coap.Config{
+		UploadIdle: 200 * time.Millisecond,
+		Sinks:      func(*coap.IncomingRequest) (coap.Sink, *coap.Response) { return kept, nil },
+		Handler: coap.HandlerFunc(func(context.Context, *coap.IncomingRequest) *coap.Response {
+			return &coap.Response{Code: coap.Changed}
+		}),
+	})
+	_, at := startLossy(t, serveEndpoint(t, e), func(up bool, n int) bool { return up && n == 6 })
+	body := bodyOf(20_000)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := dialGoCoAP(t, at, blockwise.SZX1024).Put(ctx, "/r1", message.AppOctets, bytes.NewReader(body))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, <-aborted, coap.ErrTimeout)
+
+	kept.Reset()
+	putGoCoAP(t, at, "r1", body, 1024)
+	require.True(t, bytes.Equal(body, kept.Bytes()))
+}
+
+// sink keeps a body.
+type sink struct {
+	bytes.Buffer
+	aborted chan error
+}
+
+func (s *sink) Abort(err error) { s.aborted <- err }
+
+// go-coap's server asks for smaller blocks than ours.
+func TestGoCoAPServerAsksForSmallerBlocks(t *testing.T) {
+	for _, szx := range []blockwise.SZX{blockwise.SZX16, blockwise.SZX256} {
+		e, to := dial(t, serveGoCoAPAt(t, "127.0.0.1:0", szx), coap.Config{})
+		body := bodyOf(5000)
+		put(t, e, to, &coap.Request{Path: []string{"r1"}, Payload: body})
+		require.True(t, bytes.Equal(body, get(t, e, to, &coap.Request{Path: []string{"r1"}})))
+	}
+}
+
+// go-coap's server answers a notification that it knows nothing of by 4.04 and
+// not by a Reset: in the acknowledgement, or in a confirmable message. That
+// ends the observation all the same.
+func TestGoCoAPForgetsObservation(t *testing.T) {
+	for name, confirmable := range map[string]bool{"CON": true, "NON": false} {
+		t.Run(name, func(t *testing.T) {
+			observers := make(chan *coap.Observer, 1)
+			at := serveEndpoint(t, coap.New(coap.Config{Handler: coap.HandlerFunc(func(_ context.Context, r *coap.IncomingRequest) *coap.Response {
+				if o := r.Accept(); o != nil {
+					observers <- o
+				}
+				return &coap.Response{Code: coap.Content, Payload: []byte("text")}
+			})}))
+			conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(at))
+			require.NoError(t, err)
+			local := conn.LocalAddr().String()
+			_, err = conn.Write([]byte{0x41, 1, 0, 1, 7, 0x60}) // GET, Observe: 0
+			require.NoError(t, err)
+			o := <-observers
+			_, err = conn.Read(make([]byte, 100))
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
+
+			serveGoCoAPAt(t, local, blockwise.SZX1024) // the device has started anew
+			o.Notify(&coap.Response{Code: coap.Content, Payload: []byte("more")}, confirmable)
+			select {
+			case <-o.Done():
+			case <-time.After(15 * time.Second): // a lost confirmable one takes 60
+				t.Fatal("goes on notifying")
+			}
+		})
+	}
+}
