@@ -61,14 +61,8 @@ func New(cfg Config) *Endpoint {
 	}
 	e.echo = newEchoKey(e.random)
 	e.janitor.e = e
-	e.uploads = held[*upload]{
-		e: e, entries: make(map[transferKey]*heldEntry[*upload]),
-		max: cfg.Bounds.Uploads, maxPeer: cfg.Bounds.PeerUploads, spare: minUploadIdle,
-	}
-	e.downloads.held = held[*download]{
-		e: e, entries: make(map[transferKey]*heldEntry[*download]),
-		max: cfg.Bounds.Downloads, maxPeer: cfg.Bounds.PeerDownloads,
-	}
+	e.uploads = newHeld[*upload](e, cfg.Bounds.Uploads, cfg.Bounds.PeerUploads, minUploadIdle)
+	e.downloads.held = newHeld[*download](e, cfg.Bounds.Downloads, cfg.Bounds.PeerDownloads, 0)
 	return e
 }
 

@@ -1,8 +1,10 @@
 package coap
 
 import (
+	"cmp"
 	"container/list"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 )
@@ -40,10 +42,22 @@ type held[V heldValue] struct {
 	e       *Endpoint
 	mu      sync.Mutex
 	entries map[transferKey]*heldEntry[V]
-	order   list.List // of *heldEntry[V], the longest idle first
+	byPeer  map[*association][]*heldEntry[V] // few each
+	order   list.List                        // of *heldEntry[V], the longest idle first
 	max     int
 	maxPeer int
 	spare   time.Duration // one that was idle for less is not dropped for another
+}
+
+func newHeld[V heldValue](e *Endpoint, maximum, maxPeer int, spare time.Duration) held[V] {
+	return held[V]{
+		e:       e,
+		entries: make(map[transferKey]*heldEntry[V]),
+		byPeer:  make(map[*association][]*heldEntry[V]),
+		max:     maximum,
+		maxPeer: maxPeer,
+		spare:   spare,
+	}
 }
 
 // heldValue is told when it is dropped, once, without any lock.
@@ -84,10 +98,9 @@ func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, 
 	if old := h.entries[key]; old != nil {
 		victims = append(victims, h.remove(old))
 	}
-	if n := h.countOf(a); n >= h.maxPeer {
-		if x := h.oldest(func(x *heldEntry[V]) bool { return x.a == a }); x != nil {
-			victims = append(victims, h.remove(x))
-		}
+	if own := h.byPeer[a]; len(own) >= h.maxPeer {
+		oldest := slices.MinFunc(own, func(x, y *heldEntry[V]) int { return cmp.Compare(x.used, y.used) })
+		victims = append(victims, h.remove(oldest))
 	}
 	room := true
 	if len(h.entries) >= h.max {
@@ -101,6 +114,7 @@ func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, 
 		x.timer.owner = x
 		x.place = h.order.PushBack(x)
 		h.entries[key] = x
+		h.byPeer[a] = append(h.byPeer[a], x)
 		a.held.Add(1)
 		h.e.timers.set(&x.timer, idle)
 	}
@@ -136,19 +150,13 @@ func (h *held[V]) take(key transferKey, v V) bool {
 
 // drop drops all of an association that has ended.
 func (h *held[V]) drop(a *association) {
-	if a.held.Load() == 0 {
-		return
+	h.mu.Lock()
+	own := slices.Clone(h.byPeer[a])
+	for _, x := range own {
+		h.remove(x)
 	}
-	for {
-		h.mu.Lock()
-		x := h.oldest(func(x *heldEntry[V]) bool { return x.a == a })
-		if x != nil {
-			h.remove(x)
-		}
-		h.mu.Unlock()
-		if x == nil {
-			return
-		}
+	h.mu.Unlock()
+	for _, x := range own {
 		x.value.dropped(ErrPeerGone)
 	}
 }
@@ -181,28 +189,12 @@ func (x *heldEntry[V]) expire() {
 func (h *held[V]) remove(x *heldEntry[V]) *heldEntry[V] {
 	delete(h.entries, x.key)
 	h.order.Remove(x.place)
+	if own := slices.DeleteFunc(h.byPeer[x.a], func(y *heldEntry[V]) bool { return y == x }); len(own) > 0 {
+		h.byPeer[x.a] = own
+	} else {
+		delete(h.byPeer, x.a)
+	}
 	h.e.timers.stop(&x.timer)
 	x.a.held.Add(-1)
 	return x
-}
-
-func (h *held[V]) oldest(match func(*heldEntry[V]) bool) *heldEntry[V] {
-	for el := h.order.Front(); el != nil; el = el.Next() {
-		if x := el.Value.(*heldEntry[V]); match(x) {
-			return x
-		}
-	}
-	return nil
-}
-
-func (h *held[V]) countOf(a *association) (n int) {
-	if a.held.Load() == 0 {
-		return 0
-	}
-	for el := h.order.Front(); el != nil; el = el.Next() {
-		if el.Value.(*heldEntry[V]).a == a {
-			n++
-		}
-	}
-	return n
 }

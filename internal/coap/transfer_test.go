@@ -151,18 +151,47 @@ func TestTransferLossSizes(t *testing.T) {
 }
 
 func TestPeerGoneDuringPull(t *testing.T) {
-	for _, after := range []int{0, 1, 7} {
-		inWorld(t, hello(), coap.Config{}, func(t *testing.T, w *world) {
-			w.net.SetLink(serverHost, deviceHost, simnet.Conditions{Drop: func(p simnet.Packet) bool { return p.Seq >= after }})
-			start := time.Now()
-			_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: &bytes.Buffer{}, BlockSize: 16, MaxBody: 16})
-			if after > 0 {
-				require.NoError(t, err, "hello is one block")
-				return
-			}
-			require.ErrorIs(t, err, coap.ErrTimeout)
-			require.Less(t, time.Since(start), 94*time.Second, "one round for the first message")
-			require.Greater(t, time.Since(start), 60*time.Second)
+	body := bodyOf(100 << 10)
+	sender := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, Body: bytes.NewReader(body), Size: int64(len(body)), ETag: []byte{1, 2}}
+	})}
+	tests := []struct {
+		name     string
+		answers  int
+		stall    time.Duration
+		min, max time.Duration
+	}{
+		{"from the first", 0, 0, 60 * time.Second, 93 * time.Second}, // one round
+		{"in the middle", 20, 0, 300 * time.Second, 393 * time.Second},
+		{"in the middle, with a limit", 20, 2 * time.Minute, 120 * time.Second, 213 * time.Second},
+		{"in the middle, one round", 20, -1, 60 * time.Second, 93 * time.Second},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			inWorld(t, sender, coap.Config{}, func(t *testing.T, w *world) {
+				w.net.SetLink(serverHost, deviceHost, simnet.Conditions{Drop: func(p simnet.Packet) bool { return p.Seq >= test.answers }})
+				start := time.Now()
+				var got bytes.Buffer
+				_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: &got, Stall: test.stall})
+				require.ErrorIs(t, err, coap.ErrTimeout)
+				require.GreaterOrEqual(t, elapsed(start), test.min)
+				require.LessOrEqual(t, elapsed(start), test.max)
+				failed, ok := errors.AsType[*coap.ExchangeError](err)
+				require.True(t, ok)
+				require.EqualValues(t, test.answers*1024, failed.Done)
+				require.True(t, bytes.Equal(body[:failed.Done], got.Bytes()))
+				if test.answers == 0 {
+					return
+				}
+				require.Equal(t, []byte{1, 2}, failed.ETag)
+
+				// It goes on where it was.
+				w.net.SetLink(serverHost, deviceHost, simnet.Conditions{})
+				resp, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: &got, Offset: failed.Done, ETag: failed.ETag})
+				require.NoError(t, err)
+				require.Equal(t, coap.Content, resp.Code)
+				require.True(t, bytes.Equal(body, got.Bytes()))
+			})
 		})
 	}
 }
