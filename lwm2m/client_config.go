@@ -42,7 +42,8 @@ type ClientConfig struct {
 	Objects []Object
 	// Models are the object models. Default: the built-in ones.
 	Models *Models
-	// Logger receives what the client has to say. Default: nothing is.
+	// Logger receives what the client has to say, without the endpoint's name: a program with several clients adds it by
+	// Logger.With. Default: nothing is.
 	Logger *slog.Logger
 
 	// MinRetry and MaxRetry bound the pause after a Register that failed; it doubles in between, with chance.

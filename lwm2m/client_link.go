@@ -180,7 +180,7 @@ func (l *link) register(ctx context.Context) error {
 	if len(l.location) == 0 {
 		return fmt.Errorf("%w: the server gave no location", ErrRefused)
 	}
-	c.log.Info("registered", slog.String("endpoint", c.config.Endpoint), slog.String("version", l.version.String()))
+	c.log.Info("registered", slog.String("lwm2m", l.version.String()))
 	c.setRegistered(true)
 	return nil
 }
