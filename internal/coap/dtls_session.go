@@ -85,27 +85,32 @@ func (ss *dtlsSession) send(typ byte, content []byte) error {
 	switch {
 	case ss.over:
 		return net.ErrClosed
-	case ss.next > maxSequence:
-		return errSequence
 	case ss.unproven == 1:
 		return errUnproven
 	case ss.unproven > 1:
 		ss.unproven--
 	}
+	b, err := ss.seal((*out)[:0], typ, content)
+	if err != nil {
+		return err
+	}
+	return ss.s.writeTo(b, ss.addr)
+}
+
+// seal makes a record, in room if it fits. ss.mu is held.
+func (ss *dtlsSession) seal(room []byte, typ byte, content []byte) ([]byte, error) {
+	if ss.next > maxSequence {
+		return nil, errSequence
+	}
 	binary.BigEndian.PutUint64(ss.header[3:], 1<<48|ss.next)
 	ss.next++
-	room := (*out)[:0]
 	if ss.header[0] == recordWithCID {
 		room = append(append(room, content...), typ)
 		content, room = room, room[len(room):]
 	} else {
 		ss.header[0] = typ
 	}
-	b, err := ss.protect.seal(room, ss.header, content)
-	if err != nil {
-		return err
-	}
-	return ss.s.writeTo(b, ss.addr)
+	return ss.protect.seal(room, ss.header, content)
 }
 
 // receive takes a datagram of the peer, or what says that it is, from addr.
