@@ -59,6 +59,11 @@
 //	  each since its last block   120 s (DownloadIdle)
 //	observations of a peer here   64 (PeerObservers)           0.3 KB each, one notification
 //	notifications for us waiting  16 per observation           2 KB each
+//	DTLS handshakes               1000 (Handshakes)            55 KB each
+//	  each from its beginning     60 s
+//	DTLS associations             Peers, in all; 8 of one      2.3 KB each, what a UDP peer
+//	                              identity (IdentityAssociations) costs among it
+//	  records before a session    8 datagrams
 //	options in a message          64
 //	a datagram                    2 KiB; larger ones are answered with 4.13
 //
@@ -70,4 +75,23 @@
 //
 // A peer that is silent costs an entry in a table: no goroutine, no timer, no
 // buffer.
+//
+// # DTLS
+//
+// pion/dtls makes the handshakes, each in goroutines of its own, of which there
+// is a limited number. When one is complete, its state becomes a [dtlsSession],
+// which only protects records, where they are read and written. So an
+// association that is idle is no more than its keys. The peer is found by the
+// Connection ID in its records, at whatever address it appears, or else by its
+// address.
+//
+// A ClientHello from an address that is forged takes one of the places for
+// handshakes until others need it; the oldest of those who have not answered
+// with the cookie gives way. With 1000 places and a flood of 5000 ClientHellos in
+// a second, a device has 0.2 s to answer, and else is told to begin anew. One
+// that has answered keeps its place.
+//
+// An address that a Connection ID was seen at gets 8 datagrams at most until a
+// second record comes from there: the first may have been taken and sent by
+// somebody who wants to flood it.
 package coap
