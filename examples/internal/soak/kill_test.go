@@ -139,18 +139,31 @@ func (h *house) processes() []*proc {
 	return list
 }
 
-// kills kills n times, at moments and processes by chance, and starts again what it killed.
+// kills kills n times, at moments and processes by chance, and starts again what it killed. Some die again while they start,
+// and now and then the power fails for all of them at once.
 func (h *house) kills(t *testing.T, n int) {
-	for range n {
+	for n > 0 {
 		pause(t.Context(), time.Duration(h.random.ExpFloat64()*float64(averagePause)))
-		victim := h.server
-		if h.random.IntN(10) >= 3 {
-			victim = h.devices[h.random.IntN(len(h.devices))].proc
+		victims := []*proc{h.server}
+		switch chance := h.random.IntN(20); {
+		case chance == 0:
+			victims = h.processes()
+		case chance >= 7:
+			victims[0] = h.devices[h.random.IntN(len(h.devices))].proc
 		}
 		down := time.Duration(h.random.IntN(500)) * time.Millisecond
-		victim.kill()
-		pause(t.Context(), down)
-		victim.start(t)
+		for again := true; again; again = h.random.IntN(4) == 0 {
+			for _, p := range victims {
+				p.kill()
+				n--
+			}
+			pause(t.Context(), down)
+			for _, p := range victims {
+				p.start(t)
+			}
+			down = time.Duration(h.random.IntN(80)) * time.Millisecond
+			pause(t.Context(), down)
+		}
 	}
 }
 
