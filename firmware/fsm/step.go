@@ -93,7 +93,10 @@ func (m *machine) presence(online bool) {
 // resume takes up an update after a restart of the server. The time in between
 // is not the device's.
 func (m *machine) resume(o Observation) {
-	m.log("resumed", "in phase %s", m.Phase)
+	if !m.Memory.Told {
+		m.log("resumed", "in phase %s", m.Phase)
+	}
+	m.Memory.Told = true
 	m.giveUp()
 	if from := later(m.before, m.Memory.Since); (m.Memory.Online || m.absenceCounts()) && m.now.After(from) {
 		m.Memory.Away += m.now.Sub(from)
@@ -269,6 +272,7 @@ func (m *machine) do(a Action) {
 }
 
 func (m *machine) log(event, format string, args ...any) {
+	m.Memory.Told = false
 	m.journal = append(m.journal, Entry{Event: event, Detail: fmt.Sprintf(format, args...)})
 }
 

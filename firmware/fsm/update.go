@@ -104,6 +104,7 @@ type Memory struct {
 	Since   time.Time     `json:"since,omitzero"`   // start, or last progress
 	Away    time.Duration `json:"away,omitzero"`    // time since then that does not count
 	Resumed time.Time     `json:"resumed,omitzero"` // restart of the server with no read since
+	Told    bool          `json:"told,omitzero"`    // the journal's last line is of a restart
 
 	// Looking.
 	Observed  bool           `json:"observed,omitzero"`

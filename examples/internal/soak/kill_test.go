@@ -155,8 +155,8 @@ func (h *house) kills(t *testing.T, n int) {
 		for again := true; again; again = h.random.IntN(4) == 0 {
 			for _, p := range victims {
 				p.kill()
-				n--
 			}
+			n--
 			pause(t.Context(), down)
 			for _, p := range victims {
 				p.start(t)
@@ -174,8 +174,8 @@ const averagePause = time.Second
 func (h *house) nurse(ctx context.Context, t *testing.T) {
 	for ctx.Err() == nil {
 		for _, p := range h.processes() {
-			if p.died() {
-				t.Errorf("%s ended by itself:\n%s", p.path, p.log.String())
+			if how := p.died(); how != "" {
+				t.Errorf("%s ended by itself, %s:\n%s", p.path, how, p.log.String())
 				return
 			}
 		}

@@ -53,16 +53,18 @@ func (p *proc) kill() {
 	<-p.done
 }
 
-// died reports whether the process ended by itself.
-func (p *proc) died() bool {
+// died says how the process ended by itself, "" if it did not.
+func (p *proc) died() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
 	case <-p.done:
-		return !p.killed
+		if !p.killed {
+			return p.cmd.ProcessState.String()
+		}
 	default:
-		return false
 	}
+	return ""
 }
 
 // tail keeps the last part of a log.
