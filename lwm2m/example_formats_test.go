@@ -53,6 +53,16 @@ func ExampleAppendPayload() {
 	// application/senml+json "[{\"bn\":\"/5/0/\",\"n\":\"3\",\"v\":2},{\"n\":\"7\",\"vs\":\"1.1.0\"}]"
 }
 
+// A client whose objects are not at its root, which its SenML names begin with.
+func ExampleCodec() {
+	list, _ := lwm2m.ParseObjectList([]byte(`</lwm2m>;rt="oma.lwm2m",</lwm2m/5/0>`))
+	codec := lwm2m.Codec{Root: list.Root}
+	answer := []byte(`[{"bn":"/lwm2m/5/0/","n":"3","v":2}]`)
+	entries, err := codec.DecodePayload(lwm2m.FormatSenMLJSON, lwm2m.NewPath(5, 0), answer)
+	fmt.Println(entries[0].Path, entries[0].Value, err)
+	// Output: /5/0/3 2 <nil>
+}
+
 func ExampleAppendPaths() {
 	body, err := lwm2m.AppendPaths(nil, lwm2m.FormatSenMLJSON, []lwm2m.Path{
 		lwm2m.NewPath(5, 0, 3), lwm2m.NewPath(5, 0, 5), lwm2m.NewPath(3, 0, 3),

@@ -128,7 +128,8 @@ func (o *ObjectModel) check() error {
 }
 
 // Object returns the model of object id in version v; the zero Version stands
-// for the newest version that is known.
+// for the newest version that is known. The model is shared and must not be
+// changed.
 func (m *Models) Object(id uint16, v Version) (*ObjectModel, bool) {
 	var best *ObjectModel
 	if m != nil {

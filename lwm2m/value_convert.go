@@ -10,7 +10,7 @@ import (
 )
 
 // As returns v as a value of type t. Conversions without loss between the
-// number types, between String and Corelnk, of Integer to Boolean when it is 0
+// number types (to Float also of integers that it has to round), between String and Corelnk, of Integer to Boolean when it is 0
 // or 1, and of the text/plain form in a String are made; anything else reports
 // false. As(TypeNone) returns v itself.
 func (v Value) As(t Type) (Value, bool) {
