@@ -34,3 +34,21 @@ func TestRestartsInARow(t *testing.T) {
 		t.Fatalf("%d lines in all", lines)
 	}
 }
+
+// TestRegistersAgainAndAgain: a device that forgot its download, and registers anew before it has settled each time, gets it
+// again all the same.
+func TestRegistersAgainAndAgain(t *testing.T) {
+	h := transferring(fsm.Plan{Target: newVersion})
+	h.done(fsm.CodeChanged, fsm.Reading{})
+	for range 10 {
+		h.now = h.now.Add(40 * time.Second)
+		h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+		for kind := h.update.Memory.Doing.Kind; kind == fsm.ActionRead || kind == fsm.ActionObserve; kind = h.update.Memory.Doing.Kind {
+			h.done(fsm.CodeContent, picture{fsm.Idle, 0, oldVersion, ""}.reading())
+		}
+		if h.update.Attempt > 1 {
+			return
+		}
+	}
+	t.Fatalf("attempt %d: %s, %s", h.update.Attempt, h.update.Phase, h.update.Wait.Reason)
+}

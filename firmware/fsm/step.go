@@ -135,7 +135,9 @@ func (m *machine) reregistered() {
 		m.enter(PhaseVerifying)
 	case m.Memory.Begun:
 		m.log("registered", "during the transfer")
-		m.Memory.Lost, m.Memory.SettleUntil = true, time.Time{}
+		if !m.Memory.Lost { // else a device that registers again and again would never have settled
+			m.Memory.Lost, m.Memory.SettleUntil = true, time.Time{}
+		}
 	default:
 		m.log("registered", "the device can be reached")
 	}
