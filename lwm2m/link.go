@@ -2,6 +2,7 @@ package lwm2m
 
 import (
 	"strings"
+	"unicode/utf8"
 )
 
 // Link is one link of the CoRE link format (RFC 6690): a path and attributes.
@@ -32,7 +33,8 @@ func (l Link) Attribute(name string) (LinkAttribute, bool) {
 // ParseLinks reads a payload in the core link format. It is strict, as
 // registrations are: no spaces, targets are absolute paths (RFC 3986) without
 // query and fragment, names and tokens are of RFC 6690, with < and > allowed
-// in tokens. An empty payload has no links. Errors are [*FormatError].
+// in tokens, and quoted values are UTF-8 without control characters but tabs. An
+// empty payload has no links. Errors are [*FormatError].
 func ParseLinks(payload []byte) ([]Link, error) {
 	p := linkParser{s: string(payload)}
 	var links []Link
@@ -164,26 +166,28 @@ func (p *linkParser) attribute() (a LinkAttribute, ok bool) {
 // quoted reads up to and with the closing quote.
 func (p *linkParser) quoted() (string, bool) {
 	start, escaped := p.i, false
-	for p.i < len(p.s) {
-		switch p.s[p.i] {
-		case '"':
-			value := p.s[start:p.i]
-			p.i++
-			if escaped {
-				value = unescape(value)
-			}
-			return value, true
-		case '\\':
-			if p.i+1 == len(p.s) {
-				return "", p.fail("quoted value without end")
-			}
+	for ; p.i < len(p.s) && p.s[p.i] != '"'; p.i++ {
+		if p.s[p.i] == '\\' && p.i+1 < len(p.s) {
 			escaped = true
-			p.i += 2
-		default:
 			p.i++
 		}
+		if c := p.s[p.i]; c < ' ' && c != '\t' || c == 0x7f {
+			return "", p.fail("control character in a quoted value")
+		}
 	}
-	return "", p.fail("quoted value without end")
+	if p.i == len(p.s) {
+		return "", p.fail("quoted value without end")
+	}
+	value := p.s[start:p.i]
+	if !utf8.ValidString(value) {
+		p.i = start
+		return "", p.fail("quoted value is not UTF-8")
+	}
+	p.i++
+	if escaped {
+		value = unescape(value)
+	}
+	return value, true
 }
 
 func unescape(s string) string {

@@ -117,6 +117,20 @@ func TestParseObjectListRefuses(t *testing.T) {
 	}
 }
 
+func TestParseLinksRefusesBytes(t *testing.T) {
+	for payload, offset := range map[string]int{
+		"</1>;a=\"b\xff\"": 8, "</1>;a=\"b\x00\"": 9, "</1>;a=\"b\\\n\"": 10, "</1>;a=\"\x7f\"": 8, "</1>;a=\"é\\": 11,
+	} {
+		_, err := lwm2m.ParseLinks([]byte(payload))
+		fe, ok := errors.AsType[*lwm2m.FormatError](err)
+		require.True(t, ok, "%q", payload)
+		require.Equal(t, offset, fe.Offset, "%q", payload)
+	}
+	links, err := lwm2m.ParseLinks([]byte("</1>;a=\"é\t\\\"\\\\\""))
+	require.NoError(t, err)
+	require.Equal(t, "é\t\"\\", links[0].Attributes[0].Value)
+}
+
 func TestParseDiscoverOffset(t *testing.T) {
 	_, err := lwm2m.ParseDiscover([]byte(`</5/0>,</5/0/3>;pmin=0;pmax=x,</5/0/8>`), "")
 	fe, ok := errors.AsType[*lwm2m.FormatError](err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"github.com/otago-iot/otago/senml"
 )
@@ -31,6 +32,9 @@ type oldJSONDecoder struct {
 }
 
 func decodeOldJSON(base Path, payload []byte, m *Models) ([]Entry, error) {
+	if !utf8.Valid(payload) { // encoding/json would put something else in its place
+		return nil, &FormatError{Format: FormatJSON, Offset: invalidUTF8(payload), Reason: "text is not UTF-8"}
+	}
 	d := oldJSONDecoder{dec: json.NewDecoder(bytes.NewReader(payload)), size: len(payload)}
 	d.dec.UseNumber()
 	if err := d.document(); err != nil {

@@ -289,6 +289,7 @@ func TestPayloadRefusesToDecode(t *testing.T) {
 		{lwm2m.FormatTLV, "/5/0/3", ""},
 		{lwm2m.FormatTLV, "/5/0/3", "\x80\x03"}, // no instances of a single resource
 		{lwm2m.FormatJSON, "/5/0", `{}`},
+		{lwm2m.FormatJSON, "/5/0", "{\"bn\":\"/5/0/\",\"e\":[{\"n\":\"1\",\"sv\":\"\xff\"}]}"},
 		{lwm2m.FormatJSON, "/5/0", `{"bn":"/5/0/","e":[{"n":"3","n":"5","v":1}]}`},
 		{lwm2m.FormatJSON, "/5/0", `[]`},
 		{lwm2m.FormatJSON, "/5/0", `{"e":[]} x`},
