@@ -95,7 +95,7 @@ func TestDevicesByTCPAndTLS(t *testing.T) {
 	_, err := command(t, "pki", "-dir", dir, "-device", endpoint)
 	require.NoError(t, err)
 	file := func(name string) string { return filepath.Join(dir, name) }
-	s := startServer(t, "-data", t.TempDir(), "-coap-tcp", "127.0.0.1:0", "-coaps-tcp", "127.0.0.1:0", "-fw-https", "",
+	s := startServer(t, "-data", t.TempDir(), "-coap-tcp", "127.0.0.1:0", "-coaps-tcp", "127.0.0.1:0", "-coaps", "127.0.0.1:0", "-fw-https", "",
 		"-cert", file("server.crt"), "-key", file("server.key"), "-client-ca", file("ca.crt"))
 	roots := x509.NewCertPool()
 	ca, err := os.ReadFile(file("ca.crt"))
