@@ -131,7 +131,8 @@ type download struct {
 // A share is one update's part of a download.
 type share struct {
 	endpoint string
-	done     int64 // bytes from the start that the device was sent
+	done     int64 // bytes from the start that the device was sent since it last began there
+	most     int64 // the most that done has been
 }
 
 // allow adds a grant. It returns errPathTaken if a public path leads to another image, and changes nothing then.
@@ -295,9 +296,10 @@ func (s *served) sent(start, end int64) bool {
 	granted := len(s.download.updates) > 0
 	part := s.download.updates[s.update]
 	told := false
-	// Bytes after a gap tell nothing, except the first ones: before a restart of the server there were others.
-	if part != nil && end > part.done && (start <= part.done || part.done == 0) {
-		part.done, told = end, true
+	// Bytes after a gap tell nothing, except the first ones: before a restart of the server there were others. A device
+	// may begin again, or look at the beginning and then go on where it was.
+	if part != nil && (start == 0 && end != part.done || end > part.done && (start <= part.most || part.most == 0)) {
+		part.done, part.most, told = end, max(part.most, end), true
 	}
 	fn := t.served
 	t.mu.Unlock()
@@ -309,7 +311,15 @@ func (s *served) sent(start, end int64) bool {
 
 // reached notes that the device was sent a piece that ended at offset, as [served.sent] does where the piece's start is not
 // known, only that it is short.
-func (s *served) reached(offset int64) { s.sent(max(0, offset-maxPiece), offset) }
+func (s *served) reached(offset int64) {
+	start := max(1, offset-maxPiece)
+	if offset <= firstBlock {
+		start = 0
+	}
+	s.sent(start, offset)
+}
 
-// maxPiece bounds what CoAP sends at once.
-const maxPiece = 64 << 10
+const (
+	maxPiece   = 64 << 10 // bounds what CoAP sends at once
+	firstBlock = 1024     // bounds a block: what ends within it begins the package
+)
