@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"sync"
 	"time"
 
@@ -35,7 +34,8 @@ type Config struct {
 	Deadline time.Duration
 	Attempts int
 
-	// Parallel bounds the requests to devices that are under way at once; pushes count while they last. Default: 1024.
+	// Parallel bounds the requests to devices that are under way at once, and likewise the pushes, which last longer and
+	// are counted apart. Default: 1024.
 	Parallel int
 	// Inventory reads State, Result and firmware version of each device that registers, also when no update is active, so
 	// that [Manager.Device] knows them. Default: only devices with an active update are read.
@@ -68,12 +68,15 @@ type Manager struct {
 	images *Repository
 	log    *slog.Logger
 	feed   *feed
+	tail   *tail
 
-	// slots bounds the requests to devices that are under way.
-	slots chan struct{}
+	// slots bounds the requests to devices that are under way, pushes the pushes.
+	slots, pushes chan struct{}
+	unread        unread
 
 	mu       sync.Mutex
-	running  bool
+	taken    bool              // a Run has begun and not returned
+	running  bool              // and its context, as far as is known, has not ended
 	drives   map[string]*drive // active updates, by id
 	endpoint map[string]*drive // the same, by endpoint
 	work     sync.WaitGroup
@@ -93,7 +96,9 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Confi
 	m := &Manager{
 		cfg: cfg, srv: srv, db: db, images: images, log: cfg.Logger,
 		feed:     newFeed(),
+		tail:     newTail(),
 		slots:    make(chan struct{}, cfg.Parallel),
+		pushes:   make(chan struct{}, cfg.Parallel),
 		drives:   make(map[string]*drive),
 		endpoint: make(map[string]*drive),
 	}
@@ -133,10 +138,10 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) begin(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.running {
+	if m.taken {
 		return ErrRunning
 	}
-	m.running, m.ctx = true, ctx
+	m.taken, m.running, m.ctx = true, true, ctx
 	return nil
 }
 
@@ -152,24 +157,28 @@ func (m *Manager) end(stopWatching func()) {
 		d.stop()
 	}
 	m.work.Wait()
+	m.mu.Lock()
+	m.taken = false
+	m.mu.Unlock()
 }
 
 // resume drives an update that was active before this Run. What its device did meanwhile was told to nobody, or to the server
 // before the update was driven; that it has registered anew is all that cannot be found out by reading.
 func (m *Manager) resume(u Update) {
 	if d := m.adopt(u); d != nil {
-		m.allowAgain(u)
 		d.observe(m.resumed(u.Endpoint))
 	}
 }
 
-// adopt begins to drive an active update; it returns nil if Run is not running or the update is driven already.
+// adopt begins to drive an update; it returns nil if Run is not running, the update is driven already, or it has ended, as
+// one does that is cancelled while it is started.
 func (m *Manager) adopt(u Update) *drive {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.running || m.drives[u.ID] != nil {
+	if !m.running || m.drives[u.ID] != nil || !u.Active() {
 		return nil
 	}
+	m.allowAgain(u) // before the drive can end and revoke
 	d := newDrive(m, u)
 	m.drives[u.ID], m.endpoint[u.Endpoint] = d, d
 	return d
@@ -222,34 +231,4 @@ func (m *Manager) online(endpoint string) bool {
 func (m *Manager) resumed(endpoint string) fsm.Observation {
 	r, ok := m.srv.Registration(endpoint)
 	return fsm.Observation{Kind: fsm.ObserveResumed, Online: ok && r.Active(time.Now()), Registered: r.Registered}
-}
-
-// base returns what a Package URI starts with, or "" if packages are not served to that device by that protocol.
-func (m *Manager) base(r lwm2m.Registration, p fsm.Protocol) string {
-	if m.cfg.BaseURLs != nil {
-		return m.cfg.BaseURLs(r, p)
-	}
-	if u, err := url.Parse(m.cfg.BaseURL); err == nil && u.Scheme == p.String() {
-		return m.cfg.BaseURL
-	}
-	if r.Transport.String() == p.String() && r.Local.IsValid() {
-		return p.String() + "://" + r.Local.String() + m.images.cfg.Prefix
-	}
-	return ""
-}
-
-// schemes lists the protocols that packages are served by, the preferred one first: what costs the device least of its
-// radio time for a megabyte comes first.
-func (m *Manager) schemes(r lwm2m.Registration) []fsm.Protocol {
-	var list []fsm.Protocol
-	for _, p := range preferred {
-		if m.base(r, p) != "" {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
-var preferred = []fsm.Protocol{
-	fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
 }

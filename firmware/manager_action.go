@@ -24,12 +24,11 @@ func (d *drive) begin(act fsm.Action, uri packageURI) {
 	d.m.spawn(func(run context.Context) {
 		defer context.AfterFunc(run, cancel)()
 		defer cancel()
-		select {
-		case d.m.slots <- struct{}{}:
-			defer func() { <-d.m.slots }()
-		case <-ctx.Done():
+		slots := d.slots(act.Kind)
+		if !d.queue(ctx, slots, act.Kind, u.Machine.Plan.Limits.Transferring/4) {
 			return
 		}
+		defer func() { <-slots }()
 		began := time.Now()
 		o := d.do(ctx, u, act, uri)
 		if ctx.Err() != nil {
@@ -40,6 +39,35 @@ func (d *drive) begin(act fsm.Action, uri packageURI) {
 		}
 		d.observe(o)
 	})
+}
+
+// slots returns what bounds actions of a kind. Pushes take long; what is short does not wait for them.
+func (d *drive) slots(kind fsm.ActionKind) chan struct{} {
+	if kind == fsm.ActionPush {
+		return d.m.pushes
+	}
+	return d.m.slots
+}
+
+// queue waits for a slot and reports whether it has one; it has none once ctx has ended. A push that waits for others of
+// this server is told of now and then as one that moves: the device has no part in it, so its time does not count.
+func (d *drive) queue(ctx context.Context, slots chan<- struct{}, kind fsm.ActionKind, every time.Duration) bool {
+	var tick <-chan time.Time
+	if kind == fsm.ActionPush {
+		ticker := time.NewTicker(max(every, time.Second))
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		select {
+		case slots <- struct{}{}:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-tick:
+			d.observe(fsm.Observation{Kind: fsm.ObserveProgress})
+		}
+	}
 }
 
 // do carries an action out and says how it went.
@@ -65,7 +93,7 @@ func (d *drive) do(ctx context.Context, u Update, act fsm.Action, uri packageURI
 		err = lwm2m.ErrNotImplemented
 	}
 	o.Code, o.Detail = verdict(err)
-	o.At = time.Now()
+	o.At = d.clock.now()
 	if errors.Is(err, lwm2m.ErrAsleep) {
 		d.observe(fsm.Observation{Kind: fsm.ObserveAsleep, At: o.At})
 	}
@@ -114,7 +142,18 @@ func (d *drive) observeDevice(ctx context.Context) error {
 		}
 		list = append(list, o)
 	}
-	d.swapObservations(list)
+	d.mu.Lock()
+	current := ctx.Err() == nil
+	if current {
+		d.observations = list
+	}
+	d.mu.Unlock()
+	if !current {
+		// Abandoned meanwhile: those of the action that follows must stay.
+		for _, o := range list {
+			_ = o.Cancel(ctx)
+		}
+	}
 	return nil
 }
 
@@ -155,13 +194,15 @@ const progressEvery = 250 * time.Millisecond
 func (d *drive) progress(done int64) {
 	now := time.Now()
 	d.mu.Lock()
-	soon := now.Sub(d.served) < progressEvery && done < d.u.Machine.Plan.Size
+	// The last byte is told at once, but not again and again.
+	size := d.u.Machine.Plan.Size
+	soon := now.Sub(d.served) < progressEvery && (done < size || d.u.Machine.Bytes >= size)
 	if !soon {
 		d.served = now
 	}
 	d.mu.Unlock()
 	if !soon {
-		d.observe(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: done, At: now})
+		d.observe(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: done})
 	}
 }
 
@@ -172,6 +213,9 @@ const leaveTimeout = time.Minute
 func (d *drive) leave(ctx context.Context, u Update, last fsm.Action, observations []*lwm2m.Observation) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
+	if d.queue(ctx, d.m.slots, last.Kind, 0) {
+		defer func() { <-d.m.slots }()
+	}
 	if last.Kind == fsm.ActionCancel {
 		err := d.m.srv.Execute(ctx, d.target, pathCancel, "", lwm2m.NoWait())
 		if err != nil && last.Reset == fsm.ResetEmptyURI {

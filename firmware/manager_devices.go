@@ -2,7 +2,6 @@ package firmware
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"time"
 
@@ -53,7 +52,7 @@ func (m *Manager) watch(e lwm2m.Event) {
 	d := m.driveOf(e.Registration.Endpoint)
 	if d == nil {
 		if m.cfg.Inventory && e.Kind == lwm2m.EventRegistered {
-			m.inventory(e.Registration.Endpoint)
+			m.readSoon(e.Registration.Endpoint)
 		}
 		return
 	}
@@ -76,36 +75,4 @@ func (m *Manager) watch(e lwm2m.Event) {
 			}
 		}
 	}
-}
-
-// inventoryTimeout bounds the reading of a device that has just registered.
-const inventoryTimeout = 2 * time.Minute
-
-// inventory reads what a device runs.
-func (m *Manager) inventory(endpoint string) {
-	m.spawn(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
-		defer cancel()
-		select {
-		case m.slots <- struct{}{}:
-			defer func() { <-m.slots }()
-		case <-ctx.Done():
-			return
-		}
-		reading, err := m.read(ctx, endpoint,
-			fsm.ReadState|fsm.ReadResult|fsm.ReadVersion|fsm.ReadProtocols|fsm.ReadDelivery)
-		var known store.Firmware
-		if d, err := m.db.Device(ctx, endpoint); err == nil {
-			known = d.Firmware
-		}
-		facts, ok := firmwareFacts(reading, known)
-		if !ok {
-			m.log.Debug("a device does not tell about its firmware", "endpoint", endpoint, "error", err)
-			return
-		}
-		facts.Read = time.Now()
-		if _, err := m.db.Commit(ctx, store.PutFirmware{Endpoint: endpoint, Firmware: facts}); err != nil && !errors.Is(err, context.Canceled) {
-			m.log.Error("store refuses what a device runs", "endpoint", endpoint, "error", err)
-		}
-	})
 }

@@ -3,7 +3,6 @@ package firmware
 import (
 	"context"
 	"errors"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -14,14 +13,14 @@ import (
 )
 
 // A drive takes one active update to its outcome: it feeds the state machine with what was observed, one observation after
-// the other, makes each step durable, and only then acts. Between observations it is a few hundred bytes and a timer.
+// the other, makes each step durable, and only then acts. Between observations it is about 3 KiB and a timer.
 type drive struct {
 	m      *Manager
 	id     string
 	target string // endpoint
 
 	mu           sync.Mutex
-	inbox        []fsm.Observation
+	inbox        inbox
 	busy         bool // a goroutine is in work
 	stopped      bool
 	u            Update // with soft changes that the store does not have
@@ -30,41 +29,30 @@ type drive struct {
 	abandon      context.CancelFunc // ends the action under way; nil if there is none
 	observations []*lwm2m.Observation
 
-	known store.Firmware // as last put; belongs to the goroutine that works
+	clock clock
 
-	done chan struct{} // closed when the update has ended
+	// What follows belongs to the goroutine that works.
+	known     store.Firmware // as last put
+	conflicts conflicts
+
+	done chan struct{} // closed when nothing more comes from here: see stop
 }
 
 func newDrive(m *Manager, u Update) *drive {
-	return &drive{m: m, id: u.ID, target: u.Endpoint, u: u, done: make(chan struct{})}
+	return &drive{m: m, id: u.ID, target: u.Endpoint, u: u, clock: newClock(u.Machine.Memory.Now), done: make(chan struct{})}
 }
-
-// maxInbox bounds the observations that wait. Hints and progress are merged before it matters.
-const maxInbox = 256
 
 // observe hands an observation to the machine. It does not block.
 func (d *drive) observe(o fsm.Observation) {
 	if o.At.IsZero() {
-		o.At = time.Now()
+		o.At = d.clock.now()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopped {
 		return
 	}
-	switch o.Kind {
-	case fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress:
-		// One of these says as much as two; the later one more.
-		same := func(queued fsm.Observation) bool { return queued.Kind == o.Kind }
-		if i := slices.IndexFunc(d.inbox, same); i >= 0 {
-			d.inbox[i] = o
-			return
-		}
-	}
-	if len(d.inbox) >= maxInbox {
-		d.inbox = slices.Delete(d.inbox, 0, 1)
-	}
-	d.inbox = append(d.inbox, o)
+	d.inbox.add(o)
 	if !d.busy {
 		d.busy = d.m.spawn(d.work)
 	}
@@ -76,14 +64,10 @@ func (d *drive) work(ctx context.Context) {
 		d.mu.Lock()
 		if len(d.inbox) == 0 || d.stopped || ctx.Err() != nil {
 			d.busy = false
-			if len(d.inbox) == 0 {
-				d.inbox = nil
-			}
 			d.mu.Unlock()
 			return
 		}
-		o := d.inbox[0]
-		d.inbox = slices.Delete(d.inbox, 0, 1)
+		o := d.inbox.next()
 		u := d.u
 		d.mu.Unlock()
 		d.step(ctx, u, o)
@@ -92,6 +76,7 @@ func (d *drive) work(ctx context.Context) {
 
 // step lets the machine take one observation, makes durable what must be, and acts.
 func (d *drive) step(ctx context.Context, u Update, o fsm.Observation) {
+	began := time.Now()
 	next, actions := u.Machine.Step(o)
 	rec := u
 	rec.Machine = next
@@ -99,9 +84,12 @@ func (d *drive) step(ctx context.Context, u Update, o fsm.Observation) {
 
 	var uri packageURI
 	if actions.Do.Kind == fsm.ActionWriteURI {
-		uri = d.m.newURI(ctx, &rec, actions.Do)
+		if uri = d.m.newURI(ctx, &rec, actions.Do); time.Since(began) > lateStep {
+			d.lookAgain() // nothing has come of this step yet
+			return
+		}
 	}
-	changes := d.changes(ctx, rec, o, actions)
+	changes, facts := d.changes(ctx, rec, o, actions)
 	if len(changes) > 0 {
 		stored, ok := d.commit(ctx, rec, changes)
 		if !ok {
@@ -109,6 +97,7 @@ func (d *drive) step(ctx context.Context, u Update, o fsm.Observation) {
 		}
 		rec = stored
 	}
+	d.known = facts
 
 	d.mu.Lock()
 	d.u = rec
@@ -120,6 +109,8 @@ func (d *drive) step(ctx context.Context, u Update, o fsm.Observation) {
 	d.mu.Unlock()
 
 	switch {
+	case next.Active() && time.Since(began) > lateStep:
+		d.lookAgain()
 	case actions.Ended:
 		d.ended(rec, actions.Do)
 	case actions.Do.Kind != fsm.ActionNone:
@@ -130,8 +121,21 @@ func (d *drive) step(ctx context.Context, u Update, o fsm.Observation) {
 	}
 }
 
-// changes are the records that a step makes durable.
-func (d *drive) changes(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions) []store.Change {
+// lateStep is how long the store may take for a step that is still acted on. After that the device is looked at anew, as
+// after a restart: what the step was decided on is old, and the time was not the device's.
+const lateStep = 30 * time.Second
+
+// lookAgain takes up the update anew, before it takes in what was observed meanwhile.
+func (d *drive) lookAgain() {
+	o := d.m.resumed(d.target)
+	o.At = d.clock.now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.inbox.first(o)
+}
+
+// changes are the records that a step makes durable, and what is then known of the device.
+func (d *drive) changes(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
 	var changes []store.Change
 	if actions.Persist || len(actions.Journal) > 0 || actions.Do.Kind == fsm.ActionWriteURI {
 		changes = append(changes, store.ReplaceUpdate{Update: rec})
@@ -139,93 +143,25 @@ func (d *drive) changes(ctx context.Context, rec Update, o fsm.Observation, acti
 	if len(actions.Journal) > 0 {
 		changes = append(changes, store.AppendEvents{Events: journal(rec, actions.Journal)})
 	}
-	if facts, ok := firmwareFacts(o.Reading, d.known); ok {
-		if d.known.Read.IsZero() {
-			// A reading may tell only part of what was known before this drive.
-			if device, err := d.m.db.Device(ctx, rec.Endpoint); err == nil {
-				facts, _ = firmwareFacts(o.Reading, device.Firmware)
-				d.known = device.Firmware
-			}
+	known := d.known
+	if known.Read.IsZero() && o.Kind == fsm.ObserveDone {
+		// A reading may tell only part of what was known before this drive.
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		device, err := d.m.db.Device(ctx, rec.Endpoint)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return changes, known
 		}
-		facts.Read = o.At
-		if !sameFacts(facts, d.known) {
-			changes = append(changes, store.PutFirmware{Endpoint: rec.Endpoint, Firmware: facts})
-		}
-		d.known = facts
+		known = device.Firmware
 	}
-	return changes
-}
-
-// commitTimeout bounds one try; a commit whose end is unknown is found out by reading.
-const commitTimeout = 30 * time.Second
-
-// commit makes changes durable, for as long as it takes. It returns the record as stored, and false if the step must not be
-// acted on: Run has ended, or another process changed the update, in which case its record is adopted.
-func (d *drive) commit(ctx context.Context, rec Update, changes []store.Change) (Update, bool) {
-	pause := 100 * time.Millisecond
-	for {
-		if ctx.Err() != nil {
-			return rec, false
-		}
-		// A commit that has begun is ended properly also when Run ends.
-		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
-		_, err := d.m.db.Commit(try, changes...)
-		cancel()
-		if err == nil {
-			if _, ok := changes[0].(store.ReplaceUpdate); ok {
-				rec.Revision++
-			}
-			d.m.feed.durable()
-			return rec, true
-		}
-		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
-			return d.reload(ctx, rec)
-		}
-		d.m.log.Error("store refuses a step of an update; it will be tried again",
-			"update", d.id, "endpoint", d.target, "error", err)
-		if f := d.m.cfg.Hooks.StoreFailed; f != nil {
-			f(err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, 30*time.Second)
+	facts, ok := firmwareFacts(o.Reading, known)
+	if !ok {
+		return changes, d.known
 	}
-}
-
-// reload takes over what the store has instead of rec. It returns true if that is rec after all: an earlier try took place
-// although it failed.
-func (d *drive) reload(ctx context.Context, rec Update) (Update, bool) {
-	stored, err := d.m.db.Update(ctx, d.id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		d.m.log.Error("an active update has vanished from the store", "update", d.id, "endpoint", d.target)
-		d.finish()
-		return rec, false
-	case err != nil:
-		d.m.log.Error("store cannot be read", "update", d.id, "error", err)
-		d.observe(d.m.resumed(d.target))
-		return rec, false
-	case stored.Revision == rec.Revision+1 && stored.Changed.Equal(rec.Changed.Truncate(time.Microsecond)) &&
-		reflect.DeepEqual(stored.Tokens, rec.Tokens):
-		rec.Revision = stored.Revision
-		d.m.feed.durable()
-		return rec, true
+	if facts.Read = o.At; sameFacts(facts, known) {
+		return changes, known
 	}
-	d.mu.Lock()
-	d.u = stored
-	if d.abandon != nil {
-		d.abandon()
-		d.abandon = nil
-	}
-	d.mu.Unlock()
-	if !stored.Active() {
-		d.ended(stored, fsm.Action{})
-		return stored, false
-	}
-	d.observe(d.m.resumed(d.target))
-	return stored, false
+	return append(changes, store.PutFirmware{Endpoint: rec.Endpoint, Firmware: facts}), facts
 }
 
 // schedule sets the timer to at. d.mu is held.
@@ -236,15 +172,14 @@ func (d *drive) schedule(at time.Time) {
 	if at.IsZero() || d.stopped {
 		return
 	}
-	d.timer = time.AfterFunc(time.Until(at), func() { d.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
+	d.timer = time.AfterFunc(at.Sub(d.clock.now()), func() { d.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
 }
 
 // ended takes leave of the device and forgets the drive.
 func (d *drive) ended(rec Update, last fsm.Action) {
-	d.m.images.revoke(d.id)
 	observations := d.swapObservations(nil)
 	d.m.spawn(func(ctx context.Context) { d.leave(ctx, rec, last, observations) })
-	if f := d.m.cfg.Hooks.Ended; f != nil {
+	if f := d.m.cfg.Hooks.Ended; f != nil && !rec.Active() {
 		f(rec)
 	}
 	d.finish()
@@ -252,16 +187,20 @@ func (d *drive) ended(rec Update, last fsm.Action) {
 
 // finish stops the drive for good.
 func (d *drive) finish() {
+	d.m.images.revoke(d.id)
 	d.m.release(d)
 	d.stop()
-	close(d.done)
 }
 
-// stop ends the drive here; the update goes on with the next Run.
+// stop ends the drive here; an update that has not ended goes on with the next Run.
 func (d *drive) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.stopped {
+		return
+	}
 	d.stopped = true
+	close(d.done)
 	d.inbox = nil
 	if d.timer != nil {
 		d.timer.Stop()

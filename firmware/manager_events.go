@@ -39,24 +39,26 @@ func ProgressOf(u Update) Progress {
 // The error is the store's, and is the last pair; when ctx ends there is none.
 func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		_, seen, _ := m.feed.since(0)
+		_, seen := m.feed.since(feedState{})
+		seen.durable-- // the journal has been read never yet
 		for {
-			soft, n, changed := m.feed.since(seen)
-			seen = n
-			for line, err := range m.db.Events(ctx, store.EventQuery{After: after}) {
-				if err != nil {
-					if ctx.Err() == nil {
-						yield(Event{}, err)
+			soft, now := m.feed.since(seen)
+			if now.durable != seen.durable {
+				for line, err := range m.tail.after(ctx, m.db, after, now.durable) {
+					if err != nil {
+						if ctx.Err() == nil {
+							yield(Event{}, err)
+						}
+						return
 					}
-					return
-				}
-				after = line.Seq
-				event := Event{Event: line}
-				if d := m.drive(line.Update); d != nil {
-					event.Progress = ProgressOf(d.current())
-				}
-				if !yield(event, nil) {
-					return
+					after = line.Seq
+					event := Event{Event: line}
+					if d := m.drive(line.Update); d != nil {
+						event.Progress = ProgressOf(d.current())
+					}
+					if !yield(event, nil) {
+						return
+					}
 				}
 			}
 			for _, event := range soft {
@@ -65,18 +67,24 @@ func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, err
 					return
 				}
 			}
+			seen = now
 			select {
 			case <-ctx.Done():
 				return
-			case <-changed:
+			case <-now.changed:
+				sleep(ctx, eventGap)
 			case <-time.After(eventPoll):
-				// Another process may write to the same store.
+				m.feed.durable() // or so it may be: another process may write to the same store
 			}
 		}
 	}
 }
 
-const eventPoll = 5 * time.Second
+const (
+	// eventGap gathers what happens at once, so that many readers do not all run for each of many events.
+	eventGap  = 20 * time.Millisecond
+	eventPoll = 5 * time.Second
+)
 
 // Journal yields the journal of one update in its order.
 func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error] {
@@ -111,18 +119,25 @@ func progressEvent(rec Update) Event {
 
 // A feed wakes those who read events, and hands them what is not in the journal.
 type feed struct {
-	mu      sync.Mutex
-	changed chan struct{}
-	ring    [1024]Event // progress; a reader that is slower misses some
-	n       uint64      // events ever put into ring
+	mu   sync.Mutex
+	ring [1024]Event // progress; a reader that is slower misses some
+	now  feedState
 }
 
-func newFeed() *feed { return &feed{changed: make(chan struct{})} }
+// A feedState is how far a feed is.
+type feedState struct {
+	soft    uint64        // events ever put into the ring
+	durable uint64        // times that the journal may have grown
+	changed chan struct{} // closed at the next change
+}
+
+func newFeed() *feed { return &feed{now: feedState{changed: make(chan struct{})}} }
 
 // durable says that the journal has new lines.
 func (f *feed) durable() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.now.durable++
 	f.wake()
 }
 
@@ -130,27 +145,27 @@ func (f *feed) durable() {
 func (f *feed) soft(e Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ring[f.n%uint64(len(f.ring))] = e
-	f.n++
+	f.ring[f.now.soft%uint64(len(f.ring))] = e
+	f.now.soft++
 	f.wake()
 }
 
 func (f *feed) wake() {
-	close(f.changed)
-	f.changed = make(chan struct{})
+	close(f.now.changed)
+	f.now.changed = make(chan struct{})
 }
 
-// since returns the soft events after the first n, how many there have been, and a channel that closes at the next change.
-func (f *feed) since(n uint64) ([]Event, uint64, <-chan struct{}) {
+// since returns the soft events after those of an earlier state, as far as they are kept, and the state now.
+func (f *feed) since(before feedState) ([]Event, feedState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	size := uint64(len(f.ring))
-	if f.n > size {
-		n = max(n, f.n-size)
+	n, size := before.soft, uint64(len(f.ring))
+	if f.now.soft > size {
+		n = max(n, f.now.soft-size)
 	}
 	var events []Event
-	for ; n < f.n; n++ {
+	for ; n < f.now.soft; n++ {
 		events = append(events, f.ring[n%size])
 	}
-	return events, f.n, f.changed
+	return events, f.now
 }

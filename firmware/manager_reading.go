@@ -109,9 +109,10 @@ func fill(r *fsm.Reading, entries []lwm2m.Entry, want fsm.Resources) {
 	}
 }
 
-// word bounds a device's text. What is longer than any version that an image may have equals none of them.
+// word makes a device's text fit to be stored. What is longer than any version that an image may have equals none of them.
 func word(text string) string {
-	return strings.ToValidUTF8(text[:min(len(text), store.MaxName+1)], "\uFFFD")
+	text = strings.ToValidUTF8(text[:min(len(text), store.MaxName+1)], "\uFFFD")
+	return strings.ReplaceAll(text, "\x00", "\uFFFD")
 }
 
 // filled reports whether a reading has a value for the resource of one flag.

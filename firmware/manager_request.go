@@ -85,28 +85,71 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	registration, _ := m.srv.Registration(r.Endpoint)
 	plan.Schemes = m.schemes(registration)
 
-	now := time.Now().UTC()
+	now := time.Now().UTC().Truncate(time.Microsecond)
 	machine := fsm.NewUpdate(plan, now)
 	rec := Update{ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Machine: machine, Created: now, Changed: now}
 	created := store.AppendEvents{Events: []store.Event{eventOf(rec, "created", describe(img))}}
-	_, err = m.db.Commit(ctx, store.CreateUpdate{Update: rec}, created)
+	if err := ctx.Err(); err != nil {
+		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
+	}
+	// What has begun is ended, so that a caller who goes away leaves no update that nobody knows of.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	seq, err := m.db.Commit(ctx, store.CreateUpdate{Update: rec}, created)
 	if again, ok := errors.AsType[*store.DuplicateError](err); ok {
 		return m.repeated(ctx, r, profile, again.ID)
 	}
 	if err != nil {
+		if !refused(err) {
+			m.findOut(rec.ID)
+		}
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
 	}
+	rec.Revision, rec.Since = 1, seq-1
+	if stored, err := m.db.Update(ctx, rec.ID); err == nil {
+		rec = stored
+	}
+	m.takeUp(rec)
+	return rec, nil
+}
+
+// takeUp begins an update that was just created.
+func (m *Manager) takeUp(u Update) {
 	m.feed.durable()
 	if f := m.cfg.Hooks.Started; f != nil {
-		f(rec)
+		f(u)
 	}
-	if rec, err = m.db.Update(ctx, rec.ID); err != nil {
-		return Update{}, fmt.Errorf("firmware: reading update: %w", err)
+	if d := m.adopt(u); d != nil {
+		d.observe(fsm.Observation{Kind: fsm.ObserveStarted, Online: m.online(u.Endpoint)})
 	}
-	if d := m.adopt(rec); d != nil {
-		d.observe(fsm.Observation{Kind: fsm.ObserveStarted, Online: m.online(rec.Endpoint)})
+}
+
+// refused reports whether a failed commit has certainly not taken place.
+func refused(err error) bool {
+	for _, is := range []error{store.ErrActive, store.ErrNotFound, store.ErrExists, store.ErrInvalid, store.ErrClosed} {
+		if errors.Is(err, is) {
+			return true
+		}
 	}
-	return rec, nil
+	return false
+}
+
+// findOut begins an update of which it is not known whether the store has it, and whose caller was told so, if it turns up.
+func (m *Manager) findOut(id string) {
+	m.spawn(func(ctx context.Context) {
+		for _, pause := range []time.Duration{time.Second, 5 * time.Second, storeTimeout, 2 * storeTimeout} {
+			sleep(ctx, pause)
+			var u Update
+			err := m.insist(ctx, id, func(ctx context.Context) (err error) {
+				u, err = m.db.Update(ctx, id)
+				return err
+			})
+			if err == nil {
+				m.takeUp(u)
+				return
+			}
+		}
+	})
 }
 
 func describe(img store.Image) string {
@@ -196,14 +239,18 @@ func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
 			case <-ctx.Done():
 				return d.current(), ctx.Err()
 			}
-			if u = d.current(); u.Machine.Outcome != fsm.OutcomeCancelled {
-				return u, ErrEnded
+			switch u = d.current(); u.Machine.Outcome {
+			case fsm.OutcomeNone:
+				continue // Run has ended, and with it the drive
+			case fsm.OutcomeCancelled:
+				return u, nil
 			}
-			return u, nil
+			return u, ErrEnded
 		}
 		// Nothing drives it: the step is made here, unless another process makes one meanwhile.
-		next, actions := u.Machine.Step(fsm.Observation{Kind: fsm.ObserveCancel, At: time.Now()})
-		u.Machine, u.Changed = next, time.Now().UTC()
+		now := time.Now()
+		next, actions := u.Machine.Step(fsm.Observation{Kind: fsm.ObserveCancel, At: now})
+		u.Machine, u.Changed = next, now.UTC()
 		_, err = m.db.Commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: journal(u, actions.Journal)})
 		if errors.Is(err, store.ErrConflict) {
 			continue
@@ -211,8 +258,14 @@ func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
 		if err != nil {
 			return Update{}, err
 		}
-		m.feed.durable()
 		u.Revision++
+		m.feed.durable()
+		m.images.revoke(u.ID)
+		if d := m.drive(id); d != nil { // Run has begun meanwhile, with what was stored before
+			d.observe(fsm.Observation{Kind: fsm.ObserveCancel})
+		} else if f := m.cfg.Hooks.Ended; f != nil {
+			f(u)
+		}
 		return u, nil
 	}
 }

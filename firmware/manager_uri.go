@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -39,7 +40,11 @@ func (m *Manager) newURI(ctx context.Context, rec *Update, act fsm.Action) packa
 
 func (m *Manager) grantURI(ctx context.Context, g grant, act fsm.Action) (uri, hash string, err error) {
 	if act.PathOnly {
-		img, err := m.db.Image(ctx, g.image)
+		var img Image
+		err := m.insist(ctx, g.update, func(ctx context.Context) (err error) {
+			img, err = m.db.Image(ctx, g.image)
+			return err
+		})
 		if err != nil {
 			return "", "", err
 		}
@@ -87,4 +92,34 @@ func (m *Manager) serveCoAP() {
 		}
 		return &lwm2m.Resource{Body: s, Size: s.size, ETag: s.etag, Progress: s.reached}, nil
 	})
+}
+
+// base returns what a Package URI starts with, or "" if packages are not served to that device by that protocol.
+func (m *Manager) base(r lwm2m.Registration, p fsm.Protocol) string {
+	if m.cfg.BaseURLs != nil {
+		return m.cfg.BaseURLs(r, p)
+	}
+	if u, err := url.Parse(m.cfg.BaseURL); err == nil && u.Scheme == p.String() {
+		return m.cfg.BaseURL
+	}
+	if r.Transport.String() == p.String() && r.Local.IsValid() {
+		return p.String() + "://" + r.Local.String() + m.images.cfg.Prefix
+	}
+	return ""
+}
+
+// schemes lists the protocols that packages are served by, the preferred one first: what costs the device least of its
+// radio time for a megabyte comes first.
+func (m *Manager) schemes(r lwm2m.Registration) []fsm.Protocol {
+	var list []fsm.Protocol
+	for _, p := range preferred {
+		if m.base(r, p) != "" {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+var preferred = []fsm.Protocol{
+	fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
 }

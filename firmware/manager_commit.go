@@ -1,0 +1,145 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+const (
+	// storeTimeout bounds one try; a commit whose end is unknown is found out by reading.
+	storeTimeout = 30 * time.Second
+	// The pauses between two tries.
+	firstStorePause = 100 * time.Millisecond
+	lastStorePause  = 30 * time.Second
+)
+
+// insist calls the store until it has an answer, for as long as Run runs. The error is one that says that a record is not as
+// it was thought to be, or that ctx has ended.
+func (m *Manager) insist(ctx context.Context, id string, call func(context.Context) error) error {
+	for pause := firstStorePause; ; pause = min(2*pause, lastStorePause) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// A call that has begun is ended properly also when Run ends.
+		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		err := call(try)
+		cancel()
+		if err == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		m.log.Error("store fails an update; it will be tried again", "update", id, "error", err)
+		if f := m.cfg.Hooks.StoreFailed; f != nil {
+			f(err)
+		}
+		sleep(ctx, pause)
+	}
+}
+
+// sleep returns after d, or when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// commit makes changes durable, for as long as it takes. It returns the record as stored, and false if the step must not be
+// acted on: Run has ended, or another process changed the update, in which case its record is adopted.
+func (d *drive) commit(ctx context.Context, rec Update, changes []store.Change) (Update, bool) {
+	err := d.m.insist(ctx, d.id, func(ctx context.Context) error {
+		_, err := d.m.db.Commit(ctx, changes...)
+		return err
+	})
+	switch {
+	case err == nil:
+		if _, ok := changes[0].(store.ReplaceUpdate); ok {
+			rec.Revision++
+		}
+		d.m.feed.durable()
+		return rec, true
+	case ctx.Err() != nil:
+		return rec, false
+	}
+	return d.reload(ctx, rec)
+}
+
+// reload takes over what the store has instead of rec. It returns true if that is rec after all: an earlier try took place
+// although it failed.
+func (d *drive) reload(ctx context.Context, rec Update) (Update, bool) {
+	stored, err := d.stored(ctx)
+	if err == nil && stored.Revision == rec.Revision+1 && stored.Changed.Equal(rec.Changed.Truncate(time.Microsecond)) &&
+		reflect.DeepEqual(stored.Tokens, rec.Tokens) {
+		rec.Revision = stored.Revision
+		d.m.feed.durable()
+		return rec, true
+	}
+	d.abandonAction()
+	if err == nil && stored.Active() {
+		d.m.log.Warn("another process drives an update too", "update", d.id, "endpoint", d.target)
+		// Two that act at once undo each other's steps for ever: so each lets the other one go on for a while.
+		sleep(ctx, d.conflicts.pause())
+		stored, err = d.stored(ctx)
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		d.m.log.Error("an active update has vanished from the store", "update", d.id, "endpoint", d.target)
+		d.ended(rec, fsm.Action{})
+		return rec, false
+	case err != nil:
+		return rec, false
+	}
+	d.mu.Lock()
+	d.u = stored
+	d.mu.Unlock()
+	if !stored.Active() {
+		d.ended(stored, fsm.Action{})
+		return stored, false
+	}
+	d.observe(d.m.resumed(d.target))
+	return stored, false
+}
+
+// stored reads the record. The error is store.ErrNotFound, or that ctx has ended.
+func (d *drive) stored(ctx context.Context) (u Update, err error) {
+	err = d.m.insist(ctx, d.id, func(ctx context.Context) error {
+		u, err = d.m.db.Update(ctx, d.id)
+		return err
+	})
+	return u, err
+}
+
+// abandonAction ends the action under way, if there is one.
+func (d *drive) abandonAction() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.abandon != nil {
+		d.abandon()
+		d.abandon = nil
+	}
+}
+
+// conflicts counts how often another process was found to drive an update too.
+type conflicts struct {
+	n    int
+	last time.Time
+}
+
+// pause is how long to leave the update to the other process: up to two seconds, and twice as long with each time, up to
+// two minutes; by chance, because the other one does the same.
+func (c *conflicts) pause() time.Duration {
+	if time.Since(c.last) > time.Hour {
+		c.n = 0
+	}
+	c.last = time.Now()
+	most := 2 * time.Second << min(c.n, 6)
+	c.n++
+	return most/4 + rand.N(3*most/4)
+}

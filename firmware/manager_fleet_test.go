@@ -1,0 +1,151 @@
+package firmware_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+	"github.com/otago-iot/otago/store/storetest"
+)
+
+// TestFollowers lets a thousand follow the events of an update. Each sees all lines, once and in order, and the store is
+// not asked a thousand times for each.
+func TestFollowers(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var queries atomic.Int64
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if call.Method == "Events" {
+				queries.Add(1)
+			}
+			return nil
+		}, nil)
+		w.device(firmwaretest.Script{Version: oldFW, Delivery: fsm.PushOnly,
+			Install: firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: time.Second}})
+		const followers = 1000
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		seen := map[string]int{}
+		for range followers {
+			wg.Go(func() {
+				var seqs []uint64
+				for e, err := range w.mgr.Events(w.ctx, 0) {
+					require.NoError(t, err)
+					if e.Name != firmware.EventProgress {
+						seqs = append(seqs, e.Seq)
+					}
+					if e.Outcome != fsm.OutcomeNone {
+						break
+					}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				seen[fmt.Sprint(seqs)]++
+			})
+		}
+		time.Sleep(time.Second)
+		require.LessOrEqual(t, queries.Load(), int64(followers+10), "to begin with")
+		queries.Store(0)
+		u := w.update(w.request())
+		wg.Wait()
+		require.Len(t, seen, 1, "all see the same")
+		lines := 0
+		for range w.mgr.Journal(w.ctx, u.ID) {
+			lines++
+		}
+		require.Less(t, queries.Load(), int64(4*lines))
+		t.Logf("%d lines, %d queries", lines, queries.Load())
+	})
+}
+
+// TestPushesDoNotHoldBackReads pushes to a device on a slow line. One request at a time and one push at a time are allowed:
+// a device that pulls is updated meanwhile, another push waits longer than a push may stand still, and does not time out.
+func TestPushesDoNotHoldBackReads(t *testing.T) {
+	cfg := firmware.Config{Parallel: 1, Limits: fsm.Limits{Transferring: time.Minute}}
+	inWorld(t, cfg, func(w *world) {
+		good := firmwaretest.Install{Version: newFW}
+		start := func(name, host string, delay time.Duration, script firmwaretest.Script) string {
+			script.Version, script.Install = oldFW, good
+			w.deviceNamed(name, host, script)
+			time.Sleep(time.Second)
+			w.net.SetLink(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr(host), simnet.Conditions{Delay: delay})
+			u, err := w.mgr.Start(w.ctx, firmware.Request{Endpoint: name, Image: w.image.ID})
+			require.NoError(t, err)
+			return u.ID
+		}
+		slow := start("slow", "10.0.1.1", 20*time.Second, firmwaretest.Script{Delivery: fsm.PushOnly})
+		transferring := func() bool {
+			u, err := w.mgr.Get(w.ctx, slow)
+			require.NoError(t, err)
+			return u.Machine.Phase == fsm.PhaseTransferring
+		}
+		for !transferring() {
+			time.Sleep(time.Second)
+		}
+		patient := start("patient", "10.0.1.2", 0, firmwaretest.Script{Delivery: fsm.PushOnly})
+		quick := start("quick", "10.0.1.3", 0, firmwaretest.Script{})
+		require.Equal(t, fsm.OutcomeSucceeded, w.wait(quick, time.Minute).Machine.Outcome)
+		require.True(t, transferring(), w.journal(slow))
+		for _, id := range []string{slow, patient} {
+			u := w.wait(id, time.Hour)
+			require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(id))
+			require.Equal(t, 1, u.Machine.Attempt, w.journal(id))
+		}
+	})
+}
+
+// TestInventory has a fleet register at once, and one of its devices again and again: each is read, few at a time.
+func TestInventory(t *testing.T) {
+	inWorld(t, firmware.Config{Inventory: true, Parallel: 8}, func(w *world) {
+		const fleet = 100
+		before := runtime.NumGoroutine()
+		for i := range fleet {
+			w.deviceNamed(fmt.Sprintf("device-%d", i), fmt.Sprintf("10.1.0.%d", i+1), firmwaretest.Script{Version: oldFW})
+		}
+		time.Sleep(time.Minute)
+		require.Less(t, runtime.NumGoroutine()-before, fleet*8, "of the devices themselves, mostly")
+		for i := range fleet {
+			d, err := w.mgr.Device(w.ctx, fmt.Sprintf("device-%d", i))
+			require.NoError(t, err)
+			require.Equal(t, oldFW, d.Firmware.Version, "device %d", i)
+		}
+	})
+}
+
+// TestIdleUpdate bounds what an update costs that waits for its device: memory, and no goroutine.
+func TestIdleUpdate(t *testing.T) {
+	const n = 5000
+	inWorld(t, firmware.Config{}, func(w *world) {
+		w.stop()
+		for i := range n {
+			_, err := w.mgr.Start(w.ctx, firmware.Request{Endpoint: fmt.Sprint("device-", i), Image: w.image.ID})
+			require.NoError(t, err)
+		}
+		stored := heap()
+		w.start(w.db)
+		time.Sleep(time.Second)
+		require.Equal(t, n, w.mgr.Driven())
+		require.Less(t, runtime.NumGoroutine(), 100)
+		perUpdate := (heap() - stored) / n
+		t.Logf("%d bytes", perUpdate)
+		require.Less(t, perUpdate, int64(4<<10))
+	})
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

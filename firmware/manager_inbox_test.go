@@ -1,0 +1,36 @@
+package firmware
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// TestInbox fills an inbox that nobody empties, with what devices and networks do in hours: it stays short, keeps of each
+// kind the last one, and what it keeps stays in order.
+func TestInbox(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		var b inbox
+		last := map[fsm.ObservationKind]uint32{}
+		for n := range 500 {
+			kind := fsm.ObservationKind(1 + random.IntN(int(fsm.ObserveCancel)))
+			if n > 50 && (kind == fsm.ObserveCancel || kind == fsm.ObserveRegistered) {
+				continue // such come once, long before the rest
+			}
+			b.add(fsm.Observation{Kind: kind, Action: uint32(n)})
+			last[kind] = uint32(n)
+			require.LessOrEqual(t, len(b), maxInbox)
+		}
+		have := map[fsm.ObservationKind]uint32{}
+		for len(b) > 0 {
+			o := b.next()
+			have[o.Kind] = o.Action
+		}
+		require.Equal(t, last, have)
+		require.Nil(t, b)
+	}
+}

@@ -1,0 +1,158 @@
+package firmware_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/storetest"
+)
+
+// TestCancelWhileStarted cancels an update between its creation and its first step.
+func TestCancelWhileStarted(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		w.restart(nil, func(_ context.Context, call storetest.Call) error {
+			if creates(call) {
+				u, err := w.mgr.Cancel(w.ctx, call.Changes[0].(store.CreateUpdate).Update.ID)
+				require.NoError(t, err)
+				require.Equal(t, fsm.OutcomeCancelled, u.Machine.Outcome)
+			}
+			return nil
+		})
+		time.Sleep(time.Second)
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		require.False(t, u.Active())
+		time.Sleep(time.Second)
+		require.Zero(t, w.mgr.Driven(), "what has ended is not driven")
+	})
+}
+
+// TestCancelWhileStopping cancels an update that the store refuses to end, and ends Run meanwhile.
+func TestCancelWhileStopping(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var broken atomic.Bool
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if len(call.Changes) > 0 && broken.Load() {
+				return errDisk
+			}
+			return nil
+		}, nil)
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		broken.Store(true)
+		cancelled := make(chan error, 1)
+		go func() {
+			_, err := w.mgr.Cancel(context.Background(), u.ID)
+			cancelled <- err
+		}()
+		time.Sleep(time.Minute)
+		broken.Store(false)
+		w.stop()
+		select {
+		case err := <-cancelled:
+			require.NoError(t, err)
+		case <-time.After(time.Hour):
+			require.Fail(t, "Cancel waits for a drive that has stopped")
+		}
+		u, err = w.mgr.Get(w.ctx, u.ID)
+		require.NoError(t, err)
+		require.Equal(t, fsm.OutcomeCancelled, u.Machine.Outcome)
+	})
+}
+
+// TestRunTwice has one Run at most, also while the one before is still ending.
+func TestRunTwice(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var slow atomic.Bool
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if len(call.Changes) > 0 && slow.Load() {
+				time.Sleep(20 * time.Second)
+			}
+			return nil
+		}, nil)
+		time.Sleep(time.Second)
+		require.ErrorIs(t, w.mgr.Run(w.ctx), firmware.ErrRunning)
+		slow.Store(true)
+		go w.mgr.Start(w.ctx, w.request())
+		time.Sleep(25 * time.Second) // the first step is being stored
+		w.crash()
+		time.Sleep(time.Second)
+		require.ErrorIs(t, w.mgr.Run(w.ctx), firmware.ErrRunning)
+		w.stop()
+		ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
+		defer cancel()
+		require.NoError(t, w.mgr.Run(ctx))
+	})
+}
+
+// TestStartBeforeRun starts an update, and cancels another one, while nothing runs.
+func TestStartBeforeRun(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		w.stop()
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		r := w.request()
+		r.Endpoint = "another"
+		other, err := w.mgr.Start(w.ctx, r)
+		require.NoError(t, err)
+		other, err = w.mgr.Cancel(w.ctx, other.ID)
+		require.NoError(t, err)
+		require.Equal(t, fsm.OutcomeCancelled, other.Machine.Outcome)
+		w.start(w.db)
+		w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW}})
+		require.Equal(t, fsm.OutcomeSucceeded, w.wait(u.ID, time.Hour).Machine.Outcome)
+	})
+}
+
+// TestTwoManagers lets two managers drive the same update, by mistake. They take turns, and the device is told once.
+func TestTwoManagers(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var commits atomic.Int64
+		w.stop()
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if len(call.Changes) > 0 && is[store.ReplaceUpdate](call.Changes[0]) {
+				commits.Add(1)
+			}
+			return nil
+		}, nil)
+		ctx, cancel := context.WithCancel(w.ctx)
+		ended := make(chan error)
+		second := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
+		go func() { ended <- second.Run(ctx) }()
+		device := w.device(firmwaretest.Script{Version: oldFW, PullTime: 10 * time.Second,
+			Install: firmwaretest.Install{Version: newFW, BootTime: time.Second}})
+		u = w.wait(u.ID, 4*time.Hour)
+		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u.ID))
+		require.LessOrEqual(t, count(device.Log(), "execute"), 1, "%v", device.Log())
+		require.Less(t, commits.Load(), int64(200))
+		require.Eventually(t, func() bool { return w.mgr.Driven()+second.Driven() == 0 }, 48*time.Hour, time.Minute)
+		cancel()
+		require.NoError(t, <-ended)
+	})
+}
+
+// TestClockSetBack takes up an update that has seen a later time than it is now.
+func TestClockSetBack(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		w.stop()
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		u.Machine.Memory.Now = u.Machine.Memory.Now.Add(3 * time.Hour)
+		_, err = w.db.Commit(w.ctx, store.ReplaceUpdate{Update: u})
+		require.NoError(t, err)
+		w.start(w.db)
+		w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW}})
+		require.Equal(t, fsm.OutcomeSucceeded, w.wait(u.ID, 10*time.Minute).Machine.Outcome)
+	})
+}

@@ -1,0 +1,187 @@
+package firmware_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/storetest"
+)
+
+var errDisk = errors.New("disk full")
+
+// creates reports whether a call creates an update.
+func creates(call storetest.Call) bool {
+	return len(call.Changes) > 0 && is[store.CreateUpdate](call.Changes[0])
+}
+
+func is[T store.Change](c store.Change) bool {
+	_, ok := c.(T)
+	return ok
+}
+
+// restart starts the server anew over a store that calls before and after.
+func (w *world) restart(before, after func(context.Context, storetest.Call) error) {
+	w.stop()
+	faulty := &storetest.Faulty{Store: w.db, Before: before, After: after}
+	w.openImages(faulty)
+	w.start(faulty)
+}
+
+// TestStoreFails lets the store fail for half an hour from each of its commits on, at every other one after the commit took
+// place. Meanwhile the device is asked for nothing that the store does not know of, afterwards the update goes on.
+func TestStoreFails(t *testing.T) {
+	script := firmwaretest.Script{Version: oldFW, PullTime: time.Second,
+		Install: firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: time.Second}}
+	var total atomic.Int64
+	run := func(t *testing.T, n int64) {
+		inWorld(t, firmware.Config{}, func(w *world) {
+			var calls, inVain atomic.Int64
+			var until atomic.Int64
+			fault := func(_ context.Context, call storetest.Call) error {
+				if len(call.Changes) == 0 || !is[store.ReplaceUpdate](call.Changes[0]) {
+					return nil
+				}
+				if calls.Add(1) == n {
+					until.Store(time.Now().Add(30 * time.Minute).UnixNano())
+				}
+				if time.Now().UnixNano() < until.Load() {
+					inVain.Add(1)
+					return errDisk
+				}
+				return nil
+			}
+			if n%2 == 0 {
+				w.restart(fault, nil)
+			} else {
+				w.restart(nil, fault)
+			}
+			device := w.device(script)
+			u, err := w.mgr.Start(w.ctx, w.request())
+			require.NoError(t, err)
+			for time.Sleep(5 * time.Minute); inVain.Load() > 0 && time.Now().UnixNano() < until.Load(); time.Sleep(time.Minute) {
+				stored, err := w.db.Update(w.ctx, u.ID)
+				require.NoError(t, err)
+				log := device.Log()
+				if count(log, "execute") > 0 {
+					require.True(t, stored.Machine.Memory.Executed || !stored.Active(), "%v", log)
+				}
+				if count(log, "write") > 0 {
+					require.True(t, stored.Machine.Attempt > 0 && len(stored.Tokens) > 0 || !stored.Active(), "%v", log)
+				}
+			}
+			u = w.wait(u.ID, 48*time.Hour)
+			require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u.ID))
+			require.Equal(t, 1, count(device.Log(), "execute"), "%v", device.Log())
+			require.Less(t, inVain.Load(), int64(100), "tries in half an hour")
+			require.Zero(t, w.mgr.Driven())
+			if n == 0 {
+				total.Store(calls.Load())
+			}
+		})
+	}
+	run(t, 0)
+	require.Greater(t, total.Load(), int64(5))
+	for n := range total.Load() {
+		t.Run("", func(t *testing.T) { t.Parallel(); run(t, n+1) })
+	}
+}
+
+// TestStartUnknown loses the store's answer to the creation of an update. The caller gets an error, the update goes on.
+func TestStartUnknown(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		w.restart(nil, func(_ context.Context, call storetest.Call) error {
+			if creates(call) {
+				return errDisk
+			}
+			return nil
+		})
+		w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW}})
+		_, err := w.mgr.Start(w.ctx, w.request())
+		require.ErrorIs(t, err, errDisk)
+		_, err = w.mgr.Start(w.ctx, w.request())
+		id := activeID(err)
+		require.NotEmpty(t, id, "%v", err)
+		require.Equal(t, fsm.OutcomeSucceeded, w.wait(id, time.Hour).Machine.Outcome)
+	})
+}
+
+// TestStartUnread loses the read that follows the creation of an update, and the caller while it is created.
+func TestStartUnread(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		ctx, leave := context.WithCancel(w.ctx)
+		var failures atomic.Int64
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if creates(call) {
+				leave()
+			}
+			if call.Method == "Update" && failures.Add(1) == 1 {
+				return errDisk
+			}
+			return nil
+		}, nil)
+		w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW}})
+		u, err := w.mgr.Start(ctx, w.request())
+		require.NoError(t, err)
+		stored, err := w.db.Update(w.ctx, u.ID)
+		require.NoError(t, err)
+		require.Equal(t, stored.Since, u.Since)
+		require.Equal(t, stored.Created, u.Created)
+		require.Equal(t, fsm.OutcomeSucceeded, w.wait(u.ID, time.Hour).Machine.Outcome)
+		_, err = w.mgr.Start(ctx, w.request())
+		require.ErrorIs(t, err, context.Canceled, "one who has left before")
+	})
+}
+
+// TestImageUnread lets the store fail when a public path is to be made of the image's record.
+func TestImageUnread(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var until time.Time
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			switch {
+			case creates(call):
+				until = time.Now().Add(10 * time.Minute)
+			case call.Method == "Image" && time.Now().Before(until):
+				return errDisk
+			}
+			return nil
+		}, nil)
+		w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW}})
+		r := w.request()
+		r.Profile = "fixed-host"
+		u := w.update(r)
+		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u.ID))
+		require.Equal(t, 1, u.Machine.Attempt, w.journal(u.ID))
+	})
+}
+
+// TestKnownFirmwareStays reads a device while the store cannot tell what was known of it.
+func TestKnownFirmwareStays(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		_, err := w.db.Commit(w.ctx, store.PutFirmware{Endpoint: endpoint, Firmware: store.Firmware{
+			Version: "0.9.0", Protocols: []int{0, 2}, Read: time.Now(),
+		}})
+		require.NoError(t, err)
+		until := time.Now().Add(2 * time.Second)
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if call.Method == "Device" && time.Now().Before(until) {
+				return errDisk
+			}
+			return nil
+		}, nil)
+		w.device(firmwaretest.Script{Version: oldFW, PullTime: time.Minute, Install: firmwaretest.Install{Version: newFW},
+			Habits: firmwaretest.Habits{NoInstanceRead: true}})
+		w.update(w.request())
+		d, err := w.db.Device(w.ctx, endpoint)
+		require.NoError(t, err)
+		require.Equal(t, newFW, d.Firmware.Version)
+	})
+}

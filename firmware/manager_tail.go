@@ -1,0 +1,99 @@
+package firmware
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	"github.com/otago-iot/otago/store"
+)
+
+// A tail keeps the journal's last lines in memory, so that what happens is read from the store once, however many follow it.
+type tail struct {
+	busy chan struct{} // holds one while free; guards what follows
+
+	begun bool
+	loads uint64        // feed's count at the last load
+	from  uint64        // lines has all lines with a greater sequence number, up to the last load
+	last  uint64        // number of the last line that was loaded, or from
+	lines []store.Event // replaced or appended to, never written to where a reader may be
+}
+
+// tailLines is how many lines are kept. A reader that is farther behind reads the store.
+const tailLines = 4096
+
+func newTail() *tail {
+	t := &tail{busy: make(chan struct{}, 1)}
+	t.busy <- struct{}{}
+	return t
+}
+
+// after yields the journal's lines with a greater number than seq. loads is the feed's count of what should be seen.
+func (t *tail) after(ctx context.Context, db store.Store, seq, loads uint64) iter.Seq2[store.Event, error] {
+	return func(yield func(store.Event, error) bool) {
+		lines, ok, err := t.recent(ctx, db, seq, loads)
+		switch {
+		case err != nil:
+			yield(store.Event{}, err)
+			return
+		case !ok:
+			db.Events(ctx, store.EventQuery{After: seq})(yield)
+			return
+		}
+		for _, line := range lines {
+			if !yield(line, nil) {
+				return
+			}
+		}
+	}
+}
+
+// recent returns the lines after seq, which nobody writes to; ok is false if they reach back farther than is kept.
+func (t *tail) recent(ctx context.Context, db store.Store, seq, loads uint64) (lines []store.Event, ok bool, err error) {
+	select {
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
+	case <-t.busy:
+	}
+	defer func() { t.busy <- struct{}{} }()
+	if err := t.load(ctx, db, loads); err != nil {
+		return nil, false, err
+	}
+	if seq < t.from {
+		return nil, false, nil
+	}
+	i, found := slices.BinarySearchFunc(t.lines, seq, func(e store.Event, seq uint64) int {
+		return int(min(max(int64(e.Seq)-int64(seq), -1), 1))
+	})
+	if found {
+		i++
+	}
+	return t.lines[i:], true, nil
+}
+
+// load reads what is new. The first time that is nothing, but where the journal ends.
+func (t *tail) load(ctx context.Context, db store.Store, loads uint64) error {
+	if t.begun && loads <= t.loads {
+		return nil
+	}
+	if !t.begun {
+		last, err := db.Commit(ctx)
+		if err != nil {
+			return err
+		}
+		t.begun, t.from, t.last, t.loads = true, last, last, loads
+		return nil
+	}
+	for line, err := range db.Events(ctx, store.EventQuery{After: t.last}) {
+		if err != nil {
+			return err
+		}
+		t.lines, t.last = append(t.lines, line), line.Seq
+	}
+	t.loads = loads
+	if drop := len(t.lines) - tailLines; drop > tailLines { // now and then
+		t.from = t.lines[drop-1].Seq
+		t.lines = slices.Clone(t.lines[drop:])
+	}
+	return nil
+}
