@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestServerCrashes kills the server before and after each of its commits, restarts it on what it had stored, and expects
-// the outcome that the update would have had.
+// TestServerCrashes kills the server before and after each of its commits and each datagram that it sends, restarts it on what
+// it had stored, and expects the outcome that the update would have had.
 func TestServerCrashes(t *testing.T) {
 	good := firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: 5 * time.Second}
 	for _, test := range []struct {
@@ -33,8 +33,8 @@ func TestServerCrashes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			points := crashAt(t, test.script, storetest.Cut{}, test.outcome)
-			require.Greater(t, points, 5)
-			t.Logf("%d commits", points)
+			require.Greater(t, points, 15)
+			t.Logf("%d commits and datagrams", points)
 			for cut := range storetest.Cuts(points) {
 				t.Run(cut.String(), func(t *testing.T) {
 					t.Parallel()
@@ -45,14 +45,16 @@ func TestServerCrashes(t *testing.T) {
 	}
 }
 
-// crashAt runs an update with a crash at the cut and returns how many commits there were.
+// crashAt runs an update with a crash at the cut and returns how many points there were.
 func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want fsm.Outcome) (points int) {
 	inWorld(t, firmware.Config{}, func(w *world) {
 		w.stop()
 		dead := make(chan struct{})
 		crash := storetest.NewCrash(w.db, cut, func() { w.crash(); close(dead) })
 		w.openImages(crash)
+		w.effect = crash.Effect
 		w.start(crash)
+		w.effect = nil
 		device := w.device(script)
 
 		u, err := w.mgr.Start(w.ctx, w.request())

@@ -39,8 +39,9 @@ type world struct {
 	mgr    *firmware.Manager
 	image  store.Image
 	cfg    firmware.Config
-	stop   func() // ends the server
-	crash  func() // cuts the server off, and does not wait
+	stop   func()                   // ends the server
+	crash  func()                   // cuts the server off, and does not wait
+	effect func(func() error) error // what the server's datagrams go through; nil: nothing
 	ctx    context.Context
 
 	devices sync.WaitGroup
@@ -77,8 +78,12 @@ func (w *world) openImages(db store.Store) {
 
 // start starts server and manager over db. Afterwards stop ends them, and crash cuts them off at once.
 func (w *world) start(db store.Store) {
-	conn, err := w.net.Listen(serverAddress)
+	listen, err := w.net.Listen(serverAddress)
 	require.NoError(w.t, err)
+	conn := net.PacketConn(listen)
+	if w.effect != nil {
+		conn = effects{listen, w.effect}
+	}
 	ctx, cancel := context.WithCancel(w.ctx)
 	w.srv = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(w.t, "server")})
 	w.cfg.Logger = testLogger(w.t, "manager")
@@ -97,6 +102,20 @@ func (w *world) start(db store.Store) {
 		}
 		w.stop = func() {}
 	}
+}
+
+// effects is a socket whose datagrams go through a function.
+type effects struct {
+	net.PacketConn
+	effect func(func() error) error
+}
+
+func (e effects) WriteTo(b []byte, to net.Addr) (n int, err error) {
+	err = e.effect(func() error {
+		n, err = e.PacketConn.WriteTo(b, to)
+		return err
+	})
+	return n, err
 }
 
 // device starts a scripted device.
