@@ -1,6 +1,7 @@
 package coap
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -16,15 +17,17 @@ const exchangeLifetime = 247 * time.Second
 //
 // Entries and replies live in chunks that are filled one after the other and
 // dropped whole, the oldest first: when the youngest entry of one has outlived
-// EXCHANGE_LIFETIME, or when a bound is reached. There is no pointer in it for
-// the garbage collector to follow but those to the chunks.
+// EXCHANGE_LIFETIME, or when a bound is reached. What counts is the keys in the
+// chunks, also of messages that were forgotten. There is no pointer in it for the
+// garbage collector to follow but those to the chunks.
 type dedup struct {
 	mu         sync.Mutex
 	entries    map[dedupKey]dedupEntry
 	chunks     fifo[*dedupChunk]
 	first      uint32 // number of the oldest chunk
 	current    *dedupChunk
-	bytes      int
+	keys       int // in all chunks
+	bytes      int // of replies
 	maxEntries int
 	maxBytes   int
 }
@@ -61,6 +64,7 @@ const (
 	dedupChunkBytes = 1 << 15
 	dedupChunkKeys  = 1 << 12
 	dedupChunkAge   = 30 * time.Second
+	forgetReach     = 64 // how many of the last keys are looked at
 )
 
 func newDedup(maxEntries, maxBytes int) *dedup {
@@ -86,7 +90,7 @@ func (d *dedup) begin(id dedupID, now time.Duration, dst []byte) (reply []byte, 
 		return dst, true
 	}
 	c := d.open(now, 0)
-	c.keys = append(c.keys, k)
+	d.add(c, k)
 	d.entries[k] = dedupEntry{sum: id.sum, chunk: c.number}
 	return dst, false
 }
@@ -102,7 +106,7 @@ func (d *dedup) reply(id dedupID, now time.Duration, reply []byte) {
 	}
 	c := d.open(now, len(reply))
 	if c.number != e.chunk {
-		c.keys = append(c.keys, k)
+		d.add(c, k)
 	}
 	d.entries[k] = dedupEntry{e.sum, c.number, uint16(len(c.data)), uint16(len(reply))}
 	c.data = append(c.data, reply...)
@@ -113,9 +117,25 @@ func (d *dedup) reply(id dedupID, now time.Duration, reply []byte) {
 func (d *dedup) forget(id dedupID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.entries[id.dedupKey].sum == id.sum {
-		delete(d.entries, id.dedupKey)
+	e, ok := d.entries[id.dedupKey]
+	if !ok || e.sum != id.sum {
+		return
 	}
+	delete(d.entries, id.dedupKey)
+	// Mostly it was entered just now: a block of a download.
+	c := d.chunk(e.chunk)
+	for i, least := len(c.keys)-1, max(0, len(c.keys)-forgetReach); i >= least; i-- {
+		if c.keys[i] == id.dedupKey {
+			c.keys = slices.Delete(c.keys, i, i+1)
+			d.keys--
+			return
+		}
+	}
+}
+
+func (d *dedup) add(c *dedupChunk, k dedupKey) {
+	c.keys = append(c.keys, k)
+	d.keys++
 }
 
 func (d *dedup) chunk(number uint32) *dedupChunk {
@@ -132,7 +152,7 @@ func (d *dedup) open(now time.Duration, n int) *dedupChunk {
 		d.current = c
 	}
 	c.last = max(c.last, now)
-	for d.chunks.len() > 1 && (len(d.entries) >= d.maxEntries || d.bytes+n > d.maxBytes) {
+	for d.chunks.len() > 1 && (d.keys >= d.maxEntries || d.bytes+n > d.maxBytes) {
 		d.drop()
 	}
 	return c
@@ -150,6 +170,7 @@ func (d *dedup) drop() {
 	c := d.chunks.pop()
 	d.first++
 	d.bytes -= len(c.data)
+	d.keys -= len(c.keys)
 	if d.current == c {
 		d.current = nil
 	}

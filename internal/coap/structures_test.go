@@ -135,3 +135,30 @@ func TestDedupBounds(t *testing.T) {
 		require.LessOrEqual(t, d.bytes, 1<<18)
 	}
 }
+
+// A message that is forgotten leaves nothing behind for longer than others do.
+func TestForgottenMessagesAreBounded(t *testing.T) {
+	for _, late := range []int{0, 10, 1000} {
+		d := newDedup(10_000, 1<<18)
+		name := func(i int) dedupID { return dedupID{dedupKey{uint64(i), 1}, 1} }
+		for i := range 100_000 {
+			d.begin(name(i), time.Duration(i), nil)
+			if i >= late {
+				d.forget(name(i - late))
+			}
+			require.LessOrEqual(t, keysOf(d), 10_000)
+		}
+		require.Len(t, d.entries, late)
+		if late < forgetReach {
+			require.Equal(t, late, keysOf(d))
+		}
+	}
+}
+
+// keysOf counts what the chunks hold.
+func keysOf(d *dedup) (n int) {
+	for i := range d.chunks.len() {
+		n += len(d.chunk(d.first + uint32(i)).keys)
+	}
+	return n
+}
