@@ -155,6 +155,7 @@ func (e *Endpoint) Close() error {
 	for _, s := range streams {
 		<-s.read
 	}
+	e.table.close()
 	for _, a := range e.table.all(func(*association) bool { return true }) {
 		e.end(a)
 		a.link.hangup(a)

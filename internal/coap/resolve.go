@@ -19,6 +19,9 @@ func (e *Endpoint) resolve(p Peer) (*association, error) {
 	if a := s.association(addr); a != nil {
 		return a, nil
 	}
+	if e.isClosed() {
+		return nil, ErrClosed
+	}
 	return nil, ErrBusy
 }
 

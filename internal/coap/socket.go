@@ -164,13 +164,19 @@ func (s *socket) malformed(p *packet, n int, addr netip.AddrPort, a *association
 }
 
 // association returns that with addr, a new one if need be; nil when there are
-// too many.
+// too many, or the socket is closed.
 func (s *socket) association(addr netip.AddrPort) *association {
 	peer := Peer{UDP, addr, s.id}
 	if a := s.e.table.get(peer); a != nil {
 		return a
 	}
 	a, _ := s.e.open(peer, s, nil)
+	if a != nil && s.ctx.Err() != nil {
+		// Whoever closed it may have ended its associations before this one
+		// came, which would stand in the way of another socket.
+		s.e.end(a)
+		return nil
+	}
 	return a
 }
 

@@ -14,6 +14,7 @@ type table struct {
 	order fifo[*association] // UDP only, in the order of (re-)entering
 	max   int
 	next  uint64
+	full  bool // for good: the endpoint is closed
 }
 
 func newTable(maxPeers int) *table {
@@ -27,14 +28,14 @@ func (t *table) get(p Peer) *association {
 }
 
 // enter adds a, or returns the one that is there already; nil when the table
-// is full of associations that are not idle.
+// is full of associations that are not idle, or closed.
 func (t *table) enter(a *association, now time.Duration) *association {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if old := t.peers[a.peer]; old != nil {
 		return old
 	}
-	if len(t.peers) >= t.max && !t.evict(now) {
+	if t.full || len(t.peers) >= t.max && !t.evict(now) {
 		return nil
 	}
 	t.next++
@@ -46,6 +47,13 @@ func (t *table) enter(a *association, now time.Duration) *association {
 		t.order.push(a)
 	}
 	return a
+}
+
+// close lets no more associations in.
+func (t *table) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.full = true
 }
 
 func (t *table) remove(a *association) {
