@@ -144,3 +144,42 @@ func TestTooManyRequestsToOnePeer(t *testing.T) {
 		require.ErrorIs(t, <-errs, context.Canceled)
 	}
 }
+
+// A socket that was closed, or a closed endpoint, gets no peers: requests to them
+// would wait for ever, and the socket that comes after could not reach them.
+func TestNoPeersOfAClosedSocket(t *testing.T) {
+	addr := netip.MustParseAddrPort("10.0.0.1:5683")
+	for _, shut := range []func(*Endpoint, *socket){
+		func(_ *Endpoint, s *socket) { s.close() },
+		func(e *Endpoint, s *socket) { e.Close() },
+	} {
+		e := New(Config{})
+		s := e.newSocket(t.Context(), discard{})
+		require.NotNil(t, s.association(addr))
+		e.end(s.association(addr))
+		shut(e, s)
+		require.Nil(t, s.association(addr))
+		require.Empty(t, e.table.peers)
+		e.Close()
+	}
+}
+
+// The acknowledgement that a slow handler is given comes too late at times; it
+// must not be for the next request that is held in the same memory.
+func TestLateAcknowledgementIsForNobodyElse(t *testing.T) {
+	e := New(Config{})
+	defer e.Close()
+	link := wire{make(chan []byte, 10)}
+	a, err := e.open(Peer{Transport: DTLS, ID: 1}, link, nil)
+	require.NoError(t, err)
+	p := newPacket()
+	n := copy(p.buf, []byte{0x40, 1, 0, 7})
+	require.NoError(t, p.parse(n))
+	first := e.newIncoming(a, p)
+	first.timed = true // and due: it is in no heap any more
+	first.settle()
+	first.free()
+	for range 100 {
+		require.NotSame(t, first, e.newIncoming(a, newPacket()))
+	}
+}

@@ -19,6 +19,7 @@ type incoming struct {
 	mu      sync.Mutex
 	acked   bool // by an empty message
 	replied bool
+	timed   bool // the timer was set, and not stopped: its expire comes, or came
 
 	req       IncomingRequest
 	block1    block
@@ -43,7 +44,7 @@ func (e *Endpoint) newIncoming(a *association, p *packet) *incoming {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.e, in.a, in.p = e, a, p
-	in.acked, in.replied = false, false
+	in.acked, in.replied, in.timed = false, false, false
 	in.block1, in.block2, in.hasBlock1, in.hasBlock2 = block{}, block{}, false, false
 	m := &p.msg
 	in.req = IncomingRequest{
@@ -68,7 +69,9 @@ func (in *incoming) free() {
 	in.req = IncomingRequest{}
 	in.p, in.a, in.observer, in.serving, in.target = nil, nil, nil, nil, transferKey{}
 	clear(in.options[:cap(in.options)])
-	incomings.Put(in)
+	if !in.timed { // or its timer would find another request in it
+		incomings.Put(in)
+	}
 }
 
 // receiveRequest takes a request, and reports whether it keeps the packet.
@@ -92,14 +95,11 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 	in := e.newIncoming(a, p)
 	in.arrived, in.id = now, id
 	if m.typ == confirmable && !a.stream() {
-		in.timer.owner = in
+		in.timer.owner, in.timed = in, true
 		e.timers.setAt(&in.timer, now+e.cfg.AckDelay)
 	}
 	if !e.admit(a, in) {
-		e.timers.stop(&in.timer)
-		in.mu.Lock()
-		in.replied = true
-		in.mu.Unlock()
+		in.settle()
 		e.refuse(a, m, id)
 		in.free()
 	}
@@ -170,6 +170,18 @@ func (in *incoming) expire() {
 	}
 	in.acked = true
 	in.acknowledge()
+}
+
+// settle says that the reply is decided on, and reports whether the request was
+// acknowledged before.
+func (in *incoming) settle() (acked bool) {
+	if in.timed && in.e.timers.stop(&in.timer) {
+		in.timed = false
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.replied = true
+	return in.acked
 }
 
 // acknowledge sends an empty acknowledgement and remembers it.

@@ -123,7 +123,7 @@ func (o *Observer) send(resp *Response, confirm bool) {
 	in.mu.Lock()
 	in.e, in.a, in.p = e, a, newPacket()
 	in.block1, in.block2, in.hasBlock1, in.hasBlock2 = block{}, block{}, false, false
-	in.replied = true
+	in.replied, in.timed = true, false
 	in.observer, in.target = o, o.key
 	in.p.msg.token = o.token
 	in.mu.Unlock()

@@ -8,12 +8,8 @@ import (
 
 // reply sends the response; nil is none.
 func (in *incoming) reply(resp *Response) {
-	e, m := in.e, &in.p.msg
-	e.timers.stop(&in.timer)
-	in.mu.Lock()
-	in.replied = true
-	acked := in.acked
-	in.mu.Unlock()
+	m := &in.p.msg
+	acked := in.settle()
 
 	if resp == nil || in.unwanted(resp) {
 		in.abandonObserver()

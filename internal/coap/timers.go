@@ -52,13 +52,16 @@ func (ts *timers) setAt(t *timer, at time.Duration) {
 	ts.arm()
 }
 
-// stop unsets t. Its expire may be about to run all the same.
-func (ts *timers) stop(t *timer) {
+// stop unsets t, and reports whether it was set. If not, its expire may be about
+// to run yet.
+func (ts *timers) stop(t *timer) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if t.index != 0 {
-		ts.remove(t.index - 1)
+	if t.index == 0 {
+		return false
 	}
+	ts.remove(t.index - 1)
+	return true
 }
 
 // isSet reports whether t is to expire yet.
