@@ -105,11 +105,12 @@ type Bounds struct {
 	// complete, and 256 KiB that it does not read. Default 10,000.
 	Streams int
 	// Handshakes is how many DTLS handshakes may go on, of which each takes some
-	// 55 KB. Default 1000; the oldest whose address is not verified gives way.
+	// 55 KB, and some 200 KB at most. Default 1000; the oldest whose address is not verified gives way.
 	Handshakes int
 	// IdentityAssociations is how many DTLS associations one identity may have;
 	// then the one that is silent for longest, and for a minute at least, gives
-	// way to a new one. Default 8.
+	// way to a new one; with four times as many also one that is not silent.
+	// Default 8.
 	IdentityAssociations int
 	// PeerObservers is how many observations one peer may have here.
 	// Default 64.

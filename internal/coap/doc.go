@@ -60,9 +60,12 @@
 //	observations of a peer here   64 (PeerObservers)           0.3 KB each, one notification
 //	notifications for us waiting  16 per observation           2 KB each
 //	DTLS handshakes               1000 (Handshakes)            55 KB each
+//	  sent by the peer            8 KiB, and 64 KiB once its   three times as much
+//	                              address is verified
 //	  each from its beginning     60 s
-//	DTLS associations             Peers, in all; 8 of one      2.3 KB each, what a UDP peer
-//	                              identity (IdentityAssociations) costs among it
+//	DTLS associations             Peers, in all; 8 to 32 of    2.3 KB each, with what a UDP
+//	                              one identity                 peer costs
+//	                              (IdentityAssociations)
 //	  records before a session    8 datagrams
 //	options in a message          64
 //	a datagram                    2 KiB; larger ones are answered with 4.13

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/dtls/v3"
@@ -29,6 +30,7 @@ type dtlsHandshake struct {
 	cancel context.CancelCauseFunc
 	in     chan []byte // datagrams for pion
 	heard  time.Duration
+	room   atomic.Int64 // bytes that the peer may yet send
 
 	// Guarded by dtlsSocket.mu.
 	elem     *list.Element
@@ -49,8 +51,17 @@ type dtlsHandshake struct {
 	chain    [][]byte
 }
 
+// What a peer may send, in bytes, before it has shown that it is at its address,
+// and after. pion would keep up to 10 MB of what is out of order.
+const (
+	strangerRoom = 8 << 10
+	guestRoom    = 64 << 10
+)
+
 // maxEarly is how many datagrams wait for a session.
 const maxEarly = 8
+
+var errTalkative = fmt.Errorf("peer sends more than %d bytes", guestRoom)
 
 // errNoAnswer is the end of a handshake with a peer who is not there.
 var errNoAnswer = fmt.Errorf("no answer within %v: %w", handshakeTimeout, os.ErrDeadlineExceeded)
@@ -58,6 +69,7 @@ var errNoAnswer = fmt.Errorf("no answer within %v: %w", handshakeTimeout, os.Err
 func (s *dtlsSocket) newHandshake(addr netip.AddrPort) *dtlsHandshake {
 	h := &dtlsHandshake{s: s, addr: addr, in: make(chan []byte, 16), heard: s.e.timers.now(), overdue: make(chan struct{})}
 	h.ctx, h.cancel = context.WithCancelCause(s.ctx)
+	h.room.Store(strangerRoom)
 	return h
 }
 
@@ -67,6 +79,7 @@ func (s *dtlsSocket) dial() *dtlsHandshake {
 	defer s.mu.Unlock()
 	h := s.newHandshake(s.only)
 	h.client, h.verified = true, true
+	h.room.Store(guestRoom)
 	s.places[s.only] = place{handshake: h}
 	if s.closed {
 		h.abort(net.ErrClosed)
@@ -101,6 +114,7 @@ func (h *dtlsHandshake) run(ctx context.Context) (*dtlsSession, error) {
 	}
 	ss.flight = h.last
 	if err := h.s.admit(h, ss, h.proven(result)); err != nil {
+		ss.farewell()
 		ss.mu.Lock()
 		ss.over = true
 		ss.mu.Unlock()
@@ -171,11 +185,11 @@ func (h *dtlsHandshake) key(identity []byte) ([]byte, error) {
 	return key, nil
 }
 
-// presented returns the identity that the peer has named.
-func (h *dtlsHandshake) presented() []byte {
+// presented returns the identity that the peer has named, or its beginning.
+func (h *dtlsHandshake) presented() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.identity
+	return string(h.identity[:min(len(h.identity), 128)])
 }
 
 func (h *dtlsHandshake) keepChain(_ [][]byte, chains [][]*x509.Certificate) error {
@@ -253,6 +267,10 @@ func (h *dtlsHandshake) finishing() bool {
 
 // feed gives pion a datagram; if it has enough, it is lost, as datagrams are.
 func (h *dtlsHandshake) feed(b []byte) {
+	if h.room.Add(-int64(len(b))) < 0 {
+		h.abort(errTalkative)
+		return
+	}
 	h.heard = h.s.e.timers.now()
 	b = bytes.Clone(unwrapAlert(b))
 	modernise(b)

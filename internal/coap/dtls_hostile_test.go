@@ -467,6 +467,52 @@ func TestFloodOfHandshakes(t *testing.T) {
 	require.NoError(t, server.Close())
 }
 
+// TestTalkativeHandshakes has peers send what belongs to no handshake that ends.
+// It is not kept.
+func TestTalkativeHandshakes(t *testing.T) {
+	const peers = 50
+	hello := someHello(t)
+	conn := newSpoofed(t)
+	server := coap.New(coap.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.ServeDTLS(ctx, conn, pskOf(testIdentity, testKey)) }()
+	before := used()
+	for i := range peers {
+		from := &net.UDPAddr{IP: net.IPv4(127, 1, 0, byte(i)), Port: 1024}
+		conn.in <- forgery{b: hello, from: from}
+		for n := range 1000 {
+			// Messages to come, one byte short.
+			b := make([]byte, 1200)
+			copy(b, []byte{22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, byte(n >> 8), byte(n)})
+			binary.BigEndian.PutUint16(b[11:], uint16(len(b)-13))
+			copy(b[13:], []byte{16, 0, 4, 0x94, byte((n + 5) >> 8), byte(n + 5), 0, 0, 0, 0, 4, 0x93})
+			conn.in <- forgery{b: b, from: from}
+		}
+	}
+	require.Less(t, used()-before, peers*100<<10)
+	cancel()
+	require.NoError(t, <-served)
+	require.NoError(t, server.Close())
+}
+
+// TestAssociationsOfOneIdentity end when there are too many.
+func TestAssociationsOfOneIdentity(t *testing.T) {
+	closed := make(chan coap.Peer, 100)
+	server := serveDTLS(t, coap.Config{
+		Bounds: coap.Bounds{IdentityAssociations: 2}, OnClosed: func(p coap.Peer) { closed <- p },
+	}, pskOf(testIdentity, testKey))
+	for n := range 12 {
+		_, _, err := dialDTLS(t, server.addr, coap.Config{}, pskClient())
+		require.NoError(t, err)
+		if n < 8 {
+			require.Empty(t, closed)
+		} else {
+			<-closed
+		}
+	}
+}
+
 // used is the memory in use: heap and stacks.
 func used() int {
 	runtime.GC()

@@ -227,6 +227,7 @@ func (s *dtlsSocket) verified(h *dtlsHandshake) {
 	if h.elem != nil && !h.verified {
 		s.strangers.Remove(h.elem)
 		h.elem = s.guests.PushBack(h)
+		h.room.Add(guestRoom - strangerRoom)
 	}
 	h.verified = true
 }
@@ -245,7 +246,7 @@ func (s *dtlsSocket) failed(h *dtlsHandshake, err error) {
 	if verified {
 		log = s.e.log.Info
 	}
-	log("coap: no association", "peer", h.addr, "identity", string(h.presented()), "error", err)
+	log("coap: no association", "peer", h.addr, "identity", h.presented(), "error", err)
 }
 
 // giveCID returns a Connection ID for what comes of a handshake.
@@ -305,20 +306,24 @@ func (s *dtlsSocket) admit(h *dtlsHandshake, ss *dtlsSession, proven *Identity) 
 }
 
 // excessIdle is how long an association must have been silent to be ended
-// because its peer has too many.
-const excessIdle = time.Minute
+// because its peer has too many; with excessFactor times too many none is
+// spared.
+const (
+	excessIdle   = time.Minute
+	excessFactor = 4
+)
 
 // excess returns the association of an identity that gives way for another
 // one. s.mu is held.
 func (s *dtlsSocket) excess(owner uint64) *dtlsSession {
-	mine := s.byOwner[owner]
-	if len(mine) < s.e.cfg.Bounds.IdentityAssociations || s.only.IsValid() {
+	mine, limit := s.byOwner[owner], s.e.cfg.Bounds.IdentityAssociations
+	if len(mine) < limit || s.only.IsValid() {
 		return nil
 	}
 	oldest := slices.MinFunc(mine, func(a, b *dtlsSession) int {
 		return int(a.a.heard.Load() - b.a.heard.Load())
 	})
-	if s.e.timers.now()-time.Duration(oldest.a.heard.Load()) < excessIdle {
+	if len(mine) < excessFactor*limit && s.e.timers.now()-time.Duration(oldest.a.heard.Load()) < excessIdle {
 		return nil
 	}
 	return oldest
