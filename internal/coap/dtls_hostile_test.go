@@ -467,6 +467,35 @@ func TestFloodOfHandshakes(t *testing.T) {
 	require.NoError(t, server.Close())
 }
 
+// TestHandshakeThatGaveWay tells the client of one to begin anew.
+func TestHandshakeThatGaveWay(t *testing.T) {
+	hello := someHello(t)
+	conn := newSpoofed(t)
+	server := coap.New(coap.Config{Bounds: coap.Bounds{Handshakes: 1}})
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.ServeDTLS(ctx, conn, pskOf(testIdentity, testKey)) }()
+	hellos := 0
+	_, _, err := dialTampered(t, conn.LocalAddr().(*net.UDPAddr).AddrPort(), pskClient(), func(b []byte) [][]byte {
+		if b[0] == 22 && b[13] == 1 {
+			if hellos++; hellos == 2 {
+				// Just before the client comes back with its cookie.
+				conn.in <- forgery{b: hello, from: &net.UDPAddr{IP: net.IPv4(127, 1, 0, 1), Port: 1024}}
+			}
+		}
+		return [][]byte{b}
+	})
+	require.ErrorIs(t, err, coap.ErrHandshake)
+	require.ErrorContains(t, err, "HandshakeFailure")
+	client, peer, err := dialDTLS(t, conn.LocalAddr().(*net.UDPAddr).AddrPort(), coap.Config{}, pskClient())
+	require.NoError(t, err)
+	_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
+	require.NoError(t, err)
+	cancel()
+	require.NoError(t, <-served)
+	require.NoError(t, server.Close())
+}
+
 // TestTalkativeHandshakes has peers send what belongs to no handshake that ends.
 // It is not kept.
 func TestTalkativeHandshakes(t *testing.T) {

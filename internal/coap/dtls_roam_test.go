@@ -159,6 +159,38 @@ func TestRoamingWithoutConnectionID(t *testing.T) {
 	require.True(t, bytes.Equal(r.body, got.Bytes()))
 }
 
+// TestLateRecord delivers a record late, from elsewhere. It counts, but does not
+// move the device.
+func TestLateRecord(t *testing.T) {
+	r := newRoaming(t, false)
+	toDevice := r.hello(t)
+	r.nat.mu.Lock()
+	r.nat.hold = true
+	r.nat.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.device.Do(ctx, r.toServer, &coap.Request{Code: coap.POST, Path: []string{"hello"}, NonConfirmable: true})
+		done <- err
+	}()
+	held := func() []byte {
+		r.nat.mu.Lock()
+		defer r.nat.mu.Unlock()
+		return r.nat.held
+	}
+	require.Eventually(t, func() bool { return held() != nil }, 10*time.Second, time.Millisecond)
+	cancel()
+	<-done
+	r.hello(t)
+	elsewhere, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	defer elsewhere.Close()
+	_, err = elsewhere.WriteToUDPAddrPort(held(), r.server.addr)
+	require.NoError(t, err)
+	require.Equal(t, toDevice, <-r.peers, "it was served")
+	require.Equal(t, r.nat.public(), r.server.RemoteAddr(toDevice))
+}
+
 // TestUnprovenAddress has somebody on the way take a record of a device and send
 // it from another address. The server sends little there, and finds back with
 // the device's next record.

@@ -1,6 +1,7 @@
 package coap_test
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"sync"
@@ -22,6 +23,8 @@ type nat struct {
 	out    int          // datagrams of the client
 	at     int          // rebind with this one; 0 never
 	thief  *net.UDPConn // sends the next datagram of the client, and keeps what is answered
+	hold   bool         // keep the next datagram of the client in held
+	held   []byte
 	closed bool
 }
 
@@ -74,6 +77,11 @@ func (n *nat) outwards() {
 			n.group.Go(func() { n.inwards(back) })
 		}
 		back := n.back
+		if n.hold {
+			n.hold, n.held = false, bytes.Clone(b[:size])
+			n.mu.Unlock()
+			continue
+		}
 		if n.thief != nil {
 			back, n.thief = n.thief, nil
 		}
