@@ -32,6 +32,20 @@ func backoff(first time.Duration, n int) time.Duration {
 	return first << min(max(n, 0), doublings)
 }
 
+// retryPause is the n-th pause (the first is 0) before something is tried
+// again: up to half as much more than the doubling series has it, by when the
+// update was created, so that a fleet that failed at once does not come back at
+// once. The same update always has the same pauses.
+func (u Update) retryPause(n int) time.Duration {
+	pause := backoff(u.Plan.Limits.Retry, n)
+	// The mixing function of SplitMix64.
+	h := uint64(u.Created.UnixMicro()) + uint64(n+1)*0x9e3779b97f4a7c15
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	h ^= h >> 31
+	return pause + pause/1000*time.Duration(h%501)
+}
+
 // limit is that of the current phase; 0 means none.
 func (u Update) limit() time.Duration {
 	limits := u.Plan.Limits

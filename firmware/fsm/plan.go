@@ -66,7 +66,9 @@ type Limits struct {
 	// after it is back. Default 60 s.
 	Settle time.Duration `json:"settle,omitzero"`
 	// Retry is the pause before the second attempt; it doubles, up to 64 times
-	// itself. Default 15 s.
+	// itself. Up to half as much more is added, another share for each update,
+	// so that a fleet that failed at once does not come back at once. Default
+	// 15 s.
 	Retry time.Duration `json:"retry,omitzero"`
 	// Poll is the first pause between two reads when no notification comes; it
 	// doubles, up to 64 times itself. Default 5 s.

@@ -42,7 +42,7 @@ func (m *machine) retry(why string, result Result) {
 		m.end(OutcomeFailed, result, ReasonAttempts, why+"; no attempts left")
 		return
 	}
-	m.again(backoff(m.Plan.Limits.Retry, max(mem.Failures-1, 0)), why)
+	m.again(m.retryPause(max(mem.Failures-1, 0)), why)
 }
 
 // again starts over after a pause.
