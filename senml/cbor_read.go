@@ -34,10 +34,14 @@ func (r *cborReader) pack(dst []Record) ([]Record, error) {
 		r.pos = start
 		return nil, ErrSyntax
 	}
-	room := room{typical: 12, limit: r.check.codec.maxRecords()}
+	limit := r.check.codec.maxRecords()
+	room := room{typical: 12, limit: limit}
+	if h.info != indefinite && h.arg < uint64(limit) {
+		room.limit = int(h.arg) // not more than that, though perhaps fewer
+	}
 	for n := uint64(0); r.more(h, n); n++ {
 		r.record++
-		if r.record == room.limit {
+		if r.record == limit {
 			return nil, ErrTooLarge
 		}
 		dst = room.next(dst, r.record, r.pos, len(r.s))

@@ -7,7 +7,7 @@ import "slices"
 // those that filled the room before, and trusts no count that the pack claims.
 type room struct {
 	typical int  // bytes of a record, as a first guess
-	limit   int  // records of a pack
+	limit   int  // records that the pack can have at most
 	zeroed  bool // what is beyond the records has been allocated here, hence is zero
 	n, pos  int  // records and bytes when room was made last
 }
