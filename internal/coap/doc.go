@@ -89,10 +89,13 @@
 // address.
 //
 // A ClientHello from an address that is forged takes one of the places for
-// handshakes until others need it; the oldest of those who have not answered
-// with the cookie gives way. With 1000 places and a flood of 5000 ClientHellos in
-// a second, a device has 0.2 s to answer, and else is told to begin anew. One
-// that has answered keeps its place.
+// handshakes. When there are no more, the oldest of those who have not answered
+// with the cookie gives way, if it had half a second to do so; else the new one
+// is not answered. So with 1000 places nobody notices a flood of 2000
+// ClientHellos in a second; with 10,000, each of a device's ClientHellos, which
+// it repeats after 1, 2, 4 s and so on, is answered with a chance of 1 in 5. One
+// that gave way is told to begin anew when it comes back; one that has answered
+// keeps its place.
 //
 // An address that a Connection ID was seen at gets 8 datagrams at most until a
 // second record comes from there: the first may have been taken and sent by

@@ -29,6 +29,7 @@ type dtlsHandshake struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	in     chan []byte // datagrams for pion
+	began  time.Duration
 	heard  time.Duration
 	room   atomic.Int64 // bytes that the peer may yet send
 
@@ -67,7 +68,8 @@ var errTalkative = fmt.Errorf("peer sends more than %d bytes", guestRoom)
 var errNoAnswer = fmt.Errorf("no answer within %v: %w", handshakeTimeout, os.ErrDeadlineExceeded)
 
 func (s *dtlsSocket) newHandshake(addr netip.AddrPort) *dtlsHandshake {
-	h := &dtlsHandshake{s: s, addr: addr, in: make(chan []byte, 16), heard: s.e.timers.now(), overdue: make(chan struct{})}
+	h := &dtlsHandshake{s: s, addr: addr, in: make(chan []byte, 16), began: s.e.timers.now(), overdue: make(chan struct{})}
+	h.heard = h.began
 	h.ctx, h.cancel = context.WithCancelCause(s.ctx)
 	h.room.Store(strangerRoom)
 	return h

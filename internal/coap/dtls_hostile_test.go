@@ -479,7 +479,8 @@ func TestHandshakeThatGaveWay(t *testing.T) {
 	_, _, err := dialTampered(t, conn.LocalAddr().(*net.UDPAddr).AddrPort(), pskClient(), func(b []byte) [][]byte {
 		if b[0] == 22 && b[13] == 1 {
 			if hellos++; hellos == 2 {
-				// Just before the client comes back with its cookie.
+				// Just before the client comes back with its cookie, too late.
+				<-time.After(600 * time.Millisecond)
 				conn.in <- forgery{b: hello, from: &net.UDPAddr{IP: net.IPv4(127, 1, 0, 1), Port: 1024}}
 			}
 		}

@@ -163,9 +163,13 @@ func (s *dtlsSocket) hello(at place, hello *clientHello, addr netip.AddrPort) pl
 	return at
 }
 
-// guestPatience is how long one who is at his address, and says no more, keeps
-// others out when there are too many handshakes.
-const guestPatience = 10 * time.Second
+// How long others are kept out when there are too many handshakes: by one whose
+// address is not verified since it began, by one whose address is since it was
+// last heard. Who is kept out repeats his ClientHello after a second.
+const (
+	strangerPatience = 500 * time.Millisecond
+	guestPatience    = 10 * time.Second
+)
 
 // room makes sure that there can be one handshake more: of those that have not
 // yet shown that they are at their address the oldest gives way, then of the
@@ -174,11 +178,15 @@ func (s *dtlsSocket) room() bool {
 	if s.strangers.Len()+s.guests.Len() < s.e.cfg.Bounds.Handshakes {
 		return true
 	}
+	now := s.e.timers.now()
 	if e := s.strangers.Front(); e != nil {
-		s.drop(e.Value.(*dtlsHandshake), errSuperseded)
+		h := e.Value.(*dtlsHandshake)
+		if now-h.began < strangerPatience {
+			return false
+		}
+		s.drop(h, errSuperseded)
 		return true
 	}
-	now := s.e.timers.now()
 	for e := s.guests.Front(); e != nil; e = e.Next() {
 		if h := e.Value.(*dtlsHandshake); now-h.heard > guestPatience {
 			s.drop(h, errSuperseded)
