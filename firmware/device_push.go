@@ -131,6 +131,7 @@ func (s *packageSink) commit(ctx context.Context) error {
 	s.drop()
 	fx, err := d.step(ctx, fsm.Event{Kind: fsm.EventPackageEnd, Transfer: s.transfer, Size: s.taken})
 	if err != nil {
+		s.abort(storageError(err)) // nobody else ends it
 		return err
 	}
 	return codeError(fx.Code, pathPackage)

@@ -50,6 +50,8 @@ func (d *Device) run(ctx context.Context, client notifier) error {
 	return d.loop(ctx, nil)
 }
 
+const lookAtClock = time.Minute
+
 // loop begins jobs and hears of their ends. trial is how the trial of the running version ends, nil if there is none.
 func (d *Device) loop(ctx context.Context, trial <-chan error) error {
 	timer := time.NewTimer(0)
@@ -62,7 +64,8 @@ func (d *Device) loop(ctx context.Context, trial <-chan error) error {
 		timer.Stop()
 		var due <-chan time.Time
 		if !wake.IsZero() {
-			timer.Reset(time.Until(wake))
+			// Now and then it is looked at the clock again: a device may start without the right time.
+			timer.Reset(min(time.Until(wake), lookAtClock))
 			due = timer.C
 		}
 		select {
@@ -76,6 +79,9 @@ func (d *Device) loop(ctx context.Context, trial <-chan error) error {
 				return err
 			}
 		case <-due:
+			if time.Now().Before(wake) {
+				continue
+			}
 			d.ops.Lock()
 			_, err := d.step(ctx, fsm.Event{Kind: fsm.EventTimer})
 			d.ops.Unlock()

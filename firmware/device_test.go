@@ -339,3 +339,22 @@ func TestNotPersistedNotAnswered(t *testing.T) {
 	require.Equal(t, fsm.Idle, r.now().State)
 	require.Empty(t, r.client.paths())
 }
+
+// TestPushEndNotSaved lets the disk fail once, when a push has ended: the device is free for the next one.
+func TestPushEndNotSaved(t *testing.T) {
+	r := newRig(t)
+	broken := 0
+	r.hook = func(op string) error {
+		if op == "create "+r.open.path(deviceFile) {
+			if broken++; broken == 2 { // after its beginning
+				return errors.New("disk broken")
+			}
+		}
+		return nil
+	}
+	require.NoError(t, r.start())
+	require.ErrorContains(t, r.push(testImage("2", 1000), 256), "disk broken")
+	r.wait(fsm.Idle, fsm.ResultNoStorage)
+	require.NoError(t, r.push(testImage("2", 1000), 256))
+	r.wait(fsm.Downloaded, fsm.ResultDefault)
+}

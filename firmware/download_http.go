@@ -33,6 +33,7 @@ func (c DeviceConfig) httpClient() *http.Client {
 		if len(via) > c.MaxRedirects {
 			return http.ErrUseLastResponse
 		}
+		r.Header.Del("Referer") // it may be all that it takes to fetch the package
 		if from := via[len(via)-1].URL; from.Scheme == string(fsm.ProtocolHTTPS) && r.URL.Scheme != from.Scheme {
 			return invalidURI("redirect from https to %s", r.URL.Scheme)
 		}
@@ -105,7 +106,7 @@ func (t *transfer) accept(r *http.Response) (skip int64, err error) {
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("%w: %w", errStartOver, err)
-		case etag != t.etag, first > t.offset, total >= 0 && total < t.offset, t.size >= 0 && total >= 0 && total != t.size:
+		case etag != t.etag, first < 0, first > t.offset, total >= 0 && total < t.offset, t.size >= 0 && total >= 0 && total != t.size:
 			return 0, fmt.Errorf("%w: another part was sent", errStartOver)
 		}
 		return t.offset - first, t.identify(etag, total)

@@ -214,6 +214,33 @@ func TestDownloadServers(t *testing.T) {
 				whole(w, r)
 			}, config: func(c *DeviceConfig) { c.MaxRedirects = 1 }, version: "2.0", requests: 2,
 		},
+		"redirect, without telling where from": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.Path != "/there":
+					http.Redirect(w, r, "/there", http.StatusFound)
+				case r.Header.Get("Referer") != "":
+					w.WriteHeader(http.StatusTeapot)
+				default:
+					whole(w, r)
+				}
+			}, config: func(c *DeviceConfig) { c.MaxRedirects = 1 }, version: "2.0", requests: 2,
+		},
+		"part of nothing": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				switch n {
+				case 1:
+					part(w, 0, 20000)
+				case 2:
+					w.Header().Set("ETag", `"one"`)
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", len(image)))
+					w.WriteHeader(http.StatusPartialContent)
+					w.Write(make([]byte, 60000))
+				default:
+					whole(w, r)
+				}
+			}, version: "2.0", requests: 3,
+		},
 		"redirect in circles": {
 			serve:  func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) },
 			config: func(c *DeviceConfig) { c.MaxRedirects = 3 }, result: fsm.ResultInvalidURI, requests: 4,

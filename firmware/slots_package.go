@@ -2,8 +2,6 @@ package firmware
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +70,7 @@ type slotWriter struct {
 	replayed bool             // the verifier's image goes to the file
 	header   int64            // bytes in the header file, which is durable
 	size     int64            // bytes in the image file
+	unasked  int64            // bytes written since it was asked for room
 	dirty    bool             // names in the directory are not durable yet
 }
 
@@ -151,6 +150,13 @@ func (w *slotWriter) keepHeader() error {
 }
 
 func (w *slotWriter) writeImage(p []byte) (int, error) {
+	// The size may have been announced wrongly, or not at all, and others write to the disk too.
+	if w.unasked += int64(len(p)); w.unasked >= reserve {
+		w.unasked = 0
+		if err := w.slots.room(0, 0); err != nil {
+			return 0, err
+		}
+	}
 	limit := w.slots.config.MaxSize
 	if limit > 0 && w.size+int64(len(p)) > limit {
 		return 0, fmt.Errorf("%w: more than %d bytes", ErrNoStorage, limit)
@@ -202,72 +208,6 @@ func (w *slotWriter) Close() error {
 	return w.image.Close()
 }
 
-// Verify implements [Installer].
-func (s *Slots) Verify(ctx context.Context) (PackageInfo, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	slot := s.state.free()
-	image, err := os.Open(s.imagePath(slot))
-	if errors.Is(err, os.ErrNotExist) {
-		return PackageInfo{}, fmt.Errorf("%w: there is none", ErrUnsupportedPackage)
-	}
-	if err != nil {
-		return PackageInfo{}, err
-	}
-	defer image.Close()
-	var info PackageInfo
-	if len(s.config.Trust) > 0 {
-		info, err = s.verifyBundle(ctx, slot, image)
-	} else {
-		info, err = s.inspect(ctx, image)
-	}
-	if err != nil {
-		return PackageInfo{}, packageError(err)
-	}
-	err = s.change(func(next *slotState) {
-		next.Slots[slot] = slotInfo(info)
-	})
-	return info, err
-}
-
-func (s *Slots) verifyBundle(ctx context.Context, slot string, image io.Reader) (PackageInfo, error) {
-	header, err := os.ReadFile(s.headerPath(slot))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return PackageInfo{}, err
-	}
-	v := bundle.NewVerifier(nil, s.config.Trust, s.policy())
-	if _, err = v.Write(header); err == nil {
-		_, err = io.Copy(v, contextReader{ctx, image})
-	}
-	if err == nil {
-		err = v.Close()
-	}
-	m, _ := v.Manifest()
-	return PackageInfo{
-		Name: m.Name, Version: m.Version, Size: int64(len(header)) + m.Size, Digest: "sha256:" + hex.EncodeToString(m.SHA256[:]),
-	}, err
-}
-
-func (s *Slots) inspect(ctx context.Context, image io.ReadSeeker) (PackageInfo, error) {
-	digest := sha256.New()
-	size, err := io.Copy(digest, contextReader{ctx, image})
-	if err != nil {
-		return PackageInfo{}, err
-	}
-	if _, err := image.Seek(0, io.SeekStart); err != nil {
-		return PackageInfo{}, err
-	}
-	info, err := s.config.Inspect(image, size)
-	if err != nil {
-		return PackageInfo{}, &ResultError{Result: resultOf(err, fsm.ResultUnsupFirmware), Err: err}
-	}
-	info.Size = size
-	if info.Digest == "" {
-		info.Digest = "sha256:" + hex.EncodeToString(digest.Sum(nil))
-	}
-	return info, nil
-}
-
 // Discard implements [Installer].
 func (s *Slots) Discard(ctx context.Context) error {
 	s.mu.Lock()
@@ -286,30 +226,4 @@ func (s *Slots) clear(slot string) error {
 		}
 	}
 	return errors.Join(s.disk.remove(s.headerPath(slot)), s.disk.remove(s.imagePath(slot)))
-}
-
-// contextReader reads until ctx ends.
-type contextReader struct {
-	ctx context.Context
-	in  io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.in.Read(p)
-}
-
-// packageError gives errors of package bundle their Results.
-func packageError(err error) error {
-	switch {
-	case errors.Is(err, bundle.ErrIntegrity):
-		return &ResultError{Result: fsm.ResultIntegrityFailed, Err: err}
-	case errors.Is(err, bundle.ErrFormat), errors.Is(err, bundle.ErrVersion):
-		return &ResultError{Result: fsm.ResultUnsupFirmware, Err: err}
-	case errors.Is(err, bundle.ErrTooBig):
-		return &ResultError{Result: fsm.ResultNoStorage, Err: err}
-	}
-	return err
 }

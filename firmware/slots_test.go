@@ -154,3 +154,27 @@ func TestSlotsNoRoom(t *testing.T) {
 	_, err := s.OpenPackage(t.Context(), 0, 1<<60)
 	require.ErrorIs(t, err, ErrNoStorage)
 }
+
+// TestSlotsRoomRunsOut fills the disk from elsewhere while a package of unknown size is taken.
+func TestSlotsRoomRunsOut(t *testing.T) {
+	asked := 0
+	s, err := openSlots(t.TempDir(), SlotConfig{Inspect: inspectTest}, disk{hook: func(op string) error {
+		if op == "free" {
+			if asked++; asked > 3 {
+				return ErrNoStorage
+			}
+		}
+		return nil
+	}})
+	require.NoError(t, err)
+	defer s.Close()
+	w, err := s.OpenPackage(t.Context(), 0, -1)
+	require.NoError(t, err)
+	defer w.Close()
+	piece := make([]byte, 64<<10)
+	for n := int64(0); err == nil; n += int64(len(piece)) {
+		require.LessOrEqual(t, n, int64(4*reserve))
+		_, err = w.Write(piece)
+	}
+	require.ErrorIs(t, err, ErrNoStorage)
+}

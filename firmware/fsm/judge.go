@@ -65,7 +65,7 @@ func (m *machine) clearDownloaded() {
 		m.Memory.ResetDue = false
 		m.reset("drop another package")
 	case m.Memory.Resets < m.Plan.Attempts:
-		pause := m.retryPause(m.Memory.Resets-1)
+		pause := m.retryPause(m.Memory.Resets - 1)
 		m.log("retry", "the device kept its package after a reset; next try in %s", pause)
 		m.Memory.ResetDue = true
 		m.pause(pause, "device to be reset again")

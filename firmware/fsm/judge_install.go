@@ -52,7 +52,7 @@ func (m *machine) notExecuted(result Result) {
 		m.execute(result, "the device has not executed")
 		return
 	}
-	pause := m.retryPause(mem.Executes-1)
+	pause := m.retryPause(mem.Executes - 1)
 	m.log("retry", "the device has not executed (%s); again in %s", mem.ExecCode, pause)
 	mem.Executed = false
 	m.enter(PhaseTransferred)
