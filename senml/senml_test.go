@@ -348,8 +348,8 @@ func TestAllocationBound(t *testing.T) {
 		"pieces of one byte":      {formats[1], "\x81\xa1\x00\x7f" + strings.Repeat("\x61a", size/2) + "\xff", 4, 16},
 		"escapes":                 {formats[0], `[{"n":"a","vs":"` + strings.Repeat(`\n`, size/2) + `"}]`, 4, 16},
 		"base64":                  {formats[0], `[{"n":"a","vd":"` + strings.Repeat("AAAA", size/4) + `"}]`, 3, 16},
-		"long names":              {formats[0], `[{"bn":"` + strings.Repeat("a", size/2) + `","n":"b","v":1}` + strings.Repeat(`,{"n":"c","v":1}`, size/32) + "]", 2, size / 32},
-		"names as long as may be": {formats[0], `[{"bn":"` + strings.Repeat("a", 450) + `","n":"b","v":1}` + strings.Repeat(`,{"n":"c","v":1}`, size/16) + "]", 2 + 32, size / 16},
+		"long names":              {formats[0], `[{"bn":"` + strings.Repeat("a", size/2) + `","n":"b","v":1}` + strings.Repeat(`,{"n":"c","v":1}`, size/32) + "]", 4, size / 32},
+		"names as long as may be": {formats[0], `[{"bn":"` + strings.Repeat("a", 450) + `","n":"b","v":1}` + strings.Repeat(`,{"n":"c","v":1}`, size/16) + "]", 48, size / 16},
 		"tiny records":            {formats[1], "\x9f\xa1\x21\x61a" + strings.Repeat("\xa1\x02\x00", size/3) + "\xff", 2, 10000},
 	} {
 		t.Run(name, func(t *testing.T) {
