@@ -2,6 +2,7 @@ package lwm2m_test
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 
@@ -45,7 +46,10 @@ func TestPayloadMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			payload := []byte(tc.payload)
 			base := mustPath(t, tc.base)
-			got := allocated(func() { _, _ = lwm2m.DecodePayload(tc.format, base, payload, nil) })
+			got := uint64(math.MaxUint64)
+			for range 5 { // some of what the runtime counts is late, and of what was before
+				got = min(got, allocated(func() { _, _ = lwm2m.DecodePayload(tc.format, base, payload, nil) }))
+			}
 			require.LessOrEqual(t, got, uint64(tc.times*len(payload)+64<<10))
 		})
 	}
