@@ -1,0 +1,218 @@
+package coap_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// someHello is a ClientHello as a client sends it first.
+func someHello(t *testing.T) []byte {
+	t.Helper()
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	hello := make(chan []byte, 1)
+	go func() {
+		b := make([]byte, 2048)
+		n, _, err := silent.ReadFrom(b)
+		if err == nil {
+			hello <- b[:n]
+		}
+		cancel()
+	}()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	client := coap.New(coap.Config{})
+	defer client.Close()
+	_, err = client.DialDTLS(ctx, conn, silent.LocalAddr().(*net.UDPAddr).AddrPort(), pskClient())
+	require.ErrorIs(t, err, coap.ErrHandshake)
+	return <-hello
+}
+
+// spoofed is a server's socket, into which datagrams can be put that come from
+// any address.
+type spoofed struct {
+	net.PacketConn
+	in   chan forgery
+	real chan forgery
+}
+
+type forgery struct {
+	b    []byte
+	from net.Addr
+	err  error
+}
+
+func newSpoofed(t *testing.T) *spoofed {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &spoofed{PacketConn: conn, in: make(chan forgery), real: make(chan forgery)}
+	go func() {
+		for {
+			b := make([]byte, 4096)
+			n, from, err := conn.ReadFrom(b)
+			s.real <- forgery{b[:n], from, err}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return s
+}
+
+func (s *spoofed) ReadFrom(b []byte) (int, net.Addr, error) {
+	select {
+	case p := <-s.real:
+		return copy(b, p.b), p.from, p.err
+	case p := <-s.in:
+		return copy(b, p.b), p.from, nil
+	}
+}
+
+// TestFloodOfHandshakes begins very many handshakes from addresses that are
+// forged. What they cost is bounded, and a device gets in all the while.
+func TestFloodOfHandshakes(t *testing.T) {
+	const limit, flood = 1000, 6000
+	hello := someHello(t)
+	conn := newSpoofed(t)
+	server := coap.New(coap.Config{Bounds: coap.Bounds{}, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.ServeDTLS(ctx, conn, pskOf(testIdentity, testKey)) }()
+	addr := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+
+	before, goroutines := used(), runtime.NumGoroutine()
+	most, mostGoroutines := 0, 0
+	flooded := make(chan struct{})
+	go func() {
+		defer close(flooded)
+		for i := range flood {
+			b := bytes.Clone(hello)
+			rand.Read(b[27:59])
+			conn.in <- forgery{b: b, from: &net.UDPAddr{IP: net.IPv4(127, 1, byte(i>>16), byte(i>>8)), Port: 1024 + i&0xff}}
+			if i%1000 == 999 {
+				most, mostGoroutines = max(most, used()), max(mostGoroutines, runtime.NumGoroutine())
+			}
+		}
+	}()
+	in, tries := 0, 0
+	for over := false; !over; tries++ {
+		client, peer, err := dialDTLS(t, addr, coap.Config{}, pskClient())
+		if err == nil {
+			_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
+			require.NoError(t, err)
+			in++
+		}
+		require.NoError(t, client.Close())
+		select {
+		case <-flooded:
+			over = true
+		default:
+		}
+	}
+	t.Logf("%d of %d devices got in; %d KB per half-open handshake, %d goroutines in all",
+		in, tries, (most-before)/limit/1024, mostGoroutines-goroutines)
+	require.Greater(t, in, tries/2)
+	require.Less(t, most-before, limit*64<<10+4<<20)
+	require.Less(t, mostGoroutines-goroutines, limit*8+100)
+	cancel()
+	require.NoError(t, <-served)
+	require.NoError(t, server.Close())
+}
+
+// TestHandshakeThatGaveWay tells the client of one to begin anew.
+func TestHandshakeThatGaveWay(t *testing.T) {
+	hello := someHello(t)
+	conn := newSpoofed(t)
+	server := coap.New(coap.Config{Bounds: coap.Bounds{Handshakes: 1}})
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.ServeDTLS(ctx, conn, pskOf(testIdentity, testKey)) }()
+	hellos := 0
+	_, _, err := dialTampered(t, conn.LocalAddr().(*net.UDPAddr).AddrPort(), pskClient(), func(b []byte) [][]byte {
+		if b[0] == 22 && b[13] == 1 {
+			if hellos++; hellos == 2 {
+				// Just before the client comes back with its cookie, too late.
+				<-time.After(600 * time.Millisecond)
+				conn.in <- forgery{b: hello, from: &net.UDPAddr{IP: net.IPv4(127, 1, 0, 1), Port: 1024}}
+			}
+		}
+		return [][]byte{b}
+	})
+	require.ErrorIs(t, err, coap.ErrHandshake)
+	require.ErrorContains(t, err, "HandshakeFailure")
+	client, peer, err := dialDTLS(t, conn.LocalAddr().(*net.UDPAddr).AddrPort(), coap.Config{}, pskClient())
+	require.NoError(t, err)
+	_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
+	require.NoError(t, err)
+	cancel()
+	require.NoError(t, <-served)
+	require.NoError(t, server.Close())
+}
+
+// TestTalkativeHandshakes has peers send what belongs to no handshake that ends.
+// It is not kept.
+func TestTalkativeHandshakes(t *testing.T) {
+	const peers = 50
+	hello := someHello(t)
+	conn := newSpoofed(t)
+	server := coap.New(coap.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.ServeDTLS(ctx, conn, pskOf(testIdentity, testKey)) }()
+	before := used()
+	for i := range peers {
+		from := &net.UDPAddr{IP: net.IPv4(127, 1, 0, byte(i)), Port: 1024}
+		conn.in <- forgery{b: hello, from: from}
+		for n := range 1000 {
+			// Messages to come, one byte short.
+			b := make([]byte, 1200)
+			copy(b, []byte{22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, byte(n >> 8), byte(n)})
+			binary.BigEndian.PutUint16(b[11:], uint16(len(b)-13))
+			copy(b[13:], []byte{16, 0, 4, 0x94, byte((n + 5) >> 8), byte(n + 5), 0, 0, 0, 0, 4, 0x93})
+			conn.in <- forgery{b: b, from: from}
+		}
+	}
+	require.Less(t, used()-before, peers*100<<10)
+	cancel()
+	require.NoError(t, <-served)
+	require.NoError(t, server.Close())
+}
+
+// TestAssociationsOfOneIdentity end when there are too many.
+func TestAssociationsOfOneIdentity(t *testing.T) {
+	closed := make(chan coap.Peer, 100)
+	server := serveDTLS(t, coap.Config{
+		Bounds: coap.Bounds{IdentityAssociations: 2}, OnClosed: func(p coap.Peer) { closed <- p },
+	}, pskOf(testIdentity, testKey))
+	for n := range 12 {
+		_, _, err := dialDTLS(t, server.addr, coap.Config{}, pskClient())
+		require.NoError(t, err)
+		if n < 8 {
+			require.Empty(t, closed)
+		} else {
+			<-closed
+		}
+	}
+}
+
+// used is the memory in use: heap and stacks.
+func used() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc + m.StackInuse)
+}
