@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -197,6 +199,34 @@ func TestDTLSIsSticky(t *testing.T) {
 	require.True(t, r.Ended.IsZero())
 	cancel()
 	require.NoError(t, <-served)
+}
+
+// TestDTLSRegistrationIsItsOwners lets nobody else update or end a registration, who learns nothing of it either.
+func TestDTLSRegistrationIsItsOwners(t *testing.T) {
+	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "mine 01\nother 02")})
+	run(t, lwm2m.ClientConfig{Endpoint: "mine", Server: server.uri, PSK: []byte{1}})
+	r := <-server.registered
+	for identity, want := range map[string]coap.Code{"other": coap.NotFound, "mine": coap.Changed} {
+		key := map[string][]byte{"mine": {1}, "other": {2}}[identity]
+		ep := coap.New(coap.Config{})
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		peer, err := ep.DialDTLS(t.Context(), conn, netip.MustParseAddrPort(server.uri[len("coaps://"):]),
+			coap.DTLSConfig{Identity: []byte(identity), Key: key})
+		require.NoError(t, err)
+		resp, err := ep.Do(t.Context(), peer, &coap.Request{Code: coap.POST, Path: []string{"rd", r.ID}})
+		require.NoError(t, err)
+		require.Equal(t, want, resp.Code)
+		if want == coap.NotFound {
+			resp, err = ep.Do(t.Context(), peer, &coap.Request{Code: coap.DELETE, Path: []string{"rd", r.ID}})
+			require.NoError(t, err)
+			require.Equal(t, want, resp.Code)
+			still, _ := server.Registration("mine")
+			require.True(t, still.Ended.IsZero())
+			require.Equal(t, r.Address, still.Address)
+		}
+		require.NoError(t, ep.Close())
+	}
 }
 
 // TestDTLSNeedsCredentials refuses to serve when nobody could prove anything.
