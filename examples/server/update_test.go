@@ -89,13 +89,15 @@ func TestUpdateByHTTPS(t *testing.T) {
 	require.Equal(t, "failed", s.await(bad.ID, ended).Outcome)
 }
 
-func TestDevicesByTCPAndTLS(t *testing.T) {
+func TestDevicesByTCPTLSAndDTLS(t *testing.T) {
 	dir := t.TempDir()
 	const endpoint = "urn:imei:490154203237518"
 	_, err := command(t, "pki", "-dir", dir, "-device", endpoint)
 	require.NoError(t, err)
 	file := func(name string) string { return filepath.Join(dir, name) }
-	s := startServer(t, "-data", t.TempDir(), "-coap-tcp", "127.0.0.1:0", "-coaps-tcp", "127.0.0.1:0", "-coaps", "127.0.0.1:0", "-fw-https", "",
+	require.NoError(t, os.WriteFile(file("devices.psk"), []byte("key-1 0123456789abcdef by-key\n"), 0o600))
+	s := startServer(t, "-data", t.TempDir(), "-coap-tcp", "127.0.0.1:0", "-coaps-tcp", "127.0.0.1:0", "-fw-https", "",
+		"-coaps", "127.0.0.1:0", "-psk", file("devices.psk"),
 		"-cert", file("server.crt"), "-key", file("server.key"), "-client-ca", file("ca.crt"))
 	roots := x509.NewCertPool()
 	ca, err := os.ReadFile(file("ca.crt"))
@@ -112,9 +114,16 @@ func TestDevicesByTCPAndTLS(t *testing.T) {
 	startClient(t, secure, firmware.DeviceConfig{})
 	secure.Endpoint = "somebody-else" // not what its certificate says
 	startClient(t, secure, firmware.DeviceConfig{})
+	keyed := lwm2m.ClientConfig{
+		Endpoint: "by-key", Server: s.urls["coaps devices"], PSKIdentity: "key-1", PSK: []byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef},
+		MinRetry: 50 * time.Millisecond,
+	}
+	startClient(t, keyed, firmware.DeviceConfig{})
+	keyed.Endpoint = "somebody-else" // not what its key is for
+	startClient(t, keyed, firmware.DeviceConfig{})
 
 	image := s.upload("1.1.0", demo.Image("1.1.0", 100_000))
-	for endpoint, transport := range map[string]string{"plain": "coap+tcp", endpoint: "coaps+tcp"} {
+	for endpoint, transport := range map[string]string{"plain": "coap+tcp", endpoint: "coaps+tcp", "by-key": "coaps"} {
 		u := s.start(`{"endpoint":%q,"image":%q}`, endpoint, image)
 		u = s.await(u.ID, ended)
 		require.Equal(t, "succeeded", u.Outcome, "%+v", u)
