@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -162,7 +161,7 @@ func (l *link) register(ctx context.Context) error {
 	c.mu.Unlock()
 	l.notifier.clear()
 	l.listed, l.lifetime, l.binding = c.list(l.version), c.control.lifetime(), c.control.binding()
-	queries := []string{"lwm2m=" + l.version.String(), "ep=" + escapeEndpoint(c.config.Endpoint), l.lifetimeQuery()}
+	queries := []string{"lwm2m=" + l.version.String(), "ep=" + c.config.Endpoint, l.lifetimeQuery()}
 	queries = append(queries, l.bindingQueries()...)
 	resp, err := l.do(ctx, &coap.Request{
 		Code: coap.POST, Path: []string{"rd"}, Queries: queries,
@@ -183,11 +182,6 @@ func (l *link) register(ctx context.Context) error {
 	c.log.Info("registered", slog.String("lwm2m", l.version.String()))
 	c.setRegistered(true)
 	return nil
-}
-
-// escapeEndpoint writes a percent sign so that a server that decodes and one that does not agree on all other names.
-func escapeEndpoint(endpoint string) string {
-	return strings.ReplaceAll(endpoint, "%", url.PathEscape("%"))
 }
 
 func (l *link) lifetimeQuery() string { return "lt=" + strconv.FormatInt(l.lifetime, 10) }

@@ -45,7 +45,7 @@ func (t Transport) Secured() bool { return t == TransportDTLS || t == TransportT
 // Registration is what a [Server] knows of a device: the device's last Register with the Updates since, and when and whence
 // it was heard. It is a value; copies do not change.
 type Registration struct {
-	// Endpoint is the endpoint client name, percent-decoded: 1 to 255 bytes of UTF-8 without control characters.
+	// Endpoint is the endpoint client name, as it was sent: 1 to 255 bytes of UTF-8 without control characters.
 	Endpoint string
 	// ID is the last segment of the registration's location, /rd/ID. It is new with each Register.
 	ID string

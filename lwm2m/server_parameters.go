@@ -3,7 +3,6 @@ package lwm2m
 import (
 	"cmp"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -63,15 +62,13 @@ func parseParameters(queries []string) (p parameters, err error) {
 	return p, nil
 }
 
+// parseEndpoint takes a name as it is: an option of a message is text, and only the URI that it may come from is
+// percent-encoded (RFC 7252 section 6.4).
 func parseEndpoint(value string) (string, error) {
-	endpoint, err := url.PathUnescape(value)
-	if err != nil {
-		return "", fmt.Errorf("%w: ep is not percent-encoded rightly", ErrBadRequest)
-	}
-	if endpoint == "" {
+	if value == "" {
 		return "", fmt.Errorf("%w: ep is empty", ErrBadRequest)
 	}
-	return endpoint, checkText("ep", endpoint, maxEndpoint)
+	return value, checkText("ep", value, maxEndpoint)
 }
 
 // checkText refuses what would be a nuisance in logs, in stores and on screens.

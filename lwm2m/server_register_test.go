@@ -80,10 +80,8 @@ func TestRegisterRefusesWhatIsWrong(t *testing.T) {
 		{"empty ep", []string{"ep="}, 40, objects, CodeBadRequest},
 		{"ep twice", []string{"ep=a", "ep=b"}, 40, objects, CodeBadRequest},
 		{"ep with control characters", []string{"ep=a\x00b"}, 40, objects, CodeBadRequest},
-		{"ep with escaped control characters", []string{"ep=a%0ab"}, 40, objects, CodeBadRequest},
 		{"ep with C1 control characters", []string{"ep=a\u0085b"}, 40, objects, CodeBadRequest},
 		{"ep that is not UTF-8", []string{"ep=a\xffb"}, 40, objects, CodeBadRequest},
-		{"ep escaped wrongly", []string{"ep=100%"}, 40, objects, CodeBadRequest},
 		{"ep of 256 bytes", []string{"ep=" + long[:256]}, 40, objects, CodeBadRequest},
 		{"ep of 10 KB", []string{"ep=" + long}, 40, objects, CodeBadRequest},
 		{"lt of 0", []string{"ep=a", "lt=0"}, 40, objects, CodeBadRequest},
@@ -140,7 +138,6 @@ func TestRegisterTakesWhatIsRight(t *testing.T) {
 			r.Equal("p1", reg.ProfileID)
 			r.Equal("UT", reg.Binding)
 		}},
-		{"escaped", []string{"ep=%61"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := NewServer(ServerConfig{})
@@ -156,8 +153,8 @@ func TestRegisterTakesWhatIsRight(t *testing.T) {
 		})
 	}
 	s := NewServer(ServerConfig{})
-	for _, name := range []string{"urn:imei:490154203237518", "a/b", "a b", "äöü€", strings.Repeat("x", 255)} {
-		require.Equal(t, coap.Created, register(s, "ep="+strings.ReplaceAll(name, "%", "%25")).Code)
+	for _, name := range []string{"urn:imei:490154203237518", "a/b", "a b", "äöü€", "100%", "a%2Fb", strings.Repeat("x", 255)} {
+		require.Equal(t, coap.Created, register(s, "ep="+name).Code)
 		_, ok := s.Registration(name)
 		require.True(t, ok, name)
 	}
