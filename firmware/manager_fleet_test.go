@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,6 +65,23 @@ func TestFollowers(t *testing.T) {
 			lines++
 		}
 		require.Less(t, queries.Load(), int64(4*lines))
+		from := func(seq uint64) (seqs []uint64) {
+			ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
+			defer cancel()
+			for e, err := range w.mgr.Events(ctx, seq) {
+				require.NoError(t, err)
+				seqs = append(seqs, e.Seq)
+			}
+			return seqs
+		}
+		late := from(0)
+		for first := range seen { // they left at the first line with an outcome
+			require.True(t, strings.HasPrefix(fmt.Sprint(late), strings.TrimSuffix(first, "]")), "%s, later %d", first, late)
+		}
+		require.Equal(t, late[3:], from(late[2]), "one who goes on")
+		require.Empty(t, from(1<<63), "one who is ahead of all")
+		w.restart(nil, nil)
+		require.Equal(t, late, from(0), "after a restart")
 		t.Logf("%d lines, %d queries", lines, queries.Load())
 	})
 }
@@ -104,7 +122,7 @@ func TestPushesDoNotHoldBackReads(t *testing.T) {
 	})
 }
 
-// TestInventory has a fleet register at once, and one of its devices again and again: each is read, few at a time.
+// TestInventory has a fleet register at once: each device is read, few at a time.
 func TestInventory(t *testing.T) {
 	inWorld(t, firmware.Config{Inventory: true, Parallel: 8}, func(w *world) {
 		const fleet = 100

@@ -105,6 +105,7 @@ func TestStartUnknown(t *testing.T) {
 			return nil
 		})
 		w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW}})
+		time.Sleep(time.Second) // Run has loaded what there was
 		_, err := w.mgr.Start(w.ctx, w.request())
 		require.ErrorIs(t, err, errDisk)
 		_, err = w.mgr.Start(w.ctx, w.request())
@@ -183,5 +184,6 @@ func TestKnownFirmwareStays(t *testing.T) {
 		d, err := w.db.Device(w.ctx, endpoint)
 		require.NoError(t, err)
 		require.Equal(t, newFW, d.Firmware.Version)
+		require.Equal(t, []int{0, 2}, d.Firmware.Protocols, "which this device does not tell")
 	})
 }

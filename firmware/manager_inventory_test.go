@@ -1,0 +1,17 @@
+package firmware
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestUnread has two devices register again and again while nobody reads them.
+func TestUnread(t *testing.T) {
+	m := &Manager{cfg: Config{Parallel: 1}}
+	for range 100 {
+		m.readSoon("a")
+		m.readSoon("b")
+	}
+	require.Equal(t, []string{"a", "b"}, m.unread.waiting)
+}
