@@ -73,6 +73,7 @@ type Manager struct {
 	// slots bounds the requests to devices that are under way, pushes the pushes.
 	slots, pushes chan struct{}
 	unread        unread
+	crew          crew
 
 	mu       sync.Mutex
 	taken    bool              // a Run has begun and not returned
@@ -103,6 +104,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Confi
 		drives:   make(map[string]*drive),
 		endpoint: make(map[string]*drive),
 	}
+	m.crew.m = m
 	images.onServed(m.served)
 	m.serveCoAP()
 	return m

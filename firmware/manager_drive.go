@@ -21,7 +21,7 @@ type drive struct {
 
 	mu           sync.Mutex
 	inbox        inbox
-	busy         bool // a goroutine is in work
+	busy         bool // in line for work, or in it
 	stopped      bool
 	u            Update // with soft changes that the store does not have
 	timer        *time.Timer
@@ -54,7 +54,7 @@ func (d *drive) observe(o fsm.Observation) {
 	}
 	d.inbox.add(o)
 	if !d.busy {
-		d.busy = d.m.spawn(d.work)
+		d.busy = d.m.crew.enlist(d)
 	}
 }
 

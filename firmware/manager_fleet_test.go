@@ -151,6 +151,10 @@ func TestIdleUpdate(t *testing.T) {
 		}
 		stored := heap()
 		w.start(w.db)
+		for w.mgr.Driven() < n {
+			require.Less(t, runtime.NumGoroutine(), 1000, "while they are loaded")
+			runtime.Gosched()
+		}
 		time.Sleep(time.Second)
 		require.Equal(t, n, w.mgr.Driven())
 		require.Less(t, runtime.NumGoroutine(), 100)

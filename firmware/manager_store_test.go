@@ -3,6 +3,8 @@ package firmware_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -185,5 +187,33 @@ func TestKnownFirmwareStays(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, newFW, d.Firmware.Version)
 		require.Equal(t, []int{0, 2}, d.Firmware.Protocols, "which this device does not tell")
+	})
+}
+
+// TestFleetWhileStoreFails has thousands of updates with something to note while the store fails: they stand in line, and go
+// on when it is back.
+func TestFleetWhileStoreFails(t *testing.T) {
+	const fleet = 2000
+	cfg := firmware.Config{Limits: fsm.Limits{Waiting: time.Hour}}
+	inWorld(t, cfg, func(w *world) {
+		var broken atomic.Bool
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if len(call.Changes) > 0 && broken.Load() {
+				return errDisk
+			}
+			return nil
+		}, nil)
+		for i := range fleet {
+			_, err := w.mgr.Start(w.ctx, firmware.Request{Endpoint: fmt.Sprint("device-", i), Image: w.image.ID})
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Minute)
+		broken.Store(true)
+		time.Sleep(2 * time.Hour)
+		require.Equal(t, fleet, w.mgr.Driven())
+		require.Less(t, runtime.NumGoroutine(), 1000)
+		broken.Store(false)
+		time.Sleep(time.Minute)
+		require.Zero(t, w.mgr.Driven())
 	})
 }
