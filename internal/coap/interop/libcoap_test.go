@@ -16,17 +16,18 @@ import (
 const libcoapPackage = "libcoap3-bin"
 
 func serveLibcoap(t *testing.T) netip.AddrPort {
-	p, at := startLibcoap(t)
-	awaitCoAP(t, p, at)
+	cmd, at := libcoapServerCommand(t)
+	awaitCoAP(t, start(t, cmd), at)
 	return at
 }
 
-// startLibcoap starts libcoap's server on a free port, for UDP and TCP. It
+// libcoapServerCommand is libcoap's server on a free port, for UDP and TCP. It
 // creates up to 1000 resources.
-func startLibcoap(t testing.TB) (*process, netip.AddrPort) {
+func libcoapServerCommand(t testing.TB) (*exec.Cmd, netip.AddrPort) {
+	t.Helper()
 	name := program(t, "coap-server-notls", libcoapPackage)
 	at := freePort(t)
-	return start(t, exec.Command(name, "-A", at.Addr().String(), "-p", strconv.Itoa(int(at.Port())), "-d", "1000")), at
+	return exec.Command(name, "-A", at.Addr().String(), "-p", strconv.Itoa(int(at.Port())), "-d", "1000"), at
 }
 
 // libcoapClients are builds of the one client.
