@@ -117,7 +117,7 @@ func startOurs(b *testing.B, ctx context.Context, body []byte) netip.AddrPort {
 	if err != nil {
 		b.Fatal(err)
 	}
-	e := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+	e := coap.New(coap.Config{Bounds: coap.Bounds{IdentityAssociations: 1000}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		if r.Path() == "/image" {
 			return &coap.Response{Code: coap.Content, Body: bytes.NewReader(body), Size: int64(len(body)), ETag: []byte{1}}
 		}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 
 	"github.com/pion/dtls/v3"
-	"github.com/pion/dtls/v3/pkg/crypto/ccm"
 	"github.com/pion/dtls/v3/pkg/crypto/ciphersuite"
 	"github.com/pion/dtls/v3/pkg/crypto/prf"
 	"github.com/pion/dtls/v3/pkg/protocol"
@@ -25,7 +24,7 @@ type protection interface {
 	// length, and the content in protected form.
 	seal(dst, header, content []byte) ([]byte, error)
 	// open appends the content of a record to dst. The record is destroyed.
-	open(dst []byte, r *dtlsRecord) ([]byte, error)
+	open(dst []byte, r dtlsRecord) ([]byte, error)
 }
 
 var errDecrypt = errors.New("coap: DTLS record is not authentic")
@@ -115,8 +114,6 @@ func (r *handshakeResult) protection() (protection, error) {
 	return p, nil
 }
 
-func newCCM8(b cipher.Block) (cipher.AEAD, error) { return ccm.NewCCM(b, 8, 12) }
-
 // aeadProtection is that of GCM (RFC 5288) and CCM (RFC 6655). The explicit
 // part of a nonce is the number of the record, which is never used twice.
 type aeadProtection struct{ ours, theirs aeadSide }
@@ -140,7 +137,7 @@ func (p *aeadProtection) seal(dst, header, content []byte) ([]byte, error) {
 	return s.aead.Seal(dst, s.nonce[:], content, data), nil
 }
 
-func (p *aeadProtection) open(dst []byte, r *dtlsRecord) ([]byte, error) {
+func (p *aeadProtection) open(dst []byte, r dtlsRecord) ([]byte, error) {
 	s := &p.theirs
 	body := r.body()
 	n := len(body) - explicitNonce - s.aead.Overhead()
@@ -188,7 +185,7 @@ func (p *cbcProtection) seal(dst, header, content []byte) ([]byte, error) {
 	return append(dst, raw...), err
 }
 
-func (p *cbcProtection) open(dst []byte, r *dtlsRecord) ([]byte, error) {
+func (p *cbcProtection) open(dst []byte, r dtlsRecord) ([]byte, error) {
 	h := recordlayer.Header{ConnectionID: r.raw[11 : r.header-2]}
 	out, err := (*ciphersuite.CBC)(p).Decrypt(h, r.raw)
 	if err != nil || len(out) < r.header {

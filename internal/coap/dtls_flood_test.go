@@ -198,13 +198,17 @@ func TestAssociationsOfOneIdentity(t *testing.T) {
 	server := serveDTLS(t, coap.Config{
 		Bounds: coap.Bounds{IdentityAssociations: 2}, OnClosed: func(p coap.Peer) { closed <- p },
 	}, pskOf(testIdentity, testKey))
+	told := make(chan coap.Peer, 100)
+	var peers []coap.Peer
 	for n := range 12 {
-		_, _, err := dialDTLS(t, server.addr, coap.Config{}, pskClient())
+		_, peer, err := dialDTLS(t, server.addr, coap.Config{OnClosed: func(p coap.Peer) { told <- p }}, pskClient())
 		require.NoError(t, err)
+		peers = append(peers, peer)
 		if n < 8 {
 			require.Empty(t, closed)
 		} else {
 			<-closed
+			require.Equal(t, peers[n-8], <-told)
 		}
 	}
 }

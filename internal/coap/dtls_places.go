@@ -59,7 +59,7 @@ func (s *dtlsSocket) admit(h *dtlsHandshake, ss *dtlsSession, proven *Identity) 
 		old.end()
 	}
 	if excess != nil && excess != old {
-		excess.end()
+		excess.hangup(excess.a)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ type dtlsRecord struct {
 	header int // bytes
 }
 
-func (r *dtlsRecord) body() []byte { return r.raw[r.header:] }
+func (r dtlsRecord) body() []byte { return r.raw[r.header:] }
 
 var errRecord = errors.New("coap: malformed DTLS record")
 

@@ -51,14 +51,14 @@ func TestRecordProtection(t *testing.T) {
 					if cid && !bytes.Equal(r.raw[11:19], server.cid[:]) {
 						continue // it would be another's
 					}
-					_, _, _, err = server.open(nil, &r)
+					_, _, _, err = server.open(nil, r)
 					require.Error(t, err, "%v, %d bytes", suite, n)
 				}
 				for again := range 2 {
 					r, rest, err := nextRecord(bytes.Clone(record), cidSize)
 					require.NoError(t, err)
 					require.Empty(t, rest)
-					got, typ, newest, err := server.open(nil, &r)
+					got, typ, newest, err := server.open(nil, r)
 					if again > 0 {
 						require.Error(t, err)
 						continue
@@ -170,7 +170,7 @@ func FuzzSession(f *testing.F) {
 		if len(b) > 10 && binary.BigEndian.Uint64(b[3:]) == 1<<48|1 {
 			return // it may be the seed
 		}
-		content, _, _, err := server.open(nil, &r)
+		content, _, _, err := server.open(nil, r)
 		require.Error(t, err, "%x", content)
 	})
 }
@@ -188,7 +188,7 @@ func BenchmarkRecords(b *testing.B) {
 						b.Fatal(err)
 					}
 					r, _, _ := nextRecord(record, 0)
-					if _, _, _, err := server.open(in, &r); err != nil {
+					if _, _, _, err := server.open(in, r); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -123,9 +123,9 @@ func (ss *dtlsSession) receive(b []byte, addr netip.AddrPort) {
 		b = rest
 		switch {
 		case r.epoch == 0:
-			ss.echo(&r)
+			ss.echo(r)
 		case r.epoch == 1 && (r.typ == recordWithCID) == ss.hasCID:
-			if !ss.take(&r, addr) {
+			if !ss.take(r, addr) {
 				return
 			}
 		}
@@ -133,7 +133,7 @@ func (ss *dtlsSession) receive(b []byte, addr netip.AddrPort) {
 }
 
 // take deals with a record, and reports whether the association goes on.
-func (ss *dtlsSession) take(r *dtlsRecord, addr netip.AddrPort) bool {
+func (ss *dtlsSession) take(r dtlsRecord, addr netip.AddrPort) bool {
 	p := newPacket()
 	content, typ, newest, err := ss.open(p.buf[:0], r)
 	if err != nil {
@@ -164,7 +164,7 @@ func (ss *dtlsSession) take(r *dtlsRecord, addr netip.AddrPort) bool {
 }
 
 // open decrypts a record and checks that it is no replay.
-func (ss *dtlsSession) open(dst []byte, r *dtlsRecord) (content []byte, typ byte, newest bool, err error) {
+func (ss *dtlsSession) open(dst []byte, r dtlsRecord) (content []byte, typ byte, newest bool, err error) {
 	ss.read.Lock()
 	defer ss.read.Unlock()
 	if !ss.window.fresh(r.seq) {
@@ -239,7 +239,7 @@ func (ss *dtlsSession) confirm() {
 
 // echo repeats the last flight to a peer that repeats its own, as it has not
 // got ours. Its records are in epoch 0 and can be anybody's.
-func (ss *dtlsSession) echo(r *dtlsRecord) {
+func (ss *dtlsSession) echo(r dtlsRecord) {
 	if r.typ == recordHandshake || r.typ == recordChangeCipherSpec {
 		ss.repeatFlight()
 	}
