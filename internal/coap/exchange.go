@@ -23,9 +23,9 @@ type exchange struct {
 
 	// lease, when not nil, is that of an exclusive request; see outbox.
 	lease *lease
-	// block1, of a block of a body, keeps off separate responses to earlier
-	// blocks that come late: they have the same token.
-	block1    uint32
+	// block1, of a block of a body, keeps off responses to earlier blocks: they
+	// have the same token.
+	block1    block
 	hasBlock1 bool
 	// observation is what becomes of the token if the response says so.
 	observation *Observation
@@ -148,7 +148,7 @@ func (a *association) answered(p *packet) (known, taken bool) {
 		if m.typ == acknowledgement && x.mid != m.mid {
 			return true, false // late, for an earlier message with this token
 		}
-		if m.typ != acknowledgement && !x.wants(m) {
+		if !x.wants(m) {
 			return true, false
 		}
 		if x.observation != nil {
@@ -160,13 +160,19 @@ func (a *association) answered(p *packet) (known, taken bool) {
 	return false, false
 }
 
-// wants reports whether the response can be the one to x.
+// wants reports whether the response can be the one to x. One to an earlier
+// block can be a separate one that comes late, or what the peer remembers of a
+// message with the same id: 65,536 blocks are gone sooner than EXCHANGE_LIFETIME.
 func (x *exchange) wants(m *wireMessage) bool {
-	if !x.hasBlock1 {
-		return true
-	}
 	b, ok, err := findBlock(m.options, Block1)
-	return !ok || err != nil || b.num == x.block1
+	switch {
+	case !x.hasBlock1 || !ok || err != nil:
+		return true
+	case m.typ == acknowledgement:
+		// Not every peer echoes the number with a refusal or a smaller size.
+		return b.num >= x.block1.num || b.szx < x.block1.szx || !isSuccess(m.code)
+	}
+	return b.num == x.block1.num
 }
 
 // conclude ends x. a.mu is held.

@@ -121,7 +121,7 @@ func (t *transfer) uploadBlock(ctx context.Context) (*packet, step, error) {
 	if err != nil {
 		return nil, finish, err
 	}
-	t.x.block1, t.x.hasBlock1 = b.num, true
+	t.x.block1, t.x.hasBlock1 = b, true
 	reply, err := t.send(ctx, t.first, payload, &b, nil)
 	t.x.hasBlock1 = false
 	if err != nil {
