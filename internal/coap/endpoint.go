@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Endpoint sends and answers CoAP requests on any number of sockets.
@@ -29,8 +28,11 @@ type Endpoint struct {
 	echo      echoKey
 
 	uploadBytes atomic.Int64 // bodies that are collected in memory
-	underway    atomic.Int64 // exchanges of ours that are not over
+	unwritten   atomic.Int64 // bytes that wait to be written to streams
+	work        work         // exchanges of ours, and requests that are served
 	lastID      atomic.Uint64
+
+	closing chan struct{} // closed by Close
 
 	mu      sync.Mutex
 	closed  bool
@@ -58,6 +60,8 @@ func New(cfg Config) *Endpoint {
 		table:  newTable(cfg.Bounds.Peers),
 		dedup:  newDedup(cfg.Bounds.DedupEntries, cfg.Bounds.DedupBytes),
 		pool:   pool{workers: cfg.Bounds.Workers, waiting: cfg.Bounds.Queue},
+
+		closing: make(chan struct{}),
 	}
 	e.echo = newEchoKey(e.random)
 	e.janitor.e = e
@@ -92,19 +96,7 @@ func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 }
 
 // drain waits until nothing is under way, at most for Config.Drain.
-func (e *Endpoint) drain() {
-	limit := time.NewTimer(e.cfg.Drain)
-	defer limit.Stop()
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
-	for !e.isClosed() && (e.pool.busy() > 0 || e.underway.Load() > 0) {
-		select {
-		case <-look.C:
-		case <-limit.C:
-			return
-		}
-	}
-}
+func (e *Endpoint) drain() { e.work.wait(e.cfg.Drain, e.closing) }
 
 // enter has Close end s; if it is too late, it ends s itself.
 func (e *Endpoint) enter(s server) error {
@@ -138,7 +130,10 @@ func (e *Endpoint) isClosed() bool {
 // Close ends everything at once, and waits for the readers to end.
 func (e *Endpoint) Close() error {
 	e.mu.Lock()
-	e.closed = true
+	if !e.closed {
+		e.closed = true
+		close(e.closing)
+	}
 	servers := slices.Clone(e.servers)
 	e.mu.Unlock()
 	for _, s := range servers {

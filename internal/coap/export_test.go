@@ -47,5 +47,5 @@ func Holds(e *Endpoint) (h Held) {
 	return h
 }
 
-// Underway returns how many exchanges of e are not over.
-func Underway(e *Endpoint) int { return int(e.underway.Load()) }
+// Underway returns how many exchanges and requests of e are not over.
+func Underway(e *Endpoint) int { return int(e.work.n.Load()) }

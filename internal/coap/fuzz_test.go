@@ -160,7 +160,7 @@ func FuzzEndpoint(f *testing.F) {
 			}
 			b = b[1+size:]
 		}
-		for e.pool.busy() > 0 {
+		for inPool(e) > 0 {
 			runtime.Gosched()
 		}
 		if n := e.uploadBytes.Load(); n > 4*4096 {

@@ -92,6 +92,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 		e.refuse(a, m, id)
 		return false
 	}
+	e.work.begin()
 	in := e.newIncoming(a, p)
 	in.arrived, in.id = now, id
 	if m.typ == confirmable && !a.stream() {
@@ -102,6 +103,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 		in.settle()
 		e.refuse(a, m, id)
 		in.free()
+		e.work.end()
 	}
 	return true
 }
@@ -198,6 +200,7 @@ func (in *incoming) serve() {
 	in.reply(in.respond())
 	in.free()
 	e.leave(a)
+	e.work.end()
 }
 
 // respond finds the response.

@@ -89,7 +89,7 @@ func (a *association) next() {
 func (a *association) start(x *exchange) {
 	o := &a.outbox
 	o.open = append(o.open, x)
-	a.e.underway.Add(1)
+	a.e.work.begin()
 	if x.lease != nil {
 		o.lease = x.lease
 	}

@@ -47,10 +47,3 @@ func (p *pool) work(in *incoming) {
 		p.mu.Unlock()
 	}
 }
-
-// busy returns how many requests are under way.
-func (p *pool) busy() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.running + p.queue.len()
-}

@@ -3,6 +3,7 @@ package coap
 import (
 	"bytes"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,4 +162,38 @@ func keysOf(d *dedup) (n int) {
 		n += len(d.chunk(d.first + uint32(i)).keys)
 	}
 	return n
+}
+
+// Whoever waits for the end of all work learns of it, whenever it comes.
+func TestWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w work
+		start := time.Now()
+		w.wait(time.Hour, nil)
+		require.Zero(t, time.Since(start), "there was none")
+
+		w.begin()
+		w.begin()
+		var waiting sync.WaitGroup
+		for range 3 {
+			waiting.Go(func() { w.wait(time.Hour, nil) })
+		}
+		synctest.Wait()
+		w.end()
+		<-time.After(time.Second)
+		w.begin() // in time
+		w.end()
+		<-time.After(time.Second)
+		w.end()
+		waiting.Wait()
+		require.Equal(t, 2*time.Second, time.Since(start))
+
+		w.begin()
+		w.wait(time.Minute, nil)
+		require.Equal(t, time.Minute+2*time.Second, time.Since(start), "the limit")
+		stop := make(chan struct{})
+		close(stop)
+		w.wait(time.Hour, stop)
+		require.Equal(t, time.Minute+2*time.Second, time.Since(start), "stopped")
+	})
 }
