@@ -70,6 +70,7 @@ type association struct {
 type inbox struct {
 	running uint16
 	waiting *fifo[*incoming]
+	idle    chan struct{} // closed when none runs; nil when nobody waits for that
 }
 
 // stream reports whether the transport is reliable and ordered.

@@ -102,8 +102,12 @@ type Bounds struct {
 	DedupEntries, DedupBytes int
 	// Streams is how many connections (TCP, TLS) may be open, handshakes
 	// among them. Each may make us hold a frame of 18 KiB that is not
-	// complete, and 256 KiB that it does not read. Default 10,000.
+	// complete. Default 10,000.
 	Streams int
+	// StreamBytes limits what peers on streams do not read, all together; one
+	// of them may have 256 KiB of it. Above, a connection is closed that has
+	// something unread yet when it is sent more. Default 64 MiB.
+	StreamBytes int64
 	// Handshakes is how many DTLS handshakes may go on, of which each takes some
 	// 55 KB, and some 200 KB at most. Default 1000; the oldest whose address is not verified gives way.
 	Handshakes int
@@ -146,6 +150,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&b.DedupEntries, 1_000_000)
 	setDefault(&b.DedupBytes, 64<<20)
 	setDefault(&b.Streams, 10_000)
+	setDefault(&b.StreamBytes, 64<<20)
 	setDefault(&b.Handshakes, 1000)
 	setDefault(&b.IdentityAssociations, 8)
 	setDefault(&b.PeerObservers, 64)

@@ -23,7 +23,7 @@ func AppendBlock(f BlockFields) []byte {
 // Held tells what the endpoint holds.
 type Held struct {
 	Peers, Dedup, DedupBytes, Uploads, Downloads, Timers int
-	UploadBytes                                          int64
+	UploadBytes, StreamBytes                             int64
 }
 
 // Holds returns what e holds now.
@@ -43,7 +43,7 @@ func Holds(e *Endpoint) (h Held) {
 	e.timers.mu.Lock()
 	h.Timers = len(e.timers.heap)
 	e.timers.mu.Unlock()
-	h.UploadBytes = e.uploadBytes.Load()
+	h.UploadBytes, h.StreamBytes = e.uploadBytes.Load(), e.unwritten.Load()
 	return h
 }
 

@@ -143,8 +143,27 @@ func (e *Endpoint) leave(a *association) {
 		return
 	}
 	b.waiting = nil
-	b.running--
+	if b.running--; b.running == 0 && b.idle != nil {
+		close(b.idle)
+		b.idle = nil
+	}
 	a.mu.Unlock()
+}
+
+// served is closed once no request of the peer is being served.
+func (a *association) served() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := &a.inbox
+	if b.idle == nil {
+		b.idle = make(chan struct{})
+	}
+	idle := b.idle
+	if b.running == 0 {
+		close(idle)
+		b.idle = nil
+	}
+	return idle
 }
 
 // refuse answers that there is too much to do. A duplicate is welcome later.

@@ -29,10 +29,7 @@ func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) error {
 			s.draining.Store(true)
 		}
 		e.drain()
-		for _, s := range mine {
-			s.release()
-			s.close()
-		}
+		release(mine)
 	})
 	err := e.accept(ctx, streams, l)
 	if stop() {

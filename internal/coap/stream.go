@@ -23,14 +23,17 @@ const (
 	frameTimeout = 30 * time.Second
 	// writeTimeout bounds how long the peer may take nothing.
 	writeTimeout = 30 * time.Second
+	// settleTimeout bounds the wait for the last words to leave.
+	settleTimeout = time.Second
 )
 
-// maxBacklog bounds what waits to be written to one peer.
-const maxBacklog = 256 << 10
+// maxUnwritten bounds what waits to be written to one peer.
+const maxUnwritten = 256 << 10
 
 var (
 	errSlowPeer = errors.New("coap: peer does not read")
-	errSignal   = errors.New("coap: peer ended the connection")
+	errReleased = errors.New("coap: peer releases the connection")
+	errAborted  = errors.New("coap: peer aborts the connection")
 )
 
 // stream is a connection over TCP or TLS (RFC 8323): the link of its one
@@ -49,11 +52,12 @@ type stream struct {
 	closeOnce sync.Once
 	read      chan struct{} // closed when the reader has ended
 
-	mu       sync.Mutex
-	backlog  []byte // waits to be written
-	spare    []byte // for the next backlog
-	flushing bool
-	failed   error
+	mu        sync.Mutex
+	backlog   []byte        // waits to be written
+	spare     []byte        // for the next backlog
+	unwritten int           // bytes of the backlog, and of what is being written
+	flushed   chan struct{} // closed when nothing waits; nil when nothing does
+	failed    error
 
 	peer atomic.Pointer[capabilities] // nil until it has sent a CSM
 }
@@ -96,7 +100,12 @@ func (s *stream) greet(ctx context.Context) error {
 		return err
 	}
 	s.a = a
-	return s.write(a, appendCSM(nil))
+	if err := s.write(a, appendCSM(nil)); err != nil {
+		s.close()
+		s.e.end(a)
+		return err
+	}
+	return nil
 }
 
 // provenBy is the identity of a peer that has shown a certificate which was
@@ -116,11 +125,28 @@ func provenBy(state tls.ConnectionState) *Identity {
 func (s *stream) serve() {
 	defer close(s.read)
 	err := s.readAll()
+	if errors.Is(err, errReleased) {
+		s.finish()
+	}
 	s.close()
 	s.e.end(s.a)
 	s.e.leaveStream(s)
-	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, errSignal) {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, errReleased) && !errors.Is(err, errAborted) {
 		s.e.log.Info("coap: connection ended", "peer", s.a.peer.Addr, "error", err)
+	}
+}
+
+// finish answers the requests that the peer made before it released the
+// connection (RFC 8323, section 5.5).
+func (s *stream) finish() {
+	s.draining.Store(true)
+	limit := time.NewTimer(s.e.cfg.Drain)
+	defer limit.Stop()
+	select {
+	case <-s.a.served():
+		settle(s)
+	case <-limit.C:
+	case <-s.ctx.Done():
 	}
 }
 
@@ -175,20 +201,29 @@ func (s *stream) take(p *packet) (kept bool, err error) {
 func (s *stream) write(_ *association, record []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.failed != nil:
+	if s.failed != nil {
 		return s.failed
-	case len(s.backlog) > 0 && len(s.backlog)+len(record) > maxBacklog:
+	}
+	all := s.e.unwritten.Add(int64(len(record)))
+	if s.unwritten > 0 && (s.unwritten+len(record) > maxUnwritten || all > s.e.cfg.Bounds.StreamBytes) {
+		s.e.unwritten.Add(-int64(len(record)))
 		s.failed = errSlowPeer
 		go s.close()
 		return s.failed
 	}
+	s.unwritten += len(record)
 	s.backlog = append(s.backlog, record...)
-	if !s.flushing {
-		s.flushing = true
+	if s.flushed == nil {
+		s.flushed = make(chan struct{})
 		go s.flush()
 	}
 	return nil
+}
+
+// wrote takes n bytes out of the account. s.mu is held.
+func (s *stream) wrote(n int) {
+	s.unwritten -= n
+	s.e.unwritten.Add(-int64(n))
 }
 
 // flush writes until nothing waits.
@@ -202,23 +237,35 @@ func (s *stream) flush() {
 		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		_, err := s.conn.Write(out)
 		s.mu.Lock()
+		s.wrote(len(out))
 		s.spare = out
 		if err != nil {
 			s.failed = err
 			go s.close()
 		}
 	}
-	s.flushing = false
+	s.wrote(s.unwritten)
+	close(s.flushed)
+	s.flushed = nil
 	s.backlog, s.spare = nil, nil // an idle connection holds no buffer
 }
 
-// settle waits until all that was written has left, or a short time.
-func (s *stream) settle() {
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) { //nolint:forbidigo // it polls, with a limit
+// settle waits until all that was written has left, or for a short time. With
+// several streams that is for all of them together.
+func settle(streams ...*stream) {
+	limit, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	for _, s := range streams {
 		s.mu.Lock()
-		idle := !s.flushing || s.failed != nil
+		flushed := s.flushed
 		s.mu.Unlock()
-		if idle {
+		if flushed == nil {
+			continue
+		}
+		select {
+		case <-flushed:
+		case <-s.ctx.Done():
+		case <-limit.Done():
 			return
 		}
 	}

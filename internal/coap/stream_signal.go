@@ -55,9 +55,11 @@ func (s *stream) signal(m *wireMessage) error {
 	case signalPing:
 		pong := wireMessage{code: signalPong, token: m.token}
 		return s.write(s.a, pong.appendFrame(nil))
-	case signalRelease, signalAbort:
-		s.e.log.Debug("coap: peer ends the connection", "peer", s.a.peer.Addr, "abort", m.code == signalAbort, "diagnostic", string(m.payload[:min(len(m.payload), 128)]))
-		return errSignal
+	case signalRelease:
+		return errReleased
+	case signalAbort:
+		s.e.log.Debug("coap: peer aborts the connection", "peer", s.a.peer.Addr, "diagnostic", string(m.payload[:min(len(m.payload), 128)]))
+		return errAborted
 	}
 	return nil // a Pong, or a signal that nobody knows
 }
@@ -95,14 +97,19 @@ func (s *stream) abort(why string, option OptionID) {
 		m.options = AppendUint(nil, badCSMOption, uint32(option))
 	}
 	_ = s.write(s.a, m.appendFrame(nil))
-	s.settle()
+	settle(s)
 }
 
-// release tells the peer that we are about to leave.
-func (s *stream) release() {
+// release tells the peers that we are about to leave, and leaves.
+func release(streams []*stream) {
 	m := wireMessage{code: signalRelease}
-	_ = s.write(s.a, m.appendFrame(nil))
-	s.settle()
+	for _, s := range streams {
+		_ = s.write(nil, m.appendFrame(nil))
+	}
+	settle(streams...)
+	for _, s := range streams {
+		s.close()
+	}
 }
 
 // blockSZX is the largest block size, at most szx, that the peer takes: BERT

@@ -283,12 +283,7 @@ func TestStreamHostile(t *testing.T) {
 		{"abort", append(append([]byte{}, frameCSM...), 0x00, 0xe5), 0, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				server := coap.New(coap.Config{})
-				l := newPipeListener()
-				ctx, cancel := context.WithCancel(t.Context())
-				done := make(chan error, 1)
-				go func() { done <- server.ServeListener(ctx, l) }()
+			inStream(t, coap.Config{}, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, _ func()) {
 				conn := l.dial()
 				var said bytes.Buffer
 				ended := make(chan time.Time, 1)
@@ -309,40 +304,128 @@ func TestStreamHostile(t *testing.T) {
 				}
 				require.True(t, bytes.Contains(said.Bytes(), test.want), "%x", said.Bytes())
 				conn.Close()
-				cancel()
-				require.NoError(t, <-done)
-				require.NoError(t, server.Close())
-				require.Zero(t, coap.Holds(server).Peers)
 			})
 		})
 	}
 }
 
-// TestStreamSlowReader has a peer that asks and does not read: it is cut off, and what it makes us hold is bounded.
-func TestStreamSlowReader(t *testing.T) {
+// inStream runs f with an endpoint that serves a listener in memory, in virtual time. stop ends the serving.
+func inStream(t *testing.T, cfg coap.Config, f func(t *testing.T, server *coap.Endpoint, l *pipeListener, stop func())) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		server := coap.New(coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
-			return &coap.Response{Code: coap.Content, Payload: make([]byte, 900)}
-		})})
+		server := coap.New(cfg)
 		l := newPipeListener()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- server.ServeListener(ctx, l) }()
-		conn := l.dial()
-		_, err := io.ReadFull(conn, make([]byte, 1)) // then it reads no more
-		require.NoError(t, err)
-		sent := 0
-		_ = conn.SetWriteDeadline(time.Now().Add(time.Hour))
-		if _, err = conn.Write(frameCSM); err == nil {
-			for err == nil && sent < 1_000_000 {
-				_, err = conn.Write([]byte{0x00, 0x01})
-				sent++
-			}
-		}
-		require.Error(t, err)
-		require.Less(t, sent, 10_000)
-		cancel()
-		require.NoError(t, <-done)
+		stop := sync.OnceFunc(func() {
+			cancel()
+			require.NoError(t, <-done)
+		})
+		f(t, server, l, stop)
+		stop()
 		require.NoError(t, server.Close())
+		synctest.Wait()
+		require.Zero(t, coap.Holds(server).StreamBytes)
+		require.Zero(t, coap.Holds(server).Peers)
+	})
+}
+
+// beSlow asks for ever, and reads no more than the first byte.
+func beSlow(t *testing.T, server *coap.Endpoint, conn net.Conn, most int64) {
+	_, err := io.ReadFull(conn, make([]byte, 1))
+	if err == nil {
+		_, err = conn.Write(frameCSM)
+	}
+	for err == nil {
+		_, err = conn.Write([]byte{0x00, 0x01})
+		if held := coap.Holds(server).StreamBytes; held > most {
+			t.Errorf("%d bytes wait", held)
+			return
+		}
+	}
+}
+
+// TestStreamSlowReader has peers that ask and do not read: each is cut off, and what they make us hold is bounded, for
+// one and for all. Others keep their service.
+func TestStreamSlowReader(t *testing.T) {
+	large := handler(func(*coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, Payload: make([]byte, 900)}
+	})
+	t.Run("one", func(t *testing.T) {
+		inStream(t, coap.Config{Handler: large}, func(t *testing.T, server *coap.Endpoint, l *pipeListener, _ func()) {
+			beSlow(t, server, l.dial(), 256<<10+1000)
+		})
+	})
+	t.Run("many", func(t *testing.T) {
+		cfg := coap.Config{Handler: large, Bounds: coap.Bounds{StreamBytes: 100_000}}
+		inStream(t, cfg, func(t *testing.T, server *coap.Endpoint, l *pipeListener, _ func()) {
+			device := coap.New(coap.Config{})
+			toServer, err := device.DialStream(t.Context(), l.dial())
+			require.NoError(t, err)
+			var slow sync.WaitGroup
+			for range 20 {
+				// Nothing that goes beyond the bound is kept, but it is counted before it is refused; and each
+				// may have one message.
+				slow.Go(func() { beSlow(t, server, l.dial(), 100_000+40*1000) })
+			}
+			for range 100 {
+				resp, err := device.Do(t.Context(), toServer, &coap.Request{Code: coap.GET})
+				require.NoError(t, err)
+				require.Equal(t, coap.Content, resp.Code)
+			}
+			slow.Wait()
+			require.NoError(t, device.Close())
+		})
+	})
+}
+
+// TestStreamReleaseWithRequest answers what a peer asked before it released the connection, and nothing after.
+func TestStreamReleaseWithRequest(t *testing.T) {
+	for name, slow := range map[string]time.Duration{"slow": time.Second, "too slow": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			served := 0
+			cfg := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
+				served++
+				select {
+				case <-time.After(slow):
+				case <-ctx.Done():
+				}
+				return &coap.Response{Code: coap.Changed}
+			})}
+			inStream(t, cfg, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, _ func()) {
+				conn := l.dial()
+				start := time.Now()
+				go func() {
+					_, _ = conn.Write(frameCSM)
+					_, _ = conn.Write([]byte{0x01, 0x02, 0x77}) // POST
+					_, _ = conn.Write([]byte{0x00, 0xe4})       // Release
+					_, _ = conn.Write([]byte{0x01, 0x02, 0x78}) // too late
+				}()
+				said, err := io.ReadAll(conn)
+				require.NoError(t, err)
+				require.Equal(t, slow == time.Second, bytes.Contains(said, []byte{0x01, byte(coap.Changed), 0x77}), "%x", said)
+				require.Equal(t, min(slow, 5*time.Second), time.Since(start))
+				synctest.Wait()
+				require.Equal(t, 1, served)
+			})
+		})
+	}
+}
+
+// TestStreamEndsInTime ends with many peers that read nothing: they cost one second together, not each.
+func TestStreamEndsInTime(t *testing.T) {
+	inStream(t, coap.Config{}, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, stop func()) {
+		var conns []net.Conn
+		for range 50 {
+			conns = append(conns, l.dial())
+		}
+		synctest.Wait()
+		start := time.Now()
+		stop()
+		require.LessOrEqual(t, time.Since(start), time.Second)
+		for _, c := range conns {
+			c.Close()
+		}
 	})
 }
