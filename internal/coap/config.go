@@ -105,8 +105,8 @@ type Bounds struct {
 	// complete. Default 10,000.
 	Streams int
 	// StreamBytes limits what peers on streams do not read, all together; one
-	// of them may have 256 KiB of it. Above, a connection is closed that has
-	// something unread yet when it is sent more. Default 64 MiB.
+	// of them may have 256 KiB of it. Above, one may have 4 KiB, and is cut off
+	// when it is sent more. Default 64 MiB.
 	StreamBytes int64
 	// Handshakes is how many DTLS handshakes may go on, of which each takes some
 	// 55 KB, and some 200 KB at most. Default 1000; the oldest whose address is not verified gives way.

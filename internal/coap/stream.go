@@ -27,8 +27,12 @@ const (
 	settleTimeout = time.Second
 )
 
-// maxUnwritten bounds what waits to be written to one peer.
-const maxUnwritten = 256 << 10
+// maxUnwritten bounds what waits to be written to one peer; when there is too much
+// in all, minUnwritten.
+const (
+	maxUnwritten = 256 << 10
+	minUnwritten = 4 << 10
+)
 
 var (
 	errSlowPeer = errors.New("coap: peer does not read")
@@ -204,8 +208,11 @@ func (s *stream) write(_ *association, record []byte) error {
 	if s.failed != nil {
 		return s.failed
 	}
-	all := s.e.unwritten.Add(int64(len(record)))
-	if s.unwritten > 0 && (s.unwritten+len(record) > maxUnwritten || all > s.e.cfg.Bounds.StreamBytes) {
+	limit := maxUnwritten
+	if s.e.unwritten.Add(int64(len(record))) > s.e.cfg.Bounds.StreamBytes {
+		limit = minUnwritten
+	}
+	if s.unwritten > 0 && s.unwritten+len(record) > limit {
 		s.e.unwritten.Add(-int64(len(record)))
 		s.failed = errSlowPeer
 		go s.close()
