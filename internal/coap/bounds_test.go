@@ -200,6 +200,33 @@ func TestFullPool(t *testing.T) {
 	})
 }
 
+// Requests that wait for others of their peer are among those that may wait.
+func TestWaitingRequestsAreBounded(t *testing.T) {
+	var free chan struct{}
+	cfg := coap.Config{
+		Bounds: coap.Bounds{Workers: 4, Queue: 10, PeerWorkers: 1, PeerQueue: 5},
+		Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+			<-free
+			return &coap.Response{Code: coap.Content}
+		}),
+	}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		free = make(chan struct{})
+		for i := range 40 {
+			// Ten of each of four peers.
+			r.conn.Rebind(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, byte(i % 4)}), 1000))
+			r.send(request(con, codes.GET, int32(i), "x"))
+			synctest.Wait()
+		}
+		require.Equal(t, 4+10, coap.Underway(e))
+		close(free)
+		synctest.Wait()
+		require.Zero(t, coap.Underway(e))
+		r.send(request(con, codes.GET, 100, "x"))
+		require.Equal(t, codes.Content, r.answerTo(100).Code)
+	})
+}
+
 func TestPanicIsAnswered(t *testing.T) {
 	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { panic("oops") })}
 	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {

@@ -117,7 +117,7 @@ func (e *Endpoint) admit(a *association, in *incoming) bool {
 		if b.waiting == nil {
 			b.waiting = new(fifo[*incoming])
 		}
-		if b.waiting.len() >= e.cfg.Bounds.PeerQueue {
+		if b.waiting.len() >= e.cfg.Bounds.PeerQueue || !e.pool.park() {
 			return false
 		}
 		b.waiting.push(in)
