@@ -116,9 +116,9 @@ type Bounds struct {
 	// way to a new one; with four times as many also one that is not silent.
 	// Default 8.
 	IdentityAssociations int
-	// PeerObservers is how many observations one peer may have here.
-	// Default 64.
-	PeerObservers int
+	// Observers is how many observations peers may have here, and
+	// PeerObservers how many one peer may. Default 10,000 and 64.
+	Observers, PeerObservers int
 }
 
 // withDefaults returns c with each zero field set to its default.
@@ -153,6 +153,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&b.StreamBytes, 64<<20)
 	setDefault(&b.Handshakes, 1000)
 	setDefault(&b.IdentityAssociations, 8)
+	setDefault(&b.Observers, 10_000)
 	setDefault(&b.PeerObservers, 64)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

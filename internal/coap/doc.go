@@ -57,7 +57,8 @@
 //	  each since its last block   247 s (UploadIdle)
 //	responses kept for Block2     4096 (Downloads), 4 per peer what the handler's Body holds
 //	  each since its last block   120 s (DownloadIdle)
-//	observations of a peer here   64 (PeerObservers)           0.3 KB each, one notification
+//	observations of peers here    10,000 (Observers), 64 per peer
+//	                                                           0.3 KB each, one notification
 //	notifications for us waiting  16 per observation           2 KB each
 //	DTLS handshakes               1000 (Handshakes)            55 KB each
 //	  sent by the peer            8 KiB, and 64 KiB once its   three times as much
@@ -67,6 +68,10 @@
 //	                              one identity                 peer costs
 //	                              (IdentityAssociations)
 //	  records before a session    8 datagrams
+//	connections (TCP, TLS)        10,000 (Streams)             a goroutine, and 18 KB of a
+//	  silent within a message     30 s                         frame that is not complete
+//	  what they do not read       64 MiB (StreamBytes), 256 KiB each; 4 KiB each is free
+//	  the peer that reads nothing 30 s
 //	options in a message          64
 //	a datagram                    2 KiB; larger ones are answered with 4.13
 //
@@ -77,7 +82,13 @@
 // not confirmable. A stranger who makes no request costs nothing.
 //
 // A peer that is silent costs an entry in a table: no goroutine, no timer, no
-// buffer.
+// buffer; on a stream, its connection with a goroutine and a buffer of 2 KB.
+//
+// A forged address can have us send to it what answers its requests: up to a block
+// for a datagram of some 20 bytes. What is worth that and is open to strangers over
+// UDP without DTLS should be given to those only whose address is verified (see
+// [IncomingRequest.Challenge]). It is not the rule, because devices in the field do
+// not know Echo and take the challenge for a refusal.
 //
 // # DTLS
 //

@@ -29,6 +29,7 @@ type Endpoint struct {
 
 	uploadBytes atomic.Int64 // bodies that are collected in memory
 	unwritten   atomic.Int64 // bytes that wait to be written to streams
+	observers   atomic.Int64 // observations of peers
 	work        work         // exchanges of ours, and requests that are served
 	lastID      atomic.Uint64
 

@@ -46,7 +46,8 @@ func (r *IncomingRequest) Accept() *Observer {
 	}
 	a.mu.Lock()
 	old := a.observers[o.token]
-	if a.ended || old == nil && len(a.observers) >= in.e.cfg.Bounds.PeerObservers {
+	full := old == nil && len(a.observers) >= in.e.cfg.Bounds.PeerObservers
+	if a.ended || full || !in.e.countObserver() {
 		a.mu.Unlock()
 		return nil
 	}
@@ -61,6 +62,15 @@ func (r *IncomingRequest) Accept() *Observer {
 	}
 	in.observer = o
 	return o
+}
+
+// countObserver counts one more, or returns false when there are too many.
+func (e *Endpoint) countObserver() bool {
+	if e.observers.Add(1) > int64(e.cfg.Bounds.Observers) {
+		e.observers.Add(-1)
+		return false
+	}
+	return true
 }
 
 // Peer returns who observes.
@@ -210,6 +220,7 @@ func (o *Observer) end() {
 	defer o.mu.Unlock()
 	if !o.over {
 		o.over = true
+		o.e.observers.Add(-1)
 		if o.next != nil {
 			closeBody(o.next)
 			o.next = nil

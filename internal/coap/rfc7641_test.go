@@ -2,6 +2,7 @@ package coap_test
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,6 +206,29 @@ func TestObserversAreBounded(t *testing.T) {
 			_, err := m.Options.Observe()
 			require.Equal(t, i >= 3, err != nil)
 		}
+	})
+}
+
+// So are those of all peers together; one that ends makes room.
+func TestObserversOfAllPeersAreBounded(t *testing.T) {
+	observers := make(chan *coap.Observer, 100)
+	cfg := observable(observers, []byte("0"))
+	cfg.Bounds.Observers = 3
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		accepted := func(i byte) bool {
+			r.conn.Rebind(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, i}), 1000))
+			r.send(request(con, codes.GET, 1, "x", option(message.Observe)))
+			m := r.receive()
+			require.Equal(t, codes.Content, m.Code)
+			_, err := m.Options.Observe()
+			return err == nil
+		}
+		for i := range byte(6) {
+			require.Equal(t, i < 3, accepted(i))
+		}
+		(<-observers).Forget()
+		require.True(t, accepted(7))
+		require.False(t, accepted(8))
 	})
 }
 
