@@ -7,7 +7,7 @@
 // happens. All that it knows is in a store.Store before anybody can see an effect of it, so that a server that was killed
 // goes on where it was.
 //
-//	db, err := bolt.Open("ota.db", bolt.Config{})
+//	db, err := bolt.Open("ota.db")
 //	images, err := firmware.OpenRepository("images", db, firmware.RepositoryConfig{})
 //	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
 //	mgr := firmware.NewManager(srv, db, images, firmware.Config{BaseURL: "http://192.0.2.1:8081/fw/"})
