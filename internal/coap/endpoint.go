@@ -156,8 +156,8 @@ func (e *Endpoint) Close() error {
 		e.end(a)
 		a.link.hangup(a)
 	}
-	e.uploads.clear()
-	e.downloads.clear()
+	e.uploads.close()
+	e.downloads.close()
 	e.timers.close()
 	return nil
 }

@@ -23,6 +23,7 @@ func AppendBlock(f BlockFields) []byte {
 // Held tells what the endpoint holds.
 type Held struct {
 	Peers, Dedup, DedupBytes, Uploads, Downloads, Timers int
+	Observers                                            int
 	UploadBytes, StreamBytes                             int64
 }
 
@@ -44,6 +45,7 @@ func Holds(e *Endpoint) (h Held) {
 	h.Timers = len(e.timers.heap)
 	e.timers.mu.Unlock()
 	h.UploadBytes, h.StreamBytes = e.uploadBytes.Load(), e.unwritten.Load()
+	h.Observers = int(e.observers.Load())
 	return h
 }
 

@@ -47,6 +47,7 @@ type held[V heldValue] struct {
 	max     int
 	maxPeer int
 	spare   time.Duration // one that was idle for less is not dropped for another
+	closed  bool
 }
 
 func newHeld[V heldValue](e *Endpoint, maximum, maxPeer int, spare time.Duration) held[V] {
@@ -94,6 +95,10 @@ func (h *held[V]) find(key transferKey, use func(V)) (v V, ok bool) {
 // returns false when there is no room.
 func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, now time.Duration) bool {
 	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return false
+	}
 	var victims []*heldEntry[V]
 	if old := h.entries[key]; old != nil {
 		victims = append(victims, h.remove(old))
@@ -161,9 +166,10 @@ func (h *held[V]) drop(a *association) {
 	}
 }
 
-// clear drops all.
-func (h *held[V]) clear() {
+// close drops all, and lets no more in.
+func (h *held[V]) close() {
 	h.mu.Lock()
+	h.closed = true
 	var all []V
 	for _, x := range h.entries {
 		all = append(all, h.remove(x).value)
