@@ -218,11 +218,22 @@ func (t *transfer) roundTrip(ctx context.Context, base Options, payload []byte, 
 	reply, err := t.a.roundTrip(ctx, &t.x)
 	t.sent = t.sent || t.x.sent
 	t.acked = t.acked || t.x.acked
-	if t.acked && t.r.Stall == 0 {
-		t.x.persist = defaultStall
+	if t.acked {
+		t.x.persist = t.stall()
 	}
 	return reply, err
 }
+
+// stall is how long the transfer may go without progress once it has begun.
+func (t *transfer) stall() time.Duration {
+	if t.r.Stall == 0 {
+		return defaultStall
+	}
+	return max(t.r.Stall, 0)
+}
+
+// safe reports whether the request may be made again at any time.
+func (t *transfer) safe() bool { return t.r.Code == GET || t.r.Code == FETCH }
 
 func (t *transfer) add(id OptionID, v uint32) {
 	at := len(t.values)

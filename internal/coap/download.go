@@ -3,7 +3,9 @@ package coap
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"time"
 )
 
 // download turns the reply into the response, after fetching by Block2 what is
@@ -150,7 +152,6 @@ func (t *transfer) collect(ctx context.Context, resp *Response, b block, payload
 func (t *transfer) fetch(ctx context.Context, offset int64, szx uint8) (*packet, error) {
 	b := block{szx: szx}
 	b.num = uint32(offset / int64(b.size()))
-	t.x.token = t.e.random.token()
 	t.x.observation = nil
 	t.x.confirm = true
 	var payload []byte
@@ -160,8 +161,12 @@ func (t *transfer) fetch(ctx context.Context, offset int64, szx uint8) (*packet,
 			return nil, err
 		}
 	}
-	for {
+	for start := time.Now(); ; {
+		t.x.token = t.e.random.token()
 		reply, err := t.send(ctx, t.rest, payload, nil, &b)
+		if errors.Is(err, ErrTimeout) && t.x.acked && t.safe() && time.Since(start) < t.stall() {
+			continue // acknowledged, and then the response was lost
+		}
 		if err != nil {
 			return nil, err
 		}

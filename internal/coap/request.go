@@ -45,8 +45,10 @@ type Request struct {
 	Idle time.Duration
 	// Stall is how long a block-wise transfer that has begun may go without
 	// progress: unacknowledged blocks are sent again, in rounds of
-	// retransmissions, until then. Default 300 s; negative is one round. When
-	// it is set it holds for the first message too, which else has one round.
+	// retransmissions, until then, and blocks of a GET or FETCH are asked for
+	// again that were acknowledged and not sent within Idle. Default 300 s;
+	// negative is one round. When it is set it holds for the first message too,
+	// which else has one round.
 	Stall time.Duration
 	// Restarts limits how often an upload begins anew after 4.08. Default 3;
 	// negative is never.

@@ -517,6 +517,53 @@ func TestDownloadFaults(t *testing.T) {
 }
 
 // A body that is collected in memory begins anew when it has changed.
+// A block that was acknowledged and then did not come is asked for again, but not
+// for ever.
+func TestAcknowledgedBlockThatDoesNotCome(t *testing.T) {
+	body := bodyOf(3 * 1024)
+	for name, gone := range map[string]bool{"lost": false, "gone": true} {
+		t.Run(name, func(t *testing.T) {
+			inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
+				var got bytes.Buffer
+				start := time.Now()
+				done := make(chan error, 1)
+				go func() {
+					_, err := e.Do(t.Context(), r.peer(), &coap.Request{Code: coap.GET, Path: []string{"x"}, Into: &got, Idle: 30 * time.Second})
+					done <- err
+				}()
+				asked := 0
+				for {
+					m, ok := r.receiveWithin(40 * time.Second)
+					if !ok {
+						break
+					}
+					b, _ := blockOf(m, message.Block2)
+					if b.Num == 1 {
+						asked++
+					}
+					if b.Num == 1 && (gone || asked == 1) {
+						r.send(message.Message{Type: ack, MessageID: m.MessageID})
+						continue
+					}
+					b.SZX, b.More = 6, b.Num < 2
+					reply := message.Message{Type: ack, Code: codes.Content, MessageID: m.MessageID, Token: m.Token, Payload: body[b.Offset : b.Offset+1024]}
+					r.send(withBlock(reply, message.Block2, b))
+				}
+				err := <-done
+				if !gone {
+					require.NoError(t, err)
+					require.Equal(t, 2, asked)
+					require.True(t, bytes.Equal(body, got.Bytes()))
+					return
+				}
+				require.ErrorIs(t, err, coap.ErrTimeout)
+				require.Equal(t, 10, asked, "300 s by 30 s")
+				require.Less(t, time.Since(start), 6*time.Minute)
+			})
+		})
+	}
+}
+
 func TestChangedBodyIsFetchedAnew(t *testing.T) {
 	bodies := [][]byte{bodyOf(3000), bytes.Repeat([]byte("new "), 800)}
 	n := 0
