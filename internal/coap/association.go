@@ -21,8 +21,9 @@ import (
 // reader to the life of the endpoint.
 //
 // A link may have methods more: remoteAddr() netip.AddrPort, when the peer
-// can move (see [Endpoint.RemoteAddr]), and, when a message can carry several
-// blocks, blockSZX(uint8) uint8 and maxPayload() int.
+// can move (see [Endpoint.RemoteAddr]), and, when the peer says what it
+// takes in a message, blockSZX(uint8) uint8, maxPayload() int and
+// maxMessage() int.
 type link interface {
 	// write sends one encoded message (a datagram or a frame, by
 	// [Transport.Reliable] of the peer), which it does not keep. It may be called
@@ -128,6 +129,25 @@ func (a *association) maxPayload(szx uint8) int64 {
 		return int64(l.maxPayload())
 	}
 	return int64(block{szx: szx}.size())
+}
+
+// fittingSZX is the largest block size, at most szx, with which a message with
+// these options is not larger than the peer takes.
+func (a *association) fittingSZX(szx uint8, opts Options) uint8 {
+	l, ok := a.link.(interface{ maxMessage() int })
+	if !ok {
+		return szx
+	}
+	m := wireMessage{options: opts}
+	const rest = 6 + 8 + 5 + 6 + 1 // header, token, Block1, Size1, marker
+	overhead := len(m.appendOptions(nil)) + rest
+	if szx == bert && overhead > frameOverhead {
+		szx = maxSZX
+	}
+	for szx > 0 && szx != bert && overhead+(block{szx: szx}).size() > l.maxMessage() {
+		szx--
+	}
+	return szx
 }
 
 // owner names the peer in the keys of its uploads: by what it has proven, so

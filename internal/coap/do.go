@@ -123,6 +123,7 @@ func (e *Endpoint) newTransfer(a *association, r *Request) (*transfer, error) {
 	if n, ok := r.Accept.Get(); ok {
 		t.first = AppendUint(t.first, Accept, uint32(n))
 	}
+	t.szx = a.fittingSZX(t.szx, t.first)
 	// What conditions or opens the first message has no place in the ones that
 	// fetch the rest of the response (RFC 7959, section 2.4; RFC 7641).
 	t.rest = slices.DeleteFunc(slices.Clone(t.first), func(o Option) bool {

@@ -127,6 +127,14 @@ func (s *stream) blockSZX(szx uint8) uint8 {
 	return szx
 }
 
+// maxMessage is the size of the largest message that the peer takes.
+func (s *stream) maxMessage() int {
+	if c := s.peer.Load(); c != nil {
+		return c.size
+	}
+	return defaultMessageSize
+}
+
 // maxPayload is how much of a body goes into one message with BERT blocks, a
 // multiple of 1024.
 func (s *stream) maxPayload() int {
