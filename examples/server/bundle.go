@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,17 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/firmware/bundle"
 )
+
+const bundleHelp = `server bundle keygen | sign | verify
+makes and checks signed packages, for devices without a format of their own. Each verb has a help of its own:
+
+  keygen
+    	make the key pair that signs them and is trusted by devices
+  sign
+    	make a bundle of an image
+  verify
+    	check a bundle and show its manifest
+`
 
 // runBundle makes and checks signed packages.
 func runBundle(args []string, env environment) error {
@@ -23,6 +35,9 @@ func runBundle(args []string, env environment) error {
 		return bundleSign(rest, env)
 	case "verify":
 		return bundleVerify(rest, env)
+	case "-h", "-help", "--help", "help":
+		fmt.Fprint(env.stderr, bundleHelp)
+		return flag.ErrHelp
 	default:
 		return cli.Usagef("bundle %q: there are keygen, sign and verify", verb)
 	}

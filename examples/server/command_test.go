@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -52,11 +53,24 @@ func TestRefusedFlags(t *testing.T) {
 	}
 }
 
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{
+		{"-h"}, {"help"}, {"pki", "-h"}, {"export", "-h"},
+		{"bundle", "-h"}, {"bundle", "keygen", "-h"}, {"bundle", "sign", "-h"}, {"bundle", "verify", "-h"},
+	} {
+		_, err := command(t, args...)
+		require.ErrorIs(t, err, flag.ErrHelp, "%q", args)
+	}
+}
+
 func TestMaxImage(t *testing.T) {
 	for text, want := range map[string]size{"1000": 1000, "16KiB": 16 << 10, "3MiB": 3 << 20, "1GiB": 1 << 30, "1024GiB": 1 << 40} {
 		var got size
 		require.NoError(t, got.Set(text))
 		require.Equal(t, want, got)
+		var again size
+		require.NoError(t, again.Set(got.String()))
+		require.Equal(t, want, again)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -34,9 +33,7 @@ func run(ctx context.Context, args []string, env environment) error {
 	case "export":
 		return runExport(ctx, rest, env)
 	case "help":
-		_ = serve(ctx, []string{"-h"}, env) // it prints the help
-		fmt.Fprintln(env.stderr, "\nSub-commands: pki, bundle, export; server pki -h and so on tell more.")
-		return nil
+		return serve(ctx, []string{"-h"}, env)
 	default:
 		return cli.Usagef("unknown sub-command %q: there are pki, bundle and export", name)
 	}

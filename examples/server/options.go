@@ -30,6 +30,17 @@ type options struct {
 	given                          map[string]bool // flags that were set
 }
 
+// subCommands ends the help.
+const subCommands = `
+Sub-commands; each has a help of its own, server pki -h and so on:
+  pki
+    	make a private authority, and certificates for the server and devices
+  bundle
+    	make keys for signed packages, sign packages, check them
+  export
+    	write the firmware update table as CSV or JSON lines
+`
+
 func parseOptions(args []string, env environment) (*options, error) {
 	o := &options{maxImage: 1 << 30}
 	fs := cli.NewFlagSet(env.stderr, "server", "[flags] | pki | bundle | export",
@@ -52,6 +63,11 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.StringVar(&o.store, "store", "", "`place` of the records: bolt:FILE or memory: (default bolt:ota.db in the data folder)")
 	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags := fs.Usage
+	fs.Usage = func() {
+		flags()
+		fmt.Fprint(env.stderr, subCommands)
+	}
 	if err := cli.Parse(fs, args, env.lookup); err != nil {
 		return nil, err
 	}
@@ -133,7 +149,17 @@ type size int64
 
 var _ flag.Value = (*size)(nil)
 
-func (s *size) String() string { return strconv.FormatInt(int64(*s), 10) }
+func (s *size) String() string {
+	for _, unit := range []struct {
+		suffix string
+		shift  int
+	}{{"GiB", 30}, {"MiB", 20}, {"KiB", 10}} {
+		if *s != 0 && *s%(1<<unit.shift) == 0 {
+			return strconv.FormatInt(int64(*s>>unit.shift), 10) + unit.suffix
+		}
+	}
+	return strconv.FormatInt(int64(*s), 10)
+}
 
 func (s *size) Set(text string) error {
 	shift := 0
