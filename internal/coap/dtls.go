@@ -86,24 +86,7 @@ func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg DTLSC
 		return ErrNoCredentials
 	}
 	s := e.newDTLSSocket(ctx, conn, cfg)
-	if err := e.enter(s); err != nil {
-		return err
-	}
-	defer e.leaveServer(s)
-	stop := context.AfterFunc(ctx, func() {
-		s.draining.Store(true)
-		e.drain()
-		s.close()
-	})
-	defer stop()
-	err := s.serve()
-	switch {
-	case err != nil:
-		return fmt.Errorf("coap: serve %v: %w", s.local, err)
-	case ctx.Err() == nil && !e.isClosed():
-		return fmt.Errorf("coap: serve %v: %w", s.local, net.ErrClosed)
-	}
-	return nil
+	return e.serve(ctx, s, s.local)
 }
 
 // DialDTLS makes an association with the server at addr over a given socket,

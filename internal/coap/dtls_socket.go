@@ -118,6 +118,8 @@ func (s *dtlsSocket) receive(b []byte, addr netip.AddrPort) {
 	}
 }
 
+func (s *dtlsSocket) drain() { s.draining.Store(true) }
+
 func (s *dtlsSocket) finished() <-chan struct{} { return s.read }
 
 // close tells all peers, and ends all.

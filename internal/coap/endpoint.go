@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -76,12 +77,24 @@ func New(cfg Config) *Endpoint {
 // sockets may be served at once, also with one local port (SO_REUSEPORT).
 func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	s := e.newSocket(ctx, conn)
+	return e.serve(ctx, s, s.local)
+}
+
+// datagramServer is a server that refuses new requests once it drains.
+type datagramServer interface {
+	server
+	serve() error
+	drain()
+}
+
+// serve has s serve until ctx ends, and what is under way then.
+func (e *Endpoint) serve(ctx context.Context, s datagramServer, local netip.AddrPort) error {
 	if err := e.enter(s); err != nil {
 		return err
 	}
 	defer e.leaveServer(s)
 	stop := context.AfterFunc(ctx, func() {
-		s.draining.Store(true)
+		s.drain()
 		e.drain()
 		s.close()
 	})
@@ -89,9 +102,9 @@ func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	err := s.serve()
 	switch {
 	case err != nil:
-		return fmt.Errorf("coap: serve %v: %w", s.local, err)
+		return fmt.Errorf("coap: serve %v: %w", local, err)
 	case ctx.Err() == nil && !e.isClosed():
-		return fmt.Errorf("coap: serve %v: %w", s.local, net.ErrClosed)
+		return fmt.Errorf("coap: serve %v: %w", local, net.ErrClosed)
 	}
 	return nil
 }

@@ -186,6 +186,8 @@ func (s *socket) write(a *association, record []byte) error {
 
 func (s *socket) context() context.Context { return s.ctx }
 
+func (s *socket) drain() { s.draining.Store(true) }
+
 func (s *socket) accepting() bool { return !s.draining.Load() }
 
 func (s *socket) hangup(*association) {
