@@ -828,3 +828,58 @@ func TestInterleaving(t *testing.T) {
 		})
 	}
 }
+
+// sparse is a body that is nowhere: each of its bytes tells where it is.
+type sparse struct{}
+
+func (sparse) ReadAt(p []byte, off int64) (int, error) {
+	for i := range p {
+		at := off + int64(i)
+		p[i] = byte(at ^ at>>10 ^ at>>20)
+	}
+	return len(p), nil
+}
+
+// The last blocks of the largest body there can be: its numbers have all 20 bits.
+func TestEndOfTheLargestBody(t *testing.T) {
+	const size = 1 << 30
+	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, Body: sparse{}, Size: size, ETag: []byte{1}}
+	})}
+	inWorld(t, cfg, coap.Config{}, func(t *testing.T, w *world) {
+		get := func(offset int64) (*firstBytes, error) {
+			got := &firstBytes{limit: 5000}
+			_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: got, Offset: offset})
+			return got, err
+		}
+		for _, offset := range []int64{size - 4096, size - 1024, size / 2} {
+			got, err := get(offset)
+			if offset == size/2 {
+				require.ErrorIs(t, err, errEnough)
+			} else {
+				require.NoError(t, err)
+				require.EqualValues(t, size, offset+int64(got.Len()))
+			}
+			want := make([]byte, got.Len())
+			_, _ = sparse{}.ReadAt(want, offset)
+			require.True(t, bytes.Equal(want, got.Bytes()), "at %d", offset)
+		}
+		_, err := get(size - 16)
+		require.ErrorIs(t, err, coap.ErrTooLarge, "no number for it in blocks so small")
+	})
+}
+
+var errEnough = errors.New("enough")
+
+// firstBytes takes so many bytes.
+type firstBytes struct {
+	bytes.Buffer
+	limit int
+}
+
+func (f *firstBytes) Write(p []byte) (int, error) {
+	if f.Len() >= f.limit {
+		return 0, errEnough
+	}
+	return f.Buffer.Write(p)
+}
