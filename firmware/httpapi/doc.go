@@ -30,6 +30,39 @@
 // opaque; paging is stable, so what is created meanwhile neither repeats nor hides an item. ?outcome= (empty) selects the
 // active updates.
 //
+// # Answers
+//
+// Times are RFC 3339 in UTC. What is not known is "" or 0, unless it says null or may be absent here. An image is
+//
+//	{"id": "6f1c...", "name": "sensor", "version": "1.1.0", "size": 262144, "sha256": "a3...", "created": "..."}
+//
+// and a device is
+//
+//	{"endpoint": "dev", "address": "192.0.2.7:5683", "transport": "coap", "lwm2m_version": "1.1", "lifetime": 300,
+//	 "queue_mode": false, "online": true, "registered": "...", "last_seen": "...",
+//	 "firmware": {"state": "idle", "result": {"code": 0, "name": "default"}, "version": "1.0.0",
+//	              "protocols": ["coap", "http"], "delivery": "both", "read": "..."}}
+//
+// where lifetime is in seconds, registered and last_seen are absent for a device that never was, and read says when the
+// firmware's part was read from the device, and is absent if it never was. An update is
+//
+//	{"id": "01J...", "endpoint": "dev", "image": "6f1c...", "version": "1.1.0", "old_version": "1.0.0",
+//	 "phase": "transferring", "state": "downloading", "result": {"code": 0, "name": "default"}, "reported_result": null,
+//	 "outcome": "", "reason": "", "progress": {"bytes": 4096, "total": 262144},
+//	 "waiting_for": {"reason": "download to finish", "until": "..."}, "attempt": 1,
+//	 "created": "...", "updated": "...", "ended": null, "journal": [{"time": "...", "event": "...", "detail": "..."}]}
+//
+// The journal is with single updates only, not in lists. While outcome is "" the update is active: result is default and
+// ended null. Afterwards state is idle, result is not default, waiting_for is null, and reported_result is the device's own
+// last one, null if it reported none.
+//
+//	phase    waiting, preparing, transferring, transferred, executing, restarting, verifying, ended
+//	state    idle, downloading, downloaded, updating
+//	outcome  succeeded, rolled_back, failed, cancelled, timed_out
+//	result   default, success, no_storage, out_of_mem, connection_lost, integrity_failed, unsup_fw, invalid_uri,
+//	         update_failed, unsup_proto, cancelled, deferred, conflicting_state, dependency_error; the number as text
+//	         for others
+//
 // # Events
 //
 // Each line of the journal is one event with its sequence number as id, and data such as

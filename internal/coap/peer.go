@@ -28,9 +28,6 @@ func (t Transport) String() string {
 	return "unknown"
 }
 
-// Secure reports whether peers on t have proven an identity.
-func (t Transport) Secure() bool { return t == DTLS || t == TLS }
-
 // Reliable reports whether t is a stream (RFC 8323).
 func (t Transport) Reliable() bool { return t == TCP || t == TLS }
 

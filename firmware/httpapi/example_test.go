@@ -1,0 +1,59 @@
+package httpapi_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store/memory"
+)
+
+// The API in a mux that exists already, for readers only.
+func ExampleHandler() {
+	dir, err := os.MkdirTemp("", "images-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	db := memory.New()
+	images, err := firmware.OpenRepository(dir, db, firmware.RepositoryConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
+
+	mux := http.NewServeMux()
+	mux.Handle("/ota/", httpapi.Handler(manager, httpapi.Options{
+		Authorize: func(r *http.Request, action httpapi.Action) error {
+			if strings.HasSuffix(string(action), ":read") {
+				return nil
+			}
+			return errors.New("read only")
+		},
+	}))
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	show := func(response *http.Response, err error) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		fmt.Printf("%d %s\n", response.StatusCode, body)
+	}
+	show(http.Get(server.URL + "/ota/api/updates"))
+	show(http.Post(server.URL+"/ota/api/updates", "application/json", strings.NewReader(`{"endpoint": "dev", "image": "1"}`)))
+	// Output:
+	// 200 {"items":[]}
+	//
+	// 403 {"type":"tag:otago-iot.github.io,2026:problem:forbidden","title":"Not allowed","status":403,"detail":"not allowed: updates:write"}
+}
