@@ -37,7 +37,6 @@ const (
 	pgx     = "github.com/jackc/pgx/v5"
 	testify = "github.com/stretchr/testify"
 	xsync   = "golang.org/x/sync"
-	xnet    = "golang.org/x/net"
 	xsys    = "golang.org/x/sys"
 )
 
@@ -48,7 +47,7 @@ var house = map[string]houseRule{
 	"senml":            {others: []string{cbor}},
 	"firmware/fsm":     {},
 	"firmware/bundle":  {others: []string{cbor}},
-	"internal/coap":    {own: []string{"internal/coap/..."}, others: []string{coap, dtls, dtlslog, xnet, xsys}},
+	"internal/coap":    {own: []string{"internal/coap/..."}, others: []string{coap, dtls, dtlslog, xsys}},
 	"lwm2m":            {own: []string{"lwm2m/...", "tlv", "senml", "internal/coap/..."}, others: []string{cbor, xsync}},
 	"store":            {own: []string{"firmware/fsm"}},
 	"store/internal":   {own: []string{"firmware/fsm", "store", "store/internal/..."}},
@@ -64,7 +63,7 @@ var house = map[string]houseRule{
 // libraries are the modules that a program may link without having chosen a back end: none of them is a database, metrics
 // or web library.
 var libraries = []string{
-	module, cbor, coap, dtls, xsync, xnet, xsys,
+	module, cbor, coap, dtls, xsync, xsys,
 	"github.com/x448/float16",        // cbor
 	"github.com/pion/logging",        // dtls
 	"github.com/pion/transport/v4",   // dtls

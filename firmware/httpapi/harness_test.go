@@ -34,7 +34,11 @@ func newService(t *testing.T, options httpapi.Options) *service {
 // mount puts the handler where a caller's own server has it.
 func mount(t *testing.T, options httpapi.Options, wrap func(http.Handler) http.Handler) *service {
 	t.Helper()
-	db := memory.New()
+	return mountOn(t, memory.New(), options, wrap)
+}
+
+func mountOn(t *testing.T, db store.Store, options httpapi.Options, wrap func(http.Handler) http.Handler) *service {
+	t.Helper()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
 	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
