@@ -564,6 +564,22 @@ func TestAcknowledgedBlockThatDoesNotCome(t *testing.T) {
 	}
 }
 
+// A body that changes with each block is given up.
+func TestBodyThatKeepsChanging(t *testing.T) {
+	asked := 0
+	scripted(t, &coap.Request{Code: coap.GET}, func(m message.Message) message.Message {
+		asked++
+		b, _ := blockOf(m, message.Block2)
+		b.SZX, b.More = 0, asked < 1000
+		reply := message.Message{Code: codes.Content, Payload: make([]byte, 16)}
+		reply.Options = reply.Options.Add(option(message.ETag, byte(asked>>8), byte(asked)))
+		return withBlock(reply, message.Block2, b)
+	}, func(t *testing.T, _ *coap.Response, err error, _ time.Duration) {
+		require.ErrorIs(t, err, coap.ErrETagChanged)
+		require.LessOrEqual(t, asked, 8)
+	})
+}
+
 func TestChangedBodyIsFetchedAnew(t *testing.T) {
 	bodies := [][]byte{bodyOf(3000), bytes.Repeat([]byte("new "), 800)}
 	n := 0
