@@ -580,6 +580,19 @@ func TestBodyThatKeepsChanging(t *testing.T) {
 	})
 }
 
+// A peer that never sends the block that was asked for is given up.
+func TestOtherBlockThanAsked(t *testing.T) {
+	asked := 0
+	scripted(t, &coap.Request{Code: coap.GET}, func(m message.Message) message.Message {
+		asked++
+		reply := message.Message{Code: codes.Content, Payload: make([]byte, 16)}
+		return withBlock(reply, message.Block2, coap.BlockFields{Num: 5, More: asked < 1000})
+	}, func(t *testing.T, _ *coap.Response, err error, _ time.Duration) {
+		require.ErrorIs(t, err, coap.ErrProtocol)
+		require.LessOrEqual(t, asked, 5)
+	})
+}
+
 func TestChangedBodyIsFetchedAnew(t *testing.T) {
 	bodies := [][]byte{bodyOf(3000), bytes.Repeat([]byte("new "), 800)}
 	n := 0
