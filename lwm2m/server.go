@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,12 +144,6 @@ func (s *Server) Registrations() iter.Seq[Registration] {
 			}
 		}
 	}
-}
-
-// LocalAddress returns the server's address that a registered device used.
-func (s *Server) LocalAddress(endpoint string) (netip.AddrPort, bool) {
-	r, ok := s.Registration(endpoint)
-	return r.Local, ok && r.ID != "" && r.Local.IsValid()
 }
 
 // enter counts a socket that begins to be served; with the first the clockwork starts. It fails if the registrations cannot
