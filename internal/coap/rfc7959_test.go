@@ -912,3 +912,21 @@ func (f *firstBytes) Write(p []byte) (int, error) {
 	}
 	return f.Buffer.Write(p)
 }
+
+// A block behind the end, and a body that blocks of a size do not reach the end of,
+// are refused.
+func TestBlockOutOfRange(t *testing.T) {
+	size := int64(1024)
+	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, Body: sparse{}, Size: size}
+	})}
+	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
+		r.send(request(con, codes.GET, 1, "x", option(message.Block2, 0x16)))
+		require.Equal(t, codes.BadRequest, r.receive().Code)
+		r.send(request(con, codes.GET, 2, "x", option(message.Block2, 0x06)))
+		require.Equal(t, codes.Content, r.receive().Code)
+		size = 17 << 20
+		r.send(request(con, codes.GET, 3, "x", option(message.Block2)))
+		require.Equal(t, codes.BadRequest, r.receive().Code)
+	})
+}
