@@ -63,11 +63,16 @@ func (f *deliveryFixture) raw(t *testing.T, request string) (*http.Response, []b
 	_, err = io.WriteString(conn, strings.ReplaceAll(request, "\n", "\r\n"))
 	require.NoError(t, err)
 	method, _, _ := strings.Cut(request, " ")
-	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	r := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(r, &http.Request{Method: method})
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
+	if resp.Close { // the end comes when the handler has returned, and so has told its progress
+		_, err = io.Copy(io.Discard, r)
+		require.NoError(t, err)
+	}
 	return resp, body
 }
 

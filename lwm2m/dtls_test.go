@@ -206,8 +206,12 @@ func TestDTLSRegistrationIsItsOwners(t *testing.T) {
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "mine 01\nother 02")})
 	run(t, lwm2m.ClientConfig{Endpoint: "mine", Server: server.uri, PSK: []byte{1}})
 	r := <-server.registered
-	for identity, want := range map[string]coap.Code{"other": coap.NotFound, "mine": coap.Changed} {
-		key := map[string][]byte{"mine": {1}, "other": {2}}[identity]
+	for _, try := range []struct {
+		identity string
+		key      byte
+		want     coap.Code
+	}{{"other", 2, coap.NotFound}, {"mine", 1, coap.Changed}} {
+		identity, key, want := try.identity, []byte{try.key}, try.want
 		ep := coap.New(coap.Config{})
 		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 		require.NoError(t, err)
