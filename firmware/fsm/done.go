@@ -80,7 +80,7 @@ func (m *machine) pushDone(o Observation) {
 	case o.Code.OK():
 		m.log("accepted", "the device has all bytes")
 		m.Memory.Started = true
-		m.Bytes = max(m.Bytes, m.Plan.Size)
+		m.hasPackage()
 		m.restartClock(m.now)
 		m.readBy(m.now.Add(debounce))
 	case o.Code == CodeNone || o.Code == CodeServiceUnavailable:

@@ -8,9 +8,14 @@ func (m *machine) runsTarget() bool {
 	return m.Version == m.Plan.Target && m.OldVersion != m.Plan.Target
 }
 
+// hasPackage corrects what was counted by what is proven: the device has all
+// bytes, also if a restart of the server lost count of them.
+func (m *machine) hasPackage() { m.Bytes = max(m.Bytes, m.Plan.Size) }
+
 // judgeDownloaded looks at a device that holds our package.
 func (m *machine) judgeDownloaded(r Reading, result Result) {
 	mem := &m.Memory
+	m.hasPackage()
 	if !mem.Executed {
 		m.enter(PhaseTransferred)
 	}

@@ -295,6 +295,9 @@ func (m *machine) end(outcome Outcome, result Result, reason Reason, detail stri
 		m.act = Action{}
 	}
 	m.log(string(outcome), "%s", detail)
+	if outcome == OutcomeSucceeded && m.Attempt > 0 {
+		m.hasPackage()
+	}
 	m.Phase, m.State = PhaseEnded, Idle
 	m.Outcome, m.Result, m.Reason = outcome, result, reason
 	m.Ended, m.Wait = m.now, Wait{}

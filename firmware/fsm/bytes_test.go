@@ -1,0 +1,36 @@
+package fsm_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// What was counted may be lost with the server; what the device shows is not.
+func TestBytesAreProven(t *testing.T) {
+	plan := fsm.Plan{Target: newVersion, Size: 1000, Schemes: []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP}}
+	for name, tt := range map[string]struct {
+		shows picture
+		want  int64
+	}{
+		"downloading": {picture{fsm.Downloading, 0, oldVersion, ""}, 500},
+		"downloaded":  {picture{fsm.Downloaded, 0, oldVersion, ""}, 1000},
+		"new version": {picture{fsm.Idle, 0, newVersion, ""}, 1000},
+		"bad package": {picture{fsm.Idle, fsm.ResultIntegrityFailed, oldVersion, ""}, 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := transferring(plan)
+			h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 500})
+			require.EqualValues(t, 500, h.update.Bytes)
+			h.until(tt.shows)
+			require.Equal(t, tt.want, h.update.Bytes)
+		})
+	}
+
+	h := started(plan)
+	h.until(picture{fsm.Idle, 0, newVersion, ""})
+	require.Equal(t, fsm.OutcomeSucceeded, h.update.Outcome)
+	require.Zero(t, h.update.Bytes, "it ran the version before")
+}
