@@ -78,7 +78,7 @@ func TestTruthTable(t *testing.T) {
 					Code int
 					Name string
 				}
-				Ended *time.Time
+				Ended, Updated *time.Time
 			}
 			for i, e := range all {
 				id := fmt.Sprintf("%026d", i)
@@ -91,6 +91,7 @@ func TestTruthTable(t *testing.T) {
 				require.Equal(t, "idle", got.State)
 				require.Equal(t, "ended", got.Phase)
 				require.NotNil(t, got.Ended)
+				require.False(t, got.Ended.After(*got.Updated), "%s %s", got.Ended, got.Updated)
 				found := s.get("/api/updates?limit=1000&outcome=" + got.Outcome)
 				require.True(t, strings.Contains(string(found.body), id), "%v", e)
 			}

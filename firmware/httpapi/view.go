@@ -11,6 +11,9 @@ import (
 // The types of this file are the JSON that clients get. They are apart from the stored records, so that neither binds the
 // other.
 
+// instant is a time as precise as those of the stores, so that clients can compare any two.
+func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
 type imageView struct {
 	ID      string    `json:"id"`
 	Name    string    `json:"name"`
@@ -63,7 +66,7 @@ func viewDevice(d firmware.DeviceInfo) deviceView {
 		Queue:      d.Registration.Queue,
 		Online:     d.Online,
 		Registered: d.Registration.Registered,
-		LastSeen:   d.Registration.LastSeen,
+		LastSeen:   instant(d.Registration.LastSeen),
 		Firmware: firmwareView{
 			State:     d.Firmware.State.String(),
 			Result:    viewResult(d.Firmware.Result),
@@ -142,9 +145,10 @@ func viewUpdate(u firmware.Update) updateView {
 		v.Reported = &reported
 	}
 	if m.Active() {
-		v.WaitingFor = &waitView{Reason: m.Wait.Reason, Until: m.Wait.Until}
+		v.WaitingFor = &waitView{Reason: m.Wait.Reason, Until: instant(m.Wait.Until)}
 	} else {
-		v.Ended = &m.Ended
+		ended := instant(m.Ended)
+		v.Ended = &ended
 	}
 	return v
 }
