@@ -32,7 +32,8 @@
 //
 // # Answers
 //
-// Times are RFC 3339 in UTC, to the microsecond. What is not known is "" or 0, unless it says null or may be absent here. An image is
+// Times are RFC 3339 in UTC, to the microsecond. What is not known is "" or 0, unless it says null or may be absent here.
+// An image is
 //
 //	{"id": "6f1c...", "name": "sensor", "version": "1.1.0", "size": 262144, "sha256": "a3...", "created": "..."}
 //
