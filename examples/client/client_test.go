@@ -147,6 +147,7 @@ func TestOptions(t *testing.T) {
 		"-lifetime 0":                           "at least 1",
 		"-count 0":                              "at least 1",
 		"-endpoint=":                            "not be empty",
+		"-version=":                             "not be empty",
 		"-profile x":                            "not pull, push",
 		"-profile fixed-host":                   "needs -fixed-host",
 		"-fixed-host x":                         "no URL",
@@ -154,6 +155,7 @@ func TestOptions(t *testing.T) {
 		"-confirm-within 0s":                    "more than 0",
 		"-log-level x":                          "not debug",
 		"extra":                                 "extra",
+		"-endpoint " + strings.Repeat("x", 256): "255 bytes",
 		"-install exec -trust main.go -count 2": "one device",
 	}
 	for args, want := range tests {

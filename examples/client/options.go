@@ -115,6 +115,10 @@ func (o *options) check() error {
 		return cli.Usagef("-count must be at least 1")
 	case o.endpoint == "":
 		return cli.Usagef("-endpoint must not be empty")
+	case len(o.endpoint) > 255:
+		return cli.Usagef("-endpoint must not be longer than 255 bytes")
+	case o.version == "":
+		return cli.Usagef("-version must not be empty: it is what the device says that it runs")
 	case o.confirmWithin <= 0:
 		return cli.Usagef("-confirm-within must be more than 0")
 	case o.install != installSimulate && o.install != installExec:
