@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -55,6 +57,40 @@ func TestFetch(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFetchProvesAddress downloads from a server that has addresses proven, and counts what one is sent that is not proven.
+func TestFetchProvesAddress(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{ProveAddress: true}, func(t *testing.T, w *world) {
+		image := randomBytes(10_000)
+		w.server.Handle("/fw/a", &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("v1")})
+		var answers []int
+		w.net.Tap(func(p simnet.Packet) {
+			if p.From.String() == serverAddress {
+				answers = append(answers, len(p.Data))
+			}
+		})
+		var got bytes.Buffer
+		_, err := lwm2m.Fetch(t.Context(), "coap://"+serverAddress+"/fw/a", &got, fetchConfig(w))
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(image, got.Bytes()))
+		require.Less(t, answers[0], 64, "the first answer only challenges")
+		require.Len(t, answers, 1+10)
+
+		// One who does not see the answers gets no more than that, however often he asks.
+		forged, err := w.net.Listen("10.0.0.9:0")
+		require.NoError(t, err)
+		answers = nil
+		for mid := range byte(20) {
+			_, err := forged.WriteTo([]byte("\x40\x01\x00"+string(rune(mid))+"\xb2fw\x01a"), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(serverAddress)))
+			require.NoError(t, err)
+		}
+		synctest.Wait()
+		require.Len(t, answers, 20)
+		for _, n := range answers {
+			require.Less(t, n, 64)
+		}
+	})
 }
 
 // TestFetchGoesOn cuts a download and goes on with it, at an offset that is no multiple of anything.

@@ -26,6 +26,11 @@ type ServerConfig struct {
 	// NoSec allows transports without security on addresses other than loopback. Default: refused.
 	NoSec bool
 
+	// ProveAddress has whoever downloads by coap over UDP prove first that it is at its address (Echo, RFC 9175), so that
+	// nobody can have a download sent to an address that is not his. Fetch knows how; many devices do not, and take the
+	// challenge for a refusal. Default: downloads begin at once, which suits paths that are secret.
+	ProveAddress bool
+
 	// Registrations keeps registrations over restarts. Default: they are kept in memory and lost.
 	Registrations RegistrationStore
 	// Models are the object models. Default: the built-in ones.

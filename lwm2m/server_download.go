@@ -180,6 +180,9 @@ func (s *Server) sent(r *coap.IncomingRequest) *coap.Response {
 
 // serveDownload answers a GET with what fn gives.
 func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, endpoint string, fn DownloadFunc) *coap.Response {
+	if s.config.ProveAddress && !r.AddressVerified() {
+		return r.Challenge()
+	}
 	d := Download{
 		Path: r.Path(), Query: r.Queries(), Endpoint: endpoint,
 		Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
