@@ -34,6 +34,9 @@ func serve(ctx context.Context, args []string, env environment) (err error) {
 		return err
 	}
 	announce(logger, b)
+	if o.cert != "" && !o.dtls() {
+		logger.Info("no DTLS for devices: it needs -client-ca beside -cert, or -psk")
+	}
 	if err := b.Run(ctx); err != nil {
 		return err
 	}

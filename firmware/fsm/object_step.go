@@ -11,6 +11,7 @@ import "time"
 func (o Object) Step(ev Event) (Object, Effects) {
 	old := o
 	var fx Effects
+	//exhaustive:enforce
 	switch ev.Kind {
 	case EventBoot:
 		fx = o.boot(ev)
@@ -46,6 +47,7 @@ func (o Object) Step(ev Event) (Object, Effects) {
 		fx = o.installDeferred(ev)
 	case EventWriteSeverity, EventWriteMaxDefer, EventWriteAutoUpgrade:
 		fx = o.configure(ev)
+	case eventEnd: // no event
 	}
 	return o.settle(old, ev.At, fx)
 }

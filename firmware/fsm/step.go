@@ -42,6 +42,7 @@ func (u Update) Step(o Observation) (Update, Actions) {
 
 // fold takes the observation in.
 func (m *machine) fold(o Observation) {
+	//exhaustive:enforce
 	switch o.Kind {
 	case ObserveStarted:
 		m.log("started", "target version %q", m.Plan.Target)
@@ -78,6 +79,7 @@ func (m *machine) fold(o Observation) {
 		}
 		m.favour()
 		m.end(OutcomeCancelled, ResultCancelled, ReasonOperator, detail)
+	case ObserveTimer, observationEnd: // time has passed, no more
 	}
 }
 
