@@ -134,6 +134,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		m.resume(u)
 	}
 	m.images.ready()
+	if m.cfg.Inventory {
+		m.catchUp(ctx)
+	}
 	<-ctx.Done()
 	return nil
 }

@@ -171,3 +171,27 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// TestInventoryCatchesUp has a device register while nobody takes the inventory, and starts a manager that does.
+func TestInventoryCatchesUp(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		w.device(firmwaretest.Script{Version: oldFW})
+		known := func() string {
+			d, err := w.mgr.Device(w.ctx, endpoint)
+			if err != nil {
+				return ""
+			}
+			return d.Firmware.Version
+		}
+		time.Sleep(5 * time.Second)
+		require.Empty(t, known())
+		_, err := w.db.Device(w.ctx, endpoint)
+		require.NoError(t, err, "it has registered")
+		w.stop()
+		w.openImages(w.db)
+		w.cfg.Inventory = true
+		w.start(w.db)
+		time.Sleep(5 * time.Second) // less than the device waits before it is heard of again
+		require.Equal(t, oldFW, known())
+	})
+}

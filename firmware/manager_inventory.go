@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -39,6 +40,21 @@ func (m *Manager) readSoon(endpoint string) {
 	}
 }
 
+// catchUp has those read who registered when nobody watched: the server may have served before Run, or ended in between.
+func (m *Manager) catchUp(ctx context.Context) {
+	for d, err := range m.db.Devices(ctx, store.DeviceQuery{Registered: true}) {
+		if err != nil {
+			if ctx.Err() == nil {
+				m.log.Error("store does not tell which devices are to be read", "error", err)
+			}
+			return
+		}
+		if d.Firmware.Read.Before(d.Registration.Registered) && m.driveOf(d.Endpoint) == nil {
+			m.readSoon(d.Endpoint)
+		}
+	}
+}
+
 // takeInventory reads endpoints until none waits, or Run ends, which forgets them.
 func (m *Manager) takeInventory(ctx context.Context) {
 	q := &m.unread
@@ -65,14 +81,16 @@ func (m *Manager) takeInventory(ctx context.Context) {
 func (m *Manager) inventory(ctx context.Context, endpoint string) {
 	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
 	defer cancel()
-	select {
-	case m.slots <- struct{}{}:
-		defer func() { <-m.slots }()
-	case <-ctx.Done():
-		return
+	reading, err := m.readForInventory(ctx, endpoint)
+	for pause := time.Second; errors.Is(err, lwm2m.ErrUnreachable) && pause <= 4*time.Second; pause *= 2 {
+		// The server may only be about to open its sockets.
+		select {
+		case <-time.After(pause):
+			reading, err = m.readForInventory(ctx, endpoint)
+		case <-ctx.Done():
+			return
+		}
 	}
-	reading, err := m.read(ctx, endpoint,
-		fsm.ReadState|fsm.ReadResult|fsm.ReadVersion|fsm.ReadProtocols|fsm.ReadDelivery)
 	device, storeErr := m.db.Device(ctx, endpoint)
 	if storeErr == nil || errors.Is(storeErr, store.ErrNotFound) {
 		facts, ok := firmwareFacts(reading, device.Firmware)
@@ -86,4 +104,14 @@ func (m *Manager) inventory(ctx context.Context, endpoint string) {
 	if storeErr != nil && !errors.Is(storeErr, context.Canceled) {
 		m.log.Error("store fails what a device runs", "endpoint", endpoint, "error", storeErr)
 	}
+}
+
+func (m *Manager) readForInventory(ctx context.Context, endpoint string) (fsm.Reading, error) {
+	select {
+	case m.slots <- struct{}{}:
+		defer func() { <-m.slots }()
+	case <-ctx.Done():
+		return fsm.Reading{}, ctx.Err()
+	}
+	return m.read(ctx, endpoint, fsm.ReadState|fsm.ReadResult|fsm.ReadVersion|fsm.ReadProtocols|fsm.ReadDelivery)
 }
