@@ -26,7 +26,7 @@ type Device struct {
 	stop    context.CancelFunc // ends the download under way
 	reboot  chan time.Duration
 	log     []string
-	late    func() // once the device is back
+	late    func(context.Context) // once the device is back
 }
 
 // NewDevice returns a device that reaches its server by config, whose Objects are replaced.
@@ -71,7 +71,7 @@ func (d *Device) boot(ctx context.Context) (time.Duration, error) {
 	d.late = nil
 	d.mu.Unlock()
 	if late != nil {
-		go late()
+		go late(ctx)
 	}
 	err := client.Run(ctx)
 	if errors.Is(err, errReboot) {
@@ -188,13 +188,19 @@ func (d *Device) install(ctx context.Context) {
 		d.state, d.result = fsm.Idle, fsm.ResultDefault
 	case in.Late > 0:
 		d.state, d.result = fsm.Idle, fsm.ResultDefault
-		d.late = func() { time.Sleep(in.Late); d.show(state, result) }
+		d.late = func(ctx context.Context) {
+			if pause(ctx, in.Late) == nil {
+				d.show(state, result)
+			}
+		}
 	default:
 		d.state, d.result = state, result
 	}
 	if in.RollsBack > 0 {
-		d.late = func() {
-			time.Sleep(in.RollsBack)
+		d.late = func(ctx context.Context) {
+			if pause(ctx, in.RollsBack) != nil {
+				return
+			}
 			d.mu.Lock()
 			d.version, d.state, d.result = d.old, fsm.Idle, fsm.ResultUpdateFailed
 			d.mu.Unlock()
