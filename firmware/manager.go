@@ -86,8 +86,8 @@ type Manager struct {
 
 // NewManager returns a manager of updates to devices of srv, with its records in db and images from images. It starts
 // nothing: see [Manager.Run]. One manager drives the updates of a store; a second one by mistake does no harm, but both are
-// slow. Updates that have ended stay in the store: nothing here removes them. Devices download from images by the server's own transports,
-// and by HTTP where the program mounts [Repository.Handler].
+// slow. Updates that have ended stay in the store: nothing here removes them. Devices download from images by the server's
+// own transports, and by HTTP where the program mounts [Repository.Handler].
 func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Config) *Manager {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +22,9 @@ const (
 	greetTimeout = 30 * time.Second
 	// frameTimeout bounds the time from the first byte of a frame to its last.
 	frameTimeout = 30 * time.Second
-	// writeTimeout bounds how long the peer may take nothing.
+	// writeTimeout bounds how long the peer may take for writeChunk bytes.
 	writeTimeout = 30 * time.Second
+	writeChunk   = 4 << 10
 	// settleTimeout bounds the wait for the last words to leave.
 	settleTimeout = time.Second
 )
@@ -162,7 +164,7 @@ func (s *stream) readAll() error {
 		if _, err := r.Peek(1); err != nil {
 			return err
 		}
-		timed := r.Buffered() < maxDatagram && s.peer.Load() != nil
+		timed := s.peer.Load() != nil // until then there is the limit of the greeting
 		if timed {
 			s.conn.SetReadDeadline(time.Now().Add(frameTimeout))
 		}
@@ -241,8 +243,7 @@ func (s *stream) flush() {
 		out := s.backlog
 		s.backlog = s.spare[:0]
 		s.mu.Unlock()
-		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		_, err := s.conn.Write(out)
+		err := s.writeAll(out)
 		s.mu.Lock()
 		s.wrote(len(out))
 		s.spare = out
@@ -255,6 +256,18 @@ func (s *stream) flush() {
 	close(s.flushed)
 	s.flushed = nil
 	s.backlog, s.spare = nil, nil // an idle connection holds no buffer
+}
+
+// writeAll writes out, which a slow peer may take long to read as long as it
+// does read.
+func (s *stream) writeAll(out []byte) error {
+	for chunk := range slices.Chunk(out, writeChunk) {
+		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := s.conn.Write(chunk); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // settle waits until all that was written has left, or for a short time. With

@@ -13,6 +13,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -279,6 +280,8 @@ func TestStreamHostile(t *testing.T) {
 		{"empty keeps alive", append(append([]byte{}, frameCSM...), 0x00, 0x00), -1, nil},
 		{"silent", nil, 30 * time.Second, nil},
 		{"half a frame", append(append([]byte{}, frameCSM...), 0xd0), 30 * time.Second, nil},
+		// The reader's buffer is full when the frame begins, and there is more to come.
+		{"part of a big frame", slices.Concat(frameCSM, make([]byte, 2046), []byte{0xe0, 0x20, 0x00, 0x01}, make([]byte, 4000)), 30 * time.Second, nil},
 		{"release", append(append([]byte{}, frameCSM...), 0x00, 0xe4), 0, nil},
 		{"abort", append(append([]byte{}, frameCSM...), 0x00, 0xe5), 0, nil},
 	} {
