@@ -31,7 +31,6 @@ type Call struct {
 	p    Peer
 	r    *Request
 	done func(*Response, error)
-	run  func() // attend
 
 	a         *association // whom the request is for, if not for whoever is p
 	o         *Observation
@@ -55,7 +54,6 @@ type Call struct {
 func (e *Endpoint) newCall(p Peer, r *Request, done func(*Response, error)) *Call {
 	c := &Call{e: e, p: p, r: r, done: done, running: true}
 	c.pause.owner = c
-	c.run = c.attend
 	return c
 }
 
@@ -200,7 +198,7 @@ func (c *Call) wake() {
 func (c *Call) schedule() {
 	if !c.running {
 		c.running = true
-		go c.run()
+		c.e.crew.attend(c)
 	}
 }
 
@@ -258,7 +256,7 @@ func (c *Call) crashed(v any) {
 	if !over {
 		t.end(nil, fmt.Errorf("coap: callback panicked: %v", v))
 	}
-	go c.run()
+	c.e.crew.attend(c)
 }
 
 // rest begins a pause. The association is locked.
