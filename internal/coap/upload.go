@@ -101,6 +101,8 @@ func (t *transfer) blockSent(reply *packet) {
 		return
 	case m.code == RequestEntityTooLarge && smaller:
 		t.szx, t.done = got.szx, 0
+	case m.code == RequestEntityTooLarge && t.mayFitSmaller(m):
+		t.szx, t.done = t.szx-1, 0
 	case m.code == RequestEntityIncomplete && t.restarts > 0:
 		t.restarts--
 		t.done = 0
@@ -128,6 +130,21 @@ func (t *transfer) blockRefused(reply *packet) {
 		}
 	}
 	t.download(reply)
+}
+
+// leastSZX is the smallest size that is tried with a peer that refuses the
+// first block and says nothing of sizes: 64 bytes.
+const leastSZX = 2
+
+// mayFitSmaller reports whether a 4.13 that names no smaller size may be about the
+// size of the message rather than that of the body. There are peers with an
+// input buffer of 1 KB that so refuse a block of 1024.
+func (t *transfer) mayFitSmaller(m *wireMessage) bool {
+	if t.msg.offset > 0 || t.szx <= leastSZX || t.size > reach(t.szx-1) {
+		return false
+	}
+	limit, ok := Uint(m.options, Size1)
+	return !ok || int64(limit) >= t.size
 }
 
 func (t *transfer) progress() {
