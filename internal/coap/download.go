@@ -77,7 +77,7 @@ const maxAstray = 3
 // for the others.
 func (t *transfer) collect(resp *Response, b block, payload []byte) {
 	t.down = &collection{resp: resp, offset: t.r.Offset}
-	t.done, t.etag = t.r.Offset, resp.ETag
+	t.done = t.r.Offset
 	if len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag) {
 		t.end(nil, ErrETagChanged)
 		return
@@ -174,7 +174,6 @@ func (t *transfer) restarted(reply *packet) {
 	defer reply.free()
 	d.resp, d.offset = newResponse(m), 0
 	d.resp.Size = -1
-	t.etag = d.resp.ETag
 	t.takeBlock(b, m.payload)
 }
 

@@ -32,7 +32,6 @@ type transfer struct {
 	acked      bool
 	restarts   int // that are left
 	done       int64
-	etag       []byte // of the response's body
 	patience   patience
 	down       *collection // of the response's body, once it has begun
 }
@@ -96,7 +95,13 @@ var errOptionSize = errors.New("coap: path segment or query of more than 255 byt
 // compileOptions makes the options of the first message.
 func (t *transfer) compileOptions() error {
 	r := t.r
-	t.first = make(Options, 0, len(r.Path)+len(r.Queries)+len(r.Options)+3)
+	n := len(r.Path) + len(r.Queries) + len(r.Options)
+	for _, more := range []bool{r.ContentFormat.present, r.Accept.present, t.c.o != nil} {
+		if more {
+			n++
+		}
+	}
+	t.first = make(Options, 0, n)
 	for _, s := range r.Path {
 		if len(s) > 255 {
 			return errOptionSize
@@ -186,9 +191,14 @@ func (t *transfer) end(resp *Response, err error) {
 		t.c.end(resp, nil)
 		return
 	}
-	if !t.c.again(t, err) {
-		t.c.end(nil, &ExchangeError{Peer: a.peer, Sent: t.sent, Acknowledged: t.acked, Done: t.done, ETag: t.etag, Err: err})
+	if t.c.again(t, err) {
+		return
 	}
+	failed := &ExchangeError{Peer: a.peer, Sent: t.sent, Acknowledged: t.acked, Done: t.done, Err: err}
+	if t.down != nil {
+		failed.ETag = t.down.resp.ETag
+	}
+	t.c.end(nil, failed)
 }
 
 // send sends a message of the transfer; then goes on with the response.
