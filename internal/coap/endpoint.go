@@ -25,6 +25,7 @@ type Endpoint struct {
 	janitor   janitor
 	pool      pool
 	crew      crew
+	reports   reports
 	uploads   held[*upload]
 	downloads downloads
 	echo      echoKey
