@@ -1,6 +1,7 @@
 package coap_test
 
 import (
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -123,5 +124,67 @@ func TestCancelInNotice(t *testing.T) {
 		require.True(t, again)
 		require.ErrorIs(t, <-ended, errEnough)
 		r.silence(10 * time.Minute)
+	})
+}
+
+// On a stream nothing is repeated: the peer is silent when it has not answered
+// in the time of a first retransmission.
+func TestNoticesOnAStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		e := coap.New(coap.Config{})
+		defer e.Close()
+		defer theirs.Close()
+		frames := make(chan []byte, 10)
+		go func() {
+			for {
+				b := make([]byte, 100)
+				n, err := theirs.Read(b)
+				if err != nil {
+					return
+				}
+				frames <- b[:n]
+			}
+		}()
+		peer, err := e.DialStream(t.Context(), ours)
+		require.NoError(t, err)
+		_, err = theirs.Write([]byte{0x00, 0xe1}) // CSM
+		require.NoError(t, err)
+		<-frames
+		ask := func(idle time.Duration) (*told, *ending, []byte) {
+			n := new(told)
+			_, end := begin(e, peer, &coap.Request{Code: coap.GET, Idle: idle, Notice: n.notice})
+			return n, end, <-frames
+		}
+		answer := func(frame []byte) {
+			token := frame[2:10] // length and code
+			_, err := theirs.Write(append([]byte{0x08, 0x45}, token...))
+			require.NoError(t, err)
+			synctest.Wait()
+		}
+		n, end, frame := ask(0)
+		pass(1900 * time.Millisecond)
+		require.Equal(t, []string{"sent"}, n.words())
+		pass(1200 * time.Millisecond)
+		require.Equal(t, []string{"sent", "silent"}, n.words())
+		answer(frame)
+		require.NoError(t, end.err)
+		require.Equal(t, []string{"sent", "silent", "heard"}, n.words())
+
+		n, end, frame = ask(0)
+		answer(frame)
+		require.NoError(t, end.err)
+		require.Equal(t, []string{"sent"}, n.words())
+
+		// The whole wait stays what it was.
+		for _, idle := range []time.Duration{time.Second, 10 * time.Second} {
+			n, end, _ = ask(idle)
+			pass(idle - time.Millisecond)
+			require.Zero(t, end.calls)
+			pass(2 * time.Millisecond)
+			synctest.Wait()
+			require.ErrorIs(t, end.err, coap.ErrTimeout)
+			require.Equal(t, idle > 3*time.Second, len(n.words()) == 2)
+		}
 	})
 }
