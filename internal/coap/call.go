@@ -38,6 +38,7 @@ type Call struct {
 	retried   bool
 
 	pause timer
+	turn  chan struct{} // has whoever waits in Do attend; nil: the crew does
 
 	mu      sync.Mutex // taken with that of an association held, never the reverse
 	t       *transfer
@@ -198,13 +199,21 @@ func (c *Call) wake() {
 func (c *Call) schedule() {
 	if !c.running {
 		c.running = true
+		c.run()
+	}
+}
+
+func (c *Call) run() {
+	if c.turn != nil {
+		c.turn <- struct{}{}
+	} else {
 		c.e.crew.attend(c)
 	}
 }
 
-// attend does what there is to do, one thing after the other, without a lock:
-// it calls functions of the user.
-func (c *Call) attend() {
+// attend does what there is to do, one thing after the other, without a lock, as
+// it calls functions of the user. It reports whether done was called.
+func (c *Call) attend() (ended bool) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -214,6 +223,9 @@ func (c *Call) attend() {
 	for c.attendOnce() {
 	}
 	returned = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done == nil
 }
 
 // attendOnce does one thing, and reports whether there may be more.
@@ -256,7 +268,7 @@ func (c *Call) crashed(v any) {
 	if !over {
 		t.end(nil, fmt.Errorf("coap: callback panicked: %v", v))
 	}
-	c.e.crew.attend(c)
+	c.run()
 }
 
 // rest begins a pause. The association is locked.

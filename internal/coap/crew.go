@@ -1,98 +1,124 @@
 package coap
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
 
-// crew are the goroutines that attend to calls. There are as many as there are
-// calls with something to do, so that a callback that blocks holds up only its
-// own. Some stay for a moment when they have nothing to do, since a new one
-// has to grow its stack before it can send a message.
+// crew are the goroutines that attend to calls. There is none when there is
+// nothing to do. When there is much, a few go on from one call to the next, as
+// a new one has to grow its stack before it can send a message. They call
+// functions of users, which may read from a disk, or block: when a call has
+// waited for crewPatience, there are more of them.
 type crew struct {
 	timer
 	timers *timers
 
-	mu     sync.Mutex
-	idle   []chan *Call // of those who stay
-	needed bool         // one of them was, since the timer was set
-	set    bool
-	closed bool
+	mu             sync.Mutex
+	queue          fifo[*Call]
+	pushed, popped uint64 // calls, into and out of the queue
+	mark           uint64 // pushed when the timer was set
+	set            bool
+	running        int
+	few            int
+	closed         bool
 }
 
-const (
-	// maxIdle is how many stay.
-	maxIdle = 16
-	// idleFor is how long they stay, at least, and twice that at most.
-	idleFor = 100 * time.Millisecond
-)
+const crewPatience = 2 * time.Millisecond
+
+func (w *crew) init(e *Endpoint) {
+	w.timers, w.timer.owner = e.timers, w
+	w.few = 2 * runtime.GOMAXPROCS(0)
+}
 
 // attend has somebody attend to c. It does not wait.
 func (w *crew) attend(c *Call) {
 	w.mu.Lock()
-	n := len(w.idle)
-	if n == 0 {
-		w.mu.Unlock()
+	defer w.mu.Unlock()
+	if w.running < w.few || w.closed {
+		w.running++
 		go w.work(c)
 		return
 	}
-	next := w.idle[n-1]
-	w.idle = w.idle[:n-1]
-	w.needed = true
-	w.mu.Unlock()
-	next <- c
+	w.queue.push(c)
+	w.pushed++
+	w.watch()
+}
+
+// watch sets the timer, unless it is set. w.mu is held.
+func (w *crew) watch() {
+	if !w.set {
+		w.set, w.mark = true, w.pushed
+		w.timers.set(&w.timer, crewPatience)
+	}
 }
 
 func (w *crew) work(c *Call) {
-	next := make(chan *Call, 1)
+	returned := false
+	defer func() {
+		if !returned {
+			w.more(1) // in the place of one that a callback has ended
+			w.leave()
+		}
+	}()
 	for c != nil {
 		c.attend()
-		if !w.stay(next) {
-			return
-		}
-		c = <-next
+		c = w.next()
 	}
+	returned = true
 }
 
-// stay enters one who has nothing to do, or returns false if there are enough.
-func (w *crew) stay(next chan *Call) bool {
+// next returns the next call, or nil if the goroutine is to end.
+func (w *crew) next() *Call {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed || len(w.idle) >= maxIdle {
-		return false
+	if w.queue.len() == 0 {
+		w.running--
+		return nil
 	}
-	w.idle = append(w.idle, next)
-	if !w.set {
-		w.set, w.needed = true, false
-		w.timers.set(&w.timer, idleFor)
-	}
-	return true
+	w.popped++
+	return w.queue.pop()
 }
 
-// expire dismisses those who stay when none was needed for some time.
+func (w *crew) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running--
+}
+
+// more has up to n of the calls that wait attended to.
+func (w *crew) more(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for range min(n, w.queue.len()) {
+		w.popped++
+		w.running++
+		go w.work(w.queue.pop())
+	}
+}
+
+// expire looks whether somebody has waited for long.
 func (w *crew) expire() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.needed {
-		w.needed = false
-		w.timers.set(&w.timer, idleFor)
-		return
-	}
+	late := w.popped < w.mark
 	w.set = false
-	w.dismiss()
-}
-
-// close dismisses those who stay, and lets nobody stay any more.
-func (w *crew) close() {
+	w.mu.Unlock()
+	if late {
+		w.more(w.few)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.closed = true
-	w.dismiss()
+	if w.queue.len() > 0 {
+		w.watch()
+	}
 }
 
-func (w *crew) dismiss() {
-	for _, next := range w.idle {
-		close(next)
-	}
-	w.idle = nil
+// close lets none wait from now on: the timer is about to end.
+func (w *crew) close() {
+	w.mu.Lock()
+	w.closed = true
+	n := w.queue.len()
+	w.mu.Unlock()
+	w.more(n)
 }

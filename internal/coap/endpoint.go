@@ -69,7 +69,7 @@ func New(cfg Config) *Endpoint {
 	}
 	e.echo = newEchoKey(e.random)
 	e.janitor.e = e
-	e.crew.timers, e.crew.timer.owner = e.timers, &e.crew
+	e.crew.init(e)
 	e.uploads = newHeld[*upload](e, cfg.Bounds.Uploads, cfg.Bounds.PeerUploads, minUploadIdle)
 	e.downloads.held = newHeld[*download](e, cfg.Bounds.Downloads, cfg.Bounds.PeerDownloads, 0)
 	return e

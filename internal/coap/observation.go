@@ -41,12 +41,17 @@ const maxMailbox = 16
 // GoObserve is [Endpoint.Go] for [Endpoint.Observe], with the same results. notify
 // is called after done has returned.
 func (e *Endpoint) GoObserve(p Peer, r *Request, notify func(*Response), done func(*Observation, *Response, error)) *Call {
+	c := e.newObservation(p, r, notify, done)
+	c.begin()
+	return c
+}
+
+func (e *Endpoint) newObservation(p Peer, r *Request, notify func(*Response), done func(*Observation, *Response, error)) *Call {
 	o := &Observation{e: e, token: e.random.token(), req: *r, fn: notify}
 	o.req.Progress, o.req.Into, o.req.Body, o.req.Notice = nil, nil, nil, nil
 	o.req.Path, o.req.Queries = append([]string(nil), r.Path...), append([]string(nil), r.Queries...)
 	c := e.newCall(p, r, func(resp *Response, err error) { o.registered(resp, err, done) })
 	c.o = o
-	c.begin()
 	return c
 }
 
@@ -252,12 +257,17 @@ func (o *Observation) remove() {
 // GoCancel is Cancel without waiting; done may be nil.
 func (o *Observation) GoCancel(done func(error)) *Call {
 	o.Forget()
+	c := o.cancellation(done)
+	c.begin()
+	return c
+}
+
+func (o *Observation) cancellation(done func(error)) *Call {
 	c := o.e.newCall(o.a.peer, &o.req, func(_ *Response, err error) {
 		if done != nil {
 			done(err)
 		}
 	})
 	c.a, c.o, c.unobserve = o.a, o, true
-	c.begin()
 	return c
 }

@@ -7,7 +7,8 @@ import (
 
 // Request is a request to a peer, for [Endpoint.Do], [Endpoint.Go] and
 // [Endpoint.Observe], which do not change it and keep nothing of it once it has
-// ended. Its functions are called in goroutines of the endpoint, one at a time.
+// ended. Its functions are called one at a time, by Do and Observe in the
+// goroutine of their caller, else in goroutines of the endpoint.
 type Request struct {
 	Code Code
 	// Path and Queries are the segments, unescaped, each at most 255 bytes.
@@ -58,9 +59,9 @@ type Request struct {
 	// since the last progress; 0 hands a 5.03 to a request without Block1 at
 	// once to the caller, and gives block-wise uploads 300 s.
 	Patience time.Duration
-	// Notice is told, in order, what becomes of the request while it waits. It
-	// is called from the endpoint's goroutines, perhaps before Go has returned,
-	// with no lock held, and must not block. There is none after the end.
+	// Notice is told, in order, what becomes of the request while it waits,
+	// perhaps before Go has returned, and nothing after the end. It is called
+	// with no lock held, and must not block.
 	Notice func(Notice)
 	// Progress is called with the bytes done, and the total or -1, after each
 	// block of a body (of the upload, else of the download).
