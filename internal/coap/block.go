@@ -50,6 +50,13 @@ func (b block) size() int {
 // offset is where the block begins in the body.
 func (b block) offset() int64 { return int64(b.num) * int64(b.size()) }
 
+// blockAt returns the block of size szx at offset, a multiple of that.
+func blockAt(offset int64, szx uint8) block {
+	b := block{szx: szx}
+	b.num = uint32(offset / int64(b.size()))
+	return b
+}
+
 // reach is the largest body that blocks of szx can carry.
 func reach(szx uint8) int64 { return int64(maxBlockNum+1) * int64(block{szx: szx}.size()) }
 

@@ -30,11 +30,14 @@
 // in the [outbox], so that a small request passes between two blocks of a
 // transfer, unless the transfer is exclusive.
 //
-// A transfer of ours is a loop in the goroutine of its caller, an exchange for
-// each block. A transfer of a peer is an entry in a table: an upload goes
-// through a [Sink] or is collected; a download is served from an io.ReaderAt
-// at whatever offset is asked for, without the handler, from one copy for all
-// peers.
+// A request of ours is a [Call] with a [transfer], a value that makes a step at
+// the end of each exchange, one for each block, and of each pause. Its steps and
+// callbacks run one after the other in a goroutine of the [crew], which ends, or
+// goes on to another call, when there is nothing to do: a request that waits has
+// none. [Endpoint.Do] waits for what [Endpoint.Go] has begun. A transfer of a
+// peer is an entry in a table: an upload goes through a [Sink] or is collected; a
+// download is served from an io.ReaderAt at whatever offset is asked for, without
+// the handler, from one copy for all peers.
 //
 // A lost block is sent again after 2 to 3 s, then after twice that, five times
 // in all (RFC 7252, section 4.2). A transfer does not end with that: such
@@ -60,6 +63,10 @@
 //	observations of peers here    10,000 (Observers), 64 per peer
 //	                                                           0.3 KB each, one notification
 //	notifications for us waiting  16 per observation           2 KB each
+//	requests of ours              256 per peer (PeerRequests)  1.3 KB each, and a block of
+//	                                                           a push; no goroutine
+//	  notices that wait           4 each
+//	  goroutines without work     16, for 0.2 s
 //	DTLS handshakes               1000 (Handshakes)            55 KB each
 //	  sent by the peer            8 KiB, and 64 KiB once its   three times as much
 //	                              address is verified
@@ -68,6 +75,7 @@
 //	                              one identity                 peer costs
 //	                              (IdentityAssociations)
 //	  records before a session    8 datagrams
+//	reports of failed handshakes  100 in a second, 100 at once a goroutine each
 //	connections (TCP, TLS)        10,000 (Streams)             a goroutine, and 18 KB of a
 //	  silent within a message     30 s                         frame that is not complete
 //	  what they do not read       64 MiB (StreamBytes), 256 KiB each; 4 KiB each is free

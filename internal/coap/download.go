@@ -2,61 +2,71 @@ package coap
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"time"
 )
 
 // download turns the reply into the response, after fetching by Block2 what is
 // missing of its body (RFC 7959, section 2.4).
-func (t *transfer) download(ctx context.Context, reply *packet) (*Response, error) {
+func (t *transfer) download(reply *packet) {
+	defer reply.free()
 	m := &reply.msg
 	resp := newResponse(m)
 	b, blocks, err := findBlock(m.options, Block2)
-	if err != nil {
-		reply.free()
-		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
-	if !isSuccess(m.code) || m.code == Valid || !blocks && t.r.Into == nil {
+	switch {
+	case err != nil:
+		t.end(nil, fmt.Errorf("%w: %w", ErrProtocol, err))
+		return
+	case !isSuccess(m.code) || m.code == Valid || !blocks && t.r.Into == nil:
 		resp.Payload = append([]byte(nil), m.payload...)
 		resp.Size = int64(len(resp.Payload))
-		reply.free()
 		if resp.Size > t.limit() && isSuccess(resp.Code) {
-			return nil, ErrTooLarge
+			t.end(nil, ErrTooLarge)
+			return
 		}
-		return resp, nil
+		t.end(resp, nil)
+		return
 	}
-	total := int64(-1)
+	resp.Size = -1
 	if v, ok := Uint(m.options, Size2); ok {
-		total = int64(v)
+		resp.Size = int64(v)
 	}
-	resp.Size = total
-	if !blocks {
-		return t.takeWhole(reply, resp)
+	if blocks {
+		t.collect(resp, b, m.payload)
+	} else if err := t.takeWhole(resp, m.payload); err != nil {
+		t.end(nil, err)
+	} else {
+		t.end(resp, nil)
 	}
-	payload := append([]byte(nil), m.payload...)
-	reply.free()
-	return t.collect(ctx, resp, b, payload)
 }
 
 // takeWhole hands over a body that came in one message without Block2.
-func (t *transfer) takeWhole(reply *packet, resp *Response) (*Response, error) {
-	defer reply.free()
+func (t *transfer) takeWhole(resp *Response, payload []byte) error {
 	if len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag) {
-		return nil, ErrETagChanged
+		return ErrETagChanged
 	}
-	payload := reply.msg.payload
 	if t.r.Offset > int64(len(payload)) {
-		return nil, fmt.Errorf("%w: body ends before %d", ErrProtocol, t.r.Offset)
+		return fmt.Errorf("%w: body ends before %d", ErrProtocol, t.r.Offset)
 	}
 	resp.Size = int64(len(payload))
 	t.begun(resp)
 	if _, err := t.r.Into.Write(payload[t.r.Offset:]); err != nil {
-		return nil, err
+		return err
 	}
 	t.received(resp.Size, resp.Size)
-	return resp, nil
+	return nil
+}
+
+// collection is the body of a response as its blocks come.
+type collection struct {
+	resp     *Response // Size is the announced size, or -1
+	offset   int64     // of the next block
+	szx      uint8     // of the block that is asked for
+	at       int64     // its offset
+	since    time.Duration
+	then     func(*transfer, *packet)
+	astray   int
+	restarts int
 }
 
 // maxAstray is how often in a row a wrong block may come, or the whole body
@@ -64,138 +74,153 @@ func (t *transfer) takeWhole(reply *packet, resp *Response) (*Response, error) {
 const maxAstray = 3
 
 // collect takes the blocks of a body, of which the first is there, and asks
-// for the others. resp.Size is the announced size or -1.
-func (t *transfer) collect(ctx context.Context, resp *Response, b block, payload []byte) (*Response, error) {
-	offset, astray, restarts := t.r.Offset, 0, 0
-	t.done, t.etag = offset, resp.ETag
+// for the others.
+func (t *transfer) collect(resp *Response, b block, payload []byte) {
+	t.down = &collection{resp: resp, offset: t.r.Offset}
+	t.done = t.r.Offset
 	if len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag) {
-		return nil, ErrETagChanged
+		t.end(nil, ErrETagChanged)
+		return
 	}
 	if resp.Size > t.limit() {
-		return nil, ErrTooLarge
+		t.end(nil, ErrTooLarge)
+		return
 	}
 	t.begun(resp)
 	t.patience.progress()
 	t.szx = min(t.szx, b.szx)
-	for {
-		switch {
-		case b.offset() != offset:
-			// Not the block that was asked for: the peer counts in another
-			// size, or is confused.
-			if astray++; astray > maxAstray {
-				return nil, fmt.Errorf("%w: asked for the block at %d, got the one at %d", ErrProtocol, offset, b.offset())
-			}
-		case b.more && (b.szx != bert && len(payload) != b.size() || len(payload) == 0 || len(payload)%b.size() != 0),
-			!b.more && b.szx != bert && len(payload) > b.size():
-			return nil, fmt.Errorf("%w: block of %d bytes with %d", ErrProtocol, b.size(), len(payload))
-		default:
-			astray = 0
-			offset += int64(len(payload))
-			if offset > t.limit() {
-				return nil, ErrTooLarge
-			}
-			if err := t.take(resp, payload); err != nil {
-				return nil, err
-			}
-			t.done = offset
-			t.received(offset, resp.Size)
-			if !b.more {
-				resp.Size = offset
-				return resp, nil
-			}
-		}
-		t.szx = min(t.szx, b.szx)
-		szx, ok := alignedSZX(offset, t.szx)
-		if !ok {
-			return nil, fmt.Errorf("%w: no block number for %d in blocks of %d", ErrTooLarge, offset, block{szx: szx}.size())
-		}
-		reply, err := t.fetch(ctx, offset, szx)
-		if err != nil {
-			return nil, err
-		}
-		m := &reply.msg
-		if !isSuccess(m.code) {
-			refusal := newResponse(m)
-			refusal.Payload = append([]byte(nil), m.payload...)
-			refusal.Size = offset
-			reply.free()
-			return refusal, nil
-		}
-		var blocks bool
-		if b, blocks, err = findBlock(m.options, Block2); err != nil || !blocks {
-			reply.free()
-			return nil, fmt.Errorf("%w: response without block", ErrProtocol)
-		}
-		if etag, _ := Bytes(m.options, ETag); !bytes.Equal(etag, resp.ETag) {
-			reply.free()
-			if t.r.Into != nil || t.r.Offset != 0 || restarts == maxAstray {
-				return nil, ErrETagChanged
-			}
-			restarts++
-			if reply, err = t.fetch(ctx, 0, t.szx); err != nil {
-				return nil, err
-			}
-			m = &reply.msg
-			if b, blocks, err = findBlock(m.options, Block2); err != nil || !blocks || !isSuccess(m.code) {
-				return t.download(ctx, reply)
-			}
-			resp, offset = newResponse(m), 0
-			t.etag = resp.ETag
-			resp.Size = -1
-		}
-		payload = append(payload[:0], m.payload...)
-		reply.free()
-	}
+	t.takeBlock(b, payload)
 }
 
-// fetch asks for the block at offset, with patience.
-func (t *transfer) fetch(ctx context.Context, offset int64, szx uint8) (*packet, error) {
-	b := block{szx: szx}
-	b.num = uint32(offset / int64(b.size()))
+// takeBlock takes a block, and asks for the next one.
+func (t *transfer) takeBlock(b block, payload []byte) {
+	d := t.down
+	switch {
+	case b.offset() != d.offset:
+		// Not the block that was asked for: the peer counts in another
+		// size, or is confused.
+		if d.astray++; d.astray > maxAstray {
+			t.end(nil, fmt.Errorf("%w: asked for the block at %d, got the one at %d", ErrProtocol, d.offset, b.offset()))
+			return
+		}
+	case b.more && (b.szx != bert && len(payload) != b.size() || len(payload) == 0 || len(payload)%b.size() != 0),
+		!b.more && b.szx != bert && len(payload) > b.size():
+		t.end(nil, fmt.Errorf("%w: block of %d bytes with %d", ErrProtocol, b.size(), len(payload)))
+		return
+	default:
+		d.astray = 0
+		d.offset += int64(len(payload))
+		if d.offset > t.limit() {
+			t.end(nil, ErrTooLarge)
+			return
+		}
+		if err := t.take(payload); err != nil {
+			t.end(nil, err)
+			return
+		}
+		t.done = d.offset
+		t.received(d.offset, d.resp.Size)
+		if !b.more {
+			d.resp.Size = d.offset
+			t.end(d.resp, nil)
+			return
+		}
+	}
+	t.szx = min(t.szx, b.szx)
+	szx, ok := alignedSZX(d.offset, t.szx)
+	if !ok {
+		t.end(nil, fmt.Errorf("%w: no block number for %d in blocks of %d", ErrTooLarge, d.offset, block{szx: szx}.size()))
+		return
+	}
+	t.fetch(d.offset, szx, (*transfer).blockReceived)
+}
+
+// blockReceived goes on with the response to a request for a block.
+func (t *transfer) blockReceived(reply *packet) {
+	defer reply.free()
+	m, d := &reply.msg, t.down
+	if !isSuccess(m.code) {
+		refusal := newResponse(m)
+		refusal.Payload = append([]byte(nil), m.payload...)
+		refusal.Size = d.offset
+		t.end(refusal, nil)
+		return
+	}
+	b, blocks, err := findBlock(m.options, Block2)
+	if err != nil || !blocks {
+		t.end(nil, fmt.Errorf("%w: response without block", ErrProtocol))
+		return
+	}
+	if etag, _ := Bytes(m.options, ETag); bytes.Equal(etag, d.resp.ETag) {
+		t.takeBlock(b, m.payload)
+		return
+	}
+	if t.r.Into != nil || t.r.Offset != 0 || d.restarts == maxAstray {
+		t.end(nil, ErrETagChanged)
+		return
+	}
+	d.restarts++
+	t.fetch(0, t.szx, (*transfer).restarted)
+}
+
+// restarted goes on with the first block of a body that has changed.
+func (t *transfer) restarted(reply *packet) {
+	m, d := &reply.msg, t.down
+	b, blocks, err := findBlock(m.options, Block2)
+	if err != nil || !blocks || !isSuccess(m.code) {
+		t.download(reply)
+		return
+	}
+	defer reply.free()
+	d.resp, d.offset = newResponse(m), 0
+	d.resp.Size = -1
+	t.takeBlock(b, m.payload)
+}
+
+// fetch asks for the block at offset, with patience; then goes on with the
+// response, whatever that is.
+func (t *transfer) fetch(offset int64, szx uint8, then func(*transfer, *packet)) {
+	d := t.down
+	d.at, d.szx, d.since, d.then = offset, szx, t.c.e.timers.now(), then
 	t.x.observation = nil
 	t.x.confirm = true
-	var payload []byte
+	t.ask(nil)
+}
+
+// ask asks for the block, perhaps once more.
+func (t *transfer) ask(*packet) {
+	t.x.token = t.c.e.random.token()
+	m := outgoing{further: true, block2: blockAt(t.down.at, t.down.szx), hasBlock2: true}
 	if t.r.Code == FETCH && t.size <= t.a.maxPayload(t.szx) {
-		var err error
-		if payload, err = t.block(0, t.size); err != nil {
-			return nil, err
-		}
+		m.n = t.size
 	}
-	for start := time.Now(); ; {
-		t.x.token = t.e.random.token()
-		reply, err := t.send(ctx, t.rest, payload, nil, &b)
-		if errors.Is(err, ErrTimeout) && t.x.acked && t.safe() && time.Since(start) < t.stall() {
-			continue // acknowledged, and then the response was lost
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !isBusy(reply.msg.code) {
-			t.patience.progress()
-			return reply, nil
-		}
-		total := t.patience.total
-		if total == 0 {
-			total = blockPatience
-		}
-		again, err := t.patience.refused(ctx, &reply.msg, total)
-		if err != nil {
-			reply.free()
-			return nil, err
-		}
-		if !again {
-			return reply, nil
-		}
+	t.send(m, (*transfer).fetched)
+}
+
+// asksAgain reports whether a block whose response did not come may be asked
+// for once more.
+func (t *transfer) asksAgain() bool {
+	return t.down != nil && t.safe() && t.c.e.timers.now()-t.down.since < t.stall()
+}
+
+func (t *transfer) fetched(reply *packet) {
+	if !isBusy(reply.msg.code) {
+		t.patience.progress()
+	} else if wait, ok := t.refused(&reply.msg, t.blockPatience()); ok {
 		reply.free()
+		t.rest(wait, (*transfer).ask)
+		return
 	}
+	t.down.then(t, reply)
 }
 
 // take adds to the body.
-func (t *transfer) take(resp *Response, p []byte) error {
+func (t *transfer) take(p []byte) error {
 	if t.r.Into != nil {
 		_, err := t.r.Into.Write(p)
 		return err
 	}
+	resp := t.down.resp
 	resp.Payload = append(resp.Payload, p...)
 	return nil
 }
@@ -208,7 +233,7 @@ func (t *transfer) limit() int64 {
 	case t.r.Into != nil:
 		return reach(maxSZX)
 	}
-	return int64(t.e.cfg.MaxBody)
+	return int64(t.c.e.cfg.MaxBody)
 }
 
 // begun reports what is going to be downloaded.

@@ -48,7 +48,7 @@ type dtlsHandshake struct {
 	session  *dtlsSession
 	identity []byte // that the peer has named
 	unknown  bool   // and that has no key
-	alert    byte   // that the server has sent
+	alert    byte   // that the peer has sent
 	chain    [][]byte
 }
 
@@ -90,7 +90,11 @@ func (h *dtlsHandshake) run(ctx context.Context) (*dtlsSession, error) {
 		return nil, err
 	}
 	if err := conn.HandshakeContext(timed); err != nil {
-		err = h.explain(context.Cause(timed), err)
+		cause := context.Cause(h.ctx) // it has the cause before its child has
+		if cause == nil {
+			cause = context.Cause(timed)
+		}
+		err = h.explain(cause, err)
 		_ = conn.Close() // what is told is told already
 		return nil, err
 	}
@@ -215,11 +219,16 @@ func (h *dtlsHandshake) explain(cause, err error) error {
 	defer h.mu.Unlock()
 	h.silent = true
 	switch {
+	case h.alert == 0:
+	case !h.client:
+		if cause == nil || cause == errLetGo {
+			return fmt.Errorf("%w: %v", alertError(h.alert), err)
+		}
 	case h.alert == alertUnknownIdentity:
 		return fmt.Errorf("%w: %w", ErrUnknownIdentity, err)
 	case h.alert == alertDecryptError, h.alert == alertBadMAC:
 		return fmt.Errorf("%w: %w", ErrWrongKey, err)
-	case h.alert != 0:
+	default:
 		return err
 	}
 	if cause != nil && cause != errLetGo {

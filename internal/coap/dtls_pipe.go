@@ -27,7 +27,7 @@ func (h *dtlsHandshake) feed(b []byte) {
 	h.heard = h.s.e.timers.now()
 	b = bytes.Clone(unwrapAlert(b))
 	modernise(b)
-	if h.client && b[0] == recordAlert && len(b) == recordHeaderSize+2 && b[3]|b[4] == 0 && b[13] == alertFatal {
+	if b[0] == recordAlert && len(b) == recordHeaderSize+2 && b[3]|b[4] == 0 && b[13] == alertFatal {
 		h.mu.Lock()
 		h.alert = b[14]
 		h.mu.Unlock()

@@ -16,9 +16,6 @@ import (
 // its repetitions, and all the rest.
 const maxUnproven = 8
 
-// maxEchoes is how often the last flight of a handshake is repeated.
-const maxEchoes = 8
-
 // dtlsSession is a DTLS association after its handshake, which was pion's. It
 // only protects records, and so is small: no goroutine, no buffer. It is the
 // link of its association.
@@ -230,37 +227,13 @@ func (ss *dtlsSession) heardFrom(addr netip.AddrPort) {
 	}
 }
 
-// confirm notes that the peer has all of the handshake.
-func (ss *dtlsSession) confirm() {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	ss.flight = nil
-}
-
-// echo repeats the last flight to a peer that repeats its own, as it has not
-// got ours. Its records are in epoch 0 and can be anybody's.
-func (ss *dtlsSession) echo(r dtlsRecord) {
-	if r.typ == recordHandshake || r.typ == recordChangeCipherSpec {
-		ss.repeatFlight()
-	}
-}
-
-func (ss *dtlsSession) repeatFlight() {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	if ss.flight != nil && ss.echoes < maxEchoes && !ss.over {
-		ss.echoes++
-		// The very same records: one that has arrived is a replay, and
-		// no number is used for two.
-		_ = ss.s.writeTo(ss.flight, ss.addr)
-	}
-}
-
 // ended ends the session as the peer has said.
 func (ss *dtlsSession) ended(alert byte) {
 	ss.s.e.log.Debug("coap: peer ends the association", "peer", ss.a.peer.Addr, "alert", alert)
 	if alert == alertClose {
 		ss.farewell()
+	} else if ss.unconfirmed() {
+		ss.s.e.handshakeFailed(ss.remoteAddr(), alertError(alert))
 	}
 	ss.end()
 }

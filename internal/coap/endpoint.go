@@ -24,6 +24,8 @@ type Endpoint struct {
 	dedup     *dedup
 	janitor   janitor
 	pool      pool
+	crew      crew
+	reports   reports
 	uploads   held[*upload]
 	downloads downloads
 	echo      echoKey
@@ -67,6 +69,7 @@ func New(cfg Config) *Endpoint {
 	}
 	e.echo = newEchoKey(e.random)
 	e.janitor.e = e
+	e.crew.init(e)
 	e.uploads = newHeld[*upload](e, cfg.Bounds.Uploads, cfg.Bounds.PeerUploads, minUploadIdle)
 	e.downloads.held = newHeld[*download](e, cfg.Bounds.Downloads, cfg.Bounds.PeerDownloads, 0)
 	return e
@@ -171,6 +174,7 @@ func (e *Endpoint) Close() error {
 	}
 	e.uploads.close()
 	e.downloads.close()
+	e.crew.close()
 	e.timers.close()
 	return nil
 }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Categories of failure, for errors.Is. All but ErrClosed and ErrNoPeer come
-// wrapped in an *[ExchangeError].
+// Categories of failure, for errors.Is. Those of a request come wrapped in an
+// *[ExchangeError].
 var (
 	// ErrTimeout: the peer did not answer within the limit.
 	ErrTimeout = errors.New("coap: timeout")

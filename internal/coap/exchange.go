@@ -1,7 +1,6 @@
 package coap
 
 import (
-	"context"
 	"slices"
 	"time"
 )
@@ -42,8 +41,9 @@ type exchange struct {
 	reply   *packet // the response, owned by the exchange's user
 	err     error
 
-	done   chan struct{} // with room for one, for a user who waits
-	finish func(error)   // or this, called with a.mu held
+	// What is woken, or called, at the end, with a.mu held.
+	call   *Call
+	finish func(error)
 }
 
 type exchangeState uint8
@@ -81,7 +81,14 @@ func (x *exchange) expire() {
 		}
 		a.e.timers.set(&x.timer, x.timeout)
 		a.write(x.record)
+		x.call.notice(NoticeSilent)
 	case pending:
+		if rest := x.idleLimit - x.timeout; x.timeout > 0 && a.stream() && rest > 0 {
+			x.timeout = 0
+			a.e.timers.set(&x.timer, rest)
+			x.call.notice(NoticeSilent)
+			return
+		}
 		a.conclude(x, nil, ErrTimeout)
 	}
 }
@@ -93,6 +100,7 @@ func (a *association) acknowledge(mid uint16) {
 		return
 	}
 	x.acked = true
+	x.call.heard(false)
 	if !x.request {
 		a.conclude(x, nil, nil)
 		return
@@ -154,6 +162,7 @@ func (a *association) answered(p *packet) (known, taken bool) {
 		if x.observation != nil {
 			a.establish(x.observation, m)
 		}
+		x.call.heard(!isBusy(m.code))
 		a.conclude(x, p, nil)
 		return true, true
 	}
@@ -175,10 +184,10 @@ func (x *exchange) wants(m *wireMessage) bool {
 	return b.num == x.block1.num
 }
 
-// conclude ends x. a.mu is held.
+// conclude ends x, unless it is not under way. a.mu is held.
 func (a *association) conclude(x *exchange, reply *packet, err error) {
 	o := &a.outbox
-	if x.state == over {
+	if x.state == fresh || x.state == over {
 		return
 	}
 	a.e.timers.stop(&x.timer)
@@ -196,31 +205,13 @@ func (a *association) conclude(x *exchange, reply *packet, err error) {
 	if o.current == x {
 		o.current = nil
 	}
-	if x.finish != nil {
+	switch {
+	case x.call != nil:
+		x.call.wake()
+	case x.finish != nil:
 		x.finish(err)
-	} else {
-		x.done <- struct{}{}
 	}
 	a.next()
-}
-
-// roundTrip sends x and waits until it is over.
-func (a *association) roundTrip(ctx context.Context, x *exchange) (*packet, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := a.submit(x); err != nil {
-		return nil, err
-	}
-	select {
-	case <-x.done:
-	case <-ctx.Done():
-		a.mu.Lock()
-		a.conclude(x, nil, context.Cause(ctx))
-		a.mu.Unlock()
-		<-x.done
-	}
-	return x.reply, x.err
 }
 
 // firstTimeout draws the time until the first retransmission.

@@ -1,5 +1,7 @@
 package coap
 
+import "net/netip"
+
 // BlockFields shows a block option to tests.
 type BlockFields struct {
 	Num    uint32
@@ -51,3 +53,11 @@ func Holds(e *Endpoint) (h Held) {
 
 // Underway returns how many exchanges and requests of e are not over.
 func Underway(e *Endpoint) int { return int(e.work.n.Load()) }
+
+// ReportHandshake reports a handshake that failed.
+func ReportHandshake(e *Endpoint, addr netip.AddrPort, err error) { e.handshakeFailed(addr, err) }
+
+// SendAlert sends a fatal alert to a DTLS peer.
+func SendAlert(e *Endpoint, p Peer, description byte) {
+	_ = e.table.get(p).link.(*dtlsSession).send(recordAlert, []byte{alertFatal, description})
+}

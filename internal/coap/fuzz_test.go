@@ -147,7 +147,7 @@ func FuzzEndpoint(f *testing.F) {
 		defer e.Close()
 		addr := netip.MustParseAddrPort("10.0.0.2:1000")
 		a := s.association(addr)
-		x := &exchange{request: true, confirm: true, done: make(chan struct{}, 1), record: []byte{0x41, 1, 0, 0, 9}, token: makeToken([]byte{9}), idleLimit: 1e9}
+		x := &exchange{request: true, confirm: true, record: []byte{0x41, 1, 0, 0, 9}, token: makeToken([]byte{9}), idleLimit: 1e9}
 		if err := a.submit(x); err != nil {
 			t.Fatal(err)
 		}

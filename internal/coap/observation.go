@@ -1,7 +1,7 @@
 package coap
 
 import (
-	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -22,6 +22,8 @@ type Observation struct {
 	mailbox fifo[*notification]
 	running bool
 	started bool // the first response was handed over
+
+	fetching *Call // for the rest of a notification
 }
 
 // notification waits to be handed over. Without response the observation has
@@ -36,34 +38,47 @@ type notification struct {
 // out.
 const maxMailbox = 16
 
-// Observe registers fn for the notifications of a resource and returns the
-// first response. The observation is nil when the peer answered without
-// observing. fn is called for one notification after the other, in the order
-// of their freshness; older ones are left out, and when fn is slow the oldest
-// that wait. The last call, with nil or with a response that is not a success,
-// says that the observation has ended other than by Cancel or Forget.
-func (e *Endpoint) Observe(ctx context.Context, p Peer, r *Request, fn func(*Response)) (*Observation, *Response, error) {
-	o := &Observation{e: e, token: e.random.token(), req: *r, fn: fn}
-	o.req.Progress, o.req.Into, o.req.Body = nil, nil, nil
+// GoObserve is [Endpoint.Go] for [Endpoint.Observe], with the same results. notify
+// is called after done has returned.
+func (e *Endpoint) GoObserve(p Peer, r *Request, notify func(*Response), done func(*Observation, *Response, error)) *Call {
+	c := e.newObservation(p, r, notify, done)
+	c.begin()
+	return c
+}
+
+func (e *Endpoint) newObservation(p Peer, r *Request, notify func(*Response), done func(*Observation, *Response, error)) *Call {
+	o := &Observation{e: e, token: e.random.token(), req: *r, fn: notify}
+	o.req.Progress, o.req.Into, o.req.Body, o.req.Notice = nil, nil, nil, nil
 	o.req.Path, o.req.Queries = append([]string(nil), r.Path...), append([]string(nil), r.Queries...)
-	resp, err := e.do(ctx, p, r, o)
+	c := e.newCall(p, r, func(resp *Response, err error) { o.registered(resp, err, done) })
+	c.o = o
+	return c
+}
+
+// registered hands over the first response, and then what has come since.
+func (o *Observation) registered(resp *Response, err error, done func(*Observation, *Response, error)) {
 	o.mu.Lock()
 	established := o.any && !o.over
 	o.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
 		if o.a != nil {
 			o.Forget()
 		}
-		return nil, nil, err
+		done(nil, nil, err)
+	case !established:
+		done(nil, resp, nil)
+	default:
+		defer o.start()
+		done(o, resp, nil)
 	}
-	if !established {
-		return nil, resp, nil
-	}
+}
+
+func (o *Observation) start() {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.started = true
 	o.schedule()
-	o.mu.Unlock()
-	return o, resp, nil
 }
 
 // establish enters the observation if the response says that there is one.
@@ -142,6 +157,8 @@ func (o *Observation) schedule() {
 	}
 }
 
+// deliver hands over one notification after the other, until there is none, or
+// until there is one whose rest is fetched first.
 func (o *Observation) deliver() {
 	for {
 		o.mu.Lock()
@@ -154,36 +171,60 @@ func (o *Observation) deliver() {
 		newer := o.mailbox.len() > 0
 		o.mu.Unlock()
 
-		resp := n.resp
-		if n.more {
-			if newer {
-				continue // its rest can not be had any more
-			}
-			var err error
-			if resp, err = o.fetch(n); err != nil || !isSuccess(resp.Code) {
-				// Not the end of the observation: it has changed meanwhile.
-				o.e.log.Debug("coap: notification not fetched", "peer", o.a.peer.Addr, "error", err)
-				continue
-			}
-		}
-		if resp == nil || !isSuccess(resp.Code) {
-			o.mu.Lock()
-			over := o.over
-			o.over = true
-			o.mu.Unlock()
-			if !over {
-				o.fn(resp)
-			}
+		switch {
+		case n.more && newer:
+			// Its rest can not be had any more.
+		case n.more:
+			o.fetch(n)
+			return
+		case !o.hand(n.resp):
 			return
 		}
-		o.fn(resp)
 	}
 }
 
+// hand calls fn, and reports whether the observation goes on.
+func (o *Observation) hand(resp *Response) bool {
+	if resp != nil && isSuccess(resp.Code) {
+		o.fn(resp)
+		return true
+	}
+	o.mu.Lock()
+	over := o.over
+	o.over = true
+	o.mu.Unlock()
+	if !over {
+		o.fn(resp)
+	}
+	return false
+}
+
 // fetch gets the rest of a notification that is the first block of its body,
-// with another token and without Observe (RFC 7959, section 2.6).
-func (o *Observation) fetch(n *notification) (*Response, error) {
-	return o.e.resume(o.a.link.context(), o.a, &o.req, n.resp, n.block2)
+// with another token and without Observe (RFC 7959, section 2.6), and then goes
+// on to deliver.
+func (o *Observation) fetch(n *notification) {
+	c := o.e.newCall(o.a.peer, &o.req, o.fetched)
+	c.a = o.a
+	o.mu.Lock()
+	o.fetching = c
+	o.mu.Unlock()
+	c.resume(n.resp, n.block2)
+}
+
+func (o *Observation) fetched(resp *Response, err error) {
+	o.mu.Lock()
+	o.fetching = nil
+	over := o.over
+	o.mu.Unlock()
+	switch {
+	case over:
+	case err != nil || !isSuccess(resp.Code):
+		// Not the end of the observation: it has changed meanwhile.
+		o.e.log.Debug("coap: notification not fetched", "peer", o.a.peer.Addr, "error", err)
+	default:
+		o.fn(resp)
+	}
+	o.deliver()
 }
 
 // Peer returns whom the observation is with.
@@ -195,9 +236,15 @@ func (o *Observation) Peer() Peer { return o.a.peer }
 func (o *Observation) Forget() {
 	o.mu.Lock()
 	o.over = true
+	fetching := o.fetching
 	o.mu.Unlock()
 	o.remove()
+	if fetching != nil {
+		fetching.Cancel(errForgotten)
+	}
 }
+
+var errForgotten = errors.New("coap: observation has ended")
 
 func (o *Observation) remove() {
 	o.a.mu.Lock()
@@ -207,10 +254,20 @@ func (o *Observation) remove() {
 	}
 }
 
-// Cancel ends the observation with a request (Observe: 1), as is needed on a
-// stream, and polite elsewhere.
-func (o *Observation) Cancel(ctx context.Context) error {
+// GoCancel is Cancel without waiting; done may be nil.
+func (o *Observation) GoCancel(done func(error)) *Call {
 	o.Forget()
-	_, err := o.e.cancelObservation(ctx, o)
-	return err
+	c := o.cancellation(done)
+	c.begin()
+	return c
+}
+
+func (o *Observation) cancellation(done func(error)) *Call {
+	c := o.e.newCall(o.a.peer, &o.req, func(_ *Response, err error) {
+		if done != nil {
+			done(err)
+		}
+	})
+	c.a, c.o, c.unobserve = o.a, o, true
+	return c
 }

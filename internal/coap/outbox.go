@@ -1,6 +1,9 @@
 package coap
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // outbox is the queue of the exchanges with one peer. At most one confirmable
 // message is unacknowledged (NSTART = 1, RFC 7252, section 4.7).
@@ -8,6 +11,7 @@ type outbox struct {
 	current *exchange   // the one that is unacknowledged
 	open    []*exchange // all that were sent and are not over
 	queue   []*exchange // those that wait
+	resting []*Call     // those that pause
 	lease   *lease      // whoever has the peer for itself
 }
 
@@ -15,13 +19,23 @@ type outbox struct {
 type lease struct{ _ byte } // not empty: its address is its identity
 
 func (o *outbox) idle() bool {
-	return len(o.open) == 0 && len(o.queue) == 0 && o.lease == nil
+	return len(o.open) == 0 && len(o.queue) == 0 && len(o.resting) == 0 && o.lease == nil
 }
 
 // submit sends x, now or when its turn comes.
 func (a *association) submit(x *exchange) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.submitLocked(x)
+}
+
+// submitCall is submit for an exchange of a call, unless that was cancelled.
+func (a *association) submitCall(x *exchange) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := x.call.cancelled(); err != nil {
+		return err
+	}
 	return a.submitLocked(x)
 }
 
@@ -94,11 +108,17 @@ func (a *association) start(x *exchange) {
 		o.lease = x.lease
 	}
 	x.sent = true
+	x.call.notice(NoticeSent)
 	switch {
 	case a.stream():
-		x.state = pending
+		x.state, x.timeout = pending, 0
+		limit := x.idleLimit
+		if x.call != nil && x.call.r.Notice != nil {
+			x.timeout = a.e.firstTimeout()
+			limit = min(limit, x.timeout)
+		}
 		a.write(x.record)
-		a.e.timers.set(&x.timer, x.idleLimit)
+		a.e.timers.set(&x.timer, limit)
 		return
 	case x.confirm:
 		x.state = sent
@@ -117,12 +137,24 @@ func (a *association) start(x *exchange) {
 	a.write(x.record)
 }
 
-// release gives the peer back after an exclusive request.
-func (a *association) release(l *lease) {
+// rest has c pause for d, unless the association has ended.
+func (a *association) rest(c *Call, d time.Duration) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if l != nil && a.outbox.lease == l {
-		a.outbox.lease = nil
-		a.next()
+	if a.ended {
+		return false
+	}
+	a.outbox.resting = append(a.outbox.resting, c)
+	c.rest(d)
+	return true
+}
+
+// rested is called after the pause.
+func (a *association) rested(c *Call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o := &a.outbox
+	if o.resting = slices.DeleteFunc(o.resting, func(other *Call) bool { return other == c }); len(o.resting) == 0 {
+		o.resting = nil
 	}
 }

@@ -1,14 +1,11 @@
 package coap
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // patience is the time for which 5.03 is met by waiting.
 type patience struct {
 	total time.Duration
-	since time.Time // of the first refusal without progress between
+	since time.Duration // the first refusal without progress between; 0 for none
 	next  time.Duration
 }
 
@@ -16,30 +13,29 @@ type patience struct {
 // locked for 300 s by an earlier one that was abandoned.
 const blockPatience = 320 * time.Second
 
-// refused waits as a 5.03 or 4.29 asks for, and returns false when patience is
-// at its end.
-func (p *patience) refused(ctx context.Context, m *wireMessage, total time.Duration) (bool, error) {
-	if p.since.IsZero() {
-		p.since, p.next = time.Now(), 2*time.Second
+// refused returns how long to wait after a 5.03 or 4.29, and false when patience
+// is at its end.
+func (t *transfer) refused(m *wireMessage, total time.Duration) (time.Duration, bool) {
+	p, now := &t.patience, t.c.e.timers.now()
+	if p.since == 0 {
+		p.since, p.next = now, 2*time.Second
 	}
 	wait := p.next
 	p.next = min(2*p.next, 30*time.Second)
 	if v, ok := Uint(m.options, MaxAge); ok {
 		wait = min(max(time.Duration(v)*time.Second, time.Second), time.Minute)
 	}
-	if time.Since(p.since)+wait > total {
-		return false, nil
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true, nil
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
-	}
+	return wait, now-p.since+wait <= total
 }
 
-func (p *patience) progress() { p.since = time.Time{} }
+// blockPatience is the patience with refusals of a block.
+func (t *transfer) blockPatience() time.Duration {
+	if t.patience.total == 0 {
+		return blockPatience
+	}
+	return t.patience.total
+}
+
+func (p *patience) progress() { p.since = 0 }
 
 func isBusy(c Code) bool { return c == ServiceUnavailable || c == TooManyRequests }

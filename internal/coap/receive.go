@@ -32,9 +32,13 @@ func (e *Endpoint) end(a *association) {
 	for len(a.outbox.open) > 0 {
 		a.conclude(a.outbox.open[0], nil, ErrPeerGone)
 	}
-	observations, observers := a.observations, a.observers
-	a.observations, a.observers = nil, nil
+	observations, observers, resting := a.observations, a.observers, a.outbox.resting
+	a.observations, a.observers, a.outbox.resting = nil, nil, nil
 	a.mu.Unlock()
+
+	for _, c := range resting {
+		c.rouse()
+	}
 
 	for _, o := range observations {
 		o.push(nil)

@@ -5,8 +5,10 @@ import (
 	"time"
 )
 
-// Request is a request to a peer, for [Endpoint.Do] and [Endpoint.Observe],
-// which do not change it and keep nothing of it once they have returned.
+// Request is a request to a peer, for [Endpoint.Do], [Endpoint.Go] and
+// [Endpoint.Observe], which do not change it and keep nothing of it once it has
+// ended. Its functions are called one at a time, by Do and Observe in the
+// goroutine of their caller, else in goroutines of the endpoint.
 type Request struct {
 	Code Code
 	// Path and Queries are the segments, unescaped, each at most 255 bytes.
@@ -57,6 +59,10 @@ type Request struct {
 	// since the last progress; 0 hands a 5.03 to a request without Block1 at
 	// once to the caller, and gives block-wise uploads 300 s.
 	Patience time.Duration
+	// Notice is told, in order, what becomes of the request while it waits,
+	// perhaps before Go has returned, and nothing after the end. It is called
+	// with no lock held, and must not block.
+	Notice func(Notice)
 	// Progress is called with the bytes done, and the total or -1, after each
 	// block of a body (of the upload, else of the download).
 	Progress func(done, total int64)
@@ -103,6 +109,9 @@ type Response struct {
 	// Size is that of Body. Of a peer's response it is where the body ended; of
 	// one that came in the middle of a body, how far that was taken.
 	Size int64
+	// Limit, of a peer's response, is Size1 of a 4.13: the largest body that the
+	// peer takes, in bytes; -1 if it did not say.
+	Limit int64
 	// Progress is called after each block of Body or Payload that was sent
 	// by Block2, with its end and the size of the body. It must be quick.
 	Progress func(end, size int64)

@@ -136,6 +136,7 @@ func TestUploadRefusals(t *testing.T) {
 		// answer to the n-th message with block b; zero goes on
 		answer   func(n int, b coap.BlockFields) message.Message
 		code     coap.Code
+		limit    int64 // of a 4.13
 		err      error
 		sent     int
 		took     time.Duration
@@ -152,11 +153,48 @@ func TestUploadRefusals(t *testing.T) {
 			code: coap.Changed, sent: 1 + 20,
 		},
 		{
-			name: "4.13 without a size",
+			name: "4.13 to every size",
 			answer: func(n int, b coap.BlockFields) message.Message {
 				return withBlock(message.Message{Code: codes.RequestEntityTooLarge}, message.Block1, b)
 			},
-			code: coap.RequestEntityTooLarge, sent: 1,
+			code: coap.RequestEntityTooLarge, limit: -1, sent: 5, // 1024, 512, ... 64
+		},
+		{
+			name: "4.13 to blocks of 1024",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n > 0 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.RequestEntityTooLarge}
+			},
+			code: coap.Changed, sent: 1 + 10,
+		},
+		{
+			name: "4.13 to blocks of more than 64",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if b.Size == 64 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.RequestEntityTooLarge}
+			},
+			code: coap.Changed, sent: 4 + 80,
+		},
+		{
+			name: "4.13 with room enough",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n > 0 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.RequestEntityTooLarge, Options: message.Options{option(message.Size1, 0x14, 0)}}
+			},
+			code: coap.Changed, sent: 1 + 10,
+		},
+		{
+			name: "4.13 with too little room",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				return message.Message{Code: codes.RequestEntityTooLarge, Options: message.Options{option(message.Size1, 0x13, 0xff)}}
+			},
+			code: coap.RequestEntityTooLarge, limit: 0x13ff, sent: 1,
 		},
 		{
 			name: "4.13 in the middle",
@@ -166,7 +204,7 @@ func TestUploadRefusals(t *testing.T) {
 				}
 				return message.Message{Code: codes.RequestEntityTooLarge}
 			},
-			code: coap.RequestEntityTooLarge, sent: 3,
+			code: coap.RequestEntityTooLarge, limit: -1, sent: 3,
 		},
 		{
 			name: "4.08 once",
@@ -285,6 +323,9 @@ func TestUploadRefusals(t *testing.T) {
 				}
 				require.NoError(t, err)
 				require.Equal(t, test.code, resp.Code)
+				if test.code == coap.RequestEntityTooLarge {
+					require.Equal(t, test.limit, resp.Limit)
+				}
 				if test.code == coap.Changed {
 					require.True(t, bytes.Equal(body, got))
 				}

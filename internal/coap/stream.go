@@ -3,9 +3,7 @@ package coap
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -84,53 +82,13 @@ func streamAddr(addr net.Addr) (netip.AddrPort, bool) {
 	return addrPortOf(addr)
 }
 
-// greet finishes the handshake, enters the association, and sends our CSM. The
-// connection is closed on error.
-func (s *stream) greet(ctx context.Context) error {
-	peer := Peer{Transport: TCP, ID: s.e.lastID.Add(1)}
-	peer.Addr, _ = streamAddr(s.conn.RemoteAddr())
-	var proven *Identity
-	if secure, ok := s.conn.(*tls.Conn); ok {
-		peer.Transport = TLS
-		handshake, cancel := context.WithTimeout(ctx, greetTimeout)
-		defer cancel()
-		if err := secure.HandshakeContext(handshake); err != nil {
-			s.close()
-			return fmt.Errorf("coap: handshake with %v: %w", peer.Addr, err)
-		}
-		proven = provenBy(secure.ConnectionState())
-	}
-	a, err := s.e.open(peer, s, proven)
-	if err != nil {
-		s.close()
-		return err
-	}
-	s.a = a
-	if err := s.write(a, appendCSM(nil)); err != nil {
-		s.close()
-		s.e.end(a)
-		return err
-	}
-	return nil
-}
-
-// provenBy is the identity of a peer that has shown a certificate which was
-// verified.
-func provenBy(state tls.ConnectionState) *Identity {
-	if len(state.VerifiedChains) == 0 {
-		return nil
-	}
-	proven := new(Identity)
-	for _, c := range state.VerifiedChains[0] {
-		proven.Certificates = append(proven.Certificates, c.Raw)
-	}
-	return proven
-}
-
 // serve reads until the connection ends, and then ends the association.
 func (s *stream) serve() {
 	defer close(s.read)
 	err := s.readAll()
+	if refused, ok := errors.AsType[*net.OpError](err); ok && refused.Op == "remote error" && s.peer.Load() == nil {
+		s.handshakeFailed(s.a.peer.Addr, err) // the client had the last word of it
+	}
 	if errors.Is(err, errReleased) {
 		s.finish()
 	}

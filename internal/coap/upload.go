@@ -1,175 +1,150 @@
 package coap
 
-import (
-	"context"
-	"fmt"
-)
+import "fmt"
 
-// upload sends the request with its body, by Block1 if need be (RFC 7959,
-// section 2.5), and returns the final response.
-func (t *transfer) upload(ctx context.Context) (*packet, error) {
+// start sends the request with its body, by Block1 if need be (RFC 7959,
+// section 2.5).
+func (t *transfer) start(*packet) {
 	if t.size <= t.a.maxPayload(t.szx) && t.r.BodyOffset == 0 {
-		reply, err := t.uploadWhole(ctx)
-		if err != nil {
-			return nil, err
-		}
-		b, ok, _ := findBlock(reply.msg.options, Block1)
-		if reply.msg.code != RequestEntityTooLarge || !ok || int64(b.size()) >= t.size {
-			return reply, nil
-		}
-		reply.free() // a hint to use smaller blocks
-		t.szx = min(t.szx, b.szx)
+		t.startWhole()
+	} else {
+		t.startBlocks()
 	}
-	return t.uploadBlocks(ctx)
 }
 
-// uploadWhole sends a request that fits one message.
-func (t *transfer) uploadWhole(ctx context.Context) (*packet, error) {
-	payload, err := t.block(0, t.size)
-	if err != nil {
-		return nil, err
-	}
-	var b2 *block
+// startWhole sends a request that fits one message.
+func (t *transfer) startWhole() {
+	m := outgoing{n: t.size}
 	if t.r.Into != nil || t.r.BlockSize != 0 || t.r.Offset > 0 {
 		szx, ok := alignedSZX(t.r.Offset, t.szx)
 		if !ok {
-			return nil, ErrTooLarge
+			t.end(nil, ErrTooLarge)
+			return
 		}
-		b := block{szx: szx}
-		b.num = uint32(t.r.Offset / int64(b.size()))
-		b2 = &b
+		m.block2, m.hasBlock2 = blockAt(t.r.Offset, szx), true
 	}
-	for {
-		reply, err := t.send(ctx, t.first, payload, nil, b2)
-		if err != nil {
-			return nil, err
-		}
-		if isBusy(reply.msg.code) && t.patience.total > 0 {
-			again, err := t.patience.refused(ctx, &reply.msg, t.patience.total)
-			if err != nil {
-				reply.free()
-				return nil, err
-			}
-			if again {
-				reply.free()
-				continue
-			}
-		}
-		return reply, nil
-	}
+	t.send(m, (*transfer).wholeSent)
 }
 
-func (t *transfer) uploadBlocks(ctx context.Context) (*packet, error) {
-	restarts := t.r.Restarts
-	if restarts == 0 {
-		restarts = 3
+func (t *transfer) wholeSent(reply *packet) {
+	m := &reply.msg
+	if isBusy(m.code) && t.patience.total > 0 {
+		if wait, ok := t.refused(m, t.patience.total); ok {
+			reply.free()
+			t.rest(wait, (*transfer).resendWhole)
+			return
+		}
 	}
+	b, ok, _ := findBlock(m.options, Block1)
+	if m.code != RequestEntityTooLarge || !ok || int64(b.size()) >= t.size {
+		t.download(reply)
+		return
+	}
+	reply.free() // a hint to use smaller blocks
+	t.szx = min(t.szx, b.szx)
+	t.startBlocks()
+}
+
+func (t *transfer) resendWhole(*packet) { t.send(t.msg, (*transfer).wholeSent) }
+
+func (t *transfer) startBlocks() {
 	szx, ok := alignedSZX(t.r.BodyOffset, t.szx)
 	if !ok || t.r.BodyOffset > t.size {
-		return nil, fmt.Errorf("%w: cannot go on at %d", ErrTooLarge, t.r.BodyOffset)
+		t.end(nil, fmt.Errorf("%w: cannot go on at %d", ErrTooLarge, t.r.BodyOffset))
+		return
 	}
 	t.szx, t.done = szx, t.r.BodyOffset
 	t.x.confirm = true
-	for {
-		reply, next, err := t.uploadBlock(ctx)
-		if err != nil {
-			return nil, err
-		}
-		switch next {
-		case forward:
-			reply.free()
-			t.patience.progress()
-			continue
-		case again:
-			reply.free()
-			continue
-		case restart:
-			if restarts <= 0 {
-				return reply, nil
-			}
-			restarts--
-			reply.free()
-			t.done = 0
-			t.x.token = t.e.random.token()
-			continue
-		}
-		return reply, nil
-	}
+	t.sendBlock(nil)
 }
 
-// step is what follows from the response to a block.
-type step int
+// sendBlock sends the block at t.done.
+func (t *transfer) sendBlock(*packet) {
+	if t.size > reach(t.szx) {
+		t.end(nil, fmt.Errorf("%w: %d bytes in blocks of %d", ErrTooLarge, t.size, block{szx: t.szx}.size()))
+		return
+	}
+	m := outgoing{offset: t.done, block1: blockAt(t.done, t.szx), hasBlock1: true}
+	m.n = min(t.a.maxPayload(t.szx), t.size-t.done)
+	m.block1.more = t.done+m.n < t.size
+	t.send(m, (*transfer).blockSent)
+}
 
-const (
-	finish step = iota
-	forward
-	again
-	restart
-)
-
-// uploadBlock sends the block at t.done.
-func (t *transfer) uploadBlock(ctx context.Context) (*packet, step, error) {
-	b := block{szx: t.szx}
-	if t.size > reach(b.szx) {
-		return nil, finish, fmt.Errorf("%w: %d bytes in blocks of %d", ErrTooLarge, t.size, b.size())
-	}
-	offset := t.done
-	b.num = uint32(offset / int64(b.size()))
-	n := min(t.a.maxPayload(b.szx), t.size-offset)
-	b.more = offset+n < t.size
-	payload, err := t.block(offset, n)
-	if err != nil {
-		return nil, finish, err
-	}
-	t.x.block1, t.x.hasBlock1 = b, true
-	reply, err := t.send(ctx, t.first, payload, &b, nil)
-	t.x.hasBlock1 = false
-	if err != nil {
-		return nil, finish, err
-	}
-	m := &reply.msg
+// blockSent goes on after a block. What is not for us to answer is the final
+// response.
+func (t *transfer) blockSent(reply *packet) {
+	m, b := &reply.msg, t.msg.block1
 	got, echoed, err := findBlock(m.options, Block1)
 	if err != nil {
 		reply.free()
-		return nil, finish, fmt.Errorf("%w: %w", ErrProtocol, err)
+		t.end(nil, fmt.Errorf("%w: %w", ErrProtocol, err))
+		return
 	}
 	smaller := echoed && got.szx < b.szx
 	switch {
 	case isSuccess(m.code) && b.more:
 		// Also 2.04 with M=0, which says that the peer acts on each block, goes
 		// on.
-		t.done = offset + n
+		t.done = t.msg.offset + t.msg.n
 		if smaller {
 			t.szx = got.szx // its number counts from the bytes that were sent
 		}
-		t.progress()
-		return reply, forward, nil
+		t.patience.progress()
 	case m.code == Continue:
 		reply.free()
-		return nil, finish, fmt.Errorf("%w: 2.31 to the last block", ErrProtocol)
+		t.end(nil, fmt.Errorf("%w: 2.31 to the last block", ErrProtocol))
+		return
 	case isSuccess(m.code):
 		t.done = t.size
 		t.progress()
+		t.download(reply)
+		return
 	case m.code == RequestEntityTooLarge && smaller:
 		t.szx, t.done = got.szx, 0
-		return reply, again, nil
-	case m.code == RequestEntityIncomplete:
-		return reply, restart, nil
-	case isBusy(m.code):
-		total := t.patience.total
-		if total == 0 {
-			total = blockPatience
-		}
-		ok, err := t.patience.refused(ctx, m, total)
-		if err != nil {
+	case m.code == RequestEntityTooLarge && t.mayFitSmaller(m):
+		t.szx, t.done = t.szx-1, 0
+	case m.code == RequestEntityIncomplete && t.restarts > 0:
+		t.restarts--
+		t.done = 0
+		t.x.token = t.c.e.random.token()
+	default:
+		t.blockRefused(reply)
+		return
+	}
+	forward := isSuccess(m.code)
+	reply.free()
+	if forward {
+		t.progress()
+	}
+	t.sendBlock(nil)
+}
+
+// blockRefused waits if the peer is busy, or has the refusal as the final
+// response.
+func (t *transfer) blockRefused(reply *packet) {
+	if isBusy(reply.msg.code) {
+		if wait, ok := t.refused(&reply.msg, t.blockPatience()); ok {
 			reply.free()
-			return nil, finish, err
-		}
-		if ok {
-			return reply, again, nil
+			t.rest(wait, (*transfer).sendBlock)
+			return
 		}
 	}
-	return reply, finish, nil
+	t.download(reply)
+}
+
+// leastSZX is the smallest size that is tried with a peer that refuses the
+// first block and says nothing of sizes: 64 bytes.
+const leastSZX = 2
+
+// mayFitSmaller reports whether a 4.13 that names no smaller size may be about the
+// size of the message rather than that of the body. There are peers with an
+// input buffer of 1 KB that so refuse a block of 1024.
+func (t *transfer) mayFitSmaller(m *wireMessage) bool {
+	if t.msg.offset > 0 || t.szx <= leastSZX || t.size > reach(t.szx-1) {
+		return false
+	}
+	limit, ok := Uint(m.options, Size1)
+	return !ok || int64(limit) >= t.size
 }
 
 func (t *transfer) progress() {

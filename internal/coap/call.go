@@ -1,0 +1,310 @@
+package coap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Go begins a request and returns at once. done is called exactly once, when
+// the request has ended, with what [Endpoint.Do] would return; errors are
+// *[ExchangeError]. It is called from a goroutine of the endpoint, never from
+// within Go and with no lock held, and must not block for long. r must not be
+// changed until then.
+//
+// A request that waits costs some hundred bytes and its message, and neither
+// a goroutine nor a timer of the runtime. Its callbacks (Body, Into, Progress
+// and so on) run one after the other in goroutines that end when there is
+// nothing to do. One that panics ends the request with an error.
+func (e *Endpoint) Go(p Peer, r *Request, done func(*Response, error)) *Call {
+	c := e.newCall(p, r, done)
+	c.begin()
+	return c
+}
+
+// A Call is a request that is under way.
+type Call struct {
+	e    *Endpoint
+	p    Peer
+	r    *Request
+	done func(*Response, error)
+
+	a         *association // whom the request is for, if not for whoever is p
+	o         *Observation
+	unobserve bool // the request ends o
+	retried   bool
+
+	pause timer
+	turn  chan struct{} // has whoever waits in Do attend; nil: the crew does
+
+	mu      sync.Mutex // taken with that of an association held, never the reverse
+	t       *transfer
+	cause   error // why it was cancelled
+	running bool  // a goroutine attends to it
+	due     bool  // the transfer has a step to make
+	resting bool  // until pause expires
+	over    bool
+	resp    *Response // once it is over
+	err     error
+	notices notices
+}
+
+func (e *Endpoint) newCall(p Peer, r *Request, done func(*Response, error)) *Call {
+	c := &Call{e: e, p: p, r: r, done: done, running: true}
+	c.pause.owner = c
+	return c
+}
+
+// errCancelled is the cause of who gives none.
+var errCancelled = fmt.Errorf("coap: request cancelled: %w", context.Canceled)
+
+// Cancel ends the request with cause. When it returns, no message of the
+// request is sent or retransmitted any more; what a stream had accepted before
+// may yet leave. done is called with an *[ExchangeError] that wraps cause,
+// unless the request has ended before. Cancel may be called at any time,
+// several times, from any goroutine, also from Notice; the first cause counts.
+func (c *Call) Cancel(cause error) {
+	if cause == nil {
+		cause = errCancelled
+	}
+	c.mu.Lock()
+	if c.over {
+		c.mu.Unlock()
+		return
+	}
+	if c.cause == nil {
+		c.cause = cause
+	}
+	c.stopResting()
+	t := c.t
+	c.mu.Unlock()
+	if t == nil {
+		return
+	}
+	// A transfer that comes after t, or a later message of t, is not sent:
+	// submit sees the cause.
+	t.a.mu.Lock()
+	t.a.conclude(&t.x, nil, cause)
+	t.a.mu.Unlock()
+}
+
+// cancelled returns why the call was cancelled, or nil.
+func (c *Call) cancelled() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
+}
+
+// begin makes the transfer and its first step. c.running is set: nobody else
+// attends to the call.
+func (c *Call) begin() {
+	c.prepare()
+	c.begun()
+}
+
+// begun has a goroutine attend to the call from now on, when there is need.
+func (c *Call) begun() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = false
+	if c.due || c.over || len(c.notices.queue) > 0 {
+		c.schedule()
+	}
+}
+
+func (c *Call) prepare() {
+	t := c.newTransfer()
+	switch {
+	case t == nil:
+	case c.r.Body != nil:
+		t.then = (*transfer).start // in a goroutine of ours: it may read from a disk
+		c.wake()
+	default:
+		t.start(nil)
+	}
+}
+
+// resume begins a request whose response is there up to the first block of its
+// body.
+func (c *Call) resume(resp *Response, first block) {
+	if t := c.newTransfer(); t != nil {
+		payload := resp.Payload
+		resp.Payload = nil
+		t.collect(resp, first, payload)
+	}
+	c.begun()
+}
+
+// newTransfer makes the transfer, or ends the call and returns nil.
+func (c *Call) newTransfer() *transfer {
+	a, err := c.association()
+	if err != nil {
+		c.end(nil, &ExchangeError{Peer: c.p, Err: err})
+		return nil
+	}
+	t, err := newTransfer(c, a)
+	if err != nil {
+		c.end(nil, &ExchangeError{Peer: c.p, Err: err})
+		return nil
+	}
+	c.mu.Lock()
+	c.t = t
+	c.mu.Unlock()
+	return t
+}
+
+func (c *Call) association() (*association, error) {
+	if c.a != nil {
+		return c.a, nil
+	}
+	if c.e.isClosed() {
+		return nil, ErrClosed
+	}
+	return c.e.resolve(c.p)
+}
+
+// again begins once more if the first attempt met an idle peer that was just
+// being forgotten, and reports whether it did.
+func (c *Call) again(t *transfer, err error) bool {
+	if c.retried || c.a != nil || c.p.Transport != UDP || t.sent || !errors.Is(err, ErrPeerGone) {
+		return false
+	}
+	c.retried = true
+	c.prepare()
+	return true
+}
+
+// end ends the call. What is left is to call done.
+func (c *Call) end(resp *Response, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.over, c.resp, c.err = true, resp, err
+		c.schedule()
+	}
+}
+
+// wake has the transfer make its next step. The association may be locked.
+func (c *Call) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.due = true
+	c.schedule()
+}
+
+// schedule has a goroutine attend to the call, if there is none. c.mu is held.
+func (c *Call) schedule() {
+	if !c.running {
+		c.running = true
+		c.run()
+	}
+}
+
+func (c *Call) run() {
+	if c.turn != nil {
+		c.turn <- struct{}{}
+	} else {
+		c.e.crew.attend(c)
+	}
+}
+
+// attend does what there is to do, one thing after the other, without a lock, as
+// it calls functions of the user. It reports whether done was called.
+func (c *Call) attend() (ended bool) {
+	returned := false
+	defer func() {
+		if !returned {
+			c.crashed(recover())
+		}
+	}()
+	for c.attendOnce() {
+	}
+	returned = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done == nil
+}
+
+// attendOnce does one thing, and reports whether there may be more.
+func (c *Call) attendOnce() bool {
+	c.mu.Lock()
+	switch {
+	case len(c.notices.queue) > 0:
+		n := c.notices.next()
+		c.mu.Unlock()
+		c.r.Notice(n)
+	case c.over:
+		done, resp, err := c.done, c.resp, c.err
+		c.done, c.resp, c.t = nil, nil, nil
+		c.mu.Unlock()
+		done(resp, err)
+		return false // and nobody attends any more
+	case c.due:
+		c.due = false
+		t, cause := c.t, c.cause
+		c.mu.Unlock()
+		t.step(cause)
+	default:
+		c.running = false
+		c.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+// crashed ends the call when a function of the user has panicked or, with nil,
+// ended the goroutine.
+func (c *Call) crashed(v any) {
+	c.e.log.Error("coap: callback of a request panicked", "peer", c.p.Addr, "panic", v, "stack", string(debug.Stack()))
+	c.mu.Lock()
+	t, called, over := c.t, c.done == nil, c.over
+	c.mu.Unlock()
+	if called {
+		return
+	}
+	if !over {
+		t.end(nil, fmt.Errorf("coap: callback panicked: %v", v))
+	}
+	c.run()
+}
+
+// rest begins a pause. The association is locked.
+func (c *Call) rest(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != nil {
+		c.due = true
+		return
+	}
+	c.resting = true
+	c.e.timers.set(&c.pause, d)
+}
+
+// expire ends a pause.
+func (c *Call) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.e.timers.isSet(&c.pause) {
+		c.stopResting()
+	}
+}
+
+// rouse ends a pause before its time.
+func (c *Call) rouse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopResting()
+}
+
+// stopResting has a call that rests go on. c.mu is held.
+func (c *Call) stopResting() {
+	if c.resting {
+		c.resting = false
+		c.e.timers.stop(&c.pause)
+		c.due = true
+		c.schedule()
+	}
+}

@@ -1,0 +1,107 @@
+package coap_test
+
+import (
+	"bytes"
+	"io"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+type readerAtFunc func(p []byte, off int64) (int, error)
+
+func (f readerAtFunc) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// echoing answers a PUT, and a GET with an image.
+func echoing(image []byte) coap.Config {
+	return coap.Config{MaxBody: 1 << 20, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+		if r.Code == coap.PUT {
+			return &coap.Response{Code: coap.Changed}
+		}
+		return &coap.Response{Code: coap.Content, Payload: image}
+	})}
+}
+
+// A callback that panics, or ends its goroutine, ends its request, and nothing
+// else.
+func TestCallbacksThatPanic(t *testing.T) {
+	image := bodyOf(3000)
+	for how, crash := range map[string]func(){
+		"panics":         func() { panic("no") },
+		"ends goroutine": runtime.Goexit,
+	} {
+		for name, r := range map[string]coap.Request{
+			"Body": {Code: coap.PUT, Size: 3000, Body: readerAtFunc(func([]byte, int64) (int, error) { crash(); return 0, nil })},
+			"Body, later": {Code: coap.PUT, Size: 3000, Body: readerAtFunc(func(p []byte, off int64) (int, error) {
+				if off > 0 {
+					crash()
+				}
+				return len(p), nil
+			})},
+			"Progress": {Code: coap.PUT, Payload: image, Progress: func(int64, int64) { crash() }},
+			"Begun":    {Code: coap.GET, Into: io.Discard, Begun: func([]byte, int64) { crash() }},
+			"Into":     {Code: coap.GET, Into: writerFunc(func([]byte) (int, error) { crash(); return 0, nil })},
+			"Notice":   {Code: coap.GET, Into: io.Discard, Notice: func(coap.Notice) { crash() }},
+		} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				inWorld(t, echoing(image), coap.Config{}, func(t *testing.T, w *world) {
+					r.Exclusive = true
+					_, end := begin(w.device, w.toServer, &r)
+					synctest.Wait()
+					require.Equal(t, 1, end.calls)
+					require.ErrorContains(t, end.err, "callback panicked")
+					resp, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET})
+					require.NoError(t, err)
+					require.Equal(t, coap.Content, resp.Code)
+				})
+			})
+		}
+		t.Run("done "+how, func(t *testing.T) {
+			inWorld(t, echoing(image), coap.Config{}, func(t *testing.T, w *world) {
+				var calls atomic.Int32
+				w.device.Go(w.toServer, &coap.Request{Code: coap.GET}, func(*coap.Response, error) { calls.Add(1); crash() })
+				synctest.Wait()
+				_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET})
+				require.NoError(t, err)
+				require.EqualValues(t, 1, calls.Load())
+			})
+		})
+	}
+}
+
+// However many callbacks block, other requests go on.
+func TestCallbacksThatBlock(t *testing.T) {
+	image := bodyOf(3000)
+	inWorld(t, echoing(image), coap.Config{}, func(t *testing.T, w *world) {
+		release := make(chan struct{})
+		var ends [100]*ending
+		for i := range ends {
+			r := &coap.Request{Code: coap.PUT, Payload: image, Progress: func(int64, int64) { <-release }}
+			_, ends[i] = begin(w.device, w.toServer, r)
+		}
+		synctest.Wait()
+		start := time.Now()
+		var got bytes.Buffer
+		_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: &got})
+		require.NoError(t, err)
+		require.Equal(t, image, got.Bytes())
+		require.Less(t, elapsed(start), time.Second)
+		close(release)
+		for _, end := range ends {
+			for end.calls == 0 {
+				pass(time.Second)
+				synctest.Wait()
+			}
+		}
+	})
+}

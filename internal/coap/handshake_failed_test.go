@@ -1,0 +1,190 @@
+package coap_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// failure is what HandshakeFailed is called with.
+type failure struct {
+	addr netip.AddrPort
+	err  error
+}
+
+// failures makes a configuration that hands them over.
+func failures() (coap.Config, <-chan failure) {
+	all := make(chan failure, 1000)
+	return coap.Config{HandshakeFailed: func(addr netip.AddrPort, err error) { all <- failure{addr, err} }}, all
+}
+
+func next(t *testing.T, all <-chan failure) failure {
+	t.Helper()
+	select {
+	case f := <-all:
+		return f
+	case <-time.After(10 * time.Second):
+		require.FailNow(t, "nothing was reported")
+		return failure{}
+	}
+}
+
+// A client that does not trust our certificate says so, and is reported.
+func TestUntrustedByDTLSClient(t *testing.T) {
+	certs, others := newCertificates(t), newCertificates(t)
+	cfg, all := failures()
+	server := serveDTLS(t, cfg, coap.DTLSConfig{Certificate: &certs.server, ClientCAs: certs.roots})
+	_, _, err := dialDTLS(t, server.addr, coap.Config{}, coap.DTLSConfig{Certificate: &certs.device, RootCAs: others.roots, ServerName: "server"})
+	require.ErrorIs(t, err, coap.ErrHandshake)
+	f := next(t, all)
+	require.ErrorContains(t, f.err, "peer sent alert: bad certificate")
+	require.Equal(t, netip.MustParseAddr("127.0.0.1"), f.addr.Addr())
+
+	_, _, err = dialDTLS(t, server.addr, coap.Config{}, coap.DTLSConfig{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"})
+	require.NoError(t, err)
+	server.stop()
+	require.Empty(t, all)
+}
+
+// So is one over TLS, of whatever version.
+func TestUntrustedByTLSClient(t *testing.T) {
+	certs, others := newCertificates(t), newCertificates(t)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			cfg, all := failures()
+			server := coap.New(cfg)
+			defer server.Close()
+			tcp, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			l := tls.NewListener(tcp, &tls.Config{
+				Certificates: []tls.Certificate{certs.server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: certs.roots,
+				MinVersion: version, MaxVersion: version,
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			served := make(chan error, 1)
+			go func() { served <- server.ServeListener(ctx, l) }()
+			for _, client := range []struct {
+				cfg *tls.Config
+				err string
+			}{
+				{&tls.Config{Certificates: []tls.Certificate{certs.device}, RootCAs: others.roots, ServerName: "server"}, "remote error: tls: bad certificate"},
+				{&tls.Config{Certificates: []tls.Certificate{others.device}, RootCAs: certs.roots, ServerName: "server"}, "unknown authority"},
+			} {
+				conn, err := net.Dial("tcp", tcp.Addr().String())
+				require.NoError(t, err)
+				secure := tls.Client(conn, client.cfg)
+				_ = secure.HandshakeContext(ctx)
+				f := next(t, all)
+				require.ErrorContains(t, f.err, client.err)
+				require.Equal(t, conn.LocalAddr().(*net.TCPAddr).AddrPort(), f.addr)
+				secure.Close()
+			}
+			cancel()
+			require.NoError(t, <-served)
+			require.Empty(t, all)
+		})
+	}
+}
+
+// A client that had the last word of a handshake may reject it then, and not when
+// it has made a request.
+func TestRefusedAfterTheHandshake(t *testing.T) {
+	cfg, all := failures()
+	server := serveDTLS(t, cfg, pskOf(testIdentity, testKey))
+	for _, asks := range []bool{false, true} {
+		client, peer, err := dialDTLS(t, server.addr, coap.Config{}, pskClient())
+		require.NoError(t, err)
+		if asks {
+			_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
+			require.NoError(t, err)
+		}
+		coap.SendAlert(client, peer, 48)
+		if !asks {
+			require.ErrorContains(t, next(t, all).err, "peer sent alert: unknown CA")
+		}
+	}
+	require.Eventually(t, func() bool { return coap.Holds(server.Endpoint).Peers == 0 }, 10*time.Second, time.Millisecond)
+	server.stop()
+	require.Empty(t, all)
+}
+
+// refusing is a connection as crypto/tls shows it when the peer sends an alert.
+type refusing struct{ net.Conn }
+
+func (refusing) Read([]byte) (int, error) {
+	return 0, &net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}
+}
+
+// refusingListener accepts such connections.
+type refusingListener struct{ net.Listener }
+
+func (l refusingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return refusing{conn}, nil
+}
+
+func TestRefusedBeforeTheCSM(t *testing.T) {
+	cfg, all := failures()
+	server := coap.New(cfg)
+	defer server.Close()
+	l := listenTCP(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.ServeListener(ctx, refusingListener{l}) }()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	require.ErrorContains(t, next(t, all).err, "tls: bad certificate")
+	cancel()
+	require.NoError(t, <-served)
+}
+
+// Reports are bounded, and their callee may panic and block.
+func TestHandshakeReportsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		release := make(chan struct{})
+		logged := new(logLines)
+		server := coap.New(coap.Config{
+			Logger: slog.New(slog.NewTextHandler(logged, nil)),
+			HandshakeFailed: func(netip.AddrPort, error) {
+				if calls.Add(1) > 200 {
+					<-release
+				}
+				panic("no")
+			},
+		})
+		defer server.Close()
+		report := func(sum int32) {
+			t.Helper()
+			for range 1000 {
+				coap.ReportHandshake(server, netip.AddrPort{}, errEnough)
+			}
+			synctest.Wait()
+			require.Equal(t, sum, calls.Load())
+			pass(time.Second)
+		}
+		report(100)
+		report(200)
+		require.Contains(t, logged.String(), "HandshakeFailed panicked")
+		report(300)
+		report(300) // these block
+		close(release)
+		synctest.Wait()
+		report(400)
+	})
+}

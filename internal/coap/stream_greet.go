@@ -1,0 +1,59 @@
+package coap
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+)
+
+// greet finishes the handshake, enters the association, and sends our CSM. The
+// connection is closed on error.
+func (s *stream) greet(ctx context.Context) error {
+	peer := Peer{Transport: TCP, ID: s.e.lastID.Add(1)}
+	peer.Addr, _ = streamAddr(s.conn.RemoteAddr())
+	var proven *Identity
+	if secure, ok := s.conn.(*tls.Conn); ok {
+		peer.Transport = TLS
+		handshake, cancel := context.WithTimeout(ctx, greetTimeout)
+		defer cancel()
+		if err := secure.HandshakeContext(handshake); err != nil {
+			s.close()
+			s.handshakeFailed(peer.Addr, err)
+			return fmt.Errorf("coap: handshake with %v: %w", peer.Addr, err)
+		}
+		proven = provenBy(secure.ConnectionState())
+	}
+	a, err := s.e.open(peer, s, proven)
+	if err != nil {
+		s.close()
+		return err
+	}
+	s.a = a
+	if err := s.write(a, appendCSM(nil)); err != nil {
+		s.close()
+		s.e.end(a)
+		return err
+	}
+	return nil
+}
+
+// handshakeFailed reports a failed handshake with a client.
+func (s *stream) handshakeFailed(addr netip.AddrPort, err error) {
+	if s.serving != nil {
+		s.e.handshakeFailed(addr, err)
+	}
+}
+
+// provenBy is the identity of a peer that has shown a certificate which was
+// verified.
+func provenBy(state tls.ConnectionState) *Identity {
+	if len(state.VerifiedChains) == 0 {
+		return nil
+	}
+	proven := new(Identity)
+	for _, c := range state.VerifiedChains[0] {
+		proven.Certificates = append(proven.Certificates, c.Raw)
+	}
+	return proven
+}

@@ -1,0 +1,336 @@
+package coap
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+)
+
+// transfer is a request of ours with all its messages, as far as it has come.
+// It changes in steps: one follows the end of each exchange and of each pause,
+// and begins the next exchange or pause, or ends the transfer. Between them
+// nothing runs. Steps follow one another, in [Call.attend].
+type transfer struct {
+	c *Call
+	a *association
+	r *Request
+	x exchange
+
+	size  int64   // of the request's body
+	szx   uint8   // of blocks, as agreed on
+	first Options // of the first message, but those of blocks
+	echo  []byte
+
+	msg  outgoing                     // the one that was sent last
+	then func(t *transfer, _ *packet) // goes on with the response to it, or with nil after a pause
+
+	asking     bool // x is under way
+	resting    bool // a pause is
+	challenged bool // the peer wanted to see our address proven for msg
+	sent       bool
+	acked      bool
+	restarts   int // that are left
+	done       int64
+	patience   patience
+	down       *collection // of the response's body, once it has begun
+}
+
+// outgoing is what a message of a transfer is made of, and made of again if
+// need be.
+type outgoing struct {
+	offset, n            int64 // of the request's body
+	block1, block2       block
+	hasBlock1, hasBlock2 bool
+	further              bool // asks for a further block of the response
+}
+
+func newTransfer(c *Call, a *association) (*transfer, error) {
+	r := c.r
+	t := &transfer{c: c, a: a, r: r, szx: a.blockSZX(), size: int64(len(r.Payload)), restarts: r.Restarts}
+	if r.Body != nil {
+		t.size = r.Size
+	}
+	if r.BlockSize != 0 {
+		t.szx = szxOf(r.BlockSize)
+	}
+	if t.restarts == 0 {
+		t.restarts = 3
+	}
+	t.x = exchange{
+		call:      c,
+		request:   true,
+		confirm:   !r.NonConfirmable,
+		token:     c.e.random.token(),
+		idleLimit: r.Idle,
+	}
+	if err := t.compileOptions(); err != nil {
+		return nil, err
+	}
+	t.szx = a.fittingSZX(t.szx, t.first)
+	if t.x.idleLimit <= 0 {
+		t.x.idleLimit = c.e.cfg.Transmission.idle()
+	}
+	t.x.persist = max(r.Stall, 0)
+	if r.Exclusive {
+		t.x.lease = new(lease)
+	}
+	t.patience.total = r.Patience
+	if o := c.o; o != nil {
+		t.x.token = o.token
+		if !c.unobserve {
+			t.x.observation = o
+			o.a = a
+		}
+	}
+	return t, nil
+}
+
+// defaultStall is longer than what a device needs to come back from a
+// handover, and gives some 20 chances to a block.
+const defaultStall = 300 * time.Second
+
+var errOptionSize = errors.New("coap: path segment or query of more than 255 bytes")
+
+// compileOptions makes the options of the first message.
+func (t *transfer) compileOptions() error {
+	r := t.r
+	n := len(r.Path) + len(r.Queries) + len(r.Options)
+	for _, more := range []bool{r.ContentFormat.present, r.Accept.present, t.c.o != nil} {
+		if more {
+			n++
+		}
+	}
+	t.first = make(Options, 0, n)
+	for _, s := range r.Path {
+		if len(s) > 255 {
+			return errOptionSize
+		}
+		t.first = append(t.first, Option{ID: URIPath, Value: []byte(s)})
+	}
+	for _, s := range r.Queries {
+		if len(s) > 255 {
+			return errOptionSize
+		}
+		t.first = append(t.first, Option{ID: URIQuery, Value: []byte(s)})
+	}
+	for _, o := range r.Options {
+		t.first = AppendOption(t.first, o.ID, o.Value)
+	}
+	if n, ok := r.ContentFormat.Get(); ok {
+		t.first = AppendUint(t.first, ContentFormat, uint32(n))
+	}
+	if n, ok := r.Accept.Get(); ok {
+		t.first = AppendUint(t.first, Accept, uint32(n))
+	}
+	if t.c.o != nil {
+		var v uint32
+		if t.c.unobserve {
+			v = 1
+		}
+		t.first = AppendUint(t.first, Observe, v)
+	}
+	return nil
+}
+
+// step goes on after an exchange or a pause; cause says that the call was
+// cancelled.
+func (t *transfer) step(cause error) {
+	var reply *packet
+	var err error
+	switch {
+	case t.asking:
+		reply, err = t.x.reply, t.x.err
+		t.x.reply = nil
+		t.answered()
+	case t.resting:
+		t.resting = false
+		t.a.rested(t.c)
+	}
+	switch {
+	case cause != nil:
+		if reply != nil {
+			reply.free()
+		}
+		t.end(nil, cause)
+	case err == nil:
+		if reply == nil || !t.provesAddress(reply) {
+			t.then(t, reply)
+		}
+	case errors.Is(err, ErrTimeout) && t.x.acked && t.asksAgain():
+		t.ask(nil) // acknowledged, and then the response was lost
+	default:
+		t.end(nil, err)
+	}
+}
+
+// answered takes down how far the exchange came that is over.
+func (t *transfer) answered() {
+	t.asking = false
+	t.sent = t.sent || t.x.sent
+	t.acked = t.acked || t.x.acked
+	if t.acked {
+		t.x.persist = t.stall()
+	}
+}
+
+// end ends the transfer, and with it the call. err is the cause of an error.
+func (t *transfer) end(resp *Response, err error) {
+	a := t.a
+	a.mu.Lock()
+	a.conclude(&t.x, nil, err) // it is over already, unless a callback has panicked
+	if l := t.x.lease; l != nil && a.outbox.lease == l {
+		a.outbox.lease = nil
+		a.next()
+	}
+	a.mu.Unlock()
+	if t.asking {
+		t.answered()
+	}
+	if err == nil {
+		t.c.end(resp, nil)
+		return
+	}
+	if t.c.again(t, err) {
+		return
+	}
+	failed := &ExchangeError{Peer: a.peer, Sent: t.sent, Acknowledged: t.acked, Done: t.done, Err: err}
+	if t.down != nil {
+		failed.ETag = t.down.resp.ETag
+	}
+	t.c.end(nil, failed)
+}
+
+// send sends a message of the transfer; then goes on with the response.
+func (t *transfer) send(m outgoing, then func(*transfer, *packet)) {
+	t.msg, t.then, t.challenged = m, then, false
+	t.resend(nil)
+}
+
+// resend sends the last message once more.
+func (t *transfer) resend(*packet) {
+	if err := t.compose(&t.msg); err != nil {
+		t.end(nil, err)
+		return
+	}
+	t.asking = true
+	if err := t.a.submitCall(&t.x); err != nil {
+		t.asking = false
+		t.end(nil, err)
+	}
+}
+
+// provesAddress gives a peer that wants to see our address proven (RFC 9175)
+// its proof, and reports whether it did.
+func (t *transfer) provesAddress(reply *packet) bool {
+	v, ok := Bytes(reply.msg.options, Echo)
+	if reply.msg.code != Unauthorized || !ok || t.challenged {
+		return false
+	}
+	t.challenged = true
+	t.echo = append([]byte(nil), v...)
+	reply.free()
+	t.resend(nil)
+	return true
+}
+
+// rest pauses; then goes on after d.
+func (t *transfer) rest(d time.Duration, then func(*transfer, *packet)) {
+	t.then, t.resting = then, true
+	t.c.notice(NoticeBusy)
+	if !t.a.rest(t.c, d) {
+		t.resting = false
+		t.end(nil, ErrPeerGone)
+	}
+}
+
+// scratch is room to make messages in.
+type scratch struct {
+	options Options
+	values  []byte // of the options
+	data    []byte // a block of Body
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// compose makes the message m in t.x.record.
+func (t *transfer) compose(m *outgoing) error {
+	s := scratches.Get().(*scratch)
+	defer s.free()
+	for _, o := range t.first {
+		// What conditions or opens the first message has no place in the ones
+		// that fetch the rest of the response (RFC 7959, section 2.4; RFC 7641).
+		if m.further && (o.ID == IfMatch || o.ID == IfNoneMatch || o.ID == ETag || o.ID == Observe) {
+			continue
+		}
+		s.options = append(s.options, o)
+	}
+	if m.hasBlock1 {
+		s.add(Block1, m.block1.value())
+		if m.block1.num == 0 && t.size <= 1<<32-1 {
+			s.add(Size1, uint32(t.size))
+		}
+	}
+	if m.hasBlock2 {
+		s.add(Block2, m.block2.value())
+		if t.r.Into != nil && m.block2.offset() == t.r.Offset {
+			s.add(Size2, 0)
+		}
+	}
+	if t.echo != nil {
+		s.options = AppendOption(s.options, Echo, t.echo)
+	}
+	payload, err := t.body(s, m.offset, m.n)
+	if err != nil {
+		return err
+	}
+	wire := wireMessage{code: t.r.Code, token: t.x.token, options: s.options, payload: payload}
+	if !t.x.confirm {
+		wire.typ = nonConfirmable
+	}
+	t.x.record = t.a.encode(t.x.record[:0], &wire)
+	t.x.block1, t.x.hasBlock1 = m.block1, m.hasBlock1
+	return nil
+}
+
+func (s *scratch) add(id OptionID, v uint32) {
+	at := len(s.values)
+	s.values = appendUint(s.values, v)
+	s.options = AppendOption(s.options, id, s.values[at:len(s.values):len(s.values)])
+}
+
+func (s *scratch) free() {
+	clear(s.options)
+	s.options, s.values = s.options[:0], s.values[:0]
+	scratches.Put(s)
+}
+
+// body returns n bytes of the request's body at offset.
+func (t *transfer) body(s *scratch, offset, n int64) ([]byte, error) {
+	if t.r.Body == nil {
+		return t.r.Payload[offset : offset+n], nil
+	}
+	if int64(cap(s.data)) < n {
+		s.data = make([]byte, n)
+	}
+	data := s.data[:n]
+	got, err := t.r.Body.ReadAt(data, offset)
+	if int64(got) < n {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	return data, nil
+}
+
+// stall is how long the transfer may go without progress once it has begun.
+func (t *transfer) stall() time.Duration {
+	if t.r.Stall == 0 {
+		return defaultStall
+	}
+	return max(t.r.Stall, 0)
+}
+
+// safe reports whether the request may be made again at any time.
+func (t *transfer) safe() bool { return t.r.Code == GET || t.r.Code == FETCH }
