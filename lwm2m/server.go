@@ -95,6 +95,11 @@ type Server struct {
 	flusher  *time.Timer         // nil when nothing is dirty
 	watchers map[*watcher]struct{}
 	events   dispatcher
+	before   []*hook // replaced, not changed
+
+	handshakes handshakes
+	starts     crew // makes and stops messages
+	tellers    crew // calls functions of the program
 }
 
 // NewServer returns a server. It starts nothing: see [Server.ListenAndServe].
@@ -105,13 +110,18 @@ func NewServer(config ServerConfig) *Server {
 		table:    newTable(),
 		dirty:    make(map[string]struct{}),
 		watchers: make(map[*watcher]struct{}),
+		starts:   crew{limit: maxStarters},
+		tellers:  crew{limit: maxTellers},
 	}
+	s.handshakes.crew.limit = 1
 	s.log = s.config.Logger
 	s.coap = coap.New(coap.Config{
 		Handler:  coap.HandlerFunc(s.serveCOAP),
 		OnClosed: s.associationClosed,
 		MaxBody:  s.config.MaxMessage,
 		Logger:   s.config.Logger,
+
+		HandshakeFailed: s.handshakeFailed,
 	})
 	return s
 }
@@ -175,12 +185,9 @@ func (s *Server) leave() {
 			s.timerAt = -1
 		}
 		for _, d := range s.table.byEndpoint {
-			if a := d.activity; a != nil {
-				a.queue.fail(ErrClosed)
-				a.queue.interrupt(ErrClosed)
-				s.endObservations(d, ErrClosed)
-				d.trim()
-			}
+			s.failRequests(d, ErrClosed)
+			s.endObservations(d, ErrClosed)
+			d.trim()
 		}
 	}
 	s.mu.Unlock()

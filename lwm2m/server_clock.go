@@ -50,7 +50,7 @@ func (s *Server) look(d *device, now time.Duration) {
 		return
 	}
 	if d.expires <= now {
-		if d.activity == nil || len(d.activity.queue.running) == 0 {
+		if d.activity == nil || !d.activity.queue.exchanging() {
 			s.end(d, EventExpired)
 			return
 		}
@@ -99,7 +99,7 @@ func (s *Server) hear(d *device) {
 // grant lets waiting requests go if the device is there to take them. s.mu is held.
 func (s *Server) grant(d *device) {
 	if d.activity != nil && d.active() && d.reachable && !d.settling && (d.awake || !d.queue) {
-		d.activity.queue.grant()
+		d.activity.queue.grant(s.launch)
 	}
 }
 
@@ -109,10 +109,7 @@ func (s *Server) end(d *device, kind EventKind) {
 	s.table.leave(d)
 	s.table.unschedule(d)
 	d.id, d.awake, d.ended = "", false, time.Now().UnixNano()
-	if a := d.activity; a != nil {
-		a.queue.fail(ErrNotRegistered)
-		a.queue.interrupt(ErrNotRegistered)
-	}
+	s.failRequests(d, ErrNotRegistered)
 	s.endObservations(d, ErrNotRegistered)
 	s.emit(Event{Kind: kind}, d)
 	s.touchStore(d)
@@ -141,11 +138,10 @@ func (s *Server) locate(d *device, peer coap.Peer) {
 
 // cutOff ends what needs the way to a device, which is no more. s.mu is held.
 func (s *Server) cutOff(d *device) {
-	if d.activity != nil {
-		d.activity.queue.interrupt(ErrUnreachable)
-		if !d.queue {
-			d.activity.queue.fail(ErrUnreachable)
-		}
+	if d.queue {
+		s.interruptRunning(d, ErrUnreachable)
+	} else {
+		s.failRequests(d, ErrUnreachable)
 	}
 	s.endObservations(d, ErrUnreachable)
 	s.fallAsleep(d)

@@ -134,10 +134,8 @@ func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) e
 	if d.active() {
 		delete(s.table.byID, d.id)
 	}
-	if d.activity != nil {
-		d.activity.queue.interrupt(errInterrupted)
-		s.endObservations(d, ErrNotRegistered)
-	}
+	s.interruptRunning(d, errInterrupted)
+	s.endObservations(d, ErrNotRegistered)
 	d.set(reg)
 	s.table.byID[d.id] = d
 	s.locate(d, peer)
@@ -221,9 +219,9 @@ func (s *Server) renew(reg Registration, peer coap.Peer, store bool) bool {
 	}
 	d.set(reg)
 	if d.peer != peer || !d.reachable {
-		if d.activity != nil && d.peer != peer {
+		if d.peer != peer {
 			// What is under way to the old address will not be answered, and observations are bound to it.
-			d.activity.queue.interrupt(errInterrupted)
+			s.interruptRunning(d, errInterrupted)
 			s.endObservations(d, ErrUnreachable)
 		}
 		s.locate(d, peer)

@@ -1,0 +1,384 @@
+package lwm2m
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// A Call is a [Request] that was given to [Server.Go]. While it waits it is an entry in the queue of its device.
+type Call struct {
+	server  *Server
+	request Request
+	lane    lane
+	sink    sink // where notices and the answer go
+
+	// Guarded by Server.mu.
+	phase     callPhase
+	round     uint32                  // counts how often its turn came
+	device    *device                 // in whose queue it is
+	interrupt error                   // why this round ends early
+	cancelled error                   // why the call does
+	stopHook  context.CancelCauseFunc // of the function of Server.Before that runs
+
+	// What was tried in this round. It belongs to whoever makes or reads a message, one after the other.
+	formats []ContentFormat
+	format  int
+	refused error // why no format before did
+
+	forget *Observation // of opForget
+	told   bool         // the device was sent that
+
+	// mu is held while a message is made and given to the endpoint, so that Cancel finds what it is to stop.
+	mu         sync.Mutex
+	inner      *coap.Call
+	innerRound uint32
+}
+
+type callPhase uint8
+
+const (
+	phaseNew     callPhase = iota
+	phaseWaiting           // in the queue
+	phaseGranted           // its turn: functions of Server.Before run, or it is about to be sent
+	phaseSent              // the endpoint has it
+	phaseEnded
+)
+
+// session is what a request knows of its device while it is the request's turn.
+type session struct {
+	device *device
+	round  uint32
+	peer   coap.Peer
+	id     string // of the registration
+	root   string // what prefixes paths on the device, "" for nothing
+
+	anySocket bool // peer is to be reached through whatever socket there is
+}
+
+// Go makes a request and calls done with its answer, once. It does not wait for the device, and a request that waits, for its
+// turn or for an answer, holds no goroutine. Only the first use of a server waits, until the registrations are loaded.
+//
+// done and [Request.Notice] are called one after the other from goroutines of the server, which hold nothing, and not from
+// within a call of a method. They must not block: some hundred that do hold up those of all requests. A panic of them is
+// logged.
+func (s *Server) Go(r Request, done func(Answer)) *Call {
+	c := &Call{server: s, request: r, sink: sink{done: done}}
+	s.begin(c)
+	return c
+}
+
+// Cancel ends the request with cause, of which nil is [context.Canceled]. When Cancel returns nothing more of the request is
+// sent. Unless it had ended before, the answer's Err matches cause; it matches also [ErrDeliveryUnknown] if the request was
+// sent and may have been carried out.
+func (c *Call) Cancel(cause error) {
+	if cause == nil {
+		cause = context.Canceled
+	}
+	s := c.server
+	s.mu.Lock()
+	if c.phase != phaseSent {
+		s.finish(c, Answer{Err: cause})
+		s.mu.Unlock()
+		return
+	}
+	if c.cancelled == nil {
+		c.cancelled = cause
+	}
+	s.mu.Unlock()
+	c.mu.Lock()
+	inner := c.inner
+	c.mu.Unlock()
+	if inner != nil {
+		inner.Cancel(cause)
+	}
+}
+
+// begin puts a new call into the queue of its device, or ends it.
+func (s *Server) begin(c *Call) {
+	err := c.request.check()
+	if err == nil {
+		s.ensureLoaded()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.lane = c.request.lane()
+	if err != nil {
+		s.finish(c, Answer{Err: err})
+		return
+	}
+	s.enqueue(c, false)
+}
+
+// enqueue puts a call into the queue of its device, and ends it if there is nothing to wait for. s.mu is held.
+func (s *Server) enqueue(c *Call, front bool) {
+	endpoint := c.request.Endpoint
+	d := s.table.byEndpoint[endpoint]
+	var err error
+	switch {
+	case d == nil || !d.active():
+		err = ErrNotRegistered
+	case !d.queue && !d.reachable:
+		err = ErrUnreachable
+	case c.request.NoWait && d.queue && (!d.awake || !d.reachable):
+		err = ErrAsleep
+	}
+	if err != nil {
+		s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, endpoint)})
+		return
+	}
+	c.device, c.phase = d, phaseWaiting
+	d.act().queue.add(c, front)
+	s.grant(d)
+}
+
+// launch begins the turn of a call that was granted. s.mu is held.
+func (s *Server) launch(c *Call) {
+	c.phase, c.interrupt = phaseGranted, nil
+	c.round++
+	c.formats, c.format, c.refused = nil, 0, nil
+	round := c.round
+	if len(s.before) > 0 && c.request.Operation.hooked() {
+		hooks := s.before
+		go func() {
+			if c.prepare(round, hooks) {
+				c.send(round)
+			}
+		}()
+		return
+	}
+	s.starts.run(func() { c.send(round) })
+}
+
+// send makes a message and gives it to the endpoint, unless the call has ended or the device has moved.
+func (c *Call) send(round uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ss, reg := c.server.depart(c, round)
+	if ss == nil {
+		return
+	}
+	msg, err := c.message(ss, reg)
+	if err != nil {
+		c.end(Answer{Err: err})
+		return
+	}
+	c.transmit(ss, msg)
+}
+
+// depart begins to send a call. It returns nil if that is not to be. The registration is for the choice of formats.
+func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.phase != phaseGranted && c.phase != phaseSent || c.round != round {
+		return nil, Registration{}
+	}
+	if err := c.cancelled; err != nil {
+		s.finish(c, Answer{Err: err})
+		return nil, Registration{}
+	}
+	if err := c.interrupt; err != nil {
+		if errors.Is(err, errInterrupted) {
+			s.again(c, true)
+		} else {
+			s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, c.request.Endpoint)})
+		}
+		return nil, Registration{}
+	}
+	c.phase = phaseSent
+	d := c.device
+	ss := &session{device: d, round: round, peer: d.peer, id: d.id, root: d.root()}
+	if c.formats == nil && c.choosesFormat() {
+		return ss, d.registration()
+	}
+	return ss, Registration{}
+}
+
+// transmit gives a message to the endpoint. c.mu is held.
+func (c *Call) transmit(ss *session, msg *coap.Request) {
+	if c.request.Notice != nil {
+		msg.Notice = func(n coap.Notice) { c.notice(Notice(n)) }
+	}
+	e, peer := c.server.coap, ss.peer
+	if ss.anySocket {
+		peer.ID = 0
+	}
+	c.innerRound = ss.round
+	switch c.request.Operation {
+	case OpObserve, OpObserveComposite:
+		o := c.server.newObservation(ss, &c.request)
+		c.inner = e.GoObserve(peer, msg, o.notified, func(remote *coap.Observation, resp *coap.Response, err error) {
+			c.observed(ss, msg, o, remote, resp, err)
+		})
+	case opForget:
+		if ss.peer != c.forget.peer {
+			c.end(Answer{})
+			return
+		}
+		c.told = true
+		c.inner = c.forget.remote.GoCancel(func(err error) {
+			if err != nil {
+				c.failed(ss, nil, err)
+				return
+			}
+			c.server.answered(ss)
+			c.end(Answer{})
+		})
+	default:
+		c.inner = e.Go(peer, msg, func(resp *coap.Response, err error) { c.replied(ss, msg, resp, err) })
+	}
+}
+
+// retransmit sends a message that found no socket through any other.
+func (c *Call) retransmit(ss *session, msg *coap.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now, _ := c.server.depart(c, ss.round); now != nil {
+		now.anySocket = true
+		c.transmit(now, msg)
+	}
+}
+
+// replied takes the end of an exchange.
+func (c *Call) replied(ss *session, msg *coap.Request, resp *coap.Response, err error) {
+	if err != nil {
+		c.failed(ss, msg, err)
+		return
+	}
+	if c.accepted(ss, resp) {
+		c.end(c.answer(ss, resp))
+	}
+}
+
+// accepted notes that the device answered and reports whether the answer is a success. If it is not, the request is made in
+// another format, or has ended.
+func (c *Call) accepted(ss *session, resp *coap.Response) bool {
+	c.server.answered(ss)
+	err := responseError(resp, c.request.about())
+	if err == nil {
+		return true
+	}
+	if c.nextFormat(err) {
+		c.send(ss.round)
+	} else {
+		c.end(Answer{Err: c.refused})
+	}
+	return false
+}
+
+// failed takes the end of an exchange without an answer. The call goes again if that does no harm and the device has moved or
+// fallen asleep.
+func (c *Call) failed(ss *session, msg *coap.Request, err error) {
+	if errors.Is(err, coap.ErrNoPeer) && ss.peer.Transport == coap.UDP && ss.peer.ID != 0 && !ss.anySocket && msg != nil {
+		// The socket that the device used is no more.
+		c.retransmit(ss, msg)
+		return
+	}
+	s := c.server
+	asleep := s.unanswered(ss, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.phase != phaseSent || c.round != ss.round {
+		return
+	}
+	moved := errors.Is(c.interrupt, errInterrupted)
+	unsent := moved && !errors.Is(err, coap.ErrDeliveryUnknown)
+	safe := c.request.Operation.Safe() && !c.request.NoWait
+	if c.cancelled == nil && (unsent || safe && (moved || asleep)) {
+		s.again(c, unsent)
+		return
+	}
+	s.finish(c, Answer{Err: c.failure(err)})
+}
+
+// again puts a call back into the queue of its device: in front of the others if it has not reached the device, else behind
+// them, as it may be what the device does not stand. s.mu is held.
+func (s *Server) again(c *Call, front bool) {
+	d := c.device
+	d.activity.queue.remove(c)
+	c.device, c.phase = nil, phaseNew
+	s.enqueue(c, front)
+	s.grant(d)
+	d.trim()
+}
+
+// end is finish.
+func (c *Call) end(a Answer) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.server.finish(c, a)
+}
+
+// finish ends a call, once, and lets the next ones go. s.mu is held.
+func (s *Server) finish(c *Call, a Answer) {
+	if c.phase == phaseEnded {
+		return
+	}
+	d := c.device
+	if d != nil {
+		d.activity.queue.remove(c)
+	}
+	c.device, c.phase = nil, phaseEnded
+	if c.stopHook != nil {
+		c.stopHook(a.Err)
+		c.stopHook = nil
+	}
+	if d != nil {
+		s.grant(d)
+		d.trim()
+	}
+	if c.forget != nil && !c.told {
+		a.Err = nil // the device is not there to be told: it is when it notifies
+	}
+	c.deliver(a)
+}
+
+// failRequests ends all calls of a device. s.mu is held.
+func (s *Server) failRequests(d *device, err error) {
+	if d.activity == nil {
+		return
+	}
+	q := &d.activity.queue
+	waiting := q.waiting
+	q.waiting = nil
+	for _, c := range waiting {
+		c.device = nil // it is out of the queue
+		s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, d.endpoint)})
+	}
+	s.interruptRunning(d, err)
+}
+
+// interruptRunning stops the calls whose turn it is, for example because the device is not where they went. s.mu is held.
+func (s *Server) interruptRunning(d *device, err error) {
+	if d.activity == nil {
+		return
+	}
+	for _, c := range append([]*Call(nil), d.activity.queue.running...) {
+		switch {
+		case c.phase == phaseSent && c.interrupt == nil:
+			c.interrupt = err
+			round := c.round
+			s.starts.run(func() { c.stop(round, err) })
+		case c.phase == phaseGranted && errors.Is(err, errInterrupted):
+			c.interrupt = err // it waits for its turn again once it comes to be sent
+		case c.phase == phaseGranted:
+			s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, d.endpoint)})
+		}
+	}
+}
+
+// stop ends the exchange of a round that was interrupted.
+func (c *Call) stop(round uint32, cause error) {
+	c.mu.Lock()
+	inner := c.inner
+	if c.innerRound != round {
+		inner = nil
+	}
+	c.mu.Unlock()
+	if inner != nil {
+		inner.Cancel(cause)
+	}
+}
