@@ -80,6 +80,8 @@ type Server struct {
 	coap   *coap.Endpoint
 	epoch  time.Time // of the server's own clock
 
+	wallStart atomic.Int64 // the time of day at epoch, in Unix nanoseconds; see wall
+
 	loading  sync.Mutex // held while registrations are loaded
 	loaded   atomic.Bool
 	keys     keyLocks   // one Register, Update or flush of an endpoint at a time
@@ -114,6 +116,7 @@ func NewServer(config ServerConfig) *Server {
 		tellers:  crew{limit: maxTellers},
 	}
 	s.handshakes.crew.limit = 1
+	s.wallStart.Store(s.epoch.UnixNano())
 	s.log = s.config.Logger
 	s.coap = coap.New(coap.Config{
 		Handler:  coap.HandlerFunc(s.serveCOAP),
@@ -137,6 +140,16 @@ func (s *Server) Registration(endpoint string) (r Registration, ok bool) {
 		return Registration{}, false
 	}
 	return d.registration(), true
+}
+
+// Registered reports whether the endpoint has a registration that holds now, by the clock of the server, which no step of the
+// system's changes.
+func (s *Server) Registered(endpoint string) bool {
+	s.ensureLoaded()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byEndpoint[endpoint]
+	return d != nil && d.active() && d.expires > s.now()
 }
 
 // Registrations returns the registrations of all endpoints, also ended ones, in no order. Those that come or go meanwhile
