@@ -25,9 +25,7 @@ type Observation struct {
 	mu      sync.Mutex
 	err     error
 	ended   bool
-	open    bool // the first values are in pending, so later ones may follow
 	pending []*coap.Response
-	early   []*coap.Response // notifications that came before open
 	calling bool
 }
 
@@ -45,10 +43,9 @@ func (c *Call) observed(ss *session, msg *coap.Request, o *Observation, remote *
 		c.end(Answer{Err: fmt.Errorf("%w: it answers %s, but tells no changes", ErrRefused, o.path)})
 	case !c.server.keep(o, ss, remote):
 		remote.Forget()
-		o.finish(ErrNotRegistered)
-		c.end(Answer{Err: o.Err()})
+		c.end(Answer{Err: fmt.Errorf("%w where it was asked: %s", ErrNotRegistered, c.request.Endpoint)})
 	default:
-		o.first(resp)
+		o.push(resp) // before notifications, which come when this has returned
 		c.end(Answer{Observation: o})
 	}
 }
@@ -58,10 +55,7 @@ func (s *Server) keep(o *Observation, ss *session, remote *coap.Observation) boo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := ss.device
-	o.mu.Lock()
-	ended := o.ended // a notification may have said so already
-	o.mu.Unlock()
-	if d.id != ss.id || d.peer != ss.peer || ended {
+	if d.id != ss.id || d.peer != ss.peer {
 		return false
 	}
 	a := d.act()
@@ -71,19 +65,6 @@ func (s *Server) keep(o *Observation, ss *session, remote *coap.Observation) boo
 	a.observations[o] = struct{}{}
 	o.device, o.peer, o.remote = d, ss.peer, remote
 	return true
-}
-
-// first takes the answer to the request, which goes before notifications that overtook it.
-func (o *Observation) first(resp *coap.Response) {
-	o.mu.Lock()
-	o.open = true
-	early := o.early
-	o.early = nil
-	o.push(resp)
-	for _, resp := range early {
-		o.push(resp)
-	}
-	o.mu.Unlock()
 }
 
 // notified takes a notification. It does not block, as the network waits for it.
@@ -97,19 +78,13 @@ func (o *Observation) notified(resp *coap.Response) {
 		return
 	}
 	o.server.notified(o)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.open {
-		if len(o.early) < maxPendingNotifications {
-			o.early = append(o.early, resp)
-		}
-		return
-	}
 	o.push(resp)
 }
 
-// push queues an answer for fn. o.mu is held.
+// push queues an answer for fn.
 func (o *Observation) push(resp *coap.Response) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.ended {
 		return
 	}
