@@ -185,3 +185,29 @@ func TestBeforeEndsWithTheRegistration(t *testing.T) {
 		require.ErrorIs(t, a.one(t).Err, lwm2m.ErrNotRegistered)
 	})
 }
+
+// TestBeforeOutlastsTheDevice has a function run until the device sleeps: nothing is sent to it then, and the function is
+// called again when the device is there.
+func TestBeforeOutlastsTheDevice(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		s := &sensor{}
+		client := w.device(func(c *lwm2m.ClientConfig) { c.Objects, c.Queue, c.Lifetime = append(c.Objects, s), true, time.Hour })
+		calls := 0
+		w.server.Before(func(lwm2m.Request) func(context.Context) error {
+			if calls++; calls > 1 {
+				return nil
+			}
+			return func(context.Context) error { time.Sleep(2 * time.Minute); return nil }
+		})
+		a := &answers{server: w.server}
+		a.call(lwm2m.Request{Operation: lwm2m.OpExecute, Path: lwm2m.NewPath(3303, 0, 5605)})
+		time.Sleep(10 * time.Minute)
+		got, notices := a.take()
+		require.Empty(t, got)
+		require.Empty(t, notices)
+		require.NoError(t, client.Send(t.Context(), []lwm2m.Entry{{Path: firmwareVersion, Value: lwm2m.String("x")}}))
+		require.NoError(t, a.one(t).Err)
+		require.Equal(t, 2, calls)
+		require.Len(t, s.executed, 1)
+	})
+}

@@ -55,8 +55,6 @@ type session struct {
 	peer   coap.Peer
 	id     string // of the registration
 	root   string // what prefixes paths on the device, "" for nothing
-
-	anySocket bool // peer is to be reached through whatever socket there is
 }
 
 // Go makes a request and calls done with its answer, once. It does not wait for the device, and a request that waits, for its
@@ -188,8 +186,12 @@ func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 		}
 		return nil, Registration{}
 	}
-	c.phase = phaseSent
 	d := c.device
+	if c.phase == phaseGranted && d.queue && !d.awake {
+		s.again(c, true) // it fell asleep while functions of Server.Before ran
+		return nil, Registration{}
+	}
+	c.phase = phaseSent
 	ss := &session{device: d, round: round, peer: d.peer, id: d.id, root: d.root()}
 	if c.formats == nil && c.choosesFormat() {
 		return ss, d.registration()
@@ -202,16 +204,13 @@ func (c *Call) transmit(ss *session, msg *coap.Request) {
 	if c.request.Notice != nil {
 		msg.Notice = func(n coap.Notice) { c.notice(Notice(n)) }
 	}
-	e, peer := c.server.coap, ss.peer
-	if ss.anySocket {
-		peer.ID = 0
-	}
+	e := c.server.coap
 	c.innerRound = ss.round
 	switch c.request.Operation {
 	case OpObserve, OpObserveComposite:
 		o := c.server.newObservation(ss, &c.request)
-		c.inner = e.GoObserve(peer, msg, o.notified, func(remote *coap.Observation, resp *coap.Response, err error) {
-			c.observed(ss, msg, o, remote, resp, err)
+		c.inner = e.GoObserve(ss.peer, msg, o.notified, func(remote *coap.Observation, resp *coap.Response, err error) {
+			c.observed(ss, o, remote, resp, err)
 		})
 	case opForget:
 		if ss.peer != c.forget.peer {
@@ -221,31 +220,21 @@ func (c *Call) transmit(ss *session, msg *coap.Request) {
 		c.told = true
 		c.inner = c.forget.remote.GoCancel(func(err error) {
 			if err != nil {
-				c.failed(ss, nil, err)
+				c.failed(ss, err)
 				return
 			}
 			c.server.answered(ss)
 			c.end(Answer{})
 		})
 	default:
-		c.inner = e.Go(peer, msg, func(resp *coap.Response, err error) { c.replied(ss, msg, resp, err) })
-	}
-}
-
-// retransmit sends a message that found no socket through any other.
-func (c *Call) retransmit(ss *session, msg *coap.Request) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if now, _ := c.server.depart(c, ss.round); now != nil {
-		now.anySocket = true
-		c.transmit(now, msg)
+		c.inner = e.Go(ss.peer, msg, func(resp *coap.Response, err error) { c.replied(ss, resp, err) })
 	}
 }
 
 // replied takes the end of an exchange.
-func (c *Call) replied(ss *session, msg *coap.Request, resp *coap.Response, err error) {
+func (c *Call) replied(ss *session, resp *coap.Response, err error) {
 	if err != nil {
-		c.failed(ss, msg, err)
+		c.failed(ss, err)
 		return
 	}
 	if c.accepted(ss, resp) {
@@ -271,12 +260,7 @@ func (c *Call) accepted(ss *session, resp *coap.Response) bool {
 
 // failed takes the end of an exchange without an answer. The call goes again if that does no harm and the device has moved or
 // fallen asleep.
-func (c *Call) failed(ss *session, msg *coap.Request, err error) {
-	if errors.Is(err, coap.ErrNoPeer) && ss.peer.Transport == coap.UDP && ss.peer.ID != 0 && !ss.anySocket && msg != nil {
-		// The socket that the device used is no more.
-		c.retransmit(ss, msg)
-		return
-	}
+func (c *Call) failed(ss *session, err error) {
 	s := c.server
 	asleep := s.unanswered(ss, err)
 	s.mu.Lock()

@@ -224,7 +224,26 @@ func TestCancelAtOnce(t *testing.T) {
 	})
 }
 
-// TestOrder has requests wait behind one another, also when the device moves: they reach it in the order of the calls.
+// TestOrderOfWaiting has requests wait for a device that sleeps: they reach it in the order of the calls.
+func TestOrderOfWaiting(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		s := &sensor{}
+		client := w.device(func(c *lwm2m.ClientConfig) { c.Objects, c.Queue, c.Lifetime = append(c.Objects, s), true, time.Hour })
+		time.Sleep(2 * time.Minute)
+		a := &answers{server: w.server}
+		for _, args := range []string{"0", "1", "2"} {
+			a.call(lwm2m.Request{Operation: lwm2m.OpExecute, Path: lwm2m.NewPath(3303, 0, 5605), Arguments: args})
+		}
+		time.Sleep(time.Minute)
+		require.Empty(t, s.executed)
+		require.NoError(t, client.Send(t.Context(), []lwm2m.Entry{{Path: firmwareVersion, Value: lwm2m.String("x")}}))
+		got, _ := a.take()
+		require.Equal(t, []lwm2m.Answer{{}, {}, {}}, got)
+		require.Equal(t, []string{"0", "1", "2"}, s.executed)
+	})
+}
+
+// TestOrder has requests wait behind one another when the device moves: they reach it in the order of the calls.
 func TestOrder(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}

@@ -15,7 +15,7 @@ type hook struct {
 
 // Before has fn called for each request that changes what a device's objects hold, whatever part of the program makes it: the
 // writes but OpWriteAttributes, Execute, Create and Delete. The call comes when it is the request's turn and before its first
-// message, and again if the device moves before a message went.
+// message, and once more if the device moves or falls asleep before a message went.
 //
 // fn must be quick. It returns nil if it has nothing to do, else a function that may block, for example until something is
 // durable; the request, and with it the device's next ones, waits for that. Its context ends with the request. An error of it

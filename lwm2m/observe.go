@@ -34,10 +34,10 @@ func (s *Server) newObservation(ss *session, r *Request) *Observation {
 }
 
 // observed takes the end of the exchange that was to begin an observation.
-func (c *Call) observed(ss *session, msg *coap.Request, o *Observation, remote *coap.Observation, resp *coap.Response, err error) {
+func (c *Call) observed(ss *session, o *Observation, remote *coap.Observation, resp *coap.Response, err error) {
 	switch {
 	case err != nil:
-		c.failed(ss, msg, err)
+		c.failed(ss, err)
 	case !c.accepted(ss, resp):
 	case remote == nil:
 		c.end(Answer{Err: fmt.Errorf("%w: it answers %s, but tells no changes", ErrRefused, o.path)})

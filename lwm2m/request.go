@@ -42,8 +42,8 @@ type Request struct {
 	// NoWait ends the request with [ErrAsleep] instead of waiting for a device that sleeps. Default: it waits.
 	NoWait bool
 
-	// Values receives the present values of what is observed, and then those of each notification; see [Server.Observe].
-	// Default: they are dropped.
+	// Values receives the present values of what is observed, perhaps before the answer comes, and then those of each
+	// notification; see [Server.Observe]. Default: they are dropped.
 	Values func([]Entry)
 	// Notice is called with what happens to the request on its way. Like the function that [Server.Go] is given, it must not
 	// block, and is not called again once that was called. Default: none.

@@ -69,6 +69,8 @@ func (c ServerConfig) withDefaults() ServerConfig {
 // Server is the LwM2M server: it keeps the registrations of devices and sends them requests. Its methods may be called from
 // several goroutines.
 //
+// [Server.Go] makes a request without waiting; Read, Write and the other methods that take a context wait for its answer.
+//
 // Requests to one device are sent one at a time in the order of the calls. A request to a device in queue mode that sleeps
 // waits until the device is heard or ctx ends; with [NoWait] it fails with [ErrAsleep] instead. An answer with an error
 // code is a [*ResponseError]. A request that was not answered is [ErrTimeout], and also [ErrDeliveryUnknown] if carrying it

@@ -124,6 +124,7 @@ func TestLinksChanged(t *testing.T) {
 
 		changed, slow = nil, true
 		update("")
+		update("") // waits behind the first, and so do those that it merges with
 		update("</3/0>")
 		update("")
 		time.Sleep(10 * time.Minute)
