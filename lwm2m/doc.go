@@ -31,9 +31,8 @@
 //
 // [Server.Before] is for programs that have to write down what they do before it may have happened.
 //
-// A device costs a record of some hundred bytes, no goroutine and no timer of its own; a request that waits for it to wake costs
-// less than a kilobyte. Registrations survive a restart of the
-// server in a [RegistrationStore].
+// A device costs a record of some hundred bytes, no goroutine and no timer of its own; a request that waits for it to wake
+// costs less than a kilobyte. Registrations survive a restart of the server in a [RegistrationStore].
 //
 // # Client
 //
