@@ -21,7 +21,7 @@ func (op *operation) writeAttributes(ctx context.Context) (*coap.Response, error
 		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	if op.path.Len() >= 3 {
-		if err := op.client.allows(op.path, OpRead); err != nil {
+		if err := op.client.allows(op.path, Readable); err != nil {
 			return nil, err
 		}
 	}
@@ -142,7 +142,7 @@ func (c *Client) resources(ctx context.Context, o Object, instance Path) []prese
 		}
 	} else if m, ok := c.model(instance.Object()); ok {
 		for _, r := range m.Resources {
-			if r.Mandatory && !r.Operations.Has(OpRead) {
+			if r.Mandatory && !r.Operations.Has(Readable) {
 				c.addAbsent(dims, instance, r.ID)
 			}
 		}

@@ -159,7 +159,7 @@ func (c *Client) read(ctx context.Context, path Path) ([]Entry, error) {
 	}
 	o := c.objects[path.Object()]
 	if path.Len() >= 3 {
-		if err := c.allows(path, OpRead); err != nil {
+		if err := c.allows(path, Readable); err != nil {
 			return nil, err
 		}
 	}
@@ -234,14 +234,14 @@ func (op *operation) post(ctx context.Context) (*coap.Response, error) {
 func (op *operation) isExecute() bool {
 	if m, ok := op.client.model(op.path.Object()); ok {
 		r, _ := m.Resource(op.path.Resource())
-		return !r.Operations.Has(OpWrite)
+		return !r.Operations.Has(Writable)
 	}
 	f, ok := op.r.ContentFormat().Get()
 	return !ok || ContentFormat(f) == FormatText
 }
 
 func (op *operation) execute(ctx context.Context) (*coap.Response, error) {
-	if err := op.client.allows(op.path, OpExecute); err != nil {
+	if err := op.client.allows(op.path, Executable); err != nil {
 		return nil, err
 	}
 	if f, ok := op.r.ContentFormat().Get(); ok && ContentFormat(f) != FormatText {

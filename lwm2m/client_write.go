@@ -22,7 +22,7 @@ func (op *operation) put(ctx context.Context) (*coap.Response, error) {
 // write answers Write: the values are decoded, checked against the model, and handed to the object.
 func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, error) {
 	if op.path.Len() >= 3 {
-		if err := op.client.allows(op.path, OpWrite); err != nil {
+		if err := op.client.allows(op.path, Writable); err != nil {
 			return nil, err
 		}
 	}
@@ -52,7 +52,7 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 // writable checks that the model lets a server write every entry.
 func (c *Client) writable(entries []Entry) error {
 	for _, e := range entries {
-		if err := c.allows(e.Path, OpWrite); err != nil {
+		if err := c.allows(e.Path, Writable); err != nil {
 			return err
 		}
 		if e.Value.IsNull() {
@@ -107,7 +107,7 @@ func (l *link) openSink(r *coap.IncomingRequest) (coap.Sink, *coap.Response) {
 	if err := l.client.exists(path); err != nil {
 		return nil, errorResponse(err)
 	}
-	if err := l.client.allows(path, OpWrite); err != nil {
+	if err := l.client.allows(path, Writable); err != nil {
 		return nil, errorResponse(err)
 	}
 	sink, err := s.OpenWrite(context.Background(), path, r.Size)

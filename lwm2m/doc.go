@@ -20,8 +20,19 @@
 // lives. What failed says how: an answer with an error code is a [*ResponseError], and a request that may have been carried
 // out although no answer came is [ErrDeliveryUnknown].
 //
-// A device costs a record of some hundred bytes, no goroutine and no timer of its own. Registrations survive a restart of the
-// server in a [RegistrationStore].
+// Methods such as Read hold the goroutine that calls them. [Server.Go] does not, for programs that have something to ask of
+// many devices, of which some sleep for days: it takes a [Request] and calls a function with the [Answer].
+//
+//	call := srv.Go(lwm2m.Request{
+//		Endpoint: endpoint, Operation: lwm2m.OpExecute, Path: lwm2m.NewPath(5, 0, 2),
+//	}, func(a lwm2m.Answer) { results <- a.Err })
+//	...
+//	call.Cancel(errTooLate)
+//
+// [Server.Before] is for programs that have to write down what they do before it may have happened.
+//
+// A device costs a record of some hundred bytes, no goroutine and no timer of its own; a request that waits for it to wake
+// costs less than a kilobyte. Registrations survive a restart of the server in a [RegistrationStore].
 //
 // # Client
 //

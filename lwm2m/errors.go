@@ -116,6 +116,8 @@ type ResponseError struct {
 	// Diagnostic is the text that came with the code, at most 256 bytes of it, "" if there was none. It is the peer's word:
 	// show it, do not act on it.
 	Diagnostic string
+	// Limit is the largest body in bytes that the peer takes, as an answer 4.13 may say; 0 if it did not.
+	Limit int64
 }
 
 // Error implements error.

@@ -215,7 +215,7 @@ func TestAlternateRootInNames(t *testing.T) {
 	})
 }
 
-// TestEmptyAnswers: an answer without a payload is an instance or a multiple resource with nothing in it, whatever its format.
+// TestEmptyAnswers: an answer without a payload says that there are no values, unless its format is text.
 func TestEmptyAnswers(t *testing.T) {
 	for _, test := range []struct {
 		path   lwm2m.Path
@@ -224,7 +224,8 @@ func TestEmptyAnswers(t *testing.T) {
 	}{
 		{lwm2m.NewPath(5, 0), 112, true}, {lwm2m.NewPath(5, 0, 8), 112, true}, {lwm2m.NewPath(5, 0, 8), 11544, true},
 		{lwm2m.NewPath(26241, 0, 0), 110, true}, // of no model
-		{lwm2m.NewPath(5, 0, 3), 112, false}, {lwm2m.NewPath(5, 0, 3), 0, false}, {lwm2m.NewPath(5, 0, 8, 0), 112, false},
+		{lwm2m.NewPath(5, 0, 3), 112, true}, {lwm2m.NewPath(5, 0, 8, 0), 112, true}, {lwm2m.NewPath(5, 0, 3), 60, true},
+		{lwm2m.NewPath(5, 0, 3), 0, false}, // the empty text is no integer
 	} {
 		inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 			w.foreign("</5/0>", nil, func(*coap.IncomingRequest) *coap.Response { return content(test.format, "") })

@@ -12,9 +12,9 @@ type Operations uint8
 // The operations on resources. Zero means that only bootstrap and the device
 // itself touch the resource.
 const (
-	OpRead Operations = 1 << iota
-	OpWrite
-	OpExecute
+	Readable Operations = 1 << iota
+	Writable
+	Executable
 )
 
 // Has reports whether every operation of o is allowed.

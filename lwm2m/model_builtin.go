@@ -30,7 +30,7 @@ const (
 	multiple  = 1 << 0
 	mandatory = 1 << 1
 
-	rw = OpRead | OpWrite
+	rw = Readable | Writable
 )
 
 // builtinModels returns the built-in models by object, each in the order of

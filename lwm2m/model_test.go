@@ -57,10 +57,10 @@ func TestModelsLookUp(t *testing.T) {
 	r, ok := m.Resource(lwm2m.NewPath(5, 0, 8, 1))
 	require.True(t, ok)
 	require.Equal(t, lwm2m.ResourceModel{
-		ID: 8, Name: "Firmware Update Protocol Support", Operations: lwm2m.OpRead, Type: lwm2m.TypeInteger, Multiple: true,
+		ID: 8, Name: "Firmware Update Protocol Support", Operations: lwm2m.Readable, Type: lwm2m.TypeInteger, Multiple: true,
 	}, r)
-	require.True(t, r.Operations.Has(lwm2m.OpRead))
-	require.False(t, r.Operations.Has(lwm2m.OpRead|lwm2m.OpWrite))
+	require.True(t, r.Operations.Has(lwm2m.Readable))
+	require.False(t, r.Operations.Has(lwm2m.Readable|lwm2m.Writable))
 	for _, p := range []lwm2m.Path{{}, lwm2m.NewPath(5, 0), lwm2m.NewPath(5, 0, 4), lwm2m.NewPath(4242, 0, 0)} {
 		_, ok = m.Resource(p)
 		require.False(t, ok, p)
@@ -127,9 +127,9 @@ func TestReadModelXML(t *testing.T) {
 	require.Equal(t, []*lwm2m.ObjectModel{{
 		ID: 26300, Version: lwm2m.Version{Major: 1, Minor: 3}, Name: "Pump Station", Multiple: true,
 		Resources: []lwm2m.ResourceModel{
-			{ID: 0, Name: "Flow", Operations: lwm2m.OpRead, Type: lwm2m.TypeFloat, Mandatory: true},
-			{ID: 1, Name: "Valve Positions", Operations: lwm2m.OpRead | lwm2m.OpWrite, Type: lwm2m.TypeUnsigned, Multiple: true},
-			{ID: 2, Name: "Flush", Operations: lwm2m.OpExecute, Type: lwm2m.TypeNone},
+			{ID: 0, Name: "Flow", Operations: lwm2m.Readable, Type: lwm2m.TypeFloat, Mandatory: true},
+			{ID: 1, Name: "Valve Positions", Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeUnsigned, Multiple: true},
+			{ID: 2, Name: "Flush", Operations: lwm2m.Executable, Type: lwm2m.TypeNone},
 			{ID: 7, Name: "Factory Key", Type: lwm2m.TypeOpaque},
 		},
 	}}, objects)

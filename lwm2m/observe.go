@@ -11,33 +11,6 @@ import (
 // maxPendingNotifications bounds the notifications that wait for a slow function; the oldest are dropped first.
 const maxPendingNotifications = 16
 
-// Observe asks the device to tell changes at and below path, and calls fn with the present values and then with each
-// notification, one at a time, in order. fn may block, and then may miss values that were overtaken by newer ones.
-// The observation ends with the registration: see [Observation.Done].
-func (s *Server) Observe(ctx context.Context, endpoint string, path Path, fn func([]Entry), opts ...RequestOption) (*Observation, error) {
-	if path.IsRoot() {
-		return nil, fmt.Errorf("%w: the root cannot be observed", ErrPath)
-	}
-	o := newRequestOptions(opts)
-	obs := s.newObservation(path, fn)
-	_, err := s.do(ctx, &request{endpoint: endpoint, path: path, safe: true, opts: o, send: obs.begin,
-		build: func(ss *session) (*coap.Request, error) {
-			obs.codec = s.codec(ss)
-			return &coap.Request{Code: coap.GET, Path: ss.segments(path), Accept: o.accept()}, nil
-		}})
-	return obs.result(err)
-}
-
-// ObserveComposite is Observe for several paths at once (LwM2M 1.1): a change at one is told with the values at all.
-func (s *Server) ObserveComposite(ctx context.Context, endpoint string, paths []Path, fn func([]Entry), opts ...RequestOption) (*Observation, error) {
-	o := newRequestOptions(opts)
-	obs := s.newObservation(Path{}, fn)
-	_, err := s.inFormats(o, compositeFormats, func(f ContentFormat) *request {
-		return &request{endpoint: endpoint, safe: true, opts: o, send: obs.begin, build: s.composite(paths, f, &obs.codec)}
-	}).do(ctx, s, endpoint)
-	return obs.result(err)
-}
-
 // Observation is an observation that a [Server] made.
 type Observation struct {
 	server *Server
@@ -52,39 +25,29 @@ type Observation struct {
 	mu      sync.Mutex
 	err     error
 	ended   bool
-	open    bool // the first values are in pending, so later ones may follow
 	pending []*coap.Response
-	early   []*coap.Response // notifications that came before open
 	calling bool
 }
 
-func (s *Server) newObservation(path Path, fn func([]Entry)) *Observation {
-	return &Observation{server: s, path: path, fn: fn, done: make(chan struct{})}
+func (s *Server) newObservation(ss *session, r *Request) *Observation {
+	return &Observation{server: s, path: r.about(), codec: s.codec(ss), fn: r.Values, done: make(chan struct{})}
 }
 
-// begin sends the request that begins the observation.
-func (o *Observation) begin(ctx context.Context, ss *session, msg *coap.Request) (*coap.Response, error) {
-	o.mu.Lock()
-	o.early = nil // of an attempt before this one
-	o.mu.Unlock()
-	remote, first, err := o.server.coap.Observe(ctx, ss.peer, msg, o.notified)
-	if err != nil {
-		return nil, err
-	}
-	if responseError(first, o.path) != nil {
-		return first, nil
-	}
-	if remote == nil {
-		o.finish(fmt.Errorf("%w: it answers %s, but tells no changes", ErrRefused, o.path))
-		return first, nil
-	}
-	if !o.server.keep(o, ss, remote) {
+// observed takes the end of the exchange that was to begin an observation.
+func (c *Call) observed(ss *session, o *Observation, remote *coap.Observation, resp *coap.Response, err error) {
+	switch {
+	case err != nil:
+		c.failed(ss, err)
+	case !c.accepted(ss, resp):
+	case remote == nil:
+		c.end(Answer{Err: fmt.Errorf("%w: it answers %s, but tells no changes", ErrRefused, o.path)})
+	case !c.server.keep(o, ss, remote):
 		remote.Forget()
-		o.finish(ErrNotRegistered)
-		return first, nil
+		c.end(Answer{Err: fmt.Errorf("%w where it was asked: %s", ErrNotRegistered, c.request.Endpoint)})
+	default:
+		o.push(resp) // before notifications, which come when this has returned
+		c.end(Answer{Observation: o})
 	}
-	o.first(first)
-	return first, nil
 }
 
 // keep makes the observation one of the device's, if its registration is still the one that was asked.
@@ -92,10 +55,7 @@ func (s *Server) keep(o *Observation, ss *session, remote *coap.Observation) boo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := ss.device
-	o.mu.Lock()
-	ended := o.ended // a notification may have said so already
-	o.mu.Unlock()
-	if d.id != ss.id || d.peer != ss.peer || ended {
+	if d.id != ss.id || d.peer != ss.peer {
 		return false
 	}
 	a := d.act()
@@ -105,34 +65,6 @@ func (s *Server) keep(o *Observation, ss *session, remote *coap.Observation) boo
 	a.observations[o] = struct{}{}
 	o.device, o.peer, o.remote = d, ss.peer, remote
 	return true
-}
-
-// result returns what Observe returns.
-func (o *Observation) result(err error) (*Observation, error) {
-	if err == nil {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		if o.ended && !o.open {
-			err = o.err
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return o, nil
-}
-
-// first takes the answer to the request, which goes before notifications that overtook it.
-func (o *Observation) first(resp *coap.Response) {
-	o.mu.Lock()
-	o.open = true
-	early := o.early
-	o.early = nil
-	o.push(resp)
-	for _, resp := range early {
-		o.push(resp)
-	}
-	o.mu.Unlock()
 }
 
 // notified takes a notification. It does not block, as the network waits for it.
@@ -146,19 +78,13 @@ func (o *Observation) notified(resp *coap.Response) {
 		return
 	}
 	o.server.notified(o)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.open {
-		if len(o.early) < maxPendingNotifications {
-			o.early = append(o.early, resp)
-		}
-		return
-	}
 	o.push(resp)
 }
 
-// push queues an answer for fn. o.mu is held.
+// push queues an answer for fn.
 func (o *Observation) push(resp *coap.Response) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.ended {
 		return
 	}
@@ -181,10 +107,11 @@ func (o *Observation) deliver() {
 		o.pending = o.pending[1:]
 		o.mu.Unlock()
 		entries, err := o.codec.answer(resp, o.path)
-		if err != nil {
+		switch {
+		case err != nil:
 			o.server.log.Warn("notification not understood", "path", o.path, "error", err)
-		} else {
-			o.fn(entries)
+		case o.fn != nil:
+			o.server.guard("Values", func() { o.fn(entries) })
 		}
 		o.mu.Lock()
 	}
@@ -216,37 +143,50 @@ func (o *Observation) Err() error {
 // Cancel ends the observation and tells the device if it is there to be told, at the latest with its next notification.
 // No call of fn begins after Cancel has returned.
 func (o *Observation) Cancel(ctx context.Context) error {
+	done := make(chan Answer, 1)
+	c := o.forget(func(a Answer) { done <- a }, true)
+	if c == nil {
+		return nil // it ended before
+	}
+	return c.wait(ctx, done).Err
+}
+
+// Drop is Cancel that does not wait: done, unless it is nil, is called with what Cancel would return, as the function that
+// [Server.Go] is given. No call of the observation's function begins after Drop has returned.
+func (o *Observation) Drop(done func(error)) {
+	var answered func(Answer)
+	if done != nil {
+		answered = func(a Answer) { done(a.Err) }
+	}
+	if o.forget(answered, false) == nil && done != nil {
+		s := o.server
+		s.tellers.run(func() { s.guard("done", func() { done(nil) }) })
+	}
+}
+
+// forget ends the observation and makes a call that tells the device so, nil if the observation had ended before.
+func (o *Observation) forget(done func(Answer), direct bool) *Call {
 	o.finish(nil)
 	s := o.server
 	s.mu.Lock()
-	d, remote, peer := o.device, o.remote, o.peer
+	d, remote := o.device, o.remote
 	o.device = nil
 	if d == nil {
 		s.mu.Unlock()
-		return nil // it ended before
+		return nil
 	}
-	endpoint := d.endpoint
 	if d.activity != nil {
 		delete(d.activity.observations, o)
 		d.trim()
 	}
 	s.mu.Unlock()
-
-	ss, err := s.admit(ctx, endpoint, laneRequest, true)
-	if err != nil {
-		remote.Forget()
-		return nil
+	remote.Forget() // from now on a notification is rejected
+	c := &Call{
+		server: s, request: Request{Endpoint: d.endpoint, Operation: opForget, Path: o.path, NoWait: true},
+		sink: sink{done: done, direct: direct}, forget: o,
 	}
-	defer s.release(ss)
-	if ss.peer != peer {
-		remote.Forget()
-		return nil
-	}
-	if err := remote.Cancel(ss.ctx); err != nil {
-		return (&request{endpoint: endpoint, path: o.path, safe: true}).failure(ss, err)
-	}
-	s.answered(ss)
-	return nil
+	s.begin(c)
+	return c
 }
 
 // notified notes that the device of an observation was heard.
@@ -278,8 +218,8 @@ func (s *Server) endObservations(d *device, err error) {
 	for o := range d.activity.observations {
 		o.device = nil
 		o.finish(err)
-		// In its own goroutine: the endpoint may be calling notified, which wants s.mu, right now.
-		go o.remote.Forget()
+		// Not here: the endpoint may be calling notified, which wants s.mu, right now.
+		s.starts.run(o.remote.Forget)
 	}
 	d.activity.observations = nil
 }

@@ -1,15 +1,12 @@
 package lwm2m
 
-import (
-	"context"
-	"slices"
-)
+import "slices"
 
-// A requestQueue holds the requests to one device that wait, in the order of their calls, and says which may go.
+// A requestQueue holds the requests to one device, in the order of their calls, and says which may go.
 // Guarded by Server.mu.
 type requestQueue struct {
-	waiting []*ticket
-	running []*ticket
+	waiting []*Call
+	running []*Call
 }
 
 // lane is what a request shares the device with.
@@ -21,18 +18,16 @@ const (
 	laneExclusive             // alone
 )
 
-// A ticket is a request in a queue.
-type ticket struct {
-	lane    lane
-	granted chan error              // receives nil when the request may go, or why it never will
-	cancel  context.CancelCauseFunc // stops the request when it runs
-}
-
 func (q *requestQueue) idle() bool { return len(q.waiting) == 0 && len(q.running) == 0 }
 
 // busy reports whether something in one of the lanes is going on.
 func (q *requestQueue) busy(lanes ...lane) bool {
-	return slices.ContainsFunc(q.running, func(t *ticket) bool { return slices.Contains(lanes, t.lane) })
+	return slices.ContainsFunc(q.running, func(c *Call) bool { return slices.Contains(lanes, c.lane) })
+}
+
+// exchanging reports whether messages of a request are on the way.
+func (q *requestQueue) exchanging() bool {
+	return slices.ContainsFunc(q.running, func(c *Call) bool { return c.phase == phaseSent })
 }
 
 // admissible reports whether a request in lane l may begin now.
@@ -47,42 +42,39 @@ func (q *requestQueue) admissible(l lane) bool {
 	}
 }
 
-// grant lets all go that may. A request does not pass one in its own lane, nor one that wants the device alone and only
-// waits for another request to end.
-func (q *requestQueue) grant() {
+// grant lets all go that may, by calling launch. A request does not pass one in its own lane, nor one that wants the device
+// alone and only waits for another request to end.
+func (q *requestQueue) grant(launch func(*Call)) {
 	var blocked [laneExclusive + 1]bool
-	q.waiting = slices.DeleteFunc(q.waiting, func(t *ticket) bool {
-		if blocked[t.lane] || !q.admissible(t.lane) {
-			blocked[t.lane] = true
-			if t.lane == laneExclusive && !q.busy(laneStream) {
+	q.waiting = slices.DeleteFunc(q.waiting, func(c *Call) bool {
+		if blocked[c.lane] || !q.admissible(c.lane) {
+			blocked[c.lane] = true
+			if c.lane == laneExclusive && !q.busy(laneStream) {
 				blocked = [laneExclusive + 1]bool{true, true, true}
 			}
 			return false
 		}
-		q.running = append(q.running, t)
-		t.granted <- nil
+		q.running = append(q.running, c)
+		launch(c)
 		return true
 	})
 }
 
-// remove takes t out, wherever it is.
-func (q *requestQueue) remove(t *ticket) {
-	same := func(u *ticket) bool { return u == t }
-	q.waiting = slices.DeleteFunc(q.waiting, same)
+// add puts c into the queue: at the end, or in front if its turn had come before and was in vain.
+func (q *requestQueue) add(c *Call, front bool) {
+	if front {
+		q.waiting = slices.Insert(q.waiting, 0, c)
+		return
+	}
+	q.waiting = append(q.waiting, c)
+}
+
+// remove takes c out, wherever it is.
+func (q *requestQueue) remove(c *Call) {
+	same := func(other *Call) bool { return other == c }
+	if c.phase == phaseWaiting {
+		q.waiting = slices.DeleteFunc(q.waiting, same)
+		return
+	}
 	q.running = slices.DeleteFunc(q.running, same)
-}
-
-// fail tells all who wait that they wait in vain.
-func (q *requestQueue) fail(err error) {
-	for _, t := range q.waiting {
-		t.granted <- err
-	}
-	q.waiting = nil
-}
-
-// interrupt stops what is running, for example because the device is not where the requests went.
-func (q *requestQueue) interrupt(err error) {
-	for _, t := range q.running {
-		t.cancel(err)
-	}
 }

@@ -31,17 +31,17 @@ func TestRequestQueue(t *testing.T) {
 		{"+s +r +x +r +s -1 -2", "3"},
 	} {
 		var q requestQueue
-		var all []*ticket
+		var all []*Call
 		for step := range strings.FieldsSeq(test.script) {
 			switch step[0] {
 			case '+':
-				tk := &ticket{lane: map[byte]lane{'r': laneRequest, 's': laneStream, 'x': laneExclusive}[step[1]], granted: make(chan error, 1)}
+				tk := &Call{lane: map[byte]lane{'r': laneRequest, 's': laneStream, 'x': laneExclusive}[step[1]], phase: phaseWaiting}
 				all = append(all, tk)
 				q.waiting = append(q.waiting, tk)
 			case '-':
 				q.remove(all[step[1]-'1'])
 			}
-			q.grant()
+			q.grant(func(c *Call) { c.phase = phaseGranted })
 		}
 		var running []string
 		for i, tk := range all {

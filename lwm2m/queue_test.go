@@ -34,7 +34,7 @@ func TestQueueMode(t *testing.T) {
 		_, err = w.server.Read(ctx, endpointName, lwm2m.NewPath(3, 0, 3))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 
-		// What waits goes, in order, when the device is heard by any message.
+		// What waits goes when the device is heard by any message.
 		start := time.Now()
 		got := make(chan string, 2)
 		for _, path := range []lwm2m.Path{lwm2m.NewPath(3, 0, 3), lwm2m.NewPath(3, 0, 0)} {
@@ -51,8 +51,7 @@ func TestQueueMode(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		require.Empty(t, got)
 		require.NoError(t, client.Send(t.Context(), []lwm2m.Entry{{Path: lwm2m.NewPath(3, 0, 3), Value: lwm2m.String("x")}}))
-		require.Equal(t, "1.0.0", <-got)
-		require.Equal(t, "Otago", <-got)
+		require.ElementsMatch(t, []string{"1.0.0", "Otago"}, []string{<-got, <-got}) // their order at the device: see TestOrderOfWaiting
 		require.Less(t, time.Since(start), 11*time.Minute)
 		require.Equal(t, []lwm2m.EventKind{lwm2m.EventSent, lwm2m.EventAwake}, w.events.kinds())
 	})

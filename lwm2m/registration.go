@@ -72,7 +72,9 @@ type Registration struct {
 	Identity string
 	// Secured reports whether this endpoint has ever registered with credentials. If so it is never accepted without.
 	Secured bool
-	// Registered is the time of the Register.
+	// Registered is the time of the Register. This and the other times are of a clock that the server reads once, when it is
+	// made, and that then runs by itself: they do not go back when the system's clock does, nor over a restart. A server on
+	// whose system the clock stood wrong then gives times that are as wrong.
 	Registered time.Time
 	// Updated is the time of the last Register or Update, LastSeen that of the last message of any kind. After a restart of
 	// the server both may be up to 30 s older than they were.
@@ -81,7 +83,8 @@ type Registration struct {
 	Ended time.Time
 }
 
-// Active reports whether the registration had not ended, and had lifetime left, at time now.
+// Active reports whether the registration had not ended, and had lifetime left, at time now. It compares times of day: whether
+// the registration holds at this moment says [Server.Registered].
 func (r Registration) Active(now time.Time) bool { return r.Ended.IsZero() && now.Before(r.Expires()) }
 
 // Expires returns when the registration ends unless an Update comes.
@@ -147,4 +150,6 @@ type Event struct {
 	Kind         EventKind
 	Registration Registration // as it was after the event
 	Entries      []Entry      // EventSent only; shared between watchers: not to be changed
+	// LinksChanged reports whether the list of objects changed with an EventUpdated, or with one that it stands for.
+	LinksChanged bool
 }

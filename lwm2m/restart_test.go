@@ -1,12 +1,14 @@
 package lwm2m_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
@@ -210,5 +213,74 @@ func TestServeAgain(t *testing.T) {
 		require.Equal(t, []lwm2m.EventKind{lwm2m.EventExpired}, w.events.kinds())
 		cancel()
 		require.NoError(t, <-done)
+	})
+}
+
+// TestServerRestartOnAnotherPort reaches a device through a socket that is not the one that it registered at.
+func TestServerRestartOnAnotherPort(t *testing.T) {
+	store := &memoryStore{}
+	config := lwm2m.ServerConfig{Registrations: store}
+	inWorld(t, config, func(t *testing.T, w *world) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		serve := func(address string, serve func(context.Context, net.PacketConn) error) {
+			conn, err := w.net.Listen(address)
+			require.NoError(t, err)
+			go func() { done <- serve(ctx, conn) }()
+			synctest.Wait()
+		}
+		device := coap.New(coap.Config{Handler: coap.HandlerFunc(func(_ context.Context, r *coap.IncomingRequest) *coap.Response {
+			r.Accept()
+			return content(0, "1.0.0")
+		})})
+		serve("10.0.0.2:5683", device.ServePacket) // which takes requests from anywhere
+		_, err := device.Do(ctx, coap.Peer{Transport: coap.UDP, Addr: netip.MustParseAddrPort(serverAddress)}, &coap.Request{
+			Code: coap.POST, Path: []string{"rd"}, Queries: []string{"ep=" + endpointName},
+			ContentFormat: coap.FormatOf(40), Payload: []byte("</3/0>"),
+		})
+		require.NoError(t, err)
+		w.stop()
+		stored := store.get(endpointName)
+		stored.Local = netip.MustParseAddrPort(serverAddress)
+		require.NoError(t, store.PutRegistration(ctx, stored))
+		w.server = lwm2m.NewServer(config)
+		serve("10.0.0.1:5685", w.server.ServePacket)
+		require.Equal(t, "1.0.0", w.read("/3/0/3"))
+		seen, _ := w.server.Registration(endpointName)
+		time.Sleep(time.Minute)
+		var got values
+		_, err = w.server.Observe(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3), got.add)
+		require.NoError(t, err)
+		require.Equal(t, []string{"1.0.0"}, got.texts())
+		now, _ := w.server.Registration(endpointName)
+		require.Equal(t, time.Minute, now.LastSeen.Sub(seen.LastSeen), "it was heard")
+		cancel()
+		require.NoError(t, <-done)
+		require.NoError(t, <-done)
+	})
+}
+
+// TestTransferKeepsRegistration pushes to a device that sends no Update meanwhile, for longer than its lifetime, and then has
+// a request wait in a function of Before, which does not.
+func TestTransferKeepsRegistration(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		d := w.foreign("</5/0>", nil, func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })
+		r, _ := w.server.Registration(endpointName)
+		_, err := d.endpoint.Do(t.Context(), d.server, &coap.Request{
+			Code: coap.POST, Path: []string{"rd", r.ID}, Queries: []string{"lt=300"},
+		})
+		require.NoError(t, err)
+		w.net.SetDefault(simnetDelay(10 * time.Second))
+		start := time.Now()
+		body := randomBytes(60_000)
+		require.NoError(t, w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(body),
+			int64(len(body)), lwm2m.WriteStreamOptions{}))
+		require.Greater(t, time.Since(start), 15*time.Minute)
+		require.True(t, w.server.Registered(endpointName))
+
+		w.server.Before(func(lwm2m.Request) func(context.Context) error {
+			return func(ctx context.Context) error { <-ctx.Done(); return nil }
+		})
+		require.ErrorIs(t, w.server.Execute(t.Context(), endpointName, lwm2m.NewPath(5, 0, 2), ""), lwm2m.ErrNotRegistered)
 	})
 }

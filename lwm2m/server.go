@@ -69,6 +69,8 @@ func (c ServerConfig) withDefaults() ServerConfig {
 // Server is the LwM2M server: it keeps the registrations of devices and sends them requests. Its methods may be called from
 // several goroutines.
 //
+// [Server.Go] makes a request without waiting; Read, Write and the other methods that take a context wait for its answer.
+//
 // Requests to one device are sent one at a time in the order of the calls. A request to a device in queue mode that sleeps
 // waits until the device is heard or ctx ends; with [NoWait] it fails with [ErrAsleep] instead. An answer with an error
 // code is a [*ResponseError]. A request that was not answered is [ErrTimeout], and also [ErrDeliveryUnknown] if carrying it
@@ -79,6 +81,8 @@ type Server struct {
 	log    *slog.Logger
 	coap   *coap.Endpoint
 	epoch  time.Time // of the server's own clock
+
+	wallStart atomic.Int64 // the time of day at epoch, in Unix nanoseconds; see wall
 
 	loading  sync.Mutex // held while registrations are loaded
 	loaded   atomic.Bool
@@ -95,6 +99,11 @@ type Server struct {
 	flusher  *time.Timer         // nil when nothing is dirty
 	watchers map[*watcher]struct{}
 	events   dispatcher
+	before   []*hook // replaced, not changed
+
+	handshakes handshakes
+	starts     crew // makes and stops messages
+	tellers    crew // calls functions of the program
 }
 
 // NewServer returns a server. It starts nothing: see [Server.ListenAndServe].
@@ -105,13 +114,19 @@ func NewServer(config ServerConfig) *Server {
 		table:    newTable(),
 		dirty:    make(map[string]struct{}),
 		watchers: make(map[*watcher]struct{}),
+		starts:   crew{limit: maxStarters},
+		tellers:  crew{limit: maxTellers},
 	}
+	s.handshakes.crew.limit = 1
+	s.wallStart.Store(s.epoch.UnixNano())
 	s.log = s.config.Logger
 	s.coap = coap.New(coap.Config{
 		Handler:  coap.HandlerFunc(s.serveCOAP),
 		OnClosed: s.associationClosed,
 		MaxBody:  s.config.MaxMessage,
 		Logger:   s.config.Logger,
+
+		HandshakeFailed: s.handshakeFailed,
 	})
 	return s
 }
@@ -127,6 +142,16 @@ func (s *Server) Registration(endpoint string) (r Registration, ok bool) {
 		return Registration{}, false
 	}
 	return d.registration(), true
+}
+
+// Registered reports whether the endpoint has a registration that holds now, by the clock of the server, which no step of the
+// system's changes.
+func (s *Server) Registered(endpoint string) bool {
+	s.ensureLoaded()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byEndpoint[endpoint]
+	return d != nil && d.active() && d.expires > s.now()
 }
 
 // Registrations returns the registrations of all endpoints, also ended ones, in no order. Those that come or go meanwhile
@@ -175,12 +200,9 @@ func (s *Server) leave() {
 			s.timerAt = -1
 		}
 		for _, d := range s.table.byEndpoint {
-			if a := d.activity; a != nil {
-				a.queue.fail(ErrClosed)
-				a.queue.interrupt(ErrClosed)
-				s.endObservations(d, ErrClosed)
-				d.trim()
-			}
+			s.failRequests(d, ErrClosed)
+			s.endObservations(d, ErrClosed)
+			d.trim()
 		}
 	}
 	s.mu.Unlock()

@@ -10,6 +10,18 @@ import (
 // now is the time on the server's own clock, which nobody sets.
 func (s *Server) now() time.Duration { return time.Since(s.epoch) }
 
+// wall is the time of day as registrations carry it. The system's clock is looked at once; from then on it is the server's own
+// that counts. So the times of registrations do not go back when somebody sets the clock, nor over a restart, as load raises
+// it to the latest time that was stored.
+func (s *Server) wall() time.Time { return time.Unix(0, s.wallStart.Load()+int64(s.now())).UTC() }
+
+// raiseWall has wall be no earlier than t.
+func (s *Server) raiseWall(t time.Time) {
+	if d := t.Sub(s.wall()); d > 0 {
+		s.wallStart.Add(int64(d))
+	}
+}
+
 // arm sets the timer to the time at which the first device is due. s.mu is held.
 func (s *Server) arm() {
 	if s.serving == 0 || len(s.table.due) == 0 {
@@ -50,7 +62,7 @@ func (s *Server) look(d *device, now time.Duration) {
 		return
 	}
 	if d.expires <= now {
-		if d.activity == nil || len(d.activity.queue.running) == 0 {
+		if d.activity == nil || !d.activity.queue.exchanging() {
 			s.end(d, EventExpired)
 			return
 		}
@@ -84,7 +96,7 @@ func (s *Server) fallAsleep(d *device) {
 func (s *Server) hear(d *device) {
 	d.settling = false
 	d.heard = s.now()
-	d.seen = time.Now().UnixNano()
+	d.seen = s.wall().UnixNano()
 	if !d.awake {
 		d.awake = true
 		if d.queue {
@@ -99,7 +111,7 @@ func (s *Server) hear(d *device) {
 // grant lets waiting requests go if the device is there to take them. s.mu is held.
 func (s *Server) grant(d *device) {
 	if d.activity != nil && d.active() && d.reachable && !d.settling && (d.awake || !d.queue) {
-		d.activity.queue.grant()
+		d.activity.queue.grant(s.launch)
 	}
 }
 
@@ -108,11 +120,8 @@ func (s *Server) end(d *device, kind EventKind) {
 	delete(s.table.byID, d.id)
 	s.table.leave(d)
 	s.table.unschedule(d)
-	d.id, d.awake, d.ended = "", false, time.Now().UnixNano()
-	if a := d.activity; a != nil {
-		a.queue.fail(ErrNotRegistered)
-		a.queue.interrupt(ErrNotRegistered)
-	}
+	d.id, d.awake, d.ended = "", false, s.wall().UnixNano()
+	s.failRequests(d, ErrNotRegistered)
 	s.endObservations(d, ErrNotRegistered)
 	s.emit(Event{Kind: kind}, d)
 	s.touchStore(d)
@@ -141,11 +150,10 @@ func (s *Server) locate(d *device, peer coap.Peer) {
 
 // cutOff ends what needs the way to a device, which is no more. s.mu is held.
 func (s *Server) cutOff(d *device) {
-	if d.activity != nil {
-		d.activity.queue.interrupt(ErrUnreachable)
-		if !d.queue {
-			d.activity.queue.fail(ErrUnreachable)
-		}
+	if d.queue {
+		s.interruptRunning(d, ErrUnreachable)
+	} else {
+		s.failRequests(d, ErrUnreachable)
 	}
 	s.endObservations(d, ErrUnreachable)
 	s.fallAsleep(d)

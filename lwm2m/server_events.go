@@ -42,6 +42,7 @@ func (s *Server) emit(e Event, d *device) {
 	e.Registration = d.registration()
 	a := d.act()
 	if n := len(a.events); n > 0 && e.Kind == EventUpdated && a.events[n-1].Kind == EventUpdated {
+		e.LinksChanged = e.LinksChanged || a.events[n-1].LinksChanged
 		a.events[n-1] = e
 		return
 	}
@@ -77,7 +78,7 @@ func (s *Server) dispatch() {
 		a.events = a.events[1:]
 		for w := range s.watchers {
 			s.mu.Unlock()
-			w.fn(e)
+			s.guard("Watch", func() { w.fn(e) })
 			s.mu.Lock()
 		}
 		s.events.line = append(s.events.line, d) // behind the others

@@ -4,18 +4,16 @@ import "slices"
 
 // writeFormats returns the formats in which to write entries at path, the likeliest first: a single value as plain text or
 // bytes, which every client knows, all else as instances go.
-func writeFormats(path Path, entries []Entry) func(Registration) []ContentFormat {
-	return func(r Registration) []ContentFormat {
-		rest := instanceFormats(r)
-		if len(entries) != 1 || entries[0].Path != path || path.Len() < 3 {
-			return rest
-		}
-		if entries[0].Value.Type() == TypeOpaque {
-			// Not as text: some clients take base64 for what it stands for, others for the bytes themselves.
-			return append([]ContentFormat{FormatOpaque}, rest...)
-		}
-		return append([]ContentFormat{FormatText}, append(rest, FormatCBOR)...)
+func writeFormats(r Registration, path Path, entries []Entry) []ContentFormat {
+	rest := instanceFormats(r)
+	if len(entries) != 1 || entries[0].Path != path || path.Len() < 3 {
+		return rest
 	}
+	if entries[0].Value.Type() == TypeOpaque {
+		// Not as text: some clients take base64 for what it stands for, others for the bytes themselves.
+		return append([]ContentFormat{FormatOpaque}, rest...)
+	}
+	return append([]ContentFormat{FormatText}, append(rest, FormatCBOR)...)
 }
 
 // instanceFormats returns the formats in which to write several values, the likeliest first.

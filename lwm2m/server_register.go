@@ -62,7 +62,7 @@ func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (
 	if links == "" {
 		return Registration{}, fmt.Errorf("%w: no objects", ErrBadRequest)
 	}
-	now := time.Now()
+	now := s.wall()
 	reg := Registration{
 		Endpoint: p.endpoint, ID: newLocation(), Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
 		Version: version, Lifetime: time.Duration(cmp.Or(p.lifetime, defaultLifetime)) * time.Second,
@@ -134,10 +134,8 @@ func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) e
 	if d.active() {
 		delete(s.table.byID, d.id)
 	}
-	if d.activity != nil {
-		d.activity.queue.interrupt(errInterrupted)
-		s.endObservations(d, ErrNotRegistered)
-	}
+	s.interruptRunning(d, errInterrupted)
+	s.endObservations(d, ErrNotRegistered)
 	d.set(reg)
 	s.table.byID[d.id] = d
 	s.locate(d, peer)
@@ -197,7 +195,7 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 		reg.Local = local
 	}
 	durable := reg != old
-	reg.Updated = time.Now()
+	reg.Updated = s.wall()
 	reg.LastSeen = reg.Updated
 	if durable {
 		if err := s.put(ctx, reg); err != nil {
@@ -208,7 +206,8 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	if !s.renew(reg, r.Peer, !durable) {
 		return errorResponse(ErrNotFound)
 	}
-	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, Event{Kind: EventUpdated}) }}
+	e := Event{Kind: EventUpdated, LinksChanged: reg.Links != old.Links}
+	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, e) }}
 }
 
 // renew puts an updated registration into the table. It reports whether it is still there.
@@ -221,9 +220,9 @@ func (s *Server) renew(reg Registration, peer coap.Peer, store bool) bool {
 	}
 	d.set(reg)
 	if d.peer != peer || !d.reachable {
-		if d.activity != nil && d.peer != peer {
+		if d.peer != peer {
 			// What is under way to the old address will not be answered, and observations are bound to it.
-			d.activity.queue.interrupt(errInterrupted)
+			s.interruptRunning(d, errInterrupted)
 			s.endObservations(d, ErrUnreachable)
 		}
 		s.locate(d, peer)

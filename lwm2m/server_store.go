@@ -79,8 +79,31 @@ func (s *Server) load(ctx context.Context) error {
 		}
 		s.restore(r)
 	}
+	s.resume()
 	s.loaded.Store(true)
 	return nil
+}
+
+// resume gives the restored registrations their deadlines, once all are there: it takes the latest of their times to know how
+// late it is at least. A lifetime that was over then, or is over since by the system's clock, has ended: whether the server
+// was down for as long or the clock was set forward is not to be told apart, and a device that is still there is answered
+// 4.04, and registers.
+func (s *Server) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.table.byEndpoint {
+		s.raiseWall(time.Unix(0, max(d.registered, d.updated, d.seen, d.ended)))
+	}
+	now, wall := s.now(), s.wall().UnixNano()
+	for _, d := range s.table.byEndpoint {
+		if !d.active() || d.index >= 0 {
+			continue
+		}
+		lifetime := time.Duration(d.lifetime) * time.Second
+		d.expires = now + min(lifetime-time.Duration(wall-d.updated)+staleness, lifetime)
+		d.heard = now - s.config.AwakeTime
+		s.schedule(d)
+	}
 }
 
 // restore puts a stored registration into the table.
@@ -104,9 +127,6 @@ func (s *Server) restore(r Registration) {
 		s.locate(d, d.peer)
 	}
 	s.table.byID[d.id] = d
-	d.expires = s.now() + time.Until(r.Expires()) + staleness
-	d.heard = s.now() - s.config.AwakeTime
-	s.schedule(d)
 }
 
 // put stores a registration and waits until it is durable. The endpoint's key lock is held.

@@ -153,11 +153,11 @@ type sensor struct {
 var sensorModel = &lwm2m.ObjectModel{
 	ID: 3303, Version: lwm2m.Version{Major: 1}, Name: "Sensor", Multiple: true,
 	Resources: []lwm2m.ResourceModel{
-		{ID: 5605, Name: "Reset", Operations: lwm2m.OpExecute},
-		{ID: 5700, Name: "Value", Operations: lwm2m.OpRead, Type: lwm2m.TypeFloat, Mandatory: true},
-		{ID: 5701, Name: "Unit", Operations: lwm2m.OpRead | lwm2m.OpWrite, Type: lwm2m.TypeString},
-		{ID: 5850, Name: "On", Operations: lwm2m.OpRead | lwm2m.OpWrite, Type: lwm2m.TypeBoolean},
-		{ID: 6000, Name: "Blob", Operations: lwm2m.OpRead | lwm2m.OpWrite, Type: lwm2m.TypeOpaque},
+		{ID: 5605, Name: "Reset", Operations: lwm2m.Executable},
+		{ID: 5700, Name: "Value", Operations: lwm2m.Readable, Type: lwm2m.TypeFloat, Mandatory: true},
+		{ID: 5701, Name: "Unit", Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeString},
+		{ID: 5850, Name: "On", Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeBoolean},
+		{ID: 6000, Name: "Blob", Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeOpaque},
 	},
 }
 

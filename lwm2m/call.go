@@ -1,0 +1,279 @@
+package lwm2m
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// A Call is a [Request] that was given to [Server.Go]. While it waits it is an entry in the queue of its device.
+type Call struct {
+	server  *Server
+	request Request
+	lane    lane
+	sink    sink // where notices and the answer go
+
+	// Guarded by Server.mu.
+	phase     callPhase
+	round     uint32                  // counts how often its turn came
+	device    *device                 // in whose queue it is
+	interrupt error                   // why this round ends early
+	cancelled error                   // why the call does
+	stopHook  context.CancelCauseFunc // of the function of Server.Before that runs
+
+	// What was tried in this round. It belongs to whoever makes or reads a message, one after the other.
+	formats []ContentFormat
+	format  int
+	refused error // why no format before did
+
+	forget *Observation // of opForget
+	told   bool         // the device was sent that
+
+	// mu is held while a message is made and given to the endpoint, so that Cancel finds what it is to stop.
+	mu         sync.Mutex
+	inner      *coap.Call
+	innerRound uint32
+}
+
+type callPhase uint8
+
+const (
+	phaseNew     callPhase = iota
+	phaseWaiting           // in the queue
+	phaseGranted           // its turn: functions of Server.Before run, or it is about to be sent
+	phaseSent              // the endpoint has it
+	phaseEnded
+)
+
+// session is what a request knows of its device while it is the request's turn.
+type session struct {
+	device *device
+	round  uint32
+	peer   coap.Peer
+	id     string // of the registration
+	root   string // what prefixes paths on the device, "" for nothing
+}
+
+// Go makes a request and calls done with its answer, once. It does not wait for the device, and a request that waits, for its
+// turn or for an answer, holds no goroutine. Only the first use of a server waits, until the registrations are loaded.
+//
+// done and [Request.Notice] are called one after the other from goroutines of the server, which hold nothing, and not from
+// within a call of a method. They must not block: some hundred that do hold up those of all requests. A panic of them is
+// logged.
+func (s *Server) Go(r Request, done func(Answer)) *Call {
+	c := &Call{server: s, request: r, sink: sink{done: done}}
+	s.begin(c)
+	return c
+}
+
+// Cancel ends the request with cause, of which nil is [context.Canceled]. When Cancel returns nothing more of the request is
+// sent. Unless it had ended before, the answer's Err matches cause; it matches also [ErrDeliveryUnknown] if the request was
+// sent and may have been carried out.
+func (c *Call) Cancel(cause error) {
+	if cause == nil {
+		cause = context.Canceled
+	}
+	s := c.server
+	s.mu.Lock()
+	if c.phase != phaseSent {
+		s.finish(c, Answer{Err: cause})
+		s.mu.Unlock()
+		return
+	}
+	if c.cancelled == nil {
+		c.cancelled = cause
+	}
+	s.mu.Unlock()
+	c.mu.Lock()
+	inner := c.inner
+	c.mu.Unlock()
+	if inner != nil {
+		inner.Cancel(cause)
+	}
+}
+
+// begin puts a new call into the queue of its device, or ends it.
+func (s *Server) begin(c *Call) {
+	err := c.request.check()
+	if err == nil {
+		s.ensureLoaded()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.lane = c.request.lane()
+	if err != nil {
+		s.finish(c, Answer{Err: err})
+		return
+	}
+	s.enqueue(c, false)
+}
+
+// enqueue puts a call into the queue of its device, and ends it if there is nothing to wait for. s.mu is held.
+func (s *Server) enqueue(c *Call, front bool) {
+	endpoint := c.request.Endpoint
+	d := s.table.byEndpoint[endpoint]
+	var err error
+	switch {
+	case d == nil || !d.active():
+		err = ErrNotRegistered
+	case !d.queue && !d.reachable:
+		err = ErrUnreachable
+	case c.request.NoWait && d.queue && (!d.awake || !d.reachable):
+		err = ErrAsleep
+	}
+	if err != nil {
+		s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, endpoint)})
+		return
+	}
+	c.device, c.phase = d, phaseWaiting
+	d.act().queue.add(c, front)
+	s.grant(d)
+}
+
+// launch begins the turn of a call that was granted. s.mu is held.
+func (s *Server) launch(c *Call) {
+	c.phase, c.interrupt = phaseGranted, nil
+	c.round++
+	c.formats, c.format, c.refused = nil, 0, nil
+	round := c.round
+	if len(s.before) > 0 && c.request.Operation.hooked() {
+		hooks := s.before
+		go func() {
+			if c.prepare(round, hooks) {
+				c.send(round)
+			}
+		}()
+		return
+	}
+	s.starts.run(func() { c.send(round) })
+}
+
+// send makes a message and gives it to the endpoint, unless the call has ended or the device has moved.
+func (c *Call) send(round uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ss, reg := c.server.depart(c, round)
+	if ss == nil {
+		return
+	}
+	msg, err := c.message(ss, reg)
+	if err != nil {
+		c.end(Answer{Err: err})
+		return
+	}
+	c.transmit(ss, msg)
+}
+
+// depart begins to send a call. It returns nil if that is not to be. The registration is for the choice of formats.
+func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.phase != phaseGranted && c.phase != phaseSent || c.round != round {
+		return nil, Registration{}
+	}
+	if err := c.cancelled; err != nil {
+		s.finish(c, Answer{Err: err})
+		return nil, Registration{}
+	}
+	if err := c.interrupt; err != nil {
+		if errors.Is(err, errInterrupted) {
+			s.again(c, true)
+		} else {
+			s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, c.request.Endpoint)})
+		}
+		return nil, Registration{}
+	}
+	d := c.device
+	if c.phase == phaseGranted && d.queue && !d.awake {
+		s.again(c, true) // it fell asleep while functions of Server.Before ran
+		return nil, Registration{}
+	}
+	c.phase = phaseSent
+	ss := &session{device: d, round: round, peer: d.peer, id: d.id, root: d.root()}
+	if c.formats == nil && c.choosesFormat() {
+		return ss, d.registration()
+	}
+	return ss, Registration{}
+}
+
+// transmit gives a message to the endpoint. c.mu is held.
+func (c *Call) transmit(ss *session, msg *coap.Request) {
+	if c.request.Notice != nil {
+		msg.Notice = func(n coap.Notice) { c.notice(Notice(n)) }
+	}
+	e := c.server.coap
+	c.innerRound = ss.round
+	switch c.request.Operation {
+	case OpObserve, OpObserveComposite:
+		o := c.server.newObservation(ss, &c.request)
+		c.inner = e.GoObserve(ss.peer, msg, o.notified, func(remote *coap.Observation, resp *coap.Response, err error) {
+			c.observed(ss, o, remote, resp, err)
+		})
+	case opForget:
+		if ss.peer != c.forget.peer {
+			c.end(Answer{})
+			return
+		}
+		c.told = true
+		c.inner = c.forget.remote.GoCancel(func(err error) {
+			if err != nil {
+				c.failed(ss, err)
+				return
+			}
+			c.server.answered(ss)
+			c.end(Answer{})
+		})
+	default:
+		c.inner = e.Go(ss.peer, msg, func(resp *coap.Response, err error) { c.replied(ss, resp, err) })
+	}
+}
+
+// replied takes the end of an exchange.
+func (c *Call) replied(ss *session, resp *coap.Response, err error) {
+	if err != nil {
+		c.failed(ss, err)
+		return
+	}
+	if c.accepted(ss, resp) {
+		c.end(c.answer(ss, resp))
+	}
+}
+
+// accepted notes that the device answered and reports whether the answer is a success. If it is not, the request is made in
+// another format, or has ended.
+func (c *Call) accepted(ss *session, resp *coap.Response) bool {
+	c.server.answered(ss)
+	err := responseError(resp, c.request.about())
+	if err == nil {
+		return true
+	}
+	if c.nextFormat(err) {
+		c.send(ss.round)
+	} else {
+		c.end(Answer{Err: c.refused})
+	}
+	return false
+}
+
+// failed takes the end of an exchange without an answer. The call goes again if that does no harm and the device has moved or
+// fallen asleep.
+func (c *Call) failed(ss *session, err error) {
+	s := c.server
+	asleep := s.unanswered(ss, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.phase != phaseSent || c.round != ss.round {
+		return
+	}
+	moved := errors.Is(c.interrupt, errInterrupted)
+	unsent := moved && !errors.Is(err, coap.ErrDeliveryUnknown)
+	safe := c.request.Operation.Safe() && !c.request.NoWait
+	if c.cancelled == nil && (unsent || safe && (moved || asleep)) {
+		s.again(c, unsent)
+		return
+	}
+	s.finish(c, Answer{Err: c.failure(err)})
+}

@@ -1,0 +1,95 @@
+package lwm2m
+
+import (
+	"errors"
+	"fmt"
+)
+
+// again puts a call back into the queue of its device: in front of the others if it has not reached the device, else behind
+// them, as it may be what the device does not stand. s.mu is held.
+func (s *Server) again(c *Call, front bool) {
+	d := c.device
+	d.activity.queue.remove(c)
+	c.device, c.phase = nil, phaseNew
+	s.enqueue(c, front)
+	s.grant(d)
+	d.trim()
+}
+
+// end is finish.
+func (c *Call) end(a Answer) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.server.finish(c, a)
+}
+
+// finish ends a call, once, and lets the next ones go. s.mu is held.
+func (s *Server) finish(c *Call, a Answer) {
+	if c.phase == phaseEnded {
+		return
+	}
+	d := c.device
+	if d != nil {
+		d.activity.queue.remove(c)
+	}
+	c.device, c.phase = nil, phaseEnded
+	if c.stopHook != nil {
+		c.stopHook(a.Err)
+		c.stopHook = nil
+	}
+	if d != nil {
+		s.grant(d)
+		d.trim()
+	}
+	if c.forget != nil && !c.told {
+		a.Err = nil // the device is not there to be told: it is when it notifies
+	}
+	c.deliver(a)
+}
+
+// failRequests ends all calls of a device. s.mu is held.
+func (s *Server) failRequests(d *device, err error) {
+	if d.activity == nil {
+		return
+	}
+	q := &d.activity.queue
+	waiting := q.waiting
+	q.waiting = nil
+	for _, c := range waiting {
+		c.device = nil // it is out of the queue
+		s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, d.endpoint)})
+	}
+	s.interruptRunning(d, err)
+}
+
+// interruptRunning stops the calls whose turn it is, for example because the device is not where they went. s.mu is held.
+func (s *Server) interruptRunning(d *device, err error) {
+	if d.activity == nil {
+		return
+	}
+	for _, c := range append([]*Call(nil), d.activity.queue.running...) {
+		switch {
+		case c.phase == phaseSent && c.interrupt == nil:
+			c.interrupt = err
+			round := c.round
+			s.starts.run(func() { c.stop(round, err) })
+		case c.phase == phaseGranted && errors.Is(err, errInterrupted):
+			c.interrupt = err // it waits for its turn again once it comes to be sent
+		case c.phase == phaseGranted:
+			s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, d.endpoint)})
+		}
+	}
+}
+
+// stop ends the exchange of a round that was interrupted.
+func (c *Call) stop(round uint32, cause error) {
+	c.mu.Lock()
+	inner := c.inner
+	if c.innerRound != round {
+		inner = nil
+	}
+	c.mu.Unlock()
+	if inner != nil {
+		inner.Cancel(cause)
+	}
+}

@@ -1,0 +1,162 @@
+package lwm2m
+
+import (
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+)
+
+// A crew runs functions in their order, several at once, in goroutines that are there only while there is something to run.
+type crew struct {
+	limit int // of goroutines
+
+	mu      sync.Mutex
+	line    []func()
+	workers int
+}
+
+// run puts f in line. It does not wait.
+func (c *crew) run(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.line = append(c.line, f)
+	c.hire()
+}
+
+// hire starts another goroutine if there may be one. c.mu is held.
+func (c *crew) hire() {
+	if c.workers < c.limit {
+		c.workers++
+		go c.work()
+	}
+}
+
+func (c *crew) work() {
+	defer func() { // also when a function ends the goroutine
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.workers--
+		if len(c.line) > 0 {
+			c.hire()
+		}
+	}()
+	for f := c.next(); f != nil; f = c.next() {
+		f()
+	}
+}
+
+// next takes the first in line, nil if there is none.
+func (c *crew) next() func() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.line) == 0 {
+		c.line = nil
+		return nil
+	}
+	f := c.line[0]
+	c.line[0] = nil
+	c.line = c.line[1:]
+	return f
+}
+
+const (
+	// maxStarters bounds how many requests are being made into messages at once. They wait for nothing but the Body of a
+	// stream.
+	maxStarters = 64
+	// maxTellers bounds how many functions of callers run at once that receive answers and notices.
+	maxTellers = 256
+	// maxNotices bounds the notices of a request that wait for a slow function.
+	maxNotices = 8
+)
+
+// A sink hands the notices and the answer of a call to its functions, one after the other.
+type sink struct {
+	done   func(Answer)
+	direct bool // done only leaves the answer somewhere, and is called at once
+
+	mu      sync.Mutex
+	notices []Notice
+	answer  *Answer
+	sent    bool // NoticeSent was among the notices
+	over    bool // the answer was the last
+	busy    bool // somebody hands over
+}
+
+// notice hands over a notice.
+func (c *Call) notice(n Notice) {
+	k := &c.sink
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.over || n == NoticeSent && k.sent {
+		return
+	}
+	k.sent = k.sent || n == NoticeSent
+	waiting := len(k.notices)
+	if waiting > 0 && k.notices[waiting-1] == n {
+		return
+	}
+	if waiting == maxNotices {
+		k.notices = slices.Delete(k.notices, 1, 2) // the first may be NoticeSent
+	}
+	k.notices = append(k.notices, n)
+	c.handOver()
+}
+
+// deliver hands over the answer.
+func (c *Call) deliver(a Answer) {
+	k := &c.sink
+	if k.direct {
+		k.done(a)
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.over = true
+	if k.done != nil {
+		k.answer = &a
+		c.handOver()
+	}
+}
+
+// handOver sees to it that what waits is handed over. c.sink.mu is held.
+func (c *Call) handOver() {
+	if !c.sink.busy {
+		c.sink.busy = true
+		c.server.tellers.run(c.tell)
+	}
+}
+
+// tell calls the functions of the call until nothing waits.
+func (c *Call) tell() {
+	k := &c.sink
+	for {
+		k.mu.Lock()
+		notices, answer := k.notices, k.answer
+		k.notices, k.answer = nil, nil
+		if notices == nil && answer == nil {
+			k.busy = false
+			k.mu.Unlock()
+			return
+		}
+		k.mu.Unlock()
+		for _, n := range notices {
+			c.server.guard("Notice", func() { c.request.Notice(n) })
+		}
+		if answer != nil {
+			c.server.guard("done", func() { k.done(*answer) })
+		}
+	}
+}
+
+// guard calls a function of the program, and reports whether it returned. A panic is logged.
+func (s *Server) guard(name string, f func()) (returned bool) {
+	defer func() {
+		if !returned {
+			s.log.Error("a function of the program panicked", slog.String("function", name), slog.Any("panic", recover()),
+				slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	f()
+	return true
+}

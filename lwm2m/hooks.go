@@ -1,0 +1,124 @@
+package lwm2m
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+)
+
+// hook is a function of [Server.Before].
+type hook struct {
+	fn func(Request) func(context.Context) error
+}
+
+// Before has fn called for each request that changes what a device's objects hold, whatever part of the program makes it: the
+// writes but OpWriteAttributes, Execute, Create and Delete. The call comes when it is the request's turn and before its first
+// message, and once more if the device moves or falls asleep before a message went.
+//
+// fn must be quick. It returns nil if it has nothing to do, else a function that may block, for example until something is
+// durable; the request, and with it the device's next ones, waits for that. Its context ends with the request. An error of it
+// ends the request, of which then nothing is sent, with an error that matches it. Several functions are called one after the
+// other, in the order of the calls of Before. If one panics the panic is logged, and the request ends with [ErrInternal].
+// fn is not called for requests whose turn comes after stop was called.
+func (s *Server) Before(fn func(Request) func(context.Context) error) (stop func()) {
+	h := &hook{fn: fn}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = append(slices.Clip(s.before), h) // those who hold the slice keep it
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.before = slices.DeleteFunc(slices.Clone(s.before), func(other *hook) bool { return other == h })
+	}
+}
+
+// prepare calls hooks before a request is sent, and reports whether it may be.
+func (c *Call) prepare(round uint32, hooks []*hook) (ok bool) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	s := c.server
+	mine := func() bool { return c.phase == phaseGranted && c.round == round }
+	s.mu.Lock()
+	if !mine() {
+		s.mu.Unlock()
+		return false
+	}
+	c.stopHook = cancel
+	s.mu.Unlock()
+
+	err := fmt.Errorf("%w: a function of Server.Before panicked", ErrInternal)
+	defer func() { // also when a hook ends the goroutine
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if ok = mine(); !ok {
+			return // it has ended meanwhile
+		}
+		c.stopHook = nil
+		if err != nil {
+			ok = false
+			s.finish(c, Answer{Err: &requestError{endpoint: c.request.Endpoint, path: c.request.about(), kind: err}})
+		}
+	}()
+	for _, h := range hooks {
+		var failure error
+		returned := s.guard("Server.Before", func() {
+			if f := h.fn(c.request); f != nil {
+				failure = f(ctx)
+			}
+		})
+		if !returned {
+			return false
+		}
+		if failure != nil {
+			err = failure
+			return false
+		}
+	}
+	err = nil
+	return true
+}
+
+// maxHandshakes bounds the failed handshakes that wait to be told.
+const maxHandshakes = 256
+
+// handshakes tells of DTLS handshakes that failed.
+type handshakes struct {
+	crew    crew // of one, so that they stay in order
+	waiting atomic.Int32
+	fns     []*func(netip.AddrPort, error) // guarded by Server.mu
+}
+
+// OnHandshakeFailed has fn called with the address of a peer whose DTLS handshake failed, and why, until stop is called: for
+// example because its identity or its key is not known. The address is proven only if the peer came as far as that. Calls
+// come one after the other; what comes in while 256 wait is dropped, as anybody can make handshakes fail.
+func (s *Server) OnHandshakeFailed(fn func(addr netip.AddrPort, err error)) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := &s.handshakes
+	h.fns = append(slices.Clip(h.fns), &fn)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		h.fns = slices.DeleteFunc(slices.Clone(h.fns), func(other *func(netip.AddrPort, error)) bool { return other == &fn })
+	}
+}
+
+// handshakeFailed is called by the endpoint, and does not wait.
+func (s *Server) handshakeFailed(addr netip.AddrPort, err error) {
+	s.mu.Lock()
+	fns := s.handshakes.fns
+	s.mu.Unlock()
+	h := &s.handshakes
+	if len(fns) == 0 || h.waiting.Load() >= maxHandshakes {
+		return
+	}
+	h.waiting.Add(1)
+	h.crew.run(func() {
+		defer h.waiting.Add(-1)
+		for _, fn := range fns {
+			s.guard("OnHandshakeFailed", func() { (*fn)(addr, err) })
+		}
+	})
+}

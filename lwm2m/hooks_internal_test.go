@@ -1,0 +1,59 @@
+package lwm2m
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// TestHandshakesThatFail tells of some, of no more than wait for a slow function, and of none after the end.
+func TestHandshakesThatFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServer(ServerConfig{})
+		addr, err := netip.MustParseAddrPort("10.0.0.2:1"), errors.New("who?")
+		s.handshakeFailed(addr, err) // nobody listens
+		hold, count := make(chan struct{}), 0
+		stop := s.OnHandshakeFailed(func(a netip.AddrPort, e error) {
+			require.Equal(t, addr, a)
+			require.Equal(t, err, e)
+			count++
+			<-hold
+			panic("and goes on")
+		})
+		for range 2 * maxHandshakes {
+			s.handshakeFailed(addr, err)
+		}
+		synctest.Wait()
+		require.Equal(t, 1, count)
+		close(hold)
+		synctest.Wait()
+		require.Equal(t, maxHandshakes, count)
+		s.handshakeFailed(addr, err)
+		synctest.Wait()
+		require.Equal(t, maxHandshakes+1, count)
+		stop()
+		s.handshakeFailed(addr, err)
+		synctest.Wait()
+		require.Equal(t, maxHandshakes+1, count)
+	})
+}
+
+// TestLimitOfTooLarge takes from a 4.13 how much the device takes.
+func TestLimitOfTooLarge(t *testing.T) {
+	for _, test := range []struct {
+		code        coap.Code
+		limit, want int64
+	}{
+		{coap.RequestEntityTooLarge, 5000, 5000}, {coap.RequestEntityTooLarge, -1, 0}, {coap.BadRequest, 5000, 0},
+	} {
+		err := responseError(&coap.Response{Code: test.code, Limit: test.limit}, NewPath(5, 0, 0))
+		var re *ResponseError
+		require.ErrorAs(t, err, &re)
+		require.Equal(t, test.want, re.Limit)
+	}
+}

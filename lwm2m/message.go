@@ -1,0 +1,195 @@
+package lwm2m
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// segments returns the path as Uri-Path options, below the device's root.
+func (ss *session) segments(path Path) []string {
+	var segments []string
+	for s := range strings.SplitSeq(strings.Trim(ss.root, "/"), "/") {
+		if s != "" {
+			segments = append(segments, s)
+		}
+	}
+	for i := range path.Len() {
+		segments = append(segments, strconv.Itoa(int(path.id(i))))
+	}
+	return segments
+}
+
+// codec returns what makes and reads payloads of the device.
+func (s *Server) codec(ss *session) Codec { return Codec{Models: s.config.Models, Root: ss.root} }
+
+// choosesFormat reports whether the format of the message depends on the device.
+func (c *Call) choosesFormat() bool { return c.request.Format == nil && c.request.formatted() }
+
+// formatted reports whether the message has a payload that can be made in several formats.
+func (r *Request) formatted() bool {
+	switch r.Operation {
+	case OpReadComposite, OpObserveComposite, OpWrite, OpWritePartial, OpWriteComposite, OpCreate:
+		return true
+	default:
+		return false
+	}
+}
+
+// formats returns the formats in which to make the message for a device, the likeliest first; none if there is no choice.
+func (r *Request) formats(reg Registration) []ContentFormat {
+	switch {
+	case !r.formatted():
+		return nil
+	case r.Format != nil:
+		return []ContentFormat{*r.Format}
+	case r.Operation == OpWrite, r.Operation == OpWritePartial:
+		return writeFormats(reg, r.Path, r.Entries)
+	case r.Operation == OpCreate:
+		return instanceFormats(reg)
+	default:
+		return compositeFormats(reg)
+	}
+}
+
+// message makes the message for the device as it is now, in the first format that can hold it. reg is looked at if the
+// format depends on the device.
+func (c *Call) message(ss *session, reg Registration) (*coap.Request, error) {
+	if c.formats == nil {
+		c.formats = c.request.formats(reg)
+	}
+	for {
+		var f ContentFormat
+		if c.format < len(c.formats) {
+			f = c.formats[c.format]
+		}
+		msg, err := c.build(ss, f)
+		if err == nil {
+			return msg, nil
+		}
+		if !c.nextFormat(err) {
+			return nil, c.refused
+		}
+	}
+}
+
+// nextFormat notes why a format did not do, and reports whether there is another to try.
+func (c *Call) nextFormat(err error) bool {
+	if c.refused == nil || !errors.Is(err, ErrNotEncodable) { // the device's word counts for more
+		c.refused = err
+	}
+	c.format++
+	return c.format < len(c.formats) &&
+		(errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrNotAcceptable) || errors.Is(err, ErrNotEncodable))
+}
+
+// build makes the message. f is the format of a message that can be made in several.
+func (c *Call) build(ss *session, f ContentFormat) (*coap.Request, error) {
+	r := &c.request
+	codec := c.server.codec(ss)
+	msg := &coap.Request{Path: ss.segments(r.about())}
+	var err error
+	switch r.Operation {
+	case OpRead, OpObserve:
+		msg.Code = coap.GET
+		if r.Format != nil { // without one the device chooses what it can
+			msg.Accept = coap.FormatOf(uint16(*r.Format))
+		}
+	case OpReadComposite, OpObserveComposite:
+		msg.Code = coap.FETCH
+		msg.ContentFormat = coap.FormatOf(uint16(f))
+		msg.Accept = msg.ContentFormat
+		msg.Payload, err = codec.AppendPaths(nil, f, r.Paths)
+	case OpDiscover:
+		msg.Code = coap.GET
+		msg.Accept = coap.FormatOf(uint16(FormatLink))
+	case OpWrite:
+		err = carry(msg, coap.PUT, codec, f, r)
+	case OpWritePartial, OpCreate:
+		err = carry(msg, coap.POST, codec, f, r)
+	case OpWriteComposite:
+		err = carry(msg, coap.IPATCH, codec, f, r)
+	case OpWriteAttributes:
+		msg.Code, msg.Queries = coap.PUT, r.Attributes.Queries()
+	case OpWriteStream:
+		msg.Code = coap.PUT
+		msg.ContentFormat = coap.FormatOf(uint16(FormatOpaque))
+		msg.Body, msg.Size, msg.BlockSize, msg.Exclusive = r.Body, r.Size, r.BlockSize, r.Exclusive
+		msg.Progress = func(done, _ int64) { c.progress(ss, done) }
+	case OpExecute:
+		msg.Code, msg.Payload = coap.POST, []byte(r.Arguments)
+		if r.Arguments != "" {
+			msg.ContentFormat = coap.FormatOf(uint16(FormatText))
+		}
+	case OpDelete:
+		msg.Code = coap.DELETE
+	}
+	return msg, err
+}
+
+// carry makes msg one that carries the entries of r.
+func carry(msg *coap.Request, code coap.Code, codec Codec, f ContentFormat, r *Request) (err error) {
+	msg.Code, msg.ContentFormat = code, coap.FormatOf(uint16(f))
+	msg.Payload, err = codec.AppendPayload(nil, f, r.about(), r.Entries)
+	return err
+}
+
+// progress notes that the device took a block.
+func (c *Call) progress(ss *session, done int64) {
+	c.server.answered(ss)
+	if f := c.request.Progress; f != nil {
+		c.server.guard("Progress", func() { f(done, c.request.Size) })
+	}
+}
+
+// answer reads an answer that is a success.
+func (c *Call) answer(ss *session, resp *coap.Response) (a Answer) {
+	r := &c.request
+	switch r.Operation {
+	case OpRead, OpReadComposite:
+		a.Entries, a.Err = c.server.codec(ss).answer(resp, r.about())
+	case OpDiscover:
+		a.Discovered, a.Err = ParseDiscover(resp.Payload, ss.root)
+	case OpCreate:
+		if p, ok := locationOf(resp); ok && r.Path.Contains(p) && p.IsInstance() {
+			a.Path = p
+		} else if len(r.Entries) > 0 {
+			a.Path = r.Entries[0].Path.Prefix(2)
+		}
+	}
+	return a
+}
+
+// answer reads the payload of an answer in whatever format it is.
+func (c Codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
+	f := FormatText // what old clients mean when they say nothing
+	n, ok := resp.ContentFormat.Get()
+	if ok {
+		f = ContentFormat(n)
+	}
+	if len(resp.Payload) == 0 && (!ok || !c.emptyIsValue(f, base)) {
+		return nil, nil
+	}
+	return c.DecodePayload(f, base, resp.Payload)
+}
+
+// emptyIsValue reports whether no bytes in format f stand for one value at base: the empty text, or no bytes. All else that
+// is empty says that there are no values, as not every client sends the empty list that its format has for that.
+func (c Codec) emptyIsValue(f ContentFormat, base Path) bool {
+	f = f.Canonical()
+	return (f == FormatText || f == FormatOpaque) && isSingle(base, c.Models)
+}
+
+// locationOf returns the path that an answer's Location-Path options name.
+func locationOf(resp *coap.Response) (Path, bool) {
+	var location strings.Builder
+	for _, o := range resp.Options {
+		if o.ID == coap.LocationPath {
+			location.WriteByte('/')
+			location.Write(o.Value)
+		}
+	}
+	return parsePath(location.String())
+}
