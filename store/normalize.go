@@ -1,14 +1,15 @@
 package store
 
 import (
+	"encoding"
+	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/otago-iot/otago/firmware/fsm"
 )
 
 // Bounds of what a store keeps, in bytes.
@@ -28,8 +29,9 @@ const (
 // key are valid UTF-8 without control characters, within their bounds; all else is an error that matches [ErrInvalid].
 // In other text, which devices send, bytes that are not UTF-8, and NUL, become U+FFFD; it is ErrInvalid if it is then too
 // long, except that an event's Detail is cut instead. Times become UTC and lose what is finer than a microsecond. Slices
-// of the record itself are copied (those within Machine are not). Sizes and durations must not be negative; an update's
-// Machine has a phase.
+// of the record itself are copied (those within Machine are not). Sizes and durations must not be negative, and times have
+// a year from 0 to 9999. An update's Machine has a phase, and every value of an enumeration, there and in an event, has a
+// name: what has none could be written but not read back.
 func Normalize(c Change) (Change, error) {
 	n := normalizer{}
 	switch c := c.(type) {
@@ -73,8 +75,12 @@ func (n *normalizer) update(u *Update) {
 	n.word("endpoint", u.Endpoint, 1, MaxEndpoint)
 	n.word("image id", u.Image, 1, MaxID)
 	n.word("idempotency key", u.Key, 0, MaxName)
-	if !slices.Contains(fsm.Phases(), u.Machine.Phase) {
+	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
+	}
+	// Encoding finds each value that has no text, also in fields that are added later.
+	if err := json.NewEncoder(io.Discard).Encode(&u.Machine); err != nil {
+		n.fail("update: %w", err)
 	}
 	u.Tokens = slices.Clone(u.Tokens)
 	for i := range u.Tokens {
@@ -89,6 +95,10 @@ func (n *normalizer) event(e *Event) {
 	n.word("event's endpoint", e.Endpoint, 0, MaxEndpoint)
 	n.word("event name", e.Name, 1, MaxName)
 	e.Detail = cut(clean(e.Detail), MaxDetail)
+	if e.Phase != "" {
+		n.name(e.Phase)
+	}
+	n.name(e.Outcome)
 	n.time(&e.Time)
 }
 
@@ -150,9 +160,20 @@ func (n *normalizer) text(what string, s *string, most int) {
 	}
 }
 
+// name checks that a value of an enumeration has a text.
+func (n *normalizer) name(v encoding.TextMarshaler) {
+	if _, err := v.MarshalText(); err != nil {
+		n.fail("%w", err)
+	}
+}
+
 func (n *normalizer) time(t *time.Time) {
-	if !t.IsZero() {
-		*t = t.UTC().Truncate(time.Microsecond)
+	if t.IsZero() {
+		return
+	}
+	*t = t.UTC().Truncate(time.Microsecond)
+	if year := t.Year(); year < 0 || year > 9999 {
+		n.fail("year %d cannot be written", year)
 	}
 }
 

@@ -72,6 +72,7 @@ var tests = []struct {
 	{"odd names", testOddNames},
 	{"odd text", testOddText},
 	{"refused text", testRefused},
+	{"unknown names", testUnknownNames},
 	{"ownership", testOwnership},
 	{"cancelled context", testCancelled},
 	{"close", testClose},
