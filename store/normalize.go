@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -62,6 +63,9 @@ func Normalize(c Change) (Change, error) {
 		n.text("firmware version", &c.Firmware.Version, MaxText)
 		c.Firmware.Protocols = slices.Clone(c.Firmware.Protocols)
 		n.time(&c.Firmware.Read)
+		return c, n.err
+	case RemoveDamaged:
+		n.key(c.Kind, c.Key)
 		return c, n.err
 	}
 	return nil, fmt.Errorf("%w: unknown change %T", ErrInvalid, c)
@@ -131,6 +135,22 @@ func (n *normalizer) registration(r *Registration) {
 	n.time(&r.Updated)
 	n.time(&r.LastSeen)
 	n.time(&r.Ended)
+}
+
+// key checks the key of a record of a kind.
+func (n *normalizer) key(kind Kind, key string) {
+	switch kind {
+	case KindUpdate, KindImage:
+		n.word("id", key, 1, MaxID)
+	case KindDevice:
+		n.word("endpoint", key, 1, MaxEndpoint)
+	case KindEvent:
+		if seq, err := strconv.ParseUint(key, 10, 64); err != nil || strconv.FormatUint(seq, 10) != key {
+			n.fail("%q is no sequence number", cut(key, MaxID))
+		}
+	default:
+		n.fail("unknown kind %q", cut(string(kind), MaxID))
+	}
 }
 
 func (n *normalizer) fail(format string, args ...any) {
