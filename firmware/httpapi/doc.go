@@ -30,6 +30,10 @@
 // opaque; paging is stable, so what is created meanwhile neither repeats nor hides an item. ?outcome= (empty) selects the
 // active updates.
 //
+// A record that the server's store cannot read comes in its place in each list that it may belong to, as an item
+// {"id": "...", "damaged": "why"}, with endpoint instead of id for a device, and seq for a line of a journal. Asked for alone
+// it is answered with 500 and a problem of type damaged. The event stream leaves such lines out.
+//
 // # Answers
 //
 // Times are RFC 3339 in UTC, to the microsecond. What is not known is "" or 0, unless it says null or may be absent here.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
 )
 
 // The types of this file are the JSON that clients get. They are apart from the stored records, so that neither binds the
@@ -13,6 +14,29 @@ import (
 
 // instant is a time as precise as those of the stores, so that clients can compare any two.
 func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// A damagedView stands for a record that cannot be read.
+type damagedView struct {
+	ID       string `json:"id,omitempty"`       // of an update or image
+	Endpoint string `json:"endpoint,omitempty"` // of a device
+	Seq      uint64 `json:"seq,omitempty"`      // of a line of a journal
+	Damaged  string `json:"damaged"`            // why
+}
+
+func viewDamaged(d *store.DamagedError) damagedView {
+	v := damagedView{Damaged: clip(d.Err.Error(), maxReason)}
+	switch d.Kind {
+	case store.KindDevice:
+		v.Endpoint = d.Key
+	case store.KindEvent:
+		v.Seq, _ = strconv.ParseUint(d.Key, 10, 64)
+	default:
+		v.ID = d.Key
+	}
+	return v
+}
+
+const maxReason = 200 // bytes of why a record cannot be read
 
 type imageView struct {
 	ID      string    `json:"id"`
@@ -102,8 +126,8 @@ type updateView struct {
 	Attempt    int          `json:"attempt"`
 	Created    time.Time    `json:"created"`
 	Updated    time.Time    `json:"updated"`
-	Ended      *time.Time   `json:"ended"` // null while it is active
-	Journal    []lineView   `json:"journal,omitzero"`
+	Ended      *time.Time   `json:"ended"`            // null while it is active
+	Journal    []any        `json:"journal,omitzero"` // lineView, or damagedView
 }
 
 type progressView struct {
