@@ -46,12 +46,18 @@ type PutRegistration struct {
 	Registration Registration
 }
 
-// PutFirmware creates or replaces the Firmware part of an endpoint's [Device] and leaves the rest of the record. A damaged
-// record is replaced as if there were none.
+// PutFirmware creates or replaces the Firmware part of an endpoint's [Device] and leaves the rest of the record, and also
+// Firmware.Holds: it keeps its stored value, whatever the change says, so that who writes late what was read before cannot
+// bring back a claim that was cleared meanwhile. A damaged record is replaced as if there were none.
 type PutFirmware struct {
 	Endpoint string
 	Firmware Firmware
 }
+
+// PutHolds sets Firmware.Holds of an endpoint's [Device] to 64 lower-case hex digits, or clears it with "", and leaves the
+// rest of the record. Without a record it creates one, but none only to hold ""; a damaged one is replaced as if there were
+// none.
+type PutHolds struct{ Endpoint, Holds string }
 
 func (CreateUpdate) change()    {}
 func (ReplaceUpdate) change()   {}
@@ -60,6 +66,7 @@ func (CreateImage) change()     {}
 func (DeleteImage) change()     {}
 func (PutRegistration) change() {}
 func (PutFirmware) change()     {}
+func (PutHolds) change()        {}
 
 // Bounds of the journal of one update, in lines.
 const (

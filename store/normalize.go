@@ -23,6 +23,8 @@ const (
 	MaxLinks    = 64 << 10 // of Registration.Links
 )
 
+const sha256Digits = 64 // of SHA-256 in hex
+
 // Normalize returns the change as every back end keeps it. A back end calls it on each change of a Commit before anything
 // else, so that all of them agree, whatever their database makes of odd text.
 //
@@ -30,9 +32,9 @@ const (
 // key are valid UTF-8 without control characters, within their bounds; all else is an error that matches [ErrInvalid].
 // In other text, which devices send, bytes that are not UTF-8, and NUL, become U+FFFD; it is ErrInvalid if it is then too
 // long, except that an event's Detail is cut instead. Times become UTC and lose what is finer than a microsecond. Slices
-// of the record itself are copied (those within Machine are not). Sizes and durations must not be negative, and times have
-// a year from 0 to 9999. An update's Machine has a phase, and every value of an enumeration, there and in an event, has a
-// name: what has none could be written but not read back.
+// and pointers of the record itself are copied (those within Machine are not). Sizes and durations must not be negative,
+// times have a year from 0 to 9999, and a PutHolds has "" or 64 lower-case hex digits. An update's Machine has a phase, and
+// every value of an enumeration, there and in an event, has a name: what has none could be written but not read back.
 func Normalize(c Change) (Change, error) {
 	n := normalizer{}
 	switch c := c.(type) {
@@ -60,9 +62,13 @@ func Normalize(c Change) (Change, error) {
 		return c, n.err
 	case PutFirmware:
 		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
-		n.text("firmware version", &c.Firmware.Version, MaxText)
-		c.Firmware.Protocols = slices.Clone(c.Firmware.Protocols)
-		n.time(&c.Firmware.Read)
+		n.firmware(&c.Firmware)
+		return c, n.err
+	case PutHolds:
+		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
+		if c.Holds != "" && (len(c.Holds) != sha256Digits || strings.Trim(c.Holds, "0123456789abcdef") != "") {
+			n.fail("%q is no SHA-256 in lower-case hex", cut(c.Holds, MaxID))
+		}
 		return c, n.err
 	case RemoveDamaged:
 		n.key(c.Kind, c.Key)
@@ -115,6 +121,22 @@ func (n *normalizer) image(i *Image) {
 		n.fail("image size is negative")
 	}
 	n.time(&i.Created)
+}
+
+func (n *normalizer) firmware(f *Firmware) {
+	n.text("firmware version", &f.Version, MaxText)
+	n.text("component", &f.Component, MaxText)
+	f.State, f.Result, f.Delivery = clone(f.State), clone(f.Result), clone(f.Delivery)
+	f.Protocols = slices.Clone(f.Protocols)
+	f.Holds = "" // which this change does not set
+	n.time(&f.Read)
+}
+
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
 }
 
 func (n *normalizer) registration(r *Registration) {

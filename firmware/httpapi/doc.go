@@ -49,7 +49,8 @@
 //	              "protocols": ["coap", "http"], "delivery": "both", "read": "..."}}
 //
 // where lifetime is in seconds, registered and last_seen are absent for a device that never was, and read says when the
-// firmware's part was read from the device, and is absent if it never was. An update is
+// firmware's part was read from the device, and is absent if it never was. What is not known of the firmware is null: nobody
+// has read it, or the device has no such resource, refuses it, or says nothing there. An update is
 //
 //	{"id": "01J...", "endpoint": "dev", "image": "6f1c...", "version": "1.1.0", "old_version": "1.0.0",
 //	 "phase": "transferring", "state": "downloading", "result": {"code": 0, "name": "default"}, "reported_result": null,

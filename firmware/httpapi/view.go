@@ -64,23 +64,43 @@ type deviceView struct {
 	Firmware   firmwareView `json:"firmware"`
 }
 
+// What a firmwareView has as null is not known.
 type firmwareView struct {
-	State     string     `json:"state"`
-	Result    resultView `json:"result"`
-	Version   string     `json:"version"`
-	Protocols []string   `json:"protocols"`
-	Delivery  string     `json:"delivery"`
-	Read      time.Time  `json:"read,omitzero"` // when; absent if never
+	State     *string     `json:"state"`
+	Result    *resultView `json:"result"`
+	Version   *string     `json:"version"`
+	Protocols []string    `json:"protocols"`
+	Delivery  *string     `json:"delivery"`
+	Read      time.Time   `json:"read,omitzero"` // when; absent if never
+}
+
+func viewFirmware(f store.Firmware) firmwareView {
+	v := firmwareView{Read: f.Read}
+	if f.State != nil {
+		v.State = new(f.State.String())
+	}
+	if f.Result != nil {
+		v.Result = new(viewResult(*f.Result))
+	}
+	if f.Version != "" {
+		v.Version = new(f.Version)
+	}
+	if f.Protocols != nil {
+		v.Protocols = make([]string, len(f.Protocols))
+	}
+	for i, n := range f.Protocols {
+		v.Protocols[i] = strconv.Itoa(n)
+		if p, ok := fsm.ProtocolNumber(int64(n)); ok {
+			v.Protocols[i] = p.String()
+		}
+	}
+	if f.Delivery != nil {
+		v.Delivery = new(f.Delivery.String())
+	}
+	return v
 }
 
 func viewDevice(d firmware.DeviceInfo) deviceView {
-	protocols := make([]string, len(d.Firmware.Protocols))
-	for i, n := range d.Firmware.Protocols {
-		protocols[i] = strconv.Itoa(n)
-		if p, ok := fsm.ProtocolNumber(int64(n)); ok {
-			protocols[i] = p.String()
-		}
-	}
 	return deviceView{
 		Endpoint:   d.Endpoint,
 		Address:    d.Registration.Address,
@@ -91,14 +111,7 @@ func viewDevice(d firmware.DeviceInfo) deviceView {
 		Online:     d.Online,
 		Registered: d.Registration.Registered,
 		LastSeen:   instant(d.Registration.LastSeen),
-		Firmware: firmwareView{
-			State:     d.Firmware.State.String(),
-			Result:    viewResult(d.Firmware.Result),
-			Version:   d.Firmware.Version,
-			Protocols: protocols,
-			Delivery:  fsm.DeliveryMethod(d.Firmware.Delivery).String(),
-			Read:      d.Firmware.Read,
-		},
+		Firmware:   viewFirmware(d.Firmware),
 	}
 }
 
@@ -165,14 +178,12 @@ func viewUpdate(u firmware.Update) updateView {
 		Updated:    u.Changed,
 	}
 	if m.Reported != fsm.ResultDefault {
-		reported := viewResult(m.Reported)
-		v.Reported = &reported
+		v.Reported = new(viewResult(m.Reported))
 	}
 	if m.Active() {
 		v.WaitingFor = &waitView{Reason: m.Wait.Reason, Until: instant(m.Wait.Until)}
 	} else {
-		ended := instant(m.Ended)
-		v.Ended = &ended
+		v.Ended = new(instant(m.Ended))
 	}
 	return v
 }

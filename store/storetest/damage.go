@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"testing"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -87,6 +88,7 @@ func testDamage(t *testing.T, d damage) {
 		{"many commits", (*spoilt).commits},
 		{"registration", (*spoilt).registration},
 		{"firmware", (*spoilt).firmware},
+		{"holds", (*spoilt).holds},
 		{"remove", (*spoilt).remove},
 		{"remove the rest", (*spoilt).removeRest},
 	} {
@@ -220,6 +222,12 @@ func (s *spoilt) firmware() {
 	want := store.Device{Endpoint: "ep2", Firmware: store.Firmware{Version: "2"}}
 	commit(s, s.db, store.PutFirmware{Endpoint: "ep2", Firmware: want.Firmware})
 	equal(s, "device that was read", getDevice(s, s.db, "ep2"), want)
+}
+
+func (s *spoilt) holds() {
+	want := store.Device{Endpoint: "ep2", Firmware: store.Firmware{Holds: strings.Repeat("0a", 32)}}
+	commit(s, s.db, store.PutHolds{Endpoint: "ep2", Holds: want.Firmware.Holds})
+	equal(s, "device that holds a package", getDevice(s, s.db, "ep2"), want)
 }
 
 func (s *spoilt) remove() {

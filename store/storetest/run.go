@@ -81,6 +81,7 @@ var tests = []struct {
 	{"image", testImage},
 	{"image in use", testImageInUse},
 	{"device", testDevice},
+	{"package that a device holds", testHolds},
 	{"secured is sticky", testSecured},
 	{"journal", testJournal},
 	{"journal bounds", testJournalBounds},

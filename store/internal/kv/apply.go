@@ -28,7 +28,15 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 				d.Registration.Secured = secured
 			})
 		case store.PutFirmware:
-			err = putDevice(o, c.Endpoint, func(d *store.Device) { d.Firmware = c.Firmware })
+			err = putDevice(o, c.Endpoint, func(d *store.Device) {
+				holds := d.Firmware.Holds
+				d.Firmware = c.Firmware
+				d.Firmware.Holds = holds
+			})
+		case store.PutHolds:
+			if c.Holds != "" || o.has(devices, []byte(c.Endpoint)) {
+				err = putDevice(o, c.Endpoint, func(d *store.Device) { d.Firmware.Holds = c.Holds })
+			}
 		case store.RemoveDamaged:
 			err = removeDamaged(o, c)
 		}
