@@ -98,7 +98,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Confi
 	m := &Manager{
 		cfg: cfg, srv: srv, db: db, images: images, log: cfg.Logger,
 		feed:     newFeed(),
-		tail:     newTail(),
+		tail:     newTail(cfg.Logger),
 		slots:    make(chan struct{}, cfg.Parallel),
 		pushes:   make(chan struct{}, cfg.Parallel),
 		drives:   make(map[string]*drive),
@@ -125,6 +125,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	stop := m.srv.Watch(m.watch)
 	defer m.end(stop)
 	for u, err := range m.db.Updates(ctx, store.UpdateQuery{Active: true, Oldest: true}) {
+		if errors.Is(err, store.ErrDamaged) {
+			m.log.Error("an active update cannot be read and is left as it is", "update", u.ID, "error", err)
+			continue
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil

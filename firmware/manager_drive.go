@@ -149,7 +149,7 @@ func (d *drive) changes(ctx context.Context, rec Update, o fsm.Observation, acti
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		device, err := d.m.db.Device(ctx, rec.Endpoint)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
 			return changes, known
 		}
 		known = device.Firmware

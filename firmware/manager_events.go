@@ -2,6 +2,7 @@ package firmware
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync"
 	"time"
@@ -34,7 +35,8 @@ func ProgressOf(u Update) Progress {
 
 // Events yields what happens to all updates: the journal's lines with a greater sequence number than after, first those that
 // are there and then new ones as they come, until ctx ends. Lines come at least once and in order; a caller that went away
-// goes on with the Seq of the last line it has dealt with. The journal is bounded: lines that were dropped are not yielded.
+// goes on with the Seq of the last line it has dealt with. The journal is bounded: lines that were dropped are not yielded,
+// nor are damaged ones, which are logged.
 //
 // The error is the store's, and is the last pair; when ctx ends there is none.
 func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, error] {
@@ -45,6 +47,11 @@ func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, err
 			soft, now := m.feed.since(seen)
 			if now.durable != seen.durable {
 				for line, err := range m.tail.after(ctx, m.db, after, now.durable) {
+					if errors.Is(err, store.ErrDamaged) {
+						m.log.Error("a line of the journal cannot be read", "seq", line.Seq, "error", err)
+						after = line.Seq
+						continue
+					}
 					if err != nil {
 						if ctx.Err() == nil {
 							yield(Event{}, err)

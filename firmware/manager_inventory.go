@@ -43,6 +43,10 @@ func (m *Manager) readSoon(endpoint string) {
 // catchUp has those read who registered when nobody watched: the server may have served before Run, or ended in between.
 func (m *Manager) catchUp(ctx context.Context) {
 	for d, err := range m.db.Devices(ctx, store.DeviceQuery{Registered: true}) {
+		if errors.Is(err, store.ErrDamaged) {
+			m.log.Error("what is known of a device cannot be read", "endpoint", d.Endpoint, "error", err)
+			continue
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				m.log.Error("store does not tell which devices are to be read", "error", err)
@@ -92,7 +96,7 @@ func (m *Manager) inventory(ctx context.Context, endpoint string) {
 		}
 	}
 	device, storeErr := m.db.Device(ctx, endpoint)
-	if storeErr == nil || errors.Is(storeErr, store.ErrNotFound) {
+	if storeErr == nil || errors.Is(storeErr, store.ErrNotFound) || errors.Is(storeErr, store.ErrDamaged) {
 		facts, ok := firmwareFacts(reading, device.Firmware)
 		if !ok {
 			m.log.Debug("a device does not tell about its firmware", "endpoint", endpoint, "error", err)

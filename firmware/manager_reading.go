@@ -163,10 +163,10 @@ func refuse(r *fsm.Reading, flag fsm.Resources, err error) {
 func firmwareFacts(r fsm.Reading, known store.Firmware) (facts store.Firmware, ok bool) {
 	facts = known
 	if r.State.OK() {
-		facts.State, ok = r.State.Value, true
+		facts.State, ok = new(r.State.Value), true
 	}
 	if r.Result.OK() {
-		facts.Result, ok = r.Result.Value, true
+		facts.Result, ok = new(r.Result.Value), true
 	}
 	if r.Version.OK() {
 		facts.Version, ok = r.Version.Value, true
@@ -178,13 +178,16 @@ func firmwareFacts(r fsm.Reading, known store.Firmware) (facts store.Firmware, o
 		}
 	}
 	if r.Delivery.OK() {
-		facts.Delivery, ok = int(r.Delivery.Value), true
+		facts.Delivery, ok = new(r.Delivery.Value), true
 	}
 	return facts, ok
 }
 
 // sameFacts compares all but the time of the reading.
 func sameFacts(a, b store.Firmware) bool {
-	return a.State == b.State && a.Result == b.Result && a.Version == b.Version && a.Delivery == b.Delivery &&
-		slices.Equal(a.Protocols, b.Protocols) && a.Read.IsZero() == b.Read.IsZero()
+	return same(a.State, b.State) && same(a.Result, b.Result) && a.Version == b.Version && same(a.Delivery, b.Delivery) &&
+		slices.Equal(a.Protocols, b.Protocols) && (a.Protocols == nil) == (b.Protocols == nil) && a.Read.IsZero() == b.Read.IsZero()
 }
+
+// same compares what two pointers lead to.
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }

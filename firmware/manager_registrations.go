@@ -2,6 +2,7 @@ package firmware
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"net/netip"
 
@@ -28,6 +29,9 @@ func (s registrations) PutRegistration(ctx context.Context, r lwm2m.Registration
 func (s registrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.Registration, error] {
 	return func(yield func(lwm2m.Registration, error) bool) {
 		for d, err := range s.Devices(ctx, store.DeviceQuery{}) {
+			if errors.Is(err, store.ErrDamaged) {
+				continue // the device registers when it gets no answer, and that replaces the record
+			}
 			if err != nil {
 				yield(lwm2m.Registration{}, err)
 				return

@@ -2,7 +2,9 @@ package firmware
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"log/slog"
 	"slices"
 
 	"github.com/otago-iot/otago/store"
@@ -10,6 +12,7 @@ import (
 
 // A tail keeps the journal's last lines in memory, so that what happens is read from the store once, however many follow it.
 type tail struct {
+	log  *slog.Logger
 	busy chan struct{} // holds one while free; guards what follows
 
 	begun bool
@@ -22,8 +25,8 @@ type tail struct {
 // tailLines is how many lines are kept. A reader that is farther behind reads the store.
 const tailLines = 4096
 
-func newTail() *tail {
-	t := &tail{busy: make(chan struct{}, 1)}
+func newTail(log *slog.Logger) *tail {
+	t := &tail{log: log, busy: make(chan struct{}, 1)}
 	t.busy <- struct{}{}
 	return t
 }
@@ -85,6 +88,11 @@ func (t *tail) load(ctx context.Context, db store.Store, loads uint64) error {
 		return nil
 	}
 	for line, err := range db.Events(ctx, store.EventQuery{After: t.last}) {
+		if errors.Is(err, store.ErrDamaged) {
+			t.log.Error("a line of the journal cannot be read", "seq", line.Seq, "error", err)
+			t.last = line.Seq
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -157,7 +157,7 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 func (r *Repository) removeUnused(ctx context.Context, digest string) error {
 	used := false
 	for _, err := range r.db.Images(ctx, store.ImageQuery{SHA256: digest, Limit: 1}) {
-		if err != nil {
+		if err != nil && !errors.Is(err, store.ErrDamaged) {
 			return err
 		}
 		used = true

@@ -14,7 +14,8 @@ type CreateUpdate struct{ Update Update }
 // ReplaceUpdate stores an update in place of the one with the same id, if the stored one still has Update.Revision; the
 // stored revision becomes one more. Endpoint, Image, Key, Created and Since keep their stored values.
 //
-// ErrNotFound: no such update. ErrConflict: it has another revision. ErrConflict too: it had ended and would be active again.
+// ErrNotFound: no such update. ErrDamaged (as *DamagedError): the stored one cannot be read. ErrConflict: it has another
+// revision. ErrConflict too: it had ended and would be active again.
 type ReplaceUpdate struct{ Update Update }
 
 // AppendEvents appends lines to the journal; the store numbers them, rising by one or more.
@@ -31,21 +32,32 @@ type CreateImage struct{ Image Image }
 
 // DeleteImage removes an image.
 //
-// ErrNotFound: no such image. ErrInUse (as *InUseError, with an update's id): an active update needs it.
+// ErrNotFound: no such image. ErrInUse (as *InUseError, with an update's id): an active update needs it. ErrDamaged (as
+// *DamagedError): its record cannot be read.
 type DeleteImage struct{ ID string }
 
 // PutRegistration creates or replaces the Registration of an endpoint's [Device] and leaves the rest of the record.
 // Secured is sticky: once stored true it stays true.
+//
+// A damaged record is replaced as if there were none, so that the device can register: what it said is lost, also that
+// Secured was true.
 type PutRegistration struct {
 	Endpoint     string
 	Registration Registration
 }
 
-// PutFirmware creates or replaces the Firmware part of an endpoint's [Device] and leaves the rest of the record.
+// PutFirmware creates or replaces the Firmware part of an endpoint's [Device] and leaves the rest of the record, and also
+// Firmware.Holds: it keeps its stored value, whatever the change says, so that who writes late what was read before cannot
+// bring back a claim that was cleared meanwhile. A damaged record is replaced as if there were none.
 type PutFirmware struct {
 	Endpoint string
 	Firmware Firmware
 }
+
+// PutHolds sets Firmware.Holds of an endpoint's [Device] to 64 lower-case hex digits, or clears it with "", and leaves the
+// rest of the record. Without a record it creates one, but none only to hold ""; a damaged one is replaced as if there were
+// none.
+type PutHolds struct{ Endpoint, Holds string }
 
 func (CreateUpdate) change()    {}
 func (ReplaceUpdate) change()   {}
@@ -54,6 +66,7 @@ func (CreateImage) change()     {}
 func (DeleteImage) change()     {}
 func (PutRegistration) change() {}
 func (PutFirmware) change()     {}
+func (PutHolds) change()        {}
 
 // Bounds of the journal of one update, in lines.
 const (

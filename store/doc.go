@@ -9,6 +9,9 @@
 // once: an endpoint has at most one active update ([ErrActive]), and an image that an active update needs cannot be
 // deleted ([ErrInUse]).
 //
+// A record that cannot be read ([ErrDamaged]) is a matter of that record alone: the others stay in reach, and
+// [RemoveDamaged] takes it out.
+//
 // Package memory keeps records for tests and trials, package bolt keeps them in one file, package postgres in a PostgreSQL
 // database. Who writes another back end implements Store in one file and runs storetest.Run against it; nothing here, nor
 // anything that it imports, knows CoAP or LwM2M on the wire.

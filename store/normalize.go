@@ -1,14 +1,16 @@
 package store
 
 import (
+	"encoding"
+	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/otago-iot/otago/firmware/fsm"
 )
 
 // Bounds of what a store keeps, in bytes.
@@ -21,6 +23,8 @@ const (
 	MaxLinks    = 64 << 10 // of Registration.Links
 )
 
+const sha256Digits = 64 // of SHA-256 in hex
+
 // Normalize returns the change as every back end keeps it. A back end calls it on each change of a Commit before anything
 // else, so that all of them agree, whatever their database makes of odd text.
 //
@@ -28,8 +32,9 @@ const (
 // key are valid UTF-8 without control characters, within their bounds; all else is an error that matches [ErrInvalid].
 // In other text, which devices send, bytes that are not UTF-8, and NUL, become U+FFFD; it is ErrInvalid if it is then too
 // long, except that an event's Detail is cut instead. Times become UTC and lose what is finer than a microsecond. Slices
-// of the record itself are copied (those within Machine are not). Sizes and durations must not be negative; an update's
-// Machine has a phase.
+// and pointers of the record itself are copied (those within Machine are not). Sizes and durations must not be negative,
+// times have a year from 0 to 9999, and a PutHolds has "" or 64 lower-case hex digits. An update's Machine has a phase, and
+// every value of an enumeration, there and in an event, has a name: what has none could be written but not read back.
 func Normalize(c Change) (Change, error) {
 	n := normalizer{}
 	switch c := c.(type) {
@@ -57,9 +62,16 @@ func Normalize(c Change) (Change, error) {
 		return c, n.err
 	case PutFirmware:
 		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
-		n.text("firmware version", &c.Firmware.Version, MaxText)
-		c.Firmware.Protocols = slices.Clone(c.Firmware.Protocols)
-		n.time(&c.Firmware.Read)
+		n.firmware(&c.Firmware)
+		return c, n.err
+	case PutHolds:
+		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
+		if c.Holds != "" && (len(c.Holds) != sha256Digits || strings.Trim(c.Holds, "0123456789abcdef") != "") {
+			n.fail("%q is no SHA-256 in lower-case hex", cut(c.Holds, MaxID))
+		}
+		return c, n.err
+	case RemoveDamaged:
+		n.key(c.Kind, c.Key)
 		return c, n.err
 	}
 	return nil, fmt.Errorf("%w: unknown change %T", ErrInvalid, c)
@@ -73,8 +85,12 @@ func (n *normalizer) update(u *Update) {
 	n.word("endpoint", u.Endpoint, 1, MaxEndpoint)
 	n.word("image id", u.Image, 1, MaxID)
 	n.word("idempotency key", u.Key, 0, MaxName)
-	if !slices.Contains(fsm.Phases(), u.Machine.Phase) {
+	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
+	}
+	// Encoding finds each value that has no text, also in fields that are added later.
+	if err := json.NewEncoder(io.Discard).Encode(&u.Machine); err != nil {
+		n.fail("update: %w", err)
 	}
 	u.Tokens = slices.Clone(u.Tokens)
 	for i := range u.Tokens {
@@ -89,6 +105,10 @@ func (n *normalizer) event(e *Event) {
 	n.word("event's endpoint", e.Endpoint, 0, MaxEndpoint)
 	n.word("event name", e.Name, 1, MaxName)
 	e.Detail = cut(clean(e.Detail), MaxDetail)
+	if e.Phase != "" {
+		n.name(e.Phase)
+	}
+	n.name(e.Outcome)
 	n.time(&e.Time)
 }
 
@@ -101,6 +121,22 @@ func (n *normalizer) image(i *Image) {
 		n.fail("image size is negative")
 	}
 	n.time(&i.Created)
+}
+
+func (n *normalizer) firmware(f *Firmware) {
+	n.text("firmware version", &f.Version, MaxText)
+	n.text("component", &f.Component, MaxText)
+	f.State, f.Result, f.Delivery = clone(f.State), clone(f.Result), clone(f.Delivery)
+	f.Protocols = slices.Clone(f.Protocols)
+	f.Holds = "" // which this change does not set
+	n.time(&f.Read)
+}
+
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
 }
 
 func (n *normalizer) registration(r *Registration) {
@@ -121,6 +157,22 @@ func (n *normalizer) registration(r *Registration) {
 	n.time(&r.Updated)
 	n.time(&r.LastSeen)
 	n.time(&r.Ended)
+}
+
+// key checks the key of a record of a kind.
+func (n *normalizer) key(kind Kind, key string) {
+	switch kind {
+	case KindUpdate, KindImage:
+		n.word("id", key, 1, MaxID)
+	case KindDevice:
+		n.word("endpoint", key, 1, MaxEndpoint)
+	case KindEvent:
+		if seq, err := strconv.ParseUint(key, 10, 64); err != nil || strconv.FormatUint(seq, 10) != key {
+			n.fail("%q is no sequence number", cut(key, MaxID))
+		}
+	default:
+		n.fail("unknown kind %q", cut(string(kind), MaxID))
+	}
 }
 
 func (n *normalizer) fail(format string, args ...any) {
@@ -150,9 +202,20 @@ func (n *normalizer) text(what string, s *string, most int) {
 	}
 }
 
+// name checks that a value of an enumeration has a text.
+func (n *normalizer) name(v encoding.TextMarshaler) {
+	if _, err := v.MarshalText(); err != nil {
+		n.fail("%w", err)
+	}
+}
+
 func (n *normalizer) time(t *time.Time) {
-	if !t.IsZero() {
-		*t = t.UTC().Truncate(time.Microsecond)
+	if t.IsZero() {
+		return
+	}
+	*t = t.UTC().Truncate(time.Microsecond)
+	if year := t.Year(); year < 0 || year > 9999 {
+		n.fail("year %d cannot be written", year)
 	}
 }
 

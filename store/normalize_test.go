@@ -15,7 +15,7 @@ import (
 
 func TestNormalizeCopies(t *testing.T) {
 	u := store.Update{ID: "u", Endpoint: "ep", Image: "i", Tokens: []string{"a"}, Machine: fsm.NewUpdate(fsm.Plan{}, time.Now())}
-	f := store.Firmware{Protocols: []int{1}}
+	f := store.Firmware{Protocols: []int{1}, State: new(fsm.Idle), Result: new(fsm.ResultDefault), Delivery: new(fsm.PushOnly)}
 	lines := []store.Event{{Update: "u", Name: "n"}}
 	for _, c := range []store.Change{
 		store.CreateUpdate{Update: u}, store.ReplaceUpdate{Update: u}, store.PutFirmware{Endpoint: "ep", Firmware: f},
@@ -27,10 +27,12 @@ func TestNormalizeCopies(t *testing.T) {
 		}
 		before, _ := json.Marshal(got)
 		u.Tokens[0], f.Protocols[0], lines[0].Name = "spoilt", 99, "spoilt"
+		*f.State, *f.Result, *f.Delivery = 99, 99, 99
 		if after, _ := json.Marshal(got); string(before) != string(after) {
 			t.Errorf("%T shares a slice with its caller", c)
 		}
 		u.Tokens[0], f.Protocols[0], lines[0].Name = "a", 1, "n"
+		*f.State, *f.Result, *f.Delivery = 0, 0, 0
 	}
 }
 
@@ -49,7 +51,10 @@ func FuzzNormalize(f *testing.F) {
 			store.CreateImage{Image: store.Image{ID: "i", Name: s, Version: s, Size: ns, SHA256: s}},
 			store.DeleteImage{ID: s},
 			store.PutRegistration{Endpoint: "ep", Registration: store.Registration{ID: s, Links: s, Identity: s, LastSeen: at}},
-			store.PutFirmware{Endpoint: s, Firmware: store.Firmware{Version: s, Read: at}},
+			store.PutFirmware{Endpoint: s, Firmware: store.Firmware{Version: s, Component: s, State: new(fsm.State(ns)), Read: at}},
+			store.PutHolds{Endpoint: "ep", Holds: s},
+			store.RemoveDamaged{Kind: store.Kind(s), Key: s},
+			store.RemoveDamaged{Kind: store.KindEvent, Key: s},
 		} {
 			once, err := store.Normalize(c)
 			if err != nil {

@@ -79,12 +79,18 @@ type Registration struct {
 	Ended      time.Time     `json:"ended,omitzero"` // zero while the registration holds
 }
 
-// Firmware is what was last read of an endpoint's firmware.
+// Firmware is what was last read of an endpoint's firmware. Nil, and "" as a version, mean that it is not known: nobody has
+// read it, or the device has no such resource, refuses to tell it or says nothing in it.
 type Firmware struct {
-	State     fsm.State  `json:"state"`
-	Result    fsm.Result `json:"result"`
-	Version   string     `json:"version,omitempty"`  // resource 3/0/3
-	Protocols []int      `json:"protocols,omitzero"` // resource 5/0/8; nil if absent, which is not the same as empty
-	Delivery  int        `json:"delivery"`           // resource 5/0/9
-	Read      time.Time  `json:"read,omitzero"`      // zero if never read
+	State     *fsm.State          `json:"state,omitzero"`      // resource 5/0/3
+	Result    *fsm.Result         `json:"result,omitzero"`     // resource 5/0/5
+	Version   string              `json:"version,omitempty"`   // resource 3/0/3
+	Protocols []int               `json:"protocols,omitzero"`  // resource 5/0/8; an empty list is known, and is not nil
+	Delivery  *fsm.DeliveryMethod `json:"delivery,omitzero"`   // resource 5/0/9
+	Component string              `json:"component,omitempty"` // reserved for objects other than 5; empty for Object 5
+	Read      time.Time           `json:"read,omitzero"`       // zero if never read
+
+	// Holds is the SHA-256, in hex, of the package that the device holds in State Downloaded, as far as this server has
+	// proof; "" if it has none. Only [PutHolds] changes it.
+	Holds string `json:"holds,omitempty"`
 }

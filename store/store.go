@@ -11,9 +11,15 @@ import (
 // Records are passed and returned by value; slices in them belong to the receiver: a store copies what it keeps, and what
 // it returns is the caller's. Text and times come back as [Normalize] leaves them.
 //
-// A sequence yields a non-nil error at most once, as the last pair. It is no snapshot: each record is as it was at some
-// moment of the iteration, and a record that exists throughout is yielded exactly once. The body of the loop may call the
-// store, Commit too; so may a query's Filter.
+// A sequence yields a non-nil error at most once, as the last pair; only damaged records are different, see below. It is no
+// snapshot: each record is as it was at some moment of the iteration, and a record that exists throughout is yielded exactly
+// once. The body of the loop may call the store, Commit too; so may a query's Filter.
+//
+// A record that is damaged, for whatever reason, stops nothing but what needs that record. Update, Image and Device return
+// a *DamagedError, which matches ErrDamaged. A sequence yields a pair of a *DamagedError and a record of which nothing is
+// set but the id, endpoint or sequence number, and what else is known of it for certain, such as the endpoint or the update
+// that the query asked for; then it goes on. Each query yields a damaged record that may be among what it selects, without
+// asking its Filter, and counts it against its Limit. A [RemoveDamaged] removes such a record.
 //
 // Errors are matched with errors.Is against this package's sentinels; an error of the database itself is wrapped and
 // matches none of them. A context that has ended before a call starts makes it fail without effect. One that ends while
@@ -23,10 +29,11 @@ type Store interface {
 	// number of the last event that the journal then holds.
 	//
 	// Each change sees what those before it did. See each change's type for the errors that it may cause; ErrInvalid as
-	// Normalize says. No changes at all are no error: the call then only tells the number.
+	// Normalize says; ErrDamaged where a change needs a record that is damaged, which is no matter to other commits. No
+	// changes at all are no error: the call then only tells the number.
 	Commit(ctx context.Context, changes ...Change) (uint64, error)
 
-	// Update returns the update with the given id, or ErrNotFound.
+	// Update returns the update with the given id. ErrNotFound: there is none. ErrDamaged: it cannot be read.
 	Update(ctx context.Context, id string) (Update, error)
 	// Updates yields the updates that the query selects, by falling id, which is newest first, or by rising id if the
 	// query says so.
@@ -34,12 +41,12 @@ type Store interface {
 	// Events yields the journal's lines that the query selects, in the order of their sequence numbers.
 	Events(ctx context.Context, q EventQuery) iter.Seq2[Event, error]
 
-	// Image returns the image with the given id, or ErrNotFound.
+	// Image returns the image with the given id. ErrNotFound: there is none. ErrDamaged: it cannot be read.
 	Image(ctx context.Context, id string) (Image, error)
 	// Images yields the images that the query selects, ordered by id.
 	Images(ctx context.Context, q ImageQuery) iter.Seq2[Image, error]
 
-	// Device returns what is known of an endpoint, or ErrNotFound.
+	// Device returns what is known of an endpoint. ErrNotFound: nothing is. ErrDamaged: it cannot be read.
 	Device(ctx context.Context, endpoint string) (Device, error)
 	// Devices yields the devices that the query selects, ordered by endpoint (as bytes).
 	Devices(ctx context.Context, q DeviceQuery) iter.Seq2[Device, error]

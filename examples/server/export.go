@@ -76,8 +76,14 @@ type exporter struct {
 	images map[string]store.Image // seen so far
 }
 
+// each calls fn for each update. The error also says which updates are damaged and have no row.
 func (e *exporter) each(fn func(row) error) error {
+	var damaged error
 	for update, err := range e.db.Updates(e.ctx, store.UpdateQuery{Oldest: true}) {
+		if errors.Is(err, store.ErrDamaged) {
+			damaged = errors.Join(damaged, err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -99,16 +105,16 @@ func (e *exporter) each(fn func(row) error) error {
 			return err
 		}
 	}
-	return nil
+	return damaged
 }
 
-// image returns an image's record, or an empty one if it has been deleted.
+// image returns an image's record, or an empty one if it has been deleted or is damaged.
 func (e *exporter) image(id string) (store.Image, error) {
 	if image, ok := e.images[id]; ok {
 		return image, nil
 	}
 	image, err := e.db.Image(e.ctx, id)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
 		return store.Image{}, err
 	}
 	e.images[id] = image
@@ -127,11 +133,9 @@ func writeCSV(w io.Writer, e *exporter) error {
 	if err := out.Write(columns); err != nil {
 		return err
 	}
-	if err := e.each(func(r row) error { return out.Write(harmless(r.fields())) }); err != nil {
-		return err
-	}
+	err := e.each(func(r row) error { return out.Write(harmless(r.fields())) })
 	out.Flush()
-	return out.Error()
+	return errors.Join(err, out.Error())
 }
 
 // harmless puts an apostrophe before what a spreadsheet would take for a formula: endpoints are named by devices.

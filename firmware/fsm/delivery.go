@@ -13,6 +13,8 @@ const (
 	DeliveryPull Delivery = "pull"
 )
 
+var deliveries = []Delivery{DeliveryAuto, DeliveryPush, DeliveryPull}
+
 // ParseDelivery returns the delivery of that name; "auto" and "" are
 // DeliveryAuto. Other names fail with [ErrUnknownName].
 func ParseDelivery(name string) (Delivery, error) {
@@ -29,8 +31,11 @@ func (d Delivery) String() string {
 	return string(d)
 }
 
-// MarshalText returns "push", "pull" or "auto".
-func (d Delivery) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+// MarshalText returns "push", "pull" or "auto"; a value that is none of the
+// constants fails with [ErrUnknownName].
+func (d Delivery) MarshalText() ([]byte, error) {
+	return wordText(deliveries, "delivery", d, d.String())
+}
 
 // UnmarshalText accepts the names in any letter case; "" is "auto".
 func (d *Delivery) UnmarshalText(text []byte) error {
@@ -38,7 +43,7 @@ func (d *Delivery) UnmarshalText(text []byte) error {
 		*d = DeliveryAuto
 		return nil
 	}
-	word, err := parseWord([]Delivery{DeliveryPush, DeliveryPull}, "delivery", string(text))
+	word, err := parseWord(deliveries[1:], "delivery", string(text))
 	if err != nil {
 		return err
 	}

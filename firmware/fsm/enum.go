@@ -3,11 +3,14 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// ErrUnknownName reports a text that names no value of an enumeration.
+// ErrUnknownName reports a text that names no value of an enumeration, or a
+// value without a name, which must not be written because nothing reads it
+// back.
 var ErrUnknownName = errors.New("fsm: unknown name")
 
 // numberName gives the name of a registry number; numbers without a name are
@@ -26,10 +29,19 @@ func parseNumber(names []string, what, text string) (int, error) {
 			return n, nil
 		}
 	}
-	if n, err := strconv.ParseInt(text, 10, 32); err == nil {
-		return int(n), nil
+	if n, err := strconv.Atoi(text); err == nil {
+		return n, nil
 	}
 	return 0, fmt.Errorf("%w: %s %q", ErrUnknownName, what, text)
+}
+
+// wordText is the text of one of the words, and fails for every other value:
+// what is written can be read back. name is what to write for it.
+func wordText[T ~string](words []T, what string, word T, name string) ([]byte, error) {
+	if !slices.Contains(words, word) {
+		return nil, fmt.Errorf("%w: %s %q", ErrUnknownName, what, string(word))
+	}
+	return []byte(name), nil
 }
 
 // parseWord accepts one of the words in any letter case and returns the

@@ -3,6 +3,8 @@ package fsm_test
 import (
 	"encoding"
 	"encoding/json"
+	"math"
+	"strconv"
 	"testing"
 	"time"
 
@@ -43,6 +45,33 @@ func texts[T comparable, P interface {
 	}
 	var v T
 	require.ErrorIs(t, P(&v).UnmarshalText([]byte("no such word")), fsm.ErrUnknownName)
+}
+
+// TestUnknownNamesAreNotWritten: a value that cannot be read back is not
+// written either. Letter case is for texts; the machine compares values.
+func TestUnknownNamesAreNotWritten(t *testing.T) {
+	for _, v := range []encoding.TextMarshaler{
+		fsm.Delivery("x"), fsm.Delivery("PUSH"), fsm.Delivery("auto"),
+		fsm.Protocol("ftp"), fsm.Protocol("CoAP"), fsm.Protocol("auto"),
+		fsm.Verify("md5"), fsm.Verify("version"),
+		fsm.Phase(""), fsm.Phase("x"), fsm.Outcome("x"), fsm.Outcome("Failed"),
+	} {
+		_, err := v.MarshalText()
+		require.ErrorIs(t, err, fsm.ErrUnknownName, "%T %q", v, v)
+		_, err = json.Marshal(v)
+		require.ErrorIs(t, err, fsm.ErrUnknownName, "%T %q", v, v)
+	}
+}
+
+// TestNumbersAreKept: whatever number a device gives for a resource, it can be
+// read back.
+func TestNumbersAreKept(t *testing.T) {
+	for _, n := range []int{math.MinInt, -1, 255, math.MaxInt} {
+		text := []string{strconv.Itoa(n)}
+		texts(t, text, fsm.State(n))
+		texts(t, text, fsm.Result(n))
+		texts(t, text, fsm.DeliveryMethod(n))
+	}
 }
 
 func TestProtocolNumbers(t *testing.T) {

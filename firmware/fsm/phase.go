@@ -36,8 +36,9 @@ func Phases() []Phase {
 // String returns the name.
 func (p Phase) String() string { return string(p) }
 
-// MarshalText returns the name.
-func (p Phase) MarshalText() ([]byte, error) { return []byte(p), nil }
+// MarshalText returns the name; a value that is none of the constants fails
+// with [ErrUnknownName].
+func (p Phase) MarshalText() ([]byte, error) { return wordText(Phases(), "phase", p, string(p)) }
 
 // UnmarshalText accepts the names in any letter case.
 func (p *Phase) UnmarshalText(text []byte) error {
@@ -73,8 +74,9 @@ func Outcomes() []Outcome {
 // String returns the name; an active update's is empty.
 func (o Outcome) String() string { return string(o) }
 
-// MarshalText returns the name.
-func (o Outcome) MarshalText() ([]byte, error) { return []byte(o), nil }
+// MarshalText returns the name; a value that is none of the constants fails
+// with [ErrUnknownName].
+func (o Outcome) MarshalText() ([]byte, error) { return wordText(Outcomes(), "outcome", o, string(o)) }
 
 // UnmarshalText accepts the names in any letter case.
 func (o *Outcome) UnmarshalText(text []byte) error {
@@ -114,8 +116,11 @@ func (v Verify) String() string {
 	return string(v)
 }
 
-// MarshalText returns "version" or "result".
-func (v Verify) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+// MarshalText returns "version" or "result"; a value that is none of the
+// constants fails with [ErrUnknownName].
+func (v Verify) MarshalText() ([]byte, error) {
+	return wordText([]Verify{VerifyVersion, VerifyResult}, "verify", v, v.String())
+}
 
 // UnmarshalText accepts the names in any letter case; "" is "version".
 func (v *Verify) UnmarshalText(text []byte) error {

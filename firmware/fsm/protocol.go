@@ -55,8 +55,14 @@ func (p Protocol) String() string {
 	return string(p)
 }
 
-// MarshalText returns the URI scheme, or "auto".
-func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+// MarshalText returns the URI scheme, or "auto"; a value that is none of the
+// constants fails with [ErrUnknownName].
+func (p Protocol) MarshalText() ([]byte, error) {
+	if p == ProtocolAuto {
+		return []byte("auto"), nil
+	}
+	return wordText(protocols, "protocol", p, string(p))
+}
 
 // UnmarshalText accepts a scheme in any letter case, "auto" or "".
 func (p *Protocol) UnmarshalText(text []byte) error {

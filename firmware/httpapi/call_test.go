@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/store"
 )
@@ -224,10 +225,18 @@ func TestDevices(t *testing.T) {
 		require.EqualValues(t, 300, d["lifetime"])
 		require.Equal(t, true, d["queue_mode"])
 		require.Equal(t, map[string]any{
-			"state": "idle", "result": map[string]any{"code": 0.0, "name": "default"}, "version": "", "protocols": []any{},
-			"delivery": "pull",
-		}, d["firmware"])
+			"state": nil, "result": nil, "version": nil, "protocols": nil, "delivery": nil,
+		}, d["firmware"], "nobody has read it")
 	}
+	_, err := s.db.Commit(t.Context(), store.PutFirmware{Endpoint: "a/b", Firmware: store.Firmware{
+		State: new(fsm.Idle), Result: new(fsm.ResultDefault), Version: "1.0.0", Delivery: new(fsm.PullOnly),
+		Protocols: []int{0, 77}, Read: time.Unix(1, 0),
+	}})
+	require.NoError(t, err)
+	require.Equal(t, map[string]any{
+		"state": "idle", "result": map[string]any{"code": 0.0, "name": "default"}, "version": "1.0.0", "delivery": "pull",
+		"protocols": []any{"coap", "77"}, "read": "1970-01-01T00:00:01Z",
+	}, decode[map[string]any](t, s.get("/api/devices/a%2Fb"))["firmware"])
 	requireProblem(t, s.get("/api/devices/"+url.PathEscape("a/b")+"/resources/3/0/3"), http.StatusNotImplemented, "not-implemented")
 
 	var got []string

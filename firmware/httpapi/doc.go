@@ -30,6 +30,10 @@
 // opaque; paging is stable, so what is created meanwhile neither repeats nor hides an item. ?outcome= (empty) selects the
 // active updates.
 //
+// A record that the server's store cannot read comes in its place in each list that it may belong to, as an item
+// {"id": "...", "damaged": "why"}, with endpoint instead of id for a device, and seq for a line of a journal. Asked for alone
+// it is answered with 500 and a problem of type damaged. The event stream leaves such lines out.
+//
 // # Answers
 //
 // Times are RFC 3339 in UTC, to the microsecond. What is not known is "" or 0, unless it says null or may be absent here.
@@ -45,7 +49,8 @@
 //	              "protocols": ["coap", "http"], "delivery": "both", "read": "..."}}
 //
 // where lifetime is in seconds, registered and last_seen are absent for a device that never was, and read says when the
-// firmware's part was read from the device, and is absent if it never was. An update is
+// firmware's part was read from the device, and is absent if it never was. What is not known of the firmware is null: nobody
+// has read it, or the device has no such resource, refuses it, or says nothing there. An update is
 //
 //	{"id": "01J...", "endpoint": "dev", "image": "6f1c...", "version": "1.1.0", "old_version": "1.0.0",
 //	 "phase": "transferring", "state": "downloading", "result": {"code": 0, "name": "default"}, "reported_result": null,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/store"
 )
 
 // streamEvents sends the journal as server-sent events. A reader that is slow does not hold up others: the journal is
@@ -71,6 +72,10 @@ func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan it
 	go func() {
 		defer close(items)
 		for event, err := range a.manager.Events(ctx, after) {
+			if errors.Is(err, store.ErrDamaged) {
+				a.options.Logger.Error("a line of the journal is not sent", "error", err)
+				continue
+			}
 			if err == nil && (update != "" && event.Update != update || endpoint != "" && event.Endpoint != endpoint) {
 				continue
 			}

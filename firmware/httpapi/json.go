@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/otago-iot/otago/store"
 )
 
 const (
@@ -86,26 +88,31 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 }
 
 // page is one page of a list.
-type page[T any] struct {
-	Items []T    `json:"items"`
+type page struct {
+	Items []any  `json:"items"`
 	Next  string `json:"next,omitempty"`
 }
 
-// writePage sends the first limit items of a sequence that was asked for one more.
+// writePage sends the first limit items of a sequence that was asked for one more. A damaged record has its place in it.
 func writePage[R, V any](
 	w http.ResponseWriter, limit int, kind string, records iter.Seq2[R, error], key func(R) string, view func(R) V,
 ) error {
-	p := page[V]{Items: []V{}}
+	p := page{Items: []any{}}
 	var last string
 	for record, err := range records {
-		if err != nil {
+		damaged, isDamaged := errors.AsType[*store.DamagedError](err)
+		if err != nil && !isDamaged {
 			return err
 		}
 		if len(p.Items) == limit {
 			p.Next = newCursor(kind, last)
 			break
 		}
-		p.Items = append(p.Items, view(record))
+		if isDamaged {
+			p.Items = append(p.Items, viewDamaged(damaged))
+		} else {
+			p.Items = append(p.Items, view(record))
+		}
 		last = key(record)
 	}
 	return writeJSON(w, http.StatusOK, p)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/otago-iot/otago/firmware"
@@ -48,6 +49,7 @@ var titles = map[string]string{
 	"unsupported-media-type": "The Content-Type is not the right one",
 	"not-implemented":        "Not there yet",
 	"unavailable":            "Not available now",
+	"damaged":                "The record is damaged",
 	"internal":               "Internal error",
 }
 
@@ -92,6 +94,10 @@ func asProblem(err error) *problem {
 		p.Update = active.ID
 		return p
 	}
+	if damaged, ok := errors.AsType[*store.DamagedError](err); ok {
+		return newProblem(http.StatusInternalServerError, "damaged",
+			fmt.Sprintf("the %s cannot be read: %s", damaged.Kind, clip(damaged.Err.Error(), maxReason)))
+	}
 	switch {
 	case errors.Is(err, store.ErrInvalid):
 		return newProblem(http.StatusBadRequest, "bad-request", "a value is too long, or has characters that are not allowed")
@@ -113,8 +119,10 @@ func asProblem(err error) *problem {
 // fail sends the problem document of an error.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := asProblem(err)
-	if p == nil {
+	if p == nil || errors.Is(err, store.ErrDamaged) {
 		a.options.Logger.Error("request failed", "method", r.Method, "path", r.URL.EscapedPath(), "error", err)
+	}
+	if p == nil {
 		p = newProblem(http.StatusInternalServerError, "internal", "the server could not carry out the request; its log says why")
 	}
 	body, err := json.Marshal(p)

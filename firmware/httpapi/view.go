@@ -6,6 +6,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
 )
 
 // The types of this file are the JSON that clients get. They are apart from the stored records, so that neither binds the
@@ -13,6 +14,29 @@ import (
 
 // instant is a time as precise as those of the stores, so that clients can compare any two.
 func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// A damagedView stands for a record that cannot be read.
+type damagedView struct {
+	ID       string `json:"id,omitempty"`       // of an update or image
+	Endpoint string `json:"endpoint,omitempty"` // of a device
+	Seq      uint64 `json:"seq,omitempty"`      // of a line of a journal
+	Damaged  string `json:"damaged"`            // why
+}
+
+func viewDamaged(d *store.DamagedError) damagedView {
+	v := damagedView{Damaged: clip(d.Err.Error(), maxReason)}
+	switch d.Kind {
+	case store.KindDevice:
+		v.Endpoint = d.Key
+	case store.KindEvent:
+		v.Seq, _ = strconv.ParseUint(d.Key, 10, 64)
+	default:
+		v.ID = d.Key
+	}
+	return v
+}
+
+const maxReason = 200 // bytes of why a record cannot be read
 
 type imageView struct {
 	ID      string    `json:"id"`
@@ -40,23 +64,43 @@ type deviceView struct {
 	Firmware   firmwareView `json:"firmware"`
 }
 
+// What a firmwareView has as null is not known.
 type firmwareView struct {
-	State     string     `json:"state"`
-	Result    resultView `json:"result"`
-	Version   string     `json:"version"`
-	Protocols []string   `json:"protocols"`
-	Delivery  string     `json:"delivery"`
-	Read      time.Time  `json:"read,omitzero"` // when; absent if never
+	State     *string     `json:"state"`
+	Result    *resultView `json:"result"`
+	Version   *string     `json:"version"`
+	Protocols []string    `json:"protocols"`
+	Delivery  *string     `json:"delivery"`
+	Read      time.Time   `json:"read,omitzero"` // when; absent if never
+}
+
+func viewFirmware(f store.Firmware) firmwareView {
+	v := firmwareView{Read: f.Read}
+	if f.State != nil {
+		v.State = new(f.State.String())
+	}
+	if f.Result != nil {
+		v.Result = new(viewResult(*f.Result))
+	}
+	if f.Version != "" {
+		v.Version = new(f.Version)
+	}
+	if f.Protocols != nil {
+		v.Protocols = make([]string, len(f.Protocols))
+	}
+	for i, n := range f.Protocols {
+		v.Protocols[i] = strconv.Itoa(n)
+		if p, ok := fsm.ProtocolNumber(int64(n)); ok {
+			v.Protocols[i] = p.String()
+		}
+	}
+	if f.Delivery != nil {
+		v.Delivery = new(f.Delivery.String())
+	}
+	return v
 }
 
 func viewDevice(d firmware.DeviceInfo) deviceView {
-	protocols := make([]string, len(d.Firmware.Protocols))
-	for i, n := range d.Firmware.Protocols {
-		protocols[i] = strconv.Itoa(n)
-		if p, ok := fsm.ProtocolNumber(int64(n)); ok {
-			protocols[i] = p.String()
-		}
-	}
 	return deviceView{
 		Endpoint:   d.Endpoint,
 		Address:    d.Registration.Address,
@@ -67,14 +111,7 @@ func viewDevice(d firmware.DeviceInfo) deviceView {
 		Online:     d.Online,
 		Registered: d.Registration.Registered,
 		LastSeen:   instant(d.Registration.LastSeen),
-		Firmware: firmwareView{
-			State:     d.Firmware.State.String(),
-			Result:    viewResult(d.Firmware.Result),
-			Version:   d.Firmware.Version,
-			Protocols: protocols,
-			Delivery:  fsm.DeliveryMethod(d.Firmware.Delivery).String(),
-			Read:      d.Firmware.Read,
-		},
+		Firmware:   viewFirmware(d.Firmware),
 	}
 }
 
@@ -102,8 +139,8 @@ type updateView struct {
 	Attempt    int          `json:"attempt"`
 	Created    time.Time    `json:"created"`
 	Updated    time.Time    `json:"updated"`
-	Ended      *time.Time   `json:"ended"` // null while it is active
-	Journal    []lineView   `json:"journal,omitzero"`
+	Ended      *time.Time   `json:"ended"`            // null while it is active
+	Journal    []any        `json:"journal,omitzero"` // lineView, or damagedView
 }
 
 type progressView struct {
@@ -141,14 +178,12 @@ func viewUpdate(u firmware.Update) updateView {
 		Updated:    u.Changed,
 	}
 	if m.Reported != fsm.ResultDefault {
-		reported := viewResult(m.Reported)
-		v.Reported = &reported
+		v.Reported = new(viewResult(m.Reported))
 	}
 	if m.Active() {
 		v.WaitingFor = &waitView{Reason: m.Wait.Reason, Until: instant(m.Wait.Until)}
 	} else {
-		ended := instant(m.Ended)
-		v.Ended = &ended
+		v.Ended = new(instant(m.Ended))
 	}
 	return v
 }

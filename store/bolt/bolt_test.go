@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/bolt"
+	"github.com/otago-iot/otago/store/internal/kv/kvtest"
 	"github.com/otago-iot/otago/store/storetest"
 )
 
@@ -30,7 +32,28 @@ func place(t testing.TB) func() store.Store {
 	}
 }
 
-func TestStore(t *testing.T) { storetest.Run(t, fresh, storetest.Durable(place)) }
+func TestStore(t *testing.T) {
+	opts := []storetest.Option{storetest.Durable(place)}
+	for name, way := range kvtest.Ways {
+		opts = append(opts, storetest.Damage(name, func(t testing.TB) (store.Store, func(store.Kind, string)) {
+			file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true}) // nothing crashes here
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { file.Close() })
+			db, err := bolt.New(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return db, func(kind store.Kind, key string) {
+				if err := kvtest.Spoil(bolt.BackendOf(file), kind, key, way); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}))
+	}
+	storetest.Run(t, fresh, opts...)
+}
 
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, fresh) }
 
@@ -90,8 +113,8 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// TestNewerFormat opens a file that a later version wrote.
-func TestNewerFormat(t *testing.T) {
+// TestOtherFormat opens files that other versions wrote.
+func TestOtherFormat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ota.db")
 	file, err := bbolt.Open(path, 0o600, nil)
 	if err != nil {
@@ -100,14 +123,16 @@ func TestNewerFormat(t *testing.T) {
 	if _, err := bolt.New(file); err != nil {
 		t.Fatal(err)
 	}
-	err = file.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte("meta")).Put([]byte("format"), []byte{200})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bolt.New(file); err == nil {
-		t.Fatal("a newer format was opened")
+	for _, format := range [][]byte{{1}, {3}, {200}, []byte("otago")} {
+		err = file.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte("meta")).Put([]byte("format"), format)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bolt.New(file); err == nil || !strings.Contains(err.Error(), "format") {
+			t.Fatalf("data of the format %x: %v", format, err)
+		}
 	}
 	if err := file.Close(); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,6 @@
 // # What is in the file
 //
 // Each namespace is a bucket, with a bucket per table and index in it. Records are a byte with their format's number,
-// then JSON. A later version of this module may add fields without a new number; for a new number it brings a migration
-// that Open runs, and a file with a number that this version does not know is refused, never guessed at.
+// then JSON. A later version of this module may add fields without a new number. A file with another number is refused,
+// never guessed at.
 package bolt

@@ -2,16 +2,67 @@ package memory_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/internal/kv/kvtest"
 	"github.com/otago-iot/otago/store/memory"
 	"github.com/otago-iot/otago/store/storetest"
 )
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(testing.TB) store.Store { return memory.New() })
+	var damages []storetest.Option
+	for name, way := range kvtest.Ways {
+		damages = append(damages, storetest.Damage(name, func(t testing.TB) (store.Store, func(store.Kind, string)) {
+			db, backend := memory.NewOver()
+			return db, func(kind store.Kind, key string) {
+				if err := kvtest.Spoil(backend, kind, key, way); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}))
+	}
+	storetest.Run(t, func(testing.TB) store.Store { return memory.New() }, damages...)
+}
+
+// TestDangling has indexes name records that are not there.
+func TestDangling(t *testing.T) {
+	db, backend := memory.NewOver()
+	defer db.Close()
+	ctx := t.Context()
+	u := store.Update{ID: "u", Endpoint: "ep", Image: "i", Key: "k", Machine: fsm.NewUpdate(fsm.Plan{}, time.Now())}
+	seq, err := db.Commit(ctx, store.CreateImage{Image: store.Image{ID: "i", Version: "1"}}, store.CreateUpdate{Update: u},
+		store.AppendEvents{Events: []store.Event{{Update: "u", Name: "a"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := func([]byte) []byte { return nil }
+	for kind, key := range map[store.Kind]string{store.KindUpdate: "u", store.KindEvent: fmt.Sprint(seq)} {
+		if err := kvtest.Spoil(backend, kind, key, gone); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := 0
+	for got, err := range db.Updates(ctx, store.UpdateQuery{Active: true}) {
+		if found++; got.ID != "u" || !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("Updates yields %q, %v", got.ID, err)
+		}
+	}
+	for _, err := range db.Events(ctx, store.EventQuery{Update: "u"}) {
+		if found++; !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("Events yields %v", err)
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d pairs, want 2", found)
+	}
+	if _, err := db.Commit(ctx, store.RemoveDamaged{Kind: store.KindUpdate, Key: "u"}, store.CreateUpdate{Update: u}); err != nil {
+		t.Error(err)
+	}
 }
 
 func BenchmarkStore(b *testing.B) {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -25,7 +26,8 @@ func testDevice(t *testing.T, db store.Store) {
 	equal(t, "registered device", getDevice(t, db, "ep"), want)
 
 	want.Firmware = store.Firmware{
-		State: fsm.Downloaded, Result: fsm.Result(99), Version: "1.0", Protocols: []int{0, 2, 77}, Delivery: 2, Read: epoch,
+		State: new(fsm.Downloaded), Result: new(fsm.Result(99)), Version: "1.0", Protocols: []int{0, 2, 77},
+		Delivery: new(fsm.PushAndPull), Component: "modem", Read: epoch,
 	}
 	commit(t, db, store.PutFirmware{Endpoint: "ep", Firmware: want.Firmware})
 	equal(t, "read device", getDevice(t, db, "ep"), want)
@@ -42,6 +44,43 @@ func testDevice(t *testing.T, db store.Store) {
 	commit(t, db, store.PutFirmware{Endpoint: "ep2", Firmware: store.Firmware{Version: "2"}})
 	equal(t, "device that never registered", getDevice(t, db, "ep2"),
 		store.Device{Endpoint: "ep2", Firmware: store.Firmware{Version: "2"}})
+}
+
+func testHolds(t *testing.T, db store.Store) {
+	a, b := strings.Repeat("0a", 32), strings.Repeat("f9", 32)
+	commit(t, db, store.PutHolds{Endpoint: "none"})
+	_, err := db.Device(t.Context(), "none")
+	failsWith(t, "Device of which nothing is known", err, store.ErrNotFound)
+
+	want := store.Device{Endpoint: "ep", Registration: newRegistration("r1")}
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: want.Registration})
+	facts := store.Firmware{State: new(fsm.Downloaded), Version: "1.0", Read: epoch, Holds: b}
+	want.Firmware = facts
+	want.Firmware.Holds = ""
+	commit(t, db, store.PutFirmware{Endpoint: "ep", Firmware: facts})
+	equal(t, "device without a claim", getDevice(t, db, "ep"), want)
+
+	want.Firmware.Holds = a
+	commit(t, db, store.PutHolds{Endpoint: "ep", Holds: a})
+	equal(t, "device with a claim", getDevice(t, db, "ep"), want)
+	for _, late := range []string{"", b} {
+		facts.Holds = late
+		commit(t, db, store.PutFirmware{Endpoint: "ep", Firmware: facts})
+		equal(t, "claim after facts that were read", getDevice(t, db, "ep"), want)
+	}
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: want.Registration})
+	equal(t, "claim after a registration", getDevice(t, db, "ep"), want)
+
+	want.Firmware.Holds = ""
+	commit(t, db, store.PutHolds{Endpoint: "ep"}, store.PutFirmware{Endpoint: "ep", Firmware: facts})
+	equal(t, "claim that was cleared before facts came late", getDevice(t, db, "ep"), want)
+
+	commit(t, db, store.PutHolds{Endpoint: "ep2", Holds: b})
+	equal(t, "device of which nothing else is known", getDevice(t, db, "ep2"),
+		store.Device{Endpoint: "ep2", Firmware: store.Firmware{Holds: b}})
+	for _, bad := range []string{"0", a[1:], a + "0", strings.ToUpper(b), strings.Repeat("g", 64), strings.Repeat(" ", 64)} {
+		refuse(t, db, store.ErrInvalid, store.PutHolds{Endpoint: "ep", Holds: bad})
+	}
 }
 
 func testSecured(t *testing.T, db store.Store) {

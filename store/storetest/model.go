@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/otago-iot/otago/store"
@@ -65,8 +66,14 @@ func (m model) one(c store.Change) error {
 		delete(m.images, c.ID)
 	case store.PutFirmware:
 		d := m.devices[c.Endpoint]
+		c.Firmware.Holds = d.Firmware.Holds
 		d.Endpoint, d.Firmware = c.Endpoint, c.Firmware
 		m.devices[c.Endpoint] = d
+	case store.PutHolds:
+		if d, ok := m.devices[c.Endpoint]; ok || c.Holds != "" {
+			d.Endpoint, d.Firmware.Holds = c.Endpoint, c.Holds
+			m.devices[c.Endpoint] = d
+		}
 	}
 	return nil
 }
@@ -119,7 +126,7 @@ func testRandom(t *testing.T, db store.Store) {
 
 func randomChange(rnd *rand.Rand, m model) store.Change {
 	image := fmt.Sprint("i", rnd.IntN(4))
-	switch rnd.IntN(7) {
+	switch rnd.IntN(8) {
 	case 0, 1:
 		u := newUpdate(id(rnd.IntN(200)), fmt.Sprint("ep", rnd.IntN(9)), image)
 		if rnd.IntN(3) == 0 {
@@ -147,6 +154,8 @@ func randomChange(rnd *rand.Rand, m model) store.Change {
 		return store.CreateImage{Image: newImage(image, fmt.Sprint(rnd.IntN(4)))}
 	case 5:
 		return store.DeleteImage{ID: image}
+	case 6:
+		return store.PutHolds{Endpoint: fmt.Sprint("ep", rnd.IntN(9)), Holds: []string{"", strings.Repeat("0a", 32)}[rnd.IntN(2)]}
 	}
 	return store.PutFirmware{Endpoint: fmt.Sprint("ep", rnd.IntN(9)), Firmware: store.Firmware{Version: fmt.Sprint(rnd.IntN(99))}}
 }

@@ -19,8 +19,21 @@ func Durable(place func(t testing.TB) (open func() store.Store)) Option {
 	return option(func(s *suite) { s.place = place })
 }
 
+// Damage says how a record of this back end can be damaged, as by a failing disk or by a fault that is long repaired. The
+// function opens an empty store, which Run closes, and returns with it one that damages a stored record; kind and key are
+// those of a store.DamagedError. The option may be given more than once, with a name for each way of damage.
+func Damage(name string, open func(t testing.TB) (db store.Store, spoil func(kind store.Kind, key string))) Option {
+	return option(func(s *suite) { s.damages = append(s.damages, damage{name, open}) })
+}
+
 type suite struct {
-	place func(t testing.TB) func() store.Store
+	place   func(t testing.TB) func() store.Store
+	damages []damage
+}
+
+type damage struct {
+	name string
+	open func(t testing.TB) (store.Store, func(store.Kind, string))
 }
 
 // Run runs the conformance suite. The function opens an empty store; it is called for each test, and Run closes what it
@@ -43,6 +56,14 @@ func Run(t *testing.T, open func(t testing.TB) store.Store, opts ...Option) {
 		}
 		testReopen(t, s.place(t))
 	})
+	t.Run("damage", func(t *testing.T) {
+		if len(s.damages) == 0 {
+			t.Skip("the back end does not say how to Damage its records")
+		}
+		for _, d := range s.damages {
+			t.Run(d.name, func(t *testing.T) { testDamage(t, d) })
+		}
+	})
 }
 
 var tests = []struct {
@@ -60,6 +81,7 @@ var tests = []struct {
 	{"image", testImage},
 	{"image in use", testImageInUse},
 	{"device", testDevice},
+	{"package that a device holds", testHolds},
 	{"secured is sticky", testSecured},
 	{"journal", testJournal},
 	{"journal bounds", testJournalBounds},
@@ -72,6 +94,7 @@ var tests = []struct {
 	{"odd names", testOddNames},
 	{"odd text", testOddText},
 	{"refused text", testRefused},
+	{"unknown names", testUnknownNames},
 	{"ownership", testOwnership},
 	{"cancelled context", testCancelled},
 	{"close", testClose},

@@ -70,6 +70,7 @@ func testRefused(t *testing.T, db store.Store) {
 	for _, bad := range []string{"", "\x00", "a\nb", "\x7f", "\u0085", "\xff", strings.Repeat("x", 256)} {
 		refuse(t, db, store.ErrInvalid, store.PutRegistration{Endpoint: bad, Registration: newRegistration("r")})
 		refuse(t, db, store.ErrInvalid, store.PutFirmware{Endpoint: bad})
+		refuse(t, db, store.ErrInvalid, store.PutHolds{Endpoint: bad})
 		refuse(t, db, store.ErrInvalid, store.CreateUpdate{Update: newUpdate("u1", bad, "i1")})
 		refuse(t, db, store.ErrInvalid, store.CreateUpdate{Update: newUpdate(bad, "ep", "i1")})
 		refuse(t, db, store.ErrInvalid, store.CreateImage{Image: newImage("i2", bad)})
@@ -92,15 +93,16 @@ func testRefused(t *testing.T, db store.Store) {
 func testOwnership(t *testing.T, db store.Store) {
 	seed(t, db)
 	u := newUpdate("u1", "ep", "i1")
-	protocols := []int{1, 2}
+	facts := store.Firmware{State: new(fsm.Idle), Result: new(fsm.ResultSuccess), Delivery: new(fsm.PushOnly), Protocols: []int{1, 2}}
 	lines := []store.Event{newEvent("u1", "a")}
 	commit(t, db, store.CreateUpdate{Update: u}, store.AppendEvents{Events: lines},
-		store.PutFirmware{Endpoint: "ep", Firmware: store.Firmware{Protocols: protocols}})
+		store.PutFirmware{Endpoint: "ep", Firmware: facts})
 	equal(t, "number in the caller's slice", lines[0].Seq, uint64(0))
 	spoil := func(u store.Update, d store.Device) {
 		u.Tokens[0], u.Machine.Plan.Schemes[0], d.Firmware.Protocols[0] = "spoilt", fsm.ProtocolCoAP, 99
+		*d.Firmware.State, *d.Firmware.Result, *d.Firmware.Delivery = 99, 99, 99
 	}
-	spoil(u, store.Device{Firmware: store.Firmware{Protocols: protocols}})
+	spoil(u, store.Device{Firmware: facts})
 	spoil(getUpdate(t, db, "u1"), getDevice(t, db, "ep"))
 	for u, err := range db.Updates(t.Context(), store.UpdateQuery{}) {
 		failsWith(t, "Updates", err, nil)
@@ -109,5 +111,7 @@ func testOwnership(t *testing.T, db store.Store) {
 	want := newUpdate("u1", "ep", "i1")
 	want.Revision = 1
 	equal(t, "update", getUpdate(t, db, "u1"), want)
-	equal(t, "protocols", getDevice(t, db, "ep").Firmware.Protocols, []int{1, 2})
+	equal(t, "facts", getDevice(t, db, "ep").Firmware, store.Firmware{
+		State: new(fsm.Idle), Result: new(fsm.ResultSuccess), Delivery: new(fsm.PushOnly), Protocols: []int{1, 2},
+	})
 }

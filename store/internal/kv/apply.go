@@ -28,7 +28,17 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 				d.Registration.Secured = secured
 			})
 		case store.PutFirmware:
-			err = putDevice(o, c.Endpoint, func(d *store.Device) { d.Firmware = c.Firmware })
+			err = putDevice(o, c.Endpoint, func(d *store.Device) {
+				holds := d.Firmware.Holds
+				d.Firmware = c.Firmware
+				d.Firmware.Holds = holds
+			})
+		case store.PutHolds:
+			if c.Holds != "" || o.has(devices, []byte(c.Endpoint)) {
+				err = putDevice(o, c.Endpoint, func(d *store.Device) { d.Firmware.Holds = c.Holds })
+			}
+		case store.RemoveDamaged:
+			err = removeDamaged(o, c)
 		}
 		if err != nil {
 			return 0, err
@@ -78,7 +88,7 @@ func replaceUpdate(o *overlay, u store.Update) error {
 	if data == nil {
 		return store.ErrNotFound
 	}
-	old, err := decode[store.Update](data)
+	old, err := updateKind.decode([]byte(u.ID), data)
 	if err != nil {
 		return err
 	}
@@ -155,7 +165,7 @@ func deleteImage(o *overlay, id string) error {
 	if key := o.first(activeImages, join(id, ""), join(id, "")); key != nil {
 		return &store.InUseError{Image: id, Update: string(rest(key))}
 	}
-	i, err := decode[store.Image](data)
+	i, err := imageKind.decode([]byte(id), data)
 	if err != nil {
 		return err
 	}
@@ -168,10 +178,7 @@ func deleteImage(o *overlay, id string) error {
 func putDevice(o *overlay, endpoint string, set func(*store.Device)) error {
 	d := store.Device{Endpoint: endpoint}
 	if data := o.get(devices, []byte(endpoint)); data != nil {
-		var err error
-		if d, err = decode[store.Device](data); err != nil {
-			return err
-		}
+		d, _ = deviceKind.decode([]byte(endpoint), data) // a damaged record is replaced
 	}
 	set(&d)
 	return o.putRecord(devices, endpoint, d)

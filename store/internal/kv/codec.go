@@ -9,11 +9,9 @@ import (
 
 // format is the first byte of every record and the value of meta's "format". Fields may be added without raising it: a
 // reader ignores what it does not know. It is raised when an older reader would misunderstand.
-const format = 1
+const format = 2
 
 var mark = []byte{'.'}
-
-var errFormat = errors.New("store: record was written by a newer version of this module")
 
 func encode(record any) ([]byte, error) {
 	data, err := json.Marshal(record)
@@ -24,13 +22,16 @@ func encode(record any) ([]byte, error) {
 }
 
 func decode[T any](data []byte) (record T, err error) {
-	if len(data) == 0 || data[0] != format {
-		return record, errFormat
+	switch {
+	case data == nil:
+		return record, errors.New("an index names it, but it is not there")
+	case len(data) == 0:
+		return record, errors.New("it is empty")
+	case data[0] != format:
+		return record, fmt.Errorf("it has format %d, not %d", data[0], format)
 	}
-	if err := json.Unmarshal(data[1:], &record); err != nil {
-		return record, fmt.Errorf("store: record is damaged: %w", err)
-	}
-	return record, nil
+	err = json.Unmarshal(data[1:], &record)
+	return record, err
 }
 
 // join makes a key of a text, which may hold anything, and what follows it. Keys of one text are next to each other,
@@ -41,6 +42,9 @@ func join[B string | []byte](text string, rest B) []byte {
 	key = append(key, text...)
 	return append(key, rest...)
 }
+
+// text returns the text of a key that join made.
+func text(key []byte) []byte { return key[2 : 2+binary.BigEndian.Uint16(key)] }
 
 // rest returns what follows the text in a key that join made.
 func rest(key []byte) []byte { return key[2+binary.BigEndian.Uint16(key):] }

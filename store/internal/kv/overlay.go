@@ -50,6 +50,28 @@ func (o *overlay) first(t Table, prefix, from []byte) []byte {
 	return found
 }
 
+// sweep deletes the entries that match, of those whose key has the prefix, and returns their keys.
+func (o *overlay) sweep(t Table, prefix []byte, match func(key, value []byte) bool) [][]byte {
+	var found [][]byte
+	for key, value := range o.base.Ascend(t, prefix) {
+		if !bytes.HasPrefix(key, prefix) {
+			break
+		}
+		if _, ok := o.writes[t][string(key)]; !ok && match(key, value) {
+			found = append(found, bytes.Clone(key))
+		}
+	}
+	for key, value := range o.writes[t] {
+		if value != nil && strings.HasPrefix(key, string(prefix)) && match([]byte(key), value) {
+			found = append(found, []byte(key))
+		}
+	}
+	for _, key := range found {
+		o.delete(t, key)
+	}
+	return found
+}
+
 // flush writes everything into the transaction.
 func (o *overlay) flush() error {
 	for t, writes := range o.writes {

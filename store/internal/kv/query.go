@@ -3,6 +3,7 @@ package kv
 import (
 	"bytes"
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/otago-iot/otago/store"
@@ -34,13 +35,20 @@ func (s *scan) entries(r Reader) iter.Seq2[[]byte, []byte] {
 	return r.Ascend(s.table, s.prefix)
 }
 
-// query yields what load makes of each entry of the scan, as far as keep wants it, at most limit of them.
+// A pair is what a query yields: a record, or what is known of a damaged one.
+type pair[T any] struct {
+	record  T
+	damaged error
+}
+
+// query yields what load makes of each entry of the scan, as far as keep wants it, at most limit of them. Damaged records
+// come in their place; any other error ends it.
 func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 	load func(r Reader, key, value []byte) (T, bool, error), keep func(T) bool) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
 		sc, left := sc, limit
-		found := make([]T, 0, chunk)
+		found := make([]pair[T], 0, chunk)
 		for {
 			found = found[:0]
 			more := false
@@ -51,11 +59,11 @@ func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 						return nil
 					}
 					record, ok, err := load(r, key, value)
-					if err != nil {
+					if err != nil && !errors.Is(err, store.ErrDamaged) {
 						return err
 					}
 					if ok {
-						found = append(found, record)
+						found = append(found, pair[T]{record, err})
 					}
 					if seen++; seen == chunk {
 						sc.last, more = bytes.Clone(key), true
@@ -64,11 +72,11 @@ func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 				}
 				return nil
 			})
-			for _, record := range found {
-				if keep != nil && !keep(record) {
+			for _, p := range found {
+				if keep != nil && p.damaged == nil && !keep(p.record) {
 					continue
 				}
-				if !yield(record, nil) {
+				if !yield(p.record, p.damaged) {
 					return
 				}
 				if left--; left == 0 {
@@ -87,13 +95,16 @@ func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 }
 
 // get returns one record.
-func get[T any](ctx context.Context, s *Store, t Table, key string) (record T, err error) {
+func get[T any](ctx context.Context, s *Store, k *kind[T], key string) (record T, err error) {
 	err = s.view(ctx, func(r Reader) error {
-		data := r.Get(t, []byte(key))
+		data := r.Get(k.table, []byte(key))
 		if data == nil {
 			return store.ErrNotFound
 		}
-		record, err = decode[T](data)
+		found, err := k.decode([]byte(key), data)
+		if err == nil {
+			record = found
+		}
 		return err
 	})
 	return record, err
@@ -101,36 +112,37 @@ func get[T any](ctx context.Context, s *Store, t Table, key string) (record T, e
 
 // Update implements store.Store.
 func (s *Store) Update(ctx context.Context, id string) (store.Update, error) {
-	return get[store.Update](ctx, s, updates, id)
+	return get(ctx, s, &updateKind, id)
 }
 
 // Image implements store.Store.
 func (s *Store) Image(ctx context.Context, id string) (store.Image, error) {
-	return get[store.Image](ctx, s, images, id)
+	return get(ctx, s, &imageKind, id)
 }
 
 // Device implements store.Store.
 func (s *Store) Device(ctx context.Context, endpoint string) (store.Device, error) {
-	return get[store.Device](ctx, s, devices, endpoint)
+	return get(ctx, s, &deviceKind, endpoint)
 }
 
 // Updates implements store.Store.
 func (s *Store) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[store.Update, error] {
 	sc := scan{down: !q.Oldest}
 	var id func(key, value []byte) []byte
+	var known store.Update // by the index, of a damaged one
 	switch {
 	case q.Key != "":
-		sc = scan{table: updateKeys, prefix: []byte(q.Key), exact: true}
+		sc, known.Key = scan{table: updateKeys, prefix: []byte(q.Key), exact: true}, q.Key
 		id = func(_, value []byte) []byte { return value }
 	case q.Active && q.Endpoint != "":
-		sc = scan{table: activeOf, prefix: []byte(q.Endpoint), exact: true}
+		sc, known.Endpoint = scan{table: activeOf, prefix: []byte(q.Endpoint), exact: true}, q.Endpoint
 		id = func(_, value []byte) []byte { return value }
 	case q.Active && q.Image != "":
-		sc.table, sc.prefix, id = activeImages, join(q.Image, ""), compound
+		sc.table, sc.prefix, id, known.Image = activeImages, join(q.Image, ""), compound, q.Image
 	case q.Endpoint != "":
-		sc.table, sc.prefix, id = byEndpoint, join(q.Endpoint, ""), compound
+		sc.table, sc.prefix, id, known.Endpoint = byEndpoint, join(q.Endpoint, ""), compound, q.Endpoint
 	case q.Image != "":
-		sc.table, sc.prefix, id = byImage, join(q.Image, ""), compound
+		sc.table, sc.prefix, id, known.Image = byImage, join(q.Image, ""), compound, q.Image
 	case q.Active:
 		sc.table, id = active, func(key, _ []byte) []byte { return key }
 	default:
@@ -140,8 +152,13 @@ func (s *Store) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[stor
 		sc.last = append(bytes.Clone(sc.prefix), q.After...)
 	}
 	load := func(r Reader, key, value []byte) (store.Update, bool, error) {
-		u, err := decode[store.Update](r.Get(updates, id(key, value)))
-		return u, err == nil && selects(q, u), err
+		id := id(key, value)
+		u, err := updateKind.decode(id, r.Get(updates, id))
+		if err != nil {
+			u.Endpoint, u.Image, u.Key = known.Endpoint, known.Image, known.Key
+			return u, follows(q, u.ID), err
+		}
+		return u, selects(q, u), nil
 	}
 	return query(ctx, s, sc, q.Limit, load, q.Filter)
 }
@@ -152,8 +169,12 @@ func compound(key, _ []byte) []byte { return rest(key) }
 // the transaction.
 func selects(q store.UpdateQuery, u store.Update) bool {
 	return (q.Endpoint == "" || q.Endpoint == u.Endpoint) && (q.Image == "" || q.Image == u.Image) &&
-		(q.Key == "" || q.Key == u.Key) && (!q.Active || u.Active()) &&
-		(q.After == "" || q.Oldest && u.ID > q.After || !q.Oldest && u.ID < q.After)
+		(q.Key == "" || q.Key == u.Key) && (!q.Active || u.Active()) && follows(q, u.ID)
+}
+
+// follows reports whether an id is beyond the page before.
+func follows(q store.UpdateQuery, id string) bool {
+	return q.After == "" || q.Oldest && id > q.After || !q.Oldest && id < q.After
 }
 
 // Events implements store.Store.
@@ -165,8 +186,12 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) iter.Seq2[store.
 		sc.last = join(q.Update, number(q.After))
 	}
 	load := func(r Reader, key, _ []byte) (store.Event, bool, error) {
-		e, err := decode[store.Event](r.Get(events, seq(key)))
-		return e, err == nil, err
+		seq := seq(key)
+		e, err := eventKind.decode(seq, r.Get(events, seq))
+		if err != nil {
+			e.Update = q.Update
+		}
+		return e, true, err
 	}
 	return query(ctx, s, sc, q.Limit, load, nil)
 }
@@ -182,8 +207,13 @@ func (s *Store) Images(ctx context.Context, q store.ImageQuery) iter.Seq2[store.
 		sc.last = append(bytes.Clone(sc.prefix), q.After...)
 	}
 	load := func(r Reader, key, value []byte) (store.Image, bool, error) {
-		i, err := decode[store.Image](r.Get(images, id(key, value)))
-		return i, err == nil && (q.Name == "" || q.Name == i.Name) && (q.Version == "" || q.Version == i.Version), err
+		id := id(key, value)
+		i, err := imageKind.decode(id, r.Get(images, id))
+		if err != nil {
+			i.SHA256 = q.SHA256
+			return i, true, err
+		}
+		return i, (q.Name == "" || q.Name == i.Name) && (q.Version == "" || q.Version == i.Version), nil
 	}
 	return query(ctx, s, sc, q.Limit, load, nil)
 }
@@ -194,9 +224,9 @@ func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[stor
 	if q.After != "" {
 		sc.last = []byte(q.After)
 	}
-	load := func(_ Reader, _, value []byte) (store.Device, bool, error) {
-		d, err := decode[store.Device](value)
-		return d, err == nil && (!q.Registered || d.Registration.Ended.IsZero()), err
+	load := func(_ Reader, key, value []byte) (store.Device, bool, error) {
+		d, err := deviceKind.decode(key, value)
+		return d, err != nil || !q.Registered || d.Registration.Ended.IsZero(), err
 	}
 	return query(ctx, s, sc, q.Limit, load, nil)
 }

@@ -45,8 +45,12 @@ func New(b Backend, group bool) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(have) > 0 && (len(have) != 1 || have[0] != format) {
-		return nil, fmt.Errorf("store: data has format %v, this version of the module reads %d", have, format)
+	switch {
+	case len(have) > 1:
+		return nil, fmt.Errorf("store: data is not of this module, or damaged: its format is %x", have)
+	case len(have) == 1 && have[0] != format:
+		return nil, fmt.Errorf("store: another version of this module wrote the data: it has format %d, this version takes only %d",
+			have[0], format)
 	}
 	return &Store{backend: b, group: group}, nil
 }

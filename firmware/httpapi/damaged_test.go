@@ -1,0 +1,122 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/bolt"
+)
+
+// logText keeps what is logged.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// TestDamagedRecords has one record of each kind that cannot be read, beside others.
+func TestDamagedRecords(t *testing.T) {
+	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true})
+	require.NoError(t, err)
+	defer file.Close()
+	db, err := bolt.New(file)
+	require.NoError(t, err)
+	defer db.Close()
+	var logged logText
+	options := httpapi.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))}
+	s := mountOn(t, db, options, func(h http.Handler) http.Handler { return h })
+
+	image, other := s.image("1.1.0"), s.image("1.2.0")
+	first, update, last := s.start("a", image), s.start("b", image), s.start("c", image)
+	for _, endpoint := range []string{"a", "b", "c"} {
+		s.register(endpoint, store.Registration{ID: "r", Transport: "coap"})
+	}
+	lines, err := db.Commit(t.Context(), store.AppendEvents{Events: []store.Event{
+		{Update: first, Endpoint: "a", Name: "one"}, {Update: first, Endpoint: "a", Name: "two"},
+	}})
+	require.NoError(t, err)
+	damage := func(table string, key []byte) {
+		require.NoError(t, file.Update(func(tx *bbolt.Tx) error {
+			bucket := tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte(table))
+			require.NotNil(t, bucket.Get(key))
+			return bucket.Put(key, []byte("\x02{\"id"))
+		}))
+	}
+	damage("images", []byte(other))
+	damage("updates", []byte(update))
+	damage("devices", []byte("b"))
+	damage("events", binary.BigEndian.AppendUint64(nil, lines-1))
+
+	type item struct{ ID, Endpoint, Damaged string }
+	type list struct {
+		Items []item
+		Next  string
+	}
+	const why = "unexpected end of JSON input"
+	images := decode[list](t, s.get("/api/images"))
+	require.Len(t, images.Items, 2)
+	require.ElementsMatch(t, []item{{ID: image}, {ID: other, Damaged: why}}, images.Items)
+	devices := decode[list](t, s.get("/api/devices"))
+	require.Equal(t, []item{{Endpoint: "a"}, {Endpoint: "b", Damaged: why}, {Endpoint: "c"}}, devices.Items)
+	for _, query := range []string{"", "&outcome=", "&state=idle"} {
+		var got []item
+		path := "/api/updates?limit=1" + query
+		for range 3 {
+			l := decode[list](t, s.get(path))
+			require.Len(t, l.Items, 1)
+			got = append(got, l.Items...)
+			path = "/api/updates?limit=1" + query + "&cursor=" + l.Next
+		}
+		require.Equal(t, []item{{ID: last, Endpoint: "c"}, {ID: update, Damaged: why}, {ID: first, Endpoint: "a"}}, got)
+	}
+
+	for _, path := range []string{"/api/images/" + other, "/api/devices/b", "/api/updates/" + update} {
+		p := requireProblem(t, s.get(path), http.StatusInternalServerError, "damaged")
+		require.Contains(t, p.Detail, why)
+	}
+	requireProblem(t, s.do(http.MethodPost, "/api/updates/"+update+"/cancel", nil), http.StatusInternalServerError, "damaged")
+	p := requireProblem(t, s.post("/api/updates", `{"endpoint":"b","image":"`+image+`"}`), http.StatusConflict, "update-active")
+	require.Equal(t, update, p.Update)
+
+	type line struct {
+		Seq            uint64
+		Event, Damaged string
+	}
+	journal := decode[struct{ Journal []line }](t, s.get("/api/updates/"+first)).Journal
+	require.Equal(t, []line{{Event: "created"}, {Seq: lines - 1, Damaged: why}, {Event: "two"}}, journal)
+
+	next, end := openEvents(t, s.Client(), s.URL+"/api/events")
+	defer end()
+	var seqs []uint64
+	for range 4 {
+		seqs = append(seqs, next().data.Seq)
+	}
+	require.Equal(t, []uint64{1, 2, 3, lines}, seqs, "the damaged line is left out")
+
+	_, err = db.Commit(t.Context(), store.RemoveDamaged{Kind: store.KindUpdate, Key: update})
+	require.NoError(t, err)
+	s.start("b", image)
+	require.Contains(t, logged.String(), fmt.Sprintf("path=/api/updates/%s", update))
+}

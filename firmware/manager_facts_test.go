@@ -1,0 +1,42 @@
+package firmware
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// TestFacts reads devices that tell much, little and nothing: what is not known stays so.
+func TestFacts(t *testing.T) {
+	facts, ok := firmwareFacts(fsm.Reading{
+		State:  fsm.Refused[fsm.State](fsm.CodeNotFound),
+		Result: fsm.Refused[fsm.Result](fsm.CodeNotFound), Version: fsm.Known("1.0.0"),
+	}, store.Firmware{})
+	require.True(t, ok)
+	require.Equal(t, store.Firmware{Version: "1.0.0"}, facts, "a device without Object 5")
+
+	_, ok = firmwareFacts(fsm.Reading{State: fsm.Refused[fsm.State](fsm.CodeNotFound)}, store.Firmware{})
+	require.False(t, ok)
+
+	known := store.Firmware{
+		State: new(fsm.Downloaded), Result: new(fsm.ResultDefault), Delivery: new(fsm.PushOnly), Holds: "ab", Read: time.Now(),
+	}
+	facts, ok = firmwareFacts(fsm.Reading{State: fsm.Known(fsm.Idle), Delivery: fsm.Known(fsm.PullOnly)}, known)
+	require.True(t, ok)
+	require.Equal(t, fsm.Idle, *facts.State)
+	require.Equal(t, fsm.PullOnly, *facts.Delivery)
+	require.Equal(t, fsm.ResultDefault, *facts.Result)
+	require.Equal(t, "ab", facts.Holds)
+	require.Equal(t, fsm.Downloaded, *known.State, "what was known is not written to")
+
+	require.False(t, sameFacts(facts, known))
+	require.True(t, sameFacts(facts, store.Firmware{
+		State: new(fsm.Idle), Result: new(fsm.ResultDefault), Delivery: new(fsm.PullOnly), Read: time.Now(),
+	}))
+	require.False(t, sameFacts(store.Firmware{}, store.Firmware{State: new(fsm.Idle)}), "not known is not idle")
+	require.False(t, sameFacts(store.Firmware{}, store.Firmware{Protocols: []int{}}), "not known is not an empty list")
+}

@@ -1,0 +1,82 @@
+package kv
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strconv"
+
+	"github.com/otago-iot/otago/store"
+)
+
+// removeDamaged removes a damaged record. What it referred to cannot be read in it, so the indexes are searched for it.
+func removeDamaged(o *overlay, c store.RemoveDamaged) error {
+	var found bool
+	var err error
+	switch c.Kind {
+	case store.KindUpdate:
+		found, err = removeUpdate(o, []byte(c.Key))
+	case store.KindImage:
+		found, err = removeImage(o, []byte(c.Key))
+	case store.KindDevice:
+		found, err = deviceKind.drop(o, []byte(c.Key))
+	case store.KindEvent:
+		seq, _ := strconv.ParseUint(c.Key, 10, 64) // Normalize has looked at it
+		found, err = removeEvent(o, number(seq))
+	}
+	if err == nil && !found {
+		err = store.ErrNotFound
+	}
+	return err
+}
+
+func removeUpdate(o *overlay, id []byte) (bool, error) {
+	found, err := updateKind.drop(o, id)
+	if err != nil {
+		return false, err
+	}
+	byValue := func(_, value []byte) bool { return bytes.Equal(value, id) }
+	byRest := func(key, _ []byte) bool { return bytes.Equal(rest(key), id) }
+	all := func(_, _ []byte) bool { return true }
+	for _, line := range o.sweep(journal, join(string(id), ""), all) {
+		o.delete(events, rest(line))
+		found = true
+	}
+	for _, swept := range [][][]byte{
+		o.sweep(updateKeys, nil, byValue), o.sweep(activeOf, nil, byValue), o.sweep(byEndpoint, nil, byRest),
+		o.sweep(byImage, nil, byRest), o.sweep(activeImages, nil, byRest),
+	} {
+		found = found || len(swept) > 0
+	}
+	found = found || o.has(active, id)
+	o.delete(active, id)
+	o.delete(journalSize, id)
+	return found, nil
+}
+
+func removeImage(o *overlay, id []byte) (bool, error) {
+	found, err := imageKind.drop(o, id)
+	if err != nil {
+		return false, err
+	}
+	if key := o.first(activeImages, join(string(id), ""), join(string(id), "")); found && key != nil {
+		return false, &store.InUseError{Image: string(id), Update: string(rest(key))}
+	}
+	versions := o.sweep(imageVersion, nil, func(_, value []byte) bool { return bytes.Equal(value, id) })
+	digests := o.sweep(imageDigest, nil, func(key, _ []byte) bool { return bytes.Equal(rest(key), id) })
+	return found || len(versions)+len(digests) > 0, nil
+}
+
+func removeEvent(o *overlay, seq []byte) (bool, error) {
+	found, err := eventKind.drop(o, seq)
+	if err != nil {
+		return false, err
+	}
+	for _, key := range o.sweep(journal, nil, func(key, _ []byte) bool { return bytes.Equal(rest(key), seq) }) {
+		found = true
+		if size := bytes.Clone(o.get(journalSize, text(key))); len(size) == 16 {
+			binary.BigEndian.PutUint64(size, binary.BigEndian.Uint64(size)-1)
+			o.put(journalSize, text(key), size)
+		}
+	}
+	return found, nil
+}

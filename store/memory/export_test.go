@@ -1,0 +1,13 @@
+package memory
+
+import "github.com/otago-iot/otago/store/internal/kv"
+
+// NewOver returns an empty store, and what it keeps its records in.
+func NewOver() (*Store, kv.Backend) {
+	b := &backend{}
+	s, err := kv.New(b, false)
+	if err != nil {
+		panic(err)
+	}
+	return &Store{s}, b
+}
