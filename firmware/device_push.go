@@ -2,7 +2,6 @@ package firmware
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -131,7 +130,6 @@ func (s *packageSink) commit(ctx context.Context) error {
 	s.drop()
 	fx, err := d.step(ctx, fsm.Event{Kind: fsm.EventPackageEnd, Transfer: s.transfer, Size: s.taken})
 	if err != nil {
-		s.abort(storageError(err)) // nobody else ends it
 		return err
 	}
 	return codeError(fx.Code, pathPackage)
@@ -164,12 +162,4 @@ func (s *packageSink) drop() {
 		}
 		s.out = nil
 	}
-}
-
-// storageError gives an error of the installer's writing the Result 2 unless it has one.
-func storageError(err error) error {
-	if _, ok := errors.AsType[*ResultError](err); ok {
-		return err
-	}
-	return &ResultError{Result: fsm.ResultNoStorage, Err: err}
 }
