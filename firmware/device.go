@@ -124,7 +124,7 @@ type Device struct {
 
 	// ops serializes what changes the machine together with its effects: requests, ends of jobs, timers. It is taken before
 	// commits and mu, and never by a job, so that whoever holds it can wait for one to end.
-	ops sync.Mutex
+	ops lock
 	// job is what works in the background, the last one if none does. Under ops.
 	job *job
 	// pending is the job to begin next. Under ops.
@@ -136,7 +136,7 @@ type Device struct {
 	again *time.Timer
 
 	// commits serializes what changes the machine's durable copy. It is taken before mu.
-	commits sync.Mutex
+	commits lock
 	unsaved bool // object is not durable; under commits
 
 	// mu guards the machine's value. It is never held during a call of what may block.
@@ -162,6 +162,7 @@ func NewDevice(installer Installer, config DeviceConfig) *Device {
 	log := config.Logger
 	return &Device{
 		config: config, installer: newGuard(installer, log), log: log, defers: newTurn(log), keys: newTurn(log),
+		ops: make(lock, 1), commits: make(lock, 1),
 		wake: make(chan struct{}, 1),
 	}
 }

@@ -21,6 +21,12 @@ var (
 	errPanicked = errors.New("firmware: call panicked")
 )
 
+// lock is a mutex that is held while others' code runs. It is a channel, so that virtual time passes for those who wait for it.
+type lock chan struct{}
+
+func (l lock) Lock()   { l <- struct{}{} }
+func (l lock) Unlock() { <-l }
+
 // returned is what a call came to.
 type returned[T any] struct {
 	value T

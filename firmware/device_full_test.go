@@ -73,12 +73,17 @@ type fullDisk struct {
 	left int // operations that need room and find it, below 0 for no end of them
 	err  error
 	hit  string
+
+	ofImage bool // it is the package that fills it
 }
 
 func (f *fullDisk) hook(op string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	verb, _, _ := strings.Cut(op, " ")
+	verb, path, _ := strings.Cut(op, " ")
+	if f.ofImage && verb == "remove" && strings.HasSuffix(path, "/image") {
+		f.left = -1
+	}
 	if verb != "create" && verb != "write" && verb != "sync" {
 		return nil
 	}
@@ -197,6 +202,19 @@ func TestDiskFullSavedLate(t *testing.T) {
 	r.wait(fsm.Idle, fsm.ResultNoStorage)
 }
 
+// TestDiskFullOfPackage: what fills the disk makes room before it is saved that it does.
+func TestDiskFullOfPackage(t *testing.T) {
+	r := newRig(t)
+	full := &fullDisk{left: 12, err: unix.ENOSPC, ofImage: true}
+	r.hook = full.hook
+	require.NoError(t, r.start())
+	require.Error(t, r.push(testImage("2", 20000), 1024))
+	r.wait(fsm.Idle, fsm.ResultNoStorage)
+	record, err := os.ReadFile(r.open.path(deviceFile))
+	require.NoError(t, err)
+	require.Contains(t, string(record), `"result":"no_storage"`)
+}
+
 // TestDiskFullReset: a server can end a transfer that cannot be saved.
 func TestDiskFullReset(t *testing.T) {
 	r := newRig(t)
@@ -259,6 +277,7 @@ func TestDiskReallyFull(t *testing.T) {
 				require.ErrorIs(t, err, ErrNoStorage)
 			}
 			r.wait(fsm.Idle, fsm.ResultNoStorage)
+			require.NoFileExists(t, r.open.imagePath(slotA))
 			fillDisk(t, r.dir) // the room that the package had
 			r.stop()
 			require.NoError(t, r.start(), "the device starts from a disk that is full")

@@ -103,7 +103,8 @@ func (s *packageSink) begin() error {
 		s.out, err = d.installer.OpenPackage(s.ctx, 0, s.size)
 	}
 	if err != nil {
-		s.abort(storageError(err))
+		err = storageError(err)
+		s.abort(err)
 		return err
 	}
 	d.push = s
@@ -124,7 +125,8 @@ func (s *packageSink) commit(ctx context.Context) error {
 		return codeError(fx.Code, pathPackage)
 	}
 	if _, err := s.out.Sync(); err != nil {
-		s.abort(storageError(err))
+		err = storageError(err)
+		s.abort(err)
 		return err
 	}
 	s.drop()
