@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -37,7 +38,8 @@ type DeviceConfig struct {
 	// Transport carries HTTP requests instead of one made from TLS. It must not decompress. Default: none.
 	Transport http.RoundTripper
 	// Credentials returns the keys for a download by coaps or coaps+tcp from a host, "name:port". The device never offers
-	// those of its registration by itself; [ServerCredentials] does so to the one host that has them anyway. Default: none.
+	// those of its registration by itself; [ServerCredentials] does so to the one host that has them anyway. A call that panics,
+	// or takes longer than 10 s, makes the download end with Result 4. Default: none.
 	Credentials func(host string) lwm2m.FetchConfig
 
 	// Attempts is how often a download is tried without getting further before it ends with Result 4. Default: 5.
@@ -46,7 +48,8 @@ type DeviceConfig struct {
 	MinBackoff, MaxBackoff time.Duration
 	// Idle is how long to wait for the next bytes of a download by HTTP before the try counts as failed. Default: 30 s.
 	Idle time.Duration
-	// MaxSize is the most bytes that a package may have; a bigger one is Result 2. Default: no limit but the installer's.
+	// MaxSize is the most bytes that a package may have; a bigger one is Result 2, and the Write of it is answered with 5.00, as
+	// whatever cannot be stored. Default: no limit but the installer's.
 	MaxSize int64
 	// SyncEvery is how many bytes of a download are made durable at a time; a crash loses at most so many. Default: 256 KiB.
 	SyncEvery int64
@@ -54,10 +57,11 @@ type DeviceConfig struct {
 	// ConfirmWithin is how long a version on trial may take to register and pass SelfTest before it is rolled back.
 	// Default: 60 s.
 	ConfirmWithin time.Duration
-	// SelfTest is asked, after a version on trial has registered, whether it is good. Default: it is.
+	// SelfTest is asked, after a version on trial has registered, whether it is good. One that panics says that it is not; so
+	// does one that has not returned when ConfirmWithin is over, whatever it returns later. Default: it is.
 	SelfTest func(context.Context) error
-	// Defer is asked at Execute whether to put the update off; it counts only if the server allows it (5/0/13).
-	// Default: never.
+	// Defer is asked at Execute whether to put the update off; it counts only if the server allows it (5/0/13). One that
+	// panics, or takes longer than 10 s, puts it off. Default: never.
 	Defer func() bool
 	// Logger receives what the device has to say. Package URIs are shown without their last part, which may be a secret.
 	// Default: nothing is.
@@ -108,14 +112,19 @@ func (c DeviceConfig) method() fsm.DeliveryMethod {
 
 // Device is the device's side of an update: Object 5 for a [lwm2m.Client], over an [Installer]. It persists before it answers,
 // and after a crash at any point it goes on where it was. It is a shell around [StateMachine], which decides.
+//
+// A device whose state cannot be saved ends the transfer that is under way, or refuses the next one, with Result 2, and
+// shows that even if it cannot be saved either.
 type Device struct {
 	config    DeviceConfig
-	installer Installer
+	installer *guard
 	log       *slog.Logger
+	defers    *turn // Defer
+	keys      *turn // Credentials
 
 	// ops serializes what changes the machine together with its effects: requests, ends of jobs, timers. It is taken before
-	// mu, and never by a job, so that whoever holds it can wait for one to end.
-	ops sync.Mutex
+	// commits and mu, and never by a job, so that whoever holds it can wait for one to end.
+	ops lock
 	// job is what works in the background, the last one if none does. Under ops.
 	job *job
 	// pending is the job to begin next. Under ops.
@@ -123,12 +132,19 @@ type Device struct {
 	// push is the package that is being written. Under ops.
 	push *packageSink
 
-	// mu guards the machine's value and its durable copy.
+	// again has run look at what failed, after a while. Under ops.
+	again *time.Timer
+
+	// commits serializes what changes the machine's durable copy. It is taken before mu.
+	commits lock
+	unsaved bool // object is not durable; under commits
+
+	// mu guards the machine's value. It is never held during a call of what may block.
 	mu     sync.Mutex
 	object fsm.Object
 	client notifier // set by run
 
-	booted bool          // under ops
+	booted atomic.Bool   // changed under ops
 	trial  bool          // the running version is on trial; under ops
 	reboot bool          // the machine wants a reboot; under ops
 	wake   chan struct{} // there is something for run to look at
@@ -143,8 +159,10 @@ type notifier interface {
 // NewDevice returns a device. It starts nothing, and reads nothing before its object is used.
 func NewDevice(installer Installer, config DeviceConfig) *Device {
 	config = config.withDefaults()
+	log := config.Logger
 	return &Device{
-		config: config, installer: installer, log: config.Logger,
+		config: config, installer: newGuard(installer, log), log: log, defers: newTurn(log), keys: newTurn(log),
+		ops: make(lock, 1), commits: make(lock, 1),
 		wake: make(chan struct{}, 1),
 	}
 }
@@ -155,6 +173,9 @@ func (d *Device) Object() lwm2m.Object { return (*deviceObject)(d) }
 
 // State returns the machine as it is now.
 func (d *Device) State(ctx context.Context) (StateMachine, error) {
+	if d.booted.Load() { // whatever the installer is doing
+		return d.snapshot(), nil
+	}
 	d.ops.Lock()
 	defer d.ops.Unlock()
 	if err := d.boot(ctx); err != nil {

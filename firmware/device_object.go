@@ -138,14 +138,15 @@ func (o *deviceObject) Execute(ctx context.Context, path lwm2m.Path, args string
 
 // execute steps, and returns the job that may begin when the answer is sent.
 func (d *Device) execute(ctx context.Context, kind fsm.EventKind) (fsm.Effects, jobKind, error) {
+	object, err := d.State(ctx)
+	if err != nil {
+		return fsm.Effects{}, jobNone, err
+	}
+	ev := fsm.Event{Kind: kind, Defer: kind == fsm.EventExecute && object.State == fsm.Downloaded && d.wantsDefer()}
 	d.ops.Lock()
 	defer d.ops.Unlock()
 	if err := d.boot(ctx); err != nil {
 		return fsm.Effects{}, jobNone, err
-	}
-	ev := fsm.Event{Kind: kind}
-	if kind == fsm.EventExecute {
-		ev.Defer = d.config.Defer != nil && d.config.Defer()
 	}
 	fx, err := d.step(ctx, ev)
 	if err != nil || !fx.Install {
@@ -156,11 +157,23 @@ func (d *Device) execute(ctx context.Context, kind fsm.EventKind) (fsm.Effects, 
 	return fx, job, nil
 }
 
+// wantsDefer asks Defer. Whoever has no answer is not ready for an update.
+func (d *Device) wantsDefer() bool {
+	if d.config.Defer == nil {
+		return false
+	}
+	wants, err := inTurn(d.defers, "Defer", hookLimit, func() (bool, error) { return d.config.Defer(), nil })
+	if err != nil {
+		d.log.Error("update put off", "error", err)
+	}
+	return wants || err != nil
+}
+
 // resume begins a job that waited for an answer to be sent.
 func (d *Device) resume(job jobKind) {
 	d.ops.Lock()
 	defer d.ops.Unlock()
-	if d.booted && d.job == nil && d.snapshot().State == fsm.Updating {
+	if d.booted.Load() && d.job == nil && d.snapshot().State == fsm.Updating {
 		d.pending = job
 		d.kick()
 	}

@@ -2,7 +2,6 @@ package firmware
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -104,7 +103,8 @@ func (s *packageSink) begin() error {
 		s.out, err = d.installer.OpenPackage(s.ctx, 0, s.size)
 	}
 	if err != nil {
-		s.abort(storageError(err))
+		err = storageError(err)
+		s.abort(err)
 		return err
 	}
 	d.push = s
@@ -125,13 +125,13 @@ func (s *packageSink) commit(ctx context.Context) error {
 		return codeError(fx.Code, pathPackage)
 	}
 	if _, err := s.out.Sync(); err != nil {
-		s.abort(storageError(err))
+		err = storageError(err)
+		s.abort(err)
 		return err
 	}
 	s.drop()
 	fx, err := d.step(ctx, fsm.Event{Kind: fsm.EventPackageEnd, Transfer: s.transfer, Size: s.taken})
 	if err != nil {
-		s.abort(storageError(err)) // nobody else ends it
 		return err
 	}
 	return codeError(fx.Code, pathPackage)
@@ -164,12 +164,4 @@ func (s *packageSink) drop() {
 		}
 		s.out = nil
 	}
-}
-
-// storageError gives an error of the installer's writing the Result 2 unless it has one.
-func storageError(err error) error {
-	if _, ok := errors.AsType[*ResultError](err); ok {
-		return err
-	}
-	return &ResultError{Result: fsm.ResultNoStorage, Err: err}
 }

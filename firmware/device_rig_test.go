@@ -38,8 +38,9 @@ type rig struct {
 	dir    string
 	config DeviceConfig
 	slots  SlotConfig
-	hook   func(op string) error // of the disk
-	deaf   bool                  // it does not get registered
+	hook   func(op string) error     // of the disk
+	deaf   bool                      // it does not get registered
+	wrap   func(Installer) Installer // what the device has instead of the slots; nil: the slots
 
 	open   *Slots
 	boot   BootTarget
@@ -84,9 +85,11 @@ func (c *testClient) paths() []lwm2m.Path {
 	return told
 }
 
-func newRig(t testing.TB) *rig {
+func newRig(t testing.TB) *rig { return newRigIn(t, t.TempDir()) }
+
+func newRigIn(t testing.TB, dir string) *rig {
 	r := &rig{
-		t: t, dir: t.TempDir(),
+		t: t, dir: dir,
 		config: DeviceConfig{MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, Idle: 5 * time.Second, SyncEvery: 4096},
 		slots:  SlotConfig{Inspect: inspectTest, Version: "1.0"},
 	}
@@ -105,7 +108,11 @@ func (r *rig) start() (err error) {
 		r.open = nil
 		return err
 	}
-	r.device = NewDevice(r.open, r.config)
+	installer := Installer(r.open)
+	if r.wrap != nil {
+		installer = r.wrap(r.open)
+	}
+	r.device = NewDevice(installer, r.config)
 	r.client = &testClient{deaf: r.deaf, change: make(chan struct{}, 1)}
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(context.Background())

@@ -104,6 +104,7 @@ func (d *Device) pause(ctx context.Context) {
 func (d *Device) work(ctx context.Context) (done <-chan struct{}, wake time.Time, err error) {
 	d.ops.Lock()
 	defer d.ops.Unlock()
+	d.saveLate(ctx)
 	if d.job != nil {
 		select {
 		case <-d.job.done:
@@ -111,7 +112,7 @@ func (d *Device) work(ctx context.Context) (done <-chan struct{}, wake time.Time
 			if ev.Kind != 0 {
 				if _, err := d.step(ctx, ev); err != nil {
 					// Not saved: the job stays, its end is told again.
-					time.AfterFunc(d.config.MinBackoff, d.kick)
+					d.later(d.config.MinBackoff)
 					return nil, time.Time{}, nil
 				}
 			}
@@ -136,22 +137,44 @@ func (d *Device) begin(ctx context.Context, kind jobKind) *job {
 	ctx, cancel := context.WithCancel(ctx)
 	j := &job{cancel: cancel, done: make(chan struct{})}
 	object := d.snapshot()
+	working := call(d.log, kind.String(), func() (fsm.Event, error) {
+		switch kind {
+		case jobDownload:
+			return d.download(ctx, object), nil
+		case jobVerify:
+			return d.verify(ctx, object), nil
+		default:
+			return d.install(ctx), nil
+		}
+	})
 	go func() {
 		defer close(j.done)
 		defer cancel()
-		switch kind {
-		case jobDownload:
-			j.event = d.download(ctx, object)
-		case jobVerify:
-			j.event = d.verify(ctx, object)
-		case jobInstall:
-			j.event = d.install(ctx)
+		r, ok := awaited(ctx, working)
+		switch {
+		case !ok:
+			d.log.Error("work in the background is left behind", "work", kind) // its transfer is over, whatever it does
+		case r.err != nil:
+			j.event = kind.failure(object)
+		default:
+			j.event = r.value
 		}
 		if ctx.Err() != nil {
 			j.event = fsm.Event{} // given up, or the program ends: the next start goes on
 		}
 	}()
 	return j
+}
+
+// String returns what the work is, for logs.
+func (k jobKind) String() string {
+	return [...]string{jobNone: "nothing", jobDownload: "download", jobVerify: "verification", jobInstall: "installation"}[k]
+}
+
+// failure is the end of a job that panicked.
+func (k jobKind) failure(object fsm.Object) fsm.Event {
+	kinds := [...]fsm.EventKind{jobDownload: fsm.EventDownloadFailed, jobVerify: fsm.EventVerifyFailed, jobInstall: fsm.EventInstallFailed}
+	return fsm.Event{Kind: kinds[k], Transfer: object.Transfer}
 }
 
 func (d *Device) verify(ctx context.Context, object fsm.Object) fsm.Event {
@@ -183,17 +206,27 @@ func (d *Device) install(ctx context.Context) fsm.Event {
 	}
 }
 
-// prove waits for the proof that the running version is good: it registers, and passes its own test.
+// prove waits for the proof that the running version is good: it registers, and passes its own test. The test is not trusted
+// to end.
 func (d *Device) prove(ctx context.Context, client notifier) error {
 	limited, cancel := context.WithTimeout(ctx, d.config.ConfirmWithin)
 	defer cancel()
 	if err := client.WaitRegistered(limited); err != nil {
 		return fmt.Errorf("not registered within %s", d.config.ConfirmWithin)
 	}
-	if d.config.SelfTest != nil {
-		if err := d.config.SelfTest(limited); err != nil {
-			return fmt.Errorf("self test: %w", err)
+	if d.config.SelfTest == nil {
+		return nil
+	}
+	test := call(d.log, "SelfTest", func() (nothing, error) { return nothing{}, d.config.SelfTest(limited) })
+	select {
+	case r := <-test:
+		if r.err != nil {
+			return fmt.Errorf("self test: %w", r.err)
 		}
+	case <-limited.Done():
+	}
+	if limited.Err() != nil {
+		return fmt.Errorf("self test not passed within %s", d.config.ConfirmWithin)
 	}
 	return nil
 }
@@ -226,7 +259,11 @@ func (d *Device) stop() {
 	d.ops.Lock()
 	defer d.ops.Unlock()
 	d.abort()
-	d.job, d.booted = nil, false // a later run goes on as after a start
+	if d.again != nil {
+		d.again.Stop()
+	}
+	d.job = nil
+	d.booted.Store(false) // a later run goes on as after a start
 	d.mu.Lock()
 	d.client = nil
 	d.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 
 // boot loads the machine and tells it that the device has started, once. Under ops.
 func (d *Device) boot(ctx context.Context) error {
-	if d.booted {
+	if d.booted.Load() {
 		return nil
 	}
 	object, err := d.load(ctx)
@@ -30,7 +30,7 @@ func (d *Device) boot(ctx context.Context) error {
 		return err
 	}
 	d.trial = status.Install == fsm.InstallPending && d.snapshot().State == fsm.Updating
-	d.booted = true
+	d.booted.Store(true)
 	d.log.Debug("device started", "was", object.State, "is", d.snapshot().State, "staged", status.Staged, "resumes", fx.StartDownload)
 	return nil
 }
@@ -63,15 +63,15 @@ func (d *Device) load(ctx context.Context) (fsm.Object, error) {
 	return object, nil
 }
 
-// step gives the machine an event and does what it asks for, in its order. An error means that nothing has changed.
-// Under ops.
+// step gives the machine an event and does what it asks for, in its order. An error means that the event has not happened; the
+// machine may show why. Under ops.
 func (d *Device) step(ctx context.Context, ev fsm.Event) (fsm.Effects, error) {
 	if ev.At.IsZero() {
 		ev.At = time.Now()
 	}
 	old, next, fx, err := d.commit(ctx, ev)
 	if err != nil {
-		return fx, err
+		return d.notSaved(ctx, ev, err)
 	}
 	if next.State != old.State || next.Result != old.Result {
 		d.log.Info("firmware update", "event", ev.Kind, "state", next.State, "result", next.Result, "version", next.PkgVersion)
@@ -80,10 +80,14 @@ func (d *Device) step(ctx context.Context, ev fsm.Event) (fsm.Effects, error) {
 		d.abort()
 	}
 	if fx.DeleteImage {
-		if err := d.installer.Discard(ctx); err != nil {
-			d.log.Warn("package not removed", "error", err) // the next one replaces it
-		}
+		d.discard(ctx)
 	}
+	d.follow(fx)
+	return fx, nil
+}
+
+// follow does what remains of a step. Under ops.
+func (d *Device) follow(fx fsm.Effects) {
 	d.notify(fx)
 	switch {
 	case fx.StartDownload:
@@ -95,22 +99,31 @@ func (d *Device) step(ctx context.Context, ev fsm.Event) (fsm.Effects, error) {
 	}
 	d.reboot = d.reboot || fx.Reboot
 	d.kick()
-	return fx, nil
+}
+
+func (d *Device) discard(ctx context.Context) {
+	if err := d.installer.Discard(ctx); err != nil {
+		d.log.Warn("package not removed", "error", err) // the next one replaces it
+	}
 }
 
 // commit makes the machine's next value durable, then current.
 func (d *Device) commit(ctx context.Context, ev fsm.Event) (old, next fsm.Object, fx fsm.Effects, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	old = d.object
+	d.commits.Lock()
+	defer d.commits.Unlock()
+	old = d.snapshot()
 	next, fx = old.Step(ev)
-	if fx.Persist {
-		if err := d.save(ctx, next); err != nil {
-			d.log.Error("state not saved", "event", ev.Kind, "error", err)
-			return old, old, fsm.Effects{}, err
-		}
+	if !fx.Persist {
+		return old, next, fx, nil
 	}
+	if err := d.save(ctx, next); err != nil {
+		d.log.Error("state not saved", "event", ev.Kind, "error", err)
+		return old, old, fsm.Effects{}, err
+	}
+	d.unsaved = false
+	d.mu.Lock()
 	d.object = next
+	d.mu.Unlock()
 	return old, next, fx, nil
 }
 

@@ -322,7 +322,7 @@ func TestDeferAndAccept(t *testing.T) {
 	require.ErrorIs(t, r.end(), ErrRestart)
 }
 
-// TestNotPersistedNotAnswered: what cannot be saved has not happened.
+// TestNotPersistedNotAnswered: what cannot be saved has not happened, and the Result says why.
 func TestNotPersistedNotAnswered(t *testing.T) {
 	r := newRig(t)
 	full := false
@@ -337,7 +337,9 @@ func TestNotPersistedNotAnswered(t *testing.T) {
 	full = true
 	require.ErrorContains(t, r.write(resURI, lwm2m.String("http://127.0.0.1:1/fw")), "disk broken")
 	require.Equal(t, fsm.Idle, r.now().State)
-	require.Empty(t, r.client.paths())
+	require.Equal(t, fsm.ResultNoStorage, r.now().Result)
+	require.Equal(t, []lwm2m.Path{pathResult}, r.client.paths())
+	requireCode(t, r.execute(resUpdate), lwm2m.CodeMethodNotAllowed)
 }
 
 // TestPushEndNotSaved lets the disk fail once, when a push has ended: the device is free for the next one.

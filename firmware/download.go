@@ -67,7 +67,11 @@ func (d *Device) download(ctx context.Context, object fsm.Object) fsm.Event {
 func (t *transfer) run(ctx context.Context) (err error) {
 	t.client = t.device.config.httpClient()
 	defer t.client.CloseIdleConnections()
-	defer func() { err = errors.Join(err, t.close()) }()
+	defer func() {
+		if failed := t.close(); err == nil && failed != nil {
+			err = storageError(failed)
+		}
+	}()
 	config := t.device.config
 	backoff := config.MinBackoff
 	for failures := 0; ; {

@@ -28,8 +28,12 @@ func ServerCredentials(uri string, config lwm2m.FetchConfig) func(host string) l
 // fetchCoAP fetches from the offset on.
 func (t *transfer) fetchCoAP(ctx context.Context) error {
 	var config lwm2m.FetchConfig
-	if t.device.config.Credentials != nil {
-		config = t.device.config.Credentials(hostPort(t.url))
+	if keys := t.device.config.Credentials; keys != nil {
+		var err error
+		config, err = inTurn(t.device.keys, "Credentials", hookLimit, func() (lwm2m.FetchConfig, error) { return keys(hostPort(t.url)), nil })
+		if err != nil {
+			return err
+		}
 	}
 	etag, err := hex.DecodeString(t.etag)
 	if err != nil {

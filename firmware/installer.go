@@ -19,9 +19,14 @@ type StateMachine = fsm.Object
 // to have done must be durable when it returns nil, power failures included; a method that failed, or was cut short by one,
 // can be called again.
 //
-// An error of OpenPackage, of a PackageWriter, of Verify or Apply becomes the Update Result (5/0/5) that it carries: see
-// [ResultError] and the sentinels beside it. Without one it is 2 (no storage) for OpenPackage and writes, 5 (integrity)
-// for Verify and 8 (update failed) for Apply.
+// A method that panics has failed. Verify and Apply take their time and should end when ctx does; any other method, and each
+// one of a [PackageWriter], counts as failed after 2 min. While a call has not returned, none of those that must wait for it is
+// begun: they fail too, and requests are answered. A device whose flash may hang for good needs a watchdog.
+//
+// An error of OpenPackage, of a PackageWriter, of SaveState, Verify or Apply becomes the Update Result (5/0/5) that it carries:
+// see [ResultError] and the sentinels beside it. Without one it is 2 (no storage) for OpenPackage, writes and SaveState, 5
+// (integrity) for Verify and 8 (update failed) for Apply. For Verify the operating system's errors that a disk is full or
+// memory is short are 2 and 3.
 type Installer interface {
 	// LoadState returns the record that SaveState stored last, or nil if it never has.
 	LoadState(ctx context.Context) ([]byte, error)
@@ -121,14 +126,6 @@ var (
 	// ErrDeferred: the package must not be installed now. Result 11.
 	ErrDeferred error = &ResultError{Result: fsm.ResultDeferred}
 )
-
-// resultOf returns the Update Result of err, or fallback if it carries none.
-func resultOf(err error, fallback fsm.Result) fsm.Result {
-	if re, ok := errors.AsType[*ResultError](err); ok {
-		return re.Result
-	}
-	return fallback
-}
 
 // ErrRestart matches every [RestartError].
 var ErrRestart = errors.New("firmware: another version is to be started")

@@ -43,6 +43,7 @@ type SlotConfig struct {
 //	device.json  the record of Device
 //	lock         held while a Slots is open
 //	a, b         the slots: image, and header, what preceded it in its bundle
+//	spare        room for the two records when the disk is full
 //
 // Both .json files are replaced as a whole: written beside, synced, renamed, the directory synced. After a crash at any point
 // the directory is what it was before a step or after it. A Slots is safe for several goroutines; one directory is open
@@ -55,6 +56,7 @@ type Slots struct {
 
 	mu      sync.Mutex
 	state   slotState
+	doubt   bool   // what is on the disk may be another state
 	running string // the slot that runs
 }
 
@@ -93,6 +95,8 @@ func openSlots(dir string, config SlotConfig, d disk) (*Slots, error) {
 		return nil, err
 	}
 	s := &Slots{dir: dir, config: config, disk: d, lock: lock}
+	s.disk.spare = s.path(spareFile)
+	s.disk.keepSpare()
 	if err := s.disk.readJSON(s.path(stateFile), &s.state); err != nil {
 		return nil, errors.Join(fmt.Errorf("firmware: open slots: %w", err), lock.Close())
 	}
@@ -146,7 +150,7 @@ func (s *Slots) LoadState(ctx context.Context) ([]byte, error) {
 
 // SaveState implements [Installer].
 func (s *Slots) SaveState(ctx context.Context, record []byte) error {
-	return s.disk.replace(s.path(deviceFile), record)
+	return noSpace(s.disk.replaceState(s.path(deviceFile), record))
 }
 
 // Status implements [Installer].

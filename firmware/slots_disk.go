@@ -1,6 +1,7 @@
 package firmware
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,8 @@ import (
 
 // disk is what changes files. Each step of each change first asks hook, which tests set to have the power fail there.
 type disk struct {
-	hook func(op string) error
+	hook  func(op string) error
+	spare string // a file that gives way to records, "" for none
 }
 
 func (d disk) op(name string) error {
@@ -37,6 +39,7 @@ func (d disk) replace(path string, data []byte) error {
 		err = d.sync(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(temporary) // what it has got of a disk that is full is needed
 		return err
 	}
 	if err := d.op("rename " + path); err != nil {
@@ -48,15 +51,51 @@ func (d disk) replace(path string, data []byte) error {
 	return d.syncDir(filepath.Dir(path))
 }
 
-func (d disk) replaceJSON(path string, v any) error {
+// spareSize is more than a record, its name and the directory's entry take on any file system that is in use.
+const spareSize = 32 << 10
+
+// replaceState is replace for a record that must find room on a disk that is full: a device has to be able to say that it is,
+// and to start the version that works. The spare file gives way, and is back as soon as there is room for it.
+func (d disk) replaceState(path string, data []byte) error {
+	err := d.replace(path, data)
+	if outOfSpace(err) && d.spare != "" && os.Remove(d.spare) == nil {
+		err = d.replace(path, data)
+	}
+	if err == nil {
+		d.keepSpare()
+	}
+	return err
+}
+
+// keepSpare makes the spare file if it is not there. Its content is random, as file systems that compress give zeros no room.
+func (d disk) keepSpare() {
+	if d.spare == "" {
+		return
+	}
+	if stat, err := os.Stat(d.spare); err == nil && stat.Size() == spareSize {
+		return
+	}
+	data := make([]byte, spareSize)
+	_, _ = rand.Read(data)
+	f, err := os.OpenFile(d.spare, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(d.spare) // half of it is of no use; later, then
+	}
+}
+
+func (d disk) replaceStateJSON(path string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return d.replace(path, data)
+	return d.replaceState(path, data)
 }
 
-// readJSON reads what replaceJSON wrote. A file that is not there changes nothing.
+// readJSON reads what replaceStateJSON wrote. A file that is not there changes nothing.
 func (d disk) readJSON(path string, v any) error {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {

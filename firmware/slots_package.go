@@ -26,13 +26,13 @@ func (s *Slots) OpenPackage(ctx context.Context, offset, size int64) (PackageWri
 	if err := s.room(offset, size); err != nil {
 		return nil, err
 	}
-	if _, there := s.state.Slots[slot]; there || s.state.Outcome != fsm.InstallUnknown {
+	if _, there := s.state.Slots[slot]; there || s.doubt || s.state.Outcome != fsm.InstallUnknown {
 		err := s.change(func(next *slotState) {
 			delete(next.Slots, slot)
 			next.Outcome = fsm.InstallUnknown
 		})
 		if err != nil {
-			return nil, err
+			return nil, noSpace(err)
 		}
 	}
 	if err := os.MkdirAll(s.path(slot), 0o755); err != nil {
@@ -220,7 +220,7 @@ func (s *Slots) Discard(ctx context.Context) error {
 
 // clear empties a slot: first nothing refers to it, then it goes. Under mu.
 func (s *Slots) clear(slot string) error {
-	if _, there := s.state.Slots[slot]; there {
+	if _, there := s.state.Slots[slot]; there || s.doubt {
 		if err := s.change(func(next *slotState) { delete(next.Slots, slot) }); err != nil {
 			return err
 		}

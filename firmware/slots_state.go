@@ -9,6 +9,7 @@ import (
 const (
 	stateFile  = "slots.json"
 	deviceFile = "device.json"
+	spareFile  = "spare"
 )
 
 // slotFormat is the version of slots.json.
@@ -64,11 +65,12 @@ func (s slotState) clone() slotState {
 	return s
 }
 
-// change makes a new state durable, then current. Under mu.
+// change makes a new state durable, then current. If that fails either may be what a restart finds. Under mu.
 func (s *Slots) change(f func(*slotState)) error {
 	next := s.state.clone()
 	f(&next)
-	if err := s.disk.replaceJSON(s.path(stateFile), next); err != nil {
+	err := s.disk.replaceStateJSON(s.path(stateFile), next)
+	if s.doubt = err != nil; s.doubt {
 		return fmt.Errorf("firmware: save slots: %w", err)
 	}
 	s.state = next

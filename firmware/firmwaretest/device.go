@@ -23,6 +23,10 @@ type Device struct {
 	state   fsm.State
 	result  fsm.Result
 	uri     string
+	foreign *Foreign           // the package is this one
+	hidden  bool               // Object 5 is not there yet
+	lost    bool               // Object 5 is gone with the version that had it
+	life    context.Context    // ends with the next restart
 	stop    context.CancelFunc // ends the download under way
 	reboot  chan time.Duration
 	log     []string
@@ -31,24 +35,32 @@ type Device struct {
 
 // NewDevice returns a device that reaches its server by config, whose Objects are replaced.
 func NewDevice(config lwm2m.ClientConfig, script Script) *Device {
-	return &Device{
+	d := &Device{
 		config: config, script: script, version: script.Version, state: script.Habits.StartsIn,
-		reboot: make(chan time.Duration, 1),
+		hidden: script.Habits.Appears > 0, reboot: make(chan time.Duration, 1),
 	}
+	if f := script.Habits.Foreign; f != nil {
+		d.foreign, d.state = f, fsm.Downloaded
+	}
+	d.config.Listen = d.listen(config.Listen)
+	if len(script.Habits.Nonsense.Values) > 0 {
+		d.config.Models = script.Habits.Nonsense.models()
+	}
+	return d
 }
 
 // Run runs the device, through its restarts, until ctx ends.
 func (d *Device) Run(ctx context.Context) error {
+	if d.script.Habits.Appears > 0 {
+		go d.appear(ctx)
+	}
 	for ctx.Err() == nil {
-		pause, err := d.boot(ctx)
-		if err != nil || pause < 0 {
+		down, err := d.boot(ctx)
+		if err != nil || down < 0 {
 			<-ctx.Done()
 			return err
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		_ = pause(ctx, down)
 	}
 	return nil
 }
@@ -58,12 +70,15 @@ var errReboot = errors.New("reboot")
 
 // boot runs one life of the device and returns how long it stays down.
 func (d *Device) boot(ctx context.Context) (time.Duration, error) {
+	life, end := context.WithCancel(ctx)
+	defer end()
 	d.mu.Lock()
+	d.life = life
 	config := d.config
-	object := &object{Device: d}
-	config.Objects = []lwm2m.Object{object}
-	if d.version != "" {
-		config.Objects = append(config.Objects, lwm2m.DeviceObject{FirmwareVersion: d.version})
+	b := &body{DeviceObject: lwm2m.DeviceObject{FirmwareVersion: d.version}, device: d, end: end}
+	config.Objects = []lwm2m.Object{b}
+	if d.hasObject() {
+		config.Objects = append(config.Objects, &object{Device: d, id: d.objectID(), instance: d.instance()})
 	}
 	client := lwm2m.NewClient(config)
 	d.client = client
@@ -75,7 +90,7 @@ func (d *Device) boot(ctx context.Context) (time.Duration, error) {
 	}
 	err := client.Run(ctx)
 	if errors.Is(err, errReboot) {
-		return object.pause, nil
+		return b.down, nil
 	}
 	return -1, err
 }
@@ -107,122 +122,47 @@ func (d *Device) note(format string, args ...any) {
 	d.log = append(d.log, fmt.Sprintf(format, args...))
 }
 
-// show changes State and Result and tells observers, as the script's habits demand.
-func (d *Device) show(state fsm.State, result fsm.Result) {
+// show changes State and Result and tells observers, as the script's habits demand, unless ctx ends in between.
+func (d *Device) show(ctx context.Context, state fsm.State, result fsm.Result) {
 	d.mu.Lock()
-	client, habits := d.client, d.script.Habits
+	habits := d.script.Habits
 	if habits.StateFirst > 0 && result != fsm.ResultDefault {
 		d.state = state
 		d.mu.Unlock()
-		d.tell(client, pathState)
-		time.Sleep(habits.StateFirst)
+		d.tell(resState)
+		if pause(ctx, habits.StateFirst) != nil {
+			return
+		}
 		d.mu.Lock()
 	}
 	d.state, d.result = state, result
 	d.mu.Unlock()
-	d.tell(client, pathResult, pathState)
+	d.tell(resResult, resState)
 }
 
-func (d *Device) tell(client *lwm2m.Client, paths ...lwm2m.Path) {
-	if client != nil && !d.script.Habits.Mute {
-		client.Notify(paths...)
-	}
-}
-
-// download is what a Package URI leads to.
-func (d *Device) download(ctx context.Context, uri string) {
-	if !d.script.Habits.HidesDownloading {
-		d.show(fsm.Downloading, fsm.ResultDefault)
-	}
-	var result fsm.Result
-	if d.script.Pull != nil {
-		result = d.script.Pull(ctx, uri)
-	} else if pause(ctx, d.script.PullTime) != nil {
-		return
-	}
-	if ctx.Err() != nil {
-		return
-	}
-	d.judged(result)
-}
-
-func (d *Device) judged(result fsm.Result) {
-	if result == fsm.ResultDefault {
-		d.show(fsm.Downloaded, result)
-	} else {
-		d.show(fsm.Idle, result)
-	}
-}
-
-// install is what Execute leads to.
-func (d *Device) install(ctx context.Context) {
-	in := d.script.Install
-	d.show(fsm.Updating, fsm.ResultDefault)
-	if pause(ctx, in.Time) != nil {
-		return
-	}
-	result := in.Result
-	if result == fsm.ResultDefault {
-		result = fsm.ResultUpdateFailed
-		if in.Version != "" {
-			result = fsm.ResultSuccess
-		}
-	}
-	state := fsm.Idle
-	if in.Kept && result != fsm.ResultSuccess {
-		state = fsm.Downloaded
-	}
+// tell tells observers of resources of Object 5.
+func (d *Device) tell(resources ...uint16) {
 	d.mu.Lock()
-	d.old = d.version
-	if in.Version != "" {
-		d.version = in.Version
-	}
+	client := d.client
 	d.mu.Unlock()
-	if in.NoReboot {
-		d.show(state, result)
+	if client == nil || d.script.Habits.Mute {
 		return
 	}
-	d.mu.Lock()
-	switch {
-	case in.Forgets:
-		d.state, d.result = fsm.Idle, fsm.ResultDefault
-	case in.Late > 0:
-		d.state, d.result = fsm.Idle, fsm.ResultDefault
-		d.late = func(ctx context.Context) {
-			if pause(ctx, in.Late) == nil {
-				d.show(state, result)
-			}
-		}
-	default:
-		d.state, d.result = state, result
+	for _, r := range resources {
+		client.Notify(lwm2m.NewPath(d.objectID(), d.instance(), r))
 	}
-	if in.RollsBack > 0 {
-		d.late = func(ctx context.Context) {
-			if pause(ctx, in.RollsBack) != nil {
-				return
-			}
-			d.mu.Lock()
-			d.version, d.state, d.result = d.old, fsm.Idle, fsm.ResultUpdateFailed
-			d.mu.Unlock()
-			d.Restart(in.BootTime)
-		}
-	}
-	d.mu.Unlock()
-	if in.Silent {
-		d.Restart(-1)
-		return
-	}
-	d.Restart(in.BootTime)
 }
 
 func pause(ctx context.Context, t time.Duration) error {
 	if t <= 0 {
 		return ctx.Err()
 	}
+	timer := time.NewTimer(t)
+	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(t):
+	case <-timer.C:
 		return nil
 	}
 }

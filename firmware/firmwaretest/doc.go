@@ -6,6 +6,10 @@
 //	})
 //	go device.Run(ctx)
 //
+// [Habits] are those of real clients, each with its name. They are combined with any script: a device that lists no Object 5
+// ([Listing]), one that waits with a package of another's ([Foreign]), one that answers [Nonsense], or one that takes nothing
+// else while a package is pushed.
+//
 // With sockets of package simnet for ClientConfig.Listen all of it runs in virtual time under testing/synctest. It shares no
 // code with firmware.Device.
 package firmwaretest

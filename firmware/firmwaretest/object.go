@@ -2,73 +2,104 @@ package firmwaretest
 
 import (
 	"context"
-	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-var (
-	pathState  = lwm2m.NewPath(5, 0, 3)
-	pathResult = lwm2m.NewPath(5, 0, 5)
+// The resources of Object 5, which are those of object 33629 too.
+const (
+	resPackage   = 0
+	resURI       = 1
+	resUpdate    = 2
+	resState     = 3
+	resResult    = 5
+	resName      = 6
+	resVersion   = 7
+	resProtocols = 8
+	resDelivery  = 9
+	resCancel    = 10
 )
 
-// object is Object 5 of a Device in one life.
+// object is the firmware object of a Device in one life.
 type object struct {
 	*Device
-	pause time.Duration // of the restart that ended the life
-	life  context.Context
+	id, instance uint16
 }
 
-func (o *object) ID() uint16          { return 5 }
-func (o *object) Version() string     { return "1.1" }
-func (o *object) Instances() []uint16 { return []uint16{0} }
+var _ lwm2m.StreamWriter = (*object)(nil)
 
-// Run ends the life when the device restarts.
-func (o *object) Run(ctx context.Context, _ *lwm2m.Client) error {
-	life, end := context.WithCancel(ctx)
-	defer end()
-	o.mu.Lock()
-	o.life = life
-	o.mu.Unlock()
-	select {
-	case <-ctx.Done():
-		return nil
-	case o.pause = <-o.reboot:
-		return errReboot
+func (o *object) ID() uint16 { return o.id }
+
+func (o *object) Version() string {
+	if o.id != 5 {
+		return ""
 	}
+	return "1.1"
+}
+
+func (o *object) Instances() []uint16 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.hidden {
+		return nil
+	}
+	return []uint16{o.instance}
+}
+
+func (o *object) path(resource ...uint16) lwm2m.Path {
+	return lwm2m.NewPath(append([]uint16{o.id, o.instance}, resource...)...)
 }
 
 func (o *object) Read(_ context.Context, path lwm2m.Path) ([]lwm2m.Entry, error) {
-	if path.IsInstance() && o.script.Habits.NoInstanceRead {
+	habits := o.script.Habits
+	if code := habits.Unreadable; code != 0 {
+		return nil, &lwm2m.ResponseError{Code: code}
+	}
+	if path.IsInstance() && habits.NoInstanceRead {
 		return nil, lwm2m.ErrMethodNotAllowed
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	all := []lwm2m.Entry{
-		{Path: lwm2m.NewPath(5, 0, 1), Value: lwm2m.String(o.uri)},
-		{Path: pathState, Value: lwm2m.Integer(int64(o.state))},
-		{Path: pathResult, Value: lwm2m.Integer(int64(o.result))},
-		{Path: lwm2m.NewPath(5, 0, 9), Value: lwm2m.Integer(int64(o.script.Delivery))},
-	}
-	for i, p := range o.script.Protocols {
-		all = append(all, lwm2m.Entry{Path: lwm2m.NewPath(5, 0, 8, uint16(i)), Value: lwm2m.Integer(int64(p.Number()))})
-	}
 	var found []lwm2m.Entry
-	for _, e := range all {
+	for _, e := range o.all() {
 		if path.Contains(e.Path) {
 			found = append(found, e)
 		}
 	}
+	var err error
 	if len(found) == 0 {
-		return nil, lwm2m.ErrNotFound
+		err = lwm2m.ErrNotFound
 	}
-	return found, nil
+	return habits.Nonsense.instead(path, found, err)
+}
+
+// all returns the resources that can be read now.
+func (o *object) all() []lwm2m.Entry {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := []lwm2m.Entry{
+		{Path: o.path(resURI), Value: lwm2m.String(o.uri)},
+		{Path: o.path(resState), Value: lwm2m.Integer(int64(o.state))},
+		{Path: o.path(resResult), Value: lwm2m.Integer(int64(o.result))},
+		{Path: o.path(resDelivery), Value: lwm2m.Integer(int64(o.script.Delivery))},
+	}
+	if o.state == fsm.Downloaded || o.state == fsm.Updating {
+		name, version := o.pkg()
+		if name != "" {
+			all = append(all, lwm2m.Entry{Path: o.path(resName), Value: lwm2m.String(name)})
+		}
+		if version != "" {
+			all = append(all, lwm2m.Entry{Path: o.path(resVersion), Value: lwm2m.String(version)})
+		}
+	}
+	for i, p := range o.script.Protocols {
+		all = append(all, lwm2m.Entry{Path: o.path(resProtocols, uint16(i)), Value: lwm2m.Integer(int64(p.Number()))})
+	}
+	return all
 }
 
 func (o *object) Write(_ context.Context, _ lwm2m.Path, entries []lwm2m.Entry, _ bool) error {
 	for _, e := range entries {
-		if e.Path != lwm2m.NewPath(5, 0, 1) {
+		if e.Path != o.path(resURI) {
 			return lwm2m.ErrMethodNotAllowed
 		}
 		uri, _ := e.Value.Text()
@@ -83,41 +114,55 @@ func (o *object) writeURI(uri string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if uri == "" {
-		o.note("reset")
-		if o.state == fsm.Updating {
-			return lwm2m.ErrMethodNotAllowed
-		}
-		if !o.script.Habits.IgnoresReset {
-			o.reset()
-		}
-		return nil
+		return o.reset()
 	}
 	o.note("uri %s", uri)
+	if o.state == fsm.Downloaded && o.foreign != nil {
+		return o.foreignURI(uri)
+	}
 	if o.state != fsm.Idle {
 		return lwm2m.ErrBadRequest
 	}
-	o.uri = uri
-	ctx, stop := context.WithCancel(o.life)
-	o.stop = stop
-	go o.download(ctx, uri)
+	go o.download(o.transfer(uri), uri)
 	return nil
 }
 
+// transfer begins a download and returns how long it may last. o.mu is held.
+func (o *object) transfer(uri string) context.Context {
+	o.uri = uri
+	ctx, stop := context.WithCancel(o.life)
+	o.stop = stop
+	return ctx
+}
+
 // reset forgets the package. o.mu is held.
-func (o *object) reset() {
+func (o *object) reset() error {
+	o.note("reset")
+	if o.state == fsm.Updating {
+		return lwm2m.ErrMethodNotAllowed
+	}
+	if o.script.Habits.IgnoresReset {
+		return nil
+	}
+	o.halt()
+	o.uri, o.foreign = "", nil
+	go o.show(o.life, fsm.Idle, fsm.ResultDefault)
+	return nil
+}
+
+// halt ends a download. o.mu is held.
+func (o *object) halt() {
 	if o.stop != nil {
 		o.stop()
 		o.stop = nil
 	}
-	o.uri = ""
-	go o.show(fsm.Idle, fsm.ResultDefault)
 }
 
 func (o *object) Execute(ctx context.Context, path lwm2m.Path, _ string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch path.Resource() {
-	case 2:
+	case resUpdate:
 		o.note("execute")
 		if o.state != fsm.Downloaded {
 			return lwm2m.ErrMethodNotAllowed
@@ -126,62 +171,22 @@ func (o *object) Execute(ctx context.Context, path lwm2m.Path, _ string) error {
 		life := o.life
 		lwm2m.AfterResponse(ctx, func() { o.install(life) })
 		return nil
-	case 10:
+	case resCancel:
 		o.note("cancel")
 		if o.state != fsm.Downloading && o.state != fsm.Downloaded {
 			return lwm2m.ErrMethodNotAllowed
 		}
-		if o.stop != nil {
-			o.stop()
-		}
-		go o.show(fsm.Idle, fsm.ResultCancelled)
+		o.halt()
+		o.foreign = nil
+		go o.show(o.life, fsm.Idle, fsm.ResultCancelled)
 		return nil
 	}
 	return lwm2m.ErrNotFound
 }
 
-// OpenWrite takes a package that is pushed.
-func (o *object) OpenWrite(_ context.Context, path lwm2m.Path, _ int64) (lwm2m.Sink, error) {
-	if path != lwm2m.NewPath(5, 0, 0) {
-		return nil, nil
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.state == fsm.Updating {
-		return nil, lwm2m.ErrMethodNotAllowed
-	}
-	return &sink{object: o}, nil
+// alive returns a context that ends with this life.
+func (d *Device) alive() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.life
 }
-
-// sink counts the bytes of a pushed package.
-type sink struct {
-	object *object
-	size   int64
-	first  byte
-}
-
-func (s *sink) Write(p []byte) (int, error) {
-	if s.size == 0 && len(p) > 0 {
-		s.first = p[0]
-		if !s.object.script.Habits.HidesDownloading {
-			s.object.show(fsm.Downloading, fsm.ResultDefault)
-		}
-	}
-	s.size += int64(len(p))
-	return len(p), nil
-}
-
-func (s *sink) Commit(context.Context) error {
-	o := s.object
-	o.mu.Lock()
-	o.note("push %d", s.size)
-	o.mu.Unlock()
-	var result fsm.Result
-	if o.script.Pushed != nil {
-		result = o.script.Pushed(s.size)
-	}
-	go o.judged(result)
-	return nil
-}
-
-func (s *sink) Abort(error) { go s.object.show(fsm.Idle, fsm.ResultConnectionLost) }

@@ -23,6 +23,8 @@ type Script struct {
 	PullTime time.Duration
 	// Pushed judges a package that was pushed. Default: 0, it is good.
 	Pushed func(size int64) fsm.Result
+	// PkgName and PkgVersion are 5/0/6 and 5/0/7 while a package is there; "" for a device without them.
+	PkgName, PkgVersion string
 	// Install is what Execute leads to.
 	Install Install
 
@@ -41,7 +43,8 @@ type Install struct {
 	NoReboot bool
 	// BootTime passes between the restart and the new registration.
 	BootTime time.Duration
-	// Silent: the device never comes back.
+	// Silent: the device never comes back and never says so: its new version does not start, or has lost its address or its
+	// keys. With ClientConfig.Queue it is asleep, for all that the server knows, and does not wake.
 	Silent bool
 	// Kept: an installation that failed leaves the package, in State Downloaded.
 	Kept bool
@@ -51,20 +54,4 @@ type Install struct {
 	Late time.Duration
 	// RollsBack: some time after the device is back it restarts with the old version, and Result UpdateFailed.
 	RollsBack time.Duration
-}
-
-// Habits are habits of clients.
-type Habits struct {
-	// Mute: changes are never notified.
-	Mute bool
-	// HidesDownloading: State goes from Idle to Downloaded.
-	HidesDownloading bool
-	// StateFirst: State changes before Result, with time in between.
-	StateFirst time.Duration
-	// IgnoresReset: an empty Package URI is accepted and has no effect.
-	IgnoresReset bool
-	// StartsIn is the State after the first boot, for clients that get it wrong.
-	StartsIn fsm.State
-	// NoInstanceRead: Object 5 can only be read resource by resource.
-	NoInstanceRead bool
 }

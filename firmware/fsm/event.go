@@ -9,11 +9,13 @@ type EventKind uint8
 // beside Kind and At.
 const (
 	// EventBoot is the first event after each start of the device: Install,
-	// PackageKept.
+	// PackageKept, and Fault when a push that the start finds broken off did not
+	// end by the connection.
 	EventBoot EventKind = iota + 1
 
 	// EventPackageBegin is the first block of a Write to 5/0/0 that is no
-	// reset: Size (Size1, 0 when not announced).
+	// reset: Size (Size1, 0 when not announced), and Fault when the shell cannot
+	// take it.
 	EventPackageBegin
 	// EventPackageEnd is the last block; all bytes are stored: Transfer, Size.
 	EventPackageEnd
@@ -22,7 +24,8 @@ const (
 	EventPackageAbort
 
 	// EventWriteURI is a Write of a non-empty 5/0/1: URI, and Fault when the
-	// shell cannot use it: ResultInvalidURI or ResultUnsupProtocol.
+	// shell cannot use it: ResultInvalidURI or ResultUnsupProtocol, or why the
+	// download cannot begin.
 	EventWriteURI
 	// EventProgress reports bytes that are safely stored: Transfer, Offset,
 	// Size, ETag. Soft: report it as often as a resume should lose little.

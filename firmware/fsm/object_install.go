@@ -12,10 +12,11 @@ func (o *Object) boot(ev Event) Effects {
 			return Effects{DeleteImage: true}
 		}
 	case Updating:
+		ev.Fault = ResultDefault // the fault of a transfer is none of the installation
 		switch ev.Install {
 		case InstallUnknown:
 			if !ev.PackageKept {
-				o.idle(fault(ev, ResultUpdateFailed))
+				o.idle(ResultUpdateFailed)
 				return Effects{DeleteImage: true}
 			}
 			return Effects{Install: true}
@@ -35,7 +36,7 @@ func (o *Object) bootDownloading(ev Event) Effects {
 	case o.Complete && ev.PackageKept:
 		return Effects{Verify: true}
 	case o.Delivery != DeliveryPull:
-		o.idle(ResultConnectionLost)
+		o.idle(fault(ev, ResultConnectionLost))
 		return Effects{DeleteImage: true}
 	}
 	var fx Effects

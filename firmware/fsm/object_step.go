@@ -78,6 +78,8 @@ func (o *Object) packageBegin(ev Event) Effects {
 		return o.wrongState()
 	case !o.Method.Allows(DeliveryPush):
 		return Effects{Code: CodeMethodNotAllowed}
+	case ev.Fault != ResultDefault:
+		return o.refuse(ev.Fault)
 	}
 	o.begin(DeliveryPush, "")
 	o.Size = max(ev.Size, 0)
@@ -91,16 +93,24 @@ func (o *Object) writeURI(ev Event) Effects {
 	case !o.Method.Allows(DeliveryPull):
 		return Effects{Code: CodeMethodNotAllowed}
 	case ev.Fault != ResultDefault:
-		// Refused and reported: some servers look only at the answer, others
-		// only at the Result.
-		o.Result = ev.Fault
-		return Effects{Code: CodeBadRequest}
+		return o.refuse(ev.Fault)
 	case ev.URI == "" || len(ev.URI) > MaxURI:
 		o.Result = ResultInvalidURI
 		return Effects{Code: CodeBadRequest}
 	}
 	o.begin(DeliveryPull, ev.URI)
 	return Effects{Code: CodeChanged, StartDownload: true}
+}
+
+// refuse answers a transfer that cannot begin, and reports why: some servers
+// look only at the answer, others only at the Result. Not 4.13 for a lack of
+// room: servers take that as a request for smaller blocks.
+func (o *Object) refuse(fault Result) Effects {
+	o.Result = fault
+	if fault == ResultInvalidURI || fault == ResultUnsupProtocol {
+		return Effects{Code: CodeBadRequest}
+	}
+	return Effects{Code: CodeInternalError}
 }
 
 // begin enters Downloading with a fresh transfer.

@@ -1,0 +1,66 @@
+package firmwaretest
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	lockTime     = 300 * time.Second // after the last new block
+	lastLockTime = 2 * time.Second   // after a last block that came again
+)
+
+// pushLock is a device that does nothing else while a package is pushed.
+type pushLock struct {
+	mu    sync.Mutex
+	path  string
+	token string
+	next  int64     // where the next block begins
+	until time.Time // the push is given up; zero if there is none
+	last  uint16    // the message of the block that came last
+	rest  time.Time // until when a repeated last block is chewed on
+}
+
+func (l *pushLock) received(m *message) (*message, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	b, isBlock := m.block1()
+	open := now.Before(l.until)
+	switch {
+	case open && (!isBlock || m.path() != l.path || b.offset != l.next):
+		return m.answer(codeUnavailable), false
+	case !open && now.Before(l.rest):
+		return m.answer(codeUnavailable), false
+	case !open && isBlock && !b.more && b.offset > 0 && m.mid == l.last && m.path() == l.path:
+		l.rest = now.Add(lastLockTime)
+		return m.answer(codeUnavailable), false
+	case !isBlock:
+		return nil, true
+	}
+	l.path, l.token, l.last = m.path(), string(m.token), m.mid
+	l.next, l.until = b.offset+int64(len(m.payload)), time.Time{}
+	if b.more {
+		l.until = now.Add(lockTime)
+	}
+	return nil, true
+}
+
+// lingers returns when the push is given up: until then a device whose client has lost patience and taken another socket is
+// where it was, as it has only one thread.
+func (l *pushLock) lingers() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.until
+}
+
+// sent lets out only what answers the blocks.
+func (l *pushLock) sent(m *message) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if !now.Before(l.until) && !now.Before(l.rest) {
+		return true
+	}
+	return m.kind >= kindACK || m.class() >= 2 && string(m.token) == l.token
+}

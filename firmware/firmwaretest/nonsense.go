@@ -1,0 +1,104 @@
+package firmwaretest
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// Nonsense is what a device answers to reads instead of the truth, by the paths of single resources of objects 3 and 5. The zero
+// value is none. It is for what is found in captures and reports: an Object 5 without a model whose State is 43 (Leshan's
+// console can make one), versions with a NUL at the end or empty (devices that send a fixed buffer), and answers without
+// content.
+type Nonsense struct {
+	// Values are read instead of what is there, or of nothing, whatever their types: a State of 99 or of "yes".
+	Values map[lwm2m.Path]lwm2m.Value
+	// NoContent is answered with 2.05 and neither a payload nor a format.
+	NoContent []lwm2m.Path
+	// EmptyPack is answered with 2.05 and a pack of SenML, or TLV, without a record.
+	EmptyPack []lwm2m.Path
+}
+
+// instead returns what is read at path.
+func (n Nonsense) instead(path lwm2m.Path, entries []lwm2m.Entry, err error) ([]lwm2m.Entry, error) {
+	if slices.Contains(n.NoContent, path) || slices.Contains(n.EmptyPack, path) {
+		return nil, nil // nonsenseWire takes the content away
+	}
+	said := slices.Clone(entries)
+	for _, p := range slices.SortedFunc(maps.Keys(n.Values), lwm2m.Path.Compare) {
+		if !path.Contains(p) {
+			continue
+		}
+		said = slices.DeleteFunc(said, func(e lwm2m.Entry) bool { return p.Contains(e.Path) })
+		said = append(said, lwm2m.Entry{Path: p, Value: n.encodable(p)})
+	}
+	if len(said) > 0 {
+		return said, nil
+	}
+	return said, err
+}
+
+// raw returns the paths of texts that are not UTF-8, which a client does not encode: what it sends instead is replaced on its way.
+func (n Nonsense) raw() []lwm2m.Path {
+	var paths []lwm2m.Path
+	for _, p := range slices.SortedFunc(maps.Keys(n.Values), lwm2m.Path.Compare) {
+		if text, ok := n.Values[p].Text(); ok && !utf8.ValidString(text) {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
+// encodable returns the value at p, or a stand-in of the same length.
+func (n Nonsense) encodable(p lwm2m.Path) lwm2m.Value {
+	i := slices.Index(n.raw(), p)
+	if i < 0 {
+		return n.Values[p]
+	}
+	text, _ := n.Values[p].Text()
+	return lwm2m.String(standIn(i, len(text)))
+}
+
+// standIn is a text that is nowhere else: control characters only.
+func standIn(i, length int) string { return strings.Repeat(string(rune(0x0e+i%16)), length) }
+
+// models are object models by which the nonsense is right: a client does not encode a value of another type than its model's.
+func (n Nonsense) models() *lwm2m.Models {
+	models := new(lwm2m.Models)
+	for p, v := range n.Values {
+		for minor := range uint8(3) {
+			m, ok := models.Object(p.Object(), lwm2m.Version{Major: 1, Minor: minor})
+			if !ok {
+				continue
+			}
+			odd := *m
+			odd.Resources = slices.Clone(m.Resources)
+			for i := range odd.Resources {
+				if odd.Resources[i].ID == p.Resource() {
+					odd.Resources[i].Type = v.Type()
+				}
+			}
+			_ = models.Add(&odd) // it was right before
+		}
+	}
+	return models
+}
+
+// OddVersions returns what devices are known to make of a version in 3/0/3 and 5/0/7, by what is odd about it, for
+// [Nonsense.Values].
+func OddVersions(version string) map[string]lwm2m.Value {
+	return map[string]lwm2m.Value{
+		"empty":          lwm2m.String(""),
+		"trailing NUL":   lwm2m.String(version + "\x00"),
+		"blanks around":  lwm2m.String("  " + version + " \r\n"),
+		"bytes":          lwm2m.String("\xff\xfe\x00"),
+		"905 bytes":      lwm2m.String(version + strings.Repeat("x", 905-len(version))),
+		"a number":       lwm2m.Integer(1),
+		"opaque":         lwm2m.Opaque([]byte(version)),
+		"a longer one":   lwm2m.String(version + "0"),
+		"another casing": lwm2m.String(strings.ToUpper("v" + version)),
+	}
+}

@@ -1,0 +1,65 @@
+package firmwaretest
+
+import (
+	"context"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// OpenWrite takes a package that is pushed.
+func (o *object) OpenWrite(_ context.Context, path lwm2m.Path, size int64) (lwm2m.Sink, error) {
+	if path != o.path(resPackage) {
+		return nil, nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state == fsm.Updating {
+		return nil, lwm2m.ErrMethodNotAllowed
+	}
+	if o.state == fsm.Downloaded && o.foreign != nil {
+		if size == 0 || size == 1 { // a reset
+			return &sink{object: o, resets: true}, nil
+		}
+		return nil, o.foreign.refusal()
+	}
+	return &sink{object: o}, nil
+}
+
+// sink counts the bytes of a pushed package.
+type sink struct {
+	object *object
+	size   int64
+	resets bool // it is no package
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	o := s.object
+	if s.size == 0 && len(p) > 0 && !s.resets && !o.script.Habits.HidesDownloading {
+		o.show(o.alive(), fsm.Downloading, fsm.ResultDefault)
+	}
+	s.size += int64(len(p))
+	return len(p), nil
+}
+
+func (s *sink) Commit(context.Context) error {
+	o := s.object
+	o.mu.Lock()
+	if s.resets {
+		defer o.mu.Unlock()
+		return o.reset()
+	}
+	o.note("push %d", s.size)
+	o.mu.Unlock()
+	var result fsm.Result
+	if o.script.Pushed != nil {
+		result = o.script.Pushed(s.size)
+	}
+	go o.judged(o.alive(), result)
+	return nil
+}
+
+func (s *sink) Abort(error) {
+	o := s.object
+	go o.show(o.alive(), fsm.Idle, fsm.ResultConnectionLost)
+}
