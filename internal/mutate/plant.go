@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// What becomes of a planted fault; all but found are failures.
+const (
+	found        = "found"
+	notFound     = "not found"
+	doesNotApply = "does not apply"
+	elsewhere    = "found by something else"
+	notSound     = "the test does not pass without the fault"
+)
+
+// An outcome is what became of one fault.
+type outcome struct {
+	*fault
+	said   string // found, ... or uncompilable
+	detail string
+	took   time.Duration
+}
+
+// A planter plants faults, and keeps what it has learned of their tests unchanged.
+type planter struct {
+	t     *tester
+	grace time.Duration
+
+	mu    sync.Mutex
+	sound map[string]func() (baseline, error)
+}
+
+// A baseline is how a test goes without a fault.
+type baseline struct {
+	dir     string // of the package
+	problem string // why it does not pass
+	timeout time.Duration
+}
+
+func plantFaults(ctx context.Context, o options, t *tester, env environment) error {
+	path := o.faults
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(env.dir, path)
+	}
+	faults, err := readFaults(path)
+	if err != nil {
+		return err
+	}
+	var missing []string
+	has := map[int]bool{}
+	for _, f := range faults {
+		has[f.invariant] = true
+		if o.invariants > 0 && (f.invariant < 1 || f.invariant > o.invariants) {
+			missing = append(missing, fmt.Sprintf("%s is of invariant %d, which there is not", f.name, f.invariant))
+		}
+	}
+	for n := 1; n <= o.invariants; n++ {
+		if !has[n] {
+			missing = append(missing, fmt.Sprintf("invariant %d has no planted fault", n))
+		}
+	}
+	p := &planter{t: t, grace: env.grace, sound: map[string]func() (baseline, error){}}
+	outcomes, err := p.all(ctx, faults, o.jobs)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "fault\tinvariant\ttest\tseconds\tverdict")
+	lost := 0
+	for _, out := range outcomes {
+		invariant := "-"
+		if out.invariant > 0 {
+			invariant = fmt.Sprint(out.invariant)
+		}
+		if out.said != found {
+			lost++
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f\t%s\n", out.name, invariant, out.test, out.took.Seconds(), out.said)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, out := range outcomes {
+		if out.said != found {
+			fmt.Fprintf(env.stdout, "\n%s: %s\n%s\nIt expects: %s\n%s\n", out.name, out.said, out.why, out.expect, strings.TrimRight(out.detail, "\n"))
+		}
+	}
+	if lost > 0 {
+		missing = append(missing, fmt.Sprintf("%d of %d planted faults are not found as they should be", lost, len(faults)))
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%w: %s", errFound, strings.Join(missing, "; "))
+	}
+	fmt.Fprintf(env.stdout, "all %d planted faults are found\n", len(faults))
+	return nil
+}
+
+// all plants every fault, several at a time.
+func (p *planter) all(ctx context.Context, faults []*fault, jobs int) ([]outcome, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	outcomes := make([]outcome, len(faults))
+	free := make(chan struct{}, jobs)
+	var done sync.WaitGroup
+	for i, f := range faults {
+		free <- struct{}{}
+		done.Go(func() {
+			defer func() { <-free }()
+			if ctx.Err() != nil {
+				return
+			}
+			out, err := p.plant(ctx, f)
+			if err != nil {
+				cancel(fmt.Errorf("%s: %w", f.name, err))
+			}
+			out.fault = f
+			outcomes[i] = out
+		})
+	}
+	done.Wait()
+	return outcomes, context.Cause(ctx)
+}
+
+// plant runs the test of one fault without and with it. The error is one of the tool.
+func (p *planter) plant(ctx context.Context, f *fault) (outcome, error) {
+	texts, err := f.apply(p.t.dir)
+	if err != nil {
+		return outcome{said: doesNotApply, detail: err.Error()}, nil
+	}
+	base, err := p.baseline(ctx, f)
+	if err != nil {
+		return outcome{}, err
+	}
+	if base.problem != "" {
+		return outcome{said: notSound, detail: base.problem}, nil
+	}
+	overlay, err := p.t.overlay(texts)
+	if err != nil {
+		return outcome{}, err
+	}
+	b, err := p.t.build(ctx, f.pkg, overlay)
+	if errors.Is(err, errBuild) {
+		return outcome{said: uncompilable, detail: err.Error()}, nil
+	}
+	if err != nil {
+		return outcome{}, err
+	}
+	defer b.remove()
+	r, err := p.t.run(ctx, b, base.dir, overlay, base.timeout, f.args()...)
+	if err != nil {
+		return outcome{}, err
+	}
+	out := outcome{took: r.took, said: found}
+	switch {
+	case !r.failed:
+		out.said = notFound
+	case strings.Contains(r.output, f.expect):
+	case r.timedOut:
+		out.said, out.detail = elsewhere, fmt.Sprintf("The time was up after %s.", base.timeout.Round(time.Second))
+	default:
+		out.said, out.detail = elsewhere, shorten(r.output, 4000)
+	}
+	return out, nil
+}
+
+func (f *fault) args() []string { return append([]string{"-test.run=" + f.test}, f.flags...) }
+
+// baseline runs the test of a fault without it, once for all faults that have it in common.
+func (p *planter) baseline(ctx context.Context, f *fault) (baseline, error) {
+	key := strings.Join(append([]string{f.pkg}, f.args()...), "\x00")
+	p.mu.Lock()
+	once, ok := p.sound[key]
+	if !ok {
+		once = sync.OnceValues(func() (baseline, error) { return p.pass(ctx, f) })
+		p.sound[key] = once
+	}
+	p.mu.Unlock()
+	return once()
+}
+
+func (p *planter) pass(ctx context.Context, f *fault) (baseline, error) {
+	dir, err := p.t.goCommand(ctx, "list", "-f", "{{.Dir}}", "--", f.pkg)
+	if err != nil {
+		return baseline{}, err
+	}
+	base := baseline{dir: strings.TrimSpace(string(dir))}
+	b, err := p.t.build(ctx, f.pkg, "")
+	if err != nil {
+		return baseline{}, err
+	}
+	defer b.remove()
+	r, err := p.t.run(ctx, b, base.dir, "", 10*time.Minute, f.args()...)
+	if err != nil {
+		return baseline{}, err
+	}
+	switch {
+	case r.failed:
+		base.problem = shorten(r.output, 4000)
+	case strings.Contains(r.output, "testing: warning: no tests to run"):
+		base.problem = "No test has that name."
+	}
+	base.timeout = 3*r.took + p.grace
+	return base, nil
+}
