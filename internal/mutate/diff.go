@@ -34,3 +34,29 @@ func unified(name, before, after string) string {
 }
 
 func splitLines(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") }
+
+// excerpts cuts two long lines to the part around where they begin to differ.
+func excerpts(before, after string) (string, string) {
+	const long = 100
+	a, b := []rune(before), []rune(after)
+	if len(a) <= long && len(b) <= long {
+		return before, after
+	}
+	same := 0
+	for same < len(a) && same < len(b) && a[same] == b[same] {
+		same++
+	}
+	from, mark := same-long/2, "…"
+	if from <= 0 {
+		from, mark = 0, ""
+	}
+	return mark + shorten(string(a[from:]), long), mark + shorten(string(b[from:]), long)
+}
+
+// shorten cuts a text to a number of characters.
+func shorten(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}

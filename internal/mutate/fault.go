@@ -45,7 +45,10 @@ type fault struct {
 	changes   []change
 }
 
-type change struct{ file, replace, with string }
+type change struct {
+	file, replace, with string
+	complete            bool // there is with:
+}
 
 // readFaults reads the faults of a directory, or one from a file.
 func readFaults(path string) ([]*fault, error) {
@@ -105,7 +108,7 @@ func parseFault(name, text string) (*fault, error) {
 			if c == nil || c.replace == "" || into != &c.replace {
 				return bad("with: follows the text of replace:")
 			}
-			into = &c.with
+			into, c.complete = &c.with, true
 			continue
 		case key == "file" && (into == nil || into == &c.with):
 			f.changes = append(f.changes, change{file: value})
@@ -143,7 +146,7 @@ func parseFault(name, text string) (*fault, error) {
 	for i := range f.changes {
 		c := &f.changes[i]
 		c.replace, c.with = strings.Trim(c.replace, "\n"), strings.Trim(c.with, "\n")
-		if c.file == "" || c.replace == "" || c.replace == c.with {
+		if c.file == "" || c.replace == "" || !c.complete || c.replace == c.with {
 			return nil, fmt.Errorf("%s: each change has a file:, what it must replace:, and something else to replace it with:", name)
 		}
 	}

@@ -145,6 +145,11 @@ func (f *finder) duration(e ast.Expr) bool {
 	if tv.Value == nil || !isDuration(tv.Type) || constant.Sign(tv.Value) == 0 {
 		return false
 	}
+	if _, ok := e.(*ast.BasicLit); ok {
+		if above, ok := f.parent().(*ast.BinaryExpr); ok && (above.Op == token.MUL || above.Op == token.QUO) {
+			return false // a factor
+		}
+	}
 	text := f.text(e)
 	if _, ok := e.(*ast.BinaryExpr); ok {
 		text = "(" + text + ")"

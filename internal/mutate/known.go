@@ -81,6 +81,20 @@ func match(all []*known, sites []*site) {
 	}
 }
 
+// stale returns an error if a known mutation of these packages fits nothing.
+func stale(all []*known, packages []*pkg) error {
+	for _, k := range all {
+		for _, p := range packages {
+			for _, s := range p.files {
+				if s.name == k.file && !k.fits {
+					return fmt.Errorf("%s: the source has no such mutation any more", k.where)
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // paragraph returns the mutation as a file of known ones has it, without the argument.
 func (m *mutation) paragraph() string {
 	before, after := m.lines()

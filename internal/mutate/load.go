@@ -155,13 +155,13 @@ func (p *pkg) syntax() []*ast.File {
 // compiles reports whether the package passes the type checker with another text of one file. What the compiler refuses beyond
 // that is rare, and shows when the test is built.
 func (p *pkg) compiles(changed *source, text []byte) bool {
-	fset := token.NewFileSet() // the package's own would grow by a file for each mutation
-	syntax, err := parser.ParseFile(fset, changed.path, text, parser.SkipObjectResolution)
+	syntax, err := parser.ParseFile(p.fset, changed.path, text, parser.SkipObjectResolution)
 	if err != nil {
 		return false
 	}
+	defer p.fset.RemoveFile(p.fset.File(syntax.FileStart))
 	files := p.syntax()
 	files[slices.Index(p.files, changed)] = syntax
-	_, err = p.config.Check(p.importPath, fset, files, nil)
+	_, err = p.config.Check(p.importPath, p.fset, files, nil)
 	return err == nil
 }

@@ -33,8 +33,15 @@ type planter struct {
 	t     *tester
 	grace time.Duration
 
-	mu    sync.Mutex
-	sound map[string]func() (baseline, error)
+	mu        sync.Mutex
+	unchanged map[string]func() (unchanged, error) // by package
+	baselines map[string]func() (baseline, error)  // by package, test and flags
+}
+
+// unchanged is the test of a package without a fault.
+type unchanged struct {
+	binary
+	dir string // of the package
 }
 
 // A baseline is how a test goes without a fault.
@@ -66,7 +73,7 @@ func plantFaults(ctx context.Context, o options, t *tester, env environment) err
 			missing = append(missing, fmt.Sprintf("invariant %d has no planted fault", n))
 		}
 	}
-	p := &planter{t: t, grace: env.grace, sound: map[string]func() (baseline, error){}}
+	p := &planter{t: t, grace: env.grace, unchanged: map[string]func() (unchanged, error){}, baselines: map[string]func() (baseline, error){}}
 	outcomes, err := p.all(ctx, faults, o.jobs)
 	if err != nil {
 		return err
@@ -172,40 +179,43 @@ func (p *planter) plant(ctx context.Context, f *fault) (outcome, error) {
 
 func (f *fault) args() []string { return append([]string{"-test.run=" + f.test}, f.flags...) }
 
+// once returns what a key has, and makes it if nothing has asked for it yet.
+func once[V any](mu *sync.Mutex, all map[string]func() (V, error), key string, make func() (V, error)) (V, error) {
+	mu.Lock()
+	get, ok := all[key]
+	if !ok {
+		get = sync.OnceValues(make)
+		all[key] = get
+	}
+	mu.Unlock()
+	return get()
+}
+
 // baseline runs the test of a fault without it, once for all faults that have it in common.
 func (p *planter) baseline(ctx context.Context, f *fault) (baseline, error) {
 	key := strings.Join(append([]string{f.pkg}, f.args()...), "\x00")
-	p.mu.Lock()
-	once, ok := p.sound[key]
-	if !ok {
-		once = sync.OnceValues(func() (baseline, error) { return p.pass(ctx, f) })
-		p.sound[key] = once
-	}
-	p.mu.Unlock()
-	return once()
+	return once(&p.mu, p.baselines, key, func() (baseline, error) {
+		u, err := once(&p.mu, p.unchanged, f.pkg, func() (unchanged, error) { return p.build(ctx, f.pkg) })
+		if err != nil {
+			return baseline{}, err
+		}
+		r, err := p.t.run(ctx, u.binary, u.dir, "", 10*time.Minute, f.args()...)
+		base := baseline{dir: u.dir, timeout: 3*r.took + p.grace}
+		switch {
+		case r.failed:
+			base.problem = shorten(r.output, 4000)
+		case strings.Contains(r.output, "testing: warning: no tests to run"):
+			base.problem = "No test has that name."
+		}
+		return base, err
+	})
 }
 
-func (p *planter) pass(ctx context.Context, f *fault) (baseline, error) {
-	dir, err := p.t.goCommand(ctx, "list", "-f", "{{.Dir}}", "--", f.pkg)
+func (p *planter) build(ctx context.Context, pkg string) (unchanged, error) {
+	dir, err := p.t.goCommand(ctx, "list", "-f", "{{.Dir}}", "--", pkg)
 	if err != nil {
-		return baseline{}, err
+		return unchanged{}, err
 	}
-	base := baseline{dir: strings.TrimSpace(string(dir))}
-	b, err := p.t.build(ctx, f.pkg, "")
-	if err != nil {
-		return baseline{}, err
-	}
-	defer b.remove()
-	r, err := p.t.run(ctx, b, base.dir, "", 10*time.Minute, f.args()...)
-	if err != nil {
-		return baseline{}, err
-	}
-	switch {
-	case r.failed:
-		base.problem = shorten(r.output, 4000)
-	case strings.Contains(r.output, "testing: warning: no tests to run"):
-		base.problem = "No test has that name."
-	}
-	base.timeout = 3*r.took + p.grace
-	return base, nil
+	b, err := p.t.build(ctx, pkg, "")
+	return unchanged{b, strings.TrimSpace(string(dir))}, err
 }

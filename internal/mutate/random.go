@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,14 +95,8 @@ func (c *campaign) prepare(ctx context.Context, patterns []string, grace time.Du
 		fmt.Fprintf(c.out, "%s: %d statements are covered, with %d sites; a test may take %s\n",
 			p.importPath, p.statements, covered, p.timeout.Round(time.Second))
 	}
-	for _, k := range c.argued {
-		for _, p := range packages {
-			for _, s := range p.files {
-				if s.name == k.file && !k.fits {
-					return fmt.Errorf("%s: the source has no such mutation any more", k.where)
-				}
-			}
-		}
+	if err := stale(c.argued, packages); err != nil {
+		return err
 	}
 	c.drawer = newDrawer(c.seed, packages, sites)
 	return nil
@@ -213,11 +208,8 @@ func (c *campaign) try(ctx context.Context, m *mutation) verdict {
 
 // String returns the line of a mutation, without its verdict.
 func (m *mutation) String() string {
-	before, after := m.lines()
-	if after == "" {
-		after = "nothing"
-	}
-	line := fmt.Sprintf("%d %s:%d %s: %s => %s", m.number, m.src.name, m.line, m.kind, shorten(before, 100), shorten(after, 100))
+	before, after := excerpts(m.lines())
+	line := fmt.Sprintf("%d %s:%d %s: %s => %s", m.number, m.src.name, m.line, m.kind, before, cmp.Or(after, "nothing"))
 	if m.known != nil {
 		line += " (known: " + m.known.why + ")"
 	}

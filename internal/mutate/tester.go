@@ -79,7 +79,7 @@ var errBuild = errors.New("does not compile")
 // build builds the test of a package. The overlay is empty or the name of a list.
 func (t *tester) build(ctx context.Context, pkg, overlay string, flags ...string) (binary, error) {
 	b := binary{filepath.Join(t.tmp, fmt.Sprint("b", t.serial.Add(1), ".test"))}
-	args := append([]string{"test", "-c", "-vet=off", "-o", b.path}, flags...)
+	args := append([]string{"test", "-c", "-vet=off", "-ldflags=-w", "-o", b.path}, flags...)
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}
@@ -170,11 +170,3 @@ func (l *limited) Write(p []byte) (int, error) {
 }
 
 func (l *limited) String() string { return l.buf.String() }
-
-// shorten cuts a text to a number of characters.
-func shorten(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
-}
