@@ -14,21 +14,17 @@ import (
 
 // A fault is one that somebody planted, with the test that must find it. Its file is a text like this one:
 //
-//	# The server executes again after a restart, without a look at the device.
+//	# The server forgets that it has executed the package.
 //	invariant: 3
 //	package: ./firmware/fsm
 //	test: ^TestModel$
 //	flags: -faults=1
-//	expect: it is installed once
+//	expect: the outcome is one of
 //	file: firmware/fsm/judge.go
 //	replace:
-//		if m.Memory.Executed {
-//			return
-//		}
+//		case m.Memory.Executed:
 //	with:
-//		if m.Memory.Executed && false {
-//			return
-//		}
+//		case m.Memory.Executed && false:
 //
 // The test is a regular expression for -run; package and file are relative to the working directory. What replace: holds must
 // occur once in the file, which may be in the middle of its lines; with: may be empty. Further lines file:, replace: and with:

@@ -96,7 +96,7 @@ func plantFaults(ctx context.Context, o options, t *tester, env environment) err
 	}
 	for _, out := range outcomes {
 		if out.said != found {
-			fmt.Fprintf(env.stdout, "\n%s: %s\n%s\nIt expects: %s\n%s\n", out.name, out.said, out.why, out.expect, strings.TrimRight(out.detail, "\n"))
+			fmt.Fprintf(env.stdout, "\n%s: %s\n%s\nIt expects: %s\n%s\n", out.name, out.said, out.why, out.expect, strings.Trim(out.detail, "\n"))
 		}
 	}
 	if lost > 0 {
@@ -172,7 +172,7 @@ func (p *planter) plant(ctx context.Context, f *fault) (outcome, error) {
 	case r.timedOut:
 		out.said, out.detail = elsewhere, fmt.Sprintf("The time was up after %s.", base.timeout.Round(time.Second))
 	default:
-		out.said, out.detail = elsewhere, shorten(r.output, 4000)
+		out.said, out.detail = elsewhere, r.excerpt()
 	}
 	return out, nil
 }
@@ -180,11 +180,11 @@ func (p *planter) plant(ctx context.Context, f *fault) (outcome, error) {
 func (f *fault) args() []string { return append([]string{"-test.run=" + f.test}, f.flags...) }
 
 // once returns what a key has, and makes it if nothing has asked for it yet.
-func once[V any](mu *sync.Mutex, all map[string]func() (V, error), key string, make func() (V, error)) (V, error) {
+func once[V any](mu *sync.Mutex, all map[string]func() (V, error), key string, value func() (V, error)) (V, error) {
 	mu.Lock()
 	get, ok := all[key]
 	if !ok {
-		get = sync.OnceValues(make)
+		get = sync.OnceValues(value)
 		all[key] = get
 	}
 	mu.Unlock()
@@ -203,7 +203,7 @@ func (p *planter) baseline(ctx context.Context, f *fault) (baseline, error) {
 		base := baseline{dir: u.dir, timeout: 3*r.took + p.grace}
 		switch {
 		case r.failed:
-			base.problem = shorten(r.output, 4000)
+			base.problem = r.excerpt()
 		case strings.Contains(r.output, "testing: warning: no tests to run"):
 			base.problem = "No test has that name."
 		}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -199,38 +198,4 @@ func TestUnified(t *testing.T) {
  h
 `, unified("x.go", "a\nb\nc\nd\ne\nf\ng\nh\ni\n", "a\nb\nc\nd\nE\nf\ng\nh\ni\n"))
 	require.Equal(t, "--- a/x.go\n+++ b/x.go\n@@ -1,1 +1,1 @@\n-a\n+b\n", unified("x.go", "a\n", "b\n"))
-}
-
-// TestCulprit takes the names of tests from what they print.
-func TestCulprit(t *testing.T) {
-	for output, want := range map[string]string{
-		"--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/x (0.00s)\n    --- FAIL: TestA/y (0.00s)\n--- FAIL: TestB (0.00s)\nFAIL\n": "TestA/x",
-		"some log\npanic: no\n\ngoroutine 1 [running]:\n":                                                                        "panic: no",
-		"FAIL\n": "its exit status",
-	} {
-		require.Equal(t, want, result{output: output}.culprit())
-	}
-}
-
-// TestRunLeavesNothing holds that a test is ended with its time, even if it does not listen, and that its directory goes.
-func TestRunLeavesNothing(t *testing.T) {
-	dir := tree(t, map[string]string{
-		"p/p.go":      "package p\n",
-		"p/p_test.go": "package p\n\nimport \"testing\"\n\nfunc TestEndless(t *testing.T) { t.TempDir(); for {} }\n",
-	})
-	tester, err := newTester(environment{dir: dir})
-	require.NoError(t, err)
-	b, err := tester.build(t.Context(), "./p", "")
-	require.NoError(t, err)
-	r, err := tester.run(t.Context(), b, dir, "", 200*time.Millisecond)
-	require.NoError(t, err)
-	require.True(t, r.failed)
-	require.True(t, r.timedOut)
-	require.Contains(t, r.output, "test timed out after 200ms")
-	b.remove()
-	left, err := os.ReadDir(tester.tmp)
-	require.NoError(t, err)
-	require.Empty(t, left)
-	tester.close()
-	require.NoDirExists(t, tester.tmp)
 }

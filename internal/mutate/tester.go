@@ -31,7 +31,10 @@ func newTester(env environment) (*tester, error) {
 	return &tester{dir: env.dir, tmp: tmp}, nil
 }
 
-func (t *tester) close() { os.RemoveAll(t.tmp) }
+func (t *tester) close() { removeAll(t.tmp) }
+
+// removeAll deletes what it can. A process that a test has left may still write; what stays is among the temporary files.
+func removeAll(dir string) { _ = os.RemoveAll(dir) }
 
 // goCommand runs the go command and returns what it prints.
 func (t *tester) goCommand(ctx context.Context, args ...string) ([]byte, error) {
@@ -110,7 +113,7 @@ func (t *tester) run(ctx context.Context, b binary, dir, overlay string, timeout
 	if err := os.Mkdir(tmp, 0o755); err != nil {
 		return result{}, err
 	}
-	defer os.RemoveAll(tmp)
+	defer removeAll(tmp)
 	// The test binary ends itself when its time is up, and says where it stood, unless it is too busy for that.
 	runCtx, cancel := context.WithTimeout(ctx, timeout+10*time.Second)
 	defer cancel()
@@ -155,6 +158,29 @@ func (r result) culprit() string {
 		return shorten(line, 80)
 	}
 	return "its exit status"
+}
+
+// excerpt returns the end of what the culprit printed, where its error mostly stands.
+func (r result) excerpt() string {
+	const most = 20
+	text := r.output
+	if at := failLine.FindAllStringIndex(text, -1); len(at) > 0 {
+		name := r.culprit()
+		for i, match := range at {
+			if strings.HasSuffix(text[match[0]:match[1]], " "+name) {
+				if i+1 < len(at) {
+					text = text[:at[i+1][0]]
+				}
+				text = text[match[0]:]
+				break
+			}
+		}
+	}
+	lines := splitLines(text)
+	if len(lines) > most {
+		lines = append([]string{lines[0], "\t…"}, lines[len(lines)-most:]...)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // limited keeps the first part of what is written to it: a broken test may print without end.

@@ -28,7 +28,7 @@ func mutate(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
 	err := run(t.Context(), args, environment{
-		dir: dir, grace: 2 * time.Second, limit: func(uint64) error { return nil }, stdout: &out, stderr: &out,
+		dir: dir, grace: 3 * time.Second, limit: func(uint64) error { return nil }, stdout: &out, stderr: &out,
 	})
 	return out.String(), err
 }
