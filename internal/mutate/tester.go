@@ -81,7 +81,7 @@ var errBuild = errors.New("does not compile")
 
 // build builds the test of a package. The overlay is empty or the name of a list.
 func (t *tester) build(ctx context.Context, pkg, overlay string, flags ...string) (binary, error) {
-	b := binary{filepath.Join(t.tmp, fmt.Sprint("b", t.serial.Add(1), ".test"))}
+	b := binary{filepath.Join(t.tmp, fmt.Sprint("b", t.serial.Add(1), ".exe"))} // Windows runs no other name
 	args := append([]string{"test", "-c", "-vet=off", "-ldflags=-w", "-o", b.path}, flags...)
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
@@ -120,7 +120,7 @@ func (t *tester) run(ctx context.Context, b binary, dir, overlay string, timeout
 	var out limited
 	cmd := exec.CommandContext(runCtx, b.path, append([]string{"-test.paniconexit0", "-test.timeout=" + timeout.String()}, args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
-	cmd.Env = append(cmd.Environ(), "TMPDIR="+tmp)
+	cmd.Env = append(cmd.Environ(), "TMPDIR="+tmp, "TMP="+tmp)
 	if overlay != "" {
 		cmd.Env = append(cmd.Env, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -overlay="+overlay))
 	}
