@@ -48,6 +48,7 @@ var house = map[string]houseRule{
 	"firmware/fsm":     {},
 	"firmware/bundle":  {others: []string{cbor}},
 	"internal/coap":    {own: []string{"internal/coap/..."}, others: []string{coap, dtls, dtlslog, xsys}},
+	"internal/mutate":  {},
 	"lwm2m":            {own: []string{"lwm2m/...", "tlv", "senml", "internal/coap/..."}, others: []string{cbor, xsync}},
 	"store":            {own: []string{"firmware/fsm"}},
 	"store/internal":   {own: []string{"firmware/fsm", "store", "store/internal/..."}},
