@@ -36,7 +36,7 @@ type campaignReport struct {
 	Refused  string // why an update could not be started, "" if all could
 
 	Done       int             // live devices that succeeded, in time
-	Took       time.Duration   // from the first start to the last of them
+	Took       time.Duration   // from the first start to the last of them, or to the end if some are missing
 	Quantiles  []time.Duration // when a half, 90 % and 99 % of them were done
 	Wrong      int             // devices with a wrong outcome
 	WrongFirst []wrong         // one of each situation, some situations
@@ -130,10 +130,14 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 		return report, context.Cause(ctx)
 	}
 	report.Usage = s.meter.usage().since(before)
+	report.Took = time.Since(r.begin)
 	report.Commits, report.Changes = s.db.commits.Load()-commits, s.db.changes.Load()-changes
 	report.Downloads, report.Actions = s.downloads.Load()-downloads, s.actions.take()
 	if took := r.times(); len(took) > 0 {
-		report.Done, report.Took = len(took), took[len(took)-1]
+		report.Done = len(took)
+		if report.Done == r.want {
+			report.Took = took[len(took)-1]
+		}
 		for _, percent := range []int{50, 90, 99} {
 			report.Quantiles = append(report.Quantiles, took[(len(took)*percent+99)/100-1])
 		}

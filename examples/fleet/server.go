@@ -24,7 +24,7 @@ import (
 // serverRole is the process of the server.
 type serverRole struct {
 	Fleet      fleet
-	Dir        string // for its files
+	Dir        string // for its files; it removes them when it ends
 	Memory     bool   // records are kept in memory
 	LogLevel   string
 	CPUProfile string // file, "" for none
@@ -59,7 +59,8 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	if err := s.open(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.db.Close()) }()
+	// The process that started this one may have been killed: then nothing else removes the files.
+	defer func() { err = errors.Join(err, s.db.Close(), os.RemoveAll(role.Dir)) }()
 	if role.CPUProfile != "" {
 		f, err := os.Create(role.CPUProfile)
 		if err != nil {
