@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// campaign is one image for all devices.
+type campaign struct {
+	Version  string
+	Delivery string        // pull or push
+	Timeout  time.Duration // for the live devices
+}
+
+// campaignReport is how a campaign went.
+type campaignReport struct {
+	Version  string
+	Live     map[string]int // outcomes, or what is waited for: how many devices
+	Silent   map[string]int
+	Started  int // updates
+	Starting time.Duration
+	Refused  string // why an update could not be started, "" if all could
+
+	Done       int             // live devices that succeeded, in time
+	Took       time.Duration   // from the first start to the last of them, or to the end if some are missing
+	Quantiles  []time.Duration // when a half, 90 % and 99 % of them were done
+	Wrong      int             // devices with a wrong outcome
+	WrongFirst []wrong         // one of each situation, some situations
+
+	Usage     usage
+	Commits   uint64
+	Changes   uint64 // in the commits
+	Database  int64  // bytes of the file
+	Downloads uint64 // requests for packages by HTTP
+	Actions   map[string]actionCount
+}
+
+// rate returns how many live devices were done in a second.
+func (r campaignReport) rate() float64 {
+	if r.Took <= 0 {
+		return 0
+	}
+	return float64(r.Done) / r.Took.Seconds()
+}
+
+// wrong is a device with a wrong outcome.
+type wrong struct {
+	Endpoint, Outcome string
+	Journal           []string
+}
+
+// maxWrong bounds the devices with a wrong outcome that the report names, with their journals: one of each situation.
+const maxWrong = 5
+
+// race is a campaign under way.
+type race struct {
+	image string
+	begin time.Time
+	want  int // live devices
+	done  chan struct{}
+
+	mu   sync.Mutex
+	took []time.Duration // of those that succeeded
+	n    int             // of those that ended
+}
+
+// ended takes note of an update that has ended.
+func (r *race) ended(u firmware.Update) {
+	if u.Image != r.image || isSilent(u.Endpoint) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if u.Machine.Outcome == fsm.OutcomeSucceeded {
+		r.took = append(r.took, time.Since(r.begin))
+	}
+	if r.n++; r.n == r.want {
+		close(r.done)
+	}
+}
+
+// times returns when those that succeeded were done, the first first.
+func (r *race) times() []time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.took)
+}
+
+func isSilent(endpoint string) bool { return strings.HasPrefix(endpoint, string(silent)+"-") }
+
+// starters is how many updates are started at once.
+const starters = 256
+
+// campaign updates all devices, and reports when the last live one is done, or time is over.
+func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, error) {
+	report := campaignReport{Version: c.Version}
+	image, err := s.manager.Images().Add(ctx, firmware.Image{Name: "fleet", Version: c.Version},
+		bytes.NewReader(newPackage(c.Version, s.role.Fleet.Size)))
+	if err != nil {
+		return report, err
+	}
+	before, commits, changes, downloads := s.meter.usage(), s.db.commits.Load(), s.db.changes.Load(), s.downloads.Load()
+	s.actions.take()
+	f := s.role.Fleet
+	r := &race{image: image.ID, begin: time.Now(), want: f.Devices - f.silent(), done: make(chan struct{})}
+	s.race.Store(r)
+	late := time.NewTimer(c.Timeout)
+	defer late.Stop()
+	if err := s.startAll(ctx, image, c.Delivery, &report); err != nil {
+		return report, err
+	}
+	select {
+	case <-r.done:
+	case <-late.C:
+	case <-ctx.Done():
+		return report, context.Cause(ctx)
+	}
+	report.Usage = s.meter.usage().since(before)
+	report.Took = time.Since(r.begin)
+	report.Commits, report.Changes = s.db.commits.Load()-commits, s.db.changes.Load()-changes
+	report.Downloads, report.Actions = s.downloads.Load()-downloads, s.actions.take()
+	if took := r.times(); len(took) > 0 {
+		report.Done = len(took)
+		if report.Done == r.want {
+			report.Took = took[len(took)-1]
+		}
+		for _, percent := range []int{50, 90, 99} {
+			report.Quantiles = append(report.Quantiles, took[(len(took)*percent+99)/100-1])
+		}
+	}
+	if info, err := os.Stat(s.database()); err == nil {
+		report.Database = info.Size()
+	}
+	return report, s.judge(ctx, image, &report)
+}
+
+// startAll starts the update of each device, but for one whose update of an earlier campaign has not ended.
+func (s *server) startAll(ctx context.Context, image firmware.Image, delivery string, report *campaignReport) error {
+	request := firmware.Request{Image: image.ID, Delivery: fsm.DeliveryPush}
+	if delivery == "pull" {
+		request.Delivery, request.Protocol = fsm.DeliveryPull, fsm.ProtocolHTTP
+	}
+	var started atomic.Int64
+	var refused atomic.Pointer[string]
+	begin := time.Now()
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(starters)
+	for i := range s.role.Fleet.Devices {
+		if ctx.Err() != nil {
+			break
+		}
+		r := request
+		r.Endpoint = s.role.Fleet.endpoint(i)
+		group.Go(func() error {
+			_, err := s.manager.Start(ctx, r)
+			switch {
+			case err == nil:
+				started.Add(1)
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case !errors.Is(err, store.ErrActive) || !isSilent(r.Endpoint):
+				text := r.Endpoint + ": " + err.Error()
+				refused.CompareAndSwap(nil, &text)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	report.Started, report.Starting = int(started.Load()), time.Since(begin)
+	if text := refused.Load(); text != nil {
+		report.Refused = *text
+	}
+	return err
+}
+
+// judge looks at the update of each device.
+func (s *server) judge(ctx context.Context, image firmware.Image, report *campaignReport) error {
+	report.Live, report.Silent = map[string]int{}, map[string]int{}
+	seen := map[string]bool{}
+	for u, err := range s.manager.List(ctx, store.UpdateQuery{Image: image.ID}) {
+		if err != nil {
+			return err
+		}
+		seen[u.Endpoint] = true
+		succeeded := u.Machine.Outcome == fsm.OutcomeSucceeded
+		count := report.Live
+		if isSilent(u.Endpoint) {
+			count, succeeded = report.Silent, !succeeded
+		}
+		count[situation(u)]++
+		if succeeded {
+			continue
+		}
+		report.Wrong++
+		if len(report.WrongFirst) < maxWrong && !slices.ContainsFunc(report.WrongFirst, sameAs(u)) {
+			w, err := s.explain(ctx, u)
+			if err != nil {
+				return err
+			}
+			report.WrongFirst = append(report.WrongFirst, w)
+		}
+	}
+	for i := range s.role.Fleet.Devices {
+		endpoint := s.role.Fleet.endpoint(i)
+		switch {
+		case seen[endpoint]:
+		case isSilent(endpoint):
+			report.Silent["busy with the update of an earlier campaign"]++
+		default:
+			report.Live["not started"]++
+			report.Wrong++
+		}
+	}
+	return nil
+}
+
+// sameAs returns a function that tells whether a device is in the situation of u.
+func sameAs(u firmware.Update) func(wrong) bool {
+	return func(w wrong) bool { return w.Outcome == situation(u) && isSilent(w.Endpoint) == isSilent(u.Endpoint) }
+}
+
+// situation says how an update ended, or where it stands.
+func situation(u firmware.Update) string {
+	m := u.Machine
+	if u.Active() {
+		return fmt.Sprintf("%s, waits for %s", m.Phase, m.Wait.Reason)
+	}
+	if m.Reason != "" {
+		return fmt.Sprintf("%s (%s)", m.Outcome, m.Reason)
+	}
+	return m.Outcome.String()
+}
+
+// explain returns the journal of an update.
+func (s *server) explain(ctx context.Context, u firmware.Update) (wrong, error) {
+	w := wrong{Endpoint: u.Endpoint, Outcome: situation(u)}
+	for e, err := range s.manager.Journal(ctx, u.ID) {
+		if err != nil {
+			return w, err
+		}
+		line := fmt.Sprintf("%8.3fs %s", e.Time.Sub(u.Created).Seconds(), e.Name)
+		if e.Detail != "" {
+			line += ": " + e.Detail
+		}
+		w.Journal = append(w.Journal, line)
+	}
+	return w, nil
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// countingStore counts what is committed.
+type countingStore struct {
+	store.Store
+	commits, changes, failed atomic.Uint64
+}
+
+// Commit implements store.Store.
+func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
+	s.commits.Add(1)
+	s.changes.Add(uint64(len(changes)))
+	seq, err := s.Store.Commit(ctx, changes...)
+	if err != nil {
+		s.failed.Add(1)
+	}
+	return seq, err
+}
+
+// countingHandler counts requests.
+func countingHandler(next http.Handler, n *atomic.Uint64) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.Add(1)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// actionCount counts the requests of one kind that a manager made to devices.
+type actionCount struct {
+	Done, Failed int
+	Time         time.Duration // that they took together
+}
+
+// actions counts the requests that a manager made to devices, by kind.
+type actions struct {
+	mu     sync.Mutex
+	counts map[string]actionCount
+}
+
+// add is a firmware.Hooks.Action.
+func (a *actions) add(_ firmware.Update, kind fsm.ActionKind, took time.Duration, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.counts[kind.String()]
+	c.Done++
+	if !ok {
+		c.Failed++
+	}
+	c.Time += took
+	a.counts[kind.String()] = c
+}
+
+// take returns the counts, and begins again.
+func (a *actions) take() map[string]actionCount {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	counts := a.counts
+	a.counts = map[string]actionCount{}
+	return counts
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
+)
+
+func main() {
+	if os.Getenv(roleVariable) != "" {
+		os.Exit(runRole())
+	}
+	os.Exit(cli.Main("fleet", os.Stderr, func(ctx context.Context) error {
+		return run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	}))
+}
+
+// run is the process that a user starts: it starts the others, and prints what they report.
+func run(ctx context.Context, args []string, lookup func(string) (string, bool), out, errOut io.Writer) error {
+	o, err := parseOptions(args, lookup, errOut)
+	if err != nil {
+		return err
+	}
+	var runs []result
+	for _, o := range o.runs() {
+		r, err := measure(ctx, o, errOut)
+		if err != nil {
+			return err
+		}
+		runs = append(runs, r)
+		if !o.json {
+			r.print(out)
+		}
+	}
+	if o.json {
+		if err := json.NewEncoder(out).Encode(runs); err != nil {
+			return err
+		}
+	} else if o.compare {
+		compare(out, runs)
+	}
+	return verdict(runs)
+}
+
+// runRole is a process that run has started. Its exit status is for people who look at the processes; run reads what it
+// writes to its standard error.
+func runRole() int {
+	signal.Ignore(os.Interrupt) // it is for the process that started this one
+	var r role
+	err := json.Unmarshal([]byte(os.Getenv(roleVariable)), &r)
+	if err == nil {
+		c, ctx := newConsole(os.Stdin, os.Stdout)
+		switch {
+		case r.Server != nil:
+			err = runServer(ctx, *r.Server, c)
+		case r.Devices != nil:
+			err = runDevices(ctx, *r.Devices, c)
+		default:
+			err = fmt.Errorf("%s names no role", roleVariable)
+		}
+	}
+	return cli.Status("fleet", os.Stderr, err)
+}

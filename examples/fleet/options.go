@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
+)
+
+// options are the flags.
+type options struct {
+	fleet      fleet
+	campaigns  int
+	delivery   string
+	timeout    time.Duration
+	memory     bool
+	compare    bool
+	json       bool
+	logLevel   string
+	cpuProfile string
+}
+
+func parseOptions(args []string, lookup func(string) (string, bool), errOut io.Writer) (options, error) {
+	var o options
+	fs := cli.NewFlagSet(errOut, "fleet", "[flags]",
+		"updates a fleet of simulated devices on this machine, and prints how it went and what it cost the server.")
+	fs.IntVar(&o.fleet.Devices, "devices", 2000, "`number` of devices, 1 to 1000000")
+	fs.Float64Var(&o.fleet.Silent, "silent", 0, "`share` of devices that register and then answer no request, 0 to 1")
+	fs.DurationVar(&o.fleet.Slow, "slow", 0, "how long slow devices take to answer each request, up to 90s; 0 makes none slow")
+	fs.Float64Var(&o.fleet.SlowShare, "slow-share", 1, "`share` of the other devices that -slow makes slow, 0 to 1")
+	fs.Float64Var(&o.fleet.Loss, "loss", 0, "`probability` that a datagram to or from a device is lost, 0 to 0.9")
+	fs.IntVar(&o.fleet.Size, "size", 4096, "size of a package, in `bytes`, 64 to 16777216")
+	fs.DurationVar(&o.fleet.Restart, "restart", 300*time.Millisecond, "how long a device is away when it starts its new version")
+	fs.DurationVar(&o.fleet.Lifetime, "lifetime", 5*time.Minute, "lifetime of a registration, 10s to 24h")
+	fs.IntVar(&o.campaigns, "campaigns", 1, "`number` of campaigns, one after the other, each with a version of its own, 1 to 1000")
+	fs.StringVar(&o.delivery, "delivery", "pull", "`way` of the package to a device: pull, by HTTP, or push")
+	fs.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long a campaign may take until the last live device is done")
+	fs.BoolVar(&o.memory, "memory", false, "keep the server's records in memory instead of a bbolt file")
+	fs.BoolVar(&o.compare, "compare", false, "measure the live devices alone first, then with the silent ones, and print the ratio")
+	fs.BoolVar(&o.json, "json", false, "print the measurements as JSON")
+	fs.StringVar(&o.logLevel, "log-level", "error", "level of the server's log: debug, info, warn or error")
+	fs.StringVar(&o.cpuProfile, "cpuprofile", "", "write a profile of the server's processor time to this `file`")
+	if err := cli.Parse(fs, args, lookup); err != nil {
+		return o, err
+	}
+	if err := cli.NoArguments(fs); err != nil {
+		return o, err
+	}
+	return o, o.check()
+}
+
+func (o options) check() error {
+	f := o.fleet
+	switch {
+	case f.Devices < 1 || f.Devices > 1_000_000:
+		return cli.Usagef("-devices %d is not 1 to 1000000", f.Devices)
+	case !share(f.Silent) || !share(f.SlowShare):
+		return cli.Usagef("-silent and -slow-share are not 0 to 1")
+	case f.Slow < 0 || f.Slow > 90*time.Second:
+		return cli.Usagef("-slow %s is not 0 to 90s", f.Slow)
+	case !(f.Loss >= 0 && f.Loss <= 0.9):
+		return cli.Usagef("-loss %g is not 0 to 0.9", f.Loss)
+	case f.Size < minSize || f.Size > 16<<20:
+		return cli.Usagef("-size %d is not %d to %d", f.Size, minSize, 16<<20)
+	case f.Restart < 0 || f.Restart > time.Hour:
+		return cli.Usagef("-restart %s is not 0 to 1h", f.Restart)
+	case f.Lifetime < 10*time.Second || f.Lifetime > 24*time.Hour:
+		return cli.Usagef("-lifetime %s is not 10s to 24h", f.Lifetime)
+	case o.campaigns < 1 || o.campaigns > 1000:
+		return cli.Usagef("-campaigns %d is not 1 to 1000", o.campaigns)
+	case o.delivery != "pull" && o.delivery != "push":
+		return cli.Usagef("-delivery %q is neither pull nor push", o.delivery)
+	case o.timeout <= 0:
+		return cli.Usagef("-timeout %s is not positive", o.timeout)
+	case o.compare && f.silent() == 0:
+		return cli.Usagef("-compare needs silent devices: -silent 0.3")
+	case f.silent() == f.Devices:
+		return cli.Usagef("-silent %g leaves no live device", f.Silent)
+	}
+	return nil
+}
+
+func share(x float64) bool { return x >= 0 && x <= 1 }
+
+// runs returns what the program measures: with -compare the live devices alone, and then all.
+func (o options) runs() []options {
+	if !o.compare {
+		return []options{o}
+	}
+	alone := o
+	alone.fleet.Devices -= alone.fleet.silent()
+	alone.fleet.Silent = 0
+	if o.cpuProfile != "" {
+		alone.cpuProfile += ".alone"
+	}
+	return []options{alone, o}
+}
+
+// fleet says what devices there are and how they behave. All processes have the same.
+type fleet struct {
+	Devices           int
+	Silent, SlowShare float64
+	Slow              time.Duration
+	Loss              float64
+	Size              int
+	Restart, Lifetime time.Duration
+}
+
+// kind is how a device behaves, and the beginning of its endpoint name.
+type kind string
+
+const (
+	live   kind = "live"
+	slow   kind = "slow"
+	silent kind = "silent"
+)
+
+// before returns how many of the first n devices are silent. They are spread evenly.
+func (f fleet) before(n int) int { return int(float64(n)*f.Silent + 1e-9) }
+
+// silent returns how many devices are silent.
+func (f fleet) silent() int { return f.before(f.Devices) }
+
+// kind returns how device i behaves.
+func (f fleet) kind(i int) kind {
+	silentBefore := f.before(i)
+	if f.before(i+1) > silentBefore {
+		return silent
+	}
+	if f.Slow > 0 {
+		n := float64(i - silentBefore) // of those that are not silent
+		if int((n+1)*f.SlowShare+1e-9) > int(n*f.SlowShare+1e-9) {
+			return slow
+		}
+	}
+	return live
+}
+
+// endpoint returns the name of device i.
+func (f fleet) endpoint(i int) string { return fmt.Sprintf("%s-%06d", f.kind(i), i) }

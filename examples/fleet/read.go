@@ -1,0 +1,108 @@
+package main
+
+import (
+	"slices"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// observer is an observation of the server's.
+type observer struct {
+	path   lwm2m.Path
+	token  string
+	format lwm2m.ContentFormat
+	number int    // of the next notification
+	last   uint16 // message number of the last one
+}
+
+// maxObservers bounds the observations of one device.
+const maxObservers = 8
+
+// get answers a read, and begins or ends an observation.
+func (d *device) get(m *message, path lwm2m.Path) answer {
+	format := lwm2m.FormatSenMLCBOR
+	switch {
+	case m.accept != absent:
+		format = lwm2m.ContentFormat(m.accept)
+	case path.Len() == 3:
+		format = lwm2m.FormatText
+	}
+	payload, c := d.read(path, format)
+	if c == codeNotAcceptable && m.accept == absent { // several instances of a resource
+		format = lwm2m.FormatSenMLCBOR
+		payload, c = d.read(path, format)
+	}
+	if c != codeContent {
+		return code(c)
+	}
+	a := answer{code: c, observe: absent, format: int(format), block1: absent, payload: payload}
+	if m.observe != absent {
+		d.observers = slices.DeleteFunc(d.observers, func(o observer) bool { return o.path == path || o.token == string(m.token) })
+	}
+	if m.observe == 0 && len(d.observers) < maxObservers {
+		d.observers = append(d.observers, observer{path: path, token: string(m.token), format: format, number: 2})
+		a.observe = 1
+	}
+	return a
+}
+
+// read returns the values at and below a path.
+func (d *device) read(path lwm2m.Path, format lwm2m.ContentFormat) ([]byte, byte) {
+	entries := slices.DeleteFunc(d.values(), func(e lwm2m.Entry) bool { return !path.Contains(e.Path) })
+	if len(entries) == 0 || path.IsRoot() {
+		return nil, codeNotFound
+	}
+	payload, err := lwm2m.AppendPayload(nil, format, path, entries, nil)
+	if err != nil {
+		return nil, codeNotAcceptable
+	}
+	return payload, codeContent
+}
+
+// values returns all that can be read.
+func (d *device) values() []lwm2m.Entry {
+	return []lwm2m.Entry{
+		{Path: lwm2m.NewPath(1, 0, 0), Value: lwm2m.Integer(1)},
+		{Path: lwm2m.NewPath(1, 0, 1), Value: lwm2m.Integer(int64(d.w.role.Fleet.Lifetime / time.Second))},
+		{Path: lwm2m.NewPath(1, 0, 7), Value: lwm2m.String("U")},
+		{Path: lwm2m.NewPath(3, 0, 0), Value: lwm2m.String("otago")},
+		{Path: lwm2m.NewPath(3, 0, 1), Value: lwm2m.String("fleet")},
+		{Path: lwm2m.NewPath(3, 0, 3), Value: lwm2m.String(d.version)},
+		{Path: lwm2m.NewPath(3, 0, 11, 0), Value: lwm2m.Integer(0)},
+		{Path: lwm2m.NewPath(3, 0, 16), Value: lwm2m.String("U")},
+		{Path: pathState, Value: lwm2m.Integer(int64(d.state))},
+		{Path: pathResult, Value: lwm2m.Integer(int64(d.result))},
+		{Path: lwm2m.NewPath(5, 0, 8, 0), Value: lwm2m.Integer(int64(fsm.ProtocolHTTP.Number()))},
+		{Path: lwm2m.NewPath(5, 0, 9), Value: lwm2m.Integer(int64(fsm.PushAndPull))},
+	}
+}
+
+// tell sends what has changed to those who observe it.
+func (d *device) tell() {
+	changed := d.changed
+	d.changed = nil
+	for i := range d.observers {
+		o := &d.observers[i]
+		if !slices.ContainsFunc(changed, o.path.Contains) {
+			continue
+		}
+		payload, c := d.read(o.path, o.format)
+		if c != codeContent {
+			continue
+		}
+		o.last = d.nextID()
+		m := newMessage(nonConfirmable, codeContent, o.last, []byte(o.token))
+		m.number(optionObserve, o.number)
+		o.number++
+		m.number(optionContentFormat, int(o.format))
+		m.payload(payload)
+		d.send(m.b)
+	}
+}
+
+// forget ends the observation whose notification the server has refused.
+func (d *device) forget(id uint16) {
+	d.observers = slices.DeleteFunc(d.observers, func(o observer) bool { return o.last == id })
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// The resources that a device does something about.
+var (
+	pathPackage    = lwm2m.NewPath(5, 0, 0)
+	pathPackageURI = lwm2m.NewPath(5, 0, 1)
+	pathUpdate     = lwm2m.NewPath(5, 0, 2)
+	pathState      = lwm2m.NewPath(5, 0, 3)
+	pathResult     = lwm2m.NewPath(5, 0, 5)
+)
+
+// maxDelayed bounds the requests that a slow device has not answered yet.
+const maxDelayed = 16
+
+// request takes a request of the server's. One that comes again is answered as before.
+func (d *device) request(m *message, datagram []byte, now time.Time) {
+	for _, r := range d.replies {
+		if r.datagram != nil && r.id == m.id {
+			d.counter().repeated.Add(1)
+			d.send(r.datagram)
+			return
+		}
+	}
+	if d.kind != slow {
+		d.serve(m)
+		return
+	}
+	if slices.ContainsFunc(d.delayed, func(l lateRequest) bool { return l.id == m.id }) {
+		d.counter().repeated.Add(1)
+		return
+	}
+	if len(d.delayed) < maxDelayed {
+		d.delayed = append(d.delayed, lateRequest{m.id, now.Add(d.w.role.Fleet.Slow), bytes.Clone(datagram)})
+	}
+}
+
+// answer is what a request is answered with.
+type answer struct {
+	code                    byte
+	observe, format, block1 int // absent or the value
+	payload                 []byte
+}
+
+func code(c byte) answer { return answer{code: c, observe: absent, format: absent, block1: absent} }
+
+// serve carries a request out, answers it, and then tells what has changed.
+func (d *device) serve(m *message) {
+	a := d.do(m)
+	kind, id := byte(acknowledgement), m.id
+	if m.kind == nonConfirmable {
+		kind, id = nonConfirmable, d.nextID()
+	}
+	w := newMessage(kind, a.code, id, m.token)
+	if a.observe != absent {
+		w.number(optionObserve, a.observe)
+	}
+	if a.format != absent {
+		w.number(optionContentFormat, a.format)
+	}
+	if a.block1 != absent {
+		w.number(optionBlock1, a.block1)
+	}
+	w.payload(a.payload)
+	copy(d.replies[1:], d.replies[:])
+	d.replies[0] = reply{m.id, w.b}
+	d.send(w.b)
+	d.tell()
+}
+
+// do carries a request out.
+func (d *device) do(m *message) answer {
+	path, err := lwm2m.ParsePath(m.path)
+	switch {
+	case m.unknown:
+		return code(codeBadOption)
+	case err != nil:
+		return code(codeNotFound)
+	case m.code == codeGET:
+		return d.get(m, path)
+	case m.code == codePUT && path == pathPackageURI:
+		return d.writeURI(m)
+	case m.code == codePUT && path == pathPackage:
+		return d.push(m)
+	case m.code == codePOST && path == pathUpdate:
+		return d.execute()
+	case m.code == codePUT && len(m.payload) == 0: // attributes
+		return code(codeChanged)
+	case m.code == codePOST && path.Len() == 3:
+		return code(codeNotFound)
+	}
+	return code(codeNotAllowed) // composite operations too
+}
+
+// writeURI begins a download, or with an empty URI ends what there is.
+func (d *device) writeURI(m *message) answer {
+	format := max(lwm2m.ContentFormat(m.format), lwm2m.FormatText)
+	if m.format == absent {
+		format = lwm2m.FormatText
+	}
+	var uri string
+	if len(m.payload) > 0 {
+		entries, err := lwm2m.DecodePayload(format, pathPackageURI, m.payload, nil)
+		if err != nil || len(entries) != 1 {
+			return code(codeBadRequest)
+		}
+		uri, _ = entries[0].Value.Text()
+	}
+	switch {
+	case uri == "":
+		return d.reset()
+	case d.state != fsm.Idle:
+		return code(codeBadRequest)
+	}
+	d.transfer++
+	select {
+	case d.w.jobs <- download{d, uri, d.transfer}:
+	default:
+		return code(codeBadRequest) // as many downloads as devices wait already
+	}
+	d.set(fsm.Downloading, fsm.ResultDefault)
+	return code(codeChanged)
+}
+
+// reset goes back to Idle.
+func (d *device) reset() answer {
+	if d.state == fsm.Updating {
+		return code(codeBadRequest)
+	}
+	d.transfer++
+	d.intake, d.next = nil, ""
+	d.set(fsm.Idle, fsm.ResultDefault)
+	return code(codeChanged)
+}
+
+// execute has the device restart.
+func (d *device) execute() answer {
+	if d.state != fsm.Downloaded {
+		return code(codeNotAllowed)
+	}
+	d.set(fsm.Updating, fsm.ResultDefault)
+	d.restart = time.Now().Add(d.w.role.Fleet.Restart)
+	return code(codeChanged)
+}
+
+// set changes State and Result, and notes what observers do not know yet.
+func (d *device) set(state fsm.State, result fsm.Result) {
+	if d.result != result {
+		d.changed = append(d.changed, pathResult)
+	}
+	if d.state != state {
+		d.changed = append(d.changed, pathState)
+	}
+	d.state, d.result = state, result
+}
+
+// taken takes the end of a package. On failure fault says why.
+func (d *device) taken(i *intake, fault fsm.Result) {
+	d.intake = nil
+	if fault != fsm.ResultDefault {
+		d.set(fsm.Idle, fault)
+		return
+	}
+	version, ok := d.w.digests.check(i)
+	if !ok {
+		d.set(fsm.Idle, fsm.ResultIntegrityFailed)
+		return
+	}
+	d.next = version
+	d.set(fsm.Downloaded, fsm.ResultDefault)
+}

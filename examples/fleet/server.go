@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/bolt"
+	"github.com/otago-iot/otago/store/memory"
+)
+
+// serverRole is the process of the server.
+type serverRole struct {
+	Fleet      fleet
+	Dir        string // for its files; it removes them when it ends
+	Memory     bool   // records are kept in memory
+	LogLevel   string
+	CPUProfile string // file, "" for none
+}
+
+// serverReady says where a server listens.
+type serverReady struct{ CoAP, HTTP string }
+
+// server is an update server of this library, with all defaults.
+type server struct {
+	role    serverRole
+	db      *countingStore
+	manager *firmware.Manager
+	devices *lwm2m.Server
+	images  *firmware.Repository
+
+	udp net.PacketConn
+	tcp net.Listener
+
+	meter     meter
+	actions   actions
+	downloads atomic.Uint64
+	race      atomic.Pointer[race]
+}
+
+// readBuffer is for datagrams that wait at the server's socket, in bytes: a fleet sends faster than one reader reads.
+const readBuffer = 4 << 20
+
+// runServer is the process: it answers once it listens, and then each command, until ctx ends.
+func runServer(ctx context.Context, role serverRole, c console) (err error) {
+	s := &server{role: role}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	// The process that started this one may have been killed: then nothing else removes the files.
+	defer func() { err = errors.Join(err, s.db.Close(), os.RemoveAll(role.Dir)) }()
+	if role.CPUProfile != "" {
+		f, err := os.Create(role.CPUProfile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	web := &http.Server{Handler: countingHandler(s.images.Handler(), &s.downloads), ReadHeaderTimeout: 10 * time.Second}
+	group.Go(func() error { return s.devices.ServePacket(ctx, s.udp) })
+	group.Go(func() error { return s.manager.Run(ctx) })
+	group.Go(func() error {
+		if err := web.Serve(s.tcp); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		s.meter.watch(ctx)
+		return web.Close()
+	})
+	group.Go(func() error {
+		defer cancel()
+		return s.answer(ctx, c)
+	})
+	return group.Wait()
+}
+
+// answer answers the commands of the process that started this one.
+func (s *server) answer(ctx context.Context, c console) error {
+	if err := c.answers.Encode(serverReady{CoAP: s.udp.LocalAddr().String(), HTTP: s.tcp.Addr().String()}); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case cmd, ok := <-c.commands:
+			if !ok || cmd.Campaign == nil {
+				return nil
+			}
+			report, err := s.campaign(ctx, *cmd.Campaign)
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case err != nil:
+				return err
+			}
+			if err := c.answers.Encode(report); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// open opens the store, the repository and the sockets.
+func (s *server) open(ctx context.Context) (err error) {
+	logger, err := cli.NewLogger(os.Stderr, s.role.LogLevel)
+	if err != nil {
+		return err
+	}
+	var db store.Store = memory.New()
+	if !s.role.Memory {
+		if db, err = bolt.Open(s.database()); err != nil {
+			return err
+		}
+	}
+	s.db = &countingStore{Store: db}
+	s.actions.take()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}()
+	if s.images, err = firmware.OpenRepository(filepath.Join(s.role.Dir, "images"), s.db, firmware.RepositoryConfig{}); err != nil {
+		return err
+	}
+	var listen net.ListenConfig
+	if s.udp, err = listen.ListenPacket(ctx, "udp4", "127.0.0.1:0"); err != nil {
+		return err
+	}
+	if err := s.udp.(*net.UDPConn).SetReadBuffer(readBuffer); err != nil {
+		return err
+	}
+	if s.tcp, err = listen.Listen(ctx, "tcp4", "127.0.0.1:0"); err != nil {
+		return err
+	}
+	s.devices = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(s.db), Logger: logger})
+	s.manager = firmware.NewManager(s.devices, s.db, s.images, firmware.Config{
+		BaseURL: "http://" + s.tcp.Addr().String() + "/fw/",
+		Logger:  logger,
+		Hooks:   firmware.Hooks{Ended: s.ended, Action: s.actions.add},
+	})
+	return nil
+}
+
+// database returns the file of the store.
+func (s *server) database() string { return filepath.Join(s.role.Dir, "ota.db") }
+
+// ended is a firmware.Hooks.Ended.
+func (s *server) ended(u firmware.Update) {
+	if r := s.race.Load(); r != nil {
+		r.ended(u)
+	}
+}

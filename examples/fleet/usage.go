@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"os"
+	"runtime/metrics"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// usage is what a process has used. Zero is also what this system does not tell.
+type usage struct {
+	User, System   time.Duration // processor time
+	RSS, PeakRSS   uint64        // bytes
+	PeakGoroutines uint64
+	AllocatedBytes uint64
+	Allocations    uint64
+	StorageWrites  uint64 // bytes that were written towards the disk
+}
+
+// cpu returns all processor time.
+func (u usage) cpu() time.Duration { return u.User + u.System }
+
+// since returns what was used after before. RSS and peaks stay as they are.
+func (u usage) since(before usage) usage {
+	u.User -= before.User
+	u.System -= before.System
+	u.AllocatedBytes -= before.AllocatedBytes
+	u.Allocations -= before.Allocations
+	u.StorageWrites -= before.StorageWrites
+	return u
+}
+
+// meter measures this process.
+type meter struct {
+	goroutines atomic.Uint64 // the most
+}
+
+// watch looks at the number of goroutines until ctx ends.
+func (m *meter) watch(ctx context.Context) {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	sample := []metrics.Sample{{Name: "/sched/goroutines:goroutines"}}
+	for {
+		metrics.Read(sample)
+		m.goroutines.Store(max(m.goroutines.Load(), sample[0].Value.Uint64()))
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// usage returns what was used since the start of the process.
+func (m *meter) usage() usage {
+	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/allocs:objects"}}
+	metrics.Read(samples)
+	u := usage{
+		PeakGoroutines: m.goroutines.Load(),
+		AllocatedBytes: samples[0].Value.Uint64(),
+		Allocations:    samples[1].Value.Uint64(),
+		RSS:            procNumber("/proc/self/status", "VmRSS:") << 10,
+		StorageWrites:  procNumber("/proc/self/io", "write_bytes:"),
+	}
+	u.User, u.System, u.PeakRSS = resources()
+	return u
+}
+
+// cpuTime returns the processor time of this process.
+func cpuTime() time.Duration {
+	user, system, _ := resources()
+	return user + system
+}
+
+// procNumber returns the number that follows a word in a file of Linux, 0 if there is none.
+func procNumber(path, word string) uint64 {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
+		fields := bytes.Fields(lines.Bytes())
+		if len(fields) >= 2 && string(fields[0]) == word {
+			n, _ := strconv.ParseUint(string(fields[1]), 10, 64)
+			return n
+		}
+	}
+	return 0
+}

@@ -1,0 +1,36 @@
+//go:build unix
+
+package main
+
+import (
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// resources returns the processor time of this process and the most memory that it had, in bytes.
+func resources() (user, system time.Duration, peak uint64) {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		return 0, 0, 0
+	}
+	peak = uint64(r.Maxrss)
+	if runtime.GOOS != "darwin" {
+		peak <<= 10
+	}
+	return time.Duration(r.Utime.Nano()), time.Duration(r.Stime.Nano()), peak
+}
+
+// openFiles raises the limit of open files as far as it may, and returns it.
+func openFiles() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	raised := limit
+	raised.Cur = raised.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised); err == nil {
+		limit = raised
+	}
+	return int(min(limit.Cur, 1<<20))
+}
