@@ -8,10 +8,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"strings"
 	"sync"
+
+	"github.com/otago-iot/otago/store"
 )
 
 // A grant lets one path of a download lead to an image, on behalf of an update, until that ends. What the path ends with
@@ -111,11 +112,23 @@ type grants struct {
 	ready    bool
 	byHash   map[string]*download
 	byUpdate map[string][]string // update -> hashes
-	served   func(update string, done, total int64)
+	watch    imageWatch
+}
+
+// An imageWatch is told what becomes of the grants of an update, often and from several goroutines. None of its functions is
+// nil.
+type imageWatch struct {
+	// served: the device was sent the package from its start up to done.
+	served func(update string, done int64)
+	// asked: a request for the package came, by some protocol.
+	asked func(update, by string)
+	// fault: the package cannot be handed out.
+	fault func(update string, err error)
 }
 
 func (g *grants) init() {
 	g.byHash, g.byUpdate = make(map[string]*download), make(map[string][]string)
+	g.watch = imageWatch{func(string, int64) {}, func(string, string) {}, func(string, error) {}}
 }
 
 // A download is one path and the updates that it serves: one if it is secret.
@@ -126,6 +139,21 @@ type download struct {
 	opening sync.Mutex // guards what follows
 	pkg     *Package   // nil until somebody downloads
 	ended   bool
+	asked   map[string]bool // updates on whose behalf somebody has asked
+}
+
+// first reports whether nobody has asked for the download on behalf of an update before.
+func (d *download) first(update string) bool {
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	if d.asked[update] {
+		return false
+	}
+	if d.asked == nil {
+		d.asked = make(map[string]bool)
+	}
+	d.asked[update] = true
+	return true
 }
 
 // A share is one update's part of a download.
@@ -178,12 +206,11 @@ func (r *Repository) ready() {
 	r.table.ready = true
 }
 
-// onServed sets what is called, often and from several goroutines, when a device was sent more of a package: done is how
-// many bytes from its start.
-func (r *Repository) onServed(fn func(update string, done, total int64)) {
+// watch sets who is told what becomes of grants.
+func (r *Repository) watch(w imageWatch) {
 	r.table.mu.Lock()
 	defer r.table.mu.Unlock()
-	r.table.served = fn
+	r.table.watch = w
 }
 
 // open returns the download's package, which the first call opens.
@@ -226,21 +253,37 @@ func (r *Repository) publish(g grant, img Image) (path, hash string, err error) 
 
 // A served is a package on its way to a device, whatever the transport.
 type served struct {
-	io.ReaderAt // of the whole package
-	size        int64
-	etag        []byte
+	pkg  *Package
+	size int64
+	etag []byte
 
 	r        *Repository
 	download *download
 	update   string // "" if it is not known for which one
 }
 
+// ReadAt implements io.ReaderAt, for the whole package. That it fails is nothing that the device can tell us.
+func (s *served) ReadAt(b []byte, off int64) (int, error) {
+	n, err := s.pkg.ReadAt(b, off)
+	if want := min(int64(len(b)), s.size-off); int64(n) < want && s.update != "" {
+		s.r.watching().fault(s.update, fmt.Errorf("%w: %d of %d bytes at %d could be read", ErrDamaged, n, want, off))
+	}
+	return n, err
+}
+
+func (r *Repository) watching() imageWatch {
+	r.table.mu.Lock()
+	defer r.table.mu.Unlock()
+	return r.table.watch
+}
+
 // find returns what a path leads to: the secret token is its last segment, wherever the rest was mounted; a public path is
 // compared as a whole. Empty segments at its start do not count: devices are known that ask for "//path". endpoint is
 // who asks, as far as the transport knows; a grant of another endpoint is then not found.
 //
-// What is returned stays readable until the grant is revoked. The error is errNoGrant, errNotReady, or that of Open.
-func (r *Repository) find(ctx context.Context, path, endpoint string) (*served, error) {
+// What is returned stays readable until the grant is revoked. by names the protocol that is asked by. The error is
+// errNoGrant, errNotReady, or that of Open.
+func (r *Repository) find(ctx context.Context, path, endpoint, by string) (*served, error) {
 	path = "/" + strings.TrimLeft(path, "/")
 	t := &r.table
 	t.mu.Lock()
@@ -252,7 +295,7 @@ func (r *Repository) find(ctx context.Context, path, endpoint string) (*served, 
 	if d != nil {
 		update, ok = d.choose(endpoint)
 	}
-	ready := t.ready
+	ready, watch := t.ready, t.watch
 	t.mu.Unlock()
 	switch {
 	case !ok && !ready && r.mayLead(path):
@@ -260,14 +303,20 @@ func (r *Repository) find(ctx context.Context, path, endpoint string) (*served, 
 	case !ok:
 		return nil, errNoGrant
 	}
+	if update != "" && d.first(update) {
+		watch.asked(update, by)
+	}
 	pkg, err := d.open(ctx, r)
 	if err != nil {
 		if !errors.Is(err, errNoGrant) {
 			r.cfg.Logger.Error("an image that a device asks for cannot be read", "image", d.image, "update", update, "error", err)
 		}
+		if update != "" && (errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound)) {
+			watch.fault(update, err)
+		}
 		return nil, err
 	}
-	return &served{ReaderAt: pkg, size: pkg.Size(), etag: pkg.ETag(), r: r, download: d, update: update}, nil
+	return &served{pkg: pkg, size: pkg.Size(), etag: pkg.ETag(), r: r, download: d, update: update}, nil
 }
 
 // mayLead reports whether a path is of the form of those that are granted.
@@ -301,10 +350,10 @@ func (s *served) sent(start, end int64) bool {
 	if part != nil && (start == 0 && end != part.done || end > part.done && (start <= part.most || part.most == 0)) {
 		part.done, part.most, told = end, max(part.most, end), true
 	}
-	fn := t.served
+	watch := t.watch
 	t.mu.Unlock()
-	if told && fn != nil {
-		fn(s.update, end, s.size)
+	if told {
+		watch.served(s.update, end)
 	}
 	return granted
 }

@@ -78,7 +78,7 @@ func BenchmarkFind(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := r.find(b.Context(), "/fw/"+token, ""); err != nil {
+		if _, err := r.find(b.Context(), "/fw/"+token, "", "test"); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -40,7 +40,11 @@ func (r *Repository) Wrap(next http.Handler) http.Handler {
 const retryAfter = 5
 
 func (r *Repository) deliver(w http.ResponseWriter, req *http.Request) {
-	s, err := r.find(req.Context(), req.URL.Path, "")
+	by := "http"
+	if req.TLS != nil {
+		by = "https"
+	}
+	s, err := r.find(req.Context(), req.URL.Path, "", by)
 	switch {
 	case errors.Is(err, errNotReady):
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))

@@ -280,14 +280,16 @@ func TestDeliveryProgress(t *testing.T) {
 	f := newDelivery(t, 100_000, RepositoryConfig{})
 	var mu sync.Mutex
 	var told []int64
-	f.r.onServed(func(update string, done, total int64) {
+	watch := f.r.watching()
+	watch.served = func(update string, done int64) {
 		mu.Lock()
 		defer mu.Unlock()
-		if update != "u1" || total != 100_000 || len(told) > 0 && done == told[len(told)-1] {
-			t.Errorf("told of %s: %d of %d after %v", update, done, total, told)
+		if update != "u1" || len(told) > 0 && done == told[len(told)-1] {
+			t.Errorf("told of %s: %d after %v", update, done, told)
 		}
 		told = append(told, done)
-	})
+	}
+	f.r.watch(watch)
 	last := func() int64 {
 		mu.Lock()
 		defer mu.Unlock()
@@ -308,7 +310,7 @@ func TestDeliveryProgress(t *testing.T) {
 	f.raw(t, "GET /fw/"+f.token+" HTTP/1.0\nRange: bytes=2000-\n\n")
 	require.EqualValues(t, 100_000, last())
 
-	s, err := f.r.find(t.Context(), "/fw/"+f.token, "ep")
+	s, err := f.r.find(t.Context(), "/fw/"+f.token, "ep", "test")
 	require.NoError(t, err)
 	s.reached(50_000)
 	require.EqualValues(t, 100_000, last(), "once more")
@@ -324,16 +326,16 @@ func TestDeliveryProgress(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	f := newDelivery(t, 10, RepositoryConfig{})
-	s, err := f.r.find(t.Context(), "/fw/"+f.token, "ep")
+	s, err := f.r.find(t.Context(), "/fw/"+f.token, "ep", "test")
 	require.NoError(t, err)
 	require.Equal(t, "u1", s.update)
 	require.EqualValues(t, 10, s.size)
 	require.Equal(t, f.img.SHA256[:16], hex.EncodeToString(s.etag))
-	_, err = f.r.find(t.Context(), "/fw/"+f.token, "another device")
+	_, err = f.r.find(t.Context(), "/fw/"+f.token, "another device", "test")
 	require.ErrorIs(t, err, errNoGrant)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = f.r.find(ended, "/fw/"+f.token, "")
+	_, err = f.r.find(ended, "/fw/"+f.token, "", "test")
 	require.NoError(t, err, "an open package needs no context")
 }
 
@@ -361,7 +363,7 @@ func TestPublish(t *testing.T) {
 	require.Equal(t, "abc", get(t, f.r.Handler(), other).Body.String())
 	require.Equal(t, "abc", get(t, f.r.Handler(), long).Body.String())
 	for endpoint, update := range map[string]string{"": "", "a": "u2", "b": "u3"} {
-		s, err := f.r.find(t.Context(), path, endpoint)
+		s, err := f.r.find(t.Context(), path, endpoint, "test")
 		require.NoError(t, err)
 		require.Equal(t, update, s.update)
 	}
@@ -415,7 +417,7 @@ func FuzzFind(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, path string) {
 		path = strings.ReplaceAll(path, "T", token)
-		_, err := r.find(t.Context(), path, "")
+		_, err := r.find(t.Context(), path, "", "test")
 		if want := path == token || strings.HasSuffix(path, "/"+token); want != (err == nil) {
 			t.Errorf("find(%q) = %v", path, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -34,9 +35,13 @@ type Config struct {
 	Deadline time.Duration
 	Attempts int
 
-	// Parallel bounds the requests to devices that are under way at once, and likewise the pushes, which last longer and
-	// are counted apart. Default: 1024.
+	// Parallel bounds the requests to devices that are under way at once and are being answered, and likewise the pushes,
+	// which last longer and are counted apart. Default: 1024.
 	Parallel int
+	// Silent bounds the requests and pushes that a device has left unanswered and that are sent again: they hold up none of
+	// those above. When there are more, the one that has been silent for longest is given up, as if its time were over.
+	// Default: 16,384.
+	Silent int
 	// Inventory reads State, Result and firmware version of each device that registers, also when no update is active, so
 	// that [Manager.Device] knows them. Default: only devices with an active update are read.
 	Inventory bool
@@ -70,16 +75,18 @@ type Manager struct {
 	feed   *feed
 	tail   *tail
 
-	// slots bounds the requests to devices that are under way, pushes the pushes.
-	slots, pushes chan struct{}
-	unread        unread
-	crew          crew
+	clock  *clock
+	places *places
+	unread unread
+	crew   crew
 
 	mu       sync.Mutex
-	taken    bool              // a Run has begun and not returned
-	running  bool              // and its context, as far as is known, has not ended
-	drives   map[string]*drive // active updates, by id
-	endpoint map[string]*drive // the same, by endpoint
+	taken    bool                           // a Run has begun and not returned
+	running  bool                           // and its context, as far as is known, has not ended
+	drives   map[string]*drive              // active updates, by id
+	endpoint map[string]*drive              // the same, by endpoint
+	partings map[string]*errand             // the farewells under way, by endpoint
+	pulling  map[netip.Addr]map[*drive]bool // those whose devices may download, by the device's address
 	work     sync.WaitGroup
 	ctx      context.Context // of Run, for what outlives a call
 }
@@ -95,18 +102,24 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Confi
 	if cfg.Parallel <= 0 {
 		cfg.Parallel = 1024
 	}
+	if cfg.Silent <= 0 {
+		cfg.Silent = 16_384
+	}
 	m := &Manager{
 		cfg: cfg, srv: srv, db: db, images: images, log: cfg.Logger,
 		feed:     newFeed(),
 		tail:     newTail(cfg.Logger),
-		slots:    make(chan struct{}, cfg.Parallel),
-		pushes:   make(chan struct{}, cfg.Parallel),
+		clock:    newClock(),
+		places:   newPlaces(cfg.Parallel, cfg.Silent),
 		drives:   make(map[string]*drive),
 		endpoint: make(map[string]*drive),
+		partings: make(map[string]*errand),
+		pulling:  make(map[netip.Addr]map[*drive]bool),
 	}
 	m.crew.m = m
-	images.onServed(m.served)
+	images.watch(imageWatch{served: m.served, asked: m.asked, fault: m.imageFault})
 	m.serveCoAP()
+	srv.Before(m.before)
 	return m
 }
 
@@ -122,8 +135,12 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
-	stop := m.srv.Watch(m.watch)
-	defer m.end(stop)
+	m.clock.catchUp(ctx, m.db)
+	unwatch, deaf := m.srv.Watch(m.watch), m.srv.OnHandshakeFailed(m.HandshakeFailed)
+	defer m.end(func() {
+		unwatch()
+		deaf()
+	})
 	for u, err := range m.db.Updates(ctx, store.UpdateQuery{Active: true, Oldest: true}) {
 		if errors.Is(err, store.ErrDamaged) {
 			m.log.Error("an active update cannot be read and is left as it is", "update", u.ID, "error", err)
@@ -160,12 +177,17 @@ func (m *Manager) end(stopWatching func()) {
 	stopWatching()
 	m.mu.Lock()
 	m.running = false
-	drives := m.drives
-	m.drives, m.endpoint = make(map[string]*drive), make(map[string]*drive)
+	drives, partings := m.drives, m.partings
+	m.drives, m.endpoint, m.partings = make(map[string]*drive), make(map[string]*drive), make(map[string]*errand)
+	clear(m.pulling)
 	m.mu.Unlock()
 	for _, d := range drives {
 		d.stop()
 	}
+	for _, e := range partings {
+		e.giveUp()
+	}
+	m.forgetUnread()
 	m.work.Wait()
 	m.mu.Lock()
 	m.taken = false
@@ -204,6 +226,7 @@ func (m *Manager) release(d *drive) {
 	if m.endpoint[d.target] == d {
 		delete(m.endpoint, d.target)
 	}
+	m.pullsNoMore(d)
 }
 
 func (m *Manager) drive(id string) *drive {
@@ -230,15 +253,21 @@ func (m *Manager) spawn(fn func(ctx context.Context)) bool {
 	return true
 }
 
-// online reports whether requests to an endpoint can be sent at once.
-func (m *Manager) online(endpoint string) bool {
-	r, ok := m.srv.Registration(endpoint)
-	return ok && r.Active(time.Now())
-}
-
 // resumed is the first observation of an update that is taken up: an endpoint's registration may be newer than what the
 // update was told.
 func (m *Manager) resumed(endpoint string) fsm.Observation {
 	r, ok := m.srv.Registration(endpoint)
-	return fsm.Observation{Kind: fsm.ObserveResumed, Online: ok && r.Active(time.Now()), Registered: r.Registered}
+	o := observation(fsm.ObserveResumed, r)
+	o.Online, o.Registered = ok && m.srv.Registered(endpoint), r.Registered
+	return o
+}
+
+// call runs a function of the program that uses this package. A panic of it is logged, and is not ours.
+func (m *Manager) call(name string, fn func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.log.Error("a function of the configuration panicked", "function", name, "panic", p)
+		}
+	}()
+	fn()
 }

@@ -30,12 +30,13 @@ func (m *Manager) insist(ctx context.Context, id string, call func(context.Conte
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		err := call(try)
 		cancel()
-		if err == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
+		if err == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) ||
+			errors.Is(err, store.ErrInvalid) {
 			return err
 		}
 		m.log.Error("store fails an update; it will be tried again", "update", id, "error", err)
 		if f := m.cfg.Hooks.StoreFailed; f != nil {
-			f(err)
+			m.call("Hooks.StoreFailed", func() { f(err) })
 		}
 		sleep(ctx, pause)
 	}
@@ -51,29 +52,27 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// commit makes changes durable, for as long as it takes. It returns the record as stored, and false if the step must not be
-// acted on: Run has ended, or another process changed the update, in which case its record is adopted.
-func (d *drive) commit(ctx context.Context, rec Update, changes []store.Change) (Update, bool) {
-	err := d.m.insist(ctx, d.id, func(ctx context.Context) error {
-		_, err := d.m.db.Commit(ctx, changes...)
-		return err
-	})
+// committed judges the end of a commit, which replaced the record or not. It returns the record as stored, and false if the
+// step must not be acted on: Run has ended, or another process changed the update, in which case its record is adopted and
+// the observation is taken in again.
+func (d *drive) committed(ctx context.Context, rec Update, l letter, replaced bool, err error) (Update, bool) {
 	switch {
-	case err == nil:
-		if _, ok := changes[0].(store.ReplaceUpdate); ok {
-			rec.Revision++
-		}
+	case err == nil && replaced:
+		rec.Revision++
 		d.m.feed.durable()
 		return rec, true
+	case err == nil:
+		return rec, true
 	case ctx.Err() != nil:
+		l.answer(nil)
 		return rec, false
 	}
-	return d.reload(ctx, rec)
+	return d.reload(ctx, rec, l)
 }
 
 // reload takes over what the store has instead of rec. It returns true if that is rec after all: an earlier try took place
 // although it failed.
-func (d *drive) reload(ctx context.Context, rec Update) (Update, bool) {
+func (d *drive) reload(ctx context.Context, rec Update, l letter) (Update, bool) {
 	stored, err := d.stored(ctx)
 	if err == nil && stored.Revision == rec.Revision+1 && stored.Changed.Equal(rec.Changed.Truncate(time.Microsecond)) &&
 		reflect.DeepEqual(stored.Tokens, rec.Tokens) {
@@ -81,29 +80,33 @@ func (d *drive) reload(ctx context.Context, rec Update) (Update, bool) {
 		d.m.feed.durable()
 		return rec, true
 	}
-	d.abandonAction()
+	d.giveUpErrand()
 	if err == nil && stored.Active() {
 		d.m.log.Warn("another process drives an update too", "update", d.id, "endpoint", d.target)
 		// Two that act at once undo each other's steps for ever: so each lets the other one go on for a while.
 		sleep(ctx, d.conflicts.pause())
 		stored, err = d.stored(ctx)
 	}
+	d.facts.read = false // the other process may have learned more
 	switch {
-	case errors.Is(err, store.ErrNotFound):
-		d.m.log.Error("an active update has vanished from the store", "update", d.id, "endpoint", d.target)
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged):
+		d.m.log.Error("an active update has vanished from the store", "update", d.id, "endpoint", d.target, "error", err)
+		l.answer(nil)
 		d.ended(rec, fsm.Action{})
 		return rec, false
 	case err != nil:
+		l.answer(nil)
 		return rec, false
 	}
 	d.mu.Lock()
 	d.u = stored
 	d.mu.Unlock()
 	if !stored.Active() {
+		l.answer(&stored)
 		d.ended(stored, fsm.Action{})
 		return stored, false
 	}
-	d.observe(d.m.resumed(d.target))
+	d.lookAgain(l)
 	return stored, false
 }
 
@@ -114,16 +117,6 @@ func (d *drive) stored(ctx context.Context) (u Update, err error) {
 		return err
 	})
 	return u, err
-}
-
-// abandonAction ends the action under way, if there is one.
-func (d *drive) abandonAction() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.abandon != nil {
-		d.abandon()
-		d.abandon = nil
-	}
 }
 
 // conflicts counts how often another process was found to drive an update too.

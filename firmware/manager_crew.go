@@ -11,15 +11,18 @@ type crew struct {
 	m *Manager
 
 	mu      sync.Mutex
-	line    []*drive
+	line    []task
 	workers int
 }
 
-// maxWorkers is how many steps are taken at once. A store puts them into one commit where it can.
+// A task is something that a crew does. It may block.
+type task interface{ work(ctx context.Context) }
+
+// maxWorkers is how many tasks are done at once. A store puts their steps into one commit where it can.
 const maxWorkers = 512
 
-// enlist puts a drive in line and reports whether it did: it does not once Run has ended.
-func (c *crew) enlist(d *drive) bool {
+// enlist puts a task in line and reports whether it did: it does not once Run has ended.
+func (c *crew) enlist(t task) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.workers < maxWorkers {
@@ -28,7 +31,7 @@ func (c *crew) enlist(d *drive) bool {
 		}
 		c.workers++
 	}
-	c.line = append(c.line, d)
+	c.line = append(c.line, t)
 	return true
 }
 
@@ -42,9 +45,15 @@ func (c *crew) toil(ctx context.Context) {
 			c.mu.Unlock()
 			return
 		}
-		d := c.line[0]
+		t := c.line[0]
+		c.line[0] = nil
 		c.line = c.line[1:]
 		c.mu.Unlock()
-		d.work(ctx)
+		t.work(ctx)
 	}
 }
+
+// taskFunc is a task that is a function.
+type taskFunc func(ctx context.Context)
+
+func (f taskFunc) work(ctx context.Context) { f(ctx) }

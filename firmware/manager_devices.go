@@ -3,7 +3,6 @@ package firmware
 import (
 	"context"
 	"iter"
-	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
@@ -42,7 +41,7 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 	k := DeviceInfo{Device: d}
 	if r, ok := m.srv.Registration(d.Endpoint); ok {
 		k.Registration.Address, k.Registration.LastSeen = r.Address.String(), r.LastSeen
-		k.Online = r.Active(time.Now())
+		k.Online = m.srv.Registered(d.Endpoint)
 	}
 	return k
 }
@@ -51,16 +50,16 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 func (m *Manager) watch(e lwm2m.Event) {
 	d := m.driveOf(e.Registration.Endpoint)
 	if d == nil {
-		if m.cfg.Inventory && e.Kind == lwm2m.EventRegistered {
+		if m.cfg.Inventory && (e.Kind == lwm2m.EventRegistered || e.Kind == lwm2m.EventUpdated && e.LinksChanged) {
 			m.readSoon(e.Registration.Endpoint)
 		}
 		return
 	}
 	switch e.Kind {
 	case lwm2m.EventRegistered:
-		d.observe(fsm.Observation{Kind: fsm.ObserveRegistered})
+		d.observe(observation(fsm.ObserveRegistered, e.Registration))
 	case lwm2m.EventUpdated:
-		d.observe(fsm.Observation{Kind: fsm.ObserveUpdated})
+		d.observe(observation(fsm.ObserveUpdated, e.Registration))
 	case lwm2m.EventDeregistered, lwm2m.EventExpired:
 		d.observe(fsm.Observation{Kind: fsm.ObserveAway})
 	case lwm2m.EventAwake:
@@ -75,4 +74,9 @@ func (m *Manager) watch(e lwm2m.Event) {
 			}
 		}
 	}
+}
+
+// observation is one that says how a device is registered.
+func observation(kind fsm.ObservationKind, r lwm2m.Registration) fsm.Observation {
+	return fsm.Observation{Kind: kind, Queue: r.Queue, Lifetime: r.Lifetime}
 }

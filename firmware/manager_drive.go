@@ -2,7 +2,7 @@ package firmware
 
 import (
 	"context"
-	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -25,37 +25,41 @@ type drive struct {
 	stopped      bool
 	u            Update // with soft changes that the store does not have
 	timer        *time.Timer
-	served       time.Time          // of the last progress that was let through
-	abandon      context.CancelFunc // ends the action under way; nil if there is none
+	served       time.Time // of the last progress that was let through
+	errand       *errand   // the action under way; nil if there is none
 	observations []*lwm2m.Observation
+	touches      uint32 // counts the requests of others that change the object
+	seen         uint32 // touches when the last read began
 
-	clock clock
+	facts facts
+	from  netip.Addr // of the device that was given a Package URI; guarded by Manager.mu
 
-	// What follows belongs to the goroutine that works.
-	known     store.Firmware // as last put
-	conflicts conflicts
-
-	done chan struct{} // closed when nothing more comes from here: see stop
+	conflicts conflicts // belongs to the goroutine that works
 }
 
 func newDrive(m *Manager, u Update) *drive {
-	return &drive{m: m, id: u.ID, target: u.Endpoint, u: u, clock: newClock(u.Machine.Memory.Now), done: make(chan struct{})}
+	m.clock.raise(u.Machine.Now())
+	return &drive{m: m, id: u.ID, target: u.Endpoint, u: u, facts: newFacts()}
 }
 
 // observe hands an observation to the machine. It does not block.
-func (d *drive) observe(o fsm.Observation) {
-	if o.At.IsZero() {
-		o.At = d.clock.now()
+func (d *drive) observe(o fsm.Observation) { d.deliver(letter{Observation: o}) }
+
+// deliver hands an observation to the machine, and reports whether it did: a drive that has stopped takes none.
+func (d *drive) deliver(l letter) bool {
+	if l.At.IsZero() {
+		l.At = d.m.clock.now()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopped {
-		return
+		return false
 	}
-	d.inbox.add(o)
+	d.inbox.add(l)
 	if !d.busy {
 		d.busy = d.m.crew.enlist(d)
 	}
+	return true
 }
 
 // work steps until the inbox is empty.
@@ -67,46 +71,42 @@ func (d *drive) work(ctx context.Context) {
 			d.mu.Unlock()
 			return
 		}
-		o := d.inbox.next()
+		l := d.inbox.next()
 		u := d.u
 		d.mu.Unlock()
-		d.step(ctx, u, o)
+		d.step(ctx, u, l)
 	}
 }
 
 // step lets the machine take one observation, makes durable what must be, and acts.
-func (d *drive) step(ctx context.Context, u Update, o fsm.Observation) {
+func (d *drive) step(ctx context.Context, u Update, l letter) {
 	began := time.Now()
-	next, actions := u.Machine.Step(o)
+	next, actions := u.Machine.Step(l.Observation)
 	rec := u
 	rec.Machine = next
-	rec.Changed = o.At.UTC()
+	rec.Changed = next.Now()
+	if actions.Abandon {
+		d.giveUpErrand() // before anyone can read that it is given up
+	}
 
 	var uri packageURI
 	if actions.Do.Kind == fsm.ActionWriteURI {
 		if uri = d.m.newURI(ctx, &rec, actions.Do); time.Since(began) > lateStep {
-			d.lookAgain() // nothing has come of this step yet
+			d.lookAgain(l) // nothing has come of this step yet
 			return
 		}
 	}
-	changes, facts := d.changes(ctx, rec, o, actions)
-	if len(changes) > 0 {
-		stored, ok := d.commit(ctx, rec, changes)
-		if !ok {
-			return
-		}
-		rec = stored
+	stored, ok := d.persist(ctx, rec, l, actions, uri)
+	if !ok {
+		return
 	}
-	d.known = facts
+	rec = stored
 
 	d.mu.Lock()
 	d.u = rec
-	if actions.Abandon && d.abandon != nil {
-		d.abandon()
-		d.abandon = nil
-	}
 	d.schedule(next.Wake())
 	d.mu.Unlock()
+	l.answer(&rec)
 
 	switch {
 	case next.Active() && time.Since(began) > lateStep:
@@ -114,54 +114,73 @@ func (d *drive) step(ctx context.Context, u Update, o fsm.Observation) {
 	case actions.Ended:
 		d.ended(rec, actions.Do)
 	case actions.Do.Kind != fsm.ActionNone:
-		d.begin(actions.Do, uri)
+		d.begin(rec, actions.Do, uri)
 	}
-	if o.Kind == fsm.ObserveProgress {
+	if l.Kind == fsm.ObserveProgress {
 		d.m.feed.soft(progressEvent(rec))
 	}
+}
+
+// persist makes durable what a step must not lose. It reports false if the step must not be acted on; then the observation
+// is taken care of.
+func (d *drive) persist(ctx context.Context, rec Update, l letter, actions fsm.Actions, uri packageURI) (Update, bool) {
+	var changes []store.Change
+	if actions.Persist || len(actions.Journal) > 0 || actions.Do.Kind == fsm.ActionWriteURI {
+		changes = append(changes, store.ReplaceUpdate{Update: rec})
+	}
+	if lines := journal(rec, withURI(actions.Journal, uri)); len(lines) > 0 {
+		changes = append(changes, store.AppendEvents{Events: lines})
+	}
+	if len(changes) == 0 && l.Kind != fsm.ObserveDone {
+		return rec, true
+	}
+	// Locked until the commit has ended, so that none of it comes after a request of somebody else that takes it back.
+	err := d.facts.lock(ctx)
+	if err == nil {
+		err = d.store(ctx, rec, l.Observation, actions, changes)
+		d.facts.unlock()
+	}
+	return d.committed(ctx, rec, l, len(changes) > 0, err)
+}
+
+// store makes changes durable, for as long as it takes, and what the step has taught of the device with them. The facts are
+// locked.
+func (d *drive) store(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions, changes []store.Change) error {
+	learned, next := d.learned(ctx, rec, o, actions)
+	if changes = append(changes, learned...); len(changes) == 0 {
+		return nil
+	}
+	err := d.m.insist(ctx, d.id, func(ctx context.Context) error {
+		_, err := d.m.db.Commit(ctx, changes...)
+		return err
+	})
+	if err == nil && len(learned) > 0 {
+		d.facts.known = next
+	}
+	return err
 }
 
 // lateStep is how long the store may take for a step that is still acted on. After that the device is looked at anew, as
 // after a restart: what the step was decided on is old, and the time was not the device's.
 const lateStep = 30 * time.Second
 
-// lookAgain takes up the update anew, before it takes in what was observed meanwhile.
-func (d *drive) lookAgain() {
+// lookAgain takes up the update as after a restart, before it takes in what was observed meanwhile: first letters, which
+// came to nothing.
+func (d *drive) lookAgain(letters ...letter) {
 	o := d.m.resumed(d.target)
-	o.At = d.clock.now()
+	o.At = d.m.clock.now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.inbox.first(o)
-}
-
-// changes are the records that a step makes durable, and what is then known of the device.
-func (d *drive) changes(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
-	var changes []store.Change
-	if actions.Persist || len(actions.Journal) > 0 || actions.Do.Kind == fsm.ActionWriteURI {
-		changes = append(changes, store.ReplaceUpdate{Update: rec})
-	}
-	if len(actions.Journal) > 0 {
-		changes = append(changes, store.AppendEvents{Events: journal(rec, actions.Journal)})
-	}
-	known := d.known
-	if known.Read.IsZero() && o.Kind == fsm.ObserveDone {
-		// A reading may tell only part of what was known before this drive.
-		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		device, err := d.m.db.Device(ctx, rec.Endpoint)
-		if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
-			return changes, known
+	if d.stopped {
+		for _, l := range letters {
+			l.answer(nil)
 		}
-		known = device.Firmware
+		return
 	}
-	facts, ok := firmwareFacts(o.Reading, known)
-	if !ok {
-		return changes, d.known
+	d.inbox.first(append([]letter{{Observation: o}}, letters...)...)
+	if !d.busy {
+		d.busy = d.m.crew.enlist(d)
 	}
-	if facts.Read = o.At; sameFacts(facts, known) {
-		return changes, known
-	}
-	return append(changes, store.PutFirmware{Endpoint: rec.Endpoint, Firmware: facts}), facts
 }
 
 // schedule sets the timer to at. d.mu is held.
@@ -172,21 +191,22 @@ func (d *drive) schedule(at time.Time) {
 	if at.IsZero() || d.stopped {
 		return
 	}
-	d.timer = time.AfterFunc(at.Sub(d.clock.now()), func() { d.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
+	d.timer = time.AfterFunc(at.Sub(d.m.clock.now()), func() { d.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
 }
 
 // ended takes leave of the device and forgets the drive.
 func (d *drive) ended(rec Update, last fsm.Action) {
 	observations := d.swapObservations(nil)
-	d.m.spawn(func(ctx context.Context) { d.leave(ctx, rec, last, observations) })
-	if f := d.m.cfg.Hooks.Ended; f != nil && !rec.Active() {
-		f(rec)
+	if last.Kind == fsm.ActionCancel {
+		d.m.part(rec, last, observations)
+	} else {
+		for _, o := range observations {
+			o.Drop(nil)
+		}
 	}
-	d.finish()
-}
-
-// finish stops the drive for good.
-func (d *drive) finish() {
+	if f := d.m.cfg.Hooks.Ended; f != nil && !rec.Active() {
+		d.m.call("Hooks.Ended", func() { f(rec) })
+	}
 	d.m.images.revoke(d.id)
 	d.m.release(d)
 	d.stop()
@@ -194,20 +214,27 @@ func (d *drive) finish() {
 
 // stop ends the drive here; an update that has not ended goes on with the next Run.
 func (d *drive) stop() {
+	d.giveUpErrand()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopped {
 		return
 	}
 	d.stopped = true
-	close(d.done)
-	d.inbox = nil
+	d.inbox.refuse()
 	if d.timer != nil {
 		d.timer.Stop()
 	}
-	if d.abandon != nil {
-		d.abandon()
-		d.abandon = nil
+}
+
+// giveUpErrand ends the action under way, if there is one. When it returns, nothing of it is sent any more.
+func (d *drive) giveUpErrand() {
+	d.mu.Lock()
+	e := d.errand
+	d.errand = nil
+	d.mu.Unlock()
+	if e != nil {
+		e.giveUp()
 	}
 }
 
@@ -215,7 +242,20 @@ func (d *drive) stop() {
 func (d *drive) current() Update {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	u := d.u
+	return clone(d.u)
+}
+
+// clone returns a copy that shares nothing with u that is ever written to.
+func clone(u Update) Update {
 	u.Tokens = slices.Clone(u.Tokens)
+	u.Machine.Holds = slices.Clone(u.Machine.Holds)
 	return u
+}
+
+func (d *drive) swapObservations(list []*lwm2m.Observation) []*lwm2m.Observation {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := d.observations
+	d.observations = list
+	return old
 }

@@ -19,8 +19,8 @@ func TestFacts(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, store.Firmware{Version: "1.0.0"}, facts, "a device without Object 5")
 
-	_, ok = firmwareFacts(fsm.Reading{State: fsm.Refused[fsm.State](fsm.CodeNotFound)}, store.Firmware{})
-	require.False(t, ok)
+	_, ok = firmwareFacts(fsm.Reading{}, store.Firmware{})
+	require.False(t, ok, "it has not answered")
 
 	known := store.Firmware{
 		State: new(fsm.Downloaded), Result: new(fsm.ResultDefault), Delivery: new(fsm.PushOnly), Holds: "ab", Read: time.Now(),
@@ -32,6 +32,14 @@ func TestFacts(t *testing.T) {
 	require.Equal(t, fsm.ResultDefault, *facts.Result)
 	require.Equal(t, "ab", facts.Holds)
 	require.Equal(t, fsm.Downloaded, *known.State, "what was known is not written to")
+
+	gone, ok := firmwareFacts(fsm.Reading{
+		State: fsm.Refused[fsm.State](fsm.CodeNotFound), Result: fsm.Refused[fsm.Result](fsm.CodeNotFound),
+		Delivery: fsm.Refused[fsm.DeliveryMethod](fsm.CodeNotFound), Version: fsm.Known("2.0.0\x00"),
+	}, known)
+	require.True(t, ok)
+	require.Equal(t, store.Firmware{Version: "2.0.0", Holds: "ab", Read: known.Read}, gone, "a new firmware without Object 5")
+	require.Empty(t, stillHolds(known, gone, fsm.Reading{State: fsm.Refused[fsm.State](fsm.CodeNotFound)}))
 
 	require.False(t, sameFacts(facts, known))
 	require.True(t, sameFacts(facts, store.Firmware{

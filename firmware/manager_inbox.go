@@ -6,47 +6,73 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
+// A letter is an observation on its way to the machine. Somebody may wait for its step: then reply receives the update that
+// follows, or is closed if the step is not made here.
+type letter struct {
+	fsm.Observation
+	reply chan<- Update // has room for one; nil if nobody waits
+}
+
 // An inbox holds the observations of an update that wait for their step, oldest first. It is short, also while the store
 // refuses steps for hours and a device or a network does what it likes.
-type inbox []fsm.Observation
+type inbox []letter
 
 // maxInbox is more than there are kinds of observations, so that in a full inbox one is there twice.
-const maxInbox = 16
+const maxInbox = 32
 
 // add puts an observation last. When there are too many, the oldest goes that is followed by another of its kind: of what a
-// device does again and again the last time counts, of two actions that ended the one that began later, and the only
-// request to cancel, or the only registration after a restart, always stays.
-func (b *inbox) add(o fsm.Observation) {
-	switch o.Kind {
-	case fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress:
+// device does again and again the last time counts, of two actions that ended the one that began later. What somebody waits
+// for always stays: there is one for each call.
+func (b *inbox) add(l letter) {
+	switch l.Kind {
+	case fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveTrouble, fsm.ObserveTouched:
 		// One of these says as much as two; the later one more.
-		same := func(queued fsm.Observation) bool { return queued.Kind == o.Kind }
+		same := func(queued letter) bool { return queued.Kind == l.Kind && queued.reply == nil }
 		if i := slices.IndexFunc(*b, same); i >= 0 {
-			(*b)[i] = o
+			(*b)[i] = l
 			return
 		}
 	}
-	*b = append(*b, o)
+	*b = append(*b, l)
 	if len(*b) <= maxInbox {
 		return
 	}
 	for i, old := range *b {
-		same := func(queued fsm.Observation) bool { return queued.Kind == old.Kind }
-		if slices.ContainsFunc((*b)[i+1:], same) {
+		same := func(queued letter) bool { return queued.Kind == old.Kind }
+		if old.reply == nil && slices.ContainsFunc((*b)[i+1:], same) {
 			*b = slices.Delete(*b, i, i+1)
 			return
 		}
 	}
 }
 
-// first puts an observation before all others.
-func (b *inbox) first(o fsm.Observation) { *b = slices.Insert(*b, 0, o) }
+// first puts observations before all others, in their order.
+func (b *inbox) first(letters ...letter) { *b = slices.Insert(*b, 0, letters...) }
 
 // next takes the first observation; there is one.
-func (b *inbox) next() fsm.Observation {
-	o := (*b)[0]
+func (b *inbox) next() letter {
+	l := (*b)[0]
 	if *b = slices.Delete(*b, 0, 1); len(*b) == 0 {
 		*b = nil
 	}
-	return o
+	return l
+}
+
+// refuse tells those who wait that nothing comes of it here.
+func (b *inbox) refuse() {
+	for _, l := range *b {
+		l.answer(nil)
+	}
+	*b = nil
+}
+
+// answer tells who waits for a step what followed; nil: it was not made.
+func (l letter) answer(u *Update) {
+	if l.reply == nil {
+		return
+	}
+	if u != nil {
+		l.reply <- *u
+	}
+	close(l.reply)
 }

@@ -11,33 +11,27 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// unread holds the endpoints that are to be read for the inventory, each once however often it registers, and how many
-// goroutines are at it.
+// unread holds the endpoints that are to be read for the inventory, each once however often it registers, and counts those
+// that are being read and answer.
 type unread struct {
 	mu      sync.Mutex
 	waiting []string
 	queued  map[string]bool
-	readers int
+	reading int
 }
 
-// inventoryTimeout bounds the reading of a device that has just registered.
-const inventoryTimeout = 2 * time.Minute
-
-// readSoon has what an endpoint runs read. Updates go before: the inventory takes a quarter of the requests at most.
+// readSoon has what an endpoint runs read. Updates go before: the inventory has few places, and of its own.
 func (m *Manager) readSoon(endpoint string) {
 	q := &m.unread
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.queued[endpoint] {
-		return
+	if !q.queued[endpoint] {
+		if q.queued == nil {
+			q.queued = make(map[string]bool)
+		}
+		q.waiting, q.queued[endpoint] = append(q.waiting, endpoint), true
 	}
-	if q.queued == nil {
-		q.queued = make(map[string]bool)
-	}
-	q.waiting, q.queued[endpoint] = append(q.waiting, endpoint), true
-	if q.readers < max(1, m.cfg.Parallel/4) && m.spawn(m.takeInventory) {
-		q.readers++
-	}
+	q.mu.Unlock()
+	m.takeInventory(0)
 }
 
 // catchUp has those read who registered when nobody watched: the server may have served before Run, or ended in between.
@@ -59,63 +53,88 @@ func (m *Manager) catchUp(ctx context.Context) {
 	}
 }
 
-// takeInventory reads endpoints until none waits, or Run ends, which forgets them.
-func (m *Manager) takeInventory(ctx context.Context) {
+// takeInventory begins to read the endpoints that wait, after others have ended, as far as there is room.
+func (m *Manager) takeInventory(ended int) {
 	q := &m.unread
-	for {
-		q.mu.Lock()
-		if ctx.Err() != nil {
-			q.waiting, q.queued = nil, nil
-		}
-		if len(q.waiting) == 0 {
-			q.waiting = nil
-			q.readers--
-			q.mu.Unlock()
-			return
-		}
-		endpoint := q.waiting[0]
+	q.mu.Lock()
+	q.reading -= ended
+	var next []string
+	for len(q.waiting) > 0 && q.reading < max(1, m.cfg.Parallel/4) {
+		next = append(next, q.waiting[0])
+		delete(q.queued, q.waiting[0])
 		q.waiting = q.waiting[1:]
-		delete(q.queued, endpoint)
-		q.mu.Unlock()
-		m.inventory(ctx, endpoint)
+		q.reading++
+	}
+	if len(q.waiting) == 0 {
+		q.waiting = nil
+	}
+	q.mu.Unlock()
+	for _, endpoint := range next {
+		m.inventory(endpoint, 0)
 	}
 }
 
-// inventory reads what a device runs.
-func (m *Manager) inventory(ctx context.Context, endpoint string) {
-	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
-	defer cancel()
-	reading, err := m.readForInventory(ctx, endpoint)
-	for pause := time.Second; errors.Is(err, lwm2m.ErrUnreachable) && pause <= 4*time.Second; pause *= 2 {
-		// The server may only be about to open its sockets.
-		select {
-		case <-time.After(pause):
-			reading, err = m.readForInventory(ctx, endpoint)
-		case <-ctx.Done():
-			return
+// forgetUnread forgets the endpoints that wait: Run has ended.
+func (m *Manager) forgetUnread() {
+	q := &m.unread
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting, q.queued = nil, nil
+}
+
+// inventory reads what a device runs. tries counts how often it could not be sent.
+func (m *Manager) inventory(endpoint string, tries int) {
+	var r fsm.Reading
+	const what = fsm.ReadState | fsm.ReadResult | fsm.ReadVersion | fsm.ReadProtocols | fsm.ReadDelivery
+	e := &errand{m: m, endpoint: endpoint, lane: laneInventory}
+	// While the device is silent another one is read.
+	room := &inventoryRoom{m: m}
+	e.run = func(e *errand) { e.read(what, &r, e.end) }
+	e.notice = func(kind fsm.ObservationKind) {
+		switch kind {
+		case fsm.ObserveSilent:
+			room.leave()
 		}
 	}
-	device, storeErr := m.db.Device(ctx, endpoint)
-	if storeErr == nil || errors.Is(storeErr, store.ErrNotFound) || errors.Is(storeErr, store.ErrDamaged) {
-		facts, ok := firmwareFacts(reading, device.Firmware)
+	e.finish = func(err error, _ time.Duration) {
+		if errors.Is(err, lwm2m.ErrUnreachable) && tries < 3 {
+			// The server may only be about to open its sockets.
+			time.AfterFunc(time.Second<<tries, func() { m.inventory(endpoint, tries+1) })
+			return
+		}
+		if !m.crew.enlist(taskFunc(func(ctx context.Context) { m.keepInventory(ctx, endpoint, r, err) })) {
+			m.forgetUnread()
+		}
+	}
+	e.atEnd(room.leave)
+	e.begin()
+}
+
+// inventoryRoom is the room of one device that is read.
+type inventoryRoom struct {
+	m    *Manager
+	once sync.Once
+}
+
+func (r *inventoryRoom) leave() { r.once.Do(func() { go r.m.takeInventory(1) }) }
+
+// keepInventory stores what was read.
+func (m *Manager) keepInventory(ctx context.Context, endpoint string, r fsm.Reading, cause error) {
+	device, err := m.db.Device(ctx, endpoint)
+	if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
+		facts, ok := firmwareFacts(r, device.Firmware)
 		if !ok {
-			m.log.Debug("a device does not tell about its firmware", "endpoint", endpoint, "error", err)
+			m.log.Debug("a device does not tell about its firmware", "endpoint", endpoint, "error", cause)
 			return
 		}
-		facts.Read = time.Now()
-		_, storeErr = m.db.Commit(ctx, store.PutFirmware{Endpoint: endpoint, Firmware: facts})
+		facts.Read = m.clock.now()
+		changes := []store.Change{store.PutFirmware{Endpoint: endpoint, Firmware: facts}}
+		if holds := stillHolds(device.Firmware, facts, r); holds != device.Firmware.Holds {
+			changes = append(changes, store.PutHolds{Endpoint: endpoint, Holds: holds})
+		}
+		_, err = m.db.Commit(ctx, changes...)
 	}
-	if storeErr != nil && !errors.Is(storeErr, context.Canceled) {
-		m.log.Error("store fails what a device runs", "endpoint", endpoint, "error", storeErr)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		m.log.Error("store fails what a device runs", "endpoint", endpoint, "error", err)
 	}
-}
-
-func (m *Manager) readForInventory(ctx context.Context, endpoint string) (fsm.Reading, error) {
-	select {
-	case m.slots <- struct{}{}:
-		defer func() { <-m.slots }()
-	case <-ctx.Done():
-		return fsm.Reading{}, ctx.Err()
-	}
-	return m.read(ctx, endpoint, fsm.ReadState|fsm.ReadResult|fsm.ReadVersion|fsm.ReadProtocols|fsm.ReadDelivery)
 }

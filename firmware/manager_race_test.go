@@ -150,7 +150,7 @@ func TestClockSetBack(t *testing.T) {
 		w.stop()
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
-		u.Machine.Memory.Now = u.Machine.Memory.Now.Add(3 * time.Hour)
+		u.Machine, _ = u.Machine.Step(fsm.Observation{Kind: fsm.ObserveStarted, At: u.Machine.Now().Add(3 * time.Hour)})
 		_, err = w.db.Commit(w.ctx, store.ReplaceUpdate{Update: u})
 		require.NoError(t, err)
 		w.start(w.db)

@@ -1,10 +1,8 @@
 package firmware
 
 import (
-	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -12,64 +10,120 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// resources are those of Object 5 that are read, with the flags that ask for them.
-var resources = []struct {
+// A resource that is read: the flag that asks for it, and where its value goes.
+type resource struct {
 	flag fsm.Resources
 	path lwm2m.Path
-}{
-	{fsm.ReadState, pathState},
-	{fsm.ReadResult, pathResult},
-	{fsm.ReadPackage, pathPkgVersion},
-	{fsm.ReadProtocols, pathProtocols},
-	{fsm.ReadDelivery, pathDelivery},
-	{fsm.ReadMaxDefer, pathMaxDefer},
+	code func(*fsm.Reading) *fsm.Code
 }
 
-// read reads what the machine asks for. Object 5 is read as a whole, in one request, so that State and Result belong
-// together; from a device that cannot do that, resource by resource. The error is that of a device that answered nothing:
-// refusals stand in the reading.
-func (m *Manager) read(ctx context.Context, endpoint string, want fsm.Resources) (fsm.Reading, error) {
-	var r fsm.Reading
-	answers := 0
-	if want&^fsm.ReadVersion != 0 {
-		entries, err := m.srv.Read(ctx, endpoint, pathFirmware, lwm2m.NoWait())
+// resources are those of Object 5.
+var resources = []resource{
+	{fsm.ReadState, pathState, func(r *fsm.Reading) *fsm.Code { return &r.State.Code }},
+	{fsm.ReadResult, pathResult, func(r *fsm.Reading) *fsm.Code { return &r.Result.Code }},
+	{fsm.ReadProtocols, pathProtocols, func(r *fsm.Reading) *fsm.Code { return &r.Protocols.Code }},
+	{fsm.ReadDelivery, pathDelivery, func(r *fsm.Reading) *fsm.Code { return &r.Delivery.Code }},
+	{fsm.ReadMaxDefer, pathMaxDefer, func(r *fsm.Reading) *fsm.Code { return &r.MaxDefer.Code }},
+	{fsm.ReadAuto, pathAuto, func(r *fsm.Reading) *fsm.Code { return &r.Auto.Code }},
+}
+
+var versionResource = resource{fsm.ReadVersion, pathVersion, func(r *fsm.Reading) *fsm.Code { return &r.Version.Code }}
+
+// read reads what is asked for into r. Object 5 is read as a whole, in one request, so that State and Result belong
+// together; from a device that cannot do that, resource by resource. then is called with nil, or with the error of a device
+// that answered nothing: refusals stand in r.
+func (e *errand) read(want fsm.Resources, r *fsm.Reading, then func(error)) {
+	c := &reading{errand: e, want: want, r: r, then: then}
+	if want&^fsm.ReadVersion == 0 {
+		c.version()
+		return
+	}
+	e.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: pathFirmware}, c.whole)
+}
+
+// A reading is several requests that together read a device.
+type reading struct {
+	*errand
+	want    fsm.Resources
+	r       *fsm.Reading
+	then    func(error)
+	answers int
+}
+
+// whole takes what the instance said.
+func (c *reading) whole(a lwm2m.Answer) {
+	switch {
+	case a.Err == nil:
+		c.answers++
+		fill(c.r, a.Entries, c.want)
+	case !answered(a.Err):
+		c.then(a.Err)
+		return
+	}
+	var missing []resource
+	for _, res := range resources {
+		// What the instance left out is asked for by name only where it matters to know why.
+		must := res.flag == fsm.ReadState || res.flag == fsm.ReadResult
 		switch {
-		case err == nil:
-			answers++
-			fill(&r, entries, want)
-		case !answered(err):
-			return r, err
-		}
-		for _, res := range resources {
-			// What the instance left out is asked for by name only where it matters to know why.
-			must := res.flag == fsm.ReadState || res.flag == fsm.ReadResult
-			if !want.Has(res.flag) || (err == nil && !must) || filled(&r, res.flag) {
-				continue
-			}
-			entries, err := m.srv.Read(ctx, endpoint, res.path, lwm2m.NoWait())
-			switch {
-			case err == nil:
-				fill(&r, entries, res.flag)
-			case answered(err):
-				refuse(&r, res.flag, err)
-			default:
-				return r, err
-			}
-			answers++
+		case !c.want.Has(res.flag) || *res.code(c.r) != fsm.CodeNone:
+		case a.Err == nil && !must:
+			*res.code(c.r) = fsm.CodeNotFound
+		default:
+			missing = append(missing, res)
 		}
 	}
-	if want.Has(fsm.ReadVersion) {
-		entries, err := m.srv.Read(ctx, endpoint, pathVersion, lwm2m.NoWait())
-		switch {
-		case err == nil:
-			fill(&r, entries, fsm.ReadVersion)
-		case answered(err):
-			refuse(&r, fsm.ReadVersion, err)
-		case answers == 0:
-			return r, err
-		}
+	c.each(missing)
+}
+
+// each reads resource by resource.
+func (c *reading) each(missing []resource) {
+	if len(missing) == 0 {
+		c.version()
+		return
 	}
-	return r, nil
+	res := missing[0]
+	c.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: res.path}, func(a lwm2m.Answer) {
+		if !c.take(res, a) {
+			c.then(a.Err)
+			return
+		}
+		if res.flag == fsm.ReadState && c.r.State.Code == fsm.CodeNotFound {
+			missing = nil // there is no such object, or it tells nothing
+		}
+		c.each(missing[min(1, len(missing)):])
+	})
+}
+
+// take notes the answer to the read of one resource, and reports whether there was one.
+func (c *reading) take(res resource, a lwm2m.Answer) bool {
+	switch {
+	case a.Err == nil:
+		fill(c.r, a.Entries, res.flag)
+		if *res.code(c.r) == fsm.CodeNone {
+			*res.code(c.r) = fsm.CodeNotFound // an answer without a value
+		}
+	case !answered(a.Err):
+		return false
+	default:
+		refuse(c.r, res, a.Err)
+	}
+	c.answers++
+	return true
+}
+
+// version reads 3/0/3, last.
+func (c *reading) version() {
+	if !c.want.Has(fsm.ReadVersion) {
+		c.then(nil)
+		return
+	}
+	c.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: pathVersion}, func(a lwm2m.Answer) {
+		if !c.take(versionResource, a) && c.answers == 0 {
+			c.then(a.Err)
+			return
+		}
+		c.then(nil)
+	})
 }
 
 // answered reports whether err is the device's own refusal, or an answer that could not be understood.
@@ -80,107 +134,95 @@ func answered(err error) bool {
 	return errors.Is(err, lwm2m.ErrMalformed) || errors.Is(err, lwm2m.ErrUnsupportedFormat)
 }
 
+// nonsense stands for a State that is no number: it does not exist.
+const nonsense fsm.State = -1
+
+// noText stands for a version that is no text: it equals none.
+const noText = "\xff"
+
 // fill puts the entries that are wanted into a reading.
 func fill(r *fsm.Reading, entries []lwm2m.Entry, want fsm.Resources) {
 	var protocols []fsm.Protocol
 	for _, e := range entries {
 		n, isNumber := e.Value.Int64()
 		text, isText := e.Value.Text()
+		yes, isBool := e.Value.Bool()
 		switch path := e.Path.Prefix(3); {
-		case path == pathState && isNumber && want.Has(fsm.ReadState):
-			r.State = fsm.Known(fsm.State(n))
+		case path == pathState && want.Has(fsm.ReadState):
+			if r.State = fsm.Known(nonsense); isNumber {
+				r.State.Value = fsm.State(min(max(n, -1), maxNumber))
+			}
 		case path == pathResult && isNumber && want.Has(fsm.ReadResult):
-			r.Result = fsm.Known(fsm.Result(n))
-		case path == pathVersion && isText && want.Has(fsm.ReadVersion):
-			r.Version = fsm.Known(word(text))
-		case path == pathPkgVersion && isText && want.Has(fsm.ReadPackage):
-			r.Package = fsm.Known(word(text))
+			r.Result = fsm.Known(fsm.Result(min(max(n, -1), maxNumber)))
+		case path == pathVersion && want.Has(fsm.ReadVersion):
+			if r.Version = fsm.Known(noText); isText {
+				r.Version.Value = text[:min(len(text), store.MaxText)]
+			}
 		case path == pathProtocols && isNumber && want.Has(fsm.ReadProtocols):
 			if p, ok := fsm.ProtocolNumber(n); ok {
 				protocols = append(protocols, p)
 			}
 			r.Protocols = fsm.Known(protocols)
 		case path == pathDelivery && isNumber && want.Has(fsm.ReadDelivery):
-			r.Delivery = fsm.Known(fsm.DeliveryMethod(n))
+			r.Delivery = fsm.Known(fsm.DeliveryMethod(min(max(n, -1), maxNumber)))
 		case path == pathMaxDefer && isNumber && want.Has(fsm.ReadMaxDefer):
 			const most = int64(365 * 24 * time.Hour / time.Second)
 			r.MaxDefer = fsm.Known(time.Duration(min(max(n, 0), most)) * time.Second)
+		case path == pathAuto && isBool && want.Has(fsm.ReadAuto):
+			r.Auto = fsm.Known(yes)
 		}
 	}
 }
 
-// word makes a device's text fit to be stored. What is longer than any version that an image may have equals none of them.
-func word(text string) string {
-	text = strings.ToValidUTF8(text[:min(len(text), store.MaxName+1)], "\uFFFD")
-	return strings.ReplaceAll(text, "\x00", "\uFFFD")
-}
+// maxNumber bounds the numbers of states and results that are kept.
+const maxNumber = 1 << 30
 
-// filled reports whether a reading has a value for the resource of one flag.
-func filled(r *fsm.Reading, flag fsm.Resources) bool {
-	switch flag {
-	case fsm.ReadState:
-		return r.State.OK()
-	case fsm.ReadResult:
-		return r.Result.OK()
-	case fsm.ReadPackage:
-		return r.Package.OK()
-	case fsm.ReadProtocols:
-		return r.Protocols.OK()
-	case fsm.ReadDelivery:
-		return r.Delivery.OK()
-	case fsm.ReadMaxDefer:
-		return r.MaxDefer.OK()
-	default:
-		return r.Version.OK()
-	}
-}
-
-// refuse notes the device's refusal to tell the resource of one flag.
-func refuse(r *fsm.Reading, flag fsm.Resources, err error) {
-	code := fsm.CodeBadRequest
+// refuse notes the device's refusal to tell a resource. An answer that cannot be understood is one all the same: as State it
+// is none, as version it equals none.
+func refuse(r *fsm.Reading, res resource, err error) {
+	*res.code(r) = fsm.CodeBadRequest
 	if answer, ok := errors.AsType[*lwm2m.ResponseError](err); ok {
-		code = fsm.Code(answer.Code)
+		*res.code(r) = fsm.Code(answer.Code)
+		return
 	}
-	switch flag {
+	switch res.flag {
 	case fsm.ReadState:
-		r.State = fsm.Refused[fsm.State](code)
-	case fsm.ReadResult:
-		r.Result = fsm.Refused[fsm.Result](code)
-	case fsm.ReadPackage:
-		r.Package = fsm.Refused[string](code)
-	case fsm.ReadProtocols:
-		r.Protocols = fsm.Refused[[]fsm.Protocol](code)
-	case fsm.ReadDelivery:
-		r.Delivery = fsm.Refused[fsm.DeliveryMethod](code)
-	case fsm.ReadMaxDefer:
-		r.MaxDefer = fsm.Refused[time.Duration](code)
-	default:
-		r.Version = fsm.Refused[string](code)
+		r.State = fsm.Known(nonsense)
+	case fsm.ReadVersion:
+		r.Version = fsm.Known(noText)
 	}
 }
 
-// firmwareFacts adds what a reading says to what was known of a device; ok is false if it says nothing.
+// firmwareFacts adds what a reading says to what was known of a device; ok is false if it says nothing. What the device
+// refuses to tell, or does not have, is not known.
 func firmwareFacts(r fsm.Reading, known store.Firmware) (facts store.Firmware, ok bool) {
 	facts = known
-	if r.State.OK() {
-		facts.State, ok = new(r.State.Value), true
+	keep(&facts.State, r.State, &ok)
+	keep(&facts.Result, r.Result, &ok)
+	keep(&facts.Delivery, r.Delivery, &ok)
+	if r.Version.Code != fsm.CodeNone {
+		facts.Version, ok = fsm.VersionText(r.Version), true
 	}
-	if r.Result.OK() {
-		facts.Result, ok = new(r.Result.Value), true
-	}
-	if r.Version.OK() {
-		facts.Version, ok = r.Version.Value, true
-	}
-	if r.Protocols.OK() {
+	switch {
+	case r.Protocols.OK():
 		facts.Protocols, ok = []int{}, true
 		for _, p := range r.Protocols.Value {
 			facts.Protocols = append(facts.Protocols, p.Number())
 		}
-	}
-	if r.Delivery.OK() {
-		facts.Delivery, ok = new(r.Delivery.Value), true
+	case r.Protocols.Code != fsm.CodeNone:
+		facts.Protocols = nil
 	}
 	return facts, ok
+}
+
+// keep keeps a value that was read, or forgets one that the device does not tell any more.
+func keep[T any](fact **T, f fsm.Field[T], ok *bool) {
+	switch {
+	case f.OK():
+		*fact, *ok = new(f.Value), true
+	case f.Code != fsm.CodeNone:
+		*fact, *ok = nil, true
+	}
 }
 
 // sameFacts compares all but the time of the reading.

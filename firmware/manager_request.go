@@ -2,6 +2,7 @@ package firmware
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"iter"
@@ -36,6 +37,9 @@ type Request struct {
 	Attempts int
 	// Profile names what kind of client the device runs. Default: one that follows the specification.
 	Profile string
+	// Hold keeps the update from executing until its Holder releases it, or until its Until: see [Manager.Hold]. Default:
+	// none.
+	Hold fsm.Hold
 	// Key makes the request repeatable: another one with the same key returns the update that the first one made.
 	// 1 to 255 characters. Default: none.
 	Key string
@@ -55,9 +59,6 @@ type RequestError struct {
 
 func (e *RequestError) Error() string { return "firmware: " + e.Field + " " + e.Problem }
 
-// ErrEnded is returned by [Manager.Cancel] for an update that has its outcome already.
-var ErrEnded = errors.New("firmware: update has ended")
-
 // Start creates an update, durably, and returns it. If Run runs, it begins at once.
 //
 // The error is a *RequestError; store.ErrNotFound if there is no such image; a *store.ActiveError, with the id of the update
@@ -72,7 +73,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 		return Update{}, fmt.Errorf("firmware: image: %w", err)
 	}
 	plan := fsm.Plan{
-		Target: img.Version, Size: img.Size,
+		Target: img.Version, Size: img.Size, Digest: img.SHA256,
 		Verify: r.Verify, Delivery: r.Delivery, Protocol: r.Protocol, Force: r.Force, Profile: profile,
 		Deadline: r.Deadline, Attempts: r.Attempts, Limits: m.cfg.Limits,
 	}
@@ -82,11 +83,16 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	if plan.Attempts == 0 {
 		plan.Attempts = m.cfg.Attempts
 	}
-	registration, _ := m.srv.Registration(r.Endpoint)
-	plan.Schemes = m.schemes(registration)
-
-	now := time.Now().UTC().Truncate(time.Microsecond)
-	machine := fsm.NewUpdate(plan, now)
+	if err := plan.Check(); err != nil {
+		return Update{}, &RequestError{Field: "image", Problem: "makes no plan for an update: " + err.Error()}
+	}
+	var holds []fsm.Hold
+	if r.Hold != (fsm.Hold{}) {
+		holds = append(holds, r.Hold)
+	}
+	m.clock.catchUp(ctx, m.db)
+	now := m.clock.now().Truncate(time.Microsecond)
+	machine := fsm.NewUpdate(plan, now, holds...)
 	rec := Update{ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Machine: machine, Created: now, Changed: now}
 	created := store.AppendEvents{Events: []store.Event{eventOf(rec, "created", describe(img))}}
 	if err := ctx.Err(); err != nil {
@@ -117,10 +123,12 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 func (m *Manager) takeUp(u Update) {
 	m.feed.durable()
 	if f := m.cfg.Hooks.Started; f != nil {
-		f(u)
+		m.call("Hooks.Started", func() { f(u) })
 	}
 	if d := m.adopt(u); d != nil {
-		d.observe(fsm.Observation{Kind: fsm.ObserveStarted, Online: m.online(u.Endpoint)})
+		o := m.resumed(u.Endpoint)
+		o.Kind = fsm.ObserveStarted
+		d.observe(o)
 	}
 }
 
@@ -203,6 +211,26 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 	case !ok:
 		return bad("profile", fmt.Sprintf("%.40q is not known", r.Profile))
 	}
+	if r.Hold != (fsm.Hold{}) {
+		if err := m.checkHold(r.Hold); err != nil {
+			return fsm.Profile{}, err
+		}
+	}
+	// What is not checked here cannot be stored, and what is stored all the same cannot be read back.
+	for _, word := range []struct {
+		field string
+		value encoding.TextMarshaler
+	}{{"delivery", r.Delivery}, {"protocol", r.Protocol}, {"verify", r.Verify}} {
+		if _, err := word.value.MarshalText(); err != nil {
+			return bad(word.field, fmt.Sprintf("%.40q is not known", word.value))
+		}
+	}
+	if err := profile.Check(); err != nil {
+		return bad("profile", "is not valid: "+err.Error())
+	}
+	if err := m.cfg.Limits.Check(); err != nil {
+		return bad("limits", "of the configuration are not valid: "+err.Error())
+	}
 	return profile, nil
 }
 
@@ -219,55 +247,6 @@ func checkWord(s string, most int) string {
 		return "has a control character"
 	}
 	return ""
-}
-
-// Cancel ends an update here, at once and durably, and tells the device where that is possible. It returns the update as it
-// ended; if it had its outcome already the error is ErrEnded.
-func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
-	for {
-		u, err := m.db.Update(ctx, id)
-		if err != nil {
-			return Update{}, err
-		}
-		if !u.Active() {
-			return u, ErrEnded
-		}
-		if d := m.drive(id); d != nil {
-			d.observe(fsm.Observation{Kind: fsm.ObserveCancel})
-			select {
-			case <-d.done:
-			case <-ctx.Done():
-				return d.current(), ctx.Err()
-			}
-			switch u = d.current(); u.Machine.Outcome {
-			case fsm.OutcomeNone:
-				continue // Run has ended, and with it the drive
-			case fsm.OutcomeCancelled:
-				return u, nil
-			}
-			return u, ErrEnded
-		}
-		// Nothing drives it: the step is made here, unless another process makes one meanwhile.
-		now := time.Now()
-		next, actions := u.Machine.Step(fsm.Observation{Kind: fsm.ObserveCancel, At: now})
-		u.Machine, u.Changed = next, now.UTC()
-		_, err = m.db.Commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: journal(u, actions.Journal)})
-		if errors.Is(err, store.ErrConflict) {
-			continue
-		}
-		if err != nil {
-			return Update{}, err
-		}
-		u.Revision++
-		m.feed.durable()
-		m.images.revoke(u.ID)
-		if d := m.drive(id); d != nil { // Run has begun meanwhile, with what was stored before
-			d.observe(fsm.Observation{Kind: fsm.ObserveCancel})
-		} else if f := m.cfg.Hooks.Ended; f != nil {
-			f(u)
-		}
-		return u, nil
-	}
 }
 
 // Get returns an update, with the progress of the moment if it is active here. The error is store.ErrNotFound or the store's.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
@@ -16,8 +17,20 @@ var errNotServed = errors.New("firmware: package cannot be served")
 
 // packageURI is a Package URI about to be written, or why there is none.
 type packageURI struct {
-	text string
-	err  error
+	text  string
+	shown string // the same without its secret, for the journal
+	err   error
+}
+
+// withURI adds to the journal which Package URI is written.
+func withURI(entries []fsm.Entry, uri packageURI) []fsm.Entry {
+	switch {
+	case uri.err != nil:
+		return append(entries, fsm.Entry{Event: "uri", Detail: uri.err.Error()})
+	case uri.text != "":
+		return append(entries, fsm.Entry{Event: "uri", Detail: uri.shown})
+	}
+	return entries
 }
 
 // maxTokens bounds the downloads that one update remembers: the device may still use an earlier one.
@@ -29,16 +42,17 @@ func (m *Manager) newURI(ctx context.Context, rec *Update, act fsm.Action) packa
 	g := grant{update: rec.ID, endpoint: rec.Endpoint, image: rec.Image}
 	uri, hash, err := m.grantURI(ctx, g, act)
 	if err != nil {
-		return packageURI{err: fmt.Errorf("%w: %w", errNotServed, err)}
+		uri.err = fmt.Errorf("%w: %w", errNotServed, err)
+		return uri
 	}
 	if !slices.Contains(rec.Tokens, hash) {
 		kept := rec.Tokens[max(0, len(rec.Tokens)-maxTokens+1):]
 		rec.Tokens = append(slices.Clone(kept), hash)
 	}
-	return packageURI{text: uri}
+	return uri
 }
 
-func (m *Manager) grantURI(ctx context.Context, g grant, act fsm.Action) (uri, hash string, err error) {
+func (m *Manager) grantURI(ctx context.Context, g grant, act fsm.Action) (uri packageURI, hash string, err error) {
 	if act.PathOnly {
 		var img Image
 		err := m.insist(ctx, g.update, func(ctx context.Context) (err error) {
@@ -46,19 +60,22 @@ func (m *Manager) grantURI(ctx context.Context, g grant, act fsm.Action) (uri, h
 			return err
 		})
 		if err != nil {
-			return "", "", err
+			return packageURI{}, "", err
 		}
-		return m.images.publish(g, img)
+		uri.text, hash, err = m.images.publish(g, img)
+		uri.shown = uri.text
+		return uri, hash, err
 	}
 	registration, _ := m.srv.Registration(g.endpoint)
 	base := m.base(registration, act.Protocol)
 	if base == "" {
-		return "", "", fmt.Errorf("not by %s to this device", act.Protocol)
+		return packageURI{}, "", fmt.Errorf("not by %s to this device", act.Protocol)
 	}
 	token, hash := newToken()
-	if uri, err = tokenURI(base, token); err != nil {
-		return "", "", err
+	if uri.text, err = tokenURI(base, token); err != nil {
+		return packageURI{}, "", err
 	}
+	uri.shown = strings.TrimSuffix(uri.text, token) + "[secret]"
 	g.hash = hash
 	return uri, hash, m.images.allow(g)
 }
@@ -73,7 +90,7 @@ func (m *Manager) allowAgain(u Update) {
 }
 
 // served notes that a device has been sent the package up to some byte.
-func (m *Manager) served(update string, done, _ int64) {
+func (m *Manager) served(update string, done int64) {
 	if d := m.drive(update); d != nil {
 		d.progress(done)
 	}
@@ -83,7 +100,7 @@ func (m *Manager) served(update string, done, _ int64) {
 // association that the request came on, where it came on one: a device may also download on a socket of its own.
 func (m *Manager) serveCoAP() {
 	m.srv.HandleFunc("/", func(ctx context.Context, d lwm2m.Download) (*lwm2m.Resource, error) {
-		s, err := m.images.find(ctx, d.Path, d.Endpoint)
+		s, err := m.images.find(ctx, d.Path, d.Endpoint, d.Transport.String())
 		switch {
 		case errors.Is(err, errNoGrant):
 			return nil, lwm2m.ErrNotFound
@@ -97,7 +114,9 @@ func (m *Manager) serveCoAP() {
 // base returns what a Package URI starts with, or "" if packages are not served to that device by that protocol.
 func (m *Manager) base(r lwm2m.Registration, p fsm.Protocol) string {
 	if m.cfg.BaseURLs != nil {
-		return m.cfg.BaseURLs(r, p)
+		var base string
+		m.call("BaseURLs", func() { base = m.cfg.BaseURLs(r, p) })
+		return base
 	}
 	if u, err := url.Parse(m.cfg.BaseURL); err == nil && u.Scheme == p.String() {
 		return m.cfg.BaseURL
@@ -113,9 +132,16 @@ func (m *Manager) base(r lwm2m.Registration, p fsm.Protocol) string {
 func (m *Manager) schemes(r lwm2m.Registration) []fsm.Protocol {
 	var list []fsm.Protocol
 	for _, p := range preferred {
-		if m.base(r, p) != "" {
-			list = append(list, p)
+		base := m.base(r, p)
+		if base == "" {
+			continue
 		}
+		// A token of the length that all have shows whether one will do.
+		if _, err := tokenURI(base, strings.Repeat("x", tokenChars)); err != nil {
+			m.log.Error("packages are not served by a protocol, because of its base URL", "protocol", p, "error", err)
+			continue
+		}
+		list = append(list, p)
 	}
 	return list
 }

@@ -42,6 +42,7 @@ type world struct {
 	stop   func()                   // ends the server
 	crash  func()                   // cuts the server off, and does not wait
 	effect func(func() error) error // what the server's datagrams go through; nil: nothing
+	filter func([]byte) bool        // reports which of them are lost; nil: none
 	ctx    context.Context
 
 	devices sync.WaitGroup
@@ -84,6 +85,9 @@ func (w *world) start(db store.Store) {
 	if w.effect != nil {
 		conn = effects{listen, w.effect}
 	}
+	if w.filter != nil {
+		conn = filtered{conn, w.filter}
+	}
 	ctx, cancel := context.WithCancel(w.ctx)
 	w.srv = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(w.t, "server")})
 	w.cfg.Logger = testLogger(w.t, "manager")
@@ -116,6 +120,19 @@ func (e effects) WriteTo(b []byte, to net.Addr) (n int, err error) {
 		return err
 	})
 	return n, err
+}
+
+// filtered is a socket that loses some of what is sent.
+type filtered struct {
+	net.PacketConn
+	lost func([]byte) bool
+}
+
+func (f filtered) WriteTo(b []byte, to net.Addr) (int, error) {
+	if f.lost(b) {
+		return len(b), nil
+	}
+	return f.PacketConn.WriteTo(b, to)
 }
 
 // device starts a scripted device.

@@ -90,7 +90,7 @@ type handshakes struct {
 	fns     []*func(netip.AddrPort, error) // guarded by Server.mu
 }
 
-// OnHandshakeFailed has fn called with the address of a peer whose DTLS handshake failed, and why, until stop is called: for
+// OnHandshakeFailed has fn called with the address of a peer whose handshake of DTLS or TLS failed, and why, until stop is called: for
 // example because its identity or its key is not known. The address is proven only if the peer came as far as that. Calls
 // come one after the other; what comes in while 256 wait is dropped, as anybody can make handshakes fail.
 func (s *Server) OnHandshakeFailed(fn func(addr netip.AddrPort, err error)) (stop func()) {

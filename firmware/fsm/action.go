@@ -3,7 +3,7 @@ package fsm
 // ActionKind is something to do with the device.
 type ActionKind uint8
 
-// The actions. Every one but ActionCancel is answered with [ObserveDone].
+// The actions. Every one is answered with [ObserveDone].
 const (
 	// ActionNone: nothing; the machine waits, until [Update.Wake] at the latest.
 	ActionNone ActionKind = iota
@@ -20,9 +20,11 @@ const (
 	ActionPush
 	// ActionExecute executes 5/0/2.
 	ActionExecute
-	// ActionCancel is a last favour to the device of an update that has ended
-	// before its time: Execute 5/0/10 and, if that is refused and Action.Reset
-	// is ResetEmptyURI, an empty 5/0/1. Try once; nobody waits for the answer.
+	// ActionCancel is the farewell of an update that was ended from here:
+	// Execute 5/0/10 and, if that is refused and Action.Reset is ResetEmptyURI,
+	// an empty 5/0/1; then a read of 5/0/3, which comes back as
+	// Observation.Reading. It is tried once, and not at all if another update of
+	// the device has begun to write.
 	ActionCancel
 
 	actionEnd
@@ -73,8 +75,13 @@ type Actions struct {
 	Persist bool
 	// Journal holds the lines to append, together with the update.
 	Journal []Entry
+	// Holds: it is proven that the device holds this update's package
+	// (Plan.Digest) in State Downloaded. To be stored with the device's facts,
+	// together with the update.
+	Holds bool
 	// Abandon: an action under way is given up (the device registered anew, or
-	// the update ended). Stop it; its end is not listened to.
+	// the update ended). Stop it before the update is persisted: when that is
+	// done, no message of it is sent any more. Its end is not listened to.
 	Abandon bool
 	// Do is the one action to begin now. Its Kind is ActionNone when there is
 	// nothing to do.

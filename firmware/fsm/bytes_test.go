@@ -10,15 +10,15 @@ import (
 
 // What was counted may be lost with the server; what the device shows is not.
 func TestBytesAreProven(t *testing.T) {
-	plan := fsm.Plan{Target: newVersion, Size: 1000, Schemes: []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP}}
+	plan := fsm.Plan{Target: newVersion, Size: 1000}
 	for name, tt := range map[string]struct {
 		shows picture
 		want  int64
 	}{
-		"downloading": {picture{fsm.Downloading, 0, oldVersion, ""}, 500},
-		"downloaded":  {picture{fsm.Downloaded, 0, oldVersion, ""}, 1000},
-		"new version": {picture{fsm.Idle, 0, newVersion, ""}, 1000},
-		"bad package": {picture{fsm.Idle, fsm.ResultIntegrityFailed, oldVersion, ""}, 500},
+		"downloading": {picture{fsm.Downloading, 0, oldVersion, false}, 500},
+		"downloaded":  {picture{fsm.Downloaded, 0, oldVersion, false}, 1000},
+		"new version": {picture{fsm.Idle, 0, newVersion, false}, 1000},
+		"bad package": {picture{fsm.Idle, fsm.ResultIntegrityFailed, oldVersion, false}, 500},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := transferring(plan)
@@ -30,7 +30,7 @@ func TestBytesAreProven(t *testing.T) {
 	}
 
 	h := started(plan)
-	h.until(picture{fsm.Idle, 0, newVersion, ""})
+	h.until(picture{fsm.Idle, 0, newVersion, false})
 	require.Equal(t, fsm.OutcomeSucceeded, h.update.Outcome)
 	require.Zero(t, h.update.Bytes, "it ran the version before")
 }

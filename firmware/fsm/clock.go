@@ -2,6 +2,10 @@ package fsm
 
 import "time"
 
+// DowntimeCounts is how much of a time without a server counts against the
+// deadline of an update.
+const DowntimeCounts = 10 * time.Minute
+
 // Pauses that no operator has asked to change.
 const (
 	// debounce gathers notifications of State and Result that belong together.
@@ -23,6 +27,14 @@ const (
 	// resumeGrace is how long after a restart of the server no limit strikes
 	// before the device was looked at.
 	resumeGrace = 2 * time.Minute
+	// stallAfter is how long a push may go unanswered before the journal says
+	// so.
+	stallAfter = 20 * time.Second
+	// heldLook is how often an update is looked at that is held without an end.
+	heldLook = time.Hour
+	// loose is how long a message may travel (EXCHANGE_LIFETIME, RFC 7252
+	// section 4.8.2).
+	loose = 247 * time.Second
 	// doublings bounds all back-off: 64 times the first pause.
 	doublings = 6
 )
@@ -61,6 +73,11 @@ func (u Update) limit() time.Duration {
 	case PhaseExecuting:
 		return limits.Executing
 	case PhaseRestarting:
+		// A device in queue mode may sleep for its lifetime before it says that
+		// it is back.
+		if p := u.Memory.Presence; p.Queue && !p.Online {
+			return limits.Restarting + p.Lifetime
+		}
 		return limits.Restarting
 	case PhaseVerifying:
 		return limits.Verifying
@@ -69,63 +86,114 @@ func (u Update) limit() time.Duration {
 	}
 }
 
-// absenceCounts reports whether the device's absence is part of the phase:
-// always while waiting for it, and while a restart ends its registration.
-func (u Update) absenceCounts() bool {
-	return u.Phase == PhaseWaiting || u.Phase == PhaseRestarting && !u.Memory.Asleep
+// counts reports whether the time that passes now is part of the phase. It is
+// not while the operator holds the update, while an action waits in a queue of
+// the server's, or while the device is away or asleep; but its absence counts
+// while it is waited for from the start, and while it restarts.
+func (u Update) counts() bool {
+	switch {
+	case u.Held() || u.Memory.Doing.Queued:
+		return false
+	case u.Memory.Presence.Online:
+		return true
+	default:
+		return u.Phase == PhaseWaiting || u.Phase == PhaseRestarting
+	}
 }
 
-// limitAt is when the phase's limit strikes; zero when it does not, or not
-// while the device is away.
+// limitAt is when the phase's limit strikes; zero when it does not, or not as
+// things are.
 func (u Update) limitAt() time.Time {
 	limit := u.limit()
-	if limit <= 0 || !u.Memory.Online && !u.absenceCounts() {
+	if limit <= 0 || !u.counts() {
 		return time.Time{}
 	}
-	return u.Memory.Since.Add(limit + u.Memory.Away)
+	return u.Memory.Clock.Since.Add(limit + u.Memory.Clock.Free)
 }
 
-// lapses is when time ends the update, unless something happens before.
+// lapses is when time ends the update, unless something happens before; for one
+// that is held, when it is looked at.
 func (u Update) lapses() time.Time {
+	c := u.Memory.Clock
+	if u.Held() {
+		at := c.Now.Add(heldLook)
+		if until := u.nextUntil(); !until.IsZero() {
+			at = earlier(at, until)
+		}
+		return at
+	}
 	at := u.Deadline
 	if limit := u.limitAt(); !limit.IsZero() {
 		at = earlier(at, limit)
 	}
-	if !u.Memory.Resumed.IsZero() {
+	if !c.Resumed.IsZero() {
 		// Until the device was looked at, the limits pause for this long.
-		at = later(at, u.Memory.Resumed.Add(resumeGrace))
+		at = later(at, c.Resumed.Add(resumeGrace))
 	}
 	return at
 }
 
-// goAway notes that the device cannot be reached.
-func (m *machine) goAway(asleep bool) {
-	if !m.Memory.Online && m.Memory.Asleep == asleep {
+// advance lets time pass up to at. Holds that end on the way end at their time.
+// down says that no server ran.
+func (m *machine) advance(at time.Time, down bool) {
+	for {
+		end := at
+		if last := m.lastUntil(); m.Held() && !last.IsZero() {
+			end = later(earlier(at, last), m.now)
+		}
+		m.pass(end.Sub(m.now), down)
+		m.now = end
+		m.Memory.Clock.Now = end
+		m.expireHolds()
+		if end.Equal(at) {
+			return
+		}
+	}
+}
+
+// pass counts a time that has passed, from m.now on, for what it is.
+func (m *machine) pass(d time.Duration, down bool) {
+	c := &m.Memory.Clock
+	if d <= 0 {
 		return
 	}
-	m.countAbsence()
-	m.Memory.Online, m.Memory.Asleep, m.Memory.AwayFrom = false, asleep, m.now
+	if down || !m.counts() {
+		if from := later(m.now, c.Since); m.now.Add(d).After(from) {
+			c.Free += m.now.Add(d).Sub(from)
+		}
+	}
+	switch {
+	case m.Held():
+		m.Deadline = m.Deadline.Add(d)
+	case down:
+		m.Deadline = m.Deadline.Add(max(0, d-DowntimeCounts))
+	}
+}
+
+// goAway notes that the device cannot be reached.
+func (m *machine) goAway(asleep bool) {
+	p := &m.Memory.Presence
+	if asleep && !p.Asleep {
+		p.Slept = m.now
+	}
+	p.Online, p.Asleep = false, asleep
+	if in := m.Memory.Installation; in.Sent && m.Phase == PhaseExecuting {
+		m.enter(PhaseRestarting)
+		m.log("away", "as a restart has it")
+	}
 }
 
 // comeBack notes that the device can be reached.
 func (m *machine) comeBack() {
-	m.countAbsence()
-	m.Memory.Online, m.Memory.Asleep, m.Memory.Seen = true, false, true
-	m.Memory.AwayFrom = time.Time{}
+	p, c := &m.Memory.Presence, &m.Memory.Clock
+	if p.Asleep && m.Phase == PhaseRestarting && !m.Held() {
+		// It only slept, so that was not time of its restart.
+		c.Free += max(0, m.now.Sub(later(p.Slept, c.Since)))
+	}
+	p.Online, p.Asleep, p.Seen, p.Slept = true, false, true, time.Time{}
 	if m.Phase == PhaseWaiting {
 		m.enter(PhasePreparing)
 	}
-}
-
-// countAbsence adds the absence that ends now to the time that does not count.
-func (m *machine) countAbsence() {
-	if m.Memory.Online || m.Memory.AwayFrom.IsZero() || m.absenceCounts() {
-		return
-	}
-	if from := later(m.Memory.AwayFrom, m.Memory.Since); m.now.After(from) {
-		m.Memory.Away += m.now.Sub(from)
-	}
-	m.Memory.AwayFrom = m.now
 }
 
 // enter starts a phase and its clock; a phase that goes on keeps its clock.
@@ -139,23 +207,20 @@ func (m *machine) enter(phase Phase) {
 
 // restartClock lets the phase count from at on.
 func (m *machine) restartClock(at time.Time) {
-	m.Memory.Since, m.Memory.Away = at, 0
-	if !m.Memory.Online && !m.Memory.AwayFrom.IsZero() {
-		m.Memory.AwayFrom = later(m.Memory.AwayFrom, m.now)
-	}
+	m.Memory.Clock.Since, m.Memory.Clock.Free = at, 0
 }
 
 // overdue reports that the deadline has passed: nothing new is begun, and the
 // step ends the update.
-func (m *machine) overdue() bool { return !m.now.Before(m.Deadline) }
+func (m *machine) overdue() bool { return !m.Held() && !m.now.Before(m.Deadline) }
 
 // enforceLimits ends an update whose time is over.
 func (m *machine) enforceLimits() {
-	if !m.Memory.Resumed.IsZero() {
-		if m.Memory.Online && m.now.Before(m.Memory.Resumed.Add(resumeGrace)) {
+	if resumed := m.Memory.Clock.Resumed; !resumed.IsZero() {
+		if m.now.Before(resumed.Add(resumeGrace)) {
 			return
 		}
-		m.Memory.Resumed = time.Time{}
+		m.Memory.Clock.Resumed = time.Time{}
 	}
 	if m.overdue() {
 		m.timeOut(ReasonDeadline, "deadline of "+m.Plan.Deadline.String()+" passed while "+string(m.Phase))
@@ -164,19 +229,4 @@ func (m *machine) enforceLimits() {
 	if limit := m.limitAt(); !limit.IsZero() && !m.now.Before(limit) {
 		m.timeOut(ReasonPhaseLimit, string(m.Phase)+" took longer than "+m.limit().String())
 	}
-}
-
-// timeOut ends the update by the clock, unless the device runs the target
-// version and only fails to say that it has finished.
-func (m *machine) timeOut(reason Reason, detail string) {
-	if m.Memory.Executed && m.runsTarget() {
-		m.end(OutcomeSucceeded, ResultSuccess, ReasonVersion, detail+", but the device runs the target version")
-		return
-	}
-	result := ResultConnectionLost
-	if m.Memory.Executed || m.Phase == PhaseTransferred {
-		result = ResultUpdateFailed
-	}
-	m.favour()
-	m.end(OutcomeTimedOut, result, reason, detail)
 }

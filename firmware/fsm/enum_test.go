@@ -106,7 +106,7 @@ func TestPlanDefaults(t *testing.T) {
 
 // TestUpdateIsSmall: thousands of updates are kept in memory and on disk.
 func TestUpdateIsSmall(t *testing.T) {
-	h := executed(fsm.Plan{Target: newVersion, Schemes: []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP}}, oldVersion)
+	h := executed(fsm.Plan{Target: newVersion}, oldVersion)
 	data, err := json.Marshal(h.update)
 	require.NoError(t, err)
 	require.Less(t, len(data), 2048, string(data))

@@ -47,7 +47,7 @@ func ExampleUpdate_Step() {
 		}
 	}
 	done := func(code fsm.Code, r fsm.Reading) {
-		step(fsm.Observation{Kind: fsm.ObserveDone, Action: update.Memory.Doing.ID, Code: code, Reading: r})
+		step(fsm.Observation{Kind: fsm.ObserveDone, Action: update.Doing().ID, Code: code, Reading: r})
 	}
 
 	step(fsm.Observation{Kind: fsm.ObserveStarted, Online: true})
@@ -55,6 +55,7 @@ func ExampleUpdate_Step() {
 	done(fsm.CodeContent, fsm.Reading{
 		State: fsm.Known(fsm.Idle), Result: fsm.Known(fsm.ResultDefault), Version: fsm.Known("1.0.0"),
 		Protocols: fsm.Known([]fsm.Protocol{fsm.ProtocolCoAP}), Delivery: fsm.Known(fsm.PullOnly),
+		Offers: []fsm.Protocol{fsm.ProtocolCoAP},
 	})
 	// Output:
 	// started: target version "1.1.0"

@@ -22,7 +22,7 @@ func FuzzUpdate(f *testing.F) {
 		for len(data) >= 4 {
 			o := fsm.Observation{
 				Kind: fsm.ObservationKind(data[0]%13 + 1), Code: fsm.Code(data[1]), Online: data[1]&1 == 1,
-				Action: u.Memory.Doing.ID - uint32(data[2]>>7), Bytes: int64(data[1]),
+				Action: u.Doing().ID - uint32(data[2]>>7), Bytes: int64(data[1]),
 			}
 			o.Reading = fsm.Reading{
 				State: fsm.Field[fsm.State]{Value: fsm.State(data[2] & 7), Code: o.Code}, Result: fsm.Known(fsm.Result(data[2] >> 3 & 15)),
@@ -52,17 +52,17 @@ func FuzzUpdate(f *testing.F) {
 			require.Equal(t, u.Active(), ended == 0)
 			require.Equal(t, u.Active(), u.Result == fsm.ResultDefault)
 			require.Equal(t, u.Active(), u.Wait.Reason != "")
-			require.False(t, u.Deadline.Before(now) && u.Active() && u.Memory.Resumed.IsZero(), "the deadline ends it")
+			require.False(t, u.Deadline.Before(now) && u.Active() && u.Resumed().IsZero(), "the deadline ends it")
 			if u.Active() {
-				require.True(t, u.Wake().After(u.Memory.Now), "the timer lies ahead")
-				require.True(t, u.Wait.Until.After(u.Memory.Now), "the wait has an end ahead")
+				require.True(t, u.Wake().After(u.Now()), "the timer lies ahead")
+				require.True(t, u.Wait.Until.After(u.Now()), "the wait has an end ahead")
 			}
-			if o.Kind == fsm.ObserveDone && o.Reading.State.OK() && before.Memory.Doing.Kind == fsm.ActionRead && o.Action == before.Memory.Doing.ID {
+			if o.Kind == fsm.ObserveDone && o.Reading.State.OK() && before.Doing().Kind == fsm.ActionRead && o.Action == before.Doing().ID {
 				read = true
 			}
 			a := actions.Do
-			require.False(t, a.Kind != fsm.ActionNone && before.Memory.Doing.Kind != fsm.ActionNone &&
-				before.Memory.Doing.ID != o.Action && !actions.Abandon, "one action at a time")
+			require.False(t, a.Kind != fsm.ActionNone && before.Doing().Kind != fsm.ActionNone &&
+				before.Doing().ID != o.Action && !actions.Abandon, "one action at a time")
 			require.False(t, a.Kind != fsm.ActionNone && a.Kind != fsm.ActionRead && a.Kind != fsm.ActionObserve && !actions.Persist)
 			if a.Kind == fsm.ActionExecute {
 				require.True(t, read, "Execute follows a read")

@@ -5,14 +5,11 @@ import "time"
 // judge decides from a fresh reading. It either begins an action, plans the
 // next read, or ends the update.
 func (m *machine) judge(r Reading) {
-	result := r.Result.Value
-	if !r.Result.OK() {
-		result = ResultDefault
-	}
+	result := resultOf(r)
 	switch {
-	case m.Memory.Executed:
+	case m.Memory.Installation.Begun:
 		m.judgeExecuted(r, result)
-	case m.Memory.Begun:
+	case m.Memory.Attempt.Begun:
 		m.judgeTransfer(r, result)
 	default:
 		m.judgeReady(r, result)
@@ -21,71 +18,101 @@ func (m *machine) judge(r Reading) {
 
 // judgeReady looks at a device that this attempt has not touched.
 func (m *machine) judgeReady(r Reading, result Result) {
-	if !m.Plan.Force && r.Version.OK() && r.Version.Value == m.Plan.Target {
-		m.end(OutcomeSucceeded, ResultSuccess, ReasonAlreadyRunning, "the device runs the target version already")
+	a := &m.Memory.Attempt
+	if m.Memory.Reading.Version.is(m.Plan.Target) && r.Version.OK() {
+		switch {
+		case m.Memory.History.Wrote && !m.Memory.Reading.Old.is(m.Plan.Target):
+			m.end(OutcomeSucceeded, ReasonVersion, "the device runs the target version")
+			return
+		case !m.Plan.Force:
+			m.end(OutcomeSucceeded, ReasonAlreadyRunning, "the device runs the target version already")
+			return
+		}
+	}
+	if m.now.Before(a.RetryAt) {
+		m.readBy(a.RetryAt)
 		return
 	}
-	if m.now.Before(m.Memory.RetryAt) {
-		m.readBy(m.Memory.RetryAt)
-		return
-	}
-	m.Memory.RetryAt = time.Time{}
+	a.RetryAt = time.Time{}
 	m.enter(PhasePreparing)
+	if r.State.Value == Downloaded && r.Holds && (result == ResultDefault || result == ResultDeferred) {
+		m.adopt(r, result)
+		return
+	}
+	if c := m.choose(); !c.ok {
+		// No wait for the device to finish something else changes that.
+		m.noWay(c)
+		return
+	}
+	if m.Held() && (m.Memory.Reading.Auto || m.Memory.History.Itself) {
+		// A package that it has is a package that it installs.
+		a.Barred = true
+		m.lookWhileHeld("hold to be released, because the device installs without Execute")
+		return
+	}
+	a.Barred = false
 	switch r.State.Value {
 	case Updating:
 		m.pollFor("device to finish another update")
 	case Downloaded:
-		if r.Package.OK() && r.Package.Value == m.Plan.Target && (result == ResultDefault || result == ResultDeferred) {
-			m.log("adopted", "the device holds the package already")
-			m.Attempt = max(m.Attempt, 1)
-			m.Memory.Begun = true
-			m.judgeDownloaded(r, result)
-			return
-		}
 		m.clearDownloaded()
 	case Downloading:
 		m.clearDownloading()
 	default:
-		if result != ResultDefault && m.Memory.Resets == 0 && m.Plan.Profile.Reset == ResetEmptyURI {
+		if result != ResultDefault && a.Resets == 0 && m.Plan.Profile.Reset == ResetEmptyURI {
 			// With Result 0 a failure with the same code can be told from none.
 			m.reset("clear result " + result.String())
 			return
 		}
+		a.Idle = true
 		m.begin(result)
 	}
 }
 
-// clearDownloaded gets rid of a package that is not ours. A new one is never
-// written over it, except where the client cannot be reset.
+// adopt takes over a package of which the stored facts prove that it is this
+// update's.
+func (m *machine) adopt(r Reading, result Result) {
+	m.log("adopted", "the device holds this package already, as its stored facts prove")
+	m.Attempt = max(m.Attempt, 1)
+	a := &m.Memory.Attempt
+	a.Begun, a.Adopted, a.At = true, true, m.now
+	m.judgeDownloaded(r, result)
+}
+
+// clearDownloaded gets rid of a package that is not known to be ours. A new one
+// is never written over it, except where the client cannot be reset.
 func (m *machine) clearDownloaded() {
+	a := &m.Memory.Attempt
 	switch {
 	case m.Plan.Profile.Reset == ResetNone:
 		m.begin(ResultDefault)
-	case m.Memory.Resets == 0 || m.Memory.ResetDue:
-		m.Memory.ResetDue = false
+	case a.Resets == 0 || a.ResetDue:
+		a.ResetDue = false
 		m.reset("drop another package")
-	case m.Memory.Resets < m.Plan.Attempts:
-		pause := m.retryPause(m.Memory.Resets - 1)
+	case a.Resets < m.Plan.Attempts:
+		pause := m.retryPause(a.Resets - 1)
 		m.log("retry", "the device kept its package after a reset; next try in %s", pause)
-		m.Memory.ResetDue = true
+		a.ResetDue = true
 		m.pause(pause, "device to be reset again")
 	default:
-		m.end(OutcomeFailed, ResultUpdateFailed, ReasonRefused, "the device keeps another package and cannot be reset")
+		m.end(OutcomeFailed, ReasonRefused, "the device keeps another package and cannot be reset")
 	}
 }
 
 // clearDownloading stops a transfer that is not ours. Some clients ignore the
 // reset of a push that broke off; a new push from the first block on frees them.
 func (m *machine) clearDownloading() {
+	a := &m.Memory.Attempt
 	if m.Plan.Profile.Reset == ResetNone {
 		m.begin(ResultDefault)
 		return
 	}
-	if m.Memory.Resets == 0 {
+	if a.Resets == 0 {
 		m.reset("stop another transfer")
 		return
 	}
-	if c := m.choose(); c.ok && c.delivery == DeliveryPush {
+	if c := m.choose(); c.ok && c.Delivery == DeliveryPush {
+		a.Stuck = true
 		m.begin(ResultDefault)
 		return
 	}
@@ -96,62 +123,66 @@ func (m *machine) reset(why string) {
 	if m.overdue() {
 		return
 	}
-	m.Memory.Resets++
+	m.Memory.Attempt.Resets++
 	m.log("reset", "%s", why)
 	m.do(Action{Kind: ActionReset, Reset: m.Plan.Profile.Reset})
 }
 
-// begin starts an attempt: the transfer of the package.
+// begin starts the transfer of the package.
 func (m *machine) begin(before Result) {
 	if m.overdue() {
 		return
 	}
 	c := m.choose()
 	if !c.ok {
-		m.end(OutcomeFailed, ResultUnsupProtocol, ReasonNoDelivery, c.why)
+		m.noWay(c)
 		return
 	}
 	m.Attempt++
-	m.Delivery, m.Protocol = c.delivery, c.protocol
-	m.Bytes, m.Reported = 0, ResultDefault
-	mem := &m.Memory
-	mem.Begun, mem.BegunAt, mem.Before = true, m.now, before
-	mem.Answered, mem.Answer = time.Time{}, CodeNone
-	mem.Started, mem.Lost, mem.Interrupted = false, false, false
-	mem.Why, mem.Polls, mem.SettleUntil = "device to begin its download", 0, time.Time{}
+	m.Delivery, m.Protocol = c.Delivery, c.Protocol
+	m.Bytes = 0
+	m.Memory.History.take(c.way)
+	a := &m.Memory.Attempt
+	a.Begun, a.At, a.Before = true, m.now, before
+	a.Why, a.SettleUntil = "device to begin its download", time.Time{}
+	m.Memory.Reading.Polls = 0
 	m.enter(PhaseTransferring)
 	m.restartClock(m.now)
-	if c.delivery == DeliveryPush {
+	if c.Delivery == DeliveryPush {
 		m.log("push", "attempt %d: %s", m.Attempt, c.why)
 		m.do(Action{Kind: ActionPush})
 		return
 	}
 	m.log("write URI", "attempt %d: %s", m.Attempt, c.why)
 	m.do(Action{
-		Kind: ActionWriteURI, Protocol: c.protocol,
-		PathOnly: m.Plan.Profile.PathOnly, Fresh: mem.FreshURI,
+		Kind: ActionWriteURI, Protocol: c.Protocol,
+		PathOnly: m.Plan.Profile.PathOnly, Fresh: m.Memory.History.Fresh,
 	})
 }
 
 // judgeTransfer looks at a device that was given the package or its URI.
 func (m *machine) judgeTransfer(r Reading, result Result) {
-	mem := &m.Memory
+	a := &m.Memory.Attempt
 	switch r.State.Value {
 	case Downloading:
-		mem.Started = true
-		if m.Delivery == DeliveryPush && !mem.Answer.OK() {
+		a.Started = true
+		switch {
+		case a.refused():
+			m.settle("takes a package, but refused ours", m.Plan.Limits.Settle, func() { m.refused() })
+		case m.Delivery == DeliveryPush && !a.Answer.OK():
 			// Or the last answer was lost, and the device is checking.
 			m.settle("waits for the rest of a push that broke off", m.Plan.Limits.Settle, func() {
-				m.retry("the device waits for the rest of a push that broke off", ResultConnectionLost)
+				m.retry("the device waits for the rest of a push that broke off")
 			})
-			return
+		default:
+			m.pollFor("download to finish")
 		}
-		m.pollFor("download to finish")
 	case Downloaded:
 		m.judgeDownloaded(r, result)
 	case Updating:
 		m.log("upgrade", "the device updates without Execute")
-		m.executed(result)
+		m.Memory.History.Itself = true
+		m.installing(result)
 		m.judgeExecuted(r, result)
 	default:
 		m.judgeIdle(r, result)
@@ -161,75 +192,107 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 // judgeIdle looks at a device that shows no package: it failed, it has not begun,
 // or it has installed the package by itself.
 func (m *machine) judgeIdle(r Reading, result Result) {
-	mem := &m.Memory
-	old := result == mem.Before && !mem.Started
+	a := &m.Memory.Attempt
+	old := result == a.Before && !a.Started
 	switch {
-	case r.Version.OK() && r.Version.Value == m.Plan.Target && m.OldVersion != m.Plan.Target:
-		m.end(OutcomeSucceeded, ResultSuccess, ReasonVersion, "the device runs the target version, without Execute")
+	case m.runsTarget() && r.Version.OK():
+		m.end(OutcomeSucceeded, ReasonVersion, "the device runs the target version, without Execute")
+	case a.Waited && passing(result):
+		m.lostOnHold()
 	case result == ResultDefault || old && result == ResultSuccess:
 		m.nothing()
-	case old && m.now.Before(mem.Answered.Add(stale)):
-		m.pollFor("device to begin", mem.Answered.Add(stale))
-	case old && mem.Answer == CodeNone:
+	case old && m.now.Before(a.Answered.Add(stale)):
+		m.pollFor("device to begin", a.Answered.Add(stale))
+	case old && a.Answer == CodeNone:
 		// Not known to have been received: the Result is from before.
 		m.nothing()
 	case result == ResultSuccess:
 		m.log("upgrade", "the device reports success without Execute")
-		m.executed(result)
+		m.Memory.History.Itself = true
+		m.installing(result)
 		m.judgeExecuted(r, result)
 	default:
 		m.failure(result)
 	}
 }
 
+// passing reports whether a Result says no more than that the package is gone.
+func passing(result Result) bool {
+	switch result {
+	case ResultNoStorage, ResultIntegrityFailed, ResultUnsupFirmware, ResultInvalidURI, ResultUnsupProtocol, ResultSuccess:
+		return false
+	default:
+		return true
+	}
+}
+
+// lostOnHold deals with a device that had the package and lost it while the
+// update was held: the next transfer, after the release, is no failure of an
+// attempt.
+func (m *machine) lostOnHold() {
+	if m.Held() {
+		m.lookWhileHeld("hold to be released; the device has lost the package")
+		return
+	}
+	m.again(0, "the device lost the package while the update was held", "; this is not counted against the attempts")
+}
+
 // nothing deals with a device that shows neither a package nor a new Result.
 func (m *machine) nothing() {
-	mem := &m.Memory
-	if mem.Answer != CodeNone && !mem.Answer.OK() {
+	a := &m.Memory.Attempt
+	if a.refused() {
 		m.refused()
 		return
 	}
 	wait, why := unseen, "accepted the package but shows no download"
-	switch unknown := mem.Answer == CodeNone; {
-	case mem.Lost && mem.Started:
+	switch unknown := !a.Answer.OK(); {
+	case a.Lost && a.Started:
 		wait, why = m.Plan.Limits.Settle, "registered anew and lost its download"
-	case mem.Lost:
+	case a.Lost:
 		wait, why = m.Plan.Limits.Settle, "registered anew and shows no download"
-	case mem.Started && m.Delivery == DeliveryPull:
+	case a.Started && m.Delivery == DeliveryPull:
 		wait, why = m.Plan.Limits.Settle, "dropped its download"
 	case unknown && m.Delivery == DeliveryPush:
 		wait, why = m.Plan.Limits.Settle, "shows nothing of a push that broke off"
 	case unknown && m.Plan.Profile.WriteGrace > 0:
 		wait, why = m.Plan.Profile.WriteGrace, "seems not to have received the Package URI"
-	case unknown && mem.Interrupted:
+	case unknown && a.Interrupted:
 		wait, why = stale, "seems not to have received the Package URI"
 	case unknown:
 		wait, why = writeGrace, "seems not to have received the Package URI"
 	}
-	m.settle(why, wait, func() { m.retry("the device "+why, ResultConnectionLost) })
+	m.settle(why, wait, func() { m.retry("the device " + why) })
 }
+
+// refused reports whether the device refused the package or its URI. A device
+// that asks to be asked later (5.03) has not taken it either.
+func (a attempt) refused() bool { return a.Answer != CodeNone && !a.Answer.OK() }
 
 // refused deals with a device that refused the package and gave no Result.
 func (m *machine) refused() {
-	mem := &m.Memory
-	if m.Plan.Delivery == DeliveryAuto && m.Plan.Protocol == ProtocolAuto && !mem.Started && unsupported(mem.Answer) {
-		was := m.Delivery
-		if was == DeliveryPush {
-			mem.RefusedPush = true
-		} else {
-			mem.RefusedPull = true
-		}
-		if c := m.choose(); c.ok && c.delivery != was {
-			m.again(0, was.String()+" was refused ("+mem.Answer.String()+"), "+c.delivery.String()+" is tried")
+	a, h := &m.Memory.Attempt, &m.Memory.History
+	if h.TooLarge && m.Delivery == DeliveryPush {
+		if c := m.choose(); c.ok {
+			m.again(0, "the package is too large to be pushed", "; "+c.why)
 			return
 		}
-		mem.RefusedPush, mem.RefusedPull = false, false
+		m.end(OutcomeFailed, ReasonRefused, "the package is larger than the device takes by push, and there is no other way")
+		return
 	}
-	result := ResultInvalidURI
-	if m.Delivery == DeliveryPush {
-		result = ResultConnectionLost
+	if m.Plan.Delivery == DeliveryAuto && m.Plan.Protocol == ProtocolAuto && !a.Started && unsupported(a.Answer) {
+		was := m.Delivery
+		if was == DeliveryPush {
+			h.RefusedPush = true
+		} else {
+			h.RefusedPull = true
+		}
+		if c := m.choose(); c.ok && c.Delivery != was {
+			m.again(0, was.String()+" was refused ("+a.Answer.String()+")", "; "+c.Delivery.String()+" is tried")
+			return
+		}
+		h.RefusedPush, h.RefusedPull = false, false
 	}
-	m.retry(m.Delivery.String()+" was refused ("+mem.Answer.String()+")", result)
+	m.retry(m.Delivery.String() + " was refused (" + a.Answer.String() + ")")
 }
 
 // unsupported reports whether a refusal can mean that the device does not take

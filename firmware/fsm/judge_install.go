@@ -5,61 +5,126 @@ import "time"
 // runsTarget reports whether the version last read is the target and was not
 // there before.
 func (m *machine) runsTarget() bool {
-	return m.Version == m.Plan.Target && m.OldVersion != m.Plan.Target
+	return m.Memory.Reading.Version.is(m.Plan.Target) && !m.sameVersion()
 }
+
+// runsOld reports whether the version last read is that from before the update.
+func (m *machine) runsOld() bool {
+	r := m.Memory.Reading
+	return r.Version.says() && r.Version == r.Old
+}
+
+// sameVersion reports whether the device ran the target version before: then
+// its version proves nothing.
+func (m *machine) sameVersion() bool { return m.Memory.Reading.Old.is(m.Plan.Target) }
 
 // hasPackage corrects what was counted by what is proven: the device has all
 // bytes, also if a restart of the server lost count of them.
 func (m *machine) hasPackage() { m.Bytes = max(m.Bytes, m.Plan.Size) }
 
-// judgeDownloaded looks at a device that holds our package.
+// proof says what proves that the package which the device shows is this
+// update's, or "".
+//
+// It was written into an idle device, or pushed from the first block to the last
+// into one that was stuck in a transfer, and was not refused. Or the client
+// cannot be reset, and fetched the package to its last byte after it was given
+// the URI. Or the stored facts name the package. Another server of the device
+// cannot be excluded.
+func (m *machine) proof(r Reading) string {
+	a := m.Memory.Attempt
+	pushed := m.Delivery == DeliveryPush && a.Answer.OK()
+	switch {
+	case a.Touched:
+		return ""
+	case a.Adopted && r.Holds:
+		return "the device holds this package already"
+	case a.Adopted || a.refused():
+		return ""
+	case a.Idle, a.Stuck && pushed:
+		return "the device holds the package"
+	case m.Plan.Profile.Reset == ResetNone && a.Served:
+		return "the device fetched the package to its last byte"
+	default:
+		return ""
+	}
+}
+
+// judgeDownloaded looks at a device that holds a package.
 func (m *machine) judgeDownloaded(r Reading, result Result) {
-	mem := &m.Memory
-	m.hasPackage()
-	if !mem.Executed {
+	in, a := &m.Memory.Installation, &m.Memory.Attempt
+	if !in.Begun {
+		if m.proof(r) == "" {
+			m.unproven()
+			return
+		}
+		m.hasPackage()
+		m.Memory.History.Runs = 0
 		m.enter(PhaseTransferred)
+		m.proven = true
 	}
 	switch {
 	case result == ResultDeferred:
 		m.deferred(r)
-	case !mem.Executed:
-		m.execute(result, "the device holds the package")
-	case result == mem.ExecBefore && mem.ExecCode.OK() && m.now.Before(mem.ExecutedAt.Add(executeGrace)) && !mem.Proven && !mem.Returned:
+	case !in.Begun:
+		m.execute(r, result, m.proof(r))
+	case result == in.Before && in.Code.OK() && m.now.Before(in.At.Add(executeGrace)) && !in.Seen && !in.Returned:
 		// Accepted, and not begun yet.
-		m.pollFor("device to start the update", mem.ExecutedAt.Add(executeGrace))
-	case result == mem.ExecBefore && mem.ExecCode == CodeNone && !mem.Proven:
+		m.pollFor("device to start the update", in.At.Add(executeGrace))
+	case result == in.Before && in.Code == CodeNone && !in.Seen:
 		// Execute may not have arrived: the Result is from before.
-		m.notExecuted(result)
+		m.notExecuted(r, result)
 	case result == ResultUpdateFailed:
-		if mem.ExecFailed {
-			m.end(OutcomeFailed, result, ReasonDeviceResult, "the device reported result update_failed again")
+		m.report(result)
+		if a.Forgiven {
+			m.end(OutcomeFailed, ReasonDeviceResult, "the device reported result update_failed again")
 			return
 		}
-		mem.ExecFailed = true
-		m.execute(result, "result update_failed; the package is still there, once more")
+		a.Forgiven = true
+		m.execute(r, result, "result update_failed; the package is still there, once more")
 	case result != ResultDefault:
 		m.failure(result)
 	default:
-		m.notExecuted(result)
+		m.notExecuted(r, result)
+	}
+}
+
+// unproven deals with a device that shows a package which nothing proves to be
+// ours.
+func (m *machine) unproven() {
+	a := &m.Memory.Attempt
+	const foreign = "the device holds a package, and nothing proves that it is this one"
+	switch {
+	case m.Plan.Profile.Reset != ResetNone:
+		m.retry(foreign)
+	case a.refused() || m.Memory.Installation.Begun || a.Touched:
+		m.end(OutcomeFailed, ReasonCannotProve, foreign+"; it cannot be reset")
+	default:
+		m.settle("shows a package that it may have had before", m.Plan.Limits.Settle, func() {
+			if m.Bytes > 0 || !a.Answer.OK() || a.Lost || a.Interrupted {
+				m.retry("the device has not fetched the package to its end")
+				return
+			}
+			m.end(OutcomeFailed, ReasonCannotProve, foreign+": it has not fetched the package from here, and cannot be reset")
+		})
 	}
 }
 
 // notExecuted deals with a device that was told to update and shows that it has
 // not. Having read so, Execute can be repeated.
-func (m *machine) notExecuted(result Result) {
-	mem := &m.Memory
-	mem.Executes++
-	if mem.Executes >= m.Plan.Attempts {
-		m.end(OutcomeFailed, ResultUpdateFailed, ReasonAttempts, "the device does not start the update")
+func (m *machine) notExecuted(r Reading, result Result) {
+	h, in := &m.Memory.History, &m.Memory.Installation
+	h.Fruitless++
+	if h.Fruitless >= m.Plan.Attempts {
+		m.end(OutcomeFailed, ReasonAttempts, "the device does not start the update")
 		return
 	}
-	if mem.ExecCode == CodeNone || mem.Returned {
-		m.execute(result, "the device has not executed")
+	if in.Code == CodeNone || in.Returned {
+		m.execute(r, result, "the device has not executed")
 		return
 	}
-	pause := m.retryPause(mem.Executes - 1)
-	m.log("retry", "the device has not executed (%s); again in %s", mem.ExecCode, pause)
-	mem.Executed = false
+	pause := m.retryPause(h.Fruitless - 1)
+	m.log("retry", "the device has not executed (%s); again in %s", in.Code, pause)
+	*in = installation{}
 	m.enter(PhaseTransferred)
 	m.pause(pause, "next Execute")
 }
@@ -67,12 +132,12 @@ func (m *machine) notExecuted(result Result) {
 // deferred waits out the period for which the device has put the update off. It
 // may begin by itself meanwhile.
 func (m *machine) deferred(r Reading) {
-	mem := &m.Memory
-	mem.Proven, mem.Returned = false, false
+	in, rd := &m.Memory.Installation, &m.Memory.Reading
+	in.Seen, in.Returned = false, false
 	m.enter(PhaseTransferred)
-	if mem.DeferUntil.IsZero() {
-		if r.MaxDefer.Code == CodeNone && !mem.AskDefer {
-			mem.AskDefer = true
+	if in.DeferUntil.IsZero() {
+		if r.MaxDefer.Code == CodeNone && !rd.AskDefer {
+			rd.AskDefer = true
 			m.readNow()
 			return
 		}
@@ -80,48 +145,58 @@ func (m *machine) deferred(r Reading) {
 		if r.MaxDefer.OK() && r.MaxDefer.Value > 0 {
 			period = min(r.MaxDefer.Value, m.Plan.Deadline)
 		}
-		mem.AskDefer = false
-		mem.DeferUntil = m.now.Add(period)
+		rd.AskDefer = false
+		in.DeferUntil = m.now.Add(period)
 		m.log("deferred", "the device puts the update off for up to %s", period)
 	}
-	if m.now.Before(mem.DeferUntil) {
-		m.restartClock(mem.DeferUntil)
-		m.pollFor("device has deferred the update", mem.DeferUntil)
+	if m.now.Before(in.DeferUntil) {
+		m.restartClock(in.DeferUntil)
+		m.pollFor("device has deferred the update", in.DeferUntil)
 		return
 	}
-	mem.DeferUntil = time.Time{}
-	m.execute(ResultDeferred, "the defer period is over")
+	in.DeferUntil = time.Time{}
+	m.execute(r, ResultDeferred, "the defer period is over")
 }
 
-// execute sends Execute; a read has just shown State Downloaded.
-func (m *machine) execute(before Result, why string) {
+// execute sends Execute, unless somebody holds the update. A read has just shown
+// State Downloaded; the package must be proven to be ours.
+func (m *machine) execute(r Reading, before Result, why string) {
 	if m.overdue() {
 		return
 	}
-	if m.now.Before(m.Memory.RetryAt) {
-		m.readBy(m.Memory.RetryAt)
+	if m.proof(r) == "" {
+		m.unproven()
+		return
+	}
+	if m.Held() {
+		m.waitForHolds()
+		return
+	}
+	if at := m.Memory.Attempt.RetryAt; m.now.Before(at) {
+		m.readBy(at)
 		return
 	}
 	m.log("execute", "%s", why)
-	m.executed(before)
+	m.installing(before)
+	m.Memory.Installation.Sent = true
 	m.do(Action{Kind: ActionExecute})
 }
 
-// executed notes that the device updates, or may do so.
-func (m *machine) executed(before Result) {
-	mem := &m.Memory
-	mem.Executed, mem.ExecutedAt, mem.ExecCode, mem.ExecBefore = true, m.now, CodeNone, before
-	mem.Returned, mem.Proven, mem.SettleUntil = false, false, time.Time{}
-	mem.RetryAt, mem.Why, mem.Polls = time.Time{}, "device to start the update", 0
+// installing notes that the device updates, or may do so.
+func (m *machine) installing(before Result) {
+	m.Memory.Installation = installation{Begun: true, At: m.now, Before: before}
+	a := &m.Memory.Attempt
+	a.RetryAt, a.Why, a.SettleUntil = time.Time{}, "device to start the update", time.Time{}
+	m.Memory.Reading.Polls = 0
 	m.enter(PhaseExecuting)
 	m.restartClock(m.now)
 }
 
-// judgeExecuted looks at a device that was told to update.
+// judgeExecuted looks at a device that was told to update, or does so by itself.
 func (m *machine) judgeExecuted(r Reading, result Result) {
-	mem := &m.Memory
+	in := &m.Memory.Installation
 	if r.Version.OK() && m.runsTarget() && r.State.Value != Updating {
-		m.end(OutcomeSucceeded, ResultSuccess, ReasonVersion, "the device runs the target version")
+		m.end(OutcomeSucceeded, ReasonVersion, "the device runs the target version")
 		return
 	}
 	switch r.State.Value {
@@ -132,13 +207,12 @@ func (m *machine) judgeExecuted(r Reading, result Result) {
 		}
 		m.judgeDownloaded(r, result)
 	case Updating:
-		mem.Proven = true
-		switch {
-		case r.Version.OK() && m.runsTarget():
+		in.Seen = true
+		if r.Version.OK() && m.runsTarget() {
 			// On trial: it can still be rolled back.
 			m.enter(PhaseVerifying)
-		default:
-			m.begun()
+		} else {
+			m.effect()
 		}
 		m.pollFor("device to finish the update")
 	case Downloading:
@@ -148,9 +222,9 @@ func (m *machine) judgeExecuted(r Reading, result Result) {
 	}
 }
 
-// begun notes that Execute has shown its first effect.
-func (m *machine) begun() {
-	m.Memory.DeferUntil = time.Time{}
+// effect notes that Execute has shown its first effect.
+func (m *machine) effect() {
+	m.Memory.Installation.DeferUntil = time.Time{}
 	if m.Phase == PhaseExecuting || m.Phase == PhaseTransferred {
 		m.enter(PhaseRestarting)
 	}
@@ -158,58 +232,69 @@ func (m *machine) begun() {
 
 // verdict looks at a device that is idle again after Execute.
 func (m *machine) verdict(r Reading, result Result) {
-	mem := &m.Memory
-	mem.DeferUntil = time.Time{}
-	version := r.Version.OK()
+	in, v := &m.Memory.Installation, m.Memory.Reading.Version
+	in.DeferUntil = time.Time{}
+	said := r.Version.OK() && v.says()
 	switch {
 	case result == ResultSuccess && m.Plan.Verify == VerifyResult:
-		m.end(OutcomeSucceeded, result, ReasonResult, "the device reported success")
-	case result == ResultSuccess && !version:
-		m.end(OutcomeSucceeded, result, ReasonResult,
-			"the device reported success; its version could not be read ("+r.Version.Code.String()+")")
-	case result == ResultSuccess && r.Version.Value == m.Plan.Target:
-		m.end(OutcomeSucceeded, result, ReasonVersion, "the device reported success and runs the target version")
-	case result == ResultSuccess:
-		m.verify("reports success, but runs version "+versionText(r), func() {
-			m.end(OutcomeFailed, result, ReasonVersionMismatch,
-				"the device reported success, but runs version "+versionText(r))
+		m.end(OutcomeSucceeded, ReasonResult, "the device reported success")
+	case result == ResultSuccess && !said:
+		m.end(OutcomeSucceeded, ReasonResult, "the device reported success; 3/0/3 says nothing ("+r.Version.Code.String()+")")
+	case result == ResultSuccess && v.is(m.Plan.Target) && in.Sent:
+		m.end(OutcomeSucceeded, ReasonSameVersion, "the device reported success after Execute, and runs the target version as before")
+	case result == ResultSuccess && v.is(m.Plan.Target):
+		m.verify("reports success without Execute, and runs the target version as before", func() {
+			m.end(OutcomeFailed, ReasonCannotProve, "the device ran the target version before, and nothing proves that it installed this package")
 		})
-	case result == ResultUpdateFailed && mem.Returned && version && r.Version.Value == m.OldVersion:
-		m.end(OutcomeRolledBack, result, ReasonOldVersion, "the device came back with its old version and result update_failed")
+	case result == ResultSuccess:
+		m.verify("reports success, but runs version "+v.String(), func() {
+			m.end(OutcomeFailed, ReasonVersionMismatch, "the device reported success, but runs version "+v.String())
+		})
+	case result == ResultUpdateFailed && in.Returned && said && m.runsOld():
+		m.end(OutcomeRolledBack, ReasonOldVersion, "the device came back with its old version and result update_failed")
 	case result != ResultDefault:
 		m.failure(result)
 	default:
-		m.silent(r)
+		m.silent(said)
 	}
 }
 
 // silent looks at a device that is idle and gives no Result.
-func (m *machine) silent(r Reading) {
-	mem := &m.Memory
+func (m *machine) silent(said bool) {
+	in, v := &m.Memory.Installation, m.Memory.Reading.Version
 	switch {
-	case !mem.Returned && !mem.Proven && !mem.ExecCode.OK() && mem.ExecCode != CodeNone:
-		m.retry("Execute was refused and the package is gone", ResultUpdateFailed)
-	case !mem.Returned:
-		m.begun()
+	case !in.Returned && !in.Seen && !in.Code.OK() && in.Code != CodeNone:
+		m.retry("Execute was refused and the package is gone")
+	case !in.Returned:
+		m.effect()
 		m.pollFor("device to restart")
-	case !r.Version.OK() || m.Plan.Verify == VerifyResult && r.Version.Value != m.Plan.Target:
+	case !said || m.Plan.Verify == VerifyResult && !v.is(m.Plan.Target):
 		m.pollFor("device to report a result")
-	case r.Version.Value == m.Plan.Target:
-		// The same version before and after: only time can tell it from a
-		// roll back, and there is nothing to roll back to.
-		m.verify("runs the target version as before", func() {
-			m.end(OutcomeSucceeded, ResultSuccess, ReasonVersion, "the device runs the target version")
-		})
-	case r.Version.Value == m.OldVersion:
+	case v.is(m.Plan.Target):
+		m.sameAgain()
+	case m.runsOld():
 		m.verify("came back with its old version", func() {
-			m.end(OutcomeRolledBack, ResultUpdateFailed, ReasonOldVersion, "the device came back with its old version")
+			m.end(OutcomeRolledBack, ReasonOldVersion, "the device came back with its old version")
 		})
 	default:
-		m.verify("came back with version "+versionText(r), func() {
-			m.end(OutcomeFailed, ResultUpdateFailed, ReasonVersionMismatch,
-				"the device came back with version "+versionText(r))
+		m.verify("came back with version "+v.String(), func() {
+			m.end(OutcomeFailed, ReasonVersionMismatch, "the device came back with version "+v.String())
 		})
 	}
+}
+
+// sameAgain looks at a device that is back with the target version, which it ran
+// before: that it accepted Execute, restarted, and stays as it is, is the proof.
+func (m *machine) sameAgain() {
+	in := m.Memory.Installation
+	m.verify("came back with the target version, as before", func() {
+		if in.Sent && in.Code.OK() {
+			m.end(OutcomeSucceeded, ReasonSameVersion,
+				"the device accepted Execute, registered again, and stays idle with the target version, as before")
+			return
+		}
+		m.retry("the device registered again with the target version as before, and nothing proves that it installed")
+	})
 }
 
 // verify settles in PhaseVerifying.

@@ -18,12 +18,16 @@ var (
 func clients() []habits {
 	pull := fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPull}
 	push := fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush}
+	forced := fsm.Plan{Target: oldVersion, Size: 1000, Delivery: fsm.DeliveryPull, Force: true}
 	byResult := fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPull, Verify: fsm.VerifyResult}
 	fixedHost := byResult
 	fixedHost.Profile = fsm.Profile{Name: "fixed-host", PathOnly: true, Reset: fsm.ResetNone}
+	cannotReset := pull
+	cannotReset.Profile = fsm.Profile{Name: "fixed-host", PathOnly: true, Reset: fsm.ResetNone}
 	short := push
 	short.Limits.Transferring = 600e9
 
+	two := []fsm.Hold{{Holder: "operator", Reason: "the site is watched"}, {Holder: "window"}}
 	succeeded := []fsm.Outcome{fsm.OutcomeSucceeded}
 	rolledBack := []fsm.Outcome{fsm.OutcomeRolledBack}
 	failed := []fsm.Outcome{fsm.OutcomeFailed}
@@ -61,7 +65,27 @@ func clients() []habits {
 		{name: "rolls back, no result", plan: pull, oldAgain: true, ram: true, expect: rolledBack},
 		{name: "lies", plan: pull, liar: true, expect: failed},
 		{name: "never comes back", plan: pull, dead: true, expect: timedOut},
+		{name: "never comes back, in queue mode", plan: pull, dead: true, queue: true, expect: timedOut},
 		{name: "stub", plan: short, stub: true, silent: true, expect: timedOut},
+		{name: "foreign package, pull", plan: pull, foreign: true, expect: succeeded},
+		{name: "foreign package, push", plan: push, foreign: true, expect: succeeded},
+		{name: "foreign package, refuses", plan: cannotReset, foreign: true, whenFull: "refuses", expect: failed},
+		{name: "foreign package, ignores", plan: cannotReset, foreign: true, whenFull: "ignores", expect: failed},
+		{name: "foreign package, fetches", plan: cannotReset, foreign: true, whenFull: "fetches", expect: succeeded},
+		{name: "another transfer, push", plan: push, other: true, expect: succeeded},
+		{name: "another transfer, pull", plan: pull, other: true, expect: succeeded},
+		{name: "another server is quicker, pull", plan: pull, races: true, expect: succeeded},
+		{name: "another server is quicker, push", plan: push, races: true, expect: succeeded},
+		{name: "the same version, forced", plan: forced, expect: succeeded},
+		{name: "the same version, forced, no result", plan: forced, mute: true, expect: []fsm.Outcome{fsm.OutcomeSucceeded, fsm.OutcomeFailed}},
+		{name: "no object", plan: pull, noObject: true, expect: failed},
+		{name: "a State of 43", plan: pull, nonsense: true, expect: failed},
+		{name: "the object vanishes", plan: pull, vanishes: true, expect: succeeded},
+		{name: "held by two", plan: pull, holds: two, releases: []release{{30 * time.Hour, "window"}, {40 * time.Hour, "operator"}}, expect: succeeded},
+		{name: "held until", plan: push, holds: []fsm.Hold{{Holder: "window", Until: epoch.Add(30 * time.Hour)}}, expect: succeeded},
+		{name: "held, forgets", plan: pull, ram: true, holds: two, releases: []release{{30 * time.Hour, "operator"}, {40 * time.Hour, "window"}}, expect: succeeded},
+		{name: "held, lists that it updates by itself", plan: pull, lists: true, holds: two[:1], releases: []release{{30 * time.Hour, "operator"}}, expect: succeeded},
+		{name: "lists that it updates by itself", plan: pull, lists: true, expect: succeeded},
 	}
 }
 
@@ -90,8 +114,8 @@ func TestModel(t *testing.T) {
 				if u.Outcome == fsm.OutcomeSucceeded && u.Plan.Verify == fsm.VerifyVersion {
 					s.check(s.device.truth().version == u.Plan.Target, "a success runs the target version")
 				}
-				s.check(u.Outcome != fsm.OutcomeSucceeded || s.device.truth().installs > 0, "a success was installed")
-				s.check(s.device.truth().installs <= 1, "it is installed once")
+				s.check(u.Outcome != fsm.OutcomeSucceeded || s.device.truth().installs > 0, "invariant 2: a success was installed")
+				s.check(s.device.truth().installs <= 1 || u.Plan.Force, "it is installed once")
 			})
 			t.Logf("%d runs", n)
 		})
@@ -118,6 +142,9 @@ func TestCancelAnywhere(t *testing.T) {
 // once as timed out, unless the device runs the target version by then.
 func TestDeadlineAnywhere(t *testing.T) {
 	for _, h := range clients() {
+		if len(h.holds) > 0 {
+			continue // the deadline moves with them
+		}
 		for step := 2; ; step++ {
 			s := &sim{t: t, now: epoch, intrude: step, intruder: fsm.Observation{Kind: fsm.ObserveTimer}}
 			s.late = 25 * time.Hour
@@ -127,8 +154,8 @@ func TestDeadlineAnywhere(t *testing.T) {
 			}
 			switch u := s.update; {
 			case u.Reason == fsm.ReasonDeadline:
-				s.check(u.Outcome == fsm.OutcomeTimedOut && (u.Result == fsm.ResultConnectionLost || u.Result == fsm.ResultUpdateFailed),
-					"the deadline gives timed_out with result 4 or 8")
+				s.check(u.Outcome == fsm.OutcomeTimedOut && (u.Result == fsm.ResultConnectionLost || u.Result == fsm.ResultUpdateFailed || u.Result == u.Failure),
+					"the deadline gives timed_out with the last failure, or result 4 or 8")
 			default:
 				s.check(slices.Contains(h.expect, u.Outcome), "it had ended before as it should: %s", u.Outcome)
 			}

@@ -8,15 +8,19 @@ type ObservationKind uint8
 // The observations. The comment names the fields of [Observation] that count
 // beside Kind and At.
 const (
-	// ObserveStarted is the first observation of every update: Online.
+	// ObserveStarted is the first observation of every update: Online, Queue,
+	// Lifetime.
 	ObserveStarted ObservationKind = iota + 1
 	// ObserveResumed is the first one after a restart of the server: Online,
-	// Registered. An action that was under way is taken as unknown.
+	// Queue, Lifetime, Registered. An action that was under way is taken as
+	// unknown. The time since the last observation is not the device's, and at
+	// most DowntimeCounts of it is the deadline's.
 	ObserveResumed
 
-	// ObserveRegistered: the device registered anew. Its observations are gone.
+	// ObserveRegistered: the device registered anew: Queue, Lifetime. Its
+	// observations are gone.
 	ObserveRegistered
-	// ObserveUpdated: the device refreshed its registration.
+	// ObserveUpdated: the device refreshed its registration: Queue, Lifetime.
 	ObserveUpdated
 	// ObserveAwake: a sleeping device can be reached again.
 	ObserveAwake
@@ -25,10 +29,38 @@ const (
 	// ObserveAway: the device de-registered, or its registration expired.
 	ObserveAway
 
+	// ObserveQueued: the action with that ID waits in a queue of the server's:
+	// Action. Until ObserveSent the time is not the device's.
+	ObserveQueued
+	// ObserveSent: its first message went out: Action.
+	ObserveSent
+	// ObserveSilent: the device left a message of it unanswered, which is sent
+	// again: Action.
+	ObserveSilent
+	// ObserveBusy: the device asked to be asked later (5.03), and will be:
+	// Action.
+	ObserveBusy
+	// ObserveHeard: after ObserveSilent or ObserveBusy, it goes on: Action.
+	ObserveHeard
 	// ObserveDone is the end of the action with that ID: Action, Code (zero
 	// when no answer came, and the action may have been carried out all the
-	// same), Reading (of a Read; also of an Observe if values came with it).
+	// same), Limit, Fault, Reading (of a Read; also of an Observe if values came
+	// with it).
 	ObserveDone
+
+	// ObserveAsked: a request for the package came from the device: Detail.
+	ObserveAsked
+	// ObserveServed: the package was fetched to its last byte from a server
+	// that this program vouches for.
+	ObserveServed
+	// ObserveTrouble: a connection from the device's address failed before it
+	// could ask for anything: Detail.
+	ObserveTrouble
+	// ObserveFault: the server cannot hand out the package: Fault, Detail.
+	ObserveFault
+	// ObserveTouched: somebody else changes the Firmware Update object through
+	// this server: Detail.
+	ObserveTouched
 	// ObserveProgress: a push moved on, or our own delivery served bytes to the
 	// device: Bytes (in all).
 	ObserveProgress
@@ -37,7 +69,11 @@ const (
 	ObserveHint
 	// ObserveTimer is due at [Update.Wake].
 	ObserveTimer
-	// ObserveCancel: the operator ends the update.
+	// ObserveHold: the update is not to be executed while Hold lasts.
+	ObserveHold
+	// ObserveRelease: the hold of Hold.Holder ends.
+	ObserveRelease
+	// ObserveCancel: the operator ends the update: Detail.
 	ObserveCancel
 
 	observationEnd
@@ -48,6 +84,10 @@ var observationNames = [...]string{
 	ObserveUpdated: "updated", ObserveAwake: "awake", ObserveAsleep: "asleep",
 	ObserveAway: "away", ObserveDone: "done", ObserveProgress: "progress",
 	ObserveHint: "hint", ObserveTimer: "timer", ObserveCancel: "cancel",
+	ObserveQueued: "queued", ObserveSent: "sent", ObserveSilent: "silent",
+	ObserveBusy: "busy", ObserveHeard: "heard", ObserveAsked: "asked",
+	ObserveServed: "served", ObserveTrouble: "trouble", ObserveFault: "fault",
+	ObserveTouched: "touched", ObserveHold: "hold", ObserveRelease: "release",
 }
 
 // String returns the name.
@@ -67,6 +107,9 @@ type Observation struct {
 	At time.Time
 	// Online says whether the device is registered and awake.
 	Online bool
+	// Queue and Lifetime are those of its registration.
+	Queue    bool
+	Lifetime time.Duration
 	// Registered is when the registration that holds was made, or the last one
 	// if none holds; zero if unknown. A server that died between storing a
 	// registration and telling the update makes up for it so.
@@ -75,13 +118,36 @@ type Observation struct {
 	Action uint32
 	// Code is the device's answer.
 	Code Code
+	// Limit is the largest body, in bytes, that a device named with a refusal
+	// (Size1 of a 4.13); 0 if it named none.
+	Limit int64
+	// Fault says that the server's own side kept the action from being carried
+	// out.
+	Fault Fault
 	// Detail is the cause in words, for the journal.
 	Detail string
 	// Reading is what was read.
 	Reading Reading
 	// Bytes counts the bytes of the package that were transferred.
 	Bytes int64
+	// Hold is what ObserveHold and ObserveRelease are about.
+	Hold Hold
 }
+
+// A Fault is what was wrong on the server's own side.
+type Fault uint8
+
+// The faults.
+const (
+	FaultNone Fault = iota
+	// FaultImage: the image is damaged or missing.
+	FaultImage
+	// FaultURI: no Package URI can be made for the device and the protocol.
+	FaultURI
+	// FaultStopped: the action was not sent, because what it rested on has
+	// changed.
+	FaultStopped
+)
 
 // Field is one resource of a [Reading]: its value, or why there is none.
 type Field[T any] struct {
@@ -100,15 +166,23 @@ func Refused[T any](code Code) Field[T] { return Field[T]{Code: code} }
 // OK reports whether there is a value.
 func (f Field[T]) OK() bool { return f.Code == CodeContent }
 
-// Reading is what one Read (or several in a row) of the device gave.
+// Reading is what one Read (or several in a row) of the device gave. An answer
+// without a value counts as CodeNotFound.
 type Reading struct {
 	State     Field[State]          // 5/0/3
 	Result    Field[Result]         // 5/0/5
-	Version   Field[string]         // 3/0/3
+	Version   Field[string]         // 3/0/3, as it was sent; what is no text at all is a text that is not UTF-8
 	Protocols Field[[]Protocol]     // 5/0/8, unknown numbers left out
 	Delivery  Field[DeliveryMethod] // 5/0/9
-	Package   Field[string]         // 5/0/7, PkgVersion
 	MaxDefer  Field[time.Duration]  // 5/0/13
+	Auto      Field[bool]           // 5/0/14
+
+	// Offers lists the protocols by which packages are served to this device
+	// now, the preferred one first. It counts when ReadProtocols was asked for.
+	Offers []Protocol
+	// Holds: the stored facts say that the device holds the package of this
+	// update's image (Plan.Digest) in State Downloaded.
+	Holds bool
 }
 
 // Resources is a set of resources to read.
@@ -121,8 +195,8 @@ const (
 	ReadVersion                         // 3/0/3
 	ReadProtocols                       // 5/0/8
 	ReadDelivery                        // 5/0/9
-	ReadPackage                         // 5/0/7
 	ReadMaxDefer                        // 5/0/13
+	ReadAuto                            // 5/0/14
 )
 
 // Has reports whether s holds all of r.

@@ -1,6 +1,11 @@
 package fsm
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // ResetForm is how a device can be brought back to State Idle.
 type ResetForm string
@@ -39,7 +44,9 @@ type Profile struct {
 }
 
 // Limits bounds each phase, and holds the pauses. Zero fields mean the default.
-// Time that a device spends asleep or away is not part of a phase.
+// Time that a device spends asleep or away is not part of a phase, except that
+// of its restart; nor is time on hold, in queues of the server, or without a
+// server.
 type Limits struct {
 	// Waiting bounds the time before the device is first seen, all of it. 0
 	// means that only the deadline counts.
@@ -54,9 +61,9 @@ type Limits struct {
 	Transferred time.Duration `json:"transferred,omitzero"`
 	// Executing bounds the time from Execute to its first effect. Default 15 min.
 	Executing time.Duration `json:"executing,omitzero"`
-	// Restarting bounds the time until the device is back. A registration that
-	// ends meanwhile is the restart itself and counts; sleep does not. Default
-	// 1 h.
+	// Restarting bounds the time until the device is back after Execute,
+	// wherever it is meanwhile; a device in queue mode has the lifetime of its
+	// registration beside. Default 1 h.
 	Restarting time.Duration `json:"restarting,omitzero"`
 	// Verifying bounds the time from the new registration to a verdict. Default
 	// 15 min.
@@ -109,17 +116,18 @@ func (l Limits) withDefaults() Limits {
 type Plan struct {
 	// Target is the version that 3/0/3 shows afterwards, compared exactly.
 	Target string `json:"target"`
-	// Size is the length of the package in bytes.
-	Size int64 `json:"size"`
+	// Size is the length of the package in bytes, Digest its SHA-256 in hex.
+	Size   int64  `json:"size"`
+	Digest string `json:"digest,omitzero"`
+	// Component is reserved for objects other than 5, whose instances are
+	// components of a device. It is empty for Object 5.
+	Component string `json:"component,omitzero"`
 	// Verify is what proves success.
 	Verify Verify `json:"verify"`
 	// Delivery and Protocol are the operator's wish; auto lets the machine
 	// choose. A protocol without a delivery means pull.
 	Delivery Delivery `json:"delivery"`
 	Protocol Protocol `json:"protocol"`
-	// Schemes lists the protocols that packages are served by, the preferred
-	// one first.
-	Schemes []Protocol `json:"schemes,omitzero"`
 	// Force updates also a device that already runs the target version.
 	Force bool `json:"force,omitzero"`
 	// Profile is what is known of the client.
@@ -130,4 +138,93 @@ type Plan struct {
 	Attempts int `json:"attempts,omitzero"`
 	// Limits bounds the phases.
 	Limits Limits `json:"limits,omitzero"`
+}
+
+// MaxLimit bounds every duration of a plan.
+const MaxLimit = 365 * 24 * time.Hour
+
+// Check reports what is wrong with a plan, or nil: a name that does not exist, a
+// duration out of bounds, a target that no device could show.
+func (p Plan) Check() error {
+	switch {
+	case p.Target == "" || len(p.Target) > maxVersion || !plain(p.Target):
+		return errors.New("fsm: target is no version")
+	case p.Size < 0:
+		return errors.New("fsm: size is negative")
+	case p.Digest != "" && (len(p.Digest) != 64 || strings.Trim(p.Digest, "0123456789abcdef") != ""):
+		return errors.New("fsm: digest is no SHA-256 in hex")
+	case len(p.Component) > maxVersion || !plain(p.Component):
+		return errors.New("fsm: component is no name")
+	case p.Attempts < 0:
+		return errors.New("fsm: attempts are negative")
+	case p.Deadline < 0 || p.Deadline > MaxLimit:
+		return fmt.Errorf("fsm: deadline %s is out of bounds", p.Deadline)
+	}
+	for _, word := range []interface{ MarshalText() ([]byte, error) }{p.Delivery, p.Protocol, p.Verify} {
+		if _, err := word.MarshalText(); err != nil {
+			return err
+		}
+	}
+	if err := p.Profile.Check(); err != nil {
+		return err
+	}
+	return p.Limits.Check()
+}
+
+// Check reports what is wrong with a profile, or nil.
+func (p Profile) Check() error {
+	if _, err := p.Reset.MarshalText(); err != nil {
+		return err
+	}
+	if _, err := p.Delivery.MarshalText(); err != nil {
+		return err
+	}
+	for _, protocol := range p.Protocols {
+		if protocol.Number() < 0 {
+			return fmt.Errorf("%w: protocol %q", ErrUnknownName, string(protocol))
+		}
+	}
+	switch {
+	case len(p.Protocols) > len(protocols):
+		return errors.New("fsm: profile lists too many protocols")
+	case len(p.Name) > maxVersion || !plain(p.Name):
+		return errors.New("fsm: profile has no proper name")
+	case p.WriteGrace < 0 || p.WriteGrace > MaxLimit:
+		return fmt.Errorf("fsm: write grace %s is out of bounds", p.WriteGrace)
+	}
+	return nil
+}
+
+// Check reports what is wrong with limits, or nil.
+func (l Limits) Check() error {
+	for _, d := range []time.Duration{
+		l.Waiting, l.Preparing, l.Transferring, l.Transferred, l.Executing, l.Restarting, l.Verifying,
+		l.Settle, l.Retry, l.Poll, l.Defer,
+	} {
+		if d < 0 || d > MaxLimit {
+			return fmt.Errorf("fsm: limit %s is out of bounds", d)
+		}
+	}
+	return nil
+}
+
+// MarshalText returns the form; one that does not exist fails with
+// [ErrUnknownName].
+func (f ResetForm) MarshalText() ([]byte, error) {
+	switch f {
+	case ResetEmptyURI, ResetNUL, ResetNone:
+		return []byte(f), nil
+	default:
+		return nil, fmt.Errorf("%w: reset %q", ErrUnknownName, string(f))
+	}
+}
+
+// UnmarshalText accepts the forms as they are written.
+func (f *ResetForm) UnmarshalText(text []byte) error {
+	form := ResetForm(text)
+	if _, err := form.MarshalText(); err != nil {
+		return err
+	}
+	*f = form
+	return nil
 }

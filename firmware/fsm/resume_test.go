@@ -28,7 +28,7 @@ func TestRestartsInARow(t *testing.T) {
 		t.Fatalf("%d lines for restarts in a row", lines)
 	}
 	restart(true)
-	h.until(picture{fsm.Downloaded, 0, oldVersion, ""})
+	h.until(picture{fsm.Downloaded, 0, oldVersion, false})
 	restart(false)
 	if lines != 2 {
 		t.Fatalf("%d lines in all", lines)
@@ -43,8 +43,8 @@ func TestRegistersAgainAndAgain(t *testing.T) {
 	for range 10 {
 		h.now = h.now.Add(40 * time.Second)
 		h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
-		for kind := h.update.Memory.Doing.Kind; kind == fsm.ActionRead || kind == fsm.ActionObserve; kind = h.update.Memory.Doing.Kind {
-			h.done(fsm.CodeContent, picture{fsm.Idle, 0, oldVersion, ""}.reading())
+		for kind := h.update.Doing().Kind; kind == fsm.ActionRead || kind == fsm.ActionObserve; kind = h.update.Doing().Kind {
+			h.done(fsm.CodeContent, picture{fsm.Idle, 0, oldVersion, false}.reading())
 		}
 		if h.update.Attempt > 1 {
 			return

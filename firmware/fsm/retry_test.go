@@ -17,10 +17,10 @@ func failing(t *testing.T, u *fsm.Update, now time.Time) time.Duration {
 	for range 20 {
 		next, actions := u.Step(o)
 		*u = next
-		if pause := u.Memory.RetryAt.Sub(u.Memory.Now); pause > 0 {
+		if pause := u.RetryAt().Sub(u.Now()); pause > 0 {
 			return pause
 		}
-		o = fsm.Observation{Kind: fsm.ObserveDone, At: u.Memory.Now, Action: actions.Do.ID, Code: fsm.CodeChanged}
+		o = fsm.Observation{Kind: fsm.ObserveDone, At: u.Now(), Action: actions.Do.ID, Code: fsm.CodeChanged}
 		switch actions.Do.Kind {
 		case fsm.ActionNone:
 			o = fsm.Observation{Kind: fsm.ObserveTimer, At: u.Wake()}
@@ -29,6 +29,7 @@ func failing(t *testing.T, u *fsm.Update, now time.Time) time.Duration {
 		case fsm.ActionRead:
 			o.Reading = fsm.Reading{
 				State: fsm.Known(fsm.Idle), Result: fsm.Known(fsm.ResultDefault), Version: fsm.Known("1.0.0"),
+				Offers: []fsm.Protocol{fsm.ProtocolCoAP},
 			}
 			if written {
 				o.Reading.Result = fsm.Known(fsm.ResultConnectionLost)

@@ -25,6 +25,7 @@ type habits struct {
 	stub        bool // boots in State 1 and never gets on
 	auto        bool // updates without Execute
 	dead        bool // never comes back from an update
+	queue       bool // also a dead one is in queue mode, as all others are
 	oldAgain    bool // comes back with the old version
 	mute        bool // reports no Result after the update
 	liar        bool // reports success without installing
@@ -33,12 +34,30 @@ type habits struct {
 	locks       bool // answers 5.03 for 5 min after a push that broke off
 	keepsResult bool // an empty URI in State 0 does not clear the Result
 
+	foreign  bool   // it holds another package in State 2 at the start
+	whenFull string // what becomes of a URI in State 2: it "refuses", "ignores" or "fetches" it, and stays in State 2
+	other    bool   // another server's transfer ends a minute after the start, whatever is written
+	races    bool   // another server begins a transfer just before our first write
+	lists    bool   // 5/0/14 is true: it updates without Execute
+	noObject bool   // 5/0/3 is answered 4.04
+	nonsense bool   // 5/0/3 shows 43
+	vanishes bool   // the new firmware has no Object 5
+
+	holds    []fsm.Hold
+	releases []release
+
 	stale         fsm.Result   // Result before the update
 	downloadFails []fsm.Result // of the first downloads
 	installFails  []fsm.Result // of the first installations; the package is kept
 
 	// expect lists the outcomes that are right whatever is lost or crashes.
 	expect []fsm.Outcome
+}
+
+// A release ends a hold some time after the start.
+type release struct {
+	after  time.Duration
+	holder string
 }
 
 // peer is a device in a simulation.
@@ -75,6 +94,8 @@ type client struct {
 	state    fsm.State
 	result   fsm.Result
 	version  string
+	ours     bool // the package in State 2 is the one of the update
+	overtook bool // another server was quicker
 	up       bool
 	observed bool
 	bootNo   int // events of an earlier boot do not happen
@@ -114,8 +135,14 @@ func newPeer(s *sim, h habits) peer {
 
 func newClient(s *sim, h habits) *client {
 	c := &client{habits: h, sim: s, version: oldVersion, result: h.stale, up: true}
-	if c.stub {
+	switch {
+	case c.stub:
 		c.state = fsm.Downloading
+	case c.foreign:
+		c.state = fsm.Downloaded
+	case c.other:
+		c.state = fsm.Downloading
+		c.later(time.Minute, func() { c.set(fsm.Downloaded, fsm.ResultDefault) })
 	}
 	return c
 }
@@ -179,6 +206,7 @@ func (c *client) reboot() {
 	case c.state == fsm.Downloading:
 		c.state, c.result = fsm.Idle, fsm.ResultConnectionLost
 	}
+	c.ours = c.ours && c.state == fsm.Downloaded
 	c.later(restart, func() {
 		c.up = true
 		c.sim.observe(fsm.Observation{Kind: fsm.ObserveRegistered})
@@ -212,11 +240,17 @@ func (c *client) read() fsm.Reading {
 		State: fsm.Known(c.state), Result: fsm.Known(c.result), Version: fsm.Known(c.version),
 		Protocols: fsm.Known([]fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP}),
 		Delivery:  fsm.Known(fsm.PushAndPull),
-		Package:   fsm.Refused[string](fsm.CodeNotFound),
+		Auto:      fsm.Known(c.lists),
+		Offers:    []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP},
 		MaxDefer:  fsm.Refused[time.Duration](fsm.CodeNotFound),
 	}
-	if c.stub {
+	switch {
+	case c.stub:
 		r.Delivery = fsm.Known(fsm.PushOnly)
+	case c.noObject, c.vanishes && c.version == c.plan.Target:
+		r = fsm.Reading{Version: r.Version, State: fsm.Refused[fsm.State](fsm.CodeNotFound)}
+	case c.nonsense:
+		r.State = fsm.Known(fsm.State(43))
 	}
 	return r
 }
@@ -241,27 +275,59 @@ func (c *client) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 		return c.push(), fsm.Reading{}
 	case fsm.ActionExecute:
 		return c.execute(), fsm.Reading{}
+	case fsm.ActionCancel:
+		code := fsm.CodeMethodNotAllowed
+		if c.state == fsm.Downloading || c.state == fsm.Downloaded || a.Reset == fsm.ResetEmptyURI {
+			code = c.reset()
+		}
+		return code, c.read()
 	}
 	return fsm.CodeNotFound, fsm.Reading{}
 }
 
 func (c *client) reset() fsm.Code {
 	switch {
-	case c.stub, c.deafToReset && c.state == fsm.Downloading, c.keepsResult && c.state == fsm.Idle:
+	case c.stub, (c.deafToReset || c.other && c.boots0()) && c.state == fsm.Downloading, c.keepsResult && c.state == fsm.Idle:
 		return fsm.CodeChanged
 	case c.state == fsm.Updating:
 		return fsm.CodeMethodNotAllowed
 	}
 	c.bootNo++ // whatever was under way ends
+	c.ours = false
 	c.set(fsm.Idle, fsm.ResultDefault)
 	return fsm.CodeChanged
 }
+
+// overtaken lets another server be quicker, once.
+func (c *client) overtaken() bool {
+	if !c.races {
+		return false
+	}
+	c.races, c.overtook = false, true
+	c.state, c.result = fsm.Downloading, fsm.ResultDefault
+	c.later(time.Minute, func() { c.set(fsm.Downloaded, fsm.ResultDefault) })
+	return true
+}
+
+// boots0 reports whether nothing has ended the other server's transfer.
+func (c *client) boots0() bool { return c.bootNo == 0 }
 
 func (c *client) writeURI() fsm.Code {
 	if c.stub {
 		return fsm.CodeChanged
 	}
-	if c.state != fsm.Idle {
+	switch {
+	case c.overtaken():
+		return fsm.CodeBadRequest
+	case c.state == fsm.Downloaded && c.whenFull == "ignores":
+		return fsm.CodeChanged
+	case c.state == fsm.Downloaded && c.whenFull == "fetches":
+		c.later(download, func() {
+			c.ours = true
+			c.sim.observe(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 1000})
+		})
+		return fsm.CodeChanged
+	case c.state != fsm.Idle:
 		return fsm.CodeBadRequest
 	}
 	if c.inline {
@@ -289,6 +355,8 @@ func (c *client) push() fsm.Code {
 	switch {
 	case c.stub:
 		return fsm.CodeChanged
+	case c.overtaken():
+		return fsm.CodeMethodNotAllowed
 	case c.state == fsm.Downloading && c.stuckPush:
 	case c.state != fsm.Idle:
 		return fsm.CodeMethodNotAllowed
@@ -323,7 +391,8 @@ func (c *client) downloaded() {
 		c.set(fsm.Idle, result)
 		return
 	}
-	if c.set(fsm.Downloaded, fsm.ResultDefault) && c.auto {
+	c.ours = true
+	if c.set(fsm.Downloaded, fsm.ResultDefault) && (c.auto || c.lists) {
 		c.later(time.Second, func() { c.execute() })
 	}
 }
@@ -332,6 +401,9 @@ func (c *client) execute() fsm.Code {
 	if c.stub || c.state != fsm.Downloaded {
 		return fsm.CodeMethodNotAllowed
 	}
+	// Another server of the device cannot be excluded, unless the device's refusal was heard.
+	unheard := c.overtook && !c.sim.ledger.refused
+	c.sim.check(c.ours || unheard, "invariant 1: a package is executed that is not the update's")
 	c.began++
 	if !c.set(fsm.Updating, fsm.ResultDefault) {
 		return fsm.CodeNone

@@ -169,11 +169,8 @@ func (d *device) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 		r := fsm.Reading{
 			State: fsm.Known(d.object.State), Result: fsm.Known(d.object.Result), Version: fsm.Known(d.version),
 			Protocols: fsm.Known([]fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP}),
-			Delivery:  fsm.Known(d.object.Method), Package: fsm.Refused[string](fsm.CodeNotFound),
+			Delivery:  fsm.Known(d.object.Method), Offers: []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP},
 			MaxDefer: fsm.Known(time.Duration(d.object.MaxDefer) * time.Second),
-		}
-		if d.object.PkgVersion != "" {
-			r.Package = fsm.Known(d.object.PkgVersion)
 		}
 		return fsm.CodeContent, r
 	case fsm.ActionObserve:
@@ -185,6 +182,10 @@ func (d *device) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 		return d.step(fsm.Event{Kind: fsm.EventWriteURI, URI: "coap://[::1]/fw"}), fsm.Reading{}
 	case fsm.ActionExecute:
 		return d.step(fsm.Event{Kind: fsm.EventExecute}), fsm.Reading{}
+	case fsm.ActionCancel:
+		code := d.step(fsm.Event{Kind: fsm.EventCancel})
+		_, r := d.carryOut(fsm.Action{Kind: fsm.ActionRead})
+		return code, r
 	case fsm.ActionPush:
 		code := d.step(fsm.Event{Kind: fsm.EventPackageBegin, Size: 1000})
 		if code != fsm.CodeContinue {

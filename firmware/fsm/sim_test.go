@@ -35,15 +35,15 @@ type sim struct {
 	choices []int // given
 	options []int // found: how many there were at each choice
 
-	readSince bool // a read since the last Execute
-	lastState fsm.State
-	resets    int
-	ended     int
-	intrude   int             // the step at which someone intervenes
-	intruder  fsm.Observation // how
-	late      time.Duration   // how much later
-	steps     int
-	observed  func(before, after fsm.Update, actions fsm.Actions)
+	ledger   ledger
+	ended    int
+	intrude  int             // the step at which someone intervenes
+	intruder fsm.Observation // how
+	late     time.Duration   // how much later
+	steps    int
+	flying   map[uint32]bool // actions whose request may still be sent again
+	faulty   bool            // the server's own side was made to fail
+	observed func(before, after fsm.Update, actions fsm.Actions)
 }
 
 type event struct {
@@ -54,6 +54,8 @@ type event struct {
 const (
 	latency = 100 * time.Millisecond
 	timeout = 93 * time.Second
+	// lifetime is that of the registrations; a device does not sleep for longer.
+	lifetime = 4 * time.Hour
 )
 
 // run plays an update to its end and returns the simulation.
@@ -66,8 +68,15 @@ func run(t *testing.T, h habits, choices []int, observed func(before, after fsm.
 func (s *sim) play(h habits) {
 	s.habits = h
 	s.device = newPeer(s, h)
-	s.update = fsm.NewUpdate(h.plan, s.now)
+	s.update = fsm.NewUpdate(h.plan, s.now, h.holds...)
 	s.stored = s.update
+	s.ledger = newLedger(h)
+	s.flying = map[uint32]bool{}
+	for _, r := range h.releases {
+		s.after(r.after, func() {
+			s.observe(fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: r.holder}})
+		})
+	}
 	s.observe(fsm.Observation{Kind: fsm.ObserveStarted, Online: true})
 	for range 5000 {
 		if !s.update.Active() {
@@ -78,29 +87,65 @@ func (s *sim) play(h habits) {
 	s.check(!s.update.Active(), "the update ends")
 	s.check(s.ended == 1, "it ends once, not %d times", s.ended)
 	s.observe(fsm.Observation{Kind: fsm.ObserveRegistered})
+	s.afterwards()
+}
+
+// afterwards lets the device go on for a day after the update has ended: what
+// the update said can follow is what follows.
+func (s *sim) afterwards() {
+	installs := s.device.truth().installs
+	end := s.now.Add(24 * time.Hour)
+	for range 1000 {
+		i := s.first()
+		if i < 0 || s.queue[i].at.After(end) {
+			break
+		}
+		s.take(i)
+	}
+	// Of a device that updates by itself without saying so nobody can know.
+	s.check(s.update.MayStill != fsm.MayStillNone || s.habits.auto || s.late > 0 || s.device.truth().installs == installs,
+		"invariant 4: a device of which may_still says none installs nothing after the end")
 }
 
 // next lets the earliest thing happen: a device's event, or the update's timer.
 func (s *sim) next() {
+	i := s.first()
+	wake := s.update.Wake()
+	if s.down {
+		wake = s.now.Add(time.Hour)
+	}
+	if i >= 0 && !s.queue[i].at.After(wake) {
+		s.take(i)
+		return
+	}
+	s.now = wake
+	s.observe(fsm.Observation{Kind: fsm.ObserveTimer})
+}
+
+// first is the index of the event that happens next, or -1.
+func (s *sim) first() int {
 	i := -1
 	for j, e := range s.queue {
 		if i < 0 || e.at.Before(s.queue[i].at) {
 			i = j
 		}
 	}
-	wake := s.update.Wake()
-	if s.down {
-		wake = s.now.Add(time.Hour)
+	return i
+}
+
+// take lets an event happen.
+func (s *sim) take(i int) {
+	e := s.queue[i]
+	s.queue = slices.Delete(s.queue, i, i+1)
+	s.now = later(s.now, e.at)
+	e.run()
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
 	}
-	if i >= 0 && !s.queue[i].at.After(wake) {
-		e := s.queue[i]
-		s.queue = slices.Delete(s.queue, i, i+1)
-		s.now = e.at
-		e.run()
-		return
-	}
-	s.now = wake
-	s.observe(fsm.Observation{Kind: fsm.ObserveTimer})
+	return a
 }
 
 func (s *sim) after(d time.Duration, fn func()) {
@@ -132,7 +177,7 @@ func (s *sim) check(ok bool, format string, args ...any) {
 		return
 	}
 	if !s.traced {
-		again := &sim{t: s.t, now: epoch, choices: s.choices, traced: true}
+		again := &sim{t: s.t, now: epoch, choices: s.choices, traced: true, intrude: s.intrude, intruder: s.intruder, late: s.late}
 		again.play(s.habits)
 	}
 	s.t.Fatalf("%s, choices %v: not true that "+format, append([]any{s.habits.name, s.choices}, args...)...)
@@ -160,6 +205,7 @@ func (s *sim) observe(o fsm.Observation) {
 		}
 	}
 	o.At = s.now
+	o.Queue, o.Lifetime = !s.habits.dead || s.habits.queue, lifetime
 	if s.steps++; s.steps == s.intrude && s.update.Active() {
 		s.now = s.now.Add(s.late)
 		s.observe(s.intruder)
@@ -170,8 +216,8 @@ func (s *sim) observe(o fsm.Observation) {
 	if s.observed != nil {
 		s.observed(before, next, actions)
 	}
-	if o.Kind == fsm.ObserveDone && o.Reading.State.OK() && o.Action == before.Memory.Doing.ID {
-		s.readSince, s.lastState = true, o.Reading.State.Value
+	if actions.Abandon {
+		clear(s.flying)
 	}
 	for _, e := range actions.Journal {
 		s.log("%s: %s", e.Event, e.Detail)
@@ -179,7 +225,7 @@ func (s *sim) observe(o fsm.Observation) {
 	if actions.Ended {
 		s.ended++
 	}
-	s.invariants(before, actions)
+	s.invariants(before, o, actions)
 	if actions.Persist {
 		s.stored = next
 	}
@@ -189,90 +235,115 @@ func (s *sim) observe(o fsm.Observation) {
 	}
 }
 
-func (s *sim) invariants(before fsm.Update, actions fsm.Actions) {
-	u, a := s.update, actions.Do
-	s.check(before.Active() || !actions.Persist && a.Kind == fsm.ActionNone, "an ended update stays as it is")
-	s.check(u.Active() == (u.Result == fsm.ResultDefault), "result default means active")
-	s.check(u.Active() || u.State == fsm.Idle && u.Phase == fsm.PhaseEnded, "an ended update is idle")
-	s.check(u.Active() == (u.Wait.Reason != ""), "an active update says what it waits for")
-	s.check(!u.Active() || u.Wait.Until.After(s.now), "the wait has an end ahead: %+v", u.Wait)
-	s.check(!u.Active() || u.Wake().After(s.now), "the timer lies ahead")
-	s.check(a.Kind == fsm.ActionNone || before.Memory.Doing.Kind == fsm.ActionNone || actions.Abandon ||
-		before.Memory.Doing.ID != u.Memory.Doing.ID, "one action at a time")
+// faults are what can go wrong with an action.
+const (
+	good = iota
+	requestLost
+	answerLost
+	serverDiesBefore
+	serverDiesAfter
+	deviceRebootsBefore
+	deviceRebootsAfter
+	deviceSleeps
+	delayed
+	sentTwice
+	imageDamaged
+)
+
+var faultNames = []string{
+	"good", "request lost", "answer lost", "server dies before", "server dies after", "device reboots before",
+	"device reboots after", "device sleeps before", "arrives late", "sent twice", "image damaged",
+}
+
+// faultsOf lists what can go wrong with an action.
+func faultsOf(a fsm.Action) []string {
+	n := deviceSleeps
 	switch a.Kind {
-	case fsm.ActionReset:
-		s.resets++
-	case fsm.ActionWriteURI, fsm.ActionPush:
-		s.check(s.lastState == fsm.Idle || s.lastState == fsm.Downloading && s.resets > 0,
-			"a new package is written into state %s only after a reset", s.lastState)
-		s.check(actions.Persist, "a transfer is persisted before it begins")
+	case fsm.ActionWriteURI, fsm.ActionReset:
+		n = delayed
 	case fsm.ActionExecute:
-		s.check(s.readSince && s.lastState == fsm.Downloaded, "Execute follows a read of Downloaded")
-		s.check(actions.Persist, "Execute is persisted before it is sent")
-		s.readSince = false
+		n = sentTwice
 	}
+	return faultNames[:n+1]
 }
 
 // begin carries an action out, with all that can go wrong.
 func (s *sim) begin(a fsm.Action) {
-	if a.Kind == fsm.ActionCancel {
-		return
+	fault := good
+	if a.Kind != fsm.ActionCancel {
+		fault = s.choose(a.Kind.String(), faultsOf(a)...)
 	}
-	options := []string{"good", "request lost", "answer lost", "server dies before", "server dies after", "device reboots before", "device reboots after", "device sleeps before"}
-	if a.Kind == fsm.ActionExecute {
-		options = append(options, "sent twice")
-	}
-	fault := s.choose(a.Kind.String(), options...)
 	server := s.server
+	s.flying[a.ID] = true
 	finish := func(after time.Duration, code fsm.Code, r fsm.Reading) {
 		s.after(after, func() {
 			if s.server == server {
+				delete(s.flying, a.ID)
 				s.observe(fsm.Observation{Kind: fsm.ObserveDone, Action: a.ID, Code: code, Reading: r})
 			}
 		})
 	}
+	unanswered := func() { finish(timeout, fsm.CodeNone, fsm.Reading{}) }
 	switch {
-	case fault == 3:
+	case fault == serverDiesBefore:
 		s.crash()
 		return
-	case fault == 5:
+	case fault == deviceRebootsBefore:
 		s.device.reboot()
-		finish(timeout, fsm.CodeNone, fsm.Reading{})
+		unanswered()
 		return
-	case fault == 7 && s.device.reachable():
+	case fault == deviceSleeps && s.device.reachable():
 		s.device.doze(3 * time.Hour)
-		finish(timeout, fsm.CodeNone, fsm.Reading{})
+		unanswered()
 		s.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
 		return
+	case fault == delayed && s.device.reachable():
+		// The first copies are lost; the last one is sent after 45 s, if the
+		// request was not given up by then.
+		unanswered()
+		s.after(45*time.Second, func() {
+			if s.flying[a.ID] && s.device.reachable() {
+				s.carryOut(a)
+			}
+		})
+		return
 	}
-	if !s.device.reachable() || fault == 1 {
+	if !s.device.reachable() || fault == requestLost {
 		if a.Kind == fsm.ActionPush && s.device.reachable() {
 			s.device.breakPush()
 		}
-		finish(timeout, fsm.CodeNone, fsm.Reading{})
+		unanswered()
 		return
 	}
 	s.after(latency, func() {
 		if !s.device.reachable() {
-			finish(timeout, fsm.CodeNone, fsm.Reading{})
+			unanswered()
 			return
 		}
-		code, reading := s.device.carryOut(a)
-		if fault == 8 {
-			code, reading = s.device.carryOut(a)
+		code, reading := s.carryOut(a)
+		if fault == sentTwice {
+			code, reading = s.carryOut(a)
 		}
 		switch {
-		case code == fsm.CodeNone || fault == 2:
-			finish(timeout, fsm.CodeNone, fsm.Reading{})
-		case fault == 4:
+		case code == fsm.CodeNone || fault == answerLost:
+			unanswered()
+		case fault == serverDiesAfter:
 			s.crash()
-		case fault == 6:
+		case fault == deviceRebootsAfter:
 			s.device.reboot()
-			finish(timeout, fsm.CodeNone, fsm.Reading{})
+			unanswered()
 		default:
 			finish(latency, code, reading)
 		}
 	})
+}
+
+// carryOut has the device do what an action says.
+func (s *sim) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
+	s.check(a.Kind != fsm.ActionExecute || s.update.Active(), "invariant 5: no Execute arrives that was sent after the update ended")
+	code, reading := s.device.carryOut(a)
+	reading.Holds = s.ledger.holds
+	return code, reading
 }
 
 // crash stops the server; it starts again from what it had persisted.
@@ -298,8 +369,8 @@ func (s *sim) crash() {
 }
 
 // explore runs all variations of up to budget faults and returns their number.
-// Of the last fault of several only every third variation is run, a different
-// third for each of those before, unless all is set.
+// Of the last fault of several only every eighth variation is run, a different
+// eighth for each of those before, unless all is set.
 func explore(t *testing.T, h habits, budget int, all bool, visit func(*sim)) int {
 	var count int
 	var vary func(prefix []int, left int)
@@ -312,7 +383,7 @@ func explore(t *testing.T, h habits, budget int, all bool, visit func(*sim)) int
 		}
 		for i := len(prefix); i < len(s.options); i++ {
 			for n := 1; n < s.options[i]; n++ {
-				if !all && left == 1 && budget > 1 && (i+n+len(prefix))%3 != 0 {
+				if !all && left == 1 && budget > 1 && (i+n+len(prefix))%8 != 0 {
 					continue
 				}
 				next := make([]int, i+1)

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -9,33 +10,34 @@ import (
 type machine struct {
 	Update
 	now     time.Time
-	before  time.Time // the last step's
-	hard    bool      // something changed that must not be lost
+	hard    bool // something changed that must not be lost
 	journal []Entry
+	proven  bool
 	abandon bool
 	act     Action
 }
 
 // Step returns the update that follows o, and what the shell owes. It changes
-// nothing else. An update that has ended does not change any more.
+// nothing else. An update that has ended changes no more, except that the end of
+// its farewell may tell what it may still do.
 func (u Update) Step(o Observation) (Update, Actions) {
 	if !u.Active() {
-		return u, Actions{}
+		return u.parted(o)
 	}
-	m := machine{Update: u, before: u.Memory.Now, now: later(u.Memory.Now, o.At.Round(0).UTC())}
-	m.Memory.Now = m.now
+	m := machine{Update: u, now: u.Memory.Clock.Now}
+	m.advance(later(m.now, o.At.Round(0).UTC()), o.Kind == ObserveResumed)
 	m.fold(o)
 	if m.Active() {
 		m.enforceLimits()
 	}
-	if m.Active() && m.Memory.Online && m.Memory.Doing.Kind == ActionNone {
+	if m.Active() && m.Memory.Presence.Online && m.Doing().Kind == ActionNone {
 		m.look()
 	}
 	if m.Active() {
 		m.Wait = m.waiting()
 	}
 	return m.Update, Actions{
-		Persist: m.hard || len(m.journal) > 0, Journal: m.journal,
+		Persist: m.hard || len(m.journal) > 0, Journal: m.journal, Holds: m.proven,
 		Abandon: m.abandon, Do: m.act, Ended: !m.Active(),
 	}
 }
@@ -46,73 +48,94 @@ func (m *machine) fold(o Observation) {
 	switch o.Kind {
 	case ObserveStarted:
 		m.log("started", "target version %q", m.Plan.Target)
+		for _, h := range m.Holds {
+			m.log("held", "%s", h)
+		}
+		m.registration(o)
 		m.presence(o.Online)
 		m.readNow()
 	case ObserveResumed:
 		m.resume(o)
 	case ObserveRegistered:
+		m.registration(o)
 		m.registered()
-	case ObserveUpdated, ObserveAwake:
-		if m.Memory.Online {
-			m.hint()
-			return
-		}
-		m.comeBack()
-		m.readNow()
+	case ObserveUpdated:
+		m.registration(o)
+		m.awake()
+	case ObserveAwake:
+		m.awake()
 	case ObserveAsleep:
 		m.goAway(true)
 	case ObserveAway:
-		m.away()
+		m.giveUp()
+		m.goAway(false)
 	case ObserveDone:
 		m.done(o)
+	case ObserveQueued, ObserveSent, ObserveSilent, ObserveBusy, ObserveHeard:
+		m.underWay(o)
 	case ObserveProgress:
 		m.progress(o.Bytes)
+	case ObserveAsked, ObserveServed, ObserveTrouble, ObserveFault:
+		m.delivery(o)
+	case ObserveTouched:
+		m.touched(o)
 	case ObserveHint:
+		m.Memory.Reading.Silent = false
 		m.hint()
+	case ObserveHold:
+		m.hold(o.Hold)
+	case ObserveRelease:
+		m.unhold(o.Hold.Holder, "released it")
 	case ObserveCancel:
-		detail := "by the operator"
-		if o.Detail != "" {
-			detail = o.Detail
-		}
-		if m.State == Updating {
-			detail += "; the device is updating and cannot be stopped"
-		}
-		m.favour()
-		m.end(OutcomeCancelled, ResultCancelled, ReasonOperator, detail)
+		m.cancel(detail(o))
 	case ObserveTimer, observationEnd: // time has passed, no more
+		m.tellStall()
 	}
+}
+
+// registration takes in how the device is registered.
+func (m *machine) registration(o Observation) {
+	m.Memory.Presence.Queue = o.Queue
+	m.Memory.Presence.Lifetime = min(max(o.Lifetime, 0), MaxLimit)
 }
 
 func (m *machine) presence(online bool) {
 	if online {
 		m.comeBack()
 	} else {
-		m.Memory.Online = true // so that the absence begins now
 		m.goAway(false)
 	}
 }
 
-// resume takes up an update after a restart of the server. The time in between
-// is not the device's.
+// awake notes that the device can be reached, with the registration that it had.
+func (m *machine) awake() {
+	m.Memory.Reading.Silent = false
+	if m.Memory.Presence.Online {
+		m.hint()
+		return
+	}
+	m.comeBack()
+	m.readNow()
+}
+
+// resume takes up an update after a restart of the server.
 func (m *machine) resume(o Observation) {
-	if !m.Memory.Told {
+	mem := &m.Memory
+	if !mem.Clock.Told {
 		m.log("resumed", "in phase %s", m.Phase)
 	}
-	m.Memory.Told = true
+	mem.Clock.Told = true
 	m.giveUp()
-	if from := later(m.before, m.Memory.Since); (m.Memory.Online || m.absenceCounts()) && m.now.After(from) {
-		m.Memory.Away += m.now.Sub(from)
+	if mem.Attempt.Begun {
+		mem.Attempt.Interrupted = true
 	}
-	m.countAbsence()
-	if m.Memory.Begun {
-		m.Memory.Interrupted = true
-	}
-	m.Memory.Observed, m.Memory.Fails, m.Memory.Polls = false, 0, 0
-	m.Memory.Resumed = m.now
+	m.lookAfresh()
+	mem.Clock.Resumed = m.now
+	m.registration(o)
 	m.presence(o.Online)
 	switch {
-	case m.Memory.Executed && !m.Memory.Returned && o.Registered.After(m.Memory.ExecutedAt),
-		!m.Memory.Executed && m.Memory.Begun && !m.Memory.Lost && o.Registered.After(m.Memory.BegunAt):
+	case mem.Installation.Begun && !mem.Installation.Returned && o.Registered.After(mem.Installation.At),
+		!mem.Installation.Begun && mem.Attempt.Begun && !mem.Attempt.Lost && o.Registered.After(mem.Attempt.At):
 		m.reregistered()
 	}
 	m.readNow()
@@ -123,217 +146,180 @@ func (m *machine) resume(o Observation) {
 func (m *machine) registered() {
 	m.giveUp()
 	m.comeBack()
-	m.Memory.Observed, m.Memory.Fails, m.Memory.Polls = false, 0, 0
+	m.lookAfresh()
 	m.reregistered()
 	m.readNow()
 }
 
+// lookAfresh forgets how the device was looked at: the observations are gone.
+func (m *machine) lookAfresh() {
+	r := &m.Memory.Reading
+	r.Observed, r.Fails, r.Polls, r.Silent = false, 0, 0, false
+}
+
 // reregistered notes a registration that is newer than what was begun.
 func (m *machine) reregistered() {
+	a := &m.Memory.Attempt
 	switch {
-	case m.Memory.Executed:
+	case m.Memory.Installation.Begun:
 		m.log("registered", "after the update was executed")
-		m.Memory.Returned, m.Memory.SettleUntil = true, time.Time{}
+		m.Memory.Installation.Returned, a.SettleUntil = true, time.Time{}
 		m.enter(PhaseVerifying)
-	case m.Memory.Begun:
+	case a.Begun:
 		m.log("registered", "during the transfer")
-		if !m.Memory.Lost { // else a device that registers again and again would never have settled
-			m.Memory.Lost, m.Memory.SettleUntil = true, time.Time{}
+		if !a.Lost { // else a device that registers again and again would never have settled
+			a.Lost, a.SettleUntil = true, time.Time{}
 		}
 	default:
 		m.log("registered", "the device can be reached")
 	}
 }
 
-func (m *machine) away() {
-	m.giveUp()
-	m.goAway(false)
-	if m.Memory.Executed && m.Phase == PhaseExecuting {
-		m.enter(PhaseRestarting)
-		m.log("away", "as a restart has it")
+// underWay takes in what becomes of the action that is under way.
+func (m *machine) underWay(o Observation) {
+	d := &m.Memory.Doing
+	if d.Kind == ActionNone || o.Action != d.ID {
+		return
+	}
+	switch o.Kind {
+	case ObserveQueued:
+		d.Queued = true
+	case ObserveSent:
+		d.Queued = false
+	case ObserveSilent:
+		m.Memory.Reading.Silent = true
+		if d.Stall != stallSilent {
+			d.Stall, d.Since, d.Told = stallSilent, m.now, false
+		}
+	case ObserveBusy:
+		m.Memory.Reading.Silent = false
+		if d.Stall != stallBusy {
+			d.Stall, d.Since, d.Told = stallBusy, m.now, true
+			m.log("busy", "the device asks to be asked later (%s); %s goes on then", detailOr(o, "5.03"), d.Kind)
+		}
+	case ObserveHeard:
+		m.moves()
 	}
 }
 
-// giveUp drops the action under way; whatever it was, a read follows.
-func (m *machine) giveUp() {
-	switch m.Memory.Doing.Kind {
-	case ActionNone:
-		return
-	case ActionWriteURI, ActionPush:
-		m.Memory.Answered, m.Memory.Answer = m.now, CodeNone
-		m.log("unknown", "%s was interrupted", m.Memory.Doing.Kind)
-	case ActionExecute:
-		m.log("unknown", "execute was interrupted")
+// moves notes that the action under way gets on.
+func (m *machine) moves() {
+	d := &m.Memory.Doing
+	if d.Stall != stallNone && d.Told {
+		m.log("heard", "the device answers again; %s goes on", d.Kind)
 	}
-	m.Memory.Doing = Action{}
-	m.abandon = true
+	m.Memory.Reading.Silent = false
+	d.Stall, d.Since, d.Told, d.Queued = stallNone, time.Time{}, false, false
+}
+
+// tellStall says in the journal, once, that the device leaves a push
+// unanswered.
+func (m *machine) tellStall() {
+	d := &m.Memory.Doing
+	if d.Kind == ActionPush && d.Stall == stallSilent && !d.Told && !m.now.Before(d.Since.Add(stallAfter)) {
+		d.Told = true
+		m.log("silent", "the device has not answered for %s; the block is sent again and again", m.now.Sub(d.Since).Round(time.Second))
+	}
 }
 
 // progress counts bytes that went to the device. For a push the first one is an
 // acknowledged block: the device is Downloading.
 func (m *machine) progress(bytes int64) {
-	if !m.Memory.Begun || m.Phase != PhaseTransferring {
+	a := &m.Memory.Attempt
+	if !a.Begun || m.Phase != PhaseTransferring {
 		return
 	}
-	if size := m.Plan.Size; size > 0 && bytes >= size && m.Bytes < size {
-		m.hint()
+	if m.Doing().Kind == ActionPush {
+		m.moves()
+	}
+	m.Memory.Reading.Silent = false
+	if size := m.Plan.Size; size > 0 && bytes >= size {
+		if m.Delivery == DeliveryPull && !a.Served {
+			a.Served, m.hard = true, true
+		}
+		if m.Bytes < size {
+			m.hint()
+		}
 	}
 	m.Bytes = bytes
-	m.Memory.SettleUntil = time.Time{}
+	a.SettleUntil = time.Time{}
 	m.restartClock(m.now)
-	if bytes <= 0 || m.Memory.Started {
+	if bytes <= 0 || a.Started {
 		return
 	}
-	m.Memory.Started = true
+	a.Started = true
 	m.log("transfer", "the device takes the package")
-	m.State = Downloading
-}
-
-// hint plans a read soon, and not too often.
-func (m *machine) hint() {
-	m.Memory.Polls = 0
-	m.readBy(later(m.now.Add(debounce), m.Memory.LastRead.Add(readGap)))
-}
-
-func (m *machine) readNow() { m.Memory.ReadAt = m.now }
-
-// readBy plans the next read for at, or earlier if one is planned.
-func (m *machine) readBy(at time.Time) {
-	if m.Memory.ReadAt.IsZero() || at.Before(m.Memory.ReadAt) {
-		m.Memory.ReadAt = at
+	if m.State == Idle {
+		m.State = Downloading
 	}
 }
 
-// poll plans the next read by back-off, at until at the latest, and once more
-// before the phase's limit.
-func (m *machine) poll(until ...time.Time) {
-	at := m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Polls))
-	m.Memory.Polls++
-	if limit := m.limitAt(); !limit.IsZero() && !at.Before(limit) {
-		if last := limit.Add(-m.Plan.Limits.Poll); last.After(m.now) {
-			at = last
+// delivery takes in what the server that hands out packages saw.
+func (m *machine) delivery(o Observation) {
+	a := &m.Memory.Attempt
+	if o.Kind == ObserveFault {
+		m.fault(o)
+		return
+	}
+	if !a.Begun || a.Adopted || m.Memory.Installation.Begun {
+		return
+	}
+	switch o.Kind {
+	case ObserveAsked:
+		if !a.Asked {
+			a.Asked = true
+			m.log("asked", "%s", detailOr(o, "the device asks for the package"))
+		}
+	case ObserveServed:
+		if !a.Served {
+			a.Served = true
+			m.log("served", "the package was fetched, as the program says")
+		}
+		m.hasPackage()
+		m.hint()
+	case ObserveTrouble:
+		if why := detail(o); m.Phase == PhaseTransferring && why != a.Fault {
+			a.Fault = why
+			m.log("trouble", "%s", why)
 		}
 	}
-	for _, t := range until {
-		if t.After(m.now) {
-			at = earlier(at, t)
-		}
-	}
-	m.readBy(at)
 }
 
-// pollFor polls, and says what for.
-func (m *machine) pollFor(why string, until ...time.Time) {
-	m.Memory.Why, m.Memory.SettleUntil = why, time.Time{}
-	m.poll(until...)
+// fault ends an update whose package the server cannot hand out.
+func (m *machine) fault(o Observation) {
+	if o.Fault == FaultImage && !m.Memory.Installation.Begun {
+		m.leave()
+		m.MayStill = ""
+		m.end(OutcomeFailed, ReasonImage, "the server cannot hand out the image: "+detailOr(o, "it is damaged"))
+	}
 }
 
-// settle waits until the device has shown the same picture for some time, and
-// then calls verdict: clients show State and Result 0 before a result, or before
-// they begin.
-func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
-	mem := &m.Memory
-	if why := "a second look, because the device " + picture; mem.Why != why || mem.SettleUntil.IsZero() {
-		mem.SettleUntil, mem.Why = m.now.Add(wait), why
-		m.log("settle", "the device %s; looking again for %s", picture, wait)
+// touched notes that somebody else changes the object: what the attempt has
+// proven counts no more.
+func (m *machine) touched(o Observation) {
+	if a := &m.Memory.Attempt; a.Begun && !a.Touched {
+		a.Touched = true
+		m.log("touched", "the Firmware Update object is changed by another request of this server: %s", detailOr(o, "unknown"))
 	}
-	if m.now.Before(mem.SettleUntil) {
-		m.poll(mem.SettleUntil)
-		return
-	}
-	verdict()
-}
-
-// look begins the read that is due; on a new registration it observes first, so
-// that no change falls between the two.
-func (m *machine) look() {
-	if m.act.Kind != ActionNone || m.Memory.ReadAt.IsZero() || m.now.Before(m.Memory.ReadAt) {
-		return
-	}
-	if !m.Memory.Observed {
-		m.do(Action{Kind: ActionObserve})
-		return
-	}
-	what := ReadState | ReadResult | ReadVersion
-	if !m.Memory.Begun {
-		what |= ReadProtocols | ReadDelivery | ReadPackage
-	}
-	if m.Memory.AskDefer {
-		what |= ReadMaxDefer
-	}
-	m.do(Action{Kind: ActionRead, Resources: what})
-}
-
-// do begins an action.
-func (m *machine) do(a Action) {
-	m.Memory.NextID++
-	a.ID = m.Memory.NextID
-	m.act, m.Memory.Doing = a, a
-	m.Memory.ReadAt = time.Time{}
-	if a.Kind != ActionRead && a.Kind != ActionObserve {
-		m.hard = true
-	}
+	m.hint()
 }
 
 func (m *machine) log(event, format string, args ...any) {
-	m.Memory.Told = false
+	m.Memory.Clock.Told = false
 	m.journal = append(m.journal, Entry{Event: event, Detail: fmt.Sprintf(format, args...)})
 }
 
-// favour asks the device to drop a package that nobody will execute any more.
-func (m *machine) favour() {
-	m.giveUp()
-	m.act = Action{}
-	if !m.Memory.Online || !m.Memory.Begun || m.Memory.Executed && m.State != Downloaded {
-		return
-	}
-	m.do(Action{Kind: ActionCancel, Reset: m.Plan.Profile.Reset})
+// maxDetail bounds a foreign text in the journal, in bytes.
+const maxDetail = 255
+
+// detail is the cause that came with an observation, fit for the journal.
+func detail(o Observation) string {
+	return strings.ToValidUTF8(o.Detail[:min(len(o.Detail), maxDetail)], "")
 }
 
-// end gives the update its outcome.
-func (m *machine) end(outcome Outcome, result Result, reason Reason, detail string) {
-	if m.act.Kind != ActionCancel {
-		m.giveUp()
-		m.act = Action{}
+func detailOr(o Observation, otherwise string) string {
+	if text := detail(o); text != "" {
+		return text
 	}
-	m.log(string(outcome), "%s", detail)
-	if outcome == OutcomeSucceeded && m.Attempt > 0 {
-		m.hasPackage()
-	}
-	m.Phase, m.State = PhaseEnded, Idle
-	m.Outcome, m.Result, m.Reason = outcome, result, reason
-	m.Ended, m.Wait = m.now, Wait{}
-	m.Memory = Memory{Now: m.now}
-}
-
-// waiting says what the update waits for now.
-func (m *machine) waiting() Wait {
-	until := m.lapses()
-	mem := &m.Memory
-	switch {
-	case !mem.Online && !mem.Seen:
-		return Wait{"device to register", until}
-	case !mem.Online && m.Phase == PhaseRestarting && !mem.Asleep:
-		return Wait{"device to restart and register", until}
-	case !mem.Online && mem.Asleep:
-		return Wait{"sleeping device to wake", until}
-	case !mem.Online:
-		return Wait{"device to come back", until}
-	case mem.Doing.Kind == ActionPush:
-		return Wait{"push to finish", until}
-	case mem.Doing.Kind != ActionNone:
-		return Wait{"answer to " + mem.Doing.Kind.String(), until}
-	case mem.Fails > 0:
-		return Wait{"device to answer a read", until}
-	case m.now.Before(mem.RetryAt):
-		return Wait{mem.Why, earlier(until, mem.RetryAt)}
-	case m.now.Before(mem.DeferUntil):
-		return Wait{"device has deferred the update", earlier(until, mem.DeferUntil)}
-	case !mem.SettleUntil.IsZero():
-		return Wait{mem.Why, earlier(until, mem.SettleUntil)}
-	case mem.Why != "":
-		return Wait{mem.Why, until}
-	default:
-		return Wait{"device to be read", until}
-	}
+	return otherwise
 }

@@ -67,6 +67,7 @@ type player struct {
 	update   fsm.Update
 	stored   []byte // the last one that was to be persisted
 	doing    fsm.Action
+	offers   []fsm.Protocol // nil: what the device lists, in its order
 	lastWait fsm.Wait
 }
 
@@ -78,17 +79,25 @@ type player struct {
 //	ok | refused 4.05 | unknown             the action under way ended so
 //	late 4.05                               the action before it ended so
 //	read state=0 result=0 version=1.0.0 protocols=coap,http delivery=both
-//	     package=1.1.0 defer=60s            the read ended so; what is not
+//	     defer=60s auto=1 holds             the read ended so; what is not
 //	                                        named is answered 4.04
 //	after 5s                                time passes, with all timers
 //	wake                                    time passes to the next timer
 //	down 3h                                 time passes without timers
 //	crash                                   the server starts again from what
 //	                                        was persisted
+//	hold NAME until=5h reason=x             and release NAME
+//	queued, sent, silent, busy, heard       what becomes of the action under way
+//	asked X, trouble X, touched X           what was seen of a download, or of
+//	                                        somebody else's request
+//	damaged X | limit 8192                  the action ended so: the image cannot
+//	                                        be read; 4.13 with Size1
+//	parted state=0                          the farewell ended so
 func (p *player) play(cmd []string) {
 	o := fsm.Observation{}
 	switch args := cmd[1:]; cmd[0] {
 	case "update":
+		p.offers = nil
 		p.update = fsm.NewUpdate(p.plan(args), p.now)
 		p.persist()
 		return
@@ -133,15 +142,48 @@ func (p *player) play(cmd []string) {
 		o.Kind, o.Action, o.Code = fsm.ObserveDone, p.doing.ID, fsm.CodeContent
 		require.Equal(p.t, fsm.ActionRead, p.doing.Kind, "no read is under way")
 		o.Reading = p.reading(args)
-	default:
-		for k := fsm.ObserveStarted; k <= fsm.ObserveCancel; k++ {
-			if k.String() == cmd[0] {
-				o.Kind = k
+	case "hold":
+		o.Kind, o.Hold.Holder = fsm.ObserveHold, args[0]
+		for _, arg := range args[1:] {
+			key, value, _ := strings.Cut(arg, "=")
+			if key == "until" {
+				d, err := time.ParseDuration(value)
+				require.NoError(p.t, err)
+				o.Hold.Until = epoch.Add(d)
+			} else {
+				o.Hold.Reason = value
 			}
 		}
-		require.NotZero(p.t, o.Kind, "unknown command %q", cmd[0])
+	case "release":
+		o.Kind, o.Hold.Holder = fsm.ObserveRelease, args[0]
+	case "queued", "sent", "silent", "busy", "heard":
+		o.Action = p.doing.ID
+		o.Kind = kindOf(p.t, cmd[0])
+	case "trouble", "asked", "touched":
+		o.Kind, o.Detail = kindOf(p.t, cmd[0]), strings.Join(args, " ")
+	case "damaged":
+		o.Kind, o.Action, o.Fault, o.Detail = fsm.ObserveDone, p.doing.ID, fsm.FaultImage, strings.Join(args, " ")
+	case "limit":
+		n, err := strconv.ParseInt(args[0], 10, 64)
+		require.NoError(p.t, err)
+		o.Kind, o.Action, o.Code, o.Limit = fsm.ObserveDone, p.doing.ID, fsm.CodeTooLarge, n
+	case "parted":
+		o.Kind, o.Action, o.Reading = fsm.ObserveDone, p.doing.ID, p.reading(args)
+	default:
+		o.Kind = kindOf(p.t, cmd[0])
 	}
 	p.step(o)
+}
+
+// kindOf is the observation of that name.
+func kindOf(t *testing.T, name string) fsm.ObservationKind {
+	for k := fsm.ObserveStarted; k <= fsm.ObserveCancel; k++ {
+		if k.String() == name {
+			return k
+		}
+	}
+	t.Fatalf("no observation is called %q", name)
+	return 0
 }
 
 func (p *player) wake() {
@@ -202,7 +244,7 @@ func actionDetail(a fsm.Action) string {
 		s += " " + string(a.Reset)
 	}
 	if a.Kind == fsm.ActionRead {
-		for i, name := range []string{"state", "result", "version", "protocols", "delivery", "package", "defer"} {
+		for i, name := range []string{"state", "result", "version", "protocols", "delivery", "defer", "auto"} {
 			if a.Resources.Has(1 << i) {
 				s += " " + name
 			}
@@ -226,7 +268,7 @@ func (p *player) plan(args []string) fsm.Plan {
 		case "protocol":
 			plan.Protocol, err = fsm.ParseProtocol(value)
 		case "schemes":
-			plan.Schemes = parseProtocols(p.t, value)
+			p.offers = parseProtocols(p.t, value)
 		case "force":
 			plan.Force = true
 		case "attempts":
@@ -261,7 +303,7 @@ func (p *player) reading(args []string) fsm.Reading {
 	}
 	var r fsm.Reading
 	r.State.Code, r.Result.Code = missing(fsm.ReadState), missing(fsm.ReadResult)
-	r.Version.Code, r.Package.Code = missing(fsm.ReadVersion), missing(fsm.ReadPackage)
+	r.Version.Code, r.Auto.Code = missing(fsm.ReadVersion), missing(fsm.ReadAuto)
 	r.Protocols.Code, r.Delivery.Code = missing(fsm.ReadProtocols), missing(fsm.ReadDelivery)
 	r.MaxDefer.Code = missing(fsm.ReadMaxDefer)
 	for _, arg := range args {
@@ -289,8 +331,10 @@ func (p *player) reading(args []string) fsm.Reading {
 		case "delivery":
 			r.Delivery.Code = fsm.CodeContent
 			err = r.Delivery.Value.UnmarshalText([]byte(value))
-		case "package":
-			r.Package = fsm.Known(value)
+		case "auto":
+			r.Auto = fsm.Known(value == "1")
+		case "holds":
+			r.Holds = true
 		case "defer":
 			r.MaxDefer.Code = fsm.CodeContent
 			r.MaxDefer.Value, err = time.ParseDuration(value)
@@ -298,6 +342,12 @@ func (p *player) reading(args []string) fsm.Reading {
 			p.t.Fatalf("unknown word %q in read", arg)
 		}
 		require.NoError(p.t, err, arg)
+	}
+	if r.Offers = p.offers; r.Offers == nil {
+		r.Offers = r.Protocols.Value
+	}
+	if r.Offers == nil {
+		r.Offers = []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolCoAPS, fsm.ProtocolHTTP, fsm.ProtocolHTTPS}
 	}
 	return r
 }

@@ -14,7 +14,7 @@ type picture struct {
 	state   fsm.State
 	result  fsm.Result
 	version string // "" cannot be read
-	pkg     string // 5/0/7, "" absent
+	holds   bool   // the stored facts name the package
 }
 
 func (p picture) reading() fsm.Reading {
@@ -23,15 +23,13 @@ func (p picture) reading() fsm.Reading {
 		Version:   fsm.Refused[string](fsm.CodeNotFound),
 		Protocols: fsm.Known([]fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP}),
 		Delivery:  fsm.Known(fsm.PullOnly),
-		Package:   fsm.Refused[string](fsm.CodeNotFound),
+		Offers:    []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP},
 		MaxDefer:  fsm.Known(10 * time.Minute),
 	}
 	if p.version != "" {
 		r.Version = fsm.Known(p.version)
 	}
-	if p.pkg != "" {
-		r.Package = fsm.Known(p.pkg)
-	}
+	r.Holds = p.holds
 	return r
 }
 
@@ -41,6 +39,31 @@ type hand struct {
 	actions fsm.Actions
 	now     time.Time
 	said    []string
+	method  fsm.DeliveryMethod // 5/0/9
+	auto    bool               // 5/0/14
+}
+
+// shows is what is read of a device that shows p.
+func (h *hand) shows(p picture) fsm.Reading {
+	r := p.reading()
+	r.Delivery, r.Auto = fsm.Known(h.method), fsm.Known(h.auto)
+	return r
+}
+
+// reads lets time pass until the next read has ended, with p.
+func (h *hand) reads(p picture) {
+	for range 100 {
+		switch h.update.Doing().Kind {
+		case fsm.ActionNone:
+			h.now = h.update.Wake()
+			h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+		case fsm.ActionRead:
+			h.done(fsm.CodeContent, h.shows(p))
+			return
+		default:
+			h.done(fsm.CodeContent, fsm.Reading{})
+		}
+	}
 }
 
 func (h *hand) step(o fsm.Observation) {
@@ -55,7 +78,7 @@ func (h *hand) step(o fsm.Observation) {
 }
 
 func (h *hand) done(code fsm.Code, r fsm.Reading) {
-	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Memory.Doing.ID, Code: code, Reading: r})
+	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Code: code, Reading: r})
 }
 
 // until goes on, with a device that always shows p, until something other than a
@@ -64,12 +87,12 @@ func (h *hand) until(p picture) string {
 	h.said = nil
 	from := h.now
 	for {
-		switch kind := h.update.Memory.Doing.Kind; {
+		switch kind := h.update.Doing().Kind; {
 		case !h.update.Active():
 			h.said = append(h.said, fmt.Sprintf("%s (%d), %s", strings.ToUpper(h.update.Outcome.String()), h.update.Result, h.update.Reason))
 			return strings.Join(h.said, "; ") + after(h.now.Sub(from))
 		case kind == fsm.ActionRead || kind == fsm.ActionObserve:
-			h.done(fsm.CodeContent, p.reading())
+			h.done(fsm.CodeContent, h.shows(p))
 		case kind != fsm.ActionNone:
 			what := "then " + kind.String()
 			if kind == fsm.ActionWriteURI {
@@ -102,16 +125,16 @@ func started(plan fsm.Plan) *hand {
 
 func transferring(plan fsm.Plan) *hand {
 	h := started(plan)
-	h.until(picture{fsm.Idle, 0, oldVersion, ""})
+	h.until(picture{fsm.Idle, 0, oldVersion, false})
 	h.done(fsm.CodeChanged, fsm.Reading{})
 	return h
 }
 
 func executed(plan fsm.Plan, before string) *hand {
 	h := started(plan)
-	h.until(picture{fsm.Idle, 0, before, ""})
+	h.until(picture{fsm.Idle, 0, before, false})
 	h.done(fsm.CodeChanged, fsm.Reading{})
-	h.until(picture{fsm.Downloaded, 0, before, ""})
+	h.until(picture{fsm.Downloaded, 0, before, false})
 	h.done(fsm.CodeChanged, fsm.Reading{})
 	return h
 }
@@ -137,17 +160,19 @@ func TestTruthTable(t *testing.T) {
 	header("At the start")
 	for _, state := range states {
 		for _, result := range []fsm.Result{0, 1, 8} {
-			p := picture{state, result, oldVersion, ""}
+			p := picture{state, result, oldVersion, false}
 			row(p, "", started(plan).until(p))
 		}
 	}
-	p := picture{fsm.Idle, 0, newVersion, ""}
+	p := picture{fsm.Idle, 0, newVersion, false}
 	row(p, "", started(plan).until(p))
 	row(p, "force", started(fsm.Plan{Target: newVersion, Force: true}).until(p))
-	p = picture{fsm.Idle, 0, "", ""}
+	p = picture{fsm.Idle, 0, "", false}
 	row(p, "", started(plan).until(p))
-	p = picture{fsm.Downloaded, 0, oldVersion, newVersion}
-	row(p, "5/0/7 = 1.1.0", started(plan).until(p))
+	for _, result := range []fsm.Result{0, 8, 11} {
+		p = picture{fsm.Downloaded, result, oldVersion, true}
+		row(p, "facts: holds", started(plan).until(p))
+	}
 
 	header("After the Package URI was accepted")
 	for _, state := range states {
@@ -155,11 +180,11 @@ func TestTruthTable(t *testing.T) {
 			if state != fsm.Idle && result != 0 && result != 8 && result != 11 {
 				continue
 			}
-			p := picture{state, result, oldVersion, ""}
+			p := picture{state, result, oldVersion, false}
 			row(p, "", transferring(plan).until(p))
 		}
 	}
-	p = picture{fsm.Idle, 0, newVersion, ""}
+	p = picture{fsm.Idle, 0, newVersion, false}
 	row(p, "", transferring(plan).until(p))
 
 	for _, returned := range []bool{false, true} {
@@ -179,7 +204,7 @@ func TestTruthTable(t *testing.T) {
 							verify == fsm.VerifyResult && (!common || state != fsm.Idle) {
 							continue
 						}
-						p := picture{state, result, version, ""}
+						p := picture{state, result, version, false}
 						h := executed(plan, oldVersion)
 						if returned {
 							h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
@@ -191,7 +216,7 @@ func TestTruthTable(t *testing.T) {
 		}
 		forced := fsm.Plan{Target: newVersion, Force: true}
 		for _, result := range []fsm.Result{0, 1, 8} {
-			p := picture{fsm.Idle, result, newVersion, ""}
+			p := picture{fsm.Idle, result, newVersion, false}
 			h := executed(forced, newVersion)
 			if returned {
 				h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
@@ -204,10 +229,10 @@ func TestTruthTable(t *testing.T) {
 	for _, result := range results[2:] {
 		h := started(plan)
 		var steps []string
-		p := picture{fsm.Idle, 0, oldVersion, ""}
+		p := picture{fsm.Idle, 0, oldVersion, false}
 		for h.update.Active() {
 			steps = append(steps, strings.TrimPrefix(h.until(p), "then "))
-			if h.update.Memory.Doing.Kind == fsm.ActionWriteURI {
+			if h.update.Doing().Kind == fsm.ActionWriteURI {
 				p.result = result
 			} else {
 				p.result = 0
@@ -216,7 +241,7 @@ func TestTruthTable(t *testing.T) {
 				h.done(fsm.CodeChanged, fsm.Reading{})
 			}
 		}
-		row(picture{fsm.Idle, result, oldVersion, ""}, "", "\n    "+strings.Join(steps, "\n    "))
+		row(picture{fsm.Idle, result, oldVersion, false}, "", "\n    "+strings.Join(steps, "\n    "))
 	}
 	golden(t, "testdata/truth_table.golden", out.String())
 }

@@ -6,13 +6,41 @@ import "time"
 type Wait struct {
 	// Reason says it in words.
 	Reason string `json:"reason"`
-	// Until is when the wait ends at the latest, by a limit or by a next try.
+	// Whose says whose time it is.
+	Whose Whose `json:"whose,omitzero"`
+	// Until is when something happens at the latest: the wait ends, or is looked
+	// at again.
 	Until time.Time `json:"until,omitzero"`
 }
 
+// Whose says whose time a wait is.
+type Whose string
+
+// Those who let an update wait.
+const (
+	WhoseDevice   Whose = "device"
+	WhoseOperator Whose = "operator" // a hold
+	WhoseServer   Whose = "server"   // a queue, or a pause, of this server
+)
+
+// MayStill says what can follow on the device of an update that was ended from
+// here while the device had, or may have had, its package.
+type MayStill string
+
+// What may still happen.
+const (
+	// MayStillNone: the device installs nothing of this update.
+	MayStillNone MayStill = "none"
+	// MayStillInstall: the device was seen to install, or has agreed to.
+	MayStillInstall MayStill = "install"
+	// MayStillUnknown: it may or may not install.
+	MayStillUnknown MayStill = "unknown"
+)
+
 // Update is one image for one endpoint, as the server sees it. It holds all
 // that a decision needs, and is stored as JSON. [NewUpdate] makes one; after
-// that only [Update.Step] makes new ones.
+// that only [Update.Step] makes new ones. Its slices are shared between copies
+// and never written to.
 type Update struct {
 	// Plan is what was asked for, with its defaults filled in.
 	Plan Plan `json:"plan"`
@@ -28,16 +56,23 @@ type Update struct {
 	// Reason says in one word why the update ended so; one of the Reason
 	// constants.
 	Reason Reason `json:"reason,omitzero"`
+	// MayStill says what can still follow of an update that was cancelled or
+	// timed out; empty for every other.
+	MayStill MayStill `json:"may_still,omitzero"`
 	// Reported is the device's own last Result in this update, 0 if it gave
 	// none.
 	Reported Result `json:"reported,omitzero"`
-	// OldVersion is 3/0/3 before the update, empty if it could not be read.
+	// Failure is the last Result from 2 to 9 among those.
+	Failure Result `json:"failure,omitzero"`
+	// OldVersion is 3/0/3 before the update, empty if it said nothing.
 	OldVersion string `json:"old_version,omitzero"`
 	// Version is 3/0/3 as last read.
 	Version string `json:"version,omitzero"`
 	// Delivery and Protocol are those of the current or last attempt.
 	Delivery Delivery `json:"delivery,omitzero"`
 	Protocol Protocol `json:"protocol,omitzero"`
+	// Holds keep the update from executing.
+	Holds []Hold `json:"holds,omitzero"`
 	// Wait is what the update waits for; zero once it has ended.
 	Wait Wait `json:"wait,omitzero"`
 	// Attempt counts the transfers, the first is 1.
@@ -45,7 +80,8 @@ type Update struct {
 	// Bytes counts the bytes of the package that went to the device in the
 	// current attempt. Soft.
 	Bytes int64 `json:"bytes,omitzero"`
-	// Created, Ended and Deadline are times of the update as a whole.
+	// Created, Ended and Deadline are times of the update as a whole. Deadline
+	// moves while the update is held, and while no server runs.
 	Created  time.Time `json:"created"`
 	Ended    time.Time `json:"ended,omitzero"`
 	Deadline time.Time `json:"deadline"`
@@ -54,108 +90,10 @@ type Update struct {
 	Memory Memory `json:"memory,omitzero"`
 }
 
-// Reason says why an update ended, in one word for programs; the journal has
-// the story.
-type Reason string
-
-// The reasons.
-const (
-	// ReasonVersion: the device runs the target version.
-	ReasonVersion Reason = "version"
-	// ReasonResult: the device reported success, and that is what counts.
-	ReasonResult Reason = "result"
-	// ReasonAlreadyRunning: it ran the target version from the start.
-	ReasonAlreadyRunning Reason = "already_running"
-	// ReasonOldVersion: it came back with the version it had before.
-	ReasonOldVersion Reason = "old_version"
-	// ReasonVersionMismatch: it installed something, but runs another version
-	// than the target.
-	ReasonVersionMismatch Reason = "version_mismatch"
-	// ReasonDeviceResult: the device reported a failure that ends the update.
-	ReasonDeviceResult Reason = "device_result"
-	// ReasonAttempts: the last of the attempts failed.
-	ReasonAttempts Reason = "attempts"
-	// ReasonRefused: the device refused what had to be done.
-	ReasonRefused Reason = "refused"
-	// ReasonNoDelivery: device, server and request have no delivery in common.
-	ReasonNoDelivery Reason = "no_delivery"
-	// ReasonOperator: an operator cancelled it.
-	ReasonOperator Reason = "operator"
-	// ReasonPhaseLimit: a phase took longer than its limit.
-	ReasonPhaseLimit Reason = "phase_limit"
-	// ReasonDeadline: the whole update took longer than its deadline.
-	ReasonDeadline Reason = "deadline"
-)
-
-// Memory is what the server machine remembers from step to step. It is
-// exported only to be stored.
-type Memory struct {
-	Now    time.Time `json:"now,omitzero"`     // latest time seen
-	NextID uint32    `json:"next_id,omitzero"` // of the last action
-	Doing  Action    `json:"doing,omitzero"`   // the action under way
-
-	// The device's presence.
-	Online   bool      `json:"online,omitzero"`
-	Asleep   bool      `json:"asleep,omitzero"`
-	Seen     bool      `json:"seen,omitzero"`      // was online at least once
-	AwayFrom time.Time `json:"away_from,omitzero"` // since when it is not online
-
-	// The clock of the phase.
-	Since   time.Time     `json:"since,omitzero"`   // start, or last progress
-	Away    time.Duration `json:"away,omitzero"`    // time since then that does not count
-	Resumed time.Time     `json:"resumed,omitzero"` // restart of the server with no read since
-	Told    bool          `json:"told,omitzero"`    // the journal's last line is of a restart
-
-	// Looking.
-	Observed  bool           `json:"observed,omitzero"`
-	ReadAt    time.Time      `json:"read_at,omitzero"`   // next read, zero: none planned
-	LastRead  time.Time      `json:"last_read,omitzero"` // end of the last one with values
-	Polls     int            `json:"polls,omitzero"`     // reads without news
-	Fails     int            `json:"fails,omitzero"`     // reads without values, or observes
-	Looked    bool           `json:"looked,omitzero"`    // OldVersion was determined
-	AskDefer  bool           `json:"ask_defer,omitzero"` // read 5/0/13 too
-	Listed    []Protocol     `json:"listed,omitzero"`    // 5/0/8, empty: absent
-	HasMethod bool           `json:"has_method,omitzero"`
-	Method    DeliveryMethod `json:"method,omitzero"` // 5/0/9
-
-	// Between attempts.
-	RetryAt     time.Time  `json:"retry_at,omitzero"`
-	Why         string     `json:"why,omitzero"`      // of the current wait
-	Failures    int        `json:"failures,omitzero"` // transient ones, against Plan.Attempts
-	Tried       []Protocol `json:"tried,omitzero"`    // answered with Result 9
-	FreshURI    bool       `json:"fresh_uri,omitzero"`
-	Resets      int        `json:"resets,omitzero"` // in this attempt
-	ResetDue    bool       `json:"reset_due,omitzero"`
-	RefusedPush bool       `json:"refused_push,omitzero"`
-	RefusedPull bool       `json:"refused_pull,omitzero"`
-
-	// The transfer.
-	Begun       bool      `json:"begun,omitzero"` // URI or first block may be out
-	BegunAt     time.Time `json:"begun_at,omitzero"`
-	Before      Result    `json:"before,omitzero"`      // Result when it began
-	Answered    time.Time `json:"answered,omitzero"`    // end of the write or push
-	Answer      Code      `json:"answer,omitzero"`      // its code
-	Started     bool      `json:"started,omitzero"`     // the device took it up
-	Lost        bool      `json:"lost,omitzero"`        // registered anew since
-	Interrupted bool      `json:"interrupted,omitzero"` // the server restarted since
-
-	// The installation.
-	Executes   int       `json:"executes,omitzero"` // fruitless ones, against Plan.Attempts
-	Executed   bool      `json:"executed,omitzero"` // Execute may have been carried out
-	ExecutedAt time.Time `json:"executed_at,omitzero"`
-	ExecCode   Code      `json:"exec_code,omitzero"`
-	ExecBefore Result    `json:"exec_before,omitzero"` // Result when it was sent
-	ExecFailed bool      `json:"exec_failed,omitzero"` // Result 8 in Downloaded was forgiven once
-	Proven     bool      `json:"proven,omitzero"`      // the device was seen updating
-	Returned   bool      `json:"returned,omitzero"`    // registered anew since Execute
-	DeferUntil time.Time `json:"defer_until,omitzero"`
-	// SettleUntil is when the picture in Why will have lasted long enough.
-	SettleUntil time.Time `json:"settle_until,omitzero"`
-}
-
-// NewUpdate returns an update that is to reach plan. The first observation is
-// to be [ObserveStarted].
-func NewUpdate(plan Plan, at time.Time) Update {
+// NewUpdate returns an update that is to reach plan, held by holds from the
+// start; holds that [Hold.Check] refuses are left out, and so is what is more
+// than MaxHolds. The first observation is to be [ObserveStarted].
+func NewUpdate(plan Plan, at time.Time, holds ...Hold) Update {
 	plan.Limits = plan.Limits.withDefaults()
 	if plan.Deadline <= 0 {
 		plan.Deadline = DefaultDeadline
@@ -164,16 +102,30 @@ func NewUpdate(plan Plan, at time.Time) Update {
 		plan.Attempts = DefaultAttempts
 	}
 	at = at.Round(0).UTC()
-	deadline := at.Add(plan.Deadline)
-	return Update{
-		Plan: plan, Phase: PhaseWaiting, Created: at, Deadline: deadline,
-		Wait:   Wait{Reason: "device to register", Until: deadline},
-		Memory: Memory{Now: at, Since: at},
+	m := machine{now: at, Update: Update{
+		Plan: plan, Phase: PhaseWaiting, Created: at, Deadline: at.Add(plan.Deadline),
+	}}
+	m.Memory.Clock = clock{Now: at, Since: at}
+	for _, h := range holds {
+		m.hold(h)
 	}
+	m.Wait = m.waiting()
+	return m.Update
 }
 
 // Active reports whether the update has not ended.
 func (u Update) Active() bool { return u.Outcome == OutcomeNone }
+
+// Now returns the latest time that the update has seen.
+func (u Update) Now() time.Time { return u.Memory.Clock.Now }
+
+// Doing returns the action under way; its Kind is ActionNone if there is none.
+// The last action of an update that has ended is its farewell, ActionCancel.
+func (u Update) Doing() Action { return u.Memory.Doing.Action }
+
+// Executed reports whether an Execute of this update may have reached the
+// device.
+func (u Update) Executed() bool { return u.Memory.History.Executed }
 
 // Wake returns when the shell owes the update an [ObserveTimer]. The zero time
 // means never: the update has ended.
@@ -182,10 +134,25 @@ func (u Update) Wake() time.Time {
 		return time.Time{}
 	}
 	wake := u.lapses()
-	if u.Memory.Online && u.Memory.Doing.Kind == ActionNone && !u.Memory.ReadAt.IsZero() {
-		wake = earlier(wake, u.Memory.ReadAt)
+	if until := u.nextUntil(); !until.IsZero() {
+		wake = earlier(wake, until)
 	}
-	return wake
+	if next := u.nextRead(); !next.IsZero() {
+		wake = earlier(wake, next)
+	}
+	if d := u.Memory.Doing; d.Stall == stallSilent && !d.Told && d.Kind == ActionPush {
+		wake = earlier(wake, d.Since.Add(stallAfter))
+	}
+	return later(wake, u.Memory.Clock.Now.Add(1))
+}
+
+// nextRead is when the device is read next; zero if that is not planned, or not
+// possible as things are.
+func (u Update) nextRead() time.Time {
+	if !u.Memory.Presence.Online || u.Doing().Kind != ActionNone {
+		return time.Time{}
+	}
+	return u.Memory.Reading.Next
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -18,7 +18,6 @@ func testUnknownNames(t *testing.T, db store.Store) {
 	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep1", "i1")})
 	u := newUpdate("u2", "ep2", "i1")
 	u.Machine.Plan.Profile.Protocols = []fsm.Protocol{fsm.ProtocolCoAP}
-	u.Machine.Memory.Listed, u.Machine.Memory.Tried = []fsm.Protocol{fsm.ProtocolCoAP}, []fsm.Protocol{fsm.ProtocolCoAP}
 	tried := spoilNames(reflect.ValueOf(&u.Machine).Elem(), "Machine", func(field string) {
 		t.Logf("%s", field)
 		refuse(t, db, store.ErrInvalid, store.CreateUpdate{Update: u})
@@ -28,7 +27,7 @@ func testUnknownNames(t *testing.T, db store.Store) {
 	})
 	for _, field := range []string{
 		"Machine.Phase", "Machine.Outcome", "Machine.Delivery", "Machine.Protocol", "Machine.Plan.Verify", "Machine.Plan.Delivery",
-		"Machine.Plan.Protocol", "Machine.Plan.Schemes", "Machine.Plan.Profile.Delivery", "Machine.Plan.Profile.Protocols",
+		"Machine.Plan.Protocol", "Machine.Plan.Profile.Delivery", "Machine.Plan.Profile.Protocols",
 	} {
 		if !slices.Contains(tried, field) {
 			t.Errorf("%s was not tried, only %v", field, tried)
@@ -67,6 +66,9 @@ func spoilNames(v reflect.Value, path string, try func(field string)) []string {
 	}
 	var fields []string
 	for i := range v.NumField() {
+		if !v.Type().Field(i).IsExported() {
+			continue // of the machine's memory, which it fills itself
+		}
 		fields = append(fields, spoilNames(v.Field(i), path+"."+v.Type().Field(i).Name, try)...)
 	}
 	return fields

@@ -21,7 +21,7 @@ func newImage(id, version string) store.Image {
 func newUpdate(id, endpoint, image string) store.Update {
 	return store.Update{
 		ID: id, Endpoint: endpoint, Image: image, Tokens: []string{"aa", "bb"}, Created: epoch, Changed: epoch,
-		Machine: fsm.NewUpdate(fsm.Plan{Schemes: []fsm.Protocol{fsm.ProtocolHTTP}}, epoch),
+		Machine: fsm.NewUpdate(fsm.Plan{Profile: fsm.Profile{Protocols: []fsm.Protocol{fsm.ProtocolHTTP}}}, epoch),
 	}
 }
 

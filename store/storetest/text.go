@@ -99,7 +99,7 @@ func testOwnership(t *testing.T, db store.Store) {
 		store.PutFirmware{Endpoint: "ep", Firmware: facts})
 	equal(t, "number in the caller's slice", lines[0].Seq, uint64(0))
 	spoil := func(u store.Update, d store.Device) {
-		u.Tokens[0], u.Machine.Plan.Schemes[0], d.Firmware.Protocols[0] = "spoilt", fsm.ProtocolCoAP, 99
+		u.Tokens[0], u.Machine.Plan.Profile.Protocols[0], d.Firmware.Protocols[0] = "spoilt", fsm.ProtocolCoAP, 99
 		*d.Firmware.State, *d.Firmware.Result, *d.Firmware.Delivery = 99, 99, 99
 	}
 	spoil(u, store.Device{Firmware: facts})

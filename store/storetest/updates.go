@@ -115,7 +115,7 @@ func testReplace(t *testing.T, db store.Store) {
 
 	step := u
 	step.Machine.Phase, step.Machine.Bytes, step.Changed = fsm.PhaseTransferring, 100, epoch.AddDate(0, 0, 1)
-	step.Machine.Plan.Schemes, step.Tokens = nil, []string{"cc"}
+	step.Machine.Plan.Profile.Protocols, step.Tokens = nil, []string{"cc"}
 	wrong := step
 	wrong.Endpoint, wrong.Image, wrong.Key, wrong.Since, wrong.Created = "other", "other", "other", 77, epoch.AddDate(1, 0, 0)
 	commit(t, db, store.ReplaceUpdate{Update: wrong})

@@ -1,0 +1,148 @@
+package fsm
+
+// end gives the update its outcome, and stops what is under way.
+func (m *machine) end(outcome Outcome, reason Reason, detail string) {
+	if m.act.Kind != ActionCancel {
+		m.giveUp()
+		m.act = Action{}
+	}
+	m.log(string(outcome), "%s", detail)
+	if outcome == OutcomeSucceeded && m.Attempt > 0 {
+		m.hasPackage()
+	}
+	m.Result = m.storedResult(outcome, reason)
+	m.Phase, m.State = PhaseEnded, Idle
+	m.Outcome, m.Reason = outcome, reason
+	m.Ended, m.Wait, m.Holds = m.now, Wait{}, nil
+	// What is left is needed to judge what comes back from the farewell.
+	m.Memory = Memory{parts{
+		Clock: clock{Now: m.now}, Doing: doing{Action: m.act}, NextID: m.Memory.NextID,
+		History: history{Loose: m.Memory.History.Loose},
+	}}
+}
+
+// storedResult is the Result that an outcome is stored with: the device's own
+// word where it gave one that fits, and connection_lost otherwise only if the
+// device was away, or did not answer, when its time was over.
+func (m *machine) storedResult(outcome Outcome, reason Reason) Result {
+	switch {
+	case outcome == OutcomeSucceeded:
+		return ResultSuccess
+	case outcome == OutcomeRolledBack:
+		return ResultUpdateFailed
+	case outcome == OutcomeCancelled:
+		return ResultCancelled
+	case reason == ReasonNoDelivery || reason == ReasonNotServed:
+		return ResultUnsupProtocol
+	case outcome == OutcomeFailed && m.Reported.failure():
+		return m.Reported
+	case outcome == OutcomeTimedOut && m.Failure != ResultDefault:
+		return m.Failure
+	case outcome == OutcomeTimedOut && m.unanswering():
+		return ResultConnectionLost
+	default:
+		return ResultUpdateFailed
+	}
+}
+
+// unanswering reports whether the device is away, asleep, or has left the last
+// request unanswered.
+func (m *machine) unanswering() bool { return !m.Memory.Presence.Online || m.Memory.Reading.Silent }
+
+// timeOut ends the update by the clock, unless what was read says more.
+func (m *machine) timeOut(reason Reason, detail string) {
+	in := m.Memory.Installation
+	switch {
+	case in.Begun && m.runsTarget():
+		m.end(OutcomeSucceeded, ReasonVersion, detail+", but the device runs the target version")
+		return
+	case in.Sent && in.Returned && m.Memory.Reading.Missing > 0 && m.runsOld():
+		// It has been back for long, without an Object 5 that could say more.
+		m.end(OutcomeRolledBack, ReasonOldVersion, detail+"; the device is back with its old version")
+		return
+	}
+	m.leave()
+	m.end(OutcomeTimedOut, reason, detail)
+}
+
+// cancel ends the update for the operator.
+func (m *machine) cancel(detail string) {
+	if detail == "" {
+		detail = "by the operator"
+	}
+	if m.State == Updating {
+		detail += "; the device is updating and cannot be stopped"
+	}
+	m.leave()
+	m.end(OutcomeCancelled, ReasonOperator, detail)
+}
+
+// leave prepares the farewell: the device is asked to drop a package that is
+// not going to be executed, and then looked at.
+func (m *machine) leave() {
+	m.MayStill = m.mayStill()
+	m.giveUp()
+	m.act = Action{}
+	if !m.Memory.Presence.Online || !m.Memory.History.Wrote && !m.Memory.Attempt.Begun && m.MayStill == MayStillNone {
+		return
+	}
+	m.do(Action{Kind: ActionCancel, Reset: m.Plan.Profile.Reset})
+}
+
+// mayStill says what can follow as far as is known before the farewell.
+func (m *machine) mayStill() MayStill {
+	in, h := m.Memory.Installation, m.Memory.History
+	switch {
+	case !h.Executed && !h.Itself && !m.Memory.Reading.Auto:
+		return MayStillNone
+	case m.State == Updating || in.Begun && (in.Seen || in.Code.OK()):
+		return MayStillInstall
+	default:
+		return MayStillUnknown
+	}
+}
+
+// parted takes in what the farewell of an update that has ended brought: a
+// device that is Idle by then installs nothing, provided that no Execute is on
+// its way any more.
+func (u Update) parted(o Observation) (Update, Actions) {
+	if o.Kind != ObserveDone || u.Doing().Kind != ActionCancel || o.Action != u.Doing().ID {
+		return u, Actions{}
+	}
+	// The journal's time is that of the observation.
+	u.Memory.Doing = doing{}
+	u.Memory.Clock.Now = later(u.Memory.Clock.Now, o.At.Round(0).UTC())
+	state := o.Reading.State
+	if u.MayStill == "" || u.MayStill == MayStillNone || !state.OK() || u.Memory.Clock.Now.Before(u.Memory.History.Loose) {
+		return u, Actions{}
+	}
+	before := u.MayStill
+	switch state.Value {
+	case Idle:
+		u.MayStill = MayStillNone
+	case Updating:
+		u.MayStill = MayStillInstall
+	}
+	if u.MayStill == before {
+		return u, Actions{}
+	}
+	return u, Actions{Persist: true, Journal: []Entry{{
+		Event: "parted", Detail: "state " + state.Value.String() + " after the update ended; may still install: " + string(u.MayStill),
+	}}}
+}
+
+// giveUp drops the action under way; whatever it was, a read follows.
+func (m *machine) giveUp() {
+	switch m.Doing().Kind {
+	case ActionNone:
+		return
+	case ActionWriteURI, ActionPush:
+		m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, CodeNone
+		m.log("unknown", "%s was interrupted", m.Doing().Kind)
+	case ActionExecute:
+		m.Memory.History.Loose = m.now.Add(loose)
+		m.log("unknown", "execute was interrupted")
+	}
+	m.Memory.Doing = doing{}
+	m.abandon = true
+}

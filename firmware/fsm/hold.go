@@ -1,0 +1,164 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A Hold keeps an update from executing. It has a name, its Holder, so that one
+// who releases his own does not free what another holds. An update may have
+// several; it executes only when none is left. A held update transfers its
+// package and then waits in State Downloaded.
+type Hold struct {
+	// Holder names who holds the update: 1 to MaxHolder bytes.
+	Holder string `json:"holder"`
+	// Reason is for people, at most MaxHoldReason bytes.
+	Reason string `json:"reason,omitempty"`
+	// Since is when the hold began; the machine sets it.
+	Since time.Time `json:"since,omitzero"`
+	// Until is when the hold ends by itself; zero means never.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// The bounds of holds.
+const (
+	MaxHolds      = 16  // of one update
+	MaxHolder     = 64  // bytes
+	MaxHoldReason = 255 // bytes
+)
+
+// Check reports what is wrong with a hold, or nil.
+func (h Hold) Check() error {
+	switch {
+	case h.Holder == "" || len(h.Holder) > MaxHolder:
+		return fmt.Errorf("fsm: a holder's name has 1 to %d bytes, not %d", MaxHolder, len(h.Holder))
+	case len(h.Reason) > MaxHoldReason:
+		return fmt.Errorf("fsm: a hold's reason has at most %d bytes, not %d", MaxHoldReason, len(h.Reason))
+	case !plain(h.Holder) || !plain(h.Reason):
+		return fmt.Errorf("fsm: holder and reason are UTF-8 without control characters")
+	}
+	return nil
+}
+
+// String says who holds, why and until when.
+func (h Hold) String() string {
+	text := "by " + h.Holder
+	if h.Reason != "" {
+		text += ": " + h.Reason
+	}
+	if !h.Until.IsZero() {
+		text += ", until " + h.Until.Format(time.RFC3339)
+	}
+	return text
+}
+
+// plain reports whether s is text without control characters.
+func plain(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) }
+
+// Held reports whether a hold keeps the update from executing.
+func (u Update) Held() bool { return u.Active() && len(u.Holds) > 0 }
+
+// lastUntil is when the last of the holds ends by itself; zero means never.
+func (u Update) lastUntil() time.Time {
+	var last time.Time
+	for _, h := range u.Holds {
+		if h.Until.IsZero() {
+			return time.Time{}
+		}
+		last = later(last, h.Until)
+	}
+	return last
+}
+
+// nextUntil is when the first of the holds ends by itself; zero means never.
+func (u Update) nextUntil() time.Time {
+	var next time.Time
+	for _, h := range u.Holds {
+		if !h.Until.IsZero() && (next.IsZero() || h.Until.Before(next)) {
+			next = h.Until
+		}
+	}
+	return next
+}
+
+// hold adds a hold, or replaces that of the same holder.
+func (m *machine) hold(h Hold) {
+	h.Until = h.Until.Round(0).UTC()
+	h.Since = m.now
+	if h.Check() != nil || !h.Until.IsZero() && !h.Until.After(m.now) {
+		return
+	}
+	at := slices.IndexFunc(m.Holds, func(old Hold) bool { return old.Holder == h.Holder })
+	if at < 0 && len(m.Holds) >= MaxHolds {
+		return
+	}
+	// The slice is shared with the update before.
+	holds := slices.Clone(m.Holds)
+	if at >= 0 {
+		h.Since = holds[at].Since
+		holds[at] = h
+	} else {
+		holds = append(holds, h)
+	}
+	m.Holds = holds
+	detail := h.String()
+	if m.Memory.Installation.Sent {
+		detail += "; Execute was sent before, and what it began goes on"
+	}
+	m.log("held", "%s", detail)
+}
+
+// unhold ends the hold of one holder, and of no other.
+func (m *machine) unhold(holder, why string) {
+	n := len(m.Holds)
+	holds := slices.DeleteFunc(slices.Clone(m.Holds), func(h Hold) bool { return h.Holder == holder })
+	if len(holds) == n {
+		return
+	}
+	m.Holds = holds
+	if len(m.Holds) > 0 {
+		m.log("released", "%s %s; held by %s", holder, why, m.holders())
+		return
+	}
+	m.Holds = nil
+	m.log("released", "%s %s", holder, why)
+	m.Memory.Attempt.Why = "" // the hold
+	m.hint()
+}
+
+// holders names those who hold the update.
+func (u Update) holders() string {
+	names := make([]string, len(u.Holds))
+	for i, h := range u.Holds {
+		names[i] = h.Holder
+	}
+	return strings.Join(names, ", ")
+}
+
+// expireHolds ends the holds whose time is over.
+func (m *machine) expireHolds() {
+	for _, h := range m.Holds {
+		if !h.Until.IsZero() && !m.now.Before(h.Until) {
+			m.unhold(h.Holder, "held it until "+h.Until.Format(time.RFC3339))
+		}
+	}
+}
+
+// lookWhileHeld plans a look at the device now and then: it may lose the package.
+func (m *machine) lookWhileHeld(why string) {
+	m.Memory.Attempt.Why, m.Memory.Attempt.SettleUntil = why, time.Time{}
+	m.readBy(m.now.Add(heldLook))
+}
+
+// waitForHolds keeps the package on the device until nobody holds the update.
+func (m *machine) waitForHolds() {
+	if !m.Memory.Attempt.Waited {
+		m.Memory.Attempt.Waited = true
+		m.log("waits", "the device holds the package; held by %s", m.holders())
+	}
+	m.lookWhileHeld("hold to be released")
+}

@@ -1,0 +1,141 @@
+package fsm
+
+import "time"
+
+// hint plans a read soon, and not too often.
+func (m *machine) hint() {
+	m.Memory.Reading.Polls = 0
+	m.readBy(later(m.now.Add(debounce), m.Memory.Reading.Last.Add(readGap)))
+}
+
+func (m *machine) readNow() { m.Memory.Reading.Next = m.now }
+
+// readBy plans the next read for at, or earlier if one is planned.
+func (m *machine) readBy(at time.Time) {
+	if next := m.Memory.Reading.Next; next.IsZero() || at.Before(next) {
+		m.Memory.Reading.Next = at
+	}
+}
+
+// poll plans the next read by back-off, at until at the latest, and once more
+// before the phase's limit.
+func (m *machine) poll(until ...time.Time) {
+	at := m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Reading.Polls))
+	m.Memory.Reading.Polls++
+	if limit := m.limitAt(); !limit.IsZero() && !at.Before(limit) {
+		if last := limit.Add(-m.Plan.Limits.Poll); last.After(m.now) {
+			at = last
+		}
+	}
+	for _, t := range until {
+		if t.After(m.now) {
+			at = earlier(at, t)
+		}
+	}
+	m.readBy(at)
+}
+
+// pollFor polls, and says what for.
+func (m *machine) pollFor(why string, until ...time.Time) {
+	m.Memory.Attempt.Why, m.Memory.Attempt.SettleUntil = why, time.Time{}
+	m.poll(until...)
+}
+
+// settle waits until the device has shown the same picture for some time, and
+// then calls verdict: clients show State and Result 0 before a result, or before
+// they begin.
+func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
+	a := &m.Memory.Attempt
+	if why := "a second look, because the device " + picture; a.Why != why || a.SettleUntil.IsZero() {
+		a.SettleUntil, a.Why = m.now.Add(wait), why
+		m.log("settle", "the device %s; looking again for %s", picture, wait)
+	}
+	if m.now.Before(a.SettleUntil) {
+		m.poll(a.SettleUntil)
+		return
+	}
+	verdict()
+}
+
+// look begins the read that is due; on a new registration it observes first, so
+// that no change falls between the two.
+func (m *machine) look() {
+	r := &m.Memory.Reading
+	if m.act.Kind != ActionNone || r.Next.IsZero() || m.now.Before(r.Next) {
+		return
+	}
+	if !r.Observed {
+		m.do(Action{Kind: ActionObserve})
+		return
+	}
+	what := ReadState | ReadResult | ReadVersion
+	if !m.Memory.Attempt.Begun {
+		what |= ReadProtocols | ReadDelivery | ReadAuto
+	}
+	if r.AskDefer {
+		what |= ReadMaxDefer
+	}
+	m.do(Action{Kind: ActionRead, Resources: what})
+}
+
+// do begins an action.
+func (m *machine) do(a Action) {
+	m.Memory.NextID++
+	a.ID = m.Memory.NextID
+	m.act, m.Memory.Doing = a, doing{Action: a}
+	m.Memory.Reading.Next = time.Time{}
+	switch a.Kind {
+	case ActionRead, ActionObserve:
+		return
+	case ActionWriteURI, ActionPush:
+		m.Memory.History.Wrote = true
+	case ActionExecute:
+		m.Memory.History.Executed = true
+	}
+	m.hard = true
+}
+
+// waiting says what the update waits for now, whose time that is, and when
+// something happens at the latest.
+func (m *machine) waiting() Wait {
+	until := m.lapses()
+	if next := m.nextRead(); m.Held() && next.After(m.now) {
+		until = earlier(until, next)
+	}
+	p, d, a := m.Memory.Presence, m.Memory.Doing, m.Memory.Attempt
+	device := func(reason string) Wait { return Wait{reason, WhoseDevice, until} }
+	switch {
+	case !p.Online && !p.Seen:
+		return device("device to register")
+	case !p.Online && m.Phase == PhaseRestarting:
+		return device("device to restart and register")
+	case !p.Online && p.Asleep:
+		return device("sleeping device to wake")
+	case !p.Online:
+		return device("device to come back")
+	case d.Kind != ActionNone && d.Queued:
+		return Wait{"this server to get to it: " + d.Kind.String() + " stands in line", WhoseServer, until}
+	case d.Kind == ActionPush && d.Stall == stallBusy:
+		return device("push to go on: the device asks to be asked later")
+	case d.Kind == ActionPush && d.Stall == stallSilent && d.Told:
+		return device("push to go on: the device does not answer")
+	case d.Kind == ActionPush:
+		return device("push to finish")
+	case d.Kind != ActionNone:
+		return device("answer to " + d.Kind.String())
+	case m.Memory.Reading.Fails > 0 || m.Memory.Reading.Missing > 0:
+		return device("device to answer a read")
+	case m.now.Before(a.RetryAt):
+		return Wait{a.Why, WhoseServer, earlier(until, a.RetryAt)}
+	case m.Held() && (a.Waited || a.Barred):
+		return Wait{"hold to be released: " + m.holders(), WhoseOperator, until}
+	case m.now.Before(m.Memory.Installation.DeferUntil):
+		return Wait{"device has deferred the update", WhoseDevice, earlier(until, m.Memory.Installation.DeferUntil)}
+	case !a.SettleUntil.IsZero():
+		return Wait{a.Why, WhoseDevice, earlier(until, a.SettleUntil)}
+	case a.Why != "":
+		return device(a.Why)
+	default:
+		return device("device to be read")
+	}
+}

@@ -1,0 +1,62 @@
+package fsm
+
+import (
+	"strconv"
+	"strings"
+)
+
+// version is what 3/0/3 says. The zero value says nothing: the resource was
+// refused, is absent or empty.
+type version struct {
+	Text string `json:"text,omitzero"` // for people, if Odd
+	// Odd: what the device sent is no version, and equals none.
+	Odd bool `json:"odd,omitzero"`
+}
+
+// maxVersion is the longest text, in bytes, that counts as a version.
+const maxVersion = 255
+
+// versionOf takes what was read. Devices are known that send the NUL that ends
+// the text in their memory, or pad it with blanks: stripped reports that.
+func versionOf(f Field[string]) (v version, stripped bool) {
+	if !f.OK() {
+		return version{}, false
+	}
+	text := strip(f.Value)
+	if len(text) > maxVersion || !plain(text) {
+		cut := text[:min(len(text), 32)]
+		return version{Text: strconv.Quote(cut), Odd: true}, false
+	}
+	return version{Text: text}, text != f.Value
+}
+
+// VersionText returns what of 3/0/3, as it was read, is shown and stored: the
+// version, something in quotes for what is none, or "" for nothing.
+func VersionText(f Field[string]) string {
+	v, _ := versionOf(f)
+	return v.Text
+}
+
+// strip removes trailing NULs and surrounding blanks.
+func strip(text string) string {
+	const blanks = " \t\r\n"
+	return strings.TrimLeft(strings.TrimRight(text, blanks+"\x00"), blanks)
+}
+
+// says reports whether the device said anything.
+func (v version) says() bool { return v.Text != "" }
+
+// is reports whether v is the version that a plan names.
+func (v version) is(target string) bool { return v.says() && !v.Odd && v.Text == strip(target) }
+
+// String returns the version in quotes, or that there is none.
+func (v version) String() string {
+	switch {
+	case !v.says():
+		return "none"
+	case v.Odd:
+		return v.Text + " (no version)"
+	default:
+		return strconv.Quote(v.Text)
+	}
+}

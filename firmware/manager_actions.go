@@ -1,0 +1,244 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// begin starts an action towards the device. Its end becomes an observation, unless it is given up first.
+func (d *drive) begin(u Update, act fsm.Action, uri packageURI) {
+	done := fsm.Observation{Kind: fsm.ObserveDone, Action: act.ID}
+	e := &errand{m: d.m, endpoint: d.target, update: d.id, lane: laneRequest}
+	e.notice = func(kind fsm.ObservationKind) { d.observe(fsm.Observation{Kind: kind, Action: act.ID}) }
+	e.finish = func(err error, took time.Duration) {
+		d.mu.Lock()
+		if d.errand == e {
+			d.errand = nil
+		}
+		d.mu.Unlock()
+		verdict(&done, err)
+		if errors.Is(err, lwm2m.ErrAsleep) {
+			d.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
+		}
+		if f := d.m.cfg.Hooks.Action; f != nil {
+			d.m.call("Hooks.Action", func() { f(u, act.Kind, took, done.Code.OK()) })
+		}
+		d.observe(done)
+	}
+	switch act.Kind {
+	case fsm.ActionRead:
+		e.run = func(e *errand) { d.read(e, u, act.Resources, &done.Reading) }
+	case fsm.ActionObserve:
+		e.run = d.observeDevice
+	case fsm.ActionReset:
+		e.run = func(e *errand) { e.simple(resetRequest(act.Reset)) }
+	case fsm.ActionWriteURI:
+		e.run = func(e *errand) {
+			if uri.err != nil {
+				e.end(uri.err)
+				return
+			}
+			e.simple(writeRequest(pathPackageURI, lwm2m.String(uri.text)))
+		}
+		d.m.pulls(d)
+	case fsm.ActionPush:
+		e.lane = laneTransfer
+		e.run = func(e *errand) { d.push(e, u) }
+	case fsm.ActionExecute:
+		e.run = func(e *errand) { e.simple(lwm2m.Request{Operation: lwm2m.OpExecute, Path: pathUpdate}) }
+	}
+	if act.Kind != fsm.ActionRead && act.Kind != fsm.ActionObserve {
+		d.m.endParting(d.target)
+	}
+	d.mu.Lock()
+	if d.stopped {
+		d.mu.Unlock()
+		return
+	}
+	d.errand = e
+	d.mu.Unlock()
+	e.begin()
+}
+
+// verdict notes the end of a request as the machine wants to know it: the device's answer, that none came, or that this
+// server is to blame.
+func verdict(o *fsm.Observation, err error) {
+	o.Code, o.Detail = fsm.CodeChanged, ""
+	if err == nil {
+		return
+	}
+	o.Code, o.Detail = fsm.CodeNone, err.Error()
+	if answer, ok := errors.AsType[*lwm2m.ResponseError](err); ok {
+		o.Code, o.Detail, o.Limit = fsm.Code(answer.Code), answer.Diagnostic, max(answer.Limit, 0)
+		return
+	}
+	switch {
+	case errors.Is(err, errImage):
+		o.Fault = fsm.FaultImage
+	case errors.Is(err, errNotServed):
+		o.Fault = fsm.FaultURI
+	case errors.Is(err, errTouched):
+		o.Fault = fsm.FaultStopped
+	}
+}
+
+// simple makes the one request of an errand.
+func (e *errand) simple(r lwm2m.Request) {
+	e.request(r, func(a lwm2m.Answer) { e.end(a.Err) })
+}
+
+func writeRequest(path lwm2m.Path, v lwm2m.Value) lwm2m.Request {
+	return lwm2m.Request{Operation: lwm2m.OpWrite, Path: path, Entries: []lwm2m.Entry{{Path: path, Value: v}}}
+}
+
+// resetRequest brings a device back to State Idle.
+func resetRequest(form fsm.ResetForm) lwm2m.Request {
+	if form == fsm.ResetNUL {
+		r := writeRequest(pathPackage, lwm2m.Opaque([]byte{0}))
+		r.Format = new(lwm2m.FormatOpaque)
+		return r
+	}
+	return writeRequest(pathPackageURI, lwm2m.String(""))
+}
+
+// read reads what the machine asks for, and adds what this server knows of the device.
+func (d *drive) read(e *errand, u Update, want fsm.Resources, r *fsm.Reading) {
+	d.mu.Lock()
+	d.seen = d.touches
+	d.mu.Unlock()
+	e.read(want, r, func(err error) {
+		// What follows asks the store.
+		d.m.crew.enlist(taskFunc(func(ctx context.Context) {
+			r.Holds = d.holds(ctx, u.Machine.Plan.Digest)
+			if want.Has(fsm.ReadProtocols) {
+				registration, _ := d.m.srv.Registration(d.target)
+				r.Offers = d.m.schemes(registration)
+			}
+			e.end(err)
+		}))
+	})
+}
+
+// observeDevice observes State and Result, in place of what was observed before: a device that keeps one observation of a
+// path would end the new one when the old one is cancelled later. What is notified is not believed, only taken as a sign
+// that it is time to read.
+func (d *drive) observeDevice(e *errand) {
+	old := d.swapObservations(nil)
+	var list []*lwm2m.Observation
+	drop := func(list []*lwm2m.Observation) {
+		for _, o := range list {
+			o.Drop(nil)
+		}
+	}
+	drop(old)
+	var next func(paths ...lwm2m.Path)
+	next = func(paths ...lwm2m.Path) {
+		if len(paths) == 0 {
+			d.mu.Lock()
+			current := d.errand == e && !d.stopped
+			if current {
+				d.observations = list
+			}
+			d.mu.Unlock()
+			if !current {
+				drop(list) // given up meanwhile: those of the action that follows must stay
+			}
+			e.end(nil)
+			return
+		}
+		var first sync.Once // brings what is read anyway
+		values := func([]lwm2m.Entry) {
+			present := false
+			first.Do(func() { present = true })
+			if !present {
+				d.observe(fsm.Observation{Kind: fsm.ObserveHint})
+			}
+		}
+		e.request(lwm2m.Request{Operation: lwm2m.OpObserve, Path: paths[0], Values: values}, func(a lwm2m.Answer) {
+			if a.Err != nil {
+				drop(list)
+				e.end(a.Err)
+				return
+			}
+			list = append(list, a.Observation)
+			next(paths[1:]...)
+		})
+	}
+	next(pathState, pathResult)
+}
+
+// errImage says that an image cannot be handed out: it is damaged, or not there.
+var errImage = errors.New("firmware: image cannot be read")
+
+// push writes the package itself into the device.
+func (d *drive) push(e *errand, u Update) {
+	pkg, err := d.m.images.Open(context.Background(), u.Image)
+	if errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", errImage, err)
+	}
+	if err != nil {
+		e.end(err)
+		return
+	}
+	body := &watchedImage{Package: pkg}
+	e.request(lwm2m.Request{
+		Operation: lwm2m.OpWriteStream, Path: pathPackage, Body: body, Size: pkg.Size(), Exclusive: true,
+		Progress: func(done, _ int64) { d.progress(done) },
+	}, func(a lwm2m.Answer) { e.end(body.explain(a.Err)) })
+	e.atEnd(func() { _ = pkg.Close() })
+}
+
+// A watchedImage is a package whose failure to be read is not the device's.
+type watchedImage struct {
+	*Package
+	mu  sync.Mutex
+	err error
+}
+
+// ReadAt implements io.ReaderAt.
+func (w *watchedImage) ReadAt(b []byte, off int64) (int, error) {
+	n, err := w.Package.ReadAt(b, off)
+	if n < len(b) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.err = fmt.Errorf("%w: %d of %d bytes at %d: %w", errImage, n, len(b), off, err)
+		return n, w.err
+	}
+	return n, err
+}
+
+// explain returns why the image could not be read, if that is why a push ended.
+func (w *watchedImage) explain(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil && w.err != nil {
+		return w.err
+	}
+	return err
+}
+
+// progressEvery spaces the progress of one update that is shown.
+const progressEvery = 250 * time.Millisecond
+
+// progress notes that the device has done bytes of the package. It is called for every block.
+func (d *drive) progress(done int64) {
+	now := time.Now()
+	d.mu.Lock()
+	// The last byte is told at once, but not again and again.
+	size := d.u.Machine.Plan.Size
+	soon := now.Sub(d.served) < progressEvery && (done < size || d.u.Machine.Bytes >= size)
+	if !soon {
+		d.served = now
+	}
+	d.mu.Unlock()
+	if !soon {
+		d.observe(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: done})
+	}
+}

@@ -1,0 +1,177 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// facts is what is stored of a device's firmware, as far as a drive knows it.
+type facts struct {
+	free  chan struct{} // holds one while nobody reads or stores them
+	read  bool          // known is what the store has
+	known store.Firmware
+}
+
+func newFacts() facts {
+	f := facts{free: make(chan struct{}, 1)}
+	f.free <- struct{}{}
+	return f
+}
+
+// lock keeps others from storing the facts. It fails if ctx ends before.
+func (f *facts) lock(ctx context.Context) error {
+	select {
+	case <-f.free:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (f *facts) unlock() { f.free <- struct{}{} }
+
+// load reads the facts once. They are locked.
+func (d *drive) load(ctx context.Context) error {
+	if d.facts.read {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	device, err := d.m.db.Device(ctx, d.target)
+	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
+		return err
+	}
+	d.facts.read, d.facts.known = true, device.Firmware
+	return nil
+}
+
+// holds reports whether the facts say that the device holds a package, named by its digest.
+func (d *drive) holds(ctx context.Context, digest string) bool {
+	if d.facts.lock(ctx) != nil {
+		return false
+	}
+	defer d.facts.unlock()
+	return d.load(ctx) == nil && digest != "" && d.facts.known.Holds == digest
+}
+
+// learned are the changes that make durable what a step has taught of the device, and what is then known. They are
+// locked.
+func (d *drive) learned(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
+	if o.Kind != fsm.ObserveDone || d.load(ctx) != nil {
+		return nil, store.Firmware{}
+	}
+	known := d.facts.known
+	next, ok := firmwareFacts(o.Reading, known)
+	if !ok {
+		return nil, known
+	}
+	var changes []store.Change
+	next.Holds = stillHolds(known, next, o.Reading)
+	if actions.Holds && rec.Machine.Plan.Digest != "" && !d.touched() {
+		next.Holds = rec.Machine.Plan.Digest
+	}
+	if next.Holds != known.Holds {
+		changes = append(changes, store.PutHolds{Endpoint: d.target, Holds: next.Holds})
+	}
+	if next.Read = o.At; sameFacts(next, known) {
+		next.Read = known.Read
+	} else {
+		changes = append(changes, store.PutFirmware{Endpoint: d.target, Firmware: next})
+	}
+	return changes, next
+}
+
+// stillHolds is what a reading leaves of the fact that the device holds a package: nothing, if it shows another State than
+// Downloaded, or another version.
+func stillHolds(known, next store.Firmware, r fsm.Reading) string {
+	if r.State.Code != fsm.CodeNone && r.State != fsm.Known(fsm.Downloaded) || next.Version != known.Version {
+		return ""
+	}
+	return known.Holds
+}
+
+// touched reports whether somebody else has changed the object since the last read began.
+func (d *drive) touched() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.touches != d.seen
+}
+
+// errTouched keeps an Execute from being sent that rests on what another request has changed.
+var errTouched = errors.New("firmware: another request has changed the Firmware Update object")
+
+// before is asked before any request that changes something on a device, whoever makes it. What touches the Firmware Update
+// object takes back, durably, the fact that the device holds a package.
+func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
+	if !touchesFirmware(r) {
+		return nil
+	}
+	d := m.driveOf(r.Endpoint)
+	// Another manager of the same store by mistake acts for the same update.
+	e, ok := r.Owner.(*errand)
+	own := ok && d != nil && e.update == d.id
+	switch {
+	case d == nil:
+	case !own:
+		d.mu.Lock()
+		d.touches++
+		d.mu.Unlock()
+		d.observe(fsm.Observation{Kind: fsm.ObserveTouched, Detail: r.Operation.String() + " of " + r.Path.String()})
+	case r.Operation == lwm2m.OpExecute && r.Path == pathUpdate && d.touched():
+		return func(context.Context) error { return errTouched }
+	}
+	return func(ctx context.Context) error {
+		if d == nil {
+			return m.forget(ctx, r.Endpoint, nil)
+		}
+		if err := d.facts.lock(ctx); err != nil {
+			return err
+		}
+		defer d.facts.unlock()
+		if err := d.load(ctx); err != nil {
+			return err
+		}
+		return m.forget(ctx, r.Endpoint, &d.facts.known)
+	}
+}
+
+// forget stores that a device holds no package of which this server knows, if it was stored that it does.
+func (m *Manager) forget(ctx context.Context, endpoint string, known *store.Firmware) error {
+	if known == nil {
+		device, err := m.db.Device(ctx, endpoint)
+		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		known = &device.Firmware
+	}
+	if known.Holds == "" {
+		return nil
+	}
+	if _, err := m.db.Commit(ctx, store.PutHolds{Endpoint: endpoint}); err != nil {
+		return err
+	}
+	known.Holds = ""
+	return nil
+}
+
+// The objects that update firmware: 5, and 33629 for its components.
+const (
+	objectFirmware = 5
+	objectAdvanced = 33629
+)
+
+// touchesFirmware reports whether a request changes a Firmware Update object.
+func touchesFirmware(r lwm2m.Request) bool {
+	touches := func(p lwm2m.Path) bool {
+		return p.Len() > 0 && (p.Object() == objectFirmware || p.Object() == objectAdvanced)
+	}
+	return touches(r.Path) || slices.ContainsFunc(r.Entries, func(e lwm2m.Entry) bool { return touches(e.Path) })
+}

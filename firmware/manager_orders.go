@@ -1,0 +1,152 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// ErrEnded is returned by [Manager.Cancel], [Manager.Hold], [Manager.Release] and [Manager.Served] for an update that has its
+// outcome already.
+var ErrEnded = errors.New("firmware: update has ended")
+
+// Cancel ends an update here, at once and durably, and tells the device where that is possible. It returns the update as it
+// ended; its Machine.MayStill says what can follow on the device. If it had its outcome already the error is ErrEnded.
+func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
+	u, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveCancel})
+	if err == nil && u.Machine.Outcome != fsm.OutcomeCancelled {
+		return u, ErrEnded
+	}
+	return u, err
+}
+
+// Hold keeps an update from executing until holder releases it, or until the given time; the zero time means never. It
+// replaces an earlier hold of the same holder. The update may transfer its package, and then waits in phase transferred.
+// Time on hold counts against no limit and no deadline. When Hold returns nil, no Execute is sent that was not on its way
+// before: the journal says if one was.
+//
+// holder is a name of 1 to fsm.MaxHolder bytes, reason a text for people of up to fsm.MaxHoldReason. The error is a
+// *RequestError, ErrEnded, store.ErrNotFound or the store's.
+func (m *Manager) Hold(ctx context.Context, id, holder, reason string, until time.Time) (Update, error) {
+	h := fsm.Hold{Holder: holder, Reason: reason, Until: until}
+	if err := m.checkHold(h); err != nil {
+		return Update{}, err
+	}
+	u, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveHold, Hold: h})
+	if err != nil {
+		return u, err
+	}
+	for _, held := range u.Machine.Holds {
+		if held.Holder == holder {
+			return u, nil
+		}
+	}
+	if !u.Active() {
+		return u, ErrEnded
+	}
+	return u, &RequestError{Field: "hold", Problem: "is one too many"}
+}
+
+// Release ends the hold of holder, and of no other; to release what is not held is no error. The update executes once no
+// hold is left. The error is ErrEnded, store.ErrNotFound or the store's.
+func (m *Manager) Release(ctx context.Context, id, holder string) (Update, error) {
+	return m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: holder}})
+}
+
+// Served is the program's word that the device of an update has fetched the update's package to its last byte, from a server
+// of the program's own, after the update wrote its Package URI. For a client that cannot be reset, and held another package
+// before, it is the only proof that what it holds now is the right one. The error is ErrEnded, store.ErrNotFound or the
+// store's.
+func (m *Manager) Served(ctx context.Context, id string) error {
+	_, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveServed})
+	return err
+}
+
+func (m *Manager) checkHold(h fsm.Hold) error {
+	if err := h.Check(); err != nil {
+		return &RequestError{Field: "hold", Problem: "is not valid: " + err.Error()}
+	}
+	if !h.Until.IsZero() && !h.Until.After(m.clock.now()) {
+		return &RequestError{Field: "until", Problem: "has passed"}
+	}
+	return nil
+}
+
+// order has an update take in what an operator wants, durably, and returns the update as it is then. While it is driven
+// that is a step among others; else it is made here. The error is ErrEnded if it had ended before.
+func (m *Manager) order(ctx context.Context, id string, o fsm.Observation) (Update, error) {
+	for ctx.Err() == nil {
+		if d := m.drive(id); d != nil {
+			reply := make(chan Update, 1)
+			if d.deliver(letter{o, reply}) {
+				select {
+				case u, ok := <-reply:
+					if ok {
+						return ended(u, o)
+					}
+				case <-ctx.Done():
+					return d.current(), ctx.Err()
+				}
+			}
+		}
+		u, err := m.db.Update(ctx, id)
+		if err != nil {
+			return Update{}, err
+		}
+		if !u.Active() {
+			return u, ErrEnded
+		}
+		if m.drive(id) != nil {
+			continue // a Run has begun meanwhile
+		}
+		u, err = m.stepHere(ctx, u, o)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		return u, err
+	}
+	return Update{}, ctx.Err()
+}
+
+// ended says that an order came too late. An order to cancel has itself ended the update.
+func ended(u Update, o fsm.Observation) (Update, error) {
+	if u.Active() || o.Kind == fsm.ObserveCancel {
+		return u, nil
+	}
+	return u, ErrEnded
+}
+
+// stepHere makes a step of an update that nothing drives. The error is store.ErrConflict if another process made one
+// meanwhile.
+func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Update, error) {
+	m.clock.catchUp(ctx, m.db)
+	m.clock.raise(u.Machine.Now())
+	o.At = m.clock.now()
+	next, actions := u.Machine.Step(o)
+	u.Machine, u.Changed = next, next.Now()
+	changes := []store.Change{store.ReplaceUpdate{Update: u}}
+	if lines := journal(u, actions.Journal); len(lines) > 0 {
+		changes = append(changes, store.AppendEvents{Events: lines})
+	}
+	if _, err := m.db.Commit(ctx, changes...); err != nil {
+		return Update{}, err
+	}
+	u.Revision++
+	m.feed.durable()
+	if u.Active() {
+		if d := m.drive(u.ID); d != nil {
+			d.observe(o) // a Run has begun meanwhile, with what was stored before
+		}
+		return u, nil
+	}
+	m.images.revoke(u.ID)
+	if d := m.drive(u.ID); d != nil {
+		d.observe(o)
+	} else if f := m.cfg.Hooks.Ended; f != nil {
+		m.call("Hooks.Ended", func() { f(u) })
+	}
+	return u, nil
+}

@@ -1,0 +1,151 @@
+package firmware_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/storetest"
+)
+
+// within fails the test if fn has not returned after a time.
+func within(t *testing.T, limit time.Duration, what string, fn func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		t.Errorf("%s has not returned after %s", what, limit)
+	}
+}
+
+// writes reports whether a commit has a journal line of that name.
+func writes(call storetest.Call, name string) bool {
+	return slices.ContainsFunc(call.Changes, func(c store.Change) bool {
+		lines, ok := c.(store.AppendEvents)
+		return ok && slices.ContainsFunc(lines.Events, func(e store.Event) bool { return e.Name == name })
+	})
+}
+
+// TestOrdersSurviveConflicts has another process be quicker each time that an order is to be stored: it is taken in again.
+func TestOrdersSurviveConflicts(t *testing.T) {
+	for name, line := range map[string]string{"cancel": "cancelled", "hold": "held", "release": "released", "served": "served"} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, firmware.Config{}, func(w *world) {
+				var conflicts atomic.Int64
+				w.restart(func(_ context.Context, call storetest.Call) error {
+					if writes(call, line) && conflicts.Add(1) <= 3 {
+						return store.ErrConflict
+					}
+					return nil
+				}, nil)
+				w.device(firmwaretest.Script{Version: oldFW, PullTime: 10 * time.Hour, Install: firmwaretest.Install{Version: newFW}})
+				r := w.request()
+				r.Hold = fsm.Hold{Holder: "other"}
+				u, err := w.mgr.Start(w.ctx, r)
+				require.NoError(t, err)
+				time.Sleep(time.Minute)
+				within(t, 10*time.Minute, "invariant 7: the call", func() {
+					switch name {
+					case "cancel":
+						u, err = w.mgr.Cancel(w.ctx, u.ID)
+					case "hold":
+						u, err = w.mgr.Hold(w.ctx, u.ID, "operator", "", time.Time{})
+					case "release":
+						u, err = w.mgr.Release(w.ctx, u.ID, "other")
+					case "served":
+						err = w.mgr.Served(w.ctx, u.ID)
+					}
+				})
+				require.NoError(t, err)
+				require.Contains(t, w.journal(u.ID), line, "invariant 7")
+				require.GreaterOrEqual(t, conflicts.Load(), int64(4))
+				_, _ = w.mgr.Cancel(w.ctx, u.ID)
+			})
+		})
+	}
+}
+
+// TestOrdersEndWithRun ends Run while orders wait behind a step that the store does not take: each call returns, and says
+// that nothing came of it.
+func TestOrdersEndWithRun(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var broken atomic.Bool
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if len(call.Changes) > 0 && broken.Load() {
+				return errDisk
+			}
+			return nil
+		}, nil)
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		broken.Store(true)
+		var ended atomic.Int64
+		for range 3 {
+			go func() {
+				if _, err := w.mgr.Cancel(context.Background(), u.ID); errors.Is(err, errDisk) {
+					ended.Add(1)
+				}
+			}()
+		}
+		time.Sleep(time.Minute)
+		require.Zero(t, ended.Load(), "the manager insists")
+		w.stop()
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 3, ended.Load(), "invariant 7: every call returns")
+		broken.Store(false)
+		_, err = w.mgr.Cancel(w.ctx, u.ID)
+		require.NoError(t, err, "without a Run")
+		_, err = w.mgr.Cancel(w.ctx, u.ID)
+		require.ErrorIs(t, err, firmware.ErrEnded)
+	})
+}
+
+// TestNoExecuteAfterTheEnd cancels an update whose Execute a device leaves unanswered: when the end is stored, no Execute is
+// sent any more, neither at once nor later.
+func TestNoExecuteAfterTheEnd(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var executes atomic.Int64
+		w.filter = func(datagram []byte) bool {
+			if !bytes.Contains(datagram, []byte("\xb15\x010\x012")) || datagram[1] != 2 {
+				return false
+			}
+			executes.Add(1)
+			return true // lost
+		}
+		var atEnd atomic.Int64
+		w.restart(nil, func(_ context.Context, call storetest.Call) error {
+			if writes(call, "cancelled") {
+				atEnd.Store(executes.Load())
+				time.Sleep(20 * time.Second) // it is durable, and the manager does not know yet
+			}
+			return nil
+		})
+		w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW}})
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		for executes.Load() == 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		u, err = w.mgr.Cancel(w.ctx, u.ID)
+		require.NoError(t, err)
+		require.Equal(t, fsm.MayStillUnknown, u.Machine.MayStill)
+		time.Sleep(5 * time.Minute)
+		require.Equal(t, atEnd.Load(), executes.Load(), "invariant 5: Executes that were sent")
+	})
+}

@@ -1,0 +1,97 @@
+package firmware
+
+import (
+	"context"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// partingLimit bounds what is still done for a device whose update has ended.
+const partingLimit = time.Minute
+
+// part takes leave of a device whose update was ended from here: it is asked to drop the package, and then looked at, to
+// learn what it may still do.
+func (m *Manager) part(u Update, last fsm.Action, observations []*lwm2m.Observation) {
+	done := fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID}
+	e := &errand{m: m, endpoint: u.Endpoint, update: u.ID, lane: laneRequest}
+	e.run = func(e *errand) {
+		e.request(lwm2m.Request{Operation: lwm2m.OpExecute, Path: pathCancel}, func(a lwm2m.Answer) {
+			look := func(a lwm2m.Answer) {
+				if a.Err != nil && !answered(a.Err) {
+					e.end(a.Err)
+					return
+				}
+				e.read(fsm.ReadState, &done.Reading, e.end)
+			}
+			if a.Err == nil || last.Reset != fsm.ResetEmptyURI {
+				look(a)
+				return
+			}
+			e.request(resetRequest(last.Reset), look)
+		})
+	}
+	e.finish = func(err error, _ time.Duration) {
+		m.forgetParting(e)
+		m.log.Debug("told the device that its update has ended", "update", u.ID, "endpoint", u.Endpoint, "error", err)
+		for _, o := range observations {
+			o.Drop(nil)
+		}
+		verdict(&done, err)
+		m.crew.enlist(taskFunc(func(ctx context.Context) { m.parted(ctx, u.ID, done) }))
+	}
+	e.atEnd(func() { m.forgetParting(e) })
+	m.mu.Lock()
+	if !m.running {
+		m.mu.Unlock()
+		return
+	}
+	m.partings[u.Endpoint] = e
+	m.mu.Unlock()
+	limit := time.AfterFunc(partingLimit, e.evict)
+	e.atEnd(func() { limit.Stop() })
+	e.begin()
+}
+
+// parted makes durable what the farewell has shown.
+func (m *Manager) parted(ctx context.Context, id string, o fsm.Observation) {
+	_ = m.insist(ctx, id, func(ctx context.Context) error {
+		u, err := m.db.Update(ctx, id)
+		if err != nil {
+			return err
+		}
+		o.At = m.clock.now()
+		next, actions := u.Machine.Step(o)
+		if u.Active() || !actions.Persist {
+			return nil
+		}
+		u.Machine, u.Changed = next, next.Now()
+		_, err = m.db.Commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: journal(u, actions.Journal)})
+		if err == nil {
+			m.feed.durable()
+		}
+		return err
+	})
+}
+
+// endParting ends the farewell of an earlier update of a device, before another one writes: what is asked for in the name of
+// the one must not undo the other.
+func (m *Manager) endParting(endpoint string) {
+	m.mu.Lock()
+	e := m.partings[endpoint]
+	delete(m.partings, endpoint)
+	m.mu.Unlock()
+	if e != nil {
+		e.giveUp()
+	}
+}
+
+func (m *Manager) forgetParting(e *errand) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.partings[e.endpoint] == e {
+		delete(m.partings, e.endpoint)
+	}
+}
