@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"time"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/store"
@@ -13,6 +14,9 @@ import (
 type manager interface {
 	Start(ctx context.Context, request firmware.Request) (firmware.Update, error)
 	Cancel(ctx context.Context, id string) (firmware.Update, error)
+	Hold(ctx context.Context, id, holder, reason string, until time.Time) (firmware.Update, error)
+	Release(ctx context.Context, id, holder string) (firmware.Update, error)
+	Served(ctx context.Context, id string) error
 	Get(ctx context.Context, id string) (firmware.Update, error)
 	List(ctx context.Context, q store.UpdateQuery) iter.Seq2[firmware.Update, error]
 	Journal(ctx context.Context, id string) iter.Seq2[firmware.Event, error]

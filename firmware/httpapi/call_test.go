@@ -225,7 +225,7 @@ func TestDevices(t *testing.T) {
 		require.EqualValues(t, 300, d["lifetime"])
 		require.Equal(t, true, d["queue_mode"])
 		require.Equal(t, map[string]any{
-			"state": nil, "result": nil, "version": nil, "protocols": nil, "delivery": nil,
+			"state": nil, "result": nil, "version": nil, "protocols": nil, "delivery": nil, "holds_package": nil,
 		}, d["firmware"], "nobody has read it")
 	}
 	_, err := s.db.Commit(t.Context(), store.PutFirmware{Endpoint: "a/b", Firmware: store.Firmware{
@@ -235,7 +235,14 @@ func TestDevices(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[string]any{
 		"state": "idle", "result": map[string]any{"code": 0.0, "name": "default"}, "version": "1.0.0", "delivery": "pull",
-		"protocols": []any{"coap", "77"}, "read": "1970-01-01T00:00:01Z",
+		"protocols": []any{"coap", "77"}, "holds_package": nil, "read": "1970-01-01T00:00:01Z",
+	}, decode[map[string]any](t, s.get("/api/devices/a%2Fb"))["firmware"])
+	digest := strings.Repeat("0a", 32)
+	_, err = s.db.Commit(t.Context(),
+		store.PutFirmware{Endpoint: "a/b", Firmware: store.Firmware{Component: "modem"}}, store.PutHolds{Endpoint: "a/b", Holds: digest})
+	require.NoError(t, err)
+	require.Equal(t, map[string]any{
+		"state": nil, "result": nil, "version": nil, "protocols": nil, "delivery": nil, "component": "modem", "holds_package": digest,
 	}, decode[map[string]any](t, s.get("/api/devices/a%2Fb"))["firmware"])
 	requireProblem(t, s.get("/api/devices/"+url.PathEscape("a/b")+"/resources/3/0/3"), http.StatusNotImplemented, "not-implemented")
 
@@ -309,6 +316,9 @@ func TestMethods(t *testing.T) {
 		"/api/updates":                   "GET, HEAD, OPTIONS, POST",
 		"/api/updates/x":                 "GET, HEAD, OPTIONS",
 		"/api/updates/x/cancel":          "OPTIONS, POST",
+		"/api/updates/x/hold":            "OPTIONS, POST",
+		"/api/updates/x/release":         "OPTIONS, POST",
+		"/api/updates/x/served":          "OPTIONS, POST",
 		"/api/events":                    "GET, HEAD, OPTIONS",
 	} {
 		a := s.do(http.MethodOptions, path, nil)

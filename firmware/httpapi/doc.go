@@ -18,13 +18,38 @@
 //	POST   /api/updates                           body: application/json; header Idempotency-Key
 //	GET    /api/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state
 //	GET    /api/updates/{id}                      with its journal
-//	POST   /api/updates/{id}/cancel
+//	POST   /api/updates/{id}/cancel               ends it; cancelling twice is no error
+//	POST   /api/updates/{id}/hold                 body: application/json; keeps it from executing
+//	POST   /api/updates/{id}/release              body: application/json; ends the hold of one holder
+//	POST   /api/updates/{id}/served               the device has fetched the whole package from a server of the caller's own
 //	GET    /api/events                            server-sent events; ?after, ?endpoint, ?update
 //
 // An update is asked for with a JSON object; only endpoint and image have to be there:
 //
 //	{"endpoint": "urn:imei:490154203237518", "image": "6f1c...", "delivery": "auto", "protocol": "auto",
-//	 "verify": "version", "deadline": "24h", "attempts": 5, "force": false, "profile": ""}
+//	 "verify": "version", "deadline": "24h", "attempts": 5, "force": false, "profile": "",
+//	 "hold": {"holder": "night-shift", "reason": "the line is running", "until": "2026-01-02T22:00:00+01:00"}}
+//
+// A second request with the same Idempotency-Key is answered with the update that the first one made. If it asks for
+// something else it is a problem of type key-reused; hold is not compared.
+//
+// # Holds
+//
+// A hold keeps an update from executing. It has a holder, a name of 1 to 64 bytes, and if wanted a reason of up to 255; both
+// without control characters. An update has at most 16. It transfers its package all the same, and executes once no hold is
+// left: a hold ends by a release that names its holder, or at the time until, which is RFC 3339 with a zone and in the
+// future; without it, or with null, it ends only by a release. Time on hold counts against no limit, and moves the deadline.
+//
+//	POST /api/updates/{id}/hold      {"holder": "night-shift", "reason": "the line is running", "until": null}
+//	POST /api/updates/{id}/release   {"holder": "night-shift"}
+//
+// A second hold of the same holder replaces the first. A release of what is not held is no error. Once hold is answered, no
+// Execute is sent that was not on its way before: the journal says if one was.
+//
+// These calls, cancel and served answer with the update, as GET does. An update that has ended is a problem of type
+// update-ended, with 409; except for cancel where it was cancelled.
+//
+// # Lists
 //
 // Lists come as {"items": [...], "next": "..."}: next, if it is there, is the cursor of the page that follows. A cursor is
 // opaque; paging is stable, so what is created meanwhile neither repeats nor hides an item. ?outcome= (empty) selects the
@@ -46,28 +71,43 @@
 //	{"endpoint": "dev", "address": "192.0.2.7:5683", "transport": "coap", "lwm2m_version": "1.1", "lifetime": 300,
 //	 "queue_mode": false, "online": true, "registered": "...", "last_seen": "...",
 //	 "firmware": {"state": "idle", "result": {"code": 0, "name": "default"}, "version": "1.0.0",
-//	              "protocols": ["coap", "http"], "delivery": "both", "read": "..."}}
+//	              "protocols": ["coap", "http"], "delivery": "both", "holds_package": null, "read": "..."}}
 //
 // where lifetime is in seconds, registered and last_seen are absent for a device that never was, and read says when the
 // firmware's part was read from the device, and is absent if it never was. What is not known of the firmware is null: nobody
-// has read it, or the device has no such resource, refuses it, or says nothing there. An update is
+// has read it, or the device has no such resource, refuses it, or says nothing there. holds_package is the SHA-256 of the
+// package that the device holds and has not installed, as far as there is proof. A firmware that is not the device's main one
+// has a field component. An update is
 //
 //	{"id": "01J...", "endpoint": "dev", "image": "6f1c...", "version": "1.1.0", "old_version": "1.0.0",
 //	 "phase": "transferring", "state": "downloading", "result": {"code": 0, "name": "default"}, "reported_result": null,
-//	 "outcome": "", "reason": "", "progress": {"bytes": 4096, "total": 262144},
-//	 "waiting_for": {"reason": "download to finish", "until": "..."}, "attempt": 1,
+//	 "outcome": "", "reason": "", "may_still": null, "progress": {"bytes": 4096, "total": 262144},
+//	 "waiting_for": {"reason": "download to finish", "whose": "device", "until": "..."},
+//	 "holds": [{"holder": "night-shift", "reason": "the line is running", "since": "...", "until": null}],
+//	 "attempt": 1, "delivery": "pull", "protocol": "https", "deadline": "...",
 //	 "created": "...", "updated": "...", "ended": null, "journal": [{"time": "...", "event": "...", "detail": "..."}]}
 //
 // The journal is with single updates only, not in lists. While outcome is "" the update is active: result is default and
-// ended null. Afterwards state is idle, result is not default, waiting_for is null, and reported_result is the device's own
-// last one, null if it reported none.
+// ended null. Afterwards state is idle, result is not default, waiting_for is null and holds is empty. reported_result is the
+// device's own last one, null if it reported none.
 //
-//	phase    waiting, preparing, transferring, transferred, executing, restarting, verifying, ended
-//	state    idle, downloading, downloaded, updating
-//	outcome  succeeded, rolled_back, failed, cancelled, timed_out
-//	result   default, success, no_storage, out_of_mem, connection_lost, integrity_failed, unsup_fw, invalid_uri,
-//	         update_failed, unsup_proto, cancelled, deferred, conflicting_state, dependency_error; the number as text
-//	         for others
+// attempt counts the transfers. delivery and protocol are those of the current or last one, "" before the first, and protocol
+// is "" for a push. waiting_for says whose time passes, and until is when something happens at the latest: the wait ends, or
+// is looked at again. deadline is when the whole update is given up. may_still says what can follow on the device of an
+// update that was cancelled or timed out, as far as is known; it may become more certain within a minute, when the device
+// was looked at once more. It is null for other updates.
+//
+//	phase      waiting, preparing, transferring, transferred, executing, restarting, verifying, ended
+//	state      idle, downloading, downloaded, updating
+//	outcome    succeeded, rolled_back, failed, cancelled, timed_out
+//	result     default, success, no_storage, out_of_mem, connection_lost, integrity_failed, unsup_fw, invalid_uri,
+//	           update_failed, unsup_proto, cancelled, deferred, conflicting_state, dependency_error; the number as text
+//	           for others
+//	reason     version, result, same_version, already_running; old_version; version_mismatch, device_result, attempts, refused,
+//	           no_delivery, not_served, no_firmware_object, bad_state, cannot_prove, image_damaged; operator; phase_limit,
+//	           deadline
+//	may_still  none: it installs nothing of this update; install: it was seen to install, or has agreed to; unknown
+//	whose      device; operator: a hold; server: a queue or a pause of this server
 //
 // # Events
 //

@@ -34,6 +34,10 @@ func FuzzHandler(f *testing.F) {
 	f.Add("POST", "updates", "", jsonType, "", `{"endpoint":"dev","image":"`+image.ID+`","deadline":1e3,"profile":"push"}`)
 	f.Add("GET", "updates", "outcome=&state=idle&endpoint=dev", "", "", "")
 	f.Add("POST", "updates/01M8620V60H1XKRXAX53PBPXKF/cancel", "", jsonType, "", "{}")
+	f.Add("POST", "updates", "", jsonType, "", `{"endpoint":"held","image":"`+image.ID+`","hold":{"holder":"h","until":"2099-01-02T15:04:05Z"}}`)
+	f.Add("POST", "updates/01M8620V60H1XKRXAX53PBPXKF/hold", "", jsonType, "", `{"holder":"h","reason":"r","until":null}`)
+	f.Add("POST", "updates/01M8620V60H1XKRXAX53PBPXKF/release", "", jsonType, "", `{"holder":"h"}`)
+	f.Add("POST", "updates/01M8620V60H1XKRXAX53PBPXKF/served", "", jsonType, "", "{}")
 	f.Add("HEAD", "events", "after=7&update=x", "", "", "")
 	f.Fuzz(func(t *testing.T, method, path, query, contentType, key, body string) {
 		if method == http.MethodGet && strings.HasPrefix(path, "events") {

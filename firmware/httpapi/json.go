@@ -54,6 +54,14 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	return nil
 }
 
+// readNothing takes the body of a call that needs none: it is absent, or an empty object.
+func readNothing(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	return readJSON(w, r, &struct{}{})
+}
+
 func jsonProblem(err error) error {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p

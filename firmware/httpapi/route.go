@@ -65,6 +65,13 @@ func (a *api) table() []route {
 		}},
 		{"updates/{id}", map[string]*call{http.MethodGet: {action: ReadUpdates, serve: a.getUpdate}}},
 		{"updates/{id}/cancel", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.cancelUpdate}}},
+		{"updates/{id}/hold", map[string]*call{
+			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, serve: a.holdUpdate},
+		}},
+		{"updates/{id}/release", map[string]*call{
+			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, serve: a.releaseUpdate},
+		}},
+		{"updates/{id}/served", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.updateServed}}},
 		{"events", map[string]*call{
 			http.MethodGet: {action: ReadEvents, query: []string{"after", "endpoint", "update"}, serve: a.streamEvents},
 		}},

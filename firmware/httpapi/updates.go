@@ -19,15 +19,16 @@ const maxKey = 255 // bytes of an Idempotency-Key
 
 // updateRequest is the body of POST /api/updates.
 type updateRequest struct {
-	Endpoint string   `json:"endpoint"`
-	Image    string   `json:"image"`
-	Delivery string   `json:"delivery"`
-	Protocol string   `json:"protocol"`
-	Verify   string   `json:"verify"`
-	Deadline duration `json:"deadline"`
-	Attempts *int     `json:"attempts"`
-	Force    bool     `json:"force"`
-	Profile  string   `json:"profile"`
+	Endpoint string    `json:"endpoint"`
+	Image    string    `json:"image"`
+	Delivery string    `json:"delivery"`
+	Protocol string    `json:"protocol"`
+	Verify   string    `json:"verify"`
+	Deadline duration  `json:"deadline"`
+	Attempts *int      `json:"attempts"`
+	Force    bool      `json:"force"`
+	Profile  string    `json:"profile"`
+	Hold     *holdBody `json:"hold"`
 }
 
 func (u updateRequest) parse() (firmware.Request, error) {
@@ -58,6 +59,11 @@ func (u updateRequest) parse() (firmware.Request, error) {
 	}
 	if request.Verify, err = fsm.ParseVerify(u.Verify); err != nil {
 		return request, invalidField("verify", "must be version or result")
+	}
+	if u.Hold != nil {
+		if request.Hold, err = u.Hold.parse("hold."); err != nil {
+			return request, err
+		}
 	}
 	return request, nil
 }
@@ -111,7 +117,7 @@ func (a *api) startUpdate(w http.ResponseWriter, r *http.Request, _ request) err
 	case errors.Is(err, store.ErrNotFound):
 		return invalidImage()
 	case err != nil:
-		return err
+		return holdRefused(err, "hold.")
 	}
 	w.Header().Set("Location", "updates/"+update.ID) // relative to /api/updates, wherever that is mounted
 	return writeJSON(w, http.StatusCreated, viewUpdate(update))
@@ -189,23 +195,14 @@ func (a *api) getUpdate(w http.ResponseWriter, r *http.Request, req request) err
 }
 
 func (a *api) cancelUpdate(w http.ResponseWriter, r *http.Request, req request) error {
-	if r.ContentLength != 0 {
-		if err := readJSON(w, r, &struct{}{}); err != nil {
-			return err
-		}
-	}
-	update, err := a.manager.Cancel(r.Context(), req.id)
-	switch {
-	case errors.Is(err, firmware.ErrEnded) && update.Machine.Outcome == fsm.OutcomeCancelled:
-		// A repeated cancel finds what it wants.
-	case errors.Is(err, firmware.ErrEnded):
-		p := newProblem(http.StatusConflict, "update-ended", "the update has ended already: "+update.Machine.Outcome.String())
-		p.Update = update.ID
-		return p
-	case err != nil:
+	if err := readNothing(w, r); err != nil {
 		return err
 	}
-	return a.writeWithJournal(w, r, update)
+	update, err := a.manager.Cancel(r.Context(), req.id)
+	if errors.Is(err, firmware.ErrEnded) && update.Machine.Outcome == fsm.OutcomeCancelled {
+		err = nil // a repeated cancel finds what it wants
+	}
+	return a.ordered(w, r, update, err)
 }
 
 func (a *api) writeWithJournal(w http.ResponseWriter, r *http.Request, update firmware.Update) error {

@@ -71,11 +71,13 @@ type firmwareView struct {
 	Version   *string     `json:"version"`
 	Protocols []string    `json:"protocols"`
 	Delivery  *string     `json:"delivery"`
+	Component string      `json:"component,omitempty"`
+	Package   *string     `json:"holds_package"` // SHA-256
 	Read      time.Time   `json:"read,omitzero"` // when; absent if never
 }
 
 func viewFirmware(f store.Firmware) firmwareView {
-	v := firmwareView{Read: f.Read}
+	v := firmwareView{Component: f.Component, Read: f.Read}
 	if f.State != nil {
 		v.State = new(f.State.String())
 	}
@@ -96,6 +98,9 @@ func viewFirmware(f store.Firmware) firmwareView {
 	}
 	if f.Delivery != nil {
 		v.Delivery = new(f.Delivery.String())
+	}
+	if f.Holds != "" {
+		v.Package = new(f.Holds)
 	}
 	return v
 }
@@ -134,9 +139,14 @@ type updateView struct {
 	Reported   *resultView  `json:"reported_result"` // the device's own last one; null if it reported none
 	Outcome    string       `json:"outcome"`
 	Reason     string       `json:"reason"`
+	MayStill   *string      `json:"may_still"` // null unless it was cancelled or timed out
 	Progress   progressView `json:"progress"`
 	WaitingFor *waitView    `json:"waiting_for"` // null once it has ended
+	Holds      []holdView   `json:"holds"`
 	Attempt    int          `json:"attempt"`
+	Delivery   string       `json:"delivery"` // of the attempt
+	Protocol   string       `json:"protocol"` // of the attempt
+	Deadline   time.Time    `json:"deadline"`
 	Created    time.Time    `json:"created"`
 	Updated    time.Time    `json:"updated"`
 	Ended      *time.Time   `json:"ended"`            // null while it is active
@@ -150,7 +160,15 @@ type progressView struct {
 
 type waitView struct {
 	Reason string    `json:"reason"`
+	Whose  string    `json:"whose"`
 	Until  time.Time `json:"until,omitzero"`
+}
+
+type holdView struct {
+	Holder string     `json:"holder"`
+	Reason string     `json:"reason"`
+	Since  time.Time  `json:"since"`
+	Until  *time.Time `json:"until"` // null: until it is released
 }
 
 type lineView struct {
@@ -173,15 +191,28 @@ func viewUpdate(u firmware.Update) updateView {
 		Outcome:    m.Outcome.String(),
 		Reason:     string(m.Reason),
 		Progress:   progressView{Bytes: m.Bytes, Total: m.Plan.Size},
+		Holds:      make([]holdView, len(m.Holds)),
 		Attempt:    m.Attempt,
+		Delivery:   string(m.Delivery),
+		Protocol:   string(m.Protocol),
+		Deadline:   instant(m.Deadline),
 		Created:    u.Created,
-		Updated:    u.Changed,
+		Updated:    instant(u.Changed),
 	}
 	if m.Reported != fsm.ResultDefault {
 		v.Reported = new(viewResult(m.Reported))
 	}
+	if m.MayStill != "" {
+		v.MayStill = new(string(m.MayStill))
+	}
+	for i, h := range m.Holds {
+		v.Holds[i] = holdView{Holder: h.Holder, Reason: h.Reason, Since: instant(h.Since)}
+		if !h.Until.IsZero() {
+			v.Holds[i].Until = new(instant(h.Until))
+		}
+	}
 	if m.Active() {
-		v.WaitingFor = &waitView{Reason: m.Wait.Reason, Until: instant(m.Wait.Until)}
+		v.WaitingFor = &waitView{Reason: m.Wait.Reason, Whose: string(m.Wait.Whose), Until: instant(m.Wait.Until)}
 	} else {
 		v.Ended = new(instant(m.Ended))
 	}

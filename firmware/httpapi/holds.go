@@ -1,0 +1,140 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// holdBody is a hold as clients ask for it.
+type holdBody struct {
+	Holder string  `json:"holder"`
+	Reason string  `json:"reason"`
+	Until  *string `json:"until"`
+}
+
+// rfc3339 leaves out what only time.Parse takes for RFC 3339, such as an hour of one digit and a comma before a fraction.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):\d\d)$`)
+
+// parse returns the hold. The names of its fields start with in, for the problem of one that is wrong.
+func (b holdBody) parse(in string) (fsm.Hold, error) {
+	h := fsm.Hold{Holder: b.Holder, Reason: b.Reason}
+	if problem := checkHolder(b.Holder); problem != "" {
+		return h, invalidField(in+"holder", problem)
+	}
+	if len(b.Reason) > fsm.MaxHoldReason {
+		return h, invalidField(in+"reason", fmt.Sprintf("must not be longer than %d bytes", fsm.MaxHoldReason))
+	}
+	if strings.ContainsFunc(b.Reason, unicode.IsControl) {
+		return h, invalidField(in+"reason", "must not hold control characters")
+	}
+	if b.Until == nil {
+		return h, nil
+	}
+	until, err := time.Parse(time.RFC3339, *b.Until)
+	if err != nil || !rfc3339.MatchString(*b.Until) {
+		return h, invalidField(in+"until", "must be a time of RFC 3339 with its zone, such as 2026-01-02T15:04:05Z")
+	}
+	h.Until = until.UTC()
+	switch {
+	case h.Until.IsZero(): // which would mean never
+		return h, invalidField(in+"until", "has passed")
+	case h.Until.Year() > 9999:
+		return h, invalidField(in+"until", "must be before the year 10000 in UTC")
+	}
+	return h, nil
+}
+
+// checkHolder says what is wrong with the name of a holder, or "".
+func checkHolder(holder string) string {
+	switch {
+	case holder == "":
+		return "must not be empty"
+	case len(holder) > fsm.MaxHolder:
+		return fmt.Sprintf("must not be longer than %d bytes", fsm.MaxHolder)
+	case strings.ContainsFunc(holder, unicode.IsControl):
+		return "must not hold control characters"
+	case strings.ContainsRune(holder, utf8.RuneError): // what the decoder makes of half a surrogate pair
+		return "must be Unicode text"
+	default:
+		return ""
+	}
+}
+
+// holdRefused names the field of a hold in which the manager found what is wrong with it. in is as for parse.
+func holdRefused(err error, in string) error {
+	wrong, ok := errors.AsType[*firmware.RequestError](err)
+	switch {
+	case !ok:
+		return err
+	case wrong.Field == "until":
+		return invalidField(in+"until", wrong.Problem)
+	case wrong.Field == "hold": // what a holder's name and a reason may be has been checked: there are too many
+		return invalidField(in+"holder", wrong.Problem)
+	default:
+		return err
+	}
+}
+
+func (a *api) holdUpdate(w http.ResponseWriter, r *http.Request, req request) error {
+	var body holdBody
+	if err := readJSON(w, r, &body); err != nil {
+		return err
+	}
+	h, err := body.parse("")
+	if err != nil {
+		return err
+	}
+	update, err := a.manager.Hold(r.Context(), req.id, h.Holder, h.Reason, h.Until)
+	return a.ordered(w, r, update, holdRefused(err, ""))
+}
+
+func (a *api) releaseUpdate(w http.ResponseWriter, r *http.Request, req request) error {
+	var body struct {
+		Holder string `json:"holder"`
+	}
+	if err := readJSON(w, r, &body); err != nil {
+		return err
+	}
+	if problem := checkHolder(body.Holder); problem != "" {
+		return invalidField("holder", problem)
+	}
+	update, err := a.manager.Release(r.Context(), req.id, body.Holder)
+	return a.ordered(w, r, update, err)
+}
+
+func (a *api) updateServed(w http.ResponseWriter, r *http.Request, req request) error {
+	if err := readNothing(w, r); err != nil {
+		return err
+	}
+	served := a.manager.Served(r.Context(), req.id)
+	if served != nil && !errors.Is(served, firmware.ErrEnded) {
+		return served
+	}
+	update, err := a.manager.Get(r.Context(), req.id)
+	if err != nil {
+		return err
+	}
+	return a.ordered(w, r, update, served)
+}
+
+// ordered answers a call that changes an active update: with the update as it is then.
+func (a *api) ordered(w http.ResponseWriter, r *http.Request, update firmware.Update, err error) error {
+	if errors.Is(err, firmware.ErrEnded) {
+		p := newProblem(http.StatusConflict, "update-ended", "the update has ended already: "+update.Machine.Outcome.String())
+		p.Update = update.ID
+		return p
+	}
+	if err != nil {
+		return err
+	}
+	return a.writeWithJournal(w, r, update)
+}
