@@ -22,6 +22,7 @@ import (
 	"github.com/otago-iot/otago/examples/internal/demo"
 	"github.com/otago-iot/otago/examples/internal/pki"
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -87,6 +88,46 @@ func TestUpdateByHTTPS(t *testing.T) {
 	bad := s.start(`{"endpoint":"suspicious","image":%q,"protocol":"https","attempts":1}`, image)
 	require.Equal(t, "succeeded", s.await(good.ID, ended).Outcome)
 	require.Equal(t, "failed", s.await(bad.ID, ended).Outcome)
+}
+
+// TestJournalOfHandshakesThatFail has a device whose connections fail before it can ask for its package: the journal says why.
+func TestJournalOfHandshakesThatFail(t *testing.T) {
+	dir := t.TempDir()
+	_, err := command(t, "pki", "-dir", dir)
+	require.NoError(t, err)
+	file := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.WriteFile(file("devices.psk"), []byte("key-1 0123456789abcdef by-key\n"), 0o600))
+	s := startServer(t, "-data", t.TempDir(), "-fw-http", "", "-fw-https", "127.0.0.1:0",
+		"-cert", file("server.crt"), "-key", file("server.key"), "-coaps", "127.0.0.1:0", "-psk", file("devices.psk"))
+	image := s.upload("1.1.0", demo.Image("1.1.0", 100_000))
+	for _, test := range []struct {
+		protocol fsm.Protocol
+		config   firmware.DeviceConfig
+		says     string
+	}{
+		{fsm.ProtocolHTTPS, firmware.DeviceConfig{TLS: &tls.Config{RootCAs: x509.NewCertPool()}}, "remote error: tls:"},
+		{fsm.ProtocolCoAPS, firmware.DeviceConfig{Credentials: func(string) lwm2m.FetchConfig {
+			return lwm2m.FetchConfig{PSKIdentity: "stranger", PSK: []byte{1, 2, 3, 4, 5, 6, 7, 8}}
+		}}, "identity"},
+	} {
+		t.Run(test.protocol.String(), func(t *testing.T) {
+			test.config.Protocols = []fsm.Protocol{test.protocol}
+			test.config.Attempts, test.config.MinBackoff, test.config.MaxBackoff = 3, 50*time.Millisecond, 100*time.Millisecond
+			endpoint := "suspicious-" + test.protocol.String()
+			startDevice(t, endpoint, s.coap(), test.config)
+			u := s.start(`{"endpoint":%q,"image":%q,"delivery":"pull","attempts":1}`, endpoint, image)
+			u = s.await(u.ID, ended)
+			require.Equal(t, "failed", u.Outcome, "%+v", u)
+			var trouble []string
+			for _, line := range u.Journal {
+				if line.Event == "trouble" {
+					trouble = append(trouble, line.Detail)
+				}
+			}
+			require.NotEmpty(t, trouble, "%+v", u.Journal)
+			require.Contains(t, trouble[0], test.says)
+		})
+	}
 }
 
 func TestDevicesByTCPTLSAndDTLS(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -216,6 +217,7 @@ func (b *Backend) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return b.manager.Run(ctx) })
 
+	quiet := slog.NewLogLogger(b.config.Logger.Handler(), slog.LevelDebug)
 	if l := b.listeners[HTTP]; l != nil {
 		api := httpapi.Handler(b.manager, httpapi.Options{
 			Authorize: bearer(b.config.Token),
@@ -225,16 +227,20 @@ func (b *Backend) Run(ctx context.Context) error {
 		if b.config.Token == nil {
 			api = ownHostsOnly(api)
 		}
-		group.Go(func() error { return serveHTTP(ctx, l, api, b.config.Logger) })
+		group.Go(func() error { return serveHTTP(ctx, l, &http.Server{Handler: api, ErrorLog: quiet}) })
 	}
 	// No mux: it would answer paths such as //x with a redirect, which small clients do not follow.
 	packages := b.images.Handler()
 	if l := b.listeners[FWHTTP]; l != nil {
-		group.Go(func() error { return serveHTTP(ctx, packageListener{l}, packages, b.config.Logger) })
+		group.Go(func() error {
+			return serveHTTP(ctx, packageListener{l}, &http.Server{Handler: packages, ErrorLog: quiet})
+		})
 	}
 	if l := b.listeners[FWHTTPS]; l != nil {
 		group.Go(func() error {
-			return serveHTTP(ctx, withTLS(packageListener{l}, *b.config.Certificate), packages, b.config.Logger)
+			// The manager learns why a device does not download: it does not trust the certificate, for example.
+			server := &http.Server{Handler: packages, ErrorLog: b.manager.ErrorLog()}
+			return serveHTTP(ctx, withTLS(packageListener{l}, *b.config.Certificate), server)
 		})
 	}
 	return group.Wait()

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -18,16 +17,13 @@ import (
 // drainTime is how long requests that are under way may take once the server is to stop.
 const drainTime = 3 * time.Second
 
-// serveHTTP serves until ctx ends; event streams end at once, other requests within the drain time.
-func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-	}
+// serveHTTP serves until ctx ends; event streams end at once, other requests within the drain time. The server comes with its
+// handler and its log, and gets its bounds here.
+func serveHTTP(ctx context.Context, l net.Listener, server *http.Server) error {
+	server.ReadHeaderTimeout = 10 * time.Second
+	server.IdleTimeout = 2 * time.Minute
+	server.MaxHeaderBytes = 32 << 10
+	server.BaseContext = func(net.Listener) context.Context { return ctx }
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
