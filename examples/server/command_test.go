@@ -6,10 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
 )
 
 func TestRefusedFlags(t *testing.T) {
@@ -137,6 +140,37 @@ func TestExportOfNothing(t *testing.T) {
 	out, err := command(t, "export", "-store", "memory:")
 	require.NoError(t, err)
 	require.Contains(t, out, "id,endpoint,")
+}
+
+// TestExport writes a held update and a cancelled one. New columns come last: programs read the others by position.
+func TestExport(t *testing.T) {
+	dir := t.TempDir()
+	db, err := openStore("", dir, true)
+	require.NoError(t, err)
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	plan := fsm.Plan{Target: "1.1.0", Size: 1}
+	held := fsm.NewUpdate(plan, now, fsm.Hold{Holder: "night shift"}, fsm.Hold{Holder: "@line 2"})
+	cancelled, _ := fsm.NewUpdate(plan, now).Step(fsm.Observation{Kind: fsm.ObserveCancel, At: now})
+	changes := []store.Change{store.CreateImage{Image: store.Image{ID: "i", Name: "demo", Version: "1.1.0", Created: now}}}
+	for id, machine := range map[string]fsm.Update{"1": held, "2": cancelled} {
+		changes = append(changes, store.CreateUpdate{Update: store.Update{
+			ID: id, Endpoint: "dev-" + id, Image: "i", Machine: machine, Created: now, Changed: now,
+		}})
+	}
+	_, err = db.Commit(t.Context(), changes...)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+
+	out, err := command(t, "export", "-data", dir)
+	require.NoError(t, err)
+	require.Equal(t, `id,endpoint,image,name,old_version,version,state,result,reported_result,outcome,reason,attempt,created,ended,may_still,holders
+1,dev-1,i,demo,,1.1.0,IDLE,DEFAULT,,,,0,2026-01-02T03:04:05Z,,,"night shift, @line 2"
+2,dev-2,i,demo,,1.1.0,IDLE,CANCELLED,,cancelled,operator,0,2026-01-02T03:04:05Z,2026-01-02T03:04:05Z,none,
+`, out)
+	out, err = command(t, "export", "-data", dir, "-format", "jsonl")
+	require.NoError(t, err)
+	require.Contains(t, out, `"may_still":"","holders":["night shift","@line 2"]}`+"\n")
+	require.Contains(t, out, `"may_still":"none","holders":[]}`+"\n")
 }
 
 func TestFormulasAreHarmless(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/examples/internal/cli"
@@ -40,32 +41,34 @@ func runExport(ctx context.Context, args []string, env environment) (err error) 
 
 // row is one line of the table.
 type row struct {
-	ID             string `json:"id"`
-	Endpoint       string `json:"endpoint"`
-	Image          string `json:"image"`
-	Name           string `json:"name"`
-	OldVersion     string `json:"old_version"`
-	Version        string `json:"version"`
-	State          string `json:"state"`
-	Result         string `json:"result"`
-	ReportedResult string `json:"reported_result"`
-	Outcome        string `json:"outcome"`
-	Reason         string `json:"reason"`
-	Attempt        int    `json:"attempt"`
-	Created        string `json:"created"`
-	Ended          string `json:"ended"`
+	ID             string   `json:"id"`
+	Endpoint       string   `json:"endpoint"`
+	Image          string   `json:"image"`
+	Name           string   `json:"name"`
+	OldVersion     string   `json:"old_version"`
+	Version        string   `json:"version"`
+	State          string   `json:"state"`
+	Result         string   `json:"result"`
+	ReportedResult string   `json:"reported_result"`
+	Outcome        string   `json:"outcome"`
+	Reason         string   `json:"reason"`
+	Attempt        int      `json:"attempt"`
+	Created        string   `json:"created"`
+	Ended          string   `json:"ended"`
+	MayStill       string   `json:"may_still"` // of one that was cancelled or timed out
+	Holders        []string `json:"holders"`   // who keeps it from executing
 }
 
 // columns names a row's fields in their order.
 var columns = []string{
 	"id", "endpoint", "image", "name", "old_version", "version", "state", "result", "reported_result", "outcome", "reason",
-	"attempt", "created", "ended",
+	"attempt", "created", "ended", "may_still", "holders",
 }
 
 func (r row) fields() []string {
 	return []string{
 		r.ID, r.Endpoint, r.Image, r.Name, r.OldVersion, r.Version, r.State, r.Result, r.ReportedResult, r.Outcome, r.Reason,
-		strconv.Itoa(r.Attempt), r.Created, r.Ended,
+		strconv.Itoa(r.Attempt), r.Created, r.Ended, r.MayStill, strings.Join(r.Holders, ", "),
 	}
 }
 
@@ -96,7 +99,11 @@ func (e *exporter) each(fn func(row) error) error {
 			ID: update.ID, Endpoint: update.Endpoint, Image: update.Image, Name: image.Name,
 			OldVersion: m.OldVersion, Version: m.Plan.Target,
 			State: m.State.Name(), Result: m.Result.Name(), Outcome: m.Outcome.String(), Reason: string(m.Reason),
-			Attempt: m.Attempt, Created: timeText(update.Created), Ended: timeText(m.Ended),
+			Attempt: m.Attempt, Created: timeText(update.Created), Ended: timeText(m.Ended), MayStill: string(m.MayStill),
+			Holders: make([]string, len(m.Holds)),
+		}
+		for i, hold := range m.Holds {
+			r.Holders[i] = hold.Holder
 		}
 		if m.Reported != 0 {
 			r.ReportedResult = m.Reported.Name()
