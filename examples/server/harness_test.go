@@ -151,6 +151,7 @@ type update struct {
 	OldVersion                                          string `json:"old_version"`
 	Result                                              struct{ Name string }
 	Progress                                            struct{ Bytes, Total int64 }
+	WaitingFor                                          struct{ Reason, Whose string } `json:"waiting_for"`
 	Journal                                             []struct{ Event, Detail string }
 }
 
