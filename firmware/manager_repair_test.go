@@ -1,0 +1,53 @@
+package firmware_test
+
+import (
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/bolt"
+)
+
+// TestRemoveDamaged has the record of an update that is driven become unreadable.
+func TestRemoveDamaged(t *testing.T) {
+	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true})
+	require.NoError(t, err)
+	defer file.Close()
+	db, err := bolt.New(file)
+	require.NoError(t, err)
+	defer db.Close()
+	inWorld(t, firmware.Config{}, func(w *world) {
+		w.stop()
+		w.db = db
+		_, err := db.Commit(w.ctx, store.CreateImage{Image: w.image})
+		require.NoError(t, err)
+		w.start(db)
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		synctest.Wait() // for the first step
+		require.ErrorIs(t, w.mgr.RemoveDamaged(w.ctx, u.ID), store.ErrNotDamaged)
+		require.ErrorIs(t, w.mgr.RemoveDamaged(w.ctx, "nothing"), store.ErrNotFound)
+
+		require.NoError(t, file.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte("updates")).Put([]byte(u.ID), []byte("\x02{\"id"))
+		}))
+		_, err = w.mgr.Start(w.ctx, w.request())
+		require.ErrorIs(t, err, store.ErrActive)
+		require.NoError(t, w.mgr.RemoveDamaged(w.ctx, u.ID))
+		_, err = w.mgr.Get(w.ctx, u.ID)
+		require.ErrorIs(t, err, store.ErrNotFound, "nothing drives it")
+		require.ErrorIs(t, w.mgr.RemoveDamaged(w.ctx, u.ID), store.ErrNotFound)
+
+		u, err = w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		u, err = w.mgr.Cancel(w.ctx, u.ID)
+		require.NoError(t, err)
+		require.Equal(t, fsm.OutcomeCancelled, u.Machine.Outcome)
+	})
+}
