@@ -314,7 +314,7 @@ func TestMethods(t *testing.T) {
 		"/api/devices/x":                 "GET, HEAD, OPTIONS",
 		"/api/devices/x/resources/3/0/3": "GET, HEAD, OPTIONS, POST, PUT",
 		"/api/updates":                   "GET, HEAD, OPTIONS, POST",
-		"/api/updates/x":                 "GET, HEAD, OPTIONS",
+		"/api/updates/x":                 "DELETE, GET, HEAD, OPTIONS",
 		"/api/updates/x/cancel":          "OPTIONS, POST",
 		"/api/updates/x/hold":            "OPTIONS, POST",
 		"/api/updates/x/release":         "OPTIONS, POST",

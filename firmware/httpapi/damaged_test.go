@@ -115,8 +115,18 @@ func TestDamagedRecords(t *testing.T) {
 	}
 	require.Equal(t, []uint64{1, 2, 3, lines}, seqs, "the damaged line is left out")
 
-	_, err = db.Commit(t.Context(), store.RemoveDamaged{Kind: store.KindUpdate, Key: update})
-	require.NoError(t, err)
+	remove := func(id string, header ...string) answer {
+		t.Helper()
+		return s.do(http.MethodDelete, "/api/updates/"+id, nil, header...)
+	}
+	requireProblem(t, remove(first), http.StatusConflict, "not-damaged")
+	requireProblem(t, remove("nothing"), http.StatusNotFound, "not-found")
+	requireProblem(t, remove(update, "Origin", "https://evil.example"), http.StatusForbidden, "foreign-origin")
+	requireProblem(t, s.get("/api/updates/"+update), http.StatusInternalServerError, "damaged")
+	require.Equal(t, http.StatusNoContent, remove(update).StatusCode)
+	requireProblem(t, remove(update), http.StatusNotFound, "not-found")
+	requireProblem(t, s.get("/api/updates/"+update), http.StatusNotFound, "not-found")
+	require.Equal(t, http.StatusOK, s.get("/api/updates/"+first).StatusCode)
 	s.start("b", image)
 	require.Contains(t, logged.String(), fmt.Sprintf("path=/api/updates/%s", update))
 }

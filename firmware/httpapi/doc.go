@@ -18,6 +18,7 @@
 //	POST   /api/updates                           body: application/json; header Idempotency-Key
 //	GET    /api/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state
 //	GET    /api/updates/{id}                      with its journal
+//	DELETE /api/updates/{id}                      only one whose record is damaged; 409 for any other
 //	POST   /api/updates/{id}/cancel               ends it; cancelling twice is no error
 //	POST   /api/updates/{id}/hold                 body: application/json; keeps it from executing
 //	POST   /api/updates/{id}/release              body: application/json; ends the hold of one holder
@@ -57,7 +58,8 @@
 //
 // A record that the server's store cannot read comes in its place in each list that it may belong to, as an item
 // {"id": "...", "damaged": "why"}, with endpoint instead of id for a device, and seq for a line of a journal. Asked for alone
-// it is answered with 500 and a problem of type damaged. The event stream leaves such lines out.
+// it is answered with 500 and a problem of type damaged. The event stream leaves such lines out. A damaged update may keep its
+// endpoint from being updated: DELETE removes it, with its journal.
 //
 // # Answers
 //

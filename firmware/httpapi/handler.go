@@ -19,7 +19,7 @@ const (
 	ReadDevices  Action = "devices:read"
 	WriteDevices Action = "devices:write" // write and execute resources
 	ReadUpdates  Action = "updates:read"
-	WriteUpdates Action = "updates:write" // start, cancel, hold, release, served
+	WriteUpdates Action = "updates:write" // start, cancel, hold, release, served; remove a damaged one
 	ReadEvents   Action = "events:read"
 )
 

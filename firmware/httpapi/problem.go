@@ -50,6 +50,7 @@ var titles = map[string]string{
 	"not-implemented":        "Not there yet",
 	"unavailable":            "Not available now",
 	"damaged":                "The record is damaged",
+	"not-damaged":            "The record is not damaged",
 	"internal":               "Internal error",
 }
 
@@ -108,6 +109,8 @@ func asProblem(err error) *problem {
 	case errors.Is(err, store.ErrVersionTaken):
 		return newProblem(http.StatusConflict, "version-taken",
 			"an image of this name and version but with other bytes exists: choose another version, or delete it")
+	case errors.Is(err, store.ErrNotDamaged):
+		return newProblem(http.StatusConflict, "not-damaged", "only an update whose record cannot be read can be removed: cancel this one")
 	case errors.Is(err, store.ErrConflict):
 		return newProblem(http.StatusConflict, "conflict", "the record changed meanwhile: read it and try again")
 	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):

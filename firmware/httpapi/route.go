@@ -63,7 +63,10 @@ func (a *api) table() []route {
 			},
 			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, serve: a.startUpdate},
 		}},
-		{"updates/{id}", map[string]*call{http.MethodGet: {action: ReadUpdates, serve: a.getUpdate}}},
+		{"updates/{id}", map[string]*call{
+			http.MethodGet:    {action: ReadUpdates, serve: a.getUpdate},
+			http.MethodDelete: {action: WriteUpdates, serve: a.removeUpdate},
+		}},
 		{"updates/{id}/cancel", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.cancelUpdate}}},
 		{"updates/{id}/hold", map[string]*call{
 			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, serve: a.holdUpdate},

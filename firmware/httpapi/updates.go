@@ -194,6 +194,15 @@ func (a *api) getUpdate(w http.ResponseWriter, r *http.Request, req request) err
 	return a.writeWithJournal(w, r, update)
 }
 
+// removeUpdate is the way out for a record that cannot be read: it keeps its endpoint from being updated.
+func (a *api) removeUpdate(w http.ResponseWriter, r *http.Request, req request) error {
+	if err := a.manager.RemoveDamaged(r.Context(), req.id); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func (a *api) cancelUpdate(w http.ResponseWriter, r *http.Request, req request) error {
 	if err := readNothing(w, r); err != nil {
 		return err
