@@ -64,8 +64,13 @@ func (d *drive) committed(ctx context.Context, rec Update, l letter, replaced bo
 	case err == nil:
 		return rec, true
 	case ctx.Err() != nil:
-		l.answer(nil)
+		l.answer(nil, nil)
 		return rec, false
+	case errors.Is(err, store.ErrInvalid):
+		// It will not be valid the next time either.
+		d.m.log.Error("a step of an update cannot be stored", "update", d.id, "endpoint", d.target, "observed", l.Kind, "error", err)
+		l.answer(nil, err)
+		l = letter{Observation: fsm.Observation{Kind: fsm.ObserveTimer, At: l.At}}
 	}
 	return d.reload(ctx, rec, l)
 }
@@ -91,18 +96,18 @@ func (d *drive) reload(ctx context.Context, rec Update, l letter) (Update, bool)
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged):
 		d.m.log.Error("an active update has vanished from the store", "update", d.id, "endpoint", d.target, "error", err)
-		l.answer(nil)
+		l.answer(nil, nil)
 		d.ended(rec, fsm.Action{})
 		return rec, false
 	case err != nil:
-		l.answer(nil)
+		l.answer(nil, nil)
 		return rec, false
 	}
 	d.mu.Lock()
 	d.u = stored
 	d.mu.Unlock()
 	if !stored.Active() {
-		l.answer(&stored)
+		l.answer(&stored, nil)
 		d.ended(stored, fsm.Action{})
 		return stored, false
 	}

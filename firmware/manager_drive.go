@@ -106,7 +106,7 @@ func (d *drive) step(ctx context.Context, u Update, l letter) {
 	d.u = rec
 	d.schedule(next.Wake())
 	d.mu.Unlock()
-	l.answer(&rec)
+	l.answer(&rec, nil)
 
 	switch {
 	case next.Active() && time.Since(began) > lateStep:
@@ -173,7 +173,7 @@ func (d *drive) lookAgain(letters ...letter) {
 	defer d.mu.Unlock()
 	if d.stopped {
 		for _, l := range letters {
-			l.answer(nil)
+			l.answer(nil, nil)
 		}
 		return
 	}

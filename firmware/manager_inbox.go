@@ -7,10 +7,16 @@ import (
 )
 
 // A letter is an observation on its way to the machine. Somebody may wait for its step: then reply receives the update that
-// follows, or is closed if the step is not made here.
+// follows, or why there is none, or is closed if the step is not made here.
 type letter struct {
 	fsm.Observation
-	reply chan<- Update // has room for one; nil if nobody waits
+	reply chan<- reply // has room for one; nil if nobody waits
+}
+
+// A reply is what became of a letter.
+type reply struct {
+	update Update
+	err    error
 }
 
 // An inbox holds the observations of an update that wait for their step, oldest first. It is short, also while the store
@@ -61,18 +67,21 @@ func (b *inbox) next() letter {
 // refuse tells those who wait that nothing comes of it here.
 func (b *inbox) refuse() {
 	for _, l := range *b {
-		l.answer(nil)
+		l.answer(nil, nil)
 	}
 	*b = nil
 }
 
-// answer tells who waits for a step what followed; nil: it was not made.
-func (l letter) answer(u *Update) {
+// answer tells who waits for a step what followed, or why nothing did; two nils: the step was not made here.
+func (l letter) answer(u *Update, err error) {
 	if l.reply == nil {
 		return
 	}
-	if u != nil {
-		l.reply <- *u
+	switch {
+	case err != nil:
+		l.reply <- reply{err: err}
+	case u != nil:
+		l.reply <- reply{update: clone(*u)}
 	}
 	close(l.reply)
 }

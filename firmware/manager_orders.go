@@ -40,14 +40,17 @@ func (m *Manager) Hold(ctx context.Context, id, holder, reason string, until tim
 		return u, err
 	}
 	for _, held := range u.Machine.Holds {
-		if held.Holder == holder {
+		if held.Holder == holder && held.Until.Equal(until) {
 			return u, nil
 		}
 	}
-	if !u.Active() {
+	switch {
+	case !u.Active():
 		return u, ErrEnded
+	case len(u.Machine.Holds) >= fsm.MaxHolds:
+		return u, &RequestError{Field: "hold", Problem: "is one too many"}
 	}
-	return u, &RequestError{Field: "hold", Problem: "is one too many"}
+	return u, &RequestError{Field: "until", Problem: "has passed"} // meanwhile
 }
 
 // Release ends the hold of holder, and of no other; to release what is not held is no error. The update executes once no
@@ -80,12 +83,15 @@ func (m *Manager) checkHold(h fsm.Hold) error {
 func (m *Manager) order(ctx context.Context, id string, o fsm.Observation) (Update, error) {
 	for ctx.Err() == nil {
 		if d := m.drive(id); d != nil {
-			reply := make(chan Update, 1)
-			if d.deliver(letter{o, reply}) {
+			answer := make(chan reply, 1)
+			if d.deliver(letter{o, answer}) {
 				select {
-				case u, ok := <-reply:
-					if ok {
-						return ended(u, o)
+				case r, ok := <-answer:
+					switch {
+					case ok && r.err != nil:
+						return d.current(), r.err
+					case ok:
+						return ended(r.update, o)
 					}
 				case <-ctx.Done():
 					return d.current(), ctx.Err()

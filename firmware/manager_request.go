@@ -86,11 +86,20 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	if err := plan.Check(); err != nil {
 		return Update{}, &RequestError{Field: "image", Problem: "makes no plan for an update: " + err.Error()}
 	}
+	m.clock.catchUp(ctx, m.db)
 	var holds []fsm.Hold
 	if r.Hold != (fsm.Hold{}) {
+		if err := m.checkHold(r.Hold); err != nil {
+			// A request that is repeated gets its update also when its hold has ended.
+			for u, e := range m.db.Updates(ctx, store.UpdateQuery{Key: r.Key, Limit: 1}) {
+				if e == nil && r.Key != "" {
+					return m.repeated(ctx, r, profile, u.ID)
+				}
+			}
+			return Update{}, err
+		}
 		holds = append(holds, r.Hold)
 	}
-	m.clock.catchUp(ctx, m.db)
 	now := m.clock.now().Truncate(time.Microsecond)
 	machine := fsm.NewUpdate(plan, now, holds...)
 	rec := Update{ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Machine: machine, Created: now, Changed: now}
@@ -212,8 +221,8 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 		return bad("profile", fmt.Sprintf("%.40q is not known", r.Profile))
 	}
 	if r.Hold != (fsm.Hold{}) {
-		if err := m.checkHold(r.Hold); err != nil {
-			return fsm.Profile{}, err
+		if err := r.Hold.Check(); err != nil {
+			return bad("hold", "is not valid: "+err.Error())
 		}
 	}
 	// What is not checked here cannot be stored, and what is stored all the same cannot be read back.

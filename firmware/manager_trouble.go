@@ -1,7 +1,7 @@
 package firmware
 
 import (
-	"log"
+	"log" //nolint:depguard // net/http wants a log.Logger for what it has to say
 	"net/netip"
 	"strings"
 
@@ -58,18 +58,19 @@ func (m *Manager) HandshakeFailed(addr netip.AddrPort, err error) {
 
 // ErrorLog returns a logger for http.Server.ErrorLog, by which the manager hears of TLS handshakes that fail, as
 // [Manager.HandshakeFailed] has it. All that is logged goes on to Config.Logger.
-func (m *Manager) ErrorLog() *log.Logger { return log.New(errorLog{m}, "", 0) } //nolint:depguard // net/http wants a log.Logger
+func (m *Manager) ErrorLog() *log.Logger { return log.New(errorLog{m}, "", 0) }
 
 type errorLog struct{ m *Manager }
 
 // Write takes a line of net/http.
 func (l errorLog) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
-	l.m.log.Warn("http", "message", text)
 	rest, ok := strings.CutPrefix(text, "http: TLS handshake error from ")
 	if !ok {
+		l.m.log.Warn("http", "message", text)
 		return len(line), nil
 	}
+	l.m.log.Debug("http", "message", text) // strangers can cause any number
 	// The address may have colons of its own, the error begins after the first ": ".
 	from, why, _ := strings.Cut(rest, ": ")
 	if addr, err := netip.ParseAddrPort(from); err == nil {

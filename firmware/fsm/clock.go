@@ -17,8 +17,9 @@ const (
 	firstLook = 3 * time.Second
 	// stale is how long after a write the Result from before may still show.
 	stale = 5 * time.Second
-	// unseen is how long a device may show no download that it acknowledged.
-	unseen = 5 * time.Minute
+	// unseen is how long a device may show no download that it acknowledged, in
+	// settle times.
+	unseen = 5
 	// writeGrace is the default of Profile.WriteGrace.
 	writeGrace = time.Minute
 	// executeGrace is how long a device may show Downloaded after it accepted

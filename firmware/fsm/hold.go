@@ -38,6 +38,8 @@ func (h Hold) Check() error {
 		return fmt.Errorf("fsm: a holder's name has 1 to %d bytes, not %d", MaxHolder, len(h.Holder))
 	case len(h.Reason) > MaxHoldReason:
 		return fmt.Errorf("fsm: a hold's reason has at most %d bytes, not %d", MaxHoldReason, len(h.Reason))
+	case !h.Until.IsZero() && (h.Until.UTC().Year() < 1 || h.Until.UTC().Year() > 9999):
+		return fmt.Errorf("fsm: a hold ends in the years 1 to 9999, not in %d", h.Until.UTC().Year())
 	case !plain(h.Holder) || !plain(h.Reason):
 		return fmt.Errorf("fsm: holder and reason are UTF-8 without control characters")
 	}

@@ -244,7 +244,7 @@ func (m *machine) nothing() {
 		m.refused()
 		return
 	}
-	wait, why := unseen, "accepted the package but shows no download"
+	wait, why := unseen*m.Plan.Limits.Settle, "accepted the package but shows no download"
 	switch unknown := !a.Answer.OK(); {
 	case a.Lost && a.Started:
 		wait, why = m.Plan.Limits.Settle, "registered anew and lost its download"

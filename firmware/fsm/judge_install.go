@@ -99,7 +99,7 @@ func (m *machine) unproven() {
 	case a.refused() || m.Memory.Installation.Begun || a.Touched:
 		m.end(OutcomeFailed, ReasonCannotProve, foreign+"; it cannot be reset")
 	default:
-		m.settle("shows a package that it may have had before", m.Plan.Limits.Settle, func() {
+		m.settle("shows a package that it may have had before", unseen*m.Plan.Limits.Settle, func() {
 			if m.Bytes > 0 || !a.Answer.OK() || a.Lost || a.Interrupted {
 				m.retry("the device has not fetched the package to its end")
 				return

@@ -136,6 +136,7 @@ type attempt struct {
 	Started  bool      `json:"started,omitzero"`  // the device took it up
 	Asked    bool      `json:"asked,omitzero"`    // a request for the package came
 	Served   bool      `json:"served,omitzero"`   // the last byte was handed out after the write
+	Troubles int       `json:"troubles,omitzero"` // lines of the journal that told of trouble
 	Fault    string    `json:"fault,omitzero"`    // the last trouble of the device's connections, in words
 
 	Lost        bool `json:"lost,omitzero"`        // registered anew since

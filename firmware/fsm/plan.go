@@ -70,7 +70,8 @@ type Limits struct {
 	Verifying time.Duration `json:"verifying,omitzero"`
 
 	// Settle is how long a device may show its old version, without a Result,
-	// after it is back. Default 60 s.
+	// after it is back; five times as long it may show no download after it
+	// accepted a Package URI. Default 60 s.
 	Settle time.Duration `json:"settle,omitzero"`
 	// Retry is the pause before the second attempt; it doubles, up to 64 times
 	// itself. Up to half as much more is added, another share for each update,

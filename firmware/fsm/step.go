@@ -278,12 +278,17 @@ func (m *machine) delivery(o Observation) {
 		m.hasPackage()
 		m.hint()
 	case ObserveTrouble:
-		if why := detail(o); m.Phase == PhaseTransferring && why != a.Fault {
+		if why := detail(o); m.Phase == PhaseTransferring && why != a.Fault && a.Troubles < maxTroubles {
 			a.Fault = why
+			a.Troubles++
 			m.log("trouble", "%s", why)
 		}
 	}
 }
+
+// maxTroubles bounds the lines of an attempt that tell of failed connections:
+// whoever is at the device's address can make them fail.
+const maxTroubles = 4
 
 // fault ends an update whose package the server cannot hand out.
 func (m *machine) fault(o Observation) {
