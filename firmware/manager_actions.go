@@ -229,11 +229,11 @@ const progressEvery = 250 * time.Millisecond
 
 // progress notes that the device has done bytes of the package. It is called for every block.
 func (d *drive) progress(done int64) {
-	now := time.Now()
+	now := time.Since(d.m.clock.start) + 1
 	d.mu.Lock()
 	// The last byte is told at once, but not again and again.
 	size := d.u.Machine.Plan.Size
-	soon := now.Sub(d.served) < progressEvery && (done < size || d.u.Machine.Bytes >= size)
+	soon := d.served != 0 && now-d.served < progressEvery && (done < size || d.u.Machine.Bytes >= size)
 	if !soon {
 		d.served = now
 	}

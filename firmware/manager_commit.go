@@ -89,10 +89,16 @@ func (d *drive) reload(ctx context.Context, rec Update, l letter) (Update, bool)
 	if err == nil && stored.Active() {
 		d.m.log.Warn("another process drives an update too", "update", d.id, "endpoint", d.target)
 		// Two that act at once undo each other's steps for ever: so each lets the other one go on for a while.
+		if d.conflicts == nil {
+			d.conflicts = &conflicts{}
+		}
 		sleep(ctx, d.conflicts.pause())
 		stored, err = d.stored(ctx)
 	}
-	d.facts.read = false // the other process may have learned more
+	if f, err := d.lockFacts(ctx); err == nil {
+		f.read = false // the other process may have learned more
+		f.unlock()
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged):
 		d.m.log.Error("an active update has vanished from the store", "update", d.id, "endpoint", d.target, "error", err)

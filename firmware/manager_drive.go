@@ -25,21 +25,21 @@ type drive struct {
 	stopped      bool
 	u            Update // with soft changes that the store does not have
 	timer        *time.Timer
-	served       time.Time // of the last progress that was let through
-	errand       *errand   // the action under way; nil if there is none
+	served       time.Duration // when progress was last let through, by the manager's clock; 0 for never
+	errand       *errand       // the action under way; nil if there is none
 	observations []*lwm2m.Observation
 	touches      uint32 // counts the requests of others that change the object
 	seen         uint32 // touches when the last read began
 
-	facts facts
+	facts *facts     // nil until they are needed
 	from  netip.Addr // of the device that was given a Package URI; guarded by Manager.mu
 
-	conflicts conflicts // belongs to the goroutine that works
+	conflicts *conflicts // nil if there was none; belongs to the goroutine that works
 }
 
 func newDrive(m *Manager, u Update) *drive {
 	m.clock.raise(u.Machine.Now())
-	return &drive{m: m, id: u.ID, target: u.Endpoint, u: u, facts: newFacts()}
+	return &drive{m: m, id: u.ID, target: u.Endpoint, u: u}
 }
 
 // observe hands an observation to the machine. It does not block.
@@ -131,33 +131,31 @@ func (d *drive) persist(ctx context.Context, rec Update, l letter, actions fsm.A
 	if lines := journal(rec, withURI(actions.Journal, uri)); len(lines) > 0 {
 		changes = append(changes, store.AppendEvents{Events: lines})
 	}
-	if len(changes) == 0 && l.Kind != fsm.ObserveDone {
-		return rec, true
+	replaced := len(changes) > 0
+	if l.Kind != fsm.ObserveDone {
+		return d.committed(ctx, rec, l, replaced, d.store(ctx, changes))
 	}
 	// Locked until the commit has ended, so that none of it comes after a request of somebody else that takes it back.
-	err := d.facts.lock(ctx)
+	f, err := d.lockFacts(ctx)
 	if err == nil {
-		err = d.store(ctx, rec, l.Observation, actions, changes)
-		d.facts.unlock()
+		learned, next := d.learned(ctx, f, rec, l.Observation, actions)
+		if err = d.store(ctx, append(changes, learned...)); err == nil && len(learned) > 0 {
+			f.known = next
+		}
+		f.unlock()
 	}
-	return d.committed(ctx, rec, l, len(changes) > 0, err)
+	return d.committed(ctx, rec, l, replaced, err)
 }
 
-// store makes changes durable, for as long as it takes, and what the step has taught of the device with them. The facts are
-// locked.
-func (d *drive) store(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions, changes []store.Change) error {
-	learned, next := d.learned(ctx, rec, o, actions)
-	if changes = append(changes, learned...); len(changes) == 0 {
+// store makes changes durable, for as long as it takes.
+func (d *drive) store(ctx context.Context, changes []store.Change) error {
+	if len(changes) == 0 {
 		return nil
 	}
-	err := d.m.insist(ctx, d.id, func(ctx context.Context) error {
+	return d.m.insist(ctx, d.id, func(ctx context.Context) error {
 		_, err := d.m.db.Commit(ctx, changes...)
 		return err
 	})
-	if err == nil && len(learned) > 0 {
-		d.facts.known = next
-	}
-	return err
 }
 
 // lateStep is how long the store may take for a step that is still acted on. After that the device is looked at anew, as

@@ -17,27 +17,29 @@ type facts struct {
 	known store.Firmware
 }
 
-func newFacts() facts {
-	f := facts{free: make(chan struct{}, 1)}
-	f.free <- struct{}{}
-	return f
-}
-
-// lock keeps others from storing the facts. It fails if ctx ends before.
-func (f *facts) lock(ctx context.Context) error {
+// lockFacts keeps others from storing what is known of the device, and returns it. The error is that ctx has ended before.
+// Most updates only wait for their devices, so there are no facts before they are asked for.
+func (d *drive) lockFacts(ctx context.Context) (*facts, error) {
+	d.mu.Lock()
+	if d.facts == nil {
+		d.facts = &facts{free: make(chan struct{}, 1)}
+		d.facts.free <- struct{}{}
+	}
+	f := d.facts
+	d.mu.Unlock()
 	select {
 	case <-f.free:
-		return nil
+		return f, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 }
 
 func (f *facts) unlock() { f.free <- struct{}{} }
 
 // load reads the facts once. They are locked.
-func (d *drive) load(ctx context.Context) error {
-	if d.facts.read {
+func (d *drive) load(ctx context.Context, f *facts) error {
+	if f.read {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -46,26 +48,27 @@ func (d *drive) load(ctx context.Context) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
 		return err
 	}
-	d.facts.read, d.facts.known = true, device.Firmware
+	f.read, f.known = true, device.Firmware
 	return nil
 }
 
 // holds reports whether the facts say that the device holds a package, named by its digest.
 func (d *drive) holds(ctx context.Context, digest string) bool {
-	if d.facts.lock(ctx) != nil {
+	f, err := d.lockFacts(ctx)
+	if err != nil {
 		return false
 	}
-	defer d.facts.unlock()
-	return d.load(ctx) == nil && digest != "" && d.facts.known.Holds == digest
+	defer f.unlock()
+	return d.load(ctx, f) == nil && digest != "" && f.known.Holds == digest
 }
 
 // learned are the changes that make durable what a step has taught of the device, and what is then known. They are
 // locked.
-func (d *drive) learned(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
-	if o.Kind != fsm.ObserveDone || d.load(ctx) != nil {
+func (d *drive) learned(ctx context.Context, f *facts, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
+	if d.load(ctx, f) != nil {
 		return nil, store.Firmware{}
 	}
-	known := d.facts.known
+	known := f.known
 	next, ok := firmwareFacts(o.Reading, known)
 	if !ok {
 		return nil, known
@@ -129,14 +132,15 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 		if d == nil {
 			return m.forget(ctx, r.Endpoint, nil)
 		}
-		if err := d.facts.lock(ctx); err != nil {
+		f, err := d.lockFacts(ctx)
+		if err != nil {
 			return err
 		}
-		defer d.facts.unlock()
-		if err := d.load(ctx); err != nil {
+		defer f.unlock()
+		if err := d.load(ctx, f); err != nil {
 			return err
 		}
-		return m.forget(ctx, r.Endpoint, &d.facts.known)
+		return m.forget(ctx, r.Endpoint, &f.known)
 	}
 }
 
