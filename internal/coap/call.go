@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
-	"time"
 )
 
 // Go begins a request and returns at once. done is called exactly once, when
@@ -15,8 +14,8 @@ import (
 // within Go and with no lock held, and must not block for long. r must not be
 // changed until then.
 //
-// A request that waits costs some hundred bytes and its message, and neither
-// a goroutine nor a timer of the runtime. Its callbacks (Body, Into, Progress
+// A request that waits costs a kilobyte and its message, and neither a goroutine
+// nor a timer of the runtime. Its callbacks (Body, Into, Progress
 // and so on) run one after the other in goroutines that end when there is
 // nothing to do. One that panics ends the request with an error.
 func (e *Endpoint) Go(p Peer, r *Request, done func(*Response, error)) *Call {
@@ -269,42 +268,4 @@ func (c *Call) crashed(v any) {
 		t.end(nil, fmt.Errorf("coap: callback panicked: %v", v))
 	}
 	c.run()
-}
-
-// rest begins a pause. The association is locked.
-func (c *Call) rest(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cause != nil {
-		c.due = true
-		return
-	}
-	c.resting = true
-	c.e.timers.set(&c.pause, d)
-}
-
-// expire ends a pause.
-func (c *Call) expire() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.e.timers.isSet(&c.pause) {
-		c.stopResting()
-	}
-}
-
-// rouse ends a pause before its time.
-func (c *Call) rouse() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stopResting()
-}
-
-// stopResting has a call that rests go on. c.mu is held.
-func (c *Call) stopResting() {
-	if c.resting {
-		c.resting = false
-		c.e.timers.stop(&c.pause)
-		c.due = true
-		c.schedule()
-	}
 }

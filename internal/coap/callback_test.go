@@ -1,7 +1,6 @@
 package coap_test
 
 import (
-	"bytes"
 	"io"
 	"runtime"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
 type readerAtFunc func(p []byte, off int64) (int, error)
@@ -79,29 +79,42 @@ func TestCallbacksThatPanic(t *testing.T) {
 	}
 }
 
-// However many callbacks block, other requests go on.
+// However many callbacks block, other requests go on, and all end with the
+// endpoint.
 func TestCallbacksThatBlock(t *testing.T) {
 	image := bodyOf(3000)
 	inWorld(t, echoing(image), coap.Config{}, func(t *testing.T, w *world) {
 		release := make(chan struct{})
-		var ends [100]*ending
-		for i := range ends {
+		var ended atomic.Int32
+		for range 100 {
 			r := &coap.Request{Code: coap.PUT, Payload: image, Progress: func(int64, int64) { <-release }}
-			_, ends[i] = begin(w.device, w.toServer, r)
+			w.device.Go(w.toServer, r, func(*coap.Response, error) { ended.Add(1) })
 		}
 		synctest.Wait()
-		start := time.Now()
-		var got bytes.Buffer
-		_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: &got})
-		require.NoError(t, err)
-		require.Equal(t, image, got.Bytes())
-		require.Less(t, elapsed(start), time.Second)
-		close(release)
-		for _, end := range ends {
-			for end.calls == 0 {
-				pass(time.Second)
-				synctest.Wait()
-			}
+		for range 100 {
+			start := time.Now()
+			got := make(chan []byte, 1)
+			w.device.Go(w.toServer, &coap.Request{Code: coap.GET}, func(resp *coap.Response, err error) {
+				if err == nil {
+					got <- resp.Payload
+				}
+			})
+			require.Equal(t, image, <-got)
+			require.Less(t, elapsed(start), time.Second)
 		}
+
+		silent := &coap.Request{Code: coap.GET, Path: []string{"silent"}}
+		w.net.SetDefault(simnet.Conditions{Drop: func(simnet.Packet) bool { return true }})
+		var over atomic.Int32
+		for range 100 {
+			w.device.Go(w.toServer, silent, func(*coap.Response, error) { over.Add(1) })
+		}
+		require.NoError(t, w.device.Close())
+		synctest.Wait()
+		require.EqualValues(t, 100, over.Load())
+		require.Zero(t, ended.Load())
+		close(release)
+		synctest.Wait()
+		require.EqualValues(t, 100, ended.Load())
 	})
 }

@@ -34,7 +34,7 @@
 // the end of each exchange, one for each block, and of each pause. Its steps and
 // callbacks run one after the other in a goroutine of the [crew], which ends, or
 // goes on to another call, when there is nothing to do: a request that waits has
-// none. [Endpoint.Do] waits for what [Endpoint.Go] has begun. A transfer of a
+// none. In [Endpoint.Do] the caller takes the part of the crew. A transfer of a
 // peer is an entry in a table: an upload goes through a [Sink] or is collected; a
 // download is served from an io.ReaderAt at whatever offset is asked for, without
 // the handler, from one copy for all peers.
@@ -65,8 +65,9 @@
 //	notifications for us waiting  16 per observation           2 KB each
 //	requests of ours              256 per peer (PeerRequests)  1.3 KB each, and a block of
 //	                                                           a push; no goroutine
+//	  goroutines with work        2 for each processor, and    2 KB each
+//	                              those in callbacks that wait
 //	  notices that wait           4 each
-//	  goroutines without work     16, for 0.2 s
 //	DTLS handshakes               1000 (Handshakes)            55 KB each
 //	  sent by the peer            8 KiB, and 64 KiB once its   three times as much
 //	                              address is verified

@@ -1,9 +1,6 @@
 package coap
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // outbox is the queue of the exchanges with one peer. At most one confirmable
 // message is unacknowledged (NSTART = 1, RFC 7252, section 4.7).
@@ -135,26 +132,4 @@ func (a *association) start(x *exchange) {
 	x.mid = a.nextMID()
 	x.record[2], x.record[3] = byte(x.mid>>8), byte(x.mid)
 	a.write(x.record)
-}
-
-// rest has c pause for d, unless the association has ended.
-func (a *association) rest(c *Call, d time.Duration) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.ended {
-		return false
-	}
-	a.outbox.resting = append(a.outbox.resting, c)
-	c.rest(d)
-	return true
-}
-
-// rested is called after the pause.
-func (a *association) rested(c *Call) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	o := &a.outbox
-	if o.resting = slices.DeleteFunc(o.resting, func(other *Call) bool { return other == c }); len(o.resting) == 0 {
-		o.resting = nil
-	}
 }

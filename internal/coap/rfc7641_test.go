@@ -130,6 +130,7 @@ func TestOnlyNewestNotificationWaits(t *testing.T) {
 	inRaw(t, observable(observers, []byte("0")), func(t *testing.T, e *coap.Endpoint, r *raw) {
 		r.send(request(con, codes.GET, 1, "x", option(message.Observe)))
 		first := r.receive()
+		synctest.Wait() // until notifications may follow
 		seq, err := first.Options.Observe()
 		require.NoError(t, err)
 		at := <-observers
