@@ -140,7 +140,7 @@ func TestRefusedHolds(t *testing.T) {
 		{"until as a number", `{"holder":"h","until":4070908800}`, "until"},
 		{"until that would mean never", `{"holder":"h","until":"0001-01-01T00:00:00Z"}`, "until"},
 		{"until after the last year", `{"holder":"h","until":"9999-12-31T23:59:59-01:00"}`, "until"},
-		{"unknown field", `{"holder":"h","untill":"2099-01-02T15:04:05Z"}`, "untill"},
+		{"unknown field", `{"holder":"h","till":"2099-01-02T15:04:05Z"}`, "till"},
 		{"since is the server's", `{"holder":"h","since":"2099-01-02T15:04:05Z"}`, "since"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

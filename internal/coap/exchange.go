@@ -83,7 +83,7 @@ func (x *exchange) expire() {
 		a.write(x.record)
 		x.call.notice(NoticeSilent)
 	case pending:
-		if rest := x.idleLimit - x.timeout; x.timeout > 0 && a.stream() && rest > 0 {
+		if rest := x.idleLimit - x.timeout; x.timeout > 0 && rest > 0 {
 			x.timeout = 0
 			a.e.timers.set(&x.timer, rest)
 			x.call.notice(NoticeSilent)
@@ -106,7 +106,9 @@ func (a *association) acknowledge(mid uint16) {
 		return
 	}
 	x.state = pending
-	a.e.timers.set(&x.timer, x.idleLimit)
+	// A response that does not come soon is worth a notice, as on a stream.
+	x.timeout = min(a.e.firstTimeout(), x.idleLimit)
+	a.e.timers.set(&x.timer, x.timeout)
 	if a.outbox.current == x {
 		a.outbox.current = nil
 		a.next()

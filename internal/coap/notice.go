@@ -9,7 +9,8 @@ const (
 	// was spent in queues of this endpoint. It comes once.
 	NoticeSent Notice = iota + 1
 	// NoticeSilent: the peer has left a message unanswered, which is sent
-	// again. On streams: there was no response within the time of a first
+	// again. Where nothing is sent again, on streams and once a message was
+	// acknowledged: there was no response within the time of a first
 	// retransmission. It comes once until NoticeHeard.
 	NoticeSilent
 	// NoticeBusy: the peer answered 5.03 or 4.29, and is asked again after a

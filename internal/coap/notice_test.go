@@ -51,8 +51,8 @@ func TestNotices(t *testing.T) {
 		{"busy for long", []string{busy, busy, busy}, []string{"sent", "busy", "heard"}},
 		{"busy, then silent", []string{busy, lost}, []string{"sent", "busy", "silent", "heard"}},
 		{"silent, then busy", []string{lost, busy}, []string{"sent", "silent", "heard", "busy", "heard"}},
-		{"silent, then slow", []string{lost, empty}, []string{"sent", "silent", "heard"}},
-		{"busy, then slow", []string{busy, empty}, []string{"sent", "busy", "heard"}},
+		{"silent, then slow", []string{lost, empty}, []string{"sent", "silent", "heard", "silent", "heard"}},
+		{"busy, then slow", []string{busy, empty}, []string{"sent", "busy", "silent", "heard"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {

@@ -143,7 +143,7 @@ func parseFault(name, text string) (*fault, error) {
 		c := &f.changes[i]
 		c.replace, c.with = strings.Trim(c.replace, "\n"), strings.Trim(c.with, "\n")
 		if c.file == "" || c.replace == "" || !c.complete || c.replace == c.with {
-			return nil, fmt.Errorf("%s: each change has a file:, what it must replace:, and something else to replace it with:", name)
+			return nil, fmt.Errorf("%s: a change lacks its file, the text to replace, or another text to replace it with", name)
 		}
 	}
 	if f.why == "" || f.pkg == "" || f.test == "" || f.expect == "" || len(f.changes) == 0 {

@@ -101,8 +101,8 @@ func TestParseFault(t *testing.T) {
 		{"expect: words", "invariant:0"}: "one.txt:4: an invariant is a number from 1",
 		{"file: p/p.go\n", ""}:           "one.txt:5: replace: follows file:",
 		{"replace:\n\ta\n\n\tb\n", ""}:   "one.txt:6: with: follows the text of replace:",
-		{"\tc", "\ta\n\n\tb"}:            "one.txt: each change has",
-		{"with:\n\tc\n", ""}:             "one.txt: each change has",
+		{"\tc", "\ta\n\n\tb"}:            "one.txt: a change lacks",
+		{"with:\n\tc\n", ""}:             "one.txt: a change lacks",
 	} {
 		_, err := parseFault("one.txt", strings.Replace(good, change[0], change[1], 1))
 		require.ErrorContains(t, err, want)
