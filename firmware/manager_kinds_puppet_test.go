@@ -1,0 +1,157 @@
+package firmware_test
+
+import (
+	"context"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// A puppet is a device whose Object 5 does nothing by itself: it shows what the test has it show, and answers what the test
+// says.
+type puppet struct {
+	answer func(asked string) error // to "uri", "reset", "push", "execute" and "cancel"; nil: all are accepted
+	method fsm.DeliveryMethod
+
+	mu      sync.Mutex
+	client  *lwm2m.Client
+	state   fsm.State
+	result  fsm.Result
+	version string
+	log     []string
+}
+
+// puppet starts a device that is moved by hand, until the function that is returned is called.
+func (w *world) puppet(p *puppet) (end func()) {
+	p.version = oldFW
+	p.client = lwm2m.NewClient(lwm2m.ClientConfig{
+		Endpoint: endpoint, Server: "coap://" + serverAddress, Logger: testLogger(w.t, "puppet"),
+		Objects: []lwm2m.Object{p, puppetBody{p}},
+		Listen:  func(context.Context) (net.PacketConn, error) { return w.net.Listen(deviceHost.String() + ":0") },
+	})
+	ctx, cancel := context.WithCancel(w.ctx)
+	w.devices.Go(func() { _ = p.client.Run(ctx) })
+	return cancel
+}
+
+// show has the device show a State and a Result.
+func (p *puppet) show(state fsm.State, result fsm.Result) {
+	p.mu.Lock()
+	p.state, p.result = state, result
+	p.mu.Unlock()
+	p.client.Notify(lwm2m.NewPath(5, 0, 5))
+	p.client.Notify(lwm2m.NewPath(5, 0, 3))
+}
+
+// asked counts what was asked of the device.
+func (p *puppet) asked(what string) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.log {
+		if line == what {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *puppet) ask(what string) error {
+	p.mu.Lock()
+	p.log = append(p.log, what)
+	answer := p.answer
+	p.mu.Unlock()
+	if answer == nil {
+		return nil
+	}
+	return answer(what)
+}
+
+func (p *puppet) ID() uint16          { return 5 }
+func (p *puppet) Version() string     { return "1.1" }
+func (p *puppet) Instances() []uint16 { return []uint16{0} }
+
+func (p *puppet) Read(_ context.Context, path lwm2m.Path) ([]lwm2m.Entry, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := []lwm2m.Entry{
+		{Path: lwm2m.NewPath(5, 0, 3), Value: lwm2m.Integer(int64(p.state))},
+		{Path: lwm2m.NewPath(5, 0, 5), Value: lwm2m.Integer(int64(p.result))},
+		{Path: lwm2m.NewPath(5, 0, 9), Value: lwm2m.Integer(int64(p.method))},
+	}
+	all = slices.DeleteFunc(all, func(e lwm2m.Entry) bool { return !path.Contains(e.Path) })
+	if len(all) == 0 {
+		return nil, lwm2m.ErrNotFound
+	}
+	return all, nil
+}
+
+func (p *puppet) Write(_ context.Context, _ lwm2m.Path, entries []lwm2m.Entry, _ bool) error {
+	if uri, _ := entries[0].Value.Text(); uri != "" {
+		return p.ask("uri")
+	}
+	return p.ask("reset")
+}
+
+func (p *puppet) Execute(_ context.Context, path lwm2m.Path, _ string) error {
+	if path.Resource() == 10 {
+		return p.ask("cancel")
+	}
+	return p.ask("execute")
+}
+
+func (p *puppet) OpenWrite(context.Context, lwm2m.Path, int64) (lwm2m.Sink, error) {
+	return puppetSink{p}, nil
+}
+
+type puppetSink struct{ *puppet }
+
+func (puppetSink) Write(b []byte) (int, error)    { return len(b), nil }
+func (s puppetSink) Commit(context.Context) error { return s.ask("push") }
+func (puppetSink) Abort(error)                    {}
+
+// puppetBody is Object 3.
+type puppetBody struct{ p *puppet }
+
+func (puppetBody) ID() uint16          { return 3 }
+func (puppetBody) Version() string     { return "" }
+func (puppetBody) Instances() []uint16 { return []uint16{0} }
+
+func (b puppetBody) Read(context.Context, lwm2m.Path) ([]lwm2m.Entry, error) {
+	b.p.mu.Lock()
+	defer b.p.mu.Unlock()
+	return []lwm2m.Entry{{Path: lwm2m.NewPath(3, 0, 3), Value: lwm2m.String(b.p.version)}}, nil
+}
+
+func (puppetBody) Write(context.Context, lwm2m.Path, []lwm2m.Entry, bool) error {
+	return lwm2m.ErrMethodNotAllowed
+}
+func (puppetBody) Execute(context.Context, lwm2m.Path, string) error {
+	return lwm2m.ErrMethodNotAllowed
+}
+
+// TestPuppet moves a device by hand through an update.
+func TestPuppet(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		p := &puppet{}
+		end := w.puppet(p)
+		u := w.begin(w.request())
+		w.phase(u.ID, fsm.PhaseTransferring)
+		p.show(fsm.Downloading, fsm.ResultDefault)
+		p.show(fsm.Downloaded, fsm.ResultDefault)
+		w.phase(u.ID, fsm.PhaseExecuting)
+		p.mu.Lock()
+		p.version = newFW
+		p.mu.Unlock()
+		p.show(fsm.Idle, fsm.ResultSuccess)
+		w.ends(w.wait(u.ID, 10*60e9), fsm.OutcomeSucceeded, fsm.ReasonVersion)
+		require.Equal(t, 1, p.asked("execute"))
+		end()
+	})
+}
