@@ -1,10 +1,12 @@
 package firmware
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
-	"reflect"
+	"slices"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -52,16 +54,14 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// committed judges the end of a commit, which replaced the record or not. It returns the record as stored, and false if the
-// step must not be acted on: Run has ended, or another process changed the update, in which case its record is adopted and
-// the observation is taken in again.
-func (d *drive) committed(ctx context.Context, rec Update, l letter, replaced bool, err error) (Update, bool) {
+// committed judges the end of a commit of a record, after some tries. It returns the record as stored, and false if the step
+// must not be acted on: Run has ended, or another process changed the update, in which case its record is adopted and the
+// observation is taken in again.
+func (d *drive) committed(ctx context.Context, rec Update, l letter, tries int, err error) (Update, bool) {
 	switch {
-	case err == nil && replaced:
+	case err == nil:
 		rec.Revision++
 		d.m.feed.durable()
-		return rec, true
-	case err == nil:
 		return rec, true
 	case ctx.Err() != nil:
 		l.answer(nil, nil)
@@ -72,15 +72,14 @@ func (d *drive) committed(ctx context.Context, rec Update, l letter, replaced bo
 		l.answer(nil, err)
 		l = letter{Observation: fsm.Observation{Kind: fsm.ObserveTimer, At: l.At}}
 	}
-	return d.reload(ctx, rec, l)
+	return d.reload(ctx, rec, l, tries)
 }
 
 // reload takes over what the store has instead of rec. It returns true if that is rec after all: an earlier try took place
-// although it failed.
-func (d *drive) reload(ctx context.Context, rec Update, l letter) (Update, bool) {
+// although it failed. The first try cannot have, whatever another process has made of the update at the same time.
+func (d *drive) reload(ctx context.Context, rec Update, l letter, tries int) (Update, bool) {
 	stored, err := d.stored(ctx)
-	if err == nil && stored.Revision == rec.Revision+1 && stored.Changed.Equal(rec.Changed.Truncate(time.Microsecond)) &&
-		reflect.DeepEqual(stored.Tokens, rec.Tokens) {
+	if err == nil && tries > 1 && stored.Revision == rec.Revision+1 && sameStep(stored, rec) {
 		rec.Revision = stored.Revision
 		d.m.feed.durable()
 		return rec, true
@@ -94,10 +93,6 @@ func (d *drive) reload(ctx context.Context, rec Update, l letter) (Update, bool)
 		}
 		sleep(ctx, d.conflicts.pause())
 		stored, err = d.stored(ctx)
-	}
-	if f, err := d.lockFacts(ctx); err == nil {
-		f.read = false // the other process may have learned more
-		f.unlock()
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged):
@@ -119,6 +114,13 @@ func (d *drive) reload(ctx context.Context, rec Update, l letter) (Update, bool)
 	}
 	d.lookAgain(l)
 	return stored, false
+}
+
+// sameStep reports whether two records of an update are of the same step.
+func sameStep(a, b Update) bool {
+	machine, err := json.Marshal(a.Machine)
+	other, otherErr := json.Marshal(b.Machine)
+	return err == nil && otherErr == nil && bytes.Equal(machine, other) && slices.Equal(a.Tokens, b.Tokens)
 }
 
 // stored reads the record. The error is store.ErrNotFound, or that ctx has ended.

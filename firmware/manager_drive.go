@@ -131,31 +131,51 @@ func (d *drive) persist(ctx context.Context, rec Update, l letter, actions fsm.A
 	if lines := journal(rec, withURI(actions.Journal, uri)); len(lines) > 0 {
 		changes = append(changes, store.AppendEvents{Events: lines})
 	}
-	replaced := len(changes) > 0
-	if l.Kind != fsm.ObserveDone {
-		return d.committed(ctx, rec, l, replaced, d.store(ctx, changes))
+	var tries int
+	var err error
+	if l.Kind == fsm.ObserveDone {
+		tries, err = d.storeLearned(ctx, rec, l.Observation, actions, changes)
+	} else {
+		tries, err = d.store(ctx, changes)
 	}
-	// Locked until the commit has ended, so that none of it comes after a request of somebody else that takes it back.
-	f, err := d.lockFacts(ctx)
-	if err == nil {
-		learned, next := d.learned(ctx, f, rec, l.Observation, actions)
-		if err = d.store(ctx, append(changes, learned...)); err == nil && len(learned) > 0 {
-			f.known = next
-		}
-		f.unlock()
+	if len(changes) == 0 && err == nil {
+		return rec, true
 	}
-	return d.committed(ctx, rec, l, replaced, err)
+	return d.committed(ctx, rec, l, tries, err)
 }
 
-// store makes changes durable, for as long as it takes.
-func (d *drive) store(ctx context.Context, changes []store.Change) error {
-	if len(changes) == 0 {
-		return nil
+// storeLearned is store, with what the step has taught of the device.
+func (d *drive) storeLearned(
+	ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions, changes []store.Change,
+) (tries int, err error) {
+	// Locked until the commit has ended, so that none of it comes after a request of somebody else that takes it back.
+	f, err := d.lockFacts(ctx)
+	if err != nil {
+		return 0, err
 	}
-	return d.m.insist(ctx, d.id, func(ctx context.Context) error {
+	defer f.unlock()
+	learned, next := d.learned(ctx, f, rec, o, actions)
+	tries, err = d.store(ctx, append(changes, learned...))
+	switch {
+	case err != nil:
+		f.read = false // an earlier try may have taken place, or another process knows more
+	case len(learned) > 0:
+		f.known = next
+	}
+	return tries, err
+}
+
+// store makes changes durable, for as long as it takes, and returns how often it tried.
+func (d *drive) store(ctx context.Context, changes []store.Change) (tries int, err error) {
+	if len(changes) == 0 {
+		return 0, nil
+	}
+	err = d.m.insist(ctx, d.id, func(ctx context.Context) error {
+		tries++
 		_, err := d.m.db.Commit(ctx, changes...)
 		return err
 	})
+	return tries, err
 }
 
 // lateStep is how long the store may take for a step that is still acted on. After that the device is looked at anew, as

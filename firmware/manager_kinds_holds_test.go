@@ -18,6 +18,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/simnet"
 	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/storetest"
 )
 
 // guardHolds looks, at each datagram that changes a Firmware Update object, that the store has no claim of what the device
@@ -256,6 +257,29 @@ func TestHoldsUsed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHoldsUnknown loses the store's answers to the commits by which it learns that the device holds the package. It is cleared
+// before Execute all the same.
+func TestHoldsUnknown(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		looked := w.guardHolds()
+		var lost atomic.Int64
+		w.restart(nil, func(_ context.Context, call storetest.Call) error {
+			for _, c := range call.Changes {
+				if holds, ok := c.(store.PutHolds); ok && holds.Holds != "" && lost.Add(1) < 3 {
+					return errDisk
+				}
+			}
+			return nil
+		})
+		w.device(good())
+		u := w.update(w.request())
+		w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
+		require.Positive(t, lost.Load())
+		require.Positive(t, looked.Load())
+		require.Empty(t, w.holds())
+	})
 }
 
 // TestHolders holds an update twice over, and releases it.

@@ -1,0 +1,326 @@
+package firmware_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/storetest"
+)
+
+// replaces reports whether a call replaces an update.
+func replaces(call storetest.Call) bool {
+	return len(call.Changes) > 0 && is[store.ReplaceUpdate](call.Changes[0])
+}
+
+// loses has Execute get lost on its way to the device, from now on.
+func (w *world) loses() {
+	w.net.SetLink(serverHost, deviceHost, simnet.Conditions{Delay: 20 * time.Millisecond, Drop: func(p simnet.Packet) bool {
+		method, path := requestOf(p)
+		return method+" "+path == "POST /5/0/2"
+	}})
+}
+
+// TestCancelInConflict cancels updates of a store that says, at random and in vain, that somebody else has changed the record.
+func TestCancelInConflict(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, firmware.Config{}, func(w *world) {
+				var mu sync.Mutex
+				random := rand.New(rand.NewPCG(seed, 2))
+				conflict := func(_ context.Context, call storetest.Call) error {
+					mu.Lock()
+					defer mu.Unlock()
+					if replaces(call) && random.Float64() < 0.3 {
+						return store.ErrConflict
+					}
+					return nil
+				}
+				if seed%2 == 0 {
+					w.restart(conflict, nil)
+				} else {
+					w.restart(nil, conflict) // although it took place
+				}
+				tap := w.tap()
+				w.device(good())
+				u := w.begin(w.request())
+				time.Sleep(time.Duration(random.Int64N(int64(20 * time.Second))))
+				got, err := w.mgr.Cancel(w.ctx, u.ID)
+				stored, failed := w.db.Update(w.ctx, u.ID)
+				require.NoError(t, failed)
+				require.False(t, stored.Active())
+				require.Equal(t, stored.Machine.Outcome, got.Machine.Outcome, "%v", err)
+				if err != nil {
+					require.ErrorIs(t, err, firmware.ErrEnded)
+					require.NotEqual(t, fsm.OutcomeCancelled, got.Machine.Outcome)
+				} else {
+					require.Equal(t, fsm.OutcomeCancelled, got.Machine.Outcome)
+				}
+				executes := tap.executes()
+				time.Sleep(time.Hour)
+				require.Equal(t, executes, tap.executes(), "none after the end")
+				require.Zero(t, w.mgr.Driven())
+			})
+		})
+	}
+}
+
+// TestCancelAtOnce gives several orders at the same moment to two managers of one store. What each is told is what has come of
+// it.
+func TestCancelAtOnce(t *testing.T) {
+	for _, driven := range []bool{true, false} {
+		for range 20 {
+			inWorld(t, firmware.Config{}, func(w *world) {
+				second := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
+				u := w.begin(w.request())
+				time.Sleep(time.Second)
+				if !driven {
+					w.stop()
+				}
+				var wg sync.WaitGroup
+				var cancelled, held, released error
+				wg.Go(func() { _, cancelled = second.Cancel(w.ctx, u.ID) })
+				wg.Go(func() { _, held = w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{}) })
+				wg.Go(func() { _, released = second.Release(w.ctx, u.ID, "nobody") })
+				wg.Wait()
+				require.NoError(t, cancelled)
+				for _, err := range []error{held, released} {
+					if err != nil {
+						require.ErrorIs(t, err, firmware.ErrEnded)
+					}
+				}
+				stored, err := w.db.Update(w.ctx, u.ID)
+				require.NoError(t, err)
+				require.Equal(t, fsm.OutcomeCancelled, stored.Machine.Outcome, w.journal(u.ID))
+				if held == nil {
+					require.Contains(t, w.journal(u.ID), "held")
+				}
+				_, err = w.mgr.Release(w.ctx, u.ID, "op") // by now at the latest it hears of it
+				require.ErrorIs(t, err, firmware.ErrEnded)
+				time.Sleep(time.Minute)
+				require.Zero(t, w.mgr.Driven())
+			})
+		}
+	}
+}
+
+// TestCancelAndStep cancels by a manager that does not drive, at the moment of a step of the one that does.
+func TestCancelAndStep(t *testing.T) {
+	for n := range 40 {
+		inWorld(t, firmware.Config{}, func(w *world) {
+			tap := w.tap()
+			second := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
+			var at atomic.Int64
+			var commits atomic.Int64
+			ended := make(chan error, 1)
+			var id atomic.Value
+			interfere := func(_ context.Context, call storetest.Call) error {
+				if replaces(call) && commits.Add(1) == int64(n) {
+					// The other one reads and writes the record before this step does.
+					at.Store(time.Now().UnixNano())
+					_, err := second.Cancel(w.ctx, id.Load().(string))
+					ended <- err
+				}
+				return nil
+			}
+			w.device(good())
+			time.Sleep(time.Second)
+			w.stop()
+			u := w.begin(w.request())
+			id.Store(u.ID)
+			w.restart(interfere, nil)
+			u = w.wait(u.ID, time.Hour)
+			if at.Load() == 0 {
+				w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
+				return
+			}
+			require.NoError(t, <-ended)
+			stored, err := w.db.Update(w.ctx, u.ID)
+			require.NoError(t, err)
+			require.Equal(t, fsm.OutcomeCancelled, stored.Machine.Outcome, w.journal(u.ID))
+			executes := tap.executes()
+			time.Sleep(time.Hour)
+			require.Equal(t, executes, tap.executes())
+			require.Zero(t, w.mgr.Driven())
+		})
+	}
+}
+
+// TestCancelWhileStoreFails cancels while the store fails for a minute, with a context that ends sooner and one that does not.
+func TestCancelWhileStoreFails(t *testing.T) {
+	for _, patience := range []time.Duration{10 * time.Second, time.Hour} {
+		for _, driven := range []bool{true, false} {
+			inWorld(t, firmware.Config{}, func(w *world) {
+				var broken atomic.Bool
+				w.restart(func(_ context.Context, call storetest.Call) error {
+					if len(call.Changes) > 0 && broken.Load() {
+						return errDisk
+					}
+					return nil
+				}, nil)
+				u := w.begin(w.request())
+				time.Sleep(time.Second)
+				if !driven {
+					w.stop()
+				}
+				broken.Store(true)
+				time.AfterFunc(time.Minute, func() { broken.Store(false) })
+				ctx, cancel := context.WithTimeout(w.ctx, patience)
+				defer cancel()
+				began := time.Now()
+				u, err := w.mgr.Cancel(ctx, u.ID)
+				switch {
+				case !driven:
+					require.ErrorIs(t, err, errDisk)
+					return
+				case patience < time.Minute:
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+					require.Equal(t, patience, time.Since(began))
+				default:
+					require.NoError(t, err)
+					require.Equal(t, fsm.OutcomeCancelled, u.Machine.Outcome)
+					require.Less(t, time.Since(began), 3*time.Minute)
+				}
+				time.Sleep(3 * time.Minute) // the order stands, whether somebody waits for it or not
+				stored, err := w.db.Update(w.ctx, u.ID)
+				require.NoError(t, err)
+				require.Equal(t, fsm.OutcomeCancelled, stored.Machine.Outcome)
+			})
+		}
+	}
+}
+
+// TestMayStill cancels in each phase. What is said to be possible afterwards is.
+func TestMayStill(t *testing.T) {
+	slow := good()
+	slow.PullTime, slow.Install.Time, slow.Install.BootTime = time.Hour, 10*time.Minute, 10*time.Minute
+	quick := slow
+	quick.PullTime = time.Second
+	late := good()
+	late.Install.Late, late.Install.Version, late.Install.Result = time.Hour, oldFW, fsm.ResultSuccess
+	for name, test := range map[string]struct {
+		script    *firmwaretest.Script
+		held      bool
+		lost      bool
+		cut       bool
+		wait      time.Duration
+		phase     fsm.Phase
+		may, then fsm.MayStill // at once, and after the farewell
+	}{
+		"waiting":      {phase: fsm.PhaseWaiting, may: fsm.MayStillNone, then: fsm.MayStillNone},
+		"transferring": {script: &slow, phase: fsm.PhaseTransferring, may: fsm.MayStillNone, then: fsm.MayStillNone},
+		"transferring, unreachable": {script: &slow, phase: fsm.PhaseTransferring, cut: true,
+			may: fsm.MayStillNone, then: fsm.MayStillNone},
+		"transferred": {script: &quick, held: true, phase: fsm.PhaseTransferred, may: fsm.MayStillNone, then: fsm.MayStillNone},
+		"transferred, unreachable": {script: &quick, held: true, phase: fsm.PhaseTransferred, cut: true,
+			may: fsm.MayStillNone, then: fsm.MayStillNone},
+		// The Execute that is lost may yet come.
+		"executing": {script: &quick, lost: true, phase: fsm.PhaseExecuting, wait: 5 * time.Second,
+			may: fsm.MayStillUnknown, then: fsm.MayStillUnknown},
+		"executing, unreachable": {script: &quick, lost: true, cut: true, phase: fsm.PhaseExecuting, wait: 5 * time.Second,
+			may: fsm.MayStillUnknown, then: fsm.MayStillUnknown},
+		"updating": {script: &quick, phase: fsm.PhaseRestarting, wait: time.Second, may: fsm.MayStillInstall, then: fsm.MayStillInstall},
+		"restarting": {script: &quick, phase: fsm.PhaseRestarting, wait: 11 * time.Minute,
+			may: fsm.MayStillInstall, then: fsm.MayStillInstall},
+		"verifying": {script: &late, phase: fsm.PhaseVerifying, wait: time.Second, may: fsm.MayStillInstall, then: fsm.MayStillNone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, firmware.Config{}, func(w *world) {
+				tap := w.tap()
+				if test.script != nil {
+					w.device(*test.script)
+				}
+				r := w.request()
+				if test.held {
+					r = w.held()
+				}
+				u := w.begin(r)
+				time.Sleep(10 * time.Millisecond)
+				if test.lost {
+					w.loses()
+				}
+				w.phase(u.ID, test.phase)
+				time.Sleep(test.wait)
+				if test.cut {
+					w.unreachable(true)
+				}
+				u, err := w.mgr.Cancel(w.ctx, u.ID)
+				require.NoError(t, err)
+				require.Equal(t, fsm.OutcomeCancelled, u.Machine.Outcome)
+				require.Equal(t, test.may, u.Machine.MayStill, w.journal(u.ID))
+				executes := tap.executes()
+				time.Sleep(2 * time.Minute)
+				u, err = w.mgr.Get(w.ctx, u.ID)
+				require.NoError(t, err)
+				require.Equal(t, test.then, u.Machine.MayStill, w.journal(u.ID))
+				time.Sleep(time.Hour)
+				require.Equal(t, executes, tap.executes())
+			})
+		})
+	}
+}
+
+// TestNoExecuteAfterTheEnd ends updates, by the clock and by orders, while Execute is sent again and again to a device that does
+// not answer. When the end is durable no more of them leave.
+func TestNoExecuteAfterTheEnd(t *testing.T) {
+	for name, end := range map[string]func(w *world, id string){
+		"cancel": func(w *world, id string) {
+			_, err := w.mgr.Cancel(w.ctx, id)
+			require.NoError(w.t, err)
+		},
+		"phase limit": func(*world, string) {},
+		"deadline":    func(*world, string) {},
+		"cancel, and the server ends": func(w *world, id string) {
+			go w.stop()
+			_, err := w.mgr.Cancel(w.ctx, id)
+			if err != nil {
+				require.True(w.t, errors.Is(err, firmware.ErrEnded), "%v", err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := firmware.Config{}
+			if name == "phase limit" {
+				cfg.Limits.Executing = 10 * time.Second
+			}
+			inWorld(t, cfg, func(w *world) {
+				tap := w.tap()
+				w.device(good())
+				r := w.request()
+				if name == "deadline" {
+					r.Deadline = 12 * time.Second
+				}
+				u := w.begin(r)
+				w.loses()
+				w.phase(u.ID, fsm.PhaseExecuting)
+				time.Sleep(3 * time.Second)
+				require.Positive(t, tap.executes())
+				end(w, u.ID)
+				var stored store.Update
+				for stored.Machine.Outcome == fsm.OutcomeNone {
+					var err error
+					stored, err = w.db.Update(w.ctx, u.ID)
+					require.NoError(t, err)
+					time.Sleep(time.Millisecond)
+				}
+				executes := tap.executes()
+				time.Sleep(10 * time.Minute)
+				require.Equal(t, executes, tap.executes(), w.journal(u.ID))
+			})
+		})
+	}
+}
