@@ -197,6 +197,9 @@ func refuse(r *fsm.Reading, res resource, err error) {
 // refuses to tell, or does not have, is not known.
 func firmwareFacts(r fsm.Reading, known store.Firmware) (facts store.Firmware, ok bool) {
 	facts = known
+	if r.State.Code == fsm.CodeNotFound { // nor is there anything else of the object
+		facts.Result, facts.Delivery, facts.Protocols = nil, nil, nil
+	}
 	keep(&facts.State, r.State, &ok)
 	keep(&facts.Result, r.Result, &ok)
 	keep(&facts.Delivery, r.Delivery, &ok)
