@@ -2,6 +2,7 @@ package firmware_test
 
 import (
 	"context"
+	"encoding/binary"
 	"net"
 	"slices"
 	"sync"
@@ -17,8 +18,9 @@ import (
 // A puppet is a device whose Object 5 does nothing by itself: it shows what the test has it show, and answers what the test
 // says.
 type puppet struct {
-	answer func(asked string) error // to "uri", "reset", "push", "execute" and "cancel"; nil: all are accepted
+	answer func(asked string) error // to "uri", "reset", "push", "pushed", "execute" and "cancel"; nil: all are accepted
 	method fsm.DeliveryMethod
+	limit  uint32 // Size1 of its answers 4.13; 0: none
 
 	mu      sync.Mutex
 	client  *lwm2m.Client
@@ -34,11 +36,32 @@ func (w *world) puppet(p *puppet) (end func()) {
 	p.client = lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: endpoint, Server: "coap://" + serverAddress, Logger: testLogger(w.t, "puppet"),
 		Objects: []lwm2m.Object{p, puppetBody{p}},
-		Listen:  func(context.Context) (net.PacketConn, error) { return w.net.Listen(deviceHost.String() + ":0") },
+		Listen: func(context.Context) (net.PacketConn, error) {
+			conn, err := w.net.Listen(deviceHost.String() + ":0")
+			return limited{conn, p.limit}, err
+		},
 	})
 	ctx, cancel := context.WithCancel(w.ctx)
 	w.devices.Go(func() { _ = p.client.Run(ctx) })
 	return cancel
+}
+
+// limited is a socket whose answers 4.13 say how much would be taken.
+type limited struct {
+	net.PacketConn
+	limit uint32
+}
+
+func (l limited) WriteTo(b []byte, to net.Addr) (int, error) {
+	if l.limit > 0 && len(b) >= 4 && b[1] == byte(lwm2m.CodeTooLarge) {
+		short := slices.Clone(b[:4+b[0]&15])
+		short = append(short, 0xd4, 60-13) // Size1, of 4 bytes
+		if _, err := l.PacketConn.WriteTo(binary.BigEndian.AppendUint32(short, l.limit), to); err != nil {
+			return 0, err
+		}
+		return len(b), nil
+	}
+	return l.PacketConn.WriteTo(b, to)
 }
 
 // show has the device show a State and a Result.
@@ -106,14 +129,18 @@ func (p *puppet) Execute(_ context.Context, path lwm2m.Path, _ string) error {
 	return p.ask("execute")
 }
 
+// OpenWrite asks for "push" at the first block, and the sink for "pushed" at the last one.
 func (p *puppet) OpenWrite(context.Context, lwm2m.Path, int64) (lwm2m.Sink, error) {
+	if err := p.ask("push"); err != nil {
+		return nil, err
+	}
 	return puppetSink{p}, nil
 }
 
 type puppetSink struct{ *puppet }
 
 func (puppetSink) Write(b []byte) (int, error)    { return len(b), nil }
-func (s puppetSink) Commit(context.Context) error { return s.ask("push") }
+func (s puppetSink) Commit(context.Context) error { return s.ask("pushed") }
 func (puppetSink) Abort(error)                    {}
 
 // puppetBody is Object 3.

@@ -1,0 +1,399 @@
+package firmware_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+)
+
+// losesPush loses the blocks of a push after some that arrive.
+func (w *world) losesPush(after int) {
+	blocks := 0
+	w.net.SetLink(serverHost, deviceHost, simnet.Conditions{Delay: 20 * time.Millisecond, Drop: func(p simnet.Packet) bool {
+		if method, path := requestOf(p); method+" "+path != "PUT /5/0/0" {
+			return false
+		}
+		blocks++
+		return blocks > after
+	}})
+}
+
+// ways returns how the attempts of an update went, such as "push coap".
+func (w *world) ways(id string) string {
+	var ways []string
+	for e, err := range w.mgr.Journal(w.ctx, id) {
+		require.NoError(w.t, err)
+		_, way, _ := strings.Cut(e.Detail, ": ")
+		switch e.Name {
+		case "push":
+			ways = append(ways, "push")
+		case "write URI":
+			way, _, _ = strings.Cut(strings.TrimPrefix(way, "pull by "), ",")
+			ways = append(ways, way)
+		}
+	}
+	return strings.Join(ways, " ")
+}
+
+// TestPushBreaks pushes over a link that loses everything after some blocks. Left to itself the update goes another way: at once
+// if nothing moved, after a second try if something did. One that was told how stays with that.
+func TestPushBreaks(t *testing.T) {
+	for _, test := range []struct {
+		after    int
+		delivery fsm.Delivery
+		method   fsm.DeliveryMethod
+		ways     string
+		ok       bool
+	}{
+		{0, fsm.DeliveryAuto, fsm.PushAndPull, "push coap", true},
+		{2, fsm.DeliveryAuto, fsm.PushAndPull, "push push coap", true},
+		{0, fsm.DeliveryPush, fsm.PushAndPull, "push push push", false},
+		{2, fsm.DeliveryAuto, fsm.PushOnly, "push push push", false},
+		{0, fsm.DeliveryPull, fsm.PushAndPull, "coap", true},
+	} {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, firmware.Config{}, func(w *world) {
+				script := good()
+				script.Delivery = test.method
+				w.device(script)
+				time.Sleep(time.Second)
+				w.losesPush(test.after)
+				r := w.request()
+				r.Delivery, r.Attempts = test.delivery, 3
+				u := w.update(r)
+				require.Equal(t, test.ok, u.Machine.Outcome == fsm.OutcomeSucceeded, w.journal(u.ID))
+				require.Equal(t, test.ways, w.ways(u.ID), w.journal(u.ID))
+				if test.ok && strings.Contains(test.ways, " ") {
+					require.Regexp(t, "moved no byte|did not reach their end", w.journal(u.ID))
+				}
+			})
+		})
+	}
+}
+
+// TestWayRefused has the device refuse what is pushed, or the URI: the update goes the other way if it may.
+func TestWayRefused(t *testing.T) {
+	for _, refused := range []string{"push", "uri"} {
+		for _, code := range []lwm2m.Code{
+			lwm2m.CodeBadRequest, lwm2m.CodeNotFound, lwm2m.CodeMethodNotAllowed, lwm2m.CodeTooLarge, lwm2m.CodeUnsupportedFormat,
+			lwm2m.CodeInternal, lwm2m.CodeNotImplemented, lwm2m.CodeForbidden,
+		} {
+			for _, explicit := range []bool{false, true} {
+				t.Run(refused+" "+code.String(), func(t *testing.T) {
+					t.Parallel()
+					inWorld(t, firmware.Config{}, func(w *world) {
+						p := &puppet{method: fsm.PushAndPull}
+						p.answer = func(asked string) error {
+							if asked == refused {
+								return &lwm2m.ResponseError{Code: code}
+							}
+							if asked == "pushed" || asked == "uri" {
+								go p.show(fsm.Downloaded, fsm.ResultDefault)
+							}
+							return nil
+						}
+						w.puppet(p)
+						r := w.request()
+						r.Attempts = 3
+						if refused == "uri" {
+							r.Profile = "pull"
+						}
+						if explicit {
+							r.Delivery = map[string]fsm.Delivery{"push": fsm.DeliveryPush, "uri": fsm.DeliveryPull}[refused]
+						}
+						u := w.begin(r)
+						if explicit {
+							u = w.wait(u.ID, 10*time.Hour)
+							require.Equal(t, fsm.OutcomeFailed, u.Machine.Outcome)
+							require.Equal(t, 3, u.Machine.Attempt)
+							require.Zero(t, p.asked("push")+p.asked("uri")-p.asked(refused))
+							return
+						}
+						w.phase(u.ID, fsm.PhaseExecuting)
+						want := map[string]string{"push": "push coap", "uri": "coap push"}[refused]
+						require.Equal(t, want, w.ways(u.ID), w.journal(u.ID))
+					})
+				})
+			}
+		}
+	}
+}
+
+// bases are the base URLs of a server that says that it serves by much.
+func bases(list map[fsm.Protocol]string) func(lwm2m.Registration, fsm.Protocol) string {
+	return func(_ lwm2m.Registration, p fsm.Protocol) string { return list[p] }
+}
+
+var nowhere = map[fsm.Protocol]string{
+	fsm.ProtocolHTTPS: "https://203.0.113.1/fw/", fsm.ProtocolHTTP: "http://203.0.113.1/fw/",
+	fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/",
+}
+
+// TestURIsLeadNowhere serves packages by CoAP, and says that it does by HTTP too. The device tries what it is told, and the
+// update finds the way that works.
+func TestURIsLeadNowhere(t *testing.T) {
+	for _, test := range []struct {
+		result    fsm.Result
+		protocols []fsm.Protocol
+		want      fsm.Protocol
+		ways      string
+		ok        bool
+	}{
+		{fsm.ResultConnectionLost, []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAP}, "", "https http coap", true},
+		{fsm.ResultConnectionLost, []fsm.Protocol{fsm.ProtocolHTTP, fsm.ProtocolCoAP}, "", "http coap", true},
+		{fsm.ResultConnectionLost, nil, "", "coap", true},
+		{fsm.ResultUnsupProtocol, []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAP}, "", "https http coap", true},
+		{fsm.ResultConnectionLost, []fsm.Protocol{fsm.ProtocolHTTP, fsm.ProtocolCoAP}, fsm.ProtocolHTTP, "http http http", false},
+		{fsm.ResultUnsupProtocol, []fsm.Protocol{fsm.ProtocolHTTP, fsm.ProtocolCoAP}, fsm.ProtocolHTTP, "http", false},
+		{fsm.ResultOutOfMemory, []fsm.Protocol{fsm.ProtocolHTTP, fsm.ProtocolCoAP}, "", "http coap", true},
+	} {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, firmware.Config{BaseURLs: bases(nowhere)}, func(w *world) {
+				script := good()
+				script.Protocols = test.protocols
+				script.Pull = func(ctx context.Context, uri string) fsm.Result {
+					if strings.HasPrefix(uri, "http") {
+						time.Sleep(10 * time.Second)
+						return test.result
+					}
+					return w.fetches("10.0.1.1")(ctx, uri)
+				}
+				w.device(script)
+				r := w.request()
+				r.Protocol, r.Attempts = test.want, 3
+				u := w.update(r)
+				require.Equal(t, test.ok, u.Machine.Outcome == fsm.OutcomeSucceeded, w.journal(u.ID))
+				require.Equal(t, test.ways, w.ways(u.ID), w.journal(u.ID))
+				journal := w.journal(u.ID)
+				if strings.Contains(test.ways, "http") {
+					require.Contains(t, journal, "://203.0.113.1/fw/[secret]")
+				}
+				if strings.HasPrefix(test.ways, "http") && test.result != fsm.ResultUnsupProtocol {
+					require.Contains(t, journal, "no request for the package has come here")
+				}
+			})
+		})
+	}
+}
+
+// TestPullBreaks breaks downloads off in the middle: they are taken up the same way once, and then another one.
+func TestPullBreaks(t *testing.T) {
+	inWorld(t, firmware.Config{BaseURLs: bases(nowhere)}, func(w *world) {
+		script := good()
+		script.Delivery, script.Protocols = fsm.PushAndPull, []fsm.Protocol{fsm.ProtocolCoAP}
+		script.Pull = func(ctx context.Context, uri string) fsm.Result {
+			w.fetches("10.0.1.1")(ctx, uri)
+			return fsm.ResultConnectionLost
+		}
+		w.device(script)
+		r := w.request()
+		r.Profile = "pull"
+		u := w.update(r)
+		w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
+		require.Equal(t, "coap coap push", w.ways(u.ID), w.journal(u.ID))
+		require.Contains(t, w.journal(u.ID), "5000 of 5000 bytes were fetched")
+	})
+}
+
+// TestOffers decides by what packages are served to a device when the device is there, and not before.
+func TestOffers(t *testing.T) {
+	t.Run("made before the device registers", func(t *testing.T) {
+		inWorld(t, firmware.Config{}, func(w *world) {
+			u := w.begin(w.request())
+			time.Sleep(time.Hour)
+			script := good()
+			script.Pull = w.fetches("10.0.1.1")
+			w.device(script)
+			w.ends(w.wait(u.ID, time.Hour), fsm.OutcomeSucceeded, fsm.ReasonVersion)
+			require.Contains(t, w.journal(u.ID), "coap://"+serverAddress)
+		})
+	})
+	var mu sync.Mutex
+	base := ""
+	changing := func(_ lwm2m.Registration, p fsm.Protocol) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if p == fsm.ProtocolCoAP {
+			return base
+		}
+		return ""
+	}
+	t.Run("answers that change", func(t *testing.T) {
+		inWorld(t, firmware.Config{BaseURLs: changing}, func(w *world) {
+			script := good()
+			script.Pull = fails(1, fsm.ResultConnectionLost)
+			u := w.begin(w.request())
+			time.Sleep(time.Minute)
+			mu.Lock()
+			base = "coap://first.example/fw/"
+			mu.Unlock()
+			w.device(script)
+			w.until(u.ID, "the first failure", func(u firmware.Update) bool { return u.Machine.Reported == fsm.ResultConnectionLost })
+			mu.Lock()
+			base = "coap://second.example/fw/"
+			mu.Unlock()
+			w.ends(w.wait(u.ID, time.Hour), fsm.OutcomeSucceeded, fsm.ReasonVersion)
+			require.Regexp(t, "(?s)first.example.*second.example", w.journal(u.ID))
+		})
+	})
+	for name, f := range map[string]func(lwm2m.Registration, fsm.Protocol) string{
+		"panics":   func(lwm2m.Registration, fsm.Protocol) string { panic("a bug of the program") },
+		"none":     func(lwm2m.Registration, fsm.Protocol) string { return "" },
+		"too long": func(lwm2m.Registration, fsm.Protocol) string { return "coap://" + strings.Repeat("x", 127) },
+		"no URL":   func(lwm2m.Registration, fsm.Protocol) string { return "\x00 %zz" },
+		"query":    func(lwm2m.Registration, fsm.Protocol) string { return "coap://a/b?c=d" },
+		"relative": func(lwm2m.Registration, fsm.Protocol) string { return "a/b" },
+		"slow none": func(lwm2m.Registration, fsm.Protocol) string {
+			time.Sleep(10 * time.Second)
+			return ""
+		},
+	} {
+		for _, protocol := range []fsm.Protocol{"", fsm.ProtocolCoAP} {
+			t.Run(name+" "+protocol.String(), func(t *testing.T) {
+				inWorld(t, firmware.Config{BaseURLs: f}, func(w *world) {
+					w.device(good())
+					r := w.request()
+					r.Protocol = protocol
+					u := w.update(r)
+					w.ends(u, fsm.OutcomeFailed, fsm.ReasonNotServed)
+					require.Equal(t, fsm.ResultUnsupProtocol, u.Machine.Result)
+					require.Less(t, u.Machine.Ended.Sub(u.Created), 3*time.Minute)
+				})
+			})
+		}
+	}
+	t.Run("none, but it can be pushed", func(t *testing.T) {
+		inWorld(t, firmware.Config{BaseURLs: bases(nil)}, func(w *world) {
+			script := good()
+			script.Delivery = fsm.PushAndPull
+			w.device(script)
+			w.ends(w.update(w.request()), fsm.OutcomeSucceeded, fsm.ReasonVersion)
+		})
+	})
+	t.Run("gone between choice and URI", func(t *testing.T) {
+		asked := 0
+		once := func(_ lwm2m.Registration, p fsm.Protocol) string {
+			mu.Lock()
+			defer mu.Unlock()
+			if p == fsm.ProtocolHTTP {
+				if asked++; asked == 1 {
+					return "http://203.0.113.1/"
+				}
+			}
+			return map[fsm.Protocol]string{fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/"}[p]
+		}
+		inWorld(t, firmware.Config{BaseURLs: once}, func(w *world) {
+			script := good()
+			script.Protocols = []fsm.Protocol{fsm.ProtocolHTTP, fsm.ProtocolCoAP}
+			w.device(script)
+			u := w.update(w.request())
+			w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
+			require.Contains(t, w.journal(u.ID), "no Package URI can be made for http")
+		})
+	})
+}
+
+// TestTooLarge has the device say how much it takes at most by push: that is final, for push.
+func TestTooLarge(t *testing.T) {
+	for _, limit := range []uint32{100, 4999, 5000, 1 << 20} {
+		for _, method := range []fsm.DeliveryMethod{fsm.PushOnly, fsm.PushAndPull} {
+			t.Run("", func(t *testing.T) {
+				t.Parallel()
+				inWorld(t, firmware.Config{}, func(w *world) {
+					p := &puppet{method: method, limit: limit}
+					p.answer = func(asked string) error {
+						switch asked {
+						case "push":
+							return lwm2m.ErrTooLarge
+						case "uri":
+							go p.show(fsm.Downloaded, fsm.ResultDefault)
+						}
+						return nil
+					}
+					w.puppet(p)
+					u := w.begin(w.request())
+					if method == fsm.PushAndPull {
+						w.phase(u.ID, fsm.PhaseExecuting)
+						require.Equal(t, "push coap", w.ways(u.ID), w.journal(u.ID))
+						return
+					}
+					u = w.wait(u.ID, time.Hour)
+					require.Equal(t, fsm.OutcomeFailed, u.Machine.Outcome)
+					if int64(limit) < w.image.Size {
+						require.Equal(t, fsm.ReasonRefused, u.Machine.Reason)
+						require.Equal(t, 1, u.Machine.Attempt, w.journal(u.ID))
+					} else {
+						require.Equal(t, fsm.DefaultAttempts, u.Machine.Attempt, w.journal(u.ID))
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestSmallBuffer pushes to a device whose buffer is too small for a block of 1024 bytes.
+func TestSmallBuffer(t *testing.T) {
+	for _, buffer := range []int{1024, 600, 300} {
+		inWorld(t, firmware.Config{}, func(w *world) {
+			script := good()
+			script.Delivery, script.Habits.Buffer = fsm.PushOnly, buffer
+			device := w.device(script)
+			u := w.update(w.request())
+			w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
+			require.Equal(t, 1, u.Machine.Attempt, w.journal(u.ID))
+			require.Equal(t, 1, count(device.Log(), "push 5000"))
+		})
+	}
+}
+
+// TestPushStalls pushes to a device that falls silent, and to one that asks to be asked later: the journal and what is waited
+// for say so soon.
+func TestPushStalls(t *testing.T) {
+	for name, habits := range map[string]firmwaretest.Habits{"silent": {}, "busy": {LocksInPush: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, firmware.Config{}, func(w *world) {
+				script := good()
+				script.Delivery, script.Habits = fsm.PushOnly, habits
+				w.device(script)
+				time.Sleep(time.Second)
+				if name == "silent" {
+					w.losesPush(2)
+				} else {
+					// The answer to the second block is lost: the device takes it for another one when it comes again.
+					answers := 0
+					w.net.SetLink(deviceHost, serverHost, simnet.Conditions{Delay: 20 * time.Millisecond, Drop: func(p simnet.Packet) bool {
+						if len(p.Data) > 1 && p.Data[1] == 2<<5|31 {
+							answers++
+							return answers == 2
+						}
+						return false
+					}})
+				}
+				u := w.begin(w.request())
+				u = w.phase(u.ID, fsm.PhaseTransferring)
+				require.Equal(t, "push to finish", u.Machine.Wait.Reason)
+				time.Sleep(30 * time.Second)
+				u, err := w.mgr.Get(w.ctx, u.ID)
+				require.NoError(t, err)
+				require.Contains(t, u.Machine.Wait.Reason, "push to go on: the device", w.journal(u.ID))
+				require.Regexp(t, "silent |busy ", w.journal(u.ID))
+				w.net.SetLink(serverHost, deviceHost, simnet.Conditions{})
+				w.ends(w.wait(u.ID, 10*time.Hour), fsm.OutcomeSucceeded, fsm.ReasonVersion)
+				time.Sleep(time.Hour) // its sockets linger
+			})
+		})
+	}
+}
