@@ -222,12 +222,13 @@ func (d *drive) ended(rec Update, last fsm.Action) {
 			o.Drop(nil)
 		}
 	}
-	if f := d.m.cfg.Hooks.Ended; f != nil && !rec.Active() {
-		d.m.call("Hooks.Ended", func() { f(rec) })
-	}
 	d.m.images.revoke(d.id)
 	d.m.release(d)
 	d.stop()
+	// Last, so that nobody waits for the drive meanwhile, the function itself included.
+	if f := d.m.cfg.Hooks.Ended; f != nil && !rec.Active() {
+		d.m.call("Hooks.Ended", func() { f(rec) })
+	}
 }
 
 // stop ends the drive here; an update that has not ended goes on with the next Run.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/simnet"
+	"github.com/otago-iot/otago/store/storetest"
 )
 
 // deviceHost is where the devices of [world.device] are.
@@ -225,3 +227,22 @@ func (s *switched) exchange() {
 
 // sleeps makes a device one in queue mode.
 func sleeps(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, 2*time.Hour }
+
+// damageOnce does something, once, when the second block of a package is on its way.
+func (w *world) damageOnce(done *atomic.Bool, damage func()) func(simnet.Packet) {
+	return func(p simnet.Packet) {
+		if p.From.Addr() == serverHost && len(p.Data) > 600 && done.CompareAndSwap(false, true) {
+			damage()
+		}
+	}
+}
+
+// faultEvery has every n-th commit that replaces an update fail.
+func faultEvery(commits *atomic.Int64, n int64) func(context.Context, storetest.Call) error {
+	return func(_ context.Context, call storetest.Call) error {
+		if replaces(call) && commits.Add(1)%n == 0 {
+			return errDisk
+		}
+		return nil
+	}
+}
