@@ -83,6 +83,9 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	if plan.Attempts == 0 {
 		plan.Attempts = m.cfg.Attempts
 	}
+	if plan.Attempts > MaxAttempts {
+		return Update{}, &RequestError{Field: "attempts", Problem: fmt.Sprintf("of the configuration are more than %d", MaxAttempts)}
+	}
 	if err := plan.Check(); err != nil {
 		return Update{}, &RequestError{Field: "image", Problem: "makes no plan for an update: " + err.Error()}
 	}
