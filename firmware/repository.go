@@ -65,7 +65,7 @@ type Repository struct {
 
 	mu       sync.Mutex
 	packages map[string]*sharedPackage // open ones, by digest
-	verified map[string]bool           // digests whose file was read, or written, by this process
+	verified map[string]stamp          // digests whose file was read, or written, by this process, and how it was then
 
 	table grants
 }
@@ -107,7 +107,7 @@ func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repositor
 	r := &Repository{
 		dir: dir, db: s, cfg: cfg,
 		packages: make(map[string]*sharedPackage),
-		verified: make(map[string]bool),
+		verified: make(map[string]stamp),
 	}
 	r.table.init()
 	return r, nil

@@ -82,10 +82,7 @@ func (r *Repository) record(ctx context.Context, img Image, temp string) (Image,
 
 // keep renames the file at temp to its digest, unless that file is there and known to be good.
 func (r *Repository) keep(digest, temp string) error {
-	r.mu.Lock()
-	good := r.verified[digest]
-	r.mu.Unlock()
-	if _, err := os.Stat(r.path(digest)); good && err == nil {
+	if info, err := os.Stat(r.path(digest)); err == nil && r.good(digest, info) {
 		return nil
 	}
 	if err := os.Rename(temp, r.path(digest)); err != nil {
@@ -94,9 +91,9 @@ func (r *Repository) keep(digest, temp string) error {
 	if err := syncDir(filepath.Dir(temp)); err != nil {
 		return fmt.Errorf("firmware: storing an image: %w", err)
 	}
-	r.mu.Lock()
-	r.verified[digest] = true
-	r.mu.Unlock()
+	if info, err := os.Stat(r.path(digest)); err == nil {
+		r.noteGood(digest, info)
+	}
 	return nil
 }
 

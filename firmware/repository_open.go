@@ -29,7 +29,7 @@ type sharedPackage struct {
 }
 
 // Open opens an image's package. The caller closes it. The first time that a process opens an image that it has not
-// itself added, all its bytes are read and compared with its digest.
+// itself added, and when its file was changed, all its bytes are read and compared with its digest.
 //
 // The error is store.ErrNotFound, or ErrDamaged.
 func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
@@ -95,10 +95,7 @@ func (r *Repository) verify(img Image, file *os.File) error {
 	if info.Size() != img.Size {
 		return fmt.Errorf("%w: image %s has %d bytes, its file %d", ErrDamaged, img.ID, img.Size, info.Size())
 	}
-	r.mu.Lock()
-	good := r.verified[img.SHA256]
-	r.mu.Unlock()
-	if good {
+	if r.good(img.SHA256, info) {
 		return nil
 	}
 	hash := sha256.New()
@@ -108,10 +105,28 @@ func (r *Repository) verify(img Image, file *os.File) error {
 	if digest := hex.EncodeToString(hash.Sum(nil)); digest != img.SHA256 {
 		return fmt.Errorf("%w: image %s: its file has the digest %s", ErrDamaged, img.ID, digest)
 	}
-	r.mu.Lock()
-	r.verified[img.SHA256] = true
-	r.mu.Unlock()
+	r.noteGood(img.SHA256, info)
 	return nil
+}
+
+// A stamp is how a file was when its bytes were known.
+type stamp struct{ size, changed int64 }
+
+func stampOf(info fs.FileInfo) stamp { return stamp{info.Size(), info.ModTime().UnixNano()} }
+
+// good reports whether a file is as it was when its bytes were found to have a digest.
+func (r *Repository) good(digest string, info fs.FileInfo) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok := r.verified[digest]
+	return ok && known == stampOf(info)
+}
+
+// noteGood notes that a file, as it was at info, has the bytes of a digest.
+func (r *Repository) noteGood(digest string, info fs.FileInfo) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.verified[digest] = stampOf(info)
 }
 
 // Image returns the image's record.
