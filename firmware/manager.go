@@ -36,7 +36,8 @@ type Config struct {
 	Attempts int
 
 	// Parallel bounds the requests to devices that are under way at once and are being answered, and likewise the pushes,
-	// which last longer and are counted apart. Default: 1024.
+	// which last longer and are counted apart, and the reads of an Inventory. A quarter of them is for devices that left the
+	// last request unanswered. Default: 1024.
 	Parallel int
 	// Silent bounds the requests and pushes that a device has left unanswered and that are sent again: they hold up none of
 	// those above. When there are more, the one that has been silent for longest is given up, as if its time were over.

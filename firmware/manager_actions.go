@@ -22,6 +22,7 @@ func (d *drive) begin(u Update, act fsm.Action, uri packageURI) {
 		if d.errand == e {
 			d.errand = nil
 		}
+		d.doubt = unanswered(err)
 		d.mu.Unlock()
 		verdict(&done, err)
 		if errors.Is(err, lwm2m.ErrAsleep) {
@@ -62,7 +63,7 @@ func (d *drive) begin(u Update, act fsm.Action, uri packageURI) {
 		d.mu.Unlock()
 		return
 	}
-	d.errand = e
+	d.errand, e.doubt = e, d.doubt
 	d.mu.Unlock()
 	e.begin()
 }
@@ -87,6 +88,11 @@ func verdict(o *fsm.Observation, err error) {
 	case errors.Is(err, errTouched):
 		o.Fault = fsm.FaultStopped
 	}
+}
+
+// unanswered reports whether a request has ended because the device did not answer.
+func unanswered(err error) bool {
+	return errors.Is(err, lwm2m.ErrTimeout) || errors.Is(err, errCrowded)
 }
 
 // simple makes the one request of an errand.

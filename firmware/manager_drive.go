@@ -27,6 +27,7 @@ type drive struct {
 	timer        *time.Timer
 	served       time.Duration // when progress was last let through, by the manager's clock; 0 for never
 	errand       *errand       // the action under way; nil if there is none
+	doubt        bool          // the device has left the last request unanswered, and was not heard since
 	observations []*lwm2m.Observation
 	touches      uint32 // counts the requests of others that change the object
 	seen         uint32 // touches when the last read began
@@ -54,6 +55,10 @@ func (d *drive) deliver(l letter) bool {
 	defer d.mu.Unlock()
 	if d.stopped {
 		return false
+	}
+	switch l.Kind {
+	case fsm.ObserveRegistered, fsm.ObserveUpdated, fsm.ObserveAwake, fsm.ObserveHint:
+		d.doubt = false
 	}
 	d.inbox.add(l)
 	if !d.busy {

@@ -16,6 +16,7 @@ type errand struct {
 	endpoint string
 	update   string // on whose behalf; "" for none
 	lane     lane
+	doubt    bool                       // the device has left the last request unanswered
 	run      func(*errand)              // begins the first request; called once it has a place
 	finish   func(error, time.Duration) // is told how it ended, and how long that took
 	notice   func(fsm.ObservationKind)  // is told what happens on the way; may be nil
@@ -61,7 +62,7 @@ func (e *errand) begin() {
 		return
 	}
 	var now bool
-	e.place, now = e.m.places.enter(e.lane, start, e.evict)
+	e.place, now = e.m.places.enter(e.lane, e.doubt, start, e.evict)
 	e.mu.Unlock()
 	if now {
 		start()

@@ -20,7 +20,7 @@ type unread struct {
 	reading int
 }
 
-// readSoon has what an endpoint runs read. Updates go before: the inventory has few places, and of its own.
+// readSoon has what an endpoint runs read. The inventory has places of its own, so that it holds up no update.
 func (m *Manager) readSoon(endpoint string) {
 	q := &m.unread
 	q.mu.Lock()
@@ -59,7 +59,7 @@ func (m *Manager) takeInventory(ended int) {
 	q.mu.Lock()
 	q.reading -= ended
 	var next []string
-	for len(q.waiting) > 0 && q.reading < max(1, m.cfg.Parallel/4) {
+	for len(q.waiting) > 0 && q.reading < m.cfg.Parallel {
 		next = append(next, q.waiting[0])
 		delete(q.queued, q.waiting[0])
 		q.waiting = q.waiting[1:]

@@ -18,18 +18,29 @@ const (
 // places bounds what is under way with devices. An errand takes a place of its lane before its first message goes out. It
 // gives the place up as soon as the device leaves a message unanswered, so that devices that are silent do not hold up
 // those that answer; how many errands wait for silent devices is bounded too, by another, larger number.
+//
+// A device that has left the last request unanswered costs a place for some seconds each time that it is tried again. Errands
+// with those are doubtful: a quarter of the places is theirs, and no more.
 type places struct {
-	mu   sync.Mutex
-	free [lanes]int
-	line [lanes]list.List // of *place that wait for one
+	mu    sync.Mutex
+	free  [lanes]int
+	line  [lanes]list.List // of *place that wait for one
+	doubt [lanes]doubtful
 
 	quiet    list.List // of *place whose device is silent, the longest first
 	maxQuiet int
+	share    int // of doubtful errands; 0: they go when no other is in line
+}
+
+// doubtful is the share of doubtful errands in a lane.
+type doubtful struct {
+	line list.List // of *place that wait for one
+	held int
 }
 
 func newPlaces(parallel, silent int) *places {
-	p := &places{maxQuiet: silent}
-	p.free = [lanes]int{laneRequest: parallel, laneTransfer: parallel, laneInventory: max(1, parallel/4)}
+	p := &places{maxQuiet: silent, share: parallel / 4}
+	p.free = [lanes]int{laneRequest: parallel, laneTransfer: parallel, laneInventory: parallel}
 	return p
 }
 
@@ -40,6 +51,7 @@ type place struct {
 	start func() // called, in a goroutine of its own, when a place becomes free that was waited for
 	evict func() // called, likewise, when the errand is to give up in favour of others that wait for silent devices
 
+	doubt   bool // the device has left the last request unanswered
 	state   placeState
 	element *list.Element // in line or quiet
 }
@@ -55,18 +67,43 @@ const (
 )
 
 // enter takes a place, or stands in line for one. It reports whether it has one: if not, start is called once it has.
-func (p *places) enter(l lane, start, evict func()) (pl *place, now bool) {
+func (p *places) enter(l lane, doubt bool, start, evict func()) (pl *place, now bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pl = &place{in: p, lane: l, start: start, evict: evict}
-	if p.free[l] > 0 {
-		p.free[l]--
-		pl.state = placeHeld
+	pl = &place{in: p, lane: l, doubt: doubt, start: start, evict: evict}
+	if p.free[l] > 0 && (!doubt || p.doubt[l].held < max(1, p.share)) {
+		pl.take()
 		return pl, true
 	}
 	pl.state = placeWaiting
-	pl.element = p.line[l].PushBack(pl)
+	pl.element = pl.queue().PushBack(pl)
 	return pl, false
+}
+
+// queue is the line in which the errand stands.
+func (pl *place) queue() *list.List {
+	if pl.doubt {
+		return &pl.in.doubt[pl.lane].line
+	}
+	return &pl.in.line[pl.lane]
+}
+
+// take takes a free place. The lock is held.
+func (pl *place) take() {
+	pl.state, pl.element = placeHeld, nil
+	pl.in.free[pl.lane]--
+	if pl.doubt {
+		pl.in.doubt[pl.lane].held++
+	}
+}
+
+// free gives the place that is held to others. The lock is held.
+func (pl *place) free() {
+	pl.in.free[pl.lane]++
+	if pl.doubt {
+		pl.in.doubt[pl.lane].held--
+	}
+	pl.in.grant(pl.lane)
 }
 
 // silent gives the place up while the device is silent. If as many errands as may wait for silent devices already, the one
@@ -85,8 +122,7 @@ func (pl *place) silent() {
 	}
 	pl.state = placeQuiet
 	pl.element = p.quiet.PushBack(pl)
-	p.free[pl.lane]++
-	p.grant(pl.lane)
+	pl.free()
 }
 
 // heard takes a place again, at once: the device is there, and makes it short. For a moment more may be held than there
@@ -99,8 +135,8 @@ func (pl *place) heard() {
 		return
 	}
 	p.quiet.Remove(pl.element)
-	pl.state, pl.element = placeHeld, nil
-	p.free[pl.lane]--
+	pl.doubt = false
+	pl.take()
 }
 
 // leave gives back whatever the errand holds. It may be called several times.
@@ -110,22 +146,28 @@ func (pl *place) leave() {
 	defer p.mu.Unlock()
 	switch pl.state {
 	case placeWaiting:
-		p.line[pl.lane].Remove(pl.element)
+		pl.queue().Remove(pl.element)
 	case placeQuiet:
 		p.quiet.Remove(pl.element)
 	case placeHeld:
-		p.free[pl.lane]++
-		p.grant(pl.lane)
+		pl.free()
 	}
 	pl.state, pl.element = placeGone, nil
 }
 
 // grant lets those go who stand in line, as far as there are places. p.mu is held.
 func (p *places) grant(l lane) {
-	for p.free[l] > 0 && p.line[l].Len() > 0 {
-		next := p.line[l].Remove(p.line[l].Front()).(*place)
-		next.state, next.element = placeHeld, nil
-		p.free[l]--
+	for p.free[l] > 0 {
+		sure, doubtful := &p.line[l], &p.doubt[l].line
+		from := sure
+		if held := p.doubt[l].held; doubtful.Len() > 0 && (held < p.share || held == 0 && sure.Len() == 0) {
+			from = doubtful
+		}
+		if from.Len() == 0 {
+			return
+		}
+		next := from.Remove(from.Front()).(*place)
+		next.take()
 		go next.start()
 	}
 }
