@@ -198,23 +198,30 @@ func (m *Manager) end(stopWatching func()) {
 // resume drives an update that was active before this Run. What its device did meanwhile was told to nobody, or to the server
 // before the update was driven; that it has registered anew is all that cannot be found out by reading.
 func (m *Manager) resume(u Update) {
-	if d := m.adopt(u); d != nil {
-		d.observe(m.resumed(u.Endpoint))
-	}
+	m.adopt(u, m.resumed(u.Endpoint))
 }
 
-// adopt begins to drive an update; it returns nil if Run is not running, the update is driven already, or it has ended, as
-// one does that is cancelled while it is started.
-func (m *Manager) adopt(u Update) *drive {
+// adopt begins to drive an update with a first observation, unless Run is not running, the update is driven already, or it
+// has ended, as one does that is cancelled while it is started.
+func (m *Manager) adopt(u Update, first fsm.Observation) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if !m.running || m.drives[u.ID] != nil || !u.Active() {
-		return nil
+		m.mu.Unlock()
+		return
 	}
 	m.allowAgain(u) // before the drive can end and revoke
 	d := newDrive(m, u)
+	// What happens to the device from here on comes after the first observation, which says how much time has passed.
+	first.At = m.clock.now()
+	d.inbox.add(letter{Observation: first})
+	d.busy = true
 	m.drives[u.ID], m.endpoint[u.Endpoint] = d, d
-	return d
+	m.mu.Unlock()
+	if !m.crew.enlist(d) {
+		d.mu.Lock()
+		d.busy = false
+		d.mu.Unlock()
+	}
 }
 
 // release forgets a drive whose update has ended.

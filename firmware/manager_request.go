@@ -137,11 +137,9 @@ func (m *Manager) takeUp(u Update) {
 	if f := m.cfg.Hooks.Started; f != nil {
 		m.call("Hooks.Started", func() { f(u) })
 	}
-	if d := m.adopt(u); d != nil {
-		o := m.resumed(u.Endpoint)
-		o.Kind = fsm.ObserveStarted
-		d.observe(o)
-	}
+	o := m.resumed(u.Endpoint)
+	o.Kind = fsm.ObserveStarted
+	m.adopt(u, o)
 }
 
 // refused reports whether a failed commit has certainly not taken place.
