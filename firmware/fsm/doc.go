@@ -34,6 +34,33 @@
 // way at a time, and after an action whose outcome is unknown the machine reads
 // before it repeats anything.
 //
+// What must always hold, whatever is lost, delayed or repeated, and whoever
+// restarts:
+//
+//  1. Execute is sent only if it is proven that the device holds this package:
+//     it was written, in this attempt, into an idle device and not refused; or
+//     pushed to its last block into one that hung in a transfer; or fetched to
+//     its last byte by a client that cannot be reset; or the stored facts name
+//     it.
+//  2. Succeeded means that a read after the transfer showed the target version;
+//     or Result 1, where that counts; or, before any write and without force,
+//     that the device runs the target already. Where it ran the target before,
+//     the version alone proves nothing.
+//  3. The Result connection_lost is stored only if the device reported it, or
+//     was away or unanswering when its time was over. A fault of the server's is
+//     called so.
+//  4. Of a cancelled update MayStill says what can follow.
+//  5. After an update has ended no Execute of it is sent.
+//  6. An active update says what it waits for, truly, and by when something
+//     happens.
+//  7. Every observation is taken in, and every call that waits for one returns.
+//     This one is the shell's.
+//  8. An update with a hold that was committed before its step to executing
+//     does not execute.
+//
+// The model check of this package explores them with faults of network, server
+// and device; testdata/faults plants the faults of the code that it must find.
+//
 //	next, actions := update.Step(fsm.Observation{Kind: fsm.ObserveRegistered, At: now})
 //	if actions.Persist {
 //		store(next)
