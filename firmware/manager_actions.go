@@ -85,7 +85,7 @@ func verdict(o *fsm.Observation, err error) {
 		o.Fault = fsm.FaultImage
 	case errors.Is(err, errNotServed):
 		o.Fault = fsm.FaultURI
-	case errors.Is(err, errTouched):
+	case errors.Is(err, errNotSent):
 		o.Fault = fsm.FaultStopped
 	}
 }

@@ -106,7 +106,7 @@ func (e *errand) request(r lwm2m.Request, then func(lwm2m.Answer)) {
 // noticed hears what becomes of a request.
 func (e *errand) noticed(n lwm2m.Notice) {
 	switch n {
-	case lwm2m.NoticeSilent:
+	case lwm2m.NoticeSilent, lwm2m.NoticeBusy:
 		e.place.silent()
 	case lwm2m.NoticeHeard:
 		e.place.heard()

@@ -3,6 +3,7 @@ package firmware
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -105,8 +106,12 @@ func (d *drive) touched() bool {
 	return d.touches != d.seen
 }
 
-// errTouched keeps an Execute from being sent that rests on what another request has changed.
-var errTouched = errors.New("firmware: another request has changed the Firmware Update object")
+var (
+	// errNotSent ends a request that was not sent, for a reason of this server's.
+	errNotSent = errors.New("firmware: request was not sent")
+	// errTouched keeps an Execute from being sent that rests on what another request has changed.
+	errTouched = fmt.Errorf("%w: another request has changed the Firmware Update object", errNotSent)
+)
 
 // before is asked before any request that changes something on a device, whoever makes it. What touches the Firmware Update
 // object takes back, durably, the fact that the device holds a package.
@@ -138,7 +143,7 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 		}
 		defer f.unlock()
 		if err := d.load(ctx, f); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errNotSent, err)
 		}
 		return m.forget(ctx, r.Endpoint, &f.known)
 	}
@@ -152,7 +157,7 @@ func (m *Manager) forget(ctx context.Context, endpoint string, known *store.Firm
 			return nil
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errNotSent, err)
 		}
 		known = &device.Firmware
 	}
@@ -160,7 +165,7 @@ func (m *Manager) forget(ctx context.Context, endpoint string, known *store.Firm
 		return nil
 	}
 	if _, err := m.db.Commit(ctx, store.PutHolds{Endpoint: endpoint}); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	known.Holds = ""
 	return nil

@@ -149,3 +149,24 @@ func TestNoExecuteAfterTheEnd(t *testing.T) {
 		require.Equal(t, atEnd.Load(), executes.Load(), "invariant 5: Executes that were sent")
 	})
 }
+
+// TestExecuteWaitsForTheStore lets the store refuse, for a while, to take back the fact that the device holds the package:
+// Execute is not sent before that is durable, and the device is not blamed.
+func TestExecuteWaitsForTheStore(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var refused atomic.Int64
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if len(call.Changes) == 1 && call.Changes[0] == (store.PutHolds{Endpoint: endpoint}) && refused.Add(1) <= 20 {
+				return errDisk
+			}
+			return nil
+		}, nil)
+		device := w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW, BootTime: time.Second}})
+		u := w.update(w.request())
+		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u.ID))
+		require.Contains(t, w.journal(u.ID), "execute was not sent")
+		require.Greater(t, refused.Load(), int64(20))
+		require.Equal(t, 1, count(device.Log(), "execute"))
+		require.Equal(t, 1, count(device.Log(), "uri"))
+	})
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
 )
 
 // errNotServed says that no Package URI can be made for a device and a protocol.
@@ -43,6 +44,9 @@ func (m *Manager) newURI(ctx context.Context, rec *Update, act fsm.Action) packa
 	uri, hash, err := m.grantURI(ctx, g, act)
 	if err != nil {
 		uri.err = fmt.Errorf("%w: %w", errNotServed, err)
+		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
+			uri.err = fmt.Errorf("%w: %w", errImage, err)
+		}
 		return uri
 	}
 	if !slices.Contains(rec.Tokens, hash) {

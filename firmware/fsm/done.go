@@ -51,13 +51,18 @@ func (m *machine) notDone(act Action, o Observation) {
 		}
 		m.again(0, why, "")
 	default:
-		// What it rested on has changed, and is read again.
 		m.log("stopped", "%s was not sent: %s", act.Kind, detailOr(o, "something has changed"))
-		if act.Kind == ActionExecute {
+		switch act.Kind {
+		case ActionExecute:
+			// What it rested on is read again.
 			m.Memory.Installation = installation{}
 			m.enter(PhaseTransferred)
+		case ActionWriteURI, ActionPush:
+			m.again(m.retryPause(0), act.Kind.String()+" was not sent", "")
+			return
 		}
-		m.readNow()
+		m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Attempt.Stopped)))
+		m.Memory.Attempt.Stopped++
 	}
 }
 

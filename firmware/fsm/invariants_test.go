@@ -122,7 +122,17 @@ func TestServerFaults(t *testing.T) {
 	require.Equal(t, fsm.ActionExecute, h.update.Doing().Kind)
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped})
 	require.Contains(t, h.journal(), "stopped")
-	require.Equal(t, fsm.ActionRead, h.update.Doing().Kind, "what it rested on is read again")
+	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
+	require.Equal(t, h.now.Add(5*time.Second), h.update.Wake(), "what it rested on is read again")
+
+	// What was not sent is no failure of the device's.
+	h = started(fsm.Plan{Target: newVersion, Size: 1000, Attempts: 1})
+	for range 5 {
+		require.Contains(t, h.until(idle), "then write URI coap")
+		h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped, Detail: "the disk is full"})
+		require.Contains(t, h.journal(), "the disk is full")
+	}
+	require.True(t, h.update.Active())
 }
 
 // TestExecuteInFlight cancels an update whose Execute is under way: a device that shows Idle right after can still get it.

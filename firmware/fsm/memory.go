@@ -143,6 +143,7 @@ type attempt struct {
 	Interrupted bool `json:"interrupted,omitzero"` // the server restarted since
 	Touched     bool `json:"touched,omitzero"`     // somebody else changed the object since
 	Waited      bool `json:"waited,omitzero"`      // the package was there and had to wait for a hold
+	Stopped     int  `json:"stopped,omitzero"`     // actions that this server did not send
 	Forgiven    bool `json:"forgiven,omitzero"`    // Result 8 in Downloaded was forgiven once
 
 	// Why is what the update waits for, and SettleUntil when the picture in it
