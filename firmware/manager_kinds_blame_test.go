@@ -126,6 +126,7 @@ func TestSecrets(t *testing.T) {
 		journal := w.journal(u.ID)
 		require.Contains(t, journal, "http://203.0.113.1/fw/[secret]")
 		require.Contains(t, journal, "no request for the package has come here")
+		w.stop() // so that nothing is logged meanwhile
 		require.Len(t, uris, 2)
 		for _, uri := range uris {
 			secret := uri[strings.LastIndexByte(uri, '/')+1:]

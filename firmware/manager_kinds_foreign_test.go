@@ -60,8 +60,9 @@ func TestForeignKept(t *testing.T) {
 				t.Parallel()
 				inWorld(t, firmware.Config{}, func(w *world) {
 					script := good()
-					test.foreign.Version = foreignFW
-					script.Habits.Foreign = &test.foreign
+					foreign := test.foreign
+					foreign.Version = foreignFW
+					script.Habits.Foreign = &foreign
 					if test.pull != nil {
 						script.Pull = test.pull(w)
 					}
@@ -102,6 +103,7 @@ func TestForeignDropped(t *testing.T) {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
 					inWorld(t, firmware.Config{}, func(w *world) {
+						foreign := foreign
 						foreign.Version = foreignFW
 						script := script
 						script.Version, script.Install, script.Habits.Foreign = oldFW, good().Install, &foreign

@@ -59,7 +59,7 @@ func TestNoObject(t *testing.T) {
 					w.ends(u, fsm.OutcomeFailed, test.reason)
 					require.Equal(t, fsm.ResultUpdateFailed, u.Machine.Result)
 					require.Less(t, u.Machine.Ended.Sub(u.Created), 15*time.Second)
-					for request := range tap.sent {
+					for _, request := range tap.requests() {
 						require.True(t, strings.HasPrefix(request, "GET"), request)
 					}
 					d, err := w.mgr.Device(w.ctx, endpoint)

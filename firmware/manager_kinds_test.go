@@ -3,6 +3,7 @@ package firmware_test
 import (
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -115,6 +116,13 @@ func (t *wiretap) times(name string) []time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.sent[name])
+}
+
+// requests names the requests that were sent.
+func (t *wiretap) requests() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.sent))
 }
 
 // executes counts the datagrams that say Execute.
