@@ -93,9 +93,9 @@ func TestMayStill(t *testing.T) {
 	}
 }
 
-// TestNoExecuteAfterTheEnd ends updates, by the clock and by orders, while Execute is sent again and again to a device that does
+// TestNoExecuteIsSentAfterTheEnd ends updates, by the clock and by orders, while Execute is sent again and again to a device that does
 // not answer. When the end is durable no more of them leave.
-func TestNoExecuteAfterTheEnd(t *testing.T) {
+func TestNoExecuteIsSentAfterTheEnd(t *testing.T) {
 	for name, end := range map[string]func(w *world, id string){
 		"cancel": func(w *world, id string) {
 			_, err := w.mgr.Cancel(w.ctx, id)
