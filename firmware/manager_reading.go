@@ -150,10 +150,10 @@ func fill(r *fsm.Reading, entries []lwm2m.Entry, want fsm.Resources) {
 		switch path := e.Path.Prefix(3); {
 		case path == pathState && want.Has(fsm.ReadState):
 			if r.State = fsm.Known(nonsense); isNumber {
-				r.State.Value = fsm.State(min(max(n, -1), maxNumber))
+				r.State.Value = fsm.State(number(n))
 			}
 		case path == pathResult && isNumber && want.Has(fsm.ReadResult):
-			r.Result = fsm.Known(fsm.Result(min(max(n, -1), maxNumber)))
+			r.Result = fsm.Known(fsm.Result(number(n)))
 		case path == pathVersion && want.Has(fsm.ReadVersion):
 			if r.Version = fsm.Known(noText); isText {
 				r.Version.Value = text[:min(len(text), store.MaxText)]
@@ -164,7 +164,7 @@ func fill(r *fsm.Reading, entries []lwm2m.Entry, want fsm.Resources) {
 			}
 			r.Protocols = fsm.Known(protocols)
 		case path == pathDelivery && isNumber && want.Has(fsm.ReadDelivery):
-			r.Delivery = fsm.Known(fsm.DeliveryMethod(min(max(n, -1), maxNumber)))
+			r.Delivery = fsm.Known(fsm.DeliveryMethod(number(n)))
 		case path == pathMaxDefer && isNumber && want.Has(fsm.ReadMaxDefer):
 			const most = int64(365 * 24 * time.Hour / time.Second)
 			r.MaxDefer = fsm.Known(time.Duration(min(max(n, 0), most)) * time.Second)
@@ -174,8 +174,11 @@ func fill(r *fsm.Reading, entries []lwm2m.Entry, want fsm.Resources) {
 	}
 }
 
-// maxNumber bounds the numbers of states and results that are kept.
+// maxNumber bounds the numbers of states and results that are kept, both ways.
 const maxNumber = 1 << 30
+
+// number keeps what a device has sent as it is, for the journal, within bounds.
+func number(n int64) int { return int(min(max(n, -maxNumber), maxNumber)) }
 
 // refuse notes the device's refusal to tell a resource. An answer that cannot be understood is one all the same: as State it
 // is none, as version it equals none.
