@@ -24,7 +24,7 @@ func (m *Manager) part(u Update, last fsm.Action, observations []*lwm2m.Observat
 					e.end(a.Err)
 					return
 				}
-				e.read(fsm.ReadState, &done.Reading, e.end)
+				e.read(fsm.ReadState|fsm.ReadVersion, &done.Reading, e.end)
 			}
 			if a.Err == nil || last.Reset != fsm.ResetEmptyURI {
 				look(a)

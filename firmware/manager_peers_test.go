@@ -145,6 +145,34 @@ func TestExecuteWhoseAnswerIsLost(t *testing.T) {
 	})
 }
 
+// TestCancelWhileRestarting: the device has agreed to install, and comes back with the new version after the update was
+// cancelled.
+func TestCancelWhileRestarting(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		script := anjay()
+		script.Install.BootTime = 20 * time.Second
+		w.device(script)
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		for !w.executed(u.ID) {
+			time.Sleep(100 * time.Millisecond)
+		}
+		u, err = w.mgr.Cancel(w.ctx, u.ID)
+		require.NoError(t, err)
+		require.Equal(t, fsm.MayStillInstall, u.Machine.MayStill)
+		time.Sleep(time.Minute)
+		u, err = w.mgr.Get(w.ctx, u.ID)
+		require.NoError(t, err)
+		require.Equal(t, fsm.MayStillInstall, u.Machine.MayStill, w.journal(u.ID))
+		require.Contains(t, w.find(u.ID, "parted").Detail, `version "1.1.0"`)
+	})
+}
+
+// executed reports whether the device has accepted Execute.
+func (w *world) executed(id string) bool {
+	return strings.Contains(w.journal(id), "the device accepted Execute")
+}
+
 // TestPushIntoSmallBuffer: the first block is refused for its size, and smaller ones do.
 func TestPushIntoSmallBuffer(t *testing.T) {
 	for _, size := range []int{1050, 600, 150} {

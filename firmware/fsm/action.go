@@ -22,7 +22,7 @@ const (
 	ActionExecute
 	// ActionCancel is the farewell of an update that was ended from here:
 	// Execute 5/0/10 and, if that is refused and Action.Reset is ResetEmptyURI,
-	// an empty 5/0/1; then a read of 5/0/3, which comes back as
+	// an empty 5/0/1; then a read of 5/0/3 and 3/0/3, which comes back as
 	// Observation.Reading. It is tried once, and not at all if another update of
 	// the device has begun to write.
 	ActionCancel

@@ -104,7 +104,8 @@ func (m *machine) mayStill() MayStill {
 
 // parted takes in what the farewell of an update that has ended brought: a
 // device that is Idle by then installs nothing, provided that no Execute is on
-// its way any more.
+// its way any more, and that it has not installed already: its version tells,
+// and one that was seen to install is believed only with it.
 func (u Update) parted(o Observation) (Update, Actions) {
 	if o.Kind != ObserveDone || u.Doing().Kind != ActionCancel || o.Action != u.Doing().ID {
 		return u, Actions{}
@@ -117,18 +118,29 @@ func (u Update) parted(o Observation) (Update, Actions) {
 		return u, Actions{}
 	}
 	before := u.MayStill
-	switch state.Value {
-	case Idle:
-		u.MayStill = MayStillNone
-	case Updating:
+	v, _ := versionOf(o.Reading.Version)
+	tells := v.says() && u.Plan.Target != u.OldVersion
+	installed := tells && v.is(u.Plan.Target)
+	switch {
+	case state.Value == Updating || state.Value == Idle && installed:
 		u.MayStill = MayStillInstall
+	case state.Value == Idle && (tells || before != MayStillInstall):
+		u.MayStill = MayStillNone
 	}
-	if u.MayStill == before {
+	if u.MayStill == before && !installed {
 		return u, Actions{}
 	}
-	return u, Actions{Persist: true, Journal: []Entry{{
-		Event: "parted", Detail: "state " + state.Value.String() + " after the update ended; may still install: " + string(u.MayStill),
-	}}}
+	detail := "state " + state.Value.String()
+	if v.says() {
+		detail += ", version " + v.String()
+	}
+	detail += " after the update ended; "
+	if installed {
+		detail += "the device has installed it"
+	} else {
+		detail += "may still install: " + string(u.MayStill)
+	}
+	return u, Actions{Persist: true, Journal: []Entry{{Event: "parted", Detail: detail}}}
 }
 
 // giveUp drops the action under way; whatever it was, a read follows.

@@ -217,6 +217,29 @@ func TestUploadRefusals(t *testing.T) {
 			code: coap.Changed, sent: 3 + 5, restarts: 1,
 		},
 		{
+			name: "4.08 to the last block",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n != 4 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.RequestEntityIncomplete}
+			},
+			code: coap.Changed, sent: 5 + 5, restarts: 1,
+		},
+		{
+			name: "4.08 to the last block, sent again",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				switch n {
+				case 4: // as if its answer were lost, and the device still busy with it
+					return message.Message{Code: codes.ServiceUnavailable}
+				case 5:
+					return message.Message{Code: codes.RequestEntityIncomplete}
+				}
+				return message.Message{}
+			},
+			err: coap.ErrTimeout, sent: 6, took: 2 * time.Second,
+		},
+		{
 			name: "4.08 for ever",
 			answer: func(n int, b coap.BlockFields) message.Message {
 				if b.Num < 2 {

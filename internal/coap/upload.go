@@ -103,6 +103,12 @@ func (t *transfer) blockSent(reply *packet) {
 		t.szx, t.done = got.szx, 0
 	case m.code == RequestEntityTooLarge && t.mayFitSmaller(m):
 		t.szx, t.done = t.szx-1, 0
+	case m.code == RequestEntityIncomplete && !b.more && t.repeated():
+		// The peer may have had the whole body by the first copy, whose answer
+		// was lost, and know no transfer any more.
+		reply.free()
+		t.end(nil, fmt.Errorf("%w: the answer to the last block was lost", ErrTimeout))
+		return
 	case m.code == RequestEntityIncomplete && t.restarts > 0:
 		t.restarts--
 		t.done = 0
@@ -117,6 +123,11 @@ func (t *transfer) blockSent(reply *packet) {
 		t.progress()
 	}
 	t.sendBlock(nil)
+}
+
+// repeated reports whether the block that was answered had been sent before.
+func (t *transfer) repeated() bool {
+	return t.x.tries > 0 || t.patience.since != 0 || t.c.e.timers.now()-t.x.began > t.c.e.cfg.Transmission.idle()
 }
 
 // blockRefused waits if the peer is busy, or has the refusal as the final
