@@ -152,7 +152,7 @@ func TestPullBreaks(t *testing.T) {
 		u := w.update(r)
 		w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
 		require.Equal(t, "coap coap push", w.ways(u.ID), w.journal(u.ID))
-		require.Contains(t, w.journal(u.ID), "5000 of 5000 bytes were fetched")
+		require.Contains(t, w.journal(u.ID), "5000 of 5000 bytes were sent")
 	})
 }
 

@@ -43,7 +43,7 @@ func (m *machine) trail() string {
 	var trail string
 	switch {
 	case m.Bytes > 0:
-		trail = "; " + strconv.FormatInt(m.Bytes, 10) + " of " + strconv.FormatInt(m.Plan.Size, 10) + " bytes were fetched"
+		trail = "; " + strconv.FormatInt(m.Bytes, 10) + " of " + strconv.FormatInt(m.Plan.Size, 10) + " bytes were sent"
 	case a.Asked:
 		trail = "; a request for the package came, and no byte of it went out"
 	default:

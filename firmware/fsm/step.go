@@ -188,13 +188,18 @@ func (m *machine) underWay(o Observation) {
 		d.Queued = false
 	case ObserveSilent:
 		m.Memory.Reading.Silent = true
-		if d.Stall != stallSilent {
-			d.Stall, d.Since, d.Told = stallSilent, m.now, false
+		switch d.Stall {
+		case stallNone:
+			d.Stall, d.Since = stallSilent, m.now
+		case stallBusy: // and the journal says so already
+			d.Stall = stallSilent
 		}
 	case ObserveBusy:
 		m.Memory.Reading.Silent = false
-		if d.Stall != stallBusy {
-			d.Stall, d.Since, d.Told = stallBusy, m.now, true
+		told := d.Told
+		d.Stall, d.Told = stallBusy, true
+		if !told {
+			d.Since = m.now
 			m.log("busy", "the device asks to be asked later (%s); %s goes on then", detailOr(o, "5.03"), d.Kind)
 		}
 	case ObserveHeard:
