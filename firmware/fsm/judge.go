@@ -69,16 +69,6 @@ func (m *machine) judgeReady(r Reading, result Result) {
 	}
 }
 
-// adopt takes over a package of which the stored facts prove that it is this
-// update's.
-func (m *machine) adopt(r Reading, result Result) {
-	m.log("adopted", "the device holds this package already, as its stored facts prove")
-	m.Attempt = max(m.Attempt, 1)
-	a := &m.Memory.Attempt
-	a.Begun, a.Adopted, a.At = true, true, m.now
-	m.judgeDownloaded(r, result)
-}
-
 // clearDownloaded gets rid of a package that is not known to be ours. A new one
 // is never written over it, except where the client cannot be reset.
 func (m *machine) clearDownloaded() {

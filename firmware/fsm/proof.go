@@ -1,0 +1,59 @@
+package fsm
+
+// proof says what proves that the package which the device shows is this
+// update's, or "".
+//
+// It was written into an idle device, or pushed from the first block to the last
+// into one that was stuck in a transfer, and was not refused. Or the client
+// cannot be reset, and fetched the package to its last byte after it was given
+// the URI. Or the stored facts name the package. Another server of the device
+// cannot be excluded.
+func (m *machine) proof(r Reading) string {
+	a := m.Memory.Attempt
+	pushed := m.Delivery == DeliveryPush && a.Answer.OK()
+	switch {
+	case a.Touched:
+		return ""
+	case a.Adopted && r.Holds:
+		return "the device holds this package already"
+	case a.Adopted || a.refused():
+		return ""
+	case a.Idle, a.Stuck && pushed:
+		return "the device holds the package"
+	case m.Plan.Profile.Reset == ResetNone && a.Served:
+		return "the device fetched the package to its last byte"
+	default:
+		return ""
+	}
+}
+
+// adopt takes over a package of which the stored facts prove that it is this
+// update's.
+func (m *machine) adopt(r Reading, result Result) {
+	m.log("adopted", "the device holds this package already, as its stored facts prove")
+	m.Attempt = max(m.Attempt, 1)
+	a := &m.Memory.Attempt
+	a.Begun, a.Adopted, a.At = true, true, m.now
+	m.judgeDownloaded(r, result)
+}
+
+// unproven deals with a device that shows a package which nothing proves to be
+// ours.
+func (m *machine) unproven() {
+	a := &m.Memory.Attempt
+	const foreign = "the device holds a package, and nothing proves that it is this one"
+	switch {
+	case m.Plan.Profile.Reset != ResetNone:
+		m.retry(foreign)
+	case a.refused() || m.Memory.Installation.Begun || a.Touched:
+		m.end(OutcomeFailed, ReasonCannotProve, foreign+"; it cannot be reset")
+	default:
+		m.settle("shows a package that it may have had before", unseen*m.Plan.Limits.Settle, func() {
+			if m.Bytes > 0 || !a.Answer.OK() || a.Lost || a.Interrupted {
+				m.retry("the device has not fetched the package to its end")
+				return
+			}
+			m.end(OutcomeFailed, ReasonCannotProve, foreign+": it has not fetched the package from here, and cannot be reset")
+		})
+	}
+}

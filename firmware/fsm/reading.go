@@ -1,0 +1,176 @@
+package fsm
+
+import (
+	"slices"
+	"time"
+)
+
+// readDone takes in what was read and judges it.
+func (m *machine) readDone(o Observation) {
+	r, rd := o.Reading, &m.Memory.Reading
+	r.Protocols.Value = known(r.Protocols.Value)
+	rd.Silent = r.State.Code == CodeNone
+	switch {
+	case r.State.OK() && r.State.Value.Known():
+		if why := rd.partial(r); why != "" {
+			m.unread(why)
+			return
+		}
+		rd.Missing = 0
+		m.understood(r)
+		m.judge(r)
+	case r.State.OK():
+		m.unusable(r, ReasonBadState, "5/0/3 shows state "+r.State.Value.String()+", which does not exist")
+	case r.State.Code == CodeNotFound || r.State.Code == CodeMethodNotAllowed:
+		m.unusable(r, ReasonNoObject, "5/0/3 is answered "+r.State.Code.String())
+	default:
+		why := r.State.Code.String()
+		if text := detail(o); text != "" && r.State.Code == CodeNone {
+			why += ", " + text
+		}
+		m.unread("5/0/3: " + why)
+	}
+}
+
+// known keeps of a list of protocols only what can be stored: a device may send
+// anything.
+func known(list []Protocol) []Protocol {
+	var known []Protocol
+	for _, p := range list {
+		if p.Number() >= 0 && !slices.Contains(known, p) {
+			known = append(known, p)
+		}
+	}
+	return known
+}
+
+// partial says what is missing of a reading that shows a State. A device that
+// does not answer for the rest is asked again, three times.
+func (rd *reading) partial(r Reading) string {
+	silent := func(code Code) bool { return code == CodeNone || code == CodeServiceUnavailable }
+	switch {
+	case rd.Fails >= 3:
+		return "" // good enough
+	case silent(r.Result.Code):
+		return "5/0/5: " + r.Result.Code.String()
+	case silent(r.Version.Code):
+		return "3/0/3: " + r.Version.Code.String()
+	default:
+		return ""
+	}
+}
+
+// unread plans another read after one that told nothing.
+func (m *machine) unread(why string) {
+	r := &m.Memory.Reading
+	r.Fails++
+	if n := r.Fails; n&(n-1) == 0 {
+		m.log("unread", "%s (%d in a row)", why, n)
+	}
+	m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, r.Fails-1)))
+}
+
+// unusable deals with a device that answers, but shows no Object 5 to work
+// with. Before anything was written that ends the update at the second look.
+// Later it says nothing: the device may be booting, or run a new firmware that
+// has no such object; then its version tells, or the phase's limit.
+func (m *machine) unusable(r Reading, reason Reason, why string) {
+	rd := &m.Memory.Reading
+	rd.Fails, m.Memory.Clock.Resumed = 0, time.Time{}
+	rd.Missing++
+	v := m.readVersion(r)
+	wrote := m.Memory.History.Wrote || m.Memory.Attempt.Begun
+	switch {
+	case !wrote && !m.Plan.Force && v.is(m.Plan.Target):
+		m.end(OutcomeSucceeded, ReasonAlreadyRunning, "the device runs the target version already; "+why)
+		return
+	case wrote && v.is(m.Plan.Target) && !rd.Old.is(m.Plan.Target):
+		m.end(OutcomeSucceeded, ReasonVersion, "the device runs the target version; "+why)
+		return
+	case !wrote && rd.Missing >= 2:
+		m.end(OutcomeFailed, reason, "the device has no Firmware Update object that can be used: "+why)
+		return
+	}
+	if n := rd.Missing; n&(n-1) == 0 {
+		m.log("unusable", "%s (%d in a row)", why, n)
+	}
+	m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, rd.Missing-1)))
+}
+
+// understood records what was read.
+func (m *machine) understood(r Reading) {
+	rd := &m.Memory.Reading
+	first := rd.Last.IsZero()
+	rd.Fails, rd.Last, m.Memory.Clock.Resumed = 0, m.now, time.Time{}
+	result := resultOf(r)
+	v := m.readVersion(r)
+	if r.State.Value != m.State || result != ResultDefault && result != m.Reported && m.fresh(result) || first {
+		text := v.String()
+		if !r.Version.OK() {
+			text = "unreadable (" + r.Version.Code.String() + ")"
+		}
+		m.log("read", "state %s, result %s, version %s", r.State.Value, result, text)
+		rd.Polls = 0
+	}
+	m.State = r.State.Value
+	if m.fresh(result) {
+		m.report(result)
+	}
+	if r.Protocols.OK() {
+		rd.Listed = r.Protocols.Value
+	}
+	if r.Delivery.OK() && r.Delivery.Value >= PullOnly && r.Delivery.Value <= PushAndPull {
+		rd.Method, rd.HasMethod = r.Delivery.Value, true
+	}
+	if !m.Memory.Attempt.Begun {
+		rd.Auto = r.Auto.OK() && r.Auto.Value
+		rd.Offers = known(r.Offers)
+	}
+}
+
+// readVersion takes in what 3/0/3 says. Before an installation it is the old
+// version.
+func (m *machine) readVersion(r Reading) version {
+	rd := &m.Memory.Reading
+	v, stripped := versionOf(r.Version)
+	if stripped && v != rd.Version {
+		m.log("stripped", "3/0/3 has blanks or a NUL around %q, which do not count", v.Text)
+	}
+	if r.Version.OK() {
+		rd.Version, m.Version = v, v.Text
+	}
+	if v.says() && !rd.Looked && !m.Memory.Installation.Begun {
+		rd.Looked, rd.Old, m.OldVersion = true, v, v.Text
+	}
+	return v
+}
+
+// resultOf is the Result of a reading; a device that does not tell it has none.
+func resultOf(r Reading) Result {
+	if !r.Result.OK() {
+		return ResultDefault
+	}
+	return r.Result.Value
+}
+
+// fresh reports whether a Result can only be of this attempt. One that was there
+// before, and is shown by a device that has not begun, can be old.
+func (m *machine) fresh(result Result) bool {
+	a := m.Memory.Attempt
+	return a.Begun && (result != a.Before || a.Started || m.Memory.Installation.Begun)
+}
+
+// failure reports whether r is a failure that Object 5 of every version knows.
+func (r Result) failure() bool { return r >= ResultNoStorage && r <= ResultUnsupProtocol }
+
+// report notes a Result that belongs to this update.
+func (m *machine) report(result Result) {
+	if result == ResultDefault || result == m.Reported {
+		return
+	}
+	m.Reported = result
+	if result.failure() {
+		m.Failure = result
+	}
+	m.hard = true
+}

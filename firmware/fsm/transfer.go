@@ -1,0 +1,142 @@
+package fsm
+
+import "time"
+
+// underWay takes in what becomes of the action that is under way.
+func (m *machine) underWay(o Observation) {
+	d := &m.Memory.Doing
+	if d.Kind == ActionNone || o.Action != d.ID {
+		return
+	}
+	switch o.Kind {
+	case ObserveQueued:
+		d.Queued = true
+	case ObserveSent:
+		d.Queued = false
+	case ObserveSilent:
+		m.Memory.Reading.Silent = true
+		switch d.Stall {
+		case stallNone:
+			d.Stall, d.Since = stallSilent, m.now
+		case stallBusy: // and the journal says so already
+			d.Stall = stallSilent
+		}
+	case ObserveBusy:
+		m.Memory.Reading.Silent = false
+		told := d.Told
+		d.Stall, d.Told = stallBusy, true
+		if !told {
+			d.Since = m.now
+			m.log("busy", "the device asks to be asked later (%s); %s goes on then", detailOr(o, "5.03"), d.Kind)
+		}
+	case ObserveHeard:
+		m.moves()
+	}
+}
+
+// moves notes that the action under way gets on.
+func (m *machine) moves() {
+	d := &m.Memory.Doing
+	if d.Stall != stallNone && d.Told {
+		m.log("heard", "the device answers again; %s goes on", d.Kind)
+	}
+	m.Memory.Reading.Silent = false
+	d.Stall, d.Since, d.Told, d.Queued = stallNone, time.Time{}, false, false
+}
+
+// tellStall says in the journal, once, that the device leaves a push
+// unanswered.
+func (m *machine) tellStall() {
+	d := &m.Memory.Doing
+	if d.Kind == ActionPush && d.Stall == stallSilent && !d.Told && !m.now.Before(d.Since.Add(stallAfter)) {
+		d.Told = true
+		m.log("silent", "the device has not answered for %s; the block is sent again and again", m.now.Sub(d.Since).Round(time.Second))
+	}
+}
+
+// progress counts bytes that went to the device. For a push the first one is an
+// acknowledged block: the device is Downloading.
+func (m *machine) progress(bytes int64) {
+	a := &m.Memory.Attempt
+	if !a.Begun || m.Phase != PhaseTransferring {
+		return
+	}
+	if m.Doing().Kind == ActionPush {
+		m.moves()
+	}
+	m.Memory.Reading.Silent = false
+	if size := m.Plan.Size; size > 0 && bytes >= size {
+		if m.Delivery == DeliveryPull && !a.Served {
+			a.Served, m.hard = true, true
+		}
+		if m.Bytes < size {
+			m.hint()
+		}
+	}
+	m.Bytes = bytes
+	a.SettleUntil = time.Time{}
+	m.restartClock(m.now)
+	if bytes <= 0 || a.Started {
+		return
+	}
+	a.Started = true
+	m.log("transfer", "the device takes the package")
+	if m.State == Idle {
+		m.State = Downloading
+	}
+}
+
+// delivery takes in what the server that hands out packages saw.
+func (m *machine) delivery(o Observation) {
+	a := &m.Memory.Attempt
+	if o.Kind == ObserveFault {
+		m.fault(o)
+		return
+	}
+	if !a.Begun || a.Adopted || m.Memory.Installation.Begun {
+		return
+	}
+	switch o.Kind {
+	case ObserveAsked:
+		if !a.Asked {
+			a.Asked = true
+			m.log("asked", "%s", detailOr(o, "the device asks for the package"))
+		}
+	case ObserveServed:
+		if !a.Served {
+			a.Served = true
+			m.log("served", "the package was fetched, as the program says")
+		}
+		m.hasPackage()
+		m.hint()
+	case ObserveTrouble:
+		if why := detail(o); m.Phase == PhaseTransferring && why != a.Fault && a.Troubles < maxTroubles {
+			a.Fault = why
+			a.Troubles++
+			m.log("trouble", "%s", why)
+		}
+	}
+}
+
+// maxTroubles bounds the lines of an attempt that tell of failed connections:
+// whoever is at the device's address can make them fail.
+const maxTroubles = 4
+
+// fault ends an update whose package the server cannot hand out.
+func (m *machine) fault(o Observation) {
+	if o.Fault == FaultImage && !m.Memory.Installation.Begun {
+		m.leave()
+		m.MayStill = ""
+		m.end(OutcomeFailed, ReasonImage, "the server cannot hand out the image: "+detailOr(o, "it is damaged"))
+	}
+}
+
+// touched notes that somebody else changes the object: what the attempt has
+// proven counts no more.
+func (m *machine) touched(o Observation) {
+	if a := &m.Memory.Attempt; a.Begun && !a.Touched {
+		a.Touched = true
+		m.log("touched", "the Firmware Update object is changed by another request of this server: %s", detailOr(o, "unknown"))
+	}
+	m.hint()
+}
