@@ -53,7 +53,7 @@ func (m *machine) unproven() {
 				m.retry("the device has not fetched the package to its end")
 				return
 			}
-			m.end(OutcomeFailed, ReasonCannotProve, foreign+": it has not fetched the package from here, and cannot be reset")
+			m.end(OutcomeFailed, ReasonCannotProve, foreign+": nothing shows that it has fetched the package, and it cannot be reset")
 		})
 	}
 }
