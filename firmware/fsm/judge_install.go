@@ -74,7 +74,6 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 		// Execute may not have arrived: the Result is from before.
 		m.notExecuted(r, result)
 	case result == ResultUpdateFailed:
-		m.report(result)
 		if a.Forgiven {
 			m.end(OutcomeFailed, ReasonDeviceResult, "the device reported result update_failed again")
 			return
