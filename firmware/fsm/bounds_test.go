@@ -149,7 +149,17 @@ func TestNumbers(t *testing.T) {
 	}
 	require.Equal(t, "NO_STORAGE", fsm.ResultNoStorage.Name())
 	require.Equal(t, "DOWNLOADED", fsm.Downloaded.Name())
-	require.Equal(t, "1.0", fsm.ObjectVersion(0).String())
+	for version, want := range map[fsm.ObjectVersion]string{0: "1.0", fsm.Object10: "1.0", fsm.Object11: "1.1", fsm.Object12: "1.2"} {
+		require.Equal(t, want, version.String())
+		require.Equal(t, fsm.Object{Version: version, Method: fsm.PushOnly, Severity: 1}, fsm.NewObject(version, fsm.PushOnly))
+	}
+	for _, n := range []int64{-1, 6} {
+		p, _ := fsm.ProtocolNumber(n)
+		require.Equal(t, fsm.ProtocolAuto, p)
+	}
+	for p, want := range map[fsm.Protocol]string{fsm.ProtocolAuto: "auto", fsm.ProtocolCoAP: "coap", fsm.ProtocolCoAPSTCP: "coaps+tcp"} {
+		require.Equal(t, want, p.String())
+	}
 	for code, want := range map[fsm.Code]string{
 		fsm.CodeNone: "no answer", fsm.CodeChanged: "2.04", fsm.CodeContent: "2.05", fsm.CodeContinue: "2.31", fsm.CodeBadRequest: "4.00",
 		fsm.CodeNotFound: "4.04", fsm.CodeMethodNotAllowed: "4.05", fsm.CodeTooLarge: "4.13", fsm.CodeUnsupportedFormat: "4.15",

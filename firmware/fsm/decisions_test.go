@@ -325,6 +325,7 @@ func TestHoldsAreExact(t *testing.T) {
 	hold(h, "a", 0)
 	h.reads(idle)
 	require.Equal(t, time.Hour, h.update.Wake().Sub(h.now))
+	h.toAction(t, fsm.ActionRead, idle)
 	h.reads(idle)
 	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
 	h.step(fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: "a"}})
@@ -399,6 +400,7 @@ func TestCounts(t *testing.T) {
 		h.done(fsm.CodeContent, h.shows(updating))
 		h.toAction(t, fsm.ActionRead, idle)
 	}
+	require.False(t, h.actions.Persist, "a look is nothing to store")
 	before := h.update
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: before.Doing().ID - 1})
 	require.Equal(t, before.Memory, h.update.Memory, "an earlier action")
@@ -407,6 +409,13 @@ func TestCounts(t *testing.T) {
 	h.now = h.update.Deadline
 	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
 	require.Equal(t, fsm.ResultUpdateFailed, h.update.Result, "no action has no end")
+
+	h = transferring(fsm.Plan{Target: newVersion})
+	h.step(fsm.Observation{Kind: fsm.ObserveAway})
+	h.step(fsm.Observation{Kind: fsm.ObserveResumed})
+	h.step(fsm.Observation{Kind: fsm.ObserveAwake})
+	require.Equal(t, fsm.ActionObserve, h.actions.Do.Kind)
+	require.False(t, h.actions.Persist, "nor is observing")
 
 	// The first byte is the start, the last one is stored and looked after, once.
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})

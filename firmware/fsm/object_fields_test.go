@@ -86,6 +86,9 @@ func TestPackageIsDescribed(t *testing.T) {
 	require.Equal(t, full, describe(updating))
 	require.Equal(t, full, describe(step(updating, fsm.Event{Kind: fsm.EventInstallFailed, PackageKept: true})))
 	require.Equal(t, fsm.Object{}, describe(step(updating, fsm.Event{Kind: fsm.EventInstallSucceeded})))
+	deferred := step(step(o, fsm.Event{Kind: fsm.EventWriteMaxDefer, Value: 60}), fsm.Event{Kind: fsm.EventExecute, Defer: true})
+	require.Equal(t, epoch.Add(time.Minute), deferred.DeferUntil)
+	require.Equal(t, fsm.Object{}, describe(step(deferred, fsm.Event{Kind: fsm.EventReset})))
 	again := step(step(o, fsm.Event{Kind: fsm.EventReset}), fsm.Event{Kind: fsm.EventPackageBegin, Size: 1})
 	require.Equal(t, fsm.Object{Size: 1}, describe(again))
 	require.EqualValues(t, 2, again.Transfer)
@@ -224,6 +227,24 @@ func TestConfigure(t *testing.T) {
 			for at, state := range map[time.Duration]fsm.State{time.Second - 1: fsm.Downloaded, time.Second: fsm.Updating} {
 				next, _ := o.Step(fsm.Event{Kind: fsm.EventTimer, At: epoch.Add(at)})
 				require.Equal(t, state, next.State, at)
+			}
+		}
+	}
+}
+
+// TestAutomaticUpgrade: only a package that was found good, and not put off or tried before, is due without Execute, and only
+// on an object that has the resource.
+func TestAutomaticUpgrade(t *testing.T) {
+	for _, version := range []fsm.ObjectVersion{0, fsm.Object10, fsm.Object11, fsm.Object12} {
+		for _, name := range []string{"Downloading (pull)", "Downloaded", "Downloaded (8)", "Updating", "Idle"} {
+			for _, auto := range []bool{true, false} {
+				o := situation(t, name)
+				o.Version, o.AutoUpgrade = version, auto
+				due := auto && version == fsm.Object12 && name == "Downloaded"
+				require.Equal(t, due, !o.Wake().IsZero(), "%s, %s", version, name)
+				next, fx := o.Step(fsm.Event{Kind: fsm.EventTimer, At: epoch.Add(time.Hour)})
+				require.Equal(t, due, fx.Install, "%s, %s", version, name)
+				require.Equal(t, due, next != o)
 			}
 		}
 	}

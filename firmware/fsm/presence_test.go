@@ -45,7 +45,7 @@ func (h *hand) lapse() time.Duration {
 
 // TestSilence: whatever the device lets be heard of it ends its silence; a time-out after that is not connection_lost.
 func TestSilence(t *testing.T) {
-	plan := fsm.Plan{Target: newVersion, Size: 1000, Deadline: time.Hour}
+	plan := fsm.Plan{Target: newVersion, Size: 1000, Deadline: 20 * time.Minute}
 	reading := func() *hand {
 		h := transferring(plan)
 		h.toAction(t, fsm.ActionRead, downloading)
@@ -75,6 +75,10 @@ func TestSilence(t *testing.T) {
 		},
 		"read, refused": {
 			reading, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeContent, Reading: refused(fsm.CodeServiceUnavailable)}, false,
+		},
+		"observe, unanswered": {func() *hand { return started(plan) }, fsm.Observation{Kind: fsm.ObserveDone}, true},
+		"observe, refused": {
+			func() *hand { return started(plan) }, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeNotFound}, false,
 		},
 		"write, unanswered": {func() *hand { return writing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone}, true},
 		"write, answered":   {func() *hand { return writing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeChanged}, false},
@@ -231,7 +235,7 @@ func TestRegistrationIsTakenIn(t *testing.T) {
 	} {
 		for lifetime, want := range map[time.Duration]time.Duration{lifetime: lifetime, 0: 0, -1: 0, 1: 1, 400 * 24 * time.Hour: 365 * 24 * time.Hour} {
 			o := fsm.Observation{Kind: kind, Online: online, Queue: true, Lifetime: lifetime}
-			plan := fsm.Plan{Target: newVersion, Deadline: 365 * 24 * time.Hour, Limits: fsm.Limits{Restarting: time.Minute}}
+			plan := fsm.Plan{Target: newVersion, Deadline: 3 * 365 * 24 * time.Hour, Limits: fsm.Limits{Restarting: time.Minute}}
 			h := &hand{now: epoch, update: fsm.NewUpdate(plan, epoch)}
 			if kind != fsm.ObserveStarted {
 				h.step(fsm.Observation{Kind: fsm.ObserveStarted, Online: true})
@@ -241,10 +245,8 @@ func TestRegistrationIsTakenIn(t *testing.T) {
 			h.done(fsm.CodeChanged, fsm.Reading{})
 			h.step(fsm.Observation{Kind: fsm.ObserveAsleep})
 			require.Equal(t, fsm.PhaseRestarting, h.update.Phase)
-			if want < 100*24*time.Hour {
-				require.Equal(t, time.Minute+want, h.lapse(), "%s, %s", kind, lifetime)
-				require.Equal(t, fsm.ReasonPhaseLimit, h.update.Reason)
-			}
+			require.Equal(t, time.Minute+want, h.lapse(), "%s, %s", kind, lifetime)
+			require.Equal(t, fsm.ReasonPhaseLimit, h.update.Reason)
 		}
 	}
 }
