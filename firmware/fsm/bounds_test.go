@@ -149,7 +149,7 @@ func TestNumbers(t *testing.T) {
 	}
 	require.Equal(t, "NO_STORAGE", fsm.ResultNoStorage.Name())
 	require.Equal(t, "DOWNLOADED", fsm.Downloaded.Name())
-	for version, want := range map[fsm.ObjectVersion]string{0: "1.0", fsm.Object10: "1.0", fsm.Object11: "1.1", fsm.Object12: "1.2"} {
+	for version, want := range map[fsm.ObjectVersion]string{0: "1.0", 10: "1.0", 11: "1.1", 12: "1.2"} {
 		require.Equal(t, want, version.String())
 		require.Equal(t, fsm.Object{Version: version, Method: fsm.PushOnly, Severity: 1}, fsm.NewObject(version, fsm.PushOnly))
 	}

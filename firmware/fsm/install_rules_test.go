@@ -141,6 +141,11 @@ func TestExecuteAnswered(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	require.Contains(t, h.until(idle), "retry: the device registered again with the target version as before")
 
+	// A success without Execute proves nothing then.
+	h = transferring(forced)
+	require.Contains(t, h.until(picture{fsm.Idle, fsm.ResultSuccess, oldVersion, false}),
+		"settle: the device reports success without Execute, and runs the target version as before; looking again for 1m0s; FAILED (8), cannot_prove")
+
 	// Not sent after all.
 	h = transferring(plan)
 	h.toAction(t, fsm.ActionExecute, downloaded)
