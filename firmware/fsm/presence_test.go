@@ -208,7 +208,6 @@ func TestSettlesAnew(t *testing.T) {
 		require.Contains(t, h.update.Wait.Reason, "a second look")
 		require.Equal(t, h.now.Add(wait), h.update.Wait.Until)
 	}
-	// The picture before and after is the same one, in words too.
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 10})
 	h.reads(downloading)
@@ -216,6 +215,21 @@ func TestSettlesAnew(t *testing.T) {
 	h.now = h.now.Add(50 * time.Second)
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	settle(h, idle, time.Minute)
+
+	// The words of these are the same before and after.
+	for _, code := range []fsm.Code{fsm.CodeNone, fsm.CodeBadRequest} {
+		h = pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
+		h.done(code, fsm.Reading{})
+		settle(h, downloading, time.Minute)
+		h.now = h.now.Add(50 * time.Second)
+		h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+		settle(h, downloading, time.Minute)
+		h.now = h.now.Add(50 * time.Second)
+		until := h.update.Wait.Until
+		h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+		h.reads(downloading)
+		require.Equal(t, until, h.update.Wait.Until, "the first registration only, or it would never settle")
+	}
 
 	h = executed(fsm.Plan{Target: newVersion}, oldVersion)
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
