@@ -217,11 +217,8 @@ func (m *machine) overdue() bool { return !m.Held() && !m.now.Before(m.Deadline)
 
 // enforceLimits ends an update whose time is over.
 func (m *machine) enforceLimits() {
-	if resumed := m.Memory.Clock.Resumed; !resumed.IsZero() {
-		if m.now.Before(resumed.Add(resumeGrace)) {
-			return
-		}
-		m.Memory.Clock.Resumed = time.Time{}
+	if resumed := m.Memory.Clock.Resumed; !resumed.IsZero() && m.now.Before(resumed.Add(resumeGrace)) {
+		return
 	}
 	if m.overdue() {
 		m.timeOut(ReasonDeadline, "deadline of "+m.Plan.Deadline.String()+" passed while "+string(m.Phase))

@@ -82,7 +82,6 @@ func (m *machine) cancel(detail string) {
 func (m *machine) leave() {
 	m.MayStill = m.mayStill()
 	m.giveUp()
-	m.act = Action{}
 	if !m.Memory.Presence.Online || !m.Memory.History.Wrote && !m.Memory.Attempt.Begun && m.MayStill == MayStillNone {
 		return
 	}

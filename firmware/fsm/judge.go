@@ -33,8 +33,6 @@ func (m *machine) judgeReady(r Reading, result Result) {
 		m.readBy(a.RetryAt)
 		return
 	}
-	a.RetryAt = time.Time{}
-	m.enter(PhasePreparing)
 	if r.State.Value == Downloaded && r.Holds && (result == ResultDefault || result == ResultDeferred) {
 		m.adopt(r, result)
 		return
@@ -135,9 +133,7 @@ func (m *machine) begin(before Result) {
 	a := &m.Memory.Attempt
 	a.Begun, a.At, a.Before = true, m.now, before
 	a.Why, a.SettleUntil = "device to begin its download", time.Time{}
-	m.Memory.Reading.Polls = 0
 	m.enter(PhaseTransferring)
-	m.restartClock(m.now)
 	if c.Delivery == DeliveryPush {
 		m.log("push", "attempt %d: %s", m.Attempt, c.why)
 		m.do(Action{Kind: ActionPush})

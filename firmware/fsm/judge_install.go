@@ -47,7 +47,6 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 		// Execute may not have arrived: the Result is from before.
 		m.notExecuted(r, result)
 	case result == ResultUpdateFailed:
-		m.report(result)
 		if a.Forgiven {
 			m.end(OutcomeFailed, ReasonDeviceResult, "the device reported result update_failed again")
 			return
@@ -82,7 +81,9 @@ func (m *machine) notExecuted(r Reading, result Result) {
 }
 
 // deferred waits out the period for which the device has put the update off. It
-// may begin by itself meanwhile.
+// may begin by itself meanwhile. A period that is over stays over, also for an update that is
+// held. Execute makes the device clear its Result before it begins, so that the
+// Result from before is the default one.
 func (m *machine) deferred(r Reading) {
 	in, rd := &m.Memory.Installation, &m.Memory.Reading
 	in.Seen, in.Returned = false, false
@@ -106,8 +107,7 @@ func (m *machine) deferred(r Reading) {
 		m.pollFor("device has deferred the update", in.DeferUntil)
 		return
 	}
-	in.DeferUntil = time.Time{}
-	m.execute(r, ResultDeferred, "the defer period is over")
+	m.execute(r, ResultDefault, "the defer period is over")
 }
 
 // execute sends Execute, unless somebody holds the update. A read has just shown

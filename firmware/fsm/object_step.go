@@ -113,9 +113,9 @@ func (o *Object) refuse(fault Result) Effects {
 	return Effects{Code: CodeInternalError}
 }
 
-// begin enters Downloading with a fresh transfer.
+// begin enters Downloading with a fresh transfer. An object that is Idle has no
+// package.
 func (o *Object) begin(delivery Delivery, uri string) {
-	o.dropPackage()
 	o.State, o.Result = Downloading, ResultDefault
 	o.Delivery, o.URI = delivery, uri
 	o.Transfer++

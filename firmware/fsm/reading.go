@@ -172,5 +172,4 @@ func (m *machine) report(result Result) {
 	if result.failure() {
 		m.Failure = result
 	}
-	m.hard = true
 }

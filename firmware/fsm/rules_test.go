@@ -181,6 +181,14 @@ func TestTooLarge(t *testing.T) {
 	require.Equal(t, 1, h.update.Attempt)
 	_, said = push(fsm.DeliveryAuto, fsm.PushOnly, 1)
 	require.Contains(t, said, "FAILED (8), refused")
+	// Nor after a Result of its own.
+	h = started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush})
+	h.method = fsm.PushAndPull
+	h.until(idle)
+	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Code: fsm.CodeTooLarge, Limit: 999})
+	h.reads(picture{fsm.Idle, fsm.ResultOutOfMemory, oldVersion, false})
+	require.True(t, h.update.Active())
+	require.Equal(t, "FAILED (3), refused", strings.Split(h.until(idle), " [")[0])
 	for _, limit := range []int64{0, 1000, 8192} {
 		_, said = push(fsm.DeliveryPush, fsm.PushAndPull, limit)
 		require.Contains(t, said, "then push", "it may have been something else: %d", limit)
@@ -339,7 +347,7 @@ func TestDowntime(t *testing.T) {
 	h.now = h.now.Add(365 * 24 * time.Hour)
 	h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: true})
 	require.True(t, h.update.Active())
-	require.Equal(t, deadline.Add(365*24*time.Hour-fsm.DowntimeCounts), h.update.Deadline)
+	require.Equal(t, deadline.Add(365*24*time.Hour-10*time.Minute), h.update.Deadline)
 	h.until(downloaded)
 	require.True(t, h.update.Active(), "no limit has struck: %s", h.update.Reason)
 	require.Equal(t, fsm.ActionExecute, h.update.Doing().Kind)

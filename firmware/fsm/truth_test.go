@@ -69,11 +69,32 @@ func (h *hand) reads(p picture) {
 func (h *hand) step(o fsm.Observation) {
 	o.At = h.now
 	h.update, h.actions = h.update.Step(o)
+	if want := outcomeOf(h.update.Reason); h.update.Outcome != want {
+		panic(fmt.Sprintf("reason %s with outcome %s, not %s", h.update.Reason, h.update.Outcome, want))
+	}
 	for _, e := range h.actions.Journal {
 		switch e.Event {
 		case "retry", "deferred", "settle", "adopted", "reset", "upgrade":
 			h.said = append(h.said, e.Event+": "+e.Detail)
 		}
+	}
+}
+
+// outcomeOf is the one outcome that a reason goes with.
+func outcomeOf(reason fsm.Reason) fsm.Outcome {
+	switch reason {
+	case "":
+		return fsm.OutcomeNone
+	case fsm.ReasonVersion, fsm.ReasonResult, fsm.ReasonSameVersion, fsm.ReasonAlreadyRunning:
+		return fsm.OutcomeSucceeded
+	case fsm.ReasonOldVersion:
+		return fsm.OutcomeRolledBack
+	case fsm.ReasonOperator:
+		return fsm.OutcomeCancelled
+	case fsm.ReasonPhaseLimit, fsm.ReasonDeadline:
+		return fsm.OutcomeTimedOut
+	default:
+		return fsm.OutcomeFailed
 	}
 }
 

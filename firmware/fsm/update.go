@@ -134,9 +134,6 @@ func (u Update) Wake() time.Time {
 		return time.Time{}
 	}
 	wake := u.lapses()
-	if until := u.nextUntil(); !until.IsZero() {
-		wake = earlier(wake, until)
-	}
 	if next := u.nextRead(); !next.IsZero() {
 		wake = earlier(wake, next)
 	}

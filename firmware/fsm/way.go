@@ -91,7 +91,7 @@ func (m *machine) mayPush() (push, none choice) {
 	no := func(reason Reason, why string) (choice, choice) { return choice{}, choice{reason: reason, why: why} }
 	switch {
 	case m.wantsPull() && !m.wantsPush():
-		return no(ReasonNoDelivery, "")
+		return choice{}, choice{}
 	case r.HasMethod && !r.Method.Allows(DeliveryPush):
 		return no(ReasonNoDelivery, "push was asked for, but the device only pulls (5/0/9)")
 	case h.TooLarge:
@@ -110,7 +110,7 @@ func (m *machine) mayPull() (pulls []choice, none choice) {
 	no := func(reason Reason, why string) ([]choice, choice) { return nil, choice{reason: reason, why: why} }
 	switch {
 	case m.wantsPush():
-		return no(ReasonNoDelivery, "")
+		return nil, choice{}
 	case r.HasMethod && !r.Method.Allows(DeliveryPull) && m.wantsPull():
 		return no(ReasonNoDelivery, "pull was asked for, but the device only takes pushes (5/0/9)")
 	case r.HasMethod && !r.Method.Allows(DeliveryPull), m.Memory.History.RefusedPull:

@@ -1,0 +1,475 @@
+package fsm_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// toAction answers reads with p, and lets time pass, until an action of this kind is under way.
+func (h *hand) toAction(t *testing.T, kind fsm.ActionKind, p picture) {
+	t.Helper()
+	for range 200 {
+		switch doing := h.update.Doing().Kind; doing {
+		case kind:
+			return
+		case fsm.ActionNone:
+			h.now = h.update.Wake()
+			h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+		case fsm.ActionRead:
+			h.done(fsm.CodeContent, h.shows(p))
+		default:
+			h.done(fsm.CodeChanged, fsm.Reading{})
+		}
+	}
+	require.Fail(t, "no such action", "%s: %s, %s", kind, h.update.Phase, h.update.Wait.Reason)
+}
+
+// lapse lets the clock run, with actions that nobody answers, until the update ends, and returns how long that took.
+func (h *hand) lapse() time.Duration {
+	from := h.now
+	for h.update.Active() {
+		if h.update.Doing().Kind != fsm.ActionNone {
+			h.done(fsm.CodeNone, fsm.Reading{})
+			continue
+		}
+		h.now = h.update.Wake()
+		h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+	}
+	return h.now.Sub(from)
+}
+
+// TestSilence: whatever the device lets be heard of it ends its silence; a time-out after that is not connection_lost.
+func TestSilence(t *testing.T) {
+	plan := fsm.Plan{Target: newVersion, Size: 1000, Deadline: 20 * time.Minute}
+	reading := func() *hand {
+		h := transferring(plan)
+		h.toAction(t, fsm.ActionRead, downloading)
+		return h
+	}
+	refused := func(code fsm.Code) fsm.Reading {
+		return fsm.Reading{State: fsm.Refused[fsm.State](code), Version: fsm.Refused[string](code)}
+	}
+	for name, tt := range map[string]struct {
+		begin  func() *hand
+		then   fsm.Observation
+		silent bool
+	}{
+		"nothing":    {reading, fsm.Observation{Kind: fsm.ObserveTimer}, true},
+		"heard":      {reading, fsm.Observation{Kind: fsm.ObserveHeard}, false},
+		"busy":       {reading, fsm.Observation{Kind: fsm.ObserveBusy}, false},
+		"queued":     {reading, fsm.Observation{Kind: fsm.ObserveSent}, true},
+		"progress":   {reading, fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 10}, false},
+		"hint":       {reading, fsm.Observation{Kind: fsm.ObserveHint}, false},
+		"awake":      {reading, fsm.Observation{Kind: fsm.ObserveAwake}, false},
+		"updated":    {reading, fsm.Observation{Kind: fsm.ObserveUpdated}, false},
+		"registered": {reading, fsm.Observation{Kind: fsm.ObserveRegistered}, false},
+		"resumed":    {reading, fsm.Observation{Kind: fsm.ObserveResumed, Online: true}, false},
+		"away":       {reading, fsm.Observation{Kind: fsm.ObserveAway}, true},
+		"read, unanswered": {
+			reading, fsm.Observation{Kind: fsm.ObserveDone}, true,
+		},
+		"read, refused": {
+			reading, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeContent, Reading: refused(fsm.CodeServiceUnavailable)}, false,
+		},
+		"observe, unanswered": {func() *hand { return started(plan) }, fsm.Observation{Kind: fsm.ObserveDone}, true},
+		"observe, refused": {
+			func() *hand { return started(plan) }, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeNotFound}, false,
+		},
+		"write, unanswered": {func() *hand { return writing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone}, true},
+		"write, answered":   {func() *hand { return writing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeChanged}, false},
+		"write, busy":       {func() *hand { return writing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeServiceUnavailable}, false},
+		"push, progress":    {func() *hand { return pushing(t, plan) }, fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 10}, false},
+		"push, heard":       {func() *hand { return pushing(t, plan) }, fsm.Observation{Kind: fsm.ObserveHeard}, false},
+		"push, broken off":  {func() *hand { return pushing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone}, true},
+	} {
+		h := tt.begin()
+		h.step(fsm.Observation{Kind: fsm.ObserveSilent, Action: h.update.Doing().ID})
+		tt.then.Action = h.update.Doing().ID
+		h.step(tt.then)
+		h.now = h.update.Deadline
+		h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+		want := fsm.ResultUpdateFailed
+		if tt.silent {
+			want = fsm.ResultConnectionLost
+		}
+		require.Equal(t, fsm.ReasonDeadline, h.update.Reason, name)
+		require.Equal(t, want, h.update.Result, name)
+	}
+}
+
+// writing drives an update to the write of its Package URI.
+func writing(t *testing.T, plan fsm.Plan) *hand {
+	h := started(plan)
+	h.toAction(t, fsm.ActionWriteURI, idle)
+	return h
+}
+
+// TestSilentTwice: the time of a silence counts from its beginning.
+func TestSilentTwice(t *testing.T) {
+	h := pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
+	id := h.update.Doing().ID
+	for range 3 {
+		h.step(fsm.Observation{Kind: fsm.ObserveSilent, Action: id})
+		h.now = h.now.Add(6 * time.Second)
+	}
+	require.Equal(t, 20*time.Second-12*time.Second, h.update.Wake().Sub(h.update.Now()))
+	h.now = h.update.Wake()
+	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+	require.Equal(t, "silent: the device has not answered for 20s; the block is sent again and again\n", h.journal())
+	h.step(fsm.Observation{Kind: fsm.ObserveSilent, Action: id})
+	require.Empty(t, h.journal())
+	h.step(fsm.Observation{Kind: fsm.ObserveHeard, Action: id})
+	require.Equal(t, "heard: the device answers again; push goes on\n", h.journal())
+	h.step(fsm.Observation{Kind: fsm.ObserveSilent, Action: id})
+	h.step(fsm.Observation{Kind: fsm.ObserveHeard, Action: id})
+	require.Empty(t, h.journal(), "what was not told needs no end")
+	h.step(fsm.Observation{Kind: fsm.ObserveQueued, Action: id})
+	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 1})
+	require.Equal(t, fsm.WhoseDevice, h.update.Wait.Whose, "it is in no queue any more")
+}
+
+// TestMissedRegistration: a registration that the update did not learn of is made up for at the restart of the server, if it
+// is newer than what was begun, and once.
+func TestMissedRegistration(t *testing.T) {
+	const during, after = "registered: during the transfer\n", "registered: after the update was executed\n"
+	plan := fsm.Plan{Target: newVersion}
+	written := func() (h *hand, at time.Time) {
+		h = started(plan)
+		h.now = h.now.Add(time.Minute)
+		h.toAction(t, fsm.ActionWriteURI, idle)
+		at = h.now
+		h.done(fsm.CodeChanged, fsm.Reading{})
+		return h, at
+	}
+	execute := func() (h *hand, wrote, at time.Time) {
+		h, wrote = written()
+		h.toAction(t, fsm.ActionExecute, downloaded)
+		at = h.now
+		h.done(fsm.CodeChanged, fsm.Reading{})
+		return h, wrote, at
+	}
+	resumed := func(h *hand, registered time.Time) string {
+		h.now = h.now.Add(time.Minute)
+		h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: true, Registered: registered})
+		said := ""
+		for _, e := range h.actions.Journal {
+			if e.Event == "registered" {
+				said += e.Event + ": " + e.Detail + "\n"
+			}
+		}
+		return said
+	}
+	require.Empty(t, resumed(started(plan), epoch.Add(time.Hour)), "nothing was begun")
+	h, at := written()
+	require.Empty(t, resumed(h, at))
+	require.Equal(t, during, resumed(h, at.Add(1)))
+	require.Empty(t, resumed(h, at.Add(2)), "once")
+	h, wrote, at := execute()
+	require.Greater(t, at.Sub(wrote), time.Second)
+	require.Empty(t, resumed(h, at))
+	require.Equal(t, fsm.PhaseExecuting, h.update.Phase)
+	require.Equal(t, after, resumed(h, at.Add(1)))
+	require.Equal(t, fsm.PhaseVerifying, h.update.Phase)
+	require.Empty(t, resumed(h, at.Add(2)), "once")
+	h, _ = written()
+	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+	require.Contains(t, h.journal(), during)
+	require.Empty(t, resumed(h, h.now), "the update knows it")
+	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+	require.Contains(t, h.journal(), during)
+}
+
+// TestRestartsAreFree: a failure of an attempt that a restart of the server interrupted is not counted, however often.
+func TestRestartsAreFree(t *testing.T) {
+	h := transferring(fsm.Plan{Target: newVersion, Attempts: 1, Deadline: 1000 * time.Hour})
+	for n := range 10 {
+		require.Equal(t, n+1, h.update.Attempt)
+		h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: true})
+		h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
+		require.True(t, h.update.Active(), "%s", h.update.Reason)
+		require.LessOrEqual(t, h.update.RetryAt().Sub(h.now), 23*time.Second, "the pause does not grow")
+		h.toAction(t, fsm.ActionWriteURI, idle)
+		h.done(fsm.CodeChanged, fsm.Reading{})
+	}
+	h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
+	require.Equal(t, fsm.ReasonAttempts, h.update.Reason, "this one is the device's")
+}
+
+// TestSettlesAnew: what a device showed before it registered anew is no part of what it shows after, neither of a transfer
+// nor of an installation.
+func TestSettlesAnew(t *testing.T) {
+	settle := func(h *hand, p picture, wait time.Duration) {
+		h.reads(p)
+		require.Contains(t, h.update.Wait.Reason, "a second look")
+		require.Equal(t, h.now.Add(wait), h.update.Wait.Until)
+	}
+	h := transferring(fsm.Plan{Target: newVersion})
+	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 10})
+	h.reads(downloading)
+	settle(h, idle, time.Minute) // it dropped its download
+	h.now = h.now.Add(50 * time.Second)
+	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+	settle(h, idle, time.Minute)
+
+	// The words of these are the same before and after.
+	for _, code := range []fsm.Code{fsm.CodeNone, fsm.CodeBadRequest} {
+		h = pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
+		h.done(code, fsm.Reading{})
+		settle(h, downloading, time.Minute)
+		h.now = h.now.Add(50 * time.Second)
+		h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+		settle(h, downloading, time.Minute)
+		h.now = h.now.Add(50 * time.Second)
+		until := h.update.Wait.Until
+		h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+		h.reads(downloading)
+		require.Equal(t, until, h.update.Wait.Until, "the first registration only, or it would never settle")
+	}
+
+	h = executed(fsm.Plan{Target: newVersion}, oldVersion)
+	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+	settle(h, idle, time.Minute)
+	h.now = h.now.Add(50 * time.Second)
+	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
+	settle(h, idle, time.Minute)
+	require.Equal(t, fsm.PhaseVerifying, h.update.Phase)
+	require.Contains(t, h.until(idle), "ROLLED_BACK (8), old_version [after 1m0s]")
+}
+
+// TestRegistrationIsTakenIn: whichever observation tells of queue mode and lifetime, the restart may take so much longer.
+func TestRegistrationIsTakenIn(t *testing.T) {
+	const lifetime = 7 * time.Hour
+	for kind, online := range map[fsm.ObservationKind]bool{
+		fsm.ObserveStarted: true, fsm.ObserveResumed: true, fsm.ObserveRegistered: false, fsm.ObserveUpdated: false,
+	} {
+		for lifetime, want := range map[time.Duration]time.Duration{lifetime: lifetime, 0: 0, -1: 0, 1: 1, 400 * 24 * time.Hour: 365 * 24 * time.Hour} {
+			o := fsm.Observation{Kind: kind, Online: online, Queue: true, Lifetime: lifetime}
+			plan := fsm.Plan{Target: newVersion, Deadline: 3 * 365 * 24 * time.Hour, Limits: fsm.Limits{Restarting: time.Minute}}
+			h := &hand{now: epoch, update: fsm.NewUpdate(plan, epoch)}
+			if kind != fsm.ObserveStarted {
+				h.step(fsm.Observation{Kind: fsm.ObserveStarted, Online: true})
+			}
+			h.step(o)
+			h.toAction(t, fsm.ActionExecute, idleOrDownloaded(h))
+			h.done(fsm.CodeChanged, fsm.Reading{})
+			h.step(fsm.Observation{Kind: fsm.ObserveAsleep})
+			require.Equal(t, fsm.PhaseRestarting, h.update.Phase)
+			require.Equal(t, time.Minute+want, h.lapse(), "%s, %s", kind, lifetime)
+			require.Equal(t, fsm.ReasonPhaseLimit, h.update.Reason)
+		}
+	}
+}
+
+// idleOrDownloaded drives an update to its package, and returns what the device shows then.
+func idleOrDownloaded(h *hand) picture {
+	for h.update.Doing().Kind != fsm.ActionWriteURI {
+		h.until(idle)
+	}
+	h.done(fsm.CodeChanged, fsm.Reading{})
+	return downloaded
+}
+
+// TestOnlySleepIsFree: of a device that sleeps while it restarts, the time asleep does not count, all of it and no more.
+func TestOnlySleepIsFree(t *testing.T) {
+	restarting := func() *hand {
+		h := executed(fsm.Plan{Target: newVersion, Deadline: 1000 * time.Hour}, oldVersion)
+		h.step(fsm.Observation{Kind: fsm.ObserveUpdated, Queue: true, Lifetime: 10 * time.Hour})
+		h.reads(updating)
+		require.Equal(t, fsm.PhaseRestarting, h.update.Phase)
+		return h
+	}
+	pass := func(h *hand, d time.Duration, o ...fsm.Observation) {
+		h.now = h.now.Add(d)
+		for _, o := range o {
+			h.step(o)
+		}
+	}
+	asleep, awake := fsm.Observation{Kind: fsm.ObserveAsleep}, fsm.Observation{Kind: fsm.ObserveAwake}
+	away := fsm.Observation{Kind: fsm.ObserveAway}
+
+	h := restarting()
+	pass(h, 10*time.Minute, asleep)
+	pass(h, 20*time.Minute, asleep)
+	pass(h, 20*time.Minute, awake)
+	require.Equal(t, 50*time.Minute, h.lapse())
+
+	h = restarting()
+	pass(h, 10*time.Minute, asleep)
+	pass(h, 0, awake)
+	pass(h, 10*time.Minute, fsm.Observation{Kind: fsm.ObserveResumed, Online: true, Queue: true, Lifetime: 10 * time.Hour})
+	require.Equal(t, 50*time.Minute, h.lapse(), "only the time without a server is free")
+
+	h = restarting()
+	pass(h, 10*time.Minute, asleep)
+	pass(h, 10*time.Minute, awake)
+	pass(h, 10*time.Minute, asleep)
+	pass(h, 10*time.Minute, awake)
+	require.Equal(t, 40*time.Minute, h.lapse(), "each sleep counts from its own beginning")
+
+	h = restarting()
+	pass(h, 10*time.Minute, away)
+	pass(h, 10*time.Minute, awake)
+	require.Equal(t, 40*time.Minute, h.lapse(), "a device that was away was not asleep")
+}
+
+// TestWaitingCounts: the time before the device is first seen counts where it has a limit.
+func TestWaitingCounts(t *testing.T) {
+	for limit, want := range map[time.Duration]time.Duration{0: 24 * time.Hour, 1: 1, time.Hour: time.Hour, 30 * time.Hour: 24 * time.Hour} {
+		h := &hand{now: epoch, update: fsm.NewUpdate(fsm.Plan{Target: newVersion, Limits: fsm.Limits{Waiting: limit}}, epoch)}
+		require.Equal(t, "device to register", h.update.Wait.Reason, "from the start")
+		h.step(fsm.Observation{Kind: fsm.ObserveStarted})
+		require.Equal(t, want, h.lapse())
+		require.Equal(t, want == limit, h.update.Reason == fsm.ReasonPhaseLimit)
+		require.Equal(t, fsm.ResultConnectionLost, h.update.Result)
+	}
+	h := &hand{now: epoch, update: fsm.NewUpdate(fsm.Plan{Target: newVersion, Limits: fsm.Limits{Waiting: time.Hour}}, epoch)}
+	h.step(fsm.Observation{Kind: fsm.ObserveStarted})
+	h.step(fsm.Observation{Kind: fsm.ObserveAwake})
+	require.Equal(t, fsm.PhasePreparing, h.update.Phase)
+	require.True(t, h.actions.Persist, "a phase is stored")
+	require.Equal(t, fsm.ActionObserve, h.update.Doing().Kind, "it is looked at")
+	h.step(fsm.Observation{Kind: fsm.ObserveAway})
+	require.Equal(t, 24*time.Hour, h.lapse(), "an absence after that does not count")
+}
+
+// TestGraceAfterRestart: no limit strikes for two minutes after a restart of the server, unless the device was read before.
+func TestGraceAfterRestart(t *testing.T) {
+	resumed := func(online bool) *hand {
+		h := transferring(fsm.Plan{Target: newVersion, Deadline: time.Hour})
+		h.now = h.update.Deadline.Add(-time.Minute)
+		h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+		h.now = h.update.Deadline.Add(4 * time.Minute)
+		h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: online})
+		require.True(t, h.update.Active())
+		return h
+	}
+	h := resumed(false)
+	require.Equal(t, "device to come back", h.update.Wait.Reason)
+	require.Equal(t, h.now.Add(2*time.Minute), h.update.Wake())
+	h.now = h.now.Add(2*time.Minute - 1)
+	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+	require.True(t, h.update.Active())
+	h.now = h.now.Add(1)
+	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+	require.Equal(t, fsm.ReasonDeadline, h.update.Reason)
+	require.Equal(t, fsm.ResultConnectionLost, h.update.Result)
+
+	h = resumed(true)
+	h.reads(downloading)
+	require.Equal(t, fsm.ReasonDeadline, h.update.Reason, "it was read")
+	h = resumed(true)
+	h.reads(picture{fsm.State(43), 0, oldVersion, false})
+	require.Equal(t, fsm.ReasonDeadline, h.update.Reason, "it was read, though it makes no sense")
+	h = resumed(true)
+	h.reads(picture{fsm.Idle, 0, newVersion, false})
+	require.Equal(t, fsm.ReasonVersion, h.update.Reason, "it had succeeded meanwhile")
+}
+
+// TestResumedPresence: after a restart a device is where its registration says, and looked at from the beginning.
+func TestResumedPresence(t *testing.T) {
+	h := transferring(fsm.Plan{Target: newVersion})
+	h.step(fsm.Observation{Kind: fsm.ObserveAsleep})
+	require.Equal(t, "sleeping device to wake", h.update.Wait.Reason)
+	h.step(fsm.Observation{Kind: fsm.ObserveResumed})
+	require.Equal(t, "device to come back", h.update.Wait.Reason)
+	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
+	h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: true})
+	require.Equal(t, fsm.ActionObserve, h.update.Doing().Kind)
+
+	h = executed(fsm.Plan{Target: newVersion}, oldVersion)
+	h.step(fsm.Observation{Kind: fsm.ObserveResumed})
+	require.Equal(t, fsm.PhaseRestarting, h.update.Phase)
+	require.Equal(t, "device to restart and register", h.update.Wait.Reason)
+
+	// What the old registration had used up of patience, the new one has again.
+	for _, kind := range []fsm.ObservationKind{fsm.ObserveRegistered, fsm.ObserveResumed} {
+		h = transferring(fsm.Plan{Target: newVersion})
+		for range 4 {
+			h.reads(downloading)
+		}
+		h.step(fsm.Observation{Kind: kind, Online: true})
+		h.done(fsm.CodeNone, fsm.Reading{})
+		require.Equal(t, "device to answer a read", h.update.Wait.Reason)
+		require.Equal(t, h.now.Add(5*time.Second), h.update.Wake())
+		h.now = h.update.Wake()
+		h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+		require.Equal(t, fsm.ActionObserve, h.update.Doing().Kind)
+		h.done(fsm.CodeContent, fsm.Reading{})
+		h.done(fsm.CodeContent, h.shows(downloading))
+		require.Equal(t, h.now.Add(5*time.Second), h.update.Wake(), "the first of the pauses")
+	}
+}
+
+// TestEndedForgets: of an update that has ended only what its farewell needs is left, and it says no more.
+func TestEndedForgets(t *testing.T) {
+	h := transferring(fsm.Plan{Target: newVersion, Attempts: 2})
+	h.reads(picture{fsm.Idle, fsm.ResultIntegrityFailed, oldVersion, false})
+	require.Equal(t, fsm.OutcomeFailed, h.update.Outcome)
+	data, err := json.Marshal(h.update.Memory)
+	require.NoError(t, err)
+	var m map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal(data, &m))
+	require.Len(t, m, 3, "%s", data)
+	require.Contains(t, m, "clock")
+	require.Contains(t, m, "next_id")
+	require.Equal(t, fsm.Wait{}, h.update.Wait)
+	require.True(t, h.update.Wake().IsZero())
+	require.Equal(t, h.now, h.update.Ended)
+	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
+}
+
+// TestFarewell follows the farewell of an update whose Execute was under way: Idle proves something only once no copy of it can
+// be on its way any more.
+func TestFarewell(t *testing.T) {
+	flying := func() *hand {
+		h := transferring(fsm.Plan{Target: newVersion})
+		h.toAction(t, fsm.ActionExecute, downloaded)
+		h.step(fsm.Observation{Kind: fsm.ObserveCancel})
+		require.Equal(t, fsm.ActionCancel, h.update.Doing().Kind)
+		return h
+	}
+	farewell := func(h *hand, after time.Duration, r fsm.Reading) {
+		h.now = h.now.Add(after)
+		h.done(fsm.CodeContent, r)
+		require.Equal(t, fsm.ActionNone, h.update.Doing().Kind, "it is over")
+		require.Equal(t, h.now, h.update.Now())
+	}
+	h := flying()
+	farewell(h, 247*time.Second-1, idle.reading())
+	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill)
+	h = flying()
+	farewell(h, 247*time.Second, idle.reading())
+	require.Equal(t, fsm.MayStillNone, h.update.MayStill)
+	require.Equal(t, "parted: state idle, version \"1.0.0\" after the update ended; may still install: none\n", h.journal())
+	h = flying()
+	farewell(h, 247*time.Second, fsm.Reading{})
+	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill, "it did not answer")
+	require.False(t, h.actions.Persist)
+	h = flying()
+	farewell(h, 247*time.Second, downloaded.reading())
+	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill)
+	h = flying()
+	farewell(h, 247*time.Second, updating.reading())
+	require.Equal(t, fsm.MayStillInstall, h.update.MayStill)
+
+	// A reset that is due in the step that ends the update is not begun.
+	h = started(fsm.Plan{Target: newVersion, Deadline: time.Hour})
+	h.toAction(t, fsm.ActionRead, idle)
+	h.now = h.update.Deadline
+	h.done(fsm.CodeContent, h.shows(downloaded))
+	require.Equal(t, fsm.ReasonDeadline, h.update.Reason)
+	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
+	require.NotContains(t, h.journal(), "reset")
+	h = started(fsm.Plan{Target: newVersion, Limits: fsm.Limits{Preparing: time.Minute}})
+	h.toAction(t, fsm.ActionRead, idle)
+	h.now = h.now.Add(time.Hour)
+	h.done(fsm.CodeContent, h.shows(downloaded))
+	require.Equal(t, fsm.ReasonPhaseLimit, h.update.Reason)
+	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
+	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
+}

@@ -1,0 +1,329 @@
+package fsm_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// TestWaits: in each situation an update says what it waits for, whose time that is, and until when.
+func TestWaits(t *testing.T) {
+	plan := fsm.Plan{Target: newVersion, Size: 1000}
+	after := func(d time.Duration) func(h *hand) time.Time { return func(h *hand) time.Time { return h.now.Add(d) } }
+	deadline := func(h *hand) time.Time { return h.update.Deadline }
+	hold := fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "operator"}}
+	with := func(h *hand, o ...fsm.Observation) *hand {
+		for _, o := range o {
+			o.Action = h.update.Doing().ID
+			h.step(o)
+		}
+		return h
+	}
+	reads := func(h *hand, p picture) *hand {
+		h.reads(p)
+		return h
+	}
+	doing := func(h *hand, kind fsm.ActionKind, p picture) *hand {
+		h.toAction(t, kind, p)
+		return h
+	}
+	queued := fsm.Observation{Kind: fsm.ObserveQueued}
+	for _, tt := range []struct {
+		h      *hand
+		reason string
+		whose  fsm.Whose
+		until  func(h *hand) time.Time
+	}{
+		{with(&hand{now: epoch, update: fsm.NewUpdate(plan, epoch)}, fsm.Observation{Kind: fsm.ObserveStarted}), "device to register", fsm.WhoseDevice, deadline},
+		{with(executed(plan, oldVersion), fsm.Observation{Kind: fsm.ObserveAway}), "device to restart and register", fsm.WhoseDevice, after(time.Hour)},
+		{with(transferring(plan), fsm.Observation{Kind: fsm.ObserveAsleep}), "sleeping device to wake", fsm.WhoseDevice, deadline},
+		{with(transferring(plan), fsm.Observation{Kind: fsm.ObserveAway}), "device to come back", fsm.WhoseDevice, deadline},
+
+		{with(started(plan), queued), "this server to get to it: observe stands in line", fsm.WhoseServer, deadline},
+		{with(doing(started(plan), fsm.ActionRead, idle), queued), "this server to get to it: read stands in line", fsm.WhoseServer, deadline},
+		{with(doing(started(plan), fsm.ActionReset, downloaded), queued), "this server to get to it: reset stands in line", fsm.WhoseServer, deadline},
+		{with(writing(t, plan), queued), "this server to get to it: write URI stands in line", fsm.WhoseServer, deadline},
+		{with(pushing(t, plan), queued), "this server to get to it: push stands in line", fsm.WhoseServer, deadline},
+		{with(doing(transferring(plan), fsm.ActionExecute, downloaded), queued), "this server to get to it: execute stands in line", fsm.WhoseServer, deadline},
+
+		{started(plan), "answer to observe", fsm.WhoseDevice, after(30 * time.Minute)},
+		{doing(started(plan), fsm.ActionRead, idle), "answer to read", fsm.WhoseDevice, after(30 * time.Minute)},
+		{doing(started(plan), fsm.ActionReset, downloaded), "answer to reset", fsm.WhoseDevice, after(30 * time.Minute)},
+		{writing(t, plan), "answer to write URI", fsm.WhoseDevice, after(2 * time.Hour)},
+		{doing(transferring(plan), fsm.ActionExecute, downloaded), "answer to execute", fsm.WhoseDevice, after(15 * time.Minute)},
+		{pushing(t, plan), "push to finish", fsm.WhoseDevice, after(2 * time.Hour)},
+		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveSilent}), "push to finish", fsm.WhoseDevice, after(2 * time.Hour)},
+		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveBusy}), "push to go on: the device asks to be asked later", fsm.WhoseDevice, after(2 * time.Hour)},
+		{with(writing(t, plan), fsm.Observation{Kind: fsm.ObserveBusy}), "answer to write URI", fsm.WhoseDevice, after(2 * time.Hour)},
+
+		{with(started(plan), fsm.Observation{Kind: fsm.ObserveDone}), "device to answer a read", fsm.WhoseDevice, after(30 * time.Minute)},
+		{reads(started(plan), picture{fsm.State(43), 0, oldVersion, false}), "device to answer a read", fsm.WhoseDevice, after(30 * time.Minute)},
+		{reads(started(plan), updating), "device to finish another update", fsm.WhoseDevice, after(30 * time.Minute)},
+		{with(writing(t, plan), fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeChanged}), "device to begin its download", fsm.WhoseDevice, after(2 * time.Hour)},
+		{with(writing(t, plan), fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeNotFound}), "device to be read", fsm.WhoseDevice, after(2 * time.Hour)},
+		{with(writing(t, plan), fsm.Observation{Kind: fsm.ObserveDone}), "device to be read", fsm.WhoseDevice, after(2 * time.Hour)},
+		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeChanged}), "device to check the package", fsm.WhoseDevice, after(2 * time.Hour)},
+		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeNotFound}), "device to be read", fsm.WhoseDevice, after(2 * time.Hour)},
+		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveDone}), "device to be read", fsm.WhoseDevice, after(2 * time.Hour)},
+		{reads(transferring(plan), downloading), "download to finish", fsm.WhoseDevice, func(h *hand) time.Time { return h.now.Add(2*time.Hour - 3*time.Second) }},
+		{
+			reads(transferring(plan), idle), "a second look, because the device accepted the package but shows no download",
+			fsm.WhoseDevice, after(5 * time.Minute),
+		},
+		{
+			reads(transferring(plan), picture{fsm.Idle, fsm.ResultOutOfMemory, oldVersion, false}), "next attempt, because: result out_of_mem",
+			fsm.WhoseServer, func(h *hand) time.Time { return h.update.RetryAt() },
+		},
+		{reads(with(transferring(plan), hold), downloaded), "hold to be released: operator", fsm.WhoseOperator, after(time.Hour)},
+		{executed(plan, oldVersion), "device to start the update", fsm.WhoseDevice, after(15 * time.Minute)},
+		{reads(executed(plan, oldVersion), updating), "device to finish the update", fsm.WhoseDevice, after(time.Hour)},
+		{reads(executed(plan, oldVersion), downloading), "device to finish another transfer", fsm.WhoseDevice, func(h *hand) time.Time { return h.now.Add(15*time.Minute - 3*time.Second) }},
+		{reads(executed(plan, oldVersion), idle), "device to restart", fsm.WhoseDevice, after(time.Hour)},
+		{
+			reads(with(executed(plan, oldVersion), fsm.Observation{Kind: fsm.ObserveRegistered}), picture{fsm.Idle, 0, "", false}),
+			"device to report a result", fsm.WhoseDevice, after(15 * time.Minute),
+		},
+	} {
+		w := tt.h.update.Wait
+		require.Equal(t, tt.reason, w.Reason)
+		require.Equal(t, tt.whose, w.Whose, tt.reason)
+		require.Equal(t, tt.until(tt.h).Sub(tt.h.now), w.Until.Sub(tt.h.now), tt.reason)
+	}
+
+	// One that is put off, and one that is held while its device is put off.
+	h := executed(plan, oldVersion)
+	h.toAction(t, fsm.ActionRead, updating)
+	h.done(fsm.CodeContent, h.shows(picture{fsm.Downloaded, fsm.ResultDeferred, oldVersion, false}))
+	require.Equal(t, fsm.Wait{Reason: "device has deferred the update", Whose: fsm.WhoseDevice, Until: h.now.Add(10 * time.Minute)}, h.update.Wait)
+
+	// A hold that ends by itself is looked at by then.
+	h = with(transferring(plan), fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "x", Until: epoch.Add(30 * time.Minute)}})
+	h.reads(downloaded)
+	require.Equal(t, epoch.Add(30*time.Minute), h.update.Wait.Until)
+	require.Equal(t, epoch.Add(30*time.Minute), h.update.Wake())
+	h.now = epoch.Add(30 * time.Minute)
+	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+	require.Equal(t, "device to be read", h.update.Wait.Reason)
+	require.Nil(t, h.update.Holds)
+}
+
+// TestPauses: how long after each answer the device is looked at.
+func TestPauses(t *testing.T) {
+	plan := fsm.Plan{Target: newVersion, Size: 1000}
+	quick := plan
+	quick.Limits.Poll = time.Second
+	execute := func(plan fsm.Plan) *hand {
+		h := transferring(plan)
+		h.toAction(t, fsm.ActionExecute, downloaded)
+		return h
+	}
+	begin := map[string]func(plan fsm.Plan) *hand{
+		"write":   func(plan fsm.Plan) *hand { return writing(t, plan) },
+		"push":    func(plan fsm.Plan) *hand { return pushing(t, plan) },
+		"execute": execute,
+	}
+	said := map[string]map[string]string{
+		"write": {
+			"accepted": "accepted: the device accepted the Package URI\n", "unknown": "unknown: the Package URI was not acknowledged (%)\n",
+			"refused": "refused: the Package URI was answered %\n",
+		},
+		"push": {
+			"accepted": "accepted: the device has all bytes\n", "unknown": "unknown: the push broke off (%)\n",
+			"refused": "refused: the push was answered %\n",
+		},
+		"execute": {
+			"accepted": "accepted: the device accepted Execute\n", "unknown": "unknown: Execute was not acknowledged (%)\n",
+			"refused": "refused: Execute was answered %\n",
+		},
+	}
+	for name, begin := range begin {
+		for code := range 256 {
+			code := fsm.Code(code)
+			kind, pause, quickPause := "refused", 200*time.Millisecond, 200*time.Millisecond
+			switch {
+			case code == fsm.CodeNone, code == fsm.CodeServiceUnavailable:
+				kind, pause, quickPause = "unknown", 5*time.Second, time.Second
+			case code>>5 == 2:
+				kind, pause, quickPause = "accepted", 3*time.Second, time.Second
+				if name == "push" {
+					pause, quickPause = 200*time.Millisecond, 200*time.Millisecond
+				}
+			}
+			h := begin(plan)
+			h.done(code, fsm.Reading{})
+			require.Equal(t, pause, h.update.Wake().Sub(h.now), "%s answered %s", name, code)
+			require.Equal(t, replaced(said[name][kind], code.String()), h.journal())
+			if code&0x1f < 6 {
+				h = begin(quick)
+				h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Code: code, Detail: "why"})
+				require.Equal(t, quickPause, h.update.Wake().Sub(h.now), "%s answered %s", name, code)
+				require.Equal(t, replaced(said[name][kind], code.String()+", why"), h.journal())
+			}
+		}
+	}
+
+	// Observing is tried again once if nothing was said against it, and reading goes on without.
+	for code := range 256 {
+		code := fsm.Code(code)
+		h := started(plan)
+		h.done(code, fsm.Reading{})
+		unknown := code == fsm.CodeNone || code == fsm.CodeServiceUnavailable
+		if unknown {
+			require.Equal(t, 5*time.Second, h.update.Wake().Sub(h.now))
+			require.Empty(t, h.journal())
+			h.now = h.update.Wake()
+			h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+			require.Equal(t, fsm.ActionObserve, h.update.Doing().Kind)
+			h.done(code, fsm.Reading{})
+		}
+		require.Equal(t, fsm.ActionRead, h.update.Doing().Kind, code)
+		require.Equal(t, code>>5 != 2, h.journal() == "poll: observing State and Result failed ("+code.String()+"), so they are polled\n", code)
+	}
+
+	// A hint is followed up soon, and not too often.
+	h := transferring(plan)
+	h.reads(downloading)
+	h.step(fsm.Observation{Kind: fsm.ObserveHint})
+	require.Equal(t, 500*time.Millisecond, h.update.Wake().Sub(h.now), "just after a read")
+	h.step(fsm.Observation{Kind: fsm.ObserveHint})
+	h.now = h.now.Add(400 * time.Millisecond)
+	h.step(fsm.Observation{Kind: fsm.ObserveHint})
+	require.Equal(t, 100*time.Millisecond, h.update.Wake().Sub(h.now), "the first hint counts")
+	h.reads(downloading)
+	h.now = h.now.Add(time.Second)
+	h.step(fsm.Observation{Kind: fsm.ObserveHint})
+	require.Equal(t, 200*time.Millisecond, h.update.Wake().Sub(h.now))
+}
+
+func replaced(text, code string) string {
+	for i := range len(text) {
+		if text[i] == '%' {
+			return text[:i] + code + text[i+1:]
+		}
+	}
+	return text
+}
+
+// TestBackOff: pauses between looks double from the first one up to 64 times it, and begin again with each thing that is new.
+func TestBackOff(t *testing.T) {
+	plan := fsm.Plan{Target: newVersion, Size: 1000, Limits: fsm.Limits{Transferring: 10 * time.Hour}}
+	pauses := func(h *hand, n int, look func()) []int {
+		var list []int
+		for range n {
+			look()
+			list = append(list, int(h.update.Wake().Sub(h.now)/time.Second))
+		}
+		return list
+	}
+	doubling := []int{5, 10, 20, 40, 80, 160, 320, 320, 320}
+	h := transferring(plan)
+	show := func(p picture) func() { return func() { h.reads(p) } }
+	require.Equal(t, doubling, pauses(h, 9, show(downloading)))
+	// A new thing that the device shows.
+	require.Equal(t, doubling[:3], pauses(h, 3, show(idle)))
+	require.Equal(t, doubling[:3], pauses(h, 3, show(downloading)))
+	h.step(fsm.Observation{Kind: fsm.ObserveHint})
+	require.Equal(t, doubling[:3], pauses(h, 3, show(downloading)), "a hint")
+	h.toAction(t, fsm.ActionExecute, downloaded)
+	h.done(fsm.CodeChanged, fsm.Reading{})
+	require.Equal(t, doubling[:2], pauses(h, 2, show(downloaded)), "Execute")
+
+	// What cannot be read, and what makes no sense.
+	h = transferring(plan)
+	h.reads(downloading)
+	unread := func() { h.readsAll(fsm.Reading{}) }
+	require.Equal(t, doubling, pauses(h, 9, unread))
+	h.reads(downloading)
+	require.Equal(t, doubling[:2], pauses(h, 2, unread), "it was read in between")
+	h = transferring(plan)
+	h.reads(downloading)
+	require.Equal(t, doubling, pauses(h, 9, show(picture{fsm.State(43), 0, oldVersion, false})))
+	h.reads(downloading)
+	require.Equal(t, doubling[:2], pauses(h, 2, show(picture{fsm.State(43), 0, oldVersion, false})))
+
+	// The next attempt.
+	h = transferring(plan)
+	pauses(h, 5, show(downloading))
+	h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
+	h.now = h.update.RetryAt()
+	require.Equal(t, doubling[:3], pauses(h, 3, show(updating)))
+	h.toAction(t, fsm.ActionWriteURI, idle)
+	h.done(fsm.CodeChanged, fsm.Reading{})
+	require.Equal(t, doubling[:2], pauses(h, 2, show(downloading)))
+
+	// Once more before the limit strikes.
+	h = transferring(fsm.Plan{Target: newVersion, Size: 1000, Limits: fsm.Limits{Transferring: 100 * time.Second}})
+	require.Equal(t, []int{5, 10, 20, 40}, pauses(h, 4, show(downloading))[:4])
+	h.reads(downloading)
+	require.Equal(t, 17*time.Second, h.update.Wake().Sub(h.now), "five seconds before")
+	h.reads(downloading)
+	h.now = h.update.Wake()
+	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+	require.Equal(t, fsm.ReasonPhaseLimit, h.update.Reason)
+	require.Equal(t, 100*time.Second, h.now.Sub(epoch))
+
+	// The journal says what could not be read at the first time, the second, the fourth and so on.
+	h = transferring(plan)
+	var lines []int
+	for n := 1; n <= 9; n++ {
+		h.readsAll(fsm.Reading{})
+		if h.journal() != "" {
+			lines = append(lines, n)
+		}
+	}
+	require.Equal(t, []int{1, 2, 4, 8}, lines)
+}
+
+// readsAll lets time pass until the next read has ended, with r.
+func (h *hand) readsAll(r fsm.Reading) {
+	for h.update.Active() && h.update.Doing().Kind != fsm.ActionRead {
+		if h.update.Doing().Kind != fsm.ActionNone {
+			h.done(fsm.CodeContent, fsm.Reading{})
+			continue
+		}
+		h.now = h.update.Wake()
+		h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+	}
+	h.done(fsm.CodeContent, r)
+}
+
+// TestPartialReadings: a reading that lacks a Result or a version is good only if the device said so, or left it out three
+// times before.
+func TestPartialReadings(t *testing.T) {
+	for code := range 256 {
+		code := fsm.Code(code)
+		for _, lacks := range []string{"5/0/5", "3/0/3"} {
+			r := picture{fsm.Idle, 0, oldVersion, false}.reading()
+			if lacks == "5/0/5" {
+				r.Result = fsm.Refused[fsm.Result](code)
+			} else {
+				r.Version = fsm.Refused[string](code)
+			}
+			h := started(fsm.Plan{Target: newVersion})
+			h.readsAll(r)
+			if code != fsm.CodeNone && code != fsm.CodeServiceUnavailable {
+				require.Equal(t, fsm.ActionWriteURI, h.update.Doing().Kind, "%s %s", lacks, code)
+				continue
+			}
+			require.Equal(t, "unread: "+lacks+": "+code.String()+" (1 in a row)\n", h.journal())
+			h.readsAll(r)
+			h.readsAll(r)
+			require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
+			h.readsAll(r)
+			require.Equal(t, fsm.ActionWriteURI, h.update.Doing().Kind, "good enough")
+		}
+	}
+	h := started(fsm.Plan{Target: newVersion})
+	h.toAction(t, fsm.ActionRead, idle)
+	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Detail: "no route"})
+	require.Equal(t, "unread: 5/0/3: no answer, no route (1 in a row)\n", h.journal())
+	h.toAction(t, fsm.ActionRead, idle)
+	h.step(fsm.Observation{
+		Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Detail: "no route",
+		Reading: fsm.Reading{State: fsm.Refused[fsm.State](fsm.CodeInternalError)},
+	})
+	require.Equal(t, "unread: 5/0/3: 5.00 (2 in a row)\n", h.journal(), "the cause is that of no answer")
+}
