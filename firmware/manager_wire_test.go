@@ -176,9 +176,9 @@ func TestCancelledActionStops(t *testing.T) {
 				for len(s.all()) <= n {
 					time.Sleep(100 * time.Millisecond)
 				}
+				require.Equal(t, first[:n+1], s.names(0), "so far")
 				u, err := w.mgr.Cancel(w.ctx, u.ID)
 				require.NoError(t, err)
-				require.Equal(t, first[:n+1], s.names(0), "so far")
 				before := actions.Load()
 				time.Sleep(10 * time.Minute)
 				for _, name := range s.names(n + 1) {
