@@ -142,7 +142,6 @@ func (s *packageSink) abort(err error) {
 	if s.drop(); !s.began {
 		return
 	}
-	s.began = false
 	if s.failure != nil {
 		err = s.failure
 	}

@@ -63,7 +63,7 @@ func (s *Slots) Apply(ctx context.Context) (restart bool, err error) {
 	if _, verified := s.state.Slots[slot]; !verified {
 		return false, &ResultError{Result: fsm.ResultIntegrityFailed, Err: fmt.Errorf("slot %s holds no verified package", slot)}
 	}
-	return true, s.change(func(next *slotState) { next.Trial, next.Starts, next.Outcome = slot, 0, fsm.InstallUnknown })
+	return true, s.change(func(next *slotState) { next.Trial, next.Starts = slot, 0 })
 }
 
 // Confirm implements [Installer].

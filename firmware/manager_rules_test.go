@@ -1,0 +1,202 @@
+package firmware_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/storetest"
+)
+
+// TestOrderNotStorable gives orders whose step the store calls invalid: the caller hears of that, and the update goes on.
+func TestOrderNotStorable(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var broken atomic.Bool
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if broken.Load() && (writes(call, "held") || writes(call, "cancelled")) {
+				return store.ErrInvalid
+			}
+			return nil
+		}, nil)
+		u := w.begin(w.request())
+		time.Sleep(time.Minute)
+		broken.Store(true)
+		within(t, time.Hour, "Hold", func() {
+			_, err := w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{})
+			require.ErrorIs(t, err, store.ErrInvalid)
+		})
+		within(t, time.Hour, "Cancel", func() {
+			got, err := w.mgr.Cancel(w.ctx, u.ID)
+			require.ErrorIs(t, err, store.ErrInvalid)
+			require.Equal(t, u.ID, got.ID)
+			require.True(t, got.Active())
+		})
+		broken.Store(false)
+		w.device(good())
+		w.ends(w.wait(u.ID, time.Hour), fsm.OutcomeSucceeded, fsm.ReasonVersion)
+	})
+}
+
+// drops loses the server's requests of a kind on their way to the device.
+func (w *world) drops(lost ...string) {
+	w.net.SetLink(serverHost, deviceHost, simnet.Conditions{Delay: 20 * time.Millisecond, Drop: func(p simnet.Packet) bool {
+		method, path := requestOf(p)
+		for _, l := range lost {
+			if method+" "+path == l {
+				return true
+			}
+		}
+		return false
+	}})
+}
+
+// TestReadsThatCount: a device that has answered one request of a reading has been read; one that has answered none has not.
+func TestReadsThatCount(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lost     []string
+		resource bool // it is read resource by resource
+		read     bool
+	}{
+		"whole, but no version":          {lost: []string{"GET /3/0/3"}, read: true},
+		"by resource, but no version":    {lost: []string{"GET /3/0/3"}, resource: true, read: true},
+		"nothing":                        {lost: []string{"GET /5/0", "GET /3/0/3"}},
+		"no resource":                    {lost: []string{"GET /5/0/5"}, resource: true},
+		"everything, resource by itself": {resource: true, read: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			reads := map[bool]int{}
+			cfg := firmware.Config{Hooks: firmware.Hooks{Action: func(_ firmware.Update, kind fsm.ActionKind, _ time.Duration, ok bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				if kind == fsm.ActionRead {
+					reads[ok]++
+				}
+			}}}
+			inWorld(t, cfg, func(w *world) {
+				script := good()
+				script.PullTime = time.Hour
+				script.Habits.NoInstanceRead = tc.resource
+				w.device(script)
+				time.Sleep(10 * time.Second)
+				w.drops(tc.lost...)
+				u := w.begin(w.request())
+				time.Sleep(5 * time.Minute)
+				mu.Lock()
+				require.Equal(t, tc.read, reads[true] > 0, "%v\n%s", reads, w.journal(u.ID))
+				require.Equal(t, tc.read, reads[false] == 0, "%v\n%s", reads, w.journal(u.ID))
+				mu.Unlock()
+				w.drops()
+				_, err := w.mgr.Cancel(w.ctx, u.ID)
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
+// TestRepeatedRequest: what a request leaves to the configuration does not make it another one.
+func TestRepeatedRequest(t *testing.T) {
+	inWorld(t, firmware.Config{Deadline: time.Hour, Attempts: 7}, func(w *world) {
+		r := w.request()
+		r.Key = "k"
+		u := w.begin(r)
+		require.Equal(t, 7, u.Machine.Plan.Attempts)
+		require.Equal(t, time.Hour, u.Machine.Plan.Deadline)
+		r.Deadline, r.Attempts = time.Hour, 7
+		require.Equal(t, u.ID, w.begin(r).ID)
+		for field, change := range map[string]func(*firmware.Request){
+			"deadline": func(r *firmware.Request) { r.Deadline = firmware.MaxDeadline + 1 },
+			"attempts": func(r *firmware.Request) { r.Attempts = 101 },
+			"image":    func(r *firmware.Request) { r.Image = "" },
+			"endpoint": func(r *firmware.Request) { r.Endpoint = "" },
+		} {
+			other := w.request()
+			change(&other)
+			_, err := w.mgr.Start(w.ctx, other)
+			var bad *firmware.RequestError
+			require.ErrorAs(t, err, &bad, field)
+			require.Equal(t, field, bad.Field)
+		}
+		most := w.request()
+		most.Endpoint, most.Deadline, most.Attempts = "another", 365*24*time.Hour, 100
+		u = w.begin(most)
+		require.Equal(t, 100, u.Machine.Plan.Attempts)
+	})
+}
+
+// TestHooksTell: each hook hears once of what it is for, with the update as it then is.
+func TestHooksTell(t *testing.T) {
+	var mu sync.Mutex
+	var told []string
+	actions := map[fsm.ActionKind]int{}
+	cfg := firmware.Config{Hooks: firmware.Hooks{
+		Started: func(u firmware.Update) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, "started "+u.Machine.Outcome.String())
+		},
+		Ended: func(u firmware.Update) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, "ended "+u.Machine.Outcome.String())
+		},
+		Action: func(_ firmware.Update, kind fsm.ActionKind, took time.Duration, ok bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			if ok && took >= 40*time.Millisecond && took < time.Minute {
+				actions[kind]++
+			}
+		},
+	}}
+	inWorld(t, cfg, func(w *world) {
+		w.device(good())
+		w.ends(w.update(w.request()), fsm.OutcomeSucceeded, fsm.ReasonVersion)
+		time.Sleep(time.Minute)
+		w.stop()
+		mu.Lock()
+		defer mu.Unlock()
+		require.Equal(t, []string{"started ", "ended succeeded"}, told)
+		require.Equal(t, 1, actions[fsm.ActionWriteURI])
+		require.Equal(t, 1, actions[fsm.ActionExecute])
+		require.Equal(t, 2, actions[fsm.ActionObserve], "before and after the restart")
+		require.Greater(t, actions[fsm.ActionRead], 2)
+	})
+}
+
+// TestSendIsAHint: what a device sends of its firmware by itself has it read at once, anything else has not.
+func TestSendIsAHint(t *testing.T) {
+	for _, tc := range []struct {
+		path lwm2m.Path
+		hint bool
+	}{{lwm2m.NewPath(5, 0, 3), true}, {lwm2m.NewPath(3, 0, 3), true}, {lwm2m.NewPath(3, 0, 9), false}} {
+		inWorld(t, firmware.Config{}, func(w *world) {
+			s := w.sequence()
+			p := &puppet{}
+			end := w.puppet(p)
+			u := w.begin(w.request())
+			w.phase(u.ID, fsm.PhaseTransferring)
+			time.Sleep(time.Minute + 500*time.Millisecond)
+			before := len(s.all())
+			v := lwm2m.Integer(1)
+			if tc.path == lwm2m.NewPath(3, 0, 3) {
+				v = lwm2m.String(oldFW)
+			}
+			require.NoError(t, p.client.Send(w.ctx, []lwm2m.Entry{{Path: tc.path, Value: v}}))
+			time.Sleep(300 * time.Millisecond)
+			require.Equal(t, tc.hint, len(s.all()) > before, "%s: %v", tc.path, s.names(before))
+			_, err := w.mgr.Cancel(w.ctx, u.ID)
+			require.NoError(t, err)
+			end()
+		})
+	}
+}
