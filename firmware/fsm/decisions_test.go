@@ -88,6 +88,15 @@ func TestSameResultAgain(t *testing.T) {
 		h.reads(before)
 		require.Equal(t, "device to begin", h.update.Wait.Reason)
 	}
+	// After a push into a device that was stuck in another transfer every Result is new.
+	for result := fsm.ResultNoStorage; result <= fsm.ResultDependencyError; result++ {
+		h := started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush})
+		h.method = fsm.PushAndPull
+		h.toAction(t, fsm.ActionPush, downloading)
+		h.done(fsm.CodeNone, fsm.Reading{})
+		h.reads(picture{fsm.Idle, result, oldVersion, false})
+		require.Equal(t, result, h.update.Reported)
+	}
 	// A push says so itself.
 	h := started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush, Profile: fsm.Profile{Reset: fsm.ResetNUL}})
 	h.method = fsm.PushAndPull
