@@ -14,9 +14,7 @@ func (m *machine) done(o Observation) {
 		m.notDone(act, o)
 		return
 	}
-	if act.Kind != ActionRead {
-		m.Memory.Reading.Silent = o.Code == CodeNone
-	}
+	m.Memory.Reading.Silent = o.Code == CodeNone // of a read, the State's code says it
 	switch act.Kind {
 	case ActionRead:
 		m.readDone(o)

@@ -28,8 +28,6 @@ func (m *machine) storedResult(outcome Outcome, reason Reason) Result {
 	switch {
 	case outcome == OutcomeSucceeded:
 		return ResultSuccess
-	case outcome == OutcomeRolledBack:
-		return ResultUpdateFailed
 	case outcome == OutcomeCancelled:
 		return ResultCancelled
 	case reason == ReasonNoDelivery || reason == ReasonNotServed:

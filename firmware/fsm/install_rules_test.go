@@ -268,6 +268,9 @@ func TestWayReasons(t *testing.T) {
 		}
 		h.done(fsm.CodeContent, r)
 		require.Equal(t, tt.want, h.until(idle), "%+v", tt)
+		if tt.method == fsm.PushOnly && tt.want[0] == 'F' && !tt.profile.PathOnly {
+			require.Contains(t, h.journal(), "pull was asked for, but the device only takes pushes (5/0/9)")
+		}
 	}
 
 	// A device that does not support what its path implies.

@@ -1,7 +1,6 @@
 package fsm_test
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -116,8 +115,10 @@ func TestSilentTwice(t *testing.T) {
 	for range 3 {
 		h.step(fsm.Observation{Kind: fsm.ObserveSilent, Action: id})
 		h.now = h.now.Add(6 * time.Second)
+		h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+		require.Empty(t, h.journal())
 	}
-	require.Equal(t, 20*time.Second-12*time.Second, h.update.Wake().Sub(h.update.Now()))
+	require.Equal(t, 20*time.Second-18*time.Second, h.update.Wake().Sub(h.update.Now()))
 	h.now = h.update.Wake()
 	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
 	require.Equal(t, "silent: the device has not answered for 20s; the block is sent again and again\n", h.journal())
@@ -131,147 +132,6 @@ func TestSilentTwice(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveQueued, Action: id})
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 1})
 	require.Equal(t, fsm.WhoseDevice, h.update.Wait.Whose, "it is in no queue any more")
-}
-
-// TestMissedRegistration: a registration that the update did not learn of is made up for at the restart of the server, if it
-// is newer than what was begun, and once.
-func TestMissedRegistration(t *testing.T) {
-	const during, after = "registered: during the transfer\n", "registered: after the update was executed\n"
-	plan := fsm.Plan{Target: newVersion}
-	written := func() (h *hand, at time.Time) {
-		h = started(plan)
-		h.now = h.now.Add(time.Minute)
-		h.toAction(t, fsm.ActionWriteURI, idle)
-		at = h.now
-		h.done(fsm.CodeChanged, fsm.Reading{})
-		return h, at
-	}
-	execute := func() (h *hand, wrote, at time.Time) {
-		h, wrote = written()
-		h.toAction(t, fsm.ActionExecute, downloaded)
-		at = h.now
-		h.done(fsm.CodeChanged, fsm.Reading{})
-		return h, wrote, at
-	}
-	resumed := func(h *hand, registered time.Time) string {
-		h.now = h.now.Add(time.Minute)
-		h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: true, Registered: registered})
-		said := ""
-		for _, e := range h.actions.Journal {
-			if e.Event == "registered" {
-				said += e.Event + ": " + e.Detail + "\n"
-			}
-		}
-		return said
-	}
-	require.Empty(t, resumed(started(plan), epoch.Add(time.Hour)), "nothing was begun")
-	h, at := written()
-	require.Empty(t, resumed(h, at))
-	require.Equal(t, during, resumed(h, at.Add(1)))
-	require.Empty(t, resumed(h, at.Add(2)), "once")
-	h, wrote, at := execute()
-	require.Greater(t, at.Sub(wrote), time.Second)
-	require.Empty(t, resumed(h, at))
-	require.Equal(t, fsm.PhaseExecuting, h.update.Phase)
-	require.Equal(t, after, resumed(h, at.Add(1)))
-	require.Equal(t, fsm.PhaseVerifying, h.update.Phase)
-	require.Empty(t, resumed(h, at.Add(2)), "once")
-	h, _ = written()
-	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
-	require.Contains(t, h.journal(), during)
-	require.Empty(t, resumed(h, h.now), "the update knows it")
-	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
-	require.Contains(t, h.journal(), during)
-}
-
-// TestRestartsAreFree: a failure of an attempt that a restart of the server interrupted is not counted, however often.
-func TestRestartsAreFree(t *testing.T) {
-	h := transferring(fsm.Plan{Target: newVersion, Attempts: 1, Deadline: 1000 * time.Hour})
-	for n := range 10 {
-		require.Equal(t, n+1, h.update.Attempt)
-		h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: true})
-		h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
-		require.True(t, h.update.Active(), "%s", h.update.Reason)
-		require.LessOrEqual(t, h.update.RetryAt().Sub(h.now), 23*time.Second, "the pause does not grow")
-		h.toAction(t, fsm.ActionWriteURI, idle)
-		h.done(fsm.CodeChanged, fsm.Reading{})
-	}
-	h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
-	require.Equal(t, fsm.ReasonAttempts, h.update.Reason, "this one is the device's")
-}
-
-// TestSettlesAnew: what a device showed before it registered anew is no part of what it shows after, neither of a transfer
-// nor of an installation.
-func TestSettlesAnew(t *testing.T) {
-	settle := func(h *hand, p picture, wait time.Duration) {
-		h.reads(p)
-		require.Contains(t, h.update.Wait.Reason, "a second look")
-		require.Equal(t, h.now.Add(wait), h.update.Wait.Until)
-	}
-	h := transferring(fsm.Plan{Target: newVersion})
-	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 10})
-	h.reads(downloading)
-	settle(h, idle, time.Minute) // it dropped its download
-	h.now = h.now.Add(50 * time.Second)
-	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
-	settle(h, idle, time.Minute)
-
-	// The words of these are the same before and after.
-	for _, code := range []fsm.Code{fsm.CodeNone, fsm.CodeBadRequest} {
-		h = pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
-		h.done(code, fsm.Reading{})
-		settle(h, downloading, time.Minute)
-		h.now = h.now.Add(50 * time.Second)
-		h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
-		settle(h, downloading, time.Minute)
-		h.now = h.now.Add(50 * time.Second)
-		until := h.update.Wait.Until
-		h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
-		h.reads(downloading)
-		require.Equal(t, until, h.update.Wait.Until, "the first registration only, or it would never settle")
-	}
-
-	h = executed(fsm.Plan{Target: newVersion}, oldVersion)
-	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
-	settle(h, idle, time.Minute)
-	h.now = h.now.Add(50 * time.Second)
-	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
-	settle(h, idle, time.Minute)
-	require.Equal(t, fsm.PhaseVerifying, h.update.Phase)
-	require.Contains(t, h.until(idle), "ROLLED_BACK (8), old_version [after 1m0s]")
-}
-
-// TestRegistrationIsTakenIn: whichever observation tells of queue mode and lifetime, the restart may take so much longer.
-func TestRegistrationIsTakenIn(t *testing.T) {
-	const lifetime = 7 * time.Hour
-	for kind, online := range map[fsm.ObservationKind]bool{
-		fsm.ObserveStarted: true, fsm.ObserveResumed: true, fsm.ObserveRegistered: false, fsm.ObserveUpdated: false,
-	} {
-		for lifetime, want := range map[time.Duration]time.Duration{lifetime: lifetime, 0: 0, -1: 0, 1: 1, 400 * 24 * time.Hour: 365 * 24 * time.Hour} {
-			o := fsm.Observation{Kind: kind, Online: online, Queue: true, Lifetime: lifetime}
-			plan := fsm.Plan{Target: newVersion, Deadline: 3 * 365 * 24 * time.Hour, Limits: fsm.Limits{Restarting: time.Minute}}
-			h := &hand{now: epoch, update: fsm.NewUpdate(plan, epoch)}
-			if kind != fsm.ObserveStarted {
-				h.step(fsm.Observation{Kind: fsm.ObserveStarted, Online: true})
-			}
-			h.step(o)
-			h.toAction(t, fsm.ActionExecute, idleOrDownloaded(h))
-			h.done(fsm.CodeChanged, fsm.Reading{})
-			h.step(fsm.Observation{Kind: fsm.ObserveAsleep})
-			require.Equal(t, fsm.PhaseRestarting, h.update.Phase)
-			require.Equal(t, time.Minute+want, h.lapse(), "%s, %s", kind, lifetime)
-			require.Equal(t, fsm.ReasonPhaseLimit, h.update.Reason)
-		}
-	}
-}
-
-// idleOrDownloaded drives an update to its package, and returns what the device shows then.
-func idleOrDownloaded(h *hand) picture {
-	for h.update.Doing().Kind != fsm.ActionWriteURI {
-		h.until(idle)
-	}
-	h.done(fsm.CodeChanged, fsm.Reading{})
-	return downloaded
 }
 
 // TestOnlySleepIsFree: of a device that sleeps while it restarts, the time asleep does not count, all of it and no more.
@@ -403,73 +263,4 @@ func TestResumedPresence(t *testing.T) {
 		h.done(fsm.CodeContent, h.shows(downloading))
 		require.Equal(t, h.now.Add(5*time.Second), h.update.Wake(), "the first of the pauses")
 	}
-}
-
-// TestEndedForgets: of an update that has ended only what its farewell needs is left, and it says no more.
-func TestEndedForgets(t *testing.T) {
-	h := transferring(fsm.Plan{Target: newVersion, Attempts: 2})
-	h.reads(picture{fsm.Idle, fsm.ResultIntegrityFailed, oldVersion, false})
-	require.Equal(t, fsm.OutcomeFailed, h.update.Outcome)
-	data, err := json.Marshal(h.update.Memory)
-	require.NoError(t, err)
-	var m map[string]json.RawMessage
-	require.NoError(t, json.Unmarshal(data, &m))
-	require.Len(t, m, 3, "%s", data)
-	require.Contains(t, m, "clock")
-	require.Contains(t, m, "next_id")
-	require.Equal(t, fsm.Wait{}, h.update.Wait)
-	require.True(t, h.update.Wake().IsZero())
-	require.Equal(t, h.now, h.update.Ended)
-	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
-}
-
-// TestFarewell follows the farewell of an update whose Execute was under way: Idle proves something only once no copy of it can
-// be on its way any more.
-func TestFarewell(t *testing.T) {
-	flying := func() *hand {
-		h := transferring(fsm.Plan{Target: newVersion})
-		h.toAction(t, fsm.ActionExecute, downloaded)
-		h.step(fsm.Observation{Kind: fsm.ObserveCancel})
-		require.Equal(t, fsm.ActionCancel, h.update.Doing().Kind)
-		return h
-	}
-	farewell := func(h *hand, after time.Duration, r fsm.Reading) {
-		h.now = h.now.Add(after)
-		h.done(fsm.CodeContent, r)
-		require.Equal(t, fsm.ActionNone, h.update.Doing().Kind, "it is over")
-		require.Equal(t, h.now, h.update.Now())
-	}
-	h := flying()
-	farewell(h, 247*time.Second-1, idle.reading())
-	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill)
-	h = flying()
-	farewell(h, 247*time.Second, idle.reading())
-	require.Equal(t, fsm.MayStillNone, h.update.MayStill)
-	require.Equal(t, "parted: state idle, version \"1.0.0\" after the update ended; may still install: none\n", h.journal())
-	h = flying()
-	farewell(h, 247*time.Second, fsm.Reading{})
-	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill, "it did not answer")
-	require.False(t, h.actions.Persist)
-	h = flying()
-	farewell(h, 247*time.Second, downloaded.reading())
-	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill)
-	h = flying()
-	farewell(h, 247*time.Second, updating.reading())
-	require.Equal(t, fsm.MayStillInstall, h.update.MayStill)
-
-	// A reset that is due in the step that ends the update is not begun.
-	h = started(fsm.Plan{Target: newVersion, Deadline: time.Hour})
-	h.toAction(t, fsm.ActionRead, idle)
-	h.now = h.update.Deadline
-	h.done(fsm.CodeContent, h.shows(downloaded))
-	require.Equal(t, fsm.ReasonDeadline, h.update.Reason)
-	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
-	require.NotContains(t, h.journal(), "reset")
-	h = started(fsm.Plan{Target: newVersion, Limits: fsm.Limits{Preparing: time.Minute}})
-	h.toAction(t, fsm.ActionRead, idle)
-	h.now = h.now.Add(time.Hour)
-	h.done(fsm.CodeContent, h.shows(downloaded))
-	require.Equal(t, fsm.ReasonPhaseLimit, h.update.Reason)
-	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
-	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
 }

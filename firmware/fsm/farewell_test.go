@@ -1,0 +1,80 @@
+package fsm_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+// TestEndedForgets: of an update that has ended only what its farewell needs is left, and it says no more.
+func TestEndedForgets(t *testing.T) {
+	h := transferring(fsm.Plan{Target: newVersion, Attempts: 2})
+	h.reads(picture{fsm.Idle, fsm.ResultIntegrityFailed, oldVersion, false})
+	require.Equal(t, fsm.OutcomeFailed, h.update.Outcome)
+	data, err := json.Marshal(h.update.Memory)
+	require.NoError(t, err)
+	var m map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal(data, &m))
+	require.Len(t, m, 3, "%s", data)
+	require.Contains(t, m, "clock")
+	require.Contains(t, m, "next_id")
+	require.Equal(t, fsm.Wait{}, h.update.Wait)
+	require.True(t, h.update.Wake().IsZero())
+	require.Equal(t, h.now, h.update.Ended)
+	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
+}
+
+// TestFarewell follows the farewell of an update whose Execute was under way: Idle proves something only once no copy of it can
+// be on its way any more.
+func TestFarewell(t *testing.T) {
+	flying := func() *hand {
+		h := transferring(fsm.Plan{Target: newVersion})
+		h.toAction(t, fsm.ActionExecute, downloaded)
+		h.step(fsm.Observation{Kind: fsm.ObserveCancel})
+		require.Equal(t, fsm.ActionCancel, h.update.Doing().Kind)
+		return h
+	}
+	farewell := func(h *hand, after time.Duration, r fsm.Reading) {
+		h.now = h.now.Add(after)
+		h.done(fsm.CodeContent, r)
+		require.Equal(t, fsm.ActionNone, h.update.Doing().Kind, "it is over")
+		require.Equal(t, h.now, h.update.Now())
+	}
+	h := flying()
+	farewell(h, 247*time.Second-1, idle.reading())
+	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill)
+	h = flying()
+	farewell(h, 247*time.Second, idle.reading())
+	require.Equal(t, fsm.MayStillNone, h.update.MayStill)
+	require.Equal(t, "parted: state idle, version \"1.0.0\" after the update ended; may still install: none\n", h.journal())
+	h = flying()
+	farewell(h, 247*time.Second, fsm.Reading{})
+	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill, "it did not answer")
+	require.False(t, h.actions.Persist)
+	h = flying()
+	farewell(h, 247*time.Second, downloaded.reading())
+	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill)
+	h = flying()
+	farewell(h, 247*time.Second, updating.reading())
+	require.Equal(t, fsm.MayStillInstall, h.update.MayStill)
+
+	// A reset that is due in the step that ends the update is not begun.
+	h = started(fsm.Plan{Target: newVersion, Deadline: time.Hour})
+	h.toAction(t, fsm.ActionRead, idle)
+	h.now = h.update.Deadline
+	h.done(fsm.CodeContent, h.shows(downloaded))
+	require.Equal(t, fsm.ReasonDeadline, h.update.Reason)
+	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
+	require.NotContains(t, h.journal(), "reset")
+	h = started(fsm.Plan{Target: newVersion, Limits: fsm.Limits{Preparing: time.Minute}})
+	h.toAction(t, fsm.ActionRead, idle)
+	h.now = h.now.Add(time.Hour)
+	h.done(fsm.CodeContent, h.shows(downloaded))
+	require.Equal(t, fsm.ReasonPhaseLimit, h.update.Reason)
+	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
+	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
+}
