@@ -265,3 +265,24 @@ func TestLateStep(t *testing.T) {
 		})
 	}
 }
+
+// TestRemoveDamagedStoreFails: a record is not removed while the store fails to say what it is.
+func TestRemoveDamagedStoreFails(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var reads, removals atomic.Int64
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			switch {
+			case call.Method == "Update" && reads.Add(1) == 1:
+				return store.ErrDamaged
+			case call.Method == "Update":
+				return errDisk
+			case len(call.Changes) > 0 && is[store.RemoveDamaged](call.Changes[0]):
+				removals.Add(1)
+			}
+			return nil
+		}, nil)
+		require.ErrorIs(t, w.mgr.RemoveDamaged(w.ctx, "u"), errDisk)
+		require.ErrorIs(t, w.mgr.RemoveDamaged(w.ctx, "u"), errDisk)
+		require.Zero(t, removals.Load())
+	})
+}
