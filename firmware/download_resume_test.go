@@ -111,6 +111,7 @@ func TestResumeCoAPSameBytesOnly(t *testing.T) {
 			require.NoError(t, r.start())
 			require.NoError(t, r.write(resURI, lwm2m.String(base+"/fw")))
 			require.Eventually(t, func() bool { return r.now().Offset >= 32<<10 }, 10*time.Second, time.Millisecond)
+			require.EqualValues(t, len(image), r.now().Size, "as the server announced it")
 			r.stop()
 			close(body.gate)
 			server.Handle("/fw", &lwm2m.Resource{Body: newReader(other), Size: int64(len(other)), ETag: []byte(tags[1])})

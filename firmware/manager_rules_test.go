@@ -200,3 +200,89 @@ func TestSendIsAHint(t *testing.T) {
 		})
 	}
 }
+
+// TestEventsInTime: what happens here is told after 20 ms, what another process writes to the store within 5 s.
+func TestEventsInTime(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		u := w.begin(w.request())
+		time.Sleep(time.Minute)
+		last, err := w.db.Commit(w.ctx)
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(w.ctx)
+		defer cancel()
+		got := make(chan time.Time, 10)
+		go func() {
+			for range w.mgr.Events(ctx, last) {
+				got <- time.Now()
+			}
+		}()
+		time.Sleep(time.Second)
+		began := time.Now()
+		_, err = w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{})
+		require.NoError(t, err)
+		require.Equal(t, 20*time.Millisecond, (<-got).Sub(began))
+		time.Sleep(time.Second)
+		began = time.Now()
+		_, err = w.db.Commit(w.ctx, store.AppendEvents{Events: []store.Event{{
+			Update: u.ID, Endpoint: u.Endpoint, Name: "foreign", Time: time.Now(),
+		}}})
+		require.NoError(t, err)
+		require.InDelta(t, 4*time.Second, (<-got).Sub(began), float64(100*time.Millisecond))
+	})
+}
+
+// TestLateStep: a step that the store takes less than half a minute for is acted on; after a longer time the device is looked at
+// first.
+func TestLateStep(t *testing.T) {
+	for took, late := range map[time.Duration]bool{29 * time.Second: false, 31 * time.Second: true} {
+		inWorld(t, firmware.Config{}, func(w *world) {
+			var once atomic.Bool
+			w.restart(func(_ context.Context, call storetest.Call) error {
+				if writes(call, "held") && once.CompareAndSwap(false, true) {
+					time.Sleep(took)
+				}
+				return nil
+			}, nil)
+			s := w.sequence()
+			script := good()
+			script.PullTime = time.Hour
+			w.device(script)
+			u := w.begin(w.request())
+			w.phase(u.ID, fsm.PhaseTransferring)
+			time.Sleep(10 * time.Second)
+			before := len(s.all())
+			_, err := w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{})
+			require.NoError(t, err)
+			time.Sleep(time.Second)
+			names := s.names(before)
+			if late {
+				require.Contains(t, names, "observe GET /5/0/3")
+			} else {
+				require.NotContains(t, names, "observe GET /5/0/3")
+			}
+			_, err = w.mgr.Cancel(w.ctx, u.ID)
+			require.NoError(t, err)
+		})
+	}
+}
+
+// TestRemoveDamagedStoreFails: a record is not removed while the store fails to say what it is.
+func TestRemoveDamagedStoreFails(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var reads, removals atomic.Int64
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			switch {
+			case call.Method == "Update" && reads.Add(1) == 1:
+				return store.ErrDamaged
+			case call.Method == "Update":
+				return errDisk
+			case len(call.Changes) > 0 && is[store.RemoveDamaged](call.Changes[0]):
+				removals.Add(1)
+			}
+			return nil
+		}, nil)
+		require.ErrorIs(t, w.mgr.RemoveDamaged(w.ctx, "u"), errDisk)
+		require.ErrorIs(t, w.mgr.RemoveDamaged(w.ctx, "u"), errDisk)
+		require.Zero(t, removals.Load())
+	})
+}
