@@ -16,8 +16,8 @@ const (
 )
 
 // places bounds what is under way with devices. An errand takes a place of its lane before its first message goes out. It
-// gives the place up as soon as the device leaves a message unanswered, or asks to be asked later, so that devices that are silent do not hold up
-// those that answer; how many errands wait for silent devices is bounded too, by another, larger number.
+// gives the place up as soon as the device leaves a message unanswered, or asks to be asked later, so that silent devices do
+// not hold up those that answer. How many errands wait for silent devices is bounded too, by another, larger number.
 //
 // A device that has left the last request unanswered costs a place for some seconds each time that it is tried again. Errands
 // with those are doubtful: a quarter of the places is theirs, and no more.
