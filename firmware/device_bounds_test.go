@@ -246,3 +246,38 @@ func TestLimitsOfCalls(t *testing.T) {
 		within(r.t, 30*time.Second, 30*time.Second, func() { _ = r.write(resURI, lwm2m.String("")) })
 	})
 }
+
+// TestSavedLate: what is shown and could not be saved is saved by itself when the disk works again, within MaxBackoff.
+func TestSavedLate(t *testing.T) {
+	hooked(t, func(r *rig, _ <-chan struct{}) {
+		var broken atomic.Bool
+		var saved, tries atomic.Int64
+		r.hook = func(op string) error {
+			switch {
+			case op == "create "+r.dir+"/device.json":
+				tries.Add(1)
+				if broken.Load() {
+					return errors.New("disk broken")
+				}
+			case op == "rename "+r.dir+"/device.json":
+				saved.Add(1)
+			}
+			return nil
+		}
+		r.config.MaxBackoff = time.Minute
+		require.NoError(r.t, r.start())
+		broken.Store(true)
+		require.Error(r.t, r.write(resURI, lwm2m.String("http://192.0.2.1/fw")))
+		require.Equal(r.t, fsm.ResultNoStorage, r.now().Result)
+		before := saved.Load()
+		<-time.After(10*time.Minute + time.Second)
+		require.Equal(r.t, before, saved.Load())
+		require.GreaterOrEqual(r.t, tries.Load(), int64(10))
+		require.LessOrEqual(r.t, tries.Load(), int64(15))
+		broken.Store(false)
+		<-time.After(time.Minute)
+		require.Equal(r.t, before+1, saved.Load())
+		<-time.After(time.Hour)
+		require.Equal(r.t, before+1, saved.Load(), "once")
+	})
+}
