@@ -39,8 +39,13 @@ type secured struct {
 
 func secure(t *testing.T, addr string, config lwm2m.ServerConfig) *secured {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", addr)
-	require.NoError(t, err)
+	var conn net.PacketConn
+	// Another process may have the port for a moment, if it is one from before.
+	require.Eventually(t, func() (ok bool) {
+		var err error
+		conn, err = net.ListenPacket("udp", addr)
+		return err == nil
+	}, 20*time.Second, 50*time.Millisecond)
 	s := &secured{
 		Server: lwm2m.NewServer(config), uri: "coaps://" + conn.LocalAddr().String(), registered: make(chan lwm2m.Registration, 16),
 	}
