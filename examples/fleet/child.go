@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,9 +8,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
 )
 
 // roleVariable makes a process of this program a server or a process of devices; it holds a role as JSON.
@@ -40,7 +40,7 @@ type child struct {
 	cmd     *exec.Cmd
 	stdin   io.WriteCloser
 	answers *json.Decoder
-	said    tail
+	said    cli.Tail
 	once    sync.Once
 	ended   error        // how the process did
 	stopped func() error // its error is not nil once the process must end
@@ -137,27 +137,4 @@ func newConsole(in io.Reader, out io.Writer) (console, context.Context) {
 		}
 	}()
 	return console{commands, json.NewEncoder(out)}, ctx
-}
-
-// tail keeps the last bytes of what a process says.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	t.buf = t.buf[max(0, len(t.buf)-4096):]
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(bytes.TrimSpace(t.buf)) == 0 {
-		return "it said nothing"
-	}
-	return strings.TrimSpace(string(t.buf))
 }

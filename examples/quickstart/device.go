@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,10 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strings"
-	"sync"
 	"time"
 
+	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/examples/internal/demo"
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/lwm2m"
@@ -41,7 +39,7 @@ func (p process) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var output tail
+	var output cli.Tail
 	cmd := exec.CommandContext(ctx, self)
 	cmd.Env = append(os.Environ(), deviceVariable+"="+string(config))
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -128,26 +126,3 @@ func (b *slowBody) Read(p []byte) (int, error) {
 }
 
 func (b *slowBody) Close() error { return b.body.Close() }
-
-// tail keeps the last bytes of a process's output.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	t.buf = t.buf[max(0, len(t.buf)-2048):]
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(bytes.TrimSpace(t.buf)) == 0 {
-		return "it said nothing"
-	}
-	return strings.TrimSpace(string(t.buf))
-}

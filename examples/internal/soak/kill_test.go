@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
 )
 
 // setting reads a number from the environment.
@@ -73,7 +75,7 @@ func newHouse(t *testing.T, seed uint64, full bool) *house {
 	h := &house{
 		data: filepath.Join(dir, "data"), op: &operator{base: "http://" + ports[1] + "/api"}, random: rand.New(rand.NewPCG(seed, 0)),
 	}
-	h.server = &proc{path: server, args: []string{
+	h.server = &proc{path: server, log: cli.Tail{Size: logSize}, args: []string{
 		"-data", h.data, "-coap", ports[0], "-http", ports[1], "-fw-http", ports[2], "-log-level", "debug",
 	}}
 	trust, bundles := signer(t, dir, client)
@@ -111,7 +113,7 @@ func newHouse(t *testing.T, seed uint64, full bool) *house {
 		}
 		state := filepath.Join(dir, "devices")
 		d.dir = filepath.Join(state, d.name)
-		d.proc = &proc{path: client, args: append([]string{
+		d.proc = &proc{path: client, log: cli.Tail{Size: logSize}, args: append([]string{
 			"-server", "coap://" + ports[0], "-endpoint", d.name, "-state", state, "-version", factory, "-log-level", "debug",
 		}, kind.args...)}
 		h.devices = append(h.devices, d)

@@ -3,7 +3,6 @@
 package soak_test
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"sync"
@@ -11,7 +10,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/examples/internal/cli"
 )
+
+// logSize is how many bytes of a process's log a failed test shows.
+const logSize = 1 << 20
 
 // proc is a process that is killed and started again, always with the same arguments.
 type proc struct {
@@ -21,7 +25,7 @@ type proc struct {
 	mu     sync.Mutex
 	cmd    *exec.Cmd
 	done   chan struct{}
-	log    tail
+	log    cli.Tail
 	killed bool // the end is ours
 	lives  int
 }
@@ -65,29 +69,6 @@ func (p *proc) died() string {
 	default:
 	}
 	return ""
-}
-
-// tail keeps the last part of a log.
-type tail struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-const tailSize = 1 << 20
-
-func (l *tail) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.b.Len() > tailSize {
-		l.b.Next(tailSize / 2)
-	}
-	return l.b.Write(p)
-}
-
-func (l *tail) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // build compiles one of the example programs.
