@@ -115,8 +115,8 @@ type grants struct {
 	watch    imageWatch
 }
 
-// An imageWatch is told what becomes of the grants of an update, often and from several goroutines. None of its functions is
-// nil.
+// An imageWatch follows the grants of an update. Repository calls its functions often and from several goroutines; each of
+// them is set.
 type imageWatch struct {
 	// served: the device was sent the package from its start up to done.
 	served func(update string, done int64)
@@ -142,7 +142,7 @@ type download struct {
 	asked   map[string]bool // updates on whose behalf somebody has asked
 }
 
-// first reports whether nobody has asked for the download on behalf of an update before.
+// first reports whether this is the first request for the download on behalf of an update.
 func (d *download) first(update string) bool {
 	d.opening.Lock()
 	defer d.opening.Unlock()
@@ -206,7 +206,7 @@ func (r *Repository) ready() {
 	r.table.ready = true
 }
 
-// watch sets who is told what becomes of grants.
+// watch sets the functions that follow the grants.
 func (r *Repository) watch(w imageWatch) {
 	r.table.mu.Lock()
 	defer r.table.mu.Unlock()

@@ -153,13 +153,7 @@ func TestCancelWhileStoreFails(t *testing.T) {
 	for _, patience := range []time.Duration{10 * time.Second, time.Hour} {
 		for _, driven := range []bool{true, false} {
 			inWorld(t, firmware.Config{}, func(w *world) {
-				var broken atomic.Bool
-				w.restart(func(_ context.Context, call storetest.Call) error {
-					if len(call.Changes) > 0 && broken.Load() {
-						return errDisk
-					}
-					return nil
-				}, nil)
+				broken := w.breakable()
 				u := w.begin(w.request())
 				time.Sleep(time.Second)
 				if !driven {

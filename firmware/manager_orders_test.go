@@ -80,17 +80,32 @@ func TestOrdersSurviveConflicts(t *testing.T) {
 	}
 }
 
+// TestOrdersAreNotEarlier cancels an update that a process with a later clock has brought forward without a line in the
+// journal, while no manager runs: an update that begins after it does not begin before it.
+func TestOrdersAreNotEarlier(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		w.stop()
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		later := u.Machine.Now().Add(time.Hour)
+		u.Machine, _ = u.Machine.Step(fsm.Observation{Kind: fsm.ObserveTimer, At: later})
+		_, err = w.db.Commit(w.ctx, store.ReplaceUpdate{Update: u})
+		require.NoError(t, err)
+
+		cancelled, err := w.mgr.Cancel(w.ctx, u.ID)
+		require.NoError(t, err)
+		require.False(t, cancelled.Machine.Ended.Before(later), "%v", cancelled.Machine.Ended)
+		next, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		require.False(t, next.Created.Before(later), "%v", next.Created)
+	})
+}
+
 // TestOrdersEndWithRun ends Run while orders wait behind a step that the store does not take: each call returns, and says
 // that nothing came of it.
 func TestOrdersEndWithRun(t *testing.T) {
 	inWorld(t, firmware.Config{}, func(w *world) {
-		var broken atomic.Bool
-		w.restart(func(_ context.Context, call storetest.Call) error {
-			if len(call.Changes) > 0 && broken.Load() {
-				return errDisk
-			}
-			return nil
-		}, nil)
+		broken := w.breakable()
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
 		time.Sleep(time.Minute)

@@ -38,13 +38,7 @@ func TestCancelWhileStarted(t *testing.T) {
 // TestCancelWhileStopping cancels an update that the store refuses to end, and ends Run meanwhile.
 func TestCancelWhileStopping(t *testing.T) {
 	inWorld(t, firmware.Config{}, func(w *world) {
-		var broken atomic.Bool
-		w.restart(func(_ context.Context, call storetest.Call) error {
-			if len(call.Changes) > 0 && broken.Load() {
-				return errDisk
-			}
-			return nil
-		}, nil)
+		broken := w.breakable()
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
 		time.Sleep(time.Second)

@@ -38,6 +38,18 @@ func (w *world) restart(before, after func(context.Context, storetest.Call) erro
 	w.start(faulty)
 }
 
+// breakable restarts with a store that refuses all changes while what it returns is true.
+func (w *world) breakable() *atomic.Bool {
+	broken := new(atomic.Bool)
+	w.restart(func(_ context.Context, call storetest.Call) error {
+		if len(call.Changes) > 0 && broken.Load() {
+			return errDisk
+		}
+		return nil
+	}, nil)
+	return broken
+}
+
 // TestStoreFails lets the store fail for half an hour from each of its commits on, at every other one after the commit took
 // place. Meanwhile the device is asked for nothing that the store does not know of, afterwards the update goes on.
 func TestStoreFails(t *testing.T) {
@@ -196,13 +208,7 @@ func TestFleetWhileStoreFails(t *testing.T) {
 	const fleet = 2000
 	cfg := firmware.Config{Limits: fsm.Limits{Waiting: time.Hour}}
 	inWorld(t, cfg, func(w *world) {
-		var broken atomic.Bool
-		w.restart(func(_ context.Context, call storetest.Call) error {
-			if len(call.Changes) > 0 && broken.Load() {
-				return errDisk
-			}
-			return nil
-		}, nil)
+		broken := w.breakable()
 		for i := range fleet {
 			_, err := w.mgr.Start(w.ctx, firmware.Request{Endpoint: fmt.Sprint("device-", i), Image: w.image.ID})
 			require.NoError(t, err)
