@@ -123,7 +123,7 @@ type Device struct {
 	keys      *turn // Credentials
 
 	// ops serializes what changes the machine together with its effects: requests, ends of jobs, timers. It is taken before
-	// commits and mu, and never by a job, so that whoever holds it can wait for one to end.
+	// commits and mu, and never by a job, so that its holder can wait for one to end.
 	ops lock
 	// job is what works in the background, the last one if none does. Under ops.
 	job *job

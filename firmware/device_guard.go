@@ -88,7 +88,7 @@ func (g *guard) OpenPackage(ctx context.Context, offset, size int64) (PackageWri
 	})
 }
 
-// closeLeft closes a writer that could not be closed by whoever opened it, as a call had not returned. In turn.
+// closeLeft closes a writer whose call had not returned when its job ended. In turn.
 func (g *guard) closeLeft() {
 	if g.open == nil {
 		return

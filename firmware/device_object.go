@@ -157,7 +157,7 @@ func (d *Device) execute(ctx context.Context, kind fsm.EventKind) (fsm.Effects, 
 	return fx, job, nil
 }
 
-// wantsDefer asks Defer. Whoever has no answer is not ready for an update.
+// wantsDefer asks Defer. A function that fails to answer is not ready for an update.
 func (d *Device) wantsDefer() bool {
 	if d.config.Defer == nil {
 		return false

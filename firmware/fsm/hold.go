@@ -157,7 +157,7 @@ func (m *machine) lookWhileHeld(why string) {
 	m.readBy(m.now.Add(heldLook))
 }
 
-// waitForHolds keeps the package on the device until nobody holds the update.
+// waitForHolds keeps the package on the device until the update has no hold left.
 func (m *machine) waitForHolds() {
 	if !m.Memory.Attempt.Waited {
 		m.Memory.Attempt.Waited = true
