@@ -2,7 +2,6 @@ package coap
 
 import (
 	"context"
-	"hash/maphash"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -148,21 +147,4 @@ func (a *association) fittingSZX(szx uint8, opts Options) uint8 {
 		szx--
 	}
 	return szx
-}
-
-// owner names the peer in the keys of its uploads: by what it has proven, so
-// that one goes on over another association, else by the association.
-func (a *association) owner() uint64 {
-	if a.proven.IsZero() {
-		return a.serial
-	}
-	var h maphash.Hash
-	h.SetSeed(a.e.seed)
-	h.Write(a.proven.PSKIdentity)
-	h.WriteByte(0)
-	for _, c := range a.proven.Certificates {
-		h.Write(c)
-		break
-	}
-	return h.Sum64() | 1<<63
 }

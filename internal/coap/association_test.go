@@ -43,6 +43,8 @@ func TestUploadGoesOnOverAnotherAssociation(t *testing.T) {
 		{"same key", &Identity{PSKIdentity: []byte("a")}, &Identity{PSKIdentity: []byte("a")}, Changed},
 		{"same certificate", &Identity{Certificates: [][]byte{{1}, {2}}}, &Identity{Certificates: [][]byte{{1}, {3}}}, Changed},
 		{"other key", &Identity{PSKIdentity: []byte("a")}, &Identity{PSKIdentity: []byte("b")}, RequestEntityIncomplete},
+		{"key and certificate of the same bytes", &Identity{PSKIdentity: []byte("a")}, &Identity{Certificates: [][]byte{[]byte("a")}}, RequestEntityIncomplete},
+		{"bytes that look like the other kind", &Identity{PSKIdentity: []byte("\x00a")}, &Identity{Certificates: [][]byte{[]byte("a\x00")}}, RequestEntityIncomplete},
 		{"nothing proven", nil, nil, RequestEntityIncomplete},
 	}
 	for _, test := range tests {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,8 @@ type dtlsHandshake struct {
 }
 
 var errTalkative = fmt.Errorf("peer sends more than %d bytes", guestRoom)
+
+var errNothingProven = errors.New("peer has proven nothing")
 
 // errNoAnswer is the end of a handshake with a peer who is not there.
 var errNoAnswer = fmt.Errorf("no answer within %v: %w", handshakeTimeout, os.ErrDeadlineExceeded)
@@ -109,7 +112,11 @@ func (h *dtlsHandshake) run(ctx context.Context) (*dtlsSession, error) {
 		return nil, err
 	}
 	ss.flight = h.last
-	if err := h.s.admit(h, ss, h.proven(result)); err != nil {
+	proven := h.proven(result)
+	if proven.IsZero() && !h.client {
+		return nil, errNothingProven
+	}
+	if err := h.s.admit(h, ss, proven); err != nil {
 		ss.farewell()
 		ss.mu.Lock()
 		ss.over = true
@@ -170,15 +177,17 @@ func (h *dtlsHandshake) open() (*dtls.Conn, error) {
 
 // key looks up the key of a client.
 func (h *dtlsHandshake) key(identity []byte) ([]byte, error) {
+	h.mu.Lock()
+	h.identity = bytes.Clone(identity) // before the look-up: see EndIdentities
+	h.mu.Unlock()
 	key, ok := h.s.cfg.PSK(identity)
-	ok = ok && len(key) > 0
+	if ok && len(key) > 0 && len(identity) > 0 { // an empty one would be nobody's
+		return key, nil
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.identity, h.unknown = bytes.Clone(identity), !ok
-	if !ok {
-		return nil, ErrUnknownIdentity
-	}
-	return key, nil
+	h.unknown = true
+	return nil, ErrUnknownIdentity
 }
 
 // presented returns the identity that the peer has named, or its beginning.
@@ -200,12 +209,13 @@ func (h *dtlsHandshake) keepChain(_ [][]byte, chains [][]*x509.Certificate) erro
 	return nil
 }
 
-// proven returns what the handshake has shown about the peer.
+// proven returns what the handshake has shown about the peer: by the kind of its
+// cipher suite, whatever else was said in it.
 func (h *dtlsHandshake) proven(r *handshakeResult) *Identity {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case len(h.chain) > 0:
+	case slices.Contains(certificateSuites, dtls.CipherSuiteID(r.CipherSuiteID)):
 		return &Identity{Certificates: h.chain}
 	case h.client:
 		return &Identity{PSKIdentity: h.s.cfg.Identity}

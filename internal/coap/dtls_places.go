@@ -27,6 +27,7 @@ func (s *dtlsSocket) admit(h *dtlsHandshake, ss *dtlsSession, proven *Identity) 
 	peer := Peer{Transport: DTLS, Addr: h.addr, ID: s.e.lastID.Add(1)}
 	a := &association{e: s.e, peer: peer, link: ss, proven: proven}
 	owner := a.owner()
+	ss.owner = owner
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -44,7 +45,7 @@ func (s *dtlsSocket) admit(h *dtlsHandshake, ss *dtlsSession, proven *Identity) 
 	s.forget(h)
 	at := s.places[h.addr]
 	old := at.session
-	if old != nil && old.hasCID && old.a.owner() != owner {
+	if old != nil && old.hasCID && old.owner != owner {
 		old = nil // it is elsewhere now, and will be heard from there
 	}
 	at.session = ss
@@ -100,7 +101,7 @@ func (s *dtlsSocket) leave(ss *dtlsSession) {
 	if ss.hasCID && s.byCID[ss.cid].session == ss {
 		delete(s.byCID, ss.cid)
 	}
-	owner := ss.a.owner()
+	owner := ss.owner
 	rest := slices.DeleteFunc(s.byOwner[owner], func(other *dtlsSession) bool { return other == ss })
 	if len(rest) == 0 {
 		delete(s.byOwner, owner)

@@ -22,6 +22,7 @@ const maxUnproven = 8
 type dtlsSession struct {
 	s       *dtlsSocket
 	a       *association
+	owner   uint64 // key of dtlsSocket.byOwner
 	protect protection
 	cid     connectionID // ours, in the peer's records
 	hasCID  bool

@@ -48,16 +48,3 @@ type Peer struct {
 	// again in this process.
 	ID uint64
 }
-
-// Identity is what a peer has proven about itself. The zero value is nothing.
-type Identity struct {
-	// PSKIdentity is the identity of the pre-shared key that was used.
-	PSKIdentity []byte
-	// Certificates is the verified chain in DER, leaf first.
-	Certificates [][]byte
-}
-
-// IsZero reports whether nothing was proven; nil is nothing.
-func (i *Identity) IsZero() bool {
-	return i == nil || len(i.PSKIdentity) == 0 && len(i.Certificates) == 0
-}

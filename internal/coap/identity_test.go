@@ -1,0 +1,118 @@
+package coap_test
+
+import (
+	"crypto/x509"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// TestEndIdentities has a server end what has been proven by a key, and nothing
+// else: not what a certificate of the same name has proven, nor another key.
+func TestEndIdentities(t *testing.T) {
+	certs := newCertificates(t)
+	keys := map[string][]byte{testIdentity: testKey, "device-2": testKey}
+	secure := coap.DTLSConfig{
+		PSK:         func(id []byte) ([]byte, bool) { return keys[string(id)], keys[string(id)] != nil },
+		Certificate: &certs.server, ClientCAs: certs.roots,
+	}
+	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, secure)
+	type device struct {
+		*coap.Endpoint
+		peer   coap.Peer
+		closed chan coap.Peer
+	}
+	connect := func(secure coap.DTLSConfig) device {
+		d := device{closed: make(chan coap.Peer, 1)}
+		var err error
+		d.Endpoint, d.peer, err = dialDTLS(t, server.addr, coap.Config{OnClosed: func(p coap.Peer) { d.closed <- p }}, secure)
+		require.NoError(t, err)
+		return d
+	}
+	ask := func(d device) error {
+		_, err := d.Do(limit(t), d.peer, &coap.Request{Code: coap.GET, Path: []string{"who"}})
+		return err
+	}
+	other := pskClient()
+	other.Identity = []byte("device-2")
+	gone := []device{connect(pskClient()), connect(pskClient())}
+	stay := []device{
+		connect(other),
+		connect(coap.DTLSConfig{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}),
+	}
+	for _, d := range append(gone, stay...) {
+		require.NoError(t, ask(d))
+	}
+	kinds := make(map[coap.IdentityKind]int)
+	n := server.EndIdentities(func(id *coap.Identity) bool {
+		kinds[id.Kind()]++
+		return string(id.PSKIdentity) == testIdentity
+	})
+	require.Equal(t, 2, n)
+	require.Equal(t, map[coap.IdentityKind]int{coap.KeyIdentity: 3, coap.CertificateIdentity: 1}, kinds)
+	for _, d := range gone {
+		select {
+		case p := <-d.closed: // by the alert: nothing was asked
+			require.Equal(t, d.peer, p)
+		case <-time.After(10 * time.Second):
+			t.Fatal("the device was not told")
+		}
+		require.ErrorIs(t, ask(d), coap.ErrNoPeer)
+	}
+	for _, d := range stay {
+		require.NoError(t, ask(d))
+	}
+	require.Equal(t, 1, server.EndIdentities(func(id *coap.Identity) bool {
+		if id.Kind() != coap.CertificateIdentity {
+			return false
+		}
+		cert, err := x509.ParseCertificate(id.Certificates[0])
+		return err == nil && cert.Subject.CommonName == testIdentity
+	}))
+	<-stay[1].closed
+	require.NoError(t, ask(stay[0]))
+}
+
+// TestEndIdentitiesUnderWay ends also a handshake that has found its key when that
+// was there.
+func TestEndIdentitiesUnderWay(t *testing.T) {
+	looked, removed := make(chan struct{}), make(chan struct{})
+	var asked atomic.Int32
+	secure := coap.DTLSConfig{PSK: func(id []byte) ([]byte, bool) {
+		if asked.Add(1) == 1 {
+			close(looked)
+			<-removed
+			return testKey, true
+		}
+		return nil, false
+	}}
+	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, secure)
+	failed := make(chan error, 1)
+	go func() {
+		client, peer, err := dialDTLS(t, server.addr, coap.Config{}, pskClient())
+		if err == nil {
+			_, err = client.Do(limit(t), peer, &coap.Request{Code: coap.GET, Path: []string{"who"}})
+		}
+		failed <- err
+	}()
+	<-looked
+	require.Zero(t, server.EndIdentities(func(id *coap.Identity) bool { return string(id.PSKIdentity) == testIdentity }))
+	close(removed)
+	err := <-failed
+	require.Error(t, err)
+	require.False(t, errors.Is(err, coap.ErrTimeout), "%v", err)
+	require.Zero(t, coap.Holds(server.Endpoint).Peers)
+}
+
+// TestNobodyIsNoIdentity refuses a key for an identity without a name, as nothing
+// tells it from a peer that has proven nothing.
+func TestNobodyIsNoIdentity(t *testing.T) {
+	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, pskOf("", testKey))
+	_, _, err := dialDTLS(t, server.addr, coap.Config{}, coap.DTLSConfig{Identity: []byte{}, Key: testKey})
+	require.ErrorIs(t, err, coap.ErrHandshake)
+}
