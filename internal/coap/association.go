@@ -52,6 +52,7 @@ type association struct {
 	proven *Identity
 	serial uint64 // unique in the endpoint; part of the keys of other tables
 
+	verified atomic.Bool  // UDP: nobody else can have sent what came from the address
 	heard    atomic.Int64 // when the peer was last heard, since the epoch
 	enqueued time.Duration
 
@@ -71,6 +72,14 @@ type inbox struct {
 	running uint16
 	waiting *fifo[*incoming]
 	idle    chan struct{} // closed when none runs; nil when nobody waits for that
+}
+
+// dedup is where the messages of the peer are remembered.
+func (a *association) dedup() *dedup {
+	if a.peer.Transport == DTLS {
+		return a.e.secure
+	}
+	return a.e.dedup
 }
 
 // stream reports whether the transport is reliable and ordered.
@@ -96,6 +105,12 @@ func (a *association) nextMID() uint16 {
 func (a *association) idle() bool {
 	return a.outbox.idle() && a.inbox.running == 0 && a.held.Load() == 0 &&
 		len(a.observations) == 0 && len(a.observers) == 0
+}
+
+func (a *association) isIdle() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.idle()
 }
 
 // writeEmpty sends an empty message.

@@ -67,7 +67,7 @@ func TestActivePeersOutliveAFlood(t *testing.T) {
 		for i := range int32(10) {
 			r.send(request(con, codes.POST, i, "x"))
 			require.Equal(t, codes.Changed, r.receive().Code)
-			spoof(t, r, 900, func(j int) message.Message { return request(con, codes.GET, int32(j), "x") })
+			spoof(t, r, 800, func(j int) message.Message { return request(con, codes.GET, int32(j), "x") })
 			r.send(request(con, codes.POST, i, "x"))
 			require.Equal(t, codes.Changed, r.answerTo(i).Code)
 			require.EqualValues(t, i+1, calls.Load(), "a duplicate was not recognised")
@@ -99,7 +99,7 @@ func TestUnfinishedUploadsAreBounded(t *testing.T) {
 	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		r.send(first(1))
 		require.Equal(t, codes.Continue, r.receive().Code)
-		pass(9 * time.Second)
+		pass(900 * time.Millisecond)
 		spoof(t, r, 1000, first)
 		m := request(con, codes.PUT, 2, "x", option(message.Block1, 0x16))
 		m.Payload = make([]byte, 1000)
@@ -146,17 +146,9 @@ func TestSlowHandlerDelaysNobodyElse(t *testing.T) {
 			r.send(request(con, codes.GET, i, "slow"))
 		}
 		synctest.Wait()
-		// Some were refused at once: more than may run and wait for one peer.
-		refused := 0
-		for {
-			m, ok := r.receiveWithin(10 * time.Millisecond)
-			if !ok {
-				break
-			}
-			require.Equal(t, codes.ServiceUnavailable, m.Code)
-			refused++
-		}
-		require.Equal(t, 160, refused)
+		// More than may run and wait for one peer are left unanswered.
+		r.silence(10 * time.Millisecond)
+		require.Equal(t, 40, coap.Underway(e))
 
 		slow := r.conn.Outside()
 		r.conn.Rebind(netip.MustParseAddrPort("10.0.0.3:1000"))
@@ -178,25 +170,26 @@ func TestFullPool(t *testing.T) {
 		}),
 	}
 	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
-		count := map[codes.Code]int{}
 		for i := range int32(10) {
 			r.send(request(con, codes.GET, i, "x"))
 		}
-		for range 10 {
+		served := make(map[int32]bool)
+		for range 5 {
 			m, ok := r.receiveWithin(5 * time.Second)
 			require.True(t, ok)
-			count[m.Code]++
-			if m.Code == codes.ServiceUnavailable {
-				age, err := m.Options.GetUint32(message.MaxAge)
-				require.NoError(t, err)
-				require.Positive(t, age)
+			require.Equal(t, codes.Content, m.Code)
+			served[m.MessageID] = true
+		}
+		require.Len(t, served, 5)
+		r.silence(5 * time.Second) // the others come again, after 2 s and more
+		for i := range int32(10) {
+			if !served[i] {
+				r.send(request(con, codes.GET, i, "x"))
+				m, ok := r.receiveWithin(time.Second)
+				require.True(t, ok)
+				require.Equal(t, codes.Content, m.Code, "one that was left unanswered is not taken for a duplicate")
 			}
 		}
-		require.Equal(t, map[codes.Code]int{codes.Content: 5, codes.ServiceUnavailable: 5}, count)
-		r.send(request(con, codes.GET, 9, "x"))
-		m, ok := r.receiveWithin(time.Second)
-		require.True(t, ok)
-		require.Equal(t, codes.Content, m.Code, "one that was refused may come again")
 	})
 }
 
@@ -218,7 +211,7 @@ func TestWaitingRequestsAreBounded(t *testing.T) {
 			r.send(request(con, codes.GET, int32(i), "x"))
 			synctest.Wait()
 		}
-		require.Equal(t, 4+10, coap.Underway(e))
+		require.Equal(t, 4+6, coap.Underway(e), "four of the ten places are kept for the peers of other transports")
 		close(free)
 		synctest.Wait()
 		require.Zero(t, coap.Underway(e))

@@ -82,7 +82,9 @@ type Config struct {
 }
 
 // Bounds limits what hostile or merely numerous peers can make an endpoint
-// hold. Zero fields take the default.
+// hold. Zero fields take the default. Of what all peers share those of one
+// transport, or of UDP with an address that may be forged, can have six tenths at
+// most (of Streams three quarters); see the package's documentation.
 type Bounds struct {
 	// Peers with any state: dedup entries, transfers, observations.
 	// Default 1,000,000; the longest idle one is forgotten first.

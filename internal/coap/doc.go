@@ -84,11 +84,40 @@
 //	options in a message          64
 //	a datagram                    2 KiB; larger ones are answered with 4.13
 //
-// When there are too many peers, the one idle for longest is forgotten; it
-// costs no more than the recognition of duplicates. When there are too many
-// bodies, the one idle for longest gives way, an upload not before 10 s. When
-// too many requests wait, one more is answered with 5.03, or dropped if it was
-// not confirmable. A stranger who makes no request costs nothing.
+// Half of what peers share is divided among five groups, the same for each: UDP
+// peers whose address may be forged (strangers), UDP peers that have answered a
+// request of ours or an Echo challenge in the last minutes, DTLS, TCP and TLS. The
+// other half goes to who comes first. Of connections TCP and TLS have a quarter
+// each. So whatever peers of one group send, those of another find room. What
+// becomes of one too many:
+//
+//	peer                  the stranger idle for longest is forgotten, which costs no
+//	                      more than the recognition of his duplicates; nine tenths
+//	                      are for UDP at most
+//	duplicate             the oldest are forgotten; those of DTLS have a quarter of
+//	                      the room, which UDP cannot use
+//	request               over UDP and DTLS it is left unanswered and forgotten, and
+//	                      comes again after 2 s; over TCP and TLS 5.03. Groups take
+//	                      turns when they wait
+//	unfinished body       an older one of its group gives way, of the first blocks
+//	                      without a second one before others: a stranger's after 1 s
+//	                      in which nothing came, another after 10 s. When strangers
+//	                      have more than their share, theirs give way to all others.
+//	                      If none does: as a request
+//	  memory for it       as before, and the block is left unanswered, or over TCP
+//	                      and TLS answered with 5.03
+//	response kept         the one of its group that is idle for longest gives way; GET
+//	                      and FETCH ask the handler again, others are answered 4.08
+//	observation           there is none: the response has no Observe option
+//	handshake             see DTLS below
+//	association           of an identity: the one that is silent for longest gives way;
+//	                      in all: the handshake fails
+//	connection            is closed
+//	unread bytes          the connection is closed
+//	request of ours       ErrBusy
+//
+// A flood with the address of a peer costs that peer what is bounded for one peer, and
+// no other anything. A stranger who makes no request costs nothing.
 //
 // A peer that is silent costs an entry in a table: no goroutine, no timer, no
 // buffer; on a stream, its connection with a goroutine and a buffer of 2 KB.

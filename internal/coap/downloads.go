@@ -17,7 +17,10 @@ const lastBlockIdle = 10 * time.Second
 type download struct {
 	resp Response // with Body, never Payload
 	refs atomic.Int32
+	more atomic.Bool // blocks after the first were asked for
 }
+
+func (d *download) advanced() bool { return d.more.Load() }
 
 func (d *download) dropped(error) { d.free() }
 

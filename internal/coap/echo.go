@@ -55,7 +55,11 @@ func (r *IncomingRequest) AddressVerified() bool {
 	}
 	v, ok := Bytes(r.Options, Echo)
 	e := r.exchange.e
-	return ok && e.echo.valid(v, r.Peer.Addr, e.timers.now())
+	if !ok || !e.echo.valid(v, r.Peer.Addr, e.timers.now()) {
+		return false
+	}
+	r.exchange.a.verified.Store(true)
+	return true
 }
 
 // Challenge returns the response that has the peer repeat the request with a

@@ -21,7 +21,8 @@ type Endpoint struct {
 	random    *random
 	timers    *timers
 	table     *table
-	dedup     *dedup
+	dedup     *dedup // of UDP
+	secure    *dedup // of DTLS
 	janitor   janitor
 	pool      pool
 	crew      crew
@@ -30,9 +31,10 @@ type Endpoint struct {
 	downloads downloads
 	echo      echoKey
 
-	uploadBytes atomic.Int64 // bodies that are collected in memory
+	uploadBytes *shares      // bodies that are collected in memory
+	observers   *shares      // observations of peers
+	connections *shares      // streams
 	unwritten   atomic.Int64 // bytes that wait to be written to streams
-	observers   atomic.Int64 // observations of peers
 	work        work         // exchanges of ours, and requests that are served
 	lastID      atomic.Uint64
 
@@ -62,11 +64,17 @@ func New(cfg Config) *Endpoint {
 		random: newRandom(cfg.Rand, cfg.Transmission.Jitter),
 		timers: newTimers(),
 		table:  newTable(cfg.Bounds.Peers),
-		dedup:  newDedup(cfg.Bounds.DedupEntries, cfg.Bounds.DedupBytes),
-		pool:   pool{workers: cfg.Bounds.Workers, waiting: cfg.Bounds.Queue},
 
-		closing: make(chan struct{}),
+		uploadBytes: newShares(cfg.Bounds.UploadBytes, int(groups)),
+		observers:   newShares(int64(cfg.Bounds.Observers), int(groups)),
+		connections: newShares(int64(cfg.Bounds.Streams), 2),
+		closing:     make(chan struct{}),
 	}
+	// What a flood of forged datagrams pushes out is not that of DTLS.
+	entries, size := cfg.Bounds.DedupEntries, cfg.Bounds.DedupBytes
+	e.dedup, e.secure = newDedup(entries-entries/4, size-size/4), newDedup(entries/4, size/4)
+	e.pool.workers = newShares(int64(cfg.Bounds.Workers), int(groups))
+	e.pool.waiting = newShares(int64(cfg.Bounds.Queue), int(groups))
 	e.echo = newEchoKey(e.random)
 	e.janitor.e = e
 	e.crew.init(e)

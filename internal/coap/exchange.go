@@ -161,6 +161,7 @@ func (a *association) answered(p *packet) (known, taken bool) {
 		if !x.wants(m) {
 			return true, false
 		}
+		a.verified.Store(true) // it was sent the token
 		if x.observation != nil {
 			a.establish(x.observation, m)
 		}

@@ -37,6 +37,9 @@ func Holds(e *Endpoint) (h Held) {
 	e.dedup.mu.Lock()
 	h.Dedup, h.DedupBytes = len(e.dedup.entries), e.dedup.bytes
 	e.dedup.mu.Unlock()
+	e.secure.mu.Lock()
+	h.Dedup, h.DedupBytes = h.Dedup+len(e.secure.entries), h.DedupBytes+e.secure.bytes
+	e.secure.mu.Unlock()
 	e.uploads.mu.Lock()
 	h.Uploads = len(e.uploads.entries)
 	e.uploads.mu.Unlock()
@@ -46,8 +49,8 @@ func Holds(e *Endpoint) (h Held) {
 	e.timers.mu.Lock()
 	h.Timers = len(e.timers.heap)
 	e.timers.mu.Unlock()
-	h.UploadBytes, h.StreamBytes = e.uploadBytes.Load(), e.unwritten.Load()
-	h.Observers = int(e.observers.Load())
+	h.UploadBytes, h.StreamBytes = e.uploadBytes.total(), e.unwritten.Load()
+	h.Observers = int(e.observers.total())
 	return h
 }
 

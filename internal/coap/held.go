@@ -37,14 +37,18 @@ func (e *Endpoint) targetOf(r *IncomingRequest, ids ...OptionID) uint64 {
 
 // held is a table of the transfers of peers that are under way here. Each has
 // a time after which it is dropped. Their number is bounded in all and for
-// each peer; when there are too many, the one that was idle for longest goes.
+// each peer, and shared by the groups of peers. When there are too many, the one
+// that was idle for longest goes, of those that have not come past their first
+// block if these are not few: that one block may be all that is to come.
 type held[V heldValue] struct {
 	e       *Endpoint
 	mu      sync.Mutex
 	entries map[transferKey]*heldEntry[V]
 	byPeer  map[*association][]*heldEntry[V] // few each
-	order   list.List                        // of *heldEntry[V], the longest idle first
-	max     int
+	order   [groups]struct {
+		begun, going list.List // of *heldEntry[V], the longest idle first
+	}
+	room    *shares
 	maxPeer int
 	spare   time.Duration // one that was idle for less is not dropped for another
 	closed  bool
@@ -55,7 +59,7 @@ func newHeld[V heldValue](e *Endpoint, maximum, maxPeer int, spare time.Duration
 		e:       e,
 		entries: make(map[transferKey]*heldEntry[V]),
 		byPeer:  make(map[*association][]*heldEntry[V]),
-		max:     maximum,
+		room:    newShares(int64(maximum), int(groups)),
 		maxPeer: maxPeer,
 		spare:   spare,
 	}
@@ -65,6 +69,8 @@ func newHeld[V heldValue](e *Endpoint, maximum, maxPeer int, spare time.Duration
 type heldValue interface {
 	comparable
 	dropped(err error)
+	// advanced reports whether it has come past its first block.
+	advanced() bool
 }
 
 type heldEntry[V heldValue] struct {
@@ -72,8 +78,10 @@ type heldEntry[V heldValue] struct {
 	table *held[V]
 	key   transferKey
 	a     *association
+	group group
 	value V
 	used  time.Duration
+	in    *list.List
 	place *list.Element
 }
 
@@ -107,17 +115,19 @@ func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, 
 		oldest := slices.MinFunc(own, func(x, y *heldEntry[V]) int { return cmp.Compare(x.used, y.used) })
 		victims = append(victims, h.remove(oldest))
 	}
-	room := true
-	if len(h.entries) >= h.max {
-		x := h.order.Front().Value.(*heldEntry[V])
-		if room = now-x.used >= h.spare; room {
+	c := a.group()
+	room := h.room.take(c, 1)
+	if !room {
+		if x := h.victim(c, now, h.room); x != nil {
 			victims = append(victims, h.remove(x))
+			room = h.room.take(c, 1)
 		}
 	}
 	if room {
-		x := &heldEntry[V]{table: h, key: key, a: a, value: v, used: now}
+		x := &heldEntry[V]{table: h, key: key, a: a, group: c, value: v, used: now}
 		x.timer.owner = x
-		x.place = h.order.PushBack(x)
+		x.in = &h.order[c].begun
+		x.place = x.in.PushBack(x)
 		h.entries[key] = x
 		h.byPeer[a] = append(h.byPeer[a], x)
 		a.held.Add(1)
@@ -130,13 +140,69 @@ func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, 
 	return room
 }
 
+// strangerSpare is h.spare for a stranger's first block, enough for a second one.
+const strangerSpare = time.Second
+
+// victim returns what gives way for a transfer of a group, or nil: a stranger's if
+// strangers have borrowed of room, else one of that group. h.mu is held.
+func (h *held[V]) victim(c group, now time.Duration, room *shares) *heldEntry[V] {
+	if c != strangers && room.borrows(strangers) {
+		o := &h.order[strangers]
+		if x := longestIdle[V](&o.begun, now, 0); x != nil {
+			return x
+		}
+		if x := longestIdle[V](&o.going, now, 0); x != nil {
+			return x
+		}
+	}
+	o, spare := &h.order[c], h.spare
+	if c == strangers {
+		spare = min(spare, strangerSpare)
+	}
+	begun := longestIdle[V](&o.begun, now, spare)
+	if few := o.begun.Len() <= o.going.Len()/4; begun == nil || few {
+		if x := longestIdle[V](&o.going, now, h.spare); x != nil {
+			return x
+		}
+	}
+	return begun
+}
+
+// longestIdle returns the first of a list if it was idle for spare.
+func longestIdle[V heldValue](l *list.List, now, spare time.Duration) *heldEntry[V] {
+	if l.Len() == 0 {
+		return nil
+	}
+	if x := l.Front().Value.(*heldEntry[V]); now-x.used >= spare {
+		return x
+	}
+	return nil
+}
+
+// makeRoom drops a transfer for one of a group that lacks of room.
+func (h *held[V]) makeRoom(c group, now time.Duration, room *shares) {
+	h.mu.Lock()
+	x := h.victim(c, now, room)
+	if x != nil {
+		h.remove(x)
+	}
+	h.mu.Unlock()
+	if x != nil {
+		go x.value.dropped(errSuperseded) // it may wait for a Sink, and we have a lock
+	}
+}
+
 // touch says that the transfer goes on.
 func (h *held[V]) touch(key transferKey, idle time.Duration, now time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if x := h.entries[key]; x != nil {
 		x.used = now
-		h.order.MoveToBack(x.place)
+		if going := &h.order[x.group].going; x.in != going && x.value.advanced() {
+			x.in.Remove(x.place)
+			x.in, x.place = going, going.PushBack(x)
+		}
+		x.in.MoveToBack(x.place)
 		h.e.timers.set(&x.timer, idle)
 	}
 }
@@ -194,7 +260,8 @@ func (x *heldEntry[V]) expire() {
 
 func (h *held[V]) remove(x *heldEntry[V]) *heldEntry[V] {
 	delete(h.entries, x.key)
-	h.order.Remove(x.place)
+	x.in.Remove(x.place)
+	h.room.give(x.group, 1)
 	if own := slices.DeleteFunc(h.byPeer[x.a], func(y *heldEntry[V]) bool { return y == x }); len(own) > 0 {
 		h.byPeer[x.a] = own
 	} else {

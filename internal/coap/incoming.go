@@ -12,6 +12,7 @@ type incoming struct {
 	e     *Endpoint
 	a     *association
 	p     *packet
+	group group // of the peer, when it came
 
 	arrived time.Duration // since the epoch
 	id      dedupID
@@ -28,6 +29,7 @@ type incoming struct {
 	hasBlock2 bool
 	observer  *Observer
 	serving   *download // the response comes from it
+	unserved  bool      // for want of room
 	target    transferKey
 
 	// Buffers of the response, kept for the next request.
@@ -43,8 +45,8 @@ func (e *Endpoint) newIncoming(a *association, p *packet) *incoming {
 	in := incomings.Get().(*incoming)
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.e, in.a, in.p = e, a, p
-	in.acked, in.replied, in.timed = false, false, false
+	in.e, in.a, in.p, in.group = e, a, p, a.group()
+	in.acked, in.replied, in.timed, in.unserved = false, false, false, false
 	in.block1, in.block2, in.hasBlock1, in.hasBlock2 = block{}, block{}, false, false
 	m := &p.msg
 	in.req = IncomingRequest{
@@ -80,7 +82,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 	var id dedupID
 	if !a.stream() {
 		id = a.dedupID(p)
-		again, seen := e.dedup.begin(id, now, p.spare())
+		again, seen := a.dedup().begin(id, now, p.spare())
 		if seen {
 			if len(again) > 0 {
 				a.write(again)
@@ -101,7 +103,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 	}
 	if !e.admit(a, in) {
 		in.settle()
-		e.refuse(a, m, id)
+		e.turnAway(a, m, id)
 		in.free()
 		e.work.end()
 	}
@@ -117,7 +119,7 @@ func (e *Endpoint) admit(a *association, in *incoming) bool {
 		if b.waiting == nil {
 			b.waiting = new(fifo[*incoming])
 		}
-		if b.waiting.len() >= e.cfg.Bounds.PeerQueue || !e.pool.park() {
+		if b.waiting.len() >= e.cfg.Bounds.PeerQueue || !e.pool.park(in) {
 			return false
 		}
 		b.waiting.push(in)
@@ -166,9 +168,20 @@ func (a *association) served() <-chan struct{} {
 	return idle
 }
 
+// turnAway is for a request for which there is no room. One that came in a datagram
+// is forgotten: it comes again, in 2 to 3 s, whereas there are clients that wait for
+// a minute when they are told that we are busy.
+func (e *Endpoint) turnAway(a *association, m *wireMessage, id dedupID) {
+	if a.stream() {
+		e.refuse(a, m, id)
+		return
+	}
+	a.dedup().forget(id)
+}
+
 // refuse answers that there is too much to do. A duplicate is welcome later.
 func (e *Endpoint) refuse(a *association, m *wireMessage, id dedupID) {
-	e.dedup.forget(id)
+	a.dedup().forget(id)
 	if m.typ != confirmable && !a.stream() {
 		return
 	}
@@ -209,7 +222,7 @@ func (in *incoming) settle() (acked bool) {
 func (in *incoming) acknowledge() {
 	var b [headerSize]byte
 	record := appendEmpty(b[:0], acknowledgement, in.p.msg.mid)
-	in.e.dedup.reply(in.id, in.e.timers.now(), record)
+	in.a.dedup().reply(in.id, in.e.timers.now(), record)
 	in.a.write(record)
 }
 

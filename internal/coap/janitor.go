@@ -32,11 +32,10 @@ func (j *janitor) expire() {
 		// in steps, so that the table is never locked for long
 	}
 	j.e.dedup.expire(now)
+	j.e.secure.expire(now)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.e.table.mu.RLock()
-	j.on = j.e.table.order.len() > 0
-	j.e.table.mu.RUnlock()
+	j.on = j.e.table.queued()
 	if j.on {
 		j.e.timers.set(&j.timer, janitorPeriod)
 	}

@@ -108,7 +108,7 @@ func (e *Endpoint) enterStream(s *stream) error {
 	if e.closed {
 		return ErrClosed
 	}
-	if len(e.streams) >= e.cfg.Bounds.Streams {
+	if !e.connections.take(s.group(), 1) {
 		return ErrBusy
 	}
 	if e.streams == nil {
@@ -121,7 +121,10 @@ func (e *Endpoint) enterStream(s *stream) error {
 func (e *Endpoint) leaveStream(s *stream) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.streams, s)
+	if _, ok := e.streams[s]; ok {
+		delete(e.streams, s)
+		e.connections.give(s.group(), 1)
+	}
 }
 
 // streamsOf returns the streams that are served in one call of ServeListener;

@@ -64,7 +64,5 @@ func heap() int64 {
 
 // inPool counts the requests that are served or wait.
 func inPool(e *Endpoint) int {
-	e.pool.mu.Lock()
-	defer e.pool.mu.Unlock()
-	return e.pool.running + e.pool.queue.len()
+	return int(e.pool.workers.total() + e.pool.waiting.total())
 }

@@ -11,6 +11,7 @@ type Observer struct {
 	a     *association
 	token token
 	key   transferKey
+	group group
 	done  chan struct{}
 
 	mu      sync.Mutex
@@ -42,12 +43,12 @@ func (r *IncomingRequest) Accept() *Observer {
 	a := in.a
 	o := &Observer{
 		e: in.e, a: a, token: in.p.msg.token, key: in.downloadKey(),
-		done: make(chan struct{}), lastCON: in.e.timers.now(),
+		group: in.group, done: make(chan struct{}), lastCON: in.e.timers.now(),
 	}
 	a.mu.Lock()
 	old := a.observers[o.token]
 	full := old == nil && len(a.observers) >= in.e.cfg.Bounds.PeerObservers
-	if a.ended || full || !in.e.countObserver() {
+	if a.ended || full || !in.e.observers.take(in.group, 1) {
 		a.mu.Unlock()
 		return nil
 	}
@@ -62,15 +63,6 @@ func (r *IncomingRequest) Accept() *Observer {
 	}
 	in.observer = o
 	return o
-}
-
-// countObserver counts one more, or returns false when there are too many.
-func (e *Endpoint) countObserver() bool {
-	if e.observers.Add(1) > int64(e.cfg.Bounds.Observers) {
-		e.observers.Add(-1)
-		return false
-	}
-	return true
 }
 
 // Peer returns who observes.
@@ -220,7 +212,7 @@ func (o *Observer) end() {
 	defer o.mu.Unlock()
 	if !o.over {
 		o.over = true
-		o.e.observers.Add(-1)
+		o.e.observers.give(o.group, 1)
 		if o.next != nil {
 			closeBody(o.next)
 			o.next = nil

@@ -3,68 +3,67 @@ package coap
 import "sync"
 
 // pool runs requests with a bounded number of workers, and lets a bounded
-// number wait. Workers live only as long as there is work.
+// number wait. Workers live only as long as there is work. Both are shared by
+// the groups of peers, whose requests take turns.
 type pool struct {
 	mu      sync.Mutex
-	running int
-	queue   fifo[*incoming]
-	parked  int // requests that wait for others of their peer; see inbox
-	workers int
-	waiting int
+	queues  [groups]fifo[*incoming]
+	turn    group   // whose request was the last to be taken off its queue
+	workers *shares // requests that are served
+	waiting *shares // those that wait, in a queue or for others of their peer; see inbox
 }
 
 // submit has in served, or returns false when there are too many.
 func (p *pool) submit(in *incoming) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.running >= p.workers && !p.room() {
+	switch {
+	case p.workers.take(in.group, 1):
+		go p.work(in)
+	case p.waiting.take(in.group, 1):
+		p.queues[in.group].push(in)
+	default:
 		return false
 	}
-	p.add(in)
 	return true
 }
 
 // park counts a request that will be resubmitted, or returns false when there are
 // too many.
-func (p *pool) park() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.room() {
-		return false
-	}
-	p.parked++
-	return true
-}
+func (p *pool) park(in *incoming) bool { return p.waiting.take(in.group, 1) }
 
 // resubmit is submit for one that was parked.
 func (p *pool) resubmit(in *incoming) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.parked--
-	p.add(in)
-}
-
-func (p *pool) room() bool { return p.queue.len()+p.parked < p.waiting }
-
-func (p *pool) add(in *incoming) {
-	if p.running < p.workers {
-		p.running++
+	if p.workers.take(in.group, 1) {
+		p.waiting.give(in.group, 1)
 		go p.work(in)
 		return
 	}
-	p.queue.push(in)
+	p.queues[in.group].push(in)
 }
 
 func (p *pool) work(in *incoming) {
-	for {
+	for in != nil {
+		c := in.group
 		in.serve()
-		p.mu.Lock()
-		if p.queue.len() == 0 {
-			p.running--
-			p.mu.Unlock()
-			return
-		}
-		in = p.queue.pop()
-		p.mu.Unlock()
+		in = p.next(c)
 	}
+}
+
+// next returns what the worker does that is done with a request of a group, or nil
+// if nothing that waits may be served. Between groups it is turn and turn about.
+func (p *pool) next(done group) *incoming {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.workers.give(done, 1)
+	for range groups {
+		p.turn = (p.turn + 1) % groups
+		if p.queues[p.turn].len() > 0 && p.workers.take(p.turn, 1) {
+			p.waiting.give(p.turn, 1)
+			return p.queues[p.turn].pop()
+		}
+	}
+	return nil
 }

@@ -133,7 +133,7 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 	if separate {
 		id = a.dedupID(p)
 		var b [headerSize]byte
-		if again, seen := e.dedup.begin(id, now, b[:0]); seen {
+		if again, seen := a.dedup().begin(id, now, b[:0]); seen {
 			if len(again) > 0 {
 				a.write(again)
 			}
@@ -179,6 +179,6 @@ func (e *Endpoint) acknowledgeResponse(a *association, id dedupID, typ messageTy
 	}
 	var b [headerSize]byte
 	record := appendEmpty(b[:0], answer, id.mid)
-	e.dedup.reply(id, e.timers.now(), record)
+	a.dedup().reply(id, e.timers.now(), record)
 	a.write(record)
 }

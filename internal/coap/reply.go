@@ -11,6 +11,11 @@ func (in *incoming) reply(resp *Response) {
 	m := &in.p.msg
 	acked := in.settle()
 
+	if in.unserved && !acked && !in.a.stream() {
+		in.abandonObserver()
+		in.e.turnAway(in.a, m, in.id)
+		return
+	}
 	if resp == nil || in.unwanted(resp) {
 		in.abandonObserver()
 		if m.typ == confirmable && !acked && !in.a.stream() {
@@ -77,10 +82,10 @@ const smallReply = 256
 func (in *incoming) remember() {
 	safe := in.req.Code == GET || in.req.Code == FETCH
 	if safe && len(in.out) > smallReply {
-		in.e.dedup.forget(in.id)
+		in.a.dedup().forget(in.id)
 		return
 	}
-	in.e.dedup.reply(in.id, in.arrived, in.out)
+	in.a.dedup().reply(in.id, in.arrived, in.out)
 }
 
 // sendSeparately sends a response after the acknowledgement, confirmably.
@@ -180,6 +185,9 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 		idle = lastBlockIdle
 	}
 	if !in.fits(resp) {
+		if offset > 0 {
+			d.more.Store(true)
+		}
 		e.downloads.touch(in.downloadKey(), idle, e.timers.now())
 	}
 	if resp.Progress != nil {

@@ -171,6 +171,9 @@ func (s *socket) association(addr netip.AddrPort) *association {
 		return a
 	}
 	a, _ := s.e.open(peer, s, nil)
+	if a != nil && s.only.IsValid() {
+		a.verified.Store(true) // there is no other
+	}
 	if a != nil && s.ctx.Err() != nil {
 		// Whoever closed it may have ended its associations before this one
 		// came, which would stand in the way of another socket.

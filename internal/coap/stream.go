@@ -3,6 +3,7 @@ package coap
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -80,6 +81,13 @@ func streamAddr(addr net.Addr) (netip.AddrPort, bool) {
 		return unmap(tcp.AddrPort()), true
 	}
 	return addrPortOf(addr)
+}
+
+func (s *stream) group() group {
+	if _, ok := s.conn.(*tls.Conn); ok {
+		return overTLS
+	}
+	return overTCP
 }
 
 // serve reads until the connection ends, and then ends the association.

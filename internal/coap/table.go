@@ -11,8 +11,9 @@ import (
 type table struct {
 	mu    sync.RWMutex
 	peers map[Peer]*association
-	order fifo[*association] // UDP only, in the order of (re-)entering
+	order [knownUDP + 1]fifo[*association] // UDP only, by group, in the order of (re-)entering
 	max   int
+	udp   int // peers of UDP
 	next  uint64
 	full  bool // for good: the endpoint is closed
 }
@@ -35,7 +36,9 @@ func (t *table) enter(a *association, now time.Duration) *association {
 	if old := t.peers[a.peer]; old != nil {
 		return old
 	}
-	if t.full || len(t.peers) >= t.max && !t.evict(now) {
+	// A tenth is for those whose address cannot be forged.
+	full := len(t.peers) >= t.max || a.peer.Transport == UDP && t.udp >= t.max-t.max/10
+	if t.full || full && !t.evict(now) {
 		return nil
 	}
 	t.next++
@@ -43,8 +46,8 @@ func (t *table) enter(a *association, now time.Duration) *association {
 	a.heard.Store(int64(now))
 	t.peers[a.peer] = a
 	if a.peer.Transport == UDP {
-		a.enqueued = now
-		t.order.push(a)
+		t.udp++
+		t.requeue(a, now)
 	}
 	return a
 }
@@ -60,24 +63,57 @@ func (t *table) remove(a *association) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.peers[a.peer] == a {
-		delete(t.peers, a.peer)
+		t.drop(a)
 	}
 }
 
-// evict makes room by forgetting one of the peers that were idle for longest.
-func (t *table) evict(now time.Duration) bool {
-	for range min(t.order.len(), 64) {
-		a := t.order.pop()
-		if t.peers[a.peer] != a {
-			continue // removed by hangup
-		}
-		if time.Duration(a.heard.Load()) <= a.enqueued && t.forget(a) {
-			return true
-		}
-		a.enqueued = now
-		t.order.push(a)
+func (t *table) drop(a *association) {
+	delete(t.peers, a.peer)
+	if a.peer.Transport == UDP {
+		t.udp--
 	}
+}
+
+// evict makes room by forgetting one of the peers that were idle for longest: a
+// stranger, unless those who are known have most of the room.
+func (t *table) evict(now time.Duration) bool {
+	return t.evictFrom(&t.order[strangers], now) ||
+		t.order[knownUDP].len() > t.max/2 && t.evictFrom(&t.order[knownUDP], now)
+}
+
+// evictFrom looks at some of a queue. If it finds only such as were heard lately,
+// the first of them that is idle goes: a flood that comes twice from each address
+// keeps nobody out.
+func (t *table) evictFrom(order *fifo[*association], now time.Duration) bool {
+	var lately *association
+	for range min(order.len(), 64) {
+		a := order.pop()
+		switch {
+		case t.peers[a.peer] != a:
+			// removed by hangup
+		case order != &t.order[a.group()]:
+			t.requeue(a, now)
+		case time.Duration(a.heard.Load()) <= a.enqueued && t.forget(a):
+			if lately != nil {
+				t.requeue(lately, now)
+			}
+			return true
+		case lately == nil && a.isIdle():
+			lately = a
+		default:
+			t.requeue(a, now)
+		}
+	}
+	if lately == nil || t.forget(lately) {
+		return lately != nil
+	}
+	t.requeue(lately, now)
 	return false
+}
+
+func (t *table) requeue(a *association, now time.Duration) {
+	a.enqueued = now
+	t.order[a.group()].push(a)
 }
 
 // sweep forgets some of those that have been silent for EXCHANGE_LIFETIME, and
@@ -85,21 +121,34 @@ func (t *table) evict(now time.Duration) bool {
 func (t *table) sweep(now time.Duration) (more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for i := range t.order {
+		more = t.sweepIn(&t.order[i], now) || more
+	}
+	return more
+}
+
+func (t *table) sweepIn(order *fifo[*association], now time.Duration) (more bool) {
 	for range 1000 {
-		if t.order.len() == 0 || now-t.order.front().enqueued <= exchangeLifetime {
+		if order.len() == 0 || now-order.front().enqueued <= exchangeLifetime {
 			return false
 		}
-		a := t.order.pop()
+		a := order.pop()
 		if t.peers[a.peer] != a {
 			continue
 		}
 		if now-time.Duration(a.heard.Load()) > exchangeLifetime && t.forget(a) {
 			continue
 		}
-		a.enqueued = now
-		t.order.push(a)
+		t.requeue(a, now)
 	}
 	return true
+}
+
+// queued reports whether there is anything to sweep.
+func (t *table) queued() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.order[strangers].len()+t.order[knownUDP].len() > 0
 }
 
 // forget removes a if it is idle. Whoever got hold of it just now sees that it
@@ -111,7 +160,7 @@ func (t *table) forget(a *association) bool {
 		return false
 	}
 	a.ended = true
-	delete(t.peers, a.peer)
+	t.drop(a)
 	return true
 }
 

@@ -2,12 +2,14 @@ package coap
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
 
 var (
 	errSuperseded = errors.New("coap: transfer gave way to another")
+	errNoMemory   = fmt.Errorf("%w: no memory for the body", ErrBusy)
 	errRestarted  = errors.New("coap: transfer began anew")
 )
 
@@ -20,7 +22,8 @@ var proceed = &Response{Code: Continue}
 
 // upload is a request body of a peer that arrives by Block1.
 type upload struct {
-	e *Endpoint
+	e     *Endpoint
+	group group
 
 	mu     sync.Mutex
 	over   bool
@@ -45,10 +48,13 @@ func (u *upload) dropped(err error) {
 	}
 }
 
+// advanced reports whether more than the first block has come. u.mu is held.
+func (u *upload) advanced() bool { return u.next > u.first }
+
 // close takes the upload's memory out of the account. u.mu is held.
 func (u *upload) close() {
 	u.over = true
-	u.e.uploadBytes.Add(-int64(cap(u.body)))
+	u.e.uploadBytes.give(u.group, int64(cap(u.body)))
 }
 
 func (in *incoming) uploadKey() transferKey {
@@ -101,7 +107,13 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	case b.offset() != u.next:
 		return diagnose(RequestEntityIncomplete, "block out of sequence"), false
 	}
-	if err := u.write(in.req.Payload); err != nil {
+	switch err := u.write(in.req.Payload); {
+	case err == nil:
+	case err == errNoMemory && !in.a.stream():
+		e.uploads.makeRoom(u.group, e.timers.now(), e.uploadBytes)
+		in.unserved = true // what was got is kept, and the block comes again
+		return statusOf(err, 0), false
+	default:
 		if e.uploads.take(key, u) {
 			u.close()
 			if u.sink != nil {
@@ -129,7 +141,7 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 // beginUpload decides where a body goes and enters it.
 func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 	e := in.e
-	u := &upload{e: e, format: in.req.ContentFormat()}
+	u := &upload{e: e, group: in.group, format: in.req.ContentFormat()}
 	announced := int64(-1)
 	if v, ok := Uint(in.req.Options, Size1); ok {
 		announced = int64(v)
@@ -150,6 +162,7 @@ func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 		if u.sink != nil {
 			u.sink.Abort(ErrBusy)
 		}
+		in.unserved = true
 		return nil, statusOf(ErrBusy, 0)
 	}
 	return u, nil
@@ -167,9 +180,8 @@ func (u *upload) write(p []byte) error {
 	}
 	if len(u.body)+len(p) > cap(u.body) {
 		grown := make([]byte, len(u.body), min(max(2*cap(u.body), 4*len(p)), max(e.cfg.MaxBody, len(p))))
-		if e.uploadBytes.Add(int64(cap(grown)-cap(u.body))) > e.cfg.Bounds.UploadBytes {
-			e.uploadBytes.Add(-int64(cap(grown) - cap(u.body)))
-			return ErrBusy
+		if !e.uploadBytes.take(u.group, int64(cap(grown)-cap(u.body))) {
+			return errNoMemory
 		}
 		copy(grown, u.body)
 		u.body = grown
