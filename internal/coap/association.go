@@ -59,6 +59,7 @@ type association struct {
 	mu     sync.Mutex
 	ended  bool
 	mid    uint16
+	strays time.Duration // when they are forgotten, since the epoch; see stray
 	outbox outbox
 	inbox  inbox
 

@@ -28,6 +28,7 @@ type siege struct {
 	net      *simnet.Network
 	server   *coap.Endpoint
 	attacker *simnet.Conn
+	plain    *simnet.Conn // the server's
 	forged   uint32
 	devices  map[string]*besieged
 	calls    atomic.Int32 // of /count
@@ -36,6 +37,7 @@ type siege struct {
 type besieged struct {
 	*coap.Endpoint
 	peer coap.Peer
+	conn *simnet.Conn
 }
 
 const siegeDelay = 100 * time.Millisecond
@@ -95,15 +97,17 @@ func inSiege(t *testing.T, cfg coap.Config, f func(t *testing.T, s *siege)) {
 			require.NoError(t, err)
 			return conn
 		}
-		plain, secure, streams := listen("10.0.0.1:5683"), listen("10.0.0.1:5684"), newPipeListener()
-		group.Go(func() { s.server.ServePacket(ctx, plain) })
+		s.plain = listen("10.0.0.1:5683")
+		secure, streams := listen("10.0.0.1:5684"), newPipeListener()
+		group.Go(func() { s.server.ServePacket(ctx, s.plain) })
 		group.Go(func() { s.server.ServeDTLS(ctx, secure, pskOf(testIdentity, testKey)) })
 		group.Go(func() { s.server.ServeListener(ctx, streams) })
 		synctest.Wait()
 		device := func(name, addr string, dial func(e *coap.Endpoint, conn *simnet.Conn) (coap.Peer, error)) {
 			d := &besieged{Endpoint: coap.New(coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Content} })})}
 			var err error
-			d.peer, err = dial(d.Endpoint, listen(addr))
+			d.conn = listen(addr)
+			d.peer, err = dial(d.Endpoint, d.conn)
 			require.NoError(t, err)
 			s.devices[name] = d
 		}

@@ -37,6 +37,7 @@ type exchange struct {
 	timeout time.Duration
 	began   time.Duration
 	acked   bool // at any time, in this use
+	doubted bool // a Reset came, from UDP; the next one is believed
 	sent    bool
 	reply   *packet // the response, owned by the exchange's user
 	err     error
@@ -75,6 +76,9 @@ func (x *exchange) expire() {
 			// it knows again.
 			x.tries = 0
 			x.timeout = a.e.firstTimeout()
+		case x.acked:
+			a.awaitResponse(x) // the acknowledgement was not believed, but what now
+			return
 		default:
 			a.conclude(x, nil, ErrTimeout)
 			return
@@ -97,6 +101,9 @@ func (x *exchange) expire() {
 func (a *association) acknowledge(mid uint16) {
 	x := a.unacknowledged(mid)
 	if x == nil {
+		if !a.opened(mid) {
+			a.stray(mid)
+		}
 		return
 	}
 	x.acked = true
@@ -105,6 +112,13 @@ func (a *association) acknowledge(mid uint16) {
 		a.conclude(x, nil, nil)
 		return
 	}
+	if !a.doubtful() {
+		a.awaitResponse(x)
+	}
+}
+
+// awaitResponse has x wait for the response. a.mu is held.
+func (a *association) awaitResponse(x *exchange) {
 	x.state = pending
 	// A response that does not come soon is worth a notice, as on a stream.
 	x.timeout = min(a.e.firstTimeout(), x.idleLimit)
@@ -125,14 +139,29 @@ func (a *association) unacknowledged(mid uint16) *exchange {
 	return nil
 }
 
-// rejected handles a Reset for mid, and reports whether it meant something.
-// a.mu is held.
+// opened reports whether a message with an id of ours is not over. a.mu is held.
+func (a *association) opened(mid uint16) bool {
+	return slices.ContainsFunc(a.outbox.open, func(x *exchange) bool { return x.mid == mid })
+}
+
+// rejected handles a Reset for mid, and reports whether it meant something. One
+// from UDP to a confirmable request may be forged: the request is sent again at
+// once, and who has rejected it does so again. One after an acknowledgement means
+// nothing. a.mu is held.
 func (a *association) rejected(mid uint16) bool {
 	for _, x := range a.outbox.open {
-		if x.mid == mid && !a.stream() {
-			a.conclude(x, nil, ErrReset)
-			return true
+		if x.mid != mid || a.stream() {
+			continue
 		}
+		switch {
+		case x.confirm && x.state == pending:
+		case x.request && x.confirm && !x.doubted && a.peer.Transport == UDP:
+			x.doubted = true
+			a.write(x.record)
+		default:
+			a.conclude(x, nil, ErrReset)
+		}
+		return true
 	}
 	return false
 }
@@ -141,7 +170,11 @@ func (a *association) rejected(mid uint16) bool {
 // separate response of ours. Some peers send that in place of a Reset. a.mu is
 // held.
 func (a *association) refused(m *wireMessage) {
-	if x := a.unacknowledged(m.mid); x != nil && !x.request && !isSuccess(m.code) {
+	x := a.unacknowledged(m.mid)
+	switch {
+	case x == nil && !a.opened(m.mid):
+		a.stray(m.mid)
+	case x != nil && !x.request && !isSuccess(m.code) && !a.doubtful():
 		a.conclude(x, nil, ErrReset)
 	}
 }

@@ -109,6 +109,11 @@ func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
 		return
 	}
 	a.mu.Lock()
+	if a.doubtful() {
+		a.stray(m.mid)
+		a.mu.Unlock()
+		return
+	}
 	known := a.rejected(m.mid)
 	var observer *Observer
 	if !known {
@@ -116,6 +121,9 @@ func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
 			if o.sentAs(m.mid) {
 				observer = o
 			}
+		}
+		if observer == nil {
+			a.stray(m.mid)
 		}
 	}
 	a.mu.Unlock()
@@ -151,8 +159,10 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 	default:
 		notified = a.observations[m.token]
 		known = notified != nil
-		if !known && !isSuccess(m.code) {
-			refuser = a.observers[m.token]
+		if !known && !isSuccess(m.code) && !a.doubtful() {
+			if refuser = a.observers[m.token]; refuser == nil {
+				a.stray(m.mid)
+			}
 		}
 	}
 	a.mu.Unlock()

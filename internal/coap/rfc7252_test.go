@@ -244,7 +244,21 @@ func TestResponses(t *testing.T) {
 		}, nil, 0},
 		{"reset", func(r *raw, m message.Message) {
 			r.send(message.Message{Type: rst, Code: codes.Empty, MessageID: m.MessageID})
+			require.Equal(r.t, m, r.receive(), "it may be forged; who has rejected the request does so again")
+			r.send(message.Message{Type: rst, Code: codes.Empty, MessageID: m.MessageID})
 		}, coap.ErrReset, 0},
+		{"reset, forged", func(r *raw, m message.Message) {
+			r.send(message.Message{Type: rst, Code: codes.Empty, MessageID: m.MessageID})
+			require.Equal(r.t, m, r.receive())
+			r.send(message.Message{Type: ack, Code: codes.Content, MessageID: m.MessageID, Token: m.Token})
+		}, nil, 0},
+		{"reset after the acknowledgement", func(r *raw, m message.Message) {
+			r.send(message.Message{Type: ack, Code: codes.Empty, MessageID: m.MessageID})
+			r.send(message.Message{Type: rst, Code: codes.Empty, MessageID: m.MessageID})
+			r.send(message.Message{Type: rst, Code: codes.Empty, MessageID: m.MessageID})
+			r.silence(time.Second / 2)
+			r.send(message.Message{Type: non, Code: codes.Content, MessageID: 77, Token: m.Token})
+		}, nil, time.Second / 2},
 		{"critical option nobody knows, in a separate response", func(r *raw, m message.Message) {
 			bad := message.Message{Type: con, Code: codes.Content, MessageID: 77, Token: m.Token, Options: message.Options{option(65001)}}
 			r.send(bad)
@@ -321,6 +335,8 @@ func TestOneUnacknowledgedRequestAtATime(t *testing.T) {
 		r.silence(time.Second)
 		r.send(message.Message{Type: ack, Code: codes.Content, MessageID: second.MessageID, Token: second.Token})
 		third := r.receive()
+		r.send(message.Message{Type: rst, Code: codes.Empty, MessageID: third.MessageID})
+		require.Equal(t, third, r.receive())
 		r.send(message.Message{Type: rst, Code: codes.Empty, MessageID: third.MessageID})
 		r.send(message.Message{Type: non, Code: codes.Content, MessageID: 5, Token: first.Token})
 		r.silence(time.Minute)
