@@ -120,6 +120,9 @@ func (r *inventoryRoom) leave() { r.once.Do(func() { go r.m.takeInventory(1) }) 
 
 // keepInventory stores what was read.
 func (m *Manager) keepInventory(ctx context.Context, endpoint string, r fsm.Reading, cause error) {
+	if _, ok := m.srv.Registration(endpoint); !ok {
+		return // it was deleted meanwhile
+	}
 	device, err := m.db.Device(ctx, endpoint)
 	if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
 		facts, ok := firmwareFacts(r, device.Firmware)

@@ -25,19 +25,27 @@ func (s registrations) PutRegistration(ctx context.Context, r lwm2m.Registration
 	return err
 }
 
+// DeleteRegistration implements lwm2m.RegistrationStore.
+func (s registrations) DeleteRegistration(ctx context.Context, endpoint string) error {
+	_, err := s.Commit(ctx, store.DeleteDevice{Endpoint: endpoint})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
 // Registrations implements lwm2m.RegistrationStore.
 func (s registrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.Registration, error] {
 	return func(yield func(lwm2m.Registration, error) bool) {
 		for d, err := range s.Devices(ctx, store.DeviceQuery{}) {
-			if errors.Is(err, store.ErrDamaged) {
-				continue // the device registers when it gets no answer, and that replaces the record
-			}
-			if err != nil {
+			if err != nil && !errors.Is(err, store.ErrDamaged) {
 				yield(lwm2m.Registration{}, err)
 				return
 			}
-			if d.Registration.ID == "" {
-				continue // known from an update only
+			// Of a damaged record nothing is known but whether the device is Secured; it registers when it gets no answer, and
+			// that replaces the record. What was never registered is known from an update only.
+			if d.Registration.Registered.IsZero() && !d.Registration.Secured {
+				continue
 			}
 			if !yield(registrationOf(d), nil) {
 				return
@@ -46,7 +54,8 @@ func (s registrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.Regist
 	}
 }
 
-// registrationOf makes a registration of its record. What cannot be understood any more is left out.
+// registrationOf makes a registration of its record. What cannot be understood any more is left out. One that has ended has no
+// ID.
 func registrationOf(d store.Device) lwm2m.Registration {
 	s := d.Registration
 	r := lwm2m.Registration{

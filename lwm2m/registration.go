@@ -70,7 +70,8 @@ type Registration struct {
 	Links string
 	// Identity is what the device proved by its credentials: the PSK identity or the certificate's name; "" without.
 	Identity string
-	// Secured reports whether this endpoint has ever registered with credentials. If so it is never accepted without.
+	// Secured reports whether this endpoint has ever registered with credentials. If so it is never accepted without, until
+	// [Server.DeleteDevice].
 	Secured bool
 	// Registered is the time of the Register. This and the other times are of a clock that the server reads once, when it is
 	// made, and that then runs by itself: they do not go back when the system's clock does, nor over a restart. A server on
@@ -99,14 +100,18 @@ func (r Registration) Objects() ObjectList {
 	return list
 }
 
-// A RegistrationStore keeps registrations over restarts of the server. A Register is put before it is answered; what only
-// renews a lifetime or says that a registration ended is collected for up to 30 s.
+// A RegistrationStore keeps registrations over restarts of the server. A Register and a De-register are put before they are
+// answered; what only renews a lifetime or says that one has passed is collected for up to 30 s.
 //
-// Records of ended registrations are kept, as Secured must outlive them. Methods are called from several goroutines.
+// Records of ended registrations are kept, as Secured must outlive them: only DeleteRegistration forgets it. Methods are called
+// from several goroutines, for one endpoint one at a time.
 type RegistrationStore interface {
 	// PutRegistration stores r under r.Endpoint, in place of what was stored there. When it returns nil r is durable.
 	PutRegistration(ctx context.Context, r Registration) error
-	// Registrations returns all that is stored, in no order. It is read once, when the server starts.
+	// DeleteRegistration forgets an endpoint; one that is not stored is no error. When it returns nil that is durable.
+	DeleteRegistration(ctx context.Context, endpoint string) error
+	// Registrations returns all that is stored, in no order, ended ones too: they have no ID. Of a record that cannot be read
+	// it yields the endpoint, and Secured if that is known. It is read once, when the server starts.
 	Registrations(ctx context.Context) iter.Seq2[Registration, error]
 }
 

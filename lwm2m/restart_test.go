@@ -39,6 +39,13 @@ func (m *memoryStore) PutRegistration(_ context.Context, r lwm2m.Registration) e
 	return nil
 }
 
+func (m *memoryStore) DeleteRegistration(_ context.Context, endpoint string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.records, endpoint)
+	return nil
+}
+
 func (m *memoryStore) Registrations(context.Context) iter.Seq2[lwm2m.Registration, error] {
 	m.mu.Lock()
 	records := maps.Clone(m.records)
@@ -135,6 +142,8 @@ var errBroken = errors.New("broken")
 type brokenStore struct{}
 
 func (brokenStore) PutRegistration(context.Context, lwm2m.Registration) error { return errBroken }
+
+func (brokenStore) DeleteRegistration(context.Context, string) error { return errBroken }
 
 func (brokenStore) Registrations(context.Context) iter.Seq2[lwm2m.Registration, error] {
 	return func(yield func(lwm2m.Registration, error) bool) { yield(lwm2m.Registration{}, errBroken) }

@@ -63,7 +63,8 @@ func (s *Server) look(d *device, now time.Duration) {
 	}
 	if d.expires <= now {
 		if d.activity == nil || !d.activity.queue.exchanging() {
-			s.end(d, EventExpired)
+			s.end(d, EventExpired, s.wall())
+			s.touchStore(d)
 			return
 		}
 		// Some clients send no Update while a transfer is going on, so it counts as one.
@@ -116,15 +117,14 @@ func (s *Server) grant(d *device) {
 }
 
 // end ends a registration. s.mu is held.
-func (s *Server) end(d *device, kind EventKind) {
+func (s *Server) end(d *device, kind EventKind, at time.Time) {
 	delete(s.table.byID, d.id)
 	s.table.leave(d)
 	s.table.unschedule(d)
-	d.id, d.awake, d.ended = "", false, s.wall().UnixNano()
+	d.id, d.awake, d.ended = "", false, at.UnixNano()
 	s.failRequests(d, ErrNotRegistered)
 	s.endObservations(d, ErrNotRegistered)
 	s.emit(Event{Kind: kind}, d)
-	s.touchStore(d)
 	d.trim()
 }
 

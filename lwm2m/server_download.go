@@ -126,7 +126,7 @@ func (s *Server) serveLwM2M(ctx context.Context, r *coap.IncomingRequest, segmen
 	case r.Code == coap.POST:
 		return s.update(ctx, r, segments[1])
 	case r.Code == coap.DELETE:
-		return s.deregister(r, segments[1])
+		return s.deregister(ctx, r, segments[1])
 	default:
 		return errorResponse(ErrMethodNotAllowed)
 	}

@@ -236,18 +236,27 @@ func (s *Server) renew(reg Registration, peer coap.Peer, store bool) bool {
 	return true
 }
 
-// deregister answers a De-register.
-func (s *Server) deregister(r *coap.IncomingRequest, id string) *coap.Response {
-	if _, ok := s.owner(id, r.Identity); !ok {
+// deregister answers a De-register, when its end is durable.
+func (s *Server) deregister(ctx context.Context, r *coap.IncomingRequest, id string) *coap.Response {
+	endpoint, ok := s.owner(id, r.Identity)
+	if !ok {
 		return errorResponse(ErrNotFound)
+	}
+	defer s.keys.lock(endpoint)()
+	reg, ok := s.Registration(endpoint)
+	if !ok || reg.ID != id {
+		return errorResponse(ErrNotFound) // it ended or was replaced while we waited for the lock
+	}
+	reg.ID, reg.Ended = "", s.wall()
+	if err := s.put(ctx, reg); err != nil {
+		s.log.Error("end of a registration not stored", slog.String("endpoint", endpoint), slog.Any("error", err))
+		return errorResponse(ErrUnavailable)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byID[id]
-	if d == nil {
-		return errorResponse(ErrNotFound)
+	if d := s.table.byID[id]; d != nil { // else its lifetime ended meanwhile
+		s.end(d, EventDeregistered, reg.Ended)
 	}
-	s.end(d, EventDeregistered)
 	return &coap.Response{Code: coap.Deleted}
 }
 

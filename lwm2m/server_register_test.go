@@ -306,6 +306,15 @@ func (r *recordingStore) PutRegistration(_ context.Context, reg Registration) er
 	return nil
 }
 
+func (r *recordingStore) DeleteRegistration(_ context.Context, endpoint string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		delete(r.records, endpoint)
+	}
+	return r.err
+}
+
 func (r *recordingStore) Registrations(context.Context) iter.Seq2[Registration, error] {
 	return func(yield func(Registration, error) bool) {
 		r.mu.Lock()
@@ -346,6 +355,46 @@ func TestRegisterIsDurable(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, "/rd/"+reg.ID, path)
 	require.Equal(t, coap.Changed, serve(s2, incoming{code: coap.POST, path: path, format: -1}).Code)
+}
+
+// TestDeregisterIsDurable has the store fail when a device leaves: it is not told that it has.
+func TestDeregisterIsDurable(t *testing.T) {
+	store := &recordingStore{}
+	s := NewServer(ServerConfig{Registrations: store})
+	path := location(register(s, "ep=a"))
+	leave := func() Code { return Code(serve(s, incoming{code: coap.DELETE, path: path, format: -1}).Code) }
+	store.err = errors.New("disk full")
+	require.Equal(t, CodeUnavailable, leave())
+	require.True(t, s.Registered("a"))
+	require.Equal(t, Code(coap.Changed), Code(serve(s, incoming{code: coap.POST, path: path, format: -1}).Code), "it is still there")
+	store.err = nil
+	require.Equal(t, Code(coap.Deleted), leave())
+	require.False(t, s.Registered("a"))
+	ended := store.records["a"]
+	require.Empty(t, ended.ID)
+	require.False(t, ended.Ended.IsZero())
+	now, _ := s.Registration("a")
+	require.Equal(t, now, ended)
+	require.Equal(t, CodeNotFound, leave())
+}
+
+// TestDeleteDeviceIsDurable has the store fail when a device is to be forgotten: it is not.
+func TestDeleteDeviceIsDurable(t *testing.T) {
+	store := &recordingStore{}
+	s := NewServer(ServerConfig{Registrations: store})
+	path := location(register(s, "ep=a"))
+	require.ErrorIs(t, s.DeleteDevice(t.Context(), "b"), ErrNotFound)
+	store.err = errors.New("disk full")
+	require.ErrorIs(t, s.DeleteDevice(t.Context(), "a"), store.err)
+	require.True(t, s.Registered("a"))
+	store.err = nil
+	serve(s, incoming{code: coap.POST, path: path, format: -1}) // what is to be stored later is not, then
+	require.NoError(t, s.DeleteDevice(t.Context(), "a"))
+	s.flush()
+	require.Empty(t, store.records)
+	_, ok := s.Registration("a")
+	require.False(t, ok)
+	require.Equal(t, CodeNotFound, Code(serve(s, incoming{code: coap.POST, path: path, format: -1}).Code))
 }
 
 func FuzzRegister(f *testing.F) {

@@ -32,6 +32,9 @@ func (t *table) add(endpoint string) *device {
 	return d
 }
 
+// remove forgets an endpoint whose registration has ended.
+func (t *table) remove(d *device) { delete(t.byEndpoint, d.endpoint) }
+
 // locate makes peer the way to d. It returns the device that was there before, if there was another: what would be sent to
 // that would reach d now.
 func (t *table) locate(d *device, peer coap.Peer) (displaced *device) {

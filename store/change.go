@@ -37,10 +37,10 @@ type CreateImage struct{ Image Image }
 type DeleteImage struct{ ID string }
 
 // PutRegistration creates or replaces the Registration of an endpoint's [Device] and leaves the rest of the record.
-// Secured is sticky: once stored true it stays true.
+// Secured is sticky: once stored true it stays true, until a [DeleteDevice].
 //
-// A damaged record is replaced as if there were none, so that the device can register: what it said is lost, also that
-// Secured was true.
+// A damaged record is replaced as if there were none, so that the device can register: all that it said is lost but that
+// Secured was true, which a back end keeps beside the record.
 type PutRegistration struct {
 	Endpoint     string
 	Registration Registration
@@ -59,6 +59,11 @@ type PutFirmware struct {
 // none.
 type PutHolds struct{ Endpoint, Holds string }
 
+// DeleteDevice removes all that is known of an endpoint, also that it is Secured; its updates stay.
+//
+// ErrNotFound: nothing is known of it. ErrActive (as *ActiveError, with the id of the update): it has an active update.
+type DeleteDevice struct{ Endpoint string }
+
 func (CreateUpdate) change()    {}
 func (ReplaceUpdate) change()   {}
 func (AppendEvents) change()    {}
@@ -67,6 +72,7 @@ func (DeleteImage) change()     {}
 func (PutRegistration) change() {}
 func (PutFirmware) change()     {}
 func (PutHolds) change()        {}
+func (DeleteDevice) change()    {}
 
 // Bounds of the journal of one update, in lines.
 const (

@@ -38,8 +38,8 @@ func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
 func (e *DamagedError) Unwrap() error { return e.Err }
 
 // RemoveDamaged removes a damaged record and what refers to it: of an update its place as the active one of its endpoint,
-// its idempotency key and its journal; of an image its name and version; of an event its place in a journal. It is for
-// repair: a back end may have to look at all records of an index, and hold up other commits meanwhile.
+// its idempotency key and its journal; of an image its name and version; of an event its place in a journal. Of a device that
+// is Secured a record that says nothing but that stays: [DeleteDevice] removes it. It is for repair: a back end may have to look at all records of an index, and hold up other commits meanwhile.
 //
 // ErrNotFound: there is no such record, and nothing refers to one. ErrNotDamaged: the record can be read.
 // ErrInUse (as *InUseError): an active update needs the image.

@@ -70,6 +70,9 @@ func Normalize(c Change) (Change, error) {
 			n.fail("%q is no SHA-256 in lower-case hex", cut(c.Holds, MaxID))
 		}
 		return c, n.err
+	case DeleteDevice:
+		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
+		return c, n.err
 	case RemoveDamaged:
 		n.key(c.Kind, c.Key)
 		return c, n.err

@@ -72,7 +72,7 @@ type Registration struct {
 	ProfileID  string        `json:"profile_id,omitempty"` // of LwM2M 1.2
 	Links      string        `json:"links,omitempty"`      // the objects, in link format, as the device sent them
 	Identity   string        `json:"identity,omitempty"`   // proven identity, "" without security
-	Secured    bool          `json:"secured,omitempty"`    // has ever registered with credentials
+	Secured    bool          `json:"secured,omitempty"`    // has ever registered with credentials; see [DeleteDevice]
 	Registered time.Time     `json:"registered"`
 	Updated    time.Time     `json:"updated"`        // of the last Register or Update: the lifetime counts from here; soft: may lag
 	LastSeen   time.Time     `json:"last_seen"`      // soft: may lag

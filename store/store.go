@@ -18,7 +18,7 @@ import (
 // A record that is damaged, for whatever reason, stops nothing but what needs that record. Update, Image and Device return
 // a *DamagedError, which matches ErrDamaged. A sequence yields a pair of a *DamagedError and a record of which nothing is
 // set but the id, endpoint or sequence number, and what else is known of it for certain, such as the endpoint or the update
-// that the query asked for; then it goes on. Each query yields a damaged record that may be among what it selects, without
+// that the query asked for, or that a device is Secured; then it goes on. Each query yields a damaged record that may be among what it selects, without
 // asking its Filter, and counts it against its Limit. A [RemoveDamaged] removes such a record.
 //
 // Errors are matched with errors.Is against this package's sentinels; an error of the database itself is wrapped and

@@ -24,6 +24,7 @@ type manager interface {
 	Events(ctx context.Context, after uint64) iter.Seq2[firmware.Event, error]
 	Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[firmware.DeviceInfo, error]
 	Device(ctx context.Context, endpoint string) (firmware.DeviceInfo, error)
+	DeleteDevice(ctx context.Context, endpoint string) error
 }
 
 // repository is what the handler needs of a [firmware.Repository].

@@ -311,7 +311,7 @@ func TestMethods(t *testing.T) {
 		"/api/images":                    "GET, HEAD, OPTIONS, POST",
 		"/api/images/" + image:           "DELETE, GET, HEAD, OPTIONS",
 		"/api/devices":                   "GET, HEAD, OPTIONS",
-		"/api/devices/x":                 "GET, HEAD, OPTIONS",
+		"/api/devices/x":                 "DELETE, GET, HEAD, OPTIONS",
 		"/api/devices/x/resources/3/0/3": "GET, HEAD, OPTIONS, POST, PUT",
 		"/api/updates":                   "GET, HEAD, OPTIONS, POST",
 		"/api/updates/x":                 "DELETE, GET, HEAD, OPTIONS",
@@ -354,4 +354,20 @@ func TestOneActiveUpdate(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]int{started: 99}, inTheWay)
+}
+
+// TestDeleteDevice forgets a device, once no update of it is active.
+func TestDeleteDevice(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	_, err := s.db.Commit(t.Context(), store.PutRegistration{Endpoint: "a/b", Registration: store.Registration{Secured: true}})
+	require.NoError(t, err)
+	const device = "/api/devices/a%2Fb"
+	id := s.start("a/b", s.image("1.0.0"))
+	require.Equal(t, id, requireProblem(t, s.do(http.MethodDelete, device, nil), http.StatusConflict, "update-active").Update)
+	require.Equal(t, http.StatusOK, s.get(device).StatusCode)
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/updates/"+id+"/cancel", nil).StatusCode)
+	require.Equal(t, http.StatusNoContent, s.do(http.MethodDelete, device, nil).StatusCode)
+	requireProblem(t, s.get(device), http.StatusNotFound, "not-found")
+	requireProblem(t, s.do(http.MethodDelete, device, nil), http.StatusNotFound, "not-found")
+	require.Equal(t, http.StatusOK, s.get("/api/updates/"+id).StatusCode)
 }

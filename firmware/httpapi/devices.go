@@ -20,6 +20,14 @@ func (a *api) listDevices(w http.ResponseWriter, r *http.Request, req request) e
 	return writePage(w, limit, "devices", devices, func(d firmware.DeviceInfo) string { return d.Endpoint }, viewDevice)
 }
 
+func (a *api) deleteDevice(w http.ResponseWriter, r *http.Request, req request) error {
+	if err := a.manager.DeleteDevice(r.Context(), req.endpoint); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func (a *api) getDevice(w http.ResponseWriter, r *http.Request, req request) error {
 	device, err := a.manager.Device(r.Context(), req.endpoint)
 	if err != nil {

@@ -14,6 +14,7 @@
 //	DELETE /api/images/{id}                       409 while an active update needs it
 //	GET    /api/devices                           ?limit, ?cursor
 //	GET    /api/devices/{endpoint}                the endpoint is percent-encoded
+//	DELETE /api/devices/{endpoint}                forgets it, also that it used credentials; 409 while it has an active update
 //	GET    /api/devices/{endpoint}/resources/...  501: not there yet; PUT and POST too
 //	POST   /api/updates                           body: application/json; header Idempotency-Key
 //	GET    /api/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state

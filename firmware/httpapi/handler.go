@@ -17,7 +17,7 @@ const (
 	ReadImages   Action = "images:read"
 	WriteImages  Action = "images:write" // upload, delete
 	ReadDevices  Action = "devices:read"
-	WriteDevices Action = "devices:write" // write and execute resources
+	WriteDevices Action = "devices:write" // delete; write and execute resources
 	ReadUpdates  Action = "updates:read"
 	WriteUpdates Action = "updates:write" // start, cancel, hold, release, served; remove a damaged one
 	ReadEvents   Action = "events:read"

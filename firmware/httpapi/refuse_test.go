@@ -35,7 +35,7 @@ func TestRefusedRequests(t *testing.T) {
 		{name: "api alone", method: "GET", path: "/api", status: 404, kind: "not-found"},
 		{name: "trailing slash", method: "GET", path: "/api/updates/", status: 404, kind: "not-found"},
 		{name: "unknown method", method: "PATCH", path: "/api/updates", status: 405, kind: "method-not-allowed"},
-		{name: "wrong method", method: "DELETE", path: "/api/devices/x", status: 405, kind: "method-not-allowed"},
+		{name: "wrong method", method: "DELETE", path: "/api/devices", status: 405, kind: "method-not-allowed"},
 		{name: "unknown query", method: "GET", path: "/api/updates?limt=1", status: 400, kind: "invalid-query", field: "limt"},
 		{name: "query twice", method: "GET", path: "/api/updates?limit=1&limit=2", status: 400, kind: "invalid-query", field: "limit"},
 		{name: "query badly encoded", method: "GET", path: "/api/updates?limit=%zz", status: 400, kind: "invalid-query"},

@@ -50,7 +50,10 @@ func (a *api) table() []route {
 			http.MethodDelete: {action: WriteImages, serve: a.deleteImage},
 		}},
 		{"devices", map[string]*call{http.MethodGet: {action: ReadDevices, query: paging, serve: a.listDevices}}},
-		{"devices/{endpoint}", map[string]*call{http.MethodGet: {action: ReadDevices, serve: a.getDevice}}},
+		{"devices/{endpoint}", map[string]*call{
+			http.MethodGet:    {action: ReadDevices, serve: a.getDevice},
+			http.MethodDelete: {action: WriteDevices, serve: a.deleteDevice},
+		}},
 		{"devices/{endpoint}/resources/...", map[string]*call{
 			http.MethodGet:  resources(ReadDevices),
 			http.MethodPut:  resources(WriteDevices),

@@ -183,3 +183,42 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("Open changed a file that is not its own: %d bytes, %v", len(got), err)
 	}
 }
+
+// TestFileWithoutMarks opens a file of a version that kept only in its record that a device is Secured, and then damages that.
+func TestFileWithoutMarks(t *testing.T) {
+	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	db, err := bolt.New(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for endpoint, secured := range map[string]bool{"open": false, "secured": true} {
+		_, err = db.Commit(t.Context(), store.PutRegistration{Endpoint: endpoint, Registration: store.Registration{Secured: secured}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = file.Update(func(tx *bbolt.Tx) error {
+		space := tx.Bucket([]byte(bolt.DefaultNamespace))
+		return errors.Join(space.DeleteBucket([]byte("secured")), space.Bucket([]byte("meta")).Delete([]byte("secured")))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if db, err = bolt.New(file); err != nil {
+		t.Fatal(err)
+	}
+	for _, endpoint := range []string{"open", "secured"} {
+		if err := kvtest.Spoil(bolt.BackendOf(file), store.KindDevice, endpoint, kvtest.Ways["garbage"]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for d, err := range db.Devices(t.Context(), store.DeviceQuery{}) {
+		if !errors.Is(err, store.ErrDamaged) || d.Registration.Secured != (d.Endpoint == "secured") {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+}

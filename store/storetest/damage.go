@@ -14,8 +14,9 @@ import (
 // journal. There are u1 to u3 for ep1 to ep3, the last of the image i2, each with two lines.
 type spoilt struct {
 	*testing.T
-	db   store.Store
-	line string // sequence number of the damaged one
+	db    store.Store
+	spoil func(store.Kind, string)
+	line  string // sequence number of the damaged one
 }
 
 func newSpoilt(t *testing.T, d damage) *spoilt {
@@ -37,7 +38,7 @@ func newSpoilt(t *testing.T, d damage) *spoilt {
 			}
 		}
 	}
-	s := &spoilt{T: t, db: db, line: fmt.Sprint(last)}
+	s := &spoilt{T: t, db: db, spoil: spoil, line: fmt.Sprint(last)}
 	for kind, key := range s.records() {
 		spoil(kind, key)
 	}
@@ -86,6 +87,8 @@ func testDamage(t *testing.T, d damage) {
 		{"commit", (*spoilt).commit},
 		{"many commits", (*spoilt).commits},
 		{"registration", (*spoilt).registration},
+		{"secured", (*spoilt).secured},
+		{"delete a device", (*spoilt).deleteDevice},
 		{"firmware", (*spoilt).firmware},
 		{"holds", (*spoilt).holds},
 		{"remove", (*spoilt).remove},

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -97,6 +98,37 @@ func testSecured(t *testing.T, db store.Store) {
 	if !getDevice(t, db, "ep").Registration.Secured {
 		t.Fatal("Secured was forgotten")
 	}
+}
+
+func testDeleteDevice(t *testing.T, db store.Store) {
+	seed(t, db)
+	r := newRegistration("r1")
+	r.Secured, r.Identity = true, "id"
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: r}, store.CreateUpdate{Update: newUpdate("u", "ep", "i1")})
+	commit(t, db, store.PutFirmware{Endpoint: "other", Firmware: store.Firmware{Version: "2"}})
+	gone := store.DeleteDevice{Endpoint: "ep"}
+	err := refuse(t, db, store.ErrActive, gone)
+	if active, ok := errors.AsType[*store.ActiveError](err); !ok || active.Endpoint != "ep" || active.ID != "u" {
+		t.Fatalf("%#v, want an ActiveError of u", err)
+	}
+	equal(t, "device after a refusal", getDevice(t, db, "ep"), store.Device{Endpoint: "ep", Registration: r})
+
+	commit(t, db, store.ReplaceUpdate{Update: ended(getUpdate(t, db, "u"))}, gone)
+	_, err = db.Device(t.Context(), "ep")
+	failsWith(t, "Device of a deleted one", err, store.ErrNotFound)
+	equal(t, "devices", collect(t, db.Devices(t.Context(), store.DeviceQuery{}), endpointOf), []string{"other"})
+	refuse(t, db, store.ErrNotFound, gone)
+	refuse(t, db, store.ErrNotFound, store.DeleteDevice{Endpoint: "other"}, store.DeleteDevice{Endpoint: "other"})
+	refuse(t, db, store.ErrInvalid, store.DeleteDevice{})
+	getUpdate(t, db, "u")
+
+	// It may come back as if it had never been there.
+	again := store.Device{Endpoint: "ep", Registration: newRegistration("r2")}
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: again.Registration})
+	equal(t, "device that came back", getDevice(t, db, "ep"), again)
+	commit(t, db, store.DeleteDevice{Endpoint: "ep"}, store.PutHolds{Endpoint: "ep"})
+	_, err = db.Device(t.Context(), "ep")
+	failsWith(t, "Device of one that was deleted again", err, store.ErrNotFound)
 }
 
 func testDeviceQueries(t *testing.T, db store.Store) {

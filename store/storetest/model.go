@@ -64,6 +64,14 @@ func (m model) one(c store.Change) error {
 			}
 		}
 		delete(m.images, c.ID)
+	case store.DeleteDevice:
+		if m.busy(c.Endpoint) {
+			return store.ErrActive
+		}
+		if _, ok := m.devices[c.Endpoint]; !ok {
+			return store.ErrNotFound
+		}
+		delete(m.devices, c.Endpoint)
 	case store.PutFirmware:
 		d := m.devices[c.Endpoint]
 		c.Firmware.Holds = d.Firmware.Holds
@@ -78,6 +86,16 @@ func (m model) one(c store.Change) error {
 	return nil
 }
 
+// busy reports whether an endpoint has an active update.
+func (m model) busy(endpoint string) bool {
+	for _, u := range m.updates {
+		if u.Active() && u.Endpoint == endpoint {
+			return true
+		}
+	}
+	return false
+}
+
 func (m model) create(u store.Update) error {
 	for _, other := range m.updates {
 		if u.Key != "" && other.Key == u.Key {
@@ -90,10 +108,8 @@ func (m model) create(u store.Update) error {
 	if _, ok := m.images[u.Image]; !ok {
 		return store.ErrNotFound
 	}
-	for _, other := range m.updates {
-		if u.Active() && other.Active() && other.Endpoint == u.Endpoint {
-			return store.ErrActive
-		}
+	if u.Active() && m.busy(u.Endpoint) {
+		return store.ErrActive
 	}
 	u.Revision = 1
 	m.updates[u.ID] = u
@@ -126,7 +142,7 @@ func testRandom(t *testing.T, db store.Store) {
 
 func randomChange(rnd *rand.Rand, m model) store.Change {
 	image := fmt.Sprint("i", rnd.IntN(4))
-	switch rnd.IntN(8) {
+	switch rnd.IntN(9) {
 	case 0, 1:
 		u := newUpdate(id(rnd.IntN(200)), fmt.Sprint("ep", rnd.IntN(9)), image)
 		if rnd.IntN(3) == 0 {
@@ -155,6 +171,8 @@ func randomChange(rnd *rand.Rand, m model) store.Change {
 	case 5:
 		return store.DeleteImage{ID: image}
 	case 6:
+		return store.DeleteDevice{Endpoint: fmt.Sprint("ep", rnd.IntN(9))}
+	case 7:
 		return store.PutHolds{Endpoint: fmt.Sprint("ep", rnd.IntN(9)), Holds: []string{"", strings.Repeat("0a", 32)}[rnd.IntN(2)]}
 	}
 	return store.PutFirmware{Endpoint: fmt.Sprint("ep", rnd.IntN(9)), Firmware: store.Firmware{Version: fmt.Sprint(rnd.IntN(99))}}

@@ -56,6 +56,43 @@ func (s *spoilt) registration() {
 	equal(s, "device that registered anew", getDevice(s, s.db, "ep2"), want)
 }
 
+// secured damages the record of a device that used credentials: it never counts as one that did not.
+func (s *spoilt) secured() {
+	r := newRegistration("r")
+	r.Secured = true
+	for n, replace := range []store.Change{
+		store.PutRegistration{Endpoint: "secured", Registration: newRegistration("new")},
+		store.PutFirmware{Endpoint: "secured", Firmware: store.Firmware{Version: "2"}},
+		store.PutHolds{Endpoint: "secured", Holds: strings.Repeat("0a", 32)},
+		store.RemoveDamaged{Kind: store.KindDevice, Key: "secured"},
+	} {
+		commit(s, s.db, store.PutRegistration{Endpoint: "secured", Registration: r})
+		s.spoil(store.KindDevice, "secured")
+		for d, err := range s.db.Devices(s.Context(), store.DeviceQuery{After: "ep3"}) {
+			failsWith(s, "pair", err, store.ErrDamaged)
+			equal(s, "what is known of a damaged one", d,
+				store.Device{Endpoint: "secured", Registration: store.Registration{Secured: true}})
+		}
+		commit(s, s.db, replace)
+		if !getDevice(s, s.db, "secured").Registration.Secured {
+			s.Errorf("change %d forgets that a damaged device is Secured", n)
+		}
+	}
+	commit(s, s.db, store.DeleteDevice{Endpoint: "secured"}, store.PutRegistration{Endpoint: "secured", Registration: newRegistration("new")})
+	if getDevice(s, s.db, "secured").Registration.Secured {
+		s.Error("a deleted device is still Secured")
+	}
+}
+
+// deleteDevice deletes the damaged device once its update has ended, which may be damaged, too.
+func (s *spoilt) deleteDevice() {
+	gone := store.DeleteDevice{Endpoint: "ep2"}
+	refuse(s, s.db, store.ErrActive, gone)
+	commit(s, s.db, store.RemoveDamaged{Kind: store.KindUpdate, Key: "u2"}, gone)
+	_, err := s.db.Device(s.Context(), "ep2")
+	failsWith(s, "Device of a deleted one", err, store.ErrNotFound)
+}
+
 func (s *spoilt) firmware() {
 	want := store.Device{Endpoint: "ep2", Firmware: store.Firmware{Version: "2"}}
 	commit(s, s.db, store.PutFirmware{Endpoint: "ep2", Firmware: want.Firmware})

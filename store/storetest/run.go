@@ -83,6 +83,7 @@ var tests = []struct {
 	{"device", testDevice},
 	{"package that a device holds", testHolds},
 	{"secured is sticky", testSecured},
+	{"delete a device", testDeleteDevice},
 	{"journal", testJournal},
 	{"journal bounds", testJournalBounds},
 	{"update queries", testUpdateQueries},

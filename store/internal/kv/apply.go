@@ -23,9 +23,9 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 			err = deleteImage(o, c.ID)
 		case store.PutRegistration:
 			err = putDevice(o, c.Endpoint, func(d *store.Device) {
-				secured := d.Registration.Secured || c.Registration.Secured
+				sticky := d.Registration.Secured || c.Registration.Secured
 				d.Registration = c.Registration
-				d.Registration.Secured = secured
+				d.Registration.Secured = sticky
 			})
 		case store.PutFirmware:
 			err = putDevice(o, c.Endpoint, func(d *store.Device) {
@@ -37,6 +37,8 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 			if c.Holds != "" || o.has(devices, []byte(c.Endpoint)) {
 				err = putDevice(o, c.Endpoint, func(d *store.Device) { d.Firmware.Holds = c.Holds })
 			}
+		case store.DeleteDevice:
+			err = deleteDevice(o, c.Endpoint)
 		case store.RemoveDamaged:
 			err = removeDamaged(o, c)
 		}
@@ -180,6 +182,22 @@ func putDevice(o *overlay, endpoint string, set func(*store.Device)) error {
 	if data := o.get(devices, []byte(endpoint)); data != nil {
 		d, _ = deviceKind.decode([]byte(endpoint), data) // a damaged record is replaced
 	}
+	d.Registration.Secured = d.Registration.Secured || o.has(secured, []byte(endpoint))
 	set(&d)
+	if d.Registration.Secured {
+		o.put(secured, []byte(endpoint), mark)
+	}
 	return o.putRecord(devices, endpoint, d)
+}
+
+func deleteDevice(o *overlay, endpoint string) error {
+	if id := o.get(activeOf, []byte(endpoint)); id != nil {
+		return &store.ActiveError{Endpoint: endpoint, ID: string(id)}
+	}
+	if !o.has(devices, []byte(endpoint)) {
+		return store.ErrNotFound
+	}
+	o.delete(devices, []byte(endpoint))
+	o.delete(secured, []byte(endpoint))
+	return nil
 }

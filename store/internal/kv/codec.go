@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -14,11 +15,14 @@ const format = 2
 var mark = []byte{'.'}
 
 func encode(record any) ([]byte, error) {
-	data, err := json.Marshal(record)
-	if err != nil {
+	var b bytes.Buffer
+	b.WriteByte(format)
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // each < and > of a device's links would take six bytes
+	if err := e.Encode(record); err != nil {
 		return nil, fmt.Errorf("store: encoding: %w", err)
 	}
-	return append([]byte{format}, data...), nil
+	return b.Bytes()[:b.Len()-1], nil // without the line's end
 }
 
 func decode[T any](data []byte) (record T, err error) {

@@ -19,6 +19,9 @@ func removeDamaged(o *overlay, c store.RemoveDamaged) error {
 		found, err = removeImage(o, []byte(c.Key))
 	case store.KindDevice:
 		found, err = deviceKind.drop(o, []byte(c.Key))
+		if found && o.has(secured, []byte(c.Key)) {
+			err = putDevice(o, c.Key, func(*store.Device) {})
+		}
 	case store.KindEvent:
 		seq, _ := strconv.ParseUint(c.Key, 10, 64) // Normalize has looked at it
 		found, err = removeEvent(o, number(seq))

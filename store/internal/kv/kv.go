@@ -22,13 +22,14 @@ const (
 	imageVersion              // name, version -> id
 	imageDigest               // digest, id -> mark
 	devices                   // endpoint -> record
+	secured                   // endpoint -> mark, where the record says so or did before it was damaged
 
 	Tables // how many there are
 )
 
 var tableNames = [Tables]string{"meta", "updates", "update_keys", "updates_by_endpoint", "updates_by_image", "active",
 	"active_by_endpoint", "active_by_image", "events", "journal", "journal_size", "images", "images_by_version",
-	"images_by_digest", "devices"}
+	"images_by_digest", "devices", "secured"}
 
 // String returns the name under which a back end may keep the table.
 func (t Table) String() string { return tableNames[t] }

@@ -224,8 +224,9 @@ func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[stor
 	if q.After != "" {
 		sc.last = []byte(q.After)
 	}
-	load := func(_ Reader, key, value []byte) (store.Device, bool, error) {
+	load := func(r Reader, key, value []byte) (store.Device, bool, error) {
 		d, err := deviceKind.decode(key, value)
+		d.Registration.Secured = d.Registration.Secured || r.Get(secured, key) != nil
 		return d, err != nil || !q.Registered || d.Registration.Ended.IsZero(), err
 	}
 	return query(ctx, s, sc, q.Limit, load, nil)

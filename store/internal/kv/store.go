@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -52,7 +53,34 @@ func New(b Backend, group bool) (*Store, error) {
 		return nil, fmt.Errorf("store: another version of this module wrote the data: it has format %d, this version takes only %d",
 			have[0], format)
 	}
-	return &Store{backend: b, group: group}, nil
+	s := &Store{backend: b, group: group}
+	return s, s.markSecured()
+}
+
+// markSecured marks the devices that a version without the marks has stored, once.
+func (s *Store) markSecured() error {
+	key, done := []byte(secured.String()), false
+	err := s.backend.View(func(r Reader) error {
+		done = r.Get(meta, key) != nil
+		return nil
+	})
+	if err != nil || done {
+		return err
+	}
+	return s.backend.Update(func(w Writer) error {
+		var found [][]byte
+		for endpoint, data := range w.Ascend(devices, nil) {
+			if d, err := deviceKind.decode(endpoint, data); err == nil && d.Registration.Secured {
+				found = append(found, bytes.Clone(endpoint))
+			}
+		}
+		for _, endpoint := range found {
+			if err := w.Put(secured, endpoint, mark); err != nil {
+				return err
+			}
+		}
+		return w.Put(meta, key, mark)
+	})
 }
 
 // Commit implements store.Store.

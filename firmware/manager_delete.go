@@ -1,0 +1,42 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+// DeleteDevice forgets all that is known of an endpoint: its registration, what was read of its firmware, and that it has used
+// credentials, without which it is otherwise never accepted again. Its updates stay. A device that is still there registers
+// anew.
+//
+// The error is a *store.ActiveError, with the id of the update in the way, if the endpoint has an active update;
+// store.ErrNotFound if nothing is known of it; or the store's.
+func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
+	// The store refuses it as well, when it deletes; here nothing has happened yet.
+	for u, err := range m.db.Updates(ctx, store.UpdateQuery{Endpoint: endpoint, Active: true, Limit: 1}) {
+		if err != nil && !errors.Is(err, store.ErrDamaged) {
+			return err
+		}
+		return &store.ActiveError{Endpoint: endpoint, ID: u.ID}
+	}
+	m.endParting(endpoint)
+	known := true
+	if err := m.srv.DeleteDevice(ctx, endpoint); errors.Is(err, lwm2m.ErrNotFound) {
+		known = false
+	} else if err != nil {
+		return err
+	}
+	// Now the record is gone, unless the server does not know the device, or keeps its registrations elsewhere. One that has
+	// registered meanwhile stays.
+	if _, again := m.srv.Registration(endpoint); !again {
+		_, err := m.db.Commit(ctx, store.DeleteDevice{Endpoint: endpoint})
+		if err != nil && (!known || !errors.Is(err, store.ErrNotFound)) {
+			return err
+		}
+	}
+	m.log.Info("a device was deleted", "endpoint", endpoint)
+	return nil
+}
