@@ -12,7 +12,7 @@ import (
 // DeviceInfo is what is known of one endpoint: its last registration, and what was last read of its firmware.
 type DeviceInfo struct {
 	store.Device
-	// Online reports whether the registration holds.
+	// Online reports whether the registration holds and the device can be reached, as lwm2m.Server.Reachable says.
 	Online bool
 }
 
@@ -41,7 +41,7 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 	k := DeviceInfo{Device: d}
 	if r, ok := m.srv.Registration(d.Endpoint); ok {
 		k.Registration.Address, k.Registration.LastSeen = r.Address.String(), r.LastSeen
-		k.Online = m.srv.Registered(d.Endpoint)
+		k.Online = m.srv.Reachable(d.Endpoint)
 	}
 	return k
 }

@@ -20,7 +20,7 @@ func (s registrations) PutRegistration(ctx context.Context, r lwm2m.Registration
 	_, err := s.Commit(ctx, store.PutRegistration{Endpoint: r.Endpoint, Registration: store.Registration{
 		ID: r.ID, Address: r.Address.String(), Local: addrString(r.Local), Transport: r.Transport.String(), Version: r.Version.String(),
 		Lifetime: r.Lifetime, Binding: r.Binding, Queue: r.Queue, SMS: r.SMS, ProfileID: r.ProfileID, Links: r.Links,
-		Identity: r.Identity, Secured: r.Secured, Registered: r.Registered, Updated: r.Updated, LastSeen: r.LastSeen, Ended: r.Ended,
+		Identity: r.Identity.Name, IdentityKind: r.Identity.Kind.String(), Secured: r.Secured, Registered: r.Registered, Updated: r.Updated, LastSeen: r.LastSeen, Ended: r.Ended,
 	}})
 	return err
 }
@@ -60,7 +60,7 @@ func registrationOf(d store.Device) lwm2m.Registration {
 	s := d.Registration
 	r := lwm2m.Registration{
 		Endpoint: d.Endpoint, ID: s.ID, Lifetime: s.Lifetime, Binding: s.Binding, Queue: s.Queue, SMS: s.SMS,
-		ProfileID: s.ProfileID, Links: s.Links, Identity: s.Identity, Secured: s.Secured,
+		ProfileID: s.ProfileID, Links: s.Links, Secured: s.Secured,
 		Registered: s.Registered, Updated: s.Updated, LastSeen: s.LastSeen, Ended: s.Ended,
 	}
 	r.Address, _ = netip.ParseAddrPort(s.Address)
@@ -69,6 +69,11 @@ func registrationOf(d store.Device) lwm2m.Registration {
 	for t := lwm2m.TransportUDP; t <= lwm2m.TransportTLS; t++ {
 		if t.String() == s.Transport {
 			r.Transport = t
+		}
+	}
+	for kind := lwm2m.IdentityPSK; kind <= lwm2m.IdentityCertificate; kind++ {
+		if kind.String() == s.IdentityKind {
+			r.Identity = lwm2m.Identity{Kind: kind, Name: s.Identity}
 		}
 	}
 	return r

@@ -90,17 +90,19 @@ func TestDTLS(t *testing.T) {
 		server   lwm2m.ServerConfig
 		client   lwm2m.ClientConfig
 		fetch    lwm2m.FetchConfig
-		identity string
+		identity lwm2m.Identity
 	}{
 		{
 			"PSK", lwm2m.ServerConfig{Credentials: keys(t, "id-1 736563726574 "+endpointName)},
 			lwm2m.ClientConfig{PSK: []byte("secret"), PSKIdentity: "id-1"},
-			lwm2m.FetchConfig{PSK: []byte("secret"), PSKIdentity: "id-1"}, "id-1",
+			lwm2m.FetchConfig{PSK: []byte("secret"), PSKIdentity: "id-1"},
+			lwm2m.Identity{Kind: lwm2m.IdentityPSK, Name: "id-1"},
 		},
 		{
 			"certificate", lwm2m.ServerConfig{Certificate: &certificate, ClientCAs: pool},
 			lwm2m.ClientConfig{Certificate: &certificate, RootCAs: pool},
-			lwm2m.FetchConfig{Certificate: &certificate, RootCAs: pool}, endpointName,
+			lwm2m.FetchConfig{Certificate: &certificate, RootCAs: pool},
+			lwm2m.Identity{Kind: lwm2m.IdentityCertificate, Name: endpointName},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -236,6 +238,50 @@ func TestDTLSRegistrationIsItsOwners(t *testing.T) {
 		}
 		require.NoError(t, ep.Close())
 	}
+}
+
+// TestDTLSKindsOfIdentities has a key and a certificate of the same name, of which neither may what the other may.
+func TestDTLSKindsOfIdentities(t *testing.T) {
+	pool, certificate := testCertificate(t, "idA")
+	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{
+		Credentials: keys(t, "idA 01 epA\n"), Certificate: &certificate, ClientCAs: pool,
+	})
+	connect := func(config coap.DTLSConfig) func(code coap.Code, path []string, query string) coap.Code {
+		device := coap.New(coap.Config{})
+		t.Cleanup(func() { require.NoError(t, device.Close()) })
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		peer, err := device.DialDTLS(t.Context(), conn, netip.MustParseAddrPort(server.uri[len("coaps://"):]), config)
+		require.NoError(t, err)
+		return func(code coap.Code, path []string, query string) coap.Code {
+			r := &coap.Request{Code: code, Path: path}
+			if query != "" {
+				r.Queries, r.ContentFormat, r.Payload = []string{query, "lwm2m=1.1"}, coap.FormatOf(40), []byte("</3/0>")
+			}
+			resp, err := device.Do(t.Context(), peer, r)
+			require.NoError(t, err)
+			return resp.Code
+		}
+	}
+	byKey := connect(coap.DTLSConfig{Identity: []byte("idA"), Key: []byte{1}})
+	byCertificate := connect(coap.DTLSConfig{Certificate: &certificate, RootCAs: pool, ServerName: "127.0.0.1"})
+
+	require.Equal(t, coap.Forbidden, byCertificate(coap.POST, []string{"rd"}, "ep=epA"))
+	require.Equal(t, coap.Forbidden, byKey(coap.POST, []string{"rd"}, "ep=idA"))
+	require.Equal(t, coap.Created, byKey(coap.POST, []string{"rd"}, "ep=epA"))
+	require.Equal(t, coap.Created, byCertificate(coap.POST, []string{"rd"}, "ep=idA"))
+	key, _ := server.Registration("epA")
+	require.Equal(t, pskIdentity("idA"), key.Identity)
+	named, _ := server.Registration("idA")
+	require.Equal(t, certificateIdentity("idA"), named.Identity)
+	for _, code := range []coap.Code{coap.POST, coap.DELETE} {
+		require.Equal(t, coap.NotFound, byCertificate(code, []string{"rd", key.ID}, ""))
+		require.Equal(t, coap.NotFound, byKey(code, []string{"rd", named.ID}, ""))
+	}
+	server.Revoke(certificateIdentity("idA"))
+	require.Equal(t, coap.Changed, byKey(coap.POST, []string{"rd", key.ID}, ""))
+	require.False(t, server.Reachable("idA"))
+	require.True(t, server.Reachable("epA"))
 }
 
 // TestDTLSNeedsCredentials refuses to serve when nobody could prove anything.

@@ -68,8 +68,8 @@ type Registration struct {
 	ProfileID string
 	// Links is the list of objects as the device sent it, in the CoRE link format. See Objects.
 	Links string
-	// Identity is what the device proved by its credentials: the PSK identity or the certificate's name; "" without.
-	Identity string
+	// Identity is what the device proved by its credentials; zero without.
+	Identity Identity
 	// Secured reports whether this endpoint has ever registered with credentials. If so it is never accepted without, until
 	// [Server.DeleteDevice].
 	Secured bool

@@ -17,7 +17,8 @@ import (
 
 // ServerConfig is the configuration of a [Server]. The zero value serves devices without credentials, on loopback only.
 type ServerConfig struct {
-	// Credentials are the devices' keys. Default: none, so that DTLS and TLS need certificates.
+	// Credentials are the devices' keys. Default: none, so that DTLS and TLS need certificates, each of which may register its
+	// own names.
 	Credentials Credentials
 	// Certificate is what the server shows on DTLS and TLS. Default: none; then only pre-shared keys are offered.
 	Certificate *tls.Certificate
@@ -86,6 +87,7 @@ type Server struct {
 
 	loading  sync.Mutex // held while registrations are loaded
 	loaded   atomic.Bool
+	asking   asking     // of Credentials
 	keys     keyLocks   // one Register, Update or flush of an endpoint at a time
 	flushing sync.Mutex // held while soft state is stored
 	handlers handlers
@@ -94,6 +96,7 @@ type Server struct {
 	table    table
 	dirty    map[string]struct{} // endpoints whose record is newer than the stored one
 	serving  int                 // calls of ServePacket and its like that run
+	unwatch  func()              // ends watching Credentials; nil unless that is done
 	timer    *time.Timer         // fires when the first device of the table is due; nil until used
 	timerAt  time.Duration       // when it fires
 	flusher  *time.Timer         // nil when nothing is dirty
@@ -114,6 +117,7 @@ func NewServer(config ServerConfig) *Server {
 		table:    newTable(),
 		dirty:    make(map[string]struct{}),
 		watchers: make(map[*watcher]struct{}),
+		asking:   asking{ended: make(chan struct{}, 1)},
 		starts:   crew{limit: maxStarters},
 		tellers:  crew{limit: maxTellers},
 	}
@@ -154,6 +158,17 @@ func (s *Server) Registered(endpoint string) bool {
 	return d != nil && d.active() && d.expires > s.now()
 }
 
+// Reachable reports whether the endpoint is registered, as Registered says, and there is a way to it as far as the server
+// knows: its association or connection has not ended, and no other device was heard from its address since. A device in queue
+// mode that sleeps is reachable, at its time.
+func (s *Server) Reachable(endpoint string) bool {
+	s.ensureLoaded()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byEndpoint[endpoint]
+	return d != nil && d.active() && d.expires > s.now() && d.reachable
+}
+
 // Registrations returns the registrations of all endpoints, also ended ones, in no order. Those that come or go meanwhile
 // may be missing.
 func (s *Server) Registrations() iter.Seq[Registration] {
@@ -183,9 +198,16 @@ func (s *Server) enter(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.serving++
+	first := s.serving == 1
 	s.arm()
+	s.mu.Unlock()
+	if first {
+		stop := s.watchCredentials()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.unwatch = stop
+	}
 	return nil
 }
 
@@ -194,7 +216,9 @@ func (s *Server) leave() {
 	s.mu.Lock()
 	s.serving--
 	last := s.serving == 0
+	unwatch := s.unwatch
 	if last {
+		s.unwatch = nil
 		if s.timer != nil {
 			s.timer.Stop()
 			s.timerAt = -1
@@ -207,6 +231,7 @@ func (s *Server) leave() {
 	}
 	s.mu.Unlock()
 	if last {
+		s.guard("CredentialsWatcher.Watch", unwatch)
 		s.flushNow()
 	}
 }

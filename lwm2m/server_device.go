@@ -40,9 +40,10 @@ type device struct {
 
 // extra is what only few devices have.
 type extra struct {
-	sms, profile, identity string
-	root                   string         // of the objects, where it is not that of the device
-	address                netip.AddrPort // of a device whose association outlives its address (DTLS); else that of peer
+	sms, profile string
+	identity     Identity
+	root         string         // of the objects, where it is not that of the device
+	address      netip.AddrPort // of a device whose association outlives its address (DTLS); else that of peer
 }
 
 // activity is what a device has while something is going on with it.
@@ -74,9 +75,9 @@ func (d *device) trim() {
 
 func (d *device) active() bool { return d.id != "" }
 
-func (d *device) identity() string {
+func (d *device) identity() Identity {
 	if d.extra == nil {
-		return ""
+		return Identity{}
 	}
 	return d.extra.identity
 }
@@ -125,7 +126,7 @@ func (d *device) set(r Registration) {
 		d.links, root = links, r.Objects().Root
 	}
 	d.extra = nil
-	if r.SMS != "" || r.ProfileID != "" || r.Identity != "" || root != "" {
+	if r.SMS != "" || r.ProfileID != "" || !r.Identity.IsZero() || root != "" {
 		d.extra = &extra{sms: r.SMS, profile: r.ProfileID, identity: r.Identity, root: root}
 		if r.Transport == TransportDTLS {
 			d.extra.address = r.Address

@@ -17,8 +17,8 @@ type Download struct {
 	Query []string
 	// Endpoint is the registered endpoint whose association the request came on; "" if it came on another.
 	Endpoint string
-	// Identity is what the peer proved by its credentials; "" without.
-	Identity string
+	// Identity is what the peer proved by its credentials, of a certificate the first name; zero without.
+	Identity Identity
 	// Address is the peer's, Local the server's that it used.
 	Address, Local netip.AddrPort
 	Transport      Transport
@@ -120,7 +120,7 @@ func (s *Server) serveLwM2M(ctx context.Context, r *coap.IncomingRequest, segmen
 	case len(segments) == 1 && segments[0] == "rd":
 		return s.register(ctx, r)
 	case len(segments) == 1:
-		return s.sent(r)
+		return s.sent(ctx, r)
 	case len(segments) != 2 || segments[0] != "rd":
 		return errorResponse(ErrNotFound)
 	case r.Code == coap.POST:
@@ -145,7 +145,7 @@ func (s *Server) heard(peer coap.Peer) (endpoint string) {
 }
 
 // sent answers a Send.
-func (s *Server) sent(r *coap.IncomingRequest) *coap.Response {
+func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	f, ok := r.ContentFormat().Get()
 	if !ok {
 		return errorResponse(ErrUnsupportedFormat)
@@ -156,11 +156,16 @@ func (s *Server) sent(r *coap.IncomingRequest) *coap.Response {
 		return errorResponse(ErrUnsupportedFormat)
 	}
 	codec := Codec{Models: s.config.Models}
+	var endpoint string
+	var by Identity
 	s.mu.Lock()
 	if d := s.table.byPeer[r.Peer]; d != nil {
-		codec.Root = d.root()
+		codec.Root, endpoint, by = d.root(), d.endpoint, d.identity()
 	}
 	s.mu.Unlock()
+	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
+		return s.refuse(endpoint, err)
+	}
 	entries, err := codec.DecodePayload(ContentFormat(f), Path{}, r.Payload)
 	if err != nil {
 		return errorResponse(err)
@@ -187,8 +192,8 @@ func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, end
 		Path: r.Path(), Query: r.Queries(), Endpoint: endpoint,
 		Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
 	}
-	if names := identityNames(r.Identity); len(names) > 0 {
-		d.Identity = names[0]
+	if ids := identities(r.Identity); len(ids) > 0 {
+		d.Identity = ids[0]
 	}
 	res, err := fn(ctx, d)
 	if err != nil {

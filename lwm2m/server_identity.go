@@ -1,60 +1,70 @@
 package lwm2m
 
 import (
+	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/otago-iot/otago/internal/coap"
 )
 
+// maxIdentity bounds the name of an identity that registers, in bytes.
+const maxIdentity = 1024
+
 // identify fills in what credentials prove, and refuses an endpoint that they do not belong to.
-func (s *Server) identify(reg *Registration, id *coap.Identity) error {
-	if id == nil || id.IsZero() {
+func (s *Server) identify(ctx context.Context, reg *Registration, id *coap.Identity) error {
+	if id.IsZero() {
 		if reg.Endpoint == "" {
 			return fmt.Errorf("%w: no ep", ErrBadRequest)
 		}
 		return nil
 	}
-	names := identityNames(id)
-	endpoint, name, ok := s.ownedEndpoint(names, reg.Endpoint)
-	if !ok {
-		return fmt.Errorf("%w: ep does not belong to the credentials", ErrForbidden)
-	}
-	if reg.Endpoint == "" && reg.Version == (Version{Major: 1}) {
+	endpoint, owner, err := s.ownedEndpoint(ctx, id, reg.Endpoint)
+	switch {
+	case err != nil:
+		return err
+	case reg.Endpoint == "" && reg.Version == (Version{Major: 1}):
 		return fmt.Errorf("%w: no ep", ErrBadRequest)
 	}
 	if err := checkText("ep", endpoint, maxEndpoint); err != nil {
 		return err
 	}
-	reg.Endpoint, reg.Identity, reg.Secured = endpoint, name, true
+	reg.Endpoint, reg.Identity, reg.Secured = endpoint, owner, true
 	return nil
 }
 
-// ownedEndpoint returns the endpoint that one of the names may register, and the name: the wanted one, or if none is wanted
-// any.
-func (s *Server) ownedEndpoint(names []string, wanted string) (endpoint, name string, ok bool) {
-	for _, name := range names {
-		endpoint, ok := name, true
-		if s.config.Credentials != nil {
-			endpoint, ok = s.config.Credentials.Endpoint(name)
-		}
-		if ok && endpoint != "" && (wanted == "" || wanted == endpoint) {
-			return endpoint, name, true
+// ownedEndpoint returns the endpoint that one of the identities of a peer may register, and the identity: the wanted one, or
+// if none is wanted any.
+func (s *Server) ownedEndpoint(ctx context.Context, proven *coap.Identity, wanted string) (endpoint string, owner Identity, err error) {
+	refused := fmt.Errorf("%w: ep does not belong to the credentials", ErrForbidden)
+	for _, id := range identities(proven) {
+		found, err := s.lookUp(ctx, id, proven)
+		switch {
+		case errors.Is(err, ErrUnknownIdentity):
+			if id.Kind == IdentityPSK { // of a certificate another name may do
+				s.revoke(found.key, id)
+			}
+		case err != nil:
+			refused = fmt.Errorf("%w: nobody can tell at present whose credentials they are", ErrUnavailable)
+		case len(id.Name) > maxIdentity:
+			refused = fmt.Errorf("%w: the identity is longer than %d bytes", ErrForbidden, maxIdentity)
+		case found.endpoint != "" && (wanted == "" || wanted == found.endpoint):
+			return found.endpoint, id, nil
 		}
 	}
-	return "", "", false
+	return "", Identity{}, refused
 }
 
-// identityNames returns the names that a peer has proven: its PSK identity, or what its certificate certifies.
-func identityNames(id *coap.Identity) []string {
-	if id == nil {
-		return nil
-	}
-	if len(id.PSKIdentity) > 0 {
-		return []string{string(id.PSKIdentity)}
-	}
-	if len(id.Certificates) == 0 {
+// identities returns what a peer has proven: its PSK identity, or what its certificate certifies.
+func identities(id *coap.Identity) []Identity {
+	switch id.Kind() {
+	case coap.KeyIdentity:
+		return []Identity{{Kind: IdentityPSK, Name: string(id.PSKIdentity)}}
+	case coap.CertificateIdentity:
+	default:
 		return nil
 	}
 	cert, err := x509.ParseCertificate(id.Certificates[0])
@@ -69,19 +79,70 @@ func identityNames(id *coap.Identity) []string {
 	for _, u := range cert.URIs {
 		names = append(names, u.String())
 	}
-	return names
+	all := make([]Identity, len(names))
+	for i, name := range names {
+		all[i] = Identity{Kind: IdentityCertificate, Name: name}
+	}
+	return all
 }
 
 // owner returns the endpoint of a registration, if the identity is the one that registered. Others learn nothing.
-func (s *Server) owner(id string, proven *coap.Identity) (string, bool) {
+func (s *Server) owner(id string, proven *coap.Identity) (endpoint string, by Identity, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byID[id]
 	if d == nil {
-		return "", false
+		return "", Identity{}, false
 	}
-	if want := d.identity(); want != "" && !slices.Contains(identityNames(proven), want) {
-		return "", false
+	by = d.identity()
+	if d.secured && !slices.Contains(identities(proven), by) {
+		return "", Identity{}, false
 	}
-	return d.endpoint, true
+	return d.endpoint, by, true
+}
+
+// entitled reports, as an error, that an identity may not act for an endpoint any more. Then nothing more is sent to the
+// device there.
+func (s *Server) entitled(ctx context.Context, by Identity, proven *coap.Identity, endpoint string) error {
+	if by.IsZero() {
+		return nil
+	}
+	found, err := s.lookUp(ctx, by, proven)
+	switch {
+	case errors.Is(err, ErrUnknownIdentity):
+		s.revoke(found.key, by)
+		return fmt.Errorf("%w: the identity is not known any more", ErrForbidden)
+	case err != nil: // nobody can tell, so it stays as it was
+		return nil
+	case found.endpoint == endpoint:
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.table.byEndpoint[endpoint]; d != nil && d.active() && d.identity() == by {
+		s.table.leave(d)
+		s.cutOff(d)
+	}
+	return fmt.Errorf("%w: the endpoint does not belong to the credentials any more", ErrForbidden)
+}
+
+// Revoke ends the associations of identities, and with them the ways to the devices that registered by these. It is for
+// credentials that are no more, or are others now: they must know of that already, as a device is told that its association
+// has ended and comes back.
+func (s *Server) Revoke(ids ...Identity) { s.revoke(nil, ids...) }
+
+// revoke is Revoke, but for associations that were made with key.
+func (s *Server) revoke(key []byte, ids ...Identity) {
+	gone := make(map[Identity]bool, len(ids))
+	kinds := make(map[IdentityKind]bool)
+	for _, id := range ids {
+		gone[id], kinds[id.Kind] = true, true
+	}
+	n := s.coap.EndIdentities(func(proven *coap.Identity) bool {
+		if proven.Kind() == coap.CertificateIdentity && !kinds[IdentityCertificate] || len(key) > 0 && proven.ProvenBy(key) {
+			return false
+		}
+		return slices.ContainsFunc(identities(proven), func(id Identity) bool { return gone[id] })
+	})
+	s.log.Info("identities revoked", slog.Int("identities", len(gone)), slog.Int("associations", n))
 }

@@ -53,8 +53,8 @@ var ErrNoCredentials = errors.New("lwm2m: DTLS needs ServerConfig.Credentials, o
 // [ServerConfig.Credentials] or a certificate that [ServerConfig.ClientCAs] vouch for.
 func (s *Server) ServeDTLS(ctx context.Context, conn net.PacketConn) error {
 	secure := coap.DTLSConfig{Certificate: s.config.Certificate, ClientCAs: s.config.ClientCAs}
-	if c := s.config.Credentials; c != nil {
-		secure.PSK = c.PSK
+	if s.config.Credentials != nil {
+		secure.PSK = s.psk
 	}
 	if secure.PSK == nil && (secure.Certificate == nil || secure.ClientCAs == nil) {
 		conn.Close()

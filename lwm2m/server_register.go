@@ -72,7 +72,7 @@ func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (
 	if err := s.checkLifetime(reg.Lifetime); err != nil {
 		return Registration{}, err
 	}
-	if err := s.identify(&reg, r.Identity); err != nil {
+	if err := s.identify(ctx, &reg, r.Identity); err != nil {
 		return Registration{}, err
 	}
 	if s.config.Authorize != nil {
@@ -164,6 +164,12 @@ func (s *Server) admissible(reg *Registration) error {
 	return nil
 }
 
+// refuse answers a device that may not do any more what it did before.
+func (s *Server) refuse(endpoint string, err error) *coap.Response {
+	s.log.Warn("request of a device refused", slog.String("endpoint", endpoint), slog.Any("error", err))
+	return errorResponse(err)
+}
+
 // update answers an Update.
 func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string) *coap.Response {
 	p, err := parseParameters(r.Queries())
@@ -179,9 +185,12 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 			return errorResponse(err)
 		}
 	}
-	endpoint, ok := s.owner(id, r.Identity)
+	endpoint, by, ok := s.owner(id, r.Identity)
 	if !ok {
 		return errorResponse(ErrNotFound)
+	}
+	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
+		return s.refuse(endpoint, err)
 	}
 	defer s.keys.lock(endpoint)()
 	reg, ok := s.Registration(endpoint)
@@ -238,9 +247,12 @@ func (s *Server) renew(reg Registration, peer coap.Peer, store bool) bool {
 
 // deregister answers a De-register, when its end is durable.
 func (s *Server) deregister(ctx context.Context, r *coap.IncomingRequest, id string) *coap.Response {
-	endpoint, ok := s.owner(id, r.Identity)
+	endpoint, by, ok := s.owner(id, r.Identity)
 	if !ok {
 		return errorResponse(ErrNotFound)
+	}
+	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
+		return s.refuse(endpoint, err)
 	}
 	defer s.keys.lock(endpoint)()
 	reg, ok := s.Registration(endpoint)

@@ -165,11 +165,14 @@ func psk(name string) *coap.Identity { return &coap.Identity{PSKIdentity: []byte
 // staticCredentials map identities to endpoints.
 type staticCredentials map[string]string
 
-func (c staticCredentials) PSK([]byte) ([]byte, bool) { return nil, false }
+func (c staticCredentials) PSK(context.Context, string) ([]byte, error) { return []byte{1}, nil }
 
-func (c staticCredentials) Endpoint(identity string) (string, bool) {
-	e, ok := c[identity]
-	return e, ok
+func (c staticCredentials) Endpoint(_ context.Context, id Identity) (string, error) {
+	e, ok := c[id.Name]
+	if !ok {
+		return "", ErrUnknownIdentity
+	}
+	return e, nil
 }
 
 func TestEndpointAndIdentity(t *testing.T) {
@@ -193,7 +196,7 @@ func TestEndpointAndIdentity(t *testing.T) {
 	require.Equal(t, created, try(psk("id-a"), "lwm2m=1.1"), "ep is known from the identity")
 	reg, ok := s.Registration("a")
 	require.True(t, ok)
-	require.Equal(t, "id-a", reg.Identity)
+	require.Equal(t, Identity{Kind: IdentityPSK, Name: "id-a"}, reg.Identity)
 	require.True(t, reg.Secured)
 	require.Equal(t, CodeForbidden, try(nil, "ep=a"), "it has used credentials")
 

@@ -2,8 +2,6 @@ package lwm2m_test
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -59,37 +57,4 @@ func TestListenRefuses(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = server.ListenAndServe(ctx, "coap://127.0.0.1:0") // ends at once, without an error or with that of ctx
-}
-
-func TestPSKFile(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "devices.psk")
-	write := func(text string) {
-		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
-	}
-	c := lwm2m.PSKFile(name)
-	require.Error(t, c.Err())
-	_, ok := c.PSK([]byte("a"))
-	require.False(t, ok)
-
-	write("# identity key endpoint\na\t00ff\n\nid-b 0102 b\n")
-	require.NoError(t, c.Err())
-	key, ok := c.PSK([]byte("a"))
-	require.True(t, ok)
-	require.Equal(t, []byte{0, 0xff}, key)
-	for identity, want := range map[string]string{"a": "a", "id-b": "b"} {
-		endpoint, ok := c.Endpoint(identity)
-		require.True(t, ok)
-		require.Equal(t, want, endpoint)
-	}
-	for _, wrong := range []string{"a\n", "a xyz\n", "a 00 b c\n", "a 00\na 01\n", "a " + string(make([]byte, 5000)) + "\n"} {
-		write(wrong)
-		require.Error(t, c.Err(), "%.20q", wrong)
-		require.NotContains(t, c.Err().Error(), "xyz")
-		_, ok = c.PSK([]byte("a"))
-		require.True(t, ok, "what was right before holds")
-	}
-	write("c 01\n")
-	require.NoError(t, c.Err())
-	_, ok = c.PSK([]byte("a"))
-	require.False(t, ok)
 }

@@ -153,6 +153,7 @@ func (n *normalizer) registration(r *Registration) {
 	n.text("profile id", &r.ProfileID, MaxText)
 	n.text("links", &r.Links, MaxLinks)
 	n.text("identity", &r.Identity, MaxText)
+	n.text("kind of identity", &r.IdentityKind, MaxText)
 	if r.Lifetime < 0 {
 		n.fail("lifetime is negative")
 	}

@@ -60,23 +60,24 @@ type Device struct {
 
 // A Registration is the last registration of an endpoint, whether it still holds or has ended.
 type Registration struct {
-	ID         string        `json:"id"`              // the location's last segment
-	Address    string        `json:"address"`         // host:port that requests are sent to
-	Local      string        `json:"local,omitempty"` // host:port of the server that the device used, "" if not known
-	Transport  string        `json:"transport"`       // coap, coaps, coap+tcp, coaps+tcp
-	Version    string        `json:"version"`         // of LwM2M, such as 1.1
-	Lifetime   time.Duration `json:"lifetime"`
-	Binding    string        `json:"binding,omitempty"`
-	Queue      bool          `json:"queue,omitempty"` // Queue Mode
-	SMS        string        `json:"sms,omitempty"`
-	ProfileID  string        `json:"profile_id,omitempty"` // of LwM2M 1.2
-	Links      string        `json:"links,omitempty"`      // the objects, in link format, as the device sent them
-	Identity   string        `json:"identity,omitempty"`   // proven identity, "" without security
-	Secured    bool          `json:"secured,omitempty"`    // has ever registered with credentials; see [DeleteDevice]
-	Registered time.Time     `json:"registered"`
-	Updated    time.Time     `json:"updated"`        // of the last Register or Update: the lifetime counts from here; soft: may lag
-	LastSeen   time.Time     `json:"last_seen"`      // soft: may lag
-	Ended      time.Time     `json:"ended,omitzero"` // zero while the registration holds
+	ID           string        `json:"id"`              // the location's last segment
+	Address      string        `json:"address"`         // host:port that requests are sent to
+	Local        string        `json:"local,omitempty"` // host:port of the server that the device used, "" if not known
+	Transport    string        `json:"transport"`       // coap, coaps, coap+tcp, coaps+tcp
+	Version      string        `json:"version"`         // of LwM2M, such as 1.1
+	Lifetime     time.Duration `json:"lifetime"`
+	Binding      string        `json:"binding,omitempty"`
+	Queue        bool          `json:"queue,omitempty"` // Queue Mode
+	SMS          string        `json:"sms,omitempty"`
+	ProfileID    string        `json:"profile_id,omitempty"`    // of LwM2M 1.2
+	Links        string        `json:"links,omitempty"`         // the objects, in link format, as the device sent them
+	Identity     string        `json:"identity,omitempty"`      // name of the proven identity, "" without security
+	IdentityKind string        `json:"identity_kind,omitempty"` // psk, certificate
+	Secured      bool          `json:"secured,omitempty"`       // has ever registered with credentials; see [DeleteDevice]
+	Registered   time.Time     `json:"registered"`
+	Updated      time.Time     `json:"updated"`        // of the last Register or Update: the lifetime counts from here; soft: may lag
+	LastSeen     time.Time     `json:"last_seen"`      // soft: may lag
+	Ended        time.Time     `json:"ended,omitzero"` // zero while the registration holds
 }
 
 // Firmware is what was last read of an endpoint's firmware. Nil, and "" as a version, mean that it is not known: nobody has

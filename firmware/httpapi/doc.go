@@ -76,7 +76,8 @@
 //	 "firmware": {"state": "idle", "result": {"code": 0, "name": "default"}, "version": "1.0.0",
 //	              "protocols": ["coap", "http"], "delivery": "both", "holds_package": null, "read": "..."}}
 //
-// where lifetime is in seconds, registered and last_seen are absent for a device that never was, and read says when the
+// where online says that it is registered and, as far as is known, can be reached: not once its connection has ended. lifetime
+// is in seconds, 0 for one without end; registered and last_seen are absent for a device that never was, and read says when the
 // firmware's part was read from the device, and is absent if it never was. What is not known of the firmware is null: nobody
 // has read it, or the device has no such resource, refuses it, or says nothing there. holds_package is the SHA-256 of the
 // package that the device holds and has not installed, as far as there is proof. A firmware that is not the device's main one

@@ -48,8 +48,9 @@ type dtlsHandshake struct {
 	early    [][]byte      // datagrams for the session to come
 	session  *dtlsSession
 	identity []byte // that the peer has named
-	unknown  bool   // and that has no key
-	alert    byte   // that the peer has sent
+	keySum   [16]byte
+	unknown  bool // and that has no key
+	alert    byte // that the peer has sent
 	chain    [][]byte
 }
 
@@ -181,11 +182,12 @@ func (h *dtlsHandshake) key(identity []byte) ([]byte, error) {
 	h.identity = bytes.Clone(identity) // before the look-up: see EndIdentities
 	h.mu.Unlock()
 	key, ok := h.s.cfg.PSK(identity)
-	if ok && len(key) > 0 && len(identity) > 0 { // an empty one would be nobody's
-		return key, nil
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if ok && len(key) > 0 && len(identity) > 0 { // an empty one would be nobody's
+		h.keySum = sumOfKey(key)
+		return key, nil
+	}
 	h.unknown = true
 	return nil, ErrUnknownIdentity
 }
@@ -220,7 +222,7 @@ func (h *dtlsHandshake) proven(r *handshakeResult) *Identity {
 	case h.client:
 		return &Identity{PSKIdentity: h.s.cfg.Identity}
 	}
-	return &Identity{PSKIdentity: r.IdentityHint}
+	return &Identity{PSKIdentity: r.IdentityHint, keySum: h.keySum}
 }
 
 // explain says why the handshake failed, and tells the peer what pion does not.

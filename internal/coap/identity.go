@@ -2,6 +2,7 @@ package coap
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"hash/maphash"
 )
@@ -14,6 +15,19 @@ type Identity struct {
 	PSKIdentity []byte
 	// Certificates is the verified chain in DER, leaf first.
 	Certificates [][]byte
+
+	keySum [16]byte // of the pre-shared key; zero for what was not proven in a handshake here
+}
+
+// ProvenBy reports whether key is the pre-shared key that the peer has shown to have, as far as that is known.
+func (i *Identity) ProvenBy(key []byte) bool {
+	return len(key) > 0 && (i.keySum == [16]byte{} || i.keySum == sumOfKey(key))
+}
+
+func sumOfKey(key []byte) (sum [16]byte) {
+	all := sha256.Sum256(key)
+	copy(sum[:], all[:])
+	return sum
 }
 
 // IdentityKind is the kind of credentials that prove an [Identity].

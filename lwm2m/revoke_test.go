@@ -1,0 +1,352 @@
+package lwm2m_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+)
+
+// A keyring is Credentials that a test changes.
+type keyring struct {
+	mu        sync.Mutex
+	keys      map[string][]byte
+	endpoints map[lwm2m.Identity]string
+	asked     int
+	running   int
+	most      int
+	trouble   func(context.Context) error // comes before each answer
+}
+
+func (k *keyring) set(f func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f()
+}
+
+func (k *keyring) ask(ctx context.Context, f func() bool) error {
+	k.mu.Lock()
+	k.asked++
+	k.running++
+	k.most = max(k.most, k.running)
+	trouble := k.trouble
+	k.mu.Unlock()
+	defer k.set(func() { k.running-- })
+	if trouble != nil {
+		if err := trouble(ctx); err != nil {
+			return err
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !f() {
+		return lwm2m.ErrUnknownIdentity
+	}
+	return nil
+}
+
+func (k *keyring) PSK(ctx context.Context, identity string) (key []byte, err error) {
+	err = k.ask(ctx, func() (ok bool) {
+		key, ok = k.keys[identity]
+		return ok
+	})
+	return key, err
+}
+
+func (k *keyring) Endpoint(ctx context.Context, id lwm2m.Identity) (endpoint string, err error) {
+	err = k.ask(ctx, func() (ok bool) {
+		endpoint, ok = k.endpoints[id]
+		return ok
+	})
+	return endpoint, err
+}
+
+// ringWorld is a network with a server on DTLS, and a raw device on it, in virtual time.
+type ringWorld struct {
+	t      *testing.T
+	net    *simnet.Network
+	ring   *keyring
+	server *lwm2m.Server
+	device *coap.Endpoint
+	peer   coap.Peer
+	path   []string // of the registration
+}
+
+// inRingWorld has a device registered as "dev" by the identity "id", with the key 01.
+func inRingWorld(t *testing.T, f func(t *testing.T, w *ringWorld)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ring := &keyring{keys: map[string][]byte{"id": {1}}, endpoints: map[lwm2m.Identity]string{pskIdentity("id"): "dev"}}
+		w := &ringWorld{t: t, net: simnet.New(1), ring: ring}
+		w.server = lwm2m.NewServer(lwm2m.ServerConfig{Credentials: ring})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		conn, err := w.net.Listen(serverAddress)
+		require.NoError(t, err)
+		go func() { done <- w.server.ServeDTLS(ctx, conn) }()
+		defer func() {
+			if w.device != nil {
+				require.NoError(t, w.device.Close())
+			}
+			cancel()
+			require.NoError(t, <-done)
+		}()
+		require.NoError(t, w.connect("id", 1))
+		require.Equal(t, coap.Created, w.register("dev"))
+		f(t, w)
+	})
+}
+
+// connect makes an association in place of the one before.
+func (w *ringWorld) connect(identity string, key byte) error {
+	if w.device != nil {
+		require.NoError(w.t, w.device.Close())
+	}
+	w.device = coap.New(coap.Config{Handler: coap.HandlerFunc(func(_ context.Context, r *coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, ContentFormat: coap.FormatOf(0), Payload: []byte("1")}
+	})})
+	conn, err := w.net.Listen(deviceAddress)
+	require.NoError(w.t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	server := netip.MustParseAddrPort(serverAddress)
+	w.peer, err = w.device.DialDTLS(ctx, conn, server, coap.DTLSConfig{Identity: []byte(identity), Key: []byte{key}})
+	return err
+}
+
+// do sends a request; the code is 0 without an answer.
+func (w *ringWorld) do(code coap.Code, path []string, format int, payload string, queries ...string) coap.Code {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	r := &coap.Request{Code: code, Path: path, Queries: queries, Payload: []byte(payload)}
+	if format >= 0 {
+		r.ContentFormat = coap.FormatOf(uint16(format))
+	}
+	resp, err := w.device.Do(ctx, w.peer, r)
+	if err != nil {
+		return 0
+	}
+	if resp.Code == coap.Created {
+		w.path = nil
+		for _, o := range resp.Options {
+			if o.ID == coap.LocationPath {
+				w.path = append(w.path, string(o.Value))
+			}
+		}
+	}
+	return resp.Code
+}
+
+func (w *ringWorld) register(endpoint string) coap.Code {
+	return w.do(coap.POST, []string{"rd"}, 40, "</3/0>", "ep="+endpoint, "lwm2m=1.1", "lt=86400")
+}
+
+func (w *ringWorld) update() coap.Code { return w.do(coap.POST, w.path, -1, "") }
+
+// speaks has the device make each of its requests but a Register.
+var speaks = map[string]func(w *ringWorld) coap.Code{
+	"update": (*ringWorld).update,
+	"send": func(w *ringWorld) coap.Code {
+		return w.do(coap.POST, []string{"dp"}, 110, `[{"n":"/3/0/9","v":1}]`)
+	},
+	"de-register": func(w *ringWorld) coap.Code { return w.do(coap.DELETE, w.path, -1, "") },
+}
+
+// TestRemovedIdentity has a device speak whose identity is no more, or has another key now: it is refused and cut off, whatever
+// it asks for, and may not register, not even as its own identity.
+func TestRemovedIdentity(t *testing.T) {
+	for change, f := range map[string]func(*keyring){
+		"key removed":      func(k *keyring) { delete(k.keys, "id") },
+		"endpoint removed": func(k *keyring) { delete(k.endpoints, pskIdentity("id")) },
+		"key changed":      func(k *keyring) { k.keys["id"] = []byte{2} },
+		"a certificate of that name instead": func(k *keyring) {
+			delete(k.endpoints, pskIdentity("id"))
+			k.endpoints[certificateIdentity("id")] = "dev"
+		},
+	} {
+		for request, speak := range speaks {
+			t.Run(change+", "+request, func(t *testing.T) {
+				inRingWorld(t, func(t *testing.T, w *ringWorld) {
+					require.True(t, w.server.Reachable("dev"))
+					w.ring.set(func() { f(w.ring) })
+					code := speak(w)
+					require.NotEqual(t, uint8(2), uint8(code>>5), "%v", code)
+					require.False(t, w.server.Reachable("dev"))
+					require.True(t, w.server.Registered("dev"), "it ends with its lifetime")
+					_, err := w.server.Read(t.Context(), "dev", lwm2m.NewPath(3, 0, 0))
+					require.ErrorIs(t, err, lwm2m.ErrUnreachable)
+					require.Zero(t, w.update(), "the association has ended")
+					if w.connect("id", 1) == nil {
+						require.NotEqual(t, coap.Created, w.register("dev"))
+						require.NotEqual(t, coap.Created, w.register("id"))
+					}
+				})
+			})
+		}
+		t.Run(change+", register", func(t *testing.T) {
+			inRingWorld(t, func(t *testing.T, w *ringWorld) {
+				w.ring.set(func() { f(w.ring) })
+				require.NotEqual(t, coap.Created, w.register("id"))
+				require.False(t, w.server.Reachable("dev"))
+				_, ok := w.server.Registration("id")
+				require.False(t, ok)
+			})
+		})
+	}
+}
+
+// TestChangedKeyKeepsTheNewAssociation ends only what was made with the old key.
+func TestChangedKeyKeepsTheNewAssociation(t *testing.T) {
+	inRingWorld(t, func(t *testing.T, w *ringWorld) {
+		old := *w
+		w.ring.set(func() { w.ring.keys["id"] = []byte{2} })
+		w.device = nil
+		require.NoError(t, w.connect("id", 2))
+		require.Equal(t, coap.Created, w.register("dev"))
+		old.path = w.path
+		require.NotEqual(t, coap.Changed, old.update(), "it knows the location, but not the key")
+		require.Equal(t, coap.Changed, w.update())
+		require.True(t, w.server.Reachable("dev"))
+		require.NoError(t, old.device.Close())
+	})
+}
+
+// TestEndpointOfAnother has an identity lose one endpoint for another one.
+func TestEndpointOfAnother(t *testing.T) {
+	for request, speak := range speaks {
+		t.Run(request, func(t *testing.T) {
+			inRingWorld(t, func(t *testing.T, w *ringWorld) {
+				w.ring.set(func() { w.ring.endpoints[pskIdentity("id")] = "dev2" })
+				require.Equal(t, coap.Forbidden, speak(w))
+				require.False(t, w.server.Reachable("dev"))
+				require.True(t, w.server.Registered("dev"))
+				require.Equal(t, coap.Forbidden, w.register("dev"))
+				require.Equal(t, coap.Created, w.register("dev2"), "by the same association")
+				require.True(t, w.server.Reachable("dev2"))
+			})
+		})
+	}
+}
+
+// TestCredentialsOutOfOrder has nobody be able to tell whose identity is whose: who is there stays, nobody new comes in.
+func TestCredentialsOutOfOrder(t *testing.T) {
+	for name, trouble := range map[string]func(context.Context) error{
+		"error": func(context.Context) error { return errors.New("no database") },
+		"panic": func(context.Context) error { panic("no database") },
+		"block": func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		},
+		"late": func(context.Context) error {
+			time.Sleep(time.Hour)
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRingWorld(t, func(t *testing.T, w *ringWorld) {
+				w.ring.set(func() { w.ring.trouble = trouble })
+				for range 3 {
+					require.Equal(t, coap.Changed, w.update())
+				}
+				require.Equal(t, coap.Changed, speaks["send"](w))
+				_, err := w.server.Read(t.Context(), "dev", lwm2m.NewPath(3, 0, 0))
+				require.NoError(t, err)
+				require.Equal(t, coap.ServiceUnavailable, w.register("dev"))
+				require.Equal(t, coap.Changed, w.update(), "the registration of before holds")
+				require.True(t, w.server.Reachable("dev"))
+				w.ring.set(func() { w.ring.trouble = nil })
+				time.Sleep(2 * time.Hour)
+				require.Equal(t, coap.Created, w.register("dev"))
+			})
+		})
+	}
+}
+
+// TestStuckCredentials bounds the calls that never return, and how long others wait for them.
+func TestStuckCredentials(t *testing.T) {
+	inRingWorld(t, func(t *testing.T, w *ringWorld) {
+		release := make(chan struct{})
+		w.ring.set(func() { w.ring.trouble = func(context.Context) error { <-release; return nil } })
+		began := time.Now()
+		for range 100 {
+			require.Equal(t, coap.Changed, w.update())
+		}
+		require.Less(t, time.Since(began), 70*6*time.Second)
+		began = time.Now()
+		require.Equal(t, coap.Changed, w.update())
+		require.Less(t, time.Since(began), time.Second)
+		require.Equal(t, 64, w.ring.most)
+		close(release)
+		synctest.Wait()
+		w.ring.set(func() { w.ring.trouble = nil })
+		require.Equal(t, coap.Created, w.register("dev"))
+	})
+}
+
+// TestRevoke ends the association at once, before the device speaks.
+func TestRevoke(t *testing.T) {
+	inRingWorld(t, func(t *testing.T, w *ringWorld) {
+		w.server.Revoke(certificateIdentity("id"), pskIdentity("dev"))
+		require.True(t, w.server.Reachable("dev"))
+		require.Equal(t, coap.Changed, w.update())
+		w.server.Revoke(pskIdentity("id"))
+		require.False(t, w.server.Reachable("dev"))
+		require.Zero(t, w.update())
+		require.NoError(t, w.connect("id", 1), "its key is still there")
+		require.Equal(t, coap.Changed, w.update(), "and its registration")
+		require.True(t, w.server.Reachable("dev"))
+	})
+}
+
+// TestPSKFileOfServer edits the file while a device is registered: without a word of the device the association ends when its
+// line goes, and not while the file cannot be read, which is logged once.
+func TestPSKFileOfServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		name := filepath.Join(t.TempDir(), "keys")
+		require.NoError(t, os.WriteFile(name, []byte("id 01 dev\n"), 0o600))
+		log := new(lines)
+		w := &ringWorld{t: t, net: simnet.New(1)}
+		w.server = lwm2m.NewServer(lwm2m.ServerConfig{
+			Credentials: lwm2m.PSKFile(name), Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		conn, err := w.net.Listen(serverAddress)
+		require.NoError(t, err)
+		go func() { done <- w.server.ServeDTLS(ctx, conn) }()
+		require.NoError(t, w.connect("id", 1))
+		require.Equal(t, coap.Forbidden, w.register("id"))
+		require.Equal(t, coap.Created, w.register("dev"))
+
+		logged := func() int { return bytes.Count(log.get(), []byte("credentials cannot be read")) }
+		require.NoError(t, os.WriteFile(name, []byte("id 01 dev\nother\n"), 0o600))
+		for range 10 {
+			time.Sleep(time.Minute)
+			require.Equal(t, coap.Changed, w.update())
+		}
+		require.Equal(t, 1, logged())
+		require.True(t, w.server.Reachable("dev"))
+		require.NoError(t, os.WriteFile(name, []byte("other 01\n"), 0o600))
+		time.Sleep(10 * time.Second)
+		require.False(t, w.server.Reachable("dev"))
+		require.Error(t, w.connect("id", 1))
+		require.Equal(t, 1, logged())
+		require.NotContains(t, string(log.get()), " 01")
+		require.NoError(t, w.device.Close())
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
