@@ -350,3 +350,21 @@ func TestPSKFileOfServer(t *testing.T) {
 		require.NoError(t, <-done)
 	})
 }
+
+// TestOnlineEndsWithAssociation has the device close its association: it is known at once that it cannot be reached.
+func TestOnlineEndsWithAssociation(t *testing.T) {
+	inRingWorld(t, func(t *testing.T, w *ringWorld) {
+		require.True(t, w.server.Reachable("dev"))
+		require.NoError(t, w.device.Close())
+		synctest.Wait()
+		require.False(t, w.server.Reachable("dev"))
+		require.True(t, w.server.Registered("dev"))
+		w.device = nil
+		require.NoError(t, w.connect("id", 1))
+		require.False(t, w.server.Reachable("dev"), "it has not said that it is the device")
+		require.Equal(t, coap.Changed, w.update())
+		require.True(t, w.server.Reachable("dev"))
+		time.Sleep(25 * time.Hour)
+		require.False(t, w.server.Reachable("dev"))
+	})
+}

@@ -94,12 +94,13 @@ type Server struct {
 
 	mu       sync.Mutex
 	table    table
-	dirty    map[string]struct{} // endpoints whose record is newer than the stored one
-	serving  int                 // calls of ServePacket and its like that run
-	unwatch  func()              // ends watching Credentials; nil unless that is done
-	timer    *time.Timer         // fires when the first device of the table is due; nil until used
-	timerAt  time.Duration       // when it fires
-	flusher  *time.Timer         // nil when nothing is dirty
+	claims   map[coap.Peer]struct{} // addresses of which it is being found out who is there
+	dirty    map[string]struct{}    // endpoints whose record is newer than the stored one
+	serving  int                    // calls of ServePacket and its like that run
+	unwatch  func()                 // ends watching Credentials; nil unless that is done
+	timer    *time.Timer            // fires when the first device of the table is due; nil until used
+	timerAt  time.Duration          // when it fires
+	flusher  *time.Timer            // nil when nothing is dirty
 	watchers map[*watcher]struct{}
 	events   dispatcher
 	before   []*hook // replaced, not changed
@@ -115,6 +116,7 @@ func NewServer(config ServerConfig) *Server {
 		config:   config.withDefaults(),
 		epoch:    time.Now(),
 		table:    newTable(),
+		claims:   make(map[coap.Peer]struct{}),
 		dirty:    make(map[string]struct{}),
 		watchers: make(map[*watcher]struct{}),
 		asking:   asking{ended: make(chan struct{}, 1)},

@@ -21,13 +21,17 @@ func (s *Server) register(ctx context.Context, r *coap.IncomingRequest) *coap.Re
 		s.log.Info("registration refused", slog.Any("peer", r.Peer.Addr), slog.Any("error", err))
 		return errorResponse(err)
 	}
-	if err := s.accept(ctx, reg, r.Peer); err != nil {
+	confirm, err := s.accept(ctx, reg, r.Peer)
+	if err != nil {
 		s.log.Warn("registration refused", slog.String("endpoint", reg.Endpoint), slog.Any("error", err))
 		return errorResponse(err)
 	}
 	var options coap.Options
 	options = coap.AppendString(options, coap.LocationPath, "rd")
 	options = coap.AppendString(options, coap.LocationPath, reg.ID)
+	if confirm != nil {
+		return &coap.Response{Code: coap.Created, Options: options, Confirm: confirm}
+	}
 	// Nobody is to send the device a request, or wants to know, before it has its answer.
 	return &coap.Response{Code: coap.Created, Options: options, After: func() { s.settled(reg.ID, Event{Kind: EventRegistered}) }}
 }
@@ -116,15 +120,33 @@ func readLinks(r *coap.IncomingRequest) (string, error) {
 	return string(r.Payload), nil
 }
 
-// accept makes reg the registration of its endpoint, durably, in place of an older one.
-func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) error {
+// accept makes reg the registration of its endpoint, durably, in place of an older one. If another device has its address it is
+// only stored, until confirm says that the device has the answer.
+func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) (confirm func(error), err error) {
 	defer s.keys.lock(reg.Endpoint)()
 	if err := s.admissible(&reg); err != nil {
-		return err
+		return nil, err
+	}
+	claimed, err := s.claim(reg.Endpoint, peer)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.put(ctx, reg); err != nil {
-		return fmt.Errorf("%w: registration not stored: %w", ErrUnavailable, err)
+		if claimed {
+			s.endClaim(peer)
+		}
+		return nil, fmt.Errorf("%w: registration not stored: %w", ErrUnavailable, err)
 	}
+	if claimed {
+		before, _ := s.Registration(reg.Endpoint)
+		return func(err error) { s.registerClaimed(reg, peer, before.ID, err) }, nil
+	}
+	s.enroll(reg, peer)
+	return nil, nil
+}
+
+// enroll puts a registration into the table.
+func (s *Server) enroll(reg Registration, peer coap.Peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byEndpoint[reg.Endpoint]
@@ -143,7 +165,6 @@ func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) e
 	d.expires = d.heard + reg.Lifetime
 	s.schedule(d)
 	s.arm()
-	return nil
 }
 
 // admissible checks a registration against what is known of its endpoint.
@@ -199,9 +220,15 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	}
 	old := reg
 	p.applyTo(&reg, links)
-	reg.Address, reg.Transport = s.coap.RemoteAddr(r.Peer), Transport(r.Peer.Transport)
-	if local := s.coap.LocalAddr(r.Peer); local.IsValid() {
-		reg.Local = local
+	claimed, err := s.claim(endpoint, r.Peer)
+	if err != nil {
+		return errorResponse(err)
+	}
+	if !claimed {
+		reg.Address, reg.Transport = s.coap.RemoteAddr(r.Peer), Transport(r.Peer.Transport)
+		if local := s.coap.LocalAddr(r.Peer); local.IsValid() {
+			reg.Local = local
+		}
 	}
 	durable := reg != old
 	reg.Updated = s.wall()
@@ -209,18 +236,28 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	if durable {
 		if err := s.put(ctx, reg); err != nil {
 			s.log.Error("registration not stored", slog.String("endpoint", endpoint), slog.Any("error", err))
+			if claimed {
+				s.endClaim(r.Peer)
+			}
 			return errorResponse(ErrUnavailable)
 		}
 	}
-	if !s.renew(reg, r.Peer, !durable) {
+	peer := r.Peer
+	if !s.renew(reg, peer, !claimed, !durable) {
+		if claimed {
+			s.endClaim(peer)
+		}
 		return errorResponse(ErrNotFound)
 	}
 	e := Event{Kind: EventUpdated, LinksChanged: reg.Links != old.Links}
+	if claimed {
+		return &coap.Response{Code: coap.Changed, Confirm: func(err error) { s.updateClaimed(id, peer, e, err) }}
+	}
 	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, e) }}
 }
 
 // renew puts an updated registration into the table. It reports whether it is still there.
-func (s *Server) renew(reg Registration, peer coap.Peer, store bool) bool {
+func (s *Server) renew(reg Registration, peer coap.Peer, here, store bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byID[reg.ID]
@@ -228,13 +265,8 @@ func (s *Server) renew(reg Registration, peer coap.Peer, store bool) bool {
 		return false
 	}
 	d.set(reg)
-	if d.peer != peer || !d.reachable {
-		if d.peer != peer {
-			// What is under way to the old address will not be answered, and observations are bound to it.
-			s.interruptRunning(d, errInterrupted)
-			s.endObservations(d, ErrUnreachable)
-		}
-		s.locate(d, peer)
+	if here {
+		s.move(d, peer)
 	}
 	d.expires = s.now() + reg.Lifetime
 	s.schedule(d)
@@ -243,6 +275,19 @@ func (s *Server) renew(reg Registration, peer coap.Peer, store bool) bool {
 		s.touchStore(d)
 	}
 	return true
+}
+
+// move makes peer the way to a device that was heard from there. s.mu is held.
+func (s *Server) move(d *device, peer coap.Peer) {
+	if d.peer == peer && d.reachable {
+		return
+	}
+	if d.peer != peer {
+		// What is under way to the old address will not be answered, and observations are bound to it.
+		s.interruptRunning(d, errInterrupted)
+		s.endObservations(d, ErrUnreachable)
+	}
+	s.locate(d, peer)
 }
 
 // deregister answers a De-register, when its end is durable.

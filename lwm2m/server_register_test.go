@@ -52,6 +52,9 @@ func serve(s *Server, in incoming) *coap.Response {
 	if resp.After != nil {
 		resp.After()
 	}
+	if resp.Confirm != nil {
+		resp.Confirm(nil)
+	}
 	return resp
 }
 
@@ -431,12 +434,13 @@ func FuzzRegister(f *testing.F) {
 // TestNoRequestBeforeTheAnswer holds a request back until the device has the answer to its Register.
 func TestNoRequestBeforeTheAnswer(t *testing.T) {
 	s := NewServer(ServerConfig{})
-	require.NoError(t, s.accept(t.Context(), Registration{
+	_, err := s.accept(t.Context(), Registration{
 		Endpoint: "a", ID: "x", Links: objects, Lifetime: time.Hour, Transport: TransportUDP, Address: peerA.Addr,
-	}, peerA))
+	}, peerA)
+	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	_, err := s.Read(ctx, "a", NewPath(3, 0, 3))
+	_, err = s.Read(ctx, "a", NewPath(3, 0, 3))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	s.settled("x", Event{Kind: EventRegistered})
 	_, err = s.Read(t.Context(), "a", NewPath(3, 0, 3))

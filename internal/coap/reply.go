@@ -2,6 +2,7 @@ package coap
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"slices"
 )
@@ -24,10 +25,18 @@ func (in *incoming) reply(resp *Response) {
 		if resp != nil {
 			closeBody(resp)
 			after(resp)
+			confirm(resp, errUnwanted)
 		}
 		return
 	}
 	out := in.compose(resp)
+	if resp.Confirm != nil && in.a.peer.Transport == UDP {
+		if m.typ == confirmable && !acked {
+			in.acknowledge()
+		}
+		in.sendSeparately(&out, resp)
+		return
+	}
 	switch {
 	case in.a.stream():
 		in.send(&out)
@@ -47,6 +56,15 @@ func (in *incoming) reply(resp *Response) {
 	}
 	in.established()
 	after(resp)
+	confirm(resp, nil)
+}
+
+var errUnwanted = errors.New("coap: the peer does not want the response")
+
+func confirm(resp *Response, err error) {
+	if resp.Confirm != nil {
+		resp.Confirm(err)
+	}
 }
 
 // unwanted reports whether the peer does not want to hear of the response
@@ -101,10 +119,14 @@ func (in *incoming) sendSeparately(out *wireMessage, resp *Response) {
 		if resp.After != nil {
 			go resp.After()
 		}
+		if resp.Confirm != nil {
+			go resp.Confirm(err)
+		}
 	}
-	if in.a.submit(x) != nil {
+	if err := in.a.submit(x); err != nil {
 		in.abandonObserver()
 		after(resp)
+		confirm(resp, err)
 	}
 }
 

@@ -119,6 +119,12 @@ type Response struct {
 	// After, when not nil, is called once, when the response has been sent; a
 	// separate response when it was acknowledged or given up.
 	After func()
+	// Confirm, when not nil, is called once, with nil when the peer has shown
+	// that it got the response. Over UDP the response is sent separately and
+	// confirmably for that: who is at the address but did not ask rejects it
+	// ([ErrReset]), and who asked from elsewhere does not see what to acknowledge.
+	// On other transports that is known beforehand.
+	Confirm func(error)
 }
 
 // Sink is where the body of an incoming request goes as its blocks arrive.

@@ -169,6 +169,9 @@ func (n *Network) path(d direction) *path {
 	return p
 }
 
+// Forge sends a datagram that seems to come from an address, whoever has that.
+func (n *Network) Forge(from, to netip.AddrPort, data []byte) { n.send(from, to, data) }
+
 // send puts a datagram on its way.
 func (n *Network) send(from, to netip.AddrPort, data []byte) {
 	n.mu.Lock()

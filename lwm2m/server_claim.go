@@ -1,0 +1,89 @@
+package lwm2m
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// Over UDP without security anybody can put another's address on a datagram. Where that could cut a device off, because the
+// address is its, the device that says that it is there now has to show that it got the answer: see [coap.Response].Confirm.
+// A NAT that has given the address to another device passes that test at once.
+
+// contested reports whether a device that is not d, whose endpoint is given, has the address of a peer. s.mu is held.
+func (s *Server) contested(endpoint string, peer coap.Peer) bool {
+	other := s.table.byPeer[peer]
+	return peer.Transport == coap.UDP && other != nil && other.active() && other.endpoint != endpoint
+}
+
+// claim begins to find out who is at an address, if it is contested. One that is being found out is refused.
+func (s *Server) claim(endpoint string, peer coap.Peer) (claimed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.contested(endpoint, peer) {
+		return false, nil
+	}
+	if _, ok := s.claims[peer]; ok {
+		return false, fmt.Errorf("%w: another device was at this address, and who is there now is being found out", ErrUnavailable)
+	}
+	s.claims[peer] = struct{}{}
+	return true, nil
+}
+
+func (s *Server) endClaim(peer coap.Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.claims, peer)
+}
+
+// registerClaimed ends the claim of a Register, which is stored. before is the ID of the endpoint's registration of before.
+func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string, err error) {
+	defer s.endClaim(peer)
+	defer s.keys.lock(reg.Endpoint)()
+	if now, _ := s.Registration(reg.Endpoint); now.ID != before && now.ID != "" {
+		return // it has registered again, and that is stored
+	}
+	if err == nil {
+		err = s.admissible(&reg)
+	}
+	if err == nil {
+		s.enroll(reg, peer)
+		s.settled(reg.ID, Event{Kind: EventRegistered})
+		return
+	}
+	s.log.Warn("registration refused: it came from the address of another device, and its sender is not there",
+		slog.String("endpoint", reg.Endpoint), slog.Any("address", peer.Addr), slog.Any("error", err))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byEndpoint[reg.Endpoint]
+	if d == nil {
+		d = s.table.add(reg.Endpoint)
+		reg.ID, reg.Ended = "", s.wall()
+		d.set(reg)
+	}
+	s.touchStore(d) // in place of what was stored of the Register
+}
+
+// updateClaimed ends the claim of an Update.
+func (s *Server) updateClaimed(id string, peer coap.Peer, e Event, err error) {
+	local := s.coap.LocalAddr(peer)
+	s.mu.Lock()
+	delete(s.claims, peer)
+	d := s.table.byID[id]
+	if d == nil || err != nil {
+		s.mu.Unlock()
+		if d != nil {
+			s.log.Warn("update from the address of another device, where its sender is not", slog.String("endpoint", d.endpoint),
+				slog.Any("address", peer.Addr), slog.Any("error", err))
+		}
+		return
+	}
+	s.move(d, peer)
+	if local.IsValid() {
+		d.local = local
+	}
+	s.touchStore(d)
+	s.mu.Unlock()
+	s.settled(id, e)
+}
