@@ -34,6 +34,21 @@
 // A device costs a record of some hundred bytes, no goroutine and no timer of its own; a request that waits for it to wake
 // costs less than a kilobyte. Registrations survive a restart of the server in a [RegistrationStore].
 //
+// What devices can make a server hold is bounded, by fields of [ServerConfig] where one is named:
+//
+//	what                              bound                                      beyond it
+//	endpoints                         4 million (MaxRegistrations)               5.03
+//	what they say of themselves       1 GiB together (MaxRegistrationBytes)      5.03
+//	  list of objects                 4 KiB (MaxLinks), 4096 links               4.13, 4.00
+//	  endpoint name, identity         255, 1024 bytes                            4.00, 4.03
+//	  binding, sms, profile           16, 64, 64 bytes                           4.00
+//	lifetime                          1 s to 10 years (MinLifetime, MaxLifetime) 4.00
+//	other bodies in memory            64 KiB each (MaxMessage)                   4.13
+//	events of one endpoint that wait  64                                         5.03
+//	calls of Credentials              64 at once, 5 s each                       as if nobody could tell
+//
+// Ended registrations give way to new ones, in the store too. That an endpoint has used credentials is kept.
+//
 // # Client
 //
 // A device is a [Client] with some [Object]s. Run registers it and keeps it registered, through restarts of the server and

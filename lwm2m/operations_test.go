@@ -245,13 +245,13 @@ func TestBigValues(t *testing.T) {
 		w.device(func(c *lwm2m.ClientConfig) {
 			c.Models = sensorModels(t)
 			c.Objects = append(c.Objects, s)
-			for id := range uint16(500) {
+			for id := range uint16(400) {
 				c.Objects = append(c.Objects, emptyObject(10000+id))
 			}
 		})
 		r, _ := w.server.Registration(endpointName)
 		require.Greater(t, len(r.Links), 3000)
-		require.Len(t, r.Objects().Objects, 503)
+		require.Len(t, r.Objects().Objects, 403)
 		blob := lwm2m.Opaque(randomBytes(20_000))
 		require.NoError(t, w.server.WriteValue(t.Context(), endpointName, lwm2m.NewPath(3303, 0, 6000), blob))
 		entries, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3303, 0, 6000))

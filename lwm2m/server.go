@@ -52,6 +52,12 @@ type ServerConfig struct {
 	FlushInterval time.Duration
 	// MaxRegistrations bounds the number of endpoints known; further ones are answered 5.03. Default: 4 million.
 	MaxRegistrations int
+	// MaxRegistrationBytes bounds what all endpoints together say of themselves: names, lists of objects (the same one counts
+	// once, with 128 bytes more), identities and so on. What would be beyond is answered 5.03. Default: 1 GiB.
+	MaxRegistrationBytes int64
+	// MaxLinks bounds the list of objects of one Register or Update, in bytes, up to 64 KiB; a longer one is answered 4.13.
+	// Default: 4 KiB.
+	MaxLinks int
 	// MaxMessage bounds a body that is collected in memory, from a device or for it. Default: 64 KiB.
 	MaxMessage int
 }
@@ -63,6 +69,8 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	c.AwakeTime = cmp.Or(c.AwakeTime, 93*time.Second)
 	c.FlushInterval = min(cmp.Or(c.FlushInterval, 20*time.Second), 30*time.Second)
 	c.MaxRegistrations = cmp.Or(c.MaxRegistrations, 4_000_000)
+	c.MaxRegistrationBytes = cmp.Or(c.MaxRegistrationBytes, 1<<30)
+	c.MaxLinks = min(cmp.Or(c.MaxLinks, 4<<10), 64<<10)
 	c.MaxMessage = cmp.Or(c.MaxMessage, 64<<10)
 	return c
 }

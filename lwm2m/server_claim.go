@@ -60,7 +60,7 @@ func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string
 	if d == nil {
 		d = s.table.add(reg.Endpoint)
 		reg.ID, reg.Ended = "", s.wall()
-		d.set(reg)
+		s.table.set(d, reg)
 	}
 	s.touchStore(d) // in place of what was stored of the Register
 }

@@ -124,6 +124,7 @@ func (s *Server) end(d *device, kind EventKind, at time.Time) {
 	d.id, d.awake, d.ended = "", false, at.UnixNano()
 	s.failRequests(d, ErrNotRegistered)
 	s.endObservations(d, ErrNotRegistered)
+	s.table.retire(d)
 	s.emit(Event{Kind: kind}, d)
 	d.trim()
 }

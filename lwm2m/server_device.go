@@ -3,7 +3,6 @@ package lwm2m
 import (
 	"net/netip"
 	"time"
-	"unique"
 
 	"github.com/otago-iot/otago/internal/coap"
 )
@@ -14,7 +13,7 @@ type device struct {
 	endpoint string
 	id       string // "" once the registration has ended
 	binding  string
-	links    unique.Handle[string] // fleets register the same text
+	links    *text // of the table; nil for none
 	extra    *extra
 	activity *activity
 
@@ -101,7 +100,7 @@ func (d *device) registration() Registration {
 		Lifetime:   time.Duration(d.lifetime) * time.Second,
 		Binding:    d.binding,
 		Queue:      d.queue,
-		Links:      d.links.Value(),
+		Links:      d.links.String(),
 		Secured:    d.secured,
 		Registered: fromNano(d.registered),
 		Updated:    fromNano(d.updated),
@@ -117,12 +116,12 @@ func (d *device) registration() Registration {
 	return r
 }
 
-// set takes over what a Register or Update says, or a store remembers.
-func (d *device) set(r Registration) {
+// set takes over what a Register or Update says, or a store remembers. It is for [table.set]; links holds r.Links.
+func (d *device) set(r Registration, links *text) {
 	d.id = r.ID
 	d.binding = r.Binding
 	root := d.root()
-	if links := unique.Make(r.Links); links != d.links {
+	if links != d.links {
 		d.links, root = links, r.Objects().Root
 	}
 	d.extra = nil

@@ -59,7 +59,7 @@ func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (
 	if err != nil {
 		return Registration{}, err
 	}
-	links, err := readLinks(r)
+	links, err := s.readLinks(r)
 	if err != nil {
 		return Registration{}, err
 	}
@@ -103,9 +103,12 @@ func refusal(err error) error {
 }
 
 // readLinks checks the payload of a Register or Update and returns it; "" if there is none.
-func readLinks(r *coap.IncomingRequest) (string, error) {
+func (s *Server) readLinks(r *coap.IncomingRequest) (string, error) {
 	if len(r.Payload) == 0 {
 		return "", nil
+	}
+	if len(r.Payload) > s.config.MaxLinks {
+		return "", fmt.Errorf("%w: the list of objects is longer than %d bytes", ErrTooLarge, s.config.MaxLinks)
 	}
 	if f, ok := r.ContentFormat().Get(); ok && ContentFormat(f) != FormatLink {
 		return "", fmt.Errorf("%w: objects are listed in format 40", ErrUnsupportedFormat)
@@ -125,6 +128,9 @@ func readLinks(r *coap.IncomingRequest) (string, error) {
 func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) (confirm func(error), err error) {
 	defer s.keys.lock(reg.Endpoint)()
 	if err := s.admissible(&reg); err != nil {
+		return nil, err
+	}
+	if err := s.makeRoom(ctx, &reg); err != nil {
 		return nil, err
 	}
 	claimed, err := s.claim(reg.Endpoint, peer)
@@ -158,7 +164,7 @@ func (s *Server) enroll(reg Registration, peer coap.Peer) {
 	}
 	s.interruptRunning(d, errInterrupted)
 	s.endObservations(d, ErrNotRegistered)
-	d.set(reg)
+	s.table.set(d, reg)
 	s.table.byID[d.id] = d
 	s.locate(d, peer)
 	d.heard, d.awake, d.settling = s.now(), true, true
@@ -174,9 +180,6 @@ func (s *Server) admissible(reg *Registration) error {
 	d := s.table.byEndpoint[reg.Endpoint]
 	switch {
 	case d == nil:
-		if len(s.table.byEndpoint) >= s.config.MaxRegistrations && !s.table.evict() {
-			return fmt.Errorf("%w: too many endpoints", ErrUnavailable)
-		}
 	case d.secured && !reg.Secured:
 		return fmt.Errorf("%w: this endpoint uses credentials", ErrForbidden)
 	case d.activity != nil && len(d.activity.events) >= maxPendingEvents:
@@ -197,7 +200,7 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	if err != nil {
 		return errorResponse(err)
 	}
-	links, err := readLinks(r)
+	links, err := s.readLinks(r)
 	if err != nil {
 		return errorResponse(err)
 	}
@@ -220,6 +223,9 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	}
 	old := reg
 	p.applyTo(&reg, links)
+	if err := s.makeRoom(ctx, &reg); err != nil {
+		return errorResponse(err)
+	}
 	claimed, err := s.claim(endpoint, r.Peer)
 	if err != nil {
 		return errorResponse(err)
@@ -264,7 +270,7 @@ func (s *Server) renew(reg Registration, peer coap.Peer, here, store bool) bool 
 	if d == nil {
 		return false
 	}
-	d.set(reg)
+	s.table.set(d, reg)
 	if here {
 		s.move(d, peer)
 	}

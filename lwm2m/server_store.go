@@ -35,24 +35,44 @@ type keyLock struct {
 // lock takes the lock of key and returns what releases it.
 func (k *keyLocks) lock(key string) (unlock func()) {
 	k.mu.Lock()
-	if k.locks == nil {
-		k.locks = make(map[string]*keyLock)
-	}
 	l := k.locks[key]
 	if l == nil {
-		l = &keyLock{}
-		k.locks[key] = l
+		l = k.add(key)
 	}
 	l.users++
 	k.mu.Unlock()
 	l.mu.Lock()
-	return func() {
-		l.mu.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(k.locks, key)
-		}
+	return func() { k.unlock(key, l) }
+}
+
+// tryLock is lock if nobody holds or wants it. It does not wait.
+func (k *keyLocks) tryLock(key string) (unlock func(), ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.locks[key] != nil {
+		return nil, false
+	}
+	l := k.add(key)
+	l.users++
+	l.mu.Lock() // nobody else knows it
+	return func() { k.unlock(key, l) }, true
+}
+
+func (k *keyLocks) add(key string) *keyLock {
+	if k.locks == nil {
+		k.locks = make(map[string]*keyLock)
+	}
+	l := &keyLock{}
+	k.locks[key] = l
+	return l
+}
+
+func (k *keyLocks) unlock(key string, l *keyLock) {
+	l.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l.users--; l.users == 0 {
+		delete(k.locks, key)
 	}
 }
 
@@ -117,7 +137,7 @@ func (s *Server) restore(r Registration) {
 		r.ID = ""
 	}
 	d := s.table.add(r.Endpoint)
-	d.set(r)
+	s.table.set(d, r)
 	d.peer = coap.Peer{Transport: coap.Transport(r.Transport), Addr: r.Address}
 	if !d.active() {
 		return

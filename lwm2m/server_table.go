@@ -15,6 +15,51 @@ type table struct {
 	byID       map[string]*device // with a registration
 	byPeer     map[coap.Peer]*device
 	due        dueHeap
+
+	// What can make room: ended registrations, of which those of secured devices only give up what they said.
+	ended, worn map[*device]struct{}
+
+	texts map[string]*text
+	size  int64 // bytes of what devices have said of themselves
+}
+
+// A text is a list of objects, once for all devices that have the same.
+type text struct {
+	s     string
+	users int
+}
+
+func (t *text) String() string {
+	if t == nil {
+		return ""
+	}
+	return t.s
+}
+
+// textCost is what a text costs beside its bytes.
+const textCost = 128
+
+// sizeOf returns the bytes of what a registration says, but for the links.
+func sizeOf(r *Registration) int64 {
+	return int64(len(r.Endpoint) + len(r.Binding) + len(r.SMS) + len(r.ProfileID) + len(r.Identity.Name))
+}
+
+// growth returns by how much t.size would grow if d, which may be nil, said r.
+func (t *table) growth(d *device, r *Registration) int64 {
+	n := sizeOf(r)
+	old := ""
+	if d != nil {
+		before := d.registration()
+		n -= sizeOf(&before)
+		old = before.Links
+		if old != r.Links && d.links != nil && d.links.users == 1 {
+			n -= int64(len(old)) + textCost
+		}
+	}
+	if old != r.Links && t.texts[r.Links] == nil {
+		n += int64(len(r.Links)) + textCost
+	}
+	return n
 }
 
 func newTable() table {
@@ -22,6 +67,9 @@ func newTable() table {
 		byEndpoint: make(map[string]*device),
 		byID:       make(map[string]*device),
 		byPeer:     make(map[coap.Peer]*device),
+		ended:      make(map[*device]struct{}),
+		worn:       make(map[*device]struct{}),
+		texts:      make(map[string]*text),
 	}
 }
 
@@ -29,11 +77,72 @@ func newTable() table {
 func (t *table) add(endpoint string) *device {
 	d := &device{endpoint: endpoint, index: -1}
 	t.byEndpoint[endpoint] = d
+	t.size += int64(len(endpoint))
 	return d
 }
 
+// set has d say r.
+func (t *table) set(d *device, r Registration) {
+	before, links := d.registration(), d.links
+	held := t.hold(r.Links) // before the other is released, which may be the same
+	d.set(r, held)
+	t.release(links)
+	t.size += sizeOf(&r) - sizeOf(&before)
+	t.retire(d)
+}
+
+func (t *table) hold(s string) *text {
+	if s == "" {
+		return nil
+	}
+	held := t.texts[s]
+	if held == nil {
+		held = &text{s: s}
+		t.texts[s] = held
+		t.size += int64(len(s)) + textCost
+	}
+	held.users++
+	return held
+}
+
+func (t *table) release(held *text) {
+	if held == nil {
+		return
+	}
+	if held.users--; held.users == 0 {
+		delete(t.texts, held.s)
+		t.size -= int64(len(held.s)) + textCost
+	}
+}
+
+// retire notes whether d can make room.
+func (t *table) retire(d *device) {
+	delete(t.ended, d)
+	delete(t.worn, d)
+	switch {
+	case d.active():
+	case !d.secured:
+		t.ended[d] = struct{}{}
+	case d.links != nil || d.extra != nil || d.binding != "":
+		t.worn[d] = struct{}{}
+	}
+}
+
 // remove forgets an endpoint whose registration has ended.
-func (t *table) remove(d *device) { delete(t.byEndpoint, d.endpoint) }
+func (t *table) remove(d *device) {
+	t.set(d, Registration{Endpoint: d.endpoint})
+	t.size -= int64(len(d.endpoint))
+	delete(t.ended, d)
+	delete(t.byEndpoint, d.endpoint)
+}
+
+// strip has an ended registration of a secured device say nothing but that it is secured.
+func (t *table) strip(d *device) {
+	r := d.registration()
+	t.set(d, Registration{
+		Endpoint: r.Endpoint, Secured: true, Registered: r.Registered, Updated: r.Updated, LastSeen: r.LastSeen, Ended: r.Ended,
+	})
+}
 
 // locate makes peer the way to d. It returns the device that was there before, if there was another: what would be sent to
 // that would reach d now.
@@ -54,21 +163,6 @@ func (t *table) leave(d *device) {
 		delete(t.byPeer, d.peer)
 	}
 	d.reachable = false
-}
-
-// evict drops the record of an endpoint whose registration ended and that nothing depends on, if it finds one quickly.
-func (t *table) evict() bool {
-	tries := 0
-	for endpoint, d := range t.byEndpoint {
-		if !d.active() && !d.secured && d.activity == nil {
-			delete(t.byEndpoint, endpoint)
-			return true
-		}
-		if tries++; tries == 64 {
-			return false
-		}
-	}
-	return false
 }
 
 // schedule sees to it that d is looked at no later than at due.

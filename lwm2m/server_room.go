@@ -1,0 +1,79 @@
+package lwm2m
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+)
+
+// evictTries bounds how many ended registrations are looked at to make room for one.
+const evictTries = 64
+
+// makeRoom sees to it that there is room for a registration: for another endpoint, and for what it says. Ended registrations
+// give way, and are forgotten by the store too; of those of secured devices it stays that they are. The key lock of reg's
+// endpoint is held.
+func (s *Server) makeRoom(ctx context.Context, reg *Registration) error {
+	var gone []string
+	var unlocks []func()
+	defer func() {
+		for _, unlock := range unlocks {
+			unlock()
+		}
+	}()
+	s.mu.Lock()
+	d := s.table.byEndpoint[reg.Endpoint]
+	full := func() error {
+		if d == nil && len(s.table.byEndpoint) >= s.config.MaxRegistrations {
+			return fmt.Errorf("%w: too many endpoints", ErrUnavailable)
+		}
+		if n := s.table.growth(d, reg); n > 0 && s.table.size+n > s.config.MaxRegistrationBytes {
+			return fmt.Errorf("%w: the registrations are too much text together", ErrUnavailable)
+		}
+		return nil
+	}
+	err := full()
+	tries := 0
+	for other := range s.table.ended {
+		if err == nil || tries == evictTries {
+			break
+		}
+		tries++
+		if other == d || other.activity != nil {
+			continue
+		}
+		unlock, ok := s.keys.tryLock(other.endpoint)
+		if !ok {
+			continue
+		}
+		unlocks = append(unlocks, unlock)
+		gone = append(gone, other.endpoint)
+		s.table.remove(other)
+		delete(s.dirty, other.endpoint)
+		err = full()
+	}
+	for other := range s.table.worn {
+		if err == nil || tries == 2*evictTries {
+			break
+		}
+		tries++
+		if other != d {
+			s.table.strip(other)
+			err = full()
+		}
+	}
+	s.mu.Unlock()
+	for _, endpoint := range gone {
+		s.forgetStored(ctx, endpoint)
+	}
+	return err
+}
+
+// forgetStored has the store forget an endpoint that made room. A store may keep what it needs for something else.
+func (s *Server) forgetStored(ctx context.Context, endpoint string) {
+	if s.config.Registrations == nil {
+		return
+	}
+	if err := s.config.Registrations.DeleteRegistration(ctx, endpoint); err != nil {
+		s.log.Debug("an ended registration stays in the store", slog.String("endpoint", endpoint), slog.Any("error", err))
+	}
+}
