@@ -57,7 +57,10 @@ func FuzzDatagram(f *testing.F) {
 		if !bytes.Equal(other.Payload, m.payload) || !bytes.Equal(other.Token, m.token.bytes()) || other.Code != m.code {
 			t.Fatal("go-coap reads something else")
 		}
-		for _, o := range other.Options { // it leaves out those it does not like
+		for i, o := range other.Options { // it leaves out those it does not like
+			if !legal(m.code, o.ID, len(o.Value), i > 0 && other.Options[i-1].ID == o.ID) {
+				continue
+			}
 			if !slices.ContainsFunc(m.options, func(x Option) bool { return x.ID == o.ID && bytes.Equal(x.Value, o.Value) }) {
 				t.Fatalf("go-coap reads %v", o)
 			}

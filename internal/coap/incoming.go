@@ -277,25 +277,21 @@ func (in *incoming) handle() *Response {
 	return in.e.cfg.Handler.ServeCOAP(in.a.link.context(), &in.req)
 }
 
-// readOptions checks the critical options. It returns a refusal, or nil;
-// answer is false for a message that is to be dropped.
+// readOptions reads those that are for us. It returns a refusal, or nil; answer
+// is false for a message that is to be dropped.
 func (in *incoming) readOptions() (refusal *Response, answer bool) {
-	var previous OptionID
+	if id := in.p.msg.refused; id != 0 {
+		// A NON is rejected in silence (RFC 7252, section 5.4.1).
+		return diagnose(BadOption, id.String()), in.req.Confirmable()
+	}
 	for _, o := range in.req.Options {
-		repeatable := o.ID == URIPath || o.ID == URIQuery || o.ID == IfMatch
-		repeated := o.ID == previous && !repeatable
-		previous = o.ID
-		switch {
-		case o.ID == ProxyURI, o.ID == ProxyScheme:
+		switch o.ID {
+		case ProxyURI, ProxyScheme:
 			return &Response{Code: ProxyingNotSupported}, true
-		case critical(o.ID) && (repeated || !understood(o.ID, len(o.Value))):
-			// A NON is rejected in silence (RFC 7252, section 5.4.1).
-			return diagnose(BadOption, o.ID.String()), in.req.Confirmable()
-		case repeated:
-		case o.ID == Block1:
+		case Block1:
 			in.block1, _ = parseBlock(o.Value)
 			in.hasBlock1 = true
-		case o.ID == Block2:
+		case Block2:
 			in.block2, _ = parseBlock(o.Value)
 			in.hasBlock2 = true
 		}

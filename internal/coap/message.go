@@ -41,6 +41,9 @@ type wireMessage struct {
 	token   token
 	options Options
 	payload []byte
+	// refused is a critical option for which a received message must be refused,
+	// or 0.
+	refused OptionID
 }
 
 // maxOptions bounds the options of a message that we take.
@@ -89,13 +92,13 @@ func (m *wireMessage) parse(b []byte) error {
 	return m.parseOptions(b[headerSize+n:])
 }
 
-// parseOptions reads the options and the payload, which look the same on
-// datagrams and streams.
+// parseOptions reads the options that are legal and the payload, which look the
+// same on datagrams and streams. m.code is set.
 func (m *wireMessage) parseOptions(b []byte) error {
 	m.options = m.options[:0]
-	m.payload = nil
+	m.payload, m.refused = nil, 0
 	var id int
-	for len(b) > 0 {
+	for n := 0; len(b) > 0; n++ {
 		if b[0] == 0xff {
 			if len(b) == 1 {
 				return errFormat // a marker without payload
@@ -103,7 +106,7 @@ func (m *wireMessage) parseOptions(b []byte) error {
 			m.payload = b[1:]
 			return nil
 		}
-		if len(m.options) == maxOptions {
+		if n == maxOptions {
 			return errFormat
 		}
 		delta, length := int(b[0]>>4), int(b[0]&15)
@@ -119,10 +122,22 @@ func (m *wireMessage) parseOptions(b []byte) error {
 		if id > 0xffff || length > len(b) {
 			return errFormat
 		}
-		m.options = append(m.options, Option{ID: OptionID(id), Value: b[:length:length]})
+		m.addOption(OptionID(id), b[:length:length])
 		b = b[length:]
 	}
 	return nil
+}
+
+// addOption takes an option, unless it is illegal. Those of a message come in the
+// order of their ids.
+func (m *wireMessage) addOption(id OptionID, value []byte) {
+	last := len(m.options) - 1
+	switch {
+	case legal(m.code, id, len(value), last >= 0 && m.options[last].ID == id):
+		m.options = append(m.options, Option{ID: id, Value: value})
+	case critical(id) && m.refused == 0:
+		m.refused = id
+	}
 }
 
 // extended resolves an option nibble (RFC 7252, section 3.1).

@@ -83,33 +83,8 @@ func parseUint(b []byte) (v uint32, ok bool) {
 
 // formatOf reads a Content-Format or Accept option.
 func formatOf(opts Options, id OptionID) Format {
-	if b, ok := Bytes(opts, id); ok && len(b) <= 2 {
-		v, _ := parseUint(b)
+	if v, ok := Uint(opts, id); ok {
 		return FormatOf(uint16(v))
 	}
 	return Format{}
 }
-
-// understood reports whether an incoming request may carry option id with a
-// value of n bytes. A critical option that is not understood is answered with
-// 4.02; an elective one is ignored (RFC 7252, sections 5.4.1 and 5.4.3).
-func understood(id OptionID, n int) bool {
-	switch id {
-	case IfMatch:
-		return n <= 8
-	case URIHost:
-		return n >= 1 && n <= 255
-	case IfNoneMatch:
-		return n == 0
-	case URIPort, Accept:
-		return n <= 2
-	case URIPath, URIQuery:
-		return n <= 255
-	case Block1, Block2:
-		return n <= 3
-	}
-	return false
-}
-
-// critical reports whether a recipient must understand option id.
-func critical(id OptionID) bool { return id&1 != 0 }

@@ -69,7 +69,9 @@ func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
 	case m.typ == reset:
 		e.receiveReset(a, m)
 	case isResponse(m.code):
-		if !acceptable(m) {
+		if m.refused != 0 {
+			// Rejected, or ignored if it comes in an acknowledgement (RFC 7252,
+			// section 5.4.1).
 			if m.typ != acknowledgement {
 				a.writeEmpty(reset, m.mid)
 			}
@@ -84,18 +86,6 @@ func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
 		a.writeEmpty(reset, m.mid) // a ping, or a code that nobody knows
 	}
 	return false
-}
-
-// acceptable reports whether a response has no critical option that we do not
-// understand. Another is rejected, or ignored if it comes in an
-// acknowledgement (RFC 7252, section 5.4.1).
-func acceptable(m *wireMessage) bool {
-	for _, o := range m.options {
-		if critical(o.ID) && !understood(o.ID, len(o.Value)) {
-			return false
-		}
-	}
-	return true
 }
 
 // dedupID names a datagram of a peer.

@@ -21,9 +21,7 @@ func newResponse(m *wireMessage) *Response {
 		values = append(values, o.Value...)
 		v := values[at:len(values):len(values)]
 		if o.ID == ETag {
-			if r.ETag == nil && len(v) > 0 && len(v) <= 8 {
-				r.ETag = v
-			}
+			r.ETag = v
 			continue
 		}
 		if r.Options == nil {

@@ -158,13 +158,12 @@ func (s *stream) readAll() error {
 func (s *stream) take(p *packet) (kept bool, err error) {
 	m := &p.msg
 	switch {
+	case m.code == Empty:
+		return false, nil // keeps the connection alive
 	case class(m.code) == signalClass:
 		return false, s.signal(m)
 	case s.peer.Load() == nil:
-		s.abort("a message came before the CSM", 0)
-		return false, errFormat
-	case m.code == Empty:
-		return false, nil // keeps the connection alive
+		return false, s.tooEarly()
 	}
 	return s.e.receive(s.a, p), nil
 }

@@ -1,6 +1,9 @@
 package coap
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Signals of RFC 8323, section 5.
 const (
@@ -15,8 +18,11 @@ const (
 	// Options of a CSM.
 	maxMessageSize OptionID = 2
 	blockwise      OptionID = 4
-	// Option of an Abort.
-	badCSMOption OptionID = 2
+	// Of a Ping and a Pong, a Release, an Abort.
+	custody            OptionID = 2
+	alternativeAddress OptionID = 2
+	holdOff            OptionID = 4
+	badCSMOption       OptionID = 2
 )
 
 // maxBERT is how much of a body goes into one message, both ways, and maxFrame
@@ -49,9 +55,19 @@ func appendCSM(dst []byte) []byte {
 
 // signal deals with a signal. An error ends the connection.
 func (s *stream) signal(m *wireMessage) error {
+	switch {
+	case m.code != signalCSM && m.code != signalAbort && s.peer.Load() == nil:
+		return s.tooEarly()
+	case m.refused != 0 && m.code == signalCSM:
+		s.abort("unknown critical option", m.refused)
+		return errFormat
+	case m.refused != 0:
+		s.abort("unknown critical option of a signal", 0)
+		return errFormat
+	}
 	switch m.code {
 	case signalCSM:
-		return s.takeCSM(m)
+		s.takeCSM(m)
 	case signalPing:
 		pong := wireMessage{code: signalPong, token: m.token}
 		return s.write(s.a, pong.appendFrame(nil))
@@ -64,30 +80,26 @@ func (s *stream) signal(m *wireMessage) error {
 	return nil // a Pong, or a signal that nobody knows
 }
 
-func (s *stream) takeCSM(m *wireMessage) error {
+// tooEarly ends a connection whose first message is not a CSM (RFC 8323, section
+// 5.3). Empty messages may come before, and an Abort ends it anyway.
+func (s *stream) tooEarly() error {
+	s.abort("a message came before the CSM", 0)
+	return errFormat
+}
+
+func (s *stream) takeCSM(m *wireMessage) {
 	c := capabilities{size: defaultMessageSize}
 	if old := s.peer.Load(); old != nil {
 		c = *old
 	}
-	for _, o := range m.options {
-		switch {
-		case o.ID == maxMessageSize:
-			n, ok := parseUint(o.Value)
-			if !ok {
-				s.abort("bad Max-Message-Size", o.ID)
-				return errFormat
-			}
-			c.size = int(max(n, 64))
-		case o.ID == blockwise:
-			c.blockwise = true
-		case critical(o.ID):
-			s.abort("unknown critical option", o.ID)
-			return errFormat
-		}
+	if n, ok := Uint(m.options, maxMessageSize); ok {
+		c.size = int(min(max(n, 64), math.MaxInt32))
+	}
+	if _, ok := Bytes(m.options, blockwise); ok {
+		c.blockwise = true
 	}
 	s.peer.Store(&c)
 	s.conn.SetReadDeadline(time.Time{})
-	return nil
 }
 
 // abort tells the peer why the connection ends.
