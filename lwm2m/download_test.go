@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
@@ -189,4 +190,51 @@ func TestHandleFunc(t *testing.T) {
 		require.Len(t, got, 2)
 		require.Equal(t, endpointName, got[1].Endpoint)
 	})
+}
+
+// closing says when it is closed.
+type closing struct {
+	*bytes.Reader
+	closed chan struct{}
+}
+
+func (c closing) Close() error {
+	close(c.closed)
+	return nil
+}
+
+// TestDownloadAccept asks for a download in formats: what it is not in is refused, with a body or without, and nothing stays open.
+func TestDownloadAccept(t *testing.T) {
+	for _, test := range []struct {
+		format lwm2m.ContentFormat
+		accept coap.Format
+		code   coap.Code
+	}{
+		{0, coap.Format{}, coap.Content},
+		{0, coap.FormatOf(42), coap.Content},
+		{0, coap.FormatOf(0), coap.NotAcceptable},
+		{0, coap.FormatOf(60), coap.NotAcceptable},
+		{lwm2m.FormatOpaque, coap.FormatOf(11542), coap.NotAcceptable},
+		{lwm2m.FormatCBOR, coap.FormatOf(60), coap.Content},
+		{lwm2m.FormatCBOR, coap.FormatOf(42), coap.NotAcceptable},
+	} {
+		inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+			body := closing{bytes.NewReader(randomBytes(3000)), make(chan struct{})}
+			w.server.HandleFunc("/", func(context.Context, lwm2m.Download) (*lwm2m.Resource, error) {
+				return &lwm2m.Resource{Body: body, Size: 3000, Format: test.format}, nil
+			})
+			conn, err := w.net.Listen(deviceAddress)
+			require.NoError(t, err)
+			ep := coap.New(coap.Config{})
+			defer ep.Close()
+			peer, err := ep.DialPacket(conn, netip.MustParseAddrPort(serverAddress))
+			require.NoError(t, err)
+			resp, err := ep.Do(t.Context(), peer, &coap.Request{Code: coap.GET, Path: []string{"x"}, Accept: test.accept})
+			require.NoError(t, err)
+			require.Equal(t, test.code, resp.Code, "%v as %v", test.format, test.accept)
+			if test.code == coap.NotAcceptable {
+				<-body.closed
+			}
+		})
+	}
 }

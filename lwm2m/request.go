@@ -28,6 +28,8 @@ type Request struct {
 	// Size is the number of bytes in Body.
 	Size int64
 	// BlockSize is the largest block to send: 16, 32, 64, 128, 256, 512 or 1024 bytes. Default: 1024. The device may lower it.
+	// A multiple of 1024, up to 16384, is how much goes into one message over TCP and TLS to a device that announces that it
+	// takes several blocks there (RFC 8323 section 6); there are devices that announce it and do not.
 	BlockSize int
 	// Exclusive holds other requests to the device back until the stream has ended, for clients that take nothing between
 	// two blocks. Default: others may pass between.

@@ -33,7 +33,8 @@ type Resource struct {
 	Size int64
 	// ETag identifies the bytes: 1 to 8 bytes. Default: none, and then a download cannot be resumed safely.
 	ETag []byte
-	// Format is the content format told. Default: FormatOpaque, as FormatText is 0.
+	// Format is the content format told; a request that accepts only another one is answered with 4.06. Default:
+	// FormatOpaque, as FormatText is 0.
 	Format ContentFormat
 	// Progress is called after a block was sent, with the offset after it. It must not block. Default: none.
 	Progress func(offset int64)
@@ -205,6 +206,12 @@ func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, end
 	format := res.Format
 	if format == FormatText {
 		format = FormatOpaque
+	}
+	if accept, ok := r.AcceptFormat().Get(); ok && ContentFormat(accept) != format {
+		if c, ok := res.Body.(io.Closer); ok {
+			_ = c.Close()
+		}
+		return errorResponse(ErrNotAcceptable)
 	}
 	resp := &coap.Response{
 		Code: coap.Content, ContentFormat: coap.FormatOf(uint16(format)), ETag: res.ETag, Body: res.Body, Size: res.Size,

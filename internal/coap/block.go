@@ -57,6 +57,9 @@ func blockAt(offset int64, szx uint8) block {
 	return b
 }
 
+// maxBody is more than blocks can carry.
+const maxBody = int64(maxBlockNum+1) << 10
+
 // reach is the largest body that blocks of szx can carry.
 func reach(szx uint8) int64 { return int64(maxBlockNum+1) * int64(block{szx: szx}.size()) }
 

@@ -191,7 +191,7 @@ func (t *transfer) fetch(offset int64, szx uint8, then func(*transfer, *packet))
 func (t *transfer) ask(*packet) {
 	t.x.token = t.c.e.random.token()
 	m := outgoing{further: true, block2: blockAt(t.down.at, t.down.szx), hasBlock2: true}
-	if t.r.Code == FETCH && t.size <= t.a.maxPayload(t.szx) {
+	if t.r.Code == FETCH && t.size <= t.maxPayload() {
 		m.n = t.size
 	}
 	t.send(m, (*transfer).fetched)
@@ -246,7 +246,7 @@ func (t *transfer) begun(resp *Response) {
 // received reports the progress of a download, unless there was an upload to
 // report.
 func (t *transfer) received(done, total int64) {
-	if t.r.Progress != nil && t.size <= t.a.maxPayload(t.szx) {
+	if t.r.Progress != nil && t.size <= t.maxPayload() {
 		t.r.Progress(done, total)
 	}
 }

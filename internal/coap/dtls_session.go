@@ -191,9 +191,9 @@ func (ss *dtlsSession) open(dst []byte, r dtlsRecord) (content []byte, typ byte,
 func (ss *dtlsSession) message(p *packet, content []byte) bool {
 	if len(content) >= maxDatagram {
 		m := &p.msg
-		if m.parseHeader(content) == nil && m.typ == confirmable && isRequest(m.code) {
-			m.typ, m.code, m.payload = acknowledgement, RequestEntityTooLarge, nil
-			m.options = AppendOption(nil, Block1, block{szx: ss.s.e.szx}.append(nil))
+		_ = m.parse(content) // as far as it gets
+		if m.typ == confirmable && isRequest(m.code) {
+			m.tooLarge(ss.s.e.szx)
 			_ = ss.send(recordApplication, m.appendDatagram(nil))
 		}
 		return false

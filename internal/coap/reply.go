@@ -136,7 +136,8 @@ func (in *incoming) compose(resp *Response) wireMessage {
 	m := &in.p.msg
 	out := wireMessage{token: m.token}
 	resp = in.validate(resp)
-	if resp.Body != nil || in.hasBlock2 && isSuccess(resp.Code) && resp.Code != Continue || int64(len(resp.Payload)) > in.a.maxPayload(in.a.blockSZX()) {
+	asked := in.hasBlock2 && isSuccess(resp.Code) && resp.Code != Continue
+	if resp.Code != Valid && (resp.Body != nil || asked || int64(len(resp.Payload)) > in.a.maxPayload(in.replySZX())) {
 		return in.composeBlock(out, resp)
 	}
 	in.options = in.describe(in.options[:0], resp)
@@ -222,8 +223,8 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 // for it.
 func (in *incoming) replySZX() uint8 {
 	szx := in.a.blockSZX()
-	if szx == bert && in.hasBlock2 && in.block2.szx != bert {
-		return maxSZX
+	if !in.hasBlock2 || in.block2.szx != bert {
+		szx = min(szx, maxSZX)
 	}
 	return szx
 }
@@ -235,6 +236,19 @@ func (in *incoming) fits(resp *Response) bool {
 		szx = min(szx, in.block2.szx)
 	}
 	return max(resp.Size, int64(len(resp.Payload))) <= in.a.maxPayload(szx)
+}
+
+// tooLarge turns a request that was cut off into the answer that says so, with
+// the size of blocks to try, at most szx: a smaller one than those of the
+// request, or none.
+func (m *wireMessage) tooLarge(szx uint8) {
+	b, ok, err := findBlock(m.options, Block1)
+	m.typ, m.code, m.payload, m.options = acknowledgement, RequestEntityTooLarge, nil, nil
+	if !ok || err != nil || b.szx > szx {
+		m.options = AppendUint(nil, Block1, uint32(szx))
+	} else if b.szx > 0 {
+		m.options = AppendUint(nil, Block1, uint32(b.szx-1))
+	}
 }
 
 // appendUint is AppendUint with the scratch buffer for the value.
@@ -256,7 +270,9 @@ func (in *incoming) describe(opts Options, resp *Response) Options {
 	if n, ok := resp.ContentFormat.Get(); ok {
 		opts = in.appendUint(opts, ContentFormat, uint32(n))
 	}
-	if in.hasBlock1 {
+	if in.hasBlock1 && resp.Code != RequestEntityTooLarge {
+		// Ours are about the body; a Block1 would be a hint to try it in other
+		// blocks, and there are clients that follow any, for ever.
 		b := in.block1
 		b.more = resp.Code == Continue
 		b.szx = min(b.szx, in.a.blockSZX())

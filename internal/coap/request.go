@@ -39,7 +39,9 @@ type Request struct {
 	// is done. Some devices serve nothing else during a transfer.
 	Exclusive bool
 	// BlockSize is the preferred size of blocks, both ways: 16 to 1024.
-	// Default: that of the endpoint. The peer may lower it.
+	// Default: that of the endpoint. The peer may lower it. A larger one, up to
+	// 16 KiB, is how much of the body goes into one message on a stream whose
+	// peer takes several blocks of 1024 there (BERT, RFC 8323, section 6).
 	BlockSize int
 	// Idle limits the wait for the response to each message once it has been
 	// acknowledged, and the whole wait on a stream. Default 93 s

@@ -157,7 +157,7 @@ func TestUploadRefusals(t *testing.T) {
 			answer: func(n int, b coap.BlockFields) message.Message {
 				return withBlock(message.Message{Code: codes.RequestEntityTooLarge}, message.Block1, b)
 			},
-			code: coap.RequestEntityTooLarge, limit: -1, sent: 5, // 1024, 512, ... 64
+			code: coap.RequestEntityTooLarge, limit: -1, sent: 7, // 1024, 512, ... 16
 		},
 		{
 			name: "4.13 to blocks of 1024",
@@ -170,14 +170,44 @@ func TestUploadRefusals(t *testing.T) {
 			code: coap.Changed, sent: 1 + 10,
 		},
 		{
-			name: "4.13 to blocks of more than 64",
+			name: "4.13 to blocks of more than 16",
 			answer: func(n int, b coap.BlockFields) message.Message {
-				if b.Size == 64 {
+				if b.Size == 16 {
 					return message.Message{}
 				}
 				return message.Message{Code: codes.RequestEntityTooLarge}
 			},
-			code: coap.Changed, sent: 4 + 80,
+			code: coap.Changed, sent: 6 + 320,
+		},
+		{
+			name: "4.13 to blocks of more than 64, from the third on",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if b.Size <= 64 || b.Num < 2 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.RequestEntityTooLarge}
+			},
+			code: coap.Changed, sent: 4*3 + 80, restarts: 4,
+		},
+		{
+			name: "4.13 in the middle that asks for less",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if n != 2 {
+					return message.Message{}
+				}
+				return withBlock(message.Message{Code: codes.RequestEntityTooLarge}, message.Block1, coap.BlockFields{SZX: 4})
+			},
+			code: coap.Changed, sent: 3 + 20, restarts: 1,
+		},
+		{
+			name: "4.13 to what is more than 3000 bytes in all",
+			answer: func(n int, b coap.BlockFields) message.Message {
+				if b.Offset+int64(b.Size) <= 3000 {
+					return message.Message{}
+				}
+				return message.Message{Code: codes.RequestEntityTooLarge}
+			},
+			code: coap.RequestEntityTooLarge, limit: -1, sent: 3 + 6, restarts: 1,
 		},
 		{
 			name: "4.13 with room enough",
@@ -197,14 +227,14 @@ func TestUploadRefusals(t *testing.T) {
 			code: coap.RequestEntityTooLarge, limit: 0x13ff, sent: 1,
 		},
 		{
-			name: "4.13 in the middle",
+			name: "4.13 from the third message on",
 			answer: func(n int, b coap.BlockFields) message.Message {
 				if n < 2 {
 					return message.Message{}
 				}
 				return message.Message{Code: codes.RequestEntityTooLarge}
 			},
-			code: coap.RequestEntityTooLarge, limit: -1, sent: 3,
+			code: coap.RequestEntityTooLarge, limit: -1, sent: 3 + 6, restarts: 1,
 		},
 		{
 			name: "4.08 once",

@@ -155,8 +155,7 @@ func (s *socket) malformed(p *packet, n int, addr netip.AddrPort, a *association
 		return
 	}
 	if n == len(p.buf) && isRequest(m.code) {
-		m.typ, m.code, m.payload = acknowledgement, RequestEntityTooLarge, nil
-		m.options = AppendOption(nil, Block1, block{szx: s.e.szx}.append(nil))
+		m.tooLarge(s.e.szx)
 		_ = s.writeTo(m.appendDatagram(nil), addr)
 		return
 	}

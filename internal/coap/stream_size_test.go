@@ -76,30 +76,88 @@ func TestStreamMessageSizes(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, test.szx == bert, b.szx == bert)
 
-			// A request of ours.
-			done := make(chan error, 1)
-			go func() {
-				resp, err := e.Do(t.Context(), peer, &Request{Code: PUT, Path: []string{strings.Repeat("x", test.path)}, Payload: body})
-				if err == nil && resp.Code != Changed {
-					err = fmt.Errorf("answer %v", resp.Code)
+			// A request of ours, which may be large only if it is told so.
+			for _, large := range []int{0, 16 << 10} {
+				szx := test.szx
+				if large == 0 {
+					szx = min(szx, maxSZX)
 				}
-				done <- err
-			}()
-			for got := 0; got < len(body); {
-				p := next()
-				b, ok, err := findBlock(p.msg.options, Block1)
-				require.NoError(t, err)
-				require.True(t, ok)
-				require.Equal(t, test.szx, b.szx)
-				require.EqualValues(t, got, b.offset())
-				got += len(p.msg.payload)
-				code := Continue
-				if !b.more {
-					code = Changed
+				done := make(chan error, 1)
+				go func() {
+					resp, err := e.Do(t.Context(), peer, &Request{Code: PUT, Path: []string{strings.Repeat("x", test.path)}, Payload: body, BlockSize: large})
+					if err == nil && resp.Code != Changed {
+						err = fmt.Errorf("answer %v", resp.Code)
+					}
+					done <- err
+				}()
+				for got := 0; got < len(body); {
+					p := next()
+					b, ok, err := findBlock(p.msg.options, Block1)
+					require.NoError(t, err)
+					require.True(t, ok)
+					require.Equal(t, szx, b.szx)
+					require.EqualValues(t, got, b.offset())
+					got += len(p.msg.payload)
+					code := Continue
+					if !b.more {
+						code = Changed
+					}
+					send(wireMessage{code: code, token: p.msg.token, options: Options{{ID: Block1, Value: b.append(nil)}}})
 				}
-				send(wireMessage{code: code, token: p.msg.token, options: Options{{ID: Block1, Value: b.append(nil)}}})
+				require.NoError(t, <-done)
 			}
-			require.NoError(t, <-done)
+		})
+	}
+}
+
+// Nothing larger than a block goes to a peer on a stream that did not ask for
+// it, whatever it is and whatever size of message the peer announces.
+func TestStreamMessagesAreSmall(t *testing.T) {
+	body := make([]byte, 5000)
+	cfg := Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
+		if o := r.Accept(); o != nil {
+			o.Notify(&Response{Code: Content, Payload: body}, true)
+		}
+		return &Response{Code: Content, Payload: body}
+	})}
+	csm := Options{{ID: maxMessageSize, Value: []byte{255, 255, 255, 255}}, {ID: blockwise}}
+	for _, test := range []struct {
+		name    string
+		options Options
+		most    int
+	}{
+		{"answer", nil, 1024},
+		{"notification", Options{{ID: Observe}}, 1024},
+		{"blocks of 1024 asked for", Options{{ID: Block2, Value: []byte{6}}}, 1024},
+		{"blocks of 64 asked for", Options{{ID: Block2, Value: []byte{2}}}, 64},
+		{"many asked for", Options{{ID: Block2, Value: []byte{7}}}, 5000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inPipe(t, cfg, csm, func(t *testing.T, w *wirePeer) {
+				w.send(wireMessage{code: GET, options: test.options})
+				messages := 1
+				if test.name == "notification" {
+					messages = 2
+				}
+				for range messages {
+					require.Len(t, w.next().msg.payload, test.most)
+				}
+			})
+		})
+	}
+	for _, code := range []Code{PUT, POST, FETCH, IPATCH} {
+		t.Run(code.String(), func(t *testing.T) {
+			inPipe(t, Config{}, csm, func(t *testing.T, w *wirePeer) {
+				got := w.answerAll(&Request{Code: code, Payload: body}, func(m *wireMessage) wireMessage {
+					b, ok, err := findBlock(m.options, Block1)
+					require.True(t, ok && err == nil && len(m.payload) <= 1024 && b.szx == maxSZX)
+					if b.more {
+						return wireMessage{code: Continue, options: Options{{ID: Block1, Value: b.append(nil)}}}
+					}
+					return wireMessage{code: Changed, options: Options{{ID: Block1, Value: b.append(nil)}}}
+				})
+				require.NoError(t, got.err)
+			})
 		})
 	}
 }

@@ -102,7 +102,7 @@ func TestStreamTransfers(t *testing.T) {
 				to   coap.Peer
 			}{{w.server, w.toDevice}, {w.device, w.toServer}} {
 				resp, err := way.from.Do(t.Context(), way.to, &coap.Request{
-					Code: coap.PUT, Path: []string{"5", "0", "0"}, Body: bytes.NewReader(body), Size: int64(size),
+					Code: coap.PUT, Path: []string{"5", "0", "0"}, Body: bytes.NewReader(body), Size: int64(size), BlockSize: 16 << 10,
 				})
 				require.NoError(t, err)
 				require.Equal(t, coap.Changed, resp.Code)
@@ -119,17 +119,20 @@ func TestStreamTransfers(t *testing.T) {
 	}
 }
 
-// TestStreamMessages counts how many messages a megabyte takes: sixteen blocks go into one.
+// TestStreamMessages counts how many messages a megabyte takes: one for each block, or as many blocks in one as the request says.
 func TestStreamMessages(t *testing.T) {
-	requests := 0
+	requests, want := 0, map[int]int{0: 1024, 512: 2048, 1024: 1024, 2048: 512, 5000: 256, 16 << 10: 64, 1 << 20: 64}
 	w := newStreamWorld(t, coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Changed}
 	}), Sinks: func(*coap.IncomingRequest) (coap.Sink, *coap.Response) { return &recorder{}, nil }}, coap.Config{})
-	_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{
-		Code: coap.PUT, Path: []string{"x"}, Payload: bodyOf(1 << 20), Progress: func(int64, int64) { requests++ },
-	})
-	require.NoError(t, err)
-	require.Equal(t, 64, requests)
+	for size, n := range want {
+		requests = 0
+		_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{
+			Code: coap.PUT, Path: []string{"x"}, Payload: bodyOf(1 << 20), BlockSize: size, Progress: func(int64, int64) { requests++ },
+		})
+		require.NoError(t, err)
+		require.Equal(t, n, requests, "in pieces of %d", size)
+	}
 }
 
 // TestStreamObserve observes over TCP, where order is that of arrival.

@@ -28,7 +28,8 @@ type transfer struct {
 	challenged bool // the peer wanted to see our address proven for msg
 	sent       bool
 	acked      bool
-	restarts   int // that are left
+	restarts   int   // that are left
+	tooLarge   int64 // where in the body the last 4.13 came, if not at its start; or maxBody
 	done       int64
 	patience   patience
 	down       *collection // of the response's body, once it has begun
@@ -45,12 +46,18 @@ type outgoing struct {
 
 func newTransfer(c *Call, a *association) (*transfer, error) {
 	r := c.r
-	t := &transfer{c: c, a: a, r: r, szx: a.blockSZX(), size: int64(len(r.Payload)), restarts: r.Restarts}
+	t := &transfer{c: c, a: a, r: r, szx: a.blockSZX(), size: int64(len(r.Payload)), restarts: r.Restarts, tooLarge: maxBody}
 	if r.Body != nil {
 		t.size = r.Size
 	}
-	if r.BlockSize != 0 {
+	switch {
+	case r.BlockSize > 1024: // several blocks in a message, if the peer takes them
+	case r.BlockSize != 0:
 		t.szx = szxOf(r.BlockSize)
+	case t.size > 0:
+		// There are peers that announce messages of any size and lose what is
+		// larger than their buffer.
+		t.szx = min(t.szx, maxSZX)
 	}
 	if t.restarts == 0 {
 		t.restarts = 3
@@ -82,6 +89,15 @@ func newTransfer(c *Call, a *association) (*transfer, error) {
 		}
 	}
 	return t, nil
+}
+
+// maxPayload is how much of a body goes into one message.
+func (t *transfer) maxPayload() int64 {
+	n := t.a.maxPayload(t.szx)
+	if t.szx == bert && t.r.BlockSize > 1024 {
+		n = min(n, int64(t.r.BlockSize)&^1023)
+	}
+	return n
 }
 
 // defaultStall is longer than what a device needs to come back from a

@@ -5,7 +5,7 @@ import "fmt"
 // start sends the request with its body, by Block1 if need be (RFC 7959,
 // section 2.5).
 func (t *transfer) start(*packet) {
-	if t.size <= t.a.maxPayload(t.szx) && t.r.BodyOffset == 0 {
+	if t.size <= t.maxPayload() && t.r.BodyOffset == 0 {
 		t.startWhole()
 	} else {
 		t.startBlocks()
@@ -35,13 +35,11 @@ func (t *transfer) wholeSent(reply *packet) {
 			return
 		}
 	}
-	b, ok, _ := findBlock(m.options, Block1)
-	if m.code != RequestEntityTooLarge || !ok || int64(b.size()) >= t.size {
+	if m.code != RequestEntityTooLarge || !t.shrinks(m) {
 		t.download(reply)
 		return
 	}
-	reply.free() // a hint to use smaller blocks
-	t.szx = min(t.szx, b.szx)
+	reply.free()
 	t.startBlocks()
 }
 
@@ -65,7 +63,7 @@ func (t *transfer) sendBlock(*packet) {
 		return
 	}
 	m := outgoing{offset: t.done, block1: blockAt(t.done, t.szx), hasBlock1: true}
-	m.n = min(t.a.maxPayload(t.szx), t.size-t.done)
+	m.n = min(t.maxPayload(), t.size-t.done)
 	m.block1.more = t.done+m.n < t.size
 	t.send(m, (*transfer).blockSent)
 }
@@ -99,10 +97,11 @@ func (t *transfer) blockSent(reply *packet) {
 		t.progress()
 		t.download(reply)
 		return
-	case m.code == RequestEntityTooLarge && smaller:
-		t.szx, t.done = got.szx, 0
-	case m.code == RequestEntityTooLarge && t.mayFitSmaller(m):
-		t.szx, t.done = t.szx-1, 0
+	case m.code == RequestEntityTooLarge && t.shrinks(m):
+		t.done = 0
+		if t.msg.offset > 0 {
+			t.x.token = t.c.e.random.token()
+		}
 	case m.code == RequestEntityIncomplete && !b.more && t.repeated():
 		// The peer may have had the whole body by the first copy, whose answer
 		// was lost, and know no transfer any more.
@@ -143,19 +142,34 @@ func (t *transfer) blockRefused(reply *packet) {
 	t.download(reply)
 }
 
-// leastSZX is the smallest size that is tried with a peer that refuses the
-// first block and says nothing of sizes: 64 bytes.
-const leastSZX = 2
-
-// mayFitSmaller reports whether a 4.13 that names no smaller size may be about the
-// size of the message rather than that of the body. There are peers with an
-// input buffer of 1 KB that so refuse a block of 1024.
-func (t *transfer) mayFitSmaller(m *wireMessage) bool {
-	if t.msg.offset > 0 || t.szx <= leastSZX || t.size > reach(t.szx-1) {
-		return false
+// shrinks takes smaller blocks after a 4.13: those that it asks for, else the
+// next size, as there are peers that so refuse what is larger than their input
+// buffer. It reports false when the peer is likely to mean the body, or there
+// is no smaller size. The body is then sent anew (RFC 7959, section 2.9.3), each
+// time in smaller blocks than before.
+func (t *transfer) shrinks(m *wireMessage) bool {
+	szx, offset := t.szx, t.msg.offset
+	if !t.msg.hasBlock1 {
+		if t.size <= 16 {
+			return false
+		}
+		szx = min(szx, szxOf(int(t.size-1))+1) // the smallest that holds all
 	}
-	limit, ok := Uint(m.options, Size1)
-	return !ok || int64(limit) >= t.size
+	if hint, ok, err := findBlock(m.options, Block1); ok && err == nil && hint.szx < szx {
+		t.szx = hint.szx
+		return true
+	}
+	limit, known := Uint(m.options, Size1)
+	switch {
+	case szx == 0, known && int64(limit) < t.size, t.size > reach(szx-1):
+		return false
+	case offset >= t.tooLarge: // it came no less far with smaller blocks
+		return false
+	case offset > 0:
+		t.tooLarge = offset
+	}
+	t.szx = szx - 1
+	return true
 }
 
 func (t *transfer) progress() {
