@@ -22,6 +22,7 @@ type Client struct {
 	server    serverURI
 	configErr error
 
+	calls   *calls
 	objects map[uint16]Object
 	ids     []uint16 // of objects, ascending
 	control *serverObject
@@ -48,7 +49,8 @@ func NewClient(config ClientConfig) *Client {
 		attributes: make(map[Path]Attributes),
 	}
 	c.log = c.config.Logger
-	c.configErr = c.configure()
+	c.calls = newCalls(c.log)
+	_, c.configErr = guarded(c.log, "Object", func() (struct{}, error) { return struct{}{}, c.configure() })
 	return c
 }
 
@@ -58,6 +60,12 @@ const deregisterTimeout = 5 * time.Second
 // Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. It retries for as long as it
 // takes when the server cannot be reached. Otherwise it returns an error of the configuration, or the error with which
 // the Run of an object ended ([Runner]), and then does not de-register, as the device will be back. It may be called once.
+//
+// When Run returns, all code of the program that it called has returned, and none is called any more: objects, functions given
+// to [AfterResponse], Listen. The contexts that they were given end with ctx. What has not returned a minute after that is left
+// behind and logged. Code that panics is logged with its stack; a request is then answered with 5.00, and a [Runner] has
+// failed. A request whose answer takes longer than 5 min is answered with 5.03, and so are further ones of an object in
+// which 8 calls have not returned.
 func (c *Client) Run(ctx context.Context) error {
 	if c.configErr != nil {
 		return c.configErr
@@ -75,15 +83,19 @@ func (c *Client) Run(ctx context.Context) error {
 	for _, id := range c.ids {
 		if r, ok := c.objects[id].(Runner); ok {
 			runners.Go(func() {
-				if err := r.Run(running, c); err != nil && running.Err() == nil {
-					cancel(&runnerError{err})
-				}
+				err := errPanicked // also if it ends the goroutine
+				defer func() {
+					if err != nil && running.Err() == nil {
+						cancel(&runnerError{err})
+					}
+				}()
+				_, err = guarded(c.log, "Runner", func() (struct{}, error) { return struct{}{}, r.Run(running, c) })
 			})
 		}
 	}
 	err := c.keepRegistered(running)
 	cancel(nil)
-	runners.Wait()
+	c.join(&runners)
 	if err != nil {
 		return err
 	}
@@ -91,6 +103,23 @@ func (c *Client) Run(ctx context.Context) error {
 		return err.error
 	}
 	return nil
+}
+
+// join waits for code of the program, and lets no more of it begin.
+func (c *Client) join(runners *sync.WaitGroup) {
+	late, stop := context.WithTimeout(context.Background(), joinLimit)
+	defer stop()
+	ended := make(chan struct{})
+	go func() {
+		runners.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-late.Done():
+		c.log.Error("a Runner is left behind, it has not returned", slog.Duration("after", joinLimit))
+	}
+	c.calls.close(late.Done())
 }
 
 // runnerError is the error of a Runner, as the cause of the end of a context.
@@ -171,6 +200,9 @@ func (c *Client) update() {
 // Send sends values to the server by itself (LwM2M 1.1) and returns when the server has acknowledged them. It is
 // ErrNotRegistered if the client is not registered, and ErrForbidden if the server muted it (1/x/23).
 func (c *Client) Send(ctx context.Context, entries []Entry) error {
+	if c.configErr != nil {
+		return c.configErr
+	}
 	if c.control.isMuted() {
 		return fmt.Errorf("%w: the server muted Send", ErrForbidden)
 	}

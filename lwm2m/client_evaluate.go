@@ -62,7 +62,10 @@ const confirmEvery = 23 * time.Hour
 
 // evaluate reads the values of a watch and tells them if they are worth it, or if it must.
 func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) {
-	entries, err := n.client.values(ctx, w)
+	entries, err := call(ctx, n.client.calls, scopeOf(w.base), "Read", func() ([]Entry, error) { return n.client.values(ctx, w) }, nil)
+	if ctx.Err() != nil {
+		return
+	}
 	now := time.Now()
 	a := n.attributes(w)
 	if err != nil {

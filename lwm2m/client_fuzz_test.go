@@ -37,7 +37,7 @@ func FuzzClient(f *testing.F) {
 		if c.configErr != nil {
 			t.Fatal(c.configErr)
 		}
-		l := &link{client: c, notifier: newNotifier(c), version: c.version, addr: peerA.Addr}
+		l := &link{client: c, ctx: context.Background(), closed: context.Background(), notifier: newNotifier(c), version: c.version, addr: peerA.Addr}
 		var options coap.Options
 		for segment := range strings.SplitSeq(path, "/") {
 			if segment != "" {
@@ -61,7 +61,7 @@ func FuzzClient(f *testing.F) {
 		if class := resp.Code >> 5; class != 2 && class != 4 && class != 5 || Code(resp.Code) == CodeInternal {
 			t.Fatalf("%v: %s", resp.Code, resp.Payload)
 		}
-		if lt := c.control.lifetime(); lt < 1 || lt > 1<<32-1 {
+		if lt := c.control.told().lifetime; lt < 1 || lt > 1<<32-1 {
 			t.Fatalf("lifetime %d", lt)
 		}
 		if resp.Code != coap.Content {

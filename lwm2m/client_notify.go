@@ -89,7 +89,7 @@ func (op *operation) observe(ctx context.Context, paths []Path) (*coap.Response,
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err == nil {
-		w.observer = op.r.Accept()
+		w.observer = op.accept()
 	}
 	if w.observer == nil || err != nil {
 		n.remove(w)

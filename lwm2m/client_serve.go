@@ -1,12 +1,14 @@
 package lwm2m
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/otago-iot/otago/internal/coap"
 )
@@ -15,13 +17,16 @@ import (
 type operation struct {
 	link   *link
 	client *Client
-	r      *coap.IncomingRequest
+	r      *coap.IncomingRequest // a copy that may be kept
 	path   Path
 	after  *afterResponse
+
+	mu   sync.Mutex
+	over bool // it was answered
 }
 
 // serveCOAP answers the requests of the server.
-func (l *link) serveCOAP(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
+func (l *link) serveCOAP(_ context.Context, r *coap.IncomingRequest) *coap.Response {
 	if !l.fromServer(r) {
 		return errorResponse(ErrUnauthorized)
 	}
@@ -29,9 +34,14 @@ func (l *link) serveCOAP(ctx context.Context, r *coap.IncomingRequest) *coap.Res
 	if !ok || strings.Contains(r.Path(), "//") {
 		return errorResponse(ErrNotFound)
 	}
-	op := &operation{link: l, client: l.client, r: r, path: path, after: &afterResponse{}}
-	ctx = context.WithValue(ctx, afterKey{}, op.after)
-	resp, err := op.serve(ctx)
+	c := l.client
+	if r.Code != coap.GET && r.Code != coap.FETCH && c.calls.crowded(scopeAfter) {
+		return errorResponse(fmt.Errorf("%w: what earlier requests began has not ended", ErrUnavailable))
+	}
+	op := &operation{link: l, client: c, r: ownRequest(r), path: path, after: &afterResponse{calls: c.calls}}
+	ctx := context.WithValue(l.ctx, afterKey{}, op.after)
+	resp, err := call(l.closed, c.calls, scopeOf(path), "Object", func() (*coap.Response, error) { return op.serve(ctx) }, nil)
+	op.answered()
 	if err != nil {
 		l.client.log.Debug("request refused", slog.Any("path", path), slog.Any("error", err))
 		resp = errorResponse(err)
@@ -40,6 +50,42 @@ func (l *link) serveCOAP(ctx context.Context, r *coap.IncomingRequest) *coap.Res
 		resp.After = op.after.run
 	}
 	return resp
+}
+
+// ownRequest copies a request, for code of the program that may return only after it was answered.
+func ownRequest(r *coap.IncomingRequest) *coap.IncomingRequest {
+	own := *r
+	own.Payload = bytes.Clone(r.Payload)
+	own.Options = slices.Clone(r.Options)
+	for i, o := range own.Options {
+		own.Options[i].Value = bytes.Clone(o.Value)
+	}
+	return &own
+}
+
+// answered says that the request is the endpoint's again.
+func (op *operation) answered() {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.over = true
+}
+
+// accept makes the request an observation, nil if there can be none.
+func (op *operation) accept() *coap.Observer {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.over {
+		return nil
+	}
+	return op.r.Accept()
+}
+
+// scopeOf returns by what the calls for a request of path are counted.
+func scopeOf(path Path) scope {
+	if path.IsRoot() {
+		return scopeComposite
+	}
+	return scope(path.Object())
 }
 
 // fromServer reports whether a request came from the server and nobody else who reaches our socket.

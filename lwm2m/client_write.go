@@ -1,6 +1,7 @@
 package lwm2m
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -27,7 +28,7 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 		}
 	}
 	if s, ok := op.r.Sink.(*streamSink); ok {
-		if err := s.sink.Commit(ctx); err != nil {
+		if err := s.Commit(ctx); err != nil {
 			return nil, err
 		}
 		return op.written(op.path), nil
@@ -104,27 +105,51 @@ func (l *link) openSink(r *coap.IncomingRequest) (coap.Sink, *coap.Response) {
 	if !ok {
 		return nil, nil
 	}
-	if err := l.client.exists(path); err != nil {
-		return nil, errorResponse(err)
+	if l.client.calls.crowded(scopeSink) {
+		return nil, errorResponse(fmt.Errorf("%w: earlier values have not ended", ErrUnavailable))
 	}
-	if err := l.client.allows(path, Writable); err != nil {
-		return nil, errorResponse(err)
-	}
-	sink, err := s.OpenWrite(context.Background(), path, r.Size)
+	size := r.Size
+	sink, err := call(l.closed, l.client.calls, scopeOf(path), "OpenWrite", func() (Sink, error) {
+		if err := l.client.exists(path); err != nil {
+			return nil, err
+		}
+		if err := l.client.allows(path, Writable); err != nil {
+			return nil, err
+		}
+		return s.OpenWrite(l.ctx, path, size)
+	}, func(late Sink) {
+		if late != nil {
+			late.Abort(errRunEnded)
+		}
+	})
 	if err != nil {
 		return nil, errorResponse(err)
 	}
 	if sink == nil {
 		return nil, nil
 	}
-	return &streamSink{sink}, nil
+	return &streamSink{link: l, sink: sink, turn: make(chan struct{}, 1)}, nil
 }
 
-// streamSink lets a Sink be written by the endpoint.
-type streamSink struct{ sink Sink }
+// streamSink lets a Sink be written by the endpoint, which goes on when the sink does not.
+type streamSink struct {
+	link *link
+	sink Sink
+	turn chan struct{} // holds a token while a method of sink is under way
+}
+
+// do calls a method of the sink when the one before has returned.
+func (s *streamSink) do(name string, f func() (int, error)) (int, error) {
+	return call(s.link.closed, s.link.client.calls, scopeSink, name, func() (int, error) {
+		s.turn <- struct{}{}
+		defer func() { <-s.turn }()
+		return f()
+	}, nil)
+}
 
 func (s *streamSink) Write(p []byte) (int, error) {
-	n, err := s.sink.Write(p)
+	own := bytes.Clone(p)
+	n, err := s.do("Write of a Sink", func() (int, error) { return s.sink.Write(own) })
 	if err != nil {
 		resp := errorResponse(err)
 		return n, &coap.StatusError{Code: resp.Code, Diagnostic: string(resp.Payload)}
@@ -132,7 +157,19 @@ func (s *streamSink) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func (s *streamSink) Abort(err error) { s.sink.Abort(err) }
+func (s *streamSink) Commit(ctx context.Context) error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	return s.sink.Commit(ctx)
+}
+
+// Abort also reaches the sink when the link is closed, which may be why, but then it is not waited for.
+func (s *streamSink) Abort(err error) {
+	_, _ = s.do("Abort of a Sink", func() (int, error) {
+		s.sink.Abort(err)
+		return 0, nil
+	})
+}
 
 // maxCompositePaths bounds the paths of one composite request.
 const maxCompositePaths = 256

@@ -11,7 +11,7 @@ import (
 // passes lie under the object. Methods may be called from several goroutines. Errors become response codes: see
 // [ResponseError] and the sentinels beside it; any other error is answered with 5.00.
 //
-// An object may also implement [StreamWriter] and [Runner].
+// An object may also implement [StreamWriter], [Runner], [ResourceLister] and [VersionFollower].
 type Object interface {
 	// ID returns the object's identifier.
 	ID() uint16
@@ -45,6 +45,14 @@ type Sink interface {
 	Commit(ctx context.Context) error
 	// Abort ends a value that will not be completed: the server fell silent or began anew.
 	Abort(err error)
+}
+
+// A VersionFollower is an Object whose definition depends on the version of LwM2M that the client and the server have agreed on.
+type VersionFollower interface {
+	Object
+	// FollowVersion is called with the version, 1.0 to 1.2, before each Register with it, and now and then between. What Version
+	// and the other methods return from then on belongs to it.
+	FollowVersion(lwm2m Version)
 }
 
 // A Runner is an Object that works on its own: it downloads, measures, waits.

@@ -3,6 +3,7 @@ package lwm2m
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -10,17 +11,39 @@ import (
 
 // serverObject is object 1, Server, with the one instance that a client has.
 type serverObject struct {
-	client *Client
+	client  *Client
+	initial settings // what a Replace leaves of what it does not name
 
-	mu            sync.Mutex
-	seconds       int64 // lifetime
-	pmin          int64 // default for observations, 0 for none
-	pmax          int64 // default for observations, 0 for none
-	storing       bool  // notifications while offline; see Read
-	transports    string
-	muted         bool
-	shortServerID int64
+	mu     sync.Mutex
+	now    settings
+	good   told // the last that a Register or an Update succeeded with
+	failed int  // Registers and Updates with others in a row that were not answered
+	lwm2m  Version
 }
+
+// settings are the resources that a server writes.
+type settings struct {
+	told
+	pmin    int64 // default for observations, 0 for none
+	pmax    int64 // default for observations, 0 for none
+	storing bool  // notifications while offline; see Read
+	muted   bool
+}
+
+// told are the settings that the server is told by Register and Update, and can refuse there.
+type told struct {
+	lifetime int64 // s
+	binding  string
+}
+
+func (t told) lifetimeQuery() string { return "lt=" + strconv.FormatInt(t.lifetime, 10) }
+
+// shortServerID is the identifier of the one server.
+const shortServerID = 1
+
+// maxUnanswered is how many Registers and Updates with new settings may stay unanswered, which some servers do with what they
+// do not like.
+const maxUnanswered = 3
 
 // Resources of object 1.
 const (
@@ -35,29 +58,47 @@ const (
 )
 
 func newServerObject(c *Client, config ClientConfig) *serverObject {
-	o := &serverObject{client: c, seconds: int64(config.Lifetime / time.Second), transports: "U", shortServerID: 1}
+	initial := settings{told: told{lifetime: int64(config.Lifetime / time.Second), binding: "U"}}
 	if c.server.transport == TransportTCP || c.server.transport == TransportTLS {
-		o.transports = "T"
+		initial.binding = "T"
 	}
-	return o
+	return &serverObject{client: c, initial: initial, now: initial, good: initial.told, lwm2m: c.version}
 }
 
-func (o *serverObject) lifetime() int64 {
+func (o *serverObject) told() told {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.seconds
+	return o.now.told
 }
 
-func (o *serverObject) binding() string {
+// accepted says that the server took t.
+func (o *serverObject) accepted(t told) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.transports
+	o.good, o.failed = t, 0
+}
+
+// refused says that the server did not take t, or did not answer. If that is what it wrote, the settings go back to good.
+func (o *serverObject) refused(t told, answered bool) (good told, back bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if t == o.good {
+		return o.good, false
+	}
+	if o.failed++; !answered && o.failed < maxUnanswered {
+		return o.good, false
+	}
+	o.failed = 0
+	if o.now.told == t { // or the server has written other ones meanwhile
+		o.now.told = o.good
+	}
+	return o.good, true
 }
 
 func (o *serverObject) isMuted() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.muted
+	return o.now.muted
 }
 
 // defaults returns the attributes of observations that have none of their own.
@@ -65,11 +106,11 @@ func (o *serverObject) defaults() (a Attributes) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	// The values were checked when they were written.
-	if o.pmin > 0 {
-		_ = a.Set(AttributePMin, float64(o.pmin))
+	if o.now.pmin > 0 {
+		_ = a.Set(AttributePMin, float64(o.now.pmin))
 	}
-	if o.pmax > 0 {
-		_ = a.Set(AttributePMax, float64(o.pmax))
+	if o.now.pmax > 0 {
+		_ = a.Set(AttributePMax, float64(o.now.pmax))
 	}
 	return a
 }
@@ -77,34 +118,61 @@ func (o *serverObject) defaults() (a Attributes) {
 // ID implements [Object].
 func (o *serverObject) ID() uint16 { return 1 }
 
-// Version implements [Object]: the mute resource is of 1.1.
-func (o *serverObject) Version() string { return "1.1" }
+// FollowVersion implements [VersionFollower].
+func (o *serverObject) FollowVersion(lwm2m Version) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lwm2m = lwm2m
+}
+
+// mutes reports whether there is the resource Mute Send, which is of 1.1.
+func (o *serverObject) mutes() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lwm2m.Minor > 0
+}
+
+// Version implements [Object].
+func (o *serverObject) Version() string {
+	if o.mutes() {
+		return "1.1"
+	}
+	return ""
+}
 
 // Instances implements [Object].
 func (o *serverObject) Instances() []uint16 { return []uint16{0} }
 
 // Resources implements [ResourceLister].
 func (o *serverObject) Resources(uint16) []uint16 {
-	return []uint16{serverShortID, serverLifetime, serverPMin, serverPMax, serverStoring, serverBinding, serverTrigger, serverMuteSend}
+	ids := []uint16{serverShortID, serverLifetime, serverPMin, serverPMax, serverStoring, serverBinding, serverTrigger}
+	if o.mutes() {
+		ids = append(ids, serverMuteSend)
+	}
+	return ids
 }
 
 // Read implements [Object].
 func (o *serverObject) Read(_ context.Context, path Path) ([]Entry, error) {
+	mutes := o.mutes()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	binding := o.transports
-	if o.client.config.Queue && !strings.Contains(binding, "Q") && o.client.config.Version == "1.0" {
+	binding := o.now.binding
+	if o.client.config.Queue && !strings.Contains(binding, "Q") && !mutes { // 1.0 has no other way to say so
 		binding += "Q"
 	}
-	return selectEntries(path, []Entry{
-		{Path: NewPath(1, 0, serverShortID), Value: Integer(o.shortServerID)},
-		{Path: NewPath(1, 0, serverLifetime), Value: Integer(o.seconds)},
-		{Path: NewPath(1, 0, serverPMin), Value: Integer(o.pmin)},
-		{Path: NewPath(1, 0, serverPMax), Value: Integer(o.pmax)},
-		{Path: NewPath(1, 0, serverStoring), Value: Boolean(o.storing)},
+	entries := []Entry{
+		{Path: NewPath(1, 0, serverShortID), Value: Integer(shortServerID)},
+		{Path: NewPath(1, 0, serverLifetime), Value: Integer(o.now.lifetime)},
+		{Path: NewPath(1, 0, serverPMin), Value: Integer(o.now.pmin)},
+		{Path: NewPath(1, 0, serverPMax), Value: Integer(o.now.pmax)},
+		{Path: NewPath(1, 0, serverStoring), Value: Boolean(o.now.storing)},
 		{Path: NewPath(1, 0, serverBinding), Value: String(binding)},
-		{Path: NewPath(1, 0, serverMuteSend), Value: Boolean(o.muted)},
-	})
+	}
+	if mutes {
+		entries = append(entries, Entry{Path: NewPath(1, 0, serverMuteSend), Value: Boolean(o.now.muted)})
+	}
+	return selectEntries(path, entries)
 }
 
 // selectEntries returns the entries at and below path; none at all for a resource is ErrNotFound.
@@ -121,12 +189,19 @@ func selectEntries(path Path, entries []Entry) ([]Entry, error) {
 	return found, nil
 }
 
-// Write implements [Object].
-func (o *serverObject) Write(_ context.Context, _ Path, entries []Entry, _ bool) error {
+// Write implements [Object]. A Replace of the instance takes what it does not name back to what the client began with.
+func (o *serverObject) Write(_ context.Context, path Path, entries []Entry, replace bool) error {
+	mutes := o.mutes()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	next := serverObject{seconds: o.seconds, pmin: o.pmin, pmax: o.pmax, storing: o.storing, transports: o.transports, muted: o.muted}
+	next := o.now
+	if replace && path.Len() == 2 {
+		next = o.initial
+	}
 	for _, e := range entries {
+		if e.Path.Resource() == serverMuteSend && !mutes {
+			return fmt.Errorf("%w: %s", ErrNotFound, e.Path)
+		}
 		if err := next.take(e); err != nil {
 			return err
 		}
@@ -134,13 +209,12 @@ func (o *serverObject) Write(_ context.Context, _ Path, entries []Entry, _ bool)
 	if next.pmax != 0 && next.pmax < next.pmin {
 		return fmt.Errorf("%w: default pmax is below default pmin", ErrBadRequest)
 	}
-	o.seconds, o.pmin, o.pmax, o.storing, o.transports, o.muted =
-		next.seconds, next.pmin, next.pmax, next.storing, next.transports, next.muted
+	o.now = next
 	return nil
 }
 
 // take sets one value.
-func (o *serverObject) take(e Entry) error {
+func (s *settings) take(e Entry) error {
 	n, isNumber := e.Value.Int64()
 	bad := fmt.Errorf("%w: %s cannot be %s", ErrBadRequest, e.Path, e.Value)
 	switch e.Path.Resource() {
@@ -148,15 +222,15 @@ func (o *serverObject) take(e Entry) error {
 		if !isNumber || n < 1 || n > 1<<32-1 {
 			return bad
 		}
-		o.seconds = n
+		s.lifetime = n
 	case serverPMin, serverPMax:
 		if !isNumber || n < 0 || n > 1<<32-1 {
 			return bad
 		}
 		if e.Path.Resource() == serverPMin {
-			o.pmin = n
+			s.pmin = n
 		} else {
-			o.pmax = n
+			s.pmax = n
 		}
 	case serverStoring, serverMuteSend:
 		b, ok := e.Value.Bool()
@@ -164,16 +238,16 @@ func (o *serverObject) take(e Entry) error {
 			return bad
 		}
 		if e.Path.Resource() == serverStoring {
-			o.storing = b
+			s.storing = b
 		} else {
-			o.muted = b
+			s.muted = b
 		}
 	case serverBinding:
-		s, _ := e.Value.Text()
-		if s != "U" && s != "UQ" && s != "T" && s != "UT" {
+		text, _ := e.Value.Text()
+		if text != "U" && text != "UQ" && text != "T" && text != "UT" {
 			return bad
 		}
-		o.transports = s
+		s.binding = text
 	default:
 		return fmt.Errorf("%w: %s", ErrMethodNotAllowed, e.Path)
 	}
