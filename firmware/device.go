@@ -16,7 +16,8 @@ import (
 // DeviceConfig is the configuration of a [Device]. The zero value is a device that takes packages by push and by pull from any
 // host.
 type DeviceConfig struct {
-	// ObjectVersion is the version of Object 5. Default: 1.1.
+	// ObjectVersion is the highest version of Object 5 to offer. With LwM2M 1.0 it is 1.0 at most, with 1.1 it is 1.1, whatever
+	// the client and the server agree on. Default: 1.1.
 	ObjectVersion fsm.ObjectVersion
 	// Delivery restricts the device to push or to pull (resource 5/0/9). Default: both.
 	Delivery fsm.Delivery
@@ -140,9 +141,10 @@ type Device struct {
 	unsaved bool // object is not durable; under commits
 
 	// mu guards the machine's value. It is never held during a call of what may block.
-	mu     sync.Mutex
-	object fsm.Object
-	client notifier // set by run
+	mu      sync.Mutex
+	object  fsm.Object
+	version fsm.ObjectVersion // to offer
+	client  notifier          // set by run
 
 	booted atomic.Bool   // changed under ops
 	trial  bool          // the running version is on trial; under ops
@@ -163,7 +165,7 @@ func NewDevice(installer Installer, config DeviceConfig) *Device {
 	return &Device{
 		config: config, installer: newGuard(installer, log), log: log, defers: newTurn(log), keys: newTurn(log),
 		ops: make(lock, 1), commits: make(lock, 1),
-		wake: make(chan struct{}, 1),
+		version: config.ObjectVersion, wake: make(chan struct{}, 1),
 	}
 }
 

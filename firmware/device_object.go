@@ -26,12 +26,14 @@ const (
 	resAutoUpgrade = 14
 )
 
-// deviceObject is a Device as Object 5: [lwm2m.StreamWriter] and [lwm2m.Runner].
+// deviceObject is a Device as Object 5: [lwm2m.StreamWriter], [lwm2m.VersionFollower] and [lwm2m.Runner].
 type deviceObject Device
 
 var (
 	_ lwm2m.StreamWriter = (*deviceObject)(nil)
 	_ lwm2m.Runner       = (*deviceObject)(nil)
+
+	_ lwm2m.VersionFollower = (*deviceObject)(nil)
 )
 
 func (o *deviceObject) device() *Device     { return (*Device)(o) }
@@ -40,10 +42,28 @@ func (o *deviceObject) Instances() []uint16 { return []uint16{0} }
 
 // Version returns "" for 1.0: a registration without a version means that.
 func (o *deviceObject) Version() string {
-	if o.config.ObjectVersion < fsm.Object11 {
-		return ""
+	if v := o.device().offered(); v >= fsm.Object11 {
+		return v.String()
 	}
-	return o.config.ObjectVersion.String()
+	return ""
+}
+
+// FollowVersion has the object be one that belongs to the version of LwM2M.
+func (o *deviceObject) FollowVersion(v lwm2m.Version) {
+	d := o.device()
+	d.commits.Lock() // no step is under way
+	defer d.commits.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.version = min(d.config.ObjectVersion, fsm.Object10+fsm.ObjectVersion(v.Minor))
+	d.object.Version = d.version
+}
+
+// offered returns the version of Object 5 that the device has now.
+func (d *Device) offered() fsm.ObjectVersion {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.version
 }
 
 func (o *deviceObject) Run(ctx context.Context, client *lwm2m.Client) error {

@@ -23,6 +23,7 @@ func (d *Device) boot(ctx context.Context) error {
 		return fmt.Errorf("firmware: ask the installer: %w", err)
 	}
 	d.mu.Lock()
+	object.Version = d.version
 	d.object = object
 	d.mu.Unlock()
 	fx, err := d.step(ctx, fsm.Event{Kind: fsm.EventBoot, At: time.Now(), Install: status.Install, PackageKept: packageKept(object, status)})
@@ -47,19 +48,19 @@ func packageKept(o fsm.Object, s InstallerStatus) bool {
 	}
 }
 
-// load returns the stored machine, with the version and the method that the program has now.
+// load returns the stored machine, with the method that the program has now.
 func (d *Device) load(ctx context.Context) (fsm.Object, error) {
 	record, err := d.installer.LoadState(ctx)
 	if err != nil {
 		return fsm.Object{}, fmt.Errorf("firmware: load the device's state: %w", err)
 	}
-	object := fsm.NewObject(d.config.ObjectVersion, d.config.method())
+	object := fsm.NewObject(0, d.config.method())
 	if record != nil {
 		if err := json.Unmarshal(record, &object); err != nil {
 			return fsm.Object{}, fmt.Errorf("firmware: the device's state is damaged: %w", err)
 		}
 	}
-	object.Version, object.Method = d.config.ObjectVersion, d.config.method()
+	object.Method = d.config.method()
 	return object, nil
 }
 

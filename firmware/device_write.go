@@ -3,12 +3,15 @@ package firmware
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Write applies all entries or none: it asks the machine for each of them first.
+// Write applies all entries or none: it asks the machine for each of them first. A Replace of the instance takes the settings
+// that it does not name back to their defaults. The mandatory resources Package and Package URI stay: without them there is no
+// instance, and to write them is an order.
 func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm2m.Entry, replace bool) error {
 	d := o.device()
 	d.ops.Lock()
@@ -34,6 +37,13 @@ func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm
 			return err
 		}
 	}
+	if replace && path.Len() == 2 {
+		for _, ev := range defaults(trial.Version) {
+			if !slices.ContainsFunc(events, func(e fsm.Event) bool { return e.Kind == ev.Kind }) {
+				events = append(events, ev)
+			}
+		}
+	}
 	for i, ev := range events {
 		if ev.Kind == fsm.EventPackageBegin {
 			value, _ := entries[i].Value.Bytes()
@@ -46,11 +56,25 @@ func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm
 		if err != nil {
 			return err
 		}
-		if err := codeError(fx.Code, entries[i].Path); err != nil {
+		if i < len(entries) {
+			path = entries[i].Path
+		}
+		if err := codeError(fx.Code, path); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// defaults are the events that take the optional resources which a server writes back to their defaults.
+func defaults(v fsm.ObjectVersion) (events []fsm.Event) {
+	if v >= fsm.Object11 {
+		events = append(events, fsm.Event{Kind: fsm.EventWriteSeverity, Value: int64(fsm.SeverityMandatory)}, fsm.Event{Kind: fsm.EventWriteMaxDefer})
+	}
+	if v >= fsm.Object12 {
+		events = append(events, fsm.Event{Kind: fsm.EventWriteAutoUpgrade})
+	}
+	return events
 }
 
 // writeEvent is what a value means to the machine.

@@ -222,10 +222,7 @@ func (o *options) device(endpoint string, log *slog.Logger) firmware.DeviceConfi
 	if o.certificate != nil || o.pskKey != nil {
 		config.Credentials = firmware.ServerCredentials(o.server, o.keys(endpoint))
 	}
-	switch o.lwm2m {
-	case "1.0":
-		config.ObjectVersion = fsm.Object10
-	case "1.2":
+	if o.lwm2m == "1.2" {
 		config.ObjectVersion = fsm.Object12
 	}
 	switch o.profile {
