@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/otago-iot/otago/firmware/internal/door"
 )
 
 // Handler returns a handler by which devices download packages, over HTTP and HTTPS: GET and HEAD, with ranges, a strong
@@ -19,12 +21,17 @@ import (
 //
 // An http.ServeMux answers a path like "//fw/x" with a redirect, which simple devices do not follow. A server for such
 // devices has this handler, or [Repository.Wrap], as its root, not behind a mux.
+//
+// The handler limits its own waits, for a device that takes nothing and for a body that nobody wants, by the deadlines of
+// http.ResponseController. The server has to limit those for headers, for the next request and for handshakes, and the number
+// of connections: that of [NewHTTPServer] does. In another one the kernel's buffers decide what the handler sees of a
+// slow device's progress, and one may be given up that reads less than they hold within RepositoryConfig.Stall.
 func (r *Repository) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.deliver(w, req) })
 }
 
 // Wrap returns a handler that serves downloads as [Repository.Handler] does, below the prefixes of [RepositoryConfig], and
-// hands all other requests to next, untouched.
+// hands all other requests to next, untouched. It needs of its server what [Repository.Handler] does; the waits of next are its own.
 func (r *Repository) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		path := "/" + strings.TrimLeft(req.URL.Path, "/")
@@ -40,6 +47,8 @@ func (r *Repository) Wrap(next http.Handler) http.Handler {
 const retryAfter = 5
 
 func (r *Repository) deliver(w http.ResponseWriter, req *http.Request) {
+	w, req, done := door.Limit(w, req, r.cfg.Stall)
+	defer done()
 	by := "http"
 	if req.TLS != nil {
 		by = "https"
@@ -72,29 +81,19 @@ func (r *Repository) deliver(w http.ResponseWriter, req *http.Request) {
 		req = req.Clone(req.Context())
 		req.Header.Del("Range")
 	}
-	to := &paced{w: w, control: http.NewResponseController(w), s: s, stall: r.cfg.Stall, count: req.Method == http.MethodGet}
-	to.extend()
+	to := &counted{ResponseWriter: w, s: s, count: req.Method == http.MethodGet}
 	http.ServeContent(to, req, "", time.Time{}, io.NewSectionReader(s, 0, s.size))
-	// What is still buffered is written under the limit, which then must not touch the connection's next request.
-	_ = to.control.Flush()
-	_ = to.control.SetWriteDeadline(time.Time{})
 }
 
-// A paced response gives the device a limited time for each piece, and tells how far it is.
-type paced struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	s       *served
-	stall   time.Duration
-	count   bool  // the body is the package
-	at      int64 // offset in the package of what is written next
+// A counted response tells how far the device is.
+type counted struct {
+	http.ResponseWriter
+	s     *served
+	count bool  // the body is the package
+	at    int64 // offset in the package of what is written next
 }
 
-func (p *paced) extend() { _ = p.control.SetWriteDeadline(time.Now().Add(p.stall)) }
-
-func (p *paced) Header() http.Header { return p.w.Header() }
-
-func (p *paced) WriteHeader(status int) {
+func (p *counted) WriteHeader(status int) {
 	switch status {
 	case http.StatusOK:
 	case http.StatusPartialContent:
@@ -104,12 +103,11 @@ func (p *paced) WriteHeader(status int) {
 	default:
 		p.count = false
 	}
-	p.w.WriteHeader(status)
+	p.ResponseWriter.WriteHeader(status)
 }
 
-func (p *paced) Write(b []byte) (int, error) {
-	p.extend()
-	n, err := p.w.Write(b)
+func (p *counted) Write(b []byte) (int, error) {
+	n, err := p.ResponseWriter.Write(b)
 	if p.count && n > 0 {
 		start := p.at
 		p.at += int64(n)

@@ -256,26 +256,6 @@ func TestDeliveryStalled(t *testing.T) {
 	}
 }
 
-// TestDeliveryDeadline looks at what is left on a connection for the next request.
-func TestDeliveryDeadline(t *testing.T) {
-	f := newDelivery(t, 100_000, RepositoryConfig{})
-	w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
-	f.r.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/fw/"+f.token, nil))
-	require.Greater(t, len(w.deadlines), 3)
-	require.False(t, w.deadlines[0].IsZero())
-	require.True(t, w.deadlines[len(w.deadlines)-1].IsZero())
-}
-
-type deadlineRecorder struct {
-	*httptest.ResponseRecorder
-	deadlines []time.Time
-}
-
-func (d *deadlineRecorder) SetWriteDeadline(t time.Time) error {
-	d.deadlines = append(d.deadlines, t)
-	return nil
-}
-
 func TestDeliveryProgress(t *testing.T) {
 	f := newDelivery(t, 100_000, RepositoryConfig{})
 	var mu sync.Mutex

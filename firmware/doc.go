@@ -12,7 +12,9 @@
 //	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
 //	mgr := firmware.NewManager(srv, db, images, firmware.Config{BaseURL: "http://127.0.0.1:8081/fw/"})
 //	go srv.ListenAndServe(ctx, "coap://127.0.0.1:5683")
-//	go http.ListenAndServe("127.0.0.1:8081", images.Handler())
+//	web := firmware.NewHTTPServer(images.Handler())
+//	web.Addr = "127.0.0.1:8081"
+//	go web.ListenAndServe()
 //	go mgr.Run(ctx)
 //	...
 //	update, err := mgr.Start(ctx, firmware.Request{Endpoint: "urn:imei:490154203237518", Image: img.ID})

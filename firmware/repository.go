@@ -34,7 +34,8 @@ type RepositoryConfig struct {
 	// PublicPrefix is where packages are that are given out without a secret, to devices whose profile wants only a path.
 	// It begins and ends with a slash. Default: "/media/firmware/".
 	PublicPrefix string
-	// Stall is how long a device that downloads by HTTP may take for 32 KiB before it is given up. Default: 2 minutes.
+	// Stall is how long a device that downloads by HTTP may take nothing before it is given up; see [Repository.Handler] for how
+	// exactly that is seen. Default: 2 minutes.
 	Stall time.Duration
 	// Logger receives what an operator should know: an image that cannot be read. Default: nothing is logged.
 	Logger *slog.Logger

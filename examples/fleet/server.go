@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -75,7 +74,8 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	web := &http.Server{Handler: countingHandler(s.images.Handler(), &s.downloads), ReadHeaderTimeout: 10 * time.Second}
+	web := firmware.NewHTTPServer(countingHandler(s.images.Handler(), &s.downloads))
+	web.ConnState = nil // the whole fleet has one address
 	group.Go(func() error { return s.devices.ServePacket(ctx, s.udp) })
 	group.Go(func() error { return s.manager.Run(ctx) })
 	group.Go(func() error {

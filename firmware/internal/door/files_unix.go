@@ -1,0 +1,18 @@
+//go:build unix
+
+package door
+
+import (
+	"math"
+
+	"golang.org/x/sys/unix"
+)
+
+// openFiles returns how many files and sockets this process may have open.
+func openFiles() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Cur) > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(limit.Cur)
+}

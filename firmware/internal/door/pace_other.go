@@ -1,0 +1,7 @@
+//go:build !linux && !darwin
+
+package door
+
+import "net"
+
+func lowWater(*net.TCPConn) bool { return false }

@@ -1,0 +1,76 @@
+package firmware
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/internal/door"
+)
+
+// The limits of NewHTTPServer that http.Server knows.
+const (
+	headerTime = 10 * time.Second
+	answerTime = 2 * time.Minute
+	idleTime   = time.Minute
+	maxHeader  = 32 << 10
+	pingTime   = 30 * time.Second
+)
+
+// NewHTTPServer returns a server for handlers that strangers can reach, [Repository.Handler] and httpapi.Handler among others.
+// Every wait for a client has a limit:
+//
+//	TLS handshake               10 s
+//	header of a request         10 s, 32 KiB
+//	body of a request           30 s without a byte; what the handler does not read, up to 256 KiB, 10 s
+//	answer                      2 min without room for 4 KiB; handlers of this module have limits of their own
+//	next request                1 min
+//	connections                 a fifth of what files the process may have open, at most 8192
+//	connections of one address  half of that; an IPv6 network of 64 bits counts as one address
+//
+// A connection that comes when there are too many takes the place of the one that has waited longest for a request, of the same
+// address if that has its share; if none waits, it is closed itself.
+//
+// On Linux and macOS the kernel holds at most 16 KiB that it has not sent for a connection, so that progress is what a device
+// has received, more or less, and a slow one is told from one that reads nothing.
+//
+// ErrorLog, BaseContext, TLSConfig, Addr and the limits may be set before the server serves; Handler, ConnState and
+// ConnContext are taken; without ConnState nothing counts connections. A Shutdown waits for as long as its context allows; follow it by Close. For HTTPS see
+// [NewTLSListener].
+func NewHTTPServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w, r, done := door.Limit(w, r, answerTime)
+			defer done()
+			handler.ServeHTTP(w, r)
+		}),
+		ReadHeaderTimeout: headerTime,
+		WriteTimeout:      answerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHeader,
+		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingTime, WriteByteTimeout: pingTime},
+		ConnState:         door.NewKeeper(door.Room()).State,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			door.Pace(c)
+			return ctx
+		},
+	}
+}
+
+// NewTLSListener returns a listener that accepts TLS on the connections of l, as tls.NewListener does, and keeps to the size of
+// records that a client asks for: by max_fragment_length (RFC 6066, section 4), as devices do whose buffers have 512 to 4096
+// bytes, or by record_size_limit (RFC 8449). Package crypto/tls knows neither. It is for http.Server.Serve and for
+// lwm2m.Server.Serve.
+//
+// Such a client gets no record with more application data than it asks for, HTTP/1.1 only, and no session tickets. It is not told
+// so: neither extension is echoed. And each message of the handshake, so the chain of certificates too, has to fit into its
+// buffers as a whole.
+//
+// A ClientHello, and a handshake with such a client, may take 10 s. Of connections that have not come that far there are at most
+// half as many as a server of [NewHTTPServer] has. The connections are *tls.Conn, or have its methods; a handshake that failed
+// is told by its HandshakeContext, so that an http.Server logs it.
+func NewTLSListener(l net.Listener, config *tls.Config) net.Listener {
+	return door.ListenTLS(l, config)
+}

@@ -1,0 +1,308 @@
+package firmware
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// pipes is a listener whose connections hold no byte: who does not read blocks the other end at once.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+func (p *pipes) dial() net.Conn { a, b := net.Pipe(); p.conns <- b; return a }
+
+// A holder is a client that keeps a server waiting. It does its part, and then nothing.
+type holder struct {
+	name   string
+	part   func(c net.Conn)
+	reads  bool          // all that it is sent
+	within time.Duration // the server ends the connection
+	after  time.Duration // and not before this
+	secure bool          // it speaks TLS, or should
+	any    bool          // any server keeps to it that has the handler
+}
+
+func sends(pieces ...string) func(net.Conn) {
+	return func(c net.Conn) {
+		for i, piece := range pieces {
+			if i > 0 {
+				time.Sleep(2 * time.Second)
+			}
+			if _, err := io.WriteString(c, piece); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func drip(text string) []string { return strings.Split(text, "") }
+
+// holders are clients of a server that has downloads below /fw/ and below /other a handler that reads no body, below /read one
+// that reads all.
+func holders(token string) []holder {
+	download := "GET /fw/" + token + " HTTP/1.1\r\nHost: x\r\n"
+	return []holder{
+		{name: "nothing", part: sends(), within: headerTime},
+		{name: "half a header", part: sends(download), within: headerTime},
+		{name: "a header byte by byte", part: sends(drip(download)...), reads: true, within: headerTime},
+		{name: "no body, not wanted", part: sends("POST /other HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"), reads: true, within: 10 * time.Second},
+		{name: "no chunk, not wanted", part: sends("POST /other HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"), reads: true, within: 10 * time.Second},
+		{name: "no body, wanted", part: sends("POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"), reads: true, within: 30 * time.Second},
+		{
+			name: "a body that stops", part: sends("POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", "a", "b", "c"), // until 6 s
+			reads: true, within: 36 * time.Second, after: 36 * time.Second,
+		},
+		{name: "a body that is dripped and not wanted", part: sends(append([]string{"POST /other HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"}, drip(strings.Repeat("x", 99))...)...), reads: true, within: 10 * time.Second},
+		{name: "a download without its body", part: sends(download + "Content-Length: 10\r\n\r\n"), reads: true, within: 10 * time.Second, any: true},
+		{name: "no download without its body", part: sends("GET /fw/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"), reads: true, within: 5 * time.Second, any: true},
+		{name: "a download that is not read", part: sends(download + "\r\n"), within: 2 * time.Minute, after: 2 * time.Minute, any: true},
+		{name: "pipelined downloads", part: sends(strings.Repeat(download+"\r\n", 3)), within: 2 * time.Minute, any: true},
+		{name: "an answer of another handler that is not read", part: sends("GET /other HTTP/1.1\r\nHost: x\r\n\r\n"), within: answerTime},
+		{name: "no next request", part: sends("HEAD /fw/" + token + " HTTP/1.1\r\nHost: x\r\n\r\n"), reads: true, within: idleTime, after: idleTime},
+		{name: "no handshake", part: sends(), secure: true, within: 20 * time.Second},
+		{name: "half a hello", part: sends("\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03"), secure: true, within: 20 * time.Second},
+		{name: "a hello byte by byte", part: sends(drip("\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03")...), secure: true, within: 20 * time.Second},
+		{name: "a handshake that stops", part: func(c net.Conn) {
+			_ = tls.Client(onlyWrites{c}, &tls.Config{InsecureSkipVerify: true}).Handshake()
+		}, secure: true, within: 20 * time.Second},
+	}
+}
+
+// onlyWrites is a connection that nothing comes from.
+type onlyWrites struct{ net.Conn }
+
+func (onlyWrites) Read([]byte) (int, error) { return 0, io.EOF }
+
+// waitsFor does the client's part and returns how long the server then keeps the connection.
+func (h holder) waitsFor(t *testing.T, c net.Conn) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	if h.reads {
+		done := make(chan struct{})
+		go func() { h.part(c); close(done) }()
+		require.NoError(t, c.SetReadDeadline(begin.Add(10*time.Minute)))
+		_, err := io.Copy(io.Discard, c)
+		require.False(t, errors.Is(err, os.ErrDeadlineExceeded), "the server keeps the connection")
+		took := time.Since(begin)
+		<-done
+		return took
+	}
+	h.part(c)
+	for !closed(c) {
+		require.Less(t, time.Since(begin), 10*time.Minute, "the server keeps the connection")
+		time.Sleep(time.Second)
+	}
+	return time.Since(begin)
+}
+
+// closed reports whether a pipe's other end is closed. Nothing more can be written to it.
+func closed(c net.Conn) bool {
+	_ = c.SetWriteDeadline(time.Unix(1, 0))
+	_, err := c.Write(nil)
+	return errors.Is(err, io.ErrClosedPipe)
+}
+
+func (f *deliveryFixture) mux() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/other", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 10_000)) })
+	mux.HandleFunc("/read", func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	return f.r.Wrap(mux)
+}
+
+// TestWaits has each holder keep a server waiting, alone.
+func TestWaits(t *testing.T) {
+	f := newDelivery(t, 1<<20, RepositoryConfig{})
+	pair := testPair(t)
+	for _, ours := range []bool{true, false} {
+		for _, h := range holders(f.token) {
+			if !ours && !h.any {
+				continue
+			}
+			t.Run(fmt.Sprintf("%v/%s", ours, h.name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := newPipes()
+					var l net.Listener = p
+					if h.secure {
+						l = NewTLSListener(p, &tls.Config{Certificates: []tls.Certificate{pair}})
+					}
+					server := NewHTTPServer(f.mux())
+					if !ours {
+						server = &http.Server{Handler: f.mux()}
+					}
+					go func() { _ = server.Serve(l) }()
+					defer server.Close()
+					c := p.dial()
+					defer c.Close()
+					took := h.waitsFor(t, c)
+					require.LessOrEqual(t, took, h.within+2*time.Second)
+					require.GreaterOrEqual(t, took, h.after)
+				})
+			})
+		}
+	}
+}
+
+// TestShutdownOfWaits ends a server while all of them keep it waiting.
+func TestShutdownOfWaits(t *testing.T) {
+	f := newDelivery(t, 1<<20, RepositoryConfig{})
+	pair := testPair(t)
+	for _, secure := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPipes()
+			var l net.Listener = p
+			if secure {
+				l = NewTLSListener(p, &tls.Config{Certificates: []tls.Certificate{pair}})
+			}
+			server := NewHTTPServer(f.mux())
+			served := make(chan error, 1)
+			go func() { served <- server.Serve(l) }()
+			var conns []net.Conn
+			for _, h := range holders(f.token) {
+				if h.secure != secure {
+					continue
+				}
+				c := p.dial()
+				conns = append(conns, c)
+				go func() {
+					if h.reads {
+						go func() { _, _ = io.Copy(io.Discard, c) }()
+					}
+					h.part(c)
+				}()
+			}
+			time.Sleep(3 * time.Second)
+			begin := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			if err := server.Shutdown(ctx); err != nil {
+				require.NoError(t, server.Close())
+			}
+			require.ErrorIs(t, <-served, http.ErrServerClosed)
+			require.LessOrEqual(t, time.Since(begin), 3*time.Second)
+			synctest.Wait()
+			for _, c := range conns {
+				require.True(t, closed(c))
+				_ = c.Close()
+			}
+			time.Sleep(30 * time.Second) // for those of the other end
+		})
+	}
+}
+
+// TestSlowBodies: what moves is not ended, however long it takes, and leaves no limit to what follows on its connection.
+func TestSlowBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		got := make(chan int64, 1)
+		server := NewHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n, err := io.Copy(io.Discard, r.Body)
+			if err != nil {
+				n = -1
+			}
+			got <- n
+			select { // a long answer, while net/http looks whether the client is still there
+			case <-r.Context().Done():
+				got <- -1
+			case <-time.After(2 * time.Minute):
+				got <- 0
+			}
+		}))
+		go func() { _ = server.Serve(p) }()
+		c := p.dial()
+		const pieces = 100
+		for range 2 {
+			_, err := fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", pieces)
+			require.NoError(t, err)
+			for range pieces {
+				time.Sleep(25 * time.Second)
+				_, err := io.WriteString(c, "x")
+				require.NoError(t, err)
+			}
+			require.EqualValues(t, pieces, <-got)
+			require.Zero(t, <-got, "the context has ended")
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			require.NoError(t, err)
+			require.Equal(t, 200, resp.StatusCode)
+		}
+		require.NoError(t, c.Close())
+		require.NoError(t, server.Close())
+	})
+}
+
+// TestDeliveryDeadline: a download leaves no limit to the next request on its connection.
+func TestDeliveryDeadline(t *testing.T) {
+	f := newDelivery(t, 100_000, RepositoryConfig{Stall: time.Second})
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		server := &http.Server{Handler: f.r.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Minute)
+			_, _ = io.WriteString(w, "late")
+		}))}
+		go func() { _ = server.Serve(p) }()
+		c := p.dial()
+		r := bufio.NewReader(c)
+		for _, tt := range []struct {
+			path string
+			want []byte
+		}{{"/fw/" + f.token, f.body}, {"/other", []byte("late")}, {"/fw/" + f.token, f.body}} {
+			_, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", tt.path)
+			require.NoError(t, err)
+			resp, err := http.ReadResponse(r, nil)
+			require.NoError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(tt.want, body), tt.path)
+		}
+		require.NoError(t, c.Close())
+		require.NoError(t, server.Close())
+	})
+}
+
+// testPair returns a certificate for localhost.
+func testPair(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(100 * 24 * time.Hour), DNSNames: []string{"localhost"},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
