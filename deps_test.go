@@ -57,7 +57,7 @@ var house = map[string]houseRule{
 	"store/postgres":   {own: []string{"firmware/fsm", "store", "store/internal/..."}, others: []string{pgx}},
 	"store/storetest":  {own: []string{"firmware/fsm", "store", "store/storetest/..."}, others: []string{testify}},
 	"firmware":         {own: []string{"lwm2m", "store", "firmware/fsm", "firmware/bundle", "firmware/internal/...", "firmware/firmwaretest"}, others: []string{xsync, xsys}, http: true},
-	"firmware/httpapi": {own: []string{"firmware", "firmware/fsm", "store"}, http: true},
+	"firmware/httpapi": {own: []string{"firmware", "firmware/fsm", "firmware/internal/...", "store"}, http: true},
 	"examples":         {own: []string{"..."}, others: []string{xsync, bbolt, pgx, xsys}, http: true},
 }
 

@@ -17,7 +17,7 @@ import (
 
 // The bodies of these two functions are the README's server and device: a test compares them.
 
-func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Action) error) error {
+func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) error) error {
 	db, err := bolt.Open("ota.db")
 	if err != nil {
 		return err
@@ -31,8 +31,9 @@ func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Action) e
 	mgr := firmware.NewManager(srv, db, images, firmware.Config{BaseURL: "http://127.0.0.1:8080/fw/"})
 
 	mux := http.NewServeMux()
-	mux.Handle("/ota/", httpapi.Handler(mgr, httpapi.Options{Authorize: staffOnly})) // operators
-	web := &http.Server{Addr: "127.0.0.1:8080", Handler: images.Wrap(mux)}           // devices download below /fw/
+	mux.Handle("/ota/", httpapi.Handler(mgr, staffOnly, httpapi.Options{})) // operators
+	web := firmware.NewHTTPServer(images.Wrap(mux))                         // devices download below /fw/
+	web.Addr = "127.0.0.1:8080"
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.ListenAndServe(ctx, "coap://127.0.0.1:5683") })
@@ -65,8 +66,7 @@ func device(ctx context.Context, publicKey ed25519.PublicKey) error {
 
 // A whole update server: devices register and download, operators use the API below /ota/api.
 func Example_server() {
-	everybody := func(*http.Request, httpapi.Action) error { return nil }
-	if err := server(context.Background(), everybody); err != nil {
+	if err := server(context.Background(), httpapi.AllowAll); err != nil {
 		log.Fatal(err)
 	}
 }

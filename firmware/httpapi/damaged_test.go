@@ -46,7 +46,7 @@ func TestDamagedRecords(t *testing.T) {
 	defer db.Close()
 	var logged logText
 	options := httpapi.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))}
-	s := mountOn(t, db, options, func(h http.Handler) http.Handler { return h })
+	s := mountOn(t, db, httpapi.AllowAll, options, func(h http.Handler) http.Handler { return h })
 
 	image, other := s.image("1.1.0"), s.image("1.2.0")
 	first, update, last := s.start("a", image), s.start("b", image), s.start("c", image)

@@ -1,7 +1,7 @@
 // Package httpapi is the operators' door to a [firmware.Manager]: images, devices, updates and their events, as JSON over
 // HTTP, in one [http.Handler] that mounts into a server that exists already.
 //
-//	http.Handle("/ota/", httpapi.Handler(manager, httpapi.Options{Authorize: staffOnly}))
+//	http.Handle("/ota/", httpapi.Handler(manager, staffOnly, httpapi.Options{}))
 //
 // # Calls
 //
@@ -10,20 +10,20 @@
 //
 //	POST   /api/images?version=V&name=N           body: application/octet-stream; the image, or the same one if it is known
 //	GET    /api/images                            ?limit, ?cursor
-//	GET    /api/images/{id}
-//	DELETE /api/images/{id}                       409 while an active update needs it
+//	GET    /api/images/{image}
+//	DELETE /api/images/{image}                    409 while an active update needs it
 //	GET    /api/devices                           ?limit, ?cursor
 //	GET    /api/devices/{endpoint}                the endpoint is percent-encoded
 //	DELETE /api/devices/{endpoint}                forgets it, also that it used credentials; 409 while it has an active update
 //	GET    /api/devices/{endpoint}/resources/...  501: not there yet; PUT and POST too
 //	POST   /api/updates                           body: application/json; header Idempotency-Key
 //	GET    /api/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state
-//	GET    /api/updates/{id}                      with its journal
-//	DELETE /api/updates/{id}                      only one whose record is damaged; 409 for any other
-//	POST   /api/updates/{id}/cancel               ends it; cancelling twice is no error
-//	POST   /api/updates/{id}/hold                 body: application/json; keeps it from executing
-//	POST   /api/updates/{id}/release              body: application/json; ends the hold of one holder
-//	POST   /api/updates/{id}/served               the device has fetched the whole package from a server of the caller's own
+//	GET    /api/updates/{update}                  with its journal
+//	DELETE /api/updates/{update}                  only one whose record is damaged; 409 for any other
+//	POST   /api/updates/{update}/cancel           ends it; cancelling twice is no error
+//	POST   /api/updates/{update}/hold             body: application/json; keeps it from executing
+//	POST   /api/updates/{update}/release          body: application/json; ends the hold of one holder
+//	POST   /api/updates/{update}/served           the device has fetched the whole package from a server of the caller's own
 //	GET    /api/events                            server-sent events; ?after, ?endpoint, ?update
 //
 // An update is asked for with a JSON object; only endpoint and image have to be there:
@@ -35,6 +35,18 @@
 // A second request with the same Idempotency-Key is answered with the update that the first one made. If it asks for
 // something else it is a problem of type key-reused; hold is not compared.
 //
+// # Who may what
+//
+// The function that [Handler] is given decides about each request by its [Access]. It is asked once, before anything is done and
+// before anything of a record is told: an update is loaded first, so that it knows whose it is, and a POST of an update is
+// read first. What can be told wrong of a request by this page alone, an unknown field for example, it is told before.
+//
+// For a server with rights by device: refuse each Access whose Endpoint is not one of the asker's, the empty one too. Lists of
+// updates and event streams then need ?endpoint=, and devices are asked for one by one; images have no endpoint. A refusal is
+// the same whether there is an update of that id or not. An Idempotency-Key is one name for all: choose it at random.
+//
+// Pages of the API's own host may use it, with the credentials of their browser, and those of [Options.TrustedOrigins].
+//
 // # Holds
 //
 // A hold keeps an update from executing. It has a holder, a name of 1 to 64 bytes, and if wanted a reason of up to 255; both
@@ -42,8 +54,8 @@
 // left: a hold ends by a release that names its holder, or at the time until, which is RFC 3339 with a zone and in the
 // future; without it, or with null, it ends only by a release. Time on hold counts against no limit, and moves the deadline.
 //
-//	POST /api/updates/{id}/hold      {"holder": "night-shift", "reason": "the line is running", "until": null}
-//	POST /api/updates/{id}/release   {"holder": "night-shift"}
+//	POST /api/updates/{update}/hold               {"holder": "night-shift", "reason": "the line is running", "until": null}
+//	POST /api/updates/{update}/release            {"holder": "night-shift"}
 //
 // A second hold of the same holder replaces the first. A release of what is not held is no error. Once hold is answered, no
 // Execute is sent that was not on its way before: the journal says if one was.
@@ -123,11 +135,28 @@
 //
 // A reader that comes back with Last-Event-ID (or ?after=ID) gets what it missed, at least once; without either the
 // stream starts with the oldest line that is kept. Progress comes in between, as events without an id. A comment is sent
-// every 15 seconds, and a reader that takes longer than that to accept a line is dropped.
+// every 15 seconds, and a reader that takes longer than that to accept a line is dropped. A client that has a quarter of all
+// streams open gets 429, and 503 if all are.
 //
 // # Errors
 //
 // Each error is a problem document of RFC 9457 (application/problem+json): type, title, status, detail, and where it helps
 // field (of the request) or update (the id of the active one). Requests from pages of another origin are refused, and so
 // is a state-changing call without the right Content-Type, an unknown field, and an unknown query parameter.
+//
+// A server whose disk is full answers 507, and a problem of type disk-full. The request may be made again.
+//
+// # Limits
+//
+//	body                      64 KiB of JSON within 30 s; an image up to Options.MaxImage, and 30 s without a byte of it: 408
+//	a body that is not wanted 10 s, at most 256 KiB
+//	answer                    30 s without room for 4 KiB
+//	authorization             10 s, and 1000 at once: 503
+//	path                      id 64 bytes, endpoint 255
+//	query                     parameters that the call knows, once each; name, version 255 bytes; cursor 355; limit 1 to 1000
+//	Idempotency-Key           255 printable ASCII characters
+//	event streams             Options.MaxStreams, a quarter of them for one client; a line is taken within Options.Heartbeat
+//	holds                     16 of an update, holder 64 bytes, reason 255
+//
+// Headers, connections and idle ones are the server's to limit, see [firmware.NewHTTPServer].
 package httpapi

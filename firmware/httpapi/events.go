@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/internal/door"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -21,12 +25,13 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	if err != nil {
 		return err
 	}
-	select {
-	case a.streams <- struct{}{}:
-		defer func() { <-a.streams }()
-	default:
-		return newProblem(http.StatusServiceUnavailable, "unavailable", "too many event streams are open")
+	leave, err := a.streams.enter(r)
+	if err != nil {
+		return err
 	}
+	defer leave()
+	w, r, done := door.Limit(w, r, a.options.Heartbeat)
+	defer done()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy in between is not to collect events
 	w.WriteHeader(http.StatusOK)
@@ -35,7 +40,7 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	s := &stream{w: w, control: http.NewResponseController(w), patience: a.options.Heartbeat}
+	s := &stream{w: w, control: http.NewResponseController(w)}
 	err = s.run(ctx, a.selectEvents(ctx, after, req.query), a.options.Heartbeat)
 	if err != nil && ctx.Err() == nil {
 		a.options.Logger.Info("event stream ended", "remote", r.RemoteAddr, "error", err)
@@ -91,9 +96,8 @@ func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan it
 
 // stream writes server-sent events.
 type stream struct {
-	w        io.Writer
-	control  *http.ResponseController
-	patience time.Duration
+	w       io.Writer
+	control *http.ResponseController
 }
 
 func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Duration) error {
@@ -131,9 +135,6 @@ func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Dura
 
 // write sends one event, or fails if the reader does not take it in time.
 func (s *stream) write(text []byte) error {
-	if err := s.control.SetWriteDeadline(time.Now().Add(s.patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
 	if _, err := s.w.Write(text); err != nil {
 		return err
 	}
@@ -149,4 +150,50 @@ func encodeEvent(event firmware.Event) ([]byte, error) {
 		return fmt.Appendf(nil, "data: %s\n\n", data), nil
 	}
 	return fmt.Appendf(nil, "id: %d\ndata: %s\n\n", event.Seq, data), nil
+}
+
+// streams counts the event streams that are open.
+type streams struct {
+	most int
+
+	mu   sync.Mutex
+	open int
+	by   map[client]int
+}
+
+// A client is who may have a share of the event streams: behind a proxy, or with one token for all, only both together say who
+// it is.
+type client struct {
+	from    netip.Prefix
+	bearing string
+}
+
+// share is the part of the streams that one client may have.
+const share = 4
+
+// enter counts the stream of a request, until leave is called.
+func (s *streams) enter(r *http.Request) (leave func(), err error) {
+	scheme, credentials, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
+	c := client{door.SourceOf(r.RemoteAddr), strings.ToLower(scheme) + " " + strings.TrimSpace(credentials)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.open >= s.most:
+		return nil, newProblem(http.StatusServiceUnavailable, "unavailable", "too many event streams are open")
+	case s.by[c] >= max(1, s.most/share):
+		return nil, newProblem(http.StatusTooManyRequests, "too-many", "this client has as many event streams open as one may have")
+	}
+	if s.by == nil {
+		s.by = make(map[client]int)
+	}
+	s.open++
+	s.by[c]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.open--
+		if s.by[c]--; s.by[c] == 0 {
+			delete(s.by, c)
+		}
+	}, nil
 }

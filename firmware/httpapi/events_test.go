@@ -162,7 +162,7 @@ func TestHeartbeatsAndSlowReaders(t *testing.T) {
 		require.NoError(t, err)
 
 		l := newPipes()
-		server := &http.Server{Handler: httpapi.Handler(manager, httpapi.Options{Heartbeat: 15 * time.Second, MaxStreams: 1})}
+		server := &http.Server{Handler: httpapi.Handler(manager, httpapi.AllowAll, httpapi.Options{Heartbeat: 15 * time.Second, MaxStreams: 1})}
 		stopped := make(chan error, 1)
 		go func() { stopped <- server.Serve(l) }()
 

@@ -31,14 +31,13 @@ func ExampleHandler() {
 	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
 
 	mux := http.NewServeMux()
-	mux.Handle("/ota/", httpapi.Handler(manager, httpapi.Options{
-		Authorize: func(r *http.Request, action httpapi.Action) error {
-			if strings.HasSuffix(string(action), ":read") {
-				return nil
-			}
-			return errors.New("read only")
-		},
-	}))
+	readers := func(r *http.Request, access httpapi.Access) error {
+		if strings.HasSuffix(string(access.Action), ":read") {
+			return nil
+		}
+		return errors.New("read only")
+	}
+	mux.Handle("/ota/", httpapi.Handler(manager, readers, httpapi.Options{}))
 	server := httptest.NewServer(mux)
 	defer server.Close()
 

@@ -23,7 +23,7 @@ func FuzzHandler(f *testing.F) {
 	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
 	image, err := images.Add(f.Context(), firmware.Image{Version: "1"}, strings.NewReader("image"))
 	require.NoError(f, err)
-	handler := httpapi.Handler(manager, httpapi.Options{MaxImage: 1 << 10})
+	handler := httpapi.Handler(manager, httpapi.AllowAll, httpapi.Options{MaxImage: 1 << 10})
 
 	const jsonType = "application/json"
 	f.Add("GET", "images", "limit=1&cursor=aW1hZ2VzOjE", "", "", "")

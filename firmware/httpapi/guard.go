@@ -13,9 +13,50 @@ const (
 	applicationJSON = "application/json"
 )
 
-// sameOrigin refuses what a page of another origin makes a browser send, whatever the method: no answer of this API is
-// meant for such a page, and an event stream costs. Programs that are no browser send neither header.
-func sameOrigin(r *http.Request) error {
+// What a page of a trusted origin may send and read, beyond what every page may.
+const (
+	trustedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
+	exposedHeaders = "Location, Allow, WWW-Authenticate"
+	preflightTime  = "600" // seconds that a browser remembers the answer
+)
+
+// trusted returns the origins as browsers write them.
+func trusted(origins []string) map[string]bool {
+	set := make(map[string]bool)
+	for _, origin := range origins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Contains(u.Host, "*") ||
+			!strings.EqualFold(origin, u.Scheme+"://"+u.Host) {
+			panic("httpapi: " + origin + " is not an origin such as https://ops.example.com")
+		}
+		host := u.Host
+		if port := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]; strings.HasSuffix(host, port) {
+			host = strings.TrimSuffix(host, port)
+		}
+		set[strings.ToLower(u.Scheme+"://"+host)] = true
+	}
+	return set
+}
+
+// checkOrigin refuses what a page of another origin makes a browser send, whatever the method: no answer of this API is
+// meant for such a page, and an event stream costs. Pages of trusted origins are told that they may (CORS, see
+// https://fetch.spec.whatwg.org). Programs that are no browser send neither header.
+func (a *api) checkOrigin(w http.ResponseWriter, r *http.Request) error {
+	header := w.Header()
+	if len(a.origins) > 0 {
+		header.Add("Vary", "Origin")
+	}
+	origin := r.Header.Get("Origin")
+	if len(r.Header["Origin"]) == 1 && a.origins[origin] {
+		header.Set("Access-Control-Allow-Origin", origin)
+		header.Set("Access-Control-Allow-Credentials", "true")
+		header.Set("Access-Control-Expose-Headers", exposedHeaders)
+		if r.Method == http.MethodOptions {
+			header.Set("Access-Control-Allow-Headers", trustedHeaders)
+			header.Set("Access-Control-Max-Age", preflightTime)
+		}
+		return nil
+	}
 	switch site := r.Header.Get("Sec-Fetch-Site"); site {
 	case "same-origin", "none":
 		return nil
@@ -23,8 +64,7 @@ func sameOrigin(r *http.Request) error {
 	default:
 		return newProblem(http.StatusForbidden, "foreign-origin", "Sec-Fetch-Site is "+clip(site, 20))
 	}
-	origin := r.Header.Get("Origin")
-	if origin == "" {
+	if len(r.Header["Origin"]) == 0 {
 		return nil
 	}
 	if u, err := url.Parse(origin); err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {

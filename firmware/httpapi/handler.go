@@ -1,52 +1,33 @@
 package httpapi
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/internal/door"
 )
-
-// An Action is what a request wants to do, for [Options.Authorize].
-type Action string
-
-// The actions.
-const (
-	ReadImages   Action = "images:read"
-	WriteImages  Action = "images:write" // upload, delete
-	ReadDevices  Action = "devices:read"
-	WriteDevices Action = "devices:write" // delete; write and execute resources
-	ReadUpdates  Action = "updates:read"
-	WriteUpdates Action = "updates:write" // start, cancel, hold, release, served; remove a damaged one
-	ReadEvents   Action = "events:read"
-)
-
-// ErrUnauthenticated is for [Options.Authorize]: the request does not say who asks. It is answered with 401.
-var ErrUnauthenticated = errors.New("httpapi: no valid credentials")
 
 // Options of a handler. The zero value works.
 type Options struct {
-	// Authorize decides whether a request may do what it asks for. An error that matches ErrUnauthenticated is answered
-	// with 401, any other with 403; its text is not sent. Nil allows everything: the handler must then stand where only
-	// operators reach it.
-	Authorize func(r *http.Request, action Action) error
 	// MaxImage bounds an uploaded image, in bytes. Default 1 GiB.
 	MaxImage int64
-	// MaxStreams bounds the event streams that are open at once. Default 100.
+	// MaxStreams bounds the event streams that are open at once. One client, which is an address with what it shows as
+	// Authorization, may have a quarter of them; an IPv6 network of 64 bits counts as one address. Default 100.
 	MaxStreams int
 	// Heartbeat is the pause between two signs of life in an event stream, and the time that a reader has to accept a
 	// line. Default 15 s.
 	Heartbeat time.Duration
+	// TrustedOrigins are the origins, such as https://ops.example.com, of pages on other hosts that may use the API from a
+	// browser, with the credentials that it has (CORS). Handler panics if one is not an origin; there is none for all. Default:
+	// only pages of the API's own host may.
+	TrustedOrigins []string
 	// Logger gets what goes wrong inside; clients get only its category. Default: silent.
 	Logger *slog.Logger
 }
 
 func (o Options) withDefaults() Options {
-	if o.Authorize == nil {
-		o.Authorize = func(*http.Request, Action) error { return nil }
-	}
 	if o.MaxImage <= 0 {
 		o.MaxImage = 1 << 30
 	}
@@ -64,8 +45,16 @@ func (o Options) withDefaults() Options {
 
 // Handler returns the API of a manager. It can be mounted under any prefix: the calls start at the first /api segment of
 // the path.
-func Handler(m *firmware.Manager, options Options) http.Handler {
-	return newAPI(m, m.Images(), options)
+//
+// authorize decides about each request; [AllowAll] is for a handler that only operators reach. It must not be nil. An error that
+// matches [ErrUnauthenticated] is answered with 401, any other with 403; its text is not sent. It gets the request without its
+// body, and has 10 seconds: whatever it returns later, or when it panics, the request is refused.
+//
+// The handler limits its own waits for bodies and readers, by the deadlines of http.ResponseController. The server has to limit
+// those for headers, for the next request and for handshakes, and the number of connections: that of
+// [firmware.NewHTTPServer] does.
+func Handler(m *firmware.Manager, authorize func(*http.Request, Access) error, options Options) http.Handler {
+	return newAPI(m, m.Images(), authorize, options)
 }
 
 // api serves the calls.
@@ -74,18 +63,26 @@ type api struct {
 	images  repository
 	options Options
 	routes  []route
-	streams chan struct{} // one token for each open event stream
+	guard   authorizer
+	origins map[string]bool // that are trusted
+	streams streams
 }
 
-func newAPI(m manager, images repository, options Options) *api {
-	a := &api{manager: m, images: images, options: options.withDefaults()}
-	a.streams = make(chan struct{}, a.options.MaxStreams)
+func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, options Options) *api {
+	a := &api{manager: m, images: images, options: options.withDefaults(), origins: trusted(options.TrustedOrigins)}
+	a.guard = newAuthorizer(authorize, a.options.Logger)
+	a.streams.most = a.options.MaxStreams
 	a.routes = a.table()
 	return a
 }
 
+// answerTime is how long a reader of an answer may take nothing.
+const answerTime = 30 * time.Second
+
 // ServeHTTP finds the call and guards it; what goes wrong becomes a problem document.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w, r, done := door.Limit(w, r, answerTime)
+	defer done()
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -95,28 +92,33 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) serve(w http.ResponseWriter, r *http.Request) error {
+	foreign := a.checkOrigin(w, r) // first, so that a page that is trusted can read whatever is wrong with its request
 	call, req, err := a.match(w, r)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if err := sameOrigin(r); err != nil {
-		return err
-	}
-	if call == nil { // OPTIONS
+	case foreign != nil:
+		return foreign
+	case call == nil: // OPTIONS
 		w.WriteHeader(http.StatusNoContent)
 		return nil
-	}
-	if err := a.options.Authorize(r, call.action); err != nil {
-		if errors.Is(err, ErrUnauthenticated) {
-			return unauthenticated()
-		}
-		a.options.Logger.Info("request refused", "action", call.action, "error", err)
-		return newProblem(http.StatusForbidden, "forbidden", "not allowed: "+string(call.action))
 	}
 	if req.query, err = parseQuery(r, call.query); err != nil {
 		return err
 	}
 	if err := checkContentType(r, call.contentType); err != nil {
+		return err
+	}
+	req.access.Action = call.action
+	if err := a.find(r.Context(), &req); err != nil {
+		return err
+	}
+	if call.read != nil {
+		if err := call.read(w, r, &req); err != nil {
+			return err
+		}
+	}
+	if err := a.guard.check(r, req.access); err != nil {
 		return err
 	}
 	return call.serve(w, r, req)

@@ -34,15 +34,18 @@ func newService(t *testing.T, options httpapi.Options) *service {
 // mount puts the handler where a caller's own server has it.
 func mount(t *testing.T, options httpapi.Options, wrap func(http.Handler) http.Handler) *service {
 	t.Helper()
-	return mountOn(t, memory.New(), options, wrap)
+	return mountOn(t, memory.New(), httpapi.AllowAll, options, wrap)
 }
 
-func mountOn(t *testing.T, db store.Store, options httpapi.Options, wrap func(http.Handler) http.Handler) *service {
+func mountOn(
+	t *testing.T, db store.Store, authorize func(*http.Request, httpapi.Access) error, options httpapi.Options,
+	wrap func(http.Handler) http.Handler,
+) *service {
 	t.Helper()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
 	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
-	server := httptest.NewServer(wrap(httpapi.Handler(manager, options)))
+	server := httptest.NewServer(wrap(httpapi.Handler(manager, authorize, options)))
 	t.Cleanup(server.Close)
 	return &service{t: t, db: db, manager: manager, Server: server}
 }

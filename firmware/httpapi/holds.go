@@ -93,7 +93,7 @@ func (a *api) holdUpdate(w http.ResponseWriter, r *http.Request, req request) er
 	if err != nil {
 		return err
 	}
-	update, err := a.manager.Hold(r.Context(), req.id, h.Holder, h.Reason, h.Until)
+	update, err := a.manager.Hold(r.Context(), req.update, h.Holder, h.Reason, h.Until)
 	return a.ordered(w, r, update, holdRefused(err, ""))
 }
 
@@ -107,7 +107,7 @@ func (a *api) releaseUpdate(w http.ResponseWriter, r *http.Request, req request)
 	if problem := checkHolder(body.Holder); problem != "" {
 		return invalidField("holder", problem)
 	}
-	update, err := a.manager.Release(r.Context(), req.id, body.Holder)
+	update, err := a.manager.Release(r.Context(), req.update, body.Holder)
 	return a.ordered(w, r, update, err)
 }
 
@@ -115,11 +115,11 @@ func (a *api) updateServed(w http.ResponseWriter, r *http.Request, req request) 
 	if err := readNothing(w, r); err != nil {
 		return err
 	}
-	served := a.manager.Served(r.Context(), req.id)
+	served := a.manager.Served(r.Context(), req.update)
 	if served != nil && !errors.Is(served, firmware.ErrEnded) {
 		return served
 	}
-	update, err := a.manager.Get(r.Context(), req.id)
+	update, err := a.manager.Get(r.Context(), req.update)
 	if err != nil {
 		return err
 	}

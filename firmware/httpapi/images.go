@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -13,10 +12,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-const (
-	maxVersion = 255             // bytes of a version, and of a name
-	uploadIdle = 2 * time.Minute // without a byte of an upload
-)
+const maxVersion = 255 // bytes of a version, and of a name
 
 func (a *api) listImages(w http.ResponseWriter, r *http.Request, req request) error {
 	limit, err := req.query.limit()
@@ -32,7 +28,7 @@ func (a *api) listImages(w http.ResponseWriter, r *http.Request, req request) er
 }
 
 func (a *api) getImage(w http.ResponseWriter, r *http.Request, req request) error {
-	image, err := a.images.Get(r.Context(), req.id)
+	image, err := a.images.Get(r.Context(), req.image)
 	if err != nil {
 		return err
 	}
@@ -40,7 +36,7 @@ func (a *api) getImage(w http.ResponseWriter, r *http.Request, req request) erro
 }
 
 func (a *api) deleteImage(w http.ResponseWriter, r *http.Request, req request) error {
-	if err := a.images.Delete(r.Context(), req.id); err != nil {
+	if err := a.images.Delete(r.Context(), req.image); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -66,16 +62,13 @@ func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) erro
 	case r.ContentLength == 0:
 		return emptyImage()
 	}
-	body := &upload{
-		body:     http.MaxBytesReader(w, r.Body, a.options.MaxImage),
-		deadline: http.NewResponseController(w).SetReadDeadline,
-	}
+	body := &upload{body: http.MaxBytesReader(w, r.Body, a.options.MaxImage)}
 	added, err := a.images.Add(r.Context(), image, body)
 	switch {
 	case errors.As(body.err, new(*http.MaxBytesError)):
 		return bodyTooLarge(a.options.MaxImage)
 	case body.err != nil && !errors.Is(body.err, io.EOF):
-		return newProblem(http.StatusBadRequest, "bad-request", "the body did not arrive as a whole")
+		return bodyBroken(body.err)
 	case errors.Is(err, firmware.ErrEmpty):
 		return emptyImage()
 	case errors.Is(err, firmware.ErrTooBig):
@@ -103,15 +96,13 @@ func checkText(s string) string {
 	}
 }
 
-// upload is a body that has to keep coming. It remembers how it ended, because a reader in between may not.
+// upload is a body that remembers how it ended, because a reader in between may not.
 type upload struct {
-	body     io.Reader
-	deadline func(time.Time) error
-	err      error
+	body io.Reader
+	err  error
 }
 
 func (u *upload) Read(p []byte) (int, error) {
-	_ = u.deadline(time.Now().Add(uploadIdle)) // not every ResponseWriter has deadlines; the server's own then hold
 	n, err := u.body.Read(p)
 	if err != nil {
 		u.err = err

@@ -8,11 +8,13 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/otago-iot/otago/firmware/internal/door"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -25,19 +27,26 @@ func bodyTooLarge(limit int64) *problem {
 	return newProblem(http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body must not be longer than %d bytes", limit))
 }
 
+// bodyBroken is the problem of a body that could not be read.
+func bodyBroken(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return newProblem(http.StatusRequestTimeout, "timeout", "the body did not arrive in time")
+	}
+	return newProblem(http.StatusBadRequest, "bad-request", "the body did not arrive as a whole")
+}
+
 // readJSON decodes the body, which must be one JSON value that fits v and nothing else.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	if r.ContentLength > maxJSON {
 		return bodyTooLarge(maxJSON)
 	}
-	// Not every ResponseWriter has deadlines; the server's own then hold.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+	door.EndBy(r.Body, time.Now().Add(bodyTime))
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJSON))
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return bodyTooLarge(maxJSON)
 	case err != nil:
-		return newProblem(http.StatusBadRequest, "bad-request", "the body did not arrive as a whole")
+		return bodyBroken(err)
 	case len(bytes.TrimSpace(data)) == 0:
 		return newProblem(http.StatusBadRequest, "bad-request", "the body is empty")
 	case !utf8.Valid(data):

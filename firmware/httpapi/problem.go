@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"syscall"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/store"
@@ -46,9 +48,12 @@ var titles = map[string]string{
 	"conflict":               "The request does not fit the current state",
 	"key-reused":             "The idempotency key belongs to another request",
 	"too-large":              "The request is too large",
+	"timeout":                "The request did not arrive in time",
+	"disk-full":              "The server has no room left on its disk",
 	"unsupported-media-type": "The Content-Type is not the right one",
 	"not-implemented":        "Not there yet",
 	"unavailable":            "Not available now",
+	"too-many":               "Too many at once",
 	"damaged":                "The record is damaged",
 	"not-damaged":            "The record is not damaged",
 	"internal":               "Internal error",
@@ -83,6 +88,9 @@ func unauthenticated() *problem {
 func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
+	}
+	if diskFull(err) {
+		return newProblem(http.StatusInsufficientStorage, "disk-full", "the server's disk is full")
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return bodyTooLarge(tooLarge.Limit)
@@ -119,10 +127,16 @@ func asProblem(err error) *problem {
 	return nil
 }
 
+// diskFull reports whether an error says that no more can be written: the file system is full, or what this process or user may
+// have of it, or of one file.
+func diskFull(err error) bool {
+	return slices.ContainsFunc(noRoom, func(no syscall.Errno) bool { return errors.Is(err, no) })
+}
+
 // fail sends the problem document of an error.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := asProblem(err)
-	if p == nil || errors.Is(err, store.ErrDamaged) {
+	if p == nil || errors.Is(err, store.ErrDamaged) || p.Status == http.StatusInsufficientStorage {
 		a.options.Logger.Error("request failed", "method", r.Method, "path", r.URL.EscapedPath(), "error", err)
 	}
 	if p == nil {

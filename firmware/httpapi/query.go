@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Bounds of a page.
@@ -33,6 +34,17 @@ func parseQuery(r *http.Request, known []string) (query, error) {
 			return nil, invalidQuery(clip(name, 40), detail+strings.Join(known, ", "))
 		case len(list) > 1:
 			return nil, invalidQuery(name, name+" is given more than once")
+		}
+	}
+	// An empty one would select everything, and ask for the right to that, where a page has forgotten to fill it in.
+	if values.Has("endpoint") {
+		if problem := checkEndpoint(values.Get("endpoint")); problem != "" {
+			return nil, invalidQuery("endpoint", "endpoint "+problem)
+		}
+	}
+	for _, name := range []string{"image", "update"} {
+		if id := values.Get(name); values.Has(name) && (id == "" || len(id) > maxID || !utf8.ValidString(id)) {
+			return nil, invalidQuery(name, name+" must be an id")
 		}
 	}
 	return query(values), nil

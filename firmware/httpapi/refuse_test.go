@@ -2,7 +2,6 @@ package httpapi_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -47,6 +46,11 @@ func TestRefusedRequests(t *testing.T) {
 		{name: "outcome unknown", method: "GET", path: "/api/updates?outcome=great", status: 400, kind: "invalid-query", field: "outcome"},
 		{name: "state unknown", method: "GET", path: "/api/updates?state=lost", status: 400, kind: "invalid-query", field: "state"},
 		{name: "query where none is", method: "GET", path: "/api/images/" + image + "?x=1", status: 400, kind: "invalid-query", field: "x"},
+
+		{name: "no endpoint in query", method: "GET", path: "/api/updates?endpoint=", status: 400, kind: "invalid-query", field: "endpoint"},
+		{name: "endpoint in query", method: "GET", path: "/api/events?endpoint=%ff", status: 400, kind: "invalid-query", field: "endpoint"},
+		{name: "no image in query", method: "GET", path: "/api/updates?image=", status: 400, kind: "invalid-query", field: "image"},
+		{name: "update in query", method: "GET", path: "/api/events?update=" + strings.Repeat("a", 65), status: 400, kind: "invalid-query", field: "update"},
 
 		{name: "unknown image", method: "GET", path: "/api/images/nope", status: 404, kind: "not-found"},
 		{name: "unknown update", method: "GET", path: "/api/updates/nope", status: 404, kind: "not-found"},
@@ -165,32 +169,6 @@ func TestUploadThatBreaksOff(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, answer.String(), "HTTP/1.1 400")
 	require.Empty(t, decode[struct{ Items []struct{} }](t, s.get("/api/images")).Items)
-}
-
-func TestAuthorize(t *testing.T) {
-	var asked []httpapi.Action
-	s := newService(t, httpapi.Options{Authorize: func(r *http.Request, action httpapi.Action) error {
-		asked = append(asked, action)
-		switch r.Header.Get("Authorization") {
-		case "":
-			return fmt.Errorf("who: %w", httpapi.ErrUnauthenticated)
-		case "reader":
-			return errors.New("secret reason")
-		default:
-			return nil
-		}
-	}})
-	a := s.get("/api/devices")
-	requireProblem(t, a, http.StatusUnauthorized, "unauthenticated")
-	require.Contains(t, a.Header.Get("WWW-Authenticate"), "Bearer")
-
-	a = s.do(http.MethodDelete, "/api/images/x", nil, "Authorization", "reader")
-	requireProblem(t, a, http.StatusForbidden, "forbidden")
-	require.NotContains(t, string(a.body), "secret")
-
-	a = s.do(http.MethodGet, "/api/events", nil, "Authorization", "reader")
-	requireProblem(t, a, http.StatusForbidden, "forbidden")
-	require.Equal(t, []httpapi.Action{httpapi.ReadDevices, httpapi.WriteImages, httpapi.ReadEvents}, asked)
 }
 
 func TestSameOriginIsServed(t *testing.T) {

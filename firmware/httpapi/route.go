@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/otago-iot/otago/firmware"
 )
 
 // maxEndpoint bounds an endpoint name, in bytes.
@@ -18,9 +20,12 @@ const maxID = 64
 
 // request is what the path and the query of a call say.
 type request struct {
-	id       string // {id}
+	image    string // {image}, an id
+	update   string // {update}, an id
 	endpoint string // {endpoint}, decoded
 	query    query
+	access   Access           // what is asked for
+	start    firmware.Request // that the body asks for
 }
 
 // call is one row of the table of calls.
@@ -28,7 +33,9 @@ type call struct {
 	action      Action
 	contentType string   // of the body; "" for calls without one
 	query       []string // the parameters that it knows
-	serve       func(http.ResponseWriter, *http.Request, request) error
+	// read takes from the body what the access is about. Who asks is not known yet. Nil where path and query say it.
+	read  func(http.ResponseWriter, *http.Request, *request) error
+	serve func(http.ResponseWriter, *http.Request, request) error
 }
 
 // route is a path and its calls by method. A segment in braces is a variable; a last segment "..." takes all that follows.
@@ -45,7 +52,7 @@ func (a *api) table() []route {
 			http.MethodGet:  {action: ReadImages, query: paging, serve: a.listImages},
 			http.MethodPost: {action: WriteImages, query: []string{"version", "name"}, contentType: octetStream, serve: a.addImage},
 		}},
-		{"images/{id}", map[string]*call{
+		{"images/{image}", map[string]*call{
 			http.MethodGet:    {action: ReadImages, serve: a.getImage},
 			http.MethodDelete: {action: WriteImages, serve: a.deleteImage},
 		}},
@@ -64,20 +71,20 @@ func (a *api) table() []route {
 				action: ReadUpdates, serve: a.listUpdates,
 				query: append(paging, "endpoint", "image", "outcome", "state"),
 			},
-			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, serve: a.startUpdate},
+			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, read: readStart, serve: a.startUpdate},
 		}},
-		{"updates/{id}", map[string]*call{
+		{"updates/{update}", map[string]*call{
 			http.MethodGet:    {action: ReadUpdates, serve: a.getUpdate},
 			http.MethodDelete: {action: WriteUpdates, serve: a.removeUpdate},
 		}},
-		{"updates/{id}/cancel", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.cancelUpdate}}},
-		{"updates/{id}/hold", map[string]*call{
+		{"updates/{update}/cancel", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.cancelUpdate}}},
+		{"updates/{update}/hold", map[string]*call{
 			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, serve: a.holdUpdate},
 		}},
-		{"updates/{id}/release", map[string]*call{
+		{"updates/{update}/release", map[string]*call{
 			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, serve: a.releaseUpdate},
 		}},
-		{"updates/{id}/served", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.updateServed}}},
+		{"updates/{update}/served", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.updateServed}}},
 		{"events", map[string]*call{
 			http.MethodGet: {action: ReadEvents, query: []string{"after", "endpoint", "update"}, serve: a.streamEvents},
 		}},
@@ -109,6 +116,9 @@ func (a *api) match(w http.ResponseWriter, r *http.Request) (*call, request, err
 		}
 		if method == http.MethodOptions {
 			w.Header().Set("Allow", allow(route.calls))
+			if w.Header().Get("Access-Control-Allow-Origin") != "" {
+				w.Header().Set("Access-Control-Allow-Methods", allow(route.calls))
+			}
 			return nil, req, nil
 		}
 		p := newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "")
@@ -163,11 +173,15 @@ func matchPath(pattern string, segments []string) (request, bool, error) {
 			return req, false, newProblem(http.StatusBadRequest, "bad-request", "the path is not percent-encoded as it should be")
 		}
 		switch name {
-		case "{id}":
+		case "{image}", "{update}":
 			if value == "" || len(value) > maxID {
 				return req, false, newProblem(http.StatusNotFound, "not-found", "there is nothing of that id")
 			}
-			req.id = value
+			if name == "{image}" {
+				req.image = value
+			} else {
+				req.update = value
+			}
 		case "{endpoint}":
 			if problem := checkEndpoint(value); problem != "" {
 				return req, false, newProblem(http.StatusBadRequest, "bad-request", "endpoint: "+problem)

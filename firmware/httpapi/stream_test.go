@@ -29,7 +29,7 @@ func (damagedJournal) Events(context.Context, uint64) iter.Seq2[firmware.Event, 
 
 func TestStreamGoesOnAfterDamage(t *testing.T) {
 	var logged bytes.Buffer
-	a := newAPI(damagedJournal{}, nil, Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	a := newAPI(damagedJournal{}, nil, AllowAll, Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	w := httptest.NewRecorder()
 	a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/events", nil))
 	require.Contains(t, w.Body.String(), "id: 1\n")

@@ -95,7 +95,8 @@ func (d *duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func (a *api) startUpdate(w http.ResponseWriter, r *http.Request, _ request) error {
+// readStart reads what POST /api/updates asks for. That it is wrong tells nothing that this package's page does not.
+func readStart(w http.ResponseWriter, r *http.Request, req *request) error {
 	key, err := idempotencyKey(r)
 	if err != nil {
 		return err
@@ -104,12 +105,16 @@ func (a *api) startUpdate(w http.ResponseWriter, r *http.Request, _ request) err
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
-	request, err := body.parse()
-	if err != nil {
+	if req.start, err = body.parse(); err != nil {
 		return err
 	}
-	request.Key = key
-	update, err := a.manager.Start(r.Context(), request)
+	req.start.Key = key
+	req.access.Endpoint, req.access.Image = req.start.Endpoint, req.start.Image
+	return nil
+}
+
+func (a *api) startUpdate(w http.ResponseWriter, r *http.Request, req request) error {
+	update, err := a.manager.Start(r.Context(), req.start)
 	if wrong, ok := errors.AsType[*firmware.RequestError](err); ok && wrong.Field == "key" {
 		return newProblem(http.StatusUnprocessableEntity, "key-reused", "the Idempotency-Key "+wrong.Problem)
 	}
@@ -187,7 +192,7 @@ func filterUpdates(q *store.UpdateQuery, query query) error {
 }
 
 func (a *api) getUpdate(w http.ResponseWriter, r *http.Request, req request) error {
-	update, err := a.manager.Get(r.Context(), req.id)
+	update, err := a.manager.Get(r.Context(), req.update)
 	if err != nil {
 		return err
 	}
@@ -196,7 +201,7 @@ func (a *api) getUpdate(w http.ResponseWriter, r *http.Request, req request) err
 
 // removeUpdate is the way out for a record that cannot be read: it keeps its endpoint from being updated.
 func (a *api) removeUpdate(w http.ResponseWriter, r *http.Request, req request) error {
-	if err := a.manager.RemoveDamaged(r.Context(), req.id); err != nil {
+	if err := a.manager.RemoveDamaged(r.Context(), req.update); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -207,7 +212,7 @@ func (a *api) cancelUpdate(w http.ResponseWriter, r *http.Request, req request) 
 	if err := readNothing(w, r); err != nil {
 		return err
 	}
-	update, err := a.manager.Cancel(r.Context(), req.id)
+	update, err := a.manager.Cancel(r.Context(), req.update)
 	if errors.Is(err, firmware.ErrEnded) && update.Machine.Outcome == fsm.OutcomeCancelled {
 		err = nil // a repeated cancel finds what it wants
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -219,28 +218,23 @@ func (b *Backend) Run(ctx context.Context) error {
 
 	quiet := slog.NewLogLogger(b.config.Logger.Handler(), slog.LevelDebug)
 	if l := b.listeners[HTTP]; l != nil {
-		api := httpapi.Handler(b.manager, httpapi.Options{
-			Authorize: bearer(b.config.Token),
-			MaxImage:  b.config.MaxImage,
-			Logger:    b.config.Logger,
+		api := httpapi.Handler(b.manager, bearer(b.config.Token), httpapi.Options{
+			MaxImage: b.config.MaxImage, Logger: b.config.Logger,
 		})
 		if b.config.Token == nil {
 			api = ownHostsOnly(api)
 		}
-		group.Go(func() error { return serveHTTP(ctx, l, &http.Server{Handler: api, ErrorLog: quiet}) })
+		group.Go(func() error { return serveHTTP(ctx, l, api, quiet) })
 	}
 	// No mux: it would answer paths such as //x with a redirect, which small clients do not follow.
 	packages := b.images.Handler()
 	if l := b.listeners[FWHTTP]; l != nil {
-		group.Go(func() error {
-			return serveHTTP(ctx, packageListener{l}, &http.Server{Handler: packages, ErrorLog: quiet})
-		})
+		group.Go(func() error { return serveHTTP(ctx, l, packages, quiet) })
 	}
 	if l := b.listeners[FWHTTPS]; l != nil {
 		group.Go(func() error {
 			// The manager learns why a device does not download: it does not trust the certificate, for example.
-			server := &http.Server{Handler: packages, ErrorLog: b.manager.ErrorLog()}
-			return serveHTTP(ctx, withTLS(packageListener{l}, *b.config.Certificate), server)
+			return serveHTTP(ctx, withTLS(l, *b.config.Certificate), packages, b.manager.ErrorLog())
 		})
 	}
 	return group.Wait()

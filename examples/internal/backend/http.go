@@ -6,23 +6,23 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"errors"
+	"log" //nolint:depguard // net/http wants a log.Logger
 	"net"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
 )
 
 // drainTime is how long requests that are under way may take once the server is to stop.
 const drainTime = 3 * time.Second
 
-// serveHTTP serves until ctx ends; event streams end at once, other requests within the drain time. The server comes with its
-// handler and its log, and gets its bounds here.
-func serveHTTP(ctx context.Context, l net.Listener, server *http.Server) error {
-	server.ReadHeaderTimeout = 10 * time.Second
-	server.IdleTimeout = 2 * time.Minute
-	server.MaxHeaderBytes = 32 << 10
+// serveHTTP serves until ctx ends; event streams end at once, other requests within the drain time.
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, errorLog *log.Logger) error {
+	server := firmware.NewHTTPServer(handler)
+	server.ErrorLog = errorLog
 	server.BaseContext = func(net.Listener) context.Context { return ctx }
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -41,23 +41,9 @@ func serveHTTP(ctx context.Context, l net.Listener, server *http.Server) error {
 	return <-stopped
 }
 
-// sendBuffer bounds what the kernel holds for one device that downloads, in bytes. With more, a whole image may be gone from
-// here, and count as progress, long before a device on a slow link has it.
-const sendBuffer = 128 << 10
-
-// packageListener accepts devices that download.
-type packageListener struct{ net.Listener }
-
-func (l packageListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetWriteBuffer(sendBuffer) // it works with another, too
-	}
-	return conn, err
-}
-
+// withTLS serves devices that download, some of which have small buffers.
 func withTLS(l net.Listener, certificate tls.Certificate) net.Listener {
-	return tls.NewListener(l, &tls.Config{
+	return firmware.NewTLSListener(l, &tls.Config{
 		Certificates: []tls.Certificate{certificate},
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"http/1.1"},
@@ -66,12 +52,12 @@ func withTLS(l net.Listener, certificate tls.Certificate) net.Listener {
 
 // bearer asks for a token, whose comparison takes the same time however much of it is right. Without a token there is
 // nothing to ask for.
-func bearer(token []byte) func(*http.Request, httpapi.Action) error {
+func bearer(token []byte) func(*http.Request, httpapi.Access) error {
 	if token == nil {
-		return nil
+		return httpapi.AllowAll
 	}
 	want := sha256.Sum256(token)
-	return func(r *http.Request, _ httpapi.Action) error {
+	return func(r *http.Request, _ httpapi.Access) error {
 		scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(shown)))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {

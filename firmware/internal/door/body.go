@@ -59,13 +59,17 @@ func (b *Body) extend() bool {
 	if !b.done && !b.over {
 		_ = b.set(limit)
 	}
-	return limit.After(now)
+	if !limit.After(now) {
+		b.over = true
+		return false
+	}
+	return true
 }
 
 // Read implements io.Reader.
 func (b *Body) Read(p []byte) (int, error) {
 	if !b.extend() {
-		return 0, os.ErrDeadlineExceeded // the deadline has passed, so that net/http does not wait either
+		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := b.ReadCloser.Read(p)
 	ended := errors.Is(err, io.EOF)

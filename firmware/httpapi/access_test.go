@@ -1,0 +1,297 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store/memory"
+)
+
+// tenants authorizes: who shows the name of an endpoint may do everything with that device and with images, and "all" may do
+// everything. It notes what it was asked.
+type tenants struct {
+	mu    sync.Mutex
+	asked []Access
+}
+
+func (t *tenants) ask(r *http.Request, access Access) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asked = append(t.asked, access)
+	switch who := r.Header.Get("Authorization"); {
+	case who == "":
+		return fmt.Errorf("who: %w", ErrUnauthenticated)
+	case who == "all", access.Endpoint == who, access.Endpoint == "" && strings.HasPrefix(string(access.Action), "images"):
+		return nil
+	default:
+		return errors.New("secret reason")
+	}
+}
+
+func (t *tenants) take() []Access {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	asked := t.asked
+	t.asked = nil
+	return asked
+}
+
+// fleet is an API with two devices, each of which has an update.
+type fleet struct {
+	t *testing.T
+	*api
+	tenants   tenants
+	image     string
+	mine, his string // updates of the endpoints "mine" and "his"
+}
+
+func newFleet(t *testing.T, options Options) *fleet {
+	t.Helper()
+	db := memory.New()
+	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
+	require.NoError(t, err)
+	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
+	image, err := images.Add(t.Context(), firmware.Image{Version: "1"}, strings.NewReader("image"))
+	require.NoError(t, err)
+	f := &fleet{t: t, image: image.ID}
+	for endpoint, id := range map[string]*string{"mine": &f.mine, "his": &f.his} {
+		update, err := manager.Start(t.Context(), firmware.Request{Endpoint: endpoint, Image: image.ID})
+		require.NoError(t, err)
+		*id = update.ID
+	}
+	f.api = newAPI(manager, images, f.tenants.ask, options)
+	return f
+}
+
+// do sends a request; who is the Authorization, if any.
+func (f *fleet) do(method, target, body, contentType, who string) *httptest.ResponseRecorder {
+	f.t.Helper()
+	r := httptest.NewRequestWithContext(f.t.Context(), method, target, strings.NewReader(body))
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	if who != "" {
+		r.Header.Set("Authorization", who)
+	}
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	return w
+}
+
+// TestAccess has somebody with rights on one device make every call of the table, about that device, about another one, and about
+// none that exists. A call that is not listed fails the test.
+func TestAccess(t *testing.T) {
+	const holder, start = `{"holder":"h"}`, `{"endpoint":"%s","image":"%s"}`
+	for key, call := range map[string]struct {
+		body string
+		open bool // it is about images alone
+	}{
+		"GET images": {open: true}, "POST images": {open: true, body: "bytes"},
+		"GET images/{image}": {open: true}, "DELETE images/{image}": {open: true},
+		"GET devices": {}, "GET devices/{endpoint}": {},
+		"GET devices/{endpoint}/resources/...": {}, "PUT devices/{endpoint}/resources/...": {}, "POST devices/{endpoint}/resources/...": {},
+		"GET updates": {}, "POST updates": {body: start}, "GET updates/{update}": {}, "DELETE updates/{update}": {},
+		"POST updates/{update}/cancel": {}, "POST updates/{update}/hold": {body: holder}, "POST updates/{update}/release": {body: holder},
+		"POST updates/{update}/served": {}, "GET events": {},
+	} {
+		t.Run(key, func(t *testing.T) {
+			f := newFleet(t, Options{})
+			method, pattern, _ := strings.Cut(key, " ")
+			if key == "GET events" {
+				method = http.MethodHead // it would not end
+			}
+			contentType := f.lookUp(t, key)
+			send := func(endpoint, update, query, who string) (*httptest.ResponseRecorder, Access) {
+				t.Helper()
+				path := strings.NewReplacer("{image}", f.image, "{update}", update, "{endpoint}", endpoint, "...", "3/0/3").Replace(pattern)
+				body := call.body
+				if body == start {
+					body = fmt.Sprintf(start, endpoint, f.image)
+				}
+				if key == "POST images" {
+					query = "?version=2"
+				}
+				w := f.do(method, "/api/"+path+query, body, contentType, who)
+				asked := f.tenants.take()
+				require.Len(t, asked, 1, "asked once: %d %s", w.Code, w.Body)
+				return w, asked[0]
+			}
+			// Nobody may do anything.
+			w, access := send("his", f.his, "", "")
+			require.Equal(t, http.StatusUnauthorized, w.Code)
+			require.NotContains(t, w.Body.String(), f.his)
+			require.NotEmpty(t, access.Action)
+			require.Equal(t, method == http.MethodGet || method == http.MethodHead, strings.HasSuffix(string(access.Action), ":read"))
+			if strings.Contains(pattern, "{image}") {
+				require.Equal(t, f.image, access.Image)
+			}
+			if call.open {
+				require.Empty(t, access.Endpoint)
+				w, _ = send("", "", "", "mine")
+				require.NotContains(t, []int{401, 403}, w.Code)
+				return
+			}
+			// Of another's nothing is told, not even that it is there.
+			refused, _ := send("his", f.his, "", "mine")
+			require.Equal(t, http.StatusForbidden, refused.Code, refused.Body)
+			unknown, _ := send("nowhere", "nothing", "", "mine")
+			require.Equal(t, unknown.Code, refused.Code)
+			require.Equal(t, unknown.Body.String(), refused.Body.String())
+			require.Equal(t, unknown.Header(), refused.Header())
+			require.NotContains(t, refused.Body.String(), "secret")
+			// One's own is served, where the call can be about one device.
+			query := ""
+			if key == "GET updates" || key == "GET events" {
+				query = "?endpoint=mine"
+			}
+			w, access = send("mine", f.mine, query, "mine")
+			if key == "GET devices" {
+				require.Empty(t, access.Endpoint)
+				require.Equal(t, http.StatusForbidden, w.Code)
+				return
+			}
+			require.Equal(t, "mine", access.Endpoint)
+			require.NotContains(t, []int{401, 403}, w.Code, w.Body)
+			require.NotContains(t, w.Body.String(), f.his)
+			if strings.Contains(pattern, "{update}") {
+				require.Equal(t, f.mine, access.Update)
+				require.Equal(t, f.image, access.Image)
+			}
+			if key == "POST updates" {
+				require.Equal(t, f.image, access.Image)
+			}
+			// Who may do everything learns what there is not.
+			if strings.Contains(pattern, "{update}") {
+				w, access = send("", "nothing", "", "all")
+				require.Equal(t, http.StatusNotFound, w.Code)
+				require.Equal(t, Access{Action: access.Action, Update: "nothing"}, access)
+			}
+		})
+	}
+	// No call of the table is without a line above.
+	require.Equal(t, 18, func() (n int) {
+		for _, route := range newFleet(t, Options{}).routes {
+			n += len(route.calls)
+		}
+		return n
+	}())
+}
+
+// lookUp returns the type of the body of a call.
+func (f *fleet) lookUp(t *testing.T, key string) string {
+	t.Helper()
+	for _, route := range f.routes {
+		for method, call := range route.calls {
+			if key == method+" "+route.path {
+				require.NotEmpty(t, call.action)
+				return call.contentType
+			}
+		}
+	}
+	require.Fail(t, "there is no such call", key)
+	return ""
+}
+
+// TestAccessByQuery: what a query names is asked for, and is all that is told.
+func TestAccessByQuery(t *testing.T) {
+	f := newFleet(t, Options{})
+	for _, tt := range []struct {
+		query string
+		want  Access
+		code  int
+	}{
+		{"updates?endpoint=mine", Access{Action: ReadUpdates, Endpoint: "mine"}, 200},
+		{"updates?endpoint=mine&image=" + f.image, Access{Action: ReadUpdates, Endpoint: "mine", Image: f.image}, 200},
+		{"updates?image=" + f.image, Access{Action: ReadUpdates, Image: f.image}, 403},
+		{"updates", Access{Action: ReadUpdates}, 403},
+		{"updates?endpoint=his", Access{Action: ReadUpdates, Endpoint: "his"}, 403},
+		{"events", Access{Action: ReadEvents}, 403},
+		{"events?endpoint=mine", Access{Action: ReadEvents, Endpoint: "mine"}, 200},
+		{"events?update=" + f.mine, Access{Action: ReadEvents, Endpoint: "mine", Update: f.mine, Image: f.image}, 200},
+		{"events?update=" + f.his, Access{Action: ReadEvents, Endpoint: "his", Update: f.his, Image: f.image}, 403},
+		{"events?update=nothing", Access{Action: ReadEvents, Update: "nothing"}, 403},
+		// Whether an update of another endpoint exists makes no difference: nothing of it is told.
+		{"events?endpoint=mine&update=" + f.his, Access{Action: ReadEvents, Endpoint: "mine", Update: f.his}, 200},
+		{"events?endpoint=mine&update=nothing", Access{Action: ReadEvents, Endpoint: "mine", Update: "nothing"}, 200},
+	} {
+		w := f.do(http.MethodHead, "/api/"+tt.query, "", "", "mine")
+		require.Equal(t, tt.code, w.Code, tt.query)
+		require.Equal(t, []Access{tt.want}, f.tenants.take(), tt.query)
+	}
+	w := f.do(http.MethodGet, "/api/updates?endpoint=mine", "", "", "mine")
+	var list struct{ Items []struct{ ID string } }
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &list))
+	require.Len(t, list.Items, 1)
+	require.Equal(t, f.mine, list.Items[0].ID)
+}
+
+// TestRefusedChangesNothing: the authorizer is asked before anything is done.
+func TestRefusedChangesNothing(t *testing.T) {
+	f := newFleet(t, Options{})
+	f.do(http.MethodPost, "/api/updates/"+f.his+"/cancel", "", "", "mine")
+	f.do(http.MethodPost, "/api/updates/"+f.his+"/hold", `{"holder":"h"}`, applicationJSON, "mine")
+	f.do(http.MethodPost, "/api/updates", `{"endpoint":"third","image":"`+f.image+`"}`, applicationJSON, "mine")
+	w := f.do(http.MethodGet, "/api/updates?outcome=", "", "", "all")
+	require.Equal(t, 2, strings.Count(w.Body.String(), `"holds":[]`))
+	require.NotContains(t, w.Body.String(), "third")
+}
+
+// TestAuthorizersThatMisbehave panic, return too late, or never.
+func TestAuthorizersThatMisbehave(t *testing.T) {
+	serve := func(t *testing.T, ask func(*http.Request, Access) error) *httptest.ResponseRecorder {
+		t.Helper()
+		w := httptest.NewRecorder()
+		newAPI(nil, nil, ask, Options{}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/devices", nil))
+		return w
+	}
+	require.Equal(t, 500, serve(t, func(*http.Request, Access) error { panic("no") }).Code)
+	require.Panics(t, func() { newAPI(nil, nil, nil, Options{}) })
+
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		late := make(chan error, 2)
+		w := serve(t, func(r *http.Request, _ Access) error {
+			time.Sleep(time.Minute)
+			_, err := io.ReadAll(r.Body) // the connection is another request's by now
+			late <- err
+			late <- r.Context().Err()
+			return nil
+		})
+		require.Equal(t, 503, w.Code)
+		require.Equal(t, authorizeTime, time.Since(begin))
+		require.NoError(t, <-late)
+		require.Error(t, <-late, "it could have known")
+	})
+	synctest.Test(t, func(t *testing.T) { // as many as wait hold up nobody for long, and nothing grows
+		release := make(chan struct{})
+		a := newAPI(nil, nil, func(*http.Request, Access) error { <-release; return errors.New("no") }, Options{})
+		serve := func() int {
+			w := httptest.NewRecorder()
+			a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/devices", nil))
+			return w.Code
+		}
+		for range maxAsked {
+			go serve()
+		}
+		synctest.Wait()
+		begin := time.Now()
+		require.Equal(t, 503, serve())
+		require.Zero(t, time.Since(begin))
+		close(release)
+		synctest.Wait()
+		require.Equal(t, 403, serve(), "there is room again")
+	})
+}

@@ -1,0 +1,98 @@
+package httpapi_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/httpapi"
+)
+
+// TestTrustedOrigins: pages of these and no others may use the API from elsewhere.
+func TestTrustedOrigins(t *testing.T) {
+	s := newService(t, httpapi.Options{TrustedOrigins: []string{"https://Ops.example.com:443", "http://other.example:8080"}})
+	image := s.image("1.0.0")
+	const cors = "Access-Control-"
+	for _, tt := range []struct {
+		name         string
+		method, path string
+		header       []string
+		status       int
+		trusted      string
+	}{
+		{"read", "GET", "/api/updates", []string{"Origin", "https://ops.example.com", "Sec-Fetch-Site", "cross-site"}, 200, "https://ops.example.com"},
+		{"another port", "GET", "/api/updates", []string{"Origin", "http://other.example:8080", "Sec-Fetch-Site", "same-site"}, 200, "http://other.example:8080"},
+		{"change", "DELETE", "/api/images/" + image, []string{"Origin", "https://ops.example.com", "Sec-Fetch-Site", "cross-site"}, 204, "https://ops.example.com"},
+		{"a problem", "GET", "/api/updates/x", []string{"Origin", "https://ops.example.com"}, 404, "https://ops.example.com"},
+		{"no call", "GET", "/api/nothing", []string{"Origin", "https://ops.example.com"}, 404, "https://ops.example.com"},
+		{"events", "HEAD", "/api/events", []string{"Origin", "https://ops.example.com"}, 200, "https://ops.example.com"},
+		{"no browser", "GET", "/api/updates", nil, 200, ""},
+		{"the API's own page", "GET", "/api/updates", []string{"Origin", s.URL, "Sec-Fetch-Site", "same-origin"}, 200, ""},
+		{"another scheme", "GET", "/api/updates", []string{"Origin", "http://ops.example.com"}, 403, ""},
+		{"another host", "GET", "/api/updates", []string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}, 403, ""},
+		{"a longer name", "GET", "/api/updates", []string{"Origin", "https://ops.example.com.evil.example"}, 403, ""},
+		{"a port that is not meant", "GET", "/api/updates", []string{"Origin", "https://ops.example.com:8443"}, 403, ""},
+		{"no origin", "GET", "/api/updates", []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}, 403, ""},
+		{"an image of a page", "GET", "/api/updates", []string{"Sec-Fetch-Site", "cross-site"}, 403, ""},
+		{"preflight of another", "OPTIONS", "/api/updates", []string{"Origin", "https://evil.example", cors + "Request-Method", "POST"}, 403, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := s.do(tt.method, tt.path, nil, tt.header...)
+			require.Equal(t, tt.status, a.StatusCode, "%s", a.body)
+			require.Equal(t, tt.trusted, a.Header.Get(cors+"Allow-Origin"))
+			require.Contains(t, a.Header.Values("Vary"), "Origin", "a cache must not give the answer to another page")
+			if tt.trusted == "" {
+				for name := range a.Header {
+					require.False(t, strings.HasPrefix(name, cors), name)
+				}
+				return
+			}
+			require.Equal(t, "true", a.Header.Get(cors+"Allow-Credentials"))
+			require.Contains(t, a.Header.Get(cors+"Expose-Headers"), "Location")
+		})
+	}
+
+	a := s.do(http.MethodOptions, "/api/updates", nil, "Origin", "https://ops.example.com", "Sec-Fetch-Site", "cross-site",
+		cors+"Request-Method", "POST", cors+"Request-Headers", "authorization,content-type,idempotency-key")
+	require.Equal(t, http.StatusNoContent, a.StatusCode)
+	require.Equal(t, "https://ops.example.com", a.Header.Get(cors+"Allow-Origin"))
+	require.Contains(t, a.Header.Get(cors+"Allow-Methods"), "POST")
+	for _, name := range []string{"Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"} {
+		require.Contains(t, a.Header.Get(cors+"Allow-Headers"), name)
+	}
+	require.NotEmpty(t, a.Header.Get(cors+"Max-Age"))
+	a = s.do(http.MethodOptions, "/api/images/x", nil, "Origin", "https://ops.example.com", cors+"Request-Method", "DELETE")
+	require.Contains(t, a.Header.Get(cors+"Allow-Methods"), "DELETE")
+	require.NotContains(t, a.Header.Get(cors+"Allow-Methods"), "POST")
+
+	for _, wrong := range []string{"*", "null", "", "ops.example.com", "https://ops.example.com/", "https://*.example.com", "https://a@b", "ftp://x", "https://x?y", "https://"} {
+		require.Panics(t, func() {
+			httpapi.Handler(s.manager, httpapi.AllowAll, httpapi.Options{TrustedOrigins: []string{wrong}})
+		}, wrong)
+	}
+	plain := newService(t, httpapi.Options{})
+	require.Empty(t, plain.get("/api/updates").Header.Values("Vary"))
+}
+
+// TestShareOfStreams: one client has a quarter of the event streams, and the others have theirs.
+func TestShareOfStreams(t *testing.T) {
+	s := newService(t, httpapi.Options{MaxStreams: 8})
+	const header = "Authorization"
+	for _, who := range []string{"", "Bearer a"} {
+		for range 2 {
+			_, end := openEvents(t, s.Client(), s.URL+"/api/events", header, who)
+			defer end()
+		}
+		requireProblem(t, s.do("GET", "/api/events", nil, header, who), http.StatusTooManyRequests, "too-many")
+	}
+	requireProblem(t, s.do("GET", "/api/events", nil, header, "bearer  a"), http.StatusTooManyRequests, "too-many")
+	for _, who := range []string{"Bearer b", "Bearer c"} {
+		for range 2 {
+			_, end := openEvents(t, s.Client(), s.URL+"/api/events", header, who)
+			defer end()
+		}
+	}
+	requireProblem(t, s.do("GET", "/api/events", nil, header, "Bearer d"), http.StatusServiceUnavailable, "unavailable")
+}
