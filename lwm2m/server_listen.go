@@ -110,7 +110,7 @@ func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
 }
 
 // Serve serves devices on the connections that l accepts until ctx ends, then closes l and returns nil. Connections that
-// are [*crypto/tls.Conn] count as TLS, others as TCP without security.
+// are [*crypto/tls.Conn], or have its methods HandshakeContext and ConnectionState, count as TLS, others as TCP without security.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err := s.enter(ctx); err != nil {
 		l.Close()

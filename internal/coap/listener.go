@@ -10,7 +10,7 @@ import (
 
 // ServeListener accepts connections from l, which it closes, until ctx ends;
 // then lets work in flight finish for [Config.Drain], releases the peers and
-// returns nil. Connections that are *[tls.Conn] are TLS, others TCP without
+// returns nil. Connections with the methods of *[tls.Conn] are TLS, others TCP without
 // security. A connection costs a goroutine; above [Bounds.Streams] further
 // ones are closed.
 func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) error {
@@ -85,7 +85,7 @@ func (e *Endpoint) accept(ctx, streams context.Context, l net.Listener) error {
 }
 
 // DialStream returns a peer at the other end of a connection, which the
-// endpoint owns from then on. A *[tls.Conn] is TLS; its handshake is made, if
+// endpoint owns from then on. One with the methods of *[tls.Conn] is TLS; its handshake is made, if
 // it was not yet, before ctx ends.
 func (e *Endpoint) DialStream(ctx context.Context, conn net.Conn) (Peer, error) {
 	s := e.newStream(context.WithoutCancel(ctx), conn)

@@ -7,13 +7,19 @@ import (
 	"net/netip"
 )
 
+// A secureConn is a *[tls.Conn], or what wraps one.
+type secureConn interface {
+	HandshakeContext(ctx context.Context) error
+	ConnectionState() tls.ConnectionState
+}
+
 // greet finishes the handshake, enters the association, and sends our CSM. The
 // connection is closed on error.
 func (s *stream) greet(ctx context.Context) error {
 	peer := Peer{Transport: TCP, ID: s.e.lastID.Add(1)}
 	peer.Addr, _ = streamAddr(s.conn.RemoteAddr())
 	var proven *Identity
-	if secure, ok := s.conn.(*tls.Conn); ok {
+	if secure, ok := s.conn.(secureConn); ok {
 		peer.Transport = TLS
 		handshake, cancel := context.WithTimeout(ctx, greetTimeout)
 		defer cancel()

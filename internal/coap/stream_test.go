@@ -186,8 +186,25 @@ func TestStreamEnds(t *testing.T) {
 	require.ErrorIs(t, err, coap.ErrNoPeer)
 }
 
-// TestStreamIdentity carries the verified chain of a certificate with each request.
+// TestStreamIdentity carries the verified chain of a certificate with each request, also where something wraps the TLS.
 func TestStreamIdentity(t *testing.T) {
+	t.Run("tls.Conn", func(t *testing.T) { streamIdentity(t, func(l net.Listener) net.Listener { return l }) })
+	t.Run("wrapped", func(t *testing.T) { streamIdentity(t, func(l net.Listener) net.Listener { return wrapper{l} }) })
+}
+
+// wrapper is a listener whose connections wrap TLS.
+type wrapper struct{ net.Listener }
+
+func (w wrapper) Accept() (net.Conn, error) {
+	c, err := w.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ *tls.Conn }{c.(*tls.Conn)}, nil
+}
+
+func streamIdentity(t *testing.T, wrap func(net.Listener) net.Listener) {
+	t.Helper()
 	pool, certificate := selfSigned(t)
 	l := tls.NewListener(listenTCP(t), &tls.Config{
 		Certificates: []tls.Certificate{certificate}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"coap"},
@@ -197,7 +214,7 @@ func TestStreamIdentity(t *testing.T) {
 		proven <- r.Identity
 		return &coap.Response{Code: coap.Changed}
 	})})
-	serveStream(t, server, l)
+	serveStream(t, server, wrap(l))
 	device := coap.New(coap.Config{})
 	defer device.Close()
 	raw, err := net.Dial("tcp", l.Addr().String())

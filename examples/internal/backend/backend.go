@@ -242,7 +242,7 @@ func (b *Backend) Run(ctx context.Context) error {
 
 // withDeviceTLS asks devices for their certificates (RFC 8323, section 9).
 func (b *Backend) withDeviceTLS(l net.Listener) net.Listener {
-	return tls.NewListener(l, &tls.Config{
+	return firmware.NewTLSListener(l, &tls.Config{
 		Certificates: []tls.Certificate{*b.config.Certificate},
 		ClientCAs:    b.config.ClientCAs,
 		ClientAuth:   tls.RequireAndVerifyClientCert,

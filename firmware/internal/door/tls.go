@@ -3,6 +3,7 @@ package door
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -91,7 +92,7 @@ func (l *tlsListener) greet(conn net.Conn) {
 	_ = conn.SetDeadline(time.Now().Add(HandshakeTime))
 	early := &helloConn{Conn: conn}
 	limit := early.limit()
-	if errors.Is(early.err, net.ErrClosed) {
+	if errors.Is(early.err, net.ErrClosed) || errors.Is(early.err, io.ErrClosedPipe) {
 		return // it gave way to another, or nobody accepts any more
 	}
 	var out net.Conn
