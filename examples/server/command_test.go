@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
 	"flag"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -132,6 +135,50 @@ func TestPKICommand(t *testing.T) {
 	_, err = command(t, "pki", "-dir", dir, "-device", "c")
 	require.NoError(t, err)
 	require.FileExists(t, filepath.Join(dir, "device-c.crt"))
+}
+
+// TestNamesLeadDevices: some devices match only names with a certificate, so that package URIs need one.
+func TestNamesLeadDevices(t *testing.T) {
+	issue := func(hosts string) (dir, out string) {
+		dir = t.TempDir()
+		args := []string{"pki", "-dir", dir}
+		if hosts != "" {
+			args = append(args, "-host", hosts)
+		}
+		out, err := command(t, args...)
+		require.NoError(t, err)
+		return dir, out
+	}
+	for hosts, want := range map[string]string{
+		"":                                  "-advertise https=",
+		"192.0.2.1,fw.example.com":          "-advertise https=fw.example.com:8443",
+		"localhost,127.0.0.1,a.example":     "-advertise https=a.example:8443",
+		"localhost,127.0.0.1":               "-advertise https=localhost:8443",
+		"192.0.2.1,::1":                     "give a name too, with -host",
+		"*.example.com,192.0.2.1,b.example": "-advertise https=b.example:8443",
+	} {
+		_, out := issue(hosts)
+		require.Contains(t, out, want, hosts)
+	}
+	for _, tt := range []struct{ hosts, advertised, says string }{
+		{"fw.example.com,192.0.2.1", "", "flag=\"-advertise https=fw.example.com:8443\""},
+		{"fw.example.com,192.0.2.1", "https://192.0.2.1:8443/fw/", "flag=\"-advertise https=fw.example.com:8443\""},
+		{"fw.example.com", "https://fw.example.com/fw/", ""},
+		{"*.example.com", "https://fw.example.com/fw/", ""},
+		{"fw.example.com", "https://other.example.com/fw/", "devices will not trust"},
+		{"192.0.2.1", "", "has no name"},
+	} {
+		dir, _ := issue(tt.hosts)
+		pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
+		require.NoError(t, err)
+		var log bytes.Buffer
+		advise(slog.New(slog.NewTextHandler(&log, nil)), "https://0.0.0.0:8443", tt.advertised, pair.Leaf)
+		if tt.says == "" {
+			require.Empty(t, log.String())
+			continue
+		}
+		require.Contains(t, log.String(), tt.says, "%+v", tt)
+	}
 }
 
 func TestExportOfNothing(t *testing.T) {

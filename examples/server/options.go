@@ -58,7 +58,7 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.StringVar(&o.cert, "cert", "", "`file` with the server's certificate chain, PEM")
 	fs.StringVar(&o.key, "key", "", "`file` with its private key, PEM")
 	fs.StringVar(&o.clientCA, "client-ca", "", "`file` with the authorities of devices' certificates, PEM")
-	fs.Var(&o.advertise, "advertise", "`bases` that package URIs start with, as [scheme=]BASE,... (default: the local address that the device used)")
+	fs.Var(&o.advertise, "advertise", "`bases` that package URIs start with, as [scheme=]BASE,... (default: the local address that the device used; some devices match only a name with a certificate)")
 	fs.StringVar(&o.data, "data", "otago-data", "`folder` for the database and the images")
 	fs.StringVar(&o.store, "store", "", "`place` of the records: bolt:FILE or memory: (default bolt:ota.db in the data folder)")
 	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")

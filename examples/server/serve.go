@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net"
+	"net/url"
 
 	"github.com/otago-iot/otago/examples/internal/backend"
 	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/firmware/fsm"
 )
 
 // serve is the server itself.
@@ -34,6 +38,9 @@ func serve(ctx context.Context, args []string, env environment) (err error) {
 		return err
 	}
 	announce(logger, b)
+	if url := b.URL(backend.FWHTTPS); url != "" {
+		advise(logger, url, o.advertise[fsm.ProtocolHTTPS], config.Certificate.Leaf)
+	}
 	if o.cert != "" && !o.dtls() {
 		logger.Info("no DTLS for devices: it needs -client-ca beside -cert, or -psk")
 	}
@@ -67,4 +74,30 @@ func announce(logger *slog.Logger, b *backend.Backend) {
 		}
 		logger.Info("listening", "for", door.purpose, "url", url)
 	}
+}
+
+// advise says what keeps devices from trusting the certificate in package URIs by HTTPS, which start with the advertised base, or
+// with the local address that a device used: some TLS clients, mbedTLS 2.28 among them, match names only.
+func advise(logger *slog.Logger, door, advertised string, certificate *x509.Certificate) {
+	at, err := url.Parse(door)
+	if err != nil {
+		return
+	}
+	base, err := url.Parse(advertised)
+	if err != nil {
+		return
+	}
+	if host := base.Hostname(); host != "" && net.ParseIP(host) == nil {
+		if err := certificate.VerifyHostname(host); err != nil {
+			logger.Warn("devices will not trust the advertised base", "advertise", advertised, "error", err)
+		}
+		return
+	}
+	name := nameOf(certificate.DNSNames)
+	if name == "" {
+		logger.Warn("some devices do not match IP addresses with a certificate, and this one has no name; server pki -host makes one that has")
+		return
+	}
+	logger.Info("some devices do not match IP addresses with a certificate; package URIs get a name by a flag",
+		"flag", "-advertise https="+net.JoinHostPort(name, at.Port()))
 }

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A server of a test can be one that may open few files.
+func init() {
+	if n, err := strconv.ParseUint(os.Getenv("OTAGO_TEST_FILES"), 10, 64); err == nil {
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n})
+	}
+}
+
+// TestFlood has one address open more connections than the server may have files, on each of its doors, and hold them. Others are
+// served, and so is the address itself where its connections only wait.
+func TestFlood(t *testing.T) {
+	t.Setenv("OTAGO_TEST_FILES", "256")
+	dir := t.TempDir()
+	_, err := command(t, "pki", "-dir", dir)
+	require.NoError(t, err)
+	s := startServer(t, "-data", dir, "-cert", dir+"/server.crt", "-key", dir+"/server.key", "-fw-https", "127.0.0.1:0")
+	hostPort := func(url string) string {
+		_, rest, _ := strings.Cut(url, "://")
+		rest, _, _ = strings.Cut(rest, "/")
+		return rest
+	}
+	api, packages, secure := hostPort(s.api()), hostPort(s.packages()), hostPort(s.urls["https packages"])
+	for door, text := range map[string]string{
+		api:      "POST /api/images?version=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 10\r\n\r\n",
+		packages: "",
+		secure:   "\x16\x03",
+	} {
+		for range 300 {
+			conn, err := net.DialTimeout("tcp", door, 5*time.Second)
+			require.NoError(t, err)
+			defer conn.Close()
+			_, _ = fmt.Fprint(conn, text) // it may be closed already
+		}
+	}
+	get := func(from, url string) (int, error) {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+		resp, err := client.Get(url)
+		if err != nil {
+			return 0, err
+		}
+		return resp.StatusCode, resp.Body.Close()
+	}
+	for _, tt := range []struct {
+		from, url string
+		want      int
+	}{
+		{"127.0.0.2", "http://" + api + "/api/updates", http.StatusOK},
+		{"127.0.0.2", "http://" + packages + "/fw/x", http.StatusNotFound},
+		{"127.0.0.2", "http://" + secure, http.StatusBadRequest}, // it is served, and told to speak TLS
+		{"127.0.0.1", "http://" + packages + "/fw/x", http.StatusNotFound},
+		{"127.0.0.1", "http://" + secure, http.StatusBadRequest},
+	} {
+		code, err := get(tt.from, tt.url)
+		require.NoError(t, err, "%+v", tt)
+		require.Equal(t, tt.want, code, "%+v", tt)
+	}
+	require.NotContains(t, s.text(), "too many open files")
+}
