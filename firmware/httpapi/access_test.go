@@ -101,7 +101,7 @@ func TestAccess(t *testing.T) {
 	}{
 		"GET images": {open: true}, "POST images": {open: true, body: "bytes"},
 		"GET images/{image}": {open: true}, "DELETE images/{image}": {open: true},
-		"GET devices": {}, "GET devices/{endpoint}": {},
+		"GET devices": {}, "GET devices/{endpoint}": {}, "DELETE devices/{endpoint}": {},
 		"GET devices/{endpoint}/resources/...": {}, "PUT devices/{endpoint}/resources/...": {}, "POST devices/{endpoint}/resources/...": {},
 		"GET updates": {}, "POST updates": {body: start}, "GET updates/{update}": {}, "DELETE updates/{update}": {},
 		"POST updates/{update}/cancel": {}, "POST updates/{update}/hold": {body: holder}, "POST updates/{update}/release": {body: holder},
@@ -182,7 +182,7 @@ func TestAccess(t *testing.T) {
 		})
 	}
 	// No call of the table is without a line above.
-	require.Equal(t, 18, func() (n int) {
+	require.Equal(t, 19, func() (n int) {
 		for _, route := range newFleet(t, Options{}).routes {
 			n += len(route.calls)
 		}
