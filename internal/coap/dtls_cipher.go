@@ -1,12 +1,10 @@
 package coap
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/gob"
 	"errors"
 	"fmt"
 
@@ -28,40 +26,6 @@ type protection interface {
 }
 
 var errDecrypt = errors.New("coap: DTLS record is not authentic")
-
-// handshakeResult is what pion serialises of an association, as far as it is
-// needed to protect records with it.
-type handshakeResult struct {
-	LocalRandom, RemoteRandom             [32]byte
-	CipherSuiteID                         uint16
-	MasterSecret                          []byte
-	SequenceNumber, RemoteSequenceNumber  uint64
-	LocalEpoch, RemoteEpoch               uint16
-	IdentityHint                          []byte
-	LocalConnectionID, RemoteConnectionID []byte
-	IsClient                              bool
-}
-
-// resultOf takes over from a connection whose handshake is complete, and which
-// can no longer write.
-func resultOf(conn *dtls.Conn) (*handshakeResult, error) {
-	state, ok := conn.ConnectionState()
-	if !ok {
-		return nil, errors.New("coap: DTLS has no state")
-	}
-	raw, err := state.MarshalBinary()
-	if err != nil {
-		return nil, err
-	}
-	r := new(handshakeResult)
-	if err := gob.NewDecoder(bytes.NewReader(raw)).Decode(r); err != nil {
-		return nil, err
-	}
-	if len(r.MasterSecret) != 48 || r.LocalEpoch != 1 || r.RemoteEpoch != 1 {
-		return nil, errors.New("coap: DTLS state is incomplete")
-	}
-	return r, nil
-}
 
 // protection derives the keys (RFC 5246, section 6.3).
 func (r *handshakeResult) protection() (protection, error) {

@@ -18,21 +18,38 @@ func (ss *dtlsSession) confirm() {
 	ss.flight = nil
 }
 
-// echo repeats the last flight to a peer that repeats its own, as it has not
-// got ours. Its records are in epoch 0 and can be anybody's.
-func (ss *dtlsSession) echo(r dtlsRecord) {
-	if r.typ == recordHandshake || r.typ == recordChangeCipherSpec {
+// repeated is for a record that comes again, or is too old to tell. If it is the
+// Finished of a peer, that repeats its last flight without counting its records on.
+func (ss *dtlsSession) repeated(r dtlsRecord) {
+	if !ss.unconfirmed() || r.seq >= ss.begun {
+		return
+	}
+	ss.read.Lock()
+	content, err := ss.protect.open(nil, r)
+	ss.read.Unlock()
+	if err == nil && r.typ == recordWithCID {
+		r.typ, content = unpad(content)
+	}
+	if err == nil && r.typ == recordHandshake && isFinished(content) {
 		ss.repeatFlight()
 	}
 }
 
+// repeatFlight repeats our last flight to a peer that repeats its own, as it has
+// not got ours: once for its Finished, which ends its flight, and whatever else is
+// of it is in records that anybody can make. The messages are the same, in records
+// with new numbers (RFC 6347, section 4.2.4).
 func (ss *dtlsSession) repeatFlight() {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if ss.flight != nil && ss.echoes < maxEchoes && !ss.over {
-		ss.echoes++
-		// The very same records: one that has arrived is a replay, and
-		// no number is used for two.
-		_ = ss.s.writeTo(ss.flight, ss.addr)
+	if ss.flight == nil || ss.echoes == maxEchoes || ss.over {
+		return
 	}
+	ss.echoes++
+	ss.flight.change++
+	finished, err := ss.seal(nil, recordHandshake, ss.flight.finished)
+	if err != nil {
+		return
+	}
+	_ = ss.s.writeTo(append(appendChangeCipherSpec(nil, ss.flight.change), finished...), ss.addr)
 }

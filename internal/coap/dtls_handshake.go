@@ -7,15 +7,16 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pion/dtls/v3"
+	"github.com/pion/logging"
 )
 
 // dtlsHandshake is a handshake that goes on. It is what pion takes for its
@@ -44,8 +45,8 @@ type dtlsHandshake struct {
 	mu       sync.Mutex
 	overdue  chan struct{} // closed when the deadline of reads has passed
 	silent   bool          // pion writes no more
-	last     []byte        // our last flight, as a server
-	early    [][]byte      // datagrams for the session to come
+	secret   secret
+	early    [][]byte // datagrams for the session to come
 	session  *dtlsSession
 	identity []byte // that the peer has named
 	keySum   [16]byte
@@ -108,11 +109,18 @@ func (h *dtlsHandshake) run(ctx context.Context) (*dtlsSession, error) {
 	if err != nil {
 		return nil, err
 	}
+	flight, err := result.check(h)
+	if err != nil {
+		return nil, err
+	}
+	if h.client {
+		flight = nil // the server has the last word
+	}
 	ss, err := newSession(h.s, result, h.addr)
 	if err != nil {
 		return nil, err
 	}
-	ss.flight = h.last
+	ss.flight = flight
 	proven := h.proven(result)
 	if proven.IsZero() && !h.client {
 		return nil, errNothingProven
@@ -130,11 +138,14 @@ func (h *dtlsHandshake) run(ctx context.Context) (*dtlsSession, error) {
 	return ss, nil
 }
 
+// silence is the log of pion: nothing that it says there is of use.
+var silence = &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled}
+
 // open makes pion's connection.
 func (h *dtlsHandshake) open() (*dtls.Conn, error) {
 	cfg := &h.s.cfg
 	to := net.UDPAddrFromAddrPort(h.addr)
-	shared := []dtls.Option{dtls.WithLoggerFactory(dtlsLog{h: h}), dtls.WithVerifyPeerCertificate(h.keepChain)}
+	shared := []dtls.Option{dtls.WithLoggerFactory(silence), dtls.WithKeyLogWriter(keyLog{h}), dtls.WithVerifyPeerCertificate(h.keepChain)}
 	if cfg.Certificate != nil {
 		shared = append(shared, dtls.WithCertificates(*cfg.Certificate))
 	}
@@ -217,7 +228,7 @@ func (h *dtlsHandshake) proven(r *handshakeResult) *Identity {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case slices.Contains(certificateSuites, dtls.CipherSuiteID(r.CipherSuiteID)):
+	case isCertificateSuite(r.CipherSuiteID):
 		return &Identity{Certificates: h.chain}
 	case h.client:
 		return &Identity{PSKIdentity: h.s.cfg.Identity}
@@ -255,14 +266,6 @@ func (h *dtlsHandshake) explain(cause, err error) error {
 // abort ends the handshake.
 func (h *dtlsHandshake) abort(why error) { h.cancel(why) }
 
-// undecryptable is called for a record of the peer that another key has made.
-// A server would stay silent, and leave both sides in the dark.
-func (h *dtlsHandshake) undecryptable() {
-	if !h.client {
-		h.abort(ErrWrongKey)
-	}
-}
-
 // silence ends the writes of pion.
 func (h *dtlsHandshake) silence() {
 	h.mu.Lock()
@@ -275,5 +278,5 @@ func (h *dtlsHandshake) silence() {
 func (h *dtlsHandshake) finishing() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.last != nil
+	return !h.client && h.secret.last != nil
 }

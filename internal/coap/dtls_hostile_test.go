@@ -82,36 +82,96 @@ func TestHandshakeOverBadNetwork(t *testing.T) {
 }
 
 // TestLostLastFlight loses the server's last flight: when the client repeats
-// its own, the server does too, though the handshake is over for it.
+// its own, the server does too, though the handshake is over for it. It does so
+// once for a flight, in however many datagrams that comes, and with new record
+// numbers.
 func TestLostLastFlight(t *testing.T) {
-	server := serveDTLS(t, coap.Config{}, pskOf(testIdentity, testKey))
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	lost := &lossy{PacketConn: conn}
-	client := coap.New(coap.Config{})
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	peer, err := client.DialDTLS(ctx, lost, server.addr, pskClient())
-	require.NoError(t, err)
-	require.True(t, lost.lost)
-	_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
-	require.NoError(t, err)
+	certs := newCertificates(t)
+	both := pskOf(testIdentity, testKey)
+	both.Certificate, both.ClientCAs = &certs.server, certs.roots
+	for name, secure := range map[string]coap.DTLSConfig{
+		"PSK":                       pskClient(),
+		"PSK without Connection ID": {Identity: []byte(testIdentity), Key: testKey, NoConnectionID: true},
+		"certificates":              {Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"},
+		"PSK, the same records":     pskClient(), // there are clients that count no further
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait for repetitions
+			server := serveDTLS(t, coap.Config{}, both)
+			conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+			require.NoError(t, err)
+			lost := &lossy{PacketConn: conn, lose: 2}
+			var finished []byte // the client's first
+			split := tamper{struct{ net.PacketConn }{lost}, func(b []byte) (records [][]byte) {
+				for len(b) > 13 {
+					end := len(b)
+					if b[0] != 25 {
+						end = 13 + int(binary.BigEndian.Uint16(b[11:]))
+					}
+					record := b[:end]
+					b = b[end:]
+					if record[4] == 1 && finished == nil {
+						finished = record
+					}
+					if record[4] == 1 && lost.lost() && name == "PSK, the same records" {
+						record = finished
+					}
+					records = append(records, record)
+				}
+				return records
+			}}
+			client := coap.New(coap.Config{})
+			defer client.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			peer, err := client.DialDTLS(ctx, split, server.addr, secure)
+			require.NoError(t, err)
+			_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
+			require.NoError(t, err)
+			lost.mu.Lock()
+			defer lost.mu.Unlock()
+			require.Len(t, lost.flights, 3, "two were lost, and one arrived")
+			numbers := make(map[[2]uint64]bool)
+			for _, b := range lost.flights {
+				require.Len(t, b, len(lost.flights[0]))
+				for _, at := range []int{3, 14 + 3} { // ChangeCipherSpec, then Finished
+					number := [2]uint64{uint64(at), binary.BigEndian.Uint64(b[at:])}
+					require.False(t, numbers[number], "record number %v again", number)
+					numbers[number] = true
+				}
+			}
+		})
+	}
 }
 
-// lossy loses the first ChangeCipherSpec that comes.
+// lossy loses the first datagrams that begin with a ChangeCipherSpec.
 type lossy struct {
 	net.PacketConn
-	lost bool
+	lose    int
+	mu      sync.Mutex
+	flights [][]byte
+}
+
+// lost reports whether no last flight has arrived yet.
+func (l *lossy) lost() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.flights) <= l.lose
 }
 
 func (l *lossy) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, addr, err := l.PacketConn.ReadFrom(b)
-	if err == nil && n > 0 && b[0] == 20 && !l.lost {
-		l.lost = true
+	if err != nil || n == 0 || b[0] != 20 {
+		return n, addr, err
+	}
+	l.mu.Lock()
+	l.flights = append(l.flights, bytes.Clone(b[:n]))
+	lost := len(l.flights) <= l.lose
+	l.mu.Unlock()
+	if lost {
 		return l.ReadFrom(b)
 	}
-	return n, addr, err
+	return n, addr, nil
 }
 
 // TestReplays sends every record of a client twice, and some again much later:

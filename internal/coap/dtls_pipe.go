@@ -25,6 +25,7 @@ func (h *dtlsHandshake) feed(b []byte) {
 		return
 	}
 	h.heard = h.s.e.timers.now()
+	h.received(b)
 	b = bytes.Clone(unwrapAlert(b))
 	modernise(b)
 	if b[0] == recordAlert && len(b) == recordHeaderSize+2 && b[3]|b[4] == 0 && b[13] == alertFatal {
@@ -85,11 +86,10 @@ func (h *dtlsHandshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 	switch {
 	case h.silent:
 		return len(b), nil
-	case !h.client && b[0] == recordChangeCipherSpec:
-		h.last = bytes.Clone(b)
 	case h.unknown && b[0] == recordAlert:
 		b = appendAlert(nil, alertUnknownIdentity) // pion says "internal error"
 	}
+	h.writes(b)
 	return len(b), h.s.writeTo(unwrapAlert(b), h.addr)
 }
 

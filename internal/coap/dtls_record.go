@@ -41,6 +41,9 @@ type dtlsRecord struct {
 	header int // bytes
 }
 
+// number reads the number out of the header.
+func (r dtlsRecord) number() uint64 { return binary.BigEndian.Uint64(r.raw[3:]) & maxSequence }
+
 func (r dtlsRecord) body() []byte { return r.raw[r.header:] }
 
 var errRecord = errors.New("coap: malformed DTLS record")
@@ -63,8 +66,8 @@ func nextRecord(b []byte, cid int) (r dtlsRecord, rest []byte, err error) {
 		return r, nil, errRecord
 	}
 	r.epoch = binary.BigEndian.Uint16(b[3:])
-	r.seq = binary.BigEndian.Uint64(b[3:]) & maxSequence
 	r.raw = b[:end:end]
+	r.seq = r.number()
 	return r, b[end:], nil
 }
 
@@ -74,6 +77,26 @@ func appendAlert(dst []byte, description byte) []byte {
 	// The number is beyond those that the handshake used.
 	dst = append(dst, 0, 1, 0, 0, 0, 0)
 	return append(dst, 0, 2, alertFatal, description)
+}
+
+// appendChangeCipherSpec appends that record, which has no protection.
+func appendChangeCipherSpec(dst []byte, number uint64) []byte {
+	dst = append(dst, recordChangeCipherSpec, 0xfe, 0xfd)
+	dst = binary.BigEndian.AppendUint64(dst, number) // in epoch 0
+	return append(dst, 0, 1, 1)
+}
+
+// unpad takes what is protected besides the content off a record with a Connection
+// ID: padding, and the true type, which is 0 if there is none.
+func unpad(inner []byte) (typ byte, content []byte) {
+	n := len(inner)
+	for n > 0 && inner[n-1] == 0 {
+		n--
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	return inner[n-1], inner[:n-1]
 }
 
 // Alerts (RFC 5246, section 7.2).

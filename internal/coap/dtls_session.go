@@ -32,18 +32,20 @@ type dtlsSession struct {
 	// moment that of the handshake that was.
 	read   sync.Mutex
 	window replayWindow
+	begun  uint64 // the number of the first record after the handshake
 
 	mu       sync.Mutex
 	over     bool
 	next     uint64 // number of our next record
 	addr     netip.AddrPort
-	unproven uint8  // datagrams that may yet be sent to addr, plus 1; 0 when it is proven
-	flight   []byte // our last flight, until the peer has shown that it got it
+	unproven uint8       // datagrams that may yet be sent to addr, plus 1; 0 when it is proven
+	flight   *lastFlight // until the peer has shown that it got it
 	echoes   uint8
 }
 
 var (
 	errSequence = errors.New("coap: DTLS record numbers are used up")
+	errReplay   = errors.New("coap: DTLS record came again")
 	errUnproven = errors.New("coap: new address of peer is not proven")
 )
 
@@ -54,7 +56,7 @@ func newSession(s *dtlsSocket, r *handshakeResult, addr netip.AddrPort) (*dtlsSe
 		return nil, err
 	}
 	ss := &dtlsSession{s: s, protect: protect, addr: addr, next: r.SequenceNumber}
-	ss.window.next = r.RemoteSequenceNumber
+	ss.window.next, ss.begun = r.RemoteSequenceNumber, r.RemoteSequenceNumber
 	ss.window.seen = ^uint64(0) // what came in the handshake is over
 	if len(r.LocalConnectionID) == cidSize {
 		ss.cid, ss.hasCID = connectionID(r.LocalConnectionID), true
@@ -119,13 +121,8 @@ func (ss *dtlsSession) receive(b []byte, addr netip.AddrPort) {
 			return
 		}
 		b = rest
-		switch {
-		case r.epoch == 0:
-			ss.echo(r)
-		case r.epoch == 1 && (r.typ == recordWithCID) == ss.hasCID:
-			if !ss.take(r, addr) {
-				return
-			}
+		if r.epoch == 1 && (r.typ == recordWithCID) == ss.hasCID && !ss.take(r, addr) {
+			return
 		}
 	}
 }
@@ -136,6 +133,9 @@ func (ss *dtlsSession) take(r dtlsRecord, addr netip.AddrPort) bool {
 	content, typ, newest, err := ss.open(p.buf[:0], r)
 	if err != nil {
 		p.free()
+		if err == errReplay {
+			ss.repeated(r)
+		}
 		return true
 	}
 	if newest {
@@ -153,7 +153,9 @@ func (ss *dtlsSession) take(r dtlsRecord, addr netip.AddrPort) bool {
 			return false
 		}
 	case recordHandshake:
-		ss.repeatFlight() // the peer repeats its own
+		if isFinished(content) {
+			ss.repeatFlight()
+		}
 	}
 	if !kept {
 		p.free()
@@ -166,7 +168,7 @@ func (ss *dtlsSession) open(dst []byte, r dtlsRecord) (content []byte, typ byte,
 	ss.read.Lock()
 	defer ss.read.Unlock()
 	if !ss.window.fresh(r.seq) {
-		return nil, 0, false, errDecrypt
+		return nil, 0, false, errReplay
 	}
 	content, err = ss.protect.open(dst, r)
 	if err != nil {
@@ -175,14 +177,9 @@ func (ss *dtlsSession) open(dst []byte, r dtlsRecord) (content []byte, typ byte,
 	newest = ss.window.mark(r.seq)
 	typ = r.typ
 	if typ == recordWithCID {
-		n := len(content)
-		for n > 0 && content[n-1] == 0 {
-			n-- // padding
-		}
-		if n == 0 {
+		if typ, content = unpad(content); typ == 0 {
 			return nil, 0, false, errRecord
 		}
-		typ, content = content[n-1], content[:n-1]
 	}
 	return content, typ, newest, nil
 }

@@ -2,17 +2,14 @@ package coap
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-
-	"github.com/pion/dtls/v3/pkg/protocol/alert"
 )
 
 // What is reported of handshakes that fail: so many in a second, and so many at
@@ -75,17 +72,5 @@ type alertError byte
 
 // Error names the alert as crypto/tls does: "bad certificate".
 func (a alertError) Error() string {
-	name := alert.Description(a).String()
-	if strings.HasPrefix(name, "Invalid") {
-		return fmt.Sprintf("peer sent alert %d", byte(a))
-	}
-	var words strings.Builder
-	for i, r := range name {
-		if i > 0 && unicode.IsUpper(r) && unicode.IsLower(rune(name[i-1])) {
-			words.WriteByte(' ')
-		}
-		words.WriteRune(r)
-	}
-	text := strings.ReplaceAll(strings.ToLower(words.String()), " ca", " CA")
-	return "peer sent alert: " + text
+	return "peer sent alert: " + strings.TrimPrefix(tls.AlertError(a).Error(), "tls: ")
 }

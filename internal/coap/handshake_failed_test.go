@@ -111,7 +111,7 @@ func TestRefusedAfterTheHandshake(t *testing.T) {
 		}
 		coap.SendAlert(client, peer, 48)
 		if !asks {
-			require.ErrorContains(t, next(t, all).err, "peer sent alert: unknown CA")
+			require.ErrorContains(t, next(t, all).err, "peer sent alert: unknown certificate authority")
 		}
 	}
 	require.Eventually(t, func() bool { return coap.Holds(server.Endpoint).Peers == 0 }, 10*time.Second, time.Millisecond)

@@ -1,0 +1,112 @@
+package coap
+
+import (
+	"bytes"
+	"encoding/gob"
+	"net"
+	"reflect"
+	"testing"
+
+	"github.com/pion/dtls/v3"
+	"github.com/stretchr/testify/require"
+)
+
+// exported makes a handshake on loopback, and returns both sides of it with what
+// pion has exported.
+func exported(t *testing.T, client, server DTLSConfig) (sides [2]*dtlsHandshake, results [2]*handshakeResult) {
+	t.Helper()
+	e := New(Config{})
+	t.Cleanup(func() { e.Close() })
+	var conns [2]net.PacketConn
+	for i := range conns {
+		var err error
+		conns[i], err = net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { conns[i].Close() })
+	}
+	done := make(chan error, 2)
+	var made [2]*dtls.Conn
+	for i, cfg := range []DTLSConfig{client, server} {
+		s := e.newDTLSSocket(t.Context(), conns[i], cfg)
+		addr, _ := addrPortOf(conns[1-i].LocalAddr())
+		h := s.newHandshake(addr)
+		h.client, h.aead = i == 0, true
+		sides[i] = h
+		go func() {
+			b := make([]byte, maxRecord)
+			for {
+				n, _, err := conns[i].ReadFrom(b)
+				if err != nil {
+					return
+				}
+				h.feed(b[:n])
+			}
+		}()
+		go func() {
+			conn, err := h.open()
+			if err == nil {
+				made[i] = conn
+				err = conn.HandshakeContext(t.Context())
+			}
+			h.silence()
+			done <- err
+		}()
+	}
+	for range 2 {
+		require.NoError(t, <-done)
+	}
+	for i, conn := range made {
+		var err error
+		results[i], err = resultOf(conn)
+		require.NoError(t, err)
+		conn.Close()
+	}
+	return sides, results
+}
+
+// A version of pion that calls something else what we need of its state, and so
+// leaves it out, is found out, for each field: no association is better than one
+// that repeats record numbers.
+func TestExportedStateIsChecked(t *testing.T) {
+	key := func([]byte) ([]byte, bool) { return []byte("key"), true }
+	for name, noCID := range map[string]bool{"Connection ID": false, "no Connection ID": true} {
+		t.Run(name, func(t *testing.T) {
+			sides, results := exported(t,
+				DTLSConfig{Identity: []byte("me"), Key: []byte("key"), NoConnectionID: noCID}, DTLSConfig{PSK: key, NoConnectionID: noCID})
+			missing := make(map[string]bool)
+			for i, h := range sides {
+				flight, err := results[i].check(h)
+				require.NoError(t, err)
+				require.Len(t, flight.finished, 24)
+				fields := reflect.ValueOf(*results[i]).Type()
+				for f := range fields.NumField() {
+					changed := *results[i]
+					v := reflect.ValueOf(&changed).Elem().Field(f)
+					if v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0 || h.client && fields.Field(f).Name == "IdentityHint" {
+						continue
+					}
+					v.SetZero()
+					var state bytes.Buffer // which has no fields that are zero
+					require.NoError(t, gob.NewEncoder(&state).Encode(changed))
+					r, err := decodeResult(state.Bytes())
+					require.NoError(t, err)
+					_, err = r.check(h)
+					require.ErrorIs(t, err, errState, "without %v", fields.Field(f).Name)
+					missing[fields.Field(f).Name] = true
+				}
+				again := *results[i]
+				again.SequenceNumber = h.secret.wrote - 1
+				_, err = again.check(h)
+				require.ErrorIs(t, err, errState, "a number that was used")
+				another := *results[i]
+				another.MasterSecret = bytes.Repeat([]byte{1}, 48)
+				_, err = another.check(h)
+				require.ErrorIs(t, err, errState)
+			}
+			for _, field := range []string{"SequenceNumber", "RemoteSequenceNumber", "MasterSecret", "LocalRandom", "RemoteRandom", "IsClient", "IdentityHint"} {
+				require.True(t, missing[field], field)
+			}
+			require.Equal(t, !noCID, missing["LocalConnectionID"] && missing["RemoteConnectionID"])
+		})
+	}
+}

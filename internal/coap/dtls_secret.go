@@ -1,0 +1,116 @@
+package coap
+
+import (
+	"bytes"
+	"encoding/hex"
+)
+
+// secret is what a handshake has shown of its keys on the way, as seen by us: what
+// goes over the wire, and pion's key log, which is in the format that all
+// implementations of TLS have. It is to know a wrong key when it is used, and to
+// check what pion exports in the end.
+type secret struct {
+	master       []byte
+	clientRandom [32]byte
+	serverRandom [32]byte
+	suite        uint16
+	theirs       []byte // the last record of the peer with protection, as it came
+	wrote        uint64 // the number after that of our last record with protection
+	last         []byte // the last datagram of ours that has one
+}
+
+// keyLog is written to by pion: "CLIENT_RANDOM", the random and the master secret in
+// hexadecimal.
+type keyLog struct{ h *dtlsHandshake }
+
+func (l keyLog) Write(line []byte) (int, error) {
+	fields := bytes.Fields(line)
+	if len(fields) != 3 || string(fields[0]) != "CLIENT_RANDOM" {
+		return len(line), nil
+	}
+	random, err := hex.DecodeString(string(fields[1]))
+	master, err2 := hex.DecodeString(string(fields[2]))
+	if err != nil || err2 != nil || len(random) != 32 {
+		return len(line), nil
+	}
+	l.h.mu.Lock()
+	l.h.secret.master, l.h.secret.clientRandom = master, [32]byte(random)
+	l.h.mu.Unlock()
+	l.h.checkKey()
+	return len(line), nil
+}
+
+// received notes the records of the peer with protection.
+func (h *dtlsHandshake) received(b []byte) {
+	found := false
+	for len(b) > 0 {
+		r, rest, err := nextRecord(b, cidSize)
+		if err != nil {
+			break
+		}
+		if b = rest; r.epoch == 1 && (r.typ == recordHandshake || r.typ == recordWithCID) {
+			h.mu.Lock()
+			h.secret.theirs = bytes.Clone(r.raw)
+			h.mu.Unlock()
+			found = true
+		}
+	}
+	if found {
+		h.checkKey()
+	}
+}
+
+// checkKey ends a handshake with a client whose record another key has made: pion
+// would stay silent, and leave both sides in the dark.
+func (h *dtlsHandshake) checkKey() {
+	h.mu.Lock()
+	s := h.secret
+	silent := h.silent
+	h.mu.Unlock()
+	if h.client || silent || s.master == nil || s.theirs == nil {
+		return
+	}
+	r := handshakeResult{
+		LocalRandom: s.serverRandom, RemoteRandom: s.clientRandom, CipherSuiteID: s.suite, MasterSecret: s.master,
+	}
+	protect, err := r.protection()
+	if err != nil {
+		return
+	}
+	record, _, err := nextRecord(bytes.Clone(s.theirs), cidSize)
+	if err != nil {
+		return
+	}
+	if _, err := protect.open(nil, record); err != nil {
+		h.abort(ErrWrongKey)
+	}
+}
+
+// writes notes what pion sends: the random of a ServerHello, and the records with
+// protection, which are at the end of a datagram. h.mu is held.
+func (h *dtlsHandshake) writes(b []byte) {
+	const (
+		serverHello = 2
+		body        = recordHeaderSize + 12 // type, length, number, fragment
+	)
+	for rest := b; len(rest) >= recordHeaderSize; {
+		if rest[3] == 0 && rest[4] == 1 {
+			r := dtlsRecord{raw: rest}
+			h.secret.wrote = max(h.secret.wrote, r.number()+1)
+			h.secret.last = bytes.Clone(b)
+			return
+		}
+		r, more, err := nextRecord(rest, 0)
+		if err != nil {
+			return
+		}
+		rest = more
+		if r.typ != recordHandshake || len(r.raw) < body+34 || r.raw[recordHeaderSize] != serverHello {
+			continue
+		}
+		h.secret.serverRandom = [32]byte(r.raw[body+2 : body+34])
+		if _, suite, ok := takeVector(r.raw[body+34:], 1); ok && len(suite) >= 2 {
+			h.secret.suite = uint16(suite[0])<<8 | uint16(suite[1])
+		}
+	}
+}
