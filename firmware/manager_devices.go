@@ -78,5 +78,9 @@ func (m *Manager) watch(e lwm2m.Event) {
 
 // observation is one that says how a device is registered.
 func observation(kind fsm.ObservationKind, r lwm2m.Registration) fsm.Observation {
-	return fsm.Observation{Kind: kind, Queue: r.Queue, Lifetime: r.Lifetime}
+	lifetime := r.Lifetime
+	if lifetime == 0 { // without end: it may sleep for as long as it likes
+		lifetime = fsm.MaxLimit
+	}
+	return fsm.Observation{Kind: kind, Queue: r.Queue, Lifetime: lifetime}
 }

@@ -43,6 +43,7 @@
 //	  endpoint name, identity         255, 1024 bytes                            4.00, 4.03
 //	  binding, sms, profile           16, 64, 64 bytes                           4.00
 //	lifetime                          1 s to 10 years (MinLifetime, MaxLifetime) 4.00
+//	  without one (lt=0)              30 days of silence (MaxSilence)            it ends
 //	other bodies in memory            64 KiB each (MaxMessage)                   4.13
 //	events of one endpoint that wait  64                                         5.03
 //	calls of Credentials              64 at once, 5 s each                       as if nobody could tell

@@ -56,7 +56,8 @@ type Registration struct {
 	Transport Transport
 	// Version is the LwM2M version that the device speaks: 1.0, 1.1 or 1.2.
 	Version Version
-	// Lifetime is how long the registration lasts without an Update, in whole seconds.
+	// Lifetime is how long the registration lasts without an Update, in whole seconds; 0 is for one that lasts as long as the
+	// device is heard of: see [ServerConfig.MaxSilence].
 	Lifetime time.Duration
 	// Binding holds the letters of the transports at which the device can be reached, "U" if it said nothing.
 	Binding string
@@ -86,10 +87,17 @@ type Registration struct {
 
 // Active reports whether the registration had not ended, and had lifetime left, at time now. It compares times of day: whether
 // the registration holds at this moment says [Server.Registered].
-func (r Registration) Active(now time.Time) bool { return r.Ended.IsZero() && now.Before(r.Expires()) }
+func (r Registration) Active(now time.Time) bool {
+	return r.Ended.IsZero() && (r.Lifetime == 0 || now.Before(r.Expires()))
+}
 
-// Expires returns when the registration ends unless an Update comes.
-func (r Registration) Expires() time.Time { return r.Updated.Add(r.Lifetime) }
+// Expires returns when the registration ends unless an Update comes; the zero time if it has no lifetime.
+func (r Registration) Expires() time.Time {
+	if r.Lifetime == 0 {
+		return time.Time{}
+	}
+	return r.Updated.Add(r.Lifetime)
+}
 
 // Objects returns Links as a list of objects; it is parsed anew with each call.
 func (r Registration) Objects() ObjectList {

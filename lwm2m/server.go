@@ -45,6 +45,9 @@ type ServerConfig struct {
 	// MinLifetime and MaxLifetime bound what devices ask for; a lifetime outside is refused with 4.00.
 	// Defaults: 1 s and 10 years.
 	MinLifetime, MaxLifetime time.Duration
+	// MaxSilence ends the registration of a device that wants no lifetime (lt=0) when it was not heard for as long.
+	// Default: 30 days.
+	MaxSilence time.Duration
 	// AwakeTime is how long a device in queue mode is taken to listen after it was heard.
 	// Default: 93 s, MAX_TRANSMIT_WAIT of RFC 7252.
 	AwakeTime time.Duration
@@ -66,6 +69,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	c.MinLifetime = max(cmp.Or(c.MinLifetime, time.Second), time.Second)
 	c.MaxLifetime = cmp.Or(c.MaxLifetime, 10*365*24*time.Hour)
+	c.MaxSilence = cmp.Or(c.MaxSilence, 30*24*time.Hour)
 	c.AwakeTime = cmp.Or(c.AwakeTime, 93*time.Second)
 	c.FlushInterval = min(cmp.Or(c.FlushInterval, 20*time.Second), 30*time.Second)
 	c.MaxRegistrations = cmp.Or(c.MaxRegistrations, 4_000_000)

@@ -56,10 +56,25 @@ func (s *Server) tick() {
 	s.arm()
 }
 
+// silenceStep is into how many parts the bound of silence is divided: once a device without a lifetime has been heard in
+// another of them, that is stored.
+const silenceStep = 30
+
+// lasting is how long a registration lasts. One without a lifetime lasts as long as the device is heard of.
+func (s *Server) lasting(lifetime time.Duration) time.Duration {
+	if lifetime == 0 {
+		return s.config.MaxSilence
+	}
+	return lifetime
+}
+
 // look does what is due at a device. s.mu is held.
 func (s *Server) look(d *device, now time.Duration) {
 	if !d.active() {
 		return
+	}
+	if d.lifetime == 0 {
+		d.expires = max(d.expires, d.heard+s.config.MaxSilence)
 	}
 	if d.expires <= now {
 		if d.activity == nil || !d.activity.queue.exchanging() {
@@ -98,6 +113,10 @@ func (s *Server) hear(d *device) {
 	d.settling = false
 	d.heard = s.now()
 	d.seen = s.wall().UnixNano()
+	if limit := s.config.MaxSilence; d.lifetime == 0 && d.active() && d.heard+limit-d.expires > limit/silenceStep {
+		d.expires = d.heard + limit
+		s.touchStore(d)
+	}
 	if !d.awake {
 		d.awake = true
 		if d.queue {

@@ -21,9 +21,9 @@ const (
 // parameters are the query of a Register or an Update, checked one by one.
 type parameters struct {
 	endpoint string
-	lifetime uint32 // 0: not given
-	version  string // "": not given
-	binding  string // "": not given
+	lifetime *uint32 // s, 0 for one without end; nil: not given
+	version  string  // "": not given
+	binding  string  // "": not given
 	queue    bool
 	sms      string
 	profile  string
@@ -43,7 +43,9 @@ func parseParameters(queries []string) (p parameters, err error) {
 		case "ep":
 			p.endpoint, err = parseEndpoint(value)
 		case "lt":
-			p.lifetime, err = parseLifetime(value)
+			var lt uint32
+			lt, err = parseLifetime(value)
+			p.lifetime = &lt
 		case "lwm2m":
 			p.version = value
 		case "b":
@@ -82,10 +84,12 @@ func checkText(name, s string, limit int) error {
 	return nil
 }
 
+// parseLifetime reads lt. 0 is a lifetime without end (LwM2M 1.2, Server object), whatever the version: nothing else can be
+// meant.
 func parseLifetime(value string) (uint32, error) {
 	n, err := strconv.ParseUint(value, 10, 32)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%w: lt is not a number of seconds above 0", ErrBadRequest)
+	if err != nil {
+		return 0, fmt.Errorf("%w: lt is not a number of seconds", ErrBadRequest)
 	}
 	return uint32(n), nil
 }
@@ -119,8 +123,8 @@ func parseLwM2MVersion(value string) (Version, error) {
 
 // applyTo makes the changes that an Update asks for.
 func (p parameters) applyTo(reg *Registration, links string) {
-	if p.lifetime != 0 {
-		reg.Lifetime = time.Duration(p.lifetime) * time.Second
+	if p.lifetime != nil {
+		reg.Lifetime = time.Duration(*p.lifetime) * time.Second
 	}
 	if p.binding != "" {
 		reg.Binding = p.binding

@@ -67,9 +67,13 @@ func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (
 		return Registration{}, fmt.Errorf("%w: no objects", ErrBadRequest)
 	}
 	now := s.wall()
+	lifetime := uint32(defaultLifetime)
+	if p.lifetime != nil {
+		lifetime = *p.lifetime
+	}
 	reg := Registration{
 		Endpoint: p.endpoint, ID: newLocation(), Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
-		Version: version, Lifetime: time.Duration(cmp.Or(p.lifetime, defaultLifetime)) * time.Second,
+		Version: version, Lifetime: time.Duration(lifetime) * time.Second,
 		Binding: cmp.Or(p.binding, "U"), Queue: p.queue || strings.Contains(p.binding, "Q"), SMS: p.sms, ProfileID: p.profile,
 		Links: links, Registered: now, Updated: now, LastSeen: now,
 	}
@@ -88,7 +92,7 @@ func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (
 }
 
 func (s *Server) checkLifetime(lt time.Duration) error {
-	if lt < s.config.MinLifetime || lt > s.config.MaxLifetime {
+	if lt != 0 && (lt < s.config.MinLifetime || lt > s.config.MaxLifetime) {
 		return fmt.Errorf("%w: lifetime %v is out of bounds", ErrBadRequest, lt)
 	}
 	return nil
@@ -168,7 +172,7 @@ func (s *Server) enroll(reg Registration, peer coap.Peer) {
 	s.table.byID[d.id] = d
 	s.locate(d, peer)
 	d.heard, d.awake, d.settling = s.now(), true, true
-	d.expires = d.heard + reg.Lifetime
+	d.expires = d.heard + s.lasting(reg.Lifetime)
 	s.schedule(d)
 	s.arm()
 }
@@ -204,8 +208,8 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	if err != nil {
 		return errorResponse(err)
 	}
-	if p.lifetime != 0 {
-		if err := s.checkLifetime(time.Duration(p.lifetime) * time.Second); err != nil {
+	if p.lifetime != nil {
+		if err := s.checkLifetime(time.Duration(*p.lifetime) * time.Second); err != nil {
 			return errorResponse(err)
 		}
 	}
@@ -274,7 +278,7 @@ func (s *Server) renew(reg Registration, peer coap.Peer, here, store bool) bool 
 	if here {
 		s.move(d, peer)
 	}
-	d.expires = s.now() + reg.Lifetime
+	d.expires = s.now() + s.lasting(reg.Lifetime)
 	s.schedule(d)
 	s.arm()
 	if store {

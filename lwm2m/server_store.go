@@ -119,9 +119,12 @@ func (s *Server) resume() {
 		if !d.active() || d.index >= 0 {
 			continue
 		}
-		lifetime := time.Duration(d.lifetime) * time.Second
-		d.expires = now + min(lifetime-time.Duration(wall-d.updated)+staleness, lifetime)
-		d.heard = now - s.config.AwakeTime
+		lifetime, since, late := time.Duration(d.lifetime)*time.Second, d.updated, staleness
+		if d.lifetime == 0 {
+			lifetime, since, late = s.config.MaxSilence, max(d.updated, d.seen), staleness+s.config.MaxSilence/silenceStep
+		}
+		d.expires = now + min(lifetime-time.Duration(wall-since)+late, lifetime)
+		d.heard = min(now-s.config.AwakeTime, d.expires-lifetime)
 		s.schedule(d)
 	}
 }
