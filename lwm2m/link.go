@@ -30,11 +30,12 @@ func (l Link) Attribute(name string) (LinkAttribute, bool) {
 	return LinkAttribute{}, false
 }
 
-// ParseLinks reads a payload in the core link format. It is strict, as
-// registrations are: no spaces, targets are absolute paths (RFC 3986) without
-// query and fragment, names and tokens are of RFC 6690, with < and > allowed
-// in tokens, and quoted values are UTF-8 without control characters but tabs. An
-// empty payload has no links. Errors are [*FormatError].
+// ParseLinks reads a payload in the core link format. It is strict: no spaces,
+// targets are absolute paths (RFC 3986) without query and fragment, names and
+// tokens are of RFC 6690, with < and > allowed in tokens, and quoted values are
+// UTF-8 without control characters but tabs. An empty payload has no links.
+// Errors are [*FormatError]. What devices register is read by [ParseObjectList],
+// which is not as strict.
 func ParseLinks(payload []byte) ([]Link, error) {
 	p := linkParser{s: string(payload)}
 	var links []Link

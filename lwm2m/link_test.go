@@ -74,9 +74,9 @@ func TestParseObjectList(t *testing.T) {
 		"unsorted, repeated and foreign links": {
 			payload: `</9/1>,</9/0>,</9/0>,</3/0>,</well-known>,</3/0/1>,</65535>,</4/>`,
 			want: lwm2m.ObjectList{Objects: []lwm2m.ListedObject{
-				{ID: 3, Instances: []uint16{0}}, {ID: 9, Instances: []uint16{0, 1}},
+				{ID: 3, Instances: []uint16{0}}, {ID: 4}, {ID: 9, Instances: []uint16{0, 1}},
 			}},
-			out: `</3/0>,</9/0>,</9/1>`,
+			out: `</3/0>,</4>,</9/0>,</9/1>`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,7 +107,8 @@ func TestObjectListLookUp(t *testing.T) {
 
 func TestParseObjectListRefuses(t *testing.T) {
 	for payload, offset := range map[string]int{
-		`</5>;ver=x`: 0, `</5>;ver`: 0, `</5`: 3, `</>;rt="oma.lwm2m",</1/0>,</5>;ver=1,</5/0>`: 26,
+		`</5`: 3, `</5>;ct="60 110`: 15, `</5>x`: 4, `</5>;=1`: 5, `junk`: 0, `</5>,"`: 5, "</5>;x=\"\xff\"": 8, "</\x01>": 2, `</5>;a b`: 7,
+		"</5>\x00,</3/0>": 4, `<</5>`: 1, `</5>;ver="1.1`: 13,
 		strings.Repeat("</1>,", 5000) + "</1>": 5 * 4096,
 	} {
 		_, err := lwm2m.ParseObjectList([]byte(payload))
@@ -211,20 +212,33 @@ func FuzzParseLinks(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, links, again)
 
-		if list, err := lwm2m.ParseObjectList(payload); err == nil {
-			back, err := lwm2m.ParseObjectList(list.Append(nil))
-			require.NoError(t, err)
-			for i := range list.Objects { // 1.0 goes without saying
-				if list.Objects[i].Version == version(1, 0) {
-					list.Objects[i].Version = lwm2m.Version{}
-				}
-			}
-			require.Equal(t, list, back)
-		}
 		if found, err := lwm2m.ParseDiscover(payload, ""); err == nil {
 			_, err = lwm2m.ParseDiscover(lwm2m.AppendDiscover(nil, "", found), "")
 			require.NoError(t, err)
 		}
+	})
+}
+
+// FuzzParseObjectList reads back what it has read, in order then.
+func FuzzParseObjectList(f *testing.F) {
+	for _, s := range oddLists {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		list, err := lwm2m.ParseObjectList(payload)
+		if err != nil {
+			requireMalformed(t, err, payload)
+			return
+		}
+		out := list.Append(nil)
+		back, err := lwm2m.ParseObjectList(out)
+		require.NoError(t, err, "%q", out)
+		for i := range list.Objects { // 1.0 goes without saying
+			if list.Objects[i].Version == version(1, 0) {
+				list.Objects[i].Version = lwm2m.Version{}
+			}
+		}
+		require.Equal(t, list, back)
 	})
 }
 

@@ -32,34 +32,35 @@ type ListedObject struct {
 // maxListed bounds how many objects and instances a registration may list.
 const maxListed = 4096
 
-// ParseObjectList reads the payload of a Register or an Update. Links that are
-// no LwM2M paths below the root are left out, as other resources of a device
-// may be listed too. Errors are [*FormatError].
+// ParseObjectList reads the payload of a Register or an Update. It takes what
+// devices in the field write as long as only one thing can be meant: blanks
+// between links, NUL or a comma at the end, ct=60 110 without quotes, ver=1.
+// An instance is also listed by links to its resources; a version that cannot
+// be read counts as none. Links that are no LwM2M paths below the root are left
+// out, as other resources of a device may be listed too. Errors are
+// [*FormatError].
 func ParseObjectList(payload []byte) (ObjectList, error) {
-	links, err := ParseLinks(payload)
+	links, err := parseLooseLinks(trimLinks(payload))
 	if err != nil {
 		return ObjectList{}, err
 	}
-	if len(links) > maxListed {
-		return ObjectList{}, &FormatError{Format: FormatLink, Offset: linkOffset(payload, maxListed), Reason: "too many links"}
-	}
 	var list ObjectList
 	for _, l := range links {
-		if rt, ok := l.Attribute("rt"); ok && slices.Contains(strings.Fields(rt.Value), "oma.lwm2m") {
-			list.Root = strings.TrimSuffix(l.Target, "/")
+		if rt, ok := l.Attribute("rt"); ok && hasField(rt.Value, "oma.lwm2m") {
+			list.Root = strings.TrimRight(l.Target, "/")
 			list.Formats = parseFormats(l)
 		} else if l.Target == "/" { // without rt in some clients
 			list.Formats = parseFormats(l)
 		}
 	}
-	listed, bad, err := list.collect(links)
-	if err != nil {
-		return ObjectList{}, &FormatError{Format: FormatLink, Offset: linkOffset(payload, bad), Reason: "bad version of an object", Err: err}
-	}
-	for _, l := range listed {
+	for _, l := range list.collect(links) {
 		list.add(l)
 	}
 	return list, nil
+}
+
+func hasField(s, want string) bool {
+	return slices.ContainsFunc(strings.Fields(s), func(field string) bool { return strings.EqualFold(field, want) })
 }
 
 // listedPath is a link that names an object or an object instance.
@@ -69,29 +70,42 @@ type listedPath struct {
 }
 
 // collect returns the links that are LwM2M paths, in the order of paths. Of
-// several links of one path the first comes first. An error is about the link
-// with the index bad.
-func (l *ObjectList) collect(links []Link) (listed []listedPath, bad int, err error) {
-	listed = make([]listedPath, 0, len(links))
-	for i, link := range links {
+// several links of one path the first comes first.
+func (l *ObjectList) collect(links []Link) []listedPath {
+	listed := make([]listedPath, 0, len(links))
+	for _, link := range links {
 		s, ok := strings.CutPrefix(link.Target, l.Root+"/")
 		if !ok {
 			continue
 		}
-		path, ok := parsePath(s)
-		if !ok || path.IsRoot() || path.Len() > 2 {
+		path, ok := parsePath(strings.TrimRight(s, "/"))
+		if !ok || path.IsRoot() {
 			continue
 		}
-		p := listedPath{path: path}
-		if ver, ok := link.Attribute("ver"); ok && path.IsObject() {
-			if p.version, err = ParseVersion(ver.Value); err != nil {
-				return nil, i, err
-			}
+		p := listedPath{path: path.Prefix(min(path.Len(), 2))}
+		if ver, ok := link.Attribute("ver"); ok && path.Len() <= 2 {
+			p.version, _ = parseLooseVersion(ver.Value)
 		}
 		listed = append(listed, p)
 	}
 	slices.SortStableFunc(listed, func(a, b listedPath) int { return a.path.Compare(b.path) })
-	return listed, 0, nil
+	return listed
+}
+
+// parseLooseVersion reads a version as devices write it: also 1 for 1.0, and
+// with a third part, which says nothing.
+func parseLooseVersion(s string) (Version, error) {
+	s = strings.Trim(s, blanks+`"'`)
+	parts := strings.Split(s, ".")
+	switch len(parts) {
+	case 1:
+		return ParseVersion(s + ".0")
+	case 3:
+		if _, err := strconv.ParseUint(parts[2], 10, 16); err == nil {
+			return ParseVersion(parts[0] + "." + parts[1])
+		}
+	}
+	return ParseVersion(s)
 }
 
 // add takes the next path, none of which is before the ones that were taken.
@@ -102,8 +116,8 @@ func (l *ObjectList) add(p listedPath) {
 		last++
 	}
 	o := &l.Objects[last]
+	o.Version = cmp.Or(o.Version, p.version) // some devices say it with the instance, which comes after the object
 	if p.path.IsObject() {
-		o.Version = cmp.Or(o.Version, p.version)
 		return
 	}
 	if n := len(o.Instances); n == 0 || o.Instances[n-1] != p.path.Instance() {
@@ -111,13 +125,18 @@ func (l *ObjectList) add(p listedPath) {
 	}
 }
 
-// parseFormats reads the attribute ct, one number or a quoted list. What is
-// no number is of no use and skipped.
+// parseFormats reads the attributes ct, each one number or a list. What is no
+// number is of no use and skipped.
 func parseFormats(l Link) (formats []ContentFormat) {
-	ct, _ := l.Attribute("ct")
-	for _, s := range strings.Fields(ct.Value) {
-		if n, err := strconv.ParseUint(s, 10, 16); err == nil {
-			formats = append(formats, ContentFormat(n))
+	for _, a := range l.Attributes {
+		if a.Name != "ct" {
+			continue
+		}
+		for _, s := range strings.FieldsFunc(a.Value, func(r rune) bool { return strings.ContainsRune(blanks+`,'"`, r) }) {
+			n, err := strconv.ParseUint(s, 10, 16)
+			if f := ContentFormat(n); err == nil && !slices.Contains(formats, f) {
+				formats = append(formats, f)
+			}
 		}
 	}
 	return formats

@@ -100,6 +100,9 @@ func (h *handlers) find(path string) DownloadFunc {
 // serveCOAP answers the requests of devices.
 func (s *Server) serveCOAP(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	segments := r.Segments()
+	if n := len(segments); n > 1 && segments[n-1] == "" && segments[0] == "rd" {
+		segments = segments[:n-1] // as some write it: /rd/
+	}
 	if len(segments) > 0 && (segments[0] == "rd" || segments[0] == "dp") {
 		return s.serveLwM2M(ctx, r, segments)
 	}

@@ -30,15 +30,20 @@ type parameters struct {
 }
 
 // parseParameters reads the Uri-Query options of a Register or an Update. Names that LwM2M does not define are ignored, the
-// same one twice is not.
+// same one with two values is not. What ends a string in C, or a line, is no part of a value, as it cannot be; nor are blanks
+// and quotes around what is no name.
 func parseParameters(queries []string) (p parameters, err error) {
-	seen := make(map[string]bool, len(queries))
+	seen := make(map[string]string, len(queries))
 	for _, q := range queries {
-		name, value, _ := strings.Cut(q, "=")
-		if seen[name] {
+		name, value, _ := strings.Cut(strings.TrimRight(q, "\x00\r\n"), "=")
+		if before, ok := seen[name]; ok && before != value {
 			return p, fmt.Errorf("%w: %.20q given twice", ErrBadRequest, name)
 		}
-		seen[name] = true
+		seen[name] = value
+		switch name {
+		case "lt", "lwm2m", "b":
+			value = strings.Trim(value, blanks+`"`)
+		}
 		switch name {
 		case "ep":
 			p.endpoint, err = parseEndpoint(value)
@@ -95,13 +100,14 @@ func parseLifetime(value string) (uint32, error) {
 }
 
 func parseBinding(value string) (string, error) {
+	value = strings.ToUpper(value)
 	for _, c := range []byte(value) {
 		if c < 'A' || c > 'Z' {
 			return "", fmt.Errorf("%w: b is not a list of letters", ErrBadRequest)
 		}
 	}
-	if value == "" || len(value) > maxBinding {
-		return "", fmt.Errorf("%w: b is not a list of letters", ErrBadRequest)
+	if len(value) > maxBinding {
+		return "", fmt.Errorf("%w: b has more than %d letters", ErrBadRequest, maxBinding)
 	}
 	return value, nil
 }
@@ -111,7 +117,7 @@ func parseLwM2MVersion(value string) (Version, error) {
 	if value == "" {
 		return Version{Major: 1}, nil
 	}
-	v, err := ParseVersion(value)
+	v, err := parseLooseVersion(value)
 	if err != nil {
 		return Version{}, fmt.Errorf("%w: lwm2m is not a version", ErrBadRequest)
 	}

@@ -108,23 +108,25 @@ func refusal(err error) error {
 
 // readLinks checks the payload of a Register or Update and returns it; "" if there is none.
 func (s *Server) readLinks(r *coap.IncomingRequest) (string, error) {
-	if len(r.Payload) == 0 {
+	links := trimLinks(r.Payload)
+	if links == "" {
 		return "", nil
 	}
-	if len(r.Payload) > s.config.MaxLinks {
+	if len(links) > s.config.MaxLinks {
 		return "", fmt.Errorf("%w: the list of objects is longer than %d bytes", ErrTooLarge, s.config.MaxLinks)
 	}
-	if f, ok := r.ContentFormat().Get(); ok && ContentFormat(f) != FormatLink {
+	// Some devices call it text, which it is, or nothing.
+	if f, ok := r.ContentFormat().Get(); ok && ContentFormat(f) != FormatLink && ContentFormat(f) != FormatText {
 		return "", fmt.Errorf("%w: objects are listed in format 40", ErrUnsupportedFormat)
 	}
-	list, err := ParseObjectList(r.Payload)
+	list, err := ParseObjectList([]byte(links))
 	if err != nil {
 		return "", err
 	}
 	if len(list.Objects) == 0 {
-		return "", fmt.Errorf("%w: no objects", ErrBadRequest)
+		return "", fmt.Errorf("%w: no objects below %q", ErrBadRequest, list.Root+"/")
 	}
-	return string(r.Payload), nil
+	return links, nil
 }
 
 // accept makes reg the registration of its endpoint, durably, in place of an older one. If another device has its address it is

@@ -135,6 +135,30 @@ func TestRegisterTakesWhatIsRight(t *testing.T) {
 			r.Equal("U", reg.Binding)
 			r.True(reg.Queue)
 		}},
+		{"what ends strings and lines", []string{"ep=a\x00", "lt=300\x00\x00", "lwm2m=1.1\r\n", "b=UT\n", "sms=1\x00"}, func(r *require.Assertions, reg Registration) {
+			r.Equal(300.0, reg.Lifetime.Seconds())
+			r.Equal("1.1", reg.Version.String())
+			r.Equal("UT", reg.Binding)
+			r.Equal("1", reg.SMS)
+		}},
+		{"blanks, quotes and lower case", []string{"ep=a", "lt= 300", `lwm2m="1.1"`, "b=uq"}, func(r *require.Assertions, reg Registration) {
+			r.Equal(300.0, reg.Lifetime.Seconds())
+			r.Equal("1.1", reg.Version.String())
+			r.Equal("UQ", reg.Binding)
+			r.True(reg.Queue)
+		}},
+		{"the same twice, and an empty binding", []string{"ep=a", "lt=300", "ep=a", "b="}, func(r *require.Assertions, reg Registration) {
+			r.Equal("U", reg.Binding)
+		}},
+		{"version of one part", []string{"ep=a", "lwm2m=1"}, func(r *require.Assertions, reg Registration) {
+			r.Equal("1.0", reg.Version.String())
+		}},
+		{"version of three parts", []string{"ep=a", "lwm2m=1.1.1"}, func(r *require.Assertions, reg Registration) {
+			r.Equal("1.1", reg.Version.String())
+		}},
+		{"no lifetime", []string{"ep=a", "lt=0", "lwm2m=1.2"}, func(r *require.Assertions, reg Registration) {
+			r.Zero(reg.Lifetime)
+		}},
 		{"all", []string{"ep=a", "lwm2m=1.2", "sms=+4912345", "pid=p1", "b=UT", "new=1"}, func(r *require.Assertions, reg Registration) {
 			r.Equal("+4912345", reg.SMS)
 			r.Equal("p1", reg.ProfileID)
@@ -159,6 +183,51 @@ func TestRegisterTakesWhatIsRight(t *testing.T) {
 		require.Equal(t, coap.Created, register(s, "ep="+name).Code)
 		_, ok := s.Registration(name)
 		require.True(t, ok, name)
+	}
+}
+
+// TestOddRegisters are not refused for how they say what is clear.
+func TestOddRegisters(t *testing.T) {
+	for name, in := range map[string]incoming{
+		"as text":         {path: "/rd", format: 0, payload: objects},
+		"as nothing":      {path: "/rd", format: -1, payload: objects},
+		"with a slash":    {path: "/rd/", format: 40, payload: objects},
+		"ends like C":     {path: "/rd", format: 40, payload: objects + "\x00"},
+		"resources alone": {path: "/rd", format: 40, payload: "</1/0/1>,</3/0/11/0>,</5/0/3>"},
+	} {
+		s := NewServer(ServerConfig{})
+		in.code, in.queries = coap.POST, []string{"ep=a"}
+		resp := serve(s, in)
+		require.Equal(t, coap.Created, resp.Code, "%s: %s", name, resp.Payload)
+		r, _ := s.Registration("a")
+		for _, id := range []uint16{1, 3, 5} {
+			require.True(t, r.Objects().Has(NewPath(id, 0)), name)
+		}
+		in.path, in.queries = location(resp), nil
+		require.Equal(t, coap.Changed, serve(s, in).Code, name)
+		require.Equal(t, coap.Changed, serve(s, incoming{code: coap.POST, path: in.path + "/", format: 0, payload: "\x00"}).Code, name)
+		after, _ := s.Registration("a")
+		require.Equal(t, r.Links, after.Links)
+		require.NotContains(t, r.Links, "\x00")
+	}
+}
+
+// TestRefusalsSayWhatIsWrong has the answer name the place or the parameter.
+func TestRefusalsSayWhatIsWrong(t *testing.T) {
+	s := NewServer(ServerConfig{})
+	for want, in := range map[string]incoming{
+		"offset 9":    {queries: []string{"ep=a"}, payload: `</3/0>,</`},
+		"offset 22":   {queries: []string{"ep=a"}, payload: `</>;ct="60 110,</3/0>;`},
+		`below "/x/"`: {queries: []string{"ep=a"}, payload: `</x>;rt="oma.lwm2m",</3/0>`},
+		"lt":          {queries: []string{"ep=a", "lt=1h"}, payload: objects},
+		`"ep" given`:  {queries: []string{"ep=a", "ep=b"}, payload: objects},
+		"lwm2m":       {queries: []string{"ep=a", "lwm2m=x"}, payload: objects},
+		"b is":        {queries: []string{"ep=a", "b=U1"}, payload: objects},
+	} {
+		in.code, in.path, in.format = coap.POST, "/rd", 40
+		resp := serve(s, in)
+		require.Equal(t, uint8(4), uint8(resp.Code>>5))
+		require.Contains(t, string(resp.Payload), want)
 	}
 }
 
