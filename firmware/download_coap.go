@@ -39,7 +39,7 @@ func (t *transfer) fetchCoAP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: the tag is of another protocol", errStartOver)
 	}
-	config.Offset, config.ETag, config.MaxSize = t.offset, etag, t.device.config.MaxSize
+	config.Offset, config.ETag, config.Size, config.MaxSize = t.offset, etag, max(t.size, 0), t.device.config.MaxSize
 	config.Begun = t.begun
 	sink := &errorKeeper{out: t}
 	result, err := lwm2m.Fetch(ctx, t.url.String(), sink, config)

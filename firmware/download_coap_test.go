@@ -5,9 +5,13 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+	"github.com/plgd-dev/go-coap/v3/udp/coder"
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -97,4 +101,52 @@ func TestDownloadCoAPFaults(t *testing.T) {
 			r.wait(fsm.Idle, tc.result)
 		})
 	}
+}
+
+// TestDownloadCoAPEndsEarly has a server call a block the last one in the middle of the package, which it announces only at the
+// start: no try takes that for the package.
+func TestDownloadCoAPEndsEarly(t *testing.T) {
+	image := testImage("2.0", 5000)
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	var middle atomic.Int32
+	go func() {
+		defer close(ended)
+		buf := make([]byte, 2048)
+		for {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			asked := message.Message{Options: make(message.Options, 0, 16)}
+			if _, err := coder.DefaultCoder.Decode(buf[:n], &asked); err != nil {
+				continue
+			}
+			v, _ := asked.Options.GetUint32(message.Block2)
+			reply := message.Message{Type: message.Acknowledgement, Code: codes.Content, MessageID: asked.MessageID, Token: asked.Token}
+			reply.Options = message.Options{{ID: message.ETag, Value: []byte("tag")}, {ID: message.Block2, Value: []byte{byte(v) | 8}}}
+			switch num := v >> 4; {
+			case num == 0:
+				reply.Options = append(reply.Options, message.Option{ID: message.Size2, Value: []byte{5000 >> 8, 5000 & 255}})
+			case num >= 2:
+				middle.Add(1)
+				reply.Options[1].Value = []byte{byte(v)} // the last one
+			}
+			reply.Payload = image[v>>4<<10:][:1024]
+			out := make([]byte, 2048)
+			if n, err = coder.DefaultCoder.Encode(reply, out); err == nil {
+				_, _ = conn.WriteTo(out[:n], from)
+			}
+		}
+	}()
+	defer func() {
+		conn.Close()
+		<-ended
+	}()
+	r := newRig(t)
+	require.NoError(t, r.start())
+	require.NoError(t, r.write(resURI, lwm2m.String("coap://"+conn.LocalAddr().String()+"/fw")))
+	r.wait(fsm.Idle, fsm.ResultConnectionLost)
+	require.Greater(t, middle.Load(), int32(1), "it goes on where it was")
 }

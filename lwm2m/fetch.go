@@ -19,8 +19,11 @@ import (
 type FetchConfig struct {
 	// Offset is where to go on with a download that was interrupted; ETag is what its earlier part had. If the server's ETag
 	// is another one, or has none, Fetch fails with ErrChanged before it writes anything. Default: from 0.
+	// Size is what the earlier part knew of the size of the whole: another one is ErrChanged too, and less is no whole.
+	// Default: not known.
 	Offset int64
 	ETag   []byte
+	Size   int64
 	// PSK and PSKIdentity (for coaps), or Certificate, and RootCAs are the credentials for coaps and coaps+tcp. Default: none; the system's roots.
 	PSK         []byte
 	PSKIdentity string
@@ -54,7 +57,8 @@ type FetchResult struct {
 
 // Fetch downloads what uri names, by coap, coaps, coap+tcp or coaps+tcp, and writes it to w in order. On error the result
 // tells what is needed to go on: Offset+Written and ETag. Errors: [ErrUnsupportedScheme], [ErrPath] for a URI that is
-// none, a [*ResponseError], [ErrTimeout], [ErrUnreachable], [ErrChanged], [ErrTooLarge], those of w and of ctx.
+// none, a [*ResponseError], [ErrTimeout], [ErrUnreachable], [ErrChanged], [ErrTooLarge], [ErrMalformed] for answers that make
+// no whole, such as one that ends before the size that was announced; those of w and of ctx.
 func Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (FetchResult, error) {
 	none := FetchResult{Size: -1}
 	target, err := parseFetchURI(uri)
@@ -140,15 +144,21 @@ const blockAlign = 16
 
 // fetch downloads over an association.
 func fetch(ctx context.Context, ep *coap.Endpoint, peer coap.Peer, target fetchURI, w io.Writer, config FetchConfig) (FetchResult, error) {
-	if config.Offset < 0 || config.Offset > 0 && len(config.ETag) == 0 {
+	if config.Offset < 0 || config.Size < 0 || config.Size > 0 && config.Offset > config.Size {
+		return FetchResult{Size: -1}, fmt.Errorf("%w: to go on at %d of %d bytes", ErrBadRequest, config.Offset, config.Size)
+	}
+	if config.Offset > 0 && len(config.ETag) == 0 {
 		return FetchResult{Size: -1}, fmt.Errorf("%w: to go on at an offset the ETag is needed", ErrBadRequest)
 	}
 	skip := config.Offset % blockAlign
+	if skip == 0 && config.Offset > 0 && config.Offset == config.Size {
+		skip = blockAlign // there is no block behind the end
+	}
 	out := &fetchWriter{w: w, skip: skip, room: config.MaxSize - config.Offset, bounded: config.MaxSize > 0}
 	result := FetchResult{Size: -1, ETag: config.ETag}
 	resp, err := ep.Do(ctx, peer, &coap.Request{
 		Code: coap.GET, Path: target.segments, Queries: target.queries,
-		Into: out, Offset: config.Offset - skip, ETag: config.ETag, BlockSize: config.BlockSize, Idle: config.Idle,
+		Into: out, Offset: config.Offset - skip, ETag: config.ETag, Total: config.Size, BlockSize: config.BlockSize, Idle: config.Idle,
 		Patience: fetchPatience,
 		Begun: func(etag []byte, total int64) {
 			result.ETag, result.Size = etag, total
@@ -194,6 +204,8 @@ func fetchError(ctx context.Context, err error) error {
 		kind = ErrChanged
 	case errors.Is(err, coap.ErrTooLarge):
 		kind = ErrTooLarge
+	case errors.Is(err, coap.ErrProtocol):
+		kind = ErrMalformed
 	case errors.Is(err, coap.ErrReset), errors.Is(err, coap.ErrPeerGone), errors.Is(err, coap.ErrNoPeer):
 		kind = ErrUnreachable
 	default:

@@ -17,43 +17,73 @@ func (t *transfer) download(reply *packet) {
 	case err != nil:
 		t.end(nil, fmt.Errorf("%w: %w", ErrProtocol, err))
 		return
-	case !isSuccess(m.code) || m.code == Valid || !blocks && t.r.Into == nil:
-		resp.Payload = append([]byte(nil), m.payload...)
-		resp.Size = int64(len(resp.Payload))
-		if resp.Size > t.limit() && isSuccess(resp.Code) {
-			t.end(nil, ErrTooLarge)
-			return
-		}
-		t.end(resp, nil)
+	case isSuccess(m.code) && t.r.Into != nil && m.code != Content:
+		t.end(nil, fmt.Errorf("%w: answer %v to a download", ErrProtocol, m.code))
 		return
-	}
-	resp.Size = -1
-	if v, ok := Uint(m.options, Size2); ok {
-		resp.Size = int64(v)
-	}
-	if blocks {
+	case blocks && isSuccess(m.code) && m.code != Valid:
 		t.collect(resp, b, m.payload)
-	} else if err := t.takeWhole(resp, m.payload); err != nil {
+		return
+	case isSuccess(m.code):
+		err = t.takeWhole(resp, m.payload)
+	default:
+		err = t.keepWhole(resp, m.payload)
+	}
+	if err != nil {
 		t.end(nil, err)
 	} else {
 		t.end(resp, nil)
 	}
 }
 
-// takeWhole hands over a body that came in one message without Block2.
-func (t *transfer) takeWhole(resp *Response, payload []byte) error {
-	if len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag) {
-		return ErrETagChanged
+// keepWhole hands over a body that came in one message with the response.
+func (t *transfer) keepWhole(resp *Response, payload []byte) error {
+	resp.Payload = append([]byte(nil), payload...)
+	resp.Size = int64(len(payload))
+	if resp.Size > t.limit() && isSuccess(resp.Code) {
+		return ErrTooLarge
 	}
-	if t.r.Offset > int64(len(payload)) {
-		return fmt.Errorf("%w: body ends before %d", ErrProtocol, t.r.Offset)
+	return nil
+}
+
+// takeWhole hands over the body of a success that came in one message without
+// Block2.
+func (t *transfer) takeWhole(resp *Response, payload []byte) error {
+	switch {
+	case resp.Code == Valid || t.r.Into == nil && resp.Size < 0:
+		return t.keepWhole(resp, payload)
+	case len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag):
+		return ErrETagChanged
+	case t.r.Offset > 0:
+		// It cannot be told which part of the body it is.
+		return fmt.Errorf("%w: answer without block to a request for one", ErrETagChanged)
+	}
+	if err := t.expect(resp, int64(len(payload)), true); err != nil {
+		return err
+	}
+	if t.r.Into == nil {
+		return t.keepWhole(resp, payload)
 	}
 	resp.Size = int64(len(payload))
 	t.begun(resp)
-	if _, err := t.r.Into.Write(payload[t.r.Offset:]); err != nil {
+	if _, err := t.r.Into.Write(payload); err != nil {
 		return err
 	}
 	t.received(resp.Size, resp.Size)
+	return nil
+}
+
+// expect checks that a body which is there up to end, and perhaps goes on, can be
+// the one that was announced, now or in an earlier part.
+func (t *transfer) expect(resp *Response, end int64, last bool) error {
+	if total := t.r.Total; total > 0 {
+		if resp.Size >= 0 && resp.Size != total {
+			return fmt.Errorf("%w: %d bytes, and not %d", ErrETagChanged, resp.Size, total)
+		}
+		resp.Size = total
+	}
+	if size := resp.Size; size >= 0 && (end > size || last && end < size) {
+		return fmt.Errorf("%w: the body of %d bytes has %d", ErrProtocol, size, end)
+	}
 	return nil
 }
 
@@ -80,6 +110,10 @@ func (t *transfer) collect(resp *Response, b block, payload []byte) {
 	t.done = t.r.Offset
 	if len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag) {
 		t.end(nil, ErrETagChanged)
+		return
+	}
+	if err := t.expect(resp, 0, false); err != nil {
+		t.end(nil, err)
 		return
 	}
 	if resp.Size > t.limit() {
@@ -109,6 +143,10 @@ func (t *transfer) takeBlock(b block, payload []byte) {
 		return
 	default:
 		d.astray = 0
+		if err := t.expect(d.resp, d.offset+int64(len(payload)), !b.more); err != nil {
+			t.end(nil, err)
+			return
+		}
 		d.offset += int64(len(payload))
 		if d.offset > t.limit() {
 			t.end(nil, ErrTooLarge)
@@ -147,9 +185,12 @@ func (t *transfer) blockReceived(reply *packet) {
 		return
 	}
 	b, blocks, err := findBlock(m.options, Block2)
-	if err != nil || !blocks {
-		t.end(nil, fmt.Errorf("%w: response without block", ErrProtocol))
+	if err != nil || !blocks || m.code != d.resp.Code {
+		t.end(nil, fmt.Errorf("%w: answer %v to a request for a block, with one: %v", ErrProtocol, m.code, blocks))
 		return
+	}
+	if d.resp.Size < 0 {
+		d.resp.Size = announced(m)
 	}
 	if etag, _ := Bytes(m.options, ETag); bytes.Equal(etag, d.resp.ETag) {
 		t.takeBlock(b, m.payload)
@@ -172,8 +213,11 @@ func (t *transfer) restarted(reply *packet) {
 		return
 	}
 	defer reply.free()
+	if m.code != d.resp.Code {
+		t.end(nil, fmt.Errorf("%w: answer %v after %v", ErrProtocol, m.code, d.resp.Code))
+		return
+	}
 	d.resp, d.offset = newResponse(m), 0
-	d.resp.Size = -1
 	t.takeBlock(b, m.payload)
 }
 

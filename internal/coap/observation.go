@@ -117,6 +117,9 @@ func (o *Observation) receive(m *wireMessage) {
 		n.block2, n.more = b, b.more
 	}
 	n.resp.Payload = append([]byte(nil), m.payload...)
+	if !n.more {
+		n.resp.Size = int64(len(m.payload))
+	}
 	if ends {
 		o.remove()
 	}

@@ -83,6 +83,9 @@ type Request struct {
 	// with another one Do fails with ErrETagChanged before anything is
 	// written.
 	ETag []byte
+	// Total is the size of the whole that the download must have, if an earlier
+	// part of it has told; 0 if not.
+	Total int64
 	// MaxBody limits the body of the response. Default: that of the endpoint;
 	// with Into there is none but the reach of block numbers.
 	MaxBody int64

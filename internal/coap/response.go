@@ -1,8 +1,18 @@
 package coap
 
-// newResponse copies what a caller wants of a response, but the payload.
+// announced is the size of the body that a response announces, -1 for none. 0 is
+// what some peers say that do not know it.
+func announced(m *wireMessage) int64 {
+	if v, ok := Uint(m.options, Size2); ok && v > 0 {
+		return int64(v)
+	}
+	return -1
+}
+
+// newResponse copies what a caller wants of a response, but the payload. Its
+// Size is the one announced.
 func newResponse(m *wireMessage) *Response {
-	r := &Response{Code: m.code, ContentFormat: formatOf(m.options, ContentFormat), Limit: -1}
+	r := &Response{Code: m.code, ContentFormat: formatOf(m.options, ContentFormat), Limit: -1, Size: announced(m)}
 	if v, ok := Uint(m.options, Size1); ok && m.code == RequestEntityTooLarge {
 		r.Limit = int64(v)
 	}
