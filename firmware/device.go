@@ -36,7 +36,8 @@ type DeviceConfig struct {
 
 	// TLS is the configuration for https. Default: the system's roots.
 	TLS *tls.Config
-	// Transport carries HTTP requests instead of one made from TLS. It must not decompress. Default: none.
+	// Transport carries HTTP requests instead of one made from TLS. It must not decompress. One that panics, or that does not
+	// return 30 s after its request's context has ended, has failed; so have functions of TLS. Default: none.
 	Transport http.RoundTripper
 	// Credentials returns the keys for a download by coaps or coaps+tcp from a host, "name:port". The device never offers
 	// those of its registration by itself; [ServerCredentials] does so to the one host that has them anyway. A call that panics,
@@ -59,7 +60,8 @@ type DeviceConfig struct {
 	// Default: 60 s.
 	ConfirmWithin time.Duration
 	// SelfTest is asked, after a version on trial has registered, whether it is good. One that panics says that it is not; so
-	// does one that has not returned when ConfirmWithin is over, whatever it returns later. Default: it is.
+	// does one that has not returned when ConfirmWithin is over, whatever it returns later; it is then given 30 s more to end
+	// before the device does. Default: it is.
 	SelfTest func(context.Context) error
 	// Defer is asked at Execute whether to put the update off; it counts only if the server allows it (5/0/13). One that
 	// panics, or takes longer than 10 s, puts it off. Default: never.
@@ -145,6 +147,8 @@ type Device struct {
 	object  fsm.Object
 	version fsm.ObjectVersion // to offer
 	client  notifier          // set by run
+	lease   *lease            // of the run, nil while there is none
+	test    <-chan struct{}   // closed when SelfTest has returned, nil if it was not called
 
 	booted atomic.Bool   // changed under ops
 	trial  bool          // the running version is on trial; under ops

@@ -162,13 +162,20 @@ func TestContentRange(t *testing.T) {
 	for s, want := range map[string][2]int64{
 		"bytes 0-9/10": {0, 10}, "bytes 5-5/6": {5, 6}, "bytes 5-9/*": {5, -1}, "bytes */10": {-1, 10}, "bytes 0-0/1": {0, 1},
 	} {
-		first, total, err := contentRange(s)
+		span, err := contentRange([]string{s})
 		require.NoError(t, err, s)
-		require.Equal(t, want, [2]int64{first, total}, s)
+		require.Equal(t, want, [2]int64{span.first, span.total}, s)
 	}
-	for _, s := range []string{"", "bytes", "bytes 0-9", "0-9/10", "bytes 9-8/10", "bytes x-9/10", "bytes 0-x/10", "bytes 0-9/x", "bytes 5/10", "bytes -1-5/10"} {
-		_, _, err := contentRange(s)
+	for _, s := range []string{"", "bytes", "bytes 0-9", "0-9/10", "bytes 9-8/10", "bytes x-9/10", "bytes 0-x/10", "bytes 0-9/x", "bytes 5/10", "bytes -1-5/10",
+		"bytes */*", "bytes 0-10/10", "bytes 0-9/9223372036854775808", "bytes 0-99999999999999999999/*", "bytes +0-9/10", "bytes  0-9/10",
+		"bytes 0-9/10, bytes 0-9/10", "bytes=0-9/10", "bytes 0 - 9/10", "bytes 0-9/", "bytes -/10", "bytes 0-/10",
+	} {
+		_, err := contentRange([]string{s})
 		require.Error(t, err, s)
+	}
+	for _, values := range [][]string{nil, {"bytes 0-9/10", "bytes 0-9/10"}} {
+		_, err := contentRange(values)
+		require.Error(t, err)
 	}
 }
 

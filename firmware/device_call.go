@@ -40,15 +40,20 @@ func call[T any](log *slog.Logger, name string, f func() (T, error)) <-chan retu
 	go func() {
 		r := returned[T]{err: fmt.Errorf("%w: %s ended its goroutine", errPanicked, name)}
 		defer func() {
-			if v := recover(); v != nil {
-				log.Error("call panicked", "call", name, "panic", v, "stack", string(debug.Stack()))
-				r.err = fmt.Errorf("%w: %s: %v", errPanicked, name, v)
-			}
 			done <- r
 		}()
+		defer recovered(log, name, &r.err)
 		r.value, r.err = f()
 	}()
 	return done
+}
+
+// recovered is deferred, and makes a panic the error.
+func recovered(log *slog.Logger, name string, err *error) {
+	if v := recover(); v != nil {
+		log.Error("call panicked", "call", name, "panic", v, "stack", string(debug.Stack()))
+		*err = fmt.Errorf("%w: %s: %v", errPanicked, name, v)
+	}
 }
 
 // turn lets one call at a time into code that must not be entered twice, or that may never return: a call that does not

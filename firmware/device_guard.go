@@ -24,8 +24,8 @@ func newGuard(to Installer, log *slog.Logger) *guard {
 // nothing is the value of calls that return an error only.
 type nothing struct{}
 
-func (g *guard) do(name string, f func() error) error {
-	_, err := inTurn(g.turn, name, installerLimit, func() (nothing, error) { return nothing{}, f() })
+func (g *guard) do(ctx context.Context, name string, f func() error) error {
+	_, err := leased(ctx, g.turn, name, installerLimit, func() (nothing, error) { return nothing{}, f() })
 	return err
 }
 
@@ -38,7 +38,7 @@ func patiently[T any](ctx context.Context, t *turn, name string, f func() (T, er
 	if err != nil {
 		return none, err
 	}
-	r, ok := awaited(ctx, begin(t, name, f))
+	r, ok := awaited(ctx, begin(t, name, permitted(ctx, f)))
 	if !ok {
 		t.hung.Store(number)
 		return none, fmt.Errorf("%w: %s", errHung, name)
@@ -64,26 +64,29 @@ func awaited[T any](ctx context.Context, done <-chan returned[T]) (r returned[T]
 }
 
 func (g *guard) LoadState(ctx context.Context) ([]byte, error) {
-	return inTurn(g.turn, "LoadState", installerLimit, func() ([]byte, error) { return g.to.LoadState(ctx) })
+	return leased(ctx, g.turn, "LoadState", installerLimit, func() ([]byte, error) { return g.to.LoadState(ctx) })
 }
 
 func (g *guard) SaveState(ctx context.Context, record []byte) error {
-	_, err := inTurn(g.save, "SaveState", installerLimit, func() (nothing, error) { return nothing{}, g.to.SaveState(ctx, record) })
+	_, err := leased(ctx, g.save, "SaveState", installerLimit, func() (nothing, error) { return nothing{}, g.to.SaveState(ctx, record) })
 	return err
 }
 
 func (g *guard) Status(ctx context.Context) (InstallerStatus, error) {
-	return inTurn(g.turn, "Status", installerLimit, func() (InstallerStatus, error) { return g.to.Status(ctx) })
+	return leased(ctx, g.turn, "Status", installerLimit, func() (InstallerStatus, error) { return g.to.Status(ctx) })
 }
 
 func (g *guard) OpenPackage(ctx context.Context, offset, size int64) (PackageWriter, error) {
-	return inTurn(g.turn, "OpenPackage", installerLimit, func() (PackageWriter, error) {
+	return leased(ctx, g.turn, "OpenPackage", installerLimit, func() (PackageWriter, error) {
 		g.closeLeft()
+		if err := mayCall(ctx); err != nil {
+			return nil, err
+		}
 		out, err := g.to.OpenPackage(ctx, offset, size)
 		if err != nil {
 			return nil, err
 		}
-		g.open = &guardedWriter{g, out}
+		g.open = &guardedWriter{g, out, ctx}
 		return g.open, nil
 	})
 }
@@ -105,8 +108,11 @@ func (g *guard) Verify(ctx context.Context) (PackageInfo, error) {
 }
 
 func (g *guard) Discard(ctx context.Context) error {
-	return g.do("Discard", func() error {
+	return g.do(ctx, "Discard", func() error {
 		g.closeLeft()
+		if err := mayCall(ctx); err != nil {
+			return err
+		}
 		return g.to.Discard(ctx)
 	})
 }
@@ -116,22 +122,24 @@ func (g *guard) Apply(ctx context.Context) (bool, error) {
 }
 
 func (g *guard) Confirm(ctx context.Context) error {
-	return g.do("Confirm", func() error { return g.to.Confirm(ctx) })
+	return g.do(ctx, "Confirm", func() error { return g.to.Confirm(ctx) })
 }
 
 func (g *guard) Rollback(ctx context.Context) error {
-	return g.do("Rollback", func() error { return g.to.Rollback(ctx) })
+	return g.do(ctx, "Rollback", func() error { return g.to.Rollback(ctx) })
 }
 
-// guardedWriter writes while its package is the one that is open: one that was left behind writes nothing into the next.
+// guardedWriter writes while its package is the one that is open: one that was left behind writes nothing into the next, and is
+// closed when the next one begins.
 type guardedWriter struct {
 	guard *guard
 	out   PackageWriter
+	ctx   context.Context // that it was opened with, for its lease
 }
 
 func (w *guardedWriter) Write(p []byte) (int, error) {
 	own := bytes.Clone(p) // a call that hangs still has it when the caller goes on
-	return inTurn(w.guard.turn, "Write", installerLimit, func() (int, error) {
+	return leased(w.ctx, w.guard.turn, "Write", installerLimit, func() (int, error) {
 		if w.guard.open != w {
 			return 0, errPushEnded
 		}
@@ -140,7 +148,7 @@ func (w *guardedWriter) Write(p []byte) (int, error) {
 }
 
 func (w *guardedWriter) Sync() (int64, error) {
-	return inTurn(w.guard.turn, "Sync", installerLimit, func() (int64, error) {
+	return leased(w.ctx, w.guard.turn, "Sync", installerLimit, func() (int64, error) {
 		if w.guard.open != w {
 			return 0, errPushEnded
 		}
@@ -149,7 +157,7 @@ func (w *guardedWriter) Sync() (int64, error) {
 }
 
 func (w *guardedWriter) Close() error {
-	return w.guard.do("Close", func() error {
+	return w.guard.do(w.ctx, "Close", func() error {
 		if w.guard.open != w {
 			return nil
 		}

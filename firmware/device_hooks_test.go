@@ -66,12 +66,12 @@ func TestSelfTestDoesNotCooperate(t *testing.T) {
 		test func(ctx context.Context, release <-chan struct{}) error
 		took time.Duration
 	}{
-		"blocks for ever": {took: limit, test: func(_ context.Context, release <-chan struct{}) error {
+		"blocks for ever": {took: limit + abandonAfter, test: func(_ context.Context, release <-chan struct{}) error {
 			<-release
 			return nil
 		}},
-		"returns late": {took: limit, test: func(context.Context, <-chan struct{}) error {
-			<-time.After(limit + time.Second)
+		"returns late": {took: limit + 10*time.Second, test: func(context.Context, <-chan struct{}) error {
+			<-time.After(limit + 10*time.Second)
 			return nil
 		}},
 		"takes the end for a success": {took: limit, test: func(ctx context.Context, _ <-chan struct{}) error {

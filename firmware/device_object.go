@@ -71,7 +71,7 @@ func (o *deviceObject) Run(ctx context.Context, client *lwm2m.Client) error {
 }
 
 func (o *deviceObject) Read(ctx context.Context, path lwm2m.Path) ([]lwm2m.Entry, error) {
-	object, err := o.device().State(ctx)
+	object, err := o.device().State(o.device().request(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (o *deviceObject) Execute(ctx context.Context, path lwm2m.Path, args string
 		return lwm2m.ErrNotFound
 	}
 	d := o.device()
-	fx, job, err := d.execute(ctx, kind)
+	fx, job, err := d.execute(d.request(ctx), kind)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (d *Device) execute(ctx context.Context, kind fsm.EventKind) (fsm.Effects, 
 	if err != nil {
 		return fsm.Effects{}, jobNone, err
 	}
-	ev := fsm.Event{Kind: kind, Defer: kind == fsm.EventExecute && object.State == fsm.Downloaded && d.wantsDefer()}
+	ev := fsm.Event{Kind: kind, Defer: kind == fsm.EventExecute && object.State == fsm.Downloaded && d.wantsDefer(ctx)}
 	d.ops.Lock()
 	defer d.ops.Unlock()
 	if err := d.boot(ctx); err != nil {
@@ -178,11 +178,11 @@ func (d *Device) execute(ctx context.Context, kind fsm.EventKind) (fsm.Effects, 
 }
 
 // wantsDefer asks Defer. A function that fails to answer is not ready for an update.
-func (d *Device) wantsDefer() bool {
+func (d *Device) wantsDefer(ctx context.Context) bool {
 	if d.config.Defer == nil {
 		return false
 	}
-	wants, err := inTurn(d.defers, "Defer", hookLimit, func() (bool, error) { return d.config.Defer(), nil })
+	wants, err := leased(ctx, d.defers, "Defer", hookLimit, func() (bool, error) { return d.config.Defer(), nil })
 	if err != nil {
 		d.log.Error("update put off", "error", err)
 	}

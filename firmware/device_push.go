@@ -14,6 +14,7 @@ func (o *deviceObject) OpenWrite(ctx context.Context, path lwm2m.Path, size int6
 		return nil, nil
 	}
 	d := o.device()
+	ctx = d.request(ctx)
 	d.ops.Lock()
 	defer d.ops.Unlock()
 	if err := d.boot(ctx); err != nil {
@@ -50,10 +51,10 @@ func (s *packageSink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *packageSink) Commit(ctx context.Context) error {
+func (s *packageSink) Commit(context.Context) error {
 	s.device.ops.Lock()
 	defer s.device.ops.Unlock()
-	return s.commit(ctx)
+	return s.commit()
 }
 
 func (s *packageSink) Abort(err error) {
@@ -63,7 +64,7 @@ func (s *packageSink) Abort(err error) {
 }
 
 func (s *packageSink) write(p []byte) error {
-	if s.dead {
+	if s.dead || mayCall(s.ctx) != nil {
 		return errPushEnded
 	}
 	if !s.began {
@@ -111,10 +112,10 @@ func (s *packageSink) begin() error {
 	return nil
 }
 
-func (s *packageSink) commit(ctx context.Context) error {
-	d := s.device
+func (s *packageSink) commit() error {
+	d, ctx := s.device, s.ctx
 	switch {
-	case s.dead:
+	case s.dead, mayCall(s.ctx) != nil:
 		return errPushEnded
 	case !s.began:
 		s.dead = true
@@ -139,8 +140,8 @@ func (s *packageSink) commit(ctx context.Context) error {
 
 // abort ends a push that failed, with the Result of err.
 func (s *packageSink) abort(err error) {
-	if s.drop(); !s.began {
-		return
+	if s.drop(); !s.began || mayCall(s.ctx) != nil {
+		return // the next start ends it
 	}
 	if s.failure != nil {
 		err = s.failure

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -29,25 +30,48 @@ type job struct {
 
 // run works until ctx ends, or until another version is to be started.
 func (d *Device) run(ctx context.Context, client notifier) error {
+	ctx, lease := withLease(ctx)
+	defer lease.over.Store(true)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(quitAfter, func() { lease.over.Store(true) }) })()
 	d.mu.Lock()
-	d.client = client
+	d.client, d.lease, d.test = client, lease, nil
 	d.mu.Unlock()
 	d.ops.Lock()
 	err := d.boot(ctx)
 	trial := d.trial
 	d.ops.Unlock()
+	defer d.stop()
 	if err != nil {
 		return err
 	}
-	defer d.stop()
-	if trial {
-		end := make(chan error, 1)
-		trialCtx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		go func() { end <- d.prove(trialCtx, client) }()
-		return d.loop(ctx, end)
+	if !trial {
+		return d.loop(ctx, nil)
 	}
-	return d.loop(ctx, nil)
+	end := make(chan error, 1)
+	trialCtx, cancel := context.WithCancel(ctx)
+	var proving sync.WaitGroup
+	proving.Go(func() { end <- d.prove(trialCtx, client) })
+	defer d.awaitTest()
+	defer proving.Wait()
+	defer cancel()
+	return d.loop(ctx, end)
+}
+
+// awaitTest waits for a SelfTest that has been told to end, for a while.
+func (d *Device) awaitTest() {
+	d.mu.Lock()
+	test := d.test
+	d.mu.Unlock()
+	if test == nil {
+		return
+	}
+	timer := time.NewTimer(abandonAfter)
+	defer timer.Stop()
+	select {
+	case <-test:
+	case <-timer.C:
+		d.log.Error("the self test is left behind")
+	}
 }
 
 const lookAtClock = time.Minute
@@ -134,6 +158,7 @@ func (d *Device) work(ctx context.Context) (done <-chan struct{}, wake time.Time
 
 // begin starts a job. Under ops.
 func (d *Device) begin(ctx context.Context, kind jobKind) *job {
+	ctx, lease := withLease(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	j := &job{cancel: cancel, done: make(chan struct{})}
 	object := d.snapshot()
@@ -153,6 +178,7 @@ func (d *Device) begin(ctx context.Context, kind jobKind) *job {
 		r, ok := awaited(ctx, working)
 		switch {
 		case !ok:
+			lease.over.Store(true)
 			d.log.Error("work in the background is left behind", "work", kind) // its transfer is over, whatever it does
 		case r.err != nil:
 			j.event = kind.failure(object)
@@ -217,7 +243,14 @@ func (d *Device) prove(ctx context.Context, client notifier) error {
 	if d.config.SelfTest == nil {
 		return nil
 	}
-	test := call(d.log, "SelfTest", func() (nothing, error) { return nothing{}, d.config.SelfTest(limited) })
+	returned := make(chan struct{})
+	d.mu.Lock()
+	d.test = returned
+	d.mu.Unlock()
+	test := call(d.log, "SelfTest", func() (nothing, error) {
+		defer close(returned)
+		return nothing{}, d.config.SelfTest(limited)
+	})
 	select {
 	case r := <-test:
 		if r.err != nil {
@@ -265,6 +298,6 @@ func (d *Device) stop() {
 	d.job = nil
 	d.booted.Store(false) // a later run goes on as after a start
 	d.mu.Lock()
-	d.client = nil
+	d.client, d.lease = nil, nil
 	d.mu.Unlock()
 }

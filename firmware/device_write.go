@@ -14,6 +14,7 @@ import (
 // instance, and to write them is an order.
 func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm2m.Entry, replace bool) error {
 	d := o.device()
+	ctx = d.request(ctx)
 	d.ops.Lock()
 	defer d.ops.Unlock()
 	if err := d.boot(ctx); err != nil {
@@ -141,5 +142,5 @@ func (d *Device) writePackage(ctx context.Context, value []byte) error {
 		sink.abort(err)
 		return err
 	}
-	return sink.commit(ctx)
+	return sink.commit()
 }

@@ -36,12 +36,14 @@ type transfer struct {
 	url    *url.URL // what to fetch, checked
 	client *http.Client
 
-	out    PackageWriter
-	offset int64  // bytes written to out
-	etag   string // strong entity tag of what was written, "" if there is none
-	size   int64  // of the whole, -1 if not known
-	synced int64  // the offset that the machine knows
-	best   int64  // the highest offset that any try reached
+	ctx     context.Context // of the whole download
+	out     PackageWriter
+	offset  int64  // bytes written to out
+	etag    string // strong entity tag of what was written, "" if there is none
+	size    int64  // of the whole, -1 if not known
+	changed bool   // the server says another size of the same bytes
+	synced  int64  // the offset that the machine knows
+	best    int64  // the highest offset that any try reached
 }
 
 // download fetches object's package and returns how that ended. It works on until it is done, has failed for good or ctx
@@ -65,7 +67,10 @@ func (d *Device) download(ctx context.Context, object fsm.Object) fsm.Event {
 
 // run tries until the package is here or there is no hope.
 func (t *transfer) run(ctx context.Context) (err error) {
-	t.client = t.device.config.httpClient()
+	t.ctx = ctx
+	h := &handshakes{ctx: ctx}
+	t.client = t.device.config.httpClient(h)
+	defer h.close()
 	defer t.client.CloseIdleConnections()
 	defer func() {
 		if failed := t.close(); err == nil && failed != nil {
@@ -122,7 +127,7 @@ func (t *transfer) try(ctx context.Context) error {
 		err = t.fetchCoAP(ctx)
 	}
 	if errors.Is(err, errStartOver) {
-		t.offset, t.etag, t.size = 0, "", -1
+		t.offset, t.etag, t.size, t.changed = 0, "", -1, false
 		return err
 	}
 	if _, again := errors.AsType[*transientError](err); err != nil && !again {
@@ -167,6 +172,12 @@ func (t *transfer) close() error {
 
 // Write implements [io.Writer] for the protocols: bytes from offset on.
 func (t *transfer) Write(p []byte) (int, error) {
+	switch {
+	case t.changed:
+		return 0, fmt.Errorf("%w: another length is announced than before", errStartOver)
+	case t.size >= 0 && int64(len(p)) > t.size-t.offset:
+		return 0, fmt.Errorf("%w: more than the %d bytes that were announced", errStartOver, t.size)
+	}
 	n, err := t.out.Write(p)
 	t.offset += int64(n)
 	if err == nil && n < len(p) {
@@ -180,7 +191,7 @@ func (t *transfer) Write(p []byte) (int, error) {
 		return n, t.bigError()
 	}
 	if t.offset-t.synced >= t.device.config.SyncEvery {
-		return n, t.sync(context.Background())
+		return n, t.sync(t.ctx)
 	}
 	return n, nil
 }
@@ -213,8 +224,13 @@ func (t *transfer) tell(ctx context.Context, offset int64, etag string) error {
 
 // reached checks the end of a body that came without a failure.
 func (t *transfer) reached() error {
-	if t.size >= 0 && t.offset != t.size {
+	switch {
+	case t.changed:
+		return fmt.Errorf("%w: another length is announced than before", errStartOver)
+	case t.size >= 0 && t.offset != t.size:
 		return transient(fmt.Errorf("body ends at byte %d of %d", t.offset, t.size))
+	case t.offset == 0:
+		return fmt.Errorf("%w: it is empty", ErrUnsupportedPackage)
 	}
 	return nil
 }

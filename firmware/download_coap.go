@@ -30,7 +30,7 @@ func (t *transfer) fetchCoAP(ctx context.Context) error {
 	var config lwm2m.FetchConfig
 	if keys := t.device.config.Credentials; keys != nil {
 		var err error
-		config, err = inTurn(t.device.keys, "Credentials", hookLimit, func() (lwm2m.FetchConfig, error) { return keys(hostPort(t.url)), nil })
+		config, err = leased(ctx, t.device.keys, "Credentials", hookLimit, func() (lwm2m.FetchConfig, error) { return keys(hostPort(t.url)), nil })
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,9 @@ func (t *transfer) fetchCoAP(ctx context.Context) error {
 	sink := &errorKeeper{out: t}
 	result, err := lwm2m.Fetch(ctx, t.url.String(), sink, config)
 	if err == nil {
-		t.size = result.Size
+		if t.size < 0 {
+			t.size = result.Size
+		}
 		return t.reached()
 	}
 	if sink.err != nil {
@@ -57,6 +59,7 @@ func (t *transfer) fetchCoAP(ctx context.Context) error {
 func (t *transfer) begun(r lwm2m.FetchResult) {
 	t.etag = hex.EncodeToString(r.ETag)
 	if r.Size >= 0 {
+		t.changed = t.size >= 0 && t.size != r.Size
 		t.size = r.Size
 	}
 }

@@ -19,6 +19,9 @@ type StateMachine = fsm.Object
 // to have done must be durable when it returns nil, power failures included; a method that failed, or was cut short by one,
 // can be called again.
 //
+// No method is called any more when the run of the device's object has returned, and with it lwm2m.Client.Run; one that has not
+// returned by then was left behind.
+//
 // A method that panics has failed. Verify and Apply take their time and should end when ctx does; any other method, and each
 // one of a [PackageWriter], counts as failed after 2 min. While a call has not returned, none of those that must wait for it is
 // begun: they fail too, and requests are answered. A device whose flash may hang for good needs a watchdog.

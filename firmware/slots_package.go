@@ -23,7 +23,7 @@ func (s *Slots) OpenPackage(ctx context.Context, offset, size int64) (PackageWri
 	if s.state.Trial != slotFactory || s.running == slot {
 		return nil, fmt.Errorf("%w: slot %s is in use", ErrUpdateFailed, slot)
 	}
-	if err := s.room(offset, size); err != nil {
+	if err := s.room(slot, offset, size); err != nil {
 		return nil, err
 	}
 	if _, there := s.state.Slots[slot]; there || s.doubt || s.state.Outcome != fsm.InstallUnknown {
@@ -45,17 +45,20 @@ func (s *Slots) OpenPackage(ctx context.Context, offset, size int64) (PackageWri
 	return w, nil
 }
 
-// room looks whether the rest of a package fits.
-func (s *Slots) room(offset, size int64) error {
-	if s.config.MaxSize > 0 && size > s.config.MaxSize+int64(bundle.MaxEnvelope)+64 {
+// room looks whether the rest of a package fits into a slot. What the slot holds beyond the offset gives way to it.
+func (s *Slots) room(slot string, offset, size int64) error {
+	if s.config.MaxSize > 0 && size-int64(bundle.MaxEnvelope)-64 > s.config.MaxSize {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrNoStorage, size, s.config.MaxSize)
 	}
 	free, err := s.disk.free(s.dir)
 	if err != nil {
 		return nil // not known: the disk will tell
 	}
-	if need := max(size-offset, 0); free < need+reserve {
-		return fmt.Errorf("%w: %d bytes needed, %d free", ErrNoStorage, need+reserve, free)
+	if stat, err := os.Stat(s.imagePath(slot)); err == nil {
+		free += max(stat.Size()-offset, 0)
+	}
+	if need := max(size-offset, 0); free-reserve < need { // a size may be as large as numbers are
+		return fmt.Errorf("%w: %d bytes needed, and %d to spare; %d free", ErrNoStorage, need, reserve, free)
 	}
 	return nil
 }
@@ -153,7 +156,7 @@ func (w *slotWriter) writeImage(p []byte) (int, error) {
 	// The size may have been announced wrongly, or not at all, and others write to the disk too.
 	if w.unasked += int64(len(p)); w.unasked >= reserve {
 		w.unasked = 0
-		if err := w.slots.room(0, 0); err != nil {
+		if err := w.slots.room(w.slot, w.size, 0); err != nil {
 			return 0, err
 		}
 	}
