@@ -119,6 +119,10 @@ func (o *options) check() error {
 		return cli.Usagef("-endpoint must not be longer than 255 bytes")
 	case o.version == "":
 		return cli.Usagef("-version must not be empty: it is what the device says that it runs")
+	case len(o.version) > 255:
+		return cli.Usagef("-version must not be longer than 255 bytes")
+	case o.trustFile != "" && bundle.CheckVersion(o.version) != nil:
+		return cli.Usagef("-version %q: bundles are for higher ones (-trust), and it is none: %v", o.version, bundle.CheckVersion(o.version))
 	case o.confirmWithin <= 0:
 		return cli.Usagef("-confirm-within must be more than 0")
 	case o.install != installSimulate && o.install != installExec:

@@ -76,7 +76,17 @@ func bundleSign(args []string, env environment) (err error) {
 		return cli.Usagef("bundle sign needs one IMAGE after its flags")
 	case *version == "":
 		return cli.Usagef("bundle sign needs -version")
-	case *out == "":
+	}
+	if err := bundle.CheckVersion(*version); err != nil {
+		return cli.Usagef("-version %q: %v", *version, err)
+	}
+	if err := bundle.CheckVersion(*minVersion); *minVersion != "" && err != nil {
+		return cli.Usagef("-min-version %q: %v", *minVersion, err)
+	}
+	if *out == "" {
+		if filepath.Base(*name) != *name {
+			return cli.Usagef("-name %q is no name of a file: the bundle needs -out", *name)
+		}
 		*out = *name + "-" + *version + ".bundle"
 	}
 	key, err := bundle.ReadPrivateKey(*keyFile)
@@ -125,6 +135,9 @@ func bundleVerify(args []string, env environment) error {
 	}
 	if fs.NArg() != 1 {
 		return cli.Usagef("bundle verify needs one BUNDLE after its flags")
+	}
+	if err := bundle.CheckVersion(*running); *running != "" && err != nil {
+		return cli.Usagef("-running %q: %v", *running, err)
 	}
 	key, err := bundle.ReadPublicKey(*trust)
 	if err != nil {

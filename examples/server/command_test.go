@@ -51,6 +51,11 @@ func TestRefusedFlags(t *testing.T) {
 		{[]string{"bundle"}, "keygen"},
 		{[]string{"bundle", "sing"}, "keygen"},
 		{[]string{"bundle", "sign", "x"}, "-version"},
+		{[]string{"bundle", "sign", "-version=-1", "x"}, "begin with a digit"},
+		{[]string{"bundle", "sign", "-version", "2..0", "x"}, "single dots"},
+		{[]string{"bundle", "sign", "-version", "2", "-min-version", "1.", "x"}, "-min-version"},
+		{[]string{"bundle", "sign", "-version", "2", "-name", "a/b", "x"}, "-out"},
+		{[]string{"bundle", "verify", "-running", "v", "x"}, "-running"},
 		{[]string{"export", "-format", "xml"}, "neither"},
 	} {
 		_, err := command(t, tt.args...)
@@ -116,8 +121,14 @@ func TestBundleCommands(t *testing.T) {
 	_, err = command(t, "bundle", "verify", "-trust", file("p"), file("b"))
 	require.Error(t, err, "it was altered")
 
-	_, err = command(t, "bundle", "sign", "-key", file("k"), "-version", "not a version", "-out", file("c"), file("image"))
-	require.Error(t, err)
+	require.NoError(t, os.WriteFile(file("empty"), nil, 0o600))
+	for _, args := range [][]string{
+		{"-version", "not a version", file("image")}, {"-version", "1", "-name", " ", file("image")}, {"-version", "1", file("empty")},
+		{"-version", "1", "-min-version", "1.0", file("image")},
+	} {
+		_, err = command(t, append([]string{"bundle", "sign", "-key", file("k"), "-out", file("c")}, args...)...)
+		require.Error(t, err, "%q", args)
+	}
 	left, err := filepath.Glob(file("c*"))
 	require.NoError(t, err)
 	require.Empty(t, left, "what could not be made leaves no file")

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -26,13 +27,14 @@ var (
 
 // A Manifest says what the image of a bundle is.
 type Manifest struct {
-	// Name is what the image is for, 1 to 255 bytes of printable UTF-8.
+	// Name is what the image is for, 1 to 255 bytes of printable UTF-8 without spaces at its ends.
 	Name string
-	// Version is the image's version, 1 to 255 bytes of printable ASCII without spaces. See [CompareVersions] for its order.
+	// Version is the image's version; see [CheckVersion] for what it can be, and [CompareVersions] for its order.
 	Version string
-	// MinVersion is the lowest version that must be running for the image to be installed; "" if any will do.
+	// MinVersion is the lowest version that must be running for the image to be installed; "" if any will do. It is lower than
+	// Version, as a device takes only what is higher than what it runs.
 	MinVersion string
-	// Size is the number of bytes of the image. [Sign] sets it.
+	// Size is the number of bytes of the image, of which there is at least one. [Sign] sets it.
 	Size int64
 	// SHA256 is the digest of the image. [Sign] sets it.
 	SHA256 [sha256.Size]byte
@@ -40,17 +42,22 @@ type Manifest struct {
 
 // check is asked for when a manifest is made and when one is read.
 func (m Manifest) check() error {
-	if m.Name == "" || len(m.Name) > maxText || !printable(m.Name) {
-		return errors.New("name is not 1 to 255 bytes of printable text")
+	if m.Name == "" || len(m.Name) > maxText || !printable(m.Name) || strings.TrimSpace(m.Name) != m.Name {
+		return errors.New("name is not 1 to 255 bytes of printable text without spaces at its ends")
 	}
-	if m.Version == "" || !validVersion(m.Version) {
-		return errors.New("version is not 1 to 255 bytes of printable ASCII")
+	if err := CheckVersion(m.Version); err != nil {
+		return fmt.Errorf("%.40q is no version: %w", m.Version, err)
 	}
-	if !validVersion(m.MinVersion) {
-		return errors.New("minimum version is not printable ASCII of at most 255 bytes")
+	if m.MinVersion != "" {
+		if err := CheckVersion(m.MinVersion); err != nil {
+			return fmt.Errorf("minimum version: %.40q is no version: %w", m.MinVersion, err)
+		}
+		if CompareVersions(m.MinVersion, m.Version) >= 0 {
+			return fmt.Errorf("minimum version %s is not below version %s: nothing would ever install it", m.MinVersion, m.Version)
+		}
 	}
-	if m.Size < 0 {
-		return errors.New("size is negative")
+	if m.Size < 1 {
+		return errors.New("image is empty")
 	}
 	return nil
 }
@@ -61,18 +68,6 @@ func printable(s string) bool {
 	}
 	for _, r := range s {
 		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return true
-}
-
-func validVersion(s string) bool {
-	if len(s) > maxText {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
 			return false
 		}
 	}

@@ -2,8 +2,55 @@ package bundle
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"strings"
 )
+
+// CheckVersion returns an error that says what is wrong with a version if it is not one that bundles can have.
+//
+// A version has at most 255 bytes. It is dotted identifiers of ASCII letters, digits and "_", the first of which begins with a
+// digit, perhaps after a "v"; then perhaps a pre-release after "-", and then perhaps build metadata after "+", each of them
+// dotted identifiers of the same, in which "-" is allowed too: 1.2.0, v1.2, 2024.11-rc.1+build-7. No identifier is empty.
+// So [CompareVersions] puts it where people expect it.
+func CheckVersion(s string) error {
+	if len(s) > maxText {
+		return fmt.Errorf("longer than %d bytes", maxText)
+	}
+	rest, build, hasBuild := strings.Cut(s, "+")
+	release, pre, hasPre := strings.Cut(rest, "-")
+	first := release
+	if first != "" && (first[0] == 'v' || first[0] == 'V') {
+		first = first[1:]
+	}
+	switch {
+	case first == "" || !isDigit(first[0]):
+		return errors.New("it does not begin with a digit, as 1.2.0 does")
+	case !identifiers(release, "_"):
+		return errors.New("it is not letters and digits with single dots between them")
+	case hasPre && !identifiers(pre, "_-"):
+		return errors.New("what follows the - is not letters and digits with single dots between them")
+	case hasBuild && !identifiers(build, "_-"):
+		return errors.New("what follows the + is not letters and digits with single dots between them")
+	}
+	return nil
+}
+
+// identifiers reports whether s is dotted identifiers, none of them empty, of letters, digits and others.
+func identifiers(s, others string) bool {
+	for id := range strings.SplitSeq(s, ".") {
+		for i := range len(id) {
+			c := id[i] | 0x20 // lower case, of letters
+			if (c < 'a' || c > 'z') && !isDigit(id[i]) && !strings.Contains(others, id[i:i+1]) {
+				return false
+			}
+		}
+		if id == "" {
+			return false
+		}
+	}
+	return true
+}
 
 // CompareVersions compares two versions: negative if a is lower, 0 if neither is, positive if a is higher.
 //

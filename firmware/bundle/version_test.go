@@ -1,6 +1,7 @@
 package bundle_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,6 +32,39 @@ func TestCompareVersions(t *testing.T) {
 	for _, equal := range [][2]string{{"1.2", "1.2.0"}, {"v1.2", "1.2"}, {"1.2+a", "1.2+b"}, {"1.02", "1.2"}, {"1.0-rc+a", "1-rc"}} {
 		require.Zero(t, bundle.CompareVersions(equal[0], equal[1]), "%q", equal)
 	}
+}
+
+func TestCheckVersion(t *testing.T) {
+	for _, s := range []string{
+		"0", "1", "1.2", "1.2.3.4", "01.02", "v1", "V2.0", "2024.11.30", "20241130", "1.x", "1.0a", "1.0_b2", "1.0.0-alpha.1", "1-0", "1--",
+		"1+b", "1.0-rc.1+build-7.x", "1+a-b", "1.0-SNAPSHOT", "1.0.0-rc_1",
+	} {
+		require.NoError(t, bundle.CheckVersion(s), "%q", s)
+	}
+	for _, s := range []string{
+		"", "-1", "2..0", ".", ".1", "1.", "..", "-", "+", "1-", "1+", "1-+", "1-+b", "1-a..b", "1-.a", "1-a.", "1+b..c", "1+.", "1+a+b", "v", "v.1",
+		"vv1", "v-1", "latest", "x1", "_1", "1 2", " 1", "1 ", "1\n", "1\x00", "1/2", "1:2", "1,2", "1~a", "1=2", "é", "1é", "1\xff", "1%", "--1",
+	} {
+		require.Error(t, bundle.CheckVersion(s), "%q", s)
+	}
+}
+
+// FuzzCheckVersion: whatever is a version differs from what is made of it by a higher number.
+func FuzzCheckVersion(f *testing.F) {
+	for _, s := range []string{"1.2.3", "-1", "2..0", "v1-a+b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if bundle.CheckVersion(s) != nil {
+			return
+		}
+		if bundle.CompareVersions(s, s) != 0 {
+			t.Errorf("%q has no place in the order", s)
+		}
+		if release, _, _ := strings.Cut(s, "+"); !strings.Contains(release, "-") && bundle.CompareVersions(release+".1", release) <= 0 {
+			t.Errorf("%q.1 is not higher than it", release)
+		}
+	})
 }
 
 // FuzzCompareVersions checks that the order is one: reflexive, antisymmetric, transitive.
