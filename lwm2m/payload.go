@@ -112,7 +112,7 @@ func (c Codec) AppendPayload(dst []byte, f ContentFormat, base Path, entries []E
 //     choice of the instance to the client);
 //   - TLV: resource instances where their multiple resource is due (Anjay);
 //   - CBOR: lengths that are indefinite, and decimal fractions (Anjay);
-//   - CBOR: tags 0 and 1 around times (Leshan);
+//   - CBOR, LwM2M CBOR, SenML CBOR: tags 0 and 1 around times (Leshan);
 //   - CBOR, SenML: a float where an Integer or a Time is due, if it is whole
 //     (Leshan);
 //   - SenML: those of package senml, among them identifiers with leading zeros

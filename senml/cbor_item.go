@@ -154,7 +154,7 @@ func (r *cborReader) bool() (bool, error) {
 	return false, r.mistyped()
 }
 
-// number reads an integer, a float or a decimal fraction.
+// number reads an integer, a float, a decimal fraction, or for LwM2M a tagged time.
 func (r *cborReader) number() (Number, error) {
 	start := r.pos
 	if start < len(r.s) && r.s[start] < 24 {
@@ -188,8 +188,11 @@ func (r *cborReader) number() (Number, error) {
 		}
 		return Float(f), nil
 	case majorTag:
-		if h.arg == tagDecimal {
+		switch {
+		case h.arg == tagDecimal:
 			return r.decimal(start)
+		case h.arg <= tagEpoch && r.check.codec.LwM2M:
+			return r.time(h.arg, start)
 		}
 	}
 	r.pos = start

@@ -70,6 +70,7 @@
 //     tests have them);
 //   - an empty pack (LwM2M's answer for an empty instance, and RFC 8790's for
 //     no match);
+//   - CBOR tags 0 and 1 around numbers that are times, for LwM2M (Leshan has them in other formats);
 //   - integral numbers written as fractions or floats, "20.0" or 0xf94d00, where
 //     an integer is wanted (Leshan).
 //
