@@ -13,6 +13,10 @@ var (
 	ErrInUse        = errors.New("store: image is needed by an active update")
 	ErrInvalid      = errors.New("store: no store keeps this record")
 	ErrClosed       = errors.New("store: closed")
+
+	// ErrNoSpace: the disk is full, or a quota used up. The same call works when there is room again; a commit may have
+	// taken place all the same, as after any error of the database.
+	ErrNoSpace = errors.New("store: no space left on the disk")
 )
 
 // An ActiveError says which update is in the way of a new one. It matches ErrActive.

@@ -2,25 +2,33 @@ package bolt
 
 import (
 	"errors"
-	"fmt"
+	"io/fs"
 	"iter"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bberrors "go.etcd.io/bbolt/errors"
 
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/internal/kv"
 )
 
-// ErrLocked is the category of Open's error when another process has the file open.
-var ErrLocked = errors.New("store: file is in use by another process")
+// The categories of Open's errors, beside those of package store.
+var (
+	// ErrLocked: another process has the file open, or this one.
+	ErrLocked = errors.New("store: file is in use by another process")
+	// ErrDamaged: the file is no database, or what it has does not fit together: it was cut, for example. Open has changed
+	// nothing in it. Commits and queries have this error too when they meet such a part of it later.
+	ErrDamaged = errors.New("store: file is damaged, or no database")
+)
 
 // DefaultNamespace is the namespace of a store that was opened without [Namespace].
 const DefaultNamespace = "otago"
 
 // A Store is a [store.Store] in one namespace of a bbolt file.
-type Store struct{ store.Store }
+type Store struct {
+	store.Store
+	backend *backend
+}
 
 // An Option changes how a store is opened.
 type Option interface{ apply(*options) }
@@ -41,32 +49,44 @@ func Namespace(name string) Option { return option(func(o *options) { o.namespac
 // LockWait is how long Open waits for another process to close the file; the default is one second.
 func LockWait(d time.Duration) Option { return option(func(o *options) { o.wait = d }) }
 
-// Open opens the file, and creates it, readable by its owner only, if there is none. Closing the store closes the file.
-// The error matches ErrLocked when another process, or this one, has the file open.
+// Open opens the file. If there is none it makes one, readable by its owner only: under another name, which it exchanges
+// for path when all of it is durable, so that no half of a database is ever found. Closing the store closes the file.
+//
+// The error matches ErrLocked when another process, or this one, has the file open; ErrDamaged when there is a file, but no
+// database that is whole, not even an empty one; store.ErrNoSpace when the disk is full.
 func Open(path string, opts ...Option) (*Store, error) {
 	o := apply(opts)
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:      max(o.wait, time.Millisecond), // to bbolt, 0 means for ever
-		FreelistType: bbolt.FreelistMapType,
-	})
-	switch {
-	case errors.Is(err, bberrors.ErrTimeout):
-		return nil, fmt.Errorf("%w: %s", ErrLocked, path)
-	case err != nil:
-		return nil, fmt.Errorf("store: opening %s: %w", path, err)
+	if o.namespace == "" {
+		return nil, errNamespace
 	}
-	s, err := open(db, o.namespace, db.Close)
+	db, err := openFile(path, o.wait)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = create(path, o); err == nil {
+			db, err = openFile(path, o.wait)
+		}
+	}
 	if err != nil {
-		_ = db.Close()
-		return nil, fmt.Errorf("store: opening %s: %w", path, err)
+		return nil, explain(path, err)
+	}
+	b := &backend{db: db, namespace: []byte(o.namespace), reopen: func() (bboltFile, error) { return openFile(path, o.wait) }}
+	s, err := open(b)
+	if err != nil {
+		return nil, explain(path, errors.Join(err, b.Close()))
 	}
 	return s, nil
 }
 
-// New returns a store in a file that the caller has opened, shares with others, and closes after the store.
+// New returns a store in a file that the caller has opened, shares with others, and closes after the store. The caller has
+// made sure that the file is whole: [Open] does.
 func New(db *bbolt.DB, opts ...Option) (*Store, error) {
-	return open(db, apply(opts).namespace, func() error { return nil })
+	o := apply(opts)
+	if o.namespace == "" {
+		return nil, errNamespace
+	}
+	return open(&backend{db: bboltFile{DB: db}, namespace: []byte(o.namespace)})
 }
+
+var errNamespace = errors.New("store: namespace is empty")
 
 func apply(opts []Option) options {
 	o := options{namespace: DefaultNamespace, wait: time.Second}
@@ -76,11 +96,7 @@ func apply(opts []Option) options {
 	return o
 }
 
-func open(db *bbolt.DB, namespace string, closeFile func() error) (*Store, error) {
-	if namespace == "" {
-		return nil, errors.New("store: namespace is empty")
-	}
-	b := &backend{db: db, namespace: []byte(namespace), close: closeFile}
+func open(b *backend) (*Store, error) {
 	if err := b.create(); err != nil {
 		return nil, err
 	}
@@ -88,54 +104,8 @@ func open(db *bbolt.DB, namespace string, closeFile func() error) (*Store, error
 	if err != nil {
 		return nil, err
 	}
-	return &Store{s}, nil
+	return &Store{s, b}, nil
 }
-
-type backend struct {
-	db        *bbolt.DB
-	namespace []byte
-	close     func() error
-}
-
-// create makes the buckets that are not there; where all are, it writes nothing.
-func (b *backend) create() error {
-	complete := false
-	err := b.db.View(func(btx *bbolt.Tx) error {
-		space := btx.Bucket(b.namespace)
-		complete = space != nil
-		for t := range kv.Tables {
-			complete = complete && space.Bucket([]byte(t.String())) != nil
-		}
-		return nil
-	})
-	if err != nil || complete {
-		return err
-	}
-	return b.db.Update(func(btx *bbolt.Tx) error {
-		space, err := btx.CreateBucketIfNotExists(b.namespace)
-		if err != nil {
-			return err
-		}
-		for t := range kv.Tables {
-			if _, err := space.CreateBucketIfNotExists([]byte(t.String())); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (b *backend) View(fn func(kv.Reader) error) error {
-	return b.db.View(func(btx *bbolt.Tx) error { return fn(b.tx(btx)) })
-}
-
-func (b *backend) Update(fn func(kv.Writer) error) error {
-	return b.db.Update(func(btx *bbolt.Tx) error { return fn(b.tx(btx)) })
-}
-
-func (b *backend) Close() error { return b.close() }
-
-func (b *backend) tx(btx *bbolt.Tx) *tx { return &tx{space: btx.Bucket(b.namespace)} }
 
 // A tx finds a table's bucket once.
 type tx struct {

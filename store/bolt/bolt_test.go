@@ -1,7 +1,6 @@
 package bolt_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -163,25 +162,6 @@ func ExampleOpen() {
 	// Output:
 	// <nil>
 	// store: id exists already
-}
-
-func TestOpenRefuses(t *testing.T) {
-	dir := t.TempDir()
-	garbage := filepath.Join(dir, "garbage.db")
-	if err := os.WriteFile(garbage, bytes.Repeat([]byte("no database\n"), 2000), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{dir, garbage, filepath.Join(dir, "no such folder", "ota.db")} {
-		if db, err := bolt.Open(path); err == nil {
-			t.Errorf("Open(%s) succeeded", path)
-			_ = db.Close()
-		} else if errors.Is(err, bolt.ErrLocked) {
-			t.Errorf("Open(%s) = %v", path, err)
-		}
-	}
-	if got, err := os.ReadFile(garbage); err != nil || len(got) != 24000 {
-		t.Errorf("Open changed a file that is not its own: %d bytes, %v", len(got), err)
-	}
 }
 
 // TestFileWithoutMarks opens a file of a version that kept only in its record that a device is Secured, and then damages that.

@@ -7,4 +7,9 @@ import (
 )
 
 // BackendOf returns what the default namespace of a file keeps its records in.
-func BackendOf(db *bbolt.DB) kv.Backend { return &backend{db: db, namespace: []byte(DefaultNamespace)} }
+func BackendOf(db *bbolt.DB) kv.Backend {
+	return &backend{db: bboltFile{DB: db}, namespace: []byte(DefaultNamespace)}
+}
+
+// FileOf returns the file that a store has open.
+func FileOf(s *Store) *bbolt.DB { return s.backend.db.DB }

@@ -1,0 +1,158 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+
+	"go.etcd.io/bbolt"
+	bberrors "go.etcd.io/bbolt/errors"
+
+	"github.com/otago-iot/otago/internal/disk"
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/internal/kv"
+)
+
+// A backend keeps tables in a namespace of a file.
+type backend struct {
+	namespace []byte
+	reopen    func() (bboltFile, error) // nil: the file is the caller's
+
+	mu     sync.RWMutex // read-held while db is used
+	db     bboltFile
+	broken error // nothing is written any more
+}
+
+// create makes the buckets that are not there; where all are, it writes nothing.
+func (b *backend) create() error {
+	complete := false
+	err := b.view(func(btx *bbolt.Tx) error {
+		space := btx.Bucket(b.namespace)
+		complete = space != nil
+		for t := range kv.Tables {
+			complete = complete && space.Bucket([]byte(t.String())) != nil
+		}
+		return nil
+	})
+	if err != nil || complete {
+		return err
+	}
+	return b.update(func(btx *bbolt.Tx) error {
+		space, err := btx.CreateBucketIfNotExists(b.namespace)
+		if err != nil {
+			return err
+		}
+		for t := range kv.Tables {
+			if _, err := space.CreateBucketIfNotExists([]byte(t.String())); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (b *backend) View(fn func(kv.Reader) error) error {
+	return b.view(func(btx *bbolt.Tx) error { return fn(b.tx(btx)) })
+}
+
+func (b *backend) Update(fn func(kv.Writer) error) error {
+	return b.update(func(btx *bbolt.Tx) error { return fn(b.tx(btx)) })
+}
+
+func (b *backend) view(fn func(*bbolt.Tx) error) error {
+	return b.do(func() error { return guard(func() error { return b.db.View(fn) }) })
+}
+
+func (b *backend) update(fn func(*bbolt.Tx) error) error {
+	return b.do(func() error {
+		if b.broken != nil {
+			return b.broken
+		}
+		err := guard(func() error { return b.db.Update(fn) })
+		switch {
+		case errors.Is(err, ErrDamaged):
+			// bbolt was stopped in the midst of its work: what it has in memory is not to reach the file.
+			return &stoppedError{err}
+		case disk.Full(err):
+			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
+		}
+		return err
+	})
+}
+
+// A stoppedError ends all writing.
+type stoppedError struct{ error }
+
+func (e *stoppedError) Unwrap() error { return e.error }
+
+// do runs fn with the file. A file that could not be mapped anew when it had to grow (a disk was full, or memory short) is
+// closed to bbolt for good; it is whole, so it is opened again.
+func (b *backend) do(fn func() error) error {
+	run := func() error {
+		b.mu.RLock()
+		defer b.mu.RUnlock()
+		return fn()
+	}
+	err := run()
+	stopped, isStopped := errors.AsType[*stoppedError](err)
+	isClosed := errors.Is(err, bberrors.ErrInvalidMapping) || errors.Is(err, bberrors.ErrDatabaseNotOpen)
+	if !isStopped && (b.reopen == nil || !isClosed) {
+		return err
+	}
+	b.mu.Lock()
+	switch {
+	case isStopped:
+		b.broken = stopped.error
+	case b.db.View(func(*bbolt.Tx) error { return nil }) != nil: // nobody else has done it meanwhile
+		err = b.again()
+	default:
+		err = nil
+	}
+	b.mu.Unlock()
+	if isStopped || err != nil {
+		return err
+	}
+	return run()
+}
+
+// again opens the file again. mu is held.
+func (b *backend) again() error {
+	if err := b.db.Close(); err != nil {
+		return err
+	}
+	db, err := b.reopen()
+	if err != nil {
+		return err // the next call tries it again
+	}
+	b.db = db
+	return nil
+}
+
+// Close closes the file if it is not the caller's. Where bbolt was stopped it may hold its locks for ever; then only the file
+// is closed, so that others can open it.
+func (b *backend) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.reopen == nil:
+		return nil
+	case b.broken != nil:
+		return disk.CloseLocked(b.db.file)
+	}
+	return b.db.Close()
+}
+
+// guard turns a panic of bbolt, or a fault in the memory that it has mapped, into an error. A file that is damaged causes
+// both; without this one page of it would end the process at every start.
+func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	return fn()
+}
+
+func (b *backend) tx(btx *bbolt.Tx) *tx { return &tx{space: btx.Bucket(b.namespace)} }

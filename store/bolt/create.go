@@ -1,0 +1,114 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bberrors "go.etcd.io/bbolt/errors"
+
+	"github.com/otago-iot/otago/internal/disk"
+	"github.com/otago-iot/otago/store"
+)
+
+// mode is who may read the file: it has the addresses of devices, and tokens by hash.
+const mode = 0o600
+
+// create makes a database beside path and gives it its name when it is complete. Whoever else does the same at the same time
+// may be first: then that one counts.
+func create(path string, o options) (err error) {
+	dir, name := filepath.Split(path)
+	f, err := os.CreateTemp(filepath.Clean(dir), "."+name+".*.new")
+	if err != nil {
+		return err
+	}
+	temp := f.Name()
+	defer func() {
+		if removed := os.Remove(temp); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
+			err = errors.Join(err, removed)
+		}
+		if err == nil {
+			err = disk.SyncDir(filepath.Clean(dir))
+		}
+	}()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db, err := bbolt.Open(temp, mode, bboltOptions(o.wait))
+	if err != nil {
+		return err
+	}
+	_, err = open(&backend{db: bboltFile{DB: db}, namespace: []byte(o.namespace)})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	return giveName(temp, path)
+}
+
+// giveName gives the file at temp the name path, unless there is a file of that name.
+func giveName(temp, path string) error {
+	err := os.Link(temp, path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	// A file system without links: nothing but the look before it keeps this from replacing what is there.
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
+func bboltOptions(wait time.Duration) *bbolt.Options {
+	return &bbolt.Options{
+		Timeout:      max(wait, time.Millisecond), // to bbolt, 0 means for ever
+		FreelistType: bbolt.FreelistMapType,
+	}
+}
+
+// A bboltFile is a file and what bbolt has made of it.
+type bboltFile struct {
+	*bbolt.DB
+	file *os.File
+}
+
+// openFile opens a database that is there, and makes sure before bbolt maps it that it is whole.
+func openFile(path string, wait time.Duration) (bboltFile, error) {
+	var opened bboltFile
+	o := bboltOptions(wait)
+	o.OpenFile = func(name string, flag int, _ fs.FileMode) (*os.File, error) {
+		f, err := os.OpenFile(name, flag&^os.O_CREATE, 0)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkTwice(f); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		opened.file = f
+		return f, nil
+	}
+	err := guard(func() (err error) {
+		opened.DB, err = bbolt.Open(path, mode, o)
+		return err
+	})
+	if errors.Is(err, ErrDamaged) && opened.file != nil {
+		_ = disk.CloseLocked(opened.file) // bbolt was stopped before it could
+	}
+	return opened, err
+}
+
+// explain says what is wrong with a file, and what can be done.
+func explain(path string, err error) error {
+	switch {
+	case errors.Is(err, bberrors.ErrTimeout):
+		return fmt.Errorf("%w: %s", ErrLocked, path)
+	case errors.Is(err, ErrDamaged):
+		return fmt.Errorf("store: opening %s: %w; it was not changed: restore a copy of it, or give another path", path, err)
+	case disk.Full(err):
+		return fmt.Errorf("%w: opening %s: %w", store.ErrNoSpace, path, err)
+	}
+	return fmt.Errorf("store: opening %s: %w", path, err)
+}

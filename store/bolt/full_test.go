@@ -1,0 +1,234 @@
+//go:build unix
+
+package bolt_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+
+	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/bolt"
+)
+
+// limitFiles lets no file of this process grow beyond a size, which stands in for a full disk where nobody may mount one.
+// Below 0 there is no limit. It is for tests that run alone.
+func limitFiles(t *testing.T, size int) {
+	t.Helper()
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &limit))
+	if limit.Cur = limit.Max; size >= 0 {
+		limit.Cur = uint64(size)
+		signal.Ignore(unix.SIGXFSZ)
+	}
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+}
+
+// aloneEnv is set where this binary is run again for one test.
+const aloneEnv = "OTAGO_TEST_BOLT_ALONE"
+
+// alone runs the test in a process of its own, and reports whether this is that.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneEnv) != "" {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), aloneEnv+"=1")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.NotContains(t, string(out), "no tests to run")
+	return false
+}
+
+// TestMadeOnFullDisk makes a database while there is less room than it takes, by each page: nothing is left of it, and it is
+// made when there is room.
+func TestMadeOnFullDisk(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	page := os.Getpagesize()
+	for room := 0; ; room += page / 2 {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "ota.db")
+		limitFiles(t, room)
+		db, err := bolt.Open(path)
+		limitFiles(t, -1)
+		if err == nil {
+			require.NoError(t, db.Close())
+			require.Greater(t, room, 4*page)
+			return
+		}
+		require.ErrorIs(t, err, store.ErrNoSpace, "%d bytes", room)
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, entries, "%d bytes", room)
+		db, err = bolt.Open(path)
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+}
+
+// fill commits until the disk is full, and returns how many commits there were.
+func fill(t *testing.T, db store.Store, from int) int {
+	t.Helper()
+	for n := from; ; n++ {
+		_, err := db.Commit(t.Context(), put(n))
+		if err != nil {
+			require.ErrorIs(t, err, store.ErrNoSpace)
+			return n
+		}
+		require.Less(t, n, from+10_000, "it is never full")
+	}
+}
+
+func put(n int) store.Change {
+	return store.PutRegistration{Endpoint: fmt.Sprint("ep", n), Registration: store.Registration{Links: strings.Repeat("</3/0>,", 2000)}}
+}
+
+// worksOn looks at a database that met a full disk, and then has room again.
+func worksOn(t *testing.T, db *bolt.Store, path string, n int) {
+	t.Helper()
+	_, err := db.Commit(t.Context(), put(n), put(n+1))
+	require.NoError(t, err)
+	have, err := all(t, db)
+	require.NoError(t, err)
+	require.Equal(t, n+2, have)
+	require.NoError(t, bolt.FileOf(db).View(func(tx *bbolt.Tx) error {
+		var found error
+		for err := range tx.Check() {
+			found = errors.Join(found, err)
+		}
+		return found
+	}))
+	require.NoError(t, db.Close())
+	db, err = bolt.Open(path)
+	require.NoError(t, err)
+	have, err = all(t, db)
+	require.NoError(t, err)
+	require.Equal(t, n+2, have)
+	require.NoError(t, db.Close())
+}
+
+// TestGrowsOnFullDisk has the disk be full, again and again, while the file grows: nothing that was committed is lost, what is
+// there can be read, and it goes on when there is room.
+func TestGrowsOnFullDisk(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	path := filepath.Join(t.TempDir(), "ota.db")
+	db, err := bolt.Open(path)
+	require.NoError(t, err)
+	n := 0
+	for _, room := range []int{200_000, 300_000, 1_000_000, 3_000_000} {
+		limitFiles(t, room)
+		n = fill(t, db, n)
+		for range 3 {
+			n = fill(t, db, n) // pages that a commit freed may take some more
+		}
+		have, err := all(t, db)
+		require.NoError(t, err)
+		require.Equal(t, n, have)
+	}
+	limitFiles(t, -1)
+	worksOn(t, db, path, n)
+}
+
+// TestReallyFull is the same on a file system of its own, where a file may be longer than there is room for.
+func TestReallyFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := mountTmpfs(dir, "1m"); err != nil {
+		t.Skip("no tmpfs can be mounted here:", err)
+	}
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
+	ballast := filepath.Join(dir, "ballast")
+	path := filepath.Join(dir, "ota.db")
+	for room := range 20 {
+		fillTmpfs(t, ballast, room*2048)
+		db, err := bolt.Open(path)
+		if err == nil {
+			require.NoError(t, db.Close())
+			require.NoError(t, os.Remove(path))
+			require.NoError(t, os.Remove(ballast))
+			continue
+		}
+		require.ErrorIs(t, err, store.ErrNoSpace, "room for %d KiB", 2*room)
+		require.NoFileExists(t, path)
+		require.NoError(t, os.Remove(ballast))
+	}
+	db, err := bolt.Open(path)
+	require.NoError(t, err)
+	n := 0
+	for _, room := range []int{300_000, 200_000, 100_000, 0} {
+		fillTmpfs(t, ballast, room)
+		n = fill(t, db, n)
+		n = fill(t, db, n)
+		have, err := all(t, db)
+		require.NoError(t, err)
+		require.Equal(t, n, have)
+		if room > 0 {
+			require.NoError(t, os.Remove(ballast))
+		}
+	}
+	require.NoError(t, os.Remove(ballast))
+	worksOn(t, db, path, n)
+}
+
+// fillTmpfs leaves so many bytes free.
+func fillTmpfs(t *testing.T, path string, room int) {
+	t.Helper()
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	block := make([]byte, 4096)
+	size := int64(0)
+	for {
+		n, err := f.Write(block)
+		size += int64(n)
+		if err != nil {
+			require.ErrorIs(t, err, unix.ENOSPC)
+			break
+		}
+	}
+	require.NoError(t, f.Truncate(max(size-int64(room), 0)))
+	require.NoError(t, f.Close())
+}
+
+// TestMappedAnew has the system refuse to map the file when it has grown, which closes it to bbolt for ever.
+func TestMappedAnew(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("how to have a mapping refused is known for Linux")
+	}
+	path := filepath.Join(t.TempDir(), "ota.db")
+	db, err := bolt.Open(path)
+	require.NoError(t, err)
+	n := 0
+	for round := range 3 {
+		bolt.FileOf(db).MmapFlags = refusedMmapFlag
+		for err = nil; err == nil; n++ {
+			_, err = db.Commit(t.Context(), put(n))
+			require.Less(t, n, 1000)
+		}
+		n--
+		if round == 2 { // nor can it be opened, for a while
+			require.NoError(t, os.Rename(path, path+".away"))
+			_, err = all(t, db)
+			require.ErrorIs(t, err, fs.ErrNotExist)
+			require.NoError(t, os.Rename(path+".away", path))
+		}
+		have, err := all(t, db)
+		require.NoError(t, err)
+		require.Equal(t, n, have)
+	}
+	worksOn(t, db, path, n)
+}
