@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -47,7 +46,8 @@ var (
 	ErrEmpty = errors.New("firmware: image is empty")
 	// ErrTooBig: an image with more bytes than RepositoryConfig.MaxSize.
 	ErrTooBig = errors.New("firmware: image is too big")
-	// ErrDamaged: an image's file is missing, or its bytes are not those that were added. To add them again heals it.
+	// ErrDamaged: an image's file is missing, or its bytes are not those that were added. To add them again heals it, also for
+	// those who have the image open.
 	ErrDamaged = errors.New("firmware: image is damaged on disk")
 )
 
@@ -58,15 +58,16 @@ var (
 // crash. A file without a record, which a crash may leave, is harmless and is used when its bytes are added again. A
 // directory belongs to one store and one process.
 type Repository struct {
-	dir string
-	db  store.Store
-	cfg RepositoryConfig
+	dir  string
+	disk disk
+	db   store.Store
+	cfg  RepositoryConfig
 
 	digests keyedLock // orders what creates and removes files and the records that refer to them
 
 	mu       sync.Mutex
 	packages map[string]*sharedPackage // open ones, by digest
-	verified map[string]stamp          // digests whose file was read, or written, by this process, and how it was then
+	verified map[string]fs.FileInfo    // digests whose file was read, or written, by this process, and how it was then
 
 	table grants
 }
@@ -77,6 +78,10 @@ const uploadPattern = "upload-*.tmp"
 // OpenRepository opens the repository in dir, which it creates if needed, with its records in s. What an upload left that
 // did not end is removed.
 func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repository, error) {
+	return openRepository(dir, s, cfg, disk{})
+}
+
+func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk) (*Repository, error) {
 	if cfg.MaxSize <= 0 {
 		cfg.MaxSize = DefaultMaxSize
 	}
@@ -93,7 +98,7 @@ func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repositor
 	if cfg.PublicPrefix, err = prefix(cfg.PublicPrefix, "/media/firmware/"); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := d.mkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("firmware: opening repository: %w", err)
 	}
 	left, err := filepath.Glob(filepath.Join(escapeGlob(dir), uploadPattern))
@@ -101,14 +106,14 @@ func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repositor
 		return nil, fmt.Errorf("firmware: opening repository: %w", err)
 	}
 	for _, path := range left {
-		if err := os.Remove(path); err != nil {
+		if err := d.remove(path); err != nil {
 			return nil, fmt.Errorf("firmware: removing an upload that did not end: %w", err)
 		}
 	}
 	r := &Repository{
-		dir: dir, db: s, cfg: cfg,
+		dir: dir, disk: d, db: s, cfg: cfg,
 		packages: make(map[string]*sharedPackage),
-		verified: make(map[string]stamp),
+		verified: make(map[string]fs.FileInfo),
 	}
 	r.table.init()
 	return r, nil
@@ -169,7 +174,7 @@ func (r *Repository) removeUnused(ctx context.Context, digest string) error {
 	r.mu.Lock()
 	delete(r.verified, digest)
 	r.mu.Unlock()
-	if err := os.Remove(r.path(digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := r.disk.remove(r.path(digest)); err != nil {
 		return fmt.Errorf("firmware: removing an image's file: %w", err)
 	}
 	return nil

@@ -7,46 +7,75 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/otago-iot/otago/store"
 )
 
 // Add reads an image's bytes to their end and stores them under the name and version of img, whose other fields are
-// ignored. It returns the image once it is durable. The same name, version and bytes again return the same image.
+// ignored. It returns the image once it is durable. The same name, version and bytes again return the same image, with a
+// file that is new: what became of the old one does not matter.
 //
 // The error is ErrEmpty, ErrTooBig, store.ErrInvalid if the version is empty or name or version have a control character or
-// more than 255 bytes, store.ErrVersionTaken if other bytes have that name and version, or that of body. Nothing is then
-// left of the bytes.
+// more than 255 bytes, store.ErrVersionTaken if other bytes have that name and version, store.ErrNoSpace if the disk is full,
+// or that of body. Nothing is then left of the bytes.
 func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image, error) {
 	img = Image{ID: "new", Name: img.Name, Version: img.Version, Created: time.Now()}
 	if _, err := store.Normalize(store.CreateImage{Image: img}); err != nil {
 		return Image{}, err
 	}
-	temp, err := os.CreateTemp(r.dir, uploadPattern)
-	if err != nil {
-		return Image{}, fmt.Errorf("firmware: storing an image: %w", err)
+	temp, err := r.disk.createTemp(r.dir, uploadPattern)
+	if errors.Is(err, fs.ErrNotExist) { // somebody has removed the whole directory
+		if err = r.disk.mkdirAll(r.dir); err == nil {
+			temp, err = r.disk.createTemp(r.dir, uploadPattern)
+		}
 	}
-	defer os.Remove(temp.Name()) // in vain once it has its own name
+	if err != nil {
+		return Image{}, notStored(err)
+	}
 	img.Size, img.SHA256, err = r.receive(ctx, temp, body)
 	if closeErr := temp.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("firmware: storing an image: %w", closeErr)
+		err = notStored(closeErr)
+	}
+	if err == nil {
+		img.ID = imageID(img.Name, img.Version, img.SHA256)
+		img, err = r.record(ctx, img, temp.Name())
 	}
 	if err != nil {
-		return Image{}, err
+		return Image{}, errors.Join(err, r.disk.remove(temp.Name())) // it may have its own name by now
 	}
-	img.ID = imageID(img.Name, img.Version, img.SHA256)
-	return r.record(ctx, img, temp.Name())
+	return img, nil
+}
+
+// notStored is an error of the disk.
+func notStored(err error) error {
+	if outOfSpace(err) {
+		return fmt.Errorf("%w: storing an image: %w", store.ErrNoSpace, err)
+	}
+	return fmt.Errorf("firmware: storing an image: %w", err)
+}
+
+// An imageFile is a file as a Writer whose errors are the disk's.
+type imageFile struct {
+	disk disk
+	file *os.File
+}
+
+func (f imageFile) Write(p []byte) (int, error) {
+	n, err := f.disk.write(f.file, p)
+	if err != nil {
+		err = notStored(err)
+	}
+	return n, err
 }
 
 // receive copies body into the file, durably.
 func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader) (size int64, digest string, err error) {
 	hash := sha256.New()
 	// One byte more than allowed tells too much from just enough.
-	size, err = io.Copy(io.MultiWriter(file, hash), io.LimitReader(ctxReader{ctx, body}, r.cfg.MaxSize+1))
+	size, err = io.Copy(io.MultiWriter(imageFile{r.disk, file}, hash), io.LimitReader(ctxReader{ctx, body}, r.cfg.MaxSize+1))
 	switch {
 	case err != nil:
 		return 0, "", fmt.Errorf("firmware: receiving an image: %w", err)
@@ -55,8 +84,8 @@ func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader)
 	case size > r.cfg.MaxSize:
 		return 0, "", fmt.Errorf("%w: more than %d bytes", ErrTooBig, r.cfg.MaxSize)
 	}
-	if err := file.Sync(); err != nil {
-		return 0, "", fmt.Errorf("firmware: storing an image: %w", err)
+	if err := r.disk.sync(file); err != nil {
+		return 0, "", notStored(err)
 	}
 	return size, hex.EncodeToString(hash.Sum(nil)), nil
 }
@@ -64,49 +93,35 @@ func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader)
 // record gives the file at temp its name and then creates the image's record.
 func (r *Repository) record(ctx context.Context, img Image, temp string) (Image, error) {
 	defer r.digests.lock(img.SHA256)()
-	if err := r.keep(img.SHA256, temp); err != nil {
-		return Image{}, err
-	}
 	// From here on it is short, and its end must be known, so ctx has no say any more.
 	ctx = context.WithoutCancel(ctx)
+	if err := r.keep(img.SHA256, temp); err != nil {
+		return Image{}, errors.Join(err, r.removeUnused(ctx, img.SHA256))
+	}
 	_, err := r.db.Commit(ctx, store.CreateImage{Image: img})
 	switch {
 	case err == nil || errors.Is(err, store.ErrExists):
 		return r.db.Image(ctx, img.ID)
-	case errors.Is(err, store.ErrVersionTaken):
+	case errors.Is(err, store.ErrVersionTaken), errors.Is(err, store.ErrNoSpace):
 		return Image{}, errors.Join(err, r.removeUnused(ctx, img.SHA256))
 	}
 	// After another error the record may be there all the same, so the file stays.
 	return Image{}, err
 }
 
-// keep renames the file at temp to its digest, unless that file is there and known to be good.
+// keep gives the file at temp the name of its digest. It is whole, which of a file that has that name already can only be
+// said when all of it was read. Who has that one open goes on with the new one.
 func (r *Repository) keep(digest, temp string) error {
-	if info, err := os.Stat(r.path(digest)); err == nil && r.good(digest, info) {
-		return nil
-	}
-	if err := os.Rename(temp, r.path(digest)); err != nil {
-		return fmt.Errorf("firmware: storing an image: %w", err)
-	}
-	if err := syncDir(filepath.Dir(temp)); err != nil {
-		return fmt.Errorf("firmware: storing an image: %w", err)
-	}
-	if info, err := os.Stat(r.path(digest)); err == nil {
-		r.noteGood(digest, info)
-	}
-	return nil
-}
-
-// syncDir makes a directory's entries durable, where the system can.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
+	err := r.replaceOpen(digest, func() error { return r.disk.rename(temp, r.path(digest)) })
 	if err != nil {
-		return err
+		return notStored(err)
 	}
-	return errors.Join(d.Sync(), d.Close())
+	info, err := os.Stat(r.path(digest))
+	if err != nil {
+		return notStored(err)
+	}
+	r.noteGood(digest, info)
+	return nil
 }
 
 // A ctxReader ends when its context does, between two reads.

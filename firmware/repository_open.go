@@ -23,9 +23,10 @@ type Package struct {
 // A sharedPackage is an open file and those who use it.
 type sharedPackage struct {
 	users int // guarded by Repository.mu
-	once  sync.Once
-	file  *os.File
-	err   error
+
+	opening sync.Mutex   // held while it is made sure that file is the right one
+	mu      sync.RWMutex // guards file; held by who reads it
+	file    *os.File     // nil while there is none
 }
 
 // Open opens an image's package. The caller closes it. The first time that a process opens an image that it has not
@@ -46,12 +47,11 @@ func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
 	shared.users++
 	r.mu.Unlock()
 
-	shared.once.Do(func() { shared.file, shared.err = r.openFile(img) })
 	p := &Package{image: img, shared: shared}
 	p.close = sync.OnceFunc(func() { r.release(img.SHA256, shared) })
-	if shared.err != nil {
+	if err := r.openShared(img, shared); err != nil {
 		p.close()
-		return nil, shared.err
+		return nil, err
 	}
 	return p, nil
 }
@@ -66,9 +66,61 @@ func (r *Repository) release(digest string, shared *sharedPackage) {
 	if r.packages[digest] == shared {
 		delete(r.packages, digest)
 	}
-	if shared.file != nil {
-		_ = shared.file.Close() // only read
+	shared.exchange(nil)
+}
+
+// exchange puts another file in the place of the one that is open, and closes that; nil for none.
+func (s *sharedPackage) exchange(file *os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file != nil {
+		_ = s.file.Close() // only read
 	}
+	s.file = file
+}
+
+// openShared makes sure that the file of a shared package is open, and is still the one whose bytes are known.
+func (r *Repository) openShared(img Image, shared *sharedPackage) error {
+	shared.opening.Lock()
+	defer shared.opening.Unlock()
+	if shared.file != nil { // only who holds opening changes it
+		if info, err := os.Stat(r.path(img.SHA256)); err == nil && r.good(img.SHA256, info) {
+			return nil
+		}
+	}
+	file, err := r.openFile(img)
+	if err != nil {
+		return err // who has the old one open keeps it
+	}
+	shared.exchange(file)
+	return nil
+}
+
+// replaceOpen has replace put another file in the place of a digest's, and those who have it open go on with that.
+func (r *Repository) replaceOpen(digest string, replace func() error) error {
+	r.mu.Lock()
+	shared := r.packages[digest]
+	if shared != nil {
+		shared.users++
+	}
+	r.mu.Unlock()
+	if shared == nil {
+		return replace()
+	}
+	defer r.release(digest, shared)
+	shared.opening.Lock()
+	defer shared.opening.Unlock()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.file != nil {
+		_ = shared.file.Close() // Windows replaces no file that is open
+		shared.file = nil
+	}
+	err := replace()
+	if file, openErr := os.Open(r.path(digest)); openErr == nil {
+		shared.file = file
+	}
+	return err
 }
 
 // openFile opens an image's file and makes sure of its bytes.
@@ -92,10 +144,12 @@ func (r *Repository) verify(img Image, file *os.File) error {
 	if err != nil {
 		return fmt.Errorf("firmware: opening image %s: %w", img.ID, err)
 	}
-	if info.Size() != img.Size {
+	switch {
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%w: image %s: its file is no file", ErrDamaged, img.ID)
+	case info.Size() != img.Size:
 		return fmt.Errorf("%w: image %s has %d bytes, its file %d", ErrDamaged, img.ID, img.Size, info.Size())
-	}
-	if r.good(img.SHA256, info) {
+	case r.good(img.SHA256, info):
 		return nil
 	}
 	hash := sha256.New()
@@ -109,24 +163,19 @@ func (r *Repository) verify(img Image, file *os.File) error {
 	return nil
 }
 
-// A stamp is how a file was when its bytes were known.
-type stamp struct{ size, changed int64 }
-
-func stampOf(info fs.FileInfo) stamp { return stamp{info.Size(), info.ModTime().UnixNano()} }
-
-// good reports whether a file is as it was when its bytes were found to have a digest.
+// good reports whether a file is the one that was found to have a digest, and as it was then.
 func (r *Repository) good(digest string, info fs.FileInfo) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known, ok := r.verified[digest]
-	return ok && known == stampOf(info)
+	return ok && os.SameFile(known, info) && known.Size() == info.Size() && known.ModTime().Equal(info.ModTime())
 }
 
 // noteGood notes that a file, as it was at info, has the bytes of a digest.
 func (r *Repository) noteGood(digest string, info fs.FileInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.verified[digest] = stampOf(info)
+	r.verified[digest] = info
 }
 
 // Image returns the image's record.
@@ -146,7 +195,14 @@ func (p *Package) ETag() []byte {
 }
 
 // ReadAt implements io.ReaderAt.
-func (p *Package) ReadAt(b []byte, off int64) (int, error) { return p.shared.file.ReadAt(b, off) }
+func (p *Package) ReadAt(b []byte, off int64) (int, error) {
+	p.shared.mu.RLock()
+	defer p.shared.mu.RUnlock()
+	if p.shared.file == nil {
+		return 0, fmt.Errorf("firmware: image %s: %w", p.image.ID, os.ErrClosed)
+	}
+	return p.shared.file.ReadAt(b, off)
+}
 
 // Close ends the use of the package. To close it again is no error.
 func (p *Package) Close() error {

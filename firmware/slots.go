@@ -87,7 +87,7 @@ func openSlots(dir string, config SlotConfig, d disk) (*Slots, error) {
 	if config.MaxStarts <= 0 {
 		config.MaxStarts = 3
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := d.mkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("firmware: open slots: %w", err)
 	}
 	lock, err := lockFile(filepath.Join(dir, "lock"))

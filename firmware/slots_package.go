@@ -35,7 +35,7 @@ func (s *Slots) OpenPackage(ctx context.Context, offset, size int64) (PackageWri
 			return nil, noSpace(err)
 		}
 	}
-	if err := os.MkdirAll(s.path(slot), 0o755); err != nil {
+	if err := s.disk.mkdirAll(s.path(slot)); err != nil {
 		return nil, noSpace(err)
 	}
 	w := &slotWriter{slots: s, slot: slot}
@@ -82,9 +82,10 @@ func (w *slotWriter) open(offset int64) (err error) {
 	if err = s.disk.op("open " + w.slot); err != nil {
 		return err
 	}
-	if w.image, err = os.OpenFile(s.imagePath(w.slot), os.O_RDWR|os.O_CREATE, 0o755); err != nil {
+	if w.image, err = os.OpenFile(s.imagePath(w.slot), os.O_RDWR|os.O_CREATE, 0o700); err != nil {
 		return err
 	}
+	s.disk.made(diskStep{verb: "create", path: w.image.Name()})
 	w.dirty = true
 	if len(s.config.Trust) > 0 {
 		w.verifier = bundle.NewVerifier(verifiedImage{w}, s.config.Trust, s.policy())
@@ -193,10 +194,8 @@ func (w *slotWriter) Sync() (int64, error) {
 		return 0, noSpace(err)
 	}
 	if w.dirty {
-		for _, dir := range []string{w.slots.path(w.slot), w.slots.dir} {
-			if err := w.slots.disk.syncDir(dir); err != nil {
-				return 0, noSpace(err)
-			}
+		if err := w.slots.disk.syncDir(w.slots.path(w.slot)); err != nil {
+			return 0, noSpace(err)
 		}
 		w.dirty = false
 	}

@@ -38,9 +38,4 @@ func freeSpace(dir string) (int64, error) {
 	return int64(min(free, math.MaxInt64/2)), nil
 }
 
-// outOfSpace tells a disk that is full, a quota that is used up or a file that is as long as files may be.
-func outOfSpace(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG)
-}
-
 func outOfMemory(err error) bool { return errors.Is(err, unix.ENOMEM) }

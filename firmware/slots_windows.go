@@ -42,12 +42,6 @@ func freeSpace(dir string) (int64, error) {
 	return int64(min(free, math.MaxInt64/2)), nil
 }
 
-// outOfSpace tells a disk that is full or a quota that is used up.
-func outOfSpace(err error) bool {
-	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) ||
-		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
-}
-
 func outOfMemory(err error) bool {
 	return errors.Is(err, windows.ERROR_NOT_ENOUGH_MEMORY) || errors.Is(err, windows.ERROR_OUTOFMEMORY)
 }

@@ -3,9 +3,7 @@ package disk
 
 import (
 	"errors"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 )
@@ -20,26 +18,6 @@ func SyncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// MkdirAll makes a directory, and those above it, where they are not there. What it makes is durable.
-func MkdirAll(dir string, mode fs.FileMode) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
-	}
-	dir = filepath.Clean(dir)
-	above := filepath.Dir(dir)
-	if above != dir {
-		if err := MkdirAll(above, mode); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, mode); err != nil {
-		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() { // somebody else may have made it meanwhile
-			return err
-		}
-	}
-	return SyncDir(above)
 }
 
 // Full tells a disk that is full, a quota that is used up or a file that is as long as files may be. It knows the error too

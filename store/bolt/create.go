@@ -32,7 +32,7 @@ func create(path string, o options) (err error) {
 			err = errors.Join(err, removed)
 		}
 		if err == nil {
-			err = disk.SyncDir(filepath.Clean(dir))
+			err = syncDirs(filepath.Clean(dir))
 		}
 	}()
 	if err := f.Close(); err != nil {
@@ -47,6 +47,15 @@ func create(path string, o options) (err error) {
 		return err
 	}
 	return giveName(temp, path)
+}
+
+// syncDirs makes the names in a directory durable, and its own, which may be new too. Those above need not be ours to open.
+func syncDirs(dir string) error {
+	err := disk.SyncDir(dir)
+	for above := filepath.Dir(dir); above != dir; dir, above = above, filepath.Dir(above) {
+		_ = disk.SyncDir(above)
+	}
+	return err
 }
 
 // giveName gives the file at temp the name path, unless there is a file of that name.

@@ -1,6 +1,7 @@
 package firmware
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -8,13 +9,25 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
+
+	files "github.com/otago-iot/otago/internal/disk"
 )
 
-// disk is what changes files. Each step of each change first asks hook, which tests set to have the power fail there.
+// disk is what changes files. Each step of each change first asks hook, which tests set to have the power fail there, and
+// tells done when it is made.
 type disk struct {
 	hook  func(op string) error
+	done  func(diskStep)
 	spare string // a file that gives way to records, "" for none
+}
+
+// A diskStep is one change of files or names.
+type diskStep struct {
+	verb string // create, mkdir, write, truncate, sync, rename, remove, sync directory
+	path string
+	to   string // of rename
+	at   int64  // of write, and the size of truncate
+	data []byte // of write
 }
 
 func (d disk) op(name string) error {
@@ -22,6 +35,12 @@ func (d disk) op(name string) error {
 		return nil
 	}
 	return d.hook(name)
+}
+
+func (d disk) made(step diskStep) {
+	if d.done != nil {
+		d.done(step)
+	}
 }
 
 // replace puts data into a file as a whole, durably: a reader, and a restart, find the old content or the new one.
@@ -34,21 +53,71 @@ func (d disk) replace(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
+	d.made(diskStep{verb: "create", path: temporary})
+	d.made(diskStep{verb: "truncate", path: temporary})
 	_, err = d.write(f, data)
 	if err == nil {
 		err = d.sync(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		os.Remove(temporary) // what it has got of a disk that is full is needed
+		if os.Remove(temporary) == nil { // what it has got of a disk that is full is needed
+			d.made(diskStep{verb: "remove", path: temporary})
+		}
 		return err
 	}
-	if err := d.op("rename " + path); err != nil {
+	return d.rename(temporary, path)
+}
+
+// rename gives a file another name in the same directory, durably.
+func (d disk) rename(from, to string) error {
+	if err := d.op("rename " + to); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, path); err != nil {
+	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return d.syncDir(filepath.Dir(path))
+	d.made(diskStep{verb: "rename", path: from, to: to})
+	return d.syncDir(filepath.Dir(to))
+}
+
+// createTemp makes a new file whose name matches the pattern, as os.CreateTemp does.
+func (d disk) createTemp(dir, pattern string) (*os.File, error) {
+	if err := d.op("create " + filepath.Join(dir, pattern)); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, pattern)
+	if err == nil {
+		d.made(diskStep{verb: "create", path: f.Name()})
+	}
+	return f, err
+}
+
+// mkdirAll makes a directory, and those above it, where they are not there. What it makes is durable, and its owner's only.
+func (d disk) mkdirAll(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	dir = filepath.Clean(dir)
+	above := filepath.Dir(dir)
+	if above != dir {
+		if err := d.mkdirAll(above); err != nil {
+			return err
+		}
+	}
+	if err := d.op("mkdir " + dir); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() { // somebody else may have made it meanwhile
+			return err
+		}
+	}
+	d.made(diskStep{verb: "mkdir", path: dir})
+	err := d.syncDir(above)
+	if err != nil {
+		os.Remove(dir) // the next one who needs it shall sync it too
+	}
+	return err
 }
 
 // spareSize is more than a record, its name and the directory's entry take on any file system that is in use.
@@ -110,25 +179,38 @@ func (d disk) readJSON(path string, v any) error {
 	return nil
 }
 
-func (d disk) write(f io.Writer, p []byte) (int, error) {
+func (d disk) write(f *os.File, p []byte) (int, error) {
 	if err := d.op("write"); err != nil {
 		return 0, err
 	}
-	return f.Write(p)
+	n, err := f.Write(p)
+	if d.done != nil && n > 0 {
+		end, _ := f.Seek(0, io.SeekCurrent)
+		d.made(diskStep{verb: "write", path: f.Name(), at: end - int64(n), data: bytes.Clone(p[:n])})
+	}
+	return n, err
 }
 
 func (d disk) sync(f *os.File) error {
 	if err := d.op("sync " + f.Name()); err != nil {
 		return err
 	}
-	return f.Sync()
+	err := f.Sync()
+	if err == nil {
+		d.made(diskStep{verb: "sync", path: f.Name()})
+	}
+	return err
 }
 
 func (d disk) truncate(f *os.File, size int64) error {
 	if err := d.op("truncate " + f.Name()); err != nil {
 		return err
 	}
-	return f.Truncate(size)
+	err := f.Truncate(size)
+	if err == nil {
+		d.made(diskStep{verb: "truncate", path: f.Name(), at: size})
+	}
+	return err
 }
 
 // remove removes a file that may not be there.
@@ -136,26 +218,30 @@ func (d disk) remove(path string) error {
 	if err := d.op("remove " + path); err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(path); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
 		return err
 	}
+	d.made(diskStep{verb: "remove", path: path})
 	return nil
 }
 
-// syncDir makes names in a directory durable. Windows has nothing of the kind.
+// syncDir makes names in a directory durable.
 func (d disk) syncDir(path string) error {
 	if err := d.op("sync directory " + path); err != nil {
 		return err
 	}
-	if runtime.GOOS == "windows" {
-		return nil
+	err := files.SyncDir(path)
+	if err == nil {
+		d.made(diskStep{verb: "sync directory", path: path})
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return err
 }
+
+// outOfSpace tells a disk that is full, a quota that is used up or a file that is as long as files may be.
+func outOfSpace(err error) bool { return files.Full(err) }
 
 // free returns the free bytes of the file system of a directory.
 func (d disk) free(dir string) (int64, error) {
