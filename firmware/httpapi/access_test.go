@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -254,7 +255,9 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 	serve := func(t *testing.T, ask func(*http.Request, Access) error) *httptest.ResponseRecorder {
 		t.Helper()
 		w := httptest.NewRecorder()
-		newAPI(nil, nil, ask, Options{}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/devices", nil))
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/images?version=1", iotest.ErrReader(errors.New("somebody reads")))
+		r.Header.Set("Content-Type", octetStream)
+		newAPI(nil, nil, ask, Options{}).ServeHTTP(w, r)
 		return w
 	}
 	require.Equal(t, 500, serve(t, func(*http.Request, Access) error { panic("no") }).Code)

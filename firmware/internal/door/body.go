@@ -21,8 +21,8 @@ type Body struct {
 	done bool // the handler has returned: the deadline is the connection's again
 }
 
-// limitBody limits the waits for a request's body. The deadline ends with the body, as net/http goes on to read, to see whether
-// the client is still there. Before the first read, and after the handler has returned, only net/http may wait for a body
+// limitBody limits the waits for a request's body. Once that has ended, net/http reads on without a limit, to see whether the
+// client is still there. Before the first read, and after the handler has returned, only net/http may wait for a body
 // that nobody wants.
 func limitBody(w http.ResponseWriter, r *http.Request) (_ *http.Request, release func()) {
 	if r.Body == nil || r.Body == http.NoBody {
@@ -72,13 +72,10 @@ func (b *Body) Read(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := b.ReadCloser.Read(p)
-	ended := errors.Is(err, io.EOF)
-	if ended || errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if b.over = true; ended && !b.done {
-			_ = b.set(time.Time{})
-		}
+		b.over = true
 	}
 	return n, err
 }

@@ -198,6 +198,32 @@ func TestListenerHandsOnWhatFails(t *testing.T) {
 	})
 }
 
+// TestListenerLeavesNoLimit to what follows the handshake: that is the server's.
+func TestListenerLeavesNoLimit(t *testing.T) {
+	pair := testPair(t)
+	synctest.Test(t, func(t *testing.T) {
+		inner := &oneByOne{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+		l := ListenTLS(inner, &tls.Config{Certificates: []tls.Certificate{pair}})
+		a, b := net.Pipe()
+		inner.conns <- b
+		client := tls.Client(a, &tls.Config{InsecureSkipVerify: true})
+		go func() { _ = client.Handshake() }()
+		server, err := l.Accept()
+		require.NoError(t, err)
+		require.NoError(t, server.(*tls.Conn).Handshake())
+		time.Sleep(time.Hour)
+		go func() { _, _ = client.Write([]byte("x")) }()
+		_, err = io.ReadFull(server, make([]byte, 1))
+		require.NoError(t, err)
+		go func() { _, _ = server.Write([]byte("x")) }()
+		_, err = io.ReadFull(client, make([]byte, 1))
+		require.NoError(t, err)
+		require.NoError(t, l.Close())
+		_ = a.Close()
+		_ = b.Close()
+	})
+}
+
 // oneByOne is a listener in memory.
 type oneByOne struct {
 	conns chan net.Conn
