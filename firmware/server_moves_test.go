@@ -1,0 +1,164 @@
+package firmware
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestSlowBodies: what moves is not ended, however long it takes, and leaves no limit to what follows on its connection.
+func TestSlowBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		got := make(chan int64, 1)
+		server := NewHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n, err := io.Copy(io.Discard, r.Body)
+			if err != nil {
+				n = -1
+			}
+			got <- n
+			select { // a long answer, while net/http looks whether the client is still there
+			case <-r.Context().Done():
+				got <- -1
+			case <-time.After(2 * time.Minute):
+				got <- 0
+			}
+		}))
+		go func() { _ = server.Serve(p) }()
+		c := p.dial()
+		const pieces = 100
+		for range 2 {
+			_, err := fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", pieces)
+			require.NoError(t, err)
+			for range pieces {
+				time.Sleep(25 * time.Second)
+				_, err := io.WriteString(c, "x")
+				require.NoError(t, err)
+			}
+			require.EqualValues(t, pieces, <-got)
+			require.Zero(t, <-got, "the context has ended")
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			require.NoError(t, err)
+			require.Equal(t, 200, resp.StatusCode)
+		}
+		require.NoError(t, c.Close())
+		require.NoError(t, server.Close())
+	})
+}
+
+// TestSlowHandler: what is sent while a handler takes its time is read when that has answered without it, and what it has written
+// before is sent.
+func TestSlowHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		server := NewHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "x")
+			select {
+			case <-r.Context().Done():
+				t.Error("the context has ended")
+			case <-time.After(10 * time.Minute):
+			}
+		}))
+		go func() { _ = server.Serve(p) }()
+		defer server.Close()
+		c := p.dial()
+		defer c.Close()
+		r := bufio.NewReader(c)
+		for range 2 {
+			_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+			require.NoError(t, err)
+			_, err = io.WriteString(c, "body")
+			require.NoError(t, err)
+			resp, err := http.ReadResponse(r, nil)
+			require.NoError(t, err)
+			require.Equal(t, 200, resp.StatusCode)
+			require.False(t, resp.Close)
+			_, err = io.ReadAll(resp.Body)
+			require.NoError(t, err)
+		}
+	})
+}
+
+// TestSlowHTTP2: a stream that moves has no limit either, up or down.
+func TestSlowHTTP2(t *testing.T) {
+	pair := testPair(t)
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		const pieces = 20
+		server := NewHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(20 * time.Second)
+			body, err := io.ReadAll(r.Body)
+			if err != nil || len(body) != pieces || r.ProtoMajor != 2 {
+				t.Errorf("%s: %d bytes, %v", r.Proto, len(body), err)
+			}
+			for range pieces {
+				time.Sleep(time.Minute)
+				_, _ = io.WriteString(w, "x")
+				_ = http.NewResponseController(w).Flush()
+			}
+		}))
+		go func() {
+			_ = server.Serve(NewTLSListener(p, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}))
+		}()
+		transport := &http.Transport{ForceAttemptHTTP2: true, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			c := tls.Client(p.dial(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			return c, c.HandshakeContext(ctx)
+		}}
+		r, w := io.Pipe()
+		go func() {
+			for range pieces {
+				time.Sleep(25 * time.Second)
+				_, _ = io.WriteString(w, "x")
+			}
+			_ = w.Close()
+		}()
+		resp, err := (&http.Client{Transport: transport}).Post("https://localhost", "text/plain", r)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Len(t, body, pieces)
+		require.NoError(t, resp.Body.Close())
+		transport.CloseIdleConnections()
+		require.NoError(t, server.Close())
+		time.Sleep(time.Minute) // for what closes a little later
+	})
+}
+
+// TestDeliveryDeadline: a download leaves no limit to the next request on its connection.
+func TestDeliveryDeadline(t *testing.T) {
+	f := newDelivery(t, 100_000, RepositoryConfig{Stall: time.Second})
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		server := &http.Server{Handler: f.r.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Minute)
+			_, _ = io.WriteString(w, "late")
+		}))}
+		go func() { _ = server.Serve(p) }()
+		c := p.dial()
+		r := bufio.NewReader(c)
+		for _, tt := range []struct {
+			path string
+			want []byte
+		}{{"/fw/" + f.token, f.body}, {"/other", []byte("late")}, {"/fw/" + f.token, f.body}} {
+			_, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", tt.path)
+			require.NoError(t, err)
+			resp, err := http.ReadResponse(r, nil)
+			require.NoError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(tt.want, body), tt.path)
+		}
+		require.NoError(t, c.Close())
+		require.NoError(t, server.Close())
+	})
+}
