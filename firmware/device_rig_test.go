@@ -39,6 +39,7 @@ type rig struct {
 	config DeviceConfig
 	slots  SlotConfig
 	hook   func(op string) error     // of the disk
+	done   func(diskStep)            // of the disk
 	deaf   bool                      // it does not get registered
 	wrap   func(Installer) Installer // what the device has instead of the slots; nil: the slots
 
@@ -100,7 +101,7 @@ func newRigIn(t testing.TB, dir string) *rig {
 // start starts the device. An error is one of the disk's.
 func (r *rig) start() (err error) {
 	r.t.Helper()
-	if r.open, err = openSlots(r.dir, r.slots, disk{hook: r.hook}); err != nil {
+	if r.open, err = openSlots(r.dir, r.slots, disk{hook: r.hook, done: r.done}); err != nil {
 		return err
 	}
 	if r.boot, err = r.open.Boot(); err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,15 +20,14 @@ import (
 
 var errPower = errors.New("power failed")
 
-// power is a supply that fails: it lets so many operations of the disk pass, and none after them. What was not synced is lost
-// with it: bytes written since the last sync of their file, names changed since the last sync of their directory.
+// power is a supply that fails: it lets so many operations of the disk pass, and none after them. What was not synced is kept
+// or lost, as model has it.
 type power struct {
+	model diskModel
+
 	mu     sync.Mutex
 	left   int
-	dir    string
-	failed string                       // the operation that was the first not to happen
-	synced map[string]int64             // sizes of images that are safe
-	names  map[string]map[string][]byte // by directory: what stood under the names that were changed, nil if nothing did
+	failed string // the operation that was the first not to happen
 }
 
 func (p *power) hook(op string) error {
@@ -39,36 +37,7 @@ func (p *power) hook(op string) error {
 		p.failed = cmp.Or(p.failed, op)
 		return errPower
 	}
-	verb, path, _ := strings.Cut(op, " ")
-	switch verb {
-	case "rename", "remove":
-		p.keep(path)
-	case "sync":
-		if dir, ok := strings.CutPrefix(path, "directory "); ok {
-			delete(p.names, dir)
-		} else if stat, err := os.Stat(path); err == nil {
-			p.synced[path] = stat.Size()
-		}
-	case "truncate":
-		// Nothing more is promised of the bytes beyond.
-		p.synced[path] = 0
-	}
 	return nil
-}
-
-// keep remembers what stood under a name before it changes.
-func (p *power) keep(path string) {
-	dir := filepath.Dir(path)
-	if p.names[dir] == nil {
-		p.names[dir] = map[string][]byte{}
-	}
-	if _, known := p.names[dir][path]; !known {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			content = nil
-		}
-		p.names[dir][path] = content
-	}
 }
 
 func (p *power) off() (at string) {
@@ -77,23 +46,19 @@ func (p *power) off() (at string) {
 	return p.failed
 }
 
-// lose takes away what was not safe when the power failed.
-func (p *power) lose(t *testing.T) {
-	for _, names := range p.names {
-		for path, content := range names {
-			if content == nil {
-				require.NoError(t, os.RemoveAll(path))
-				continue
-			}
-			require.NoError(t, os.WriteFile(path, content, 0o600))
-		}
+// lose takes away what was not safe when the power failed: everything, or another one of all possibilities.
+func (p *power) lose(t *testing.T, everything bool, n int) {
+	entries, err := os.ReadDir(p.model.root)
+	require.NoError(t, err)
+	for _, entry := range entries {
+		require.NoError(t, os.RemoveAll(filepath.Join(p.model.root, entry.Name())))
 	}
-	for _, slot := range []string{slotA, slotB} {
-		image := filepath.Join(p.dir, slot, "image")
-		if stat, err := os.Stat(image); err == nil && stat.Size() > p.synced[image] {
-			require.NoError(t, os.Truncate(image, p.synced[image]))
-		}
+	states := p.model.states(p.model.count(), 20)
+	state := states[0]
+	if !everything {
+		state = states[n%len(states)]
 	}
+	state.write(t, p.model.root)
 }
 
 // TestUpdateSurvivesPowerFailure has the power fail at each single step on the disk of a whole update, by pull and by push,
@@ -104,13 +69,17 @@ func TestUpdateSurvivesPowerFailure(t *testing.T) {
 	pkg := testBundle(t, "1.1", image)
 	server := serve(t, pkg)
 	public, _ := testKey()
-	for _, delivery := range []fsm.Delivery{fsm.DeliveryPull, fsm.DeliveryPush} {
-		t.Run(delivery.String(), func(t *testing.T) {
+	for _, way := range []struct {
+		delivery   fsm.Delivery
+		everything bool
+	}{{fsm.DeliveryPull, true}, {fsm.DeliveryPush, true}, {fsm.DeliveryPull, false}, {fsm.DeliveryPush, false}} {
+		delivery := way.delivery
+		t.Run(delivery.String()+map[bool]string{true: ", all lost", false: ", some lost"}[way.everything], func(t *testing.T) {
 			for n := 0; ; n++ {
-				r := newRig(t)
+				r := newRigIn(t, memoryDir(t))
 				r.slots = SlotConfig{Trust: public, Version: "1.0"}
-				supply := &power{left: n, dir: r.dir, synced: map[string]int64{}, names: map[string]map[string][]byte{}}
-				r.hook = supply.hook
+				supply := &power{left: n, model: diskModel{root: r.dir}}
+				r.hook, r.done = supply.hook, supply.model.made
 				err := r.update(delivery, server.URL+"/fw", pkg, supply)
 				r.stop()
 				failed := supply.off()
@@ -120,12 +89,13 @@ func TestUpdateSurvivesPowerFailure(t *testing.T) {
 					t.Logf("%d steps", n)
 					return
 				}
-				supply.lose(t)
-				r.hook = nil
+				supply.lose(t, way.everything, n)
+				r.hook, r.done = nil, nil
 				at := fmt.Sprintf("power failed at step %d, %s", n, failed)
 				seen := r.seen
 				require.NoError(t, r.start(), at)
-				require.False(t, seen.State == fsm.Downloaded && r.now().State == fsm.Idle, "%s: what was shown is forgotten", at)
+				now := r.now() // installed, if Apply was kept although it had not returned
+				require.False(t, seen.State == fsm.Downloaded && now.State == fsm.Idle && now.Result != fsm.ResultSuccess, "%s: what was shown is forgotten", at)
 				require.False(t, seen.Result == fsm.ResultSuccess && r.now().Result != fsm.ResultSuccess, "%s: the success is forgotten", at)
 				require.NoError(t, r.update(delivery, server.URL+"/fw", pkg, &power{}), at)
 				require.Equal(t, "1.1", r.boot.Version, at)
