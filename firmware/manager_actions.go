@@ -194,24 +194,13 @@ func (d *drive) push(e *errand, u Update) {
 		return
 	}
 	body := &watchedImage{Package: pkg}
-	registration, _ := d.m.srv.Registration(d.target)
+	profile := u.Machine.Plan.Profile
 	e.request(lwm2m.Request{
 		Operation: lwm2m.OpWriteStream, Path: pathPackage, Body: body, Size: pkg.Size(), Exclusive: true,
-		BlockSize: pushBlock(registration.Transport, pkg.Size()),
-		Progress:  func(done, _ int64) { d.progress(done) },
+		BlockSize: profile.BlockSize, SkipTaken: profile.SkipTaken,
+		Progress: func(done, _ int64) { d.progress(done) },
 	}, func(a lwm2m.Answer) { e.end(body.explain(a.Err)) })
 	e.atEnd(func() { _ = pkg.Close() })
-}
-
-// pushBlock is the block size of a push; 0 leaves it to the transport. A message on a stream can hold sixteen blocks and
-// more, and Anjay says that it takes them, but loses what does not fit its buffer of 4000 bytes, without a word: the package
-// is broken then. Blocks of 1024 work.
-func pushBlock(t lwm2m.Transport, size int64) int {
-	const block = 1024
-	if size > block && (t == lwm2m.TransportTCP || t == lwm2m.TransportTLS) {
-		return block
-	}
-	return 0
 }
 
 // A watchedImage is a package whose failure to be read is not the device's.

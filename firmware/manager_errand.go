@@ -127,6 +127,8 @@ func (e *errand) noticed(n lwm2m.Notice) {
 		e.notice(fsm.ObserveSilent)
 	case lwm2m.NoticeBusy:
 		e.notice(fsm.ObserveBusy)
+	case lwm2m.NoticeRepeated:
+		e.notice(fsm.ObserveRepeated)
 	case lwm2m.NoticeHeard:
 		e.notice(fsm.ObserveHeard)
 	}

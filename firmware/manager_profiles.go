@@ -23,6 +23,11 @@ func Profiles() map[string]fsm.Profile {
 		},
 		// A client that pulls although it says it could be pushed to: AVSystem's Anjay does nothing else during a push.
 		"pull": {Name: "pull", Delivery: fsm.DeliveryPull},
+		// A client that has no cache of duplicates and takes blocks in their order only: AVSystem's Anjay by default. Wrong for
+		// one that accepts gaps.
+		"no-duplicate-cache": {Name: "no-duplicate-cache", SkipTaken: true},
+		// A client that takes 16 KiB of a package in one message over TCP and TLS.
+		"large-blocks": {Name: "large-blocks", BlockSize: 16 << 10},
 		// A client that is best pushed to.
 		"push": {Name: "push", Delivery: fsm.DeliveryPush},
 	}

@@ -31,6 +31,11 @@ type Request struct {
 	// A multiple of 1024, up to 16384, is how much goes into one message over TCP and TLS to a device that announces that it
 	// takes several blocks there (RFC 8323 section 6); there are devices that announce it and do not.
 	BlockSize int
+	// SkipTaken is for a device that has no cache of duplicates and takes blocks in no order but theirs, such as Anjay by
+	// default: it answers a block that it has, and gets again because its acknowledgement was lost, with 5.03. The next block
+	// is sent then, once; such a device goes on with it, or refuses it if it lacks the one before. A device that accepts
+	// gaps would store a hole. Default: the block is repeated until the device takes it.
+	SkipTaken bool
 	// Exclusive holds other requests to the device back until the stream has ended, for clients that take nothing between
 	// two blocks. Default: others may pass between.
 	Exclusive bool
@@ -84,9 +89,12 @@ const (
 	NoticeBusy
 	// NoticeHeard: the device answers again, after NoticeSilent or NoticeBusy.
 	NoticeHeard
+	// NoticeRepeated: the device refused a block of a stream (5.03) when that came again because no acknowledgement of it
+	// had arrived: it may have it, and not recognise duplicates. See [Request.SkipTaken].
+	NoticeRepeated
 )
 
-var noticeNames = [...]string{NoticeSent: "sent", NoticeSilent: "silent", NoticeBusy: "busy", NoticeHeard: "heard"}
+var noticeNames = [...]string{NoticeSent: "sent", NoticeSilent: "silent", NoticeBusy: "busy", NoticeHeard: "heard", NoticeRepeated: "repeated"}
 
 // String returns the notice in lower case, such as "silent".
 func (n Notice) String() string {

@@ -50,6 +50,15 @@ func TestPlanBounds(t *testing.T) {
 		"first protocol":       {func(p *fsm.Plan) { p.Profile.Protocols = []fsm.Protocol{fsm.ProtocolCoAP} }, true},
 		"no protocol":          {func(p *fsm.Plan) { p.Profile.Protocols = []fsm.Protocol{fsm.ProtocolAuto} }, false},
 		"as many as there are": {func(p *fsm.Plan) { p.Profile.Protocols = all(6) }, true},
+		"block of 16":          {func(p *fsm.Plan) { p.Profile.BlockSize = 16 }, true},
+		"block of 8":           {func(p *fsm.Plan) { p.Profile.BlockSize = 8 }, false},
+		"block of 100":         {func(p *fsm.Plan) { p.Profile.BlockSize = 100 }, false},
+		"block of 1024":        {func(p *fsm.Plan) { p.Profile.BlockSize = 1024 }, true},
+		"block of 1025":        {func(p *fsm.Plan) { p.Profile.BlockSize = 1025 }, false},
+		"block of 3 KiB":       {func(p *fsm.Plan) { p.Profile.BlockSize = 3 << 10 }, true},
+		"block of 16 KiB":      {func(p *fsm.Plan) { p.Profile.BlockSize = 16 << 10 }, true},
+		"block of 17 KiB":      {func(p *fsm.Plan) { p.Profile.BlockSize = 17 << 10 }, false},
+		"negative block":       {func(p *fsm.Plan) { p.Profile.BlockSize = -1024 }, false},
 		"more than there are":  {func(p *fsm.Plan) { p.Profile.Protocols = append(all(6), fsm.ProtocolCoAP) }, false},
 	} {
 		p := good

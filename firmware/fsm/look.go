@@ -115,6 +115,8 @@ func (m *machine) waiting() Wait {
 		return device("device to come back")
 	case d.Kind != ActionNone && d.Queued:
 		return Wait{"this server to get to it: " + d.Kind.String() + " stands in line", WhoseServer, until}
+	case d.Kind == ActionPush && d.Stall == stallBusy && a.Repeated:
+		return device("push to go on: the device refuses a block that was sent again")
 	case d.Kind == ActionPush && d.Stall == stallBusy:
 		return device("push to go on: the device asks to be asked later")
 	case d.Kind == ActionPush && d.Stall == stallSilent && d.Told:

@@ -105,6 +105,7 @@ type history struct {
 	RefusedPush bool       `json:"refused_push,omitzero"`
 	RefusedPull bool       `json:"refused_pull,omitzero"`
 	TooLarge    bool       `json:"too_large,omitzero"` // the device never takes so large a push
+	Repeats     bool       `json:"repeats,omitzero"`   // the device refused a block of a push that was sent again
 	Fresh       bool       `json:"fresh,omitzero"`     // Result 7 was answered with a fresh URI once
 
 	Way    way  `json:"way,omitzero"`    // of the last attempt
@@ -136,6 +137,7 @@ type attempt struct {
 	Started  bool      `json:"started,omitzero"`  // the device took it up
 	Asked    bool      `json:"asked,omitzero"`    // a request for the package came
 	Served   bool      `json:"served,omitzero"`   // the last byte was handed out after the write
+	Repeated bool      `json:"repeated,omitzero"` // a block of the push was sent again and refused
 	Troubles int       `json:"troubles,omitzero"` // lines of the journal that told of trouble
 	Fault    string    `json:"fault,omitzero"`    // the last trouble of the device's connections, in words
 

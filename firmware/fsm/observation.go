@@ -40,6 +40,10 @@ const (
 	// ObserveBusy: the device asked to be asked later (5.03), and will be:
 	// Action.
 	ObserveBusy
+	// ObserveRepeated: the device answered a block of a push with 5.03 when it
+	// came again, because no acknowledgement of it had arrived: the device may
+	// have it, and not recognise duplicates: Action.
+	ObserveRepeated
 	// ObserveHeard: after ObserveSilent or ObserveBusy, it goes on: Action.
 	ObserveHeard
 	// ObserveDone is the end of the action with that ID: Action, Code (zero
@@ -85,7 +89,7 @@ var observationNames = [...]string{
 	ObserveAway: "away", ObserveDone: "done", ObserveProgress: "progress",
 	ObserveHint: "hint", ObserveTimer: "timer", ObserveCancel: "cancel",
 	ObserveQueued: "queued", ObserveSent: "sent", ObserveSilent: "silent",
-	ObserveBusy: "busy", ObserveHeard: "heard", ObserveAsked: "asked",
+	ObserveBusy: "busy", ObserveRepeated: "repeated", ObserveHeard: "heard", ObserveAsked: "asked",
 	ObserveServed: "served", ObserveTrouble: "trouble", ObserveFault: "fault",
 	ObserveTouched: "touched", ObserveHold: "hold", ObserveRelease: "release",
 }

@@ -41,6 +41,16 @@ type Profile struct {
 	// received all the same (some clients answer after the download). It is
 	// written again only after that. 0 means one minute.
 	WriteGrace time.Duration `json:"write_grace,omitzero"`
+	// BlockSize is how many bytes of a package go into one message of a push: a
+	// power of two from 16 to 1024, or a multiple of 1024 up to 16384, of which
+	// more than 1024 are for TCP and TLS and a client that announces to take them
+	// (RFC 8323, section 6). 0 means 1024.
+	BlockSize int `json:"block_size,omitzero"`
+	// SkipTaken: the client has no cache of duplicates, and takes the blocks of
+	// a push in their order only. If it answers a block that was repeated with
+	// 5.03, it has it, and the next one is sent. A client that accepts gaps would
+	// store a hole.
+	SkipTaken bool `json:"skip_taken,omitzero"`
 }
 
 // Limits bounds each phase, and holds the pauses. Zero fields mean the default.
@@ -190,6 +200,9 @@ func (p Profile) Check() error {
 		return errors.New("fsm: profile lists too many protocols")
 	case len(p.Name) > maxVersion || !plain(p.Name):
 		return errors.New("fsm: profile has no proper name")
+	case p.BlockSize < 0 || p.BlockSize > 16<<10 || p.BlockSize > 1024 && p.BlockSize%1024 != 0,
+		p.BlockSize > 0 && p.BlockSize <= 1024 && (p.BlockSize < 16 || p.BlockSize&(p.BlockSize-1) != 0):
+		return fmt.Errorf("fsm: block size %d is none", p.BlockSize)
 	case p.WriteGrace < 0 || p.WriteGrace > MaxLimit:
 		return fmt.Errorf("fsm: write grace %s is out of bounds", p.WriteGrace)
 	}

@@ -37,6 +37,9 @@ func (m *machine) failure(result Result) {
 // trail says what the server saw of the device's download, to explain a failure.
 func (m *machine) trail() string {
 	a := m.Memory.Attempt
+	if a.Repeated && !m.Memory.Installation.Begun {
+		return "; " + refusedAgain
+	}
 	if m.Delivery != DeliveryPull || !a.Begun || a.Adopted || a.refused() || m.Memory.Installation.Begun {
 		return ""
 	}

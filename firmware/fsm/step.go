@@ -71,7 +71,7 @@ func (m *machine) fold(o Observation) {
 		m.goAway(false)
 	case ObserveDone:
 		m.done(o)
-	case ObserveQueued, ObserveSent, ObserveSilent, ObserveBusy, ObserveHeard:
+	case ObserveQueued, ObserveSent, ObserveSilent, ObserveBusy, ObserveRepeated, ObserveHeard:
 		m.underWay(o)
 	case ObserveProgress:
 		m.progress(o.Bytes)

@@ -87,7 +87,8 @@ type player struct {
 //	crash                                   the server starts again from what
 //	                                        was persisted
 //	hold NAME until=5h reason=x             and release NAME
-//	queued, sent, silent, busy, heard       what becomes of the action under way
+//	queued, sent, silent, busy, repeated,
+//	heard                                   what becomes of the action under way
 //	asked X, trouble X, touched X           what was seen of a download, or of
 //	                                        somebody else's request
 //	damaged X | limit 8192                  the action ended so: the image cannot
@@ -156,7 +157,7 @@ func (p *player) play(cmd []string) {
 		}
 	case "release":
 		o.Kind, o.Hold.Holder = fsm.ObserveRelease, args[0]
-	case "queued", "sent", "silent", "busy", "heard":
+	case "queued", "sent", "silent", "busy", "repeated", "heard":
 		o.Action = p.doing.ID
 		o.Kind = kindOf(p.t, cmd[0])
 	case "trouble", "asked", "touched":

@@ -29,10 +29,20 @@ func (m *machine) underWay(o Observation) {
 			d.Since = m.now
 			m.log("busy", "the device asks to be asked later (%s); %s goes on then", detailOr(o, "5.03"), d.Kind)
 		}
+	case ObserveRepeated:
+		if a := &m.Memory.Attempt; d.Kind == ActionPush && !a.Repeated {
+			a.Repeated, m.Memory.History.Repeats = true, true
+			m.log("repeated", "%s", refusedAgain)
+		}
 	case ObserveHeard:
 		m.moves()
 	}
 }
+
+// refusedAgain is what happens to a push to a client without a cache of
+// duplicates.
+const refusedAgain = "the acknowledgement of a block was lost, and the device refused the block when it was sent again (5.03), " +
+	"as does a client that has it and keeps no cache of duplicates"
 
 // moves notes that the action under way gets on.
 func (m *machine) moves() {
@@ -63,6 +73,9 @@ func (m *machine) progress(bytes int64) {
 	}
 	if m.Doing().Kind == ActionPush {
 		m.moves()
+		if a.Repeated { // it was only busy
+			a.Repeated, m.Memory.History.Repeats = false, false
+		}
 	}
 	m.Memory.Reading.Silent = false
 	if size := m.Plan.Size; size > 0 && bytes >= size {

@@ -47,7 +47,11 @@ func (m *machine) choose() choice {
 	at := slices.IndexFunc(ways, func(c choice) bool { return c.way == h.Way })
 	switch {
 	case at < 0:
-		return ways[0]
+		c := ways[0]
+		if h.Repeats && h.Way.Delivery == DeliveryPush {
+			c.why += "; the device refuses blocks of a push that are sent again, as it must be when an acknowledgement is lost"
+		}
+		return c
 	case !h.Change || len(ways) == 1:
 		return ways[at]
 	}
@@ -66,7 +70,7 @@ func (m *machine) ways() (ways []choice, none choice) {
 	push, noPush := m.mayPush()
 	pulls, noPull := m.mayPull()
 	ways = pulls
-	if push.ok {
+	if push.ok && (len(pulls) == 0 || !m.Memory.History.Repeats) {
 		if m.Plan.Profile.Delivery == DeliveryPull {
 			ways = append(ways, push)
 		} else {

@@ -34,6 +34,7 @@ type exchange struct {
 
 	state   exchangeState
 	tries   int
+	again   bool // it was sent more than once, in this use
 	timeout time.Duration
 	began   time.Duration
 	acked   bool // at any time, in this use
@@ -84,6 +85,7 @@ func (x *exchange) expire() {
 			return
 		}
 		a.e.timers.set(&x.timer, x.timeout)
+		x.again = true
 		a.write(x.record)
 		x.call.notice(NoticeSilent)
 	case pending:

@@ -18,6 +18,10 @@ const (
 	NoticeBusy
 	// NoticeHeard, after NoticeSilent or NoticeBusy: the peer answered.
 	NoticeHeard
+	// NoticeRepeated: the peer refused a block of an upload with 5.03 when that
+	// was retransmitted: it may have it, and not recognise duplicates. It comes
+	// once until NoticeHeard.
+	NoticeRepeated
 )
 
 // String returns the name of n.
@@ -31,6 +35,8 @@ func (n Notice) String() string {
 		return "busy"
 	case NoticeHeard:
 		return "heard"
+	case NoticeRepeated:
+		return "repeated"
 	}
 	return "unknown"
 }
@@ -42,6 +48,7 @@ type notices struct {
 	sent   bool
 	silent bool
 	busy   bool
+	again  bool // NoticeRepeated
 }
 
 // next takes the first off a queue that is not empty.
@@ -66,6 +73,8 @@ func (c *Call) notice(n Notice) {
 		known = &q.silent
 	case NoticeBusy:
 		known = &q.busy
+	case NoticeRepeated:
+		known = &q.again
 	}
 	if !*known {
 		*known = true
@@ -85,7 +94,7 @@ func (c *Call) heard(news bool) {
 	defer c.mu.Unlock()
 	q := &c.notices
 	if q.silent || q.busy && news {
-		q.silent, q.busy = false, false
+		q.silent, q.busy, q.again = false, false, false
 		q.queue = append(q.queue, NoticeHeard)
 		c.schedule()
 	}

@@ -50,7 +50,7 @@ func TestNotices(t *testing.T) {
 		{"busy", []string{busy}, []string{"sent", "busy", "heard"}},
 		{"busy for long", []string{busy, busy, busy}, []string{"sent", "busy", "heard"}},
 		{"busy, then silent", []string{busy, lost}, []string{"sent", "busy", "silent", "heard"}},
-		{"silent, then busy", []string{lost, busy}, []string{"sent", "silent", "heard", "busy", "heard"}},
+		{"silent, then busy", []string{lost, busy}, []string{"sent", "silent", "heard", "repeated", "busy", "heard"}},
 		{"silent, then slow", []string{lost, empty}, []string{"sent", "silent", "heard", "silent", "heard"}},
 		{"busy, then slow", []string{busy, empty}, []string{"sent", "busy", "silent", "heard"}},
 	} {

@@ -43,7 +43,7 @@ func (a *association) submitLocked(x *exchange) error {
 	if x.a == nil {
 		x.a, x.timer.owner = a, x
 	}
-	x.tries, x.acked, x.doubted, x.sent, x.err = 0, false, false, false, nil
+	x.tries, x.again, x.acked, x.doubted, x.sent, x.err = 0, false, false, false, false, nil
 	o := &a.outbox
 	if len(o.open)+len(o.queue) >= a.e.cfg.Bounds.PeerRequests {
 		return ErrBusy

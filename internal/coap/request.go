@@ -54,6 +54,13 @@ type Request struct {
 	// negative is one round. When it is set it holds for the first message too,
 	// which else has one round.
 	Stall time.Duration
+	// SkipTaken is for a peer that takes the blocks of an upload in their order
+	// and no other, and has no cache of duplicates: it refuses a block that it
+	// has, because the acknowledgement was lost, with 5.03. To such a refusal of a
+	// block that was retransmitted the next block is the answer: a peer that lacks
+	// the one before refuses that too. Anything but its acceptance ends the upload.
+	// A peer that accepts gaps would store a hole.
+	SkipTaken bool
 	// Restarts limits how often an upload begins anew after 4.08. Default 3;
 	// negative is never.
 	Restarts int

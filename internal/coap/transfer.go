@@ -28,6 +28,8 @@ type transfer struct {
 	challenged bool // the peer wanted to see our address proven for msg
 	sent       bool
 	acked      bool
+	doubt      bool  // a block was refused that the peer may have: see [Response.Repeated]
+	skipped    bool  // so was the one before msg, and skipped
 	restarts   int   // that are left
 	tooLarge   int64 // where in the body the last 4.13 came, if not at its start; or maxBody
 	done       int64

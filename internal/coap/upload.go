@@ -80,6 +80,26 @@ func (t *transfer) blockSent(reply *packet) {
 	}
 	smaller := echoed && got.szx < b.szx
 	switch {
+	case t.lostAck(m):
+		t.done = t.msg.offset + t.msg.n
+		t.skipped, t.doubt = true, true
+		reply.free()
+		t.sendBlock(nil)
+		return
+	case m.code == RequestEntityIncomplete && !b.more && t.repeated():
+		// The peer may have had the whole body by the first copy, whose answer
+		// was lost, and know no transfer any more.
+		reply.free()
+		t.end(nil, fmt.Errorf("%w: the answer to the last block was lost", ErrTimeout))
+		return
+	case t.skipped && isSuccess(m.code) && !(echoed && got.num == b.num && (m.code == Continue || m.code == Changed)):
+		reply.free()
+		t.end(nil, fmt.Errorf("%w: answer %v to the block after one that was refused", ErrProtocol, m.code))
+		return
+	case t.doubt && !isSuccess(m.code) && (t.skipped || m.code == RequestEntityIncomplete):
+		t.c.notice(NoticeRepeated)
+		t.download(reply) // no restart: it would end so again
+		return
 	case isSuccess(m.code) && b.more:
 		// Also 2.04 with M=0, which says that the peer acts on each block, goes
 		// on.
@@ -88,6 +108,7 @@ func (t *transfer) blockSent(reply *packet) {
 			t.szx = got.szx // its number counts from the bytes that were sent
 		}
 		t.patience.progress()
+		t.skipped, t.doubt = false, false
 	case m.code == Continue:
 		reply.free()
 		t.end(nil, fmt.Errorf("%w: 2.31 to the last block", ErrProtocol))
@@ -102,12 +123,6 @@ func (t *transfer) blockSent(reply *packet) {
 		if t.msg.offset > 0 {
 			t.x.token = t.c.e.random.token()
 		}
-	case m.code == RequestEntityIncomplete && !b.more && t.repeated():
-		// The peer may have had the whole body by the first copy, whose answer
-		// was lost, and know no transfer any more.
-		reply.free()
-		t.end(nil, fmt.Errorf("%w: the answer to the last block was lost", ErrTimeout))
-		return
 	case m.code == RequestEntityIncomplete && t.restarts > 0:
 		t.restarts--
 		t.done = 0
@@ -125,13 +140,24 @@ func (t *transfer) blockSent(reply *packet) {
 }
 
 // repeated reports whether the block that was answered had been sent before.
-func (t *transfer) repeated() bool {
-	return t.x.tries > 0 || t.patience.since != 0 || t.c.e.timers.now()-t.x.began > t.c.e.cfg.Transmission.idle()
+func (t *transfer) repeated() bool { return t.x.again || t.patience.since != 0 }
+
+// lostAck reports whether an answer to a block says that the peer has it already,
+// if it is one of those that say so in this way.
+func (t *transfer) lostAck(m *wireMessage) bool {
+	if m.code != ServiceUnavailable || !t.x.again {
+		return false
+	}
+	t.doubt = true
+	return t.r.SkipTaken && t.msg.block1.more
 }
 
 // blockRefused waits if the peer is busy, or has the refusal as the final
 // response.
 func (t *transfer) blockRefused(reply *packet) {
+	if t.doubt {
+		t.c.notice(NoticeRepeated)
+	}
 	if isBusy(reply.msg.code) {
 		if wait, ok := t.refused(&reply.msg, t.blockPatience()); ok {
 			reply.free()

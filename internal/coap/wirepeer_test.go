@@ -22,6 +22,7 @@ type wirePeer struct {
 	e      *Endpoint
 	as     Peer // as which e knows it
 	stream bool
+	net    *simnet.Network // of datagrams
 	mid    uint16
 	write  func([]byte) error
 	read   func() (*packet, error)
@@ -85,7 +86,7 @@ func inUDP(t *testing.T, cfg Config, f func(t *testing.T, w *wirePeer)) {
 			there.Close()
 		}()
 		f(t, &wirePeer{
-			t: t, e: e, as: Peer{UDP, there.AddrPort(), 5683},
+			t: t, e: e, as: Peer{UDP, there.AddrPort(), 5683}, net: network,
 			write: func(b []byte) error {
 				_, err := there.WriteTo(b, net.UDPAddrFromAddrPort(conn.AddrPort()))
 				return err
