@@ -130,10 +130,11 @@ func (o *Observation) receive(m *wireMessage) {
 const freshFor = 128 * time.Second
 
 // fresher reports whether the number next is fresher than last, which came age
-// ago (RFC 7641, section 3.4).
+// ago (RFC 7641, section 3.4). The same number on another message is that of a
+// peer that does not count: its duplicates are known by their message ids.
 func fresher(last, next uint32, age time.Duration) bool {
 	const half = 1 << 23
-	return last < next && next-last < half || last > next && last-next > half || age > freshFor
+	return last <= next && next-last < half || last > next && last-next > half || age > freshFor
 }
 
 // push ends the observation with its association.
