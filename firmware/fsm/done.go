@@ -100,6 +100,10 @@ func (m *machine) writeDone(o Observation) {
 		m.log("unknown", "the Package URI was not acknowledged (%s)", answer(o))
 		m.Memory.Attempt.Why = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
+	case !m.declined():
+		m.log("accepted", "the device refused a repetition of the Package URI (%s): it asks for the package", answer(o))
+		m.restartClock(m.now)
+		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
 	default:
 		m.log("refused", "the Package URI was answered %s", answer(o))
 		m.Memory.Attempt.Why = ""

@@ -307,3 +307,13 @@ func TestWayReasons(t *testing.T) {
 	h.toAction(t, fsm.ActionWriteURI, idle)
 	require.Equal(t, fsm.ProtocolCoAP, h.update.Protocol)
 }
+
+// TestPublicPathProvesNothing refuses a Package URI whose path is public: a request for it can be anybody's.
+func TestPublicPathProvesNothing(t *testing.T) {
+	for pathOnly, want := range map[bool]string{true: "nothing proves that it is this one", false: "then execute"} {
+		h := writing(t, fsm.Plan{Target: newVersion, Profile: fsm.Profile{PathOnly: pathOnly}})
+		h.step(fsm.Observation{Kind: fsm.ObserveAsked, Detail: "a request came by http"})
+		h.done(fsm.CodeBadRequest, fsm.Reading{})
+		require.Contains(t, h.until(picture{fsm.Downloaded, fsm.ResultDefault, oldVersion, false}), want)
+	}
+}

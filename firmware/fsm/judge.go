@@ -153,7 +153,7 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 	case Downloading:
 		a.Started = true
 		switch {
-		case a.refused():
+		case m.declined():
 			m.settle("takes a package, but refused ours", m.Plan.Limits.Settle, func() { m.refused() })
 		case m.Delivery == DeliveryPush && !a.Answer.OK():
 			// Or the last answer was lost, and the device is checking.
@@ -226,7 +226,7 @@ func (m *machine) lostOnHold() {
 // nothing deals with a device that shows neither a package nor a new Result.
 func (m *machine) nothing() {
 	a := &m.Memory.Attempt
-	if a.refused() {
+	if m.declined() {
 		m.refused()
 		return
 	}
@@ -250,9 +250,17 @@ func (m *machine) nothing() {
 	m.settle(why, wait, func() { m.retry("the device " + why) })
 }
 
-// refused reports whether the device refused the package or its URI. A device
-// that asks to be asked later (5.03) has not taken it either.
-func (a attempt) refused() bool { return a.Answer != CodeNone && !a.Answer.OK() }
+// declined reports whether the device refused the package or its URI. A device
+// that asks to be asked later (5.03) has not taken it either. One that asks for
+// the package by its secret URI has: what it refused is a repetition of the
+// Write, whose first answer was lost.
+func (m *machine) declined() bool {
+	a := m.Memory.Attempt
+	if a.Asked && m.Delivery == DeliveryPull && !m.Plan.Profile.PathOnly {
+		return false
+	}
+	return a.Answer != CodeNone && !a.Answer.OK()
+}
 
 // refused deals with a device that refused the package and gave no Result.
 func (m *machine) refused() {

@@ -4,7 +4,7 @@ package fsm
 // update's, or "".
 //
 // It was written into an idle device, or pushed from the first block to the last
-// into one that was stuck in a transfer, and was not refused. Or the client
+// into one that was stuck in a transfer, and was not declined. Or the client
 // cannot be reset, and fetched the package to its last byte after it was given
 // the URI. Or the stored facts name the package. Another server of the device
 // cannot be excluded.
@@ -16,7 +16,7 @@ func (m *machine) proof(r Reading) string {
 		return ""
 	case a.Adopted && r.Holds:
 		return "the device holds this package already"
-	case a.Adopted || a.refused():
+	case a.Adopted || m.declined():
 		return ""
 	case a.Idle, a.Stuck && pushed:
 		return "the device holds the package"
@@ -45,7 +45,7 @@ func (m *machine) unproven() {
 	switch {
 	case m.Plan.Profile.Reset != ResetNone:
 		m.retry(foreign)
-	case a.refused() || m.Memory.Installation.Begun || a.Touched:
+	case m.declined() || m.Memory.Installation.Begun || a.Touched:
 		m.end(OutcomeFailed, ReasonCannotProve, foreign+"; it cannot be reset")
 	default:
 		m.settle("shows a package that it may have had before", unseen*m.Plan.Limits.Settle, func() {

@@ -40,7 +40,7 @@ func (m *machine) trail() string {
 	if a.Repeated && !m.Memory.Installation.Begun {
 		return "; " + refusedAgain
 	}
-	if m.Delivery != DeliveryPull || !a.Begun || a.Adopted || a.refused() || m.Memory.Installation.Begun {
+	if m.Delivery != DeliveryPull || !a.Begun || a.Adopted || m.declined() || m.Memory.Installation.Begun {
 		return ""
 	}
 	var trail string
