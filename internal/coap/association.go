@@ -49,6 +49,7 @@ type association struct {
 	e      *Endpoint
 	peer   Peer
 	link   link
+	origin *origin
 	proven *Identity
 	serial uint64 // unique in the endpoint; part of the keys of other tables
 

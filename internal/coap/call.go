@@ -10,7 +10,8 @@ import (
 
 // Go begins a request and returns at once. done is called exactly once, when
 // the request has ended, with what [Endpoint.Do] would return; errors are
-// *[ExchangeError]. It is called from a goroutine of the endpoint, never from
+// *[ExchangeError]. Only if the endpoint is closed and another function of the
+// request does not return within [Config.Drain] it is not called. It is called from a goroutine of the endpoint, never from
 // within Go and with no lock held, and must not block for long. r must not be
 // changed until then.
 //
@@ -30,6 +31,9 @@ type Call struct {
 	p    Peer
 	r    *Request
 	done func(*Response, error)
+
+	counted bool    // the gate waits for the call
+	from    *origin // that the gate waits for, too
 
 	a         *association // whom the request is for, if not for whoever is p
 	o         *Observation
@@ -53,6 +57,7 @@ type Call struct {
 
 func (e *Endpoint) newCall(p Peer, r *Request, done func(*Response, error)) *Call {
 	c := &Call{e: e, p: p, r: r, done: done, running: true}
+	c.counted = e.gate.enter(nil)
 	c.pause.owner = c
 	return c
 }
@@ -145,6 +150,11 @@ func (c *Call) newTransfer() *transfer {
 		return nil
 	}
 	t, err := newTransfer(c, a)
+	if err == nil && c.from == nil && a.origin != nil {
+		if c.from = a.origin; !c.e.gate.enter(c.from) {
+			c.from, err = nil, ErrPeerGone
+		}
+	}
 	if err != nil {
 		c.end(nil, &ExchangeError{Peer: c.p, Err: err})
 		return nil
@@ -234,17 +244,25 @@ func (c *Call) attendOnce() bool {
 	case len(c.notices.queue) > 0:
 		n := c.notices.next()
 		c.mu.Unlock()
-		c.r.Notice(n)
+		if !c.late() {
+			c.r.Notice(n)
+		}
 	case c.over:
 		done, resp, err := c.done, c.resp, c.err
 		c.done, c.resp, c.t = nil, nil, nil
 		c.mu.Unlock()
-		done(resp, err)
+		defer c.uncount()
+		if c.turn != nil || !c.late() {
+			done(resp, err)
+		}
 		return false // and nobody attends any more
 	case c.due:
 		c.due = false
 		t, cause := c.t, c.cause
 		c.mu.Unlock()
+		if c.late() && cause == nil {
+			cause = ErrClosed
+		}
 		t.step(cause)
 	default:
 		c.running = false
@@ -252,6 +270,21 @@ func (c *Call) attendOnce() bool {
 		return false
 	}
 	return true
+}
+
+// late reports whether functions of the user must not be called any more. A request
+// that began later than that has nobody else to tell that it has failed.
+func (c *Call) late() bool {
+	return c.counted && !c.e.gate.open(c.from)
+}
+
+func (c *Call) uncount() {
+	if c.from != nil {
+		c.e.gate.leave(c.from)
+	}
+	if c.counted {
+		c.e.gate.leave(nil)
+	}
 }
 
 // crashed ends the call when a function of the user has panicked or, with nil,

@@ -75,6 +75,9 @@ func (t *transfer) body(s *scratch, offset, n int64) ([]byte, error) {
 		s.data = make([]byte, n)
 	}
 	data := s.data[:n]
+	if t.c.late() {
+		return nil, ErrClosed
+	}
 	got, err := t.r.Body.ReadAt(data, offset)
 	if int64(got) < n {
 		if err == nil || err == io.EOF {

@@ -38,14 +38,13 @@ type Config struct {
 	// are in IncomingRequest.Payload, and Sinks is not asked.
 	Sinks func(*IncomingRequest) (Sink, *Response)
 	// OnClosed is called once for an association (DTLS, TCP, TLS) that has
-	// ended, after which its Peer is good for nothing. It must not wait. Nil is
-	// allowed.
+	// ended, after which its Peer is good for nothing, in a goroutine of its own.
+	// Nil is allowed.
 	OnClosed func(Peer)
 	// HandshakeFailed is called when a handshake of DTLS or TLS with a client fails
 	// that is known to be at its address: it has answered a cookie, or made a
 	// connection. err says why, and includes the alert that the client sent, such
-	// as "bad certificate". It is called in a goroutine of its own, also a moment
-	// after Close, at most 100 times in a second and for 100 at a time; what is
+	// as "bad certificate". It is called in a goroutine of its own, at most 100 times in a second and for 100 at a time; what is
 	// more is not reported. Nil is allowed.
 	HandshakeFailed func(addr netip.AddrPort, err error)
 

@@ -65,7 +65,7 @@ func (t *transfer) takeWhole(resp *Response, payload []byte) error {
 	}
 	resp.Size = int64(len(payload))
 	t.begun(resp)
-	if _, err := t.r.Into.Write(payload); err != nil {
+	if err := t.into(payload); err != nil {
 		return err
 	}
 	t.received(resp.Size, resp.Size)
@@ -261,12 +261,19 @@ func (t *transfer) fetched(reply *packet) {
 // take adds to the body.
 func (t *transfer) take(p []byte) error {
 	if t.r.Into != nil {
-		_, err := t.r.Into.Write(p)
-		return err
+		return t.into(p)
 	}
 	resp := t.down.resp
 	resp.Payload = append(resp.Payload, p...)
 	return nil
+}
+
+func (t *transfer) into(p []byte) error {
+	if t.c.late() {
+		return ErrClosed
+	}
+	_, err := t.r.Into.Write(p)
+	return err
 }
 
 // limit is that of the response's body.
@@ -282,7 +289,7 @@ func (t *transfer) limit() int64 {
 
 // begun reports what is going to be downloaded.
 func (t *transfer) begun(resp *Response) {
-	if t.r.Begun != nil && t.r.Into != nil {
+	if t.r.Begun != nil && !t.c.late() && t.r.Into != nil {
 		t.r.Begun(bytes.Clone(resp.ETag), resp.Size)
 	}
 }
@@ -290,7 +297,7 @@ func (t *transfer) begun(resp *Response) {
 // received reports the progress of a download, unless there was an upload to
 // report.
 func (t *transfer) received(done, total int64) {
-	if t.r.Progress != nil && t.size <= t.maxPayload() {
+	if t.r.Progress != nil && !t.c.late() && t.size <= t.maxPayload() {
 		t.r.Progress(done, total)
 	}
 }

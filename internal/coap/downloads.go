@@ -3,7 +3,6 @@ package coap
 import (
 	"bytes"
 	"hash/fnv"
-	"io"
 	"sync/atomic"
 	"time"
 )
@@ -15,10 +14,13 @@ const lastBlockIdle = 10 * time.Second
 // download is a response whose body is being fetched by Block2. It is shared
 // by the table and by the requests that are being answered from it.
 type download struct {
+	a    *association
 	resp Response // with Body, never Payload
 	refs atomic.Int32
 	more atomic.Bool // blocks after the first were asked for
 }
+
+func (d *download) origin() *origin { return d.a.origin }
 
 func (d *download) advanced() bool { return d.more.Load() }
 
@@ -29,9 +31,7 @@ func (d *download) free() {
 	if d.refs.Add(-1) > 0 {
 		return
 	}
-	if c, ok := d.resp.Body.(io.Closer); ok {
-		c.Close()
-	}
+	d.a.closeBody(&d.resp)
 }
 
 // response is what a handler would have returned.
@@ -56,7 +56,7 @@ func (in *incoming) downloadKey() transferKey {
 // keep makes resp, which does not fit a message, available for the blocks that
 // the peer will ask for, and returns it in the form that is kept.
 func (e *Endpoint) keep(key transferKey, a *association, resp *Response) *download {
-	d := &download{resp: *resp}
+	d := &download{a: a, resp: *resp}
 	if d.resp.Body == nil {
 		d.resp.Body = bytes.NewReader(resp.Payload)
 		d.resp.Size = int64(len(resp.Payload))

@@ -75,7 +75,8 @@ var (
 
 // ServeDTLS reads datagrams from conn, which it closes, and serves the peers
 // that have made a handshake, until ctx ends; then lets work in flight finish
-// for [Config.Drain], tells the peers, and returns nil. One socket serves all;
+// for [Config.Drain], tells the peers, waits for the functions of the user as
+// [Endpoint.Close] does, and returns nil. One socket serves all;
 // an association costs neither a goroutine nor a buffer.
 func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg DTLSConfig) error {
 	if cfg.ClientCAs == nil {

@@ -192,7 +192,9 @@ func (h *dtlsHandshake) key(identity []byte) ([]byte, error) {
 	h.mu.Lock()
 	h.identity = bytes.Clone(identity) // before the look-up: see EndIdentities
 	h.mu.Unlock()
-	key, ok := h.s.cfg.PSK(identity)
+	var key []byte
+	ok := false
+	_ = h.s.e.callback(&h.s.udp.origin, "PSK", func() { key, ok = h.s.cfg.PSK(identity) })
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ok && len(key) > 0 && len(identity) > 0 { // an empty one would be nobody's

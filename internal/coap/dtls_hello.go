@@ -141,7 +141,7 @@ func (s *dtlsSocket) failed(h *dtlsHandshake, err error) {
 	log := s.e.log.Debug
 	if verified {
 		log = s.e.log.Info
-		s.e.handshakeFailed(h.addr, err)
+		s.e.handshakeFailed(&s.udp.origin, h.addr, err)
 	}
 	log("coap: no association", "peer", h.addr, "identity", h.presented(), "error", err)
 }

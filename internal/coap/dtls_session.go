@@ -231,7 +231,7 @@ func (ss *dtlsSession) ended(alert byte) {
 	if alert == alertClose {
 		ss.farewell()
 	} else if ss.unconfirmed() {
-		ss.s.e.handshakeFailed(ss.remoteAddr(), alertError(alert))
+		ss.s.e.handshakeFailed(&ss.s.udp.origin, ss.remoteAddr(), alertError(alert))
 	}
 	ss.end()
 }

@@ -60,7 +60,14 @@ func (s *dtlsSocket) writeTo(b []byte, addr netip.AddrPort) error { return s.udp
 func (s *dtlsSocket) serve() error {
 	defer func() {
 		s.close()
-		s.running.Wait()
+		ended := make(chan struct{})
+		go func() {
+			s.running.Wait()
+			close(ended)
+		}()
+		limit := time.NewTimer(s.e.cfg.Drain)
+		defer limit.Stop()
+		within(limit, ended) // a look-up of a key may not return
 		close(s.read)
 	}()
 	b := make([]byte, maxRecord)

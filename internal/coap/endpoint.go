@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Endpoint sends and answers CoAP requests on any number of sockets.
@@ -35,7 +36,8 @@ type Endpoint struct {
 	observers   *shares      // observations of peers
 	connections *shares      // streams
 	unwritten   atomic.Int64 // bytes that wait to be written to streams
-	work        work         // exchanges of ours, and requests that are served
+	gate        gate
+	work        work // exchanges of ours, and requests that are served
 	lastID      atomic.Uint64
 
 	closing chan struct{} // closed by Close
@@ -84,7 +86,8 @@ func New(cfg Config) *Endpoint {
 }
 
 // ServePacket reads datagrams from conn, which it closes, until ctx ends; then
-// lets work in flight finish for [Config.Drain] and returns nil. Several
+// lets work in flight finish for [Config.Drain], ends it, waits for the functions of
+// the user as [Endpoint.Close] does, and returns nil. Several
 // sockets may be served at once, also with one local port (SO_REUSEPORT).
 func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	s := e.newSocket(ctx, conn)
@@ -96,6 +99,17 @@ type datagramServer interface {
 	server
 	serve() error
 	drain()
+}
+
+// callbacksOf returns the origin of what s serves.
+func callbacksOf(s server) *origin {
+	switch s := s.(type) {
+	case *socket:
+		return &s.origin
+	case *dtlsSocket:
+		return &s.udp.origin
+	}
+	return nil
 }
 
 // serve has s serve until ctx ends, and what is under way then.
@@ -144,6 +158,9 @@ func (e *Endpoint) leaveServer(s server) {
 	for _, a := range e.table.all(func(a *association) bool { return any(a.link) == any(s) }) {
 		e.end(a)
 	}
+	if o := callbacksOf(s); o != nil {
+		e.join(o, e.cfg.Drain)
+	}
 }
 
 func (e *Endpoint) isClosed() bool {
@@ -152,8 +169,14 @@ func (e *Endpoint) isClosed() bool {
 	return e.closed
 }
 
-// Close ends everything at once, and waits for the readers to end.
+// Close ends everything at once: the contexts of handlers end, and so do requests,
+// observations and transfers. It waits until no function of the user is being
+// called any more, at most for [Config.Drain], after which it logs how many have
+// not returned. Once it has returned, none is called, but for those of requests
+// that are made later, and fail with ErrClosed. A function that calls Close, or
+// waits for who does, has it wait for that time.
 func (e *Endpoint) Close() error {
+	deadline := time.Now().Add(e.cfg.Drain)
 	e.mu.Lock()
 	if !e.closed {
 		e.closed = true
@@ -169,11 +192,13 @@ func (e *Endpoint) Close() error {
 	for _, s := range streams {
 		s.close()
 	}
+	limit := time.NewTimer(e.cfg.Drain)
+	defer limit.Stop()
 	for _, s := range servers {
-		<-s.finished()
+		within(limit, s.finished())
 	}
 	for _, s := range streams {
-		<-s.read
+		within(limit, s.read)
 	}
 	e.table.close()
 	for _, a := range e.table.all(func(*association) bool { return true }) {
@@ -183,6 +208,16 @@ func (e *Endpoint) Close() error {
 	e.uploads.close()
 	e.downloads.close()
 	e.crew.close()
+	e.join(&e.gate.all, time.Until(deadline))
 	e.timers.close()
 	return nil
+}
+
+// within waits for done until the limit has passed.
+func within(limit *time.Timer, done <-chan struct{}) {
+	select {
+	case <-done:
+	case <-limit.C:
+		limit.Reset(0) // for the next one, too
+	}
 }

@@ -58,7 +58,7 @@ func Holds(e *Endpoint) (h Held) {
 func Underway(e *Endpoint) int { return int(e.work.n.Load()) }
 
 // ReportHandshake reports a handshake that failed.
-func ReportHandshake(e *Endpoint, addr netip.AddrPort, err error) { e.handshakeFailed(addr, err) }
+func ReportHandshake(e *Endpoint, addr netip.AddrPort, err error) { e.handshakeFailed(nil, addr, err) }
 
 // SendAlert sends a fatal alert to a DTLS peer.
 func SendAlert(e *Endpoint, p Peer, description byte) {

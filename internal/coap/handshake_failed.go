@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -49,20 +48,20 @@ func (r *reports) end() {
 
 // handshakeFailed reports a failed handshake with a peer that is at addr. It does
 // not wait.
-func (e *Endpoint) handshakeFailed(addr netip.AddrPort, err error) {
+func (e *Endpoint) handshakeFailed(o *origin, addr netip.AddrPort, err error) {
 	if e.cfg.HandshakeFailed == nil || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
 		return // or it is we who end
 	}
 	if !e.reports.begin(e.timers.now()) {
 		return
 	}
+	if !e.gate.enter(o) {
+		e.reports.end()
+		return
+	}
 	go func() {
 		defer e.reports.end()
-		defer func() {
-			if v := recover(); v != nil {
-				e.log.Error("coap: HandshakeFailed panicked", "panic", v, "stack", string(debug.Stack()))
-			}
-		}()
+		defer e.caught(o, "HandshakeFailed", nil)
 		e.cfg.HandshakeFailed(addr, err)
 	}()
 }

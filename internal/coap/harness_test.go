@@ -32,6 +32,7 @@ type world struct {
 	// toServer is the server as the device knows it, toDevice the reverse.
 	toServer, toDevice coap.Peer
 	stop               func()
+	endServing         func() // returns when the server's ServePacket has
 }
 
 // inWorld runs f in a bubble with virtual time.
@@ -67,9 +68,12 @@ func newWorld(t *testing.T, serverCfg, deviceCfg coap.Config) *world {
 	w.toServer, err = w.device.DialPacket(w.conn, serverAddr)
 	require.NoError(t, err)
 	w.toDevice = coap.Peer{Transport: coap.UDP, Addr: w.conn.AddrPort()}
-	w.stop = sync.OnceFunc(func() {
+	w.endServing = func() {
 		cancel()
 		group.Wait()
+	}
+	w.stop = sync.OnceFunc(func() {
+		w.endServing()
 		require.NoError(t, w.device.Close())
 		require.NoError(t, w.server.Close())
 	})

@@ -65,10 +65,13 @@ func newHeld[V heldValue](e *Endpoint, maximum, maxPeer int, spare time.Duration
 	}
 }
 
-// heldValue is told when it is dropped, once, without any lock.
+// heldValue is told when it is dropped, once, without any lock. It calls functions
+// of the user, which may take time.
 type heldValue interface {
 	comparable
 	dropped(err error)
+	// origin is what it ends with; nil for the endpoint.
+	origin() *origin
 	// advanced reports whether it has come past its first block.
 	advanced() bool
 }
@@ -188,7 +191,7 @@ func (h *held[V]) makeRoom(c group, now time.Duration, room *shares) {
 	}
 	h.mu.Unlock()
 	if x != nil {
-		go x.value.dropped(errSuperseded) // it may wait for a Sink, and we have a lock
+		x.drop(errSuperseded) // who calls has another transfer locked
 	}
 }
 
@@ -228,7 +231,7 @@ func (h *held[V]) drop(a *association) {
 	}
 	h.mu.Unlock()
 	for _, x := range own {
-		x.value.dropped(ErrPeerGone)
+		x.drop(ErrPeerGone)
 	}
 }
 
@@ -236,14 +239,18 @@ func (h *held[V]) drop(a *association) {
 func (h *held[V]) close() {
 	h.mu.Lock()
 	h.closed = true
-	var all []V
+	var all []*heldEntry[V]
 	for _, x := range h.entries {
-		all = append(all, h.remove(x).value)
+		all = append(all, h.remove(x))
 	}
 	h.mu.Unlock()
-	for _, v := range all {
-		v.dropped(ErrClosed)
+	for _, x := range all {
+		x.drop(ErrClosed)
 	}
+}
+
+func (x *heldEntry[V]) drop(err error) {
+	x.table.e.spawn(x.value.origin(), "dropped", func() { x.value.dropped(err) })
 }
 
 func (x *heldEntry[V]) expire() {
@@ -255,7 +262,7 @@ func (x *heldEntry[V]) expire() {
 	}
 	h.remove(x)
 	h.mu.Unlock()
-	go x.value.dropped(ErrTimeout) // it may do things that take time
+	x.drop(ErrTimeout)
 }
 
 func (h *held[V]) remove(x *heldEntry[V]) *heldEntry[V] {

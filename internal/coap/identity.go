@@ -82,7 +82,7 @@ var errIdentityEnded = errors.New("coap: the identity is no longer accepted")
 // EndIdentities ends each association, of DTLS and TLS, whose peer has proven an
 // identity that is gone, and the DTLS handshakes in which a peer is about to prove
 // one. The peers are told by a closure alert. What waits for them fails with
-// [ErrPeerGone], and [Config.OnClosed] is called before it returns. It is for keys
+// [ErrPeerGone]. It is for keys
 // that are removed or replaced: let [DTLSConfig.PSK] know of that first. gone is
 // called without a lock, once for each association. The result is the number of
 // associations.

@@ -1,6 +1,7 @@
 package coap
 
 import (
+	"context"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -229,17 +230,24 @@ func (in *incoming) acknowledge() {
 // serve runs in a worker.
 func (in *incoming) serve() {
 	e, a := in.e, in.a
-	in.reply(in.respond())
-	in.free()
-	e.leave(a)
-	e.work.end()
+	defer func() {
+		in.free()
+		e.leave(a)
+		e.work.end()
+	}()
+	if e.gate.enter(a.origin) {
+		defer e.gate.leave(a.origin)
+		in.reply(in.respond())
+	} else {
+		in.settle()
+	}
 }
 
 // respond finds the response.
 func (in *incoming) respond() (resp *Response) {
 	defer func() {
-		if v := recover(); v != nil {
-			in.e.log.Error("coap: handler panicked", "peer", in.a.peer.Addr, "path", in.req.Path(), "panic", v, "stack", string(debug.Stack()))
+		if v := recover(); v != nil { // not of the user's: those are caught where they are called
+			in.e.log.Error("coap: request panicked", "peer", in.a.peer.Addr, "path", in.req.Path(), "panic", v, "stack", string(debug.Stack()))
 			resp = &Response{Code: InternalServerError}
 		}
 	}()
@@ -274,7 +282,23 @@ func (in *incoming) handle() *Response {
 	if v, ok := in.req.Observe(); ok && v == 1 {
 		in.a.unobserve(in.p.msg.token)
 	}
-	return in.e.cfg.Handler.ServeCOAP(in.a.link.context(), &in.req)
+	ctx := in.a.link.context()
+	if ctx.Err() != nil {
+		return nil // it has waited until it is too late
+	}
+	resp, err := in.callHandler(ctx)
+	if err != nil {
+		return statusOf(err, 0)
+	}
+	return resp
+}
+
+func (in *incoming) callHandler(ctx context.Context) (resp *Response, err error) {
+	if !in.e.gate.enter(in.a.origin) {
+		return nil, nil
+	}
+	defer in.e.caught(in.a.origin, "handler", &err)
+	return in.e.cfg.Handler.ServeCOAP(ctx, &in.req), nil
 }
 
 // readOptions reads those that are for us. It returns a refusal, or nil; answer

@@ -9,17 +9,20 @@ import (
 )
 
 // ServeListener accepts connections from l, which it closes, until ctx ends;
-// then lets work in flight finish for [Config.Drain], releases the peers and
-// returns nil. Connections with the methods of *[tls.Conn] are TLS, others TCP without
+// then lets work in flight finish for [Config.Drain], releases the peers, waits
+// for the functions of the user as [Endpoint.Close] does, and returns nil.
+// Connections with the methods of *[tls.Conn] are TLS, others TCP without
 // security. A connection costs a goroutine; above [Bounds.Streams] further
 // ones are closed.
-func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) error {
+func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed error) {
 	defer l.Close()
 	if e.isClosed() {
 		return ErrClosed
 	}
 	streams, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
+	var from origin
+	defer func() { e.join(&from, e.cfg.Drain) }()
 	closing := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closing)
@@ -31,23 +34,27 @@ func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) error {
 		e.drain()
 		release(mine)
 	})
-	err := e.accept(ctx, streams, l)
+	err := e.accept(ctx, streams, &from, l)
 	if stop() {
-		if e.isClosed() {
-			return nil
+		if !e.isClosed() {
+			failed = fmt.Errorf("coap: serve %v: %w", l.Addr(), err)
 		}
-		return fmt.Errorf("coap: serve %v: %w", l.Addr(), err)
+	} else {
+		<-closing
 	}
-	<-closing
 	for _, s := range e.streamsOf(streams) {
 		s.close()
-		<-s.read
 	}
-	return nil
+	limit := time.NewTimer(e.cfg.Drain)
+	defer limit.Stop()
+	for _, s := range e.streamsOf(streams) {
+		within(limit, s.read)
+	}
+	return failed
 }
 
 // accept hands each connection to a goroutine of its own.
-func (e *Endpoint) accept(ctx, streams context.Context, l net.Listener) error {
+func (e *Endpoint) accept(ctx, streams context.Context, from *origin, l net.Listener) error {
 	for pause := time.Duration(0); ; {
 		conn, err := l.Accept()
 		switch {
@@ -66,7 +73,7 @@ func (e *Endpoint) accept(ctx, streams context.Context, l net.Listener) error {
 			continue
 		}
 		s := e.newStream(streams, conn)
-		s.serving = streams
+		s.serving, s.origin = streams, from
 		if err := e.enterStream(s); err != nil {
 			s.close()
 			e.log.Debug("coap: connection refused", "peer", conn.RemoteAddr(), "error", err)

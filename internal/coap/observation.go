@@ -157,13 +157,24 @@ func (o *Observation) post(n *notification) {
 func (o *Observation) schedule() {
 	if o.started && !o.running && o.mailbox.len() > 0 {
 		o.running = true
-		go o.deliver()
+		o.e.spawn(o.a.origin, "notifications", o.deliver)
 	}
 }
 
 // deliver hands over one notification after the other, until there is none, or
 // until there is one whose rest is fetched first.
 func (o *Observation) deliver() {
+	returned := false
+	defer func() {
+		if !returned { // fn has ended the goroutine
+			o.Forget()
+		}
+	}()
+	o.deliverAll()
+	returned = true
+}
+
+func (o *Observation) deliverAll() {
 	for {
 		o.mu.Lock()
 		if o.mailbox.len() == 0 || o.over {
@@ -187,10 +198,14 @@ func (o *Observation) deliver() {
 	}
 }
 
+func (o *Observation) notify(resp *Response) {
+	_ = o.e.callback(o.a.origin, "notification", func() { o.fn(resp) })
+}
+
 // hand calls fn, and reports whether the observation goes on.
 func (o *Observation) hand(resp *Response) bool {
 	if resp != nil && isSuccess(resp.Code) {
-		o.fn(resp)
+		o.notify(resp)
 		return true
 	}
 	o.mu.Lock()
@@ -198,7 +213,7 @@ func (o *Observation) hand(resp *Response) bool {
 	o.over = true
 	o.mu.Unlock()
 	if !over {
-		o.fn(resp)
+		o.notify(resp)
 	}
 	return false
 }
@@ -226,7 +241,7 @@ func (o *Observation) fetched(resp *Response, err error) {
 		// Not the end of the observation: it has changed meanwhile.
 		o.e.log.Debug("coap: notification not fetched", "peer", o.a.peer.Addr, "error", err)
 	default:
-		o.fn(resp)
+		o.notify(resp)
 	}
 	o.deliver()
 }

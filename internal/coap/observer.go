@@ -81,12 +81,12 @@ func (o *Observer) Notify(resp *Response, confirmable bool) {
 	o.mu.Lock()
 	if o.over {
 		o.mu.Unlock()
-		closeBody(resp)
+		o.a.closeBody(resp)
 		return
 	}
 	if !o.ready || o.waiting {
 		if o.next != nil {
-			closeBody(o.next)
+			o.a.closeBody(o.next)
 		}
 		o.next, o.nextCON = resp, confirmable
 		o.mu.Unlock()
@@ -135,7 +135,7 @@ func (o *Observer) send(resp *Response, confirm bool) {
 	if confirm {
 		out.typ = confirmable
 		x.record = a.encode(nil, &out)
-		x.finish = func(err error) { go o.answered(err) }
+		x.finish = func(err error) { e.spawn(a.origin, "answered", func() { o.answered(err) }) }
 	} else {
 		a.mu.Lock()
 		out.mid = a.nextMID()
@@ -158,14 +158,14 @@ func (o *Observer) send(resp *Response, confirm bool) {
 		}
 	default:
 		if final {
-			x.finish = func(error) { go o.end() }
+			x.finish = func(error) { e.spawn(nil, "end", o.end) }
 		}
 		if a.submit(x) != nil {
 			o.end()
 		}
 	}
 	in.free()
-	after(resp)
+	a.after(resp)
 }
 
 // answered goes on after a confirmable message: the peer lives, or does not.
@@ -214,7 +214,7 @@ func (o *Observer) end() {
 		o.over = true
 		o.e.observers.give(o.group, 1)
 		if o.next != nil {
-			closeBody(o.next)
+			o.a.closeBody(o.next)
 			o.next = nil
 		}
 		close(o.done)

@@ -45,8 +45,16 @@ func (p *pool) resubmit(in *incoming) {
 }
 
 func (p *pool) work(in *incoming) {
+	var c group
+	defer func() {
+		if in != nil { // a callback has ended the goroutine
+			if in = p.next(c); in != nil {
+				go p.work(in)
+			}
+		}
+	}()
 	for in != nil {
-		c := in.group
+		c = in.group
 		in.serve()
 		in = p.next(c)
 	}

@@ -9,7 +9,7 @@ import (
 // make a request or are sent one, the others when their transport has set them
 // up. It returns an older one if there is one with that Peer.
 func (e *Endpoint) open(p Peer, l link, proven *Identity) (*association, error) {
-	a := &association{e: e, peer: p, link: l, proven: proven, mid: uint16(e.random.uint64())}
+	a := &association{e: e, peer: p, link: l, origin: originOf(l), proven: proven, mid: uint16(e.random.uint64())}
 	if a = e.table.enter(a, e.timers.now()); a == nil {
 		return nil, ErrBusy
 	}
@@ -51,7 +51,7 @@ func (e *Endpoint) end(a *association) {
 	}
 	e.downloads.drop(a)
 	if e.cfg.OnClosed != nil && a.peer.Transport != UDP {
-		e.cfg.OnClosed(a.peer)
+		e.spawn(a.origin, "OnClosed", func() { e.cfg.OnClosed(a.peer) })
 	}
 }
 

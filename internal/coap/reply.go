@@ -23,9 +23,9 @@ func (in *incoming) reply(resp *Response) {
 			in.acknowledge()
 		}
 		if resp != nil {
-			closeBody(resp)
-			after(resp)
-			confirm(resp, errUnwanted)
+			in.a.closeBody(resp)
+			in.a.after(resp)
+			in.a.confirm(resp, errUnwanted)
 		}
 		return
 	}
@@ -55,16 +55,8 @@ func (in *incoming) reply(resp *Response) {
 		in.remember()
 	}
 	in.established()
-	after(resp)
-	confirm(resp, nil)
-}
-
-var errUnwanted = errors.New("coap: the peer does not want the response")
-
-func confirm(resp *Response, err error) {
-	if resp.Confirm != nil {
-		resp.Confirm(err)
-	}
+	in.a.after(resp)
+	in.a.confirm(resp, nil)
 }
 
 // unwanted reports whether the peer does not want to hear of the response
@@ -74,16 +66,41 @@ func (in *incoming) unwanted(resp *Response) bool {
 	return ok && v&(1<<(class(resp.Code)-1)) != 0
 }
 
-func after(resp *Response) {
+func (a *association) after(resp *Response) {
 	if resp.After != nil {
-		resp.After()
+		_ = a.e.callback(a.origin, "After", resp.After)
 	}
 }
 
-// closeBody closes the body of a response that is not sent.
-func closeBody(resp *Response) {
+// confirm says whether the peer has the response.
+func (a *association) confirm(resp *Response, err error) {
+	if resp.Confirm != nil {
+		_ = a.e.callback(a.origin, "Confirm", func() { resp.Confirm(err) })
+	}
+}
+
+var errUnwanted = errors.New("coap: the peer does not want the response")
+
+// closeBody closes the body of a response that is not sent, or no longer.
+func (a *association) closeBody(resp *Response) {
 	if c, ok := resp.Body.(io.Closer); ok {
-		c.Close()
+		_ = a.e.callback(a.origin, "Body.Close", func() { c.Close() })
+	}
+}
+
+// readBody reads from the body of a response.
+func (in *incoming) readBody(resp *Response, p []byte, offset int64) (n int, err error) {
+	if !in.e.gate.enter(in.a.origin) {
+		return 0, ErrClosed
+	}
+	defer in.e.caught(in.a.origin, "Body.ReadAt", &err)
+	return resp.Body.ReadAt(p, offset)
+}
+
+func (in *incoming) progress(resp *Response, end int64) {
+	if resp.Progress != nil && in.e.gate.enter(in.a.origin) {
+		defer in.e.caught(in.a.origin, "Progress", nil)
+		resp.Progress(end, resp.Size)
 	}
 }
 
@@ -109,24 +126,24 @@ func (in *incoming) remember() {
 // sendSeparately sends a response after the acknowledgement, confirmably.
 func (in *incoming) sendSeparately(out *wireMessage, resp *Response) {
 	out.typ = confirmable
-	observer := in.observer
+	observer, a := in.observer, in.a
 	x := &exchange{confirm: true, urgent: true, idleLimit: in.e.cfg.Transmission.idle()}
 	x.record = in.a.encode(nil, out)
 	x.finish = func(err error) {
 		if observer != nil {
-			go observer.answered(err)
+			observer.e.spawn(a.origin, "answered", func() { observer.answered(err) })
 		}
 		if resp.After != nil {
-			go resp.After()
+			a.e.spawn(a.origin, "After", resp.After)
 		}
 		if resp.Confirm != nil {
-			go resp.Confirm(err)
+			a.e.spawn(a.origin, "Confirm", func() { resp.Confirm(err) })
 		}
 	}
-	if err := in.a.submit(x); err != nil {
+	if err := a.submit(x); err != nil {
 		in.abandonObserver()
-		after(resp)
-		confirm(resp, err)
+		a.after(resp)
+		a.confirm(resp, err)
 	}
 }
 
@@ -153,7 +170,7 @@ func (in *incoming) validate(resp *Response) *Response {
 	}
 	for _, o := range in.req.Options {
 		if o.ID == ETag && bytes.Equal(o.Value, resp.ETag) {
-			closeBody(resp)
+			in.a.closeBody(resp)
 			return &Response{Code: Valid, ETag: resp.ETag, After: resp.After}
 		}
 	}
@@ -165,7 +182,7 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 	e := in.e
 	var d *download
 	if in.fits(resp) {
-		d = &download{resp: *resp}
+		d = &download{a: in.a, resp: *resp}
 		if resp.Body == nil {
 			d.resp.Body, d.resp.Size = bytes.NewReader(resp.Payload), int64(len(resp.Payload))
 		}
@@ -192,7 +209,7 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 	b.num = uint32(offset / int64(b.size()))
 	b.more = offset+n < resp.Size
 	in.data = slices.Grow(in.data[:0], int(n))[:n]
-	if got, err := resp.Body.ReadAt(in.data, offset); int64(got) < n {
+	if got, err := in.readBody(resp, in.data, offset); int64(got) < n {
 		e.log.Warn("coap: cannot read a response body", "path", in.req.Path(), "offset", offset, "error", err)
 		out.code, out.payload, out.options = InternalServerError, nil, nil
 		return out
@@ -213,9 +230,7 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 		}
 		e.downloads.touch(in.downloadKey(), idle, e.timers.now())
 	}
-	if resp.Progress != nil {
-		resp.Progress(offset+n, resp.Size)
-	}
+	in.progress(resp, offset+n)
 	return out
 }
 

@@ -23,6 +23,7 @@ type socket struct {
 	ctx   context.Context
 	stop  context.CancelFunc
 
+	origin    origin
 	draining  atomic.Bool
 	closeOnce sync.Once
 	read      chan struct{} // closed when the reader has ended

@@ -52,6 +52,7 @@ type stream struct {
 	local netip.AddrPort
 	// serving tells the streams of one listener from others; nil if dialled.
 	serving context.Context
+	origin  *origin // that of the listener
 
 	draining  atomic.Bool
 	closeOnce sync.Once

@@ -47,7 +47,7 @@ func (s *stream) greet(ctx context.Context) error {
 // handshakeFailed reports a failed handshake with a client.
 func (s *stream) handshakeFailed(addr netip.AddrPort, err error) {
 	if s.serving != nil {
-		s.e.handshakeFailed(addr, err)
+		s.e.handshakeFailed(s.origin, addr, err)
 	}
 }
 

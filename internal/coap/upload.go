@@ -199,7 +199,7 @@ func (t *transfer) shrinks(m *wireMessage) bool {
 }
 
 func (t *transfer) progress() {
-	if t.r.Progress != nil {
+	if t.r.Progress != nil && !t.c.late() {
 		t.r.Progress(t.done, t.size)
 	}
 }

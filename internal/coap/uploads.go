@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,8 +23,12 @@ var proceed = &Response{Code: Continue}
 
 // upload is a request body of a peer that arrives by Block1.
 type upload struct {
-	e     *Endpoint
-	group group
+	e      *Endpoint
+	from   *origin
+	group  group
+	proven bool
+
+	ending atomic.Pointer[error] // why it was dropped
 
 	mu     sync.Mutex
 	over   bool
@@ -35,16 +40,46 @@ type upload struct {
 	body   []byte // without sink
 }
 
-// dropped tells the sink, unless the body was completed.
+// dropped tells the sink, unless the body was completed. It does not wait for a
+// block that the sink is taking: whoever does that ends the upload then.
 func (u *upload) dropped(err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.over {
+	u.ending.CompareAndSwap(nil, &err)
+	u.settle()
+}
+
+// unlock unlocks u.mu, and ends the upload if it was dropped since.
+func (u *upload) unlock() {
+	u.mu.Unlock()
+	if u.ending.Load() != nil {
+		u.settle()
+	}
+}
+
+// settle ends an upload that was dropped, unless somebody has it locked.
+func (u *upload) settle() {
+	if !u.mu.TryLock() {
 		return
 	}
-	u.close()
+	defer u.mu.Unlock()
+	if !u.over {
+		u.close()
+		u.abort(*u.ending.Load())
+	}
+}
+
+// origin is nil for a peer who has proven who it is: its upload outlives the socket
+// that it began on.
+func (u *upload) origin() *origin {
+	if u.proven {
+		return nil
+	}
+	return u.from
+}
+
+// abort tells the sink that the body will not be completed.
+func (u *upload) abort(err error) {
 	if u.sink != nil {
-		u.sink.Abort(err)
+		_ = u.e.callback(u.origin(), "Sink.Abort", func() { u.sink.Abort(err) })
 	}
 }
 
@@ -90,7 +125,7 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	}
 
 	u.mu.Lock()
-	defer u.mu.Unlock()
+	defer u.unlock()
 	switch {
 	case u.over:
 		return diagnose(RequestEntityIncomplete, "transfer has ended"), false
@@ -116,9 +151,7 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	default:
 		if e.uploads.take(key, u) {
 			u.close()
-			if u.sink != nil {
-				u.sink.Abort(err)
-			}
+			u.abort(err)
 		}
 		return statusOf(err, e.cfg.MaxBody), false
 	}
@@ -141,7 +174,7 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 // beginUpload decides where a body goes and enters it.
 func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 	e := in.e
-	u := &upload{e: e, group: in.group, format: in.req.ContentFormat()}
+	u := &upload{e: e, from: in.a.origin, group: in.group, proven: !in.a.proven.IsZero(), format: in.req.ContentFormat()}
 	announced := int64(-1)
 	if v, ok := Uint(in.req.Options, Size1); ok {
 		announced = int64(v)
@@ -149,7 +182,11 @@ func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 	if e.cfg.Sinks != nil {
 		r := in.req
 		r.Payload, r.Size = nil, announced
-		sink, refusal := e.cfg.Sinks(&r)
+		var sink Sink
+		var refusal *Response
+		if err := e.callback(in.a.origin, "Sinks", func() { sink, refusal = e.cfg.Sinks(&r) }); err != nil {
+			return nil, statusOf(err, 0)
+		}
 		if refusal != nil {
 			return nil, refusal
 		}
@@ -159,9 +196,7 @@ func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 		return nil, statusOf(ErrTooLarge, e.cfg.MaxBody)
 	}
 	if !e.uploads.put(key, in.a, u, e.cfg.UploadIdle, e.timers.now()) {
-		if u.sink != nil {
-			u.sink.Abort(ErrBusy)
-		}
+		u.abort(ErrBusy)
 		in.unserved = true
 		return nil, statusOf(ErrBusy, 0)
 	}
@@ -171,8 +206,7 @@ func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 // write appends to the body. u.mu is held.
 func (u *upload) write(p []byte) error {
 	if u.sink != nil {
-		_, err := u.sink.Write(p)
-		return err
+		return u.writeSink(p)
 	}
 	e := u.e
 	if len(u.body)+len(p) > e.cfg.MaxBody {
@@ -188,6 +222,15 @@ func (u *upload) write(p []byte) error {
 	}
 	u.body = append(u.body, p...)
 	return nil
+}
+
+func (u *upload) writeSink(p []byte) (err error) {
+	if !u.e.gate.enter(u.from) {
+		return ErrClosed
+	}
+	defer u.e.caught(u.from, "Sink.Write", &err)
+	_, err = u.sink.Write(p)
+	return err
 }
 
 // statusOf is the response to an error.

@@ -1,0 +1,142 @@
+package coap
+
+import (
+	"errors"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// origin is what an association came from: a socket, or a listener. When the
+// endpoint no longer serves it, no function of the user is called on its behalf.
+type origin struct {
+	n    int // callbacks that are under way, and things that will call one
+	shut bool
+}
+
+// gate lets callbacks begin, and waits for them to end. The functions of users are
+// called between enter and leave.
+type gate struct {
+	mu    sync.Mutex
+	all   origin
+	ended chan struct{} // closed, and replaced, when an origin has none; nil when nobody waits
+}
+
+// enter reports whether a callback may begin; then leave must follow. o is nil for
+// what belongs to the endpoint itself.
+func (g *gate) enter(o *origin) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.all.shut || o != nil && o.shut {
+		return false
+	}
+	g.all.n++
+	if o != nil {
+		o.n++
+	}
+	return true
+}
+
+func (g *gate) leave(o *origin) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all.n--
+	if o != nil {
+		o.n--
+	}
+	if g.ended != nil && (g.all.n == 0 || o != nil && o.n == 0) {
+		close(g.ended)
+		g.ended = nil
+	}
+}
+
+// open reports whether callbacks may begin.
+func (g *gate) open(o *origin) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.all.shut && (o == nil || !o.shut)
+}
+
+// close waits until no callback of o is under way, at most for limit, and lets no
+// more begin. It returns the number of those that have not ended.
+func (g *gate) close(o *origin, limit time.Duration) int {
+	timer := time.NewTimer(max(limit, 0))
+	defer timer.Stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for o.n > 0 && !o.shut {
+		if g.ended == nil {
+			g.ended = make(chan struct{})
+		}
+		ended := g.ended
+		g.mu.Unlock()
+		late := false
+		select {
+		case <-ended:
+		case <-timer.C:
+			late = true
+		}
+		g.mu.Lock()
+		if late {
+			break
+		}
+	}
+	o.shut = true
+	return o.n
+}
+
+// join is gate.close with a word to the operator.
+func (e *Endpoint) join(o *origin, limit time.Duration) {
+	if n := e.gate.close(o, limit); n > 0 {
+		e.log.Error("coap: callbacks do not return", "count", n)
+	}
+}
+
+var errPanicked = errors.New("coap: callback panicked")
+
+// caught, deferred, ends a callback that the gate has let begin. A panic is logged,
+// and sets err, which may be nil.
+func (e *Endpoint) caught(o *origin, what string, err *error) {
+	if v := recover(); v != nil {
+		e.log.Error("coap: "+what+" panicked", "panic", v, "stack", string(debug.Stack()))
+		if err != nil {
+			*err = errPanicked
+		}
+	}
+	e.gate.leave(o)
+}
+
+// callback calls a function of the user, unless it is too late.
+func (e *Endpoint) callback(o *origin, what string, f func()) (err error) {
+	if !e.gate.enter(o) {
+		return ErrClosed
+	}
+	defer e.caught(o, what, &err)
+	f()
+	return nil
+}
+
+// spawn calls f, in which functions of the user are called, in a goroutine for
+// which whoever closes the endpoint waits.
+func (e *Endpoint) spawn(o *origin, what string, f func()) {
+	if e.gate.enter(o) {
+		go func() {
+			defer e.caught(o, what, nil)
+			f()
+		}()
+	}
+}
+
+// originOf returns where the associations of a link come from; nil if nobody waits
+// for that to end but the endpoint.
+func originOf(l link) *origin {
+	switch l := l.(type) {
+	case *socket:
+		return &l.origin
+	case *dtlsSession:
+		return &l.s.udp.origin
+	case *stream:
+		return l.origin
+	}
+	return nil
+}
