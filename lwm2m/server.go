@@ -169,7 +169,7 @@ func (s *Server) Registered(endpoint string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byEndpoint[endpoint]
-	return d != nil && d.active() && d.expires > s.now()
+	return d != nil && s.holds(d, s.now())
 }
 
 // Reachable reports whether the endpoint is registered, as Registered says, and there is a way to it as far as the server
@@ -180,7 +180,7 @@ func (s *Server) Reachable(endpoint string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byEndpoint[endpoint]
-	return d != nil && d.active() && d.expires > s.now() && d.reachable
+	return d != nil && d.reachable && s.holds(d, s.now())
 }
 
 // Registrations returns the registrations of all endpoints, also ended ones, in no order. Those that come or go meanwhile

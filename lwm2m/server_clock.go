@@ -68,22 +68,32 @@ func (s *Server) lasting(lifetime time.Duration) time.Duration {
 	return lifetime
 }
 
+// holds reports whether a registration has lifetime left, and gives it more where that is due. s.mu is held.
+func (s *Server) holds(d *device, now time.Duration) bool {
+	switch {
+	case !d.active():
+		return false
+	case d.expires > now:
+	case d.lifetime == 0 && d.heard+s.config.MaxSilence > now:
+		d.expires = d.heard + s.config.MaxSilence
+	case d.activity != nil && d.activity.queue.exchanging():
+		// Some clients send no Update while a transfer is going on, so it counts as one.
+		d.expires = now + s.config.AwakeTime
+	default:
+		return false
+	}
+	return true
+}
+
 // look does what is due at a device. s.mu is held.
 func (s *Server) look(d *device, now time.Duration) {
 	if !d.active() {
 		return
 	}
-	if d.lifetime == 0 {
-		d.expires = max(d.expires, d.heard+s.config.MaxSilence)
-	}
-	if d.expires <= now {
-		if d.activity == nil || !d.activity.queue.exchanging() {
-			s.end(d, EventExpired, s.wall())
-			s.touchStore(d)
-			return
-		}
-		// Some clients send no Update while a transfer is going on, so it counts as one.
-		d.expires = now + s.config.AwakeTime
+	if !s.holds(d, now) {
+		s.end(d, EventExpired, s.wall())
+		s.touchStore(d)
+		return
 	}
 	if d.queue && d.awake && d.heard+s.config.AwakeTime <= now {
 		s.fallAsleep(d)

@@ -21,11 +21,16 @@ type plain struct {
 	ep   *coap.Endpoint
 	peer coap.Peer
 	path []string
+
+	observers chan *coap.Observer
 }
 
 func (w *world) plain() *plain {
+	observers := make(chan *coap.Observer, 10)
 	ep := coap.New(coap.Config{Handler: coap.HandlerFunc(func(_ context.Context, r *coap.IncomingRequest) *coap.Response {
-		r.Accept()
+		if o := r.Accept(); o != nil {
+			observers <- o
+		}
 		return content(0, "1.0.0")
 	})})
 	w.t.Cleanup(func() { _ = ep.Close() })
@@ -33,7 +38,7 @@ func (w *world) plain() *plain {
 	require.NoError(w.t, err)
 	peer, err := ep.DialPacket(conn, netip.MustParseAddrPort(serverAddress))
 	require.NoError(w.t, err)
-	return &plain{w: w, ep: ep, peer: peer, path: []string{"rd"}}
+	return &plain{w: w, ep: ep, peer: peer, path: []string{"rd"}, observers: observers}
 }
 
 // say sends a Register, and then Updates.

@@ -152,6 +152,34 @@ func TestOnlyNewestNotificationWaits(t *testing.T) {
 	})
 }
 
+// TestSequenceGoesOn has a peer observe again what it observes, by the same token: its numbers go on, or it would take the new
+// notifications for old ones (RFC 7641, section 3.4).
+func TestSequenceGoesOn(t *testing.T) {
+	observers := make(chan *coap.Observer, 10)
+	inRaw(t, observable(observers, []byte("0")), func(t *testing.T, _ *coap.Endpoint, r *raw) {
+		last := uint32(0)
+		newer := func(m message.Message) {
+			t.Helper()
+			seq, err := m.Options.Observe()
+			require.NoError(t, err)
+			require.Greater(t, seq, last)
+			last = seq
+		}
+		for mid := range int32(3) {
+			m := request(con, codes.GET, mid+1, "x", option(message.Observe))
+			m.Token = message.Token{0x55}
+			r.send(m)
+			newer(r.receive())
+			synctest.Wait()
+			at := <-observers
+			for range 4 {
+				at.Notify(&coap.Response{Code: coap.Content}, false)
+				newer(r.receive())
+			}
+		}
+	})
+}
+
 func TestObserverEnds(t *testing.T) {
 	tests := map[string]func(r *raw, at *coap.Observer){
 		"new registration with the token": func(r *raw, at *coap.Observer) {

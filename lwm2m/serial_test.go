@@ -1,0 +1,170 @@
+package lwm2m
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// slowStore takes time for what it is asked, and counts what is under way for an endpoint.
+type slowStore struct {
+	recordingStore
+	running map[string]int
+	all     int
+	calls   int
+	most    int // of one endpoint
+	mostAll int
+}
+
+// enter takes the less time the later it comes, so that what is not in line comes in another order.
+func (s *slowStore) enter(endpoint string) (leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running == nil {
+		s.running = make(map[string]int)
+	}
+	s.running[endpoint]++
+	s.all++
+	s.most, s.mostAll = max(s.most, s.running[endpoint]), max(s.mostAll, s.all)
+	s.calls++
+	pause := 200*time.Millisecond - time.Duration(s.calls)*10*time.Millisecond
+	s.mu.Unlock()
+	time.Sleep(max(pause, 0))
+	s.mu.Lock()
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.running[endpoint]--
+		s.all--
+	}
+}
+
+func (s *slowStore) PutRegistration(ctx context.Context, r Registration) error {
+	defer s.enter(r.Endpoint)()
+	return s.recordingStore.PutRegistration(ctx, r)
+}
+
+func (s *slowStore) DeleteRegistration(ctx context.Context, endpoint string) error {
+	defer s.enter(endpoint)()
+	return s.recordingStore.DeleteRegistration(ctx, endpoint)
+}
+
+// TestOneAtATime has all that changes a registration come at once: each waits for the one before, and what is stored in the end
+// is what is known. What concerns other endpoints does not wait.
+func TestOneAtATime(t *testing.T) {
+	store := &slowStore{}
+	s := NewServer(ServerConfig{Registrations: store})
+	path := location(register(s, "ep=a"))
+	var group sync.WaitGroup
+	begin := func(f func()) {
+		group.Go(f)
+		time.Sleep(5 * time.Millisecond) // most often they come in this order
+	}
+	begin(func() { register(s, "ep=a", "lt=100") })
+	begin(func() { register(s, "ep=a", "lt=101") })
+	begin(func() { serve(s, incoming{code: coap.POST, path: path, format: -1, queries: []string{"lt=99"}}) })
+	begin(func() { serve(s, incoming{code: coap.DELETE, path: path, format: -1}) })
+	begin(func() { _ = s.DeleteDevice(t.Context(), "a") })
+	begin(func() { register(s, "ep=a", "lt=102") })
+	begin(func() {
+		s.mu.Lock()
+		if d := s.table.byEndpoint["a"]; d != nil {
+			s.touchStore(d)
+		}
+		s.mu.Unlock()
+		s.flush()
+	})
+	for i := range 5 {
+		begin(func() { register(s, fmt.Sprint("ep=other", i)) })
+	}
+	begin(func() { register(s, "ep=a", "lt=103") })
+	group.Wait()
+	require.Equal(t, 1, store.most)
+	require.Greater(t, store.mostAll, 1)
+	known, ok := s.Registration("a")
+	require.True(t, ok)
+	require.Equal(t, known.ID, store.records["a"].ID)
+	require.Equal(t, known.Lifetime, store.records["a"].Lifetime)
+}
+
+// TestWhatIsNotStoredIsStoredLater has the store fail between a renewal and what follows: the renewal is stored when it works.
+func TestWhatIsNotStoredIsStoredLater(t *testing.T) {
+	for name, then := range map[string]func(s *Server, path string){
+		"flush": func(s *Server, _ string) { s.flush() },
+		"update": func(s *Server, path string) {
+			serve(s, incoming{code: coap.POST, path: path, format: -1, queries: []string{"lt=400"}})
+		},
+		"register":    func(s *Server, _ string) { register(s, "ep=a") },
+		"de-register": func(s *Server, path string) { serve(s, incoming{code: coap.DELETE, path: path, format: -1}) },
+		"delete":      func(s *Server, _ string) { _ = s.DeleteDevice(context.Background(), "a") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &recordingStore{}
+				s := NewServer(ServerConfig{Registrations: store})
+				require.NoError(t, s.enter(t.Context()))
+				path := location(register(s, "ep=a"))
+				time.Sleep(time.Hour)
+				require.Equal(t, coap.Changed, serve(s, incoming{code: coap.POST, path: path, format: -1}).Code)
+				known, _ := s.Registration("a")
+				store.err = errors.New("disk full")
+				then(s, path)
+				time.Sleep(time.Second)
+				store.err = nil
+				time.Sleep(time.Minute)
+				require.Equal(t, known.Updated, store.records["a"].Updated)
+				require.Equal(t, known.ID, store.records["a"].ID)
+				s.leave()
+			})
+		})
+	}
+}
+
+// TestEndIsStored has lifetimes end, which nobody is answered for.
+func TestEndIsStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &recordingStore{}
+		s := NewServer(ServerConfig{Registrations: store})
+		require.NoError(t, s.enter(t.Context()))
+		register(s, "ep=a", "lt=60")
+		time.Sleep(2 * time.Minute)
+		require.False(t, store.records["a"].Ended.IsZero())
+		require.Empty(t, store.records["a"].ID)
+		s.leave()
+	})
+}
+
+// TestObservationOfAnotherRegistration has an answer to Observe come when the device has registered anew, or is gone: it is no
+// observation then.
+func TestObservationOfAnotherRegistration(t *testing.T) {
+	for name, then := range map[string]func(s *Server, id string){
+		"register":    func(s *Server, _ string) { register(s, "ep=a") },
+		"de-register": func(s *Server, id string) { serve(s, incoming{code: coap.DELETE, path: "/rd/" + id, format: -1}) },
+		"move": func(s *Server, id string) {
+			peer := peerA
+			peer.ID++
+			serve(s, incoming{code: coap.POST, path: "/rd/" + id, format: -1, peer: peer})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewServer(ServerConfig{})
+			register(s, "ep=a")
+			d := s.table.byEndpoint["a"]
+			ss := &session{device: d, peer: d.peer, id: d.id}
+			o := &Observation{server: s, done: make(chan struct{})}
+			require.True(t, s.keep(&Observation{server: s, done: make(chan struct{})}, ss, &coap.Observation{}))
+			d.activity.observations = nil // which has no remote to be told
+			then(s, d.id)
+			require.False(t, s.keep(o, ss, nil))
+			require.True(t, d.activity == nil || len(d.activity.observations) == 0)
+		})
+	}
+}
