@@ -324,6 +324,27 @@ func TestProgramHangs(t *testing.T) {
 	})
 }
 
+// TestAfterResponseHangs: when functions do not return, requests that may bring more of them are refused, others are not.
+func TestAfterResponseHangs(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
+		never := make(chan struct{})
+		o := &wild{method: "AfterResponse", do: func(context.Context) { <-never }}
+		_, end := w.wildDevice(o, &logBuffer{}, nil)
+		for range 8 {
+			require.NoError(t, w.provoke(t.Context(), "Execute"))
+		}
+		require.ErrorIs(t, w.provoke(t.Context(), "Execute"), lwm2m.ErrUnavailable)
+		require.ErrorIs(t, w.provoke(t.Context(), "Write"), lwm2m.ErrUnavailable)
+		require.NoError(t, w.provoke(t.Context(), "Read"))
+		_, err := w.server.ReadComposite(t.Context(), endpointName, []lwm2m.Path{lwm2m.NewPath(3, 0, 3)})
+		require.NoError(t, err)
+		close(never)
+		synctest.Wait()
+		require.NoError(t, w.provoke(t.Context(), "Execute"))
+		require.NoError(t, end())
+	})
+}
+
 // TestAfterResponseElsewhere: with a context of no request it is called at once, and may panic.
 func TestAfterResponseElsewhere(t *testing.T) {
 	old := slog.Default()

@@ -1,0 +1,34 @@
+package lwm2m
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestCallsAreBounded: so many calls of each kind may be under way, and none once the client has ended.
+func TestCallsAreBounded(t *testing.T) {
+	c := newCalls(slog.New(slog.DiscardHandler))
+	for s, limit := range map[scope]int{scope(5): 8, scopeComposite: 8, scopeClient: 1} {
+		for range limit {
+			require.NoError(t, c.enter(s))
+		}
+		require.ErrorIs(t, c.enter(s), ErrUnavailable)
+		c.leave(s)
+		require.NoError(t, c.enter(s))
+	}
+	require.NoError(t, c.enter(scope(3)), "another object")
+	for _, s := range []scope{scopeAfter, scopeSink} {
+		for range 8 {
+			require.False(t, c.crowded(s))
+			require.NoError(t, c.enter(s))
+		}
+		require.True(t, c.crowded(s))
+		require.NoError(t, c.enter(s), "who checks is who asks whether it is crowded")
+	}
+	late := make(chan struct{})
+	close(late)
+	c.close(late)
+	require.ErrorIs(t, c.enter(scope(4)), ErrUnavailable)
+}
