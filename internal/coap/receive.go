@@ -51,7 +51,7 @@ func (e *Endpoint) end(a *association) {
 	}
 	e.downloads.drop(a)
 	if e.cfg.OnClosed != nil && a.peer.Transport != UDP {
-		e.spawn(a.origin, "OnClosed", func() { e.cfg.OnClosed(a.peer) })
+		_ = e.callback(a.origin, "OnClosed", func() { e.cfg.OnClosed(a.peer) })
 	}
 }
 
