@@ -285,7 +285,7 @@ func TestFreshness(t *testing.T) {
 	tests := map[string][]arrival{
 		"in order":              {{0, 3, true}, {0, 4, true}, {0, 9, true}},
 		"older":                 {{0, 5, true}, {0, 4, false}, {0, 6, true}},
-		"same":                  {{0, 5, true}, {0, 5, false}},
+		"same":                  {{0, 5, true}, {0, 5, true}, {0, 4, false}},
 		"wraps":                 {{0, 5, true}, {0, 1 << 22, true}, {0, 3 << 21, true}, {0, 5 << 21, true}, {0, 0xffffff, true}, {0, 0, true}, {0, 0xfffffe, false}},
 		"far above":             {{0, 1 << 23, true}},
 		"too far above":         {{0, 1<<23 | 1, false}},
