@@ -53,8 +53,9 @@ type association struct {
 	proven *Identity
 	serial uint64 // unique in the endpoint; part of the keys of other tables
 
-	verified atomic.Bool  // UDP: nobody else can have sent what came from the address
-	heard    atomic.Int64 // when the peer was last heard, since the epoch
+	verified atomic.Bool                  // UDP: nobody else can have sent what came from the address
+	local    atomic.Pointer[localAddress] // UDP: where the peer was last heard
+	heard    atomic.Int64                 // when the peer was last heard, since the epoch
 	enqueued time.Duration
 
 	mu     sync.Mutex

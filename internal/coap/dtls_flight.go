@@ -51,5 +51,5 @@ func (ss *dtlsSession) repeatFlight() {
 	if err != nil {
 		return
 	}
-	_ = ss.s.writeTo(append(appendChangeCipherSpec(nil, ss.flight.change), finished...), ss.addr)
+	_ = ss.s.writeTo(append(appendChangeCipherSpec(nil, ss.flight.change), finished...), ss.addr, ss.local)
 }

@@ -25,7 +25,8 @@ import (
 type dtlsHandshake struct {
 	s      *dtlsSocket
 	addr   netip.AddrPort
-	client bool // we are the client
+	local  *localAddress // where it came to
+	client bool          // we are the client
 	random [32]byte
 	aead   bool // the peer knows better than CBC
 	ctx    context.Context
@@ -120,7 +121,7 @@ func (h *dtlsHandshake) run(ctx context.Context) (*dtlsSession, error) {
 	if err != nil {
 		return nil, err
 	}
-	ss.flight = flight
+	ss.flight, ss.local = flight, h.local
 	proven := h.proven(result)
 	if proven.IsZero() && !h.client {
 		return nil, errNothingProven
@@ -133,7 +134,7 @@ func (h *dtlsHandshake) run(ctx context.Context) (*dtlsSession, error) {
 		return nil, err
 	}
 	for _, b := range h.handOver(ss) {
-		ss.receive(b, h.addr)
+		ss.receive(b, h.addr, h.local)
 	}
 	return ss, nil
 }
@@ -260,7 +261,7 @@ func (h *dtlsHandshake) explain(cause, err error) error {
 		err = cause
 	}
 	if errors.Is(err, ErrWrongKey) {
-		_ = h.s.writeTo(appendAlert(nil, alertDecryptError), h.addr)
+		_ = h.s.writeTo(appendAlert(nil, alertDecryptError), h.addr, h.local)
 	}
 	return err
 }

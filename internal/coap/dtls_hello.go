@@ -13,7 +13,7 @@ import (
 const helloPatience = 5 * time.Second
 
 // hello makes sure that a ClientHello finds its handshake. s.mu is held.
-func (s *dtlsSocket) hello(at place, hello *clientHello, addr netip.AddrPort) place {
+func (s *dtlsSocket) hello(at place, hello *clientHello, addr netip.AddrPort, local *localAddress) place {
 	if h := at.handshake; h != nil {
 		if h.random == hello.random {
 			return at
@@ -28,7 +28,7 @@ func (s *dtlsSocket) hello(at place, hello *clientHello, addr netip.AddrPort) pl
 		// The cookie is that of a handshake that gave way, and pion takes no
 		// other: the client has to begin anew, which it does not know.
 		if at.session == nil {
-			_ = s.writeTo(appendAlert(nil, alertHandshakeFailure), addr)
+			_ = s.writeTo(appendAlert(nil, alertHandshakeFailure), addr, local)
 		}
 		return place{}
 	}
@@ -36,7 +36,7 @@ func (s *dtlsSocket) hello(at place, hello *clientHello, addr netip.AddrPort) pl
 		return place{}
 	}
 	h := s.newHandshake(addr)
-	h.random = hello.random
+	h.random, h.local = hello.random, local
 	h.aead = hello.offers(certificateSuites) || hello.offers(pskSuites)
 	h.elem = s.strangers.PushBack(h)
 	at.handshake = h

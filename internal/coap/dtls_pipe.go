@@ -48,7 +48,7 @@ func (h *dtlsHandshake) postpone(b []byte) {
 	}
 	h.mu.Unlock()
 	if ss != nil {
-		ss.receive(b, h.addr)
+		ss.receive(b, h.addr, h.local)
 	}
 }
 
@@ -90,7 +90,7 @@ func (h *dtlsHandshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 		b = appendAlert(nil, alertUnknownIdentity) // pion says "internal error"
 	}
 	h.writes(b)
-	return len(b), h.s.writeTo(unwrapAlert(b), h.addr)
+	return len(b), h.s.writeTo(unwrapAlert(b), h.addr, h.local)
 }
 
 // errLetGo is why reads end: pion is done with the handshake, or gives it up for

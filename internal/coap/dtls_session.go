@@ -38,8 +38,9 @@ type dtlsSession struct {
 	over     bool
 	next     uint64 // number of our next record
 	addr     netip.AddrPort
-	unproven uint8       // datagrams that may yet be sent to addr, plus 1; 0 when it is proven
-	flight   *lastFlight // until the peer has shown that it got it
+	local    *localAddress // where the newest record came to
+	unproven uint8         // datagrams that may yet be sent to addr, plus 1; 0 when it is proven
+	flight   *lastFlight   // until the peer has shown that it got it
 	echoes   uint8
 }
 
@@ -94,7 +95,7 @@ func (ss *dtlsSession) send(typ byte, content []byte) error {
 	if err != nil {
 		return err
 	}
-	return ss.s.writeTo(b, ss.addr)
+	return ss.s.writeTo(b, ss.addr, ss.local)
 }
 
 // seal makes a record, in room if it fits. ss.mu is held.
@@ -114,21 +115,21 @@ func (ss *dtlsSession) seal(room []byte, typ byte, content []byte) ([]byte, erro
 }
 
 // receive takes a datagram of the peer, or what says that it is, from addr.
-func (ss *dtlsSession) receive(b []byte, addr netip.AddrPort) {
+func (ss *dtlsSession) receive(b []byte, addr netip.AddrPort, at *localAddress) {
 	for len(b) > 0 {
 		r, rest, err := nextRecord(b, cidSize)
 		if err != nil {
 			return
 		}
 		b = rest
-		if r.epoch == 1 && (r.typ == recordWithCID) == ss.hasCID && !ss.take(r, addr) {
+		if r.epoch == 1 && (r.typ == recordWithCID) == ss.hasCID && !ss.take(r, addr, at) {
 			return
 		}
 	}
 }
 
 // take deals with a record, and reports whether the association goes on.
-func (ss *dtlsSession) take(r dtlsRecord, addr netip.AddrPort) bool {
+func (ss *dtlsSession) take(r dtlsRecord, addr netip.AddrPort, at *localAddress) bool {
 	p := newPacket()
 	content, typ, newest, err := ss.open(p.buf[:0], r)
 	if err != nil {
@@ -139,7 +140,7 @@ func (ss *dtlsSession) take(r dtlsRecord, addr netip.AddrPort) bool {
 		return true
 	}
 	if newest {
-		ss.heardFrom(addr)
+		ss.heardFrom(addr, at)
 	}
 	kept := false
 	switch typ {
@@ -208,8 +209,11 @@ func (ss *dtlsSession) message(p *packet, content []byte) bool {
 }
 
 // heardFrom has our records go where the newest of the peer came from.
-func (ss *dtlsSession) heardFrom(addr netip.AddrPort) {
+func (ss *dtlsSession) heardFrom(addr netip.AddrPort, at *localAddress) {
 	ss.mu.Lock()
+	if at != nil {
+		ss.local = at
+	}
 	old := ss.addr
 	moved := old != addr && ss.hasCID
 	switch {
@@ -267,7 +271,10 @@ func (ss *dtlsSession) remoteAddr() netip.AddrPort {
 }
 
 func (ss *dtlsSession) localAddr(*association) netip.AddrPort {
-	return localAddrFor(ss.s.local, ss.remoteAddr())
+	ss.mu.Lock()
+	addr, local := ss.addr, ss.local
+	ss.mu.Unlock()
+	return ss.s.udp.localAddrFor(addr, local)
 }
 
 func (ss *dtlsSession) context() context.Context { return ss.s.ctx }

@@ -54,7 +54,9 @@ func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, cfg D
 	}
 }
 
-func (s *dtlsSocket) writeTo(b []byte, addr netip.AddrPort) error { return s.udp.writeTo(b, addr) }
+func (s *dtlsSocket) writeTo(b []byte, addr netip.AddrPort, from *localAddress) error {
+	return s.udp.writeTo(b, addr, from)
+}
 
 // serve reads until the socket is closed.
 func (s *dtlsSocket) serve() error {
@@ -72,14 +74,14 @@ func (s *dtlsSocket) serve() error {
 	}()
 	b := make([]byte, maxRecord)
 	for failures := 0; ; {
-		n, addr, err := s.udp.readFrom(b)
+		n, addr, at, err := s.udp.readFrom(b)
 		switch {
 		case err == nil:
 			failures = 0
 			if s.only.IsValid() && addr != s.only {
 				continue
 			}
-			s.receive(b[:n], addr)
+			s.receive(b[:n], addr, at)
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		default:
@@ -97,7 +99,7 @@ func (s *dtlsSocket) serve() error {
 }
 
 // receive finds out whose a datagram is.
-func (s *dtlsSocket) receive(b []byte, addr netip.AddrPort) {
+func (s *dtlsSocket) receive(b []byte, addr netip.AddrPort, local *localAddress) {
 	r, _, err := nextRecord(b, cidSize)
 	if err != nil || r.typ < recordChangeCipherSpec || r.typ > recordWithCID || r.epoch > 1 {
 		return
@@ -108,7 +110,7 @@ func (s *dtlsSocket) receive(b []byte, addr netip.AddrPort) {
 		at = s.byCID[connectionID(r.raw[11:])]
 	}
 	if hello, ok := parseHello(b); ok && !s.only.IsValid() {
-		at = s.hello(at, &hello, addr)
+		at = s.hello(at, &hello, addr, local)
 	}
 	s.mu.Unlock()
 
@@ -121,7 +123,7 @@ func (s *dtlsSocket) receive(b []byte, addr netip.AddrPort) {
 	case h != nil && at.session == nil:
 		h.postpone(b)
 	case at.session != nil:
-		at.session.receive(b, addr)
+		at.session.receive(b, addr, local)
 	}
 }
 

@@ -64,3 +64,13 @@ func ReportHandshake(e *Endpoint, addr netip.AddrPort, err error) { e.handshakeF
 func SendAlert(e *Endpoint, p Peer, description byte) {
 	_ = e.table.get(p).link.(*dtlsSession).send(recordAlert, []byte{alertFatal, description})
 }
+
+// RoutesAsked returns for how many networks the routing table was asked.
+func RoutesAsked(e *Endpoint) (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for s := range e.sockets() {
+		n += len(s.locals.routes)
+	}
+	return n
+}

@@ -158,7 +158,7 @@ func FuzzEndpoint(f *testing.F) {
 			size := min(int(b[0]), len(b)-1)
 			p := newPacket()
 			copy(p.buf, b[1:1+size])
-			if !s.handle(p, size, addr) {
+			if !s.handle(p, size, addr, nil) {
 				p.free()
 			}
 			b = b[1+size:]

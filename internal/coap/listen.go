@@ -17,9 +17,9 @@ type ListenConfig struct {
 }
 
 // ListenUDP opens a socket for [Endpoint.ServePacket]. address is "host:port";
-// without host it is the wildcard of both address families. On a host with
-// several addresses in one network the system may answer from another than was
-// asked: serve a socket for each address there.
+// without host it is the wildcard of both address families. On Linux answers leave
+// from the address that was asked; elsewhere, on a host with several addresses in one
+// network, the system may choose another: serve a socket for each address there.
 func ListenUDP(ctx context.Context, address string, cfg ListenConfig) (*net.UDPConn, error) {
 	var lc net.ListenConfig
 	if cfg.ReusePort {

@@ -39,7 +39,7 @@ func TestIdlePeersAreSmall(t *testing.T) {
 	p := newPacket()
 	for i := range peers {
 		n := copy(p.buf, []byte{0x42, 1, 0, 0, 1, 2, 0xb1, 'x'})
-		if s.handle(p, n, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 5683)) {
+		if s.handle(p, n, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 5683), nil) {
 			p = newPacket()
 		}
 		for inPool(e) > 64 {

@@ -14,14 +14,15 @@ import (
 // socket is a UDP socket, or what looks like one, with all its peers: the link
 // of their associations.
 type socket struct {
-	e     *Endpoint
-	conn  net.PacketConn
-	fast  addrPortConn // conn, if it can
-	id    uint64       // Peer.ID of its peers
-	local netip.AddrPort
-	only  netip.AddrPort // the one peer of a dialled socket
-	ctx   context.Context
-	stop  context.CancelFunc
+	e      *Endpoint
+	conn   net.PacketConn
+	fast   addrPortConn // conn, if it can
+	id     uint64       // Peer.ID of its peers
+	local  netip.AddrPort
+	only   netip.AddrPort // the one peer of a dialled socket
+	locals locals
+	ctx    context.Context
+	stop   context.CancelFunc
 
 	origin    origin
 	draining  atomic.Bool
@@ -41,6 +42,9 @@ func (e *Endpoint) newSocket(ctx context.Context, conn net.PacketConn) *socket {
 	if addr, ok := addrPortOf(conn.LocalAddr()); ok {
 		s.local = addr
 		s.id = uint64(addr.Port())
+		if udp, ok := conn.(*net.UDPConn); ok && addr.Addr().IsUnspecified() && receiveDestinations(udp) {
+			s.locals.conn, s.locals.oob = udp, make([]byte, destinationSize)
+		}
 	} else {
 		s.id = 1<<32 + e.random.uint64()>>32
 	}
@@ -69,7 +73,7 @@ func (s *socket) serve() error {
 	p := newPacket()
 	defer func() { p.free() }()
 	for failures := 0; ; {
-		n, addr, err := s.readFrom(p.buf)
+		n, addr, at, err := s.readFrom(p.buf)
 		switch {
 		case err == nil:
 			failures = 0
@@ -91,29 +95,39 @@ func (s *socket) serve() error {
 		if s.only.IsValid() && addr != s.only {
 			continue
 		}
-		if s.handle(p, n, addr) {
+		if s.handle(p, n, addr, at) {
 			p = newPacket()
 		}
 	}
 }
 
-func (s *socket) readFrom(b []byte) (int, netip.AddrPort, error) {
+// readFrom also returns the address of ours that the datagram came to, or nil.
+func (s *socket) readFrom(b []byte) (int, netip.AddrPort, *localAddress, error) {
+	if s.locals.conn != nil {
+		n, addr, at, err := s.locals.read(b)
+		return n, unmap(addr), at, err
+	}
 	if s.fast != nil {
 		n, addr, err := s.fast.ReadFromUDPAddrPort(b)
-		return n, unmap(addr), err
+		return n, unmap(addr), nil, err
 	}
 	n, addr, err := s.conn.ReadFrom(b)
 	if err != nil {
-		return n, netip.AddrPort{}, err
+		return n, netip.AddrPort{}, nil, err
 	}
 	ap, ok := addrPortOf(addr)
 	if !ok {
-		return 0, ap, errors.New("coap: peer address is not an IP address")
+		return 0, ap, nil, errors.New("coap: peer address is not an IP address")
 	}
-	return n, ap, nil
+	return n, ap, nil, nil
 }
 
-func (s *socket) writeTo(b []byte, addr netip.AddrPort) error {
+// writeTo sends a datagram from an address of ours; nil leaves that to the system.
+func (s *socket) writeTo(b []byte, addr netip.AddrPort, from *localAddress) error {
+	if from != nil && s.locals.conn != nil {
+		_, _, err := s.locals.conn.WriteMsgUDPAddrPort(b, from.control, addr)
+		return err
+	}
 	if s.fast != nil {
 		_, err := s.fast.WriteToUDPAddrPort(b, addr)
 		return err
@@ -124,7 +138,7 @@ func (s *socket) writeTo(b []byte, addr netip.AddrPort) error {
 
 // handle takes a datagram, and reports whether it keeps the packet. Nothing is
 // held for a stranger unless he makes a request.
-func (s *socket) handle(p *packet, n int, addr netip.AddrPort) (kept bool) {
+func (s *socket) handle(p *packet, n int, addr netip.AddrPort, at *localAddress) (kept bool) {
 	err := p.parse(n)
 	if err == nil && n == len(p.buf) {
 		err = errTruncated // it was cut off
@@ -132,7 +146,7 @@ func (s *socket) handle(p *packet, n int, addr netip.AddrPort) (kept bool) {
 	a := s.e.table.get(Peer{UDP, addr, s.id})
 	switch {
 	case err != nil:
-		s.malformed(p, n, addr, a)
+		s.malformed(p, n, addr, at)
 		return false
 	case a == nil && isRequest(p.msg.code) && p.msg.typ <= nonConfirmable:
 		if a = s.association(addr); a == nil {
@@ -140,27 +154,28 @@ func (s *socket) handle(p *packet, n int, addr netip.AddrPort) (kept bool) {
 		}
 	case a == nil:
 		if p.msg.typ == confirmable || p.msg.typ == nonConfirmable && isResponse(p.msg.code) {
-			_ = s.writeTo(appendEmpty(nil, reset, p.msg.mid), addr)
+			_ = s.writeTo(appendEmpty(nil, reset, p.msg.mid), addr, at)
 		}
 		return false
 	}
+	a.local.Store(at)
 	return s.e.receive(a, p)
 }
 
 // malformed answers what can be told to be a confirmable message of our
 // version by a Reset (RFC 7252, section 4.2), and one that is too large by
 // 4.13.
-func (s *socket) malformed(p *packet, n int, addr netip.AddrPort, a *association) {
+func (s *socket) malformed(p *packet, n int, addr netip.AddrPort, at *localAddress) {
 	m := &p.msg
 	if m.parseHeader(p.buf[:n]) != nil || m.typ != confirmable {
 		return
 	}
 	if n == len(p.buf) && isRequest(m.code) {
 		m.tooLarge(s.e.szx)
-		_ = s.writeTo(m.appendDatagram(nil), addr)
+		_ = s.writeTo(m.appendDatagram(nil), addr, at)
 		return
 	}
-	_ = s.writeTo(appendEmpty(nil, reset, m.mid), addr)
+	_ = s.writeTo(appendEmpty(nil, reset, m.mid), addr, at)
 }
 
 // association returns that with addr, a new one if need be; nil when there are
@@ -184,7 +199,7 @@ func (s *socket) association(addr netip.AddrPort) *association {
 }
 
 func (s *socket) write(a *association, record []byte) error {
-	return s.writeTo(record, a.peer.Addr)
+	return s.writeTo(record, a.peer.Addr, a.local.Load())
 }
 
 func (s *socket) context() context.Context { return s.ctx }
@@ -209,20 +224,5 @@ func (s *socket) close() {
 }
 
 func (s *socket) localAddr(a *association) netip.AddrPort {
-	return localAddrFor(s.local, a.peer.Addr)
-}
-
-// localAddrFor returns the address at which a socket bound to local is reached
-// by a peer. It asks the routing table when the socket is bound to the wildcard.
-func localAddrFor(local, peer netip.AddrPort) netip.AddrPort {
-	if !local.Addr().IsUnspecified() {
-		return local
-	}
-	probe, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(peer))
-	if err != nil {
-		return local
-	}
-	defer probe.Close()
-	addr, _ := addrPortOf(probe.LocalAddr())
-	return netip.AddrPortFrom(addr.Addr(), local.Port())
+	return s.localAddrFor(a.peer.Addr, a.local.Load())
 }

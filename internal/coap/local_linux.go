@@ -1,0 +1,54 @@
+package coap
+
+import (
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// receiveDestinations has the system say to which address of ours each datagram came.
+func receiveDestinations(conn *net.UDPConn) bool {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	failed := raw.Control(func(fd uintptr) {
+		// On a socket of both families the second is for IPv4, mapped.
+		v4 := unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		v6 := unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		if v4 != nil && v6 != nil {
+			err = v4
+		}
+	})
+	return failed == nil && err == nil
+}
+
+// destinationSize is the room for what the system says of a datagram.
+var destinationSize = unix.CmsgSpace(unix.SizeofInet4Pktinfo) + unix.CmsgSpace(unix.SizeofInet6Pktinfo)
+
+// destinationOf reads what the system has said of a datagram.
+func destinationOf(oob []byte) netip.Addr {
+	for len(oob) > 0 {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			break
+		}
+		oob = rest
+		switch {
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			return netip.AddrFrom4([4]byte(data[4:8])) // ours, also if it was sent to many
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+			return netip.AddrFrom16([16]byte(data[:16])).Unmap()
+		}
+	}
+	return netip.Addr{}
+}
+
+// sourceControl has a datagram leave from addr.
+func sourceControl(addr netip.Addr) []byte {
+	if addr.Is4() {
+		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: addr.As4()})
+	}
+	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: addr.As16()})
+}

@@ -1,0 +1,98 @@
+package coap_test
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+	"github.com/plgd-dev/go-coap/v3/udp/coder"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// TestWildcardAnswersFromTheAddressAsked asks a socket that is bound to the wildcard
+// at several addresses, with clients that hear no other address: answers, separate
+// responses, Resets, and all of DTLS.
+func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
+	for _, wildcard := range []string{"0.0.0.0:0", ":0"} {
+		server := coap.New(coap.Config{AckDelay: 20 * time.Millisecond, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+			if r.Path() == "/slow" {
+				pass(100 * time.Millisecond)
+			}
+			return &coap.Response{Code: coap.Content, Payload: []byte(r.LocalAddr().String())}
+		})})
+		at := serveUDP(t, server, wildcard, coap.ListenConfig{})
+		for _, host := range []string{"127.0.0.1", "127.0.0.2", "127.77.0.9"} {
+			to := netip.AddrPortFrom(netip.MustParseAddr(host), at.Port())
+			conn, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, net.UDPAddrFromAddrPort(to))
+			require.NoError(t, err)
+			defer conn.Close()
+			send := func(m message.Message) {
+				b := make([]byte, 1500)
+				n, err := coder.DefaultCoder.Encode(m, b)
+				require.NoError(t, err)
+				_, err = conn.Write(b[:n])
+				require.NoError(t, err)
+			}
+			receive := func() (answer message.Message) {
+				b := make([]byte, 1500)
+				require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+				n, err := conn.Read(b)
+				require.NoError(t, err, "no answer from %v", to)
+				answer.Options = make(message.Options, 0, 8)
+				_, err = coder.DefaultCoder.Decode(b[:n], &answer)
+				require.NoError(t, err)
+				return answer
+			}
+			ask := func(m message.Message) message.Message {
+				send(m)
+				return receive()
+			}
+			require.Equal(t, rst, ask(message.Message{Type: con, Code: codes.Empty, MessageID: 1}).Type, "a stranger's ping")
+			require.Equal(t, to.String(), string(ask(request(con, codes.GET, 2, "x")).Payload))
+			require.Equal(t, codes.Empty, ask(request(con, codes.GET, 3, "slow")).Code)
+			separate := receive()
+			require.Equal(t, to.String(), string(separate.Payload))
+			send(message.Message{Type: ack, Code: codes.Empty, MessageID: separate.MessageID})
+			require.Equal(t, to.String(), string(ask(request(non, codes.GET, 4, "x")).Payload))
+		}
+	}
+	conn, err := net.ListenPacket("udp", ":0")
+	require.NoError(t, err)
+	secure := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, Payload: []byte(r.LocalAddr().String())}
+	})})
+	go secure.ServeDTLS(t.Context(), conn, pskOf(testIdentity, testKey))
+	t.Cleanup(func() { secure.Close() })
+	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), conn.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	client, peer, err := dialDTLS(t, to, coap.Config{}, pskClient())
+	require.NoError(t, err)
+	resp, err := client.Do(limit(t), peer, &coap.Request{Code: coap.GET})
+	require.NoError(t, err)
+	require.Equal(t, to.String(), string(resp.Payload))
+}
+
+// TestLocalAddrOpensNoSockets learns the address of ours from the request.
+func TestLocalAddrOpensNoSockets(t *testing.T) {
+	peers := make(chan coap.Peer, 1)
+	server := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+		peers <- r.Peer
+		return &coap.Response{Code: coap.Content}
+	})})
+	at := serveUDP(t, server, ":0", coap.ListenConfig{})
+	device, peer := dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), at.Port()), coap.Config{})
+	before := coap.RoutesAsked(server)
+	_, err := device.Do(limit(t), peer, &coap.Request{Code: coap.GET})
+	require.NoError(t, err)
+	p := <-peers
+	require.Equal(t, netip.MustParseAddr("127.0.0.3"), server.LocalAddr(p).Addr())
+	require.Equal(t, before, coap.RoutesAsked(server), "the routing table was asked")
+	for i := range 1000 {
+		server.LocalAddr(coap.Peer{Transport: coap.UDP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(i >> 8), byte(i)}), 1), ID: p.ID})
+	}
+	require.LessOrEqual(t, coap.RoutesAsked(server), 256)
+}
