@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -175,6 +177,18 @@ func TestOptions(t *testing.T) {
 	_, err := parseOptions([]string{"-h"}, none, &help)
 	require.Error(t, err)
 	require.Contains(t, help.String(), faultNoRegister)
+}
+
+// TestProtocols lists only what the keys of a device are good for.
+func TestProtocols(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, os.WriteFile(key, []byte("0123"), 0o600))
+	none := func(string) (string, bool) { return "", false }
+	o, err := parseOptions([]string{"-server", "coaps://127.0.0.1", "-psk-key-file", key}, none, io.Discard)
+	require.NoError(t, err)
+	protocols := o.device("dev", nil).Protocols
+	require.Contains(t, protocols, fsm.ProtocolCoAPS)
+	require.NotContains(t, protocols, fsm.ProtocolCoAPSTCP)
 }
 
 func TestStateFolder(t *testing.T) {

@@ -225,6 +225,11 @@ func (o *options) device(endpoint string, log *slog.Logger) firmware.DeviceConfi
 	}
 	if o.certificate != nil || o.pskKey != nil {
 		config.Credentials = firmware.ServerCredentials(o.server, o.keys(endpoint))
+		// The keys are for the server alone, which is at that port by that scheme.
+		config.Protocols = []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP}
+		if scheme, _, _ := strings.Cut(o.server, ":"); scheme == "coaps" || scheme == "coaps+tcp" {
+			config.Protocols = append(config.Protocols, fsm.Protocol(scheme))
+		}
 	}
 	if o.lwm2m == "1.2" {
 		config.ObjectVersion = fsm.Object12
