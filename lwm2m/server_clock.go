@@ -176,6 +176,11 @@ func (s *Server) locate(d *device, peer coap.Peer) {
 			slog.String("old", displaced.endpoint), slog.String("new", d.endpoint))
 		s.cutOff(displaced)
 	}
+	// It may have ended while the request was served, and associationClosed found nobody at it then.
+	if peer.Transport != coap.UDP && !s.coap.Connected(peer) {
+		s.table.leave(d)
+		s.cutOff(d)
+	}
 }
 
 // cutOff ends what needs the way to a device, which is no more. s.mu is held.

@@ -380,6 +380,18 @@ func (r *recordingStore) PutRegistration(_ context.Context, reg Registration) er
 	return nil
 }
 
+func (r *recordingStore) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
+func (r *recordingStore) get(endpoint string) Registration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.records[endpoint]
+}
+
 func (r *recordingStore) DeleteRegistration(_ context.Context, endpoint string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

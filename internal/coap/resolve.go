@@ -46,6 +46,9 @@ func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
 	return other
 }
 
+// Connected reports whether there is an association with p.
+func (e *Endpoint) Connected(p Peer) bool { return e.table.get(p) != nil }
+
 // Identity returns what p has proven; nil for nothing.
 func (e *Endpoint) Identity(p Peer) *Identity {
 	if a := e.table.get(p); a != nil {
