@@ -94,8 +94,6 @@ func (t *transfer) acceptPart(ctx context.Context, r *http.Response, etag string
 		return part{}, fmt.Errorf("%w: a part was sent of nobody knows how much", errStartOver)
 	case !t.fits(etag, span.total), span.first < 0, span.first > t.offset, span.last < t.offset, span.last >= span.total:
 		return part{}, fmt.Errorf("%w: another part was sent", errStartOver)
-	case r.ContentLength >= 0 && r.ContentLength != p.length:
-		return part{}, fmt.Errorf("%w: a part of %d bytes was sent as %d", errStartOver, p.length, r.ContentLength)
 	}
 	return p, t.identify(ctx, etag, span.total)
 }

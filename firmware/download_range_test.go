@@ -101,11 +101,14 @@ func TestHTTPAnswers(t *testing.T) {
 		answer answerTo
 		want   fsm.Result
 	}{
-		"a good part":                 {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-999/1000", "Content-Length": "500"}, secondHalf), good},
-		"a part from before":          {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 400-999/1000", "Content-Length": "600"}, func(i []byte) []byte { return i[400:] }), good},
-		"a part without a length":     {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-999/1000"}, secondHalf), good},
-		"a part of an unknown whole":  {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-999/*"}, secondHalf), good},
-		"a part that ends early":      {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-799/1000"}, func(i []byte) []byte { return i[500:800] }), good},
+		"a good part":                {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-999/1000", "Content-Length": "500"}, secondHalf), good},
+		"a part from before":         {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 400-999/1000", "Content-Length": "600"}, func(i []byte) []byte { return i[400:] }), good},
+		"a part without a length":    {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-999/1000"}, secondHalf), good},
+		"a part of an unknown whole": {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-999/*"}, secondHalf), good},
+		"a part that ends early":     {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-799/1000"}, func(i []byte) []byte { return i[500:800] }), good},
+		"a part with more behind it": {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-799/1000"}, func(i []byte) []byte {
+			return append(i[500:800:800], make([]byte, 100)...)
+		}), good},
 		"a part that is cut":          {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-999/1000"}, func(i []byte) []byte { return i[500:700] }), good},
 		"a part that is too long":     {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 500-999/1000"}, func(i []byte) []byte { return append(i[500:1000:1000], "more"...) }), good},
 		"a part of the start":         {then(206, map[string]string{"ETag": `"one"`, "Content-Range": "bytes 0-499/1000"}, firstHalf), good},
@@ -220,6 +223,59 @@ func TestLengthChanges(t *testing.T) {
 			server.Close()
 		}
 	}
+}
+
+// TestEmptyDownload: nothing is no package, even for an installer that takes anything.
+func TestEmptyDownload(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	r := newRig(t)
+	r.slots.Inspect = inspectAnything
+	require.NoError(t, r.start())
+	require.NoError(t, r.write(resURI, lwm2m.String(server.URL)))
+	r.wait(fsm.Idle, fsm.ResultUnsupFirmware)
+	r.stop()
+}
+
+// TestTransferLengths: whatever the protocol, no more is taken than was announced, and no other length of the same bytes.
+func TestTransferLengths(t *testing.T) {
+	begin := func(size int64) *transfer {
+		r := newRig(t)
+		require.NoError(t, r.start())
+		t.Cleanup(r.stop)
+		tr := &transfer{device: r.device, ctx: t.Context(), etag: "aa", size: size, offset: 4}
+		out, err := r.open.OpenPackage(t.Context(), 0, size)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, out.Close()) })
+		tr.out = out
+		return tr
+	}
+	tr := begin(10)
+	tr.begun(lwm2m.FetchResult{ETag: []byte{0xaa}, Size: 10})
+	_, err := tr.Write(make([]byte, 6))
+	require.NoError(t, err)
+	require.NoError(t, tr.reached())
+	_, err = tr.Write(make([]byte, 1))
+	require.ErrorIs(t, err, errStartOver)
+
+	tr = begin(10)
+	_, err = tr.Write(make([]byte, 5))
+	require.NoError(t, err)
+	require.ErrorContains(t, tr.reached(), "9 of 10")
+
+	tr = begin(10)
+	tr.begun(lwm2m.FetchResult{ETag: []byte{0xaa}, Size: 9})
+	_, err = tr.Write(make([]byte, 5))
+	require.ErrorIs(t, err, errStartOver)
+	tr.offset = 9
+	require.ErrorIs(t, tr.reached(), errStartOver)
+
+	tr = begin(-1)
+	tr.begun(lwm2m.FetchResult{ETag: []byte{0xaa}, Size: -1})
+	_, err = tr.Write(make([]byte, 100))
+	require.NoError(t, err)
+	tr.begun(lwm2m.FetchResult{ETag: []byte{0xaa}, Size: 104})
+	require.NoError(t, tr.reached())
 }
 
 // transportFunc is a RoundTripper of the program's.

@@ -192,7 +192,10 @@ func TestBusyServer(t *testing.T) {
 	for _, code := range []coap.Code{coap.ServiceUnavailable, coap.TooManyRequests, coap.NotFound} {
 		refused := 0
 		withPicky(t, func(r *coap.IncomingRequest) *coap.Response {
-			if slices.Contains(r.Queries(), "lt=77") && refused < 1 {
+			switch {
+			case slices.Contains(r.Queries(), "lt=78"):
+				return &coap.Response{Code: coap.BadRequest}
+			case slices.Contains(r.Queries(), "lt=77") && refused < 1:
 				refused++
 				return &coap.Response{Code: code}
 			}
@@ -201,6 +204,9 @@ func TestBusyServer(t *testing.T) {
 			p.write("/1/0/1", "77")
 			time.Sleep(10 * time.Minute)
 			require.True(t, c.Registered())
+			require.Equal(t, "77", p.read("/1/0/1"))
+			p.write("/1/0/1", "78") // the server took 77, if only by a Register
+			time.Sleep(10 * time.Minute)
 			require.Equal(t, "77", p.read("/1/0/1"))
 		})
 	}
