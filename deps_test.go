@@ -50,6 +50,7 @@ var house = map[string]houseRule{
 	"internal/coap":    {own: []string{"internal/coap/..."}, others: []string{coap, dtls, dtlslog, xsys}},
 	"internal/disk":    {others: []string{xsys}},
 	"internal/mutate":  {},
+	"internal/peers":   {own: []string{"internal/peers"}},
 	"lwm2m":            {own: []string{"lwm2m/...", "tlv", "senml", "internal/coap/..."}, others: []string{cbor, xsync}},
 	"store":            {own: []string{"firmware/fsm"}},
 	"store/internal":   {own: []string{"firmware/fsm", "store", "store/internal/..."}},
@@ -73,7 +74,6 @@ var libraries = []string{
 	"golang.org/x/crypto",            // dtls
 	"golang.org/x/exp",               // go-coap
 	"github.com/dsnet/golib/memfile", // go-coap
-	"go.uber.org/atomic",             // go-coap
 }
 
 type goPackage struct {
