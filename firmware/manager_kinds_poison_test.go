@@ -1,6 +1,7 @@
 package firmware_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func TestPoisonedRequests(t *testing.T) {
 		"executing": {Limits: fsm.Limits{Executing: year}}, "restarting": {Limits: fsm.Limits{Restarting: 1<<63 - 1}},
 		"verifying": {Limits: fsm.Limits{Verifying: -1}}, "settle": {Limits: fsm.Limits{Settle: -1}},
 		"retry": {Limits: fsm.Limits{Retry: 1<<63 - 1}}, "poll": {Limits: fsm.Limits{Poll: -1}}, "defer": {Limits: fsm.Limits{Defer: year}},
-		"deadline": {Deadline: -1}, "long deadline": {Deadline: 1<<63 - 1}, "attempts": {Attempts: -1}, "many attempts": {Attempts: 1 << 40},
+		"deadline": {Deadline: -1}, "long deadline": {Deadline: 1<<63 - 1}, "attempts": {Attempts: -1}, "many attempts": {Attempts: math.MaxInt},
 	} {
 		t.Run("config "+name, func(t *testing.T) { poisoned(t, cfg, func(*firmware.Request) {}) })
 	}
