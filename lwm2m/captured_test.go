@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/internal/peers"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -88,11 +89,20 @@ func (p *rawPeer) receive(limit time.Duration) []byte {
 	return buf[:n]
 }
 
+// clientOf returns what the client is called in the table of peers.
+func (m capturedMessage) clientOf() string {
+	if strings.HasPrefix(m.Name, "wakaama") {
+		return "Wakaama f91cfe0"
+	}
+	return "Anjay 3.14.0"
+}
+
 func TestCapturedRegistrations(t *testing.T) {
 	messages := capturedMessages(t, "/rd")
 	require.GreaterOrEqual(t, len(messages), 8)
 	for _, m := range messages {
 		t.Run(m.Name, func(t *testing.T) {
+			peers.Mark(t, m.clientOf(), "LwM2M client", "coap", "Register, recorded")
 			inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 				answer := w.rawPeer().ask(m.Message)
 				require.Greater(t, len(answer), 4)
@@ -137,6 +147,7 @@ func TestCapturedSends(t *testing.T) {
 	registration := capturedMessages(t, "/rd")[0].Message
 	for _, m := range messages {
 		t.Run(m.Name, func(t *testing.T) {
+			peers.Mark(t, m.clientOf(), "LwM2M client", "coap", "Send, recorded")
 			inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 				peer := w.rawPeer()
 				answer := peer.ask(m.Message)
@@ -185,6 +196,7 @@ func TestGarbage(t *testing.T) {
 
 // TestCapturedTCPRegistration plays a frame of a real client after a greeting.
 func TestCapturedTCPRegistration(t *testing.T) {
+	peers.Mark(t, "Anjay 3.14.0", "LwM2M client", "coap+tcp", "Register, recorded")
 	text, err := os.ReadFile("testdata/captured_messages.json")
 	require.NoError(t, err)
 	var file struct{ Vectors []capturedMessage }

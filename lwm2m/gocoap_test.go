@@ -19,6 +19,7 @@ import (
 	"github.com/plgd-dev/go-coap/v3/udp/server"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/internal/peers"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -34,6 +35,7 @@ func clockwork(t *testing.T) options.PeriodicRunnerOpt {
 
 // TestGoCoapDevice has the whole stack of go-coap be the device: it registers, is read, written and executed.
 func TestGoCoapDevice(t *testing.T) {
+	peers.Mark(t, "go-coap", "LwM2M client", "coap", "Register, Read, Write, Execute")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	srv := lwm2m.NewServer(lwm2m.ServerConfig{})
@@ -93,6 +95,7 @@ func TestGoCoapDevice(t *testing.T) {
 
 // TestGoCoapServer has go-coap be the server that a device of ours registers with, and that reads, writes and observes it.
 func TestGoCoapServer(t *testing.T) {
+	peers.Mark(t, "go-coap", "LwM2M server", "coap", "Register, Read, Write, Observe")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	conns := make(chan mux.Conn, 1)

@@ -27,6 +27,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/peers"
 )
 
 // peer returns the path of a program that we did not write. A test without it
@@ -41,6 +42,12 @@ func peer(t *testing.T, name string) string {
 		t.Skipf("%s is not installed (Debian: libcoap3-bin)", name)
 	}
 	return path
+}
+
+// peerOf returns what a program of libcoap is called in the table of peers.
+func peerOf(program string) string {
+	_, library, _ := strings.Cut(strings.TrimPrefix(program, "coap-"), "-")
+	return "libcoap with " + map[string]string{"openssl": "OpenSSL", "gnutls": "GnuTLS"}[library]
 }
 
 // files writes the certificates where other programs find them.
@@ -80,6 +87,7 @@ func TestLibcoapClient(t *testing.T) {
 	for _, program := range []string{"coap-client-openssl", "coap-client-gnutls"} {
 		for name, flags := range credentials {
 			t.Run(program+" "+name, func(t *testing.T) {
+				peers.Mark(t, peerOf(program), "client", "coaps", "block-wise PUT and GET, "+name)
 				path := peer(t, program)
 				run := func(args ...string) string {
 					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -131,6 +139,7 @@ func TestLibcoapServer(t *testing.T) {
 			}, x509Client},
 		} {
 			t.Run(program+" "+test.name, func(t *testing.T) {
+				peers.Mark(t, peerOf(program), "server", "coaps", "block-wise PUT and GET, "+test.name)
 				path := peer(t, program)
 				// It takes DTLS on the port after that of CoAP.
 				addr := freeAddr(t)
@@ -185,6 +194,7 @@ func TestGoCoAPDTLSClient(t *testing.T) {
 	} {
 		for _, cid := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v %v", suite, cid), func(t *testing.T) {
+				peers.Mark(t, "go-coap", "client", "coaps", "block-wise PUT and GET, PSK"+map[bool]string{true: ", Connection ID"}[cid])
 				client, err := gocoap.Dial(server.addr.String(), goCoAPPSK(suite, cid), periodicRunner(t), options.WithBlockwise(true, blockwise.SZX1024, time.Minute))
 				require.NoError(t, err)
 				defer client.Close()
@@ -210,6 +220,7 @@ func TestGoCoAPDTLSClient(t *testing.T) {
 func TestGoCoAPDTLSServer(t *testing.T) {
 	for _, cid := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Connection ID %v", cid), func(t *testing.T) {
+			peers.Mark(t, "go-coap", "server", "coaps", "block-wise PUT and GET, PSK"+map[bool]string{true: ", Connection ID"}[cid])
 			body := bodyOf(30_000)
 			got := make(chan []byte, 1)
 			router := mux.NewRouter()
@@ -252,6 +263,7 @@ func TestGoCoAPDTLSServer(t *testing.T) {
 
 // TestLibcoapRefused says why, when keys are wrong.
 func TestLibcoapRefused(t *testing.T) {
+	peers.Mark(t, peerOf("coap-client-openssl"), "client", "coaps", "wrong key and unknown identity refused")
 	path := peer(t, "coap-client-openssl")
 	server := serveDTLS(t, coap.Config{}, pskOf(testIdentity, testKey))
 	for identity, want := range map[string]string{testIdentity: coap.ErrWrongKey.Error(), "stranger": coap.ErrUnknownIdentity.Error()} {

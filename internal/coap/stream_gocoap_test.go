@@ -17,10 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/peers"
 )
 
 // TestStreamGoCoAPClient has go-coap's client push to our server and pull from it over TCP.
 func TestStreamGoCoAPClient(t *testing.T) {
+	peers.Mark(t, "go-coap", "client", "coap+tcp", "block-wise PUT and GET")
 	body := bodyOf(100_000)
 	got := make(chan []byte, 1)
 	server := coap.New(coap.Config{MaxBody: 1 << 20, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
@@ -49,6 +51,7 @@ func TestStreamGoCoAPClient(t *testing.T) {
 
 // TestStreamGoCoAPServer has our client push to go-coap's server and pull from it over TCP.
 func TestStreamGoCoAPServer(t *testing.T) {
+	peers.Mark(t, "go-coap", "server", "coap+tcp", "block-wise PUT and GET")
 	body := bodyOf(100_000)
 	got := make(chan []byte, 1)
 	router := mux.NewRouter()

@@ -12,11 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/peers"
 )
 
 // go-coap's client never repeats a block after the first. Its transfer fails;
 // ours is rid of what had arrived, and takes the next attempt.
 func TestGoCoAPGivesUpOnLostBlock(t *testing.T) {
+	peers.Mark(t, "go-coap", "client", "coap", "PUT again after one that it gave up")
 	aborted, whole := make(chan error, 1), make(chan []byte, 1)
 	e := coap.New(coap.Config{
 		UploadIdle: time.Second,
@@ -48,6 +50,7 @@ func (s *sink) Abort(err error) { s.aborted <- err }
 
 // go-coap's server asks for smaller blocks than ours.
 func TestGoCoAPServerAsksForSmallerBlocks(t *testing.T) {
+	peers.Mark(t, "go-coap", "server", "coap", "blocks smaller than asked for")
 	for _, szx := range []blockwise.SZX{blockwise.SZX16, blockwise.SZX256} {
 		e, to := dial(t, serveGoCoAPAt(t, "127.0.0.1:0", szx), coap.Config{})
 		body := bodyOf(5000)
@@ -60,6 +63,7 @@ func TestGoCoAPServerAsksForSmallerBlocks(t *testing.T) {
 // not by a Reset: in the acknowledgement, or in a confirmable message. That
 // ends the observation all the same.
 func TestGoCoAPForgetsObservation(t *testing.T) {
+	peers.Mark(t, "go-coap", "client", "coap", "observation that it has forgotten")
 	for name, confirmable := range map[string]bool{"CON": true, "NON": false} {
 		t.Run(name, func(t *testing.T) {
 			observers := make(chan *coap.Observer, 1)

@@ -14,13 +14,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/peers"
 )
 
 // Our client pushes to and pulls from the servers of others, in blocks of
 // every size.
 func TestServersOfOthers(t *testing.T) {
-	for _, p := range peers {
+	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
+			peers.Mark(t, p.name, "server", "coap", "block-wise PUT and GET")
 			t.Parallel()
 			at := p.serve(t)
 			e, to := dial(t, at, coap.Config{MaxBody: 1 << 20})
@@ -45,8 +47,9 @@ func TestServersOfOthers(t *testing.T) {
 
 // The clients of others push to our server and pull from it.
 func TestClientsOfOthers(t *testing.T) {
-	for _, p := range peers {
+	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
+			peers.Mark(t, p.name, "client", "coap", "block-wise PUT and GET")
 			t.Parallel()
 			at, _ := serve(t, coap.Config{MaxBody: 1 << 20})
 			for _, size := range sizes {
@@ -68,8 +71,9 @@ func TestClientsOfOthers(t *testing.T) {
 
 // Blocks smaller than what the client of another would like.
 func TestClientsOfOthersGetSmallerBlocks(t *testing.T) {
-	for _, p := range peers {
+	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
+			peers.Mark(t, p.name, "client", "coap", "blocks smaller than asked for")
 			for _, block := range []int{16, 256} {
 				at, _ := serve(t, coap.Config{BlockSize: block})
 				body := bodyOf(5000)
@@ -83,8 +87,9 @@ func TestClientsOfOthersGetSmallerBlocks(t *testing.T) {
 // Our client observes at the servers of others, notifications that need
 // several blocks among them.
 func TestObserveServersOfOthers(t *testing.T) {
-	for _, p := range peers {
+	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
+			peers.Mark(t, p.name, "server", "coap", "observation")
 			at := p.serve(t)
 			e, to := dial(t, at, coap.Config{})
 			writer, from := dial(t, at, coap.Config{})
@@ -122,8 +127,9 @@ func TestObserveServersOfOthers(t *testing.T) {
 
 // The clients of others observe at our server.
 func TestObservingClientsOfOthers(t *testing.T) {
-	for _, p := range peers {
+	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
+			peers.Mark(t, p.name, "client", "coap", "observation")
 			at, shelf := serve(t, coap.Config{})
 			texts := []string{"text one", "text two", "text three"}
 			go func() {

@@ -10,10 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/peers"
 )
 
 // Our client pushes to and pulls from libcoap's server over TCP.
 func TestLibcoapServerTCP(t *testing.T) {
+	peers.Mark(t, "libcoap", "server", "coap+tcp", "block-wise PUT and GET")
 	at := serveLibcoap(t)
 	e := coap.New(coap.Config{MaxBody: 1 << 21})
 	t.Cleanup(func() { e.Close() })
@@ -28,6 +30,7 @@ func TestLibcoapServerTCP(t *testing.T) {
 
 // libcoap's client pushes to our server and pulls from it over TCP.
 func TestLibcoapClientTCP(t *testing.T) {
+	peers.Mark(t, "libcoap", "client", "coap+tcp", "block-wise PUT and GET")
 	s := newShelf()
 	e := coap.New(coap.Config{MaxBody: 1 << 21, Handler: s})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,6 +55,7 @@ func TestLibcoapClientTCP(t *testing.T) {
 
 // What libcoap's server notifies of every second is seen: its clock.
 func TestLibcoapClock(t *testing.T) {
+	peers.Mark(t, "libcoap", "server", "coap", "observation")
 	at := serveLibcoap(t)
 	e, to := dial(t, at, coap.Config{})
 	ticks := make(chan string, 10)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/peers"
 )
 
 // hasty keeps the time that a lost datagram costs us short.
@@ -17,9 +18,10 @@ var hasty = coap.Transmission{ACKTimeout: 20 * time.Millisecond, MaxRetransmit: 
 // that loses datagrams in both directions. go-coap's server loses none of its
 // own: it answers what is asked again.
 func TestLossToServersOfOthers(t *testing.T) {
-	for _, p := range peers {
+	for _, p := range others {
 		for nth, size := range map[int]int{3: 20_000, 10: 200_000} {
 			t.Run(p.name, func(t *testing.T) {
+				peers.Mark(t, p.name, "server", "coap", "block-wise PUT and GET, datagrams lost")
 				t.Parallel()
 				proxy, at := startLossy(t, p.serve(t), everyNth(nth))
 				e, to := dial(t, at, coap.Config{MaxBody: 1 << 20, Transmission: hasty})
@@ -36,11 +38,12 @@ func TestLossToServersOfOthers(t *testing.T) {
 // network; they wait 2 to 3 s for each loss. go-coap's, which repeats no block
 // but the first, has a test of its own.
 func TestLossFromClientsOfOthers(t *testing.T) {
-	for _, p := range peers {
+	for _, p := range others {
 		if p.name == "go-coap" {
 			continue
 		}
 		t.Run(p.name, func(t *testing.T) {
+			peers.Mark(t, p.name, "client", "coap", "block-wise PUT and GET, datagrams lost")
 			t.Parallel()
 			at, _ := serve(t, coap.Config{MaxBody: 1 << 20})
 			proxy, at := startLossy(t, at, everyNth(6))

@@ -20,7 +20,7 @@ type peer struct {
 	blocks []int
 }
 
-var peers = []peer{
+var others = []peer{
 	{"libcoap", serveLibcoap, putLibcoap, getLibcoap, observeLibcoap, []int{16, 64, 256, 512, 1024}},
 	{"aiocoap", serveAiocoap, putAiocoap, getAiocoap, observeAiocoap, []int{16, 256, 1024}},
 	{"go-coap", serveGoCoAP, putGoCoAP, getGoCoAP, observeGoCoAP, []int{16, 64, 256, 512, 1024}},
