@@ -129,6 +129,36 @@ func TestStartUnknown(t *testing.T) {
 	})
 }
 
+// TestNoSpace fills the store's disk, at the start of an update and in the midst of one: who asks is told, what waits goes on
+// when there is room.
+func TestNoSpace(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		full := new(atomic.Bool)
+		w.restart(func(_ context.Context, call storetest.Call) error {
+			if len(call.Changes) > 0 && full.Load() {
+				return fmt.Errorf("store: commit: %w", store.ErrNoSpace)
+			}
+			return nil
+		}, nil)
+		w.device(firmwaretest.Script{Version: oldFW, PullTime: time.Minute, Install: firmwaretest.Install{Version: newFW}})
+		time.Sleep(time.Second) // Run has loaded what there was
+		full.Store(true)
+		_, err := w.mgr.Start(w.ctx, w.request())
+		require.ErrorIs(t, err, store.ErrNoSpace)
+		full.Store(false)
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		time.Sleep(30 * time.Second) // it downloads
+		full.Store(true)
+		time.Sleep(3 * time.Hour)
+		still, err := w.db.Update(w.ctx, u.ID)
+		require.NoError(t, err)
+		require.True(t, still.Active())
+		full.Store(false)
+		require.Equal(t, fsm.OutcomeSucceeded, w.wait(u.ID, time.Hour).Machine.Outcome)
+	})
+}
+
 // TestStartUnread loses the read that follows the creation of an update, and the caller while it is created.
 func TestStartUnread(t *testing.T) {
 	inWorld(t, firmware.Config{}, func(w *world) {

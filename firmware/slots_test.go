@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -65,6 +68,34 @@ func TestSlotsLock(t *testing.T) {
 	require.ErrorIs(t, err, ErrLocked)
 	require.NoError(t, s.Close())
 	bundleSlots(t, dir, disk{})
+}
+
+// TestSlotsModes: nobody but their owner reads what is in slots.
+func TestSlotsModes(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such modes")
+	}
+	dir := filepath.Join(t.TempDir(), "device")
+	s := bundleSlots(t, dir, disk{})
+	pkg := testBundle(t, "1.1", []byte("image"))
+	_, err := stage(s, pkg, 0, len(pkg), 100)
+	require.NoError(t, err)
+	_, err = s.Verify(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.SaveState(t.Context(), []byte("record")))
+	found := 0
+	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		require.NoError(t, err)
+		info, err := entry.Info()
+		require.NoError(t, err)
+		require.Zero(t, info.Mode()&0o077, path)
+		found++
+		return nil
+	}))
+	require.Equal(t, 8, found, "the directory, a slot, its image and header, two records, lock and spare")
+	info, err := os.Stat(s.imagePath(slotA))
+	require.NoError(t, err)
+	require.NotZero(t, info.Mode()&0o100, "it can be started")
 }
 
 func TestSlotsDamagedState(t *testing.T) {

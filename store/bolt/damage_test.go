@@ -98,6 +98,9 @@ func TestCut(t *testing.T) {
 // TestPageLost has one page after the other be zero, as file systems leave them, or another one: what needs it fails, by an
 // error, and nothing else does.
 func TestPageLost(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows lets nobody write a file that is mapped, as it stays after bbolt was stopped")
+	}
 	data, page := filled(t, 30)
 	path := filepath.Join(t.TempDir(), "ota.db")
 	harmless := 0
