@@ -232,3 +232,24 @@ func TestMappedAnew(t *testing.T) {
 	}
 	worksOn(t, db, path, n)
 }
+
+// TestOpenNoFile opens what is there but is no file: it neither waits nor makes one elsewhere.
+func TestOpenNoFile(t *testing.T) {
+	dir := t.TempDir()
+	fifo, link := filepath.Join(dir, "fifo"), filepath.Join(dir, "link")
+	require.NoError(t, unix.Mkfifo(fifo, 0o600))
+	_, err := bolt.Open(fifo)
+	require.ErrorIs(t, err, bolt.ErrDamaged)
+	require.NoError(t, os.Symlink(filepath.Join(dir, "away"), link))
+	_, err = bolt.Open(link)
+	require.ErrorIs(t, err, fs.ErrNotExist, "a disk that is not mounted, for example")
+	require.NoFileExists(t, filepath.Join(dir, "away"))
+
+	// A link to a database is one.
+	db, err := bolt.Open(filepath.Join(dir, "away"))
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	db, err = bolt.Open(link)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+}
