@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,6 +148,45 @@ func (brokenStore) DeleteRegistration(context.Context, string) error { return er
 
 func (brokenStore) Registrations(context.Context) iter.Seq2[lwm2m.Registration, error] {
 	return func(yield func(lwm2m.Registration, error) bool) { yield(lwm2m.Registration{}, errBroken) }
+}
+
+// panickingStore panics when it is read, and from some time on when it is written to.
+type panickingStore struct {
+	memoryStore
+	read    bool
+	written atomic.Bool
+}
+
+func (p *panickingStore) PutRegistration(ctx context.Context, r lwm2m.Registration) error {
+	if p.written.Load() {
+		panic("no")
+	}
+	return p.memoryStore.PutRegistration(ctx, r)
+}
+
+func (p *panickingStore) Registrations(ctx context.Context) iter.Seq2[lwm2m.Registration, error] {
+	if p.read {
+		panic("no")
+	}
+	return p.memoryStore.Registrations(ctx)
+}
+
+// TestStoreThatPanics survives a store that panics, when renewed lifetimes are stored, and when a device registers: what could
+// not be stored is stored later.
+func TestStoreThatPanics(t *testing.T) {
+	store := &panickingStore{}
+	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
+		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = 60 * time.Second })
+		store.written.Store(true)
+		time.Sleep(10 * time.Minute)
+		require.Equal(t, "1.0.0", w.read("/3/0/3"))
+		store.written.Store(false)
+		time.Sleep(2 * time.Minute)
+		r, _ := w.server.Registration(endpointName)
+		require.Less(t, r.Updated.Sub(store.get(endpointName).Updated), time.Minute)
+	})
+	s := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: &panickingStore{read: true}, NoSec: true})
+	require.ErrorIs(t, s.ListenAndServe(t.Context(), "coap://127.0.0.1:0"), lwm2m.ErrInternal)
 }
 
 // TestFleet registers many devices over a bad network and reads from all of them, at once.

@@ -93,14 +93,23 @@ func (s *Server) load(ctx context.Context) error {
 	if s.loaded.Load() {
 		return nil
 	}
-	for r, err := range s.config.Registrations.Registrations(ctx) {
-		if err != nil {
-			return fmt.Errorf("lwm2m: load registrations: %w", err)
-		}
-		s.restore(r)
+	failed := fmt.Errorf("%w: RegistrationStore.Registrations panicked", ErrInternal)
+	s.guard("RegistrationStore.Registrations", func() { failed = s.restoreAll(ctx) })
+	if failed != nil {
+		return fmt.Errorf("lwm2m: load registrations: %w", failed)
 	}
 	s.resume()
 	s.loaded.Store(true)
+	return nil
+}
+
+func (s *Server) restoreAll(ctx context.Context) error {
+	for r, err := range s.config.Registrations.Registrations(ctx) {
+		if err != nil {
+			return err
+		}
+		s.restore(r)
+	}
 	return nil
 }
 
@@ -161,7 +170,8 @@ func (s *Server) put(ctx context.Context, r Registration) error {
 	_, dirty := s.dirty[r.Endpoint]
 	delete(s.dirty, r.Endpoint)
 	s.mu.Unlock()
-	err := s.config.Registrations.PutRegistration(ctx, r)
+	err := fmt.Errorf("%w: RegistrationStore.PutRegistration panicked", ErrInternal)
+	s.guard("RegistrationStore.PutRegistration", func() { err = s.config.Registrations.PutRegistration(ctx, r) })
 	if err != nil && dirty {
 		s.mu.Lock()
 		defer s.mu.Unlock()
