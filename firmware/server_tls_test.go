@@ -22,11 +22,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/peers"
 )
 
 // opensslPath returns where openssl is. A test without it is skipped, but under CI it fails.
 func opensslPath(t *testing.T) string {
 	t.Helper()
+	peers.Mark(t, "OpenSSL", "client", "https", "download in records of 512 to 4096 bytes, TLS 1.2 and 1.3")
 	path, err := exec.LookPath("openssl")
 	if err != nil {
 		if ci, _ := strconv.ParseBool(os.Getenv("CI")); ci {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"syscall"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/store"
@@ -89,9 +87,6 @@ func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
-	if diskFull(err) {
-		return newProblem(http.StatusInsufficientStorage, "disk-full", "the server's disk is full")
-	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return bodyTooLarge(tooLarge.Limit)
 	}
@@ -108,6 +103,8 @@ func asProblem(err error) *problem {
 			fmt.Sprintf("the %s cannot be read: %s", damaged.Kind, clip(damaged.Err.Error(), maxReason)))
 	}
 	switch {
+	case errors.Is(err, store.ErrNoSpace):
+		return newProblem(http.StatusInsufficientStorage, "disk-full", "the server's disk is full")
 	case errors.Is(err, store.ErrInvalid):
 		return newProblem(http.StatusBadRequest, "bad-request", "a value is too long, or has characters that are not allowed")
 	case errors.Is(err, store.ErrNotFound):
@@ -125,12 +122,6 @@ func asProblem(err error) *problem {
 		return newProblem(http.StatusServiceUnavailable, "unavailable", "the server is stopping")
 	}
 	return nil
-}
-
-// diskFull reports whether an error says that no more can be written: the file system is full, or what this process or user may
-// have of it, or of one file.
-func diskFull(err error) bool {
-	return slices.ContainsFunc(noRoom, func(no syscall.Errno) bool { return errors.Is(err, no) })
 }
 
 // fail sends the problem document of an error.
