@@ -160,6 +160,24 @@ func TestAcceptedSettings(t *testing.T) {
 	})
 }
 
+// TestRefusedTooLate: the server has written something else by the time it refuses.
+func TestRefusedTooLate(t *testing.T) {
+	withPicky(t, func(r *coap.IncomingRequest) *coap.Response {
+		if slices.Contains(r.Queries(), "lt=100") {
+			time.Sleep(5 * time.Second)
+			return &coap.Response{Code: coap.BadRequest}
+		}
+		return nil
+	}, nil, func(t *testing.T, p *picky, c *lwm2m.Client) {
+		p.write("/1/0/1", "100")
+		time.Sleep(time.Second)
+		p.write("/1/0/1", "200")
+		time.Sleep(time.Minute)
+		require.Equal(t, "200", p.read("/1/0/1"))
+		require.Equal(t, []string{"/rd/x?lt=100", "/rd/x?lt=200"}, p.got()[:2])
+	})
+}
+
 // TestRefusedAtRegister: the server forgets the registration, and takes no new one with what it wrote.
 func TestRefusedAtRegister(t *testing.T) {
 	for name, answer := range map[string]func(r *coap.IncomingRequest) *coap.Response{
@@ -202,7 +220,7 @@ func TestBusyServer(t *testing.T) {
 			return nil
 		}, nil, func(t *testing.T, p *picky, c *lwm2m.Client) {
 			p.write("/1/0/1", "77")
-			time.Sleep(10 * time.Minute)
+			time.Sleep(10 * time.Second)
 			require.True(t, c.Registered())
 			require.Equal(t, "77", p.read("/1/0/1"))
 			p.write("/1/0/1", "78") // the server took 77, if only by a Register
