@@ -26,6 +26,9 @@ func (m *Manager) RemoveDamaged(ctx context.Context, id string) error {
 	if _, err := m.db.Commit(ctx, store.RemoveDamaged{Kind: store.KindUpdate, Key: id}); err != nil {
 		return err
 	}
+	if d := m.drive(id); d != nil { // it is about to end
+		m.release(d)
+	}
 	m.images.revoke(id)
 	m.log.Warn("a damaged update was removed", "update", id)
 	return nil
