@@ -172,13 +172,17 @@ func (c *Client) lowerVersion(err error) bool {
 // Notify says that values at or below paths have changed, or are there or gone. Observations that this concerns are told,
 // as their attributes demand; if the instances of an object changed, the registration is updated. It does not block.
 func (c *Client) Notify(paths ...Path) {
+	c.notify(paths)
+	c.wake()
+}
+
+func (c *Client) notify(paths []Path) {
 	c.mu.Lock()
 	l := c.link
 	c.mu.Unlock()
 	if l != nil {
 		l.notifier.changed(paths)
 	}
-	c.wake()
 }
 
 // wake has the registration looked at.

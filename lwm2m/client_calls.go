@@ -145,12 +145,12 @@ func call[T any](ctx context.Context, c *calls, s scope, name string, f func() (
 	done := make(chan result) // without room: who sends knows whether it was taken
 	left := make(chan struct{})
 	go func() {
-		defer c.leave(s)
 		r := result{err: errPanicked}
 		defer func() {
 			select {
-			case done <- r:
+			case done <- r: // who waits leaves, as it may call again at once
 			case <-left:
+				defer c.leave(s)
 				if late != nil && r.err == nil {
 					guard(c.log, name, func() { late(r.value) })
 				}
@@ -162,6 +162,7 @@ func call[T any](ctx context.Context, c *calls, s scope, name string, f func() (
 	defer timer.Stop()
 	select {
 	case r := <-done:
+		c.leave(s)
 		return r.value, r.err
 	case <-ctx.Done():
 		close(left)

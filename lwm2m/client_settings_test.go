@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,10 +57,17 @@ func (p *picky) got() []string {
 	return seen
 }
 
+// device returns from where the device was heard last.
+func (p *picky) device() coap.Peer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.peer
+}
+
 // write writes text to a resource, with PUT.
 func (p *picky) write(path, text string) coap.Code {
 	p.t.Helper()
-	resp, err := p.endpoint.Do(p.t.Context(), p.peer, &coap.Request{
+	resp, err := p.endpoint.Do(p.t.Context(), p.device(), &coap.Request{
 		Code: coap.PUT, Path: strings.Split(path, "/")[1:], ContentFormat: coap.FormatOf(0), Payload: []byte(text),
 	})
 	require.NoError(p.t, err)
@@ -69,7 +77,7 @@ func (p *picky) write(path, text string) coap.Code {
 // read reads a resource as text.
 func (p *picky) read(path string) string {
 	p.t.Helper()
-	resp, err := p.endpoint.Do(p.t.Context(), p.peer, &coap.Request{Code: coap.GET, Path: strings.Split(path, "/")[1:]})
+	resp, err := p.endpoint.Do(p.t.Context(), p.device(), &coap.Request{Code: coap.GET, Path: strings.Split(path, "/")[1:]})
 	require.NoError(p.t, err)
 	return string(resp.Payload)
 }
@@ -208,13 +216,12 @@ func TestRefusedAtRegister(t *testing.T) {
 // TestBusyServer: a refusal that is about something else costs no setting.
 func TestBusyServer(t *testing.T) {
 	for _, code := range []coap.Code{coap.ServiceUnavailable, coap.TooManyRequests, coap.NotFound} {
-		refused := 0
+		var refused atomic.Bool
 		withPicky(t, func(r *coap.IncomingRequest) *coap.Response {
 			switch {
 			case slices.Contains(r.Queries(), "lt=78"):
 				return &coap.Response{Code: coap.BadRequest}
-			case slices.Contains(r.Queries(), "lt=77") && refused < 1:
-				refused++
+			case slices.Contains(r.Queries(), "lt=77") && !refused.Swap(true):
 				return &coap.Response{Code: code}
 			}
 			return nil

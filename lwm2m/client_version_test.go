@@ -28,7 +28,7 @@ func TestObjectsFollowVersion(t *testing.T) {
 		{"1.1", "</10000>;ver=1.1", "</1>;ver=1.1", `</10000>;ver=1.1`},
 		{"1.0", "</10000>", "</1/0>", `</10000>`},
 	} {
-		var lists []string
+		lists := make(chan string, 10)
 		withPicky(t, func(r *coap.IncomingRequest) *coap.Response {
 			if r.Path() != "/rd" {
 				return nil
@@ -36,18 +36,18 @@ func TestObjectsFollowVersion(t *testing.T) {
 			if !slices.Contains(r.Queries(), "lwm2m="+tc.spoken) {
 				return &coap.Response{Code: coap.PreconditionFailed}
 			}
-			lists = append(lists, string(r.Payload))
+			lists <- string(r.Payload)
 			return nil
 		}, func(c *lwm2m.ClientConfig) {
 			c.Version = "1.2"
 			c.Objects = append(c.Objects, &follower{emptyObject: 10000})
 		}, func(t *testing.T, p *picky, c *lwm2m.Client) {
 			require.Len(t, lists, 1)
-			links := strings.Split(lists[0], ",")
+			links := strings.Split(<-lists, ",")
 			require.Contains(t, links, tc.object)
 			require.Contains(t, links, tc.server)
 			discover := func(object string) string {
-				resp, err := p.endpoint.Do(t.Context(), p.peer, &coap.Request{Code: coap.GET, Path: []string{object}, Accept: coap.FormatOf(40)})
+				resp, err := p.endpoint.Do(t.Context(), p.device(), &coap.Request{Code: coap.GET, Path: []string{object}, Accept: coap.FormatOf(40)})
 				require.NoError(t, err)
 				return string(resp.Payload)
 			}

@@ -85,9 +85,13 @@ func (c *Client) apply(ctx context.Context, path Path, entries []Entry, replace 
 	return sink.Commit(ctx)
 }
 
-// written answers a write, and has the observers of what was written told.
+// written answers a write, and has the observers of what was written told. The registration is looked at when the answer is
+// sent: if the server does not like what it wrote there may be no way to answer any more.
 func (op *operation) written(paths ...Path) *coap.Response {
-	op.client.Notify(paths...)
+	op.client.notify(paths)
+	if !op.after.add(op.client.wake) {
+		op.client.wake()
+	}
 	return &coap.Response{Code: coap.Changed}
 }
 
