@@ -3,8 +3,10 @@ package firmware
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -183,7 +185,10 @@ func TestHTTPAnswers(t *testing.T) {
 			require.NoError(t, r.write(resURI, lwm2m.String(server.URL+"/fw")))
 			if tc.want != good {
 				r.wait(fsm.Idle, tc.want)
-				require.NoFileExists(t, r.open.imagePath(slotA))
+				require.Eventually(t, func() bool {
+					_, err := os.Stat(r.open.imagePath(slotA))
+					return errors.Is(err, fs.ErrNotExist)
+				}, 10*time.Second, time.Millisecond, "it goes after the state is told")
 			} else {
 				r.wait(fsm.Downloaded, fsm.ResultDefault)
 				stored, err := os.ReadFile(r.open.imagePath(slotA))
