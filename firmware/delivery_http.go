@@ -23,9 +23,11 @@ import (
 // devices has this handler, or [Repository.Wrap], as its root, not behind a mux.
 //
 // The handler limits its own waits, for a device that takes nothing and for a body that nobody wants, by the deadlines of
-// http.ResponseController. The server has to limit those for headers, for the next request and for handshakes, and the number
-// of connections: that of [NewHTTPServer] does. In another one the kernel's buffers decide what the handler sees of a
-// slow device's progress, and one may be given up that reads less than they hold within RepositoryConfig.Stall.
+// http.ResponseController; middleware between the server and the handler must not hide them (see its documentation on Unwrap),
+// and http.TimeoutHandler would keep whole packages in memory. The server has to limit the waits for headers, for the next
+// request, for handshakes, and for what it reads without a handler (its ReadTimeout), and the number of connections: that of
+// [NewHTTPServer] does. In another one the kernel's buffers decide what the handler sees of a slow device's progress, and one
+// may be given up that reads less than they hold within RepositoryConfig.Stall.
 func (r *Repository) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.deliver(w, req) })
 }

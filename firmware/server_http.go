@@ -24,7 +24,7 @@ const (
 //
 //	TLS handshake               10 s
 //	header of a request         10 s, 32 KiB
-//	body of a request           30 s without a byte; what the handler does not read, up to 256 KiB, 10 s
+//	body of a request           30 s without a byte; what no handler reads, up to 256 KiB, 10 s
 //	answer                      2 min without room for 4 KiB; handlers of this module have limits of their own
 //	next request                1 min
 //	connections                 a fifth of what files the process may have open, at most 8192
@@ -37,7 +37,8 @@ const (
 // has received, more or less, and a slow one is told from one that reads nothing.
 //
 // ErrorLog, BaseContext, TLSConfig, Addr and the limits may be set before the server serves; Handler, ConnState and
-// ConnContext are taken; without ConnState nothing counts connections. A Shutdown waits for as long as its context allows; follow it by Close. For HTTPS see
+// ConnContext are taken; without ConnState nothing counts connections. A connection that a handler takes over (http.Hijacker)
+// is not counted, and has no limits. A Shutdown waits for as long as its context allows; follow it by Close. For HTTPS see
 // [NewTLSListener].
 func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
@@ -47,11 +48,14 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 			handler.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTime,
-		WriteTimeout:      answerTime,
-		IdleTimeout:       idleTime,
-		MaxHeaderBytes:    maxHeader,
-		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingTime, WriteByteTimeout: pingTime},
-		ConnState:         door.NewKeeper(door.Room()).State,
+		// Before any handler net/http reads the body of OPTIONS *, and of an Expect that it does not know. To all other bodies
+		// door.Limit gives limits of their own.
+		ReadTimeout:    headerTime,
+		WriteTimeout:   answerTime,
+		IdleTimeout:    idleTime,
+		MaxHeaderBytes: maxHeader,
+		HTTP2:          &http.HTTP2Config{SendPingTimeout: pingTime, WriteByteTimeout: pingTime},
+		ConnState:      door.NewKeeper(door.Room()).State,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			door.Pace(c)
 			return ctx

@@ -87,6 +87,14 @@ func holders(token string) []holder {
 			reads: true, within: 36 * time.Second, after: 36 * time.Second,
 		},
 		{name: "a body that is dripped and not wanted", part: sends(append([]string{"POST /other HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"}, drip(strings.Repeat("x", 99))...)...), reads: true, within: 10 * time.Second},
+		// Of these net/http reads the body itself, before any handler.
+		{name: "no body, of OPTIONS *", part: sends("OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"), reads: true, within: 10 * time.Second},
+		{
+			name: "chunks byte by byte, of OPTIONS *", part: sends(append([]string{"OPTIONS * HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"}, drip(strings.Repeat("1\r\nx\r\n", 20))...)...),
+			reads: true, within: 10 * time.Second,
+		},
+		{name: "no body, with an expectation", part: sends("POST /read HTTP/1.1\r\nHost: x\r\nExpect: x\r\nContent-Length: 10\r\n\r\n"), reads: true, within: 10 * time.Second},
+		{name: "no body, which waits to be asked for", part: sends("POST /other HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n"), reads: true, within: 10 * time.Second},
 		{name: "a download without its body", part: sends(download + "Content-Length: 10\r\n\r\n"), reads: true, within: 10 * time.Second, any: true},
 		{name: "no download without its body", part: sends("GET /fw/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"), reads: true, within: 5 * time.Second, any: true},
 		{name: "a download that is not read", part: sends(download + "\r\n"), within: 2 * time.Minute, after: 2 * time.Minute, any: true},

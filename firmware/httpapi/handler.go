@@ -50,9 +50,10 @@ func (o Options) withDefaults() Options {
 // matches [ErrUnauthenticated] is answered with 401, any other with 403; its text is not sent. It gets the request without its
 // body, and has 10 seconds: whatever it returns later, or when it panics, the request is refused.
 //
-// The handler limits its own waits for bodies and readers, by the deadlines of http.ResponseController. The server has to limit
-// those for headers, for the next request and for handshakes, and the number of connections: that of
-// [firmware.NewHTTPServer] does.
+// The handler limits its own waits for bodies and readers, by the deadlines of http.ResponseController; middleware between the
+// server and the handler must not hide them (see its documentation on Unwrap), as http.TimeoutHandler does. The server has to
+// limit the waits for headers, for the next request, for handshakes, and for what it reads without a handler (its
+// ReadTimeout), and the number of connections: that of [firmware.NewHTTPServer] does.
 func Handler(m *firmware.Manager, authorize func(*http.Request, Access) error, options Options) http.Handler {
 	return newAPI(m, m.Images(), authorize, options)
 }

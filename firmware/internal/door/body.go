@@ -32,9 +32,11 @@ func limitBody(w http.ResponseWriter, r *http.Request) (_ *http.Request, release
 		return r, func() {}
 	}
 	b := &Body{ReadCloser: r.Body, set: http.NewResponseController(w).SetReadDeadline}
-	if r.ProtoMajor < 2 { // HTTP/2 does not wait so
-		_ = b.set(time.Now().Add(BodyDiscard)) // not every ResponseWriter has deadlines; the server's own then hold
+	var first time.Time // HTTP/2 does not wait so: there the server's deadline would end the body before it is read
+	if r.ProtoMajor < 2 {
+		first = time.Now().Add(BodyDiscard)
 	}
+	_ = b.set(first)               // not every ResponseWriter has deadlines; the server's own then hold
 	r = r.WithContext(r.Context()) // net/http looks at the body of its own request
 	r.Body = b
 	return r, b.release
