@@ -162,3 +162,37 @@ func TestDeliveryDeadline(t *testing.T) {
 		require.NoError(t, server.Close())
 	})
 }
+
+// TestHijackedConnection: whoever takes a connection over finds no limit on it, neither then nor later.
+func TestHijackedConnection(t *testing.T) {
+	for _, request := range []string{
+		"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\nx",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPipes()
+			taken := make(chan net.Conn, 1)
+			server := NewHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				c, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+				}
+				taken <- c
+			}))
+			go func() { _ = server.Serve(p) }()
+			defer server.Close()
+			c := p.dial()
+			defer c.Close()
+			go func() { _, _ = io.WriteString(c, request) }()
+			theirs := <-taken
+			defer theirs.Close()
+			time.Sleep(time.Hour)
+			go func() { _, _ = io.WriteString(c, "up") }()
+			_, err := io.ReadFull(theirs, make([]byte, 2))
+			require.NoError(t, err)
+			go func() { _, _ = io.ReadFull(c, make([]byte, 4)) }()
+			_, err = io.WriteString(theirs, "down")
+			require.NoError(t, err)
+		})
+	}
+}

@@ -16,6 +16,7 @@ type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	limit   time.Duration
+	taken   bool // the connection is another's, and so are its limits
 }
 
 // Limit limits the waits of a handler: for the body of its request, and for who reads its response, who may take nothing for
@@ -27,10 +28,15 @@ func Limit(w http.ResponseWriter, r *http.Request, answer time.Duration) (_ http
 		known.limit = answer
 		return w, r, release
 	}
-	limited := &writer{w, http.NewResponseController(w), answer}
+	limited := &writer{ResponseWriter: w, control: http.NewResponseController(w), limit: answer}
 	// Until the handler writes nobody waits: in HTTP/2 a deadline of the server's would end a long upload.
 	_ = limited.control.SetWriteDeadline(time.Time{}) // not every ResponseWriter has deadlines; the server's own then hold
-	return limited, r, func() { release(); limited.extend() }
+	return limited, r, func() {
+		if !limited.taken {
+			release()
+			limited.extend()
+		}
+	}
 }
 
 // find returns the writer below those of others.
@@ -86,4 +92,8 @@ func (w *writer) FlushError() error {
 func (w *writer) Flush() { _ = w.FlushError() }
 
 // Hijack implements http.Hijacker, for handlers of others.
-func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.control.Hijack() }
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := w.control.Hijack()
+	w.taken = err == nil
+	return c, rw, err
+}
