@@ -30,8 +30,9 @@ const (
 //	connections                 a fifth of what files the process may have open, at most 8192
 //	connections of one address  half of that; an IPv6 network of 64 bits counts as one address
 //
-// A connection that comes when there are too many takes the place of the one that has waited longest for a request, of the same
-// address if that has its share; if none waits, it is closed itself.
+// When there are too many, one more takes the place of another: of the one that has waited longest for a request, from the
+// address that has most connections, or from its own; if none of these waits, of one at work, from an address that has at least
+// two more. Else it is closed itself.
 //
 // On Linux and macOS the kernel holds at most 16 KiB that it has not sent for a connection, so that progress is what a device
 // has received, more or less, and a slow one is told from one that reads nothing.

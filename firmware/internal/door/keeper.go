@@ -8,9 +8,8 @@ import (
 	"sync"
 )
 
-// A Keeper bounds connections, all of them and those from one address. Where there is no room for one that comes, the one
-// gives way that has waited longest without a request, from the same address if that has its share; if none waits, the
-// newcomer does.
+// A Keeper bounds connections, all of them and those from one address. Where there is no room for one that comes, another gives
+// way, see [Keeper.weakest].
 type Keeper struct {
 	total, each int
 
@@ -18,12 +17,14 @@ type Keeper struct {
 	all     map[net.Conn]*visit
 	from    map[netip.Prefix]int
 	waiting list.List // of *visit: nobody has made a request yet, or the last one is answered; the longest first
+	working list.List // of *visit: all others
 }
 
 type visit struct {
 	conn  net.Conn
 	from  netip.Prefix
-	place *list.Element // in waiting, nil during a request
+	in    *list.List
+	place *list.Element
 }
 
 // NewKeeper returns a keeper of a number of connections, of which one address may have half.
@@ -37,9 +38,9 @@ func (k *Keeper) State(c net.Conn, state http.ConnState) {
 	case http.StateNew:
 		k.Enter(c)
 	case http.StateActive:
-		k.work(c)
+		k.move(c, &k.working)
 	case http.StateIdle:
-		k.rest(c)
+		k.move(c, &k.waiting)
 	case http.StateHijacked, http.StateClosed:
 		k.Leave(c)
 	}
@@ -59,46 +60,61 @@ func (k *Keeper) enter(c net.Conn) (gone net.Conn) {
 	from := source(c.RemoteAddr())
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if crowd := k.from[from] >= k.each; crowd || len(k.all) >= k.total {
-		v := k.longest(func(v *visit) bool { return !crowd || v.from == from })
+	if k.from[from] >= k.each || len(k.all) >= k.total {
+		v := k.weakest(from)
 		if v == nil {
 			return c
 		}
 		k.remove(v)
 		gone = v.conn
 	}
-	v := &visit{conn: c, from: from}
-	v.place = k.waiting.PushBack(v)
+	v := &visit{conn: c, from: from, in: &k.waiting}
+	v.place = v.in.PushBack(v)
 	k.all[c] = v
 	k.from[from]++
 	return gone
 }
 
-func (k *Keeper) longest(fits func(*visit) bool) *visit {
-	for e := k.waiting.Front(); e != nil; e = e.Next() {
-		if v := e.Value.(*visit); fits(v) {
-			return v
+// weakest returns who gives way to one more from an address, or nil:
+//   - of the address that has the most connections, and more than this one, who has waited longest;
+//   - of this address, who has waited longest;
+//   - if none waits, one at work, of the address that has the most, and at least two more than this one.
+//
+// So what a few addresses hold on to keeps no others out. If this one has its share already, only its own gives way.
+func (k *Keeper) weakest(from netip.Prefix) (v *visit) {
+	have := k.from[from]
+	share := have >= k.each
+	if !share {
+		v = k.ofMost(&k.waiting, have+1)
+	}
+	for e := k.waiting.Front(); e != nil && v == nil; e = e.Next() {
+		if own := e.Value.(*visit); own.from == from {
+			v = own
 		}
 	}
-	return nil
-}
-
-// work says that a request came.
-func (k *Keeper) work(c net.Conn) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if v := k.all[c]; v != nil && v.place != nil {
-		k.waiting.Remove(v.place)
-		v.place = nil
+	if v == nil && !share {
+		v = k.ofMost(&k.working, have+2)
 	}
+	return v
 }
 
-// rest says that a request is answered.
-func (k *Keeper) rest(c net.Conn) {
+// ofMost returns the first of those in a list whose address has the most connections, and at least a number of them.
+func (k *Keeper) ofMost(in *list.List, least int) (first *visit) {
+	for e := in.Front(); e != nil; e = e.Next() {
+		if v := e.Value.(*visit); k.from[v.from] >= least {
+			first, least = v, k.from[v.from]+1
+		}
+	}
+	return first
+}
+
+// move says that a request came, or is answered.
+func (k *Keeper) move(c net.Conn, to *list.List) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if v := k.all[c]; v != nil && v.place == nil {
-		v.place = k.waiting.PushBack(v)
+	if v := k.all[c]; v != nil && v.in != to {
+		v.in.Remove(v.place)
+		v.in, v.place = to, to.PushBack(v)
 	}
 }
 
@@ -116,10 +132,7 @@ func (k *Keeper) remove(v *visit) {
 	if k.from[v.from]--; k.from[v.from] == 0 {
 		delete(k.from, v.from)
 	}
-	if v.place != nil {
-		k.waiting.Remove(v.place)
-		v.place = nil
-	}
+	v.in.Remove(v.place)
 }
 
 // Close closes all connections.

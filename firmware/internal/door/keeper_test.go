@@ -1,6 +1,7 @@
 package door
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -57,6 +58,7 @@ func TestKeeper(t *testing.T) {
 	require.Empty(t, k.all)
 	require.Empty(t, k.from)
 	require.Zero(t, k.waiting.Len())
+	require.Zero(t, k.working.Len())
 
 	for same, other := range map[string]string{"[2001:db8::1]:1": "[2001:db8::ffff]:2", "192.0.2.1:1": "[::ffff:192.0.2.1]:2"} {
 		require.Equal(t, SourceOf(same), SourceOf(other))
@@ -65,6 +67,41 @@ func TestKeeper(t *testing.T) {
 	require.NotEqual(t, SourceOf("192.0.2.1:1"), SourceOf("192.0.2.2:1"))
 	require.Zero(t, SourceOf("@"))
 	require.Zero(t, source(nil))
+}
+
+// TestKeeperShares: a few addresses cannot keep others out, whatever they do with their connections, nor end those of others.
+func TestKeeperShares(t *testing.T) {
+	const total, addresses = 60, 20
+	for _, states := range [][]http.ConnState{{}, {http.StateActive}, {http.StateActive, http.StateIdle}} {
+		k := NewKeeper(total)
+		come := func(addr string, states ...http.ConnState) *caller {
+			c := &caller{addr: addr}
+			for _, state := range append([]http.ConnState{http.StateNew}, states...) {
+				k.State(c, state)
+			}
+			return c
+		}
+		flood := func() {
+			for i := range 10 * total {
+				come(fmt.Sprintf("192.0.2.%d:1", i%addresses), states...)
+			}
+		}
+		flood()
+		at := come("198.51.100.1:1")
+		require.False(t, at.closed, "it has none yet")
+		flood()
+		require.False(t, at.closed, "the others have more")
+		k.State(at, http.StateActive)
+		flood()
+		require.False(t, at.closed)
+		k.State(at, http.StateIdle)
+		flood()
+		require.False(t, at.closed)
+		k.State(at, http.StateActive)
+		second := come("198.51.100.1:2")
+		flood()
+		require.False(t, at.closed || second.closed)
+	}
 }
 
 // TestKeeperBounds holds random lives of connections to the bounds.
@@ -86,7 +123,7 @@ func TestKeeperBounds(t *testing.T) {
 				open = append(open[:i], open[i+1:]...)
 			}
 		}
-		sum, waiting := 0, 0
+		sum := 0
 		for _, n := range k.from {
 			require.LessOrEqual(t, n, total/2)
 			require.Positive(t, n)
@@ -94,12 +131,9 @@ func TestKeeperBounds(t *testing.T) {
 		}
 		for _, v := range k.all {
 			require.False(t, v.conn.(*caller).closed)
-			if v.place != nil {
-				waiting++
-			}
 		}
 		require.Equal(t, len(k.all), sum)
-		require.Equal(t, waiting, k.waiting.Len())
+		require.Equal(t, sum, k.waiting.Len()+k.working.Len())
 		require.LessOrEqual(t, sum, total)
 	}
 	require.LessOrEqual(t, Room(), most)
