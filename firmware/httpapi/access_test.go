@@ -298,3 +298,39 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 		require.Equal(t, 403, serve(), "there is room again")
 	})
 }
+
+// TestKeysOfOthers: what keys others use makes no difference to one's own, and shows nothing of theirs.
+func TestKeysOfOthers(t *testing.T) {
+	f := newFleet(t, Options{})
+	start := func(who, endpoint, key string) (int, string) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/updates",
+			strings.NewReader(`{"endpoint":"`+endpoint+`","image":"`+f.image+`"}`))
+		r.Header.Set("Content-Type", applicationJSON)
+		r.Header.Set("Authorization", who)
+		r.Header.Set("Idempotency-Key", key)
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, r)
+		var u updateView
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &u))
+		return w.Code, u.ID
+	}
+	code, first := start("a", "a", "key")
+	require.Equal(t, http.StatusCreated, code)
+	code, second := start("b", "b", "key")
+	require.Equal(t, http.StatusCreated, code)
+	require.NotEqual(t, first, second)
+	for who, id := range map[string]string{"a": first, "b": second, "all": first} {
+		endpoint := who
+		if who == "all" {
+			endpoint = "a"
+		}
+		code, again := start(who, endpoint, "key")
+		require.Equal(t, http.StatusCreated, code)
+		require.Equal(t, id, again)
+	}
+	code, _ = start("b", "a", "key")
+	require.Equal(t, http.StatusForbidden, code)
+	longest := strings.Repeat("k", maxKey) // with as long an endpoint
+	code, _ = start("all", strings.Repeat("e", maxEndpoint), longest)
+	require.Equal(t, http.StatusCreated, code)
+}

@@ -32,8 +32,8 @@
 //	 "verify": "version", "deadline": "24h", "attempts": 5, "force": false, "profile": "",
 //	 "hold": {"holder": "night-shift", "reason": "the line is running", "until": "2026-01-02T22:00:00+01:00"}}
 //
-// A second request with the same Idempotency-Key is answered with the update that the first one made. If it asks for
-// something else it is a problem of type key-reused; hold is not compared.
+// A second request for the same endpoint with the same Idempotency-Key is answered with the update that the first one made. If
+// it asks for something else it is a problem of type key-reused; hold is not compared.
 //
 // # Who may what
 //
@@ -43,7 +43,7 @@
 //
 // For a server with rights by device: refuse each Access whose Endpoint is not one of the asker's, the empty one too. Lists of
 // updates and event streams then need ?endpoint=, and devices are asked for one by one; images have no endpoint. A refusal is
-// the same whether there is an update of that id or not. An Idempotency-Key is one name for all: choose it at random.
+// the same whether there is an update of that id or not.
 //
 // Pages of the API's own host may use it, with the credentials of their browser, and those of [Options.TrustedOrigins].
 //
