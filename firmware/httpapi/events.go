@@ -34,13 +34,15 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	defer done()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy in between is not to collect events
-	w.WriteHeader(http.StatusOK)
+	s := &stream{w: w, control: http.NewResponseController(w)}
+	if err := s.control.Flush(); errors.Is(err, http.ErrNotSupported) { // it sends the header
+		return fmt.Errorf("httpapi: a middleware keeps events from being sent: %w", err)
+	}
 	if r.Method == http.MethodHead {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	s := &stream{w: w, control: http.NewResponseController(w)}
 	err = s.run(ctx, a.selectEvents(ctx, after, req.query), a.options.Heartbeat)
 	if err != nil && ctx.Err() == nil {
 		a.options.Logger.Info("event stream ended", "remote", r.RemoteAddr, "error", err)

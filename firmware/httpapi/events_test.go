@@ -207,3 +207,20 @@ func TestHeartbeatsAndSlowReaders(t *testing.T) {
 		require.NoError(t, db.Close())
 	})
 }
+
+// TestEventsBehindMiddleware: what keeps answers back cannot have an event stream, and is told so before it begins.
+func TestEventsBehindMiddleware(t *testing.T) {
+	for name, wrap := range map[string]func(http.Handler) http.Handler{
+		"a wrapper": func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(struct{ http.ResponseWriter }{w}, r) })
+		},
+		"a timeout": func(h http.Handler) http.Handler { return http.TimeoutHandler(h, time.Minute, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mount(t, httpapi.Options{}, wrap)
+			requireProblem(t, s.get("/api/events"), http.StatusInternalServerError, "internal")
+			require.Equal(t, http.StatusOK, s.get("/api/updates").StatusCode)
+			require.NotEmpty(t, s.image("1.0.0"))
+		})
+	}
+}
