@@ -67,7 +67,7 @@ func TestTrustedOrigins(t *testing.T) {
 	require.Contains(t, a.Header.Get(cors+"Allow-Methods"), "DELETE")
 	require.NotContains(t, a.Header.Get(cors+"Allow-Methods"), "POST")
 
-	for _, wrong := range []string{"*", "null", "", "ops.example.com", "https://ops.example.com/", "https://*.example.com", "https://a@b", "ftp://x", "https://x?y", "https://"} {
+	for _, wrong := range []string{"*", "null", "", "ops.example.com", "https://ops.example.com/", "https://*.example.com", "https://a@b", "ftp://x", "https://x?y", "https://", "https://x:", "https://x:0443", "https://x:443443", "https://öps.example", "https://x y"} {
 		require.Panics(t, func() {
 			httpapi.Handler(s.manager, httpapi.AllowAll, httpapi.Options{TrustedOrigins: []string{wrong}})
 		}, wrong)
