@@ -111,17 +111,7 @@ func (a *authorizer) check(asked *http.Request, access Access) error {
 	}()
 	select {
 	case err := <-done:
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, errPanicked):
-			return err
-		case errors.Is(err, ErrUnauthenticated):
-			return unauthenticated()
-		}
-		a.log.Info("request refused", "action", access.Action, "endpoint", access.Endpoint, "update", access.Update,
-			"image", access.Image, "error", err)
-		return newProblem(http.StatusForbidden, "forbidden", "not allowed: "+string(access.Action))
+		return err
 	case <-ctx.Done():
 		if asked.Context().Err() != nil {
 			return asked.Context().Err() // the client has gone
@@ -131,6 +121,7 @@ func (a *authorizer) check(asked *http.Request, access Access) error {
 	}
 }
 
+// call asks, and makes a problem of a refusal: the methods of its error are the caller's too, and may panic.
 func (a *authorizer) call(r *http.Request, access Access) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -138,5 +129,14 @@ func (a *authorizer) call(r *http.Request, access Access) (err error) {
 			err = errPanicked
 		}
 	}()
-	return a.ask(r, access)
+	err = a.ask(r, access)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrUnauthenticated):
+		return unauthenticated()
+	}
+	a.log.Info("request refused", "action", access.Action, "endpoint", access.Endpoint, "update", access.Update,
+		"image", access.Image, "error", err.Error())
+	return newProblem(http.StatusForbidden, "forbidden", "not allowed: "+string(access.Action))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -261,6 +262,8 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 		return w
 	}
 	require.Equal(t, 500, serve(t, func(*http.Request, Access) error { panic("no") }).Code)
+	require.Equal(t, 500, serve(t, func(*http.Request, Access) error { panic(http.ErrAbortHandler) }).Code)
+	require.Equal(t, 500, serve(t, func(*http.Request, Access) error { var none *os.PathError; return none }).Code)
 	require.Panics(t, func() { newAPI(nil, nil, nil, Options{}) })
 
 	synctest.Test(t, func(t *testing.T) {
