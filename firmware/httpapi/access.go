@@ -121,6 +121,15 @@ func (a *authorizer) check(asked *http.Request, access Access) error {
 	}
 }
 
+// again returns an error if the request, which was allowed, is not any more. While nobody can tell it is.
+func (a *authorizer) again(asked *http.Request, access Access) error {
+	err := a.check(asked, access)
+	if p := asProblem(err); p != nil && (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden) {
+		return err
+	}
+	return nil
+}
+
 // call asks, and makes a problem of a refusal: the methods of its error are the caller's too, and may panic.
 func (a *authorizer) call(r *http.Request, access Access) (err error) {
 	defer func() {

@@ -43,7 +43,8 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	err = s.run(ctx, a.selectEvents(ctx, after, req.query), a.options.Heartbeat)
+	again := func() error { return a.guard.again(r, req.access) }
+	err = s.run(ctx, a.selectEvents(ctx, after, req.query), a.options.Heartbeat, again)
 	if err != nil && ctx.Err() == nil {
 		a.options.Logger.Info("event stream ended", "remote", r.RemoteAddr, "error", err)
 	}
@@ -102,7 +103,8 @@ type stream struct {
 	control *http.ResponseController
 }
 
-func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Duration) error {
+// run sends items until they or ctx end, and asks again at each heartbeat whether it may.
+func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Duration, again func() error) error {
 	// The first line tells the client at once that it is connected, and how long to wait before it comes back.
 	if err := s.write([]byte("retry: 2000\n\n")); err != nil {
 		return err
@@ -126,6 +128,9 @@ func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Dura
 				return err
 			}
 		case <-ticker.C:
+			if err := again(); err != nil {
+				return err
+			}
 			if err := s.write([]byte(":\n\n")); err != nil {
 				return err
 			}

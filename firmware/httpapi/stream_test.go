@@ -6,8 +6,12 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -36,4 +40,52 @@ func TestStreamGoesOnAfterDamage(t *testing.T) {
 	require.Contains(t, w.Body.String(), "id: 3\n")
 	require.NotContains(t, w.Body.String(), "id: 2\n")
 	require.Contains(t, logged.String(), "bits have flipped")
+}
+
+// quiet is a manager whose journal has no lines.
+type quiet struct{ manager }
+
+func (quiet) Events(ctx context.Context, _ uint64) iter.Seq2[firmware.Event, error] {
+	return func(func(firmware.Event, error) bool) { <-ctx.Done() }
+}
+
+// TestStreamEndsWithItsRight, but not while nobody can tell whether there is one.
+func TestStreamEndsWithItsRight(t *testing.T) {
+	for _, refusal := range []error{ErrUnauthenticated, errors.New("no")} {
+		synctest.Test(t, func(t *testing.T) {
+			var ask atomic.Pointer[func() error]
+			set := func(f func() error) { ask.Store(&f) }
+			set(func() error { return nil })
+			a := newAPI(quiet{}, nil, func(*http.Request, Access) error { return (*ask.Load())() }, Options{})
+			ended := make(chan struct{})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() {
+				defer close(ended)
+				a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/api/events?endpoint=mine", nil))
+			}()
+			for _, f := range []func() error{
+				func() error { return nil },
+				func() error { time.Sleep(time.Minute); return refusal },
+				func() error { panic("no") },
+			} {
+				set(f)
+				time.Sleep(5 * time.Minute)
+				select {
+				case <-ended:
+					t.Fatal("the stream has ended")
+				default:
+				}
+			}
+			set(func() error { return refusal })
+			time.Sleep(a.options.Heartbeat)
+			synctest.Wait()
+			select {
+			case <-ended:
+			default:
+				t.Error("the stream goes on")
+			}
+			time.Sleep(time.Minute) // for those that return late
+		})
+	}
 }
