@@ -17,6 +17,10 @@ const (
 	idleTime   = time.Minute
 	maxHeader  = 32 << 10
 	pingTime   = 30 * time.Second
+
+	// Of HTTP/2, for each connection. With net/http's own limits a connection may keep 250 handlers and 1 MB waiting.
+	maxStreams = 32
+	maxUnread  = 256 << 10
 )
 
 // NewHTTPServer returns a server for handlers that strangers can reach, [Repository.Handler] and httpapi.Handler among others.
@@ -27,6 +31,7 @@ const (
 //	body of a request           30 s without a byte; what no handler reads, up to 256 KiB, 10 s
 //	answer                      2 min without room for 4 KiB; handlers of this module have limits of their own
 //	next request                1 min
+//	HTTP/2                      32 requests at once on a connection
 //	connections                 a fifth of what files the process may have open, at most 8192
 //	connections of one address  half of that; an IPv6 network of 64 bits counts as one address
 //
@@ -55,8 +60,11 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 		WriteTimeout:   answerTime,
 		IdleTimeout:    idleTime,
 		MaxHeaderBytes: maxHeader,
-		HTTP2:          &http.HTTP2Config{SendPingTimeout: pingTime, WriteByteTimeout: pingTime},
-		ConnState:      door.NewKeeper(door.Room()).State,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: pingTime, WriteByteTimeout: pingTime,
+			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: maxUnread, MaxReceiveBufferPerStream: maxUnread,
+		},
+		ConnState: door.NewKeeper(door.Room()).State,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			door.Pace(c)
 			return ctx

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,4 +197,45 @@ func TestHijackedConnection(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
+}
+
+// TestStreamsOfHTTP2: a connection has not as many requests at once as its client likes.
+func TestStreamsOfHTTP2(t *testing.T) {
+	pair := testPair(t)
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		var active atomic.Int32
+		release := make(chan struct{})
+		server := NewHTTPServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { active.Add(1); <-release }))
+		go func() {
+			_ = server.Serve(NewTLSListener(p, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}))
+		}()
+		transport := &http.Transport{
+			ForceAttemptHTTP2: true, HTTP2: &http.HTTP2Config{StrictMaxConcurrentRequests: true},
+			DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				c := tls.Client(p.dial(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+				return c, c.HandshakeContext(ctx)
+			},
+		}
+		var group sync.WaitGroup
+		get := func() {
+			resp, err := (&http.Client{Transport: transport}).Get("https://localhost")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = resp.Body.Close()
+		}
+		for range 2 * maxStreams {
+			group.Go(get)
+			synctest.Wait() // the first one makes the connection
+		}
+		require.EqualValues(t, maxStreams, active.Load())
+		close(release)
+		group.Wait()
+		require.EqualValues(t, 2*maxStreams, active.Load())
+		transport.CloseIdleConnections()
+		require.NoError(t, server.Close())
+		time.Sleep(time.Minute) // for what closes a little later
+	})
 }
