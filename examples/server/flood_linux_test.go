@@ -21,8 +21,8 @@ func init() {
 	}
 }
 
-// TestFlood has one address open more connections than the server may have files, on each of its doors, and hold them. Others are
-// served, and so is the address itself where its connections only wait.
+// TestFlood opens more connections than the server may have files, on each of its doors, and holds them: from a few addresses
+// where they make requests, else from one. Others are served, and so is the address itself where its connections only wait.
 func TestFlood(t *testing.T) {
 	t.Setenv("OTAGO_TEST_FILES", "256")
 	dir := t.TempDir()
@@ -40,8 +40,12 @@ func TestFlood(t *testing.T) {
 		packages: "",
 		secure:   "\x16\x03",
 	} {
-		for range 300 {
-			conn, err := net.DialTimeout("tcp", door, 5*time.Second)
+		for i := range 300 {
+			dialer := net.Dialer{Timeout: 5 * time.Second}
+			if door == api {
+				dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i%10))}
+			}
+			conn, err := dialer.DialContext(t.Context(), "tcp", door)
 			require.NoError(t, err)
 			defer conn.Close()
 			_, _ = fmt.Fprint(conn, text) // it may be closed already
