@@ -32,7 +32,7 @@ const (
 //	answer                      2 min without room for 4 KiB; handlers of this module have limits of their own
 //	next request                1 min
 //	HTTP/2                      32 requests at once on a connection
-//	connections                 a fifth of what files the process may have open, at most 8192
+//	connections                 an eighth of what files the process may have open, at most 8192
 //	connections of one address  half of that; an IPv6 network of 64 bits counts as one address
 //
 // When there are too many, one more takes the place of another: of the one that has waited longest for a request, from the

@@ -28,21 +28,24 @@ func TestFlood(t *testing.T) {
 	dir := t.TempDir()
 	_, err := command(t, "pki", "-dir", dir)
 	require.NoError(t, err)
-	s := startServer(t, "-data", dir, "-cert", dir+"/server.crt", "-key", dir+"/server.key", "-fw-https", "127.0.0.1:0")
+	s := startServer(t, "-data", dir, "-cert", dir+"/server.crt", "-key", dir+"/server.key", "-fw-https", "127.0.0.1:0",
+		"-coap-tcp", "127.0.0.1:0")
 	hostPort := func(url string) string {
 		_, rest, _ := strings.Cut(url, "://")
 		rest, _, _ = strings.Cut(rest, "/")
 		return rest
 	}
 	api, packages, secure := hostPort(s.api()), hostPort(s.packages()), hostPort(s.urls["https packages"])
+	devices := hostPort(s.urls["coap+tcp devices, without security"])
 	for door, text := range map[string]string{
+		devices:  "\x00\xe1", // a CSM
 		api:      "POST /api/images?version=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 10\r\n\r\n",
 		packages: "",
 		secure:   "\x16\x03",
 	} {
 		for i := range 300 {
 			dialer := net.Dialer{Timeout: 5 * time.Second}
-			if door == api {
+			if door == api || door == devices {
 				dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i%10))}
 			}
 			conn, err := dialer.DialContext(t.Context(), "tcp", door)

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"github.com/otago-iot/otago/internal/files"
 )
 
 // Transmission holds the parameters of RFC 7252, section 4.8.
@@ -111,7 +113,8 @@ type Bounds struct {
 	DedupEntries, DedupBytes int
 	// Streams is how many connections (TCP, TLS) may be open, handshakes
 	// among them. Each may make us hold a frame of 18 KiB that is not
-	// complete. Default 10,000.
+	// complete. Default 10,000, or a quarter of the files that the process may
+	// have open.
 	Streams int
 	// StreamBytes limits what peers on streams do not read, all together; one
 	// of them may have 256 KiB of it. Above, one may have 4 KiB, and is cut off
@@ -158,7 +161,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&b.PeerDownloads, 4)
 	setDefault(&b.DedupEntries, 1_000_000)
 	setDefault(&b.DedupBytes, 64<<20)
-	setDefault(&b.Streams, 10_000)
+	setDefault(&b.Streams, max(2, min(10_000, files.Limit()/4)))
 	setDefault(&b.StreamBytes, 64<<20)
 	setDefault(&b.Handshakes, 1000)
 	setDefault(&b.IdentityAssociations, 8)

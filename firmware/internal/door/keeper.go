@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+
+	"github.com/otago-iot/otago/internal/files"
 )
 
 // A Keeper bounds connections, all of them and those from one address. Where there is no room for one that comes, another gives
@@ -183,6 +185,6 @@ func SourceOf(addr string) netip.Prefix {
 // most bounds the connections of one server where the system's limit is higher.
 const most = 8192
 
-// Room returns how many connections one server may have: a fifth of what files and sockets the process may have open, so that
-// several servers, the devices by CoAP and the database all have theirs.
-func Room() int { return max(2, min(most, openFiles()/5)) }
+// Room returns how many connections one server may have: an eighth of what files and sockets the process may have open, so that
+// several servers, their uploads, the devices by CoAP and the database all have theirs.
+func Room() int { return max(2, min(most, files.Limit()/8)) }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/files"
 )
 
 // caller is a connection from an address.
@@ -137,5 +139,5 @@ func TestKeeperBounds(t *testing.T) {
 		require.LessOrEqual(t, sum, total)
 	}
 	require.LessOrEqual(t, Room(), most)
-	require.Greater(t, openFiles(), Room())
+	require.Greater(t, files.Limit(), Room())
 }

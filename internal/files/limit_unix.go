@@ -1,6 +1,6 @@
 //go:build unix
 
-package door
+package files
 
 import (
 	"math"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFiles returns how many files and sockets this process may have open.
-func openFiles() int {
+// Limit returns how many files and sockets this process may have open.
+func Limit() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
 		return math.MaxInt32
