@@ -77,9 +77,10 @@ func (r *Repository) deliver(w http.ResponseWriter, req *http.Request) {
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", "private, no-store, no-transform")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if ranges := req.Header.Get("Range"); strings.Contains(ranges, ",") || !strings.HasPrefix(ranges, "bytes=") {
+	ranges, inBytes := strings.CutPrefix(req.Header.Get("Range"), "bytes=")
+	if last, tail := strings.CutPrefix(ranges, "-"); !inBytes || strings.Contains(ranges, ",") || tail && strings.Trim(last, "0 ") == "" {
 		// Several ranges at once are nothing that a device needs: it gets the whole, as RFC 9110 allows, and demands for
-		// units other than bytes.
+		// units other than bytes. To one for the last 0 bytes net/http answers 206, with a range that is none.
 		req = req.Clone(req.Context())
 		req.Header.Del("Range")
 	}

@@ -104,6 +104,7 @@ func TestDelivery(t *testing.T) {
 		{"more than there is", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=99990-99999999\n", 206, whole[99990:], nil},
 		{"head of a piece", "HEAD /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=10-19\n", 206, none, map[string]string{"Content-Length": "10"}},
 		{"several pieces", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=0-1,5-6\n", 200, whole, nil},
+		{"the last no bytes", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=-00\n", 200, whole, map[string]string{"Content-Range": ""}},
 		{"other units", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: blocks=0-1\n", 200, whole, nil},
 		{"past the end", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=100000-\n", 416, nil, map[string]string{"Content-Range": "bytes */100000"}},
 		{"huge number", "GET /fw/{TOKEN} HTTP/1.1", host + "Range: bytes=99999999999999999999999-\n", 416, nil, nil},
