@@ -32,3 +32,12 @@ func TestCallsAreBounded(t *testing.T) {
 	c.close(late)
 	require.ErrorIs(t, c.enter(scope(4)), ErrUnavailable)
 }
+
+// TestCallAfterCall makes one call after the other, where there may be one at a time: none finds another one under way.
+func TestCallAfterCall(t *testing.T) {
+	c := newCalls(slog.New(slog.DiscardHandler))
+	for range 20_000 {
+		_, err := call(t.Context(), c, scopeClient, "f", func() (struct{}, error) { return struct{}{}, nil }, nil)
+		require.NoError(t, err)
+	}
+}
