@@ -33,7 +33,7 @@ func (c *crew) hire() {
 }
 
 func (c *crew) work() {
-	defer func() { // also when a function ends the goroutine
+	defer func() { // also when the Body of a stream ends the goroutine
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.workers--
@@ -149,14 +149,21 @@ func (c *Call) tell() {
 	}
 }
 
-// guard calls a function of the program, and reports whether it returned. A panic is logged.
-func (s *Server) guard(name string, f func()) (returned bool) {
-	defer func() {
-		if !returned {
-			s.log.Error("a function of the program panicked", slog.String("function", name), slog.Any("panic", recover()),
-				slog.String("stack", string(debug.Stack())))
-		}
+// guard calls a function of the program and waits for it. A panic is logged, and so is the end of its goroutine
+// (runtime.Goexit). It runs in a goroutine of its own, as the caller has more to do in his.
+func (s *Server) guard(name string, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		returned := false
+		defer func() {
+			if !returned {
+				s.log.Error("a function of the program panicked", slog.String("function", name), slog.Any("panic", recover()),
+					slog.String("stack", string(debug.Stack())))
+			}
+		}()
+		f()
+		returned = true
 	}()
-	f()
-	return true
+	<-done
 }

@@ -35,7 +35,7 @@ func (s *Server) Before(fn func(Request) func(context.Context) error) (stop func
 }
 
 // prepare calls hooks before a request is sent, and reports whether it may be.
-func (c *Call) prepare(round uint32, hooks []*hook) (ok bool) {
+func (c *Call) prepare(round uint32, hooks []*hook) bool {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	s := c.server
@@ -48,36 +48,36 @@ func (c *Call) prepare(round uint32, hooks []*hook) (ok bool) {
 	c.stopHook = cancel
 	s.mu.Unlock()
 
-	err := fmt.Errorf("%w: a function of Server.Before panicked", ErrInternal)
-	defer func() { // also when a hook ends the goroutine
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if ok = mine(); !ok {
-			return // it has ended meanwhile
-		}
-		c.stopHook = nil
-		if err != nil {
-			ok = false
-			s.finish(c, Answer{Err: &requestError{endpoint: c.request.Endpoint, path: c.request.about(), kind: err}})
-		}
-	}()
+	err := c.callHooks(ctx, hooks)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !mine() {
+		return false // it has ended meanwhile
+	}
+	c.stopHook = nil
+	if err != nil {
+		s.finish(c, Answer{Err: &requestError{endpoint: c.request.Endpoint, path: c.request.about(), kind: err}})
+	}
+	return err == nil
+}
+
+// callHooks calls hooks until one fails.
+func (c *Call) callHooks(ctx context.Context, hooks []*hook) error {
 	for _, h := range hooks {
-		var failure error
-		returned := s.guard("Server.Before", func() {
-			if f := h.fn(c.request); f != nil {
-				failure = f(ctx)
+		err := fmt.Errorf("%w: a function of Server.Before panicked", ErrInternal)
+		c.server.guard("Server.Before", func() {
+			f := h.fn(c.request)
+			if f == nil {
+				err = nil
+				return
 			}
+			err = f(ctx)
 		})
-		if !returned {
-			return false
-		}
-		if failure != nil {
-			err = failure
-			return false
+		if err != nil {
+			return err
 		}
 	}
-	err = nil
-	return true
+	return nil
 }
 
 // maxHandshakes bounds the failed handshakes that wait to be told.

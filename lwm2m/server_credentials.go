@@ -84,9 +84,9 @@ func (s *Server) ask(ctx context.Context, f func(context.Context, Credentials) c
 	go func() {
 		defer cancel()
 		answer := credentials{err: errPanicCredentials}
-		defer a.leave()
-		defer func() { done <- answer }() // also when f ends the goroutine
 		s.guard("Credentials", func() { answer = f(ctx, s.config.Credentials) })
+		done <- answer
+		a.leave()
 	}()
 	select {
 	case answer := <-done:
