@@ -55,8 +55,8 @@ var ErrUnknownIdentity = errors.New("lwm2m: unknown identity")
 //
 // An error that matches [ErrUnknownIdentity] ends all associations of the identity: what is told to the device, and what it
 // asks for, ends there. So does another key than the one that the association was made with. Any other error says that
-// nobody can tell, for example because a database is down: who is registered stays so, and handshakes and Registers are
-// refused, with 5.03, until it is known.
+// nobody can tell, for example because a database is down: until it is known who is registered stays so, Registers are refused
+// with 5.03, and handshakes are dropped without an answer, so that no device is told that it is unknown, and tries again.
 //
 // Methods are called from several goroutines, up to 64 calls at once. A call that takes longer than 5 s, or panics, has
 // failed; its ctx ends then.

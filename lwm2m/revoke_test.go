@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -271,6 +272,31 @@ func TestCredentialsOutOfOrder(t *testing.T) {
 				w.ring.set(func() { w.ring.trouble = nil })
 				time.Sleep(2 * time.Hour)
 				require.Equal(t, coap.Created, w.register("dev"))
+			})
+		})
+	}
+}
+
+// TestHandshakeWhenNobodyCanTell has a device come while its key cannot be looked up: it is not told that it is unknown, and its
+// next handshake after that is the first.
+func TestHandshakeWhenNobodyCanTell(t *testing.T) {
+	for name, trouble := range map[string]func(context.Context) error{
+		"error": func(context.Context) error { return errors.New("no database") },
+		"panic": func(context.Context) error { panic("no database") },
+		"late":  func(context.Context) error { time.Sleep(time.Hour); return nil },
+		"exit":  func(context.Context) error { runtime.Goexit(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRingWorld(t, func(t *testing.T, w *ringWorld) {
+				w.ring.set(func() { w.ring.trouble = trouble })
+				err := w.connect("id", 1)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.NotErrorIs(t, err, coap.ErrUnknownIdentity)
+				w.ring.set(func() { w.ring.trouble = nil })
+				require.ErrorIs(t, w.connect("another", 1), coap.ErrUnknownIdentity)
+				require.NoError(t, w.connect("id", 1))
+				require.Equal(t, coap.Changed, w.update(), "its registration is still there")
+				time.Sleep(2 * time.Hour) // for the calls that are late
 			})
 		})
 	}

@@ -143,15 +143,18 @@ func (s *Server) lookUp(ctx context.Context, id Identity, proven *coap.Identity)
 	return found, found.err
 }
 
-// psk looks up the key for a handshake.
-func (s *Server) psk(identity []byte) ([]byte, bool) {
+// psk looks up the key for a handshake. Only of an identity that is not known the device is told.
+func (s *Server) psk(identity []byte) ([]byte, error) {
 	name := string(identity)
 	found := s.ask(context.Background(), func(ctx context.Context, c Credentials) (found credentials) {
 		found.key, found.err = c.PSK(ctx, name)
 		return found
 	})
 	s.noteCredentials(found.err)
-	return found.key, found.err == nil
+	if errors.Is(found.err, ErrUnknownIdentity) {
+		return nil, coap.ErrUnknownIdentity
+	}
+	return found.key, found.err
 }
 
 // noteCredentials logs that credentials cannot be asked, or can again, once.

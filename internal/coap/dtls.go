@@ -21,9 +21,12 @@ import (
 // or AES_128_CBC_SHA256; with ECDHE_ECDSA and AES_128_CCM_8 or
 // AES_128_GCM_SHA256; and with ECDHE_RSA and AES_128_GCM_SHA256.
 type DTLSConfig struct {
-	// PSK returns the key of an identity; ok is false for an unknown one. It is
-	// called by a server, from several goroutines. Nil: no client has a key.
-	PSK func(identity []byte) (key []byte, ok bool)
+	// PSK returns the key of an identity. It is called by a server, from several
+	// goroutines. An error that matches ErrUnknownIdentity, or no key, refuses the
+	// client, which is told so. After any other error, or a panic, nobody can tell:
+	// the handshake is dropped without a word, and the client, which knows no more
+	// than after a loss, tries again later. Nil: no client has a key.
+	PSK func(identity []byte) (key []byte, err error)
 	// Identity and Key are those of a client. Without a Key it uses
 	// certificates.
 	Identity, Key []byte
@@ -47,7 +50,8 @@ var (
 	ErrHandshake = errors.New("coap: DTLS handshake failed")
 	// ErrWrongKey: the peer of a handshake has another key for the identity.
 	ErrWrongKey = errors.New("keys differ")
-	// ErrUnknownIdentity: the server has no key for the identity.
+	// ErrUnknownIdentity: the server has no key for the identity. Some clients
+	// believe that for good.
 	ErrUnknownIdentity = errors.New("unknown PSK identity")
 	// ErrNoCredentials: a DTLSConfig by which nobody can prove anything.
 	ErrNoCredentials = errors.New("coap: DTLS needs pre-shared keys, or a certificate and the roots of the peers'")

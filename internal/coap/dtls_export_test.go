@@ -68,7 +68,7 @@ func exported(t *testing.T, client, server DTLSConfig) (sides [2]*dtlsHandshake,
 // leaves it out, is found out, for each field: no association is better than one
 // that repeats record numbers.
 func TestExportedStateIsChecked(t *testing.T) {
-	key := func([]byte) ([]byte, bool) { return []byte("key"), true }
+	key := func([]byte) ([]byte, error) { return []byte("key"), nil }
 	for name, noCID := range map[string]bool{"Connection ID": false, "no Connection ID": true} {
 		t.Run(name, func(t *testing.T) {
 			sides, results := exported(t,

@@ -58,6 +58,9 @@ type dtlsHandshake struct {
 
 var errTalkative = fmt.Errorf("peer sends more than %d bytes", guestRoom)
 
+// errNoKey is a look-up of a key that did not come to its end.
+var errNoKey = errors.New("nobody can tell")
+
 var errNothingProven = errors.New("peer has proven nothing")
 
 // errNoAnswer is the end of a handshake with a peer who is not there.
@@ -193,17 +196,34 @@ func (h *dtlsHandshake) key(identity []byte) ([]byte, error) {
 	h.mu.Lock()
 	h.identity = bytes.Clone(identity) // before the look-up: see EndIdentities
 	h.mu.Unlock()
+	if len(identity) == 0 {
+		return nil, h.refuseKey(ErrUnknownIdentity) // it would be nobody's
+	}
 	var key []byte
-	ok := false
-	_ = h.s.e.callback(&h.s.udp.origin, "PSK", func() { key, ok = h.s.cfg.PSK(identity) })
+	err := errNoKey
+	_ = h.s.e.callback(&h.s.udp.origin, "PSK", func() { key, err = h.s.cfg.PSK(identity) })
+	switch {
+	case err != nil:
+		return nil, h.refuseKey(err)
+	case len(key) == 0:
+		return nil, h.refuseKey(ErrUnknownIdentity)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if ok && len(key) > 0 && len(identity) > 0 { // an empty one would be nobody's
-		h.keySum = sumOfKey(key)
-		return key, nil
+	h.keySum = sumOfKey(key)
+	return key, nil
+}
+
+// refuseKey has a client told that it has no key, if that is known, else nothing.
+func (h *dtlsHandshake) refuseKey(err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if errors.Is(err, ErrUnknownIdentity) {
+		h.unknown = true
+		return err
 	}
-	h.unknown = true
-	return nil, ErrUnknownIdentity
+	h.silent = true
+	return fmt.Errorf("key of the identity: %w", err)
 }
 
 // presented returns the identity that the peer has named, or its beginning.

@@ -19,7 +19,7 @@ func TestIdleDTLSPeersAreSmall(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- e.ServeDTLS(ctx, conn, DTLSConfig{PSK: func([]byte) ([]byte, bool) { return key, true }})
+		served <- e.ServeDTLS(ctx, conn, DTLSConfig{PSK: func([]byte) ([]byte, error) { return key, nil }})
 	}()
 	const peers = 1000
 	dial := func(i int) {

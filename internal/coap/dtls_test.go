@@ -28,7 +28,12 @@ var testKey = []byte("secret")
 
 // pskOf is a server's configuration with one identity.
 func pskOf(identity string, key []byte) coap.DTLSConfig {
-	return coap.DTLSConfig{PSK: func(id []byte) ([]byte, bool) { return key, string(id) == identity }}
+	return coap.DTLSConfig{PSK: func(id []byte) ([]byte, error) {
+		if string(id) != identity {
+			return nil, coap.ErrUnknownIdentity
+		}
+		return key, nil
+	}}
 }
 
 func pskClient() coap.DTLSConfig {

@@ -18,7 +18,7 @@ func TestEndIdentities(t *testing.T) {
 	certs := newCertificates(t)
 	keys := map[string][]byte{testIdentity: testKey, "device-2": testKey}
 	secure := coap.DTLSConfig{
-		PSK:         func(id []byte) ([]byte, bool) { return keys[string(id)], keys[string(id)] != nil },
+		PSK:         func(id []byte) ([]byte, error) { return keys[string(id)], nil },
 		Certificate: &certs.server, ClientCAs: certs.roots,
 	}
 	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, secure)
@@ -83,13 +83,13 @@ func TestEndIdentities(t *testing.T) {
 func TestEndIdentitiesUnderWay(t *testing.T) {
 	looked, removed := make(chan struct{}), make(chan struct{})
 	var asked atomic.Int32
-	secure := coap.DTLSConfig{PSK: func(id []byte) ([]byte, bool) {
+	secure := coap.DTLSConfig{PSK: func(id []byte) ([]byte, error) {
 		if asked.Add(1) == 1 {
 			close(looked)
 			<-removed
-			return testKey, true
+			return testKey, nil
 		}
-		return nil, false
+		return nil, coap.ErrUnknownIdentity
 	}}
 	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, secure)
 	failed := make(chan error, 1)

@@ -263,7 +263,7 @@ func TestFunctionsOfHandshakes(t *testing.T) {
 				pass(200 * time.Millisecond)
 			}
 			server := serveDTLS(t, coap.Config{HandshakeFailed: func(netip.AddrPort, error) { p.called("HandshakeFailed") }}, coap.DTLSConfig{
-				PSK: func([]byte) ([]byte, bool) { p.called("PSK"); return testKey, true },
+				PSK: func([]byte) ([]byte, error) { p.called("PSK"); return testKey, nil },
 			})
 			wrong := pskClient()
 			wrong.Key = []byte("wrong")
@@ -278,13 +278,15 @@ func TestFunctionsOfHandshakes(t *testing.T) {
 			}()
 			<-began
 			if crash {
-				require.ErrorIs(t, <-failed, coap.ErrHandshake)
+				if name == "HandshakeFailed" {
+					require.ErrorIs(t, <-failed, coap.ErrHandshake)
+				} // else nobody tells it
 				require.Eventually(t, func() bool { return bytes.Contains([]byte(server.logged.String()), []byte(name+" panicked")) }, 10*time.Second, time.Millisecond)
 			}
 			server.stop()
 			require.Zero(t, p.inside.Load())
 			cancel()
-			if !crash {
+			if !crash || name == "PSK" {
 				<-failed
 			}
 			client.Close()

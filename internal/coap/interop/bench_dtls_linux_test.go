@@ -54,7 +54,7 @@ func otagoDTLS() error {
 		return err
 	}
 	go func() {
-		_ = e.ServeDTLS(context.Background(), conn, coap.DTLSConfig{PSK: func([]byte) ([]byte, bool) { return []byte(benchKey), true }})
+		_ = e.ServeDTLS(context.Background(), conn, coap.DTLSConfig{PSK: func([]byte) ([]byte, error) { return []byte(benchKey), nil }})
 	}()
 	return act(conn.LocalAddr().String(), func(words []string) (string, error) { return carryOut(words, nil) })
 }
