@@ -269,6 +269,15 @@ func (d *drive) current() Update {
 	return clone(d.u)
 }
 
+// newer returns the current update, or the stored one if the drive is about to take in that it is stored: who has read the
+// line of a step in the journal must not see what was before it.
+func (d *drive) newer(stored Update) Update {
+	if u := d.current(); u.Revision >= stored.Revision {
+		return u
+	}
+	return stored
+}
+
 // clone returns a copy that shares nothing with u that is ever written to.
 func clone(u Update) Update {
 	u.Tokens = slices.Clone(u.Tokens)

@@ -261,10 +261,16 @@ func checkWord(s string, most int) string {
 
 // Get returns an update, with the progress of the moment if it is active here. The error is store.ErrNotFound or the store's.
 func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
-	if d := m.drive(id); d != nil {
+	d := m.drive(id)
+	u, err := m.db.Update(ctx, id)
+	switch {
+	case d == nil || errors.Is(err, store.ErrNotFound):
+		return u, err
+	case err != nil:
 		return d.current(), nil
+	default:
+		return d.newer(u), nil
 	}
-	return m.db.Update(ctx, id)
 }
 
 // List yields the updates that q selects, with the progress of the moment.
@@ -273,7 +279,7 @@ func (m *Manager) List(ctx context.Context, q store.UpdateQuery) iter.Seq2[Updat
 		for u, err := range m.db.Updates(ctx, q) {
 			if err == nil && u.Active() {
 				if d := m.drive(u.ID); d != nil {
-					u = d.current()
+					u = d.newer(u)
 				}
 			}
 			if !yield(u, err) {

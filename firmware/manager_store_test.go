@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/firmware"
@@ -251,5 +252,34 @@ func TestFleetWhileStoreFails(t *testing.T) {
 		broken.Store(false)
 		time.Sleep(time.Minute)
 		require.Zero(t, w.mgr.Driven())
+	})
+}
+
+// TestSeesWhatIsStored asks for an update as soon as a step of it is stored: who has read the step's line in the journal must
+// not see what was before it.
+func TestSeesWhatIsStored(t *testing.T) {
+	inWorld(t, firmware.Config{}, func(w *world) {
+		var steps atomic.Int64
+		w.restart(nil, func(ctx context.Context, call storetest.Call) error {
+			for _, change := range call.Changes {
+				put, ok := change.(store.ReplaceUpdate)
+				if !ok {
+					continue
+				}
+				steps.Add(1)
+				u, err := w.mgr.Get(ctx, put.Update.ID)
+				assert.NoError(t, err)
+				assert.Equal(t, put.Update.Machine, u.Machine)
+				for u, err := range w.mgr.List(ctx, store.UpdateQuery{}) {
+					assert.NoError(t, err)
+					assert.Equal(t, put.Update.Machine, u.Machine)
+				}
+			}
+			return nil
+		})
+		w.device(good())
+		u := w.update(w.request())
+		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome)
+		require.Greater(t, steps.Load(), int64(3))
 	})
 }
