@@ -49,6 +49,7 @@ func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string
 	}
 	if err == nil {
 		s.enroll(reg, peer)
+		s.storeSoon(reg.Endpoint) // something else may have been stored since
 		s.settled(reg.ID, Event{Kind: EventRegistered})
 		return
 	}

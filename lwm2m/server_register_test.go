@@ -31,8 +31,8 @@ const objects = `</1/0>,</3/0>,</5/0>`
 
 var peerA = coap.Peer{Transport: coap.UDP, Addr: netip.MustParseAddrPort("192.0.2.1:1000"), ID: 5683}
 
-// serve hands a request to a server, and what follows its answer.
-func serve(s *Server, in incoming) *coap.Response {
+// request returns the request as the endpoint does.
+func request(in incoming) *coap.IncomingRequest {
 	var options coap.Options
 	for segment := range strings.SplitSeq(strings.TrimPrefix(in.path, "/"), "/") {
 		options = coap.AppendString(options, coap.URIPath, segment)
@@ -46,9 +46,14 @@ func serve(s *Server, in incoming) *coap.Response {
 	if in.peer == (coap.Peer{}) {
 		in.peer = peerA
 	}
-	resp := s.serveCOAP(context.Background(), &coap.IncomingRequest{
+	return &coap.IncomingRequest{
 		Peer: in.peer, Identity: in.identity, Code: in.code, Options: options, Payload: []byte(in.payload),
-	})
+	}
+}
+
+// serve hands a request to a server, and what follows its answer.
+func serve(s *Server, in incoming) *coap.Response {
+	resp := s.serveCOAP(context.Background(), request(in))
 	if resp.After != nil {
 		resp.After()
 	}

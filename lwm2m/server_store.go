@@ -161,22 +161,14 @@ func (s *Server) restore(r Registration) {
 	s.table.byID[d.id] = d
 }
 
-// put stores a registration and waits until it is durable. The endpoint's key lock is held.
+// put stores a registration and waits until it is durable. The endpoint's key lock is held. A mark in s.dirty stays: it may be of
+// something that has happened since r was made.
 func (s *Server) put(ctx context.Context, r Registration) error {
 	if s.config.Registrations == nil {
 		return nil
 	}
-	s.mu.Lock()
-	_, dirty := s.dirty[r.Endpoint]
-	delete(s.dirty, r.Endpoint)
-	s.mu.Unlock()
 	err := fmt.Errorf("%w: RegistrationStore.PutRegistration panicked", ErrInternal)
 	s.guard("RegistrationStore.PutRegistration", func() { err = s.config.Registrations.PutRegistration(ctx, r) })
-	if err != nil && dirty {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.dirty[r.Endpoint] = struct{}{}
-	}
 	return err
 }
 
@@ -222,11 +214,16 @@ func (s *Server) flushOne(ctx context.Context, endpoint string) {
 	}
 	if err := s.put(ctx, r); err != nil {
 		s.log.Error("registration not stored", slog.String("endpoint", endpoint), slog.Any("error", err))
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if d := s.table.byEndpoint[endpoint]; d != nil {
-			s.touchStore(d)
-		}
+		s.storeSoon(endpoint)
+	}
+}
+
+// storeSoon has what is known of an endpoint replace what is stored.
+func (s *Server) storeSoon(endpoint string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.table.byEndpoint[endpoint]; d != nil {
+		s.touchStore(d)
 	}
 }
 

@@ -1,0 +1,91 @@
+package lwm2m
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
+)
+
+// TestStoredRegisterOfAnAddressThatIsClaimed has something be stored of an endpoint, or be forgotten, while it is being found
+// out whether the device whose Register is stored is at its address: what the store has in the end is what is known.
+func TestStoredRegisterOfAnAddressThatIsClaimed(t *testing.T) {
+	peerB := peerA
+	peerB.ID++
+	for name, meanwhile := range map[string]func(s *Server, id string){
+		"nothing":  func(*Server, string) {},
+		"lifetime": func(*Server, string) { time.Sleep(2 * time.Minute) },
+		"update": func(s *Server, id string) {
+			serve(s, incoming{code: coap.POST, path: "/rd/" + id, format: -1, peer: peerB, queries: []string{"lt=200"}})
+		},
+		"de-register": func(s *Server, id string) {
+			serve(s, incoming{code: coap.DELETE, path: "/rd/" + id, format: -1, peer: peerB})
+		},
+		"delete": func(s *Server, _ string) { _ = s.DeleteDevice(context.Background(), "b") },
+	} {
+		for confirmed, failure := range map[string]error{"confirmed": nil, "not confirmed": context.DeadlineExceeded} {
+			t.Run(name+" "+confirmed, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					store := &recordingStore{}
+					s := NewServer(ServerConfig{Registrations: store})
+					require.NoError(t, s.enter(t.Context()))
+					register(s, "ep=a", "lt=86400")
+					before := serve(s, incoming{
+						code: coap.POST, path: "/rd", queries: []string{"ep=b", "lt=100"}, format: 40, payload: objects, peer: peerB,
+					})
+					id := location(before)[len("/rd/"):]
+					reg, err := s.newRegistration(t.Context(), request(incoming{
+						code: coap.POST, path: "/rd", queries: []string{"ep=b", "lt=3600"}, format: 40, payload: objects,
+					}))
+					require.NoError(t, err)
+					confirm, err := s.accept(t.Context(), reg, peerA)
+					require.NoError(t, err)
+					require.NotNil(t, confirm)
+					meanwhile(s, id)
+					confirm(failure)
+					time.Sleep(time.Minute)
+					known, _ := s.Registration("b")
+					stored := store.get("b")
+					require.Equal(t, failure == nil, known.ID == reg.ID)
+					require.Equal(t, known.ID, stored.ID)
+					require.Equal(t, known.Ended.IsZero(), stored.Ended.IsZero())
+					require.Equal(t, known.Lifetime, stored.Lifetime)
+					s.leave()
+				})
+			})
+		}
+	}
+}
+
+// TestLifetimeEndsDuringUpdate has a lifetime end while room is made for an Update: the end is stored.
+func TestLifetimeEndsDuringUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &lingeringStore{}
+		s := NewServer(ServerConfig{Registrations: store, MaxRegistrationBytes: 500})
+		require.NoError(t, s.enter(t.Context()))
+		links := func(id string) string { return "</" + id + ">;x=" + strings.Repeat("x", 150) }
+		serve(s, incoming{code: coap.POST, path: "/rd", queries: []string{"ep=b", "lt=10"}, format: 40, payload: links("1")})
+		path := location(register(s, "ep=a", "lt=60"))
+		time.Sleep(59 * time.Second)
+		resp := serve(s, incoming{code: coap.POST, path: path, format: 40, payload: links("3")})
+		require.Equal(t, coap.NotFound, resp.Code)
+		require.Empty(t, store.get("b").Endpoint)
+		time.Sleep(time.Minute)
+		require.False(t, s.Registered("a"))
+		require.False(t, store.get("a").Ended.IsZero())
+		s.leave()
+	})
+}
+
+// lingeringStore takes time to forget.
+type lingeringStore struct{ recordingStore }
+
+func (l *lingeringStore) DeleteRegistration(ctx context.Context, endpoint string) error {
+	time.Sleep(2 * time.Second)
+	return l.recordingStore.DeleteRegistration(ctx, endpoint)
+}
