@@ -50,12 +50,12 @@ func (c *Call) observed(ss *session, o *Observation, remote *coap.Observation, r
 	}
 }
 
-// keep makes the observation one of the device's, if its registration is still the one that was asked.
+// keep makes the observation one of the device's, if its registration is still the one that was asked, and at the same place.
 func (s *Server) keep(o *Observation, ss *session, remote *coap.Observation) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := ss.device
-	if d.id != ss.id || d.peer != ss.peer {
+	if d.id != ss.id || d.peer != ss.peer || !d.reachable {
 		return false
 	}
 	a := d.act()

@@ -154,6 +154,8 @@ func TestObservationOfAnotherRegistration(t *testing.T) {
 			peer.ID++
 			serve(s, incoming{code: coap.POST, path: "/rd/" + id, format: -1, peer: peer})
 		},
+		"another device":         func(s *Server, _ string) { register(s, "ep=b") },
+		"end of the association": func(s *Server, _ string) { s.associationClosed(peerA) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := NewServer(ServerConfig{})
