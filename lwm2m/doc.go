@@ -39,6 +39,7 @@
 //	what                              bound                                      beyond it
 //	endpoints                         4 million (MaxRegistrations)               5.03
 //	what they say of themselves       1 GiB together (MaxRegistrationBytes)      5.03
+//	  of both, without credentials    three quarters, if others have them        5.03
 //	  list of objects                 4 KiB (MaxLinks), 4096 links               4.13, 4.00
 //	  endpoint name, identity         255, 1024 bytes                            4.00, 4.03
 //	  binding, sms, profile           16, 64, 64 bytes                           4.00

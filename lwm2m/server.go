@@ -53,7 +53,9 @@ type ServerConfig struct {
 	AwakeTime time.Duration
 	// FlushInterval is how long renewed lifetimes are collected before they are stored. Default: 20 s; at most 30 s.
 	FlushInterval time.Duration
-	// MaxRegistrations bounds the number of endpoints known; further ones are answered 5.03. Default: 4 million.
+	// MaxRegistrations bounds the number of endpoints known; further ones are answered 5.03. With Credentials or ClientCAs a
+	// quarter of it is for endpoints that have used credentials, as who has none can take any number of names; so it is with
+	// MaxRegistrationBytes. Default: 4 million.
 	MaxRegistrations int
 	// MaxRegistrationBytes bounds what all endpoints together say of themselves: names, lists of objects (the same one counts
 	// once, with 128 bytes more), identities and so on. What would be beyond is answered 5.03. Default: 1 GiB.

@@ -9,6 +9,15 @@ import (
 // evictTries bounds how many ended registrations are looked at to make room for one.
 const evictTries = 64
 
+// shareOf returns how much of a bound a device may take. Where devices have credentials a quarter is for those: who has none can
+// be anybody under any number of names.
+func shareOf[N int | int64](s *Server, bound N, secured bool) N {
+	if secured || s.config.Credentials == nil && s.config.ClientCAs == nil {
+		return bound
+	}
+	return bound - bound/4
+}
+
 // makeRoom sees to it that there is room for a registration: for another endpoint, and for what it says. Ended registrations
 // give way, and are forgotten by the store too; of those of secured devices it stays that they are. The key lock of reg's
 // endpoint is held.
@@ -23,10 +32,12 @@ func (s *Server) makeRoom(ctx context.Context, reg *Registration) error {
 	s.mu.Lock()
 	d := s.table.byEndpoint[reg.Endpoint]
 	full := func() error {
-		if d == nil && len(s.table.byEndpoint) >= s.config.MaxRegistrations {
+		all := len(s.table.byEndpoint)
+		if d == nil && (all >= s.config.MaxRegistrations ||
+			!reg.Secured && all-s.table.secured >= shareOf(s, s.config.MaxRegistrations, false)) {
 			return fmt.Errorf("%w: too many endpoints", ErrUnavailable)
 		}
-		if n := s.table.growth(d, reg); n > 0 && s.table.size+n > s.config.MaxRegistrationBytes {
+		if n := s.table.growth(d, reg); n > 0 && s.table.size+n > shareOf(s, s.config.MaxRegistrationBytes, reg.Secured) {
 			return fmt.Errorf("%w: the registrations are too much text together", ErrUnavailable)
 		}
 		return nil

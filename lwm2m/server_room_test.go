@@ -53,7 +53,7 @@ func TestLinksAreBounded(t *testing.T) {
 func TestTextIsBounded(t *testing.T) {
 	store := &recordingStore{}
 	s := NewServer(ServerConfig{
-		MaxRegistrationBytes: 10_000, Registrations: store, Credentials: staticCredentials{"id": "secured"},
+		MaxRegistrationBytes: 13_333, Registrations: store, Credentials: staticCredentials{"id": "secured"},
 	})
 	const n = 1000
 	require.Equal(t, coap.Created, registerLinks(s, "secured", linksOf(99, n), psk("id")).Code)
@@ -91,7 +91,7 @@ func TestTextIsBounded(t *testing.T) {
 	require.False(t, ok)
 	require.NotContains(t, store.records, "d0", "nor does the store grow without end")
 	require.Contains(t, store.records, "secured")
-	require.LessOrEqual(t, s.table.size, int64(10_000))
+	require.LessOrEqual(t, s.table.size, int64(13_333))
 }
 
 // TestRoomForEndpoints has the number of endpoints be bounded: of the ended ones only those give way that never used
@@ -128,6 +128,43 @@ func TestRoomForEndpoints(t *testing.T) {
 	}
 }
 
+// TestRoomForCredentials has strangers take all the room that they can get: who has credentials still finds some. Where nobody
+// has any, it is all theirs.
+func TestRoomForCredentials(t *testing.T) {
+	for name, config := range map[string]ServerConfig{
+		"endpoints": {MaxRegistrations: 40}, "bytes": {MaxRegistrationBytes: 40 * (1024 + textCost)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			creds := staticCredentials{}
+			for i := range 10 {
+				creds[fmt.Sprint("id", i)] = fmt.Sprint("secured", i)
+			}
+			fill := func(s *Server) (n int) {
+				for n < 100 && registerLinks(s, fmt.Sprint("d", n), linksOf(n, 1000), nil).Code == coap.Created {
+					n++
+				}
+				return n
+			}
+			require.InDelta(t, 40, fill(NewServer(config)), 2)
+			config.Credentials = creds
+			s := NewServer(config)
+			require.InDelta(t, 30, fill(s), 2)
+			for round := range 2 {
+				for i := range 9 {
+					id := psk(fmt.Sprint("id", i))
+					require.Equal(t, coap.Created, registerLinks(s, fmt.Sprint("secured", i), linksOf(100+i, 1000), id).Code, "%d: %d", round, i)
+				}
+			}
+			require.NoError(t, s.DeleteDevice(t.Context(), "secured0"))
+			require.Equal(t, CodeUnavailable, Code(registerLinks(s, "one more", linksOf(200, 1000), nil).Code))
+			leave(t, s, "d0", nil)
+			if name == "endpoints" {
+				require.Equal(t, coap.Created, registerLinks(s, "one more", linksOf(200, 1000), nil).Code)
+			}
+		})
+	}
+}
+
 // TestTextIsCounted does this and that, and counts anew.
 func TestTextIsCounted(t *testing.T) {
 	seed := rand.Uint64()
@@ -155,7 +192,7 @@ func TestTextIsCounted(t *testing.T) {
 				_ = s.DeleteDevice(t.Context(), endpoint)
 			}
 		}
-		want, texts, ended := int64(0), map[string]bool{}, 0
+		want, texts, ended, secured := int64(0), map[string]bool{}, 0, 0
 		for r := range s.Registrations() {
 			want += sizeOf(&r)
 			if r.Links != "" && !texts[r.Links] {
@@ -165,11 +202,15 @@ func TestTextIsCounted(t *testing.T) {
 			if r.ID == "" && !r.Secured {
 				ended++
 			}
+			if r.Secured {
+				secured++
+			}
 		}
 		require.Equal(t, want, s.table.size)
 		require.LessOrEqual(t, want, int64(5000))
 		require.Len(t, s.table.texts, len(texts))
 		require.Len(t, s.table.ended, ended)
+		require.Equal(t, secured, s.table.secured)
 	}
 }
 

@@ -19,8 +19,9 @@ type table struct {
 	// What can make room: ended registrations, of which those of secured devices only give up what they said.
 	ended, worn map[*device]struct{}
 
-	texts map[string]*text
-	size  int64 // bytes of what devices have said of themselves
+	texts   map[string]*text
+	size    int64 // bytes of what devices have said of themselves
+	secured int   // of the devices in byEndpoint
 }
 
 // A text is a list of objects, once for all devices that have the same.
@@ -84,6 +85,11 @@ func (t *table) add(endpoint string) *device {
 // set has d say r.
 func (t *table) set(d *device, r Registration) {
 	before, links := d.registration(), d.links
+	if before.Secured != r.Secured {
+		if t.secured++; before.Secured {
+			t.secured -= 2
+		}
+	}
 	held := t.hold(r.Links) // before the other is released, which may be the same
 	d.set(r, held)
 	t.release(links)
