@@ -180,16 +180,18 @@ func (in *incoming) validate(resp *Response) *Response {
 // composeBlock cuts the block that was asked for out of a response.
 func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 	e := in.e
-	var d *download
-	if in.fits(resp) {
+	d, kept := in.serving, true
+	switch {
+	case d != nil:
+		d.refs.Add(1)
+	case in.fits(resp):
+		kept = false
 		d = &download{a: in.a, resp: *resp}
 		if resp.Body == nil {
 			d.resp.Body, d.resp.Size = bytes.NewReader(resp.Payload), int64(len(resp.Payload))
 		}
 		d.refs.Store(1)
-	} else if d = in.serving; d != nil {
-		d.refs.Add(1)
-	} else {
+	default:
 		d = e.keep(in.downloadKey(), in.a, resp)
 	}
 	defer d.free()
@@ -224,7 +226,7 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 	if !b.more {
 		idle = lastBlockIdle
 	}
-	if !in.fits(resp) {
+	if kept {
 		if offset > 0 {
 			d.more.Store(true)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -1022,5 +1023,50 @@ func TestBlockOutOfRange(t *testing.T) {
 		size = 17 << 20
 		r.send(request(con, codes.GET, 3, "x", option(message.Block2)))
 		require.Equal(t, codes.BadRequest, r.receive().Code)
+	})
+}
+
+// once is a body that cannot be read after it was closed.
+type once struct {
+	*bytes.Reader
+	closed atomic.Int32
+}
+
+func (o *once) ReadAt(p []byte, off int64) (int, error) {
+	if o.closed.Load() > 0 {
+		return 0, fs.ErrClosed
+	}
+	return o.Reader.ReadAt(p, off)
+}
+
+func (o *once) Close() error { o.closed.Add(1); return nil }
+
+// A peer that goes on in larger blocks, of which one would hold the whole body, does
+// not end the body that is kept for it.
+func TestLargerBlocksEndNoBody(t *testing.T) {
+	body := bodyOf(100)
+	var bodies []*once
+	cfg := coap.Config{DownloadIdle: 20 * time.Second, Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+		bodies = append(bodies, &once{Reader: bytes.NewReader(body)})
+		return &coap.Response{Code: coap.Content, Body: bodies[len(bodies)-1], Size: 100, ETag: []byte{1}}
+	})}
+	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
+		for i, block := range []byte{0x00, 0x16, 0x10, 0x06, 0x20} {
+			r.send(request(con, codes.GET, int32(i), "x", option(message.Block2, block)))
+			m := r.receive()
+			if block == 0x16 {
+				require.Equal(t, codes.BadRequest, m.Code, "behind the end")
+				continue
+			}
+			require.Equal(t, codes.Content, m.Code, "block %#x", block)
+			b, _ := blockOf(m, message.Block2)
+			require.Equal(t, body[b.Offset:min(b.Offset+16<<b.SZX, 100)], m.Payload)
+		}
+		pass(time.Minute)
+		synctest.Wait()
+		require.Len(t, bodies, 2, "one that is kept, and one that is not")
+		for _, b := range bodies {
+			require.EqualValues(t, 1, b.closed.Load())
+		}
 	})
 }
