@@ -49,7 +49,7 @@ func (t *transfer) keepWhole(resp *Response, payload []byte) error {
 // Block2.
 func (t *transfer) takeWhole(resp *Response, payload []byte) error {
 	switch {
-	case resp.Code == Valid || t.r.Into == nil && resp.Size < 0:
+	case resp.Code == Valid:
 		return t.keepWhole(resp, payload)
 	case len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag):
 		return ErrETagChanged

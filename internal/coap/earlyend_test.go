@@ -221,3 +221,27 @@ func TestCollectedBodyEndsEarly(t *testing.T) {
 		require.ErrorIs(t, got.err, ErrProtocol)
 	})
 }
+
+// What is collected in memory comes from the offset and has the entity-tag that were
+// asked for, also when it comes in one message.
+func TestCollectedBodyIsTheOneAskedFor(t *testing.T) {
+	for _, test := range []struct {
+		req Request
+		err error
+	}{
+		{Request{Code: GET, Offset: 16}, ErrETagChanged},
+		{Request{Code: GET, ETag: []byte{1}}, ErrETagChanged},
+		{Request{Code: GET, Total: 40}, ErrProtocol},
+		{Request{Code: GET, ETag: []byte{2}, Total: 20}, nil},
+	} {
+		inTransports(t, Config{}, nil, func(t *testing.T, w *wirePeer) {
+			got := w.answerAll(&test.req, func(*wireMessage) wireMessage {
+				return wireMessage{code: Content, payload: make([]byte, 20), options: AppendUint(nil, ETag, 2)}
+			})
+			require.ErrorIs(t, got.err, test.err)
+			if test.err == nil {
+				require.Len(t, got.resp.Payload, 20)
+			}
+		})
+	}
+}
