@@ -45,9 +45,9 @@ func (l *locals) of(addr netip.Addr) *localAddress {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known := l.known[addr]
-	if known == nil && len(l.known) < maxLocals {
+	if known == nil {
 		known = &localAddress{addr, sourceControl(addr)}
-		if l.known == nil {
+		if l.known == nil || len(l.known) >= maxLocals {
 			l.known = make(map[netip.Addr]*localAddress)
 		}
 		l.known[addr] = known
@@ -78,14 +78,14 @@ func (l *locals) route(peer netip.AddrPort) netip.Addr {
 	defer probe.Close()
 	at, _ := addrPortOf(probe.LocalAddr())
 	if l.routes == nil || len(l.routes) >= maxLocals {
-		l.routes = make(map[netip.Prefix]netip.Addr) // and learn anew: routes change
+		l.routes = make(map[netip.Prefix]netip.Addr) // and ask again: routes change
 	}
 	l.routes[network] = at.Addr()
 	return at.Addr()
 }
 
-// localAddr returns the address at which a peer reaches the socket; heard is that at
-// which it has, or nil.
+// localAddrFor returns the address at which a peer reaches the socket; heard is the one
+// at which it has reached it, or nil.
 func (s *socket) localAddrFor(peer netip.AddrPort, heard *localAddress) netip.AddrPort {
 	switch {
 	case !s.local.Addr().IsUnspecified():

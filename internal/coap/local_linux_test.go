@@ -96,3 +96,19 @@ func TestLocalAddrOpensNoSockets(t *testing.T) {
 	}
 	require.LessOrEqual(t, coap.RoutesAsked(server), 256)
 }
+
+// TestWildcardWithManyAddresses answers from more addresses than are remembered.
+func TestWildcardWithManyAddresses(t *testing.T) {
+	server := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+		return &coap.Response{Code: coap.Content, Payload: []byte(r.LocalAddr().String())}
+	})})
+	at := serveUDP(t, server, "0.0.0.0:0", coap.ListenConfig{})
+	for i := range 300 {
+		to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), at.Port())
+		device, peer := dial(t, to, coap.Config{})
+		resp, err := device.Do(limit(t), peer, &coap.Request{Code: coap.GET})
+		require.NoError(t, err)
+		require.Equal(t, to.String(), string(resp.Payload))
+		require.NoError(t, device.Close())
+	}
+}
