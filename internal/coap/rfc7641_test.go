@@ -341,3 +341,26 @@ func TestObservationEnds(t *testing.T) {
 		require.Equal(t, rst, r.receive().Type)
 	})
 }
+
+// An observation ends whose first response cannot be sent, as too much is under way to
+// the peer.
+func TestObservationWithoutResponse(t *testing.T) {
+	var o *coap.Observer
+	cfg := coap.Config{Bounds: coap.Bounds{PeerRequests: 1}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+		o = r.Accept()
+		pass(5 * time.Second)
+		return &coap.Response{Code: coap.Content}
+	})}
+	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		e.Go(r.peer(), &coap.Request{Code: coap.GET}, func(*coap.Response, error) {})
+		r.send(request(con, codes.GET, 1, "x", option(message.Observe)))
+		pass(10 * time.Second)
+		synctest.Wait()
+		require.NotNil(t, o)
+		select {
+		case <-o.Done():
+		default:
+			t.Fatal("the observation goes on")
+		}
+	})
+}

@@ -445,6 +445,30 @@ func TestFollowingRequestsAreBare(t *testing.T) {
 	})
 }
 
+// Each request for a block of the answer to a FETCH has the body of the first, as long as
+// that is in one message.
+func TestFetchRepeatsItsBody(t *testing.T) {
+	for size, want := range map[int]int{1: 1, 1024: 1024, 1025: 0} {
+		n := 0
+		scripted(t, &coap.Request{Code: coap.FETCH, Payload: bodyOf(size)}, func(m message.Message) message.Message {
+			if b, ok := blockOf(m, message.Block1); ok && b.More {
+				return withBlock(message.Message{Code: codes.Continue}, message.Block1, b)
+			}
+			b, asked := blockOf(m, message.Block2)
+			if asked {
+				n++
+				require.Len(t, m.Payload, want, "a body of %d", size)
+			}
+			b.SZX, b.More = 6, b.Num < 2
+			return withBlock(message.Message{Code: codes.Content, Payload: bodyOf(1024)}, message.Block2, b)
+		}, func(t *testing.T, resp *coap.Response, err error, _ time.Duration) {
+			require.NoError(t, err)
+			require.Len(t, resp.Payload, 3072)
+			require.Equal(t, 2, n)
+		})
+	}
+}
+
 func TestUploadGoesOn(t *testing.T) {
 	body := bodyOf(5*1024 + 9)
 	for _, from := range []int64{1024, 4096, 4096 + 64, 5 * 1024} {
