@@ -53,7 +53,7 @@ type association struct {
 	proven *Identity
 	serial uint64 // unique in the endpoint; part of the keys of other tables
 
-	verified atomic.Bool                  // UDP: nobody else can have sent what came from the address
+	verified atomic.Bool                  // UDP: the peer itself has sent what came from the address
 	local    atomic.Pointer[localAddress] // UDP: where the peer was last heard
 	heard    atomic.Int64                 // when the peer was last heard, since the epoch
 	enqueued time.Duration
@@ -74,7 +74,7 @@ type association struct {
 type inbox struct {
 	running uint16
 	waiting *fifo[*incoming]
-	idle    chan struct{} // closed when none runs; nil when nobody waits for that
+	idle    chan struct{} // closed when none runs; nil when no request waits for that
 }
 
 // dedup is where the messages of the peer are remembered.

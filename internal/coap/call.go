@@ -11,9 +11,9 @@ import (
 // Go begins a request and returns at once. done is called exactly once, when
 // the request has ended, with what [Endpoint.Do] would return; errors are
 // *[ExchangeError]. Only if the endpoint is closed and another function of the
-// request does not return within [Config.Drain] it is not called. It is called from a goroutine of the endpoint, never from
-// within Go and with no lock held, and must not block for long. r must not be
-// changed until then.
+// request does not return within [Config.Drain] it is not called. It is called from
+// a goroutine of the endpoint, never from within Go and with no lock held, and must
+// not block for long. r must not be changed until then.
 //
 // A request that waits costs a kilobyte and its message, and neither a goroutine
 // nor a timer of the runtime. Its callbacks (Body, Into, Progress
@@ -35,13 +35,13 @@ type Call struct {
 	counted bool    // the gate waits for the call
 	from    *origin // that the gate waits for, too
 
-	a         *association // whom the request is for, if not for whoever is p
+	a         *association // whom the request is for; nil: who is p when it begins
 	o         *Observation
 	unobserve bool // the request ends o
 	retried   bool
 
 	pause timer
-	turn  chan struct{} // has whoever waits in Do attend; nil: the crew does
+	turn  chan struct{} // has the caller of Do attend; nil: the crew does
 
 	mu      sync.Mutex // taken with that of an association held, never the reverse
 	t       *transfer
@@ -102,8 +102,8 @@ func (c *Call) cancelled() error {
 	return c.cause
 }
 
-// begin makes the transfer and its first step. c.running is set: nobody else
-// attends to the call.
+// begin makes the transfer and its first step. c.running is set: no other
+// goroutine attends to the call.
 func (c *Call) begin() {
 	c.prepare()
 	c.begun()
@@ -255,7 +255,7 @@ func (c *Call) attendOnce() bool {
 		if c.turn != nil || !c.late() {
 			done(resp, err)
 		}
-		return false // and nobody attends any more
+		return false // and no goroutine attends any more
 	case c.due:
 		c.due = false
 		t, cause := c.t, c.cause
@@ -273,7 +273,7 @@ func (c *Call) attendOnce() bool {
 }
 
 // late reports whether functions of the user must not be called any more. A request
-// that began later than that has nobody else to tell that it has failed.
+// that began later than that has no other way to say that it has failed.
 func (c *Call) late() bool {
 	return c.counted && !c.e.gate.open(c.from)
 }

@@ -19,7 +19,7 @@ type origin struct {
 type gate struct {
 	mu    sync.Mutex
 	all   origin
-	ended chan struct{} // closed, and replaced, when an origin has none; nil when nobody waits
+	ended chan struct{} // closed, and replaced, when an origin has none; nil when no close waits
 }
 
 // enter reports whether a callback may begin; then leave must follow. o is nil for
@@ -116,8 +116,8 @@ func (e *Endpoint) callback(o *origin, what string, f func()) (err error) {
 	return nil
 }
 
-// spawn calls f, in which functions of the user are called, in a goroutine for
-// which whoever closes the endpoint waits.
+// spawn calls f, which calls functions of the user, in a goroutine. What closes the
+// endpoint waits for that to end.
 func (e *Endpoint) spawn(o *origin, what string, f func()) {
 	if e.gate.enter(o) {
 		go func() {
@@ -127,8 +127,8 @@ func (e *Endpoint) spawn(o *origin, what string, f func()) {
 	}
 }
 
-// originOf returns where the associations of a link come from; nil if nobody waits
-// for that to end but the endpoint.
+// originOf returns where the associations of a link come from; nil if only the
+// endpoint waits for that to end.
 func originOf(l link) *origin {
 	switch l := l.(type) {
 	case *socket:

@@ -32,7 +32,7 @@ func (w *crew) init(e *Endpoint) {
 	w.few = 2 * runtime.GOMAXPROCS(0)
 }
 
-// attend has somebody attend to c. It does not wait.
+// attend has a worker attend to c. It does not wait.
 func (w *crew) attend(c *Call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -98,7 +98,7 @@ func (w *crew) more(n int) {
 	}
 }
 
-// expire looks whether somebody has waited for long.
+// expire looks whether a call has waited for long.
 func (w *crew) expire() {
 	w.mu.Lock()
 	late := w.popped < w.mark

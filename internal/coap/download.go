@@ -54,7 +54,7 @@ func (t *transfer) takeWhole(resp *Response, payload []byte) error {
 	case len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag):
 		return ErrETagChanged
 	case t.r.Offset > 0:
-		// It cannot be told which part of the body it is.
+		// It may be any part of the body.
 		return fmt.Errorf("%w: answer without block to a request for one", ErrETagChanged)
 	}
 	if err := t.expect(resp, int64(len(payload)), true); err != nil {
@@ -99,8 +99,8 @@ type collection struct {
 	restarts int
 }
 
-// maxAstray is how often in a row a wrong block may come, or the whole body
-// begin anew.
+// maxAstray is how often in a row a wrong block may come, or the peer may change
+// the body.
 const maxAstray = 3
 
 // collect takes the blocks of a body, of which the first is there, and asks

@@ -53,7 +53,7 @@ var (
 	// ErrUnknownIdentity: the server has no key for the identity. Some clients
 	// believe that for good.
 	ErrUnknownIdentity = errors.New("unknown PSK identity")
-	// ErrNoCredentials: a DTLSConfig by which nobody can prove anything.
+	// ErrNoCredentials: a DTLSConfig by which no peer can prove anything.
 	ErrNoCredentials = errors.New("coap: DTLS needs pre-shared keys, or a certificate and the roots of the peers'")
 )
 

@@ -5,6 +5,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pion/dtls/v3"
 )
@@ -44,7 +45,7 @@ func decodeResult(raw []byte) (*handshakeResult, error) {
 }
 
 // errState: a later version of pion may call a field something else, whose value is
-// then zero here. Record numbers that begin anew repeat nonces, with which an
+// then zero here. Record numbers that begin at 0 again repeat nonces, with which an
 // attacker reads and forges what the keys protect.
 var errState = errors.New("coap: DTLS state that pion has exported is not that of the handshake")
 
@@ -133,10 +134,5 @@ func isFinished(content []byte) bool {
 }
 
 func isCertificateSuite(id uint16) bool {
-	for _, s := range certificateSuites {
-		if uint16(s) == id {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(certificateSuites, dtls.CipherSuiteID(id))
 }

@@ -11,7 +11,7 @@ import (
 
 // maxUnproven is how many datagrams go to an address that a peer has moved to,
 // before a second record of its from there shows that it was not put there by
-// somebody who can read its records and forge an address (RFC 9146, section
+// an attacker who can read its records and forge an address (RFC 9146, section
 // 6). A transfer has no more than one block unacknowledged anyway; this bounds
 // its repetitions, and all the rest.
 const maxUnproven = 8
@@ -142,11 +142,12 @@ func (ss *dtlsSession) take(r dtlsRecord, addr netip.AddrPort, at *localAddress)
 	if newest {
 		ss.heardFrom(addr, at)
 	}
-	kept := false
 	switch typ {
 	case recordApplication:
 		ss.confirm()
-		kept = ss.message(p, content)
+		if ss.message(p, content) {
+			return true
+		}
 	case recordAlert:
 		if len(content) == 2 && (content[0] == alertFatal || content[1] == alertClose) {
 			ss.ended(content[1])
@@ -158,9 +159,7 @@ func (ss *dtlsSession) take(r dtlsRecord, addr netip.AddrPort, at *localAddress)
 			ss.repeatFlight()
 		}
 	}
-	if !kept {
-		p.free()
-	}
+	p.free()
 	return true
 }
 

@@ -182,7 +182,7 @@ func (a *association) refused(m *wireMessage) {
 }
 
 // answered hands a response to the request it belongs to, and reports whether
-// there is one. The packet then belongs to whoever made the request; taken is
+// there is one. The packet then belongs to the exchange's user; taken is
 // false for a response that is to be ignored. a.mu is held.
 func (a *association) answered(p *packet) (known, taken bool) {
 	m := &p.msg

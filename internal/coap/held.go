@@ -65,8 +65,8 @@ func newHeld[V heldValue](e *Endpoint, maximum, maxPeer int, spare time.Duration
 	}
 }
 
-// heldValue is told when it is dropped, once, without any lock. It calls functions
-// of the user, which may take time.
+// heldValue is what a table holds. Its dropped is called once, without any lock, and
+// may call functions of the user, which may take time.
 type heldValue interface {
 	comparable
 	dropped(err error)

@@ -171,7 +171,7 @@ func (a *association) served() <-chan struct{} {
 
 // turnAway is for a request for which there is no room. One that came in a datagram
 // is forgotten: it comes again, in 2 to 3 s, whereas there are clients that wait for
-// a minute when they are told that we are busy.
+// a minute when we answer that we are busy.
 func (e *Endpoint) turnAway(a *association, m *wireMessage, id dedupID) {
 	if a.stream() {
 		e.refuse(a, m, id)

@@ -72,7 +72,7 @@ func rule(code Code, id OptionID) (r optionRule, known bool) {
 // that is of illegal length, or comes again although it may not, is the same
 // as one that we do not know (RFC 7252, sections 5.4.3 and 5.4.5): if it is
 // critical the message is refused, if it is elective it is as though it were
-// not there. Elective options that we do not know are left to whoever may.
+// not there. The handler may look at elective options that we do not know.
 func legal(code Code, id OptionID, n int, again bool) bool {
 	r, known := rule(code, id)
 	if !known {

@@ -137,8 +137,8 @@ func fresher(last, next uint32, age time.Duration) bool {
 	return last <= next && next-last < half || last > next && last-next > half || age > freshFor
 }
 
-// push ends the observation with its association.
-func (o *Observation) push(*Response) { o.post(&notification{}) }
+// gone ends the observation with its association.
+func (o *Observation) gone() { o.post(&notification{}) }
 
 func (o *Observation) post(n *notification) {
 	o.mu.Lock()

@@ -9,7 +9,7 @@ type outbox struct {
 	open    []*exchange // all that were sent and are not over
 	queue   []*exchange // those that wait
 	resting []*Call     // those that pause
-	lease   *lease      // whoever has the peer for itself
+	lease   *lease      // of the request that has the peer for itself
 }
 
 // lease is held by an exclusive request from its first message to its end.

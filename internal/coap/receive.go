@@ -39,9 +39,8 @@ func (e *Endpoint) end(a *association) {
 	for _, c := range resting {
 		c.rouse()
 	}
-
 	for _, o := range observations {
-		o.push(nil)
+		o.gone()
 	}
 	for _, o := range observers {
 		o.end()
@@ -83,7 +82,7 @@ func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
 	case isRequest(m.code):
 		return e.receiveRequest(a, p, now)
 	case m.typ == confirmable:
-		a.writeEmpty(reset, m.mid) // a ping, or a code that nobody knows
+		a.writeEmpty(reset, m.mid) // a ping, or an unknown code
 	}
 	return false
 }
@@ -125,7 +124,7 @@ func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
 // receiveResponse takes a response: piggybacked, separate, or a notification.
 func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration) (kept bool) {
 	m := &p.msg
-	typ := m.typ // p may be somebody else's soon
+	typ := m.typ // answered may give p away
 	separate := typ != acknowledgement && !a.stream()
 	var id dedupID
 	if separate {

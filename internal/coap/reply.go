@@ -171,7 +171,7 @@ func (in *incoming) validate(resp *Response) *Response {
 	for _, o := range in.req.Options {
 		if o.ID == ETag && bytes.Equal(o.Value, resp.ETag) {
 			in.a.closeBody(resp)
-			return &Response{Code: Valid, ETag: resp.ETag, After: resp.After}
+			return &Response{Code: Valid, ETag: resp.ETag}
 		}
 	}
 	return resp

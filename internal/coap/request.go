@@ -29,7 +29,7 @@ type Request struct {
 
 	// BodyOffset is where an upload goes on: a multiple of 16. The peer holds
 	// the bytes before from an earlier attempt (see ExchangeError.Done); if it
-	// does not, it answers 4.08 and the upload begins anew.
+	// does not, it answers 4.08 and the upload begins again.
 	BodyOffset int64
 
 	// NonConfirmable sends a request that fits one message as NON: once, and
@@ -61,16 +61,16 @@ type Request struct {
 	// the one before refuses that too. Anything but its acceptance ends the upload.
 	// A peer that accepts gaps would store a hole.
 	SkipTaken bool
-	// Restarts limits how often an upload begins anew after 4.08. Default 3;
+	// Restarts limits how often an upload begins again after 4.08. Default 3;
 	// negative is never.
 	Restarts int
 	// Patience limits the time through which 5.03 is met by waiting, in all,
 	// since the last progress; 0 hands a 5.03 to a request without Block1 at
 	// once to the caller, and gives block-wise uploads 300 s.
 	Patience time.Duration
-	// Notice is told, in order, what becomes of the request while it waits,
-	// perhaps before Go has returned, and nothing after the end. It is called
-	// with no lock held, and must not block.
+	// Notice is called, in order, with what becomes of the request while it
+	// waits, perhaps before Go has returned, and never after the end. It is
+	// called with no lock held, and must not block.
 	Notice func(Notice)
 	// Progress is called with the bytes done, and the total or -1, after each
 	// block of a body (of the upload, else of the download).
@@ -90,8 +90,8 @@ type Request struct {
 	// with another one Do fails with ErrETagChanged before anything is
 	// written.
 	ETag []byte
-	// Total is the size of the whole that the download must have, if an earlier
-	// part of it has told; 0 if not.
+	// Total is the size of the whole that the download must have, if an answer
+	// with an earlier part has announced it; 0 if not.
 	Total int64
 	// MaxBody limits the body of the response. Default: that of the endpoint;
 	// with Into there is none but the reach of block numbers.
@@ -146,6 +146,6 @@ type Sink interface {
 	// 4.13, any other with 5.00.
 	io.Writer
 	// Abort is called instead of the handler when the body will not be
-	// completed: the peer went silent, began anew, or Write failed.
+	// completed: the peer went silent, began again, or Write failed.
 	Abort(err error)
 }

@@ -23,7 +23,7 @@ func (a *association) stray(mid uint16) {
 }
 
 // doubtful reports whether too many strays came. Over other transports than UDP
-// nobody else can have sent them. a.mu is held.
+// the peer itself has sent them. a.mu is held.
 func (a *association) doubtful() bool {
 	return a.peer.Transport == UDP && a.strays > a.e.timers.now()+maxStrays*strayEvery
 }

@@ -77,7 +77,7 @@ func (s *stream) signal(m *wireMessage) error {
 		s.e.log.Debug("coap: peer aborts the connection", "peer", s.a.peer.Addr, "diagnostic", string(m.payload[:min(len(m.payload), 128)]))
 		return errAborted
 	}
-	return nil // a Pong, or a signal that nobody knows
+	return nil // a Pong, or an unknown signal
 }
 
 // tooEarly ends a connection whose first message is not a CSM (RFC 8323, section

@@ -13,8 +13,8 @@ type timer struct {
 	owner expirer
 }
 
-// expirer is told when its timer is due. The timer may have been set again or
-// stopped between; expire runs without any lock and looks.
+// expirer has its expire called when its timer is due. The timer may have been set
+// again or stopped between; expire runs without any lock and looks.
 type expirer interface{ expire() }
 
 // timers holds all the deadlines of an endpoint in one heap over one timer of

@@ -171,7 +171,7 @@ func (t *transfer) blockRefused(reply *packet) {
 // shrinks takes smaller blocks after a 4.13: those that it asks for, else the
 // next size, as there are peers that so refuse what is larger than their input
 // buffer. It reports false when the peer is likely to mean the body, or there
-// is no smaller size. The body is then sent anew (RFC 7959, section 2.9.3), each
+// is no smaller size. The body is then sent again (RFC 7959, section 2.9.3), each
 // time in smaller blocks than before.
 func (t *transfer) shrinks(m *wireMessage) bool {
 	szx, offset := t.szx, t.msg.offset

@@ -11,7 +11,7 @@ import (
 var (
 	errSuperseded = errors.New("coap: transfer gave way to another")
 	errNoMemory   = fmt.Errorf("%w: no memory for the body", ErrBusy)
-	errRestarted  = errors.New("coap: transfer began anew")
+	errRestarted  = errors.New("coap: peer has begun the transfer again")
 )
 
 // minUploadIdle is how long an upload must have been idle before it is dropped
@@ -41,7 +41,8 @@ type upload struct {
 }
 
 // dropped tells the sink, unless the body was completed. It does not wait for a
-// block that the sink is taking: whoever does that ends the upload then.
+// block that the sink is taking: the goroutine that gives it the block ends the
+// upload then.
 func (u *upload) dropped(err error) {
 	u.ending.CompareAndSwap(nil, &err)
 	u.settle()
@@ -55,7 +56,7 @@ func (u *upload) unlock() {
 	}
 }
 
-// settle ends an upload that was dropped, unless somebody has it locked.
+// settle ends an upload that was dropped, unless another goroutine has it locked.
 func (u *upload) settle() {
 	if !u.mu.TryLock() {
 		return
@@ -213,7 +214,7 @@ func (u *upload) write(p []byte) error {
 		return ErrTooLarge
 	}
 	if len(u.body)+len(p) > cap(u.body) {
-		grown := make([]byte, len(u.body), min(max(2*cap(u.body), 4*len(p)), max(e.cfg.MaxBody, len(p))))
+		grown := make([]byte, len(u.body), min(max(2*cap(u.body), 4*len(p)), e.cfg.MaxBody))
 		if !e.uploadBytes.take(u.group, int64(cap(grown)-cap(u.body))) {
 			return errNoMemory
 		}
