@@ -48,7 +48,8 @@ type DeviceConfig struct {
 	Attempts int
 	// MinBackoff and MaxBackoff bound the pause between tries; it doubles in between. Defaults: 1 s and 1 min.
 	MinBackoff, MaxBackoff time.Duration
-	// Idle is how long to wait for the next bytes of a download by HTTP before the try counts as failed. Default: 30 s.
+	// Idle is how long to wait for the next bytes of a download by HTTP before the try counts as failed. The time that the
+	// Installer takes for them does not count. Default: 30 s.
 	Idle time.Duration
 	// MaxSize is the most bytes that a package may have; a bigger one is Result 2, and the Write of it is answered with 5.00, as
 	// whatever cannot be stored. Default: no limit but the installer's.

@@ -2,8 +2,11 @@ package firmware
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 )
@@ -86,7 +89,7 @@ func (g *guard) OpenPackage(ctx context.Context, offset, size int64) (PackageWri
 		if err != nil {
 			return nil, err
 		}
-		g.open = &guardedWriter{g, out, ctx}
+		g.open = &guardedWriter{guard: g, out: out, ctx: ctx, at: offset}
 		return g.open, nil
 	})
 }
@@ -129,12 +132,15 @@ func (g *guard) Rollback(ctx context.Context) error {
 	return g.do(ctx, "Rollback", func() error { return g.to.Rollback(ctx) })
 }
 
+var errMiscounted = errors.New("firmware: installer miscounts")
+
 // guardedWriter writes while its package is the one that is open: one that was left behind writes nothing into the next, and is
 // closed when the next one begins.
 type guardedWriter struct {
 	guard *guard
 	out   PackageWriter
 	ctx   context.Context // that it was opened with, for its lease
+	at    int64           // what was written up to; in turn
 }
 
 func (w *guardedWriter) Write(p []byte) (int, error) {
@@ -143,7 +149,15 @@ func (w *guardedWriter) Write(p []byte) (int, error) {
 		if w.guard.open != w {
 			return 0, errPushEnded
 		}
-		return w.out.Write(own)
+		n, err := w.out.Write(own)
+		switch {
+		case n < 0 || n > len(own):
+			return 0, fmt.Errorf("%w: wrote %d of %d bytes: %w", errMiscounted, n, len(own), cmp.Or(err, io.ErrShortWrite))
+		case n < len(own) && err == nil: // else the package would have a hole
+			err = io.ErrShortWrite
+		}
+		w.at += int64(n)
+		return n, err
 	})
 }
 
@@ -152,7 +166,11 @@ func (w *guardedWriter) Sync() (int64, error) {
 		if w.guard.open != w {
 			return 0, errPushEnded
 		}
-		return w.out.Sync()
+		durable, err := w.out.Sync()
+		if err == nil && (durable < 0 || durable > w.at) {
+			err = fmt.Errorf("%w: %d bytes are durable of %d", errMiscounted, durable, w.at)
+		}
+		return durable, err
 	})
 }
 

@@ -58,10 +58,14 @@ func (t *transfer) fetchHTTP(ctx context.Context) error {
 		request.Header.Set("If-Match", t.etag)
 	}
 	response, err := t.client.Do(request)
+	watchdog.Stop() // until the body is read
 	if err != nil {
 		return httpError(ctx, err)
 	}
-	defer response.Body.Close()
+	defer func() {
+		watchdog.Reset(idle)
+		response.Body.Close()
+	}()
 	part, err := t.accept(ctx, response)
 	if err != nil || part.none {
 		return err
@@ -136,17 +140,23 @@ func httpError(ctx context.Context, err error) error {
 	return transient(err)
 }
 
-// idleReader feeds a watchdog with every byte.
+// idleReader has a watchdog run while it waits for bytes. What is done with them, such as erasing flash, takes its own time.
 type idleReader struct {
 	in       io.Reader
 	watchdog *time.Timer
 	idle     time.Duration
+	waiting  bool
 }
 
 func (r *idleReader) Read(p []byte) (int, error) {
-	n, err := r.in.Read(p)
-	if n > 0 {
+	if !r.waiting { // a read that brings nothing does not begin the wait anew
 		r.watchdog.Reset(r.idle)
+		r.waiting = true
+	}
+	n, err := r.in.Read(p)
+	if n > 0 || err != nil {
+		r.watchdog.Stop()
+		r.waiting = false
 	}
 	return n, err
 }

@@ -59,7 +59,8 @@ type Installer interface {
 	Rollback(ctx context.Context) error
 }
 
-// A PackageWriter takes the bytes of a package in order. After a failed Write only Close is called.
+// A PackageWriter takes the bytes of a package in order. After a failed Write only Close is called; one that takes fewer bytes
+// than it was given has failed, and so has what reports a number that cannot be.
 type PackageWriter interface {
 	io.Writer
 	// Sync makes durable what was written and returns up to which byte of the package it is: never more than what was

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/otago-iot/otago/internal/coap"
@@ -78,7 +79,11 @@ func (c *Client) apply(ctx context.Context, path Path, entries []Entry, replace 
 	if sink == nil {
 		return o.Write(ctx, path, entries, replace)
 	}
-	if _, err := sink.Write(body); err != nil {
+	n, err := sink.Write(body)
+	if err == nil && n != len(body) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
 		sink.Abort(err)
 		return err
 	}

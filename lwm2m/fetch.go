@@ -1,6 +1,7 @@
 package lwm2m
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -231,6 +232,9 @@ func (f *fetchWriter) Write(p []byte) (int, error) {
 		return 0, ErrTooLarge
 	}
 	n, err := f.w.Write(rest)
+	if n < 0 || n > len(rest) { // it cannot be known how much was written
+		n, err = 0, cmp.Or(err, io.ErrShortWrite)
+	}
 	f.written += int64(n)
 	return int(skipped) + n, err
 }

@@ -38,7 +38,8 @@ type StreamWriter interface {
 	OpenWrite(ctx context.Context, path Path, size int64) (Sink, error)
 }
 
-// A Sink takes an opaque value piece by piece, in order. After Write has failed, only Abort is called.
+// A Sink takes an opaque value piece by piece, in order. After Write has failed, only Abort is called; one that takes fewer bytes
+// than it was given has failed.
 type Sink interface {
 	io.Writer
 	// Commit ends a value that is complete. Its error is the answer to the server.

@@ -2,6 +2,7 @@ package coap
 
 import (
 	"errors"
+	"io"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -139,4 +140,14 @@ func originOf(l link) *origin {
 		return l.origin
 	}
 	return nil
+}
+
+// writeAll writes p to a writer of the user's, which has failed if it takes less,
+// or says that it took more.
+func writeAll(w io.Writer, p []byte) error {
+	n, err := w.Write(p)
+	if err == nil && n != len(p) {
+		err = io.ErrShortWrite
+	}
+	return err
 }

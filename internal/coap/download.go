@@ -272,8 +272,7 @@ func (t *transfer) into(p []byte) error {
 	if t.c.late() {
 		return ErrClosed
 	}
-	_, err := t.r.Into.Write(p)
-	return err
+	return writeAll(t.r.Into, p)
 }
 
 // limit is that of the response's body.

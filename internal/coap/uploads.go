@@ -230,8 +230,7 @@ func (u *upload) writeSink(p []byte) (err error) {
 		return ErrClosed
 	}
 	defer u.e.caught(u.from, "Sink.Write", &err)
-	_, err = u.sink.Write(p)
-	return err
+	return writeAll(u.sink, p)
 }
 
 // statusOf is the response to an error.
