@@ -12,7 +12,6 @@ func (s *Server) again(c *Call, front bool) {
 	d.activity.queue.remove(c)
 	c.device, c.phase = nil, phaseNew
 	s.enqueue(c, front)
-	s.grant(d)
 	d.trim()
 }
 

@@ -53,7 +53,7 @@ func (c *pathCollector) duplicate(p Path) bool {
 		if last := c.entries[n-1].Path; last.Compare(p) < 0 {
 			return last.Contains(p)
 		}
-		c.seen = make(map[Path]bool, 2*n)
+		c.seen = make(map[Path]bool)
 		for _, e := range c.entries {
 			c.mark(e.Path)
 		}

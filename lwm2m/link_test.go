@@ -139,6 +139,14 @@ func TestParseDiscoverOffset(t *testing.T) {
 	require.Equal(t, 7, fe.Offset)
 }
 
+// TestLinksThatAreCut looks at what is said of a target that ends after an encoded byte, or within one.
+func TestLinksThatAreCut(t *testing.T) {
+	for text, want := range map[string]string{"</%41": "target without end", "</%4": "bad percent-encoding", "</%": "bad percent-encoding"} {
+		_, err := lwm2m.ParseLinks([]byte(text))
+		require.ErrorContains(t, err, want, text)
+	}
+}
+
 func TestAppendLinksQuotes(t *testing.T) {
 	out := lwm2m.AppendLinks([]byte("x"), []lwm2m.Link{{Target: "/a", Attributes: []lwm2m.LinkAttribute{
 		{Name: "n", Value: "a b", HasValue: true}, {Name: "q", Value: `"\`, HasValue: true, Quoted: true},

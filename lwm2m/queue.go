@@ -50,7 +50,7 @@ func (q *requestQueue) grant(launch func(*Call)) {
 		if blocked[c.lane] || !q.admissible(c.lane) {
 			blocked[c.lane] = true
 			if c.lane == laneExclusive && !q.busy(laneStream) {
-				blocked = [laneExclusive + 1]bool{true, true, true}
+				blocked[laneStream] = true // a request is running, so that no other may
 			}
 			return false
 		}

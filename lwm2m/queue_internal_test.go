@@ -23,6 +23,8 @@ func TestRequestQueue(t *testing.T) {
 		{"+x +r -1", "2"},
 		{"+r +x", "1"},
 		{"+r +x +r", "1"}, // it may not pass the one that wants the device alone
+		{"+r +x +s", "1"},
+		{"+r +x +s -1", "2"},
 		{"+r +x +r -1", "2"},
 		{"+r +x +r -1 -2", "3"},
 		{"+s +x +r", "1 3"}, // that one waits for the stream anyway
