@@ -139,7 +139,6 @@ func (c *PSKFileCredentials) Watch(revoked func([]Identity), failed func(error))
 	}
 	c.watchers[w] = struct{}{}
 	err := c.err
-	c.told = c.pending
 	c.mu.Unlock()
 	if err != nil {
 		failed(err)

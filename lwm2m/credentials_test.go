@@ -186,3 +186,48 @@ func TestPSKFileIsWatched(t *testing.T) {
 		expect(time.Hour, nil)
 	})
 }
+
+// TestPSKFileThatIsWrongFromTheStart watches a file that is wrong before: each reason is told once.
+func TestPSKFileThatIsWrongFromTheStart(t *testing.T) {
+	for name, test := range map[string]struct {
+		before func(c *lwm2m.PSKFileCredentials, write func(string))
+		want   []string
+	}{
+		"wrong": {func(_ *lwm2m.PSKFileCredentials, write func(string)) { write("a\n") }, []string{"line 1"}},
+		"wrong and known to be": {func(c *lwm2m.PSKFileCredentials, write func(string)) {
+			write("a\n")
+			_ = c.Err()
+			time.Sleep(time.Hour)
+		}, []string{"line 1"}},
+		"wrong in another way since": {func(c *lwm2m.PSKFileCredentials, write func(string)) {
+			write("a\n")
+			_ = c.Err()
+			time.Sleep(time.Hour)
+			_ = c.Err() // and that it stays so
+			write("a 01\nb\n")
+			_, _ = c.PSK(t.Context(), "a")
+		}, []string{"line 1", "line 2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "psk.txt")
+			synctest.Test(t, func(t *testing.T) {
+				c := lwm2m.PSKFile(path)
+				test.before(c, func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) })
+				var w watched
+				stop := c.Watch(func([]lwm2m.Identity) {}, func(err error) {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					w.failed = append(w.failed, err.Error())
+				})
+				_ = c.Err()
+				time.Sleep(time.Hour)
+				_, failed := w.take()
+				require.Len(t, failed, len(test.want), "%q", failed)
+				for i, want := range test.want {
+					require.Contains(t, failed[i], want)
+				}
+				stop()
+			})
+		})
+	}
+}
