@@ -171,3 +171,29 @@ func TestObservationOfAnotherRegistration(t *testing.T) {
 		})
 	}
 }
+
+// TestManyRegistersOfOneEndpoint has more Registers of one endpoint come than can be served: they hold the places of a few, and
+// those that have no chance, as the endpoint uses credentials, of none.
+func TestManyRegistersOfOneEndpoint(t *testing.T) {
+	store := &slowStore{}
+	s := NewServer(ServerConfig{Registrations: store, Credentials: staticCredentials{"id": "secured"}})
+	require.Equal(t, coap.Created, registerLinks(s, "secured", objects, psk("id")).Code)
+	codes := make(chan Code, 200)
+	store.mu.Lock() // nobody gets on
+	for range 100 {
+		for _, endpoint := range []string{"a", "secured"} {
+			go func() { codes <- Code(registerLinks(s, endpoint, objects, nil).Code) }()
+		}
+	}
+	count := make(map[Code]int)
+	for range 192 {
+		count[<-codes]++
+	}
+	require.Equal(t, map[Code]int{CodeForbidden: 100, CodeUnavailable: 92}, count)
+	store.mu.Unlock()
+	for range 8 {
+		require.Equal(t, Code(coap.Created), <-codes)
+	}
+	require.Equal(t, coap.Created, registerLinks(s, "a", objects, nil).Code)
+	require.Equal(t, coap.Created, registerLinks(s, "secured", objects, psk("id")).Code)
+}

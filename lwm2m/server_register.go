@@ -129,10 +129,21 @@ func (s *Server) readLinks(r *coap.IncomingRequest) (string, error) {
 	return links, nil
 }
 
+// maxRegistering bounds the Registers of one endpoint at a time, which go one after the other: more would only keep those of
+// others waiting.
+const maxRegistering = 8
+
 // accept makes reg the registration of its endpoint, durably, in place of an older one. If another device has its address it is
 // only stored, until confirm says that the device has the answer.
 func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) (confirm func(error), err error) {
-	defer s.keys.lock(reg.Endpoint)()
+	if err := s.admissible(&reg); err != nil {
+		return nil, err // before it waits, and costs those a place who may register
+	}
+	unlock, ok := s.keys.lockAmong(reg.Endpoint, maxRegistering)
+	if !ok {
+		return nil, fmt.Errorf("%w: this endpoint registers too often at once", ErrUnavailable)
+	}
+	defer unlock()
 	if err := s.admissible(&reg); err != nil {
 		return nil, err
 	}

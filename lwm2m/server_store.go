@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -34,15 +35,25 @@ type keyLock struct {
 
 // lock takes the lock of key and returns what releases it.
 func (k *keyLocks) lock(key string) (unlock func()) {
+	unlock, _ = k.lockAmong(key, math.MaxInt)
+	return unlock
+}
+
+// lockAmong is lock if less than limit others hold or want it.
+func (k *keyLocks) lockAmong(key string, limit int) (unlock func(), ok bool) {
 	k.mu.Lock()
 	l := k.locks[key]
 	if l == nil {
 		l = k.add(key)
 	}
+	if l.users >= limit {
+		k.mu.Unlock()
+		return nil, false
+	}
 	l.users++
 	k.mu.Unlock()
 	l.mu.Lock()
-	return func() { k.unlock(key, l) }
+	return func() { k.unlock(key, l) }, true
 }
 
 // tryLock is lock if nobody holds or wants it. It does not wait.

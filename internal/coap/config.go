@@ -161,7 +161,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&b.PeerDownloads, 4)
 	setDefault(&b.DedupEntries, 1_000_000)
 	setDefault(&b.DedupBytes, 64<<20)
-	setDefault(&b.Streams, max(2, min(10_000, files.Limit()/4)))
+	setDefault(&b.Streams, max(4, min(10_000, files.Limit()/4)))
 	setDefault(&b.StreamBytes, 64<<20)
 	setDefault(&b.Handshakes, 1000)
 	setDefault(&b.IdentityAssociations, 8)

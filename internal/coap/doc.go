@@ -113,7 +113,8 @@
 //	handshake             see DTLS below
 //	association           of an identity: the one that is silent for longest gives way;
 //	                      in all: the handshake fails
-//	connection            is closed
+//	connection            the oldest of TCP, or TLS, on which no request was made gives
+//	                      way after 1 s; else it is closed
 //	unread bytes          the connection is closed
 //	request of ours       ErrBusy
 //

@@ -1,6 +1,7 @@
 package coap
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -46,6 +47,7 @@ type Endpoint struct {
 	closed  bool
 	servers []server
 	streams map[*stream]struct{}
+	mute    [groups]list.List // of *stream: nobody has made a request there yet, the oldest first
 }
 
 // server is what reads: a socket, a listener. Close has it end at once;

@@ -12,8 +12,8 @@ import (
 // then lets work in flight finish for [Config.Drain], releases the peers, waits
 // for the functions of the user as [Endpoint.Close] does, and returns nil.
 // Connections with the methods of *[tls.Conn] are TLS, others TCP without
-// security. A connection costs a goroutine; above [Bounds.Streams] further
-// ones are closed.
+// security. A connection costs a goroutine; above [Bounds.Streams] one that
+// has made no request is closed, or the further one.
 func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed error) {
 	defer l.Close()
 	if e.isClosed() {
@@ -109,28 +109,59 @@ func (e *Endpoint) DialStream(ctx context.Context, conn net.Conn) (Peer, error) 
 	return s.a.peer, nil
 }
 
+// mutePatience is how long a connection on which nobody has made a request keeps
+// its place when there are too many.
+const mutePatience = time.Second
+
+// enterStream finds a place for a connection: if need be that of the oldest one
+// whose peer has made no request yet, as a device does at once.
 func (e *Endpoint) enterStream(s *stream) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return ErrClosed
 	}
-	if !e.connections.take(s.group(), 1) {
-		return ErrBusy
+	group := s.group()
+	if !e.connections.take(group, 1) {
+		oldest := e.mute[group].Front()
+		if oldest == nil || e.timers.now()-oldest.Value.(*stream).began < mutePatience {
+			return ErrBusy
+		}
+		mute := oldest.Value.(*stream)
+		e.forgetStream(mute)
+		go mute.close() // of TLS it may wait for the peer
+		e.connections.take(group, 1)
 	}
 	if e.streams == nil {
 		e.streams = make(map[*stream]struct{})
 	}
 	e.streams[s] = struct{}{}
+	if s.serving != nil {
+		s.mute = e.mute[group].PushBack(s)
+	}
 	return nil
 }
 
 func (e *Endpoint) leaveStream(s *stream) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.forgetStream(s)
+}
+
+// forgetStream gives back the place of a connection. e.mu is held.
+func (e *Endpoint) forgetStream(s *stream) {
 	if _, ok := e.streams[s]; ok {
 		delete(e.streams, s)
 		e.connections.give(s.group(), 1)
+		e.spoken(s)
+	}
+}
+
+// spoken notes that a connection is of use. e.mu is held.
+func (e *Endpoint) spoken(s *stream) {
+	if s.mute != nil {
+		e.mute[s.group()].Remove(s.mute)
+		s.mute = nil
 	}
 }
 

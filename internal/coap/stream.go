@@ -2,8 +2,8 @@ package coap
 
 import (
 	"bufio"
+	"container/list"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -53,6 +53,9 @@ type stream struct {
 	// serving tells the streams of one listener from others; nil if dialled.
 	serving context.Context
 	origin  *origin // that of the listener
+	began   time.Duration
+	mute    *list.Element // in Endpoint.mute, which Endpoint.mu guards
+	spoke   bool          // so the reader need not look
 
 	draining  atomic.Bool
 	closeOnce sync.Once
@@ -69,7 +72,7 @@ type stream struct {
 }
 
 func (e *Endpoint) newStream(ctx context.Context, conn net.Conn) *stream {
-	s := &stream{e: e, conn: conn, read: make(chan struct{})}
+	s := &stream{e: e, conn: conn, read: make(chan struct{}), began: e.timers.now()}
 	s.local, _ = streamAddr(conn.LocalAddr())
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return s
@@ -85,7 +88,7 @@ func streamAddr(addr net.Addr) (netip.AddrPort, bool) {
 }
 
 func (s *stream) group() group {
-	if _, ok := s.conn.(*tls.Conn); ok {
+	if _, ok := s.conn.(secureConn); ok {
 		return overTLS
 	}
 	return overTCP
@@ -165,6 +168,11 @@ func (s *stream) take(p *packet) (kept bool, err error) {
 		return false, s.signal(m)
 	case s.peer.Load() == nil:
 		return false, s.tooEarly()
+	case !s.spoke && isRequest(m.code):
+		s.spoke = true
+		s.e.mu.Lock()
+		s.e.spoken(s)
+		s.e.mu.Unlock()
 	}
 	return s.e.receive(s.a, p), nil
 }

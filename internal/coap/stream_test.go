@@ -340,6 +340,60 @@ func TestStreamHostile(t *testing.T) {
 	}
 }
 
+// TestConnectionsThatSayNothing has strangers take all places for connections: who has made a request keeps his, and one of
+// those who have not gives way for each newcomer, unless it came a moment ago.
+func TestConnectionsThatSayNothing(t *testing.T) {
+	inStream(t, coap.Config{Bounds: coap.Bounds{Streams: 8}}, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, _ func()) {
+		type visitor struct {
+			net.Conn
+			ended chan struct{}
+		}
+		visit := func(send ...byte) visitor {
+			v := visitor{l.dial(), make(chan struct{})}
+			go func() {
+				defer close(v.ended)
+				_, _ = io.Copy(io.Discard, v)
+			}()
+			_, _ = v.Write(slices.Concat(frameCSM, send))
+			synctest.Wait()
+			return v
+		}
+		gone := func(v visitor) bool {
+			synctest.Wait()
+			select {
+			case <-v.ended:
+				return true
+			default:
+				return false
+			}
+		}
+		device := visit(0, 1) // GET
+		time.Sleep(time.Minute)
+		var strangers []visitor
+		for range 5 { // a quarter of the places is for TLS
+			strangers = append(strangers, visit())
+		}
+		require.True(t, gone(visit()), "no place so soon")
+		for i := range 20 {
+			time.Sleep(2 * time.Second)
+			require.False(t, gone(strangers[i]))
+			strangers = append(strangers, visit())
+			require.False(t, gone(strangers[i+5]))
+			require.True(t, gone(strangers[i]), "the oldest")
+			require.False(t, gone(strangers[i+1]))
+		}
+		require.False(t, gone(device))
+		for _, v := range strangers[20:] {
+			_, _ = v.Write([]byte{0, 1})
+		}
+		time.Sleep(2 * time.Second)
+		require.True(t, gone(visit()), "all have made requests")
+		require.False(t, gone(device))
+		strangers[20].Close()
+		require.False(t, gone(visit()))
+	})
+}
+
 // inStream runs f with an endpoint that serves a listener in memory, in virtual time. stop ends the serving.
 func inStream(t *testing.T, cfg coap.Config, f func(t *testing.T, server *coap.Endpoint, l *pipeListener, stop func())) {
 	t.Helper()
