@@ -31,7 +31,13 @@ func (l *link) register(ctx context.Context) error {
 		ContentFormat: coap.FormatOf(uint16(FormatLink)), Payload: []byte(list),
 	})
 	if err != nil {
-		c.refused(told, err)
+		if c.refused(told, err, true) && errors.Is(err, ErrPreconditionFailed) {
+			// It was not about the version: the next one is the highest again.
+			err = fmt.Errorf("%w: %v", ErrRefused, err)
+			c.mu.Lock()
+			c.version, _ = parseLwM2MVersion(c.config.Version)
+			c.mu.Unlock()
+		}
 		return err
 	}
 	l.location = nil
@@ -41,7 +47,9 @@ func (l *link) register(ctx context.Context) error {
 		}
 	}
 	if len(l.location) == 0 {
-		return fmt.Errorf("%w: the server gave no location", ErrRefused)
+		err := fmt.Errorf("%w: the server gave no location", ErrRefused)
+		c.refused(told, err, true)
+		return err
 	}
 	l.listed, l.told = list, told
 	c.control.accepted(told)
@@ -52,15 +60,20 @@ func (l *link) register(ctx context.Context) error {
 
 // refused looks whether a Register or an Update with told failed because of something in it that the server wrote, and reports
 // whether the client has gone back to what the server took last.
-func (c *Client) refused(told told, err error) bool {
-	answer, answered := errors.AsType[*ResponseError](err)
-	if answered {
+func (c *Client) refused(told told, err error, register bool) bool {
+	doubt := doubtSilent
+	if answer, ok := errors.AsType[*ResponseError](err); ok {
+		doubt = maxDoubt
 		switch answer.Code {
-		case CodeNotFound, CodePreconditionFailed, CodeUnavailable, CodeTooManyRequests:
-			return false // it is about something else
+		case CodeNotFound, CodeUnavailable, CodeTooManyRequests:
+			doubt = doubtBusy
+		case CodePreconditionFailed: // an Update says no version
+			if register {
+				doubt = doubtBusy
+			}
 		}
 	}
-	good, back := c.control.refused(told, answered)
+	good, back := c.control.refused(told, doubt)
 	if back {
 		c.log.Warn("the server does not take what it wrote, the client goes back to what it took before", slog.Any("error", err),
 			slog.Int64("lifetime", told.lifetime), slog.String("binding", told.binding),
@@ -114,7 +127,7 @@ func (l *link) update(ctx context.Context) error {
 	c.mu.Unlock()
 	told := c.control.told()
 	err := l.tell(ctx, told)
-	if err != nil && c.refused(told, err) {
+	if err != nil && c.refused(told, err, false) {
 		err = l.tell(ctx, c.control.told())
 	}
 	return err

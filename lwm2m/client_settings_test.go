@@ -2,6 +2,7 @@ package lwm2m_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -234,6 +235,41 @@ func TestBusyServer(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			require.Equal(t, "77", p.read("/1/0/1"))
 		})
+	}
+}
+
+// TestRefusedInOtherWords: a server that takes nothing with what it wrote, whatever it answers, gets what it took before.
+func TestRefusedInOtherWords(t *testing.T) {
+	for _, code := range []coap.Code{
+		coap.BadRequest, coap.NotFound, coap.PreconditionFailed, coap.ServiceUnavailable, coap.TooManyRequests, coap.Valid, coap.Content,
+		coap.Conflict, coap.MethodNotAllowed, coap.GatewayTimeout, coap.Code(7<<5 | 1),
+	} {
+		for _, version := range []string{"1.0", "1.1", "1.2"} {
+			for _, forgets := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s %s %v", code, version, forgets), func(t *testing.T) {
+					withPicky(t, func(r *coap.IncomingRequest) *coap.Response {
+						switch {
+						case !slices.Contains(r.Queries(), "lt=77"):
+							return nil
+						case forgets && r.Path() != "/rd":
+							return &coap.Response{Code: coap.NotFound}
+						}
+						return &coap.Response{Code: code}
+					}, func(c *lwm2m.ClientConfig) { c.Version = version }, func(t *testing.T, p *picky, c *lwm2m.Client) {
+						p.write("/1/0/1", "77")
+						time.Sleep(time.Hour)
+						seen := p.got()
+						require.True(t, c.Registered(), "%q", seen)
+						for _, request := range slices.Backward(seen) {
+							if strings.HasPrefix(request, "/rd?") {
+								require.Contains(t, request, "lwm2m="+version)
+								break
+							}
+						}
+					})
+				})
+			}
+		}
 	}
 }
 

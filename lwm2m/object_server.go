@@ -14,11 +14,11 @@ type serverObject struct {
 	client  *Client
 	initial settings // what a Replace leaves of what it does not name
 
-	mu     sync.Mutex
-	now    settings
-	good   told // the last that a Register or an Update succeeded with
-	failed int  // Registers and Updates with others in a row that were not answered
-	lwm2m  Version
+	mu    sync.Mutex
+	now   settings
+	good  told // the last that a Register or an Update succeeded with
+	doubt int  // how much speaks for it that the server does not take others; up to maxDoubt
+	lwm2m Version
 }
 
 // settings are the resources that a server writes.
@@ -41,9 +41,13 @@ func (t told) lifetimeQuery() string { return "lt=" + strconv.FormatInt(t.lifeti
 // shortServerID is the identifier of the one server.
 const shortServerID = 1
 
-// maxUnanswered is how many Registers and Updates with new settings may stay unanswered, which some servers do with what they
-// do not like.
-const maxUnanswered = 3
+// What a Register or an Update with new settings that fails says about them. Some servers do not answer what they do not like, or
+// answer as if it were about something else.
+const (
+	maxDoubt    = 12
+	doubtBusy   = maxDoubt / 12 // the answer should be about something else
+	doubtSilent = maxDoubt / 3  // there is no answer
+)
 
 // Resources of object 1.
 const (
@@ -75,20 +79,21 @@ func (o *serverObject) told() told {
 func (o *serverObject) accepted(t told) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.good, o.failed = t, 0
+	o.good, o.doubt = t, 0
 }
 
-// refused says that the server did not take t, or did not answer. If that is what it wrote, the settings go back to good.
-func (o *serverObject) refused(t told, answered bool) (good told, back bool) {
+// refused says that the server did not take t, and how sure that is. If that is what it wrote, and sure enough, the settings go
+// back to good.
+func (o *serverObject) refused(t told, doubt int) (good told, back bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if t == o.good {
 		return o.good, false
 	}
-	if o.failed++; !answered && o.failed < maxUnanswered {
+	if o.doubt += doubt; o.doubt < maxDoubt {
 		return o.good, false
 	}
-	o.failed = 0
+	o.doubt = 0
 	if o.now.told == t { // or the server has written other ones meanwhile
 		o.now.told = o.good
 	}
@@ -248,8 +253,8 @@ func (s *settings) take(e Entry) error {
 			return bad
 		}
 		s.binding = text
-	default:
-		return fmt.Errorf("%w: %s", ErrMethodNotAllowed, e.Path)
+	default: // the model has it, the client has not
+		return fmt.Errorf("%w: %s", ErrNotFound, e.Path)
 	}
 	return nil
 }
