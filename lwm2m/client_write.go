@@ -51,9 +51,12 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 	return op.written(op.path), nil
 }
 
-// writable checks that the model lets a server write every entry.
+// writable checks that the model has every entry, and lets a server write it.
 func (c *Client) writable(entries []Entry) error {
 	for _, e := range entries {
+		if err := c.exists(e.Path); err != nil {
+			return err
+		}
 		if err := c.allows(e.Path, Writable); err != nil {
 			return err
 		}
@@ -235,20 +238,17 @@ func (op *operation) patch(ctx context.Context) (*coap.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := op.client.writable(entries); err != nil {
+		return nil, err
+	}
 	byInstance := make(map[Path][]Entry)
 	var order []Path
 	for _, e := range entries {
-		if err := op.client.exists(e.Path); err != nil {
-			return nil, err
-		}
 		instance := e.Path.Prefix(2)
 		if byInstance[instance] == nil {
 			order = append(order, instance)
 		}
 		byInstance[instance] = append(byInstance[instance], e)
-	}
-	if err := op.client.writable(entries); err != nil {
-		return nil, err
 	}
 	for _, instance := range order {
 		part := byInstance[instance]
