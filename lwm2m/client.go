@@ -170,7 +170,8 @@ func (c *Client) lowerVersion(err error) bool {
 }
 
 // Notify says that values at or below paths have changed, or are there or gone. Observations that this concerns are told,
-// as their attributes demand; if the instances of an object changed, the registration is updated. It does not block.
+// as their attributes demand; if the instances of an object changed, the registration is updated. It does not block, and what is
+// said within 10 ms is looked at together.
 func (c *Client) Notify(paths ...Path) {
 	c.notify(paths)
 	c.wake()

@@ -32,6 +32,10 @@ type link struct {
 	told     told   // what else it knows
 }
 
+// lookPause is between two looks at what code of the program says has changed: one that says so whenever it is looked at is asked
+// again and again, but not all the time.
+const lookPause = 10 * time.Millisecond
+
 // stay makes an association, registers, and keeps up the registration until it is lost or ctx ends. It reports whether
 // there was one.
 func (c *Client) stay(ctx context.Context) (was bool, err error) {
@@ -50,6 +54,9 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 	defer c.setRegistered(false)
 	due := time.NewTimer(l.updateDue())
 	defer due.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	var kick <-chan struct{} // nil during a pause
 	for {
 		select {
 		case <-ctx.Done():
@@ -58,7 +65,12 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 				l.deregister(ctx)
 			}
 			return true, ctx.Err()
-		case <-c.kick:
+		case <-pause.C:
+			kick = c.kick
+			continue
+		case <-kick:
+			kick = nil
+			pause.Reset(lookPause)
 			if !l.changed(ctx) {
 				continue
 			}

@@ -132,6 +132,9 @@ func (n *notifier) remove(w *watch) {
 func (n *notifier) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	var wake <-chan struct{} // nil during a pause
 	for {
 		n.mu.Lock()
 		watches := slices.Clone(n.watches)
@@ -144,7 +147,11 @@ func (n *notifier) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.wake:
+		case <-pause.C:
+			wake = n.wake
+		case <-wake:
+			wake = nil
+			pause.Reset(lookPause)
 		case <-timer.C:
 		}
 	}

@@ -29,7 +29,7 @@ func TestWrongWrites(t *testing.T) {
 		{"an instance of a single resource, in SenML CBOR", coap.POST, "/1/0", senml, "\x81\xa2\x00\x68/1/0/1/0\x02\x01", coap.NotFound},
 		{"an instance of a single resource, in LwM2M CBOR", coap.POST, "/1/0", lwm2mCBOR, "\xa1\x84\x01\x00\x01\x00\x18\x4d", coap.NotFound},
 		{"an instance of a single resource, composite", coap.IPATCH, "", senml, "\x81\xa2\x00\x68/1/0/1/0\x02\x01", coap.NotFound},
-		{"a unknown resource beside a good one", coap.POST, "/1/0", json, `[{"bn":"/1/0/","n":"1","v":77},{"n":"99","v":1}]`, coap.NotFound},
+		{"an unknown resource beside a good one", coap.POST, "/1/0", json, `[{"bn":"/1/0/","n":"1","v":77},{"n":"99","v":1}]`, coap.NotFound},
 		{"one that is read only", coap.PUT, "/1/0", json, `[{"bn":"/1/0/","n":"1","v":77},{"n":"0","v":1}]`, coap.MethodNotAllowed},
 		{"one that is executed", coap.POST, "/1/0", json, `[{"bn":"/1/0/","n":"1","v":77},{"n":"8","v":1}]`, coap.MethodNotAllowed},
 		{"one that this client has not", coap.POST, "/1/0", json, `[{"bn":"/1/0/","n":"1","v":77},{"n":"5","v":1}]`, coap.NotFound},
