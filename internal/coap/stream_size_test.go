@@ -161,3 +161,41 @@ func TestStreamMessagesAreSmall(t *testing.T) {
 		})
 	}
 }
+
+// A block has as many bytes as it says, but the last one, and a message of BERT
+// some of 1024.
+func TestBlocksOfWrongSize(t *testing.T) {
+	cfg := Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return &Response{Code: Changed} })}
+	for _, test := range []struct {
+		szx  uint8
+		more bool
+		n    int
+		want Code
+	}{
+		{maxSZX, true, 0, BadRequest},
+		{maxSZX, true, 1023, BadRequest},
+		{maxSZX, true, 1024, Continue},
+		{maxSZX, false, 0, Changed},
+		{maxSZX, false, 1024, Changed},
+		{5, true, 513, BadRequest},
+		{5, false, 513, BadRequest},
+		{bert, true, 0, BadRequest},
+		{bert, true, 1, BadRequest},
+		{bert, true, 1024, Continue},
+		{bert, true, 2047, BadRequest},
+		{bert, true, 2048, Continue},
+		{bert, false, 0, Changed},
+		{bert, false, 2047, Changed},
+	} {
+		t.Run(fmt.Sprint(test), func(t *testing.T) {
+			inTransports(t, cfg, nil, func(t *testing.T, w *wirePeer) {
+				if test.szx == bert && !w.stream {
+					t.Skip("no such blocks in datagrams")
+				}
+				b := block{more: test.more, szx: test.szx}
+				w.send(wireMessage{code: PUT, options: Options{{ID: Block1, Value: b.append(nil)}}, payload: make([]byte, test.n)})
+				require.Equal(t, test.want, w.next().msg.code)
+			})
+		})
+	}
+}
