@@ -62,8 +62,8 @@ func (l *locals) route(peer netip.AddrPort) netip.Addr {
 	if peer.Addr().Is6() {
 		bits = 56
 	}
-	network, err := peer.Addr().Prefix(bits)
-	if err != nil || peer.Addr().IsLoopback() {
+	network, _ := peer.Addr().Prefix(bits) // no address is shorter
+	if peer.Addr().IsLoopback() {
 		network = netip.PrefixFrom(peer.Addr(), peer.Addr().BitLen())
 	}
 	l.mu.Lock()

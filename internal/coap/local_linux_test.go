@@ -95,6 +95,14 @@ func TestLocalAddrOpensNoSockets(t *testing.T) {
 		server.LocalAddr(coap.Peer{Transport: coap.UDP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(i >> 8), byte(i)}), 1), ID: p.ID})
 	}
 	require.LessOrEqual(t, coap.RoutesAsked(server), 256)
+
+	network := coap.New(coap.Config{})
+	serveUDP(t, network, ":0", coap.ListenConfig{})
+	before = coap.RoutesAsked(network)
+	for i := range 100 {
+		network.LocalAddr(coap.Peer{Transport: coap.UDP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 1), ID: p.ID})
+	}
+	require.LessOrEqual(t, coap.RoutesAsked(network), before+1, "none without a route")
 }
 
 // TestWildcardWithManyAddresses answers from more addresses than are remembered.
