@@ -225,3 +225,28 @@ func TestPauseEndsWithThePeer(t *testing.T) {
 		})
 	}
 }
+
+// drowsy is a body of 5 bytes whose first reads take so long that the peer is forgotten
+// meanwhile.
+type drowsy struct{ reads, slow int }
+
+func (d *drowsy) ReadAt(p []byte, _ int64) (int, error) {
+	if d.reads++; d.reads <= d.slow {
+		pass(time.Hour)
+	}
+	return copy(p, "drows"), nil
+}
+
+// A request begins once more, and no more than once, if its peer was forgotten before
+// anything was sent.
+func TestPeerForgottenMeanwhile(t *testing.T) {
+	for slow, want := range []error{nil, nil, coap.ErrPeerGone, coap.ErrPeerGone} {
+		server := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })}
+		inWorld(t, server, server, func(t *testing.T, w *world) {
+			body := &drowsy{slow: slow}
+			_, err := w.server.Do(t.Context(), w.toDevice, &coap.Request{Code: coap.PUT, Body: body, Size: 5})
+			require.ErrorIs(t, err, want)
+			require.Equal(t, min(slow+1, 2), body.reads)
+		})
+	}
+}

@@ -40,7 +40,10 @@ func TestObserveBothEnds(t *testing.T) {
 		w.net.SetDefault(simnet.Conditions{Delay: 20 * time.Millisecond})
 		var got []string
 		o, resp, err := w.server.Observe(t.Context(), w.toDevice, &coap.Request{Code: coap.GET, Path: []string{"5", "0", "3"}},
-			func(r *coap.Response) { got = append(got, string(r.Payload)) })
+			func(r *coap.Response) {
+				got = append(got, string(r.Payload))
+				require.EqualValues(t, len(r.Payload), r.Size)
+			})
 		require.NoError(t, err)
 		require.NotNil(t, o)
 		require.Equal(t, "0", string(resp.Payload))
