@@ -191,6 +191,33 @@ func TestAddressIsGivenToAnother(t *testing.T) {
 	})
 }
 
+// TestRegisterDuringAForgedOne has a device come to an address that was another's while somebody forges that address: it is told
+// nothing that would make it wait, and gets in when it asks again.
+func TestRegisterDuringAForgedOne(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.forgetful("first", func() {
+			w.forge(0, 1, []string{"rd"}, "ep=evil")
+			time.Sleep(10 * time.Second) // nobody is there to reject the answer
+			conn, err := w.net.Listen(victimAddress)
+			require.NoError(t, err)
+			ep := coap.New(coap.Config{})
+			defer ep.Close()
+			peer, err := ep.DialPacket(conn, netip.MustParseAddrPort(serverAddress))
+			require.NoError(t, err)
+			began := time.Now()
+			resp, err := ep.Do(t.Context(), peer, &coap.Request{
+				Code: coap.POST, Path: []string{"rd"}, Queries: []string{"ep=second"}, ContentFormat: coap.FormatOf(40), Payload: []byte("</3/0>"),
+			})
+			require.NoError(t, err)
+			require.Equal(t, coap.Created, resp.Code)
+			require.Less(t, time.Since(began), 30*time.Second)
+			synctest.Wait()
+			require.True(t, w.server.Reachable("second"))
+			require.False(t, w.server.Registered("evil"))
+		})
+	})
+}
+
 // forgetful registers a device that then vanishes without a word, after which f runs.
 func (w *world) forgetful(endpoint string, f func()) {
 	w.t.Helper()

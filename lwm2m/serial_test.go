@@ -197,3 +197,25 @@ func TestManyRegistersOfOneEndpoint(t *testing.T) {
 	require.Equal(t, coap.Created, registerLinks(s, "a", objects, nil).Code)
 	require.Equal(t, coap.Created, registerLinks(s, "secured", objects, psk("id")).Code)
 }
+
+// TestDeleteDeviceDuringAClaim deletes a device whose Register from another's address is stored, but not yet acknowledged: when it
+// is, the device is registered, and a restart does not forget it.
+func TestDeleteDeviceDuringAClaim(t *testing.T) {
+	store := &recordingStore{}
+	s := NewServer(ServerConfig{Registrations: store})
+	require.Equal(t, coap.Created, registerLinks(s, "b", objects, nil).Code)
+	require.Equal(t, coap.Created, registerLinks(s, "a", objects, nil).Code)
+	var options coap.Options
+	options = coap.AppendString(options, coap.URIPath, "rd")
+	options = coap.AppendUint(options, coap.ContentFormat, 40)
+	options = coap.AppendString(options, coap.URIQuery, "ep=b")
+	resp := s.serveCOAP(t.Context(), &coap.IncomingRequest{Peer: peerA, Code: coap.POST, Options: options, Payload: []byte(objects)})
+	require.NotNil(t, resp.Confirm)
+	require.NoError(t, s.DeleteDevice(t.Context(), "b"))
+	require.Empty(t, store.get("b").ID)
+	resp.Confirm(nil)
+	r, _ := s.Registration("b")
+	require.NotEmpty(t, r.ID)
+	s.flush()
+	require.Equal(t, r.ID, store.get("b").ID)
+}

@@ -17,7 +17,7 @@ func (s *Server) contested(endpoint string, peer coap.Peer) bool {
 	return peer.Transport == coap.UDP && other != nil && other.active() && other.endpoint != endpoint
 }
 
-// claim begins to find out who is at an address, if it is contested. One that is being found out is refused.
+// claim begins to find out who is at an address, if it is contested. While another claim goes on the device has to come again.
 func (s *Server) claim(endpoint string, peer coap.Peer) (claimed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,7 +25,7 @@ func (s *Server) claim(endpoint string, peer coap.Peer) (claimed bool, err error
 		return false, nil
 	}
 	if _, ok := s.claims[peer]; ok {
-		return false, fmt.Errorf("%w: another device was at this address, and who is there now is being found out", ErrUnavailable)
+		return false, fmt.Errorf("%w: another device was at this address, and who is there now is being found out", errSoon)
 	}
 	s.claims[peer] = struct{}{}
 	return true, nil
@@ -49,7 +49,7 @@ func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string
 	}
 	if err == nil {
 		s.enroll(reg, peer)
-		s.storeSoon(reg.Endpoint) // something else may have been stored since
+		s.storeSoon(reg.Endpoint) // something else may have been stored since, or DeleteDevice had it forgotten
 		s.settled(reg.ID, Event{Kind: EventRegistered})
 		return
 	}

@@ -129,6 +129,9 @@ func responseError(resp *coap.Response, path Path) error {
 	return failed
 }
 
+// errSoon is ErrUnavailable for a moment: there are devices that wait for a minute when they are told, and in 2 s when not.
+var errSoon = fmt.Errorf("%w", ErrUnavailable)
+
 // errorResponse answers with the code of an error and its text.
 func errorResponse(err error) *coap.Response {
 	text := strings.TrimPrefix(err.Error(), "lwm2m: ")
@@ -139,5 +142,5 @@ func errorResponse(err error) *coap.Response {
 	if code == CodeInternal {
 		text = "" // nobody else's business
 	}
-	return &coap.Response{Code: coap.Code(code), Payload: []byte(text[:min(len(text), maxDiagnostic)])}
+	return &coap.Response{Code: coap.Code(code), Payload: []byte(text[:min(len(text), maxDiagnostic)]), Soon: errors.Is(err, errSoon)}
 }

@@ -141,7 +141,7 @@ func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) (
 	}
 	unlock, ok := s.keys.lockAmong(reg.Endpoint, maxRegistering)
 	if !ok {
-		return nil, fmt.Errorf("%w: this endpoint registers too often at once", ErrUnavailable)
+		return nil, fmt.Errorf("%w: this endpoint registers too often at once", errSoon)
 	}
 	defer unlock()
 	if err := s.admissible(&reg); err != nil {

@@ -12,7 +12,8 @@ func (in *incoming) reply(resp *Response) {
 	m := &in.p.msg
 	acked := in.settle()
 
-	if in.unserved && !acked && !in.a.stream() {
+	unserved := in.unserved || resp != nil && resp.Soon && !in.hasBlock1 // a body has gone with the answer
+	if unserved && !acked && !in.a.stream() {
 		in.abandonObserver()
 		in.e.turnAway(in.a, m, in.id)
 		return

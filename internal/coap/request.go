@@ -137,6 +137,10 @@ type Response struct {
 	// ([ErrReset]), and who asked from elsewhere does not see what to acknowledge.
 	// On other transports that is known beforehand.
 	Confirm func(error)
+	// Soon says of a response that the same request may do better in 2 s. In datagrams
+	// it is not sent then, if the request was not acknowledged, as the peer asks again
+	// by itself.
+	Soon bool
 }
 
 // Sink is where the body of an incoming request goes as its blocks arrive.
