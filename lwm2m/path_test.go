@@ -1,6 +1,7 @@
 package lwm2m_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -124,4 +125,27 @@ func TestVersion(t *testing.T) {
 	require.Positive(t, high.Compare(low))
 	require.Zero(t, low.Compare(low))
 	require.True(t, lwm2m.Version{}.IsZero())
+}
+
+// TestPathsOfLargeIdentifiers compares each level with the others at the ends of its range.
+func TestPathsOfLargeIdentifiers(t *testing.T) {
+	ids := []uint16{0, 1, 0x8000, 0xfffe}
+	var ascending []lwm2m.Path
+	for _, a := range ids {
+		for _, b := range ids {
+			for _, c := range ids {
+				for _, d := range ids {
+					ascending = append(ascending, lwm2m.NewPath(a, b, c, d))
+				}
+			}
+		}
+	}
+	for i, p := range ascending {
+		for j, q := range ascending {
+			require.Equal(t, cmp.Compare(i, j), p.Compare(q), "%v %v", p, q)
+			for n := range 5 {
+				require.Equal(t, p.Prefix(n) == q.Prefix(n), p.Prefix(n).Contains(q), "%v %v", p.Prefix(n), q)
+			}
+		}
+	}
 }
