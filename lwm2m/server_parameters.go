@@ -72,7 +72,7 @@ func parseParameters(queries []string) (p parameters, err error) {
 // parseEndpoint takes a name as it is: an option of a message is text, and only the URI that it may come from is
 // percent-encoded (RFC 7252 section 6.4).
 func parseEndpoint(value string) (string, error) {
-	if value == "" {
+	if strings.TrimSpace(value) == "" {
 		return "", fmt.Errorf("%w: ep is empty", ErrBadRequest)
 	}
 	return value, checkText("ep", value, maxEndpoint)
@@ -83,8 +83,8 @@ func checkText(name, s string, limit int) error {
 	if len(s) > limit {
 		return fmt.Errorf("%w: %s is longer than %d bytes", ErrBadRequest, name, limit)
 	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
-		return fmt.Errorf("%w: %s has control characters or is not UTF-8", ErrBadRequest, name)
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%w: %s has characters that cannot be seen, or is not UTF-8", ErrBadRequest, name)
 	}
 	return nil
 }
