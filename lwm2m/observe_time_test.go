@@ -1,12 +1,14 @@
 package lwm2m_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
@@ -117,4 +119,27 @@ func TestCBORNumbers(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, string(got), value)
 	}
+}
+
+// TestObserveWithAttributes has a server observe with attributes of the observation's own (LwM2M 1.2).
+func TestObserveWithAttributes(t *testing.T) {
+	good := func(*coap.IncomingRequest) *coap.Response { return nil }
+	withPicky(t, good, func(c *lwm2m.ClientConfig) { c.Version = "1.2" }, func(t *testing.T, p *picky, _ *lwm2m.Client) {
+		observe := func(queries ...string) (coap.Code, *atomic.Int32) {
+			var n atomic.Int32
+			_, resp, err := p.endpoint.Observe(t.Context(), p.peer, &coap.Request{
+				Code: coap.GET, Path: []string{"3", "0", "3"}, Queries: queries,
+			}, func(*coap.Response) { n.Add(1) })
+			require.NoError(t, err)
+			return resp.Code, &n
+		}
+		code, told := observe("pmax=60")
+		require.Equal(t, coap.Content, code)
+		time.Sleep(5*time.Minute + time.Second)
+		require.EqualValues(t, 5, told.Load())
+		for _, queries := range [][]string{{"pmax=x"}, {"pmin=10", "pmax=5"}} {
+			code, _ = observe(queries...)
+			require.Equal(t, coap.BadRequest, code, queries)
+		}
+	})
 }

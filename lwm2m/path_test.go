@@ -149,3 +149,14 @@ func TestPathsOfLargeIdentifiers(t *testing.T) {
 		}
 	}
 }
+
+// TestLeadingZeros: names in SenML may have leading zeros, up to five digits.
+func TestLeadingZeros(t *testing.T) {
+	decode := func(name string) error {
+		_, err := lwm2m.DecodePayload(lwm2m.FormatSenMLJSON, lwm2m.NewPath(5, 0, 3), []byte(`[{"n":"`+name+`","v":2}]`), nil)
+		return err
+	}
+	require.NoError(t, decode("/00005/0/00003"))
+	require.Error(t, decode("/000005/0/3"))
+	require.Error(t, decode("/5/0/000003"))
+}

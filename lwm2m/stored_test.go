@@ -89,3 +89,33 @@ func (l *lingeringStore) DeleteRegistration(ctx context.Context, endpoint string
 	time.Sleep(2 * time.Second)
 	return l.recordingStore.DeleteRegistration(ctx, endpoint)
 }
+
+// TestStoredWithoutLifetime restores a registration without a lifetime: the device may have been heard for a thirtieth of the
+// bound since it was stored, and half a minute.
+func TestStoredWithoutLifetime(t *testing.T) {
+	const bound, late = 30 * 24 * time.Hour, 24*time.Hour + 30*time.Second
+	for silent, holds := range map[time.Duration]bool{bound + late - time.Second: true, bound + late + time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			now := time.Now()
+			store := &recordingStore{records: map[string]Registration{"a": {
+				Endpoint: "a", ID: "x", Address: peerA.Addr, Transport: TransportUDP, Binding: "U", Links: objects,
+				Registered: now.Add(-1000 * time.Hour), Updated: now.Add(-1000 * time.Hour), LastSeen: now.Add(-silent),
+			}}}
+			require.Equal(t, holds, NewServer(ServerConfig{Registrations: store}).Registered("a"), silent)
+		})
+	}
+}
+
+// TestQueueModeEnds has a device of LwM2M 1.0 say in an Update that it sleeps no more.
+func TestQueueModeEnds(t *testing.T) {
+	s := NewServer(ServerConfig{})
+	path := location(register(s, "ep=a", "b=UQ"))
+	for binding, queue := range map[string]bool{"": true, "b=UQ": true, "b=U": false} {
+		serve(s, incoming{code: coap.POST, path: path, format: -1, queries: []string{"b=UQ"}})
+		if binding != "" {
+			serve(s, incoming{code: coap.POST, path: path, format: -1, queries: []string{binding}})
+		}
+		r, _ := s.Registration("a")
+		require.Equal(t, queue, r.Queue, binding)
+	}
+}
