@@ -1,8 +1,11 @@
 package lwm2m
 
 import (
+	"context"
 	"log/slog"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -40,4 +43,21 @@ func TestCallAfterCall(t *testing.T) {
 		_, err := call(t.Context(), c, scopeClient, "f", func() (struct{}, error) { return struct{}{}, nil }, nil)
 		require.NoError(t, err)
 	}
+}
+
+// TestCallTakesTooLong gives a function the time that is documented, and its value to late when it returns after all.
+func TestCallTakesTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCalls(slog.New(slog.DiscardHandler))
+		begin := time.Now()
+		slow := func() (int, error) { time.Sleep(time.Hour); return 7, nil }
+		got := 0
+		_, err := call(t.Context(), c, scope(3), "f", slow, func(n int) { got = n })
+		require.ErrorIs(t, err, ErrUnavailable)
+		require.Equal(t, 5*time.Minute, time.Since(begin))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, 7, got)
+		c.close(context.Background().Done()) // nothing is under way
+	})
 }

@@ -143,7 +143,7 @@ func (n *notifier) run(ctx context.Context) {
 		for _, w := range watches {
 			next = min(next, n.look(ctx, w))
 		}
-		timer.Reset(max(next, 0))
+		timer.Reset(next)
 		select {
 		case <-ctx.Done():
 			return

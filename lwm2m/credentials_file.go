@@ -178,7 +178,6 @@ func (c *PSKFileCredentials) refresh(now bool) (tell func()) {
 	c.checked = at
 	stamp, err := c.stamp()
 	if stamp.same(c.read) {
-		c.pending = pskStamp{}
 		return func() {}
 	}
 	if !stamp.same(c.pending) {

@@ -2,7 +2,10 @@ package lwm2m
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,4 +53,26 @@ func TestSlowCredentials(t *testing.T) {
 		s.psk([]byte("id"))
 		require.Equal(t, 5*time.Second, time.Since(begin))
 	})
+}
+
+// TestCategories: each code is of one category, and an error of the category is answered with the code.
+func TestCategories(t *testing.T) {
+	categories := map[Code]error{
+		0x80: ErrBadRequest, 0x81: ErrUnauthorized, 0x83: ErrForbidden, 0x84: ErrNotFound, 0x85: ErrMethodNotAllowed,
+		0x86: ErrNotAcceptable, 0x88: ErrIncomplete, 0x89: ErrConflict, 0x8c: ErrPreconditionFailed, 0x8d: ErrTooLarge,
+		0x8f: ErrUnsupportedFormat, 0xa0: ErrInternal, 0xa1: ErrNotImplemented, 0xa3: ErrUnavailable,
+	}
+	for code := Code(0x80); code < 0xc0; code++ {
+		category, ok := categories[code]
+		if !ok {
+			category = ErrRefused
+		} else {
+			require.Equal(t, code, codeOf(fmt.Errorf("%w: here", category)))
+		}
+		for _, other := range append(slices.Collect(maps.Values(categories)), ErrRefused) {
+			require.Equal(t, other == category, errors.Is(&ResponseError{Code: code}, other), "%v is %v", code, other)
+		}
+	}
+	require.Equal(t, CodeBadRequest, codeOf(ErrMalformed))
+	require.Equal(t, CodeBadRequest, codeOf(ErrPath))
 }

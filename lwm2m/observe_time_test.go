@@ -1,6 +1,7 @@
 package lwm2m_test
 
 import (
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -141,5 +142,27 @@ func TestObserveWithAttributes(t *testing.T) {
 			code, _ = observe(queries...)
 			require.Equal(t, coap.BadRequest, code, queries)
 		}
+	})
+}
+
+// TestObserverThatBlocks has the function of an observation block while 21 values come: it is told the last sixteen then.
+func TestObserverThatBlocks(t *testing.T) {
+	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, change func(float64)) {
+		var got values
+		release := make(chan struct{})
+		_, err := w.server.Observe(t.Context(), endpointName, sensorValue, func(entries []lwm2m.Entry) {
+			<-release
+			got.add(entries)
+		})
+		require.NoError(t, err)
+		want := []string{"0"}
+		for i := range 21 {
+			change(float64(i + 1))
+			if i >= 5 {
+				want = append(want, strconv.Itoa(i+1))
+			}
+		}
+		close(release)
+		require.Equal(t, want, got.texts())
 	})
 }

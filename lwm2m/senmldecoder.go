@@ -74,12 +74,12 @@ func (d *senmlDecoder) decode(dst []senml.Record) ([]senml.Record, error) {
 func (d *senmlDecoder) fail(resolved int, reason string) error {
 	pack, _ := d.read(nil) // which worked before
 	record := 0
-	for ; record < len(pack); record++ {
-		r := &pack[record]
+	for i, r := range pack {
 		if r.Name == "" && r.Value.Kind() == senml.None && !r.Sum.IsSet() && d.codec.Pack != senml.Fetch {
 			continue
 		}
 		if resolved == 0 {
+			record = i
 			break
 		}
 		resolved--
