@@ -96,6 +96,8 @@ func TestDrop(t *testing.T) {
 			require.NoError(t, o.Err())
 			if done != nil {
 				require.NoError(t, <-ended)
+				synctest.Wait()
+				require.Empty(t, ended, "it is called once")
 				o.Drop(done) // which did end
 				require.NoError(t, <-ended)
 			}

@@ -76,3 +76,22 @@ func TestCategories(t *testing.T) {
 	require.Equal(t, CodeBadRequest, codeOf(ErrMalformed))
 	require.Equal(t, CodeBadRequest, codeOf(ErrPath))
 }
+
+// TestNoticesThatWait has a function be slow: of what comes meanwhile it is told each change, once.
+func TestNoticesThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var got []Notice
+		c := &Call{server: NewServer(ServerConfig{}), request: Request{Notice: func(n Notice) {
+			<-release
+			got = append(got, n)
+		}}}
+		for _, n := range []Notice{NoticeSent, 7, 8, 8, 7, 7, NoticeSent} {
+			c.notice(n)
+			synctest.Wait()
+		}
+		close(release)
+		synctest.Wait()
+		require.Equal(t, []Notice{NoticeSent, 7, 8, 7}, got)
+	})
+}

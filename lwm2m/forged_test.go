@@ -227,3 +227,35 @@ func (w *world) forgetful(endpoint string, f func()) {
 	w.cut(false)
 	f()
 }
+
+// TestUpdateAtAnotherAddressOfTheServer has a device go on at another address of the server.
+func TestUpdateAtAnotherAddressOfTheServer(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		const other = "10.0.0.9:5683"
+		conn, err := w.net.Listen(other)
+		require.NoError(t, err)
+		go w.server.ServePacket(t.Context(), conn)
+		synctest.Wait()
+		ep := coap.New(coap.Config{})
+		defer ep.Close()
+		var path []string
+		for i, server := range []string{serverAddress, other} {
+			conn, err := w.net.Listen(deviceAddress)
+			require.NoError(t, err)
+			peer, err := ep.DialPacket(conn, netip.MustParseAddrPort(server))
+			require.NoError(t, err)
+			request := &coap.Request{Code: coap.POST, Path: path}
+			if i == 0 {
+				request = &coap.Request{
+					Code: coap.POST, Path: []string{"rd"}, Queries: []string{"ep=" + endpointName},
+					ContentFormat: coap.FormatOf(40), Payload: []byte("</3/0>"),
+				}
+			}
+			_, err = ep.Do(t.Context(), peer, request)
+			require.NoError(t, err)
+			r, _ := w.server.Registration(endpointName)
+			require.Equal(t, server, r.Local.String())
+			path = []string{"rd", r.ID}
+		}
+	})
+}

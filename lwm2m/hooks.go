@@ -34,7 +34,7 @@ func (s *Server) Before(fn func(Request) func(context.Context) error) (stop func
 	}
 }
 
-// prepare calls hooks before a request is sent, and reports whether it may be.
+// prepare calls hooks before a request is sent, and reports whether they let it go.
 func (c *Call) prepare(round uint32, hooks []*hook) bool {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -51,12 +51,11 @@ func (c *Call) prepare(round uint32, hooks []*hook) bool {
 	err := c.callHooks(ctx, hooks)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !mine() {
-		return false // it has ended meanwhile
-	}
-	c.stopHook = nil
-	if err != nil {
-		s.finish(c, Answer{Err: &requestError{endpoint: c.request.Endpoint, path: c.request.about(), kind: err}})
+	if mine() { // else it has ended meanwhile, and is not sent
+		c.stopHook = nil
+		if err != nil {
+			s.finish(c, Answer{Err: &requestError{endpoint: c.request.Endpoint, path: c.request.about(), kind: err}})
+		}
 	}
 	return err == nil
 }

@@ -128,7 +128,7 @@ func TestObserveWithAttributes(t *testing.T) {
 	withPicky(t, good, func(c *lwm2m.ClientConfig) { c.Version = "1.2" }, func(t *testing.T, p *picky, _ *lwm2m.Client) {
 		observe := func(queries ...string) (coap.Code, *atomic.Int32) {
 			var n atomic.Int32
-			_, resp, err := p.endpoint.Observe(t.Context(), p.peer, &coap.Request{
+			_, resp, err := p.endpoint.Observe(t.Context(), p.device(), &coap.Request{
 				Code: coap.GET, Path: []string{"3", "0", "3"}, Queries: queries,
 			}, func(*coap.Response) { n.Add(1) })
 			require.NoError(t, err)
@@ -164,5 +164,22 @@ func TestObserverThatBlocks(t *testing.T) {
 		}
 		close(release)
 		require.Equal(t, want, got.texts())
+	})
+}
+
+// TestPartialWriteFindsAFormat writes several resources of an instance of a device of LwM2M 1.0, which knows TLV.
+func TestPartialWriteFindsAFormat(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		var formats []uint16
+		w.foreign("</1/0>", []string{"lwm2m=1.0"}, func(r *coap.IncomingRequest) *coap.Response {
+			f, _ := r.ContentFormat().Get()
+			formats = append(formats, f)
+			return &coap.Response{Code: coap.Changed}
+		})
+		require.NoError(t, w.server.WritePartial(t.Context(), endpointName, lwm2m.NewPath(1, 0), []lwm2m.Entry{
+			{Path: lwm2m.NewPath(1, 0, 1), Value: lwm2m.Integer(60)}, {Path: lwm2m.NewPath(1, 0, 2), Value: lwm2m.Integer(1)},
+		}))
+		synctest.Wait()
+		require.Equal(t, []uint16{uint16(lwm2m.FormatTLV)}, formats)
 	})
 }

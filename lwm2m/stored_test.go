@@ -119,3 +119,14 @@ func TestQueueModeEnds(t *testing.T) {
 		require.Equal(t, queue, r.Queue, binding)
 	}
 }
+
+// TestStrippedOnce: what an ended device of credentials said makes room once.
+func TestStrippedOnce(t *testing.T) {
+	s := NewServer(ServerConfig{})
+	d := s.table.add("a")
+	s.table.set(d, Registration{Endpoint: "a", Secured: true, Binding: "U", Links: objects, Ended: time.Now()})
+	require.Len(t, s.table.worn, 1)
+	s.table.strip(d)
+	require.Empty(t, s.table.worn)
+	require.True(t, d.secured)
+}
