@@ -101,6 +101,27 @@ func (s *Server) owner(id string, proven *coap.Identity) (endpoint string, by Id
 	return d.endpoint, by, true
 }
 
+// lockOwn returns the registration that an Update or a De-register is about, with its endpoint locked until unlock is called.
+// Credentials are asked before: others wait for the lock. A request of a peer that it does not belong to is refused.
+func (s *Server) lockOwn(
+	ctx context.Context, r *coap.IncomingRequest, id string,
+) (reg Registration, unlock func(), refusal *coap.Response) {
+	endpoint, by, ok := s.owner(id, r.Identity)
+	if !ok {
+		return Registration{}, nil, errorResponse(ErrNotFound)
+	}
+	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
+		return Registration{}, nil, s.refuse(endpoint, err)
+	}
+	unlock = s.keys.lock(endpoint)
+	reg, ok = s.Registration(endpoint)
+	if !ok || reg.ID != id { // it ended or was replaced while this one waited for the lock
+		unlock()
+		return Registration{}, nil, errorResponse(ErrNotFound)
+	}
+	return reg, unlock, nil
+}
+
 // entitled reports, as an error, that an identity may not act for an endpoint any more. Then nothing more is sent to the
 // device there.
 func (s *Server) entitled(ctx context.Context, by Identity, proven *coap.Identity, endpoint string) error {

@@ -207,21 +207,14 @@ func (s *Server) admissible(reg *Registration) error {
 
 // deregister answers a De-register, when its end is durable.
 func (s *Server) deregister(ctx context.Context, r *coap.IncomingRequest, id string) *coap.Response {
-	endpoint, by, ok := s.owner(id, r.Identity)
-	if !ok {
-		return errorResponse(ErrNotFound)
+	reg, unlock, refusal := s.lockOwn(ctx, r, id)
+	if refusal != nil {
+		return refusal
 	}
-	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
-		return s.refuse(endpoint, err)
-	}
-	defer s.keys.lock(endpoint)()
-	reg, ok := s.Registration(endpoint)
-	if !ok || reg.ID != id {
-		return errorResponse(ErrNotFound) // it ended or was replaced while we waited for the lock
-	}
+	defer unlock()
 	reg.ID, reg.Ended = "", s.wall()
 	if err := s.put(ctx, reg); err != nil {
-		s.log.Error("end of a registration not stored", slog.String("endpoint", endpoint), slog.Any("error", err))
+		s.log.Error("end of a registration not stored", slog.String("endpoint", reg.Endpoint), slog.Any("error", err))
 		return errorResponse(ErrUnavailable)
 	}
 	s.mu.Lock()

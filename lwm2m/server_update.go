@@ -29,24 +29,17 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 			return errorResponse(err)
 		}
 	}
-	endpoint, by, ok := s.owner(id, r.Identity)
-	if !ok {
-		return errorResponse(ErrNotFound)
+	reg, unlock, refusal := s.lockOwn(ctx, r, id)
+	if refusal != nil {
+		return refusal
 	}
-	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
-		return s.refuse(endpoint, err)
-	}
-	defer s.keys.lock(endpoint)()
-	reg, ok := s.Registration(endpoint)
-	if !ok || reg.ID != id {
-		return errorResponse(ErrNotFound) // it ended or was replaced while we waited for the lock
-	}
+	defer unlock()
 	old := reg
 	p.applyTo(&reg, links)
 	if err := s.makeRoom(ctx, &reg); err != nil {
 		return errorResponse(err)
 	}
-	claimed, err := s.claim(endpoint, r.Peer)
+	claimed, err := s.claim(reg.Endpoint, r.Peer)
 	if err != nil {
 		return errorResponse(err)
 	}
@@ -61,7 +54,7 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	reg.LastSeen = reg.Updated
 	if durable {
 		if err := s.put(ctx, reg); err != nil {
-			s.log.Error("registration not stored", slog.String("endpoint", endpoint), slog.Any("error", err))
+			s.log.Error("registration not stored", slog.String("endpoint", reg.Endpoint), slog.Any("error", err))
 			if claimed {
 				s.endClaim(r.Peer)
 			}
