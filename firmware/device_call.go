@@ -11,9 +11,10 @@ import (
 
 // How long the device waits for code that is not its own.
 const (
-	installerLimit = 2 * time.Minute  // for a call of an Installer; erasing flash takes time
-	hookLimit      = 10 * time.Second // for Defer and Credentials, while a server waits
-	abandonAfter   = 30 * time.Second // for what works in the background to notice that it was given up
+	installerLimit = 2 * time.Minute            // for a call of an Installer; erasing flash takes time
+	hookLimit      = 10 * time.Second           // for Defer and Credentials, while a server waits
+	abandonAfter   = 30 * time.Second           // for a call to notice that its context has ended
+	jobAfter       = abandonAfter + time.Second // for the job that made the call: longer, so that the call is known to hang first
 )
 
 var (

@@ -41,7 +41,7 @@ func patiently[T any](ctx context.Context, t *turn, name string, f func() (T, er
 	if err != nil {
 		return none, err
 	}
-	r, ok := awaited(ctx, begin(t, name, permitted(ctx, f)))
+	r, ok := awaited(ctx, abandonAfter, begin(t, name, permitted(ctx, f)))
 	if !ok {
 		t.hung.Store(number)
 		return none, fmt.Errorf("%w: %s", errHung, name)
@@ -49,14 +49,14 @@ func patiently[T any](ctx context.Context, t *turn, name string, f func() (T, er
 	return r.value, r.err
 }
 
-// awaited waits for a call, for a little while only once ctx has ended. ok is false if it has not returned.
-func awaited[T any](ctx context.Context, done <-chan returned[T]) (r returned[T], ok bool) {
+// awaited waits for a call, only for limit once ctx has ended. ok is false if it has not returned.
+func awaited[T any](ctx context.Context, limit time.Duration, done <-chan returned[T]) (r returned[T], ok bool) {
 	select {
 	case r = <-done:
 		return r, true
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(abandonAfter)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case r = <-done:

@@ -175,7 +175,7 @@ func (d *Device) begin(ctx context.Context, kind jobKind) *job {
 	go func() {
 		defer close(j.done)
 		defer cancel()
-		r, ok := awaited(ctx, working)
+		r, ok := awaited(ctx, jobAfter, working)
 		switch {
 		case !ok:
 			lease.over.Store(true)

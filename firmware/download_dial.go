@@ -74,7 +74,7 @@ func (c DeviceConfig) dialTLS(config *tls.Config, h *handshakes) func(ctx contex
 		}
 		conn := tls.Client(raw, own)
 		handshake := call(c.Logger, "TLS", permitted(ctx, func() (nothing, error) { return nothing{}, conn.HandshakeContext(ctx) }))
-		r, ok := awaited(ctx, handshake)
+		r, ok := awaited(ctx, abandonAfter, handshake)
 		if !ok {
 			r.err = fmt.Errorf("%w: TLS", errHung)
 		}
@@ -122,7 +122,7 @@ type guardedTransport struct {
 func (t guardedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	trip := call(t.log, "Transport", permitted(ctx, func() (*http.Response, error) { return t.to.RoundTrip(r) }))
-	done, ok := awaited(ctx, trip)
+	done, ok := awaited(ctx, abandonAfter, trip)
 	switch {
 	case !ok:
 		go func() {
@@ -157,7 +157,7 @@ type guardedBody struct {
 
 func (b guardedBody) Read(p []byte) (int, error) {
 	own := make([]byte, len(p)) // a Read that hangs still has it when the caller goes on
-	r, ok := awaited(b.ctx, call(b.log, "Read of a body", permitted(b.ctx, func() (int, error) { return b.body.Read(own) })))
+	r, ok := awaited(b.ctx, abandonAfter, call(b.log, "Read of a body", permitted(b.ctx, func() (int, error) { return b.body.Read(own) })))
 	if !ok {
 		return 0, fmt.Errorf("%w: Read of a body", errHung)
 	}
@@ -168,7 +168,7 @@ func (b guardedBody) Read(p []byte) (int, error) {
 }
 
 func (b guardedBody) Close() error {
-	r, ok := awaited(b.ctx, call(b.log, "Close of a body", permitted(b.ctx, func() (nothing, error) { return nothing{}, b.body.Close() })))
+	r, ok := awaited(b.ctx, abandonAfter, call(b.log, "Close of a body", permitted(b.ctx, func() (nothing, error) { return nothing{}, b.body.Close() })))
 	if !ok {
 		return fmt.Errorf("%w: Close of a body", errHung)
 	}

@@ -264,9 +264,10 @@ func TestDrain(t *testing.T) {
 				t.Errorf("new: %v %v", resp, err)
 			}
 		})
-		go func() { device.Wait(); w.device.Close() }()
-		w.stop()
+		w.endServing()
 		require.Less(t, elapsed(start), 2*time.Second)
+		device.Wait()
+		w.stop()
 	})
 }
 
