@@ -64,7 +64,7 @@ func device(ctx context.Context, publicKey ed25519.PublicKey) error {
 	return client.Run(ctx) // until ctx ends, or with firmware.ErrRestart when an installed version is to be started
 }
 
-// A whole update server: devices register and download, operators use the API below /ota/api.
+// A whole update server: devices register and download, operators use the API below /ota/api/v1.
 func Example_server() {
 	if err := server(context.Background(), httpapi.AllowAll); err != nil {
 		log.Fatal(err)

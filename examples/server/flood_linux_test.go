@@ -39,7 +39,7 @@ func TestFlood(t *testing.T) {
 	devices := hostPort(s.urls["coap+tcp devices, without security"])
 	for door, text := range map[string]string{
 		devices:  "\x00\xe1", // a CSM, after which devices may be silent
-		api:      "POST /api/images?version=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 10\r\n\r\n",
+		api:      "POST /api/v1/images?version=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 10\r\n\r\n",
 		packages: "",
 		secure:   "\x16\x03",
 	} {
@@ -67,7 +67,7 @@ func TestFlood(t *testing.T) {
 		from, url string
 		want      int
 	}{
-		{"127.0.0.2", "http://" + api + "/api/updates", http.StatusOK},
+		{"127.0.0.2", "http://" + api + "/api/v1/updates", http.StatusOK},
 		{"127.0.0.2", "http://" + packages + "/fw/x", http.StatusNotFound},
 		{"127.0.0.2", "http://" + secure, http.StatusBadRequest}, // it is served, and told to speak TLS
 		{"127.0.0.1", "http://" + packages + "/fw/x", http.StatusNotFound},

@@ -70,7 +70,7 @@ func announce(logger *slog.Logger, b *backend.Backend) {
 			continue
 		}
 		if door.name == backend.HTTP {
-			url += "/api/"
+			url += "/api/v1/"
 		}
 		logger.Info("listening", "for", door.purpose, "url", url)
 	}

@@ -126,7 +126,7 @@ func TestAccess(t *testing.T) {
 				if key == "POST images" {
 					query = "?version=2"
 				}
-				w := f.do(method, "/api/"+path+query, body, contentType, who)
+				w := f.do(method, "/api/v1/"+path+query, body, contentType, who)
 				asked := f.tenants.take()
 				require.Len(t, asked, 1, "asked once: %d %s", w.Code, w.Body)
 				return w, asked[0]
@@ -229,11 +229,11 @@ func TestAccessByQuery(t *testing.T) {
 		{"events?endpoint=mine&update=" + f.his, Access{Action: ReadEvents, Endpoint: "mine", Update: f.his}, 200},
 		{"events?endpoint=mine&update=nothing", Access{Action: ReadEvents, Endpoint: "mine", Update: "nothing"}, 200},
 	} {
-		w := f.do(http.MethodHead, "/api/"+tt.query, "", "", "mine")
+		w := f.do(http.MethodHead, "/api/v1/"+tt.query, "", "", "mine")
 		require.Equal(t, tt.code, w.Code, tt.query)
 		require.Equal(t, []Access{tt.want}, f.tenants.take(), tt.query)
 	}
-	w := f.do(http.MethodGet, "/api/updates?endpoint=mine", "", "", "mine")
+	w := f.do(http.MethodGet, "/api/v1/updates?endpoint=mine", "", "", "mine")
 	var list struct{ Items []struct{ ID string } }
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &list))
 	require.Len(t, list.Items, 1)
@@ -243,10 +243,10 @@ func TestAccessByQuery(t *testing.T) {
 // TestRefusedChangesNothing: the authorizer is asked before anything is done.
 func TestRefusedChangesNothing(t *testing.T) {
 	f := newFleet(t, Options{})
-	f.do(http.MethodPost, "/api/updates/"+f.his+"/cancel", "", "", "mine")
-	f.do(http.MethodPost, "/api/updates/"+f.his+"/hold", `{"holder":"h"}`, applicationJSON, "mine")
-	f.do(http.MethodPost, "/api/updates", `{"endpoint":"third","image":"`+f.image+`"}`, applicationJSON, "mine")
-	w := f.do(http.MethodGet, "/api/updates?outcome=", "", "", "all")
+	f.do(http.MethodPost, "/api/v1/updates/"+f.his+"/cancel", "", "", "mine")
+	f.do(http.MethodPost, "/api/v1/updates/"+f.his+"/hold", `{"holder":"h"}`, applicationJSON, "mine")
+	f.do(http.MethodPost, "/api/v1/updates", `{"endpoint":"third","image":"`+f.image+`"}`, applicationJSON, "mine")
+	w := f.do(http.MethodGet, "/api/v1/updates?outcome=", "", "", "all")
 	require.Equal(t, 2, strings.Count(w.Body.String(), `"holds":[]`))
 	require.NotContains(t, w.Body.String(), "third")
 }
@@ -256,7 +256,7 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 	serve := func(t *testing.T, ask func(*http.Request, Access) error) *httptest.ResponseRecorder {
 		t.Helper()
 		w := httptest.NewRecorder()
-		r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/images?version=1", iotest.ErrReader(errors.New("somebody reads")))
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/v1/images?version=1", iotest.ErrReader(errors.New("somebody reads")))
 		r.Header.Set("Content-Type", octetStream)
 		newAPI(nil, nil, ask, Options{}).ServeHTTP(w, r)
 		return w
@@ -286,7 +286,7 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 		a := newAPI(nil, nil, func(*http.Request, Access) error { <-release; return errors.New("no") }, Options{})
 		serve := func() int {
 			w := httptest.NewRecorder()
-			a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/devices", nil))
+			a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/devices", nil))
 			return w.Code
 		}
 		for range maxAsked {
@@ -306,7 +306,7 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 func TestKeysOfOthers(t *testing.T) {
 	f := newFleet(t, Options{})
 	start := func(who, endpoint, key string) (int, string) {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/updates",
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/updates",
 			strings.NewReader(`{"endpoint":"`+endpoint+`","image":"`+f.image+`"}`))
 		r.Header.Set("Content-Type", applicationJSON)
 		r.Header.Set("Authorization", who)

@@ -20,7 +20,7 @@ import (
 
 func TestImages(t *testing.T) {
 	s := newService(t, httpapi.Options{})
-	a := s.upload("/api/images?version=1.1.0&name=sensor", []byte("firmware"))
+	a := s.upload("/api/v1/images?version=1.1.0&name=sensor", []byte("firmware"))
 	require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
 	type image struct {
 		ID, Name, Version, SHA256 string
@@ -35,24 +35,24 @@ func TestImages(t *testing.T) {
 	require.Equal(t, fmt.Sprintf("%x", sha256.Sum256([]byte("firmware"))), first.SHA256)
 	require.WithinDuration(t, time.Now(), first.Created, time.Minute)
 
-	again := decode[image](t, s.upload("/api/images?version=1.1.0&name=sensor", []byte("firmware")))
+	again := decode[image](t, s.upload("/api/v1/images?version=1.1.0&name=sensor", []byte("firmware")))
 	require.Equal(t, first, again, "the same bytes under the same name are the same image")
 
 	// Without a length: a chunked body.
-	a = s.do(http.MethodPost, "/api/images?version=2", struct{ *strings.Reader }{strings.NewReader("other")},
+	a = s.do(http.MethodPost, "/api/v1/images?version=2", struct{ *strings.Reader }{strings.NewReader("other")},
 		"Content-Type", "application/octet-stream")
 	require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
 	second := decode[image](t, a)
 
-	require.Equal(t, first, decode[image](t, s.get("/api/images/"+first.ID)))
-	list := decode[struct{ Items []image }](t, s.get("/api/images"))
+	require.Equal(t, first, decode[image](t, s.get("/api/v1/images/"+first.ID)))
+	list := decode[struct{ Items []image }](t, s.get("/api/v1/images"))
 	require.ElementsMatch(t, []image{first, second}, list.Items)
 
 	update := s.start("dev", first.ID)
-	requireProblem(t, s.do(http.MethodDelete, "/api/images/"+first.ID, nil), http.StatusConflict, "image-in-use")
-	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/updates/"+update+"/cancel", nil).StatusCode)
-	require.Equal(t, http.StatusNoContent, s.do(http.MethodDelete, "/api/images/"+first.ID, nil).StatusCode)
-	requireProblem(t, s.get("/api/images/"+first.ID), http.StatusNotFound, "not-found")
+	requireProblem(t, s.do(http.MethodDelete, "/api/v1/images/"+first.ID, nil), http.StatusConflict, "image-in-use")
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/v1/updates/"+update+"/cancel", nil).StatusCode)
+	require.Equal(t, http.StatusNoContent, s.do(http.MethodDelete, "/api/v1/images/"+first.ID, nil).StatusCode)
+	requireProblem(t, s.get("/api/v1/images/"+first.ID), http.StatusNotFound, "not-found")
 }
 
 // update is what clients see of one.
@@ -79,7 +79,7 @@ type update struct {
 func TestUpdateFromRequestToCancel(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	image := s.image("1.1.0")
-	a := s.post("/api/updates", `{"endpoint":"dev","image":"`+image+`","delivery":"pull","protocol":"http","verify":"result",
+	a := s.post("/api/v1/updates", `{"endpoint":"dev","image":"`+image+`","delivery":"pull","protocol":"http","verify":"result",
 		"deadline":"2h","attempts":3,"force":true}`)
 	require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
 	u := decode[update](t, a)
@@ -97,12 +97,12 @@ func TestUpdateFromRequestToCancel(t *testing.T) {
 	require.NotEmpty(t, u.WaitingFor.Reason)
 	require.WithinDuration(t, time.Now().Add(2*time.Hour), u.WaitingFor.Until, time.Minute)
 
-	p := requireProblem(t, s.post("/api/updates", `{"endpoint":"dev","image":"`+image+`"}`), http.StatusConflict, "update-active")
+	p := requireProblem(t, s.post("/api/v1/updates", `{"endpoint":"dev","image":"`+image+`"}`), http.StatusConflict, "update-active")
 	require.Equal(t, u.ID, p.Update)
 
-	a = s.do(http.MethodPost, "/api/updates/"+u.ID+"/cancel", nil)
+	a = s.do(http.MethodPost, "/api/v1/updates/"+u.ID+"/cancel", nil)
 	require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
-	a = s.get("/api/updates/" + u.ID)
+	a = s.get("/api/v1/updates/" + u.ID)
 	u = decode[update](t, a)
 	require.Equal(t, "cancelled", u.Outcome)
 	require.Equal(t, "cancelled", u.Result.Name)
@@ -114,7 +114,7 @@ func TestUpdateFromRequestToCancel(t *testing.T) {
 	require.NotEmpty(t, u.Journal)
 	require.NotEmpty(t, u.Journal[0].Event)
 
-	a = s.do(http.MethodPost, "/api/updates/"+u.ID+"/cancel", strings.NewReader("{}"), "Content-Type", "application/json")
+	a = s.do(http.MethodPost, "/api/v1/updates/"+u.ID+"/cancel", strings.NewReader("{}"), "Content-Type", "application/json")
 	require.Equal(t, http.StatusOK, a.StatusCode, "cancelling twice is harmless")
 	s.start("dev", image) // the endpoint is free again
 }
@@ -123,15 +123,15 @@ func TestIdempotencyKey(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	image, other := s.image("1.1.0"), s.image("1.2.0")
 	body := `{"endpoint":"dev","image":"` + image + `"}`
-	first := s.post("/api/updates", body, "Idempotency-Key", "k1")
+	first := s.post("/api/v1/updates", body, "Idempotency-Key", "k1")
 	require.Equal(t, http.StatusCreated, first.StatusCode, "%s", first.body)
-	again := s.post("/api/updates", body, "Idempotency-Key", "k1")
+	again := s.post("/api/v1/updates", body, "Idempotency-Key", "k1")
 	require.Equal(t, http.StatusCreated, again.StatusCode, "%s", again.body)
 	require.Equal(t, decode[update](t, first).ID, decode[update](t, again).ID)
 
-	requireProblem(t, s.post("/api/updates", `{"endpoint":"dev","image":"`+other+`"}`, "Idempotency-Key", "k1"),
+	requireProblem(t, s.post("/api/v1/updates", `{"endpoint":"dev","image":"`+other+`"}`, "Idempotency-Key", "k1"),
 		http.StatusUnprocessableEntity, "key-reused")
-	requireProblem(t, s.post("/api/updates", body, "Idempotency-Key", "k2"), http.StatusConflict, "update-active")
+	requireProblem(t, s.post("/api/v1/updates", body, "Idempotency-Key", "k2"), http.StatusConflict, "update-active")
 }
 
 func TestPagingIsStable(t *testing.T) {
@@ -148,7 +148,7 @@ func TestPagingIsStable(t *testing.T) {
 		Next  string
 	}
 	var got []string
-	path := "/api/updates?limit=3"
+	path := "/api/v1/updates?limit=3"
 	for page := 0; ; page++ {
 		l := decode[list](t, s.get(path))
 		for _, u := range l.Items {
@@ -160,13 +160,13 @@ func TestPagingIsStable(t *testing.T) {
 			break
 		}
 		require.Len(t, l.Items, 3)
-		requireProblem(t, s.get("/api/devices?cursor="+l.Next), http.StatusBadRequest, "invalid-query")
+		requireProblem(t, s.get("/api/v1/devices?cursor="+l.Next), http.StatusBadRequest, "invalid-query")
 		s.start(fmt.Sprintf("late-%d", page), image) // what comes meanwhile neither hides nor repeats one
-		path = "/api/updates?limit=3&cursor=" + l.Next
+		path = "/api/v1/updates?limit=3&cursor=" + l.Next
 	}
 	require.Equal(t, want, got)
 
-	full := decode[list](t, s.get("/api/updates?limit=9"))
+	full := decode[list](t, s.get("/api/v1/updates?limit=9"))
 	require.Len(t, full.Items, 9)
 	require.Empty(t, full.Next, "no page follows a full last one")
 }
@@ -175,7 +175,7 @@ func TestFilters(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	image, other := s.image("1.1.0"), s.image("1.2.0")
 	a, b := s.start("a/b c", image), s.start("b", other)
-	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/updates/"+b+"/cancel", nil).StatusCode)
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/v1/updates/"+b+"/cancel", nil).StatusCode)
 
 	for query, want := range map[string][]string{
 		"":                                     {b, a},
@@ -192,7 +192,7 @@ func TestFilters(t *testing.T) {
 		"state=idle&outcome=cancelled&endpoint=zz": {},
 	} {
 		got := []string{}
-		for _, u := range decode[struct{ Items []update }](t, s.get("/api/updates?"+query)).Items {
+		for _, u := range decode[struct{ Items []update }](t, s.get("/api/v1/updates?"+query)).Items {
 			got = append(got, u.ID)
 		}
 		require.Equal(t, want, got, query)
@@ -215,7 +215,7 @@ func TestDevices(t *testing.T) {
 		if strings.Trim(escaped, ".") == "" { // Go's client would send dots as they are, and they would be a relative path
 			escaped = strings.ReplaceAll(escaped, ".", "%2E")
 		}
-		a := s.get("/api/devices/" + escaped)
+		a := s.get("/api/v1/devices/" + escaped)
 		require.Equal(t, http.StatusOK, a.StatusCode, "%q: %s", endpoint, a.body)
 		d := decode[map[string]any](t, a)
 		require.Equal(t, endpoint, d["endpoint"])
@@ -236,18 +236,18 @@ func TestDevices(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"state": "idle", "result": map[string]any{"code": 0.0, "name": "default"}, "version": "1.0.0", "delivery": "pull",
 		"protocols": []any{"coap", "77"}, "holds_package": nil, "read": "1970-01-01T00:00:01Z",
-	}, decode[map[string]any](t, s.get("/api/devices/a%2Fb"))["firmware"])
+	}, decode[map[string]any](t, s.get("/api/v1/devices/a%2Fb"))["firmware"])
 	digest := strings.Repeat("0a", 32)
 	_, err = s.db.Commit(t.Context(),
 		store.PutFirmware{Endpoint: "a/b", Firmware: store.Firmware{Component: "modem"}}, store.PutHolds{Endpoint: "a/b", Holds: digest})
 	require.NoError(t, err)
 	require.Equal(t, map[string]any{
 		"state": nil, "result": nil, "version": nil, "protocols": nil, "delivery": nil, "component": "modem", "holds_package": digest,
-	}, decode[map[string]any](t, s.get("/api/devices/a%2Fb"))["firmware"])
-	requireProblem(t, s.get("/api/devices/"+url.PathEscape("a/b")+"/resources/3/0/3"), http.StatusNotImplemented, "not-implemented")
+	}, decode[map[string]any](t, s.get("/api/v1/devices/a%2Fb"))["firmware"])
+	requireProblem(t, s.get("/api/v1/devices/"+url.PathEscape("a/b")+"/resources/3/0/3"), http.StatusNotImplemented, "not-implemented")
 
 	var got []string
-	path := "/api/devices?limit=5"
+	path := "/api/v1/devices?limit=5"
 	for {
 		l := decode[struct {
 			Items []struct{ Endpoint string }
@@ -259,7 +259,7 @@ func TestDevices(t *testing.T) {
 		if l.Next == "" {
 			break
 		}
-		path = "/api/devices?limit=5&cursor=" + l.Next
+		path = "/api/v1/devices?limit=5&cursor=" + l.Next
 	}
 	slices.Sort(endpoints)
 	require.Equal(t, endpoints, got)
@@ -292,10 +292,10 @@ func TestMountedAnywhere(t *testing.T) {
 				prefix = ""
 			}
 			s.register("a//b", store.Registration{Address: "192.0.2.1:1"})
-			a := s.get(prefix + "/api/devices/a%2F%2Fb")
+			a := s.get(prefix + "/api/v1/devices/a%2F%2Fb")
 			require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
 
-			a = s.upload(prefix+"/api/images?version=1", []byte("x"))
+			a = s.upload(prefix+"/api/v1/images?version=1", []byte("x"))
 			require.Equal(t, http.StatusCreated, a.StatusCode)
 			location, err := a.Location()
 			require.NoError(t, err)
@@ -308,18 +308,18 @@ func TestMethods(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	image := s.image("1.0.0")
 	for path, allow := range map[string]string{
-		"/api/images":                    "GET, HEAD, OPTIONS, POST",
-		"/api/images/" + image:           "DELETE, GET, HEAD, OPTIONS",
-		"/api/devices":                   "GET, HEAD, OPTIONS",
-		"/api/devices/x":                 "DELETE, GET, HEAD, OPTIONS",
-		"/api/devices/x/resources/3/0/3": "GET, HEAD, OPTIONS, POST, PUT",
-		"/api/updates":                   "GET, HEAD, OPTIONS, POST",
-		"/api/updates/x":                 "DELETE, GET, HEAD, OPTIONS",
-		"/api/updates/x/cancel":          "OPTIONS, POST",
-		"/api/updates/x/hold":            "OPTIONS, POST",
-		"/api/updates/x/release":         "OPTIONS, POST",
-		"/api/updates/x/served":          "OPTIONS, POST",
-		"/api/events":                    "GET, HEAD, OPTIONS",
+		"/api/v1/images":                    "GET, HEAD, OPTIONS, POST",
+		"/api/v1/images/" + image:           "DELETE, GET, HEAD, OPTIONS",
+		"/api/v1/devices":                   "GET, HEAD, OPTIONS",
+		"/api/v1/devices/x":                 "DELETE, GET, HEAD, OPTIONS",
+		"/api/v1/devices/x/resources/3/0/3": "GET, HEAD, OPTIONS, POST, PUT",
+		"/api/v1/updates":                   "GET, HEAD, OPTIONS, POST",
+		"/api/v1/updates/x":                 "DELETE, GET, HEAD, OPTIONS",
+		"/api/v1/updates/x/cancel":          "OPTIONS, POST",
+		"/api/v1/updates/x/hold":            "OPTIONS, POST",
+		"/api/v1/updates/x/release":         "OPTIONS, POST",
+		"/api/v1/updates/x/served":          "OPTIONS, POST",
+		"/api/v1/events":                    "GET, HEAD, OPTIONS",
 	} {
 		a := s.do(http.MethodOptions, path, nil)
 		require.Equal(t, http.StatusNoContent, a.StatusCode, path)
@@ -328,7 +328,7 @@ func TestMethods(t *testing.T) {
 		requireProblem(t, a, http.StatusMethodNotAllowed, "method-not-allowed")
 		require.Equal(t, allow, a.Header.Get("Allow"), path)
 	}
-	for _, path := range []string{"/api/images", "/api/images/" + image, "/api/devices", "/api/updates", "/api/events"} {
+	for _, path := range []string{"/api/v1/images", "/api/v1/images/" + image, "/api/v1/devices", "/api/v1/updates", "/api/v1/events"} {
 		a := s.do(http.MethodHead, path, nil)
 		require.Equal(t, http.StatusOK, a.StatusCode, path)
 		require.Empty(t, a.body)
@@ -341,7 +341,7 @@ func TestOneActiveUpdate(t *testing.T) {
 	body := `{"endpoint":"dev","image":"` + s.image("1.1.0") + `"}`
 	answers := make(chan answer)
 	for range 100 {
-		go func() { answers <- s.post("/api/updates", body) }()
+		go func() { answers <- s.post("/api/v1/updates", body) }()
 	}
 	var started string
 	inTheWay := map[string]int{}
@@ -361,13 +361,13 @@ func TestDeleteDevice(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	_, err := s.db.Commit(t.Context(), store.PutRegistration{Endpoint: "a/b", Registration: store.Registration{Secured: true}})
 	require.NoError(t, err)
-	const device = "/api/devices/a%2Fb"
+	const device = "/api/v1/devices/a%2Fb"
 	id := s.start("a/b", s.image("1.0.0"))
 	require.Equal(t, id, requireProblem(t, s.do(http.MethodDelete, device, nil), http.StatusConflict, "update-active").Update)
 	require.Equal(t, http.StatusOK, s.get(device).StatusCode)
-	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/updates/"+id+"/cancel", nil).StatusCode)
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/v1/updates/"+id+"/cancel", nil).StatusCode)
 	require.Equal(t, http.StatusNoContent, s.do(http.MethodDelete, device, nil).StatusCode)
 	requireProblem(t, s.get(device), http.StatusNotFound, "not-found")
 	requireProblem(t, s.do(http.MethodDelete, device, nil), http.StatusNotFound, "not-found")
-	require.Equal(t, http.StatusOK, s.get("/api/updates/"+id).StatusCode)
+	require.Equal(t, http.StatusOK, s.get("/api/v1/updates/"+id).StatusCode)
 }

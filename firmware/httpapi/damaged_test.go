@@ -75,39 +75,39 @@ func TestDamagedRecords(t *testing.T) {
 		Next  string
 	}
 	const why = "unexpected end of JSON input"
-	images := decode[list](t, s.get("/api/images"))
+	images := decode[list](t, s.get("/api/v1/images"))
 	require.Len(t, images.Items, 2)
 	require.ElementsMatch(t, []item{{ID: image}, {ID: other, Damaged: why}}, images.Items)
-	devices := decode[list](t, s.get("/api/devices"))
+	devices := decode[list](t, s.get("/api/v1/devices"))
 	require.Equal(t, []item{{Endpoint: "a"}, {Endpoint: "b", Damaged: why}, {Endpoint: "c"}}, devices.Items)
 	for _, query := range []string{"", "&outcome=", "&state=idle"} {
 		var got []item
-		path := "/api/updates?limit=1" + query
+		path := "/api/v1/updates?limit=1" + query
 		for range 3 {
 			l := decode[list](t, s.get(path))
 			require.Len(t, l.Items, 1)
 			got = append(got, l.Items...)
-			path = "/api/updates?limit=1" + query + "&cursor=" + l.Next
+			path = "/api/v1/updates?limit=1" + query + "&cursor=" + l.Next
 		}
 		require.Equal(t, []item{{ID: last, Endpoint: "c"}, {ID: update, Damaged: why}, {ID: first, Endpoint: "a"}}, got)
 	}
 
-	for _, path := range []string{"/api/images/" + other, "/api/devices/b", "/api/updates/" + update} {
+	for _, path := range []string{"/api/v1/images/" + other, "/api/v1/devices/b", "/api/v1/updates/" + update} {
 		p := requireProblem(t, s.get(path), http.StatusInternalServerError, "damaged")
 		require.Contains(t, p.Detail, why)
 	}
-	requireProblem(t, s.do(http.MethodPost, "/api/updates/"+update+"/cancel", nil), http.StatusInternalServerError, "damaged")
-	p := requireProblem(t, s.post("/api/updates", `{"endpoint":"b","image":"`+image+`"}`), http.StatusConflict, "update-active")
+	requireProblem(t, s.do(http.MethodPost, "/api/v1/updates/"+update+"/cancel", nil), http.StatusInternalServerError, "damaged")
+	p := requireProblem(t, s.post("/api/v1/updates", `{"endpoint":"b","image":"`+image+`"}`), http.StatusConflict, "update-active")
 	require.Equal(t, update, p.Update)
 
 	type line struct {
 		Seq            uint64
 		Event, Damaged string
 	}
-	journal := decode[struct{ Journal []line }](t, s.get("/api/updates/"+first)).Journal
+	journal := decode[struct{ Journal []line }](t, s.get("/api/v1/updates/"+first)).Journal
 	require.Equal(t, []line{{Event: "created"}, {Seq: lines - 1, Damaged: why}, {Event: "two"}}, journal)
 
-	next, end := openEvents(t, s.Client(), s.URL+"/api/events")
+	next, end := openEvents(t, s.Client(), s.URL+"/api/v1/events")
 	defer end()
 	var seqs []uint64
 	for range 4 {
@@ -117,16 +117,16 @@ func TestDamagedRecords(t *testing.T) {
 
 	remove := func(id string, header ...string) answer {
 		t.Helper()
-		return s.do(http.MethodDelete, "/api/updates/"+id, nil, header...)
+		return s.do(http.MethodDelete, "/api/v1/updates/"+id, nil, header...)
 	}
 	requireProblem(t, remove(first), http.StatusConflict, "not-damaged")
 	requireProblem(t, remove("nothing"), http.StatusNotFound, "not-found")
 	requireProblem(t, remove(update, "Origin", "https://evil.example"), http.StatusForbidden, "foreign-origin")
-	requireProblem(t, s.get("/api/updates/"+update), http.StatusInternalServerError, "damaged")
+	requireProblem(t, s.get("/api/v1/updates/"+update), http.StatusInternalServerError, "damaged")
 	require.Equal(t, http.StatusNoContent, remove(update).StatusCode)
 	requireProblem(t, remove(update), http.StatusNotFound, "not-found")
-	requireProblem(t, s.get("/api/updates/"+update), http.StatusNotFound, "not-found")
-	require.Equal(t, http.StatusOK, s.get("/api/updates/"+first).StatusCode)
+	requireProblem(t, s.get("/api/v1/updates/"+update), http.StatusNotFound, "not-found")
+	require.Equal(t, http.StatusOK, s.get("/api/v1/updates/"+first).StatusCode)
 	s.start("b", image)
-	require.Contains(t, logged.String(), fmt.Sprintf("path=/api/updates/%s", update))
+	require.Contains(t, logged.String(), fmt.Sprintf("path=/api/v1/updates/%s", update))
 }

@@ -5,26 +5,26 @@
 //
 // # Calls
 //
-// Every path starts with /api; what stands before the first /api segment is the place where the handler is mounted, and
+// Every path starts with /api/v1; what stands before the first /api/v1 is the place where the handler is mounted, and
 // is the caller's business.
 //
-//	POST   /api/images?version=V&name=N           body: application/octet-stream; the image, or the same one if it is known
-//	GET    /api/images                            ?limit, ?cursor
-//	GET    /api/images/{image}
-//	DELETE /api/images/{image}                    409 while an active update needs it
-//	GET    /api/devices                           ?limit, ?cursor
-//	GET    /api/devices/{endpoint}                the endpoint is percent-encoded
-//	DELETE /api/devices/{endpoint}                forgets it, also that it used credentials; 409 while it has an active update
-//	GET    /api/devices/{endpoint}/resources/...  501: not there yet; PUT and POST too
-//	POST   /api/updates                           body: application/json; header Idempotency-Key
-//	GET    /api/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state
-//	GET    /api/updates/{update}                  with its journal
-//	DELETE /api/updates/{update}                  only one whose record is damaged; 409 for any other
-//	POST   /api/updates/{update}/cancel           ends it; cancelling twice is no error
-//	POST   /api/updates/{update}/hold             body: application/json; keeps it from executing
-//	POST   /api/updates/{update}/release          body: application/json; ends the hold of one holder
-//	POST   /api/updates/{update}/served           the device has fetched the whole package from a server of the caller's own
-//	GET    /api/events                            server-sent events; ?after, ?endpoint, ?update
+//	POST   /api/v1/images?version=V&name=N           body: application/octet-stream; the image, or the same one if it is known
+//	GET    /api/v1/images                            ?limit, ?cursor
+//	GET    /api/v1/images/{image}
+//	DELETE /api/v1/images/{image}                    409 while an active update needs it
+//	GET    /api/v1/devices                           ?limit, ?cursor
+//	GET    /api/v1/devices/{endpoint}                the endpoint is percent-encoded
+//	DELETE /api/v1/devices/{endpoint}                forgets it, also that it used credentials; 409 while it has an active update
+//	GET    /api/v1/devices/{endpoint}/resources/...  501: not there yet; PUT and POST too
+//	POST   /api/v1/updates                           body: application/json; header Idempotency-Key
+//	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state
+//	GET    /api/v1/updates/{update}                  with its journal
+//	DELETE /api/v1/updates/{update}                  only one whose record is damaged; 409 for any other
+//	POST   /api/v1/updates/{update}/cancel           ends it; cancelling twice is no error
+//	POST   /api/v1/updates/{update}/hold             body: application/json; keeps it from executing
+//	POST   /api/v1/updates/{update}/release          body: application/json; ends the hold of one holder
+//	POST   /api/v1/updates/{update}/served           the device has fetched the whole package from a server of the caller's own
+//	GET    /api/v1/events                            server-sent events; ?after, ?endpoint, ?update
 //
 // An update is asked for with a JSON object; only endpoint and image have to be there:
 //
@@ -54,8 +54,8 @@
 // left: a hold ends by a release that names its holder, or at the time until, which is RFC 3339 with a zone and in the
 // future; without it, or with null, it ends only by a release. Time on hold counts against no limit, and moves the deadline.
 //
-//	POST /api/updates/{update}/hold               {"holder": "night-shift", "reason": "the line is running", "until": null}
-//	POST /api/updates/{update}/release            {"holder": "night-shift"}
+//	POST /api/v1/updates/{update}/hold               {"holder": "night-shift", "reason": "the line is running", "until": null}
+//	POST /api/v1/updates/{update}/release            {"holder": "night-shift"}
 //
 // A second hold of the same holder replaces the first. A release of what is not held is no error. Once hold is answered, no
 // Execute is sent that was not on its way before: the journal says if one was.

@@ -73,7 +73,7 @@ func TestEventsResume(t *testing.T) {
 	image := s.image("1.1.0")
 	first := s.start("a", image)
 
-	next, end := openEvents(t, s.Client(), s.URL+"/api/events")
+	next, end := openEvents(t, s.Client(), s.URL+"/api/v1/events")
 	event := next() // what happened before the stream was opened
 	require.Equal(t, first, event.data.Update)
 	require.Equal(t, "a", event.data.Endpoint)
@@ -87,18 +87,18 @@ func TestEventsResume(t *testing.T) {
 	end()
 
 	third := s.start("c", image)
-	next, end = openEvents(t, s.Client(), s.URL+"/api/events", "Last-Event-ID", event.id)
+	next, end = openEvents(t, s.Client(), s.URL+"/api/v1/events", "Last-Event-ID", event.id)
 	missed := next()
 	require.Equal(t, third, missed.data.Update)
 	require.Greater(t, missed.data.Seq, event.data.Seq)
 	end()
 
-	next, end = openEvents(t, s.Client(), s.URL+"/api/events?after="+event.id)
+	next, end = openEvents(t, s.Client(), s.URL+"/api/v1/events?after="+event.id)
 	require.Equal(t, missed, next())
 	end()
 
-	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/updates/"+second+"/cancel", nil).StatusCode)
-	next, end = openEvents(t, s.Client(), s.URL+"/api/events?update="+second)
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/v1/updates/"+second+"/cancel", nil).StatusCode)
+	next, end = openEvents(t, s.Client(), s.URL+"/api/v1/events?update="+second)
 	defer end()
 	for event = next(); event.data.Outcome == ""; event = next() {
 		require.Equal(t, second, event.data.Update)
@@ -108,13 +108,13 @@ func TestEventsResume(t *testing.T) {
 
 func TestEventStreamsAreBounded(t *testing.T) {
 	s := newService(t, httpapi.Options{MaxStreams: 1})
-	_, end := openEvents(t, s.Client(), s.URL+"/api/events")
-	requireProblem(t, s.get("/api/events"), http.StatusServiceUnavailable, "unavailable")
+	_, end := openEvents(t, s.Client(), s.URL+"/api/v1/events")
+	requireProblem(t, s.get("/api/v1/events"), http.StatusServiceUnavailable, "unavailable")
 	end()
 	require.Eventually(t, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/api/events", nil)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/api/v1/events", nil)
 		require.NoError(t, err)
 		response, err := s.Client().Do(r)
 		if err != nil {
@@ -169,7 +169,7 @@ func TestHeartbeatsAndSlowReaders(t *testing.T) {
 		defer server.Close()
 		conn := l.dial()
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(3*time.Minute)))
-		go func() { _, _ = io.WriteString(conn, "GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n") }()
+		go func() { _, _ = io.WriteString(conn, "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n") }()
 		lines := bufio.NewReader(conn)
 		line := func() string {
 			t.Helper()
@@ -195,7 +195,7 @@ func TestHeartbeatsAndSlowReaders(t *testing.T) {
 		// Its place is free again.
 		conn = l.dial()
 		go func() {
-			_, _ = io.WriteString(conn, "HEAD /api/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			_, _ = io.WriteString(conn, "HEAD /api/v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		}()
 		status, err := bufio.NewReader(conn).ReadString('\n')
 		require.NoError(t, err)
@@ -218,8 +218,8 @@ func TestEventsBehindMiddleware(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := mount(t, httpapi.Options{}, wrap)
-			requireProblem(t, s.get("/api/events"), http.StatusInternalServerError, "internal")
-			require.Equal(t, http.StatusOK, s.get("/api/updates").StatusCode)
+			requireProblem(t, s.get("/api/v1/events"), http.StatusInternalServerError, "internal")
+			require.Equal(t, http.StatusOK, s.get("/api/v1/updates").StatusCode)
 			require.NotEmpty(t, s.image("1.0.0"))
 		})
 	}

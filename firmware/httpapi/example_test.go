@@ -49,8 +49,8 @@ func ExampleHandler() {
 		body, _ := io.ReadAll(response.Body)
 		fmt.Printf("%d %s\n", response.StatusCode, body)
 	}
-	show(http.Get(server.URL + "/ota/api/updates"))
-	show(http.Post(server.URL+"/ota/api/updates", "application/json", strings.NewReader(`{"endpoint": "dev", "image": "1"}`)))
+	show(http.Get(server.URL + "/ota/api/v1/updates"))
+	show(http.Post(server.URL+"/ota/api/v1/updates", "application/json", strings.NewReader(`{"endpoint": "dev", "image": "1"}`)))
 	// Output:
 	// 200 {"items":[]}
 	//

@@ -43,7 +43,7 @@ func FuzzHandler(f *testing.F) {
 		if method == http.MethodGet && strings.HasPrefix(path, "events") {
 			return // it does not end
 		}
-		u, err := url.Parse("/api/" + path)
+		u, err := url.Parse("/api/v1/" + path)
 		if err != nil || strings.ContainsAny(method, " \r\n") || method == "" {
 			return // no server hands such a request on
 		}

@@ -43,7 +43,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Handler returns the API of a manager. It can be mounted under any prefix: the calls start at the first /api segment of
+// Handler returns the API of a manager. It can be mounted under any prefix: the calls start at the first /api/v1/ of
 // the path.
 //
 // authorize decides about each request; [AllowAll] is for a handler that only operators reach. It must not be nil. An error that

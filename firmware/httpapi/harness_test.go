@@ -90,7 +90,7 @@ func (s *service) upload(path string, content []byte) answer {
 // image uploads an image and returns its id.
 func (s *service) image(version string) string {
 	s.t.Helper()
-	a := s.upload("/api/images?name=sensor&version="+version, []byte("image "+version))
+	a := s.upload("/api/v1/images?name=sensor&version="+version, []byte("image "+version))
 	require.Equal(s.t, http.StatusCreated, a.StatusCode, "%s", a.body)
 	return decode[struct{ ID string }](s.t, a).ID
 }
@@ -98,7 +98,7 @@ func (s *service) image(version string) string {
 // start asks for an update and returns its id.
 func (s *service) start(endpoint, image string) string {
 	s.t.Helper()
-	a := s.post("/api/updates", `{"endpoint":"`+endpoint+`","image":"`+image+`"}`)
+	a := s.post("/api/v1/updates", `{"endpoint":"`+endpoint+`","image":"`+image+`"}`)
 	require.Equal(s.t, http.StatusCreated, a.StatusCode, "%s", a.body)
 	return decode[struct{ ID string }](s.t, a).ID
 }

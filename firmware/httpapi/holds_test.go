@@ -40,16 +40,16 @@ func TestHoldAndRelease(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	image := s.image("1.1.0")
 	id := s.start("dev", image)
-	a := s.get("/api/updates/" + id)
+	a := s.get("/api/v1/updates/" + id)
 	require.Contains(t, string(a.body), `"holds":[]`)
 	require.Contains(t, string(a.body), `"may_still":null`)
 
 	order := func(call, body string) heldUpdate {
 		t.Helper()
-		a := s.post("/api/updates/"+id+"/"+call, body)
+		a := s.post("/api/v1/updates/"+id+"/"+call, body)
 		require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
 		u := decode[heldUpdate](t, a)
-		require.Equal(t, u, decode[heldUpdate](t, s.get("/api/updates/"+id)))
+		require.Equal(t, u, decode[heldUpdate](t, s.get("/api/v1/updates/"+id)))
 		return u
 	}
 	u := order("hold", `{"holder":"shift","reason":"until the line is idle"}`)
@@ -85,7 +85,7 @@ func TestHoldAndRelease(t *testing.T) {
 	for n := range fsm.MaxHolds {
 		order("hold", fmt.Sprintf(`{"holder":"holder %d"}`, n))
 	}
-	p := requireProblem(t, s.post("/api/updates/"+id+"/hold", `{"holder":"late"}`), http.StatusBadRequest, "invalid-field")
+	p := requireProblem(t, s.post("/api/v1/updates/"+id+"/hold", `{"holder":"late"}`), http.StatusBadRequest, "invalid-field")
 	require.Equal(t, "holder", p.Field)
 	require.Contains(t, p.Detail, "one too many")
 }
@@ -95,18 +95,18 @@ func TestHoldFromTheStart(t *testing.T) {
 	image := s.image("1.1.0")
 	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	body := `{"endpoint":"dev","image":"` + image + `","hold":{"holder":"shift","reason":"night only","until":"` + until + `"}}`
-	a := s.post("/api/updates", body, "Idempotency-Key", "k")
+	a := s.post("/api/v1/updates", body, "Idempotency-Key", "k")
 	require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
 	u := decode[heldUpdate](t, a)
 	require.Len(t, u.Holds, 1)
 	require.Equal(t, []string{"shift", "night only"}, []string{u.Holds[0].Holder, u.Holds[0].Reason})
 	require.Equal(t, until, u.Holds[0].Until.Format(time.RFC3339))
 
-	again := s.post("/api/updates", body, "Idempotency-Key", "k")
+	again := s.post("/api/v1/updates", body, "Idempotency-Key", "k")
 	require.Equal(t, http.StatusCreated, again.StatusCode, "%s", again.body)
 	require.Equal(t, u.ID, decode[heldUpdate](t, again).ID)
 
-	a = s.post("/api/updates", `{"endpoint":"other","image":"`+image+`","hold":null}`)
+	a = s.post("/api/v1/updates", `{"endpoint":"other","image":"`+image+`","hold":null}`)
 	require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
 	require.Empty(t, decode[heldUpdate](t, a).Holds)
 }
@@ -144,54 +144,54 @@ func TestRefusedHolds(t *testing.T) {
 		{"since is the server's", `{"holder":"h","since":"2099-01-02T15:04:05Z"}`, "since"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := requireProblem(t, s.post("/api/updates/"+id+"/hold", tt.body), http.StatusBadRequest, "invalid-field")
+			p := requireProblem(t, s.post("/api/v1/updates/"+id+"/hold", tt.body), http.StatusBadRequest, "invalid-field")
 			require.Equal(t, tt.field, p.Field)
 			require.Less(t, len(p.Detail), 400)
-			p = requireProblem(t, s.post("/api/updates", `{"endpoint":"new","image":"`+image+`","hold":`+tt.body+`}`),
+			p = requireProblem(t, s.post("/api/v1/updates", `{"endpoint":"new","image":"`+image+`","hold":`+tt.body+`}`),
 				http.StatusBadRequest, "invalid-field")
 			require.Contains(t, []string{"hold." + tt.field, tt.field}, p.Field)
 			require.Equal(t, strings.HasPrefix(tt.name, "unknown") || strings.HasPrefix(tt.name, "since"), p.Field == tt.field,
 				"only the decoder, which knows no better, leaves out the object: %s", p.Field)
 			if tt.field == "holder" && tt.name != "no holder" {
-				p = requireProblem(t, s.post("/api/updates/"+id+"/release", tt.body), http.StatusBadRequest, "invalid-field")
+				p = requireProblem(t, s.post("/api/v1/updates/"+id+"/release", tt.body), http.StatusBadRequest, "invalid-field")
 				require.Equal(t, "holder", p.Field)
 			}
 		})
 	}
 	for _, body := range []string{`"shift"`, `[]`, `true`} {
-		p := requireProblem(t, s.post("/api/updates", `{"endpoint":"new","image":"`+image+`","hold":`+body+`}`),
+		p := requireProblem(t, s.post("/api/v1/updates", `{"endpoint":"new","image":"`+image+`","hold":`+body+`}`),
 			http.StatusBadRequest, "invalid-field")
 		require.Equal(t, "hold", p.Field, body)
 	}
-	p := requireProblem(t, s.post("/api/updates/"+id+"/release", `{"holder":"h","reason":"x"}`), http.StatusBadRequest, "invalid-field")
+	p := requireProblem(t, s.post("/api/v1/updates/"+id+"/release", `{"holder":"h","reason":"x"}`), http.StatusBadRequest, "invalid-field")
 	require.Equal(t, "reason", p.Field)
-	p = requireProblem(t, s.post("/api/updates/"+id+"/release", `{}`), http.StatusBadRequest, "invalid-field")
+	p = requireProblem(t, s.post("/api/v1/updates/"+id+"/release", `{}`), http.StatusBadRequest, "invalid-field")
 	require.Equal(t, "holder", p.Field)
 	for _, call := range []string{"hold", "release"} {
-		path := "/api/updates/" + id + "/" + call
+		path := "/api/v1/updates/" + id + "/" + call
 		requireProblem(t, s.post(path, ``), http.StatusBadRequest, "bad-request")
 		requireProblem(t, s.post(path, `{"holder":"h"}{}`), http.StatusBadRequest, "bad-request")
 		requireProblem(t, s.do(http.MethodPost, path, nil), http.StatusUnsupportedMediaType, "unsupported-media-type")
 		requireProblem(t, s.post(path+"?holder=h", `{"holder":"h"}`), http.StatusBadRequest, "invalid-query")
 		requireProblem(t, s.post(path, `{"holder":"h"}`, "Origin", "https://evil.example"), http.StatusForbidden, "foreign-origin")
-		requireProblem(t, s.post("/api/updates/nothing/"+call, `{"holder":"h"}`), http.StatusNotFound, "not-found")
+		requireProblem(t, s.post("/api/v1/updates/nothing/"+call, `{"holder":"h"}`), http.StatusNotFound, "not-found")
 	}
-	path := "/api/updates/" + id + "/served"
+	path := "/api/v1/updates/" + id + "/served"
 	requireProblem(t, s.post(path, `{"holder":"h"}`), http.StatusBadRequest, "invalid-field")
 	requireProblem(t, s.do(http.MethodPost, path, nil, "Content-Type", "text/plain"), http.StatusUnsupportedMediaType, "unsupported-media-type")
-	requireProblem(t, s.do(http.MethodPost, "/api/updates/nothing/served", nil), http.StatusNotFound, "not-found")
+	requireProblem(t, s.do(http.MethodPost, "/api/v1/updates/nothing/served", nil), http.StatusNotFound, "not-found")
 
-	u := decode[heldUpdate](t, s.get("/api/updates/"+id))
+	u := decode[heldUpdate](t, s.get("/api/v1/updates/"+id))
 	require.Empty(t, u.Holds)
 	require.Equal(t, []string{"created"}, u.events(), "a refused request changes nothing")
-	require.Len(t, decode[struct{ Items []struct{} }](t, s.get("/api/updates")).Items, 1)
+	require.Len(t, decode[struct{ Items []struct{} }](t, s.get("/api/v1/updates")).Items, 1)
 }
 
 func TestOrdersForAnUpdateThatHasEnded(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	id := s.start("dev", s.image("1.1.0"))
-	require.Equal(t, http.StatusOK, s.post("/api/updates/"+id+"/hold", `{"holder":"h"}`).StatusCode)
-	a := s.do(http.MethodPost, "/api/updates/"+id+"/cancel", nil)
+	require.Equal(t, http.StatusOK, s.post("/api/v1/updates/"+id+"/hold", `{"holder":"h"}`).StatusCode)
+	a := s.do(http.MethodPost, "/api/v1/updates/"+id+"/cancel", nil)
 	require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
 	u := decode[heldUpdate](t, a)
 	require.Equal(t, "cancelled", u.Outcome)
@@ -199,7 +199,7 @@ func TestOrdersForAnUpdateThatHasEnded(t *testing.T) {
 	require.NotNil(t, u.Holds)
 	require.Empty(t, u.Holds, "what has ended is not held")
 	for call, body := range map[string]string{"hold": `{"holder":"h"}`, "release": `{"holder":"h"}`, "served": `{}`} {
-		p := requireProblem(t, s.post("/api/updates/"+id+"/"+call, body), http.StatusConflict, "update-ended")
+		p := requireProblem(t, s.post("/api/v1/updates/"+id+"/"+call, body), http.StatusConflict, "update-ended")
 		require.Equal(t, id, p.Update)
 		require.Contains(t, p.Detail, "cancelled")
 	}
@@ -246,10 +246,10 @@ func TestServed(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	image := s.image("1.1.0")
 	s.stored("01", image, false)
-	a := s.do(http.MethodPost, "/api/updates/01/served", nil)
+	a := s.do(http.MethodPost, "/api/v1/updates/01/served", nil)
 	require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
 	require.Contains(t, decode[heldUpdate](t, a).events(), "served")
-	a = s.post("/api/updates/01/served", "{}")
+	a = s.post("/api/v1/updates/01/served", "{}")
 	require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
 	require.Len(t, decode[heldUpdate](t, a).Journal, 1, "to say it twice is harmless")
 }
@@ -268,7 +268,7 @@ func TestWayAndWait(t *testing.T) {
 		} `json:"waiting_for"`
 	}
 	s.stored("01", image, false)
-	u := decode[view](t, s.get("/api/updates/01"))
+	u := decode[view](t, s.get("/api/v1/updates/01"))
 	require.Equal(t, []string{"pull", "http"}, []string{u.Delivery, u.Protocol})
 	require.Equal(t, 1, u.Attempt)
 	require.WithinDuration(t, u.Created.Add(fsm.DefaultDeadline), u.Deadline, time.Minute)
@@ -276,7 +276,7 @@ func TestWayAndWait(t *testing.T) {
 	require.NotEmpty(t, u.WaitingFor.Reason)
 	require.False(t, u.WaitingFor.Until.IsZero())
 
-	a := s.post("/api/updates", `{"endpoint":"dev","image":"`+image+`","protocol":"coap","deadline":"2h"}`)
+	a := s.post("/api/v1/updates", `{"endpoint":"dev","image":"`+image+`","protocol":"coap","deadline":"2h"}`)
 	u = decode[view](t, a)
 	require.Equal(t, []string{"", ""}, []string{u.Delivery, u.Protocol}, "there was no attempt yet: what was asked for is no matter")
 	require.Zero(t, u.Attempt)
@@ -287,7 +287,7 @@ func TestMayStill(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	image := s.image("1.1.0")
 	s.stored("01", image, true)
-	u := decode[heldUpdate](t, s.do(http.MethodPost, "/api/updates/01/cancel", nil))
+	u := decode[heldUpdate](t, s.do(http.MethodPost, "/api/v1/updates/01/cancel", nil))
 	require.Equal(t, "cancelled", u.Outcome)
 	require.NotNil(t, u.MayStill)
 	require.Equal(t, "unknown", *u.MayStill, "Execute was on its way")
@@ -302,7 +302,7 @@ func TestMayStill(t *testing.T) {
 			Machine: fsm.Update{Phase: fsm.PhaseEnded, Outcome: outcome, Result: fsm.ResultUpdateFailed, MayStill: want, Created: now, Ended: now},
 		}})
 		require.NoError(t, err)
-		u := decode[heldUpdate](t, s.get("/api/updates/"+id))
+		u := decode[heldUpdate](t, s.get("/api/v1/updates/"+id))
 		if want == "" {
 			require.Nil(t, u.MayStill, "%s", outcome)
 		} else {

@@ -76,7 +76,7 @@ func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) erro
 	case err != nil:
 		return err
 	}
-	w.Header().Set("Location", "images/"+added.ID) // relative to /api/images, wherever that is mounted
+	w.Header().Set("Location", "images/"+added.ID) // relative to /api/v1/images, wherever that is mounted
 	return writeJSON(w, http.StatusCreated, viewImage(added))
 }
 

@@ -22,21 +22,21 @@ func TestTrustedOrigins(t *testing.T) {
 		status       int
 		trusted      string
 	}{
-		{"read", "GET", "/api/updates", []string{"Origin", "https://ops.example.com", "Sec-Fetch-Site", "cross-site"}, 200, "https://ops.example.com"},
-		{"another port", "GET", "/api/updates", []string{"Origin", "http://other.example:8080", "Sec-Fetch-Site", "same-site"}, 200, "http://other.example:8080"},
-		{"change", "DELETE", "/api/images/" + image, []string{"Origin", "https://ops.example.com", "Sec-Fetch-Site", "cross-site"}, 204, "https://ops.example.com"},
-		{"a problem", "GET", "/api/updates/x", []string{"Origin", "https://ops.example.com"}, 404, "https://ops.example.com"},
-		{"no call", "GET", "/api/nothing", []string{"Origin", "https://ops.example.com"}, 404, "https://ops.example.com"},
-		{"events", "HEAD", "/api/events", []string{"Origin", "https://ops.example.com"}, 200, "https://ops.example.com"},
-		{"no browser", "GET", "/api/updates", nil, 200, ""},
-		{"the API's own page", "GET", "/api/updates", []string{"Origin", s.URL, "Sec-Fetch-Site", "same-origin"}, 200, ""},
-		{"another scheme", "GET", "/api/updates", []string{"Origin", "http://ops.example.com"}, 403, ""},
-		{"another host", "GET", "/api/updates", []string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}, 403, ""},
-		{"a longer name", "GET", "/api/updates", []string{"Origin", "https://ops.example.com.evil.example"}, 403, ""},
-		{"a port that is not meant", "GET", "/api/updates", []string{"Origin", "https://ops.example.com:8443"}, 403, ""},
-		{"no origin", "GET", "/api/updates", []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}, 403, ""},
-		{"an image of a page", "GET", "/api/updates", []string{"Sec-Fetch-Site", "cross-site"}, 403, ""},
-		{"preflight of another", "OPTIONS", "/api/updates", []string{"Origin", "https://evil.example", cors + "Request-Method", "POST"}, 403, ""},
+		{"read", "GET", "/api/v1/updates", []string{"Origin", "https://ops.example.com", "Sec-Fetch-Site", "cross-site"}, 200, "https://ops.example.com"},
+		{"another port", "GET", "/api/v1/updates", []string{"Origin", "http://other.example:8080", "Sec-Fetch-Site", "same-site"}, 200, "http://other.example:8080"},
+		{"change", "DELETE", "/api/v1/images/" + image, []string{"Origin", "https://ops.example.com", "Sec-Fetch-Site", "cross-site"}, 204, "https://ops.example.com"},
+		{"a problem", "GET", "/api/v1/updates/x", []string{"Origin", "https://ops.example.com"}, 404, "https://ops.example.com"},
+		{"no call", "GET", "/api/v1/nothing", []string{"Origin", "https://ops.example.com"}, 404, "https://ops.example.com"},
+		{"events", "HEAD", "/api/v1/events", []string{"Origin", "https://ops.example.com"}, 200, "https://ops.example.com"},
+		{"no browser", "GET", "/api/v1/updates", nil, 200, ""},
+		{"the API's own page", "GET", "/api/v1/updates", []string{"Origin", s.URL, "Sec-Fetch-Site", "same-origin"}, 200, ""},
+		{"another scheme", "GET", "/api/v1/updates", []string{"Origin", "http://ops.example.com"}, 403, ""},
+		{"another host", "GET", "/api/v1/updates", []string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}, 403, ""},
+		{"a longer name", "GET", "/api/v1/updates", []string{"Origin", "https://ops.example.com.evil.example"}, 403, ""},
+		{"a port that is not meant", "GET", "/api/v1/updates", []string{"Origin", "https://ops.example.com:8443"}, 403, ""},
+		{"no origin", "GET", "/api/v1/updates", []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}, 403, ""},
+		{"an image of a page", "GET", "/api/v1/updates", []string{"Sec-Fetch-Site", "cross-site"}, 403, ""},
+		{"preflight of another", "OPTIONS", "/api/v1/updates", []string{"Origin", "https://evil.example", cors + "Request-Method", "POST"}, 403, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := s.do(tt.method, tt.path, nil, tt.header...)
@@ -54,7 +54,7 @@ func TestTrustedOrigins(t *testing.T) {
 		})
 	}
 
-	a := s.do(http.MethodOptions, "/api/updates", nil, "Origin", "https://ops.example.com", "Sec-Fetch-Site", "cross-site",
+	a := s.do(http.MethodOptions, "/api/v1/updates", nil, "Origin", "https://ops.example.com", "Sec-Fetch-Site", "cross-site",
 		cors+"Request-Method", "POST", cors+"Request-Headers", "authorization,content-type,idempotency-key")
 	require.Equal(t, http.StatusNoContent, a.StatusCode)
 	require.Equal(t, "https://ops.example.com", a.Header.Get(cors+"Allow-Origin"))
@@ -63,7 +63,7 @@ func TestTrustedOrigins(t *testing.T) {
 		require.Contains(t, a.Header.Get(cors+"Allow-Headers"), name)
 	}
 	require.NotEmpty(t, a.Header.Get(cors+"Max-Age"))
-	a = s.do(http.MethodOptions, "/api/images/x", nil, "Origin", "https://ops.example.com", cors+"Request-Method", "DELETE")
+	a = s.do(http.MethodOptions, "/api/v1/images/x", nil, "Origin", "https://ops.example.com", cors+"Request-Method", "DELETE")
 	require.Contains(t, a.Header.Get(cors+"Allow-Methods"), "DELETE")
 	require.NotContains(t, a.Header.Get(cors+"Allow-Methods"), "POST")
 
@@ -73,7 +73,7 @@ func TestTrustedOrigins(t *testing.T) {
 		}, wrong)
 	}
 	plain := newService(t, httpapi.Options{})
-	require.Empty(t, plain.get("/api/updates").Header.Values("Vary"))
+	require.Empty(t, plain.get("/api/v1/updates").Header.Values("Vary"))
 }
 
 // TestShareOfStreams: one client has a quarter of the event streams, and the others have theirs.
@@ -82,17 +82,17 @@ func TestShareOfStreams(t *testing.T) {
 	const header = "Authorization"
 	for _, who := range []string{"", "Bearer a"} {
 		for range 2 {
-			_, end := openEvents(t, s.Client(), s.URL+"/api/events", header, who)
+			_, end := openEvents(t, s.Client(), s.URL+"/api/v1/events", header, who)
 			defer end()
 		}
-		requireProblem(t, s.do("GET", "/api/events", nil, header, who), http.StatusTooManyRequests, "too-many")
+		requireProblem(t, s.do("GET", "/api/v1/events", nil, header, who), http.StatusTooManyRequests, "too-many")
 	}
-	requireProblem(t, s.do("GET", "/api/events", nil, header, "bearer  a"), http.StatusTooManyRequests, "too-many")
+	requireProblem(t, s.do("GET", "/api/v1/events", nil, header, "bearer  a"), http.StatusTooManyRequests, "too-many")
 	for _, who := range []string{"Bearer b", "Bearer c"} {
 		for range 2 {
-			_, end := openEvents(t, s.Client(), s.URL+"/api/events", header, who)
+			_, end := openEvents(t, s.Client(), s.URL+"/api/v1/events", header, who)
 			defer end()
 		}
 	}
-	requireProblem(t, s.do("GET", "/api/events", nil, header, "Bearer d"), http.StatusServiceUnavailable, "unavailable")
+	requireProblem(t, s.do("GET", "/api/v1/events", nil, header, "Bearer d"), http.StatusServiceUnavailable, "unavailable")
 }

@@ -30,102 +30,103 @@ func TestRefusedRequests(t *testing.T) {
 		field        string
 	}{
 		{name: "no call", method: "GET", path: "/", status: 404, kind: "not-found"},
-		{name: "no call below api", method: "GET", path: "/api/nothing", status: 404, kind: "not-found"},
+		{name: "no call below api", method: "GET", path: "/api/v1/nothing", status: 404, kind: "not-found"},
 		{name: "api alone", method: "GET", path: "/api", status: 404, kind: "not-found"},
-		{name: "trailing slash", method: "GET", path: "/api/updates/", status: 404, kind: "not-found"},
-		{name: "unknown method", method: "PATCH", path: "/api/updates", status: 405, kind: "method-not-allowed"},
-		{name: "wrong method", method: "DELETE", path: "/api/devices", status: 405, kind: "method-not-allowed"},
-		{name: "unknown query", method: "GET", path: "/api/updates?limt=1", status: 400, kind: "invalid-query", field: "limt"},
-		{name: "query twice", method: "GET", path: "/api/updates?limit=1&limit=2", status: 400, kind: "invalid-query", field: "limit"},
-		{name: "query badly encoded", method: "GET", path: "/api/updates?limit=%zz", status: 400, kind: "invalid-query"},
-		{name: "limit 0", method: "GET", path: "/api/updates?limit=0", status: 400, kind: "invalid-query", field: "limit"},
-		{name: "limit huge", method: "GET", path: "/api/devices?limit=1001", status: 400, kind: "invalid-query", field: "limit"},
-		{name: "limit text", method: "GET", path: "/api/images?limit=x", status: 400, kind: "invalid-query", field: "limit"},
-		{name: "cursor junk", method: "GET", path: "/api/updates?cursor=x", status: 400, kind: "invalid-query", field: "cursor"},
-		{name: "cursor empty", method: "GET", path: "/api/updates?cursor=", status: 400, kind: "invalid-query", field: "cursor"},
-		{name: "outcome unknown", method: "GET", path: "/api/updates?outcome=great", status: 400, kind: "invalid-query", field: "outcome"},
-		{name: "state unknown", method: "GET", path: "/api/updates?state=lost", status: 400, kind: "invalid-query", field: "state"},
-		{name: "query where none is", method: "GET", path: "/api/images/" + image + "?x=1", status: 400, kind: "invalid-query", field: "x"},
+		{name: "no version", method: "GET", path: "/api/updates", status: 404, kind: "not-found"},
+		{name: "trailing slash", method: "GET", path: "/api/v1/updates/", status: 404, kind: "not-found"},
+		{name: "unknown method", method: "PATCH", path: "/api/v1/updates", status: 405, kind: "method-not-allowed"},
+		{name: "wrong method", method: "DELETE", path: "/api/v1/devices", status: 405, kind: "method-not-allowed"},
+		{name: "unknown query", method: "GET", path: "/api/v1/updates?limt=1", status: 400, kind: "invalid-query", field: "limt"},
+		{name: "query twice", method: "GET", path: "/api/v1/updates?limit=1&limit=2", status: 400, kind: "invalid-query", field: "limit"},
+		{name: "query badly encoded", method: "GET", path: "/api/v1/updates?limit=%zz", status: 400, kind: "invalid-query"},
+		{name: "limit 0", method: "GET", path: "/api/v1/updates?limit=0", status: 400, kind: "invalid-query", field: "limit"},
+		{name: "limit huge", method: "GET", path: "/api/v1/devices?limit=1001", status: 400, kind: "invalid-query", field: "limit"},
+		{name: "limit text", method: "GET", path: "/api/v1/images?limit=x", status: 400, kind: "invalid-query", field: "limit"},
+		{name: "cursor junk", method: "GET", path: "/api/v1/updates?cursor=x", status: 400, kind: "invalid-query", field: "cursor"},
+		{name: "cursor empty", method: "GET", path: "/api/v1/updates?cursor=", status: 400, kind: "invalid-query", field: "cursor"},
+		{name: "outcome unknown", method: "GET", path: "/api/v1/updates?outcome=great", status: 400, kind: "invalid-query", field: "outcome"},
+		{name: "state unknown", method: "GET", path: "/api/v1/updates?state=lost", status: 400, kind: "invalid-query", field: "state"},
+		{name: "query where none is", method: "GET", path: "/api/v1/images/" + image + "?x=1", status: 400, kind: "invalid-query", field: "x"},
 
-		{name: "no endpoint in query", method: "GET", path: "/api/updates?endpoint=", status: 400, kind: "invalid-query", field: "endpoint"},
-		{name: "endpoint in query", method: "GET", path: "/api/events?endpoint=%ff", status: 400, kind: "invalid-query", field: "endpoint"},
-		{name: "no image in query", method: "GET", path: "/api/updates?image=", status: 400, kind: "invalid-query", field: "image"},
-		{name: "update in query", method: "GET", path: "/api/events?update=" + strings.Repeat("a", 65), status: 400, kind: "invalid-query", field: "update"},
+		{name: "no endpoint in query", method: "GET", path: "/api/v1/updates?endpoint=", status: 400, kind: "invalid-query", field: "endpoint"},
+		{name: "endpoint in query", method: "GET", path: "/api/v1/events?endpoint=%ff", status: 400, kind: "invalid-query", field: "endpoint"},
+		{name: "no image in query", method: "GET", path: "/api/v1/updates?image=", status: 400, kind: "invalid-query", field: "image"},
+		{name: "update in query", method: "GET", path: "/api/v1/events?update=" + strings.Repeat("a", 65), status: 400, kind: "invalid-query", field: "update"},
 
-		{name: "unknown image", method: "GET", path: "/api/images/nope", status: 404, kind: "not-found"},
-		{name: "unknown update", method: "GET", path: "/api/updates/nope", status: 404, kind: "not-found"},
-		{name: "unknown device", method: "GET", path: "/api/devices/nope", status: 404, kind: "not-found"},
-		{name: "cancel unknown", method: "POST", path: "/api/updates/nope/cancel", status: 404, kind: "not-found"},
-		{name: "delete unknown", method: "DELETE", path: "/api/images/nope", status: 404, kind: "not-found"},
-		{name: "huge id", method: "GET", path: "/api/images/" + strings.Repeat("a", 10_000), status: 404, kind: "not-found"},
+		{name: "unknown image", method: "GET", path: "/api/v1/images/nope", status: 404, kind: "not-found"},
+		{name: "unknown update", method: "GET", path: "/api/v1/updates/nope", status: 404, kind: "not-found"},
+		{name: "unknown device", method: "GET", path: "/api/v1/devices/nope", status: 404, kind: "not-found"},
+		{name: "cancel unknown", method: "POST", path: "/api/v1/updates/nope/cancel", status: 404, kind: "not-found"},
+		{name: "delete unknown", method: "DELETE", path: "/api/v1/images/nope", status: 404, kind: "not-found"},
+		{name: "huge id", method: "GET", path: "/api/v1/images/" + strings.Repeat("a", 10_000), status: 404, kind: "not-found"},
 
-		{name: "endpoint with newline", method: "GET", path: "/api/devices/a%0Ab", status: 400, kind: "bad-request"},
-		{name: "endpoint with NUL", method: "GET", path: "/api/devices/a%00", status: 400, kind: "bad-request"},
-		{name: "endpoint with DEL", method: "GET", path: "/api/devices/%7f", status: 400, kind: "bad-request"},
-		{name: "endpoint with C1", method: "GET", path: "/api/devices/%c2%85", status: 400, kind: "bad-request"},
-		{name: "endpoint not UTF-8", method: "GET", path: "/api/devices/%ff", status: 400, kind: "bad-request"},
-		{name: "endpoint empty", method: "GET", path: "/api/devices/", status: 400, kind: "bad-request"},
-		{name: "endpoint of 256", method: "GET", path: "/api/devices/" + strings.Repeat("e", 256), status: 400, kind: "bad-request"},
-		{name: "endpoint of 10 KB", method: "GET", path: "/api/devices/" + strings.Repeat("e", 10_240), status: 400, kind: "bad-request"},
+		{name: "endpoint with newline", method: "GET", path: "/api/v1/devices/a%0Ab", status: 400, kind: "bad-request"},
+		{name: "endpoint with NUL", method: "GET", path: "/api/v1/devices/a%00", status: 400, kind: "bad-request"},
+		{name: "endpoint with DEL", method: "GET", path: "/api/v1/devices/%7f", status: 400, kind: "bad-request"},
+		{name: "endpoint with C1", method: "GET", path: "/api/v1/devices/%c2%85", status: 400, kind: "bad-request"},
+		{name: "endpoint not UTF-8", method: "GET", path: "/api/v1/devices/%ff", status: 400, kind: "bad-request"},
+		{name: "endpoint empty", method: "GET", path: "/api/v1/devices/", status: 400, kind: "bad-request"},
+		{name: "endpoint of 256", method: "GET", path: "/api/v1/devices/" + strings.Repeat("e", 256), status: 400, kind: "bad-request"},
+		{name: "endpoint of 10 KB", method: "GET", path: "/api/v1/devices/" + strings.Repeat("e", 10_240), status: 400, kind: "bad-request"},
 
-		{name: "read a resource", method: "GET", path: "/api/devices/dev/resources/3/0/3", status: 501, kind: "not-implemented"},
-		{name: "execute a resource", method: "POST", path: "/api/devices/dev/resources/3/0/4", status: 501, kind: "not-implemented"},
+		{name: "read a resource", method: "GET", path: "/api/v1/devices/dev/resources/3/0/3", status: 501, kind: "not-implemented"},
+		{name: "execute a resource", method: "POST", path: "/api/v1/devices/dev/resources/3/0/4", status: 501, kind: "not-implemented"},
 
-		{name: "JSON as text", method: "POST", path: "/api/updates", body: update(""), header: []string{"Content-Type", "text/plain"}, status: 415, kind: "unsupported-media-type"},
-		{name: "JSON as form", method: "POST", path: "/api/updates", body: update(""), header: []string{"Content-Type", form}, status: 415, kind: "unsupported-media-type"},
-		{name: "JSON untyped", method: "POST", path: "/api/updates", body: update(""), header: []string{"Content-Type", ""}, status: 415, kind: "unsupported-media-type"},
-		{name: "JSON in Latin-1", method: "POST", path: "/api/updates", body: update(""), header: []string{"Content-Type", "application/json; charset=latin1"}, status: 415, kind: "unsupported-media-type"},
-		{name: "cancel as form", method: "POST", path: "/api/updates/x/cancel", header: []string{"Content-Type", form}, status: 415, kind: "unsupported-media-type"},
-		{name: "image as form", method: "POST", path: "/api/images?version=2", body: "x", header: []string{"Content-Type", form}, status: 415, kind: "unsupported-media-type"},
+		{name: "JSON as text", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Content-Type", "text/plain"}, status: 415, kind: "unsupported-media-type"},
+		{name: "JSON as form", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Content-Type", form}, status: 415, kind: "unsupported-media-type"},
+		{name: "JSON untyped", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Content-Type", ""}, status: 415, kind: "unsupported-media-type"},
+		{name: "JSON in Latin-1", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Content-Type", "application/json; charset=latin1"}, status: 415, kind: "unsupported-media-type"},
+		{name: "cancel as form", method: "POST", path: "/api/v1/updates/x/cancel", header: []string{"Content-Type", form}, status: 415, kind: "unsupported-media-type"},
+		{name: "image as form", method: "POST", path: "/api/v1/images?version=2", body: "x", header: []string{"Content-Type", form}, status: 415, kind: "unsupported-media-type"},
 
-		{name: "empty body", method: "POST", path: "/api/updates", status: 400, kind: "bad-request"},
-		{name: "blank body", method: "POST", path: "/api/updates", body: " \n", status: 400, kind: "bad-request"},
-		{name: "not JSON", method: "POST", path: "/api/updates", body: "endpoint=dev", status: 400, kind: "bad-request"},
-		{name: "cut short", method: "POST", path: "/api/updates", body: `{"endpoint":"dev"`, status: 400, kind: "bad-request"},
-		{name: "not an object", method: "POST", path: "/api/updates", body: `["dev"]`, status: 400, kind: "bad-request"},
-		{name: "null", method: "POST", path: "/api/updates", body: `null`, status: 400, kind: "invalid-field", field: "endpoint"},
-		{name: "trailing garbage", method: "POST", path: "/api/updates", body: update("") + "x", status: 400, kind: "bad-request"},
-		{name: "two objects", method: "POST", path: "/api/updates", body: update("") + update(""), status: 400, kind: "bad-request"},
-		{name: "unknown field", method: "POST", path: "/api/updates", body: update(`,"forse":true`), status: 400, kind: "invalid-field", field: "forse"},
-		{name: "wrong type", method: "POST", path: "/api/updates", body: update(`,"force":"yes"`), status: 400, kind: "invalid-field", field: "force"},
-		{name: "not UTF-8", method: "POST", path: "/api/updates", body: "{\"endpoint\":\"\xff\"}", status: 400, kind: "bad-request"},
-		{name: "deep", method: "POST", path: "/api/updates", body: strings.Repeat("[", 60_000), status: 400, kind: "bad-request"},
-		{name: "large", method: "POST", path: "/api/updates", body: `{"endpoint":"` + strings.Repeat("e", 70_000) + `"}`, status: 413, kind: "too-large"},
-		{name: "no endpoint", method: "POST", path: "/api/updates", body: `{"image":"x"}`, status: 400, kind: "invalid-field", field: "endpoint"},
-		{name: "long endpoint", method: "POST", path: "/api/updates", body: `{"image":"x","endpoint":"` + strings.Repeat("e", 256) + `"}`, status: 400, kind: "invalid-field", field: "endpoint"},
-		{name: "control in endpoint", method: "POST", path: "/api/updates", body: `{"image":"x","endpoint":"a\u0007"}`, status: 400, kind: "invalid-field", field: "endpoint"},
-		{name: "no image", method: "POST", path: "/api/updates", body: `{"endpoint":"dev"}`, status: 400, kind: "invalid-field", field: "image"},
-		{name: "unknown image in update", method: "POST", path: "/api/updates", body: `{"endpoint":"dev","image":"nope"}`, status: 404, kind: "not-found", field: "image"},
-		{name: "delivery", method: "POST", path: "/api/updates", body: update(`,"delivery":"drone"`), status: 400, kind: "invalid-field", field: "delivery"},
-		{name: "protocol", method: "POST", path: "/api/updates", body: update(`,"protocol":"ftp"`), status: 400, kind: "invalid-field", field: "protocol"},
-		{name: "verify", method: "POST", path: "/api/updates", body: update(`,"verify":"never"`), status: 400, kind: "invalid-field", field: "verify"},
-		{name: "profile", method: "POST", path: "/api/updates", body: update(`,"profile":"nobody-knows"`), status: 400, kind: "invalid-field", field: "profile"},
-		{name: "attempts 0", method: "POST", path: "/api/updates", body: update(`,"attempts":0`), status: 400, kind: "invalid-field", field: "attempts"},
-		{name: "attempts text", method: "POST", path: "/api/updates", body: update(`,"attempts":"5"`), status: 400, kind: "invalid-field", field: "attempts"},
-		{name: "deadline text", method: "POST", path: "/api/updates", body: update(`,"deadline":"soon"`), status: 400, kind: "invalid-field", field: "deadline"},
-		{name: "deadline negative", method: "POST", path: "/api/updates", body: update(`,"deadline":-1`), status: 400, kind: "invalid-field", field: "deadline"},
-		{name: "deadline huge", method: "POST", path: "/api/updates", body: update(`,"deadline":1e300`), status: 400, kind: "invalid-field", field: "deadline"},
-		{name: "deadline tiny", method: "POST", path: "/api/updates", body: update(`,"deadline":1e-10`), status: 400, kind: "invalid-field", field: "deadline"},
-		{name: "half a surrogate pair", method: "POST", path: "/api/updates", body: `{"image":"x","endpoint":"a\ud800"}`, status: 400, kind: "invalid-field", field: "endpoint"},
-		{name: "empty key", method: "POST", path: "/api/updates", body: update(""), header: []string{"Idempotency-Key", ""}, status: 400, kind: "bad-request"},
-		{name: "long key", method: "POST", path: "/api/updates", body: update(""), header: []string{"Idempotency-Key", strings.Repeat("k", 256)}, status: 400, kind: "bad-request"},
+		{name: "empty body", method: "POST", path: "/api/v1/updates", status: 400, kind: "bad-request"},
+		{name: "blank body", method: "POST", path: "/api/v1/updates", body: " \n", status: 400, kind: "bad-request"},
+		{name: "not JSON", method: "POST", path: "/api/v1/updates", body: "endpoint=dev", status: 400, kind: "bad-request"},
+		{name: "cut short", method: "POST", path: "/api/v1/updates", body: `{"endpoint":"dev"`, status: 400, kind: "bad-request"},
+		{name: "not an object", method: "POST", path: "/api/v1/updates", body: `["dev"]`, status: 400, kind: "bad-request"},
+		{name: "null", method: "POST", path: "/api/v1/updates", body: `null`, status: 400, kind: "invalid-field", field: "endpoint"},
+		{name: "trailing garbage", method: "POST", path: "/api/v1/updates", body: update("") + "x", status: 400, kind: "bad-request"},
+		{name: "two objects", method: "POST", path: "/api/v1/updates", body: update("") + update(""), status: 400, kind: "bad-request"},
+		{name: "unknown field", method: "POST", path: "/api/v1/updates", body: update(`,"forse":true`), status: 400, kind: "invalid-field", field: "forse"},
+		{name: "wrong type", method: "POST", path: "/api/v1/updates", body: update(`,"force":"yes"`), status: 400, kind: "invalid-field", field: "force"},
+		{name: "not UTF-8", method: "POST", path: "/api/v1/updates", body: "{\"endpoint\":\"\xff\"}", status: 400, kind: "bad-request"},
+		{name: "deep", method: "POST", path: "/api/v1/updates", body: strings.Repeat("[", 60_000), status: 400, kind: "bad-request"},
+		{name: "large", method: "POST", path: "/api/v1/updates", body: `{"endpoint":"` + strings.Repeat("e", 70_000) + `"}`, status: 413, kind: "too-large"},
+		{name: "no endpoint", method: "POST", path: "/api/v1/updates", body: `{"image":"x"}`, status: 400, kind: "invalid-field", field: "endpoint"},
+		{name: "long endpoint", method: "POST", path: "/api/v1/updates", body: `{"image":"x","endpoint":"` + strings.Repeat("e", 256) + `"}`, status: 400, kind: "invalid-field", field: "endpoint"},
+		{name: "control in endpoint", method: "POST", path: "/api/v1/updates", body: `{"image":"x","endpoint":"a\u0007"}`, status: 400, kind: "invalid-field", field: "endpoint"},
+		{name: "no image", method: "POST", path: "/api/v1/updates", body: `{"endpoint":"dev"}`, status: 400, kind: "invalid-field", field: "image"},
+		{name: "unknown image in update", method: "POST", path: "/api/v1/updates", body: `{"endpoint":"dev","image":"nope"}`, status: 404, kind: "not-found", field: "image"},
+		{name: "delivery", method: "POST", path: "/api/v1/updates", body: update(`,"delivery":"drone"`), status: 400, kind: "invalid-field", field: "delivery"},
+		{name: "protocol", method: "POST", path: "/api/v1/updates", body: update(`,"protocol":"ftp"`), status: 400, kind: "invalid-field", field: "protocol"},
+		{name: "verify", method: "POST", path: "/api/v1/updates", body: update(`,"verify":"never"`), status: 400, kind: "invalid-field", field: "verify"},
+		{name: "profile", method: "POST", path: "/api/v1/updates", body: update(`,"profile":"nobody-knows"`), status: 400, kind: "invalid-field", field: "profile"},
+		{name: "attempts 0", method: "POST", path: "/api/v1/updates", body: update(`,"attempts":0`), status: 400, kind: "invalid-field", field: "attempts"},
+		{name: "attempts text", method: "POST", path: "/api/v1/updates", body: update(`,"attempts":"5"`), status: 400, kind: "invalid-field", field: "attempts"},
+		{name: "deadline text", method: "POST", path: "/api/v1/updates", body: update(`,"deadline":"soon"`), status: 400, kind: "invalid-field", field: "deadline"},
+		{name: "deadline negative", method: "POST", path: "/api/v1/updates", body: update(`,"deadline":-1`), status: 400, kind: "invalid-field", field: "deadline"},
+		{name: "deadline huge", method: "POST", path: "/api/v1/updates", body: update(`,"deadline":1e300`), status: 400, kind: "invalid-field", field: "deadline"},
+		{name: "deadline tiny", method: "POST", path: "/api/v1/updates", body: update(`,"deadline":1e-10`), status: 400, kind: "invalid-field", field: "deadline"},
+		{name: "half a surrogate pair", method: "POST", path: "/api/v1/updates", body: `{"image":"x","endpoint":"a\ud800"}`, status: 400, kind: "invalid-field", field: "endpoint"},
+		{name: "empty key", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Idempotency-Key", ""}, status: 400, kind: "bad-request"},
+		{name: "long key", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Idempotency-Key", strings.Repeat("k", 256)}, status: 400, kind: "bad-request"},
 
-		{name: "image without version", method: "POST", path: "/api/images?name=n", body: "x", header: []string{"Content-Type", "application/octet-stream"}, status: 400, kind: "invalid-query", field: "version"},
-		{name: "image with bad version", method: "POST", path: "/api/images?version=%0a", body: "x", header: []string{"Content-Type", "application/octet-stream"}, status: 400, kind: "invalid-query", field: "version"},
-		{name: "empty image", method: "POST", path: "/api/images?version=2", header: []string{"Content-Type", "application/octet-stream"}, status: 400, kind: "bad-request"},
-		{name: "image too large", method: "POST", path: "/api/images?version=2", body: strings.Repeat("x", 1001), header: []string{"Content-Type", "application/octet-stream"}, status: 413, kind: "too-large"},
-		{name: "other bytes", method: "POST", path: "/api/images?name=sensor&version=1.0.0", body: "other", header: []string{"Content-Type", "application/octet-stream"}, status: 409, kind: "version-taken"},
+		{name: "image without version", method: "POST", path: "/api/v1/images?name=n", body: "x", header: []string{"Content-Type", "application/octet-stream"}, status: 400, kind: "invalid-query", field: "version"},
+		{name: "image with bad version", method: "POST", path: "/api/v1/images?version=%0a", body: "x", header: []string{"Content-Type", "application/octet-stream"}, status: 400, kind: "invalid-query", field: "version"},
+		{name: "empty image", method: "POST", path: "/api/v1/images?version=2", header: []string{"Content-Type", "application/octet-stream"}, status: 400, kind: "bad-request"},
+		{name: "image too large", method: "POST", path: "/api/v1/images?version=2", body: strings.Repeat("x", 1001), header: []string{"Content-Type", "application/octet-stream"}, status: 413, kind: "too-large"},
+		{name: "other bytes", method: "POST", path: "/api/v1/images?name=sensor&version=1.0.0", body: "other", header: []string{"Content-Type", "application/octet-stream"}, status: 409, kind: "version-taken"},
 
-		{name: "event id", method: "GET", path: "/api/events", header: []string{"Last-Event-ID", "x"}, status: 400, kind: "invalid-query", field: "after"},
-		{name: "foreign page, by Origin", method: "POST", path: "/api/updates", body: update(""), header: []string{"Origin", "https://evil.example"}, status: 403, kind: "foreign-origin"},
-		{name: "foreign page, by null Origin", method: "POST", path: "/api/updates", body: update(""), header: []string{"Origin", "null"}, status: 403, kind: "foreign-origin"},
-		{name: "foreign page, by Sec-Fetch-Site", method: "POST", path: "/api/updates", body: update(""), header: []string{"Sec-Fetch-Site", "cross-site"}, status: 403, kind: "foreign-origin"},
-		{name: "foreign page that reads", method: "GET", path: "/api/events", header: []string{"Sec-Fetch-Site", "same-site"}, status: 403, kind: "foreign-origin"},
+		{name: "event id", method: "GET", path: "/api/v1/events", header: []string{"Last-Event-ID", "x"}, status: 400, kind: "invalid-query", field: "after"},
+		{name: "foreign page, by Origin", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Origin", "https://evil.example"}, status: 403, kind: "foreign-origin"},
+		{name: "foreign page, by null Origin", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Origin", "null"}, status: 403, kind: "foreign-origin"},
+		{name: "foreign page, by Sec-Fetch-Site", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Sec-Fetch-Site", "cross-site"}, status: 403, kind: "foreign-origin"},
+		{name: "foreign page that reads", method: "GET", path: "/api/v1/events", header: []string{"Sec-Fetch-Site", "same-site"}, status: 403, kind: "foreign-origin"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			header := tt.header
-			if tt.method == http.MethodPost && tt.path == "/api/updates" && (len(header) == 0 || header[0] != "Content-Type") {
+			if tt.method == http.MethodPost && tt.path == "/api/v1/updates" && (len(header) == 0 || header[0] != "Content-Type") {
 				header = append([]string{"Content-Type", "application/json"}, header...)
 			}
 			p := requireProblem(t, s.do(tt.method, tt.path, strings.NewReader(tt.body), header...), tt.status, tt.kind)
@@ -134,17 +135,17 @@ func TestRefusedRequests(t *testing.T) {
 		})
 	}
 
-	list := decode[struct{ Items []struct{} }](t, s.get("/api/updates"))
+	list := decode[struct{ Items []struct{} }](t, s.get("/api/v1/updates"))
 	require.Empty(t, list.Items, "a refused request changes nothing")
-	images := decode[struct{ Items []struct{} }](t, s.get("/api/images"))
+	images := decode[struct{ Items []struct{} }](t, s.get("/api/v1/images"))
 	require.Len(t, images.Items, 1)
 }
 
 func TestHugeContentLength(t *testing.T) {
 	s := newService(t, httpapi.Options{})
-	for _, path := range []string{"/api/images?version=1", "/api/updates"} {
+	for _, path := range []string{"/api/v1/images?version=1", "/api/v1/updates"} {
 		kind := "application/octet-stream"
-		if path == "/api/updates" {
+		if path == "/api/v1/updates" {
 			kind = "application/json"
 		}
 		conn, err := net.Dial("tcp", s.Listener.Addr().String())
@@ -162,13 +163,13 @@ func TestUploadThatBreaksOff(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	conn, err := net.Dial("tcp", s.Listener.Addr().String())
 	require.NoError(t, err)
-	fmt.Fprintf(conn, "POST /api/images?version=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000\r\n\r\nhalf")
+	fmt.Fprintf(conn, "POST /api/v1/images?version=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000\r\n\r\nhalf")
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 	var answer bytes.Buffer
 	_, err = answer.ReadFrom(conn)
 	require.NoError(t, err)
 	require.Contains(t, answer.String(), "HTTP/1.1 400")
-	require.Empty(t, decode[struct{ Items []struct{} }](t, s.get("/api/images")).Items)
+	require.Empty(t, decode[struct{ Items []struct{} }](t, s.get("/api/v1/images")).Items)
 }
 
 func TestSameOriginIsServed(t *testing.T) {
@@ -181,6 +182,6 @@ func TestSameOriginIsServed(t *testing.T) {
 		{"Sec-Fetch-Site", "none"},
 		{"Origin", "https://" + base.Host}, // behind a proxy that ends TLS
 	} {
-		require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/api/updates", nil, header...).StatusCode, header)
+		require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/api/v1/updates", nil, header...).StatusCode, header)
 	}
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/otago-iot/otago/firmware"
 )
 
+// base is what the path of each call starts with, after the place where the handler is mounted.
+const base = "/api/v1/"
+
 // maxEndpoint bounds an endpoint name, in bytes.
 const maxEndpoint = 255
 
@@ -94,7 +97,7 @@ func (a *api) table() []route {
 // match finds the call of a request. For OPTIONS it returns no call, and has set the header Allow.
 func (a *api) match(w http.ResponseWriter, r *http.Request) (*call, request, error) {
 	// The escaped path is taken apart, so that an endpoint may hold slashes.
-	_, path, found := strings.Cut(r.URL.EscapedPath(), "/api/")
+	_, path, found := strings.Cut(r.URL.EscapedPath(), base)
 	if !found {
 		return nil, request{}, notFound(r)
 	}
@@ -139,7 +142,7 @@ func allow(calls map[string]*call) string {
 }
 
 func notFound(r *http.Request) *problem {
-	return newProblem(http.StatusNotFound, "not-found", "there is no call "+clip(r.URL.EscapedPath(), 100))
+	return newProblem(http.StatusNotFound, "not-found", "there is no call "+clip(r.URL.EscapedPath(), 100)+"; all are below "+base)
 }
 
 // clip shortens what is echoed to a client.

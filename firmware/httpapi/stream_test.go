@@ -35,7 +35,7 @@ func TestStreamGoesOnAfterDamage(t *testing.T) {
 	var logged bytes.Buffer
 	a := newAPI(damagedJournal{}, nil, AllowAll, Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	w := httptest.NewRecorder()
-	a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/events", nil))
+	a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/events", nil))
 	require.Contains(t, w.Body.String(), "id: 1\n")
 	require.Contains(t, w.Body.String(), "id: 3\n")
 	require.NotContains(t, w.Body.String(), "id: 2\n")
@@ -62,7 +62,7 @@ func TestStreamEndsWithItsRight(t *testing.T) {
 			defer cancel()
 			go func() {
 				defer close(ended)
-				a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/api/events?endpoint=mine", nil))
+				a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/api/v1/events?endpoint=mine", nil))
 			}()
 			for _, f := range []func() error{
 				func() error { return nil },

@@ -82,7 +82,7 @@ func TestTruthTable(t *testing.T) {
 			}
 			for i, e := range all {
 				id := fmt.Sprintf("%026d", i)
-				got := decode[view](t, s.get("/api/updates/"+id))
+				got := decode[view](t, s.get("/api/v1/updates/"+id))
 				require.Equal(t, string(e.outcome), got.Outcome)
 				require.Equal(t, int(e.result), got.Result.Code)
 				require.Equal(t, e.result.String(), got.Result.Name)
@@ -92,10 +92,10 @@ func TestTruthTable(t *testing.T) {
 				require.Equal(t, "ended", got.Phase)
 				require.NotNil(t, got.Ended)
 				require.False(t, got.Ended.After(*got.Updated), "%s %s", got.Ended, got.Updated)
-				found := s.get("/api/updates?limit=1000&outcome=" + got.Outcome)
+				found := s.get("/api/v1/updates?limit=1000&outcome=" + got.Outcome)
 				require.True(t, strings.Contains(string(found.body), id), "%v", e)
 			}
-			require.NotContains(t, string(s.get("/api/updates?outcome=").body), `"id"`, "none is active")
+			require.NotContains(t, string(s.get("/api/v1/updates?outcome=").body), `"id"`, "none is active")
 		})
 	}
 }

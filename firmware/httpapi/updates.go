@@ -19,7 +19,7 @@ import (
 
 const maxKey = 255 // bytes of an Idempotency-Key
 
-// updateRequest is the body of POST /api/updates.
+// updateRequest is the body of POST /api/v1/updates.
 type updateRequest struct {
 	Endpoint string    `json:"endpoint"`
 	Image    string    `json:"image"`
@@ -97,7 +97,7 @@ func (d *duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// readStart reads what POST /api/updates asks for. That it is wrong tells nothing that this package's page does not.
+// readStart reads what POST /api/v1/updates asks for. That it is wrong tells nothing that this package's page does not.
 func readStart(w http.ResponseWriter, r *http.Request, req *request) error {
 	key, err := idempotencyKey(r)
 	if err != nil {
@@ -130,7 +130,7 @@ func (a *api) startUpdate(w http.ResponseWriter, r *http.Request, req request) e
 	case err != nil:
 		return holdRefused(err, "hold.")
 	}
-	w.Header().Set("Location", "updates/"+update.ID) // relative to /api/updates, wherever that is mounted
+	w.Header().Set("Location", "updates/"+update.ID) // relative to /api/v1/updates, wherever that is mounted
 	return writeJSON(w, http.StatusCreated, viewUpdate(update))
 }
 

@@ -24,7 +24,7 @@ func TestWaits(t *testing.T) {
 	const (
 		host   = " HTTP/1.1\r\nHost: x\r\n"
 		asJSON = host + "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
-		image  = "POST /api/images?version=1" + host + "Content-Type: application/octet-stream\r\nContent-Length: 1000\r\n"
+		image  = "POST /api/v1/images?version=1" + host + "Content-Type: application/octet-stream\r\nContent-Length: 1000\r\n"
 	)
 	for _, tt := range []struct {
 		name      string
@@ -34,19 +34,19 @@ func TestWaits(t *testing.T) {
 		status    string        // "": it reads nothing
 		ends, not time.Duration // within, and not before
 	}{
-		{name: "no JSON", request: "POST /api/updates" + asJSON, status: "408", ends: 30 * time.Second},
-		{name: "JSON stops", request: "POST /api/updates" + asJSON + "{", status: "408", ends: 30 * time.Second},
-		{name: "JSON byte by byte", request: "POST /api/updates" + asJSON, dripped: strings.Repeat(" ", 900), pause: 2 * time.Second, status: "408", ends: 30 * time.Second},
-		{name: "hold byte by byte", request: "POST /api/updates/x/hold" + asJSON, dripped: strings.Repeat(" ", 900), pause: 20 * time.Second, status: "408", ends: 30 * time.Second},
+		{name: "no JSON", request: "POST /api/v1/updates" + asJSON, status: "408", ends: 30 * time.Second},
+		{name: "JSON stops", request: "POST /api/v1/updates" + asJSON + "{", status: "408", ends: 30 * time.Second},
+		{name: "JSON byte by byte", request: "POST /api/v1/updates" + asJSON, dripped: strings.Repeat(" ", 900), pause: 2 * time.Second, status: "408", ends: 30 * time.Second},
+		{name: "hold byte by byte", request: "POST /api/v1/updates/x/hold" + asJSON, dripped: strings.Repeat(" ", 900), pause: 20 * time.Second, status: "408", ends: 30 * time.Second},
 		{name: "no image", request: image + "\r\n", status: "408", ends: 30 * time.Second},
 		{name: "an image stops", request: image + "\r\n", dripped: "abc", pause: 20 * time.Second, status: "408", ends: 91 * time.Second, not: 80 * time.Second},
 		{name: "no image, not allowed", request: image + "Authorization: nobody\r\n\r\n", status: "403", ends: 10 * time.Second},
-		{name: "not wanted by a list", request: "GET /api/updates" + host + "Content-Length: 10\r\n\r\n", status: "200", ends: 10 * time.Second},
-		{name: "not wanted by nothing", request: "POST /api/nothing" + asJSON, status: "404", ends: 10 * time.Second},
-		{name: "an answer that is not read", request: "GET /api/updates" + host + "\r\n", ends: 30 * time.Second, not: 30 * time.Second},
+		{name: "not wanted by a list", request: "GET /api/v1/updates" + host + "Content-Length: 10\r\n\r\n", status: "200", ends: 10 * time.Second},
+		{name: "not wanted by nothing", request: "POST /api/v1/nothing" + asJSON, status: "404", ends: 10 * time.Second},
+		{name: "an answer that is not read", request: "GET /api/v1/updates" + host + "\r\n", ends: 30 * time.Second, not: 30 * time.Second},
 		{name: "a problem that is not read", request: "GET /" + host + "\r\n", ends: 30 * time.Second, not: 30 * time.Second},
-		{name: "pipelined", request: strings.Repeat("GET /api/updates"+host+"\r\n", 5), ends: 30 * time.Second},
-		{name: "events that are not read", request: "GET /api/events" + host + "\r\n", ends: 15 * time.Second, not: 15 * time.Second},
+		{name: "pipelined", request: strings.Repeat("GET /api/v1/updates"+host+"\r\n", 5), ends: 30 * time.Second},
+		{name: "events that are not read", request: "GET /api/v1/events" + host + "\r\n", ends: 15 * time.Second, not: 15 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestSlowUpload(t *testing.T) {
 		defer server.Close()
 		c := l.dial()
 		defer c.Close()
-		_, err = io.WriteString(c, "POST /api/images?version=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 100\r\n\r\n")
+		_, err = io.WriteString(c, "POST /api/v1/images?version=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 100\r\n\r\n")
 		require.NoError(t, err)
 		for range 100 {
 			time.Sleep(29 * time.Second)

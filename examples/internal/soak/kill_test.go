@@ -73,7 +73,7 @@ func newHouse(t *testing.T, seed uint64, full bool) *house {
 	server, client := build(t, dir, "server"), build(t, dir, "client")
 	ports := freePorts(t, 3)
 	h := &house{
-		data: filepath.Join(dir, "data"), op: &operator{base: "http://" + ports[1] + "/api"}, random: rand.New(rand.NewPCG(seed, 0)),
+		data: filepath.Join(dir, "data"), op: &operator{base: "http://" + ports[1] + "/api/v1"}, random: rand.New(rand.NewPCG(seed, 0)),
 	}
 	h.server = &proc{path: server, log: cli.Tail{Size: logSize}, args: []string{
 		"-data", h.data, "-coap", ports[0], "-http", ports[1], "-fw-http", ports[2], "-log-level", "debug",
