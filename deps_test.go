@@ -214,15 +214,14 @@ func TestDependencies(t *testing.T) {
 		}
 	}
 	slices.Sort(lines)
-	golden(t, "dependencies.golden", strings.Join(slices.Compact(lines), ""))
+	golden(t, filepath.Join("testdata", "dependencies.golden"), strings.Join(slices.Compact(lines), ""))
 }
 
-// golden compares text with a file of testdata, or writes it with -update.
-func golden(t *testing.T, name, got string) {
+// golden compares text with a file, or writes it with -update.
+func golden(t *testing.T, path, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", name)
 	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 	}
 	want, err := os.ReadFile(path)
