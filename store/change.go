@@ -12,11 +12,17 @@ type Change interface{ change() }
 type CreateUpdate struct{ Update Update }
 
 // ReplaceUpdate stores an update in place of the one with the same id, if the stored one still has Update.Revision; the
-// stored revision becomes one more. Endpoint, Image, Key, Created and Since keep their stored values.
+// stored revision becomes one more. Endpoint, Image, Key, Labels, Created and Since keep their stored values.
 //
 // ErrNotFound: no such update. ErrDamaged (as *DamagedError): the stored one cannot be read. ErrConflict: it has another
 // revision. ErrConflict too: it had ended and would be active again.
 type ReplaceUpdate struct{ Update Update }
+
+// DeleteUpdate removes an update that has ended, with its journal; its idempotency key is free again.
+//
+// ErrNotFound: no such update. ErrActive (as *ActiveError, with the update's own id): it has not ended. ErrDamaged (as
+// *DamagedError): its record cannot be read; [RemoveDamaged] removes it.
+type DeleteUpdate struct{ ID string }
 
 // AppendEvents appends lines to the journal; the store numbers them, rising by one or more.
 // The journal is bounded: of one update the first [JournalHead] and the last [JournalTail] lines are kept.
@@ -66,6 +72,7 @@ type DeleteDevice struct{ Endpoint string }
 
 func (CreateUpdate) change()    {}
 func (ReplaceUpdate) change()   {}
+func (DeleteUpdate) change()    {}
 func (AppendEvents) change()    {}
 func (CreateImage) change()     {}
 func (DeleteImage) change()     {}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,13 @@ const (
 	MaxDetail   = 1024     // of Event.Detail
 	MaxText     = 1024     // of any other text
 	MaxLinks    = 64 << 10 // of Registration.Links
+)
+
+// Bounds of the labels of an update.
+const (
+	MaxLabels     = 16
+	MaxLabelName  = 64  // bytes
+	MaxLabelValue = 255 // bytes
 )
 
 const sha256Digits = 64 // of SHA-256 in hex
@@ -43,6 +51,9 @@ func Normalize(c Change) (Change, error) {
 		return c, n.err
 	case ReplaceUpdate:
 		n.update(&c.Update)
+		return c, n.err
+	case DeleteUpdate:
+		n.word("update id", c.ID, 1, MaxID)
 		return c, n.err
 	case AppendEvents:
 		c.Events = slices.Clone(c.Events)
@@ -80,6 +91,31 @@ func Normalize(c Change) (Change, error) {
 	return nil, fmt.Errorf("%w: unknown change %T", ErrInvalid, c)
 }
 
+// CheckLabels returns an error that matches [ErrInvalid] if labels break these bounds: at most [MaxLabels] of them; a name
+// is 1 to [MaxLabelName] bytes of the letters A to Z and a to z, digits, and the characters - _ . and /; a value is up to
+// [MaxLabelValue] bytes of UTF-8 without control characters, and may be empty.
+func CheckLabels(labels map[string]string) error {
+	if len(labels) > MaxLabels {
+		return fmt.Errorf("%w: %d labels, more than %d", ErrInvalid, len(labels), MaxLabels)
+	}
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		n := normalizer{}
+		n.word("name of a label", name, 1, MaxLabelName)
+		n.word("value of label "+cut(name, MaxLabelName), labels[name], 0, MaxLabelValue)
+		if strings.ContainsFunc(name, notInLabelName) {
+			n.fail("name of label %q has a character other than letters, digits and -_./", cut(name, MaxLabelName))
+		}
+		if n.err != nil {
+			return n.err
+		}
+	}
+	return nil
+}
+
+func notInLabelName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_./", r)
+}
+
 // A normalizer keeps the first error.
 type normalizer struct{ err error }
 
@@ -88,6 +124,10 @@ func (n *normalizer) update(u *Update) {
 	n.word("endpoint", u.Endpoint, 1, MaxEndpoint)
 	n.word("image id", u.Image, 1, MaxID)
 	n.word("idempotency key", u.Key, 0, MaxName)
+	if err := CheckLabels(u.Labels); err != nil && n.err == nil {
+		n.err = err
+	}
+	u.Labels = maps.Clone(u.Labels)
 	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
 	}

@@ -14,6 +14,9 @@ type Update struct {
 	Image    string `json:"image"`         // id of the image
 	Key      string `json:"key,omitempty"` // idempotency key of the request, "" if it had none
 
+	// Labels are what the request said for programs to find the update by; see [CheckLabels].
+	Labels map[string]string `json:"labels,omitempty"`
+
 	Machine fsm.Update `json:"machine"`          // what the state machine knows
 	Tokens  []string   `json:"tokens,omitempty"` // SHA-256, in hex, of each download token that was given out
 

@@ -64,6 +64,8 @@ type UpdateQuery struct {
 	Active   bool   // only those that have not ended
 	Oldest   bool   // oldest first instead of newest first
 
+	// Labels selects only updates that have each of these labels, with these values; nil and empty select all.
+	Labels map[string]string
 	// Filter further selects, for what a back end has no index for; nil selects all.
 	Filter func(Update) bool
 

@@ -44,6 +44,14 @@ func (m model) one(c store.Change) error {
 		}
 		old.Machine, old.Tokens, old.Changed, old.Revision = c.Update.Machine, c.Update.Tokens, c.Update.Changed, old.Revision+1
 		m.updates[old.ID] = old
+	case store.DeleteUpdate:
+		switch u, ok := m.updates[c.ID]; {
+		case !ok:
+			return store.ErrNotFound
+		case u.Active():
+			return store.ErrActive
+		}
+		delete(m.updates, c.ID)
 	case store.CreateImage:
 		if _, ok := m.images[c.Image.ID]; ok {
 			return store.ErrExists
@@ -142,11 +150,14 @@ func testRandom(t *testing.T, db store.Store) {
 
 func randomChange(rnd *rand.Rand, m model) store.Change {
 	image := fmt.Sprint("i", rnd.IntN(4))
-	switch rnd.IntN(9) {
+	switch rnd.IntN(10) {
 	case 0, 1:
 		u := newUpdate(id(rnd.IntN(200)), fmt.Sprint("ep", rnd.IntN(9)), image)
 		if rnd.IntN(3) == 0 {
 			u.Key = fmt.Sprint("key", rnd.IntN(40))
+		}
+		if rnd.IntN(3) == 0 {
+			u.Labels = map[string]string{"n": fmt.Sprint(rnd.IntN(3))}
 		}
 		if rnd.IntN(4) == 0 {
 			u = ended(u)
@@ -166,6 +177,8 @@ func randomChange(rnd *rand.Rand, m model) store.Change {
 			u = ended(u)
 		}
 		return store.ReplaceUpdate{Update: u}
+	case 9:
+		return store.DeleteUpdate{ID: id(rnd.IntN(200))}
 	case 4:
 		return store.CreateImage{Image: newImage(image, fmt.Sprint(rnd.IntN(4)))}
 	case 5:
@@ -204,8 +217,11 @@ func (m model) compare(t *testing.T, db store.Store, rnd *rand.Rand) {
 	if rnd.IntN(2) == 0 {
 		some.Image = fmt.Sprint("i", rnd.IntN(4))
 	}
+	if rnd.IntN(2) == 0 {
+		some.Labels = map[string]string{"n": fmt.Sprint(rnd.IntN(3))}
+	}
 	add(func(u store.Update) bool {
-		return (!some.Active || u.Active()) && u.ID > some.After && (some.Endpoint == "" || some.Endpoint == u.Endpoint) &&
+		return (len(some.Labels) == 0 || u.Labels["n"] == some.Labels["n"]) && (!some.Active || u.Active()) && u.ID > some.After && (some.Endpoint == "" || some.Endpoint == u.Endpoint) &&
 			(some.Image == "" || some.Image == u.Image)
 	})
 

@@ -70,6 +70,27 @@ func testRaceReplace(t *testing.T, db store.Store) {
 	}
 }
 
+// testRaceDelete deletes an update while lines are appended to its journal: none stays behind.
+func testRaceDelete(t *testing.T, db store.Store) {
+	seed(t, db)
+	for range 20 {
+		commit(t, db, store.CreateUpdate{Update: ended(newUpdate("u1", "ep", "i1"))})
+		deleted := together(t, 20, store.ErrNotFound, func(i int) error {
+			if i%4 == 0 {
+				_, err := db.Commit(t.Context(), store.DeleteUpdate{ID: "u1"})
+				return err
+			}
+			_, err := db.Commit(t.Context(), store.AppendEvents{Events: []store.Event{newEvent("u1", "a")}})
+			if err == nil {
+				return store.ErrNotFound // only what deletes counts
+			}
+			return err
+		})
+		equal(t, "updates deleted", deleted, 1)
+		equal(t, "events", collect(t, db.Events(t.Context(), store.EventQuery{}), eventName), []string{})
+	}
+}
+
 // testRaceImage deletes an image while updates to it are being created: never both.
 func testRaceImage(t *testing.T, db store.Store) {
 	for round := range 10 {

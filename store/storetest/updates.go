@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -118,6 +119,7 @@ func testReplace(t *testing.T, db store.Store) {
 	step.Machine.Plan.Profile.Protocols, step.Tokens = nil, []string{"cc"}
 	wrong := step
 	wrong.Endpoint, wrong.Image, wrong.Key, wrong.Since, wrong.Created = "other", "other", "other", 77, epoch.AddDate(1, 0, 0)
+	wrong.Labels = map[string]string{"other": ""}
 	commit(t, db, store.ReplaceUpdate{Update: wrong})
 	step.Revision = 2
 	equal(t, "replaced update", getUpdate(t, db, "u1"), step)
@@ -185,4 +187,99 @@ func testOrder(t *testing.T, db store.Store) {
 		store.CreateImage{Image: newImage("i1", "1.0")})
 	refuse(t, db, store.ErrNotFound, store.DeleteImage{ID: "i1"}, store.CreateUpdate{Update: newUpdate("u3", "ep", "i1")})
 	refuse(t, db, store.ErrInUse, store.CreateUpdate{Update: newUpdate("u3", "ep", "i1")}, store.DeleteImage{ID: "i1"})
+}
+
+func testLabels(t *testing.T, db store.Store) {
+	seed(t, db)
+	labels := map[string]string{"site": "north", "team/a.b-c_D9": "", "x": "日本 = &"}
+	u := newUpdate("u1", "ep", "i1")
+	u.Labels = labels
+	commit(t, db, store.CreateUpdate{Update: u})
+	want := newUpdate("u1", "ep", "i1")
+	want.Revision, want.Labels = 1, map[string]string{"site": "north", "team/a.b-c_D9": "", "x": "日本 = &"}
+	labels["site"] = "spoilt"
+	equal(t, "labelled update", getUpdate(t, db, "u1"), want)
+
+	for _, bad := range []map[string]string{
+		{"": "a"}, {"a b": "a"}, {"a=b": "a"}, {"é": "a"}, {"a\n": "a"}, {strings.Repeat("x", store.MaxLabelName+1): "a"},
+		{"a": "\x00"}, {"a": "\xff"}, {"a": strings.Repeat("x", store.MaxLabelValue+1)}, manyLabels(store.MaxLabels + 1),
+	} {
+		u := newUpdate("u2", "ep2", "i1")
+		u.Labels = bad
+		refuse(t, db, store.ErrInvalid, store.CreateUpdate{Update: u})
+	}
+	most := newUpdate("u2", "ep2", "i1")
+	most.Labels = manyLabels(store.MaxLabels - 1)
+	most.Labels["site"] = strings.Repeat("é", store.MaxLabelValue/2)
+	commit(t, db, store.CreateUpdate{Update: most}, store.CreateUpdate{Update: newUpdate("u3", "ep3", "i1")})
+
+	for _, test := range []struct {
+		q    store.UpdateQuery
+		want []string
+	}{
+		{store.UpdateQuery{Labels: map[string]string{}}, []string{"u3", "u2", "u1"}},
+		{store.UpdateQuery{Labels: map[string]string{"site": "north"}}, []string{"u1"}},
+		{store.UpdateQuery{Labels: map[string]string{"site": "north", "x": "日本 = &"}}, []string{"u1"}},
+		{store.UpdateQuery{Labels: map[string]string{"site": "north", "x": "y"}}, []string{}},
+		{store.UpdateQuery{Labels: map[string]string{"site": ""}}, []string{}},
+		{store.UpdateQuery{Labels: map[string]string{"none": ""}}, []string{}},
+		{store.UpdateQuery{Labels: map[string]string{"team/a.b-c_D9": ""}}, []string{"u1"}},
+		{store.UpdateQuery{Labels: map[string]string{"site": "north"}, Endpoint: "ep2"}, []string{}},
+		{store.UpdateQuery{Labels: map[string]string{"site": most.Labels["site"]}, Active: true, Oldest: true}, []string{"u2"}},
+	} {
+		if got := collect(t, db.Updates(t.Context(), test.q), updateID); !sameStrings(got, test.want) {
+			t.Errorf("Updates(%+v) = %v, want %v", test.q, got, test.want)
+		}
+	}
+}
+
+func manyLabels(n int) map[string]string {
+	labels := make(map[string]string)
+	for i := range n {
+		labels[strings.Repeat("x", store.MaxLabelName-2)+id(i)[len(id(i))-2:]] = "v"
+	}
+	return labels
+}
+
+func testDeleteUpdate(t *testing.T, db store.Store) {
+	seed(t, db)
+	ctx := t.Context()
+	commit(t, db, store.CreateUpdate{Update: withKey(newUpdate("u1", "ep", "i1"), "key")},
+		store.AppendEvents{Events: []store.Event{newEvent("u1", "a"), newEvent("u1", "b")}},
+		store.CreateUpdate{Update: ended(newUpdate("u2", "ep", "i1"))},
+		store.AppendEvents{Events: []store.Event{newEvent("u2", "c")}})
+	gone := store.DeleteUpdate{ID: "u1"}
+	err := refuse(t, db, store.ErrActive, gone)
+	if active, ok := errors.AsType[*store.ActiveError](err); !ok || active.Endpoint != "ep" || active.ID != "u1" {
+		t.Fatalf("%#v, want an ActiveError of u1", err)
+	}
+	refuse(t, db, store.ErrNotFound, store.DeleteUpdate{ID: "u"})
+	refuse(t, db, store.ErrInvalid, store.DeleteUpdate{})
+	last := commitNothing(t, db)
+
+	end := store.ReplaceUpdate{Update: ended(getUpdate(t, db, "u1"))}
+	refuse(t, db, store.ErrNotFound, end, gone, gone)
+	commit(t, db, end, gone)
+	_, err = db.Update(ctx, "u1")
+	failsWith(t, "Update of a deleted one", err, store.ErrNotFound)
+	refuse(t, db, store.ErrNotFound, gone)
+	refuse(t, db, store.ErrNotFound, end)
+	refuse(t, db, store.ErrNotFound, store.AppendEvents{Events: []store.Event{newEvent("u1", "d")}})
+	for _, q := range []store.UpdateQuery{{}, {Endpoint: "ep"}, {Image: "i1"}} {
+		equal(t, "updates that are left", collect(t, db.Updates(ctx, q), updateID), []string{"u2"})
+	}
+	equal(t, "updates of its key", collect(t, db.Updates(ctx, store.UpdateQuery{Key: "key"}), updateID), []string{})
+	equal(t, "events", collect(t, db.Events(ctx, store.EventQuery{}), eventName), []string{"c"})
+	equal(t, "its events", collect(t, db.Events(ctx, store.EventQuery{Update: "u1"}), eventName), []string{})
+	equal(t, "last number", commitNothing(t, db), last)
+
+	// Its id and its key are free; nothing of the old one comes back with them.
+	commit(t, db, store.CreateUpdate{Update: withKey(newUpdate("u1", "ep", "i1"), "key")},
+		store.AppendEvents{Events: []store.Event{newEvent("u1", "e")}})
+	equal(t, "events of the new one", collect(t, db.Events(ctx, store.EventQuery{Update: "u1"}), eventName), []string{"e"})
+	if next := commitNothing(t, db); next <= last {
+		t.Fatalf("last number is %d, want more than %d: numbers are not used twice", next, last)
+	}
+	commit(t, db, store.DeleteUpdate{ID: "u2"}, store.ReplaceUpdate{Update: ended(getUpdate(t, db, "u1"))}, gone,
+		store.DeleteImage{ID: "i1"})
 }

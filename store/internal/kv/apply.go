@@ -15,6 +15,8 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 			err = createUpdate(o, c.Update, since)
 		case store.ReplaceUpdate:
 			err = replaceUpdate(o, c.Update)
+		case store.DeleteUpdate:
+			err = deleteUpdate(o, c.ID)
 		case store.AppendEvents:
 			err = appendEvents(o, c.Events)
 		case store.CreateImage:
@@ -97,7 +99,8 @@ func replaceUpdate(o *overlay, u store.Update) error {
 	if old.Revision != u.Revision || u.Active() && !old.Active() {
 		return store.ErrConflict
 	}
-	u.Endpoint, u.Image, u.Key, u.Created, u.Since = old.Endpoint, old.Image, old.Key, old.Created, old.Since
+	u.Endpoint, u.Image, u.Key, u.Labels = old.Endpoint, old.Image, old.Key, old.Labels
+	u.Created, u.Since = old.Created, old.Since
 	u.Revision++
 	if old.Active() && !u.Active() {
 		o.delete(active, []byte(u.ID))
@@ -105,6 +108,38 @@ func replaceUpdate(o *overlay, u store.Update) error {
 		o.delete(activeImages, join(u.Image, u.ID))
 	}
 	return o.putRecord(updates, u.ID, u)
+}
+
+func deleteUpdate(o *overlay, id string) error {
+	data := o.get(updates, []byte(id))
+	if data == nil {
+		return store.ErrNotFound
+	}
+	u, err := updateKind.decode([]byte(id), data)
+	if err != nil {
+		return err
+	}
+	if u.Active() {
+		return &store.ActiveError{Endpoint: u.Endpoint, ID: id}
+	}
+	deleteJournal(o, id)
+	if u.Key != "" {
+		o.delete(updateKeys, []byte(u.Key))
+	}
+	o.delete(byEndpoint, join(u.Endpoint, id))
+	o.delete(byImage, join(u.Image, id))
+	o.delete(updates, []byte(id))
+	return nil
+}
+
+// deleteJournal removes all lines of an update's journal, and reports whether there were any.
+func deleteJournal(o *overlay, id string) bool {
+	lines := o.sweep(journal, join(id, ""), func(_, _ []byte) bool { return true })
+	for _, line := range lines {
+		o.delete(events, rest(line))
+	}
+	o.delete(journalSize, []byte(id))
+	return len(lines) > 0
 }
 
 func appendEvents(o *overlay, lines []store.Event) error {

@@ -39,11 +39,7 @@ func removeUpdate(o *overlay, id []byte) (bool, error) {
 	}
 	byValue := func(_, value []byte) bool { return bytes.Equal(value, id) }
 	byRest := func(key, _ []byte) bool { return bytes.Equal(rest(key), id) }
-	all := func(_, _ []byte) bool { return true }
-	for _, line := range o.sweep(journal, join(string(id), ""), all) {
-		o.delete(events, rest(line))
-		found = true
-	}
+	found = deleteJournal(o, string(id)) || found
 	for _, swept := range [][][]byte{
 		o.sweep(updateKeys, nil, byValue), o.sweep(activeOf, nil, byValue), o.sweep(byEndpoint, nil, byRest),
 		o.sweep(byImage, nil, byRest), o.sweep(activeImages, nil, byRest),
@@ -52,7 +48,6 @@ func removeUpdate(o *overlay, id []byte) (bool, error) {
 	}
 	found = found || o.has(active, id)
 	o.delete(active, id)
-	o.delete(journalSize, id)
 	return found, nil
 }
 

@@ -169,7 +169,17 @@ func compound(key, _ []byte) []byte { return rest(key) }
 // the transaction.
 func selects(q store.UpdateQuery, u store.Update) bool {
 	return (q.Endpoint == "" || q.Endpoint == u.Endpoint) && (q.Image == "" || q.Image == u.Image) &&
-		(q.Key == "" || q.Key == u.Key) && (!q.Active || u.Active()) && follows(q, u.ID)
+		(q.Key == "" || q.Key == u.Key) && (!q.Active || u.Active()) && follows(q, u.ID) && labelled(u, q.Labels)
+}
+
+// labelled reports whether an update has all labels, with their values.
+func labelled(u store.Update, labels map[string]string) bool {
+	for name, value := range labels {
+		if has, ok := u.Labels[name]; !ok || has != value {
+			return false
+		}
+	}
+	return true
 }
 
 // follows reports whether an id is beyond the page before.
