@@ -44,15 +44,16 @@ const (
 var house = map[string]houseRule{
 	"":                 {},
 	"tlv":              {},
-	"senml":            {others: []string{cbor}},
+	"senml":            {own: []string{"internal/cbor"}},
 	"firmware/fsm":     {},
 	"firmware/bundle":  {others: []string{cbor}},
 	"internal/coap":    {own: []string{"internal/coap/...", "internal/files"}, others: []string{coap, dtls, dtlslog, xsys}},
+	"internal/cbor":    {},
 	"internal/disk":    {others: []string{xsys}},
 	"internal/files":   {others: []string{xsys}},
 	"internal/mutate":  {},
 	"internal/peers":   {own: []string{"internal/peers"}},
-	"lwm2m":            {own: []string{"lwm2m/...", "tlv", "senml", "internal/coap/..."}, others: []string{cbor, xsync}},
+	"lwm2m":            {own: []string{"lwm2m/...", "tlv", "senml", "internal/cbor", "internal/coap/..."}, others: []string{xsync}},
 	"store":            {own: []string{"firmware/fsm"}},
 	"store/internal":   {own: []string{"firmware/fsm", "store", "store/internal/..."}},
 	"store/memory":     {own: []string{"firmware/fsm", "store", "store/internal/..."}},
@@ -192,7 +193,7 @@ func TestWhatIsLinked(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"tlv", "firmware/fsm", "store", "store/memory"} {
+	for _, path := range []string{"tlv", "internal/cbor", "firmware/fsm", "store", "store/memory"} {
 		for _, dep := range packages[module+"/"+path].Deps {
 			if q := packages[dep]; !q.Standard && q.module() != module {
 				t.Errorf("%s links %s: it is for the standard library alone", path, dep)

@@ -165,17 +165,20 @@ func decodeSenML(f senmlFormat, base Path, payload []byte, m *Models) ([]Entry, 
 	return c.entries, nil
 }
 
+func valueOfNumber(n senml.Number) Value {
+	if i, ok := n.Int64(); ok {
+		return Integer(i)
+	}
+	if u, ok := n.Uint64(); ok {
+		return Unsigned(u)
+	}
+	return Float(n.Float64())
+}
+
 func valueOfSenML(v senml.Value) (Value, bool) {
 	switch v.Kind() {
 	case senml.NumberKind:
-		n := v.Number()
-		if i, ok := n.Int64(); ok {
-			return Integer(i), true
-		}
-		if u, ok := n.Uint64(); ok {
-			return Unsigned(u), true
-		}
-		return Float(n.Float64()), true
+		return valueOfNumber(v.Number()), true
 	case senml.StringKind:
 		return String(v.Text()), true
 	case senml.BoolKind:

@@ -87,7 +87,7 @@ func invalidUTF8(b []byte) int {
 }
 
 func decodeCBOR(payload []byte, t Type) (Value, error) {
-	r := cborReader{format: FormatCBOR, data: payload}
+	r := newCBORReader(FormatCBOR, payload)
 	h, err := r.head()
 	if err != nil {
 		return Value{}, err
@@ -96,15 +96,15 @@ func decodeCBOR(payload []byte, t Type) (Value, error) {
 	if err != nil {
 		return Value{}, err
 	}
-	if r.pos != len(payload) {
-		return Value{}, r.fail(r.pos, "data after the end")
+	if err := r.end(); err != nil {
+		return Value{}, err
 	}
 	if v.typ == TypeNull {
-		return Value{}, r.fail(h.at, "null is not a value")
+		return Value{}, r.fail(h.At, "null is not a value")
 	}
 	typed, ok := v.fitCBOR(t)
 	if !ok {
-		return Value{}, r.fail(h.at, "value is not of type "+t.String())
+		return Value{}, r.fail(h.At, "value is not of type "+t.String())
 	}
 	return typed, nil
 }

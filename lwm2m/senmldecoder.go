@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/otago-iot/otago/internal/cbor"
 	"github.com/otago-iot/otago/senml"
 )
 
@@ -91,16 +92,17 @@ func (d *senmlDecoder) fail(resolved int, reason string) error {
 // that is well-formed.
 func (d *senmlDecoder) offset(record int) int {
 	if d.cbor {
-		r := cborReader{format: d.format, data: d.payload}
-		if _, err := r.head(); err != nil {
+		const depth = 64 // more than senml reads
+		r := cbor.Reader{S: string(d.payload)}
+		if _, err := r.Head(); err != nil {
 			return 0
 		}
 		for range record {
-			if r.skip(maxSkipDepth) != nil {
+			if r.Skip(depth) != nil {
 				break
 			}
 		}
-		return r.pos
+		return r.Pos
 	}
 	dec := json.NewDecoder(bytes.NewReader(d.payload))
 	for depth := 0; ; {

@@ -1,9 +1,14 @@
 package senml
 
-import "strings"
+import (
+	"math"
+	"strings"
+
+	"github.com/otago-iot/otago/internal/cbor"
+)
 
 func (c Codec) decodeCBOR(dst []Record, data []byte) ([]Record, error) {
-	r := cborReader{s: string(data), check: checker{codec: c}, record: -1}
+	r := cborReader{Reader: cbor.Reader{S: string(data)}, check: checker{codec: c}, record: -1}
 	out, err := r.pack(dst)
 	if err == nil {
 		return out, nil
@@ -11,68 +16,84 @@ func (c Codec) decodeCBOR(dst []Record, data []byte) ([]Record, error) {
 	if r.fromCaller {
 		return dst, err
 	}
-	return dst, &SyntaxError{Offset: r.pos, Record: r.record, Err: err}
+	return dst, &SyntaxError{Offset: r.Pos, Record: r.record, Err: categoryOf(err)}
 }
 
-// cborReader reads a pack. Its methods return the bare category as error, with
-// pos at the item at fault.
+// categoryOf returns this package's name for a category of package cbor.
+func categoryOf(err error) error {
+	switch err {
+	case cbor.ErrSyntax:
+		return ErrSyntax
+	case cbor.ErrTruncated:
+		return ErrTruncated
+	case cbor.ErrType:
+		return ErrType
+	case cbor.ErrRange:
+		return ErrNumber
+	case cbor.ErrDepth:
+		return ErrTooLarge
+	}
+	return err
+}
+
+// cborReader reads a pack. Its methods return the bare category as error, with Pos at the item that
+// is at fault.
 type cborReader struct {
-	s          string // what strings are slices of
-	pos        int
+	cbor.Reader
 	record     int // index, -1 outside of any
 	check      checker
 	fromCaller bool // the error is one of Codec.Unknown
 }
 
 func (r *cborReader) pack(dst []Record) ([]Record, error) {
-	start := r.pos
-	h, err := r.readHead()
+	start := r.Pos
+	h, err := r.Head()
 	if err != nil {
 		return nil, err
 	}
-	if h.major != majorArray {
-		r.pos = start
+	if h.Major != cbor.Array {
+		r.Pos = start
 		return nil, ErrSyntax
 	}
 	limit := r.check.codec.maxRecords()
 	room := room{typical: 12, limit: limit}
-	if h.info != indefinite && h.arg < uint64(limit) {
-		room.limit = int(h.arg) // not more than that, though perhaps fewer
+	if !h.Indefinite() && h.Arg < uint64(limit) {
+		room.limit = int(h.Arg) // not more than that, though perhaps fewer
 	}
-	for n := uint64(0); r.more(h, n); n++ {
+	for n := uint64(0); r.More(h, n); n++ {
 		r.record++
 		if r.record == limit {
 			return nil, ErrTooLarge
 		}
-		dst = room.next(dst, r.record, r.pos, len(r.s))
+		dst = room.next(dst, r.record, r.Pos, len(r.S))
 		if err := r.readRecord(&dst[len(dst)-1]); err != nil {
 			return nil, err
 		}
 	}
 	if r.record < 0 && r.check.codec.Pack == Fetch && !r.check.codec.LwM2M {
-		r.pos = start
+		r.Pos = start
 		return nil, ErrValue // RFC 8790, section 3.1: at least one record
 	}
 	r.record = -1
-	if r.pos < len(r.s) {
+	if r.Pos < len(r.S) {
 		return nil, ErrTrailing
 	}
-	return dst, r.check.checkNames(len(r.s))
+	return dst, r.check.checkNames(len(r.S))
 }
 
 func (r *cborReader) readRecord(rec *Record) error {
-	start := r.pos
-	h, err := r.readHead()
+	start := r.Pos
+	h, err := r.Head()
 	if err != nil {
 		return err
 	}
-	if h.major != majorMap {
-		r.pos = start
+	if h.Major != cbor.Map {
+		r.Pos = start
 		return ErrSyntax
 	}
 	var has labelSet
-	for n := uint64(0); r.more(h, n); n++ {
-		at := r.pos
+	for n := uint64(0); r.More(h, n); n++ {
+		at := r.Pos
 		l, name, err := r.label()
 		if err != nil {
 			return err
@@ -84,20 +105,20 @@ func (r *cborReader) readRecord(rec *Record) error {
 			continue
 		}
 		if has.has(l) {
-			r.pos = at
+			r.Pos = at
 			return ErrLabel
 		}
 		has |= 1 << l
-		at = r.pos
+		at = r.Pos
 		if err := r.field(rec, l); err != nil {
-			if err == ErrType || err == ErrNumber {
-				r.pos = at
+			if err == cbor.ErrType || err == cbor.ErrRange || err == ErrType {
+				r.Pos = at
 			}
 			return err
 		}
 	}
 	if err := r.check.check(rec, has); err != nil {
-		r.pos = start
+		r.Pos = start
 		return err
 	}
 	return nil
@@ -118,21 +139,21 @@ var labelOfKey = func() (t [256]label) {
 
 // label reads the key of a field.
 func (r *cborReader) label() (label, string, error) {
-	if r.pos < len(r.s) {
-		if l := labelOfKey[r.s[r.pos]]; l != unknownLabel {
-			r.pos++
+	if r.Pos < len(r.S) {
+		if l := labelOfKey[r.S[r.Pos]]; l != unknownLabel {
+			r.Pos++
 			return l, "", nil
 		}
 	}
-	start := r.pos
-	h, err := r.readHead()
+	start := r.Pos
+	h, err := r.Head()
 	if err != nil {
 		return 0, "", err
 	}
-	switch h.major {
-	case majorText:
-		r.pos = start
-		name, err := r.text()
+	switch h.Major {
+	case cbor.Text:
+		r.Pos = start
+		name, err := r.Text()
 		if err != nil {
 			return 0, "", err
 		}
@@ -142,14 +163,14 @@ func (r *cborReader) label() (label, string, error) {
 		case l == labelLink || l == unknownLabel:
 			return unknownLabel, name, nil
 		}
-	case majorUint, majorNegInt:
-		if h.arg < 24 && h.info >= 24 { // a known key in a long form
-			if l := labelOfKey[h.major|byte(h.arg)]; l != unknownLabel {
+	case cbor.Uint, cbor.NegInt:
+		if h.Arg < 24 && h.Info >= 24 { // a known key in a long form
+			if l := labelOfKey[h.Major|byte(h.Arg)]; l != unknownLabel {
 				return l, "", nil
 			}
 		}
 	}
-	r.pos = start
+	r.Pos = start
 	return 0, "", ErrLabel
 }
 
@@ -157,11 +178,11 @@ func (r *cborReader) label() (label, string, error) {
 func (r *cborReader) field(rec *Record, l label) (err error) {
 	switch l {
 	case labelName: // first, for nearly every record has it
-		rec.Name, err = r.text()
+		rec.Name, err = r.Text()
 		return err
 	case labelValue:
-		if r.check.codec.Pack == Patch && r.pos < len(r.s) && r.s[r.pos] == cborNull {
-			r.pos++
+		if r.check.codec.Pack == Patch && r.Pos < len(r.S) && r.S[r.Pos] == cbor.Null {
+			r.Pos++
 			rec.Value = Null()
 			return nil
 		}
@@ -174,24 +195,24 @@ func (r *cborReader) field(rec *Record, l label) (err error) {
 		return err
 	case labelData:
 		var s string
-		s, err = r.str(majorBytes)
+		s, err = r.Bytes()
 		rec.Value.kind, rec.Value.data = DataKind, []byte(s)
 		return err
 	case labelVersion:
-		h, err := r.readHead()
+		h, err := r.Head()
 		if err != nil {
 			return err
 		}
-		if h.major != majorUint {
+		if h.Major != cbor.Uint {
 			return ErrType
 		}
-		return rec.setVersion(Uint(h.arg))
+		return rec.setVersion(Uint(h.Arg))
 	}
 	if dst := rec.number(l); dst != nil {
 		*dst, err = r.number()
 		return err
 	}
-	s, err := r.text()
+	s, err := r.Text()
 	if err != nil {
 		return err
 	}
@@ -200,18 +221,109 @@ func (r *cborReader) field(rec *Record, l label) (err error) {
 
 // unknown skips the value of a field that is not known.
 func (r *cborReader) unknown(name string, at int) error {
-	start := r.pos
-	if err := r.skip(maxDepth); err != nil {
+	start := r.Pos
+	if err := r.Skip(maxDepth); err != nil {
 		return err
 	}
 	if hook := r.check.codec.Unknown; hook != nil {
-		err := hook(r.record, name, r.s[start:r.pos])
+		err := hook(r.record, name, r.S[start:r.Pos])
 		r.fromCaller = err != nil
 		return err
 	}
 	if strings.HasSuffix(name, "_") {
-		r.pos = at
+		r.Pos = at
 		return ErrMustUnderstand
 	}
 	return nil
+}
+
+func (r *cborReader) bool() (bool, error) {
+	if r.Pos < len(r.S) {
+		switch r.S[r.Pos] {
+		case cbor.False:
+			r.Pos++
+			return false, nil
+		case cbor.True:
+			r.Pos++
+			return true, nil
+		}
+	}
+	return false, r.Mistyped(cbor.Head{At: r.Pos})
+}
+
+// number reads an integer, a float, a decimal fraction, or for LwM2M a tagged time.
+func (r *cborReader) number() (Number, error) {
+	if r.Pos < len(r.S) && r.S[r.Pos] < 24 {
+		r.Pos++
+		return Int(int64(r.S[r.Pos-1])), nil
+	}
+	h, err := r.Head()
+	if err != nil {
+		return Number{}, err
+	}
+	switch h.Major {
+	case cbor.Uint:
+		return Uint(h.Arg), nil
+	case cbor.NegInt:
+		return negative(h.Arg), nil
+	case cbor.Simple:
+		if f, ok := h.Float(); ok {
+			if f-f != 0 { // not finite
+				return Number{}, cbor.ErrRange
+			}
+			return Float(f), nil
+		}
+	case cbor.Tag:
+		switch {
+		case h.Arg == cbor.TagDecimal:
+			return r.decimal()
+		case h.Arg <= cbor.TagEpoch && r.check.codec.LwM2M:
+			return r.time(h)
+		}
+	}
+	return Number{}, r.Mistyped(h)
+}
+
+// negative returns -1-arg.
+func negative(arg uint64) Number {
+	switch {
+	case arg <= math.MaxInt64:
+		return Int(-1 - int64(arg))
+	case arg == math.MaxUint64:
+		return Float(-0x1p64)
+	}
+	return Float(-float64(arg + 1)) // rounded once
+}
+
+// decimal reads the content of a decimal fraction.
+func (r *cborReader) decimal() (Number, error) {
+	exp, mantissa, err := r.Decimal()
+	if err != nil {
+		return Number{}, err
+	}
+	n := Decimal(mantissa, int(max(-1<<20, min(exp, 1<<20))))
+	if !n.isFinite() {
+		return Number{}, cbor.ErrRange
+	}
+	return n, nil
+}
+
+// time reads the content of a tagged time: whole seconds of Unix time, of a date less the fraction.
+// RFC 8428 has no tagged times; Leshan puts them around values in the other CBOR formats of LwM2M.
+func (r *cborReader) time(tag cbor.Head) (Number, error) {
+	if tag.Arg == cbor.TagDateTime {
+		t, err := r.DateTime()
+		return Int(t.Unix()), err
+	}
+	if r.Pos < len(r.S) && r.S[r.Pos]&0xe0 == cbor.Tag {
+		return Number{}, r.Mistyped(tag) // times do not nest
+	}
+	n, err := r.number()
+	if err != nil {
+		return Number{}, err
+	}
+	if _, ok := n.Int64(); !ok {
+		return Number{}, cbor.ErrRange
+	}
+	return n, nil
 }
