@@ -53,7 +53,7 @@ func device(ctx context.Context, publicKey ed25519.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	client := lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "urn:imei:490154203237518",
 		Server:   "coap://127.0.0.1:5683",
 		Objects: []lwm2m.Object{
@@ -61,6 +61,9 @@ func device(ctx context.Context, publicKey ed25519.PublicKey) error {
 			firmware.NewDevice(slots, firmware.DeviceConfig{}).Object(),
 		},
 	})
+	if err != nil {
+		return err
+	}
 	return client.Run(ctx) // until ctx ends, or with firmware.ErrRestart when an installed version is to be started
 }
 

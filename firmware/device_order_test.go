@@ -99,13 +99,14 @@ func TestOrderOfAnswers(t *testing.T) {
 		defer slots.Close()
 		diary := &diary{times: map[string]time.Time{}}
 		device := NewDevice(noted{slots, diary}, DeviceConfig{})
-		client := lwm2m.NewClient(lwm2m.ClientConfig{
+		client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 			Endpoint: "device", Server: "coap://10.0.0.1:5683", Objects: []lwm2m.Object{device.Object()},
 			Listen: func(context.Context) (net.PacketConn, error) {
 				conn, err := network.Listen("10.0.1.1:0")
 				return notedConn{conn, diary}, err
 			},
 		})
+		require.NoError(t, err)
 		ended := make(chan error, 1)
 		go func() { ended <- client.Run(t.Context()) }()
 		require.NoError(t, client.WaitRegistered(t.Context()))

@@ -27,11 +27,14 @@ func ExampleNewDevice() {
 		log.Fatal(err)
 	}
 	ota := firmware.NewDevice(slots, firmware.DeviceConfig{Hosts: []string{"fw.example.com"}})
-	client := lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "urn:imei:490154203237518",
 		Server:   "coap://lwm2m.example.com",
 		Objects:  []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersion: slots.Version()}, ota.Object()},
 	})
+	if err != nil {
+		log.Fatal(err)
+	}
 	if err := client.Run(context.Background()); errors.Is(err, firmware.ErrRestart) {
 		os.Exit(75) // whoever started this program asks Slots.Boot what to start now
 	}

@@ -84,16 +84,17 @@ func (k *keyed) registers(secured, deregisters bool) bool {
 	if secured {
 		server, key = "coaps://"+securedAddress, []byte{1}
 	}
-	client := lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: endpoint, Server: server, PSK: key, Lifetime: 2 * time.Minute,
 		Listen: func(context.Context) (net.PacketConn, error) { return k.net.Listen("10.0.0.2:0") },
 	})
+	require.NoError(k.t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	running, stop := context.WithCancel(context.Background())
 	go func() { done <- client.Run(running) }()
-	err := client.WaitRegistered(ctx)
+	err = client.WaitRegistered(ctx)
 	if !deregisters {
 		server, device := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
 		k.net.Partition(server, device, true)

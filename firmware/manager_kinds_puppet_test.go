@@ -33,7 +33,7 @@ type puppet struct {
 // puppet starts a device that is moved by hand, until the function that is returned is called.
 func (w *world) puppet(p *puppet) (end func()) {
 	p.version = oldFW
-	p.client = lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: endpoint, Server: "coap://" + serverAddress, Logger: testLogger(w.t, "puppet"),
 		Objects: []lwm2m.Object{p, puppetBody{p}},
 		Listen: func(context.Context) (net.PacketConn, error) {
@@ -41,6 +41,8 @@ func (w *world) puppet(p *puppet) (end func()) {
 			return limited{conn, p.limit}, err
 		},
 	})
+	require.NoError(w.t, err)
+	p.client = client
 	ctx, cancel := context.WithCancel(w.ctx)
 	w.devices.Go(func() { _ = p.client.Run(ctx) })
 	return cancel

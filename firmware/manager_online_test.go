@@ -51,9 +51,10 @@ func TestOnlineEndsWithConnection(t *testing.T) {
 		require.NoError(t, <-done)
 		require.NoError(t, <-done)
 	}()
-	client := lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: endpoint, Server: "coap+tcp://" + l.Addr().String(), MinRetry: time.Hour,
 	})
+	require.NoError(t, err)
 	go func() { done <- client.Run(ctx) }()
 	online := func() bool {
 		d, err := manager.Device(ctx, endpoint)

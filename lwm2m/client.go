@@ -1,6 +1,7 @@
 package lwm2m
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +18,9 @@ import (
 // It belongs to one server, so it does without Access Control, and requests from other addresses are refused with 4.01.
 // A write by the server counts as a change of what was written, see [Client.Notify].
 type Client struct {
-	config    ClientConfig
-	log       *slog.Logger
-	server    serverURI
-	configErr error
+	config ClientConfig
+	log    *slog.Logger
+	server serverURI
 
 	calls   *calls
 	objects map[uint16]Object
@@ -39,27 +39,33 @@ type Client struct {
 	attributes map[Path]Attributes
 }
 
-// NewClient returns a client. It starts nothing: see [Client.Run], which also reports a wrong configuration.
-func NewClient(config ClientConfig) *Client {
+// NewClient returns a client, or what is wrong with its configuration. It starts nothing: see
+// [Client.Run].
+func NewClient(config ClientConfig) (*Client, error) {
+	log := cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
 	c := &Client{
-		config:     config.withDefaults(),
+		config:     config,
+		log:        log,
+		calls:      newCalls(log),
 		objects:    make(map[uint16]Object),
 		kick:       make(chan struct{}, 1),
 		registered: make(chan struct{}),
 		attributes: make(map[Path]Attributes),
 	}
-	c.log = c.config.Logger
-	c.calls = newCalls(c.log)
-	_, c.configErr = guarded(c.log, "Object", func() (struct{}, error) { return struct{}{}, c.configure() })
-	return c
+	// Objects are the program's: one that panics is an error here.
+	_, err := guarded(log, "Object", func() (struct{}, error) { return struct{}{}, c.configure() })
+	if err != nil {
+		return nil, fmt.Errorf("lwm2m: ClientConfig: %w", err)
+	}
+	return c, nil
 }
 
 // deregisterTimeout bounds the farewell.
 const deregisterTimeout = 5 * time.Second
 
 // Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. It retries for as long as it
-// takes when the server cannot be reached. Otherwise it returns an error of the configuration, or the error with which
-// the Run of an object ended ([Runner]), and then does not de-register, as the device will be back. It may be called once.
+// takes when the server cannot be reached. Otherwise it returns the error with which the Run of an object ended ([Runner]), and
+// then does not de-register, as the device will be back. It may be called once.
 //
 // When Run returns, all code of the program that it called has returned, and none is called any more: objects, functions given
 // to [AfterResponse], Listen. The contexts that they were given end with ctx. What has not returned a minute after that is left
@@ -67,9 +73,6 @@ const deregisterTimeout = 5 * time.Second
 // failed. A request whose answer takes longer than 5 min is answered with 5.03, and so are further ones of an object in
 // which 8 calls have not returned.
 func (c *Client) Run(ctx context.Context) error {
-	if c.configErr != nil {
-		return c.configErr
-	}
 	c.mu.Lock()
 	again := c.started
 	c.started = true
@@ -93,12 +96,9 @@ func (c *Client) Run(ctx context.Context) error {
 			})
 		}
 	}
-	err := c.keepRegistered(running)
+	c.keepRegistered(running)
 	cancel(nil)
 	c.join(&runners)
-	if err != nil {
-		return err
-	}
 	if err, ok := errors.AsType[*runnerError](context.Cause(running)); ok {
 		return err.error
 	}
@@ -125,16 +125,13 @@ func (c *Client) join(runners *sync.WaitGroup) {
 // runnerError is the error of a Runner, as the cause of the end of a context.
 type runnerError struct{ error }
 
-// keepRegistered keeps up a registration until ctx ends, or it is clear that there never will be one.
-func (c *Client) keepRegistered(ctx context.Context) error {
+// keepRegistered registers, again and again, until ctx ends.
+func (c *Client) keepRegistered(ctx context.Context) {
 	retry := backoff{least: c.config.MinRetry, most: c.config.MaxRetry}
 	for ctx.Err() == nil {
 		was, err := c.stay(ctx)
 		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, ErrUnsupportedScheme) {
-			return err
+			return
 		}
 		if was {
 			retry.reset()
@@ -150,7 +147,6 @@ func (c *Client) keepRegistered(ctx context.Context) error {
 		case <-time.After(retry.next(err)):
 		}
 	}
-	return nil
 }
 
 // lowerVersion prepares another attempt with the next lower version if the server refused the present one. After the lowest
@@ -205,9 +201,6 @@ func (c *Client) update() {
 // Send sends values to the server by itself (LwM2M 1.1) and returns when the server has acknowledged them. It is
 // ErrNotRegistered if the client is not registered, and ErrForbidden if the server muted it (1/x/23).
 func (c *Client) Send(ctx context.Context, entries []Entry) error {
-	if c.configErr != nil {
-		return c.configErr
-	}
 	if c.control.isMuted() {
 		return fmt.Errorf("%w: the server muted Send", ErrForbidden)
 	}

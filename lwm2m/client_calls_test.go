@@ -153,7 +153,8 @@ func (w *world) wildDevice(o *wild, log io.Writer, change func(*lwm2m.ClientConf
 	if change != nil {
 		change(&config)
 	}
-	client = lwm2m.NewClient(config)
+	client, err := lwm2m.NewClient(config)
+	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
@@ -223,9 +224,10 @@ func TestProgramPanicsBeforeRegistration(t *testing.T) {
 		})
 		require.EqualValues(t, 2, listened.Load())
 	})
-	require.ErrorContains(t, lwm2m.NewClient(lwm2m.ClientConfig{
-		Endpoint: "a", Server: "coap://h", Objects: []lwm2m.Object{nil},
-	}).Run(t.Context()), "panicked")
+	_, err := lwm2m.NewClient(lwm2m.ClientConfig{
+		Endpoint: "a", Server: "coap://h", Objects: []lwm2m.Object{(*sensor)(nil), (*growingObject)(nil)},
+	})
+	require.ErrorContains(t, err, "panicked")
 }
 
 // TestRunnerPanics: it has failed, and with it the client.
@@ -234,10 +236,11 @@ func TestRunnerPanics(t *testing.T) {
 		for _, do := range []func(context.Context){func(context.Context) { panic("broken") }, func(context.Context) { runtime.Goexit() }} {
 			o := &wild{method: "Run", do: do}
 			o.loose.Store(true)
-			client := lwm2m.NewClient(lwm2m.ClientConfig{
+			client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 				Endpoint: endpointName, Server: "coap://" + serverAddress, Objects: []lwm2m.Object{o},
 				Listen: func(context.Context) (net.PacketConn, error) { return w.net.Listen(deviceAddress) },
 			})
+			require.NoError(w.t, err)
 			require.ErrorContains(t, client.Run(t.Context()), "panicked")
 		}
 	})

@@ -3,56 +3,68 @@ package lwm2m
 import (
 	"cmp"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"time"
 )
 
-// ClientConfig is the configuration of a [Client]. Endpoint and Server must be set.
+// ClientConfig is the configuration of a [Client]. Endpoint and Server must be set; the zero value
+// of every other field works.
 type ClientConfig struct {
-	// Endpoint is the endpoint client name, such as "urn:imei:490154203237518": 1 to 255 bytes of UTF-8 without control
-	// characters.
+	// Endpoint is the endpoint client name, such as "urn:imei:490154203237518": 1 to 252 bytes of
+	// printable UTF-8. It goes into a Uri-Query option, "ep=NAME", of at most 255 bytes (RFC 7252,
+	// section 5.10).
 	Endpoint string
-	// Server is the server's URI: coap://, coaps://, coap+tcp:// or coaps+tcp://, a host and perhaps a port (5683, 5684).
+	// Server is the server's URI: coap://, coaps://, coap+tcp:// or coaps+tcp://, a host, and a port
+	// unless it is 5683, or 5684 for coaps and coaps+tcp.
 	Server string
 
-	// PSK is the pre-shared key for coaps, PSKIdentity its identity. Default identity: Endpoint.
+	// PSK is the pre-shared key for coaps, and PSKIdentity the identity that belongs to it.
+	// Default identity: Endpoint.
 	PSK         []byte
 	PSKIdentity string
-	// Certificate is what the device shows instead of using PSK, RootCAs what it checks the server's against.
-	// Default: none; and the system's roots.
+	// Certificate is what the device authenticates with instead of PSK, with its private key. RootCAs
+	// are the authorities that the server's certificate is verified with. coaps needs PSK, Certificate
+	// or, for a server that asks devices for nothing, RootCAs; coaps+tcp needs Certificate or RootCAs.
+	// Default: no certificate; the authorities of the system.
 	Certificate *tls.Certificate
 	RootCAs     *x509.CertPool
 
-	// Version is the LwM2M version to begin with: "1.0", "1.1" or "1.2". A server that refuses it with 4.12 is asked again with
-	// the next lower one. Default: "1.1".
+	// Version is the LwM2M version to register with first: "1.0", "1.1" or "1.2". When the server
+	// refuses it with 4.12 the client tries the next lower one. Default: "1.1".
 	Version string
-	// Lifetime is how long the registration lasts without an Update, in whole seconds; the server may write another.
-	// Default: 300 s.
+	// Lifetime is how long the registration lasts without an Update: whole seconds, 1 s to 2^32-1 s.
+	// The server may write another one to 1/0/1. Default: 300 s.
 	Lifetime time.Duration
-	// Queue says that the device sleeps when it has nothing to say. Default: it listens always.
+	// Queue registers the device in queue mode: it sleeps between its own messages.
+	// Default: it can be reached at any time.
 	Queue bool
 
-	// Objects are what the device offers. The client adds object 1 (Server) by itself, and a bare object 3 (Device) if there
-	// is none. Object 0 (Security) is never offered.
+	// Objects are what the device offers. The client adds object 1 (Server), and a bare object 3
+	// (Device) if there is none. It never offers object 0 (Security).
 	Objects []Object
 	// Models are the object models. Default: the built-in ones.
 	Models *Models
-	// Logger receives what the client has to say, without the endpoint's name: a program with several clients adds it by
-	// Logger.With. Default: nothing is.
+	// Logger receives the client's log. Its lines do not name the endpoint: a program with several
+	// clients adds it with Logger.With. Default: no log.
 	Logger *slog.Logger
 
-	// MinRetry and MaxRetry bound the pause after a Register that failed; it doubles in between, with chance.
-	// Defaults: 2 s and 5 min.
+	// MinRetry and MaxRetry bound the pause after a Register that failed. The pause doubles from
+	// MinRetry to MaxRetry; up to half of it is random. Defaults: 2 s; 5 min, or MinRetry if that is
+	// longer.
 	MinRetry, MaxRetry time.Duration
-	// MaxMessage bounds a body that is collected in memory. Default: 64 KiB. Values written through a [StreamWriter] are not
-	// collected.
+	// MaxMessage is the largest body in bytes that the client collects in memory. Values that a
+	// [StreamWriter] takes are not collected. Default: 64 KiB.
 	MaxMessage int
-	// Listen makes the socket for coap and coaps, anew for each attempt after a failed one. Default: an UDP socket on a free port.
+	// Listen opens the socket for coap and coaps. The client calls it for each attempt to register
+	// that follows a failure. Default: a UDP socket on a free port.
 	Listen func(context.Context) (net.PacketConn, error)
 }
 
@@ -67,37 +79,127 @@ func (c ClientConfig) withDefaults() ClientConfig {
 	return c
 }
 
-// configure checks the configuration and puts the objects in place.
+// maxClientEndpoint leaves room for "ep=" in a Uri-Query option.
+const maxClientEndpoint = 255 - len("ep=")
+
+// check returns what is wrong with the configuration, before defaults are filled in, and the server's
+// address.
+func (c *ClientConfig) check() (server serverURI, err error) {
+	switch {
+	case c.Endpoint == "":
+		return server, errors.New("Endpoint is not set")
+	case len(c.Endpoint) > maxClientEndpoint:
+		return server, fmt.Errorf("Endpoint has %d bytes, more than %d", len(c.Endpoint), maxClientEndpoint)
+	case checkText("", c.Endpoint, maxClientEndpoint) != nil:
+		return server, fmt.Errorf("Endpoint %q is not printable UTF-8", c.Endpoint)
+	case c.Server == "":
+		return server, errors.New("Server is not set")
+	}
+	switch server, err = parseServerURI(c.Server); {
+	case errors.Is(err, ErrUnsupportedScheme):
+		return server, fmt.Errorf("Server %q does not begin with coap://, coaps://, coap+tcp:// or coaps+tcp://", c.Server)
+	case err != nil || server.host == "":
+		return server, fmt.Errorf("Server %q is not a scheme, a host and perhaps a port", c.Server)
+	}
+	if err := c.checkCredentials(server.transport); err != nil {
+		return server, err
+	}
+	if c.Version != "" && c.Version != "1.0" && c.Version != "1.1" && c.Version != "1.2" {
+		return server, fmt.Errorf("Version is %q, not 1.0, 1.1 or 1.2", c.Version)
+	}
+	stream := server.transport == TransportTCP || server.transport == TransportTLS
+	switch {
+	case c.Lifetime < 0 || c.Lifetime > math.MaxUint32*time.Second || c.Lifetime%time.Second != 0:
+		return server, fmt.Errorf("Lifetime is %v, not whole seconds from 1 s to 2^32-1 s", c.Lifetime)
+	case c.MinRetry < 0:
+		return server, fmt.Errorf("MinRetry is %v", c.MinRetry)
+	case c.MaxRetry < 0:
+		return server, fmt.Errorf("MaxRetry is %v", c.MaxRetry)
+	case c.MaxRetry > 0 && c.MaxRetry < c.MinRetry:
+		return server, fmt.Errorf("MaxRetry is %v, below MinRetry, %v", c.MaxRetry, c.MinRetry)
+	case c.MaxMessage < 0:
+		return server, fmt.Errorf("MaxMessage is %d", c.MaxMessage)
+	case c.Listen != nil && stream:
+		return server, fmt.Errorf("Listen is for coap and coaps, and Server is %q", c.Server)
+	}
+	return server, nil
+}
+
+// checkCredentials refuses credentials that cannot work, those that the transport would not use, and
+// none where it needs some.
+func (c *ClientConfig) checkCredentials(transport Transport) error {
+	if c.PSKIdentity != "" && len(c.PSK) == 0 {
+		return errors.New("PSKIdentity is set, and PSK is not")
+	}
+	if len(c.PSK) > 0 && c.Certificate != nil {
+		return errors.New("PSK and Certificate are both set")
+	}
+	if c.Certificate != nil {
+		if err := checkCertificate(c.Certificate); err != nil {
+			return fmt.Errorf("Certificate: %w", err)
+		}
+	}
+	switch {
+	case transport == TransportTLS && len(c.PSK) > 0:
+		return errors.New("coaps+tcp takes a Certificate, and PSK is set")
+	case !transport.Secured() && (len(c.PSK) > 0 || c.Certificate != nil):
+		return fmt.Errorf("%s is not secured and would not use the PSK or Certificate that is set", transport)
+	case transport == TransportDTLS && len(c.PSK) == 0 && c.Certificate == nil && c.RootCAs == nil:
+		return errors.New("coaps needs PSK, Certificate or RootCAs")
+	case transport == TransportTLS && c.Certificate == nil && c.RootCAs == nil:
+		return errors.New("coaps+tcp needs Certificate or RootCAs")
+	}
+	return nil
+}
+
+// checkCertificate refuses a certificate that cannot be used in a handshake. Whether it is still valid
+// is left to the server: a device may not know the time yet.
+func checkCertificate(certificate *tls.Certificate) error {
+	if len(certificate.Certificate) == 0 {
+		return errors.New("it is empty")
+	}
+	leaf, err := x509.ParseCertificate(certificate.Certificate[0])
+	if err != nil {
+		return err
+	}
+	key, ok := certificate.PrivateKey.(crypto.Signer)
+	if !ok {
+		return errors.New("it has no private key")
+	}
+	if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(leaf.PublicKey) {
+		return errors.New("its private key is of another certificate")
+	}
+	return nil
+}
+
+// configure checks the configuration and registers the objects.
 func (c *Client) configure() (err error) {
-	if c.server, err = parseServerURI(c.config.Server); err != nil {
+	if c.server, err = c.config.check(); err != nil {
 		return err
 	}
-	if c.server.host == "" {
-		return fmt.Errorf("%w: %q names no host", ErrPath, c.config.Server)
-	}
-	if c.config.Endpoint == "" {
-		return fmt.Errorf("%w: no endpoint name", ErrBadRequest)
-	}
-	if err := checkText("the endpoint name", c.config.Endpoint, maxEndpoint); err != nil {
-		return err
-	}
+	c.config = c.config.withDefaults()
 	if c.version, err = parseLwM2MVersion(c.config.Version); err != nil {
 		return err
 	}
-	if c.config.Lifetime < time.Second {
-		return fmt.Errorf("%w: lifetime %v is below a second", ErrBadRequest, c.config.Lifetime)
-	}
 	c.control = newServerObject(c, c.config)
 	for _, o := range append(slices.Clone(c.config.Objects), c.control) {
-		switch id := o.ID(); {
-		case id == 0 || id == NoID:
-			return fmt.Errorf("%w: object %d cannot be offered", ErrBadRequest, id)
-		case c.objects[id] != nil:
-			return fmt.Errorf("%w: object %d is there twice; 1 is the client's own", ErrBadRequest, id)
-		default:
-			c.objects[id] = o
-			c.ids = append(c.ids, id)
+		if o == nil {
+			return errors.New("Objects has a nil Object")
 		}
+		id := o.ID()
+		_, err := ParseVersion(cmp.Or(o.Version(), "1.0"))
+		switch {
+		case id == 0 || id == NoID:
+			return fmt.Errorf("Objects has object %d, which no client offers", id)
+		case id == 1 && c.objects[1] == nil && o != c.control:
+			return errors.New("Objects has object 1 (Server), which the client adds by itself")
+		case c.objects[id] != nil:
+			return fmt.Errorf("Objects has object %d twice", id)
+		case err != nil:
+			return fmt.Errorf("Objects has object %d with version %q, which is none", id, o.Version())
+		}
+		c.objects[id] = o
+		c.ids = append(c.ids, id)
 	}
 	if c.objects[3] == nil {
 		c.objects[3] = DeviceObject{}

@@ -33,9 +33,9 @@ func FuzzClient(f *testing.F) {
 		f.Add(uint8(seed.code), seed.path, seed.queries, seed.format, seed.accept, []byte(seed.payload))
 	}
 	f.Fuzz(func(t *testing.T, code uint8, path, queries string, format, accept int, payload []byte) {
-		c := NewClient(ClientConfig{Endpoint: "a", Server: "coap://192.0.2.1", Objects: []Object{DeviceObject{FirmwareVersion: "1"}}})
-		if c.configErr != nil {
-			t.Fatal(c.configErr)
+		c, err := NewClient(ClientConfig{Endpoint: "a", Server: "coap://192.0.2.1", Objects: []Object{DeviceObject{FirmwareVersion: "1"}}})
+		if err != nil {
+			t.Fatal(err)
 		}
 		l := &link{client: c, ctx: context.Background(), closed: context.Background(), notifier: newNotifier(c), version: c.version, addr: peerA.Addr}
 		var options coap.Options

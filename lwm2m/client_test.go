@@ -2,6 +2,7 @@ package lwm2m_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"net"
@@ -19,30 +20,92 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
+// TestClientConfiguration: what cannot work is found when the client is made, and named by its field.
 func TestClientConfiguration(t *testing.T) {
+	pool, certificate := testCertificate(t, endpointName)
+	_, other := testCertificate(t, endpointName)
+	stranger := certificate
+	stranger.PrivateKey = other.PrivateKey
+	keyless := certificate
+	keyless.PrivateKey = nil
 	device := []lwm2m.Object{lwm2m.DeviceObject{}}
-	for _, test := range []struct {
-		name   string
-		config lwm2m.ClientConfig
-		want   error
-	}{
-		{"no server", lwm2m.ClientConfig{Endpoint: "a"}, lwm2m.ErrUnsupportedScheme},
-		{"no host", lwm2m.ClientConfig{Endpoint: "a", Server: "coap://"}, lwm2m.ErrPath},
-		{"another scheme", lwm2m.ClientConfig{Endpoint: "a", Server: "http://h"}, lwm2m.ErrUnsupportedScheme},
-		{"a path", lwm2m.ClientConfig{Endpoint: "a", Server: "coap://h/rd"}, lwm2m.ErrPath},
-		{"a bad port", lwm2m.ClientConfig{Endpoint: "a", Server: "coap://h:99999"}, lwm2m.ErrPath},
-		{"no endpoint", lwm2m.ClientConfig{Server: "coap://h"}, lwm2m.ErrBadRequest},
-		{"a long endpoint", lwm2m.ClientConfig{Endpoint: strings.Repeat("x", 256), Server: "coap://h"}, lwm2m.ErrBadRequest},
-		{"control characters", lwm2m.ClientConfig{Endpoint: "a\n", Server: "coap://h"}, lwm2m.ErrBadRequest},
-		{"an unknown version", lwm2m.ClientConfig{Endpoint: "a", Server: "coap://h", Version: "3.0"}, lwm2m.ErrPreconditionFailed},
-		{"a lifetime below a second", lwm2m.ClientConfig{Endpoint: "a", Server: "coap://h", Lifetime: 1}, lwm2m.ErrBadRequest},
-		{"an object twice", lwm2m.ClientConfig{Endpoint: "a", Server: "coap://h", Objects: append(device, device...)}, lwm2m.ErrBadRequest},
-		{"object 1", lwm2m.ClientConfig{Endpoint: "a", Server: "coap://h", Objects: []lwm2m.Object{emptyObject(1)}}, lwm2m.ErrBadRequest},
-		{"object 0", lwm2m.ClientConfig{Endpoint: "a", Server: "coap://h", Objects: []lwm2m.Object{emptyObject(0)}}, lwm2m.ErrBadRequest},
+	secured := func(scheme string) func(*lwm2m.ClientConfig) {
+		return func(c *lwm2m.ClientConfig) { c.Server = scheme + "://h" }
+	}
+	for want, change := range map[string]func(*lwm2m.ClientConfig){
+		"Endpoint is not set":                   func(c *lwm2m.ClientConfig) { c.Endpoint = "" },
+		"Endpoint has 253 bytes, more than 252": func(c *lwm2m.ClientConfig) { c.Endpoint = strings.Repeat("x", 253) },
+		`Endpoint "a\n" is not printable`:       func(c *lwm2m.ClientConfig) { c.Endpoint = "a\n" },
+		`Endpoint "\xff" is not printable`:      func(c *lwm2m.ClientConfig) { c.Endpoint = "\xff" },
+		"Server is not set":                     func(c *lwm2m.ClientConfig) { c.Server = "" },
+		`Server "h:5683" does not begin with`:   func(c *lwm2m.ClientConfig) { c.Server = "h:5683" },
+		`Server "http://h" does not begin with`: func(c *lwm2m.ClientConfig) { c.Server = "http://h" },
+		`Server "coap://" is not a scheme`:      func(c *lwm2m.ClientConfig) { c.Server = "coap://" },
+		`Server "coap://h/rd" is not a scheme`:  func(c *lwm2m.ClientConfig) { c.Server = "coap://h/rd" },
+		`Server "coap://h:99999" is not`:        func(c *lwm2m.ClientConfig) { c.Server = "coap://h:99999" },
+		`Server "coap://%" is not a scheme`:     func(c *lwm2m.ClientConfig) { c.Server = "coap://%" },
+		"coaps needs PSK, Certificate or":       secured("coaps"),
+		"coaps+tcp needs Certificate or":        secured("coaps+tcp"),
+		"PSKIdentity is set, and PSK is not":    func(c *lwm2m.ClientConfig) { c.PSKIdentity = "id" },
+		"coaps+tcp takes a Certificate": func(c *lwm2m.ClientConfig) {
+			secured("coaps+tcp")(c)
+			c.PSK = []byte{1}
+		},
+		"PSK and Certificate are both set": func(c *lwm2m.ClientConfig) {
+			secured("coaps")(c)
+			c.PSK, c.Certificate = []byte{1}, &certificate
+		},
+		"coap is not secured":                       func(c *lwm2m.ClientConfig) { c.PSK = []byte{1} },
+		"coap is not secured and would not":         func(c *lwm2m.ClientConfig) { c.Certificate = &certificate },
+		"Certificate: it is empty":                  func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{} },
+		"Certificate: x509: malformed":              func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{Certificate: [][]byte{{1}}} },
+		"Certificate: it has no private key":        func(c *lwm2m.ClientConfig) { c.Certificate = &keyless },
+		"Certificate: its private key is of":        func(c *lwm2m.ClientConfig) { c.Certificate = &stranger },
+		`Version is "3.0", not 1.0, 1.1 or 1.2`:     func(c *lwm2m.ClientConfig) { c.Version = "3.0" },
+		"Lifetime is 1ns, not whole seconds":        func(c *lwm2m.ClientConfig) { c.Lifetime = 1 },
+		"Lifetime is 1.5s, not whole seconds":       func(c *lwm2m.ClientConfig) { c.Lifetime = 1500 * time.Millisecond },
+		"Lifetime is -1s, not whole":                func(c *lwm2m.ClientConfig) { c.Lifetime = -time.Second },
+		"Lifetime is 1193046h28m16s":                func(c *lwm2m.ClientConfig) { c.Lifetime = 1 << 32 * time.Second },
+		"MinRetry is -1s":                           func(c *lwm2m.ClientConfig) { c.MinRetry = -time.Second },
+		"MaxRetry is -1s":                           func(c *lwm2m.ClientConfig) { c.MaxRetry = -time.Second },
+		"MaxRetry is 1s, below MinRetry, 2s":        func(c *lwm2m.ClientConfig) { c.MinRetry, c.MaxRetry = 2*time.Second, time.Second },
+		"MaxMessage is -1":                          func(c *lwm2m.ClientConfig) { c.MaxMessage = -1 },
+		"Objects has object 3 twice":                func(c *lwm2m.ClientConfig) { c.Objects = append(device, device...) },
+		"Objects has object 1 (Server)":             func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(1)} },
+		"Objects has object 0, which no client":     func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(0)} },
+		"Objects has object 65535, which":           func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(65535)} },
+		"Objects has a nil Object":                  func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{nil} },
+		`object 10000 with version "new", which is`: func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{newObject{emptyObject(10000)}} },
+		"Listen is for coap and coaps": func(c *lwm2m.ClientConfig) {
+			c.Server = "coap+tcp://h"
+			c.Listen = func(context.Context) (net.PacketConn, error) { return nil, errors.ErrUnsupported }
+		},
 	} {
-		require.ErrorIs(t, lwm2m.NewClient(test.config).Run(t.Context()), test.want, test.name)
+		config := lwm2m.ClientConfig{Endpoint: endpointName, Server: "coap://h"}
+		change(&config)
+		client, err := lwm2m.NewClient(config)
+		require.ErrorContains(t, err, "lwm2m: ClientConfig: ", want)
+		require.ErrorContains(t, err, want)
+		require.Nil(t, client)
+	}
+	for name, config := range map[string]lwm2m.ClientConfig{
+		"as little as there can be":              {Endpoint: "a", Server: "coap://h"},
+		"the longest endpoint":                   {Endpoint: strings.Repeat("x", 252), Server: "coap://h"},
+		"a key":                                  {Endpoint: "a", Server: "coaps://h", PSK: []byte{1}, PSKIdentity: "id"},
+		"a certificate":                          {Endpoint: "a", Server: "coaps+tcp://h", Certificate: &certificate},
+		"only authorities":                       {Endpoint: "a", Server: "coaps://h", RootCAs: pool},
+		"the longest lifetime":                   {Endpoint: "a", Server: "coap://h", Lifetime: (1<<32 - 1) * time.Second},
+		"MinRetry above the default of MaxRetry": {Endpoint: "a", Server: "coap://h", MinRetry: time.Hour},
+	} {
+		_, err := lwm2m.NewClient(config)
+		require.NoError(t, err, name)
 	}
 }
+
+// newObject has a version that is none.
+type newObject struct{ emptyObject }
+
+func (newObject) Version() string { return "new" }
 
 // scriptedServer answers the requests of a device from a list, the last answer for ever.
 type scriptedServer struct {
@@ -194,10 +257,11 @@ func TestRunnerEndsClient(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		restart := errors.New("restart")
 		o := runningObject{emptyObject(10000), make(chan error)}
-		client := lwm2m.NewClient(lwm2m.ClientConfig{
+		client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 			Endpoint: endpointName, Server: "coap://" + serverAddress, Objects: []lwm2m.Object{o},
 			Listen: func(context.Context) (net.PacketConn, error) { return w.net.Listen(deviceAddress) },
 		})
+		require.NoError(t, err)
 		ran := make(chan error)
 		go func() { ran <- client.Run(t.Context()) }()
 		require.NoError(t, client.WaitRegistered(t.Context()))

@@ -69,7 +69,8 @@ func secure(t *testing.T, addr string, config lwm2m.ServerConfig) *secured {
 func run(t *testing.T, config lwm2m.ClientConfig) *lwm2m.Client {
 	t.Helper()
 	config.MinRetry = 10 * time.Millisecond
-	client := lwm2m.NewClient(config)
+	client, err := lwm2m.NewClient(config)
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- client.Run(ctx) }()

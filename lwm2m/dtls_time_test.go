@@ -49,7 +49,7 @@ func (w *secureWorld) start() {
 
 // run starts the device, which is registered on return, and returns what stops it.
 func (w *secureWorld) run(queue bool) (stop func()) {
-	w.client = lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: endpointName, Server: "coaps://" + serverAddress, PSK: []byte{1}, Queue: queue, Lifetime: 24 * time.Hour,
 		Listen: func(context.Context) (net.PacketConn, error) {
 			conn, err := w.net.Listen(deviceAddress)
@@ -57,6 +57,8 @@ func (w *secureWorld) run(queue bool) (stop func()) {
 			return conn, err
 		},
 	})
+	require.NoError(w.t, err)
+	w.client = client
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.client.Run(ctx) }()

@@ -42,11 +42,14 @@ func ExampleServer() {
 	served := make(chan error)
 	go func() { served <- server.ServePacket(ctx, conn) }()
 
-	device := lwm2m.NewClient(lwm2m.ClientConfig{
+	device, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "urn:dev:os:0023C7-000001",
 		Server:   uri,
 		Objects:  []lwm2m.Object{lwm2m.DeviceObject{Manufacturer: "Example", FirmwareVersion: "1.0.0"}},
 	})
+	if err != nil {
+		panic(err)
+	}
 	running, end := context.WithCancel(ctx)
 	ran := make(chan error)
 	go func() { ran <- device.Run(running) }()
@@ -100,18 +103,21 @@ func ExampleClient() {
 	served := make(chan error)
 	go func() { served <- server.ServePacket(ctx, conn) }()
 
-	client := lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "thermometer-7",
 		Server:   uri,
 		Objects:  []lwm2m.Object{thermometer{celsius: 21.5}},
 	})
+	if err != nil {
+		panic(err)
+	}
 	running, end := context.WithCancel(ctx)
 	ran := make(chan error)
 	go func() { ran <- client.Run(running) }()
 	if err := client.WaitRegistered(ctx); err != nil {
 		panic(err)
 	}
-	err := client.Send(ctx, []lwm2m.Entry{{Path: lwm2m.NewPath(3303, 0, 5700), Value: lwm2m.Float(21.5)}})
+	err = client.Send(ctx, []lwm2m.Entry{{Path: lwm2m.NewPath(3303, 0, 5700), Value: lwm2m.Float(21.5)}})
 	if err != nil {
 		panic(err)
 	}

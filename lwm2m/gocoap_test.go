@@ -118,9 +118,10 @@ func TestGoCoapServer(t *testing.T) {
 	go func() { served <- s.Serve(l) }()
 
 	object := &sensor{unit: "Cel"}
-	client := lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "a", Server: "coap://" + l.LocalAddr().(*net.UDPAddr).String(), Models: sensorModels(t), Objects: []lwm2m.Object{object},
 	})
+	require.NoError(t, err)
 	running, end := context.WithCancel(ctx)
 	ran := make(chan error, 1)
 	go func() { ran <- client.Run(running) }()

@@ -16,9 +16,12 @@ func BenchmarkRead(b *testing.B) {
 	conn, uri := listen()
 	served := make(chan error, 1)
 	go func() { served <- server.ServePacket(ctx, conn) }()
-	client := lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "a", Server: uri, Objects: []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersion: "1.0.0"}},
 	})
+	if err != nil {
+		b.Fatal(err)
+	}
 	running, end := context.WithCancel(b.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- client.Run(running) }()

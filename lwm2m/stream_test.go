@@ -100,10 +100,15 @@ func TestStreams(t *testing.T) {
 			var version atomic.Value
 			version.Store("1.0")
 			uri := scheme + "://" + raw.Addr().String()
-			client := lwm2m.NewClient(lwm2m.ClientConfig{
-				Endpoint: endpointName, Server: uri, Certificate: &certificate, RootCAs: pool, MinRetry: 10 * time.Millisecond,
+			config := lwm2m.ClientConfig{
+				Endpoint: endpointName, Server: uri, MinRetry: 10 * time.Millisecond,
 				Objects: []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersionFunc: func() string { return version.Load().(string) }}, object},
-			})
+			}
+			if scheme == "coaps+tcp" {
+				config.Certificate, config.RootCAs = &certificate, pool
+			}
+			client, err := lwm2m.NewClient(config)
+			require.NoError(t, err)
 			go func() { served <- client.Run(ctx) }()
 			r := <-registered
 			require.Equal(t, scheme, r.Transport.String())

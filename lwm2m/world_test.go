@@ -86,7 +86,8 @@ func (w *world) deviceStop(change func(*lwm2m.ClientConfig)) (client *lwm2m.Clie
 	if change != nil {
 		change(&config)
 	}
-	client = lwm2m.NewClient(config)
+	client, err := lwm2m.NewClient(config)
+	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- client.Run(ctx) }()

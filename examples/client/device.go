@@ -47,7 +47,7 @@ func (l life) live(ctx context.Context) error {
 	ctx, reboot := context.WithCancelCause(ctx)
 	defer reboot(nil)
 	keys := o.keys(l.endpoint)
-	client := lwm2m.NewClient(lwm2m.ClientConfig{
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: l.endpoint, Server: o.server, Version: o.lwm2m, Lifetime: time.Duration(o.lifetime) * time.Second, Queue: o.queue,
 		Certificate: keys.Certificate, RootCAs: keys.RootCAs, PSK: keys.PSK, PSKIdentity: keys.PSKIdentity, Logger: l.log, MaxRetry: 30 * time.Second,
 		Objects: []lwm2m.Object{
@@ -58,7 +58,10 @@ func (l life) live(ctx context.Context) error {
 			device.Object(),
 		},
 	})
-	err := client.Run(ctx)
+	if err != nil {
+		return err
+	}
+	err = client.Run(ctx)
 	if err == nil && errors.Is(context.Cause(ctx), errReboot) {
 		return errReboot
 	}

@@ -80,7 +80,11 @@ func (d *Device) boot(ctx context.Context) (time.Duration, error) {
 	if d.hasObject() {
 		config.Objects = append(config.Objects, &object{Device: d, id: d.objectID(), instance: d.instance()})
 	}
-	client := lwm2m.NewClient(config)
+	client, err := lwm2m.NewClient(config)
+	if err != nil {
+		d.mu.Unlock()
+		return -1, err
+	}
 	d.client = client
 	late := d.late
 	d.late = nil
@@ -88,7 +92,7 @@ func (d *Device) boot(ctx context.Context) (time.Duration, error) {
 	if late != nil {
 		go late(ctx)
 	}
-	err := client.Run(ctx)
+	err = client.Run(ctx)
 	if errors.Is(err, errReboot) {
 		return b.down, nil
 	}

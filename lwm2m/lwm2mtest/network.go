@@ -28,7 +28,10 @@ func Serve(t testing.TB, network *simnet.Network, address string, config lwm2m.S
 func Register(t testing.TB, network *simnet.Network, address string, config lwm2m.ClientConfig) *lwm2m.Client {
 	t.Helper()
 	config.Listen = func(context.Context) (net.PacketConn, error) { return network.Listen(address) }
-	client := lwm2m.NewClient(config)
+	client, err := lwm2m.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	run(t, client.Run)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()

@@ -50,5 +50,9 @@ func (d Device) boot(ctx context.Context) (err error) {
 		lwm2m.DeviceObject{Manufacturer: "otago", Model: "demo", FirmwareVersion: target.Version},
 		firmware.NewDevice(slots, d.Firmware).Object(),
 	}
-	return lwm2m.NewClient(config).Run(ctx)
+	client, err := lwm2m.NewClient(config)
+	if err != nil {
+		return err
+	}
+	return client.Run(ctx)
 }
