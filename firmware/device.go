@@ -198,7 +198,7 @@ func (d *Device) Accept(ctx context.Context) error {
 	if err := d.boot(ctx); err != nil {
 		return err
 	}
-	_, err := d.step(ctx, fsm.Event{Kind: fsm.EventAccept})
+	_, err := d.step(ctx, fsm.Input{Kind: fsm.InputAccept})
 	return err
 }
 

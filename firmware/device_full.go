@@ -13,7 +13,7 @@ import (
 // stays in Downloading without a word costs the server all its patience. It is saved as soon as that works.
 //
 // Without an error the step has been made. A request that is not durable is never answered with success. Under ops.
-func (d *Device) notSaved(ctx context.Context, ev fsm.Event, cause error) (fsm.Effects, error) {
+func (d *Device) notSaved(ctx context.Context, ev fsm.Input, cause error) (fsm.Effects, error) {
 	was := d.snapshot()
 	end, ok := endOf(was, ev, resultOf(cause, fsm.ResultNoStorage))
 	if !ok {
@@ -30,9 +30,9 @@ func (d *Device) notSaved(ctx context.Context, ev fsm.Event, cause error) (fsm.E
 	d.log.Warn("firmware update", "event", end.Kind, "state", next.State, "result", next.Result, "saved", saved)
 	d.follow(fx)
 	switch ev.Kind {
-	case fsm.EventWriteURI, fsm.EventPackageBegin, fsm.EventPackageEnd:
+	case fsm.InputWriteURI, fsm.InputPackageBegin, fsm.InputPackageEnd:
 		return fsm.Effects{}, cause
-	case fsm.EventReset, fsm.EventCancel:
+	case fsm.InputReset, fsm.InputCancel:
 		if !saved {
 			return fsm.Effects{}, cause
 		}
@@ -41,24 +41,24 @@ func (d *Device) notSaved(ctx context.Context, ev fsm.Event, cause error) (fsm.E
 }
 
 // endOf returns how ev ends when it cannot be saved. ok is false for what can wait, or be refused without a trace.
-func endOf(was fsm.Object, ev fsm.Event, result fsm.Result) (end fsm.Event, ok bool) {
+func endOf(was fsm.Object, ev fsm.Input, result fsm.Result) (end fsm.Input, ok bool) {
 	end = ev
 	switch ev.Kind {
-	case fsm.EventWriteURI, fsm.EventPackageBegin:
+	case fsm.InputWriteURI, fsm.InputPackageBegin:
 		end.Fault = result
-	case fsm.EventPackageEnd:
-		end = fsm.Event{Kind: fsm.EventPackageAbort, Transfer: ev.Transfer, Fault: result}
-	case fsm.EventDownloadComplete:
-		end = fsm.Event{Kind: fsm.EventDownloadFailed, Transfer: ev.Transfer, Fault: result}
-	case fsm.EventVerified:
-		end = fsm.Event{Kind: fsm.EventVerifyFailed, Transfer: ev.Transfer, Fault: result}
-	case fsm.EventBoot:
+	case fsm.InputPackageEnd:
+		end = fsm.Input{Kind: fsm.InputPackageAbort, Transfer: ev.Transfer, Fault: result}
+	case fsm.InputDownloadComplete:
+		end = fsm.Input{Kind: fsm.InputDownloadFailed, Transfer: ev.Transfer, Fault: result}
+	case fsm.InputVerified:
+		end = fsm.Input{Kind: fsm.InputVerifyFailed, Transfer: ev.Transfer, Fault: result}
+	case fsm.InputBoot:
 		if was.State == fsm.Downloading {
 			end.Fault = result
 		}
-	case fsm.EventPackageAbort, fsm.EventDownloadFailed, fsm.EventVerifyFailed, fsm.EventInstallFailed, fsm.EventReset, fsm.EventCancel:
+	case fsm.InputPackageAbort, fsm.InputDownloadFailed, fsm.InputVerifyFailed, fsm.InputInstallFailed, fsm.InputReset, fsm.InputCancel:
 	default:
-		return fsm.Event{}, false
+		return fsm.Input{}, false
 	}
 	end.At = ev.At
 	return end, true

@@ -134,12 +134,12 @@ func (o *deviceObject) Execute(ctx context.Context, path lwm2m.Path, args string
 	if !path.IsResource() || path.Instance() != 0 {
 		return lwm2m.ErrMethodNotAllowed
 	}
-	var kind fsm.EventKind
+	var kind fsm.InputKind
 	switch path.Resource() {
 	case resUpdate:
-		kind = fsm.EventExecute
+		kind = fsm.InputExecute
 	case resCancel:
-		kind = fsm.EventCancel
+		kind = fsm.InputCancel
 	case resPackage, resURI, resState, resResult, resName, resVersion, resProtocols, resMethod:
 		return lwm2m.ErrMethodNotAllowed
 	default:
@@ -157,12 +157,12 @@ func (o *deviceObject) Execute(ctx context.Context, path lwm2m.Path, args string
 }
 
 // execute steps, and returns the job that may begin when the answer is sent.
-func (d *Device) execute(ctx context.Context, kind fsm.EventKind) (fsm.Effects, jobKind, error) {
+func (d *Device) execute(ctx context.Context, kind fsm.InputKind) (fsm.Effects, jobKind, error) {
 	object, err := d.State(ctx)
 	if err != nil {
 		return fsm.Effects{}, jobNone, err
 	}
-	ev := fsm.Event{Kind: kind, Defer: kind == fsm.EventExecute && object.State == fsm.Downloaded && d.wantsDefer(ctx)}
+	ev := fsm.Input{Kind: kind, Defer: kind == fsm.InputExecute && object.State == fsm.Downloaded && d.wantsDefer(ctx)}
 	d.ops.Lock()
 	defer d.ops.Unlock()
 	if err := d.boot(ctx); err != nil {

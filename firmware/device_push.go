@@ -90,7 +90,7 @@ func (s *packageSink) write(p []byte) error {
 // begin tells the machine and opens the installer.
 func (s *packageSink) begin() error {
 	d := s.device
-	fx, err := d.step(s.ctx, fsm.Event{Kind: fsm.EventPackageBegin, Size: max(s.size, 0)})
+	fx, err := d.step(s.ctx, fsm.Input{Kind: fsm.InputPackageBegin, Size: max(s.size, 0)})
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (s *packageSink) commit() error {
 		return errPushEnded
 	case !s.began:
 		s.dead = true
-		fx, err := d.step(ctx, fsm.Event{Kind: fsm.EventReset})
+		fx, err := d.step(ctx, fsm.Input{Kind: fsm.InputReset})
 		if err != nil {
 			return err
 		}
@@ -131,7 +131,7 @@ func (s *packageSink) commit() error {
 		return err
 	}
 	s.drop()
-	fx, err := d.step(ctx, fsm.Event{Kind: fsm.EventPackageEnd, Transfer: s.transfer, Size: s.taken})
+	fx, err := d.step(ctx, fsm.Input{Kind: fsm.InputPackageEnd, Transfer: s.transfer, Size: s.taken})
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (s *packageSink) abort(err error) {
 	if s.failure != nil {
 		err = s.failure
 	}
-	ev := fsm.Event{Kind: fsm.EventPackageAbort, Transfer: s.transfer, Fault: resultOf(err, fsm.ResultConnectionLost)}
+	ev := fsm.Input{Kind: fsm.InputPackageAbort, Transfer: s.transfer, Fault: resultOf(err, fsm.ResultConnectionLost)}
 	if _, err := s.device.step(s.ctx, ev); err != nil {
 		s.device.log.Error("push not ended", "error", err) // the next start ends it
 	}

@@ -25,7 +25,7 @@ const (
 type job struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the work has let go of the installer; event is set by then
-	event  fsm.Event
+	event  fsm.Input
 }
 
 // run works until ctx ends, or until another version is to be started.
@@ -107,7 +107,7 @@ func (d *Device) loop(ctx context.Context, trial <-chan error) error {
 				continue
 			}
 			d.ops.Lock()
-			_, err := d.step(ctx, fsm.Event{Kind: fsm.EventTimer})
+			_, err := d.step(ctx, fsm.Input{Kind: fsm.InputTimer})
 			d.ops.Unlock()
 			if err != nil { // the disk is full or broken: later, then
 				d.pause(ctx)
@@ -133,7 +133,7 @@ func (d *Device) work(ctx context.Context) (done <-chan struct{}, wake time.Time
 		select {
 		case <-d.job.done:
 			ev := d.job.event
-			if ev.Kind != 0 {
+			if ev.Kind != "" {
 				if _, err := d.step(ctx, ev); err != nil {
 					// Not saved: the job stays, its end is told again.
 					d.later(d.config.MinBackoff)
@@ -162,7 +162,7 @@ func (d *Device) begin(ctx context.Context, kind jobKind) *job {
 	ctx, cancel := context.WithCancel(ctx)
 	j := &job{cancel: cancel, done: make(chan struct{})}
 	object := d.snapshot()
-	working := call(d.log, kind.String(), func() (fsm.Event, error) {
+	working := call(d.log, kind.String(), func() (fsm.Input, error) {
 		switch kind {
 		case jobDownload:
 			return d.download(ctx, object), nil
@@ -186,7 +186,7 @@ func (d *Device) begin(ctx context.Context, kind jobKind) *job {
 			j.event = r.value
 		}
 		if ctx.Err() != nil {
-			j.event = fsm.Event{} // given up, or the program ends: the next start goes on
+			j.event = fsm.Input{} // given up, or the program ends: the next start goes on
 		}
 	}()
 	return j
@@ -198,37 +198,37 @@ func (k jobKind) String() string {
 }
 
 // failure is the end of a job that panicked.
-func (k jobKind) failure(object fsm.Object) fsm.Event {
-	kinds := [...]fsm.EventKind{jobDownload: fsm.EventDownloadFailed, jobVerify: fsm.EventVerifyFailed, jobInstall: fsm.EventInstallFailed}
-	return fsm.Event{Kind: kinds[k], Transfer: object.Transfer}
+func (k jobKind) failure(object fsm.Object) fsm.Input {
+	kinds := [...]fsm.InputKind{jobDownload: fsm.InputDownloadFailed, jobVerify: fsm.InputVerifyFailed, jobInstall: fsm.InputInstallFailed}
+	return fsm.Input{Kind: kinds[k], Transfer: object.Transfer}
 }
 
-func (d *Device) verify(ctx context.Context, object fsm.Object) fsm.Event {
+func (d *Device) verify(ctx context.Context, object fsm.Object) fsm.Input {
 	info, err := d.installer.Verify(ctx)
 	if err != nil {
 		d.log.Warn("package refused", "error", err)
-		return fsm.Event{Kind: fsm.EventVerifyFailed, Transfer: object.Transfer, Fault: resultOf(err, fsm.ResultIntegrityFailed)}
+		return fsm.Input{Kind: fsm.InputVerifyFailed, Transfer: object.Transfer, Fault: resultOf(err, fsm.ResultIntegrityFailed)}
 	}
-	return fsm.Event{
-		Kind: fsm.EventVerified, Transfer: object.Transfer,
+	return fsm.Input{
+		Kind: fsm.InputVerified, Transfer: object.Transfer,
 		Size: info.Size, Digest: info.Digest, PkgName: info.Name, PkgVersion: info.Version,
 	}
 }
 
-func (d *Device) install(ctx context.Context) fsm.Event {
+func (d *Device) install(ctx context.Context) fsm.Input {
 	restart, err := d.installer.Apply(ctx)
 	switch {
 	case errors.Is(err, ErrDeferred):
-		return fsm.Event{Kind: fsm.EventInstallDeferred}
+		return fsm.Input{Kind: fsm.InputInstallDeferred}
 	case err != nil:
 		d.log.Warn("package not installed", "error", err)
 		// Whoever cannot say what is wrong with the package keeps it: it may go better when tried again.
 		result := resultOf(err, fsm.ResultUpdateFailed)
-		return fsm.Event{Kind: fsm.EventInstallFailed, Fault: result, PackageKept: result == fsm.ResultUpdateFailed}
+		return fsm.Input{Kind: fsm.InputInstallFailed, Fault: result, PackageKept: result == fsm.ResultUpdateFailed}
 	case restart:
-		return fsm.Event{Kind: fsm.EventInstallApplied}
+		return fsm.Input{Kind: fsm.InputInstallApplied}
 	default:
-		return fsm.Event{Kind: fsm.EventInstallSucceeded}
+		return fsm.Input{Kind: fsm.InputInstallSucceeded}
 	}
 }
 
@@ -283,7 +283,7 @@ func (d *Device) tried(ctx context.Context, failure error) error {
 	}
 	d.trial = false
 	// If this is not saved the next start hears from the installer that it was confirmed.
-	_, err := d.step(ctx, fsm.Event{Kind: fsm.EventInstallSucceeded})
+	_, err := d.step(ctx, fsm.Input{Kind: fsm.InputInstallSucceeded})
 	return err
 }
 

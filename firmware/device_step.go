@@ -26,7 +26,7 @@ func (d *Device) boot(ctx context.Context) error {
 	object.Version = d.version
 	d.object = object
 	d.mu.Unlock()
-	fx, err := d.step(ctx, fsm.Event{Kind: fsm.EventBoot, At: time.Now(), Install: status.Install, PackageKept: packageKept(object, status)})
+	fx, err := d.step(ctx, fsm.Input{Kind: fsm.InputBoot, At: time.Now(), Install: status.Install, PackageKept: packageKept(object, status)})
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (d *Device) load(ctx context.Context) (fsm.Object, error) {
 
 // step gives the machine an event and does what it asks for, in its order. An error means that the event has not happened; the
 // machine may show why. Under ops.
-func (d *Device) step(ctx context.Context, ev fsm.Event) (fsm.Effects, error) {
+func (d *Device) step(ctx context.Context, ev fsm.Input) (fsm.Effects, error) {
 	if ev.At.IsZero() {
 		ev.At = time.Now()
 	}
@@ -109,7 +109,7 @@ func (d *Device) discard(ctx context.Context) {
 }
 
 // commit makes the machine's next value durable, then current.
-func (d *Device) commit(ctx context.Context, ev fsm.Event) (old, next fsm.Object, fx fsm.Effects, err error) {
+func (d *Device) commit(ctx context.Context, ev fsm.Input) (old, next fsm.Object, fx fsm.Effects, err error) {
 	d.commits.Lock()
 	defer d.commits.Unlock()
 	old = d.snapshot()

@@ -20,7 +20,7 @@ func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm
 	if err := d.boot(ctx); err != nil {
 		return err
 	}
-	events := make([]fsm.Event, len(entries))
+	events := make([]fsm.Input, len(entries))
 	trial := d.snapshot()
 	for i, e := range entries {
 		if e.Path.Instance() != 0 {
@@ -40,13 +40,13 @@ func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm
 	}
 	if replace && path.Len() == 2 {
 		for _, ev := range defaults(trial.Version) {
-			if !slices.ContainsFunc(events, func(e fsm.Event) bool { return e.Kind == ev.Kind }) {
+			if !slices.ContainsFunc(events, func(e fsm.Input) bool { return e.Kind == ev.Kind }) {
 				events = append(events, ev)
 			}
 		}
 	}
 	for i, ev := range events {
-		if ev.Kind == fsm.EventPackageBegin {
+		if ev.Kind == fsm.InputPackageBegin {
 			value, _ := entries[i].Value.Bytes()
 			if err := d.writePackage(ctx, value); err != nil {
 				return err
@@ -68,67 +68,67 @@ func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm
 }
 
 // defaults are the events that take the optional resources which a server writes back to their defaults.
-func defaults(v fsm.ObjectVersion) (events []fsm.Event) {
+func defaults(v fsm.ObjectVersion) (events []fsm.Input) {
 	if v >= fsm.Object11 {
-		events = append(events, fsm.Event{Kind: fsm.EventWriteSeverity, Value: int64(fsm.SeverityMandatory)}, fsm.Event{Kind: fsm.EventWriteMaxDefer})
+		events = append(events, fsm.Input{Kind: fsm.InputWriteSeverity, Value: int64(fsm.SeverityMandatory)}, fsm.Input{Kind: fsm.InputWriteMaxDefer})
 	}
 	if v >= fsm.Object12 {
-		events = append(events, fsm.Event{Kind: fsm.EventWriteAutoUpgrade})
+		events = append(events, fsm.Input{Kind: fsm.InputWriteAutoUpgrade})
 	}
 	return events
 }
 
 // writeEvent is what a value means to the machine.
-func (d *Device) writeEvent(e lwm2m.Entry) (fsm.Event, error) {
-	number := func(kind fsm.EventKind) (fsm.Event, error) {
+func (d *Device) writeEvent(e lwm2m.Entry) (fsm.Input, error) {
+	number := func(kind fsm.InputKind) (fsm.Input, error) {
 		n, ok := e.Value.Int64()
 		if !ok {
-			return fsm.Event{}, lwm2m.ErrBadRequest
+			return fsm.Input{}, lwm2m.ErrBadRequest
 		}
-		return fsm.Event{Kind: kind, Value: n}, nil
+		return fsm.Input{Kind: kind, Value: n}, nil
 	}
 	switch e.Path.Resource() {
 	case resPackage:
 		value, ok := e.Value.Bytes()
 		if !ok {
-			return fsm.Event{}, lwm2m.ErrBadRequest
+			return fsm.Input{}, lwm2m.ErrBadRequest
 		}
 		if isReset(value) {
-			return fsm.Event{Kind: fsm.EventReset}, nil
+			return fsm.Input{Kind: fsm.InputReset}, nil
 		}
-		return fsm.Event{Kind: fsm.EventPackageBegin, Size: int64(len(value))}, nil
+		return fsm.Input{Kind: fsm.InputPackageBegin, Size: int64(len(value))}, nil
 	case resURI:
 		uri, ok := e.Value.Text()
 		if !ok {
-			return fsm.Event{}, lwm2m.ErrBadRequest
+			return fsm.Input{}, lwm2m.ErrBadRequest
 		}
 		if uri == "" {
-			return fsm.Event{Kind: fsm.EventReset}, nil
+			return fsm.Input{Kind: fsm.InputReset}, nil
 		}
-		ev := fsm.Event{Kind: fsm.EventWriteURI, URI: uri}
+		ev := fsm.Input{Kind: fsm.InputWriteURI, URI: uri}
 		if _, err := d.config.source(uri); err != nil {
 			d.log.Warn("package URI refused", "error", err)
 			ev.Fault = resultOf(err, fsm.ResultInvalidURI)
 		}
 		return ev, nil
 	case resSeverity:
-		return number(fsm.EventWriteSeverity)
+		return number(fsm.InputWriteSeverity)
 	case resMaxDefer:
-		return number(fsm.EventWriteMaxDefer)
+		return number(fsm.InputWriteMaxDefer)
 	case resAutoUpgrade:
 		b, ok := e.Value.Bool()
 		if !ok {
-			return fsm.Event{}, lwm2m.ErrBadRequest
+			return fsm.Input{}, lwm2m.ErrBadRequest
 		}
-		ev := fsm.Event{Kind: fsm.EventWriteAutoUpgrade}
+		ev := fsm.Input{Kind: fsm.InputWriteAutoUpgrade}
 		if b {
 			ev.Value = 1
 		}
 		return ev, nil
 	case resUpdate, resState, resResult, resName, resVersion, resProtocols, resMethod, resCancel, resChanged:
-		return fsm.Event{}, lwm2m.ErrMethodNotAllowed
+		return fsm.Input{}, lwm2m.ErrMethodNotAllowed
 	default:
-		return fsm.Event{}, fmt.Errorf("%w: resource %d", lwm2m.ErrNotFound, e.Path.Resource())
+		return fsm.Input{}, fmt.Errorf("%w: resource %d", lwm2m.ErrNotFound, e.Path.Resource())
 	}
 }
 

@@ -48,7 +48,7 @@ type transfer struct {
 
 // download fetches object's package and returns how that ended. It works on until it is done, has failed for good or ctx
 // ends.
-func (d *Device) download(ctx context.Context, object fsm.Object) fsm.Event {
+func (d *Device) download(ctx context.Context, object fsm.Object) fsm.Input {
 	source, err := d.config.source(object.URI)
 	t := &transfer{device: d, number: object.Transfer, url: source, offset: object.Offset, etag: object.ETag, size: -1}
 	if object.Size > 0 {
@@ -60,9 +60,9 @@ func (d *Device) download(ctx context.Context, object fsm.Object) fsm.Event {
 	}
 	if err != nil {
 		d.log.Warn("download failed", "source", showURL(source), "offset", t.offset, "error", err)
-		return fsm.Event{Kind: fsm.EventDownloadFailed, Transfer: t.number, Fault: resultOf(err, fsm.ResultConnectionLost)}
+		return fsm.Input{Kind: fsm.InputDownloadFailed, Transfer: t.number, Fault: resultOf(err, fsm.ResultConnectionLost)}
 	}
-	return fsm.Event{Kind: fsm.EventDownloadComplete, Transfer: t.number, Size: t.offset}
+	return fsm.Input{Kind: fsm.InputDownloadComplete, Transfer: t.number, Size: t.offset}
 }
 
 // run tries until the package is here or there is no hope.
@@ -214,7 +214,7 @@ func (t *transfer) sync(ctx context.Context) error {
 }
 
 func (t *transfer) tell(ctx context.Context, offset int64, etag string) error {
-	ev := fsm.Event{Kind: fsm.EventProgress, At: time.Now(), Transfer: t.number, Offset: offset, Size: max(t.size, 0), ETag: etag}
+	ev := fsm.Input{Kind: fsm.InputProgress, At: time.Now(), Transfer: t.number, Offset: offset, Size: max(t.size, 0), ETag: etag}
 	if _, _, _, err := t.device.commit(ctx, ev); err != nil {
 		return storageError(err)
 	}

@@ -97,17 +97,17 @@ func ExampleOpenSlots() {
 func ExampleStateMachine() {
 	o := fsm.NewObject(fsm.Object11, fsm.PullOnly) // a firmware.StateMachine
 	now := time.Unix(1_700_000_000, 0)
-	for _, ev := range []fsm.Event{
-		{Kind: fsm.EventWriteURI, At: now, URI: "https://fw.example.com/a"},
-		{Kind: fsm.EventDownloadFailed, At: now, Transfer: 1, Fault: fsm.ResultConnectionLost},
-		{Kind: fsm.EventExecute, At: now},
+	for _, ev := range []fsm.Input{
+		{Kind: fsm.InputWriteURI, At: now, URI: "https://fw.example.com/a"},
+		{Kind: fsm.InputDownloadFailed, At: now, Transfer: 1, Fault: fsm.ResultConnectionLost},
+		{Kind: fsm.InputExecute, At: now},
 	} {
 		next, effects := o.Step(ev)
 		fmt.Printf("%s: %s, %s; answer %s\n", ev.Kind, next.State, next.Result, effects.Code)
 		o = next
 	}
 	// Output:
-	// write URI: downloading, default; answer 2.04
+	// write_uri: downloading, default; answer 2.04
 	// download failed: idle, connection_lost; answer no answer
 	// execute update: idle, connection_lost; answer 4.05
 }

@@ -23,7 +23,7 @@ func (w *world) ways(id string) string {
 		switch e.Name {
 		case "push":
 			ways = append(ways, "push")
-		case "write URI":
+		case "write_uri":
 			way, _, _ = strings.Cut(strings.TrimPrefix(way, "pull by "), ",")
 			ways = append(ways, way)
 		}

@@ -53,13 +53,13 @@ type actions struct {
 func (a *actions) add(_ firmware.Update, kind fsm.ActionKind, took time.Duration, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c := a.counts[kind.String()]
+	c := a.counts[string(kind)]
 	c.Done++
 	if !ok {
 		c.Failed++
 	}
 	c.Time += took
-	a.counts[kind.String()] = c
+	a.counts[string(kind)] = c
 }
 
 // take returns the counts, and begins again.

@@ -1,46 +1,55 @@
 package fsm
 
-// ActionKind is something to do with the device.
-type ActionKind uint8
+// ActionKind says what to do with the device.
+type ActionKind string
 
-// The actions. Every one is answered with [ObserveDone].
+// The actions. The shell reports the end of each with [ObserveDone].
 const (
-	// ActionNone: nothing; the machine waits, until [Update.Wake] at the latest.
-	ActionNone ActionKind = iota
+	// ActionNone: nothing to do; the machine waits, until [Update.Wake] at the
+	// latest.
+	ActionNone ActionKind = ""
 	// ActionRead reads Action.Resources.
-	ActionRead
+	ActionRead ActionKind = "read"
 	// ActionObserve observes 5/0/3 and 5/0/5. A device that refuses is polled.
-	ActionObserve
-	// ActionReset brings the device back to Idle in the form Action.Reset.
-	ActionReset
+	ActionObserve ActionKind = "observe"
+	// ActionReset brings the device back to Idle in the way that Action.Reset
+	// says.
+	ActionReset ActionKind = "reset"
 	// ActionWriteURI writes a Package URI of Action.Protocol into 5/0/1.
-	ActionWriteURI
-	// ActionPush writes the package into 5/0/0. Progress is reported with
-	// [ObserveProgress].
-	ActionPush
+	ActionWriteURI ActionKind = "write_uri"
+	// ActionPush writes the package into 5/0/0. [ObserveProgress] reports how far
+	// it is.
+	ActionPush ActionKind = "push"
 	// ActionExecute executes 5/0/2.
-	ActionExecute
-	// ActionCancel is the farewell of an update that was ended from here:
-	// Execute 5/0/10 and, if that is refused and Action.Reset is ResetEmptyURI,
-	// an empty 5/0/1; then a read of 5/0/3 and 3/0/3, which comes back as
-	// Observation.Reading. It is tried once, and not at all if another update of
-	// the device has begun to write.
-	ActionCancel
-
-	actionEnd
+	ActionExecute ActionKind = "execute"
+	// ActionCancel asks the device to drop the package after the server has ended
+	// the update: Execute 5/0/10 and, if the device refuses that and Action.Reset
+	// is ResetEmptyURI, an empty 5/0/1. It then reads 5/0/3 and 3/0/3 and reports
+	// them in Observation.Reading. The shell tries it once, and not at all if
+	// another update of the device has begun to write.
+	ActionCancel ActionKind = "cancel"
 )
 
-var actionNames = [...]string{
-	ActionNone: "none", ActionRead: "read", ActionObserve: "observe", ActionReset: "reset",
-	ActionWriteURI: "write URI", ActionPush: "push", ActionExecute: "execute", ActionCancel: "cancel",
-}
-
-// String returns the name in words.
-func (k ActionKind) String() string {
-	if k >= actionEnd {
-		return "unknown action"
+// words names the action in sentences.
+func (k ActionKind) words() string {
+	switch k {
+	case ActionRead:
+		return "Read"
+	case ActionObserve:
+		return "Observe"
+	case ActionReset:
+		return "the reset"
+	case ActionWriteURI:
+		return "Write 5/0/1"
+	case ActionPush:
+		return "the push"
+	case ActionExecute:
+		return "Execute"
+	case ActionCancel:
+		return "the cancellation"
+	default:
+		return "no action"
 	}
-	return actionNames[k]
 }
 
 // Action is something to do with the device. Kind says which of the fields
@@ -49,7 +58,7 @@ type Action struct {
 	Kind ActionKind `json:"kind"`
 	// ID names the action in [ObserveDone]; it is unique within the update.
 	ID uint32 `json:"id"`
-	// Resources is what to read.
+	// Resources are those to read.
 	Resources Resources `json:"resources,omitzero"`
 	// Reset is the form of a reset.
 	Reset ResetForm `json:"reset,omitzero"`
@@ -61,32 +70,34 @@ type Action struct {
 	Fresh bool `json:"fresh,omitzero"`
 }
 
-// Entry is a line of the journal: what happened, and why. The time is that of
+// Entry is a line of the journal: what happened, and why. Its time is that of
 // the observation.
 type Entry struct {
-	Event  string `json:"event"`
+	// Event is one of the Event constants.
+	Event string `json:"event"`
+	// Detail is a sentence for people.
 	Detail string `json:"detail,omitzero"`
 }
 
 // Actions is what a step asks of the shell, in the order of the fields.
 type Actions struct {
-	// Persist: the new update must be durable before anything below is begun or
-	// shown. Without it only soft facts changed, which a crash may lose.
+	// Persist: make the new update durable before anything below begins or is
+	// shown. Without Persist only facts changed that a crash may lose.
 	Persist bool
-	// Journal holds the lines to append, together with the update.
+	// Journal holds the lines to append in the same commit.
 	Journal []Entry
-	// Holds: it is proven that the device holds this update's package
-	// (Plan.Digest) in State Downloaded. To be stored with the device's facts,
-	// together with the update.
+	// Holds: the device provably holds this update's package (Plan.Digest) in
+	// State Downloaded. Store that with the device's facts, in the same commit.
 	Holds bool
-	// Abandon: an action under way is given up (the device registered anew, or
-	// the update ended). Stop it before the update is persisted: when that is
-	// done, no message of it is sent any more. Its end is not listened to.
+	// Abandon: the machine gives up the action under way, because the device
+	// registered again or the update ended. Stop it before the update is
+	// persisted; after that no message of it may go out. The machine ignores its
+	// end.
 	Abandon bool
-	// Do is the one action to begin now. Its Kind is ActionNone when there is
+	// Do is the one action to begin now. Its Kind is ActionNone if there is
 	// nothing to do.
 	Do Action
-	// Ended: the update has its outcome. Cancel its observations and its
-	// Package URIs.
+	// Ended: the update has its outcome. Cancel its observations and its Package
+	// URIs.
 	Ended bool
 }

@@ -186,7 +186,7 @@ func TestFreeAgain(t *testing.T) {
 
 	// A wait of the attempt before leaves nothing to the next.
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
-	require.Contains(t, h.until(idle), "then write URI http [after 5m")
+	require.Contains(t, h.until(idle), "then write_uri http [after 5m")
 	h.done(fsm.CodeChanged, fsm.Reading{})
 	h.reads(idle)
 	require.Equal(t, 5*time.Second, h.update.Wake().Sub(h.now))
@@ -236,9 +236,9 @@ func TestRefusals(t *testing.T) {
 	}
 	h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
 	ways = append(ways, h.until(idle))
-	require.Contains(t, ways[1], "then write URI coap")
+	require.Contains(t, ways[1], "then write_uri coap")
 	require.Contains(t, ways[2], "pull was refused (4.05)")
-	require.Contains(t, ways[2], "then write URI http")
+	require.Contains(t, ways[2], "then write_uri http")
 	require.Contains(t, ways[3], "then push", "it is asked again")
 
 	// Busy with another package.

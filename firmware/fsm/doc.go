@@ -10,12 +10,12 @@
 //
 // # The device
 //
-// [Object] is Object 5. [Object.Step] takes an [Event] (a Write, a finished
+// [Object] is Object 5. [Object.Step] takes an [Input] (a Write, a finished
 // download, a boot) and returns the object that follows and the [Effects] that
 // the shell owes, in the order in which Effects documents them: what is to be
 // persisted is persisted before anyone can see it.
 //
-//	next, fx := object.Step(fsm.Event{Kind: fsm.EventWriteURI, At: now, URI: uri})
+//	next, fx := object.Step(fsm.Input{Kind: fsm.InputWriteURI, At: now, URI: uri})
 //	if fx.Persist {
 //		save(next)
 //	}

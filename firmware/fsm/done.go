@@ -46,14 +46,14 @@ func (m *machine) notDone(act Action, o Observation) {
 		}
 		m.again(0, why, "")
 	default:
-		m.log("stopped", "%s was not sent: %s", act.Kind, detailOr(o, "something has changed"))
+		m.log("stopped", "%s was not sent: %s", act.Kind.words(), detailOr(o, "something has changed"))
 		switch act.Kind {
 		case ActionExecute:
 			// What it rested on is read again.
 			m.Memory.Installation = installation{}
 			m.enter(PhaseTransferred)
 		case ActionWriteURI, ActionPush:
-			m.again(m.retryPause(0), act.Kind.String()+" was not sent", "")
+			m.again(m.retryPause(0), act.Kind.words()+" was not sent", "")
 			return
 		}
 		m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Attempt.Stopped)))

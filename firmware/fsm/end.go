@@ -147,7 +147,7 @@ func (m *machine) giveUp() {
 		return
 	case ActionWriteURI, ActionPush:
 		m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, CodeNone
-		m.log("unknown", "%s was interrupted", m.Doing().Kind)
+		m.log("unknown", "%s was interrupted", m.Doing().Kind.words())
 	case ActionExecute:
 		m.Memory.History.Loose = m.now.Add(loose)
 		m.log("unknown", "execute was interrupted")

@@ -13,15 +13,15 @@ func ExampleObject_Step() {
 	object := fsm.NewObject(fsm.Object11, fsm.PushAndPull)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-	next, fx := object.Step(fsm.Event{Kind: fsm.EventWriteURI, At: now, URI: "coap://fw.example.com/1.1.0"})
+	next, fx := object.Step(fsm.Input{Kind: fsm.InputWriteURI, At: now, URI: "coap://fw.example.com/1.1.0"})
 	fmt.Println(next.State, next.Result, "persist:", fx.Persist, "answer:", fx.Code, "download:", fx.StartDownload)
 
 	// In Downloading a second URI is refused.
-	_, fx = next.Step(fsm.Event{Kind: fsm.EventWriteURI, At: now, URI: "coap://fw.example.com/1.2.0"})
+	_, fx = next.Step(fsm.Input{Kind: fsm.InputWriteURI, At: now, URI: "coap://fw.example.com/1.2.0"})
 	fmt.Println("persist:", fx.Persist, "answer:", fx.Code)
 
 	// The download fails: its Result is notified before the State.
-	next, fx = next.Step(fsm.Event{Kind: fsm.EventDownloadFailed, At: now, Transfer: next.Transfer, Fault: fsm.ResultInvalidURI})
+	next, fx = next.Step(fsm.Input{Kind: fsm.InputDownloadFailed, At: now, Transfer: next.Transfer, Fault: fsm.ResultInvalidURI})
 	fmt.Println(next.State, next.Result, "notify:", fx.NotifyResult, fx.NotifyState)
 	// Output:
 	// downloading default persist: true answer: 2.04 download: true
@@ -59,11 +59,11 @@ func ExampleUpdate_Step() {
 	})
 	// Output:
 	// started: target version "1.1.0"
-	//   do observe, wait for answer to observe
-	//   do read, wait for answer to read
+	//   do observe, wait for answer to Observe
+	//   do read, wait for answer to Read
 	// read: state idle, result default, version "1.0.0"
-	// write URI: attempt 1: pull by coap, in 5/0/8
-	//   do write URI, wait for answer to write URI
+	// write_uri: attempt 1: pull by coap, in 5/0/8
+	//   do write_uri, wait for answer to Write 5/0/1
 }
 
 func ExampleResult() {

@@ -81,19 +81,20 @@ func FuzzUpdate(f *testing.F) {
 // FuzzObject feeds the device's machine with anything: it never leaves the
 // states, never asks for contradictory effects, and survives storage.
 func FuzzObject(f *testing.F) {
-	f.Add([]byte{5, 0, 0, 0, 6, 0, 1, 9, 7, 0, 1, 9, 10, 0, 1, 0, 12, 0, 0, 0})
+	f.Add([]byte{4, 0, 0, 0, 5, 0, 1, 9, 6, 0, 1, 9, 9, 0, 1, 0, 11, 0, 0, 0})
+	kinds := append(inputKinds(f), "no such input")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		o := fsm.NewObject(fsm.Object12, fsm.PushAndPull)
 		now := epoch
 		for len(data) >= 4 {
 			now = now.Add(time.Duration(data[1]) * time.Second)
-			ev := fsm.Event{
-				Kind: fsm.EventKind(data[0] % 30), At: now, Transfer: o.Transfer - uint32(data[2]>>7),
+			in := fsm.Input{
+				Kind: kinds[int(data[0])%len(kinds)], At: now, Transfer: o.Transfer - uint32(data[2]>>7),
 				Fault: fsm.Result(data[2] & 15), Offset: int64(int8(data[3])), Size: int64(data[3]), Value: int64(int8(data[3])),
 				PackageKept: data[1]&1 == 1, Defer: data[1]&2 == 2, Install: fsm.Install(data[1] >> 2 & 3), URI: "coap://h/p",
 			}
 			data = data[4:]
-			next, fx := o.Step(ev)
+			next, fx := o.Step(in)
 			require.True(t, next.State.Known())
 			require.Equal(t, next != o, fx.Persist)
 			require.False(t, fx.StartDownload && (fx.Verify || fx.Install || fx.Reboot))

@@ -150,7 +150,7 @@ func TestExecuteAnswered(t *testing.T) {
 	h = transferring(plan)
 	h.toAction(t, fsm.ActionExecute, downloaded)
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped, Detail: "held"})
-	require.Equal(t, "stopped: execute was not sent: held\n", h.journal())
+	require.Equal(t, "stopped: Execute was not sent: held\n", h.journal())
 	require.Equal(t, fsm.PhaseTransferred, h.update.Phase)
 	h.step(fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "x"}})
 	require.NotContains(t, h.journal(), "Execute was sent before")
@@ -233,27 +233,27 @@ func TestWayReasons(t *testing.T) {
 	}{
 		{"", "", fsm.Profile{}, fsm.PushAndPull, none, none, "then push"},
 		{"", "", fsm.Profile{}, fsm.PushOnly, none, none, "then push"},
-		{"", "", fsm.Profile{}, -1, nil, []fsm.Protocol{http, coap}, "then write URI coap"},
+		{"", "", fsm.Profile{}, -1, nil, []fsm.Protocol{http, coap}, "then write_uri coap"},
 		{"", "", fsm.Profile{}, -1, nil, []fsm.Protocol{http}, "FAILED (9), no_delivery"},
 		{"", "", fsm.Profile{}, -1, nil, none, "FAILED (9), not_served"},
-		{"", "", fsm.Profile{}, 5, nil, []fsm.Protocol{coap}, "then write URI coap"},
-		{"", "", fsm.Profile{}, fsm.PullOnly, []fsm.Protocol{http}, []fsm.Protocol{coap, http}, "then write URI http"},
+		{"", "", fsm.Profile{}, 5, nil, []fsm.Protocol{coap}, "then write_uri coap"},
+		{"", "", fsm.Profile{}, fsm.PullOnly, []fsm.Protocol{http}, []fsm.Protocol{coap, http}, "then write_uri http"},
 		{"", "", fsm.Profile{}, fsm.PullOnly, []fsm.Protocol{fsm.ProtocolCoAPS}, []fsm.Protocol{coap, http}, "FAILED (9), no_delivery"},
-		{"", "", fsm.Profile{Protocols: []fsm.Protocol{http}}, fsm.PullOnly, nil, []fsm.Protocol{coap, http}, "then write URI http"},
+		{"", "", fsm.Profile{Protocols: []fsm.Protocol{http}}, fsm.PullOnly, nil, []fsm.Protocol{coap, http}, "then write_uri http"},
 		{"push", "", fsm.Profile{}, -1, nil, none, "then push"},
 		{"push", "", fsm.Profile{}, fsm.PullOnly, nil, []fsm.Protocol{coap}, "FAILED (9), no_delivery"},
 		{"pull", "", fsm.Profile{}, fsm.PushOnly, nil, []fsm.Protocol{coap}, "FAILED (9), no_delivery"},
-		{"pull", "", fsm.Profile{}, fsm.PushAndPull, nil, []fsm.Protocol{coap}, "then write URI coap"},
-		{"pull", "", fsm.Profile{}, -1, nil, []fsm.Protocol{coap}, "then write URI coap"},
-		{"", http, fsm.Profile{}, fsm.PushAndPull, nil, []fsm.Protocol{coap, http}, "then write URI http"},
+		{"pull", "", fsm.Profile{}, fsm.PushAndPull, nil, []fsm.Protocol{coap}, "then write_uri coap"},
+		{"pull", "", fsm.Profile{}, -1, nil, []fsm.Protocol{coap}, "then write_uri coap"},
+		{"", http, fsm.Profile{}, fsm.PushAndPull, nil, []fsm.Protocol{coap, http}, "then write_uri http"},
 		{"", http, fsm.Profile{}, fsm.PushAndPull, []fsm.Protocol{coap}, []fsm.Protocol{coap, http}, "FAILED (9), no_delivery"},
 		{"", http, fsm.Profile{}, fsm.PushAndPull, []fsm.Protocol{http}, []fsm.Protocol{coap}, "FAILED (9), not_served"},
 		{"", http, fsm.Profile{}, fsm.PushOnly, nil, []fsm.Protocol{http}, "FAILED (9), no_delivery"},
-		{"", "", fsm.Profile{PathOnly: true}, fsm.PushAndPull, nil, none, "then write URI http"},
-		{"", "", fsm.Profile{PathOnly: true, Protocols: []fsm.Protocol{coap, http}}, fsm.PullOnly, nil, none, "then write URI coap"},
-		{"", coap, fsm.Profile{PathOnly: true}, fsm.PullOnly, nil, none, "then write URI coap"},
+		{"", "", fsm.Profile{PathOnly: true}, fsm.PushAndPull, nil, none, "then write_uri http"},
+		{"", "", fsm.Profile{PathOnly: true, Protocols: []fsm.Protocol{coap, http}}, fsm.PullOnly, nil, none, "then write_uri coap"},
+		{"", coap, fsm.Profile{PathOnly: true}, fsm.PullOnly, nil, none, "then write_uri coap"},
 		{"", "", fsm.Profile{PathOnly: true}, fsm.PushOnly, nil, none, "FAILED (9), no_delivery"},
-		{"", "", fsm.Profile{Delivery: fsm.DeliveryPull}, fsm.PushAndPull, nil, []fsm.Protocol{coap}, "then write URI coap"},
+		{"", "", fsm.Profile{Delivery: fsm.DeliveryPull}, fsm.PushAndPull, nil, []fsm.Protocol{coap}, "then write_uri coap"},
 		{"", "", fsm.Profile{Delivery: fsm.DeliveryPush}, fsm.PushAndPull, nil, []fsm.Protocol{coap}, "then push"},
 	} {
 		h := started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: tt.delivery, Protocol: tt.protocol, Profile: tt.profile})

@@ -108,10 +108,10 @@ func TestServerFaults(t *testing.T) {
 	require.True(t, h.update.Active(), "the device has the package")
 
 	h = started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPull})
-	require.Equal(t, "then write URI coap", h.until(idle))
+	require.Equal(t, "then write_uri coap", h.until(idle))
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultURI, Detail: "too long"})
 	require.Contains(t, h.journal(), "too long")
-	require.Equal(t, "then write URI http", h.until(idle), "another protocol may do")
+	require.Equal(t, "then write_uri http", h.until(idle), "another protocol may do")
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultURI})
 	require.Equal(t, fsm.ReasonNotServed, h.update.Reason)
 	require.Equal(t, fsm.ResultUnsupProtocol, h.update.Result)
@@ -128,7 +128,7 @@ func TestServerFaults(t *testing.T) {
 	// What was not sent is no failure of the device's.
 	h = started(fsm.Plan{Target: newVersion, Size: 1000, Attempts: 1})
 	for range 5 {
-		require.Contains(t, h.until(idle), "then write URI coap")
+		require.Contains(t, h.until(idle), "then write_uri coap")
 		h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped, Detail: "the disk is full"})
 		require.Contains(t, h.journal(), "the disk is full")
 	}
@@ -207,7 +207,7 @@ func TestMayStill(t *testing.T) {
 
 	failed := executed(fsm.Plan{Target: newVersion}, oldVersion)
 	failed.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
-	require.Equal(t, 0, int(failed.update.Doing().Kind), "it waits for its next attempt")
+	require.Equal(t, fsm.ActionNone, failed.update.Doing().Kind, "it waits for its next attempt")
 	require.Equal(t, fsm.MayStillUnknown, cancel(failed), "an earlier Execute")
 	last := failed.actions.Do
 	require.Equal(t, fsm.ActionCancel, last.Kind)

@@ -139,7 +139,7 @@ func (m *machine) begin(before Result) {
 		m.do(Action{Kind: ActionPush})
 		return
 	}
-	m.log("write URI", "attempt %d: %s", m.Attempt, c.why)
+	m.log("write_uri", "attempt %d: %s", m.Attempt, c.why)
 	m.do(Action{
 		Kind: ActionWriteURI, Protocol: c.Protocol,
 		PathOnly: m.Plan.Profile.PathOnly, Fresh: m.Memory.History.Fresh,

@@ -114,7 +114,7 @@ func (m *machine) waiting() Wait {
 	case !p.Online:
 		return device("device to come back")
 	case d.Kind != ActionNone && d.Queued:
-		return Wait{"this server to get to it: " + d.Kind.String() + " stands in line", WhoseServer, until}
+		return Wait{"turn in this server's queue for " + d.Kind.words(), WhoseServer, until}
 	case d.Kind == ActionPush && d.Stall == stallBusy && a.Repeated:
 		return device("push to go on: the device refuses a block that was sent again")
 	case d.Kind == ActionPush && d.Stall == stallBusy:
@@ -124,7 +124,7 @@ func (m *machine) waiting() Wait {
 	case d.Kind == ActionPush:
 		return device("push to finish")
 	case d.Kind != ActionNone:
-		return device("answer to " + d.Kind.String())
+		return device("answer to " + d.Kind.words())
 	case m.Memory.Reading.Fails > 0 || m.Memory.Reading.Missing > 0:
 		return device("device to answer a read")
 	case m.now.Before(a.RetryAt):

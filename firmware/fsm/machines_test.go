@@ -48,7 +48,7 @@ func deviceEdges() []string {
 				continue
 			}
 			e := edge{from.value.State, to.State}
-			name, _, _ := strings.Cut(ev.value.Kind.String(), ",")
+			name, _, _ := strings.Cut(string(ev.value.Kind), ",")
 			i := slices.IndexFunc(labels[e], func(l string) bool { return strings.HasPrefix(l, name+" (") })
 			if i < 0 {
 				labels[e] = append(labels[e], fmt.Sprintf("%s (%d)", name, to.Result))

@@ -9,7 +9,7 @@ import (
 
 // form numbers the way in which a Memory is stored. A change of its parts that
 // an older record does not fit needs the next number.
-const form = 2
+const form = 3
 
 // ErrForm reports a stored update of a form that this version cannot read.
 var ErrForm = errors.New("fsm: stored update has an unknown form")

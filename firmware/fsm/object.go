@@ -94,7 +94,7 @@ func NewObject(version ObjectVersion, method DeliveryMethod) Object {
 	return Object{Version: version, Method: method, Severity: SeverityMandatory}
 }
 
-// Wake returns when the shell owes the object an [EventTimer]: the end of the
+// Wake returns when the shell owes the object an [InputTimer]: the end of the
 // defer period, or at once (the time of the last change) when an automatic
 // upgrade is due. The zero time means never.
 func (o Object) Wake() time.Time {

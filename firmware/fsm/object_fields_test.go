@@ -29,21 +29,21 @@ func TestURIStays(t *testing.T) {
 		"Downloaded":               {"reset": false, "execute update": true, "execute cancel": true},
 		"Updating":                 {"install succeeded": false, "install failed": true, "install failed, package kept": true},
 	} {
-		for _, ev := range eventsOf(events) {
-			o, _ := situation(t, from).Step(ev.value)
-			require.Equal(t, events[ev.name], o.URI == "coap://host/fw", "%s, %s: %q", from, ev.name, o.URI)
-			require.Equal(t, events[ev.name], o.URI != "", "%s, %s: %q", from, ev.name, o.URI)
+		for _, in := range eventsOf(events) {
+			o, _ := situation(t, from).Step(in.value)
+			require.Equal(t, events[in.name], o.URI == "coap://host/fw", "%s, %s: %q", from, in.name, o.URI)
+			require.Equal(t, events[in.name], o.URI != "", "%s, %s: %q", from, in.name, o.URI)
 		}
 	}
 }
 
 // eventsOf returns the events of these names.
-func eventsOf(names map[string]bool) []named[fsm.Event] {
-	var list []named[fsm.Event]
-	for _, ev := range events() {
-		if _, ok := names[ev.name]; ok {
-			ev.value.At = epoch.Add(time.Minute)
-			list = append(list, ev)
+func eventsOf(names map[string]bool) []named[fsm.Input] {
+	var list []named[fsm.Input]
+	for _, in := range events() {
+		if _, ok := names[in.name]; ok {
+			in.value.At = epoch.Add(time.Minute)
+			list = append(list, in)
 		}
 	}
 	return list
@@ -51,9 +51,9 @@ func eventsOf(names map[string]bool) []named[fsm.Event] {
 
 // TestPackageIsDescribed follows what is known of a package: it grows with the download, and is gone with the package.
 func TestPackageIsDescribed(t *testing.T) {
-	step := func(o fsm.Object, ev fsm.Event) fsm.Object {
-		ev.At, ev.Transfer = epoch, o.Transfer
-		o, _ = o.Step(ev)
+	step := func(o fsm.Object, in fsm.Input) fsm.Object {
+		in.At, in.Transfer = epoch, o.Transfer
+		o, _ = o.Step(in)
 		return o
 	}
 	describe := func(o fsm.Object) fsm.Object { // only what describes the package
@@ -62,37 +62,37 @@ func TestPackageIsDescribed(t *testing.T) {
 			PkgName: o.PkgName, PkgVersion: o.PkgVersion, DeferUntil: o.DeferUntil,
 		}
 	}
-	o := step(fsm.NewObject(fsm.Object12, fsm.PushAndPull), fsm.Event{Kind: fsm.EventWriteURI, URI: "coap://h/1"})
+	o := step(fsm.NewObject(fsm.Object12, fsm.PushAndPull), fsm.Input{Kind: fsm.InputWriteURI, URI: "coap://h/1"})
 	require.Equal(t, fsm.Object{}, describe(o))
 	require.EqualValues(t, 1, o.Transfer)
-	o = step(o, fsm.Event{Kind: fsm.EventProgress, Offset: 10, Size: 1, ETag: "e"})
+	o = step(o, fsm.Input{Kind: fsm.InputProgress, Offset: 10, Size: 1, ETag: "e"})
 	require.Equal(t, fsm.Object{Offset: 10, Size: 1, ETag: "e"}, describe(o))
-	o = step(o, fsm.Event{Kind: fsm.EventProgress, Offset: 20, ETag: "f"})
+	o = step(o, fsm.Input{Kind: fsm.InputProgress, Offset: 20, ETag: "f"})
 	require.Equal(t, fsm.Object{Offset: 20, Size: 1, ETag: "f"}, describe(o), "a size that is not known is none")
-	require.Equal(t, fsm.Object{Size: 1, ETag: "f"}, describe(step(o, fsm.Event{Kind: fsm.EventProgress, Offset: -1, ETag: "f"})))
-	o = step(o, fsm.Event{Kind: fsm.EventDownloadComplete, Size: 30})
+	require.Equal(t, fsm.Object{Size: 1, ETag: "f"}, describe(step(o, fsm.Input{Kind: fsm.InputProgress, Offset: -1, ETag: "f"})))
+	o = step(o, fsm.Input{Kind: fsm.InputDownloadComplete, Size: 30})
 	require.Equal(t, fsm.Object{Offset: 30, Size: 30, ETag: "f", Complete: true}, describe(o))
-	require.Equal(t, o, step(o, fsm.Event{Kind: fsm.EventProgress, Offset: 5}), "it is complete")
-	require.Equal(t, o, step(o, fsm.Event{Kind: fsm.EventDownloadComplete, Size: 5}))
-	require.Equal(t, o, step(o, fsm.Event{Kind: fsm.EventDownloadFailed}))
-	same := step(o, fsm.Event{Kind: fsm.EventVerified, Digest: "d"})
+	require.Equal(t, o, step(o, fsm.Input{Kind: fsm.InputProgress, Offset: 5}), "it is complete")
+	require.Equal(t, o, step(o, fsm.Input{Kind: fsm.InputDownloadComplete, Size: 5}))
+	require.Equal(t, o, step(o, fsm.Input{Kind: fsm.InputDownloadFailed}))
+	same := step(o, fsm.Input{Kind: fsm.InputVerified, Digest: "d"})
 	require.Equal(t, fsm.Object{Offset: 30, Size: 30, ETag: "f", Complete: true, Digest: "d"}, describe(same))
-	o = step(o, fsm.Event{Kind: fsm.EventVerified, Size: 1, Digest: "d", PkgName: "n", PkgVersion: "v"})
+	o = step(o, fsm.Input{Kind: fsm.InputVerified, Size: 1, Digest: "d", PkgName: "n", PkgVersion: "v"})
 	full := fsm.Object{Offset: 1, Size: 1, ETag: "f", Complete: true, Digest: "d", PkgName: "n", PkgVersion: "v"}
 	require.Equal(t, full, describe(o))
-	require.Equal(t, fsm.Object{}, describe(step(o, fsm.Event{Kind: fsm.EventReset})))
-	require.Equal(t, fsm.Object{}, describe(step(o, fsm.Event{Kind: fsm.EventCancel})))
-	updating := step(o, fsm.Event{Kind: fsm.EventExecute})
+	require.Equal(t, fsm.Object{}, describe(step(o, fsm.Input{Kind: fsm.InputReset})))
+	require.Equal(t, fsm.Object{}, describe(step(o, fsm.Input{Kind: fsm.InputCancel})))
+	updating := step(o, fsm.Input{Kind: fsm.InputExecute})
 	require.Equal(t, full, describe(updating))
-	require.Equal(t, full, describe(step(updating, fsm.Event{Kind: fsm.EventInstallFailed, PackageKept: true})))
-	require.Equal(t, fsm.Object{}, describe(step(updating, fsm.Event{Kind: fsm.EventInstallSucceeded})))
-	deferred := step(step(o, fsm.Event{Kind: fsm.EventWriteMaxDefer, Value: 60}), fsm.Event{Kind: fsm.EventExecute, Defer: true})
+	require.Equal(t, full, describe(step(updating, fsm.Input{Kind: fsm.InputInstallFailed, PackageKept: true})))
+	require.Equal(t, fsm.Object{}, describe(step(updating, fsm.Input{Kind: fsm.InputInstallSucceeded})))
+	deferred := step(step(o, fsm.Input{Kind: fsm.InputWriteMaxDefer, Value: 60}), fsm.Input{Kind: fsm.InputExecute, Defer: true})
 	require.Equal(t, epoch.Add(time.Minute), deferred.DeferUntil)
-	require.Equal(t, fsm.Object{}, describe(step(deferred, fsm.Event{Kind: fsm.EventReset})))
-	again := step(step(o, fsm.Event{Kind: fsm.EventReset}), fsm.Event{Kind: fsm.EventPackageBegin, Size: 1})
+	require.Equal(t, fsm.Object{}, describe(step(deferred, fsm.Input{Kind: fsm.InputReset})))
+	again := step(step(o, fsm.Input{Kind: fsm.InputReset}), fsm.Input{Kind: fsm.InputPackageBegin, Size: 1})
 	require.Equal(t, fsm.Object{Size: 1}, describe(again))
 	require.EqualValues(t, 2, again.Transfer)
-	require.Equal(t, fsm.Object{}, describe(step(fsm.NewObject(fsm.Object10, fsm.PushOnly), fsm.Event{Kind: fsm.EventPackageBegin, Size: -1})))
+	require.Equal(t, fsm.Object{}, describe(step(fsm.NewObject(fsm.Object10, fsm.PushOnly), fsm.Input{Kind: fsm.InputPackageBegin, Size: -1})))
 }
 
 // TestBootKeeps: a download that a reboot interrupted goes on where it was only if the rest can be matched with what is
@@ -111,7 +111,7 @@ func TestBootKeeps(t *testing.T) {
 	} {
 		o := situation(t, "Downloading (pull)")
 		o.Offset, o.ETag = tt.offset, tt.etag
-		o, fx := o.Step(fsm.Event{Kind: fsm.EventBoot, At: epoch, PackageKept: tt.kept})
+		o, fx := o.Step(fsm.Input{Kind: fsm.InputBoot, At: epoch, PackageKept: tt.kept})
 		require.True(t, fx.StartDownload, "%+v", tt)
 		require.Equal(t, tt.delete, fx.DeleteImage, "%+v", tt)
 		if tt.resume {
@@ -123,17 +123,17 @@ func TestBootKeeps(t *testing.T) {
 		}
 	}
 	all := situation(t, "Downloading (pull, all)")
-	o, fx := all.Step(fsm.Event{Kind: fsm.EventBoot, At: epoch, PackageKept: true})
+	o, fx := all.Step(fsm.Input{Kind: fsm.InputBoot, At: epoch, PackageKept: true})
 	require.Equal(t, all, o)
 	require.Equal(t, fsm.Effects{Verify: true}, fx)
-	o, fx = all.Step(fsm.Event{Kind: fsm.EventBoot, At: epoch})
+	o, fx = all.Step(fsm.Input{Kind: fsm.InputBoot, At: epoch})
 	require.False(t, o.Complete)
 	require.True(t, fx.StartDownload)
 
 	// The fault of a transfer is none of an installation.
-	failed, _ := situation(t, "Updating").Step(fsm.Event{Kind: fsm.EventBoot, At: epoch, Install: fsm.InstallFailed, Fault: fsm.ResultNoStorage})
+	failed, _ := situation(t, "Updating").Step(fsm.Input{Kind: fsm.InputBoot, At: epoch, Install: fsm.InstallFailed, Fault: fsm.ResultNoStorage})
 	require.Equal(t, fsm.ResultUpdateFailed, failed.Result)
-	broken, _ := situation(t, "Downloading (push)").Step(fsm.Event{Kind: fsm.EventBoot, At: epoch, Fault: fsm.ResultNoStorage})
+	broken, _ := situation(t, "Downloading (push)").Step(fsm.Input{Kind: fsm.InputBoot, At: epoch, Fault: fsm.ResultNoStorage})
 	require.Equal(t, fsm.ResultNoStorage, broken.Result)
 }
 
@@ -141,17 +141,17 @@ func TestBootKeeps(t *testing.T) {
 func TestFaults(t *testing.T) {
 	for _, tt := range []struct {
 		from  string
-		kind  fsm.EventKind
+		kind  fsm.InputKind
 		usual fsm.Result
 	}{
-		{"Downloading (pull, part)", fsm.EventDownloadFailed, fsm.ResultConnectionLost},
-		{"Downloading (push)", fsm.EventPackageAbort, fsm.ResultConnectionLost},
-		{"Downloading (pull, all)", fsm.EventVerifyFailed, fsm.ResultIntegrityFailed},
-		{"Updating", fsm.EventInstallFailed, fsm.ResultUpdateFailed},
+		{"Downloading (pull, part)", fsm.InputDownloadFailed, fsm.ResultConnectionLost},
+		{"Downloading (push)", fsm.InputPackageAbort, fsm.ResultConnectionLost},
+		{"Downloading (pull, all)", fsm.InputVerifyFailed, fsm.ResultIntegrityFailed},
+		{"Updating", fsm.InputInstallFailed, fsm.ResultUpdateFailed},
 	} {
 		for fault := fsm.Result(0); fault < 14; fault++ {
 			o := situation(t, tt.from)
-			o, _ = o.Step(fsm.Event{Kind: tt.kind, At: epoch, Transfer: o.Transfer, Fault: fault})
+			o, _ = o.Step(fsm.Input{Kind: tt.kind, At: epoch, Transfer: o.Transfer, Fault: fault})
 			want := fault
 			if fault <= fsm.ResultSuccess {
 				want = tt.usual
@@ -166,14 +166,14 @@ func TestFaults(t *testing.T) {
 		if fault == fsm.ResultInvalidURI || fault == fsm.ResultUnsupProtocol {
 			want = fsm.CodeBadRequest
 		}
-		for _, kind := range []fsm.EventKind{fsm.EventWriteURI, fsm.EventPackageBegin} {
-			o, fx := idle.Step(fsm.Event{Kind: kind, At: epoch, URI: "x:", Fault: fault})
+		for _, kind := range []fsm.InputKind{fsm.InputWriteURI, fsm.InputPackageBegin} {
+			o, fx := idle.Step(fsm.Input{Kind: kind, At: epoch, URI: "x:", Fault: fault})
 			require.Equal(t, fault, o.Result)
 			require.Equal(t, want, fx.Code, fault)
 		}
 	}
 	for length, ok := range map[int]bool{0: false, 1: true, 255: true, 256: false} {
-		o, fx := idle.Step(fsm.Event{Kind: fsm.EventWriteURI, At: epoch, URI: strings.Repeat("a", length)})
+		o, fx := idle.Step(fsm.Input{Kind: fsm.InputWriteURI, At: epoch, URI: strings.Repeat("a", length)})
 		require.Equal(t, ok, fx.Code == fsm.CodeChanged, "%d bytes", length)
 		require.Equal(t, ok, o.State == fsm.Downloading)
 	}
@@ -182,15 +182,15 @@ func TestFaults(t *testing.T) {
 // TestConfigure writes the resources of later versions: each value in its range, and in the versions that have it.
 func TestConfigure(t *testing.T) {
 	for _, tt := range []struct {
-		kind  fsm.EventKind
+		kind  fsm.InputKind
 		since fsm.ObjectVersion
 		good  []int64
 		bad   []int64
 		get   func(o fsm.Object) int64
 	}{
-		{fsm.EventWriteSeverity, fsm.Object11, []int64{0, 1, 2}, []int64{-1, 3}, func(o fsm.Object) int64 { return int64(o.Severity) }},
-		{fsm.EventWriteMaxDefer, fsm.Object11, []int64{0, 1, 1<<32 - 1}, []int64{-1, 1 << 32}, func(o fsm.Object) int64 { return int64(o.MaxDefer) }},
-		{fsm.EventWriteAutoUpgrade, fsm.Object12, []int64{0, 1}, nil, func(o fsm.Object) int64 {
+		{fsm.InputWriteSeverity, fsm.Object11, []int64{0, 1, 2}, []int64{-1, 3}, func(o fsm.Object) int64 { return int64(o.Severity) }},
+		{fsm.InputWriteMaxDefer, fsm.Object11, []int64{0, 1, 1<<32 - 1}, []int64{-1, 1 << 32}, func(o fsm.Object) int64 { return int64(o.MaxDefer) }},
+		{fsm.InputWriteAutoUpgrade, fsm.Object12, []int64{0, 1}, nil, func(o fsm.Object) int64 {
 			if o.AutoUpgrade {
 				return 1
 			}
@@ -200,7 +200,7 @@ func TestConfigure(t *testing.T) {
 		for _, version := range []fsm.ObjectVersion{0, fsm.Object10, fsm.Object11, fsm.Object12} {
 			before := fsm.NewObject(version, fsm.PullOnly)
 			for _, value := range tt.good {
-				o, fx := before.Step(fsm.Event{Kind: tt.kind, At: epoch, Value: value})
+				o, fx := before.Step(fsm.Input{Kind: tt.kind, At: epoch, Value: value})
 				if version < tt.since {
 					require.Equal(t, fsm.CodeNotFound, fx.Code)
 					require.Equal(t, before, o)
@@ -210,7 +210,7 @@ func TestConfigure(t *testing.T) {
 				require.Equal(t, value, tt.get(o), tt.kind)
 			}
 			for _, value := range tt.bad {
-				o, fx := before.Step(fsm.Event{Kind: tt.kind, At: epoch, Value: value})
+				o, fx := before.Step(fsm.Input{Kind: tt.kind, At: epoch, Value: value})
 				require.False(t, fx.Code.OK(), "%s %d", tt.kind, value)
 				require.Equal(t, before, o)
 			}
@@ -220,12 +220,12 @@ func TestConfigure(t *testing.T) {
 	for seconds, state := range map[uint32]fsm.State{0: fsm.Updating, 1: fsm.Downloaded} {
 		o := situation(t, "Downloaded")
 		o.MaxDefer = seconds
-		o, _ = o.Step(fsm.Event{Kind: fsm.EventExecute, At: epoch, Defer: true})
+		o, _ = o.Step(fsm.Input{Kind: fsm.InputExecute, At: epoch, Defer: true})
 		require.Equal(t, state, o.State, seconds)
 		if state == fsm.Downloaded {
 			require.Equal(t, epoch.Add(time.Second), o.Wake())
 			for at, state := range map[time.Duration]fsm.State{time.Second - 1: fsm.Downloaded, time.Second: fsm.Updating} {
-				next, _ := o.Step(fsm.Event{Kind: fsm.EventTimer, At: epoch.Add(at)})
+				next, _ := o.Step(fsm.Input{Kind: fsm.InputTimer, At: epoch.Add(at)})
 				require.Equal(t, state, next.State, at)
 			}
 		}
@@ -242,7 +242,7 @@ func TestAutomaticUpgrade(t *testing.T) {
 				o.Version, o.AutoUpgrade = version, auto
 				due := auto && version == fsm.Object12 && name == "Downloaded"
 				require.Equal(t, due, !o.Wake().IsZero(), "%s, %s", version, name)
-				next, fx := o.Step(fsm.Event{Kind: fsm.EventTimer, At: epoch.Add(time.Hour)})
+				next, fx := o.Step(fsm.Input{Kind: fsm.InputTimer, At: epoch.Add(time.Hour)})
 				require.Equal(t, due, fx.Install, "%s, %s", version, name)
 				require.Equal(t, due, next != o)
 			}

@@ -2,20 +2,20 @@ package fsm
 
 import "time"
 
-func (o *Object) boot(ev Event) Effects {
+func (o *Object) boot(in Input) Effects {
 	switch o.State {
 	case Downloading:
-		return o.bootDownloading(ev)
+		return o.bootDownloading(in)
 	case Downloaded:
-		if !ev.PackageKept {
+		if !in.PackageKept {
 			o.idle(ResultDefault)
 			return Effects{DeleteImage: true}
 		}
 	case Updating:
-		ev.Fault = ResultDefault // the fault of a transfer is none of the installation
-		switch ev.Install {
+		in.Fault = ResultDefault // the fault of a transfer is none of the installation
+		switch in.Install {
 		case InstallUnknown:
-			if !ev.PackageKept {
+			if !in.PackageKept {
 				o.idle(ResultUpdateFailed)
 				return Effects{DeleteImage: true}
 			}
@@ -23,7 +23,7 @@ func (o *Object) boot(ev Event) Effects {
 		case InstallSucceeded:
 			return o.installed()
 		case InstallFailed:
-			return o.installFailed(ev)
+			return o.installFailed(in)
 		}
 	}
 	return Effects{}
@@ -31,16 +31,16 @@ func (o *Object) boot(ev Event) Effects {
 
 // bootDownloading continues what a reboot interrupted. A push cannot be
 // continued: the server's transfer is gone.
-func (o *Object) bootDownloading(ev Event) Effects {
+func (o *Object) bootDownloading(in Input) Effects {
 	switch {
-	case o.Complete && ev.PackageKept:
+	case o.Complete && in.PackageKept:
 		return Effects{Verify: true}
 	case o.Delivery != DeliveryPull:
-		o.idle(fault(ev, ResultConnectionLost))
+		o.idle(fault(in, ResultConnectionLost))
 		return Effects{DeleteImage: true}
 	}
 	var fx Effects
-	if o.ETag == "" || o.Complete || !ev.PackageKept {
+	if o.ETag == "" || o.Complete || !in.PackageKept {
 		// What is stored cannot be matched with what the server has now.
 		fx.DeleteImage = o.Offset > 0
 		o.Offset, o.ETag, o.Complete = 0, "", false
@@ -49,11 +49,11 @@ func (o *Object) bootDownloading(ev Event) Effects {
 	return fx
 }
 
-func (o *Object) execute(ev Event) Effects {
+func (o *Object) execute(in Input) Effects {
 	if o.State != Downloaded {
 		return Effects{Code: CodeMethodNotAllowed}
 	}
-	if ev.Defer && o.deferring(ev.At) {
+	if in.Defer && o.deferring(in.At) {
 		return Effects{Code: CodeChanged}
 	}
 	o.update()
@@ -84,11 +84,11 @@ func (o *Object) update() {
 
 // proceed starts an update that waited for consent, for the end of its defer
 // period, or for nothing but its download.
-func (o *Object) proceed(ev Event) Effects {
+func (o *Object) proceed(in Input) Effects {
 	deferred := o.State == Downloaded && o.Result == ResultDeferred
 	switch {
-	case deferred && (ev.Kind == EventAccept || !ev.At.Before(o.DeferUntil)):
-	case o.autoUpgradeDue() && ev.Kind == EventTimer:
+	case deferred && (in.Kind == InputAccept || !in.At.Before(o.DeferUntil)):
+	case o.autoUpgradeDue() && in.Kind == InputTimer:
 	default:
 		return Effects{}
 	}
@@ -105,12 +105,12 @@ func (o *Object) installed() Effects {
 	return Effects{DeleteImage: true}
 }
 
-func (o *Object) installFailed(ev Event) Effects {
+func (o *Object) installFailed(in Input) Effects {
 	if o.State != Updating {
 		return Effects{}
 	}
-	result := fault(ev, ResultUpdateFailed)
-	if ev.PackageKept && result == ResultUpdateFailed {
+	result := fault(in, ResultUpdateFailed)
+	if in.PackageKept && result == ResultUpdateFailed {
 		o.State, o.Result = Downloaded, result
 		return Effects{}
 	}
@@ -118,11 +118,11 @@ func (o *Object) installFailed(ev Event) Effects {
 	return Effects{DeleteImage: true}
 }
 
-func (o *Object) installDeferred(ev Event) Effects {
+func (o *Object) installDeferred(in Input) Effects {
 	if o.State != Updating {
 		return Effects{}
 	}
-	if !o.deferring(ev.At) {
+	if !o.deferring(in.At) {
 		// Deferring is not, or no longer, allowed: as good as a failure.
 		o.State, o.Result = Downloaded, ResultUpdateFailed
 	}
@@ -130,31 +130,31 @@ func (o *Object) installDeferred(ev Event) Effects {
 }
 
 // configure writes one of the resources that later versions of the object have.
-func (o *Object) configure(ev Event) Effects {
+func (o *Object) configure(in Input) Effects {
 	since := Object11
-	if ev.Kind == EventWriteAutoUpgrade {
+	if in.Kind == InputWriteAutoUpgrade {
 		since = Object12
 	}
 	if o.Version < since {
 		return Effects{Code: CodeNotFound}
 	}
-	switch ev.Kind {
-	case EventWriteSeverity:
-		if ev.Value < 0 || ev.Value > int64(SeverityOptional) {
+	switch in.Kind {
+	case InputWriteSeverity:
+		if in.Value < 0 || in.Value > int64(SeverityOptional) {
 			return Effects{Code: CodeBadRequest}
 		}
-		o.Severity = Severity(ev.Value)
-	case EventWriteMaxDefer:
-		if ev.Value < 0 || ev.Value > 1<<32-1 {
+		o.Severity = Severity(in.Value)
+	case InputWriteMaxDefer:
+		if in.Value < 0 || in.Value > 1<<32-1 {
 			return Effects{Code: CodeBadRequest}
 		}
-		o.MaxDefer = uint32(ev.Value)
+		o.MaxDefer = uint32(in.Value)
 		if o.MaxDefer == 0 && o.State == Downloaded && o.Result == ResultDeferred {
 			// Deferring is forbidden from now on: the timer is due.
-			o.DeferUntil = ev.At.Round(0).UTC()
+			o.DeferUntil = in.At.Round(0).UTC()
 		}
-	case EventWriteAutoUpgrade:
-		o.AutoUpgrade = ev.Value != 0
+	case InputWriteAutoUpgrade:
+		o.AutoUpgrade = in.Value != 0
 	}
 	return Effects{Code: CodeChanged}
 }

@@ -2,54 +2,53 @@ package fsm
 
 import "time"
 
-// Step returns the object that follows ev, and what the shell owes. It changes
+// Step returns the object that follows in, and what the shell owes. It changes
 // nothing else and does not allocate.
 //
 // A request that is not allowed in the current state, or has a bad value, is
-// answered in Effects.Code. An event that means nothing in the current state,
+// answered in Effects.Code. An input that means nothing in the current state,
 // such as the end of a transfer that was aborted, changes nothing.
-func (o Object) Step(ev Event) (Object, Effects) {
+func (o Object) Step(in Input) (Object, Effects) {
 	old := o
 	var fx Effects
 	//exhaustive:enforce
-	switch ev.Kind {
-	case EventBoot:
-		fx = o.boot(ev)
-	case EventPackageBegin:
-		fx = o.packageBegin(ev)
-	case EventWriteURI:
-		fx = o.writeURI(ev)
-	case EventReset:
+	switch in.Kind {
+	case InputBoot:
+		fx = o.boot(in)
+	case InputPackageBegin:
+		fx = o.packageBegin(in)
+	case InputWriteURI:
+		fx = o.writeURI(in)
+	case InputReset:
 		fx = o.reset()
-	case EventProgress:
-		fx = o.progress(ev)
-	case EventPackageEnd, EventDownloadComplete:
-		fx = o.complete(ev)
-	case EventPackageAbort, EventDownloadFailed:
-		fx = o.transferFailed(ev, ResultConnectionLost)
-	case EventVerified:
-		fx = o.verified(ev)
-	case EventVerifyFailed:
-		fx = o.verifyFailed(ev)
-	case EventExecute:
-		fx = o.execute(ev)
-	case EventAccept, EventTimer:
-		fx = o.proceed(ev)
-	case EventCancel:
+	case InputProgress:
+		fx = o.progress(in)
+	case InputPackageEnd, InputDownloadComplete:
+		fx = o.complete(in)
+	case InputPackageAbort, InputDownloadFailed:
+		fx = o.transferFailed(in, ResultConnectionLost)
+	case InputVerified:
+		fx = o.verified(in)
+	case InputVerifyFailed:
+		fx = o.verifyFailed(in)
+	case InputExecute:
+		fx = o.execute(in)
+	case InputAccept, InputTimer:
+		fx = o.proceed(in)
+	case InputCancel:
 		fx = o.cancel()
-	case EventInstallApplied:
+	case InputInstallApplied:
 		fx = Effects{Reboot: o.State == Updating}
-	case EventInstallSucceeded:
+	case InputInstallSucceeded:
 		fx = o.installed()
-	case EventInstallFailed:
-		fx = o.installFailed(ev)
-	case EventInstallDeferred:
-		fx = o.installDeferred(ev)
-	case EventWriteSeverity, EventWriteMaxDefer, EventWriteAutoUpgrade:
-		fx = o.configure(ev)
-	case eventEnd: // no event
+	case InputInstallFailed:
+		fx = o.installFailed(in)
+	case InputInstallDeferred:
+		fx = o.installDeferred(in)
+	case InputWriteSeverity, InputWriteMaxDefer, InputWriteAutoUpgrade:
+		fx = o.configure(in)
 	}
-	return o.settle(old, ev.At, fx)
+	return o.settle(old, in.At, fx)
 }
 
 // settle derives from old and new what is to be persisted and notified.
@@ -72,33 +71,33 @@ func (o Object) wrongState() Effects {
 	return Effects{Code: CodeBadRequest}
 }
 
-func (o *Object) packageBegin(ev Event) Effects {
+func (o *Object) packageBegin(in Input) Effects {
 	switch {
 	case o.State != Idle:
 		return o.wrongState()
 	case !o.Method.Allows(DeliveryPush):
 		return Effects{Code: CodeMethodNotAllowed}
-	case ev.Fault != ResultDefault:
-		return o.refuse(ev.Fault)
+	case in.Fault != ResultDefault:
+		return o.refuse(in.Fault)
 	}
 	o.begin(DeliveryPush, "")
-	o.Size = max(ev.Size, 0)
+	o.Size = max(in.Size, 0)
 	return Effects{Code: CodeContinue}
 }
 
-func (o *Object) writeURI(ev Event) Effects {
+func (o *Object) writeURI(in Input) Effects {
 	switch {
 	case o.State != Idle:
 		return o.wrongState()
 	case !o.Method.Allows(DeliveryPull):
 		return Effects{Code: CodeMethodNotAllowed}
-	case ev.Fault != ResultDefault:
-		return o.refuse(ev.Fault)
-	case ev.URI == "" || len(ev.URI) > MaxURI:
+	case in.Fault != ResultDefault:
+		return o.refuse(in.Fault)
+	case in.URI == "" || len(in.URI) > MaxURI:
 		o.Result = ResultInvalidURI
 		return Effects{Code: CodeBadRequest}
 	}
-	o.begin(DeliveryPull, ev.URI)
+	o.begin(DeliveryPull, in.URI)
 	return Effects{Code: CodeChanged, StartDownload: true}
 }
 
@@ -164,41 +163,41 @@ func (o *Object) cancel() Effects {
 	}
 }
 
-// transferring reports whether ev is about the transfer that is under way.
-func (o Object) transferring(ev Event) bool {
-	if o.State != Downloading || ev.Transfer != o.Transfer {
+// transferring reports whether in is about the transfer that is under way.
+func (o Object) transferring(in Input) bool {
+	if o.State != Downloading || in.Transfer != o.Transfer {
 		return false
 	}
-	switch ev.Kind {
-	case EventPackageEnd, EventPackageAbort:
+	switch in.Kind {
+	case InputPackageEnd, InputPackageAbort:
 		return o.Delivery == DeliveryPush
-	case EventDownloadComplete, EventDownloadFailed:
+	case InputDownloadComplete, InputDownloadFailed:
 		return o.Delivery == DeliveryPull
 	default:
 		return true
 	}
 }
 
-func (o *Object) progress(ev Event) Effects {
-	if !o.transferring(ev) || o.Complete {
+func (o *Object) progress(in Input) Effects {
+	if !o.transferring(in) || o.Complete {
 		return Effects{}
 	}
-	o.Offset, o.ETag = max(ev.Offset, 0), ev.ETag
-	if ev.Size > 0 {
-		o.Size = ev.Size
+	o.Offset, o.ETag = max(in.Offset, 0), in.ETag
+	if in.Size > 0 {
+		o.Size = in.Size
 	}
 	return Effects{}
 }
 
-func (o *Object) complete(ev Event) Effects {
+func (o *Object) complete(in Input) Effects {
 	var fx Effects
-	if ev.Kind == EventPackageEnd {
+	if in.Kind == InputPackageEnd {
 		// The answer says that the bytes are here, not that they are good.
 		fx.Code = CodeChanged
 	}
 	switch {
-	case !o.transferring(ev):
-		if ev.Kind == EventPackageEnd {
+	case !o.transferring(in):
+		if in.Kind == InputPackageEnd {
 			return o.wrongState()
 		}
 		return Effects{}
@@ -206,43 +205,43 @@ func (o *Object) complete(ev Event) Effects {
 		return fx
 	}
 	o.Complete = true
-	o.Offset, o.Size = ev.Size, ev.Size
+	o.Offset, o.Size = in.Size, in.Size
 	fx.Verify = true
 	return fx
 }
 
-func (o *Object) transferFailed(ev Event, fallback Result) Effects {
-	if !o.transferring(ev) || o.Complete {
+func (o *Object) transferFailed(in Input, fallback Result) Effects {
+	if !o.transferring(in) || o.Complete {
 		return Effects{}
 	}
-	o.idle(fault(ev, fallback))
+	o.idle(fault(in, fallback))
 	return Effects{DeleteImage: true}
 }
 
 // fault is the Result that a failure reports. 0 and 1 are no failures.
-func fault(ev Event, fallback Result) Result {
-	if ev.Fault == ResultDefault || ev.Fault == ResultSuccess {
+func fault(in Input, fallback Result) Result {
+	if in.Fault == ResultDefault || in.Fault == ResultSuccess {
 		return fallback
 	}
-	return ev.Fault
+	return in.Fault
 }
 
-func (o *Object) verified(ev Event) Effects {
-	if !o.transferring(ev) || !o.Complete {
+func (o *Object) verified(in Input) Effects {
+	if !o.transferring(in) || !o.Complete {
 		return Effects{}
 	}
 	o.State, o.Result = Downloaded, ResultDefault
-	if ev.Size > 0 {
-		o.Size, o.Offset = ev.Size, ev.Size
+	if in.Size > 0 {
+		o.Size, o.Offset = in.Size, in.Size
 	}
-	o.Digest, o.PkgName, o.PkgVersion = ev.Digest, ev.PkgName, ev.PkgVersion
+	o.Digest, o.PkgName, o.PkgVersion = in.Digest, in.PkgName, in.PkgVersion
 	return Effects{}
 }
 
-func (o *Object) verifyFailed(ev Event) Effects {
-	if !o.transferring(ev) || !o.Complete {
+func (o *Object) verifyFailed(in Input) Effects {
+	if !o.transferring(in) || !o.Complete {
 		return Effects{}
 	}
-	o.idle(fault(ev, ResultIntegrityFailed))
+	o.idle(fault(in, ResultIntegrityFailed))
 	return Effects{DeleteImage: true}
 }

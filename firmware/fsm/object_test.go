@@ -32,18 +32,18 @@ func TestDeferPeriod(t *testing.T) {
 			deferred = s.value
 		}
 	}
-	later, fx := deferred.Step(fsm.Event{Kind: fsm.EventExecute, At: epoch.Add(5 * time.Minute), Defer: true})
+	later, fx := deferred.Step(fsm.Input{Kind: fsm.InputExecute, At: epoch.Add(5 * time.Minute), Defer: true})
 	require.Equal(t, deferred, later)
 	require.Equal(t, fsm.CodeChanged, fx.Code)
 
-	updating, _ := later.Step(fsm.Event{Kind: fsm.EventTimer, At: later.Wake()})
+	updating, _ := later.Step(fsm.Input{Kind: fsm.InputTimer, At: later.Wake()})
 	require.Equal(t, fsm.Updating, updating.State)
-	again, _ := updating.Step(fsm.Event{Kind: fsm.EventInstallDeferred, At: later.Wake().Add(time.Second)})
+	again, _ := updating.Step(fsm.Input{Kind: fsm.InputInstallDeferred, At: later.Wake().Add(time.Second)})
 	require.Equal(t, fsm.Downloaded, again.State)
 	require.Equal(t, fsm.ResultUpdateFailed, again.Result)
 
 	// Forbidding it ends a period that runs.
-	forbidden, _ := deferred.Step(fsm.Event{Kind: fsm.EventWriteMaxDefer, At: epoch.Add(time.Minute)})
+	forbidden, _ := deferred.Step(fsm.Input{Kind: fsm.InputWriteMaxDefer, At: epoch.Add(time.Minute)})
 	require.Equal(t, epoch.Add(time.Minute), forbidden.Wake())
 }
 
@@ -51,15 +51,15 @@ func TestDeferPeriod(t *testing.T) {
 // another one began, changes nothing.
 func TestAbortedTransferIsDead(t *testing.T) {
 	o := fsm.NewObject(fsm.Object11, fsm.PushAndPull)
-	o, _ = o.Step(fsm.Event{Kind: fsm.EventWriteURI, At: epoch, URI: "coap://h/1"})
+	o, _ = o.Step(fsm.Input{Kind: fsm.InputWriteURI, At: epoch, URI: "coap://h/1"})
 	first := o.Transfer
-	o, _ = o.Step(fsm.Event{Kind: fsm.EventReset, At: epoch})
-	o, _ = o.Step(fsm.Event{Kind: fsm.EventWriteURI, At: epoch, URI: "coap://h/2"})
-	for kind := fsm.EventBoot; kind <= fsm.EventWriteAutoUpgrade; kind++ {
+	o, _ = o.Step(fsm.Input{Kind: fsm.InputReset, At: epoch})
+	o, _ = o.Step(fsm.Input{Kind: fsm.InputWriteURI, At: epoch, URI: "coap://h/2"})
+	for _, kind := range inputKinds(t) {
 		switch kind {
-		case fsm.EventPackageAbort, fsm.EventProgress, fsm.EventDownloadComplete, fsm.EventDownloadFailed,
-			fsm.EventVerified, fsm.EventVerifyFailed:
-			next, fx := o.Step(fsm.Event{Kind: kind, At: epoch, Transfer: first, Size: 1, Offset: 1})
+		case fsm.InputPackageAbort, fsm.InputProgress, fsm.InputDownloadComplete, fsm.InputDownloadFailed,
+			fsm.InputVerified, fsm.InputVerifyFailed:
+			next, fx := o.Step(fsm.Input{Kind: kind, At: epoch, Transfer: first, Size: 1, Offset: 1})
 			require.Equal(t, o, next, kind)
 			require.Equal(t, fsm.Effects{}, fx, kind)
 		}

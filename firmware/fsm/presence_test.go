@@ -125,7 +125,7 @@ func TestSilentTwice(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveSilent, Action: id})
 	require.Empty(t, h.journal())
 	h.step(fsm.Observation{Kind: fsm.ObserveHeard, Action: id})
-	require.Equal(t, "heard: the device answers again; push goes on\n", h.journal())
+	require.Equal(t, "heard: the device answers again; the push goes on\n", h.journal())
 	h.step(fsm.Observation{Kind: fsm.ObserveSilent, Action: id})
 	h.step(fsm.Observation{Kind: fsm.ObserveHeard, Action: id})
 	require.Empty(t, h.journal(), "what was not told needs no end")

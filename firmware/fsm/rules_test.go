@@ -104,7 +104,7 @@ func TestWays(t *testing.T) {
 		if !h.update.Active() {
 			return "ended"
 		}
-		way := h.update.Doing().Kind.String() + " " + string(h.update.Protocol)
+		way := string(h.update.Doing().Kind) + " " + string(h.update.Protocol)
 		if bytes > 0 {
 			h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: bytes})
 		}
@@ -127,17 +127,17 @@ func TestWays(t *testing.T) {
 		return strings.Join(ways, ", ")
 	}
 	none := []int64{0, 0, 0, 0}
-	require.Equal(t, "push, write URI coap, write URI http, push", run(fsm.Plan{}, fsm.PushAndPull, none...))
-	require.Equal(t, "write URI coap, write URI http, push, write URI coap",
+	require.Equal(t, "push, write_uri coap, write_uri http, push", run(fsm.Plan{}, fsm.PushAndPull, none...))
+	require.Equal(t, "write_uri coap, write_uri http, push, write_uri coap",
 		run(fsm.Plan{Profile: fsm.Profile{Delivery: fsm.DeliveryPull}}, fsm.PushAndPull, none...))
-	require.Equal(t, "write URI coap, write URI http, write URI coap, write URI http", run(fsm.Plan{}, fsm.PullOnly, none...))
+	require.Equal(t, "write_uri coap, write_uri http, write_uri coap, write_uri http", run(fsm.Plan{}, fsm.PullOnly, none...))
 	require.Equal(t, "push, push, push, push", run(fsm.Plan{}, fsm.PushOnly, none...))
 	require.Equal(t, "push, push, push, push", run(fsm.Plan{Delivery: fsm.DeliveryPush}, fsm.PushAndPull, none...))
-	require.Equal(t, "write URI http, write URI http", run(fsm.Plan{Protocol: fsm.ProtocolHTTP}, fsm.PushAndPull, none[:2]...))
-	require.Equal(t, "write URI coap, write URI http, write URI coap", run(fsm.Plan{Delivery: fsm.DeliveryPull}, fsm.PushAndPull, none[:3]...))
+	require.Equal(t, "write_uri http, write_uri http", run(fsm.Plan{Protocol: fsm.ProtocolHTTP}, fsm.PushAndPull, none[:2]...))
+	require.Equal(t, "write_uri coap, write_uri http, write_uri coap", run(fsm.Plan{Delivery: fsm.DeliveryPull}, fsm.PushAndPull, none[:3]...))
 
-	require.Equal(t, "write URI coap, write URI coap, write URI http, write URI coap", run(fsm.Plan{}, fsm.PullOnly, 10, 10, 0, 10))
-	require.Equal(t, "write URI coap, write URI coap, write URI http, write URI http, write URI coap", run(fsm.Plan{}, fsm.PullOnly, 10, 20, 30, 40, 50))
+	require.Equal(t, "write_uri coap, write_uri coap, write_uri http, write_uri coap", run(fsm.Plan{}, fsm.PullOnly, 10, 10, 0, 10))
+	require.Equal(t, "write_uri coap, write_uri coap, write_uri http, write_uri http, write_uri coap", run(fsm.Plan{}, fsm.PullOnly, 10, 20, 30, 40, 50))
 
 	h := started(fsm.Plan{Target: newVersion, Size: 1000})
 	next(h, 0)
@@ -150,7 +150,7 @@ func TestWays(t *testing.T) {
 	h = started(fsm.Plan{Target: newVersion, Size: 1000})
 	h.until(idle)
 	h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: true})
-	require.Contains(t, h.until(idle), "then write URI coap")
+	require.Contains(t, h.until(idle), "then write_uri coap")
 	require.Equal(t, 2, h.update.Attempt)
 }
 
@@ -175,7 +175,7 @@ func TestTooLarge(t *testing.T) {
 		return h, h.until(idle)
 	}
 	_, said := push(fsm.DeliveryAuto, fsm.PushAndPull, 999)
-	require.Contains(t, said, "then write URI coap")
+	require.Contains(t, said, "then write_uri coap")
 	h, said := push(fsm.DeliveryPush, fsm.PushAndPull, 999)
 	require.Contains(t, said, "FAILED (8), refused")
 	require.Equal(t, 1, h.update.Attempt)
@@ -309,7 +309,7 @@ func TestNoObject(t *testing.T) {
 		// A look in between forgives the first.
 		h = started(fsm.Plan{Target: newVersion})
 		show(h, r, 1)
-		require.Contains(t, h.until(idle), "then write URI")
+		require.Contains(t, h.until(idle), "then write_uri")
 
 		// After the write it says nothing.
 		h = transferring(fsm.Plan{Target: newVersion})
@@ -410,7 +410,7 @@ func TestHolds(t *testing.T) {
 	h.reads(idle)
 	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
 	release(h, "operator")
-	require.Contains(t, h.until(idle), "then write URI")
+	require.Contains(t, h.until(idle), "then write_uri")
 	require.Equal(t, 2, h.update.Attempt)
 	h.done(fsm.CodeChanged, fsm.Reading{})
 	require.Contains(t, h.until(downloaded), "then execute")
@@ -447,7 +447,7 @@ func TestHolds(t *testing.T) {
 	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
 	require.Equal(t, fsm.WhoseOperator, h.update.Wait.Whose)
 	release(h, "operator")
-	require.Contains(t, h.until(idle), "then write URI")
+	require.Contains(t, h.until(idle), "then write_uri")
 }
 
 // TestNeverReturns executes on a device that does not come back, at once or asleep: its restart limit decides, and in queue

@@ -61,14 +61,14 @@ func (d *device) later(wait time.Duration, fn func()) {
 
 // step does what [fsm.Effects] says, in its order; the power may fail around
 // every commit. It reports CodeNone when it did.
-func (d *device) step(ev fsm.Event) fsm.Code {
+func (d *device) step(in fsm.Input) fsm.Code {
 	boot := d.boots
-	ev.At = d.sim.now
-	next, fx := d.object.Step(ev)
+	in.At = d.sim.now
+	next, fx := d.object.Step(in)
 	if fx.Persist {
 		fault := 0
-		if ev.Kind != fsm.EventProgress {
-			fault = d.sim.choose("commit of "+ev.Kind.String(), "good", "power fails before", "power fails after")
+		if in.Kind != fsm.InputProgress {
+			fault = d.sim.choose("commit of "+string(in.Kind), "good", "power fails before", "power fails after")
 		}
 		if fault == 1 {
 			d.reboot()
@@ -96,7 +96,7 @@ func (d *device) step(ev fsm.Event) fsm.Code {
 	if fx.StartDownload {
 		d.later(download/2, func() {
 			d.image = true
-			d.step(fsm.Event{Kind: fsm.EventProgress, Transfer: transfer, Offset: 500, Size: 1000, ETag: "e"})
+			d.step(fsm.Input{Kind: fsm.InputProgress, Transfer: transfer, Offset: 500, Size: 1000, ETag: "e"})
 		})
 		d.later(download, func() { d.finishDownload(transfer) })
 	}
@@ -105,7 +105,7 @@ func (d *device) step(ev fsm.Event) fsm.Code {
 	}
 	if fx.Install {
 		d.began++
-		d.later(time.Second, func() { d.step(fsm.Event{Kind: fsm.EventInstallApplied}) })
+		d.later(time.Second, func() { d.step(fsm.Input{Kind: fsm.InputInstallApplied}) })
 	}
 	if fx.Reboot {
 		d.tried = d.oldAgain
@@ -124,18 +124,18 @@ func (d *device) finishDownload(transfer uint32) {
 	d.image = true
 	if len(d.downloadFails) > 0 && d.downloadFails[0] == fsm.ResultConnectionLost {
 		d.downloadFails = d.downloadFails[1:]
-		d.step(fsm.Event{Kind: fsm.EventDownloadFailed, Transfer: transfer})
+		d.step(fsm.Input{Kind: fsm.InputDownloadFailed, Transfer: transfer})
 		return
 	}
-	d.step(fsm.Event{Kind: fsm.EventDownloadComplete, Transfer: transfer, Size: 1000})
+	d.step(fsm.Input{Kind: fsm.InputDownloadComplete, Transfer: transfer, Size: 1000})
 }
 
 func (d *device) verify(transfer uint32) {
 	if len(d.downloadFails) > 0 {
-		d.step(fsm.Event{Kind: fsm.EventVerifyFailed, Transfer: transfer, Fault: d.downloadFails[0]})
+		d.step(fsm.Input{Kind: fsm.InputVerifyFailed, Transfer: transfer, Fault: d.downloadFails[0]})
 		return
 	}
-	d.step(fsm.Event{Kind: fsm.EventVerified, Transfer: transfer, Size: 1000, PkgVersion: d.plan.Target})
+	d.step(fsm.Input{Kind: fsm.InputVerified, Transfer: transfer, Size: 1000, PkgVersion: d.plan.Target})
 }
 
 func (d *device) reboot() {
@@ -147,15 +147,15 @@ func (d *device) reboot() {
 	require.NoError(d.sim.t, json.Unmarshal(data, &d.object))
 	d.sim.check(d.object == d.stored, "an object is the same after it was stored")
 	d.later(restart, func() {
-		ev := fsm.Event{Kind: fsm.EventBoot, PackageKept: d.image}
+		in := fsm.Input{Kind: fsm.InputBoot, PackageKept: d.image}
 		switch {
 		case d.version == d.plan.Target:
-			ev.Install = fsm.InstallSucceeded
+			in.Install = fsm.InstallSucceeded
 		case d.tried:
-			ev.Install, ev.PackageKept = fsm.InstallFailed, false
+			in.Install, in.PackageKept = fsm.InstallFailed, false
 		}
 		boot := d.boots
-		if d.step(ev); d.boots != boot {
+		if d.step(in); d.boots != boot {
 			return
 		}
 		d.up = true
@@ -177,31 +177,31 @@ func (d *device) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 		d.observed = true
 		return fsm.CodeContent, fsm.Reading{}
 	case fsm.ActionReset:
-		return d.step(fsm.Event{Kind: fsm.EventReset}), fsm.Reading{}
+		return d.step(fsm.Input{Kind: fsm.InputReset}), fsm.Reading{}
 	case fsm.ActionWriteURI:
-		return d.step(fsm.Event{Kind: fsm.EventWriteURI, URI: "coap://[::1]/fw"}), fsm.Reading{}
+		return d.step(fsm.Input{Kind: fsm.InputWriteURI, URI: "coap://[::1]/fw"}), fsm.Reading{}
 	case fsm.ActionExecute:
-		return d.step(fsm.Event{Kind: fsm.EventExecute}), fsm.Reading{}
+		return d.step(fsm.Input{Kind: fsm.InputExecute}), fsm.Reading{}
 	case fsm.ActionCancel:
-		code := d.step(fsm.Event{Kind: fsm.EventCancel})
+		code := d.step(fsm.Input{Kind: fsm.InputCancel})
 		_, r := d.carryOut(fsm.Action{Kind: fsm.ActionRead})
 		return code, r
 	case fsm.ActionPush:
-		code := d.step(fsm.Event{Kind: fsm.EventPackageBegin, Size: 1000})
+		code := d.step(fsm.Input{Kind: fsm.InputPackageBegin, Size: 1000})
 		if code != fsm.CodeContinue {
 			return code, fsm.Reading{}
 		}
 		d.image = true
-		return d.step(fsm.Event{Kind: fsm.EventPackageEnd, Transfer: d.object.Transfer, Size: 1000}), fsm.Reading{}
+		return d.step(fsm.Input{Kind: fsm.InputPackageEnd, Transfer: d.object.Transfer, Size: 1000}), fsm.Reading{}
 	}
 	return fsm.CodeNotFound, fsm.Reading{}
 }
 
 func (d *device) breakPush() {
-	if d.step(fsm.Event{Kind: fsm.EventPackageBegin, Size: 1000}) != fsm.CodeContinue {
+	if d.step(fsm.Input{Kind: fsm.InputPackageBegin, Size: 1000}) != fsm.CodeContinue {
 		return
 	}
 	transfer := d.object.Transfer
 	d.image = true
-	d.later(30*time.Second, func() { d.step(fsm.Event{Kind: fsm.EventPackageAbort, Transfer: transfer}) })
+	d.later(30*time.Second, func() { d.step(fsm.Input{Kind: fsm.InputPackageAbort, Transfer: transfer}) })
 }

@@ -271,7 +271,7 @@ func faultsOf(a fsm.Action) []string {
 func (s *sim) begin(a fsm.Action) {
 	fault := good
 	if a.Kind != fsm.ActionCancel {
-		fault = s.choose(a.Kind.String(), faultsOf(a)...)
+		fault = s.choose(string(a.Kind), faultsOf(a)...)
 	}
 	server := s.server
 	s.flying[a.ID] = true

@@ -27,7 +27,7 @@ func (m *machine) underWay(o Observation) {
 		d.Stall, d.Told = stallBusy, true
 		if !told {
 			d.Since = m.now
-			m.log("busy", "the device asks to be asked later (%s); %s goes on then", detailOr(o, "5.03"), d.Kind)
+			m.log("busy", "the device asks to be asked later (%s); %s goes on then", detailOr(o, "5.03"), d.Kind.words())
 		}
 	case ObserveRepeated:
 		if a := &m.Memory.Attempt; d.Kind == ActionPush && !a.Repeated {
@@ -48,7 +48,7 @@ const refusedAgain = "the acknowledgement of a block was lost, and the device re
 func (m *machine) moves() {
 	d := &m.Memory.Doing
 	if d.Stall != stallNone && d.Told {
-		m.log("heard", "the device answers again; %s goes on", d.Kind)
+		m.log("heard", "the device answers again; %s goes on", d.Kind.words())
 	}
 	m.Memory.Reading.Silent = false
 	d.Stall, d.Since, d.Told, d.Queued = stallNone, time.Time{}, false, false

@@ -22,17 +22,17 @@ type named[T any] struct {
 func situations() []named[fsm.Object] {
 	idle := fsm.NewObject(fsm.Object12, fsm.PushAndPull)
 	idle.MaxDefer = 600
-	pulling, _ := idle.Step(fsm.Event{Kind: fsm.EventWriteURI, At: epoch, URI: "coap://host/fw"})
-	partial, _ := pulling.Step(fsm.Event{Kind: fsm.EventProgress, At: epoch, Transfer: 1, Offset: 500, Size: 1000, ETag: "e"})
-	pulled, _ := partial.Step(fsm.Event{Kind: fsm.EventDownloadComplete, At: epoch, Transfer: 1, Size: 1000})
-	pushing, _ := idle.Step(fsm.Event{Kind: fsm.EventPackageBegin, At: epoch, Size: 1000})
-	downloaded, _ := pulled.Step(fsm.Event{Kind: fsm.EventVerified, At: epoch, Transfer: 1, Size: 1000, PkgVersion: newVersion})
+	pulling, _ := idle.Step(fsm.Input{Kind: fsm.InputWriteURI, At: epoch, URI: "coap://host/fw"})
+	partial, _ := pulling.Step(fsm.Input{Kind: fsm.InputProgress, At: epoch, Transfer: 1, Offset: 500, Size: 1000, ETag: "e"})
+	pulled, _ := partial.Step(fsm.Input{Kind: fsm.InputDownloadComplete, At: epoch, Transfer: 1, Size: 1000})
+	pushing, _ := idle.Step(fsm.Input{Kind: fsm.InputPackageBegin, At: epoch, Size: 1000})
+	downloaded, _ := pulled.Step(fsm.Input{Kind: fsm.InputVerified, At: epoch, Transfer: 1, Size: 1000, PkgVersion: newVersion})
 	automatic := downloaded
 	automatic.AutoUpgrade = true
-	deferred, _ := downloaded.Step(fsm.Event{Kind: fsm.EventExecute, At: epoch, Defer: true})
-	updating, _ := downloaded.Step(fsm.Event{Kind: fsm.EventExecute, At: epoch})
-	failed, _ := updating.Step(fsm.Event{Kind: fsm.EventInstallFailed, At: epoch, PackageKept: true})
-	again, _ := idle.Step(fsm.Event{Kind: fsm.EventWriteURI, At: epoch, URI: "x:", Fault: fsm.ResultUnsupProtocol})
+	deferred, _ := downloaded.Step(fsm.Input{Kind: fsm.InputExecute, At: epoch, Defer: true})
+	updating, _ := downloaded.Step(fsm.Input{Kind: fsm.InputExecute, At: epoch})
+	failed, _ := updating.Step(fsm.Input{Kind: fsm.InputInstallFailed, At: epoch, PackageKept: true})
+	again, _ := idle.Step(fsm.Input{Kind: fsm.InputWriteURI, At: epoch, URI: "x:", Fault: fsm.ResultUnsupProtocol})
 	return []named[fsm.Object]{
 		{"Idle", idle}, {"Idle (9)", again},
 		{"Downloading (pull)", pulling}, {"Downloading (pull, part)", partial}, {"Downloading (pull, all)", pulled},
@@ -43,57 +43,57 @@ func situations() []named[fsm.Object] {
 }
 
 // events are all kinds of events with all fields that matter.
-func events() []named[fsm.Event] {
-	list := []named[fsm.Event]{
-		{"boot, package gone", fsm.Event{Kind: fsm.EventBoot}},
-		{"boot, package kept", fsm.Event{Kind: fsm.EventBoot, PackageKept: true}},
-		{"boot, package gone, disk full", fsm.Event{Kind: fsm.EventBoot, Fault: fsm.ResultNoStorage}},
-		{"boot, on trial", fsm.Event{Kind: fsm.EventBoot, Install: fsm.InstallPending}},
-		{"boot, installed", fsm.Event{Kind: fsm.EventBoot, Install: fsm.InstallSucceeded}},
-		{"boot, not installed", fsm.Event{Kind: fsm.EventBoot, Install: fsm.InstallFailed}},
-		{"boot, not installed, package kept", fsm.Event{Kind: fsm.EventBoot, Install: fsm.InstallFailed, PackageKept: true}},
-		{"write package, first block", fsm.Event{Kind: fsm.EventPackageBegin, Size: 1000}},
-		{"write package, no room for it", fsm.Event{Kind: fsm.EventPackageBegin, Size: 1000, Fault: fsm.ResultNoStorage}},
-		{"write package, last block", fsm.Event{Kind: fsm.EventPackageEnd, Transfer: 1, Size: 1000}},
-		{"write package breaks off", fsm.Event{Kind: fsm.EventPackageAbort, Transfer: 1}},
-		{"write package, no storage", fsm.Event{Kind: fsm.EventPackageAbort, Transfer: 1, Fault: fsm.ResultNoStorage}},
-		{"write URI", fsm.Event{Kind: fsm.EventWriteURI, URI: "coap://host/fw"}},
-		{"write URI, scheme unsupported", fsm.Event{Kind: fsm.EventWriteURI, URI: "ftp://host/fw", Fault: fsm.ResultUnsupProtocol}},
-		{"write URI, malformed", fsm.Event{Kind: fsm.EventWriteURI, URI: "::", Fault: fsm.ResultInvalidURI}},
-		{"write URI, no room", fsm.Event{Kind: fsm.EventWriteURI, URI: "coap://host/fw", Fault: fsm.ResultNoStorage}},
-		{"write URI, 256 bytes", fsm.Event{Kind: fsm.EventWriteURI, URI: "coap://host/" + strings.Repeat("a", 244)}},
-		{"reset", fsm.Event{Kind: fsm.EventReset}},
-		{"progress", fsm.Event{Kind: fsm.EventProgress, Transfer: 1, Offset: 600, Size: 1000, ETag: "e"}},
-		{"download complete", fsm.Event{Kind: fsm.EventDownloadComplete, Transfer: 1, Size: 1000}},
-		{"download complete, of an earlier one", fsm.Event{Kind: fsm.EventDownloadComplete, Transfer: 0, Size: 1000}},
+func events() []named[fsm.Input] {
+	list := []named[fsm.Input]{
+		{"boot, package gone", fsm.Input{Kind: fsm.InputBoot}},
+		{"boot, package kept", fsm.Input{Kind: fsm.InputBoot, PackageKept: true}},
+		{"boot, package gone, disk full", fsm.Input{Kind: fsm.InputBoot, Fault: fsm.ResultNoStorage}},
+		{"boot, on trial", fsm.Input{Kind: fsm.InputBoot, Install: fsm.InstallPending}},
+		{"boot, installed", fsm.Input{Kind: fsm.InputBoot, Install: fsm.InstallSucceeded}},
+		{"boot, not installed", fsm.Input{Kind: fsm.InputBoot, Install: fsm.InstallFailed}},
+		{"boot, not installed, package kept", fsm.Input{Kind: fsm.InputBoot, Install: fsm.InstallFailed, PackageKept: true}},
+		{"write package, first block", fsm.Input{Kind: fsm.InputPackageBegin, Size: 1000}},
+		{"write package, no room for it", fsm.Input{Kind: fsm.InputPackageBegin, Size: 1000, Fault: fsm.ResultNoStorage}},
+		{"write package, last block", fsm.Input{Kind: fsm.InputPackageEnd, Transfer: 1, Size: 1000}},
+		{"write package breaks off", fsm.Input{Kind: fsm.InputPackageAbort, Transfer: 1}},
+		{"write package, no storage", fsm.Input{Kind: fsm.InputPackageAbort, Transfer: 1, Fault: fsm.ResultNoStorage}},
+		{"write_uri", fsm.Input{Kind: fsm.InputWriteURI, URI: "coap://host/fw"}},
+		{"write_uri, scheme unsupported", fsm.Input{Kind: fsm.InputWriteURI, URI: "ftp://host/fw", Fault: fsm.ResultUnsupProtocol}},
+		{"write_uri, malformed", fsm.Input{Kind: fsm.InputWriteURI, URI: "::", Fault: fsm.ResultInvalidURI}},
+		{"write_uri, no room", fsm.Input{Kind: fsm.InputWriteURI, URI: "coap://host/fw", Fault: fsm.ResultNoStorage}},
+		{"write_uri, 256 bytes", fsm.Input{Kind: fsm.InputWriteURI, URI: "coap://host/" + strings.Repeat("a", 244)}},
+		{"reset", fsm.Input{Kind: fsm.InputReset}},
+		{"progress", fsm.Input{Kind: fsm.InputProgress, Transfer: 1, Offset: 600, Size: 1000, ETag: "e"}},
+		{"download complete", fsm.Input{Kind: fsm.InputDownloadComplete, Transfer: 1, Size: 1000}},
+		{"download complete, of an earlier one", fsm.Input{Kind: fsm.InputDownloadComplete, Transfer: 0, Size: 1000}},
 	}
 	for _, fault := range []fsm.Result{0, 2, 3, 4, 6, 7, 9} {
-		list = append(list, named[fsm.Event]{
+		list = append(list, named[fsm.Input]{
 			fmt.Sprintf("download failed (%d)", fault),
-			fsm.Event{Kind: fsm.EventDownloadFailed, Transfer: 1, Fault: fault},
+			fsm.Input{Kind: fsm.InputDownloadFailed, Transfer: 1, Fault: fault},
 		})
 	}
-	return append(list, []named[fsm.Event]{
-		{"verified", fsm.Event{Kind: fsm.EventVerified, Transfer: 1, Size: 1000, PkgVersion: newVersion}},
-		{"verify failed", fsm.Event{Kind: fsm.EventVerifyFailed, Transfer: 1}},
-		{"verify failed (6)", fsm.Event{Kind: fsm.EventVerifyFailed, Transfer: 1, Fault: fsm.ResultUnsupFirmware}},
-		{"execute update", fsm.Event{Kind: fsm.EventExecute}},
-		{"execute update, device defers", fsm.Event{Kind: fsm.EventExecute, Defer: true}},
-		{"accept", fsm.Event{Kind: fsm.EventAccept}},
-		{"execute cancel", fsm.Event{Kind: fsm.EventCancel}},
-		{"timer", fsm.Event{Kind: fsm.EventTimer}},
-		{"timer, an hour later", fsm.Event{Kind: fsm.EventTimer, At: epoch.Add(time.Hour)}},
-		{"install applied", fsm.Event{Kind: fsm.EventInstallApplied}},
-		{"install succeeded", fsm.Event{Kind: fsm.EventInstallSucceeded}},
-		{"install failed", fsm.Event{Kind: fsm.EventInstallFailed}},
-		{"install failed, package kept", fsm.Event{Kind: fsm.EventInstallFailed, PackageKept: true}},
-		{"install failed (5), package kept", fsm.Event{Kind: fsm.EventInstallFailed, PackageKept: true, Fault: fsm.ResultIntegrityFailed}},
-		{"install deferred", fsm.Event{Kind: fsm.EventInstallDeferred}},
-		{"write severity 2", fsm.Event{Kind: fsm.EventWriteSeverity, Value: 2}},
-		{"write severity 3", fsm.Event{Kind: fsm.EventWriteSeverity, Value: 3}},
-		{"write max defer 0", fsm.Event{Kind: fsm.EventWriteMaxDefer, Value: 0}},
-		{"write max defer -1", fsm.Event{Kind: fsm.EventWriteMaxDefer, Value: -1}},
-		{"write auto upgrade true", fsm.Event{Kind: fsm.EventWriteAutoUpgrade, Value: 1}},
+	return append(list, []named[fsm.Input]{
+		{"verified", fsm.Input{Kind: fsm.InputVerified, Transfer: 1, Size: 1000, PkgVersion: newVersion}},
+		{"verify failed", fsm.Input{Kind: fsm.InputVerifyFailed, Transfer: 1}},
+		{"verify failed (6)", fsm.Input{Kind: fsm.InputVerifyFailed, Transfer: 1, Fault: fsm.ResultUnsupFirmware}},
+		{"execute update", fsm.Input{Kind: fsm.InputExecute}},
+		{"execute update, device defers", fsm.Input{Kind: fsm.InputExecute, Defer: true}},
+		{"accept", fsm.Input{Kind: fsm.InputAccept}},
+		{"execute cancel", fsm.Input{Kind: fsm.InputCancel}},
+		{"timer", fsm.Input{Kind: fsm.InputTimer}},
+		{"timer, an hour later", fsm.Input{Kind: fsm.InputTimer, At: epoch.Add(time.Hour)}},
+		{"install applied", fsm.Input{Kind: fsm.InputInstallApplied}},
+		{"install succeeded", fsm.Input{Kind: fsm.InputInstallSucceeded}},
+		{"install failed", fsm.Input{Kind: fsm.InputInstallFailed}},
+		{"install failed, package kept", fsm.Input{Kind: fsm.InputInstallFailed, PackageKept: true}},
+		{"install failed (5), package kept", fsm.Input{Kind: fsm.InputInstallFailed, PackageKept: true, Fault: fsm.ResultIntegrityFailed}},
+		{"install deferred", fsm.Input{Kind: fsm.InputInstallDeferred}},
+		{"write severity 2", fsm.Input{Kind: fsm.InputWriteSeverity, Value: 2}},
+		{"write severity 3", fsm.Input{Kind: fsm.InputWriteSeverity, Value: 3}},
+		{"write max defer 0", fsm.Input{Kind: fsm.InputWriteMaxDefer, Value: 0}},
+		{"write max defer -1", fsm.Input{Kind: fsm.InputWriteMaxDefer, Value: -1}},
+		{"write auto upgrade true", fsm.Input{Kind: fsm.InputWriteAutoUpgrade, Value: 1}},
 	}...)
 }
 
@@ -122,18 +122,18 @@ func effectsText(fx fsm.Effects) string {
 // TestTransitions writes down what every event does in every state.
 func TestTransitions(t *testing.T) {
 	var out strings.Builder
-	row := func(from fsm.Object, fromName string, ev named[fsm.Event]) {
-		if ev.value.At.IsZero() {
-			ev.value.At = epoch.Add(time.Minute)
+	row := func(from fsm.Object, fromName string, in named[fsm.Input]) {
+		if in.value.At.IsZero() {
+			in.value.At = epoch.Add(time.Minute)
 		}
-		to, fx := from.Step(ev.value)
-		fmt.Fprintf(&out, "%-25s | %-37s | %-11s | %2d | %s\n", fromName, ev.name, title(to.State), to.Result, effectsText(fx))
+		to, fx := from.Step(in.value)
+		fmt.Fprintf(&out, "%-25s | %-37s | %-11s | %2d | %s\n", fromName, in.name, title(to.State), to.Result, effectsText(fx))
 	}
 	fmt.Fprintf(&out, "%-25s | %-37s | %-11s | %2s | %s\n", "from (result)", "event", "to", "R", "effects, in their order")
 	for _, from := range situations() {
 		out.WriteString(strings.Repeat("-", 120) + "\n")
-		for _, ev := range events() {
-			row(from.value, from.name, ev)
+		for _, in := range events() {
+			row(from.value, from.name, in)
 		}
 	}
 	out.WriteString("\nWhat depends on the version of the object (1.2 above), on resource 5/0/9 (both above) and on the defer period (600 s above)\n")
@@ -141,13 +141,13 @@ func TestTransitions(t *testing.T) {
 		for _, version := range []fsm.ObjectVersion{fsm.Object10, fsm.Object11} {
 			old := from.value
 			old.Version = version
-			for _, ev := range events() {
-				switch ev.value.Kind {
-				case fsm.EventCancel, fsm.EventWriteSeverity, fsm.EventWriteAutoUpgrade:
-					row(old, version.String()+" "+from.name, ev)
-				case fsm.EventExecute:
-					if ev.value.Defer && from.name == "Downloaded" {
-						row(old, version.String()+" "+from.name, ev)
+			for _, in := range events() {
+				switch in.value.Kind {
+				case fsm.InputCancel, fsm.InputWriteSeverity, fsm.InputWriteAutoUpgrade:
+					row(old, version.String()+" "+from.name, in)
+				case fsm.InputExecute:
+					if in.value.Defer && from.name == "Downloaded" {
+						row(old, version.String()+" "+from.name, in)
 					}
 				}
 			}
@@ -155,26 +155,26 @@ func TestTransitions(t *testing.T) {
 	}
 	for _, method := range []fsm.DeliveryMethod{fsm.PullOnly, fsm.PushOnly} {
 		idle := fsm.NewObject(fsm.Object12, method)
-		for _, ev := range events() {
-			if ev.name == "write URI" || ev.name == "write package, first block" {
-				row(idle, method.String()+" only Idle", ev)
+		for _, in := range events() {
+			if in.name == "write_uri" || in.name == "write package, first block" {
+				row(idle, method.String()+" only Idle", in)
 			}
 		}
 	}
 	for _, from := range situations() {
 		if from.name == "Downloaded" {
 			from.value.MaxDefer = 0
-			for _, ev := range events() {
-				if ev.value.Defer {
-					row(from.value, "Downloaded, no deferring", ev)
+			for _, in := range events() {
+				if in.value.Defer {
+					row(from.value, "Downloaded, no deferring", in)
 				}
 			}
 		}
 		if from.name == "Downloaded (11)" {
-			for _, ev := range events() {
-				if ev.value.Defer {
-					ev.value.At, ev.name = epoch.Add(time.Hour), ev.name+", too late"
-					row(from.value, "Downloaded (11)", ev)
+			for _, in := range events() {
+				if in.value.Defer {
+					in.value.At, in.name = epoch.Add(time.Hour), in.name+", too late"
+					row(from.value, "Downloaded (11)", in)
 				}
 			}
 		}
@@ -224,13 +224,13 @@ func TestReachable(t *testing.T) {
 	for len(queue) > 0 {
 		o := queue[0]
 		queue = queue[1:]
-		for _, ev := range events() {
-			if ev.value.At.IsZero() {
-				ev.value.At = epoch
+		for _, in := range events() {
+			if in.value.At.IsZero() {
+				in.value.At = epoch
 			}
-			next, fx := o.Step(ev.value)
+			next, fx := o.Step(in.value)
 			steps++
-			at := fmt.Sprintf("%+v, %s -> %+v, %s", o, ev.name, next, effectsText(fx))
+			at := fmt.Sprintf("%+v, %s -> %+v, %s", o, in.name, next, effectsText(fx))
 			if next.State != o.State || next.Result != o.Result {
 				allowed, ok := edges[[2]fsm.State{o.State, next.State}]
 				require.True(t, ok, "no such transition: %s", at)
@@ -261,8 +261,8 @@ func TestStepAllocatesNothing(t *testing.T) {
 	evs := events()
 	require.Zero(t, testing.AllocsPerRun(10, func() {
 		for _, o := range list {
-			for _, ev := range evs {
-				o.value.Step(ev.value)
+			for _, in := range evs {
+				o.value.Step(in.value)
 			}
 		}
 	}))

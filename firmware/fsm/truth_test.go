@@ -115,7 +115,7 @@ func (h *hand) until(p picture) string {
 		case kind == fsm.ActionRead || kind == fsm.ActionObserve:
 			h.done(fsm.CodeContent, h.shows(p))
 		case kind != fsm.ActionNone:
-			what := "then " + kind.String()
+			what := "then " + string(kind)
 			if kind == fsm.ActionWriteURI {
 				what += " " + h.actions.Do.Protocol.String()
 				if h.actions.Do.Fresh {
