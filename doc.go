@@ -2,8 +2,10 @@
 // in the packages below it.
 //
 //   - [github.com/otago-iot/otago/lwm2m]: Server, Client and Fetch, over CoAP
-//   - [github.com/otago-iot/otago/firmware]: Manager, which drives updates; Device, which takes them; Repository, which
-//     keeps images and serves them
+//   - [github.com/otago-iot/otago/firmware]: the server's end: Manager, which runs updates; Repository, which keeps images
+//     and serves them
+//   - [github.com/otago-iot/otago/firmware/device]: the device's end: Device, which takes updates; Installer and Slots, which
+//     keep packages and start them
 //   - [github.com/otago-iot/otago/firmware/fsm]: the machines behind both, without clock, goroutine or I/O
 //   - [github.com/otago-iot/otago/firmware/bundle]: a signed package format, for devices without one
 //   - [github.com/otago-iot/otago/firmware/httpapi]: the operators' API, an http.Handler

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store/bolt"
@@ -28,7 +29,7 @@ func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) e
 		return err
 	}
 	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
-	mgr := firmware.NewManager(srv, db, images, firmware.Config{BaseURL: "http://127.0.0.1:8080/fw/"})
+	mgr := firmware.NewManager(srv, db, images, firmware.ManagerConfig{BaseURL: "http://127.0.0.1:8080/fw/"})
 
 	mux := http.NewServeMux()
 	mux.Handle("/ota/", httpapi.Handler(mgr, staffOnly, httpapi.Options{})) // operators
@@ -43,8 +44,8 @@ func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) e
 	return group.Wait()
 }
 
-func device(ctx context.Context, publicKey ed25519.PublicKey) error {
-	slots, err := firmware.OpenSlots("/var/lib/sensor", firmware.SlotConfig{Trust: publicKey, Version: "1.0.0"})
+func sensor(ctx context.Context, publicKey ed25519.PublicKey) error {
+	slots, err := device.OpenSlots("/var/lib/sensor", device.SlotConfig{Trust: publicKey, Version: "1.0.0"})
 	if err != nil {
 		return err
 	}
@@ -58,13 +59,13 @@ func device(ctx context.Context, publicKey ed25519.PublicKey) error {
 		Server:   "coap://127.0.0.1:5683",
 		Objects: []lwm2m.Object{
 			lwm2m.DeviceObject{Manufacturer: "Example", Model: "sensor", FirmwareVersion: boot.Version},
-			firmware.NewDevice(slots, firmware.DeviceConfig{}).Object(),
+			device.New(slots, device.Config{}).Object(),
 		},
 	})
 	if err != nil {
 		return err
 	}
-	return client.Run(ctx) // until ctx ends, or with firmware.ErrRestart when an installed version is to be started
+	return client.Run(ctx) // until ctx ends, or with device.ErrRestart when an installed version is to be started
 }
 
 // A whole update server: devices register and download, operators use the API below /ota/api/v1.
@@ -77,8 +78,8 @@ func Example_server() {
 // A whole device, which takes bundles that were signed with the key that belongs to its public key.
 func Example_device() {
 	var publicKey ed25519.PublicKey // made with: server bundle keygen
-	err := device(context.Background(), publicKey)
-	if errors.Is(err, firmware.ErrRestart) {
+	err := sensor(context.Background(), publicKey)
+	if errors.Is(err, device.ErrRestart) {
 		log.Print("reboot")
 	}
 }

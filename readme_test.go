@@ -15,7 +15,7 @@ func TestReadme(t *testing.T) {
 	require.NoError(t, err)
 	source, err := os.ReadFile("example_test.go")
 	require.NoError(t, err)
-	for _, name := range []string{"server", "device"} {
+	for _, name := range []string{"server", "sensor"} {
 		m := regexp.MustCompile(`(?s)\nfunc ` + name + `\(.*?\) error \{\n(.*?)\n\}\n`).FindSubmatch(source)
 		require.NotNil(t, m, name)
 		body := strings.ReplaceAll("\n"+string(m[1]), "\n\t", "\n")

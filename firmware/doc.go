@@ -1,6 +1,4 @@
-// Package firmware updates devices over LwM2M, from both ends.
-//
-// # The server's end
+// Package firmware is the server's end of firmware updates over LwM2M.
 //
 // A [Repository] holds images: versions of firmware, each one a file and a record. A [Manager] takes requests ("this image
 // on that endpoint"), drives each update over an lwm2m.Server until it has an outcome, and tells what happens as it
@@ -10,7 +8,7 @@
 //	db, err := bolt.Open("ota.db")
 //	images, err := firmware.OpenRepository("images", db, firmware.RepositoryConfig{})
 //	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
-//	mgr := firmware.NewManager(srv, db, images, firmware.Config{BaseURL: "http://127.0.0.1:8081/fw/"})
+//	mgr := firmware.NewManager(srv, db, images, firmware.ManagerConfig{BaseURL: "http://127.0.0.1:8081/fw/"})
 //	go srv.ListenAndServe(ctx, "coap://127.0.0.1:5683")
 //	web := firmware.NewHTTPServer(images.Handler())
 //	web.Addr = "127.0.0.1:8081"
@@ -22,8 +20,5 @@
 // What happens next is decided by package fsm, which compares what is wanted with what the device was read to be; this
 // package reads, writes, executes and remembers on its behalf.
 //
-// # The device's end
-//
-// A [Device] is Object 5 for an lwm2m.Client, over an [Installer] that knows where packages go and how they are started.
-// [Slots] is an Installer for programs: two slots, a signed bundle (package bundle), a trial run and a way back.
+// The device's end of an update is package firmware/device, which neither needs this package nor is needed by it.
 package firmware

@@ -31,7 +31,7 @@ func ExampleManager() {
 		panic(err)
 	}
 	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
-	mgr := firmware.NewManager(srv, db, images, firmware.Config{})
+	mgr := firmware.NewManager(srv, db, images, firmware.ManagerConfig{})
 
 	network := simnet.New(1)
 	conn, err := network.Listen("192.0.2.1:5683")

@@ -17,8 +17,8 @@ import (
 // Update is the record of one update: one image for one endpoint, from request to outcome.
 type Update = store.Update
 
-// Config is the configuration of a [Manager]. Its zero value works for devices that download by CoAP.
-type Config struct {
+// ManagerConfig is the configuration of a [Manager]. Its zero value works for devices that download by CoAP.
+type ManagerConfig struct {
 	// BaseURL is what Package URIs start with, for the protocol that its scheme names: a token is appended to it. With the
 	// token's 22 bytes it must stay within 127 bytes. Default: none.
 	BaseURL string
@@ -68,7 +68,7 @@ type Hooks struct {
 // A Manager drives updates. Its methods may be called from several goroutines, also while Run is not running: what they
 // change is then driven by the next Run.
 type Manager struct {
-	cfg    Config
+	cfg    ManagerConfig
 	srv    *lwm2m.Server
 	db     store.Store
 	images *Repository
@@ -96,7 +96,7 @@ type Manager struct {
 // nothing: see [Manager.Run]. One manager drives the updates of a store; a second one by mistake does no harm, but both are
 // slow. Updates that have ended stay in the store: nothing here removes them. Devices download from images by the server's
 // own transports, and by HTTP where the program mounts [Repository.Handler].
-func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Config) *Manager {
+func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg ManagerConfig) *Manager {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

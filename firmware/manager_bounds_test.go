@@ -22,7 +22,7 @@ import (
 )
 
 // idleManager returns a manager that does not run.
-func idleManager(t *testing.T, cfg Config) *Manager {
+func idleManager(t *testing.T, cfg ManagerConfig) *Manager {
 	t.Helper()
 	db := memory.New()
 	images, err := OpenRepository(t.TempDir(), db, RepositoryConfig{})
@@ -33,7 +33,7 @@ func idleManager(t *testing.T, cfg Config) *Manager {
 // TestManagerDefaults: what is not set, or makes no sense, is what the documentation says.
 func TestManagerDefaults(t *testing.T) {
 	for given, want := range map[[2]int][2]int{{}: {1024, 16_384}, {-1, -1}: {1024, 16_384}, {1, 1}: {1, 1}} {
-		m := idleManager(t, Config{Parallel: given[0], Silent: given[1]})
+		m := idleManager(t, ManagerConfig{Parallel: given[0], Silent: given[1]})
 		require.Equal(t, want, [2]int{m.cfg.Parallel, m.cfg.Silent})
 		require.Equal(t, want, [2]int{m.places.free[laneRequest], m.places.maxQuiet})
 		require.NotNil(t, m.log)
@@ -55,9 +55,9 @@ func TestSchemes(t *testing.T) {
 		fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
 	}
 	base := func(_ lwm2m.Registration, p fsm.Protocol) string { return p.String() + "://fw.example.com/" }
-	require.Equal(t, all, idleManager(t, Config{BaseURLs: base}).schemes(lwm2m.Registration{}))
+	require.Equal(t, all, idleManager(t, ManagerConfig{BaseURLs: base}).schemes(lwm2m.Registration{}))
 	require.Equal(t, slices.DeleteFunc(slices.Clone(all), func(p fsm.Protocol) bool { return p == fsm.ProtocolHTTP || p == fsm.ProtocolCoAPS }),
-		idleManager(t, Config{BaseURLs: func(r lwm2m.Registration, p fsm.Protocol) string {
+		idleManager(t, ManagerConfig{BaseURLs: func(r lwm2m.Registration, p fsm.Protocol) string {
 			switch p {
 			case fsm.ProtocolHTTP:
 				return base(r, p) + strings.Repeat("x", 127)
@@ -68,7 +68,7 @@ func TestSchemes(t *testing.T) {
 		}}).schemes(lwm2m.Registration{}))
 
 	local := netip.MustParseAddrPort("192.0.2.1:5683")
-	m := idleManager(t, Config{BaseURL: "https://fw.example.com/"})
+	m := idleManager(t, ManagerConfig{BaseURL: "https://fw.example.com/"})
 	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS}, m.schemes(lwm2m.Registration{}))
 	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolCoAP}, m.schemes(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}))
 	require.Equal(t, "coap://192.0.2.1:5683/fw/", m.base(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, fsm.ProtocolCoAP))
@@ -79,7 +79,7 @@ func TestSchemes(t *testing.T) {
 
 // TestTokensKept: an update remembers its last eight URIs, each once.
 func TestTokensKept(t *testing.T) {
-	m := idleManager(t, Config{BaseURL: "https://fw.example.com/"})
+	m := idleManager(t, ManagerConfig{BaseURL: "https://fw.example.com/"})
 	u := Update{ID: "u", Endpoint: "ep", Image: "i"}
 	var all []string
 	for n := range 20 {
@@ -233,7 +233,7 @@ func TestInboxKinds(t *testing.T) {
 func TestInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []error
-		m := &Manager{log: slog.New(slog.DiscardHandler), cfg: Config{Hooks: Hooks{StoreFailed: func(err error) { told = append(told, err) }}}}
+		m := &Manager{log: slog.New(slog.DiscardHandler), cfg: ManagerConfig{Hooks: Hooks{StoreFailed: func(err error) { told = append(told, err) }}}}
 		broken := errors.New("disk full")
 		var pauses []time.Duration
 		last := time.Now()

@@ -47,7 +47,7 @@ func TestServerCrashes(t *testing.T) {
 
 // crashAt runs an update with a crash at the cut and returns how many points there were.
 func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want fsm.Outcome) (points int) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
 		dead := make(chan struct{})
 		crash := storetest.NewCrash(w.db, cut, func() { w.crash(); close(dead) })

@@ -40,7 +40,7 @@ func (s damagedStore) Events(ctx context.Context, q store.EventQuery) iter.Seq2[
 
 // TestDamagedRecords takes up an update, and reads a device, beside records that cannot be read.
 func TestDamagedRecords(t *testing.T) {
-	inWorld(t, firmware.Config{Inventory: true}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{Inventory: true}, func(w *world) {
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
 		w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW}})

@@ -56,7 +56,7 @@ func (k *keyed) start(psk, dir string) {
 	images, err := firmware.OpenRepository(dir, k.db, firmware.RepositoryConfig{})
 	require.NoError(k.t, err)
 	k.srv = lwm2m.NewServer(lwm2m.ServerConfig{Credentials: lwm2m.PSKFile(psk), Registrations: firmware.Registrations(k.db)})
-	k.mgr = firmware.NewManager(k.srv, k.db, images, firmware.Config{})
+	k.mgr = firmware.NewManager(k.srv, k.db, images, firmware.ManagerConfig{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 2)
 	for address, serve := range map[string]func(context.Context, net.PacketConn) error{
@@ -163,7 +163,7 @@ func TestSecuredOutlivesAll(t *testing.T) {
 
 // TestDeleteDevice is refused while an update is active, by the manager and by the store, and forgets what was read.
 func TestDeleteDevice(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: oldFW})
 		held := w.request()
 		held.Hold = fsm.Hold{Holder: "tester"}
@@ -197,7 +197,7 @@ func TestDeleteDeviceOfAnotherStore(t *testing.T) {
 	db := memory.New()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
-	mgr := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
+	mgr := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
 	require.ErrorIs(t, mgr.DeleteDevice(t.Context(), endpoint), store.ErrNotFound)
 	_, err = db.Commit(t.Context(), store.PutFirmware{Endpoint: endpoint, Firmware: store.Firmware{Version: oldFW}})
 	require.NoError(t, err)

@@ -23,7 +23,7 @@ import (
 // TestFollowers lets a thousand follow the events of an update. Each sees all lines, once and in order, and the store is
 // not asked a thousand times for each.
 func TestFollowers(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var queries atomic.Int64
 		w.restart(func(_ context.Context, call storetest.Call) error {
 			if call.Method == "Events" {
@@ -89,7 +89,7 @@ func TestFollowers(t *testing.T) {
 // TestPushesDoNotHoldBackReads pushes to a device on a slow line. One request at a time and one push at a time are allowed:
 // a device that pulls is updated meanwhile, another push waits longer than a push may stand still, and does not time out.
 func TestPushesDoNotHoldBackReads(t *testing.T) {
-	cfg := firmware.Config{Parallel: 1, Limits: fsm.Limits{Transferring: time.Minute}}
+	cfg := firmware.ManagerConfig{Parallel: 1, Limits: fsm.Limits{Transferring: time.Minute}}
 	inWorld(t, cfg, func(w *world) {
 		good := firmwaretest.Install{Version: newFW}
 		start := func(name, host string, delay time.Duration, script firmwaretest.Script) string {
@@ -124,7 +124,7 @@ func TestPushesDoNotHoldBackReads(t *testing.T) {
 
 // TestInventory has a fleet register at once: each device is read, few at a time.
 func TestInventory(t *testing.T) {
-	inWorld(t, firmware.Config{Inventory: true, Parallel: 8}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{Inventory: true, Parallel: 8}, func(w *world) {
 		const fleet = 100
 		before := runtime.NumGoroutine()
 		for i := range fleet {
@@ -143,7 +143,7 @@ func TestInventory(t *testing.T) {
 // TestIdleUpdate bounds what an update costs that waits for its device: memory, and no goroutine.
 func TestIdleUpdate(t *testing.T) {
 	const n = 5000
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
 		for i := range n {
 			_, err := w.mgr.Start(w.ctx, firmware.Request{Endpoint: fmt.Sprint("device-", i), Image: w.image.ID})
@@ -174,7 +174,7 @@ func heap() int64 {
 
 // TestInventoryCatchesUp has a device register while nobody takes the inventory, and starts a manager that does.
 func TestInventoryCatchesUp(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: oldFW})
 		known := func() string {
 			d, err := w.mgr.Device(w.ctx, endpoint)

@@ -23,7 +23,7 @@ import (
 // TestGrants follows the Package URIs of an update: the store knows each of them, by its hash only, before the device does;
 // they lead to the package until the update ends, also over a restart of the server, and nowhere afterwards.
 func TestGrants(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		get := func(token string) int {
 			answer := httptest.NewRecorder()
 			w.images.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/fw/"+token, nil))
@@ -80,7 +80,7 @@ func TestGrants(t *testing.T) {
 
 // TestDeleteWhileNeeded deletes the image of an active update.
 func TestDeleteWhileNeeded(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
 		require.ErrorIs(t, w.images.Delete(w.ctx, w.image.ID), store.ErrInUse)

@@ -8,7 +8,7 @@ import (
 
 // TestUnread has two devices register again and again while nobody reads them.
 func TestUnread(t *testing.T) {
-	m := &Manager{cfg: Config{Parallel: 1}}
+	m := &Manager{cfg: ManagerConfig{Parallel: 1}}
 	m.unread.reading = 1 // another one is being read
 	for range 100 {
 		m.readSoon("a")

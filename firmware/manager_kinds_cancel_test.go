@@ -26,7 +26,7 @@ func TestCancelInConflict(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				var mu sync.Mutex
 				random := rand.New(rand.NewPCG(seed, 2))
 				after := time.Duration(random.Int64N(int64(20 * time.Second)))
@@ -72,7 +72,7 @@ func TestCancelInConflict(t *testing.T) {
 func TestCancelAtOnce(t *testing.T) {
 	for _, driven := range []bool{true, false} {
 		for range 20 {
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				second := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
 				u := w.begin(w.request())
 				time.Sleep(time.Second)
@@ -109,7 +109,7 @@ func TestCancelAtOnce(t *testing.T) {
 // TestCancelAndStep cancels by a manager that does not drive, at the moment of a step of the one that does.
 func TestCancelAndStep(t *testing.T) {
 	for n := range 40 {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			tap := w.tap()
 			second := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
 			var at atomic.Int64
@@ -152,7 +152,7 @@ func TestCancelAndStep(t *testing.T) {
 func TestCancelWhileStoreFails(t *testing.T) {
 	for _, patience := range []time.Duration{10 * time.Second, time.Hour} {
 		for _, driven := range []bool{true, false} {
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				broken := w.breakable()
 				u := w.begin(w.request())
 				time.Sleep(time.Second)

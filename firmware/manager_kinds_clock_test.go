@@ -38,7 +38,7 @@ func TestDowntime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				w.device(test.script)
 				r := w.request()
 				r.Deadline = 5 * time.Hour
@@ -78,7 +78,7 @@ func TestDowntime(t *testing.T) {
 // TestSetBack starts a server on what was stored at times that have yet to come, as after the wall clock was set back by days:
 // updates that were active, updates that are made now and orders have times that only rise, and limits strike in time.
 func TestSetBack(t *testing.T) {
-	inWorld(t, firmware.Config{Limits: fsm.Limits{Transferring: time.Hour}}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{Limits: fsm.Limits{Transferring: time.Hour}}, func(w *world) {
 		w.stop()
 		waiting := w.request()
 		waiting.Endpoint, waiting.Deadline = "another", 30*24*time.Hour
@@ -124,7 +124,7 @@ func TestSetBack(t *testing.T) {
 
 // TestNotDrivenSetBack gives orders on such a store while no Run runs.
 func TestNotDrivenSetBack(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		u := w.begin(w.request())
 		time.Sleep(time.Second)
 		w.stop()
@@ -152,7 +152,7 @@ func TestNotDrivenSetBack(t *testing.T) {
 // up after its lifetime and the limit of a restart.
 func TestNeverReturns(t *testing.T) {
 	t.Run("gone", func(t *testing.T) {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			script := good()
 			script.Install.Silent = true
 			w.switched(script, sleeps)
@@ -165,7 +165,7 @@ func TestNeverReturns(t *testing.T) {
 		})
 	})
 	t.Run("asleep", func(t *testing.T) {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			script := good()
 			script.Install.BootTime = 2*time.Hour + 50*time.Minute
 			w.switched(script, sleeps)
@@ -173,7 +173,7 @@ func TestNeverReturns(t *testing.T) {
 		})
 	})
 	t.Run("wakes in between", func(t *testing.T) {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			script := good()
 			script.Install.Time = 20 * time.Hour
 			script.Install.BootTime = time.Minute

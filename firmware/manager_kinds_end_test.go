@@ -57,7 +57,7 @@ func TestMayStill(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				tap := w.tap()
 				if test.script != nil {
 					w.device(*test.script)
@@ -114,7 +114,7 @@ func TestNoExecuteIsSentAfterTheEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := firmware.Config{}
+			cfg := firmware.ManagerConfig{}
 			if name == "phase limit" {
 				cfg.Limits.Executing = 10 * time.Second
 			}

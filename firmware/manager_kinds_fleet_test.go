@@ -29,7 +29,7 @@ func TestInventoryAmongSilent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{Inventory: true, Parallel: 8}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{Inventory: true, Parallel: 8}, func(w *world) {
 				const fleet = 300
 				for i := range fleet {
 					host := fmt.Sprintf("10.1.%d.%d", i/200, i%200+1)
@@ -54,7 +54,7 @@ func TestInventoryAmongSilent(t *testing.T) {
 
 // TestUpdatesAmongSilent updates a fleet of which half does not answer, with few places: the others are updated soon.
 func TestUpdatesAmongSilent(t *testing.T) {
-	inWorld(t, firmware.Config{Parallel: 8, Silent: 50}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{Parallel: 8, Silent: 50}, func(w *world) {
 		const fleet = 400
 		var ids []string
 		for i := range fleet {

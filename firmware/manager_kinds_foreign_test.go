@@ -58,7 +58,7 @@ func TestForeignKept(t *testing.T) {
 		for _, force := range []bool{false, true} {
 			t.Run(name+" force "+strconv.FormatBool(force), func(t *testing.T) {
 				t.Parallel()
-				inWorld(t, firmware.Config{}, func(w *world) {
+				inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 					script := good()
 					foreign := test.foreign
 					foreign.Version = foreignFW
@@ -102,7 +102,7 @@ func TestForeignDropped(t *testing.T) {
 			for _, force := range []bool{false, true} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					inWorld(t, firmware.Config{}, func(w *world) {
+					inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 						foreign := foreign
 						foreign.Version = foreignFW
 						script := script
@@ -127,7 +127,7 @@ func TestForeignDropped(t *testing.T) {
 // TestForeignForced has a device hold a package of the target's version, and run that version too.
 func TestForeignForced(t *testing.T) {
 	for _, force := range []bool{false, true} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			script := good()
 			script.Version = newFW
 			script.Habits.Foreign = &firmwaretest.Foreign{Version: foreignFW, PkgVersion: newFW}
@@ -154,7 +154,7 @@ func TestForeignMeanwhile(t *testing.T) {
 			for _, refused := range []string{"uri", "push"} {
 				t.Run(profile+" "+refused+" "+code.String(), func(t *testing.T) {
 					t.Parallel()
-					inWorld(t, firmware.Config{}, func(w *world) {
+					inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 						p := &puppet{method: fsm.PushAndPull}
 						p.answer = func(asked string) error {
 							switch asked {

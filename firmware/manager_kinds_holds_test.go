@@ -32,7 +32,7 @@ func (w *world) waits(id string) firmware.Update {
 
 // TestHolders holds an update twice over, and releases it.
 func TestHolders(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		tap := w.tap()
 		device := w.device(good())
 		u := w.begin(w.held())
@@ -71,7 +71,7 @@ func TestHolders(t *testing.T) {
 // TestTooManyHolds holds an update more often than it can be held, and in ways that are nonsense.
 func TestTooManyHolds(t *testing.T) {
 	for _, running := range []bool{true, false} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			u := w.begin(w.request())
 			if !running {
 				w.stop()
@@ -112,7 +112,7 @@ func TestHoldAtAnyTime(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				random := rand.New(rand.NewPCG(seed, 1))
 				if seed%2 == 1 {
 					w.lossy(0.2)
@@ -151,7 +151,7 @@ func TestHoldAtAnyTime(t *testing.T) {
 
 // TestHeldForDays holds an update for longer than its deadline, over restarts of the server.
 func TestHeldForDays(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		device := w.device(good())
 		r := w.held()
 		r.Deadline = time.Hour
@@ -179,7 +179,7 @@ func TestHeldForDays(t *testing.T) {
 // TestLostOnHold has a device lose its package, and its power, while its update is held: that costs no attempt.
 func TestLostOnHold(t *testing.T) {
 	for _, method := range []fsm.DeliveryMethod{fsm.PullOnly, fsm.PushOnly} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			d := w.switched(firmwaretest.Script{
 				Version: oldFW, Delivery: method, PullTime: time.Second, Install: good().Install,
 			})
@@ -203,7 +203,7 @@ func TestLostOnHold(t *testing.T) {
 // TestHeldAsleep holds an update of a device in queue mode that sleeps meanwhile, and cancels one.
 func TestHeldAsleep(t *testing.T) {
 	for _, cancelled := range []bool{false, true} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			tap := w.tap()
 			device := w.switched(good(), sleeps).device
 			r := w.held()
@@ -230,7 +230,7 @@ func TestHeldAsleep(t *testing.T) {
 
 // TestHoldNotDriven holds and releases an update while no Run runs.
 func TestHoldNotDriven(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		tap := w.tap()
 		device := w.device(good())
 		w.stop()

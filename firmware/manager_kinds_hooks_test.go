@@ -23,7 +23,7 @@ func TestCallbacks(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				var started, ended, actions, failed atomic.Int64
-				cfg := firmware.Config{
+				cfg := firmware.ManagerConfig{
 					BaseURLs: func(_ lwm2m.Registration, p fsm.Protocol) string {
 						if name == "block" {
 							misbehave()
@@ -85,7 +85,7 @@ func TestCallbacksCall(t *testing.T) {
 		_ = w.mgr.Served(w.ctx, u.ID)
 		_, _ = w.mgr.Device(w.ctx, u.Endpoint)
 	}
-	cfg := firmware.Config{Hooks: firmware.Hooks{
+	cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{
 		Started: order,
 		Ended: func(u firmware.Update) {
 			order(u)

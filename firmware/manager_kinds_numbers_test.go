@@ -50,7 +50,7 @@ func TestObserveNumbers(t *testing.T) {
 	} {
 		for _, delivery := range []fsm.Delivery{fsm.DeliveryPush, fsm.DeliveryPull} {
 			t.Run(name+" "+delivery.String(), func(t *testing.T) {
-				inWorld(t, firmware.Config{}, func(w *world) {
+				inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 					script := good()
 					script.Delivery, script.Pull = fsm.PushAndPull, w.fetches("10.0.1.1")
 					d := firmwaretest.NewDevice(lwm2m.ClientConfig{

@@ -47,7 +47,7 @@ func TestNoObject(t *testing.T) {
 		for _, version := range []string{oldFW, ""} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				inWorld(t, firmware.Config{}, func(w *world) {
+				inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 					tap := w.tap()
 					script := good()
 					script.Habits, script.Version = test.habits, version
@@ -78,7 +78,7 @@ func TestNoObject(t *testing.T) {
 
 // TestNoObjectNeeded has a device without Object 5 run the target already.
 func TestNoObjectNeeded(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: newFW, Habits: firmwaretest.Habits{Listing: firmwaretest.ListsNothing}})
 		w.ends(w.update(w.request()), fsm.OutcomeSucceeded, fsm.ReasonAlreadyRunning)
 	})
@@ -86,7 +86,7 @@ func TestNoObjectNeeded(t *testing.T) {
 
 // TestObjectAppears has Object 5 come a moment late, as clients make it after they have registered.
 func TestObjectAppears(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		script := good()
 		script.Habits.Appears = 2 * time.Second
 		u := w.begin(w.request())
@@ -98,7 +98,7 @@ func TestObjectAppears(t *testing.T) {
 // TestObjectListed has the registration say less than there is: that decides nothing.
 func TestObjectListed(t *testing.T) {
 	for _, listing := range []firmwaretest.Listing{firmwaretest.ListsNoInstance, firmwaretest.ListsResources} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			script := good()
 			script.Habits.Listing = listing
 			w.device(script)
@@ -114,7 +114,7 @@ func TestLosesObject(t *testing.T) {
 	} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				script := good()
 				script.Habits.LosesObject, script.Install.Version = true, version
 				w.device(script)
@@ -161,7 +161,7 @@ func TestOddVersions(t *testing.T) {
 		for _, verify := range []fsm.Verify{fsm.VerifyVersion, fsm.VerifyResult} {
 			t.Run(name+" "+verify.String(), func(t *testing.T) {
 				t.Parallel()
-				inWorld(t, firmware.Config{}, func(w *world) {
+				inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 					script := good()
 					script.Version = ""
 					script.Habits.Nonsense = test.nonsense
@@ -193,7 +193,7 @@ func TestVersionPadded(t *testing.T) {
 		"blanks": func(s string) string { return " " + s + " \r\n" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				script := good()
 				script.Version, script.Install.Version = pad(oldFW), pad(newFW)
 				w.device(script)
@@ -202,7 +202,7 @@ func TestVersionPadded(t *testing.T) {
 				require.Equal(t, oldFW, u.Machine.OldVersion)
 				require.Equal(t, newFW, u.Machine.Version)
 			})
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				script := good()
 				script.Version, script.Install.Version, script.Install.Forgets = pad(oldFW), oldFW, true
 				w.device(script)

@@ -45,7 +45,7 @@ func TestPoisonedRequests(t *testing.T) {
 		"key":              func(r *firmware.Request) { r.Key = "\n" },
 		"image":            func(r *firmware.Request) { r.Image = "" },
 	}
-	poisoned := func(t *testing.T, cfg firmware.Config, change func(*firmware.Request)) {
+	poisoned := func(t *testing.T, cfg firmware.ManagerConfig, change func(*firmware.Request)) {
 		inWorld(t, cfg, func(w *world) {
 			r := w.request()
 			change(&r)
@@ -61,7 +61,7 @@ func TestPoisonedRequests(t *testing.T) {
 		})
 	}
 	for name, change := range requests {
-		t.Run(name, func(t *testing.T) { poisoned(t, firmware.Config{}, change) })
+		t.Run(name, func(t *testing.T) { poisoned(t, firmware.ManagerConfig{}, change) })
 	}
 	profiles := map[string]fsm.Profile{
 		"reset": {Reset: "hard"}, "delivery": {Delivery: "x"}, "protocols": {Protocols: []fsm.Protocol{"x"}},
@@ -70,10 +70,10 @@ func TestPoisonedRequests(t *testing.T) {
 	}
 	for name := range profiles {
 		t.Run("profile "+name, func(t *testing.T) {
-			poisoned(t, firmware.Config{Profiles: profiles}, func(r *firmware.Request) { r.Profile = name })
+			poisoned(t, firmware.ManagerConfig{Profiles: profiles}, func(r *firmware.Request) { r.Profile = name })
 		})
 	}
-	for name, cfg := range map[string]firmware.Config{
+	for name, cfg := range map[string]firmware.ManagerConfig{
 		"waiting": {Limits: fsm.Limits{Waiting: -1}}, "preparing": {Limits: fsm.Limits{Preparing: year}},
 		"transferring": {Limits: fsm.Limits{Transferring: -1 << 63}}, "transferred": {Limits: fsm.Limits{Transferred: -1}},
 		"executing": {Limits: fsm.Limits{Executing: year}}, "restarting": {Limits: fsm.Limits{Restarting: 1<<63 - 1}},

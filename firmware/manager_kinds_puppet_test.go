@@ -174,7 +174,7 @@ func (puppetBody) Execute(context.Context, lwm2m.Path, string) error {
 
 // TestPuppet moves a device by hand through an update.
 func TestPuppet(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		p := &puppet{}
 		end := w.puppet(p)
 		u := w.begin(w.request())

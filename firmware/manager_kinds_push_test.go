@@ -44,7 +44,7 @@ func TestPushBreaks(t *testing.T) {
 	} {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				script := good()
 				script.Delivery = test.method
 				w.device(script)
@@ -69,7 +69,7 @@ func TestTooLarge(t *testing.T) {
 		for _, method := range []fsm.DeliveryMethod{fsm.PushOnly, fsm.PushAndPull} {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
-				inWorld(t, firmware.Config{}, func(w *world) {
+				inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 					p := &puppet{method: method, limit: limit}
 					p.answer = func(asked string) error {
 						switch asked {
@@ -104,7 +104,7 @@ func TestTooLarge(t *testing.T) {
 // TestSmallBuffer pushes to a device whose buffer is too small for a block of 1024 bytes.
 func TestSmallBuffer(t *testing.T) {
 	for _, buffer := range []int{1024, 600, 300} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			script := good()
 			script.Delivery, script.Habits.Buffer = fsm.PushOnly, buffer
 			device := w.device(script)
@@ -122,7 +122,7 @@ func TestPushStalls(t *testing.T) {
 	for name, habits := range map[string]firmwaretest.Habits{"silent": {}, "busy": {LocksInPush: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				script := good()
 				script.Delivery, script.Habits = fsm.PushOnly, habits
 				w.device(script)

@@ -39,7 +39,7 @@ func (w *world) losesContinue(lost func(n int) bool) {
 // says is one: a lost acknowledgement costs a retransmission, and not the push.
 func TestProfileWithoutCache(t *testing.T) {
 	for seed := range uint64(5) {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			w.withoutCache(fsm.PushOnly)
 			random := rand.New(rand.NewPCG(seed, 1))
 			lossy := simnet.Conditions{Delay: 20 * time.Millisecond, Drop: func(simnet.Packet) bool { return random.Float64() < 0.05 }}
@@ -80,7 +80,7 @@ func TestRepeatedBlockRefused(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				w.withoutCache(test.method)
 				w.losesContinue(test.lost)
 				r := w.request()

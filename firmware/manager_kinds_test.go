@@ -179,7 +179,7 @@ func (w *world) holds() string {
 func (w *world) unreachable(cut bool) { w.net.Partition(serverHost, deviceHost, cut) }
 
 func TestWiretap(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		tap := w.tap()
 		w.device(good())
 		w.ends(w.update(w.request()), fsm.OutcomeSucceeded, fsm.ReasonVersion)

@@ -79,7 +79,7 @@ func TestTouched(t *testing.T) {
 		for _, when := range []fsm.State{fsm.Downloading, fsm.Downloaded} {
 			t.Run(name+" in "+when.String(), func(t *testing.T) {
 				t.Parallel()
-				inWorld(t, firmware.Config{}, func(w *world) {
+				inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 					looked, tap := w.guardHolds(), w.tap()
 					p := &puppet{}
 					obeys := func(asked string) error {
@@ -142,7 +142,7 @@ func TestHoldsForgotten(t *testing.T) {
 		"state and result": func(p *puppet) { p.show(fsm.Idle, fsm.ResultIntegrityFailed) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				w.guardHolds()
 				p := &puppet{}
 				w.puppet(p)
@@ -184,7 +184,7 @@ func TestHoldsUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				w.guardHolds()
 				d := w.switched(good())
 				u := w.begin(w.held())
@@ -240,7 +240,7 @@ func TestHoldsUsed(t *testing.T) {
 // TestHoldsUnknown loses the store's answers to the commits by which it learns that the device holds the package. It is cleared
 // before Execute all the same.
 func TestHoldsUnknown(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		looked := w.guardHolds()
 		var lost atomic.Int64
 		w.restart(nil, func(_ context.Context, call storetest.Call) error {

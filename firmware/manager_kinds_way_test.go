@@ -41,7 +41,7 @@ func TestWayRefused(t *testing.T) {
 			for _, explicit := range []bool{false, true} {
 				t.Run(refused+" "+code.String(), func(t *testing.T) {
 					t.Parallel()
-					inWorld(t, firmware.Config{}, func(w *world) {
+					inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 						p := &puppet{method: fsm.PushAndPull}
 						p.answer = func(asked string) error {
 							if asked == refused {
@@ -109,7 +109,7 @@ func TestURIsLeadNowhere(t *testing.T) {
 	} {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{BaseURLs: bases(nowhere)}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{BaseURLs: bases(nowhere)}, func(w *world) {
 				script := good()
 				script.Protocols = test.protocols
 				script.Pull = func(ctx context.Context, uri string) fsm.Result {
@@ -139,7 +139,7 @@ func TestURIsLeadNowhere(t *testing.T) {
 
 // TestPullBreaks breaks downloads off in the middle: they are taken up the same way once, and then another one.
 func TestPullBreaks(t *testing.T) {
-	inWorld(t, firmware.Config{BaseURLs: bases(nowhere)}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{BaseURLs: bases(nowhere)}, func(w *world) {
 		script := good()
 		script.Delivery, script.Protocols = fsm.PushAndPull, []fsm.Protocol{fsm.ProtocolCoAP}
 		script.Pull = func(ctx context.Context, uri string) fsm.Result {
@@ -159,7 +159,7 @@ func TestPullBreaks(t *testing.T) {
 // TestOffers decides by what packages are served to a device when the device is there, and not before.
 func TestOffers(t *testing.T) {
 	t.Run("made before the device registers", func(t *testing.T) {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			u := w.begin(w.request())
 			time.Sleep(time.Hour)
 			script := good()
@@ -180,7 +180,7 @@ func TestOffers(t *testing.T) {
 		return ""
 	}
 	t.Run("answers that change", func(t *testing.T) {
-		inWorld(t, firmware.Config{BaseURLs: changing}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{BaseURLs: changing}, func(w *world) {
 			script := good()
 			script.Pull = fails(1, fsm.ResultConnectionLost)
 			u := w.begin(w.request())
@@ -211,7 +211,7 @@ func TestOffers(t *testing.T) {
 	} {
 		for _, protocol := range []fsm.Protocol{"", fsm.ProtocolCoAP} {
 			t.Run(name+" "+protocol.String(), func(t *testing.T) {
-				inWorld(t, firmware.Config{BaseURLs: f}, func(w *world) {
+				inWorld(t, firmware.ManagerConfig{BaseURLs: f}, func(w *world) {
 					w.device(good())
 					r := w.request()
 					r.Protocol = protocol
@@ -224,7 +224,7 @@ func TestOffers(t *testing.T) {
 		}
 	}
 	t.Run("none, but it can be pushed", func(t *testing.T) {
-		inWorld(t, firmware.Config{BaseURLs: bases(nil)}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{BaseURLs: bases(nil)}, func(w *world) {
 			script := good()
 			script.Delivery = fsm.PushAndPull
 			w.device(script)
@@ -243,7 +243,7 @@ func TestOffers(t *testing.T) {
 			}
 			return map[fsm.Protocol]string{fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/"}[p]
 		}
-		inWorld(t, firmware.Config{BaseURLs: once}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{BaseURLs: once}, func(w *world) {
 			script := good()
 			script.Protocols = []fsm.Protocol{fsm.ProtocolHTTP, fsm.ProtocolCoAP}
 			w.device(script)

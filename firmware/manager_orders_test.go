@@ -45,7 +45,7 @@ func writes(call storetest.Call, name string) bool {
 func TestOrdersSurviveConflicts(t *testing.T) {
 	for name, line := range map[string]string{"cancel": "cancelled", "hold": "held", "release": "released", "served": "served"} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				var conflicts atomic.Int64
 				w.restart(func(_ context.Context, call storetest.Call) error {
 					if writes(call, line) && conflicts.Add(1) <= 3 {
@@ -83,7 +83,7 @@ func TestOrdersSurviveConflicts(t *testing.T) {
 // TestOrdersAreNotEarlier cancels an update that a process with a later clock has brought forward without a line in the
 // journal, while no manager runs: an update that begins after it does not begin before it.
 func TestOrdersAreNotEarlier(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
@@ -104,7 +104,7 @@ func TestOrdersAreNotEarlier(t *testing.T) {
 // TestOrdersEndWithRun ends Run while orders wait behind a step that the store does not take: each call returns, and says
 // that nothing came of it.
 func TestOrdersEndWithRun(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		broken := w.breakable()
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
@@ -134,7 +134,7 @@ func TestOrdersEndWithRun(t *testing.T) {
 // TestNoExecuteAfterTheEnd cancels an update whose Execute a device leaves unanswered: when the end is stored, no Execute is
 // sent any more, neither at once nor later.
 func TestNoExecuteAfterTheEnd(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var executes atomic.Int64
 		w.filter = func(datagram []byte) bool {
 			if !bytes.Contains(datagram, []byte("\xb15\x010\x012")) || datagram[1] != 2 {
@@ -168,7 +168,7 @@ func TestNoExecuteAfterTheEnd(t *testing.T) {
 // TestExecuteWaitsForTheStore lets the store refuse, for a while, to take back the fact that the device holds the package:
 // Execute is not sent before that is durable, and the device is not blamed.
 func TestExecuteWaitsForTheStore(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var refused atomic.Int64
 		w.restart(func(_ context.Context, call storetest.Call) error {
 			if len(call.Changes) == 1 && call.Changes[0] == (store.PutHolds{Endpoint: endpoint}) && refused.Add(1) <= 20 {

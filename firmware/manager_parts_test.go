@@ -43,7 +43,7 @@ func TestIDs(t *testing.T) {
 
 // TestCrew: 512 tasks at once and no more, each once and in its order.
 func TestCrew(t *testing.T) {
-	m := idleManager(t, Config{})
+	m := idleManager(t, ManagerConfig{})
 	require.False(t, m.crew.enlist(taskFunc(func(context.Context) {})), "nothing runs")
 	synctest.Test(t, func(t *testing.T) {
 		require.NoError(t, m.begin(t.Context()))
@@ -127,7 +127,7 @@ func TestTouches(t *testing.T) {
 
 // TestTail reads a journal through a tail, from everywhere and while it grows: the same lines as without one.
 func TestTail(t *testing.T) {
-	m := idleManager(t, Config{})
+	m := idleManager(t, ManagerConfig{})
 	db := m.db
 	img, err := m.images.Add(t.Context(), Image{Version: "1"}, strings.NewReader("abc"))
 	require.NoError(t, err)

@@ -87,7 +87,7 @@ func TestPushToDeviceThatLocks(t *testing.T) {
 	}{{"first block", 1}, {"third block", 3}} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				lose, lost := nth(test.block, codeContinue)
 				device := w.deviceThatLoses(anjay(), lose)
 				u := w.update(w.request())
@@ -119,7 +119,7 @@ func (w *world) find(id, name string) firmware.Event {
 
 // TestPushWhoseLastAnswerIsLost: the device has the package, and the server must find that out.
 func TestPushWhoseLastAnswerIsLost(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		lose, lost := nth(1, codeChanged)
 		device := w.deviceThatLoses(anjay(), lose)
 		u := w.update(w.request())
@@ -132,7 +132,7 @@ func TestPushWhoseLastAnswerIsLost(t *testing.T) {
 
 // TestExecuteWhoseAnswerIsLost: the device updates, and is not told so again.
 func TestExecuteWhoseAnswerIsLost(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		lose, lost := nth(2, codeChanged) // the first one answers the push
 		device := w.deviceThatLoses(anjay(), lose)
 		u := w.update(w.request())
@@ -148,7 +148,7 @@ func TestExecuteWhoseAnswerIsLost(t *testing.T) {
 // TestCancelWhileRestarting: the device has agreed to install, and comes back with the new version after the update was
 // cancelled.
 func TestCancelWhileRestarting(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		script := anjay()
 		script.Install.BootTime = 20 * time.Second
 		w.device(script)
@@ -176,7 +176,7 @@ func (w *world) executed(id string) bool {
 // TestPushIntoSmallBuffer: the first block is refused for its size, and smaller ones do.
 func TestPushIntoSmallBuffer(t *testing.T) {
 	for _, size := range []int{1050, 600, 150} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			script := anjay()
 			script.Habits.Buffer = size
 			device := w.device(script)
@@ -190,7 +190,7 @@ func TestPushIntoSmallBuffer(t *testing.T) {
 
 // TestSameImageTwice: what was proven of the first update counts not for the second.
 func TestSameImageTwice(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		device := w.device(anjay())
 		r := w.request()
 		r.Force = true
@@ -206,7 +206,7 @@ func TestSameImageTwice(t *testing.T) {
 // TestStateThatDoesNotExist: the journal has the number that the device sent. Leshan's dummy objects have any.
 func TestStateThatDoesNotExist(t *testing.T) {
 	for sent, said := range map[int64]string{43: "state 43,", -64: "state -64,", 1 << 40: "state 1073741824,"} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			script := anjay()
 			script.Habits.Nonsense.Values = map[lwm2m.Path]lwm2m.Value{lwm2m.NewPath(5, 0, 3): lwm2m.Integer(sent)}
 			w.device(script)
@@ -258,7 +258,7 @@ func TestPushByTCP(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(t, "server")})
-	mgr := firmware.NewManager(srv, db, images, firmware.Config{Logger: testLogger(t, "manager")})
+	mgr := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Logger: testLogger(t, "manager")})
 	device := firmwaretest.NewDevice(lwm2m.ClientConfig{
 		Endpoint: endpoint, Server: "coap+tcp://" + listener.Addr().String(), MinRetry: 20 * time.Millisecond,
 		Logger: testLogger(t, "device"),

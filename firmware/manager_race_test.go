@@ -17,7 +17,7 @@ import (
 
 // TestCancelWhileStarted cancels an update between its creation and its first step.
 func TestCancelWhileStarted(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.restart(nil, func(_ context.Context, call storetest.Call) error {
 			if creates(call) {
 				u, err := w.mgr.Cancel(w.ctx, call.Changes[0].(store.CreateUpdate).Update.ID)
@@ -37,7 +37,7 @@ func TestCancelWhileStarted(t *testing.T) {
 
 // TestCancelWhileStopping cancels an update that the store refuses to end, and ends Run meanwhile.
 func TestCancelWhileStopping(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		broken := w.breakable()
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
@@ -65,7 +65,7 @@ func TestCancelWhileStopping(t *testing.T) {
 
 // TestRunTwice has one Run at most, also while the one before is still ending.
 func TestRunTwice(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var slow atomic.Bool
 		w.restart(func(_ context.Context, call storetest.Call) error {
 			if len(call.Changes) > 0 && slow.Load() {
@@ -90,7 +90,7 @@ func TestRunTwice(t *testing.T) {
 
 // TestStartBeforeRun starts an update, and cancels another one, while nothing runs.
 func TestStartBeforeRun(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
@@ -109,7 +109,7 @@ func TestStartBeforeRun(t *testing.T) {
 
 // TestTwoManagers lets two managers drive the same update, by mistake. They take turns, and the device is told once.
 func TestTwoManagers(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var commits atomic.Int64
 		w.stop()
 		u, err := w.mgr.Start(w.ctx, w.request())
@@ -140,7 +140,7 @@ func TestTwoManagers(t *testing.T) {
 
 // TestClockSetBack takes up an update that has seen a later time than it is now.
 func TestClockSetBack(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)

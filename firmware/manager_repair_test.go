@@ -22,7 +22,7 @@ func TestRemoveDamaged(t *testing.T) {
 	db, err := bolt.New(file)
 	require.NoError(t, err)
 	defer db.Close()
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
 		w.db = db
 		_, err := db.Commit(w.ctx, store.CreateImage{Image: w.image})

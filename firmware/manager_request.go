@@ -31,9 +31,9 @@ type Request struct {
 	Verify fsm.Verify
 	// Force updates also a device that runs the image's version already.
 	Force bool
-	// Deadline bounds the whole update, up to a year. Default: that of [Config].
+	// Deadline bounds the whole update, up to a year. Default: that of [ManagerConfig].
 	Deadline time.Duration
-	// Attempts bounds the transfers, up to 100. Default: that of [Config].
+	// Attempts bounds the transfers, up to 100. Default: that of [ManagerConfig].
 	Attempts int
 	// Profile names what kind of client the device runs. Default: one that follows the specification.
 	Profile string

@@ -19,7 +19,7 @@ import (
 
 // TestOrderNotStorable gives orders whose step the store calls invalid: the caller hears of that, and the update goes on.
 func TestOrderNotStorable(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var broken atomic.Bool
 		w.restart(func(_ context.Context, call storetest.Call) error {
 			if broken.Load() && (writes(call, "held") || writes(call, "cancelled")) {
@@ -76,7 +76,7 @@ func TestReadsThatCount(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
 			reads := map[bool]int{}
-			cfg := firmware.Config{Hooks: firmware.Hooks{Action: func(_ firmware.Update, kind fsm.ActionKind, _ time.Duration, ok bool) {
+			cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{Action: func(_ firmware.Update, kind fsm.ActionKind, _ time.Duration, ok bool) {
 				mu.Lock()
 				defer mu.Unlock()
 				if kind == fsm.ActionRead {
@@ -106,7 +106,7 @@ func TestReadsThatCount(t *testing.T) {
 
 // TestRepeatedRequest: what a request leaves to the configuration does not make it another one.
 func TestRepeatedRequest(t *testing.T) {
-	inWorld(t, firmware.Config{Deadline: time.Hour, Attempts: 7}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{Deadline: time.Hour, Attempts: 7}, func(w *world) {
 		r := w.request()
 		r.Key = "k"
 		u := w.begin(r)
@@ -139,7 +139,7 @@ func TestHooksTell(t *testing.T) {
 	var mu sync.Mutex
 	var told []string
 	actions := map[fsm.ActionKind]int{}
-	cfg := firmware.Config{Hooks: firmware.Hooks{
+	cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{
 		Started: func(u firmware.Update) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -179,7 +179,7 @@ func TestSendIsAHint(t *testing.T) {
 		path lwm2m.Path
 		hint bool
 	}{{lwm2m.NewPath(5, 0, 3), true}, {lwm2m.NewPath(3, 0, 3), true}, {lwm2m.NewPath(3, 0, 9), false}} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			s := w.sequence()
 			p := &puppet{}
 			end := w.puppet(p)
@@ -203,7 +203,7 @@ func TestSendIsAHint(t *testing.T) {
 
 // TestEventsInTime: what happens here is told after 20 ms, what another process writes to the store within 5 s.
 func TestEventsInTime(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		u := w.begin(w.request())
 		time.Sleep(time.Minute)
 		last, err := w.db.Commit(w.ctx)
@@ -235,7 +235,7 @@ func TestEventsInTime(t *testing.T) {
 // first.
 func TestLateStep(t *testing.T) {
 	for took, late := range map[time.Duration]bool{29 * time.Second: false, 31 * time.Second: true} {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			var once atomic.Bool
 			w.restart(func(_ context.Context, call storetest.Call) error {
 				if writes(call, "held") && once.CompareAndSwap(false, true) {
@@ -268,7 +268,7 @@ func TestLateStep(t *testing.T) {
 
 // TestRemoveDamagedStoreFails: a record is not removed while the store fails to say what it is.
 func TestRemoveDamagedStoreFails(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var reads, removals atomic.Int64
 		w.restart(func(_ context.Context, call storetest.Call) error {
 			switch {

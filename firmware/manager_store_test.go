@@ -58,7 +58,7 @@ func TestStoreFails(t *testing.T) {
 		Install: firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: time.Second}}
 	var total atomic.Int64
 	run := func(t *testing.T, n int64) {
-		inWorld(t, firmware.Config{}, func(w *world) {
+		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			var calls, inVain atomic.Int64
 			var until atomic.Int64
 			fault := func(_ context.Context, call storetest.Call) error {
@@ -112,7 +112,7 @@ func TestStoreFails(t *testing.T) {
 
 // TestStartUnknown loses the store's answer to the creation of an update. The caller gets an error, the update goes on.
 func TestStartUnknown(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.restart(nil, func(_ context.Context, call storetest.Call) error {
 			if creates(call) {
 				return errDisk
@@ -133,7 +133,7 @@ func TestStartUnknown(t *testing.T) {
 // TestNoSpace fills the store's disk, at the start of an update and in the midst of one: who asks is told, what waits goes on
 // when there is room.
 func TestNoSpace(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		full := new(atomic.Bool)
 		w.restart(func(_ context.Context, call storetest.Call) error {
 			if len(call.Changes) > 0 && full.Load() {
@@ -162,7 +162,7 @@ func TestNoSpace(t *testing.T) {
 
 // TestStartUnread loses the read that follows the creation of an update, and the caller while it is created.
 func TestStartUnread(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		ctx, leave := context.WithCancel(w.ctx)
 		var failures atomic.Int64
 		w.restart(func(_ context.Context, call storetest.Call) error {
@@ -189,7 +189,7 @@ func TestStartUnread(t *testing.T) {
 
 // TestImageUnread lets the store fail when a public path is to be made of the image's record.
 func TestImageUnread(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var until time.Time
 		w.restart(func(_ context.Context, call storetest.Call) error {
 			switch {
@@ -211,7 +211,7 @@ func TestImageUnread(t *testing.T) {
 
 // TestKnownFirmwareStays reads a device while the store cannot tell what was known of it.
 func TestKnownFirmwareStays(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		_, err := w.db.Commit(w.ctx, store.PutFirmware{Endpoint: endpoint, Firmware: store.Firmware{
 			Version: "0.9.0", Protocols: []int{0, 2}, Read: time.Now(),
 		}})
@@ -237,7 +237,7 @@ func TestKnownFirmwareStays(t *testing.T) {
 // on when it is back.
 func TestFleetWhileStoreFails(t *testing.T) {
 	const fleet = 2000
-	cfg := firmware.Config{Limits: fsm.Limits{Waiting: time.Hour}}
+	cfg := firmware.ManagerConfig{Limits: fsm.Limits{Waiting: time.Hour}}
 	inWorld(t, cfg, func(w *world) {
 		broken := w.breakable()
 		for i := range fleet {
@@ -258,7 +258,7 @@ func TestFleetWhileStoreFails(t *testing.T) {
 // TestSeesWhatIsStored asks for an update as soon as a step of it is stored: who has read the step's line in the journal must
 // not see what was before it.
 func TestSeesWhatIsStored(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var steps atomic.Int64
 		w.restart(nil, func(ctx context.Context, call storetest.Call) error {
 			for _, change := range call.Changes {

@@ -107,7 +107,7 @@ func TestOutcomes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				device := w.device(test.script)
 				r := test.request
 				r.Endpoint, r.Image = endpoint, w.image.ID
@@ -136,7 +136,7 @@ func count(log []string, prefix string) (n int) {
 
 // TestOneActive starts a hundred updates of one endpoint at once.
 func TestOneActive(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		var won []firmware.Update
@@ -169,7 +169,7 @@ func (w *world) assertAs(err error, target any) bool {
 }
 
 func TestIdempotencyKey(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		r := w.request()
 		r.Key = "k1"
 		first, err := w.mgr.Start(w.ctx, r)
@@ -209,7 +209,7 @@ func TestCancel(t *testing.T) {
 		{phase: fsm.PhaseRestarting, script: &firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Time: time.Hour}}},
 	} {
 		t.Run(test.phase.String(), func(t *testing.T) {
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				var device *firmwaretest.Device
 				if test.script != nil {
 					device = w.device(*test.script)
@@ -239,7 +239,7 @@ func TestCancel(t *testing.T) {
 
 // TestBadRequests shows what is refused, and that it leaves nothing behind.
 func TestBadRequests(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		for field, change := range map[string]func(*firmware.Request){
 			"endpoint": func(r *firmware.Request) { r.Endpoint = "a\nb" },
 			"image":    func(r *firmware.Request) { r.Image = strings.Repeat("x", 1000) },
@@ -268,7 +268,7 @@ func TestBadRequests(t *testing.T) {
 
 // TestEvents follows an update from its beginning, twice: at once, and from the middle on.
 func TestEvents(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: oldFW, Delivery: fsm.PushOnly, Install: firmwaretest.Install{Version: newFW}})
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
@@ -297,7 +297,7 @@ func TestEvents(t *testing.T) {
 
 // TestFleet updates a hundred devices at once over a network that loses a tenth of what it carries.
 func TestFleet(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.lossy(0.1)
 		var ids []string
 		for i := range 100 {

@@ -57,7 +57,7 @@ func (m *Manager) HandshakeFailed(addr netip.AddrPort, err error) {
 }
 
 // ErrorLog returns a logger for http.Server.ErrorLog, by which the manager hears of TLS handshakes that fail, as
-// [Manager.HandshakeFailed] has it. All that is logged goes on to Config.Logger.
+// [Manager.HandshakeFailed] has it. All that is logged goes on to ManagerConfig.Logger.
 func (m *Manager) ErrorLog() *log.Logger { return log.New(errorLog{m}, "", 0) }
 
 type errorLog struct{ m *Manager }

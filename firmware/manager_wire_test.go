@@ -100,7 +100,7 @@ func (s *sequence) names(n int) (names []string) {
 // the first observations are ended before the second ones begin. A device that keeps one observation of a path would else end
 // the second one together with the first.
 func TestOneObservation(t *testing.T) {
-	inWorld(t, firmware.Config{}, func(w *world) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var slow atomic.Bool
 		w.restart(func(_ context.Context, call storetest.Call) error {
 			if replaces(call) && slow.CompareAndSwap(true, false) {
@@ -157,7 +157,7 @@ func TestCancelledActionStops(t *testing.T) {
 		t.Run(first[n], func(t *testing.T) {
 			t.Parallel()
 			var actions atomic.Int64
-			cfg := firmware.Config{Hooks: firmware.Hooks{
+			cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{
 				Action: func(firmware.Update, fsm.ActionKind, time.Duration, bool) { actions.Add(1) },
 			}}
 			inWorld(t, cfg, func(w *world) {
@@ -194,7 +194,7 @@ func TestRegisteredAgainActionStops(t *testing.T) {
 	for n := range first {
 		t.Run(first[n], func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.Config{}, func(w *world) {
+			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				s := w.sequence()
 				w.net.SetDefault(simnet.Conditions{Delay: 500 * time.Millisecond})
 				script := good()

@@ -38,7 +38,7 @@ type world struct {
 	srv    *lwm2m.Server
 	mgr    *firmware.Manager
 	image  store.Image
-	cfg    firmware.Config
+	cfg    firmware.ManagerConfig
 	stop   func()                   // ends the server
 	crash  func()                   // cuts the server off, and does not wait
 	effect func(func() error) error // what the server's datagrams go through; nil: nothing
@@ -51,7 +51,7 @@ type world struct {
 const serverAddress = "10.0.0.1:5683"
 
 // inWorld runs fn in a bubble of virtual time.
-func inWorld(t *testing.T, cfg firmware.Config, fn func(w *world)) {
+func inWorld(t *testing.T, cfg firmware.ManagerConfig, fn func(w *world)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/otago-iot/otago/internal/disk"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -59,7 +60,7 @@ var (
 // directory belongs to one store and one process.
 type Repository struct {
 	dir  string
-	disk disk
+	disk disk.Files
 	db   store.Store
 	cfg  RepositoryConfig
 
@@ -78,10 +79,10 @@ const uploadPattern = "upload-*.tmp"
 // OpenRepository opens the repository in dir, which it creates if needed, with its records in s. What an upload left that
 // did not end is removed.
 func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repository, error) {
-	return openRepository(dir, s, cfg, disk{})
+	return openRepository(dir, s, cfg, disk.Files{})
 }
 
-func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk) (*Repository, error) {
+func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk.Files) (*Repository, error) {
 	if cfg.MaxSize <= 0 {
 		cfg.MaxSize = DefaultMaxSize
 	}
@@ -98,7 +99,7 @@ func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk) (*R
 	if cfg.PublicPrefix, err = prefix(cfg.PublicPrefix, "/media/firmware/"); err != nil {
 		return nil, err
 	}
-	if err := d.mkdirAll(dir); err != nil {
+	if err := d.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("firmware: opening repository: %w", err)
 	}
 	left, err := filepath.Glob(filepath.Join(escapeGlob(dir), uploadPattern))
@@ -106,7 +107,7 @@ func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk) (*R
 		return nil, fmt.Errorf("firmware: opening repository: %w", err)
 	}
 	for _, path := range left {
-		if err := d.remove(path); err != nil {
+		if err := d.Remove(path); err != nil {
 			return nil, fmt.Errorf("firmware: removing an upload that did not end: %w", err)
 		}
 	}
@@ -174,7 +175,7 @@ func (r *Repository) removeUnused(ctx context.Context, digest string) error {
 	r.mu.Lock()
 	delete(r.verified, digest)
 	r.mu.Unlock()
-	if err := r.disk.remove(r.path(digest)); err != nil {
+	if err := r.disk.Remove(r.path(digest)); err != nil {
 		return fmt.Errorf("firmware: removing an image's file: %w", err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/otago-iot/otago/internal/disk"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -26,10 +27,10 @@ func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image,
 	if _, err := store.Normalize(store.CreateImage{Image: img}); err != nil {
 		return Image{}, err
 	}
-	temp, err := r.disk.createTemp(r.dir, uploadPattern)
+	temp, err := r.disk.CreateTemp(r.dir, uploadPattern)
 	if errors.Is(err, fs.ErrNotExist) { // somebody has removed the whole directory
-		if err = r.disk.mkdirAll(r.dir); err == nil {
-			temp, err = r.disk.createTemp(r.dir, uploadPattern)
+		if err = r.disk.MkdirAll(r.dir); err == nil {
+			temp, err = r.disk.CreateTemp(r.dir, uploadPattern)
 		}
 	}
 	if err != nil {
@@ -44,14 +45,14 @@ func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image,
 		img, err = r.record(ctx, img, temp.Name())
 	}
 	if err != nil {
-		return Image{}, errors.Join(err, r.disk.remove(temp.Name())) // it may have its own name by now
+		return Image{}, errors.Join(err, r.disk.Remove(temp.Name())) // it may have its own name by now
 	}
 	return img, nil
 }
 
 // notStored is an error of the disk.
 func notStored(err error) error {
-	if outOfSpace(err) {
+	if disk.Full(err) {
 		return fmt.Errorf("%w: storing an image: %w", store.ErrNoSpace, err)
 	}
 	return fmt.Errorf("firmware: storing an image: %w", err)
@@ -59,12 +60,12 @@ func notStored(err error) error {
 
 // An imageFile is a file as a Writer whose errors are the disk's.
 type imageFile struct {
-	disk disk
+	disk disk.Files
 	file *os.File
 }
 
 func (f imageFile) Write(p []byte) (int, error) {
-	n, err := f.disk.write(f.file, p)
+	n, err := f.disk.Write(f.file, p)
 	if err != nil {
 		err = notStored(err)
 	}
@@ -84,7 +85,7 @@ func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader)
 	case size > r.cfg.MaxSize:
 		return 0, "", fmt.Errorf("%w: more than %d bytes", ErrTooBig, r.cfg.MaxSize)
 	}
-	if err := r.disk.sync(file); err != nil {
+	if err := r.disk.Sync(file); err != nil {
 		return 0, "", notStored(err)
 	}
 	return size, hex.EncodeToString(hash.Sum(nil)), nil
@@ -112,7 +113,7 @@ func (r *Repository) record(ctx context.Context, img Image, temp string) (Image,
 // keep gives the file at temp the name of its digest. It is whole, which of a file that has that name already can only be
 // said when all of it was read. Who has that one open goes on with the new one.
 func (r *Repository) keep(digest, temp string) error {
-	err := r.replaceOpen(digest, func() error { return r.disk.rename(temp, r.path(digest)) })
+	err := r.replaceOpen(digest, func() error { return r.disk.Rename(temp, r.path(digest)) })
 	if err != nil {
 		return notStored(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/otago-iot/otago/internal/disk"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/memory"
 	"github.com/otago-iot/otago/store/storetest"
@@ -24,7 +25,7 @@ func TestRepositoryNoSpace(t *testing.T) {
 	for n := 0; ; n++ {
 		dir := t.TempDir()
 		left, hit := -1, ""
-		r, err := openRepository(dir, memory.New(), RepositoryConfig{}, disk{hook: func(op string) error {
+		r, err := openRepository(dir, memory.New(), RepositoryConfig{}, disk.Files{Hook: func(op string) error {
 			if left--; left == -1 && !strings.HasPrefix(op, "remove ") {
 				hit = op
 				return &fs.PathError{Op: "op", Path: op, Err: unix.ENOSPC}
@@ -59,7 +60,7 @@ func TestRepositoryStoreNoSpace(t *testing.T) {
 		return nil
 	}}
 	dir := t.TempDir()
-	r, err := openRepository(dir, db, RepositoryConfig{}, disk{})
+	r, err := openRepository(dir, db, RepositoryConfig{}, disk.Files{})
 	require.NoError(t, err)
 	full = true
 	_, err = r.Add(t.Context(), Image{Version: "1"}, strings.NewReader("abc"))
@@ -80,7 +81,7 @@ func TestRepositoryStoreNoSpace(t *testing.T) {
 
 // TestRepositoryBodyError: what a body says of a disk is not about ours.
 func TestRepositoryBodyError(t *testing.T) {
-	r, err := openRepository(t.TempDir(), memory.New(), RepositoryConfig{}, disk{})
+	r, err := openRepository(t.TempDir(), memory.New(), RepositoryConfig{}, disk.Files{})
 	require.NoError(t, err)
 	theirs := &fs.PathError{Op: "read", Path: "theirs", Err: unix.ENOSPC}
 	_, err = r.Add(t.Context(), Image{Version: "1"}, readerFunc(func([]byte) (int, error) { return 0, theirs }))

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -20,14 +20,14 @@ var errCrash = errors.New("fault: this version crashes")
 type life struct {
 	options  *options
 	endpoint string
-	slots    *firmware.Slots
-	boot     firmware.BootTarget
+	slots    *device.Slots
+	boot     device.BootTarget
 	log      *slog.Logger
 	// confirmed is called when the version on trial stays.
 	confirmed func()
 }
 
-// live is the device until ctx ends. An error that is firmware.ErrRestart or errReboot asks for the next life.
+// live is the device until ctx ends. An error that is device.ErrRestart or errReboot asks for the next life.
 func (l life) live(ctx context.Context) error {
 	o := l.options
 	version := l.boot.Version
@@ -43,7 +43,7 @@ func (l life) live(ctx context.Context) error {
 			return l.hang(ctx)
 		}
 	}
-	device := firmware.NewDevice(installer{l.slots, o.fault, l.confirmed}, o.device(l.endpoint, l.log))
+	object := device.New(installer{l.slots, o.fault, l.confirmed}, o.device(l.endpoint, l.log))
 	ctx, reboot := context.WithCancelCause(ctx)
 	defer reboot(nil)
 	keys := o.keys(l.endpoint)
@@ -55,7 +55,7 @@ func (l life) live(ctx context.Context) error {
 				Manufacturer: "otago", Model: "example client", Serial: l.endpoint, FirmwareVersion: version,
 				Reboot: func() { reboot(errReboot) },
 			},
-			device.Object(),
+			object.Object(),
 		},
 	})
 	if err != nil {
@@ -79,9 +79,9 @@ func (l life) hang(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-time.After(l.options.confirmWithin):
-		return errors.Join(l.slots.Rollback(ctx), &firmware.RestartError{RolledBack: true, Reason: "it did not register"})
+		return errors.Join(l.slots.Rollback(ctx), &device.RestartError{RolledBack: true, Reason: "it did not register"})
 	}
 }
 
 // again reports whether a life that ended so is followed by another.
-func again(err error) bool { return errors.Is(err, firmware.ErrRestart) || errors.Is(err, errReboot) }
+func again(err error) bool { return errors.Is(err, device.ErrRestart) || errors.Is(err, errReboot) }

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/otago-iot/otago/examples/internal/cli"
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 )
 
 // The faults of -fault. Each shows one way in which updates fail in the field.
@@ -51,28 +51,28 @@ func (f *faults) Set(value string) error {
 
 // installer is the real installer with the faults, and with a hook.
 type installer struct {
-	firmware.Installer
+	device.Installer
 	faults    faults
 	confirmed func() // called when a version has been confirmed
 }
 
-func (i installer) OpenPackage(ctx context.Context, offset, size int64) (firmware.PackageWriter, error) {
+func (i installer) OpenPackage(ctx context.Context, offset, size int64) (device.PackageWriter, error) {
 	if i.faults[faultStorage] {
-		return nil, firmware.ErrNoStorage
+		return nil, device.ErrNoStorage
 	}
 	return i.Installer.OpenPackage(ctx, offset, size)
 }
 
-func (i installer) Verify(ctx context.Context) (firmware.PackageInfo, error) {
+func (i installer) Verify(ctx context.Context) (device.PackageInfo, error) {
 	if i.faults[faultPackage] {
-		return firmware.PackageInfo{}, firmware.ErrUnsupportedPackage
+		return device.PackageInfo{}, device.ErrUnsupportedPackage
 	}
 	return i.Installer.Verify(ctx)
 }
 
 func (i installer) Apply(ctx context.Context) (bool, error) {
 	if i.faults[faultInstall] {
-		return false, firmware.ErrUpdateFailed
+		return false, device.ErrUpdateFailed
 	}
 	return i.Installer.Apply(ctx)
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/otago-iot/otago/examples/internal/cli"
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 )
 
 // The device's process is told by the one that watches it from which slot it was started, and that it is on trial, by the
@@ -34,11 +34,11 @@ func (o *options) runInstalled(ctx context.Context, slot string) error {
 	go obey(cancel)
 
 	slot, trial := strings.CutSuffix(slot, trialSuffix)
-	boot := firmware.BootTarget{Trial: trial}
+	boot := device.BootTarget{Trial: trial}
 	if slot != factorySlot {
 		boot.Slot = slot
 	}
-	slots, err := firmware.OpenSlots(o.stateFolder(o.endpoint), o.slotConfig(boot.Slot))
+	slots, err := device.OpenSlots(o.stateFolder(o.endpoint), o.slotConfig(boot.Slot))
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,6 @@ func obey(stop func()) {
 	os.Exit(cli.StatusError)
 }
 
-func (o *options) slotConfig(running string) firmware.SlotConfig {
-	return firmware.SlotConfig{Trust: o.trust, Version: o.version, Slot: running}
+func (o *options) slotConfig(running string) device.SlotConfig {
+	return device.SlotConfig{Trust: o.trust, Version: o.version, Slot: running}
 }

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/examples/internal/cli"
-	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/bundle"
+	"github.com/otago-iot/otago/firmware/device"
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 )
@@ -218,13 +218,13 @@ func (o *options) stateFolder(endpoint string) string {
 }
 
 // device is the configuration of Object 5.
-func (o *options) device(endpoint string, log *slog.Logger) firmware.DeviceConfig {
-	config := firmware.DeviceConfig{
+func (o *options) device(endpoint string, log *slog.Logger) device.Config {
+	config := device.Config{
 		TLS: &tls.Config{RootCAs: o.authorities, MinVersion: tls.VersionTLS12}, FixedHost: o.fixedHost, ConfirmWithin: o.confirmWithin,
 		Logger: log,
 	}
 	if o.certificate != nil || o.pskKey != nil {
-		config.Credentials = firmware.ServerCredentials(o.server, o.keys(endpoint))
+		config.Credentials = device.ServerCredentials(o.server, o.keys(endpoint))
 		// The keys are for the server alone, which is at that port by that scheme.
 		config.Protocols = []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP}
 		if scheme, _, _ := strings.Cut(o.server, ":"); scheme == "coaps" || scheme == "coaps+tcp" {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/otago-iot/otago/examples/internal/demo"
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 )
 
 // runFleet runs -count simulated devices.
@@ -27,11 +27,11 @@ func (o *options) runFleet(ctx context.Context) error {
 // simulate runs one device, one life after the other, until ctx ends.
 func (o *options) simulate(ctx context.Context, endpoint string) error {
 	log := o.log.With("endpoint", endpoint)
-	config := firmware.SlotConfig{Inspect: demo.Inspect, Version: o.version}
+	config := device.SlotConfig{Inspect: demo.Inspect, Version: o.version}
 	if o.trust != nil {
 		config.Trust, config.Inspect = o.trust, nil // bundles of whatever: they are not started
 	}
-	slots, err := firmware.OpenSlots(o.stateFolder(endpoint), config)
+	slots, err := device.OpenSlots(o.stateFolder(endpoint), config)
 	if err != nil {
 		return err
 	}

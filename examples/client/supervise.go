@@ -11,7 +11,7 @@ import (
 	"os/exec"
 	"time"
 
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 )
 
 const (
@@ -79,14 +79,14 @@ func (o *options) supervise(ctx context.Context, args []string) error {
 
 // withSlots has the state open for a moment. It may have to wait: the device's process of a supervisor that was killed ends
 // a little later.
-func (o *options) withSlots(ctx context.Context, f func(*firmware.Slots) error) error {
+func (o *options) withSlots(ctx context.Context, f func(*device.Slots) error) error {
 	limit := time.Now().Add(lockPatience)
 	for {
-		slots, err := firmware.OpenSlots(o.stateFolder(o.endpoint), o.slotConfig(""))
+		slots, err := device.OpenSlots(o.stateFolder(o.endpoint), o.slotConfig(""))
 		if err == nil {
 			return errors.Join(f(slots), slots.Close())
 		}
-		if !errors.Is(err, firmware.ErrLocked) || time.Now().After(limit) {
+		if !errors.Is(err, device.ErrLocked) || time.Now().After(limit) {
 			return err
 		}
 		select {
@@ -98,8 +98,8 @@ func (o *options) withSlots(ctx context.Context, f func(*firmware.Slots) error) 
 }
 
 // next asks what to start.
-func (o *options) next(ctx context.Context) (boot firmware.BootTarget, err error) {
-	err = o.withSlots(ctx, func(s *firmware.Slots) error {
+func (o *options) next(ctx context.Context) (boot device.BootTarget, err error) {
+	err = o.withSlots(ctx, func(s *device.Slots) error {
 		boot, err = s.Boot()
 		return err
 	})
@@ -107,12 +107,12 @@ func (o *options) next(ctx context.Context) (boot firmware.BootTarget, err error
 }
 
 func (o *options) rollback(ctx context.Context) error {
-	return o.withSlots(ctx, func(s *firmware.Slots) error { return s.Rollback(ctx) })
+	return o.withSlots(ctx, func(s *device.Slots) error { return s.Rollback(ctx) })
 }
 
 // runDevice runs the device's process once and returns its exit status. An error says that the process could not be started
 // (errNotStarted), or was stopped because it neither confirmed itself nor gave itself up in time.
-func (o *options) runDevice(ctx context.Context, boot firmware.BootTarget, image string, args []string) (int, error) {
+func (o *options) runDevice(ctx context.Context, boot device.BootTarget, image string, args []string) (int, error) {
 	slot := cmp.Or(boot.Slot, factorySlot)
 	if boot.Trial {
 		slot += trialSuffix

@@ -155,7 +155,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.devices = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(s.db), Logger: logger})
-	s.manager = firmware.NewManager(s.devices, s.db, s.images, firmware.Config{
+	s.manager = firmware.NewManager(s.devices, s.db, s.images, firmware.ManagerConfig{
 		BaseURL: "http://" + s.tcp.Addr().String() + "/fw/",
 		Logger:  logger,
 		Hooks:   firmware.Hooks{Ended: s.ended, Action: s.actions.add},

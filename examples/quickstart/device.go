@@ -15,7 +15,7 @@ import (
 
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/examples/internal/demo"
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -74,7 +74,7 @@ func runDevice(ctx context.Context) error {
 	}()
 	return demo.Device{
 		Client:   lwm2m.ClientConfig{Endpoint: p.Endpoint, Server: p.Server},
-		Firmware: firmware.DeviceConfig{Transport: newSlow(p.Rate)},
+		Firmware: device.Config{Transport: newSlow(p.Rate)},
 		Dir:      p.Dir,
 		Version:  oldVersion,
 	}.Run(ctx)

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/examples/internal/demo"
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -176,12 +176,12 @@ func ended(u update) bool { return u.Outcome != "" }
 
 // startDevice runs a demo device in this process until the test ends, or until stop is called: while its server is there, or
 // it waits for the answer to its goodbye.
-func startDevice(t *testing.T, endpoint, server string, config firmware.DeviceConfig) (stop func()) {
+func startDevice(t *testing.T, endpoint, server string, config device.Config) (stop func()) {
 	t.Helper()
 	return startClient(t, lwm2m.ClientConfig{Endpoint: endpoint, Server: server, Lifetime: time.Minute}, config)
 }
 
-func startClient(t *testing.T, client lwm2m.ClientConfig, config firmware.DeviceConfig) (stop func()) {
+func startClient(t *testing.T, client lwm2m.ClientConfig, config device.Config) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

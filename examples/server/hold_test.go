@@ -9,13 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/examples/internal/demo"
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 )
 
 // TestHeldUpdate has a device take its package, and wait with it for the last of two who hold the update.
 func TestHeldUpdate(t *testing.T) {
 	s := startServer(t, "-data", t.TempDir(), "-store", "memory:")
-	startDevice(t, "dev", s.coap(), firmware.DeviceConfig{})
+	startDevice(t, "dev", s.coap(), device.Config{})
 	_, image := call[struct{ ID, SHA256 string }](s, http.MethodPost, "/images?name=demo&version=1.1.0", "application/octet-stream",
 		bytes.NewReader(demo.Image("1.1.0", 100_000)))
 	u := s.start(`{"endpoint":"dev","image":%q,"hold":{"holder":"night shift","reason":"the line is running"}}`, image.ID)

@@ -21,7 +21,7 @@ import (
 
 	"github.com/otago-iot/otago/examples/internal/demo"
 	"github.com/otago-iot/otago/examples/internal/pki"
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 )
@@ -30,7 +30,7 @@ func TestUpdateByHTTP(t *testing.T) {
 	data := t.TempDir()
 	s := startServer(t, "-data", data)
 	const endpoint = "urn:imei:49015420323751/8"
-	stopDevice := startDevice(t, endpoint, s.coap(), firmware.DeviceConfig{})
+	stopDevice := startDevice(t, endpoint, s.coap(), device.Config{})
 	image := s.upload("1.1.0", demo.Image("1.1.0", 300_000))
 	u := s.start(`{"endpoint":%q,"image":%q,"delivery":"pull","protocol":"http"}`, endpoint, image)
 	u = s.await(u.ID, ended)
@@ -81,8 +81,8 @@ func TestUpdateByHTTPS(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, roots.AppendCertsFromPEM(ca))
 
-	startDevice(t, "trusting", s.coap(), firmware.DeviceConfig{TLS: &tls.Config{RootCAs: roots}})
-	startDevice(t, "suspicious", s.coap(), firmware.DeviceConfig{Attempts: 1}) // it does not know the authority
+	startDevice(t, "trusting", s.coap(), device.Config{TLS: &tls.Config{RootCAs: roots}})
+	startDevice(t, "suspicious", s.coap(), device.Config{Attempts: 1}) // it does not know the authority
 	image := s.upload("1.1.0", demo.Image("1.1.0", 300_000))
 	good := s.start(`{"endpoint":"trusting","image":%q,"protocol":"https"}`, image)
 	bad := s.start(`{"endpoint":"suspicious","image":%q,"protocol":"https","attempts":1}`, image)
@@ -102,11 +102,11 @@ func TestJournalOfHandshakesThatFail(t *testing.T) {
 	image := s.upload("1.1.0", demo.Image("1.1.0", 100_000))
 	for _, test := range []struct {
 		protocol fsm.Protocol
-		config   firmware.DeviceConfig
+		config   device.Config
 		says     string
 	}{
-		{fsm.ProtocolHTTPS, firmware.DeviceConfig{TLS: &tls.Config{RootCAs: x509.NewCertPool()}}, "remote error: tls:"},
-		{fsm.ProtocolCoAPS, firmware.DeviceConfig{Credentials: func(string) lwm2m.FetchConfig {
+		{fsm.ProtocolHTTPS, device.Config{TLS: &tls.Config{RootCAs: x509.NewCertPool()}}, "remote error: tls:"},
+		{fsm.ProtocolCoAPS, device.Config{Credentials: func(string) lwm2m.FetchConfig {
 			return lwm2m.FetchConfig{PSKIdentity: "stranger", PSK: []byte{1, 2, 3, 4, 5, 6, 7, 8}}
 		}}, "identity"},
 	} {
@@ -147,21 +147,21 @@ func TestDevicesByTCPTLSAndDTLS(t *testing.T) {
 	pair, err := tls.LoadX509KeyPair(file(pki.FileName(endpoint)+".crt"), file(pki.FileName(endpoint)+".key"))
 	require.NoError(t, err)
 
-	startClient(t, lwm2m.ClientConfig{Endpoint: "plain", Server: s.urls["coap+tcp devices, without security"]}, firmware.DeviceConfig{})
+	startClient(t, lwm2m.ClientConfig{Endpoint: "plain", Server: s.urls["coap+tcp devices, without security"]}, device.Config{})
 	secure := lwm2m.ClientConfig{
 		Endpoint: endpoint, Server: s.urls["coaps+tcp devices"], Certificate: &pair, RootCAs: roots,
 		MinRetry: 50 * time.Millisecond,
 	}
-	startClient(t, secure, firmware.DeviceConfig{})
+	startClient(t, secure, device.Config{})
 	secure.Endpoint = "somebody-else" // not what its certificate says
-	startClient(t, secure, firmware.DeviceConfig{})
+	startClient(t, secure, device.Config{})
 	keyed := lwm2m.ClientConfig{
 		Endpoint: "by-key", Server: s.urls["coaps devices"], PSKIdentity: "key-1", PSK: []byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef},
 		MinRetry: 50 * time.Millisecond,
 	}
-	startClient(t, keyed, firmware.DeviceConfig{})
+	startClient(t, keyed, device.Config{})
 	keyed.Endpoint = "somebody-else" // not what its key is for
-	startClient(t, keyed, firmware.DeviceConfig{})
+	startClient(t, keyed, device.Config{})
 
 	image := s.upload("1.1.0", demo.Image("1.1.0", 100_000))
 	for endpoint, transport := range map[string]string{"plain": "coap+tcp", endpoint: "coaps+tcp", "by-key": "coaps"} {
@@ -178,7 +178,7 @@ func TestDevicesByTCPTLSAndDTLS(t *testing.T) {
 func TestServerKilledWhileADeviceDownloads(t *testing.T) {
 	data := t.TempDir()
 	s := startServer(t, "-data", data)
-	stopDevice := startDevice(t, "dev", s.coap(), firmware.DeviceConfig{
+	stopDevice := startDevice(t, "dev", s.coap(), device.Config{
 		Transport: slow{}, MinBackoff: 100 * time.Millisecond, MaxBackoff: time.Second, Attempts: 50,
 	})
 	image := s.upload("1.1.0", demo.Image("1.1.0", 4<<20))
@@ -219,7 +219,7 @@ func (b slowBody) Read(p []byte) (int, error) {
 // speaks HTTP/1.0, follows no redirect, and takes whatever comes for firmware.
 func TestFixedHostClient(t *testing.T) {
 	s := startServer(t, "-data", t.TempDir())
-	startDevice(t, "fixed", s.coap(), firmware.DeviceConfig{FixedHost: s.packages(), Transport: slow{}})
+	startDevice(t, "fixed", s.coap(), device.Config{FixedHost: s.packages(), Transport: slow{}})
 	content := demo.Image("v0.1.0", 1<<20)
 	image := s.upload("v0.1.0", content)
 	u := s.start(`{"endpoint":"fixed","image":%q,"profile":"fixed-host"}`, image)

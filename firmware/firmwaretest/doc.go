@@ -11,5 +11,5 @@
 // else while a package is pushed.
 //
 // With sockets of package simnet for ClientConfig.Listen all of it runs in virtual time under testing/synctest. It shares no
-// code with firmware.Device.
+// code with device.Device.
 package firmwaretest

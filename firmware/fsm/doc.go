@@ -4,7 +4,7 @@
 //
 // Both are a value and a function. Neither has a clock, a goroutine, a socket
 // or a disk: time arrives inside events, and what is to be done leaves as
-// data. A shell (firmware.Device, firmware.Manager) carries the effects out and
+// data. A shell (device.Device, firmware.Manager) carries the effects out and
 // reports how they went. All that is hard about an update is decided, and
 // tested, here.
 //

@@ -65,7 +65,7 @@ func newFleet(t *testing.T, options Options) *fleet {
 	db := memory.New()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
-	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
+	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
 	image, err := images.Add(t.Context(), firmware.Image{Version: "1"}, strings.NewReader("image"))
 	require.NoError(t, err)
 	f := &fleet{t: t, image: image.ID}

@@ -28,7 +28,7 @@ func ExampleHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
+	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
 
 	mux := http.NewServeMux()
 	readers := func(r *http.Request, access httpapi.Access) error {

@@ -20,7 +20,7 @@ func FuzzHandler(f *testing.F) {
 	db := memory.New()
 	images, err := firmware.OpenRepository(f.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(f, err)
-	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.Config{})
+	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
 	image, err := images.Add(f.Context(), firmware.Image{Version: "1"}, strings.NewReader("image"))
 	require.NoError(f, err)
 	handler := httpapi.Handler(manager, httpapi.AllowAll, httpapi.Options{MaxImage: 1 << 10})

@@ -96,7 +96,7 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 		Registrations: firmware.Registrations(config.Store),
 		Logger:        config.Logger,
 	})
-	b.manager = firmware.NewManager(b.server, config.Store, b.images, firmware.Config{
+	b.manager = firmware.NewManager(b.server, config.Store, b.images, firmware.ManagerConfig{
 		BaseURLs:  b.baseURL,
 		Inventory: true,
 		Logger:    config.Logger,

@@ -12,6 +12,7 @@ import (
 	"github.com/otago-iot/otago/examples/internal/backend"
 	"github.com/otago-iot/otago/examples/internal/demo"
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store/memory"
 )
@@ -36,7 +37,7 @@ func TestNotAnImage(t *testing.T) {
 		"<html>otago-demo-image 1\n", "otago-demo-image " + strings.Repeat("1", 1000) + "\n",
 	} {
 		_, err := demo.Inspect(strings.NewReader(text), int64(len(text)))
-		require.ErrorIs(t, err, firmware.ErrUnsupportedPackage, "%q", text)
+		require.ErrorIs(t, err, device.ErrUnsupportedPackage, "%q", text)
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -13,7 +13,7 @@ type Device struct {
 	// Client is how it registers; Objects is filled in.
 	Client lwm2m.ClientConfig
 	// Firmware is how it takes packages.
-	Firmware firmware.DeviceConfig
+	Firmware device.Config
 	// Dir is the folder of its slots, Version what runs as long as there is nothing in them.
 	Dir, Version string
 	// Started is called after each start, with the version that runs. Default: nothing.
@@ -25,7 +25,7 @@ type Device struct {
 func (d Device) Run(ctx context.Context) error {
 	for {
 		err := d.boot(ctx)
-		if !errors.Is(err, firmware.ErrRestart) {
+		if !errors.Is(err, device.ErrRestart) {
 			return err
 		}
 	}
@@ -33,7 +33,7 @@ func (d Device) Run(ctx context.Context) error {
 
 // boot runs the version that is to run until ctx ends or another one is to be started.
 func (d Device) boot(ctx context.Context) (err error) {
-	slots, err := firmware.OpenSlots(d.Dir, firmware.SlotConfig{Inspect: Inspect, Version: d.Version})
+	slots, err := device.OpenSlots(d.Dir, device.SlotConfig{Inspect: Inspect, Version: d.Version})
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (d Device) boot(ctx context.Context) (err error) {
 	config := d.Client
 	config.Objects = []lwm2m.Object{
 		lwm2m.DeviceObject{Manufacturer: "otago", Model: "demo", FirmwareVersion: target.Version},
-		firmware.NewDevice(slots, d.Firmware).Object(),
+		device.New(slots, d.Firmware).Object(),
 	}
 	client, err := lwm2m.NewClient(config)
 	if err != nil {

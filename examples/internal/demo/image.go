@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/device"
 )
 
 // magic is what an image begins with; the version and a line feed follow.
@@ -33,15 +33,15 @@ func Image(version string, size int) []byte {
 
 var errNoImage = errors.New("not a demo image: its first line is not " + magic + "VERSION")
 
-// Inspect tells the version of an image; it is a [firmware.SlotConfig]'s Inspect.
-func Inspect(image io.Reader, _ int64) (firmware.PackageInfo, error) {
+// Inspect tells the version of an image; it is a [device.SlotConfig]'s Inspect.
+func Inspect(image io.Reader, _ int64) (device.PackageInfo, error) {
 	line, err := bufio.NewReader(io.LimitReader(image, int64(len(magic)+maxVersion+2))).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return firmware.PackageInfo{}, err
+		return device.PackageInfo{}, err
 	}
 	version, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), magic)
 	if !ok || err != nil || version == "" || len(version) > maxVersion || strings.ContainsFunc(version, unicode.IsControl) {
-		return firmware.PackageInfo{}, fmt.Errorf("%w: %w", firmware.ErrUnsupportedPackage, errNoImage)
+		return device.PackageInfo{}, fmt.Errorf("%w: %w", device.ErrUnsupportedPackage, errNoImage)
 	}
-	return firmware.PackageInfo{Name: "otago-demo-image", Version: version}, nil
+	return device.PackageInfo{Name: "otago-demo-image", Version: version}, nil
 }

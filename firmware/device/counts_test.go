@@ -1,0 +1,113 @@
+package device
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// miscounting is an installer that says of itself what is not so.
+type miscounting struct {
+	Installer
+	write func(p []byte) (said int, err error) // nil: as it is
+	sync  func(durable int64) int64            // nil: as it is
+}
+
+func (m miscounting) OpenPackage(ctx context.Context, offset, size int64) (PackageWriter, error) {
+	out, err := m.Installer.OpenPackage(ctx, offset, size)
+	return miscountingWriter{out, m}, err
+}
+
+type miscountingWriter struct {
+	PackageWriter
+	m miscounting
+}
+
+func (w miscountingWriter) Write(p []byte) (int, error) {
+	if w.m.write == nil {
+		return w.PackageWriter.Write(p)
+	}
+	said, err := w.m.write(p)
+	_, _ = w.PackageWriter.Write(p[:max(0, min(said, len(p)))])
+	return said, err
+}
+
+func (w miscountingWriter) Sync() (int64, error) {
+	durable, err := w.PackageWriter.Sync()
+	if w.m.sync != nil {
+		durable = w.m.sync(durable)
+	}
+	return durable, err
+}
+
+// TestInstallerMiscounts: an installer that takes less than it was given, or says that it took more, has failed, by push and by
+// pull: no package is complete with a hole in it.
+func TestInstallerMiscounts(t *testing.T) {
+	image := testImage("2.0", 5000)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"one"`)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(image))
+	}))
+	defer server.Close()
+	for name, m := range map[string]miscounting{
+		"less than it got":     {write: func(p []byte) (int, error) { return len(p) - 1, nil }},
+		"nothing":              {write: func([]byte) (int, error) { return 0, nil }},
+		"more than it got":     {write: func(p []byte) (int, error) { return len(p) + 1, nil }},
+		"far more":             {write: func([]byte) (int, error) { return math.MaxInt, nil }},
+		"fewer than no bytes":  {write: func([]byte) (int, error) { return -1, nil }},
+		"that, with an error":  {write: func([]byte) (int, error) { return math.MinInt, errors.New("broken") }},
+		"more, with an error":  {write: func(p []byte) (int, error) { return len(p) + 1, errors.New("broken") }},
+		"more durable than is": {sync: func(n int64) int64 { return n + 1 }},
+		"less than 0 durable":  {sync: func(int64) int64 { return -1 }},
+	} {
+		for _, way := range []string{"push", "pull"} {
+			t.Run(name+" "+way, func(t *testing.T) {
+				r := newRig(t)
+				r.slots.Inspect = inspectAnything
+				r.wrap = func(i Installer) Installer { m.Installer = i; return m }
+				require.NoError(t, r.start())
+				if way == "push" {
+					require.ErrorIs(t, r.push(image, 64), ErrNoStorage)
+				} else {
+					require.NoError(t, r.write(resURI, lwm2m.String(server.URL)))
+				}
+				require.Less(t, r.wait(fsm.Idle, fsm.ResultNoStorage).Offset, int64(len(image)))
+				r.stop()
+			})
+		}
+	}
+}
+
+// TestSlowInstaller: the time that the installer takes is not that of the server.
+func TestSlowInstaller(t *testing.T) {
+	image := testImage("2.0", 100_000)
+	for _, method := range []string{"OpenPackage", "Write", "Sync", "SaveState"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			requests := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				requests++
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(image))
+			}))
+			defer server.Close()
+			r := newRig(t)
+			r.config.Idle, r.config.Attempts, r.config.SyncEvery = 100*time.Millisecond, 2, 40_000
+			r.spoil(method, func() { time.Sleep(300 * time.Millisecond) })
+			require.NoError(t, r.start())
+			require.NoError(t, r.write(resURI, lwm2m.String(server.URL)))
+			r.wait(fsm.Downloaded, fsm.ResultDefault)
+			r.stop()
+			require.Equal(t, 1, requests)
+		})
+	}
+}

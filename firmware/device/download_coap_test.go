@@ -1,0 +1,152 @@
+package device
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+	"github.com/plgd-dev/go-coap/v3/udp/coder"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// coapServer serves resources by CoAP on loopback and returns what their URIs start with.
+func coapServer(t *testing.T) (*lwm2m.Server, string) {
+	t.Helper()
+	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- server.ServePacket(t.Context(), conn) }()
+	t.Cleanup(func() { <-ended })
+	return server, "coap://" + conn.LocalAddr().String()
+}
+
+// gatedBody is a body that is read up to a limit until the gate opens, and that remembers where it was read.
+type gatedBody struct {
+	*bytes.Reader
+	limit int64
+	gate  chan struct{}
+
+	mu    sync.Mutex
+	first int64 // lowest offset since reset
+}
+
+func (b *gatedBody) ReadAt(p []byte, at int64) (int, error) {
+	if at >= b.limit {
+		<-b.gate
+	}
+	b.mu.Lock()
+	b.first = min(b.first, at)
+	b.mu.Unlock()
+	return b.Reader.ReadAt(p, at)
+}
+
+func (b *gatedBody) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.first = 1 << 62
+}
+
+// TestResumeCoAPAfterRestart stops the device in the middle of a download: it goes on with the first block that it lacks.
+func TestResumeCoAPAfterRestart(t *testing.T) {
+	server, base := coapServer(t)
+	image := testImage("2.0", 60000)
+	body := &gatedBody{Reader: newReader(image), limit: 40 << 10, gate: make(chan struct{})}
+	server.Handle("/fw", &lwm2m.Resource{Body: body, Size: int64(len(image)), ETag: []byte("12345678")})
+
+	r := newRig(t)
+	require.NoError(t, r.start())
+	require.NoError(t, r.write(resURI, lwm2m.String(base+"/fw")))
+	require.Eventually(t, func() bool { return r.now().Offset >= 32<<10 }, 10*time.Second, time.Millisecond)
+	require.Equal(t, "3132333435363738", r.now().ETag)
+	r.stop()
+	body.forget()
+	close(body.gate)
+	require.NoError(t, r.start())
+	require.Equal(t, "2.0", r.wait(fsm.Downloaded, fsm.ResultDefault).PkgVersion)
+	body.mu.Lock()
+	defer body.mu.Unlock()
+	require.GreaterOrEqual(t, body.first, int64(32<<10), "it was fetched again")
+}
+
+func TestDownloadCoAPFaults(t *testing.T) {
+	server, base := coapServer(t)
+	image := testImage("2.0", 5000)
+	server.Handle("/fw", &lwm2m.Resource{Body: newReader(image), Size: int64(len(image))})
+	server.HandleFunc("/busy", func(ctx context.Context, d lwm2m.Download) (*lwm2m.Resource, error) { return nil, lwm2m.ErrInternal })
+	tests := map[string]struct {
+		path   string
+		size   int64
+		result fsm.Result
+	}{
+		"not there":    {"/none", 0, fsm.ResultInvalidURI},
+		"too big":      {"/fw", 4999, fsm.ResultNoStorage},
+		"server fails": {"/busy", 0, fsm.ResultConnectionLost},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.config.MaxSize = tc.size
+			require.NoError(t, r.start())
+			require.NoError(t, r.write(resURI, lwm2m.String(base+tc.path)))
+			r.wait(fsm.Idle, tc.result)
+		})
+	}
+}
+
+// TestDownloadCoAPEndsEarly has a server call a block the last one in the middle of the package, which it announces only at the
+// start: no try takes that for the package.
+func TestDownloadCoAPEndsEarly(t *testing.T) {
+	image := testImage("2.0", 5000)
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	var middle atomic.Int32
+	go func() {
+		defer close(ended)
+		buf := make([]byte, 2048)
+		for {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			asked := message.Message{Options: make(message.Options, 0, 16)}
+			if _, err := coder.DefaultCoder.Decode(buf[:n], &asked); err != nil {
+				continue
+			}
+			v, _ := asked.Options.GetUint32(message.Block2)
+			reply := message.Message{Type: message.Acknowledgement, Code: codes.Content, MessageID: asked.MessageID, Token: asked.Token}
+			reply.Options = message.Options{{ID: message.ETag, Value: []byte("tag")}, {ID: message.Block2, Value: []byte{byte(v) | 8}}}
+			switch num := v >> 4; {
+			case num == 0:
+				reply.Options = append(reply.Options, message.Option{ID: message.Size2, Value: []byte{5000 >> 8, 5000 & 255}})
+			case num >= 2:
+				middle.Add(1)
+				reply.Options[1].Value = []byte{byte(v)} // the last one
+			}
+			reply.Payload = image[v>>4<<10:][:1024]
+			out := make([]byte, 2048)
+			if n, err = coder.DefaultCoder.Encode(reply, out); err == nil {
+				_, _ = conn.WriteTo(out[:n], from)
+			}
+		}
+	}()
+	defer func() {
+		conn.Close()
+		<-ended
+	}()
+	r := newRig(t)
+	require.NoError(t, r.start())
+	require.NoError(t, r.write(resURI, lwm2m.String("coap://"+conn.LocalAddr().String()+"/fw")))
+	r.wait(fsm.Idle, fsm.ResultConnectionLost)
+	require.Greater(t, middle.Load(), int32(1), "it goes on where it was")
+}

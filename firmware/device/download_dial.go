@@ -1,0 +1,176 @@
+package device
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// handshakes are those of one download, which ends only when they have: net/http would go on with them.
+type handshakes struct {
+	ctx context.Context // of the download
+
+	mu    sync.Mutex
+	over  bool
+	under sync.WaitGroup
+}
+
+func (h *handshakes) begin() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.over {
+		h.under.Add(1)
+	}
+	return !h.over
+}
+
+// close lets no further one begin, and waits for those that are under way, for a while.
+func (h *handshakes) close() {
+	h.mu.Lock()
+	h.over = true
+	h.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		h.under.Wait()
+		close(ended)
+	}()
+	timer := time.NewTimer(abandonAfter)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	}
+}
+
+// dialTLS returns what makes connections for https. Functions of the program's tls.Config would run in goroutines of net/http,
+// where a panic ends the process: here it fails the handshake, or the Read, in which they were called.
+func (c Config) dialTLS(config *tls.Config, h *handshakes) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: c.Idle}
+	if config.KeyLogWriter != nil {
+		config.KeyLogWriter = guardedLog{config.KeyLogWriter, c.Logger} // it is called under a lock of crypto/tls
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if !h.begin() {
+			return nil, errStopped
+		}
+		defer h.under.Done()
+		ctx, cancel := context.WithTimeout(ctx, 2*c.Idle) // to connect, and to shake hands
+		defer cancel()
+		defer context.AfterFunc(h.ctx, cancel)()
+		raw, err := dialer.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		own := config
+		if host, _, err := net.SplitHostPort(addr); err == nil && own.ServerName == "" {
+			own = config.Clone()
+			own.ServerName = host
+		}
+		conn := tls.Client(raw, own)
+		handshake := call(c.Logger, "TLS", permitted(ctx, func() (nothing, error) { return nothing{}, conn.HandshakeContext(ctx) }))
+		r, ok := awaited(ctx, abandonAfter, handshake)
+		if !ok {
+			r.err = fmt.Errorf("%w: TLS", errHung)
+		}
+		if r.err != nil {
+			raw.Close()
+			return nil, r.err
+		}
+		return guardedConn{conn, c.Logger}, nil
+	}
+}
+
+// guardedConn is a connection that may call the program when it is used.
+type guardedConn struct {
+	net.Conn
+	log *slog.Logger
+}
+
+func (c guardedConn) Read(p []byte) (n int, err error) {
+	defer recovered(c.log, "TLS", &err)
+	return c.Conn.Read(p)
+}
+
+func (c guardedConn) Write(p []byte) (n int, err error) {
+	defer recovered(c.log, "TLS", &err)
+	return c.Conn.Write(p)
+}
+
+// guardedLog is a writer of the program's.
+type guardedLog struct {
+	io.Writer
+	log *slog.Logger
+}
+
+func (w guardedLog) Write(p []byte) (n int, err error) {
+	defer recovered(w.log, "KeyLogWriter", &err)
+	return w.Writer.Write(p)
+}
+
+// guardedTransport is a program's RoundTripper, which may hang or panic.
+type guardedTransport struct {
+	to  http.RoundTripper
+	log *slog.Logger
+}
+
+func (t guardedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx := r.Context()
+	trip := call(t.log, "Transport", permitted(ctx, func() (*http.Response, error) { return t.to.RoundTrip(r) }))
+	done, ok := awaited(ctx, abandonAfter, trip)
+	switch {
+	case !ok:
+		go func() {
+			if late := <-trip; late.value != nil && late.value.Body != nil {
+				guardedBody{late.value.Body, ctx, t.log}.Close()
+			}
+		}()
+		return nil, fmt.Errorf("%w: Transport", errHung)
+	case done.err != nil:
+		return nil, done.err
+	case done.value != nil && done.value.Body != nil:
+		done.value.Body = guardedBody{done.value.Body, ctx, t.log}
+	}
+	return done.value, nil
+}
+
+// CloseIdleConnections is what http.Client looks for.
+func (t guardedTransport) CloseIdleConnections() {
+	if c, ok := t.to.(interface{ CloseIdleConnections() }); ok {
+		var err error
+		defer recovered(t.log, "Transport", &err)
+		c.CloseIdleConnections()
+	}
+}
+
+// guardedBody is a body of a program's.
+type guardedBody struct {
+	body io.ReadCloser
+	ctx  context.Context // of the request
+	log  *slog.Logger
+}
+
+func (b guardedBody) Read(p []byte) (int, error) {
+	own := make([]byte, len(p)) // a Read that hangs still has it when the caller goes on
+	r, ok := awaited(b.ctx, abandonAfter, call(b.log, "Read of a body", permitted(b.ctx, func() (int, error) { return b.body.Read(own) })))
+	if !ok {
+		return 0, fmt.Errorf("%w: Read of a body", errHung)
+	}
+	if r.value < 0 || r.value > len(p) {
+		return 0, fmt.Errorf("%w: Read of a body returned %d of %d", errPanicked, r.value, len(p))
+	}
+	return copy(p, own[:r.value]), r.err
+}
+
+func (b guardedBody) Close() error {
+	r, ok := awaited(b.ctx, abandonAfter, call(b.log, "Close of a body", permitted(b.ctx, func() (nothing, error) { return nothing{}, b.body.Close() })))
+	if !ok {
+		return fmt.Errorf("%w: Close of a body", errHung)
+	}
+	return r.err
+}

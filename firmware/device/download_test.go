@@ -1,0 +1,480 @@
+package device
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+func newReader(b []byte) *bytes.Reader { return bytes.NewReader(b) }
+
+// cut writes the head of a response and a part of its body, then breaks the connection.
+func cut(w http.ResponseWriter, body []byte) {
+	w.Write(body)
+	w.(http.Flusher).Flush()
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err == nil {
+		conn.(*net.TCPConn).SetLinger(0)
+		conn.Close()
+	}
+}
+
+// TestDownloadServers downloads from servers that misbehave, each in its way. n counts the requests from 1.
+func TestDownloadServers(t *testing.T) {
+	image := testImage("2.0", 50000)
+	other := testImage("3.0", 50000)
+	whole := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"one"`)
+		http.ServeContent(w, r, "", time.Time{}, newReader(image))
+	}
+	part := func(w http.ResponseWriter, from, to int) {
+		w.Header().Set("ETag", `"one"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(image)-from))
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(image)-1, len(image)))
+		if from > 0 {
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		cut(w, image[from:to])
+	}
+	status := func(code int) func(int, http.ResponseWriter, *http.Request) {
+		return func(n int, w http.ResponseWriter, r *http.Request) { w.WriteHeader(code) }
+	}
+	tests := map[string]struct {
+		serve    func(n int, w http.ResponseWriter, r *http.Request)
+		config   func(*Config)
+		version  string // "" if it fails
+		result   fsm.Result
+		requests int
+	}{
+		"cut, then resumed": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				if n == 1 {
+					part(w, 0, 20000)
+					return
+				}
+				if r.Header.Get("Range") == "" || r.Header.Get("If-Match") != `"one"` {
+					w.WriteHeader(http.StatusTeapot)
+					return
+				}
+				whole(w, r)
+			}, version: "2.0", requests: 2,
+		},
+		"cut without end": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) { part(w, 0, 0) }, result: fsm.ResultConnectionLost, requests: 5,
+		},
+		"a little further each time": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				var from int
+				fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
+				part(w, from, min(from+5000, len(image)))
+			}, version: "2.0", requests: 10,
+		},
+		"cut in the middle, no ETag": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Length", fmt.Sprint(len(image)))
+				cut(w, image[:20000])
+			}, result: fsm.ResultConnectionLost, requests: 5,
+		},
+		"cut in the middle, weak ETag": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("ETag", `W/"one"`)
+				if n == 1 {
+					w.Header().Set("Content-Length", fmt.Sprint(len(image)))
+					cut(w, image[:20000])
+					return
+				}
+				if r.Header.Get("Range") != "" {
+					w.WriteHeader(http.StatusTeapot)
+					return
+				}
+				w.Write(image)
+			}, version: "2.0", requests: 2,
+		},
+		"changed while away: 412": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				if n == 1 {
+					part(w, 0, 20000)
+					return
+				}
+				w.Header().Set("ETag", `"two"`)
+				http.ServeContent(w, r, "", time.Time{}, newReader(other))
+			}, version: "3.0", requests: 3,
+		},
+		"changed while away: part of another": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				if n == 1 {
+					part(w, 0, 20000)
+					return
+				}
+				r.Header.Del("If-Match") // a server that does not know it
+				w.Header().Set("ETag", `"two"`)
+				http.ServeContent(w, r, "", time.Time{}, newReader(other))
+			}, version: "3.0", requests: 3,
+		},
+		"no ranges: all of it again": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				if n == 1 {
+					part(w, 0, 20000)
+					return
+				}
+				w.Header().Set("ETag", `"two"`)
+				w.Write(other)
+			}, version: "3.0", requests: 2,
+		},
+		"part from an earlier byte": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				if n == 1 {
+					part(w, 0, 20000)
+					return
+				}
+				part(w, 10000, len(image))
+			}, version: "2.0", requests: 2,
+		},
+		"part from a later byte": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				switch n {
+				case 1:
+					part(w, 0, 20000)
+				case 2:
+					part(w, 30000, len(image))
+				default:
+					whole(w, r)
+				}
+			}, version: "2.0", requests: 3,
+		},
+		"416": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				switch n {
+				case 1:
+					part(w, 0, 20000)
+				case 2:
+					w.Header().Set("Content-Range", "bytes */100")
+					w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+				default:
+					whole(w, r)
+				}
+			}, version: "2.0", requests: 3,
+		},
+		"416 for ever": {serve: status(http.StatusRequestedRangeNotSatisfiable), result: fsm.ResultConnectionLost, requests: 5},
+		"shorter than announced": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Length", "60000")
+				cut(w, image)
+			}, result: fsm.ResultConnectionLost, requests: 5,
+		},
+		"no length, HTTP/1.0": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				conn, _, _ := w.(http.Hijacker).Hijack()
+				conn.Write([]byte("HTTP/1.0 200 OK\r\n\r\n"))
+				conn.Write(image)
+				conn.Close()
+			}, result: fsm.ResultConnectionLost, requests: 5, // it could have been cut anywhere
+		},
+		"gzip that nobody asked for": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Encoding", "gzip")
+				w.Write([]byte("\x1f\x8b"))
+			}, result: fsm.ResultUnsupFirmware, requests: 1,
+		},
+		"404": {serve: status(404), result: fsm.ResultInvalidURI, requests: 1},
+		"403": {serve: status(403), result: fsm.ResultInvalidURI, requests: 1},
+		"503": {serve: status(503), result: fsm.ResultConnectionLost, requests: 5},
+		"503, then well": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				if n < 4 {
+					w.Header().Set("Retry-After", "3600")
+					w.WriteHeader(503)
+					return
+				}
+				whole(w, r)
+			}, version: "2.0", requests: 4,
+		},
+		"204": {serve: status(204), result: fsm.ResultConnectionLost, requests: 5},
+		"redirect": {
+			serve:  func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) },
+			result: fsm.ResultInvalidURI, requests: 1,
+		},
+		"redirect, allowed": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/there" {
+					http.Redirect(w, r, "/there", http.StatusFound)
+					return
+				}
+				whole(w, r)
+			}, config: func(c *Config) { c.MaxRedirects = 1 }, version: "2.0", requests: 2,
+		},
+		"redirect, without telling where from": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.Path != "/there":
+					http.Redirect(w, r, "/there", http.StatusFound)
+				case r.Header.Get("Referer") != "":
+					w.WriteHeader(http.StatusTeapot)
+				default:
+					whole(w, r)
+				}
+			}, config: func(c *Config) { c.MaxRedirects = 1 }, version: "2.0", requests: 2,
+		},
+		"part of nothing": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				switch n {
+				case 1:
+					part(w, 0, 20000)
+				case 2:
+					w.Header().Set("ETag", `"one"`)
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", len(image)))
+					w.WriteHeader(http.StatusPartialContent)
+					w.Write(make([]byte, 60000))
+				default:
+					whole(w, r)
+				}
+			}, version: "2.0", requests: 3,
+		},
+		"redirect in circles": {
+			serve:  func(n int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) },
+			config: func(c *Config) { c.MaxRedirects = 3 }, result: fsm.ResultInvalidURI, requests: 4,
+		},
+		"redirect to a host that is not allowed": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "http://other.invalid/", http.StatusFound)
+			},
+			config: func(c *Config) {
+				c.MaxRedirects, c.Hosts = 3, []string{"127.0.0.1"}
+			}, result: fsm.ResultInvalidURI, requests: 1,
+		},
+		"silent": {
+			serve:  func(n int, w http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			config: func(c *Config) { c.Idle = 20 * time.Millisecond }, result: fsm.ResultConnectionLost, requests: 5,
+		},
+		"silent in the middle": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				if n == 1 {
+					w.Header().Set("ETag", `"one"`)
+					w.Header().Set("Content-Length", fmt.Sprint(len(image)))
+					w.Write(image[:10000])
+					w.(http.Flusher).Flush()
+					<-r.Context().Done()
+					return
+				}
+				whole(w, r)
+			}, config: func(c *Config) { c.Idle = 100 * time.Millisecond }, version: "2.0", requests: 2,
+		},
+		"bigger than allowed": {
+			serve:  func(n int, w http.ResponseWriter, r *http.Request) { whole(w, r) },
+			config: func(c *Config) { c.MaxSize = 49999 }, result: fsm.ResultNoStorage, requests: 1,
+		},
+		"bigger than allowed, unannounced": {
+			serve: func(n int, w http.ResponseWriter, r *http.Request) {
+				for range 1000 {
+					if _, err := w.Write(image); err != nil {
+						return
+					}
+				}
+			},
+			config: func(c *Config) { c.MaxSize = 200000 }, result: fsm.ResultNoStorage, requests: 1,
+		},
+		"not a package": {
+			serve:  func(n int, w http.ResponseWriter, r *http.Request) { w.Write([]byte("<html>")) },
+			result: fsm.ResultUnsupFirmware, requests: 1,
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var requests atomic.Int32
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				tc.serve(int(requests.Add(1)), w, r)
+			}))
+			defer server.Close()
+			r := newRig(t)
+			if tc.config != nil {
+				tc.config(&r.config)
+			}
+			require.NoError(t, r.start())
+			require.NoError(t, r.write(resURI, lwm2m.String(server.URL+"/fw")))
+			if tc.version == "" {
+				r.wait(fsm.Idle, tc.result)
+			} else {
+				require.Equal(t, tc.version, r.wait(fsm.Downloaded, fsm.ResultDefault).PkgVersion)
+			}
+			require.EqualValues(t, tc.requests, requests.Load(), "requests")
+			r.stop()
+		})
+	}
+}
+
+func TestDownloadRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l.Close()
+	r := newRig(t)
+	require.NoError(t, r.start())
+	require.NoError(t, r.write(resURI, lwm2m.String("http://"+l.Addr().String()+"/fw")))
+	r.wait(fsm.Idle, fsm.ResultConnectionLost)
+	require.Equal(t, "http://"+l.Addr().String()+"/fw", r.now().URI, "the URI stays")
+}
+
+func TestDownloadHTTPS(t *testing.T) {
+	image := testImage("2.0", 2000)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(image) }))
+	defer server.Close()
+	server.Config.ErrorLog = discardLog()
+
+	r := newRig(t)
+	require.NoError(t, r.start())
+	require.NoError(t, r.write(resURI, lwm2m.String(server.URL+"/fw")))
+	r.wait(fsm.Idle, fsm.ResultConnectionLost) // its authority is not known
+	r.stop()
+
+	r.config.TLS = server.Client().Transport.(*http.Transport).TLSClientConfig
+	require.NoError(t, r.start())
+	require.NoError(t, r.write(resURI, lwm2m.String(server.URL+"/fw")))
+	r.wait(fsm.Downloaded, fsm.ResultDefault)
+}
+
+// TestResumeAfterRestart stops the device in mid-download: it goes on where it was.
+func TestResumeAfterRestart(t *testing.T) {
+	image := testImage("2.0", 50000)
+	stall := make(chan struct{})
+	var ranges []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ranges = append(ranges, r.Header.Get("Range"))
+		w.Header().Set("ETag", `"one"`)
+		if len(ranges) == 1 {
+			w.Header().Set("Content-Length", fmt.Sprint(len(image)))
+			w.Write(image[:20000])
+			w.(http.Flusher).Flush()
+			close(stall)
+			<-r.Context().Done()
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, newReader(image))
+	}))
+	defer server.Close()
+	r := newRig(t)
+	require.NoError(t, r.start())
+	require.NoError(t, r.write(resURI, lwm2m.String(server.URL)))
+	<-stall
+	require.Eventually(t, func() bool { return r.now().Offset >= 16384 }, 10*time.Second, time.Millisecond)
+	r.stop()
+	require.NoError(t, r.start())
+	r.wait(fsm.Downloaded, fsm.ResultDefault)
+	require.Len(t, ranges, 2)
+	require.True(t, strings.HasPrefix(ranges[1], "bytes=1") || strings.HasPrefix(ranges[1], "bytes=2"), "%q", ranges)
+}
+
+func TestSource(t *testing.T) {
+	all := Config{}.withDefaults()
+	only := Config{Hosts: []string{"fw.example.com", "other.example.com:8443"}}.withDefaults()
+	fixed := Config{FixedHost: "https://fw.example.com/base/"}.withDefaults()
+	plain := Config{Protocols: []fsm.Protocol{fsm.ProtocolHTTPS}}.withDefaults()
+	tests := []struct {
+		config Config
+		uri    string
+		want   string // "" if refused
+		result fsm.Result
+	}{
+		{all, "http://host/a?b=c", "http://host/a?b=c", 0},
+		{all, "coap://[::1]:5683/a", "coap://[::1]:5683/a", 0},
+		{all, "coaps://host/a", "", fsm.ResultUnsupProtocol},
+		{all, "coap+tcp://host/a", "coap+tcp://host/a", 0},
+		{all, "coaps+tcp://host/a", "", fsm.ResultUnsupProtocol},
+		{all, "ftp://host/a", "", fsm.ResultUnsupProtocol},
+		{all, "mailto:x", "", fsm.ResultUnsupProtocol},
+		{all, "HTTP://host/a", "http://host/a", 0},
+		{all, "/path", "", fsm.ResultInvalidURI},
+		{all, "//host/path", "", fsm.ResultInvalidURI},
+		{all, "http:/path", "", fsm.ResultInvalidURI},
+		{all, "http://:80/path", "", fsm.ResultInvalidURI},
+		{all, "http://user@host/", "", fsm.ResultInvalidURI},
+		{all, "http://user:pass@host/", "", fsm.ResultInvalidURI},
+		{all, "http://host/#part", "", fsm.ResultInvalidURI},
+		{all, "http://host/%zz", "", fsm.ResultInvalidURI},
+		{all, "garbage", "", fsm.ResultInvalidURI},
+		{all, "http://host/" + strings.Repeat("x", 255), "", fsm.ResultInvalidURI},
+		{only, "https://FW.example.com/a", "https://FW.example.com/a", 0},
+		{only, "https://fw.example.com:444/a", "https://fw.example.com:444/a", 0},
+		{only, "https://other.example.com:8443/a", "https://other.example.com:8443/a", 0},
+		{only, "https://other.example.com/a", "", fsm.ResultInvalidURI},
+		{only, "https://fw.example.com.evil.example/a", "", fsm.ResultInvalidURI},
+		{fixed, "/media/firmware/v0.1.0.bin", "https://fw.example.com/base/media/firmware/v0.1.0.bin", 0},
+		{fixed, "//evil.example/x", "https://fw.example.com/base//evil.example/x", 0},
+		{fixed, "/a%2Fb?c", "https://fw.example.com/base/a%2Fb?c", 0},
+		{fixed, "https://evil.example/x", "", fsm.ResultInvalidURI},
+		{fixed, "x", "", fsm.ResultInvalidURI},
+		{fixed, "@evil.example/x", "", fsm.ResultInvalidURI},
+		{plain, "http://host/a", "", fsm.ResultUnsupProtocol},
+	}
+	for _, tc := range tests {
+		u, err := tc.config.source(tc.uri)
+		if tc.want != "" {
+			require.NoError(t, err, tc.uri)
+			require.Equal(t, tc.want, u.String())
+			continue
+		}
+		require.Error(t, err, tc.uri)
+		require.Equal(t, tc.result, resultOf(err, 0), tc.uri)
+	}
+}
+
+// FuzzSource: whatever is written to 5/0/1, a device with a fixed host goes to no other.
+func FuzzSource(f *testing.F) {
+	f.Add("/a/b")
+	f.Add("//evil/x")
+	f.Add("/\\evil/x")
+	f.Add("/%2f%2fevil:99/")
+	fixed := Config{FixedHost: "https://fw.example.com"}.withDefaults()
+	open := Config{Hosts: []string{"fw.example.com"}}.withDefaults()
+	f.Fuzz(func(t *testing.T, uri string) {
+		for _, config := range []Config{fixed, open} {
+			u, err := config.source(uri)
+			if err != nil {
+				if r := resultOf(err, 0); r != fsm.ResultInvalidURI && r != fsm.ResultUnsupProtocol {
+					t.Fatalf("%q: result %v", uri, r)
+				}
+				continue
+			}
+			request, err := http.NewRequest(http.MethodGet, u.String(), nil)
+			if err != nil {
+				continue
+			}
+			if request.URL.Hostname() != "fw.example.com" || request.URL.User != nil {
+				t.Fatalf("%q leads to %q", uri, request.URL)
+			}
+		}
+	})
+}
+
+func FuzzContentRange(f *testing.F) {
+	f.Add("bytes 0-9/10")
+	f.Add("bytes */10")
+	f.Add("bytes 5-9/*")
+	f.Fuzz(func(t *testing.T, s string) {
+		span, err := contentRange([]string{s})
+		known := span.total >= 0
+		if err == nil && (span.first < -1 || span.last < span.first || !known && span.first < 0 || known && span.last >= span.total) {
+			t.Fatalf("%q: %v", s, span)
+		}
+	})
+}
+
+func TestServerCredentials(t *testing.T) {
+	keys := lwm2m.FetchConfig{PSKIdentity: "me", PSK: []byte{1}}
+	of := ServerCredentials("coaps://lwm2m.example.com", keys)
+	require.Equal(t, keys, of("LWM2M.example.com:5684"))
+	for _, other := range []string{"lwm2m.example.com:5685", "evil.example:5684", "lwm2m.example.com.evil.example:5684", ""} {
+		require.Zero(t, of(other).PSK, other)
+	}
+	require.Zero(t, ServerCredentials("::", keys)(":5684").PSK)
+}

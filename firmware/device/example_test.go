@@ -1,0 +1,122 @@
+package device_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/bundle"
+	"github.com/otago-iot/otago/firmware/device"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// A device's program: it runs until it is asked to start another version, which is what its boot loader does.
+func ExampleNew() {
+	trust, err := bundle.ReadPublicKey("/etc/sensor/trust.pem")
+	if err != nil {
+		log.Fatal(err)
+	}
+	slots, err := device.OpenSlots("/var/lib/sensor", device.SlotConfig{Trust: trust, Version: "1.0.0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ota := device.New(slots, device.Config{Hosts: []string{"fw.example.com"}})
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
+		Endpoint: "urn:imei:490154203237518",
+		Server:   "coap://lwm2m.example.com",
+		Objects:  []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersion: slots.Version()}, ota.Object()},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := client.Run(context.Background()); errors.Is(err, device.ErrRestart) {
+		os.Exit(75) // whoever started this program asks Slots.Boot what to start now
+	}
+}
+
+// What a Device does with an Installer, and what a boot loader asks it.
+func ExampleOpenSlots() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "slots")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	public, private, err := bundle.GenerateKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	slots, err := device.OpenSlots(dir, device.SlotConfig{Trust: public, Version: "1.0.0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer slots.Close()
+
+	var pkg bytes.Buffer
+	if err := bundle.Sign(&pkg, private, bundle.Manifest{Name: "sensor", Version: "1.1.0"}, strings.NewReader("new firmware")); err != nil {
+		log.Fatal(err)
+	}
+	w, err := slots.OpenPackage(ctx, 0, int64(pkg.Len()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := pkg.WriteTo(w); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := w.Sync(); err != nil {
+		log.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		log.Fatal(err)
+	}
+	info, err := slots.Verify(ctx)
+	fmt.Println("verified:", info.Name, info.Version, err)
+	restart, err := slots.Apply(ctx)
+	fmt.Println("restart:", restart, err)
+
+	boot, err := slots.Boot()
+	fmt.Println("started:", boot.Version, "on trial:", boot.Trial, err)
+	fmt.Println("confirmed:", slots.Confirm(ctx))
+	boot, err = slots.Boot()
+	fmt.Println("started:", boot.Version, "on trial:", boot.Trial, err)
+	// Output:
+	// verified: sensor 1.1.0 <nil>
+	// restart: true <nil>
+	// started: 1.1.0 on trial: true <nil>
+	// confirmed: <nil>
+	// started: 1.1.0 on trial: false <nil>
+}
+
+// The machine alone, for devices that bring their own everything else.
+func ExampleStateMachine() {
+	o := fsm.NewObject(fsm.Object11, fsm.PullOnly) // a device.StateMachine
+	now := time.Unix(1_700_000_000, 0)
+	for _, ev := range []fsm.Input{
+		{Kind: fsm.InputWriteURI, At: now, URI: "https://fw.example.com/a"},
+		{Kind: fsm.InputDownloadFailed, At: now, Transfer: 1, Fault: fsm.ResultConnectionLost},
+		{Kind: fsm.InputExecute, At: now},
+	} {
+		next, effects := o.Step(ev)
+		fmt.Printf("%s: %s, %s; answer %s\n", ev.Kind, next.State, next.Result, effects.Code)
+		o = next
+	}
+	// Output:
+	// write_uri: downloading, default; answer 2.04
+	// download failed: idle, connection_lost; answer no answer
+	// execute update: idle, connection_lost; answer 4.05
+}
+
+func ExampleServerCredentials() {
+	credentials := device.ServerCredentials("coaps://lwm2m.example.com", lwm2m.FetchConfig{PSKIdentity: "sensor", PSK: []byte("secret")})
+	fmt.Println(credentials("lwm2m.example.com:5684").PSKIdentity)
+	fmt.Println(credentials("evil.example:5684").PSKIdentity == "")
+	// Output:
+	// sensor
+	// true
+}

@@ -1,0 +1,58 @@
+//go:build unix
+
+package device
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/otago-iot/otago/firmware/bundle"
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+func TestResultOf(t *testing.T) {
+	path := func(err error) error {
+		return fmt.Errorf("save: %w", &os.PathError{Op: "write", Path: "image", Err: err})
+	}
+	tests := []struct {
+		err      error
+		fallback fsm.Result
+		want     fsm.Result
+	}{
+		{path(unix.ENOSPC), fsm.ResultConnectionLost, fsm.ResultNoStorage},
+		{path(unix.EDQUOT), fsm.ResultConnectionLost, fsm.ResultNoStorage},
+		{path(unix.EFBIG), fsm.ResultConnectionLost, fsm.ResultNoStorage},
+		{path(unix.ENOSPC), fsm.ResultIntegrityFailed, fsm.ResultNoStorage},
+		{path(unix.ENOMEM), fsm.ResultNoStorage, fsm.ResultOutOfMemory},
+		{path(unix.ENOMEM), fsm.ResultConnectionLost, fsm.ResultOutOfMemory},
+		{errors.Join(errors.New("other"), path(unix.ENOSPC)), fsm.ResultConnectionLost, fsm.ResultNoStorage},
+		// Storage that is broken has no Result but that of storage; who was not storing says so by the fallback.
+		{path(unix.EIO), fsm.ResultNoStorage, fsm.ResultNoStorage},
+		{path(unix.EROFS), fsm.ResultNoStorage, fsm.ResultNoStorage},
+		{path(unix.EACCES), fsm.ResultNoStorage, fsm.ResultNoStorage},
+		{path(unix.EIO), fsm.ResultIntegrityFailed, fsm.ResultIntegrityFailed},
+		{transient(unix.ECONNRESET), fsm.ResultConnectionLost, fsm.ResultConnectionLost},
+		// In Updating there is 8 for all of them.
+		{path(unix.ENOSPC), fsm.ResultUpdateFailed, fsm.ResultUpdateFailed},
+		{path(unix.ENOMEM), fsm.ResultUpdateFailed, fsm.ResultUpdateFailed},
+		// What an error carries counts.
+		{fmt.Errorf("%w: %w", ErrIntegrity, unix.ENOSPC), fsm.ResultConnectionLost, fsm.ResultIntegrityFailed},
+		{fmt.Errorf("x: %w", ErrNoMemory), fsm.ResultNoStorage, fsm.ResultOutOfMemory},
+		{fmt.Errorf("x: %w", ErrNoStorage), fsm.ResultUpdateFailed, fsm.ResultNoStorage},
+		{packageError(fmt.Errorf("x: %w", bundle.ErrTooBig)), fsm.ResultIntegrityFailed, fsm.ResultNoStorage},
+	}
+	for _, tc := range tests {
+		require.Equal(t, tc.want, resultOf(tc.err, tc.fallback), "%v during %s", tc.err, tc.fallback)
+	}
+	require.ErrorIs(t, storageError(path(unix.EDQUOT)), ErrNoStorage)
+	require.ErrorIs(t, storageError(path(unix.EIO)), ErrNoStorage)
+	require.ErrorIs(t, storageError(path(unix.EIO)), unix.EIO)
+	require.ErrorIs(t, storageError(path(unix.ENOMEM)), ErrNoMemory)
+	require.ErrorIs(t, noSpace(path(unix.ENOSPC)), ErrNoStorage)
+	require.NotErrorIs(t, noSpace(path(unix.EIO)), ErrNoStorage)
+}

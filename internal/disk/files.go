@@ -1,0 +1,176 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Files is what changes files. Each step of each change first asks hook, which tests set to have the power fail there, and
+// tells done when it is made.
+type Files struct {
+	Hook func(op string) error
+	Done func(Step)
+}
+
+// A Step is one change of files or names.
+type Step struct {
+	Verb string // create, mkdir, write, truncate, sync, rename, remove, sync directory
+	Path string
+	To   string // of rename
+	At   int64  // of write, and the size of truncate
+	Data []byte // of write
+}
+
+func (d Files) Op(name string) error {
+	if d.Hook == nil {
+		return nil
+	}
+	return d.Hook(name)
+}
+
+func (d Files) Made(step Step) {
+	if d.Done != nil {
+		d.Done(step)
+	}
+}
+
+// Replace puts data into a file as a whole, durably: a reader, and a restart, find the old content or the new one.
+func (d Files) Replace(path string, data []byte) error {
+	temporary := path + ".new"
+	if err := d.Op("create " + path); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	d.Made(Step{Verb: "create", Path: temporary})
+	d.Made(Step{Verb: "truncate", Path: temporary})
+	_, err = d.Write(f, data)
+	if err == nil {
+		err = d.Sync(f)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		if os.Remove(temporary) == nil { // what it has got of a disk that is full is needed
+			d.Made(Step{Verb: "remove", Path: temporary})
+		}
+		return err
+	}
+	return d.Rename(temporary, path)
+}
+
+// Rename gives a file another name in the same directory, durably.
+func (d Files) Rename(from, to string) error {
+	if err := d.Op("rename " + to); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	d.Made(Step{Verb: "rename", Path: from, To: to})
+	return d.SyncDir(filepath.Dir(to))
+}
+
+// CreateTemp makes a new file whose name matches the pattern, as os.CreateTemp does.
+func (d Files) CreateTemp(dir, pattern string) (*os.File, error) {
+	if err := d.Op("create " + filepath.Join(dir, pattern)); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, pattern)
+	if err == nil {
+		d.Made(Step{Verb: "create", Path: f.Name()})
+	}
+	return f, err
+}
+
+// MkdirAll makes a directory, and those above it, where they are not there. What it makes is durable, and its owner's only.
+func (d Files) MkdirAll(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	dir = filepath.Clean(dir)
+	above := filepath.Dir(dir)
+	if above != dir {
+		if err := d.MkdirAll(above); err != nil {
+			return err
+		}
+	}
+	if err := d.Op("mkdir " + dir); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() { // somebody else may have made it meanwhile
+			return err
+		}
+	}
+	d.Made(Step{Verb: "mkdir", Path: dir})
+	err := d.SyncDir(above)
+	if err != nil {
+		os.Remove(dir) // the next one who needs it shall sync it too
+	}
+	return err
+}
+
+func (d Files) Write(f *os.File, p []byte) (int, error) {
+	if err := d.Op("write"); err != nil {
+		return 0, err
+	}
+	n, err := f.Write(p)
+	if d.Done != nil && n > 0 {
+		end, _ := f.Seek(0, io.SeekCurrent)
+		d.Made(Step{Verb: "write", Path: f.Name(), At: end - int64(n), Data: bytes.Clone(p[:n])})
+	}
+	return n, err
+}
+
+func (d Files) Sync(f *os.File) error {
+	if err := d.Op("sync " + f.Name()); err != nil {
+		return err
+	}
+	err := f.Sync()
+	if err == nil {
+		d.Made(Step{Verb: "sync", Path: f.Name()})
+	}
+	return err
+}
+
+func (d Files) Truncate(f *os.File, size int64) error {
+	if err := d.Op("truncate " + f.Name()); err != nil {
+		return err
+	}
+	err := f.Truncate(size)
+	if err == nil {
+		d.Made(Step{Verb: "truncate", Path: f.Name(), At: size})
+	}
+	return err
+}
+
+// Remove removes a file that may not be there.
+func (d Files) Remove(path string) error {
+	if err := d.Op("remove " + path); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	d.Made(Step{Verb: "remove", Path: path})
+	return nil
+}
+
+// SyncDir makes names in a directory durable.
+func (d Files) SyncDir(path string) error {
+	if err := d.Op("sync directory " + path); err != nil {
+		return err
+	}
+	err := SyncDir(path)
+	if err == nil {
+		d.Made(Step{Verb: "sync directory", Path: path})
+	}
+	return err
+}
