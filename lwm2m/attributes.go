@@ -99,22 +99,22 @@ func (s Attributes) Get(a Attribute) (float64, bool) {
 	return s.values[a], true
 }
 
-// Duration returns the value of a period, if it has one.
-func (s Attributes) Duration(a Attribute) (time.Duration, bool) {
+// duration returns the value of a period, if it has one.
+func (s Attributes) duration(a Attribute) (time.Duration, bool) {
 	v, ok := s.Get(a)
 	return time.Duration(v) * time.Second, ok
 }
 
-// Cleared reports whether a is to be removed.
-func (s Attributes) Cleared(a Attribute) bool {
+// clears reports whether a is to be removed.
+func (s Attributes) clears(a Attribute) bool {
 	return int(a) < attributeCount && s.cleared&(1<<a) != 0
 }
 
-// IsZero reports whether nothing is set or to be removed.
-func (s Attributes) IsZero() bool { return s.set|s.cleared == 0 }
+// isZero reports whether nothing is set or to be removed.
+func (s Attributes) isZero() bool { return s.set|s.cleared == 0 }
 
-// All returns the attributes that have a value.
-func (s Attributes) All() iter.Seq2[Attribute, float64] {
+// all returns the attributes that have a value.
+func (s Attributes) all() iter.Seq2[Attribute, float64] {
 	return func(yield func(Attribute, float64) bool) {
 		for a := range Attribute(attributeCount) {
 			if v, ok := s.Get(a); ok && !yield(a, v) {
@@ -124,13 +124,13 @@ func (s Attributes) All() iter.Seq2[Attribute, float64] {
 	}
 }
 
-// Apply returns s after the Write-Attributes w: with its values, and without
+// apply returns s after the Write-Attributes w: with its values, and without
 // what it removes.
-func (s Attributes) Apply(w Attributes) Attributes {
+func (s Attributes) apply(w Attributes) Attributes {
 	for a := range Attribute(attributeCount) {
 		if v, ok := w.Get(a); ok {
 			s.values[a], s.set = v, s.set|1<<a
-		} else if w.Cleared(a) {
+		} else if w.clears(a) {
 			s.values[a], s.set = 0, s.set&^(1<<a)
 		}
 	}
@@ -138,8 +138,8 @@ func (s Attributes) Apply(w Attributes) Attributes {
 	return s
 }
 
-// Inherit returns s with what it lacks taken from the level above it.
-func (s Attributes) Inherit(above Attributes) Attributes {
+// inherit returns s with what it lacks taken from the level above it.
+func (s Attributes) inherit(above Attributes) Attributes {
 	for a := range Attribute(attributeCount) {
 		if v, ok := above.Get(a); ok && s.set&(1<<a) == 0 {
 			s.values[a], s.set = v, s.set|1<<a
@@ -148,10 +148,10 @@ func (s Attributes) Inherit(above Attributes) Attributes {
 	return s
 }
 
-// Check reports whether attributes go together: pmax is not below pmin, epmax
+// check reports whether attributes go together: pmax is not below pmin, epmax
 // not below epmin, and lt + 2*st is below gt when all three are set. Errors are
 // [ErrAttribute].
-func (s Attributes) Check() error {
+func (s Attributes) check() error {
 	below := func(low, high Attribute) error {
 		l, okL := s.Get(low)
 		h, okH := s.Get(high)
@@ -175,15 +175,15 @@ func (s Attributes) Check() error {
 	return nil
 }
 
-// ParseAttributes reads the Uri-Query options of a Write-Attributes or of an
+// parseAttributes reads the Uri-Query options of a Write-Attributes or of an
 // Observe of LwM2M 1.2, such as "pmin=10", and "pmin" for removal. Unknown and
 // repeated names are refused with [ErrAttribute].
-func ParseAttributes(queries ...string) (Attributes, error) {
+func parseAttributes(queries ...string) (Attributes, error) {
 	var s Attributes
 	for _, q := range queries {
 		name, value, hasValue := strings.Cut(q, "=")
 		a, ok := attributeByName(name)
-		if !ok || s.Cleared(a) || s.set&(1<<a) != 0 {
+		if !ok || s.clears(a) || s.set&(1<<a) != 0 {
 			return Attributes{}, fmt.Errorf("%w: %q", ErrAttribute, q)
 		}
 		if !hasValue {
@@ -216,13 +216,13 @@ func attributeByName(name string) (Attribute, bool) {
 	return 0, false
 }
 
-// Queries returns the Uri-Query options of a Write-Attributes with s.
-func (s Attributes) Queries() []string {
+// queries returns the Uri-Query options of a Write-Attributes with s.
+func (s Attributes) queries() []string {
 	var queries []string
 	for a := range Attribute(attributeCount) {
 		if v, ok := s.Get(a); ok {
 			queries = append(queries, a.String()+"="+formatAttribute(v))
-		} else if s.Cleared(a) {
+		} else if s.clears(a) {
 			queries = append(queries, a.String())
 		}
 	}

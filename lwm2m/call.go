@@ -270,7 +270,7 @@ func (c *Call) failed(ss *session, err error) {
 	}
 	moved := errors.Is(c.interrupt, errInterrupted)
 	unsent := moved && !errors.Is(err, coap.ErrDeliveryUnknown)
-	safe := c.request.Operation.Safe() && !c.request.NoWait
+	safe := c.request.Operation.safe() && !c.request.NoWait
 	if c.cancelled == nil && (unsent || safe && (moved || asleep)) {
 		s.again(c, unsent)
 		return

@@ -142,7 +142,7 @@ func (c *ClientConfig) checkCredentials(transport Transport) error {
 	switch {
 	case transport == TransportTLS && len(c.PSK) > 0:
 		return errors.New("coaps+tcp takes a Certificate, and PSK is set")
-	case !transport.Secured() && (len(c.PSK) > 0 || c.Certificate != nil):
+	case !transport.secured() && (len(c.PSK) > 0 || c.Certificate != nil):
 		return fmt.Errorf("%s is not secured and would not use the PSK or Certificate that is set", transport)
 	case transport == TransportDTLS && len(c.PSK) == 0 && c.Certificate == nil && c.RootCAs == nil:
 		return errors.New("coaps needs PSK, Certificate or RootCAs")

@@ -16,7 +16,7 @@ func (op *operation) writeAttributes(ctx context.Context) (*coap.Response, error
 	if len(op.r.Queries()) == 0 {
 		return nil, fmt.Errorf("%w: neither a value nor attributes", ErrBadRequest)
 	}
-	change, err := ParseAttributes(op.r.Queries()...)
+	change, err := parseAttributes(op.r.Queries()...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
@@ -35,11 +35,11 @@ func (op *operation) writeAttributes(ctx context.Context) (*coap.Response, error
 func (c *Client) setAttributes(path Path, change Attributes) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	after := c.attributes[path].Apply(change)
-	if err := after.Check(); err != nil {
+	after := c.attributes[path].apply(change)
+	if err := after.check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
-	if after.IsZero() {
+	if after.isZero() {
 		delete(c.attributes, path)
 		return nil
 	}
@@ -57,9 +57,9 @@ func (c *Client) effective(path Path) Attributes {
 	defer c.mu.Unlock()
 	var a Attributes
 	for n := path.Len(); n > 0; n-- {
-		a = a.Inherit(c.attributes[path.Prefix(n)])
+		a = a.inherit(c.attributes[path.Prefix(n)])
 	}
-	return a.Inherit(c.control.defaults())
+	return a.inherit(c.control.defaults())
 }
 
 // attached returns the attributes that were written to path itself.
@@ -112,7 +112,7 @@ func (op *operation) discover(ctx context.Context) (*coap.Response, error) {
 		}
 	}
 	return &coap.Response{
-		Code: coap.Content, ContentFormat: coap.FormatOf(uint16(FormatLink)), Payload: AppendDiscover(nil, "", found),
+		Code: coap.Content, ContentFormat: coap.FormatOf(uint16(FormatLink)), Payload: appendDiscover(nil, "", found),
 	}, nil
 }
 
@@ -142,7 +142,7 @@ func (c *Client) resources(ctx context.Context, o Object, instance Path) []prese
 		}
 	} else if m, ok := c.model(instance.Object()); ok {
 		for _, r := range m.Resources {
-			if r.Mandatory && !r.Operations.Has(Readable) {
+			if r.Mandatory && !r.Operations.has(Readable) {
 				c.addAbsent(dims, instance, r.ID)
 			}
 		}

@@ -16,13 +16,13 @@ type timing struct {
 
 func (n *notifier) schedule(w *watch) (t timing) {
 	a := n.attributes(w)
-	pmin, _ := a.Duration(AttributePMin)
-	epmin, _ := a.Duration(AttributeEPMin)
+	pmin, _ := a.duration(AttributePMin)
+	epmin, _ := a.duration(AttributeEPMin)
 	t.earliest = later(w.sentAt.Add(pmin), w.seenAt.Add(epmin))
-	if pmax, ok := a.Duration(AttributePMax); ok && pmax > 0 && pmax >= pmin {
+	if pmax, ok := a.duration(AttributePMax); ok && pmax > 0 && pmax >= pmin {
 		t.latest = w.sentAt.Add(pmax)
 	}
-	if epmax, ok := a.Duration(AttributeEPMax); ok && epmax > 0 {
+	if epmax, ok := a.duration(AttributeEPMax); ok && epmax > 0 {
 		t.evaluate = later(w.seenAt.Add(epmax), w.sentAt.Add(pmin))
 	}
 	return t
@@ -40,7 +40,7 @@ func later(a, b time.Time) time.Time {
 func (n *notifier) attributes(w *watch) Attributes {
 	a := w.own
 	if len(w.paths) == 1 {
-		return a.Inherit(n.client.effective(w.paths[0]))
+		return a.inherit(n.client.effective(w.paths[0]))
 	}
 	least := math.Inf(1)
 	var soonest Attributes
@@ -54,7 +54,7 @@ func (n *notifier) attributes(w *watch) Attributes {
 			least, soonest = v, e
 		}
 	}
-	return a.Inherit(soonest)
+	return a.inherit(soonest)
 }
 
 // confirmEvery is how often a notification must be confirmable (RFC 7641, section 4.5), with a margin.

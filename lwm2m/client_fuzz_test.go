@@ -70,7 +70,7 @@ func FuzzClient(f *testing.F) {
 		f, _ := resp.ContentFormat.Get()
 		base, _ := parsePath((&coap.IncomingRequest{Options: options}).Path())
 		if ContentFormat(f) == FormatLink {
-			if _, err := ParseDiscover(resp.Payload, ""); err != nil {
+			if _, err := parseDiscover(resp.Payload, ""); err != nil {
 				t.Fatal(err)
 			}
 			return

@@ -76,8 +76,8 @@ func (op *operation) observe(ctx context.Context, paths []Path) (*coap.Response,
 	n := op.link.notifier
 	w := &watch{paths: paths, base: op.path}
 	if op.r.Code == coap.GET && len(op.r.Queries()) > 0 {
-		own, err := ParseAttributes(op.r.Queries()...)
-		if err != nil || own.Check() != nil {
+		own, err := parseAttributes(op.r.Queries()...)
+		if err != nil || own.check() != nil {
 			return nil, ErrBadRequest
 		}
 		w.own = own

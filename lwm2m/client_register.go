@@ -187,7 +187,7 @@ func (c *Client) list(ctx context.Context, v Version) (string, error) {
 			}
 			list.Objects = append(list.Objects, ListedObject{ID: id, Version: objectVersion(o), Instances: o.Instances()})
 		}
-		return string(list.Append(nil)), nil
+		return string(list.appendTo(nil)), nil
 	}, nil)
 }
 

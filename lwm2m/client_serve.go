@@ -134,7 +134,7 @@ func (c *Client) exists(path Path) error {
 		if !ok {
 			return nil
 		}
-		r, ok := model.Resource(path.Resource())
+		r, ok := model.resource(path.Resource())
 		if !ok {
 			return fmt.Errorf("%w: no resource %s", ErrNotFound, path.Prefix(3))
 		}
@@ -148,7 +148,7 @@ func (c *Client) exists(path Path) error {
 // model returns the model of an object that the client offers, in the object's version if that is known.
 func (c *Client) model(id uint16) (*ObjectModel, bool) {
 	v := objectVersion(c.objects[id])
-	if v.IsZero() {
+	if v.isZero() {
 		v = Version{Major: 1}
 	}
 	if m, ok := c.config.Models.Object(id, v); ok {
@@ -163,11 +163,11 @@ func (c *Client) allows(path Path, want Operations) error {
 	if !ok {
 		return nil
 	}
-	r, ok := m.Resource(path.Resource())
+	r, ok := m.resource(path.Resource())
 	if !ok {
 		return fmt.Errorf("%w: no resource %s", ErrNotFound, path.Prefix(3))
 	}
-	if !r.Operations.Has(want) {
+	if !r.Operations.has(want) {
 		return fmt.Errorf("%w: %s is not for this", ErrMethodNotAllowed, path.Prefix(3))
 	}
 	return nil
@@ -179,7 +179,7 @@ func (c *Client) multiple(path Path) bool {
 	if !ok {
 		return false
 	}
-	r, _ := m.Resource(path.Resource())
+	r, _ := m.resource(path.Resource())
 	return r.Multiple
 }
 
@@ -279,8 +279,8 @@ func (op *operation) post(ctx context.Context) (*coap.Response, error) {
 // isExecute tells Execute from a write by the model, or by the format of the payload.
 func (op *operation) isExecute() bool {
 	if m, ok := op.client.model(op.path.Object()); ok {
-		r, _ := m.Resource(op.path.Resource())
-		return !r.Operations.Has(Writable)
+		r, _ := m.resource(op.path.Resource())
+		return !r.Operations.has(Writable)
 	}
 	f, ok := op.r.ContentFormat().Get()
 	return !ok || ContentFormat(f) == FormatText
@@ -293,7 +293,7 @@ func (op *operation) execute(ctx context.Context) (*coap.Response, error) {
 	if f, ok := op.r.ContentFormat().Get(); ok && ContentFormat(f) != FormatText {
 		return nil, ErrUnsupportedFormat
 	}
-	if _, err := ParseArguments(op.r.Payload); err != nil {
+	if _, err := ParseArguments(string(op.r.Payload)); err != nil {
 		return nil, err
 	}
 	o := op.client.objects[op.path.Object()]

@@ -60,7 +60,7 @@ func (c *Client) writable(entries []Entry) error {
 		if err := c.allows(e.Path, Writable); err != nil {
 			return err
 		}
-		if e.Value.IsNull() {
+		if e.Value.isNull() {
 			return fmt.Errorf("%w: %s is not to be removed", ErrMethodNotAllowed, e.Path)
 		}
 	}
@@ -192,7 +192,7 @@ func (op *operation) fetch(ctx context.Context) (*coap.Response, error) {
 	if !ok {
 		return nil, ErrUnsupportedFormat
 	}
-	paths, err := DecodePaths(ContentFormat(f), op.r.Payload)
+	paths, err := codec{}.decodePaths(ContentFormat(f), op.r.Payload)
 	if err != nil {
 		return nil, err
 	}

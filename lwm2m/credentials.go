@@ -36,12 +36,12 @@ type Identity struct {
 	Name string
 }
 
-// IsZero reports whether nothing was proven.
-func (i Identity) IsZero() bool { return i == Identity{} }
+// isZero reports whether nothing was proven.
+func (i Identity) isZero() bool { return i == Identity{} }
 
 // String returns kind and name, such as "psk:sensor-1".
 func (i Identity) String() string {
-	if i.IsZero() {
+	if i.isZero() {
 		return ""
 	}
 	return i.Kind.String() + ":" + i.Name

@@ -24,11 +24,11 @@ type Discovered struct {
 	Attributes Attributes
 }
 
-// ParseDiscover reads the answer to a Discover. root is the client's
+// parseDiscover reads the answer to a Discover. root is the client's
 // [ObjectList.Root]. Attributes that LwM2M does not define are ignored, as are
 // links that are no LwM2M paths below the root. Errors are [*FormatError].
-func ParseDiscover(payload []byte, root string) ([]Discovered, error) {
-	links, err := ParseLinks(payload)
+func parseDiscover(payload []byte, root string) ([]Discovered, error) {
+	links, err := parseLinks(payload)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func ParseDiscover(payload []byte, root string) ([]Discovered, error) {
 	return found, nil
 }
 
-func (d *Discovered) read(a LinkAttribute) (err error) {
+func (d *Discovered) read(a linkAttribute) (err error) {
 	switch a.Name {
 	case "ver", "lwm2m":
 		d.Version, err = ParseVersion(a.Value)
@@ -78,9 +78,9 @@ func (d *Discovered) read(a LinkAttribute) (err error) {
 	return err
 }
 
-// AppendDiscover appends the answer to a Discover to dst. root is what
+// appendDiscover appends the answer to a Discover to dst. root is what
 // prefixes the paths, "" for nothing.
-func AppendDiscover(dst []byte, root string, found []Discovered) []byte {
+func appendDiscover(dst []byte, root string, found []Discovered) []byte {
 	for i, d := range found {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -88,7 +88,7 @@ func AppendDiscover(dst []byte, root string, found []Discovered) []byte {
 		dst = append(dst, '<')
 		dst = append(dst, root...)
 		if !d.Path.IsRoot() || root == "" {
-			dst = d.Path.Append(dst)
+			dst = d.Path.appendTo(dst)
 		}
 		dst = append(dst, '>')
 		dst = d.appendAttributes(dst)
@@ -97,12 +97,12 @@ func AppendDiscover(dst []byte, root string, found []Discovered) []byte {
 }
 
 func (d *Discovered) appendAttributes(dst []byte) []byte {
-	if !d.Version.IsZero() {
+	if !d.Version.isZero() {
 		name := "ver"
 		if d.Path.IsRoot() {
 			name = "lwm2m"
 		}
-		dst = appendLinkAttribute(dst, LinkAttribute{Name: name, Value: d.Version.String(), HasValue: true})
+		dst = appendLinkAttribute(dst, linkAttribute{Name: name, Value: d.Version.String(), HasValue: true})
 	}
 	if d.Dimension >= 0 && d.Path.IsResource() {
 		dst = append(dst, ";dim="...)
@@ -113,9 +113,9 @@ func (d *Discovered) appendAttributes(dst []byte) []byte {
 		dst = strconv.AppendUint(dst, uint64(d.ShortServerID), 10)
 	}
 	if d.ServerURI != "" {
-		dst = appendLinkAttribute(dst, LinkAttribute{Name: "uri", Value: d.ServerURI, HasValue: true, Quoted: true})
+		dst = appendLinkAttribute(dst, linkAttribute{Name: "uri", Value: d.ServerURI, HasValue: true, Quoted: true})
 	}
-	for a, v := range d.Attributes.All() {
+	for a, v := range d.Attributes.all() {
 		dst = append(dst, ';')
 		dst = append(dst, a.String()...)
 		dst = append(dst, '=')

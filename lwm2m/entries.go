@@ -66,7 +66,7 @@ func (c *pathCollector) mark(p Path) bool {
 	if _, taken := c.seen[p]; taken {
 		return false
 	}
-	for above := p.Parent(); above.Len() >= 2; above = above.Parent() {
+	for above := p.parent(); above.Len() >= 2; above = above.parent() {
 		if c.seen[above] {
 			return false
 		}

@@ -53,31 +53,13 @@ func ExampleAppendPayload() {
 	// application/senml+json "[{\"bn\":\"/5/0/\",\"n\":\"3\",\"v\":2},{\"n\":\"7\",\"vs\":\"1.1.0\"}]"
 }
 
-// A client whose objects are not at its root, which its SenML names begin with.
-func ExampleCodec() {
-	list, _ := lwm2m.ParseObjectList([]byte(`</lwm2m>;rt="oma.lwm2m",</lwm2m/5/0>`))
-	codec := lwm2m.Codec{Root: list.Root}
-	answer := []byte(`[{"bn":"/lwm2m/5/0/","n":"3","v":2}]`)
-	entries, err := codec.DecodePayload(lwm2m.FormatSenMLJSON, lwm2m.NewPath(5, 0), answer)
-	fmt.Println(entries[0].Path, entries[0].Value, err)
-	// Output: /5/0/3 2 <nil>
-}
-
-func ExampleAppendPaths() {
-	body, err := lwm2m.AppendPaths(nil, lwm2m.FormatSenMLJSON, []lwm2m.Path{
-		lwm2m.NewPath(5, 0, 3), lwm2m.NewPath(5, 0, 5), lwm2m.NewPath(3, 0, 3),
-	})
-	fmt.Println(string(body), err)
-	// Output: [{"n":"/5/0/3"},{"n":"/5/0/5"},{"n":"/3/0/3"}] <nil>
-}
-
 func ExamplePath() {
 	p, err := lwm2m.ParsePath("/5/0/8/1")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(p.Object(), p.Resource(), p.IsResourceInstance(), p.Parent())
+	fmt.Println(p.Object(), p.Resource(), p.IsResourceInstance(), p.Prefix(3))
 	fmt.Println(lwm2m.NewPath(5, 0).Contains(p))
 	// Output:
 	// 5 8 true /5/0/8
@@ -96,12 +78,9 @@ func ExampleValue_As() {
 	// false
 }
 
-func ExampleParseObjectList() {
-	list, err := lwm2m.ParseObjectList([]byte(`</>;rt="oma.lwm2m";ct="110 112",</3/0>,</5>;ver=1.1,</5/0>`))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+func ExampleRegistration_Objects() {
+	r := lwm2m.Registration{Links: `</>;rt="oma.lwm2m";ct="110 112",</3/0>,</5>;ver=1.1,</5/0>`}
+	list := r.Objects()
 	fmt.Println(list.Formats)
 	for _, o := range list.Objects {
 		fmt.Println(o.ID, list.Version(o.ID), o.Instances)
@@ -112,33 +91,16 @@ func ExampleParseObjectList() {
 	// 5 1.1 [0]
 }
 
-func ExampleParseDiscover() {
-	found, err := lwm2m.ParseDiscover([]byte(`</5/0>,</5/0/3>;pmin=0,</5/0/8>;dim=2`), "")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	for _, d := range found {
-		fmt.Println(d.Path, d.Dimension, d.Attributes.Queries())
-	}
-	// Output:
-	// /5/0 -1 []
-	// /5/0/3 -1 [pmin=0]
-	// /5/0/8 2 []
-}
-
-func ExampleParseAttributes() {
-	attached, _ := lwm2m.ParseAttributes("pmin=10", "pmax=60")
-	written, err := lwm2m.ParseAttributes("pmin=0", "pmax")
-	fmt.Println(attached.Apply(written).Queries(), err)
-	// Output: [pmin=0] <nil>
-}
-
 func ExampleParseArguments() {
-	args, err := lwm2m.ParseArguments([]byte("0='</33629/1>',1"))
-	linked, ok := args.Get(0)
-	fmt.Println(linked.Value, ok, len(args), err)
-	// Output: </33629/1> true 2 <nil>
+	args, err := lwm2m.ParseArguments("0='</33629/1>',1")
+	for _, a := range args {
+		fmt.Printf("%d %q\n", a.Digit, a.Value)
+	}
+	fmt.Println(err)
+	// Output:
+	// 0 "</33629/1>"
+	// 1 ""
+	// <nil>
 }
 
 func ExampleReadModelXML() {

@@ -34,8 +34,10 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("lwm2m: malformed %s at offset %d: %s", e.Format, e.Offset, e.Reason)
 }
 
-// Is reports whether target is [ErrMalformed].
-func (e *FormatError) Is(target error) bool { return target == ErrMalformed }
-
-// Unwrap returns Err.
-func (e *FormatError) Unwrap() error { return e.Err }
+// Unwrap returns [ErrMalformed] and, if there is one, Err.
+func (e *FormatError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrMalformed}
+	}
+	return []error{ErrMalformed, e.Err}
+}

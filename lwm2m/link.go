@@ -5,40 +5,40 @@ import (
 	"unicode/utf8"
 )
 
-// Link is one link of the CoRE link format (RFC 6690): a path and attributes.
-type Link struct {
+// coreLink is one link of the CoRE link format (RFC 6690): a path and attributes.
+type coreLink struct {
 	Target     string // absolute path as written, such as "/5/0"
-	Attributes []LinkAttribute
+	Attributes []linkAttribute
 }
 
-// LinkAttribute is an attribute of a [Link]: name, name=token, or
+// linkAttribute is an attribute of a link: name, name=token, or
 // name="quoted string".
-type LinkAttribute struct {
+type linkAttribute struct {
 	Name     string
 	Value    string // without quotes and escapes
 	HasValue bool
 	Quoted   bool // the value is, or is to be, between quotes
 }
 
-// Attribute returns the first attribute with the given name.
-func (l Link) Attribute(name string) (LinkAttribute, bool) {
+// attribute returns the first attribute with the given name.
+func (l coreLink) attribute(name string) (linkAttribute, bool) {
 	for _, a := range l.Attributes {
 		if a.Name == name {
 			return a, true
 		}
 	}
-	return LinkAttribute{}, false
+	return linkAttribute{}, false
 }
 
-// ParseLinks reads a payload in the core link format. It is strict: no spaces,
+// parseLinks reads a payload in the core link format. It is strict: no spaces,
 // targets are absolute paths (RFC 3986) without query and fragment, names and
 // tokens are of RFC 6690, with < and > allowed in tokens, and quoted values are
 // UTF-8 without control characters but tabs. An empty payload has no links.
-// Errors are [*FormatError]. What devices register is read by [ParseObjectList],
+// Errors are [*FormatError]. What devices register is read by parseObjectList,
 // which is not as strict.
-func ParseLinks(payload []byte) ([]Link, error) {
+func parseLinks(payload []byte) ([]coreLink, error) {
 	p := linkParser{s: string(payload)}
-	var links []Link
+	var links []coreLink
 	if p.s == "" {
 		return nil, nil
 	}
@@ -99,7 +99,7 @@ func (p *linkParser) while(f func(byte) bool) string {
 	return p.s[start:p.i]
 }
 
-func (p *linkParser) link() (l Link, ok bool) {
+func (p *linkParser) link() (l coreLink, ok bool) {
 	if !p.accept('<') {
 		return l, p.fail("a link starts with <")
 	}
@@ -145,7 +145,7 @@ func (p *linkParser) target() (string, bool) {
 	return "", p.fail("target without end")
 }
 
-func (p *linkParser) attribute() (a LinkAttribute, ok bool) {
+func (p *linkParser) attribute() (a linkAttribute, ok bool) {
 	if a.Name = p.while(isNameChar); a.Name == "" {
 		return a, p.fail("attribute without name")
 	}
@@ -225,10 +225,10 @@ func isTokenChar(c byte) bool {
 	return isAlnum(c) || strings.IndexByte("!#$%&'()*+-./:<=>?@[]^_`{|}~", c) >= 0
 }
 
-// AppendLinks appends links in the core link format, without spaces, to dst.
+// appendLinks appends links in the core link format, without spaces, to dst.
 // Targets and names are written as they are; values that are Quoted, or
 // are not tokens, are written between quotes.
-func AppendLinks(dst []byte, links []Link) []byte {
+func appendLinks(dst []byte, links []coreLink) []byte {
 	for i, l := range links {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -243,7 +243,7 @@ func AppendLinks(dst []byte, links []Link) []byte {
 	return dst
 }
 
-func appendLinkAttribute(dst []byte, a LinkAttribute) []byte {
+func appendLinkAttribute(dst []byte, a linkAttribute) []byte {
 	dst = append(dst, ';')
 	dst = append(dst, a.Name...)
 	if !a.HasValue {

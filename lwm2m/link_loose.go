@@ -16,7 +16,7 @@ func trimLinks(payload []byte) string {
 // them, where only one thing can be meant: with blanks anywhere but in a target,
 // commas that are missing or too many, attributes without value, and lists
 // without quotes.
-func parseLooseLinks(s string) (links []Link, err error) {
+func parseLooseLinks(s string) (links []coreLink, err error) {
 	p := linkParser{s: s}
 	for p.skip(blanks + ","); p.i < len(p.s); p.skip(blanks + ",") {
 		start := p.i
@@ -37,7 +37,7 @@ func (p *linkParser) skip(set string) {
 	p.while(func(c byte) bool { return strings.IndexByte(set, c) >= 0 })
 }
 
-func (p *linkParser) looseLink() (l Link, ok bool) {
+func (p *linkParser) looseLink() (l coreLink, ok bool) {
 	if !p.accept('<') {
 		return l, p.fail("a link starts with <")
 	}
@@ -81,7 +81,7 @@ func (p *linkParser) looseTarget() (string, bool) {
 // isLooseTokenChar leaves < to the next link.
 func isLooseTokenChar(c byte) bool { return isTokenChar(c) && c != '<' && c != '>' }
 
-func (p *linkParser) looseAttribute() (a LinkAttribute, ok bool) {
+func (p *linkParser) looseAttribute() (a linkAttribute, ok bool) {
 	if a.Name = p.while(isNameChar); a.Name == "" {
 		return a, p.fail("attribute without name")
 	}

@@ -23,7 +23,7 @@ func (ss *session) segments(path Path) []string {
 }
 
 // codec returns what makes and reads payloads of the device.
-func (s *Server) codec(ss *session) Codec { return Codec{Models: s.config.Models, Root: ss.root} }
+func (s *Server) codec(ss *session) codec { return codec{models: s.config.Models, root: ss.root} }
 
 // choosesFormat reports whether the format of the message depends on the device.
 func (c *Call) choosesFormat() bool { return c.request.Format == nil && c.request.formatted() }
@@ -101,7 +101,7 @@ func (c *Call) build(ss *session, f ContentFormat) (*coap.Request, error) {
 		msg.Code = coap.FETCH
 		msg.ContentFormat = coap.FormatOf(uint16(f))
 		msg.Accept = msg.ContentFormat
-		msg.Payload, err = codec.AppendPaths(nil, f, r.Paths)
+		msg.Payload, err = codec.appendPaths(nil, f, r.Paths)
 	case OpDiscover:
 		msg.Code = coap.GET
 		msg.Accept = coap.FormatOf(uint16(FormatLink))
@@ -112,7 +112,7 @@ func (c *Call) build(ss *session, f ContentFormat) (*coap.Request, error) {
 	case OpWriteComposite:
 		err = carry(msg, coap.IPATCH, codec, f, r)
 	case OpWriteAttributes:
-		msg.Code, msg.Queries = coap.PUT, r.Attributes.Queries()
+		msg.Code, msg.Queries = coap.PUT, r.Attributes.queries()
 	case OpWriteStream:
 		msg.Code = coap.PUT
 		msg.ContentFormat = coap.FormatOf(uint16(FormatOpaque))
@@ -131,9 +131,9 @@ func (c *Call) build(ss *session, f ContentFormat) (*coap.Request, error) {
 }
 
 // carry makes msg one that carries the entries of r.
-func carry(msg *coap.Request, code coap.Code, codec Codec, f ContentFormat, r *Request) (err error) {
+func carry(msg *coap.Request, code coap.Code, codec codec, f ContentFormat, r *Request) (err error) {
 	msg.Code, msg.ContentFormat = code, coap.FormatOf(uint16(f))
-	msg.Payload, err = codec.AppendPayload(nil, f, r.about(), r.Entries)
+	msg.Payload, err = codec.appendPayload(nil, f, r.about(), r.Entries)
 	return err
 }
 
@@ -152,7 +152,7 @@ func (c *Call) answer(ss *session, resp *coap.Response) (a Answer) {
 	case OpRead, OpReadComposite:
 		a.Entries, a.Err = c.server.codec(ss).answer(resp, r.about())
 	case OpDiscover:
-		a.Discovered, a.Err = ParseDiscover(resp.Payload, ss.root)
+		a.Discovered, a.Err = parseDiscover(resp.Payload, ss.root)
 	case OpCreate:
 		if p, ok := locationOf(resp); ok && r.Path.Contains(p) && p.IsInstance() {
 			a.Path = p
@@ -164,7 +164,7 @@ func (c *Call) answer(ss *session, resp *coap.Response) (a Answer) {
 }
 
 // answer reads the payload of an answer in whatever format it is.
-func (c Codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
+func (c codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
 	f := FormatText // what old clients mean when they say nothing
 	n, ok := resp.ContentFormat.Get()
 	if ok {
@@ -173,14 +173,14 @@ func (c Codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
 	if len(resp.Payload) == 0 && (!ok || !c.emptyIsValue(f, base)) {
 		return nil, nil
 	}
-	return c.DecodePayload(f, base, resp.Payload)
+	return c.decodePayload(f, base, resp.Payload)
 }
 
 // emptyIsValue reports whether no bytes in format f stand for one value at base: the empty text, or no bytes. All else that
 // is empty says that there are no values, as not every client sends the empty list that its format has for that.
-func (c Codec) emptyIsValue(f ContentFormat, base Path) bool {
-	f = f.Canonical()
-	return (f == FormatText || f == FormatOpaque) && isSingle(base, c.Models)
+func (c codec) emptyIsValue(f ContentFormat, base Path) bool {
+	f = f.canonical()
+	return (f == FormatText || f == FormatOpaque) && isSingle(base, c.models)
 }
 
 // locationOf returns the path that an answer's Location-Path options name.

@@ -17,14 +17,14 @@ const (
 	Executable
 )
 
-// Has reports whether every operation of o is allowed.
-func (ops Operations) Has(o Operations) bool { return ops&o == o }
+// has reports whether every operation of o is allowed.
+func (ops Operations) has(o Operations) bool { return ops&o == o }
 
 // String returns the letters of the registry: R, W, RW, E.
 func (ops Operations) String() string {
 	var s string
 	for i, letter := range [...]string{"R", "W", "E"} {
-		if ops.Has(1 << i) {
+		if ops.has(1 << i) {
 			s += letter
 		}
 	}
@@ -52,8 +52,8 @@ type ObjectModel struct {
 	Resources []ResourceModel // sorted by ID
 }
 
-// Resource returns the model of resource id.
-func (o *ObjectModel) Resource(id uint16) (ResourceModel, bool) {
+// resource returns the model of resource id.
+func (o *ObjectModel) resource(id uint16) (ResourceModel, bool) {
 	if r := o.find(id); r != nil {
 		return *r, true
 	}
@@ -116,7 +116,7 @@ func insertModel(versions []*ObjectModel, o *ObjectModel) []*ObjectModel {
 }
 
 func (o *ObjectModel) check() error {
-	if o.ID == NoID || o.Version.IsZero() {
+	if o.ID == NoID || o.Version.isZero() {
 		return fmt.Errorf("lwm2m: model of object %d version %s is not usable", o.ID, o.Version)
 	}
 	for i, r := range o.Resources {
@@ -148,7 +148,7 @@ func pickModel(versions []*ObjectModel, v Version) *ObjectModel {
 	if len(versions) == 0 {
 		return nil
 	}
-	if v.IsZero() {
+	if v.isZero() {
 		return versions[len(versions)-1]
 	}
 	for _, o := range versions {
@@ -169,5 +169,5 @@ func (m *Models) Resource(path Path) (ResourceModel, bool) {
 	if !ok {
 		return ResourceModel{}, false
 	}
-	return o.Resource(path.Resource())
+	return o.resource(path.Resource())
 }

@@ -32,21 +32,21 @@ type ListedObject struct {
 // maxListed bounds how many objects and instances a registration may list.
 const maxListed = 4096
 
-// ParseObjectList reads the payload of a Register or an Update. It takes what
+// parseObjectList reads the payload of a Register or an Update. It takes what
 // devices in the field write as long as only one thing can be meant: blanks
 // between links, NUL or a comma at the end, ct=60 110 without quotes, ver=1.
 // An instance is also listed by links to its resources; a version that cannot
 // be read counts as none. Links that are no LwM2M paths below the root are left
 // out, as other resources of a device may be listed too. Errors are
 // [*FormatError].
-func ParseObjectList(payload []byte) (ObjectList, error) {
+func parseObjectList(payload []byte) (ObjectList, error) {
 	links, err := parseLooseLinks(trimLinks(payload))
 	if err != nil {
 		return ObjectList{}, err
 	}
 	var list ObjectList
 	for _, l := range links {
-		if rt, ok := l.Attribute("rt"); ok && hasField(rt.Value, "oma.lwm2m") {
+		if rt, ok := l.attribute("rt"); ok && hasField(rt.Value, "oma.lwm2m") {
 			list.Root = strings.TrimRight(l.Target, "/")
 			list.Formats = parseFormats(l)
 		} else if l.Target == "/" { // without rt in some clients
@@ -71,7 +71,7 @@ type listedPath struct {
 
 // collect returns the links that are LwM2M paths, in the order of paths. Of
 // several links of one path the first comes first.
-func (l *ObjectList) collect(links []Link) []listedPath {
+func (l *ObjectList) collect(links []coreLink) []listedPath {
 	listed := make([]listedPath, 0, len(links))
 	for _, link := range links {
 		s, ok := strings.CutPrefix(link.Target, l.Root+"/")
@@ -83,7 +83,7 @@ func (l *ObjectList) collect(links []Link) []listedPath {
 			continue
 		}
 		p := listedPath{path: path.Prefix(min(path.Len(), 2))}
-		if ver, ok := link.Attribute("ver"); ok && path.Len() <= 2 {
+		if ver, ok := link.attribute("ver"); ok && path.Len() <= 2 {
 			p.version, _ = parseLooseVersion(ver.Value)
 		}
 		listed = append(listed, p)
@@ -127,7 +127,7 @@ func (l *ObjectList) add(p listedPath) {
 
 // parseFormats reads the attributes ct, each one number or a list. What is no
 // number is of no use and skipped.
-func parseFormats(l Link) (formats []ContentFormat) {
+func parseFormats(l coreLink) (formats []ContentFormat) {
 	for _, a := range l.Attributes {
 		if a.Name != "ct" {
 			continue
@@ -148,8 +148,8 @@ func (l ObjectList) search(id uint16) (int, bool) {
 	})
 }
 
-// Object returns the listed object with the given id.
-func (l ObjectList) Object(id uint16) (ListedObject, bool) {
+// object returns the listed object with the given id.
+func (l ObjectList) object(id uint16) (ListedObject, bool) {
 	i, found := l.search(id)
 	if !found {
 		return ListedObject{}, false
@@ -163,24 +163,24 @@ func (l ObjectList) Has(p Path) bool {
 	if p.IsRoot() {
 		return true
 	}
-	o, ok := l.Object(p.Object())
+	o, ok := l.object(p.Object())
 	return ok && (p.IsObject() || slices.Contains(o.Instances, p.Instance()))
 }
 
 // Version returns the version of object id, 1.0 if the client gave none, and
 // the zero Version if the client does not have the object.
 func (l ObjectList) Version(id uint16) Version {
-	o, ok := l.Object(id)
-	if ok && o.Version.IsZero() {
+	o, ok := l.object(id)
+	if ok && o.Version.isZero() {
 		return Version{Major: 1}
 	}
 	return o.Version
 }
 
-// Append appends the list in the core link format, as a Register carries it,
+// appendTo appends the list in the core link format, as a Register carries it,
 // to dst: the root link if it says something, an object link for objects with
 // a version other than 1.0 or without instances, and instance links.
-func (l ObjectList) Append(dst []byte) []byte {
+func (l ObjectList) appendTo(dst []byte) []byte {
 	start := len(dst)
 	open := func(p Path) {
 		if len(dst) > start {
@@ -189,7 +189,7 @@ func (l ObjectList) Append(dst []byte) []byte {
 		dst = append(dst, '<')
 		dst = append(dst, l.Root...)
 		if !p.IsRoot() || l.Root == "" {
-			dst = p.Append(dst)
+			dst = p.appendTo(dst)
 		}
 		dst = append(dst, '>')
 	}
@@ -199,7 +199,7 @@ func (l ObjectList) Append(dst []byte) []byte {
 		dst = appendFormats(dst, l.Formats)
 	}
 	for _, o := range l.Objects {
-		other := !o.Version.IsZero() && o.Version != Version{Major: 1}
+		other := !o.Version.isZero() && o.Version != Version{Major: 1}
 		if other || len(o.Instances) == 0 {
 			open(NewPath(o.ID))
 		}

@@ -15,7 +15,7 @@ const maxPendingNotifications = 16
 type Observation struct {
 	server *Server
 	path   Path
-	codec  Codec // of the answers, set before the first
+	codec  codec // of the answers, set before the first
 	fn     func([]Entry)
 	done   chan struct{}
 	device *device           // guarded by Server.mu

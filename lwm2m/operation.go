@@ -52,8 +52,8 @@ func (o Operation) String() string {
 	return "unknown"
 }
 
-// Safe reports whether the operation only reads, so that it does no harm to repeat it: OpRead to OpObserveComposite.
-func (o Operation) Safe() bool { return o >= OpRead && o <= OpObserveComposite }
+// safe reports whether the operation only reads, so that it does no harm to repeat it: OpRead to OpObserveComposite.
+func (o Operation) safe() bool { return o >= OpRead && o <= OpObserveComposite }
 
 // hooked reports whether the functions of [Server.Before] are called: whether the operation changes what an object holds.
 func (o Operation) hooked() bool {

@@ -162,9 +162,9 @@ func (p Path) Prefix(n int) Path {
 	return p
 }
 
-// Parent returns the path one level above p; the parent of the root is the
+// parent returns the path one level above p; the parent of the root is the
 // root.
-func (p Path) Parent() Path { return p.Prefix(p.Len() - 1) }
+func (p Path) parent() Path { return p.Prefix(p.Len() - 1) }
 
 // key returns the identifiers as one number, which orders paths of one length.
 func (p Path) key() uint64 {
@@ -183,8 +183,8 @@ func (p Path) Compare(q Path) int {
 	return cmp.Or(cmp.Compare(p.key(), q.key()), cmp.Compare(p.n, q.n))
 }
 
-// Append appends the text of p, as String gives it, to dst.
-func (p Path) Append(dst []byte) []byte {
+// appendTo appends the text of p, as String gives it, to dst.
+func (p Path) appendTo(dst []byte) []byte {
 	if p.n == 0 {
 		return append(dst, '/')
 	}
@@ -199,11 +199,11 @@ func (p Path) Append(dst []byte) []byte {
 // "/" for the root.
 func (p Path) String() string {
 	var buf [4 * 6]byte
-	return string(p.Append(buf[:0]))
+	return string(p.appendTo(buf[:0]))
 }
 
 // MarshalText implements [encoding.TextMarshaler] with the text of String.
-func (p Path) MarshalText() ([]byte, error) { return p.Append(nil), nil }
+func (p Path) MarshalText() ([]byte, error) { return p.appendTo(nil), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]; it accepts what
 // [ParsePath] accepts.

@@ -24,85 +24,41 @@ type Entry struct {
 	Time time.Time
 }
 
-// Codec turns values into the payloads of one peer and back. The zero Codec is
-// for the usual peer, and what [AppendPayload], [DecodePayload], [AppendPaths]
-// and [DecodePaths] are. A Codec is safe for concurrent use.
-type Codec struct {
-	// Models knows the types of resources, and which are multiple. Of an object
-	// with several versions the newest counts. Default: the built-in models.
-	Models *Models
-	// Root is what the names of SenML begin with on a client whose objects are not
-	// at its root, [ObjectList.Root]: "/lwm2m" for "/lwm2m/3/0/9". Other formats
-	// do not name it. Default: none.
-	Root string
+// codec turns values into the payloads of one peer and back.
+type codec struct {
+	// models give the types of resources and say which are multiple; nil stands for the built-in ones.
+	models *Models
+	// root is what the names of SenML begin with on a client whose objects are not at its root:
+	// "/lwm2m" for "/lwm2m/3/0/9". Other formats do not name it.
+	root string
 }
 
-// AppendPayload is [Codec.AppendPayload] of a Codec with models m, which may be
-// nil.
+// AppendPayload appends entries in content format f to dst and returns the extended slice; on error
+// it returns dst as it was.
+//
+// base is the path of the request that the payload makes or answers: a resource for text, opaque and
+// CBOR, the root for composites and Send. Every entry lies at or below it. TLV and LwM2M CBOR sort
+// entries by path, SenML keeps their order.
+//
+// Values are encoded as the type that their resource has in m: an Integer for a Float resource
+// becomes a Float, as a receiver expects of TLV. A value of a resource without a model is encoded
+// as it is. A nil m stands for the built-in models; of an object with several versions the newest
+// counts. With room in dst, entries in order and values of the right types, TLV, LwM2M CBOR and
+// the formats of one value allocate nothing.
+//
+// Errors are [ErrUnsupportedFormat] when f is unknown or cannot carry what is at base, and
+// [ErrNotEncodable] for entries that f cannot represent.
 func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *Models) ([]byte, error) {
-	return Codec{Models: m}.AppendPayload(dst, f, base, entries)
+	return codec{models: m}.appendPayload(dst, f, base, entries)
 }
 
-// DecodePayload is [Codec.DecodePayload] of a Codec with models m, which may be
-// nil.
-func DecodePayload(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
-	return Codec{Models: m}.DecodePayload(f, base, payload)
-}
-
-// AppendPaths is [Codec.AppendPaths] of the zero Codec.
-func AppendPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
-	return Codec{}.AppendPaths(dst, f, paths)
-}
-
-// DecodePaths is [Codec.DecodePaths] of the zero Codec.
-func DecodePaths(f ContentFormat, payload []byte) ([]Path, error) {
-	return Codec{}.DecodePaths(f, payload)
-}
-
-// AppendPayload appends entries in content format f to dst and returns the
-// extended slice; on error it returns dst as it was.
-//
-// base is the path of the request that the payload makes or answers: a
-// resource for text, opaque and CBOR, the root for composites and Send. Every
-// entry lies at or below it. TLV and LwM2M CBOR sort entries by path, SenML
-// keeps their order.
-//
-// Values are encoded as the type that their resource has in the models: an
-// Integer for a Float resource becomes a Float, as a receiver expects of TLV.
-// What no model knows is encoded as it is. With room in dst, entries in order and values of the right types, TLV, LwM2M
-// CBOR and the formats of one value allocate nothing.
-//
-// Errors are [ErrUnsupportedFormat] when f is unknown or cannot carry what is
-// at base, and [ErrNotEncodable] for entries that f cannot represent.
-func (c Codec) AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry) ([]byte, error) {
-	entries, err := encodable(base, entries, c.Models)
-	if err != nil {
-		return dst, err
-	}
-	switch f = f.Canonical(); f {
-	case FormatText, FormatOpaque, FormatCBOR:
-		return appendSingle(dst, f, base, entries)
-	case FormatTLV:
-		return appendTLV(dst, base, entries, c.Models)
-	case FormatLwM2MCBOR:
-		return appendLwM2MCBOR(dst, entries)
-	case FormatJSON:
-		return appendOldJSON(dst, base, entries)
-	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
-		return appendSenML(dst, c.senml(f), base, entries)
-	default:
-		return dst, unsupported(f)
-	}
-}
-
-// DecodePayload returns the entries of a payload in content format f, in
-// their order. base is the path of the request; entries elsewhere are refused.
-// Values get the type that their resource has in the models, and what does not
-// convert is refused.
+// DecodePayload returns the entries of a payload in content format f, in their order. base is the
+// path of the request; entries elsewhere are refused. Values get the type that their resource has
+// in m, as in [AppendPayload]; a value that does not convert is refused.
 //
 // # Tolerances
 //
-// What senders must not do, and is accepted because real ones do:
+// Senders must not do the following. It is accepted because real ones do it:
 //
 //   - the content format numbers 1541 to 1543 (old clients, Leshan);
 //   - TLV: an object instance around the answer to a Read of that instance
@@ -119,21 +75,47 @@ func (c Codec) AppendPayload(dst []byte, f ContentFormat, base Path, entries []E
 //     (Wakaama's tests);
 //   - old JSON: a base name without its leading slash (Leshan).
 //
-// The result keeps no reference to payload. Its size is bounded by a small
-// multiple of that of payload. Errors are [*FormatError], which is
-// [ErrMalformed], or [ErrUnsupportedFormat].
-func (c Codec) DecodePayload(f ContentFormat, base Path, payload []byte) ([]Entry, error) {
-	switch f = f.Canonical(); f {
+// The result keeps no reference to payload. Its size is bounded by a small multiple of that of
+// payload. Errors are [*FormatError], which is [ErrMalformed], or [ErrUnsupportedFormat].
+func DecodePayload(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
+	return codec{models: m}.decodePayload(f, base, payload)
+}
+
+// appendPayload is [AppendPayload] for the codec's peer.
+func (c codec) appendPayload(dst []byte, f ContentFormat, base Path, entries []Entry) ([]byte, error) {
+	entries, err := encodable(base, entries, c.models)
+	if err != nil {
+		return dst, err
+	}
+	switch f = f.canonical(); f {
 	case FormatText, FormatOpaque, FormatCBOR:
-		return decodeSingle(f, base, payload, c.Models)
+		return appendSingle(dst, f, base, entries)
 	case FormatTLV:
-		return decodeTLV(base, payload, c.Models)
+		return appendTLV(dst, base, entries, c.models)
 	case FormatLwM2MCBOR:
-		return decodeLwM2MCBOR(base, payload, c.Models)
+		return appendLwM2MCBOR(dst, entries)
 	case FormatJSON:
-		return decodeOldJSON(base, payload, c.Models)
-	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
-		return decodeSenML(c.senml(f), base, payload, c.Models)
+		return appendOldJSON(dst, base, entries)
+	case FormatSenMLJSON, FormatSenMLCBOR, formatSenMLETCHJSON, formatSenMLETCHCBOR:
+		return appendSenML(dst, c.senml(f), base, entries)
+	default:
+		return dst, unsupported(f)
+	}
+}
+
+// decodePayload is [DecodePayload] for the codec's peer.
+func (c codec) decodePayload(f ContentFormat, base Path, payload []byte) ([]Entry, error) {
+	switch f = f.canonical(); f {
+	case FormatText, FormatOpaque, FormatCBOR:
+		return decodeSingle(f, base, payload, c.models)
+	case FormatTLV:
+		return decodeTLV(base, payload, c.models)
+	case FormatLwM2MCBOR:
+		return decodeLwM2MCBOR(base, payload, c.models)
+	case FormatJSON:
+		return decodeOldJSON(base, payload, c.models)
+	case FormatSenMLJSON, FormatSenMLCBOR, formatSenMLETCHJSON, formatSenMLETCHCBOR:
+		return decodeSenML(c.senml(f), base, payload, c.models)
 	default:
 		return nil, unsupported(f)
 	}
@@ -174,27 +156,26 @@ func unsupported(f ContentFormat) error {
 	return fmt.Errorf("%w: %s", ErrUnsupportedFormat, f)
 }
 
-// AppendPaths appends the body of a Read-Composite or Observe-Composite
-// request for paths, in a SenML format or LwM2M CBOR, to dst.
-func (c Codec) AppendPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
+// appendPaths appends the body of a Read-Composite or Observe-Composite request for paths, in a
+// SenML format or LwM2M CBOR, to dst.
+func (c codec) appendPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, error) {
 	switch f {
 	case FormatLwM2MCBOR:
 		return appendCBORPaths(dst, paths), nil
-	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
+	case FormatSenMLJSON, FormatSenMLCBOR, formatSenMLETCHJSON, formatSenMLETCHCBOR:
 		return appendSenMLPaths(dst, c.senml(f), paths)
 	default:
 		return dst, unsupported(f)
 	}
 }
 
-// DecodePaths returns the paths of a Read-Composite or Observe-Composite
-// request, in their order. Errors are as those of
-// [Codec.DecodePayload].
-func (c Codec) DecodePaths(f ContentFormat, payload []byte) ([]Path, error) {
+// decodePaths returns the paths of a Read-Composite or Observe-Composite request, in their order.
+// Errors are as those of [DecodePayload].
+func (c codec) decodePaths(f ContentFormat, payload []byte) ([]Path, error) {
 	switch f {
 	case FormatLwM2MCBOR:
 		return decodeCBORPaths(payload)
-	case FormatSenMLJSON, FormatSenMLCBOR, FormatSenMLETCHJSON, FormatSenMLETCHCBOR:
+	case FormatSenMLJSON, FormatSenMLCBOR, formatSenMLETCHJSON, formatSenMLETCHCBOR:
 		return decodeSenMLPaths(c.senml(f), payload)
 	default:
 		return nil, unsupported(f)

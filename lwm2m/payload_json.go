@@ -177,7 +177,7 @@ func (d *oldJSONDecoder) list() error {
 func (d *oldJSONDecoder) element() error {
 	e := oldJSONElement{at: int(d.dec.InputOffset())}
 	set := func(v Value, err error) error {
-		if err == nil && !e.value.IsZero() {
+		if err == nil && !e.value.isZero() {
 			return d.fail("more than one value")
 		}
 		e.value = v
@@ -197,7 +197,7 @@ func (d *oldJSONDecoder) element() error {
 		}
 		return err
 	})
-	if err == nil && e.value.IsZero() {
+	if err == nil && e.value.isZero() {
 		return d.fail("element without value")
 	}
 	d.elements = append(d.elements, e)

@@ -10,7 +10,7 @@ import (
 // between base name and name only when there is no name.
 func appendOldJSON(dst []byte, base Path, entries []Entry) ([]byte, error) {
 	out := append(dst, `{"bn":"`...)
-	out = base.Append(out)
+	out = base.appendTo(out)
 	if base.Len() < 3 && !base.IsRoot() {
 		out = append(out, '/')
 	}
@@ -18,10 +18,10 @@ func appendOldJSON(dst []byte, base Path, entries []Entry) ([]byte, error) {
 	first := true
 	for i := range entries {
 		e := &entries[i]
-		if e.Value.IsZero() {
+		if e.Value.isZero() {
 			continue
 		}
-		if e.Path.Len() < 3 || e.Value.IsNull() {
+		if e.Path.Len() < 3 || e.Value.isNull() {
 			return dst, notEncodable(e.Path, "no value of a resource")
 		}
 		if !first {

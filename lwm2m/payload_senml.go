@@ -16,10 +16,10 @@ type senmlFormat struct {
 	codec  senml.Codec
 }
 
-func (c Codec) senml(f ContentFormat) senmlFormat {
-	s := senmlFormat{format: f, codec: senml.Codec{LwM2M: true, Root: c.Root}}
-	s.cbor = f == FormatSenMLCBOR || f == FormatSenMLETCHCBOR
-	if f == FormatSenMLETCHJSON || f == FormatSenMLETCHCBOR {
+func (c codec) senml(f ContentFormat) senmlFormat {
+	s := senmlFormat{format: f, codec: senml.Codec{LwM2M: true, Root: c.root}}
+	s.cbor = f == FormatSenMLCBOR || f == formatSenMLETCHCBOR
+	if f == formatSenMLETCHJSON || f == formatSenMLETCHCBOR {
 		s.codec.Pack = senml.Patch
 	}
 	return s
@@ -58,7 +58,7 @@ func senmlPack(pack []senml.Record, root string, base Path, entries []Entry) ([]
 	var at time.Time // the base time in force
 	for i := range entries {
 		e := &entries[i]
-		if e.Value.IsZero() {
+		if e.Value.isZero() {
 			continue
 		}
 		if e.Path.Len() < 3 {
@@ -76,7 +76,7 @@ func senmlPack(pack []senml.Record, root string, base Path, entries []Entry) ([]
 			}
 		}
 		start := len(names)
-		names = e.Path.Append(names)
+		names = e.Path.appendTo(names)
 		names = append(names[:start], names[start+len(prefix):]...)
 		ends = append(ends, len(names))
 		pack = append(pack, r)

@@ -39,8 +39,8 @@ func (t Transport) String() string {
 	}
 }
 
-// Secured reports whether t authenticates the device.
-func (t Transport) Secured() bool { return t == TransportDTLS || t == TransportTLS }
+// secured reports whether t authenticates the device.
+func (t Transport) secured() bool { return t == TransportDTLS || t == TransportTLS }
 
 // Registration is what a [Server] knows of a device: the device's last Register with the Updates since, and when and whence
 // it was heard. It is a value; copies do not change.
@@ -101,7 +101,7 @@ func (r Registration) Expires() time.Time {
 
 // Objects returns Links as a list of objects; it is parsed anew with each call.
 func (r Registration) Objects() ObjectList {
-	list, err := ParseObjectList([]byte(r.Links))
+	list, err := parseObjectList([]byte(r.Links))
 	if err != nil {
 		return ObjectList{} // a Register with such links is refused, a store may hold anything
 	}

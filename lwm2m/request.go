@@ -120,7 +120,7 @@ func (r *Request) check() error {
 		}
 		ok, should = r.Path.Len() >= 3, "be a resource"
 	case OpExecute:
-		if _, err := ParseArguments([]byte(r.Arguments)); err != nil {
+		if _, err := ParseArguments(r.Arguments); err != nil {
 			return err
 		}
 		ok, should = r.Path.IsResource(), "be a resource"

@@ -125,7 +125,7 @@ func (d *device) set(r Registration, links *text) {
 		d.links, root = links, r.Objects().Root
 	}
 	d.extra = nil
-	if r.SMS != "" || r.ProfileID != "" || !r.Identity.IsZero() || root != "" {
+	if r.SMS != "" || r.ProfileID != "" || !r.Identity.isZero() || root != "" {
 		d.extra = &extra{sms: r.SMS, profile: r.ProfileID, identity: r.Identity, root: root}
 		if r.Transport == TransportDTLS {
 			d.extra.address = r.Address

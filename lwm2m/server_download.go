@@ -159,18 +159,18 @@ func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Respon
 	default:
 		return errorResponse(ErrUnsupportedFormat)
 	}
-	codec := Codec{Models: s.config.Models}
+	codec := codec{models: s.config.Models}
 	var endpoint string
 	var by Identity
 	s.mu.Lock()
 	if d := s.table.byPeer[r.Peer]; d != nil {
-		codec.Root, endpoint, by = d.root(), d.endpoint, d.identity()
+		codec.root, endpoint, by = d.root(), d.endpoint, d.identity()
 	}
 	s.mu.Unlock()
 	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
 		return s.refuse(endpoint, err)
 	}
-	entries, err := codec.DecodePayload(ContentFormat(f), Path{}, r.Payload)
+	entries, err := codec.decodePayload(ContentFormat(f), Path{}, r.Payload)
 	if err != nil {
 		return errorResponse(err)
 	}

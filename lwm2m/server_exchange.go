@@ -81,7 +81,7 @@ func (c *Call) failure(err error) error {
 
 // mayMatter reports whether it matters that the request may have been carried out.
 func (c *Call) mayMatter() bool {
-	return !c.request.Operation.Safe() && c.request.Operation != opForget
+	return !c.request.Operation.safe() && c.request.Operation != opForget
 }
 
 // requestError is a request that got no answer.

@@ -125,7 +125,7 @@ func (s *Server) lockOwn(
 // entitled reports, as an error, that an identity may not act for an endpoint any more. Then nothing more is sent to the
 // device there.
 func (s *Server) entitled(ctx context.Context, by Identity, proven *coap.Identity, endpoint string) error {
-	if by.IsZero() {
+	if by.isZero() {
 		return nil
 	}
 	found, err := s.lookUp(ctx, by, proven)

@@ -25,7 +25,7 @@ func (s *Server) ListenAndServe(ctx context.Context, uri string) error {
 	if err != nil {
 		return err
 	}
-	if !a.transport.Secured() && !s.config.NoSec {
+	if !a.transport.secured() && !s.config.NoSec {
 		if err := a.checkLoopback(ctx); err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func endpointOf(u *url.URL) (serverURI, error) {
 	if a.transport == 0 {
 		return serverURI{}, fmt.Errorf("%w: %q", ErrUnsupportedScheme, u.Scheme)
 	}
-	if a.transport.Secured() {
+	if a.transport.secured() {
 		a.port = 5684
 	}
 	if p := u.Port(); p != "" {

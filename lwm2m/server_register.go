@@ -119,7 +119,7 @@ func (s *Server) readLinks(r *coap.IncomingRequest) (string, error) {
 	if f, ok := r.ContentFormat().Get(); ok && ContentFormat(f) != FormatLink && ContentFormat(f) != FormatText {
 		return "", fmt.Errorf("%w: objects are listed in format 40", ErrUnsupportedFormat)
 	}
-	list, err := ParseObjectList([]byte(links))
+	list, err := parseObjectList([]byte(links))
 	if err != nil {
 		return "", err
 	}

@@ -67,11 +67,11 @@ func Null() Value { return Value{typ: TypeNull} }
 // Type returns the value's type: TypeNone for the zero Value.
 func (v Value) Type() Type { return v.typ }
 
-// IsNull reports whether v asks for removal.
-func (v Value) IsNull() bool { return v.typ == TypeNull }
+// isNull reports whether v asks for removal.
+func (v Value) isNull() bool { return v.typ == TypeNull }
 
-// IsZero reports whether v is no value at all.
-func (v Value) IsZero() bool { return v.typ == TypeNone }
+// isZero reports whether v is no value at all.
+func (v Value) isZero() bool { return v.typ == TypeNone }
 
 // Int64 returns an Integer, a Time (Unix seconds), an Unsigned Integer that
 // fits, or a Float that is a whole number in range.

@@ -24,8 +24,8 @@ func ParseVersion(s string) (Version, error) {
 	return Version{Major: uint8(a), Minor: uint8(b)}, nil
 }
 
-// IsZero reports whether no version is given.
-func (v Version) IsZero() bool { return v == Version{} }
+// isZero reports whether no version is given.
+func (v Version) isZero() bool { return v == Version{} }
 
 // Compare orders versions.
 func (v Version) Compare(w Version) int {
