@@ -148,14 +148,15 @@ func bundleVerify(args []string, env environment) error {
 		return err
 	}
 	defer f.Close()
-	r, err := bundle.NewReader(f, key, bundle.Policy{Running: *running})
+	v := bundle.NewVerifier(nil, key, bundle.Policy{Running: *running})
+	_, err = io.Copy(v, f)
+	if err == nil {
+		err = v.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", fs.Arg(0), err)
 	}
-	if _, err := io.Copy(io.Discard, r); err != nil {
-		return fmt.Errorf("%s: %w", fs.Arg(0), err)
-	}
-	m := r.Manifest()
+	m, _ := v.Manifest()
 	fmt.Fprintf(env.stdout, "name         %s\nversion      %s\nmin version  %s\nsize         %d\nsha256       %x\nsignature    good\n",
 		m.Name, m.Version, m.MinVersion, m.Size, m.SHA256)
 	return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/firmware/bundle"
 )
 
-// BenchmarkVerify compares reading a bundle of 1 MiB with what cannot be saved: the digest of as many bytes.
+// BenchmarkVerify compares verifying a bundle of 1 MiB with the digest of as many bytes alone.
 func BenchmarkVerify(b *testing.B) {
 	image := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	data := sign(b, testManifest, image)
@@ -26,10 +26,10 @@ func BenchmarkVerify(b *testing.B) {
 		b.SetBytes(int64(len(image)))
 		b.ReportAllocs()
 		for b.Loop() {
-			r, err := bundle.NewReader(bytes.NewReader(data), public, bundle.Policy{})
+			v := bundle.NewVerifier(nil, public, bundle.Policy{})
+			_, err := io.Copy(v, bytes.NewReader(data))
 			require.NoError(b, err)
-			_, err = io.Copy(io.Discard, r)
-			require.NoError(b, err)
+			require.NoError(b, v.Close())
 		}
 	})
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// Magic is what every bundle begins with. Its first byte is not ASCII and its end is a line end, so that neither text nor
-// a copy that went through a text mode passes for one.
+// Magic begins every bundle. Its first byte is not ASCII, and it ends with a line end that text modes
+// change, so that neither text nor a file copied as text passes for a bundle.
 const Magic = "\x89OTAGO\r\n"
 
-// MaxEnvelope is the most bytes that the signed manifest of a bundle has.
+// MaxEnvelope is the largest size of the signed manifest of a bundle, in bytes.
 const MaxEnvelope = 4096
 
 const (
@@ -48,7 +48,7 @@ type toBeSigned struct {
 	Payload   []byte
 }
 
-// protected is the one protected header that there is.
+// protected is the only protected header.
 var protected = must(encoder.Marshal(protectedHeader{Algorithm: algorithmEdDSA, Type: envelopeType}))
 
 func signatureInput(payload []byte) ([]byte, error) {
@@ -80,12 +80,12 @@ func appendHeader(dst []byte, key ed25519.PrivateKey, m Manifest) ([]byte, error
 	return append(dst, envelope...), nil
 }
 
-// headerLen returns the length of the whole header that begins with prefix, which may be cut short: as soon as it is known
-// that no bundle begins so, the error says so. A length of 0 says that more is needed to tell.
+// headerLen returns the length of the whole header that begins with prefix, and 0 if prefix is too
+// short to say. It fails as soon as no bundle can begin so.
 func headerLen(prefix []byte) (int, error) {
 	n := min(len(prefix), len(Magic))
 	if string(prefix[:n]) != Magic[:n] {
-		return 0, fmt.Errorf("%w: it begins otherwise", ErrFormat)
+		return 0, fmt.Errorf("%w: it does not begin as one", ErrFormat)
 	}
 	if len(prefix) < prefixLen {
 		return 0, nil
@@ -97,10 +97,10 @@ func headerLen(prefix []byte) (int, error) {
 	return prefixLen + int(length), nil
 }
 
-// openEnvelope checks the signature over the envelope and returns the manifest. Nothing in it is believed before.
+// openEnvelope verifies the signature of an envelope before it decodes the manifest.
 func openEnvelope(envelope []byte, trust ed25519.PublicKey) (Manifest, error) {
 	if len(trust) != ed25519.PublicKeySize {
-		return Manifest{}, errors.New("bundle: no Ed25519 public key to trust")
+		return Manifest{}, errors.New("bundle: the trusted key is no Ed25519 public key")
 	}
 	var tag cbor.RawTag
 	if err := strict.Unmarshal(envelope, &tag); err != nil {

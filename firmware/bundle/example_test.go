@@ -2,6 +2,7 @@ package bundle_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,7 @@ import (
 )
 
 func Example() {
-	public, private, err := bundle.GenerateKey()
+	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -23,18 +24,24 @@ func Example() {
 		return
 	}
 
-	r, err := bundle.NewReader(&file, public, bundle.Policy{Running: "1.0.3"})
-	if err != nil {
+	var image bytes.Buffer
+	v := bundle.NewVerifier(&image, public, bundle.Policy{Running: "1.0.3"})
+	if _, err := io.Copy(v, &file); err != nil {
 		fmt.Println(err)
 		return
 	}
-	image, err := io.ReadAll(r)
-	fmt.Println(r.Manifest().Version, string(image), err)
-	// Output: 1.1.0 new firmware <nil>
+	if err := v.Close(); err != nil { // the image is good only if this returns nil
+		fmt.Println(err)
+		return
+	}
+	m, _ := v.Manifest()
+	fmt.Println(m.Version, image.String())
+	// Output: 1.1.0 new firmware
 }
 
+// A bundle is refused before anything of it is written.
 func ExampleVerifier() {
-	public, _, err := bundle.GenerateKey()
+	public, _, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -7,8 +7,8 @@ import (
 	"github.com/otago-iot/otago/firmware/bundle"
 )
 
-// FuzzVerifier feeds any bytes in two pieces. Whatever passes must be a bundle that signing its image again would give:
-// there is one bundle for one manifest and image, and only the holder of the key can make it.
+// FuzzVerifier writes any bytes in two pieces. What passes must be the bundle that Sign makes of its
+// manifest and image: there is only one.
 func FuzzVerifier(f *testing.F) {
 	good := sign(f, testManifest, []byte("image"))
 	f.Add(good, 3)

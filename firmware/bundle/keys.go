@@ -18,15 +18,12 @@ const (
 	maxKeyFile = 64 << 10
 )
 
-// GenerateKey makes a key pair: the private key signs bundles, the public one goes into devices.
-func GenerateKey() (ed25519.PublicKey, ed25519.PrivateKey, error) {
-	return ed25519.GenerateKey(rand.Reader)
-}
-
-// CreateKeyFiles makes a key pair and writes it to two new files, both PEM: the private key (PKCS #8, readable by its owner
-// only) to private, the public key (SubjectPublicKeyInfo) to public. Files that exist are never overwritten.
+// CreateKeyFiles makes a key pair and writes it to two new PEM files: the private key, which signs
+// bundles, to private (PKCS #8, readable by its owner only), the public key, which goes into devices,
+// to public (SubjectPublicKeyInfo). It fails with [fs.ErrExist], and changes nothing, if one of the
+// files exists.
 func CreateKeyFiles(private, public string) error {
-	pub, priv, err := GenerateKey()
+	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return err
 	}
@@ -56,7 +53,8 @@ func create(path string, mode os.FileMode, data []byte) (err error) {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// ReadPrivateKey reads a private key from a PEM file (PKCS #8), such as openssl genpkey -algorithm ed25519 makes.
+// ReadPrivateKey reads an Ed25519 private key from a PEM file (PKCS #8), such as
+// openssl genpkey -algorithm ed25519 makes.
 func ReadPrivateKey(path string) (ed25519.PrivateKey, error) {
 	der, err := readPEM(path, pemPrivate)
 	if err != nil {
@@ -73,7 +71,7 @@ func ReadPrivateKey(path string) (ed25519.PrivateKey, error) {
 	return private, nil
 }
 
-// ReadPublicKey reads a public key from a PEM file (SubjectPublicKeyInfo).
+// ReadPublicKey reads an Ed25519 public key from a PEM file (SubjectPublicKeyInfo).
 func ReadPublicKey(path string) (ed25519.PublicKey, error) {
 	der, err := readPEM(path, pemPublic)
 	if err != nil {
@@ -102,7 +100,7 @@ func readPEM(path, kind string) ([]byte, error) {
 	}
 	block, _ := pem.Decode(data)
 	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("bundle: %s: no PEM block %q", path, kind) // never what it holds instead
+		return nil, fmt.Errorf("bundle: %s: no PEM block %q", path, kind) // the error must not show what the file holds
 	}
 	return block.Bytes, nil
 }

@@ -12,35 +12,43 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// formatVersion is the only one there is.
+// formatVersion is the only version of the format.
 const formatVersion = 1
 
-// maxText bounds name and versions: what the resources PkgName and PkgVersion of Object 5 can show.
+// maxText bounds a name and a version, in bytes: the resources PkgName and PkgVersion of Object 5
+// hold no more.
 const maxText = 255
 
 // The categories of refusal; test with [errors.Is].
 var (
-	ErrFormat    = errors.New("bundle: not a bundle")
+	// ErrFormat: these bytes are no bundle, or a bundle of a later format.
+	ErrFormat = errors.New("bundle: not a bundle")
+	// ErrIntegrity: another key signed it, it was altered or cut short, or bytes follow its end.
 	ErrIntegrity = errors.New("bundle: integrity check failed")
-	ErrVersion   = errors.New("bundle: not for the running version")
+	// ErrVersion: a good bundle, but [Policy.Name] or [Policy.Running] refuses it.
+	ErrVersion = errors.New("bundle: not for the running version")
+	// ErrTooLarge: a good bundle whose image is larger than [Policy.MaxSize].
+	ErrTooLarge = errors.New("bundle: image is too large")
 )
 
 // A Manifest says what the image of a bundle is.
 type Manifest struct {
-	// Name is what the image is for, 1 to 255 bytes of printable UTF-8 without spaces at its ends.
+	// Name is the product that the image is for: 1 to 255 bytes of printable UTF-8 without spaces at
+	// its ends.
 	Name string
-	// Version is the image's version; see [CheckVersion] for what it can be, and [CompareVersions] for its order.
+	// Version is the image's version. [CheckVersion] says which are valid, [CompareVersions] orders
+	// them.
 	Version string
-	// MinVersion is the lowest version that must be running for the image to be installed; "" if any will do. It is lower than
-	// Version, as a device takes only what is higher than what it runs.
+	// MinVersion is the lowest version that must run for a device to install the image, and lower than
+	// Version. Default: any version may run.
 	MinVersion string
-	// Size is the number of bytes of the image, of which there is at least one. [Sign] sets it.
+	// Size is the size of the image in bytes, at least 1. [Sign] sets it.
 	Size int64
 	// SHA256 is the digest of the image. [Sign] sets it.
 	SHA256 [sha256.Size]byte
 }
 
-// check is asked for when a manifest is made and when one is read.
+// check returns what is wrong with a manifest that is to be written, or was read.
 func (m Manifest) check() error {
 	if m.Name == "" || len(m.Name) > maxText || !printable(m.Name) || strings.TrimSpace(m.Name) != m.Name {
 		return errors.New("name is not 1 to 255 bytes of printable text without spaces at its ends")
@@ -53,7 +61,7 @@ func (m Manifest) check() error {
 			return fmt.Errorf("minimum version: %.40q is no version: %w", m.MinVersion, err)
 		}
 		if CompareVersions(m.MinVersion, m.Version) >= 0 {
-			return fmt.Errorf("minimum version %s is not below version %s: nothing would ever install it", m.MinVersion, m.Version)
+			return fmt.Errorf("minimum version %s is not below version %s: no device would install it", m.MinVersion, m.Version)
 		}
 	}
 	if m.Size < 1 {
@@ -95,7 +103,7 @@ func (m Manifest) encode() ([]byte, error) {
 }
 
 func decodeManifest(data []byte) (Manifest, error) {
-	// The version comes first: a later format may have what this one calls wrong.
+	// The format's version comes first: a later format may allow what this one forbids.
 	var probe struct {
 		Format uint64 `cbor:"1,keyasint"`
 	}

@@ -3,33 +3,30 @@ package bundle
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
 )
 
-// A Policy says which bundles are welcome. The zero Policy takes every bundle with a good signature.
+// A Policy is what a device accepts. The zero Policy accepts every bundle with a good signature.
 type Policy struct {
-	// Running is the version that runs now. A bundle must have a higher one, and its minimum version must not be higher
-	// than this. "" lets every version pass.
+	// Running is the version that runs now. A bundle must have a higher one, and its minimum version
+	// must not be higher than this. Default: every version is accepted.
 	Running string
-	// Name, if not "", is what the bundle must be called: two products that share a key take only their own.
+	// Name is the name that a bundle must have, so that two products that share a key take only their
+	// own. Default: any name is accepted.
 	Name string
-	// MaxSize is the most bytes that the image may have; 0 means no limit but the type's.
+	// MaxSize is the largest size of an image, in bytes. Default: no limit.
 	MaxSize int64
 }
 
-// ErrTooBig refuses an image above [Policy.MaxSize]. It is no category of its own kind of bundle: there is no room for it.
-var ErrTooBig = errors.New("bundle: image is too big")
-
-// Check says whether a bundle with manifest m is welcome.
-func (p Policy) Check(m Manifest) error {
+// check returns nil if the policy accepts a bundle with manifest m.
+func (p Policy) check(m Manifest) error {
 	if p.Name != "" && m.Name != p.Name {
 		return fmt.Errorf("%w: it is for %q, this is %q", ErrVersion, m.Name, p.Name)
 	}
 	if p.MaxSize > 0 && m.Size > p.MaxSize {
-		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooBig, m.Size, p.MaxSize)
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, m.Size, p.MaxSize)
 	}
 	if p.Running == "" {
 		return nil
@@ -43,9 +40,10 @@ func (p Policy) Check(m Manifest) error {
 	return nil
 }
 
-// A Verifier takes a bundle piece by piece. It passes the image on to its writer, but not one byte of it before the
-// signature over the manifest is proved and the policy has agreed; whether the image is the one that was signed is known
-// only at the end: see [Verifier.Close]. It holds at most [MaxEnvelope] bytes.
+// A Verifier takes a bundle piece by piece, and passes its image on to a writer. It writes the first
+// byte only after it has verified the signature over the manifest and the policy has accepted it.
+// Whether the image is the one that was signed is known only at the end: see [Verifier.Close]. It
+// holds at most [MaxEnvelope] bytes. It is not safe for concurrent use.
 type Verifier struct {
 	image    io.Writer
 	trust    ed25519.PublicKey
@@ -55,11 +53,11 @@ type Verifier struct {
 	manifest *Manifest
 	digest   hash.Hash
 	taken    int64 // bytes of the image
-	err      error // the first failure: it stays
+	err      error // the first failure
 }
 
-// NewVerifier returns a Verifier that passes the image of a bundle signed with the key that belongs to trust on to image,
-// which may be nil.
+// NewVerifier returns a Verifier for a bundle that must be signed with the private key of trust. It
+// writes the image to image; nil discards it.
 func NewVerifier(image io.Writer, trust ed25519.PublicKey, policy Policy) *Verifier {
 	if image == nil {
 		image = io.Discard
@@ -67,7 +65,8 @@ func NewVerifier(image io.Writer, trust ed25519.PublicKey, policy Policy) *Verif
 	return &Verifier{image: image, trust: trust, policy: policy, digest: sha256.New()}
 }
 
-// Manifest returns the manifest once its signature is proved and the policy has agreed.
+// Manifest returns the manifest, and false before the signature is verified and the policy has
+// accepted it.
 func (v *Verifier) Manifest() (Manifest, bool) {
 	if v.manifest == nil {
 		return Manifest{}, false
@@ -75,7 +74,7 @@ func (v *Verifier) Manifest() (Manifest, bool) {
 	return *v.manifest, true
 }
 
-// Header returns the bytes before the image, as soon as [Verifier.Manifest] returns something. The slice is the caller's.
+// Header returns a copy of the bytes before the image, and nil before there is a Manifest.
 func (v *Verifier) Header() []byte {
 	if v.manifest == nil {
 		return nil
@@ -83,7 +82,8 @@ func (v *Verifier) Header() []byte {
 	return append([]byte(nil), v.header...)
 }
 
-// Write takes the next bytes of the bundle. After it has failed it fails always with the same error.
+// Write takes the next bytes of the bundle. Its errors are [ErrFormat], [ErrIntegrity], [ErrVersion],
+// [ErrTooLarge], and those of the image's writer. After an error every call returns that error.
 func (v *Verifier) Write(p []byte) (int, error) {
 	if v.err != nil {
 		return 0, v.err
@@ -114,7 +114,7 @@ func (v *Verifier) Write(p []byte) (int, error) {
 	return n + took, v.err
 }
 
-// takeHeader takes from p what belongs to the header.
+// takeHeader takes from p the bytes that belong to the header.
 func (v *Verifier) takeHeader(p []byte) (int, error) {
 	want := prefixLen
 	if v.need > 0 {
@@ -132,7 +132,7 @@ func (v *Verifier) takeHeader(p []byte) (int, error) {
 	}
 	m, err := openEnvelope(v.header[prefixLen:], v.trust)
 	if err == nil {
-		err = v.policy.Check(m)
+		err = v.policy.check(m)
 	}
 	if err != nil {
 		return n, err
@@ -141,7 +141,7 @@ func (v *Verifier) takeHeader(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close ends the bundle. Only if it returns nil is the image the one that was signed.
+// Close ends the bundle. It returns nil only if the image is the one that was signed.
 func (v *Verifier) Close() error {
 	switch {
 	case v.err != nil:
@@ -153,68 +153,4 @@ func (v *Verifier) Close() error {
 		v.err = fmt.Errorf("%w: digest differs", ErrIntegrity)
 	}
 	return v.err
-}
-
-// A Reader reads the image of a bundle. Its Read returns [io.EOF] only if the image is the one that was signed.
-type Reader struct {
-	in       io.Reader
-	verifier *Verifier
-	scratch  []byte
-	buffered []byte // image bytes not yet returned
-	err      error
-}
-
-// NewReader reads the header of a bundle from r and checks it. It may read on into the image.
-func NewReader(r io.Reader, trust ed25519.PublicKey, policy Policy) (*Reader, error) {
-	b := &Reader{in: r, scratch: make([]byte, 32<<10)}
-	b.verifier = NewVerifier((*readerSink)(b), trust, policy)
-	for b.verifier.manifest == nil {
-		if b.fill(); b.err != nil {
-			if b.err == io.EOF {
-				return nil, fmt.Errorf("%w: it ends in its header", ErrFormat)
-			}
-			return nil, b.err
-		}
-	}
-	return b, nil
-}
-
-// Manifest returns the manifest, whose signature is proved.
-func (b *Reader) Manifest() Manifest { return *b.verifier.manifest }
-
-// Read implements [io.Reader] over the image.
-func (b *Reader) Read(p []byte) (int, error) {
-	for len(b.buffered) == 0 && len(p) > 0 {
-		if b.err != nil {
-			return 0, b.err
-		}
-		b.fill()
-	}
-	n := copy(p, b.buffered)
-	b.buffered = b.buffered[n:]
-	return n, nil
-}
-
-// fill reads once. It is called only when all that was buffered has been returned.
-func (b *Reader) fill() {
-	b.buffered = b.buffered[:0]
-	n, err := b.in.Read(b.scratch)
-	if _, failed := b.verifier.Write(b.scratch[:n]); failed != nil {
-		b.err = failed
-		return
-	}
-	if err == io.EOF {
-		if failed := b.verifier.Close(); failed != nil && b.verifier.manifest != nil {
-			err = failed
-		}
-	}
-	b.err = err
-}
-
-// readerSink receives the image from the verifier: slices of scratch, which live until the next fill.
-type readerSink Reader
-
-func (s *readerSink) Write(p []byte) (int, error) {
-	s.buffered = p
-	return len(p), nil
 }

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// CheckVersion returns an error that says what is wrong with a version if it is not one that bundles can have.
+// CheckVersion returns an error that says why a bundle cannot have the version s.
 //
-// A version has at most 255 bytes. It is dotted identifiers of ASCII letters, digits and "_", the first of which begins with a
-// digit, perhaps after a "v"; then perhaps a pre-release after "-", and then perhaps build metadata after "+", each of them
-// dotted identifiers of the same, in which "-" is allowed too: 1.2.0, v1.2, 2024.11-rc.1+build-7. No identifier is empty.
-// So [CompareVersions] puts it where people expect it.
+// A version has at most 255 bytes. It consists of dotted identifiers of ASCII letters, digits and "_",
+// the first of which begins with a digit, or with "v" and a digit. A pre-release may follow after "-",
+// and build metadata after "+": dotted identifiers in which "-" is allowed too, such as
+// 2024.11-rc.1+build-7. No identifier is empty.
 func CheckVersion(s string) error {
 	if len(s) > maxText {
 		return fmt.Errorf("longer than %d bytes", maxText)
@@ -52,13 +52,13 @@ func identifiers(s, others string) bool {
 	return true
 }
 
-// CompareVersions compares two versions: negative if a is lower, 0 if neither is, positive if a is higher.
+// CompareVersions returns a negative number if a is lower than b, 0 if they are equal, and a positive
+// number if a is higher.
 //
-// A version is dotted identifiers, then perhaps a pre-release after "-" and build metadata after "+", as in Semantic
-// Versioning 2.0.0, section 11, and as forgiving as versions in the field demand: any number of identifiers, missing ones
-// counting as 0 (1.2 is 1.2.0), leading zeros, numbers of any length, a leading "v". Numbers are compared as such and are
-// lower than identifiers that are none, which are compared as bytes. A version with a pre-release is lower than the same
-// without; build metadata does not count.
+// The order is that of Semantic Versioning 2.0.0, section 11, for more kinds of versions: any number of
+// identifiers, of which missing ones count as 0 (1.2 equals 1.2.0), leading zeros, numbers of any
+// length, a leading "v". Numbers are lower than other identifiers, which are compared as bytes. A
+// version with a pre-release is lower than the same without; build metadata does not count.
 func CompareVersions(a, b string) int {
 	aRelease, aPre := splitVersion(a)
 	bRelease, bPre := splitVersion(b)

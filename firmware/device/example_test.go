@@ -3,6 +3,7 @@ package device_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log"
@@ -48,7 +49,7 @@ func ExampleOpenSlots() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	public, private, err := bundle.GenerateKey()
+	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func TestResultOf(t *testing.T) {
 		{fmt.Errorf("%w: %w", ErrIntegrity, unix.ENOSPC), fsm.ResultConnectionLost, fsm.ResultIntegrityFailed},
 		{fmt.Errorf("x: %w", ErrNoMemory), fsm.ResultNoStorage, fsm.ResultOutOfMemory},
 		{fmt.Errorf("x: %w", ErrNoStorage), fsm.ResultUpdateFailed, fsm.ResultNoStorage},
-		{packageError(fmt.Errorf("x: %w", bundle.ErrTooBig)), fsm.ResultIntegrityFailed, fsm.ResultNoStorage},
+		{packageError(fmt.Errorf("x: %w", bundle.ErrTooLarge)), fsm.ResultIntegrityFailed, fsm.ResultNoStorage},
 	}
 	for _, tc := range tests {
 		require.Equal(t, tc.want, resultOf(tc.err, tc.fallback), "%v during %s", tc.err, tc.fallback)

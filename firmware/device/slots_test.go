@@ -147,7 +147,7 @@ func TestSlotsResumeAtEveryByte(t *testing.T) {
 func TestSlotsRefuseBundles(t *testing.T) {
 	image := []byte("image")
 	good := testBundle(t, "1.1", image)
-	_, foreign, err := bundle.GenerateKey()
+	_, foreign, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
 	var other bytes.Buffer
 	require.NoError(t, bundle.Sign(&other, foreign, bundle.Manifest{Name: "test", Version: "1.1"}, newReader(image)))

@@ -99,7 +99,7 @@ func packageError(err error) error {
 		return &ResultError{Result: fsm.ResultIntegrityFailed, Err: err}
 	case errors.Is(err, bundle.ErrFormat), errors.Is(err, bundle.ErrVersion):
 		return &ResultError{Result: fsm.ResultUnsupFirmware, Err: err}
-	case errors.Is(err, bundle.ErrTooBig):
+	case errors.Is(err, bundle.ErrTooLarge):
 		return &ResultError{Result: fsm.ResultNoStorage, Err: err}
 	}
 	return err
