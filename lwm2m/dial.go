@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // dialer makes associations with what a URI names.
@@ -42,11 +43,11 @@ func (d *dialer) dial(ctx context.Context, ep *coap.Endpoint, u serverURI, addr 
 }
 
 // dtls returns the credentials for DTLS: the key if there is one, else certificates.
-func (d *dialer) dtls(u serverURI) coap.DTLSConfig {
+func (d *dialer) dtls(u serverURI) dtls.Credentials {
 	if len(d.psk) > 0 {
-		return coap.DTLSConfig{Identity: []byte(d.pskIdentity), Key: d.psk}
+		return dtls.Credentials{Identity: []byte(d.pskIdentity), Key: d.psk}
 	}
-	return coap.DTLSConfig{Certificate: d.certificate, RootCAs: d.roots, ServerName: u.host}
+	return dtls.Credentials{Certificate: d.certificate, RootCAs: d.roots, ServerName: u.host}
 }
 
 // socket makes a socket for datagrams to addr.

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -224,7 +225,7 @@ func TestDTLSRegistrationIsItsOwners(t *testing.T) {
 		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 		require.NoError(t, err)
 		peer, err := ep.DialDTLS(t.Context(), conn, netip.MustParseAddrPort(server.uri[len("coaps://"):]),
-			coap.DTLSConfig{Identity: []byte(identity), Key: key})
+			dtls.Credentials{Identity: []byte(identity), Key: key})
 		require.NoError(t, err)
 		resp, err := ep.Do(t.Context(), peer, &coap.Request{Code: coap.POST, Path: []string{"rd", r.ID}})
 		require.NoError(t, err)
@@ -247,7 +248,7 @@ func TestDTLSKindsOfIdentities(t *testing.T) {
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{
 		Credentials: keys(t, "idA 01 epA\n"), Certificate: &certificate, ClientCAs: pool,
 	})
-	connect := func(config coap.DTLSConfig) func(code coap.Code, path []string, query string) coap.Code {
+	connect := func(config dtls.Credentials) func(code coap.Code, path []string, query string) coap.Code {
 		device := coap.New(coap.Config{})
 		t.Cleanup(func() { require.NoError(t, device.Close()) })
 		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -264,8 +265,8 @@ func TestDTLSKindsOfIdentities(t *testing.T) {
 			return resp.Code
 		}
 	}
-	byKey := connect(coap.DTLSConfig{Identity: []byte("idA"), Key: []byte{1}})
-	byCertificate := connect(coap.DTLSConfig{Certificate: &certificate, RootCAs: pool, ServerName: "127.0.0.1"})
+	byKey := connect(dtls.Credentials{Identity: []byte("idA"), Key: []byte{1}})
+	byCertificate := connect(dtls.Credentials{Certificate: &certificate, RootCAs: pool, ServerName: "127.0.0.1"})
 
 	require.Equal(t, coap.Forbidden, byCertificate(coap.POST, []string{"rd"}, "ep=epA"))
 	require.Equal(t, coap.Forbidden, byKey(coap.POST, []string{"rd"}, "ep=idA"))

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
@@ -124,7 +125,7 @@ func (w *ringWorld) connect(identity string, key byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	server := netip.MustParseAddrPort(serverAddress)
-	w.peer, err = w.device.DialDTLS(ctx, conn, server, coap.DTLSConfig{Identity: []byte(identity), Key: []byte{key}})
+	w.peer, err = w.device.DialDTLS(ctx, conn, server, dtls.Credentials{Identity: []byte(identity), Key: []byte{key}})
 	return err
 }
 
@@ -291,9 +292,9 @@ func TestHandshakeWhenNobodyCanTell(t *testing.T) {
 				w.ring.set(func() { w.ring.trouble = trouble })
 				err := w.connect("id", 1)
 				require.ErrorIs(t, err, context.DeadlineExceeded)
-				require.NotErrorIs(t, err, coap.ErrUnknownIdentity)
+				require.NotErrorIs(t, err, dtls.ErrUnknownIdentity)
 				w.ring.set(func() { w.ring.trouble = nil })
-				require.ErrorIs(t, w.connect("another", 1), coap.ErrUnknownIdentity)
+				require.ErrorIs(t, w.connect("another", 1), dtls.ErrUnknownIdentity)
 				require.NoError(t, w.connect("id", 1))
 				require.Equal(t, coap.Changed, w.update(), "its registration is still there")
 				time.Sleep(2 * time.Hour) // for the calls that are late

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 const (
@@ -117,7 +117,7 @@ func (a *asking) abandon(done <-chan credentials) {
 
 // lookUp returns the endpoint that an identity may register. The error is ErrUnknownIdentity also if it has another key than
 // that which was proven; then the key is returned.
-func (s *Server) lookUp(ctx context.Context, id Identity, proven *coap.Identity) (credentials, error) {
+func (s *Server) lookUp(ctx context.Context, id Identity, proven *dtls.Identity) (credentials, error) {
 	if s.config.Credentials == nil {
 		if id.Kind == IdentityCertificate {
 			return credentials{endpoint: id.Name}, nil
@@ -152,7 +152,7 @@ func (s *Server) psk(identity []byte) ([]byte, error) {
 	})
 	s.noteCredentials(found.err)
 	if errors.Is(found.err, ErrUnknownIdentity) {
-		return nil, coap.ErrUnknownIdentity
+		return nil, dtls.ErrUnknownIdentity
 	}
 	return found.key, found.err
 }

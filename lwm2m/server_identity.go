@@ -9,13 +9,14 @@ import (
 	"slices"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // maxIdentity bounds the name of an identity that registers, in bytes.
 const maxIdentity = 1024
 
 // identify fills in what credentials prove, and refuses an endpoint that they do not belong to.
-func (s *Server) identify(ctx context.Context, reg *Registration, id *coap.Identity) error {
+func (s *Server) identify(ctx context.Context, reg *Registration, id *dtls.Identity) error {
 	if id.IsZero() {
 		if reg.Endpoint == "" {
 			return fmt.Errorf("%w: no ep", ErrBadRequest)
@@ -38,7 +39,7 @@ func (s *Server) identify(ctx context.Context, reg *Registration, id *coap.Ident
 
 // ownedEndpoint returns the endpoint that one of the identities of a peer may register, and the identity: the wanted one, or
 // if none is wanted any.
-func (s *Server) ownedEndpoint(ctx context.Context, proven *coap.Identity, wanted string) (endpoint string, owner Identity, err error) {
+func (s *Server) ownedEndpoint(ctx context.Context, proven *dtls.Identity, wanted string) (endpoint string, owner Identity, err error) {
 	refused := fmt.Errorf("%w: ep does not belong to the credentials", ErrForbidden)
 	for _, id := range identities(proven) {
 		found, err := s.lookUp(ctx, id, proven)
@@ -59,11 +60,11 @@ func (s *Server) ownedEndpoint(ctx context.Context, proven *coap.Identity, wante
 }
 
 // identities returns what a peer has proven: its PSK identity, or what its certificate certifies.
-func identities(id *coap.Identity) []Identity {
+func identities(id *dtls.Identity) []Identity {
 	switch id.Kind() {
-	case coap.KeyIdentity:
+	case dtls.KeyIdentity:
 		return []Identity{{Kind: IdentityPSK, Name: string(id.PSKIdentity)}}
-	case coap.CertificateIdentity:
+	case dtls.CertificateIdentity:
 	default:
 		return nil
 	}
@@ -87,7 +88,7 @@ func identities(id *coap.Identity) []Identity {
 }
 
 // owner returns the endpoint of a registration, if the identity is the one that registered. Others learn nothing.
-func (s *Server) owner(id string, proven *coap.Identity) (endpoint string, by Identity, ok bool) {
+func (s *Server) owner(id string, proven *dtls.Identity) (endpoint string, by Identity, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byID[id]
@@ -124,7 +125,7 @@ func (s *Server) lockOwn(
 
 // entitled reports, as an error, that an identity may not act for an endpoint any more. Then nothing more is sent to the
 // device there.
-func (s *Server) entitled(ctx context.Context, by Identity, proven *coap.Identity, endpoint string) error {
+func (s *Server) entitled(ctx context.Context, by Identity, proven *dtls.Identity, endpoint string) error {
 	if by.isZero() {
 		return nil
 	}
@@ -159,8 +160,8 @@ func (s *Server) revoke(key []byte, ids ...Identity) {
 	for _, id := range ids {
 		gone[id], kinds[id.Kind] = true, true
 	}
-	n := s.coap.EndIdentities(func(proven *coap.Identity) bool {
-		if proven.Kind() == coap.CertificateIdentity && !kinds[IdentityCertificate] || len(key) > 0 && proven.ProvenBy(key) {
+	n := s.coap.EndIdentities(func(proven *dtls.Identity) bool {
+		if proven.Kind() == dtls.CertificateIdentity && !kinds[IdentityCertificate] || len(key) > 0 && proven.ProvenBy(key) {
 			return false
 		}
 		return slices.ContainsFunc(identities(proven), func(id Identity) bool { return gone[id] })

@@ -10,7 +10,7 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // ListenAndServe listens on the address of uri and serves devices until ctx ends, then returns nil; other errors are those
@@ -52,7 +52,7 @@ var ErrNoCredentials = errors.New("lwm2m: DTLS needs ServerConfig.Credentials, o
 // ServeDTLS serves devices on conn with DTLS 1.2 until ctx ends, then closes conn and returns nil. Devices use a key of
 // [ServerConfig.Credentials] or a certificate that [ServerConfig.ClientCAs] vouch for.
 func (s *Server) ServeDTLS(ctx context.Context, conn net.PacketConn) error {
-	secure := coap.DTLSConfig{Certificate: s.config.Certificate, ClientCAs: s.config.ClientCAs}
+	secure := dtls.Credentials{Certificate: s.config.Certificate, ClientCAs: s.config.ClientCAs}
 	if s.config.Credentials != nil {
 		secure.PSK = s.psk
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // An incoming is a request as the endpoint hands it over.
@@ -24,7 +25,7 @@ type incoming struct {
 	format   int // -1 for none
 	payload  string
 	peer     coap.Peer
-	identity *coap.Identity
+	identity *dtls.Identity
 }
 
 const objects = `</1/0>,</3/0>,</5/0>`
@@ -242,7 +243,7 @@ func TestRefusalsSayWhatIsWrong(t *testing.T) {
 	}
 }
 
-func psk(name string) *coap.Identity { return &coap.Identity{PSKIdentity: []byte(name)} }
+func psk(name string) *dtls.Identity { return &dtls.Identity{PSKIdentity: []byte(name)} }
 
 // staticCredentials map identities to endpoints.
 type staticCredentials map[string]string
@@ -260,7 +261,7 @@ func (c staticCredentials) Endpoint(_ context.Context, id Identity) (string, err
 func TestEndpointAndIdentity(t *testing.T) {
 	secured := coap.Peer{Transport: coap.DTLS, Addr: peerA.Addr, ID: 7}
 	s := NewServer(ServerConfig{Credentials: staticCredentials{"id-a": "a", "b": "b"}})
-	try := func(id *coap.Identity, queries ...string) Code {
+	try := func(id *dtls.Identity, queries ...string) Code {
 		p := peerA
 		if id != nil {
 			p = secured
@@ -283,7 +284,7 @@ func TestEndpointAndIdentity(t *testing.T) {
 	require.Equal(t, CodeForbidden, try(nil, "ep=a"), "it has used credentials")
 
 	// Others' locations are as unknown as those that are not.
-	for _, id := range []*coap.Identity{nil, psk("b")} {
+	for _, id := range []*dtls.Identity{nil, psk("b")} {
 		for _, code := range []coap.Code{coap.POST, coap.DELETE} {
 			resp := serve(s, incoming{code: code, path: "/rd/" + reg.ID, format: -1, peer: secured, identity: id})
 			require.Equal(t, CodeNotFound, Code(resp.Code))

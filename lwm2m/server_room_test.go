@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // linksOf returns a list of objects of n bytes that is different for each i.
@@ -17,7 +18,7 @@ func linksOf(i, n int) string {
 	return fmt.Sprintf("</3/0>;x=%0*d", n-9, i)
 }
 
-func registerLinks(s *Server, endpoint, links string, id *coap.Identity) *coap.Response {
+func registerLinks(s *Server, endpoint, links string, id *dtls.Identity) *coap.Response {
 	peer := peerA
 	if id != nil {
 		peer = coap.Peer{Transport: coap.DTLS, Addr: peerA.Addr, ID: 7}
@@ -27,7 +28,7 @@ func registerLinks(s *Server, endpoint, links string, id *coap.Identity) *coap.R
 	})
 }
 
-func leave(t *testing.T, s *Server, endpoint string, id *coap.Identity) {
+func leave(t *testing.T, s *Server, endpoint string, id *dtls.Identity) {
 	t.Helper()
 	r, _ := s.Registration(endpoint)
 	require.Equal(t, coap.Deleted, serve(s, incoming{code: coap.DELETE, path: "/rd/" + r.ID, format: -1, identity: id}).Code)
@@ -173,7 +174,7 @@ func TestTextIsCounted(t *testing.T) {
 	s := NewServer(ServerConfig{MaxRegistrationBytes: 5000, MaxRegistrations: 12, Credentials: staticCredentials{"e1": "e1", "e2": "e2"}})
 	for range 3000 {
 		endpoint := fmt.Sprint("e", rnd.IntN(20))
-		var id *coap.Identity
+		var id *dtls.Identity
 		if endpoint == "e1" || endpoint == "e2" {
 			id = psk(endpoint)
 		}

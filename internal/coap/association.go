@@ -6,6 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/udp"
 )
 
 // link is what carries the records of an association: a UDP socket for all its
@@ -50,12 +53,12 @@ type association struct {
 	peer   Peer
 	link   link
 	origin *origin
-	proven *Identity
+	proven *dtls.Identity
 	serial uint64 // unique in the endpoint; part of the keys of other tables
 
-	verified atomic.Bool                  // UDP: the peer itself has sent what came from the address
-	local    atomic.Pointer[localAddress] // UDP: where the peer was last heard
-	heard    atomic.Int64                 // when the peer was last heard, since the epoch
+	verified atomic.Bool               // UDP: the peer itself has sent what came from the address
+	local    atomic.Pointer[udp.Local] // UDP: where the peer was last heard
+	heard    atomic.Int64              // when the peer was last heard, since the epoch
 	enqueued time.Duration
 
 	mu     sync.Mutex
@@ -165,4 +168,13 @@ func (a *association) fittingSZX(szx uint8, opts Options) uint8 {
 		szx--
 	}
 	return szx
+}
+
+// owner names the peer in the keys of its uploads: by the identity that it has proven, so that an upload
+// goes on over another association, or else by the association.
+func (a *association) owner() uint64 {
+	if a.proven.IsZero() {
+		return a.serial
+	}
+	return a.proven.Hash(a.e.seed)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // wire is a link that keeps what is written.
@@ -37,14 +39,14 @@ func (w wire) next(t *testing.T) (reply wireMessage) {
 func TestUploadGoesOnOverAnotherAssociation(t *testing.T) {
 	tests := []struct {
 		name          string
-		first, second *Identity
+		first, second *dtls.Identity
 		code          Code
 	}{
-		{"same key", &Identity{PSKIdentity: []byte("a")}, &Identity{PSKIdentity: []byte("a")}, Changed},
-		{"same certificate", &Identity{Certificates: [][]byte{{1}, {2}}}, &Identity{Certificates: [][]byte{{1}, {3}}}, Changed},
-		{"other key", &Identity{PSKIdentity: []byte("a")}, &Identity{PSKIdentity: []byte("b")}, RequestEntityIncomplete},
-		{"key and certificate of the same bytes", &Identity{PSKIdentity: []byte("a")}, &Identity{Certificates: [][]byte{[]byte("a")}}, RequestEntityIncomplete},
-		{"bytes that look like the other kind", &Identity{PSKIdentity: []byte("\x00a")}, &Identity{Certificates: [][]byte{[]byte("a\x00")}}, RequestEntityIncomplete},
+		{"same key", &dtls.Identity{PSKIdentity: []byte("a")}, &dtls.Identity{PSKIdentity: []byte("a")}, Changed},
+		{"same certificate", &dtls.Identity{Certificates: [][]byte{{1}, {2}}}, &dtls.Identity{Certificates: [][]byte{{1}, {3}}}, Changed},
+		{"other key", &dtls.Identity{PSKIdentity: []byte("a")}, &dtls.Identity{PSKIdentity: []byte("b")}, RequestEntityIncomplete},
+		{"key and certificate of the same bytes", &dtls.Identity{PSKIdentity: []byte("a")}, &dtls.Identity{Certificates: [][]byte{[]byte("a")}}, RequestEntityIncomplete},
+		{"bytes that look like the other kind", &dtls.Identity{PSKIdentity: []byte("\x00a")}, &dtls.Identity{Certificates: [][]byte{[]byte("a\x00")}}, RequestEntityIncomplete},
 		{"nothing proven", nil, nil, RequestEntityIncomplete},
 	}
 	for _, test := range tests {
@@ -69,11 +71,11 @@ func TestUploadGoesOnOverAnotherAssociation(t *testing.T) {
 				}
 				return link.next(t).code
 			}
-			a, err := e.open(Peer{Transport: DTLS, ID: 1}, link, test.first)
+			a, err := e.open(Peer{Transport: DTLS, ID: 1}, link, nil, test.first)
 			require.NoError(t, err)
 			require.Equal(t, Continue, send(a, block{num: 0, more: true, szx: 6}, 1024))
 			e.end(a)
-			a, err = e.open(Peer{Transport: DTLS, ID: 2}, link, test.second)
+			a, err = e.open(Peer{Transport: DTLS, ID: 2}, link, nil, test.second)
 			require.NoError(t, err)
 			require.Equal(t, test.code, send(a, block{num: 1, szx: 6}, 476))
 		})
@@ -86,7 +88,7 @@ func TestEndOfAssociation(t *testing.T) {
 	defer e.Close()
 	link := wire{make(chan []byte, 10)}
 	peer := Peer{Transport: DTLS, ID: 1}
-	a, err := e.open(peer, link, &Identity{PSKIdentity: []byte("a")})
+	a, err := e.open(peer, link, nil, &dtls.Identity{PSKIdentity: []byte("a")})
 	require.NoError(t, err)
 	require.Equal(t, "a", string(e.Identity(peer).PSKIdentity))
 	errs := make(chan error)
@@ -124,7 +126,7 @@ func TestTooManyRequestsToOnePeer(t *testing.T) {
 	e := New(Config{Bounds: Bounds{PeerRequests: 3}})
 	defer e.Close()
 	peer := Peer{Transport: DTLS, ID: 1}
-	a, err := e.open(peer, wire{make(chan []byte, 10)}, nil)
+	a, err := e.open(peer, wire{make(chan []byte, 10)}, nil, nil)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	errs := make(chan error)
@@ -152,7 +154,7 @@ func TestTooManyRequestsToOnePeer(t *testing.T) {
 func TestNoPeersOfAClosedSocket(t *testing.T) {
 	addr := netip.MustParseAddrPort("10.0.0.1:5683")
 	for _, shut := range []func(*Endpoint, *socket){
-		func(_ *Endpoint, s *socket) { s.close() },
+		func(_ *Endpoint, s *socket) { s.Close() },
 		func(e *Endpoint, s *socket) { e.Close() },
 	} {
 		e := New(Config{})
@@ -172,7 +174,7 @@ func TestLateAcknowledgementIsForNobodyElse(t *testing.T) {
 	e := New(Config{})
 	defer e.Close()
 	link := wire{make(chan []byte, 10)}
-	a, err := e.open(Peer{Transport: DTLS, ID: 1}, link, nil)
+	a, err := e.open(Peer{Transport: DTLS, ID: 1}, link, nil, nil)
 	require.NoError(t, err)
 	p := newPacket()
 	n := copy(p.buf, []byte{0x40, 1, 0, 7})

@@ -24,7 +24,7 @@ func silentPeers(t *testing.T, n int) (e *Endpoint, to func(i int) Peer) {
 	t.Cleanup(func() { e.Close() })
 	s := e.newSocket(t.Context(), discard{})
 	require.NoError(t, e.enter(s))
-	close(s.read)
+	close(s.done)
 	to = func(i int) Peer {
 		return Peer{Transport: UDP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 5683)}
 	}

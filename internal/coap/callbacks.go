@@ -128,20 +128,6 @@ func (e *Endpoint) spawn(o *origin, what string, f func()) {
 	}
 }
 
-// originOf returns where the associations of a link come from; nil if only the
-// endpoint waits for that to end.
-func originOf(l link) *origin {
-	switch l := l.(type) {
-	case *socket:
-		return &l.origin
-	case *dtlsSession:
-		return &l.s.udp.origin
-	case *stream:
-		return l.origin
-	}
-	return nil
-}
-
 // writeAll writes p to a writer of the user's, which has failed if it takes less,
 // or says that it took more.
 func writeAll(w io.Writer, p []byte) error {

@@ -120,14 +120,8 @@ type Bounds struct {
 	// of them may have 256 KiB of it. Above, one may have 4 KiB, and is cut off
 	// when it is sent more. Default 64 MiB.
 	StreamBytes int64
-	// Handshakes is how many DTLS handshakes may go on, of which each takes some
-	// 55 KB, and some 200 KB at most. Default 1000; the oldest whose address is not verified gives way.
-	Handshakes int
-	// IdentityAssociations is how many DTLS associations one identity may have;
-	// then the one that is silent for longest, and for a minute at least, gives
-	// way to a new one; with four times as many also one that is not silent.
-	// Default 8.
-	IdentityAssociations int
+	// Handshakes and IdentitySessions are those of [dtls.Config].
+	Handshakes, IdentitySessions int
 	// Observers is how many observations peers may have here, and
 	// PeerObservers how many one peer may. Default 10,000 and 64.
 	Observers, PeerObservers int
@@ -163,8 +157,6 @@ func (c Config) withDefaults() Config {
 	setDefault(&b.DedupBytes, 64<<20)
 	setDefault(&b.Streams, max(4, min(10_000, files.Limit()/4)))
 	setDefault(&b.StreamBytes, 64<<20)
-	setDefault(&b.Handshakes, 1000)
-	setDefault(&b.IdentityAssociations, 8)
 	setDefault(&b.Observers, 10_000)
 	setDefault(&b.PeerObservers, 64)
 	if c.Logger == nil {

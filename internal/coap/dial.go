@@ -7,6 +7,8 @@ import (
 	"iter"
 	"net"
 	"net/netip"
+
+	"github.com/otago-iot/otago/internal/udp"
 )
 
 // Dial returns a peer that is reached through a socket of its own. Requests
@@ -53,14 +55,14 @@ func resolveAddr(ctx context.Context, addr string) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	return unmap(netip.AddrPortFrom(ips[0], uint16(port))), nil
+	return udp.Unmap(netip.AddrPortFrom(ips[0], uint16(port))), nil
 }
 
 // DialPacket is Dial for UDP over a given socket, which the endpoint owns from
 // then on.
 func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, error) {
 	s := e.newSocket(context.Background(), conn)
-	s.only = unmap(addr)
+	s.only = udp.Unmap(addr)
 	if err := e.enter(s); err != nil {
 		return Peer{}, err
 	}
@@ -70,7 +72,7 @@ func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, e
 		return Peer{}, ErrBusy
 	}
 	go func() {
-		_ = s.serve() // it ends with the socket
+		_ = s.Serve() // it ends with the socket
 		e.leaveServer(s)
 	}()
 	return a.peer, nil
@@ -85,7 +87,7 @@ func (e *Endpoint) Hangup(p Peer) {
 		return
 	}
 	if s := e.dialled(p); s != nil {
-		s.close()
+		s.Close()
 	}
 }
 

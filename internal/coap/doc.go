@@ -74,7 +74,7 @@
 //	  each from its beginning     60 s
 //	DTLS associations             Peers, in all; 8 to 32 of    2.3 KB each, with what a UDP
 //	                              one identity                 peer costs
-//	                              (IdentityAssociations)
+//	                              (IdentitySessions)
 //	  records before a session    8 datagrams
 //	reports of failed handshakes  100 in a second, 100 at once a goroutine each
 //	connections (TCP, TLS)        10,000 (Streams)             a goroutine, and 18 KB of a

@@ -2,119 +2,145 @@ package coap
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"time"
 
-	"github.com/pion/dtls/v3"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// DTLSConfig has the credentials of one side of DTLS 1.2. Both sides may have
-// a pre-shared key or a certificate; a server that has both lets the client
-// choose.
-//
-// The cipher suites are those with PSK and AES_128_CCM_8, AES_128_GCM_SHA256
-// or AES_128_CBC_SHA256; with ECDHE_ECDSA and AES_128_CCM_8 or
-// AES_128_GCM_SHA256; and with ECDHE_RSA and AES_128_GCM_SHA256.
-type DTLSConfig struct {
-	// PSK returns the key of an identity. It is called by a server, from several
-	// goroutines. An error that matches ErrUnknownIdentity, or no key, refuses the
-	// client, which is told so. After any other error, or a panic, nobody can tell:
-	// the handshake is dropped without a word, and the client, which knows no more
-	// than after a loss, tries again later. Nil: no client has a key.
-	PSK func(identity []byte) (key []byte, err error)
-	// Identity and Key are those of a client. Without a Key it uses
-	// certificates.
-	Identity, Key []byte
-	// Certificate is shown to the peer. A server without one takes only
-	// pre-shared keys.
-	Certificate *tls.Certificate
-	// ClientCAs are what a server checks certificates against. Nil: none is
-	// accepted.
-	ClientCAs *x509.CertPool
-	// RootCAs are what a client checks the server's certificate against, for
-	// ServerName. Nil: the roots of the system.
-	RootCAs    *x509.CertPool
-	ServerName string
-	// NoConnectionID has a server give, and a client take, no Connection IDs
-	// (RFC 9146). With one, a peer is known at whatever address it appears.
-	NoConnectionID bool
+// dtlsSocket is a UDP socket whose peers come by DTLS: a [server], and the [dtls.Handler] of its socket.
+type dtlsSocket struct {
+	*dtls.Socket
+	e      *Endpoint
+	origin origin
 }
 
-var (
-	// ErrHandshake: there is no association, as its handshake failed.
-	ErrHandshake = errors.New("coap: DTLS handshake failed")
-	// ErrWrongKey: the peer of a handshake has another key for the identity.
-	ErrWrongKey = errors.New("keys differ")
-	// ErrUnknownIdentity: the server has no key for the identity. Some clients
-	// believe that for good.
-	ErrUnknownIdentity = errors.New("unknown PSK identity")
-	// ErrNoCredentials: a DTLSConfig by which no peer can prove anything.
-	ErrNoCredentials = errors.New("coap: DTLS needs pre-shared keys, or a certificate and the roots of the peers'")
-)
+var errNoKey = errors.New("the look-up did not return")
 
-// handshakeTimeout bounds a handshake: 1 s, 2 s, ... 16 s between the
-// repetitions of a flight.
-const handshakeTimeout = 60 * time.Second
-
-// The suites, the preferred first.
-var (
-	certificateSuites = []dtls.CipherSuiteID{
-		dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-		dtls.TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8,
-		dtls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, server netip.AddrPort, cfg dtls.Credentials) (*dtlsSocket, error) {
+	s := &dtlsSocket{e: e}
+	if psk := cfg.PSK; psk != nil {
+		cfg.PSK = func(identity []byte) (key []byte, err error) {
+			err = errNoKey // if the callback panics, or the endpoint is closed
+			_ = e.callback(&s.origin, "PSK", func() { key, err = psk(identity) })
+			return key, err
+		}
 	}
-	pskSuites = []dtls.CipherSuiteID{
-		dtls.TLS_PSK_WITH_AES_128_CCM_8,
-		dtls.TLS_PSK_WITH_AES_128_GCM_SHA256,
-	}
-	// cbcSuites are for clients that know no better. They go without
-	// Connection ID, for which pion computes another MAC than RFC 9146 does.
-	cbcSuites = []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CBC_SHA256}
-)
-
-// ServeDTLS reads datagrams from conn, which it closes, and serves the peers
-// that have made a handshake, until ctx ends; then lets work in flight finish
-// for [Config.Drain], tells the peers, waits for the functions of the user as
-// [Endpoint.Close] does, and returns nil. One socket serves all;
-// an association costs neither a goroutine nor a buffer.
-func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg DTLSConfig) error {
-	if cfg.ClientCAs == nil {
-		cfg.Certificate = nil
-	}
-	if cfg.PSK == nil && cfg.Certificate == nil {
-		conn.Close()
-		return ErrNoCredentials
-	}
-	s := e.newDTLSSocket(ctx, conn, cfg)
-	return e.serve(ctx, s, s.local)
+	var err error
+	s.Socket, err = dtls.New(ctx, conn, dtls.Config{
+		Credentials: cfg, Server: server, Handshakes: e.cfg.Bounds.Handshakes,
+		IdentitySessions: e.cfg.Bounds.IdentitySessions, Drain: e.cfg.Drain, Logger: e.log,
+	}, s)
+	return s, err
 }
 
-// DialDTLS makes an association with the server at addr over a given socket,
-// which the endpoint owns from then on. The handshake ends before ctx does and
-// after 60 s at most; an error of it is ErrHandshake.
-func (e *Endpoint) DialDTLS(ctx context.Context, conn net.PacketConn, addr netip.AddrPort, cfg DTLSConfig) (Peer, error) {
-	s := e.newDTLSSocket(context.Background(), conn, cfg)
-	s.only = unmap(addr)
+// ServeDTLS reads datagrams from conn, which it closes, and serves the peers that have made a
+// handshake, until ctx ends. Then it lets work in flight finish for [Config.Drain], sends the peers a
+// closure alert, waits for the functions of the user as [Endpoint.Close] does, and returns nil. One
+// socket serves all peers.
+func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg dtls.Credentials) error {
+	s, err := e.newDTLSSocket(ctx, conn, netip.AddrPort{}, cfg)
+	if err != nil {
+		return err
+	}
+	return e.serve(ctx, s)
+}
+
+// DialDTLS makes an association with the server at addr over a given socket, which the endpoint owns
+// from then on. The handshake ends before ctx does and after 60 s at most; its error matches
+// [dtls.ErrHandshake].
+func (e *Endpoint) DialDTLS(ctx context.Context, conn net.PacketConn, addr netip.AddrPort, cfg dtls.Credentials) (Peer, error) {
+	s, err := e.newDTLSSocket(context.Background(), conn, addr, cfg)
+	if err != nil {
+		return Peer{}, err
+	}
 	if err := e.enter(s); err != nil {
 		return Peer{}, err
 	}
 	go func() {
-		if err := s.serve(); err != nil {
+		if err := s.Serve(); err != nil {
 			e.log.Info("coap: socket failed", "peer", addr, "error", err)
 		}
 		e.leaveServer(s)
 	}()
-	h := s.dial()
-	ss, err := h.run(ctx)
+	a, err := s.Dial(ctx)
 	if err != nil {
-		s.close()
-		<-s.finished()
-		return Peer{}, fmt.Errorf("%w: %v: %w", ErrHandshake, addr, err)
+		s.Close()
+		<-s.Done()
+		return Peer{}, err
 	}
-	return ss.a.peer, nil
+	return a.(*association).peer, nil
+}
+
+// Open implements [dtls.Handler]: it makes the association of a session.
+func (s *dtlsSocket) Open(ss *dtls.Session, proven *dtls.Identity) (dtls.Receiver, error) {
+	peer := Peer{Transport: DTLS, Addr: ss.RemoteAddr(), ID: s.e.lastID.Add(1)}
+	a, err := s.e.open(peer, dtlsLink{ss}, &s.origin, proven)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Failed implements [dtls.Handler].
+func (s *dtlsSocket) Failed(addr netip.AddrPort, err error) {
+	s.e.handshakeFailed(&s.origin, addr, err)
+}
+
+// dtlsLink is the [link] of an association over DTLS.
+type dtlsLink struct{ *dtls.Session }
+
+func (l dtlsLink) write(_ *association, record []byte) error { return l.Write(record) }
+func (l dtlsLink) context() context.Context                  { return l.Context() }
+func (l dtlsLink) localAddr(*association) netip.AddrPort     { return l.LocalAddr() }
+func (l dtlsLink) remoteAddr() netip.AddrPort                { return l.RemoteAddr() }
+func (l dtlsLink) accepting() bool                           { return !l.Draining() }
+func (l dtlsLink) hangup(*association)                       { l.Close() }
+
+// Receive implements [dtls.Receiver]: it takes a message.
+func (a *association) Receive(content []byte) {
+	p := newPacket()
+	answer, ok := p.read(copy(p.buf, content), a.e.szx)
+	if answer != nil {
+		a.write(answer)
+	}
+	if !ok || !a.e.receive(a, p) {
+		p.free()
+	}
+}
+
+// Closed implements [dtls.Receiver].
+func (a *association) Closed() { a.e.end(a) }
+
+// EndIdentities ends each association, of DTLS and TLS, whose peer has proven an identity for which
+// gone returns true, and the DTLS handshakes of such clients. The peers get a closure alert; what waits
+// for them fails with [ErrPeerGone]. It is for keys that are removed or replaced: [dtls.Credentials.PSK]
+// must no longer return the old key before. gone is called without a lock, once for each association.
+// The result is the number of associations.
+func (e *Endpoint) EndIdentities(gone func(*dtls.Identity) bool) int {
+	for _, s := range e.dtlsSockets() {
+		s.EndHandshakes(gone)
+	}
+	n := 0
+	for _, a := range e.table.all(func(a *association) bool { return !a.proven.IsZero() }) {
+		if gone(a.proven) {
+			a.link.hangup(a)
+			e.end(a)
+			n++
+		}
+	}
+	return n
+}
+
+func (e *Endpoint) dtlsSockets() []*dtlsSocket {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var found []*dtlsSocket
+	for _, server := range e.servers {
+		if s, ok := server.(*dtlsSocket); ok {
+			found = append(found, s)
+		}
+	}
+	return found
 }

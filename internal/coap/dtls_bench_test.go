@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/dtls/v3"
+	pion "github.com/pion/dtls/v3"
 	gocoap "github.com/plgd-dev/go-coap/v3/dtls"
 	"github.com/plgd-dev/go-coap/v3/message"
 	"github.com/plgd-dev/go-coap/v3/message/codes"
@@ -117,7 +117,7 @@ func startOurs(b *testing.B, ctx context.Context, body []byte) netip.AddrPort {
 	if err != nil {
 		b.Fatal(err)
 	}
-	e := coap.New(coap.Config{Bounds: coap.Bounds{IdentityAssociations: 1000}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+	e := coap.New(coap.Config{Bounds: coap.Bounds{IdentitySessions: 1000}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		if r.Path() == "/image" {
 			return &coap.Response{Code: coap.Content, Body: bytes.NewReader(body), Size: int64(len(body)), ETag: []byte{1}}
 		}
@@ -140,7 +140,7 @@ func startGoCoAP(b *testing.B, ctx context.Context, body []byte) netip.AddrPort 
 	_ = router.Handle("/image", mux.HandlerFunc(func(w mux.ResponseWriter, _ *mux.Message) {
 		_ = w.SetResponse(codes.Content, message.AppOctets, bytes.NewReader(body))
 	}))
-	l, err := gonet.NewDTLSListener("udp", "127.0.0.1:0", goCoAPPSK(dtls.TLS_PSK_WITH_AES_128_CCM_8, false))
+	l, err := gonet.NewDTLSListener("udp", "127.0.0.1:0", goCoAPPSK(pion.TLS_PSK_WITH_AES_128_CCM_8, false))
 	if err != nil {
 		b.Fatal(err)
 	}

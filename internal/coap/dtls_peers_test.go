@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/dtls/v3"
+	pion "github.com/pion/dtls/v3"
 	gocoap "github.com/plgd-dev/go-coap/v3/dtls"
 	"github.com/plgd-dev/go-coap/v3/message"
 	"github.com/plgd-dev/go-coap/v3/message/codes"
@@ -27,6 +27,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 	"github.com/otago-iot/otago/internal/peers"
 )
 
@@ -126,12 +127,12 @@ func freeAddr(t *testing.T) netip.AddrPort {
 func TestLibcoapServer(t *testing.T) {
 	certs := newCertificates(t)
 	dir := certs.files(t)
-	x509Client := coap.DTLSConfig{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}
+	x509Client := dtls.Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}
 	for _, program := range []string{"coap-server-openssl", "coap-server-gnutls"} {
 		for _, test := range []struct {
 			name   string
 			flags  []string
-			secure coap.DTLSConfig
+			secure dtls.Credentials
 		}{
 			{"PSK", []string{"-k", string(testKey), "-h", "hint"}, pskClient()},
 			{"certificates", []string{
@@ -173,13 +174,13 @@ func TestLibcoapServer(t *testing.T) {
 }
 
 // goCoAPConfigs are pion's configurations, as go-coap wants them.
-func goCoAPPSK(suite dtls.CipherSuiteID, cid bool) *dtls.Config {
-	c := &dtls.Config{ //nolint:staticcheck // go-coap takes no other
+func goCoAPPSK(suite pion.CipherSuiteID, cid bool) *pion.Config {
+	c := &pion.Config{ //nolint:staticcheck // go-coap takes no other
 		PSK:             func([]byte) ([]byte, error) { return testKey, nil },
-		PSKIdentityHint: []byte(testIdentity), CipherSuites: []dtls.CipherSuiteID{suite},
+		PSKIdentityHint: []byte(testIdentity), CipherSuites: []pion.CipherSuiteID{suite},
 	}
 	if cid {
-		c.ConnectionIDGenerator = dtls.OnlySendCIDGenerator()
+		c.ConnectionIDGenerator = pion.OnlySendCIDGenerator()
 	}
 	return c
 }
@@ -189,8 +190,8 @@ func goCoAPPSK(suite dtls.CipherSuiteID, cid bool) *dtls.Config {
 func TestGoCoAPDTLSClient(t *testing.T) {
 	body := bodyOf(30_000)
 	server := serveDTLS(t, coap.Config{Handler: whoami(body)}, pskOf(testIdentity, testKey))
-	for _, suite := range []dtls.CipherSuiteID{
-		dtls.TLS_PSK_WITH_AES_128_CCM_8, dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, dtls.TLS_PSK_WITH_AES_128_CBC_SHA256,
+	for _, suite := range []pion.CipherSuiteID{
+		pion.TLS_PSK_WITH_AES_128_CCM_8, pion.TLS_PSK_WITH_AES_128_GCM_SHA256, pion.TLS_PSK_WITH_AES_128_CBC_SHA256,
 	} {
 		for _, cid := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v %v", suite, cid), func(t *testing.T) {
@@ -233,9 +234,9 @@ func TestGoCoAPDTLSServer(t *testing.T) {
 				got <- pushed
 				_ = w.SetResponse(codes.Changed, message.TextPlain, nil)
 			})))
-			config := goCoAPPSK(dtls.TLS_PSK_WITH_AES_128_CCM_8, false)
+			config := goCoAPPSK(pion.TLS_PSK_WITH_AES_128_CCM_8, false)
 			if cid {
-				config.ConnectionIDGenerator = dtls.RandomCIDGenerator(4)
+				config.ConnectionIDGenerator = pion.RandomCIDGenerator(4)
 			}
 			l, err := gonet.NewDTLSListener("udp", "127.0.0.1:0", config)
 			require.NoError(t, err)
@@ -266,7 +267,7 @@ func TestLibcoapRefused(t *testing.T) {
 	peers.Mark(t, peerOf("coap-client-openssl"), "client", "coaps", "wrong key and unknown identity refused")
 	path := peer(t, "coap-client-openssl")
 	server := serveDTLS(t, coap.Config{}, pskOf(testIdentity, testKey))
-	for identity, want := range map[string]string{testIdentity: coap.ErrWrongKey.Error(), "stranger": coap.ErrUnknownIdentity.Error()} {
+	for identity, want := range map[string]string{testIdentity: dtls.ErrWrongKey.Error(), "stranger": dtls.ErrUnknownIdentity.Error()} {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		out, _ := exec.CommandContext(ctx, path, "-B", "3", "-u", identity, "-k", "wrong", "coaps://"+server.addr.String()+"/").CombinedOutput()
 		cancel()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // roaming is a device behind a NAT, with an association to a server.
@@ -22,7 +23,7 @@ type roaming struct {
 	peers    chan coap.Peer // of requests to the server
 	body     []byte
 	pushed   chan *recorder
-	secure   coap.DTLSConfig
+	secure   dtls.Credentials
 }
 
 func newRoaming(t *testing.T, noCID bool) *roaming {

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 const testIdentity = "device-1"
@@ -27,17 +28,17 @@ const testIdentity = "device-1"
 var testKey = []byte("secret")
 
 // pskOf is a server's configuration with one identity.
-func pskOf(identity string, key []byte) coap.DTLSConfig {
-	return coap.DTLSConfig{PSK: func(id []byte) ([]byte, error) {
+func pskOf(identity string, key []byte) dtls.Credentials {
+	return dtls.Credentials{PSK: func(id []byte) ([]byte, error) {
 		if string(id) != identity {
-			return nil, coap.ErrUnknownIdentity
+			return nil, dtls.ErrUnknownIdentity
 		}
 		return key, nil
 	}}
 }
 
-func pskClient() coap.DTLSConfig {
-	return coap.DTLSConfig{Identity: []byte(testIdentity), Key: testKey}
+func pskClient() dtls.Credentials {
+	return dtls.Credentials{Identity: []byte(testIdentity), Key: testKey}
 }
 
 // secureServer serves DTLS on a loopback socket until the test ends.
@@ -48,7 +49,7 @@ type secureServer struct {
 	logged *logLines
 }
 
-func serveDTLS(t *testing.T, cfg coap.Config, secure coap.DTLSConfig) *secureServer {
+func serveDTLS(t *testing.T, cfg coap.Config, secure dtls.Credentials) *secureServer {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -88,7 +89,7 @@ func (l *logLines) String() string {
 }
 
 // dialDTLS makes a client endpoint with an association to addr.
-func dialDTLS(t *testing.T, addr netip.AddrPort, cfg coap.Config, secure coap.DTLSConfig) (*coap.Endpoint, coap.Peer, error) {
+func dialDTLS(t *testing.T, addr netip.AddrPort, cfg coap.Config, secure dtls.Credentials) (*coap.Endpoint, coap.Peer, error) {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -175,16 +176,16 @@ func TestDTLS(t *testing.T) {
 	certs := newCertificates(t)
 	both := pskOf(testIdentity, testKey)
 	both.Certificate, both.ClientCAs = &certs.server, certs.roots
-	x509Client := coap.DTLSConfig{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}
+	x509Client := dtls.Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}
 	body := bodyOf(20_000)
 	for _, test := range []struct {
 		name   string
-		client coap.DTLSConfig
-		server coap.DTLSConfig
+		client dtls.Credentials
+		server dtls.Credentials
 		want   string
 	}{
 		{"PSK", pskClient(), pskOf(testIdentity, testKey), testIdentity},
-		{"certificates", x509Client, coap.DTLSConfig{Certificate: &certs.server, ClientCAs: certs.roots}, "certificate of " + testIdentity},
+		{"certificates", x509Client, dtls.Credentials{Certificate: &certs.server, ClientCAs: certs.roots}, "certificate of " + testIdentity},
 		{"PSK, of both", pskClient(), both, testIdentity},
 		{"certificates, of both", x509Client, both, "certificate of " + testIdentity},
 	} {

@@ -50,11 +50,10 @@ type Endpoint struct {
 	mute    [groups]list.List // of *stream: nobody has made a request there yet, the oldest first
 }
 
-// server is what reads: a socket, a listener. Close has it end at once;
-// finished is closed when it has.
+// server is a socket with its reader. Close ends it at once; Done is closed when it has ended.
 type server interface {
-	close()
-	finished() <-chan struct{}
+	Close()
+	Done() <-chan struct{}
 }
 
 // New returns an endpoint. It starts nothing.
@@ -92,15 +91,15 @@ func New(cfg Config) *Endpoint {
 // the user as [Endpoint.Close] does, and returns nil. Several
 // sockets may be served at once, also with one local port (SO_REUSEPORT).
 func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
-	s := e.newSocket(ctx, conn)
-	return e.serve(ctx, s, s.local)
+	return e.serve(ctx, e.newSocket(ctx, conn))
 }
 
 // datagramServer is a server that refuses new requests once it drains.
 type datagramServer interface {
 	server
-	serve() error
-	drain()
+	Serve() error
+	Drain()
+	Addr() netip.AddrPort
 }
 
 // callbacksOf returns the origin of what s serves.
@@ -109,29 +108,29 @@ func callbacksOf(s server) *origin {
 	case *socket:
 		return &s.origin
 	case *dtlsSocket:
-		return &s.udp.origin
+		return &s.origin
 	}
 	return nil
 }
 
-// serve has s serve until ctx ends, and what is under way then.
-func (e *Endpoint) serve(ctx context.Context, s datagramServer, local netip.AddrPort) error {
+// serve runs s until ctx ends and what is under way then has ended.
+func (e *Endpoint) serve(ctx context.Context, s datagramServer) error {
 	if err := e.enter(s); err != nil {
 		return err
 	}
 	defer e.leaveServer(s)
 	stop := context.AfterFunc(ctx, func() {
-		s.drain()
+		s.Drain()
 		e.drain()
-		s.close()
+		s.Close()
 	})
 	defer stop()
-	err := s.serve()
+	err := s.Serve()
 	switch {
 	case err != nil:
-		return fmt.Errorf("coap: serve %v: %w", local, err)
+		return fmt.Errorf("coap: serve %v: %w", s.Addr(), err)
 	case ctx.Err() == nil && !e.isClosed():
-		return fmt.Errorf("coap: serve %v: %w", local, net.ErrClosed)
+		return fmt.Errorf("coap: serve %v: %w", s.Addr(), net.ErrClosed)
 	}
 	return nil
 }
@@ -144,7 +143,7 @@ func (e *Endpoint) enter(s server) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
-		s.close()
+		s.Close()
 		return ErrClosed
 	}
 	e.servers = append(e.servers, s)
@@ -153,7 +152,7 @@ func (e *Endpoint) enter(s server) error {
 
 // leaveServer ends s and the associations whose link it is.
 func (e *Endpoint) leaveServer(s server) {
-	s.close()
+	s.Close()
 	e.mu.Lock()
 	e.servers = slices.DeleteFunc(e.servers, func(other server) bool { return other == s })
 	e.mu.Unlock()
@@ -187,7 +186,7 @@ func (e *Endpoint) Close() error {
 	servers := slices.Clone(e.servers)
 	e.mu.Unlock()
 	for _, s := range servers {
-		s.close()
+		s.Close()
 	}
 	var all context.Context
 	streams := e.streamsOf(all)
@@ -197,7 +196,7 @@ func (e *Endpoint) Close() error {
 	limit := time.NewTimer(e.cfg.Drain)
 	defer limit.Stop()
 	for _, s := range servers {
-		within(limit, s.finished())
+		within(limit, s.Done())
 	}
 	for _, s := range streams {
 		within(limit, s.read)

@@ -59,18 +59,3 @@ func Underway(e *Endpoint) int { return int(e.work.n.Load()) }
 
 // ReportHandshake reports a handshake that failed.
 func ReportHandshake(e *Endpoint, addr netip.AddrPort, err error) { e.handshakeFailed(nil, addr, err) }
-
-// SendAlert sends a fatal alert to a DTLS peer.
-func SendAlert(e *Endpoint, p Peer, description byte) {
-	_ = e.table.get(p).link.(*dtlsSession).send(recordAlert, []byte{alertFatal, description})
-}
-
-// RoutesAsked returns for how many networks the routing table was asked.
-func RoutesAsked(e *Endpoint) (n int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for s := range e.sockets() {
-		n += len(s.locals.routes)
-	}
-	return n
-}

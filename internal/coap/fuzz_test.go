@@ -146,7 +146,7 @@ func FuzzEndpoint(f *testing.F) {
 		if err := e.enter(s); err != nil {
 			t.Fatal(err)
 		}
-		close(s.read)
+		close(s.done)
 		defer e.Close()
 		addr := netip.MustParseAddrPort("10.0.0.2:1000")
 		a := s.association(addr)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // Handler answers requests.
@@ -25,7 +27,7 @@ func (f HandlerFunc) ServeCOAP(ctx context.Context, r *IncomingRequest) *Respons
 // sees it.
 type IncomingRequest struct {
 	Peer     Peer
-	Identity *Identity // proven, or nil
+	Identity *dtls.Identity // proven, or nil
 	Code     Code
 	Options  Options
 	// Payload is the body, unless it went to Sink.

@@ -2,11 +2,9 @@ package coap
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 )
@@ -64,12 +62,4 @@ func (e *Endpoint) handshakeFailed(o *origin, addr netip.AddrPort, err error) {
 		defer e.caught(o, "HandshakeFailed", nil)
 		e.cfg.HandshakeFailed(addr, err)
 	}()
-}
-
-// alertError is an alert that a peer has sent.
-type alertError byte
-
-// Error names the alert as crypto/tls does: "bad certificate".
-func (a alertError) Error() string {
-	return "peer sent alert: " + strings.TrimPrefix(tls.AlertError(a).Error(), "tls: ")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // failure is what HandshakeFailed is called with.
@@ -44,14 +45,14 @@ func next(t *testing.T, all <-chan failure) failure {
 func TestUntrustedByDTLSClient(t *testing.T) {
 	certs, others := newCertificates(t), newCertificates(t)
 	cfg, all := failures()
-	server := serveDTLS(t, cfg, coap.DTLSConfig{Certificate: &certs.server, ClientCAs: certs.roots})
-	_, _, err := dialDTLS(t, server.addr, coap.Config{}, coap.DTLSConfig{Certificate: &certs.device, RootCAs: others.roots, ServerName: "server"})
-	require.ErrorIs(t, err, coap.ErrHandshake)
+	server := serveDTLS(t, cfg, dtls.Credentials{Certificate: &certs.server, ClientCAs: certs.roots})
+	_, _, err := dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Certificate: &certs.device, RootCAs: others.roots, ServerName: "server"})
+	require.ErrorIs(t, err, dtls.ErrHandshake)
 	f := next(t, all)
 	require.ErrorContains(t, f.err, "peer sent alert: bad certificate")
 	require.Equal(t, netip.MustParseAddr("127.0.0.1"), f.addr.Addr())
 
-	_, _, err = dialDTLS(t, server.addr, coap.Config{}, coap.DTLSConfig{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"})
+	_, _, err = dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"})
 	require.NoError(t, err)
 	server.stop()
 	require.Empty(t, all)
@@ -95,28 +96,6 @@ func TestUntrustedByTLSClient(t *testing.T) {
 			require.Empty(t, all)
 		})
 	}
-}
-
-// A client that had the last word of a handshake may reject it then, and not when
-// it has made a request.
-func TestRefusedAfterTheHandshake(t *testing.T) {
-	cfg, all := failures()
-	server := serveDTLS(t, cfg, pskOf(testIdentity, testKey))
-	for _, asks := range []bool{false, true} {
-		client, peer, err := dialDTLS(t, server.addr, coap.Config{}, pskClient())
-		require.NoError(t, err)
-		if asks {
-			_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
-			require.NoError(t, err)
-		}
-		coap.SendAlert(client, peer, 48)
-		if !asks {
-			require.ErrorContains(t, next(t, all).err, "peer sent alert: unknown certificate authority")
-		}
-	}
-	require.Eventually(t, func() bool { return coap.Holds(server.Endpoint).Peers == 0 }, 10*time.Second, time.Millisecond)
-	server.stop()
-	require.Empty(t, all)
 }
 
 // refusing is a connection as crypto/tls shows it when the peer sends an alert.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // TestEndIdentities has a server end what has been proven by a key, and nothing
@@ -17,7 +18,7 @@ import (
 func TestEndIdentities(t *testing.T) {
 	certs := newCertificates(t)
 	keys := map[string][]byte{testIdentity: testKey, "device-2": testKey}
-	secure := coap.DTLSConfig{
+	secure := dtls.Credentials{
 		PSK:         func(id []byte) ([]byte, error) { return keys[string(id)], nil },
 		Certificate: &certs.server, ClientCAs: certs.roots,
 	}
@@ -27,7 +28,7 @@ func TestEndIdentities(t *testing.T) {
 		peer   coap.Peer
 		closed chan coap.Peer
 	}
-	connect := func(secure coap.DTLSConfig) device {
+	connect := func(secure dtls.Credentials) device {
 		d := device{closed: make(chan coap.Peer, 1)}
 		var err error
 		d.Endpoint, d.peer, err = dialDTLS(t, server.addr, coap.Config{OnClosed: func(p coap.Peer) { d.closed <- p }}, secure)
@@ -43,18 +44,18 @@ func TestEndIdentities(t *testing.T) {
 	gone := []device{connect(pskClient()), connect(pskClient())}
 	stay := []device{
 		connect(other),
-		connect(coap.DTLSConfig{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}),
+		connect(dtls.Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}),
 	}
 	for _, d := range append(gone, stay...) {
 		require.NoError(t, ask(d))
 	}
-	kinds := make(map[coap.IdentityKind]int)
-	n := server.EndIdentities(func(id *coap.Identity) bool {
+	kinds := make(map[dtls.IdentityKind]int)
+	n := server.EndIdentities(func(id *dtls.Identity) bool {
 		kinds[id.Kind()]++
 		return string(id.PSKIdentity) == testIdentity
 	})
 	require.Equal(t, 2, n)
-	require.Equal(t, map[coap.IdentityKind]int{coap.KeyIdentity: 3, coap.CertificateIdentity: 1}, kinds)
+	require.Equal(t, map[dtls.IdentityKind]int{dtls.KeyIdentity: 3, dtls.CertificateIdentity: 1}, kinds)
 	for _, d := range gone {
 		select {
 		case p := <-d.closed: // by the alert: nothing was asked
@@ -67,8 +68,8 @@ func TestEndIdentities(t *testing.T) {
 	for _, d := range stay {
 		require.NoError(t, ask(d))
 	}
-	require.Equal(t, 1, server.EndIdentities(func(id *coap.Identity) bool {
-		if id.Kind() != coap.CertificateIdentity {
+	require.Equal(t, 1, server.EndIdentities(func(id *dtls.Identity) bool {
+		if id.Kind() != dtls.CertificateIdentity {
 			return false
 		}
 		cert, err := x509.ParseCertificate(id.Certificates[0])
@@ -83,13 +84,13 @@ func TestEndIdentities(t *testing.T) {
 func TestEndIdentitiesUnderWay(t *testing.T) {
 	looked, removed := make(chan struct{}), make(chan struct{})
 	var asked atomic.Int32
-	secure := coap.DTLSConfig{PSK: func(id []byte) ([]byte, error) {
+	secure := dtls.Credentials{PSK: func(id []byte) ([]byte, error) {
 		if asked.Add(1) == 1 {
 			close(looked)
 			<-removed
 			return testKey, nil
 		}
-		return nil, coap.ErrUnknownIdentity
+		return nil, dtls.ErrUnknownIdentity
 	}}
 	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, secure)
 	failed := make(chan error, 1)
@@ -101,7 +102,7 @@ func TestEndIdentitiesUnderWay(t *testing.T) {
 		failed <- err
 	}()
 	<-looked
-	require.Zero(t, server.EndIdentities(func(id *coap.Identity) bool { return string(id.PSKIdentity) == testIdentity }))
+	require.Zero(t, server.EndIdentities(func(id *dtls.Identity) bool { return string(id.PSKIdentity) == testIdentity }))
 	close(removed)
 	err := <-failed
 	require.Error(t, err)
@@ -113,6 +114,6 @@ func TestEndIdentitiesUnderWay(t *testing.T) {
 // tells it from a peer that has proven nothing.
 func TestNobodyIsNoIdentity(t *testing.T) {
 	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, pskOf("", testKey))
-	_, _, err := dialDTLS(t, server.addr, coap.Config{}, coap.DTLSConfig{Identity: []byte{}, Key: testKey})
-	require.ErrorIs(t, err, coap.ErrHandshake)
+	_, _, err := dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Identity: []byte{}, Key: testKey})
+	require.ErrorIs(t, err, dtls.ErrHandshake)
 }

@@ -76,35 +76,6 @@ func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
 	require.Equal(t, to.String(), string(resp.Payload))
 }
 
-// TestLocalAddrOpensNoSockets learns the address of ours from the request.
-func TestLocalAddrOpensNoSockets(t *testing.T) {
-	peers := make(chan coap.Peer, 1)
-	server := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
-		peers <- r.Peer
-		return &coap.Response{Code: coap.Content}
-	})})
-	at := serveUDP(t, server, ":0", coap.ListenConfig{})
-	device, peer := dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), at.Port()), coap.Config{})
-	before := coap.RoutesAsked(server)
-	_, err := device.Do(limit(t), peer, &coap.Request{Code: coap.GET})
-	require.NoError(t, err)
-	p := <-peers
-	require.Equal(t, netip.MustParseAddr("127.0.0.3"), server.LocalAddr(p).Addr())
-	require.Equal(t, before, coap.RoutesAsked(server), "the routing table was asked")
-	for i := range 1000 {
-		server.LocalAddr(coap.Peer{Transport: coap.UDP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(i >> 8), byte(i)}), 1), ID: p.ID})
-	}
-	require.LessOrEqual(t, coap.RoutesAsked(server), 256)
-
-	network := coap.New(coap.Config{})
-	serveUDP(t, network, ":0", coap.ListenConfig{})
-	before = coap.RoutesAsked(network)
-	for i := range 100 {
-		network.LocalAddr(coap.Peer{Transport: coap.UDP, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 1), ID: p.ID})
-	}
-	require.LessOrEqual(t, coap.RoutesAsked(network), before+1, "none without a route")
-}
-
 // TestWildcardWithManyAddresses answers from more addresses than are remembered.
 func TestWildcardWithManyAddresses(t *testing.T) {
 	server := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {

@@ -30,7 +30,7 @@ func TestIdlePeersAreSmall(t *testing.T) {
 	e := New(Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return resp })})
 	s := e.newSocket(t.Context(), discard{})
 	require.NoError(t, e.enter(s))
-	close(s.read)
+	close(s.done)
 	defer e.Close()
 
 	goroutines := runtime.NumGoroutine()

@@ -37,5 +37,23 @@ func (p *packet) parse(n int) error {
 	return p.msg.parse(p.buf[:n])
 }
 
+// read parses the datagram in the first n bytes of the buffer, and reports whether it is a message to
+// handle. If not, it returns the answer that the sender gets, or nil: a Reset to a malformed confirmable
+// message (RFC 7252, section 4.2), 4.13 to a request that fills the buffer, so that its end is missing.
+func (p *packet) read(n int, szx uint8) (answer []byte, ok bool) {
+	m := &p.msg
+	if err := p.parse(n); err == nil && n < len(p.buf) {
+		return nil, true
+	}
+	switch {
+	case m.parseHeader(p.buf[:n]) != nil || m.typ != confirmable:
+		return nil, false
+	case n == len(p.buf) && isRequest(m.code):
+		m.tooLarge(szx)
+		return m.appendDatagram(nil), false
+	}
+	return appendEmpty(nil, reset, m.mid), false
+}
+
 // spare is the unused part of the buffer.
 func (p *packet) spare() []byte { return p.buf[p.n:p.n] }

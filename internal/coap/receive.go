@@ -3,13 +3,15 @@ package coap
 import (
 	"hash/maphash"
 	"time"
+
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // open enters an association: datagram associations of UDP peers when they
 // make a request or are sent one, the others when their transport has set them
 // up. It returns an older one if there is one with that Peer.
-func (e *Endpoint) open(p Peer, l link, proven *Identity) (*association, error) {
-	a := &association{e: e, peer: p, link: l, origin: originOf(l), proven: proven, mid: uint16(e.random.uint64())}
+func (e *Endpoint) open(p Peer, l link, o *origin, proven *dtls.Identity) (*association, error) {
+	a := &association{e: e, peer: p, link: l, origin: o, proven: proven, mid: uint16(e.random.uint64())}
 	if a = e.table.enter(a, e.timers.now()); a == nil {
 		return nil, ErrBusy
 	}

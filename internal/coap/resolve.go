@@ -1,6 +1,11 @@
 package coap
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/udp"
+)
 
 // resolve returns the association with p. One with a UDP peer is made if need
 // be.
@@ -11,7 +16,7 @@ func (e *Endpoint) resolve(p Peer) (*association, error) {
 	if p.Transport != UDP {
 		return nil, ErrNoPeer
 	}
-	addr := unmap(p.Addr)
+	addr := udp.Unmap(p.Addr)
 	s := e.socketFor(addr, p.ID)
 	if s == nil {
 		return nil, ErrNoPeer
@@ -38,7 +43,7 @@ func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
 		if s.id == id {
 			return s
 		}
-		local := s.local.Addr()
+		local := s.conn.Addr().Addr()
 		if other == nil && (local.Is4() == addr.Addr().Is4() || local.IsUnspecified()) {
 			other = s
 		}
@@ -50,7 +55,7 @@ func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
 func (e *Endpoint) Connected(p Peer) bool { return e.table.get(p) != nil }
 
 // Identity returns what p has proven; nil for nothing.
-func (e *Endpoint) Identity(p Peer) *Identity {
+func (e *Endpoint) Identity(p Peer) *dtls.Identity {
 	if a := e.table.get(p); a != nil {
 		return a.proven
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // probe is what all functions of a user call. One of them does something.
@@ -263,7 +264,7 @@ func TestFunctionsOfHandshakes(t *testing.T) {
 				}
 				pass(200 * time.Millisecond)
 			}
-			server := serveDTLS(t, coap.Config{HandshakeFailed: func(netip.AddrPort, error) { p.called("HandshakeFailed") }}, coap.DTLSConfig{
+			server := serveDTLS(t, coap.Config{HandshakeFailed: func(netip.AddrPort, error) { p.called("HandshakeFailed") }}, dtls.Credentials{
 				PSK: func([]byte) ([]byte, error) { p.called("PSK"); return testKey, nil },
 			})
 			wrong := pskClient()
@@ -280,7 +281,7 @@ func TestFunctionsOfHandshakes(t *testing.T) {
 			<-began
 			if crash {
 				if name == "HandshakeFailed" {
-					require.ErrorIs(t, <-failed, coap.ErrHandshake)
+					require.ErrorIs(t, <-failed, dtls.ErrHandshake)
 				} // else nobody tells it
 				require.Eventually(t, func() bool { return bytes.Contains([]byte(server.logged.String()), []byte(name+" panicked")) }, 10*time.Second, time.Millisecond)
 			}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/otago-iot/otago/internal/udp"
 )
 
 // Times that a peer on a stream is given.
@@ -73,18 +75,9 @@ type stream struct {
 
 func (e *Endpoint) newStream(ctx context.Context, conn net.Conn) *stream {
 	s := &stream{e: e, conn: conn, read: make(chan struct{}), began: e.timers.now()}
-	s.local, _ = streamAddr(conn.LocalAddr())
+	s.local, _ = udp.AddrPort(conn.LocalAddr())
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return s
-}
-
-// streamAddr is the address of an end of a connection; of one that is not IP it
-// is invalid.
-func streamAddr(addr net.Addr) (netip.AddrPort, bool) {
-	if tcp, ok := addr.(*net.TCPAddr); ok {
-		return unmap(tcp.AddrPort()), true
-	}
-	return addrPortOf(addr)
 }
 
 func (s *stream) group() group {

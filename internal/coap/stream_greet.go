@@ -5,6 +5,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+
+	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/udp"
 )
 
 // A secureConn is a *[tls.Conn], or what wraps one.
@@ -17,8 +20,8 @@ type secureConn interface {
 // connection is closed on error.
 func (s *stream) greet(ctx context.Context) error {
 	peer := Peer{Transport: TCP, ID: s.e.lastID.Add(1)}
-	peer.Addr, _ = streamAddr(s.conn.RemoteAddr())
-	var proven *Identity
+	peer.Addr, _ = udp.AddrPort(s.conn.RemoteAddr())
+	var proven *dtls.Identity
 	if secure, ok := s.conn.(secureConn); ok {
 		peer.Transport = TLS
 		handshake, cancel := context.WithTimeout(ctx, greetTimeout)
@@ -30,7 +33,7 @@ func (s *stream) greet(ctx context.Context) error {
 		}
 		proven = provenBy(secure.ConnectionState())
 	}
-	a, err := s.e.open(peer, s, proven)
+	a, err := s.e.open(peer, s, s.origin, proven)
 	if err != nil {
 		s.close()
 		return err
@@ -53,11 +56,11 @@ func (s *stream) handshakeFailed(addr netip.AddrPort, err error) {
 
 // provenBy is the identity of a peer that has shown a certificate which was
 // verified.
-func provenBy(state tls.ConnectionState) *Identity {
+func provenBy(state tls.ConnectionState) *dtls.Identity {
 	if len(state.VerifiedChains) == 0 {
 		return nil
 	}
-	proven := new(Identity)
+	proven := new(dtls.Identity)
 	for _, c := range state.VerifiedChains[0] {
 		proven.Certificates = append(proven.Certificates, c.Raw)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // streamWorld is a server and a device over TCP on loopback.
@@ -209,7 +210,7 @@ func streamIdentity(t *testing.T, wrap func(net.Listener) net.Listener) {
 	l := tls.NewListener(listenTCP(t), &tls.Config{
 		Certificates: []tls.Certificate{certificate}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"coap"},
 	})
-	proven := make(chan *coap.Identity, 1)
+	proven := make(chan *dtls.Identity, 1)
 	server := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		proven <- r.Identity
 		return &coap.Response{Code: coap.Changed}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/dtls/v3"
+	pion "github.com/pion/dtls/v3"
 	"github.com/plgd-dev/go-coap/v3/message"
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 	"github.com/plgd-dev/go-coap/v3/mux"
@@ -28,6 +28,7 @@ import (
 	"github.com/plgd-dev/go-coap/v3/udp/client"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/dtls"
 )
 
 func init() {
@@ -39,22 +40,22 @@ func init() {
 const benchIdentity, benchKey = "device", "0123456789abcdef"
 
 // pionPSK is pion's configuration, as go-coap takes it.
-func pionPSK() *dtls.Config {
-	return &dtls.Config{ //nolint:staticcheck // go-coap takes no other
+func pionPSK() *pion.Config {
+	return &pion.Config{ //nolint:staticcheck // go-coap takes no other
 		PSK:             func([]byte) ([]byte, error) { return []byte(benchKey), nil },
 		PSKIdentityHint: []byte(benchIdentity),
-		CipherSuites:    []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM_8},
+		CipherSuites:    []pion.CipherSuiteID{pion.TLS_PSK_WITH_AES_128_CCM_8},
 	}
 }
 
 func otagoDTLS() error {
-	e := coap.New(coap.Config{Handler: benchHandler(nil), Bounds: coap.Bounds{IdentityAssociations: 1 << 20}})
+	e := coap.New(coap.Config{Handler: benchHandler(nil), Bounds: coap.Bounds{IdentitySessions: 1 << 20}})
 	conn, err := coap.ListenUDP(context.Background(), "127.0.0.1:0", coap.ListenConfig{})
 	if err != nil {
 		return err
 	}
 	go func() {
-		_ = e.ServeDTLS(context.Background(), conn, coap.DTLSConfig{PSK: func([]byte) ([]byte, error) { return []byte(benchKey), nil }})
+		_ = e.ServeDTLS(context.Background(), conn, dtls.Credentials{PSK: func([]byte) ([]byte, error) { return []byte(benchKey), nil }})
 	}()
 	return act(conn.LocalAddr().String(), func(words []string) (string, error) { return carryOut(words, nil) })
 }
@@ -80,7 +81,7 @@ func goCoAPDTLS() error {
 // loadDTLS keeps associations with servers: "dial ADDR N" makes them, each
 // with one request, and "small ADDR N" makes N requests over those with ADDR.
 func loadDTLS() error {
-	associations := make(map[netip.AddrPort][]*dtls.Conn)
+	associations := make(map[netip.AddrPort][]*pion.Conn)
 	return act("ready", func(words []string) (string, error) {
 		to, err := netip.ParseAddrPort(words[1])
 		if err != nil {
@@ -113,12 +114,12 @@ func loadDTLS() error {
 	})
 }
 
-func dialPion(to netip.AddrPort) (*dtls.Conn, error) {
+func dialPion(to netip.AddrPort) (*pion.Conn, error) {
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return nil, err
 	}
-	c, err := dtls.Client(conn, net.UDPAddrFromAddrPort(to), pionPSK()) //nolint:staticcheck // the same as go-coap's
+	c, err := pion.Client(conn, net.UDPAddrFromAddrPort(to), pionPSK()) //nolint:staticcheck // the same as go-coap's
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func dialPion(to netip.AddrPort) (*dtls.Conn, error) {
 }
 
 // smallOver makes n small requests, 4 at a time.
-func smallOver(conn *dtls.Conn, n int) error {
+func smallOver(conn *pion.Conn, n int) error {
 	out, in := make([]byte, 0, 64), make([]byte, 2048)
 	waiting := make(map[uint16]bool)
 	mid, silent := uint16(time.Now().UnixNano()), 0

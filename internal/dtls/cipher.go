@@ -1,4 +1,4 @@
-package coap
+package dtls
 
 import (
 	"crypto/aes"
@@ -8,34 +8,33 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/pion/dtls/v3"
+	pion "github.com/pion/dtls/v3"
 	"github.com/pion/dtls/v3/pkg/crypto/ciphersuite"
 	"github.com/pion/dtls/v3/pkg/crypto/prf"
 	"github.com/pion/dtls/v3/pkg/protocol"
 	"github.com/pion/dtls/v3/pkg/protocol/recordlayer"
 )
 
-// protection protects the records of one association. Sealing and opening may
-// go on at once, but each only in one goroutine at a time.
+// protection protects the records of one session. One goroutine may seal while another one opens.
 type protection interface {
-	// seal appends the record: header, whose last two bytes are to become the
-	// length, and the content in protected form.
+	// seal appends the record: header, into whose last two bytes it writes the length, and the protected
+	// content.
 	seal(dst, header, content []byte) ([]byte, error)
-	// open appends the content of a record to dst. The record is destroyed.
-	open(dst []byte, r dtlsRecord) ([]byte, error)
+	// open decrypts a record in place, and returns its content. On an error the record is destroyed too.
+	open(r record) ([]byte, error)
 }
 
-var errDecrypt = errors.New("coap: DTLS record is not authentic")
+var errDecrypt = errors.New("dtls: record is not authentic")
 
-// protection derives the keys (RFC 5246, section 6.3).
-func (r *handshakeResult) protection() (protection, error) {
+// protection derives the keys of the session (RFC 5246, section 6.3).
+func (r *result) protection() (protection, error) {
 	client, server := r.RemoteRandom[:], r.LocalRandom[:]
 	if r.IsClient {
 		client, server = server, client
 	}
 	mac, iv := 0, 4
-	suite := dtls.CipherSuiteID(r.CipherSuiteID)
-	if suite == dtls.TLS_PSK_WITH_AES_128_CBC_SHA256 {
+	suite := pion.CipherSuiteID(r.CipherSuiteID)
+	if suite == pion.TLS_PSK_WITH_AES_128_CBC_SHA256 {
 		mac, iv = sha256.Size, aes.BlockSize
 	}
 	k, err := prf.GenerateEncryptionKeys(r.MasterSecret, client, server, mac, 16, iv, sha256.New)
@@ -47,19 +46,19 @@ func (r *handshakeResult) protection() (protection, error) {
 		k.ClientWriteIV, k.ServerWriteIV = k.ServerWriteIV, k.ClientWriteIV
 		k.ClientMACKey, k.ServerMACKey = k.ServerMACKey, k.ClientMACKey
 	}
-	// From here on, the server is us.
+	// From here on "server" is our side.
 	newAEAD := cipher.NewGCM
 	switch suite {
-	case dtls.TLS_PSK_WITH_AES_128_CBC_SHA256:
+	case pion.TLS_PSK_WITH_AES_128_CBC_SHA256:
 		cbc, err := ciphersuite.NewCBC(k.ServerWriteKey, k.ServerWriteIV, k.ServerMACKey,
 			k.ClientWriteKey, k.ClientWriteIV, k.ClientMACKey, sha256.New)
 		return (*cbcProtection)(cbc), err
-	case dtls.TLS_PSK_WITH_AES_128_CCM_8, dtls.TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8:
+	case pion.TLS_PSK_WITH_AES_128_CCM_8, pion.TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8:
 		newAEAD = newCCM8
-	case dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-		dtls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:
+	case pion.TLS_PSK_WITH_AES_128_GCM_SHA256, pion.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+		pion.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:
 	default:
-		return nil, fmt.Errorf("coap: cipher suite %#x", r.CipherSuiteID)
+		return nil, fmt.Errorf("dtls: cipher suite %#x", r.CipherSuiteID)
 	}
 	p := new(aeadProtection)
 	for _, side := range []struct {
@@ -78,14 +77,14 @@ func (r *handshakeResult) protection() (protection, error) {
 	return p, nil
 }
 
-// aeadProtection is that of GCM (RFC 5288) and CCM (RFC 6655). The explicit
-// part of a nonce is the number of the record, which is never used twice.
+// aeadProtection is GCM (RFC 5288) or CCM (RFC 6655). The explicit part of a nonce is the number of the
+// record, which is never used twice.
 type aeadProtection struct{ ours, theirs aeadSide }
 
 type aeadSide struct {
 	aead  cipher.AEAD
 	nonce [12]byte
-	data  []byte // room for additional data
+	data  []byte // buffer for the additional data
 }
 
 const explicitNonce = 8
@@ -101,7 +100,7 @@ func (p *aeadProtection) seal(dst, header, content []byte) ([]byte, error) {
 	return s.aead.Seal(dst, s.nonce[:], content, data), nil
 }
 
-func (p *aeadProtection) open(dst []byte, r dtlsRecord) ([]byte, error) {
+func (p *aeadProtection) open(r record) ([]byte, error) {
 	s := &p.theirs
 	body := r.body()
 	n := len(body) - explicitNonce - s.aead.Overhead()
@@ -109,15 +108,16 @@ func (p *aeadProtection) open(dst []byte, r dtlsRecord) ([]byte, error) {
 		return nil, errDecrypt
 	}
 	copy(s.nonce[4:], body[:explicitNonce])
-	out, err := s.aead.Open(dst, s.nonce[:], body[explicitNonce:], s.additional(r.raw[:r.header], n))
+	sealed := body[explicitNonce:]
+	out, err := s.aead.Open(sealed[:0], s.nonce[:], sealed, s.additional(r.raw[:r.header], n))
 	if err != nil {
 		return nil, errDecrypt
 	}
 	return out, nil
 }
 
-// additional returns what is authenticated besides the content, of n bytes
-// (RFC 5246, section 6.2.3.3; RFC 9146, section 5.3).
+// additional returns the additional data of a record with n bytes of content (RFC 5246, section
+// 6.2.3.3; RFC 9146, section 5.3).
 func (s *aeadSide) additional(header []byte, n int) []byte {
 	d := s.data[:0]
 	if header[0] == recordWithCID {
@@ -134,8 +134,7 @@ func (s *aeadSide) additional(header []byte, n int) []byte {
 	return s.data
 }
 
-// cbcProtection is that of CBC and HMAC, which is pion's, with its defences
-// against padding oracles.
+// cbcProtection is CBC with HMAC. It is pion's, with its defences against padding oracles.
 type cbcProtection ciphersuite.CBC
 
 func (p *cbcProtection) seal(dst, header, content []byte) ([]byte, error) {
@@ -149,11 +148,11 @@ func (p *cbcProtection) seal(dst, header, content []byte) ([]byte, error) {
 	return append(dst, raw...), err
 }
 
-func (p *cbcProtection) open(dst []byte, r dtlsRecord) ([]byte, error) {
+func (p *cbcProtection) open(r record) ([]byte, error) {
 	h := recordlayer.Header{ConnectionID: r.raw[11 : r.header-2]}
 	out, err := (*ciphersuite.CBC)(p).Decrypt(h, r.raw)
 	if err != nil || len(out) < r.header {
 		return nil, errDecrypt
 	}
-	return append(dst, out[r.header:]...), nil
+	return out[r.header:], nil
 }

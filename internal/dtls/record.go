@@ -1,11 +1,11 @@
-package coap
+package dtls
 
 import (
 	"encoding/binary"
 	"errors"
 	"slices"
 
-	"github.com/pion/dtls/v3"
+	pion "github.com/pion/dtls/v3"
 )
 
 // Content types of DTLS records.
@@ -14,26 +14,24 @@ const (
 	recordAlert            = 21
 	recordHandshake        = 22
 	recordApplication      = 23
-	recordWithCID          = 25 // tls12_cid: the true type is inside (RFC 9146)
+	recordWithCID          = 25 // tls12_cid: the protected content has the true type (RFC 9146)
 )
 
 const (
 	recordHeaderSize = 13
-	// cidSize is the length of the Connection IDs that we give. It must be
-	// constant, as records do not tell it.
+	// cidSize is the length of our Connection IDs. It is constant, because records do not say it.
 	cidSize = 8
-	// maxRecord is the largest datagram that is taken, for the sake of
-	// certificates in handshakes.
+	// maxRecord is the largest datagram that is read. Certificates in handshakes need that much.
 	maxRecord = 8192
 	// maxSequence is the last record number of an epoch.
 	maxSequence = 1<<48 - 1
 )
 
-// connectionID names an association in the records of a peer.
+// connectionID names a session in the records of a peer.
 type connectionID [cidSize]byte
 
-// dtlsRecord is a record, protected or not, with what its header says.
-type dtlsRecord struct {
+// record is a record, protected or not, with the fields of its header.
+type record struct {
 	raw    []byte
 	typ    byte
 	epoch  uint16
@@ -42,15 +40,14 @@ type dtlsRecord struct {
 }
 
 // number reads the number out of the header.
-func (r dtlsRecord) number() uint64 { return binary.BigEndian.Uint64(r.raw[3:]) & maxSequence }
+func (r record) number() uint64 { return binary.BigEndian.Uint64(r.raw[3:]) & maxSequence }
 
-func (r dtlsRecord) body() []byte { return r.raw[r.header:] }
+func (r record) body() []byte { return r.raw[r.header:] }
 
-var errRecord = errors.New("coap: malformed DTLS record")
+var errRecord = errors.New("dtls: malformed DTLS record")
 
-// nextRecord takes the first record off a datagram. cid is the length of our
-// Connection ID.
-func nextRecord(b []byte, cid int) (r dtlsRecord, rest []byte, err error) {
+// nextRecord takes the first record off a datagram. cid is the length of the Connection IDs.
+func nextRecord(b []byte, cid int) (r record, rest []byte, err error) {
 	if len(b) < recordHeaderSize {
 		return r, nil, errRecord
 	}
@@ -86,8 +83,8 @@ func appendChangeCipherSpec(dst []byte, number uint64) []byte {
 	return append(dst, 0, 1, 1)
 }
 
-// unpad takes what is protected besides the content off a record with a Connection
-// ID: padding, and the true type, which is 0 if there is none.
+// unpad splits the protected content of a record with a Connection ID: it drops the padding, and returns
+// the true type, which is 0 if it is missing.
 func unpad(inner []byte) (typ byte, content []byte) {
 	n := len(inner)
 	for n > 0 && inner[n-1] == 0 {
@@ -110,15 +107,14 @@ const (
 	alertUnknownIdentity  = 115
 )
 
-// clientHello is what is looked at in a ClientHello before pion sees it.
+// clientHello has the fields of a ClientHello that are needed before pion sees it.
 type clientHello struct {
 	random [32]byte
 	cookie bool
 	suites []byte // two bytes each
 }
 
-// parseHello reads the beginning of b if that is a ClientHello, or the first
-// fragment of one.
+// parseHello parses b if it starts with a ClientHello or the first fragment of one.
 func parseHello(b []byte) (h clientHello, ok bool) {
 	if len(b) < recordHeaderSize+12+2+32 || b[0] != recordHandshake || b[3]|b[4] != 0 || b[13] != 1 {
 		return h, false
@@ -141,7 +137,7 @@ func parseHello(b []byte) (h clientHello, ok bool) {
 	return h, ok
 }
 
-// takeVector takes a vector off b, whose length is in the first n bytes.
+// takeVector takes a vector off b, whose first n bytes are the length.
 func takeVector(b []byte, n int) (v, rest []byte, ok bool) {
 	if len(b) < n {
 		return nil, nil, false
@@ -156,18 +152,18 @@ func takeVector(b []byte, n int) (v, rest []byte, ok bool) {
 	return b[:size], b[size:], true
 }
 
-// offers reports whether the client knows one of the suites.
-func (h *clientHello) offers(list []dtls.CipherSuiteID) bool {
+// offers reports whether the client offers one of the suites.
+func (h *clientHello) offers(list []pion.CipherSuiteID) bool {
 	for i := 0; i+1 < len(h.suites); i += 2 {
-		if slices.Contains(list, dtls.CipherSuiteID(binary.BigEndian.Uint16(h.suites[i:]))) {
+		if slices.Contains(list, pion.CipherSuiteID(binary.BigEndian.Uint16(h.suites[i:]))) {
 			return true
 		}
 	}
 	return false
 }
 
-// unwrapAlert returns an alert without protection as other peers understand it.
-// Once a Connection ID is agreed on, pion puts it even into those.
+// unwrapAlert returns an unprotected alert in the form that other peers understand. Once a Connection ID
+// is agreed on, pion puts it into those too.
 func unwrapAlert(b []byte) []byte {
 	const wrapped = 2 + 1 // level, description; the type
 	if len(b) < recordHeaderSize+wrapped || b[0] != recordWithCID || b[3]|b[4] != 0 || b[len(b)-1] != recordAlert {
@@ -176,10 +172,9 @@ func unwrapAlert(b []byte) []byte {
 	return append(append([]byte{recordAlert}, b[1:11]...), 0, 2, b[len(b)-3], b[len(b)-2])
 }
 
-// modernise gives the records of a handshake in b the version number of DTLS
-// 1.2. That of a first ClientHello says nothing (RFC 5246, appendix E.1), and
-// there are clients that write 0xfe00, which pion drops without a word.
-func modernise(b []byte) {
+// setVersion gives the handshake records in b the version number of DTLS 1.2. The one of a first
+// ClientHello means nothing (RFC 5246, appendix E.1). Some clients write 0xfe00, and pion drops that.
+func setVersion(b []byte) {
 	for len(b) >= recordHeaderSize && b[0] == recordHandshake && b[3] == 0 && b[4] == 0 {
 		if b[1] == 0xfe {
 			b[2] = 0xfd
@@ -192,14 +187,14 @@ func modernise(b []byte) {
 	}
 }
 
-// replayWindow recognises record numbers that were there before, or are too
-// old to tell (RFC 6347, section 4.1.2.6).
+// replayWindow recognizes record numbers that came before, or are too old to tell (RFC 6347, section
+// 4.1.2.6).
 type replayWindow struct {
-	next uint64 // after the highest that was seen
+	next uint64 // the highest that was seen, plus 1
 	seen uint64 // bit i: next-1-i was seen
 }
 
-// fresh reports whether seq was not seen yet.
+// fresh reports whether seq was not seen before.
 func (w *replayWindow) fresh(seq uint64) bool {
 	if seq >= w.next {
 		return true
@@ -208,8 +203,7 @@ func (w *replayWindow) fresh(seq uint64) bool {
 	return age < 64 && w.seen>>age&1 == 0
 }
 
-// mark notes that the record seq was valid, and reports whether it is the
-// newest.
+// mark records that seq was authentic, and reports whether it is the highest so far.
 func (w *replayWindow) mark(seq uint64) (newest bool) {
 	if seq >= w.next {
 		w.seen = w.seen<<min(seq+1-w.next, 64) | 1

@@ -1,4 +1,4 @@
-package coap
+package dtls
 
 import (
 	"bytes"
@@ -7,16 +7,16 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/pion/dtls/v3"
+	pion "github.com/pion/dtls/v3"
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/udp"
 )
 
 // exported makes a handshake on loopback, and returns both sides of it with what
 // pion has exported.
-func exported(t *testing.T, client, server DTLSConfig) (sides [2]*dtlsHandshake, results [2]*handshakeResult) {
+func exported(t *testing.T, client, server Credentials) (sides [2]*handshake, results [2]*result) {
 	t.Helper()
-	e := New(Config{})
-	t.Cleanup(func() { e.Close() })
 	var conns [2]net.PacketConn
 	for i := range conns {
 		var err error
@@ -25,10 +25,16 @@ func exported(t *testing.T, client, server DTLSConfig) (sides [2]*dtlsHandshake,
 		t.Cleanup(func() { conns[i].Close() })
 	}
 	done := make(chan error, 2)
-	var made [2]*dtls.Conn
-	for i, cfg := range []DTLSConfig{client, server} {
-		s := e.newDTLSSocket(t.Context(), conns[i], cfg)
-		addr, _ := addrPortOf(conns[1-i].LocalAddr())
+	var made [2]*pion.Conn
+	for i, cfg := range []Credentials{client, server} {
+		addr, _ := udp.AddrPort(conns[1-i].LocalAddr())
+		config := Config{Credentials: cfg}
+		if i == 0 {
+			config.Server = addr
+		}
+		s, err := New(t.Context(), conns[i], config, nil)
+		require.NoError(t, err)
+		t.Cleanup(s.stop)
 		h := s.newHandshake(addr)
 		h.client, h.aead = i == 0, true
 		sides[i] = h
@@ -72,7 +78,7 @@ func TestExportedStateIsChecked(t *testing.T) {
 	for name, noCID := range map[string]bool{"Connection ID": false, "no Connection ID": true} {
 		t.Run(name, func(t *testing.T) {
 			sides, results := exported(t,
-				DTLSConfig{Identity: []byte("me"), Key: []byte("key"), NoConnectionID: noCID}, DTLSConfig{PSK: key, NoConnectionID: noCID})
+				Credentials{Identity: []byte("me"), Key: []byte("key"), NoConnectionID: noCID}, Credentials{PSK: key, NoConnectionID: noCID})
 			missing := make(map[string]bool)
 			for i, h := range sides {
 				flight, err := results[i].check(h)

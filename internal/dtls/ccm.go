@@ -1,4 +1,4 @@
-package coap
+package dtls
 
 import (
 	"crypto/cipher"
@@ -6,12 +6,11 @@ import (
 	"encoding/binary"
 )
 
-// ccm8 is CCM (RFC 3610) as AES_128_CCM_8 uses it: a nonce of 12 bytes, a tag of
-// 8. It has its own room for blocks and so allocates nothing, but works in one
-// goroutine at a time.
+// ccm8 is CCM (RFC 3610) as AES_128_CCM_8 uses it: a nonce of 12 bytes, a tag of 8. It has its own
+// buffers for blocks, and so allocates nothing and is for one goroutine at a time.
 type ccm8 struct {
 	b       cipher.Block
-	mac     [16]byte // of what was authenticated so far
+	mac     [16]byte // of the data so far
 	counter [16]byte
 	stream  [16]byte // the key stream at counter
 }
@@ -19,7 +18,7 @@ type ccm8 struct {
 const (
 	ccmNonce = 12
 	ccmTag   = 8
-	// ccmLength is the bytes that the length of a message has, and the counter.
+	// ccmLength is the size in bytes of the length of a message, and of the counter.
 	ccmLength = 15 - ccmNonce
 )
 
@@ -29,7 +28,7 @@ func (c *ccm8) NonceSize() int { return ccmNonce }
 
 func (c *ccm8) Overhead() int { return ccmTag }
 
-// Seal implements [cipher.AEAD]. The content may be where it is sealed to.
+// Seal implements [cipher.AEAD]. The content may already stand where the result goes.
 func (c *ccm8) Seal(dst, nonce, content, data []byte) []byte {
 	c.authenticate(nonce, content, data)
 	out := append(dst, content...)
@@ -54,8 +53,7 @@ func (c *ccm8) Open(dst, nonce, sealed, data []byte) ([]byte, error) {
 	return out, nil
 }
 
-// authenticate computes the MAC (RFC 3610, section 2.2). There is data, and it
-// is shorter than 0xff00 bytes.
+// authenticate computes the MAC (RFC 3610, section 2.2). data has between 1 and 0xfeff bytes.
 func (c *ccm8) authenticate(nonce, content, data []byte) {
 	c.mac[0] = 1<<6 | (ccmTag-2)/2<<3 | (ccmLength - 1)
 	copy(c.mac[1:], nonce)
@@ -80,8 +78,7 @@ func (c *ccm8) absorb(p []byte) {
 	}
 }
 
-// crypt encrypts or decrypts p (RFC 3610, section 2.3), and leaves in stream
-// what encrypts the tag.
+// crypt encrypts or decrypts p (RFC 3610, section 2.3). It leaves in stream the key stream of the tag.
 func (c *ccm8) crypt(nonce, p []byte) {
 	c.counter[0] = ccmLength - 1
 	copy(c.counter[1:], nonce)

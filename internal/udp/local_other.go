@@ -1,6 +1,6 @@
 //go:build !linux
 
-package coap
+package udp
 
 import (
 	"net"

@@ -1,27 +1,26 @@
-package coap
+package dtls
 
 import (
 	"bytes"
 	"encoding/hex"
 )
 
-// secret is what a handshake has shown of its keys on the way, as seen by us: what
-// goes over the wire, and pion's key log, which is in the format that all
-// implementations of TLS have. It is to know a wrong key when it is used, and to
+// secret is what we learn of the keys during a handshake: from the wire, and from pion's key log, whose
+// format all implementations of TLS share. By it we recognize a wrong key when a record uses it, and
 // check what pion exports in the end.
 type secret struct {
 	master       []byte
 	clientRandom [32]byte
 	serverRandom [32]byte
 	suite        uint16
-	theirs       []byte // the last record of the peer with protection, as it came
-	wrote        uint64 // the number after that of our last record with protection
-	last         []byte // the last datagram of ours that has one
+	theirs       []byte // the last protected record of the peer, as it came
+	wrote        uint64 // the number of our last protected record, plus 1
+	last         []byte // the last datagram of ours that has such a record
 }
 
-// keyLog is written to by pion: "CLIENT_RANDOM", the random and the master secret in
+// keyLog takes the lines that pion writes: "CLIENT_RANDOM", the random and the master secret in
 // hexadecimal.
-type keyLog struct{ h *dtlsHandshake }
+type keyLog struct{ h *handshake }
 
 func (l keyLog) Write(line []byte) (int, error) {
 	fields := bytes.Fields(line)
@@ -40,8 +39,8 @@ func (l keyLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// received notes the records of the peer with protection.
-func (h *dtlsHandshake) received(b []byte) {
+// received remembers the peer's protected records.
+func (h *handshake) received(b []byte) {
 	found := false
 	for len(b) > 0 {
 		r, rest, err := nextRecord(b, cidSize)
@@ -60,9 +59,9 @@ func (h *dtlsHandshake) received(b []byte) {
 	}
 }
 
-// checkKey ends a handshake with a client whose record another key has made: pion
-// would stay silent, and leave both sides in the dark.
-func (h *dtlsHandshake) checkKey() {
+// checkKey ends a handshake with a client whose record was made with another key. pion would drop the
+// record, and neither side would learn the reason.
+func (h *handshake) checkKey() {
 	h.mu.Lock()
 	s := h.secret
 	silent := h.silent
@@ -70,7 +69,7 @@ func (h *dtlsHandshake) checkKey() {
 	if h.client || silent || s.master == nil || s.theirs == nil {
 		return
 	}
-	r := handshakeResult{
+	r := result{
 		LocalRandom: s.serverRandom, RemoteRandom: s.clientRandom, CipherSuiteID: s.suite, MasterSecret: s.master,
 	}
 	protect, err := r.protection()
@@ -81,21 +80,21 @@ func (h *dtlsHandshake) checkKey() {
 	if err != nil {
 		return
 	}
-	if _, err := protect.open(nil, record); err != nil {
+	if _, err := protect.open(record); err != nil {
 		h.abort(ErrWrongKey)
 	}
 }
 
-// writes notes what pion sends: the random of a ServerHello, and the records with
-// protection, which are at the end of a datagram. h.mu is held.
-func (h *dtlsHandshake) writes(b []byte) {
+// writes remembers what pion sends: the random of a ServerHello, and the protected records, with which a
+// datagram ends. h.mu is held.
+func (h *handshake) writes(b []byte) {
 	const (
 		serverHello = 2
 		body        = recordHeaderSize + 12 // type, length, number, fragment
 	)
 	for rest := b; len(rest) >= recordHeaderSize; {
 		if rest[3] == 0 && rest[4] == 1 {
-			r := dtlsRecord{raw: rest}
+			r := record{raw: rest}
 			h.secret.wrote = max(h.secret.wrote, r.number()+1)
 			h.secret.last = bytes.Clone(b)
 			return

@@ -1,19 +1,16 @@
-package coap_test
+package dtls
 
 import (
 	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"log/slog"
 	"net"
 	"runtime"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/otago-iot/otago/internal/coap"
 )
 
 // someHello is a ClientHello as a client sends it first.
@@ -33,12 +30,10 @@ func someHello(t *testing.T) []byte {
 		}
 		cancel()
 	}()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	client := coap.New(coap.Config{})
-	defer client.Close()
-	_, err = client.DialDTLS(ctx, conn, silent.LocalAddr().(*net.UDPAddr).AddrPort(), pskClient())
-	require.ErrorIs(t, err, coap.ErrHandshake)
+	client := newEnd(t, listen(t), Config{Credentials: pskClient(), Server: silent.LocalAddr().(*net.UDPAddr).AddrPort()})
+	defer client.stop()
+	_, err = client.Dial(ctx)
+	require.ErrorIs(t, err, ErrHandshake)
 	return <-hello
 }
 
@@ -57,8 +52,7 @@ type forgery struct {
 }
 
 func newSpoofed(t *testing.T) *spoofed {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
+	conn := listen(t)
 	s := &spoofed{PacketConn: conn, in: make(chan forgery), real: make(chan forgery)}
 	go func() {
 		for {
@@ -88,11 +82,7 @@ func TestFloodOfHandshakes(t *testing.T) {
 	const limit, flood = 1000, 6000
 	hello := someHello(t)
 	conn := newSpoofed(t)
-	server := coap.New(coap.Config{Bounds: coap.Bounds{}, Logger: slog.New(slog.DiscardHandler)})
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- server.ServeDTLS(ctx, conn, pskOf(testIdentity, testKey)) }()
-	addr := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	server := newEnd(t, conn, Config{Credentials: pskOf(testIdentity, testKey)})
 
 	before, goroutines := used(), runtime.NumGoroutine()
 	most, mostGoroutines := 0, 0
@@ -110,13 +100,11 @@ func TestFloodOfHandshakes(t *testing.T) {
 	}()
 	in, tries := 0, 0
 	for over := false; !over; tries++ {
-		client, peer, err := dialDTLS(t, addr, coap.Config{}, pskClient())
-		if err == nil {
-			_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
-			require.NoError(t, err)
+		if client, err := dial(t, server.addr, pskClient()); err == nil {
+			client.ask(t, "hello")
+			client.end.stop()
 			in++
 		}
-		require.NoError(t, client.Close())
 		select {
 		case <-flooded:
 			over = true
@@ -128,21 +116,16 @@ func TestFloodOfHandshakes(t *testing.T) {
 	require.Greater(t, in, tries/2)
 	require.Less(t, most-before, limit*64<<10+4<<20)
 	require.Less(t, mostGoroutines-goroutines, limit*8+100)
-	cancel()
-	require.NoError(t, <-served)
-	require.NoError(t, server.Close())
+	server.stop()
 }
 
-// TestHandshakeThatGaveWay tells the client of one to begin anew.
+// TestHandshakeThatGaveWay has the server tell the client of one to start again.
 func TestHandshakeThatGaveWay(t *testing.T) {
 	hello := someHello(t)
 	conn := newSpoofed(t)
-	server := coap.New(coap.Config{Bounds: coap.Bounds{Handshakes: 1}})
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- server.ServeDTLS(ctx, conn, pskOf(testIdentity, testKey)) }()
+	server := newEnd(t, conn, Config{Credentials: pskOf(testIdentity, testKey), Handshakes: 1})
 	hellos := 0
-	_, _, err := dialTampered(t, conn.LocalAddr().(*net.UDPAddr).AddrPort(), pskClient(), func(b []byte) [][]byte {
+	_, err := dialTampered(t, server.addr, pskClient(), func(b []byte) [][]byte {
 		if b[0] == 22 && b[13] == 1 {
 			if hellos++; hellos == 2 {
 				// Just before the client comes back with its cookie, too late.
@@ -152,15 +135,12 @@ func TestHandshakeThatGaveWay(t *testing.T) {
 		}
 		return [][]byte{b}
 	})
-	require.ErrorIs(t, err, coap.ErrHandshake)
+	require.ErrorIs(t, err, ErrHandshake)
 	require.ErrorContains(t, err, "HandshakeFailure")
-	client, peer, err := dialDTLS(t, conn.LocalAddr().(*net.UDPAddr).AddrPort(), coap.Config{}, pskClient())
+	client, err := dial(t, server.addr, pskClient())
 	require.NoError(t, err)
-	_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
-	require.NoError(t, err)
-	cancel()
-	require.NoError(t, <-served)
-	require.NoError(t, server.Close())
+	client.ask(t, "hello")
+	server.stop()
 }
 
 // TestTalkativeHandshakes has peers send what belongs to no handshake that ends.
@@ -169,10 +149,7 @@ func TestTalkativeHandshakes(t *testing.T) {
 	const peers = 50
 	hello := someHello(t)
 	conn := newSpoofed(t)
-	server := coap.New(coap.Config{})
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- server.ServeDTLS(ctx, conn, pskOf(testIdentity, testKey)) }()
+	server := newEnd(t, conn, Config{Credentials: pskOf(testIdentity, testKey)})
 	before := used()
 	for i := range peers {
 		from := &net.UDPAddr{IP: net.IPv4(127, 1, 0, byte(i)), Port: 1024}
@@ -187,28 +164,22 @@ func TestTalkativeHandshakes(t *testing.T) {
 		}
 	}
 	require.Less(t, used()-before, peers*100<<10)
-	cancel()
-	require.NoError(t, <-served)
-	require.NoError(t, server.Close())
+	server.stop()
 }
 
-// TestAssociationsOfOneIdentity end when there are too many.
-func TestAssociationsOfOneIdentity(t *testing.T) {
-	closed := make(chan coap.Peer, 100)
-	server := serveDTLS(t, coap.Config{
-		Bounds: coap.Bounds{IdentityAssociations: 2}, OnClosed: func(p coap.Peer) { closed <- p },
-	}, pskOf(testIdentity, testKey))
-	told := make(chan coap.Peer, 100)
-	var peers []coap.Peer
+// TestSessionsOfOneIdentity end when there are too many.
+func TestSessionsOfOneIdentity(t *testing.T) {
+	server := newEnd(t, listen(t), Config{Credentials: pskOf(testIdentity, testKey), IdentitySessions: 2})
+	var clients, sessions []*user
 	for n := range 12 {
-		_, peer, err := dialDTLS(t, server.addr, coap.Config{OnClosed: func(p coap.Peer) { told <- p }}, pskClient())
+		client, err := dial(t, server.addr, pskClient())
 		require.NoError(t, err)
-		peers = append(peers, peer)
+		clients, sessions = append(clients, client), append(sessions, <-server.opened)
 		if n < 8 {
-			require.Empty(t, closed)
+			require.Empty(t, server.closed)
 		} else {
-			<-closed
-			require.Equal(t, peers[n-8], <-told)
+			require.Equal(t, sessions[n-8], <-server.closed)
+			require.Equal(t, clients[n-8], <-clients[n-8].end.closed)
 		}
 	}
 }

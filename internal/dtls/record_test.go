@@ -1,4 +1,4 @@
-package coap
+package dtls
 
 import (
 	"bytes"
@@ -7,21 +7,21 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/pion/dtls/v3"
+	pion "github.com/pion/dtls/v3"
 	"github.com/stretchr/testify/require"
 )
 
 // sessionPair is both ends of an association, as a handshake would leave them.
-func sessionPair(t testing.TB, suite dtls.CipherSuiteID, cid bool) (client, server *dtlsSession) {
+func sessionPair(t testing.TB, suite pion.CipherSuiteID, cid bool) (client, server *Session) {
 	t.Helper()
-	r := handshakeResult{
+	r := result{
 		LocalRandom: [32]byte{1}, RemoteRandom: [32]byte{2}, CipherSuiteID: uint16(suite), MasterSecret: make([]byte, 48),
 		SequenceNumber: 1, RemoteSequenceNumber: 1, LocalEpoch: 1, RemoteEpoch: 1,
 	}
 	if cid {
 		r.LocalConnectionID = []byte("12345678")
 	}
-	s := &dtlsSocket{}
+	s := &Socket{}
 	server, err := newSession(s, &r, netip.AddrPort{})
 	require.NoError(t, err)
 	r.LocalRandom, r.RemoteRandom = r.RemoteRandom, r.LocalRandom
@@ -51,14 +51,14 @@ func TestRecordProtection(t *testing.T) {
 					if cid && !bytes.Equal(r.raw[11:19], server.cid[:]) {
 						continue // it would be another's
 					}
-					_, _, _, err = server.open(nil, r)
+					_, _, _, err = server.open(r)
 					require.Error(t, err, "%v, %d bytes", suite, n)
 				}
 				for again := range 2 {
 					r, rest, err := nextRecord(bytes.Clone(record), cidSize)
 					require.NoError(t, err)
 					require.Empty(t, rest)
-					got, typ, newest, err := server.open(nil, r)
+					got, typ, newest, err := server.open(r)
 					if again > 0 {
 						require.Error(t, err)
 						continue
@@ -75,7 +75,7 @@ func TestRecordProtection(t *testing.T) {
 
 // A session sends no more records than there are numbers.
 func TestRecordNumbersEnd(t *testing.T) {
-	client, _ := sessionPair(t, dtls.TLS_PSK_WITH_AES_128_CCM_8, false)
+	client, _ := sessionPair(t, pion.TLS_PSK_WITH_AES_128_CCM_8, false)
 	client.next = maxSequence
 	_, err := client.seal(nil, recordApplication, nil)
 	require.NoError(t, err)
@@ -116,7 +116,7 @@ func TestUnwrapAlert(t *testing.T) {
 
 // FuzzRecords splits datagrams, and looks at them as ClientHellos.
 func FuzzRecords(f *testing.F) {
-	client, _ := sessionPair(f, dtls.TLS_PSK_WITH_AES_128_GCM_SHA256, true)
+	client, _ := sessionPair(f, pion.TLS_PSK_WITH_AES_128_GCM_SHA256, true)
 	for range 2 {
 		record, err := client.seal(nil, recordApplication, []byte("content"))
 		require.NoError(f, err)
@@ -142,7 +142,7 @@ func FuzzRecords(f *testing.F) {
 			h.offers(pskSuites)
 		}
 		before := bytes.Clone(b)
-		modernise(b)
+		setVersion(b)
 		require.Len(t, b, len(before))
 		require.LessOrEqual(t, len(unwrapAlert(b)), max(len(b), recordHeaderSize+2))
 	})
@@ -151,16 +151,16 @@ func FuzzRecords(f *testing.F) {
 // FuzzSession gives a session what the network says; nothing of it is accepted
 // that the peer has not sealed.
 func FuzzSession(f *testing.F) {
-	for _, suite := range []dtls.CipherSuiteID{dtls.TLS_PSK_WITH_AES_128_CCM_8, dtls.TLS_PSK_WITH_AES_128_CBC_SHA256} {
+	for _, suite := range []pion.CipherSuiteID{pion.TLS_PSK_WITH_AES_128_CCM_8, pion.TLS_PSK_WITH_AES_128_CBC_SHA256} {
 		client, _ := sessionPair(f, suite, true)
 		record, err := client.seal(nil, recordApplication, []byte("content"))
 		require.NoError(f, err)
-		f.Add(record, suite == dtls.TLS_PSK_WITH_AES_128_CBC_SHA256)
+		f.Add(record, suite == pion.TLS_PSK_WITH_AES_128_CBC_SHA256)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, cbc bool) {
-		suite := dtls.TLS_PSK_WITH_AES_128_CCM_8
+		suite := pion.TLS_PSK_WITH_AES_128_CCM_8
 		if cbc {
-			suite = dtls.TLS_PSK_WITH_AES_128_CBC_SHA256
+			suite = pion.TLS_PSK_WITH_AES_128_CBC_SHA256
 		}
 		_, server := sessionPair(t, suite, true)
 		r, _, err := nextRecord(b, cidSize)
@@ -170,17 +170,17 @@ func FuzzSession(f *testing.F) {
 		if len(b) > 10 && binary.BigEndian.Uint64(b[3:]) == 1<<48|1 {
 			return // it may be the seed
 		}
-		content, _, _, err := server.open(nil, r)
+		content, _, _, err := server.open(r)
 		require.Error(t, err, "%x", content)
 	})
 }
 
 func BenchmarkRecords(b *testing.B) {
-	for _, suite := range append(append([]dtls.CipherSuiteID{}, pskSuites...), cbcSuites...) {
+	for _, suite := range append(append([]pion.CipherSuiteID{}, pskSuites...), cbcSuites...) {
 		for _, n := range []int{20, 1100} {
 			b.Run(suite.String()+map[bool]string{true: "/small", false: "/block"}[n < 100], func(b *testing.B) {
 				client, server := sessionPair(b, suite, false)
-				content, out, in := make([]byte, n), make([]byte, 0, maxDatagram), make([]byte, 0, maxDatagram)
+				content, out := make([]byte, n), make([]byte, 0, maxRecord)
 				b.ReportAllocs()
 				for b.Loop() {
 					record, err := client.seal(out, recordApplication, content)
@@ -188,7 +188,7 @@ func BenchmarkRecords(b *testing.B) {
 						b.Fatal(err)
 					}
 					r, _, _ := nextRecord(record, 0)
-					if _, _, _, err := server.open(in, r); err != nil {
+					if _, _, _, err := server.open(r); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -1,4 +1,4 @@
-package coap
+package udp
 
 import (
 	"net"
@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiveDestinations has the system say to which address of ours each datagram came.
+// receiveDestinations asks the system to report the destination address of each datagram.
 func receiveDestinations(conn *net.UDPConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -24,10 +24,10 @@ func receiveDestinations(conn *net.UDPConn) bool {
 	return failed == nil && err == nil
 }
 
-// destinationSize is the room for what the system says of a datagram.
+// destinationSize is the length of the control messages that report the destination.
 var destinationSize = unix.CmsgSpace(unix.SizeofInet4Pktinfo) + unix.CmsgSpace(unix.SizeofInet6Pktinfo)
 
-// destinationOf reads what the system has said of a datagram.
+// destinationOf returns the destination address in the control messages of a datagram.
 func destinationOf(oob []byte) netip.Addr {
 	for len(oob) > 0 {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
@@ -37,7 +37,7 @@ func destinationOf(oob []byte) netip.Addr {
 		oob = rest
 		switch {
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			return netip.AddrFrom4([4]byte(data[4:8])) // ours, also if it was sent to many
+			return netip.AddrFrom4([4]byte(data[4:8])) // the local one, also of a multicast datagram
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			return netip.AddrFrom16([16]byte(data[:16])).Unmap()
 		}
@@ -45,7 +45,7 @@ func destinationOf(oob []byte) netip.Addr {
 	return netip.Addr{}
 }
 
-// sourceControl has a datagram leave from addr.
+// sourceControl returns the control message that makes addr the source of a datagram.
 func sourceControl(addr netip.Addr) []byte {
 	if addr.Is4() {
 		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: addr.As4()})

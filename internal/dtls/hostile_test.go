@@ -1,19 +1,15 @@
-package coap_test
+package dtls
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"net"
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/otago-iot/otago/internal/coap"
 )
 
 // tamper is a client's socket whose datagrams are changed on their way.
@@ -31,25 +27,18 @@ func (c tamper) WriteTo(b []byte, to net.Addr) (int, error) {
 	return len(b), nil
 }
 
-func dialTampered(t *testing.T, addr netip.AddrPort, secure coap.DTLSConfig, change func(b []byte) [][]byte) (*coap.Endpoint, coap.Peer, error) {
+func dialTampered(t *testing.T, addr netip.AddrPort, secure Credentials, change func(b []byte) [][]byte) (*user, error) {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	client := coap.New(coap.Config{Transmission: coap.Transmission{ACKTimeout: 100 * time.Millisecond}})
-	t.Cleanup(func() { client.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
 	// Without the methods of a UDP socket, so that WriteTo is used.
-	peer, err := client.DialDTLS(ctx, tamper{struct{ net.PacketConn }{conn}, change}, addr, secure)
-	return client, peer, err
+	return dialOver(t, tamper{struct{ net.PacketConn }{listen(t)}, change}, addr, secure)
 }
 
 // TestOddRecordVersion lets in a client whose ClientHello is in a record of
 // version 0xfe00, as some write it.
 func TestOddRecordVersion(t *testing.T) {
-	server := serveDTLS(t, coap.Config{}, pskOf(testIdentity, testKey))
+	server := serve(t, pskOf(testIdentity, testKey))
 	odd := 0
-	client, peer, err := dialTampered(t, server.addr, pskClient(), func(b []byte) [][]byte {
+	client, err := dialTampered(t, server.addr, pskClient(), func(b []byte) [][]byte {
 		if b[0] == 22 && b[13] == 1 {
 			b[1], b[2] = 0xfe, 0x00
 			odd++
@@ -58,18 +47,17 @@ func TestOddRecordVersion(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Positive(t, odd)
-	_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
-	require.NoError(t, err)
+	client.ask(t, "hello")
 }
 
 // TestHandshakeOverBadNetwork loses the first copy of each flight, and repeats
 // and reorders the rest.
 func TestHandshakeOverBadNetwork(t *testing.T) {
 	certs := newCertificates(t)
-	secure := coap.DTLSConfig{Certificate: &certs.server, ClientCAs: certs.roots}
-	server := serveDTLS(t, coap.Config{}, secure)
+	secure := Credentials{Certificate: &certs.server, ClientCAs: certs.roots}
+	server := serve(t, secure)
 	n := 0
-	client, peer, err := dialTampered(t, server.addr, coap.DTLSConfig{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"},
+	client, err := dialTampered(t, server.addr, Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"},
 		func(b []byte) [][]byte {
 			if n++; n%3 == 1 {
 				return nil
@@ -77,8 +65,7 @@ func TestHandshakeOverBadNetwork(t *testing.T) {
 			return [][]byte{b, b}
 		})
 	require.NoError(t, err)
-	_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
-	require.NoError(t, err)
+	client.ask(t, "hello")
 }
 
 // TestLostLastFlight loses the server's last flight: when the client repeats
@@ -89,7 +76,7 @@ func TestLostLastFlight(t *testing.T) {
 	certs := newCertificates(t)
 	both := pskOf(testIdentity, testKey)
 	both.Certificate, both.ClientCAs = &certs.server, certs.roots
-	for name, secure := range map[string]coap.DTLSConfig{
+	for name, secure := range map[string]Credentials{
 		"PSK":                       pskClient(),
 		"PSK without Connection ID": {Identity: []byte(testIdentity), Key: testKey, NoConnectionID: true},
 		"certificates":              {Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"},
@@ -97,10 +84,8 @@ func TestLostLastFlight(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // they wait for repetitions
-			server := serveDTLS(t, coap.Config{}, both)
-			conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-			require.NoError(t, err)
-			lost := &lossy{PacketConn: conn, lose: 2}
+			server := serve(t, both)
+			lost := &lossy{PacketConn: listen(t), lose: 2}
 			var finished []byte // the client's first
 			split := tamper{struct{ net.PacketConn }{lost}, func(b []byte) (records [][]byte) {
 				for len(b) > 13 {
@@ -120,14 +105,9 @@ func TestLostLastFlight(t *testing.T) {
 				}
 				return records
 			}}
-			client := coap.New(coap.Config{})
-			defer client.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			defer cancel()
-			peer, err := client.DialDTLS(ctx, split, server.addr, secure)
+			client, err := dialOver(t, split, server.addr, secure)
 			require.NoError(t, err)
-			_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.GET})
-			require.NoError(t, err)
+			client.ask(t, "hello")
 			lost.mu.Lock()
 			defer lost.mu.Unlock()
 			require.Len(t, lost.flights, 3, "two were lost, and one arrived")
@@ -174,19 +154,11 @@ func (l *lossy) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, addr, nil
 }
 
-// TestReplays sends every record of a client twice, and some again much later:
-// each counts once.
+// TestReplays sends every record of a client twice, and some again much later: each counts once.
 func TestReplays(t *testing.T) {
-	var mu sync.Mutex
-	count := 0
-	server := serveDTLS(t, coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
-		mu.Lock()
-		defer mu.Unlock()
-		count++
-		return &coap.Response{Code: coap.Changed}
-	}), Bounds: coap.Bounds{DedupEntries: 1}}, pskOf(testIdentity, testKey))
+	server := serve(t, pskOf(testIdentity, testKey))
 	var old [][]byte
-	client, peer, err := dialTampered(t, server.addr, pskClient(), func(b []byte) [][]byte {
+	client, err := dialTampered(t, server.addr, pskClient(), func(b []byte) [][]byte {
 		if b[0] != 23 && b[0] != 25 {
 			return [][]byte{b}
 		}
@@ -197,61 +169,48 @@ func TestReplays(t *testing.T) {
 		return append(out, forged, bytes.Clone(old[0]))
 	})
 	require.NoError(t, err)
-	const requests = 200
-	for range requests {
-		_, err := client.Do(t.Context(), peer, &coap.Request{Code: coap.POST, NonConfirmable: true})
-		require.NoError(t, err)
+	session := <-server.opened
+	const records = 200
+	for i := range records {
+		require.NoError(t, client.ss.Write([]byte{byte(i)}))
+		require.Equal(t, []byte{byte(i)}, <-session.in)
+		require.Equal(t, []byte{byte(i)}, <-client.in)
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	require.Equal(t, requests, count)
+	client.ask(t, "end")
+	require.Equal(t, "end", string(<-session.in), "nothing came twice")
 }
 
-// TestCloseNotify ends the association on both sides, whoever leaves.
-func TestCloseNotify(t *testing.T) {
-	for _, leaves := range []string{"client", "server"} {
-		t.Run(leaves, func(t *testing.T) {
-			closed := make(chan coap.Peer, 2)
-			seen := make(chan coap.Peer, 1)
-			server := serveDTLS(t, coap.Config{OnClosed: func(p coap.Peer) { closed <- p }, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
-				seen <- r.Peer
-				return &coap.Response{Code: coap.Changed}
-			})}, pskOf(testIdentity, testKey))
-			gone := make(chan coap.Peer, 2)
-			client, peer, err := dialDTLS(t, server.addr, coap.Config{OnClosed: func(p coap.Peer) { gone <- p }}, pskClient())
+// TestClose ends the session at both sides, whoever closes it.
+func TestClose(t *testing.T) {
+	for _, closes := range []string{"client", "server"} {
+		t.Run(closes, func(t *testing.T) {
+			server := serve(t, pskOf(testIdentity, testKey))
+			client, err := dial(t, server.addr, pskClient())
 			require.NoError(t, err)
-			_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.POST})
-			require.NoError(t, err)
-			device := <-seen
-			require.NotNil(t, server.Identity(device))
-			if leaves == "client" {
-				client.Hangup(peer)
+			client.ask(t, "hello")
+			session := <-server.opened
+			require.Equal(t, testIdentity, string(session.proven.PSKIdentity))
+			if closes == "client" {
+				client.ss.Close()
 			} else {
 				server.stop()
 			}
-			require.Equal(t, device, <-closed)
-			require.Equal(t, peer, <-gone)
-			require.Nil(t, server.Identity(device))
-			_, err = client.Do(t.Context(), peer, &coap.Request{Code: coap.POST})
-			require.ErrorIs(t, err, coap.ErrNoPeer)
-			require.Empty(t, closed)
-			require.Empty(t, gone)
+			require.Equal(t, session, <-server.closed)
+			require.Equal(t, client, <-client.end.closed)
+			require.ErrorIs(t, client.ss.Write(nil), net.ErrClosed)
+			require.Error(t, client.ss.Context().Err(), "a client has one session")
+			require.Empty(t, server.closed)
+			require.Empty(t, client.end.closed)
 		})
 	}
 }
 
-// TestGarbage sends all sorts of nonsense at an association's address, and at
-// the server; it goes on.
+// TestGarbage sends all sorts of nonsense to a session and to the server, which goes on.
 func TestGarbage(t *testing.T) {
 	conn := newSpoofed(t)
-	server := coap.New(coap.Config{})
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- server.ServeDTLS(ctx, conn, pskOf(testIdentity, testKey)) }()
-	local, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	client := coap.New(coap.Config{})
-	peer, err := client.DialDTLS(ctx, local, conn.LocalAddr().(*net.UDPAddr).AddrPort(), pskClient())
+	server := newEnd(t, conn, Config{Credentials: pskOf(testIdentity, testKey)})
+	local := listen(t)
+	client, err := dialOver(t, local, server.addr, pskClient())
 	require.NoError(t, err)
 	alert := []byte{21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40}
 	for i := range 2000 {
@@ -267,10 +226,25 @@ func TestGarbage(t *testing.T) {
 		}
 		conn.in <- forgery{b: b, from: local.LocalAddr()}
 	}
-	_, err = client.Do(ctx, peer, &coap.Request{Code: coap.GET})
-	require.NoError(t, err)
-	require.NoError(t, client.Close())
-	cancel()
-	require.NoError(t, <-served)
-	require.NoError(t, server.Close())
+	client.ask(t, "hello")
+	require.Empty(t, server.closed)
+}
+
+// TestRefusedAfterTheHandshake reports a client that rejects the handshake after its end, but not one
+// that has sent something else before.
+func TestRefusedAfterTheHandshake(t *testing.T) {
+	server := serve(t, pskOf(testIdentity, testKey))
+	for _, asks := range []bool{false, true} {
+		client, err := dial(t, server.addr, pskClient())
+		require.NoError(t, err)
+		if asks {
+			client.ask(t, "hello")
+		}
+		require.NoError(t, client.ss.send(recordAlert, []byte{alertFatal, 48}))
+		<-server.closed
+		if !asks {
+			require.ErrorContains(t, <-server.failed, "peer sent alert: unknown certificate authority")
+		}
+	}
+	require.Empty(t, server.failed)
 }

@@ -1,4 +1,4 @@
-package coap
+package dtls
 
 import (
 	"bytes"
@@ -8,26 +8,26 @@ import (
 	"time"
 )
 
-// What a peer may send, in bytes, before it has shown that it is at its address,
-// and after. pion would keep up to 10 MB of what is out of order.
+// How many bytes a peer may send in a handshake before its address is verified, and in all. pion would
+// keep up to 10 MB of messages that are out of order.
 const (
-	strangerRoom = 8 << 10
-	guestRoom    = 64 << 10
+	unverifiedRoom = 8 << 10
+	verifiedRoom   = 64 << 10
 )
 
-// maxEarly is how many datagrams wait for a session.
+// maxEarly is how many datagrams wait for the session while the handshake ends.
 const maxEarly = 8
 
-// feed gives pion a datagram; if it has enough, it is lost, as datagrams are.
-func (h *dtlsHandshake) feed(b []byte) {
+// feed gives pion a datagram. It drops the datagram if pion has not read the ones before.
+func (h *handshake) feed(b []byte) {
 	if h.room.Add(-int64(len(b))) < 0 {
 		h.abort(errTalkative)
 		return
 	}
-	h.heard = h.s.e.timers.now()
+	h.heard = h.s.now()
 	h.received(b)
 	b = bytes.Clone(unwrapAlert(b))
-	modernise(b)
+	setVersion(b)
 	if b[0] == recordAlert && len(b) == recordHeaderSize+2 && b[3]|b[4] == 0 && b[13] == alertFatal {
 		h.mu.Lock()
 		h.alert = b[14]
@@ -39,8 +39,8 @@ func (h *dtlsHandshake) feed(b []byte) {
 	}
 }
 
-// postpone keeps a datagram for the session.
-func (h *dtlsHandshake) postpone(b []byte) {
+// postpone keeps a datagram for the session, or passes it on if there is one.
+func (h *handshake) postpone(b []byte) {
 	h.mu.Lock()
 	ss := h.session
 	if ss == nil && len(h.early) < maxEarly {
@@ -52,8 +52,8 @@ func (h *dtlsHandshake) postpone(b []byte) {
 	}
 }
 
-// handOver returns what has waited for the session.
-func (h *dtlsHandshake) handOver(ss *dtlsSession) [][]byte {
+// handOver returns the datagrams that have waited for the session.
+func (h *handshake) handOver(ss *Session) [][]byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.session = ss
@@ -61,7 +61,7 @@ func (h *dtlsHandshake) handOver(ss *dtlsSession) [][]byte {
 }
 
 // ReadFrom implements [net.PacketConn].
-func (h *dtlsHandshake) ReadFrom(b []byte) (int, net.Addr, error) {
+func (h *handshake) ReadFrom(b []byte) (int, net.Addr, error) {
 	h.mu.Lock()
 	overdue := h.overdue
 	h.mu.Unlock()
@@ -76,10 +76,10 @@ func (h *dtlsHandshake) ReadFrom(b []byte) (int, net.Addr, error) {
 }
 
 // WriteTo implements [net.PacketConn].
-func (h *dtlsHandshake) WriteTo(b []byte, _ net.Addr) (int, error) {
+func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 	const helloVerifyRequest = 3
 	if !h.client && len(b) > recordHeaderSize && b[0] == recordHandshake && b[recordHeaderSize] != helloVerifyRequest {
-		h.s.verified(h) // answered with more than a cookie
+		h.s.verify(h) // it is answered by more than a cookie
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -90,32 +90,32 @@ func (h *dtlsHandshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 		b = appendAlert(nil, alertUnknownIdentity) // pion says "internal error"
 	}
 	h.writes(b)
-	return len(b), h.s.writeTo(unwrapAlert(b), h.addr, h.local)
+	return len(b), h.s.conn.WriteTo(unwrapAlert(b), h.addr, h.local)
 }
 
-// errLetGo is why reads end: pion is done with the handshake, or gives it up for
-// a reason that it returns.
-var errLetGo = errors.New("closed by pion")
+// errPionClosed is the cause when pion closes the handshake: it is done, or gives up for a reason that
+// it returns.
+var errPionClosed = errors.New("closed by pion")
 
 // Close implements [net.PacketConn].
-func (h *dtlsHandshake) Close() error {
+func (h *handshake) Close() error {
 	h.silence()
-	h.cancel(errLetGo)
+	h.cancel(errPionClosed)
 	return nil
 }
 
 // LocalAddr implements [net.PacketConn].
-func (h *dtlsHandshake) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(h.s.local) }
+func (h *handshake) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(h.s.Addr()) }
 
 // SetDeadline implements [net.PacketConn].
-func (h *dtlsHandshake) SetDeadline(t time.Time) error { return h.SetReadDeadline(t) }
+func (h *handshake) SetDeadline(t time.Time) error { return h.SetReadDeadline(t) }
 
 // SetWriteDeadline implements [net.PacketConn]; writes do not wait.
-func (h *dtlsHandshake) SetWriteDeadline(time.Time) error { return nil }
+func (h *handshake) SetWriteDeadline(time.Time) error { return nil }
 
-// SetReadDeadline implements [net.PacketConn], as far as pion needs it: a time
-// that has passed ends reads, until another is set.
-func (h *dtlsHandshake) SetReadDeadline(t time.Time) error {
+// SetReadDeadline implements [net.PacketConn] as far as pion needs it: a time that has passed ends
+// reads until another one is set.
+func (h *handshake) SetReadDeadline(t time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	select {

@@ -1,63 +1,42 @@
-package coap_test
+package dtls
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/otago-iot/otago/internal/coap"
 )
 
-// TestNewHandshakeFromTheSameAddress replaces an association when it is
-// complete, not before.
+// TestNewHandshakeFromTheSameAddress replaces a session when the handshake is complete, not before.
 func TestNewHandshakeFromTheSameAddress(t *testing.T) {
 	for _, noCID := range []bool{false, true} {
 		t.Run(fmt.Sprintf("without Connection ID: %v", noCID), func(t *testing.T) {
-			closed := make(chan coap.Peer, 2)
-			seen := make(chan coap.Peer, 4)
-			server := serveDTLS(t, coap.Config{OnClosed: func(p coap.Peer) { closed <- p }, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
-				seen <- r.Peer
-				return &coap.Response{Code: coap.Changed}
-			})}, pskOf(testIdentity, testKey))
-			conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-			require.NoError(t, err)
-			shared := &sharedConn{PacketConn: conn}
+			server := serve(t, pskOf(testIdentity, testKey))
+			shared := &sharedConn{PacketConn: listen(t)}
 			secure := pskClient()
 			secure.NoConnectionID = noCID
-			dial := func(secure coap.DTLSConfig) (*coap.Endpoint, coap.Peer, error) {
-				client := coap.New(coap.Config{})
-				t.Cleanup(func() { client.Close() })
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-				defer cancel()
-				peer, err := client.DialDTLS(ctx, shared.use(), server.addr, secure)
-				return client, peer, err
-			}
-			ask := func(client *coap.Endpoint, peer coap.Peer) coap.Peer {
-				_, err := client.Do(t.Context(), peer, &coap.Request{Code: coap.POST})
-				require.NoError(t, err)
-				return <-seen
-			}
-			first, peer, err := dial(secure)
+			first, err := dialOver(t, shared.use(), server.addr, secure)
 			require.NoError(t, err)
-			old := ask(first, peer)
+			first.ask(t, "1")
+			old := <-server.opened
 
 			wrong := secure
 			wrong.Key = []byte("wrong")
-			_, _, err = dial(wrong)
-			require.ErrorIs(t, err, coap.ErrWrongKey)
+			_, err = dialOver(t, shared.use(), server.addr, wrong)
+			require.ErrorIs(t, err, ErrWrongKey)
 			shared.back()
-			require.Equal(t, old, ask(first, peer), "a handshake that fails changes nothing")
+			first.ask(t, "2")
+			require.Equal(t, "1", string(<-old.in))
+			require.Equal(t, "2", string(<-old.in), "a handshake that fails changes nothing")
 
-			second, peer, err := dial(secure)
+			second, err := dialOver(t, shared.use(), server.addr, secure)
 			require.NoError(t, err)
-			require.NotEqual(t, old, ask(second, peer))
-			require.Equal(t, old, <-closed)
+			second.ask(t, "3")
+			require.Equal(t, "3", string(<-(<-server.opened).in))
+			require.Equal(t, old, <-server.closed)
 		})
 	}
 }

@@ -1,0 +1,124 @@
+package dtls
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestRefusedCredentials says on both sides why there is no association.
+func TestRefusedCredentials(t *testing.T) {
+	certs, others := newCertificates(t), newCertificates(t)
+	both := pskOf(testIdentity, testKey)
+	both.Certificate, both.ClientCAs = &certs.server, certs.roots
+	for _, test := range []struct {
+		name           string
+		client         Credentials
+		is             error  // at the client
+		client2, there string // what the client's error, and the server's log, say
+	}{
+		{"wrong key", Credentials{Identity: []byte(testIdentity), Key: []byte("another")}, ErrWrongKey, "", "keys differ"},
+		{"unknown identity", Credentials{Identity: []byte("stranger"), Key: testKey}, ErrUnknownIdentity, "", "unknown PSK identity"},
+		{"expired certificate", Credentials{Certificate: &certs.expired, RootCAs: certs.roots, ServerName: "server"}, nil, "BadCertificate", "expired"},
+		{"certificate of another CA", Credentials{Certificate: &others.device, RootCAs: certs.roots, ServerName: "server"}, nil, "BadCertificate", "unknown authority"},
+		{"no certificate", Credentials{RootCAs: certs.roots, ServerName: "server"}, nil, "ertificate", "client verification"},
+		{"server of another CA", Credentials{Certificate: &certs.device, RootCAs: others.roots, ServerName: "server"}, nil, "unknown authority", "BadCertificate"},
+		{"server of another name", Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "else"}, nil, "valid for", "BadCertificate"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := serve(t, both)
+			_, err := dial(t, server.addr, test.client)
+			require.ErrorIs(t, err, ErrHandshake)
+			if test.is != nil {
+				require.ErrorIs(t, err, test.is)
+			}
+			require.ErrorContains(t, err, test.client2)
+			require.Eventually(t, func() bool { return bytes.Contains([]byte(server.logged.String()), []byte(test.there)) },
+				10*time.Second, 5*time.Millisecond, "%v", server.logged)
+		})
+	}
+}
+
+// alertsOf counts the alerts that come by a socket.
+type alertsOf struct {
+	net.PacketConn
+	alerts *atomic.Int32
+}
+
+func (c alertsOf) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, addr, err := c.PacketConn.ReadFrom(b)
+	if n > 0 && b[0] == 21 {
+		c.alerts.Add(1)
+	}
+	return n, addr, err
+}
+
+// TestKeyLookUpFails refuses a client only when the server knows that it has no key: a client that is
+// refused may never come back. After any other error the server sends nothing and keeps nothing, and the
+// client's next handshake is like its first.
+func TestKeyLookUpFails(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer  func() ([]byte, error)
+		refused bool
+	}{
+		"unknown": {func() ([]byte, error) { return nil, fmt.Errorf("table 1: %w", ErrUnknownIdentity) }, true},
+		"no key":  {func() ([]byte, error) { return nil, nil }, true},
+		"error":   {func() ([]byte, error) { return testKey, errors.New("no database") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var down atomic.Bool
+			down.Store(true)
+			asked := make(chan struct{}, 10)
+			server := serve(t, Credentials{PSK: func([]byte) ([]byte, error) {
+				if down.Load() {
+					defer func() { asked <- struct{}{} }()
+					return test.answer()
+				}
+				return testKey, nil
+			}})
+			alerts := new(atomic.Int32)
+			client := newEnd(t, alertsOf{listen(t), alerts}, Config{Credentials: pskClient(), Server: server.addr})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			done := make(chan error, 1)
+			go func() {
+				_, err := client.Dial(ctx)
+				done <- err
+			}()
+			<-asked
+			err := <-server.failed
+			require.Equal(t, test.refused, errors.Is(err, ErrUnknownIdentity), "%v", err)
+			if !test.refused {
+				time.Sleep(1500 * time.Millisecond) // it repeats its flight, of which the server knows nothing any more
+				cancel()
+			}
+			require.Equal(t, test.refused, errors.Is(<-done, ErrUnknownIdentity))
+			require.Equal(t, test.refused, alerts.Load() > 0)
+			require.Empty(t, asked)
+			down.Store(false)
+			again, err := dial(t, server.addr, pskClient())
+			require.NoError(t, err)
+			again.ask(t, "hello")
+		})
+	}
+}
+
+// TestServerIsAway gives up when the context ends.
+func TestServerIsAway(t *testing.T) {
+	silent := listen(t)
+	defer silent.Close()
+	client := newEnd(t, listen(t), Config{Credentials: pskClient(), Server: silent.LocalAddr().(*net.UDPAddr).AddrPort()})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := client.Dial(ctx)
+	require.ErrorIs(t, err, ErrHandshake)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}

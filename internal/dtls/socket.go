@@ -1,0 +1,228 @@
+package dtls
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/otago-iot/otago/internal/udp"
+)
+
+// Config configures a [Socket].
+type Config struct {
+	Credentials
+	// Server is the address of the one peer of a client. Zero: the socket is a server's.
+	Server netip.AddrPort
+	// Handshakes is how many handshakes may be under way. Each takes some 55 KB, and 200 KB at most.
+	// Default 1000. When there are as many, the oldest one whose address is not verified ends.
+	Handshakes int
+	// IdentitySessions is how many sessions one identity may have. Default 8. For a new one, the
+	// session that has been silent longest ends if it has been silent for a minute; with four times as
+	// many sessions, it ends anyway.
+	IdentitySessions int
+	// Drain limits how long Serve waits for handshakes once the socket is closed. Default 5 s.
+	Drain time.Duration
+	// Logger gets handshakes that fail. Default: none.
+	Logger *slog.Logger
+}
+
+// Handler learns of what happens on a [Socket].
+type Handler interface {
+	// Open is called when a handshake is complete, and returns the receiver of the session's records.
+	// After an error there is no session. The socket is locked: Open must not call its methods.
+	Open(ss *Session, proven *Identity) (Receiver, error)
+	// Failed is called when a handshake fails with a client that has shown that it is at its address.
+	// err says why, and includes the alert that the client sent. It must not block.
+	Failed(addr netip.AddrPort, err error)
+}
+
+// Receiver is the user of a [Session].
+type Receiver interface {
+	// Receive takes the content of a record, which it must not keep or wait for.
+	Receive(content []byte)
+	// Closed is called once, when the session has ended.
+	Closed()
+}
+
+// Socket is a UDP socket with the sessions of its peers. It finds the session or the handshake for
+// each datagram, by Connection ID or by address.
+type Socket struct {
+	cfg      Config
+	handler  Handler
+	conn     *udp.Conn
+	log      *slog.Logger
+	seed     maphash.Seed
+	epoch    time.Time
+	ctx      context.Context
+	stop     context.CancelFunc
+	draining atomic.Bool
+	done     chan struct{} // closed when the reader and all handshakes have ended
+	running  sync.WaitGroup
+
+	mu         sync.Mutex
+	closed     bool
+	places     map[netip.AddrPort]place
+	byCID      map[connectionID]place // one of both
+	byOwner    map[uint64][]*Session
+	unverified list.List // *handshake with an address that is not verified, the oldest first
+	verified   list.List // *handshake with an address that is verified, the oldest first
+}
+
+// place is what there is at an address, or for a Connection ID.
+type place struct {
+	session   *Session
+	handshake *handshake
+}
+
+// New returns a socket on conn, which it owns from then on. A server needs credentials by which a
+// client can prove an identity, else the error is ErrNoCredentials. The values of ctx are those of
+// [Session.Context]; its end means nothing.
+func New(ctx context.Context, conn net.PacketConn, cfg Config, handler Handler) (*Socket, error) {
+	if !cfg.Server.IsValid() {
+		if cfg.ClientCAs == nil {
+			cfg.Certificate = nil
+		}
+		if cfg.PSK == nil && cfg.Certificate == nil {
+			conn.Close()
+			return nil, ErrNoCredentials
+		}
+	}
+	cfg.Server = udp.Unmap(cfg.Server)
+	if cfg.Handshakes == 0 {
+		cfg.Handshakes = 1000
+	}
+	if cfg.IdentitySessions == 0 {
+		cfg.IdentitySessions = 8
+	}
+	if cfg.Drain == 0 {
+		cfg.Drain = 5 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Socket{
+		cfg: cfg, handler: handler, conn: udp.New(conn), log: cfg.Logger, seed: maphash.MakeSeed(), epoch: time.Now(),
+		done:    make(chan struct{}),
+		places:  make(map[netip.AddrPort]place),
+		byCID:   make(map[connectionID]place),
+		byOwner: make(map[uint64][]*Session),
+	}
+	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	return s, nil
+}
+
+// now is the time since the socket was made.
+func (s *Socket) now() time.Duration { return time.Since(s.epoch) }
+
+// client reports whether the socket has one peer, the server.
+func (s *Socket) client() bool { return s.cfg.Server.IsValid() }
+
+// Addr returns the local address; see [udp.Conn.Addr].
+func (s *Socket) Addr() netip.AddrPort { return s.conn.Addr() }
+
+// Serve reads datagrams until the socket is closed, and then returns nil. It returns when the
+// handshakes under way have ended too, but waits no longer than Config.Drain: a look-up of a key may
+// not return.
+func (s *Socket) Serve() error {
+	defer func() {
+		s.Close()
+		ended := make(chan struct{})
+		go func() {
+			s.running.Wait()
+			close(ended)
+		}()
+		limit := time.NewTimer(s.cfg.Drain)
+		defer limit.Stop()
+		select {
+		case <-ended:
+		case <-limit.C:
+		}
+		close(s.done)
+	}()
+	b := make([]byte, maxRecord)
+	return s.conn.Serve(s.cfg.Server, func() []byte { return b },
+		func(n int, from netip.AddrPort, at *udp.Local) { s.receive(b[:n], from, at) })
+}
+
+// Done is closed when Serve is about to return.
+func (s *Socket) Done() <-chan struct{} { return s.done }
+
+// Dial makes a session with the server of a client's socket, which must be served. It ends before ctx
+// does and after 60 s at most; the error matches ErrHandshake. It may be called once.
+func (s *Socket) Dial(ctx context.Context) (Receiver, error) {
+	ss, err := s.dial().run(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v: %w", ErrHandshake, s.cfg.Server, err)
+	}
+	return ss.receiver, nil
+}
+
+// receive passes a datagram to the session or the handshake that it belongs to.
+func (s *Socket) receive(b []byte, addr netip.AddrPort, local *udp.Local) {
+	r, _, err := nextRecord(b, cidSize)
+	if err != nil || r.typ < recordChangeCipherSpec || r.typ > recordWithCID || r.epoch > 1 {
+		return
+	}
+	s.mu.Lock()
+	at := s.places[addr]
+	if r.typ == recordWithCID {
+		at = s.byCID[connectionID(r.raw[11:])]
+	}
+	if hello, ok := parseHello(b); ok && !s.client() {
+		at = s.hello(at, &hello, addr, local)
+	}
+	s.mu.Unlock()
+
+	h := at.handshake
+	switch {
+	case h != nil && h.finishing():
+		h.postpone(b)
+	case h != nil && (r.epoch == 0 || r.typ == recordHandshake || r.typ == recordWithCID):
+		h.feed(b)
+	case h != nil && at.session == nil:
+		h.postpone(b)
+	case at.session != nil:
+		at.session.receive(b, addr, local)
+	}
+}
+
+// Drain refuses handshakes from now on.
+func (s *Socket) Drain() { s.draining.Store(true) }
+
+// Close ends all sessions, with a closure alert to each peer, all handshakes, and the socket. A second
+// call does nothing.
+func (s *Socket) Close() {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed = true
+	var sessions []*Session
+	for _, list := range s.byOwner {
+		sessions = append(sessions, list...)
+	}
+	for _, l := range []*list.List{&s.unverified, &s.verified} {
+		for l.Len() > 0 {
+			s.drop(l.Front().Value.(*handshake), net.ErrClosed)
+		}
+	}
+	for _, at := range s.places {
+		if at.handshake != nil {
+			at.handshake.abort(net.ErrClosed)
+		}
+	}
+	s.mu.Unlock()
+	for _, ss := range sessions {
+		ss.Close()
+	}
+	s.stop()
+	s.conn.Close()
+}

@@ -1,0 +1,139 @@
+// Package udp reads and writes datagrams. On a socket that is bound to the wildcard address it knows
+// at which of the host's addresses each datagram arrived, so that the answer leaves from there.
+package udp
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// Conn is a UDP socket, or a [net.PacketConn] that stands for one. Its methods may be called by
+// several goroutines, Serve by one.
+type Conn struct {
+	conn   net.PacketConn
+	fast   addrPortConn // conn, if it has these methods
+	addr   netip.AddrPort
+	locals locals
+	closed chan struct{}
+	close  sync.Once
+}
+
+// addrPortConn has the methods of *net.UDPConn that do not allocate.
+type addrPortConn interface {
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error)
+}
+
+// New returns a Conn that owns conn.
+func New(conn net.PacketConn) *Conn {
+	c := &Conn{conn: conn, closed: make(chan struct{})}
+	c.fast, _ = conn.(addrPortConn)
+	var known bool
+	if c.addr, known = AddrPort(conn.LocalAddr()); known && c.addr.Addr().IsUnspecified() {
+		if udp, ok := conn.(*net.UDPConn); ok && receiveDestinations(udp) {
+			c.locals.conn, c.locals.oob = udp, make([]byte, destinationSize)
+		}
+	}
+	return c
+}
+
+// AddrPort returns the IP address and port of addr, IPv4 never in its mapped form, and false if addr
+// has none.
+func AddrPort(addr net.Addr) (netip.AddrPort, bool) {
+	switch addr := addr.(type) {
+	case *net.UDPAddr:
+		return Unmap(addr.AddrPort()), true
+	case *net.TCPAddr:
+		return Unmap(addr.AddrPort()), true
+	case nil:
+		return netip.AddrPort{}, false
+	}
+	ap, err := netip.ParseAddrPort(addr.String())
+	return Unmap(ap), err == nil
+}
+
+// Unmap returns a with an IPv4 address in place of one that is mapped into IPv6.
+func Unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// Addr returns the address to which the socket is bound; it is invalid if that is no IP address.
+func (c *Conn) Addr() netip.AddrPort { return c.addr }
+
+// maxFailures is how many reads may fail in a row before Serve gives up.
+const maxFailures = 1000
+
+// Serve reads datagrams until the socket is closed, and then returns nil. It reads each datagram into
+// what room returns, and calls handle with its length, its source, and the local address at which it
+// arrived, which is nil if that is not known. If peer is valid, Serve drops what others send.
+func (c *Conn) Serve(peer netip.AddrPort, room func() []byte, handle func(n int, from netip.AddrPort, at *Local)) error {
+	for failures := 0; ; {
+		n, from, at, err := c.read(room())
+		switch {
+		case err == nil:
+			failures = 0
+			if !peer.IsValid() || from == peer {
+				handle(n, from, at)
+			}
+		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		default:
+			// A read returns the error of an earlier write (ICMP), which says nothing about reading.
+			// One that persists ends the loop.
+			if failures++; failures > maxFailures {
+				return err
+			}
+			select {
+			case <-time.After(time.Duration(min(failures, 10)) * time.Millisecond):
+			case <-c.closed:
+				return nil
+			}
+		}
+	}
+}
+
+func (c *Conn) read(b []byte) (int, netip.AddrPort, *Local, error) {
+	if c.locals.conn != nil {
+		n, from, at, err := c.locals.read(b)
+		return n, Unmap(from), at, err
+	}
+	if c.fast != nil {
+		n, from, err := c.fast.ReadFromUDPAddrPort(b)
+		return n, Unmap(from), nil, err
+	}
+	n, addr, err := c.conn.ReadFrom(b)
+	if err != nil {
+		return n, netip.AddrPort{}, nil, err
+	}
+	from, ok := AddrPort(addr)
+	if !ok {
+		return 0, from, nil, errors.New("udp: the peer's address is not an IP address")
+	}
+	return n, from, nil, nil
+}
+
+// WriteTo sends a datagram from a local address; if that is nil, the system chooses one.
+func (c *Conn) WriteTo(b []byte, to netip.AddrPort, from *Local) error {
+	if from != nil && c.locals.conn != nil {
+		_, _, err := c.locals.conn.WriteMsgUDPAddrPort(b, from.control, to)
+		return err
+	}
+	if c.fast != nil {
+		_, err := c.fast.WriteToUDPAddrPort(b, to)
+		return err
+	}
+	_, err := c.conn.WriteTo(b, net.UDPAddrFromAddrPort(to))
+	return err
+}
+
+// Close closes the socket. A second call does nothing.
+func (c *Conn) Close() {
+	c.close.Do(func() {
+		close(c.closed)
+		c.conn.Close()
+	})
+}
