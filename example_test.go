@@ -28,20 +28,27 @@ func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) e
 	if err != nil {
 		return err
 	}
+	delivery, err := firmware.NewDelivery(images, firmware.DeliveryConfig{BaseURL: "http://127.0.0.1:8080"})
+	if err != nil {
+		return err
+	}
 	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
-	mgr := firmware.NewManager(srv, db, images, firmware.ManagerConfig{BaseURL: "http://127.0.0.1:8080/fw/"})
+	srv.HandleFunc("/", delivery.ServeCoAP) // devices download by CoAP
+	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Delivery: delivery})
+	if err != nil {
+		return err
+	}
 
 	mux := http.NewServeMux()
 	mux.Handle("/ota/", httpapi.Handler(mgr, staffOnly, httpapi.Options{})) // operators
-	web := firmware.NewHTTPServer(images.Wrap(mux))                         // devices download below /fw/
+	web := firmware.NewHTTPServer(delivery.Wrap(mux))                       // devices download by HTTP, below /fw/
 	web.Addr = "127.0.0.1:8080"
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.ListenAndServe(ctx, "coap://127.0.0.1:5683") })
 	group.Go(func() error { return mgr.Run(ctx) })
-	group.Go(web.ListenAndServe)
-	context.AfterFunc(ctx, func() { web.Close() })
-	return group.Wait()
+	group.Go(func() error { return firmware.RunHTTPServer(ctx, web, nil) })
+	return group.Wait() // nil when ctx has ended, and downloads with it
 }
 
 func sensor(ctx context.Context, publicKey ed25519.PublicKey) error {

@@ -1,374 +1,140 @@
 package firmware
 
 import (
-	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
-	"sync"
+	"time"
 
-	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
-// A grant lets one path of a download lead to an image, on behalf of an update, until that ends. What the path ends with
-// is a secret token or, for a profile that needs one, a public name; of both only the hash is known here.
-type grant struct {
-	hash     string // SHA-256, in hex, as newToken or publicPath returned it
-	update   string
-	endpoint string
-	image    string
+// DeliveryConfig is the configuration of a [Delivery]. Its zero value serves packages by CoAP, at the address by which a
+// device reached the server.
+type DeliveryConfig struct {
+	// BaseURL is what Package URIs start with, for the protocol that its scheme names (http, https, coap, coaps, coap+tcp,
+	// coaps+tcp); a secret of 22 bytes is appended. Without a path, Prefix is appended first. It has a host, no user info,
+	// no query and no fragment; with the secret it has at most 127 bytes, as some devices keep no more. Default: none.
+	BaseURL string
+	// BaseURLs returns the base for one device and one protocol, "" if packages are not served by that protocol. It replaces
+	// BaseURL, is called often, from several goroutines, and must not block. For a device that has not registered yet it is
+	// called with the zero Registration. Default: BaseURL for its scheme and, for the CoAP protocol that the device itself
+	// uses, the address by which it reached the server, with Prefix: mount [Delivery.ServeCoAP] there.
+	BaseURLs func(lwm2m.Registration, fsm.Protocol) string
+	// Prefix is the path below which devices find packages by secret URIs. It begins and ends with a slash, has at most 46
+	// bytes, and needs no escapes. Deliveries that share a server have prefixes of their own. Default: "/fw/".
+	Prefix string
+	// PublicPrefix is the path below which devices find packages without a secret, if their profile wants only a path
+	// (fsm.Profile.PathOnly). It has the form of Prefix, with at most 64 bytes. Default: "/media/firmware/".
+	PublicPrefix string
+	// Stall is how long a device that downloads by HTTP may take nothing before its connection is closed: see
+	// [Delivery.ServeHTTP]. Default: 2 minutes.
+	Stall time.Duration
+	// Logger receives what an operator should know, such as an image that cannot be read. Secrets are never logged. Default:
+	// nothing is logged.
+	Logger *slog.Logger
 }
 
-var (
-	// errNotReady: the grants of updates that were active before the start are not all known yet.
-	errNotReady = errors.New("firmware: downloads are not ready yet")
-	// errNoGrant: the path leads nowhere.
-	errNoGrant = errors.New("firmware: no such download")
-	// errPathTaken: the public path leads to another image.
-	errPathTaken = errors.New("firmware: public path leads to another image")
-)
-
-const (
-	tokenBytes = 16 // 128 random bits
-	tokenChars = 22 // of them in base64url, without padding
-	// publicForms counts the forms of public paths; the last one is never taken.
-	publicForms = 3
-	// maxURI bounds a Package URI in bytes: devices are known that keep no more.
-	maxURI = 127
-)
-
-// newToken returns a new token, and the hash by which it is granted.
-func newToken() (token, hash string) {
-	var b [tokenBytes]byte
-	_, _ = rand.Read(b[:]) // never fails
-	token = base64.RawURLEncoding.EncodeToString(b[:])
-	return token, hashOf(token)
-}
-
-func hashOf(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	return hex.EncodeToString(sum[:])
-}
-
-// isToken reports whether a path's last segment may be a token.
-func isToken(s string) bool {
-	return len(s) == tokenChars && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
-}
-
-// tokenURI appends a token to the base of Package URIs, which is absolute, or only a path that begins with a slash.
-func tokenURI(base, token string) (string, error) {
-	u, err := url.Parse(base)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("firmware: base of package URIs: %w", err)
-	case u.Scheme == "" && !strings.HasPrefix(base, "/"), u.Scheme != "" && u.Host == "":
-		return "", fmt.Errorf("firmware: base %q of package URIs is neither absolute nor a path", base)
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return "", errors.New("firmware: base of package URIs has user info, a query or a fragment")
-	}
-	uri := strings.TrimSuffix(base, "/") + "/" + token
-	if len(uri) > maxURI {
-		return "", fmt.Errorf("firmware: package URI has %d bytes, more than the %d that devices keep", len(uri), maxURI)
-	}
-	return uri, nil
-}
-
-// publicPath returns the path under which an image may be public, and the hash by which it is granted. Images of other
-// names may have the same version: the n-th form says more than the one before.
-func (r *Repository) publicPath(img Image, n int) (path, hash string) {
-	name := img.Version
-	switch n {
-	case 1:
-		name = img.Name + "-" + img.Version
-	case 2:
-		name = img.ID
-	}
-	path = r.cfg.PublicPrefix + plain(name) + ".bin"
-	if len(path) > maxURI && n < 2 {
-		return r.publicPath(img, 2)
-	}
-	return path, hashOf(path)
-}
-
-// plain makes a name that needs no escape in a path: clients are known that escape nothing.
-func plain(name string) string {
-	return strings.Map(func(c rune) rune {
-		switch {
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '.', c == '-', c == '_':
-			return c
-		}
-		return '_'
-	}, name)
-}
-
-// grants is the table of what can be downloaded, the same for all transports.
-type grants struct {
-	mu       sync.Mutex
-	ready    bool
-	byHash   map[string]*download
-	byUpdate map[string][]string // update -> hashes
-	watch    imageWatch
-}
-
-// An imageWatch follows the grants of an update. Repository calls its functions often and from several goroutines; each of
-// them is set.
-type imageWatch struct {
-	// served: the device was sent the package from its start up to done.
-	served func(update string, done int64)
-	// asked: a request for the package came, by some protocol.
-	asked func(update, by string)
-	// fault: the package cannot be handed out.
-	fault func(update string, err error)
-}
-
-func (g *grants) init() {
-	g.byHash, g.byUpdate = make(map[string]*download), make(map[string][]string)
-	g.watch = imageWatch{func(string, int64) {}, func(string, string) {}, func(string, error) {}}
-}
-
-// A download is one path and the updates that it serves: one if it is secret.
-type download struct {
-	image   string
-	updates map[string]*share // by id
-
-	opening sync.Mutex // guards what follows
-	pkg     *Package   // nil until somebody downloads
-	ended   bool
-	asked   map[string]bool // updates on whose behalf somebody has asked
-}
-
-// first reports whether this is the first request for the download on behalf of an update.
-func (d *download) first(update string) bool {
-	d.opening.Lock()
-	defer d.opening.Unlock()
-	if d.asked[update] {
-		return false
-	}
-	if d.asked == nil {
-		d.asked = make(map[string]bool)
-	}
-	d.asked[update] = true
-	return true
-}
-
-// A share is one update's part of a download.
-type share struct {
-	endpoint string
-	done     int64 // bytes from the start that the device was sent since it last began there
-	most     int64 // the most that done has been
-}
-
-// allow adds a grant. It returns errPathTaken if a public path leads to another image, and changes nothing then.
-func (r *Repository) allow(g grant) error {
-	t := &r.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	d := t.byHash[g.hash]
-	if d == nil {
-		d = &download{image: g.image, updates: make(map[string]*share)}
-		t.byHash[g.hash] = d
-	}
-	if d.image != g.image {
-		return errPathTaken
-	}
-	if d.updates[g.update] == nil {
-		d.updates[g.update] = &share{endpoint: g.endpoint}
-		t.byUpdate[g.update] = append(t.byUpdate[g.update], g.hash)
-	}
-	return nil
-}
-
-// revoke ends all grants of an update. Downloads under way break off, unless another update has them too.
-func (r *Repository) revoke(update string) {
-	t := &r.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, hash := range t.byUpdate[update] {
-		d := t.byHash[hash]
-		delete(d.updates, update)
-		if len(d.updates) == 0 {
-			delete(t.byHash, hash)
-			go d.end() // which may have to wait for one that opens it
-		}
-	}
-	delete(t.byUpdate, update)
-}
-
-// ready says that the grants of all updates that were active at the start are known.
-func (r *Repository) ready() {
-	r.table.mu.Lock()
-	defer r.table.mu.Unlock()
-	r.table.ready = true
-}
-
-// watch sets the functions that follow the grants.
-func (r *Repository) watch(w imageWatch) {
-	r.table.mu.Lock()
-	defer r.table.mu.Unlock()
-	r.table.watch = w
-}
-
-// open returns the download's package, which the first call opens.
-func (d *download) open(ctx context.Context, r *Repository) (*Package, error) {
-	d.opening.Lock()
-	defer d.opening.Unlock()
-	if d.ended {
-		return nil, errNoGrant
-	}
-	if d.pkg == nil {
-		pkg, err := r.Open(context.WithoutCancel(ctx), d.image)
-		if err != nil {
-			return nil, err
-		}
-		d.pkg = pkg
-	}
-	return d.pkg, nil
-}
-
-// end closes the package, if it was opened, and keeps it from being opened.
-func (d *download) end() {
-	d.opening.Lock()
-	defer d.opening.Unlock()
-	d.ended = true
-	if d.pkg != nil {
-		_ = d.pkg.Close()
-	}
-}
-
-// publish grants a public path to an image and returns it, and the hash by which it can be granted again.
-func (r *Repository) publish(g grant, img Image) (path, hash string, err error) {
-	for n := range publicForms {
-		path, g.hash = r.publicPath(img, n)
-		if err = r.allow(g); !errors.Is(err, errPathTaken) {
-			return path, g.hash, err
-		}
-	}
-	return "", "", err
-}
-
-// A served is a package on its way to a device, whatever the transport.
-type served struct {
-	pkg  *Package
-	size int64
-	etag []byte
-
-	r        *Repository
-	download *download
-	update   string // "" if it is not known for which one
-}
-
-// ReadAt implements io.ReaderAt, for the whole package. That it fails is nothing that the device can tell us.
-func (s *served) ReadAt(b []byte, off int64) (int, error) {
-	n, err := s.pkg.ReadAt(b, off)
-	if want := min(int64(len(b)), s.size-off); int64(n) < want && s.update != "" {
-		s.r.watching().fault(s.update, fmt.Errorf("%w: %d of %d bytes at %d could be read", ErrDamaged, n, want, off))
-	}
-	return n, err
-}
-
-func (r *Repository) watching() imageWatch {
-	r.table.mu.Lock()
-	defer r.table.mu.Unlock()
-	return r.table.watch
-}
-
-// find returns what a path leads to: the secret token is its last segment, wherever the rest was mounted; a public path is
-// compared as a whole. Empty segments at its start do not count: devices are known that ask for "//path". endpoint is
-// who asks, as far as the transport knows; a grant of another endpoint is then not found.
+// A Delivery serves the packages of a [Repository] to devices. It makes the Package URIs of updates, checks who asks by
+// them, and reports progress to the [Manager] whose updates they are.
 //
-// What is returned stays readable until the grant is revoked. by names the protocol that is asked by. The error is
-// errNoGrant, errNotReady, or that of Open.
-func (r *Repository) find(ctx context.Context, path, endpoint, by string) (*served, error) {
-	path = "/" + strings.TrimLeft(path, "/")
-	t := &r.table
-	t.mu.Lock()
-	d := t.byHash[hashOf(path)]
-	if last := path[strings.LastIndexByte(path, '/')+1:]; d == nil && isToken(last) {
-		d = t.byHash[hashOf(last)]
+// The program mounts it where devices can reach it: on an HTTP server as an http.Handler ([Delivery.ServeHTTP],
+// [Delivery.Wrap]), on an lwm2m.Server as a download function ([Delivery.ServeCoAP]). A Package URI leads to its package from
+// before the device knows it until the update ends, also over a restart of the server.
+type Delivery struct {
+	images *Repository
+	cfg    DeliveryConfig
+	log    *slog.Logger
+	table  grants
+}
+
+// NewDelivery returns a delivery of images. The error says which field of cfg cannot work, and why.
+func NewDelivery(images *Repository, cfg DeliveryConfig) (*Delivery, error) {
+	if images == nil {
+		return nil, errors.New("firmware: a Delivery needs a Repository")
 	}
-	update, ok := "", false
-	if d != nil {
-		update, ok = d.choose(endpoint)
-	}
-	ready, watch := t.ready, t.watch
-	t.mu.Unlock()
-	switch {
-	case !ok && !ready && r.mayLead(path):
-		return nil, errNotReady
-	case !ok:
-		return nil, errNoGrant
-	}
-	if update != "" && d.first(update) {
-		watch.asked(update, by)
-	}
-	pkg, err := d.open(ctx, r)
-	if err != nil {
-		if !errors.Is(err, errNoGrant) {
-			r.cfg.Logger.Error("an image that a device asks for cannot be read", "image", d.image, "update", update, "error", err)
-		}
-		if update != "" && (errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound)) {
-			watch.fault(update, err)
-		}
+	var err error
+	if cfg.Prefix, err = prefix("Prefix", cfg.Prefix, "/fw/", maxPrefix); err != nil {
 		return nil, err
 	}
-	return &served{pkg: pkg, size: pkg.Size(), etag: pkg.ETag(), r: r, download: d, update: update}, nil
-}
-
-// mayLead reports whether a path is of the form of those that are granted.
-func (r *Repository) mayLead(path string) bool {
-	return isToken(path[strings.LastIndexByte(path, '/')+1:]) || strings.HasPrefix(path, r.cfg.PublicPrefix)
-}
-
-// choose returns the update on whose behalf an endpoint may download, "" if it may but there is more than one.
-func (d *download) choose(endpoint string) (update string, ok bool) {
-	for id, s := range d.updates {
-		if endpoint == "" || s.endpoint == endpoint {
-			if ok {
-				return "", true
-			}
-			update, ok = id, true
+	if cfg.PublicPrefix, err = prefix("PublicPrefix", cfg.PublicPrefix, "/media/firmware/", maxPublicPrefix); err != nil {
+		return nil, err
+	}
+	switch {
+	case cfg.Prefix == cfg.PublicPrefix:
+		return nil, fmt.Errorf("firmware: DeliveryConfig.PublicPrefix %q is also the Prefix", cfg.PublicPrefix)
+	case cfg.Stall < 0:
+		return nil, fmt.Errorf("firmware: DeliveryConfig.Stall is negative: %s", cfg.Stall)
+	case cfg.BaseURL != "" && cfg.BaseURLs != nil:
+		return nil, errors.New("firmware: DeliveryConfig.BaseURLs is set beside BaseURL")
+	case cfg.BaseURL != "":
+		if cfg.BaseURL, err = checkBaseURL(cfg.BaseURL, cfg.Prefix); err != nil {
+			return nil, err
 		}
 	}
-	return update, ok
-}
-
-// sent notes that the device was sent the bytes from start up to end, and tells the manager how far it is. It reports
-// false once the download is not granted any more.
-func (s *served) sent(start, end int64) bool {
-	t := &s.r.table
-	t.mu.Lock()
-	granted := len(s.download.updates) > 0
-	part := s.download.updates[s.update]
-	told := false
-	// Bytes after a gap tell nothing, except the first ones: before a restart of the server there were others. A device
-	// may begin again, or look at the beginning and then go on where it was.
-	if part != nil && (start == 0 && end != part.done || end > part.done && (start <= part.most || part.most == 0)) {
-		part.done, part.most, told = end, max(part.most, end), true
+	if cfg.Stall == 0 {
+		cfg.Stall = 2 * time.Minute
 	}
-	watch := t.watch
-	t.mu.Unlock()
-	if told {
-		watch.served(s.update, end)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return granted
-}
-
-// reached notes that the device was sent a piece that ended at offset, as [served.sent] does where the piece's start is not
-// known, only that it is short.
-func (s *served) reached(offset int64) {
-	start := max(1, offset-maxPiece)
-	if offset <= firstBlock {
-		start = 0
-	}
-	s.sent(start, offset)
+	d := &Delivery{images: images, cfg: cfg, log: cfg.Logger}
+	d.table.byHash, d.table.byUpdate = make(map[string]*download), make(map[string][]string)
+	return d, nil
 }
 
 const (
-	maxPiece   = 64 << 10 // bounds what CoAP sends at once
-	firstBlock = 1024     // bounds a block: what ends within it begins the package
+	// maxPrefix leaves room for a secret after the longest address: coaps+tcp://[IPv6]:port has 59 bytes.
+	maxPrefix = maxURI - tokenChars - 59
+	// maxPublicPrefix leaves room for the id of an image.
+	maxPublicPrefix = 64
 )
+
+// prefix returns a path prefix of the configuration, or why it cannot be one.
+func prefix(field, given, byDefault string, most int) (string, error) {
+	bad := func(problem string) (string, error) {
+		return "", fmt.Errorf("firmware: DeliveryConfig.%s %q %s", field, given, problem)
+	}
+	switch {
+	case given == "":
+		return byDefault, nil
+	case !strings.HasPrefix(given, "/") || !strings.HasSuffix(given, "/"):
+		return bad("does not begin and end with a slash")
+	case len(given) > most:
+		return bad(fmt.Sprintf("has more than %d bytes", most))
+	case plain(strings.ReplaceAll(given, "/", "-")) != strings.ReplaceAll(given, "/", "-"):
+		return bad("has characters other than letters, digits, '.', '-', '_' and '/'")
+	}
+	for segment := range strings.SplitSeq(strings.TrimSuffix(given[1:], "/"), "/") {
+		if given != "/" && segment == "" || segment == "." || segment == ".." {
+			return bad("has an empty segment, '.' or '..'")
+		}
+	}
+	if first, _, _ := strings.Cut(given[1:], "/"); first == "rd" || first == "dp" || first == "bs" || first == ".well-known" {
+		return bad("is a path of LwM2M or CoAP itself")
+	}
+	return given, nil
+}
+
+// checkBaseURL returns DeliveryConfig.BaseURL with its path, or why it cannot be one.
+func checkBaseURL(base, prefix string) (string, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return "", errors.New("firmware: DeliveryConfig.BaseURL is no URL: " + errors.Unwrap(err).Error())
+	}
+	known := func(p fsm.Protocol) bool { return p.String() == u.Scheme }
+	if !slices.ContainsFunc(preferred, known) {
+		return "", fmt.Errorf("firmware: DeliveryConfig.BaseURL %q has none of the schemes http, https, coap, coaps, coap+tcp, coaps+tcp", u.Redacted())
+	}
+	if u.Path == "" && !u.ForceQuery && u.RawQuery == "" && u.Fragment == "" {
+		base += prefix
+	}
+	if _, err := tokenURI(base, strings.Repeat("x", tokenChars)); err != nil {
+		return "", fmt.Errorf("firmware: DeliveryConfig.BaseURL: %s", strings.TrimPrefix(err.Error(), "firmware: "))
+	}
+	return base, nil
+}

@@ -21,15 +21,19 @@ func BenchmarkDelivery(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	d, err := NewDelivery(r, DeliveryConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
 	token, hash := newToken()
-	if err := r.allow(grant{hash: hash, update: "u1", image: img.ID}); err != nil {
+	if err := d.allow(grant{hash: hash, update: "u1", image: img.ID}); err != nil {
 		b.Fatal(err)
 	}
 	file := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { http.ServeFile(w, req, r.path(img.SHA256)) })
 	for _, bench := range []struct {
 		name    string
 		handler http.Handler
-	}{{"baseline ServeFile", file}, {"Handler", r.Handler()}} {
+	}{{"baseline ServeFile", file}, {"Handler", d}} {
 		b.Run(bench.name, func(b *testing.B) {
 			srv := httptest.NewServer(bench.handler)
 			defer srv.Close()
@@ -66,19 +70,23 @@ func BenchmarkFind(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	d, err := NewDelivery(r, DeliveryConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
 	for n := range 100_000 {
 		_, hash := newToken()
-		if err := r.allow(grant{hash: hash, update: fmt.Sprint(n), image: img.ID}); err != nil {
+		if err := d.allow(grant{hash: hash, update: fmt.Sprint(n), image: img.ID}); err != nil {
 			b.Fatal(err)
 		}
 	}
 	token, hash := newToken()
-	if err := r.allow(grant{hash: hash, update: "u1", image: img.ID}); err != nil {
+	if err := d.allow(grant{hash: hash, update: "u1", image: img.ID}); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := r.find(b.Context(), "/fw/"+token, "", "test"); err != nil {
+		if _, err := d.find(b.Context(), "/fw/"+token, "", "test"); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package firmware
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -12,50 +13,30 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/internal/door"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Handler returns a handler by which devices download packages, over HTTP and HTTPS: GET and HEAD, with ranges, a strong
-// ETag and conditions on it. The secret in a path's last segment decides, so that it can be mounted at any prefix. It
-// never redirects. Paths that lead nowhere get 404, or 503 while the manager has not yet loaded what was granted before
-// the start.
+// ServeHTTP serves packages over HTTP and HTTPS: GET and HEAD, with ranges, a strong ETag and conditions on it. The secret in
+// a path's last segment decides, so that a Delivery can be mounted at any prefix. It never redirects. Paths that lead nowhere
+// get 404, or 503 while the manager has not yet loaded the grants of before the start.
 //
 // An http.ServeMux answers a path like "//fw/x" with a redirect, which simple devices do not follow. A server for such
-// devices has this handler, or [Repository.Wrap], as its root, not behind a mux.
+// devices has the Delivery, or [Delivery.Wrap], as its root, not behind a mux.
 //
-// The handler limits its own waits, for a device that takes nothing and for a body that nobody wants, by the deadlines of
-// http.ResponseController; middleware between the server and the handler must not hide them (see its documentation on Unwrap),
-// and http.TimeoutHandler would keep whole packages in memory. The server has to limit the waits for headers, for the next
-// request, for handshakes, and for what it reads without a handler (its ReadTimeout), and the number of connections: that of
-// [NewHTTPServer] does. In another one the kernel's buffers decide what the handler sees of a slow device's progress, and one
-// may be given up that reads less than they hold within RepositoryConfig.Stall.
-func (r *Repository) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.deliver(w, req) })
-}
-
-// Wrap returns a handler that serves downloads as [Repository.Handler] does, below the prefixes of [RepositoryConfig], and
-// hands all other requests to next, untouched. It needs of its server what [Repository.Handler] does; the waits of next are its own.
-func (r *Repository) Wrap(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		path := "/" + strings.TrimLeft(req.URL.Path, "/")
-		if strings.HasPrefix(path, r.cfg.Prefix) || strings.HasPrefix(path, r.cfg.PublicPrefix) {
-			r.deliver(w, req)
-			return
-		}
-		next.ServeHTTP(w, req)
-	})
-}
-
-// retryAfter is what a device is told to wait, in seconds, while the grants are being loaded.
-const retryAfter = 5
-
-func (r *Repository) deliver(w http.ResponseWriter, req *http.Request) {
-	w, req, done := door.Limit(w, req, r.cfg.Stall)
+// ServeHTTP limits its own waits, for a device that takes nothing and for a body that nothing reads, by the deadlines of
+// http.ResponseController; middleware between the server and the Delivery must not hide them (see its documentation on
+// Unwrap), and http.TimeoutHandler would keep whole packages in memory. The server has to limit the waits for headers, for the
+// next request, for handshakes, and for what it reads without a handler (its ReadTimeout), and the number of connections: that
+// of [NewHTTPServer] does. In another server the kernel's buffers decide what the Delivery sees of a slow device's progress,
+// and the Delivery may give up a device that reads less than they hold within DeliveryConfig.Stall.
+func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	w, req, done := door.Limit(w, req, d.cfg.Stall)
 	defer done()
 	by := "http"
 	if req.TLS != nil {
 		by = "https"
 	}
-	s, err := r.find(req.Context(), req.URL.Path, "", by)
+	s, err := d.find(req.Context(), req.URL.Path, "", by)
 	switch {
 	case errors.Is(err, errNotReady):
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
@@ -88,7 +69,42 @@ func (r *Repository) deliver(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(to, req, "", time.Time{}, io.NewSectionReader(s, 0, s.size))
 }
 
-// A counted response tells how far the device is.
+// Wrap returns a handler that serves downloads as [Delivery.ServeHTTP] does, below the prefixes of [DeliveryConfig], and hands
+// all other requests to next, untouched. It needs of its server what ServeHTTP does; the waits of next are its own.
+func (d *Delivery) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		path := "/" + strings.TrimLeft(req.URL.Path, "/")
+		if strings.HasPrefix(path, d.cfg.Prefix) || strings.HasPrefix(path, d.cfg.PublicPrefix) {
+			d.ServeHTTP(w, req)
+			return
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
+// ServeCoAP serves packages on an lwm2m.Server, over each of its transports:
+//
+//	srv.HandleFunc("/", delivery.ServeCoAP)
+//
+// Where several deliveries share a server, each is mounted at its own prefixes, DeliveryConfig.Prefix and PublicPrefix. A
+// request on the association of a registered endpoint finds the grants of that endpoint only; a request from elsewhere, as of
+// a device that downloads on a socket of its own, shows only the secret. The error is lwm2m.ErrNotFound, or
+// lwm2m.ErrUnavailable while the grants are being loaded, or if the image cannot be read.
+func (d *Delivery) ServeCoAP(ctx context.Context, req lwm2m.Download) (*lwm2m.Resource, error) {
+	s, err := d.find(ctx, req.Path, req.Endpoint, req.Transport.String())
+	switch {
+	case errors.Is(err, errNoGrant):
+		return nil, lwm2m.ErrNotFound
+	case err != nil:
+		return nil, lwm2m.ErrUnavailable
+	}
+	return &lwm2m.Resource{Body: s, Size: s.size, ETag: s.etag, Progress: s.reached}, nil
+}
+
+// retryAfter is how long a device is asked to wait, in seconds, while the grants are being loaded.
+const retryAfter = 5
+
+// A counted response reports how far the device is.
 type counted struct {
 	http.ResponseWriter
 	s     *served

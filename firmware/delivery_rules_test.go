@@ -13,74 +13,74 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// heard is what a manager is told of downloads.
-func (f *deliveryFixture) heard() *[]string {
+// listen returns what a manager hears of downloads.
+func (f *deliveryFixture) listen() *[]string {
 	told := &[]string{}
-	f.r.watch(imageWatch{
+	f.heard = heard{
 		served: func(update string, done int64) { *told = append(*told, fmt.Sprint("served ", update, " ", done)) },
 		asked:  func(update, by string) { *told = append(*told, "asked "+update+" "+by) },
 		fault:  func(update string, err error) { *told = append(*told, "fault "+update+" "+fmt.Sprint(err != nil)) },
-	})
+	}
 	return told
 }
 
 // TestDeliveryTells: the manager hears of the first request of an update, by which protocol it came, and of nothing that cannot be
 // blamed on one update.
 func TestDeliveryTells(t *testing.T) {
-	f := newDelivery(t, 10, RepositoryConfig{})
-	told := f.heard()
+	f := newDelivery(t, 10, DeliveryConfig{})
+	told := f.listen()
 	find := func(endpoint, by string) {
 		t.Helper()
-		_, err := f.r.find(t.Context(), "/fw/"+f.token, endpoint, by)
+		_, err := f.d.find(t.Context(), "/fw/"+f.token, endpoint, by)
 		require.NoError(t, err)
 	}
 	find("ep", "coap")
 	find("ep", "http")
 	require.Equal(t, []string{"asked u1 coap"}, *told, "once")
-	require.NoError(t, f.r.allow(grant{hash: hashOf(f.token), update: "u2", endpoint: "ep2", image: f.img.ID}))
+	require.NoError(t, f.allow(grant{hash: hashOf(f.token), update: "u2", endpoint: "ep2", image: f.img.ID}))
 	find("", "http")
 	require.Len(t, *told, 1, "it is not known for which of two")
 	find("ep2", "https")
 	require.Equal(t, []string{"asked u1 coap", "asked u2 https"}, *told)
 	*told = nil
-	f.r.revoke("u2")
-	require.Equal(t, string(f.body), get(t, f.r.Handler(), "/fw/"+f.token).Body.String())
+	f.d.revoke("u2")
+	require.Equal(t, string(f.body), get(t, f.d, "/fw/"+f.token).Body.String())
 	require.Equal(t, []string{"served u1 10"}, *told)
 
 	*told = nil
-	require.NoError(t, f.r.allow(grant{hash: hashOf("again"), update: "u3", image: f.img.ID}))
+	require.NoError(t, f.allow(grant{hash: hashOf("again"), update: "u3", image: f.img.ID}))
 	w := httptest.NewRecorder()
 	token, hash := newToken()
-	require.NoError(t, f.r.allow(grant{hash: hash, update: "u4", image: f.img.ID}))
+	require.NoError(t, f.allow(grant{hash: hash, update: "u4", image: f.img.ID}))
 	req := httptest.NewRequest("GET", "https://fw.example.com/fw/"+token, nil)
-	f.r.Handler().ServeHTTP(w, req)
+	f.d.ServeHTTP(w, req)
 	require.Equal(t, []string{"asked u4 https", "served u4 10"}, *told)
 }
 
 // TestDeliveryFault: an image that cannot be read is logged and told with each request, as the manager may have to fail the update.
 func TestDeliveryFault(t *testing.T) {
 	var log bytes.Buffer
-	f := newDelivery(t, 10, RepositoryConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	told := f.heard()
+	f := newDelivery(t, 10, DeliveryConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	told := f.listen()
 	require.NoError(t, os.Truncate(f.r.path(f.img.SHA256), 5))
-	require.Equal(t, 500, get(t, f.r.Handler(), "/fw/"+f.token).Code)
+	require.Equal(t, 500, get(t, f.d, "/fw/"+f.token).Code)
 	require.Equal(t, []string{"asked u1 http", "fault u1 true"}, *told)
 	require.Contains(t, log.String(), "level=ERROR")
 	require.Contains(t, log.String(), f.img.ID)
 	log.Reset()
-	f.r.table.mu.Lock()
-	d := f.r.table.byHash[hashOf(f.token)]
-	f.r.table.mu.Unlock()
+	f.d.table.mu.Lock()
+	d := f.d.table.byHash[hashOf(f.token)]
+	f.d.table.mu.Unlock()
 	d.end()
 	*told = nil
-	require.Equal(t, 404, get(t, f.r.Handler(), "/fw/"+f.token).Code, "revoked in the same moment")
+	require.Equal(t, 404, get(t, f.d, "/fw/"+f.token).Code, "revoked in the same moment")
 	require.Empty(t, log.String(), "which is nobody's fault")
 	require.Empty(t, *told)
 
 	// It is cut while it is open.
-	f = newDelivery(t, 10, RepositoryConfig{})
-	told = f.heard()
-	s, err := f.r.find(t.Context(), "/fw/"+f.token, "ep", "coap")
+	f = newDelivery(t, 10, DeliveryConfig{})
+	told = f.listen()
+	s, err := f.d.find(t.Context(), "/fw/"+f.token, "ep", "coap")
 	require.NoError(t, err)
 	for _, whole := range []struct{ length, at int64 }{{10, 0}, {3, 7}, {20, 0}, {20, 9}} {
 		_, _ = s.ReadAt(make([]byte, whole.length), whole.at)
@@ -95,12 +95,12 @@ func TestDeliveryFault(t *testing.T) {
 
 // TestDeliveryRequestStays: the request is the program's, which may look at it again.
 func TestDeliveryRequestStays(t *testing.T) {
-	f := newDelivery(t, 10, RepositoryConfig{})
+	f := newDelivery(t, 10, DeliveryConfig{})
 	for _, ranges := range []string{"bytes=0-1,3-4", "lines=1-2", "bytes=2-4"} {
 		req := httptest.NewRequest(http.MethodGet, "/fw/"+f.token, nil)
 		req.Header.Set("Range", ranges)
 		w := httptest.NewRecorder()
-		f.r.Handler().ServeHTTP(w, req)
+		f.d.ServeHTTP(w, req)
 		require.Equal(t, ranges, req.Header.Get("Range"))
 		if ranges == "bytes=2-4" {
 			require.Equal(t, string(f.body[2:5]), w.Body.String())
@@ -112,9 +112,9 @@ func TestDeliveryRequestStays(t *testing.T) {
 
 // TestReached: what CoAP reports has no beginning, only a bounded length.
 func TestReached(t *testing.T) {
-	f := newDelivery(t, 200_000, RepositoryConfig{})
-	told := f.heard()
-	s, err := f.r.find(t.Context(), "/fw/"+f.token, "ep", "coap")
+	f := newDelivery(t, 200_000, DeliveryConfig{})
+	told := f.listen()
+	s, err := f.d.find(t.Context(), "/fw/"+f.token, "ep", "coap")
 	require.NoError(t, err)
 	for _, offset := range []int64{1024, 2048, 2048 + 64<<10, 2048 + 64<<10 + 64<<10 + 1, 1024, 1025, 1024} {
 		s.reached(offset)
@@ -126,18 +126,18 @@ func TestReached(t *testing.T) {
 
 // TestPublicPath: the forms of a public path, from the short one to the one that is never taken, and what a device can keep.
 func TestPublicPath(t *testing.T) {
-	r := &Repository{cfg: RepositoryConfig{PublicPrefix: "/p/"}}
+	d := &Delivery{cfg: DeliveryConfig{PublicPrefix: "/p/"}}
 	img := Image{ID: "0123", Name: "a b", Version: "1.0-x_Z9"}
 	for n, want := range []string{"/p/1.0-x_Z9.bin", "/p/a_b-1.0-x_Z9.bin", "/p/0123.bin"} {
-		path, hash := r.publicPath(img, n)
+		path, hash := d.publicPath(img, n)
 		require.Equal(t, want, path)
 		require.Equal(t, hashOf(want), hash)
 	}
 	img.Version = strings.Repeat("v", 127-len("/p/.bin"))
-	path, _ := r.publicPath(img, 0)
+	path, _ := d.publicPath(img, 0)
 	require.Len(t, path, 127)
 	img.Version += "v"
-	path, _ = r.publicPath(img, 0)
+	path, _ = d.publicPath(img, 0)
 	require.Equal(t, "/p/0123.bin", path)
 	require.Equal(t, "azAZ09.-_____", plain("azAZ09.-_/@[`"))
 	for s, want := range map[string]bool{

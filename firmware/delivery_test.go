@@ -24,6 +24,8 @@ import (
 // A deliveryFixture is a repository with one image and one granted token, behind a real HTTP server.
 type deliveryFixture struct {
 	r     *Repository
+	d     *Delivery
+	heard heard // what the follower of the grants hears
 	dir   string
 	img   Image
 	body  []byte
@@ -32,25 +34,48 @@ type deliveryFixture struct {
 	srv   *httptest.Server
 }
 
-func newDelivery(t *testing.T, size int, cfg RepositoryConfig) *deliveryFixture {
+func newDelivery(t *testing.T, size int, cfg DeliveryConfig) *deliveryFixture {
 	t.Helper()
 	f := &deliveryFixture{dir: t.TempDir(), body: make([]byte, size)}
 	for i := range f.body {
 		f.body[i] = byte(i * 7 / 3)
 	}
 	var err error
-	f.r, err = OpenRepository(f.dir, memory.New(), cfg)
+	f.r, err = OpenRepository(f.dir, memory.New(), RepositoryConfig{})
 	require.NoError(t, err)
+	f.d, err = NewDelivery(f.r, cfg)
+	require.NoError(t, err)
+	f.heard = heard{served: func(string, int64) {}, asked: func(string, string) {}, fault: func(string, error) {}}
 	f.img, err = f.r.Add(t.Context(), Image{Name: "sensor", Version: "v0.1.0"}, bytes.NewReader(f.body))
 	require.NoError(t, err)
 	f.etag = `"` + f.img.SHA256[:16] + `"`
 	token, hash := newToken()
 	f.token = token
-	require.NoError(t, f.r.allow(grant{hash: hash, update: "u1", endpoint: "ep", image: f.img.ID}))
-	f.r.ready()
-	f.srv = httptest.NewServer(f.r.Handler())
+	require.NoError(t, f.allow(grant{hash: hash, update: "u1", endpoint: "ep", image: f.img.ID}))
+	f.d.setReady()
+	f.srv = httptest.NewServer(f.d)
 	t.Cleanup(f.srv.Close)
 	return f
+}
+
+// heard is a follower made of functions.
+type heard struct {
+	served func(update string, done int64)
+	asked  func(update, by string)
+	fault  func(update string, err error)
+}
+
+// A fixtureFollower is the follower of a fixture's grants.
+type fixtureFollower struct{ f *deliveryFixture }
+
+func (h fixtureFollower) served(update string, done int64)    { h.f.heard.served(update, done) }
+func (h fixtureFollower) asked(update, by string)             { h.f.heard.asked(update, by) }
+func (h fixtureFollower) imageFault(update string, err error) { h.f.heard.fault(update, err) }
+
+// allow grants g, and has the fixture follow it.
+func (f *deliveryFixture) allow(g grant) error {
+	g.follower = fixtureFollower{f}
+	return f.d.allow(g)
 }
 
 // raw sends a request as it stands and parses what comes back.
@@ -78,7 +103,7 @@ func (f *deliveryFixture) raw(t *testing.T, request string) (*http.Response, []b
 
 func TestDelivery(t *testing.T) {
 	const size = 100_000
-	f := newDelivery(t, size, RepositoryConfig{})
+	f := newDelivery(t, size, DeliveryConfig{})
 	const host = "\nHost: fw.example.com\n"
 	whole, none := f.body, []byte{}
 	for _, test := range []struct {
@@ -171,38 +196,40 @@ func get(t *testing.T, h http.Handler, target string) *httptest.ResponseRecorder
 func TestDeliveryBeforeReady(t *testing.T) {
 	r, err := OpenRepository(t.TempDir(), memory.New(), RepositoryConfig{})
 	require.NoError(t, err)
+	d, err := NewDelivery(r, DeliveryConfig{})
+	require.NoError(t, err)
 	token, hash := newToken()
 	for _, path := range []string{"/fw/" + token, "//x/" + token, "/media/firmware/v1.bin", "//media/firmware/v1.bin"} {
-		w := get(t, r.Handler(), path)
+		w := get(t, d, path)
 		require.Equal(t, 503, w.Code, path)
 		require.Equal(t, "5", w.Header().Get("Retry-After"))
 	}
-	require.Equal(t, 404, get(t, r.Handler(), "/other").Code)
+	require.Equal(t, 404, get(t, d, "/other").Code)
 	img, err := r.Add(t.Context(), Image{Version: "1"}, strings.NewReader("abc"))
 	require.NoError(t, err)
-	require.NoError(t, r.allow(grant{hash: hash, update: "u1", image: img.ID}))
-	require.Equal(t, 200, get(t, r.Handler(), "/fw/"+token).Code, "what is granted need not wait")
-	r.ready()
-	require.Equal(t, 404, get(t, r.Handler(), "/media/firmware/v1.bin").Code)
+	require.NoError(t, d.allow(grant{hash: hash, update: "u1", image: img.ID}))
+	require.Equal(t, 200, get(t, d, "/fw/"+token).Code, "what is granted need not wait")
+	d.setReady()
+	require.Equal(t, 404, get(t, d, "/media/firmware/v1.bin").Code)
 }
 
 func TestDeliveryWrap(t *testing.T) {
-	f := newDelivery(t, 10, RepositoryConfig{Prefix: "/down/"})
+	f := newDelivery(t, 10, DeliveryConfig{Prefix: "/down/"})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/api/{name}", func(w http.ResponseWriter, req *http.Request) { _, _ = io.WriteString(w, req.PathValue("name")) })
-	h := f.r.Wrap(mux)
+	h := f.d.Wrap(mux)
 	require.Equal(t, string(f.body), get(t, h, "/down/"+f.token).Body.String())
 	require.Equal(t, string(f.body), get(t, h, "//down/"+f.token).Body.String())
 	require.Equal(t, f.token, get(t, h, "/api/"+f.token).Body.String(), "the rest is the next handler's")
 	require.Equal(t, 404, get(t, h, "/down/x").Code)
 
 	mounted := http.NewServeMux()
-	mounted.Handle("/fw/", f.r.Handler())
+	mounted.Handle("/fw/", f.d)
 	require.Equal(t, string(f.body), get(t, mounted, "/fw/"+f.token).Body.String())
 }
 
 func TestDeliveryRevoked(t *testing.T) {
-	f := newDelivery(t, 8<<20, RepositoryConfig{})
+	f := newDelivery(t, 8<<20, DeliveryConfig{})
 	other, err := f.r.Open(t.Context(), f.img.ID)
 	require.NoError(t, err, "so that the file stays open")
 	resp, err := http.Get(f.srv.URL + "/fw/" + f.token)
@@ -210,38 +237,38 @@ func TestDeliveryRevoked(t *testing.T) {
 	defer resp.Body.Close()
 	_, err = io.ReadFull(resp.Body, make([]byte, 1000))
 	require.NoError(t, err)
-	f.r.revoke("u1")
-	f.r.revoke("u1")
+	f.d.revoke("u1")
+	f.d.revoke("u1")
 	_, err = io.Copy(io.Discard, resp.Body)
 	require.Error(t, err, "a download under way breaks off")
-	require.Equal(t, 404, get(t, f.r.Handler(), "/fw/"+f.token).Code)
+	require.Equal(t, 404, get(t, f.d, "/fw/"+f.token).Code)
 	require.NoError(t, other.Close())
 	require.Eventually(t, func() bool {
 		f.r.mu.Lock()
 		defer f.r.mu.Unlock()
 		return len(f.r.packages) == 0
 	}, 10*time.Second, time.Millisecond, "the file is closed")
-	require.Empty(t, f.r.table.byHash)
-	require.Empty(t, f.r.table.byUpdate)
+	require.Empty(t, f.d.table.byHash)
+	require.Empty(t, f.d.table.byUpdate)
 }
 
 func TestDeliveryDamaged(t *testing.T) {
-	f := newDelivery(t, 10, RepositoryConfig{})
+	f := newDelivery(t, 10, DeliveryConfig{})
 	file := f.r.path(f.img.SHA256)
 	require.NoError(t, os.Remove(file))
-	w := get(t, f.r.Handler(), "/fw/"+f.token)
+	w := get(t, f.d, "/fw/"+f.token)
 	require.Equal(t, 500, w.Code)
 	require.Contains(t, w.Body.String(), "cannot be read")
 	require.NoError(t, os.WriteFile(file, f.body, 0o600))
-	require.Equal(t, 200, get(t, f.r.Handler(), "/fw/"+f.token).Code, "a failure is not remembered")
+	require.Equal(t, 200, get(t, f.d, "/fw/"+f.token).Code, "a failure is not remembered")
 }
 
 // TestDeliveryStalled has a device that stops reading.
 func TestDeliveryStalled(t *testing.T) {
-	f := newDelivery(t, 64<<20, RepositoryConfig{Stall: 50 * time.Millisecond})
+	f := newDelivery(t, 64<<20, DeliveryConfig{Stall: 50 * time.Millisecond})
 	returned := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		f.r.Handler().ServeHTTP(w, req)
+		f.d.ServeHTTP(w, req)
 		close(returned)
 	}))
 	defer srv.Close()
@@ -258,11 +285,10 @@ func TestDeliveryStalled(t *testing.T) {
 }
 
 func TestDeliveryProgress(t *testing.T) {
-	f := newDelivery(t, 100_000, RepositoryConfig{})
+	f := newDelivery(t, 100_000, DeliveryConfig{})
 	var mu sync.Mutex
 	var told []int64
-	watch := f.r.watching()
-	watch.served = func(update string, done int64) {
+	f.heard.served = func(update string, done int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		if update != "u1" || len(told) > 0 && done == told[len(told)-1] {
@@ -270,7 +296,6 @@ func TestDeliveryProgress(t *testing.T) {
 		}
 		told = append(told, done)
 	}
-	f.r.watch(watch)
 	last := func() int64 {
 		mu.Lock()
 		defer mu.Unlock()
@@ -291,7 +316,7 @@ func TestDeliveryProgress(t *testing.T) {
 	f.raw(t, "GET /fw/"+f.token+" HTTP/1.0\nRange: bytes=2000-\n\n")
 	require.EqualValues(t, 100_000, last())
 
-	s, err := f.r.find(t.Context(), "/fw/"+f.token, "ep", "test")
+	s, err := f.d.find(t.Context(), "/fw/"+f.token, "ep", "test")
 	require.NoError(t, err)
 	s.reached(50_000)
 	require.EqualValues(t, 100_000, last(), "once more")
@@ -306,55 +331,55 @@ func TestDeliveryProgress(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	f := newDelivery(t, 10, RepositoryConfig{})
-	s, err := f.r.find(t.Context(), "/fw/"+f.token, "ep", "test")
+	f := newDelivery(t, 10, DeliveryConfig{})
+	s, err := f.d.find(t.Context(), "/fw/"+f.token, "ep", "test")
 	require.NoError(t, err)
 	require.Equal(t, "u1", s.update)
 	require.EqualValues(t, 10, s.size)
 	require.Equal(t, f.img.SHA256[:16], hex.EncodeToString(s.etag))
-	_, err = f.r.find(t.Context(), "/fw/"+f.token, "another device", "test")
+	_, err = f.d.find(t.Context(), "/fw/"+f.token, "another device", "test")
 	require.ErrorIs(t, err, errNoGrant)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = f.r.find(ended, "/fw/"+f.token, "", "test")
+	_, err = f.d.find(ended, "/fw/"+f.token, "", "test")
 	require.NoError(t, err, "an open package needs no context")
 }
 
 func TestPublish(t *testing.T) {
-	f := newDelivery(t, 10, RepositoryConfig{})
+	f := newDelivery(t, 10, DeliveryConfig{})
 	twin, err := f.r.Add(t.Context(), Image{Name: "other", Version: "v0.1.0"}, strings.NewReader("abc"))
 	require.NoError(t, err)
 	odd, err := f.r.Add(t.Context(), Image{Name: "other", Version: "../é%/?" + strings.Repeat("x", 200)}, strings.NewReader("abc"))
 	require.NoError(t, err)
 
-	path, hash, err := f.r.publish(grant{update: "u2", endpoint: "a", image: f.img.ID}, f.img)
+	path, hash, err := f.d.publish(grant{update: "u2", endpoint: "a", image: f.img.ID}, f.img)
 	require.NoError(t, err)
 	require.Equal(t, "/media/firmware/v0.1.0.bin", path)
-	again, _, err := f.r.publish(grant{update: "u3", endpoint: "b", image: f.img.ID}, f.img)
+	again, _, err := f.d.publish(grant{update: "u3", endpoint: "b", image: f.img.ID}, f.img)
 	require.NoError(t, err)
 	require.Equal(t, path, again)
-	other, _, err := f.r.publish(grant{update: "u4", endpoint: "c", image: twin.ID}, twin)
+	other, _, err := f.d.publish(grant{update: "u4", endpoint: "c", image: twin.ID}, twin)
 	require.NoError(t, err)
 	require.Equal(t, "/media/firmware/other-v0.1.0.bin", other)
-	long, _, err := f.r.publish(grant{update: "u5", endpoint: "d", image: odd.ID}, odd)
+	long, _, err := f.d.publish(grant{update: "u5", endpoint: "d", image: odd.ID}, odd)
 	require.NoError(t, err)
 	require.Equal(t, "/media/firmware/"+odd.ID+".bin", long)
 
-	require.Equal(t, string(f.body), get(t, f.r.Handler(), "/"+path).Body.String())
-	require.Equal(t, "abc", get(t, f.r.Handler(), other).Body.String())
-	require.Equal(t, "abc", get(t, f.r.Handler(), long).Body.String())
+	require.Equal(t, string(f.body), get(t, f.d, "/"+path).Body.String())
+	require.Equal(t, "abc", get(t, f.d, other).Body.String())
+	require.Equal(t, "abc", get(t, f.d, long).Body.String())
 	for endpoint, update := range map[string]string{"": "", "a": "u2", "b": "u3"} {
-		s, err := f.r.find(t.Context(), path, endpoint, "test")
+		s, err := f.d.find(t.Context(), path, endpoint, "test")
 		require.NoError(t, err)
 		require.Equal(t, update, s.update)
 	}
-	f.r.revoke("u2")
-	require.Equal(t, 200, get(t, f.r.Handler(), path).Code, "another update needs it")
-	f.r.revoke("u3")
-	require.Equal(t, 404, get(t, f.r.Handler(), path).Code)
-	require.NoError(t, f.r.allow(grant{hash: hash, update: "u2", endpoint: "a", image: f.img.ID}), "as after a restart")
-	require.Equal(t, 200, get(t, f.r.Handler(), path).Code)
-	require.ErrorIs(t, f.r.allow(grant{hash: hash, update: "u4", endpoint: "c", image: twin.ID}), errPathTaken)
+	f.d.revoke("u2")
+	require.Equal(t, 200, get(t, f.d, path).Code, "another update needs it")
+	f.d.revoke("u3")
+	require.Equal(t, 404, get(t, f.d, path).Code)
+	require.NoError(t, f.d.allow(grant{hash: hash, update: "u2", endpoint: "a", image: f.img.ID}), "as after a restart")
+	require.Equal(t, 200, get(t, f.d, path).Code)
+	require.ErrorIs(t, f.d.allow(grant{hash: hash, update: "u4", endpoint: "c", image: twin.ID}), errPathTaken)
 }
 
 func TestTokenURI(t *testing.T) {
@@ -391,14 +416,16 @@ func FuzzFind(f *testing.F) {
 	img, err := r.Add(context.Background(), Image{Version: "1"}, strings.NewReader("abc"))
 	require.NoError(f, err)
 	token, hash := newToken()
-	require.NoError(f, r.allow(grant{hash: hash, update: "u1", image: img.ID}))
-	r.ready()
+	d, err := NewDelivery(r, DeliveryConfig{})
+	require.NoError(f, err)
+	require.NoError(f, d.allow(grant{hash: hash, update: "u1", image: img.ID}))
+	d.setReady()
 	for _, seed := range []string{"", "/", "//", "/fw/T", "//fw//T", "T", "/T/", "/fw/T/x", "/media/firmware/1.bin", "\xff"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
 		path = strings.ReplaceAll(path, "T", token)
-		_, err := r.find(t.Context(), path, "", "test")
+		_, err := d.find(t.Context(), path, "", "test")
 		if want := path == token || strings.HasSuffix(path, "/"+token); want != (err == nil) {
 			t.Errorf("find(%q) = %v", path, err)
 		}

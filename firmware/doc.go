@@ -1,18 +1,20 @@
 // Package firmware is the server's end of firmware updates over LwM2M.
 //
-// A [Repository] holds images: versions of firmware, each one a file and a record. A [Manager] takes requests ("this image
-// on that endpoint"), drives each update over an lwm2m.Server until it has an outcome, and tells what happens as it
-// happens. All that it knows is in a store.Store before anybody can see an effect of it, so that a server that was killed
-// goes on where it was.
+// A [Repository] keeps images: versions of firmware, each one a file and a record. A [Delivery] serves them to devices that
+// download. A [Manager] takes requests ("this image on that endpoint"), runs each update over an lwm2m.Server until it has an
+// outcome, and reports events. Its knowledge is in a store.Store before any effect of it can be seen, so that a server that
+// was killed goes on where it was.
 //
 //	db, err := bolt.Open("ota.db")
 //	images, err := firmware.OpenRepository("images", db, firmware.RepositoryConfig{})
 //	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
-//	mgr := firmware.NewManager(srv, db, images, firmware.ManagerConfig{BaseURL: "http://127.0.0.1:8081/fw/"})
+//	delivery, err := firmware.NewDelivery(images, firmware.DeliveryConfig{BaseURL: "http://127.0.0.1:8081"})
+//	srv.HandleFunc("/", delivery.ServeCoAP)
+//	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Delivery: delivery})
 //	go srv.ListenAndServe(ctx, "coap://127.0.0.1:5683")
-//	web := firmware.NewHTTPServer(images.Handler())
+//	web := firmware.NewHTTPServer(delivery)
 //	web.Addr = "127.0.0.1:8081"
-//	go web.ListenAndServe()
+//	go firmware.RunHTTPServer(ctx, web, nil)
 //	go mgr.Run(ctx)
 //	...
 //	update, err := mgr.Start(ctx, firmware.Request{Endpoint: "urn:imei:490154203237518", Image: img.ID})

@@ -31,7 +31,10 @@ func ExampleManager() {
 		panic(err)
 	}
 	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
-	mgr := firmware.NewManager(srv, db, images, firmware.ManagerConfig{})
+	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{})
+	if err != nil {
+		panic(err)
+	}
 
 	network := simnet.New(1)
 	conn, err := network.Listen("192.0.2.1:5683")

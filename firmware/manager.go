@@ -17,15 +17,16 @@ import (
 // Update is the record of one update: one image for one endpoint, from request to outcome.
 type Update = store.Update
 
-// ManagerConfig is the configuration of a [Manager]. Its zero value works for devices that download by CoAP.
+// ManagerConfig is the configuration of a [Manager]. With its zero value packages are pushed to devices.
 type ManagerConfig struct {
-	// BaseURL is what Package URIs start with, for the protocol that its scheme names: a token is appended to it. With the
-	// token's 22 bytes it must stay within 127 bytes. Default: none.
-	BaseURL string
-	// BaseURLs returns the base for one device and one protocol, "" if packages are not served by that protocol. It is
-	// asked with the zero Registration for a device that has not registered yet. Default: BaseURL for its scheme, and for
-	// the CoAP protocol that the device itself uses the address that it reached the server by.
-	BaseURLs func(lwm2m.Registration, fsm.Protocol) string
+	// Delivery serves packages to devices that pull them. It is mounted by the program. Default: none, so that this server
+	// only pushes.
+	Delivery *Delivery
+	// Owns reports whether an endpoint is this manager's, for programs with several managers on one lwm2m.Server. Of other
+	// endpoints the manager refuses requests, drives no update, shows, reads and deletes nothing. Each endpoint belongs to one
+	// manager at most, and to the same one for as long as it has an active update. Owns is called often, from several
+	// goroutines, and must not block; where it panics the endpoint is not the manager's. Default: all endpoints are.
+	Owns func(endpoint string) bool
 
 	// Profiles are the profiles that a [Request] may name, beside the built-in ones of [Profiles], which they may replace.
 	Profiles map[string]fsm.Profile
@@ -68,13 +69,14 @@ type Hooks struct {
 // A Manager drives updates. Its methods may be called from several goroutines, also while Run is not running: what they
 // change is then driven by the next Run.
 type Manager struct {
-	cfg    ManagerConfig
-	srv    *lwm2m.Server
-	db     store.Store
-	images *Repository
-	log    *slog.Logger
-	feed   *feed
-	tail   *tail
+	cfg      ManagerConfig
+	srv      *lwm2m.Server
+	db       store.Store
+	images   *Repository
+	delivery *Delivery // nil for none
+	log      *slog.Logger
+	feed     *feed
+	tail     *tail
 
 	clock  *clock
 	places *places
@@ -92,22 +94,29 @@ type Manager struct {
 	ctx      context.Context // of Run, for what outlives a call
 }
 
-// NewManager returns a manager of updates to devices of srv, with its records in db and images from images. It starts
-// nothing: see [Manager.Run]. One manager drives the updates of a store; a second one by mistake does no harm, but both are
-// slow. Updates that have ended stay in the store: nothing here removes them. Devices download from images by the server's
-// own transports, and by HTTP where the program mounts [Repository.Handler].
-func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg ManagerConfig) *Manager {
+// NewManager returns a manager of updates to devices of srv, with its records in db and images from images, the Repository
+// of the same store. It starts nothing: see [Manager.Run]. One manager drives the updates of a store; a second one by mistake
+// does no harm, but both are slow. Updates that have ended stay in the store: nothing here removes them.
+//
+// The manager handles no path of srv; it only watches registrations, handshakes that fail, and requests that change objects
+// 5 and 33629 of its devices. So several managers, each with a store of its own, can share a server: see [ManagerConfig.Owns].
+//
+// The error says which field of cfg cannot work, and why.
+func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg ManagerConfig) (*Manager, error) {
+	if err := cfg.check(images); err != nil {
+		return nil, err
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Parallel <= 0 {
+	if cfg.Parallel == 0 {
 		cfg.Parallel = 1024
 	}
-	if cfg.Silent <= 0 {
+	if cfg.Silent == 0 {
 		cfg.Silent = 16_384
 	}
 	m := &Manager{
-		cfg: cfg, srv: srv, db: db, images: images, log: cfg.Logger,
+		cfg: cfg, srv: srv, db: db, images: images, delivery: cfg.Delivery, log: cfg.Logger,
 		feed:     newFeed(),
 		tail:     newTail(cfg.Logger),
 		clock:    newClock(),
@@ -118,10 +127,45 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Manag
 		pulling:  make(map[netip.Addr]map[*drive]bool),
 	}
 	m.crew.m = m
-	images.watch(imageWatch{served: m.served, asked: m.asked, fault: m.imageFault})
-	m.serveCoAP()
 	srv.Before(m.before)
-	return m
+	return m, nil
+}
+
+// check says what of a configuration cannot work.
+func (c *ManagerConfig) check(images *Repository) error {
+	bad := func(field, problem string, args ...any) error {
+		return fmt.Errorf("firmware: ManagerConfig."+field+" "+problem, args...)
+	}
+	switch {
+	case c.Delivery != nil && c.Delivery.images != images:
+		return bad("Delivery", "serves images of another Repository")
+	case c.Deadline < 0 || c.Deadline > MaxDeadline:
+		return bad("Deadline", "is not between 0 and %s: %s", MaxDeadline, c.Deadline)
+	case c.Attempts < 0 || c.Attempts > MaxAttempts:
+		return bad("Attempts", "is not between 0 and %d: %d", MaxAttempts, c.Attempts)
+	case c.Parallel < 0:
+		return bad("Parallel", "is negative: %d", c.Parallel)
+	case c.Silent < 0:
+		return bad("Silent", "is negative: %d", c.Silent)
+	}
+	if err := c.Limits.Check(); err != nil {
+		return bad("Limits", "cannot work: %w", err)
+	}
+	for name, profile := range c.Profiles {
+		if err := profile.Check(); err != nil {
+			return bad("Profiles", "has %.40q, which cannot work: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// owns reports whether an endpoint is this manager's.
+func (m *Manager) owns(endpoint string) (owned bool) {
+	if m.cfg.Owns == nil {
+		return true
+	}
+	m.call("Owns", func() { owned = m.cfg.Owns(endpoint) })
+	return owned
 }
 
 // Images returns the manager's repository.
@@ -153,9 +197,16 @@ func (m *Manager) Run(ctx context.Context) error {
 			}
 			return fmt.Errorf("firmware: loading active updates: %w", err)
 		}
+		if !m.owns(u.Endpoint) {
+			m.log.Error("an active update is left as it is: its endpoint does not belong to this manager",
+				"update", u.ID, "endpoint", u.Endpoint)
+			continue
+		}
 		m.resume(u)
 	}
-	m.images.ready()
+	if m.delivery != nil {
+		m.delivery.setReady()
+	}
 	if m.cfg.Inventory {
 		m.catchUp(ctx)
 	}

@@ -125,7 +125,7 @@ func (d *drive) read(e *errand, u Update, want fsm.Resources, r *fsm.Reading) {
 			r.Holds = d.holds(ctx, u.Machine.Plan.Digest)
 			if want.Has(fsm.ReadProtocols) {
 				registration, _ := d.m.srv.Registration(d.target)
-				r.Offers = d.m.schemes(registration)
+				r.Offers = d.m.protocols(registration)
 			}
 			e.end(err)
 		}))

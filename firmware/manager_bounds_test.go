@@ -27,37 +27,52 @@ func idleManager(t *testing.T, cfg ManagerConfig) *Manager {
 	db := memory.New()
 	images, err := OpenRepository(t.TempDir(), db, RepositoryConfig{})
 	require.NoError(t, err)
-	return NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, cfg)
+	m, err := NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, cfg)
+	require.NoError(t, err)
+	return m
 }
 
-// TestManagerDefaults: what is not set, or makes no sense, is what the documentation says.
+// servingManager returns a manager that does not run, with a delivery.
+func servingManager(t *testing.T, cfg DeliveryConfig) *Manager {
+	t.Helper()
+	m := idleManager(t, ManagerConfig{})
+	d, err := NewDelivery(m.images, cfg)
+	require.NoError(t, err)
+	m.delivery = d
+	return m
+}
+
+// TestManagerDefaults: what is not set is what the documentation says.
 func TestManagerDefaults(t *testing.T) {
-	for given, want := range map[[2]int][2]int{{}: {1024, 16_384}, {-1, -1}: {1024, 16_384}, {1, 1}: {1, 1}} {
+	for given, want := range map[[2]int][2]int{{}: {1024, 16_384}, {1, 1}: {1, 1}} {
 		m := idleManager(t, ManagerConfig{Parallel: given[0], Silent: given[1]})
 		require.Equal(t, want, [2]int{m.cfg.Parallel, m.cfg.Silent})
 		require.Equal(t, want, [2]int{m.places.free[laneRequest], m.places.maxQuiet})
 		require.NotNil(t, m.log)
 	}
-	r, err := OpenRepository(t.TempDir(), memory.New(), RepositoryConfig{MaxSize: -1, Stall: -1})
+	r, err := OpenRepository(t.TempDir(), memory.New(), RepositoryConfig{})
 	require.NoError(t, err)
-	require.NotNil(t, r.cfg.Logger)
-	r.cfg.Logger = nil
-	require.Equal(t, RepositoryConfig{MaxSize: 1 << 30, Stall: 2 * time.Minute, Prefix: "/fw/", PublicPrefix: "/media/firmware/"}, r.cfg)
-	set := RepositoryConfig{MaxSize: 1, Stall: 1, Prefix: "/", PublicPrefix: "/p/", Logger: slog.Default()}
-	r, err = OpenRepository(t.TempDir(), memory.New(), set)
+	require.Equal(t, RepositoryConfig{MaxSize: 1 << 30}, r.cfg)
+	d, err := NewDelivery(r, DeliveryConfig{})
 	require.NoError(t, err)
-	require.Equal(t, set, r.cfg)
+	require.NotNil(t, d.cfg.Logger)
+	d.cfg.Logger = nil
+	require.Equal(t, DeliveryConfig{Stall: 2 * time.Minute, Prefix: "/fw/", PublicPrefix: "/media/firmware/"}, d.cfg)
+	set := DeliveryConfig{BaseURL: "http://h/x", Stall: 1, Prefix: "/", PublicPrefix: "/p/", Logger: slog.Default()}
+	d, err = NewDelivery(r, set)
+	require.NoError(t, err)
+	require.Equal(t, set, d.cfg)
 }
 
-// TestSchemes lists by what protocols packages are served to a device: what costs it least comes first.
-func TestSchemes(t *testing.T) {
+// TestProtocols lists by what protocols packages are served to a device: what costs it least comes first.
+func TestProtocols(t *testing.T) {
 	all := []fsm.Protocol{
 		fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
 	}
 	base := func(_ lwm2m.Registration, p fsm.Protocol) string { return p.String() + "://fw.example.com/" }
-	require.Equal(t, all, idleManager(t, ManagerConfig{BaseURLs: base}).schemes(lwm2m.Registration{}))
+	require.Equal(t, all, servingManager(t, DeliveryConfig{BaseURLs: base}).protocols(lwm2m.Registration{}))
 	require.Equal(t, slices.DeleteFunc(slices.Clone(all), func(p fsm.Protocol) bool { return p == fsm.ProtocolHTTP || p == fsm.ProtocolCoAPS }),
-		idleManager(t, ManagerConfig{BaseURLs: func(r lwm2m.Registration, p fsm.Protocol) string {
+		servingManager(t, DeliveryConfig{BaseURLs: func(r lwm2m.Registration, p fsm.Protocol) string {
 			switch p {
 			case fsm.ProtocolHTTP:
 				return base(r, p) + strings.Repeat("x", 127)
@@ -65,21 +80,21 @@ func TestSchemes(t *testing.T) {
 				return ""
 			}
 			return base(r, p)
-		}}).schemes(lwm2m.Registration{}))
+		}}).protocols(lwm2m.Registration{}))
 
 	local := netip.MustParseAddrPort("192.0.2.1:5683")
-	m := idleManager(t, ManagerConfig{BaseURL: "https://fw.example.com/"})
-	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS}, m.schemes(lwm2m.Registration{}))
-	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolCoAP}, m.schemes(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}))
-	require.Equal(t, "coap://192.0.2.1:5683/fw/", m.base(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, fsm.ProtocolCoAP))
-	require.Empty(t, m.base(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, fsm.ProtocolCoAPS))
-	require.Empty(t, m.base(lwm2m.Registration{Transport: lwm2m.TransportUDP}, fsm.ProtocolCoAP))
-	require.Equal(t, "https://fw.example.com/", m.base(lwm2m.Registration{}, fsm.ProtocolHTTPS))
+	m := servingManager(t, DeliveryConfig{BaseURL: "https://fw.example.com/"})
+	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS}, m.protocols(lwm2m.Registration{}))
+	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolCoAP}, m.protocols(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}))
+	require.Equal(t, "coap://192.0.2.1:5683/fw/", m.delivery.base(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, fsm.ProtocolCoAP))
+	require.Empty(t, m.delivery.base(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, fsm.ProtocolCoAPS))
+	require.Empty(t, m.delivery.base(lwm2m.Registration{Transport: lwm2m.TransportUDP}, fsm.ProtocolCoAP))
+	require.Equal(t, "https://fw.example.com/", m.delivery.base(lwm2m.Registration{}, fsm.ProtocolHTTPS))
 }
 
 // TestTokensKept: an update remembers its last eight URIs, each once.
 func TestTokensKept(t *testing.T) {
-	m := idleManager(t, ManagerConfig{BaseURL: "https://fw.example.com/"})
+	m := servingManager(t, DeliveryConfig{BaseURL: "https://fw.example.com/"})
 	u := Update{ID: "u", Endpoint: "ep", Image: "i"}
 	var all []string
 	for n := range 20 {

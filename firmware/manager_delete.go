@@ -15,6 +15,9 @@ import (
 // The error is a *store.ActiveError, with the id of the update in the way, if the endpoint has an active update;
 // store.ErrNotFound if nothing is known of it; or the store's.
 func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
+	if !m.owns(endpoint) {
+		return store.ErrNotFound
+	}
 	// The store refuses it as well, when it deletes; here nothing has happened yet.
 	for u, err := range m.db.Updates(ctx, store.UpdateQuery{Endpoint: endpoint, Active: true, Limit: 1}) {
 		if err != nil && !errors.Is(err, store.ErrDamaged) {

@@ -16,8 +16,12 @@ type DeviceInfo struct {
 	Online bool
 }
 
-// Device returns what is known of an endpoint; the error is store.ErrNotFound or the store's.
+// Device returns what is known of an endpoint; the error is store.ErrNotFound, also for an endpoint that is not the
+// manager's, or the store's.
 func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, error) {
+	if !m.owns(endpoint) {
+		return DeviceInfo{}, store.ErrNotFound
+	}
 	d, err := m.db.Device(ctx, endpoint)
 	if err != nil {
 		return DeviceInfo{}, err
@@ -25,11 +29,19 @@ func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, erro
 	return m.known(d), nil
 }
 
-// Devices yields what is known of the endpoints that q selects.
+// Devices yields what is known of the manager's endpoints that q selects.
 func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[DeviceInfo, error] {
+	limit := q.Limit
+	if m.cfg.Owns != nil {
+		q.Limit = 0 // endpoints of others do not count
+	}
 	return func(yield func(DeviceInfo, error) bool) {
+		n := 0
 		for d, err := range m.db.Devices(ctx, q) {
-			if !yield(m.known(d), err) {
+			if d.Endpoint != "" && !m.owns(d.Endpoint) {
+				continue
+			}
+			if n++; !yield(m.known(d), err) || n == limit {
 				return
 			}
 		}
@@ -50,7 +62,8 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 func (m *Manager) watch(e lwm2m.Event) {
 	d := m.driveOf(e.Registration.Endpoint)
 	if d == nil {
-		if m.cfg.Inventory && (e.Kind == lwm2m.EventRegistered || e.Kind == lwm2m.EventUpdated && e.LinksChanged) {
+		changed := e.Kind == lwm2m.EventRegistered || e.Kind == lwm2m.EventUpdated && e.LinksChanged
+		if m.cfg.Inventory && changed && m.owns(e.Registration.Endpoint) {
 			m.readSoon(e.Registration.Endpoint)
 		}
 		return

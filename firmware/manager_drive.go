@@ -227,7 +227,7 @@ func (d *drive) ended(rec Update, last fsm.Action) {
 			o.Drop(nil)
 		}
 	}
-	d.m.images.revoke(d.id)
+	d.m.revoke(d.id)
 	d.m.release(d)
 	d.stop()
 	// Last, so that nobody waits for the drive meanwhile, the function itself included.

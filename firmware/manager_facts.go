@@ -116,7 +116,7 @@ var (
 // before is asked before any request that changes something on a device, whoever makes it. What touches the Firmware Update
 // object takes back, durably, the fact that the device holds a package.
 func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
-	if !touchesFirmware(r) {
+	if !touchesFirmware(r) || !m.owns(r.Endpoint) {
 		return nil
 	}
 	d := m.driveOf(r.Endpoint)

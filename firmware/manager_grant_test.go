@@ -26,7 +26,7 @@ func TestGrants(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		get := func(token string) int {
 			answer := httptest.NewRecorder()
-			w.images.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/fw/"+token, nil))
+			w.delivery.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/fw/"+token, nil))
 			return answer.Code
 		}
 		var id string

@@ -47,7 +47,7 @@ func (m *Manager) catchUp(ctx context.Context) {
 			}
 			return
 		}
-		if d.Firmware.Read.Before(d.Registration.Registered) && m.driveOf(d.Endpoint) == nil {
+		if d.Firmware.Read.Before(d.Registration.Registered) && m.driveOf(d.Endpoint) == nil && m.owns(d.Endpoint) {
 			m.readSoon(d.Endpoint)
 		}
 	}

@@ -58,7 +58,7 @@ func TestImageDamaged(t *testing.T) {
 				}
 				t.Run(way+" "+name+" "+when, func(t *testing.T) {
 					t.Parallel()
-					inWorld(t, firmware.ManagerConfig{BaseURLs: bases(nowhere)}, func(w *world) {
+					inWorldThatServes(t, firmware.DeliveryConfig{BaseURLs: bases(nowhere)}, firmware.ManagerConfig{}, func(w *world) {
 						file := w.imageFile()
 						require.NoError(t, os.Chmod(file, 0o600))
 						script := good()
@@ -104,8 +104,8 @@ func TestImageDamaged(t *testing.T) {
 // TestSecrets looks that no secret of a Package URI is in a journal or a log.
 func TestSecrets(t *testing.T) {
 	var logged strings.Builder
-	cfg := firmware.ManagerConfig{BaseURLs: bases(map[fsm.Protocol]string{fsm.ProtocolHTTP: "http://203.0.113.1/fw"})}
-	inWorld(t, cfg, func(w *world) {
+	serve := firmware.DeliveryConfig{BaseURLs: bases(map[fsm.Protocol]string{fsm.ProtocolHTTP: "http://203.0.113.1/fw"})}
+	inWorldThatServes(t, serve, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
 		logger := slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		w.cfg.Logger = logger

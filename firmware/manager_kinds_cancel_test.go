@@ -73,7 +73,7 @@ func TestCancelAtOnce(t *testing.T) {
 	for _, driven := range []bool{true, false} {
 		for range 20 {
 			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
-				second := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
+				second := w.manager(w.db)
 				u := w.begin(w.request())
 				time.Sleep(time.Second)
 				if !driven {
@@ -111,7 +111,7 @@ func TestCancelAndStep(t *testing.T) {
 	for n := range 40 {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			tap := w.tap()
-			second := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
+			second := w.manager(w.db)
 			var at atomic.Int64
 			var commits atomic.Int64
 			ended := make(chan error, 1)

@@ -135,7 +135,7 @@ func TestNotDrivenSetBack(t *testing.T) {
 			{Update: u.ID, Endpoint: endpoint, Time: at, Name: "from the future", Phase: fsm.PhaseWaiting},
 		}})
 		require.NoError(t, err)
-		mgr := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
+		mgr := w.manager(w.db)
 		_, err = mgr.Hold(w.ctx, u.ID, "op", "", at.Add(time.Hour))
 		require.NoError(t, err)
 		_, err = mgr.Cancel(w.ctx, u.ID)

@@ -23,7 +23,7 @@ func TestCallbacks(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				var started, ended, actions, failed atomic.Int64
-				cfg := firmware.ManagerConfig{
+				serve := firmware.DeliveryConfig{
 					BaseURLs: func(_ lwm2m.Registration, p fsm.Protocol) string {
 						if name == "block" {
 							misbehave()
@@ -32,6 +32,8 @@ func TestCallbacks(t *testing.T) {
 						}
 						return map[fsm.Protocol]string{fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/"}[p]
 					},
+				}
+				cfg := firmware.ManagerConfig{
 					Hooks: firmware.Hooks{
 						Started: func(firmware.Update) { started.Add(1); misbehave() },
 						Ended:   func(firmware.Update) { ended.Add(1); misbehave() },
@@ -42,7 +44,7 @@ func TestCallbacks(t *testing.T) {
 						},
 					},
 				}
-				inWorld(t, cfg, func(w *world) {
+				inWorldThatServes(t, serve, cfg, func(w *world) {
 					var commits atomic.Int64
 					w.restart(faultEvery(&commits, 7), nil)
 					script := good()

@@ -10,7 +10,9 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/memory"
 )
 
 // TestPoisonedRequests asks for nonsense. It is refused as such, nothing of it is stored, and what is stored can be listed.
@@ -68,10 +70,9 @@ func TestPoisonedRequests(t *testing.T) {
 		"no protocol": {Protocols: []fsm.Protocol{""}}, "many": {Protocols: make([]fsm.Protocol, 1000)},
 		"name": {Name: strings.Repeat("x", 256)}, "a byte": {Name: "\xff"}, "grace": {WriteGrace: -1}, "long grace": {WriteGrace: year},
 	}
-	for name := range profiles {
-		t.Run("profile "+name, func(t *testing.T) {
-			poisoned(t, firmware.ManagerConfig{Profiles: profiles}, func(r *firmware.Request) { r.Profile = name })
-		})
+	configs := map[string]firmware.ManagerConfig{}
+	for name, profile := range profiles {
+		configs["profile "+name] = firmware.ManagerConfig{Profiles: map[string]fsm.Profile{"mine": profile}}
 	}
 	for name, cfg := range map[string]firmware.ManagerConfig{
 		"waiting": {Limits: fsm.Limits{Waiting: -1}}, "preparing": {Limits: fsm.Limits{Preparing: year}},
@@ -81,6 +82,13 @@ func TestPoisonedRequests(t *testing.T) {
 		"retry": {Limits: fsm.Limits{Retry: 1<<63 - 1}}, "poll": {Limits: fsm.Limits{Poll: -1}}, "defer": {Limits: fsm.Limits{Defer: year}},
 		"deadline": {Deadline: -1}, "long deadline": {Deadline: 1<<63 - 1}, "attempts": {Attempts: -1}, "many attempts": {Attempts: math.MaxInt},
 	} {
-		t.Run("config "+name, func(t *testing.T) { poisoned(t, cfg, func(*firmware.Request) {}) })
+		configs[name] = cfg
+	}
+	db := memory.New()
+	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
+	require.NoError(t, err)
+	for name, cfg := range configs {
+		_, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, cfg)
+		require.ErrorContains(t, err, "ManagerConfig.", name)
 	}
 }

@@ -53,7 +53,7 @@ func (w *world) fetches(host string) func(context.Context, string) fsm.Result {
 		}
 		time.Sleep(time.Second)
 		answer := httptest.NewRecorder()
-		w.images.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+		w.delivery.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
 		if answer.Code != http.StatusOK || int64(answer.Body.Len()) != w.image.Size {
 			return fsm.ResultConnectionLost
 		}

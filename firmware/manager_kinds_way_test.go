@@ -109,7 +109,7 @@ func TestURIsLeadNowhere(t *testing.T) {
 	} {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, firmware.ManagerConfig{BaseURLs: bases(nowhere)}, func(w *world) {
+			inWorldThatServes(t, firmware.DeliveryConfig{BaseURLs: bases(nowhere)}, firmware.ManagerConfig{}, func(w *world) {
 				script := good()
 				script.Protocols = test.protocols
 				script.Pull = func(ctx context.Context, uri string) fsm.Result {
@@ -139,7 +139,7 @@ func TestURIsLeadNowhere(t *testing.T) {
 
 // TestPullBreaks breaks downloads off in the middle: they are taken up the same way once, and then another one.
 func TestPullBreaks(t *testing.T) {
-	inWorld(t, firmware.ManagerConfig{BaseURLs: bases(nowhere)}, func(w *world) {
+	inWorldThatServes(t, firmware.DeliveryConfig{BaseURLs: bases(nowhere)}, firmware.ManagerConfig{}, func(w *world) {
 		script := good()
 		script.Delivery, script.Protocols = fsm.PushAndPull, []fsm.Protocol{fsm.ProtocolCoAP}
 		script.Pull = func(ctx context.Context, uri string) fsm.Result {
@@ -180,7 +180,7 @@ func TestOffers(t *testing.T) {
 		return ""
 	}
 	t.Run("answers that change", func(t *testing.T) {
-		inWorld(t, firmware.ManagerConfig{BaseURLs: changing}, func(w *world) {
+		inWorldThatServes(t, firmware.DeliveryConfig{BaseURLs: changing}, firmware.ManagerConfig{}, func(w *world) {
 			script := good()
 			script.Pull = fails(1, fsm.ResultConnectionLost)
 			u := w.begin(w.request())
@@ -211,7 +211,7 @@ func TestOffers(t *testing.T) {
 	} {
 		for _, protocol := range []fsm.Protocol{"", fsm.ProtocolCoAP} {
 			t.Run(name+" "+protocol.String(), func(t *testing.T) {
-				inWorld(t, firmware.ManagerConfig{BaseURLs: f}, func(w *world) {
+				inWorldThatServes(t, firmware.DeliveryConfig{BaseURLs: f}, firmware.ManagerConfig{}, func(w *world) {
 					w.device(good())
 					r := w.request()
 					r.Protocol = protocol
@@ -224,7 +224,7 @@ func TestOffers(t *testing.T) {
 		}
 	}
 	t.Run("none, but it can be pushed", func(t *testing.T) {
-		inWorld(t, firmware.ManagerConfig{BaseURLs: bases(nil)}, func(w *world) {
+		inWorldThatServes(t, firmware.DeliveryConfig{BaseURLs: bases(nil)}, firmware.ManagerConfig{}, func(w *world) {
 			script := good()
 			script.Delivery = fsm.PushAndPull
 			w.device(script)
@@ -243,7 +243,7 @@ func TestOffers(t *testing.T) {
 			}
 			return map[fsm.Protocol]string{fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/"}[p]
 		}
-		inWorld(t, firmware.ManagerConfig{BaseURLs: once}, func(w *world) {
+		inWorldThatServes(t, firmware.DeliveryConfig{BaseURLs: once}, firmware.ManagerConfig{}, func(w *world) {
 			script := good()
 			script.Protocols = []fsm.Protocol{fsm.ProtocolHTTP, fsm.ProtocolCoAP}
 			w.device(script)

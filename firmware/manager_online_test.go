@@ -39,7 +39,8 @@ func TestOnlineEndsWithConnection(t *testing.T) {
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
 	server := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
-	manager := firmware.NewManager(server, db, images, firmware.ManagerConfig{})
+	manager, err := firmware.NewManager(server, db, images, firmware.ManagerConfig{})
+	require.NoError(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	door := &kept{Listener: l}

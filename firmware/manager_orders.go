@@ -148,7 +148,7 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 		}
 		return u, nil
 	}
-	m.images.revoke(u.ID)
+	m.revoke(u.ID)
 	if d := m.drive(u.ID); d != nil {
 		d.observe(o)
 	} else if f := m.cfg.Hooks.Ended; f != nil {

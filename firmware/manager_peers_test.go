@@ -258,7 +258,8 @@ func TestPushByTCP(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(t, "server")})
-	mgr := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Logger: testLogger(t, "manager")})
+	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Logger: testLogger(t, "manager")})
+	require.NoError(t, err)
 	device := firmwaretest.NewDevice(lwm2m.ClientConfig{
 		Endpoint: endpoint, Server: "coap+tcp://" + listener.Addr().String(), MinRetry: 20 * time.Millisecond,
 		Logger: testLogger(t, "device"),

@@ -122,7 +122,7 @@ func TestTwoManagers(t *testing.T) {
 		}, nil)
 		ctx, cancel := context.WithCancel(w.ctx)
 		ended := make(chan error)
-		second := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
+		second := w.manager(w.db)
 		go func() { ended <- second.Run(ctx) }()
 		device := w.device(firmwaretest.Script{Version: oldFW, PullTime: 10 * time.Second,
 			Install: firmwaretest.Install{Version: newFW, BootTime: time.Second}})

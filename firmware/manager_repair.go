@@ -29,7 +29,7 @@ func (m *Manager) RemoveDamaged(ctx context.Context, id string) error {
 	if d := m.drive(id); d != nil { // it is about to end
 		m.release(d)
 	}
-	m.images.revoke(id)
+	m.revoke(id)
 	m.log.Warn("a damaged update was removed", "update", id)
 	return nil
 }

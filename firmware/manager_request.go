@@ -203,6 +203,9 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 			return bad("key", problem)
 		}
 	}
+	if !m.owns(r.Endpoint) {
+		return bad("endpoint", "does not belong to this manager")
+	}
 	profile, ok := m.cfg.Profiles[r.Profile]
 	if !ok {
 		profile, ok = Profiles()[r.Profile]
@@ -237,9 +240,6 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 	}
 	if err := profile.Check(); err != nil {
 		return bad("profile", "is not valid: "+err.Error())
-	}
-	if err := m.cfg.Limits.Check(); err != nil {
-		return bad("limits", "of the configuration are not valid: "+err.Error())
 	}
 	return profile, nil
 }

@@ -84,6 +84,13 @@ type handshakeError string
 
 func (e handshakeError) Error() string { return string(e) }
 
+// served implements follower.
+func (m *Manager) served(update string, done int64) {
+	if d := m.drive(update); d != nil {
+		d.progress(done)
+	}
+}
+
 // asked notes that a request for an update's package came.
 func (m *Manager) asked(update, by string) {
 	if d := m.drive(update); d != nil {

@@ -30,20 +30,22 @@ const (
 
 // world is a server with a manager, and devices, on a network in memory, in virtual time.
 type world struct {
-	t      *testing.T
-	net    *simnet.Network
-	db     store.Store
-	dir    string
-	images *firmware.Repository
-	srv    *lwm2m.Server
-	mgr    *firmware.Manager
-	image  store.Image
-	cfg    firmware.ManagerConfig
-	stop   func()                   // ends the server
-	crash  func()                   // cuts the server off, and does not wait
-	effect func(func() error) error // what the server's datagrams go through; nil: nothing
-	filter func([]byte) bool        // reports which of them are lost; nil: none
-	ctx    context.Context
+	t        *testing.T
+	net      *simnet.Network
+	db       store.Store
+	dir      string
+	images   *firmware.Repository
+	serve    firmware.DeliveryConfig // what delivery is made of
+	delivery *firmware.Delivery
+	srv      *lwm2m.Server
+	mgr      *firmware.Manager
+	image    store.Image
+	cfg      firmware.ManagerConfig
+	stop     func()                   // ends the server
+	crash    func()                   // cuts the server off, and does not wait
+	effect   func(func() error) error // what the server's datagrams go through; nil: nothing
+	filter   func([]byte) bool        // reports which of them are lost; nil: none
+	ctx      context.Context
 
 	devices sync.WaitGroup
 }
@@ -53,10 +55,16 @@ const serverAddress = "10.0.0.1:5683"
 // inWorld runs fn in a bubble of virtual time.
 func inWorld(t *testing.T, cfg firmware.ManagerConfig, fn func(w *world)) {
 	t.Helper()
+	inWorldThatServes(t, firmware.DeliveryConfig{}, cfg, fn)
+}
+
+// inWorldThatServes is inWorld with another delivery.
+func inWorldThatServes(t *testing.T, serve firmware.DeliveryConfig, cfg firmware.ManagerConfig, fn func(w *world)) {
+	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		w := &world{t: t, net: simnet.New(1), db: memory.New(), dir: dir, cfg: cfg, ctx: ctx}
+		w := &world{t: t, net: simnet.New(1), db: memory.New(), dir: dir, serve: serve, cfg: cfg, ctx: ctx}
 		w.net.SetDefault(simnet.Conditions{Delay: 20 * time.Millisecond})
 		w.openImages(w.db)
 		img, err := w.images.Add(ctx, store.Image{Name: "sensor", Version: newFW}, bytes.NewReader(make([]byte, 5000)))
@@ -75,6 +83,8 @@ func (w *world) openImages(db store.Store) {
 	images, err := firmware.OpenRepository(w.dir, db, firmware.RepositoryConfig{})
 	require.NoError(w.t, err)
 	w.images = images
+	w.delivery, err = firmware.NewDelivery(images, w.serve)
+	require.NoError(w.t, err)
 }
 
 // start starts server and manager over db. Afterwards stop ends them, and crash cuts them off at once.
@@ -91,7 +101,8 @@ func (w *world) start(db store.Store) {
 	ctx, cancel := context.WithCancel(w.ctx)
 	w.srv = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(w.t, "server")})
 	w.cfg.Logger = testLogger(w.t, "manager")
-	w.mgr = firmware.NewManager(w.srv, db, w.images, w.cfg)
+	w.srv.HandleFunc("/", w.delivery.ServeCoAP)
+	w.mgr = w.manager(db)
 	done := make(chan error, 2)
 	go func() { done <- w.srv.ServePacket(ctx, conn) }()
 	go func() { done <- w.mgr.Run(ctx) }()
@@ -106,6 +117,14 @@ func (w *world) start(db store.Store) {
 		}
 		w.stop = func() {}
 	}
+}
+
+// manager returns a manager of the world's server.
+func (w *world) manager(db store.Store) *firmware.Manager {
+	w.cfg.Delivery = w.delivery
+	mgr, err := firmware.NewManager(w.srv, db, w.images, w.cfg)
+	require.NoError(w.t, err)
+	return mgr
 }
 
 // effects is a socket whose datagrams go through a function.

@@ -9,11 +9,9 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/otago-iot/otago/internal/disk"
 	"github.com/otago-iot/otago/store"
@@ -29,16 +27,6 @@ const DefaultMaxSize = 1 << 30
 type RepositoryConfig struct {
 	// MaxSize is how many bytes an image may have. Default: DefaultMaxSize, which is also the most that CoAP can carry.
 	MaxSize int64
-	// Prefix is where [Repository.Wrap] finds downloads. It begins and ends with a slash. Default: "/fw/".
-	Prefix string
-	// PublicPrefix is where packages are that are given out without a secret, to devices whose profile wants only a path.
-	// It begins and ends with a slash. Default: "/media/firmware/".
-	PublicPrefix string
-	// Stall is how long a device that downloads by HTTP may take nothing before it is given up; see [Repository.Handler] for how
-	// exactly that is seen. Default: 2 minutes.
-	Stall time.Duration
-	// Logger receives what an operator should know: an image that cannot be read. Default: nothing is logged.
-	Logger *slog.Logger
 }
 
 // The categories of a repository's errors, beside those of package store.
@@ -53,7 +41,7 @@ var (
 )
 
 // A Repository keeps images: a record in a store and, named by its digest, a file in a directory, which images with the
-// same bytes share. It also hands them to devices, see [Repository.Handler].
+// same bytes share. A [Delivery] serves them to devices.
 //
 // A file becomes durable before the record that refers to it, so that every record has its file, whatever the moment of a
 // crash. A file without a record, which a crash may leave, is harmless and is used when its bytes are added again. A
@@ -69,8 +57,6 @@ type Repository struct {
 	mu       sync.Mutex
 	packages map[string]*sharedPackage // open ones, by digest
 	verified map[string]fs.FileInfo    // digests whose file was read, or written, by this process, and how it was then
-
-	table grants
 }
 
 // uploadPattern names files that are being written.
@@ -83,21 +69,11 @@ func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repositor
 }
 
 func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk.Files) (*Repository, error) {
-	if cfg.MaxSize <= 0 {
+	if cfg.MaxSize < 0 {
+		return nil, fmt.Errorf("firmware: RepositoryConfig.MaxSize is negative: %d", cfg.MaxSize)
+	}
+	if cfg.MaxSize == 0 {
 		cfg.MaxSize = DefaultMaxSize
-	}
-	if cfg.Stall <= 0 {
-		cfg.Stall = 2 * time.Minute
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	var err error
-	if cfg.Prefix, err = prefix(cfg.Prefix, "/fw/"); err != nil {
-		return nil, err
-	}
-	if cfg.PublicPrefix, err = prefix(cfg.PublicPrefix, "/media/firmware/"); err != nil {
-		return nil, err
 	}
 	if err := d.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("firmware: opening repository: %w", err)
@@ -111,23 +87,11 @@ func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk.File
 			return nil, fmt.Errorf("firmware: removing an upload that did not end: %w", err)
 		}
 	}
-	r := &Repository{
+	return &Repository{
 		dir: dir, disk: d, db: s, cfg: cfg,
 		packages: make(map[string]*sharedPackage),
 		verified: make(map[string]fs.FileInfo),
-	}
-	r.table.init()
-	return r, nil
-}
-
-func prefix(given, byDefault string) (string, error) {
-	switch {
-	case given == "":
-		return byDefault, nil
-	case !strings.HasPrefix(given, "/") || !strings.HasSuffix(given, "/"):
-		return "", fmt.Errorf("firmware: prefix %q does not begin and end with a slash", given)
-	}
-	return given, nil
+	}, nil
 }
 
 // escapeGlob makes a directory's name match itself; where a backslash is a separator it cannot escape.

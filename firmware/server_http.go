@@ -23,7 +23,7 @@ const (
 	maxUnread  = 256 << 10
 )
 
-// NewHTTPServer returns a server for handlers that strangers can reach, [Repository.Handler] and httpapi.Handler among others.
+// NewHTTPServer returns a server for handlers that strangers can reach, a [Delivery] and httpapi.Handler among others.
 // Every wait for a client has a limit:
 //
 //	TLS handshake               10 s
@@ -44,8 +44,7 @@ const (
 //
 // ErrorLog, BaseContext, TLSConfig, Addr and the limits may be set before the server serves; Handler, ConnState and
 // ConnContext are taken; without ConnState nothing counts connections. A connection that a handler takes over (http.Hijacker)
-// is not counted, and has no limits. A Shutdown waits for as long as its context allows; follow it by Close. For HTTPS see
-// [NewTLSListener].
+// is not counted, and has no limits. Serve it by [RunHTTPServer], which also ends it; for HTTPS, on a [NewTLSListener].
 func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -70,6 +69,40 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 			return ctx
 		},
 	}
+}
+
+// drainTime is how long requests may still take when a server is to end.
+const drainTime = 10 * time.Second
+
+// RunHTTPServer serves until ctx ends, on l, which it closes, or, if l is nil, on server.Addr. Then it accepts nothing more,
+// lets requests that are under way end for up to 10 s, closes what is left, and returns nil: a device goes on later where its
+// download broke off. The contexts of requests end with ctx, which ends event streams at once, unless server.BaseContext says
+// otherwise. An error is why the server could not listen, or accept.
+func RunHTTPServer(ctx context.Context, server *http.Server, l net.Listener) error {
+	if l == nil {
+		var err error
+		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", server.Addr); err != nil {
+			return err
+		}
+	}
+	if server.BaseContext == nil {
+		server.BaseContext = func(net.Listener) context.Context { return ctx }
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		if server.Shutdown(drain) != nil {
+			_ = server.Close() // of what is closed no error is of use any more
+		}
+	})
+	err := server.Serve(l)
+	if stop() { // ctx has not ended, but serving has
+		return err
+	}
+	<-ended
+	return nil
 }
 
 // NewTLSListener returns a listener that accepts TLS on the connections of l, as tls.NewListener does, and keeps to the size of

@@ -148,12 +148,12 @@ func (f *deliveryFixture) mux() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/other", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 10_000)) })
 	mux.HandleFunc("/read", func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
-	return f.r.Wrap(mux)
+	return f.d.Wrap(mux)
 }
 
 // TestWaits has each holder keep a server waiting, alone.
 func TestWaits(t *testing.T) {
-	f := newDelivery(t, 1<<20, RepositoryConfig{})
+	f := newDelivery(t, 1<<20, DeliveryConfig{})
 	pair := testPair(t)
 	for _, ours := range []bool{true, false} {
 		for _, h := range holders(f.token) {
@@ -186,7 +186,7 @@ func TestWaits(t *testing.T) {
 
 // TestShutdownOfWaits ends a server while all of them keep it waiting.
 func TestShutdownOfWaits(t *testing.T) {
-	f := newDelivery(t, 1<<20, RepositoryConfig{})
+	f := newDelivery(t, 1<<20, DeliveryConfig{})
 	pair := testPair(t)
 	for _, secure := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

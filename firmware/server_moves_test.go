@@ -138,10 +138,10 @@ func TestSlowHTTP2(t *testing.T) {
 
 // TestDeliveryDeadline: a download leaves no limit to the next request on its connection.
 func TestDeliveryDeadline(t *testing.T) {
-	f := newDelivery(t, 100_000, RepositoryConfig{Stall: time.Second})
+	f := newDelivery(t, 100_000, DeliveryConfig{Stall: time.Second})
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
-		server := &http.Server{Handler: f.r.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		server := &http.Server{Handler: f.d.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(time.Minute)
 			_, _ = io.WriteString(w, "late")
 		}))}

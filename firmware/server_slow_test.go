@@ -19,13 +19,13 @@ import (
 // nothing; then it takes nothing.
 func TestSlowDevice(t *testing.T) {
 	const stall = time.Second
-	f := newDelivery(t, 64<<20, RepositoryConfig{Stall: stall})
+	f := newDelivery(t, 64<<20, DeliveryConfig{Stall: stall})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ended := make(chan struct{})
 	server := NewHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(ended)
-		f.r.Handler().ServeHTTP(w, r)
+		f.d.ServeHTTP(w, r)
 	}))
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()

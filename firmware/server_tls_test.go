@@ -115,7 +115,7 @@ func (l *logText) String() string {
 // TestSmallTLSClients has OpenSSL download over records of each size that it may ask for.
 func TestSmallTLSClients(t *testing.T) {
 	openssl := opensslPath(t)
-	f := newDelivery(t, 1<<20, RepositoryConfig{})
+	f := newDelivery(t, 1<<20, DeliveryConfig{})
 	pair := testPair(t)
 	files := pairFiles(t, pair)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
@@ -129,7 +129,7 @@ func TestSmallTLSClients(t *testing.T) {
 		state = r.TLS
 		mu.Unlock()
 		w.mark()
-		f.r.Handler().ServeHTTP(rw, r)
+		f.d.ServeHTTP(rw, r)
 	}))
 	server.ErrorLog = log.New(&logged, "", 0)
 	go func() {

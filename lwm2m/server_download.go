@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/otago-iot/otago/internal/coap"
@@ -66,8 +67,9 @@ func (s *Server) Handle(path string, r *Resource) {
 }
 
 // HandleFunc asks fn for what GET at a path that begins with prefix is to be answered with; the longest prefix wins, and
-// Handle before all. Prefix "/" takes all that is not LwM2M's. fn is called once for a download, or more often when the
-// peer pauses; it should be quick. A nil fn removes the prefix.
+// Handle before all. Empty segments at the start of a path do not count: "//fw/x" begins with "/fw/". Prefix "/" takes all
+// that is not LwM2M's. fn is called once for a download, or more often when the peer pauses; it should be quick. A nil fn
+// removes the prefix.
 func (s *Server) HandleFunc(prefix string, fn DownloadFunc) {
 	h := &s.handlers
 	h.mu.Lock()
@@ -89,6 +91,7 @@ func (h *handlers) find(path string) DownloadFunc {
 	if r := h.exact[path]; r != nil {
 		return func(context.Context, Download) (*Resource, error) { return r, nil }
 	}
+	path = "/" + strings.TrimLeft(path, "/")
 	for n := len(path); n > 0; n-- {
 		if fn := h.prefixes[path[:n]]; fn != nil {
 			return fn

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -34,11 +33,12 @@ type serverReady struct{ CoAP, HTTP string }
 
 // server is an update server of this library, with all defaults.
 type server struct {
-	role    serverRole
-	db      *countingStore
-	manager *firmware.Manager
-	devices *lwm2m.Server
-	images  *firmware.Repository
+	role     serverRole
+	db       *countingStore
+	manager  *firmware.Manager
+	devices  *lwm2m.Server
+	images   *firmware.Repository
+	delivery *firmware.Delivery
 
 	udp net.PacketConn
 	tcp net.Listener
@@ -74,19 +74,14 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	web := firmware.NewHTTPServer(countingHandler(s.images.Handler(), &s.downloads))
+	web := firmware.NewHTTPServer(countingHandler(s.delivery, &s.downloads))
 	web.ConnState = nil // the whole fleet has one address
 	group.Go(func() error { return s.devices.ServePacket(ctx, s.udp) })
 	group.Go(func() error { return s.manager.Run(ctx) })
-	group.Go(func() error {
-		if err := web.Serve(s.tcp); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	group.Go(func() error { return firmware.RunHTTPServer(ctx, web, s.tcp) })
 	group.Go(func() error {
 		s.meter.watch(ctx)
-		return web.Close()
+		return nil
 	})
 	group.Go(func() error {
 		defer cancel()
@@ -155,12 +150,17 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.devices = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(s.db), Logger: logger})
-	s.manager = firmware.NewManager(s.devices, s.db, s.images, firmware.ManagerConfig{
-		BaseURL: "http://" + s.tcp.Addr().String() + "/fw/",
-		Logger:  logger,
-		Hooks:   firmware.Hooks{Ended: s.ended, Action: s.actions.add},
+	s.delivery, err = firmware.NewDelivery(s.images, firmware.DeliveryConfig{BaseURL: "http://" + s.tcp.Addr().String(), Logger: logger})
+	if err != nil {
+		return err
+	}
+	s.devices.HandleFunc("/", s.delivery.ServeCoAP)
+	s.manager, err = firmware.NewManager(s.devices, s.db, s.images, firmware.ManagerConfig{
+		Delivery: s.delivery,
+		Logger:   logger,
+		Hooks:    firmware.Hooks{Ended: s.ended, Action: s.actions.add},
 	})
-	return nil
+	return err
 }
 
 // database returns the file of the store.

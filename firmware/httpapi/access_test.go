@@ -65,7 +65,8 @@ func newFleet(t *testing.T, options Options) *fleet {
 	db := memory.New()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
-	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
+	manager, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
+	require.NoError(t, err)
 	image, err := images.Add(t.Context(), firmware.Image{Version: "1"}, strings.NewReader("image"))
 	require.NoError(t, err)
 	f := &fleet{t: t, image: image.ID}

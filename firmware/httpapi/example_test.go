@@ -28,7 +28,10 @@ func ExampleHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
+	manager, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
+	if err != nil {
+		panic(err)
+	}
 
 	mux := http.NewServeMux()
 	readers := func(r *http.Request, access httpapi.Access) error {

@@ -44,7 +44,8 @@ func mountOn(
 	t.Helper()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
-	manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
+	manager, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
+	require.NoError(t, err)
 	server := httptest.NewServer(wrap(httpapi.Handler(manager, authorize, options)))
 	t.Cleanup(server.Close)
 	return &service{t: t, db: db, manager: manager, Server: server}

@@ -52,7 +52,8 @@ func TestWaits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				images, err := firmware.OpenRepository(t.TempDir(), memory.New(), firmware.RepositoryConfig{})
 				require.NoError(t, err)
-				manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), memory.New(), images, firmware.ManagerConfig{})
+				manager, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), memory.New(), images, firmware.ManagerConfig{})
+				require.NoError(t, err)
 				authorize := func(r *http.Request, _ httpapi.Access) error {
 					if r.Header.Get("Authorization") != "" {
 						return errors.New("no")
@@ -110,7 +111,8 @@ func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		images, err := firmware.OpenRepository(t.TempDir(), memory.New(), firmware.RepositoryConfig{})
 		require.NoError(t, err)
-		manager := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), memory.New(), images, firmware.ManagerConfig{})
+		manager, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), memory.New(), images, firmware.ManagerConfig{})
+		require.NoError(t, err)
 		l := newPipes()
 		server := firmware.NewHTTPServer(httpapi.Handler(manager, httpapi.AllowAll, httpapi.Options{}))
 		go func() { _ = server.Serve(l) }()

@@ -67,7 +67,8 @@ type Backend struct {
 	config  Config
 	server  *lwm2m.Server
 	manager *firmware.Manager
-	images  *firmware.Repository
+	// delivery is mounted on server and on the doors where devices download.
+	delivery *firmware.Delivery
 
 	packets   map[Door]net.PacketConn
 	listeners map[Door]net.Listener
@@ -84,7 +85,11 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 			b.Close()
 		}
 	}()
-	b.images, err = firmware.OpenRepository(config.Images, config.Store, firmware.RepositoryConfig{MaxSize: config.MaxImage})
+	images, err := firmware.OpenRepository(config.Images, config.Store, firmware.RepositoryConfig{MaxSize: config.MaxImage})
+	if err != nil {
+		return nil, err
+	}
+	b.delivery, err = firmware.NewDelivery(images, firmware.DeliveryConfig{BaseURLs: b.baseURL, Logger: config.Logger})
 	if err != nil {
 		return nil, err
 	}
@@ -96,12 +101,16 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 		Registrations: firmware.Registrations(config.Store),
 		Logger:        config.Logger,
 	})
-	b.manager = firmware.NewManager(b.server, config.Store, b.images, firmware.ManagerConfig{
-		BaseURLs:  b.baseURL,
+	b.server.HandleFunc("/", b.delivery.ServeCoAP)
+	b.manager, err = firmware.NewManager(b.server, config.Store, images, firmware.ManagerConfig{
+		Delivery:  b.delivery,
 		Inventory: true,
 		Logger:    config.Logger,
 		Hooks:     logging(config.Logger),
 	})
+	if err != nil {
+		return nil, err
+	}
 	return b, b.listen(ctx)
 }
 
@@ -227,7 +236,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		group.Go(func() error { return serveHTTP(ctx, l, api, quiet) })
 	}
 	// No mux: it would answer paths such as //x with a redirect, which small clients do not follow.
-	packages := b.images.Handler()
+	packages := b.delivery
 	if l := b.listeners[FWHTTP]; l != nil {
 		group.Go(func() error { return serveHTTP(ctx, l, packages, quiet) })
 	}

@@ -5,40 +5,20 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
-	"errors"
 	"log" //nolint:depguard // net/http wants a log.Logger
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
 )
 
-// drainTime is how long requests that are under way may take once the server is to stop.
-const drainTime = 3 * time.Second
-
-// serveHTTP serves until ctx ends; event streams end at once, other requests within the drain time.
+// serveHTTP serves until ctx ends.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, errorLog *log.Logger) error {
 	server := firmware.NewHTTPServer(handler)
 	server.ErrorLog = errorLog
-	server.BaseContext = func(net.Listener) context.Context { return ctx }
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-		defer cancel()
-		err := server.Shutdown(drain)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close() // a device that downloads goes on where it was, after the restart
-		}
-		stopped <- err
-	})
-	err := server.Serve(l)
-	if stop() { // ctx has not ended: serving did
-		return err
-	}
-	return <-stopped
+	return firmware.RunHTTPServer(ctx, server, l)
 }
 
 // withTLS serves devices that download, some of which have small buffers.

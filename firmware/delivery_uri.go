@@ -1,0 +1,166 @@
+package firmware
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+const (
+	tokenBytes = 16 // 128 random bits
+	tokenChars = 22 // of them in base64url, without padding
+	// publicForms counts the forms of public paths; the last one is never taken.
+	publicForms = 3
+	// maxURI bounds a Package URI of ours in bytes: some devices keep no more.
+	maxURI = 127
+)
+
+// newToken returns a new token, and the hash by which it is granted.
+func newToken() (token, hash string) {
+	var b [tokenBytes]byte
+	_, _ = rand.Read(b[:]) // never fails
+	token = base64.RawURLEncoding.EncodeToString(b[:])
+	return token, hashOf(token)
+}
+
+func hashOf(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:])
+}
+
+// isToken reports whether a path's last segment may be a token.
+func isToken(s string) bool {
+	return len(s) == tokenChars && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+}
+
+// tokenURI appends a token to the base of Package URIs, which is absolute, or only a path that begins with a slash.
+func tokenURI(base, token string) (string, error) {
+	u, err := url.Parse(base)
+	switch {
+	case err != nil:
+		return "", errors.New("firmware: base of package URIs is no URI") // the error would show it whole
+	case u.Scheme == "" && !strings.HasPrefix(base, "/"), u.Scheme != "" && u.Hostname() == "":
+		return "", fmt.Errorf("firmware: base %q of package URIs is neither absolute nor a path", u.Redacted())
+	case u.User != nil || strings.ContainsAny(base, "?#"):
+		return "", errors.New("firmware: base of package URIs has user info, a query or a fragment")
+	case !onlyURIBytes(base):
+		return "", errors.New("firmware: base of package URIs has characters that must be escaped")
+	}
+	uri := strings.TrimSuffix(base, "/") + "/" + token
+	if len(uri) > maxURI {
+		return "", fmt.Errorf("firmware: package URI has %d bytes, more than the %d that devices keep", len(uri), maxURI)
+	}
+	return uri, nil
+}
+
+// onlyURIBytes reports whether s has only bytes that a URI may have (RFC 3986, section 2).
+func onlyURIBytes(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// publicPath returns the path under which an image may be public, and the hash by which it is granted. Images with different
+// names may have the same version: the n-th form says more than the one before.
+func (d *Delivery) publicPath(img Image, n int) (path, hash string) {
+	name := img.Version
+	switch n {
+	case 1:
+		name = img.Name + "-" + img.Version
+	case 2:
+		name = img.ID
+	}
+	path = d.cfg.PublicPrefix + plain(name) + ".bin"
+	if len(path) > maxURI && n < 2 {
+		return d.publicPath(img, 2)
+	}
+	return path, hashOf(path)
+}
+
+// plain makes a name that needs no escape in a path: some clients escape nothing.
+func plain(name string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '.', c == '-', c == '_':
+			return c
+		}
+		return '_'
+	}, name)
+}
+
+// issue makes a secret Package URI for a device and grants it. shown is the URI without its secret.
+func (d *Delivery) issue(g grant, r lwm2m.Registration, p fsm.Protocol) (uri, shown, hash string, err error) {
+	base := d.base(r, p)
+	if base == "" {
+		return "", "", "", fmt.Errorf("not by %s to this device", p)
+	}
+	token, hash := newToken()
+	if uri, err = tokenURI(base, token); err != nil {
+		return "", "", "", err
+	}
+	g.hash = hash
+	return uri, strings.TrimSuffix(uri, token) + "[secret]", hash, d.allow(g)
+}
+
+// publish grants a public path to an image and returns it, and the hash by which it can be granted again.
+func (d *Delivery) publish(g grant, img Image) (path, hash string, err error) {
+	for n := range publicForms {
+		path, g.hash = d.publicPath(img, n)
+		if err = d.allow(g); !errors.Is(err, errPathTaken) {
+			return path, g.hash, err
+		}
+	}
+	return "", "", err
+}
+
+// base returns what a Package URI starts with, or "" if packages are not served to that device by that protocol.
+func (d *Delivery) base(r lwm2m.Registration, p fsm.Protocol) (base string) {
+	if d.cfg.BaseURLs != nil {
+		defer func() {
+			if p := recover(); p != nil {
+				d.log.Error("a function of the configuration panicked", "function", "BaseURLs", "panic", p)
+			}
+		}()
+		return d.cfg.BaseURLs(r, p)
+	}
+	if scheme, _, _ := strings.Cut(d.cfg.BaseURL, ":"); strings.EqualFold(scheme, p.String()) {
+		return d.cfg.BaseURL
+	}
+	if r.Transport.String() == p.String() && r.Local.IsValid() {
+		return p.String() + "://" + r.Local.String() + d.cfg.Prefix
+	}
+	return ""
+}
+
+// protocols lists the protocols by which a device is served.
+func (d *Delivery) protocols(r lwm2m.Registration) (list []fsm.Protocol) {
+	for _, p := range preferred {
+		base := d.base(r, p)
+		if base == "" {
+			continue
+		}
+		// A token of the length that all have shows whether one will do.
+		if _, err := tokenURI(base, strings.Repeat("x", tokenChars)); err != nil {
+			d.log.Error("packages are not served by a protocol, because of its base URL", "protocol", p, "error", err)
+			continue
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// preferred lists the protocols, those first that cost a device least radio time for a megabyte.
+var preferred = []fsm.Protocol{
+	fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
+}
