@@ -105,7 +105,7 @@ func waitQuietly(ctx context.Context, mgr *firmware.Manager, id string, ended ch
 }
 
 func activeID(err error) string {
-	if active, ok := errors.AsType[*store.ActiveError](err); ok {
+	if active, ok := errors.AsType[*store.UpdateError](err); ok {
 		return active.ID
 	}
 	return ""

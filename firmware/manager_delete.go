@@ -12,7 +12,7 @@ import (
 // credentials, without which it is otherwise never accepted again. Its updates stay. A device that is still there registers
 // anew.
 //
-// The error is a *store.ActiveError, with the id of the update in the way, if the endpoint has an active update;
+// The error is a *store.UpdateError with store.ErrActive, and with the id of the update in the way, if the endpoint has an active update;
 // store.ErrNotFound if nothing is known of it; or the store's.
 func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 	if !m.owns(endpoint) {
@@ -23,7 +23,7 @@ func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 		if err != nil && !errors.Is(err, store.ErrDamaged) {
 			return err
 		}
-		return &store.ActiveError{Endpoint: endpoint, ID: u.ID}
+		return &store.UpdateError{Err: store.ErrActive, ID: u.ID}
 	}
 	m.endParting(endpoint)
 	known := true

@@ -172,7 +172,7 @@ func TestDeleteDevice(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
 		err = w.mgr.DeleteDevice(w.ctx, endpoint)
-		active, ok := errors.AsType[*store.ActiveError](err)
+		active, ok := errors.AsType[*store.UpdateError](err)
 		require.True(t, ok, "%v", err)
 		require.Equal(t, u.ID, active.ID)
 		require.ErrorIs(t, w.srv.DeleteDevice(w.ctx, endpoint), store.ErrActive)

@@ -61,7 +61,7 @@ func (e *RequestError) Error() string { return "firmware: " + e.Field + " " + e.
 
 // Start creates an update, durably, and returns it. If Run runs, it begins at once.
 //
-// The error is a *RequestError; store.ErrNotFound if there is no such image; a *store.ActiveError, with the id of the update
+// The error is a *RequestError; store.ErrNotFound if there is no such image; a *store.UpdateError with store.ErrActive, with the id of the update
 // in the way, if the endpoint has an active update; or the store's.
 func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	profile, err := m.check(r)
@@ -114,7 +114,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	seq, err := m.db.Commit(ctx, store.CreateUpdate{Update: rec}, created)
-	if again, ok := errors.AsType[*store.DuplicateError](err); ok {
+	if again, ok := errors.AsType[*store.UpdateError](err); ok && again.Err == store.ErrDuplicate {
 		return m.repeated(ctx, r, profile, again.ID)
 	}
 	if err != nil {

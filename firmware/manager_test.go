@@ -150,7 +150,7 @@ func TestOneActive(t *testing.T) {
 					won = append(won, u)
 					return
 				}
-				var active *store.ActiveError
+				var active *store.UpdateError
 				if w.assertAs(err, &active) {
 					lost[active.ID]++
 				}

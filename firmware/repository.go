@@ -111,7 +111,7 @@ func (r *Repository) List(ctx context.Context, q store.ImageQuery) iter.Seq2[Ima
 }
 
 // Delete removes an image, and its file if no other image has the same bytes. The error is store.ErrNotFound or, as
-// *store.InUseError, store.ErrInUse while an active update needs the image.
+// a *store.UpdateError with store.ErrInUse while an active update needs the image.
 func (r *Repository) Delete(ctx context.Context, id string) error {
 	img, err := r.db.Image(ctx, id)
 	if err != nil {

@@ -6,39 +6,63 @@ import "errors"
 var (
 	ErrNotFound     = errors.New("store: not found")
 	ErrExists       = errors.New("store: id exists already")
-	ErrConflict     = errors.New("store: record has changed meanwhile")
-	ErrActive       = errors.New("store: endpoint has an active update")
-	ErrDuplicate    = errors.New("store: idempotency key was used already")
+	ErrConflict     = errors.New("store: another commit has changed the record")
+	ErrActive       = errors.New("store: endpoint has an active update")              // as *UpdateError
+	ErrDuplicate    = errors.New("store: an update has this idempotency key already") // as *UpdateError
 	ErrVersionTaken = errors.New("store: another image has this name and version")
-	ErrInUse        = errors.New("store: image is needed by an active update")
-	ErrInvalid      = errors.New("store: no store keeps this record")
+	ErrInUse        = errors.New("store: an active update needs the image") // as *UpdateError
+	ErrInvalid      = errors.New("store: invalid record")
 	ErrClosed       = errors.New("store: closed")
+	ErrDamaged      = errors.New("store: record is damaged")     // as *DamagedError
+	ErrNotDamaged   = errors.New("store: record is not damaged") // for RemoveDamaged
 
-	// ErrNoSpace: the disk is full, or a quota used up. The same call works when there is room again; a commit may have
-	// taken place all the same, as after any error of the database.
+	// ErrNoSpace: the disk is full, or a quota is used up. The same call works when there is room
+	// again. A commit may have taken place all the same, as after any error of the database.
 	ErrNoSpace = errors.New("store: no space left on the disk")
 )
 
-// An ActiveError says which update is in the way of a new one. It matches ErrActive.
-type ActiveError struct{ Endpoint, ID string }
+// An UpdateError names the update that made a change fail: the active update of the endpoint
+// (ErrActive), the update with the same idempotency key (ErrDuplicate), or an active update that needs
+// the image (ErrInUse), of which there may be more.
+type UpdateError struct {
+	Err error  // ErrActive, ErrDuplicate or ErrInUse
+	ID  string // of the update
+}
 
-func (e *ActiveError) Error() string { return ErrActive.Error() + ": " + e.ID }
+// Error implements error.
+func (e *UpdateError) Error() string { return e.Err.Error() + ": update " + e.ID }
 
-// Is reports whether target is ErrActive.
-func (e *ActiveError) Is(target error) bool { return target == ErrActive }
+// Unwrap returns Err.
+func (e *UpdateError) Unwrap() error { return e.Err }
 
-// A DuplicateError says which update was created with the same idempotency key. It matches ErrDuplicate.
-type DuplicateError struct{ ID string }
+// A Kind is a kind of record.
+type Kind string
 
-func (e *DuplicateError) Error() string { return ErrDuplicate.Error() + ": by update " + e.ID }
+// The kinds of records.
+const (
+	KindUpdate Kind = "update"
+	KindImage  Kind = "image"
+	KindDevice Kind = "device"
+	KindEvent  Kind = "event"
+)
 
-// Is reports whether target is ErrDuplicate.
-func (e *DuplicateError) Is(target error) bool { return target == ErrDuplicate }
+// A DamagedError says which record is damaged: a store cannot decode its bytes, it is the record of
+// another key, or an index names it and it does not exist. It matches ErrDamaged.
+type DamagedError struct {
+	Kind Kind
+	// Key is the id of an update or image, the endpoint of a device, or the sequence number of an
+	// event in decimal digits.
+	Key string
+	Err error // the reason, not nil
+}
 
-// An InUseError says which active update needs an image; there may be more. It matches ErrInUse.
-type InUseError struct{ Image, Update string }
+// Error implements error.
+func (e *DamagedError) Error() string {
+	return ErrDamaged.Error() + ": " + string(e.Kind) + " " + e.Key + ": " + e.Err.Error()
+}
 
-func (e *InUseError) Error() string { return ErrInUse.Error() + ": " + e.Update }
+// Is reports whether target is ErrDamaged.
+func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
 
-// Is reports whether target is ErrInUse.
-func (e *InUseError) Is(target error) bool { return target == ErrInUse }
+// Unwrap returns Err.
+func (e *DamagedError) Unwrap() error { return e.Err }

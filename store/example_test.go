@@ -29,7 +29,7 @@ func ExampleStore() {
 	second := first
 	second.ID = "02"
 	_, err = db.Commit(ctx, store.CreateUpdate{Update: second})
-	if active, ok := errors.AsType[*store.ActiveError](err); ok {
+	if active, ok := errors.AsType[*store.UpdateError](err); ok {
 		fmt.Println("in the way:", active.ID)
 	}
 
@@ -44,5 +44,5 @@ func ExampleStore() {
 	// in the way: 01
 	// 1 <nil>
 	// <nil>
-	// store: record has changed meanwhile
+	// store: another commit has changed the record
 }

@@ -1,3 +1,22 @@
+// Package store says what a firmware campaign must remember, and how a program asks a database to
+// remember it.
+//
+// The records are plain: an [Update] is one image on its way to one endpoint, an [Image] is one
+// version of firmware, a [Device] is what is known of one endpoint, and an [Event] is a line of the
+// journal of an update. A [Store] keeps the records of one namespace (one tenant). One method writes,
+// [Store.Commit]; the others read.
+//
+// What must hold together is one commit: a step of an update and the journal lines that explain it
+// become durable together or not at all. A store enforces two rules, because only it can when many
+// callers write at once: an endpoint has at most one active update ([ErrActive]), and an image that an
+// active update needs cannot be deleted ([ErrInUse]).
+//
+// A record that cannot be read ([ErrDamaged]) makes only what needs it fail. [RemoveDamaged] removes
+// it.
+//
+// Package memory keeps records for tests and trials, package bolt keeps them in one file. Another back
+// end is one type that implements Store and passes storetest.Run; the example of package storetest is
+// one. This package and all that it imports know no network.
 package store
 
 import (
@@ -5,81 +24,82 @@ import (
 	"iter"
 )
 
-// A Store keeps the records of one namespace. It is safe for concurrent use, and so are the sequences that it returns:
-// each range over one asks anew.
+// A Store keeps the records of one namespace. It is safe for concurrent use. So are the sequences that
+// it returns: each range over one asks the database again.
 //
-// Records are passed and returned by value; slices in them belong to the receiver: a store copies what it keeps, and what
-// it returns is the caller's. Text and times come back as [Normalize] leaves them.
+// Records pass by value. Slices and maps in them belong to the receiver: a store copies what it keeps,
+// and the caller owns what a store returns. Text and times come back as [Normalize] leaves them.
 //
-// A sequence yields a non-nil error at most once, as the last pair; only damaged records are different, see below. It is no
-// snapshot: each record is as it was at some moment of the iteration, and a record that exists throughout is yielded exactly
-// once. The body of the loop may call the store, Commit too; so may a query's Filter.
+// A sequence is no snapshot: each record is as it was at some moment of the iteration, and a record
+// that exists throughout is yielded exactly once. It yields an error at most once, as its last pair,
+// except for damaged records. The body of the loop may call the store, Commit too; so may the Filter
+// of a query.
 //
-// A record that is damaged, for whatever reason, stops nothing but what needs that record. Update, Image and Device return
-// a *DamagedError, which matches ErrDamaged. A sequence yields a pair of a *DamagedError and a record of which nothing is
-// set but the id, endpoint or sequence number, and what else is known of it for certain, such as the endpoint or the update
-// that the query asked for, or that a device is Secured; then it goes on. Each query yields a damaged record that may be among what it selects, without
-// asking its Filter, and counts it against its Limit. A [RemoveDamaged] removes such a record.
+// A damaged record makes only what needs it fail. Update, Image and Device return a *DamagedError. A
+// sequence yields a *DamagedError with a record that has nothing but its id, endpoint or sequence
+// number, and what else is certain: the endpoint or update that the query names, or that a device is
+// Secured. Then it goes on. A query yields a damaged record if it may be among what it selects,
+// without calling Filter, and counts it against Limit.
 //
-// Errors are matched with errors.Is against this package's sentinels; an error of the database itself is wrapped and
-// matches none of them. A context that has ended before a call starts makes it fail without effect. One that ends while
-// Commit runs leaves it unknown whether the commit took place: the caller reads before it repeats.
+// Errors match the variables of this package by errors.Is; an error of the database matches none. A
+// call whose context has ended before it starts fails without effect. If the context ends while Commit
+// runs, the commit may or may not have taken place: the caller reads before it repeats.
 type Store interface {
-	// Commit applies every change, in order, or none of them, and is durable when it returns nil. It returns the sequence
-	// number of the last event that the journal then holds.
+	// Commit applies all changes, in order, or none, and is durable when it returns nil. It returns
+	// the sequence number of the last event of the journal.
 	//
-	// Each change sees what those before it did. See each change's type for the errors that it may cause; ErrInvalid as
-	// Normalize says; ErrDamaged where a change needs a record that is damaged, which is no matter to other commits. No
-	// changes at all are no error: the call then only tells the number.
+	// Each change sees those before it. The errors are those of each change's type; ErrInvalid as
+	// Normalize says; ErrDamaged if a change needs a damaged record. A Commit without changes only
+	// returns the number.
 	Commit(ctx context.Context, changes ...Change) (uint64, error)
 
-	// Update returns the update with the given id. ErrNotFound: there is none. ErrDamaged: it cannot be read.
+	// Update returns the update with this id, or ErrNotFound, or ErrDamaged.
 	Update(ctx context.Context, id string) (Update, error)
-	// Updates yields the updates that the query selects, by falling id, which is newest first, or by rising id if the
-	// query says so.
+	// Updates yields the updates that the query selects, by falling id, which is newest first, or by
+	// rising id if q.Oldest is set.
 	Updates(ctx context.Context, q UpdateQuery) iter.Seq2[Update, error]
-	// Events yields the journal's lines that the query selects, in the order of their sequence numbers.
+	// Events yields the lines of the journal that the query selects, by rising sequence number.
 	Events(ctx context.Context, q EventQuery) iter.Seq2[Event, error]
 
-	// Image returns the image with the given id. ErrNotFound: there is none. ErrDamaged: it cannot be read.
+	// Image returns the image with this id, or ErrNotFound, or ErrDamaged.
 	Image(ctx context.Context, id string) (Image, error)
-	// Images yields the images that the query selects, ordered by id.
+	// Images yields the images that the query selects, by rising id.
 	Images(ctx context.Context, q ImageQuery) iter.Seq2[Image, error]
 
-	// Device returns what is known of an endpoint. ErrNotFound: nothing is. ErrDamaged: it cannot be read.
+	// Device returns what is known of an endpoint, or ErrNotFound, or ErrDamaged.
 	Device(ctx context.Context, endpoint string) (Device, error)
-	// Devices yields the devices that the query selects, ordered by endpoint (as bytes).
+	// Devices yields the devices that the query selects, by rising endpoint (as bytes).
 	Devices(ctx context.Context, q DeviceQuery) iter.Seq2[Device, error]
 
-	// Close releases what the store holds; calls that run are waited for, later ones fail with ErrClosed. To close again is
-	// no error.
+	// Close waits for running calls and releases what the store holds. Later calls fail with
+	// ErrClosed; a second Close returns nil.
 	Close() error
 }
 
 // UpdateQuery selects updates. The zero value selects all of them.
 type UpdateQuery struct {
-	Endpoint string // only this endpoint's; "" selects all
-	Image    string // only those of this image; "" selects all
-	Key      string // only the one with this idempotency key; "" selects all
-	Active   bool   // only those that have not ended
+	Endpoint string // only updates of this endpoint; "" selects all
+	Image    string // only updates to this image; "" selects all
+	Key      string // only the update with this idempotency key; "" selects all
+	Active   bool   // only updates that have not ended
 	Oldest   bool   // oldest first instead of newest first
 
-	// Labels selects only updates that have each of these labels, with these values; nil and empty select all.
+	// Labels selects only updates that have each of these labels, with these values. Empty selects all.
 	Labels map[string]string
-	// Filter further selects, for what a back end has no index for; nil selects all.
+	// Filter selects further, for what a back end has no index for. Nil selects all.
 	Filter func(Update) bool
 
-	// After is the id of the last update of the page before, "" for the first page. Paging is stable: updates created
-	// meanwhile neither repeat nor hide one. It need not exist any more.
+	// After is the id of the last update of the page before, "" for the first page. It may have been
+	// deleted. Updates that are created meanwhile neither repeat nor hide one.
 	After string
-	Limit int // at most so many; 0 means no limit
+	Limit int // how many at most; 0 means no limit
 }
 
 // EventQuery selects lines of the journal. The zero value selects all that are kept.
 type EventQuery struct {
 	After  uint64 // only events with a greater sequence number
-	Update string // only this update's; "" selects all
-	Limit  int    // at most so many; 0 means no limit
+	Update string // only events of this update; "" selects all
+	Limit  int    // how many at most; 0 means no limit
 }
 
 // ImageQuery selects images. The zero value selects all of them.
@@ -88,12 +108,12 @@ type ImageQuery struct {
 	Version string // only images of this version; "" selects all
 	SHA256  string // only images with these bytes; "" selects all
 	After   string // id of the last image of the page before
-	Limit   int    // at most so many; 0 means no limit
+	Limit   int    // how many at most; 0 means no limit
 }
 
 // DeviceQuery selects devices. The zero value selects all of them.
 type DeviceQuery struct {
-	Registered bool   // only those whose registration has not ended
+	Registered bool   // only devices whose registration has not ended
 	After      string // endpoint of the last device of the page before
-	Limit      int    // at most so many; 0 means no limit
+	Limit      int    // how many at most; 0 means no limit
 }

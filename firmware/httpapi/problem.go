@@ -93,7 +93,7 @@ func asProblem(err error) *problem {
 	if wrong, ok := errors.AsType[*firmware.RequestError](err); ok {
 		return invalidField(wrong.Field, wrong.Problem)
 	}
-	if active, ok := errors.AsType[*store.ActiveError](err); ok {
+	if active, ok := errors.AsType[*store.UpdateError](err); ok && active.Err == store.ErrActive {
 		p := newProblem(http.StatusConflict, "update-active", "update "+active.ID+" is active for this endpoint")
 		p.Update = active.ID
 		return p

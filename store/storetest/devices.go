@@ -108,8 +108,8 @@ func testDeleteDevice(t *testing.T, db store.Store) {
 	commit(t, db, store.PutFirmware{Endpoint: "other", Firmware: store.Firmware{Version: "2"}})
 	gone := store.DeleteDevice{Endpoint: "ep"}
 	err := refuse(t, db, store.ErrActive, gone)
-	if active, ok := errors.AsType[*store.ActiveError](err); !ok || active.Endpoint != "ep" || active.ID != "u" {
-		t.Fatalf("%#v, want an ActiveError of u", err)
+	if active, ok := errors.AsType[*store.UpdateError](err); !ok || active.Err != store.ErrActive || active.ID != "u" {
+		t.Fatalf("%#v, want ErrActive of u", err)
 	}
 	equal(t, "device after a refusal", getDevice(t, db, "ep"), store.Device{Endpoint: "ep", Registration: r})
 

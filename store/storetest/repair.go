@@ -23,9 +23,9 @@ func (s *spoilt) commit() {
 	s.isDamaged("DeleteImage", refuse(s, s.db, store.ErrDamaged, store.DeleteImage{ID: "i2"}), store.KindImage)
 
 	err = refuse(s, s.db, store.ErrActive, store.CreateUpdate{Update: newUpdate("u4", "ep2", "i1")})
-	var active *store.ActiveError
+	var active *store.UpdateError
 	if !errors.As(err, &active) || active.ID != "u2" {
-		s.Fatalf("ActiveError = %+v, want u2", active)
+		s.Fatalf("UpdateError = %+v, want u2", active)
 	}
 	refuse(s, s.db, store.ErrExists, store.CreateUpdate{Update: newUpdate("u2", "ep4", "i1")})
 	refuse(s, s.db, store.ErrDuplicate, store.CreateUpdate{Update: withKey(newUpdate("u4", "ep4", "i1"), "key of u2")})

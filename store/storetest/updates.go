@@ -62,9 +62,9 @@ func testOneActive(t *testing.T, db store.Store) {
 	seed(t, db)
 	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep", "i1")})
 	err := refuse(t, db, store.ErrActive, store.CreateUpdate{Update: newUpdate("u2", "ep", "i1")})
-	var active *store.ActiveError
-	if !errors.As(err, &active) || active.ID != "u1" || active.Endpoint != "ep" {
-		t.Fatalf("ActiveError = %+v, want u1 of ep", active)
+	var active *store.UpdateError
+	if !errors.As(err, &active) || active.ID != "u1" {
+		t.Fatalf("UpdateError = %+v, want u1", active)
 	}
 	// One that has ended already is in nobody's way.
 	commit(t, db, store.CreateUpdate{Update: ended(newUpdate("u3", "ep", "i1"))})
@@ -85,9 +85,9 @@ func testKey(t *testing.T, db store.Store) {
 	again := newUpdate("u2", "ep", "no such image")
 	again.Key = "key"
 	err := refuse(t, db, store.ErrDuplicate, store.CreateUpdate{Update: again})
-	var duplicate *store.DuplicateError
+	var duplicate *store.UpdateError
 	if !errors.As(err, &duplicate) || duplicate.ID != "u1" {
-		t.Fatalf("DuplicateError = %+v, want u1", duplicate)
+		t.Fatalf("UpdateError = %+v, want u1", duplicate)
 	}
 	commit(t, db, store.ReplaceUpdate{Update: ended(getUpdate(t, db, "u1"))})
 	again.Image = "i1"
@@ -250,8 +250,8 @@ func testDeleteUpdate(t *testing.T, db store.Store) {
 		store.AppendEvents{Events: []store.Event{newEvent("u2", "c")}})
 	gone := store.DeleteUpdate{ID: "u1"}
 	err := refuse(t, db, store.ErrActive, gone)
-	if active, ok := errors.AsType[*store.ActiveError](err); !ok || active.Endpoint != "ep" || active.ID != "u1" {
-		t.Fatalf("%#v, want an ActiveError of u1", err)
+	if active, ok := errors.AsType[*store.UpdateError](err); !ok || active.Err != store.ErrActive || active.ID != "u1" {
+		t.Fatalf("%#v, want ErrActive of u1", err)
 	}
 	refuse(t, db, store.ErrNotFound, store.DeleteUpdate{ID: "u"})
 	refuse(t, db, store.ErrInvalid, store.DeleteUpdate{})

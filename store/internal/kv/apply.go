@@ -63,7 +63,7 @@ func (o *overlay) putRecord(t Table, key string, record any) error {
 func createUpdate(o *overlay, u store.Update, since uint64) error {
 	if u.Key != "" {
 		if id := o.get(updateKeys, []byte(u.Key)); id != nil {
-			return &store.DuplicateError{ID: string(id)}
+			return &store.UpdateError{Err: store.ErrDuplicate, ID: string(id)}
 		}
 		o.put(updateKeys, []byte(u.Key), []byte(u.ID))
 	}
@@ -75,7 +75,7 @@ func createUpdate(o *overlay, u store.Update, since uint64) error {
 	}
 	if u.Active() {
 		if id := o.get(activeOf, []byte(u.Endpoint)); id != nil {
-			return &store.ActiveError{Endpoint: u.Endpoint, ID: string(id)}
+			return &store.UpdateError{Err: store.ErrActive, ID: string(id)}
 		}
 		o.put(active, []byte(u.ID), mark)
 		o.put(activeOf, []byte(u.Endpoint), []byte(u.ID))
@@ -120,7 +120,7 @@ func deleteUpdate(o *overlay, id string) error {
 		return err
 	}
 	if u.Active() {
-		return &store.ActiveError{Endpoint: u.Endpoint, ID: id}
+		return &store.UpdateError{Err: store.ErrActive, ID: id}
 	}
 	deleteJournal(o, id)
 	if u.Key != "" {
@@ -200,7 +200,7 @@ func deleteImage(o *overlay, id string) error {
 		return store.ErrNotFound
 	}
 	if key := o.first(activeImages, join(id, ""), join(id, "")); key != nil {
-		return &store.InUseError{Image: id, Update: string(rest(key))}
+		return &store.UpdateError{Err: store.ErrInUse, ID: string(rest(key))}
 	}
 	i, err := imageKind.decode([]byte(id), data)
 	if err != nil {
@@ -227,7 +227,7 @@ func putDevice(o *overlay, endpoint string, set func(*store.Device)) error {
 
 func deleteDevice(o *overlay, endpoint string) error {
 	if id := o.get(activeOf, []byte(endpoint)); id != nil {
-		return &store.ActiveError{Endpoint: endpoint, ID: string(id)}
+		return &store.UpdateError{Err: store.ErrActive, ID: string(id)}
 	}
 	if !o.has(devices, []byte(endpoint)) {
 		return store.ErrNotFound

@@ -57,7 +57,7 @@ func removeImage(o *overlay, id []byte) (bool, error) {
 		return false, err
 	}
 	if key := o.first(activeImages, join(string(id), ""), join(string(id), "")); found && key != nil {
-		return false, &store.InUseError{Image: string(id), Update: string(rest(key))}
+		return false, &store.UpdateError{Err: store.ErrInUse, ID: string(rest(key))}
 	}
 	versions := o.sweep(imageVersion, nil, func(_, value []byte) bool { return bytes.Equal(value, id) })
 	digests := o.sweep(imageDigest, nil, func(key, _ []byte) bool { return bytes.Equal(rest(key), id) })
