@@ -49,7 +49,7 @@ var touches = map[string]func(context.Context, *lwm2m.Server) error{
 		return s.WriteValue(ctx, endpoint, lwm2m.NewPath(5, 0, 0), lwm2m.Opaque([]byte{0}))
 	},
 	"package": func(ctx context.Context, s *lwm2m.Server) error {
-		return s.WriteStream(ctx, endpoint, lwm2m.NewPath(5, 0, 0), bytes.NewReader(make([]byte, 3000)), 3000, lwm2m.WriteStreamOptions{})
+		return s.WriteStream(ctx, endpoint, lwm2m.NewPath(5, 0, 0), bytes.NewReader(make([]byte, 3000)), 3000)
 	},
 	"cancel": func(ctx context.Context, s *lwm2m.Server) error {
 		return s.Execute(ctx, endpoint, lwm2m.NewPath(5, 0, 10), "")

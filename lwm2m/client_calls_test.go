@@ -106,10 +106,10 @@ func (w *world) provoke(ctx context.Context, method string) error {
 	case "Execute", "AfterResponse":
 		return w.server.Execute(ctx, endpointName, lwm2m.NewPath(3303, 0, 5605), "")
 	case "Sink.Abort": // it begins, and begins anew
-		_ = w.server.WriteStream(ctx, endpointName, blob, brokenAfter(3000), 5000, lwm2m.WriteStreamOptions{})
-		return w.server.WriteStream(ctx, endpointName, blob, bytes.NewReader(make([]byte, 5000)), 5000, lwm2m.WriteStreamOptions{})
+		_ = w.server.WriteStream(ctx, endpointName, blob, brokenAfter(3000), 5000)
+		return w.server.WriteStream(ctx, endpointName, blob, bytes.NewReader(make([]byte, 5000)), 5000)
 	default:
-		return w.server.WriteStream(ctx, endpointName, blob, bytes.NewReader(make([]byte, 5000)), 5000, lwm2m.WriteStreamOptions{})
+		return w.server.WriteStream(ctx, endpointName, blob, bytes.NewReader(make([]byte, 5000)), 5000)
 	}
 }
 

@@ -46,7 +46,7 @@ func TestSinkMiscounts(t *testing.T) {
 						path := lwm2m.NewPath(3303, 0, 6000)
 						var err error
 						if format == lwm2m.FormatOpaque {
-							err = w.server.WriteStream(t.Context(), endpointName, path, bytes.NewReader(make([]byte, size)), int64(size), lwm2m.WriteStreamOptions{})
+							err = w.server.WriteStream(t.Context(), endpointName, path, bytes.NewReader(make([]byte, size)), int64(size))
 						} else {
 							err = w.server.WriteValue(t.Context(), endpointName, path, lwm2m.Opaque(make([]byte, size)))
 						}

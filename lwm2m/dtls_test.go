@@ -140,8 +140,10 @@ func TestDTLS(t *testing.T) {
 			require.Equal(t, lwm2m.String("1.1"), <-values)
 
 			body := bytes.Repeat([]byte{7}, 100_000)
-			require.NoError(t, server.WriteStream(ctx, endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(body), int64(len(body)),
-				lwm2m.WriteStreamOptions{Exclusive: true}))
+			require.NoError(t, errOf(server.Do(ctx, lwm2m.Request{
+				Endpoint: endpointName, Operation: lwm2m.OpWriteStream, Path: lwm2m.NewPath(5, 0, 0), Body: bytes.NewReader(body), Size: int64(len(body)),
+				Exclusive: true,
+			})))
 			require.True(t, bytes.Equal(body, <-object.got))
 
 			var into bytes.Buffer

@@ -317,18 +317,19 @@ func TestPushThatBreaksOff(t *testing.T) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Objects, c.Lifetime = append(c.Objects, sinkObject{f}), time.Hour })
 		image := randomBytes(50_000)
 		ctx, cancel := context.WithCancel(t.Context())
-		err := w.server.WriteStream(ctx, endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(image), int64(len(image)),
-			lwm2m.WriteStreamOptions{Progress: func(done, _ int64) {
+		err := errOf(w.server.Do(ctx, lwm2m.Request{
+			Endpoint: endpointName, Operation: lwm2m.OpWriteStream, Path: lwm2m.NewPath(5, 0, 0), Body: bytes.NewReader(image), Size: int64(len(image)),
+			Progress: func(done, _ int64) {
 				if done > 20_000 {
 					cancel()
 				}
-			}})
+			},
+		}))
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorIs(t, err, lwm2m.ErrDeliveryUnknown)
 		time.Sleep(10 * time.Minute)
 		require.EqualValues(t, 1, f.aborts.Load())
-		require.NoError(t, w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(image),
-			int64(len(image)), lwm2m.WriteStreamOptions{}))
+		require.NoError(t, w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(image), int64(len(image))))
 		require.True(t, bytes.Equal(image, f.got.Bytes()))
 		require.EqualValues(t, 1, f.commits.Load())
 	})

@@ -213,8 +213,10 @@ func TestFunctionsThatPanic(t *testing.T) {
 		}, func(lwm2m.Answer) { panic("done") })
 		synctest.Wait()
 		body := randomBytes(5000)
-		require.NoError(t, w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(body), 5000,
-			lwm2m.WriteStreamOptions{Progress: func(int64, int64) { panic("progress") }}))
+		require.NoError(t, errOf(w.server.Do(t.Context(), lwm2m.Request{
+			Endpoint: endpointName, Operation: lwm2m.OpWriteStream, Path: lwm2m.NewPath(5, 0, 0), Body: bytes.NewReader(body), Size: 5000,
+			Progress: func(int64, int64) { panic("progress") },
+		})))
 		require.Equal(t, "1.0.0", w.read("/3/0/3"))
 	})
 }

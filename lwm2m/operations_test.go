@@ -65,14 +65,19 @@ func TestOperations(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, s *sensor, _ func(float64)) {
-		read := func(path lwm2m.Path, opts ...lwm2m.RequestOption) func(context.Context) error {
+		read := func(path lwm2m.Path) func(context.Context) error {
 			return func(ctx context.Context) error {
-				_, err := w.server.Read(ctx, endpointName, path, opts...)
+				_, err := w.server.Read(ctx, endpointName, path)
 				return err
 			}
 		}
-		write := func(path lwm2m.Path, v lwm2m.Value, opts ...lwm2m.RequestOption) func(context.Context) error {
-			return func(ctx context.Context) error { return w.server.WriteValue(ctx, endpointName, path, v, opts...) }
+		readAs := func(path lwm2m.Path, f lwm2m.ContentFormat) func(context.Context) error {
+			return func(ctx context.Context) error {
+				return errOf(w.server.Do(ctx, lwm2m.Request{Endpoint: endpointName, Operation: lwm2m.OpRead, Path: path, Format: &f}))
+			}
+		}
+		write := func(path lwm2m.Path, v lwm2m.Value) func(context.Context) error {
+			return func(ctx context.Context) error { return w.server.WriteValue(ctx, endpointName, path, v) }
 		}
 		execute := func(path lwm2m.Path, args string) func(context.Context) error {
 			return func(ctx context.Context) error { return w.server.Execute(ctx, endpointName, path, args) }
@@ -89,8 +94,8 @@ func TestRefusals(t *testing.T) {
 			{"read of a resource that is not there", read(lwm2m.NewPath(3303, 0, 1)), lwm2m.ErrNotFound},
 			{"read of a resource that is absent", read(lwm2m.NewPath(3, 0, 1)), lwm2m.ErrNotFound},
 			{"read of an executable", read(lwm2m.NewPath(3, 0, 4)), lwm2m.ErrMethodNotAllowed},
-			{"read of an instance as text", read(lwm2m.NewPath(3, 0), lwm2m.WithFormat(lwm2m.FormatText)), lwm2m.ErrNotAcceptable},
-			{"read in an unknown format", read(lwm2m.NewPath(3, 0), lwm2m.WithFormat(9999)), lwm2m.ErrNotAcceptable},
+			{"read of an instance as text", readAs(lwm2m.NewPath(3, 0), lwm2m.FormatText), lwm2m.ErrNotAcceptable},
+			{"read in an unknown format", readAs(lwm2m.NewPath(3, 0), 9999), lwm2m.ErrNotAcceptable},
 			{"write of what is read only", write(lwm2m.NewPath(3, 0, 3), lwm2m.String("x")), lwm2m.ErrMethodNotAllowed},
 			{"write of lifetime 0", write(lwm2m.NewPath(1, 0, 1), lwm2m.Integer(0)), lwm2m.ErrBadRequest},
 			{"write of an object", write(lwm2m.NewPath(1), lwm2m.Integer(0)), lwm2m.ErrPath},
@@ -192,13 +197,15 @@ func TestWriteStream(t *testing.T) {
 				}
 				image := randomBytes(test.size)
 				var last int64
-				err := w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(image), int64(len(image)),
-					lwm2m.WriteStreamOptions{BlockSize: test.block, Exclusive: test.exclusive, Progress: func(done, total int64) {
+				err := errOf(w.server.Do(t.Context(), lwm2m.Request{
+					Endpoint: endpointName, Operation: lwm2m.OpWriteStream, Path: lwm2m.NewPath(5, 0, 0), Body: bytes.NewReader(image), Size: int64(len(image)),
+					BlockSize: test.block, Exclusive: test.exclusive, Progress: func(done, total int64) {
 						last = done
 						if total != int64(len(image)) {
 							t.Errorf("total %d", total)
 						}
-					}})
+					},
+				}))
 				require.NoError(t, err)
 				require.True(t, bytes.Equal(image, f.got.Bytes()))
 				require.EqualValues(t, 1, f.commits.Load())
@@ -221,8 +228,10 @@ func TestStreamAndRequests(t *testing.T) {
 			image := randomBytes(100 * 1024)
 			done := make(chan error, 1)
 			go func() {
-				done <- w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(image), int64(len(image)),
-					lwm2m.WriteStreamOptions{Exclusive: exclusive})
+				done <- errOf(w.server.Do(t.Context(), lwm2m.Request{
+					Endpoint: endpointName, Operation: lwm2m.OpWriteStream, Path: lwm2m.NewPath(5, 0, 0), Body: bytes.NewReader(image), Size: int64(len(image)),
+					Exclusive: exclusive,
+				}))
 			}()
 			time.Sleep(time.Second)
 			start := time.Now()

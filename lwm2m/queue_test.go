@@ -27,7 +27,9 @@ func TestQueueMode(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.Equal(t, []lwm2m.EventKind{lwm2m.EventAsleep}, w.events.kinds())
 
-		_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3), lwm2m.NoWait())
+		_, err := w.server.Do(t.Context(), lwm2m.Request{
+			Endpoint: endpointName, Operation: lwm2m.OpRead, Path: lwm2m.NewPath(3, 0, 3), NoWait: true,
+		})
 		require.ErrorIs(t, err, lwm2m.ErrAsleep)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

@@ -91,7 +91,9 @@ func TestServerRestartWithSleepers(t *testing.T) {
 		time.Sleep(100 * time.Second)
 		w.stop()
 		w.start(config)
-		_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(3, 0, 3), lwm2m.NoWait())
+		_, err := w.server.Do(t.Context(), lwm2m.Request{
+			Endpoint: endpointName, Operation: lwm2m.OpRead, Path: lwm2m.NewPath(3, 0, 3), NoWait: true,
+		})
 		require.ErrorIs(t, err, lwm2m.ErrAsleep)
 		require.Equal(t, "1.0.0", w.read("/3/0/3")) // with its next Update
 	})
@@ -322,8 +324,7 @@ func TestTransferKeepsRegistration(t *testing.T) {
 		w.net.SetDefault(simnetDelay(10 * time.Second))
 		start := time.Now()
 		body := randomBytes(60_000)
-		require.NoError(t, w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(body),
-			int64(len(body)), lwm2m.WriteStreamOptions{}))
+		require.NoError(t, w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(body), int64(len(body))))
 		require.Greater(t, time.Since(start), 15*time.Minute)
 		require.True(t, w.server.Registered(endpointName))
 

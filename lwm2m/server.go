@@ -87,7 +87,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 // [Server.Go] makes a request without waiting; Read, Write and the other methods that take a context wait for its answer.
 //
 // Requests to one device are sent one at a time in the order of the calls. A request to a device in queue mode that sleeps
-// waits until the device is heard or ctx ends; with [NoWait] it fails with [ErrAsleep] instead. An answer with an error
+// waits until the device is heard or ctx ends; with NoWait in [Server.Do] it fails with [ErrAsleep] instead. An answer with an error
 // code is a [*ResponseError]. A request that was not answered is [ErrTimeout], and also [ErrDeliveryUnknown] if carrying it
 // out twice would matter. A request to an endpoint that is not registered is [ErrNotRegistered]. When the device registers
 // anew in the middle, what only reads is sent to where it is now; what writes ends with [ErrDeliveryUnknown].

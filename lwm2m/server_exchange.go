@@ -8,26 +8,6 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// A RequestOption changes how a request is made.
-type RequestOption func(*Request)
-
-// NoWait makes a request fail with [ErrAsleep] instead of waiting for a device that sleeps.
-func NoWait() RequestOption { return func(r *Request) { r.NoWait = true } }
-
-// WithFormat sets the content format of what is sent by a write, or asked for by a read. Default: what suits the device's
-// version and what it announced, other formats when it refuses that.
-func WithFormat(f ContentFormat) RequestOption {
-	return func(r *Request) { r.Format = &f }
-}
-
-// with returns r with the options.
-func (r Request) with(opts []RequestOption) Request {
-	for _, opt := range opts {
-		opt(&r)
-	}
-	return r
-}
-
 // answered notes that the device answered.
 func (s *Server) answered(ss *session) {
 	s.mu.Lock()

@@ -27,11 +27,13 @@ func TestLifetimeEndsDuringTransfer(t *testing.T) {
 		body := bytes.Repeat([]byte{7}, 50_000)
 		began := time.Now()
 		var reached int64
-		err := w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(5, 0, 0), bytes.NewReader(body), int64(len(body)),
-			lwm2m.WriteStreamOptions{Progress: func(done, _ int64) {
+		err := errOf(w.server.Do(t.Context(), lwm2m.Request{
+			Endpoint: endpointName, Operation: lwm2m.OpWriteStream, Path: lwm2m.NewPath(5, 0, 0), Body: bytes.NewReader(body), Size: int64(len(body)),
+			Progress: func(done, _ int64) {
 				reached = done
 				require.True(t, w.server.Registered(endpointName))
-			}})
+			},
+		}))
 		require.NoError(t, err)
 		require.Greater(t, time.Since(began), 5*time.Minute)
 		require.Equal(t, int64(len(body)), reached)

@@ -237,3 +237,6 @@ var lossy = simnet.Conditions{
 }
 
 func simnetDelay(d time.Duration) simnet.Conditions { return simnet.Conditions{Delay: d} }
+
+// errOf returns the error of [lwm2m.Server.Do].
+func errOf(_ lwm2m.Answer, err error) error { return err }

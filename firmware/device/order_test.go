@@ -118,7 +118,7 @@ func TestOrderOfAnswers(t *testing.T) {
 		diary.take()
 
 		image := testImage("2.0", 100)
-		require.NoError(t, server.WriteStream(t.Context(), "device", pathPackage, bytes.NewReader(image), int64(len(image)), lwm2m.WriteStreamOptions{}))
+		require.NoError(t, server.WriteStream(t.Context(), "device", pathPackage, bytes.NewReader(image), int64(len(image))))
 		<-time.After(time.Minute)
 		lines := diary.take()
 		require.Less(t, slices.Index(lines, "has saved downloading"), slices.Index(lines, "has answered"), "%v", lines)

@@ -44,7 +44,11 @@ func (w *world) codes() map[byte]int {
 
 // push writes a package of 5000 bytes.
 func (w *world) push(block int) error {
-	return w.server.WriteStream(w.t.Context(), endpoint, pkg, bytes.NewReader(make([]byte, 5000)), 5000, lwm2m.WriteStreamOptions{BlockSize: block})
+	_, err := w.server.Do(w.t.Context(), lwm2m.Request{
+		Endpoint: endpoint, Operation: lwm2m.OpWriteStream, Path: pkg, Body: bytes.NewReader(make([]byte, 5000)), Size: 5000,
+		BlockSize: block,
+	})
+	return err
 }
 
 func locking() firmwaretest.Script {
