@@ -90,7 +90,7 @@ func (d *Delivery) Wrap(next http.Handler) http.Handler {
 // request on the association of a registered endpoint finds the grants of that endpoint only; a request from elsewhere, as of
 // a device that downloads on a socket of its own, shows only the secret. The error is lwm2m.ErrNotFound, or
 // lwm2m.ErrUnavailable while the grants are being loaded, or if the image cannot be read.
-func (d *Delivery) ServeCoAP(ctx context.Context, req lwm2m.Download) (*lwm2m.Resource, error) {
+func (d *Delivery) ServeCoAP(ctx context.Context, req lwm2m.DownloadRequest) (*lwm2m.Download, error) {
 	s, err := d.find(ctx, req.Path, req.Endpoint, req.Transport.String())
 	switch {
 	case errors.Is(err, errNoGrant):
@@ -98,7 +98,7 @@ func (d *Delivery) ServeCoAP(ctx context.Context, req lwm2m.Download) (*lwm2m.Re
 	case err != nil:
 		return nil, lwm2m.ErrUnavailable
 	}
-	return &lwm2m.Resource{Body: s, Size: s.size, ETag: s.etag, Progress: s.reached}, nil
+	return &lwm2m.Download{Body: s, Size: s.size, ETag: s.etag, Progress: s.reached}, nil
 }
 
 // retryAfter is how long a device is asked to wait, in seconds, while the grants are being loaded.

@@ -150,7 +150,7 @@ func TestForeignForced(t *testing.T) {
 // TestForeignMeanwhile has another server's transfer end in State Downloaded after what we sent was refused.
 func TestForeignMeanwhile(t *testing.T) {
 	for _, profile := range []string{"", "fixed-host", "push", "pull"} {
-		for _, code := range []lwm2m.Code{lwm2m.CodeBadRequest, lwm2m.CodeMethodNotAllowed, lwm2m.CodeInternal, lwm2m.CodeUnavailable} {
+		for _, code := range []lwm2m.ResponseCode{lwm2m.CodeBadRequest, lwm2m.CodeMethodNotAllowed, lwm2m.CodeInternal, lwm2m.CodeUnavailable} {
 			for _, refused := range []string{"uri", "push"} {
 				t.Run(profile+" "+refused+" "+code.String(), func(t *testing.T) {
 					t.Parallel()

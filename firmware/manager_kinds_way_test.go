@@ -34,7 +34,7 @@ func (w *world) ways(id string) string {
 // TestWayRefused has the device refuse what is pushed, or the URI: the update goes the other way if it may.
 func TestWayRefused(t *testing.T) {
 	for _, refused := range []string{"push", "uri"} {
-		for _, code := range []lwm2m.Code{
+		for _, code := range []lwm2m.ResponseCode{
 			lwm2m.CodeBadRequest, lwm2m.CodeNotFound, lwm2m.CodeMethodNotAllowed, lwm2m.CodeTooLarge, lwm2m.CodeUnsupportedFormat,
 			lwm2m.CodeInternal, lwm2m.CodeNotImplemented, lwm2m.CodeForbidden,
 		} {

@@ -17,7 +17,7 @@ type registrations struct{ store.Store }
 
 // PutRegistration implements lwm2m.RegistrationStore.
 func (s registrations) PutRegistration(ctx context.Context, r lwm2m.Registration) error {
-	_, err := s.Commit(ctx, store.PutRegistration{Endpoint: r.Endpoint, Registration: store.Registration{
+	_, err := s.Commit(ctx, store.PutRegistration{Endpoint: r.Endpoint, Registration: store.RegistrationRecord{
 		ID: r.ID, Address: r.Address.String(), Local: addrString(r.Local), Transport: r.Transport.String(), Version: r.Version.String(),
 		Lifetime: r.Lifetime, Binding: r.Binding, Queue: r.Queue, SMS: r.SMS, ProfileID: r.ProfileID, Links: r.Links,
 		Identity: r.Identity.Name, IdentityKind: r.Identity.Kind.String(), Secured: r.Secured, Registered: r.Registered, Updated: r.Updated, LastSeen: r.LastSeen, Ended: r.Ended,

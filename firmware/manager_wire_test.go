@@ -207,7 +207,7 @@ func TestRegisteredAgainActionStops(t *testing.T) {
 					time.Sleep(100 * time.Millisecond)
 				}
 				var again atomic.Int64
-				stop := w.srv.Watch(func(e lwm2m.Event) {
+				stop := w.srv.Watch(func(e lwm2m.RegistrationEvent) {
 					if e.Kind == lwm2m.EventRegistered {
 						again.Store(time.Now().UnixNano())
 					}

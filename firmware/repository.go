@@ -33,8 +33,8 @@ type RepositoryConfig struct {
 var (
 	// ErrEmpty: an image without a byte.
 	ErrEmpty = errors.New("firmware: image is empty")
-	// ErrTooBig: an image with more bytes than RepositoryConfig.MaxSize.
-	ErrTooBig = errors.New("firmware: image is too big")
+	// ErrTooLarge: an image with more bytes than RepositoryConfig.MaxSize.
+	ErrTooLarge = errors.New("firmware: image is too large")
 	// ErrDamaged: an image's file is missing, or its bytes are not those that were added. To add them again heals it, also for
 	// those who have the image open.
 	ErrDamaged = errors.New("firmware: image is damaged on disk")

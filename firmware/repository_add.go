@@ -19,7 +19,7 @@ import (
 // ignored. It returns the image once it is durable. The same name, version and bytes again return the same image, with a
 // file that is new: what became of the old one does not matter.
 //
-// The error is ErrEmpty, ErrTooBig, store.ErrInvalid if the version is empty or name or version have a control character or
+// The error is ErrEmpty, ErrTooLarge, store.ErrInvalid if the version is empty or name or version have a control character or
 // more than 255 bytes, store.ErrVersionTaken if other bytes have that name and version, store.ErrNoSpace if the disk is full,
 // or that of body. Nothing is then left of the bytes.
 func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image, error) {
@@ -83,7 +83,7 @@ func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader)
 	case size == 0:
 		return 0, "", ErrEmpty
 	case size > r.cfg.MaxSize:
-		return 0, "", fmt.Errorf("%w: more than %d bytes", ErrTooBig, r.cfg.MaxSize)
+		return 0, "", fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.cfg.MaxSize)
 	}
 	if err := r.disk.Sync(file); err != nil {
 		return 0, "", notStored(err)

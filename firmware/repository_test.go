@@ -102,8 +102,8 @@ func TestRepositoryRefuses(t *testing.T) {
 		want error
 	}{
 		{"empty", t.Context(), ok, strings.NewReader(""), firmware.ErrEmpty},
-		{"too big", t.Context(), ok, bytes.NewReader(make([]byte, 101)), firmware.ErrTooBig},
-		{"endless", t.Context(), ok, endless{}, firmware.ErrTooBig},
+		{"too big", t.Context(), ok, bytes.NewReader(make([]byte, 101)), firmware.ErrTooLarge},
+		{"endless", t.Context(), ok, endless{}, firmware.ErrTooLarge},
 		{"broken off", t.Context(), ok, io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(broken)), broken},
 		{"cancelled", ended, ok, strings.NewReader("abc"), context.Canceled},
 		{"no version", t.Context(), firmware.Image{Name: "sensor"}, strings.NewReader("abc"), store.ErrInvalid},

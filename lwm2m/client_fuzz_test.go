@@ -58,7 +58,7 @@ func FuzzClient(f *testing.F) {
 		resp := l.serveCOAP(context.Background(), &coap.IncomingRequest{
 			Peer: peerA, Code: coap.Code(code), Options: options, Payload: payload,
 		})
-		if class := resp.Code >> 5; class != 2 && class != 4 && class != 5 || Code(resp.Code) == CodeInternal {
+		if class := resp.Code >> 5; class != 2 && class != 4 && class != 5 || ResponseCode(resp.Code) == CodeInternal {
 			t.Fatalf("%v: %s", resp.Code, resp.Payload)
 		}
 		if lt := c.control.told().lifetime; lt < 1 || lt > 1<<32-1 {

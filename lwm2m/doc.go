@@ -7,7 +7,7 @@
 // of it, and from then on they can be asked:
 //
 //	srv := lwm2m.NewServer(lwm2m.ServerConfig{Credentials: lwm2m.PSKFile("devices.psk")})
-//	srv.Watch(func(e lwm2m.Event) {
+//	srv.Watch(func(e lwm2m.RegistrationEvent) {
 //		if e.Kind == lwm2m.EventRegistered {
 //			entries, err := srv.Read(ctx, e.Registration.Endpoint, lwm2m.NewPath(3, 0, 3))
 //			...

@@ -37,7 +37,7 @@ func TestFetch(t *testing.T) {
 			inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 				image := randomBytes(test.size)
 				var served atomic.Int64
-				w.server.Handle("/fw/a", &lwm2m.Resource{
+				w.server.Handle("/fw/a", &lwm2m.Download{
 					Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("12345678"),
 					Progress: func(offset int64) { served.Store(offset) },
 				})
@@ -64,7 +64,7 @@ func TestFetch(t *testing.T) {
 func TestFetchProvesAddress(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{ProveAddress: true}, func(t *testing.T, w *world) {
 		image := randomBytes(10_000)
-		w.server.Handle("/fw/a", &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("v1")})
+		w.server.Handle("/fw/a", &lwm2m.Download{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("v1")})
 		var answers []int
 		w.net.Tap(func(p simnet.Packet) {
 			if p.From.String() == serverAddress {
@@ -98,7 +98,7 @@ func TestFetchProvesAddress(t *testing.T) {
 func TestFetchGoesOn(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		image := randomBytes(100_000)
-		resource := &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("v1")}
+		resource := &lwm2m.Download{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("v1")}
 		w.server.Handle("/fw/a", resource)
 		const uri = "coap://" + serverAddress + "/fw/a"
 
@@ -127,7 +127,7 @@ func TestFetchGoesOn(t *testing.T) {
 		require.EqualValues(t, len(image), result.Size)
 
 		// Another image has taken its place: nothing is written.
-		w.server.Handle("/fw/a", &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("v2")})
+		w.server.Handle("/fw/a", &lwm2m.Download{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte("v2")})
 		got.Reset()
 		_, err = lwm2m.Fetch(t.Context(), uri, &got, config)
 		require.ErrorIs(t, err, lwm2m.ErrChanged)
@@ -140,10 +140,10 @@ func TestFetchGoesOn(t *testing.T) {
 
 func TestFetchErrors(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
-		w.server.HandleFunc("/closed/", func(context.Context, lwm2m.Download) (*lwm2m.Resource, error) {
+		w.server.HandleFunc("/closed/", func(context.Context, lwm2m.DownloadRequest) (*lwm2m.Download, error) {
 			return nil, lwm2m.ErrForbidden
 		})
-		w.server.Handle("/big", &lwm2m.Resource{Body: bytes.NewReader(randomBytes(5000)), Size: 5000})
+		w.server.Handle("/big", &lwm2m.Download{Body: bytes.NewReader(randomBytes(5000)), Size: 5000})
 		for _, test := range []struct {
 			uri  string
 			want error
@@ -170,10 +170,10 @@ func TestFetchErrors(t *testing.T) {
 // TestHandleFunc looks at what a handler is told, for requests on a device's own association and on others.
 func TestHandleFunc(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
-		var got []lwm2m.Download
-		w.server.HandleFunc("/", func(_ context.Context, d lwm2m.Download) (*lwm2m.Resource, error) {
+		var got []lwm2m.DownloadRequest
+		w.server.HandleFunc("/", func(_ context.Context, d lwm2m.DownloadRequest) (*lwm2m.Download, error) {
 			got = append(got, d)
-			return &lwm2m.Resource{Body: bytes.NewReader([]byte("x")), Size: 1}, nil
+			return &lwm2m.Download{Body: bytes.NewReader([]byte("x")), Size: 1}, nil
 		})
 		_, err := lwm2m.Fetch(t.Context(), "coap://"+serverAddress+"//media/a%20b?c=d&e", &bytes.Buffer{}, fetchConfig(w))
 		require.NoError(t, err)
@@ -220,8 +220,8 @@ func TestDownloadAccept(t *testing.T) {
 	} {
 		inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 			body := closing{bytes.NewReader(randomBytes(3000)), make(chan struct{})}
-			w.server.HandleFunc("/", func(context.Context, lwm2m.Download) (*lwm2m.Resource, error) {
-				return &lwm2m.Resource{Body: body, Size: 3000, Format: test.format}, nil
+			w.server.HandleFunc("/", func(context.Context, lwm2m.DownloadRequest) (*lwm2m.Download, error) {
+				return &lwm2m.Download{Body: body, Size: 3000, Format: test.format}, nil
 			})
 			conn, err := w.net.Listen(deviceAddress)
 			require.NoError(t, err)

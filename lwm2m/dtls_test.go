@@ -50,7 +50,7 @@ func secure(t *testing.T, addr string, config lwm2m.ServerConfig) *secured {
 	s := &secured{
 		Server: lwm2m.NewServer(config), uri: "coaps://" + conn.LocalAddr().String(), registered: make(chan lwm2m.Registration, 16),
 	}
-	s.Watch(func(e lwm2m.Event) {
+	s.Watch(func(e lwm2m.RegistrationEvent) {
 		if e.Kind == lwm2m.EventRegistered {
 			s.registered <- e.Registration
 		}
@@ -113,7 +113,7 @@ func TestDTLS(t *testing.T) {
 			server := secure(t, "127.0.0.1:0", test.server)
 			image := bytes.Repeat([]byte("image"), 20_000)
 			serve := func(s *lwm2m.Server) {
-				s.Handle("/fw/x", &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1}})
+				s.Handle("/fw/x", &lwm2m.Download{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1}})
 			}
 			serve(server.Server)
 

@@ -48,35 +48,31 @@ var (
 	ErrUnsupportedScheme = errors.New("lwm2m: unsupported scheme")
 )
 
-// Code is a CoAP response code as one byte: class in the upper three bits, detail in the lower five (RFC 7252 section 3).
-type Code uint8
+// ResponseCode is a CoAP response code as one byte: class in the upper three bits, detail in the lower
+// five (RFC 7252 section 3).
+type ResponseCode uint8
 
 // The error codes that LwM2M uses.
 const (
-	CodeBadRequest           Code = 0x80
-	CodeUnauthorized         Code = 0x81
-	CodeBadOption            Code = 0x82
-	CodeForbidden            Code = 0x83
-	CodeNotFound             Code = 0x84
-	CodeMethodNotAllowed     Code = 0x85
-	CodeNotAcceptable        Code = 0x86
-	CodeIncomplete           Code = 0x88
-	CodeConflict             Code = 0x89
-	CodePreconditionFailed   Code = 0x8c
-	CodeTooLarge             Code = 0x8d
-	CodeUnsupportedFormat    Code = 0x8f
-	CodeUnprocessable        Code = 0x96
-	CodeTooManyRequests      Code = 0x9d
-	CodeInternal             Code = 0xa0
-	CodeNotImplemented       Code = 0xa1
-	CodeBadGateway           Code = 0xa2
-	CodeUnavailable          Code = 0xa3
-	CodeGatewayTimeout       Code = 0xa4
-	CodeProxyingNotSupported Code = 0xa5
+	CodeBadRequest         ResponseCode = 0x80
+	CodeUnauthorized       ResponseCode = 0x81
+	CodeForbidden          ResponseCode = 0x83
+	CodeNotFound           ResponseCode = 0x84
+	CodeMethodNotAllowed   ResponseCode = 0x85
+	CodeNotAcceptable      ResponseCode = 0x86
+	CodeIncomplete         ResponseCode = 0x88
+	CodeConflict           ResponseCode = 0x89
+	CodePreconditionFailed ResponseCode = 0x8c
+	CodeTooLarge           ResponseCode = 0x8d
+	CodeUnsupportedFormat  ResponseCode = 0x8f
+	CodeTooManyRequests    ResponseCode = 0x9d
+	CodeInternal           ResponseCode = 0xa0
+	CodeNotImplemented     ResponseCode = 0xa1
+	CodeUnavailable        ResponseCode = 0xa3
 )
 
 // String returns the code as "4.04".
-func (c Code) String() string {
+func (c ResponseCode) String() string {
 	s := strconv.Itoa(int(c >> 5))
 	if c&0x1f < 10 {
 		return s + ".0" + strconv.Itoa(int(c&0x1f))
@@ -86,7 +82,7 @@ func (c Code) String() string {
 
 // codeErrors pairs codes with their categories. Order matters to codeOf: an error that matches two gets the first.
 var codeErrors = [...]struct {
-	code Code
+	code ResponseCode
 	err  error
 }{
 	{CodeUnsupportedFormat, ErrUnsupportedFormat},
@@ -110,7 +106,7 @@ var codeErrors = [...]struct {
 // A ResponseError is an answer with an error code: what a device said to a [Server], what a server said to a [Client],
 // or what an [Object] wants to be said.
 type ResponseError struct {
-	Code Code
+	Code ResponseCode
 	// Path is what the request was about; the root for composites and for what is no path of LwM2M.
 	Path Path
 	// Diagnostic is the text that came with the code, at most 256 bytes of it, "" if there was none. It is the peer's word:
@@ -139,7 +135,7 @@ func (e *ResponseError) Is(target error) bool {
 }
 
 // codeOf returns the response code for an error of an object.
-func codeOf(err error) Code {
+func codeOf(err error) ResponseCode {
 	if re, ok := errors.AsType[*ResponseError](err); ok {
 		return re.Code
 	}

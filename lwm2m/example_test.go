@@ -25,7 +25,7 @@ func ExampleServer() {
 
 	server := lwm2m.NewServer(lwm2m.ServerConfig{})
 	answered := make(chan struct{})
-	server.Watch(func(e lwm2m.Event) {
+	server.Watch(func(e lwm2m.RegistrationEvent) {
 		if e.Kind != lwm2m.EventRegistered {
 			return
 		}
@@ -93,8 +93,8 @@ func ExampleClient() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	server := lwm2m.NewServer(lwm2m.ServerConfig{})
-	sent := make(chan lwm2m.Event, 1)
-	server.Watch(func(e lwm2m.Event) {
+	sent := make(chan lwm2m.RegistrationEvent, 1)
+	server.Watch(func(e lwm2m.RegistrationEvent) {
 		if e.Kind == lwm2m.EventSent {
 			sent <- e
 		}
@@ -140,7 +140,7 @@ func ExampleFetch() {
 	defer stop()
 	image := bytes.Repeat([]byte("firmware"), 1000)
 	server := lwm2m.NewServer(lwm2m.ServerConfig{})
-	server.Handle("/fw/sensor", &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1, 2, 3}})
+	server.Handle("/fw/sensor", &lwm2m.Download{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1, 2, 3}})
 	conn, uri := listen()
 	served := make(chan error)
 	go func() { served <- server.ServePacket(ctx, conn) }()

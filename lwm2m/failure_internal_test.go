@@ -57,12 +57,12 @@ func TestSlowCredentials(t *testing.T) {
 
 // TestCategories: each code is of one category, and an error of the category is answered with the code.
 func TestCategories(t *testing.T) {
-	categories := map[Code]error{
+	categories := map[ResponseCode]error{
 		0x80: ErrBadRequest, 0x81: ErrUnauthorized, 0x83: ErrForbidden, 0x84: ErrNotFound, 0x85: ErrMethodNotAllowed,
 		0x86: ErrNotAcceptable, 0x88: ErrIncomplete, 0x89: ErrConflict, 0x8c: ErrPreconditionFailed, 0x8d: ErrTooLarge,
 		0x8f: ErrUnsupportedFormat, 0xa0: ErrInternal, 0xa1: ErrNotImplemented, 0xa3: ErrUnavailable,
 	}
-	for code := Code(0x80); code < 0xc0; code++ {
+	for code := ResponseCode(0x80); code < 0xc0; code++ {
 		category, ok := categories[code]
 		if !ok {
 			category = ErrRefused

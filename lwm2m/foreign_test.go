@@ -204,7 +204,7 @@ func TestAlternateRootInNames(t *testing.T) {
 		require.Equal(t, []string{"", "", `[{"n":"/lwm2m/5/0/3"}]`, `[{"bn":"/lwm2m","n":"/5/0/3","v":2}]`}, bodies)
 
 		var sent []lwm2m.Entry
-		w.server.Watch(func(e lwm2m.Event) { sent = append(sent, e.Entries...) })
+		w.server.Watch(func(e lwm2m.RegistrationEvent) { sent = append(sent, e.Entries...) })
 		resp, err := d.endpoint.Do(t.Context(), d.server, &coap.Request{
 			Code: coap.POST, Path: []string{"dp"}, ContentFormat: coap.FormatOf(110), Payload: []byte(`[{"n":"/lwm2m/5/0/3","v":2}]`),
 		})

@@ -203,7 +203,7 @@ func TestOrder(t *testing.T) {
 // TestFunctionsThatPanic has what a program gives to a server panic: the server goes on.
 func TestFunctionsThatPanic(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
-		w.server.Watch(func(lwm2m.Event) { panic("watch") })
+		w.server.Watch(func(lwm2m.RegistrationEvent) { panic("watch") })
 		f := &firmwareSink{}
 		w.device(func(c *lwm2m.ClientConfig) { c.Objects = append(c.Objects, sinkObject{f}) })
 		w.server.Go(lwm2m.Request{

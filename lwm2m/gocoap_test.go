@@ -40,7 +40,7 @@ func TestGoCoapDevice(t *testing.T) {
 	defer cancel()
 	srv := lwm2m.NewServer(lwm2m.ServerConfig{})
 	registered := make(chan lwm2m.Registration, 1)
-	srv.Watch(func(e lwm2m.Event) {
+	srv.Watch(func(e lwm2m.RegistrationEvent) {
 		if e.Kind == lwm2m.EventRegistered {
 			registered <- e.Registration
 		}

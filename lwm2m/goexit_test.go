@@ -25,7 +25,7 @@ func TestFunctionsThatEndTheirGoroutine(t *testing.T) {
 			runtime.Goexit()
 		}
 		for range 3 {
-			w.server.Watch(func(lwm2m.Event) { ends("event") })
+			w.server.Watch(func(lwm2m.RegistrationEvent) { ends("event") })
 		}
 		o := &sensor{}
 		device := w.device(func(c *lwm2m.ClientConfig) {

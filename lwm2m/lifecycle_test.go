@@ -148,7 +148,7 @@ func TestLossyRegistration(t *testing.T) {
 func TestEventsAreOrdered(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var kinds []lwm2m.EventKind // guarded by the order of calls
-		stop := w.server.Watch(func(e lwm2m.Event) {
+		stop := w.server.Watch(func(e lwm2m.RegistrationEvent) {
 			time.Sleep(time.Minute)
 			kinds = append(kinds, e.Kind)
 		})
@@ -165,8 +165,8 @@ func TestEventsAreOrdered(t *testing.T) {
 
 func TestSend(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
-		got := make(chan lwm2m.Event, 1)
-		w.server.Watch(func(e lwm2m.Event) {
+		got := make(chan lwm2m.RegistrationEvent, 1)
+		w.server.Watch(func(e lwm2m.RegistrationEvent) {
 			if e.Kind == lwm2m.EventSent {
 				got <- e
 			}

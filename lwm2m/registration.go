@@ -158,8 +158,8 @@ func (k EventKind) String() string {
 	return "unknown"
 }
 
-// Event is something that happened to a registration; see [Server.Watch].
-type Event struct {
+// RegistrationEvent is something that happened to a registration; see [Server.Watch].
+type RegistrationEvent struct {
 	Kind         EventKind
 	Registration Registration // as it was after the event
 	Entries      []Entry      // EventSent only; shared between watchers: not to be changed

@@ -178,21 +178,21 @@ func TestManyRegistersOfOneEndpoint(t *testing.T) {
 	store := &slowStore{}
 	s := NewServer(ServerConfig{Registrations: store, Credentials: staticCredentials{"id": "secured"}})
 	require.Equal(t, coap.Created, registerLinks(s, "secured", objects, psk("id")).Code)
-	codes := make(chan Code, 200)
+	codes := make(chan ResponseCode, 200)
 	store.mu.Lock() // nobody gets on
 	for range 100 {
 		for _, endpoint := range []string{"a", "secured"} {
-			go func() { codes <- Code(registerLinks(s, endpoint, objects, nil).Code) }()
+			go func() { codes <- ResponseCode(registerLinks(s, endpoint, objects, nil).Code) }()
 		}
 	}
-	count := make(map[Code]int)
+	count := make(map[ResponseCode]int)
 	for range 192 {
 		count[<-codes]++
 	}
-	require.Equal(t, map[Code]int{CodeForbidden: 100, CodeUnavailable: 92}, count)
+	require.Equal(t, map[ResponseCode]int{CodeForbidden: 100, CodeUnavailable: 92}, count)
 	store.mu.Unlock()
 	for range 8 {
-		require.Equal(t, Code(coap.Created), <-codes)
+		require.Equal(t, ResponseCode(coap.Created), <-codes)
 	}
 	require.Equal(t, coap.Created, registerLinks(s, "a", objects, nil).Code)
 	require.Equal(t, coap.Created, registerLinks(s, "secured", objects, psk("id")).Code)

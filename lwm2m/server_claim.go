@@ -50,7 +50,7 @@ func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string
 	if err == nil {
 		s.enroll(reg, peer)
 		s.storeSoon(reg.Endpoint) // something else may have been stored since, or DeleteDevice had it forgotten
-		s.settled(reg.ID, Event{Kind: EventRegistered})
+		s.settled(reg.ID, RegistrationEvent{Kind: EventRegistered})
 		return
 	}
 	s.log.Warn("registration refused: it came from the address of another device, and its sender is not there",
@@ -67,7 +67,7 @@ func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string
 }
 
 // updateClaimed ends the claim of an Update.
-func (s *Server) updateClaimed(id string, peer coap.Peer, e Event, err error) {
+func (s *Server) updateClaimed(id string, peer coap.Peer, e RegistrationEvent, err error) {
 	local := s.coap.LocalAddr(peer)
 	s.mu.Lock()
 	delete(s.claims, peer)

@@ -114,7 +114,7 @@ func (s *Server) schedule(d *device) {
 func (s *Server) fallAsleep(d *device) {
 	if d.queue && d.awake {
 		d.awake = false
-		s.emit(Event{Kind: EventAsleep}, d)
+		s.emit(RegistrationEvent{Kind: EventAsleep}, d)
 	}
 }
 
@@ -130,7 +130,7 @@ func (s *Server) hear(d *device) {
 	if !d.awake {
 		d.awake = true
 		if d.queue {
-			s.emit(Event{Kind: EventAwake}, d)
+			s.emit(RegistrationEvent{Kind: EventAwake}, d)
 			s.schedule(d)
 			s.arm()
 		}
@@ -154,7 +154,7 @@ func (s *Server) end(d *device, kind EventKind, at time.Time) {
 	s.failRequests(d, ErrNotRegistered)
 	s.endObservations(d, ErrNotRegistered)
 	s.table.retire(d)
-	s.emit(Event{Kind: kind}, d)
+	s.emit(RegistrationEvent{Kind: kind}, d)
 	d.trim()
 }
 

@@ -49,7 +49,7 @@ type extra struct {
 type activity struct {
 	queue        requestQueue
 	observations map[*Observation]struct{}
-	events       []Event
+	events       []RegistrationEvent
 	dispatching  bool // the events are being handed out, or wait for that
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// Download is a request by GET for something that is not LwM2M, such as a firmware image.
-type Download struct {
+// DownloadRequest is a GET for something that is not LwM2M, such as a firmware image.
+type DownloadRequest struct {
 	// Path is the path as the peer sent it, decoded, with a leading slash. Empty segments are kept: "//x".
 	Path string
 	// Query holds the parts of the query, "name=value" each.
@@ -25,34 +25,34 @@ type Download struct {
 	Transport      Transport
 }
 
-// Resource is something that a server hands out by GET, in blocks if it is big.
-type Resource struct {
-	// Body is read at any offset, and by several readers at once if the resource is handed out more than once. It is closed
-	// if it is an io.Closer, when the peer has ceased to ask for blocks.
+// Download is what a server answers a GET with, in blocks if it is big.
+type Download struct {
+	// Body is read at any offset, and by several goroutines at once if it answers more than one GET. If
+	// it is an io.Closer it is closed when the peer has ceased to ask for blocks.
 	Body io.ReaderAt
 	// Size is the number of bytes in Body.
 	Size int64
 	// ETag identifies the bytes: 1 to 8 bytes. Default: none, and then a download cannot be resumed safely.
 	ETag []byte
-	// Format is the content format told; a request that accepts only another one is answered with 4.06. Default:
-	// FormatOpaque, as FormatText is 0.
+	// Format is the content format of the answer; a request that accepts only another one is answered
+	// with 4.06. Default: FormatOpaque, as FormatText is 0.
 	Format ContentFormat
 	// Progress is called after a block was sent, with the offset after it. It must not block. Default: none.
 	Progress func(offset int64)
 }
 
 // DownloadFunc says what a GET is answered with. An error is answered with its code, see [Object]; (nil, nil) with 4.04.
-type DownloadFunc func(context.Context, Download) (*Resource, error)
+type DownloadFunc func(context.Context, DownloadRequest) (*Download, error)
 
-// handlers are the resources outside LwM2M.
+// handlers are what the server hands out besides LwM2M.
 type handlers struct {
 	mu       sync.RWMutex
-	exact    map[string]*Resource
+	exact    map[string]*Download
 	prefixes map[string]DownloadFunc
 }
 
 // Handle serves r for GET at path, exactly, on all transports. It replaces what was handled there before; nil removes it.
-func (s *Server) Handle(path string, r *Resource) {
+func (s *Server) Handle(path string, r *Download) {
 	h := &s.handlers
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -61,7 +61,7 @@ func (s *Server) Handle(path string, r *Resource) {
 		return
 	}
 	if h.exact == nil {
-		h.exact = make(map[string]*Resource)
+		h.exact = make(map[string]*Download)
 	}
 	h.exact[path] = r
 }
@@ -89,7 +89,7 @@ func (h *handlers) find(path string) DownloadFunc {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if r := h.exact[path]; r != nil {
-		return func(context.Context, Download) (*Resource, error) { return r, nil }
+		return func(context.Context, DownloadRequest) (*Download, error) { return r, nil }
 	}
 	path = "/" + strings.TrimLeft(path, "/")
 	for n := len(path); n > 0; n-- {
@@ -187,7 +187,7 @@ func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Respon
 		return errorResponse(ErrUnavailable)
 	}
 	id := d.id
-	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, Event{Kind: EventSent, Entries: entries}) }}
+	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, RegistrationEvent{Kind: EventSent, Entries: entries}) }}
 }
 
 // serveDownload answers a GET with what fn gives.
@@ -195,7 +195,7 @@ func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, end
 	if s.config.ProveAddress && !r.AddressVerified() {
 		return r.Challenge()
 	}
-	d := Download{
+	d := DownloadRequest{
 		Path: r.Path(), Query: r.Queries(), Endpoint: endpoint,
 		Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
 	}

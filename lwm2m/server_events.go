@@ -9,7 +9,7 @@ const (
 )
 
 // watcher is a function that wants events.
-type watcher struct{ fn func(Event) }
+type watcher struct{ fn func(RegistrationEvent) }
 
 // dispatcher hands out the events of devices that have some. A device is in line at most once, so its events stay in order.
 // Guarded by Server.mu.
@@ -22,7 +22,7 @@ type dispatcher struct {
 // order, those of up to 128 endpoints at once. fn may block and may call the server, but holds back the later events of
 // its endpoint; it never holds back the network. Updates that wait behind one another are told as one.
 // What has begun when stop is called goes on; nothing begins after.
-func (s *Server) Watch(fn func(Event)) (stop func()) {
+func (s *Server) Watch(fn func(RegistrationEvent)) (stop func()) {
 	w := &watcher{fn: fn}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,7 +35,7 @@ func (s *Server) Watch(fn func(Event)) (stop func()) {
 }
 
 // emit queues an event of a device. s.mu is held.
-func (s *Server) emit(e Event, d *device) {
+func (s *Server) emit(e RegistrationEvent, d *device) {
 	if len(s.watchers) == 0 {
 		return
 	}
@@ -74,7 +74,7 @@ func (s *Server) dispatch() {
 			continue
 		}
 		e := a.events[0]
-		a.events[0] = Event{}
+		a.events[0] = RegistrationEvent{}
 		a.events = a.events[1:]
 		for w := range s.watchers {
 			s.mu.Unlock()

@@ -94,7 +94,7 @@ const maxDiagnostic = 256
 
 // responseError returns the error that an answer is, or nil for a success.
 func responseError(resp *coap.Response, path Path) error {
-	code := Code(resp.Code)
+	code := ResponseCode(resp.Code)
 	if code>>5 == 2 {
 		return nil
 	}

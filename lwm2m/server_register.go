@@ -33,11 +33,11 @@ func (s *Server) register(ctx context.Context, r *coap.IncomingRequest) *coap.Re
 		return &coap.Response{Code: coap.Created, Options: options, Confirm: confirm}
 	}
 	// Nobody is to send the device a request, or wants to know, before it has its answer.
-	return &coap.Response{Code: coap.Created, Options: options, After: func() { s.settled(reg.ID, Event{Kind: EventRegistered}) }}
+	return &coap.Response{Code: coap.Created, Options: options, After: func() { s.settled(reg.ID, RegistrationEvent{Kind: EventRegistered}) }}
 }
 
 // settled is called when a device has the answer to its Register, Update or Send: now it hears requests.
-func (s *Server) settled(id string, e Event) {
+func (s *Server) settled(id string, e RegistrationEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byID[id]

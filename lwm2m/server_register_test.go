@@ -83,7 +83,7 @@ func TestRegisterRefusesWhatIsWrong(t *testing.T) {
 		queries []string
 		format  int
 		payload string
-		want    Code
+		want    ResponseCode
 	}{
 		{"no ep", []string{"lt=300", "lwm2m=1.1"}, 40, objects, CodeBadRequest},
 		{"empty ep", []string{"ep="}, 40, objects, CodeBadRequest},
@@ -120,7 +120,7 @@ func TestRegisterRefusesWhatIsWrong(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := NewServer(ServerConfig{})
 			resp := serve(s, incoming{code: coap.POST, path: "/rd", queries: test.queries, format: test.format, payload: test.payload})
-			require.Equal(t, test.want, Code(resp.Code), string(resp.Payload))
+			require.Equal(t, test.want, ResponseCode(resp.Code), string(resp.Payload))
 			require.NotEmpty(t, resp.Payload, "a reason")
 			require.Empty(t, s.table.byEndpoint)
 		})
@@ -261,16 +261,16 @@ func (c staticCredentials) Endpoint(_ context.Context, id Identity) (string, err
 func TestEndpointAndIdentity(t *testing.T) {
 	secured := coap.Peer{Transport: coap.DTLS, Addr: peerA.Addr, ID: 7}
 	s := NewServer(ServerConfig{Credentials: staticCredentials{"id-a": "a", "b": "b"}})
-	try := func(id *dtls.Identity, queries ...string) Code {
+	try := func(id *dtls.Identity, queries ...string) ResponseCode {
 		p := peerA
 		if id != nil {
 			p = secured
 		}
-		return Code(serve(s, incoming{
+		return ResponseCode(serve(s, incoming{
 			code: coap.POST, path: "/rd", queries: queries, format: 40, payload: objects, peer: p, identity: id,
 		}).Code)
 	}
-	created := Code(coap.Created)
+	created := ResponseCode(coap.Created)
 	require.Equal(t, CodeForbidden, try(psk("id-a"), "ep=b", "lwm2m=1.1"))
 	require.Equal(t, CodeForbidden, try(psk("id-a"), "ep=id-a", "lwm2m=1.1"))
 	require.Equal(t, CodeForbidden, try(psk("id-c"), "ep=c", "lwm2m=1.1"))
@@ -287,7 +287,7 @@ func TestEndpointAndIdentity(t *testing.T) {
 	for _, id := range []*dtls.Identity{nil, psk("b")} {
 		for _, code := range []coap.Code{coap.POST, coap.DELETE} {
 			resp := serve(s, incoming{code: code, path: "/rd/" + reg.ID, format: -1, peer: secured, identity: id})
-			require.Equal(t, CodeNotFound, Code(resp.Code))
+			require.Equal(t, CodeNotFound, ResponseCode(resp.Code))
 		}
 	}
 	resp := serve(s, incoming{code: coap.DELETE, path: "/rd/" + reg.ID, format: -1, peer: secured, identity: psk("id-a")})
@@ -298,11 +298,11 @@ func TestEndpointAndIdentity(t *testing.T) {
 func TestUpdateAndDeregister(t *testing.T) {
 	s := NewServer(ServerConfig{})
 	path := location(register(s, "ep=a", "lt=300", "lwm2m=1.1"))
-	update := func(path string, in incoming) Code {
+	update := func(path string, in incoming) ResponseCode {
 		in.code, in.path = coap.POST, path
-		return Code(serve(s, in).Code)
+		return ResponseCode(serve(s, in).Code)
 	}
-	changed := Code(coap.Changed)
+	changed := ResponseCode(coap.Changed)
 	require.Equal(t, changed, update(path, incoming{format: -1}))
 	require.Equal(t, changed, update(path, incoming{format: -1, queries: []string{"lt=600", "Q"}}))
 	require.Equal(t, changed, update(path, incoming{format: 40, payload: "</3/0>"}))
@@ -315,8 +315,8 @@ func TestUpdateAndDeregister(t *testing.T) {
 	require.Equal(t, CodeBadRequest, update(path, incoming{format: 40, payload: "junk"}))
 	require.Equal(t, CodeNotFound, update("/rd/unknown", incoming{format: -1}))
 	require.Equal(t, CodeNotFound, update(path+"/x", incoming{format: -1}))
-	require.Equal(t, CodeMethodNotAllowed, Code(serve(s, incoming{code: coap.GET, path: path, format: -1}).Code))
-	require.Equal(t, CodeMethodNotAllowed, Code(serve(s, incoming{code: coap.GET, path: "/rd", format: -1}).Code))
+	require.Equal(t, CodeMethodNotAllowed, ResponseCode(serve(s, incoming{code: coap.GET, path: path, format: -1}).Code))
+	require.Equal(t, CodeMethodNotAllowed, ResponseCode(serve(s, incoming{code: coap.GET, path: "/rd", format: -1}).Code))
 	after, _ := s.Registration("a")
 	require.Equal(t, reg.Lifetime, after.Lifetime)
 
@@ -325,7 +325,7 @@ func TestUpdateAndDeregister(t *testing.T) {
 	require.NotEqual(t, path, second)
 	require.Equal(t, CodeNotFound, update(path, incoming{format: -1}))
 	require.Equal(t, coap.Deleted, serve(s, incoming{code: coap.DELETE, path: second, format: -1}).Code)
-	require.Equal(t, CodeNotFound, Code(serve(s, incoming{code: coap.DELETE, path: second, format: -1}).Code))
+	require.Equal(t, CodeNotFound, ResponseCode(serve(s, incoming{code: coap.DELETE, path: second, format: -1}).Code))
 }
 
 // TestAddressMovesToAnotherDevice has one device register from the address that another had: nothing that is meant for the
@@ -343,7 +343,7 @@ func TestBounds(t *testing.T) {
 	for i := range 3 {
 		require.Equal(t, coap.Created, register(s, fmt.Sprintf("ep=%d", i)).Code)
 	}
-	require.Equal(t, CodeUnavailable, Code(register(s, "ep=4").Code))
+	require.Equal(t, CodeUnavailable, ResponseCode(register(s, "ep=4").Code))
 	require.Equal(t, coap.Created, register(s, "ep=1").Code, "one that is known may come back")
 	reg, _ := s.Registration("2")
 	serve(s, incoming{code: coap.DELETE, path: "/rd/" + reg.ID, format: -1})
@@ -358,15 +358,15 @@ func TestAuthorize(t *testing.T) {
 	}})
 	for _, test := range []struct {
 		err  error
-		want Code
+		want ResponseCode
 	}{
-		{nil, Code(coap.Created)},
+		{nil, ResponseCode(coap.Created)},
 		{errors.New("no"), CodeForbidden},
 		{ErrBadRequest, CodeBadRequest},
 		{&ResponseError{Code: CodeTooManyRequests}, CodeTooManyRequests},
 	} {
 		refuse = test.err
-		require.Equal(t, test.want, Code(register(s, "ep=a").Code))
+		require.Equal(t, test.want, ResponseCode(register(s, "ep=a").Code))
 	}
 }
 
@@ -430,7 +430,7 @@ func TestRegisterIsDurable(t *testing.T) {
 	s := NewServer(ServerConfig{Registrations: store})
 	store.err = errors.New("disk full")
 	resp := register(s, "ep=a")
-	require.Equal(t, CodeUnavailable, Code(resp.Code))
+	require.Equal(t, CodeUnavailable, ResponseCode(resp.Code))
 	_, ok := s.Registration("a")
 	require.False(t, ok, "what is not durable has not happened")
 	store.err = nil
@@ -460,13 +460,15 @@ func TestDeregisterIsDurable(t *testing.T) {
 	store := &recordingStore{}
 	s := NewServer(ServerConfig{Registrations: store})
 	path := location(register(s, "ep=a"))
-	leave := func() Code { return Code(serve(s, incoming{code: coap.DELETE, path: path, format: -1}).Code) }
+	leave := func() ResponseCode {
+		return ResponseCode(serve(s, incoming{code: coap.DELETE, path: path, format: -1}).Code)
+	}
 	store.err = errors.New("disk full")
 	require.Equal(t, CodeUnavailable, leave())
 	require.True(t, s.Registered("a"))
-	require.Equal(t, Code(coap.Changed), Code(serve(s, incoming{code: coap.POST, path: path, format: -1}).Code), "it is still there")
+	require.Equal(t, ResponseCode(coap.Changed), ResponseCode(serve(s, incoming{code: coap.POST, path: path, format: -1}).Code), "it is still there")
 	store.err = nil
-	require.Equal(t, Code(coap.Deleted), leave())
+	require.Equal(t, ResponseCode(coap.Deleted), leave())
 	require.False(t, s.Registered("a"))
 	ended := store.records["a"]
 	require.Empty(t, ended.ID)
@@ -492,7 +494,7 @@ func TestDeleteDeviceIsDurable(t *testing.T) {
 	require.Empty(t, store.records)
 	_, ok := s.Registration("a")
 	require.False(t, ok)
-	require.Equal(t, CodeNotFound, Code(serve(s, incoming{code: coap.POST, path: path, format: -1}).Code))
+	require.Equal(t, CodeNotFound, ResponseCode(serve(s, incoming{code: coap.POST, path: path, format: -1}).Code))
 }
 
 func FuzzRegister(f *testing.F) {
@@ -534,7 +536,7 @@ func TestNoRequestBeforeTheAnswer(t *testing.T) {
 	defer cancel()
 	_, err = s.Read(ctx, "a", NewPath(3, 0, 3))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	s.settled("x", Event{Kind: EventRegistered})
+	s.settled("x", RegistrationEvent{Kind: EventRegistered})
 	_, err = s.Read(t.Context(), "a", NewPath(3, 0, 3))
 	require.ErrorIs(t, err, ErrUnreachable, "its turn came, though there is no socket")
 	require.Nil(t, s.table.byEndpoint["a"].activity, "nothing is left behind")

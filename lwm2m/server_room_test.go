@@ -36,17 +36,17 @@ func leave(t *testing.T, s *Server, endpoint string, id *dtls.Identity) {
 
 func TestLinksAreBounded(t *testing.T) {
 	s := NewServer(ServerConfig{})
-	require.Equal(t, CodeTooLarge, Code(registerLinks(s, "a", linksOf(1, 4097), nil).Code))
+	require.Equal(t, CodeTooLarge, ResponseCode(registerLinks(s, "a", linksOf(1, 4097), nil).Code))
 	_, ok := s.Registration("a")
 	require.False(t, ok)
 	path := location(registerLinks(s, "a", linksOf(1, 4096), nil))
 	resp := serve(s, incoming{code: coap.POST, path: path, format: 40, payload: linksOf(2, 4097)})
-	require.Equal(t, CodeTooLarge, Code(resp.Code))
+	require.Equal(t, CodeTooLarge, ResponseCode(resp.Code))
 	require.Contains(t, string(resp.Payload), "4096")
 	r, _ := s.Registration("a")
 	require.Equal(t, linksOf(1, 4096), r.Links)
 	s = NewServer(ServerConfig{MaxLinks: 100})
-	require.Equal(t, CodeTooLarge, Code(registerLinks(s, "a", linksOf(1, 101), nil).Code))
+	require.Equal(t, CodeTooLarge, ResponseCode(registerLinks(s, "a", linksOf(1, 101), nil).Code))
 }
 
 // TestTextIsBounded fills the room for what devices say: others are refused, and so is who would say more; ended registrations
@@ -61,7 +61,7 @@ func TestTextIsBounded(t *testing.T) {
 	var last int
 	for i := range 20 {
 		if registerLinks(s, fmt.Sprint("d", i), linksOf(i, n), nil).Code != coap.Created {
-			require.Equal(t, CodeUnavailable, Code(registerLinks(s, fmt.Sprint("d", i), linksOf(i, n), nil).Code))
+			require.Equal(t, CodeUnavailable, ResponseCode(registerLinks(s, fmt.Sprint("d", i), linksOf(i, n), nil).Code))
 			break
 		}
 		last = i
@@ -74,7 +74,7 @@ func TestTextIsBounded(t *testing.T) {
 	}
 	r, _ := s.Registration("same")
 	resp := serve(s, incoming{code: coap.POST, path: "/rd/" + r.ID, format: 40, payload: linksOf(101, n+1000)})
-	require.Equal(t, CodeUnavailable, Code(resp.Code), "an Update that says more")
+	require.Equal(t, CodeUnavailable, ResponseCode(resp.Code), "an Update that says more")
 	require.Equal(t, coap.Changed, serve(s, incoming{code: coap.POST, path: "/rd/" + r.ID, format: -1}).Code)
 
 	leave(t, s, "secured", psk("id"))
@@ -83,7 +83,7 @@ func TestTextIsBounded(t *testing.T) {
 	require.True(t, ok)
 	require.True(t, secured.Secured)
 	require.Empty(t, secured.Links)
-	require.Equal(t, CodeForbidden, Code(registerLinks(s, "secured", objects, nil).Code))
+	require.Equal(t, CodeForbidden, ResponseCode(registerLinks(s, "secured", objects, nil).Code))
 
 	leave(t, s, "d0", nil)
 	require.Contains(t, store.records, "d0")
@@ -117,15 +117,15 @@ func TestRoomForEndpoints(t *testing.T) {
 	}
 	require.Len(t, store.records, 10)
 	for i := range 8 {
-		require.Equal(t, CodeForbidden, Code(registerLinks(s, fmt.Sprint("secured", i), objects, nil).Code))
+		require.Equal(t, CodeForbidden, ResponseCode(registerLinks(s, fmt.Sprint("secured", i), objects, nil).Code))
 	}
 	require.Equal(t, coap.Created, registerLinks(s, "d100", objects, nil).Code)
-	require.Equal(t, CodeUnavailable, Code(registerLinks(s, "d101", objects, nil).Code))
+	require.Equal(t, CodeUnavailable, ResponseCode(registerLinks(s, "d101", objects, nil).Code))
 	// Another server on the same store has as many.
 	s = NewServer(ServerConfig{MaxRegistrations: 10, Registrations: store, Credentials: creds})
 	s.ensureLoaded()
 	for i := range 8 {
-		require.Equal(t, CodeForbidden, Code(registerLinks(s, fmt.Sprint("secured", i), objects, nil).Code))
+		require.Equal(t, CodeForbidden, ResponseCode(registerLinks(s, fmt.Sprint("secured", i), objects, nil).Code))
 	}
 }
 
@@ -157,7 +157,7 @@ func TestRoomForCredentials(t *testing.T) {
 				}
 			}
 			require.NoError(t, s.DeleteDevice(t.Context(), "secured0"))
-			require.Equal(t, CodeUnavailable, Code(registerLinks(s, "one more", linksOf(200, 1000), nil).Code))
+			require.Equal(t, CodeUnavailable, ResponseCode(registerLinks(s, "one more", linksOf(200, 1000), nil).Code))
 			leave(t, s, "d0", nil)
 			if name == "endpoints" {
 				require.Equal(t, coap.Created, registerLinks(s, "one more", linksOf(200, 1000), nil).Code)

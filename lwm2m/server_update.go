@@ -68,7 +68,7 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 		}
 		return errorResponse(ErrNotFound)
 	}
-	e := Event{Kind: EventUpdated, LinksChanged: reg.Links != old.Links}
+	e := RegistrationEvent{Kind: EventUpdated, LinksChanged: reg.Links != old.Links}
 	if claimed {
 		return &coap.Response{Code: coap.Changed, Confirm: func(err error) { s.updateClaimed(id, peer, e, err) }}
 	}

@@ -86,9 +86,9 @@ func TestStreams(t *testing.T) {
 			}
 			server := lwm2m.NewServer(lwm2m.ServerConfig{})
 			image := bytes.Repeat([]byte("image"), 20_000)
-			server.Handle("/fw/x", &lwm2m.Resource{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1}})
+			server.Handle("/fw/x", &lwm2m.Download{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1}})
 			registered := make(chan lwm2m.Registration, 4)
-			server.Watch(func(e lwm2m.Event) {
+			server.Watch(func(e lwm2m.RegistrationEvent) {
 				if e.Kind == lwm2m.EventRegistered {
 					registered <- e.Registration
 				}

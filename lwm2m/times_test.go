@@ -96,7 +96,7 @@ func TestLinksChanged(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		changed := make(chan bool, 10)
 		var slow atomic.Bool
-		w.server.Watch(func(e lwm2m.Event) {
+		w.server.Watch(func(e lwm2m.RegistrationEvent) {
 			if slow.Load() {
 				time.Sleep(time.Minute)
 			}

@@ -118,10 +118,10 @@ func (w *world) read(path string) string {
 // eventLog collects events.
 type eventLog struct {
 	mu     sync.Mutex
-	events []lwm2m.Event
+	events []lwm2m.RegistrationEvent
 }
 
-func (l *eventLog) add(e lwm2m.Event) {
+func (l *eventLog) add(e lwm2m.RegistrationEvent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events = append(l.events, e)

@@ -50,7 +50,7 @@ type DeleteImage struct{ ID string }
 // said is lost but that Secured was true, which a back end keeps beside the record.
 type PutRegistration struct {
 	Endpoint     string
-	Registration Registration
+	Registration RegistrationRecord
 }
 
 // PutFirmware sets the Firmware of an endpoint's [Device] except Firmware.Holds, and creates the

@@ -182,7 +182,7 @@ func clone[T any](p *T) *T {
 	return new(*p)
 }
 
-func (n *normalizer) registration(r *Registration) {
+func (n *normalizer) registration(r *RegistrationRecord) {
 	n.text("registration id", &r.ID, MaxText)
 	n.text("address", &r.Address, MaxText)
 	n.text("local address", &r.Local, MaxText)

@@ -50,7 +50,7 @@ func FuzzNormalize(f *testing.F) {
 			store.AppendEvents{Events: []store.Event{{Update: "u", Endpoint: s, Name: "n", Detail: s, Time: at}}},
 			store.CreateImage{Image: store.Image{ID: "i", Name: s, Version: s, Size: ns, SHA256: s}},
 			store.DeleteImage{ID: s},
-			store.PutRegistration{Endpoint: "ep", Registration: store.Registration{ID: s, Links: s, Identity: s, LastSeen: at}},
+			store.PutRegistration{Endpoint: "ep", Registration: store.RegistrationRecord{ID: s, Links: s, Identity: s, LastSeen: at}},
 			store.PutFirmware{Endpoint: s, Firmware: store.Firmware{Version: s, Component: s, State: new(fsm.State(ns)), Read: at}},
 			store.PutHolds{Endpoint: "ep", Holds: s},
 			store.RemoveDamaged{Kind: store.Kind(s), Key: s},

@@ -56,13 +56,13 @@ type Image struct {
 
 // A Device is what is known of one endpoint.
 type Device struct {
-	Endpoint     string       `json:"endpoint"`
-	Registration Registration `json:"registration"`
-	Firmware     Firmware     `json:"firmware"`
+	Endpoint     string             `json:"endpoint"`
+	Registration RegistrationRecord `json:"registration"`
+	Firmware     Firmware           `json:"firmware"`
 }
 
-// A Registration is the last registration of an endpoint, whether it still holds or has ended.
-type Registration struct {
+// A RegistrationRecord is the last registration of an endpoint, whether it still holds or has ended.
+type RegistrationRecord struct {
 	ID           string        `json:"id"`              // the location's last segment
 	Address      string        `json:"address"`         // host:port that requests are sent to
 	Local        string        `json:"local,omitempty"` // host:port of the server that the device used, "" if not known

@@ -3,6 +3,7 @@ package tlv
 import (
 	"errors"
 	"strconv"
+	"strings"
 )
 
 // The categories of malformed input and of misuse of an [Encoder]. A
@@ -10,20 +11,20 @@ import (
 var (
 	// ErrTruncated: an element is longer than the input or than the element
 	// around it.
-	ErrTruncated = errors.New("element exceeds the space it is in")
+	ErrTruncated = errors.New("tlv: element exceeds the space it is in")
 	// ErrNesting: an element of a kind that its place does not allow.
-	ErrNesting = errors.New("element of this kind not allowed here")
+	ErrNesting = errors.New("tlv: element of this kind not allowed here")
 	// ErrReservedID: identifier 65535.
-	ErrReservedID = errors.New("identifier 65535 is reserved")
+	ErrReservedID = errors.New("tlv: identifier 65535 is reserved")
 	// ErrDuplicateID: two elements of one level with the same identifier.
-	ErrDuplicateID = errors.New("duplicate identifier")
+	ErrDuplicateID = errors.New("tlv: duplicate identifier")
 	// ErrLength: a value of a length that its data type does not have, or, when
 	// encoding, one beyond [MaxLength].
-	ErrLength = errors.New("bad value length")
+	ErrLength = errors.New("tlv: bad value length")
 	// ErrValue: a value that its data type does not have.
-	ErrValue = errors.New("bad value")
+	ErrValue = errors.New("tlv: bad value")
 	// ErrUnbalanced: Begin without End, or End without Begin.
-	ErrUnbalanced = errors.New("unbalanced Begin and End")
+	ErrUnbalanced = errors.New("tlv: unbalanced Begin and End")
 )
 
 // SyntaxError says where a body is malformed and why.
@@ -39,7 +40,7 @@ type SyntaxError struct {
 
 // Error implements error.
 func (e *SyntaxError) Error() string {
-	return "tlv: offset " + strconv.Itoa(e.Offset) + ": " + e.Err.Error()
+	return "tlv: offset " + strconv.Itoa(e.Offset) + ": " + strings.TrimPrefix(e.Err.Error(), "tlv: ")
 }
 
 // Unwrap returns the category.

@@ -144,7 +144,7 @@ func TestPushFaults(t *testing.T) {
 		image  []byte
 		config func(*rig)
 		result fsm.Result
-		code   lwm2m.Code // 0: the write succeeds
+		code   lwm2m.ResponseCode // 0: the write succeeds
 	}{
 		"no package":   {image: []byte("something else\n"), result: fsm.ResultUnsupFirmware},
 		"two NULs":     {image: []byte{0, 0}, result: fsm.ResultUnsupFirmware},

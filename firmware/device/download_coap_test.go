@@ -61,7 +61,7 @@ func TestResumeCoAPAfterRestart(t *testing.T) {
 	server, base := coapServer(t)
 	image := testImage("2.0", 60000)
 	body := &gatedBody{Reader: newReader(image), limit: 40 << 10, gate: make(chan struct{})}
-	server.Handle("/fw", &lwm2m.Resource{Body: body, Size: int64(len(image)), ETag: []byte("12345678")})
+	server.Handle("/fw", &lwm2m.Download{Body: body, Size: int64(len(image)), ETag: []byte("12345678")})
 
 	r := newRig(t)
 	require.NoError(t, r.start())
@@ -81,8 +81,10 @@ func TestResumeCoAPAfterRestart(t *testing.T) {
 func TestDownloadCoAPFaults(t *testing.T) {
 	server, base := coapServer(t)
 	image := testImage("2.0", 5000)
-	server.Handle("/fw", &lwm2m.Resource{Body: newReader(image), Size: int64(len(image))})
-	server.HandleFunc("/busy", func(ctx context.Context, d lwm2m.Download) (*lwm2m.Resource, error) { return nil, lwm2m.ErrInternal })
+	server.Handle("/fw", &lwm2m.Download{Body: newReader(image), Size: int64(len(image))})
+	server.HandleFunc("/busy", func(ctx context.Context, d lwm2m.DownloadRequest) (*lwm2m.Download, error) {
+		return nil, lwm2m.ErrInternal
+	})
 	tests := map[string]struct {
 		path   string
 		size   int64

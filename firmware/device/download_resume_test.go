@@ -106,7 +106,7 @@ func TestResumeCoAPSameBytesOnly(t *testing.T) {
 			t.Parallel()
 			server, base := coapServer(t)
 			body := &gatedBody{Reader: newReader(image), limit: 40 << 10, gate: make(chan struct{})}
-			server.Handle("/fw", &lwm2m.Resource{Body: body, Size: int64(len(image)), ETag: []byte(tags[0])})
+			server.Handle("/fw", &lwm2m.Download{Body: body, Size: int64(len(image)), ETag: []byte(tags[0])})
 			r := newRig(t)
 			require.NoError(t, r.start())
 			require.NoError(t, r.write(resURI, lwm2m.String(base+"/fw")))
@@ -114,7 +114,7 @@ func TestResumeCoAPSameBytesOnly(t *testing.T) {
 			require.EqualValues(t, len(image), r.now().Size, "as the server announced it")
 			r.stop()
 			close(body.gate)
-			server.Handle("/fw", &lwm2m.Resource{Body: newReader(other), Size: int64(len(other)), ETag: []byte(tags[1])})
+			server.Handle("/fw", &lwm2m.Download{Body: newReader(other), Size: int64(len(other)), ETag: []byte(tags[1])})
 			require.NoError(t, r.start())
 			r.wait(fsm.Downloaded, fsm.ResultDefault)
 			got, err := os.ReadFile(r.open.imagePath(slotA))

@@ -210,5 +210,5 @@ func codeError(code fsm.Code, path lwm2m.Path) error {
 	if code == fsm.CodeNone || code.OK() {
 		return nil
 	}
-	return &lwm2m.ResponseError{Code: lwm2m.Code(code), Path: path}
+	return &lwm2m.ResponseError{Code: lwm2m.ResponseCode(code), Path: path}
 }

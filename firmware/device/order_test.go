@@ -75,8 +75,8 @@ type notedConn struct {
 
 func (c notedConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	if len(b) >= 4 {
-		switch kind, code := b[0]>>4&3, lwm2m.Code(b[1]); {
-		case code == lwm2m.Code(fsm.CodeChanged):
+		switch kind, code := b[0]>>4&3, lwm2m.ResponseCode(b[1]); {
+		case code == lwm2m.ResponseCode(fsm.CodeChanged):
 			c.diary.note("has answered")
 		case code == 2<<5+5 && kind != 2: // 2.05 that is no acknowledgement: a notification
 			c.diary.note("notifies")

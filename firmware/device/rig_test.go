@@ -231,7 +231,7 @@ func (r *rig) wait(state fsm.State, result fsm.Result) fsm.Object {
 	}
 }
 
-func requireCode(t testing.TB, err error, code lwm2m.Code) {
+func requireCode(t testing.TB, err error, code lwm2m.ResponseCode) {
 	t.Helper()
 	re, ok := errors.AsType[*lwm2m.ResponseError](err)
 	require.True(t, ok, "%v is no answer", err)

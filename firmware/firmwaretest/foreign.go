@@ -24,7 +24,7 @@ type Foreign struct {
 	URI ForeignURI
 	// Refusal is the answer to a URI that is refused and to a package that is pushed. Default: 4.00, as of Anjay; the
 	// specification allows 4.05 as well, which Zephyr gives to a push.
-	Refusal lwm2m.Code
+	Refusal lwm2m.ResponseCode
 }
 
 // ForeignURI is what a device with a [Foreign] package does with a Package URI.

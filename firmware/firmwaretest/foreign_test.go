@@ -13,7 +13,7 @@ import (
 )
 
 func TestForeignRefuses(t *testing.T) {
-	for _, refusal := range []lwm2m.Code{0, lwm2m.CodeMethodNotAllowed} {
+	for _, refusal := range []lwm2m.ResponseCode{0, lwm2m.CodeMethodNotAllowed} {
 		foreign := &firmwaretest.Foreign{Version: "666", Name: "other", PkgVersion: "1.1.0", Refusal: refusal}
 		want := refusal
 		if want == 0 {

@@ -26,7 +26,7 @@ type Habits struct {
 	Listing Listing
 	// Unreadable, if not 0, is the answer to every read and observation of Object 5, which is listed all the same, such as 4.04 or
 	// 4.05. Leshan's console makes such objects; Wakaama's and Anjay's answer so for resources that they do not have.
-	Unreadable lwm2m.Code
+	Unreadable lwm2m.ResponseCode
 	// LosesObject: the version that is installed has no Object 5. No client does that by itself; Zephyr and Anjay do when their
 	// firmware is built without it. A device that is rolled back has it again.
 	LosesObject bool

@@ -67,7 +67,7 @@ func TestListingWorks(t *testing.T) {
 }
 
 func TestUnreadable(t *testing.T) {
-	for _, code := range []lwm2m.Code{lwm2m.CodeNotFound, lwm2m.CodeMethodNotAllowed} {
+	for _, code := range []lwm2m.ResponseCode{lwm2m.CodeNotFound, lwm2m.CodeMethodNotAllowed} {
 		scripted(t, firmwaretest.Script{Version: "1", Habits: firmwaretest.Habits{Unreadable: code}}, func(w *world) {
 			require.Contains(w.t, w.links(), "</5/0>")
 			for _, path := range []lwm2m.Path{state, result, lwm2m.NewPath(5, 0)} {

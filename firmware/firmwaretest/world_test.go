@@ -41,7 +41,7 @@ type world struct {
 	device *firmwaretest.Device
 
 	mu     sync.Mutex
-	events []lwm2m.Event
+	events []lwm2m.RegistrationEvent
 }
 
 // scripted runs fn in a world with a device that follows script.
@@ -53,7 +53,7 @@ func scripted(t *testing.T, script firmwaretest.Script, fn func(w *world), optio
 		w := &world{t: t, net: simnet.New(1)}
 		w.net.SetDefault(simnet.Conditions{Delay: 10 * time.Millisecond})
 		w.server = lwm2mtest.Serve(t, w.net, "10.0.0.1:5683", lwm2m.ServerConfig{})
-		defer w.server.Watch(func(e lwm2m.Event) {
+		defer w.server.Watch(func(e lwm2m.RegistrationEvent) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.events = append(w.events, e)
@@ -128,7 +128,7 @@ func (w *world) happened(kind lwm2m.EventKind) (n int) {
 	return n
 }
 
-func requireCode(t testing.TB, err error, code lwm2m.Code) {
+func requireCode(t testing.TB, err error, code lwm2m.ResponseCode) {
 	t.Helper()
 	re, ok := errors.AsType[*lwm2m.ResponseError](err)
 	require.True(t, ok, "%v is no answer", err)

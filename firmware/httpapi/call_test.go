@@ -205,7 +205,7 @@ func TestDevices(t *testing.T) {
 		"urn:imei:490154203237518", "a/b", "a//b", "/", "..", ".", "%2F", "a b?c#d", "ä", "+", strings.Repeat("e", 255), "api", "a/api/b",
 	}
 	for _, endpoint := range endpoints {
-		s.register(endpoint, store.Registration{
+		s.register(endpoint, store.RegistrationRecord{
 			ID: "r1", Address: "192.0.2.1:56830", Transport: "coap", Version: "1.1", Lifetime: 5 * time.Minute, Queue: true,
 			Registered: time.Now(), LastSeen: time.Now(),
 		})
@@ -265,7 +265,7 @@ func TestDevices(t *testing.T) {
 	require.Equal(t, endpoints, got)
 }
 
-func (s *service) register(endpoint string, r store.Registration) {
+func (s *service) register(endpoint string, r store.RegistrationRecord) {
 	s.t.Helper()
 	_, err := s.db.Commit(context.Background(), store.PutRegistration{Endpoint: endpoint, Registration: r})
 	require.NoError(s.t, err)
@@ -291,7 +291,7 @@ func TestMountedAnywhere(t *testing.T) {
 			if name == "root" {
 				prefix = ""
 			}
-			s.register("a//b", store.Registration{Address: "192.0.2.1:1"})
+			s.register("a//b", store.RegistrationRecord{Address: "192.0.2.1:1"})
 			a := s.get(prefix + "/api/v1/devices/a%2F%2Fb")
 			require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
 
@@ -359,7 +359,7 @@ func TestOneActiveUpdate(t *testing.T) {
 // TestDeleteDevice forgets a device, once no update of it is active.
 func TestDeleteDevice(t *testing.T) {
 	s := newService(t, httpapi.Options{})
-	_, err := s.db.Commit(t.Context(), store.PutRegistration{Endpoint: "a/b", Registration: store.Registration{Secured: true}})
+	_, err := s.db.Commit(t.Context(), store.PutRegistration{Endpoint: "a/b", Registration: store.RegistrationRecord{Secured: true}})
 	require.NoError(t, err)
 	const device = "/api/v1/devices/a%2Fb"
 	id := s.start("a/b", s.image("1.0.0"))

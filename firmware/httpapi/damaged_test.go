@@ -51,7 +51,7 @@ func TestDamagedRecords(t *testing.T) {
 	image, other := s.image("1.1.0"), s.image("1.2.0")
 	first, update, last := s.start("a", image), s.start("b", image), s.start("c", image)
 	for _, endpoint := range []string{"a", "b", "c"} {
-		s.register(endpoint, store.Registration{ID: "r", Transport: "coap"})
+		s.register(endpoint, store.RegistrationRecord{ID: "r", Transport: "coap"})
 	}
 	lines, err := db.Commit(t.Context(), store.AppendEvents{Events: []store.Event{
 		{Update: first, Endpoint: "a", Name: "one"}, {Update: first, Endpoint: "a", Name: "two"},

@@ -71,7 +71,7 @@ func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) erro
 		return bodyBroken(body.err)
 	case errors.Is(err, firmware.ErrEmpty):
 		return emptyImage()
-	case errors.Is(err, firmware.ErrTooBig):
+	case errors.Is(err, firmware.ErrTooLarge):
 		return newProblem(http.StatusRequestEntityTooLarge, "too-large", "the image is larger than the repository takes")
 	case err != nil:
 		return err

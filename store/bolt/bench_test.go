@@ -15,7 +15,7 @@ import (
 
 // BenchmarkBaseline puts a device's record with bbolt alone: what a store without rules and indexes would cost.
 func BenchmarkBaseline(b *testing.B) {
-	value, err := json.Marshal(store.Device{Registration: store.Registration{
+	value, err := json.Marshal(store.Device{Registration: store.RegistrationRecord{
 		ID: "r", Address: "192.0.2.1:5683", Transport: "coap", Version: "1.1", Lifetime: 300 * time.Second,
 		Links: "</1/0>,</3/0>,</5/0>", Registered: time.Now(), LastSeen: time.Now(),
 	}})

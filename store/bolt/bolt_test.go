@@ -176,7 +176,7 @@ func TestFileWithoutMarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for endpoint, secured := range map[string]bool{"open": false, "secured": true} {
-		_, err = db.Commit(t.Context(), store.PutRegistration{Endpoint: endpoint, Registration: store.Registration{Secured: secured}})
+		_, err = db.Commit(t.Context(), store.PutRegistration{Endpoint: endpoint, Registration: store.RegistrationRecord{Secured: secured}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func filled(t *testing.T, devices int) (data []byte, page int) {
 	var changes []store.Change
 	for n := range devices {
 		changes = append(changes, store.PutRegistration{
-			Endpoint: fmt.Sprint("ep", n), Registration: store.Registration{Links: strings.Repeat("</3/0>,", 100)},
+			Endpoint: fmt.Sprint("ep", n), Registration: store.RegistrationRecord{Links: strings.Repeat("</3/0>,", 100)},
 		})
 	}
 	_, err = db.Commit(t.Context(), changes...)

@@ -94,7 +94,7 @@ func fill(t *testing.T, db store.Store, from int) int {
 }
 
 func put(n int) store.Change {
-	return store.PutRegistration{Endpoint: fmt.Sprint("ep", n), Registration: store.Registration{Links: strings.Repeat("</3/0>,", 2000)}}
+	return store.PutRegistration{Endpoint: fmt.Sprint("ep", n), Registration: store.RegistrationRecord{Links: strings.Repeat("</3/0>,", 2000)}}
 }
 
 // worksOn looks at a database that met a full disk, and then has room again.

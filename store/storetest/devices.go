@@ -94,7 +94,7 @@ func testSecured(t *testing.T, db store.Store) {
 		t.Fatalf("registration = %+v, want r2, still Secured, without identity", got)
 	}
 	commit(t, db, store.PutFirmware{Endpoint: "ep", Firmware: store.Firmware{}})
-	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: store.Registration{Ended: epoch}})
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: store.RegistrationRecord{Ended: epoch}})
 	if !getDevice(t, db, "ep").Registration.Secured {
 		t.Fatal("Secured was forgotten")
 	}

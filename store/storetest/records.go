@@ -34,8 +34,8 @@ func newEvent(update, name string) store.Event {
 	return store.Event{Update: update, Endpoint: "ep", Time: epoch, Name: name, Phase: fsm.PhaseWaiting}
 }
 
-func newRegistration(id string) store.Registration {
-	return store.Registration{
+func newRegistration(id string) store.RegistrationRecord {
+	return store.RegistrationRecord{
 		ID: id, Address: "192.0.2.1:5683", Transport: "coap", Version: "1.1", Lifetime: 300 * time.Second,
 		Links: "</1/0>,</3/0>,</5/0>", Registered: epoch, Updated: epoch, LastSeen: epoch,
 	}

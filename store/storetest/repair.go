@@ -71,7 +71,7 @@ func (s *spoilt) secured() {
 		for d, err := range s.db.Devices(s.Context(), store.DeviceQuery{After: "ep3"}) {
 			failsWith(s, "pair", err, store.ErrDamaged)
 			equal(s, "what is known of a damaged one", d,
-				store.Device{Endpoint: "secured", Registration: store.Registration{Secured: true}})
+				store.Device{Endpoint: "secured", Registration: store.RegistrationRecord{Secured: true}})
 		}
 		commit(s, s.db, replace)
 		if !getDevice(s, s.db, "secured").Registration.Secured {
