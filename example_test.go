@@ -61,12 +61,16 @@ func sensor(ctx context.Context, publicKey ed25519.PublicKey) error {
 	if err != nil {
 		return err
 	}
+	ota, err := device.New(slots, device.Config{})
+	if err != nil {
+		return err
+	}
 	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "urn:imei:490154203237518",
 		Server:   "coap://127.0.0.1:5683",
 		Objects: []lwm2m.Object{
 			lwm2m.DeviceObject{Manufacturer: "Example", Model: "sensor", FirmwareVersion: boot.Version},
-			device.New(slots, device.Config{}).Object(),
+			ota.Object(),
 		},
 	})
 	if err != nil {

@@ -43,7 +43,10 @@ func (l life) live(ctx context.Context) error {
 			return l.hang(ctx)
 		}
 	}
-	object := device.New(installer{l.slots, o.fault, l.confirmed}, o.device(l.endpoint, l.log))
+	ota, err := device.New(installer{l.slots, o.fault, l.confirmed}, o.device(l.endpoint, l.log))
+	if err != nil {
+		return err
+	}
 	ctx, reboot := context.WithCancelCause(ctx)
 	defer reboot(nil)
 	keys := o.keys(l.endpoint)
@@ -55,7 +58,7 @@ func (l life) live(ctx context.Context) error {
 				Manufacturer: "otago", Model: "example client", Serial: l.endpoint, FirmwareVersion: version,
 				Reboot: func() { reboot(errReboot) },
 			},
-			object.Object(),
+			ota.Object(),
 		},
 	})
 	if err != nil {

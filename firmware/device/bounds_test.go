@@ -15,23 +15,20 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestDeviceDefaults: what is not set, or makes no sense, is what the documentation says; what is set stays.
-func TestDeviceDefaults(t *testing.T) {
-	for _, c := range []Config{{}, {
-		MinBackoff: -1, MaxBackoff: -1, Idle: -1, ConfirmWithin: -1, Attempts: -1, SyncEvery: -1,
-	}} {
-		c = c.withDefaults()
-		require.NotNil(t, c.Logger)
-		c.Logger = nil
-		require.Equal(t, Config{
-			ObjectVersion: fsm.Object11,
-			Protocols:     []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP},
-			Attempts:      5, MinBackoff: time.Second, MaxBackoff: time.Minute, Idle: 30 * time.Second,
-			SyncEvery: 256 << 10, ConfirmWithin: time.Minute,
-		}, c)
-	}
+// TestConfigDefaults: a field that is not set has its documented default; one that is set stays.
+func TestConfigDefaults(t *testing.T) {
+	c := Config{}.withDefaults()
+	require.NotNil(t, c.Logger)
+	c.Logger = nil
+	require.Equal(t, Config{
+		ObjectVersion: fsm.Object11,
+		Protocols:     []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP},
+		Attempts:      5, MinBackoff: time.Second, MaxBackoff: time.Minute, Idle: 30 * time.Second,
+		SyncEvery: 256 << 10, ConfirmWithin: time.Minute,
+	}, c)
+	require.Equal(t, time.Hour, Config{MinBackoff: time.Hour}.withDefaults().MaxBackoff)
 	least := Config{
-		ObjectVersion: fsm.Object12, Protocols: []fsm.Protocol{}, Attempts: 1, MinBackoff: 1, MaxBackoff: 1, Idle: 1,
+		ObjectVersion: fsm.Object12, Protocols: []fsm.Protocol{fsm.ProtocolHTTP}, Attempts: 1, MinBackoff: 1, MaxBackoff: 1, Idle: 1,
 		SyncEvery: 1, ConfirmWithin: 1,
 	}
 	got := least.withDefaults()
@@ -215,7 +212,7 @@ func TestTimerNotSaved(t *testing.T) {
 			}
 			return nil
 		}
-		r.config.MinBackoff = 10 * time.Second
+		r.config.MinBackoff, r.config.MaxBackoff = 10*time.Second, 10*time.Second
 		r.config.Defer = func() bool { return true }
 		r.downloaded()
 		require.NoError(r.t, r.write(resMaxDefer, lwm2m.Unsigned(3600)))

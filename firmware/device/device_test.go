@@ -135,7 +135,8 @@ func TestOldVersionStartedAgain(t *testing.T) {
 	s, err := OpenSlots(r.dir, r.slots)
 	require.NoError(t, err)
 	defer s.Close()
-	d := New(s, r.config)
+	d, err := New(s, r.config)
+	require.NoError(t, err)
 	require.ErrorIs(t, d.run(t.Context(), &testClient{}), ErrRestart)
 }
 

@@ -25,7 +25,7 @@ func ServerCredentials(uri string, config lwm2m.FetchConfig) func(host string) l
 	}
 }
 
-// fetchCoAP fetches from the offset on.
+// fetchCoAP downloads what follows the offset. Without keys for the host no try can succeed: the URI is to blame.
 func (t *transfer) fetchCoAP(ctx context.Context) error {
 	var config lwm2m.FetchConfig
 	if keys := t.device.config.Credentials; keys != nil {
@@ -34,6 +34,9 @@ func (t *transfer) fetchCoAP(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	if secured(fsm.Protocol(t.url.Scheme)) && len(config.PSK) == 0 && config.Certificate == nil && config.RootCAs == nil {
+		return invalidURI("there are no credentials for host %q", t.url.Host)
 	}
 	etag, err := hex.DecodeString(t.etag)
 	if err != nil {

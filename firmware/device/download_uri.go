@@ -38,9 +38,9 @@ func (c Config) source(uri string) (*url.URL, error) {
 
 // fixed returns the URL of a path on the fixed host. However the path looks, the host stays.
 func (c Config) fixed(path string) (*url.URL, error) {
-	base, err := url.Parse(c.FixedHost)
-	if err != nil || base.Host == "" {
-		return nil, invalidURI("the fixed host is no URI with a host")
+	base, err := url.Parse(c.FixedHost) // New has checked it
+	if err != nil {
+		return nil, invalidURI("the fixed host is not a URI")
 	}
 	if !strings.HasPrefix(path, "/") {
 		return nil, invalidURI("this device takes a path only")

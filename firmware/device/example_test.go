@@ -9,11 +9,9 @@ import (
 	"log"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/otago-iot/otago/firmware/bundle"
 	"github.com/otago-iot/otago/firmware/device"
-	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -27,7 +25,10 @@ func ExampleNew() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ota := device.New(slots, device.Config{Hosts: []string{"fw.example.com"}})
+	ota, err := device.New(slots, device.Config{Hosts: []string{"fw.example.com"}})
+	if err != nil {
+		log.Fatal(err)
+	}
 	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "urn:imei:490154203237518",
 		Server:   "coap://lwm2m.example.com",
@@ -92,25 +93,6 @@ func ExampleOpenSlots() {
 	// started: 1.1.0 on trial: true <nil>
 	// confirmed: <nil>
 	// started: 1.1.0 on trial: false <nil>
-}
-
-// The machine alone, for devices that bring their own everything else.
-func ExampleStateMachine() {
-	o := fsm.NewObject(fsm.Object11, fsm.PullOnly) // a device.StateMachine
-	now := time.Unix(1_700_000_000, 0)
-	for _, ev := range []fsm.Input{
-		{Kind: fsm.InputWriteURI, At: now, URI: "https://fw.example.com/a"},
-		{Kind: fsm.InputDownloadFailed, At: now, Transfer: 1, Fault: fsm.ResultConnectionLost},
-		{Kind: fsm.InputExecute, At: now},
-	} {
-		next, effects := o.Step(ev)
-		fmt.Printf("%s: %s, %s; answer %s\n", ev.Kind, next.State, next.Result, effects.Code)
-		o = next
-	}
-	// Output:
-	// write_uri: downloading, default; answer 2.04
-	// download failed: idle, connection_lost; answer no answer
-	// execute update: idle, connection_lost; answer 4.05
 }
 
 func ExampleServerCredentials() {

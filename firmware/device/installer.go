@@ -9,9 +9,6 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// StateMachine is Object 5 of a device as a value: what [Device] is a shell around, for use without it.
-type StateMachine = fsm.Object
-
 // An Installer is where a [Device] puts packages and how it starts them: the part of a device that knows its flash, its boot
 // loader or its file system. [Slots] is one for devices with a file system.
 //

@@ -98,7 +98,8 @@ func TestOrderOfAnswers(t *testing.T) {
 		require.NoError(t, err)
 		defer slots.Close()
 		diary := &diary{times: map[string]time.Time{}}
-		device := New(noted{slots, diary}, Config{})
+		device, err := New(noted{slots, diary}, Config{})
+		require.NoError(t, err)
 		client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 			Endpoint: "device", Server: "coap://10.0.0.1:5683", Objects: []lwm2m.Object{device.Object()},
 			Listen: func(context.Context) (net.PacketConn, error) {

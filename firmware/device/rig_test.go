@@ -114,7 +114,9 @@ func (r *rig) start() (err error) {
 	if r.wrap != nil {
 		installer = r.wrap(r.open)
 	}
-	r.device = New(installer, r.config)
+	if r.device, err = New(installer, r.config); err != nil {
+		return err
+	}
 	r.client = &testClient{deaf: r.deaf, change: make(chan struct{}, 1)}
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(context.Background())

@@ -15,40 +15,72 @@ import (
 	"github.com/otago-iot/otago/internal/disk"
 )
 
-// SlotConfig is the configuration of [Slots]. Trust or Inspect must be set: packages are never taken unseen.
+// SlotConfig is the configuration of [Slots]. Either Trust or Inspect must be set, because packages are
+// never installed unchecked.
 type SlotConfig struct {
-	// Trust is the key that packages must be signed with: they are bundles, see package bundle. A bundle is refused if its
-	// version is not higher than the running one.
+	// Trust is the key with which packages must be signed. They are then bundles: see package bundle. A
+	// bundle whose version is not higher than the running one is refused.
 	Trust ed25519.PublicKey
-	// Name is what bundles must be called. Default: any name.
+	// Name is the name that bundles must have. It needs Trust. Default: every name is accepted.
 	Name string
-	// Inspect is asked, if there is no Trust, what a complete package is. It reads as much as it needs. Errors without a Result
-	// become 6, not a package for this device. Size and Digest are filled in if it leaves them out.
+	// Inspect checks a complete package when there is no Trust, and returns what it is; Size is filled in,
+	// and so is Digest if it is empty. It may read as much of image as it needs. An error without a
+	// Result ([ResultError]) becomes Result 6 (unsupported package).
 	Inspect func(image io.Reader, size int64) (PackageInfo, error)
 
-	// Version is the version that runs when no slot does: the one that the device was made with.
+	// Version is the version of the program that the device was made with, or, if [Slots.Exec] starts
+	// programs, that of the program that opens the slots. With Trust it must be a version that
+	// bundle.CheckVersion accepts. Default: "", and bundles of every version are accepted until one of
+	// them runs.
 	Version string
-	// Slot is the slot that this program was started from, as [BootTarget].Slot told whoever started it. Default: what Boot returns if it
-	// is called here, until then the confirmed one.
+	// Slot is [BootTarget].Slot of the running program, if a boot loader called [Slots.Boot] in another
+	// process. Default: the slot that Boot or Exec returns, and the confirmed one before that call.
 	Slot string
-	// MaxSize is the most bytes that an image may have. Default: as many as there is room for.
+	// MaxSize is the size of the largest image in bytes. Default: the free space is the limit.
 	MaxSize int64
-	// MaxStarts is how often a version on trial is started before it is given up. Default: 3.
+	// MaxStarts is how often a version on trial is started, without a Confirm, before it is rolled back.
+	// Default: 3.
 	MaxStarts int
 }
 
-// Slots is an [Installer] over a directory. An image is written into one of two slots, a and b, while the other one, or the
-// version that the device was made with, runs:
+// check returns what is wrong with the configuration.
+func (c SlotConfig) check() error {
+	switch {
+	case len(c.Trust) == 0 && c.Inspect == nil:
+		return errors.New("Trust or Inspect must be set")
+	case len(c.Trust) != 0 && c.Inspect != nil:
+		return errors.New("Trust and Inspect are both set")
+	case len(c.Trust) != 0 && len(c.Trust) != ed25519.PublicKeySize:
+		return fmt.Errorf("Trust has %d bytes, an Ed25519 public key has %d", len(c.Trust), ed25519.PublicKeySize)
+	case c.Name != "" && len(c.Trust) == 0:
+		return errors.New("Name is set, and Trust is not")
+	case !knownSlot(c.Slot):
+		return fmt.Errorf("Slot is %q, not \"a\", \"b\" or empty", c.Slot)
+	case c.MaxSize < 0:
+		return fmt.Errorf("MaxSize is %d", c.MaxSize)
+	case c.MaxStarts < 0:
+		return fmt.Errorf("MaxStarts is %d", c.MaxStarts)
+	}
+	if c.Version != "" && len(c.Trust) > 0 {
+		if err := bundle.CheckVersion(c.Version); err != nil {
+			return fmt.Errorf("Version: %w", err)
+		}
+	}
+	return nil
+}
+
+// Slots is an [Installer] over a directory. It writes an image into one of two slots, a and b, while the
+// program in the other slot, or the one that the device was made with, runs:
 //
-//	slots.json   which slot is confirmed, which is on trial, what is in them
+//	slots.json   which slot is confirmed, which is on trial, and what is in them
 //	device.json  the record of Device
-//	lock         held while a Slots is open
-//	a, b         the slots: image, and header, what preceded it in its bundle
-//	spare        room for the two records when the disk is full
+//	lock         locked while a Slots is open
+//	a, b         the slots: image, and header, which preceded it in its bundle
+//	spare        space for the two records on a full disk
 //
-// Both .json files are replaced as a whole: written beside, synced, renamed, the directory synced. After a crash at any point
-// the directory is what it was before a step or after it. A Slots is safe for several goroutines; one directory is open
-// once at a time.
+// Both .json files are replaced as a whole, so that a crash or a power failure leaves the directory as it
+// was before a step or as it is after it. A directory can be open once at a time. The methods of Slots
+// are safe for several goroutines.
 type Slots struct {
 	dir    string
 	config SlotConfig
@@ -57,50 +89,50 @@ type Slots struct {
 
 	mu      sync.Mutex
 	state   slotState
-	doubt   bool   // what is on the disk may be another state
+	doubt   bool   // the disk may hold another state than this one
 	running string // the slot that runs
+	started bool   // Exec has returned
 }
 
 var _ Installer = (*Slots)(nil)
 
 // The slots.
 const (
-	slotFactory = "" // no slot: the version that the device was made with
+	slotFactory = "" // no slot: the program that the device was made with
 	slotA       = "a"
 	slotB       = "b"
 )
 
-// ErrLocked: another Slots has the directory open.
-var ErrLocked = errors.New("device: slots are in use")
+func knownSlot(slot string) bool { return slot == slotFactory || slot == slotA || slot == slotB }
 
-// OpenSlots opens the slots in a directory, which is made if it is not there. Errors: [ErrLocked].
+// ErrLocked means that another Slots, perhaps of another process, has the directory open.
+var ErrLocked = errors.New("device: the slots are in use")
+
+// OpenSlots opens the slots in a directory, which it creates if necessary. It fails if the configuration is
+// wrong, if the directory is damaged, locked ([ErrLocked]) or cannot be written, but not if the disk is full.
 func OpenSlots(dir string, config SlotConfig) (*Slots, error) {
 	return openSlots(dir, config, disk.Files{})
 }
 
 func openSlots(dir string, config SlotConfig, d disk.Files) (*Slots, error) {
-	switch {
-	case len(config.Trust) == 0 && config.Inspect == nil:
-		return nil, errors.New("device: slots need a key to trust, or a way to inspect packages")
-	case len(config.Trust) != 0 && len(config.Trust) != ed25519.PublicKeySize:
-		return nil, errors.New("device: the key to trust is not an Ed25519 public key")
+	if dir == "" {
+		return nil, errors.New("device: the directory of the slots is not set")
 	}
-	if config.MaxStarts <= 0 {
+	if err := config.check(); err != nil {
+		return nil, fmt.Errorf("device: SlotConfig: %w", err)
+	}
+	if config.MaxStarts == 0 {
 		config.MaxStarts = 3
 	}
 	if err := d.MkdirAll(dir); err != nil {
-		return nil, fmt.Errorf("device: open slots: %w", err)
+		return nil, fmt.Errorf("device: the directory of the slots: %w", err)
 	}
 	lock, err := lockFile(filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, err
 	}
 	s := &Slots{dir: dir, config: config, disk: folder{Files: d, spare: filepath.Join(dir, spareFile)}, lock: lock}
-	s.disk.keepSpare()
-	if err := readJSON(s.path(stateFile), &s.state); err != nil {
-		return nil, errors.Join(fmt.Errorf("device: open slots: %w", err), lock.Close())
-	}
-	if err := s.state.check(); err != nil {
+	if err := s.load(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	s.running = s.state.Confirmed
@@ -110,7 +142,27 @@ func openSlots(dir string, config SlotConfig, d disk.Files) (*Slots, error) {
 	return s, nil
 }
 
-// Close lets another Slots open the directory.
+// load reads the state, and finds out whether it could be written.
+func (s *Slots) load() error {
+	if err := readJSON(s.path(stateFile), &s.state); err != nil {
+		return fmt.Errorf("device: read the state of the slots: %w", err)
+	}
+	if err := s.state.check(); err != nil {
+		return err
+	}
+	probe := s.path(stateFile + ".new") // the name under which a new state is written
+	f, err := os.OpenFile(probe, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err == nil {
+		err = errors.Join(f.Close(), os.Remove(probe))
+	}
+	if err != nil && !disk.Full(err) {
+		return fmt.Errorf("device: the directory of the slots cannot be written: %w", err)
+	}
+	s.disk.keepSpare()
+	return nil
+}
+
+// Close releases the directory for another Slots.
 func (s *Slots) Close() error { return s.lock.Close() }
 
 func (s *Slots) path(elem ...string) string {
@@ -120,7 +172,8 @@ func (s *Slots) path(elem ...string) string {
 func (s *Slots) imagePath(slot string) string  { return s.path(slot, "image") }
 func (s *Slots) headerPath(slot string) string { return s.path(slot, "header") }
 
-// Version returns the version that runs.
+// Version returns the version of the running program: that of the bundle in its slot, or
+// [SlotConfig].Version.
 func (s *Slots) Version() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,7 +187,7 @@ func (s *Slots) version(slot string) string {
 	return s.config.Version
 }
 
-// policy is what bundles are welcome.
+// policy returns the acceptance rules for bundles.
 func (s *Slots) policy() bundle.Policy {
 	return bundle.Policy{Running: s.version(s.running), Name: s.config.Name, MaxSize: s.config.MaxSize}
 }

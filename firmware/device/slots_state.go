@@ -37,11 +37,10 @@ type slotInfo struct {
 }
 
 func (s slotState) check() error {
-	known := func(slot string) bool { return slot == slotFactory || slot == slotA || slot == slotB }
 	switch {
 	case s.Format != 0 && s.Format != slotFormat:
 		return fmt.Errorf("device: slots of format %d, want %d", s.Format, slotFormat)
-	case !known(s.Confirmed), !known(s.Trial), s.Trial != slotFactory && s.Trial == s.Confirmed:
+	case !knownSlot(s.Confirmed), !knownSlot(s.Trial), s.Trial != slotFactory && s.Trial == s.Confirmed:
 		return fmt.Errorf("device: slots are damaged: confirmed %q, trial %q", s.Confirmed, s.Trial)
 	}
 	return nil

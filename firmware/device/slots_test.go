@@ -54,13 +54,6 @@ func stage(s *Slots, pkg []byte, offset, end, piece int) (int64, error) {
 	return w.Sync()
 }
 
-func TestSlotsRefuseToTakeAnything(t *testing.T) {
-	_, err := OpenSlots(t.TempDir(), SlotConfig{})
-	require.ErrorContains(t, err, "trust")
-	_, err = OpenSlots(t.TempDir(), SlotConfig{Trust: []byte("short")})
-	require.ErrorContains(t, err, "Ed25519")
-}
-
 func TestSlotsLock(t *testing.T) {
 	dir := t.TempDir()
 	s := bundleSlots(t, dir, disk.Files{})

@@ -16,14 +16,14 @@ import (
 func lockFile(path string) (io.Closer, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("device: lock slots: %w", err)
+		return nil, fmt.Errorf("device: the directory of the slots cannot be written: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%w: %s", ErrLocked, path)
 		}
-		return nil, fmt.Errorf("device: lock slots: %w", err)
+		return nil, fmt.Errorf("device: lock the slots: %w", err)
 	}
 	return f, nil
 }

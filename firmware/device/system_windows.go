@@ -16,7 +16,7 @@ import (
 func lockFile(path string) (io.Closer, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("device: lock slots: %w", err)
+		return nil, fmt.Errorf("device: the directory of the slots cannot be written: %w", err)
 	}
 	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
 	if err := windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, new(windows.Overlapped)); err != nil {
@@ -24,7 +24,7 @@ func lockFile(path string) (io.Closer, error) {
 		if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
 			return nil, fmt.Errorf("%w: %s", ErrLocked, path)
 		}
-		return nil, fmt.Errorf("device: lock slots: %w", err)
+		return nil, fmt.Errorf("device: lock the slots: %w", err)
 	}
 	return f, nil
 }

@@ -45,7 +45,9 @@ func TestObjectFollowsVersion(t *testing.T) {
 	r.wait(fsm.Downloaded, fsm.ResultDefault)
 	require.Equal(t, "1.1", object.Version(), "also after steps")
 
-	lower := New(r.open, Config{}).Object().(lwm2m.VersionFollower)
+	d, err := New(r.open, Config{})
+	require.NoError(t, err)
+	lower := d.Object().(lwm2m.VersionFollower)
 	lower.FollowVersion(lwm2m.Version{Major: 1, Minor: 2})
 	require.Equal(t, "1.1", lower.Version(), "not above what it is configured to be")
 }

@@ -45,10 +45,14 @@ func (d Device) boot(ctx context.Context) (err error) {
 	if d.Started != nil {
 		d.Started(target.Version)
 	}
+	ota, err := device.New(slots, d.Firmware)
+	if err != nil {
+		return err
+	}
 	config := d.Client
 	config.Objects = []lwm2m.Object{
 		lwm2m.DeviceObject{Manufacturer: "otago", Model: "demo", FirmwareVersion: target.Version},
-		device.New(slots, d.Firmware).Object(),
+		ota.Object(),
 	}
 	client, err := lwm2m.NewClient(config)
 	if err != nil {

@@ -1,0 +1,119 @@
+package device
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// TestConfigErrors gives New what cannot work: it says so, and names the field.
+func TestConfigErrors(t *testing.T) {
+	keys := func(string) lwm2m.FetchConfig { return lwm2m.FetchConfig{} }
+	for want, config := range map[string]Config{
+		"ObjectVersion is":                   {ObjectVersion: 99},
+		`Delivery is "both"`:                 {Delivery: "both"},
+		`Protocols has "ftp"`:                {Protocols: []fsm.Protocol{"ftp"}},
+		"Protocols has http twice":           {Protocols: []fsm.Protocol{"http", "coap", "http"}},
+		"Protocols has coaps, and Cred":      {Protocols: []fsm.Protocol{"coaps"}},
+		"Protocols has coaps+tcp, and Cred":  {Protocols: []fsm.Protocol{"coap", "coaps+tcp"}},
+		`Hosts has ""`:                       {Hosts: []string{"a", ""}},
+		`Hosts has "https://fw.example.com"`: {Hosts: []string{"https://fw.example.com"}},
+		`Hosts has "fw.example.com/x"`:       {Hosts: []string{"fw.example.com/x"}},
+		`Hosts has "fw.example.com:https"`:   {Hosts: []string{"fw.example.com:https"}},
+		`Hosts has "fw.example.com:"`:        {Hosts: []string{"fw.example.com:"}},
+		`FixedHost "fw.example.com" is not`:  {FixedHost: "fw.example.com"},
+		`FixedHost "https:///x" is not`:      {FixedHost: "https:///x"},
+		`FixedHost "https://a/?q" is not`:    {FixedHost: "https://a/?q"},
+		"FixedHost has scheme coaps, and":    {FixedHost: "coaps://a"},
+		`FixedHost "ftp://a" is excluded`:    {FixedHost: "ftp://a"},
+		`FixedHost "https://b" is excluded`:  {FixedHost: "https://b", Hosts: []string{"a"}},
+		"MaxRedirects is -1":                 {MaxRedirects: -1},
+		"TLS and Transport are both set":     {TLS: &tls.Config{}, Transport: http.DefaultTransport},
+		"Attempts is -1":                     {Attempts: -1},
+		"MinBackoff is -1s":                  {MinBackoff: -time.Second},
+		"MaxBackoff is -1s":                  {MaxBackoff: -time.Second},
+		"MaxBackoff is 1s, below MinBackoff": {MinBackoff: time.Minute, MaxBackoff: time.Second},
+		"Idle is -1ns":                       {Idle: -1},
+		"MaxSize is -1":                      {MaxSize: -1},
+		"SyncEvery is -1":                    {SyncEvery: -1},
+		"ConfirmWithin is -1m0s":             {ConfirmWithin: -time.Minute},
+	} {
+		_, err := New(new(emptyInstaller), config)
+		require.ErrorContains(t, err, "device: Config: "+want)
+	}
+	for _, installer := range []Installer{nil, (*Slots)(nil)} {
+		_, err := New(installer, Config{})
+		require.EqualError(t, err, "device: the Installer is nil")
+	}
+	for _, config := range []Config{
+		{},
+		{Protocols: []fsm.Protocol{"coaps", "coaps+tcp"}, Credentials: keys},
+		{Hosts: []string{"fw.example.com", "fw.example.com:8443", "192.0.2.1", "192.0.2.1:80", "::1", "[::1]:80"}},
+		{FixedHost: "https://fw.example.com/media", Hosts: []string{"fw.example.com"}},
+		{FixedHost: "coaps://fw.example.com", Credentials: keys},
+		{MinBackoff: 2 * time.Minute},
+	} {
+		_, err := New(new(emptyInstaller), config)
+		require.NoError(t, err)
+	}
+}
+
+// emptyInstaller is an Installer that nothing calls.
+type emptyInstaller struct{ Installer }
+
+// TestSlotConfigErrors gives OpenSlots what cannot work.
+func TestSlotConfigErrors(t *testing.T) {
+	public, _ := testKey()
+	for want, config := range map[string]SlotConfig{
+		"Trust or Inspect must be set":   {},
+		"Trust and Inspect are both set": {Trust: public, Inspect: inspectTest},
+		"Trust has 31 bytes":             {Trust: make(ed25519.PublicKey, 31)},
+		"Name is set, and Trust is not":  {Inspect: inspectTest, Name: "sensor"},
+		`Slot is "c"`:                    {Trust: public, Slot: "c"},
+		"MaxSize is -1":                  {Trust: public, MaxSize: -1},
+		"MaxStarts is -1":                {Trust: public, MaxStarts: -1},
+		"Version: ":                      {Trust: public, Version: "latest"},
+	} {
+		_, err := OpenSlots(t.TempDir(), config)
+		require.ErrorContains(t, err, "device: SlotConfig: "+want)
+	}
+	_, err := OpenSlots("", SlotConfig{Trust: public})
+	require.EqualError(t, err, "device: the directory of the slots is not set")
+}
+
+// TestSlotsUnwritable opens a directory in which no file can be made. A directory in the place of the
+// file does that for every user, root too.
+func TestSlotsUnwritable(t *testing.T) {
+	public, _ := testKey()
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, stateFile+".new"), 0o700))
+	_, err := OpenSlots(dir, SlotConfig{Trust: public})
+	require.ErrorContains(t, err, "device: the directory of the slots cannot be written")
+	_, err = OpenSlots(filepath.Join(dir, "file", "slots"), SlotConfig{Trust: public})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "plain"), nil, 0o600))
+	_, err = OpenSlots(filepath.Join(dir, "plain"), SlotConfig{Trust: public})
+	require.ErrorContains(t, err, "device: the directory of the slots")
+}
+
+// TestNoCredentialsForHost is a download from a host for which there are no keys: it fails at once,
+// instead of trying again until it is given up.
+func TestNoCredentialsForHost(t *testing.T) {
+	for _, uri := range []string{"coaps://192.0.2.1/fw", "coaps+tcp://192.0.2.1/fw"} {
+		r := newRig(t)
+		r.config.MinBackoff, r.config.MaxBackoff = time.Hour, time.Hour
+		r.config.Credentials = ServerCredentials("coaps://lwm2m.example.com", lwm2m.FetchConfig{PSKIdentity: "a", PSK: []byte("secret")})
+		require.NoError(t, r.start())
+		require.NoError(t, r.write(resURI, lwm2m.String(uri)))
+		r.wait(fsm.Idle, fsm.ResultInvalidURI)
+	}
+}
