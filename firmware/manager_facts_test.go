@@ -13,8 +13,8 @@ import (
 // TestFacts reads devices that tell much, little and nothing: what is not known stays so.
 func TestFacts(t *testing.T) {
 	facts, ok := firmwareFacts(fsm.Reading{
-		State:  fsm.Refused[fsm.State](fsm.CodeNotFound),
-		Result: fsm.Refused[fsm.Result](fsm.CodeNotFound), Version: fsm.Known("1.0.0"),
+		State:  fsm.Field[fsm.State]{Code: fsm.CodeNotFound},
+		Result: fsm.Field[fsm.Result]{Code: fsm.CodeNotFound}, Version: fsm.Known("1.0.0"),
 	}, store.Firmware{})
 	require.True(t, ok)
 	require.Equal(t, store.Firmware{Version: "1.0.0"}, facts, "a device without Object 5")
@@ -34,12 +34,12 @@ func TestFacts(t *testing.T) {
 	require.Equal(t, fsm.Downloaded, *known.State, "what was known is not written to")
 
 	gone, ok := firmwareFacts(fsm.Reading{
-		State: fsm.Refused[fsm.State](fsm.CodeNotFound), Result: fsm.Refused[fsm.Result](fsm.CodeNotFound),
-		Delivery: fsm.Refused[fsm.DeliveryMethod](fsm.CodeNotFound), Version: fsm.Known("2.0.0\x00"),
+		State: fsm.Field[fsm.State]{Code: fsm.CodeNotFound}, Result: fsm.Field[fsm.Result]{Code: fsm.CodeNotFound},
+		Delivery: fsm.Field[fsm.DeliveryMethod]{Code: fsm.CodeNotFound}, Version: fsm.Known("2.0.0\x00"),
 	}, known)
 	require.True(t, ok)
 	require.Equal(t, store.Firmware{Version: "2.0.0", Holds: "ab", Read: known.Read}, gone, "a new firmware without Object 5")
-	require.Empty(t, stillHolds(known, gone, fsm.Reading{State: fsm.Refused[fsm.State](fsm.CodeNotFound)}))
+	require.Empty(t, stillHolds(known, gone, fsm.Reading{State: fsm.Field[fsm.State]{Code: fsm.CodeNotFound}}))
 
 	require.False(t, sameFacts(facts, known))
 	require.True(t, sameFacts(facts, store.Firmware{

@@ -159,7 +159,7 @@ func TestOddVersions(t *testing.T) {
 	}
 	for name, test := range cases {
 		for _, verify := range []fsm.Verify{fsm.VerifyVersion, fsm.VerifyResult} {
-			t.Run(name+" "+verify.String(), func(t *testing.T) {
+			t.Run(name+" "+string(verify), func(t *testing.T) {
 				t.Parallel()
 				inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 					script := good()

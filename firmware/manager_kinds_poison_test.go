@@ -27,7 +27,6 @@ func TestPoisonedRequests(t *testing.T) {
 		"protocol by name":  func(r *firmware.Request) { r.Protocol = "auto" },
 		"protocol, a byte":  func(r *firmware.Request) { r.Protocol = "\xff" },
 		"verify":            func(r *firmware.Request) { r.Verify = "not at all" },
-		"verify by name":    func(r *firmware.Request) { r.Verify = "version" },
 		"negative deadline": func(r *firmware.Request) { r.Deadline = -time.Nanosecond },
 		"least deadline":    func(r *firmware.Request) { r.Deadline = -1 << 63 },
 		"long deadline":     func(r *firmware.Request) { r.Deadline = year },

@@ -131,7 +131,7 @@ func (t *wiretap) executes() int { return len(t.times("POST /5/0/2")) }
 // phase waits until an update is in a phase.
 func (w *world) phase(id string, phase fsm.Phase) firmware.Update {
 	w.t.Helper()
-	return w.until(id, "phase "+phase.String(), func(u firmware.Update) bool { return u.Machine.Phase == phase })
+	return w.until(id, "phase "+string(phase), func(u firmware.Update) bool { return u.Machine.Phase == phase })
 }
 
 // until waits until an active update is as it should be.

@@ -1,6 +1,7 @@
 package firmware
 
 import (
+	"cmp"
 	"context"
 	"encoding"
 	"errors"
@@ -27,7 +28,7 @@ type Request struct {
 	// Protocol means that the device is to pull.
 	Delivery fsm.Delivery
 	Protocol fsm.Protocol
-	// Verify is what proves success. Default: the version that the device reports, and the profile's word.
+	// Verify is what proves success. Default fsm.VerifyVersion.
 	Verify fsm.Verify
 	// Force updates also a device that runs the image's version already.
 	Force bool
@@ -181,7 +182,7 @@ func (m *Manager) repeated(ctx context.Context, r Request, profile fsm.Profile, 
 		return Update{}, err
 	}
 	plan := u.Machine.Plan
-	same := u.Endpoint == r.Endpoint && u.Image == r.Image && plan.Verify == r.Verify && plan.Delivery == r.Delivery &&
+	same := u.Endpoint == r.Endpoint && u.Image == r.Image && plan.Verify == cmp.Or(r.Verify, fsm.VerifyVersion) && plan.Delivery == r.Delivery &&
 		plan.Protocol == r.Protocol && plan.Force == r.Force && plan.Profile.Name == profile.Name &&
 		(r.Deadline == 0 || plan.Deadline == r.Deadline) && (r.Attempts == 0 || plan.Attempts == r.Attempts)
 	if !same {
@@ -219,6 +220,8 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 		return bad("protocol", "is for a device that pulls; this update is to be pushed")
 	case r.Deadline < 0 || r.Deadline > MaxDeadline:
 		return bad("deadline", "must be positive and at most a year")
+	case r.Verify != "" && r.Verify != fsm.VerifyVersion && r.Verify != fsm.VerifyResult:
+		return bad("verify", fmt.Sprintf("%.40q is not known", r.Verify))
 	case r.Attempts < 0 || r.Attempts > MaxAttempts:
 		return bad("attempts", fmt.Sprintf("must be from 1 to %d", MaxAttempts))
 	case !ok:
@@ -233,7 +236,7 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 	for _, word := range []struct {
 		field string
 		value encoding.TextMarshaler
-	}{{"delivery", r.Delivery}, {"protocol", r.Protocol}, {"verify", r.Verify}} {
+	}{{"delivery", r.Delivery}, {"protocol", r.Protocol}} {
 		if _, err := word.value.MarshalText(); err != nil {
 			return bad(word.field, fmt.Sprintf("%.40q is not known", word.value))
 		}

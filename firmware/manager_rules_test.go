@@ -143,12 +143,12 @@ func TestHooksTell(t *testing.T) {
 		Started: func(u firmware.Update) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, "started "+u.Machine.Outcome.String())
+			told = append(told, "started "+string(u.Machine.Outcome))
 		},
 		Ended: func(u firmware.Update) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, "ended "+u.Machine.Outcome.String())
+			told = append(told, "ended "+string(u.Machine.Outcome))
 		},
 		Action: func(_ firmware.Update, kind fsm.ActionKind, took time.Duration, ok bool) {
 			mu.Lock()

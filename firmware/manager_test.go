@@ -208,7 +208,7 @@ func TestCancel(t *testing.T) {
 		{phase: fsm.PhaseTransferring, script: &firmwaretest.Script{Version: oldFW, PullTime: time.Hour}, log: "cancel"},
 		{phase: fsm.PhaseRestarting, script: &firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Time: time.Hour}}},
 	} {
-		t.Run(test.phase.String(), func(t *testing.T) {
+		t.Run(string(test.phase), func(t *testing.T) {
 			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				var device *firmwaretest.Device
 				if test.script != nil {

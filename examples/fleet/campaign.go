@@ -242,7 +242,7 @@ func situation(u firmware.Update) string {
 	if m.Reason != "" {
 		return fmt.Sprintf("%s (%s)", m.Outcome, m.Reason)
 	}
-	return m.Outcome.String()
+	return string(m.Outcome)
 }
 
 // explain returns the journal of an update.

@@ -132,9 +132,9 @@ func (s *show) table(updates []firmware.Update) {
 	fmt.Fprintln(w, "endpoint\told version\tnew version\tresult\toutcome\ttime")
 	for _, u := range updates {
 		m := u.Machine
-		took, outcome := "", m.Outcome.String()
+		took, outcome := "", string(m.Outcome)
 		if u.Active() {
-			outcome = "(" + m.Phase.String() + ")"
+			outcome = "(" + string(m.Phase) + ")"
 		} else {
 			took = m.Ended.Sub(u.Created).Round(100 * time.Millisecond).String()
 		}

@@ -98,7 +98,7 @@ func (e *exporter) each(fn func(row) error) error {
 		r := row{
 			ID: update.ID, Endpoint: update.Endpoint, Image: update.Image, Name: image.Name,
 			OldVersion: m.OldVersion, Version: m.Plan.Target,
-			State: m.State.Name(), Result: m.Result.Name(), Outcome: m.Outcome.String(), Reason: string(m.Reason),
+			State: strings.ToUpper(m.State.String()), Result: strings.ToUpper(m.Result.String()), Outcome: string(m.Outcome), Reason: string(m.Reason),
 			Attempt: m.Attempt, Created: timeText(update.Created), Ended: timeText(m.Ended), MayStill: string(m.MayStill),
 			Holders: make([]string, len(m.Holds)),
 		}
@@ -106,7 +106,7 @@ func (e *exporter) each(fn func(row) error) error {
 			r.Holders[i] = hold.Holder
 		}
 		if m.Reported != 0 {
-			r.ReportedResult = m.Reported.Name()
+			r.ReportedResult = strings.ToUpper(m.Reported.String())
 		}
 		if err := fn(r); err != nil {
 			return err

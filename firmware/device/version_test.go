@@ -66,7 +66,7 @@ func TestReplaceObject(t *testing.T) {
 		return r.object().Write(context.Background(), instance, entries, replace)
 	}
 	settings := func() [3]any { o := r.now(); return [3]any{o.Severity, o.MaxDefer, o.AutoUpgrade} }
-	begins, written := [3]any{fsm.SeverityMandatory, uint32(0), false}, [3]any{fsm.SeverityOptional, uint32(60), true}
+	begins, written := [3]any{uint8(fsm.SeverityMandatory), uint32(0), false}, [3]any{uint8(fsm.SeverityOptional), uint32(60), true}
 	require.Equal(t, begins, settings())
 	for i := range all {
 		require.NoError(t, write(true, all...))
@@ -87,5 +87,5 @@ func TestReplaceObject(t *testing.T) {
 	require.Equal(t, fsm.Downloaded, r.now().State)
 	require.NoError(t, write(true, all[:2]...))
 	require.Error(t, write(true, entry(resSeverity, lwm2m.Integer(0)), entry(resURI, lwm2m.String("http://127.0.0.1/x"))), "in this state")
-	require.Equal(t, [3]any{fsm.SeverityOptional, uint32(60), false}, settings(), "all or none")
+	require.Equal(t, [3]any{uint8(fsm.SeverityOptional), uint32(60), false}, settings(), "all or none")
 }

@@ -70,7 +70,7 @@ func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm
 // defaults are the events that take the optional resources which a server writes back to their defaults.
 func defaults(v fsm.ObjectVersion) (events []fsm.Input) {
 	if v >= fsm.Object11 {
-		events = append(events, fsm.Input{Kind: fsm.InputWriteSeverity, Value: int64(fsm.SeverityMandatory)}, fsm.Input{Kind: fsm.InputWriteMaxDefer})
+		events = append(events, fsm.Input{Kind: fsm.InputWriteSeverity, Value: fsm.SeverityMandatory}, fsm.Input{Kind: fsm.InputWriteMaxDefer})
 	}
 	if v >= fsm.Object12 {
 		events = append(events, fsm.Input{Kind: fsm.InputWriteAutoUpgrade})

@@ -130,8 +130,8 @@ func TestHoldBounds(t *testing.T) {
 	} {
 		require.Equal(t, tt.ok, tt.hold.Check() == nil, "%s: %v", name, tt.hold.Check())
 	}
-	require.Equal(t, "by x", fsm.Hold{Holder: "x"}.String())
-	require.Equal(t, "by x: y, until 2026-01-02T03:04:05Z", fsm.Hold{Holder: "x", Reason: "y", Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}.String())
+	require.Equal(t, "by x", fsm.Hold{Holder: "x"}.Text())
+	require.Equal(t, "by x: y, until 2026-01-02T03:04:05Z", fsm.Hold{Holder: "x", Reason: "y", Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}.Text())
 
 	// A renewed hold keeps its beginning, and loses nothing of a fraction of a second.
 	h := started(fsm.Plan{Target: newVersion})
@@ -151,15 +151,11 @@ func TestHoldBounds(t *testing.T) {
 func TestNumbers(t *testing.T) {
 	for n := -2; n < 20; n++ {
 		require.Equal(t, n >= 0 && n <= 3, fsm.State(n).Known(), "state %d", n)
-		require.Equal(t, n >= 0 && n <= 13, fsm.Result(n).Known(), "result %d", n)
 		require.Equal(t, n == 1 || n == 2, fsm.DeliveryMethod(n).Allows(fsm.DeliveryPush), "method %d", n)
 		require.Equal(t, n == 0 || n == 2, fsm.DeliveryMethod(n).Allows(fsm.DeliveryPull), "method %d", n)
 		require.False(t, fsm.DeliveryMethod(n).Allows(fsm.DeliveryAuto))
 	}
-	require.Equal(t, "NO_STORAGE", fsm.ResultNoStorage.Name())
-	require.Equal(t, "DOWNLOADED", fsm.Downloaded.Name())
-	for version, want := range map[fsm.ObjectVersion]string{0: "1.0", 10: "1.0", 11: "1.1", 12: "1.2"} {
-		require.Equal(t, want, version.String())
+	for _, version := range []fsm.ObjectVersion{0, fsm.Object10, fsm.Object11, fsm.Object12} {
 		require.Equal(t, fsm.Object{Version: version, Method: fsm.PushOnly, Severity: 1}, fsm.NewObject(version, fsm.PushOnly))
 	}
 	for _, n := range []int64{-1, 6} {
@@ -197,41 +193,20 @@ func TestEmptyNames(t *testing.T) {
 		require.Equal(t, fsm.DeliveryAuto, d)
 		require.Equal(t, fsm.ProtocolAuto, p)
 	}
-	for text, want := range map[string]fsm.Verify{"": fsm.VerifyVersion, "version": fsm.VerifyVersion, "Result": fsm.VerifyResult} {
-		for _, v := range []fsm.Verify{fsm.VerifyVersion, fsm.VerifyResult} {
-			require.NoError(t, v.UnmarshalText([]byte(text)))
-			require.Equal(t, want, v, text)
-		}
-	}
-	var v fsm.Verify
-	require.ErrorIs(t, v.UnmarshalText([]byte("x")), fsm.ErrUnknownName)
-	for _, form := range []fsm.ResetForm{fsm.ResetEmptyURI, fsm.ResetNUL, fsm.ResetNone} {
-		text, err := form.MarshalText()
-		require.NoError(t, err)
-		back := fsm.ResetForm("none")
-		if form == fsm.ResetNone {
-			back = fsm.ResetNUL
-		}
-		require.NoError(t, back.UnmarshalText(text))
-		require.Equal(t, form, back)
-	}
-	form := fsm.ResetNUL
-	require.ErrorIs(t, form.UnmarshalText([]byte("x")), fsm.ErrUnknownName)
-	require.Equal(t, fsm.ResetNUL, form, "what cannot be read changes nothing")
 }
 
 // TestForm: an update of another form is refused, not misread.
 func TestForm(t *testing.T) {
-	data, err := json.Marshal(transferring(fsm.Plan{Target: newVersion}).update.Memory)
+	data, err := json.Marshal(transferring(fsm.Plan{Target: newVersion}).update)
 	require.NoError(t, err)
 	require.Contains(t, string(data), `"form":3`)
-	var m fsm.Memory
-	require.NoError(t, json.Unmarshal(data, &m))
+	var u fsm.Update
+	require.NoError(t, json.Unmarshal(data, &u))
 	for _, form := range []string{`"form":1`, `"form":2`, `"form":4`, `"form":0`} {
 		other := strings.Replace(string(data), `"form":3`, form, 1)
-		require.ErrorIs(t, json.Unmarshal([]byte(other), &m), fsm.ErrForm)
+		require.ErrorContains(t, json.Unmarshal([]byte(other), &u), "has form "+form[len(`"form":`):])
 	}
-	require.Error(t, json.Unmarshal([]byte(`{"form":"x"}`), &m))
+	require.Error(t, json.Unmarshal([]byte(`{"memory":{"form":"x"}}`), &u))
 }
 
 // TestLongTexts: what a device says is cut where it has no bound of its own.

@@ -2,9 +2,9 @@ package fsm
 
 import "time"
 
-// DowntimeCounts is how much of a time without a server counts against the
+// downtimeCounts is how much of a time without a server counts against the
 // deadline of an update.
-const DowntimeCounts = 10 * time.Minute
+const downtimeCounts = 10 * time.Minute
 
 // Pauses that no operator has asked to change.
 const (
@@ -167,7 +167,7 @@ func (m *machine) pass(d time.Duration, down bool) {
 	case m.Held():
 		m.Deadline = m.Deadline.Add(d)
 	case down:
-		m.Deadline = m.Deadline.Add(max(0, d-DowntimeCounts))
+		m.Deadline = m.Deadline.Add(max(0, d-downtimeCounts))
 	}
 }
 

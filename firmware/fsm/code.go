@@ -11,15 +11,15 @@ const (
 	CodeNone               Code = 0
 	CodeChanged            Code = 2<<5 | 4
 	CodeContent            Code = 2<<5 | 5
-	CodeContinue           Code = 2<<5 | 31
+	codeContinue           Code = 2<<5 | 31
 	CodeBadRequest         Code = 4 << 5
 	CodeNotFound           Code = 4<<5 | 4
 	CodeMethodNotAllowed   Code = 4<<5 | 5
-	CodeTooLarge           Code = 4<<5 | 13
-	CodeUnsupportedFormat  Code = 4<<5 | 15
-	CodeInternalError      Code = 5 << 5
-	CodeNotImplemented     Code = 5<<5 | 1
-	CodeServiceUnavailable Code = 5<<5 | 3
+	codeTooLarge           Code = 4<<5 | 13
+	codeUnsupportedFormat  Code = 4<<5 | 15
+	codeInternalError      Code = 5 << 5
+	codeNotImplemented     Code = 5<<5 | 1
+	codeServiceUnavailable Code = 5<<5 | 3
 )
 
 // OK reports whether c is a success (class 2).

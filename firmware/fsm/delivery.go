@@ -15,14 +15,6 @@ const (
 
 var deliveries = []Delivery{DeliveryAuto, DeliveryPush, DeliveryPull}
 
-// ParseDelivery returns the delivery of that name; "auto" and "" are
-// DeliveryAuto. Other names fail with [ErrUnknownName].
-func ParseDelivery(name string) (Delivery, error) {
-	var d Delivery
-	err := d.UnmarshalText([]byte(name))
-	return d, err
-}
-
 // String returns "push", "pull" or "auto".
 func (d Delivery) String() string {
 	if d == DeliveryAuto {

@@ -68,7 +68,7 @@ func (m *machine) observeDone(o Observation) {
 	switch {
 	case o.Code.OK():
 		r.Observed, r.Fails = true, 0
-	case o.Code == CodeNone || o.Code == CodeServiceUnavailable:
+	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
 		if r.Fails++; r.Fails < 2 {
 			m.readBy(m.now.Add(m.Plan.Limits.Poll))
 			return
@@ -96,7 +96,7 @@ func (m *machine) writeDone(o Observation) {
 		m.log("accepted", "the device accepted the Package URI")
 		m.restartClock(m.now)
 		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
-	case o.Code == CodeNone || o.Code == CodeServiceUnavailable:
+	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
 		m.log("unknown", "the Package URI was not acknowledged (%s)", answer(o))
 		m.Memory.Attempt.Why = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
@@ -121,14 +121,14 @@ func (m *machine) pushDone(o Observation) {
 		m.hasPackage()
 		m.restartClock(m.now)
 		m.readBy(m.now.Add(debounce))
-	case o.Code == CodeNone || o.Code == CodeServiceUnavailable:
+	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
 		m.log("unknown", "the push broke off (%s)", answer(o))
 		m.Memory.Attempt.Why = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	default:
 		m.log("refused", "the push was answered %s", answer(o))
 		m.Memory.Attempt.Why = ""
-		if o.Code == CodeTooLarge && o.Limit > 0 && o.Limit < m.Plan.Size {
+		if o.Code == codeTooLarge && o.Limit > 0 && o.Limit < m.Plan.Size {
 			m.log("too_large", "the device takes at most %d bytes, the package has %d: it cannot be pushed", o.Limit, m.Plan.Size)
 			m.Memory.History.TooLarge = true
 		}
@@ -142,7 +142,7 @@ func (m *machine) executeDone(o Observation) {
 	case o.Code.OK():
 		m.log("accepted", "the device accepted Execute")
 		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
-	case o.Code == CodeNone || o.Code == CodeServiceUnavailable:
+	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
 		m.log("unknown", "Execute was not acknowledged (%s)", answer(o))
 		m.Memory.Attempt.Why = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))

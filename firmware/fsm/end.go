@@ -15,7 +15,7 @@ func (m *machine) end(outcome Outcome, reason Reason, detail string) {
 	m.Outcome, m.Reason = outcome, reason
 	m.Ended, m.Wait, m.Holds = m.now, Wait{}, nil
 	// What is left is needed to judge what comes back from the farewell.
-	m.Memory = Memory{parts{
+	m.Memory = memory{parts{
 		Clock: clock{Now: m.now}, Doing: doing{Action: m.act}, NextID: m.Memory.NextID,
 		History: history{Loose: m.Memory.History.Loose},
 	}}

@@ -25,9 +25,8 @@ func TestNames(t *testing.T) {
 		fsm.ProtocolCoAPS, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPSTCP)
 	texts(t, []string{"auto", "push", "pull"}, fsm.DeliveryAuto, fsm.DeliveryPush, fsm.DeliveryPull)
 	texts(t, []string{"pull", "push", "both", "3"}, fsm.PullOnly, fsm.PushOnly, fsm.PushAndPull, 3)
-	texts(t, []string{"version", "result"}, fsm.VerifyVersion, fsm.VerifyResult)
-	texts(t, []string{"", "succeeded", "rolled_back", "failed", "cancelled", "timed_out"}, fsm.Outcomes()...)
-	texts(t, []string{"waiting", "preparing", "transferring", "transferred", "executing", "restarting", "verifying", "ended"}, fsm.Phases()...)
+	texts(t, []string{"", "succeeded", "rolled_back", "failed", "cancelled", "timed_out"}, fsm.Outcomes...)
+	texts(t, []string{"waiting", "preparing", "transferring", "transferred", "executing", "restarting", "verifying", "ended"}, fsm.Phases...)
 }
 
 func texts[T comparable, P interface {
@@ -53,7 +52,6 @@ func TestUnknownNamesAreNotWritten(t *testing.T) {
 	for _, v := range []encoding.TextMarshaler{
 		fsm.Delivery("x"), fsm.Delivery("PUSH"), fsm.Delivery("auto"),
 		fsm.Protocol("ftp"), fsm.Protocol("CoAP"), fsm.Protocol("auto"),
-		fsm.Verify("md5"), fsm.Verify("version"),
 		fsm.Phase(""), fsm.Phase("x"), fsm.Outcome("x"), fsm.Outcome("Failed"),
 	} {
 		_, err := v.MarshalText()
@@ -86,8 +84,8 @@ func TestProtocolNumbers(t *testing.T) {
 		require.False(t, ok)
 	}
 	require.Equal(t, -1, fsm.ProtocolAuto.Number())
-	p, err := fsm.ParseProtocol("HTTPS")
-	require.NoError(t, err)
+	var p fsm.Protocol
+	require.NoError(t, p.UnmarshalText([]byte("HTTPS")))
 	require.Equal(t, fsm.ProtocolHTTPS, p)
 }
 

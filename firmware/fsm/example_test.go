@@ -68,11 +68,11 @@ func ExampleUpdate_Step() {
 
 func ExampleResult() {
 	for _, r := range []fsm.Result{0, 5, 11, 200} {
-		fmt.Println(int(r), r, r.Name(), r.Known())
+		fmt.Println(int(r), r)
 	}
 	// Output:
-	// 0 default DEFAULT true
-	// 5 integrity_failed INTEGRITY_FAILED true
-	// 11 deferred DEFERRED true
-	// 200 200 200 false
+	// 0 default
+	// 5 integrity_failed
+	// 11 deferred
+	// 200 200
 }

@@ -47,8 +47,8 @@ func (h Hold) Check() error {
 	return nil
 }
 
-// String says who holds, why and until when.
-func (h Hold) String() string {
+// text says who holds, why and until when.
+func (h Hold) text() string {
 	text := "by " + h.Holder
 	if h.Reason != "" {
 		text += ": " + h.Reason
@@ -108,7 +108,7 @@ func (m *machine) hold(h Hold) {
 		holds = append(holds, h)
 	}
 	m.Holds = holds
-	detail := h.String()
+	detail := h.text()
 	if m.Memory.Installation.Sent {
 		detail += "; Execute was sent before, and what it began goes on"
 	}

@@ -180,7 +180,7 @@ func TestCannotReset(t *testing.T) {
 		h.done(fsm.CodeChanged, fsm.Reading{})
 		return h
 	}
-	for result := fsm.ResultNoStorage; result <= fsm.ResultDependencyError; result++ {
+	for result := fsm.ResultNoStorage; result <= 13; result++ {
 		for _, p := range []picture{downloaded, downloading} {
 			h := written(plan, p)
 			h.reads(picture{fsm.Idle, result, oldVersion, false})

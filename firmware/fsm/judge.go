@@ -293,7 +293,7 @@ func (m *machine) refused() {
 // packages in that way.
 func unsupported(code Code) bool {
 	switch code {
-	case CodeNotFound, CodeMethodNotAllowed, CodeTooLarge, CodeUnsupportedFormat, CodeInternalError, CodeNotImplemented:
+	case CodeNotFound, CodeMethodNotAllowed, codeTooLarge, codeUnsupportedFormat, codeInternalError, codeNotImplemented:
 		return true
 	default:
 		return false

@@ -73,7 +73,7 @@ func deviceEdges() []string {
 func serverEdges(t *testing.T) []string {
 	type edge struct{ from, to int }
 	labels := map[edge]map[string]bool{}
-	phases := fsm.Phases()
+	phases := fsm.Phases
 	watch := func(before, after fsm.Update, actions fsm.Actions) {
 		if before.Phase == after.Phase {
 			return

@@ -2,25 +2,21 @@ package fsm
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 )
 
-// form numbers the way in which a Memory is stored. A change of its parts that
+// form numbers the way in which a memory is stored. A change of its parts that
 // an older record does not fit needs the next number.
 const form = 3
 
-// ErrForm reports a stored update of a form that this version cannot read.
-var ErrForm = errors.New("fsm: stored update has an unknown form")
-
-// Memory is what the server's machine remembers from step to step. It is opaque:
+// memory is what the server's machine remembers from step to step. It is opaque:
 // only [Update.Step] makes one, and it is stored and loaded as JSON, which
 // carries the number of its form. A record of another form is refused with
-// [ErrForm].
-type Memory struct{ parts }
+// an error.
+type memory struct{ parts }
 
-// parts are the values that a Memory consists of. A new attempt is a new attempt
+// parts are the values that a memory consists of. A new attempt is a new attempt
 // and a new installation, and nothing else is to be reset by hand.
 type parts struct {
 	Presence     presence     `json:"presence,omitzero"`
@@ -34,7 +30,7 @@ type parts struct {
 }
 
 // MarshalJSON implements json.Marshaler.
-func (m Memory) MarshalJSON() ([]byte, error) {
+func (m memory) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Form int `json:"form"`
 		parts
@@ -42,7 +38,7 @@ func (m Memory) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (m *Memory) UnmarshalJSON(data []byte) error {
+func (m *memory) UnmarshalJSON(data []byte) error {
 	stored := struct {
 		Form int `json:"form"`
 		parts
@@ -51,7 +47,7 @@ func (m *Memory) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	if stored.Form != form {
-		return fmt.Errorf("%w: %d, this version reads %d", ErrForm, stored.Form, form)
+		return fmt.Errorf("fsm: the stored update has form %d, and this version reads form %d", stored.Form, form)
 	}
 	m.parts = stored.parts
 	return nil

@@ -25,14 +25,11 @@ func (v ObjectVersion) String() string {
 	}
 }
 
-// Severity is the value of resource 5/0/11.
-type Severity uint8
-
-// The severities of resource 5/0/11.
+// The values of resource 5/0/11.
 const (
-	SeverityCritical  Severity = 0
-	SeverityMandatory Severity = 1 // the registry's default
-	SeverityOptional  Severity = 2
+	SeverityCritical  = 0
+	SeverityMandatory = 1 // the registry's default
+	SeverityOptional  = 2
 )
 
 // MaxURI is the longest Package URI, in bytes (resource 5/0/1).
@@ -78,8 +75,8 @@ type Object struct {
 	PkgName    string `json:"pkg_name,omitzero"`
 	PkgVersion string `json:"pkg_version,omitzero"`
 
-	// Severity is resource 5/0/11.
-	Severity Severity `json:"severity"`
+	// Severity is resource 5/0/11, one of the Severity constants.
+	Severity uint8 `json:"severity"`
 	// MaxDefer is resource 5/0/13 in seconds. 0, the default, forbids deferring.
 	MaxDefer uint32 `json:"max_defer,omitzero"`
 	// DeferUntil is when a deferred update starts without further asking.

@@ -140,10 +140,10 @@ func (o *Object) configure(in Input) Effects {
 	}
 	switch in.Kind {
 	case InputWriteSeverity:
-		if in.Value < 0 || in.Value > int64(SeverityOptional) {
+		if in.Value < 0 || in.Value > SeverityOptional {
 			return Effects{Code: CodeBadRequest}
 		}
-		o.Severity = Severity(in.Value)
+		o.Severity = uint8(in.Value)
 	case InputWriteMaxDefer:
 		if in.Value < 0 || in.Value > 1<<32-1 {
 			return Effects{Code: CodeBadRequest}

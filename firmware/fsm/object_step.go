@@ -82,7 +82,7 @@ func (o *Object) packageBegin(in Input) Effects {
 	}
 	o.begin(DeliveryPush, "")
 	o.Size = max(in.Size, 0)
-	return Effects{Code: CodeContinue}
+	return Effects{Code: codeContinue}
 }
 
 func (o *Object) writeURI(in Input) Effects {
@@ -109,7 +109,7 @@ func (o *Object) refuse(fault Result) Effects {
 	if fault == ResultInvalidURI || fault == ResultUnsupProtocol {
 		return Effects{Code: CodeBadRequest}
 	}
-	return Effects{Code: CodeInternalError}
+	return Effects{Code: codeInternalError}
 }
 
 // begin enters Downloading with a fresh transfer. An object that is Idle has no

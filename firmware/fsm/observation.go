@@ -14,7 +14,7 @@ const (
 	// ObserveResumed is the first one after a restart of the server: Online,
 	// Queue, Lifetime, Registered. An action that was under way is taken as
 	// unknown. The time since the last observation is not the device's, and at
-	// most DowntimeCounts of it is the deadline's.
+	// most ten minutes of it count against the deadline.
 	ObserveResumed
 
 	// ObserveRegistered: the device registered anew: Queue, Lifetime. Its
@@ -163,9 +163,6 @@ type Field[T any] struct {
 
 // Known returns the field of a value that was read.
 func Known[T any](value T) Field[T] { return Field[T]{Value: value, Code: CodeContent} }
-
-// Refused returns the field of a Read that was answered with an error.
-func Refused[T any](code Code) Field[T] { return Field[T]{Code: code} }
 
 // OK reports whether there is a value.
 func (f Field[T]) OK() bool { return f.Code == CodeContent }

@@ -25,24 +25,19 @@ const (
 	PhaseEnded Phase = "ended"
 )
 
-// Phases lists all phases in their order.
-func Phases() []Phase {
-	return []Phase{
-		PhaseWaiting, PhasePreparing, PhaseTransferring, PhaseTransferred,
-		PhaseExecuting, PhaseRestarting, PhaseVerifying, PhaseEnded,
-	}
+// phases lists all phases in their order.
+var phases = []Phase{
+	PhaseWaiting, PhasePreparing, PhaseTransferring, PhaseTransferred,
+	PhaseExecuting, PhaseRestarting, PhaseVerifying, PhaseEnded,
 }
-
-// String returns the name.
-func (p Phase) String() string { return string(p) }
 
 // MarshalText returns the name; a value that is none of the constants fails
 // with [ErrUnknownName].
-func (p Phase) MarshalText() ([]byte, error) { return wordText(Phases(), "phase", p, string(p)) }
+func (p Phase) MarshalText() ([]byte, error) { return wordText(phases, "phase", p, string(p)) }
 
 // UnmarshalText accepts the names in any letter case.
 func (p *Phase) UnmarshalText(text []byte) error {
-	word, err := parseWord(Phases(), "phase", string(text))
+	word, err := parseWord(phases, "phase", string(text))
 	if err != nil {
 		return err
 	}
@@ -64,23 +59,18 @@ const (
 	OutcomeTimedOut   Outcome = "timed_out"
 )
 
-// Outcomes lists all outcomes; that of an active update comes first.
-func Outcomes() []Outcome {
-	return []Outcome{
-		OutcomeNone, OutcomeSucceeded, OutcomeRolledBack, OutcomeFailed, OutcomeCancelled, OutcomeTimedOut,
-	}
+// outcomes lists all outcomes; that of an active update comes first.
+var outcomes = []Outcome{
+	OutcomeNone, OutcomeSucceeded, OutcomeRolledBack, OutcomeFailed, OutcomeCancelled, OutcomeTimedOut,
 }
-
-// String returns the name; an active update's is empty.
-func (o Outcome) String() string { return string(o) }
 
 // MarshalText returns the name; a value that is none of the constants fails
 // with [ErrUnknownName].
-func (o Outcome) MarshalText() ([]byte, error) { return wordText(Outcomes(), "outcome", o, string(o)) }
+func (o Outcome) MarshalText() ([]byte, error) { return wordText(outcomes, "outcome", o, string(o)) }
 
 // UnmarshalText accepts the names in any letter case.
 func (o *Outcome) UnmarshalText(text []byte) error {
-	word, err := parseWord(Outcomes(), "outcome", string(text))
+	word, err := parseWord(outcomes, "outcome", string(text))
 	if err != nil {
 		return err
 	}
@@ -91,50 +81,12 @@ func (o *Outcome) UnmarshalText(text []byte) error {
 // Verify says what proves that an update succeeded.
 type Verify string
 
+// The proofs of success. The zero value means VerifyVersion.
 const (
 	// VerifyVersion compares resource 3/0/3 with the target version. Where
-	// 3/0/3 cannot be read, Result 1 counts. It is the default.
-	VerifyVersion Verify = ""
+	// 3/0/3 cannot be read, Result 1 counts.
+	VerifyVersion Verify = "version"
 	// VerifyResult takes the device's word: Result 1. It is for devices whose
 	// 3/0/3 does not follow the image.
 	VerifyResult Verify = "result"
 )
-
-// ParseVerify returns the mode of that name; "version" and "" are
-// VerifyVersion. Other names fail with [ErrUnknownName].
-func ParseVerify(name string) (Verify, error) {
-	var v Verify
-	err := v.UnmarshalText([]byte(name))
-	return v, err
-}
-
-// String returns "version" or "result".
-func (v Verify) String() string {
-	if v == VerifyVersion {
-		return "version"
-	}
-	return string(v)
-}
-
-// MarshalText returns "version" or "result"; a value that is none of the
-// constants fails with [ErrUnknownName].
-func (v Verify) MarshalText() ([]byte, error) {
-	return wordText([]Verify{VerifyVersion, VerifyResult}, "verify", v, v.String())
-}
-
-// UnmarshalText accepts the names in any letter case; "" is "version".
-func (v *Verify) UnmarshalText(text []byte) error {
-	if len(text) == 0 {
-		*v = VerifyVersion
-		return nil
-	}
-	word, err := parseWord([]string{"version", "result"}, "verify", string(text))
-	if err != nil {
-		return err
-	}
-	*v = VerifyVersion
-	if word == "result" {
-		*v = VerifyResult
-	}
-	return nil
-}

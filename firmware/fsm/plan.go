@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"strings"
@@ -133,7 +134,7 @@ type Plan struct {
 	// Component is reserved for objects other than 5, whose instances are
 	// components of a device. It is empty for Object 5.
 	Component string `json:"component,omitzero"`
-	// Verify is what proves success.
+	// Verify is what proves success. Default VerifyVersion.
 	Verify Verify `json:"verify"`
 	// Delivery and Protocol are the operator's wish; auto lets the machine
 	// choose. A protocol without a delivery means pull.
@@ -166,12 +167,14 @@ func (p Plan) Check() error {
 		return errors.New("fsm: digest is no SHA-256 in hex")
 	case len(p.Component) > maxVersion || !plain(p.Component):
 		return errors.New("fsm: component is no name")
+	case p.Verify != "" && p.Verify != VerifyVersion && p.Verify != VerifyResult:
+		return fmt.Errorf("%w: verify %q", ErrUnknownName, string(p.Verify))
 	case p.Attempts < 0:
 		return errors.New("fsm: attempts are negative")
 	case p.Deadline < 0 || p.Deadline > MaxLimit:
 		return fmt.Errorf("fsm: deadline %s is out of bounds", p.Deadline)
 	}
-	for _, word := range []interface{ MarshalText() ([]byte, error) }{p.Delivery, p.Protocol, p.Verify} {
+	for _, word := range []encoding.TextMarshaler{p.Delivery, p.Protocol} {
 		if _, err := word.MarshalText(); err != nil {
 			return err
 		}
@@ -184,9 +187,6 @@ func (p Plan) Check() error {
 
 // Check reports what is wrong with a profile, or nil.
 func (p Profile) Check() error {
-	if _, err := p.Reset.MarshalText(); err != nil {
-		return err
-	}
 	if _, err := p.Delivery.MarshalText(); err != nil {
 		return err
 	}
@@ -196,6 +196,8 @@ func (p Profile) Check() error {
 		}
 	}
 	switch {
+	case p.Reset != ResetEmptyURI && p.Reset != ResetNUL && p.Reset != ResetNone:
+		return fmt.Errorf("%w: reset %q", ErrUnknownName, string(p.Reset))
 	case len(p.Protocols) > len(protocols):
 		return errors.New("fsm: profile lists too many protocols")
 	case len(p.Name) > maxVersion || !plain(p.Name):
@@ -219,26 +221,5 @@ func (l Limits) Check() error {
 			return fmt.Errorf("fsm: limit %s is out of bounds", d)
 		}
 	}
-	return nil
-}
-
-// MarshalText returns the form; one that does not exist fails with
-// [ErrUnknownName].
-func (f ResetForm) MarshalText() ([]byte, error) {
-	switch f {
-	case ResetEmptyURI, ResetNUL, ResetNone:
-		return []byte(f), nil
-	default:
-		return nil, fmt.Errorf("%w: reset %q", ErrUnknownName, string(f))
-	}
-}
-
-// UnmarshalText accepts the forms as they are written.
-func (f *ResetForm) UnmarshalText(text []byte) error {
-	form := ResetForm(text)
-	if _, err := form.MarshalText(); err != nil {
-		return err
-	}
-	*f = form
 	return nil
 }

@@ -29,14 +29,6 @@ func ProtocolNumber(n int64) (Protocol, bool) {
 	return protocols[n], true
 }
 
-// ParseProtocol returns the protocol of that name; "auto" and "" are
-// ProtocolAuto. Other names fail with [ErrUnknownName].
-func ParseProtocol(name string) (Protocol, error) {
-	var p Protocol
-	err := p.UnmarshalText([]byte(name))
-	return p, err
-}
-
 // Number returns the number of p in resource 5/0/8, or -1 if it has none.
 func (p Protocol) Number() int {
 	for n, known := range protocols {

@@ -11,7 +11,7 @@ func (m *machine) readDone(o Observation) {
 	r.Protocols.Value = known(r.Protocols.Value)
 	rd.Silent = r.State.Code == CodeNone
 	switch {
-	case r.State.OK() && r.State.Value.Known():
+	case r.State.OK() && r.State.Value.known():
 		if why := rd.partial(r); why != "" {
 			m.unread(why)
 			return
@@ -47,7 +47,7 @@ func known(list []Protocol) []Protocol {
 // partial says what is missing of a reading that shows a State. A device that
 // does not answer for the rest is asked again, three times.
 func (rd *reading) partial(r Reading) string {
-	silent := func(code Code) bool { return code == CodeNone || code == CodeServiceUnavailable }
+	silent := func(code Code) bool { return code == CodeNone || code == codeServiceUnavailable }
 	switch {
 	case rd.Fails >= 3:
 		return "" // good enough

@@ -1,7 +1,5 @@
 package fsm
 
-import "strings"
-
 // Result is the value of resource 5/0/5, the Update Result. Numbers that are
 // not known here are kept and shown as digits.
 //
@@ -9,25 +7,24 @@ import "strings"
 // active.
 type Result int
 
-// The Update Results: 0..9 of Object 5 version 1.0, 10 and 11 since 1.1, 12 and
-// 13 of the Advanced Firmware Update object (33629).
+// The Update Results of Object 5: 0 to 9 since version 1.0, 10 and 11 since 1.1.
 const (
-	ResultDefault          Result = 0
-	ResultSuccess          Result = 1
-	ResultNoStorage        Result = 2
-	ResultOutOfMemory      Result = 3
-	ResultConnectionLost   Result = 4
-	ResultIntegrityFailed  Result = 5
-	ResultUnsupFirmware    Result = 6
-	ResultInvalidURI       Result = 7
-	ResultUpdateFailed     Result = 8
-	ResultUnsupProtocol    Result = 9
-	ResultCancelled        Result = 10
-	ResultDeferred         Result = 11
-	ResultConflictingState Result = 12
-	ResultDependencyError  Result = 13
+	ResultDefault         Result = 0
+	ResultSuccess         Result = 1
+	ResultNoStorage       Result = 2
+	ResultOutOfMemory     Result = 3
+	ResultConnectionLost  Result = 4
+	ResultIntegrityFailed Result = 5
+	ResultUnsupFirmware   Result = 6
+	ResultInvalidURI      Result = 7
+	ResultUpdateFailed    Result = 8
+	ResultUnsupProtocol   Result = 9
+	ResultCancelled       Result = 10
+	ResultDeferred        Result = 11
 )
 
+// resultNames also has those of the Advanced Firmware Update object (33629), 12
+// and 13, for journals.
 var resultNames = []string{
 	"default", "success", "no_storage", "out_of_mem", "connection_lost",
 	"integrity_failed", "unsup_fw", "invalid_uri", "update_failed",
@@ -37,12 +34,6 @@ var resultNames = []string{
 
 // String returns the name in lower case, such as "no_storage".
 func (r Result) String() string { return numberName(resultNames, int(r)) }
-
-// Name returns the name in upper case, such as "NO_STORAGE".
-func (r Result) Name() string { return strings.ToUpper(r.String()) }
-
-// Known reports whether r has a name.
-func (r Result) Known() bool { return r >= 0 && int(r) < len(resultNames) }
 
 // MarshalText returns the name in lower case.
 func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }

@@ -46,7 +46,7 @@ func TestStoredResult(t *testing.T) {
 	for result, want := range map[fsm.Result]fsm.Result{
 		fsm.ResultConnectionLost: fsm.ResultConnectionLost, fsm.ResultOutOfMemory: fsm.ResultOutOfMemory,
 		fsm.ResultCancelled: fsm.ResultUpdateFailed, fsm.ResultDeferred: fsm.ResultUpdateFailed, 99: fsm.ResultUpdateFailed,
-		-1: fsm.ResultUpdateFailed, fsm.ResultDependencyError: fsm.ResultUpdateFailed,
+		-1: fsm.ResultUpdateFailed, 13: fsm.ResultUpdateFailed,
 	} {
 		h := reported(result)
 		require.Equal(t, fsm.OutcomeFailed, h.update.Outcome, result)

@@ -1,7 +1,5 @@
 package fsm
 
-import "strings"
-
 // State is the value of resource 5/0/3, the State of the Firmware Update
 // object. Numbers outside 0..3 break the registry's range; they are kept and
 // shown as digits.
@@ -20,11 +18,8 @@ var stateNames = []string{"idle", "downloading", "downloaded", "updating"}
 // String returns the name in lower case, such as "downloading".
 func (s State) String() string { return numberName(stateNames, int(s)) }
 
-// Name returns the name in upper case, such as "DOWNLOADING".
-func (s State) Name() string { return strings.ToUpper(s.String()) }
-
-// Known reports whether the registry defines s.
-func (s State) Known() bool { return s >= Idle && s <= Updating }
+// known reports whether the registry defines s.
+func (s State) known() bool { return s >= Idle && s <= Updating }
 
 // MarshalText returns the name in lower case.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

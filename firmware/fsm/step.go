@@ -49,7 +49,7 @@ func (m *machine) fold(o Observation) {
 	case ObserveStarted:
 		m.log("started", "target version %q", m.Plan.Target)
 		for _, h := range m.Holds {
-			m.log("held", "%s", h)
+			m.log("held", "%s", h.text())
 		}
 		m.registration(o)
 		m.presence(o.Online)

@@ -220,10 +220,10 @@ func (p *player) step(o fsm.Observation) {
 		say("> %s%s", a.Kind, actionDetail(a))
 	}
 	if next.Phase != before.Phase || next.State != before.State {
-		say("= %s, %s", next.Phase, next.State.Name())
+		say("= %s, %s", next.Phase, strings.ToUpper(next.State.String()))
 	}
 	if actions.Ended {
-		say("= outcome %s, result %s, reason %s, reported %s", next.Outcome, next.Result.Name(), next.Reason, next.Reported)
+		say("= outcome %s, result %s, reason %s, reported %s", next.Outcome, strings.ToUpper(next.Result.String()), next.Reason, next.Reported)
 	} else if next.Active() && actions.Do.Kind == fsm.ActionNone && next.Wait != p.lastWait {
 		say(". waits for %s until %s", next.Wait.Reason, next.Wait.Until.Sub(epoch).Round(100*time.Millisecond))
 		p.lastWait = next.Wait
@@ -263,11 +263,11 @@ func (p *player) plan(args []string) fsm.Plan {
 		case "target":
 			plan.Target = value
 		case "verify":
-			plan.Verify, err = fsm.ParseVerify(value)
+			plan.Verify = fsm.Verify(value)
 		case "delivery":
-			plan.Delivery, err = fsm.ParseDelivery(value)
+			err = plan.Delivery.UnmarshalText([]byte(value))
 		case "protocol":
-			plan.Protocol, err = fsm.ParseProtocol(value)
+			err = plan.Protocol.UnmarshalText([]byte(value))
 		case "schemes":
 			p.offers = parseProtocols(p.t, value)
 		case "force":
@@ -277,7 +277,7 @@ func (p *player) plan(args []string) fsm.Plan {
 		case "deadline":
 			plan.Deadline, err = time.ParseDuration(value)
 		case "prefer":
-			plan.Profile.Delivery, err = fsm.ParseDelivery(value)
+			err = plan.Profile.Delivery.UnmarshalText([]byte(value))
 		case "assume":
 			plan.Profile.Protocols = parseProtocols(p.t, value)
 		case "reset":
@@ -356,7 +356,8 @@ func (p *player) reading(args []string) fsm.Reading {
 func parseProtocols(t *testing.T, list string) []fsm.Protocol {
 	var out []fsm.Protocol
 	for name := range strings.SplitSeq(list, ",") {
-		p, err := fsm.ParseProtocol(name)
+		var p fsm.Protocol
+		err := p.UnmarshalText([]byte(name))
 		require.NoError(t, err)
 		out = append(out, p)
 	}

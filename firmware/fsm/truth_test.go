@@ -110,7 +110,7 @@ func (h *hand) until(p picture) string {
 	for {
 		switch kind := h.update.Doing().Kind; {
 		case !h.update.Active():
-			h.said = append(h.said, fmt.Sprintf("%s (%d), %s", strings.ToUpper(h.update.Outcome.String()), h.update.Result, h.update.Reason))
+			h.said = append(h.said, fmt.Sprintf("%s (%d), %s", strings.ToUpper(string(h.update.Outcome)), h.update.Result, h.update.Reason))
 			return strings.Join(h.said, "; ") + after(h.now.Sub(from))
 		case kind == fsm.ActionRead || kind == fsm.ActionObserve:
 			h.done(fsm.CodeContent, h.shows(p))
@@ -230,7 +230,7 @@ func TestTruthTable(t *testing.T) {
 						if returned {
 							h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 						}
-						row(p, "verify "+verify.String(), h.until(p))
+						row(p, "verify "+string(verify), h.until(p))
 					}
 				}
 			}

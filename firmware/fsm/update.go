@@ -87,7 +87,7 @@ type Update struct {
 	Deadline time.Time `json:"deadline"`
 
 	// Memory is what the machine must know to decide; of no interest to others.
-	Memory Memory `json:"memory,omitzero"`
+	Memory memory `json:"memory,omitzero"`
 }
 
 // NewUpdate returns an update that is to reach plan, held by holds from the
@@ -100,6 +100,9 @@ func NewUpdate(plan Plan, at time.Time, holds ...Hold) Update {
 	}
 	if plan.Attempts <= 0 {
 		plan.Attempts = DefaultAttempts
+	}
+	if plan.Verify == "" {
+		plan.Verify = VerifyVersion
 	}
 	at = at.Round(0).UTC()
 	m := machine{now: at, Update: Update{

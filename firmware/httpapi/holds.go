@@ -129,7 +129,7 @@ func (a *api) updateServed(w http.ResponseWriter, r *http.Request, req request) 
 // ordered answers a call that changes an active update: with the update as it is then.
 func (a *api) ordered(w http.ResponseWriter, r *http.Request, update firmware.Update, err error) error {
 	if errors.Is(err, firmware.ErrEnded) {
-		p := newProblem(http.StatusConflict, "update-ended", "the update has ended already: "+update.Machine.Outcome.String())
+		p := newProblem(http.StatusConflict, "update-ended", "the update has ended already: "+string(update.Machine.Outcome))
 		p.Update = update.ID
 		return p
 	}

@@ -52,17 +52,19 @@ func (u updateRequest) parse() (firmware.Request, error) {
 			return request, invalidField("attempts", "must be a number from 1 on")
 		}
 	}
-	var err error
-	if request.Delivery, err = fsm.ParseDelivery(u.Delivery); err != nil {
+	if err := request.Delivery.UnmarshalText([]byte(u.Delivery)); err != nil {
 		return request, invalidField("delivery", "must be auto, push or pull")
 	}
-	if request.Protocol, err = fsm.ParseProtocol(u.Protocol); err != nil {
+	if err := request.Protocol.UnmarshalText([]byte(u.Protocol)); err != nil {
 		return request, invalidField("protocol", "must be auto, coap, coaps, coap+tcp, coaps+tcp, http or https")
 	}
-	if request.Verify, err = fsm.ParseVerify(u.Verify); err != nil {
+	switch request.Verify = fsm.Verify(strings.ToLower(u.Verify)); request.Verify {
+	case "", fsm.VerifyVersion, fsm.VerifyResult:
+	default:
 		return request, invalidField("verify", "must be version or result")
 	}
 	if u.Hold != nil {
+		var err error
 		if request.Hold, err = u.Hold.parse("hold."); err != nil {
 			return request, err
 		}

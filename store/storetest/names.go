@@ -26,7 +26,7 @@ func testUnknownNames(t *testing.T, db store.Store) {
 		refuse(t, db, store.ErrInvalid, store.ReplaceUpdate{Update: stored})
 	})
 	for _, field := range []string{
-		"Machine.Phase", "Machine.Outcome", "Machine.Delivery", "Machine.Protocol", "Machine.Plan.Verify", "Machine.Plan.Delivery",
+		"Machine.Phase", "Machine.Outcome", "Machine.Delivery", "Machine.Protocol", "Machine.Plan.Delivery",
 		"Machine.Plan.Protocol", "Machine.Plan.Profile.Delivery", "Machine.Plan.Profile.Protocols",
 	} {
 		if !slices.Contains(tried, field) {

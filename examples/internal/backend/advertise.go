@@ -66,8 +66,8 @@ func parseBase(item string) (fsm.Protocol, string, error) {
 	case named && u.Scheme != scheme:
 		return "", "", fmt.Errorf("%q: the base is for %s", item, u.Scheme)
 	}
-	protocol, err := fsm.ParseProtocol(u.Scheme)
-	if err != nil || protocol == fsm.ProtocolAuto {
+	var protocol fsm.Protocol
+	if err := protocol.UnmarshalText([]byte(u.Scheme)); err != nil || protocol == fsm.ProtocolAuto {
 		return "", "", fmt.Errorf("%q: packages are not served by %s", item, u.Scheme)
 	}
 	if u.Path == "" || u.Path == "/" {

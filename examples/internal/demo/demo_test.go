@@ -74,7 +74,7 @@ func TestUpdate(t *testing.T) {
 	}
 	update, err = manager.Get(ctx, update.ID)
 	require.NoError(t, err)
-	require.Equal(t, "succeeded", update.Machine.Outcome.String(), "%+v", update.Machine)
+	require.Equal(t, "succeeded", string(update.Machine.Outcome), "%+v", update.Machine)
 	require.Equal(t, "1.0.0", update.Machine.OldVersion)
 	require.Equal(t, "1.1.0", update.Machine.Version)
 	stop() // while the server is there to hear goodbye
