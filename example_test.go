@@ -19,7 +19,7 @@ import (
 // The bodies of these two functions are the README's server and device: a test compares them.
 
 func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) error) error {
-	db, err := bolt.Open("ota.db")
+	db, err := bolt.Open("ota.db", bolt.Config{})
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,7 @@
 // outcome, and reports events. Its knowledge is in a store.Store before any effect of it can be seen, so that a server that
 // was killed goes on where it was.
 //
-//	db, err := bolt.Open("ota.db")
+//	db, err := bolt.Open("ota.db", bolt.Config{})
 //	images, err := firmware.OpenRepository("images", db, firmware.RepositoryConfig{})
 //	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
 //	delivery, err := firmware.NewDelivery(images, firmware.DeliveryConfig{BaseURL: "http://127.0.0.1:8081"})

@@ -141,7 +141,7 @@ func TestSecuredOutlivesAll(t *testing.T) {
 				file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true})
 				require.NoError(t, err)
 				defer file.Close()
-				db, err := bolt.New(file)
+				db, err := bolt.New(file, bolt.Config{})
 				require.NoError(t, err)
 				defer db.Close()
 				inKeyed(t, db, func(k *keyed) {

@@ -13,6 +13,7 @@ var (
 	ErrInUse        = errors.New("store: an active update needs the image") // as *UpdateError
 	ErrInvalid      = errors.New("store: invalid record")
 	ErrClosed       = errors.New("store: closed")
+	ErrFormat       = errors.New("store: another version of this module wrote the data")
 	ErrDamaged      = errors.New("store: record is damaged")     // as *DamagedError
 	ErrNotDamaged   = errors.New("store: record is not damaged") // for RemoveDamaged
 

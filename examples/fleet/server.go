@@ -125,7 +125,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	}
 	var db store.Store = memory.New()
 	if !s.role.Memory {
-		if db, err = bolt.Open(s.database()); err != nil {
+		if db, err = bolt.Open(s.database(), bolt.Config{}); err != nil {
 			return err
 		}
 	}

@@ -56,7 +56,7 @@ func (q quickstart) run(ctx context.Context, s *show) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	db, err := bolt.Open(filepath.Join(dir, "ota.db"))
+	db, err := bolt.Open(filepath.Join(dir, "ota.db"), bolt.Config{})
 	if err != nil {
 		return err
 	}

@@ -35,5 +35,5 @@ func openStore(name, data string, create bool) (store.Store, error) {
 	} else if _, err := os.Stat(place); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no database %s", place)
 	}
-	return bolt.Open(place)
+	return bolt.Open(place, bolt.Config{})
 }

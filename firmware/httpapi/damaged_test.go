@@ -41,7 +41,7 @@ func TestDamagedRecords(t *testing.T) {
 	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true})
 	require.NoError(t, err)
 	defer file.Close()
-	db, err := bolt.New(file)
+	db, err := bolt.New(file, bolt.Config{})
 	require.NoError(t, err)
 	defer db.Close()
 	var logged logText

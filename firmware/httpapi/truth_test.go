@@ -53,7 +53,7 @@ func TestTruthTable(t *testing.T) {
 	require.Greater(t, len(all), 10)
 	for name, open := range map[string]func() (store.Store, error){
 		"memory": func() (store.Store, error) { return memory.New(), nil },
-		"bolt":   func() (store.Store, error) { return bolt.Open(filepath.Join(t.TempDir(), "ota.db")) },
+		"bolt":   func() (store.Store, error) { return bolt.Open(filepath.Join(t.TempDir(), "ota.db"), bolt.Config{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			db, err := open()

@@ -24,12 +24,19 @@ type backend struct {
 	broken error // nothing is written any more
 }
 
-// create makes the buckets that are not there; where all are, it writes nothing.
+// create checks the format and makes the missing buckets. If none is missing, it writes nothing.
 func (b *backend) create() error {
 	complete := false
 	err := b.view(func(btx *bbolt.Tx) error {
 		space := btx.Bucket(b.namespace)
 		complete = space != nil
+		if have := formatIn(space); have != nil {
+			if err := kv.CheckFormat(have); err != nil {
+				return err
+			}
+		} else if b.reopen != nil && isForeign(btx) {
+			return fmt.Errorf("%w: another program made it", ErrDamaged)
+		}
 		for t := range kv.Tables {
 			complete = complete && space.Bucket([]byte(t.String())) != nil
 		}
@@ -50,6 +57,31 @@ func (b *backend) create() error {
 		}
 		return nil
 	})
+}
+
+// formatIn returns the number of the format of a namespace, or nil.
+func formatIn(space *bbolt.Bucket) []byte {
+	if space == nil {
+		return nil
+	}
+	meta := space.Bucket([]byte(kv.Meta.String()))
+	if meta == nil {
+		return nil
+	}
+	return meta.Get([]byte(kv.FormatKey))
+}
+
+// isForeign reports whether a file has buckets, and no namespace among them.
+func isForeign(btx *bbolt.Tx) bool {
+	buckets, spaces := 0, 0
+	_ = btx.ForEach(func(_ []byte, bucket *bbolt.Bucket) error { // which returns what the function does
+		buckets++
+		if formatIn(bucket) != nil {
+			spaces++
+		}
+		return nil
+	})
+	return buckets > 0 && spaces == 0
 }
 
 func (b *backend) View(fn func(kv.Reader) error) error {

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"iter"
@@ -15,13 +16,13 @@ import (
 // The categories of Open's errors, beside those of package store.
 var (
 	// ErrLocked: another process has the file open, or this one.
-	ErrLocked = errors.New("store: file is in use by another process")
-	// ErrDamaged: the file is no database, or what it has does not fit together: it was cut, for example. Open has changed
-	// nothing in it. Commits and queries have this error too when they meet such a part of it later.
-	ErrDamaged = errors.New("store: file is damaged, or no database")
+	ErrLocked = errors.New("bolt: another process has the file open")
+	// ErrDamaged: the file is no database of this package, or it is incomplete or inconsistent. Open
+	// changes nothing in it. Commits and queries have this error too if they meet a damaged page later.
+	ErrDamaged = errors.New("bolt: file is damaged, or no database")
 )
 
-// DefaultNamespace is the namespace of a store that was opened without [Namespace].
+// DefaultNamespace is the namespace of a store if [Config.Namespace] is empty.
 const DefaultNamespace = "otago"
 
 // A Store is a [store.Store] in one namespace of a bbolt file.
@@ -30,45 +31,36 @@ type Store struct {
 	backend *backend
 }
 
-// An Option changes how a store is opened.
-type Option interface{ apply(*options) }
-
-type options struct {
-	namespace string
-	wait      time.Duration
+// Config says how to open a store. The zero Config works.
+type Config struct {
+	// Namespace keeps the records apart from those of other namespaces in the same file, such as those
+	// of another tenant. Default: DefaultNamespace.
+	Namespace string
+	// LockWait is how long Open waits for another process to close the file. Default: one second.
+	LockWait time.Duration
 }
 
-type option func(*options)
+func (c Config) namespace() []byte { return []byte(cmp.Or(c.Namespace, DefaultNamespace)) }
 
-func (o option) apply(opts *options) { o(opts) }
-
-// Namespace keeps the records apart from those of other namespaces in the same file: a tenant's, for example. Its name
-// must not be empty. The default is DefaultNamespace.
-func Namespace(name string) Option { return option(func(o *options) { o.namespace = name }) }
-
-// LockWait is how long Open waits for another process to close the file; the default is one second.
-func LockWait(d time.Duration) Option { return option(func(o *options) { o.wait = d }) }
-
-// Open opens the file. If there is none it makes one, readable by its owner only: under another name, which it exchanges
-// for path when all of it is durable, so that no half of a database is ever found. Closing the store closes the file.
+// Open opens the file, and makes one, readable by its owner only, if there is none: under another
+// name, which it changes to path when the file is durable, so that a crash leaves no incomplete file
+// at path. Closing the store closes the file.
 //
-// The error matches ErrLocked when another process, or this one, has the file open; ErrDamaged when there is a file, but no
-// database that is whole, not even an empty one; store.ErrNoSpace when the disk is full.
-func Open(path string, opts ...Option) (*Store, error) {
-	o := apply(opts)
-	if o.namespace == "" {
-		return nil, errNamespace
-	}
-	db, err := openFile(path, o.wait)
+// The error matches ErrLocked if another process, or this one, has the file open; ErrDamaged if the
+// file is no complete database, even if it is empty; store.ErrFormat if another version of this module wrote
+// it; store.ErrNoSpace if the disk is full. Open then has changed nothing in the file.
+func Open(path string, cfg Config) (*Store, error) {
+	cfg.LockWait = cmp.Or(cfg.LockWait, time.Second)
+	db, err := openFile(path, cfg.LockWait)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = create(path, o); err == nil {
-			db, err = openFile(path, o.wait)
+		if err = create(path, cfg); err == nil {
+			db, err = openFile(path, cfg.LockWait)
 		}
 	}
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	b := &backend{db: db, namespace: []byte(o.namespace), reopen: func() (bboltFile, error) { return openFile(path, o.wait) }}
+	b := &backend{db: db, namespace: cfg.namespace(), reopen: func() (bboltFile, error) { return openFile(path, cfg.LockWait) }}
 	s, err := open(b)
 	if err != nil {
 		return nil, explain(path, errors.Join(err, b.Close()))
@@ -76,24 +68,10 @@ func Open(path string, opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-// New returns a store in a file that the caller has opened, shares with others, and closes after the store. The caller has
-// made sure that the file is whole: [Open] does.
-func New(db *bbolt.DB, opts ...Option) (*Store, error) {
-	o := apply(opts)
-	if o.namespace == "" {
-		return nil, errNamespace
-	}
-	return open(&backend{db: bboltFile{DB: db}, namespace: []byte(o.namespace)})
-}
-
-var errNamespace = errors.New("store: namespace is empty")
-
-func apply(opts []Option) options {
-	o := options{namespace: DefaultNamespace, wait: time.Second}
-	for _, opt := range opts {
-		opt.apply(&o)
-	}
-	return o
+// New returns a store in a file that the caller has opened, may share with other stores, and closes
+// after them. The caller makes sure that the file is complete, as [Open] does. LockWait is unused.
+func New(db *bbolt.DB, cfg Config) (*Store, error) {
+	return open(&backend{db: bboltFile{DB: db}, namespace: cfg.namespace()})
 }
 
 func open(b *backend) (*Store, error) {

@@ -1,15 +1,16 @@
 package bolt_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
 	"github.com/otago-iot/otago/store"
@@ -23,7 +24,7 @@ func fresh(t testing.TB) store.Store { return place(t)() }
 func place(t testing.TB) func() store.Store {
 	path := filepath.Join(t.TempDir(), "ota.db")
 	return func() store.Store {
-		db, err := bolt.Open(path)
+		db, err := bolt.Open(path, bolt.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,15 +33,15 @@ func place(t testing.TB) func() store.Store {
 }
 
 func TestStore(t *testing.T) {
-	opts := []storetest.Option{storetest.Durable(place)}
+	cfg := storetest.Config{Durable: place, Damage: map[string]func(testing.TB) (store.Store, func(store.Kind, string)){}}
 	for name, way := range kvtest.Ways {
-		opts = append(opts, storetest.Damage(name, func(t testing.TB) (store.Store, func(store.Kind, string)) {
+		cfg.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) {
 			file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true}) // nothing crashes here
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { file.Close() })
-			db, err := bolt.New(file)
+			db, err := bolt.New(file, bolt.Config{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,26 +50,26 @@ func TestStore(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-		}))
+		}
 	}
-	storetest.Run(t, fresh, opts...)
+	storetest.Run(t, fresh, cfg)
 }
 
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, fresh) }
 
 func TestLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ota.db")
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bolt.Open(path, bolt.LockWait(10*time.Millisecond)); !errors.Is(err, bolt.ErrLocked) {
+	if _, err := bolt.Open(path, bolt.Config{LockWait: 10 * time.Millisecond}); !errors.Is(err, bolt.ErrLocked) {
 		t.Fatalf("second Open = %v, want ErrLocked", err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err = bolt.Open(path)
+	db, err = bolt.Open(path, bolt.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func TestNamespaces(t *testing.T) {
 	defer file.Close()
 	spaces := map[string]*bolt.Store{}
 	for _, name := range []string{bolt.DefaultNamespace, "a", "a/b"} {
-		db, err := bolt.New(file, bolt.Namespace(name))
+		db, err := bolt.New(file, bolt.Config{Namespace: name})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,37 +105,60 @@ func TestNamespaces(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := bolt.New(file, bolt.Namespace("")); err == nil {
-		t.Error("an empty namespace was taken")
-	}
 	if err := file.View(func(*bbolt.Tx) error { return nil }); err != nil {
 		t.Errorf("closing the stores closed the caller's file: %v", err)
 	}
 }
 
-// TestOtherFormat opens files that other versions wrote.
+// TestOtherFormat opens files of other versions, and of another program. Each is refused with a sentence
+// that says what to do, and stays as it is.
 func TestOtherFormat(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ota.db")
-	file, err := bbolt.Open(path, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
+	format := func(value string) func(*bbolt.Tx) error {
+		return func(tx *bbolt.Tx) error {
+			space, err := tx.CreateBucket([]byte(bolt.DefaultNamespace))
+			if err != nil {
+				return err
+			}
+			meta, err := space.CreateBucket([]byte("meta"))
+			if err != nil {
+				return err
+			}
+			return meta.Put([]byte("format"), []byte(value))
+		}
 	}
-	if _, err := bolt.New(file); err != nil {
-		t.Fatal(err)
-	}
-	for _, format := range [][]byte{{1}, {3}, {200}, []byte("otago")} {
-		err = file.Update(func(tx *bbolt.Tx) error {
-			return tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte("meta")).Put([]byte("format"), format)
+	for name, tc := range map[string]struct {
+		write func(*bbolt.Tx) error
+		want  error
+		words string
+	}{
+		"older":    {format("\x01"), store.ErrFormat, "has format 1, this version reads only format 2; use the older version"},
+		"newer":    {format("\x03"), store.ErrFormat, "has format 3, this version reads only format 2; use the newer version"},
+		"no store": {format("otago"), store.ErrFormat, "restore a copy"},
+		"another program's": {func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucket([]byte("widgets"))
+			return err
+		}, bolt.ErrDamaged, "another program made it; it was not changed: restore a copy of it, or give another path"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "ota.db")
+			file, err := bbolt.Open(path, 0o600, nil)
+			require.NoError(t, err)
+			require.NoError(t, file.Update(tc.write))
+			if tc.want == store.ErrFormat {
+				_, err = bolt.New(file, bolt.Config{})
+				require.ErrorIs(t, err, tc.want)
+			}
+			require.NoError(t, file.Close())
+			before, err := os.ReadFile(path)
+			require.NoError(t, err)
+			_, err = bolt.Open(path, bolt.Config{})
+			require.ErrorIs(t, err, tc.want)
+			require.ErrorContains(t, err, tc.words)
+			require.ErrorContains(t, err, path)
+			after, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(before, after), "the file was changed")
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := bolt.New(file); err == nil || !strings.Contains(err.Error(), "format") {
-			t.Fatalf("data of the format %x: %v", format, err)
-		}
-	}
-	if err := file.Close(); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -148,7 +172,7 @@ func ExampleOpen() {
 	ctx := context.Background()
 	path := filepath.Join(dir, "ota.db")
 	for range 2 {
-		db, err := bolt.Open(path)
+		db, err := bolt.Open(path, bolt.Config{})
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -171,7 +195,7 @@ func TestFileWithoutMarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	db, err := bolt.New(file)
+	db, err := bolt.New(file, bolt.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +212,7 @@ func TestFileWithoutMarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if db, err = bolt.New(file); err != nil {
+	if db, err = bolt.New(file, bolt.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, endpoint := range []string{"open", "secured"} {

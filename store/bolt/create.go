@@ -20,7 +20,7 @@ const mode = 0o600
 
 // create makes a database beside path and gives it its name when it is complete. Whoever else does the same at the same time
 // may be first: then that one counts.
-func create(path string, o options) (err error) {
+func create(path string, cfg Config) (err error) {
 	dir, name := filepath.Split(path)
 	f, err := os.CreateTemp(filepath.Clean(dir), "."+name+".*.new")
 	if err != nil {
@@ -38,11 +38,11 @@ func create(path string, o options) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db, err := bbolt.Open(temp, mode, bboltOptions(o.wait))
+	db, err := bbolt.Open(temp, mode, bboltOptions(cfg.LockWait))
 	if err != nil {
 		return err
 	}
-	_, err = open(&backend{db: bboltFile{DB: db}, namespace: []byte(o.namespace)})
+	_, err = open(&backend{db: bboltFile{DB: db}, namespace: cfg.namespace()})
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
@@ -115,9 +115,9 @@ func explain(path string, err error) error {
 	case errors.Is(err, bberrors.ErrTimeout):
 		return fmt.Errorf("%w: %s", ErrLocked, path)
 	case errors.Is(err, ErrDamaged):
-		return fmt.Errorf("store: opening %s: %w; it was not changed: restore a copy of it, or give another path", path, err)
+		return fmt.Errorf("bolt: open %s: %w; it was not changed: restore a copy of it, or give another path", path, err)
 	case disk.Full(err):
-		return fmt.Errorf("%w: opening %s: %w", store.ErrNoSpace, path, err)
+		return fmt.Errorf("%w: open %s: %w", store.ErrNoSpace, path, err)
 	}
-	return fmt.Errorf("store: opening %s: %w", path, err)
+	return fmt.Errorf("bolt: open %s: %w", path, err)
 }

@@ -24,7 +24,7 @@ import (
 func filled(t *testing.T, devices int) (data []byte, page int) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ota.db")
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	require.NoError(t, err)
 	var changes []store.Change
 	for n := range devices {
@@ -63,7 +63,7 @@ func TestCut(t *testing.T) {
 	refused, taken := 0, 0
 	cut := func(size int) {
 		require.NoError(t, os.WriteFile(path, data[:size], 0o600))
-		db, err := bolt.Open(path)
+		db, err := bolt.Open(path, bolt.Config{})
 		if err != nil {
 			refused++
 			require.ErrorIs(t, err, bolt.ErrDamaged, "%d bytes", size)
@@ -111,7 +111,7 @@ func TestPageLost(t *testing.T) {
 			spoilt := bytes.Clone(data)
 			copy(spoilt[at:], lost)
 			require.NoError(t, os.WriteFile(path, spoilt, 0o600))
-			db, err := bolt.Open(path)
+			db, err := bolt.Open(path, bolt.Config{})
 			if err != nil {
 				require.ErrorIs(t, err, bolt.ErrDamaged, "page %d is %s", at/page, name)
 				continue
@@ -142,7 +142,7 @@ func TestCutWhileOpen(t *testing.T) {
 	data, page := filled(t, 100)
 	path := filepath.Join(t.TempDir(), "ota.db")
 	require.NoError(t, os.WriteFile(path, data, 0o600))
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	require.NoError(t, err)
 	require.NoError(t, os.Truncate(path, int64(2*page)))
 	_, err = all(t, db)
@@ -152,7 +152,7 @@ func TestCutWhileOpen(t *testing.T) {
 		require.ErrorIs(t, err, bolt.ErrDamaged)
 	}
 	require.NoError(t, db.Close())
-	_, err = bolt.Open(path)
+	_, err = bolt.Open(path, bolt.Config{})
 	require.ErrorIs(t, err, bolt.ErrDamaged)
 }
 
@@ -178,7 +178,7 @@ func TestFreePages(t *testing.T) {
 		spoilt := bytes.Clone(data)
 		spoil(spoilt[int(id)*page:])
 		require.NoError(t, os.WriteFile(path, spoilt, 0o600))
-		_, err := bolt.Open(path)
+		_, err := bolt.Open(path, bolt.Config{})
 		require.ErrorIs(t, err, bolt.ErrDamaged, name)
 	}
 }
@@ -199,7 +199,7 @@ func TestHalfMeta(t *testing.T) {
 		spoilt := bytes.Clone(data)
 		clear(spoilt[meta*page+40 : meta*page+60])
 		require.NoError(t, os.WriteFile(path, spoilt, 0o600))
-		db, err := bolt.Open(path)
+		db, err := bolt.Open(path, bolt.Config{})
 		require.NoError(t, err)
 		n, err := all(t, db)
 		require.NoError(t, err)
@@ -221,7 +221,7 @@ func TestOpenRefuses(t *testing.T) {
 	} {
 		path := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(path, content, 0o600))
-		_, err := bolt.Open(path)
+		_, err := bolt.Open(path, bolt.Config{})
 		require.ErrorIs(t, err, bolt.ErrDamaged, name)
 		if name == "version" {
 			require.ErrorContains(t, err, "format 3")
@@ -231,7 +231,7 @@ func TestOpenRefuses(t *testing.T) {
 		require.True(t, bytes.Equal(content, got), "%s: it was changed", name)
 	}
 	for _, path := range []string{dir, filepath.Join(dir, "no such folder", "ota.db"), filepath.Join(dir, "text", "ota.db")} {
-		_, err := bolt.Open(path)
+		_, err := bolt.Open(path, bolt.Config{})
 		require.Error(t, err, path)
 		require.NotErrorIs(t, err, bolt.ErrLocked)
 		require.ErrorContains(t, err, path)
@@ -247,7 +247,7 @@ func TestMode(t *testing.T) {
 		t.Skip("Windows has no such modes")
 	}
 	path := filepath.Join(t.TempDir(), "ota.db")
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	require.NoError(t, err)
 	defer db.Close()
 	info, err := os.Stat(path)
@@ -263,7 +263,7 @@ func TestOpenAtOnce(t *testing.T) {
 	failed := make(chan error, openers)
 	for n := range openers {
 		go func() {
-			db, err := bolt.Open(path, bolt.LockWait(time.Minute))
+			db, err := bolt.Open(path, bolt.Config{LockWait: time.Minute})
 			if err == nil {
 				_, err = db.Commit(t.Context(), store.PutFirmware{Endpoint: fmt.Sprint(n)})
 				err = errors.Join(err, db.Close())
@@ -274,7 +274,7 @@ func TestOpenAtOnce(t *testing.T) {
 	for range openers {
 		require.NoError(t, <-failed)
 	}
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	require.NoError(t, err)
 	defer db.Close()
 	n, err := all(t, db)
@@ -293,7 +293,7 @@ func TestLockWaits(t *testing.T) {
 	defer file.Close()
 	for _, wait := range []time.Duration{-1, 0, 300 * time.Millisecond} {
 		began := time.Now()
-		_, err := bolt.Open(path, bolt.LockWait(wait))
+		_, err := bolt.Open(path, bolt.Config{LockWait: wait})
 		require.ErrorIs(t, err, bolt.ErrLocked)
 		require.Less(t, time.Since(began), wait+5*time.Second)
 	}

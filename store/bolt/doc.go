@@ -1,6 +1,6 @@
 // Package bolt keeps a store in one file, with bbolt. A program with nothing but a disk needs no other database.
 //
-//	db, err := bolt.Open("ota.db")
+//	db, err := bolt.Open("ota.db", bolt.Config{})
 //	if err != nil {
 //		return err
 //	}

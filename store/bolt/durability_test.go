@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 
 // child creates and ends updates, from several goroutines, and prints what Commit acknowledged.
 func child(path string) error {
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func runChild(t *testing.T, path string, acknowledged map[string]int, commits in
 
 func check(t *testing.T, path string, acknowledged map[string]int) {
 	t.Helper()
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestGroupCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	db, err := bolt.New(file)
+	db, err := bolt.New(file, bolt.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestNothingLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	db, err := bolt.New(file)
+	db, err := bolt.New(file, bolt.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

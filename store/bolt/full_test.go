@@ -63,7 +63,7 @@ func TestMadeOnFullDisk(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "ota.db")
 		limitFiles(t, room)
-		db, err := bolt.Open(path)
+		db, err := bolt.Open(path, bolt.Config{})
 		limitFiles(t, -1)
 		if err == nil {
 			require.NoError(t, db.Close())
@@ -74,7 +74,7 @@ func TestMadeOnFullDisk(t *testing.T) {
 		entries, err := os.ReadDir(dir)
 		require.NoError(t, err)
 		require.Empty(t, entries, "%d bytes", room)
-		db, err = bolt.Open(path)
+		db, err = bolt.Open(path, bolt.Config{})
 		require.NoError(t, err)
 		require.NoError(t, db.Close())
 	}
@@ -113,7 +113,7 @@ func worksOn(t *testing.T, db *bolt.Store, path string, n int) {
 		return found
 	}))
 	require.NoError(t, db.Close())
-	db, err = bolt.Open(path)
+	db, err = bolt.Open(path, bolt.Config{})
 	require.NoError(t, err)
 	have, err = all(t, db)
 	require.NoError(t, err)
@@ -128,7 +128,7 @@ func TestGrowsOnFullDisk(t *testing.T) {
 		return
 	}
 	path := filepath.Join(t.TempDir(), "ota.db")
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	require.NoError(t, err)
 	n := 0
 	for _, room := range []int{200_000, 300_000, 1_000_000, 3_000_000} {
@@ -156,7 +156,7 @@ func TestReallyFull(t *testing.T) {
 	path := filepath.Join(dir, "ota.db")
 	for room := range 20 {
 		fillTmpfs(t, ballast, room*2048)
-		db, err := bolt.Open(path)
+		db, err := bolt.Open(path, bolt.Config{})
 		if err == nil {
 			require.NoError(t, db.Close())
 			require.NoError(t, os.Remove(path))
@@ -167,7 +167,7 @@ func TestReallyFull(t *testing.T) {
 		require.NoFileExists(t, path)
 		require.NoError(t, os.Remove(ballast))
 	}
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	require.NoError(t, err)
 	n := 0
 	for _, room := range []int{300_000, 200_000, 100_000, 0} {
@@ -210,7 +210,7 @@ func TestMappedAnew(t *testing.T) {
 		t.Skip("how to have a mapping refused is known for Linux")
 	}
 	path := filepath.Join(t.TempDir(), "ota.db")
-	db, err := bolt.Open(path)
+	db, err := bolt.Open(path, bolt.Config{})
 	require.NoError(t, err)
 	n := 0
 	for round := range 3 {
@@ -238,18 +238,18 @@ func TestOpenNoFile(t *testing.T) {
 	dir := t.TempDir()
 	fifo, link := filepath.Join(dir, "fifo"), filepath.Join(dir, "link")
 	require.NoError(t, unix.Mkfifo(fifo, 0o600))
-	_, err := bolt.Open(fifo)
+	_, err := bolt.Open(fifo, bolt.Config{})
 	require.ErrorIs(t, err, bolt.ErrDamaged)
 	require.NoError(t, os.Symlink(filepath.Join(dir, "away"), link))
-	_, err = bolt.Open(link)
+	_, err = bolt.Open(link, bolt.Config{})
 	require.ErrorIs(t, err, fs.ErrNotExist, "a disk that is not mounted, for example")
 	require.NoFileExists(t, filepath.Join(dir, "away"))
 
 	// A link to a database is one.
-	db, err := bolt.Open(filepath.Join(dir, "away"))
+	db, err := bolt.Open(filepath.Join(dir, "away"), bolt.Config{})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
-	db, err = bolt.Open(link)
+	db, err = bolt.Open(link, bolt.Config{})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 }

@@ -15,18 +15,18 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	var damages []storetest.Option
+	cfg := storetest.Config{Damage: map[string]func(testing.TB) (store.Store, func(store.Kind, string)){}}
 	for name, way := range kvtest.Ways {
-		damages = append(damages, storetest.Damage(name, func(t testing.TB) (store.Store, func(store.Kind, string)) {
+		cfg.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) {
 			db, backend := memory.NewOver()
 			return db, func(kind store.Kind, key string) {
 				if err := kvtest.Spoil(backend, kind, key, way); err != nil {
 					t.Fatal(err)
 				}
 			}
-		}))
+		}
 	}
-	storetest.Run(t, func(testing.TB) store.Store { return memory.New() }, damages...)
+	storetest.Run(t, func(testing.TB) store.Store { return memory.New() }, cfg)
 }
 
 // TestDangling has indexes name records that are not there.

@@ -19,8 +19,8 @@ type spoilt struct {
 	line  string // sequence number of the damaged one
 }
 
-func newSpoilt(t *testing.T, d damage) *spoilt {
-	db, spoil := d.open(t)
+func newSpoilt(t *testing.T, open func(testing.TB) (store.Store, func(store.Kind, string))) *spoilt {
+	db, spoil := open(t)
 	t.Cleanup(func() { closeStore(t, db) })
 	seed(t, db)
 	commit(t, db, store.CreateImage{Image: newImage("i2", "2.0")})
@@ -76,7 +76,7 @@ func marked[T any](s *spoilt, seq iter.Seq2[T, error], kind store.Kind, key func
 	return keys
 }
 
-func testDamage(t *testing.T, d damage) {
+func testDamage(t *testing.T, open func(testing.TB) (store.Store, func(store.Kind, string))) {
 	for _, test := range []struct {
 		name string
 		run  func(*spoilt)
@@ -94,7 +94,7 @@ func testDamage(t *testing.T, d damage) {
 		{"remove", (*spoilt).remove},
 		{"remove the rest", (*spoilt).removeRest},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(newSpoilt(t, d)) })
+		t.Run(test.name, func(t *testing.T) { test.run(newSpoilt(t, open)) })
 	}
 }
 

@@ -1,3 +1,21 @@
+// Package storetest tests stores, and programs that use one.
+//
+// The test of a back end runs the conformance suite, and the benchmarks that all back ends share:
+//
+//	func TestStore(t *testing.T) {
+//		open := func(t testing.TB) store.Store { return mystore.New() }
+//		storetest.Run(t, open, storetest.Config{})
+//	}
+//
+// The test of a program wraps its store. [Faulty] makes calls fail or wait. [Crash] ends the process
+// before or after a chosen commit; with [Cuts] a test goes through all such moments:
+//
+//	for cut := range storetest.Cuts(n) {
+//		db := memory.New()
+//		run(storetest.NewCrash(db, cut, stop)) // until stop is called
+//		run(db)                                // the restart
+//		// compare the result with that of a run without a crash
+//	}
 package storetest
 
 import (
@@ -6,43 +24,23 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// An Option tells Run what a back end can do beyond what all can.
-type Option interface{ apply(*suite) }
+// Config says what a back end can do besides implementing store.Store. Run skips the tests of what is
+// nil, and says so. The zero Config works.
+type Config struct {
+	// Durable is for a back end whose records outlive the store that wrote them. It prepares a place
+	// for one test, and returns a function that opens the store there, each time after the store
+	// before was closed.
+	Durable func(t testing.TB) (open func() store.Store)
 
-type option func(*suite)
-
-func (o option) apply(s *suite) { o(s) }
-
-// Durable says that records outlive the store that wrote them. The function prepares a place for one test and returns one
-// that opens it, each time anew, after the store before was closed.
-func Durable(place func(t testing.TB) (open func() store.Store)) Option {
-	return option(func(s *suite) { s.place = place })
+	// Damage has, by name, the ways in which a record of this back end can be damaged, as a failing
+	// disk does. Each function opens an empty store, which Run closes, and returns with it a function
+	// that damages a stored record; kind and key are those of a store.DamagedError.
+	Damage map[string]func(t testing.TB) (db store.Store, spoil func(kind store.Kind, key string))
 }
 
-// Damage says how a record of this back end can be damaged, as by a failing disk or by a fault that is long repaired. The
-// function opens an empty store, which Run closes, and returns with it one that damages a stored record; kind and key are
-// those of a store.DamagedError. The option may be given more than once, with a name for each way of damage.
-func Damage(name string, open func(t testing.TB) (db store.Store, spoil func(kind store.Kind, key string))) Option {
-	return option(func(s *suite) { s.damages = append(s.damages, damage{name, open}) })
-}
-
-type suite struct {
-	place   func(t testing.TB) func() store.Store
-	damages []damage
-}
-
-type damage struct {
-	name string
-	open func(t testing.TB) (store.Store, func(store.Kind, string))
-}
-
-// Run runs the conformance suite. The function opens an empty store; it is called for each test, and Run closes what it
-// returns. What an option was not given for is skipped and says so.
-func Run(t *testing.T, open func(t testing.TB) store.Store, opts ...Option) {
-	var s suite
-	for _, o := range opts {
-		o.apply(&s)
-	}
+// Run runs the conformance suite, a test function for each rule of store.Store. It calls open for each
+// test, for an empty store, and closes that store after the test.
+func Run(t *testing.T, open func(t testing.TB) store.Store, cfg Config) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			db := open(t)
@@ -51,17 +49,17 @@ func Run(t *testing.T, open func(t testing.TB) store.Store, opts ...Option) {
 		})
 	}
 	t.Run("reopen", func(t *testing.T) {
-		if s.place == nil {
-			t.Skip("the back end is not declared Durable")
+		if cfg.Durable == nil {
+			t.Skip("Config.Durable is not set")
 		}
-		testReopen(t, s.place(t))
+		testReopen(t, cfg.Durable(t))
 	})
 	t.Run("damage", func(t *testing.T) {
-		if len(s.damages) == 0 {
-			t.Skip("the back end does not say how to Damage its records")
+		if len(cfg.Damage) == 0 {
+			t.Skip("Config.Damage is not set")
 		}
-		for _, d := range s.damages {
-			t.Run(d.name, func(t *testing.T) { testDamage(t, d) })
+		for name, open := range cfg.Damage {
+			t.Run(name, func(t *testing.T) { testDamage(t, open) })
 		}
 	})
 }

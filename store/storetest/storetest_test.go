@@ -14,13 +14,13 @@ import (
 // The wrappers are stores too, as long as they do nothing.
 func TestWrappers(t *testing.T) {
 	t.Run("faulty", func(t *testing.T) {
-		storetest.Run(t, func(testing.TB) store.Store { return &storetest.Faulty{Store: memory.New()} })
+		storetest.Run(t, func(testing.TB) store.Store { return &storetest.Faulty{Store: memory.New()} }, storetest.Config{})
 	})
 	t.Run("crash", func(t *testing.T) {
 		storetest.Run(t, func(testing.TB) store.Store {
 			db := memory.New()
 			return closing{storetest.NewCrash(db, storetest.Cut{}, nil), db}
-		})
+		}, storetest.Config{})
 	})
 }
 

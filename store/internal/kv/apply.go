@@ -8,7 +8,7 @@ import (
 
 // apply runs the changes of one commit against the overlay. since is the journal's last number before the commit.
 func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
-	since := parseNumber(o.get(meta, []byte("seq")))
+	since := parseNumber(o.get(Meta, []byte("seq")))
 	for _, c := range changes {
 		switch c := c.(type) {
 		case store.CreateUpdate:
@@ -48,7 +48,7 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 			return 0, err
 		}
 	}
-	return parseNumber(o.get(meta, []byte("seq"))), nil
+	return parseNumber(o.get(Meta, []byte("seq"))), nil
 }
 
 func (o *overlay) putRecord(t Table, key string, record any) error {
@@ -143,7 +143,7 @@ func deleteJournal(o *overlay, id string) bool {
 }
 
 func appendEvents(o *overlay, lines []store.Event) error {
-	seq := parseNumber(o.get(meta, []byte("seq")))
+	seq := parseNumber(o.get(Meta, []byte("seq")))
 	for _, e := range lines {
 		if !o.has(updates, []byte(e.Update)) {
 			return store.ErrNotFound
@@ -158,7 +158,7 @@ func appendEvents(o *overlay, lines []store.Event) error {
 		o.put(journal, join(e.Update, number(seq)), mark)
 		trimJournal(o, e.Update, seq)
 	}
-	o.put(meta, []byte("seq"), number(seq))
+	o.put(Meta, []byte("seq"), number(seq))
 	return nil
 }
 

@@ -7,7 +7,7 @@ type Table uint8
 
 // The tables. Compound keys are made by [join], so that no text can reach into another's range.
 const (
-	meta         Table = iota // "format", "seq"
+	Meta         Table = iota // FormatKey, "seq"
 	updates                   // id -> record
 	updateKeys                // idempotency key -> id
 	byEndpoint                // endpoint, id -> mark
@@ -26,6 +26,9 @@ const (
 
 	Tables // how many there are
 )
+
+// FormatKey is the key of the format's number in Meta.
+const FormatKey = "format"
 
 var tableNames = [Tables]string{"meta", "updates", "update_keys", "updates_by_endpoint", "updates_by_image", "active",
 	"active_by_endpoint", "active_by_image", "events", "journal", "journal_size", "images", "images_by_version",

@@ -37,31 +37,45 @@ type commit struct {
 func New(b Backend, group bool) (*Store, error) {
 	var have []byte
 	err := b.View(func(r Reader) error {
-		have = append(have, r.Get(meta, []byte("format"))...)
+		have = append(have, r.Get(Meta, []byte(FormatKey))...)
 		return nil
 	})
 	if err == nil && len(have) == 0 {
-		err = b.Update(func(w Writer) error { return w.Put(meta, []byte("format"), []byte{format}) })
+		err = b.Update(func(w Writer) error { return w.Put(Meta, []byte(FormatKey), []byte{format}) })
 	}
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case len(have) > 1:
-		return nil, fmt.Errorf("store: data is not of this module, or damaged: its format is %x", have)
-	case len(have) == 1 && have[0] != format:
-		return nil, fmt.Errorf("store: another version of this module wrote the data: it has format %d, this version takes only %d",
-			have[0], format)
+	if len(have) > 0 {
+		if err := CheckFormat(have); err != nil {
+			return nil, err
+		}
 	}
 	s := &Store{backend: b, group: group}
 	return s, s.markSecured()
+}
+
+// CheckFormat returns an error that says what to do if this version cannot read data whose FormatKey
+// has the value have.
+func CheckFormat(have []byte) error {
+	switch {
+	case len(have) != 1:
+		return fmt.Errorf("%w, or it is damaged: its format is %x; restore a copy of it", store.ErrFormat, have)
+	case have[0] > format:
+		return fmt.Errorf("%w: it has format %d, this version reads only format %d; use the newer version, or restore a copy from before",
+			store.ErrFormat, have[0], format)
+	case have[0] < format:
+		return fmt.Errorf("%w: it has format %d, this version reads only format %d; use the older version, or begin with an empty store",
+			store.ErrFormat, have[0], format)
+	}
+	return nil
 }
 
 // markSecured marks the devices that a version without the marks has stored, once.
 func (s *Store) markSecured() error {
 	key, done := []byte(secured.String()), false
 	err := s.backend.View(func(r Reader) error {
-		done = r.Get(meta, key) != nil
+		done = r.Get(Meta, key) != nil
 		return nil
 	})
 	if err != nil || done {
@@ -79,7 +93,7 @@ func (s *Store) markSecured() error {
 				return err
 			}
 		}
-		return w.Put(meta, key, mark)
+		return w.Put(Meta, key, mark)
 	})
 }
 
@@ -97,7 +111,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 	}
 	if len(changes) == 0 {
 		err := s.view(ctx, func(r Reader) error {
-			c.seq = parseNumber(r.Get(meta, []byte("seq")))
+			c.seq = parseNumber(r.Get(Meta, []byte("seq")))
 			return nil
 		})
 		return c.seq, err
