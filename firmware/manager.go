@@ -22,6 +22,19 @@ type ManagerConfig struct {
 	// Delivery serves packages to devices that pull them. It is mounted by the program. Default: none, so that this server
 	// only pushes.
 	Delivery *Delivery
+	// PackageURI returns where the package of an update is on a server that is not this one, such as an object store, for one
+	// protocol; "" says that it is not there by that protocol, and then Delivery serves it, if it does. PackageURI is called
+	// for each protocol that Delivery does not serve, to learn which ones there are, and again for each URI that is written to
+	// a device, so that a URI can be signed and end by itself: not within Limits.Transferring, by default 2 h.
+	//
+	// A URI is absolute, of the scheme that p names, with at most 255 bytes of ASCII, without user info or fragment; for a
+	// profile with PathOnly it is a path. Logs and journals show its host only. What the device shows is then all that is
+	// known of its progress; see also [Manager.Served].
+	//
+	// PackageURI has 10 s, by when ctx ends, and is called from up to 128 goroutines. If it fails, panics, or does not return in
+	// time, the journal says so, and it is asked again with growing pauses; for a URI that cannot be written another protocol
+	// is tried. Default: none.
+	PackageURI func(ctx context.Context, u Update, p fsm.Protocol) (string, error)
 	// Owns reports whether an endpoint is this manager's, for programs with several managers on one lwm2m.Server. Of other
 	// endpoints the manager refuses requests, drives no update, shows, reads and deletes nothing. Each endpoint belongs to one
 	// manager at most, and to the same one for as long as it has an active update. Owns is called often, from several
@@ -73,7 +86,8 @@ type Manager struct {
 	srv      *lwm2m.Server
 	db       store.Store
 	images   *Repository
-	delivery *Delivery // nil for none
+	delivery *Delivery     // nil for none
+	uriCalls chan struct{} // holds one for each call of PackageURI
 	log      *slog.Logger
 	feed     *feed
 	tail     *tail
@@ -117,6 +131,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Manag
 	}
 	m := &Manager{
 		cfg: cfg, srv: srv, db: db, images: images, delivery: cfg.Delivery, log: cfg.Logger,
+		uriCalls: make(chan struct{}, maxPackageURICalls),
 		feed:     newFeed(),
 		tail:     newTail(cfg.Logger),
 		clock:    newClock(),

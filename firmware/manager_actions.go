@@ -124,8 +124,7 @@ func (d *drive) read(e *errand, u Update, want fsm.Resources, r *fsm.Reading) {
 		d.m.crew.enlist(taskFunc(func(ctx context.Context) {
 			r.Holds = d.holds(ctx, u.Machine.Plan.Digest)
 			if want.Has(fsm.ReadProtocols) {
-				registration, _ := d.m.srv.Registration(d.target)
-				r.Offers = d.m.protocols(registration)
+				r.Offers = d.m.protocols(ctx, u)
 			}
 			e.end(err)
 		}))

@@ -70,7 +70,7 @@ func TestProtocols(t *testing.T) {
 		fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
 	}
 	base := func(_ lwm2m.Registration, p fsm.Protocol) string { return p.String() + "://fw.example.com/" }
-	require.Equal(t, all, servingManager(t, DeliveryConfig{BaseURLs: base}).protocols(lwm2m.Registration{}))
+	require.Equal(t, all, servingManager(t, DeliveryConfig{BaseURLs: base}).delivery.protocols(lwm2m.Registration{}))
 	require.Equal(t, slices.DeleteFunc(slices.Clone(all), func(p fsm.Protocol) bool { return p == fsm.ProtocolHTTP || p == fsm.ProtocolCoAPS }),
 		servingManager(t, DeliveryConfig{BaseURLs: func(r lwm2m.Registration, p fsm.Protocol) string {
 			switch p {
@@ -80,12 +80,12 @@ func TestProtocols(t *testing.T) {
 				return ""
 			}
 			return base(r, p)
-		}}).protocols(lwm2m.Registration{}))
+		}}).delivery.protocols(lwm2m.Registration{}))
 
 	local := netip.MustParseAddrPort("192.0.2.1:5683")
 	m := servingManager(t, DeliveryConfig{BaseURL: "https://fw.example.com/"})
-	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS}, m.protocols(lwm2m.Registration{}))
-	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolCoAP}, m.protocols(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}))
+	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS}, m.delivery.protocols(lwm2m.Registration{}))
+	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolCoAP}, m.delivery.protocols(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}))
 	require.Equal(t, "coap://192.0.2.1:5683/fw/", m.delivery.base(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, fsm.ProtocolCoAP))
 	require.Empty(t, m.delivery.base(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, fsm.ProtocolCoAPS))
 	require.Empty(t, m.delivery.base(lwm2m.Registration{Transport: lwm2m.TransportUDP}, fsm.ProtocolCoAP))
@@ -109,7 +109,8 @@ func TestTokensKept(t *testing.T) {
 	uri := m.newURI(t.Context(), &u, fsm.Action{Protocol: fsm.ProtocolCoAP})
 	require.ErrorIs(t, uri.err, errNotServed)
 	require.Equal(t, all[12:], u.Tokens)
-	require.Equal(t, []fsm.Entry{{Event: "uri", Detail: uri.err.Error()}}, withURI(nil, uri))
+	require.Empty(t, withURI(nil, uri))
+	require.Equal(t, "not by coap to this device", uri.err.Error())
 	require.Equal(t, []fsm.Entry{{Event: "x"}, {Event: "uri", Detail: "b"}}, withURI([]fsm.Entry{{Event: "x"}}, packageURI{text: "a", shown: "b"}))
 	require.Empty(t, withURI(nil, packageURI{}))
 }

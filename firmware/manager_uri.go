@@ -3,16 +3,22 @@ package firmware
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/otago-iot/otago/firmware/fsm"
-	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
 // errNotServed says that no Package URI can be made for a device and a protocol.
 var errNotServed = errors.New("firmware: package cannot be served")
+
+// A blame is an error of a kind that the machine tells apart (errNotServed, errImage, errNotSent). For the journal it says
+// only what went wrong.
+type blame struct{ kind, err error }
+
+func (b blame) Error() string   { return strings.TrimPrefix(b.err.Error(), "firmware: ") }
+func (b blame) Unwrap() []error { return []error{b.kind, b.err} }
 
 // packageURI is a Package URI about to be written, or why there is none.
 type packageURI struct {
@@ -21,12 +27,9 @@ type packageURI struct {
 	err   error
 }
 
-// withURI adds to the journal which Package URI is written.
+// withURI adds to the journal which Package URI is written. Why there is none is in the line that ends the action.
 func withURI(entries []fsm.Entry, uri packageURI) []fsm.Entry {
-	switch {
-	case uri.err != nil:
-		return append(entries, fsm.Entry{Event: "uri", Detail: uri.err.Error()})
-	case uri.text != "":
+	if uri.text != "" {
 		return append(entries, fsm.Entry{Event: "uri", Detail: uri.shown})
 	}
 	return entries
@@ -35,15 +38,18 @@ func withURI(entries []fsm.Entry, uri packageURI) []fsm.Entry {
 // maxTokens bounds the downloads that one update remembers: the device may still use an earlier one.
 const maxTokens = 8
 
-// newURI makes the Package URI that an action asks for, allows downloads by it, and notes its hash in rec, which is durable
-// before the device sees the URI.
+// newURI makes the Package URI that an action asks for: that of ManagerConfig.PackageURI, or one of the delivery. Then it
+// allows downloads by it, and notes its hash in rec, which is durable before the device sees the URI.
 func (m *Manager) newURI(ctx context.Context, rec *Update, act fsm.Action) packageURI {
+	if uri := m.foreignURI(ctx, *rec, act); uri.text != "" || uri.err != nil {
+		return uri
+	}
 	g := grant{update: rec.ID, endpoint: rec.Endpoint, image: rec.Image, follower: m}
 	uri, hash, err := m.grantURI(ctx, g, act)
 	if err != nil {
-		uri.err = fmt.Errorf("%w: %w", errNotServed, err)
+		uri.err = blame{errNotServed, err}
 		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
-			uri.err = fmt.Errorf("%w: %w", errImage, err)
+			uri.err = blame{errImage, err}
 		}
 		return uri
 	}
@@ -94,12 +100,4 @@ func (m *Manager) revoke(update string) {
 	if m.delivery != nil {
 		m.delivery.revoke(update)
 	}
-}
-
-// protocols lists the protocols by which packages are served to a device, the preferred one first.
-func (m *Manager) protocols(r lwm2m.Registration) []fsm.Protocol {
-	if m.delivery == nil {
-		return nil
-	}
-	return m.delivery.protocols(r)
 }

@@ -121,7 +121,9 @@ func (w *world) start(db store.Store) {
 
 // manager returns a manager of the world's server.
 func (w *world) manager(db store.Store) *firmware.Manager {
-	w.cfg.Delivery = w.delivery
+	if w.cfg.PackageURI == nil || w.serve.BaseURLs != nil {
+		w.cfg.Delivery = w.delivery
+	}
 	mgr, err := firmware.NewManager(w.srv, db, w.images, w.cfg)
 	require.NoError(w.t, err)
 	return mgr

@@ -53,7 +53,9 @@ func (m *machine) notDone(act Action, o Observation) {
 			m.Memory.Installation = installation{}
 			m.enter(PhaseTransferred)
 		case ActionWriteURI, ActionPush:
-			m.again(m.retryPause(0), act.Kind.words()+" was not sent", "")
+			n := m.Memory.Attempt.Stopped
+			m.again(m.retryPause(n), act.Kind.words()+" was not sent", "")
+			m.Memory.Attempt.Stopped = min(n+1, doublings)
 			return
 		}
 		m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Attempt.Stopped)))

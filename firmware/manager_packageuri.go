@@ -1,0 +1,139 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+const (
+	// packageURITime bounds a call of ManagerConfig.PackageURI, and the calls that learn which protocols it has.
+	packageURITime = 10 * time.Second
+	// maxPackageURICalls bounds its calls at once, those included that were left behind: the manager's workers are many
+	// more, so that the updates that ask for no URI go on.
+	maxPackageURICalls = 128
+	// maxPackageURI is how long a Package URI may be, in bytes (LwM2M 1.0 to 1.2, resource 5/0/1).
+	maxPackageURI = 255
+)
+
+// errNoURINow says that ManagerConfig.PackageURI gave no answer: it is asked again later.
+var errNoURINow = errors.New("firmware: PackageURI failed")
+
+// askPackageURI asks ManagerConfig.PackageURI. A call that has not returned when ctx ends is left behind. The error matches
+// errNoURINow, or is that of checkPackageURI.
+func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (string, error) {
+	if m.cfg.PackageURI == nil {
+		return "", nil
+	}
+	select {
+	case m.uriCalls <- struct{}{}:
+	default:
+		return "", fmt.Errorf("%w: %d calls of it have not returned", errNoURINow, maxPackageURICalls)
+	}
+	type answer struct {
+		uri string
+		err error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		defer func() { <-m.uriCalls }()
+		a := answer{err: fmt.Errorf("%w: it panicked", errNoURINow)}
+		defer func() { answered <- a }()
+		m.call("PackageURI", func() {
+			uri, err := m.cfg.PackageURI(ctx, clone(u), p)
+			if err != nil {
+				err = fmt.Errorf("%w: %w", errNoURINow, err)
+			}
+			a = answer{uri, err}
+		})
+	}()
+	select {
+	case a := <-answered:
+		if a.err == nil && a.uri != "" {
+			a.err = checkPackageURI(a.uri, p, u.Machine.Plan.Profile.PathOnly)
+		}
+		return a.uri, a.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: it has not returned within %s", errNoURINow, packageURITime)
+	}
+}
+
+// checkPackageURI says why a device cannot be given a URI. The error does not show the URI, which may have secrets.
+func checkPackageURI(uri string, p fsm.Protocol, pathOnly bool) error {
+	if len(uri) > maxPackageURI {
+		return fmt.Errorf("the URI of PackageURI has %d bytes; a Package URI has at most %d", len(uri), maxPackageURI)
+	}
+	if !onlyURIBytes(uri) {
+		return errors.New("the URI of PackageURI has characters that must be escaped")
+	}
+	u, err := url.Parse(uri)
+	switch {
+	case err != nil:
+		return errors.New("what PackageURI returned is no URI")
+	case strings.Contains(uri, "#"):
+		return errors.New("the URI of PackageURI has a fragment")
+	case pathOnly && (u.Scheme != "" || u.Host != "" || !strings.HasPrefix(uri, "/")):
+		return errors.New("PackageURI returned no path, which is all that the profile's devices take")
+	case pathOnly:
+		return nil
+	case u.Scheme != p.String():
+		return fmt.Errorf("the URI of PackageURI is not of scheme %s", p)
+	case u.Hostname() == "":
+		return errors.New("the URI of PackageURI has no host")
+	case u.User != nil:
+		return errors.New("the URI of PackageURI has user info")
+	}
+	return nil
+}
+
+// foreignURI is the Package URI of another server, with an empty text if there is none.
+func (m *Manager) foreignURI(ctx context.Context, u Update, act fsm.Action) (uri packageURI) {
+	ctx, cancel := context.WithTimeout(ctx, packageURITime)
+	defer cancel()
+	text, err := m.askPackageURI(ctx, u, act.Protocol)
+	switch {
+	case errors.Is(err, errNoURINow):
+		return packageURI{err: blame{errNotSent, err}}
+	case err != nil:
+		return packageURI{err: blame{errNotServed, err}}
+	case text != "":
+		uri.text, uri.shown = text, "[secret]"
+		if parsed, err := url.Parse(text); err == nil && parsed.Host != "" {
+			uri.shown = parsed.Scheme + "://" + parsed.Host + "/[secret]"
+		}
+	}
+	return uri
+}
+
+// protocols lists the protocols by which packages are served to the device of an update, the preferred one first: by
+// PackageURI or by the delivery. Where PackageURI fails its answer is taken for yes, so that the journal says why no URI came.
+func (m *Manager) protocols(ctx context.Context, u Update) []fsm.Protocol {
+	r, _ := m.srv.Registration(u.Endpoint)
+	var own map[fsm.Protocol]bool
+	if m.delivery != nil {
+		own = make(map[fsm.Protocol]bool)
+		for _, p := range m.delivery.protocols(r) {
+			own[p] = true
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, packageURITime)
+	defer cancel()
+	var list []fsm.Protocol
+	for _, p := range preferred {
+		uri, err := "", error(nil)
+		if !own[p] && m.cfg.PackageURI != nil {
+			if err = ctx.Err(); err == nil {
+				uri, err = m.askPackageURI(ctx, u, p)
+			}
+		}
+		if own[p] || uri != "" || err != nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}

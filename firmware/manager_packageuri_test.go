@@ -1,0 +1,196 @@
+package firmware_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
+)
+
+const cdn = "https://cdn.example.com/fw/1.1.0?signature="
+
+// TestPackageURI has packages served by another server. The device is written what PackageURI returns, the journal has no
+// secret of it, and the program's word is all that this server needs.
+func TestPackageURI(t *testing.T) {
+	var asked []string
+	cfg := firmware.ManagerConfig{PackageURI: func(ctx context.Context, u firmware.Update, p fsm.Protocol) (string, error) {
+		_, limited := ctx.Deadline()
+		asked = append(asked, fmt.Sprint(u.Endpoint, " ", p, " ", limited))
+		if p != fsm.ProtocolHTTPS {
+			return "", nil
+		}
+		return cdn + "secret", nil
+	}}
+	inWorld(t, cfg, func(w *world) {
+		script := good()
+		script.Protocols = []fsm.Protocol{fsm.ProtocolHTTPS}
+		script.Pull = func(_ context.Context, uri string) fsm.Result {
+			if uri != cdn+"secret" {
+				return fsm.ResultInvalidURI
+			}
+			return fsm.ResultDefault
+		}
+		device := w.device(script)
+		u := w.update(w.request())
+		w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
+		require.Contains(t, device.Log(), "uri "+cdn+"secret")
+		journal := w.journal(u.ID)
+		require.Contains(t, journal, "https://cdn.example.com/[secret]")
+		require.NotContains(t, journal, "signature")
+		require.Empty(t, u.Tokens)
+		for _, line := range asked {
+			require.Regexp(t, "^"+endpoint+" .* true$", line)
+		}
+		require.Len(t, asked, 7, "each protocol once, and the one that was chosen once more: %s", asked)
+	})
+}
+
+// TestPackageURIBesideDelivery has one protocol served elsewhere, and the others here.
+func TestPackageURIBesideDelivery(t *testing.T) {
+	cfg := firmware.ManagerConfig{PackageURI: func(_ context.Context, _ firmware.Update, p fsm.Protocol) (string, error) {
+		if p == fsm.ProtocolHTTPS {
+			return cdn, nil
+		}
+		return "", nil
+	}}
+	serve := firmware.DeliveryConfig{BaseURLs: bases(map[fsm.Protocol]string{fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/"})}
+	for _, protocol := range []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolCoAP} {
+		inWorldThatServes(t, serve, cfg, func(w *world) {
+			script := good()
+			script.Protocols = []fsm.Protocol{protocol}
+			device := w.device(script)
+			u := w.update(w.request())
+			w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
+			require.True(t, strings.HasPrefix(device.Log()[0], "uri "+protocol.String()+"://"), device.Log())
+		})
+	}
+}
+
+// TestPackageURIFails has PackageURI fail in every way. The journal names the reason; what may pass is asked for again, and a
+// URI that no device could be written is not written.
+func TestPackageURIFails(t *testing.T) {
+	hung := make(chan struct{})
+	for name, test := range map[string]struct {
+		misbehave func(ctx context.Context) (string, error)
+		journal   string
+		outcome   fsm.Outcome
+	}{
+		"an error": {func(context.Context) (string, error) { return "", errors.New("the bucket is away") },
+			"the bucket is away", fsm.OutcomeSucceeded},
+		"a panic": {func(context.Context) (string, error) { panic("a bug of the program") },
+			"panicked", fsm.OutcomeSucceeded},
+		"no return": {func(context.Context) (string, error) { <-hung; return cdn, nil },
+			"has not returned within 10s", fsm.OutcomeSucceeded},
+		"late": {func(context.Context) (string, error) {
+			time.Sleep(11 * time.Second)
+			return "https://late.example.com/", nil
+		},
+			"has not returned within 10s", fsm.OutcomeSucceeded},
+		"until its context ends": {func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() },
+			"", fsm.OutcomeSucceeded},
+		"too long": {func(context.Context) (string, error) { return longURI(256), nil },
+			"256 bytes", fsm.OutcomeFailed},
+		"another scheme": {func(context.Context) (string, error) { return "http://cdn.example.com/", nil },
+			"scheme https", fsm.OutcomeFailed},
+		"no URI":  {func(context.Context) (string, error) { return "https://[::1/", nil }, "no URI", fsm.OutcomeFailed},
+		"a path":  {func(context.Context) (string, error) { return "/fw/1", nil }, "scheme https", fsm.OutcomeFailed},
+		"no host": {func(context.Context) (string, error) { return "https:///fw/1", nil }, "no host", fsm.OutcomeFailed},
+		"a space": {func(context.Context) (string, error) { return "https://cdn.example.com/a b", nil }, "escaped", fsm.OutcomeFailed},
+		"a byte":  {func(context.Context) (string, error) { return "https://cdn.example.com/\x00", nil }, "escaped", fsm.OutcomeFailed},
+		"fragment": {func(context.Context) (string, error) { return "https://cdn.example.com/#secret", nil },
+			"fragment", fsm.OutcomeFailed},
+		"user info": {func(context.Context) (string, error) { return "https://a:secret@cdn.example.com/", nil },
+			"user info", fsm.OutcomeFailed},
+		"the longest": {func(context.Context) (string, error) { return longURI(255), nil }, "", fsm.OutcomeSucceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := atomic.Bool{}
+			bad.Store(true)
+			cfg := firmware.ManagerConfig{PackageURI: func(ctx context.Context, _ firmware.Update, p fsm.Protocol) (string, error) {
+				switch {
+				case p != fsm.ProtocolHTTPS:
+					return "", nil
+				case bad.Load():
+					return test.misbehave(ctx)
+				}
+				return cdn, nil
+			}}
+			inWorld(t, cfg, func(w *world) {
+				hung = make(chan struct{})
+				script := good()
+				script.Protocols = []fsm.Protocol{fsm.ProtocolHTTPS}
+				device := w.device(script)
+				u := w.begin(w.request())
+				time.Sleep(5 * time.Minute)
+				bad.Store(false)
+				u = w.wait(u.ID, 24*time.Hour)
+				require.Equal(t, test.outcome, u.Machine.Outcome, w.journal(u.ID))
+				if test.outcome == fsm.OutcomeFailed {
+					require.Equal(t, fsm.ReasonNotServed, u.Machine.Reason)
+					require.Empty(t, device.Log())
+				}
+				journal := w.journal(u.ID)
+				require.Contains(t, journal, test.journal)
+				require.NotContains(t, journal, "secret@")
+				require.NotContains(t, journal, "#secret")
+				require.NotContains(t, device.Log(), "late.example.com")
+				close(hung)
+			})
+		})
+	}
+}
+
+// TestPackageURIOutage has PackageURI fail for hours: the journal stays short.
+func TestPackageURIOutage(t *testing.T) {
+	cfg := firmware.ManagerConfig{PackageURI: func(context.Context, firmware.Update, fsm.Protocol) (string, error) {
+		return "", errors.New("the bucket is away")
+	}}
+	inWorld(t, cfg, func(w *world) {
+		w.device(good())
+		r := w.request()
+		r.Deadline = 6 * time.Hour
+		u := w.update(r)
+		w.ends(u, fsm.OutcomeTimedOut, fsm.ReasonDeadline)
+		require.Less(t, strings.Count(w.journal(u.ID), "\n"), 120)
+	})
+}
+
+// TestPackageURIHangs has many updates ask for URIs that never come: another update goes on.
+func TestPackageURIHangs(t *testing.T) {
+	hung := make(chan struct{})
+	cfg := firmware.ManagerConfig{PackageURI: func(context.Context, firmware.Update, fsm.Protocol) (string, error) {
+		<-hung
+		return "", nil
+	}}
+	inWorld(t, cfg, func(w *world) {
+		hung = make(chan struct{})
+		for n := range 300 {
+			name := fmt.Sprint("hung-", n)
+			w.deviceNamed(name, fmt.Sprintf("10.1.%d.%d", n/200, 1+n%200), good())
+			r := w.request()
+			r.Endpoint = name
+			w.begin(r)
+		}
+		script := good()
+		script.Delivery = fsm.PushOnly
+		w.device(script)
+		time.Sleep(time.Minute)
+		u := w.begin(w.request())
+		u = w.wait(u.ID, 2*time.Minute)
+		w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
+		close(hung)
+	})
+}
+
+func longURI(size int) string {
+	const begin = "https://cdn.example.com/"
+	return begin + strings.Repeat("x", size-len(begin))
+}
