@@ -69,7 +69,7 @@ func sensor(ctx context.Context, publicKey ed25519.PublicKey) error {
 		Endpoint: "urn:imei:490154203237518",
 		Server:   "coap://127.0.0.1:5683",
 		Objects: []lwm2m.Object{
-			lwm2m.DeviceObject{Manufacturer: "Example", Model: "sensor", FirmwareVersion: boot.Version},
+			lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Manufacturer: "Example", Model: "sensor", FirmwareVersion: boot.Version}),
 			ota.Object(),
 		},
 	})

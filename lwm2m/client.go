@@ -29,6 +29,8 @@ type Client struct {
 
 	kick chan struct{} // holds a token when the registration should be looked at
 
+	creating sync.Mutex // held during a Create
+
 	mu         sync.Mutex
 	started    bool
 	version    Version // to register with
@@ -84,6 +86,9 @@ func (c *Client) Run(ctx context.Context) error {
 	defer cancel(nil)
 	var runners sync.WaitGroup
 	for _, id := range c.ids {
+		if o, ok := c.objects[id].(interface{ attach(c *Client) func() }); ok {
+			defer o.attach(c)()
+		}
 		if r, ok := c.objects[id].(Runner); ok {
 			runners.Go(func() {
 				err := errPanicked // also if it ends the goroutine

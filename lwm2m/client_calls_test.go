@@ -146,7 +146,7 @@ func (w *world) wildDevice(o *wild, log io.Writer, change func(*lwm2m.ClientConf
 	w.t.Helper()
 	config := lwm2m.ClientConfig{
 		Endpoint: endpointName, Server: "coap://" + serverAddress, Models: sensorModels(w.t),
-		Objects: []lwm2m.Object{o, lwm2m.DeviceObject{Manufacturer: "Otago", FirmwareVersion: "1.0.0"}},
+		Objects: []lwm2m.Object{o, lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Manufacturer: "Otago", FirmwareVersion: "1.0.0"})},
 		Logger:  slog.New(slog.NewTextHandler(log, nil)),
 		Listen:  func(context.Context) (net.PacketConn, error) { return w.net.Listen(deviceAddress) },
 	}

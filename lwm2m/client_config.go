@@ -202,7 +202,7 @@ func (c *Client) configure() (err error) {
 		c.ids = append(c.ids, id)
 	}
 	if c.objects[3] == nil {
-		c.objects[3] = DeviceObject{}
+		c.objects[3] = NewDeviceObject(DeviceObjectConfig{})
 		c.ids = append(c.ids, 3)
 	}
 	slices.Sort(c.ids)

@@ -33,7 +33,7 @@ func FuzzClient(f *testing.F) {
 		f.Add(uint8(seed.code), seed.path, seed.queries, seed.format, seed.accept, []byte(seed.payload))
 	}
 	f.Fuzz(func(t *testing.T, code uint8, path, queries string, format, accept int, payload []byte) {
-		c, err := NewClient(ClientConfig{Endpoint: "a", Server: "coap://192.0.2.1", Objects: []Object{DeviceObject{FirmwareVersion: "1"}}})
+		c, err := NewClient(ClientConfig{Endpoint: "a", Server: "coap://192.0.2.1", Objects: []Object{NewDeviceObject(DeviceObjectConfig{FirmwareVersion: "1"})}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -115,6 +115,8 @@ func (op *operation) serve(ctx context.Context) (*coap.Response, error) {
 		return op.put(ctx)
 	case coap.POST:
 		return op.post(ctx)
+	case coap.DELETE:
+		return op.delete(ctx)
 	default:
 		return nil, ErrMethodNotAllowed
 	}
@@ -129,6 +131,11 @@ func (c *Client) exists(path Path) error {
 	if path.Len() >= 2 && !slices.Contains(o.Instances(), path.Instance()) {
 		return fmt.Errorf("%w: no instance %s", ErrNotFound, path.Prefix(2))
 	}
+	return c.has(path)
+}
+
+// has checks that the model of the object of path, if it is known, has the resource that path names.
+func (c *Client) has(path Path) error {
 	if path.Len() >= 3 {
 		model, ok := c.model(path.Object())
 		if !ok {
@@ -171,6 +178,12 @@ func (c *Client) allows(path Path, want Operations) error {
 		return fmt.Errorf("%w: %s is not for this", ErrMethodNotAllowed, path.Prefix(3))
 	}
 	return nil
+}
+
+// known reports whether the client has a model of an object that it offers.
+func (c *Client) known(id uint16) bool {
+	_, ok := c.model(id)
+	return ok
 }
 
 // multiple reports whether the model says that the resource of path has instances.
@@ -268,7 +281,7 @@ func (c *Client) format(v Version, base Path, entries []Entry) ContentFormat {
 func (op *operation) post(ctx context.Context) (*coap.Response, error) {
 	switch {
 	case op.path.IsObject():
-		return nil, fmt.Errorf("%w: objects are created by the device", ErrMethodNotAllowed)
+		return op.create(ctx)
 	case op.path.IsResource() && op.isExecute():
 		return op.execute(ctx)
 	default:

@@ -28,7 +28,7 @@ func TestClientConfiguration(t *testing.T) {
 	stranger.PrivateKey = other.PrivateKey
 	keyless := certificate
 	keyless.PrivateKey = nil
-	device := []lwm2m.Object{lwm2m.DeviceObject{}}
+	device := []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{})}
 	secured := func(scheme string) func(*lwm2m.ClientConfig) {
 		return func(c *lwm2m.ClientConfig) { c.Server = scheme + "://h" }
 	}
@@ -220,7 +220,7 @@ func TestOnlyTheServerIsObeyed(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var rebooted atomic.Bool
 		w.device(func(c *lwm2m.ClientConfig) {
-			c.Objects = []lwm2m.Object{lwm2m.DeviceObject{Reboot: func() { rebooted.Store(true) }}}
+			c.Objects = []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Reboot: func() { rebooted.Store(true) }})}
 		})
 		r, _ := w.server.Registration(endpointName)
 		conn, err := w.net.Listen("10.0.0.66:5683")

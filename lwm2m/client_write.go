@@ -42,7 +42,7 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 	if err != nil {
 		return nil, err
 	}
-	if err := op.client.writable(entries); err != nil {
+	if entries, err = op.client.writable(entries); err != nil {
 		return nil, err
 	}
 	if err := op.client.apply(ctx, op.path, entries, replace); err != nil {
@@ -51,18 +51,36 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 	return op.written(op.path), nil
 }
 
-// writable checks that the model has every entry, and lets a server write it.
-func (c *Client) writable(entries []Entry) error {
+// writable checks that what entries name exists, and that servers may write it. It leaves out the mark
+// of an instance without resources, which says nothing in a write.
+func (c *Client) writable(entries []Entry) ([]Entry, error) {
 	for _, e := range entries {
 		if err := c.exists(e.Path); err != nil {
-			return err
+			return nil, err
 		}
-		if err := c.allows(e.Path, Writable); err != nil {
-			return err
+		if err := c.takes(e); err != nil {
+			return nil, err
 		}
-		if e.Value.isNull() {
-			return fmt.Errorf("%w: %s is not to be removed", ErrMethodNotAllowed, e.Path)
-		}
+	}
+	return slices.DeleteFunc(entries, func(e Entry) bool { return e.Path.Len() < 3 }), nil
+}
+
+// takes checks by the model that a server may write an entry, which lies in an instance that exists or
+// is about to.
+func (c *Client) takes(e Entry) error {
+	if e.Path.Len() < 3 {
+		return nil // an instance without resources
+	}
+	if err := c.allows(e.Path, Writable); err != nil {
+		return err
+	}
+	switch multiple := c.multiple(e.Path); {
+	case e.Value.isNull():
+		return fmt.Errorf("%w: %s cannot be removed like this", ErrMethodNotAllowed, e.Path)
+	case multiple && e.Path.IsResource() && !e.Value.isZero():
+		return fmt.Errorf("%w: %s has instances, not one value", ErrBadRequest, e.Path)
+	case e.Value.isZero() && !multiple && c.known(e.Path.Object()):
+		return fmt.Errorf("%w: no value for %s", ErrBadRequest, e.Path)
 	}
 	return nil
 }
@@ -238,7 +256,7 @@ func (op *operation) patch(ctx context.Context) (*coap.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := op.client.writable(entries); err != nil {
+	if entries, err = op.client.writable(entries); err != nil {
 		return nil, err
 	}
 	byInstance := make(map[Path][]Entry)

@@ -60,7 +60,7 @@
 //		Endpoint: "urn:imei:490154203237518",
 //		Server:   "coaps://lwm2m.example.com",
 //		PSK:      key,
-//		Objects:  []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersion: "1.2.0"}, thermometer},
+//		Objects:  []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: "1.2.0"}), thermometer},
 //	})
 //	err := client.Run(ctx)
 //

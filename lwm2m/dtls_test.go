@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,14 +116,11 @@ func TestDTLS(t *testing.T) {
 			}
 			serve(server.Server)
 
-			object := collector{got: make(chan []byte, 1)}
-			var version atomic.Value
-			version.Store("1.0")
+			object := newCollector()
+			device := lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: "1.0"})
 			config := test.client
 			config.Endpoint, config.Server = endpointName, server.uri
-			config.Objects = []lwm2m.Object{
-				lwm2m.DeviceObject{FirmwareVersionFunc: func() string { return version.Load().(string) }}, object,
-			}
+			config.Objects = []lwm2m.Object{device, object}
 			client := run(t, config)
 			r := <-server.registered
 			require.Equal(t, "coaps", r.Transport.String())
@@ -135,8 +131,7 @@ func TestDTLS(t *testing.T) {
 			_, err := server.Observe(ctx, endpointName, lwm2m.NewPath(3, 0, 3), func(e []lwm2m.Entry) { values <- e[0].Value })
 			require.NoError(t, err)
 			require.Equal(t, lwm2m.String("1.0"), <-values)
-			version.Store("1.1")
-			client.Notify(lwm2m.NewPath(3, 0, 3))
+			device.Set(lwm2m.NewPath(3, 0, 3), lwm2m.String("1.1"))
 			require.Equal(t, lwm2m.String("1.1"), <-values)
 
 			body := bytes.Repeat([]byte{7}, 100_000)

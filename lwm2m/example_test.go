@@ -45,7 +45,7 @@ func ExampleServer() {
 	device, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "urn:dev:os:0023C7-000001",
 		Server:   uri,
-		Objects:  []lwm2m.Object{lwm2m.DeviceObject{Manufacturer: "Example", FirmwareVersion: "1.0.0"}},
+		Objects:  []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Manufacturer: "Example", FirmwareVersion: "1.0.0"})},
 	})
 	if err != nil {
 		panic(err)

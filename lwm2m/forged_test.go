@@ -22,7 +22,7 @@ func (w *world) victim(endpoint string) (stop func()) {
 	w.t.Helper()
 	client, stop := w.deviceStop(func(c *lwm2m.ClientConfig) {
 		c.Endpoint, c.Lifetime = endpoint, 24*time.Hour
-		c.Objects = []lwm2m.Object{lwm2m.DeviceObject{Manufacturer: endpoint}}
+		c.Objects = []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Manufacturer: endpoint})}
 		c.Listen = func(context.Context) (net.PacketConn, error) { return w.net.Listen(victimAddress) }
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
@@ -128,7 +128,7 @@ func TestForgedUpdate(t *testing.T) {
 		w.victim("victim")
 		w.device(func(c *lwm2m.ClientConfig) {
 			c.Lifetime = 24 * time.Hour
-			c.Objects = []lwm2m.Object{lwm2m.DeviceObject{Manufacturer: endpointName}}
+			c.Objects = []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Manufacturer: endpointName})}
 		})
 		r, _ := w.server.Registration(endpointName)
 		w.forge(0, 1, []string{"rd", r.ID}, "lt=80000")

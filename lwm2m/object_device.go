@@ -2,28 +2,36 @@ package lwm2m
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"strings"
 )
 
-// DeviceObject is object 3, Device. Zero fields are resources that the device does not have.
-type DeviceObject struct {
+// DeviceObjectConfig is the configuration of object 3, Device. Texts that are empty are resources that
+// the device does not have.
+type DeviceObjectConfig struct {
 	Manufacturer, Model, Serial string
-	// FirmwareVersion is resource 3. It is what an update is judged by.
+	// FirmwareVersion is resource 3, by which servers judge whether an update succeeded.
 	FirmwareVersion string
-	// FirmwareVersionFunc is asked instead of FirmwareVersion if it is set.
-	FirmwareVersionFunc func() string
-	HardwareVersion     string
-	SoftwareVersion     string
-	DeviceType          string
-	// Reboot is called after the answer to the server's order to reboot was sent. Default: the order is refused with 5.01.
+	HardwareVersion string
+	SoftwareVersion string
+	DeviceType      string
+
+	// Reboot is called after the answer to a server's order to reboot was sent: see [Client.Stop].
+	// Default: the order is refused with 5.01.
 	Reboot func()
 	// FactoryReset is the same for a factory reset. Default: the resource is absent.
 	FactoryReset func()
-	// Values are further readable resources by their identifiers, asked at each read. A multiple resource has the one
-	// instance 0.
-	Values map[uint16]func() Value
+
+	// UTCOffset (resource 14, ISO 8601, such as "+02:00" or "Z") and Timezone (15, a name of the IANA
+	// database, such as "Europe/Berlin") are what a server wrote before. Servers may write both; what is
+	// neither is refused with 4.00. Default: absent until a server writes them.
+	UTCOffset, Timezone string
+	// SaveTimezone is called with both before a server's write of one or both takes effect, "" for one
+	// that is absent, so that the program can store and apply them. It may block. Its error is the answer,
+	// and then nothing changes; a program that does not know the zone wraps [ErrBadRequest].
+	// Default: they last as long as the object.
+	SaveTimezone func(ctx context.Context, utcOffset, timezone string) error
 }
 
 // Resources of object 3.
@@ -35,82 +43,117 @@ const (
 	deviceReboot          = 4
 	deviceFactoryReset    = 5
 	deviceErrorCode       = 11
+	deviceUTCOffset       = 14
+	deviceTimezone        = 15
 	deviceBindings        = 16
 	deviceType            = 17
 	deviceHardwareVersion = 18
 	deviceSoftwareVersion = 19
 )
 
-// ID implements [Object].
-func (DeviceObject) ID() uint16 { return 3 }
-
-// Version implements [Object].
-func (DeviceObject) Version() string { return "" }
-
-// Instances implements [Object].
-func (DeviceObject) Instances() []uint16 { return []uint16{0} }
-
-// Resources implements [ResourceLister].
-func (d DeviceObject) Resources(uint16) []uint16 {
-	ids := []uint16{deviceReboot}
-	if d.FactoryReset != nil {
-		ids = append(ids, deviceFactoryReset)
+// NewDeviceObject returns object 3, Device. The program sets further resources, and their instances, with
+// [ValueObject.Set]: the level of a battery at /3/0/9, the voltages of two power sources at /3/0/7/0 and
+// /3/0/7/1, an error code at /3/0/11/0, which is 0, no error, in the beginning.
+func NewDeviceObject(config DeviceObjectConfig) *ValueObject {
+	var o *ValueObject
+	v := ValueObjectConfig{
+		ID:       3,
+		Values:   []Entry{{Path: NewPath(3, 0, deviceErrorCode, 0), Value: Integer(0)}},
+		Writable: map[uint16]func(Value) error{deviceUTCOffset: checkUTCOffset, deviceTimezone: checkTimezone},
+		OnWrite: func(ctx context.Context, values []Entry) error {
+			if config.SaveTimezone == nil {
+				return nil
+			}
+			offset, _ := o.Value(NewPath(3, 0, deviceUTCOffset)).Text()
+			zone, _ := o.Value(NewPath(3, 0, deviceTimezone)).Text()
+			for _, e := range values {
+				text, _ := e.Value.Text()
+				if e.Path.Resource() == deviceUTCOffset {
+					offset = text
+				} else {
+					zone = text
+				}
+			}
+			return config.SaveTimezone(ctx, offset, zone)
+		},
+		OnExecute: map[uint16]func(context.Context, uint16, string) error{
+			deviceReboot: func(ctx context.Context, _ uint16, _ string) error {
+				if config.Reboot == nil {
+					return fmt.Errorf("%w: this device does not reboot", ErrNotImplemented)
+				}
+				AfterResponse(ctx, config.Reboot)
+				return nil
+			},
+		},
 	}
-	return ids
-}
-
-// Read implements [Object].
-func (d DeviceObject) Read(_ context.Context, path Path) ([]Entry, error) {
-	firmware := d.FirmwareVersion
-	if d.FirmwareVersionFunc != nil {
-		firmware = d.FirmwareVersionFunc()
+	if config.FactoryReset != nil {
+		v.OnExecute[deviceFactoryReset] = func(ctx context.Context, _ uint16, _ string) error {
+			AfterResponse(ctx, config.FactoryReset)
+			return nil
+		}
 	}
-	var entries []Entry
-	for _, r := range []struct {
-		id   uint16
-		text string
-	}{
-		{deviceManufacturer, d.Manufacturer}, {deviceModel, d.Model}, {deviceSerial, d.Serial}, {deviceFirmwareVersion, firmware},
-		{deviceBindings, "U"}, {deviceType, d.DeviceType}, {deviceHardwareVersion, d.HardwareVersion},
-		{deviceSoftwareVersion, d.SoftwareVersion},
+	for id, text := range map[uint16]string{
+		deviceManufacturer: config.Manufacturer, deviceModel: config.Model, deviceSerial: config.Serial,
+		deviceFirmwareVersion: config.FirmwareVersion, deviceUTCOffset: config.UTCOffset, deviceTimezone: config.Timezone,
+		deviceBindings: "U", deviceType: config.DeviceType, deviceHardwareVersion: config.HardwareVersion,
+		deviceSoftwareVersion: config.SoftwareVersion,
 	} {
-		if r.text != "" && d.Values[r.id] == nil {
-			entries = append(entries, Entry{Path: NewPath(3, 0, r.id), Value: String(r.text)})
+		if text != "" {
+			v.Values = append(v.Values, Entry{Path: NewPath(3, 0, id), Value: String(text)})
 		}
 	}
-	if d.Values[deviceErrorCode] == nil {
-		entries = append(entries, Entry{Path: NewPath(3, 0, deviceErrorCode, 0), Value: Integer(0)}) // no error
-	}
-	for _, id := range slices.Sorted(maps.Keys(d.Values)) {
-		path := NewPath(3, 0, id)
-		if m, ok := (*Models)(nil).Resource(path); ok && m.Multiple {
-			path = NewPath(3, 0, id, 0)
-		}
-		entries = append(entries, Entry{Path: path, Value: d.Values[id]()})
-	}
-	return selectEntries(path, entries)
+	o = NewValueObject(v)
+	return o
 }
 
-// Write implements [Object]; nothing can be written.
-func (d DeviceObject) Write(context.Context, Path, []Entry, bool) error {
-	return fmt.Errorf("%w: object 3 is not written", ErrMethodNotAllowed)
+// checkUTCOffset takes an offset of ISO 8601: Z, or a sign, hours and perhaps minutes, from -12:00 to
+// +14:00, which are the offsets that there are.
+func checkUTCOffset(v Value) error {
+	text, _ := v.Text()
+	if text == "Z" {
+		return nil
+	}
+	bad := errors.New("not a UTC offset such as +02:00")
+	hours, minutes, colon := strings.Cut(text, ":")
+	if !colon && len(text) == len("+0200") {
+		hours, minutes = text[:3], text[3:]
+	}
+	if len(hours) != len("+02") || (colon || minutes != "") && len(minutes) != 2 {
+		return bad
+	}
+	minus := hours[0] == '-'
+	if !minus && hours[0] != '+' {
+		return bad
+	}
+	total := 0
+	for i, unit := range []int{600, 60, 10, 1} {
+		digits := hours[1:] + minutes + "00"
+		if digits[i] < '0' || digits[i] > '9' {
+			return bad
+		}
+		total += int(digits[i]-'0') * unit
+	}
+	switch {
+	case minutes > "59", minus && (total > 12*60 || total == 0), total > 14*60:
+		return bad
+	}
+	return nil
 }
 
-// Execute implements [Object].
-func (d DeviceObject) Execute(ctx context.Context, path Path, _ string) error {
-	switch path.Resource() {
-	case deviceReboot:
-		if d.Reboot == nil {
-			return fmt.Errorf("%w: this device does not reboot", ErrNotImplemented)
+// checkTimezone takes what has the form of a name in the IANA database: parts of letters, digits, "+",
+// "-" and "_", between slashes. Devices may have no copy of the database.
+func checkTimezone(v Value) error {
+	text, _ := v.Text()
+	bad := errors.New("not the name of a time zone such as Europe/Berlin")
+	if len(text) > 64 {
+		return bad
+	}
+	for part := range strings.SplitSeq(text, "/") {
+		if part == "" || part[0] == '-' || strings.ContainsFunc(part, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '+' && r != '-' && r != '_'
+		}) {
+			return bad
 		}
-		AfterResponse(ctx, d.Reboot)
-	case deviceFactoryReset:
-		if d.FactoryReset == nil {
-			return fmt.Errorf("%w: %s", ErrNotFound, path)
-		}
-		AfterResponse(ctx, d.FactoryReset)
-	default:
-		return fmt.Errorf("%w: %s", ErrNotFound, path)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func TestOperations(t *testing.T) {
 		for _, d := range found {
 			paths = append(paths, d.Path.String())
 		}
-		require.Equal(t, "/3/0 /3/0/0 /3/0/3 /3/0/4 /3/0/11 /3/0/16", strings.Join(paths, " "))
+		require.Equal(t, "/3/0 /3/0/0 /3/0/3 /3/0/4 /3/0/11 /3/0/14 /3/0/15 /3/0/16", strings.Join(paths, " "))
 	})
 }
 

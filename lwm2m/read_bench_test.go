@@ -17,7 +17,7 @@ func BenchmarkRead(b *testing.B) {
 	served := make(chan error, 1)
 	go func() { served <- server.ServePacket(ctx, conn) }()
 	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
-		Endpoint: "a", Server: uri, Objects: []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersion: "1.0.0"}},
+		Endpoint: "a", Server: uri, Objects: []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: "1.0.0"})},
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -199,7 +199,7 @@ func TestFleet(t *testing.T) {
 		for i := range n {
 			w.deviceStop(func(c *lwm2m.ClientConfig) {
 				c.Endpoint = fmt.Sprintf("dev-%d", i)
-				c.Objects = []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersion: c.Endpoint}}
+				c.Objects = []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: c.Endpoint})}
 				c.Listen = func(context.Context) (net.PacketConn, error) {
 					return w.net.Listen(fmt.Sprintf("10.1.%d.%d:0", i/250, i%250+1))
 				}

@@ -12,7 +12,6 @@ import (
 	"math/big"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,11 +22,14 @@ import (
 
 // collector is Object 5 as far as a push goes.
 type collector struct {
-	lwm2m.DeviceObject
+	*lwm2m.ValueObject
 	got chan []byte
 }
 
-func (c collector) ID() uint16 { return 5 }
+func newCollector() collector {
+	o := lwm2m.NewValueObject(lwm2m.ValueObjectConfig{ID: 5, Values: []lwm2m.Entry{{Path: lwm2m.NewPath(5, 0)}}})
+	return collector{o, make(chan []byte, 1)}
+}
 
 func (c collector) OpenWrite(context.Context, lwm2m.Path, int64) (lwm2m.Sink, error) {
 	return &pushed{got: c.got}, nil
@@ -96,13 +98,12 @@ func TestStreams(t *testing.T) {
 			served := make(chan error, 2)
 			go func() { served <- server.Serve(ctx, l) }()
 
-			object := collector{got: make(chan []byte, 1)}
-			var version atomic.Value
-			version.Store("1.0")
+			object := newCollector()
+			device := lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: "1.0"})
 			uri := scheme + "://" + raw.Addr().String()
 			config := lwm2m.ClientConfig{
 				Endpoint: endpointName, Server: uri, MinRetry: 10 * time.Millisecond,
-				Objects: []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersionFunc: func() string { return version.Load().(string) }}, object},
+				Objects: []lwm2m.Object{device, object},
 			}
 			if scheme == "coaps+tcp" {
 				config.Certificate, config.RootCAs = &certificate, pool
@@ -122,8 +123,7 @@ func TestStreams(t *testing.T) {
 			_, err = server.Observe(ctx, endpointName, lwm2m.NewPath(3, 0, 3), func(e []lwm2m.Entry) { values <- e[0].Value })
 			require.NoError(t, err)
 			require.Equal(t, lwm2m.String("1.0"), <-values)
-			version.Store("1.1")
-			client.Notify(lwm2m.NewPath(3, 0, 3))
+			device.Set(lwm2m.NewPath(3, 0, 3), lwm2m.String("1.1"))
 			require.Equal(t, lwm2m.String("1.1"), <-values)
 
 			body := bytes.Repeat([]byte{7}, 100_000)

@@ -80,7 +80,7 @@ func (w *world) deviceStop(change func(*lwm2m.ClientConfig)) (client *lwm2m.Clie
 	w.t.Helper()
 	config := lwm2m.ClientConfig{
 		Endpoint: endpointName, Server: "coap://" + serverAddress,
-		Objects: []lwm2m.Object{lwm2m.DeviceObject{Manufacturer: "Otago", FirmwareVersion: "1.0.0", Reboot: func() {}}},
+		Objects: []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Manufacturer: "Otago", FirmwareVersion: "1.0.0", Reboot: func() {}})},
 		Listen:  func(context.Context) (net.PacketConn, error) { return w.net.Listen(deviceAddress) },
 	}
 	if change != nil {

@@ -54,10 +54,10 @@ func (l life) live(ctx context.Context) error {
 		Endpoint: l.endpoint, Server: o.server, Version: o.lwm2m, Lifetime: time.Duration(o.lifetime) * time.Second, Queue: o.queue,
 		Certificate: keys.Certificate, RootCAs: keys.RootCAs, PSK: keys.PSK, PSKIdentity: keys.PSKIdentity, Logger: l.log, MaxRetry: 30 * time.Second,
 		Objects: []lwm2m.Object{
-			lwm2m.DeviceObject{
+			lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{
 				Manufacturer: "otago", Model: "example client", Serial: l.endpoint, FirmwareVersion: version,
 				Reboot: func() { reboot(errReboot) },
-			},
+			}),
 			ota.Object(),
 		},
 	})

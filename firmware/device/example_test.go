@@ -32,7 +32,7 @@ func ExampleNew() {
 	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "urn:imei:490154203237518",
 		Server:   "coap://lwm2m.example.com",
-		Objects:  []lwm2m.Object{lwm2m.DeviceObject{FirmwareVersion: slots.Version()}, ota.Object()},
+		Objects:  []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: slots.Version()}), ota.Object()},
 	})
 	if err != nil {
 		log.Fatal(err)

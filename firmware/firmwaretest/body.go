@@ -9,7 +9,7 @@ import (
 
 // body is Object 3 of a Device in one life, and what ends the life.
 type body struct {
-	lwm2m.DeviceObject
+	*lwm2m.ValueObject
 	device *Device
 	end    func()        // ends the life
 	down   time.Duration // how long the device stays down afterwards
@@ -29,6 +29,6 @@ func (b *body) Run(ctx context.Context, _ *lwm2m.Client) error {
 }
 
 func (b *body) Read(ctx context.Context, path lwm2m.Path) ([]lwm2m.Entry, error) {
-	entries, err := b.DeviceObject.Read(ctx, path)
+	entries, err := b.ValueObject.Read(ctx, path)
 	return b.device.script.Habits.Nonsense.instead(path, entries, err)
 }

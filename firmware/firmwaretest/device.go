@@ -75,7 +75,7 @@ func (d *Device) boot(ctx context.Context) (time.Duration, error) {
 	d.mu.Lock()
 	d.life = life
 	config := d.config
-	b := &body{DeviceObject: lwm2m.DeviceObject{FirmwareVersion: d.version}, device: d, end: end}
+	b := &body{ValueObject: lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: d.version}), device: d, end: end}
 	config.Objects = []lwm2m.Object{b}
 	if d.hasObject() {
 		config.Objects = append(config.Objects, &object{Device: d, id: d.objectID(), instance: d.instance()})

@@ -51,7 +51,7 @@ func (d Device) boot(ctx context.Context) (err error) {
 	}
 	config := d.Client
 	config.Objects = []lwm2m.Object{
-		lwm2m.DeviceObject{Manufacturer: "otago", Model: "demo", FirmwareVersion: target.Version},
+		lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Manufacturer: "otago", Model: "demo", FirmwareVersion: target.Version}),
 		ota.Object(),
 	}
 	client, err := lwm2m.NewClient(config)

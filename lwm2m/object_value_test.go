@@ -1,0 +1,351 @@
+package lwm2m_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// switchModel is an object with resources of each kind: 5850 mandatory and writable, 5851 writable,
+// 5700 read-only, 10 multiple and writable, 11 multiple, writable and mandatory, 20 executable.
+var switchModel = &lwm2m.ObjectModel{
+	ID: 20000, Version: lwm2m.Version{Major: 1}, Name: "Switch", Multiple: true,
+	Resources: []lwm2m.ResourceModel{
+		{ID: 10, Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeString, Multiple: true},
+		{ID: 11, Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeInteger, Multiple: true, Mandatory: true},
+		{ID: 20, Operations: lwm2m.Executable},
+		{ID: 5700, Operations: lwm2m.Readable, Type: lwm2m.TypeFloat},
+		{ID: 5850, Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeBoolean, Mandatory: true},
+		{ID: 5851, Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeInteger},
+	},
+}
+
+func switchModels(t *testing.T) *lwm2m.Models {
+	t.Helper()
+	m := &lwm2m.Models{}
+	require.NoError(t, m.Add(switchModel))
+	return m
+}
+
+// switches is an object of that model that notes what its functions are called with.
+type switches struct {
+	*lwm2m.ValueObject
+	mu     sync.Mutex
+	calls  []string
+	refuse error // what the functions return
+}
+
+func newSwitches() *switches {
+	s := &switches{}
+	s.ValueObject = lwm2m.NewValueObject(lwm2m.ValueObjectConfig{
+		ID: 20000,
+		Values: []lwm2m.Entry{
+			entryOf("/20000/0/5850", lwm2m.Boolean(false)), entryOf("/20000/0/5851", lwm2m.Integer(50)),
+			entryOf("/20000/0/5700", lwm2m.Float(1.5)), entryOf("/20000/0/11/0", lwm2m.Integer(1)),
+			entryOf("/20000/0/10/1", lwm2m.String("a")), entryOf("/20000/0/10/3", lwm2m.String("c")),
+		},
+		Writable: map[uint16]func(lwm2m.Value) error{
+			10: nil, 11: nil, 5850: nil,
+			5851: func(v lwm2m.Value) error {
+				if n, _ := v.Int64(); n > 100 {
+					return errors.New("above 100")
+				}
+				return nil
+			},
+		},
+		OnWrite: func(_ context.Context, values []lwm2m.Entry) error { return s.called("write " + text(values)) },
+		OnExecute: map[uint16]func(context.Context, uint16, string) error{
+			20: func(_ context.Context, _ uint16, args string) error { return s.called("execute " + args) },
+		},
+		OnCreate: func(_ context.Context, instance uint16, values []lwm2m.Entry) error {
+			s.Set(lwm2m.NewPath(20000, instance, 5700), lwm2m.Float(0))
+			return s.called("create " + text(values))
+		},
+		OnDelete: func(_ context.Context, instance uint16) error {
+			if instance == 0 {
+				return lwm2m.ErrMethodNotAllowed
+			}
+			return s.called("delete")
+		},
+		MaxInstances: 3,
+	})
+	return s
+}
+
+func (s *switches) called(what string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, what)
+	return s.refuse
+}
+
+// got returns the calls since the last one.
+func (s *switches) got() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	calls := strings.Join(s.calls, "; ")
+	s.calls = nil
+	return calls
+}
+
+func (s *switches) refuses(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = err
+}
+
+func entryOf(path string, v lwm2m.Value) lwm2m.Entry {
+	p, err := lwm2m.ParsePath(path)
+	if err != nil {
+		panic(err)
+	}
+	return lwm2m.Entry{Path: p, Value: v}
+}
+
+// text shows entries as "/20000/0/10/1=a /20000/0/5851=", without what they have in common.
+func text(entries []lwm2m.Entry) string {
+	var s []string
+	for _, e := range entries {
+		s = append(s, strings.TrimPrefix(e.Path.String(), "/20000")+"="+e.Value.String())
+	}
+	return strings.Join(s, " ")
+}
+
+// withSwitches runs f with a device that offers switches.
+func withSwitches(t *testing.T, version string, f func(t *testing.T, w *world, s *switches)) {
+	inWorld(t, lwm2m.ServerConfig{Models: switchModels(t)}, func(t *testing.T, w *world) {
+		s := newSwitches()
+		w.device(func(c *lwm2m.ClientConfig) {
+			c.Version, c.Models, c.Objects = version, switchModels(t), append(c.Objects, s)
+		})
+		f(t, w, s)
+	})
+}
+
+// ask makes a request with entries in a format.
+func (w *world) ask(op lwm2m.Operation, path string, format lwm2m.ContentFormat, entries ...lwm2m.Entry) error {
+	w.t.Helper()
+	_, err := w.server.Do(w.t.Context(), lwm2m.Request{
+		Endpoint: endpointName, Operation: op, Path: mustPath(w.t, path), Entries: entries, Format: &format,
+	})
+	return err
+}
+
+// all reads an instance of the switches.
+func (w *world) all(path string) string {
+	w.t.Helper()
+	entries, err := w.server.Read(w.t.Context(), endpointName, mustPath(w.t, path))
+	require.NoError(w.t, err)
+	return text(entries)
+}
+
+// formatsOf are the formats that carry several values in a version.
+func formatsOf(version string) []lwm2m.ContentFormat {
+	return map[string][]lwm2m.ContentFormat{
+		"1.0": {lwm2m.FormatTLV, lwm2m.FormatJSON},
+		"1.1": {lwm2m.FormatTLV, lwm2m.FormatSenMLJSON, lwm2m.FormatSenMLCBOR},
+		"1.2": {lwm2m.FormatTLV, lwm2m.FormatSenMLJSON, lwm2m.FormatSenMLCBOR, lwm2m.FormatLwM2MCBOR},
+	}[version]
+}
+
+// inFormats runs f with a new device for each version and format.
+func inFormats(t *testing.T, f func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat)) {
+	for _, version := range []string{"1.0", "1.1", "1.2"} {
+		for _, format := range formatsOf(version) {
+			t.Run(version+" "+format.String(), func(t *testing.T) {
+				withSwitches(t, version, func(t *testing.T, w *world, s *switches) {
+					f(t, w, s, format)
+				})
+			})
+		}
+	}
+}
+
+// TestWriteResourceInstances writes a multiple resource in every way and format.
+func TestWriteResourceInstances(t *testing.T) {
+	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
+		ctx, resource := t.Context(), mustPath(t, "/20000/0/10")
+		require.NoError(t, w.ask(lwm2m.OpWritePartial, "/20000/0/10", format,
+			entryOf("/20000/0/10/1", lwm2m.String("A")), entryOf("/20000/0/10/2", lwm2m.String("B"))))
+		require.Equal(t, "write /0/10/1=A /0/10/2=B /0/10/3=c", s.got())
+		require.Equal(t, "/0/10/1=A /0/10/2=B /0/10/3=c", w.all("/20000/0/10"))
+
+		require.NoError(t, w.ask(lwm2m.OpWritePartial, "/20000/0", format,
+			entryOf("/20000/0/10/7", lwm2m.String("G")), entryOf("/20000/0/5851", lwm2m.Integer(7))))
+		require.Equal(t, "write /0/10/1=A /0/10/2=B /0/10/3=c /0/10/7=G /0/5851=7", s.got())
+
+		require.NoError(t, w.ask(lwm2m.OpWrite, "/20000/0/10", format, entryOf("/20000/0/10/4", lwm2m.String("d"))))
+		require.Equal(t, "write /0/10/4=d", s.got())
+		require.Equal(t, "/0/10/4=d", w.all("/20000/0/10"))
+
+		require.NoError(t, w.server.WriteValue(ctx, endpointName, mustPath(t, "/20000/0/10/4"), lwm2m.String("D")))
+		require.Equal(t, "D", w.read("/20000/0/10/4"))
+		require.ErrorIs(t, w.server.WriteValue(ctx, endpointName, mustPath(t, "/20000/0/10/5"), lwm2m.String("e")), lwm2m.ErrNotFound)
+		require.ErrorIs(t, w.server.WriteValue(ctx, endpointName, resource, lwm2m.String("e")), lwm2m.ErrBadRequest)
+		require.ErrorIs(t, w.server.WriteValue(ctx, endpointName, mustPath(t, "/20000/0/5851/0"), lwm2m.Integer(1)), lwm2m.ErrNotFound)
+		require.Equal(t, "/0/10/4=D /0/11/0=1 /0/5700=1.5 /0/5850=0 /0/5851=7", w.all("/20000/0"))
+	})
+}
+
+// TestReplaceInstance removes what a Write of an instance does not name, as far as servers may write it.
+func TestReplaceInstance(t *testing.T) {
+	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
+		require.NoError(t, w.ask(lwm2m.OpWrite, "/20000/0", format,
+			entryOf("/20000/0/5850", lwm2m.Boolean(true)), entryOf("/20000/0/11/5", lwm2m.Integer(5))))
+		require.Equal(t, "write /0/11/5=5 /0/5850=1 /0/10= /0/5851=", s.got())
+		require.Equal(t, "/0/11/5=5 /0/5700=1.5 /0/5850=1", w.all("/20000/0"))
+	})
+}
+
+// TestWriteRefused: a write is done as a whole or not at all.
+func TestWriteRefused(t *testing.T) {
+	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
+		before := w.all("/20000/0")
+		write := func(entries ...lwm2m.Entry) error {
+			return w.ask(lwm2m.OpWritePartial, "/20000/0", format, entries...)
+		}
+		on := entryOf("/20000/0/5850", lwm2m.Boolean(true))
+		require.ErrorIs(t, write(on, entryOf("/20000/0/5851", lwm2m.Integer(101))), lwm2m.ErrBadRequest)
+		require.ErrorIs(t, write(on, entryOf("/20000/0/5700", lwm2m.Float(2))), lwm2m.ErrMethodNotAllowed)
+		require.Empty(t, s.got())
+		s.refuses(lwm2m.ErrUnavailable)
+		require.ErrorIs(t, write(on), lwm2m.ErrUnavailable)
+		require.Equal(t, before, w.all("/20000/0"))
+	})
+}
+
+// TestResourceInstancesAreBounded: many small writes do not fill the device's memory.
+func TestResourceInstancesAreBounded(t *testing.T) {
+	withSwitches(t, "1.1", func(t *testing.T, w *world, s *switches) {
+		var err error
+		n := uint16(0)
+		for ; err == nil && n < 400; n++ {
+			err = w.server.WritePartial(t.Context(), endpointName, mustPath(t, "/20000/0/10"),
+				[]lwm2m.Entry{{Path: lwm2m.NewPath(20000, 0, 10, n), Value: lwm2m.String("x")}})
+		}
+		require.ErrorIs(t, err, lwm2m.ErrBadRequest)
+		require.EqualValues(t, 257, n)
+	})
+}
+
+// TestObserveValues observes a resource, an instance of one, and an instance that goes.
+func TestObserveValues(t *testing.T) {
+	withSwitches(t, "1.1", func(t *testing.T, w *world, s *switches) {
+		var mu sync.Mutex
+		seen := map[string][]string{}
+		observe := func(path string) *lwm2m.Observation {
+			o, err := w.server.Observe(t.Context(), endpointName, mustPath(t, path), func(entries []lwm2m.Entry) {
+				mu.Lock()
+				defer mu.Unlock()
+				seen[path] = append(seen[path], text(entries))
+			})
+			require.NoError(t, err)
+			return o
+		}
+		settle := func() map[string][]string {
+			mu.Lock()
+			defer mu.Unlock()
+			was := seen
+			seen = map[string][]string{}
+			return was
+		}
+		s.Set(mustPath(t, "/20000/1"), lwm2m.Value{})
+		s.Set(mustPath(t, "/20000/1/5700"), lwm2m.Float(9))
+		observe("/20000/0/10")
+		observe("/20000/0/10/1")
+		gone := observe("/20000/1/5700")
+		wait(t)
+		settle()
+
+		s.Set(mustPath(t, "/20000/0/10/2"), lwm2m.String("b"))
+		wait(t)
+		require.Equal(t, map[string][]string{"/20000/0/10": {"/0/10/1=a /0/10/2=b /0/10/3=c"}}, settle())
+		s.Set(mustPath(t, "/20000/0/10/1"), lwm2m.String("A"))
+		wait(t)
+		require.Equal(t, map[string][]string{
+			"/20000/0/10": {"/0/10/1=A /0/10/2=b /0/10/3=c"}, "/20000/0/10/1": {"/0/10/1=A"},
+		}, settle())
+		s.Set(mustPath(t, "/20000/0/10/1"), lwm2m.String("A"))
+		wait(t)
+		require.Empty(t, settle(), "nothing has changed")
+
+		require.NoError(t, w.server.Delete(t.Context(), endpointName, mustPath(t, "/20000/1")))
+		wait(t)
+		select {
+		case <-gone.Done():
+		default:
+			t.Error("the observation of an instance that was deleted goes on")
+		}
+	})
+}
+
+// TestSetPanics: a path that cannot have a value is an error of the program.
+func TestSetPanics(t *testing.T) {
+	o := lwm2m.NewValueObject(lwm2m.ValueObjectConfig{ID: 20000})
+	for _, e := range []lwm2m.Entry{
+		entryOf("/20001/0/1", lwm2m.Integer(1)), entryOf("/20000", lwm2m.Integer(1)), entryOf("/20000/0", lwm2m.Integer(1)),
+		entryOf("/20000/0/1", lwm2m.Value{}),
+	} {
+		require.Panics(t, func() { o.Set(e.Path, e.Value) }, e.Path)
+	}
+	require.Empty(t, o.Instances())
+}
+
+// TestSetSingleOrMultiple: a resource has one value or instances.
+func TestSetSingleOrMultiple(t *testing.T) {
+	o := lwm2m.NewValueObject(lwm2m.ValueObjectConfig{ID: 20000})
+	single, first, second := mustPath(t, "/20000/0/1"), mustPath(t, "/20000/0/1/0"), mustPath(t, "/20000/0/1/1")
+	o.Set(first, lwm2m.Integer(1))
+	o.Set(second, lwm2m.Integer(2))
+	o.Set(single, lwm2m.Integer(3))
+	require.Equal(t, lwm2m.Value{}, o.Value(first))
+	require.Equal(t, lwm2m.Integer(3), o.Value(single))
+	o.Set(second, lwm2m.Integer(2))
+	require.Equal(t, lwm2m.Value{}, o.Value(single))
+	o.Remove(single)
+	require.Equal(t, lwm2m.Value{}, o.Value(second))
+	require.Equal(t, []uint16{0}, o.Instances())
+	o.Remove(mustPath(t, "/20000/0"))
+	require.Empty(t, o.Instances())
+}
+
+// TestSharedValues: an object of two clients reports to the servers of both, also what one of them writes.
+func TestSharedValues(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{Models: switchModels(t)}, func(t *testing.T, w *world) {
+		s := newSwitches()
+		seen := make(chan string, 10)
+		for _, name := range []string{"one", "two"} {
+			w.device(func(c *lwm2m.ClientConfig) {
+				c.Endpoint, c.Models, c.Objects = name, switchModels(t), append(slices.Clone(c.Objects), s)
+			})
+			_, err := w.server.Observe(t.Context(), name, mustPath(t, "/20000/0/5851"), func(entries []lwm2m.Entry) {
+				seen <- name + " " + entries[0].Value.String()
+			})
+			require.NoError(t, err)
+		}
+		wait(t)
+		for len(seen) > 0 {
+			<-seen
+		}
+		require.NoError(t, w.server.WriteValue(t.Context(), "one", mustPath(t, "/20000/0/5851"), lwm2m.Integer(8)))
+		wait(t)
+		require.ElementsMatch(t, []string{"one 8", "two 8"}, []string{<-seen, <-seen})
+		require.Empty(t, seen)
+	})
+}
+
+// wait lets notifications arrive.
+func wait(t *testing.T) {
+	t.Helper()
+	time.Sleep(time.Second)
+	synctest.Wait()
+}
