@@ -67,18 +67,6 @@ type ManagerConfig struct {
 	Hooks Hooks
 }
 
-// Hooks are functions for metrics and traces. Each may be nil; they are called from several goroutines and must not block.
-type Hooks struct {
-	// Started is called when an update was created, Ended when it has its outcome.
-	Started func(Update)
-	Ended   func(Update)
-	// Action is called when a request to a device has ended: what it was, how long it took, and whether it was answered
-	// with success.
-	Action func(u Update, kind fsm.ActionKind, took time.Duration, ok bool)
-	// StoreFailed is called when the store refused a commit, which is then tried again.
-	StoreFailed func(error)
-}
-
 // A Manager drives updates. Its methods may be called from several goroutines, also while Run is not running: what they
 // change is then driven by the next Run.
 type Manager struct {
@@ -95,7 +83,10 @@ type Manager struct {
 	clock  *clock
 	places *places
 	unread unread
-	crew   crew
+	steps  workers
+	hooks  *hookRunner
+
+	waiters waiters
 
 	mu       sync.Mutex
 	taken    bool                           // a Run has begun and not returned
@@ -103,10 +94,15 @@ type Manager struct {
 	drives   map[string]*drive              // active updates, by id
 	endpoint map[string]*drive              // the same, by endpoint
 	partings map[string]*errand             // the farewells under way, by endpoint
+	starting map[string]bool                // ids that Start is about to store and adopt
 	pulling  map[netip.Addr]map[*drive]bool // those whose devices may download, by the device's address
 	work     sync.WaitGroup
 	ctx      context.Context // of Run, for what outlives a call
+	stopped  chan struct{}   // closed once a Run has ended and none has begun again
 }
+
+// maxWorkers is how many updates take a step at once. A store puts their steps into one commit where it can.
+const maxWorkers = 512
 
 // NewManager returns a manager of updates to devices of srv, with its records in db and images from images, the Repository
 // of the same store. It starts nothing: see [Manager.Run]. One manager drives the updates of a store; a second one by mistake
@@ -139,9 +135,12 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Manag
 		drives:   make(map[string]*drive),
 		endpoint: make(map[string]*drive),
 		partings: make(map[string]*errand),
+		starting: make(map[string]bool),
 		pulling:  make(map[netip.Addr]map[*drive]bool),
+		hooks:    newHookRunner(cfg.Logger),
+		stopped:  make(chan struct{}),
 	}
-	m.crew.m = m
+	m.steps.most, m.steps.spawn = maxWorkers, m.spawn
 	srv.Before(m.before)
 	return m, nil
 }
@@ -217,7 +216,7 @@ func (m *Manager) Run(ctx context.Context) error {
 				"update", u.ID, "endpoint", u.Endpoint)
 			continue
 		}
-		m.resume(u)
+		m.resume(ctx, u)
 	}
 	if m.delivery != nil {
 		m.delivery.setReady()
@@ -236,6 +235,11 @@ func (m *Manager) begin(ctx context.Context) error {
 		return ErrRunning
 	}
 	m.taken, m.running, m.ctx = true, true, ctx
+	select {
+	case <-m.stopped:
+		m.stopped = make(chan struct{})
+	default:
+	}
 	return nil
 }
 
@@ -256,25 +260,34 @@ func (m *Manager) end(stopWatching func()) {
 	}
 	m.forgetUnread()
 	m.work.Wait()
+	m.hooks.settle()
 	m.mu.Lock()
 	m.taken = false
+	close(m.stopped)
 	m.mu.Unlock()
 }
 
 // resume drives an update that was active before this Run. What its device did meanwhile was told to nobody, or to the server
 // before the update was driven; that it has registered anew is all that cannot be found out by reading.
-func (m *Manager) resume(u Update) {
-	m.adopt(u, m.resumed(u.Endpoint))
+func (m *Manager) resume(ctx context.Context, u Update) {
+	m.mu.Lock()
+	starting := m.starting[u.ID]
+	m.mu.Unlock()
+	if !starting {
+		m.adopt(u, m.resumed(u.Endpoint), func() { m.hook(ctx, "Resumed", m.cfg.Hooks.Resumed, u) })
+	}
 }
 
-// adopt begins to drive an update with a first observation, unless Run is not running, the update is driven already, or it
-// has ended, as one does that is cancelled while it is started.
-func (m *Manager) adopt(u Update, first fsm.Observation) {
+// adopt begins to drive an update with a first observation, and calls begins before anything of it. It does neither if Run is
+// not running, the update is driven already, or it has ended, as one does that is cancelled while it is started.
+func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
 	m.mu.Lock()
+	delete(m.starting, u.ID)
 	if !m.running || m.drives[u.ID] != nil || !u.Active() {
 		m.mu.Unlock()
 		return
 	}
+	begins()
 	m.allowAgain(u) // before the drive can end and revoke
 	d := newDrive(m, u)
 	// What happens to the device from here on comes after the first observation, which says how much time has passed.
@@ -283,7 +296,7 @@ func (m *Manager) adopt(u Update, first fsm.Observation) {
 	d.busy = true
 	m.drives[u.ID], m.endpoint[u.Endpoint] = d, d
 	m.mu.Unlock()
-	if !m.crew.enlist(d) {
+	if !m.steps.add(d) {
 		d.mu.Lock()
 		d.busy = false
 		d.mu.Unlock()

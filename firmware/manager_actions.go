@@ -13,11 +13,11 @@ import (
 )
 
 // begin starts an action towards the device. Its end becomes an observation, unless it is given up first.
-func (d *drive) begin(u Update, act fsm.Action, uri packageURI) {
+func (d *drive) begin(ctx context.Context, u Update, act fsm.Action, uri packageURI) {
 	done := fsm.Observation{Kind: fsm.ObserveDone, Action: act.ID}
 	e := &errand{m: d.m, endpoint: d.target, update: d.id, lane: laneRequest}
 	e.notice = func(kind fsm.ObservationKind) { d.observe(fsm.Observation{Kind: kind, Action: act.ID}) }
-	e.finish = func(err error, took time.Duration) {
+	e.finish = func(err error) {
 		d.mu.Lock()
 		if d.errand == e {
 			d.errand = nil
@@ -27,9 +27,6 @@ func (d *drive) begin(u Update, act fsm.Action, uri packageURI) {
 		verdict(&done, err)
 		if errors.Is(err, lwm2m.ErrAsleep) {
 			d.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
-		}
-		if f := d.m.cfg.Hooks.Action; f != nil {
-			d.m.call("Hooks.Action", func() { f(u, act.Kind, took, done.Code.OK()) })
 		}
 		d.observe(done)
 	}
@@ -64,6 +61,7 @@ func (d *drive) begin(u Update, act fsm.Action, uri packageURI) {
 		return
 	}
 	d.errand, e.doubt = e, d.doubt
+	e.closed = d.m.actionHooks(ctx, u, act.Kind)
 	d.mu.Unlock()
 	e.begin()
 }
@@ -121,7 +119,7 @@ func (d *drive) read(e *errand, u Update, want fsm.Resources, r *fsm.Reading) {
 	d.mu.Unlock()
 	e.read(want, r, func(err error) {
 		// What follows asks the store.
-		d.m.crew.enlist(taskFunc(func(ctx context.Context) {
+		d.m.steps.add(taskFunc(func(ctx context.Context) {
 			r.Holds = d.holds(ctx, u.Machine.Plan.Digest)
 			if want.Has(fsm.ReadProtocols) {
 				r.Offers = d.m.protocols(ctx, u)

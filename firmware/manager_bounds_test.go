@@ -183,11 +183,11 @@ func TestRefuse(t *testing.T) {
 	}
 	for err, want := range map[error]bool{
 		&lwm2m.ResponseError{Code: lwm2m.CodeNotFound}: true, lwm2m.ErrMalformed: true, lwm2m.ErrUnsupportedFormat: true,
-		lwm2m.ErrTimeout: false, lwm2m.ErrAsleep: false, errGivenUp: false,
+		lwm2m.ErrTimeout: false, lwm2m.ErrAsleep: false, ErrGivenUp: false,
 	} {
 		require.Equal(t, want, answered(err), "%v", err)
 	}
-	for err, want := range map[error]bool{lwm2m.ErrTimeout: true, errCrowded: true, lwm2m.ErrAsleep: false, errGivenUp: false} {
+	for err, want := range map[error]bool{lwm2m.ErrTimeout: true, errCrowded: true, lwm2m.ErrAsleep: false, ErrGivenUp: false} {
 		require.Equal(t, want, unanswered(err), "%v", err)
 	}
 }
@@ -249,7 +249,8 @@ func TestInboxKinds(t *testing.T) {
 func TestInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []error
-		m := &Manager{log: slog.New(slog.DiscardHandler), cfg: ManagerConfig{Hooks: Hooks{StoreFailed: func(err error) { told = append(told, err) }}}}
+		quiet := slog.New(slog.DiscardHandler)
+		m := &Manager{log: quiet, hooks: newHookRunner(quiet), cfg: ManagerConfig{Hooks: Hooks{StoreFailed: func(_ context.Context, err error) { told = append(told, err) }}}}
 		broken := errors.New("disk full")
 		var pauses []time.Duration
 		last := time.Now()
@@ -269,6 +270,7 @@ func TestInsist(t *testing.T) {
 			want = append(want, pause)
 		}
 		require.Equal(t, want, pauses)
+		synctest.Wait()
 		require.Len(t, told, 11)
 		require.Equal(t, broken, told[0])
 		for _, answer := range []error{store.ErrConflict, store.ErrNotFound, store.ErrDamaged, store.ErrInvalid} {

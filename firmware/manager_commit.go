@@ -38,7 +38,7 @@ func (m *Manager) insist(ctx context.Context, id string, call func(context.Conte
 		}
 		m.log.Error("store fails an update; it will be tried again", "update", id, "error", err)
 		if f := m.cfg.Hooks.StoreFailed; f != nil {
-			m.call("Hooks.StoreFailed", func() { f(err) })
+			m.hooks.call("", "StoreFailed", false, func() { f(context.WithoutCancel(ctx), err) })
 		}
 		sleep(ctx, pause)
 	}
@@ -98,7 +98,7 @@ func (d *drive) reload(ctx context.Context, rec Update, l letter, tries int) (Up
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged):
 		d.m.log.Error("an active update has vanished from the store", "update", d.id, "endpoint", d.target, "error", err)
 		l.answer(nil, nil)
-		d.ended(rec, fsm.Action{})
+		d.ended(ctx, rec, fsm.Action{})
 		return rec, false
 	case err != nil:
 		l.answer(nil, nil)
@@ -109,7 +109,7 @@ func (d *drive) reload(ctx context.Context, rec Update, l letter, tries int) (Up
 	d.mu.Unlock()
 	if !stored.Active() {
 		l.answer(&stored, nil)
-		d.ended(stored, fsm.Action{})
+		d.ended(ctx, stored, fsm.Action{})
 		return stored, false
 	}
 	d.lookAgain(l)

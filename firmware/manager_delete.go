@@ -8,6 +8,22 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
+// DeleteUpdate removes an update that has ended, with its journal. [Manager.Events] does not yield its
+// lines any more, and its Request.Key may be used again.
+//
+// The error is a *store.UpdateError that matches store.ErrActive if the update is active: [Manager.Cancel] ends it; a
+// *store.DamagedError if its record cannot be read: [Manager.RemoveDamaged] removes it;
+// store.ErrNotFound; or the store's.
+func (m *Manager) DeleteUpdate(ctx context.Context, id string) error {
+	if _, err := m.db.Commit(ctx, store.DeleteUpdate{ID: id}); err != nil {
+		return err
+	}
+	m.tail.forget(id)
+	m.waiters.wake(id)
+	m.log.Info("update deleted", "update", id)
+	return nil
+}
+
 // DeleteDevice forgets all that is known of an endpoint: its registration, what was read of its firmware, and that it has used
 // credentials, without which it is otherwise never accepted again. Its updates stay. A device that is still there registers
 // anew.
@@ -40,6 +56,6 @@ func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 			return err
 		}
 	}
-	m.log.Info("a device was deleted", "endpoint", endpoint)
+	m.log.Info("device deleted", "endpoint", endpoint)
 	return nil
 }

@@ -62,7 +62,7 @@ func (d *drive) deliver(l letter) bool {
 	}
 	d.inbox.add(l)
 	if !d.busy {
-		d.busy = d.m.crew.enlist(d)
+		d.busy = d.m.steps.add(d)
 	}
 	return true
 }
@@ -117,9 +117,9 @@ func (d *drive) step(ctx context.Context, u Update, l letter) {
 	case next.Active() && time.Since(began) > lateStep:
 		d.lookAgain()
 	case actions.Ended:
-		d.ended(rec, actions.Do)
+		d.ended(ctx, rec, actions.Do)
 	case actions.Do.Kind != fsm.ActionNone:
-		d.begin(rec, actions.Do, uri)
+		d.begin(ctx, rec, actions.Do, uri)
 	}
 	if l.Kind == fsm.ObserveProgress {
 		d.m.feed.soft(progressEvent(rec))
@@ -202,7 +202,7 @@ func (d *drive) lookAgain(letters ...letter) {
 	}
 	d.inbox.first(append([]letter{{Observation: o}}, letters...)...)
 	if !d.busy {
-		d.busy = d.m.crew.enlist(d)
+		d.busy = d.m.steps.add(d)
 	}
 }
 
@@ -218,10 +218,11 @@ func (d *drive) schedule(at time.Time) {
 }
 
 // ended takes leave of the device and forgets the drive.
-func (d *drive) ended(rec Update, last fsm.Action) {
+func (d *drive) ended(ctx context.Context, rec Update, last fsm.Action) {
+	d.m.hasEnded(ctx, rec)
 	observations := d.swapObservations(nil)
 	if last.Kind == fsm.ActionCancel {
-		d.m.part(rec, last, observations)
+		d.m.part(ctx, rec, last, observations)
 	} else {
 		for _, o := range observations {
 			o.Drop(nil)
@@ -230,10 +231,20 @@ func (d *drive) ended(rec Update, last fsm.Action) {
 	d.m.revoke(d.id)
 	d.m.release(d)
 	d.stop()
-	// Last, so that nobody waits for the drive meanwhile, the function itself included.
-	if f := d.m.cfg.Hooks.Ended; f != nil && !rec.Active() {
-		d.m.call("Hooks.Ended", func() { f(rec) })
+}
+
+// hasEnded wakes, calls and logs what waits for the end of an update. One that is still active has
+// vanished from the store.
+func (m *Manager) hasEnded(ctx context.Context, u Update) {
+	m.waiters.wake(u.ID)
+	if u.Active() {
+		return
 	}
+	machine := u.Machine
+	m.log.Info("update ended", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", machine.Plan.Target,
+		"outcome", machine.Outcome, "reason", machine.Reason, "result", machine.Result,
+		"took", machine.Ended.Sub(machine.Created).Round(time.Millisecond))
+	m.hook(ctx, "Ended", m.cfg.Hooks.Ended, u)
 }
 
 // stop ends the drive here; an update that has not ended goes on with the next Run.

@@ -3,7 +3,6 @@ package firmware
 import (
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
@@ -16,18 +15,18 @@ type errand struct {
 	endpoint string
 	update   string // on whose behalf; "" for none
 	lane     lane
-	doubt    bool                       // the device has left the last request unanswered
-	run      func(*errand)              // begins the first request; called once it has a place
-	finish   func(error, time.Duration) // is told how it ended, and how long that took
-	notice   func(fsm.ObservationKind)  // is told what happens on the way; may be nil
+	doubt    bool                      // the device has left the last request unanswered
+	run      func(*errand)             // begins the first request; called once it has a place
+	finish   func(error)               // called when it ended, unless it was given up
+	closed   func(error)               // called when it ended, however it did; may be nil
+	notice   func(fsm.ObservationKind) // is told what happens on the way; may be nil
 
 	place *place
 
-	mu    sync.Mutex
-	call  *lwm2m.Call
-	over  bool
-	last  []func() // called when it is over, however it ended
-	began time.Time
+	mu   sync.Mutex
+	call *lwm2m.Call
+	over bool
+	last []func() // called when it is over, however it ended
 
 	// told orders what is told of the way, which may come from several goroutines.
 	told   sync.Mutex
@@ -36,8 +35,6 @@ type errand struct {
 }
 
 var (
-	// errGivenUp ends the requests of an errand that nobody waits for any more.
-	errGivenUp = errors.New("firmware: request was given up")
 	// errCrowded ends those of an errand that has waited for a silent device for longer than all others, when there are too
 	// many of them.
 	errCrowded = errors.New("firmware: too many devices do not answer")
@@ -45,7 +42,6 @@ var (
 
 // begin begins an errand as soon as it has a place.
 func (e *errand) begin() {
-	e.began = time.Now()
 	start := func() {
 		e.mu.Lock()
 		over := e.over
@@ -136,8 +132,8 @@ func (e *errand) noticed(n lwm2m.Notice) {
 
 // end ends the errand, with what its last request ended with.
 func (e *errand) end(err error) {
-	if e.close() {
-		e.finish(err, time.Since(e.began))
+	if e.close(err) {
+		e.finish(err)
 	}
 }
 
@@ -156,7 +152,7 @@ func (e *errand) evict() {
 }
 
 // close gives the place back, and reports whether the errand was open.
-func (e *errand) close() bool {
+func (e *errand) close(err error) bool {
 	e.mu.Lock()
 	if e.over {
 		e.mu.Unlock()
@@ -171,6 +167,9 @@ func (e *errand) close() bool {
 	e.mu.Unlock()
 	for _, fn := range last {
 		fn()
+	}
+	if e.closed != nil {
+		e.closed(err)
 	}
 	return true
 }
@@ -190,13 +189,13 @@ func (e *errand) atEnd(fn func()) {
 
 // giveUp ends the errand without a word: when it returns, nothing of it is sent any more.
 func (e *errand) giveUp() {
-	if !e.close() {
+	if !e.close(ErrGivenUp) {
 		return
 	}
 	e.mu.Lock()
 	call := e.call
 	e.mu.Unlock()
 	if call != nil {
-		call.Cancel(errGivenUp)
+		call.Cancel(ErrGivenUp)
 	}
 }

@@ -6,3 +6,10 @@ func (m *Manager) Driven() int {
 	defer m.mu.Unlock()
 	return max(len(m.drives), len(m.endpoint))
 }
+
+// Awaited returns for how many updates callers of Wait wait.
+func (m *Manager) Awaited() int {
+	m.waiters.mu.Lock()
+	defer m.waiters.mu.Unlock()
+	return len(m.waiters.byID)
+}

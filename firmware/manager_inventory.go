@@ -96,13 +96,13 @@ func (m *Manager) inventory(endpoint string, tries int) {
 			room.leave()
 		}
 	}
-	e.finish = func(err error, _ time.Duration) {
+	e.finish = func(err error) {
 		if errors.Is(err, lwm2m.ErrUnreachable) && tries < 3 {
 			// The server may only be about to open its sockets.
 			time.AfterFunc(time.Second<<tries, func() { m.inventory(endpoint, tries+1) })
 			return
 		}
-		if !m.crew.enlist(taskFunc(func(ctx context.Context) { m.keepInventory(ctx, endpoint, r, err) })) {
+		if !m.steps.add(taskFunc(func(ctx context.Context) { m.keepInventory(ctx, endpoint, r, err) })) {
 			m.forgetUnread()
 		}
 	}

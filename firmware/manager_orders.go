@@ -151,8 +151,8 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 	m.revoke(u.ID)
 	if d := m.drive(u.ID); d != nil {
 		d.observe(o)
-	} else if f := m.cfg.Hooks.Ended; f != nil {
-		m.call("Hooks.Ended", func() { f(u) })
+	} else {
+		m.hasEnded(ctx, u)
 	}
 	return u, nil
 }

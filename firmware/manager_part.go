@@ -14,7 +14,7 @@ const partingLimit = time.Minute
 
 // part takes leave of a device whose update was ended from here: it is asked to drop the package, and then looked at, to
 // learn what it may still do.
-func (m *Manager) part(u Update, last fsm.Action, observations []*lwm2m.Observation) {
+func (m *Manager) part(ctx context.Context, u Update, last fsm.Action, observations []*lwm2m.Observation) {
 	done := fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID}
 	e := &errand{m: m, endpoint: u.Endpoint, update: u.ID, lane: laneRequest}
 	e.run = func(e *errand) {
@@ -33,14 +33,14 @@ func (m *Manager) part(u Update, last fsm.Action, observations []*lwm2m.Observat
 			e.request(resetRequest(last.Reset), look)
 		})
 	}
-	e.finish = func(err error, _ time.Duration) {
+	e.finish = func(err error) {
 		m.forgetParting(e)
 		m.log.Debug("told the device that its update has ended", "update", u.ID, "endpoint", u.Endpoint, "error", err)
 		for _, o := range observations {
 			o.Drop(nil)
 		}
 		verdict(&done, err)
-		m.crew.enlist(taskFunc(func(ctx context.Context) { m.parted(ctx, u.ID, done) }))
+		m.steps.add(taskFunc(func(ctx context.Context) { m.parted(ctx, u.ID, done) }))
 	}
 	e.atEnd(func() { m.forgetParting(e) })
 	m.mu.Lock()
@@ -49,6 +49,7 @@ func (m *Manager) part(u Update, last fsm.Action, observations []*lwm2m.Observat
 		return
 	}
 	m.partings[u.Endpoint] = e
+	e.closed = m.actionHooks(ctx, u, fsm.ActionCancel)
 	m.mu.Unlock()
 	limit := time.AfterFunc(partingLimit, e.evict)
 	e.atEnd(func() { limit.Stop() })

@@ -44,13 +44,13 @@ func TestIDs(t *testing.T) {
 // TestCrew: 512 tasks at once and no more, each once and in its order.
 func TestCrew(t *testing.T) {
 	m := idleManager(t, ManagerConfig{})
-	require.False(t, m.crew.enlist(taskFunc(func(context.Context) {})), "nothing runs")
+	require.False(t, m.steps.add(taskFunc(func(context.Context) {})), "nothing runs")
 	synctest.Test(t, func(t *testing.T) {
 		require.NoError(t, m.begin(t.Context()))
 		gate := make(chan struct{})
 		begun := make(chan int, 2000)
 		for n := range 1500 {
-			require.True(t, m.crew.enlist(taskFunc(func(context.Context) {
+			require.True(t, m.steps.add(taskFunc(func(context.Context) {
 				begun <- n
 				<-gate
 			})))
@@ -68,8 +68,8 @@ func TestCrew(t *testing.T) {
 		for n, got := range order {
 			require.Equal(t, n, got)
 		}
-		require.Zero(t, m.crew.workers)
-		require.Nil(t, m.crew.line)
+		require.Zero(t, m.steps.count)
+		require.Nil(t, m.steps.line)
 		m.end(func() {})
 	})
 }
@@ -78,7 +78,7 @@ func TestCrew(t *testing.T) {
 func TestProgressIsSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &Manager{clock: newClock()}
-		m.crew.m = m
+		m.steps.spawn = m.spawn
 		d := newDrive(m, Update{ID: "u", Machine: fsm.NewUpdate(fsm.Plan{Target: "1", Size: 1000}, time.Now())})
 		shown := func() (bytes int64) {
 			for _, l := range d.inbox {

@@ -30,6 +30,7 @@ func (m *Manager) RemoveDamaged(ctx context.Context, id string) error {
 		m.release(d)
 	}
 	m.revoke(id)
+	m.waiters.wake(id)
 	m.log.Warn("a damaged update was removed", "update", id)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"strings"
 	"time"
 	"unicode"
@@ -41,6 +42,9 @@ type Request struct {
 	// Hold keeps the update from executing until its Holder releases it, or until its Until: see [Manager.Hold]. Default:
 	// none.
 	Hold fsm.Hold
+	// Labels are names and values by which the program finds the update again: see store.UpdateQuery and
+	// store.CheckLabels, which says what they may be. At most 16. Default: none.
+	Labels map[string]string
 	// Key makes the request repeatable: another one with the same key returns the update that the first one made.
 	// 1 to 255 characters. Default: none.
 	Key string
@@ -106,7 +110,10 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	}
 	now := m.clock.now().Truncate(time.Microsecond)
 	machine := fsm.NewUpdate(plan, now, holds...)
-	rec := Update{ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Machine: machine, Created: now, Changed: now}
+	rec := Update{
+		ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Labels: maps.Clone(r.Labels),
+		Machine: machine, Created: now, Changed: now,
+	}
 	created := store.AppendEvents{Events: []store.Event{eventOf(rec, "created", describe(img))}}
 	if err := ctx.Err(); err != nil {
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
@@ -114,7 +121,11 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	// What has begun is ended, so that a caller who goes away leaves no update that nobody knows of.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	m.isStarting(rec.ID, true)
 	seq, err := m.db.Commit(ctx, store.CreateUpdate{Update: rec}, created)
+	if err != nil {
+		m.isStarting(rec.ID, false)
+	}
 	if again, ok := errors.AsType[*store.UpdateError](err); ok && again.Err == store.ErrDuplicate {
 		return m.repeated(ctx, r, profile, again.ID)
 	}
@@ -128,19 +139,29 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	if stored, err := m.db.Update(ctx, rec.ID); err == nil {
 		rec = stored
 	}
-	m.takeUp(rec)
+	m.takeUp(ctx, rec)
 	return rec, nil
 }
 
 // takeUp begins an update that was just created.
-func (m *Manager) takeUp(u Update) {
+func (m *Manager) takeUp(ctx context.Context, u Update) {
 	m.feed.durable()
-	if f := m.cfg.Hooks.Started; f != nil {
-		m.call("Hooks.Started", func() { f(u) })
-	}
+	m.log.Info("update started", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", u.Machine.Plan.Target)
+	m.hook(ctx, "Started", m.cfg.Hooks.Started, u)
 	o := m.resumed(u.Endpoint)
 	o.Kind = fsm.ObserveStarted
-	m.adopt(u, o)
+	m.adopt(u, o, func() {})
+}
+
+// isStarting notes that Start stores an update and then adopts it, so that a Run that begins does not.
+func (m *Manager) isStarting(id string, is bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if is {
+		m.starting[id] = true
+	} else {
+		delete(m.starting, id)
+	}
 }
 
 // refused reports whether a failed commit has certainly not taken place.
@@ -164,7 +185,7 @@ func (m *Manager) findOut(id string) {
 				return err
 			})
 			if err == nil {
-				m.takeUp(u)
+				m.takeUp(ctx, u)
 				return
 			}
 		}
@@ -184,7 +205,7 @@ func (m *Manager) repeated(ctx context.Context, r Request, profile fsm.Profile, 
 	plan := u.Machine.Plan
 	same := u.Endpoint == r.Endpoint && u.Image == r.Image && plan.Verify == cmp.Or(r.Verify, fsm.VerifyVersion) && plan.Delivery == r.Delivery &&
 		plan.Protocol == r.Protocol && plan.Force == r.Force && plan.Profile.Name == profile.Name &&
-		(r.Deadline == 0 || plan.Deadline == r.Deadline) && (r.Attempts == 0 || plan.Attempts == r.Attempts)
+		maps.Equal(u.Labels, r.Labels) && (r.Deadline == 0 || plan.Deadline == r.Deadline) && (r.Attempts == 0 || plan.Attempts == r.Attempts)
 	if !same {
 		return Update{}, &RequestError{Field: "key", Problem: "was used for another request"}
 	}
@@ -231,6 +252,9 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 		if err := r.Hold.Check(); err != nil {
 			return bad("hold", "is not valid: "+err.Error())
 		}
+	}
+	if err := store.CheckLabels(r.Labels); err != nil {
+		return bad("labels", "are not valid: "+strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": "))
 	}
 	// What is not checked here cannot be stored, and what is stored all the same cannot be read back.
 	for _, word := range []struct {

@@ -2,6 +2,7 @@ package firmware_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,11 +77,11 @@ func TestReadsThatCount(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
 			reads := map[bool]int{}
-			cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{Action: func(_ firmware.Update, kind fsm.ActionKind, _ time.Duration, ok bool) {
+			cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{ActionEnd: func(_ context.Context, _ firmware.Update, kind fsm.ActionKind, err error) {
 				mu.Lock()
 				defer mu.Unlock()
-				if kind == fsm.ActionRead {
-					reads[ok]++
+				if kind == fsm.ActionRead && !errors.Is(err, firmware.ErrGivenUp) {
+					reads[err == nil]++
 				}
 			}}}
 			inWorld(t, cfg, func(w *world) {
@@ -140,20 +141,24 @@ func TestHooksTell(t *testing.T) {
 	var told []string
 	actions := map[fsm.ActionKind]int{}
 	cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{
-		Started: func(u firmware.Update) {
+		Started: func(_ context.Context, u firmware.Update) {
 			mu.Lock()
 			defer mu.Unlock()
 			told = append(told, "started "+string(u.Machine.Outcome))
 		},
-		Ended: func(u firmware.Update) {
+		Ended: func(_ context.Context, u firmware.Update) {
 			mu.Lock()
 			defer mu.Unlock()
 			told = append(told, "ended "+string(u.Machine.Outcome))
 		},
-		Action: func(_ firmware.Update, kind fsm.ActionKind, took time.Duration, ok bool) {
+		ActionStart: func(ctx context.Context, _ firmware.Update, _ fsm.ActionKind) context.Context {
+			return context.WithValue(ctx, hookKey{}, time.Now())
+		},
+		ActionEnd: func(ctx context.Context, _ firmware.Update, kind fsm.ActionKind, err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			if ok && took >= 40*time.Millisecond && took < time.Minute {
+			took := time.Since(ctx.Value(hookKey{}).(time.Time))
+			if err == nil && took >= 40*time.Millisecond && took < time.Minute {
 				actions[kind]++
 			}
 		},

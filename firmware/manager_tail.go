@@ -74,6 +74,16 @@ func (t *tail) recent(ctx context.Context, db store.Store, seq, loads uint64) (l
 	return t.lines[i:], true, nil
 }
 
+// forget leaves out the lines of an update from here on.
+func (t *tail) forget(update string) {
+	<-t.busy
+	defer func() { t.busy <- struct{}{} }()
+	of := func(e store.Event) bool { return e.Update == update }
+	if slices.ContainsFunc(t.lines, of) {
+		t.lines = slices.DeleteFunc(slices.Clone(t.lines), of)
+	}
+}
+
 // load reads what is new. The first time that is nothing, but where the journal ends.
 func (t *tail) load(ctx context.Context, db store.Store, loads uint64) error {
 	if t.begun && loads <= t.loads {

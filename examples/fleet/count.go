@@ -49,16 +49,26 @@ type actions struct {
 	counts map[string]actionCount
 }
 
-// add is a firmware.Hooks.Action.
-func (a *actions) add(_ firmware.Update, kind fsm.ActionKind, took time.Duration, ok bool) {
+// startKey is the key of the time at which an action began, in the context of its hooks.
+type startKey struct{}
+
+// start is a firmware.Hooks.ActionStart.
+func (a *actions) start(ctx context.Context, _ firmware.Update, _ fsm.ActionKind) context.Context {
+	return context.WithValue(ctx, startKey{}, time.Now())
+}
+
+// end is a firmware.Hooks.ActionEnd.
+func (a *actions) end(ctx context.Context, _ firmware.Update, kind fsm.ActionKind, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.counts[string(kind)]
 	c.Done++
-	if !ok {
+	if err != nil {
 		c.Failed++
 	}
-	c.Time += took
+	if began, ok := ctx.Value(startKey{}).(time.Time); ok {
+		c.Time += time.Since(began)
+	}
 	a.counts[string(kind)] = c
 }
 

@@ -158,7 +158,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	s.manager, err = firmware.NewManager(s.devices, s.db, s.images, firmware.ManagerConfig{
 		Delivery: s.delivery,
 		Logger:   logger,
-		Hooks:    firmware.Hooks{Ended: s.ended, Action: s.actions.add},
+		Hooks:    firmware.Hooks{Ended: s.ended, ActionStart: s.actions.start, ActionEnd: s.actions.end},
 	})
 	return err
 }
@@ -167,7 +167,7 @@ func (s *server) open(ctx context.Context) (err error) {
 func (s *server) database() string { return filepath.Join(s.role.Dir, "ota.db") }
 
 // ended is a firmware.Hooks.Ended.
-func (s *server) ended(u firmware.Update) {
+func (s *server) ended(_ context.Context, u firmware.Update) {
 	if r := s.race.Load(); r != nil {
 		r.ended(u)
 	}

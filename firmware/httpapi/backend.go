@@ -17,6 +17,7 @@ type manager interface {
 	Hold(ctx context.Context, id, holder, reason string, until time.Time) (firmware.Update, error)
 	Release(ctx context.Context, id, holder string) (firmware.Update, error)
 	Served(ctx context.Context, id string) error
+	DeleteUpdate(ctx context.Context, id string) error
 	RemoveDamaged(ctx context.Context, id string) error
 	Get(ctx context.Context, id string) (firmware.Update, error)
 	List(ctx context.Context, q store.UpdateQuery) iter.Seq2[firmware.Update, error]

@@ -119,6 +119,49 @@ func TestUpdateFromRequestToCancel(t *testing.T) {
 	s.start("dev", image) // the endpoint is free again
 }
 
+// TestLabelsAndDelete: an update shows its labels, is found by them, and is gone with its journal once it is deleted.
+func TestLabelsAndDelete(t *testing.T) {
+	s := newService(t, httpapi.Options{})
+	image := s.image("1.1.0")
+	type labelled struct {
+		ID     string
+		Labels map[string]string
+	}
+	start := func(endpoint, labels string) labelled {
+		a := s.post("/api/v1/updates", `{"endpoint":"`+endpoint+`","image":"`+image+`","labels":`+labels+`}`)
+		require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
+		return decode[labelled](t, a)
+	}
+	north := start("a", `{"site":"north","of":"a=b & c"}`)
+	require.Equal(t, map[string]string{"site": "north", "of": "a=b & c"}, north.Labels)
+	south, bare := start("b", `{"site":"south"}`), start("c", `null`)
+	require.Contains(t, string(s.get("/api/v1/updates/"+bare.ID).body), `"labels":{}`)
+	for query, want := range map[string][]string{
+		"":                                      {bare.ID, south.ID, north.ID},
+		"label=site=north":                      {north.ID},
+		"label=site%3Dnorth":                    {north.ID},
+		"label=site=north&label=of=a%3Db+%26+c": {north.ID},
+		"label=site=south&label=of=":            {},
+		"label=none=":                           {},
+		"label=site=south&outcome=":             {south.ID},
+		"label=site=south&state=updating":       {},
+	} {
+		got := []string{}
+		for _, u := range decode[struct{ Items []labelled }](t, s.get("/api/v1/updates?"+query)).Items {
+			got = append(got, u.ID)
+		}
+		require.Equal(t, want, got, query)
+	}
+
+	p := requireProblem(t, s.do(http.MethodDelete, "/api/v1/updates/"+north.ID, nil), http.StatusConflict, "update-active")
+	require.Equal(t, north.ID, p.Update)
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/v1/updates/"+north.ID+"/cancel", nil).StatusCode)
+	require.Equal(t, http.StatusNoContent, s.do(http.MethodDelete, "/api/v1/updates/"+north.ID, nil).StatusCode)
+	requireProblem(t, s.get("/api/v1/updates/"+north.ID), http.StatusNotFound, "not-found")
+	requireProblem(t, s.do(http.MethodDelete, "/api/v1/updates/"+north.ID, nil), http.StatusNotFound, "not-found")
+	require.NotContains(t, string(s.get("/api/v1/updates").body), north.ID)
+}
+
 func TestIdempotencyKey(t *testing.T) {
 	s := newService(t, httpapi.Options{})
 	image, other := s.image("1.1.0"), s.image("1.2.0")

@@ -119,7 +119,7 @@ func TestDamagedRecords(t *testing.T) {
 		t.Helper()
 		return s.do(http.MethodDelete, "/api/v1/updates/"+id, nil, header...)
 	}
-	requireProblem(t, remove(first), http.StatusConflict, "not-damaged")
+	requireProblem(t, remove(first), http.StatusConflict, "update-active")
 	requireProblem(t, remove("nothing"), http.StatusNotFound, "not-found")
 	requireProblem(t, remove(update, "Origin", "https://evil.example"), http.StatusForbidden, "foreign-origin")
 	requireProblem(t, s.get("/api/v1/updates/"+update), http.StatusInternalServerError, "damaged")

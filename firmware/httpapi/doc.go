@@ -17,9 +17,9 @@
 //	DELETE /api/v1/devices/{endpoint}                forgets it, also that it used credentials; 409 while it has an active update
 //	GET    /api/v1/devices/{endpoint}/resources/...  501: not there yet; PUT and POST too
 //	POST   /api/v1/updates                           body: application/json; header Idempotency-Key
-//	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state
+//	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state, ?label
 //	GET    /api/v1/updates/{update}                  with its journal
-//	DELETE /api/v1/updates/{update}                  only one whose record is damaged; 409 for any other
+//	DELETE /api/v1/updates/{update}                  with its journal; 409 while it is active, unless its record is damaged
 //	POST   /api/v1/updates/{update}/cancel           ends it; cancelling twice is no error
 //	POST   /api/v1/updates/{update}/hold             body: application/json; keeps it from executing
 //	POST   /api/v1/updates/{update}/release          body: application/json; ends the hold of one holder
@@ -30,10 +30,16 @@
 //
 //	{"endpoint": "urn:imei:490154203237518", "image": "6f1c...", "delivery": "auto", "protocol": "auto",
 //	 "verify": "version", "deadline": "24h", "attempts": 5, "force": false, "profile": "",
-//	 "hold": {"holder": "night-shift", "reason": "the line is running", "until": "2026-01-02T22:00:00+01:00"}}
+//	 "hold": {"holder": "night-shift", "reason": "the line is running", "until": "2026-01-02T22:00:00+01:00"},
+//	 "labels": {"site": "north", "ticket": "OPS-117"}}
 //
 // A second request for the same endpoint with the same Idempotency-Key is answered with the update that the first one made. If
 // it asks for something else it is a problem of type key-reused; hold is not compared.
+//
+// Labels are names and values by which the caller finds its updates again; they do not change. An update has at most 16. A
+// name has 1 to 64 of the characters A to Z, a to z, 0 to 9, and - _ . /; a value has up to 255 bytes without control characters.
+// GET /api/v1/updates?label=site=north selects the updates with that label and value; the parameter may be repeated, and an
+// update must then have all of them.
 //
 // # Who may what
 //
@@ -95,7 +101,7 @@
 // package that the device holds and has not installed, as far as there is proof. A firmware that is not the device's main one
 // has a field component. An update is
 //
-//	{"id": "01J...", "endpoint": "dev", "image": "6f1c...", "version": "1.1.0", "old_version": "1.0.0",
+//	{"id": "01J...", "endpoint": "dev", "image": "6f1c...", "labels": {}, "version": "1.1.0", "old_version": "1.0.0",
 //	 "phase": "transferring", "state": "downloading", "result": {"code": 0, "name": "default"}, "reported_result": null,
 //	 "outcome": "", "reason": "", "may_still": null, "progress": {"bytes": 4096, "total": 262144},
 //	 "waiting_for": {"reason": "download to finish", "whose": "device", "until": "..."},
@@ -153,10 +159,11 @@
 //	answer                    30 s without room for 4 KiB
 //	authorization             10 s, and 1000 at once: 503
 //	path                      id 64 bytes, endpoint 255
-//	query                     parameters that the call knows, once each; name, version 255 bytes; cursor 355; limit 1 to 1000
+//	query                     parameters that the call knows, once each but for label; name, version 255 bytes; cursor 355; limit 1 to 1000
 //	Idempotency-Key           255 printable ASCII characters
 //	event streams             Options.MaxStreams, a quarter of them for one client; a line is taken within Options.Heartbeat
 //	holds                     16 of an update, holder 64 bytes, reason 255
+//	labels                    16 of an update, name 64 bytes, value 255
 //
 // Headers, connections and idle ones are the server's to limit, see [firmware.NewHTTPServer].
 package httpapi

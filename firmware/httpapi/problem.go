@@ -53,7 +53,6 @@ var titles = map[string]string{
 	"unavailable":            "Not available now",
 	"too-many":               "Too many at once",
 	"damaged":                "The record is damaged",
-	"not-damaged":            "The record is not damaged",
 	"internal":               "Internal error",
 }
 
@@ -94,7 +93,7 @@ func asProblem(err error) *problem {
 		return invalidField(wrong.Field, wrong.Problem)
 	}
 	if active, ok := errors.AsType[*store.UpdateError](err); ok && active.Err == store.ErrActive {
-		p := newProblem(http.StatusConflict, "update-active", "update "+active.ID+" is active for this endpoint")
+		p := newProblem(http.StatusConflict, "update-active", "update "+active.ID+" is active: wait for its end, or cancel it")
 		p.Update = active.ID
 		return p
 	}
@@ -114,9 +113,7 @@ func asProblem(err error) *problem {
 	case errors.Is(err, store.ErrVersionTaken):
 		return newProblem(http.StatusConflict, "version-taken",
 			"an image of this name and version but with other bytes exists: choose another version, or delete it")
-	case errors.Is(err, store.ErrNotDamaged):
-		return newProblem(http.StatusConflict, "not-damaged", "only an update whose record cannot be read can be removed: cancel this one")
-	case errors.Is(err, store.ErrConflict):
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotDamaged):
 		return newProblem(http.StatusConflict, "conflict", "the record changed meanwhile: read it and try again")
 	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
 		return newProblem(http.StatusServiceUnavailable, "unavailable", "the server is stopping")

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/otago-iot/otago/store"
 )
 
 // Bounds of a page.
@@ -32,7 +34,7 @@ func parseQuery(r *http.Request, known []string) (query, error) {
 				return nil, invalidQuery(clip(name, 40), detail+"none")
 			}
 			return nil, invalidQuery(clip(name, 40), detail+strings.Join(known, ", "))
-		case len(list) > 1:
+		case len(list) > 1 && name != "label":
 			return nil, invalidQuery(name, name+" is given more than once")
 		}
 	}
@@ -55,6 +57,22 @@ func (q query) get(name string) string { return url.Values(q).Get(name) }
 
 // has reports whether a parameter is there, be it empty.
 func (q query) has(name string) bool { return url.Values(q).Has(name) }
+
+// labels returns the labels that an update must have: each parameter label is a name, =, and a value.
+func (q query) labels() (map[string]string, error) {
+	labels := make(map[string]string)
+	for _, label := range q["label"] {
+		name, value, ok := strings.Cut(label, "=")
+		if _, twice := labels[name]; !ok || twice {
+			return nil, invalidQuery("label", "label must be NAME=VALUE, with each name once")
+		}
+		labels[name] = value
+	}
+	if err := store.CheckLabels(labels); err != nil {
+		return nil, invalidQuery("label", "label is not valid: "+strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": "))
+	}
+	return labels, nil
+}
 
 // limit returns the size of the page that is asked for.
 func (q query) limit() (int, error) {

@@ -72,13 +72,13 @@ func (a *api) table() []route {
 		{"updates", map[string]*call{
 			http.MethodGet: {
 				action: ReadUpdates, serve: a.listUpdates,
-				query: append(paging, "endpoint", "image", "outcome", "state"),
+				query: append(paging, "endpoint", "image", "label", "outcome", "state"),
 			},
 			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, read: readStart, serve: a.startUpdate},
 		}},
 		{"updates/{update}", map[string]*call{
 			http.MethodGet:    {action: ReadUpdates, serve: a.getUpdate},
-			http.MethodDelete: {action: WriteUpdates, serve: a.removeUpdate},
+			http.MethodDelete: {action: WriteUpdates, serve: a.deleteUpdate},
 		}},
 		{"updates/{update}/cancel", map[string]*call{http.MethodPost: {action: WriteUpdates, serve: a.cancelUpdate}}},
 		{"updates/{update}/hold", map[string]*call{

@@ -31,11 +31,14 @@ type updateRequest struct {
 	Force    bool      `json:"force"`
 	Profile  string    `json:"profile"`
 	Hold     *holdBody `json:"hold"`
+
+	Labels map[string]string `json:"labels"`
 }
 
 func (u updateRequest) parse() (firmware.Request, error) {
 	request := firmware.Request{
 		Endpoint: u.Endpoint, Image: u.Image, Deadline: time.Duration(u.Deadline), Force: u.Force, Profile: u.Profile,
+		Labels: u.Labels,
 	}
 	if problem := checkEndpoint(u.Endpoint); problem != "" {
 		return request, invalidField("endpoint", problem)
@@ -166,6 +169,9 @@ func (a *api) listUpdates(w http.ResponseWriter, r *http.Request, req request) e
 	q := store.UpdateQuery{
 		Endpoint: req.query.get("endpoint"), Image: req.query.get("image"), After: after, Limit: limit + 1,
 	}
+	if q.Labels, err = req.query.labels(); err != nil {
+		return err
+	}
 	if err := filterUpdates(&q, req.query); err != nil {
 		return err
 	}
@@ -207,9 +213,14 @@ func (a *api) getUpdate(w http.ResponseWriter, r *http.Request, req request) err
 	return a.writeWithJournal(w, r, update)
 }
 
-// removeUpdate is the way out for a record that cannot be read: it keeps its endpoint from being updated.
-func (a *api) removeUpdate(w http.ResponseWriter, r *http.Request, req request) error {
-	if err := a.manager.RemoveDamaged(r.Context(), req.update); err != nil {
+// deleteUpdate deletes an update that has ended, or one whose record cannot be read: that one keeps
+// its endpoint from being updated.
+func (a *api) deleteUpdate(w http.ResponseWriter, r *http.Request, req request) error {
+	err := a.manager.DeleteUpdate(r.Context(), req.update)
+	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrNotFound) { // something may refer to it all the same
+		err = a.manager.RemoveDamaged(r.Context(), req.update)
+	}
+	if err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

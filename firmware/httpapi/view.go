@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"strconv"
 	"time"
 
@@ -131,6 +132,7 @@ type updateView struct {
 	ID         string       `json:"id"`
 	Endpoint   string       `json:"endpoint"`
 	Image      string       `json:"image"`
+	Labels     labels       `json:"labels"`
 	Version    string       `json:"version"`     // that the device is to run
 	OldVersion string       `json:"old_version"` // that it ran before, if that could be read
 	Phase      string       `json:"phase"`
@@ -151,6 +153,16 @@ type updateView struct {
 	Updated    time.Time    `json:"updated"`
 	Ended      *time.Time   `json:"ended"`            // null while it is active
 	Journal    []any        `json:"journal,omitzero"` // lineView, or damagedView
+}
+
+// labels are {} rather than null if there are none.
+type labels map[string]string
+
+func (l labels) MarshalJSON() ([]byte, error) {
+	if l == nil {
+		return []byte("{}"), nil
+	}
+	return json.Marshal(map[string]string(l))
 }
 
 type progressView struct {
@@ -183,6 +195,7 @@ func viewUpdate(u firmware.Update) updateView {
 		ID:         u.ID,
 		Endpoint:   u.Endpoint,
 		Image:      u.Image,
+		Labels:     u.Labels,
 		Version:    m.Plan.Target,
 		OldVersion: m.OldVersion,
 		Phase:      string(m.Phase),

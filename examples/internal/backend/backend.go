@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -106,26 +105,11 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 		Delivery:  b.delivery,
 		Inventory: true,
 		Logger:    config.Logger,
-		Hooks:     logging(config.Logger),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return b, b.listen(ctx)
-}
-
-// logging tells the log of each update.
-func logging(log *slog.Logger) firmware.Hooks {
-	return firmware.Hooks{
-		Started: func(u firmware.Update) {
-			log.Info("update started", "endpoint", u.Endpoint, "version", u.Machine.Plan.Target, "id", u.ID)
-		},
-		Ended: func(u firmware.Update) {
-			m := u.Machine
-			log.Info("update ended", "endpoint", u.Endpoint, "version", m.Plan.Target, "id", u.ID,
-				"outcome", m.Outcome, "result", m.Result, "reason", m.Reason, "took", m.Ended.Sub(m.Created).Round(time.Millisecond))
-		},
-	}
 }
 
 func (c *Config) check() error {

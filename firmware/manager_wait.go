@@ -1,0 +1,94 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// ErrStopped is returned by [Manager.Wait] if [Manager.Run] has ended before the update.
+var ErrStopped = errors.New("firmware: manager has stopped")
+
+// waitPoll is how often a waiter reads the store all the same: another process may end the update.
+const waitPoll = 30 * time.Second
+
+// Wait returns the update with the given id as soon as it has its outcome, at once if it has one
+// already. Any number of callers may wait: one that waits costs its own goroutine and some 200 bytes.
+// An update that another process ends is noticed within 30 seconds.
+//
+// The error is store.ErrNotFound if there is no such update, or if it was deleted meanwhile; that of
+// ctx when it ends, with the update as it is then; [ErrStopped] when Run ends before the update or has
+// ended already, with the update as it is then: the next Run goes on with it; or the store's. Before
+// the first Run, Wait waits for it.
+func (m *Manager) Wait(ctx context.Context, id string) (Update, error) {
+	for {
+		m.mu.Lock()
+		stopped := m.stopped
+		m.mu.Unlock()
+		ended, leave := m.waiters.join(id)
+		u, err := m.Get(ctx, id)
+		if err != nil || !u.Active() {
+			leave()
+			return u, err
+		}
+		timer := time.NewTimer(waitPoll)
+		select {
+		case <-ended:
+		case <-timer.C:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-stopped:
+			err = ErrStopped
+		}
+		timer.Stop()
+		leave()
+		if err != nil {
+			return u, err
+		}
+	}
+}
+
+// waiters are the updates whose end somebody waits for.
+type waiters struct {
+	mu   sync.Mutex
+	byID map[string]*waiter
+}
+
+// A waiter is one update; n callers wait for it.
+type waiter struct {
+	n     int
+	ended chan struct{} // closed when the update has ended or was removed
+}
+
+// join returns a channel that is closed when the update ends from now on. leave must be called.
+func (w *waiters) join(id string) (ended <-chan struct{}, leave func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	entry := w.byID[id]
+	if entry == nil {
+		if w.byID == nil {
+			w.byID = make(map[string]*waiter)
+		}
+		entry = &waiter{ended: make(chan struct{})}
+		w.byID[id] = entry
+	}
+	entry.n++
+	return entry.ended, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if entry.n--; entry.n == 0 && w.byID[id] == entry {
+			delete(w.byID, id)
+		}
+	}
+}
+
+// wake has those read again who wait for an update.
+func (w *waiters) wake(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if entry := w.byID[id]; entry != nil {
+		close(entry.ended)
+		delete(w.byID, id)
+	}
+}
