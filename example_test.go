@@ -32,7 +32,10 @@ func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) e
 	if err != nil {
 		return err
 	}
-	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+	if err != nil {
+		return err
+	}
 	srv.HandleFunc("/", delivery.ServeCoAP) // devices download by CoAP
 	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Delivery: delivery})
 	if err != nil {

@@ -81,6 +81,8 @@ func TestDeliveryConfig(t *testing.T) {
 	other := openRepository(t, t.TempDir(), memory.New(), firmware.RepositoryConfig{})
 	d, err := firmware.NewDelivery(other, firmware.DeliveryConfig{})
 	require.NoError(t, err)
-	_, err = firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), memory.New(), images, firmware.ManagerConfig{Delivery: d})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	require.NoError(t, err)
+	_, err = firmware.NewManager(srv, memory.New(), images, firmware.ManagerConfig{Delivery: d})
 	require.ErrorContains(t, err, "ManagerConfig.Delivery")
 }

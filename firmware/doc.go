@@ -7,7 +7,7 @@
 //
 //	db, err := bolt.Open("ota.db", bolt.Config{})
 //	images, err := firmware.OpenRepository("images", db, firmware.RepositoryConfig{})
-//	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+//	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
 //	delivery, err := firmware.NewDelivery(images, firmware.DeliveryConfig{BaseURL: "http://127.0.0.1:8081"})
 //	srv.HandleFunc("/", delivery.ServeCoAP)
 //	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Delivery: delivery})

@@ -30,7 +30,10 @@ func ExampleManager() {
 	if err != nil {
 		panic(err)
 	}
-	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+	if err != nil {
+		panic(err)
+	}
 	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{})
 	if err != nil {
 		panic(err)

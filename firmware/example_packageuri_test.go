@@ -37,7 +37,11 @@ func ExampleManagerConfig_packageURI() {
 		fmt.Println(err)
 		return
 	}
-	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db)})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{PackageURI: packageURI})
 	if err != nil {
 		fmt.Println(err)

@@ -27,7 +27,9 @@ func idleManager(t *testing.T, cfg ManagerConfig) *Manager {
 	db := memory.New()
 	images, err := OpenRepository(t.TempDir(), db, RepositoryConfig{})
 	require.NoError(t, err)
-	m, err := NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, cfg)
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	require.NoError(t, err)
+	m, err := NewManager(srv, db, images, cfg)
 	require.NoError(t, err)
 	return m
 }

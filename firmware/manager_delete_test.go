@@ -55,7 +55,9 @@ func inKeyed(t *testing.T, db store.Store, fn func(k *keyed)) {
 func (k *keyed) start(psk, dir string) {
 	images, err := firmware.OpenRepository(dir, k.db, firmware.RepositoryConfig{})
 	require.NoError(k.t, err)
-	k.srv = lwm2m.NewServer(lwm2m.ServerConfig{Credentials: lwm2m.PSKFile(psk), Registrations: firmware.Registrations(k.db)})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Credentials: lwm2m.PSKFile(psk), Registrations: firmware.Registrations(k.db)})
+	require.NoError(k.t, err)
+	k.srv = srv
 	k.mgr, err = firmware.NewManager(k.srv, k.db, images, firmware.ManagerConfig{})
 	require.NoError(k.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -198,7 +200,9 @@ func TestDeleteDeviceOfAnotherStore(t *testing.T) {
 	db := memory.New()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
-	mgr, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	require.NoError(t, err)
+	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{})
 	require.NoError(t, err)
 	require.ErrorIs(t, mgr.DeleteDevice(t.Context(), endpoint), store.ErrNotFound)
 	_, err = db.Commit(t.Context(), store.PutFirmware{Endpoint: endpoint, Firmware: store.Firmware{Version: oldFW}})

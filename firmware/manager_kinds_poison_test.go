@@ -87,7 +87,9 @@ func TestPoisonedRequests(t *testing.T) {
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
 	for name, cfg := range configs {
-		_, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, cfg)
+		srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+		require.NoError(t, err)
+		_, err = firmware.NewManager(srv, db, images, cfg)
 		require.ErrorContains(t, err, "ManagerConfig.", name)
 	}
 }

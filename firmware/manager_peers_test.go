@@ -257,7 +257,8 @@ func TestPushByTCP(t *testing.T) {
 	require.NoError(t, err)
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(t, "server")})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(t, "server")})
+	require.NoError(t, err)
 	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Logger: testLogger(t, "manager")})
 	require.NoError(t, err)
 	device := firmwaretest.NewDevice(lwm2m.ClientConfig{

@@ -32,7 +32,8 @@ func TestRegistrationsComeBack(t *testing.T) {
 		require.Equal(t, want, got)
 	}
 
-	server := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: kept})
+	server, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: kept})
+	require.NoError(t, err)
 	want.Ended = time.Time{}
 	require.NoError(t, kept.PutRegistration(t.Context(), want))
 	got, ok := server.Registration("dev")

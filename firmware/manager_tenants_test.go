@@ -83,7 +83,8 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 	network := simnet.New(1)
 	a := &tenant{name: "a", db: memory.New(), bytes: bytes.Repeat([]byte("a"), 5000)}
 	b := &tenant{name: "b", db: memory.New(), bytes: bytes.Repeat([]byte("b"), 7000)}
-	srv := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: splitRegistrations{a, b}, Logger: testLogger(t, "server")})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: splitRegistrations{a, b}, Logger: testLogger(t, "server")})
+	require.NoError(t, err)
 	var work sync.WaitGroup
 	handler := http.Handler(http.NotFoundHandler())
 	for i, tn := range []*tenant{a, b} {

@@ -99,7 +99,9 @@ func (w *world) start(db store.Store) {
 		conn = filtered{conn, w.filter}
 	}
 	ctx, cancel := context.WithCancel(w.ctx)
-	w.srv = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(w.t, "server")})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(w.t, "server")})
+	require.NoError(w.t, err)
+	w.srv = srv
 	w.cfg.Logger = testLogger(w.t, "manager")
 	w.srv.HandleFunc("/", w.delivery.ServeCoAP)
 	w.mgr = w.manager(db)

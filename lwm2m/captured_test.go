@@ -206,7 +206,7 @@ func TestCapturedTCPRegistration(t *testing.T) {
 	frame, err := hex.DecodeString(file.Vectors[i].Message)
 	require.NoError(t, err)
 
-	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	server := lwm2m.MustServer(lwm2m.ServerConfig{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -16,7 +16,7 @@ import (
 // reachable.
 func TestConnectionEndsDuringRegister(t *testing.T) {
 	looking, goOn := make(chan struct{}), make(chan struct{})
-	server := lwm2m.NewServer(lwm2m.ServerConfig{Authorize: func(context.Context, lwm2m.Registration) error {
+	server := lwm2m.MustServer(lwm2m.ServerConfig{Authorize: func(context.Context, lwm2m.Registration) error {
 		close(looking)
 		<-goOn
 		return nil

@@ -1,6 +1,8 @@
 package lwm2m
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"testing"
 	"time"
@@ -20,8 +22,27 @@ func TestDefaults(t *testing.T) {
 		Endpoint: "a", PSKIdentity: "a", Version: "1.1", Lifetime: 300 * time.Second, Logger: log,
 		MinRetry: 2 * time.Second, MaxRetry: 5 * time.Minute, MaxMessage: 64 << 10,
 	}, ClientConfig{Endpoint: "a", Logger: log}.withDefaults())
-	bounded := ServerConfig{MinLifetime: 1, FlushInterval: time.Hour, MaxLinks: 1 << 20}.withDefaults()
-	require.Equal(t, time.Second, bounded.MinLifetime)
-	require.Equal(t, 30*time.Second, bounded.FlushInterval)
-	require.Equal(t, 64<<10, bounded.MaxLinks)
+	require.Equal(t, time.Second, ServerConfig{MinLifetime: 1}.withDefaults().MinLifetime)
+}
+
+// TestServerConfigErrors checks that NewServer names the field that cannot be right.
+func TestServerConfigErrors(t *testing.T) {
+	for want, config := range map[string]ServerConfig{
+		"Certificate: it is empty":    {Certificate: &tls.Certificate{}},
+		"ClientCAs is set, and":       {ClientCAs: x509.NewCertPool()},
+		"MinLifetime is -1s":          {MinLifetime: -time.Second},
+		"MaxLifetime is 1s, below":    {MinLifetime: time.Minute, MaxLifetime: time.Second},
+		"MaxSilence is -1s":           {MaxSilence: -time.Second},
+		"AwakeTime is -1s":            {AwakeTime: -time.Second},
+		"FlushInterval is 31s, more":  {FlushInterval: 31 * time.Second},
+		"MaxRegistrations is -1":      {MaxRegistrations: -1},
+		"MaxRegistrationBytes is -1":  {MaxRegistrationBytes: -1},
+		"MaxLinks is 65537, not 1 to": {MaxLinks: 65_537},
+		"MaxMessage is -1":            {MaxMessage: -1},
+	} {
+		_, err := NewServer(config)
+		require.ErrorContains(t, err, "lwm2m: ServerConfig: "+want)
+	}
+	_, err := NewServer(ServerConfig{})
+	require.NoError(t, err)
 }

@@ -6,7 +6,7 @@
 // A server starts with ListenAndServe, which may be called for several addresses. Devices register by themselves; Watch tells
 // of it, and from then on they can be asked:
 //
-//	srv := lwm2m.NewServer(lwm2m.ServerConfig{Credentials: lwm2m.PSKFile("devices.psk")})
+//	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Credentials: lwm2m.PSKFile("devices.psk")})
 //	srv.Watch(func(e lwm2m.RegistrationEvent) {
 //		if e.Kind == lwm2m.EventRegistered {
 //			entries, err := srv.Read(ctx, e.Registration.Endpoint, lwm2m.NewPath(3, 0, 3))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -47,7 +46,7 @@ func secure(t *testing.T, addr string, config lwm2m.ServerConfig) *secured {
 		return err == nil
 	}, 20*time.Second, 50*time.Millisecond)
 	s := &secured{
-		Server: lwm2m.NewServer(config), uri: "coaps://" + conn.LocalAddr().String(), registered: make(chan lwm2m.Registration, 16),
+		Server: lwm2m.MustServer(config), uri: "coaps://" + conn.LocalAddr().String(), registered: make(chan lwm2m.Registration, 16),
 	}
 	s.Watch(func(e lwm2m.RegistrationEvent) {
 		if e.Kind == lwm2m.EventRegistered {
@@ -286,8 +285,8 @@ func TestDTLSKindsOfIdentities(t *testing.T) {
 // TestDTLSNeedsCredentials refuses to serve when nobody could prove anything.
 func TestDTLSNeedsCredentials(t *testing.T) {
 	_, certificate := testCertificate(t, endpointName)
-	for _, config := range []lwm2m.ServerConfig{{}, {Certificate: &certificate}, {ClientCAs: x509.NewCertPool()}} {
-		require.ErrorIs(t, lwm2m.NewServer(config).ListenAndServe(t.Context(), "coaps://127.0.0.1:0"), lwm2m.ErrNoCredentials)
+	for _, config := range []lwm2m.ServerConfig{{}, {Certificate: &certificate}} {
+		require.ErrorIs(t, lwm2m.MustServer(config).ListenAndServe(t.Context(), "coaps://127.0.0.1:0"), lwm2m.ErrNoCredentials)
 	}
 	_, err := lwm2m.Fetch(t.Context(), "coaps://127.0.0.1:1/x", new(bytes.Buffer), lwm2m.FetchConfig{
 		Certificate: &tls.Certificate{}, Listen: func(context.Context) (net.PacketConn, error) { return net.ListenPacket("udp", "127.0.0.1:0") },

@@ -35,7 +35,7 @@ func inSecureWorld(t *testing.T, f func(t *testing.T, w *secureWorld)) {
 }
 
 func (w *secureWorld) start() {
-	w.server = lwm2m.NewServer(lwm2m.ServerConfig{Credentials: keys(w.t, endpointName+" 01")})
+	w.server = lwm2m.MustServer(lwm2m.ServerConfig{Credentials: keys(w.t, endpointName+" 01")})
 	conn, err := w.net.Listen(serverAddress)
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -23,7 +23,10 @@ func ExampleServer() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 
-	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	server, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	if err != nil {
+		panic(err)
+	}
 	answered := make(chan struct{})
 	server.Watch(func(e lwm2m.RegistrationEvent) {
 		if e.Kind != lwm2m.EventRegistered {
@@ -92,7 +95,10 @@ func (t thermometer) Execute(context.Context, lwm2m.Path, string) error {
 func ExampleClient() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	server, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	if err != nil {
+		panic(err)
+	}
 	sent := make(chan lwm2m.RegistrationEvent, 1)
 	server.Watch(func(e lwm2m.RegistrationEvent) {
 		if e.Kind == lwm2m.EventSent {
@@ -139,7 +145,10 @@ func ExampleFetch() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	image := bytes.Repeat([]byte("firmware"), 1000)
-	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	server, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	if err != nil {
+		panic(err)
+	}
 	server.Handle("/fw/sensor", &lwm2m.Download{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1, 2, 3}})
 	conn, uri := listen()
 	served := make(chan error)

@@ -29,6 +29,15 @@ var (
 	ParseAttributes = parseAttributes
 )
 
+// MustServer is NewServer with a configuration that is right.
+func MustServer(config ServerConfig) *Server {
+	s, err := NewServer(config)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
 func (s Attributes) Cleared(a Attribute) bool            { return s.clears(a) }
 func (s Attributes) IsZero() bool                        { return s.isZero() }
 func (s Attributes) All() iter.Seq2[Attribute, float64]  { return s.all() }

@@ -48,7 +48,7 @@ func (slowKeys) Endpoint(context.Context, Identity) (string, error) { return "",
 // TestSlowCredentials gives credentials the time that is documented.
 func TestSlowCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewServer(ServerConfig{Credentials: slowKeys{}})
+		s := MustServer(ServerConfig{Credentials: slowKeys{}})
 		begin := time.Now()
 		s.psk([]byte("id"))
 		require.Equal(t, 5*time.Second, time.Since(begin))
@@ -82,7 +82,7 @@ func TestNoticesThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		var got []Notice
-		c := &Call{server: NewServer(ServerConfig{}), request: Request{Notice: func(n Notice) {
+		c := &Call{server: MustServer(ServerConfig{}), request: Request{Notice: func(n Notice) {
 			<-release
 			got = append(got, n)
 		}}}

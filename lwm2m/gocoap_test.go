@@ -38,7 +38,7 @@ func TestGoCoapDevice(t *testing.T) {
 	peers.Mark(t, "go-coap", "LwM2M client", "coap", "Register, Read, Write, Execute")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	srv := lwm2m.NewServer(lwm2m.ServerConfig{})
+	srv := lwm2m.MustServer(lwm2m.ServerConfig{})
 	registered := make(chan lwm2m.Registration, 1)
 	srv.Watch(func(e lwm2m.RegistrationEvent) {
 		if e.Kind == lwm2m.EventRegistered {

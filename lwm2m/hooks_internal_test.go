@@ -14,7 +14,7 @@ import (
 // TestHandshakesThatFail tells of some, of no more than wait for a slow function, and of none after the end.
 func TestHandshakesThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewServer(ServerConfig{})
+		s := MustServer(ServerConfig{})
 		addr, err := netip.MustParseAddrPort("10.0.0.2:1"), errors.New("who?")
 		s.handshakeFailed(addr, err) // nobody listens
 		hold, count := make(chan struct{}), 0

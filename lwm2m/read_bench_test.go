@@ -12,7 +12,7 @@ import (
 // registration, queue, formats and models.
 func BenchmarkRead(b *testing.B) {
 	ctx, stop := context.WithCancel(b.Context())
-	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	server := lwm2m.MustServer(lwm2m.ServerConfig{})
 	conn, uri := listen()
 	served := make(chan error, 1)
 	go func() { served <- server.ServePacket(ctx, conn) }()

@@ -115,7 +115,7 @@ func TestSoftStateIsFlushed(t *testing.T) {
 		require.False(t, store.get(endpointName).Ended.IsZero())
 	})
 	// An ended registration is loaded as such.
-	s := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: store})
+	s := lwm2m.MustServer(lwm2m.ServerConfig{Registrations: store})
 	r, ok := s.Registration(endpointName)
 	require.True(t, ok)
 	require.Empty(t, r.ID)
@@ -135,7 +135,7 @@ func TestRestoredRegistrationExpires(t *testing.T) {
 }
 
 func TestStoreThatCannotBeRead(t *testing.T) {
-	s := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: brokenStore{}, NoSec: true})
+	s := lwm2m.MustServer(lwm2m.ServerConfig{Registrations: brokenStore{}, NoSec: true})
 	err := s.ListenAndServe(t.Context(), "coap://127.0.0.1:0")
 	require.ErrorIs(t, err, errBroken)
 }
@@ -187,7 +187,7 @@ func TestStoreThatPanics(t *testing.T) {
 		r, _ := w.server.Registration(endpointName)
 		require.Less(t, r.Updated.Sub(store.get(endpointName).Updated), time.Minute)
 	})
-	s := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: &panickingStore{read: true}, NoSec: true})
+	s := lwm2m.MustServer(lwm2m.ServerConfig{Registrations: &panickingStore{read: true}, NoSec: true})
 	require.ErrorIs(t, s.ListenAndServe(t.Context(), "coap://127.0.0.1:0"), lwm2m.ErrInternal)
 }
 
@@ -294,7 +294,7 @@ func TestServerRestartOnAnotherPort(t *testing.T) {
 		stored := store.get(endpointName)
 		stored.Local = netip.MustParseAddrPort(serverAddress)
 		require.NoError(t, store.PutRegistration(ctx, stored))
-		w.server = lwm2m.NewServer(config)
+		w.server = lwm2m.MustServer(config)
 		serve("10.0.0.1:5685", w.server.ServePacket)
 		require.Equal(t, "1.0.0", w.read("/3/0/3"))
 		seen, _ := w.server.Registration(endpointName)

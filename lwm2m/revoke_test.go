@@ -93,7 +93,7 @@ func inRingWorld(t *testing.T, f func(t *testing.T, w *ringWorld)) {
 	synctest.Test(t, func(t *testing.T) {
 		ring := &keyring{keys: map[string][]byte{"id": {1}}, endpoints: map[lwm2m.Identity]string{pskIdentity("id"): "dev"}}
 		w := &ringWorld{t: t, net: simnet.New(1), ring: ring}
-		w.server = lwm2m.NewServer(lwm2m.ServerConfig{Credentials: ring})
+		w.server = lwm2m.MustServer(lwm2m.ServerConfig{Credentials: ring})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		conn, err := w.net.Listen(serverAddress)
@@ -347,7 +347,7 @@ func TestPSKFileOfServer(t *testing.T) {
 		require.NoError(t, os.WriteFile(name, []byte("id 01 dev\n"), 0o600))
 		log := new(lines)
 		w := &ringWorld{t: t, net: simnet.New(1)}
-		w.server = lwm2m.NewServer(lwm2m.ServerConfig{
+		w.server = lwm2m.MustServer(lwm2m.ServerConfig{
 			Credentials: lwm2m.PSKFile(name), Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		})
 		ctx, cancel := context.WithCancel(context.Background())

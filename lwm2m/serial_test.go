@@ -61,7 +61,7 @@ func (s *slowStore) DeleteRegistration(ctx context.Context, endpoint string) err
 // is what is known. What concerns other endpoints does not wait.
 func TestOneAtATime(t *testing.T) {
 	store := &slowStore{}
-	s := NewServer(ServerConfig{Registrations: store})
+	s := MustServer(ServerConfig{Registrations: store})
 	path := location(register(s, "ep=a"))
 	var group sync.WaitGroup
 	begin := func(f func()) {
@@ -109,7 +109,7 @@ func TestWhatIsNotStoredIsStoredLater(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &recordingStore{}
-				s := NewServer(ServerConfig{Registrations: store})
+				s := MustServer(ServerConfig{Registrations: store})
 				require.NoError(t, s.enter(t.Context()))
 				path := location(register(s, "ep=a"))
 				time.Sleep(time.Hour)
@@ -133,7 +133,7 @@ func TestWhatIsNotStoredIsStoredLater(t *testing.T) {
 func TestEndIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &recordingStore{}
-		s := NewServer(ServerConfig{Registrations: store})
+		s := MustServer(ServerConfig{Registrations: store})
 		require.NoError(t, s.enter(t.Context()))
 		register(s, "ep=a", "lt=60")
 		time.Sleep(2 * time.Minute)
@@ -158,7 +158,7 @@ func TestObservationOfAnotherRegistration(t *testing.T) {
 		"end of the association": func(s *Server, _ string) { s.associationClosed(peerA) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := NewServer(ServerConfig{})
+			s := MustServer(ServerConfig{})
 			register(s, "ep=a")
 			d := s.table.byEndpoint["a"]
 			ss := &session{device: d, peer: d.peer, id: d.id}
@@ -176,7 +176,7 @@ func TestObservationOfAnotherRegistration(t *testing.T) {
 // those that have no chance, as the endpoint uses credentials, of none.
 func TestManyRegistersOfOneEndpoint(t *testing.T) {
 	store := &slowStore{}
-	s := NewServer(ServerConfig{Registrations: store, Credentials: staticCredentials{"id": "secured"}})
+	s := MustServer(ServerConfig{Registrations: store, Credentials: staticCredentials{"id": "secured"}})
 	require.Equal(t, coap.Created, registerLinks(s, "secured", objects, psk("id")).Code)
 	codes := make(chan ResponseCode, 200)
 	store.mu.Lock() // nobody gets on
@@ -202,7 +202,7 @@ func TestManyRegistersOfOneEndpoint(t *testing.T) {
 // is, the device is registered, and a restart does not forget it.
 func TestDeleteDeviceDuringAClaim(t *testing.T) {
 	store := &recordingStore{}
-	s := NewServer(ServerConfig{Registrations: store})
+	s := MustServer(ServerConfig{Registrations: store})
 	require.Equal(t, coap.Created, registerLinks(s, "b", objects, nil).Code)
 	require.Equal(t, coap.Created, registerLinks(s, "a", objects, nil).Code)
 	var options coap.Options

@@ -42,7 +42,7 @@ func TestDeviceCostsBytes(t *testing.T) {
 		_, err := fmt.Sscan(s, &n)
 		require.NoError(t, err)
 	}
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	require.NoError(t, s.enter(t.Context()))
 	goroutines := runtime.NumGoroutine()
 	before := heapBytes()
@@ -74,7 +74,7 @@ func heapBytes() uint64 {
 }
 
 func BenchmarkRegister(b *testing.B) {
-	s := NewServer(ServerConfig{MaxRegistrations: 1 << 30})
+	s := MustServer(ServerConfig{MaxRegistrations: 1 << 30})
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
@@ -87,7 +87,7 @@ func BenchmarkRegister(b *testing.B) {
 func BenchmarkUpdate(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := NewServer(ServerConfig{})
+			s := MustServer(ServerConfig{})
 			updates := make([]*coap.IncomingRequest, n)
 			for i := range n {
 				r := fleetRequest(i)

@@ -118,7 +118,7 @@ func TestRegisterRefusesWhatIsWrong(t *testing.T) {
 		{"payload in another format", []string{"ep=a"}, 110, objects, CodeUnsupportedFormat},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := NewServer(ServerConfig{})
+			s := MustServer(ServerConfig{})
 			resp := serve(s, incoming{code: coap.POST, path: "/rd", queries: test.queries, format: test.format, payload: test.payload})
 			require.Equal(t, test.want, ResponseCode(resp.Code), string(resp.Payload))
 			require.NotEmpty(t, resp.Payload, "a reason")
@@ -178,7 +178,7 @@ func TestRegisterTakesWhatIsRight(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := NewServer(ServerConfig{})
+			s := MustServer(ServerConfig{})
 			resp := register(s, test.queries...)
 			require.Equal(t, coap.Created, resp.Code, string(resp.Payload))
 			reg, ok := s.Registration("a")
@@ -190,7 +190,7 @@ func TestRegisterTakesWhatIsRight(t *testing.T) {
 			}
 		})
 	}
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	for _, name := range []string{"urn:imei:490154203237518", "a/b", "a b", "äöü€", "100%", "a%2Fb", strings.Repeat("x", 255)} {
 		require.Equal(t, coap.Created, register(s, "ep="+name).Code)
 		_, ok := s.Registration(name)
@@ -207,7 +207,7 @@ func TestOddRegisters(t *testing.T) {
 		"ends like C":     {path: "/rd", format: 40, payload: objects + "\x00"},
 		"resources alone": {path: "/rd", format: 40, payload: "</1/0/1>,</3/0/11/0>,</5/0/3>"},
 	} {
-		s := NewServer(ServerConfig{})
+		s := MustServer(ServerConfig{})
 		in.code, in.queries = coap.POST, []string{"ep=a"}
 		resp := serve(s, in)
 		require.Equal(t, coap.Created, resp.Code, "%s: %s", name, resp.Payload)
@@ -226,7 +226,7 @@ func TestOddRegisters(t *testing.T) {
 
 // TestRefusalsSayWhatIsWrong has the answer name the place or the parameter.
 func TestRefusalsSayWhatIsWrong(t *testing.T) {
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	for want, in := range map[string]incoming{
 		"offset 9":    {queries: []string{"ep=a"}, payload: `</3/0>,</`},
 		"offset 22":   {queries: []string{"ep=a"}, payload: `</>;ct="60 110,</3/0>;`},
@@ -260,7 +260,7 @@ func (c staticCredentials) Endpoint(_ context.Context, id Identity) (string, err
 
 func TestEndpointAndIdentity(t *testing.T) {
 	secured := coap.Peer{Transport: coap.DTLS, Addr: peerA.Addr, ID: 7}
-	s := NewServer(ServerConfig{Credentials: staticCredentials{"id-a": "a", "b": "b"}})
+	s := MustServer(ServerConfig{Credentials: staticCredentials{"id-a": "a", "b": "b"}})
 	try := func(id *dtls.Identity, queries ...string) ResponseCode {
 		p := peerA
 		if id != nil {
@@ -296,7 +296,7 @@ func TestEndpointAndIdentity(t *testing.T) {
 }
 
 func TestUpdateAndDeregister(t *testing.T) {
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	path := location(register(s, "ep=a", "lt=300", "lwm2m=1.1"))
 	update := func(path string, in incoming) ResponseCode {
 		in.code, in.path = coap.POST, path
@@ -331,7 +331,7 @@ func TestUpdateAndDeregister(t *testing.T) {
 // TestAddressMovesToAnotherDevice has one device register from the address that another had: nothing that is meant for the
 // other is to reach it.
 func TestAddressMovesToAnotherDevice(t *testing.T) {
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	register(s, "ep=a")
 	register(s, "ep=b")
 	_, err := s.Read(t.Context(), "a", NewPath(3))
@@ -339,7 +339,7 @@ func TestAddressMovesToAnotherDevice(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	s := NewServer(ServerConfig{MaxRegistrations: 3})
+	s := MustServer(ServerConfig{MaxRegistrations: 3})
 	for i := range 3 {
 		require.Equal(t, coap.Created, register(s, fmt.Sprintf("ep=%d", i)).Code)
 	}
@@ -352,7 +352,7 @@ func TestBounds(t *testing.T) {
 
 func TestAuthorize(t *testing.T) {
 	var refuse error
-	s := NewServer(ServerConfig{Authorize: func(_ context.Context, r Registration) error {
+	s := MustServer(ServerConfig{Authorize: func(_ context.Context, r Registration) error {
 		require.Equal(t, "a", r.Endpoint)
 		return refuse
 	}})
@@ -427,7 +427,7 @@ func (r *recordingStore) Registrations(context.Context) iter.Seq2[Registration, 
 
 func TestRegisterIsDurable(t *testing.T) {
 	store := &recordingStore{}
-	s := NewServer(ServerConfig{Registrations: store})
+	s := MustServer(ServerConfig{Registrations: store})
 	store.err = errors.New("disk full")
 	resp := register(s, "ep=a")
 	require.Equal(t, CodeUnavailable, ResponseCode(resp.Code))
@@ -448,7 +448,7 @@ func TestRegisterIsDurable(t *testing.T) {
 	require.Equal(t, "192.0.2.9:9", store.records["a"].Address.String())
 
 	// Another server on the same store knows it, and what it may not be.
-	s2 := NewServer(ServerConfig{Registrations: store})
+	s2 := MustServer(ServerConfig{Registrations: store})
 	reg, ok := s2.Registration("a")
 	require.True(t, ok)
 	require.Equal(t, "/rd/"+reg.ID, path)
@@ -458,7 +458,7 @@ func TestRegisterIsDurable(t *testing.T) {
 // TestDeregisterIsDurable has the store fail when a device leaves: it is not told that it has.
 func TestDeregisterIsDurable(t *testing.T) {
 	store := &recordingStore{}
-	s := NewServer(ServerConfig{Registrations: store})
+	s := MustServer(ServerConfig{Registrations: store})
 	path := location(register(s, "ep=a"))
 	leave := func() ResponseCode {
 		return ResponseCode(serve(s, incoming{code: coap.DELETE, path: path, format: -1}).Code)
@@ -481,7 +481,7 @@ func TestDeregisterIsDurable(t *testing.T) {
 // TestDeleteDeviceIsDurable has the store fail when a device is to be forgotten: it is not.
 func TestDeleteDeviceIsDurable(t *testing.T) {
 	store := &recordingStore{}
-	s := NewServer(ServerConfig{Registrations: store})
+	s := MustServer(ServerConfig{Registrations: store})
 	path := location(register(s, "ep=a"))
 	require.ErrorIs(t, s.DeleteDevice(t.Context(), "b"), ErrNotFound)
 	store.err = errors.New("disk full")
@@ -502,7 +502,7 @@ func FuzzRegister(f *testing.F) {
 	f.Add("ep=%41&b=UQ&sms=1", `</>;rt="oma.lwm2m";ct=110,</1>;ver=1.1,</1/0>`, uint16(40))
 	f.Add("ep=a&lt=0", "", uint16(0))
 	f.Fuzz(func(t *testing.T, queries, payload string, format uint16) {
-		s := NewServer(ServerConfig{})
+		s := MustServer(ServerConfig{})
 		resp := serve(s, incoming{code: coap.POST, path: "/rd", queries: strings.Split(queries, "&"), format: int(format), payload: payload})
 		switch class := resp.Code >> 5; {
 		case resp.Code == coap.Created:
@@ -527,7 +527,7 @@ func FuzzRegister(f *testing.F) {
 
 // TestNoRequestBeforeTheAnswer holds a request back until the device has the answer to its Register.
 func TestNoRequestBeforeTheAnswer(t *testing.T) {
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	_, err := s.accept(t.Context(), Registration{
 		Endpoint: "a", ID: "x", Links: objects, Lifetime: time.Hour, Transport: TransportUDP, Address: peerA.Addr,
 	}, peerA)

@@ -35,7 +35,7 @@ func leave(t *testing.T, s *Server, endpoint string, id *dtls.Identity) {
 }
 
 func TestLinksAreBounded(t *testing.T) {
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	require.Equal(t, CodeTooLarge, ResponseCode(registerLinks(s, "a", linksOf(1, 4097), nil).Code))
 	_, ok := s.Registration("a")
 	require.False(t, ok)
@@ -45,7 +45,7 @@ func TestLinksAreBounded(t *testing.T) {
 	require.Contains(t, string(resp.Payload), "4096")
 	r, _ := s.Registration("a")
 	require.Equal(t, linksOf(1, 4096), r.Links)
-	s = NewServer(ServerConfig{MaxLinks: 100})
+	s = MustServer(ServerConfig{MaxLinks: 100})
 	require.Equal(t, CodeTooLarge, ResponseCode(registerLinks(s, "a", linksOf(1, 101), nil).Code))
 }
 
@@ -53,7 +53,7 @@ func TestLinksAreBounded(t *testing.T) {
 // give way, but not the mark of who used credentials.
 func TestTextIsBounded(t *testing.T) {
 	store := &recordingStore{}
-	s := NewServer(ServerConfig{
+	s := MustServer(ServerConfig{
 		MaxRegistrationBytes: 13_333, Registrations: store, Credentials: staticCredentials{"id": "secured"},
 	})
 	const n = 1000
@@ -103,7 +103,7 @@ func TestRoomForEndpoints(t *testing.T) {
 	for i := range 8 {
 		creds[fmt.Sprint("id", i)] = fmt.Sprint("secured", i)
 	}
-	s := NewServer(ServerConfig{MaxRegistrations: 10, Registrations: store, Credentials: creds})
+	s := MustServer(ServerConfig{MaxRegistrations: 10, Registrations: store, Credentials: creds})
 	for i := range 8 {
 		id := psk(fmt.Sprint("id", i))
 		require.Equal(t, coap.Created, registerLinks(s, fmt.Sprint("secured", i), objects, id).Code)
@@ -122,7 +122,7 @@ func TestRoomForEndpoints(t *testing.T) {
 	require.Equal(t, coap.Created, registerLinks(s, "d100", objects, nil).Code)
 	require.Equal(t, CodeUnavailable, ResponseCode(registerLinks(s, "d101", objects, nil).Code))
 	// Another server on the same store has as many.
-	s = NewServer(ServerConfig{MaxRegistrations: 10, Registrations: store, Credentials: creds})
+	s = MustServer(ServerConfig{MaxRegistrations: 10, Registrations: store, Credentials: creds})
 	s.ensureLoaded()
 	for i := range 8 {
 		require.Equal(t, CodeForbidden, ResponseCode(registerLinks(s, fmt.Sprint("secured", i), objects, nil).Code))
@@ -146,9 +146,9 @@ func TestRoomForCredentials(t *testing.T) {
 				}
 				return n
 			}
-			require.InDelta(t, 40, fill(NewServer(config)), 2)
+			require.InDelta(t, 40, fill(MustServer(config)), 2)
 			config.Credentials = creds
-			s := NewServer(config)
+			s := MustServer(config)
 			require.InDelta(t, 30, fill(s), 2)
 			for round := range 2 {
 				for i := range 9 {
@@ -171,7 +171,7 @@ func TestTextIsCounted(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	s := NewServer(ServerConfig{MaxRegistrationBytes: 5000, MaxRegistrations: 12, Credentials: staticCredentials{"e1": "e1", "e2": "e2"}})
+	s := MustServer(ServerConfig{MaxRegistrationBytes: 5000, MaxRegistrations: 12, Credentials: staticCredentials{"e1": "e1", "e2": "e2"}})
 	for range 3000 {
 		endpoint := fmt.Sprint("e", rnd.IntN(20))
 		var id *dtls.Identity
@@ -218,7 +218,7 @@ func TestTextIsCounted(t *testing.T) {
 // TestLinksCostTheirBytes registers lists of objects that are all different and as long as may be.
 func TestLinksCostTheirBytes(t *testing.T) {
 	const n = 2000
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	before := heapBytes()
 	for i := range n {
 		registerLinks(s, fmt.Sprint("d", i), linksOf(i, 4096), nil)
@@ -232,7 +232,7 @@ func TestLinksCostTheirBytes(t *testing.T) {
 // TestEvictedWhileItRegisters has ended registrations come back while others want their room.
 func TestEvictedWhileItRegisters(t *testing.T) {
 	store := &recordingStore{}
-	s := NewServer(ServerConfig{MaxRegistrations: 4, Registrations: store})
+	s := MustServer(ServerConfig{MaxRegistrations: 4, Registrations: store})
 	done := make(chan struct{})
 	for w := range 8 {
 		go func() {

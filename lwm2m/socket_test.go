@@ -14,7 +14,7 @@ import (
 func TestRealSockets(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	server := lwm2m.MustServer(lwm2m.ServerConfig{})
 	conn, uri := listen()
 	serving, stop := context.WithCancel(ctx)
 	served := make(chan error, 1)
@@ -40,7 +40,7 @@ func TestRealSockets(t *testing.T) {
 }
 
 func TestListenRefuses(t *testing.T) {
-	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	server := lwm2m.MustServer(lwm2m.ServerConfig{})
 	for _, test := range []struct {
 		uri  string
 		want error

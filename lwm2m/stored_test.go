@@ -32,7 +32,7 @@ func TestStoredRegisterOfAnAddressThatIsClaimed(t *testing.T) {
 			t.Run(name+" "+confirmed, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					store := &recordingStore{}
-					s := NewServer(ServerConfig{Registrations: store})
+					s := MustServer(ServerConfig{Registrations: store})
 					require.NoError(t, s.enter(t.Context()))
 					register(s, "ep=a", "lt=86400")
 					before := serve(s, incoming{
@@ -66,7 +66,7 @@ func TestStoredRegisterOfAnAddressThatIsClaimed(t *testing.T) {
 func TestLifetimeEndsDuringUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &lingeringStore{}
-		s := NewServer(ServerConfig{Registrations: store, MaxRegistrationBytes: 500})
+		s := MustServer(ServerConfig{Registrations: store, MaxRegistrationBytes: 500})
 		require.NoError(t, s.enter(t.Context()))
 		links := func(id string) string { return "</" + id + ">;x=" + strings.Repeat("x", 150) }
 		serve(s, incoming{code: coap.POST, path: "/rd", queries: []string{"ep=b", "lt=10"}, format: 40, payload: links("1")})
@@ -101,14 +101,14 @@ func TestStoredWithoutLifetime(t *testing.T) {
 				Endpoint: "a", ID: "x", Address: peerA.Addr, Transport: TransportUDP, Binding: "U", Links: objects,
 				Registered: now.Add(-1000 * time.Hour), Updated: now.Add(-1000 * time.Hour), LastSeen: now.Add(-silent),
 			}}}
-			require.Equal(t, holds, NewServer(ServerConfig{Registrations: store}).Registered("a"), silent)
+			require.Equal(t, holds, MustServer(ServerConfig{Registrations: store}).Registered("a"), silent)
 		})
 	}
 }
 
 // TestQueueModeEnds has a device of LwM2M 1.0 say in an Update that it sleeps no more.
 func TestQueueModeEnds(t *testing.T) {
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	path := location(register(s, "ep=a", "b=UQ"))
 	for binding, queue := range map[string]bool{"": true, "b=UQ": true, "b=U": false} {
 		serve(s, incoming{code: coap.POST, path: path, format: -1, queries: []string{"b=UQ"}})
@@ -122,7 +122,7 @@ func TestQueueModeEnds(t *testing.T) {
 
 // TestStrippedOnce: what an ended device of credentials said makes room once.
 func TestStrippedOnce(t *testing.T) {
-	s := NewServer(ServerConfig{})
+	s := MustServer(ServerConfig{})
 	d := s.table.add("a")
 	s.table.set(d, Registration{Endpoint: "a", Secured: true, Binding: "U", Links: objects, Ended: time.Now()})
 	require.Len(t, s.table.worn, 1)

@@ -86,7 +86,7 @@ func TestStreams(t *testing.T) {
 					Certificates: []tls.Certificate{certificate}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
 				})
 			}
-			server := lwm2m.NewServer(lwm2m.ServerConfig{})
+			server := lwm2m.MustServer(lwm2m.ServerConfig{})
 			image := bytes.Repeat([]byte("image"), 20_000)
 			server.Handle("/fw/x", &lwm2m.Download{Body: bytes.NewReader(image), Size: int64(len(image)), ETag: []byte{1}})
 			registered := make(chan lwm2m.Registration, 4)
@@ -152,7 +152,7 @@ func TestStreams(t *testing.T) {
 
 // TestTLSNeedsCertificates refuses to serve TLS to strangers.
 func TestTLSNeedsCertificates(t *testing.T) {
-	require.ErrorIs(t, lwm2m.NewServer(lwm2m.ServerConfig{}).ListenAndServe(t.Context(), "coaps+tcp://127.0.0.1:0"),
+	require.ErrorIs(t, lwm2m.MustServer(lwm2m.ServerConfig{}).ListenAndServe(t.Context(), "coaps+tcp://127.0.0.1:0"),
 		lwm2m.ErrNoCertificate)
 }
 

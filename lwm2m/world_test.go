@@ -49,7 +49,7 @@ func inWorld(t *testing.T, config lwm2m.ServerConfig, f func(t *testing.T, w *wo
 // start starts a server, perhaps anew.
 func (w *world) start(config lwm2m.ServerConfig) {
 	w.t.Helper()
-	w.server = lwm2m.NewServer(config)
+	w.server = lwm2m.MustServer(config)
 	w.events = &eventLog{}
 	w.server.Watch(w.events.add)
 	conn, err := w.net.Listen(serverAddress)

@@ -149,7 +149,10 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.tcp, err = listen.Listen(ctx, "tcp4", "127.0.0.1:0"); err != nil {
 		return err
 	}
-	s.devices = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(s.db), Logger: logger})
+	s.devices, err = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(s.db), Logger: logger})
+	if err != nil {
+		return err
+	}
 	s.delivery, err = firmware.NewDelivery(s.images, firmware.DeliveryConfig{BaseURL: "http://" + s.tcp.Addr().String(), Logger: logger})
 	if err != nil {
 		return err

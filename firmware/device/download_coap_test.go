@@ -21,7 +21,8 @@ import (
 // coapServer serves resources by CoAP on loopback and returns what their URIs start with.
 func coapServer(t *testing.T) (*lwm2m.Server, string) {
 	t.Helper()
-	server := lwm2m.NewServer(lwm2m.ServerConfig{})
+	server, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	require.NoError(t, err)
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ended := make(chan error, 1)

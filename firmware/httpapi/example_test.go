@@ -28,7 +28,11 @@ func ExampleHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	manager, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), db, images, firmware.ManagerConfig{})
+	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	manager, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{})
 	if err != nil {
 		panic(err)
 	}

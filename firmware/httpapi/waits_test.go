@@ -52,7 +52,9 @@ func TestWaits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				images, err := firmware.OpenRepository(t.TempDir(), memory.New(), firmware.RepositoryConfig{})
 				require.NoError(t, err)
-				manager, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), memory.New(), images, firmware.ManagerConfig{})
+				srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+				require.NoError(t, err)
+				manager, err := firmware.NewManager(srv, memory.New(), images, firmware.ManagerConfig{})
 				require.NoError(t, err)
 				authorize := func(r *http.Request, _ httpapi.Access) error {
 					if r.Header.Get("Authorization") != "" {
@@ -111,7 +113,9 @@ func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		images, err := firmware.OpenRepository(t.TempDir(), memory.New(), firmware.RepositoryConfig{})
 		require.NoError(t, err)
-		manager, err := firmware.NewManager(lwm2m.NewServer(lwm2m.ServerConfig{}), memory.New(), images, firmware.ManagerConfig{})
+		srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+		require.NoError(t, err)
+		manager, err := firmware.NewManager(srv, memory.New(), images, firmware.ManagerConfig{})
 		require.NoError(t, err)
 		l := newPipes()
 		server := firmware.NewHTTPServer(httpapi.Handler(manager, httpapi.AllowAll, httpapi.Options{}))

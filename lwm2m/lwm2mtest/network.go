@@ -18,7 +18,10 @@ func Serve(t testing.TB, network *simnet.Network, address string, config lwm2m.S
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := lwm2m.NewServer(config)
+	server, err := lwm2m.NewServer(config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	run(t, func(ctx context.Context) error { return server.ServePacket(ctx, conn) })
 	return server
 }

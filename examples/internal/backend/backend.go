@@ -92,7 +92,7 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b.server = lwm2m.NewServer(lwm2m.ServerConfig{
+	b.server, err = lwm2m.NewServer(lwm2m.ServerConfig{
 		Credentials:   config.Credentials,
 		Certificate:   config.Certificate,
 		ClientCAs:     config.ClientCAs,
@@ -100,6 +100,9 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 		Registrations: firmware.Registrations(config.Store),
 		Logger:        config.Logger,
 	})
+	if err != nil {
+		return nil, err
+	}
 	b.server.HandleFunc("/", b.delivery.ServeCoAP)
 	b.manager, err = firmware.NewManager(b.server, config.Store, images, firmware.ManagerConfig{
 		Delivery:  b.delivery,

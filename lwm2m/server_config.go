@@ -1,0 +1,120 @@
+package lwm2m
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// ServerConfig is the configuration of a [Server]. The zero value serves devices without credentials, on loopback only.
+type ServerConfig struct {
+	// Credentials are the devices' keys. Default: none, so that DTLS and TLS need certificates, each of which may register its
+	// own names.
+	Credentials Credentials
+	// Certificate is what the server shows on DTLS and TLS. Default: none; then only pre-shared keys are offered.
+	Certificate *tls.Certificate
+	// ClientCAs are the roots of the devices' certificates. Default: none; then no certificate of a device is accepted.
+	ClientCAs *x509.CertPool
+	// NoSec allows transports without security on addresses other than loopback. Default: refused.
+	NoSec bool
+
+	// ProveAddress has whoever downloads by coap over UDP prove first that it is at its address (Echo, RFC 9175), so that
+	// nobody can have a download sent to an address that is not his. Fetch knows how; many devices do not, and take the
+	// challenge for a refusal. Default: downloads begin at once, which suits paths that are secret.
+	ProveAddress bool
+
+	// Registrations keeps registrations over restarts. Default: they are kept in memory and lost.
+	Registrations RegistrationStore
+	// Models are the object models. Default: the built-in ones.
+	Models *Models
+	// Authorize is asked before a Register is accepted, with what would be registered and its proven identity. An error
+	// refuses the device: with 4.03, or with the code of the [ResponseError] or category that it is. Default: all are accepted.
+	Authorize func(context.Context, Registration) error
+	// Logger receives what the server has to say. Keys are never logged. Default: nothing is.
+	Logger *slog.Logger
+
+	// MinLifetime and MaxLifetime bound what devices ask for; a lifetime outside is refused with 4.00.
+	// Defaults: 1 s and 10 years.
+	MinLifetime, MaxLifetime time.Duration
+	// MaxSilence ends the registration of a device that wants no lifetime (lt=0) when it was not heard for as long.
+	// Default: 30 days.
+	MaxSilence time.Duration
+	// AwakeTime is how long a device in queue mode is taken to listen after it was heard.
+	// Default: 93 s, MAX_TRANSMIT_WAIT of RFC 7252.
+	AwakeTime time.Duration
+	// FlushInterval is how long renewed lifetimes are collected before they are stored. Default: 20 s; at most 30 s.
+	FlushInterval time.Duration
+	// MaxRegistrations bounds the number of endpoints known; further ones are answered 5.03. With Credentials or ClientCAs a
+	// quarter of it is for endpoints that have used credentials, as who has none can take any number of names; so it is with
+	// MaxRegistrationBytes. Default: 4 million.
+	MaxRegistrations int
+	// MaxRegistrationBytes bounds what all endpoints together say of themselves: names, lists of objects (the same one counts
+	// once, with 128 bytes more), identities and so on. What would be beyond is answered 5.03. Default: 1 GiB.
+	MaxRegistrationBytes int64
+	// MaxLinks bounds the list of objects of one Register or Update, in bytes, up to 64 KiB; a longer one is answered 4.13.
+	// Default: 4 KiB.
+	MaxLinks int
+	// MaxMessage bounds a body that is collected in memory, from a device or for it. Default: 64 KiB.
+	MaxMessage int
+}
+
+func (c ServerConfig) withDefaults() ServerConfig {
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.MinLifetime = max(cmp.Or(c.MinLifetime, time.Second), time.Second)
+	c.MaxLifetime = cmp.Or(c.MaxLifetime, 10*365*24*time.Hour)
+	c.MaxSilence = cmp.Or(c.MaxSilence, 30*24*time.Hour)
+	c.AwakeTime = cmp.Or(c.AwakeTime, 93*time.Second)
+	c.FlushInterval = cmp.Or(c.FlushInterval, 20*time.Second)
+	c.MaxRegistrations = cmp.Or(c.MaxRegistrations, 4_000_000)
+	c.MaxRegistrationBytes = cmp.Or(c.MaxRegistrationBytes, 1<<30)
+	c.MaxLinks = cmp.Or(c.MaxLinks, 4<<10)
+	c.MaxMessage = cmp.Or(c.MaxMessage, 64<<10)
+	return c
+}
+
+// check returns what is wrong with the configuration, before defaults are filled in.
+func (c *ServerConfig) check() error {
+	if c.Certificate != nil {
+		if err := checkCertificate(c.Certificate); err != nil {
+			return fmt.Errorf("Certificate: %w", err)
+		}
+	}
+	if c.ClientCAs != nil && c.Certificate == nil {
+		return errors.New("ClientCAs is set, and Certificate is not")
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"MinLifetime", c.MinLifetime}, {"MaxLifetime", c.MaxLifetime}, {"MaxSilence", c.MaxSilence},
+		{"AwakeTime", c.AwakeTime}, {"FlushInterval", c.FlushInterval},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("%s is %v", d.name, d.value)
+		}
+	}
+	full := c.withDefaults()
+	switch {
+	case full.MaxLifetime < full.MinLifetime:
+		return fmt.Errorf("MaxLifetime is %v, below MinLifetime, %v", full.MaxLifetime, full.MinLifetime)
+	case c.FlushInterval > maxFlushInterval:
+		return fmt.Errorf("FlushInterval is %v, more than %v", c.FlushInterval, maxFlushInterval)
+	case c.MaxRegistrations < 0:
+		return fmt.Errorf("MaxRegistrations is %d", c.MaxRegistrations)
+	case c.MaxRegistrationBytes < 0:
+		return fmt.Errorf("MaxRegistrationBytes is %d", c.MaxRegistrationBytes)
+	case c.MaxLinks < 0 || c.MaxLinks > 64<<10:
+		return fmt.Errorf("MaxLinks is %d, not 1 to 65,536 bytes", c.MaxLinks)
+	case c.MaxMessage < 0:
+		return fmt.Errorf("MaxMessage is %d", c.MaxMessage)
+	}
+	return nil
+}
+
+// maxFlushInterval is how long a renewed lifetime may be lost to a crash; see staleness.
+const maxFlushInterval = 30 * time.Second
