@@ -3,8 +3,9 @@ package lwm2m
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"math"
-	"time"
+	"strings"
 
 	"github.com/otago-iot/otago/tlv"
 )
@@ -88,7 +89,7 @@ func appendTLVValue(enc *tlv.Encoder, k tlv.Kind, id uint16, e *Entry) error {
 	switch v.typ {
 	case TypeString, TypeCoreLink, TypeOpaque:
 		enc.Text(k, id, v.str)
-	case TypeInteger:
+	case TypeInteger, TypeTime:
 		enc.Int(k, id, int64(v.num))
 	case TypeUnsigned:
 		enc.Uint(k, id, v.num)
@@ -96,8 +97,6 @@ func appendTLVValue(enc *tlv.Encoder, k tlv.Kind, id uint16, e *Entry) error {
 		enc.Float(k, id, math.Float64frombits(v.num))
 	case TypeBoolean:
 		enc.Bool(k, id, v.num == 1)
-	case TypeTime:
-		enc.Time(k, id, time.Unix(int64(v.num), 0))
 	case TypeObjectLink:
 		enc.ObjectLink(k, id, uint16(v.num>>16), uint16(v.num))
 	default:
@@ -114,7 +113,7 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 	if err := tlv.Validate(payload); err != nil {
 		return nil, tlvError(err)
 	}
-	d := tlvDecoder{base: base, types: typeLookup{models: m}, entries: make([]Entry, 0, countTLV(tlv.NewDecoder(payload)))}
+	d := tlvDecoder{base: base, types: typeLookup{models: m}, entries: make([]Entry, 0, countTLV(tlv.All(payload)))}
 	for e, err := range tlv.All(payload) {
 		if err == nil {
 			err = d.top(e)
@@ -130,13 +129,13 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 }
 
 // countTLV returns how many entries a valid body makes, at most.
-func countTLV(d tlv.Decoder) (n int) {
-	for e, err := range d.All() {
+func countTLV(elements iter.Seq2[tlv.Element, error]) (n int) {
+	for e, err := range elements {
 		if err != nil {
 			break
 		}
 		if e.Kind == tlv.ObjectInstance || e.Kind == tlv.MultipleResource {
-			n += countTLV(e.Decoder())
+			n += countTLV(e.Children())
 		}
 		n++
 	}
@@ -146,7 +145,7 @@ func countTLV(d tlv.Decoder) (n int) {
 // tlvError carries the offset of an error of package tlv over.
 func tlvError(err error) error {
 	if se, ok := errors.AsType[*tlv.SyntaxError](err); ok {
-		return &FormatError{Format: FormatTLV, Offset: se.Offset, Reason: se.Err.Error(), Err: err}
+		return &FormatError{Format: FormatTLV, Offset: se.Offset, Reason: strings.TrimPrefix(se.Err.Error(), "tlv: "), Err: err}
 	}
 	return err
 }

@@ -65,7 +65,7 @@ func (d *senmlDecoder) decode(dst []senml.Record) ([]senml.Record, error) {
 		if offset < 0 {
 			offset = d.offset(se.Record)
 		}
-		return nil, &FormatError{Format: d.format, Offset: offset, Reason: se.Err.Error(), Err: err}
+		return nil, &FormatError{Format: d.format, Offset: offset, Reason: strings.TrimPrefix(se.Err.Error(), "senml: "), Err: err}
 	}
 	return pack, err
 }

@@ -127,8 +127,8 @@ func TestAllocations(t *testing.T) {
 	}{
 		"encode JSON":       {0, func() { buf, err = lwm2m.AppendJSON(buf[:0], devicePack) }},
 		"encode CBOR":       {0, func() { buf, err = lwm2m.AppendCBOR(buf[:0], devicePack) }},
-		"encode mixed JSON": {0, func() { buf, err = senml.AppendJSON(buf[:0], mixed) }},
-		"encode mixed CBOR": {0, func() { buf, err = senml.AppendCBOR(buf[:0], mixed) }},
+		"encode mixed JSON": {0, func() { buf, err = senml.Codec{}.AppendJSON(buf[:0], mixed) }},
+		"encode mixed CBOR": {0, func() { buf, err = senml.Codec{}.AppendCBOR(buf[:0], mixed) }},
 		// the copy of the input
 		"decode JSON": {1, func() { records, err = lwm2m.DecodeJSON(records[:0], asJSON) }},
 		"decode CBOR": {1, func() { records, err = lwm2m.DecodeCBOR(records[:0], asCBOR) }},

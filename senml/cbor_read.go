@@ -7,14 +7,13 @@ import (
 	"github.com/otago-iot/otago/internal/cbor"
 )
 
-func (c Codec) decodeCBOR(dst []Record, data []byte) ([]Record, error) {
+// DecodeCBOR appends the records of the CBOR pack in data to dst, without applying base fields. The
+// error is a [*SyntaxError]; dst is then returned as it was. The records do not refer to data.
+func (c Codec) DecodeCBOR(dst []Record, data []byte) ([]Record, error) {
 	r := cborReader{Reader: cbor.Reader{S: string(data)}, check: checker{codec: c}, record: -1}
 	out, err := r.pack(dst)
 	if err == nil {
 		return out, nil
-	}
-	if r.fromCaller {
-		return dst, err
 	}
 	return dst, &SyntaxError{Offset: r.Pos, Record: r.record, Err: categoryOf(err)}
 }
@@ -40,9 +39,8 @@ func categoryOf(err error) error {
 // is at fault.
 type cborReader struct {
 	cbor.Reader
-	record     int // index, -1 outside of any
-	check      checker
-	fromCaller bool // the error is one of Codec.Unknown
+	record int // index, -1 outside of any
+	check  checker
 }
 
 func (r *cborReader) pack(dst []Record) ([]Record, error) {
@@ -221,13 +219,7 @@ func (r *cborReader) field(rec *Record, l label) (err error) {
 
 // unknown skips the value of a field that is not known.
 func (r *cborReader) unknown(name string, at int) error {
-	start := r.Pos
 	if err := r.Skip(maxDepth); err != nil {
-		return err
-	}
-	if hook := r.check.codec.Unknown; hook != nil {
-		err := hook(r.record, name, r.S[start:r.Pos])
-		r.fromCaller = err != nil
 		return err
 	}
 	if strings.HasSuffix(name, "_") {

@@ -22,7 +22,9 @@ var keys = [...]byte{
 	labelLink: 0xff, unknownLabel: 0xff,
 }
 
-func (c Codec) appendCBOR(dst []byte, pack []Record) ([]byte, error) {
+// AppendCBOR appends pack in CBOR (application/senml+cbor) to dst, with definite lengths, and each
+// number in the shortest form that keeps its value. It fails as AppendJSON does.
+func (c Codec) AppendCBOR(dst []byte, pack []Record) ([]byte, error) {
 	k := checker{codec: c}
 	b := cbor.AppendHead(dst, cbor.Array, uint64(len(pack)))
 	for i := range pack {

@@ -129,16 +129,16 @@ func (k *checker) checkName(name string) error {
 	return nil
 }
 
-// checkVersion: all records of a pack have the same version, which is MaxVersion
+// checkVersion: all records of a pack have the same version, which is maxVersion
 // unless the first says otherwise.
 func (k *checker) checkVersion(r *Record, has labelSet) error {
 	if k.records == 0 {
-		k.version = MaxVersion
+		k.version = maxVersion
 		if has.has(labelVersion) {
 			k.version = r.BaseVersion
 		}
 	}
-	if has.has(labelVersion) && (r.BaseVersion < 1 || r.BaseVersion > MaxVersion || r.BaseVersion != k.version) {
+	if has.has(labelVersion) && (r.BaseVersion < 1 || r.BaseVersion > maxVersion || r.BaseVersion != k.version) {
 		return ErrVersion
 	}
 	return nil

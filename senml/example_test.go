@@ -15,12 +15,14 @@ func Example() {
 		{"n":"temp","t":60,"u":"Cel","v":23.5},
 		{"n":"label","vs":"Machine Room"}
 	]`)
-	records, err := senml.DecodeJSON(nil, body)
+	var codec senml.Codec
+	records, err := codec.DecodeJSON(nil, body)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	if records, err = senml.Resolve(records); err != nil {
+	records, err = codec.Resolve(records) // applies the base fields
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -33,8 +35,8 @@ func Example() {
 	// urn:dev:ow:10e2073a01080063:label 13:24:24 Machine Room
 }
 
-func ExampleAppendJSON() {
-	body, err := senml.AppendJSON(nil, []senml.Record{
+func ExampleCodec_AppendJSON() {
+	body, err := senml.Codec{}.AppendJSON(nil, []senml.Record{
 		{
 			BaseName: "urn:dev:ow:10e2073a01080063:",
 			BaseTime: senml.UnixTime(time.Date(2010, 6, 8, 18, 1, 16, 1e6, time.UTC)),
@@ -93,40 +95,27 @@ func ExampleCodec_Resolve() {
 	// <nil>
 }
 
-func ExampleDecodeCBOR() {
+func ExampleSyntaxError() {
 	body, _ := hex.DecodeString("82a20061610201a1006162")
-	_, err := senml.DecodeCBOR(nil, body)
+	_, err := senml.Codec{}.DecodeCBOR(nil, body)
 	fmt.Println(err)
 
 	if syntax, ok := errors.AsType[*senml.SyntaxError](err); ok {
 		fmt.Println(syntax.Record, syntax.Offset, errors.Is(err, senml.ErrValue))
 	}
 	// Output:
-	// senml: record 1: offset 7: record must have exactly one value
+	// senml: record must have exactly one value at offset 7, in record 1
 	// 1 7 true
 }
 
 func ExampleNumber() {
 	fmt.Println(senml.Uint(1<<64 - 1))
-	fmt.Println(senml.Decimal(1, -1).Add(senml.Decimal(2, -1)))
+	fmt.Println(senml.Decimal(3, -1), senml.Decimal(3, -1).Float64())
 	fmt.Println(senml.Float(1.638435e9).Int64())
 	fmt.Println(senml.Int(0).IsSet(), senml.Number{}.IsSet())
 	// Output:
 	// 18446744073709551615
-	// 0.3
+	// 0.3 0.3
 	// 1638435000 true
 	// true false
-}
-
-// An extension's own field.
-func ExampleCodec_unknown() {
-	c := senml.Codec{Unknown: func(record int, label, raw string) error {
-		fmt.Println(record, label, raw)
-		return nil
-	}}
-	_, err := c.DecodeJSON(nil, []byte(`[{"n":"a","v":1,"quality":{"sigma":0.5}}]`))
-	fmt.Println(err)
-	// Output:
-	// 0 quality {"sigma":0.5}
-	// <nil>
 }

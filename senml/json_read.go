@@ -2,14 +2,13 @@ package senml
 
 import "strings"
 
-func (c Codec) decodeJSON(dst []Record, data []byte) ([]Record, error) {
+// DecodeJSON appends the records of the JSON pack in data to dst, without applying base fields. The
+// error is a [*SyntaxError]; dst is then returned as it was. The records do not refer to data.
+func (c Codec) DecodeJSON(dst []Record, data []byte) ([]Record, error) {
 	r := jsonReader{s: string(data), check: checker{codec: c}, record: -1}
 	out, err := r.pack(dst)
 	if err == nil {
 		return out, nil
-	}
-	if r.fromCaller {
-		return dst, err
 	}
 	if err == ErrSyntax && r.pos >= len(r.s) {
 		err = ErrTruncated
@@ -20,11 +19,10 @@ func (c Codec) decodeJSON(dst []Record, data []byte) ([]Record, error) {
 // jsonReader reads a pack. Its methods return the bare category as error, with
 // pos where it is.
 type jsonReader struct {
-	s          string // what strings are slices of
-	pos        int
-	record     int // index, -1 outside of any
-	check      checker
-	fromCaller bool // the error is one of Codec.Unknown
+	s      string // what strings are slices of
+	pos    int
+	record int // index, -1 outside of any
+	check  checker
 }
 
 func (r *jsonReader) pack(dst []Record) ([]Record, error) {
@@ -211,13 +209,7 @@ func (r *jsonReader) word(w string) bool {
 
 // unknown skips the value of a field that is not known.
 func (r *jsonReader) unknown(name string, at int) error {
-	start := r.pos
 	if err := r.skip(maxDepth); err != nil {
-		return err
-	}
-	if hook := r.check.codec.Unknown; hook != nil {
-		err := hook(r.record, name, r.s[start:r.pos])
-		r.fromCaller = err != nil
 		return err
 	}
 	if strings.HasSuffix(name, "_") {

@@ -90,18 +90,18 @@ func (r *Record) labels() labelSet {
 // isPlain reports whether r has no fields but its name and value, as nearly all
 // records but the first of a pack. It costs one branch.
 func (r *Record) isPlain() bool {
-	return len(r.BaseName)|len(r.BaseUnit)|len(r.Unit)|r.BaseVersion|int(r.Empty)|
+	return len(r.BaseName)|len(r.BaseUnit)|len(r.Unit)|r.BaseVersion|int(r.empty)|
 		int(r.BaseTime.kind|r.BaseValue.kind|r.BaseSum.kind|r.Sum.kind|r.Time.kind|r.UpdateTime.kind) == 0
 }
 
 func (r *Record) rareLabels() (s labelSet) {
-	if r.BaseName != "" || r.Empty&EmptyBaseName != 0 {
+	if r.BaseName != "" || r.empty&emptyBaseName != 0 {
 		s |= 1 << labelBaseName
 	}
 	if r.BaseTime.IsSet() {
 		s |= 1 << labelBaseTime
 	}
-	if r.BaseUnit != "" || r.Empty&EmptyBaseUnit != 0 {
+	if r.BaseUnit != "" || r.empty&emptyBaseUnit != 0 {
 		s |= 1 << labelBaseUnit
 	}
 	if r.BaseValue.IsSet() {
@@ -113,7 +113,7 @@ func (r *Record) rareLabels() (s labelSet) {
 	if r.BaseVersion != 0 {
 		s |= 1 << labelVersion
 	}
-	if r.Unit != "" || r.Empty&EmptyUnit != 0 {
+	if r.Unit != "" || r.empty&emptyUnit != 0 {
 		s |= 1 << labelUnit
 	}
 	if r.Time.IsSet() {
@@ -171,18 +171,18 @@ func (r *Record) setText(l label, s string) error {
 		}
 	case labelUnit:
 		r.Unit = s
-		r.Empty |= emptyIf(s, EmptyUnit)
+		r.empty |= emptyIf(s, emptyUnit)
 	case labelBaseName:
 		r.BaseName = s
-		r.Empty |= emptyIf(s, EmptyBaseName)
+		r.empty |= emptyIf(s, emptyBaseName)
 	case labelBaseUnit:
 		r.BaseUnit = s
-		r.Empty |= emptyIf(s, EmptyBaseUnit)
+		r.empty |= emptyIf(s, emptyBaseUnit)
 	}
 	return nil
 }
 
-func emptyIf(s string, f Fields) Fields {
+func emptyIf(s string, f fieldSet) fieldSet {
 	if s == "" {
 		return f
 	}
@@ -195,6 +195,6 @@ func (r *Record) setVersion(n Number) error {
 	if !ok || v == 0 {
 		return ErrType
 	}
-	r.BaseVersion = int(min(v, MaxVersion+1))
+	r.BaseVersion = int(min(v, maxVersion+1))
 	return nil
 }

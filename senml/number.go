@@ -154,20 +154,10 @@ func (n Number) isFinite() bool {
 	return n.kind != unset
 }
 
-// Equal reports whether n and m are the same number, or both not set. A decimal
-// equals the float64 nearest to it.
-func (n Number) Equal(m Number) bool {
-	if n.kind == m.kind && n.kind != float {
-		return n == m
-	}
-	return n.IsSet() == m.IsSet() && n.Float64() == m.Float64() &&
-		(n.kind == float || m.kind == float)
-}
-
-// Add returns n + m: exact for integers and decimals while 64 bits can hold the
+// add returns n + m: exact for integers and decimals while 64 bits can hold the
 // result, else as float64. A number that is not set counts as 0; two of them
 // make one.
-func (n Number) Add(m Number) Number {
+func (n Number) add(m Number) Number {
 	switch {
 	case !n.IsSet():
 		return m

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Record is one record of a pack. The base fields hold for this record and the
-// ones after it until another record sets the same field; [Resolve] applies
-// them. A field with its zero value is absent.
+// Record is one record of a pack. Base fields hold for this record and those after it until another
+// record sets the same field; [Codec.Resolve] applies them. A field with its zero value is absent. A
+// decoder also keeps which text fields were present and empty.
 type Record struct {
 	BaseName    string // bn, prepended to Name
 	BaseUnit    string // bu, for records without Unit
 	BaseTime    Number // bt, seconds, added to Time
 	BaseValue   Number // bv, added to a numeric Value
 	BaseSum     Number // bs, added to Sum
-	BaseVersion int    // bver, 1 to MaxVersion; absent means MaxVersion
+	BaseVersion int    // bver, 1 to 10; absent means 10
 
 	Name       string // n
 	Unit       string // u
@@ -23,34 +23,31 @@ type Record struct {
 	Time       Number // t, seconds; see Timestamp
 	UpdateTime Number // ut, seconds until the sender updates the value at the latest
 
-	// Empty lists the string fields that are present although empty, where that
-	// differs from absent: a BaseName or BaseUnit that ends the one before, and a
-	// Unit that keeps the base unit off this record.
-	Empty Fields
+	// empty lists the string fields that are present although empty, where that differs from absent: a
+	// BaseName or BaseUnit that ends the one before, and a Unit that keeps the base unit off this record.
+	empty fieldSet
 }
 
-// Fields is a set of fields.
-type Fields uint8
+// fieldSet is a set of the fields that can be present and empty.
+type fieldSet uint8
 
-// The fields that can be present and empty.
 const (
-	EmptyBaseName Fields = 1 << iota
-	EmptyBaseUnit
-	EmptyUnit
+	emptyBaseName fieldSet = 1 << iota
+	emptyBaseUnit
+	emptyUnit
 )
 
-// MaxVersion is the version of SenML that this package implements, RFC 8428's.
-const MaxVersion = 10
+// maxVersion is the version of SenML of RFC 8428.
+const maxVersion = 10
 
-// AbsoluteTime is the first time that counts from 1970. A time below it, in
-// seconds, is relative to "now" (RFC 8428, section 4.5.3).
+// AbsoluteTime is the lowest time, in seconds, that counts from 1970. Times below it are relative to the
+// time of sending (RFC 8428, section 4.5.3).
 const AbsoluteTime = 1 << 28
 
-// Timestamp returns when the value was measured, for a resolved record that was
-// sent at now: now itself if it has no time, now plus its time if that is below
-// [AbsoluteTime] (the past if negative), else its time in UTC since 1970.
-// Nanoseconds are exact if the number is. Relative times saturate at the range
-// of time.Duration, absolute ones at the year 9999.
+// Timestamp returns when the value of a resolved record was measured, if the record was sent at now: now
+// if it has no time, now plus its time if that is below [AbsoluteTime] (the past if it is negative),
+// else its time in UTC since 1970. Nanoseconds are exact if the number is. Relative times are limited to
+// the range of time.Duration, absolute times to the year 9999.
 func (r *Record) Timestamp(now time.Time) time.Time {
 	sec, nsec := r.Time.split()
 	if sec < AbsoluteTime {

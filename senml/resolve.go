@@ -2,7 +2,14 @@ package senml
 
 import "strings"
 
-func (c Codec) resolve(pack []Record) ([]Record, error) {
+// Resolve applies the base fields of a pack to its records, in place, and returns the resolved records,
+// which have no base fields (RFC 8428, section 4.6; BaseVersion stays if it is not 10). Records that
+// only set base fields are dropped, except from a Fetch pack. The order stays, and relative times stay
+// relative; see [Record.Timestamp]. All names share one allocation.
+//
+// A pack that the same Codec decoded resolves without error. For any other a [*SyntaxError] names the
+// record, and the contents of pack are then undefined.
+func (c Codec) Resolve(pack []Record) ([]Record, error) {
 	var names strings.Builder
 	names.Grow(c.joinedLength(pack))
 	k := checker{codec: c}
@@ -18,7 +25,7 @@ func (c Codec) resolve(pack []Record) ([]Record, error) {
 		if c.Pack != Fetch && has&regularLabels == 0 {
 			continue
 		}
-		r.BaseName, r.BaseUnit, r.Empty = "", "", 0
+		r.BaseName, r.BaseUnit, r.empty = "", "", 0
 		r.BaseTime, r.BaseValue, r.BaseSum = Number{}, Number{}, Number{}
 		r.BaseVersion = 0
 		r.Name = join(&names, base.BaseName, r.Name)
@@ -26,15 +33,15 @@ func (c Codec) resolve(pack []Record) ([]Record, error) {
 			r.Unit = base.BaseUnit
 		}
 		if base.BaseTime.IsSet() {
-			r.Time = base.BaseTime.Add(r.Time)
+			r.Time = base.BaseTime.add(r.Time)
 		}
 		if base.BaseSum.IsSet() {
-			r.Sum = base.BaseSum.Add(r.Sum)
+			r.Sum = base.BaseSum.add(r.Sum)
 		}
 		if base.BaseValue.IsSet() && (r.Value.kind == NumberKind || r.Value.kind == None) {
-			r.Value = Num(base.BaseValue.Add(r.Value.num))
+			r.Value = Num(base.BaseValue.add(r.Value.num))
 		}
-		if k.version != MaxVersion {
+		if k.version != maxVersion {
 			r.BaseVersion = k.version
 		}
 		if len(resolved) < i {
@@ -70,7 +77,7 @@ func (c Codec) joinedLength(pack []Record) (n int) {
 	base := ""
 	for i := range pack {
 		r := &pack[i]
-		if r.BaseName != "" || r.Empty&EmptyBaseName != 0 {
+		if r.BaseName != "" || r.empty&emptyBaseName != 0 {
 			base = r.BaseName
 		}
 		if base != "" && r.Name != "" {

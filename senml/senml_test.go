@@ -84,7 +84,7 @@ func TestResolve(t *testing.T) {
 // TestResolveForgets: what Resolve shortens a pack by does not keep memory alive.
 func TestResolveForgets(t *testing.T) {
 	pack := []senml.Record{{BaseName: "a"}, {Name: "b", Value: senml.Bool(true)}}
-	resolved, err := senml.Resolve(pack)
+	resolved, err := senml.Codec{}.Resolve(pack)
 	require.NoError(t, err)
 	require.Len(t, resolved, 1)
 	require.Equal(t, "ab", pack[0].Name)
@@ -179,7 +179,7 @@ func TestRefusedCBOR(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			data, err := hex.DecodeString(tc.pack)
 			require.NoError(t, err)
-			_, err = senml.DecodeCBOR(nil, data)
+			_, err = senml.Codec{}.DecodeCBOR(nil, data)
 			require.ErrorIs(t, err, tc.want)
 			syntax, _ := errors.AsType[*senml.SyntaxError](err)
 			if tc.offset > 0 {
@@ -195,9 +195,9 @@ func TestTolerated(t *testing.T) {
 	for _, pack := range []string{
 		`[{"n":"a","vd":"-_8="}]`, `[{"n":"a","vd":"+/8="}]`, `[{"n":"a","vd":"+\/8"}]`, ` [ {"vd" : "-_8" , "\u006e":"a"} ] `,
 	} {
-		records, err := senml.DecodeJSON(nil, []byte(pack))
+		records, err := senml.Codec{}.DecodeJSON(nil, []byte(pack))
 		require.NoError(t, err, pack)
-		got, err := senml.AppendJSON(nil, records)
+		got, err := senml.Codec{}.AppendJSON(nil, records)
 		require.NoError(t, err)
 		require.Equal(t, want, string(got))
 	}
@@ -215,43 +215,15 @@ func TestTolerated(t *testing.T) {
 	} {
 		data, err := hex.DecodeString(pack)
 		require.NoError(t, err)
-		records, err := senml.DecodeCBOR(nil, data)
+		records, err := senml.Codec{}.DecodeCBOR(nil, data)
 		if want == "" {
 			require.Error(t, err)
 			continue
 		}
 		require.NoError(t, err, pack)
-		got, err := senml.AppendJSON(nil, records)
+		got, err := senml.Codec{}.AppendJSON(nil, records)
 		require.NoError(t, err)
 		require.Equal(t, want, string(got))
-	}
-}
-
-func TestUnknown(t *testing.T) {
-	stop := errors.New("stop")
-	for _, f := range formats {
-		var seen []string
-		c := senml.Codec{Unknown: func(record int, label, raw string) error {
-			if label == "stop" {
-				return stop
-			}
-			seen = append(seen, label)
-			require.Equal(t, 1, record)
-			require.NotEmpty(t, raw)
-			return nil
-		}}
-		pack := map[string]string{
-			"json": `[{"n":"a","v":1},{"n":"b","x":[1,2],"must_":"y","v":2}]`,
-			"cbor": "\x82\xa2\x00\x61a\x02\x01\xa4\x00\x61b\x61x\x82\x01\x02\x65must_\x61y\x02\x02",
-		}[f.name]
-		records, err := f.decode(c, nil, []byte(pack))
-		require.NoError(t, err)
-		require.Len(t, records, 2)
-		require.Equal(t, []string{"x", "must_"}, seen)
-
-		bad := map[string]string{"json": `[{"stop":1}]`, "cbor": "\x81\xa1\x64stop\x01"}[f.name]
-		_, err = f.decode(c, nil, []byte(bad))
-		require.Equal(t, stop, err)
 	}
 }
 
@@ -311,7 +283,7 @@ func TestReuse(t *testing.T) {
 	full := senml.Record{
 		BaseName: "a", BaseUnit: "V", BaseTime: senml.Int(1), BaseValue: senml.Int(2), BaseSum: senml.Int(3),
 		BaseVersion: 5, Name: "b", Unit: "A", Value: senml.Data([]byte("data")), Sum: senml.Int(4),
-		Time: senml.Int(5), UpdateTime: senml.Int(6), Empty: senml.EmptyUnit,
+		Time: senml.Int(5), UpdateTime: senml.Int(6),
 	}
 	want := []senml.Record{{Name: "x", Value: senml.Bool(true)}, {Name: "y", Value: senml.Bool(false)}, {Name: "z", Value: senml.Bool(true)}}
 	for _, f := range formats {
@@ -357,7 +329,7 @@ func TestAllocationBound(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			if records, err := tc.f.decode(senml.Codec{}, nil, data); err == nil {
-				_, _ = senml.Resolve(records)
+				_, _ = senml.Codec{}.Resolve(records)
 			}
 			runtime.ReadMemStats(&after)
 			const recordSize = 256

@@ -68,12 +68,6 @@ func (v Value) Bool() bool { return v.bool }
 // Data returns the bytes of a DataKind value, not a copy, else nil.
 func (v Value) Data() []byte { return v.data }
 
-// Equal reports whether v and w are the same value.
-func (v Value) Equal(w Value) bool {
-	return v.kind == w.kind && v.num.Equal(w.num) && v.text == w.text && v.bool == w.bool &&
-		string(v.data) == string(w.data)
-}
-
 // String formats v for people: a number in decimal, a string or link as it is,
 // data in base64url, and "null" or "none".
 func (v Value) String() string {

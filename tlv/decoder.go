@@ -5,9 +5,8 @@ import (
 	"iter"
 )
 
-// kindSet is a set of kinds, a bit for each: those that may stand at a place.
-// Elements of different levels do not mix, so that the kind of one element says
-// which can stand beside it.
+// kindSet is the set of kinds that may stand at a place, a bit for each. Elements of different levels
+// do not mix, so that the kind of one element says which may stand beside it.
 type kindSet uint8
 
 const (
@@ -18,13 +17,12 @@ const (
 
 func (s kindSet) has(k Kind) bool { return s>>k&1 != 0 }
 
-// isValue reports whether elements of kind k hold a value rather than elements.
-// Those kinds are odd.
+// isValue reports whether elements of kind k, which is odd then, hold a value rather than elements.
 func isValue(k Kind) bool { return k&1 != 0 }
 
 var (
-	// beside has the kinds that can be siblings of each kind; for what is no kind,
-	// a set that no place ever has.
+	// beside has the kinds that can be siblings of each kind; for an invalid kind, a set that no place
+	// ever has.
 	beside = func() (t [256]kindSet) {
 		for k := range t {
 			t[k] = 1 << 5
@@ -46,8 +44,8 @@ var (
 
 // Element is one element of a body.
 type Element struct {
-	// Value is a view of the input: the bytes of the value, or for an
-	// ObjectInstance or MultipleResource the children, still encoded.
+	// Value is a slice of the input, valid as long as that: the bytes of the value, or for an
+	// ObjectInstance or MultipleResource the encoded children.
 	Value []byte
 	ID    uint16 // 0 to MaxID
 	Kind  Kind
@@ -55,37 +53,29 @@ type Element struct {
 	offset uint32 // of Value; the struct stays within four words, which is fast
 }
 
-// Offset returns where Value begins, in bytes from the start of the outermost
-// input (modulo 4 GiB).
+// Offset returns where Value begins, in bytes from the start of the input of [All] (modulo 4 GiB).
 func (e Element) Offset() int { return int(e.offset) }
 
-// Children iterates over the elements inside an [ObjectInstance] or
-// [MultipleResource], as [All] does. A [Resource] or [ResourceInstance] has
-// none: iterating yields [ErrNesting].
-func (e Element) Children() iter.Seq2[Element, error] { return e.Decoder().All() }
+// Children iterates over the elements inside an [ObjectInstance] or [MultipleResource], as [All] does.
+// For a [Resource] or [ResourceInstance] it yields [ErrNesting].
+func (e Element) Children() iter.Seq2[Element, error] { return e.decoder().All() }
 
-// Decoder returns a decoder of the element's children.
-func (e Element) Decoder() Decoder {
-	return Decoder{rest: e.Value, offset: e.offset, kinds: inside[e.Kind&3]}
+func (e Element) decoder() decoder {
+	return decoder{rest: e.Value, offset: e.offset, kinds: inside[e.Kind&3]}
 }
 
-// Decoder steps through the elements of one level. Make one with [NewDecoder]
-// or [Element.Decoder]. It is a small value that may be copied; the copies
-// continue independently.
-type Decoder struct {
+// decoder steps through the elements of one level. Copies of it continue independently.
+type decoder struct {
 	rest   []byte
 	offset uint32  // of rest in the outermost input
 	kinds  kindSet // that may come next
 }
 
-// NewDecoder returns a decoder of the elements at the top level of data. The
-// top level may consist of object instances, of resources (multiple or not) or
-// of resource instances, by the path of the request; the first element decides.
-func NewDecoder(data []byte) Decoder { return Decoder{rest: data, kinds: anyKind} }
+func newDecoder(data []byte) decoder { return decoder{rest: data, kinds: anyKind} }
 
-// Next returns the next element, or io.EOF after the last. Any other error is
-// a [*SyntaxError]; the decoder then stays where it is.
-func (d *Decoder) Next() (Element, error) {
+// Next returns the next element, or io.EOF after the last. Any other error is a [*SyntaxError]; the
+// decoder then stays where it is.
+func (d *decoder) Next() (Element, error) {
 	// Nearly every element has an identifier below 256 and less than 8 bytes.
 	b := d.rest
 	if len(b) < 2 {
@@ -104,7 +94,7 @@ func (d *Decoder) Next() (Element, error) {
 }
 
 // next is Next for any element.
-func (d *Decoder) next() (Element, error) {
+func (d *decoder) next() (Element, error) {
 	if len(d.rest) == 0 && d.kinds&aValue == 0 {
 		return Element{}, io.EOF
 	}
@@ -113,25 +103,24 @@ func (d *Decoder) next() (Element, error) {
 	case d.kinds&aValue != 0:
 		reason = ErrNesting
 	case reason != nil:
-	case !d.kinds.has(h.Kind):
+	case !d.kinds.has(h.kind):
 		reason = ErrNesting
-	case h.Length > len(d.rest)-size:
+	case h.length > len(d.rest)-size:
 		reason = ErrTruncated
 	}
 	if reason != nil {
 		return Element{}, &SyntaxError{int(d.offset), reason}
 	}
-	n, at := size+h.Length, d.offset
+	n, at := size+h.length, d.offset
 	value := d.rest[size:n:n]
 	d.rest = d.rest[n:]
 	d.offset = at + uint32(n)
-	d.kinds = beside[h.Kind]
-	return Element{Value: value, ID: h.ID, Kind: h.Kind, offset: at + uint32(size)}, nil
+	d.kinds = beside[h.kind]
+	return Element{Value: value, ID: h.id, Kind: h.kind, offset: at + uint32(size)}, nil
 }
 
-// All iterates over the elements that are left, without moving d. An error is
-// a [*SyntaxError] and ends the iteration.
-func (d Decoder) All() iter.Seq2[Element, error] {
+// All iterates over the elements that are left, without moving d.
+func (d decoder) All() iter.Seq2[Element, error] {
 	return func(yield func(Element, error) bool) {
 		for {
 			e, err := d.Next()
@@ -142,5 +131,7 @@ func (d Decoder) All() iter.Seq2[Element, error] {
 	}
 }
 
-// All iterates over the elements at the top level of data; see [NewDecoder].
-func All(data []byte) iter.Seq2[Element, error] { return NewDecoder(data).All() }
+// All iterates over the elements at the top level of data: object instances, resources (multiple or
+// not), or resource instances. The path of the request says which; here the first element decides.
+// Nothing is allocated. An error is a [*SyntaxError] and ends the iteration.
+func All(data []byte) iter.Seq2[Element, error] { return newDecoder(data).All() }

@@ -245,7 +245,6 @@ func TestAllocations(t *testing.T) {
 		"decode":   func() { _ = d.decode(data) },
 		"range":    func() { _, _ = d.decodeRange(data) },
 		"validate": func() { _ = tlv.Validate(data) },
-		"header":   func() { buf, _ = tlv.Header{Kind: tlv.Resource, ID: 300, Length: 70000}.Append(buf[:0]) },
 	} {
 		require.Zero(t, testing.AllocsPerRun(100, f), name)
 	}

@@ -3,25 +3,23 @@ package tlv
 import (
 	"encoding/binary"
 	"math"
-	"time"
 )
 
-// Encoder appends elements to a buffer, each in its shortest form. Make one
-// with [NewEncoder]; the zero value starts a buffer of its own.
+// Encoder appends elements to a buffer, each in its shortest form. The zero Encoder starts a buffer of
+// its own; [NewEncoder] appends to one of the caller's.
 //
-// The first error sticks: later calls do nothing, and [Encoder.Bytes] reports
-// it. An Encoder checks nesting as strictly as the decoder does and refuses
-// identifier 65535 and values beyond [MaxLength]; it does not look for
-// duplicate identifiers.
+// After the first error all calls do nothing, and [Encoder.Bytes] returns the error. An Encoder checks
+// nesting as strictly as [All], and refuses identifier 65535 and values longer than [MaxLength]. It does
+// not look for duplicate identifiers. It is not safe for concurrent use.
 type Encoder struct {
 	buf   []byte
 	err   error
 	kinds kindSet // that may come next; 0 before the first
 	depth int8
-	open  [2]container // the containers that Begin opened, outermost first
+	open  [2]container // what Begin opened, outermost first
 }
 
-// container is an element whose End has not come yet.
+// container is an element before its End.
 type container struct {
 	start int // offset of its header
 	kind  Kind
@@ -31,8 +29,8 @@ type container struct {
 // NewEncoder returns an Encoder that appends to dst.
 func NewEncoder(dst []byte) Encoder { return Encoder{buf: dst, kinds: anyKind} }
 
-// Bytes returns the buffer with what was appended, and the first error. After
-// an error the buffer ends with the last complete call.
+// Bytes returns the buffer and the first error, a [*SyntaxError]. After an error the buffer ends with
+// the last call that succeeded.
 func (e *Encoder) Bytes() ([]byte, error) {
 	if e.depth > 0 {
 		e.fail(ErrUnbalanced)
@@ -40,8 +38,8 @@ func (e *Encoder) Bytes() ([]byte, error) {
 	return e.buf, e.err
 }
 
-// Begin opens an [ObjectInstance] or a [MultipleResource]. The elements that
-// follow are inside it until [Encoder.End].
+// Begin opens an [ObjectInstance] or a [MultipleResource]. The elements that follow are inside it until
+// [Encoder.End].
 func (e *Encoder) Begin(k Kind, id uint16) {
 	if isValue(k) {
 		e.fail(ErrNesting)
@@ -56,7 +54,7 @@ func (e *Encoder) Begin(k Kind, id uint16) {
 	} else {
 		e.buf = appendHeader(e.buf, k, id, 0)
 	}
-	// Of what may be inside, nothing nests deeper: open has room.
+	// What may be inside nests no deeper, so open has room.
 	e.open[e.depth&1] = container{start, k, id}
 	e.depth++
 	e.kinds = inside[k]
@@ -82,8 +80,7 @@ func (e *Encoder) End() {
 	}
 }
 
-// insertLength moves the content of c up by the 1 to 3 bytes that its length
-// needs.
+// insertLength moves the content of c up by the 1 to 3 bytes that its length needs.
 func (e *Encoder) insertLength(c container) {
 	before := headerSize(c.id, 0)
 	n := len(e.buf) - c.start - before
@@ -98,22 +95,21 @@ func (e *Encoder) insertLength(c container) {
 	appendHeader(e.buf[:c.start], c.kind, c.id, n)
 }
 
-// Opaque appends a value as it is.
+// Opaque appends the bytes of v.
 func (e *Encoder) Opaque(k Kind, id uint16, v []byte) {
 	if e.header(k, id, len(v)) {
 		e.buf = append(e.buf, v...)
 	}
 }
 
-// Text appends a string, or a core link (LwM2M's Corelnk), both of which are
-// text in UTF-8. The encoding is not checked.
+// Text appends a string or a core link (LwM2M's Corelnk). It does not check that v is UTF-8.
 func (e *Encoder) Text(k Kind, id uint16, v string) {
 	if e.header(k, id, len(v)) {
 		e.buf = append(e.buf, v...)
 	}
 }
 
-// Int appends an integer in the fewest of 1, 2, 4 or 8 bytes.
+// Int appends an integer, or a time in seconds since 1970, in the fewest of 1, 2, 4 or 8 bytes.
 func (e *Encoder) Int(k Kind, id uint16, v int64) {
 	switch {
 	case v == int64(int8(v)):
@@ -149,8 +145,7 @@ func (e *Encoder) Uint(k Kind, id uint16, v uint64) {
 	}
 }
 
-// Float appends a float in 4 bytes when that loses nothing, else in 8. A NaN
-// takes 4.
+// Float appends a float in 4 bytes if they hold it exactly, else in 8. A NaN takes 4.
 func (e *Encoder) Float(k Kind, id uint16, v float64) {
 	if f := float32(v); float64(f) == v || v != v {
 		if e.header(k, id, 4) {
@@ -172,12 +167,7 @@ func (e *Encoder) Bool(k Kind, id uint16, v bool) {
 	e.short1(k, id, b)
 }
 
-// Time appends a time as its Unix seconds, in the form of [Encoder.Int].
-// Fractions of a second are dropped.
-func (e *Encoder) Time(k Kind, id uint16, v time.Time) { e.Int(k, id, v.Unix()) }
-
-// ObjectLink appends a link to an object instance; 65535, 65535 is the null
-// link.
+// ObjectLink appends a link to an object instance; 65535, 65535 links to nothing.
 func (e *Encoder) ObjectLink(k Kind, id, object, instance uint16) {
 	if e.header(k, id, 4) {
 		e.buf = append(e.buf, byte(object>>8), byte(object), byte(instance>>8), byte(instance))
@@ -202,7 +192,7 @@ func (e *Encoder) short2(k Kind, id uint16, v uint16) {
 	}
 }
 
-// header appends the header of a value if all is well with it.
+// header appends the header of a value, and reports whether the value may follow.
 func (e *Encoder) header(k Kind, id uint16, n int) bool {
 	if !isValue(k) {
 		e.fail(ErrNesting)
@@ -221,7 +211,7 @@ func (e *Encoder) header(k Kind, id uint16, n int) bool {
 	return true
 }
 
-// mayBegin says why an element is refused, unless it is the first of its level.
+// mayBegin fails if the element may not stand here. It accepts the first element of a level.
 func (e *Encoder) mayBegin(k Kind, id uint16, n int) bool {
 	if e.kinds == 0 {
 		e.kinds = anyKind // not made by NewEncoder

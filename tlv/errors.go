@@ -2,24 +2,21 @@ package tlv
 
 import (
 	"errors"
-	"strconv"
-	"strings"
+	"fmt"
 )
 
-// The categories of malformed input and of misuse of an [Encoder]. A
-// [SyntaxError] wraps one of them, for errors.Is.
+// The categories of malformed input and of misuse of an [Encoder], for errors.Is.
 var (
-	// ErrTruncated: an element is longer than the input or than the element
-	// around it.
+	// ErrTruncated: an element is longer than the input or than the element around it.
 	ErrTruncated = errors.New("tlv: element exceeds the space it is in")
-	// ErrNesting: an element of a kind that its place does not allow.
+	// ErrNesting: an element of a kind that may not stand at its place.
 	ErrNesting = errors.New("tlv: element of this kind not allowed here")
 	// ErrReservedID: identifier 65535.
 	ErrReservedID = errors.New("tlv: identifier 65535 is reserved")
-	// ErrDuplicateID: two elements of one level with the same identifier.
+	// ErrDuplicateID: two elements of one level have the same identifier.
 	ErrDuplicateID = errors.New("tlv: duplicate identifier")
-	// ErrLength: a value of a length that its data type does not have, or, when
-	// encoding, one beyond [MaxLength].
+	// ErrLength: a value of a length that its data type does not have, or one to encode that is longer
+	// than [MaxLength].
 	ErrLength = errors.New("tlv: bad value length")
 	// ErrValue: a value that its data type does not have.
 	ErrValue = errors.New("tlv: bad value")
@@ -29,19 +26,16 @@ var (
 
 // SyntaxError says where a body is malformed and why.
 type SyntaxError struct {
-	// Offset is where, in bytes from the start of the input given to [All],
-	// [NewDecoder], [Validate] or [ParseHeader]: the first byte of the element
-	// at fault, or of its value when that is what is wrong. For an [Encoder] it
-	// is the offset in its buffer at which the refused element would begin.
+	// Offset is where, in bytes from the start of the input of [All] or [Validate]: the first byte of
+	// the element, or of its value if only the value is wrong. For an [Encoder] it is where the refused
+	// element would begin in its buffer.
 	Offset int
-	// Err is the category, one of the Err variables of this package.
+	// Err is one of the Err variables of this package.
 	Err error
 }
 
 // Error implements error.
-func (e *SyntaxError) Error() string {
-	return "tlv: offset " + strconv.Itoa(e.Offset) + ": " + strings.TrimPrefix(e.Err.Error(), "tlv: ")
-}
+func (e *SyntaxError) Error() string { return fmt.Sprintf("%v at offset %d", e.Err, e.Offset) }
 
-// Unwrap returns the category.
+// Unwrap returns Err.
 func (e *SyntaxError) Unwrap() error { return e.Err }

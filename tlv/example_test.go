@@ -1,7 +1,6 @@
 package tlv_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -59,35 +58,6 @@ func ExampleValidate() {
 		fmt.Println(syntax.Offset, errors.Is(err, tlv.ErrDuplicateID))
 	}
 	// Output:
-	// tlv: offset 3: duplicate identifier
+	// tlv: duplicate identifier at offset 3
 	// 3 true
-}
-
-// A resource whose value is streamed, not held in memory.
-func ExampleHeader() {
-	image := bytes.NewReader(make([]byte, 70_000))
-
-	head, _ := tlv.Header{Kind: tlv.Resource, ID: 0, Length: int(image.Size())}.Append(nil)
-	fmt.Printf("%x, then %d bytes\n", head, image.Len())
-
-	h, size, err := tlv.ParseHeader(head)
-	fmt.Println(h.Kind, h.ID, h.Length, size, err)
-	// Output:
-	// d800011170, then 70000 bytes
-	// resource 0 70000 5 <nil>
-}
-
-func ExampleDecoder() {
-	d := tlv.NewDecoder([]byte{0xc1, 0x09, 0x64, 0xc2, 0x0a, 0x01})
-	for {
-		e, err := d.Next()
-		if err != nil { // io.EOF at the end of a good body
-			fmt.Println(err)
-			return
-		}
-		fmt.Println(e.ID, e.Value)
-	}
-	// Output:
-	// 9 [100]
-	// tlv: offset 3: element exceeds the space it is in
 }

@@ -33,29 +33,13 @@ const (
 	MaxID = 65534
 	// MaxLength is the largest length of a value, in bytes.
 	MaxLength = 1<<24 - 1
-	// MaxHeader is the largest size of a header, in bytes.
-	MaxHeader = 6
 )
 
-// Header is what precedes the value of an element.
-type Header struct {
-	Kind   Kind
-	ID     uint16 // 0 to MaxID
-	Length int    // of the value, in bytes, 0 to MaxLength
-}
-
-// Append appends the header in its shortest form. It fails with
-// [ErrReservedID], [ErrLength] or, for an unknown kind, [ErrNesting].
-func (h Header) Append(dst []byte) ([]byte, error) {
-	switch {
-	case h.Kind > Resource:
-		return dst, &SyntaxError{len(dst), ErrNesting}
-	case h.ID > MaxID:
-		return dst, &SyntaxError{len(dst), ErrReservedID}
-	case h.Length < 0 || h.Length > MaxLength:
-		return dst, &SyntaxError{len(dst), ErrLength}
-	}
-	return appendHeader(dst, h.Kind, h.ID, h.Length), nil
+// header is what precedes the value of an element.
+type header struct {
+	kind   Kind
+	id     uint16 // 0 to MaxID
+	length int    // of the value, in bytes, 0 to MaxLength
 }
 
 const (
@@ -68,7 +52,7 @@ const (
 
 func appendHeader(dst []byte, k Kind, id uint16, n int) []byte {
 	t := byte(k) << 6
-	if id <= 0xff && n < 8 { // nearly every element there is
+	if id <= 0xff && n < 8 { // nearly every element
 		return append(dst, t|byte(n), byte(id))
 	}
 	if id > 0xff {
@@ -119,46 +103,35 @@ func headerSize(id uint16, n int) int {
 	return size
 }
 
-// ParseHeader reads the header at the start of data and returns it with its
-// size. It does not look at the value, which need not be there: a caller that
-// streams needs at most [MaxHeader] bytes. It fails with [ErrTruncated] or
-// [ErrReservedID].
-func ParseHeader(data []byte) (h Header, size int, err error) {
-	h, size, reason := parseHeader(data)
-	if reason != nil {
-		return Header{}, 0, &SyntaxError{0, reason}
-	}
-	return h, size, nil
-}
-
-// parseHeader is ParseHeader with the bare category as error.
-func parseHeader(b []byte) (Header, int, error) {
+// parseHeader reads the header at the start of b, and returns it with its size. The error is a bare
+// category.
+func parseHeader(b []byte) (header, int, error) {
 	if len(b) < 2 {
-		return Header{}, 0, ErrTruncated
+		return header{}, 0, ErrTruncated
 	}
 	t := b[0]
-	h := Header{Kind: Kind(t >> 6), ID: uint16(b[1]), Length: int(t & 7)}
+	h := header{kind: Kind(t >> 6), id: uint16(b[1]), length: int(t & 7)}
 	if t&(wideID|lengthSize24) == 0 {
 		return h, 2, nil
 	}
 	size := 2
 	if t&wideID != 0 {
 		if len(b) < 3 {
-			return Header{}, 0, ErrTruncated
+			return header{}, 0, ErrTruncated
 		}
-		h.ID = h.ID<<8 | uint16(b[2])
-		if h.ID > MaxID {
-			return Header{}, 0, ErrReservedID
+		h.id = h.id<<8 | uint16(b[2])
+		if h.id > MaxID {
+			return header{}, 0, ErrReservedID
 		}
 		size = 3
 	}
 	if width := int(t >> 3 & 3); width > 0 {
 		if len(b) < size+width {
-			return Header{}, 0, ErrTruncated
+			return header{}, 0, ErrTruncated
 		}
-		h.Length = 0
+		h.length = 0
 		for _, c := range b[size : size+width] {
-			h.Length = h.Length<<8 | int(c)
+			h.length = h.length<<8 | int(c)
 		}
 		size += width
 	}

@@ -2,17 +2,17 @@ package tlv
 
 import "io"
 
-// Validate checks a whole body: every element at every level, and that no level
-// has two elements with the same identifier (which the iterators do not check).
-// Whatever data holds, it takes time in proportion to its length, and allocates
-// no more than 24 KiB; for what real devices send, nothing.
+// Validate checks a whole body: every element at every level, and that no level has two elements with
+// the same identifier, which [All] does not check. The error is a [*SyntaxError]. It takes time in
+// proportion to the length of data, and allocates nothing unless the identifiers are in a disorder that
+// real devices do not send, then at most 24 KiB.
 func Validate(data []byte) error {
 	var tables [3]*idTable
-	return validate(NewDecoder(data), &tables, 0)
+	return validate(newDecoder(data), &tables, 0)
 }
 
 // validate checks one level: 0 is the outermost.
-func validate(d Decoder, tables *[3]*idTable, level int) error {
+func validate(d decoder, tables *[3]*idTable, level int) error {
 	seen := idSet{siblings: d, max: -1}
 	for {
 		at := int(d.offset)
@@ -28,18 +28,18 @@ func validate(d Decoder, tables *[3]*idTable, level int) error {
 		}
 		seen.count++
 		if !isValue(e.Kind) {
-			if err := validate(e.Decoder(), tables, level+1); err != nil {
+			if err := validate(e.decoder(), tables, level+1); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// idSet finds duplicates among siblings: for nothing while identifiers ascend,
-// as nearly all senders write them; by looking again at the siblings while
-// those are few; else by a bit for each identifier.
+// idSet finds duplicates among siblings. It does nothing while identifiers ascend, as nearly all
+// senders write them; else it compares with all siblings while those are few; else it has a bit for
+// each identifier.
 type idSet struct {
-	siblings Decoder // from the first sibling on
+	siblings decoder // from the first on
 	count    int
 	max      int
 	table    *idTable // once marking began
@@ -49,7 +49,7 @@ type idTable [1 << 16 / 64]uint64
 
 const fewSiblings = 32
 
-// add reports whether id is new. It makes the spare table if it needs one.
+// add reports whether id is new. It makes the spare table if it needs one and there is none.
 func (s *idSet) add(id uint16, spare **idTable) bool {
 	if s.table != nil {
 		return s.table.mark(id)

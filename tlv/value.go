@@ -3,15 +3,15 @@ package tlv
 import (
 	"encoding/binary"
 	"math"
-	"time"
 	"unicode/utf8"
 )
 
-// The methods below read an element's value as one of LwM2M's data types. An
-// opaque value is Element.Value itself. Their errors are a *SyntaxError at the
-// offset of the value, with ErrLength or ErrValue.
+// The methods below read the value of an element as one of LwM2M's data types. An opaque value is
+// Element.Value itself. Their errors are a *SyntaxError at the offset of the value, with ErrLength or
+// ErrValue.
 
-// Int reads an integer of 1, 2, 4 or 8 bytes, big-endian two's complement.
+// Int reads an integer of 1, 2, 4 or 8 bytes, big-endian two's complement. A time is an integer too, in
+// seconds since 1970. The error is [ErrLength].
 func (e Element) Int() (int64, error) {
 	switch v := e.Value; len(v) {
 	case 1:
@@ -26,7 +26,7 @@ func (e Element) Int() (int64, error) {
 	return 0, e.bad(ErrLength)
 }
 
-// Uint reads an unsigned integer of 1, 2, 4 or 8 bytes.
+// Uint reads an unsigned integer of 1, 2, 4 or 8 bytes. The error is [ErrLength].
 func (e Element) Uint() (uint64, error) {
 	switch v := e.Value; len(v) {
 	case 1:
@@ -41,7 +41,7 @@ func (e Element) Uint() (uint64, error) {
 	return 0, e.bad(ErrLength)
 }
 
-// Float reads an IEEE 754 number of 4 or 8 bytes.
+// Float reads an IEEE 754 number of 4 or 8 bytes. The error is [ErrLength].
 func (e Element) Float() (float64, error) {
 	switch v := e.Value; len(v) {
 	case 4:
@@ -52,7 +52,7 @@ func (e Element) Float() (float64, error) {
 	return 0, e.bad(ErrLength)
 }
 
-// Bool reads a boolean: one byte, 0 or 1.
+// Bool reads a boolean: one byte, 0 or 1. The error is [ErrLength] or [ErrValue].
 func (e Element) Bool() (bool, error) {
 	if len(e.Value) != 1 {
 		return false, e.bad(ErrLength)
@@ -63,16 +63,7 @@ func (e Element) Bool() (bool, error) {
 	return e.Value[0] == 1, nil
 }
 
-// Time reads a time, an integer of Unix seconds, and returns it in UTC.
-func (e Element) Time() (time.Time, error) {
-	sec, err := e.Int()
-	if err != nil {
-		return time.Time{}, err
-	}
-	return time.Unix(sec, 0).UTC(), nil
-}
-
-// Text reads a string or a core link as a copy, and checks that it is UTF-8.
+// Text reads a string or a core link as a copy. The error is [ErrValue] if it is not UTF-8.
 func (e Element) Text() (string, error) {
 	if !utf8.Valid(e.Value) {
 		return "", e.bad(ErrValue)
@@ -80,8 +71,8 @@ func (e Element) Text() (string, error) {
 	return string(e.Value), nil
 }
 
-// ObjectLink reads a link to an object instance, 4 bytes. 65535, 65535 is the
-// null link.
+// ObjectLink reads a link to an object instance, 4 bytes; 65535, 65535 links to nothing. The error is
+// [ErrLength].
 func (e Element) ObjectLink() (object, instance uint16, err error) {
 	if len(e.Value) != 4 {
 		return 0, 0, e.bad(ErrLength)

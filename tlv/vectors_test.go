@@ -277,9 +277,10 @@ func typed(t *testing.T, typ string, e tlv.Element, enc *tlv.Encoder) string {
 		v = b
 		enc.Bool(e.Kind, e.ID, b)
 	case "time":
-		tm, terr := e.Time()
-		v, err = tm.Unix(), terr
-		enc.Time(e.Kind, e.ID, tm)
+		var i int64
+		i, err = e.Int()
+		v = i
+		enc.Int(e.Kind, e.ID, i)
 	case "objlnk":
 		o, i, lerr := e.ObjectLink()
 		v, err = fmt.Sprintf("%d:%d", o, i), lerr
