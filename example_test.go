@@ -54,32 +54,37 @@ func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) e
 	return group.Wait() // nil when ctx has ended, and downloads with it
 }
 
+// version is the version of this program. The build of another one sets it:
+//
+//	go build -ldflags "-X main.version=1.1.0"
+var version = "1.0.0"
+
 func sensor(ctx context.Context, publicKey ed25519.PublicKey) error {
-	slots, err := device.OpenSlots("/var/lib/sensor", device.SlotConfig{Trust: publicKey, Version: "1.0.0"})
+	slots, err := device.OpenSlots("/var/lib/sensor", device.SlotConfig{Trust: publicKey, Version: version})
 	if err != nil {
 		return err
 	}
 	defer slots.Close()
-	boot, err := slots.Boot() // which version is to run
-	if err != nil {
+	if err := slots.Exec(); err != nil { // becomes the installed program, if there is one
 		return err
 	}
 	ota, err := device.New(slots, device.Config{})
 	if err != nil {
 		return err
 	}
+	about := lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Manufacturer: "Example", Model: "sensor", FirmwareVersion: version})
 	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "urn:imei:490154203237518",
 		Server:   "coap://127.0.0.1:5683",
-		Objects: []lwm2m.Object{
-			lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{Manufacturer: "Example", Model: "sensor", FirmwareVersion: boot.Version}),
-			ota.Object(),
-		},
+		Objects:  []lwm2m.Object{about, ota.Object()},
 	})
 	if err != nil {
 		return err
 	}
-	return client.Run(ctx) // until ctx ends, or with device.ErrRestart when an installed version is to be started
+	if err := client.Run(ctx); !errors.Is(err, device.ErrRestart) {
+		return err // nil when ctx has ended
+	}
+	return slots.Exec() // becomes the version that was just installed, or the one before again
 }
 
 // A whole update server: devices register and download, operators use the API below /ota/api/v1.
@@ -89,12 +94,12 @@ func Example_server() {
 	}
 }
 
-// A whole device, which takes bundles that were signed with the key that belongs to its public key.
+// A whole device. It installs bundles that are signed with the key that belongs to publicKey, and becomes
+// the program in them. Its service manager starts it again when it ends with an error.
 func Example_device() {
 	var publicKey ed25519.PublicKey // made with: server bundle keygen
-	err := sensor(context.Background(), publicKey)
-	if errors.Is(err, device.ErrRestart) {
-		log.Print("reboot")
+	if err := sensor(context.Background(), publicKey); err != nil {
+		log.Fatal(err)
 	}
 }
 

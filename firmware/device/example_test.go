@@ -15,30 +15,37 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// A device's program: it runs until it is asked to start another version, which is what its boot loader does.
+// A device's program. Its service manager starts it again when it ends with an error.
 func ExampleNew() {
+	const version = "1.0.0" // of this program
 	trust, err := bundle.ReadPublicKey("/etc/sensor/trust.pem")
 	if err != nil {
 		log.Fatal(err)
 	}
-	slots, err := device.OpenSlots("/var/lib/sensor", device.SlotConfig{Trust: trust, Version: "1.0.0"})
+	slots, err := device.OpenSlots("/var/lib/sensor", device.SlotConfig{Trust: trust, Version: version})
 	if err != nil {
 		log.Fatal(err)
 	}
-	ota, err := device.New(slots, device.Config{Hosts: []string{"fw.example.com"}})
+	if err := slots.Exec(); err != nil { // becomes the installed program, if there is one
+		log.Fatal(err)
+	}
+	ota, err := device.New(slots, device.Config{
+		Hosts:    []string{"fw.example.com"},
+		SelfTest: func(ctx context.Context) error { return nil }, // the sensor answers, for example
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: "urn:imei:490154203237518",
 		Server:   "coap://lwm2m.example.com",
-		Objects:  []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: slots.Version()}), ota.Object()},
+		Objects:  []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: version}), ota.Object()},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	if err := client.Run(context.Background()); errors.Is(err, device.ErrRestart) {
-		os.Exit(75) // whoever started this program asks Slots.Boot what to start now
+		log.Fatal(slots.Exec()) // becomes the version that was just installed, or the one before again
 	}
 }
 

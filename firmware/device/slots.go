@@ -1,11 +1,13 @@
 package device
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -41,6 +43,8 @@ type SlotConfig struct {
 	// MaxStarts is how often a version on trial is started, without a Confirm, before it is rolled back.
 	// Default: 3.
 	MaxStarts int
+	// Logger receives why [Slots.Exec] could not start a version on trial. Default: no logs.
+	Logger *slog.Logger
 }
 
 // check returns what is wrong with the configuration.
@@ -91,7 +95,7 @@ type Slots struct {
 	state   slotState
 	doubt   bool   // the disk may hold another state than this one
 	running string // the slot that runs
-	started bool   // Exec has returned
+	execed  bool   // Exec was called
 }
 
 var _ Installer = (*Slots)(nil)
@@ -121,9 +125,8 @@ func openSlots(dir string, config SlotConfig, d disk.Files) (*Slots, error) {
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("device: SlotConfig: %w", err)
 	}
-	if config.MaxStarts == 0 {
-		config.MaxStarts = 3
-	}
+	config.MaxStarts = cmp.Or(config.MaxStarts, 3)
+	config.Logger = cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
 	if err := d.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("device: the directory of the slots: %w", err)
 	}

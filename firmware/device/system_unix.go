@@ -38,4 +38,12 @@ func freeSpace(dir string) (int64, error) {
 	return int64(min(free, math.MaxInt64/2)), nil
 }
 
+// replaceProcess runs another program in this process. It returns only if that fails.
+func replaceProcess(path string, args, env []string) error {
+	if err := unix.Exec(path, args, env); err != nil {
+		return &os.PathError{Op: "exec", Path: path, Err: err}
+	}
+	return nil
+}
+
 func outOfMemory(err error) bool { return errors.Is(err, unix.ENOMEM) }

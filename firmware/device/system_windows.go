@@ -42,6 +42,11 @@ func freeSpace(dir string) (int64, error) {
 	return int64(min(free, math.MaxInt64/2)), nil
 }
 
+// replaceProcess fails: a process of Windows cannot become another program.
+func replaceProcess(path string, args, env []string) error {
+	return &os.PathError{Op: "exec", Path: path, Err: errors.ErrUnsupported}
+}
+
 func outOfMemory(err error) bool {
 	return errors.Is(err, windows.ERROR_NOT_ENOUGH_MEMORY) || errors.Is(err, windows.ERROR_OUTOFMEMORY)
 }
