@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
@@ -83,7 +84,7 @@ type Manager struct {
 	clock  *clock
 	places *places
 	unread unread
-	steps  workers
+	steps  work.Pool // what blocks: steps of updates, look-ups in the store
 	hooks  *hookRunner
 
 	waiters waiters
@@ -101,8 +102,10 @@ type Manager struct {
 	stopped  chan struct{}   // closed once a Run has ended and none has begun again
 }
 
-// maxWorkers is how many updates take a step at once. A store puts their steps into one commit where it can.
-const maxWorkers = 512
+// maxSteps is how many functions run at once that block: the steps of a hundred thousand updates that are
+// loaded at once, or that cannot be stored, wait in line and cost no goroutine each. A store puts into one
+// commit what it can.
+const maxSteps = 512
 
 // NewManager returns a manager of updates to devices of srv, with its records in db and images from images, the Repository
 // of the same store. It starts nothing: see [Manager.Run]. One manager drives the updates of a store; a second one by mistake
@@ -140,7 +143,9 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Manag
 		hooks:    newHookRunner(cfg.Logger),
 		stopped:  make(chan struct{}),
 	}
-	m.steps.most, m.steps.spawn = maxWorkers, m.spawn
+	m.steps = work.Pool{Limit: maxSteps, Start: func(worker func()) bool {
+		return m.spawn(func(context.Context) { worker() })
+	}}
 	srv.Before(m.before)
 	return m, nil
 }
@@ -296,7 +301,7 @@ func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
 	d.busy = true
 	m.drives[u.ID], m.endpoint[u.Endpoint] = d, d
 	m.mu.Unlock()
-	if !m.steps.add(d) {
+	if !m.enlist(d.work) {
 		d.mu.Lock()
 		d.busy = false
 		d.mu.Unlock()
@@ -338,6 +343,14 @@ func (m *Manager) spawn(fn func(ctx context.Context)) bool {
 	ctx := m.ctx
 	m.work.Go(func() { fn(ctx) })
 	return true
+}
+
+// enlist has f called, with the context of Run, and reports whether it will be: not once Run has ended.
+func (m *Manager) enlist(f func(ctx context.Context)) bool {
+	m.mu.Lock()
+	ctx := m.ctx
+	m.mu.Unlock()
+	return m.steps.Run(func() { f(ctx) })
 }
 
 // resumed is the first observation of an update that is taken up: an endpoint's registration may be newer than what the

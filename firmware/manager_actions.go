@@ -119,13 +119,13 @@ func (d *drive) read(e *errand, u Update, want fsm.Resources, r *fsm.Reading) {
 	d.mu.Unlock()
 	e.read(want, r, func(err error) {
 		// What follows asks the store.
-		d.m.steps.add(taskFunc(func(ctx context.Context) {
+		d.m.enlist(func(ctx context.Context) {
 			r.Holds = d.holds(ctx, u.Machine.Plan.Digest)
 			if want.Has(fsm.ReadProtocols) {
 				r.Offers = d.m.protocols(ctx, u)
 			}
 			e.end(err)
-		}))
+		})
 	})
 }
 

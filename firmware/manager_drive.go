@@ -62,7 +62,7 @@ func (d *drive) deliver(l letter) bool {
 	}
 	d.inbox.add(l)
 	if !d.busy {
-		d.busy = d.m.steps.add(d)
+		d.busy = d.m.enlist(d.work)
 	}
 	return true
 }
@@ -202,7 +202,7 @@ func (d *drive) lookAgain(letters ...letter) {
 	}
 	d.inbox.first(append([]letter{{Observation: o}}, letters...)...)
 	if !d.busy {
-		d.busy = d.m.steps.add(d)
+		d.busy = d.m.enlist(d.work)
 	}
 }
 

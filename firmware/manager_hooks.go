@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // Hooks are functions for metrics and traces. Each may be nil.
@@ -63,7 +64,7 @@ const (
 // A hookRunner calls hooks, in order for each update.
 type hookRunner struct {
 	log     *slog.Logger
-	workers workers
+	workers work.Pool
 
 	mu      sync.Mutex
 	lines   map[string]*hookLine // by update; those with calls that wait or run
@@ -78,10 +79,7 @@ type hookLine struct{ calls []func() }
 func newHookRunner(log *slog.Logger) *hookRunner {
 	return &hookRunner{
 		log: log, lines: make(map[string]*hookLine),
-		workers: workers{most: maxHookWorkers, spawn: func(fn func(context.Context)) bool {
-			go fn(context.Background())
-			return true
-		}},
+		workers: work.Pool{Limit: maxHookWorkers},
 	}
 }
 
@@ -115,7 +113,7 @@ func (h *hookRunner) call(update, hook string, must bool, fn func()) bool {
 	})
 	h.mu.Unlock()
 	if !begun {
-		h.workers.add(taskFunc(func(context.Context) { h.run(update, line) }))
+		h.workers.Run(func() { h.run(update, line) })
 	}
 	return true
 }

@@ -102,7 +102,7 @@ func (m *Manager) inventory(endpoint string, tries int) {
 			time.AfterFunc(time.Second<<tries, func() { m.inventory(endpoint, tries+1) })
 			return
 		}
-		if !m.steps.add(taskFunc(func(ctx context.Context) { m.keepInventory(ctx, endpoint, r, err) })) {
+		if !m.enlist(func(ctx context.Context) { m.keepInventory(ctx, endpoint, r, err) }) {
 			m.forgetUnread()
 		}
 	}

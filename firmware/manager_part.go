@@ -40,7 +40,7 @@ func (m *Manager) part(ctx context.Context, u Update, last fsm.Action, observati
 			o.Drop(nil)
 		}
 		verdict(&done, err)
-		m.steps.add(taskFunc(func(ctx context.Context) { m.parted(ctx, u.ID, done) }))
+		m.enlist(func(ctx context.Context) { m.parted(ctx, u.ID, done) })
 	}
 	e.atEnd(func() { m.forgetParting(e) })
 	m.mu.Lock()

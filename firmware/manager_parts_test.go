@@ -41,19 +41,19 @@ func TestIDs(t *testing.T) {
 	require.Equal(t, "0000000000000G000000000001", encodeID(1, 1))
 }
 
-// TestCrew: 512 tasks at once and no more, each once and in its order.
-func TestCrew(t *testing.T) {
+// TestSteps: 512 functions run at once and no more, each once and in its order.
+func TestSteps(t *testing.T) {
 	m := idleManager(t, ManagerConfig{})
-	require.False(t, m.steps.add(taskFunc(func(context.Context) {})), "nothing runs")
+	require.False(t, m.enlist(func(context.Context) {}), "nothing runs")
 	synctest.Test(t, func(t *testing.T) {
 		require.NoError(t, m.begin(t.Context()))
 		gate := make(chan struct{})
 		begun := make(chan int, 2000)
 		for n := range 1500 {
-			require.True(t, m.steps.add(taskFunc(func(context.Context) {
+			require.True(t, m.enlist(func(context.Context) {
 				begun <- n
 				<-gate
-			})))
+			}))
 		}
 		synctest.Wait()
 		require.Len(t, begun, 512)
@@ -68,8 +68,7 @@ func TestCrew(t *testing.T) {
 		for n, got := range order {
 			require.Equal(t, n, got)
 		}
-		require.Zero(t, m.steps.count)
-		require.Nil(t, m.steps.line)
+		require.True(t, m.steps.Idle())
 		m.end(func() {})
 	})
 }
@@ -78,7 +77,6 @@ func TestCrew(t *testing.T) {
 func TestProgressIsSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &Manager{clock: newClock()}
-		m.steps.spawn = m.spawn
 		d := newDrive(m, Update{ID: "u", Machine: fsm.NewUpdate(fsm.Plan{Target: "1", Size: 1000}, time.Now())})
 		shown := func() (bytes int64) {
 			for _, l := range d.inbox {

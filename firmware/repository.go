@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/otago-iot/otago/internal/disk"
+	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -52,7 +53,7 @@ type Repository struct {
 	db   store.Store
 	cfg  RepositoryConfig
 
-	digests keyedLock // orders what creates and removes files and the records that refer to them
+	digests work.Locks // orders what creates and removes files and the records that refer to them
 
 	mu       sync.Mutex
 	packages map[string]*sharedPackage // open ones, by digest
@@ -117,7 +118,7 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	defer r.digests.lock(img.SHA256)()
+	defer r.digests.Lock(img.SHA256)()
 	if _, err := r.db.Commit(ctx, store.DeleteImage{ID: id}); err != nil {
 		return err
 	}
@@ -155,39 +156,4 @@ func imageID(name, version, digest string) string {
 		h.Write([]byte(part))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
-}
-
-// A keyedLock is a lock for each key.
-type keyedLock struct {
-	mu    sync.Mutex
-	locks map[string]*countedLock
-}
-
-type countedLock struct {
-	sync.Mutex
-	users int
-}
-
-// lock locks the key and returns what unlocks it.
-func (k *keyedLock) lock(key string) (unlock func()) {
-	k.mu.Lock()
-	if k.locks == nil {
-		k.locks = make(map[string]*countedLock)
-	}
-	l := k.locks[key]
-	if l == nil {
-		l = &countedLock{}
-		k.locks[key] = l
-	}
-	l.users++
-	k.mu.Unlock()
-	l.Lock()
-	return func() {
-		l.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(k.locks, key)
-		}
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/internal/disk"
+	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -76,7 +77,7 @@ func (f imageFile) Write(p []byte) (int, error) {
 func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader) (size int64, digest string, err error) {
 	hash := sha256.New()
 	// One byte more than allowed tells too much from just enough.
-	size, err = io.Copy(io.MultiWriter(imageFile{r.disk, file}, hash), io.LimitReader(ctxReader{ctx, body}, r.cfg.MaxSize+1))
+	size, err = io.Copy(io.MultiWriter(imageFile{r.disk, file}, hash), io.LimitReader(work.Reader(ctx, body), r.cfg.MaxSize+1))
 	switch {
 	case err != nil:
 		return 0, "", fmt.Errorf("firmware: receiving an image: %w", err)
@@ -93,7 +94,7 @@ func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader)
 
 // record gives the file at temp its name and then creates the image's record.
 func (r *Repository) record(ctx context.Context, img Image, temp string) (Image, error) {
-	defer r.digests.lock(img.SHA256)()
+	defer r.digests.Lock(img.SHA256)()
 	// From here on it is short, and its end must be known, so ctx has no say any more.
 	ctx = context.WithoutCancel(ctx)
 	if err := r.keep(img.SHA256, temp); err != nil {
@@ -123,17 +124,4 @@ func (r *Repository) keep(digest, temp string) error {
 	}
 	r.noteGood(digest, info)
 	return nil
-}
-
-// A ctxReader ends when its context does, between two reads.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c ctxReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

@@ -148,7 +148,7 @@ func (s *Server) launch(c *Call) {
 		}()
 		return
 	}
-	s.starts.run(func() { c.send(round) })
+	s.starts.Run(func() { c.send(round) })
 }
 
 // send makes a message and gives it to the endpoint, unless the call has ended or the device has moved.

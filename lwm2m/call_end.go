@@ -71,7 +71,7 @@ func (s *Server) interruptRunning(d *device, err error) {
 		case c.phase == phaseSent && c.interrupt == nil:
 			c.interrupt = err
 			round := c.round
-			s.starts.run(func() { c.stop(round, err) })
+			s.starts.Run(func() { c.stop(round, err) })
 		case c.phase == phaseGranted && errors.Is(err, errInterrupted):
 			c.interrupt = err // it waits for its turn again once it comes to be sent
 		case c.phase == phaseGranted:

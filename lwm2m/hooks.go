@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // hook is a function of [Server.Before].
@@ -84,7 +86,7 @@ const maxHandshakes = 256
 
 // handshakes tells of DTLS handshakes that failed.
 type handshakes struct {
-	crew    crew // of one, so that they stay in order
+	calls   work.Pool // of one, so that they stay in order
 	waiting atomic.Int32
 	fns     []*func(netip.AddrPort, error) // guarded by Server.mu
 }
@@ -114,7 +116,7 @@ func (s *Server) handshakeFailed(addr netip.AddrPort, err error) {
 		return
 	}
 	h.waiting.Add(1)
-	h.crew.run(func() {
+	h.calls.Run(func() {
 		defer h.waiting.Add(-1)
 		for _, fn := range fns {
 			s.guard("OnHandshakeFailed", func() { (*fn)(addr, err) })

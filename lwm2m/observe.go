@@ -160,7 +160,7 @@ func (o *Observation) Drop(done func(error)) {
 	}
 	if o.forget(answered, false) == nil && done != nil {
 		s := o.server
-		s.tellers.run(func() { s.guard("done", func() { done(nil) }) })
+		s.callbacks.Run(func() { s.guard("done", func() { done(nil) }) })
 	}
 }
 
@@ -219,7 +219,7 @@ func (s *Server) endObservations(d *device, err error) {
 		o.device = nil
 		o.finish(err)
 		// Not here: the endpoint may be calling notified, which wants s.mu, right now.
-		s.starts.run(o.remote.Forget)
+		s.starts.Run(o.remote.Forget)
 	}
 	d.activity.observations = nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // Server is the LwM2M server: it keeps the registrations of devices and sends them requests. Its methods may be called from
@@ -33,7 +34,7 @@ type Server struct {
 	loading  sync.Mutex // held while registrations are loaded
 	loaded   atomic.Bool
 	asking   asking     // of Credentials
-	keys     keyLocks   // one Register, Update or flush of an endpoint at a time
+	keys     work.Locks // one Register, Update or flush of an endpoint at a time
 	flushing sync.Mutex // held while soft state is stored
 	handlers handlers
 
@@ -51,8 +52,8 @@ type Server struct {
 	before   []*hook // replaced, not changed
 
 	handshakes handshakes
-	starts     crew // makes and stops messages
-	tellers    crew // calls functions of the program
+	starts     work.Pool // makes and stops messages
+	callbacks  work.Pool // calls functions of the program
 }
 
 // NewServer returns a server. It starts nothing: see [Server.ListenAndServe]. The error names the field
@@ -62,17 +63,17 @@ func NewServer(config ServerConfig) (*Server, error) {
 		return nil, fmt.Errorf("lwm2m: ServerConfig: %w", err)
 	}
 	s := &Server{
-		config:   config.withDefaults(),
-		epoch:    time.Now(),
-		table:    newTable(),
-		claims:   make(map[coap.Peer]struct{}),
-		dirty:    make(map[string]struct{}),
-		watchers: make(map[*watcher]struct{}),
-		asking:   asking{ended: make(chan struct{}, 1)},
-		starts:   crew{limit: maxStarters},
-		tellers:  crew{limit: maxTellers},
+		config:    config.withDefaults(),
+		epoch:     time.Now(),
+		table:     newTable(),
+		claims:    make(map[coap.Peer]struct{}),
+		dirty:     make(map[string]struct{}),
+		watchers:  make(map[*watcher]struct{}),
+		asking:    asking{ended: make(chan struct{}, 1)},
+		starts:    work.Pool{Limit: maxStarters},
+		callbacks: work.Pool{Limit: maxCallbacks},
 	}
-	s.handshakes.crew.limit = 1
+	s.handshakes.calls.Limit = 1
 	s.wallStart.Store(s.epoch.UnixNano())
 	s.log = s.config.Logger
 	s.coap = coap.New(coap.Config{

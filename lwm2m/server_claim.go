@@ -40,7 +40,7 @@ func (s *Server) endClaim(peer coap.Peer) {
 // registerClaimed ends the claim of a Register, which is stored. before is the ID of the endpoint's registration of before.
 func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string, err error) {
 	defer s.endClaim(peer)
-	defer s.keys.lock(reg.Endpoint)()
+	defer s.keys.Lock(reg.Endpoint)()
 	if now, _ := s.Registration(reg.Endpoint); now.ID != before && now.ID != "" {
 		return // it has registered again, and that is stored
 	}

@@ -15,7 +15,7 @@ func (s *Server) DeleteDevice(ctx context.Context, endpoint string) error {
 	if err := s.load(ctx); err != nil {
 		return err
 	}
-	defer s.keys.lock(endpoint)()
+	defer s.keys.Lock(endpoint)()
 	if _, ok := s.Registration(endpoint); !ok {
 		return fmt.Errorf("%w: %.255s", ErrNotFound, endpoint)
 	}

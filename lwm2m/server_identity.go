@@ -114,7 +114,7 @@ func (s *Server) lockOwn(
 	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
 		return Registration{}, nil, s.refuse(endpoint, err)
 	}
-	unlock = s.keys.lock(endpoint)
+	unlock = s.keys.Lock(endpoint)
 	reg, ok = s.Registration(endpoint)
 	if !ok || reg.ID != id { // it ended or was replaced while this one waited for the lock
 		unlock()

@@ -139,7 +139,7 @@ func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) (
 	if err := s.admissible(&reg); err != nil {
 		return nil, err // before it waits, and costs those a place who may register
 	}
-	unlock, ok := s.keys.lockAmong(reg.Endpoint, maxRegistering)
+	unlock, ok := s.keys.LockAmong(reg.Endpoint, maxRegistering)
 	if !ok {
 		return nil, fmt.Errorf("%w: this endpoint registers too often at once", errSoon)
 	}

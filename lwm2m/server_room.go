@@ -52,7 +52,7 @@ func (s *Server) makeRoom(ctx context.Context, reg *Registration) error {
 		if other == d || other.activity != nil {
 			continue
 		}
-		unlock, ok := s.keys.tryLock(other.endpoint)
+		unlock, ok := s.keys.TryLock(other.endpoint)
 		if !ok {
 			continue
 		}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,71 +19,6 @@ const (
 	// flushParallel is how many records are stored at once: stores commit what comes together together.
 	flushParallel = 32
 )
-
-// keyLocks are locks by name, which exist while they are held or waited for.
-type keyLocks struct {
-	mu    sync.Mutex
-	locks map[string]*keyLock
-}
-
-type keyLock struct {
-	mu    sync.Mutex
-	users int
-}
-
-// lock takes the lock of key and returns what releases it.
-func (k *keyLocks) lock(key string) (unlock func()) {
-	unlock, _ = k.lockAmong(key, math.MaxInt)
-	return unlock
-}
-
-// lockAmong is lock if less than limit others hold or want it.
-func (k *keyLocks) lockAmong(key string, limit int) (unlock func(), ok bool) {
-	k.mu.Lock()
-	l := k.locks[key]
-	if l == nil {
-		l = k.add(key)
-	}
-	if l.users >= limit {
-		k.mu.Unlock()
-		return nil, false
-	}
-	l.users++
-	k.mu.Unlock()
-	l.mu.Lock()
-	return func() { k.unlock(key, l) }, true
-}
-
-// tryLock is lock if nobody holds or wants it. It does not wait.
-func (k *keyLocks) tryLock(key string) (unlock func(), ok bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.locks[key] != nil {
-		return nil, false
-	}
-	l := k.add(key)
-	l.users++
-	l.mu.Lock() // nobody else knows it
-	return func() { k.unlock(key, l) }, true
-}
-
-func (k *keyLocks) add(key string) *keyLock {
-	if k.locks == nil {
-		k.locks = make(map[string]*keyLock)
-	}
-	l := &keyLock{}
-	k.locks[key] = l
-	return l
-}
-
-func (k *keyLocks) unlock(key string, l *keyLock) {
-	l.mu.Unlock()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if l.users--; l.users == 0 {
-		delete(k.locks, key)
-	}
-}
 
 // ensureLoaded loads the registrations for those who ask before the server serves.
 func (s *Server) ensureLoaded() {
@@ -218,7 +151,7 @@ func (s *Server) flush() {
 }
 
 func (s *Server) flushOne(ctx context.Context, endpoint string) {
-	defer s.keys.lock(endpoint)()
+	defer s.keys.Lock(endpoint)()
 	r, ok := s.Registration(endpoint)
 	if !ok {
 		return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware/bundle"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // Verify implements [Installer].
@@ -48,7 +49,7 @@ func (s *Slots) verifyBundle(ctx context.Context, slot string, image io.Reader) 
 	}
 	v := bundle.NewVerifier(nil, s.config.Trust, s.policy())
 	if _, err = v.Write(header); err == nil {
-		_, err = io.Copy(v, contextReader{ctx, image})
+		_, err = io.Copy(v, work.Reader(ctx, image))
 	}
 	if err == nil {
 		err = v.Close()
@@ -61,7 +62,7 @@ func (s *Slots) verifyBundle(ctx context.Context, slot string, image io.Reader) 
 
 func (s *Slots) inspect(ctx context.Context, image io.ReadSeeker) (PackageInfo, error) {
 	digest := sha256.New()
-	size, err := io.Copy(digest, contextReader{ctx, image})
+	size, err := io.Copy(digest, work.Reader(ctx, image))
 	if err != nil {
 		return PackageInfo{}, err
 	}
@@ -77,19 +78,6 @@ func (s *Slots) inspect(ctx context.Context, image io.ReadSeeker) (PackageInfo, 
 		info.Digest = "sha256:" + hex.EncodeToString(digest.Sum(nil))
 	}
 	return info, nil
-}
-
-// contextReader reads until ctx ends.
-type contextReader struct {
-	ctx context.Context
-	in  io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.in.Read(p)
 }
 
 // packageError gives errors of package bundle their Results.

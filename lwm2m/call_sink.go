@@ -7,65 +7,12 @@ import (
 	"sync"
 )
 
-// A crew runs functions in their order, several at once, in goroutines that are there only while there is something to run.
-type crew struct {
-	limit int // of goroutines
-
-	mu      sync.Mutex
-	line    []func()
-	workers int
-}
-
-// run puts f in line. It does not wait.
-func (c *crew) run(f func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.line = append(c.line, f)
-	c.hire()
-}
-
-// hire starts another goroutine if there may be one. c.mu is held.
-func (c *crew) hire() {
-	if c.workers < c.limit {
-		c.workers++
-		go c.work()
-	}
-}
-
-func (c *crew) work() {
-	defer func() { // also when the Body of a stream ends the goroutine
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.workers--
-		if len(c.line) > 0 {
-			c.hire()
-		}
-	}()
-	for f := c.next(); f != nil; f = c.next() {
-		f()
-	}
-}
-
-// next takes the first in line, nil if there is none.
-func (c *crew) next() func() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.line) == 0 {
-		c.line = nil
-		return nil
-	}
-	f := c.line[0]
-	c.line[0] = nil
-	c.line = c.line[1:]
-	return f
-}
-
 const (
 	// maxStarters bounds how many requests are being made into messages at once. They wait for nothing but the Body of a
 	// stream.
 	maxStarters = 64
-	// maxTellers bounds how many functions of callers run at once that receive answers and notices.
-	maxTellers = 256
+	// maxCallbacks bounds how many functions of callers run at once that receive answers and notices.
+	maxCallbacks = 256
 	// maxNotices bounds the notices of a request that wait for a slow function.
 	maxNotices = 8
 )
@@ -123,7 +70,7 @@ func (c *Call) deliver(a Answer) {
 func (c *Call) handOver() {
 	if !c.sink.busy {
 		c.sink.busy = true
-		c.server.tellers.run(c.tell)
+		c.server.callbacks.Run(c.tell)
 	}
 }
 

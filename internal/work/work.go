@@ -1,0 +1,144 @@
+// Package work has what several packages need for code that runs at the same time: goroutines and locks
+// that exist only while they are used.
+package work
+
+import (
+	"context"
+	"io"
+	"math"
+	"sync"
+)
+
+// Pool runs functions in the order in which they were added, several at once, in goroutines that exist
+// only while there is something to run.
+type Pool struct {
+	// Limit is how many functions run at once.
+	Limit int
+	// Start runs a worker in a goroutine, and reports whether it did. Nil: it always does.
+	Start func(worker func()) bool
+
+	mu      sync.Mutex
+	line    []func()
+	workers int
+}
+
+// Run adds f to the line, and does not wait. It returns false, and drops f, if it needs another worker
+// and Start refuses. A function may end its goroutine (runtime.Goexit), but must not panic.
+func (p *Pool) Run(f func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.workers < p.Limit && !p.start() {
+		return false
+	}
+	p.line = append(p.line, f)
+	return true
+}
+
+// Idle reports whether nothing runs or waits.
+func (p *Pool) Idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.workers == 0 && p.line == nil
+}
+
+// start starts a worker. p.mu is held.
+func (p *Pool) start() bool {
+	if p.Start == nil {
+		go p.work()
+	} else if !p.Start(p.work) {
+		return false
+	}
+	p.workers++
+	return true
+}
+
+func (p *Pool) work() {
+	defer func() { // also if a function has ended the goroutine
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.workers--
+		if len(p.line) > 0 && p.workers < p.Limit {
+			p.start()
+		}
+	}()
+	for f := p.next(); f != nil; f = p.next() {
+		f()
+	}
+}
+
+// next takes the first function off the line; nil if there is none.
+func (p *Pool) next() func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.line) == 0 {
+		p.line = nil
+		return nil
+	}
+	f := p.line[0]
+	p.line[0] = nil
+	p.line = p.line[1:]
+	return f
+}
+
+// Locks are locks by key. A lock exists while it is held or waited for. The zero value has none.
+type Locks struct {
+	mu    sync.Mutex
+	locks map[string]*lock
+}
+
+type lock struct {
+	sync.Mutex
+	users int
+}
+
+// Lock takes the lock of a key, and returns what releases it.
+func (l *Locks) Lock(key string) (unlock func()) {
+	unlock, _ = l.LockAmong(key, math.MaxInt)
+	return unlock
+}
+
+// LockAmong is Lock if fewer than limit others hold the lock or wait for it; else it returns false.
+func (l *Locks) LockAmong(key string, limit int) (unlock func(), ok bool) {
+	l.mu.Lock()
+	k := l.locks[key]
+	switch {
+	case k == nil:
+		if l.locks == nil {
+			l.locks = make(map[string]*lock)
+		}
+		k = new(lock)
+		l.locks[key] = k
+	case k.users >= limit:
+		l.mu.Unlock()
+		return nil, false
+	}
+	k.users++
+	l.mu.Unlock()
+	k.Lock()
+	return func() {
+		k.Unlock()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if k.users--; k.users == 0 {
+			delete(l.locks, key)
+		}
+	}, true
+}
+
+// TryLock is Lock if nothing holds the lock or waits for it. It does not wait.
+func (l *Locks) TryLock(key string) (unlock func(), ok bool) { return l.LockAmong(key, 1) }
+
+// Reader returns a reader of r that fails once ctx has ended. It notices that between two reads.
+func Reader(ctx context.Context, r io.Reader) io.Reader { return reader{ctx, r} }
+
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
