@@ -89,17 +89,17 @@ type Manager struct {
 
 	waiters waiters
 
-	mu       sync.Mutex
-	taken    bool                           // a Run has begun and not returned
-	running  bool                           // and its context, as far as is known, has not ended
-	drives   map[string]*drive              // active updates, by id
-	endpoint map[string]*drive              // the same, by endpoint
-	partings map[string]*errand             // the farewells under way, by endpoint
-	starting map[string]bool                // ids that Start is about to store and adopt
-	pulling  map[netip.Addr]map[*drive]bool // those whose devices may download, by the device's address
-	work     sync.WaitGroup
-	ctx      context.Context // of Run, for what outlives a call
-	stopped  chan struct{}   // closed once a Run has ended and none has begun again
+	mu         sync.Mutex
+	taken      bool                         // a Run has begun and not returned
+	running    bool                         // and its context, as far as is known, has not ended
+	runs       map[string]*run              // active updates, by id
+	byEndpoint map[string]*run              // the same, by endpoint
+	cancels    map[string]*action           // the farewells under way, by endpoint
+	starting   map[string]bool              // ids that Start is about to store and adopt
+	pulling    map[netip.Addr]map[*run]bool // those whose devices may download, by the device's address
+	work       sync.WaitGroup
+	ctx        context.Context // of Run, for what outlives a call
+	stopped    chan struct{}   // closed once a Run has ended and none has begun again
 }
 
 // maxSteps is how many functions run at once that block: the steps of a hundred thousand updates that are
@@ -130,18 +130,18 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Manag
 	}
 	m := &Manager{
 		cfg: cfg, srv: srv, db: db, images: images, delivery: cfg.Delivery, log: cfg.Logger,
-		uriCalls: make(chan struct{}, maxPackageURICalls),
-		feed:     newFeed(),
-		tail:     newTail(cfg.Logger),
-		clock:    newClock(),
-		places:   newPlaces(cfg.Parallel, cfg.Silent),
-		drives:   make(map[string]*drive),
-		endpoint: make(map[string]*drive),
-		partings: make(map[string]*errand),
-		starting: make(map[string]bool),
-		pulling:  make(map[netip.Addr]map[*drive]bool),
-		hooks:    newHookRunner(cfg.Logger),
-		stopped:  make(chan struct{}),
+		uriCalls:   make(chan struct{}, maxPackageURICalls),
+		feed:       newFeed(),
+		tail:       newTail(cfg.Logger),
+		clock:      newClock(),
+		places:     newPlaces(cfg.Parallel, cfg.Silent),
+		runs:       make(map[string]*run),
+		byEndpoint: make(map[string]*run),
+		cancels:    make(map[string]*action),
+		starting:   make(map[string]bool),
+		pulling:    make(map[netip.Addr]map[*run]bool),
+		hooks:      newHookRunner(cfg.Logger),
+		stopped:    make(chan struct{}),
 	}
 	m.steps = work.Pool{Limit: maxSteps, Start: func(worker func()) bool {
 		return m.spawn(func(context.Context) { worker() })
@@ -253,14 +253,14 @@ func (m *Manager) end(stopWatching func()) {
 	stopWatching()
 	m.mu.Lock()
 	m.running = false
-	drives, partings := m.drives, m.partings
-	m.drives, m.endpoint, m.partings = make(map[string]*drive), make(map[string]*drive), make(map[string]*errand)
+	runs, cancels := m.runs, m.cancels
+	m.runs, m.byEndpoint, m.cancels = make(map[string]*run), make(map[string]*run), make(map[string]*action)
 	clear(m.pulling)
 	m.mu.Unlock()
-	for _, d := range drives {
+	for _, d := range runs {
 		d.stop()
 	}
-	for _, e := range partings {
+	for _, e := range cancels {
 		e.giveUp()
 	}
 	m.forgetUnread()
@@ -288,18 +288,18 @@ func (m *Manager) resume(ctx context.Context, u Update) {
 func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
 	m.mu.Lock()
 	delete(m.starting, u.ID)
-	if !m.running || m.drives[u.ID] != nil || !u.Active() {
+	if !m.running || m.runs[u.ID] != nil || !u.Active() {
 		m.mu.Unlock()
 		return
 	}
 	begins()
-	m.allowAgain(u) // before the drive can end and revoke
-	d := newDrive(m, u)
+	m.allowAgain(u) // before the run can end and revoke
+	d := newRun(m, u)
 	// What happens to the device from here on comes after the first observation, which says how much time has passed.
 	first.At = m.clock.now()
-	d.inbox.add(letter{Observation: first})
+	d.inbox.add(item{Observation: first})
 	d.busy = true
-	m.drives[u.ID], m.endpoint[u.Endpoint] = d, d
+	m.runs[u.ID], m.byEndpoint[u.Endpoint] = d, d
 	m.mu.Unlock()
 	if !m.enlist(d.work) {
 		d.mu.Lock()
@@ -308,29 +308,29 @@ func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
 	}
 }
 
-// release forgets a drive whose update has ended.
-func (m *Manager) release(d *drive) {
+// release forgets a run whose update has ended.
+func (m *Manager) release(d *run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.drives[d.id] == d {
-		delete(m.drives, d.id)
+	if m.runs[d.id] == d {
+		delete(m.runs, d.id)
 	}
-	if m.endpoint[d.target] == d {
-		delete(m.endpoint, d.target)
+	if m.byEndpoint[d.target] == d {
+		delete(m.byEndpoint, d.target)
 	}
-	m.pullsNoMore(d)
+	m.forgetPull(d)
 }
 
-func (m *Manager) drive(id string) *drive {
+func (m *Manager) runOf(id string) *run {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.drives[id]
+	return m.runs[id]
 }
 
-func (m *Manager) driveOf(endpoint string) *drive {
+func (m *Manager) runOfEndpoint(endpoint string) *run {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.endpoint[endpoint]
+	return m.byEndpoint[endpoint]
 }
 
 // spawn runs fn in a goroutine that Run waits for. It reports whether it did: it does not once Run has ended.

@@ -13,56 +13,56 @@ import (
 )
 
 // begin starts an action towards the device. Its end becomes an observation, unless it is given up first.
-func (d *drive) begin(ctx context.Context, u Update, act fsm.Action, uri packageURI) {
+func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageURI) {
 	done := fsm.Observation{Kind: fsm.ObserveDone, Action: act.ID}
-	e := &errand{m: d.m, endpoint: d.target, update: d.id, lane: laneRequest}
-	e.notice = func(kind fsm.ObservationKind) { d.observe(fsm.Observation{Kind: kind, Action: act.ID}) }
+	e := &action{m: r.m, endpoint: r.target, update: r.id, lane: laneRequest}
+	e.notice = func(kind fsm.ObservationKind) { r.observe(fsm.Observation{Kind: kind, Action: act.ID}) }
 	e.finish = func(err error) {
-		d.mu.Lock()
-		if d.errand == e {
-			d.errand = nil
+		r.mu.Lock()
+		if r.action == e {
+			r.action = nil
 		}
-		d.doubt = unanswered(err)
-		d.mu.Unlock()
+		r.doubt = unanswered(err)
+		r.mu.Unlock()
 		verdict(&done, err)
 		if errors.Is(err, lwm2m.ErrAsleep) {
-			d.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
+			r.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
 		}
-		d.observe(done)
+		r.observe(done)
 	}
 	switch act.Kind {
 	case fsm.ActionRead:
-		e.run = func(e *errand) { d.read(e, u, act.Resources, &done.Reading) }
+		e.run = func(e *action) { r.read(e, u, act.Resources, &done.Reading) }
 	case fsm.ActionObserve:
-		e.run = d.observeDevice
+		e.run = r.observeDevice
 	case fsm.ActionReset:
-		e.run = func(e *errand) { e.simple(resetRequest(act.Reset)) }
+		e.run = func(e *action) { e.simple(resetRequest(act.Reset)) }
 	case fsm.ActionWriteURI:
-		e.run = func(e *errand) {
+		e.run = func(e *action) {
 			if uri.err != nil {
 				e.end(uri.err)
 				return
 			}
 			e.simple(writeRequest(pathPackageURI, lwm2m.String(uri.text)))
 		}
-		d.m.pulls(d)
+		r.m.notePull(r)
 	case fsm.ActionPush:
 		e.lane = laneTransfer
-		e.run = func(e *errand) { d.push(e, u) }
+		e.run = func(e *action) { r.push(e, u) }
 	case fsm.ActionExecute:
-		e.run = func(e *errand) { e.simple(lwm2m.Request{Operation: lwm2m.OpExecute, Path: pathUpdate}) }
+		e.run = func(e *action) { e.simple(lwm2m.Request{Operation: lwm2m.OpExecute, Path: pathUpdate}) }
 	}
 	if act.Kind != fsm.ActionRead && act.Kind != fsm.ActionObserve {
-		d.m.endParting(d.target)
+		r.m.stopCancel(r.target)
 	}
-	d.mu.Lock()
-	if d.stopped {
-		d.mu.Unlock()
+	r.mu.Lock()
+	if r.stopped {
+		r.mu.Unlock()
 		return
 	}
-	d.errand, e.doubt = e, d.doubt
-	e.closed = d.m.actionHooks(ctx, u, act.Kind)
-	d.mu.Unlock()
+	r.action, e.doubt = e, r.doubt
+	e.closed = r.m.actionHooks(ctx, u, act.Kind)
+	r.mu.Unlock()
 	e.begin()
 }
 
@@ -93,8 +93,8 @@ func unanswered(err error) bool {
 	return errors.Is(err, lwm2m.ErrTimeout) || errors.Is(err, errCrowded)
 }
 
-// simple makes the one request of an errand.
-func (e *errand) simple(r lwm2m.Request) {
+// simple makes the one request of an action.
+func (e *action) simple(r lwm2m.Request) {
 	e.request(r, func(a lwm2m.Answer) { e.end(a.Err) })
 }
 
@@ -113,7 +113,7 @@ func resetRequest(form fsm.ResetForm) lwm2m.Request {
 }
 
 // read reads what the machine asks for, and adds what this server knows of the device.
-func (d *drive) read(e *errand, u Update, want fsm.Resources, r *fsm.Reading) {
+func (d *run) read(e *action, u Update, want fsm.Resources, r *fsm.Reading) {
 	d.mu.Lock()
 	d.seen = d.touches
 	d.mu.Unlock()
@@ -132,8 +132,8 @@ func (d *drive) read(e *errand, u Update, want fsm.Resources, r *fsm.Reading) {
 // observeDevice observes State and Result, in place of what was observed before: a device that keeps one observation of a
 // path would end the new one when the old one is cancelled later. What is notified is not believed, only taken as a sign
 // that it is time to read.
-func (d *drive) observeDevice(e *errand) {
-	old := d.swapObservations(nil)
+func (r *run) observeDevice(e *action) {
+	old := r.swapObservations(nil)
 	var list []*lwm2m.Observation
 	drop := func(list []*lwm2m.Observation) {
 		for _, o := range list {
@@ -144,12 +144,12 @@ func (d *drive) observeDevice(e *errand) {
 	var next func(paths ...lwm2m.Path)
 	next = func(paths ...lwm2m.Path) {
 		if len(paths) == 0 {
-			d.mu.Lock()
-			current := d.errand == e && !d.stopped
+			r.mu.Lock()
+			current := r.action == e && !r.stopped
 			if current {
-				d.observations = list
+				r.observations = list
 			}
-			d.mu.Unlock()
+			r.mu.Unlock()
 			if !current {
 				drop(list) // given up meanwhile: those of the action that follows must stay
 			}
@@ -161,7 +161,7 @@ func (d *drive) observeDevice(e *errand) {
 			present := false
 			first.Do(func() { present = true })
 			if !present {
-				d.observe(fsm.Observation{Kind: fsm.ObserveHint})
+				r.observe(fsm.Observation{Kind: fsm.ObserveHint})
 			}
 		}
 		e.request(lwm2m.Request{Operation: lwm2m.OpObserve, Path: paths[0], Values: values}, func(a lwm2m.Answer) {
@@ -181,8 +181,8 @@ func (d *drive) observeDevice(e *errand) {
 var errImage = errors.New("firmware: image cannot be read")
 
 // push writes the package itself into the device.
-func (d *drive) push(e *errand, u Update) {
-	pkg, err := d.m.images.Open(context.Background(), u.Image)
+func (r *run) push(e *action, u Update) {
+	pkg, err := r.m.images.Open(context.Background(), u.Image)
 	if errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", errImage, err)
 	}
@@ -195,7 +195,7 @@ func (d *drive) push(e *errand, u Update) {
 	e.request(lwm2m.Request{
 		Operation: lwm2m.OpWriteStream, Path: pathPackage, Body: body, Size: pkg.Size(), Exclusive: true,
 		BlockSize: profile.BlockSize, SkipTaken: profile.SkipTaken,
-		Progress: func(done, _ int64) { d.progress(done) },
+		Progress: func(done, _ int64) { r.progress(done) },
 	}, func(a lwm2m.Answer) { e.end(body.explain(a.Err)) })
 	e.atEnd(func() { _ = pkg.Close() })
 }
@@ -233,17 +233,17 @@ func (w *watchedImage) explain(err error) error {
 const progressEvery = 250 * time.Millisecond
 
 // progress notes that the device has done bytes of the package. It is called for every block.
-func (d *drive) progress(done int64) {
-	now := time.Since(d.m.clock.start) + 1
-	d.mu.Lock()
+func (r *run) progress(done int64) {
+	now := time.Since(r.m.clock.start) + 1
+	r.mu.Lock()
 	// The last byte is told at once, but not again and again.
-	size := d.u.Machine.Plan.Size
-	soon := d.served != 0 && now-d.served < progressEvery && (done < size || d.u.Machine.Bytes >= size)
+	size := r.u.Machine.Plan.Size
+	soon := r.served != 0 && now-r.served < progressEvery && (done < size || r.u.Machine.Bytes >= size)
 	if !soon {
-		d.served = now
+		r.served = now
 	}
-	d.mu.Unlock()
+	r.mu.Unlock()
 	if !soon {
-		d.observe(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: done})
+		r.observe(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: done})
 	}
 }

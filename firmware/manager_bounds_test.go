@@ -221,10 +221,10 @@ func TestInboxKinds(t *testing.T) {
 	for kind := fsm.ObservationKind(1); kind <= fsm.ObserveServed || kind <= fsm.ObserveRelease; kind++ {
 		var b inbox
 		answer := make(chan reply, 1)
-		b.add(letter{fsm.Observation{Kind: kind, Action: 1}, answer})
-		b.add(letter{Observation: fsm.Observation{Kind: kind, Action: 2}})
+		b.add(item{fsm.Observation{Kind: kind, Action: 1}, answer})
+		b.add(item{Observation: fsm.Observation{Kind: kind, Action: 2}})
 		require.Len(t, b, 2, "%s: somebody waits for it", kind)
-		b.add(letter{Observation: fsm.Observation{Kind: kind, Action: 3}})
+		b.add(item{Observation: fsm.Observation{Kind: kind, Action: 3}})
 		if slices.Contains(merged, kind) {
 			require.Len(t, b, 2, "%s", kind)
 			require.EqualValues(t, 3, b[1].Action)
@@ -238,11 +238,11 @@ func TestInboxKinds(t *testing.T) {
 	}
 	var b inbox
 	for n := range 100 {
-		b.add(letter{Observation: fsm.Observation{Kind: fsm.ObserveDone, Action: uint32(n)}})
+		b.add(item{Observation: fsm.Observation{Kind: fsm.ObserveDone, Action: uint32(n)}})
 		require.Len(t, b, min(n+1, 32))
 	}
 	require.EqualValues(t, 99, b[31].Action)
-	b.first(letter{Observation: fsm.Observation{Kind: fsm.ObserveResumed}})
+	b.first(item{Observation: fsm.Observation{Kind: fsm.ObserveResumed}})
 	require.Equal(t, fsm.ObserveResumed, b.next().Kind)
 }
 
@@ -256,7 +256,7 @@ func TestInsist(t *testing.T) {
 		broken := errors.New("disk full")
 		var pauses []time.Duration
 		last := time.Now()
-		err := m.insist(t.Context(), "u", func(ctx context.Context) error {
+		err := m.untilStored(t.Context(), "u", func(ctx context.Context) error {
 			deadline, ok := ctx.Deadline()
 			require.True(t, ok)
 			require.Equal(t, 30*time.Second, time.Until(deadline))
@@ -277,13 +277,13 @@ func TestInsist(t *testing.T) {
 		require.Equal(t, broken, told[0])
 		for _, answer := range []error{store.ErrConflict, store.ErrNotFound, store.ErrDamaged, store.ErrInvalid} {
 			calls := 0
-			require.ErrorIs(t, m.insist(t.Context(), "u", func(context.Context) error { calls++; return fmt.Errorf("x: %w", answer) }), answer)
+			require.ErrorIs(t, m.untilStored(t.Context(), "u", func(context.Context) error { calls++; return fmt.Errorf("x: %w", answer) }), answer)
 			require.Equal(t, 1, calls)
 		}
 		require.Len(t, told, 11)
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		require.ErrorIs(t, m.insist(ended, "u", func(context.Context) error { panic("called") }), context.Canceled)
+		require.ErrorIs(t, m.untilStored(ended, "u", func(context.Context) error { panic("called") }), context.Canceled)
 	})
 }
 
@@ -307,7 +307,7 @@ func TestConflictPauses(t *testing.T) {
 	})
 }
 
-// TestPlaces: doubtful errands have a quarter of the places, errands with silent devices none.
+// TestPlaces: doubtful actions have a quarter of the places, actions with silent devices none.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlaces(8, 2)

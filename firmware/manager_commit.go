@@ -21,9 +21,9 @@ const (
 	lastStorePause  = 30 * time.Second
 )
 
-// insist calls the store until it has an answer, for as long as Run runs. The error is one that says that a record is not as
+// untilStored calls the store until it has an answer, for as long as Run runs. The error is one that says that a record is not as
 // it was thought to be, or that ctx has ended.
-func (m *Manager) insist(ctx context.Context, id string, call func(context.Context) error) error {
+func (m *Manager) untilStored(ctx context.Context, id string, call func(context.Context) error) error {
 	for pause := firstStorePause; ; pause = min(2*pause, lastStorePause) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -57,62 +57,62 @@ func sleep(ctx context.Context, d time.Duration) {
 // committed judges the end of a commit of a record, after some tries. It returns the record as stored, and false if the step
 // must not be acted on: Run has ended, or another process changed the update, in which case its record is adopted and the
 // observation is taken in again.
-func (d *drive) committed(ctx context.Context, rec Update, l letter, tries int, err error) (Update, bool) {
+func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err error) (Update, bool) {
 	switch {
 	case err == nil:
 		rec.Revision++
-		d.m.feed.durable()
+		r.m.feed.durable()
 		return rec, true
 	case ctx.Err() != nil:
 		l.answer(nil, nil)
 		return rec, false
 	case errors.Is(err, store.ErrInvalid):
 		// It will not be valid the next time either.
-		d.m.log.Error("a step of an update cannot be stored", "update", d.id, "endpoint", d.target, "observed", l.Kind, "error", err)
+		r.m.log.Error("a step of an update cannot be stored", "update", r.id, "endpoint", r.target, "observed", l.Kind, "error", err)
 		l.answer(nil, err)
-		l = letter{Observation: fsm.Observation{Kind: fsm.ObserveTimer, At: l.At}}
+		l = item{Observation: fsm.Observation{Kind: fsm.ObserveTimer, At: l.At}}
 	}
-	return d.reload(ctx, rec, l, tries)
+	return r.reload(ctx, rec, l, tries)
 }
 
 // reload takes over what the store has instead of rec. It returns true if that is rec after all: an earlier try took place
 // although it failed. The first try cannot have, whatever another process has made of the update at the same time.
-func (d *drive) reload(ctx context.Context, rec Update, l letter, tries int) (Update, bool) {
-	stored, err := d.stored(ctx)
+func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update, bool) {
+	stored, err := r.stored(ctx)
 	if err == nil && tries > 1 && stored.Revision == rec.Revision+1 && sameStep(stored, rec) {
 		rec.Revision = stored.Revision
-		d.m.feed.durable()
+		r.m.feed.durable()
 		return rec, true
 	}
-	d.giveUpErrand()
+	r.giveUpAction()
 	if err == nil && stored.Active() {
-		d.m.log.Warn("another process drives an update too", "update", d.id, "endpoint", d.target)
+		r.m.log.Warn("another process drives an update too", "update", r.id, "endpoint", r.target)
 		// Two that act at once undo each other's steps for ever: so each lets the other one go on for a while.
-		if d.conflicts == nil {
-			d.conflicts = &conflicts{}
+		if r.conflicts == nil {
+			r.conflicts = &conflicts{}
 		}
-		sleep(ctx, d.conflicts.pause())
-		stored, err = d.stored(ctx)
+		sleep(ctx, r.conflicts.pause())
+		stored, err = r.stored(ctx)
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged):
-		d.m.log.Error("an active update has vanished from the store", "update", d.id, "endpoint", d.target, "error", err)
+		r.m.log.Error("an active update has vanished from the store", "update", r.id, "endpoint", r.target, "error", err)
 		l.answer(nil, nil)
-		d.ended(ctx, rec, fsm.Action{})
+		r.ended(ctx, rec, fsm.Action{})
 		return rec, false
 	case err != nil:
 		l.answer(nil, nil)
 		return rec, false
 	}
-	d.mu.Lock()
-	d.u = stored
-	d.mu.Unlock()
+	r.mu.Lock()
+	r.u = stored
+	r.mu.Unlock()
 	if !stored.Active() {
 		l.answer(&stored, nil)
-		d.ended(ctx, stored, fsm.Action{})
+		r.ended(ctx, stored, fsm.Action{})
 		return stored, false
 	}
-	d.lookAgain(l)
+	r.lookAgain(l)
 	return stored, false
 }
 
@@ -124,9 +124,9 @@ func sameStep(a, b Update) bool {
 }
 
 // stored reads the record. The error is store.ErrNotFound, or that ctx has ended.
-func (d *drive) stored(ctx context.Context) (u Update, err error) {
-	err = d.m.insist(ctx, d.id, func(ctx context.Context) error {
-		u, err = d.m.db.Update(ctx, d.id)
+func (r *run) stored(ctx context.Context) (u Update, err error) {
+	err = r.m.untilStored(ctx, r.id, func(ctx context.Context) error {
+		u, err = r.m.db.Update(ctx, r.id)
 		return err
 	})
 	return u, err

@@ -41,7 +41,7 @@ func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 		}
 		return &store.UpdateError{Err: store.ErrActive, ID: u.ID}
 	}
-	m.endParting(endpoint)
+	m.stopCancel(endpoint)
 	known := true
 	if err := m.srv.DeleteDevice(ctx, endpoint); errors.Is(err, lwm2m.ErrNotFound) {
 		known = false

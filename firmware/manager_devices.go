@@ -60,7 +60,7 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 
 // watch turns what happens to registrations into observations of the updates that they concern.
 func (m *Manager) watch(e lwm2m.RegistrationEvent) {
-	d := m.driveOf(e.Registration.Endpoint)
+	d := m.runOfEndpoint(e.Registration.Endpoint)
 	if d == nil {
 		changed := e.Kind == lwm2m.EventRegistered || e.Kind == lwm2m.EventUpdated && e.LinksChanged
 		if m.cfg.Inventory && changed && m.owns(e.Registration.Endpoint) {

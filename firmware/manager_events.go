@@ -60,7 +60,7 @@ func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, err
 					}
 					after = line.Seq
 					event := Event{Event: line}
-					if d := m.drive(line.Update); d != nil {
+					if d := m.runOf(line.Update); d != nil {
 						event.Progress = ProgressOf(d.current())
 					}
 					if !yield(event, nil) {

@@ -1,10 +1,10 @@
 package firmware
 
-// Driven returns how many updates m drives, for tests that a test of another package makes.
-func (m *Manager) Driven() int {
+// Runs returns how many updates m drives, for tests that a test of another package makes.
+func (m *Manager) Runs() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return max(len(m.drives), len(m.endpoint))
+	return max(len(m.runs), len(m.byEndpoint))
 }
 
 // Awaited returns for how many updates callers of Wait wait.

@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// facts is what is stored of a device's firmware, as far as a drive knows it.
+// facts is what is stored of a device's firmware, as far as a run knows it.
 type facts struct {
 	free  chan struct{} // holds one while nobody reads or stores them
 	read  bool          // known is what the store has
@@ -20,14 +20,14 @@ type facts struct {
 
 // lockFacts keeps others from storing what is known of the device, and returns it. The error is that ctx has ended before.
 // Most updates only wait for their devices, so there are no facts before they are asked for.
-func (d *drive) lockFacts(ctx context.Context) (*facts, error) {
-	d.mu.Lock()
-	if d.facts == nil {
-		d.facts = &facts{free: make(chan struct{}, 1)}
-		d.facts.free <- struct{}{}
+func (r *run) lockFacts(ctx context.Context) (*facts, error) {
+	r.mu.Lock()
+	if r.facts == nil {
+		r.facts = &facts{free: make(chan struct{}, 1)}
+		r.facts.free <- struct{}{}
 	}
-	f := d.facts
-	d.mu.Unlock()
+	f := r.facts
+	r.mu.Unlock()
 	select {
 	case <-f.free:
 		return f, nil
@@ -39,13 +39,13 @@ func (d *drive) lockFacts(ctx context.Context) (*facts, error) {
 func (f *facts) unlock() { f.free <- struct{}{} }
 
 // load reads the facts once. They are locked.
-func (d *drive) load(ctx context.Context, f *facts) error {
+func (r *run) load(ctx context.Context, f *facts) error {
 	if f.read {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	device, err := d.m.db.Device(ctx, d.target)
+	device, err := r.m.db.Device(ctx, r.target)
 	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
 		return err
 	}
@@ -54,19 +54,19 @@ func (d *drive) load(ctx context.Context, f *facts) error {
 }
 
 // holds reports whether the facts say that the device holds a package, named by its digest.
-func (d *drive) holds(ctx context.Context, digest string) bool {
-	f, err := d.lockFacts(ctx)
+func (r *run) holds(ctx context.Context, digest string) bool {
+	f, err := r.lockFacts(ctx)
 	if err != nil {
 		return false
 	}
 	defer f.unlock()
-	return d.load(ctx, f) == nil && digest != "" && f.known.Holds == digest
+	return r.load(ctx, f) == nil && digest != "" && f.known.Holds == digest
 }
 
 // learned are the changes that make durable what a step has taught of the device, and what is then known. They are
 // locked.
-func (d *drive) learned(ctx context.Context, f *facts, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
-	if d.load(ctx, f) != nil {
+func (r *run) learned(ctx context.Context, f *facts, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
+	if r.load(ctx, f) != nil {
 		return nil, store.Firmware{}
 	}
 	known := f.known
@@ -76,16 +76,16 @@ func (d *drive) learned(ctx context.Context, f *facts, rec Update, o fsm.Observa
 	}
 	var changes []store.Change
 	next.Holds = stillHolds(known, next, o.Reading)
-	if actions.Holds && rec.Machine.Plan.Digest != "" && !d.touched() {
+	if actions.Holds && rec.Machine.Plan.Digest != "" && !r.touched() {
 		next.Holds = rec.Machine.Plan.Digest
 	}
 	if next.Holds != known.Holds {
-		changes = append(changes, store.PutHolds{Endpoint: d.target, Holds: next.Holds})
+		changes = append(changes, store.PutHolds{Endpoint: r.target, Holds: next.Holds})
 	}
 	if next.Read = o.At; sameFacts(next, known) {
 		next.Read = known.Read
 	} else {
-		changes = append(changes, store.PutFirmware{Endpoint: d.target, Firmware: next})
+		changes = append(changes, store.PutFirmware{Endpoint: r.target, Firmware: next})
 	}
 	return changes, next
 }
@@ -100,10 +100,10 @@ func stillHolds(known, next store.Firmware, r fsm.Reading) string {
 }
 
 // touched reports whether somebody else has changed the object since the last read began.
-func (d *drive) touched() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.touches != d.seen
+func (r *run) touched() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.touches != r.seen
 }
 
 var (
@@ -119,9 +119,9 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 	if !touchesFirmware(r) || !m.owns(r.Endpoint) {
 		return nil
 	}
-	d := m.driveOf(r.Endpoint)
+	d := m.runOfEndpoint(r.Endpoint)
 	// Another manager of the same store by mistake acts for the same update.
-	e, ok := r.Owner.(*errand)
+	e, ok := r.Owner.(*action)
 	own := ok && d != nil && e.update == d.id
 	switch {
 	case d == nil:

@@ -151,12 +151,12 @@ func TestIdleUpdate(t *testing.T) {
 		}
 		stored := heap()
 		w.start(w.db)
-		for w.mgr.Driven() < n {
+		for w.mgr.Runs() < n {
 			require.Less(t, runtime.NumGoroutine(), 1000, "while they are loaded")
 			runtime.Gosched()
 		}
 		time.Sleep(time.Second)
-		require.Equal(t, n, w.mgr.Driven())
+		require.Equal(t, n, w.mgr.Runs())
 		require.Less(t, runtime.NumGoroutine(), 100)
 		perUpdate := (heap() - stored) / n
 		t.Logf("%d bytes", perUpdate)

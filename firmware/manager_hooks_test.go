@@ -63,7 +63,7 @@ func TestCallbacks(t *testing.T) {
 					w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
 					require.Equal(t, 1, count(device.Log(), "execute"))
 					time.Sleep(time.Minute)
-					require.Zero(t, w.mgr.Driven())
+					require.Zero(t, w.mgr.Runs())
 					r := w.request()
 					r.Force = true
 					u = w.begin(r)
@@ -112,7 +112,7 @@ func TestCallbacksCall(t *testing.T) {
 		w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
 		time.Sleep(time.Minute)
 		require.Equal(t, int64(1), ended.Load())
-		require.Zero(t, w.mgr.Driven())
+		require.Zero(t, w.mgr.Runs())
 	})
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// crockford is the alphabet of ULIDs: digits sort before letters, and none is taken for another.
+// crockford is the alphabet of ULIDs: digits sort before items, and none is taken for another.
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 // newID returns a ULID: 48 bits of milliseconds and 80 random bits in 26 characters. Ids of this process sort in the order

@@ -6,14 +6,14 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// A letter is an observation on its way to the machine. Somebody may wait for its step: then reply receives the update that
+// A item is an observation on its way to the machine. Somebody may wait for its step: then reply receives the update that
 // follows, or why there is none, or is closed if the step is not made here.
-type letter struct {
+type item struct {
 	fsm.Observation
 	reply chan<- reply // has room for one; nil if nobody waits
 }
 
-// A reply is what became of a letter.
+// A reply is what became of a item.
 type reply struct {
 	update Update
 	err    error
@@ -21,7 +21,7 @@ type reply struct {
 
 // An inbox holds the observations of an update that wait for their step, oldest first. It is short, also while the store
 // refuses steps for hours and a device or a network does what it likes.
-type inbox []letter
+type inbox []item
 
 // maxInbox is more than there are kinds of observations, so that in a full inbox one is there twice.
 const maxInbox = 32
@@ -29,11 +29,11 @@ const maxInbox = 32
 // add puts an observation last. When there are too many, the oldest goes that is followed by another of its kind: of what a
 // device does again and again the last time counts, of two actions that ended the one that began later. What somebody waits
 // for always stays: there is one for each call.
-func (b *inbox) add(l letter) {
+func (b *inbox) add(l item) {
 	switch l.Kind {
 	case fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveTrouble, fsm.ObserveTouched:
 		// One of these says as much as two; the later one more.
-		same := func(queued letter) bool { return queued.Kind == l.Kind && queued.reply == nil }
+		same := func(queued item) bool { return queued.Kind == l.Kind && queued.reply == nil }
 		if i := slices.IndexFunc(*b, same); i >= 0 {
 			(*b)[i] = l
 			return
@@ -44,7 +44,7 @@ func (b *inbox) add(l letter) {
 		return
 	}
 	for i, old := range *b {
-		same := func(queued letter) bool { return queued.Kind == old.Kind }
+		same := func(queued item) bool { return queued.Kind == old.Kind }
 		if old.reply == nil && slices.ContainsFunc((*b)[i+1:], same) {
 			*b = slices.Delete(*b, i, i+1)
 			return
@@ -53,10 +53,10 @@ func (b *inbox) add(l letter) {
 }
 
 // first puts observations before all others, in their order.
-func (b *inbox) first(letters ...letter) { *b = slices.Insert(*b, 0, letters...) }
+func (b *inbox) first(items ...item) { *b = slices.Insert(*b, 0, items...) }
 
 // next takes the first observation; there is one.
-func (b *inbox) next() letter {
+func (b *inbox) next() item {
 	l := (*b)[0]
 	if *b = slices.Delete(*b, 0, 1); len(*b) == 0 {
 		*b = nil
@@ -73,7 +73,7 @@ func (b *inbox) refuse() {
 }
 
 // answer tells who waits for a step what followed, or why nothing did; two nils: the step was not made here.
-func (l letter) answer(u *Update, err error) {
+func (l item) answer(u *Update, err error) {
 	if l.reply == nil {
 		return
 	}

@@ -21,7 +21,7 @@ func TestInbox(t *testing.T) {
 			if n > 50 && (kind == fsm.ObserveCancel || kind == fsm.ObserveRegistered) {
 				continue // such come once, long before the rest
 			}
-			b.add(letter{Observation: fsm.Observation{Kind: kind, Action: uint32(n)}})
+			b.add(item{Observation: fsm.Observation{Kind: kind, Action: uint32(n)}})
 			last[kind] = uint32(n)
 			require.LessOrEqual(t, len(b), maxInbox)
 		}

@@ -47,7 +47,7 @@ func (m *Manager) catchUp(ctx context.Context) {
 			}
 			return
 		}
-		if d.Firmware.Read.Before(d.Registration.Registered) && m.driveOf(d.Endpoint) == nil && m.owns(d.Endpoint) {
+		if d.Firmware.Read.Before(d.Registration.Registered) && m.runOfEndpoint(d.Endpoint) == nil && m.owns(d.Endpoint) {
 			m.readSoon(d.Endpoint)
 		}
 	}
@@ -86,10 +86,10 @@ func (m *Manager) forgetUnread() {
 func (m *Manager) inventory(endpoint string, tries int) {
 	var r fsm.Reading
 	const what = fsm.ReadState | fsm.ReadResult | fsm.ReadVersion | fsm.ReadProtocols | fsm.ReadDelivery
-	e := &errand{m: m, endpoint: endpoint, lane: laneInventory}
+	e := &action{m: m, endpoint: endpoint, lane: laneInventory}
 	// While the device is silent another one is read.
 	room := &inventoryRoom{m: m}
-	e.run = func(e *errand) { e.read(what, &r, e.end) }
+	e.run = func(e *action) { e.read(what, &r, e.end) }
 	e.notice = func(kind fsm.ObservationKind) {
 		switch kind {
 		case fsm.ObserveSilent:

@@ -61,7 +61,7 @@ func TestCancelInConflict(t *testing.T) {
 				executes := tap.executes()
 				time.Sleep(time.Hour)
 				require.Equal(t, executes, tap.executes(), "none after the end")
-				require.Zero(t, w.mgr.Driven())
+				require.Zero(t, w.mgr.Runs())
 			})
 		})
 	}
@@ -100,7 +100,7 @@ func TestCancelAtOnce(t *testing.T) {
 				_, err = w.mgr.Release(w.ctx, u.ID, "op") // by now at the latest it hears of it
 				require.ErrorIs(t, err, firmware.ErrEnded)
 				time.Sleep(time.Minute)
-				require.Zero(t, w.mgr.Driven())
+				require.Zero(t, w.mgr.Runs())
 			})
 		}
 	}
@@ -143,7 +143,7 @@ func TestCancelAndStep(t *testing.T) {
 			executes := tap.executes()
 			time.Sleep(time.Hour)
 			require.Equal(t, executes, tap.executes())
-			require.Zero(t, w.mgr.Driven())
+			require.Zero(t, w.mgr.Runs())
 		})
 	}
 }

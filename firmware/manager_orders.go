@@ -82,9 +82,9 @@ func (m *Manager) checkHold(h fsm.Hold) error {
 // that is a step among others; else it is made here. The error is ErrEnded if it had ended before.
 func (m *Manager) order(ctx context.Context, id string, o fsm.Observation) (Update, error) {
 	for ctx.Err() == nil {
-		if d := m.drive(id); d != nil {
+		if d := m.runOf(id); d != nil {
 			answer := make(chan reply, 1)
-			if d.deliver(letter{o, answer}) {
+			if d.deliver(item{o, answer}) {
 				select {
 				case r, ok := <-answer:
 					switch {
@@ -105,7 +105,7 @@ func (m *Manager) order(ctx context.Context, id string, o fsm.Observation) (Upda
 		if !u.Active() {
 			return u, ErrEnded
 		}
-		if m.drive(id) != nil {
+		if m.runOf(id) != nil {
 			continue // a Run has begun meanwhile
 		}
 		u, err = m.stepHere(ctx, u, o)
@@ -143,13 +143,13 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 	u.Revision++
 	m.feed.durable()
 	if u.Active() {
-		if d := m.drive(u.ID); d != nil {
+		if d := m.runOf(u.ID); d != nil {
 			d.observe(o) // a Run has begun meanwhile, with what was stored before
 		}
 		return u, nil
 	}
 	m.revoke(u.ID)
-	if d := m.drive(u.ID); d != nil {
+	if d := m.runOf(u.ID); d != nil {
 		d.observe(o)
 	} else {
 		m.hasEnded(ctx, u)

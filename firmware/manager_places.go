@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// lane is what an errand shares places with.
+// lane is what an action shares places with.
 type lane uint8
 
 const (
@@ -15,11 +15,11 @@ const (
 	lanes
 )
 
-// places bounds what is under way with devices. An errand takes a place of its lane before its first message goes out. It
+// places bounds what is under way with devices. An action takes a place of its lane before its first message goes out. It
 // gives the place up as soon as the device leaves a message unanswered, or asks to be asked later, so that silent devices do
-// not hold up those that answer. How many errands wait for silent devices is bounded too, by another, larger number.
+// not hold up those that answer. How many actions wait for silent devices is bounded too, by another, larger number.
 //
-// A device that has left the last request unanswered costs a place for some seconds each time that it is tried again. Errands
+// A device that has left the last request unanswered costs a place for some seconds each time that it is tried again. Actions
 // with those are doubtful: a quarter of the places is theirs, and no more.
 type places struct {
 	mu    sync.Mutex
@@ -29,10 +29,10 @@ type places struct {
 
 	quiet    list.List // of *place whose device is silent, the longest first
 	maxQuiet int
-	share    int // of doubtful errands; 0: they go when no other is in line
+	share    int // of doubtful actions; 0: they go when no other is in line
 }
 
-// doubtful is the share of doubtful errands in a lane.
+// doubtful is the share of doubtful actions in a lane.
 type doubtful struct {
 	line list.List // of *place that wait for one
 	held int
@@ -44,12 +44,12 @@ func newPlaces(parallel, silent int) *places {
 	return p
 }
 
-// place is what one errand holds of places.
+// place is what one action holds of places.
 type place struct {
 	in    *places
 	lane  lane
 	start func() // called, in a goroutine of its own, when a place becomes free that was waited for
-	evict func() // called, likewise, when the errand is to give up in favour of others that wait for silent devices
+	evict func() // called, likewise, when the action is to give up in favour of others that wait for silent devices
 
 	doubt   bool // the device has left the last request unanswered
 	state   placeState
@@ -80,7 +80,7 @@ func (p *places) enter(l lane, doubt bool, start, evict func()) (pl *place, now 
 	return pl, false
 }
 
-// queue is the line in which the errand stands.
+// queue is the line in which the action stands.
 func (pl *place) queue() *list.List {
 	if pl.doubt {
 		return &pl.in.doubt[pl.lane].line
@@ -106,7 +106,7 @@ func (pl *place) free() {
 	pl.in.grant(pl.lane)
 }
 
-// silent gives the place up while the device is silent. If as many errands as may wait for silent devices already, the one
+// silent gives the place up while the device is silent. If as many actions as may wait for silent devices already, the one
 // that has waited for longest gives up.
 func (pl *place) silent() {
 	p := pl.in
@@ -139,7 +139,7 @@ func (pl *place) heard() {
 	pl.take()
 }
 
-// leave gives back whatever the errand holds. It may be called several times.
+// leave gives back whatever the action holds. It may be called several times.
 func (pl *place) leave() {
 	p := pl.in
 	p.mu.Lock()

@@ -31,7 +31,7 @@ func TestCancelWhileStarted(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, u.Active())
 		time.Sleep(time.Second)
-		require.Zero(t, w.mgr.Driven(), "what has ended is not driven")
+		require.Zero(t, w.mgr.Runs(), "what has ended is not driven")
 	})
 }
 
@@ -55,7 +55,7 @@ func TestCancelWhileStopping(t *testing.T) {
 		case err := <-cancelled:
 			require.NoError(t, err)
 		case <-time.After(time.Hour):
-			require.Fail(t, "Cancel waits for a drive that has stopped")
+			require.Fail(t, "Cancel waits for a run that has stopped")
 		}
 		u, err = w.mgr.Get(w.ctx, u.ID)
 		require.NoError(t, err)
@@ -132,7 +132,7 @@ func TestTwoManagers(t *testing.T) {
 		t.Logf("%d commits by one, after %v\n%s", commits.Load(), u.Machine.Ended.Sub(u.Created), w.journal(u.ID))
 		require.Less(t, commits.Load(), int64(50))
 		require.NotContains(t, w.journal(u.ID), "Write 5/0/1 was interrupted", "one lets the other go on")
-		require.Eventually(t, func() bool { return w.mgr.Driven()+second.Driven() == 0 }, 48*time.Hour, time.Minute)
+		require.Eventually(t, func() bool { return w.mgr.Runs()+second.Runs() == 0 }, 48*time.Hour, time.Minute)
 		cancel()
 		require.NoError(t, <-ended)
 	})

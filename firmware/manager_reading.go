@@ -32,18 +32,18 @@ var versionResource = resource{fsm.ReadVersion, pathVersion, func(r *fsm.Reading
 // read reads what is asked for into r. Object 5 is read as a whole, in one request, so that State and Result belong
 // together; from a device that cannot do that, resource by resource. then is called with nil, or with the error of a device
 // that answered nothing: refusals stand in r.
-func (e *errand) read(want fsm.Resources, r *fsm.Reading, then func(error)) {
-	c := &reading{errand: e, want: want, r: r, then: then}
+func (a *action) read(want fsm.Resources, r *fsm.Reading, then func(error)) {
+	c := &reading{action: a, want: want, r: r, then: then}
 	if want&^fsm.ReadVersion == 0 {
 		c.version()
 		return
 	}
-	e.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: pathFirmware}, c.whole)
+	a.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: pathFirmware}, c.whole)
 }
 
 // A reading is several requests that together read a device.
 type reading struct {
-	*errand
+	*action
 	want    fsm.Resources
 	r       *fsm.Reading
 	then    func(error)

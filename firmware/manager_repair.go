@@ -26,7 +26,7 @@ func (m *Manager) RemoveDamaged(ctx context.Context, id string) error {
 	if _, err := m.db.Commit(ctx, store.RemoveDamaged{Kind: store.KindUpdate, Key: id}); err != nil {
 		return err
 	}
-	if d := m.drive(id); d != nil { // it is about to end
+	if d := m.runOf(id); d != nil { // it is about to end
 		m.release(d)
 	}
 	m.revoke(id)

@@ -131,7 +131,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	}
 	if err != nil {
 		if !refused(err) {
-			m.findOut(rec.ID)
+			m.adoptIfStored(rec.ID)
 		}
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
 	}
@@ -139,12 +139,12 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	if stored, err := m.db.Update(ctx, rec.ID); err == nil {
 		rec = stored
 	}
-	m.takeUp(ctx, rec)
+	m.adoptNew(ctx, rec)
 	return rec, nil
 }
 
-// takeUp begins an update that was just created.
-func (m *Manager) takeUp(ctx context.Context, u Update) {
+// adoptNew begins an update that was just created.
+func (m *Manager) adoptNew(ctx context.Context, u Update) {
 	m.feed.durable()
 	m.log.Info("update started", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", u.Machine.Plan.Target)
 	m.hook(ctx, "Started", m.cfg.Hooks.Started, u)
@@ -174,18 +174,18 @@ func refused(err error) bool {
 	return false
 }
 
-// findOut begins an update of which it is not known whether the store has it, and whose caller was told so, if it turns up.
-func (m *Manager) findOut(id string) {
+// adoptIfStored begins an update of which it is not known whether the store has it, and whose caller was told so, if it turns up.
+func (m *Manager) adoptIfStored(id string) {
 	m.spawn(func(ctx context.Context) {
 		for _, pause := range []time.Duration{time.Second, 5 * time.Second, storeTimeout, 2 * storeTimeout} {
 			sleep(ctx, pause)
 			var u Update
-			err := m.insist(ctx, id, func(ctx context.Context) (err error) {
+			err := m.untilStored(ctx, id, func(ctx context.Context) (err error) {
 				u, err = m.db.Update(ctx, id)
 				return err
 			})
 			if err == nil {
-				m.takeUp(ctx, u)
+				m.adoptNew(ctx, u)
 				return
 			}
 		}
@@ -288,7 +288,7 @@ func checkWord(s string, most int) string {
 
 // Get returns an update, with the progress of the moment if it is active here. The error is store.ErrNotFound or the store's.
 func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
-	d := m.drive(id)
+	d := m.runOf(id)
 	u, err := m.db.Update(ctx, id)
 	switch {
 	case d == nil || errors.Is(err, store.ErrNotFound):
@@ -305,7 +305,7 @@ func (m *Manager) List(ctx context.Context, q store.UpdateQuery) iter.Seq2[Updat
 	return func(yield func(Update, error) bool) {
 		for u, err := range m.db.Updates(ctx, q) {
 			if err == nil && u.Active() {
-				if d := m.drive(u.ID); d != nil {
+				if d := m.runOf(u.ID); d != nil {
 					u = d.newer(u)
 				}
 			}

@@ -97,7 +97,7 @@ func TestStoreFails(t *testing.T) {
 			require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u.ID))
 			require.Equal(t, 1, count(device.Log(), "execute"), "%v", device.Log())
 			require.Less(t, inVain.Load(), int64(100), "tries in half an hour")
-			require.Zero(t, w.mgr.Driven())
+			require.Zero(t, w.mgr.Runs())
 			if n == 0 {
 				total.Store(calls.Load())
 			}
@@ -247,11 +247,11 @@ func TestFleetWhileStoreFails(t *testing.T) {
 		time.Sleep(time.Minute)
 		broken.Store(true)
 		time.Sleep(2 * time.Hour)
-		require.Equal(t, fleet, w.mgr.Driven())
+		require.Equal(t, fleet, w.mgr.Runs())
 		require.Less(t, runtime.NumGoroutine(), 1000)
 		broken.Store(false)
 		time.Sleep(time.Minute)
-		require.Zero(t, w.mgr.Driven())
+		require.Zero(t, w.mgr.Runs())
 	})
 }
 

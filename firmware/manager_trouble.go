@@ -12,24 +12,24 @@ import (
 const maxBlamed = 16
 
 // pulls notes that a device is given a Package URI, so that connections of its address are its own.
-func (m *Manager) pulls(d *drive) {
+func (m *Manager) notePull(d *run) {
 	r, _ := m.srv.Registration(d.target)
 	addr := r.Address.Addr().Unmap()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pullsNoMore(d)
+	m.forgetPull(d)
 	if !addr.IsValid() || !m.running {
 		return
 	}
 	if m.pulling[addr] == nil {
-		m.pulling[addr] = make(map[*drive]bool)
+		m.pulling[addr] = make(map[*run]bool)
 	}
 	m.pulling[addr][d] = true
 	d.from = addr
 }
 
-// pullsNoMore forgets that. m.mu is held.
-func (m *Manager) pullsNoMore(d *drive) {
+// forgetPull forgets that. m.mu is held.
+func (m *Manager) forgetPull(d *run) {
 	if set := m.pulling[d.from]; set != nil {
 		delete(set, d)
 		if len(set) == 0 {
@@ -44,7 +44,7 @@ func (m *Manager) pullsNoMore(d *drive) {
 // by HTTPS calls it for those, or gives the http.Server the logger of [Manager.ErrorLog].
 func (m *Manager) HandshakeFailed(addr netip.AddrPort, err error) {
 	m.mu.Lock()
-	var blamed []*drive
+	var blamed []*run
 	for d := range m.pulling[addr.Addr().Unmap()] {
 		if len(blamed) < maxBlamed {
 			blamed = append(blamed, d)
@@ -86,21 +86,21 @@ func (e handshakeError) Error() string { return string(e) }
 
 // served implements follower.
 func (m *Manager) served(update string, done int64) {
-	if d := m.drive(update); d != nil {
+	if d := m.runOf(update); d != nil {
 		d.progress(done)
 	}
 }
 
 // asked notes that a request for an update's package came.
 func (m *Manager) asked(update, by string) {
-	if d := m.drive(update); d != nil {
+	if d := m.runOf(update); d != nil {
 		d.observe(fsm.Observation{Kind: fsm.ObserveAsked, Detail: "a request for the package came by " + by})
 	}
 }
 
 // imageFault notes that an update's image cannot be handed out.
 func (m *Manager) imageFault(update string, err error) {
-	if d := m.drive(update); d != nil {
+	if d := m.runOf(update); d != nil {
 		d.observe(fsm.Observation{Kind: fsm.ObserveFault, Fault: fsm.FaultImage, Detail: err.Error()})
 	}
 }

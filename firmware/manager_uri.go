@@ -70,7 +70,7 @@ func (m *Manager) grantURI(ctx context.Context, g grant, act fsm.Action) (uri pa
 		return uri, hash, err
 	}
 	var img Image
-	err = m.insist(ctx, g.update, func(ctx context.Context) (err error) {
+	err = m.untilStored(ctx, g.update, func(ctx context.Context) (err error) {
 		img, err = m.db.Image(ctx, g.image)
 		return err
 	})

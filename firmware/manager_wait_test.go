@@ -181,6 +181,6 @@ func TestDeleteUpdate(t *testing.T) {
 		_, err = w.mgr.Start(w.ctx, r)
 		require.ErrorAs(t, err, &bad)
 		require.Equal(t, "labels", bad.Field)
-		require.Equal(t, `are not valid: name of label "a b" has a character other than letters, digits and -_./`, bad.Problem)
+		require.Equal(t, `are not valid: name of label "a b" has a character other than items, digits and -_./`, bad.Problem)
 	})
 }

@@ -9,15 +9,15 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// partingLimit bounds what is still done for a device whose update has ended.
-const partingLimit = time.Minute
+// cancelLimit bounds what is still done for a device whose update has ended.
+const cancelLimit = time.Minute
 
 // part takes leave of a device whose update was ended from here: it is asked to drop the package, and then looked at, to
 // learn what it may still do.
-func (m *Manager) part(ctx context.Context, u Update, last fsm.Action, observations []*lwm2m.Observation) {
+func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action, observations []*lwm2m.Observation) {
 	done := fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID}
-	e := &errand{m: m, endpoint: u.Endpoint, update: u.ID, lane: laneRequest}
-	e.run = func(e *errand) {
+	e := &action{m: m, endpoint: u.Endpoint, update: u.ID, lane: laneRequest}
+	e.run = func(e *action) {
 		e.request(lwm2m.Request{Operation: lwm2m.OpExecute, Path: pathCancel}, func(a lwm2m.Answer) {
 			look := func(a lwm2m.Answer) {
 				if a.Err != nil && !answered(a.Err) {
@@ -34,31 +34,31 @@ func (m *Manager) part(ctx context.Context, u Update, last fsm.Action, observati
 		})
 	}
 	e.finish = func(err error) {
-		m.forgetParting(e)
+		m.forgetCancel(e)
 		m.log.Debug("told the device that its update has ended", "update", u.ID, "endpoint", u.Endpoint, "error", err)
 		for _, o := range observations {
 			o.Drop(nil)
 		}
 		verdict(&done, err)
-		m.enlist(func(ctx context.Context) { m.parted(ctx, u.ID, done) })
+		m.enlist(func(ctx context.Context) { m.cancelled(ctx, u.ID, done) })
 	}
-	e.atEnd(func() { m.forgetParting(e) })
+	e.atEnd(func() { m.forgetCancel(e) })
 	m.mu.Lock()
 	if !m.running {
 		m.mu.Unlock()
 		return
 	}
-	m.partings[u.Endpoint] = e
+	m.cancels[u.Endpoint] = e
 	e.closed = m.actionHooks(ctx, u, fsm.ActionCancel)
 	m.mu.Unlock()
-	limit := time.AfterFunc(partingLimit, e.evict)
+	limit := time.AfterFunc(cancelLimit, e.evict)
 	e.atEnd(func() { limit.Stop() })
 	e.begin()
 }
 
-// parted makes durable what the farewell has shown.
-func (m *Manager) parted(ctx context.Context, id string, o fsm.Observation) {
-	_ = m.insist(ctx, id, func(ctx context.Context) error {
+// cancelled makes durable what the farewell has shown.
+func (m *Manager) cancelled(ctx context.Context, id string, o fsm.Observation) {
+	_ = m.untilStored(ctx, id, func(ctx context.Context) error {
 		u, err := m.db.Update(ctx, id)
 		if err != nil {
 			return err
@@ -77,22 +77,22 @@ func (m *Manager) parted(ctx context.Context, id string, o fsm.Observation) {
 	})
 }
 
-// endParting ends the farewell of an earlier update of a device, before another one writes: what is asked for in the name of
+// stopCancel ends the farewell of an earlier update of a device, before another one writes: what is asked for in the name of
 // the one must not undo the other.
-func (m *Manager) endParting(endpoint string) {
+func (m *Manager) stopCancel(endpoint string) {
 	m.mu.Lock()
-	e := m.partings[endpoint]
-	delete(m.partings, endpoint)
+	e := m.cancels[endpoint]
+	delete(m.cancels, endpoint)
 	m.mu.Unlock()
 	if e != nil {
 		e.giveUp()
 	}
 }
 
-func (m *Manager) forgetParting(e *errand) {
+func (m *Manager) forgetCancel(e *action) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.partings[e.endpoint] == e {
-		delete(m.partings, e.endpoint)
+	if m.cancels[e.endpoint] == e {
+		delete(m.cancels, e.endpoint)
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A drive takes one active update to its outcome: it feeds the state machine with what was observed, one observation after
+// A run takes one active update to its outcome: it feeds the state machine with what was observed, one observation after
 // the other, makes each step durable, and only then acts. Between observations it is about 3 KiB and a timer.
-type drive struct {
+type run struct {
 	m      *Manager
 	id     string
 	target string // endpoint
@@ -26,7 +26,7 @@ type drive struct {
 	u            Update // with soft changes that the store does not have
 	timer        *time.Timer
 	served       time.Duration // when progress was last let through, by the manager's clock; 0 for never
-	errand       *errand       // the action under way; nil if there is none
+	action       *action       // the action under way; nil if there is none
 	doubt        bool          // the device has left the last request unanswered, and was not heard since
 	observations []*lwm2m.Observation
 	touches      uint32 // counts the requests of others that change the object
@@ -38,97 +38,97 @@ type drive struct {
 	conflicts *conflicts // nil if there was none; belongs to the goroutine that works
 }
 
-func newDrive(m *Manager, u Update) *drive {
+func newRun(m *Manager, u Update) *run {
 	m.clock.raise(u.Machine.Now())
-	return &drive{m: m, id: u.ID, target: u.Endpoint, u: u}
+	return &run{m: m, id: u.ID, target: u.Endpoint, u: u}
 }
 
 // observe hands an observation to the machine. It does not block.
-func (d *drive) observe(o fsm.Observation) { d.deliver(letter{Observation: o}) }
+func (r *run) observe(o fsm.Observation) { r.deliver(item{Observation: o}) }
 
-// deliver hands an observation to the machine, and reports whether it did: a drive that has stopped takes none.
-func (d *drive) deliver(l letter) bool {
+// deliver hands an observation to the machine, and reports whether it did: a run that has stopped takes none.
+func (r *run) deliver(l item) bool {
 	if l.At.IsZero() {
-		l.At = d.m.clock.now()
+		l.At = r.m.clock.now()
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stopped {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
 		return false
 	}
 	switch l.Kind {
 	case fsm.ObserveRegistered, fsm.ObserveUpdated, fsm.ObserveAwake, fsm.ObserveHint:
-		d.doubt = false
+		r.doubt = false
 	}
-	d.inbox.add(l)
-	if !d.busy {
-		d.busy = d.m.enlist(d.work)
+	r.inbox.add(l)
+	if !r.busy {
+		r.busy = r.m.enlist(r.work)
 	}
 	return true
 }
 
 // work steps until the inbox is empty.
-func (d *drive) work(ctx context.Context) {
+func (r *run) work(ctx context.Context) {
 	for {
-		d.mu.Lock()
-		if len(d.inbox) == 0 || d.stopped || ctx.Err() != nil {
-			d.busy = false
-			d.mu.Unlock()
+		r.mu.Lock()
+		if len(r.inbox) == 0 || r.stopped || ctx.Err() != nil {
+			r.busy = false
+			r.mu.Unlock()
 			return
 		}
-		l := d.inbox.next()
-		u := d.u
-		d.mu.Unlock()
-		d.step(ctx, u, l)
+		l := r.inbox.next()
+		u := r.u
+		r.mu.Unlock()
+		r.step(ctx, u, l)
 	}
 }
 
 // step lets the machine take one observation, makes durable what must be, and acts.
-func (d *drive) step(ctx context.Context, u Update, l letter) {
+func (r *run) step(ctx context.Context, u Update, l item) {
 	began := time.Now()
 	next, actions := u.Machine.Step(l.Observation)
 	rec := u
 	rec.Machine = next
 	rec.Changed = next.Now()
 	if actions.Abandon {
-		d.giveUpErrand() // before anyone can read that it is given up
+		r.giveUpAction() // before anyone can read that it is given up
 	}
 
 	var uri packageURI
 	if actions.Do.Kind == fsm.ActionWriteURI {
-		if uri = d.m.newURI(ctx, &rec, actions.Do); time.Since(began) > lateStep {
-			d.lookAgain(l) // nothing has come of this step yet
+		if uri = r.m.newURI(ctx, &rec, actions.Do); time.Since(began) > lateStep {
+			r.lookAgain(l) // nothing has come of this step yet
 			return
 		}
 	}
-	stored, ok := d.persist(ctx, rec, l, actions, uri)
+	stored, ok := r.persist(ctx, rec, l, actions, uri)
 	if !ok {
 		return
 	}
 	rec = stored
 
-	d.mu.Lock()
-	d.u = rec
-	d.schedule(next.Wake())
-	d.mu.Unlock()
+	r.mu.Lock()
+	r.u = rec
+	r.schedule(next.Wake())
+	r.mu.Unlock()
 	l.answer(&rec, nil)
 
 	switch {
 	case next.Active() && time.Since(began) > lateStep:
-		d.lookAgain()
+		r.lookAgain()
 	case actions.Ended:
-		d.ended(ctx, rec, actions.Do)
+		r.ended(ctx, rec, actions.Do)
 	case actions.Do.Kind != fsm.ActionNone:
-		d.begin(ctx, rec, actions.Do, uri)
+		r.begin(ctx, rec, actions.Do, uri)
 	}
 	if l.Kind == fsm.ObserveProgress {
-		d.m.feed.soft(progressEvent(rec))
+		r.m.feed.soft(progressEvent(rec))
 	}
 }
 
 // persist makes durable what a step must not lose. It reports false if the step must not be acted on; then the observation
 // is taken care of.
-func (d *drive) persist(ctx context.Context, rec Update, l letter, actions fsm.Actions, uri packageURI) (Update, bool) {
+func (r *run) persist(ctx context.Context, rec Update, l item, actions fsm.Actions, uri packageURI) (Update, bool) {
 	var changes []store.Change
 	if actions.Persist || len(actions.Journal) > 0 || actions.Do.Kind == fsm.ActionWriteURI {
 		changes = append(changes, store.ReplaceUpdate{Update: rec})
@@ -139,28 +139,28 @@ func (d *drive) persist(ctx context.Context, rec Update, l letter, actions fsm.A
 	var tries int
 	var err error
 	if l.Kind == fsm.ObserveDone {
-		tries, err = d.storeLearned(ctx, rec, l.Observation, actions, changes)
+		tries, err = r.storeLearned(ctx, rec, l.Observation, actions, changes)
 	} else {
-		tries, err = d.store(ctx, changes)
+		tries, err = r.store(ctx, changes)
 	}
 	if len(changes) == 0 && err == nil {
 		return rec, true
 	}
-	return d.committed(ctx, rec, l, tries, err)
+	return r.committed(ctx, rec, l, tries, err)
 }
 
 // storeLearned is store, with what the step has taught of the device.
-func (d *drive) storeLearned(
+func (r *run) storeLearned(
 	ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions, changes []store.Change,
 ) (tries int, err error) {
 	// Locked until the commit has ended, so that none of it comes after a request of somebody else that takes it back.
-	f, err := d.lockFacts(ctx)
+	f, err := r.lockFacts(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer f.unlock()
-	learned, next := d.learned(ctx, f, rec, o, actions)
-	tries, err = d.store(ctx, append(changes, learned...))
+	learned, next := r.learned(ctx, f, rec, o, actions)
+	tries, err = r.store(ctx, append(changes, learned...))
 	switch {
 	case err != nil:
 		f.read = false // an earlier try may have taken place, or another process knows more
@@ -171,13 +171,13 @@ func (d *drive) storeLearned(
 }
 
 // store makes changes durable, for as long as it takes, and returns how often it tried.
-func (d *drive) store(ctx context.Context, changes []store.Change) (tries int, err error) {
+func (r *run) store(ctx context.Context, changes []store.Change) (tries int, err error) {
 	if len(changes) == 0 {
 		return 0, nil
 	}
-	err = d.m.insist(ctx, d.id, func(ctx context.Context) error {
+	err = r.m.untilStored(ctx, r.id, func(ctx context.Context) error {
 		tries++
-		_, err := d.m.db.Commit(ctx, changes...)
+		_, err := r.m.db.Commit(ctx, changes...)
 		return err
 	})
 	return tries, err
@@ -187,50 +187,50 @@ func (d *drive) store(ctx context.Context, changes []store.Change) (tries int, e
 // after a restart: what the step was decided on is old, and the time was not the device's.
 const lateStep = 30 * time.Second
 
-// lookAgain takes up the update as after a restart, before it takes in what was observed meanwhile: first letters, which
+// lookAgain takes up the update as after a restart, before it takes in what was observed meanwhile: first items, which
 // came to nothing.
-func (d *drive) lookAgain(letters ...letter) {
-	o := d.m.resumed(d.target)
-	o.At = d.m.clock.now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stopped {
-		for _, l := range letters {
+func (r *run) lookAgain(items ...item) {
+	o := r.m.resumed(r.target)
+	o.At = r.m.clock.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		for _, l := range items {
 			l.answer(nil, nil)
 		}
 		return
 	}
-	d.inbox.first(append([]letter{{Observation: o}}, letters...)...)
-	if !d.busy {
-		d.busy = d.m.enlist(d.work)
+	r.inbox.first(append([]item{{Observation: o}}, items...)...)
+	if !r.busy {
+		r.busy = r.m.enlist(r.work)
 	}
 }
 
 // schedule sets the timer to at. d.mu is held.
-func (d *drive) schedule(at time.Time) {
-	if d.timer != nil {
-		d.timer.Stop()
+func (r *run) schedule(at time.Time) {
+	if r.timer != nil {
+		r.timer.Stop()
 	}
-	if at.IsZero() || d.stopped {
+	if at.IsZero() || r.stopped {
 		return
 	}
-	d.timer = time.AfterFunc(at.Sub(d.m.clock.now()), func() { d.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
+	r.timer = time.AfterFunc(at.Sub(r.m.clock.now()), func() { r.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
 }
 
-// ended takes leave of the device and forgets the drive.
-func (d *drive) ended(ctx context.Context, rec Update, last fsm.Action) {
-	d.m.hasEnded(ctx, rec)
-	observations := d.swapObservations(nil)
+// ended takes leave of the device and forgets the run.
+func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
+	r.m.hasEnded(ctx, rec)
+	observations := r.swapObservations(nil)
 	if last.Kind == fsm.ActionCancel {
-		d.m.part(ctx, rec, last, observations)
+		r.m.cancelOnDevice(ctx, rec, last, observations)
 	} else {
 		for _, o := range observations {
 			o.Drop(nil)
 		}
 	}
-	d.m.revoke(d.id)
-	d.m.release(d)
-	d.stop()
+	r.m.revoke(r.id)
+	r.m.release(r)
+	r.stop()
 }
 
 // hasEnded wakes, calls and logs what waits for the end of an update. One that is still active has
@@ -247,43 +247,43 @@ func (m *Manager) hasEnded(ctx context.Context, u Update) {
 	m.hook(ctx, "Ended", m.cfg.Hooks.Ended, u)
 }
 
-// stop ends the drive here; an update that has not ended goes on with the next Run.
-func (d *drive) stop() {
-	d.giveUpErrand()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stopped {
+// stop ends the run here; an update that has not ended goes on with the next Run.
+func (r *run) stop() {
+	r.giveUpAction()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
 		return
 	}
-	d.stopped = true
-	d.inbox.refuse()
-	if d.timer != nil {
-		d.timer.Stop()
+	r.stopped = true
+	r.inbox.refuse()
+	if r.timer != nil {
+		r.timer.Stop()
 	}
 }
 
-// giveUpErrand ends the action under way, if there is one. When it returns, nothing of it is sent any more.
-func (d *drive) giveUpErrand() {
-	d.mu.Lock()
-	e := d.errand
-	d.errand = nil
-	d.mu.Unlock()
+// giveUpAction ends the action under way, if there is one. When it returns, nothing of it is sent any more.
+func (r *run) giveUpAction() {
+	r.mu.Lock()
+	e := r.action
+	r.action = nil
+	r.mu.Unlock()
 	if e != nil {
 		e.giveUp()
 	}
 }
 
 // current returns the update with soft changes.
-func (d *drive) current() Update {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return clone(d.u)
+func (r *run) current() Update {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return clone(r.u)
 }
 
-// newer returns the current update, or the stored one if the drive is about to take in that it is stored: who has read the
+// newer returns the current update, or the stored one if the run is about to take in that it is stored: who has read the
 // line of a step in the journal must not see what was before it.
-func (d *drive) newer(stored Update) Update {
-	if u := d.current(); u.Revision >= stored.Revision {
+func (r *run) newer(stored Update) Update {
+	if u := r.current(); u.Revision >= stored.Revision {
 		return u
 	}
 	return stored
@@ -296,10 +296,10 @@ func clone(u Update) Update {
 	return u
 }
 
-func (d *drive) swapObservations(list []*lwm2m.Observation) []*lwm2m.Observation {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	old := d.observations
-	d.observations = list
+func (r *run) swapObservations(list []*lwm2m.Observation) []*lwm2m.Observation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.observations
+	r.observations = list
 	return old
 }
