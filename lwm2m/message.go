@@ -116,7 +116,7 @@ func (c *Call) build(ss *session, f ContentFormat) (*coap.Request, error) {
 	case OpWriteStream:
 		msg.Code = coap.PUT
 		msg.ContentFormat = coap.FormatOf(uint16(FormatOpaque))
-		msg.Body, msg.Size, msg.BlockSize, msg.Exclusive = r.Body, r.Size, r.BlockSize, r.Exclusive
+		msg.Body, msg.Size, msg.BlockSize = r.Body, r.Size, r.BlockSize
 		msg.SkipTaken = r.SkipTaken
 		msg.Progress = func(done, _ int64) { c.progress(ss, done) }
 	case OpExecute:

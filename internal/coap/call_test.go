@@ -140,11 +140,11 @@ func TestCancelWhateverItWaitsFor(t *testing.T) {
 	}
 }
 
-// A request that is cancelled in the queue was never sent, and one that has the
-// peer for itself gives it back.
+// A request that is cancelled in the queue was never sent; one that is cancelled later makes room for the
+// next.
 func TestCancelInTheQueue(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
-		first, _ := begin(e, r.peer(), &coap.Request{Code: coap.GET, Path: []string{"1"}, Exclusive: true})
+		first, _ := begin(e, r.peer(), &coap.Request{Code: coap.GET, Path: []string{"1"}})
 		second, end := begin(e, r.peer(), &coap.Request{Code: coap.GET, Path: []string{"2"}})
 		begin(e, r.peer(), &coap.Request{Code: coap.GET, Path: []string{"3"}})
 		r.receive()

@@ -55,7 +55,6 @@ func TestCallbacksThatPanic(t *testing.T) {
 		} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				inWorld(t, echoing(image), coap.Config{}, func(t *testing.T, w *world) {
-					r.Exclusive = true
 					_, end := begin(w.device, w.toServer, &r)
 					synctest.Wait()
 					require.Equal(t, 1, end.calls)

@@ -28,7 +28,7 @@
 // and all other deadlines, are in one heap over one timer of the runtime. One
 // message to a peer is unacknowledged at a time (NSTART = 1); the others queue
 // in the [outbox], so that a small request passes between two blocks of a
-// transfer, unless the transfer is exclusive.
+// transfer.
 //
 // A request of ours is a [Call] with a [transfer], a value that makes a step at
 // the end of each exchange, one for each block, and of each pause. Its steps and

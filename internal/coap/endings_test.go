@@ -71,9 +71,8 @@ func endAnywhere(t *testing.T, rng *rand.Rand) {
 				_, _ = end.e.Do(ctx, end.to, &coap.Request{Code: coap.GET, Path: []string{"fw"}, Into: &got})
 				require.True(t, bytes.HasPrefix(image, got.Bytes()))
 			})
-			exclusive := rng.IntN(12) == 0
 			work.Go(func() {
-				_, _ = end.e.Do(ctx, end.to, &coap.Request{Code: coap.PUT, Path: []string{"5"}, Payload: image, Exclusive: exclusive})
+				_, _ = end.e.Do(ctx, end.to, &coap.Request{Code: coap.PUT, Path: []string{"5"}, Payload: image})
 			})
 			work.Go(func() {
 				_, _ = end.e.Do(ctx, end.to, &coap.Request{Code: coap.POST, Path: []string{"slow"}})

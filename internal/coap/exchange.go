@@ -20,8 +20,6 @@ type exchange struct {
 	confirm bool // an acknowledgement is owed
 	urgent  bool // does not queue: a separate response
 
-	// lease, when not nil, is that of an exclusive request; see outbox.
-	lease *lease
 	// block1, of a block of a body, keeps off responses to earlier blocks: they
 	// have the same token.
 	block1    block

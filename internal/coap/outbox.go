@@ -9,15 +9,9 @@ type outbox struct {
 	open    []*exchange // all that were sent and are not over
 	queue   []*exchange // those that wait
 	resting []*Call     // those that pause
-	lease   *lease      // of the request that has the peer for itself
 }
 
-// lease is held by an exclusive request from its first message to its end.
-type lease struct{ _ byte } // not empty: its address is its identity
-
-func (o *outbox) idle() bool {
-	return len(o.open) == 0 && len(o.queue) == 0 && len(o.resting) == 0 && o.lease == nil
-}
+func (o *outbox) idle() bool { return len(o.open) == 0 && len(o.queue) == 0 && len(o.resting) == 0 }
 
 // submit sends x, now or when its turn comes.
 func (a *association) submit(x *exchange) error {
@@ -52,43 +46,20 @@ func (a *association) submitLocked(x *exchange) error {
 		a.start(x)
 		return nil
 	}
-	if o.lease != nil && o.lease == x.lease && o.admits(x) {
-		a.start(x) // the holder does not queue behind those who wait for it
-		return nil
-	}
 	x.state = queued
 	o.queue = append(o.queue, x)
 	return nil
 }
 
 // admits reports whether x may be sent now.
-func (o *outbox) admits(x *exchange) bool {
-	if o.current != nil && x.confirm {
-		return false
-	}
-	if x.lease == nil {
-		return o.lease == nil
-	}
-	return o.lease == x.lease || o.lease == nil && !o.awaitsResponse()
-}
-
-func (o *outbox) awaitsResponse() bool {
-	return slices.ContainsFunc(o.open, func(x *exchange) bool { return x.request })
-}
+func (o *outbox) admits(x *exchange) bool { return o.current == nil || !x.confirm }
 
 // next starts what has become possible. a.mu is held.
 func (a *association) next() {
 	o := &a.outbox
-	for i := 0; i < len(o.queue); {
-		x := o.queue[i]
-		if !o.admits(x) {
-			if o.lease == nil || x.lease == o.lease {
-				return // first come, first served
-			}
-			i++ // the holder of the lease may be further back
-			continue
-		}
-		o.queue = slices.Delete(o.queue, i, i+1)
+	for len(o.queue) > 0 && o.admits(o.queue[0]) {
+		x := o.queue[0]
+		o.queue = slices.Delete(o.queue, 0, 1)
 		a.start(x)
 	}
 	if len(o.queue) == 0 {
@@ -101,9 +72,6 @@ func (a *association) start(x *exchange) {
 	o := &a.outbox
 	o.open = append(o.open, x)
 	a.e.work.begin()
-	if x.lease != nil {
-		o.lease = x.lease
-	}
 	x.sent = true
 	x.call.notice(NoticeSent)
 	switch {

@@ -101,7 +101,7 @@ func TestSkipTaken(t *testing.T) {
 		inUDP(t, Config{}, func(t *testing.T, w *wirePeer) {
 			w.lossy(seed, 0.05)
 			d := &taker{lock: 300 * time.Second}
-			got := w.answerAll(&Request{Code: PUT, Payload: someBody, SkipTaken: true, Exclusive: true}, d.answer)
+			got := w.answerAll(&Request{Code: PUT, Payload: someBody, SkipTaken: true}, d.answer)
 			if got.err != nil {
 				// Of the last block the answer was lost, which cannot be known.
 				require.ErrorIs(t, got.err, ErrTimeout)
@@ -139,7 +139,7 @@ func TestRepeatedBlockIsRefused(t *testing.T) {
 								again.Store(true)
 							}
 						}
-						got := w.answerAll(&Request{Code: PUT, Payload: someBody, Exclusive: true, Notice: notice}, d.answer)
+						got := w.answerAll(&Request{Code: PUT, Payload: someBody, Notice: notice}, d.answer)
 						require.False(t, d.hole, "%v", d.seen)
 						for i, num := range d.seen {
 							require.LessOrEqual(t, num, uint32(max(i, 1)), "%v", d.seen)

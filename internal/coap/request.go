@@ -35,9 +35,6 @@ type Request struct {
 	// NonConfirmable sends a request that fits one message as NON: once, and
 	// unacknowledged.
 	NonConfirmable bool
-	// Exclusive keeps all other requests to the peer waiting until this one
-	// is done. Some devices serve nothing else during a transfer.
-	Exclusive bool
 	// BlockSize is the preferred size of blocks, both ways: 16 to 1024.
 	// Default: that of the endpoint. The peer may lower it. A larger one, up to
 	// 16 KiB, is how much of the body goes into one message on a stream whose

@@ -944,37 +944,33 @@ func TestEcho(t *testing.T) {
 	})
 }
 
-// Another request passes between two blocks, unless the push is exclusive.
+// Another request passes between two blocks.
 func TestInterleaving(t *testing.T) {
-	for _, exclusive := range []bool{false, true} {
-		t.Run(fmt.Sprint("exclusive ", exclusive), func(t *testing.T) {
-			body := bodyOf(5 * 1024)
-			inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
-				ctx := t.Context()
-				go e.Do(ctx, r.peer(), &coap.Request{Code: coap.PUT, Payload: body, Exclusive: exclusive})
-				var order string
-				for i := range 6 {
-					m := r.receive()
-					if i == 1 {
-						go e.Do(context.WithoutCancel(ctx), r.peer(), &coap.Request{Code: coap.GET})
-						synctest.Wait()
-					}
-					reply := message.Message{Type: ack, MessageID: m.MessageID, Token: m.Token, Code: codes.Content}
-					order += "r"
-					if b, ok := blockOf(m, message.Block1); ok {
-						order = order[:len(order)-1] + "b"
-						reply.Code = codes.Continue
-						if !b.More {
-							reply.Code = codes.Changed
-						}
-						reply = withBlock(reply, message.Block1, b)
-					}
-					r.send(reply)
+	body := bodyOf(5 * 1024)
+	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
+		ctx := t.Context()
+		go e.Do(ctx, r.peer(), &coap.Request{Code: coap.PUT, Payload: body})
+		var order string
+		for i := range 6 {
+			m := r.receive()
+			if i == 1 {
+				go e.Do(context.WithoutCancel(ctx), r.peer(), &coap.Request{Code: coap.GET})
+				synctest.Wait()
+			}
+			reply := message.Message{Type: ack, MessageID: m.MessageID, Token: m.Token, Code: codes.Content}
+			order += "r"
+			if b, ok := blockOf(m, message.Block1); ok {
+				order = order[:len(order)-1] + "b"
+				reply.Code = codes.Continue
+				if !b.More {
+					reply.Code = codes.Changed
 				}
-				require.Equal(t, map[bool]string{false: "bbrbbb", true: "bbbbbr"}[exclusive], order)
-			})
-		})
-	}
+				reply = withBlock(reply, message.Block1, b)
+			}
+			r.send(reply)
+		}
+		require.Equal(t, "bbrbbb", order)
+	})
 }
 
 // sparse is a body that is nowhere: each of its bytes tells where it is.

@@ -79,9 +79,6 @@ func newTransfer(c *Call, a *association) (*transfer, error) {
 		t.x.idleLimit = c.e.cfg.Transmission.idle()
 	}
 	t.x.persist = max(r.Stall, 0)
-	if r.Exclusive {
-		t.x.lease = new(lease)
-	}
 	t.patience.total = r.Patience
 	if o := c.o; o != nil {
 		t.x.token = o.token
@@ -195,10 +192,6 @@ func (t *transfer) end(resp *Response, err error) {
 	a := t.a
 	a.mu.Lock()
 	a.conclude(&t.x, nil, err) // it is over already, unless a callback has panicked
-	if l := t.x.lease; l != nil && a.outbox.lease == l {
-		a.outbox.lease = nil
-		a.next()
-	}
 	a.mu.Unlock()
 	if t.asking {
 		t.answered()
