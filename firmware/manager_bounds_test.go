@@ -113,7 +113,7 @@ func TestTokensKept(t *testing.T) {
 	require.Equal(t, all[12:], u.Tokens)
 	require.Empty(t, withURI(nil, uri))
 	require.Equal(t, "not by coap to this device", uri.err.Error())
-	require.Equal(t, []fsm.Entry{{Event: "x"}, {Event: "uri", Detail: "b"}}, withURI([]fsm.Entry{{Event: "x"}}, packageURI{text: "a", shown: "b"}))
+	require.Equal(t, []fsm.Entry{{Event: "x"}, {Event: "package_uri", Detail: "b"}}, withURI([]fsm.Entry{{Event: "x"}}, packageURI{text: "a", shown: "b"}))
 	require.Empty(t, withURI(nil, packageURI{}))
 }
 

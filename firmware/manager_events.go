@@ -19,19 +19,7 @@ type Event struct {
 }
 
 // Progress says how much of a package went to the device, in bytes.
-type Progress struct {
-	Bytes int64 `json:"bytes"`
-	Total int64 `json:"total"`
-}
-
-// EventProgress is the name of an event that only tells progress. It is not in the journal, and its Seq is that of the
-// journal's last line before it.
-const EventProgress = "progress"
-
-// ProgressOf returns how far the package of u got.
-func ProgressOf(u Update) Progress {
-	return Progress{Bytes: u.Machine.Bytes, Total: u.Machine.Plan.Size}
-}
+type Progress = store.Progress
 
 // Events yields what happens to all updates: the journal's lines with a greater sequence number than after, first those that
 // are there and then new ones as they come, until ctx ends. Lines come at least once and in order; a caller that went away
@@ -61,7 +49,7 @@ func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, err
 					after = line.Seq
 					event := Event{Event: line}
 					if d := m.runOf(line.Update); d != nil {
-						event.Progress = ProgressOf(d.current())
+						event.Progress = d.current().Progress()
 					}
 					if !yield(event, nil) {
 						return
@@ -121,7 +109,7 @@ func eventOf(rec Update, name, detail string) store.Event {
 }
 
 func progressEvent(rec Update) Event {
-	return Event{Event: eventOf(rec, EventProgress, ""), Progress: ProgressOf(rec)}
+	return Event{Event: eventOf(rec, EventProgress, ""), Progress: rec.Progress()}
 }
 
 // A feed wakes those who read events, and hands them what is not in the journal.

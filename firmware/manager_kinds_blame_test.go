@@ -125,7 +125,7 @@ func TestSecrets(t *testing.T) {
 		require.Equal(t, fsm.ResultConnectionLost, u.Machine.Result)
 		journal := w.journal(u.ID)
 		require.Contains(t, journal, "http://203.0.113.1/fw/[secret]")
-		require.Contains(t, journal, "no request for the package has come here")
+		require.Contains(t, journal, "the device has not requested the package from this server")
 		w.stop() // so that nothing is logged meanwhile
 		require.Len(t, uris, 2)
 		for _, uri := range uris {

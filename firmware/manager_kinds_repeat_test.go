@@ -63,7 +63,7 @@ func TestProfileWithoutCache(t *testing.T) {
 // TestRepeatedBlockRefused loses an acknowledgement of a device without a cache of duplicates, of which the request does not say
 // so. Left to itself the update pulls then. One that is to push pushes again, and says why it is so slow or comes to nothing.
 func TestRepeatedBlockRefused(t *testing.T) {
-	const says = "the acknowledgement of a block was lost, and the device refused the block when it was sent again (5.03)"
+	const says = "the acknowledgement of a block was lost, and the device refused the block when the server sent it again (5.03)"
 	once := func(n int) bool { return n == 3 }
 	for _, test := range []struct {
 		name     string
@@ -93,7 +93,7 @@ func TestRepeatedBlockRefused(t *testing.T) {
 					require.Contains(t, w.journal(u.ID), "; the device refuses blocks of a push that are sent again")
 				}
 				if !test.ok {
-					require.Regexp(t, "no attempts left", w.journal(u.ID))
+					require.Regexp(t, "no attempt is left", w.journal(u.ID))
 				}
 				require.Less(t, u.Changed.Sub(u.Created), 30*time.Minute, w.journal(u.ID))
 			})

@@ -119,7 +119,7 @@ func TestTouched(t *testing.T) {
 						return p.asked("uri") > before+own
 					})
 					require.Greater(t, p.asked("reset"), resets, "of the other package first")
-					require.Contains(t, w.journal(u.ID), "touched")
+					require.Contains(t, w.journal(u.ID), fsm.EventObjectChanged)
 					time.Sleep(5 * time.Second)
 					p.show(fsm.Downloaded, fsm.ResultDefault)
 					w.phase(u.ID, fsm.PhaseExecuting)

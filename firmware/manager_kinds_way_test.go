@@ -130,7 +130,7 @@ func TestURIsLeadNowhere(t *testing.T) {
 					require.Contains(t, journal, "://203.0.113.1/fw/[secret]")
 				}
 				if strings.HasPrefix(test.ways, "http") && test.result != fsm.ResultUnsupProtocol {
-					require.Contains(t, journal, "no request for the package has come here")
+					require.Contains(t, journal, "the device has not requested the package from this server")
 				}
 			})
 		})
@@ -152,7 +152,7 @@ func TestPullBreaks(t *testing.T) {
 		u := w.update(r)
 		w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
 		require.Equal(t, "coap coap push", w.ways(u.ID), w.journal(u.ID))
-		require.Contains(t, w.journal(u.ID), "5000 of 5000 bytes were sent")
+		require.Contains(t, w.journal(u.ID), "the server sent 5000 of 5000 bytes")
 	})
 }
 

@@ -179,7 +179,7 @@ func TestExecuteWaitsForTheStore(t *testing.T) {
 		device := w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW, BootTime: time.Second}})
 		u := w.update(w.request())
 		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u.ID))
-		require.Contains(t, w.journal(u.ID), "Execute was not sent")
+		require.Contains(t, w.journal(u.ID), "did not send Execute")
 		require.Greater(t, refused.Load(), int64(20))
 		require.Equal(t, 1, count(device.Log(), "execute"))
 		require.Equal(t, 1, count(device.Log(), "uri"))

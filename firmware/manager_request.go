@@ -114,7 +114,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 		ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Labels: maps.Clone(r.Labels),
 		Machine: machine, Created: now, Changed: now,
 	}
-	created := store.AppendEvents{Events: []store.Event{eventOf(rec, "created", describe(img))}}
+	created := store.AppendEvents{Events: []store.Event{eventOf(rec, EventCreated, describe(img))}}
 	if err := ctx.Err(); err != nil {
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
 	}

@@ -30,7 +30,7 @@ type packageURI struct {
 // withURI adds to the journal which Package URI is written. Why there is none is in the line that ends the action.
 func withURI(entries []fsm.Entry, uri packageURI) []fsm.Entry {
 	if uri.text != "" {
-		return append(entries, fsm.Entry{Event: "uri", Detail: uri.shown})
+		return append(entries, fsm.Entry{Event: EventPackageURI, Detail: uri.shown})
 	}
 	return entries
 }

@@ -32,7 +32,7 @@ type Event struct {
 	Update   string    `json:"update"`
 	Endpoint string    `json:"endpoint"`
 	Time     time.Time `json:"time"`
-	Name     string    `json:"name"`             // a constant of package fsm or firmware, such as "uri_written"
+	Name     string    `json:"name"`             // one of the Event constants of package firmware, such as "uri_accepted"
 	Detail   string    `json:"detail,omitempty"` // for people; at most MaxDetail bytes, longer ones are cut
 
 	Phase   fsm.Phase   `json:"phase,omitzero"` // of the update after the event
@@ -43,6 +43,28 @@ type Event struct {
 
 // Active reports whether the update has not ended.
 func (u Update) Active() bool { return u.Machine.Active() }
+
+// Outcome is how the update ended; fsm.OutcomeNone while it is active. Why it ended so is in
+// Machine.Reason.
+func (u Update) Outcome() fsm.Outcome { return u.Machine.Outcome }
+
+// Target is the version that the device is to run, as resource 3/0/3 shows it.
+func (u Update) Target() string { return u.Machine.Plan.Target }
+
+// Wait is what an active update waits for, whose time that is, and until when; zero once the update
+// has ended.
+func (u Update) Wait() fsm.Wait { return u.Machine.Wait }
+
+// Progress is how much of the package went to the device in the current attempt.
+func (u Update) Progress() Progress {
+	return Progress{Bytes: u.Machine.Bytes, Total: u.Machine.Plan.Size}
+}
+
+// Progress says how much of a package went to the device, in bytes.
+type Progress struct {
+	Bytes int64 `json:"bytes"`
+	Total int64 `json:"total"`
+}
 
 // An Image is one version of firmware in the repository. Its bytes are not in the store.
 type Image struct {

@@ -120,7 +120,7 @@ func TestJournalOfHandshakesThatFail(t *testing.T) {
 			require.Equal(t, "failed", u.Outcome, "%+v", u)
 			var trouble []string
 			for _, line := range u.Journal {
-				if line.Event == "trouble" {
+				if line.Event == "connection_failed" {
 					trouble = append(trouble, line.Detail)
 				}
 			}

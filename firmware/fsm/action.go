@@ -70,15 +70,6 @@ type Action struct {
 	Fresh bool `json:"fresh,omitzero"`
 }
 
-// Entry is a line of the journal: what happened, and why. Its time is that of
-// the observation.
-type Entry struct {
-	// Event is one of the Event constants.
-	Event string `json:"event"`
-	// Detail is a sentence for people.
-	Detail string `json:"detail,omitzero"`
-}
-
 // Actions is what a step asks of the shell, in the order of the fields.
 type Actions struct {
 	// Persist: make the new update durable before anything below begins or is

@@ -130,8 +130,8 @@ func TestHoldBounds(t *testing.T) {
 	} {
 		require.Equal(t, tt.ok, tt.hold.Check() == nil, "%s: %v", name, tt.hold.Check())
 	}
-	require.Equal(t, "by x", fsm.Hold{Holder: "x"}.Text())
-	require.Equal(t, "by x: y, until 2026-01-02T03:04:05Z", fsm.Hold{Holder: "x", Reason: "y", Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}.Text())
+	require.Equal(t, "x holds the update", fsm.Hold{Holder: "x"}.Text())
+	require.Equal(t, "x holds the update: y, until 2026-01-02T03:04:05Z", fsm.Hold{Holder: "x", Reason: "y", Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}.Text())
 
 	// A renewed hold keeps its beginning, and loses nothing of a fraction of a second.
 	h := started(fsm.Plan{Target: newVersion})
@@ -225,8 +225,8 @@ func TestLongTexts(t *testing.T) {
 		h.step(fsm.Observation{Kind: fsm.ObserveTrouble, Detail: detail})
 		return h.journal()
 	}
-	require.Equal(t, "trouble: "+strings.Repeat("x", 255)+"\n", trouble(strings.Repeat("x", 300)))
-	require.Equal(t, "trouble: xy\n", trouble("x\xffy"))
+	require.Equal(t, "connection_failed: "+strings.Repeat("x", 255)+"\n", trouble(strings.Repeat("x", 300)))
+	require.Equal(t, "connection_failed: xy\n", trouble("x\xffy"))
 
 	// Whoever is at the device's address can make connections fail: so many lines and no more.
 	h := transferring(fsm.Plan{Target: newVersion})

@@ -180,7 +180,7 @@ func (m *machine) goAway(asleep bool) {
 	p.Online, p.Asleep = false, asleep
 	if in := m.Memory.Installation; in.Sent && m.Phase == PhaseExecuting {
 		m.enter(PhaseRestarting)
-		m.log("away", "as a restart has it")
+		m.log(EventRestarting, "the device went away after Execute, as for a restart")
 	}
 }
 
@@ -221,10 +221,10 @@ func (m *machine) enforceLimits() {
 		return
 	}
 	if m.overdue() {
-		m.timeOut(ReasonDeadline, "deadline of "+m.Plan.Deadline.String()+" passed while "+string(m.Phase))
+		m.timeOut(ReasonDeadline, "the deadline of "+m.Plan.Deadline.String()+" passed in phase "+string(m.Phase))
 		return
 	}
 	if limit := m.limitAt(); !limit.IsZero() && !m.now.Before(limit) {
-		m.timeOut(ReasonPhaseLimit, string(m.Phase)+" took longer than "+m.limit().String())
+		m.timeOut(ReasonPhaseLimit, "phase "+string(m.Phase)+" took longer than "+m.limit().String())
 	}
 }

@@ -39,7 +39,7 @@ func TestVersionAfterWrite(t *testing.T) {
 	h = started(fsm.Plan{Target: newVersion})
 	padded := picture{fsm.Updating, 0, oldVersion + " ", false}
 	h.reads(padded)
-	require.Contains(t, h.journal(), `stripped: 3/0/3 has blanks or a NUL around "`+oldVersion+`", which do not count`)
+	require.Contains(t, h.journal(), `version_trimmed: the device sent 3/0/3 with blanks or a NUL around "`+oldVersion+`"; the server ignores them`)
 	h.reads(padded)
 	require.Empty(t, h.journal())
 	h.reads(picture{fsm.Updating, 0, "", false})
@@ -97,7 +97,7 @@ func TestCounts(t *testing.T) {
 	require.Empty(t, h.journal())
 	require.Equal(t, fsm.Idle, h.update.State)
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 1})
-	require.Equal(t, "transfer: the device takes the package\n", h.journal())
+	require.Equal(t, "transfer_started: the device receives the package\n", h.journal())
 	require.Equal(t, fsm.Downloading, h.update.State)
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 999})
 	require.False(t, h.actions.Persist)
@@ -111,11 +111,11 @@ func TestCounts(t *testing.T) {
 	require.Equal(t, wake, h.update.Wake())
 	require.False(t, h.actions.Persist)
 	h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
-	require.Contains(t, h.journal(), "1000 of 1000 bytes were sent")
+	require.Contains(t, h.journal(), "the server sent 1000 of 1000 bytes")
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 1})
 	h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
-	require.Contains(t, h.journal(), "1 of 1000 bytes were sent")
+	require.Contains(t, h.journal(), "the server sent 1 of 1000 bytes")
 
 	// The time of a transfer begins with the answer.
 	for _, h := range []*hand{writing(t, fsm.Plan{Target: newVersion, Size: 1000}), pushing(t, fsm.Plan{Target: newVersion, Size: 1000})} {

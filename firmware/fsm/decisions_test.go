@@ -50,12 +50,12 @@ func TestSameResultAgain(t *testing.T) {
 			require.NotContains(t, h.update.Wait.Reason, "device to begin", "%s", result)
 			require.Equal(t, result, h.update.Reported)
 			if result == fsm.ResultSuccess {
-				require.Contains(t, h.lines(), "upgrade")
+				require.Contains(t, h.lines(), fsm.EventAutoUpgrade)
 				h.step(fsm.Observation{Kind: fsm.ObserveCancel})
 				require.Equal(t, fsm.MayStillUnknown, h.update.MayStill, "it installs by itself")
 				continue
 			}
-			require.NotContains(t, h.lines(), "settle", result)
+			require.NotContains(t, h.lines(), fsm.EventSettling, result)
 		}
 		if result == fsm.ResultSuccess {
 			continue // which says nothing of a device that has not begun
@@ -128,8 +128,8 @@ func TestNothingToSee(t *testing.T) {
 	}{
 		{write, plan, fsm.CodeChanged, nil, 5 * time.Minute, "accepted the package but shows no download"},
 		{write, grace(time.Hour), fsm.CodeChanged, nil, 5 * time.Minute, "accepted the package but shows no download"},
-		{write, plan, fsm.CodeChanged, []fsm.Observation{registered}, time.Minute, "registered anew and shows no download"},
-		{write, plan, fsm.CodeChanged, []fsm.Observation{bytes, registered}, time.Minute, "registered anew and lost its download"},
+		{write, plan, fsm.CodeChanged, []fsm.Observation{registered}, time.Minute, "registered again and shows no download"},
+		{write, plan, fsm.CodeChanged, []fsm.Observation{bytes, registered}, time.Minute, "registered again and lost its download"},
 		{write, plan, fsm.CodeChanged, []fsm.Observation{bytes}, time.Minute, "dropped its download"},
 		{write, plan, fsm.CodeNone, nil, time.Minute, "seems not to have received the Package URI"},
 		{write, grace(time.Hour), fsm.CodeNone, nil, time.Hour, "seems not to have received the Package URI"},
@@ -140,7 +140,7 @@ func TestNothingToSee(t *testing.T) {
 		{push, plan, fsm.CodeNone, []fsm.Observation{resumed}, time.Minute, "shows nothing of a push that broke off"},
 		{push, plan, fsm.CodeChanged, nil, 5 * time.Minute, "accepted the package but shows no download"},
 		{push, grace(time.Hour), fsm.CodeChanged, nil, 5 * time.Minute, "accepted the package but shows no download"},
-		{push, plan, fsm.CodeChanged, []fsm.Observation{registered}, time.Minute, "registered anew and lost its download"},
+		{push, plan, fsm.CodeChanged, []fsm.Observation{registered}, time.Minute, "registered again and lost its download"},
 	} {
 		h := tt.begin(tt.plan)
 		h.done(tt.code, fsm.Reading{})
@@ -148,7 +148,7 @@ func TestNothingToSee(t *testing.T) {
 			h.step(o)
 		}
 		h.reads(idle)
-		require.Equal(t, "a second look, because the device "+tt.why, h.update.Wait.Reason)
+		require.Equal(t, "second look, because the device "+tt.why, h.update.Wait.Reason)
 		require.Equal(t, tt.wait, h.update.Wait.Until.Sub(h.now), tt.why)
 		require.Contains(t, h.until(idle), "retry: the device "+tt.why)
 	}
@@ -169,7 +169,7 @@ func TestFreeAgain(t *testing.T) {
 	h := writing(t, fsm.Plan{Target: newVersion, Size: 1000, Attempts: 1})
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultURI})
 	require.Equal(t, fsm.ActionRead, h.update.Doing().Kind)
-	require.Contains(t, h.journal(), "retry: no Package URI can be made for coap: unknown\n")
+	require.Contains(t, h.journal(), "retry: this server has no Package URI for coap: unknown\n")
 	h.toAction(t, fsm.ActionWriteURI, idle)
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultURI})
 	require.Equal(t, fsm.OutcomeFailed, h.update.Outcome)
@@ -215,7 +215,7 @@ func TestRefusals(t *testing.T) {
 		h.toAction(t, fsm.ActionPush, idle)
 		h.done(code, fsm.Reading{})
 		h.reads(idle)
-		require.Equal(t, other[code], strings.Contains(h.journal(), "push was refused ("+code.String()+"); pull is tried"), "%s: %s", code, h.journal())
+		require.Equal(t, other[code], strings.Contains(h.journal(), "the device refused the push ("+code.String()+"); pull by"), "%s: %s", code, h.journal())
 		if code == fsm.CodeServiceUnavailable {
 			continue
 		}
@@ -237,7 +237,7 @@ func TestRefusals(t *testing.T) {
 	h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
 	ways = append(ways, h.until(idle))
 	require.Contains(t, ways[1], "then write_uri coap")
-	require.Contains(t, ways[2], "pull was refused (4.05)")
+	require.Contains(t, ways[2], "the device refused the Package URI (4.05)")
 	require.Contains(t, ways[2], "then write_uri http")
 	require.Contains(t, ways[3], "then push", "it is asked again")
 
@@ -245,5 +245,5 @@ func TestRefusals(t *testing.T) {
 	h = writing(t, fsm.Plan{Target: newVersion, Size: 1000})
 	h.done(fsm.CodeBadRequest, fsm.Reading{})
 	said := h.until(downloading)
-	require.Contains(t, said, "settle: the device takes a package, but refused ours; looking again for 1m0s; retry: pull was refused (4.00)")
+	require.Contains(t, said, "settling: the device takes a package, but refused ours; the server watches it for 1m0s; retry: the device refused the Package URI (4.00)")
 }

@@ -39,14 +39,14 @@ func (m *machine) notDone(act Action, o Observation) {
 		m.fault(o)
 	case FaultURI:
 		m.Memory.History.Tried = append(slices.Clone(m.Memory.History.Tried), act.Protocol)
-		why := "no Package URI can be made for " + act.Protocol.String() + ": " + detailOr(o, "unknown")
+		why := "this server has no Package URI for " + act.Protocol.String() + ": " + detailOr(o, "unknown")
 		if c := m.choose(); !c.ok {
 			m.end(OutcomeFailed, ReasonNotServed, why)
 			return
 		}
 		m.again(0, why, "")
 	default:
-		m.log("stopped", "%s was not sent: %s", act.Kind.words(), detailOr(o, "something has changed"))
+		m.log(EventNotSent, "this server did not send %s: %s", act.Kind.words(), detailOr(o, "something has changed"))
 		switch act.Kind {
 		case ActionExecute:
 			// What it rested on is read again.
@@ -54,7 +54,7 @@ func (m *machine) notDone(act Action, o Observation) {
 			m.enter(PhaseTransferred)
 		case ActionWriteURI, ActionPush:
 			n := m.Memory.Attempt.Stopped
-			m.again(m.retryPause(n), act.Kind.words()+" was not sent", "")
+			m.again(m.retryPause(n), "this server did not send "+act.Kind.words(), "")
 			m.Memory.Attempt.Stopped = min(n+1, doublings)
 			return
 		}
@@ -78,7 +78,7 @@ func (m *machine) observeDone(o Observation) {
 		fallthrough
 	default:
 		r.Observed, r.Fails = true, 0
-		m.log("poll", "observing State and Result failed (%s), so they are polled", answer(o))
+		m.log(EventPolling, "%s; the server reads them now and then", answer(o, "Observe 5/0/3 and 5/0/5"))
 	}
 	m.readNow()
 }
@@ -86,7 +86,7 @@ func (m *machine) observeDone(o Observation) {
 // resetDone: a refusal is no failure by itself, the read decides.
 func (m *machine) resetDone(o Observation) {
 	if !o.Code.OK() {
-		m.log("reset", "refused or unknown: %s", answer(o))
+		m.log(EventResetFailed, "%s", answer(o, "the reset"))
 	}
 	m.readNow()
 }
@@ -95,19 +95,19 @@ func (m *machine) writeDone(o Observation) {
 	m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, o.Code
 	switch {
 	case o.Code.OK():
-		m.log("accepted", "the device accepted the Package URI")
+		m.log(EventURIAccepted, "the device accepted the Package URI")
 		m.restartClock(m.now)
 		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
-		m.log("unknown", "the Package URI was not acknowledged (%s)", answer(o))
+		m.log(EventURIUnanswered, "%s", answer(o, "Write 5/0/1"))
 		m.Memory.Attempt.Why = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	case !m.declined():
-		m.log("accepted", "the device refused a repetition of the Package URI (%s): it asks for the package", answer(o))
+		m.log(EventURIAccepted, "%s, and requests the package: it refused a repetition", answer(o, "Write 5/0/1"))
 		m.restartClock(m.now)
 		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
 	default:
-		m.log("refused", "the Package URI was answered %s", answer(o))
+		m.log(EventURIRefused, "%s", answer(o, "Write 5/0/1"))
 		m.Memory.Attempt.Why = ""
 		m.readBy(m.now.Add(debounce))
 	}
@@ -117,21 +117,21 @@ func (m *machine) pushDone(o Observation) {
 	m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, o.Code
 	switch {
 	case o.Code.OK():
-		m.log("accepted", "the device has all bytes")
+		m.log(EventPushAccepted, "the device has all bytes")
 		m.Memory.Attempt.Why = "device to check the package"
 		m.Memory.Attempt.Started = true
 		m.hasPackage()
 		m.restartClock(m.now)
 		m.readBy(m.now.Add(debounce))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
-		m.log("unknown", "the push broke off (%s)", answer(o))
+		m.log(EventPushBroken, "%s", answer(o, "a block of the push"))
 		m.Memory.Attempt.Why = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	default:
-		m.log("refused", "the push was answered %s", answer(o))
+		m.log(EventPushRefused, "%s", answer(o, "the push"))
 		m.Memory.Attempt.Why = ""
 		if o.Code == codeTooLarge && o.Limit > 0 && o.Limit < m.Plan.Size {
-			m.log("too_large", "the device takes at most %d bytes, the package has %d: it cannot be pushed", o.Limit, m.Plan.Size)
+			m.log(EventPushTooLarge, "the device takes at most %d bytes by push, and the package has %d", o.Limit, m.Plan.Size)
 			m.Memory.History.TooLarge = true
 		}
 		m.readBy(m.now.Add(debounce))
@@ -142,24 +142,28 @@ func (m *machine) executeDone(o Observation) {
 	m.Memory.Installation.Code = o.Code
 	switch {
 	case o.Code.OK():
-		m.log("accepted", "the device accepted Execute")
+		m.log(EventExecuteAccepted, "the device accepted Execute")
 		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
-		m.log("unknown", "Execute was not acknowledged (%s)", answer(o))
+		m.log(EventExecuteUnanswered, "%s", answer(o, "Execute"))
 		m.Memory.Attempt.Why = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	default:
 		// 4.05 can be the second copy of a request whose answer was lost.
-		m.log("refused", "Execute was answered %s", answer(o))
+		m.log(EventExecuteRefused, "%s", answer(o, "Execute"))
 		m.Memory.Attempt.Why = ""
 		m.readBy(m.now.Add(debounce))
 	}
 }
 
-// answer puts an answer and its cause into words.
-func answer(o Observation) string {
-	if text := detail(o); text != "" {
-		return o.Code.String() + ", " + text
+// answer says how the device answered a request, and the cause if it is known.
+func answer(o Observation, request string) string {
+	text := "the device answered " + o.Code.String() + " to " + request
+	if o.Code == CodeNone {
+		text = "the device did not answer " + request
 	}
-	return o.Code.String()
+	if cause := detail(o); cause != "" {
+		text += " (" + cause + ")"
+	}
+	return text
 }

@@ -6,7 +6,7 @@ func (m *machine) end(outcome Outcome, reason Reason, detail string) {
 		m.giveUp()
 		m.act = Action{}
 	}
-	m.log(string(outcome), "%s", detail)
+	m.log(endEvents[outcome], "%s", detail)
 	if outcome == OutcomeSucceeded && m.Attempt > 0 {
 		m.hasPackage()
 	}
@@ -19,6 +19,12 @@ func (m *machine) end(outcome Outcome, reason Reason, detail string) {
 		Clock: clock{Now: m.now}, Doing: doing{Action: m.act}, NextID: m.Memory.NextID,
 		History: history{Loose: m.Memory.History.Loose},
 	}}
+}
+
+// endEvents names the last line of the journal for each outcome.
+var endEvents = map[Outcome]string{
+	OutcomeSucceeded: EventSucceeded, OutcomeRolledBack: EventRolledBack, OutcomeFailed: EventFailed,
+	OutcomeCancelled: EventCancelled, OutcomeTimedOut: EventTimedOut,
 }
 
 // storedResult is the Result that an outcome is stored with: the device's own
@@ -66,7 +72,7 @@ func (m *machine) timeOut(reason Reason, detail string) {
 // cancel ends the update for the operator.
 func (m *machine) cancel(detail string) {
 	if detail == "" {
-		detail = "by the operator"
+		detail = "an operator cancelled the update"
 	}
 	if m.State == Updating {
 		detail += "; the device is updating and cannot be stopped"
@@ -127,17 +133,17 @@ func (u Update) parted(o Observation) (Update, Actions) {
 	if u.MayStill == before && !installed {
 		return u, Actions{}
 	}
-	detail := "state " + state.Value.String()
+	detail := "the device shows state " + state.Value.String()
 	if v.says() {
 		detail += ", version " + v.String()
 	}
-	detail += " after the update ended; "
+	detail += " after the end of the update; "
 	if installed {
 		detail += "the device has installed it"
 	} else {
 		detail += "may still install: " + string(u.MayStill)
 	}
-	return u, Actions{Persist: true, Journal: []Entry{{Event: "parted", Detail: detail}}}
+	return u, Actions{Persist: true, Journal: []Entry{{Event: EventAfterEnd, Detail: detail}}}
 }
 
 // giveUp drops the action under way; whatever it was, a read follows.
@@ -147,10 +153,10 @@ func (m *machine) giveUp() {
 		return
 	case ActionWriteURI, ActionPush:
 		m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, CodeNone
-		m.log("unknown", "%s was interrupted", m.Doing().Kind.words())
+		m.log(EventInterrupted, "the server gave up %s before its end", m.Doing().Kind.words())
 	case ActionExecute:
 		m.Memory.History.Loose = m.now.Add(loose)
-		m.log("unknown", "execute was interrupted")
+		m.log(EventInterrupted, "the server gave up Execute before its end")
 	}
 	m.Memory.Doing = doing{}
 	m.abandon = true

@@ -58,7 +58,7 @@ func ExampleUpdate_Step() {
 		Offers: []fsm.Protocol{fsm.ProtocolCoAP},
 	})
 	// Output:
-	// started: target version "1.1.0"
+	// started: the target is version "1.1.0"
 	//   do observe, wait for answer to Observe
 	//   do read, wait for answer to Read
 	// read: state idle, result default, version "1.0.0"

@@ -50,7 +50,7 @@ func TestFarewell(t *testing.T) {
 	h = flying()
 	farewell(h, 247*time.Second, idle.reading())
 	require.Equal(t, fsm.MayStillNone, h.update.MayStill)
-	require.Equal(t, "parted: state idle, version \"1.0.0\" after the update ended; may still install: none\n", h.journal())
+	require.Equal(t, "after_end: the device shows state idle, version \"1.0.0\" after the end of the update; may still install: none\n", h.journal())
 	h = flying()
 	farewell(h, 247*time.Second, fsm.Reading{})
 	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill, "it did not answer")

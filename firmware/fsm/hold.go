@@ -49,7 +49,7 @@ func (h Hold) Check() error {
 
 // text says who holds, why and until when.
 func (h Hold) text() string {
-	text := "by " + h.Holder
+	text := h.Holder + " holds the update"
 	if h.Reason != "" {
 		text += ": " + h.Reason
 	}
@@ -112,7 +112,7 @@ func (m *machine) hold(h Hold) {
 	if m.Memory.Installation.Sent {
 		detail += "; Execute was sent before, and what it began goes on"
 	}
-	m.log("held", "%s", detail)
+	m.log(EventHeld, "%s", detail)
 }
 
 // unhold ends the hold of one holder, and of no other.
@@ -124,11 +124,11 @@ func (m *machine) unhold(holder, why string) {
 	}
 	m.Holds = holds
 	if len(m.Holds) > 0 {
-		m.log("released", "%s %s; held by %s", holder, why, m.holders())
+		m.log(EventReleased, "%s %s; still held by %s", holder, why, m.holders())
 		return
 	}
 	m.Holds = nil
-	m.log("released", "%s %s", holder, why)
+	m.log(EventReleased, "%s %s", holder, why)
 	m.Memory.Attempt.Why = "" // the hold
 	m.hint()
 }
@@ -146,7 +146,7 @@ func (u Update) holders() string {
 func (m *machine) expireHolds() {
 	for _, h := range m.Holds {
 		if !h.Until.IsZero() && !m.now.Before(h.Until) {
-			m.unhold(h.Holder, "held it until "+h.Until.Format(time.RFC3339))
+			m.unhold(h.Holder, "held the update until "+h.Until.Format(time.RFC3339))
 		}
 	}
 }
@@ -161,7 +161,7 @@ func (m *machine) lookWhileHeld(why string) {
 func (m *machine) waitForHolds() {
 	if !m.Memory.Attempt.Waited {
 		m.Memory.Attempt.Waited = true
-		m.log("waits", "the device holds the package; held by %s", m.holders())
+		m.log(EventExecuteHeld, "the device has the package; held by %s", m.holders())
 	}
 	m.lookWhileHeld("hold to be released")
 }

@@ -19,7 +19,7 @@ func TestLostOnHold(t *testing.T) {
 		h.step(fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "operator"}})
 		h.reads(downloaded)
 		require.True(t, h.actions.Holds, "the fact is to be stored")
-		require.Contains(t, h.lines(), "waits")
+		require.Contains(t, h.lines(), fsm.EventExecuteHeld)
 		h.reads(picture{fsm.Idle, result, oldVersion, false})
 		waits := h.update.Active() && h.update.Wake().Sub(h.now) == time.Hour && h.update.RetryAt().IsZero()
 		require.Equal(t, final[result], !waits, "%s: %s", result, h.journal())
@@ -82,7 +82,7 @@ func TestHoldsAreExact(t *testing.T) {
 	// A settling look that a hold interrupted is over.
 	h = transferring(fsm.Plan{Target: newVersion})
 	h.reads(idle)
-	require.Contains(t, h.update.Wait.Reason, "a second look")
+	require.Contains(t, h.update.Wait.Reason, "second look")
 	hold(h, "a", 0)
 	h.reads(downloaded)
 	h.step(fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: "a"}})

@@ -32,7 +32,7 @@ func TestDeferPeriods(t *testing.T) {
 		r.MaxDefer = fsm.Known(value)
 		h.done(fsm.CodeContent, r)
 		require.Equal(t, "read: state downloaded, result deferred, version \""+oldVersion+"\"\n"+
-			"deferred: the device puts the update off for up to "+want.String()+"\n", h.journal())
+			"deferred: the device defers the update for up to "+want.String()+"\n", h.journal())
 		require.Equal(t, fsm.PhaseTransferred, h.update.Phase)
 		if want < 24*time.Hour {
 			require.Equal(t, h.now.Add(want), h.update.Wait.Until)
@@ -81,7 +81,7 @@ func TestDeferPeriods(t *testing.T) {
 	h.reads(putOff)
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	h.reads(idle)
-	require.Equal(t, "a second look, because the device came back with its old version", h.update.Wait.Reason)
+	require.Equal(t, "second look, because the device came back with its old version", h.update.Wait.Reason)
 }
 
 // TestExecuteAnswered: what a device shows after each answer to Execute.
@@ -95,7 +95,7 @@ func TestExecuteAnswered(t *testing.T) {
 		refused := code != fsm.CodeNone && !code.OK()
 		require.Equal(t, refused, h.update.Phase == fsm.PhasePreparing, code)
 		if refused {
-			require.Contains(t, h.journal(), "Execute was refused and the package is gone")
+			require.Contains(t, h.journal(), "the device refused Execute and has lost the package")
 			h = answered(t, plan, code)
 			h.reads(updating)
 			h.reads(idle)
@@ -111,13 +111,13 @@ func TestExecuteAnswered(t *testing.T) {
 		switch {
 		case code == fsm.CodeNone:
 			require.Equal(t, fsm.ActionExecute, h.update.Doing().Kind)
-			require.Contains(t, h.journal(), "execute: the device has not executed\n")
+			require.Contains(t, h.journal(), "execute: the device has not started the update\n")
 		case code.OK():
 			require.Equal(t, "device to start the update", h.update.Wait.Reason)
-			require.Contains(t, h.until(downloaded), "retry: the device has not executed ("+code.String()+")")
+			require.Contains(t, h.until(downloaded), "retry: the device answered "+code.String()+" to Execute and has not started")
 			require.InDelta(t, 45, h.now.Sub(epoch).Seconds()-6, 12, "half a minute, and the pause")
 		default:
-			require.Contains(t, h.journal(), "retry: the device has not executed ("+code.String()+"); again in")
+			require.Contains(t, h.journal(), "retry: the device answered "+code.String()+" to Execute and has not started the update; next try in")
 			require.Equal(t, fsm.PhaseTransferred, h.update.Phase)
 		}
 	}
@@ -125,10 +125,10 @@ func TestExecuteAnswered(t *testing.T) {
 	// The first update_failed with the package kept is forgiven; a second one is not, unless nothing says that it is new.
 	h := answered(t, plan, fsm.CodeNone)
 	h.reads(kept)
-	require.Contains(t, h.journal(), "execute: result update_failed; the package is still there, once more\n")
+	require.Contains(t, h.journal(), "execute: the device reported result update_failed and still has the package; the server executes it once more\n")
 	h.done(fsm.CodeNone, fsm.Reading{})
 	h.reads(kept)
-	require.Contains(t, h.journal(), "execute: the device has not executed\n")
+	require.Contains(t, h.journal(), "execute: the device has not started the update\n")
 	h.done(fsm.CodeNone, fsm.Reading{})
 	h.reads(picture{fsm.Updating, fsm.ResultUpdateFailed, oldVersion, false})
 	h.reads(kept)
@@ -144,13 +144,13 @@ func TestExecuteAnswered(t *testing.T) {
 	// A success without Execute proves nothing then.
 	h = transferring(forced)
 	require.Contains(t, h.until(picture{fsm.Idle, fsm.ResultSuccess, oldVersion, false}),
-		"settle: the device reports success without Execute, and runs the target version as before; looking again for 1m0s; FAILED (8), cannot_prove")
+		"settling: the device reports success without Execute, and runs the target version as before; the server watches it for 1m0s; FAILED (8), cannot_prove")
 
 	// Not sent after all.
 	h = transferring(plan)
 	h.toAction(t, fsm.ActionExecute, downloaded)
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped, Detail: "held"})
-	require.Equal(t, "stopped: Execute was not sent: held\n", h.journal())
+	require.Equal(t, "not_sent: this server did not send Execute: held\n", h.journal())
 	require.Equal(t, fsm.PhaseTransferred, h.update.Phase)
 	h.step(fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "x"}})
 	require.NotContains(t, h.journal(), "Execute was sent before")
@@ -208,7 +208,7 @@ func TestCannotReset(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
 	require.Empty(t, h.journal())
 	h.step(fsm.Observation{Kind: fsm.ObserveServed})
-	require.Equal(t, "served: the package was fetched, as the program says\n", h.journal())
+	require.Equal(t, "package_fetched: the program reports that the device fetched the package\n", h.journal())
 	require.EqualValues(t, 1000, h.update.Bytes)
 	require.Equal(t, "then execute", h.until(downloaded))
 	for _, o := range []fsm.Observation{{Kind: fsm.ObserveRegistered}, {Kind: fsm.ObserveResumed, Online: true}} {

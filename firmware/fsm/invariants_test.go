@@ -121,7 +121,7 @@ func TestServerFaults(t *testing.T) {
 	h.until(downloaded)
 	require.Equal(t, fsm.ActionExecute, h.update.Doing().Kind)
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped})
-	require.Contains(t, h.journal(), "stopped")
+	require.Contains(t, h.journal(), fsm.EventNotSent)
 	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
 	require.Equal(t, h.now.Add(5*time.Second), h.update.Wake(), "what it rested on is read again")
 
@@ -165,7 +165,7 @@ func TestExecuteInFlight(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID, Reading: idle.reading()})
 	require.Equal(t, fsm.MayStillNone, h.update.MayStill)
 	require.True(t, h.actions.Persist)
-	require.Contains(t, h.journal(), "parted: ")
+	require.Contains(t, h.journal(), "after_end: ")
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID, Reading: updating.reading()})
 	require.Equal(t, fsm.MayStillNone, h.update.MayStill, "once")
 

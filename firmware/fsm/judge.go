@@ -79,7 +79,7 @@ func (m *machine) clearDownloaded() {
 		m.reset("drop another package")
 	case a.Resets < m.Plan.Attempts:
 		pause := m.retryPause(a.Resets - 1)
-		m.log("retry", "the device kept its package after a reset; next try in %s", pause)
+		m.log(EventRetry, "the device kept its package after a reset; next try in %s", pause)
 		a.ResetDue = true
 		m.pause(pause, "device to be reset again")
 	default:
@@ -112,7 +112,7 @@ func (m *machine) reset(why string) {
 		return
 	}
 	m.Memory.Attempt.Resets++
-	m.log("reset", "%s", why)
+	m.log(EventReset, "the server resets the device to %s", why)
 	m.do(Action{Kind: ActionReset, Reset: m.Plan.Profile.Reset})
 }
 
@@ -135,11 +135,11 @@ func (m *machine) begin(before Result) {
 	a.Why, a.SettleUntil = "device to begin its download", time.Time{}
 	m.enter(PhaseTransferring)
 	if c.Delivery == DeliveryPush {
-		m.log("push", "attempt %d: %s", m.Attempt, c.why)
+		m.log(EventPush, "attempt %d: %s", m.Attempt, c.why)
 		m.do(Action{Kind: ActionPush})
 		return
 	}
-	m.log("write_uri", "attempt %d: %s", m.Attempt, c.why)
+	m.log(EventWriteURI, "attempt %d: %s", m.Attempt, c.why)
 	m.do(Action{
 		Kind: ActionWriteURI, Protocol: c.Protocol,
 		PathOnly: m.Plan.Profile.PathOnly, Fresh: m.Memory.History.Fresh,
@@ -166,7 +166,7 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 	case Downloaded:
 		m.judgeDownloaded(r, result)
 	case Updating:
-		m.log("upgrade", "the device updates without Execute")
+		m.log(EventAutoUpgrade, "the device installs without Execute")
 		m.Memory.History.Itself = true
 		m.installing(result)
 		m.judgeExecuted(r, result)
@@ -193,7 +193,7 @@ func (m *machine) judgeIdle(r Reading, result Result) {
 		// Not known to have been received: the Result is from before.
 		m.nothing()
 	case result == ResultSuccess:
-		m.log("upgrade", "the device reports success without Execute")
+		m.log(EventAutoUpgrade, "the device reports success without Execute")
 		m.Memory.History.Itself = true
 		m.installing(result)
 		m.judgeExecuted(r, result)
@@ -233,9 +233,9 @@ func (m *machine) nothing() {
 	wait, why := unseen*m.Plan.Limits.Settle, "accepted the package but shows no download"
 	switch unknown := !a.Answer.OK(); {
 	case a.Lost && a.Started:
-		wait, why = m.Plan.Limits.Settle, "registered anew and lost its download"
+		wait, why = m.Plan.Limits.Settle, "registered again and lost its download"
 	case a.Lost:
-		wait, why = m.Plan.Limits.Settle, "registered anew and shows no download"
+		wait, why = m.Plan.Limits.Settle, "registered again and shows no download"
 	case a.Started && m.Delivery == DeliveryPull:
 		wait, why = m.Plan.Limits.Settle, "dropped its download"
 	case unknown && m.Delivery == DeliveryPush:
@@ -281,12 +281,21 @@ func (m *machine) refused() {
 			h.RefusedPull = true
 		}
 		if c := m.choose(); c.ok && c.Delivery != was {
-			m.again(0, was.String()+" was refused ("+a.Answer.String()+")", "; "+c.Delivery.String()+" is tried")
+			m.again(0, m.refusal(), "; "+c.why)
 			return
 		}
 		h.RefusedPush, h.RefusedPull = false, false
 	}
-	m.retry(m.Delivery.String() + " was refused (" + a.Answer.String() + ")")
+	m.retry(m.refusal())
+}
+
+// refusal says what the device refused.
+func (m *machine) refusal() string {
+	what := "the push"
+	if m.Delivery == DeliveryPull {
+		what = "the Package URI"
+	}
+	return "the device refused " + what + " (" + m.Memory.Attempt.Answer.String() + ")"
 }
 
 // unsupported reports whether a refusal can mean that the device does not take

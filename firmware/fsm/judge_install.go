@@ -52,7 +52,7 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 			return
 		}
 		a.Forgiven = true
-		m.execute(r, result, "result update_failed; the package is still there, once more")
+		m.execute(r, result, "the device reported result update_failed and still has the package; the server executes it once more")
 	case result != ResultDefault:
 		m.failure(result)
 	default:
@@ -70,11 +70,11 @@ func (m *machine) notExecuted(r Reading, result Result) {
 		return
 	}
 	if in.Code == CodeNone || in.Returned {
-		m.execute(r, result, "the device has not executed")
+		m.execute(r, result, "the device has not started the update")
 		return
 	}
 	pause := m.retryPause(h.Fruitless - 1)
-	m.log("retry", "the device has not executed (%s); again in %s", in.Code, pause)
+	m.log(EventRetry, "the device answered %s to Execute and has not started the update; next try in %s", in.Code, pause)
 	*in = installation{}
 	m.enter(PhaseTransferred)
 	m.pause(pause, "next Execute")
@@ -100,11 +100,11 @@ func (m *machine) deferred(r Reading) {
 		}
 		rd.AskDefer = false
 		in.DeferUntil = m.now.Add(period)
-		m.log("deferred", "the device puts the update off for up to %s", period)
+		m.log(EventDeferred, "the device defers the update for up to %s", period)
 	}
 	if m.now.Before(in.DeferUntil) {
 		m.restartClock(in.DeferUntil)
-		m.pollFor("device has deferred the update", in.DeferUntil)
+		m.pollFor("device to start the deferred update", in.DeferUntil)
 		return
 	}
 	m.execute(r, ResultDefault, "the defer period is over")
@@ -128,7 +128,7 @@ func (m *machine) execute(r Reading, before Result, why string) {
 		m.readBy(at)
 		return
 	}
-	m.log("execute", "%s", why)
+	m.log(EventExecute, "%s", why)
 	m.installing(before)
 	m.Memory.Installation.Sent = true
 	m.do(Action{Kind: ActionExecute})
@@ -216,7 +216,7 @@ func (m *machine) silent(said bool) {
 	in, v := &m.Memory.Installation, m.Memory.Reading.Version
 	switch {
 	case !in.Returned && !in.Seen && !in.Code.OK() && in.Code != CodeNone:
-		m.retry("Execute was refused and the package is gone")
+		m.retry("the device refused Execute and has lost the package")
 	case !in.Returned:
 		m.effect()
 		m.pollFor("device to restart")

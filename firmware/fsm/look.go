@@ -46,9 +46,9 @@ func (m *machine) pollFor(why string, until ...time.Time) {
 // they begin.
 func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
 	a := &m.Memory.Attempt
-	if why := "a second look, because the device " + picture; a.Why != why || a.SettleUntil.IsZero() {
+	if why := "second look, because the device " + picture; a.Why != why || a.SettleUntil.IsZero() {
 		a.SettleUntil, a.Why = m.now.Add(wait), why
-		m.log("settle", "the device %s; looking again for %s", picture, wait)
+		m.log(EventSettling, "the device %s; the server watches it for %s", picture, wait)
 	}
 	if m.now.Before(a.SettleUntil) {
 		m.poll(a.SettleUntil)
@@ -116,9 +116,9 @@ func (m *machine) waiting() Wait {
 	case d.Kind != ActionNone && d.Queued:
 		return Wait{"turn in this server's queue for " + d.Kind.words(), WhoseServer, until}
 	case d.Kind == ActionPush && d.Stall == stallBusy && a.Repeated:
-		return device("push to go on: the device refuses a block that was sent again")
+		return device("push to go on: the device refuses a block that the server sent again")
 	case d.Kind == ActionPush && d.Stall == stallBusy:
-		return device("push to go on: the device asks to be asked later")
+		return device("push to go on: the device is busy")
 	case d.Kind == ActionPush && d.Stall == stallSilent && d.Told:
 		return device("push to go on: the device does not answer")
 	case d.Kind == ActionPush:
@@ -132,7 +132,7 @@ func (m *machine) waiting() Wait {
 	case m.Held() && (a.Waited || a.Barred):
 		return Wait{"hold to be released: " + m.holders(), WhoseOperator, until}
 	case m.now.Before(m.Memory.Installation.DeferUntil):
-		return Wait{"device has deferred the update", WhoseDevice, earlier(until, m.Memory.Installation.DeferUntil)}
+		return Wait{"device to start the deferred update", WhoseDevice, earlier(until, m.Memory.Installation.DeferUntil)}
 	case !a.SettleUntil.IsZero():
 		return Wait{a.Why, WhoseDevice, earlier(until, a.SettleUntil)}
 	case a.Why != "":

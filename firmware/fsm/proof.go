@@ -30,7 +30,7 @@ func (m *machine) proof(r Reading) string {
 // adopt takes over a package of which the stored facts prove that it is this
 // update's.
 func (m *machine) adopt(r Reading, result Result) {
-	m.log("adopted", "the device holds this package already, as its stored facts prove")
+	m.log(EventAdopted, "the device holds this package already, as its stored facts prove")
 	m.Attempt = max(m.Attempt, 1)
 	a := &m.Memory.Attempt
 	a.Begun, a.Adopted, a.At = true, true, m.now

@@ -20,15 +20,15 @@ func (m *machine) readDone(o Observation) {
 		m.understood(r)
 		m.judge(r)
 	case r.State.OK():
-		m.unusable(r, ReasonBadState, "5/0/3 shows state "+r.State.Value.String()+", which does not exist")
+		m.unusable(r, ReasonBadState, "the device shows state "+r.State.Value.String()+", which does not exist")
 	case r.State.Code == CodeNotFound || r.State.Code == CodeMethodNotAllowed:
-		m.unusable(r, ReasonNoObject, "5/0/3 is answered "+r.State.Code.String())
+		m.unusable(r, ReasonNoObject, "the device answered "+r.State.Code.String()+" to Read 5/0/3")
 	default:
-		why := r.State.Code.String()
-		if text := detail(o); text != "" && r.State.Code == CodeNone {
-			why += ", " + text
+		if r.State.Code != CodeNone {
+			o.Detail = "" // it is about another request
 		}
-		m.unread("5/0/3: " + why)
+		o.Code = r.State.Code
+		m.unread(answer(o, "Read 5/0/3"))
 	}
 }
 
@@ -52,9 +52,9 @@ func (rd *reading) partial(r Reading) string {
 	case rd.Fails >= 3:
 		return "" // good enough
 	case silent(r.Result.Code):
-		return "5/0/5: " + r.Result.Code.String()
+		return answer(Observation{Code: r.Result.Code}, "Read 5/0/5")
 	case silent(r.Version.Code):
-		return "3/0/3: " + r.Version.Code.String()
+		return answer(Observation{Code: r.Version.Code}, "Read 3/0/3")
 	default:
 		return ""
 	}
@@ -65,7 +65,7 @@ func (m *machine) unread(why string) {
 	r := &m.Memory.Reading
 	r.Fails++
 	if n := r.Fails; n&(n-1) == 0 {
-		m.log("unread", "%s (%d in a row)", why, n)
+		m.log(EventReadFailed, "%s (%d in a row)", why, n)
 	}
 	m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, r.Fails-1)))
 }
@@ -92,7 +92,7 @@ func (m *machine) unusable(r Reading, reason Reason, why string) {
 		return
 	}
 	if n := rd.Missing; n&(n-1) == 0 {
-		m.log("unusable", "%s (%d in a row)", why, n)
+		m.log(EventObjectUnusable, "%s (%d in a row)", why, n)
 	}
 	m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, rd.Missing-1)))
 }
@@ -109,7 +109,7 @@ func (m *machine) understood(r Reading) {
 		if !r.Version.OK() {
 			text = "unreadable (" + r.Version.Code.String() + ")"
 		}
-		m.log("read", "state %s, result %s, version %s", r.State.Value, result, text)
+		m.log(EventRead, "state %s, result %s, version %s", r.State.Value, result, text)
 		rd.Polls = 0
 	}
 	m.State = r.State.Value
@@ -134,7 +134,7 @@ func (m *machine) readVersion(r Reading) version {
 	rd := &m.Memory.Reading
 	v, stripped := versionOf(r.Version)
 	if stripped && v != rd.Version {
-		m.log("stripped", "3/0/3 has blanks or a NUL around %q, which do not count", v.Text)
+		m.log(EventVersionTrimmed, "the device sent 3/0/3 with blanks or a NUL around %q; the server ignores them", v.Text)
 	}
 	if r.Version.OK() {
 		rd.Version, m.Version = v, v.Text

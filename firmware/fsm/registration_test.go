@@ -12,7 +12,7 @@ import (
 // TestMissedRegistration: a registration that the update did not learn of is made up for at the restart of the server, if it
 // is newer than what was begun, and once.
 func TestMissedRegistration(t *testing.T) {
-	const during, after = "registered: during the transfer\n", "registered: after the update was executed\n"
+	const during, after = "registered: the device registered during the transfer\n", "registered: the device registered after the installation began\n"
 	plan := fsm.Plan{Target: newVersion}
 	written := func() (h *hand, at time.Time) {
 		h = started(plan)
@@ -81,7 +81,7 @@ func TestRestartsAreFree(t *testing.T) {
 func TestSettlesAnew(t *testing.T) {
 	settle := func(h *hand, p picture, wait time.Duration) {
 		h.reads(p)
-		require.Contains(t, h.update.Wait.Reason, "a second look")
+		require.Contains(t, h.update.Wait.Reason, "second look")
 		require.Equal(t, h.now.Add(wait), h.update.Wait.Until)
 	}
 	h := transferring(fsm.Plan{Target: newVersion})

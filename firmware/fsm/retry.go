@@ -13,12 +13,12 @@ func (m *machine) failure(result Result) {
 	pulled := m.Delivery == DeliveryPull && !m.Memory.Installation.Begun
 	switch result {
 	case ResultOutOfMemory, ResultConnectionLost, ResultDeferred:
-		m.retry("result " + result.String())
+		m.retry("the device reported result " + result.String())
 		return
 	case ResultInvalidURI:
 		if !h.Fresh && pulled {
 			h.Fresh = true
-			m.again(0, "result invalid_uri", m.trail()+"; once more with a fresh URI")
+			m.again(0, "the device reported result invalid_uri", m.trail()+"; the next attempt has a fresh URI")
 			return
 		}
 	case ResultUnsupProtocol:
@@ -27,7 +27,7 @@ func (m *machine) failure(result Result) {
 		}
 		h.Tried = append(slices.Clone(h.Tried), m.Protocol)
 		if c := m.choose(); c.ok {
-			m.again(0, "result unsup_proto for "+m.Protocol.String(), "; "+c.why)
+			m.again(0, "the device reported result unsup_proto for "+m.Protocol.String(), "; "+c.why)
 			return
 		}
 	}
@@ -46,11 +46,11 @@ func (m *machine) trail() string {
 	var trail string
 	switch {
 	case m.Bytes > 0:
-		trail = "; " + strconv.FormatInt(m.Bytes, 10) + " of " + strconv.FormatInt(m.Plan.Size, 10) + " bytes were sent"
+		trail = "; the server sent " + strconv.FormatInt(m.Bytes, 10) + " of " + strconv.FormatInt(m.Plan.Size, 10) + " bytes"
 	case a.Asked:
-		trail = "; a request for the package came, and no byte of it went out"
+		trail = "; the device requested the package, and the server sent no byte of it"
 	default:
-		trail = "; no request for the package has come here"
+		trail = "; the device has not requested the package from this server"
 	}
 	if a.Fault != "" {
 		trail += "; " + a.Fault
@@ -68,7 +68,7 @@ func (m *machine) retry(why string) {
 		h.Change = h.Change || m.Bytes == 0 || h.Runs >= 2
 	}
 	if h.Failures >= m.Plan.Attempts {
-		m.end(OutcomeFailed, ReasonAttempts, why+trail+"; no attempts left")
+		m.end(OutcomeFailed, ReasonAttempts, why+trail+"; no attempt is left")
 		return
 	}
 	m.again(m.retryPause(max(h.Failures-1, 0)), why, trail)
@@ -78,9 +78,9 @@ func (m *machine) retry(why string) {
 // than why: trail.
 func (m *machine) again(pause time.Duration, why, trail string) {
 	if pause > 0 {
-		m.log("retry", "%s%s; next attempt in %s", why, trail, pause)
+		m.log(EventRetry, "%s%s; next attempt in %s", why, trail, pause)
 	} else {
-		m.log("retry", "%s%s", why, trail)
+		m.log(EventRetry, "%s%s", why, trail)
 	}
 	m.Memory.Attempt, m.Memory.Installation = attempt{}, installation{}
 	m.Memory.Reading.Polls, m.Memory.Reading.AskDefer = 0, false

@@ -201,12 +201,12 @@ func TestStalledPush(t *testing.T) {
 	id := h.update.Doing().ID
 	require.Equal(t, "push to finish", h.update.Wait.Reason)
 	h.step(fsm.Observation{Kind: fsm.ObserveBusy, Action: id})
-	require.Contains(t, h.journal(), "busy: the device asks to be asked later (5.03)")
-	require.Contains(t, h.update.Wait.Reason, "asks to be asked later")
+	require.Contains(t, h.journal(), "busy: the device is busy (5.03)")
+	require.Contains(t, h.update.Wait.Reason, "is busy")
 	h.step(fsm.Observation{Kind: fsm.ObserveBusy, Action: id})
 	require.Empty(t, h.journal())
 	h.step(fsm.Observation{Kind: fsm.ObserveHeard, Action: id})
-	require.Contains(t, h.journal(), "heard: ")
+	require.Contains(t, h.journal(), fsm.EventDeviceAnswers+": ")
 	require.Equal(t, "push to finish", h.update.Wait.Reason)
 
 	h.step(fsm.Observation{Kind: fsm.ObserveSilent, Action: id})
@@ -215,13 +215,13 @@ func TestStalledPush(t *testing.T) {
 	h.now = h.update.Wake()
 	require.LessOrEqual(t, h.now.Sub(silent), 30*time.Second)
 	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
-	require.Contains(t, h.journal(), "silent: the device has not answered for 20s")
+	require.Contains(t, h.journal(), "device_silent: the device has not answered for 20s")
 	require.Contains(t, h.update.Wait.Reason, "does not answer")
 	h.now = h.now.Add(time.Minute)
 	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
 	require.Empty(t, h.journal())
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 500})
-	require.Contains(t, h.journal(), "heard: ")
+	require.Contains(t, h.journal(), fsm.EventDeviceAnswers+": ")
 	require.Equal(t, "push to finish", h.update.Wait.Reason)
 }
 
@@ -495,7 +495,7 @@ func TestNeverReturns(t *testing.T) {
 func TestBlame(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion, Size: 1000})
 	said := h.until(picture{fsm.Idle, fsm.ResultInvalidURI, oldVersion, false})
-	require.Contains(t, said, "no request for the package has come here")
+	require.Contains(t, said, "the device has not requested the package from this server")
 
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
 	for range 3 {
@@ -507,9 +507,9 @@ func TestBlame(t *testing.T) {
 
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
 	h.step(fsm.Observation{Kind: fsm.ObserveAsked, Detail: "a request came by http"})
-	require.Contains(t, h.journal(), "asked: a request came by http")
+	require.Contains(t, h.journal(), "download_requested: a request came by http")
 	said = h.until(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
-	require.Contains(t, said, "no byte of it went out")
+	require.Contains(t, said, "the server sent no byte of it")
 	h.until(idle)
 	h.done(fsm.CodeChanged, fsm.Reading{})
 	h.until(idle)

@@ -39,7 +39,7 @@ type habits struct {
 	other    bool   // another server's transfer ends a minute after the start, whatever is written
 	races    bool   // another server begins a transfer just before our first write
 	lists    bool   // 5/0/14 is true: it updates without Execute
-	noObject bool   // 5/0/3 is answered 4.04
+	noObject bool   // it answers 4.04 to Read 5/0/3
 	nonsense bool   // 5/0/3 shows 43
 	vanishes bool   // the new firmware has no Object 5
 

@@ -47,9 +47,9 @@ func (m *machine) fold(o Observation) {
 	//exhaustive:enforce
 	switch o.Kind {
 	case ObserveStarted:
-		m.log("started", "target version %q", m.Plan.Target)
+		m.log(EventStarted, "the target is version %q", m.Plan.Target)
 		for _, h := range m.Holds {
-			m.log("held", "%s", h.text())
+			m.log(EventHeld, "%s", h.text())
 		}
 		m.registration(o)
 		m.presence(o.Online)
@@ -85,7 +85,7 @@ func (m *machine) fold(o Observation) {
 	case ObserveHold:
 		m.hold(o.Hold)
 	case ObserveRelease:
-		m.unhold(o.Hold.Holder, "released it")
+		m.unhold(o.Hold.Holder, "released the update")
 	case ObserveCancel:
 		m.cancel(detail(o))
 	case ObserveTimer, observationEnd: // time has passed, no more
@@ -122,7 +122,7 @@ func (m *machine) awake() {
 func (m *machine) resume(o Observation) {
 	mem := &m.Memory
 	if !mem.Clock.Told {
-		m.log("resumed", "in phase %s", m.Phase)
+		m.log(EventResumed, "the server restarted; the update is in phase %s", m.Phase)
 	}
 	mem.Clock.Told = true
 	m.giveUp()
@@ -162,16 +162,16 @@ func (m *machine) reregistered() {
 	a := &m.Memory.Attempt
 	switch {
 	case m.Memory.Installation.Begun:
-		m.log("registered", "after the update was executed")
+		m.log(EventRegistered, "the device registered after the installation began")
 		m.Memory.Installation.Returned, a.SettleUntil = true, time.Time{}
 		m.enter(PhaseVerifying)
 	case a.Begun:
-		m.log("registered", "during the transfer")
+		m.log(EventRegistered, "the device registered during the transfer")
 		if !a.Lost { // else a device that registers again and again would never have settled
 			a.Lost, a.SettleUntil = true, time.Time{}
 		}
 	default:
-		m.log("registered", "the device can be reached")
+		m.log(EventRegistered, "the device registered")
 	}
 }
 

@@ -27,12 +27,12 @@ func (m *machine) underWay(o Observation) {
 		d.Stall, d.Told = stallBusy, true
 		if !told {
 			d.Since = m.now
-			m.log("busy", "the device asks to be asked later (%s); %s goes on then", detailOr(o, "5.03"), d.Kind.words())
+			m.log(EventDeviceBusy, "the device is busy (%s); the server continues %s later", detailOr(o, "5.03"), d.Kind.words())
 		}
 	case ObserveRepeated:
 		if a := &m.Memory.Attempt; d.Kind == ActionPush && !a.Repeated {
 			a.Repeated, m.Memory.History.Repeats = true, true
-			m.log("repeated", "%s", refusedAgain)
+			m.log(EventBlockRefused, "%s", refusedAgain)
 		}
 	case ObserveHeard:
 		m.moves()
@@ -41,14 +41,14 @@ func (m *machine) underWay(o Observation) {
 
 // refusedAgain is what happens to a push to a client without a cache of
 // duplicates.
-const refusedAgain = "the acknowledgement of a block was lost, and the device refused the block when it was sent again (5.03), " +
+const refusedAgain = "the acknowledgement of a block was lost, and the device refused the block when the server sent it again (5.03), " +
 	"as does a client that has it and keeps no cache of duplicates"
 
 // moves notes that the action under way gets on.
 func (m *machine) moves() {
 	d := &m.Memory.Doing
 	if d.Stall != stallNone && d.Told {
-		m.log("heard", "the device answers again; %s goes on", d.Kind.words())
+		m.log(EventDeviceAnswers, "the device answers again; the server continues %s", d.Kind.words())
 	}
 	m.Memory.Reading.Silent = false
 	d.Stall, d.Since, d.Told, d.Queued = stallNone, time.Time{}, false, false
@@ -60,7 +60,7 @@ func (m *machine) tellStall() {
 	d := &m.Memory.Doing
 	if d.Kind == ActionPush && d.Stall == stallSilent && !d.Told && !m.now.Before(d.Since.Add(stallAfter)) {
 		d.Told = true
-		m.log("silent", "the device has not answered for %s; the block is sent again and again", m.now.Sub(d.Since).Round(time.Second))
+		m.log(EventDeviceSilent, "the device has not answered for %s; the server repeats the block", m.now.Sub(d.Since).Round(time.Second))
 	}
 }
 
@@ -93,7 +93,7 @@ func (m *machine) progress(bytes int64) {
 		return
 	}
 	a.Started = true
-	m.log("transfer", "the device takes the package")
+	m.log(EventTransferStarted, "the device receives the package")
 	if m.State == Idle {
 		m.State = Downloading
 	}
@@ -113,12 +113,12 @@ func (m *machine) delivery(o Observation) {
 	case ObserveAsked:
 		if !a.Asked {
 			a.Asked = true
-			m.log("asked", "%s", detailOr(o, "the device asks for the package"))
+			m.log(EventDownloadRequested, "%s", detailOr(o, "the device requested the package"))
 		}
 	case ObserveServed:
 		if !a.Served {
 			a.Served = true
-			m.log("served", "the package was fetched, as the program says")
+			m.log(EventPackageFetched, "the program reports that the device fetched the package")
 		}
 		m.hasPackage()
 		m.hint()
@@ -126,7 +126,7 @@ func (m *machine) delivery(o Observation) {
 		if why := detail(o); m.Phase == PhaseTransferring && why != a.Fault && a.Troubles < maxTroubles {
 			a.Fault = why
 			a.Troubles++
-			m.log("trouble", "%s", why)
+			m.log(EventConnectionFailed, "%s", why)
 		}
 	}
 }
@@ -149,7 +149,7 @@ func (m *machine) fault(o Observation) {
 func (m *machine) touched(o Observation) {
 	if a := &m.Memory.Attempt; a.Begun && !a.Touched {
 		a.Touched = true
-		m.log("touched", "the Firmware Update object is changed by another request of this server: %s", detailOr(o, "unknown"))
+		m.log(EventObjectChanged, "another request of this server changes the Firmware Update object: %s", detailOr(o, "unknown"))
 	}
 	m.hint()
 }

@@ -74,7 +74,7 @@ func (h *hand) step(o fsm.Observation) {
 	}
 	for _, e := range h.actions.Journal {
 		switch e.Event {
-		case "retry", "deferred", "settle", "adopted", "reset", "upgrade":
+		case fsm.EventRetry, fsm.EventDeferred, fsm.EventSettling, fsm.EventAdopted, fsm.EventReset, fsm.EventAutoUpgrade:
 			h.said = append(h.said, e.Event+": "+e.Detail)
 		}
 	}

@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -56,7 +57,7 @@ func TestWaits(t *testing.T) {
 		{doing(transferring(plan), fsm.ActionExecute, downloaded), "answer to Execute", fsm.WhoseDevice, after(15 * time.Minute)},
 		{pushing(t, plan), "push to finish", fsm.WhoseDevice, after(2 * time.Hour)},
 		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveSilent}), "push to finish", fsm.WhoseDevice, after(2 * time.Hour)},
-		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveBusy}), "push to go on: the device asks to be asked later", fsm.WhoseDevice, after(2 * time.Hour)},
+		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveBusy}), "push to go on: the device is busy", fsm.WhoseDevice, after(2 * time.Hour)},
 		{with(writing(t, plan), fsm.Observation{Kind: fsm.ObserveBusy}), "answer to Write 5/0/1", fsm.WhoseDevice, after(2 * time.Hour)},
 
 		{with(started(plan), fsm.Observation{Kind: fsm.ObserveDone}), "device to answer a read", fsm.WhoseDevice, after(30 * time.Minute)},
@@ -70,11 +71,11 @@ func TestWaits(t *testing.T) {
 		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveDone}), "device to be read", fsm.WhoseDevice, after(2 * time.Hour)},
 		{reads(transferring(plan), downloading), "download to finish", fsm.WhoseDevice, func(h *hand) time.Time { return h.now.Add(2*time.Hour - 3*time.Second) }},
 		{
-			reads(transferring(plan), idle), "a second look, because the device accepted the package but shows no download",
+			reads(transferring(plan), idle), "second look, because the device accepted the package but shows no download",
 			fsm.WhoseDevice, after(5 * time.Minute),
 		},
 		{
-			reads(transferring(plan), picture{fsm.Idle, fsm.ResultOutOfMemory, oldVersion, false}), "next attempt, because: result out_of_mem",
+			reads(transferring(plan), picture{fsm.Idle, fsm.ResultOutOfMemory, oldVersion, false}), "next attempt, because: the device reported result out_of_mem",
 			fsm.WhoseServer, func(h *hand) time.Time { return h.update.RetryAt() },
 		},
 		{reads(with(transferring(plan), hold), downloaded), "hold to be released: operator", fsm.WhoseOperator, after(time.Hour)},
@@ -97,7 +98,7 @@ func TestWaits(t *testing.T) {
 	h := executed(plan, oldVersion)
 	h.toAction(t, fsm.ActionRead, updating)
 	h.done(fsm.CodeContent, h.shows(picture{fsm.Downloaded, fsm.ResultDeferred, oldVersion, false}))
-	require.Equal(t, fsm.Wait{Reason: "device has deferred the update", Whose: fsm.WhoseDevice, Until: h.now.Add(10 * time.Minute)}, h.update.Wait)
+	require.Equal(t, fsm.Wait{Reason: "device to start the deferred update", Whose: fsm.WhoseDevice, Until: h.now.Add(10 * time.Minute)}, h.update.Wait)
 
 	// A hold that ends by itself is looked at by then.
 	h = with(transferring(plan), fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "x", Until: epoch.Add(30 * time.Minute)}})
@@ -127,16 +128,16 @@ func TestPauses(t *testing.T) {
 	}
 	said := map[string]map[string]string{
 		"write": {
-			"accepted": "accepted: the device accepted the Package URI\n", "unknown": "unknown: the Package URI was not acknowledged (%)\n",
-			"refused": "refused: the Package URI was answered %\n",
+			"accepted": "uri_accepted: the device accepted the Package URI\n", "unknown": "uri_unanswered: % Write 5/0/1\n",
+			"refused": "uri_refused: % Write 5/0/1\n",
 		},
 		"push": {
-			"accepted": "accepted: the device has all bytes\n", "unknown": "unknown: the push broke off (%)\n",
-			"refused": "refused: the push was answered %\n",
+			"accepted": "push_accepted: the device has all bytes\n", "unknown": "push_broken: % a block of the push\n",
+			"refused": "push_refused: % the push\n",
 		},
 		"execute": {
-			"accepted": "accepted: the device accepted Execute\n", "unknown": "unknown: Execute was not acknowledged (%)\n",
-			"refused": "refused: Execute was answered %\n",
+			"accepted": "execute_accepted: the device accepted Execute\n", "unknown": "execute_unanswered: % Execute\n",
+			"refused": "execute_refused: % Execute\n",
 		},
 	}
 	for name, begin := range begin {
@@ -155,12 +156,16 @@ func TestPauses(t *testing.T) {
 			h := begin(plan)
 			h.done(code, fsm.Reading{})
 			require.Equal(t, pause, h.update.Wake().Sub(h.now), "%s answered %s", name, code)
-			require.Equal(t, replaced(said[name][kind], code.String()), h.journal())
+			require.Equal(t, strings.Replace(said[name][kind], "%", answers(code), 1), h.journal())
 			if code&0x1f < 6 {
 				h = begin(quick)
 				h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Code: code, Detail: "why"})
 				require.Equal(t, quickPause, h.update.Wake().Sub(h.now), "%s answered %s", name, code)
-				require.Equal(t, replaced(said[name][kind], code.String()+", why"), h.journal())
+				want := strings.Replace(said[name][kind], "%", answers(code), 1)
+				if kind != "accepted" {
+					want = strings.TrimSuffix(want, "\n") + " (why)\n"
+				}
+				require.Equal(t, want, h.journal())
 			}
 		}
 	}
@@ -180,7 +185,7 @@ func TestPauses(t *testing.T) {
 			h.done(code, fsm.Reading{})
 		}
 		require.Equal(t, fsm.ActionRead, h.update.Doing().Kind, code)
-		require.Equal(t, code>>5 != 2, h.journal() == "poll: observing State and Result failed ("+code.String()+"), so they are polled\n", code)
+		require.Equal(t, code>>5 != 2, h.journal() == "polling: "+answers(code)+" Observe 5/0/3 and 5/0/5; the server reads them now and then\n", code)
 	}
 
 	// A hint is followed up soon, and not too often.
@@ -198,13 +203,12 @@ func TestPauses(t *testing.T) {
 	require.Equal(t, 200*time.Millisecond, h.update.Wake().Sub(h.now))
 }
 
-func replaced(text, code string) string {
-	for i := range len(text) {
-		if text[i] == '%' {
-			return text[:i] + code + text[i+1:]
-		}
+// answers says, in the words of the journal, how the device answered.
+func answers(code fsm.Code) string {
+	if code == fsm.CodeNone {
+		return "the device did not answer"
 	}
-	return text
+	return "the device answered " + code.String() + " to"
 }
 
 // TestBackOff: pauses between looks double from the first one up to 64 times it, and begin again with each thing that is new.
@@ -308,7 +312,7 @@ func TestPartialReadings(t *testing.T) {
 				require.Equal(t, fsm.ActionWriteURI, h.update.Doing().Kind, "%s %s", lacks, code)
 				continue
 			}
-			require.Equal(t, "unread: "+lacks+": "+code.String()+" (1 in a row)\n", h.journal())
+			require.Equal(t, "read_failed: "+answers(code)+" Read "+lacks+" (1 in a row)\n", h.journal())
 			h.readsAll(r)
 			h.readsAll(r)
 			require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
@@ -319,11 +323,11 @@ func TestPartialReadings(t *testing.T) {
 	h := started(fsm.Plan{Target: newVersion})
 	h.toAction(t, fsm.ActionRead, idle)
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Detail: "no route"})
-	require.Equal(t, "unread: 5/0/3: no answer, no route (1 in a row)\n", h.journal())
+	require.Equal(t, "read_failed: the device did not answer Read 5/0/3 (no route) (1 in a row)\n", h.journal())
 	h.toAction(t, fsm.ActionRead, idle)
 	h.step(fsm.Observation{
 		Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Detail: "no route",
 		Reading: fsm.Reading{State: fsm.Refused[fsm.State](fsm.CodeInternalError)},
 	})
-	require.Equal(t, "unread: 5/0/3: 5.00 (2 in a row)\n", h.journal(), "the cause is that of no answer")
+	require.Equal(t, "read_failed: the device answered 5.00 to Read 5/0/3 (2 in a row)\n", h.journal(), "the cause is that of no answer")
 }

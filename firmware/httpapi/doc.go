@@ -133,9 +133,10 @@
 //
 // # Events
 //
-// Each line of the journal is one event with its sequence number as id, and data such as
+// Each line of the journal is one event with its sequence number as id, and data such as the following. The Event constants of
+// package firmware name the events; doc/events.md lists them.
 //
-//	{"seq": 17, "update": "01J...", "endpoint": "dev", "time": "...", "event": "executed", "detail": "", "phase": "executing",
+//	{"seq": 17, "update": "01J...", "endpoint": "dev", "time": "...", "event": "execute", "detail": "...", "phase": "executing",
 //	 "state": "downloaded", "result": {"code": 0, "name": "default"}, "outcome": "",
 //	 "progress": {"bytes": 4096, "total": 4096}}
 //

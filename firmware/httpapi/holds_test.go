@@ -248,7 +248,7 @@ func TestServed(t *testing.T) {
 	s.stored("01", image, false)
 	a := s.do(http.MethodPost, "/api/v1/updates/01/served", nil)
 	require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
-	require.Contains(t, decode[heldUpdate](t, a).events(), "served")
+	require.Contains(t, decode[heldUpdate](t, a).events(), "package_fetched")
 	a = s.post("/api/v1/updates/01/served", "{}")
 	require.Equal(t, http.StatusOK, a.StatusCode, "%s", a.body)
 	require.Len(t, decode[heldUpdate](t, a).Journal, 1, "to say it twice is harmless")
