@@ -68,6 +68,8 @@ var house = map[string]houseRule{
 	"firmware/device":        {own: []string{"lwm2m", "firmware/fsm", "firmware/bundle", "internal/disk", "internal/work"}, others: []string{xsys}, http: true},
 	"firmware/httpapi":       {own: []string{"firmware", "firmware/fsm", "firmware/internal/...", "store"}, http: true},
 	"examples":               {own: []string{"..."}, others: []string{xsync, bbolt, pgx, xsys}, http: true},
+
+	"firmware/device/devicetest": {own: []string{"firmware/device", "firmware/fsm"}},
 }
 
 // libraries are the modules that a program may link without having chosen a back end: none of them is a database, metrics
