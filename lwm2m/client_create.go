@@ -13,7 +13,7 @@ import (
 func (op *operation) create(ctx context.Context) (*coap.Response, error) {
 	c, id := op.client, op.path.Object()
 	o, ok := c.objects[id].(InstanceCreator)
-	if !ok {
+	if v, values := o.(interface{ creates() bool }); !ok || values && !v.creates() {
 		return nil, fmt.Errorf("%w: servers create no instances of object %d", ErrMethodNotAllowed, id)
 	}
 	entries, named, err := op.newInstance()

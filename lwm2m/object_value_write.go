@@ -27,11 +27,11 @@ func (o *valueObject) Write(ctx context.Context, path Path, entries []Entry, rep
 	return o.commit(ctx, path, next)
 }
 
+// creates reports whether servers may create instances: the client asks before it calls Create.
+func (o *valueObject) creates() bool { return o.config.OnCreate != nil }
+
 // Create implements [InstanceCreator].
 func (o *valueObject) Create(ctx context.Context, instance uint16, entries []Entry) error {
-	if o.config.OnCreate == nil {
-		return fmt.Errorf("%w: servers create no instances of object %d", ErrMethodNotAllowed, o.config.ID)
-	}
 	o.writing.Lock()
 	defer o.writing.Unlock()
 	ids := o.Instances()
