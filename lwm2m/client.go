@@ -27,7 +27,10 @@ type Client struct {
 	ids     []uint16 // of objects, ascending
 	control *serverObject
 
-	kick chan struct{} // holds a token when the registration should be looked at
+	kick     chan struct{} // holds a token when the registration should be looked at
+	stop     chan struct{} // closed by Stop
+	stopOnce sync.Once
+	stopErr  error // set before stop is closed
 
 	creating sync.Mutex // held during a Create
 
@@ -51,6 +54,7 @@ func NewClient(config ClientConfig) (*Client, error) {
 		calls:      newCalls(log),
 		objects:    make(map[uint16]Object),
 		kick:       make(chan struct{}, 1),
+		stop:       make(chan struct{}),
 		registered: make(chan struct{}),
 		attributes: make(map[Path]Attributes),
 	}
@@ -65,15 +69,16 @@ func NewClient(config ClientConfig) (*Client, error) {
 // deregisterTimeout bounds the farewell.
 const deregisterTimeout = 5 * time.Second
 
-// Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. It retries for as long as it
-// takes when the server cannot be reached. Otherwise it returns the error with which the Run of an object ended ([Runner]), and
-// then does not de-register, as the device will be back. It may be called once.
+// Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. It retries
+// for as long as it takes when the server cannot be reached. [Client.Stop] and the error of a [Runner]
+// end it without de-registering, and Run returns their error. It may be called once.
 //
-// When Run returns, all code of the program that it called has returned, and none is called any more: objects, functions given
-// to [AfterResponse], Listen. The contexts that they were given end with ctx. What has not returned a minute after that is left
-// behind and logged. Code that panics is logged with its stack; a request is then answered with 5.00, and a [Runner] has
-// failed. A request whose answer takes longer than 5 min is answered with 5.03, and so are further ones of an object in
-// which 8 calls have not returned.
+// When Run returns, all code of the program that it called has returned, and none is called any more:
+// objects, functions given to [AfterResponse], Listen. The contexts that they were given end with ctx.
+// What has not returned a minute after that is left behind and logged. Code that panics is logged with
+// its stack; a request is then answered with 5.00, and a [Runner] has failed. A request whose answer
+// takes longer than 5 min is answered with 5.03, and so are further ones of an object in which 8 calls
+// have not returned.
 func (c *Client) Run(ctx context.Context) error {
 	c.mu.Lock()
 	again := c.started
@@ -82,9 +87,23 @@ func (c *Client) Run(ctx context.Context) error {
 	if again {
 		return fmt.Errorf("%w: a client runs once", ErrClosed)
 	}
-	running, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	select {
+	case <-c.stop:
+		return c.stopErr
+	default:
+	}
+	running, cancel := context.WithCancel(ctx) // code of the program
+	defer cancel()
+	keeping, end := context.WithCancelCause(running) // the registration
+	defer end(nil)
 	var runners sync.WaitGroup
+	runners.Go(func() {
+		select {
+		case <-c.stop:
+			end(&leaving{err: c.stopErr, drains: true})
+		case <-keeping.Done():
+		}
+	})
 	for _, id := range c.ids {
 		if o, ok := c.objects[id].(interface{ attach(c *Client) func() }); ok {
 			defer o.attach(c)()
@@ -94,18 +113,19 @@ func (c *Client) Run(ctx context.Context) error {
 				err := errPanicked // also if it ends the goroutine
 				defer func() {
 					if err != nil && running.Err() == nil {
-						cancel(&runnerError{err})
+						end(&leaving{err: err})
 					}
 				}()
 				_, err = guarded(c.log, "Runner", func() (struct{}, error) { return struct{}{}, r.Run(running, c) })
 			})
 		}
 	}
-	c.keepRegistered(running)
-	cancel(nil)
+	c.keepRegistered(keeping, running)
+	end(nil)
+	cancel()
 	c.join(&runners)
-	if err, ok := errors.AsType[*runnerError](context.Cause(running)); ok {
-		return err.error
+	if why := leaves(keeping); why != nil {
+		return why.err
 	}
 	return nil
 }
@@ -127,14 +147,11 @@ func (c *Client) join(runners *sync.WaitGroup) {
 	c.calls.close(late.Done())
 }
 
-// runnerError is the error of a Runner, as the cause of the end of a context.
-type runnerError struct{ error }
-
-// keepRegistered registers, again and again, until ctx ends.
-func (c *Client) keepRegistered(ctx context.Context) {
+// keepRegistered registers, again and again, until ctx ends. running is for code of the program.
+func (c *Client) keepRegistered(ctx, running context.Context) {
 	retry := backoff{least: c.config.MinRetry, most: c.config.MaxRetry}
 	for ctx.Err() == nil {
-		was, err := c.stay(ctx)
+		was, err := c.stay(ctx, running)
 		if ctx.Err() != nil {
 			return
 		}

@@ -26,6 +26,12 @@ type link struct {
 	notifier *notifier
 	lost     chan struct{} // closed when a connection has ended
 
+	mu         sync.Mutex
+	draining   bool
+	serving    int           // requests that have no answer yet
+	idle       chan struct{} // closed when draining, and serving is 0
+	lastChange time.Time     // when a request that may have changed something was answered
+
 	// Only stay, and those it calls, use these.
 	location []string
 	listed   string // the object list that the server knows
@@ -36,10 +42,10 @@ type link struct {
 // again and again, but not all the time.
 const lookPause = 10 * time.Millisecond
 
-// stay makes an association, registers, and keeps up the registration until it is lost or ctx ends. It reports whether
-// there was one.
-func (c *Client) stay(ctx context.Context) (was bool, err error) {
-	l, err := c.dial(ctx)
+// stay makes an association, registers, and keeps the registration until it is lost or ctx ends. It
+// reports whether there was one. running is for code of the program.
+func (c *Client) stay(ctx, running context.Context) (was bool, err error) {
+	l, err := c.dial(ctx, running)
 	if err != nil {
 		return false, err
 	}
@@ -48,6 +54,11 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 	notifying.Go(func() { l.notifier.run(l.ctx) })
 	defer notifying.Wait()
 	defer l.end()
+	defer func() {
+		if why := leaves(ctx); why != nil && why.drains {
+			l.drain(running)
+		}
+	}()
 	if err := l.register(ctx); err != nil {
 		return false, err
 	}
@@ -60,8 +71,7 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 	for {
 		select {
 		case <-ctx.Done():
-			// Only the end of the client is a farewell: a Runner that ended it will be back with a new version.
-			if _, restart := errors.AsType[*runnerError](context.Cause(ctx)); !restart {
+			if leaves(ctx) == nil {
 				l.deregister(ctx)
 			}
 			return true, ctx.Err()
@@ -92,11 +102,11 @@ func (c *Client) stay(ctx context.Context) (was bool, err error) {
 	}
 }
 
-// dial makes an association with the server.
-func (c *Client) dial(ctx context.Context) (_ *link, err error) {
-	l := &link{client: c, lost: make(chan struct{})}
+// dial makes an association with the server. running is for code of the program.
+func (c *Client) dial(ctx, running context.Context) (_ *link, err error) {
+	l := &link{client: c, lost: make(chan struct{}), idle: make(chan struct{})}
 	var cancel, shut context.CancelFunc
-	l.ctx, cancel = context.WithCancel(ctx)
+	l.ctx, cancel = context.WithCancel(running)
 	l.closed, shut = context.WithCancel(context.WithoutCancel(ctx))
 	l.end = func() { cancel(); shut() }
 	l.notifier = newNotifier(c)

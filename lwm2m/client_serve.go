@@ -34,6 +34,23 @@ func (l *link) serveCOAP(_ context.Context, r *coap.IncomingRequest) *coap.Respo
 	if !ok || strings.Contains(r.Path(), "//") {
 		return errorResponse(ErrNotFound)
 	}
+	if !l.arrived() {
+		return errorResponse(errRunEnded)
+	}
+	resp := l.answer(r, path)
+	after := resp.After
+	code := r.Code
+	resp.After = func() {
+		if after != nil {
+			after()
+		}
+		l.answered(code)
+	}
+	return resp
+}
+
+// answer serves a request of the server.
+func (l *link) answer(r *coap.IncomingRequest, path Path) *coap.Response {
 	c := l.client
 	if r.Code != coap.GET && r.Code != coap.FETCH && c.calls.crowded(scopeAfter) {
 		return errorResponse(fmt.Errorf("%w: what earlier requests began has not ended", ErrUnavailable))
