@@ -47,16 +47,15 @@ func (l life) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, reboot := context.WithCancelCause(ctx)
-	defer reboot(nil)
 	keys := o.keys(l.endpoint)
-	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
+	var client *lwm2m.Client
+	client, err = lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: l.endpoint, Server: o.server, Version: o.lwm2m, Lifetime: time.Duration(o.lifetime) * time.Second, Queue: o.queue,
 		Certificate: keys.Certificate, RootCAs: keys.RootCAs, PSK: keys.PSK, PSKIdentity: keys.PSKIdentity, Logger: l.log, MaxRetry: 30 * time.Second,
 		Objects: []lwm2m.Object{
 			lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{
 				Manufacturer: "otago", Model: "example client", Serial: l.endpoint, FirmwareVersion: version,
-				Reboot: func() { reboot(errReboot) },
+				Reboot: func() { client.Stop(errReboot) },
 			}),
 			ota.Object(),
 		},
@@ -64,11 +63,7 @@ func (l life) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = client.Run(ctx)
-	if err == nil && errors.Is(context.Cause(ctx), errReboot) {
-		return errReboot
-	}
-	return err
+	return client.Run(ctx)
 }
 
 // hang is a version that runs but does not register: what watches it gives it up.

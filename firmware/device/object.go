@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -73,7 +74,12 @@ func (d *Device) offered() fsm.ObjectVersion {
 }
 
 func (o *deviceObject) Run(ctx context.Context, client *lwm2m.Client) error {
-	return o.device().run(ctx, client)
+	err := o.device().run(ctx, client)
+	if errors.Is(err, ErrRestart) {
+		client.Stop(err) // after the server has the answer to its Execute
+		return nil
+	}
+	return err
 }
 
 func (o *deviceObject) Read(ctx context.Context, path lwm2m.Path) ([]lwm2m.Entry, error) {
