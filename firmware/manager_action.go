@@ -124,7 +124,7 @@ func (a *action) noticed(n lwm2m.Notice) {
 	case lwm2m.NoticeBusy:
 		a.notice(fsm.ObserveBusy)
 	case lwm2m.NoticeRepeated:
-		a.notice(fsm.ObserveRepeated)
+		a.notice(fsm.ObserveBlockRefused)
 	case lwm2m.NoticeHeard:
 		a.notice(fsm.ObserveHeard)
 	}

@@ -84,7 +84,7 @@ func verdict(o *fsm.Observation, err error) {
 	case errors.Is(err, errNotServed):
 		o.Fault = fsm.FaultURI
 	case errors.Is(err, errNotSent):
-		o.Fault = fsm.FaultStopped
+		o.Fault = fsm.FaultNotSent
 	}
 }
 

@@ -206,7 +206,7 @@ func TestVerdict(t *testing.T) {
 		{lwm2m.ErrTimeout, fsm.Observation{Detail: lwm2m.ErrTimeout.Error()}},
 		{errImage, fsm.Observation{Detail: errImage.Error(), Fault: fsm.FaultImage}},
 		{errNotServed, fsm.Observation{Detail: errNotServed.Error(), Fault: fsm.FaultURI}},
-		{errTouched, fsm.Observation{Detail: errTouched.Error(), Fault: fsm.FaultStopped}},
+		{errTouched, fsm.Observation{Detail: errTouched.Error(), Fault: fsm.FaultNotSent}},
 	} {
 		got := fsm.Observation{Detail: "of before"}
 		verdict(&got, tc.err)
@@ -217,8 +217,8 @@ func TestVerdict(t *testing.T) {
 // TestInboxKinds: of some kinds one observation says as much as two, and the later one stays, but for one that somebody waits for.
 // All others count each.
 func TestInboxKinds(t *testing.T) {
-	merged := []fsm.ObservationKind{fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveTrouble, fsm.ObserveTouched}
-	for kind := fsm.ObservationKind(1); kind <= fsm.ObserveServed || kind <= fsm.ObserveRelease; kind++ {
+	merged := []fsm.ObservationKind{fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveConnectionFailed, fsm.ObserveObjectChanged}
+	for kind := fsm.ObservationKind(1); kind <= fsm.ObservePackageFetched || kind <= fsm.ObserveRelease; kind++ {
 		var b inbox
 		answer := make(chan reply, 1)
 		b.add(item{fsm.Observation{Kind: kind, Action: 1}, answer})

@@ -129,7 +129,7 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 		d.mu.Lock()
 		d.touches++
 		d.mu.Unlock()
-		d.observe(fsm.Observation{Kind: fsm.ObserveTouched, Detail: r.Operation.String() + " of " + r.Path.String()})
+		d.observe(fsm.Observation{Kind: fsm.ObserveObjectChanged, Detail: r.Operation.String() + " of " + r.Path.String()})
 	case r.Operation == lwm2m.OpExecute && r.Path == pathUpdate && d.touched():
 		return func(context.Context) error { return errTouched }
 	}

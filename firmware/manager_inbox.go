@@ -31,7 +31,7 @@ const maxInbox = 32
 // for always stays: there is one for each call.
 func (b *inbox) add(l item) {
 	switch l.Kind {
-	case fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveTrouble, fsm.ObserveTouched:
+	case fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveConnectionFailed, fsm.ObserveObjectChanged:
 		// One of these says as much as two; the later one more.
 		same := func(queued item) bool { return queued.Kind == l.Kind && queued.reply == nil }
 		if i := slices.IndexFunc(*b, same); i >= 0 {

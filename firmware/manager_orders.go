@@ -64,7 +64,7 @@ func (m *Manager) Release(ctx context.Context, id, holder string) (Update, error
 // before, it is the only proof that what it holds now is the right one. The error is ErrEnded, store.ErrNotFound or the
 // store's.
 func (m *Manager) Served(ctx context.Context, id string) error {
-	_, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveServed})
+	_, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObservePackageFetched})
 	return err
 }
 

@@ -52,7 +52,7 @@ func (m *Manager) HandshakeFailed(addr netip.AddrPort, err error) {
 	}
 	m.mu.Unlock()
 	for _, d := range blamed {
-		d.observe(fsm.Observation{Kind: fsm.ObserveTrouble, Detail: "a connection from the device's address failed: " + err.Error()})
+		d.observe(fsm.Observation{Kind: fsm.ObserveConnectionFailed, Detail: "a connection from the device's address failed: " + err.Error()})
 	}
 }
 
@@ -94,13 +94,13 @@ func (m *Manager) served(update string, done int64) {
 // asked notes that a request for an update's package came.
 func (m *Manager) asked(update, by string) {
 	if d := m.runOf(update); d != nil {
-		d.observe(fsm.Observation{Kind: fsm.ObserveAsked, Detail: "a request for the package came by " + by})
+		d.observe(fsm.Observation{Kind: fsm.ObserveDownloadRequested, Detail: "a request for the package came by " + by})
 	}
 }
 
 // imageFault notes that an update's image cannot be handed out.
 func (m *Manager) imageFault(update string, err error) {
 	if d := m.runOf(update); d != nil {
-		d.observe(fsm.Observation{Kind: fsm.ObserveFault, Fault: fsm.FaultImage, Detail: err.Error()})
+		d.observe(fsm.Observation{Kind: fsm.ObserveServerFault, Fault: fsm.FaultImage, Detail: err.Error()})
 	}
 }

@@ -222,7 +222,7 @@ func TestLongTexts(t *testing.T) {
 
 	trouble := func(detail string) string {
 		h := transferring(fsm.Plan{Target: newVersion})
-		h.step(fsm.Observation{Kind: fsm.ObserveTrouble, Detail: detail})
+		h.step(fsm.Observation{Kind: fsm.ObserveConnectionFailed, Detail: detail})
 		return h.journal()
 	}
 	require.Equal(t, "connection_failed: "+strings.Repeat("x", 255)+"\n", trouble(strings.Repeat("x", 300)))
@@ -232,7 +232,7 @@ func TestLongTexts(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	lines := 0
 	for i := range 10 {
-		h.step(fsm.Observation{Kind: fsm.ObserveTrouble, Detail: strings.Repeat("x", i+1)})
+		h.step(fsm.Observation{Kind: fsm.ObserveConnectionFailed, Detail: strings.Repeat("x", i+1)})
 		lines += len(h.actions.Journal)
 	}
 	require.Equal(t, 4, lines)

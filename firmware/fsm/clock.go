@@ -171,8 +171,8 @@ func (m *machine) pass(d time.Duration, down bool) {
 	}
 }
 
-// goAway notes that the device cannot be reached.
-func (m *machine) goAway(asleep bool) {
+// deviceAway notes that the device cannot be reached.
+func (m *machine) deviceAway(asleep bool) {
 	p := &m.Memory.Presence
 	if asleep && !p.Asleep {
 		p.Slept = m.now
@@ -184,8 +184,8 @@ func (m *machine) goAway(asleep bool) {
 	}
 }
 
-// comeBack notes that the device can be reached.
-func (m *machine) comeBack() {
+// deviceBack notes that the device can be reached.
+func (m *machine) deviceBack() {
 	p, c := &m.Memory.Presence, &m.Memory.Clock
 	if p.Asleep && m.Phase == PhaseRestarting && !m.Held() {
 		// It only slept, so that was not time of its restart.

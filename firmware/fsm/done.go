@@ -38,7 +38,7 @@ func (m *machine) notDone(act Action, o Observation) {
 	case FaultImage:
 		m.fault(o)
 	case FaultURI:
-		m.Memory.History.Tried = append(slices.Clone(m.Memory.History.Tried), act.Protocol)
+		m.Memory.History.Unsupported = append(slices.Clone(m.Memory.History.Unsupported), act.Protocol)
 		why := "this server has no Package URI for " + act.Protocol.String() + ": " + detailOr(o, "unknown")
 		if c := m.choose(); !c.ok {
 			m.end(OutcomeFailed, ReasonNotServed, why)
@@ -53,13 +53,13 @@ func (m *machine) notDone(act Action, o Observation) {
 			m.Memory.Installation = installation{}
 			m.enter(PhaseTransferred)
 		case ActionWriteURI, ActionPush:
-			n := m.Memory.Attempt.Stopped
+			n := m.Memory.Attempt.NotSent
 			m.again(m.retryPause(n), "this server did not send "+act.Kind.words(), "")
-			m.Memory.Attempt.Stopped = min(n+1, doublings)
+			m.Memory.Attempt.NotSent = min(n+1, doublings)
 			return
 		}
-		m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Attempt.Stopped)))
-		m.Memory.Attempt.Stopped++
+		m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Attempt.NotSent)))
+		m.Memory.Attempt.NotSent++
 	}
 }
 
@@ -100,7 +100,7 @@ func (m *machine) writeDone(o Observation) {
 		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
 		m.log(EventURIUnanswered, "%s", answer(o, "Write 5/0/1"))
-		m.Memory.Attempt.Why = ""
+		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	case !m.declined():
 		m.log(EventURIAccepted, "%s, and requests the package: it refused a repetition", answer(o, "Write 5/0/1"))
@@ -108,7 +108,7 @@ func (m *machine) writeDone(o Observation) {
 		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
 	default:
 		m.log(EventURIRefused, "%s", answer(o, "Write 5/0/1"))
-		m.Memory.Attempt.Why = ""
+		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(debounce))
 	}
 }
@@ -118,18 +118,18 @@ func (m *machine) pushDone(o Observation) {
 	switch {
 	case o.Code.OK():
 		m.log(EventPushAccepted, "the device has all bytes")
-		m.Memory.Attempt.Why = "device to check the package"
+		m.Memory.Attempt.WaitReason = "device to check the package"
 		m.Memory.Attempt.Started = true
 		m.hasPackage()
 		m.restartClock(m.now)
 		m.readBy(m.now.Add(debounce))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
 		m.log(EventPushBroken, "%s", answer(o, "a block of the push"))
-		m.Memory.Attempt.Why = ""
+		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	default:
 		m.log(EventPushRefused, "%s", answer(o, "the push"))
-		m.Memory.Attempt.Why = ""
+		m.Memory.Attempt.WaitReason = ""
 		if o.Code == codeTooLarge && o.Limit > 0 && o.Limit < m.Plan.Size {
 			m.log(EventPushTooLarge, "the device takes at most %d bytes by push, and the package has %d", o.Limit, m.Plan.Size)
 			m.Memory.History.TooLarge = true
@@ -146,12 +146,12 @@ func (m *machine) executeDone(o Observation) {
 		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
 		m.log(EventExecuteUnanswered, "%s", answer(o, "Execute"))
-		m.Memory.Attempt.Why = ""
+		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	default:
 		// 4.05 can be the second copy of a request whose answer was lost.
 		m.log(EventExecuteRefused, "%s", answer(o, "Execute"))
-		m.Memory.Attempt.Why = ""
+		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(debounce))
 	}
 }

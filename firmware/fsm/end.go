@@ -17,7 +17,7 @@ func (m *machine) end(outcome Outcome, reason Reason, detail string) {
 	// What is left is needed to judge what comes back from the farewell.
 	m.Memory = memory{parts{
 		Clock: clock{Now: m.now}, Doing: doing{Action: m.act}, NextID: m.Memory.NextID,
-		History: history{Loose: m.Memory.History.Loose},
+		History: history{StrayUntil: m.Memory.History.StrayUntil},
 	}}
 }
 
@@ -65,7 +65,7 @@ func (m *machine) timeOut(reason Reason, detail string) {
 		m.end(OutcomeRolledBack, ReasonOldVersion, detail+"; the device is back with its old version")
 		return
 	}
-	m.leave()
+	m.cancelOnDevice()
 	m.end(OutcomeTimedOut, reason, detail)
 }
 
@@ -77,16 +77,16 @@ func (m *machine) cancel(detail string) {
 	if m.State == Updating {
 		detail += "; the device is updating and cannot be stopped"
 	}
-	m.leave()
+	m.cancelOnDevice()
 	m.end(OutcomeCancelled, ReasonOperator, detail)
 }
 
-// leave prepares the farewell: the device is asked to drop a package that is
+// cancelOnDevice prepares the farewell: the device is asked to drop a package that is
 // not going to be executed, and then looked at.
-func (m *machine) leave() {
+func (m *machine) cancelOnDevice() {
 	m.MayStill = m.mayStill()
 	m.giveUp()
-	if !m.Memory.Presence.Online || !m.Memory.History.Wrote && !m.Memory.Attempt.Begun && m.MayStill == MayStillNone {
+	if !m.Memory.Presence.Online || !m.Memory.History.Written && !m.Memory.Attempt.Begun && m.MayStill == MayStillNone {
 		return
 	}
 	m.do(Action{Kind: ActionCancel, Reset: m.Plan.Profile.Reset})
@@ -96,7 +96,7 @@ func (m *machine) leave() {
 func (m *machine) mayStill() MayStill {
 	in, h := m.Memory.Installation, m.Memory.History
 	switch {
-	case !h.Executed && !h.Itself && !m.Memory.Reading.Auto:
+	case !h.Executed && !h.AutoUpgraded && !m.Memory.Reading.Auto:
 		return MayStillNone
 	case m.State == Updating || in.Begun && (in.Seen || in.Code.OK()):
 		return MayStillInstall
@@ -105,11 +105,11 @@ func (m *machine) mayStill() MayStill {
 	}
 }
 
-// parted takes in what the farewell of an update that has ended brought: a
+// afterEnd takes in what the farewell of an update that has ended brought: a
 // device that is Idle by then installs nothing, provided that no Execute is on
 // its way any more, and that it has not installed already: its version tells,
 // and one that was seen to install is believed only with it.
-func (u Update) parted(o Observation) (Update, Actions) {
+func (u Update) afterEnd(o Observation) (Update, Actions) {
 	if o.Kind != ObserveDone || u.Doing().Kind != ActionCancel || o.Action != u.Doing().ID {
 		return u, Actions{}
 	}
@@ -117,7 +117,7 @@ func (u Update) parted(o Observation) (Update, Actions) {
 	u.Memory.Doing = doing{}
 	u.Memory.Clock.Now = later(u.Memory.Clock.Now, o.At.Round(0).UTC())
 	state := o.Reading.State
-	if u.MayStill == "" || u.MayStill == MayStillNone || !state.OK() || u.Memory.Clock.Now.Before(u.Memory.History.Loose) {
+	if u.MayStill == "" || u.MayStill == MayStillNone || !state.OK() || u.Memory.Clock.Now.Before(u.Memory.History.StrayUntil) {
 		return u, Actions{}
 	}
 	before := u.MayStill
@@ -155,7 +155,7 @@ func (m *machine) giveUp() {
 		m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, CodeNone
 		m.log(EventInterrupted, "the server gave up %s before its end", m.Doing().Kind.words())
 	case ActionExecute:
-		m.Memory.History.Loose = m.now.Add(loose)
+		m.Memory.History.StrayUntil = m.now.Add(loose)
 		m.log(EventInterrupted, "the server gave up Execute before its end")
 	}
 	m.Memory.Doing = doing{}

@@ -115,8 +115,8 @@ func (m *machine) hold(h Hold) {
 	m.log(EventHeld, "%s", detail)
 }
 
-// unhold ends the hold of one holder, and of no other.
-func (m *machine) unhold(holder, why string) {
+// releaseHold ends the hold of one holder, and of no other.
+func (m *machine) releaseHold(holder, why string) {
 	n := len(m.Holds)
 	holds := slices.DeleteFunc(slices.Clone(m.Holds), func(h Hold) bool { return h.Holder == holder })
 	if len(holds) == n {
@@ -129,7 +129,7 @@ func (m *machine) unhold(holder, why string) {
 	}
 	m.Holds = nil
 	m.log(EventReleased, "%s %s", holder, why)
-	m.Memory.Attempt.Why = "" // the hold
+	m.Memory.Attempt.WaitReason = "" // the hold
 	m.hint()
 }
 
@@ -146,22 +146,22 @@ func (u Update) holders() string {
 func (m *machine) expireHolds() {
 	for _, h := range m.Holds {
 		if !h.Until.IsZero() && !m.now.Before(h.Until) {
-			m.unhold(h.Holder, "held the update until "+h.Until.Format(time.RFC3339))
+			m.releaseHold(h.Holder, "held the update until "+h.Until.Format(time.RFC3339))
 		}
 	}
 }
 
-// lookWhileHeld plans a look at the device now and then: it may lose the package.
-func (m *machine) lookWhileHeld(why string) {
-	m.Memory.Attempt.Why, m.Memory.Attempt.SettleUntil = why, time.Time{}
+// readWhileHeld plans a look at the device now and then: it may lose the package.
+func (m *machine) readWhileHeld(why string) {
+	m.Memory.Attempt.WaitReason, m.Memory.Attempt.SettleUntil = why, time.Time{}
 	m.readBy(m.now.Add(heldLook))
 }
 
 // waitForHolds keeps the package on the device until the update has no hold left.
 func (m *machine) waitForHolds() {
-	if !m.Memory.Attempt.Waited {
-		m.Memory.Attempt.Waited = true
+	if !m.Memory.Attempt.ReadyOnHold {
+		m.Memory.Attempt.ReadyOnHold = true
 		m.log(EventExecuteHeld, "the device has the package; held by %s", m.holders())
 	}
-	m.lookWhileHeld("hold to be released")
+	m.readWhileHeld("hold to be released")
 }

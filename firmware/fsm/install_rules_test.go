@@ -149,7 +149,7 @@ func TestExecuteAnswered(t *testing.T) {
 	// Not sent after all.
 	h = transferring(plan)
 	h.toAction(t, fsm.ActionExecute, downloaded)
-	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped, Detail: "held"})
+	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultNotSent, Detail: "held"})
 	require.Equal(t, "not_sent: this server did not send Execute: held\n", h.journal())
 	require.Equal(t, fsm.PhaseTransferred, h.update.Phase)
 	h.step(fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "x"}})
@@ -159,7 +159,7 @@ func TestExecuteAnswered(t *testing.T) {
 	require.Contains(t, h.journal(), "execute: the device holds the package")
 	h = executed(plan, oldVersion)
 	h.toAction(t, fsm.ActionRead, idle)
-	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped})
+	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultNotSent})
 	require.Equal(t, fsm.PhaseExecuting, h.update.Phase, "the read, not Execute")
 
 	// A device that agreed installs, until it is seen not to.
@@ -207,7 +207,7 @@ func TestCannotReset(t *testing.T) {
 	h := written(plan, downloaded)
 	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
 	require.Empty(t, h.journal())
-	h.step(fsm.Observation{Kind: fsm.ObserveServed})
+	h.step(fsm.Observation{Kind: fsm.ObservePackageFetched})
 	require.Equal(t, "package_fetched: the program reports that the device fetched the package\n", h.journal())
 	require.EqualValues(t, 1000, h.update.Bytes)
 	require.Equal(t, "then execute", h.until(downloaded))
@@ -312,7 +312,7 @@ func TestWayReasons(t *testing.T) {
 func TestPublicPathProvesNothing(t *testing.T) {
 	for pathOnly, want := range map[bool]string{true: "nothing proves that it is this one", false: "then execute"} {
 		h := writing(t, fsm.Plan{Target: newVersion, Profile: fsm.Profile{PathOnly: pathOnly}})
-		h.step(fsm.Observation{Kind: fsm.ObserveAsked, Detail: "a request came by http"})
+		h.step(fsm.Observation{Kind: fsm.ObserveDownloadRequested, Detail: "a request came by http"})
 		h.done(fsm.CodeBadRequest, fsm.Reading{})
 		require.Contains(t, h.until(picture{fsm.Downloaded, fsm.ResultDefault, oldVersion, false}), want)
 	}

@@ -80,7 +80,7 @@ func TestTouched(t *testing.T) {
 			h.reads(downloaded)
 			require.Equal(t, fsm.PhaseTransferred, h.update.Phase)
 		}
-		h.step(fsm.Observation{Kind: fsm.ObserveTouched, Detail: "write of /5/0/1"})
+		h.step(fsm.Observation{Kind: fsm.ObserveObjectChanged, Detail: "write of /5/0/1"})
 		require.Contains(t, h.journal(), "write of /5/0/1")
 		h.step(fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: "operator"}})
 		said := h.until(downloaded)
@@ -100,11 +100,11 @@ func TestServerFaults(t *testing.T) {
 	require.Contains(t, h.journal(), "short by 5 bytes")
 
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
-	h.step(fsm.Observation{Kind: fsm.ObserveFault, Fault: fsm.FaultImage})
+	h.step(fsm.Observation{Kind: fsm.ObserveServerFault, Fault: fsm.FaultImage})
 	require.Equal(t, fsm.ReasonImage, h.update.Reason, "while the device downloads")
 
 	h = executed(fsm.Plan{Target: newVersion, Size: 1000}, oldVersion)
-	h.step(fsm.Observation{Kind: fsm.ObserveFault, Fault: fsm.FaultImage})
+	h.step(fsm.Observation{Kind: fsm.ObserveServerFault, Fault: fsm.FaultImage})
 	require.True(t, h.update.Active(), "the device has the package")
 
 	h = started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPull})
@@ -120,7 +120,7 @@ func TestServerFaults(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	h.until(downloaded)
 	require.Equal(t, fsm.ActionExecute, h.update.Doing().Kind)
-	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped})
+	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultNotSent})
 	require.Contains(t, h.journal(), fsm.EventNotSent)
 	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
 	require.Equal(t, h.now.Add(5*time.Second), h.update.Wake(), "what it rested on is read again")
@@ -129,7 +129,7 @@ func TestServerFaults(t *testing.T) {
 	h = started(fsm.Plan{Target: newVersion, Size: 1000, Attempts: 1})
 	for range 5 {
 		require.Contains(t, h.until(idle), "then write_uri coap")
-		h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultStopped, Detail: "the disk is full"})
+		h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultNotSent, Detail: "the disk is full"})
 		require.Contains(t, h.journal(), "the disk is full")
 	}
 	require.True(t, h.update.Active())

@@ -8,7 +8,7 @@ func (m *machine) judge(r Reading) {
 	result := resultOf(r)
 	switch {
 	case m.Memory.Installation.Begun:
-		m.judgeExecuted(r, result)
+		m.judgeInstallation(r, result)
 	case m.Memory.Attempt.Begun:
 		m.judgeTransfer(r, result)
 	default:
@@ -21,7 +21,7 @@ func (m *machine) judgeReady(r Reading, result Result) {
 	a := &m.Memory.Attempt
 	if m.Memory.Reading.Version.is(m.Plan.Target) && r.Version.OK() {
 		switch {
-		case m.Memory.History.Wrote && !m.Memory.Reading.Old.is(m.Plan.Target):
+		case m.Memory.History.Written && !m.Memory.Reading.Old.is(m.Plan.Target):
 			m.end(OutcomeSucceeded, ReasonVersion, "the device runs the target version")
 			return
 		case !m.Plan.Force:
@@ -42,13 +42,13 @@ func (m *machine) judgeReady(r Reading, result Result) {
 		m.noWay(c)
 		return
 	}
-	if m.Held() && (m.Memory.Reading.Auto || m.Memory.History.Itself) {
+	if m.Held() && (m.Memory.Reading.Auto || m.Memory.History.AutoUpgraded) {
 		// A package that it has is a package that it installs.
-		a.Barred = true
-		m.lookWhileHeld("hold to be released, because the device installs without Execute")
+		a.HeldBack = true
+		m.readWhileHeld("hold to be released, because the device installs without Execute")
 		return
 	}
-	a.Barred = false
+	a.HeldBack = false
 	switch r.State.Value {
 	case Updating:
 		m.pollFor("device to finish another update")
@@ -132,7 +132,7 @@ func (m *machine) begin(before Result) {
 	m.Memory.History.take(c.way)
 	a := &m.Memory.Attempt
 	a.Begun, a.At, a.Before = true, m.now, before
-	a.Why, a.SettleUntil = "device to begin its download", time.Time{}
+	a.WaitReason, a.SettleUntil = "device to begin its download", time.Time{}
 	m.enter(PhaseTransferring)
 	if c.Delivery == DeliveryPush {
 		m.log(EventPush, "attempt %d: %s", m.Attempt, c.why)
@@ -167,9 +167,9 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 		m.judgeDownloaded(r, result)
 	case Updating:
 		m.log(EventAutoUpgrade, "the device installs without Execute")
-		m.Memory.History.Itself = true
+		m.Memory.History.AutoUpgraded = true
 		m.installing(result)
-		m.judgeExecuted(r, result)
+		m.judgeInstallation(r, result)
 	default:
 		m.judgeIdle(r, result)
 	}
@@ -183,27 +183,27 @@ func (m *machine) judgeIdle(r Reading, result Result) {
 	switch {
 	case m.runsTarget() && r.Version.OK():
 		m.end(OutcomeSucceeded, ReasonVersion, "the device runs the target version, without Execute")
-	case a.Waited && passing(result):
+	case a.ReadyOnHold && saysOnlyGone(result):
 		m.lostOnHold()
 	case result == ResultDefault || old && result == ResultSuccess:
-		m.nothing()
+		m.showsNothing()
 	case old && m.now.Before(a.Answered.Add(stale)):
 		m.pollFor("device to begin", a.Answered.Add(stale))
 	case old && a.Answer == CodeNone:
 		// Not known to have been received: the Result is from before.
-		m.nothing()
+		m.showsNothing()
 	case result == ResultSuccess:
 		m.log(EventAutoUpgrade, "the device reports success without Execute")
-		m.Memory.History.Itself = true
+		m.Memory.History.AutoUpgraded = true
 		m.installing(result)
-		m.judgeExecuted(r, result)
+		m.judgeInstallation(r, result)
 	default:
 		m.failure(result)
 	}
 }
 
-// passing reports whether a Result says no more than that the package is gone.
-func passing(result Result) bool {
+// saysOnlyGone reports whether a Result says no more than that the package is gone.
+func saysOnlyGone(result Result) bool {
 	switch result {
 	case ResultNoStorage, ResultIntegrityFailed, ResultUnsupFirmware, ResultInvalidURI, ResultUnsupProtocol, ResultSuccess:
 		return false
@@ -217,14 +217,14 @@ func passing(result Result) bool {
 // attempt.
 func (m *machine) lostOnHold() {
 	if m.Held() {
-		m.lookWhileHeld("hold to be released; the device has lost the package")
+		m.readWhileHeld("hold to be released; the device has lost the package")
 		return
 	}
 	m.again(0, "the device lost the package while the update was held", "; this is not counted against the attempts")
 }
 
-// nothing deals with a device that shows neither a package nor a new Result.
-func (m *machine) nothing() {
+// showsNothing deals with a device that shows neither a package nor a new Result.
+func (m *machine) showsNothing() {
 	a := &m.Memory.Attempt
 	if m.declined() {
 		m.refused()
@@ -256,7 +256,7 @@ func (m *machine) nothing() {
 // Write, whose first answer was lost.
 func (m *machine) declined() bool {
 	a := m.Memory.Attempt
-	if a.Asked && m.Delivery == DeliveryPull && !m.Plan.Profile.PathOnly {
+	if a.Requested && m.Delivery == DeliveryPull && !m.Plan.Profile.PathOnly {
 		return false
 	}
 	return a.Answer != CodeNone && !a.Answer.OK()

@@ -31,9 +31,9 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 			return
 		}
 		m.hasPackage()
-		m.Memory.History.Runs = 0
+		m.Memory.History.InRow = 0
 		m.enter(PhaseTransferred)
-		m.proven = true
+		m.holdsPackage = true
 	}
 	switch {
 	case result == ResultDeferred:
@@ -47,11 +47,11 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 		// Execute may not have arrived: the Result is from before.
 		m.notExecuted(r, result)
 	case result == ResultUpdateFailed:
-		if a.Forgiven {
+		if a.ExecutedAgain {
 			m.end(OutcomeFailed, ReasonDeviceResult, "the device reported result update_failed again")
 			return
 		}
-		a.Forgiven = true
+		a.ExecutedAgain = true
 		m.execute(r, result, "the device reported result update_failed and still has the package; the server executes it once more")
 	case result != ResultDefault:
 		m.failure(result)
@@ -64,8 +64,8 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 // not. Having read so, Execute can be repeated.
 func (m *machine) notExecuted(r Reading, result Result) {
 	h, in := &m.Memory.History, &m.Memory.Installation
-	h.Fruitless++
-	if h.Fruitless >= m.Plan.Attempts {
+	h.ExecutesFailed++
+	if h.ExecutesFailed >= m.Plan.Attempts {
 		m.end(OutcomeFailed, ReasonAttempts, "the device does not start the update")
 		return
 	}
@@ -73,7 +73,7 @@ func (m *machine) notExecuted(r Reading, result Result) {
 		m.execute(r, result, "the device has not started the update")
 		return
 	}
-	pause := m.retryPause(h.Fruitless - 1)
+	pause := m.retryPause(h.ExecutesFailed - 1)
 	m.log(EventRetry, "the device answered %s to Execute and has not started the update; next try in %s", in.Code, pause)
 	*in = installation{}
 	m.enter(PhaseTransferred)
@@ -89,8 +89,8 @@ func (m *machine) deferred(r Reading) {
 	in.Seen, in.Returned = false, false
 	m.enter(PhaseTransferred)
 	if in.DeferUntil.IsZero() {
-		if r.MaxDefer.Code == CodeNone && !rd.AskDefer {
-			rd.AskDefer = true
+		if r.MaxDefer.Code == CodeNone && !rd.ReadDefer {
+			rd.ReadDefer = true
 			m.readNow()
 			return
 		}
@@ -98,7 +98,7 @@ func (m *machine) deferred(r Reading) {
 		if r.MaxDefer.OK() && r.MaxDefer.Value > 0 {
 			period = min(r.MaxDefer.Value, m.Plan.Deadline)
 		}
-		rd.AskDefer = false
+		rd.ReadDefer = false
 		in.DeferUntil = m.now.Add(period)
 		m.log(EventDeferred, "the device defers the update for up to %s", period)
 	}
@@ -138,14 +138,14 @@ func (m *machine) execute(r Reading, before Result, why string) {
 func (m *machine) installing(before Result) {
 	m.Memory.Installation = installation{Begun: true, At: m.now, Before: before}
 	a := &m.Memory.Attempt
-	a.RetryAt, a.Why, a.SettleUntil = time.Time{}, "device to start the update", time.Time{}
+	a.RetryAt, a.WaitReason, a.SettleUntil = time.Time{}, "device to start the update", time.Time{}
 	m.Memory.Reading.Polls = 0
 	m.enter(PhaseExecuting)
 	m.restartClock(m.now)
 }
 
-// judgeExecuted looks at a device that was told to update, or does so by itself.
-func (m *machine) judgeExecuted(r Reading, result Result) {
+// judgeInstallation looks at a device that was told to update, or does so by itself.
+func (m *machine) judgeInstallation(r Reading, result Result) {
 	in := &m.Memory.Installation
 	if r.Version.OK() && m.runsTarget() && r.State.Value != Updating {
 		m.end(OutcomeSucceeded, ReasonVersion, "the device runs the target version")
@@ -164,7 +164,7 @@ func (m *machine) judgeExecuted(r Reading, result Result) {
 			// On trial: it can still be rolled back.
 			m.enter(PhaseVerifying)
 		} else {
-			m.effect()
+			m.executeTookEffect()
 		}
 		m.pollFor("device to finish the update")
 	case Downloading:
@@ -174,8 +174,8 @@ func (m *machine) judgeExecuted(r Reading, result Result) {
 	}
 }
 
-// effect notes that Execute has shown its first effect.
-func (m *machine) effect() {
+// executeTookEffect notes that Execute has shown its first effect.
+func (m *machine) executeTookEffect() {
 	m.Memory.Installation.DeferUntil = time.Time{}
 	if m.Phase == PhaseExecuting || m.Phase == PhaseTransferred {
 		m.enter(PhaseRestarting)
@@ -207,23 +207,23 @@ func (m *machine) verdict(r Reading, result Result) {
 	case result != ResultDefault:
 		m.failure(result)
 	default:
-		m.silent(said)
+		m.showsNoResult(said)
 	}
 }
 
-// silent looks at a device that is idle and gives no Result.
-func (m *machine) silent(said bool) {
+// showsNoResult looks at a device that is idle and gives no Result.
+func (m *machine) showsNoResult(said bool) {
 	in, v := &m.Memory.Installation, m.Memory.Reading.Version
 	switch {
 	case !in.Returned && !in.Seen && !in.Code.OK() && in.Code != CodeNone:
 		m.retry("the device refused Execute and has lost the package")
 	case !in.Returned:
-		m.effect()
+		m.executeTookEffect()
 		m.pollFor("device to restart")
 	case !said || m.Plan.Verify == VerifyResult && !v.is(m.Plan.Target):
 		m.pollFor("device to report a result")
 	case v.is(m.Plan.Target):
-		m.sameAgain()
+		m.sameVersionAgain()
 	case m.runsOld():
 		m.verify("came back with its old version", func() {
 			m.end(OutcomeRolledBack, ReasonOldVersion, "the device came back with its old version")
@@ -235,9 +235,9 @@ func (m *machine) silent(said bool) {
 	}
 }
 
-// sameAgain looks at a device that is back with the target version, which it ran
+// sameVersionAgain looks at a device that is back with the target version, which it ran
 // before: that it accepted Execute, restarted, and stays as it is, is the proof.
-func (m *machine) sameAgain() {
+func (m *machine) sameVersionAgain() {
 	in := m.Memory.Installation
 	m.verify("came back with the target version, as before", func() {
 		if in.Sent && in.Code.OK() {

@@ -37,7 +37,7 @@ func (m *machine) poll(until ...time.Time) {
 
 // pollFor polls, and says what for.
 func (m *machine) pollFor(why string, until ...time.Time) {
-	m.Memory.Attempt.Why, m.Memory.Attempt.SettleUntil = why, time.Time{}
+	m.Memory.Attempt.WaitReason, m.Memory.Attempt.SettleUntil = why, time.Time{}
 	m.poll(until...)
 }
 
@@ -46,8 +46,8 @@ func (m *machine) pollFor(why string, until ...time.Time) {
 // they begin.
 func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
 	a := &m.Memory.Attempt
-	if why := "second look, because the device " + picture; a.Why != why || a.SettleUntil.IsZero() {
-		a.SettleUntil, a.Why = m.now.Add(wait), why
+	if why := "second look, because the device " + picture; a.WaitReason != why || a.SettleUntil.IsZero() {
+		a.SettleUntil, a.WaitReason = m.now.Add(wait), why
 		m.log(EventSettling, "the device %s; the server watches it for %s", picture, wait)
 	}
 	if m.now.Before(a.SettleUntil) {
@@ -57,9 +57,9 @@ func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
 	verdict()
 }
 
-// look begins the read that is due; on a new registration it observes first, so
+// startRead begins the read that is due; on a new registration it observes first, so
 // that no change falls between the two.
-func (m *machine) look() {
+func (m *machine) startRead() {
 	r := &m.Memory.Reading
 	if m.act.Kind != ActionNone || r.Next.IsZero() || m.now.Before(r.Next) {
 		return
@@ -72,7 +72,7 @@ func (m *machine) look() {
 	if !m.Memory.Attempt.Begun {
 		what |= ReadProtocols | ReadDelivery | ReadAuto
 	}
-	if r.AskDefer {
+	if r.ReadDefer {
 		what |= ReadMaxDefer
 	}
 	m.do(Action{Kind: ActionRead, Resources: what})
@@ -88,7 +88,7 @@ func (m *machine) do(a Action) {
 	case ActionRead, ActionObserve:
 		return
 	case ActionWriteURI, ActionPush:
-		m.Memory.History.Wrote = true
+		m.Memory.History.Written = true
 	case ActionExecute:
 		m.Memory.History.Executed = true
 	}
@@ -115,11 +115,11 @@ func (m *machine) waiting() Wait {
 		return device("device to come back")
 	case d.Kind != ActionNone && d.Queued:
 		return Wait{"turn in this server's queue for " + d.Kind.words(), WhoseServer, until}
-	case d.Kind == ActionPush && d.Stall == stallBusy && a.Repeated:
+	case d.Kind == ActionPush && d.Stall == stallBusy && a.RefusedRepeat:
 		return device("push to go on: the device refuses a block that the server sent again")
 	case d.Kind == ActionPush && d.Stall == stallBusy:
 		return device("push to go on: the device is busy")
-	case d.Kind == ActionPush && d.Stall == stallSilent && d.Told:
+	case d.Kind == ActionPush && d.Stall == stallSilent && d.Logged:
 		return device("push to go on: the device does not answer")
 	case d.Kind == ActionPush:
 		return device("push to finish")
@@ -128,15 +128,15 @@ func (m *machine) waiting() Wait {
 	case m.Memory.Reading.Fails > 0 || m.Memory.Reading.Missing > 0:
 		return device("device to answer a read")
 	case m.now.Before(a.RetryAt):
-		return Wait{a.Why, WhoseServer, earlier(until, a.RetryAt)}
-	case m.Held() && (a.Waited || a.Barred):
+		return Wait{a.WaitReason, WhoseServer, earlier(until, a.RetryAt)}
+	case m.Held() && (a.ReadyOnHold || a.HeldBack):
 		return Wait{"hold to be released: " + m.holders(), WhoseOperator, until}
 	case m.now.Before(m.Memory.Installation.DeferUntil):
 		return Wait{"device to start the deferred update", WhoseDevice, earlier(until, m.Memory.Installation.DeferUntil)}
 	case !a.SettleUntil.IsZero():
-		return Wait{a.Why, WhoseDevice, earlier(until, a.SettleUntil)}
-	case a.Why != "":
-		return device(a.Why)
+		return Wait{a.WaitReason, WhoseDevice, earlier(until, a.SettleUntil)}
+	case a.WaitReason != "":
+		return device(a.WaitReason)
 	default:
 		return device("device to be read")
 	}

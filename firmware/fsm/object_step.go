@@ -3,7 +3,7 @@ package fsm
 import "time"
 
 // Step returns the object that follows in, and what the shell owes. It changes
-// nothing else and does not allocate.
+// showsNothing else and does not allocate.
 //
 // A request that is not allowed in the current state, or has a bad value, is
 // answered in Effects.Code. An input that means nothing in the current state,
@@ -102,7 +102,7 @@ func (o *Object) writeURI(in Input) Effects {
 }
 
 // refuse answers a transfer that cannot begin, and reports why: some servers
-// look only at the answer, others only at the Result. Not 4.13 for a lack of
+// startRead only at the answer, others only at the Result. Not 4.13 for a lack of
 // room: servers take that as a request for smaller blocks.
 func (o *Object) refuse(fault Result) Effects {
 	o.Result = fault

@@ -40,10 +40,10 @@ const (
 	// ObserveBusy: the device asked to be asked later (5.03), and will be:
 	// Action.
 	ObserveBusy
-	// ObserveRepeated: the device answered a block of a push with 5.03 when it
+	// ObserveBlockRefused: the device answered a block of a push with 5.03 when it
 	// came again, because no acknowledgement of it had arrived: the device may
 	// have it, and not recognise duplicates: Action.
-	ObserveRepeated
+	ObserveBlockRefused
 	// ObserveHeard: after ObserveSilent or ObserveBusy, it goes on: Action.
 	ObserveHeard
 	// ObserveDone is the end of the action with that ID: Action, Code (zero
@@ -52,19 +52,19 @@ const (
 	// with it).
 	ObserveDone
 
-	// ObserveAsked: a request for the package came from the device: Detail.
-	ObserveAsked
-	// ObserveServed: the package was fetched to its last byte from a server
+	// ObserveDownloadRequested: a request for the package came from the device: Detail.
+	ObserveDownloadRequested
+	// ObservePackageFetched: the package was fetched to its last byte from a server
 	// that this program vouches for.
-	ObserveServed
-	// ObserveTrouble: a connection from the device's address failed before it
+	ObservePackageFetched
+	// ObserveConnectionFailed: a connection from the device's address failed before it
 	// could ask for anything: Detail.
-	ObserveTrouble
-	// ObserveFault: the server cannot hand out the package: Fault, Detail.
-	ObserveFault
-	// ObserveTouched: somebody else changes the Firmware Update object through
+	ObserveConnectionFailed
+	// ObserveServerFault: the server cannot hand out the package: Fault, Detail.
+	ObserveServerFault
+	// ObserveObjectChanged: somebody else changes the Firmware Update object through
 	// this server: Detail.
-	ObserveTouched
+	ObserveObjectChanged
 	// ObserveProgress: a push moved on, or our own delivery served bytes to the
 	// device: Bytes (in all).
 	ObserveProgress
@@ -89,9 +89,9 @@ var observationNames = [...]string{
 	ObserveAway: "away", ObserveDone: "done", ObserveProgress: "progress",
 	ObserveHint: "hint", ObserveTimer: "timer", ObserveCancel: "cancel",
 	ObserveQueued: "queued", ObserveSent: "sent", ObserveSilent: "silent",
-	ObserveBusy: "busy", ObserveRepeated: "repeated", ObserveHeard: "heard", ObserveAsked: "asked",
-	ObserveServed: "served", ObserveTrouble: "trouble", ObserveFault: "fault",
-	ObserveTouched: "touched", ObserveHold: "hold", ObserveRelease: "release",
+	ObserveBusy: "busy", ObserveBlockRefused: "repeated", ObserveHeard: "heard", ObserveDownloadRequested: "asked",
+	ObservePackageFetched: "served", ObserveConnectionFailed: "trouble", ObserveServerFault: "fault",
+	ObserveObjectChanged: "touched", ObserveHold: "hold", ObserveRelease: "release",
 }
 
 // String returns the name.
@@ -148,9 +148,9 @@ const (
 	FaultImage
 	// FaultURI: no Package URI can be made for the device and the protocol.
 	FaultURI
-	// FaultStopped: the action was not sent, because what it rested on has
+	// FaultNotSent: the action was not sent, because what it rested on has
 	// changed.
-	FaultStopped
+	FaultNotSent
 )
 
 // Field is one resource of a [Reading]: its value, or why there is none.

@@ -12,7 +12,7 @@ func (m *machine) proof(r Reading) string {
 	a := m.Memory.Attempt
 	pushed := m.Delivery == DeliveryPush && a.Answer.OK()
 	switch {
-	case a.Touched:
+	case a.ObjectChanged:
 		return ""
 	case a.Adopted && r.Holds:
 		return "the device holds this package already"
@@ -45,7 +45,7 @@ func (m *machine) unproven() {
 	switch {
 	case m.Plan.Profile.Reset != ResetNone:
 		m.retry(foreign)
-	case m.declined() || m.Memory.Installation.Begun || a.Touched:
+	case m.declined() || m.Memory.Installation.Begun || a.ObjectChanged:
 		m.end(OutcomeFailed, ReasonCannotProve, foreign+"; it cannot be reset")
 	default:
 		m.settle("shows a package that it may have had before", unseen*m.Plan.Limits.Settle, func() {

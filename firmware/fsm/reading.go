@@ -13,22 +13,22 @@ func (m *machine) readDone(o Observation) {
 	switch {
 	case r.State.OK() && r.State.Value.known():
 		if why := rd.partial(r); why != "" {
-			m.unread(why)
+			m.readFailed(why)
 			return
 		}
 		rd.Missing = 0
-		m.understood(r)
+		m.recordReading(r)
 		m.judge(r)
 	case r.State.OK():
-		m.unusable(r, ReasonBadState, "the device shows state "+r.State.Value.String()+", which does not exist")
+		m.objectUnusable(r, ReasonBadState, "the device shows state "+r.State.Value.String()+", which does not exist")
 	case r.State.Code == CodeNotFound || r.State.Code == CodeMethodNotAllowed:
-		m.unusable(r, ReasonNoObject, "the device answered "+r.State.Code.String()+" to Read 5/0/3")
+		m.objectUnusable(r, ReasonNoObject, "the device answered "+r.State.Code.String()+" to Read 5/0/3")
 	default:
 		if r.State.Code != CodeNone {
 			o.Detail = "" // it is about another request
 		}
 		o.Code = r.State.Code
-		m.unread(answer(o, "Read 5/0/3"))
+		m.readFailed(answer(o, "Read 5/0/3"))
 	}
 }
 
@@ -60,8 +60,8 @@ func (rd *reading) partial(r Reading) string {
 	}
 }
 
-// unread plans another read after one that told nothing.
-func (m *machine) unread(why string) {
+// readFailed plans another read after one that told nothing.
+func (m *machine) readFailed(why string) {
 	r := &m.Memory.Reading
 	r.Fails++
 	if n := r.Fails; n&(n-1) == 0 {
@@ -70,16 +70,16 @@ func (m *machine) unread(why string) {
 	m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, r.Fails-1)))
 }
 
-// unusable deals with a device that answers, but shows no Object 5 to work
+// objectUnusable deals with a device that answers, but shows no Object 5 to work
 // with. Before anything was written that ends the update at the second look.
 // Later it says nothing: the device may be booting, or run a new firmware that
 // has no such object; then its version tells, or the phase's limit.
-func (m *machine) unusable(r Reading, reason Reason, why string) {
+func (m *machine) objectUnusable(r Reading, reason Reason, why string) {
 	rd := &m.Memory.Reading
 	rd.Fails, m.Memory.Clock.Resumed = 0, time.Time{}
 	rd.Missing++
 	v := m.readVersion(r)
-	wrote := m.Memory.History.Wrote || m.Memory.Attempt.Begun
+	wrote := m.Memory.History.Written || m.Memory.Attempt.Begun
 	switch {
 	case !wrote && !m.Plan.Force && v.is(m.Plan.Target):
 		m.end(OutcomeSucceeded, ReasonAlreadyRunning, "the device runs the target version already; "+why)
@@ -97,8 +97,8 @@ func (m *machine) unusable(r Reading, reason Reason, why string) {
 	m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, rd.Missing-1)))
 }
 
-// understood records what was read.
-func (m *machine) understood(r Reading) {
+// recordReading records what was read.
+func (m *machine) recordReading(r Reading) {
 	rd := &m.Memory.Reading
 	first := rd.Last.IsZero()
 	rd.Fails, rd.Last, m.Memory.Clock.Resumed = 0, m.now, time.Time{}
@@ -139,8 +139,8 @@ func (m *machine) readVersion(r Reading) version {
 	if r.Version.OK() {
 		rd.Version, m.Version = v, v.Text
 	}
-	if v.says() && !rd.Looked && !m.Memory.Installation.Begun {
-		rd.Looked, rd.Old, m.OldVersion = true, v, v.Text
+	if v.says() && !rd.OldRead && !m.Memory.Installation.Begun {
+		rd.OldRead, rd.Old, m.OldVersion = true, v, v.Text
 	}
 	return v
 }

@@ -18,26 +18,26 @@ func (m *machine) failure(result Result) {
 	case ResultInvalidURI:
 		if !h.Fresh && pulled {
 			h.Fresh = true
-			m.again(0, "the device reported result invalid_uri", m.trail()+"; the next attempt has a fresh URI")
+			m.again(0, "the device reported result invalid_uri", m.downloadTrail()+"; the next attempt has a fresh URI")
 			return
 		}
 	case ResultUnsupProtocol:
 		if !pulled {
 			break
 		}
-		h.Tried = append(slices.Clone(h.Tried), m.Protocol)
+		h.Unsupported = append(slices.Clone(h.Unsupported), m.Protocol)
 		if c := m.choose(); c.ok {
 			m.again(0, "the device reported result unsup_proto for "+m.Protocol.String(), "; "+c.why)
 			return
 		}
 	}
-	m.end(OutcomeFailed, ReasonDeviceResult, "the device reported result "+result.String()+m.trail())
+	m.end(OutcomeFailed, ReasonDeviceResult, "the device reported result "+result.String()+m.downloadTrail())
 }
 
-// trail says what the server saw of the device's download, to explain a failure.
-func (m *machine) trail() string {
+// downloadTrail says what the server saw of the device's download, to explain a failure.
+func (m *machine) downloadTrail() string {
 	a := m.Memory.Attempt
-	if a.Repeated && !m.Memory.Installation.Begun {
+	if a.RefusedRepeat && !m.Memory.Installation.Begun {
 		return "; " + refusedAgain
 	}
 	if m.Delivery != DeliveryPull || !a.Begun || a.Adopted || m.declined() || m.Memory.Installation.Begun {
@@ -47,7 +47,7 @@ func (m *machine) trail() string {
 	switch {
 	case m.Bytes > 0:
 		trail = "; the server sent " + strconv.FormatInt(m.Bytes, 10) + " of " + strconv.FormatInt(m.Plan.Size, 10) + " bytes"
-	case a.Asked:
+	case a.Requested:
 		trail = "; the device requested the package, and the server sent no byte of it"
 	default:
 		trail = "; the device has not requested the package from this server"
@@ -62,10 +62,10 @@ func (m *machine) trail() string {
 // are attempts left. Failures that a restart of the server has caused are free.
 func (m *machine) retry(why string) {
 	h := &m.Memory.History
-	trail := m.trail()
+	trail := m.downloadTrail()
 	if !m.Memory.Attempt.Interrupted {
 		h.Failures++
-		h.Change = h.Change || m.Bytes == 0 || h.Runs >= 2
+		h.Change = h.Change || m.Bytes == 0 || h.InRow >= 2
 	}
 	if h.Failures >= m.Plan.Attempts {
 		m.end(OutcomeFailed, ReasonAttempts, why+trail+"; no attempt is left")
@@ -83,7 +83,7 @@ func (m *machine) again(pause time.Duration, why, trail string) {
 		m.log(EventRetry, "%s%s", why, trail)
 	}
 	m.Memory.Attempt, m.Memory.Installation = attempt{}, installation{}
-	m.Memory.Reading.Polls, m.Memory.Reading.AskDefer = 0, false
+	m.Memory.Reading.Polls, m.Memory.Reading.ReadDefer = 0, false
 	m.enter(PhasePreparing)
 	m.pause(pause, "next attempt, because: "+why)
 }
@@ -92,7 +92,7 @@ func (m *machine) again(pause time.Duration, why, trail string) {
 func (m *machine) pause(d time.Duration, why string) {
 	a := &m.Memory.Attempt
 	a.RetryAt = m.now.Add(d)
-	a.Why, a.SettleUntil = why, time.Time{}
+	a.WaitReason, a.SettleUntil = why, time.Time{}
 	m.restartClock(a.RetryAt)
 	m.readBy(a.RetryAt)
 }

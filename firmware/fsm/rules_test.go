@@ -499,14 +499,14 @@ func TestBlame(t *testing.T) {
 
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
 	for range 3 {
-		h.step(fsm.Observation{Kind: fsm.ObserveTrouble, Detail: "tls: bad certificate"})
+		h.step(fsm.Observation{Kind: fsm.ObserveConnectionFailed, Detail: "tls: bad certificate"})
 	}
 	require.Empty(t, h.journal(), "it is said once")
 	said = h.until(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
 	require.Contains(t, said, "tls: bad certificate")
 
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
-	h.step(fsm.Observation{Kind: fsm.ObserveAsked, Detail: "a request came by http"})
+	h.step(fsm.Observation{Kind: fsm.ObserveDownloadRequested, Detail: "a request came by http"})
 	require.Contains(t, h.journal(), "download_requested: a request came by http")
 	said = h.until(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
 	require.Contains(t, said, "the server sent no byte of it")

@@ -9,20 +9,20 @@ import (
 // machine is an Update in the middle of a step.
 type machine struct {
 	Update
-	now     time.Time
-	hard    bool // something changed that must not be lost
-	journal []Entry
-	proven  bool
-	abandon bool
-	act     Action
+	now          time.Time
+	hard         bool // something changed that must not be lost
+	journal      []Entry
+	holdsPackage bool
+	abandon      bool
+	act          Action
 }
 
 // Step returns the update that follows o, and what the shell owes. It changes
-// nothing else. An update that has ended changes no more, except that the end of
+// showsNothing else. An update that has ended changes no more, except that the end of
 // its farewell may tell what it may still do.
 func (u Update) Step(o Observation) (Update, Actions) {
 	if !u.Active() {
-		return u.parted(o)
+		return u.afterEnd(o)
 	}
 	m := machine{Update: u, now: u.Memory.Clock.Now}
 	m.advance(later(m.now, o.At.Round(0).UTC()), o.Kind == ObserveResumed)
@@ -31,13 +31,13 @@ func (u Update) Step(o Observation) (Update, Actions) {
 		m.enforceLimits()
 	}
 	if m.Active() && m.Memory.Presence.Online && m.Doing().Kind == ActionNone {
-		m.look()
+		m.startRead()
 	}
 	if m.Active() {
 		m.Wait = m.waiting()
 	}
 	return m.Update, Actions{
-		Persist: m.hard || len(m.journal) > 0, Journal: m.journal, Holds: m.proven,
+		Persist: m.hard || len(m.journal) > 0, Journal: m.journal, Holds: m.holdsPackage,
 		Abandon: m.abandon, Do: m.act, Ended: !m.Active(),
 	}
 }
@@ -65,31 +65,31 @@ func (m *machine) fold(o Observation) {
 	case ObserveAwake:
 		m.awake()
 	case ObserveAsleep:
-		m.goAway(true)
+		m.deviceAway(true)
 	case ObserveAway:
 		m.giveUp()
-		m.goAway(false)
+		m.deviceAway(false)
 	case ObserveDone:
 		m.done(o)
-	case ObserveQueued, ObserveSent, ObserveSilent, ObserveBusy, ObserveRepeated, ObserveHeard:
-		m.underWay(o)
+	case ObserveQueued, ObserveSent, ObserveSilent, ObserveBusy, ObserveBlockRefused, ObserveHeard:
+		m.actionProgress(o)
 	case ObserveProgress:
 		m.progress(o.Bytes)
-	case ObserveAsked, ObserveServed, ObserveTrouble, ObserveFault:
+	case ObserveDownloadRequested, ObservePackageFetched, ObserveConnectionFailed, ObserveServerFault:
 		m.delivery(o)
-	case ObserveTouched:
-		m.touched(o)
+	case ObserveObjectChanged:
+		m.objectChanged(o)
 	case ObserveHint:
 		m.Memory.Reading.Silent = false
 		m.hint()
 	case ObserveHold:
 		m.hold(o.Hold)
 	case ObserveRelease:
-		m.unhold(o.Hold.Holder, "released the update")
+		m.releaseHold(o.Hold.Holder, "released the update")
 	case ObserveCancel:
 		m.cancel(detail(o))
 	case ObserveTimer, observationEnd: // time has passed, no more
-		m.tellStall()
+		m.logStall()
 	}
 }
 
@@ -101,9 +101,9 @@ func (m *machine) registration(o Observation) {
 
 func (m *machine) presence(online bool) {
 	if online {
-		m.comeBack()
+		m.deviceBack()
 	} else {
-		m.goAway(false)
+		m.deviceAway(false)
 	}
 }
 
@@ -114,22 +114,22 @@ func (m *machine) awake() {
 		m.hint()
 		return
 	}
-	m.comeBack()
+	m.deviceBack()
 	m.readNow()
 }
 
 // resume takes up an update after a restart of the server.
 func (m *machine) resume(o Observation) {
 	mem := &m.Memory
-	if !mem.Clock.Told {
+	if !mem.Clock.ResumeLogged {
 		m.log(EventResumed, "the server restarted; the update is in phase %s", m.Phase)
 	}
-	mem.Clock.Told = true
+	mem.Clock.ResumeLogged = true
 	m.giveUp()
 	if mem.Attempt.Begun {
 		mem.Attempt.Interrupted = true
 	}
-	m.lookAfresh()
+	m.forgetObservations()
 	mem.Clock.Resumed = m.now
 	m.registration(o)
 	m.presence(o.Online)
@@ -145,14 +145,14 @@ func (m *machine) resume(o Observation) {
 // old one counts, and only a read tells what the device did meanwhile.
 func (m *machine) registered() {
 	m.giveUp()
-	m.comeBack()
-	m.lookAfresh()
+	m.deviceBack()
+	m.forgetObservations()
 	m.reregistered()
 	m.readNow()
 }
 
-// lookAfresh forgets how the device was looked at: the observations are gone.
-func (m *machine) lookAfresh() {
+// forgetObservations forgets how the device was looked at: the observations are gone.
+func (m *machine) forgetObservations() {
 	r := &m.Memory.Reading
 	r.Observed, r.Fails, r.Polls, r.Silent = false, 0, 0, false
 }
@@ -176,7 +176,7 @@ func (m *machine) reregistered() {
 }
 
 func (m *machine) log(event, format string, args ...any) {
-	m.Memory.Clock.Told = false
+	m.Memory.Clock.ResumeLogged = false
 	m.journal = append(m.journal, Entry{Event: event, Detail: fmt.Sprintf(format, args...)})
 }
 

@@ -2,8 +2,8 @@ package fsm
 
 import "time"
 
-// underWay takes in what becomes of the action that is under way.
-func (m *machine) underWay(o Observation) {
+// actionProgress takes in what becomes of the action that is under way.
+func (m *machine) actionProgress(o Observation) {
 	d := &m.Memory.Doing
 	if d.Kind == ActionNone || o.Action != d.ID {
 		return
@@ -23,19 +23,19 @@ func (m *machine) underWay(o Observation) {
 		}
 	case ObserveBusy:
 		m.Memory.Reading.Silent = false
-		told := d.Told
-		d.Stall, d.Told = stallBusy, true
+		told := d.Logged
+		d.Stall, d.Logged = stallBusy, true
 		if !told {
 			d.Since = m.now
 			m.log(EventDeviceBusy, "the device is busy (%s); the server continues %s later", detailOr(o, "5.03"), d.Kind.words())
 		}
-	case ObserveRepeated:
-		if a := &m.Memory.Attempt; d.Kind == ActionPush && !a.Repeated {
-			a.Repeated, m.Memory.History.Repeats = true, true
+	case ObserveBlockRefused:
+		if a := &m.Memory.Attempt; d.Kind == ActionPush && !a.RefusedRepeat {
+			a.RefusedRepeat, m.Memory.History.RefusesRepeats = true, true
 			m.log(EventBlockRefused, "%s", refusedAgain)
 		}
 	case ObserveHeard:
-		m.moves()
+		m.movesOn()
 	}
 }
 
@@ -44,22 +44,22 @@ func (m *machine) underWay(o Observation) {
 const refusedAgain = "the acknowledgement of a block was lost, and the device refused the block when the server sent it again (5.03), " +
 	"as does a client that has it and keeps no cache of duplicates"
 
-// moves notes that the action under way gets on.
-func (m *machine) moves() {
+// movesOn notes that the action under way gets on.
+func (m *machine) movesOn() {
 	d := &m.Memory.Doing
-	if d.Stall != stallNone && d.Told {
+	if d.Stall != stallNone && d.Logged {
 		m.log(EventDeviceAnswers, "the device answers again; the server continues %s", d.Kind.words())
 	}
 	m.Memory.Reading.Silent = false
-	d.Stall, d.Since, d.Told, d.Queued = stallNone, time.Time{}, false, false
+	d.Stall, d.Since, d.Logged, d.Queued = stallNone, time.Time{}, false, false
 }
 
-// tellStall says in the journal, once, that the device leaves a push
+// logStall says in the journal, once, that the device leaves a push
 // unanswered.
-func (m *machine) tellStall() {
+func (m *machine) logStall() {
 	d := &m.Memory.Doing
-	if d.Kind == ActionPush && d.Stall == stallSilent && !d.Told && !m.now.Before(d.Since.Add(stallAfter)) {
-		d.Told = true
+	if d.Kind == ActionPush && d.Stall == stallSilent && !d.Logged && !m.now.Before(d.Since.Add(stallAfter)) {
+		d.Logged = true
 		m.log(EventDeviceSilent, "the device has not answered for %s; the server repeats the block", m.now.Sub(d.Since).Round(time.Second))
 	}
 }
@@ -72,9 +72,9 @@ func (m *machine) progress(bytes int64) {
 		return
 	}
 	if m.Doing().Kind == ActionPush {
-		m.moves()
-		if a.Repeated { // it was only busy
-			a.Repeated, m.Memory.History.Repeats = false, false
+		m.movesOn()
+		if a.RefusedRepeat { // it was only busy
+			a.RefusedRepeat, m.Memory.History.RefusesRepeats = false, false
 		}
 	}
 	m.Memory.Reading.Silent = false
@@ -102,7 +102,7 @@ func (m *machine) progress(bytes int64) {
 // delivery takes in what the server that hands out packages saw.
 func (m *machine) delivery(o Observation) {
 	a := &m.Memory.Attempt
-	if o.Kind == ObserveFault {
+	if o.Kind == ObserveServerFault {
 		m.fault(o)
 		return
 	}
@@ -110,22 +110,22 @@ func (m *machine) delivery(o Observation) {
 		return
 	}
 	switch o.Kind {
-	case ObserveAsked:
-		if !a.Asked {
-			a.Asked = true
+	case ObserveDownloadRequested:
+		if !a.Requested {
+			a.Requested = true
 			m.log(EventDownloadRequested, "%s", detailOr(o, "the device requested the package"))
 		}
-	case ObserveServed:
+	case ObservePackageFetched:
 		if !a.Served {
 			a.Served = true
 			m.log(EventPackageFetched, "the program reports that the device fetched the package")
 		}
 		m.hasPackage()
 		m.hint()
-	case ObserveTrouble:
-		if why := detail(o); m.Phase == PhaseTransferring && why != a.Fault && a.Troubles < maxTroubles {
+	case ObserveConnectionFailed:
+		if why := detail(o); m.Phase == PhaseTransferring && why != a.Fault && a.FaultLines < maxTroubles {
 			a.Fault = why
-			a.Troubles++
+			a.FaultLines++
 			m.log(EventConnectionFailed, "%s", why)
 		}
 	}
@@ -138,17 +138,17 @@ const maxTroubles = 4
 // fault ends an update whose package the server cannot hand out.
 func (m *machine) fault(o Observation) {
 	if o.Fault == FaultImage && !m.Memory.Installation.Begun {
-		m.leave()
+		m.cancelOnDevice()
 		m.MayStill = ""
 		m.end(OutcomeFailed, ReasonImage, "the server cannot hand out the image: "+detailOr(o, "it is damaged"))
 	}
 }
 
-// touched notes that somebody else changes the object: what the attempt has
+// objectChanged notes that somebody else changes the object: what the attempt has
 // proven counts no more.
-func (m *machine) touched(o Observation) {
-	if a := &m.Memory.Attempt; a.Begun && !a.Touched {
-		a.Touched = true
+func (m *machine) objectChanged(o Observation) {
+	if a := &m.Memory.Attempt; a.Begun && !a.ObjectChanged {
+		a.ObjectChanged = true
 		m.log(EventObjectChanged, "another request of this server changes the Firmware Update object: %s", detailOr(o, "unknown"))
 	}
 	m.hint()

@@ -140,7 +140,7 @@ func (u Update) Wake() time.Time {
 	if next := u.nextRead(); !next.IsZero() {
 		wake = earlier(wake, next)
 	}
-	if d := u.Memory.Doing; d.Stall == stallSilent && !d.Told && d.Kind == ActionPush {
+	if d := u.Memory.Doing; d.Stall == stallSilent && !d.Logged && d.Kind == ActionPush {
 		wake = earlier(wake, d.Since.Add(stallAfter))
 	}
 	return later(wake, u.Memory.Clock.Now.Add(1))

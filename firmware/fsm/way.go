@@ -18,9 +18,9 @@ func (w way) String() string {
 // take notes the way of an attempt that begins.
 func (h *history) take(w way) {
 	if w != h.Way {
-		h.Way, h.Runs = w, 0
+		h.Way, h.InRow = w, 0
 	}
-	h.Runs++
+	h.InRow++
 	h.Change = false
 }
 
@@ -48,7 +48,7 @@ func (m *machine) choose() choice {
 	switch {
 	case at < 0:
 		c := ways[0]
-		if h.Repeats && h.Way.Delivery == DeliveryPush {
+		if h.RefusesRepeats && h.Way.Delivery == DeliveryPush {
 			c.why += "; the device refuses blocks of a push that are sent again, as it must be when an acknowledgement is lost"
 		}
 		return c
@@ -56,7 +56,7 @@ func (m *machine) choose() choice {
 		return ways[at]
 	}
 	c := ways[(at+1)%len(ways)]
-	if h.Runs >= 2 {
+	if h.InRow >= 2 {
 		c.why += "; the attempts by " + h.Way.String() + " did not reach their end"
 	} else {
 		c.why += "; the attempt by " + h.Way.String() + " moved no byte"
@@ -70,7 +70,7 @@ func (m *machine) ways() (ways []choice, none choice) {
 	push, noPush := m.mayPush()
 	pulls, noPull := m.mayPull()
 	ways = pulls
-	if push.ok && (len(pulls) == 0 || !m.Memory.History.Repeats) {
+	if push.ok && (len(pulls) == 0 || !m.Memory.History.RefusesRepeats) {
 		if m.Plan.Profile.Delivery == DeliveryPull {
 			ways = append(ways, push)
 		} else {
@@ -169,4 +169,4 @@ func (m *machine) byPath() (pulls []choice, none choice) {
 	return []choice{{way{DeliveryPull, p}, "pull by a path, as the profile has it", "", true}}, choice{}
 }
 
-func (m *machine) tried(p Protocol) bool { return slices.Contains(m.Memory.History.Tried, p) }
+func (m *machine) tried(p Protocol) bool { return slices.Contains(m.Memory.History.Unsupported, p) }

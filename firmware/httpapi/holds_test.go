@@ -231,7 +231,7 @@ func (s *service) stored(id, image string, executed bool) {
 	require.Equal(s.t, fsm.ActionWriteURI, machine.Doing().Kind)
 	done(fsm.CodeChanged, fsm.Reading{})
 	if executed {
-		step(fsm.Observation{Kind: fsm.ObserveServed})
+		step(fsm.Observation{Kind: fsm.ObservePackageFetched})
 		step(fsm.Observation{Kind: fsm.ObserveTimer})
 		done(fsm.CodeContent, reading(fsm.Downloaded))
 		require.Equal(s.t, fsm.ActionExecute, machine.Doing().Kind, "%+v", machine.Wait)
