@@ -10,10 +10,9 @@ import (
 	"maps"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/names"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -217,11 +216,11 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 	bad := func(field, problem string) (fsm.Profile, error) {
 		return fsm.Profile{}, &RequestError{Field: field, Problem: problem}
 	}
-	if problem := checkWord(r.Endpoint, store.MaxEndpoint); problem != "" {
+	if problem := names.Check(r.Endpoint, 1, store.MaxEndpoint); problem != "" {
 		return bad("endpoint", problem)
 	}
 	if r.Key != "" {
-		if problem := checkWord(r.Key, store.MaxName); problem != "" {
+		if problem := names.Check(r.Key, 1, store.MaxName); problem != "" {
 			return bad("key", problem)
 		}
 	}
@@ -269,21 +268,6 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 		return bad("profile", "is not valid: "+err.Error())
 	}
 	return profile, nil
-}
-
-// checkWord says what is wrong with a name that must be kept as it is.
-func checkWord(s string, most int) string {
-	switch {
-	case s == "":
-		return "is empty"
-	case len(s) > most:
-		return fmt.Sprintf("has %d bytes, more than %d", len(s), most)
-	case !utf8.ValidString(s):
-		return "is not UTF-8"
-	case strings.ContainsFunc(s, unicode.IsControl):
-		return "has a control character"
-	}
-	return ""
 }
 
 // Get returns an update, with the progress of the moment if it is active here. The error is store.ErrNotFound or the store's.

@@ -10,8 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/otago-iot/otago/internal/names"
 )
 
 // Bounds of what a store keeps, in bytes.
@@ -227,15 +228,8 @@ func (n *normalizer) fail(format string, args ...any) {
 
 // word checks text that finds a record: it is kept as it is or not at all.
 func (n *normalizer) word(what, s string, least, most int) {
-	switch {
-	case len(s) < least:
-		n.fail("%s is empty", what)
-	case len(s) > most:
-		n.fail("%s has %d bytes, more than %d", what, len(s), most)
-	case !utf8.ValidString(s):
-		n.fail("%s is not UTF-8", what)
-	case strings.ContainsFunc(s, unicode.IsControl):
-		n.fail("%s has a control character", what)
+	if wrong := names.Check(s, least, most); wrong != "" {
+		n.fail("%s %s", what, wrong)
 	}
 }
 

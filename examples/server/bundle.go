@@ -10,6 +10,7 @@ import (
 
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/firmware/bundle"
+	"github.com/otago-iot/otago/internal/disk"
 )
 
 const bundleHelp = `server bundle keygen | sign | verify
@@ -106,7 +107,7 @@ func bundleSign(args []string, env environment) (err error) {
 	return nil
 }
 
-// writeFile gives the file its name only when it is whole.
+// writeFile writes a file under another name, and renames it to path when it is complete and durable.
 func writeFile(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
@@ -123,7 +124,7 @@ func writeFile(path string, write func(io.Writer) error) (err error) {
 	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return disk.Files{}.Rename(f.Name(), path)
 }
 
 func bundleVerify(args []string, env environment) error {

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/otago-iot/otago/internal/disk"
 )
 
 const (
@@ -35,22 +37,13 @@ func CreateKeyFiles(private, public string) error {
 	if err != nil {
 		return err
 	}
-	if err := create(private, 0o600, pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: privDER})); err != nil {
-		return err
-	}
-	if err := create(public, 0o644, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: pubDER})); err != nil {
-		return errors.Join(err, os.Remove(private)) // a private key alone is of no use
-	}
-	return nil
-}
-
-func create(path string, mode os.FileMode, data []byte) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
+	if err := disk.Create(private, 0o600, pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: privDER})); err != nil {
 		return fmt.Errorf("bundle: create key file: %w", err)
 	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
+	if err := disk.Create(public, 0o644, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: pubDER})); err != nil {
+		return errors.Join(fmt.Errorf("bundle: create key file: %w", err), os.Remove(private)) // which is useless alone
+	}
+	return nil
 }
 
 // ReadPrivateKey reads an Ed25519 private key from a PEM file (PKCS #8), such as

@@ -2,16 +2,15 @@ package httpapi
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/names"
 )
 
 // holdBody is a hold as clients ask for it.
@@ -30,11 +29,8 @@ func (b holdBody) parse(in string) (fsm.Hold, error) {
 	if problem := checkHolder(b.Holder); problem != "" {
 		return h, invalidField(in+"holder", problem)
 	}
-	if len(b.Reason) > fsm.MaxHoldReason {
-		return h, invalidField(in+"reason", fmt.Sprintf("must not be longer than %d bytes", fsm.MaxHoldReason))
-	}
-	if strings.ContainsFunc(b.Reason, unicode.IsControl) {
-		return h, invalidField(in+"reason", "must not hold control characters")
+	if problem := names.Check(b.Reason, 0, fsm.MaxHoldReason); problem != "" {
+		return h, invalidField(in+"reason", problem)
 	}
 	if b.Until == nil {
 		return h, nil
@@ -53,20 +49,12 @@ func (b holdBody) parse(in string) (fsm.Hold, error) {
 	return h, nil
 }
 
-// checkHolder says what is wrong with the name of a holder, or "".
+// checkHolder returns what is wrong with the name of a holder, or "".
 func checkHolder(holder string) string {
-	switch {
-	case holder == "":
-		return "must not be empty"
-	case len(holder) > fsm.MaxHolder:
-		return fmt.Sprintf("must not be longer than %d bytes", fsm.MaxHolder)
-	case strings.ContainsFunc(holder, unicode.IsControl):
-		return "must not hold control characters"
-	case strings.ContainsRune(holder, utf8.RuneError): // what the decoder makes of half a surrogate pair
-		return "must be Unicode text"
-	default:
-		return ""
+	if strings.ContainsRune(holder, utf8.RuneError) { // which the decoder makes of half a surrogate pair
+		return "is not Unicode text"
 	}
+	return names.Check(holder, 1, fsm.MaxHolder)
 }
 
 // holdRefused names the field of a hold in which the manager found what is wrong with it. in is as for parse.

@@ -4,11 +4,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/internal/names"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -50,10 +48,10 @@ func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) erro
 	if image.Version == "" {
 		return invalidQuery("version", "version is missing: what resource 3/0/3 of a device that runs the image says")
 	}
-	if problem := checkText(image.Version); problem != "" {
+	if problem := names.Check(image.Version, 1, maxVersion); problem != "" {
 		return invalidQuery("version", "version "+problem)
 	}
-	if problem := checkText(image.Name); problem != "" {
+	if problem := names.Check(image.Name, 0, maxVersion); problem != "" {
 		return invalidQuery("name", "name "+problem)
 	}
 	switch {
@@ -82,18 +80,6 @@ func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) erro
 
 func emptyImage() error {
 	return newProblem(http.StatusBadRequest, "bad-request", "the image is empty")
-}
-
-// checkText says what is wrong with a name or a version, or "".
-func checkText(s string) string {
-	switch {
-	case len(s) > maxVersion:
-		return "must not be longer than 255 bytes"
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
-		return "must be UTF-8 without control characters"
-	default:
-		return ""
-	}
 }
 
 // upload is a body that remembers how it ended, because a reader in between may not.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/otago-iot/otago/internal/names"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -40,7 +41,7 @@ func parseQuery(r *http.Request, known []string) (query, error) {
 	}
 	// An empty one would select everything, and ask for the right to that, where a page has forgotten to fill it in.
 	if values.Has("endpoint") {
-		if problem := checkEndpoint(values.Get("endpoint")); problem != "" {
+		if problem := names.Check(values.Get("endpoint"), 1, maxEndpoint); problem != "" {
 			return nil, invalidQuery("endpoint", "endpoint "+problem)
 		}
 	}

@@ -6,10 +6,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/otago-iot/otago/firmware"
+
+	"github.com/otago-iot/otago/internal/names"
 )
 
 // base is what the path of each call starts with, after the place where the handler is mounted.
@@ -155,22 +155,22 @@ func clip(s string, n int) string {
 
 func matchPath(pattern string, segments []string) (request, bool, error) {
 	var req request
-	names := strings.Split(pattern, "/")
-	if rest := len(names) - 1; names[rest] == "..." {
+	parts := strings.Split(pattern, "/")
+	if rest := len(parts) - 1; parts[rest] == "..." {
 		if len(segments) <= rest {
 			return req, false, nil
 		}
-		names, segments = names[:rest], segments[:rest]
+		parts, segments = parts[:rest], segments[:rest]
 	}
-	if len(names) != len(segments) {
+	if len(parts) != len(segments) {
 		return req, false, nil
 	}
-	for i, name := range names {
+	for i, name := range parts {
 		if name[0] != '{' && name != segments[i] {
 			return req, false, nil
 		}
 	}
-	for i, name := range names {
+	for i, name := range parts {
 		value, err := url.PathUnescape(segments[i])
 		if err != nil {
 			return req, false, newProblem(http.StatusBadRequest, "bad-request", "the path is not percent-encoded as it should be")
@@ -186,29 +186,13 @@ func matchPath(pattern string, segments []string) (request, bool, error) {
 				req.update = value
 			}
 		case "{endpoint}":
-			if problem := checkEndpoint(value); problem != "" {
-				return req, false, newProblem(http.StatusBadRequest, "bad-request", "endpoint: "+problem)
+			if problem := names.Check(value, 1, maxEndpoint); problem != "" {
+				return req, false, newProblem(http.StatusBadRequest, "bad-request", "the endpoint "+problem)
 			}
 			req.endpoint = value
 		}
 	}
 	return req, true, nil
-}
-
-// checkEndpoint says what is wrong with an endpoint name, or "".
-func checkEndpoint(endpoint string) string {
-	switch {
-	case endpoint == "":
-		return "must not be empty"
-	case len(endpoint) > maxEndpoint:
-		return "must not be longer than 255 bytes"
-	case !utf8.ValidString(endpoint):
-		return "must be UTF-8"
-	case strings.ContainsFunc(endpoint, unicode.IsControl):
-		return "must not hold control characters"
-	default:
-		return ""
-	}
 }
 
 func notThereYet(http.ResponseWriter, *http.Request, request) error {

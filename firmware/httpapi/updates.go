@@ -14,6 +14,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/names"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -40,7 +41,7 @@ func (u updateRequest) parse() (firmware.Request, error) {
 		Endpoint: u.Endpoint, Image: u.Image, Deadline: time.Duration(u.Deadline), Force: u.Force, Profile: u.Profile,
 		Labels: u.Labels,
 	}
-	if problem := checkEndpoint(u.Endpoint); problem != "" {
+	if problem := names.Check(u.Endpoint, 1, maxEndpoint); problem != "" {
 		return request, invalidField("endpoint", problem)
 	}
 	if strings.ContainsRune(u.Endpoint, utf8.RuneError) {

@@ -1,14 +1,29 @@
-// Package disk has what packages need that keep files through a power failure, and on a disk that gets full.
+// Package disk writes files that survive a power failure, and knows a full disk.
 package disk
 
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 )
 
-// SyncDir makes the names in a directory durable. Windows has nothing of the kind.
+// Create makes a new file with data in it, durably. It fails with fs.ErrExist if the file exists. After
+// any other error there is no file.
+func Create(path string, mode os.FileMode, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// SyncDir makes the names in a directory durable. On Windows it does nothing, as there is no call for it.
 func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil
@@ -20,8 +35,8 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Full tells a disk that is full, a quota that is used up or a file that is as long as files may be. It knows the error too
-// where only its text is left.
+// Full reports whether err says that the disk is full, that a quota is used up, or that a file has its
+// largest size. It also recognizes errors that were formatted into the text of another.
 func Full(err error) bool {
 	if err == nil {
 		return false

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"runtime"
 	"testing"
 
@@ -20,6 +21,15 @@ func TestFull(t *testing.T) {
 	require.False(t, Full(nil))
 	require.False(t, Full(fs.ErrPermission))
 	require.False(t, Full(errors.New("a full disk")))
+}
+
+func TestCreate(t *testing.T) {
+	path := t.TempDir() + "/key"
+	require.NoError(t, Create(path, 0o600, []byte("a")))
+	require.ErrorIs(t, Create(path, 0o600, []byte("b")), fs.ErrExist)
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "a", string(got))
 }
 
 func TestSyncDir(t *testing.T) {

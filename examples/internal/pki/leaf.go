@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/otago-iot/otago/internal/names"
 )
 
 // maxCommonName is the upper bound that RFC 5280 sets for a common name, in characters.
@@ -45,11 +47,11 @@ func (ca *CA) IssueServer(name string, hosts []string) error {
 // IssueDevice writes a certificate and a key for a device. The common name is the endpoint, and so is a URI name if the
 // endpoint is a URN. The files are named by [FileName].
 func (ca *CA) IssueDevice(endpoint string) error {
-	switch {
-	case endpoint == "" || utf8.RuneCountInString(endpoint) > maxCommonName:
+	if endpoint == "" || utf8.RuneCountInString(endpoint) > maxCommonName {
 		return fmt.Errorf("endpoint %q: a certificate's common name has 1 to %d characters", endpoint, maxCommonName)
-	case !utf8.ValidString(endpoint) || strings.ContainsFunc(endpoint, unicode.IsControl):
-		return fmt.Errorf("endpoint %q: control characters", endpoint)
+	}
+	if wrong := names.Check(endpoint, 1, 4*maxCommonName); wrong != "" {
+		return fmt.Errorf("endpoint %q %s", endpoint, wrong)
 	}
 	template, err := newTemplate(endpoint, leafYears)
 	if err != nil {

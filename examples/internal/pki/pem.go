@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/otago-iot/otago/internal/disk"
 )
 
 // readPair returns fs.ErrNotExist only if both files are missing.
@@ -43,12 +45,5 @@ func writeKey(path string, key *ecdsa.PrivateKey) error {
 }
 
 func writePEM(path, kind string, der []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	if err := pem.Encode(f, &pem.Block{Type: kind, Bytes: der}); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return f.Close()
+	return disk.Create(path, mode, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
