@@ -158,9 +158,9 @@ func (a *association) fittingSZX(szx uint8, opts Options) uint8 {
 	if !ok {
 		return szx
 	}
-	m := wireMessage{options: opts}
+	size, _ := opts.Marshal(nil)
 	const rest = 6 + 8 + 5 + 6 + 1 // header, token, Block1, Size1, marker
-	overhead := len(m.appendOptions(nil)) + rest
+	overhead := size + rest
 	if szx == bert && overhead > frameOverhead {
 		szx = maxSZX
 	}

@@ -8,9 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-
-	"github.com/plgd-dev/go-coap/v3/message"
-	"github.com/plgd-dev/go-coap/v3/udp/coder"
 )
 
 func equalMessages(a, b *wireMessage) bool {
@@ -28,8 +25,7 @@ var datagramSeeds = [][]byte{
 	{0x40, 1, 0, 1, 0xdd, 1, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
 }
 
-// What is parsed is written again as the same message, go-coap reads the same
-// from it, and nothing is held but what the datagram holds.
+// What is parsed is written again as the same message, and nothing is held but what the datagram holds.
 func FuzzDatagram(f *testing.F) {
 	for _, s := range datagramSeeds {
 		f.Add(s)
@@ -50,37 +46,18 @@ func FuzzDatagram(f *testing.F) {
 		if len(again) > len(b) {
 			t.Fatalf("%d bytes from %d", len(again), len(b))
 		}
-		other := message.Message{Options: make(message.Options, 0, maxOptions)}
-		if _, err := coder.DefaultCoder.Decode(b, &other); err != nil {
-			t.Fatalf("go-coap refuses: %v", err)
-		}
-		if !bytes.Equal(other.Payload, m.payload) || !bytes.Equal(other.Token, m.token.bytes()) || other.Code != m.code {
-			t.Fatal("go-coap reads something else")
-		}
-		for i, o := range other.Options { // it leaves out those it does not like
-			if !legal(m.code, o.ID, len(o.Value), i > 0 && other.Options[i-1].ID == o.ID) {
-				continue
-			}
-			if !slices.ContainsFunc(m.options, func(x Option) bool { return x.ID == o.ID && bytes.Equal(x.Value, o.Value) }) {
-				t.Fatalf("go-coap reads %v", o)
-			}
-		}
 	})
 }
 
-// A frame has the options and the payload of a datagram behind another header.
+// Options stay sorted, also those that are added.
 func FuzzOptions(f *testing.F) {
 	for _, s := range datagramSeeds {
 		f.Add(s[headerSize:])
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var m wireMessage
-		if m.parseOptions(b) != nil {
+		if m.parse(append([]byte{0x40, 1, 0, 1}, b...)) != nil {
 			return
-		}
-		var n wireMessage
-		if err := n.parseOptions(m.appendOptions(nil)); err != nil || !equalMessages(&m, &n) {
-			t.Fatalf("%v: %v is not %v", err, n, m)
 		}
 		if !slices.IsSortedFunc(m.options, func(x, y Option) int { return int(x.ID) - int(y.ID) }) {
 			t.Fatal("not sorted")

@@ -3,9 +3,11 @@ package coap
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/udp/coder"
 )
 
 // messageType is the type of a datagram (RFC 7252, section 3). On a stream
@@ -46,7 +48,7 @@ type wireMessage struct {
 	refused OptionID
 }
 
-// maxOptions bounds the options of a message that we take.
+// maxOptions bounds the options of a message that is received.
 const maxOptions = 64
 
 var (
@@ -73,57 +75,40 @@ func (m *wireMessage) parseHeader(b []byte) error {
 	return nil
 }
 
-// parse reads a datagram. It appends to m.options[:0].
+// parse reads a datagram. It appends to m.options[:0]. Options and payload alias b.
 func (m *wireMessage) parse(b []byte) error {
 	if err := m.parseHeader(b); err != nil {
 		return err
 	}
-	n := int(b[0] & 15)
-	if n > len(m.token.b) {
-		return errFormat
-	}
 	if m.code == Empty && len(b) != headerSize {
 		return errFormat
 	}
-	if len(b) < headerSize+n {
-		return errTruncated
+	g := message.Message{Options: m.options[:0]}
+	_, err := coder.DefaultCoder.Decode(b, &g)
+	if m.enlarge(err) {
+		return m.parse(b)
 	}
-	m.token = makeToken(b[headerSize : headerSize+n])
-	return m.parseOptions(b[headerSize+n:])
+	m.token = makeToken(g.Token)
+	return m.take(&g, err)
 }
 
-// parseOptions reads the options that are legal and the payload, which look the
-// same on datagrams and streams. m.code is set.
-func (m *wireMessage) parseOptions(b []byte) error {
-	m.options = m.options[:0]
-	m.payload, m.refused = nil, 0
-	var id int
-	for n := 0; len(b) > 0; n++ {
-		if b[0] == 0xff {
-			if len(b) == 1 {
-				return errFormat // a marker without payload
-			}
-			m.payload = b[1:]
-			return nil
-		}
-		if n == maxOptions {
-			return errFormat
-		}
-		delta, length := int(b[0]>>4), int(b[0]&15)
-		b = b[1:]
-		var err error
-		if delta, b, err = extended(delta, b); err != nil {
-			return err
-		}
-		if length, b, err = extended(length, b); err != nil {
-			return err
-		}
-		id += delta
-		if id > 0xffff || length > len(b) {
-			return errFormat
-		}
-		m.addOption(OptionID(id), b[:length:length])
-		b = b[length:]
+// enlarge makes room for as many options as a message may have, if err says that there is too little.
+func (m *wireMessage) enlarge(err error) bool {
+	if !errors.Is(err, message.ErrOptionsTooSmall) || cap(m.options) >= maxOptions {
+		return false
+	}
+	m.options = make(Options, 0, maxOptions)
+	return true
+}
+
+// take takes the legal options and the payload of a message that was decoded, or its error. m.code is set.
+func (m *wireMessage) take(g *message.Message, err error) error {
+	if err != nil {
+		return fmt.Errorf("%w: %v", errFormat, err)
+	}
+	m.options, m.payload, m.refused = g.Options[:0], g.Payload, 0
+	for _, o := range g.Options {
+		m.addOption(o.ID, o.Value)
 	}
 	return nil
 }
@@ -140,66 +125,22 @@ func (m *wireMessage) addOption(id OptionID, value []byte) {
 	}
 }
 
-// extended resolves an option nibble (RFC 7252, section 3.1).
-func extended(nibble int, b []byte) (int, []byte, error) {
-	switch nibble {
-	case message.ExtendOptionByteCode:
-		if len(b) < 1 {
-			return 0, nil, errFormat
-		}
-		return int(b[0]) + message.ExtendOptionByteAddend, b[1:], nil
-	case message.ExtendOptionWordCode:
-		if len(b) < 2 {
-			return 0, nil, errFormat
-		}
-		return int(binary.BigEndian.Uint16(b)) + message.ExtendOptionWordAddend, b[2:], nil
-	case message.ExtendOptionError:
-		return 0, nil, errFormat
+// encodable returns m as go-coap's coders take it, which fail for no message of ours.
+func (m *wireMessage) encodable() message.Message {
+	return message.Message{
+		Type: message.Type(m.typ), Code: m.code, MessageID: int32(m.mid), Token: m.token.bytes(), Options: m.options, Payload: m.payload,
 	}
-	return nibble, b, nil
 }
 
 // appendDatagram appends m as a datagram. Its options must be sorted.
 func (m *wireMessage) appendDatagram(dst []byte) []byte {
-	dst = append(dst, 1<<6|byte(m.typ)<<4|m.token.n, byte(m.code), byte(m.mid>>8), byte(m.mid))
-	dst = append(dst, m.token.bytes()...)
-	return m.appendOptions(dst)
-}
-
-// appendOptions appends the options and the payload.
-func (m *wireMessage) appendOptions(dst []byte) []byte {
-	var previous OptionID
-	for _, o := range m.options {
-		dst = appendOption(dst, int(o.ID-previous), o.Value)
-		previous = o.ID
+	g := m.encodable()
+	n, err := coder.DefaultCoder.Encode(g, dst[len(dst):cap(dst)])
+	if err != nil {
+		dst = slices.Grow(dst, n)
+		n, _ = coder.DefaultCoder.Encode(g, dst[len(dst):cap(dst)])
 	}
-	if len(m.payload) > 0 {
-		dst = slices.Grow(dst, 1+len(m.payload))
-		dst = append(dst, 0xff)
-		dst = append(dst, m.payload...)
-	}
-	return dst
-}
-
-func appendOption(dst []byte, delta int, value []byte) []byte {
-	at := len(dst)
-	dst = append(dst, 0)
-	var d, l byte
-	d, dst = appendExtended(dst, delta)
-	l, dst = appendExtended(dst, len(value))
-	dst[at] = d<<4 | l
-	return append(dst, value...)
-}
-
-func appendExtended(dst []byte, v int) (nibble byte, _ []byte) {
-	switch {
-	case v < message.ExtendOptionByteAddend:
-		return byte(v), dst
-	case v < message.ExtendOptionWordAddend:
-		return message.ExtendOptionByteCode, append(dst, byte(v-message.ExtendOptionByteAddend))
-	}
-	v -= message.ExtendOptionWordAddend
-	return message.ExtendOptionWordCode, append(dst, byte(v>>8), byte(v))
+	return dst[:len(dst)+n]
 }
 
 // appendEmpty appends an empty message: an acknowledgement, a Reset or a ping.
