@@ -149,7 +149,7 @@ func (c *Client) resources(ctx context.Context, o Object, instance Path) []prese
 	}
 	found := make([]presentResource, 0, len(dims))
 	for id, dim := range dims {
-		path, err := instance.Child(id)
+		path, err := instance.checkedChild(id)
 		if err == nil {
 			found = append(found, presentResource{path, dim})
 		}
@@ -160,7 +160,7 @@ func (c *Client) resources(ctx context.Context, o Object, instance Path) []prese
 
 // addAbsent adds a resource that has no value now.
 func (c *Client) addAbsent(dims map[uint16]int, instance Path, id uint16) {
-	path, err := instance.Child(id)
+	path, err := instance.checkedChild(id)
 	if _, ok := dims[id]; ok || err != nil {
 		return
 	}

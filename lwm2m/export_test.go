@@ -48,3 +48,4 @@ func (s Attributes) Queries() []string                   { return s.queries() }
 func (l ObjectList) Append(dst []byte) []byte            { return l.appendTo(dst) }
 func (o Operation) Safe() bool                           { return o.safe() }
 func (p Path) Parent() Path                              { return p.parent() }
+func (p Path) Child(id uint16) (Path, error)             { return p.checkedChild(id) }

@@ -101,9 +101,9 @@ func (p Path) child(id uint16) Path {
 	return p
 }
 
-// Child returns the path one level below p. It refuses the reserved
+// checkedChild returns the path one level below p. It refuses the reserved
 // identifier 65535 and a level below a resource instance with [ErrPath].
-func (p Path) Child(id uint16) (Path, error) {
+func (p Path) checkedChild(id uint16) (Path, error) {
 	if id == NoID {
 		return Path{}, fmt.Errorf("%w: identifier 65535 is reserved", ErrPath)
 	}

@@ -85,12 +85,6 @@ type Registration struct {
 	Ended time.Time
 }
 
-// Active reports whether the registration had not ended, and had lifetime left, at time now. It compares times of day: whether
-// the registration holds at this moment says [Server.Registered].
-func (r Registration) Active(now time.Time) bool {
-	return r.Ended.IsZero() && (r.Lifetime == 0 || now.Before(r.Expires()))
-}
-
 // Expires returns when the registration ends unless an Update comes; the zero time if it has no lifetime.
 func (r Registration) Expires() time.Time {
 	if r.Lifetime == 0 {

@@ -36,13 +36,3 @@ func (v Version) Compare(w Version) int {
 func (v Version) String() string {
 	return strconv.Itoa(int(v.Major)) + "." + strconv.Itoa(int(v.Minor))
 }
-
-// MarshalText implements [encoding.TextMarshaler] with the text of String.
-func (v Version) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
-
-// UnmarshalText implements [encoding.TextUnmarshaler]; it accepts what
-// [ParseVersion] accepts.
-func (v *Version) UnmarshalText(text []byte) (err error) {
-	*v, err = ParseVersion(string(text))
-	return err
-}
