@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
 )
@@ -22,6 +23,9 @@ type Call struct {
 	device    *device                 // in whose queue it is
 	interrupt error                   // why this round ends early
 	cancelled error                   // why the call does
+	began     time.Duration           // when Go was called
+	sent      time.Duration           // when it was first given to the endpoint; 0 before
+	code      ResponseCode            // of the last answer
 	stopHook  context.CancelCauseFunc // of the function of Server.Before that runs
 
 	// What was tried in this round. It belongs to whoever makes or reads a message, one after the other.
@@ -103,7 +107,7 @@ func (s *Server) begin(c *Call) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.lane = c.request.lane()
+	c.lane, c.began = c.request.lane(), s.now()
 	if err != nil {
 		s.finish(c, Answer{Err: err})
 		return
@@ -130,12 +134,17 @@ func (s *Server) enqueue(c *Call, front bool) {
 	}
 	c.device, c.phase = d, phaseWaiting
 	d.act().queue.add(c, front)
+	s.waiting++
 	s.grant(d)
+	s.queueChanged()
 }
 
 // launch begins the turn of a call that was granted. s.mu is held.
 func (s *Server) launch(c *Call) {
 	c.phase, c.interrupt = phaseGranted, nil
+	s.waiting--
+	s.running++
+	s.queueChanged()
 	c.round++
 	c.formats, c.format, c.refused = nil, 0, nil
 	round := c.round
@@ -192,6 +201,9 @@ func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 		return nil, Registration{}
 	}
 	c.phase = phaseSent
+	if c.sent == 0 {
+		c.sent = max(s.now(), 1)
+	}
 	ss := &session{device: d, round: round, peer: d.peer, id: d.id, root: d.root()}
 	if c.formats == nil && c.choosesFormat() {
 		return ss, d.registration()
@@ -246,6 +258,11 @@ func (c *Call) replied(ss *session, resp *coap.Response, err error) {
 // another format, or has ended.
 func (c *Call) accepted(ss *session, resp *coap.Response) bool {
 	c.server.answered(ss)
+	if c.server.config.Hooks.Request != nil {
+		c.server.mu.Lock()
+		c.code = ResponseCode(resp.Code)
+		c.server.mu.Unlock()
+	}
 	err := responseError(resp, c.request.about())
 	if err == nil {
 		return true

@@ -9,7 +9,7 @@ import (
 // them, as it may be what the device does not stand. s.mu is held.
 func (s *Server) again(c *Call, front bool) {
 	d := c.device
-	d.activity.queue.remove(c)
+	s.dequeue(c)
 	c.device, c.phase = nil, phaseNew
 	s.enqueue(c, front)
 	d.trim()
@@ -29,7 +29,7 @@ func (s *Server) finish(c *Call, a Answer) {
 	}
 	d := c.device
 	if d != nil {
-		d.activity.queue.remove(c)
+		s.dequeue(c)
 	}
 	c.device, c.phase = nil, phaseEnded
 	if c.stopHook != nil {
@@ -43,7 +43,19 @@ func (s *Server) finish(c *Call, a Answer) {
 	if c.forget != nil && !c.told {
 		a.Err = nil // the device is not there to be told: it is when it notifies
 	}
+	s.requestEnded(c, a.Err)
 	c.deliver(a)
+}
+
+// dequeue takes a call out of the queue of its device. s.mu is held.
+func (s *Server) dequeue(c *Call) {
+	c.device.activity.queue.remove(c)
+	if c.phase == phaseWaiting {
+		s.waiting--
+	} else {
+		s.running--
+	}
+	s.queueChanged()
 }
 
 // failRequests ends all calls of a device. s.mu is held.
@@ -54,6 +66,8 @@ func (s *Server) failRequests(d *device, err error) {
 	q := &d.activity.queue
 	waiting := q.waiting
 	q.waiting = nil
+	s.waiting -= len(waiting)
+	s.queueChanged()
 	for _, c := range waiting {
 		c.device = nil // it is out of the queue
 		s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, d.endpoint)})

@@ -2,9 +2,11 @@ package lwm2m_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +21,7 @@ import (
 type secureWorld struct {
 	t      *testing.T
 	net    *simnet.Network
+	config lwm2m.ServerConfig
 	server *lwm2m.Server
 	stop   func()
 	device *simnet.Conn // the device's present socket
@@ -27,7 +30,7 @@ type secureWorld struct {
 
 func inSecureWorld(t *testing.T, f func(t *testing.T, w *secureWorld)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &secureWorld{t: t, net: simnet.New(1)}
+		w := &secureWorld{t: t, net: simnet.New(1), config: lwm2m.ServerConfig{Credentials: keys(t, endpointName+" 01")}}
 		w.start()
 		defer func() { w.stop() }()
 		f(t, w)
@@ -35,7 +38,7 @@ func inSecureWorld(t *testing.T, f func(t *testing.T, w *secureWorld)) {
 }
 
 func (w *secureWorld) start() {
-	w.server = lwm2m.MustServer(lwm2m.ServerConfig{Credentials: keys(w.t, endpointName+" 01")})
+	w.server = lwm2m.MustServer(w.config)
 	conn, err := w.net.Listen(serverAddress)
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -113,5 +116,67 @@ func TestDTLSDeviceWakesElsewhere(t *testing.T) {
 		require.Equal(t, before.ID, after.ID)
 		require.Equal(t, netip.MustParseAddrPort("10.0.0.3:1234"), after.Address)
 		require.NotEqual(t, before.Address, after.Address)
+	})
+}
+
+// flakyCredentials have a key for each identity, unless they are down.
+type flakyCredentials struct{ down atomic.Bool }
+
+func (c *flakyCredentials) err() error {
+	if c.down.Load() {
+		return errors.New("no database")
+	}
+	return nil
+}
+
+func (c *flakyCredentials) PSK(context.Context, string) ([]byte, error) { return []byte{1}, c.err() }
+
+func (c *flakyCredentials) Endpoint(_ context.Context, id lwm2m.Identity) (string, error) {
+	return id.Name, c.err()
+}
+
+// TestCredentialsAreDown drops handshakes while nobody can tell whether the identity is known: the
+// device gets no alert, and is registered soon after the credentials are back.
+func TestCredentialsAreDown(t *testing.T) {
+	inSecureWorld(t, func(t *testing.T, w *secureWorld) {
+		credentials := new(flakyCredentials)
+		credentials.down.Store(true)
+		var mu sync.Mutex
+		var ids []lwm2m.Identity
+		var errs []error
+		w.stop()
+		w.config = lwm2m.ServerConfig{Credentials: credentials, Hooks: lwm2m.ServerHooks{
+			Handshake: func(_ lwm2m.Transport, _ netip.AddrPort, id lwm2m.Identity, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				ids, errs = append(ids, id), append(errs, err)
+			},
+		}}
+		w.start()
+		var alerts atomic.Int32
+		w.net.Tap(func(p simnet.Packet) {
+			if p.From == netip.MustParseAddrPort(serverAddress) && len(p.Data) > 0 && p.Data[0] == 21 {
+				alerts.Add(1)
+			}
+		})
+		began := time.Now()
+		time.AfterFunc(10*time.Minute, func() { credentials.down.Store(false) })
+		stop := w.run(false)
+		require.Greater(t, time.Since(began), 10*time.Minute)
+		require.Less(t, time.Since(began), 17*time.Minute, "the client's time-out and its longest pause")
+		require.Zero(t, alerts.Load())
+		require.NoError(t, w.read())
+		stop()
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		require.Greater(t, len(ids), 3)
+		for i, id := range ids {
+			require.Equal(t, pskIdentity(endpointName), id)
+			if i < len(ids)-1 {
+				require.ErrorContains(t, errs[i], "no database")
+			}
+		}
+		require.NoError(t, errs[len(errs)-1])
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/work"
 )
 
@@ -107,12 +108,23 @@ func (s *Server) OnHandshakeFailed(fn func(addr netip.AddrPort, err error)) (sto
 }
 
 // handshakeFailed is called by the endpoint, and does not wait.
-func (s *Server) handshakeFailed(addr netip.AddrPort, err error) {
+func (s *Server) handshakeFailed(t coap.Transport, addr netip.AddrPort, claimed string, err error) {
+	if f := s.config.Hooks.Handshake; f != nil {
+		id := Identity{}
+		if claimed != "" {
+			id = Identity{Kind: IdentityPSK, Name: claimed}
+		}
+		s.hook("ServerHooks.Handshake", func() { f(Transport(t), addr, id, err) })
+	}
 	s.mu.Lock()
 	fns := s.handshakes.fns
 	s.mu.Unlock()
 	h := &s.handshakes
-	if len(fns) == 0 || h.waiting.Load() >= maxHandshakes {
+	if len(fns) == 0 {
+		return
+	}
+	if h.waiting.Load() >= maxHandshakes {
+		s.dropped(DropHandshake)
 		return
 	}
 	h.waiting.Add(1)

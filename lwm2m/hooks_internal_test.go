@@ -16,7 +16,7 @@ func TestHandshakesThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := MustServer(ServerConfig{})
 		addr, err := netip.MustParseAddrPort("10.0.0.2:1"), errors.New("who?")
-		s.handshakeFailed(addr, err) // nobody listens
+		s.handshakeFailed(coap.DTLS, addr, "", err) // nobody listens
 		hold, count := make(chan struct{}), 0
 		stop := s.OnHandshakeFailed(func(a netip.AddrPort, e error) {
 			require.Equal(t, addr, a)
@@ -26,18 +26,18 @@ func TestHandshakesThatFail(t *testing.T) {
 			panic("and goes on")
 		})
 		for range 2 * maxHandshakes {
-			s.handshakeFailed(addr, err)
+			s.handshakeFailed(coap.DTLS, addr, "", err)
 		}
 		synctest.Wait()
 		require.Equal(t, 1, count)
 		close(hold)
 		synctest.Wait()
 		require.Equal(t, maxHandshakes, count)
-		s.handshakeFailed(addr, err)
+		s.handshakeFailed(coap.DTLS, addr, "", err)
 		synctest.Wait()
 		require.Equal(t, maxHandshakes+1, count)
 		stop()
-		s.handshakeFailed(addr, err)
+		s.handshakeFailed(coap.DTLS, addr, "", err)
 		synctest.Wait()
 		require.Equal(t, maxHandshakes+1, count)
 	})

@@ -3,6 +3,7 @@ package lwm2m
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/otago-iot/otago/internal/coap"
@@ -13,14 +14,15 @@ const maxPendingNotifications = 16
 
 // Observation is an observation that a [Server] made.
 type Observation struct {
-	server *Server
-	path   Path
-	codec  codec // of the answers, set before the first
-	fn     func([]Entry)
-	done   chan struct{}
-	device *device           // guarded by Server.mu
-	peer   coap.Peer         // guarded by Server.mu
-	remote *coap.Observation // guarded by Server.mu
+	server   *Server
+	endpoint string
+	path     Path
+	codec    codec // of the answers, set before the first
+	fn       func([]Entry)
+	done     chan struct{}
+	device   *device           // guarded by Server.mu
+	peer     coap.Peer         // guarded by Server.mu
+	remote   *coap.Observation // guarded by Server.mu
 
 	mu      sync.Mutex
 	err     error
@@ -30,7 +32,7 @@ type Observation struct {
 }
 
 func (s *Server) newObservation(ss *session, r *Request) *Observation {
-	return &Observation{server: s, path: r.about(), codec: s.codec(ss), fn: r.Values, done: make(chan struct{})}
+	return &Observation{server: s, endpoint: r.Endpoint, path: r.about(), codec: s.codec(ss), fn: r.Values, done: make(chan struct{})}
 }
 
 // observed takes the end of the exchange that was to begin an observation.
@@ -90,6 +92,7 @@ func (o *Observation) push(resp *coap.Response) {
 	}
 	if len(o.pending) == maxPendingNotifications {
 		o.pending = o.pending[1:]
+		o.server.dropped(DropNotification)
 	}
 	o.pending = append(o.pending, resp)
 	if !o.calling {
@@ -109,7 +112,7 @@ func (o *Observation) deliver() {
 		entries, err := o.codec.answer(resp, o.path)
 		switch {
 		case err != nil:
-			o.server.log.Warn("notification not understood", "path", o.path, "error", err)
+			o.server.log.Warn("notification not understood", slog.String("endpoint", o.endpoint), slog.Any("path", o.path), slog.Any("error", err))
 		case o.fn != nil:
 			o.server.guard("Values", func() { o.fn(entries) })
 		}

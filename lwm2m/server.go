@@ -42,6 +42,8 @@ type Server struct {
 	table    table
 	claims   map[coap.Peer]struct{} // addresses of which it is being found out who is there
 	dirty    map[string]struct{}    // endpoints whose record is newer than the stored one
+	waiting  int                    // calls that wait in queues of devices
+	running  int                    // calls whose turn it is
 	serving  int                    // calls of ServePacket and its like that run
 	unwatch  func()                 // ends watching Credentials; nil unless that is done
 	timer    *time.Timer            // fires when the first device of the table is due; nil until used
@@ -54,6 +56,7 @@ type Server struct {
 	handshakes handshakes
 	starts     work.Pool // makes and stops messages
 	callbacks  work.Pool // calls functions of the program
+	hooks      hookCalls
 }
 
 // NewServer returns a server. It starts nothing: see [Server.ListenAndServe]. The error names the field
@@ -73,7 +76,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 		starts:    work.Pool{Limit: maxStarters},
 		callbacks: work.Pool{Limit: maxCallbacks},
 	}
-	s.handshakes.calls.Limit = 1
+	s.handshakes.calls.Limit, s.hooks.calls.Limit = 1, 1
 	s.wallStart.Store(s.epoch.UnixNano())
 	s.log = s.config.Logger
 	s.coap = coap.New(coap.Config{
@@ -83,6 +86,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 		Logger:   s.config.Logger,
 
 		HandshakeFailed: s.handshakeFailed,
+		Hooks:           s.coapHooks(),
 	})
 	return s, nil
 }

@@ -50,11 +50,12 @@ func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string
 	if err == nil {
 		s.enroll(reg, peer)
 		s.storeSoon(reg.Endpoint) // something else may have been stored since, or DeleteDevice had it forgotten
+		s.logRegistered(reg)
 		s.settled(reg.ID, RegistrationEvent{Kind: EventRegistered})
 		return
 	}
-	s.log.Warn("registration refused: it came from the address of another device, and its sender is not there",
-		slog.String("endpoint", reg.Endpoint), slog.Any("address", peer.Addr), slog.Any("error", err))
+	s.refused(slog.LevelWarn, refusedRegister, reg,
+		fmt.Errorf("%w: the address is that of another device, and the sender is not there: %w", ErrForbidden, err))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byEndpoint[reg.Endpoint]
@@ -75,8 +76,9 @@ func (s *Server) updateClaimed(id string, peer coap.Peer, e RegistrationEvent, e
 	if d == nil || err != nil {
 		s.mu.Unlock()
 		if d != nil {
-			s.log.Warn("update from the address of another device, where its sender is not", slog.String("endpoint", d.endpoint),
-				slog.Any("address", peer.Addr), slog.Any("error", err))
+			s.refused(slog.LevelWarn, refusedUpdate, Registration{
+				Endpoint: d.endpoint, Address: peer.Addr, Local: local, Transport: Transport(peer.Transport),
+			}, fmt.Errorf("%w: the address is that of another device, and the sender is not there: %w", ErrForbidden, err))
 		}
 		return
 	}

@@ -91,6 +91,8 @@ func (s *Server) look(d *device, now time.Duration) {
 		return
 	}
 	if !s.holds(d, now) {
+		endpoint := d.endpoint
+		s.starts.Run(func() { s.log.Info("registration expired", slog.String("endpoint", endpoint)) })
 		s.end(d, EventExpired, s.wall())
 		s.touchStore(d)
 		return
@@ -173,7 +175,7 @@ func (s *Server) associationClosed(p coap.Peer) {
 func (s *Server) locate(d *device, peer coap.Peer) {
 	if displaced := s.table.locate(d, peer); displaced != nil {
 		s.log.Warn("two endpoints at one address", slog.Any("address", peer.Addr),
-			slog.String("old", displaced.endpoint), slog.String("new", d.endpoint))
+			slog.String("endpoint", d.endpoint), slog.String("displaced", displaced.endpoint))
 		s.cutOff(displaced)
 	}
 	// It may have ended while the request was served, and associationClosed found nobody at it then.

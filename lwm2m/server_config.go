@@ -35,6 +35,8 @@ type ServerConfig struct {
 	// Authorize is asked before a Register is accepted, with what would be registered and its proven identity. An error
 	// refuses the device: with 4.03, or with the code of the [ResponseError] or category that it is. Default: all are accepted.
 	Authorize func(context.Context, Registration) error
+	// Hooks are called at what is worth counting. Default: none.
+	Hooks ServerHooks
 	// Logger receives what the server has to say. Keys are never logged. Default: nothing is.
 	Logger *slog.Logger
 

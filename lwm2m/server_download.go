@@ -171,11 +171,11 @@ func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Respon
 	}
 	s.mu.Unlock()
 	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
-		return s.refuse(endpoint, err)
+		return s.refuse(refusedSend, r, endpoint, err)
 	}
 	entries, err := codec.decodePayload(ContentFormat(f), Path{}, r.Payload)
 	if err != nil {
-		return errorResponse(err)
+		return s.refuse(refusedSend, r, endpoint, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,10 +197,7 @@ func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, end
 	}
 	d := DownloadRequest{
 		Path: r.Path(), Query: r.Queries(), Endpoint: endpoint,
-		Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
-	}
-	if ids := identities(r.Identity); len(ids) > 0 {
-		d.Identity = ids[0]
+		Identity: firstIdentity(r.Identity), Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
 	}
 	res, err := fn(ctx, d)
 	if err != nil {

@@ -36,6 +36,11 @@ func (s *Server) Watch(fn func(RegistrationEvent)) (stop func()) {
 
 // emit queues an event of a device. s.mu is held.
 func (s *Server) emit(e RegistrationEvent, d *device) {
+	if f := s.config.Hooks.Registration; f != nil {
+		e.Registration = d.registration()
+		said := e
+		s.hook("ServerHooks.Registration", func() { f(said) })
+	}
 	if len(s.watchers) == 0 {
 		return
 	}

@@ -87,6 +87,14 @@ func identities(id *dtls.Identity) []Identity {
 	return all
 }
 
+// firstIdentity returns the first of the identities that a peer has proven, zero if there is none.
+func firstIdentity(id *dtls.Identity) Identity {
+	if all := identities(id); len(all) > 0 {
+		return all[0]
+	}
+	return Identity{}
+}
+
 // owner returns the endpoint of a registration, if the identity is the one that registered. Others learn nothing.
 func (s *Server) owner(id string, proven *dtls.Identity) (endpoint string, by Identity, ok bool) {
 	s.mu.Lock()
@@ -103,16 +111,17 @@ func (s *Server) owner(id string, proven *dtls.Identity) (endpoint string, by Id
 }
 
 // lockOwn returns the registration that an Update or a De-register is about, with its endpoint locked until unlock is called.
-// Credentials are asked before: others wait for the lock. A request of a peer that it does not belong to is refused.
+// Credentials are asked before: others wait for the lock. A request of a peer that it does not belong to
+// is refused; what names the request in the log.
 func (s *Server) lockOwn(
-	ctx context.Context, r *coap.IncomingRequest, id string,
+	ctx context.Context, what string, r *coap.IncomingRequest, id string,
 ) (reg Registration, unlock func(), refusal *coap.Response) {
 	endpoint, by, ok := s.owner(id, r.Identity)
 	if !ok {
 		return Registration{}, nil, errorResponse(ErrNotFound)
 	}
 	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
-		return Registration{}, nil, s.refuse(endpoint, err)
+		return Registration{}, nil, s.refuse(what, r, endpoint, err)
 	}
 	unlock = s.keys.Lock(endpoint)
 	reg, ok = s.Registration(endpoint)

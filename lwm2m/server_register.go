@@ -18,13 +18,16 @@ import (
 func (s *Server) register(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	reg, err := s.newRegistration(ctx, r)
 	if err != nil {
-		s.log.Info("registration refused", slog.Any("peer", r.Peer.Addr), slog.Any("error", err))
+		s.refused(slog.LevelInfo, refusedRegister, reg, err)
 		return errorResponse(err)
 	}
 	confirm, err := s.accept(ctx, reg, r.Peer)
 	if err != nil {
-		s.log.Warn("registration refused", slog.String("endpoint", reg.Endpoint), slog.Any("error", err))
+		s.refused(slog.LevelWarn, refusedRegister, reg, err)
 		return errorResponse(err)
+	}
+	if confirm == nil {
+		s.logRegistered(reg)
 	}
 	var options coap.Options
 	options = coap.AppendString(options, coap.LocationPath, "rd")
@@ -34,6 +37,13 @@ func (s *Server) register(ctx context.Context, r *coap.IncomingRequest) *coap.Re
 	}
 	// Nobody is to send the device a request, or wants to know, before it has its answer.
 	return &coap.Response{Code: coap.Created, Options: options, After: func() { s.settled(reg.ID, RegistrationEvent{Kind: EventRegistered}) }}
+}
+
+// logRegistered logs a registration.
+func (s *Server) logRegistered(r Registration) {
+	s.log.Info("registered", slog.String("endpoint", r.Endpoint), slog.String("identity", r.Identity.String()),
+		slog.Any("address", r.Address), slog.String("transport", r.Transport.String()), slog.String("lwm2m", r.Version.String()),
+		slog.Duration("lifetime", r.Lifetime), slog.Bool("queue", r.Queue))
 }
 
 // settled is called when a device has the answer to its Register, Update or Send: now it hears requests.
@@ -49,43 +59,44 @@ func (s *Server) settled(id string, e RegistrationEvent) {
 	s.hear(d)
 }
 
-// newRegistration reads a Register into a registration, or says why it is refused.
+// newRegistration reads a Register into a registration. On error that has what is known of the sender:
+// the endpoint that it claims, its identity and address.
 func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (Registration, error) {
+	reg := s.sender(r)
 	p, err := parseParameters(r.Queries())
+	reg.Endpoint = p.endpoint
 	if err != nil {
-		return Registration{}, err
+		return reg, err
 	}
 	version, err := parseLwM2MVersion(p.version)
 	if err != nil {
-		return Registration{}, err
+		return reg, err
 	}
 	links, err := s.readLinks(r)
 	if err != nil {
-		return Registration{}, err
+		return reg, err
 	}
 	if links == "" {
-		return Registration{}, fmt.Errorf("%w: no objects", ErrBadRequest)
+		return reg, fmt.Errorf("%w: no objects", ErrBadRequest)
 	}
-	now := s.wall()
 	lifetime := uint32(defaultLifetime)
 	if p.lifetime != nil {
 		lifetime = *p.lifetime
 	}
-	reg := Registration{
-		Endpoint: p.endpoint, ID: newLocation(), Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer), Transport: Transport(r.Peer.Transport),
-		Version: version, Lifetime: time.Duration(lifetime) * time.Second,
-		Binding: cmp.Or(p.binding, "U"), Queue: p.queue || strings.Contains(p.binding, "Q"), SMS: p.sms, ProfileID: p.profile,
-		Links: links, Registered: now, Updated: now, LastSeen: now,
-	}
+	now := s.wall()
+	reg.ID, reg.Version, reg.Lifetime, reg.Links = newLocation(), version, time.Duration(lifetime)*time.Second, links
+	reg.Binding, reg.Queue = cmp.Or(p.binding, "U"), p.queue || strings.Contains(p.binding, "Q")
+	reg.SMS, reg.ProfileID = p.sms, p.profile
+	reg.Registered, reg.Updated, reg.LastSeen = now, now, now
 	if err := s.checkLifetime(reg.Lifetime); err != nil {
-		return Registration{}, err
+		return reg, err
 	}
 	if err := s.identify(ctx, &reg, r.Identity); err != nil {
-		return Registration{}, err
+		return reg, err
 	}
 	if s.config.Authorize != nil {
 		if err := s.config.Authorize(ctx, reg); err != nil {
-			return Registration{}, refusal(err)
+			return reg, refusal(err)
 		}
 	}
 	return reg, nil
@@ -207,7 +218,7 @@ func (s *Server) admissible(reg *Registration) error {
 
 // deregister answers a De-register, when its end is durable.
 func (s *Server) deregister(ctx context.Context, r *coap.IncomingRequest, id string) *coap.Response {
-	reg, unlock, refusal := s.lockOwn(ctx, r, id)
+	reg, unlock, refusal := s.lockOwn(ctx, refusedDeregister, r, id)
 	if refusal != nil {
 		return refusal
 	}
@@ -217,6 +228,7 @@ func (s *Server) deregister(ctx context.Context, r *coap.IncomingRequest, id str
 		s.log.Error("end of a registration not stored", slog.String("endpoint", reg.Endpoint), slog.Any("error", err))
 		return errorResponse(ErrUnavailable)
 	}
+	s.log.Info("de-registered", slog.String("endpoint", reg.Endpoint))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.table.byID[id]; d != nil { // else its lifetime ended meanwhile

@@ -38,6 +38,25 @@ func (s *Server) Read(ctx context.Context, endpoint string, path Path) ([]Entry,
 	return a.Entries, err
 }
 
+// ReadValue returns the value of the resource or resource instance at path. The error is [ErrPath] for a
+// multiple resource, whose values Read returns, and [ErrNotFound] if the answer has no value.
+func (s *Server) ReadValue(ctx context.Context, endpoint string, path Path) (Value, error) {
+	if path.Len() < 3 {
+		return Value{}, fmt.Errorf("%w: %s is not a resource", ErrPath, path)
+	}
+	entries, err := s.Read(ctx, endpoint, path)
+	switch {
+	case err != nil:
+		return Value{}, err
+	case len(entries) == 1 && entries[0].Path == path && entries[0].Value.Type() != TypeNone:
+		return entries[0].Value, nil
+	case len(entries) == 0:
+		return Value{}, fmt.Errorf("%w: %s of %s has no value", ErrNotFound, path, endpoint)
+	default:
+		return Value{}, fmt.Errorf("%w: %s of %s is a multiple resource", ErrPath, path, endpoint)
+	}
+}
+
 // ReadComposite returns the values at and below several paths at once (LwM2M 1.1). What is absent is left out.
 func (s *Server) ReadComposite(ctx context.Context, endpoint string, paths []Path) ([]Entry, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpReadComposite, Paths: paths})

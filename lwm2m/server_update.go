@@ -8,28 +8,57 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// refuse answers a device that may not do any more what it did before.
-func (s *Server) refuse(endpoint string, err error) *coap.Response {
-	s.log.Warn("request of a device refused", slog.String("endpoint", endpoint), slog.Any("error", err))
+// refuse answers a device whose Update, De-register or Send is refused. endpoint is "" if the location
+// or the association belongs to none.
+func (s *Server) refuse(what string, r *coap.IncomingRequest, endpoint string, err error) *coap.Response {
+	reg := s.sender(r)
+	reg.Endpoint = endpoint
+	level := slog.LevelWarn
+	if endpoint == "" {
+		level = slog.LevelInfo // anybody can send it
+	}
+	s.refused(level, what, reg, err)
 	return errorResponse(err)
+}
+
+// sender returns what is known of who sent a request.
+func (s *Server) sender(r *coap.IncomingRequest) Registration {
+	return Registration{
+		Identity: firstIdentity(r.Identity), Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer),
+		Transport: Transport(r.Peer.Transport),
+	}
+}
+
+// What logs say of a refusal.
+const (
+	refusedRegister   = "registration refused"
+	refusedUpdate     = "update refused"
+	refusedDeregister = "de-registration refused"
+	refusedSend       = "send refused"
+)
+
+// refuseUpdate is refuse for an Update whose sender is not known yet.
+func (s *Server) refuseUpdate(r *coap.IncomingRequest, id string, err error) *coap.Response {
+	endpoint, _, _ := s.owner(id, r.Identity)
+	return s.refuse(refusedUpdate, r, endpoint, err)
 }
 
 // update answers an Update.
 func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string) *coap.Response {
 	p, err := parseParameters(r.Queries())
 	if err != nil {
-		return errorResponse(err)
+		return s.refuseUpdate(r, id, err)
 	}
 	links, err := s.readLinks(r)
 	if err != nil {
-		return errorResponse(err)
+		return s.refuseUpdate(r, id, err)
 	}
 	if p.lifetime != nil {
 		if err := s.checkLifetime(time.Duration(*p.lifetime) * time.Second); err != nil {
-			return errorResponse(err)
+			return s.refuseUpdate(r, id, err)
 		}
 	}
-	reg, unlock, refusal := s.lockOwn(ctx, r, id)
+	reg, unlock, refusal := s.lockOwn(ctx, refusedUpdate, r, id)
 	if refusal != nil {
 		return refusal
 	}
@@ -37,11 +66,11 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	old := reg
 	p.applyTo(&reg, links)
 	if err := s.makeRoom(ctx, &reg); err != nil {
-		return errorResponse(err)
+		return s.refuse(refusedUpdate, r, reg.Endpoint, err)
 	}
 	claimed, err := s.claim(reg.Endpoint, r.Peer)
 	if err != nil {
-		return errorResponse(err)
+		return s.refuse(refusedUpdate, r, reg.Endpoint, err)
 	}
 	if !claimed {
 		reg.Address, reg.Transport = s.coap.RemoteAddr(r.Peer), Transport(r.Peer.Transport)

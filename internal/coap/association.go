@@ -130,7 +130,7 @@ func (a *association) writeEmpty(typ messageType, mid uint16) {
 
 func (a *association) write(record []byte) {
 	if err := a.link.write(a, record); err != nil {
-		a.e.log.Debug("coap: write failed", "peer", a.peer.Addr, "error", err)
+		a.e.log.Debug("coap: write failed", "address", a.peer.Addr, "error", err)
 	}
 }
 

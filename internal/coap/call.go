@@ -290,7 +290,7 @@ func (c *Call) uncount() {
 // crashed ends the call when a function of the user has panicked or, with nil,
 // ended the goroutine.
 func (c *Call) crashed(v any) {
-	c.e.log.Error("coap: callback of a request panicked", "peer", c.p.Addr, "panic", v, "stack", string(debug.Stack()))
+	c.e.log.Error("coap: callback of a request panicked", "address", c.p.Addr, "panic", v, "stack", string(debug.Stack()))
 	c.mu.Lock()
 	t, called, over := c.t, c.done == nil, c.over
 	c.mu.Unlock()

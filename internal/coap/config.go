@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/otago-iot/otago/internal/dtls"
 	"github.com/otago-iot/otago/internal/files"
 )
 
@@ -43,12 +44,14 @@ type Config struct {
 	// ended, after which its Peer is good for nothing, in a goroutine of its own.
 	// Nil is allowed.
 	OnClosed func(Peer)
-	// HandshakeFailed is called when a handshake of DTLS or TLS with a client fails
-	// that is known to be at its address: it has answered a cookie, or made a
-	// connection. err says why, and includes the alert that the client sent, such
-	// as "bad certificate". It is called in a goroutine of its own, at most 100 times in a second and for 100 at a time; what is
-	// more is not reported. Nil is allowed.
-	HandshakeFailed func(addr netip.AddrPort, err error)
+	// HandshakeFailed is called when a handshake of DTLS or TLS fails with a client that is known to
+	// be at its address: it has answered a cookie, or made a connection. identity is the beginning of
+	// the PSK identity that it claims, "" without one. err says why, and includes the alert that the
+	// client sent, such as "bad certificate". It is called in a goroutine of its own, at most 100 times
+	// in a second and for 100 at a time; further failures are not reported. Nil is allowed.
+	HandshakeFailed func(t Transport, addr netip.AddrPort, identity string, err error)
+	// Hooks count what happens.
+	Hooks Hooks
 
 	// Transmission is how confirmable messages are repeated.
 	Transmission Transmission
@@ -80,6 +83,17 @@ type Config struct {
 	// Rand is the source of message ids, tokens and timeouts. Default:
 	// crypto/rand. Tests give a seeded one. It is used under a lock.
 	Rand io.Reader
+}
+
+// Hooks are functions for metrics. The endpoint calls them with locks held: they must return at once,
+// must not panic, and must not call the endpoint. Nil is allowed.
+type Hooks struct {
+	// Associated is called when a client has finished a handshake of DTLS or TLS.
+	Associated func(p Peer, proven *dtls.Identity)
+	// Retransmitted is called when a message of ours is sent again.
+	Retransmitted func(p Peer)
+	// TurnedAway is called when there is no room for a request of a peer.
+	TurnedAway func(p Peer)
 }
 
 // Bounds limits what hostile or merely numerous peers can make an endpoint

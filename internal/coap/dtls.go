@@ -60,7 +60,7 @@ func (e *Endpoint) DialDTLS(ctx context.Context, conn net.PacketConn, addr netip
 	}
 	go func() {
 		if err := s.Serve(); err != nil {
-			e.log.Info("coap: socket failed", "peer", addr, "error", err)
+			e.log.Info("coap: socket failed", "address", addr, "error", err)
 		}
 		e.leaveServer(s)
 	}()
@@ -80,12 +80,15 @@ func (s *dtlsSocket) Open(ss *dtls.Session, proven *dtls.Identity) (dtls.Receive
 	if err != nil {
 		return nil, err
 	}
+	if f := s.e.cfg.Hooks.Associated; f != nil {
+		f(peer, proven)
+	}
 	return a, nil
 }
 
 // Failed implements [dtls.Handler].
-func (s *dtlsSocket) Failed(addr netip.AddrPort, err error) {
-	s.e.handshakeFailed(&s.origin, addr, err)
+func (s *dtlsSocket) Failed(addr netip.AddrPort, identity string, err error) {
+	s.e.handshakeFailed(&s.origin, DTLS, addr, identity, err)
 }
 
 // dtlsLink is the [link] of an association over DTLS.

@@ -84,7 +84,7 @@ func (x *exchange) expire() {
 		}
 		a.e.timers.set(&x.timer, x.timeout)
 		x.again = true
-		a.write(x.record)
+		a.resend(x)
 		x.call.notice(NoticeSilent)
 	case pending:
 		if rest := x.idleLimit - x.timeout; x.timeout > 0 && rest > 0 {
@@ -94,6 +94,14 @@ func (x *exchange) expire() {
 			return
 		}
 		a.conclude(x, nil, ErrTimeout)
+	}
+}
+
+// resend sends the message of x once more. a.mu is held.
+func (a *association) resend(x *exchange) {
+	a.write(x.record)
+	if f := a.e.cfg.Hooks.Retransmitted; f != nil {
+		f(a.peer)
 	}
 }
 
@@ -157,7 +165,7 @@ func (a *association) rejected(mid uint16) bool {
 		case x.confirm && x.state == pending:
 		case x.request && x.confirm && !x.doubted && a.peer.Transport == UDP:
 			x.doubted = true
-			a.write(x.record)
+			a.resend(x)
 		default:
 			a.conclude(x, nil, ErrReset)
 		}

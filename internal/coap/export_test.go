@@ -58,4 +58,6 @@ func Holds(e *Endpoint) (h Held) {
 func Underway(e *Endpoint) int { return int(e.work.n.Load()) }
 
 // ReportHandshake reports a handshake that failed.
-func ReportHandshake(e *Endpoint, addr netip.AddrPort, err error) { e.handshakeFailed(nil, addr, err) }
+func ReportHandshake(e *Endpoint, addr netip.AddrPort, err error) {
+	e.handshakeFailed(nil, DTLS, addr, "", err)
+}

@@ -44,9 +44,8 @@ func (r *reports) end() {
 	r.running--
 }
 
-// handshakeFailed reports a failed handshake with a peer that is at addr. It does
-// not wait.
-func (e *Endpoint) handshakeFailed(o *origin, addr netip.AddrPort, err error) {
+// handshakeFailed reports a failed handshake with a client that is at addr. It does not wait.
+func (e *Endpoint) handshakeFailed(o *origin, t Transport, addr netip.AddrPort, identity string, err error) {
 	if e.cfg.HandshakeFailed == nil || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
 		return // or it is we who end
 	}
@@ -60,6 +59,6 @@ func (e *Endpoint) handshakeFailed(o *origin, addr netip.AddrPort, err error) {
 	go func() {
 		defer e.reports.end()
 		defer e.caught(o, "HandshakeFailed", nil)
-		e.cfg.HandshakeFailed(addr, err)
+		e.cfg.HandshakeFailed(t, addr, identity, err)
 	}()
 }

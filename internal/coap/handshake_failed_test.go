@@ -27,7 +27,7 @@ type failure struct {
 // failures makes a configuration that hands them over.
 func failures() (coap.Config, <-chan failure) {
 	all := make(chan failure, 1000)
-	return coap.Config{HandshakeFailed: func(addr netip.AddrPort, err error) { all <- failure{addr, err} }}, all
+	return coap.Config{HandshakeFailed: func(_ coap.Transport, addr netip.AddrPort, _ string, err error) { all <- failure{addr, err} }}, all
 }
 
 func next(t *testing.T, all <-chan failure) failure {
@@ -140,7 +140,7 @@ func TestHandshakeReportsAreBounded(t *testing.T) {
 		logged := new(logLines)
 		server := coap.New(coap.Config{
 			Logger: slog.New(slog.NewTextHandler(logged, nil)),
-			HandshakeFailed: func(netip.AddrPort, error) {
+			HandshakeFailed: func(coap.Transport, netip.AddrPort, string, error) {
 				if calls.Add(1) > 200 {
 					<-release
 				}

@@ -173,6 +173,9 @@ func (a *association) served() <-chan struct{} {
 // is forgotten: it comes again, in 2 to 3 s, whereas there are clients that wait for
 // a minute when we answer that we are busy.
 func (e *Endpoint) turnAway(a *association, m *wireMessage, id dedupID) {
+	if f := e.cfg.Hooks.TurnedAway; f != nil {
+		f(a.peer)
+	}
 	if a.stream() {
 		e.refuse(a, m, id)
 		return
@@ -247,7 +250,7 @@ func (in *incoming) serve() {
 func (in *incoming) respond() (resp *Response) {
 	defer func() {
 		if v := recover(); v != nil { // not of the user's: those are caught where they are called
-			in.e.log.Error("coap: request panicked", "peer", in.a.peer.Addr, "path", in.req.Path(), "panic", v, "stack", string(debug.Stack()))
+			in.e.log.Error("coap: request panicked", "address", in.a.peer.Addr, "path", in.req.Path(), "panic", v, "stack", string(debug.Stack()))
 			resp = &Response{Code: InternalServerError}
 		}
 	}()

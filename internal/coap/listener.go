@@ -76,12 +76,12 @@ func (e *Endpoint) accept(ctx, streams context.Context, from *origin, l net.List
 		s.serving, s.origin = streams, from
 		if err := e.enterStream(s); err != nil {
 			s.close()
-			e.log.Debug("coap: connection refused", "peer", conn.RemoteAddr(), "error", err)
+			e.log.Debug("coap: connection refused", "address", conn.RemoteAddr(), "error", err)
 			continue
 		}
 		go func() {
 			if err := s.greet(ctx); err != nil {
-				e.log.Info("coap: no connection", "peer", conn.RemoteAddr(), "error", err)
+				e.log.Info("coap: no connection", "address", conn.RemoteAddr(), "error", err)
 				close(s.read)
 				e.leaveStream(s)
 				return

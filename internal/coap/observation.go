@@ -239,7 +239,7 @@ func (o *Observation) fetched(resp *Response, err error) {
 	case over:
 	case err != nil || !isSuccess(resp.Code):
 		// Not the end of the observation: it has changed meanwhile.
-		o.e.log.Debug("coap: notification not fetched", "peer", o.a.peer.Addr, "error", err)
+		o.e.log.Debug("coap: notification not fetched", "address", o.a.peer.Addr, "error", err)
 	default:
 		o.notify(resp)
 	}

@@ -264,7 +264,7 @@ func TestFunctionsOfHandshakes(t *testing.T) {
 				}
 				pass(200 * time.Millisecond)
 			}
-			server := serveDTLS(t, coap.Config{HandshakeFailed: func(netip.AddrPort, error) { p.called("HandshakeFailed") }}, dtls.Credentials{
+			server := serveDTLS(t, coap.Config{HandshakeFailed: func(coap.Transport, netip.AddrPort, string, error) { p.called("HandshakeFailed") }}, dtls.Credentials{
 				PSK: func([]byte) ([]byte, error) { p.called("PSK"); return testKey, nil },
 			})
 			wrong := pskClient()

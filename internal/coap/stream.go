@@ -101,7 +101,7 @@ func (s *stream) serve() {
 	s.e.end(s.a)
 	s.e.leaveStream(s)
 	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, errReleased) && !errors.Is(err, errAborted) {
-		s.e.log.Info("coap: connection ended", "peer", s.a.peer.Addr, "error", err)
+		s.e.log.Info("coap: connection ended", "address", s.a.peer.Addr, "error", err)
 	}
 }
 

@@ -39,6 +39,9 @@ func (s *stream) greet(ctx context.Context) error {
 		return err
 	}
 	s.a = a
+	if f := s.e.cfg.Hooks.Associated; f != nil && peer.Transport == TLS && s.serving != nil {
+		f(peer, proven)
+	}
 	if err := s.write(a, appendCSM(nil)); err != nil {
 		s.close()
 		s.e.end(a)
@@ -50,7 +53,7 @@ func (s *stream) greet(ctx context.Context) error {
 // handshakeFailed reports a failed handshake with a client.
 func (s *stream) handshakeFailed(addr netip.AddrPort, err error) {
 	if s.serving != nil {
-		s.e.handshakeFailed(s.origin, addr, err)
+		s.e.handshakeFailed(s.origin, TLS, addr, "", err)
 	}
 }
 

@@ -74,7 +74,7 @@ func (s *stream) signal(m *wireMessage) error {
 	case signalRelease:
 		return errReleased
 	case signalAbort:
-		s.e.log.Debug("coap: peer aborts the connection", "peer", s.a.peer.Addr, "diagnostic", string(m.payload[:min(len(m.payload), 128)]))
+		s.e.log.Debug("coap: peer aborts the connection", "address", s.a.peer.Addr, "diagnostic", string(m.payload[:min(len(m.payload), 128)]))
 		return errAborted
 	}
 	return nil // a Pong, or an unknown signal

@@ -232,6 +232,14 @@ func (h *handshake) presented() string {
 	return string(h.identity[:min(len(h.identity), 128)])
 }
 
+// claimed is presented as logs name an identity: with its kind.
+func (h *handshake) claimed() string {
+	if name := h.presented(); name != "" {
+		return "psk:" + name
+	}
+	return ""
+}
+
 func (h *handshake) keepChain(_ [][]byte, chains [][]*x509.Certificate) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -64,7 +64,7 @@ func (e *end) Open(ss *Session, proven *Identity) (Receiver, error) {
 	return u, nil
 }
 
-func (e *end) Failed(_ netip.AddrPort, err error) { e.failed <- err }
+func (e *end) Failed(_ netip.AddrPort, _ string, err error) { e.failed <- err }
 
 func (u *user) Receive(content []byte) {
 	if !u.end.client() {

@@ -134,9 +134,9 @@ func (s *Socket) failed(h *handshake, err error) {
 	log := s.log.Debug
 	if verified {
 		log = s.log.Info
-		s.handler.Failed(h.addr, err)
+		s.handler.Failed(h.addr, h.presented(), err)
 	}
-	log("dtls: handshake failed", "peer", h.addr, "identity", h.presented(), "error", err)
+	log("dtls: handshake failed", "address", h.addr, "identity", h.claimed(), "error", err)
 }
 
 // alertError is an alert of a peer.

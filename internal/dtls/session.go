@@ -195,17 +195,17 @@ func (ss *Session) heardFrom(addr netip.AddrPort, at *udp.Local) {
 	ss.mu.Unlock()
 	if moved {
 		ss.s.moved(ss, old, addr)
-		ss.s.log.Debug("dtls: peer moved", "peer", addr, "from", old)
+		ss.s.log.Debug("dtls: peer moved", "address", addr, "from", old)
 	}
 }
 
 // ended ends the session after an alert of the peer.
 func (ss *Session) ended(alert byte) {
-	ss.s.log.Debug("dtls: peer ends the session", "peer", ss.RemoteAddr(), "alert", alert)
+	ss.s.log.Debug("dtls: peer ends the session", "address", ss.RemoteAddr(), "alert", alert)
 	if alert == alertClose {
 		ss.sendClosure()
 	} else if ss.unconfirmed() {
-		ss.s.handler.Failed(ss.RemoteAddr(), alertError(alert))
+		ss.s.handler.Failed(ss.RemoteAddr(), "", alertError(alert))
 	}
 	ss.end()
 }

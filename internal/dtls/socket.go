@@ -39,8 +39,9 @@ type Handler interface {
 	// After an error there is no session. The socket is locked: Open must not call its methods.
 	Open(ss *Session, proven *Identity) (Receiver, error)
 	// Failed is called when a handshake fails with a client that has shown that it is at its address.
-	// err says why, and includes the alert that the client sent. It must not block.
-	Failed(addr netip.AddrPort, err error)
+	// identity is the beginning of the PSK identity that the client claims, "" without one. err says
+	// why, and includes the alert that the client sent. It must not block.
+	Failed(addr netip.AddrPort, identity string, err error)
 }
 
 // Receiver is the user of a [Session].
