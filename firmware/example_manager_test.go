@@ -9,7 +9,6 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/firmwaretest"
-	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/simnet"
 	"github.com/otago-iot/otago/store/memory"
@@ -51,7 +50,7 @@ func ExampleManager() {
 		Endpoint: "urn:imei:490154203237518", Server: "coap://192.0.2.1:5683",
 		Listen: func(context.Context) (net.PacketConn, error) { return network.Listen("192.0.2.2:0") },
 	}, firmwaretest.Script{
-		Version: "1.0.0", Delivery: fsm.PushOnly, Install: firmwaretest.Install{Version: "1.1.0"},
+		Version: "1.0.0", Delivery: firmware.PushOnly, Install: firmwaretest.Install{Version: "1.1.0"},
 	})
 	go device.Run(ctx)
 
@@ -67,7 +66,7 @@ func ExampleManager() {
 		if err != nil {
 			panic(err)
 		}
-		if event.Update == update.ID && event.Outcome != fsm.OutcomeNone {
+		if event.Update == update.ID && event.Outcome != firmware.OutcomeNone {
 			fmt.Println(event.Outcome, event.Result)
 			break
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
-	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store/memory"
 )
@@ -20,8 +19,8 @@ import (
 // no Delivery.
 func ExampleManagerConfig_packageURI() {
 	secret := []byte("the secret that the CDN knows")
-	packageURI := func(_ context.Context, u firmware.Update, p fsm.Protocol) (string, error) {
-		if p != fsm.ProtocolHTTPS {
+	packageURI := func(_ context.Context, u firmware.Update, p firmware.Protocol) (string, error) {
+		if p != firmware.ProtocolHTTPS {
 			return "", nil
 		}
 		path := "/firmware/" + u.Machine.Plan.Digest // the SHA-256 of the package, by which the CDN has it

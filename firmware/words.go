@@ -23,6 +23,8 @@ type (
 	Hold = fsm.Hold
 	// DeliveryKind is how a package reaches a device: by push or by pull.
 	DeliveryKind = fsm.Delivery
+	// DeliveryMethod is resource 5/0/9 of a device.
+	DeliveryMethod = fsm.DeliveryMethod
 	// Protocol is how a device downloads, named by the URI scheme.
 	Protocol = fsm.Protocol
 	// Verify says what proves that an update succeeded.
@@ -124,6 +126,13 @@ const (
 	DeliveryPull = fsm.DeliveryPull
 )
 
+// The values of resource 5/0/9.
+const (
+	PullOnly    = fsm.PullOnly
+	PushOnly    = fsm.PushOnly
+	PushAndPull = fsm.PushAndPull
+)
+
 // The protocols of downloads.
 const (
 	ProtocolAuto     = fsm.ProtocolAuto
@@ -139,6 +148,13 @@ const (
 const (
 	VerifyVersion = fsm.VerifyVersion
 	VerifyResult  = fsm.VerifyResult
+)
+
+// The bounds of holds: how many an update may have, and the bytes of their texts.
+const (
+	MaxHolds      = fsm.MaxHolds
+	MaxHolder     = fsm.MaxHolder
+	MaxHoldReason = fsm.MaxHoldReason
 )
 
 // The forms of a reset, for profiles.

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/otago-iot/otago/firmware"
-	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -85,7 +84,7 @@ func (r *race) ended(u firmware.Update) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if u.Machine.Outcome == fsm.OutcomeSucceeded {
+	if u.Machine.Outcome == firmware.OutcomeSucceeded {
 		r.took = append(r.took, time.Since(r.begin))
 	}
 	if r.n++; r.n == r.want {
@@ -150,9 +149,9 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 
 // startAll starts the update of each device, but for one whose update of an earlier campaign has not ended.
 func (s *server) startAll(ctx context.Context, image firmware.Image, delivery string, report *campaignReport) error {
-	request := firmware.Request{Image: image.ID, Delivery: fsm.DeliveryPush}
+	request := firmware.Request{Image: image.ID, Delivery: firmware.DeliveryPush}
 	if delivery == "pull" {
-		request.Delivery, request.Protocol = fsm.DeliveryPull, fsm.ProtocolHTTP
+		request.Delivery, request.Protocol = firmware.DeliveryPull, firmware.ProtocolHTTP
 	}
 	var started atomic.Int64
 	var refused atomic.Pointer[string]
@@ -196,7 +195,7 @@ func (s *server) judge(ctx context.Context, image firmware.Image, report *campai
 			return err
 		}
 		seen[u.Endpoint] = true
-		succeeded := u.Machine.Outcome == fsm.OutcomeSucceeded
+		succeeded := u.Machine.Outcome == firmware.OutcomeSucceeded
 		count := report.Live
 		if isSilent(u.Endpoint) {
 			count, succeeded = report.Silent, !succeeded

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
-	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -53,12 +52,12 @@ type actions struct {
 type startKey struct{}
 
 // start is a firmware.Hooks.ActionStart.
-func (a *actions) start(ctx context.Context, _ firmware.Update, _ fsm.ActionKind) context.Context {
+func (a *actions) start(ctx context.Context, _ firmware.Update, _ firmware.ActionKind) context.Context {
 	return context.WithValue(ctx, startKey{}, time.Now())
 }
 
 // end is a firmware.Hooks.ActionEnd.
-func (a *actions) end(ctx context.Context, _ firmware.Update, kind fsm.ActionKind, err error) {
+func (a *actions) end(ctx context.Context, _ firmware.Update, kind firmware.ActionKind, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.counts[string(kind)]

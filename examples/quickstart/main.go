@@ -15,7 +15,6 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/examples/internal/demo"
 	"github.com/otago-iot/otago/firmware"
-	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store/bolt"
 )
 
@@ -115,7 +114,7 @@ func (q quickstart) update(ctx context.Context, s *show, manager *firmware.Manag
 	for _, e := range endpoints {
 		// The device need not have registered yet: the update waits for it.
 		u, err := manager.Start(ctx, firmware.Request{
-			Endpoint: e.name, Image: image.ID, Delivery: fsm.DeliveryPull, Protocol: fsm.ProtocolHTTP,
+			Endpoint: e.name, Image: image.ID, Delivery: firmware.DeliveryPull, Protocol: firmware.ProtocolHTTP,
 		})
 		if err != nil {
 			return err
@@ -150,7 +149,7 @@ func verdict(updates []firmware.Update) error {
 		switch m := u.Machine; {
 		case u.Active():
 			errs = append(errs, fmt.Errorf("%s: %s, waits for %s", u.Endpoint, m.Phase, m.Wait.Reason))
-		case m.Outcome != fsm.OutcomeSucceeded:
+		case m.Outcome != firmware.OutcomeSucceeded:
 			errs = append(errs, fmt.Errorf("%s: %s, %s (%s)", u.Endpoint, m.Outcome, m.Result, m.Reason))
 		case m.Version != newVersion:
 			errs = append(errs, fmt.Errorf("%s: runs %s, not %s", u.Endpoint, m.Version, newVersion))

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
-	"github.com/otago-iot/otago/firmware/fsm"
 )
 
 const (
@@ -32,9 +31,9 @@ type show struct {
 // row is one device.
 type row struct {
 	id, endpoint string
-	phase        fsm.Phase
-	state        fsm.State
-	outcome      fsm.Outcome
+	phase        firmware.Phase
+	state        firmware.State
+	outcome      firmware.Outcome
 	percent      int
 }
 
@@ -71,7 +70,7 @@ func (s *show) updates() []string {
 // done reports whether every update has ended.
 func (s *show) done() bool {
 	for _, r := range s.rows {
-		if r.outcome == fsm.OutcomeNone {
+		if r.outcome == firmware.OutcomeNone {
 			return false
 		}
 	}
@@ -81,7 +80,7 @@ func (s *show) done() bool {
 // event takes in what happened, and shows it.
 func (s *show) event(e firmware.Event) {
 	for _, r := range s.rows {
-		if r.id != e.Update || r.outcome != fsm.OutcomeNone {
+		if r.id != e.Update || r.outcome != firmware.OutcomeNone {
 			continue
 		}
 		before := *r
@@ -116,7 +115,7 @@ func (s *show) draw() {
 func (r *row) String() string { return fmt.Sprintf("%-9s %s", r.endpoint, r.status()) }
 
 func (r *row) status() string {
-	if r.outcome != fsm.OutcomeNone {
+	if r.outcome != firmware.OutcomeNone {
 		return fmt.Sprintf("%3d%%  %-12s %s", r.percent, r.state, r.outcome)
 	}
 	return fmt.Sprintf("%3d%%  %-12s %s", r.percent, r.state, r.phase)

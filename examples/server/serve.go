@@ -10,7 +10,7 @@ import (
 
 	"github.com/otago-iot/otago/examples/internal/backend"
 	"github.com/otago-iot/otago/examples/internal/cli"
-	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/firmware"
 )
 
 // serve is the server itself.
@@ -39,7 +39,7 @@ func serve(ctx context.Context, args []string, env environment) (err error) {
 	}
 	announce(logger, b)
 	if url := b.URL(backend.FWHTTPS); url != "" {
-		advise(logger, url, o.advertise[fsm.ProtocolHTTPS], config.Certificate.Leaf)
+		advise(logger, url, o.advertise[firmware.ProtocolHTTPS], config.Certificate.Leaf)
 	}
 	if o.cert != "" && !o.dtls() {
 		logger.Info("no DTLS for devices: it needs -client-ca beside -cert, or -psk")

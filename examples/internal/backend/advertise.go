@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -16,7 +16,7 @@ const packagePath = "/fw/"
 
 // Advertise holds what package URIs start with, by protocol, where it is not the local address that the device used. It is
 // a [flag.Value]: BASE or SCHEME=BASE, separated by commas.
-type Advertise map[fsm.Protocol]string
+type Advertise map[firmware.Protocol]string
 
 // String returns the bases as they can be set.
 func (a *Advertise) String() string {
@@ -48,7 +48,7 @@ func (a *Advertise) Set(value string) error {
 	return nil
 }
 
-func parseBase(item string) (fsm.Protocol, string, error) {
+func parseBase(item string) (firmware.Protocol, string, error) {
 	scheme, base, named := strings.Cut(item, "=")
 	if !named {
 		base = item
@@ -66,8 +66,8 @@ func parseBase(item string) (fsm.Protocol, string, error) {
 	case named && u.Scheme != scheme:
 		return "", "", fmt.Errorf("%q: the base is for %s", item, u.Scheme)
 	}
-	var protocol fsm.Protocol
-	if err := protocol.UnmarshalText([]byte(u.Scheme)); err != nil || protocol == fsm.ProtocolAuto {
+	var protocol firmware.Protocol
+	if err := protocol.UnmarshalText([]byte(u.Scheme)); err != nil || protocol == firmware.ProtocolAuto {
 		return "", "", fmt.Errorf("%q: packages are not served by %s", item, u.Scheme)
 	}
 	if u.Path == "" || u.Path == "/" {
@@ -80,7 +80,7 @@ func parseBase(item string) (fsm.Protocol, string, error) {
 }
 
 // baseURL returns what the URI of a package starts with for one device and one protocol, "" if it is not served so.
-func (b *Backend) baseURL(r lwm2m.Registration, protocol fsm.Protocol) string {
+func (b *Backend) baseURL(r lwm2m.Registration, protocol firmware.Protocol) string {
 	if base := b.config.Advertise[protocol]; base != "" {
 		return base
 	}

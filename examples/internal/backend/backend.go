@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/otago-iot/otago/firmware"
-	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
@@ -56,9 +55,9 @@ const (
 )
 
 // schemes are the URI schemes of the doors.
-var schemes = map[Door]fsm.Protocol{
-	CoAP: fsm.ProtocolCoAP, CoAPS: fsm.ProtocolCoAPS, CoAPTCP: fsm.ProtocolCoAPTCP, CoAPSTCP: fsm.ProtocolCoAPSTCP,
-	HTTP: fsm.ProtocolHTTP, FWHTTP: fsm.ProtocolHTTP, FWHTTPS: fsm.ProtocolHTTPS,
+var schemes = map[Door]firmware.Protocol{
+	CoAP: firmware.ProtocolCoAP, CoAPS: firmware.ProtocolCoAPS, CoAPTCP: firmware.ProtocolCoAPTCP, CoAPSTCP: firmware.ProtocolCoAPSTCP,
+	HTTP: firmware.ProtocolHTTP, FWHTTP: firmware.ProtocolHTTP, FWHTTPS: firmware.ProtocolHTTPS,
 }
 
 // Backend is an update server that listens. Run makes it serve.
