@@ -1,9 +1,10 @@
 // Package firmware is the server's end of firmware updates over LwM2M.
 //
-// A [Repository] keeps images: versions of firmware, each one a file and a record. A [Delivery] serves them to devices that
-// download. A [Manager] takes requests ("this image on that endpoint"), runs each update over an lwm2m.Server until it has an
-// outcome, and reports events. Its knowledge is in a store.Store before any effect of it can be seen, so that a server that
-// was killed goes on where it was.
+// A [Repository] keeps images: versions of firmware, each one a file and a record. A [Delivery]
+// serves them to devices that download. A [Manager] takes requests ("this image on that endpoint"),
+// runs each update over an lwm2m.Server until it has an outcome, and reports events. Its knowledge
+// is in a store.Store before any effect of it can be seen, so that a server that was killed goes on
+// where it was.
 //
 //	db, err := bolt.Open("ota.db", bolt.Config{})
 //	images, err := firmware.OpenRepository("images", db, firmware.RepositoryConfig{})
@@ -19,8 +20,9 @@
 //	...
 //	update, err := mgr.Start(ctx, firmware.Request{Endpoint: "urn:imei:490154203237518", Image: img.ID})
 //
-// What happens next is decided by package fsm, which compares what is wanted with what the device was read to be; this
-// package reads, writes, executes and remembers on its behalf.
+// What happens next is decided by package fsm, which compares what is wanted with what the device
+// was read to be; this package reads, writes, executes and remembers on its behalf.
 //
-// The device's end of an update is package firmware/device, which neither needs this package nor is needed by it.
+// The device's end of an update is package firmware/device, which neither needs this package nor is
+// needed by it.
 package firmware

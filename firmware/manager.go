@@ -18,58 +18,69 @@ import (
 // Update is the record of one update: one image for one endpoint, from request to outcome.
 type Update = store.Update
 
-// ManagerConfig is the configuration of a [Manager]. With its zero value packages are pushed to devices.
+// ManagerConfig is the configuration of a [Manager]. With its zero value packages are pushed to
+// devices.
 type ManagerConfig struct {
-	// Delivery serves packages to devices that pull them. It is mounted by the program. Default: none, so that this server
-	// only pushes.
+	// Delivery serves packages to devices that pull them. It is mounted by the program. Default:
+	// none, so that this server only pushes.
 	Delivery *Delivery
-	// PackageURI returns where the package of an update is on a server that is not this one, such as an object store, for one
-	// protocol; "" says that it is not there by that protocol, and then Delivery serves it, if it does. PackageURI is called
-	// for each protocol that Delivery does not serve, to learn which ones there are, and again for each URI that is written to
-	// a device, so that a URI can be signed and end by itself: not within Limits.Transferring, by default 2 h.
+	// PackageURI returns the URI of the package of an update on another server, such as an object
+	// store, for one protocol. "" means that the package is not available there by that protocol;
+	// then Delivery serves it, if it can. The manager calls PackageURI for each protocol that
+	// Delivery does not serve, to learn which ones are available, and again for each URI that it
+	// writes to a device. So a URI can be signed, and may expire, but not within
+	// Limits.Transferring, by default 2 h.
 	//
-	// A URI is absolute, of the scheme that p names, with at most 255 bytes of ASCII, without user info or fragment; for a
-	// profile with PathOnly it is a path. Logs and journals show its host only. What the device shows is then all that is
-	// known of its progress; see also [Manager.Served].
+	// A URI is absolute, has the scheme that p names, and has at most 255 bytes of ASCII, without
+	// user info or fragment; for a profile with PathOnly it is a path. Logs and journals show only
+	// its host. The manager then knows only the progress that the device reports; see also
+	// [Manager.Served].
 	//
-	// PackageURI has 10 s, by when ctx ends, and is called from up to 128 goroutines. If it fails, panics, or does not return in
-	// time, the journal says so, and it is asked again with growing pauses; for a URI that cannot be written another protocol
-	// is tried. Default: none.
+	// PackageURI has 10 s until ctx ends, and is called from up to 128 goroutines. If it fails,
+	// panics, or does not return in time, the journal says so and the manager asks again, with
+	// growing pauses; if a URI cannot be written, the manager tries another protocol. Default:
+	// none.
 	PackageURI func(ctx context.Context, u Update, p fsm.Protocol) (string, error)
-	// Owns reports whether an endpoint is this manager's, for programs with several managers on one lwm2m.Server. Of other
-	// endpoints the manager refuses requests, drives no update, shows, reads and deletes nothing. Each endpoint belongs to one
-	// manager at most, and to the same one for as long as it has an active update. Owns is called often, from several
-	// goroutines, and must not block; where it panics the endpoint is not the manager's. Default: all endpoints are.
+	// Owns reports whether an endpoint belongs to this manager, for programs with several managers
+	// on one lwm2m.Server. The manager refuses requests for other endpoints, and neither updates,
+	// shows, reads nor deletes them. Each endpoint belongs to one manager at most, and to the same
+	// one as long as it has an active update. Owns is called often, from several goroutines, and
+	// must not block; if it panics, the endpoint does not belong to the manager. Default: all
+	// endpoints do.
 	Owns func(endpoint string) bool
 
-	// Profiles are the profiles that a [Request] may name, beside the built-in ones of [Profiles], which they may replace.
+	// Profiles are profiles that a [Request] may name, in addition to the built-in ones of
+	// [Profiles]; one with the same name replaces a built-in one.
 	Profiles map[string]fsm.Profile
 
-	// Limits, Deadline and Attempts bound each update where its request says nothing. Defaults: those of package fsm.
+	// Limits, Deadline and Attempts apply to each update whose request leaves them at zero.
+	// Defaults: those of package fsm, such as a deadline of 24 h and 5 attempts.
 	Limits   fsm.Limits
 	Deadline time.Duration
 	Attempts int
 
-	// Parallel bounds the requests to devices that are under way at once and are being answered, and likewise the pushes,
-	// which last longer and are counted apart, and the reads of an Inventory. A quarter of them is for devices that left the
-	// last request unanswered. Default: 1024.
+	// Parallel limits the requests that are in progress with devices that answer. Pushes, which
+	// last longer, have the same limit of their own, and so have the reads of Inventory. A quarter
+	// of each is for devices that left their last request unanswered. Default: 1024.
 	Parallel int
-	// Silent bounds the requests and pushes that a device has left unanswered and that are sent again: they hold up none of
-	// those above. When there are more, the one that has been silent for longest is given up, as if its time were over.
-	// Default: 16,384.
+	// Silent limits the requests and pushes that a device has left unanswered and that are
+	// retransmitted; they do not count against Parallel. When there are more, the one that has been
+	// silent for longest ends as if it had timed out. Default: 16,384.
 	Silent int
-	// Inventory reads State, Result and firmware version of each device that registers, also when no update is active, so
-	// that [Manager.Device] knows them. Default: only devices with an active update are read.
+	// Inventory makes the manager read State, Result and firmware version of each device that
+	// registers, so that [Manager.Device] shows them. Default: it reads only devices with an active
+	// update.
 	Inventory bool
 
-	// Logger receives what an operator of the server should know. Tokens are never logged. Default: nothing is.
+	// Logger receives what an operator should know; the package documentation lists the fields.
+	// Tokens are never logged. Default: no logs.
 	Logger *slog.Logger
-	// Hooks are called at what is worth counting. Default: none.
+	// Hooks are functions for metrics and traces. Default: none.
 	Hooks Hooks
 }
 
-// A Manager drives updates. Its methods may be called from several goroutines, also while Run is not running: what they
-// change is then driven by the next Run.
+// A Manager takes updates from request to outcome. Its methods are safe for concurrent use. They
+// also work while Run is not running; the next Run acts on what they changed.
 type Manager struct {
 	cfg      ManagerConfig
 	srv      *lwm2m.Server
@@ -94,7 +105,7 @@ type Manager struct {
 	running    bool                         // and its context, as far as is known, has not ended
 	runs       map[string]*run              // active updates, by id
 	byEndpoint map[string]*run              // the same, by endpoint
-	cancels    map[string]*action           // the farewells under way, by endpoint
+	cancels    map[string]*action           // last actions of ended updates, by endpoint
 	starting   map[string]bool              // ids that Start is about to store and adopt
 	pulling    map[netip.Addr]map[*run]bool // those whose devices may download, by the device's address
 	work       sync.WaitGroup
@@ -102,19 +113,21 @@ type Manager struct {
 	stopped    chan struct{}   // closed once a Run has ended and none has begun again
 }
 
-// maxSteps is how many functions run at once that block: the steps of a hundred thousand updates that are
-// loaded at once, or that cannot be stored, wait in line and cost no goroutine each. A store puts into one
-// commit what it can.
+// maxSteps is how many functions run at once that block: the steps of a hundred thousand updates
+// that are loaded at once, or that cannot be stored, wait in line and cost no goroutine each. A
+// store puts into one commit what it can.
 const maxSteps = 512
 
-// NewManager returns a manager of updates to devices of srv, with its records in db and images from images, the Repository
-// of the same store. It starts nothing: see [Manager.Run]. One manager drives the updates of a store; a second one by mistake
-// does no harm, but both are slow. Updates that have ended stay in the store: nothing here removes them.
+// NewManager returns a manager of updates to devices of srv. It keeps its records in db and takes
+// images from images, the Repository of the same store. It starts nothing; see [Manager.Run]. One
+// manager runs the updates of a store. Running a second one by mistake does no harm, but slows both
+// down. Updates that have ended stay in the store until [Manager.DeleteUpdate] removes them.
 //
-// The manager handles no path of srv; it only watches registrations, handshakes that fail, and requests that change objects
-// 5 and 33629 of its devices. So several managers, each with a store of its own, can share a server: see [ManagerConfig.Owns].
+// The manager handles no path of srv. It watches registrations, failed handshakes, and requests
+// that change objects 5 and 33629 of its devices. So several managers, each with a store of its
+// own, can share a server; see [ManagerConfig.Owns].
 //
-// The error says which field of cfg cannot work, and why.
+// The error names the field of cfg that cannot work, and says why.
 func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg ManagerConfig) (*Manager, error) {
 	if err := cfg.check(images); err != nil {
 		return nil, err
@@ -150,7 +163,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Manag
 	return m, nil
 }
 
-// check says what of a configuration cannot work.
+// check returns which field of a configuration cannot work, and why.
 func (c *ManagerConfig) check(images *Repository) error {
 	bad := func(field, problem string, args ...any) error {
 		return fmt.Errorf("firmware: ManagerConfig."+field+" "+problem, args...)
@@ -178,7 +191,7 @@ func (c *ManagerConfig) check(images *Repository) error {
 	return nil
 }
 
-// owns reports whether an endpoint is this manager's.
+// owns reports whether an endpoint belongs to this manager.
 func (m *Manager) owns(endpoint string) (owned bool) {
 	if m.cfg.Owns == nil {
 		return true
@@ -190,11 +203,12 @@ func (m *Manager) owns(endpoint string) (owned bool) {
 // Images returns the manager's repository.
 func (m *Manager) Images() *Repository { return m.images }
 
-// ErrRunning is returned by [Manager.Run] if it runs already.
+// ErrRunning is returned by [Manager.Run] while another Run of the same manager runs.
 var ErrRunning = errors.New("firmware: manager runs already")
 
-// Run drives updates until ctx ends: first those that were active when the last Run ended, however it ended. It returns nil
-// when ctx has ended and what was under way has stopped; before that only if the store cannot be read.
+// Run runs updates until ctx ends, and begins with those that were active when the last Run ended,
+// however it ended. It returns nil after ctx has ended and all work in progress has stopped. It
+// returns an error only if the store cannot be read.
 func (m *Manager) Run(ctx context.Context) error {
 	if err := m.begin(ctx); err != nil {
 		return err
@@ -207,7 +221,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	})
 	for u, err := range m.db.Updates(ctx, store.UpdateQuery{Active: true, Oldest: true}) {
 		if errors.Is(err, store.ErrDamaged) {
-			m.log.Error("an active update cannot be read and is left as it is", "update", u.ID, "error", err)
+			m.log.Error("active update cannot be read; it is left as it is", "update", u.ID, "error", err)
 			continue
 		}
 		if err != nil {
@@ -217,7 +231,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			return fmt.Errorf("firmware: loading active updates: %w", err)
 		}
 		if !m.owns(u.Endpoint) {
-			m.log.Error("an active update is left as it is: its endpoint does not belong to this manager",
+			m.log.Error("active update is left as it is: its endpoint does not belong to this manager",
 				"update", u.ID, "endpoint", u.Endpoint)
 			continue
 		}
@@ -248,7 +262,7 @@ func (m *Manager) begin(ctx context.Context) error {
 	return nil
 }
 
-// end stops what drives updates. Requests under way end with ctx.
+// end stops all runs. Requests in progress end with ctx.
 func (m *Manager) end(stopWatching func()) {
 	stopWatching()
 	m.mu.Lock()
@@ -272,8 +286,9 @@ func (m *Manager) end(stopWatching func()) {
 	m.mu.Unlock()
 }
 
-// resume drives an update that was active before this Run. What its device did meanwhile was told to nobody, or to the server
-// before the update was driven; that it has registered anew is all that cannot be found out by reading.
+// resume runs an update that was active before this Run. The manager missed what its device did in
+// between. It finds that out by reading, except that the device has registered again, which the
+// observation says.
 func (m *Manager) resume(ctx context.Context, u Update) {
 	m.mu.Lock()
 	starting := m.starting[u.ID]
@@ -283,8 +298,9 @@ func (m *Manager) resume(ctx context.Context, u Update) {
 	}
 }
 
-// adopt begins to drive an update with a first observation, and calls begins before anything of it. It does neither if Run is
-// not running, the update is driven already, or it has ended, as one does that is cancelled while it is started.
+// adopt begins to run an update with a first observation, and calls begins before it acts. It does
+// neither if Run does not run, if the update runs already, or if it has ended, as one does that is
+// cancelled while it starts.
 func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
 	m.mu.Lock()
 	delete(m.starting, u.ID)
@@ -293,9 +309,9 @@ func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
 		return
 	}
 	begins()
-	m.allowAgain(u) // before the run can end and revoke
+	m.allowAgain(u) // before the run can end and revoke them
 	d := newRun(m, u)
-	// What happens to the device from here on comes after the first observation, which says how much time has passed.
+	// The first observation says how much time has passed, so later ones come after it.
 	first.At = m.clock.now()
 	d.inbox.add(item{Observation: first})
 	d.busy = true
@@ -308,7 +324,7 @@ func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
 	}
 }
 
-// release forgets a run whose update has ended.
+// release removes a run whose update has ended.
 func (m *Manager) release(d *run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -333,7 +349,8 @@ func (m *Manager) runOfEndpoint(endpoint string) *run {
 	return m.byEndpoint[endpoint]
 }
 
-// spawn runs fn in a goroutine that Run waits for. It reports whether it did: it does not once Run has ended.
+// spawn runs fn in a goroutine that Run waits for. It reports false after Run has ended, and does
+// not run fn.
 func (m *Manager) spawn(fn func(ctx context.Context)) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -345,7 +362,7 @@ func (m *Manager) spawn(fn func(ctx context.Context)) bool {
 	return true
 }
 
-// enlist has f called, with the context of Run, and reports whether it will be: not once Run has ended.
+// enlist has a worker call f with the context of Run. It reports false after Run has ended.
 func (m *Manager) enlist(f func(ctx context.Context)) bool {
 	m.mu.Lock()
 	ctx := m.ctx
@@ -353,8 +370,8 @@ func (m *Manager) enlist(f func(ctx context.Context)) bool {
 	return m.steps.Run(func() { f(ctx) })
 }
 
-// resumed is the first observation of an update that is taken up: an endpoint's registration may be newer than what the
-// update was told.
+// resumed returns the first observation of an update that Run resumes: it may not know the newest
+// registration.
 func (m *Manager) resumed(endpoint string) fsm.Observation {
 	r, ok := m.srv.Registration(endpoint)
 	o := observation(fsm.ObserveResumed, r)
@@ -362,11 +379,11 @@ func (m *Manager) resumed(endpoint string) fsm.Observation {
 	return o
 }
 
-// call runs a function of the program that uses this package. A panic of it is logged, and is not ours.
+// call calls a function of the configuration, and logs its panic.
 func (m *Manager) call(name string, fn func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			m.log.Error("a function of the configuration panicked", "function", name, "panic", p)
+			m.log.Error("function of the configuration panicked", "function", name, "panic", p)
 		}
 	}()
 	fn()

@@ -8,18 +8,19 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// An action is an action under way with a device: one request, or several after one another. It holds no goroutine while
-// it waits, for its place or for the device. How it ends is reported once, unless it is given up before.
+// An action is something in progress with a device: one request, or several in sequence. It holds
+// no goroutine while it waits for its place or for the device. It reports its end once, unless
+// giveUp comes first.
 type action struct {
 	m        *Manager
 	endpoint string
-	update   string // on whose behalf; "" for none
+	update   string // that it belongs to; "" for none
 	lane     lane
 	doubt    bool                      // the device has left the last request unanswered
-	run      func(*action)             // begins the first request; called once it has a place
-	finish   func(error)               // called when it ended, unless it was given up
+	run      func(*action)             // makes the first request; called once there is a place
+	finish   func(error)               // called when it ended, unless giveUp came first
 	closed   func(error)               // called when it ended, however it did; may be nil
-	notice   func(fsm.ObservationKind) // is told what happens on the way; may be nil
+	notice   func(fsm.ObservationKind) // called with what happens to its requests; may be nil
 
 	place *place
 
@@ -28,19 +29,19 @@ type action struct {
 	over bool
 	last []func() // called when it is over, however it ended
 
-	// told orders what is told of the way, which may come from several goroutines.
-	told   sync.Mutex
-	queued bool
-	sent   bool
+	// reports orders the reports of one action, which come from several goroutines.
+	reports sync.Mutex
+	queued  bool
+	sent    bool
 }
 
 var (
-	// errCrowded ends those of an action that has waited for a silent device for longer than all others, when there are too
-	// many of them.
+	// errCrowded ends the action that has been silent for longest when too many devices do not
+	// answer.
 	errCrowded = errors.New("firmware: too many devices do not answer")
 )
 
-// begin begins an action as soon as it has a place.
+// begin starts the action as soon as it has a place.
 func (a *action) begin() {
 	start := func() {
 		a.mu.Lock()
@@ -51,7 +52,7 @@ func (a *action) begin() {
 			a.waits()
 		}
 	}
-	// The place is entered under the lock, so that it is there for whoever gives the action up.
+	// The lock is held while the action takes its place, so that giveUp finds the place.
 	a.mu.Lock()
 	if a.over {
 		a.mu.Unlock()
@@ -67,18 +68,19 @@ func (a *action) begin() {
 	a.waits()
 }
 
-// waits says that the action stands in a queue of the server's, unless its first message went out meanwhile.
+// waits reports that the action is queued in the server, unless its first message has gone out
+// meanwhile.
 func (a *action) waits() {
-	a.told.Lock()
-	defer a.told.Unlock()
+	a.reports.Lock()
+	defer a.reports.Unlock()
 	if !a.sent && !a.queued && a.notice != nil {
 		a.queued = true
 		a.notice(fsm.ObserveQueued)
 	}
 }
 
-// request makes a request of the action, and calls then with its answer unless the action is given up. At most one is
-// under way at a time.
+// request makes a request of the action, and calls then with its answer unless the action is over.
+// At most one request is in progress at a time.
 func (e *action) request(r lwm2m.Request, then func(lwm2m.Answer)) {
 	r.Endpoint, r.NoWait, r.Notice, r.Owner = e.endpoint, true, e.noticed, e
 	e.mu.Lock()
@@ -99,7 +101,7 @@ func (e *action) request(r lwm2m.Request, then func(lwm2m.Answer)) {
 	})
 }
 
-// noticed hears what becomes of a request.
+// noticed reports what happens to a request to the place and to the machine.
 func (a *action) noticed(n lwm2m.Notice) {
 	switch n {
 	case lwm2m.NoticeSilent, lwm2m.NoticeBusy:
@@ -110,8 +112,8 @@ func (a *action) noticed(n lwm2m.Notice) {
 	if a.notice == nil {
 		return
 	}
-	a.told.Lock()
-	defer a.told.Unlock()
+	a.reports.Lock()
+	defer a.reports.Unlock()
 	switch n {
 	case lwm2m.NoticeSent:
 		a.sent = true
@@ -130,14 +132,14 @@ func (a *action) noticed(n lwm2m.Notice) {
 	}
 }
 
-// end ends the action, with what its last request ended with.
+// end ends the action with the error of its last request.
 func (a *action) end(err error) {
 	if a.close(err) {
 		a.finish(err)
 	}
 }
 
-// evict ends an action in favour of others: the device has not answered.
+// evict ends the action because others need its place among the silent ones.
 func (a *action) evict() {
 	a.mu.Lock()
 	call, over := a.call, a.over
@@ -151,7 +153,7 @@ func (a *action) evict() {
 	a.end(errCrowded)
 }
 
-// close gives the place back, and reports whether the action was open.
+// close returns the place, and reports whether the action was open.
 func (a *action) close(err error) bool {
 	a.mu.Lock()
 	if a.over {
@@ -174,7 +176,7 @@ func (a *action) close(err error) bool {
 	return true
 }
 
-// atEnd has fn called once the action is over, however it ended.
+// atEnd calls fn once the action is over, however it ends.
 func (a *action) atEnd(fn func()) {
 	a.mu.Lock()
 	over := a.over
@@ -187,7 +189,7 @@ func (a *action) atEnd(fn func()) {
 	}
 }
 
-// giveUp ends the action without a word: when it returns, nothing of it is sent any more.
+// giveUp ends the action without reporting it. After it returns, the action sends nothing more.
 func (a *action) giveUp() {
 	if !a.close(ErrGivenUp) {
 		return

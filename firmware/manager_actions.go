@@ -12,7 +12,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// begin starts an action towards the device. Its end becomes an observation, unless it is given up first.
+// begin starts an action with the device. Its end becomes an observation, unless giveUp comes
+// first.
 func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageURI) {
 	done := fsm.Observation{Kind: fsm.ObserveDone, Action: act.ID}
 	e := &action{m: r.m, endpoint: r.target, update: r.id, lane: laneRequest}
@@ -66,8 +67,8 @@ func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageUR
 	e.begin()
 }
 
-// verdict notes the end of a request as the machine wants to know it: the device's answer, that none came, or that this
-// server is to blame.
+// verdict describes the end of a request for the machine: the answer of the device, no answer, or a
+// fault of this server.
 func verdict(o *fsm.Observation, err error) {
 	o.Code, o.Detail = fsm.CodeChanged, ""
 	if err == nil {
@@ -93,7 +94,7 @@ func unanswered(err error) bool {
 	return errors.Is(err, lwm2m.ErrTimeout) || errors.Is(err, errCrowded)
 }
 
-// simple makes the one request of an action.
+// simple makes the only request of an action.
 func (e *action) simple(r lwm2m.Request) {
 	e.request(r, func(a lwm2m.Answer) { e.end(a.Err) })
 }
@@ -102,7 +103,7 @@ func writeRequest(path lwm2m.Path, v lwm2m.Value) lwm2m.Request {
 	return lwm2m.Request{Operation: lwm2m.OpWrite, Path: path, Entries: []lwm2m.Entry{{Path: path, Value: v}}}
 }
 
-// resetRequest brings a device back to State Idle.
+// resetRequest returns the request that brings a device back to State Idle.
 func resetRequest(form fsm.ResetForm) lwm2m.Request {
 	if form == fsm.ResetNUL {
 		r := writeRequest(pathPackage, lwm2m.Opaque([]byte{0}))
@@ -112,13 +113,14 @@ func resetRequest(form fsm.ResetForm) lwm2m.Request {
 	return writeRequest(pathPackageURI, lwm2m.String(""))
 }
 
-// read reads what the machine asks for, and adds what this server knows of the device.
+// read reads the resources that the machine asks for, and adds what this server knows of the
+// device.
 func (d *run) read(e *action, u Update, want fsm.Resources, r *fsm.Reading) {
 	d.mu.Lock()
 	d.seen = d.touches
 	d.mu.Unlock()
 	e.read(want, r, func(err error) {
-		// What follows asks the store.
+		// The rest asks the store.
 		d.m.enlist(func(ctx context.Context) {
 			r.Holds = d.holds(ctx, u.Machine.Plan.Digest)
 			if want.Has(fsm.ReadProtocols) {
@@ -129,9 +131,9 @@ func (d *run) read(e *action, u Update, want fsm.Resources, r *fsm.Reading) {
 	})
 }
 
-// observeDevice observes State and Result, in place of what was observed before: a device that keeps one observation of a
-// path would end the new one when the old one is cancelled later. What is notified is not believed, only taken as a sign
-// that it is time to read.
+// observeDevice observes State and Result, and ends earlier observations first: a device that keeps
+// one observation per path would end the new one when the old one is cancelled later. The manager
+// does not believe notifications; they only make it read.
 func (r *run) observeDevice(e *action) {
 	old := r.swapObservations(nil)
 	var list []*lwm2m.Observation
@@ -177,7 +179,7 @@ func (r *run) observeDevice(e *action) {
 	next(pathState, pathResult)
 }
 
-// errImage says that an image cannot be handed out: it is damaged, or not there.
+// errImage means that an image is damaged or missing.
 var errImage = errors.New("firmware: image cannot be read")
 
 // push writes the package itself into the device.
@@ -200,7 +202,8 @@ func (r *run) push(e *action, u Update) {
 	e.atEnd(func() { _ = pkg.Close() })
 }
 
-// A watchedImage is a package whose failure to be read is not the device's.
+// A watchedImage is a package that remembers its own read errors, which are not the fault of the
+// device.
 type watchedImage struct {
 	*Package
 	mu  sync.Mutex
@@ -219,7 +222,7 @@ func (w *watchedImage) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-// explain returns why the image could not be read, if that is why a push ended.
+// explain returns the read error of the image if that ended a push, and err otherwise.
 func (w *watchedImage) explain(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -229,14 +232,14 @@ func (w *watchedImage) explain(err error) error {
 	return err
 }
 
-// progressEvery spaces the progress of one update that is shown.
+// progressEvery is the shortest time between two reports of progress of one update.
 const progressEvery = 250 * time.Millisecond
 
-// progress notes that the device has done bytes of the package. It is called for every block.
+// progress records how many bytes of the package the device has. It is called for each block.
 func (r *run) progress(done int64) {
 	now := time.Since(r.m.clock.start) + 1
 	r.mu.Lock()
-	// The last byte is told at once, but not again and again.
+	// The last byte is reported at once, and once.
 	size := r.u.Machine.Plan.Size
 	soon := r.served != 0 && now-r.served < progressEvery && (done < size || r.u.Machine.Bytes >= size)
 	if !soon {

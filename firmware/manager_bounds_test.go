@@ -66,7 +66,8 @@ func TestManagerDefaults(t *testing.T) {
 	require.Equal(t, set, d.cfg)
 }
 
-// TestProtocols lists by what protocols packages are served to a device: what costs it least comes first.
+// TestProtocols lists by what protocols packages are served to a device: what costs it least comes
+// first.
 func TestProtocols(t *testing.T) {
 	all := []fsm.Protocol{
 		fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
@@ -194,7 +195,8 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
-// TestVerdict sorts the ends of requests: what the device said, that it said nothing, and what this server is to blame for.
+// TestVerdict sorts the ends of requests: what the device said, that it said nothing, and what this
+// server is to blame for.
 func TestVerdict(t *testing.T) {
 	for _, tc := range []struct {
 		err  error
@@ -214,8 +216,8 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestInboxKinds: of some kinds one observation says as much as two, and the later one stays, but for one that somebody waits for.
-// All others count each.
+// TestInboxKinds: of some kinds one observation says as much as two, and the later one stays, but
+// for one that somebody waits for. All others count each.
 func TestInboxKinds(t *testing.T) {
 	merged := []fsm.ObservationKind{fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveConnectionFailed, fsm.ObserveObjectChanged}
 	for kind := fsm.ObservationKind(1); kind <= fsm.ObservePackageFetched || kind <= fsm.ObserveRelease; kind++ {
@@ -246,8 +248,8 @@ func TestInboxKinds(t *testing.T) {
 	require.Equal(t, fsm.ObserveResumed, b.next().Kind)
 }
 
-// TestInsist: the store is called again after 100 ms, 200 ms and so on up to 30 s, until it has an answer, and each call may
-// take 30 s.
+// TestInsist: the store is called again after 100 ms, 200 ms and so on up to 30 s, until it has an
+// answer, and each call may take 30 s.
 func TestInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []error
@@ -287,8 +289,8 @@ func TestInsist(t *testing.T) {
 	})
 }
 
-// TestConflictPauses: with each conflict the update is left to the other process for longer, from half a second on and up to
-// 128 s; after a quiet hour it begins again.
+// TestConflictPauses: with each conflict the update is left to the other process for longer, from
+// half a second on and up to 128 s; after a quiet hour it begins again.
 func TestConflictPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c conflicts

@@ -9,11 +9,11 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// cancelLimit bounds what is still done for a device whose update has ended.
+// cancelLimit is how long the last action of an update may take.
 const cancelLimit = time.Minute
 
-// part takes leave of a device whose update was ended from here: it is asked to drop the package, and then looked at, to
-// learn what it may still do.
+// cancelOnDevice is the last action of an update that was ended from here: it asks the device to
+// drop the package, and then reads it, to learn what the device may still do.
 func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action, observations []*lwm2m.Observation) {
 	done := fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID}
 	e := &action{m: m, endpoint: u.Endpoint, update: u.ID, lane: laneRequest}
@@ -35,7 +35,7 @@ func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action,
 	}
 	e.finish = func(err error) {
 		m.forgetCancel(e)
-		m.log.Debug("told the device that its update has ended", "update", u.ID, "endpoint", u.Endpoint, "error", err)
+		m.log.Debug("cancelled on the device", "update", u.ID, "endpoint", u.Endpoint, "error", err)
 		for _, o := range observations {
 			o.Drop(nil)
 		}
@@ -56,7 +56,7 @@ func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action,
 	e.begin()
 }
 
-// cancelled makes durable what the farewell has shown.
+// cancelled stores what the last action has shown.
 func (m *Manager) cancelled(ctx context.Context, id string, o fsm.Observation) {
 	_ = m.untilStored(ctx, id, func(ctx context.Context) error {
 		u, err := m.db.Update(ctx, id)
@@ -77,8 +77,8 @@ func (m *Manager) cancelled(ctx context.Context, id string, o fsm.Observation) {
 	})
 }
 
-// stopCancel ends the farewell of an earlier update of a device, before another one writes: what is asked for in the name of
-// the one must not undo the other.
+// stopCancel ends the last action of an earlier update of a device before another update writes: a
+// request of the one must not undo the other.
 func (m *Manager) stopCancel(endpoint string) {
 	m.mu.Lock()
 	e := m.cancels[endpoint]

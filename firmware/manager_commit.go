@@ -7,6 +7,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -14,21 +16,22 @@ import (
 )
 
 const (
-	// storeTimeout bounds one try; a commit whose end is unknown is found out by reading.
+	// storeTimeout limits one try. The manager reads to learn how a commit ended whose end is
+	// unknown.
 	storeTimeout = 30 * time.Second
-	// The pauses between two tries.
+	// Pauses between tries.
 	firstStorePause = 100 * time.Millisecond
 	lastStorePause  = 30 * time.Second
 )
 
-// untilStored calls the store until it has an answer, for as long as Run runs. The error is one that says that a record is not as
-// it was thought to be, or that ctx has ended.
+// untilStored calls the store until it answers, as long as Run runs. It returns an error if the
+// store says that a record is not as expected, or if ctx ends.
 func (m *Manager) untilStored(ctx context.Context, id string, call func(context.Context) error) error {
 	for pause := firstStorePause; ; pause = min(2*pause, lastStorePause) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		// A call that has begun is ended properly also when Run ends.
+		// A call that has begun completes also when Run ends.
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		err := call(try)
 		cancel()
@@ -36,7 +39,7 @@ func (m *Manager) untilStored(ctx context.Context, id string, call func(context.
 			errors.Is(err, store.ErrInvalid) {
 			return err
 		}
-		m.log.Error("store fails an update; it will be tried again", "update", id, "error", err)
+		m.log.Error("store refused a commit; it will be tried again", "update", id, "error", err)
 		if f := m.cfg.Hooks.StoreFailed; f != nil {
 			m.hooks.call("", "StoreFailed", false, func() { f(context.WithoutCancel(ctx), err) })
 		}
@@ -54,9 +57,10 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// committed judges the end of a commit of a record, after some tries. It returns the record as stored, and false if the step
-// must not be acted on: Run has ended, or another process changed the update, in which case its record is adopted and the
-// observation is taken in again.
+// committed handles the result of committing a record, after some tries. It returns the record as
+// stored. It returns false if the manager must not act on the step: Run has ended, or another
+// process changed the update; then the run adopts the stored record and takes the observation in
+// again.
 func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err error) (Update, bool) {
 	switch {
 	case err == nil:
@@ -67,16 +71,17 @@ func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err 
 		l.answer(nil, nil)
 		return rec, false
 	case errors.Is(err, store.ErrInvalid):
-		// It will not be valid the next time either.
-		r.m.log.Error("a step of an update cannot be stored", "update", r.id, "endpoint", r.target, "observed", l.Kind, "error", err)
+		// The store would refuse it again.
+		r.m.log.Error("step of an update cannot be stored", "update", r.id, "endpoint", r.target, "observed", l.Kind, "error", err)
 		l.answer(nil, err)
 		l = item{Observation: fsm.Observation{Kind: fsm.ObserveTimer, At: l.At}}
 	}
 	return r.reload(ctx, rec, l, tries)
 }
 
-// reload takes over what the store has instead of rec. It returns true if that is rec after all: an earlier try took place
-// although it failed. The first try cannot have, whatever another process has made of the update at the same time.
+// reload adopts the stored record instead of rec. It returns true if both are the same after all,
+// because an earlier try was stored although it failed. The first try cannot have been, whatever
+// another process did at the same time.
 func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update, bool) {
 	stored, err := r.stored(ctx)
 	if err == nil && tries > 1 && stored.Revision == rec.Revision+1 && sameStep(stored, rec) {
@@ -86,8 +91,9 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 	}
 	r.giveUpAction()
 	if err == nil && stored.Active() {
-		r.m.log.Warn("another process drives an update too", "update", r.id, "endpoint", r.target)
-		// Two that act at once undo each other's steps for ever: so each lets the other one go on for a while.
+		r.m.log.Warn("another process runs the update too", "update", r.id, "endpoint", r.target)
+		// Two processes that act at once would undo the steps of each other for ever, so each
+		// pauses for a while.
 		if r.conflicts == nil {
 			r.conflicts = &conflicts{}
 		}
@@ -96,7 +102,7 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged):
-		r.m.log.Error("an active update has vanished from the store", "update", r.id, "endpoint", r.target, "error", err)
+		r.m.log.Error("active update is missing in the store", "update", r.id, "endpoint", r.target, "error", err)
 		l.answer(nil, nil)
 		r.ended(ctx, rec, fsm.Action{})
 		return rec, false
@@ -116,14 +122,14 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 	return stored, false
 }
 
-// sameStep reports whether two records of an update are of the same step.
+// sameStep reports whether two records of an update show the same step.
 func sameStep(a, b Update) bool {
 	machine, err := json.Marshal(a.Machine)
 	other, otherErr := json.Marshal(b.Machine)
 	return err == nil && otherErr == nil && bytes.Equal(machine, other) && slices.Equal(a.Tokens, b.Tokens)
 }
 
-// stored reads the record. The error is store.ErrNotFound, or that ctx has ended.
+// stored reads the record. The error is store.ErrNotFound, store.ErrDamaged or that of ctx.
 func (r *run) stored(ctx context.Context) (u Update, err error) {
 	err = r.m.untilStored(ctx, r.id, func(ctx context.Context) error {
 		u, err = r.m.db.Update(ctx, r.id)
@@ -132,14 +138,14 @@ func (r *run) stored(ctx context.Context) (u Update, err error) {
 	return u, err
 }
 
-// conflicts counts how often another process was found to drive an update too.
+// conflicts counts how often another process was found to run the same update.
 type conflicts struct {
 	n    int
 	last time.Time
 }
 
-// pause is how long to leave the update to the other process: up to two seconds, and twice as long with each time, up to
-// two minutes; by chance, because the other one does the same.
+// pause returns how long to leave the update to the other process: a random part of two seconds,
+// and of twice as long each time up to two minutes, because the other process does the same.
 func (c *conflicts) pause() time.Duration {
 	if time.Since(c.last) > time.Hour {
 		c.n = 0
@@ -148,4 +154,51 @@ func (c *conflicts) pause() time.Duration {
 	most := 2 * time.Second << min(c.n, 6)
 	c.n++
 	return most/4 + rand.N(3*most/4)
+}
+
+// A clock is the time of a manager. It starts with the wall clock and then runs at the pace of the
+// monotonic clock, so that updates neither stop nor expire when the wall clock is set. It is never
+// behind the times in the store.
+type clock struct {
+	start time.Time // with its monotonic reading
+	ahead atomic.Int64
+	once  sync.Mutex
+	read  bool // the last time that was stored is known
+}
+
+func newClock() *clock { return &clock{start: time.Now()} }
+
+func (c *clock) now() time.Time {
+	return c.start.Add(time.Duration(c.ahead.Load()) + time.Since(c.start)).Round(0).UTC()
+}
+
+// raise makes the time at least t.
+func (c *clock) raise(t time.Time) {
+	for {
+		ahead := c.ahead.Load()
+		behind := t.Sub(c.now())
+		if behind <= 0 || c.ahead.CompareAndSwap(ahead, ahead+int64(behind)) {
+			return
+		}
+	}
+}
+
+// catchUp raises the time, once, to that of the last journal line. If the store does not answer,
+// the wall clock counts.
+func (c *clock) catchUp(ctx context.Context, db store.Store) {
+	c.once.Lock()
+	defer c.once.Unlock()
+	if c.read {
+		return
+	}
+	last, err := db.Commit(ctx)
+	if err != nil {
+		return
+	}
+	c.read = true
+	for line, err := range db.Events(ctx, store.EventQuery{After: max(last, 1) - 1}) {
+		if err == nil {
+			c.raise(line.Time)
+		}
+	}
 }

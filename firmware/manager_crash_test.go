@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestServerCrashes kills the server before and after each of its commits and each datagram that it sends, restarts it on what
-// it had stored, and expects the outcome that the update would have had.
+// TestServerCrashes kills the server before and after each of its commits and each datagram that it
+// sends, restarts it on what it had stored, and expects the outcome that the update would have had.
 func TestServerCrashes(t *testing.T) {
 	good := firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: 5 * time.Second}
 	for _, test := range []struct {

@@ -4,16 +4,17 @@ import (
 	"context"
 	"errors"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
-// DeleteUpdate removes an update that has ended, with its journal. [Manager.Events] does not yield its
-// lines any more, and its Request.Key may be used again.
+// DeleteUpdate removes an update that has ended, with its journal. [Manager.Events] no longer
+// yields its lines, and its Request.Key may be used again.
 //
-// The error is a *store.UpdateError that matches store.ErrActive if the update is active: [Manager.Cancel] ends it; a
-// *store.DamagedError if its record cannot be read: [Manager.RemoveDamaged] removes it;
-// store.ErrNotFound; or the store's.
+// The error is a *store.UpdateError that matches store.ErrActive if the update is active
+// ([Manager.Cancel] ends it); a *store.DamagedError if its record cannot be read
+// ([Manager.RemoveDamaged] removes it); store.ErrNotFound; or that of the store.
 func (m *Manager) DeleteUpdate(ctx context.Context, id string) error {
 	if _, err := m.db.Commit(ctx, store.DeleteUpdate{ID: id}); err != nil {
 		return err
@@ -24,17 +25,18 @@ func (m *Manager) DeleteUpdate(ctx context.Context, id string) error {
 	return nil
 }
 
-// DeleteDevice forgets all that is known of an endpoint: its registration, what was read of its firmware, and that it has used
-// credentials, without which it is otherwise never accepted again. Its updates stay. A device that is still there registers
-// anew.
+// DeleteDevice removes everything known of an endpoint: its registration, what was read of its
+// firmware, and that it has used credentials; without DeleteDevice, a device that has used
+// credentials is never accepted without them again. Its updates stay. A device that is still there
+// registers again.
 //
-// The error is a *store.UpdateError with store.ErrActive, and with the id of the update in the way, if the endpoint has an active update;
-// store.ErrNotFound if nothing is known of it; or the store's.
+// The error is a *store.UpdateError that matches store.ErrActive, with the id of the update, if the
+// endpoint has an active update; store.ErrNotFound if nothing is known of it; or that of the store.
 func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 	if !m.owns(endpoint) {
 		return store.ErrNotFound
 	}
-	// The store refuses it as well, when it deletes; here nothing has happened yet.
+	// The store refuses it too, but only after the server has deleted the registration.
 	for u, err := range m.db.Updates(ctx, store.UpdateQuery{Endpoint: endpoint, Active: true, Limit: 1}) {
 		if err != nil && !errors.Is(err, store.ErrDamaged) {
 			return err
@@ -48,8 +50,8 @@ func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 	} else if err != nil {
 		return err
 	}
-	// Now the record is gone, unless the server does not know the device, or keeps its registrations elsewhere. One that has
-	// registered meanwhile stays.
+	// The record is gone now, unless the server does not know the device or keeps its registrations
+	// elsewhere. One that has registered meanwhile stays.
 	if _, again := m.srv.Registration(endpoint); !again {
 		_, err := m.db.Commit(ctx, store.DeleteDevice{Endpoint: endpoint})
 		if err != nil && (!known || !errors.Is(err, store.ErrNotFound)) {
@@ -57,5 +59,33 @@ func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 		}
 	}
 	m.log.Info("device deleted", "endpoint", endpoint)
+	return nil
+}
+
+// RemoveDamaged removes an update whose record cannot be read, with its journal, so that its
+// endpoint is free for another one. What the device does with the update stays unknown. The error
+// is store.ErrNotDamaged for an update that can be read, which [Manager.Cancel] and
+// [Manager.DeleteUpdate] end and remove; store.ErrNotFound; or that of the store.
+func (m *Manager) RemoveDamaged(ctx context.Context, id string) error {
+	switch _, err := m.db.Update(ctx, id); {
+	case err == nil:
+		return store.ErrNotDamaged
+	case errors.Is(err, store.ErrDamaged):
+		// A run that still has it in memory cannot store its next step, and ends.
+		if _, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveCancel}); err != nil && !errors.Is(err, store.ErrDamaged) {
+			return err
+		}
+	case !errors.Is(err, store.ErrNotFound): // even then an index may refer to it
+		return err
+	}
+	if _, err := m.db.Commit(ctx, store.RemoveDamaged{Kind: store.KindUpdate, Key: id}); err != nil {
+		return err
+	}
+	if d := m.runOf(id); d != nil { // it is about to end
+		m.release(d)
+	}
+	m.revoke(id)
+	m.waiters.wake(id)
+	m.log.Warn("damaged update removed", "update", id)
 	return nil
 }

@@ -25,7 +25,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// keyed is a network with a server on two sockets, one with keys and one without security, over a store that outlives it.
+// keyed is a network with a server on two sockets, one with keys and one without security, over a
+// store that outlives it.
 type keyed struct {
 	t   *testing.T
 	net *simnet.Network
@@ -80,8 +81,8 @@ func (k *keyed) start(psk, dir string) {
 	}
 }
 
-// registers runs a device for a minute, with its key or without, and reports whether it was registered. Then it vanishes, or
-// goes in order.
+// registers runs a device for a minute, with its key or without, and reports whether it was
+// registered. Then it vanishes, or goes in order.
 func (k *keyed) registers(secured, deregisters bool) bool {
 	server, key := "coap://"+serverAddress, []byte(nil)
 	if secured {
@@ -108,8 +109,8 @@ func (k *keyed) registers(secured, deregisters bool) bool {
 	return err == nil
 }
 
-// TestSecuredOutlivesAll has a device that used its key once be impersonated without one, after whatever has happened: nobody
-// is let in until an operator deletes it.
+// TestSecuredOutlivesAll has a device that used its key once be impersonated without one, after
+// whatever has happened: nobody is let in until an operator deletes it.
 func TestSecuredOutlivesAll(t *testing.T) {
 	for name, happens := range map[string]func(k *keyed, file *bbolt.DB){
 		"nothing":   func(k *keyed, _ *bbolt.DB) {},
@@ -164,7 +165,8 @@ func TestSecuredOutlivesAll(t *testing.T) {
 	}
 }
 
-// TestDeleteDevice is refused while an update is active, by the manager and by the store, and forgets what was read.
+// TestDeleteDevice is refused while an update is active, by the manager and by the store, and
+// forgets what was read.
 func TestDeleteDevice(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: oldFW})
@@ -195,7 +197,8 @@ func TestDeleteDevice(t *testing.T) {
 	})
 }
 
-// TestDeleteDeviceOfAnotherStore has a server that keeps no registrations: what the manager knows is forgotten all the same.
+// TestDeleteDeviceOfAnotherStore has a server that keeps no registrations: what the manager knows
+// is forgotten all the same.
 func TestDeleteDeviceOfAnotherStore(t *testing.T) {
 	db := memory.New()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})

@@ -9,15 +9,17 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// DeviceInfo is what is known of one endpoint: its last registration, and what was last read of its firmware.
+// DeviceInfo is what the manager knows of one endpoint: its last registration, and what was last
+// read of its firmware.
 type DeviceInfo struct {
 	store.Device
-	// Online reports whether the registration holds and the device can be reached, as lwm2m.Server.Reachable says.
+	// Online reports whether the registration holds and the device can be reached, as
+	// lwm2m.Server.Reachable says.
 	Online bool
 }
 
-// Device returns what is known of an endpoint; the error is store.ErrNotFound, also for an endpoint that is not the
-// manager's, or the store's.
+// Device returns what the manager knows of an endpoint. The error is store.ErrNotFound or that of
+// the store.
 func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, error) {
 	if !m.owns(endpoint) {
 		return DeviceInfo{}, store.ErrNotFound
@@ -29,7 +31,7 @@ func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, erro
 	return m.known(d), nil
 }
 
-// Devices yields what is known of the manager's endpoints that q selects.
+// Devices yields what the manager knows of the endpoints that q selects.
 func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[DeviceInfo, error] {
 	limit := q.Limit
 	if m.cfg.Owns != nil {
@@ -48,7 +50,7 @@ func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[De
 	}
 }
 
-// known adds to a record what the server knows better: the store lags behind what it hears.
+// known adds to a record what the server knows better: the store lags behind.
 func (m *Manager) known(d store.Device) DeviceInfo {
 	k := DeviceInfo{Device: d}
 	if r, ok := m.srv.Registration(d.Endpoint); ok {
@@ -58,7 +60,7 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 	return k
 }
 
-// watch turns what happens to registrations into observations of the updates that they concern.
+// watch turns events of registrations into observations of the updates that they concern.
 func (m *Manager) watch(e lwm2m.RegistrationEvent) {
 	d := m.runOfEndpoint(e.Registration.Endpoint)
 	if d == nil {
@@ -89,10 +91,10 @@ func (m *Manager) watch(e lwm2m.RegistrationEvent) {
 	}
 }
 
-// observation is one that says how a device is registered.
+// observation returns an observation that says how a device is registered.
 func observation(kind fsm.ObservationKind, r lwm2m.Registration) fsm.Observation {
 	lifetime := r.Lifetime
-	if lifetime == 0 { // without end: it may sleep for as long as it likes
+	if lifetime == 0 { // infinite: it may sleep for any time
 		lifetime = fsm.MaxLimit
 	}
 	return fsm.Observation{Kind: kind, Queue: r.Queue, Lifetime: lifetime}

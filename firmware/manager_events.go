@@ -11,32 +11,38 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Event is something that happened to an update: a line of its journal, or, with the name [EventProgress], bytes that went
-// to the device.
+// Event is a line of the journal of an update, or, with the name [EventProgress], a report of bytes
+// that the device has received.
 type Event struct {
 	store.Event
 	Progress Progress `json:"progress"`
 }
 
-// Progress says how much of a package went to the device, in bytes.
+// Progress is how much of a package a device has received, in bytes.
 type Progress = store.Progress
 
-// Events yields what happens to all updates: the journal's lines with a greater sequence number than after, first those that
-// are there and then new ones as they come, until ctx ends. Lines come at least once and in order; a caller that went away
-// goes on with the Seq of the last line it has dealt with. The journal is bounded: lines that were dropped are not yielded,
-// nor are damaged ones, which are logged.
+// Events yields what happens to all updates: first the stored journal lines with a sequence number
+// above after, in order, then new ones as they come, until ctx ends. With 0 it begins with the
+// oldest line that is kept.
 //
-// The error is the store's, and is the last pair; when ctx ends there is none.
+// A program that handles lines and stores the Seq of the last one handles each line at least once:
+// it passes that Seq as after when it comes back. Lines of one update keep their order, and so do
+// all lines. Lines that the bounded journal dropped (see store.JournalHead), that were deleted, or
+// that are damaged are not yielded; damaged ones are logged. An [EventProgress] may be left out if
+// the loop is slow; it has no Seq of its own, and must not be stored as the last one.
+//
+// The error is that of the store, in the last pair; the program calls Events again after a pause.
+// When ctx ends there is none. The loop may take any time for a line: lines wait in the store.
 func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		_, seen := m.feed.since(feedState{})
-		seen.durable-- // the journal has been read never yet
+		seen.durable-- // so that the journal is read at once
 		for {
 			soft, now := m.feed.since(seen)
 			if now.durable != seen.durable {
 				for line, err := range m.tail.after(ctx, m.db, after, now.durable) {
 					if errors.Is(err, store.ErrDamaged) {
-						m.log.Error("a line of the journal cannot be read", "seq", line.Seq, "error", err)
+						m.log.Error("journal line cannot be read", "seq", line.Seq, "error", err)
 						after = line.Seq
 						continue
 					}
@@ -69,19 +75,21 @@ func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, err
 			case <-now.changed:
 				sleep(ctx, eventGap)
 			case <-time.After(eventPoll):
-				m.feed.durable() // or so it may be: another process may write to the same store
+				m.feed.durable() // another process may write to the same store
 			}
 		}
 	}
 }
 
 const (
-	// eventGap gathers what happens at once, so that many readers do not all run for each of many events.
+	// eventGap collects events that come together, so that many readers do not wake for each of
+	// them.
 	eventGap  = 20 * time.Millisecond
 	eventPoll = 5 * time.Second
 )
 
-// Journal yields the journal of one update in its order.
+// Journal yields the journal of one update in order. The error is that of the store; a
+// *store.DamagedError stands for a line that cannot be read, and the sequence goes on.
 func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		for line, err := range m.db.Events(ctx, store.EventQuery{Update: id}) {
@@ -92,7 +100,7 @@ func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error
 	}
 }
 
-// journal makes lines of what the machine said.
+// journal makes journal lines of what the machine reports.
 func journal(rec Update, entries []fsm.Entry) []store.Event {
 	lines := make([]store.Event, len(entries))
 	for i, e := range entries {
@@ -112,14 +120,14 @@ func progressEvent(rec Update) Event {
 	return Event{Event: eventOf(rec, EventProgress, ""), Progress: rec.Progress()}
 }
 
-// A feed wakes those who read events, and hands them what is not in the journal.
+// A feed wakes the readers of events, and passes them the events that are not in the journal.
 type feed struct {
 	mu   sync.Mutex
 	ring [1024]Event // progress; a reader that is slower misses some
 	now  feedState
 }
 
-// A feedState is how far a feed is.
+// A feedState is a position in a feed.
 type feedState struct {
 	soft    uint64        // events ever put into the ring
 	durable uint64        // times that the journal may have grown
@@ -128,7 +136,7 @@ type feedState struct {
 
 func newFeed() *feed { return &feed{now: feedState{changed: make(chan struct{})}} }
 
-// durable says that the journal has new lines.
+// durable reports that the journal may have grown.
 func (f *feed) durable() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -150,7 +158,8 @@ func (f *feed) wake() {
 	f.now.changed = make(chan struct{})
 }
 
-// since returns the soft events after those of an earlier state, as far as they are kept, and the state now.
+// since returns the soft events after an earlier state, as far as they are kept, and the present
+// state.
 func (f *feed) since(before feedState) ([]Event, feedState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

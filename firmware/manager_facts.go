@@ -11,15 +11,15 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// facts is what is stored of a device's firmware, as far as a run knows it.
+// facts is what the store has of the firmware of a device, as far as a run knows it.
 type facts struct {
-	free  chan struct{} // holds one while nobody reads or stores them
-	read  bool          // known is what the store has
+	free  chan struct{} // holds one value while they are not locked
+	read  bool          // known has been read
 	known store.Firmware
 }
 
-// lockFacts keeps others from storing what is known of the device, and returns it. The error is that ctx has ended before.
-// Most updates only wait for their devices, so there are no facts before they are asked for.
+// lockFacts locks the facts against other writers, and returns them. The error is that ctx has
+// ended. Most updates only wait for their devices, so the facts exist only once they are needed.
 func (r *run) lockFacts(ctx context.Context) (*facts, error) {
 	r.mu.Lock()
 	if r.facts == nil {
@@ -53,7 +53,7 @@ func (r *run) load(ctx context.Context, f *facts) error {
 	return nil
 }
 
-// holds reports whether the facts say that the device holds a package, named by its digest.
+// holds reports whether the facts say that the device holds the package with this digest.
 func (r *run) holds(ctx context.Context, digest string) bool {
 	f, err := r.lockFacts(ctx)
 	if err != nil {
@@ -63,8 +63,8 @@ func (r *run) holds(ctx context.Context, digest string) bool {
 	return r.load(ctx, f) == nil && digest != "" && f.known.Holds == digest
 }
 
-// learned are the changes that make durable what a step has taught of the device, and what is then known. They are
-// locked.
+// learned returns the changes that store what a step has shown of the device, and the facts after
+// them. The facts are locked.
 func (r *run) learned(ctx context.Context, f *facts, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
 	if r.load(ctx, f) != nil {
 		return nil, store.Firmware{}
@@ -90,8 +90,8 @@ func (r *run) learned(ctx context.Context, f *facts, rec Update, o fsm.Observati
 	return changes, next
 }
 
-// stillHolds is what a reading leaves of the fact that the device holds a package: nothing, if it shows another State than
-// Downloaded, or another version.
+// stillHolds returns what remains of the fact that the device holds a package after a reading:
+// nothing if it shows a State other than Downloaded, or another version.
 func stillHolds(known, next store.Firmware, r fsm.Reading) string {
 	if r.State.Code != fsm.CodeNone && r.State != fsm.Known(fsm.Downloaded) || next.Version != known.Version {
 		return ""
@@ -99,7 +99,7 @@ func stillHolds(known, next store.Firmware, r fsm.Reading) string {
 	return known.Holds
 }
 
-// touched reports whether somebody else has changed the object since the last read began.
+// touched reports whether another request has changed the object since the last read began.
 func (r *run) touched() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,20 +107,21 @@ func (r *run) touched() bool {
 }
 
 var (
-	// errNotSent ends a request that was not sent, for a reason of this server's.
+	// errNotSent means that this server did not send a request, for a reason of its own.
 	errNotSent = errors.New("firmware: request was not sent")
-	// errTouched keeps an Execute from being sent that rests on what another request has changed.
+	// errTouched stops an Execute that rests on what another request has changed.
 	errTouched = fmt.Errorf("%w: another request has changed the Firmware Update object", errNotSent)
 )
 
-// before is asked before any request that changes something on a device, whoever makes it. What touches the Firmware Update
-// object takes back, durably, the fact that the device holds a package.
+// before is called before any request that changes something on a device, by any caller. If the
+// request touches a Firmware Update object, before takes back, durably, the fact that the device
+// holds a package.
 func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 	if !touchesFirmware(r) || !m.owns(r.Endpoint) {
 		return nil
 	}
 	d := m.runOfEndpoint(r.Endpoint)
-	// Another manager of the same store by mistake acts for the same update.
+	// Another manager of the same store, by mistake, acts for the same update.
 	e, ok := r.Owner.(*action)
 	own := ok && d != nil && e.update == d.id
 	switch {
@@ -149,7 +150,8 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 	}
 }
 
-// forget stores that a device holds no package of which this server knows, if it was stored that it does.
+// forget stores that a device holds no package known to this server, if the store says that it
+// holds one.
 func (m *Manager) forget(ctx context.Context, endpoint string, known *store.Firmware) error {
 	if known == nil {
 		device, err := m.db.Device(ctx, endpoint)

@@ -20,8 +20,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestFollowers lets a thousand follow the events of an update. Each sees all lines, once and in order, and the store is
-// not asked a thousand times for each.
+// TestFollowers lets a thousand follow the events of an update. Each sees all lines, once and in
+// order, and the store is not asked a thousand times for each.
 func TestFollowers(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var queries atomic.Int64
@@ -86,8 +86,9 @@ func TestFollowers(t *testing.T) {
 	})
 }
 
-// TestPushesDoNotHoldBackReads pushes to a device on a slow line. One request at a time and one push at a time are allowed:
-// a device that pulls is updated meanwhile, another push waits longer than a push may stand still, and does not time out.
+// TestPushesDoNotHoldBackReads pushes to a device on a slow line. One request at a time and one
+// push at a time are allowed: a device that pulls is updated meanwhile, another push waits longer
+// than a push may stand still, and does not time out.
 func TestPushesDoNotHoldBackReads(t *testing.T) {
 	cfg := firmware.ManagerConfig{Parallel: 1, Limits: fsm.Limits{Transferring: time.Minute}}
 	inWorld(t, cfg, func(w *world) {
@@ -172,7 +173,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestInventoryCatchesUp has a device register while nobody takes the inventory, and starts a manager that does.
+// TestInventoryCatchesUp has a device register while nobody takes the inventory, and starts a
+// manager that does.
 func TestInventoryCatchesUp(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: oldFW})

@@ -20,8 +20,9 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// TestGrants follows the Package URIs of an update: the store knows each of them, by its hash only, before the device does;
-// they lead to the package until the update ends, also over a restart of the server, and nowhere afterwards.
+// TestGrants follows the Package URIs of an update: the store knows each of them, by its hash only,
+// before the device does; they lead to the package until the update ends, also over a restart of
+// the server, and nowhere afterwards.
 func TestGrants(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		get := func(token string) int {

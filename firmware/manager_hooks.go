@@ -13,35 +13,35 @@ import (
 
 // Hooks are functions for metrics and traces. Each may be nil.
 //
-// The hooks of one update are called one after the other, in the order of this type's fields: Started
-// or Resumed, then ActionStart and ActionEnd in turn, then Ended; after that only those of the last
-// action of an update that was ended from here, fsm.ActionCancel. They run in goroutines of their own,
-// at most 32 at a time. A hook that blocks delays the later hooks of its update, and with 31 others
-// that block those of all updates; it delays no update and no request. A hook that panics is logged,
-// and has returned as far as the order is concerned.
+// The hooks of one update are called one after the other, in the order of this type's fields:
+// Started or Resumed, then ActionStart and ActionEnd in turn, then Ended; after that only those of
+// the last action of an update that was ended from here, fsm.ActionCancel. They run in goroutines
+// of their own, at most 32 at a time. A hook that blocks delays the later hooks of its update, and
+// with 31 others that block those of all updates; it delays no update and no request. A hook that
+// panics is logged, and has returned as far as the order is concerned.
 //
-// Up to 256 calls of one update and 16,384 of all may wait. What comes then is left out, and logged:
-// an ActionStart together with its ActionEnd. [Manager.Run] waits up to 5 seconds for the hooks that
-// wait when its context ends.
+// Up to 256 calls of one update and 16,384 of all may wait. What comes then is left out, and
+// logged: an ActionStart together with its ActionEnd. [Manager.Run] waits up to 5 seconds for the
+// hooks that wait when its context ends.
 //
-// The context of a hook carries the values of the context of Run, of Started those of the context of
-// Start, and of Ended those of the context of Cancel if Run does not run; it is never cancelled. An
-// [Update] shares its slices and maps with the manager: a hook must not change them.
+// The context of a hook carries the values of the context of Run, of Started those of the context
+// of Start, and of Ended those of the context of Cancel if Run does not run; it is never cancelled.
+// An [Update] shares its slices and maps with the manager: a hook must not change them.
 type Hooks struct {
 	// Started is called when [Manager.Start] has created an update. Updates that were active before
 	// Run began are Resumed instead, once in each Run.
 	Started func(ctx context.Context, u Update)
 	Resumed func(ctx context.Context, u Update)
-	// ActionStart is called when an action towards a device begins: it may still wait for its turn or
-	// for a sleeping device. kind is one of fsm.ActionRead, ActionObserve, ActionReset, ActionWriteURI,
-	// ActionPush, ActionExecute and ActionCancel. The context that it returns is passed to ActionEnd;
-	// nil stands for the one that it was given.
+	// ActionStart is called when an action towards a device begins: it may still wait for its turn
+	// or for a sleeping device. kind is one of fsm.ActionRead, ActionObserve, ActionReset,
+	// ActionWriteURI, ActionPush, ActionExecute and ActionCancel. The context that it returns is
+	// passed to ActionEnd; nil stands for the one that it was given.
 	ActionStart func(ctx context.Context, u Update, kind fsm.ActionKind) context.Context
-	// ActionEnd is called exactly once for each ActionStart, also when the latter panicked, and when
-	// Run ends. Only a process that is killed leaves it out. u is the update as it was when the action
-	// began. err is nil if the device answered with success; a *lwm2m.ResponseError if it answered with
-	// an error; [ErrGivenUp] if the action was not waited for; lwm2m.ErrTimeout and others if there
-	// was no answer.
+	// ActionEnd is called exactly once for each ActionStart, also when the latter panicked, and
+	// when Run ends. Only a process that is killed leaves it out. u is the update as it was when
+	// the action began. err is nil if the device answered with success; a *lwm2m.ResponseError if
+	// it answered with an error; [ErrGivenUp] if the action was not waited for; lwm2m.ErrTimeout
+	// and others if there was no answer.
 	ActionEnd func(ctx context.Context, u Update, kind fsm.ActionKind, err error)
 	// Ended is called when an update has its outcome, in the process that ended it.
 	Ended func(ctx context.Context, u Update)
@@ -106,7 +106,7 @@ func (h *hookRunner) call(update, hook string, must bool, fn func()) bool {
 	line.calls = append(line.calls, func() {
 		defer func() {
 			if p := recover(); p != nil {
-				h.log.Error("a hook panicked", "hook", hook, "update", update, "panic", p)
+				h.log.Error("hook panicked", "hook", hook, "update", update, "panic", p)
 			}
 		}()
 		fn()

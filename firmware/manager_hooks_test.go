@@ -18,7 +18,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestCallbacks has the functions of the configuration panic, and take ten seconds. Nothing gets lost.
+// TestCallbacks has the functions of the configuration panic, and take ten seconds. Nothing gets
+// lost.
 func TestCallbacks(t *testing.T) {
 	for name, misbehave := range map[string]func(){
 		"panic": func() { panic("a bug of the program") },
@@ -84,7 +85,8 @@ func TestCallbacks(t *testing.T) {
 	}
 }
 
-// TestCallbacksCall has the functions of the configuration call the manager: they do not wait for themselves.
+// TestCallbacksCall has the functions of the configuration call the manager: they do not wait for
+// themselves.
 func TestCallbacksCall(t *testing.T) {
 	var w *world
 	var ended atomic.Int64
@@ -204,8 +206,8 @@ func (l *hookLog) count(name string) (n int) {
 	return n
 }
 
-// TestHooksPair has one call of the hooks misbehave, each in turn, or ends the update or Run there. Each ActionStart has one
-// ActionEnd all the same, in its turn.
+// TestHooksPair has one call of the hooks misbehave, each in turn, or ends the update or Run there.
+// Each ActionStart has one ActionEnd all the same, in its turn.
 func TestHooksPair(t *testing.T) {
 	const (
 		ends   = iota // the update, with success
@@ -275,7 +277,8 @@ func TestHooksPair(t *testing.T) {
 	}
 }
 
-// TestHooksBlock: hooks that never return hold up no update, and Run for a limited time; what waits for them is bounded.
+// TestHooksBlock: hooks that never return hold up no update, and Run for a limited time; what waits
+// for them is bounded.
 func TestHooksBlock(t *testing.T) {
 	var began atomic.Int64
 	var gate chan struct{}

@@ -6,33 +6,33 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// A item is an observation on its way to the machine. Somebody may wait for its step: then reply receives the update that
-// follows, or why there is none, or is closed if the step is not made here.
+// An item is an observation that waits for its step. If a caller waits for the step too, reply
+// receives the update after it or an error, or is closed if the step is not made here.
 type item struct {
 	fsm.Observation
-	reply chan<- reply // has room for one; nil if nobody waits
+	reply chan<- reply // has room for one; nil if no caller waits
 }
 
-// A reply is what became of a item.
+// A reply is the result of the step of an item.
 type reply struct {
 	update Update
 	err    error
 }
 
-// An inbox holds the observations of an update that wait for their step, oldest first. It is short, also while the store
-// refuses steps for hours and a device or a network does what it likes.
+// An inbox holds the observations of an update that wait for their step, oldest first. It is
+// bounded, also if the store refuses steps for hours.
 type inbox []item
 
-// maxInbox is more than there are kinds of observations, so that in a full inbox one is there twice.
+// maxInbox is more than the number of kinds, so a full inbox holds one kind twice.
 const maxInbox = 32
 
-// add puts an observation last. When there are too many, the oldest goes that is followed by another of its kind: of what a
-// device does again and again the last time counts, of two actions that ended the one that began later. What somebody waits
-// for always stays: there is one for each call.
+// add appends an observation. If there are too many, it removes the oldest one that another of the
+// same kind follows: of repeated events of a device the last counts, and of two ended actions the
+// one that began later. An item with a caller always stays; each call adds one.
 func (b *inbox) add(l item) {
 	switch l.Kind {
 	case fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveConnectionFailed, fsm.ObserveObjectChanged:
-		// One of these says as much as two; the later one more.
+		// One of these says as much as two, and the later one says more.
 		same := func(queued item) bool { return queued.Kind == l.Kind && queued.reply == nil }
 		if i := slices.IndexFunc(*b, same); i >= 0 {
 			(*b)[i] = l
@@ -52,10 +52,10 @@ func (b *inbox) add(l item) {
 	}
 }
 
-// first puts observations before all others, in their order.
+// first inserts observations before all others, in order.
 func (b *inbox) first(items ...item) { *b = slices.Insert(*b, 0, items...) }
 
-// next takes the first observation; there is one.
+// next removes and returns the first observation; there is one.
 func (b *inbox) next() item {
 	l := (*b)[0]
 	if *b = slices.Delete(*b, 0, 1); len(*b) == 0 {
@@ -64,7 +64,7 @@ func (b *inbox) next() item {
 	return l
 }
 
-// refuse tells those who wait that nothing comes of it here.
+// refuse answers all callers that no step is made here.
 func (b *inbox) refuse() {
 	for _, l := range *b {
 		l.answer(nil, nil)
@@ -72,7 +72,8 @@ func (b *inbox) refuse() {
 	*b = nil
 }
 
-// answer tells who waits for a step what followed, or why nothing did; two nils: the step was not made here.
+// answer passes a caller the update after the step, or an error. If both are nil, the step was not
+// made here.
 func (l item) answer(u *Update, err error) {
 	if l.reply == nil {
 		return

@@ -9,8 +9,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestInbox fills an inbox that nobody empties, with what devices and networks do in hours: it stays short, keeps of each
-// kind the last one, and what it keeps stays in order.
+// TestInbox fills an inbox that nobody empties, with what devices and networks do in hours: it
+// stays short, keeps of each kind the last one, and what it keeps stays in order.
 func TestInbox(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {

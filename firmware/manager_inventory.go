@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// unread holds the endpoints that are to be read for the inventory, each once however often it registers, and counts those
+// unread holds the endpoints that wait to be read for the inventory, each once, and counts those
 // that are being read and answer.
 type unread struct {
 	mu      sync.Mutex
@@ -20,7 +20,8 @@ type unread struct {
 	reading int
 }
 
-// readSoon has what an endpoint runs read. The inventory has places of its own, so that it holds up no update.
+// readSoon queues an endpoint to be read. The inventory has its own places, so it does not delay
+// updates.
 func (m *Manager) readSoon(endpoint string) {
 	q := &m.unread
 	q.mu.Lock()
@@ -34,16 +35,16 @@ func (m *Manager) readSoon(endpoint string) {
 	m.takeInventory(0)
 }
 
-// catchUp has those read who registered when nobody watched: the server may have served before Run, or ended in between.
+// catchUp queues the devices that registered while no Run watched.
 func (m *Manager) catchUp(ctx context.Context) {
 	for d, err := range m.db.Devices(ctx, store.DeviceQuery{Registered: true}) {
 		if errors.Is(err, store.ErrDamaged) {
-			m.log.Error("what is known of a device cannot be read", "endpoint", d.Endpoint, "error", err)
+			m.log.Error("record of a device cannot be read", "endpoint", d.Endpoint, "error", err)
 			continue
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				m.log.Error("store does not tell which devices are to be read", "error", err)
+				m.log.Error("store cannot list the devices to read", "error", err)
 			}
 			return
 		}
@@ -53,7 +54,8 @@ func (m *Manager) catchUp(ctx context.Context) {
 	}
 }
 
-// takeInventory begins to read the endpoints that wait, after others have ended, as far as there is room.
+// takeInventory begins to read the endpoints that wait, as far as there is room after others have
+// ended.
 func (m *Manager) takeInventory(ended int) {
 	q := &m.unread
 	q.mu.Lock()
@@ -74,7 +76,7 @@ func (m *Manager) takeInventory(ended int) {
 	}
 }
 
-// forgetUnread forgets the endpoints that wait: Run has ended.
+// forgetUnread empties the queue; Run has ended.
 func (m *Manager) forgetUnread() {
 	q := &m.unread
 	q.mu.Lock()
@@ -82,12 +84,12 @@ func (m *Manager) forgetUnread() {
 	q.waiting, q.queued = nil, nil
 }
 
-// inventory reads what a device runs. tries counts how often it could not be sent.
+// inventory reads the firmware of a device. tries counts how often the request could not be sent.
 func (m *Manager) inventory(endpoint string, tries int) {
 	var r fsm.Reading
 	const what = fsm.ReadState | fsm.ReadResult | fsm.ReadVersion | fsm.ReadProtocols | fsm.ReadDelivery
 	e := &action{m: m, endpoint: endpoint, lane: laneInventory}
-	// While the device is silent another one is read.
+	// While the device is silent, another one is read.
 	room := &inventoryRoom{m: m}
 	e.run = func(e *action) { e.read(what, &r, e.end) }
 	e.notice = func(kind fsm.ObservationKind) {
@@ -98,7 +100,7 @@ func (m *Manager) inventory(endpoint string, tries int) {
 	}
 	e.finish = func(err error) {
 		if errors.Is(err, lwm2m.ErrUnreachable) && tries < 3 {
-			// The server may only be about to open its sockets.
+			// The server may still be opening its sockets.
 			time.AfterFunc(time.Second<<tries, func() { m.inventory(endpoint, tries+1) })
 			return
 		}
@@ -110,7 +112,7 @@ func (m *Manager) inventory(endpoint string, tries int) {
 	e.begin()
 }
 
-// inventoryRoom is the room of one device that is read.
+// inventoryRoom is the room that one device takes while it is read.
 type inventoryRoom struct {
 	m    *Manager
 	once sync.Once
@@ -121,13 +123,13 @@ func (r *inventoryRoom) leave() { r.once.Do(func() { go r.m.takeInventory(1) }) 
 // keepInventory stores what was read.
 func (m *Manager) keepInventory(ctx context.Context, endpoint string, r fsm.Reading, cause error) {
 	if _, ok := m.srv.Registration(endpoint); !ok {
-		return // it was deleted meanwhile
+		return // it was deleted
 	}
 	device, err := m.db.Device(ctx, endpoint)
 	if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
 		facts, ok := firmwareFacts(r, device.Firmware)
 		if !ok {
-			m.log.Debug("a device does not tell about its firmware", "endpoint", endpoint, "error", cause)
+			m.log.Debug("device does not report its firmware", "endpoint", endpoint, "error", cause)
 			return
 		}
 		facts.Read = m.clock.now()
@@ -138,6 +140,6 @@ func (m *Manager) keepInventory(ctx context.Context, endpoint string, r fsm.Read
 		_, err = m.db.Commit(ctx, changes...)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
-		m.log.Error("store fails what a device runs", "endpoint", endpoint, "error", err)
+		m.log.Error("store refused what was read of a device", "endpoint", endpoint, "error", err)
 	}
 }

@@ -47,8 +47,8 @@ var damages = map[string]func(file string) error{
 	},
 }
 
-// TestImageDamaged damages an image before and in the middle of its delivery. What is said to be wrong is the image, and not the
-// connection.
+// TestImageDamaged damages an image before and in the middle of its delivery. What is said to be
+// wrong is the image, and not the connection.
 func TestImageDamaged(t *testing.T) {
 	for name, damage := range damages {
 		for _, way := range []string{"push", "coap", "http"} {

@@ -21,7 +21,8 @@ func replaces(call storetest.Call) bool {
 	return len(call.Changes) > 0 && is[store.ReplaceUpdate](call.Changes[0])
 }
 
-// TestCancelInConflict cancels updates of a store that says, at random and in vain, that somebody else has changed the record.
+// TestCancelInConflict cancels updates of a store that says, at random and in vain, that somebody
+// else has changed the record.
 func TestCancelInConflict(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run("", func(t *testing.T) {
@@ -67,8 +68,8 @@ func TestCancelInConflict(t *testing.T) {
 	}
 }
 
-// TestCancelAtOnce gives several orders at the same moment to two managers of one store. What each is told is what has come of
-// it.
+// TestCancelAtOnce gives several orders at the same moment to two managers of one store. What each
+// is told is what has come of it.
 func TestCancelAtOnce(t *testing.T) {
 	for _, driven := range []bool{true, false} {
 		for range 20 {
@@ -106,7 +107,8 @@ func TestCancelAtOnce(t *testing.T) {
 	}
 }
 
-// TestCancelAndStep cancels by a manager that does not drive, at the moment of a step of the one that does.
+// TestCancelAndStep cancels by a manager that does not drive, at the moment of a step of the one
+// that does.
 func TestCancelAndStep(t *testing.T) {
 	for n := range 40 {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -148,7 +150,8 @@ func TestCancelAndStep(t *testing.T) {
 	}
 }
 
-// TestCancelWhileStoreFails cancels while the store fails for a minute, with a context that ends sooner and one that does not.
+// TestCancelWhileStoreFails cancels while the store fails for a minute, with a context that ends
+// sooner and one that does not.
 func TestCancelWhileStoreFails(t *testing.T) {
 	for _, patience := range []time.Duration{10 * time.Second, time.Hour} {
 		for _, driven := range []bool{true, false} {

@@ -23,8 +23,8 @@ func (w *world) risesOnly() {
 	}
 }
 
-// TestDowntime leaves an update without a server for three days, in each phase that lasts. No limit strikes, and the deadline
-// loses ten minutes at most for each time.
+// TestDowntime leaves an update without a server for three days, in each phase that lasts. No limit
+// strikes, and the deadline loses ten minutes at most for each time.
 func TestDowntime(t *testing.T) {
 	slow := good()
 	slow.PullTime, slow.Install.Time = time.Hour, 30*time.Minute
@@ -75,8 +75,9 @@ func TestDowntime(t *testing.T) {
 	}
 }
 
-// TestSetBack starts a server on what was stored at times that have yet to come, as after the wall clock was set back by days:
-// updates that were active, updates that are made now and orders have times that only rise, and limits strike in time.
+// TestSetBack starts a server on what was stored at times that have yet to come, as after the wall
+// clock was set back by days: updates that were active, updates that are made now and orders have
+// times that only rise, and limits strike in time.
 func TestSetBack(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{Limits: fsm.Limits{Transferring: time.Hour}}, func(w *world) {
 		w.stop()
@@ -112,7 +113,8 @@ func TestSetBack(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, d.Online)
 
-		// One that stands still ends when its time is over, by the clock that goes on and not by that of the wall.
+		// One that stands still ends when its time is over, by the clock that goes on and not by
+		// that of the wall.
 		device.off()
 		w.puppet(&puppet{})
 		stuck := w.begin(w.request())
@@ -148,8 +150,8 @@ func TestNotDrivenSetBack(t *testing.T) {
 	})
 }
 
-// TestNeverReturns executes on a device in queue mode that never comes back, and on one that merely sleeps: the first is given
-// up after its lifetime and the limit of a restart.
+// TestNeverReturns executes on a device in queue mode that never comes back, and on one that merely
+// sleeps: the first is given up after its lifetime and the limit of a restart.
 func TestNeverReturns(t *testing.T) {
 	t.Run("gone", func(t *testing.T) {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {

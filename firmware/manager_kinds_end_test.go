@@ -92,8 +92,8 @@ func TestMayStill(t *testing.T) {
 	}
 }
 
-// TestNoExecuteIsSentAfterTheEnd ends updates, by the clock and by orders, while Execute is sent again and again to a device that does
-// not answer. When the end is durable no more of them leave.
+// TestNoExecuteIsSentAfterTheEnd ends updates, by the clock and by orders, while Execute is sent
+// again and again to a device that does not answer. When the end is durable no more of them leave.
 func TestNoExecuteIsSentAfterTheEnd(t *testing.T) {
 	for name, end := range map[string]func(w *world, id string){
 		"cancel": func(w *world, id string) {

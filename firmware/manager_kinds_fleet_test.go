@@ -22,7 +22,8 @@ func (w *world) deaf(host string) {
 	}})
 }
 
-// TestInventoryAmongSilent has devices register of which a third never answers: the others are known soon.
+// TestInventoryAmongSilent has devices register of which a third never answers: the others are
+// known soon.
 func TestInventoryAmongSilent(t *testing.T) {
 	for name, silent := range map[string]func(i int) bool{
 		"mixed": func(i int) bool { return i%3 == 0 }, "first": func(i int) bool { return i < 100 },
@@ -52,7 +53,8 @@ func TestInventoryAmongSilent(t *testing.T) {
 	}
 }
 
-// TestUpdatesAmongSilent updates a fleet of which half does not answer, with few places: the others are updated soon.
+// TestUpdatesAmongSilent updates a fleet of which half does not answer, with few places: the others
+// are updated soon.
 func TestUpdatesAmongSilent(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{Parallel: 8, Silent: 50}, func(w *world) {
 		const fleet = 400

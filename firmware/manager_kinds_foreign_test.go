@@ -24,8 +24,8 @@ func good() firmwaretest.Script {
 	}
 }
 
-// TestForeignKept meets clients that hold a package of somebody else's and cannot be reset. That package is never executed;
-// the right one is, once it is proven to have taken the place.
+// TestForeignKept meets clients that hold a package of somebody else's and cannot be reset. That
+// package is never executed; the right one is, once it is proven to have taken the place.
 func TestForeignKept(t *testing.T) {
 	fromHere := func(w *world) func(context.Context, string) fsm.Result { return w.fetches("10.0.1.1") }
 	late := func(w *world) func(context.Context, string) fsm.Result {
@@ -90,7 +90,8 @@ func TestForeignKept(t *testing.T) {
 	}
 }
 
-// TestForeignDropped meets clients that hold a package of somebody else's, whatever it is called, and can be reset.
+// TestForeignDropped meets clients that hold a package of somebody else's, whatever it is called,
+// and can be reset.
 func TestForeignDropped(t *testing.T) {
 	for name, script := range map[string]firmwaretest.Script{
 		"pull": {Delivery: fsm.PullOnly}, "push": {Delivery: fsm.PushOnly}, "both": {Delivery: fsm.PushAndPull},
@@ -147,7 +148,8 @@ func TestForeignForced(t *testing.T) {
 	}
 }
 
-// TestForeignMeanwhile has another server's transfer end in State Downloaded after what we sent was refused.
+// TestForeignMeanwhile has another server's transfer end in State Downloaded after what we sent was
+// refused.
 func TestForeignMeanwhile(t *testing.T) {
 	for _, profile := range []string{"", "fixed-host", "push", "pull"} {
 		for _, code := range []lwm2m.ResponseCode{lwm2m.CodeBadRequest, lwm2m.CodeMethodNotAllowed, lwm2m.CodeInternal, lwm2m.CodeUnavailable} {

@@ -106,8 +106,8 @@ func TestTooManyHolds(t *testing.T) {
 	}
 }
 
-// TestHoldAtAnyTime holds an update at random moments of its life. After Hold has returned no Execute leaves that the journal
-// does not say was sent before.
+// TestHoldAtAnyTime holds an update at random moments of its life. After Hold has returned no
+// Execute leaves that the journal does not say was sent before.
 func TestHoldAtAnyTime(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run("", func(t *testing.T) {
@@ -176,7 +176,8 @@ func TestHeldForDays(t *testing.T) {
 	})
 }
 
-// TestLostOnHold has a device lose its package, and its power, while its update is held: that costs no attempt.
+// TestLostOnHold has a device lose its package, and its power, while its update is held: that costs
+// no attempt.
 func TestLostOnHold(t *testing.T) {
 	for _, method := range []fsm.DeliveryMethod{fsm.PullOnly, fsm.PushOnly} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {

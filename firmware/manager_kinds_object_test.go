@@ -14,8 +14,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// TestNoObject updates devices without an Object 5 that could be used. That ends soon, with its reason, and before anything is
-// written.
+// TestNoObject updates devices without an Object 5 that could be used. That ends soon, with its
+// reason, and before anything is written.
 func TestNoObject(t *testing.T) {
 	says := func(v lwm2m.Value) firmwaretest.Habits {
 		return firmwaretest.Habits{Nonsense: firmwaretest.Nonsense{Values: map[lwm2m.Path]lwm2m.Value{lwm2m.NewPath(5, 0, 3): v}}}

@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// A puppet is a device whose Object 5 does nothing by itself: it shows what the test has it show, and answers what the test
-// says.
+// A puppet is a device whose Object 5 does nothing by itself: it shows what the test has it show,
+// and answers what the test says.
 type puppet struct {
 	answer func(asked string) error // to "uri", "reset", "push", "pushed", "execute" and "cancel"; nil: all are accepted
 	method fsm.DeliveryMethod

@@ -31,8 +31,8 @@ var (
 	deviceHost = netip.MustParseAddr("10.0.1.1")
 )
 
-// fetches returns a download that takes place: by CoAP, or by HTTP without a network in between. Of a path the client knows
-// the host itself.
+// fetches returns a download that takes place: by CoAP, or by HTTP without a network in between. Of
+// a path the client knows the host itself.
 func (w *world) fetches(host string) func(context.Context, string) fsm.Result {
 	return func(ctx context.Context, uri string) fsm.Result {
 		if _, rest, ok := strings.Cut(uri, "coap://"); ok && rest != "" {

@@ -18,8 +18,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// guardHolds looks, at each datagram that changes a Firmware Update object, that the store has no claim of what the device
-// holds. It returns how often it looked.
+// guardHolds looks, at each datagram that changes a Firmware Update object, that the store has no
+// claim of what the device holds. It returns how often it looked.
 func (w *world) guardHolds() *atomic.Int64 {
 	var looked atomic.Int64
 	w.net.Tap(func(p simnet.Packet) {
@@ -72,8 +72,9 @@ var touches = map[string]func(context.Context, *lwm2m.Server) error{
 	},
 }
 
-// TestTouched has the program itself change the Firmware Update object in the middle of an update. What was proven before
-// counts no more, whatever the device answers and shows: the package is transferred again before it is executed.
+// TestTouched has the program itself change the Firmware Update object in the middle of an update.
+// What was proven before counts no more, whatever the device answers and shows: the package is
+// transferred again before it is executed.
 func TestTouched(t *testing.T) {
 	for name, touch := range touches {
 		for _, when := range []fsm.State{fsm.Downloading, fsm.Downloaded} {
@@ -130,7 +131,8 @@ func TestTouched(t *testing.T) {
 	}
 }
 
-// TestHoldsForgotten shows what takes the stored fact back that a device holds a package: another State, and another version.
+// TestHoldsForgotten shows what takes the stored fact back that a device holds a package: another
+// State, and another version.
 func TestHoldsForgotten(t *testing.T) {
 	for name, change := range map[string]func(p *puppet){
 		"state": func(p *puppet) { p.show(fsm.Idle, fsm.ResultDefault) },
@@ -159,7 +161,8 @@ func TestHoldsForgotten(t *testing.T) {
 				w.start(w.db)
 				time.Sleep(time.Minute)
 				if name == "version" {
-					// It still shows Downloaded, and what it showed before proves it to this update. A later one has to see.
+					// It still shows Downloaded, and what it showed before proves it to this
+					// update. A later one has to see.
 					return
 				}
 				require.Empty(t, w.holds())
@@ -168,8 +171,8 @@ func TestHoldsForgotten(t *testing.T) {
 	}
 }
 
-// TestHoldsUsed cancels an update whose device is away, with the package. A new one of the same image executes at once, one of
-// another image never does before it is transferred.
+// TestHoldsUsed cancels an update whose device is away, with the package. A new one of the same
+// image executes at once, one of another image never does before it is transferred.
 func TestHoldsUsed(t *testing.T) {
 	for name, test := range map[string]struct {
 		other    bool // another image
@@ -237,8 +240,8 @@ func TestHoldsUsed(t *testing.T) {
 	}
 }
 
-// TestHoldsUnknown loses the store's answers to the commits by which it learns that the device holds the package. It is cleared
-// before Execute all the same.
+// TestHoldsUnknown loses the store's answers to the commits by which it learns that the device
+// holds the package. It is cleared before Execute all the same.
 func TestHoldsUnknown(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		looked := w.guardHolds()

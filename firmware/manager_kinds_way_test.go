@@ -31,7 +31,8 @@ func (w *world) ways(id string) string {
 	return strings.Join(ways, " ")
 }
 
-// TestWayRefused has the device refuse what is pushed, or the URI: the update goes the other way if it may.
+// TestWayRefused has the device refuse what is pushed, or the URI: the update goes the other way if
+// it may.
 func TestWayRefused(t *testing.T) {
 	for _, refused := range []string{"push", "uri"} {
 		for _, code := range []lwm2m.ResponseCode{
@@ -89,8 +90,8 @@ var nowhere = map[fsm.Protocol]string{
 	fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/",
 }
 
-// TestURIsLeadNowhere serves packages by CoAP, and says that it does by HTTP too. The device tries what it is told, and the
-// update finds the way that works.
+// TestURIsLeadNowhere serves packages by CoAP, and says that it does by HTTP too. The device tries
+// what it is told, and the update finds the way that works.
 func TestURIsLeadNowhere(t *testing.T) {
 	for _, test := range []struct {
 		result    fsm.Result
@@ -137,7 +138,8 @@ func TestURIsLeadNowhere(t *testing.T) {
 	}
 }
 
-// TestPullBreaks breaks downloads off in the middle: they are taken up the same way once, and then another one.
+// TestPullBreaks breaks downloads off in the middle: they are taken up the same way once, and then
+// another one.
 func TestPullBreaks(t *testing.T) {
 	inWorldThatServes(t, firmware.DeliveryConfig{BaseURLs: bases(nowhere)}, firmware.ManagerConfig{}, func(w *world) {
 		script := good()
@@ -156,7 +158,8 @@ func TestPullBreaks(t *testing.T) {
 	})
 }
 
-// TestOffers decides by what packages are served to a device when the device is there, and not before.
+// TestOffers decides by what packages are served to a device when the device is there, and not
+// before.
 func TestOffers(t *testing.T) {
 	t.Run("made before the device registers", func(t *testing.T) {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {

@@ -9,12 +9,14 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// ErrEnded is returned by [Manager.Cancel], [Manager.Hold], [Manager.Release] and [Manager.Served] for an update that has its
-// outcome already.
+// ErrEnded is returned by [Manager.Cancel], [Manager.Hold], [Manager.Release] and [Manager.Served]
+// if the update has its outcome already.
 var ErrEnded = errors.New("firmware: update has ended")
 
-// Cancel ends an update here, at once and durably, and tells the device where that is possible. It returns the update as it
-// ended; its Machine.MayStill says what can follow on the device. If it had its outcome already the error is ErrEnded.
+// Cancel ends an update at once and durably, and cancels it on the device where that is possible.
+// It returns the update as it ended; Machine.MayStill says what can still happen on the device. If
+// the update had its outcome already, the error is ErrEnded; else store.ErrNotFound or that of the
+// store.
 func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
 	u, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveCancel})
 	if err == nil && u.Machine.Outcome != fsm.OutcomeCancelled {
@@ -23,13 +25,14 @@ func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
 	return u, err
 }
 
-// Hold keeps an update from executing until holder releases it, or until the given time; the zero time means never. It
-// replaces an earlier hold of the same holder. The update may transfer its package, and then waits in phase transferred.
-// Time on hold counts against no limit and no deadline. When Hold returns nil, no Execute is sent that was not on its way
-// before: the journal says if one was.
+// Hold keeps an update from executing until holder releases it, or until the given time; the zero
+// time means no limit. It replaces an earlier hold of the same holder. The update may transfer its
+// package, and then waits in phase transferred. Time on hold counts against no limit and no
+// deadline. After Hold has returned nil, no Execute is sent, except one that was already sent; the
+// journal then says so.
 //
-// holder is a name of 1 to fsm.MaxHolder bytes, reason a text for people of up to fsm.MaxHoldReason. The error is a
-// *RequestError, ErrEnded, store.ErrNotFound or the store's.
+// holder is a name of 1 to fsm.MaxHolder bytes, reason a text for people of up to fsm.MaxHoldReason
+// bytes. The error is a *RequestError, ErrEnded, store.ErrNotFound or that of the store.
 func (m *Manager) Hold(ctx context.Context, id, holder, reason string, until time.Time) (Update, error) {
 	h := fsm.Hold{Holder: holder, Reason: reason, Until: until}
 	if err := m.checkHold(h); err != nil {
@@ -53,16 +56,17 @@ func (m *Manager) Hold(ctx context.Context, id, holder, reason string, until tim
 	return u, &RequestError{Field: "until", Problem: "has passed"} // meanwhile
 }
 
-// Release ends the hold of holder, and of no other; to release what is not held is no error. The update executes once no
-// hold is left. The error is ErrEnded, store.ErrNotFound or the store's.
+// Release ends the hold of holder, and of no other. Releasing what is not held is no error. The
+// update executes once no hold is left. The error is ErrEnded, store.ErrNotFound or that of the
+// store.
 func (m *Manager) Release(ctx context.Context, id, holder string) (Update, error) {
 	return m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: holder}})
 }
 
-// Served is the program's word that the device of an update has fetched the update's package to its last byte, from a server
-// of the program's own, after the update wrote its Package URI. For a client that cannot be reset, and held another package
-// before, it is the only proof that what it holds now is the right one. The error is ErrEnded, store.ErrNotFound or the
-// store's.
+// Served reports that the device of an update has fetched the whole package from a server of the
+// program, after the update wrote its Package URI. For a client that cannot be reset, and held
+// another package before, that is the only proof that it holds the right one. The error is
+// ErrEnded, store.ErrNotFound or that of the store.
 func (m *Manager) Served(ctx context.Context, id string) error {
 	_, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObservePackageFetched})
 	return err
@@ -78,8 +82,9 @@ func (m *Manager) checkHold(h fsm.Hold) error {
 	return nil
 }
 
-// order has an update take in what an operator wants, durably, and returns the update as it is then. While it is driven
-// that is a step among others; else it is made here. The error is ErrEnded if it had ended before.
+// order makes an update take in a request of an operator, durably, and returns the update after it.
+// If the update runs, that is one of its steps; else the step is made here. The error is ErrEnded
+// if the update had ended before.
 func (m *Manager) order(ctx context.Context, id string, o fsm.Observation) (Update, error) {
 	for ctx.Err() == nil {
 		if d := m.runOf(id); d != nil {
@@ -117,7 +122,7 @@ func (m *Manager) order(ctx context.Context, id string, o fsm.Observation) (Upda
 	return Update{}, ctx.Err()
 }
 
-// ended says that an order came too late. An order to cancel has itself ended the update.
+// ended returns ErrEnded if an order came too late. A Cancel has itself ended the update.
 func ended(u Update, o fsm.Observation) (Update, error) {
 	if u.Active() || o.Kind == fsm.ObserveCancel {
 		return u, nil
@@ -125,8 +130,8 @@ func ended(u Update, o fsm.Observation) (Update, error) {
 	return u, ErrEnded
 }
 
-// stepHere makes a step of an update that nothing drives. The error is store.ErrConflict if another process made one
-// meanwhile.
+// stepHere makes a step of an update that does not run. The error is store.ErrConflict if another
+// process made one meanwhile.
 func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Update, error) {
 	m.clock.catchUp(ctx, m.db)
 	m.clock.raise(u.Machine.Now())
@@ -144,7 +149,7 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 	m.feed.durable()
 	if u.Active() {
 		if d := m.runOf(u.ID); d != nil {
-			d.observe(o) // a Run has begun meanwhile, with what was stored before
+			d.observe(o) // a Run has begun meanwhile, with the old record
 		}
 		return u, nil
 	}

@@ -41,7 +41,8 @@ func writes(call storetest.Call, name string) bool {
 	})
 }
 
-// TestOrdersSurviveConflicts has another process be quicker each time that an order is to be stored: it is taken in again.
+// TestOrdersSurviveConflicts has another process be quicker each time that an order is to be
+// stored: it is taken in again.
 func TestOrdersSurviveConflicts(t *testing.T) {
 	for name, line := range map[string]string{"cancel": "cancelled", "hold": "held", "release": "released", "served": "served"} {
 		t.Run(name, func(t *testing.T) {
@@ -80,8 +81,9 @@ func TestOrdersSurviveConflicts(t *testing.T) {
 	}
 }
 
-// TestOrdersAreNotEarlier cancels an update that a process with a later clock has brought forward without a line in the
-// journal, while no manager runs: an update that begins after it does not begin before it.
+// TestOrdersAreNotEarlier cancels an update that a process with a later clock has brought forward
+// without a line in the journal, while no manager runs: an update that begins after it does not
+// begin before it.
 func TestOrdersAreNotEarlier(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
@@ -101,8 +103,8 @@ func TestOrdersAreNotEarlier(t *testing.T) {
 	})
 }
 
-// TestOrdersEndWithRun ends Run while orders wait behind a step that the store does not take: each call returns, and says
-// that nothing came of it.
+// TestOrdersEndWithRun ends Run while orders wait behind a step that the store does not take: each
+// call returns, and says that nothing came of it.
 func TestOrdersEndWithRun(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		broken := w.breakable()
@@ -131,8 +133,8 @@ func TestOrdersEndWithRun(t *testing.T) {
 	})
 }
 
-// TestNoExecuteAfterTheEnd cancels an update whose Execute a device leaves unanswered: when the end is stored, no Execute is
-// sent any more, neither at once nor later.
+// TestNoExecuteAfterTheEnd cancels an update whose Execute a device leaves unanswered: when the end
+// is stored, no Execute is sent any more, neither at once nor later.
 func TestNoExecuteAfterTheEnd(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var executes atomic.Int64
@@ -165,8 +167,9 @@ func TestNoExecuteAfterTheEnd(t *testing.T) {
 	})
 }
 
-// TestExecuteWaitsForTheStore lets the store refuse, for a while, to take back the fact that the device holds the package:
-// Execute is not sent before that is durable, and the device is not blamed.
+// TestExecuteWaitsForTheStore lets the store refuse, for a while, to take back the fact that the
+// device holds the package: Execute is not sent before that is durable, and the device is not
+// blamed.
 func TestExecuteWaitsForTheStore(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var refused atomic.Int64

@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	// packageURITime bounds a call of ManagerConfig.PackageURI, and the calls that learn which protocols it has.
+	// packageURITime bounds a call of ManagerConfig.PackageURI, and the calls that learn which
+	// protocols it has.
 	packageURITime = 10 * time.Second
-	// maxPackageURICalls bounds its calls at once, those included that were left behind: the manager's workers are many
-	// more, so that the updates that ask for no URI go on.
+	// maxPackageURICalls bounds its calls at once, those included that were left behind: the
+	// manager's workers are many more, so that the updates that ask for no URI go on.
 	maxPackageURICalls = 128
 	// maxPackageURI is how long a Package URI may be, in bytes (LwM2M 1.0 to 1.2, resource 5/0/1).
 	maxPackageURI = 255
@@ -24,8 +25,8 @@ const (
 // errNoURINow says that ManagerConfig.PackageURI gave no answer: it is asked again later.
 var errNoURINow = errors.New("firmware: PackageURI failed")
 
-// askPackageURI asks ManagerConfig.PackageURI. A call that has not returned when ctx ends is left behind. The error matches
-// errNoURINow, or is that of checkPackageURI.
+// askPackageURI asks ManagerConfig.PackageURI. A call that has not returned when ctx ends is left
+// behind. The error matches errNoURINow, or is that of checkPackageURI.
 func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (string, error) {
 	if m.cfg.PackageURI == nil {
 		return "", nil
@@ -63,7 +64,8 @@ func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (
 	}
 }
 
-// checkPackageURI says why a device cannot be given a URI. The error does not show the URI, which may have secrets.
+// checkPackageURI says why a device cannot be given a URI. The error does not show the URI, which
+// may have secrets.
 func checkPackageURI(uri string, p fsm.Protocol, pathOnly bool) error {
 	if len(uri) > maxPackageURI {
 		return fmt.Errorf("the URI of PackageURI has %d bytes; a Package URI has at most %d", len(uri), maxPackageURI)
@@ -110,8 +112,9 @@ func (m *Manager) foreignURI(ctx context.Context, u Update, act fsm.Action) (uri
 	return uri
 }
 
-// protocols lists the protocols by which packages are served to the device of an update, the preferred one first: by
-// PackageURI or by the delivery. Where PackageURI fails its answer is taken for yes, so that the journal says why no URI came.
+// protocols lists the protocols by which packages are served to the device of an update, the
+// preferred one first: by PackageURI or by the delivery. Where PackageURI fails its answer is taken
+// for yes, so that the journal says why no URI came.
 func (m *Manager) protocols(ctx context.Context, u Update) []fsm.Protocol {
 	r, _ := m.srv.Registration(u.Endpoint)
 	var own map[fsm.Protocol]bool

@@ -18,7 +18,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// TestIDs: an id says when it was made, as other ULIDs do, and the next one is greater whatever the clock says.
+// TestIDs: an id says when it was made, as other ULIDs do, and the next one is greater whatever the
+// clock says.
 func TestIDs(t *testing.T) {
 	at := time.UnixMilli(1469918176385)
 	id := newID(time.Now())
@@ -73,7 +74,8 @@ func TestSteps(t *testing.T) {
 	})
 }
 
-// TestProgressIsSpaced: progress is shown four times in a second, but for the last byte, which is shown at once and once.
+// TestProgressIsSpaced: progress is shown four times in a second, but for the last byte, which is
+// shown at once and once.
 func TestProgressIsSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &Manager{clock: newClock()}
@@ -104,7 +106,8 @@ func TestProgressIsSpaced(t *testing.T) {
 	})
 }
 
-// TestTouches: what changes a Firmware Update object, of one piece or of components, wherever the request says so.
+// TestTouches: what changes a Firmware Update object, of one piece or of components, wherever the
+// request says so.
 func TestTouches(t *testing.T) {
 	for _, tc := range []struct {
 		request lwm2m.Request
@@ -123,7 +126,8 @@ func TestTouches(t *testing.T) {
 	}
 }
 
-// TestTail reads a journal through a tail, from everywhere and while it grows: the same lines as without one.
+// TestTail reads a journal through a tail, from everywhere and while it grows: the same lines as
+// without one.
 func TestTail(t *testing.T) {
 	m := idleManager(t, ManagerConfig{})
 	db := m.db

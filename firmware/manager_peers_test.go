@@ -145,8 +145,8 @@ func TestExecuteWhoseAnswerIsLost(t *testing.T) {
 	})
 }
 
-// TestCancelWhileRestarting: the device has agreed to install, and comes back with the new version after the update was
-// cancelled.
+// TestCancelWhileRestarting: the device has agreed to install, and comes back with the new version
+// after the update was cancelled.
 func TestCancelWhileRestarting(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		script := anjay()
@@ -203,7 +203,8 @@ func TestSameImageTwice(t *testing.T) {
 	})
 }
 
-// TestStateThatDoesNotExist: the journal has the number that the device sent. Leshan's dummy objects have any.
+// TestStateThatDoesNotExist: the journal has the number that the device sent. Leshan's dummy
+// objects have any.
 func TestStateThatDoesNotExist(t *testing.T) {
 	for sent, said := range map[int64]string{43: "state 43,", -64: "state -64,", 1 << 40: "state 1073741824,"} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -247,7 +248,8 @@ func (c largestConn) Write(p []byte) (int, error) {
 	}
 }
 
-// TestPushByTCP: Anjay says that it takes messages of any size, and loses what does not fit its buffer of 4000 bytes.
+// TestPushByTCP: Anjay says that it takes messages of any size, and loses what does not fit its
+// buffer of 4000 bytes.
 func TestPushByTCP(t *testing.T) {
 	db := memory.New()
 	defer db.Close()

@@ -5,22 +5,23 @@ import (
 	"sync"
 )
 
-// lane is what an action shares places with.
+// A lane is a kind of actions that share places.
 type lane uint8
 
 const (
 	laneRequest   lane = iota // reads, writes, executes: short
 	laneTransfer              // pushes: long
-	laneInventory             // reads for which nobody waits
+	laneInventory             // reads of the inventory
 	lanes
 )
 
-// places bounds what is under way with devices. An action takes a place of its lane before its first message goes out. It
-// gives the place up as soon as the device leaves a message unanswered, or asks to be asked later, so that silent devices do
-// not hold up those that answer. How many actions wait for silent devices is bounded too, by another, larger number.
+// places limits the actions in progress. An action takes a place of its lane before its first
+// message goes out. It returns the place as soon as the device leaves a message unanswered or asks
+// the server to retry later, so that silent devices do not delay those that answer. A second,
+// larger limit applies to actions that wait for silent devices.
 //
-// A device that has left the last request unanswered costs a place for some seconds each time that it is tried again. Actions
-// with those are doubtful: a quarter of the places is theirs, and no more.
+// A device that left its last request unanswered takes a place for some seconds each time it is
+// tried. Such doubtful actions get a quarter of the places.
 type places struct {
 	mu    sync.Mutex
 	free  [lanes]int
@@ -29,10 +30,10 @@ type places struct {
 
 	quiet    list.List // of *place whose device is silent, the longest first
 	maxQuiet int
-	share    int // of doubtful actions; 0: they go when no other is in line
+	share    int // of places for doubtful actions; 0: they go only if no other waits
 }
 
-// doubtful is the share of doubtful actions in a lane.
+// doubtful counts the doubtful actions of a lane.
 type doubtful struct {
 	line list.List // of *place that wait for one
 	held int
@@ -44,14 +45,14 @@ func newPlaces(parallel, silent int) *places {
 	return p
 }
 
-// place is what one action holds of places.
+// A place is what one action holds of places.
 type place struct {
 	in    *places
 	lane  lane
-	start func() // called, in a goroutine of its own, when a place becomes free that was waited for
-	evict func() // called, likewise, when the action is to give up in favour of others that wait for silent devices
+	start func() // called in a goroutine of its own when the action gets a place that it waited for
+	evict func() // likewise, when other silent devices need the place
 
-	doubt   bool // the device has left the last request unanswered
+	doubt   bool // the device left its last request unanswered
 	state   placeState
 	element *list.Element // in line or quiet
 }
@@ -66,7 +67,8 @@ const (
 	placeGone
 )
 
-// enter takes a place, or stands in line for one. It reports whether it has one: if not, start is called once it has.
+// enter takes a place or queues for one, and reports whether it has one. If not, start is called
+// once it has.
 func (p *places) enter(l lane, doubt bool, start, evict func()) (pl *place, now bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,7 +82,7 @@ func (p *places) enter(l lane, doubt bool, start, evict func()) (pl *place, now 
 	return pl, false
 }
 
-// queue is the line in which the action stands.
+// queue returns the queue of the action.
 func (pl *place) queue() *list.List {
 	if pl.doubt {
 		return &pl.in.doubt[pl.lane].line
@@ -88,7 +90,7 @@ func (pl *place) queue() *list.List {
 	return &pl.in.line[pl.lane]
 }
 
-// take takes a free place. The lock is held.
+// take takes a free place. p.mu is held.
 func (pl *place) take() {
 	pl.state, pl.element = placeHeld, nil
 	pl.in.free[pl.lane]--
@@ -97,7 +99,7 @@ func (pl *place) take() {
 	}
 }
 
-// free gives the place that is held to others. The lock is held.
+// free returns a held place. p.mu is held.
 func (pl *place) free() {
 	pl.in.free[pl.lane]++
 	if pl.doubt {
@@ -106,8 +108,8 @@ func (pl *place) free() {
 	pl.in.grant(pl.lane)
 }
 
-// silent gives the place up while the device is silent. If as many actions as may wait for silent devices already, the one
-// that has waited for longest gives up.
+// silent returns the place while the device is silent. If too many actions wait for silent devices,
+// the one that has waited for longest is evicted.
 func (pl *place) silent() {
 	p := pl.in
 	p.mu.Lock()
@@ -125,8 +127,8 @@ func (pl *place) silent() {
 	pl.free()
 }
 
-// heard takes a place again, at once: the device is there, and makes it short. For a moment more may be held than there
-// are, but not more than were silent.
+// heard takes a place at once: the device answers, so that it will not be long. For a moment more
+// places may be held than exist.
 func (pl *place) heard() {
 	p := pl.in
 	p.mu.Lock()
@@ -139,7 +141,7 @@ func (pl *place) heard() {
 	pl.take()
 }
 
-// leave gives back whatever the action holds. It may be called several times.
+// leave returns everything that the action holds. It may be called several times.
 func (pl *place) leave() {
 	p := pl.in
 	p.mu.Lock()
@@ -155,7 +157,7 @@ func (pl *place) leave() {
 	pl.state, pl.element = placeGone, nil
 }
 
-// grant lets those go who stand in line, as far as there are places. p.mu is held.
+// grant gives free places to queued actions. p.mu is held.
 func (p *places) grant(l lane) {
 	for p.free[l] > 0 {
 		sure, doubtful := &p.line[l], &p.doubt[l].line

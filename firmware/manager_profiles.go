@@ -1,19 +1,25 @@
 package firmware
 
 import (
+	"encoding"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/names"
+	"github.com/otago-iot/otago/store"
 )
 
-// Profiles returns the built-in profiles by name: what kinds of clients need that differs from the specification. The map is
-// the caller's.
+// Profiles returns the built-in profiles by name: what kinds of clients need that differs from the
+// specification. The map belongs to the caller.
 func Profiles() map[string]fsm.Profile {
 	return map[string]fsm.Profile{
 		// A client that follows the specification.
 		"": {},
-		// A client whose host is fixed in its firmware: it takes only a path as Package URI, starts a download of whatever
-		// is written there, also of nothing, and may answer only when the download is over. Its packages are public.
+		// A client with a fixed host: it takes only a path as Package URI, starts a download of
+		// whatever is written, even if that is empty, and may answer only after the download. Its
+		// packages are public.
 		"fixed-host": {
 			Name: "fixed-host", PathOnly: true, Reset: fsm.ResetNone, Delivery: fsm.DeliveryPull,
 			Protocols: []fsm.Protocol{
@@ -21,14 +27,74 @@ func Profiles() map[string]fsm.Profile {
 			},
 			WriteGrace: 10 * time.Minute,
 		},
-		// A client that pulls although it says it could be pushed to: AVSystem's Anjay does nothing else during a push.
+		// A client that pulls although it reports that it accepts a push: AVSystem's Anjay does
+		// nothing else during a push.
 		"pull": {Name: "pull", Delivery: fsm.DeliveryPull},
-		// A client that has no cache of duplicates and takes blocks in their order only: AVSystem's Anjay by default. Wrong for
-		// one that accepts gaps.
+		// A client without a cache of duplicates that takes blocks only in order: AVSystem's Anjay
+		// by default. Wrong for one that accepts gaps.
 		"no-duplicate-cache": {Name: "no-duplicate-cache", SkipTaken: true},
 		// A client that takes 16 KiB of a package in one message over TCP and TLS.
 		"large-blocks": {Name: "large-blocks", BlockSize: 16 << 10},
-		// A client that is best pushed to.
+		// A client for which a push works better.
 		"push": {Name: "push", Delivery: fsm.DeliveryPush},
 	}
+}
+
+// check returns the profile of a request, or what is wrong with the request.
+func (m *Manager) check(r Request) (fsm.Profile, error) {
+	bad := func(field, problem string) (fsm.Profile, error) {
+		return fsm.Profile{}, &RequestError{Field: field, Problem: problem}
+	}
+	if problem := names.Check(r.Endpoint, 1, store.MaxEndpoint); problem != "" {
+		return bad("endpoint", problem)
+	}
+	if r.Key != "" {
+		if problem := names.Check(r.Key, 1, store.MaxName); problem != "" {
+			return bad("key", problem)
+		}
+	}
+	if !m.owns(r.Endpoint) {
+		return bad("endpoint", "does not belong to this manager")
+	}
+	profile, ok := m.cfg.Profiles[r.Profile]
+	if !ok {
+		profile, ok = Profiles()[r.Profile]
+	}
+	switch {
+	case r.Image == "":
+		return bad("image", "is empty")
+	case len(r.Image) > store.MaxID:
+		return bad("image", "is not an image's id")
+	case r.Delivery == fsm.DeliveryPush && r.Protocol != fsm.ProtocolAuto:
+		return bad("protocol", "makes the device pull, but delivery is push")
+	case r.Deadline < 0 || r.Deadline > MaxDeadline:
+		return bad("deadline", "must be positive and at most a year")
+	case r.Verify != "" && r.Verify != fsm.VerifyVersion && r.Verify != fsm.VerifyResult:
+		return bad("verify", fmt.Sprintf("%.40q is not known", r.Verify))
+	case r.Attempts < 0 || r.Attempts > MaxAttempts:
+		return bad("attempts", fmt.Sprintf("must be from 1 to %d", MaxAttempts))
+	case !ok:
+		return bad("profile", fmt.Sprintf("%.40q is not known", r.Profile))
+	}
+	if r.Hold != (fsm.Hold{}) {
+		if err := r.Hold.Check(); err != nil {
+			return bad("hold", "is not valid: "+err.Error())
+		}
+	}
+	if err := store.CheckLabels(r.Labels); err != nil {
+		return bad("labels", "are not valid: "+strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": "))
+	}
+	// A value that passed here but cannot be read back would make a damaged record.
+	for _, word := range []struct {
+		field string
+		value encoding.TextMarshaler
+	}{{"delivery", r.Delivery}, {"protocol", r.Protocol}} {
+		if _, err := word.value.MarshalText(); err != nil {
+			return bad(word.field, fmt.Sprintf("%.40q is not known", word.value))
+		}
+	}
+	if err := profile.Check(); err != nil {
+		return bad("profile", "is not valid: "+err.Error())
+	}
+	return profile, nil
 }

@@ -107,7 +107,8 @@ func TestStartBeforeRun(t *testing.T) {
 	})
 }
 
-// TestTwoManagers lets two managers drive the same update, by mistake. They take turns, and the device is told once.
+// TestTwoManagers lets two managers drive the same update, by mistake. They take turns, and the
+// device is told once.
 func TestTwoManagers(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var commits atomic.Int64

@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A resource that is read: the flag that asks for it, and where its value goes.
+// A resource to read: the flag that asks for it, and where its value goes.
 type resource struct {
 	flag fsm.Resources
 	path lwm2m.Path
@@ -29,9 +29,9 @@ var resources = []resource{
 
 var versionResource = resource{fsm.ReadVersion, pathVersion, func(r *fsm.Reading) *fsm.Code { return &r.Version.Code }}
 
-// read reads what is asked for into r. Object 5 is read as a whole, in one request, so that State and Result belong
-// together; from a device that cannot do that, resource by resource. then is called with nil, or with the error of a device
-// that answered nothing: refusals stand in r.
+// read reads the wanted resources into r. It reads Object 5 as a whole, in one request, so that
+// State and Result belong together, and resource by resource from a device that cannot do that. It
+// calls then with nil, or with the error of a device that answered nothing; refusals are in r.
 func (a *action) read(want fsm.Resources, r *fsm.Reading, then func(error)) {
 	c := &reading{action: a, want: want, r: r, then: then}
 	if want&^fsm.ReadVersion == 0 {
@@ -50,7 +50,7 @@ type reading struct {
 	answers int
 }
 
-// whole takes what the instance said.
+// whole handles the answer to the read of the instance.
 func (c *reading) whole(a lwm2m.Answer) {
 	switch {
 	case a.Err == nil:
@@ -62,7 +62,7 @@ func (c *reading) whole(a lwm2m.Answer) {
 	}
 	var missing []resource
 	for _, res := range resources {
-		// What the instance left out is asked for by name only where it matters to know why.
+		// A resource that the instance left out is read by name only where the reason matters.
 		must := res.flag == fsm.ReadState || res.flag == fsm.ReadResult
 		switch {
 		case !c.want.Has(res.flag) || *res.code(c.r) != fsm.CodeNone:
@@ -88,13 +88,13 @@ func (c *reading) each(missing []resource) {
 			return
 		}
 		if res.flag == fsm.ReadState && c.r.State.Code == fsm.CodeNotFound {
-			missing = nil // there is no such object, or it tells nothing
+			missing = nil // the object does not exist, or reports nothing
 		}
 		c.each(missing[min(1, len(missing)):])
 	})
 }
 
-// take notes the answer to the read of one resource, and reports whether there was one.
+// take records the answer to the read of one resource, and reports whether there was one.
 func (c *reading) take(res resource, a lwm2m.Answer) bool {
 	switch {
 	case a.Err == nil:
@@ -126,7 +126,7 @@ func (c *reading) version() {
 	})
 }
 
-// answered reports whether err is the device's own refusal, or an answer that could not be understood.
+// answered reports whether err is a refusal of the device, or an answer that cannot be understood.
 func answered(err error) bool {
 	if _, ok := errors.AsType[*lwm2m.ResponseError](err); ok {
 		return true
@@ -134,13 +134,13 @@ func answered(err error) bool {
 	return errors.Is(err, lwm2m.ErrMalformed) || errors.Is(err, lwm2m.ErrUnsupportedFormat)
 }
 
-// nonsense stands for a State that is no number: it does not exist.
+// nonsense stands for a State that is no number; no State equals it.
 const nonsense fsm.State = -1
 
-// noText stands for a version that is no text: it equals none.
+// noText stands for a version that is no text; no version equals it.
 const noText = "\xff"
 
-// fill puts the entries that are wanted into a reading.
+// fill copies the wanted entries into a reading.
 func fill(r *fsm.Reading, entries []lwm2m.Entry, want fsm.Resources) {
 	var protocols []fsm.Protocol
 	for _, e := range entries {
@@ -174,14 +174,14 @@ func fill(r *fsm.Reading, entries []lwm2m.Entry, want fsm.Resources) {
 	}
 }
 
-// maxNumber bounds the numbers of states and results that are kept, both ways.
+// maxNumber limits the numbers of States and Results that are kept, in both directions.
 const maxNumber = 1 << 30
 
-// number keeps what a device has sent as it is, for the journal, within bounds.
+// number keeps a number as the device sent it, for the journal, within bounds.
 func number(n int64) int { return int(min(max(n, -maxNumber), maxNumber)) }
 
-// refuse notes the device's refusal to tell a resource. An answer that cannot be understood is one all the same: as State it
-// is none, as version it equals none.
+// refuse records that the device refused to report a resource. An answer that cannot be understood
+// counts as a refusal, but as State or version it is a value that equals no other.
 func refuse(r *fsm.Reading, res resource, err error) {
 	*res.code(r) = fsm.CodeBadRequest
 	if answer, ok := errors.AsType[*lwm2m.ResponseError](err); ok {
@@ -196,11 +196,11 @@ func refuse(r *fsm.Reading, res resource, err error) {
 	}
 }
 
-// firmwareFacts adds what a reading says to what was known of a device; ok is false if it says nothing. What the device
-// refuses to tell, or does not have, is not known.
+// firmwareFacts adds a reading to what was known of a device; ok is false if it says nothing. A
+// resource that the device refuses or does not have is unknown.
 func firmwareFacts(r fsm.Reading, known store.Firmware) (facts store.Firmware, ok bool) {
 	facts = known
-	if r.State.Code == fsm.CodeNotFound { // nor is there anything else of the object
+	if r.State.Code == fsm.CodeNotFound { // then the object has no other resource either
 		facts.Result, facts.Delivery, facts.Protocols = nil, nil, nil
 	}
 	keep(&facts.State, r.State, &ok)
@@ -221,7 +221,7 @@ func firmwareFacts(r fsm.Reading, known store.Firmware) (facts store.Firmware, o
 	return facts, ok
 }
 
-// keep keeps a value that was read, or forgets one that the device does not tell any more.
+// keep sets a value that was read, or clears one that the device no longer reports.
 func keep[T any](fact **T, f fsm.Field[T], ok *bool) {
 	switch {
 	case f.OK():
@@ -231,11 +231,11 @@ func keep[T any](fact **T, f fsm.Field[T], ok *bool) {
 	}
 }
 
-// sameFacts compares all but the time of the reading.
+// sameFacts compares everything but the time of the reading.
 func sameFacts(a, b store.Firmware) bool {
 	return same(a.State, b.State) && same(a.Result, b.Result) && a.Version == b.Version && same(a.Delivery, b.Delivery) &&
 		slices.Equal(a.Protocols, b.Protocols) && (a.Protocols == nil) == (b.Protocols == nil) && a.Read.IsZero() == b.Read.IsZero()
 }
 
-// same compares what two pointers lead to.
+// same compares what two pointers point to.
 func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }

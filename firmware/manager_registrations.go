@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Registrations lets an lwm2m.Server keep its registrations in s, for [lwm2m.ServerConfig].
+// Registrations returns the registrations in s for an lwm2m.Server, for [lwm2m.ServerConfig].
 func Registrations(s store.Store) lwm2m.RegistrationStore { return registrations{s} }
 
 type registrations struct{ store.Store }
@@ -42,8 +42,9 @@ func (s registrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.Regist
 				yield(lwm2m.Registration{}, err)
 				return
 			}
-			// Of a damaged record nothing is known but whether the device is Secured; it registers when it gets no answer, and
-			// that replaces the record. What was never registered is known from an update only.
+			// Of a damaged record only Secured is known. The device registers when it gets no
+			// answer, and that replaces the record. A device that never registered is known only
+			// from an update.
 			if d.Registration.Registered.IsZero() && !d.Registration.Secured {
 				continue
 			}
@@ -54,8 +55,8 @@ func (s registrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.Regist
 	}
 }
 
-// registrationOf makes a registration of its record. What cannot be understood any more is left out. One that has ended has no
-// ID.
+// registrationOf converts a record. It leaves out what cannot be parsed. A registration that has
+// ended has no ID.
 func registrationOf(d store.Device) lwm2m.Registration {
 	s := d.Registration
 	r := lwm2m.Registration{

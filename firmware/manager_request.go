@@ -3,49 +3,51 @@ package firmware
 import (
 	"cmp"
 	"context"
-	"encoding"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
-	"github.com/otago-iot/otago/internal/names"
 	"github.com/otago-iot/otago/store"
 )
 
-// Request asks for one image on one endpoint. Endpoint and Image are needed; the rest has defaults.
+// Request asks for one image on one endpoint. Endpoint and Image are required; the other fields
+// have defaults.
 type Request struct {
-	// Endpoint is the device's endpoint client name. It need not be registered now, nor ever have been: the update waits
-	// for it.
+	// Endpoint is the endpoint client name of the device. The device need not be registered now or
+	// ever have been; the update waits for it.
 	Endpoint string
 	// Image is the id of an image of the repository.
 	Image string
 
-	// Delivery and Protocol say how the package is to reach the device. Defaults: what suits profile and device. A
-	// Protocol means that the device is to pull.
+	// Delivery and Protocol say how the package reaches the device. A Protocol makes the device
+	// pull. Defaults: what suits the profile and the device.
 	Delivery fsm.Delivery
 	Protocol fsm.Protocol
-	// Verify is what proves success. Default fsm.VerifyVersion.
+	// Verify is what proves success. Default: fsm.VerifyVersion.
 	Verify fsm.Verify
-	// Force updates also a device that runs the image's version already.
+	// Force updates a device even if it runs the version of the image already.
 	Force bool
-	// Deadline bounds the whole update, up to a year. Default: that of [ManagerConfig].
+	// Deadline limits the whole update, up to [MaxDeadline]. Default: that of [ManagerConfig].
 	Deadline time.Duration
-	// Attempts bounds the transfers, up to 100. Default: that of [ManagerConfig].
+	// Attempts limits the transfers, from 1 to [MaxAttempts]. Default: that of [ManagerConfig].
 	Attempts int
-	// Profile names what kind of client the device runs. Default: one that follows the specification.
+	// Profile names the kind of client that the device runs; see [Profiles]. Default: one that
+	// follows the specification.
 	Profile string
-	// Hold keeps the update from executing until its Holder releases it, or until its Until: see [Manager.Hold]. Default:
-	// none.
+	// Hold keeps the update from executing until its Holder releases it or its Until has passed;
+	// see [Manager.Hold]. Default: none.
 	Hold fsm.Hold
-	// Labels are names and values by which the program finds the update again: see store.UpdateQuery and
-	// store.CheckLabels, which says what they may be. At most 16. Default: none.
+	// Labels are names and values by which the program finds the update again (store.UpdateQuery).
+	// They do not change. store.CheckLabels says what they may be; at most 16. Default: none.
 	Labels map[string]string
-	// Key makes the request repeatable: another one with the same key returns the update that the first one made.
-	// 1 to 255 characters. Default: none.
+	// Key makes the request repeatable: a second request with the same key returns the update of
+	// the first. 1 to 255 bytes of UTF-8 without control characters. Default: none.
 	Key string
 }
 
@@ -55,7 +57,7 @@ const (
 	MaxAttempts = 100
 )
 
-// A RequestError says what is wrong with a [Request].
+// A RequestError says which field of a [Request] is wrong, and why.
 type RequestError struct {
 	Field   string // in lower case, such as "endpoint"
 	Problem string // in words, such as "is empty"
@@ -63,10 +65,12 @@ type RequestError struct {
 
 func (e *RequestError) Error() string { return "firmware: " + e.Field + " " + e.Problem }
 
-// Start creates an update, durably, and returns it. If Run runs, it begins at once.
+// Start creates an update, durably, and returns it. If Run runs, the update begins at once.
 //
-// The error is a *RequestError; store.ErrNotFound if there is no such image; a *store.UpdateError with store.ErrActive, with the id of the update
-// in the way, if the endpoint has an active update; or the store's.
+// The error is a *RequestError; store.ErrNotFound if the image does not exist; a *store.UpdateError
+// that matches store.ErrActive, with the id of the active update, if the endpoint has one; or that
+// of the store. After an error of the store other than these, the update may exist: a request with
+// a Key can be repeated.
 func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	profile, err := m.check(r)
 	if err != nil {
@@ -97,7 +101,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	var holds []fsm.Hold
 	if r.Hold != (fsm.Hold{}) {
 		if err := m.checkHold(r.Hold); err != nil {
-			// A request that is repeated gets its update also when its hold has ended.
+			// A repeated request gets its update even if its hold has expired.
 			for u, e := range m.db.Updates(ctx, store.UpdateQuery{Key: r.Key, Limit: 1}) {
 				if e == nil && r.Key != "" {
 					return m.repeated(ctx, r, profile, u.ID)
@@ -117,7 +121,8 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	if err := ctx.Err(); err != nil {
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
 	}
-	// What has begun is ended, so that a caller who goes away leaves no update that nobody knows of.
+	// A caller that goes away must not leave an update that no program knows of, so the commit
+	// completes.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	m.isStarting(rec.ID, true)
@@ -152,7 +157,8 @@ func (m *Manager) adoptNew(ctx context.Context, u Update) {
 	m.adopt(u, o, func() {})
 }
 
-// isStarting notes that Start stores an update and then adopts it, so that a Run that begins does not.
+// isStarting records that Start stores an update and then adopts it, so that a Run that begins does
+// not.
 func (m *Manager) isStarting(id string, is bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -163,7 +169,7 @@ func (m *Manager) isStarting(id string, is bool) {
 	}
 }
 
-// refused reports whether a failed commit has certainly not taken place.
+// refused reports whether a failed commit has certainly stored nothing.
 func refused(err error) bool {
 	for _, is := range []error{store.ErrActive, store.ErrNotFound, store.ErrExists, store.ErrInvalid, store.ErrClosed} {
 		if errors.Is(err, is) {
@@ -173,7 +179,7 @@ func refused(err error) bool {
 	return false
 }
 
-// adoptIfStored begins an update of which it is not known whether the store has it, and whose caller was told so, if it turns up.
+// adoptIfStored begins an update whose commit failed, if the store has it after all.
 func (m *Manager) adoptIfStored(id string) {
 	m.spawn(func(ctx context.Context) {
 		for _, pause := range []time.Duration{time.Second, 5 * time.Second, storeTimeout, 2 * storeTimeout} {
@@ -195,7 +201,7 @@ func describe(img store.Image) string {
 	return fmt.Sprintf("%s %s, %d bytes, sha256 %s", img.Name, img.Version, img.Size, img.SHA256)
 }
 
-// repeated returns the update that an earlier request with the same key made.
+// repeated returns the update of an earlier request with the same key.
 func (m *Manager) repeated(ctx context.Context, r Request, profile fsm.Profile, id string) (Update, error) {
 	u, err := m.Get(ctx, id)
 	if err != nil {
@@ -211,66 +217,8 @@ func (m *Manager) repeated(ctx context.Context, r Request, profile fsm.Profile, 
 	return u, nil
 }
 
-// check returns the profile that a request means, or what is wrong with it.
-func (m *Manager) check(r Request) (fsm.Profile, error) {
-	bad := func(field, problem string) (fsm.Profile, error) {
-		return fsm.Profile{}, &RequestError{Field: field, Problem: problem}
-	}
-	if problem := names.Check(r.Endpoint, 1, store.MaxEndpoint); problem != "" {
-		return bad("endpoint", problem)
-	}
-	if r.Key != "" {
-		if problem := names.Check(r.Key, 1, store.MaxName); problem != "" {
-			return bad("key", problem)
-		}
-	}
-	if !m.owns(r.Endpoint) {
-		return bad("endpoint", "does not belong to this manager")
-	}
-	profile, ok := m.cfg.Profiles[r.Profile]
-	if !ok {
-		profile, ok = Profiles()[r.Profile]
-	}
-	switch {
-	case r.Image == "":
-		return bad("image", "is empty")
-	case len(r.Image) > store.MaxID:
-		return bad("image", "is not an image's id")
-	case r.Delivery == fsm.DeliveryPush && r.Protocol != fsm.ProtocolAuto:
-		return bad("protocol", "is for a device that pulls; this update is to be pushed")
-	case r.Deadline < 0 || r.Deadline > MaxDeadline:
-		return bad("deadline", "must be positive and at most a year")
-	case r.Verify != "" && r.Verify != fsm.VerifyVersion && r.Verify != fsm.VerifyResult:
-		return bad("verify", fmt.Sprintf("%.40q is not known", r.Verify))
-	case r.Attempts < 0 || r.Attempts > MaxAttempts:
-		return bad("attempts", fmt.Sprintf("must be from 1 to %d", MaxAttempts))
-	case !ok:
-		return bad("profile", fmt.Sprintf("%.40q is not known", r.Profile))
-	}
-	if r.Hold != (fsm.Hold{}) {
-		if err := r.Hold.Check(); err != nil {
-			return bad("hold", "is not valid: "+err.Error())
-		}
-	}
-	if err := store.CheckLabels(r.Labels); err != nil {
-		return bad("labels", "are not valid: "+strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": "))
-	}
-	// What is not checked here cannot be stored, and what is stored all the same cannot be read back.
-	for _, word := range []struct {
-		field string
-		value encoding.TextMarshaler
-	}{{"delivery", r.Delivery}, {"protocol", r.Protocol}} {
-		if _, err := word.value.MarshalText(); err != nil {
-			return bad(word.field, fmt.Sprintf("%.40q is not known", word.value))
-		}
-	}
-	if err := profile.Check(); err != nil {
-		return bad("profile", "is not valid: "+err.Error())
-	}
-	return profile, nil
-}
-
-// Get returns an update, with the progress of the moment if it is active here. The error is store.ErrNotFound or the store's.
+// Get returns an update, with its present progress if it runs here. The error is store.ErrNotFound,
+// a *store.DamagedError, or that of the store.
 func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
 	d := m.runOf(id)
 	u, err := m.db.Update(ctx, id)
@@ -284,7 +232,8 @@ func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
 	}
 }
 
-// List yields the updates that q selects, with the progress of the moment.
+// List yields the updates that q selects, with their present progress. Errors are those of
+// store.Store.Updates.
 func (m *Manager) List(ctx context.Context, q store.UpdateQuery) iter.Seq2[Update, error] {
 	return func(yield func(Update, error) bool) {
 		for u, err := range m.db.Updates(ctx, q) {
@@ -298,4 +247,44 @@ func (m *Manager) List(ctx context.Context, q store.UpdateQuery) iter.Seq2[Updat
 			}
 		}
 	}
+}
+
+// crockford is the alphabet of ULIDs: digits sort before letters, and no two look alike.
+const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// newID returns a ULID: 48 bits of milliseconds and 80 random bits in 26 characters. Ids of one
+// process sort in the order in which they were made, also within a millisecond, so that a page of a
+// list sorted by id does not change while updates are created.
+func newID(now time.Time) string { return ids.next(now) }
+
+var ids idSource
+
+// An idSource makes rising ULIDs.
+type idSource struct {
+	mu     sync.Mutex
+	hi, lo uint64 // the last one: milliseconds and 16 bits, 64 bits
+}
+
+func (s *idSource) next(now time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ms := uint64(now.UnixMilli()); ms > s.hi>>16 {
+		var b [10]byte
+		rand.Read(b[:])
+		// The highest random bit stays clear, so that there is always a next id.
+		s.hi, s.lo = ms<<16|uint64(binary.BigEndian.Uint16(b[:])&0x7fff), binary.BigEndian.Uint64(b[2:])
+	} else if s.lo++; s.lo == 0 {
+		s.hi++
+	}
+	return encodeID(s.hi, s.lo)
+}
+
+func encodeID(hi, lo uint64) string {
+	var id [26]byte
+	for i := len(id) - 1; i >= 0; i-- {
+		id[i] = crockford[lo&31]
+		lo = lo>>5 | hi<<59
+		hi >>= 5
+	}
+	return string(id[:])
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestOrderNotStorable gives orders whose step the store calls invalid: the caller hears of that, and the update goes on.
+// TestOrderNotStorable gives orders whose step the store calls invalid: the caller hears of that,
+// and the update goes on.
 func TestOrderNotStorable(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var broken atomic.Bool
@@ -60,7 +61,8 @@ func (w *world) drops(lost ...string) {
 	}})
 }
 
-// TestReadsThatCount: a device that has answered one request of a reading has been read; one that has answered none has not.
+// TestReadsThatCount: a device that has answered one request of a reading has been read; one that
+// has answered none has not.
 func TestReadsThatCount(t *testing.T) {
 	for name, tc := range map[string]struct {
 		lost     []string
@@ -178,7 +180,8 @@ func TestHooksTell(t *testing.T) {
 	})
 }
 
-// TestSendIsAHint: what a device sends of its firmware by itself has it read at once, anything else has not.
+// TestSendIsAHint: what a device sends of its firmware by itself has it read at once, anything else
+// has not.
 func TestSendIsAHint(t *testing.T) {
 	for _, tc := range []struct {
 		path lwm2m.Path
@@ -206,7 +209,8 @@ func TestSendIsAHint(t *testing.T) {
 	}
 }
 
-// TestEventsInTime: what happens here is told after 20 ms, what another process writes to the store within 5 s.
+// TestEventsInTime: what happens here is told after 20 ms, what another process writes to the store
+// within 5 s.
 func TestEventsInTime(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		u := w.begin(w.request())
@@ -236,8 +240,8 @@ func TestEventsInTime(t *testing.T) {
 	})
 }
 
-// TestLateStep: a step that the store takes less than half a minute for is acted on; after a longer time the device is looked at
-// first.
+// TestLateStep: a step that the store takes less than half a minute for is acted on; after a longer
+// time the device is looked at first.
 func TestLateStep(t *testing.T) {
 	for took, late := range map[time.Duration]bool{29 * time.Second: false, 31 * time.Second: true} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {

@@ -12,8 +12,9 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A run takes one active update to its outcome: it feeds the state machine with what was observed, one observation after
-// the other, makes each step durable, and only then acts. Between observations it is about 3 KiB and a timer.
+// A run takes one active update to its outcome. It feeds observations into the state machine one at
+// a time, stores each step, and only then acts. Between observations it takes about 3 KiB and a
+// timer.
 type run struct {
 	m      *Manager
 	id     string
@@ -21,13 +22,13 @@ type run struct {
 
 	mu           sync.Mutex
 	inbox        inbox
-	busy         bool // in line for work, or in it
+	busy         bool // work is queued or runs
 	stopped      bool
-	u            Update // with soft changes that the store does not have
+	u            Update // with soft changes, which are not stored
 	timer        *time.Timer
-	served       time.Duration // when progress was last let through, by the manager's clock; 0 for never
-	action       *action       // the action under way; nil if there is none
-	doubt        bool          // the device has left the last request unanswered, and was not heard since
+	served       time.Duration // when progress was last reported, by the clock of the manager; 0 for never
+	action       *action       // in progress; nil for none
+	doubt        bool          // the device left the last request unanswered, and has been silent since
 	observations []*lwm2m.Observation
 	touches      uint32 // counts the requests of others that change the object
 	seen         uint32 // touches when the last read began
@@ -35,7 +36,7 @@ type run struct {
 	facts *facts     // nil until they are needed
 	from  netip.Addr // of the device that was given a Package URI; guarded by Manager.mu
 
-	conflicts *conflicts // nil if there was none; belongs to the goroutine that works
+	conflicts *conflicts // nil for none; only work uses it
 }
 
 func newRun(m *Manager, u Update) *run {
@@ -43,10 +44,10 @@ func newRun(m *Manager, u Update) *run {
 	return &run{m: m, id: u.ID, target: u.Endpoint, u: u}
 }
 
-// observe hands an observation to the machine. It does not block.
+// observe passes an observation to the machine. It does not block.
 func (r *run) observe(o fsm.Observation) { r.deliver(item{Observation: o}) }
 
-// deliver hands an observation to the machine, and reports whether it did: a run that has stopped takes none.
+// deliver passes an observation to the machine. It reports false if the run has stopped.
 func (r *run) deliver(l item) bool {
 	if l.At.IsZero() {
 		l.At = r.m.clock.now()
@@ -67,7 +68,7 @@ func (r *run) deliver(l item) bool {
 	return true
 }
 
-// work steps until the inbox is empty.
+// work makes steps until the inbox is empty.
 func (r *run) work(ctx context.Context) {
 	for {
 		r.mu.Lock()
@@ -83,7 +84,7 @@ func (r *run) work(ctx context.Context) {
 	}
 }
 
-// step lets the machine take one observation, makes durable what must be, and acts.
+// step passes one observation to the machine, stores the result, and acts on it.
 func (r *run) step(ctx context.Context, u Update, l item) {
 	began := time.Now()
 	next, actions := u.Machine.Step(l.Observation)
@@ -91,13 +92,13 @@ func (r *run) step(ctx context.Context, u Update, l item) {
 	rec.Machine = next
 	rec.Changed = next.Now()
 	if actions.Abandon {
-		r.giveUpAction() // before anyone can read that it is given up
+		r.giveUpAction() // before the end can be read
 	}
 
 	var uri packageURI
 	if actions.Do.Kind == fsm.ActionWriteURI {
 		if uri = r.m.newURI(ctx, &rec, actions.Do); time.Since(began) > lateStep {
-			r.lookAgain(l) // nothing has come of this step yet
+			r.lookAgain(l) // the step was not made
 			return
 		}
 	}
@@ -126,8 +127,8 @@ func (r *run) step(ctx context.Context, u Update, l item) {
 	}
 }
 
-// persist makes durable what a step must not lose. It reports false if the step must not be acted on; then the observation
-// is taken care of.
+// persist stores what a step must not lose. It reports false if the manager must not act on the
+// step; the observation is then handled.
 func (r *run) persist(ctx context.Context, rec Update, l item, actions fsm.Actions, uri packageURI) (Update, bool) {
 	var changes []store.Change
 	if actions.Persist || len(actions.Journal) > 0 || actions.Do.Kind == fsm.ActionWriteURI {
@@ -149,11 +150,12 @@ func (r *run) persist(ctx context.Context, rec Update, l item, actions fsm.Actio
 	return r.committed(ctx, rec, l, tries, err)
 }
 
-// storeLearned is store, with what the step has taught of the device.
+// storeLearned is store with what the step has shown of the device.
 func (r *run) storeLearned(
 	ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions, changes []store.Change,
 ) (tries int, err error) {
-	// Locked until the commit has ended, so that none of it comes after a request of somebody else that takes it back.
+	// Locked until the commit has ended, so that it does not follow a request of another caller
+	// that takes the facts back.
 	f, err := r.lockFacts(ctx)
 	if err != nil {
 		return 0, err
@@ -163,14 +165,14 @@ func (r *run) storeLearned(
 	tries, err = r.store(ctx, append(changes, learned...))
 	switch {
 	case err != nil:
-		f.read = false // an earlier try may have taken place, or another process knows more
+		f.read = false // an earlier try may be stored, or another process knows more
 	case len(learned) > 0:
 		f.known = next
 	}
 	return tries, err
 }
 
-// store makes changes durable, for as long as it takes, and returns how often it tried.
+// store commits changes, for as long as it takes, and returns how often it tried.
 func (r *run) store(ctx context.Context, changes []store.Change) (tries int, err error) {
 	if len(changes) == 0 {
 		return 0, nil
@@ -183,12 +185,13 @@ func (r *run) store(ctx context.Context, changes []store.Change) (tries int, err
 	return tries, err
 }
 
-// lateStep is how long the store may take for a step that is still acted on. After that the device is looked at anew, as
-// after a restart: what the step was decided on is old, and the time was not the device's.
+// lateStep is how long the store may take for a step that the manager still acts on. After that it
+// reads the device again, as after a restart: the step rests on old readings, and the time was not
+// the device's.
 const lateStep = 30 * time.Second
 
-// lookAgain takes up the update as after a restart, before it takes in what was observed meanwhile: first items, which
-// came to nothing.
+// lookAgain resumes the update as after a restart, before it takes in the items, whose steps were
+// not made, and what was observed meanwhile.
 func (r *run) lookAgain(items ...item) {
 	o := r.m.resumed(r.target)
 	o.At = r.m.clock.now()
@@ -206,7 +209,7 @@ func (r *run) lookAgain(items ...item) {
 	}
 }
 
-// schedule sets the timer to at. d.mu is held.
+// schedule sets the timer to at. r.mu is held.
 func (r *run) schedule(at time.Time) {
 	if r.timer != nil {
 		r.timer.Stop()
@@ -217,7 +220,7 @@ func (r *run) schedule(at time.Time) {
 	r.timer = time.AfterFunc(at.Sub(r.m.clock.now()), func() { r.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
 }
 
-// ended takes leave of the device and forgets the run.
+// ended starts the last action towards the device, and removes the run.
 func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
 	r.m.hasEnded(ctx, rec)
 	observations := r.swapObservations(nil)
@@ -233,8 +236,8 @@ func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
 	r.stop()
 }
 
-// hasEnded wakes, calls and logs what waits for the end of an update. One that is still active has
-// vanished from the store.
+// hasEnded reports the end of an update to callers of Wait, the log and the hooks. An update that
+// is still active is missing in the store.
 func (m *Manager) hasEnded(ctx context.Context, u Update) {
 	m.waiters.wake(u.ID)
 	if u.Active() {
@@ -247,7 +250,7 @@ func (m *Manager) hasEnded(ctx context.Context, u Update) {
 	m.hook(ctx, "Ended", m.cfg.Hooks.Ended, u)
 }
 
-// stop ends the run here; an update that has not ended goes on with the next Run.
+// stop ends the run; an update that has not ended continues in the next Run.
 func (r *run) stop() {
 	r.giveUpAction()
 	r.mu.Lock()
@@ -262,7 +265,8 @@ func (r *run) stop() {
 	}
 }
 
-// giveUpAction ends the action under way, if there is one. When it returns, nothing of it is sent any more.
+// giveUpAction ends the action in progress, if there is one. After it returns, the action sends
+// nothing more.
 func (r *run) giveUpAction() {
 	r.mu.Lock()
 	e := r.action
@@ -280,8 +284,8 @@ func (r *run) current() Update {
 	return clone(r.u)
 }
 
-// newer returns the current update, or the stored one if the run is about to take in that it is stored: who has read the
-// line of a step in the journal must not see what was before it.
+// newer returns the current update, or the stored one if the run has not yet seen that it is
+// stored: a caller that has read the journal line of a step must not see the update before it.
 func (r *run) newer(stored Update) Update {
 	if u := r.current(); u.Revision >= stored.Revision {
 		return u
@@ -289,7 +293,7 @@ func (r *run) newer(stored Update) Update {
 	return stored
 }
 
-// clone returns a copy that shares nothing with u that is ever written to.
+// clone returns a copy that shares nothing with u that is ever written.
 func clone(u Update) Update {
 	u.Tokens = slices.Clone(u.Tokens)
 	u.Machine.Holds = slices.Clone(u.Machine.Holds)

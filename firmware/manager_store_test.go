@@ -51,8 +51,9 @@ func (w *world) breakable() *atomic.Bool {
 	return broken
 }
 
-// TestStoreFails lets the store fail for half an hour from each of its commits on, at every other one after the commit took
-// place. Meanwhile the device is asked for nothing that the store does not know of, afterwards the update goes on.
+// TestStoreFails lets the store fail for half an hour from each of its commits on, at every other
+// one after the commit took place. Meanwhile the device is asked for nothing that the store does
+// not know of, afterwards the update goes on.
 func TestStoreFails(t *testing.T) {
 	script := firmwaretest.Script{Version: oldFW, PullTime: time.Second,
 		Install: firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: time.Second}}
@@ -110,7 +111,8 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
-// TestStartUnknown loses the store's answer to the creation of an update. The caller gets an error, the update goes on.
+// TestStartUnknown loses the store's answer to the creation of an update. The caller gets an error,
+// the update goes on.
 func TestStartUnknown(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.restart(nil, func(_ context.Context, call storetest.Call) error {
@@ -130,8 +132,8 @@ func TestStartUnknown(t *testing.T) {
 	})
 }
 
-// TestNoSpace fills the store's disk, at the start of an update and in the midst of one: who asks is told, what waits goes on
-// when there is room.
+// TestNoSpace fills the store's disk, at the start of an update and in the midst of one: who asks
+// is told, what waits goes on when there is room.
 func TestNoSpace(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		full := new(atomic.Bool)
@@ -160,7 +162,8 @@ func TestNoSpace(t *testing.T) {
 	})
 }
 
-// TestStartUnread loses the read that follows the creation of an update, and the caller while it is created.
+// TestStartUnread loses the read that follows the creation of an update, and the caller while it is
+// created.
 func TestStartUnread(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		ctx, leave := context.WithCancel(w.ctx)
@@ -233,8 +236,8 @@ func TestKnownFirmwareStays(t *testing.T) {
 	})
 }
 
-// TestFleetWhileStoreFails has thousands of updates with something to note while the store fails: they stand in line, and go
-// on when it is back.
+// TestFleetWhileStoreFails has thousands of updates with something to note while the store fails:
+// they stand in line, and go on when it is back.
 func TestFleetWhileStoreFails(t *testing.T) {
 	const fleet = 2000
 	cfg := firmware.ManagerConfig{Limits: fsm.Limits{Waiting: time.Hour}}
@@ -255,8 +258,8 @@ func TestFleetWhileStoreFails(t *testing.T) {
 	})
 }
 
-// TestSeesWhatIsStored asks for an update as soon as a step of it is stored: who has read the step's line in the journal must
-// not see what was before it.
+// TestSeesWhatIsStored asks for an update as soon as a step of it is stored: who has read the
+// step's line in the journal must not see what was before it.
 func TestSeesWhatIsStored(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var steps atomic.Int64

@@ -10,7 +10,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A tail keeps the journal's last lines in memory, so that what happens is read from the store once, however many follow it.
+// A tail keeps the last lines of the journal in memory, so that the store is read once for all
+// readers of events.
 type tail struct {
 	log  *slog.Logger
 	busy chan struct{} // holds one while free; guards what follows
@@ -22,7 +23,7 @@ type tail struct {
 	lines []store.Event // replaced or appended to, never written to where a reader may be
 }
 
-// tailLines is how many lines are kept. A reader that is farther behind reads the store.
+// tailLines is how many lines are kept. A reader that is further behind reads the store.
 const tailLines = 4096
 
 func newTail(log *slog.Logger) *tail {
@@ -31,7 +32,8 @@ func newTail(log *slog.Logger) *tail {
 	return t
 }
 
-// after yields the journal's lines with a greater number than seq. loads is the feed's count of what should be seen.
+// after yields the journal lines after seq. loads is the count of the feed that the lines must
+// include.
 func (t *tail) after(ctx context.Context, db store.Store, seq, loads uint64) iter.Seq2[store.Event, error] {
 	return func(yield func(store.Event, error) bool) {
 		lines, ok, err := t.recent(ctx, db, seq, loads)
@@ -51,7 +53,8 @@ func (t *tail) after(ctx context.Context, db store.Store, seq, loads uint64) ite
 	}
 }
 
-// recent returns the lines after seq, which nobody writes to; ok is false if they reach back farther than is kept.
+// recent returns the lines after seq, which nothing writes to; ok is false if some of them are no
+// longer kept.
 func (t *tail) recent(ctx context.Context, db store.Store, seq, loads uint64) (lines []store.Event, ok bool, err error) {
 	select {
 	case <-ctx.Done():
@@ -74,7 +77,7 @@ func (t *tail) recent(ctx context.Context, db store.Store, seq, loads uint64) (l
 	return t.lines[i:], true, nil
 }
 
-// forget leaves out the lines of an update from here on.
+// forget removes the lines of an update.
 func (t *tail) forget(update string) {
 	<-t.busy
 	defer func() { t.busy <- struct{}{} }()
@@ -84,7 +87,7 @@ func (t *tail) forget(update string) {
 	}
 }
 
-// load reads what is new. The first time that is nothing, but where the journal ends.
+// load reads new lines. The first call only finds the end of the journal.
 func (t *tail) load(ctx context.Context, db store.Store, loads uint64) error {
 	if t.begun && loads <= t.loads {
 		return nil
@@ -99,7 +102,7 @@ func (t *tail) load(ctx context.Context, db store.Store, loads uint64) error {
 	}
 	for line, err := range db.Events(ctx, store.EventQuery{After: t.last}) {
 		if errors.Is(err, store.ErrDamaged) {
-			t.log.Error("a line of the journal cannot be read", "seq", line.Seq, "error", err)
+			t.log.Error("journal line cannot be read", "seq", line.Seq, "error", err)
 			t.last = line.Seq
 			continue
 		}

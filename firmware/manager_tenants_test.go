@@ -68,9 +68,10 @@ func (s splitRegistrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.R
 	}
 }
 
-// TestTenants runs two managers with two stores and two folders of images on one server. Each updates its own device, whose
-// download comes by CoAP or by HTTP from its own images; a Package URI of the one does not open images of the other; and neither
-// touches, shows or deletes a device of the other.
+// TestTenants runs two managers with two stores and two folders of images on one server. Each
+// updates its own device, whose download comes by CoAP or by HTTP from its own images; a Package
+// URI of the one does not open images of the other; and neither touches, shows or deletes a device
+// of the other.
 func TestTenants(t *testing.T) {
 	for _, protocol := range []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP} {
 		dirs := []string{t.TempDir(), t.TempDir()}
@@ -210,7 +211,8 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 	work.Wait()
 }
 
-// TestOwnsNoMore starts a manager over an update of an endpoint that belongs to another manager now: it leaves the device alone.
+// TestOwnsNoMore starts a manager over an update of an endpoint that belongs to another manager
+// now: it leaves the device alone.
 func TestOwnsNoMore(t *testing.T) {
 	var owned = true
 	inWorld(t, firmware.ManagerConfig{Owns: func(string) bool {

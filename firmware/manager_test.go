@@ -28,7 +28,8 @@ func fails(n int64, result fsm.Result) func(context.Context, string) fsm.Result 
 	}
 }
 
-// TestOutcomes is the truth table, from the outside: what kinds of devices make of an update, and what is said of it.
+// TestOutcomes is the truth table, from the outside: what kinds of devices make of an update, and
+// what is said of it.
 func TestOutcomes(t *testing.T) {
 	good := firmwaretest.Install{Version: newFW, Time: 2 * time.Second, BootTime: 3 * time.Second}
 	for _, test := range []struct {

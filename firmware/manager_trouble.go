@@ -1,17 +1,19 @@
 package firmware
 
 import (
-	"log" //nolint:depguard // net/http wants a log.Logger for what it has to say
+	"log" //nolint:depguard // the type of http.Server.ErrorLog
 	"net/netip"
 	"strings"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// maxBlamed bounds the updates that hear of a connection that failed: behind one address there may be many devices.
+// maxBlamed limits the updates whose journals report one failed connection: many devices may share
+// an address.
 const maxBlamed = 16
 
-// pulls notes that a device is given a Package URI, so that connections of its address are its own.
+// notePull records that a device gets a Package URI, so that connections from its address belong to
+// its update.
 func (m *Manager) notePull(d *run) {
 	r, _ := m.srv.Registration(d.target)
 	addr := r.Address.Addr().Unmap()
@@ -28,7 +30,7 @@ func (m *Manager) notePull(d *run) {
 	d.from = addr
 }
 
-// forgetPull forgets that. m.mu is held.
+// forgetPull undoes notePull. m.mu is held.
 func (m *Manager) forgetPull(d *run) {
 	if set := m.pulling[d.from]; set != nil {
 		delete(set, d)
@@ -38,10 +40,11 @@ func (m *Manager) forgetPull(d *run) {
 	}
 }
 
-// HandshakeFailed tells the updates whose devices are at an address that a connection from there failed before it could ask
-// for anything, and why: a client that does not trust the server's certificate says no more than that. The journal of an
-// update that is downloading then says so. The manager hears of the server's own transports by itself; who serves downloads
-// by HTTPS calls it for those, or gives the http.Server the logger of [Manager.ErrorLog].
+// HandshakeFailed reports that a connection from addr failed before it could make a request, and
+// why. A client that does not trust the certificate of the server shows nothing more than that. The
+// journals of the updates that devices at that address are downloading then say so. The manager
+// learns of the transports of its lwm2m.Server by itself; a program that serves downloads by HTTPS
+// calls HandshakeFailed for those, or passes [Manager.ErrorLog] to its http.Server.
 func (m *Manager) HandshakeFailed(addr netip.AddrPort, err error) {
 	m.mu.Lock()
 	var blamed []*run
@@ -56,13 +59,13 @@ func (m *Manager) HandshakeFailed(addr netip.AddrPort, err error) {
 	}
 }
 
-// ErrorLog returns a logger for http.Server.ErrorLog, by which the manager hears of TLS handshakes that fail, as
-// [Manager.HandshakeFailed] has it. All that is logged goes on to ManagerConfig.Logger.
+// ErrorLog returns a logger for http.Server.ErrorLog. It passes failed TLS handshakes to
+// [Manager.HandshakeFailed], and everything to ManagerConfig.Logger.
 func (m *Manager) ErrorLog() *log.Logger { return log.New(errorLog{m}, "", 0) }
 
 type errorLog struct{ m *Manager }
 
-// Write takes a line of net/http.
+// Write handles a line of net/http.
 func (l errorLog) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
 	rest, ok := strings.CutPrefix(text, "http: TLS handshake error from ")
@@ -70,8 +73,8 @@ func (l errorLog) Write(line []byte) (int, error) {
 		l.m.log.Warn("http", "message", text)
 		return len(line), nil
 	}
-	l.m.log.Debug("http", "message", text) // strangers can cause any number
-	// The address may have colons of its own, the error begins after the first ": ".
+	l.m.log.Debug("http", "message", text) // unknown peers can cause any number
+	// The address may contain colons; the error begins after the first ": ".
 	from, why, _ := strings.Cut(rest, ": ")
 	if addr, err := netip.ParseAddrPort(from); err == nil {
 		l.m.HandshakeFailed(addr, handshakeError(why))
@@ -79,7 +82,7 @@ func (l errorLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// A handshakeError is what net/http has said of a handshake.
+// A handshakeError is what net/http said of a handshake.
 type handshakeError string
 
 func (e handshakeError) Error() string { return string(e) }
@@ -91,14 +94,14 @@ func (m *Manager) served(update string, done int64) {
 	}
 }
 
-// asked notes that a request for an update's package came.
+// asked records that a request for the package of an update came.
 func (m *Manager) asked(update, by string) {
 	if d := m.runOf(update); d != nil {
 		d.observe(fsm.Observation{Kind: fsm.ObserveDownloadRequested, Detail: "a request for the package came by " + by})
 	}
 }
 
-// imageFault notes that an update's image cannot be handed out.
+// imageFault records that the image of an update cannot be served.
 func (m *Manager) imageFault(update string, err error) {
 	if d := m.runOf(update); d != nil {
 		d.observe(fsm.Observation{Kind: fsm.ObserveServerFault, Fault: fsm.FaultImage, Detail: err.Error()})

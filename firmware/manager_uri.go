@@ -13,8 +13,8 @@ import (
 // errNotServed says that no Package URI can be made for a device and a protocol.
 var errNotServed = errors.New("firmware: package cannot be served")
 
-// A blame is an error of a kind that the machine tells apart (errNotServed, errImage, errNotSent). For the journal it says
-// only what went wrong.
+// A blame is an error of a kind that the machine tells apart (errNotServed, errImage, errNotSent).
+// For the journal it says only what went wrong.
 type blame struct{ kind, err error }
 
 func (b blame) Error() string   { return strings.TrimPrefix(b.err.Error(), "firmware: ") }
@@ -27,7 +27,8 @@ type packageURI struct {
 	err   error
 }
 
-// withURI adds to the journal which Package URI is written. Why there is none is in the line that ends the action.
+// withURI adds to the journal which Package URI is written. Why there is none is in the line that
+// ends the action.
 func withURI(entries []fsm.Entry, uri packageURI) []fsm.Entry {
 	if uri.text != "" {
 		return append(entries, fsm.Entry{Event: EventPackageURI, Detail: uri.shown})
@@ -35,11 +36,13 @@ func withURI(entries []fsm.Entry, uri packageURI) []fsm.Entry {
 	return entries
 }
 
-// maxTokens bounds the downloads that one update remembers: the device may still use an earlier one.
+// maxTokens bounds the downloads that one update remembers: the device may still use an earlier
+// one.
 const maxTokens = 8
 
-// newURI makes the Package URI that an action asks for: that of ManagerConfig.PackageURI, or one of the delivery. Then it
-// allows downloads by it, and notes its hash in rec, which is durable before the device sees the URI.
+// newURI makes the Package URI that an action asks for: that of ManagerConfig.PackageURI, or one of
+// the delivery. Then it allows downloads by it, and notes its hash in rec, which is durable before
+// the device sees the URI.
 func (m *Manager) newURI(ctx context.Context, rec *Update, act fsm.Action) packageURI {
 	if uri := m.foreignURI(ctx, *rec, act); uri.text != "" || uri.err != nil {
 		return uri

@@ -14,13 +14,13 @@ var ErrStopped = errors.New("firmware: manager has stopped")
 const waitPoll = 30 * time.Second
 
 // Wait returns the update with the given id as soon as it has its outcome, at once if it has one
-// already. Any number of callers may wait: one that waits costs its own goroutine and some 200 bytes.
-// An update that another process ends is noticed within 30 seconds.
+// already. Any number of callers may wait: one that waits costs its own goroutine and some 200
+// bytes. An update that another process ends is noticed within 30 seconds.
 //
-// The error is store.ErrNotFound if there is no such update, or if it was deleted meanwhile; that of
-// ctx when it ends, with the update as it is then; [ErrStopped] when Run ends before the update or has
-// ended already, with the update as it is then: the next Run goes on with it; or the store's. Before
-// the first Run, Wait waits for it.
+// The error is store.ErrNotFound if there is no such update, or if it was deleted meanwhile; that
+// of ctx when it ends, with the update as it is then; [ErrStopped] when Run ends before the update
+// or has ended already, with the update as it is then: the next Run goes on with it; or the
+// store's. Before the first Run, Wait waits for it.
 func (m *Manager) Wait(ctx context.Context, id string) (Update, error) {
 	for {
 		m.mu.Lock()

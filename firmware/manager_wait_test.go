@@ -15,7 +15,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// TestWait: callers that wait get the update when it has ended, however it ends, and learn of all that keeps it from ending.
+// TestWait: callers that wait get the update when it has ended, however it ends, and learn of all
+// that keeps it from ending.
 func TestWait(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		time.Sleep(time.Second)
@@ -81,7 +82,8 @@ func TestWait(t *testing.T) {
 		_, err = w.mgr.Wait(w.ctx, u.ID)
 		require.NoError(t, err)
 
-		// Before the first Run a caller waits for it; another process ends the update, or deletes it.
+		// Before the first Run a caller waits for it; another process ends the update, or deletes
+		// it.
 		mgr, err := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
 		require.NoError(t, err)
 		r.Endpoint = "third"
@@ -125,7 +127,8 @@ func wrong(is bool, what string) error {
 	return nil
 }
 
-// TestDeleteUpdate: an update that has ended goes with its journal and its place in the events; an active one stays.
+// TestDeleteUpdate: an update that has ended goes with its journal and its place in the events; an
+// active one stays.
 func TestDeleteUpdate(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		time.Sleep(time.Second)
@@ -181,6 +184,6 @@ func TestDeleteUpdate(t *testing.T) {
 		_, err = w.mgr.Start(w.ctx, r)
 		require.ErrorAs(t, err, &bad)
 		require.Equal(t, "labels", bad.Field)
-		require.Equal(t, `are not valid: name of label "a b" has a character other than items, digits and -_./`, bad.Problem)
+		require.Equal(t, `are not valid: name of label "a b" has a character other than letters, digits and -_./`, bad.Problem)
 	})
 }

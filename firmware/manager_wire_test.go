@@ -20,7 +20,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// A sentRequest is a request of the server's on its way to a device, without the datagrams that repeat it.
+// A sentRequest is a request of the server's on its way to a device, without the datagrams that
+// repeat it.
 type sentRequest struct {
 	at    time.Time
 	what  string // method and path, such as "GET /5/0/3", with "observe " or "forget " before it
@@ -63,7 +64,8 @@ func (w *world) sequence() *sequence {
 	return s
 }
 
-// observeOf returns the value of the option Observe of a request, which comes before those of the path; -1 without one.
+// observeOf returns the value of the option Observe of a request, which comes before those of the
+// path; -1 without one.
 func observeOf(data []byte) int {
 	rest := data[4+data[0]&15:]
 	for number := 0; len(rest) > 0 && rest[0] != 0xff; {
@@ -97,9 +99,10 @@ func (s *sequence) names(n int) (names []string) {
 	return names
 }
 
-// TestOneObservation has the device observed a second time under the same registration, as a step was stored too late to act on:
-// the first observations are ended before the second ones begin. A device that keeps one observation of a path would else end
-// the second one together with the first.
+// TestOneObservation has the device observed a second time under the same registration, as a step
+// was stored too late to act on: the first observations are ended before the second ones begin. A
+// device that keeps one observation of a path would else end the second one together with the
+// first.
 func TestOneObservation(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var slow atomic.Bool
@@ -151,8 +154,8 @@ var first = []string{
 	"GET /5/0", "GET /5/0/3", "GET /5/0/5", "GET /5/0/8", "GET /5/0/9", "GET /5/0/14", "GET /3/0/3",
 }
 
-// TestCancelledActionStops cancels an update in the middle of each request of its first actions. The requests that would follow
-// are not made, and the answer that comes later changes nothing.
+// TestCancelledActionStops cancels an update in the middle of each request of its first actions.
+// The requests that would follow are not made, and the answer that comes later changes nothing.
 func TestCancelledActionStops(t *testing.T) {
 	for n := range first {
 		t.Run(first[n], func(t *testing.T) {
@@ -193,8 +196,9 @@ func TestCancelledActionStops(t *testing.T) {
 	}
 }
 
-// TestRegisteredAgainActionStops has a device come back from elsewhere, as after a loss of power, in the middle of each request of
-// the first actions. It is looked at from the beginning, as one that was never asked anything, and nothing goes to where it was.
+// TestRegisteredAgainActionStops has a device come back from elsewhere, as after a loss of power,
+// in the middle of each request of the first actions. It is looked at from the beginning, as one
+// that was never asked anything, and nothing goes to where it was.
 func TestRegisteredAgainActionStops(t *testing.T) {
 	for n := range first {
 		t.Run(first[n], func(t *testing.T) {

@@ -87,7 +87,8 @@ func (w *world) openImages(db store.Store) {
 	require.NoError(w.t, err)
 }
 
-// start starts server and manager over db. Afterwards stop ends them, and crash cuts them off at once.
+// start starts server and manager over db. Afterwards stop ends them, and crash cuts them off at
+// once.
 func (w *world) start(db store.Store) {
 	listen, err := w.net.Listen(serverAddress)
 	require.NoError(w.t, err)
