@@ -11,7 +11,13 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// The wrappers are stores too, as long as they do nothing.
+// TestOwnStore tests the store of the example.
+func TestOwnStore(t *testing.T) {
+	open := func(testing.TB) store.Store { return newMapStore() }
+	storetest.Run(t, open, storetest.Config{})
+}
+
+// TestWrappers: the wrappers are stores too, as long as they do nothing.
 func TestWrappers(t *testing.T) {
 	t.Run("faulty", func(t *testing.T) {
 		storetest.Run(t, func(testing.TB) store.Store { return &storetest.Faulty{Store: memory.New()} }, storetest.Config{})

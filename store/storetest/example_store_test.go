@@ -1,0 +1,381 @@
+package storetest_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/otago-iot/otago/store"
+)
+
+// A mapStore keeps records in maps. It passes storetest.Run, and is short rather than fast: a commit
+// works on a copy of all maps, and a query looks at all records.
+type mapStore struct {
+	mu     sync.Mutex
+	tables tables
+	closed bool
+}
+
+type tables struct {
+	updates map[string]store.Update
+	images  map[string]store.Image
+	devices map[string]store.Device
+	events  map[uint64]store.Event
+	seq     uint64
+}
+
+func newMapStore() *mapStore {
+	return &mapStore{tables: tables{
+		updates: map[string]store.Update{}, images: map[string]store.Image{},
+		devices: map[string]store.Device{}, events: map[uint64]store.Event{},
+	}}
+}
+
+// Commit implements store.Store. A back end with transactions runs one here instead of the copy.
+func (s *mapStore) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, store.ErrClosed
+	}
+	t := tables{
+		maps.Clone(s.tables.updates), maps.Clone(s.tables.images),
+		maps.Clone(s.tables.devices), maps.Clone(s.tables.events), s.tables.seq,
+	}
+	for _, c := range changes {
+		c, err := store.Normalize(c) // every back end does this first
+		if err == nil {
+			err = t.apply(c, s.tables.seq)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	s.tables = t
+	return t.seq, nil
+}
+
+func (t *tables) apply(c store.Change, since uint64) error {
+	switch c := c.(type) {
+	case store.CreateUpdate:
+		return t.createUpdate(copyOf(c.Update), since)
+	case store.ReplaceUpdate:
+		return t.replaceUpdate(copyOf(c.Update))
+	case store.DeleteUpdate:
+		return t.deleteUpdate(c.ID)
+	case store.AppendEvents:
+		return t.appendEvents(c.Events)
+	case store.CreateImage:
+		return t.createImage(c.Image)
+	case store.DeleteImage:
+		return t.deleteImage(c.ID)
+	case store.PutRegistration:
+		d := t.devices[c.Endpoint]
+		c.Registration.Secured = c.Registration.Secured || d.Registration.Secured
+		d.Endpoint, d.Registration = c.Endpoint, c.Registration
+		t.devices[c.Endpoint] = d
+	case store.PutFirmware:
+		d := t.devices[c.Endpoint]
+		c.Firmware.Holds = d.Firmware.Holds
+		d.Endpoint, d.Firmware = c.Endpoint, c.Firmware
+		t.devices[c.Endpoint] = copyOf(d)
+	case store.PutHolds:
+		d, found := t.devices[c.Endpoint]
+		if found || c.Holds != "" {
+			d.Endpoint, d.Firmware.Holds = c.Endpoint, c.Holds
+			t.devices[c.Endpoint] = d
+		}
+	case store.DeleteDevice:
+		return t.deleteDevice(c.Endpoint)
+	case store.RemoveDamaged: // no record of this back end is ever damaged
+		return t.removeDamaged(c)
+	}
+	return nil
+}
+
+// active returns an active update that matches, as the error of a change that it is in the way of.
+func (t *tables) active(category error, match func(store.Update) bool) error {
+	for _, u := range t.updates {
+		if u.Active() && match(u) {
+			return &store.UpdateError{Err: category, ID: u.ID}
+		}
+	}
+	return nil
+}
+
+func (t *tables) createUpdate(u store.Update, since uint64) error {
+	for _, other := range t.updates {
+		if u.Key != "" && u.Key == other.Key {
+			return &store.UpdateError{Err: store.ErrDuplicate, ID: other.ID}
+		}
+	}
+	if _, found := t.updates[u.ID]; found {
+		return store.ErrExists
+	}
+	if _, found := t.images[u.Image]; !found {
+		return store.ErrNotFound
+	}
+	if u.Active() {
+		same := func(other store.Update) bool { return other.Endpoint == u.Endpoint }
+		if err := t.active(store.ErrActive, same); err != nil {
+			return err
+		}
+	}
+	u.Revision, u.Since = 1, since
+	t.updates[u.ID] = u
+	return nil
+}
+
+func (t *tables) replaceUpdate(u store.Update) error {
+	old, found := t.updates[u.ID]
+	if !found {
+		return store.ErrNotFound
+	}
+	if old.Revision != u.Revision || u.Active() && !old.Active() {
+		return store.ErrConflict
+	}
+	u.Endpoint, u.Image, u.Key, u.Labels = old.Endpoint, old.Image, old.Key, old.Labels
+	u.Created, u.Since, u.Revision = old.Created, old.Since, u.Revision+1
+	t.updates[u.ID] = u
+	return nil
+}
+
+func (t *tables) deleteUpdate(id string) error {
+	u, found := t.updates[id]
+	switch {
+	case !found:
+		return store.ErrNotFound
+	case u.Active():
+		return &store.UpdateError{Err: store.ErrActive, ID: id}
+	}
+	delete(t.updates, id)
+	maps.DeleteFunc(t.events, func(_ uint64, e store.Event) bool { return e.Update == id })
+	return nil
+}
+
+func (t *tables) appendEvents(events []store.Event) error {
+	for _, e := range events {
+		if _, found := t.updates[e.Update]; !found {
+			return store.ErrNotFound
+		}
+		t.seq++
+		e.Seq = t.seq
+		t.events[e.Seq] = e
+		journal := sorted(t.events, func(o store.Event) bool { return o.Update == e.Update })
+		if len(journal) > store.JournalHead+store.JournalTail {
+			delete(t.events, journal[store.JournalHead].Seq)
+		}
+	}
+	return nil
+}
+
+func (t *tables) createImage(i store.Image) error {
+	if _, found := t.images[i.ID]; found {
+		return store.ErrExists
+	}
+	for _, other := range t.images {
+		if other.Name == i.Name && other.Version == i.Version {
+			return store.ErrVersionTaken
+		}
+	}
+	t.images[i.ID] = i
+	return nil
+}
+
+func (t *tables) deleteImage(id string) error {
+	if _, found := t.images[id]; !found {
+		return store.ErrNotFound
+	}
+	if err := t.active(store.ErrInUse, func(u store.Update) bool { return u.Image == id }); err != nil {
+		return err
+	}
+	delete(t.images, id)
+	return nil
+}
+
+func (t *tables) deleteDevice(endpoint string) error {
+	if err := t.active(store.ErrActive, func(u store.Update) bool { return u.Endpoint == endpoint }); err != nil {
+		return err
+	}
+	if _, found := t.devices[endpoint]; !found {
+		return store.ErrNotFound
+	}
+	delete(t.devices, endpoint)
+	return nil
+}
+
+func (t *tables) removeDamaged(c store.RemoveDamaged) error {
+	_, update := t.updates[c.Key]
+	_, image := t.images[c.Key]
+	_, device := t.devices[c.Key]
+	event := slices.ContainsFunc(slices.Collect(maps.Keys(t.events)), func(n uint64) bool { return fmt.Sprint(n) == c.Key })
+	found := map[store.Kind]bool{
+		store.KindUpdate: update, store.KindImage: image, store.KindDevice: device, store.KindEvent: event,
+	}
+	if found[c.Kind] {
+		return store.ErrNotDamaged
+	}
+	return store.ErrNotFound
+}
+
+// copyOf returns a copy that shares no slice, map or pointer with v.
+func copyOf[T any](v T) (c T) {
+	data, err := json.Marshal(v) // as a back end writes it to a column
+	if err == nil {
+		err = json.Unmarshal(data, &c)
+	}
+	if err != nil {
+		panic(err) // Normalize has refused what JSON cannot hold
+	}
+	return c
+}
+
+// sorted returns the records that match, by rising key.
+func sorted[K cmp.Ordered, T any](table map[K]T, match func(T) bool) []T {
+	var records []T
+	for _, key := range slices.Sorted(maps.Keys(table)) {
+		if match(table[key]) {
+			records = append(records, table[key])
+		}
+	}
+	return records
+}
+
+// list yields copies of the records that read returns, limit at most; 0 means all. The loop's body may
+// commit, as the store is not locked while it runs.
+func list[T any](ctx context.Context, s *mapStore, limit int, read func(t tables) []T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var zero T
+		s.mu.Lock()
+		records, closed := read(s.tables), s.closed
+		s.mu.Unlock()
+		for n, record := range records {
+			if closed || ctx.Err() != nil {
+				break
+			}
+			if n == limit && limit > 0 || !yield(copyOf(record), nil) {
+				return
+			}
+		}
+		if closed {
+			yield(zero, store.ErrClosed)
+		} else if err := ctx.Err(); err != nil {
+			yield(zero, err)
+		}
+	}
+}
+
+// one returns a copy of a single record.
+func one[T any](ctx context.Context, s *mapStore, get func(t tables) (T, bool)) (record T, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return record, err
+	}
+	if s.closed {
+		return record, store.ErrClosed
+	}
+	found, ok := get(s.tables)
+	if !ok {
+		return record, store.ErrNotFound
+	}
+	return copyOf(found), nil
+}
+
+func (s *mapStore) Update(ctx context.Context, id string) (store.Update, error) {
+	return one(ctx, s, func(t tables) (store.Update, bool) { u, ok := t.updates[id]; return u, ok })
+}
+
+func (s *mapStore) Image(ctx context.Context, id string) (store.Image, error) {
+	return one(ctx, s, func(t tables) (store.Image, bool) { i, ok := t.images[id]; return i, ok })
+}
+
+func (s *mapStore) Device(ctx context.Context, endpoint string) (store.Device, error) {
+	return one(ctx, s, func(t tables) (store.Device, bool) { d, ok := t.devices[endpoint]; return d, ok })
+}
+
+func (s *mapStore) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[store.Update, error] {
+	all := list(ctx, s, 0, func(t tables) []store.Update {
+		records := sorted(t.updates, func(u store.Update) bool {
+			for name, value := range q.Labels {
+				if has, ok := u.Labels[name]; !ok || has != value {
+					return false
+				}
+			}
+			return (q.Endpoint == "" || q.Endpoint == u.Endpoint) && (q.Image == "" || q.Image == u.Image) &&
+				(q.Key == "" || q.Key == u.Key) && (!q.Active || u.Active()) &&
+				(q.After == "" || q.Oldest && u.ID > q.After || !q.Oldest && u.ID < q.After)
+		})
+		if !q.Oldest {
+			slices.Reverse(records)
+		}
+		return records
+	})
+	return func(yield func(store.Update, error) bool) { // Filter may call the store, so it runs out here
+		left := q.Limit
+		for u, err := range all {
+			if err == nil && q.Filter != nil && !q.Filter(u) {
+				continue
+			}
+			if left--; !yield(u, err) || left == 0 {
+				return
+			}
+		}
+	}
+}
+
+func (s *mapStore) Events(ctx context.Context, q store.EventQuery) iter.Seq2[store.Event, error] {
+	return list(ctx, s, q.Limit, func(t tables) []store.Event {
+		return sorted(t.events, func(e store.Event) bool {
+			return e.Seq > q.After && (q.Update == "" || q.Update == e.Update)
+		})
+	})
+}
+
+func (s *mapStore) Images(ctx context.Context, q store.ImageQuery) iter.Seq2[store.Image, error] {
+	return list(ctx, s, q.Limit, func(t tables) []store.Image {
+		return sorted(t.images, func(i store.Image) bool {
+			return i.ID > q.After && (q.Name == "" || q.Name == i.Name) &&
+				(q.Version == "" || q.Version == i.Version) && (q.SHA256 == "" || q.SHA256 == i.SHA256)
+		})
+	})
+}
+
+func (s *mapStore) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[store.Device, error] {
+	return list(ctx, s, q.Limit, func(t tables) []store.Device {
+		return sorted(t.devices, func(d store.Device) bool {
+			return d.Endpoint > q.After && (!q.Registered || d.Registration.Ended.IsZero())
+		})
+	})
+}
+
+func (s *mapStore) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+// A store of one's own, in maps. The test of it is one call:
+//
+//	storetest.Run(t, func(testing.TB) store.Store { return newMapStore() }, storetest.Config{})
+func Example_ownStore() {
+	ctx := context.Background()
+	var db store.Store = newMapStore()
+	defer db.Close()
+	_, err := db.Commit(ctx, store.CreateImage{Image: store.Image{ID: "1", Name: "sensor", Version: "1.1.0"}})
+	fmt.Println(err)
+	_, err = db.Commit(ctx, store.CreateImage{Image: store.Image{ID: "2", Name: "sensor", Version: "1.1.0"}})
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// store: another image has this name and version
+}
