@@ -1,8 +1,11 @@
 package otago_test
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,4 +40,39 @@ func TestReadmeNamesWhatThereIs(t *testing.T) {
 			require.Contains(t, known, `"`+m[1]+`"`, "-%s of %q is no flag", m[1], line)
 		}
 	}
+}
+
+// TestGuides: each Go snippet of a guide is part of a Go file, so that it compiles. Indentation does not count.
+func TestGuides(t *testing.T) {
+	flat := func(text string) string {
+		lines := strings.Split(text, "\n")
+		for i := range lines {
+			lines[i] = strings.TrimSpace(lines[i])
+		}
+		return strings.Join(lines, "\n")
+	}
+	var code []string
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") {
+			var text []byte
+			text, err = os.ReadFile(path)
+			code = append(code, flat(string(text)))
+		}
+		return err
+	}))
+	guides, err := filepath.Glob("doc/*.md")
+	require.NoError(t, err)
+	snippets := 0
+	for _, guide := range guides {
+		text, err := os.ReadFile(guide)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+			snippets++
+			snippet := flat(m[1])
+			if !slices.ContainsFunc(code, func(file string) bool { return strings.Contains(file, snippet) }) {
+				t.Errorf("%s has a snippet that is in no Go file:\n%s", guide, m[1])
+			}
+		}
+	}
+	require.NotZero(t, snippets)
 }
