@@ -160,7 +160,7 @@ func fetch(ctx context.Context, ep *coap.Endpoint, peer coap.Peer, target fetchU
 	resp, err := ep.Do(ctx, peer, &coap.Request{
 		Code: coap.GET, Path: target.segments, Queries: target.queries,
 		Into: out, Offset: config.Offset - skip, ETag: config.ETag, Total: config.Size, BlockSize: config.BlockSize, Idle: config.Idle,
-		Patience: fetchPatience,
+		BusyRetry: fetchBusyRetry,
 		Begun: func(etag []byte, total int64) {
 			result.ETag, result.Size = etag, total
 			if config.Begun != nil {
@@ -191,8 +191,8 @@ func fetch(ctx context.Context, ep *coap.Endpoint, peer coap.Peer, target fetchU
 	return result, nil
 }
 
-// fetchPatience is how long a server that is busy (5.03) is asked again.
-const fetchPatience = 2 * time.Minute
+// fetchBusyRetry is how long a server that is busy (5.03) is asked again.
+const fetchBusyRetry = 2 * time.Minute
 
 func fetchError(ctx context.Context, err error) error {
 	var kind error

@@ -216,7 +216,7 @@ func (c *Call) run() {
 	if c.turn != nil {
 		c.turn <- struct{}{}
 	} else {
-		c.e.crew.attend(c)
+		c.e.workers.attend(c)
 	}
 }
 

@@ -213,7 +213,7 @@ func TestPauseEndsWithThePeer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
-				_, ended := begin(e, r.peer(), &coap.Request{Code: coap.GET, Patience: time.Hour})
+				_, ended := begin(e, r.peer(), &coap.Request{Code: coap.GET, BusyRetry: time.Hour})
 				m := r.receive()
 				r.send(message.Message{Type: ack, Code: codes.ServiceUnavailable, MessageID: m.MessageID, Token: m.Token})
 				synctest.Wait()

@@ -32,7 +32,7 @@
 //
 // A request of ours is a [Call] with a [transfer], a value that makes a step at
 // the end of each exchange, one for each block, and of each pause. Its steps and
-// callbacks run one after the other in a goroutine of the [crew], which ends, or
+// callbacks run one after the other in a goroutine of the [workers], which ends, or
 // goes on to another call, when there is nothing to do: a request that waits has
 // none. In [Endpoint.Do] the caller takes the part of the crew. A transfer of a
 // peer is an entry in a table: an upload goes through a [Sink] or is collected; a

@@ -121,7 +121,7 @@ func (t *transfer) collect(resp *Response, b block, payload []byte) {
 		return
 	}
 	t.begun(resp)
-	t.patience.progress()
+	t.busy.progress()
 	t.szx = min(t.szx, b.szx)
 	t.takeBlock(b, payload)
 }
@@ -249,8 +249,8 @@ func (t *transfer) asksAgain() bool {
 
 func (t *transfer) fetched(reply *packet) {
 	if !isBusy(reply.msg.code) {
-		t.patience.progress()
-	} else if wait, ok := t.refused(&reply.msg, t.blockPatience()); ok {
+		t.busy.progress()
+	} else if wait, ok := t.refused(&reply.msg, t.busyLimit()); ok {
 		reply.free()
 		t.rest(wait, (*transfer).ask)
 		return

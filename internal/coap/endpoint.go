@@ -27,7 +27,7 @@ type Endpoint struct {
 	secure    *dedup // of DTLS
 	janitor   janitor
 	pool      pool
-	crew      crew
+	workers   workers
 	reports   reports
 	uploads   held[*upload]
 	downloads downloads
@@ -80,16 +80,17 @@ func New(cfg Config) *Endpoint {
 	e.pool.waiting = newShares(int64(cfg.Bounds.Queue), int(groups))
 	e.echo = newEchoKey(e.random)
 	e.janitor.e = e
-	e.crew.init(e)
+	e.workers.init(e)
 	e.uploads = newHeld[*upload](e, cfg.Bounds.Uploads, cfg.Bounds.PeerUploads, minUploadIdle)
 	e.downloads.held = newHeld[*download](e, cfg.Bounds.Downloads, cfg.Bounds.PeerDownloads, 0)
 	return e
 }
 
-// ServePacket reads datagrams from conn, which it closes, until ctx ends; then
-// lets work in flight finish for [Config.Drain], ends it, waits for the functions of
-// the user as [Endpoint.Close] does, and returns nil. Several
-// sockets may be served at once, also with one local port (SO_REUSEPORT).
+// ServePacket reads datagrams from conn, which it closes, until ctx ends. Then it lets work in flight
+// finish for [Config.Drain], ends it, waits for the functions of the user as [Endpoint.Close] does, and
+// returns nil. Several sockets may be served at once, also with one local port (SO_REUSEPORT). If conn is
+// bound to the wildcard address, answers leave from the address that was asked on Linux; elsewhere the
+// system may choose another address of the host.
 func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	return e.serve(ctx, e.newSocket(ctx, conn))
 }
@@ -208,7 +209,7 @@ func (e *Endpoint) Close() error {
 	}
 	e.uploads.close()
 	e.downloads.close()
-	e.crew.close()
+	e.workers.close()
 	e.join(&e.gate.all, time.Until(deadline))
 	e.timers.close()
 	return nil

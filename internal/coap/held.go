@@ -143,14 +143,14 @@ func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, 
 	return room
 }
 
-// strangerSpare is h.spare for a stranger's first block, enough for a second one.
-const strangerSpare = time.Second
+// unverifiedSpare is h.spare for a stranger's first block, enough for a second one.
+const unverifiedSpare = time.Second
 
 // victim returns what gives way for a transfer of a group, or nil: a stranger's if
 // strangers have borrowed of room, else one of that group. h.mu is held.
 func (h *held[V]) victim(c group, now time.Duration, room *shares) *heldEntry[V] {
-	if c != strangers && room.borrows(strangers) {
-		o := &h.order[strangers]
+	if c != unverifiedUDP && room.borrows(unverifiedUDP) {
+		o := &h.order[unverifiedUDP]
 		if x := longestIdle[V](&o.begun, now, 0); x != nil {
 			return x
 		}
@@ -159,8 +159,8 @@ func (h *held[V]) victim(c group, now time.Duration, room *shares) *heldEntry[V]
 		}
 	}
 	o, spare := &h.order[c], h.spare
-	if c == strangers {
-		spare = min(spare, strangerSpare)
+	if c == unverifiedUDP {
+		spare = min(spare, unverifiedSpare)
 	}
 	begun := longestIdle[V](&o.begun, now, spare)
 	if few := o.begun.Len() <= o.going.Len()/4; begun == nil || few {

@@ -109,9 +109,9 @@ func (e *Endpoint) DialStream(ctx context.Context, conn net.Conn) (Peer, error) 
 	return s.a.peer, nil
 }
 
-// mutePatience is how long a connection on which nobody has made a request keeps
+// muteTime is how long a connection on which nobody has made a request keeps
 // its place when there are too many.
-const mutePatience = time.Second
+const muteTime = time.Second
 
 // enterStream finds a place for a connection: if need be that of the oldest one
 // whose peer has made no request yet, as a device does at once.
@@ -124,7 +124,7 @@ func (e *Endpoint) enterStream(s *stream) error {
 	group := s.group()
 	if !e.connections.take(group, 1) {
 		oldest := e.mute[group].Front()
-		if oldest == nil || e.timers.now()-oldest.Value.(*stream).began < mutePatience {
+		if oldest == nil || e.timers.now()-oldest.Value.(*stream).began < muteTime {
 			return ErrBusy
 		}
 		mute := oldest.Value.(*stream)

@@ -74,3 +74,40 @@ func (c *Call) stopResting() {
 		c.schedule()
 	}
 }
+
+// busyRetry is how a transfer answers 5.03 and 4.29: it asks again after a pause.
+type busyRetry struct {
+	total time.Duration // see Request.BusyRetry
+	since time.Duration // the first refusal since the last progress; 0 for none
+	next  time.Duration // the next pause
+}
+
+// blockBusyRetry is the time for a transfer that has begun: an earlier one that was abandoned can lock a
+// device for 300 s.
+const blockBusyRetry = 320 * time.Second
+
+// refused returns how long to wait after a 5.03 or 4.29, and false when the time is over.
+func (t *transfer) refused(m *wireMessage, total time.Duration) (time.Duration, bool) {
+	r, now := &t.busy, t.c.e.timers.now()
+	if r.since == 0 {
+		r.since, r.next = now, 2*time.Second
+	}
+	wait := r.next
+	r.next = min(2*r.next, 30*time.Second)
+	if v, ok := Uint(m.options, MaxAge); ok {
+		wait = min(max(time.Duration(v)*time.Second, time.Second), time.Minute)
+	}
+	return wait, now-r.since+wait <= total
+}
+
+// busyLimit is the time through which the refusal of a block is answered by asking again.
+func (t *transfer) busyLimit() time.Duration {
+	if t.busy.total == 0 {
+		return blockBusyRetry
+	}
+	return t.busy.total
+}
+
+func (r *busyRetry) progress() { r.since = 0 }
+
+func isBusy(c Code) bool { return c == ServiceUnavailable || c == TooManyRequests }

@@ -61,10 +61,9 @@ type Request struct {
 	// Restarts limits how often an upload begins again after 4.08. Default 3;
 	// negative is never.
 	Restarts int
-	// Patience limits the time through which 5.03 is met by waiting, in all,
-	// since the last progress; 0 hands a 5.03 to a request without Block1 at
-	// once to the caller, and gives block-wise uploads 300 s.
-	Patience time.Duration
+	// BusyRetry limits the time through which the request is sent again after 5.03 or 4.29, as often as
+	// the answer's Max-Age says. Default: 320 s for the blocks of a body that is under way, else not at all.
+	BusyRetry time.Duration
 	// Notice is called, in order, with what becomes of the request while it
 	// waits, perhaps before Go has returned, and never after the end. It is
 	// called with no lock held, and must not block.
@@ -149,4 +148,46 @@ type Sink interface {
 	// Abort is called instead of the handler when the body will not be
 	// completed: the peer went silent, began again, or Write failed.
 	Abort(err error)
+}
+
+// announced is the size of the body that a response announces, -1 for none. 0 is
+// what some peers say that do not know it.
+func announced(m *wireMessage) int64 {
+	if v, ok := Uint(m.options, Size2); ok && v > 0 {
+		return int64(v)
+	}
+	return -1
+}
+
+// newResponse copies what a caller wants of a response, but the payload. Its
+// Size is the one announced.
+func newResponse(m *wireMessage) *Response {
+	r := &Response{Code: m.code, ContentFormat: formatOf(m.options, ContentFormat), Limit: -1, Size: announced(m)}
+	if v, ok := Uint(m.options, Size1); ok && m.code == RequestEntityTooLarge {
+		r.Limit = int64(v)
+	}
+	size, n := 0, 0
+	for _, o := range m.options {
+		size += len(o.Value)
+		n++
+	}
+	values := make([]byte, 0, size)
+	for _, o := range m.options {
+		switch o.ID {
+		case ContentFormat, Observe, Block1, Block2, Size1, Size2:
+			continue
+		}
+		at := len(values)
+		values = append(values, o.Value...)
+		v := values[at:len(values):len(values)]
+		if o.ID == ETag {
+			r.ETag = v
+			continue
+		}
+		if r.Options == nil {
+			r.Options = make(Options, 0, n)
+		}
+		r.Options = append(r.Options, Option{ID: o.ID, Value: v})
+	}
+	return r
 }

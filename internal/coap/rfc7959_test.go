@@ -311,7 +311,7 @@ func TestUploadRefusals(t *testing.T) {
 		},
 		{
 			name:    "5.03 for ever",
-			request: func(r *coap.Request) { r.Patience = 20 * time.Second },
+			request: func(r *coap.Request) { r.BusyRetry = 20 * time.Second },
 			answer: func(n int, b coap.BlockFields) message.Message {
 				return message.Message{Code: codes.ServiceUnavailable}
 			},

@@ -8,8 +8,8 @@ import "sync"
 type group uint8
 
 const (
-	strangers group = iota // UDP, at an address that may be forged
-	knownUDP               // UDP, at an address that has answered us, or was dialled
+	unverifiedUDP group = iota // UDP, at an address that may be forged
+	verifiedUDP                // UDP, at an address that has answered us, or was dialled
 	overDTLS
 	overTCP
 	overTLS
@@ -26,9 +26,9 @@ func (a *association) group() group {
 		return overTLS
 	}
 	if a.verified.Load() {
-		return knownUDP
+		return verifiedUDP
 	}
-	return strangers
+	return unverifiedUDP
 }
 
 // shares counts what the peers hold of something of which there is a limited

@@ -11,7 +11,7 @@ import (
 type table struct {
 	mu    sync.RWMutex
 	peers map[Peer]*association
-	order [knownUDP + 1]fifo[*association] // UDP only, by group, in the order of (re-)entering
+	order [verifiedUDP + 1]fifo[*association] // UDP only, by group, in the order of (re-)entering
 	max   int
 	udp   int // peers of UDP
 	next  uint64
@@ -77,8 +77,8 @@ func (t *table) drop(a *association) {
 // evict makes room by forgetting one of the peers that were idle for longest: a
 // stranger, unless those who are known have most of the room.
 func (t *table) evict(now time.Duration) bool {
-	return t.evictFrom(&t.order[strangers], now) ||
-		t.order[knownUDP].len() > t.max/2 && t.evictFrom(&t.order[knownUDP], now)
+	return t.evictFrom(&t.order[unverifiedUDP], now) ||
+		t.order[verifiedUDP].len() > t.max/2 && t.evictFrom(&t.order[verifiedUDP], now)
 }
 
 // evictFrom looks at some of a queue. If it finds only such as were heard lately,
@@ -148,7 +148,7 @@ func (t *table) sweepIn(order *fifo[*association], now time.Duration) (more bool
 func (t *table) queued() bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.order[strangers].len()+t.order[knownUDP].len() > 0
+	return t.order[unverifiedUDP].len()+t.order[verifiedUDP].len() > 0
 }
 
 // forget removes a if it is idle. Whoever got hold of it just now sees that it
@@ -175,4 +175,40 @@ func (t *table) all(keep func(*association) bool) []*association {
 		}
 	}
 	return found
+}
+
+// janitor forgets, now and then, what has grown old. It sleeps while there is
+// nothing.
+type janitor struct {
+	timer
+	e  *Endpoint
+	mu sync.Mutex
+	on bool
+}
+
+const janitorPeriod = 30 * time.Second
+
+func (j *janitor) wake() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.on {
+		j.on = true
+		j.timer.owner = j
+		j.e.timers.set(&j.timer, janitorPeriod)
+	}
+}
+
+func (j *janitor) expire() {
+	now := j.e.timers.now()
+	for j.e.table.sweep(now) {
+		// in steps, so that the table is never locked for long
+	}
+	j.e.dedup.expire(now)
+	j.e.secure.expire(now)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.on = j.e.table.queued()
+	if j.on {
+		j.e.timers.set(&j.timer, janitorPeriod)
+	}
 }

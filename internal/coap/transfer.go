@@ -33,7 +33,7 @@ type transfer struct {
 	restarts   int   // that are left
 	tooLarge   int64 // where in the body the last 4.13 came, if not at its start; or maxBody
 	done       int64
-	patience   patience
+	busy       busyRetry
 	down       *collection // of the response's body, once it has begun
 }
 
@@ -79,7 +79,7 @@ func newTransfer(c *Call, a *association) (*transfer, error) {
 		t.x.idleLimit = c.e.cfg.Transmission.idle()
 	}
 	t.x.persist = max(r.Stall, 0)
-	t.patience.total = r.Patience
+	t.busy.total = r.BusyRetry
 	if o := c.o; o != nil {
 		t.x.token = o.token
 		if !c.unobserve {

@@ -28,8 +28,8 @@ func (t *transfer) startWhole() {
 
 func (t *transfer) wholeSent(reply *packet) {
 	m := &reply.msg
-	if isBusy(m.code) && t.patience.total > 0 {
-		if wait, ok := t.refused(m, t.patience.total); ok {
+	if isBusy(m.code) && t.busy.total > 0 {
+		if wait, ok := t.refused(m, t.busy.total); ok {
 			reply.free()
 			t.rest(wait, (*transfer).resendWhole)
 			return
@@ -107,7 +107,7 @@ func (t *transfer) blockSent(reply *packet) {
 		if smaller {
 			t.szx = got.szx // its number counts from the bytes that were sent
 		}
-		t.patience.progress()
+		t.busy.progress()
 		t.skipped, t.doubt = false, false
 	case m.code == Continue:
 		reply.free()
@@ -140,7 +140,7 @@ func (t *transfer) blockSent(reply *packet) {
 }
 
 // repeated reports whether the block that was answered had been sent before.
-func (t *transfer) repeated() bool { return t.x.again || t.patience.since != 0 }
+func (t *transfer) repeated() bool { return t.x.again || t.busy.since != 0 }
 
 // lostAck reports whether an answer to a block says that the peer has it already,
 // if it is one of those that say so in this way.
@@ -159,7 +159,7 @@ func (t *transfer) blockRefused(reply *packet) {
 		t.c.notice(NoticeRepeated)
 	}
 	if isBusy(reply.msg.code) {
-		if wait, ok := t.refused(&reply.msg, t.blockPatience()); ok {
+		if wait, ok := t.refused(&reply.msg, t.busyLimit()); ok {
 			reply.free()
 			t.rest(wait, (*transfer).sendBlock)
 			return

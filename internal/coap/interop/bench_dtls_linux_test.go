@@ -50,7 +50,7 @@ func pionPSK() *pion.Config {
 
 func otagoDTLS() error {
 	e := coap.New(coap.Config{Handler: benchHandler(nil), Bounds: coap.Bounds{IdentitySessions: 1 << 20}})
-	conn, err := coap.ListenUDP(context.Background(), "127.0.0.1:0", coap.ListenConfig{})
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}

@@ -6,12 +6,11 @@ import (
 	"time"
 )
 
-// crew are the goroutines that attend to calls. There is none when there is
-// nothing to do. When there is much, a few go on from one call to the next, as
-// a new one has to grow its stack before it can send a message. They call
-// functions of users, which may read from a disk, or block: when a call has
-// waited for crewPatience, there are more of them.
-type crew struct {
+// workers are the goroutines that attend to calls. They exist only while there is something to do. When
+// there is much, a few go on from one call to the next, because a new goroutine has to grow its stack
+// before it can send a message. They call functions of the user, which may block: when a call has waited
+// for workerDelay, more are started.
+type workers struct {
 	timer
 	timers *timers
 
@@ -25,20 +24,20 @@ type crew struct {
 	closed         bool
 }
 
-const crewPatience = 2 * time.Millisecond
+const workerDelay = 2 * time.Millisecond
 
-func (w *crew) init(e *Endpoint) {
+func (w *workers) init(e *Endpoint) {
 	w.timers, w.timer.owner = e.timers, w
 	w.few = 2 * runtime.GOMAXPROCS(0)
 }
 
-// attend has a worker attend to c. It does not wait.
-func (w *crew) attend(c *Call) {
+// attend gives c to a worker. It does not wait.
+func (w *workers) attend(c *Call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.running < w.few || w.closed {
 		w.running++
-		go w.work(c)
+		go w.run(c)
 		return
 	}
 	w.queue.push(c)
@@ -47,18 +46,18 @@ func (w *crew) attend(c *Call) {
 }
 
 // watch sets the timer, unless it is set. w.mu is held.
-func (w *crew) watch() {
+func (w *workers) watch() {
 	if !w.set {
 		w.set, w.mark = true, w.pushed
-		w.timers.set(&w.timer, crewPatience)
+		w.timers.set(&w.timer, workerDelay)
 	}
 }
 
-func (w *crew) work(c *Call) {
+func (w *workers) run(c *Call) {
 	returned := false
 	defer func() {
 		if !returned {
-			w.more(1) // in the place of one that a callback has ended
+			w.more(1) // in place of this one, which a callback has ended
 			w.leave()
 		}
 	}()
@@ -69,8 +68,8 @@ func (w *crew) work(c *Call) {
 	returned = true
 }
 
-// next returns the next call, or nil if the goroutine is to end.
-func (w *crew) next() *Call {
+// next returns the next call, or nil if the goroutine must end.
+func (w *workers) next() *Call {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.queue.len() == 0 {
@@ -81,25 +80,25 @@ func (w *crew) next() *Call {
 	return w.queue.pop()
 }
 
-func (w *crew) leave() {
+func (w *workers) leave() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running--
 }
 
-// more has up to n of the calls that wait attended to.
-func (w *crew) more(n int) {
+// more starts workers for up to n of the calls that wait.
+func (w *workers) more(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for range min(n, w.queue.len()) {
 		w.popped++
 		w.running++
-		go w.work(w.queue.pop())
+		go w.run(w.queue.pop())
 	}
 }
 
-// expire looks whether a call has waited for long.
-func (w *crew) expire() {
+// expire starts more workers if a call has waited too long.
+func (w *workers) expire() {
 	w.mu.Lock()
 	late := w.popped < w.mark
 	w.set = false
@@ -114,8 +113,8 @@ func (w *crew) expire() {
 	}
 }
 
-// close lets none wait from now on: the timer is about to end.
-func (w *crew) close() {
+// close starts a worker for each call that waits, now and from now on: the timer is about to end.
+func (w *workers) close() {
 	w.mu.Lock()
 	w.closed = true
 	n := w.queue.len()
