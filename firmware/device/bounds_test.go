@@ -97,7 +97,8 @@ func TestMaxSize(t *testing.T) {
 	}
 }
 
-// TestDownloadComplete asks for the rest of what is complete: the server's answer 4.16 says so only if it is about the same bytes.
+// TestDownloadComplete asks for the rest of what is complete: the server's answer 4.16 says so only
+// if it is about the same bytes.
 func TestDownloadComplete(t *testing.T) {
 	image := testImage("2.0", 50000)
 	for name, tc := range map[string]struct {
@@ -176,7 +177,8 @@ func TestContentRange(t *testing.T) {
 	}
 }
 
-// TestResetRefused resets a device that cannot, or may not: the server hears of it, in whatever form it asked.
+// TestResetRefused resets a device that cannot, or may not: the server hears of it, in whatever
+// form it asked.
 func TestResetRefused(t *testing.T) {
 	hooked(t, func(r *rig, release <-chan struct{}) {
 		r.spoil("Apply", func() { <-release })
@@ -200,7 +202,8 @@ func TestResetRefused(t *testing.T) {
 	require.ErrorContains(t, r.push([]byte{0}, 1), "disk broken")
 }
 
-// TestTimerNotSaved has the time of a deferred update come while nothing can be saved: the device tries again now and then.
+// TestTimerNotSaved has the time of a deferred update come while nothing can be saved: the device
+// tries again now and then.
 func TestTimerNotSaved(t *testing.T) {
 	hooked(t, func(r *rig, _ <-chan struct{}) {
 		var broken atomic.Bool
@@ -251,7 +254,8 @@ func TestLimitsOfCalls(t *testing.T) {
 	})
 }
 
-// TestSavedLate: what is shown and could not be saved is saved by itself when the disk works again, within MaxBackoff.
+// TestSavedLate: what is shown and could not be saved is saved by itself when the disk works again,
+// within MaxBackoff.
 func TestSavedLate(t *testing.T) {
 	hooked(t, func(r *rig, _ <-chan struct{}) {
 		var broken atomic.Bool

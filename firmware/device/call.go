@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// How long the device waits for code that is not its own.
+// How long the device waits for code of the program.
 const (
-	installerLimit = 2 * time.Minute            // for a call of an Installer; erasing flash takes time
-	hookLimit      = 10 * time.Second           // for Defer and Credentials, while a server waits
-	abandonAfter   = 30 * time.Second           // for a call to notice that its context has ended
-	jobAfter       = abandonAfter + time.Second // for the job that made the call: longer, so that the call is known to hang first
+	installerLimit = 2 * time.Minute  // for a call of the Installer; erasing flash takes time
+	hookLimit      = 10 * time.Second // for Defer and Credentials, while a server waits
+	abandonAfter   = 30 * time.Second // for a call to return after its context has ended
+	// jobAfter is abandonAfter for a job. It is longer, so that the call that hangs is found first.
+	jobAfter = abandonAfter + time.Second
 )
 
 var (
@@ -22,20 +23,21 @@ var (
 	errPanicked = errors.New("device: call panicked")
 )
 
-// lock is a mutex that is held while others' code runs. It is a channel, so that virtual time passes for those who wait for it.
+// lock is a mutex that may be held while code of the program runs. It is a channel because synctest
+// lets virtual time pass for goroutines that wait for a channel.
 type lock chan struct{}
 
 func (l lock) Lock()   { l <- struct{}{} }
 func (l lock) Unlock() { <-l }
 
-// returned is what a call came to.
+// returned is the result of a call.
 type returned[T any] struct {
 	value T
 	err   error
 }
 
-// call calls f in a goroutine of its own, which is left behind if f does not return. A panic is an error, and so is the end
-// of the goroutine by runtime.Goexit.
+// call calls f in a goroutine of its own, which is left behind if f does not return. A panic
+// becomes an error, and so does the end of the goroutine by runtime.Goexit.
 func call[T any](log *slog.Logger, name string, f func() (T, error)) <-chan returned[T] {
 	done := make(chan returned[T], 1)
 	go func() {
@@ -49,7 +51,7 @@ func call[T any](log *slog.Logger, name string, f func() (T, error)) <-chan retu
 	return done
 }
 
-// recovered is deferred, and makes a panic the error.
+// recovered, when deferred, turns a panic into an error.
 func recovered(log *slog.Logger, name string, err *error) {
 	if v := recover(); v != nil {
 		log.Error("call panicked", "call", name, "panic", v, "stack", string(debug.Stack()))
@@ -57,18 +59,18 @@ func recovered(log *slog.Logger, name string, err *error) {
 	}
 }
 
-// turn lets one call at a time into code that must not be entered twice, or that may never return: a call that does not
-// return keeps its turn, so that at most one goroutine hangs in each.
+// turn admits one call at a time to code that must not be entered twice, or that may never return.
+// A call that does not return keeps the turn, so that at most one goroutine hangs in each.
 type turn struct {
 	log  *slog.Logger
-	held chan struct{} // holds a token while a call is under way
-	last atomic.Uint64 // numbers the calls
-	hung atomic.Uint64 // the last call that had not returned in time, 0 if there was none
+	held chan struct{} // holds a token during a call
+	last atomic.Uint64 // the number of the last call
+	hung atomic.Uint64 // the number of the last call that had not returned in time, 0 if none
 }
 
 func newTurn(log *slog.Logger) *turn { return &turn{log: log, held: make(chan struct{}, 1)} }
 
-// inTurn calls f when it is its turn. All of that may take as long as limit.
+// inTurn waits for the turn and calls f. Both together may take up to limit.
 func inTurn[T any](t *turn, name string, limit time.Duration, f func() (T, error)) (T, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -86,7 +88,8 @@ func inTurn[T any](t *turn, name string, limit time.Duration, f func() (T, error
 	}
 }
 
-// take waits for the turn and returns the number of the call. A call that has used its time up is not waited for again.
+// take waits for the turn and returns the number of the call. It does not wait for a call that has
+// already exceeded its limit.
 func (t *turn) take(name string, late <-chan time.Time) (uint64, error) {
 	select {
 	case t.held <- struct{}{}:
@@ -104,7 +107,7 @@ func (t *turn) take(name string, late <-chan time.Time) (uint64, error) {
 	}
 }
 
-// begin calls f, whose turn it is, and ends the turn when it returns.
+// begin calls f, which has the turn, and ends the turn when f returns.
 func begin[T any](t *turn, name string, f func() (T, error)) <-chan returned[T] {
 	return call(t.log, name, func() (T, error) {
 		defer func() { <-t.held }()

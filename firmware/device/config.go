@@ -17,73 +17,75 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Config is the configuration of a [Device]. The zero value takes packages by push and by pull, from
-// any host.
+// Config is the configuration of a [Device]. The zero value takes packages by push and by pull,
+// from any host.
 type Config struct {
-	// ObjectVersion is the highest version of Object 5 that the device offers: fsm.Object10, Object11 or
-	// Object12. With LwM2M 1.0 the device offers 1.0 and with LwM2M 1.1 at most 1.1, whatever is set
-	// here. Default: fsm.Object11.
+	// ObjectVersion is the highest version of Object 5 that the device offers: fsm.Object10,
+	// Object11 or Object12. With LwM2M 1.0 the device offers 1.0 and with LwM2M 1.1 at most 1.1,
+	// whatever is set here. Default: fsm.Object11.
 	ObjectVersion fsm.ObjectVersion
 	// Delivery restricts the device to push or to pull (resource 5/0/9). Default: both.
 	Delivery fsm.Delivery
-	// Protocols lists the protocols by which the device downloads packages (resource 5/0/8). coaps and
-	// coaps+tcp need Credentials. Default: coap, http, https and coap+tcp; with Credentials also coaps
-	// and coaps+tcp.
+	// Protocols lists the protocols by which the device downloads packages (resource 5/0/8). coaps
+	// and coaps+tcp need Credentials. Default: coap, http, https and coap+tcp; with Credentials
+	// also coaps and coaps+tcp.
 	Protocols []fsm.Protocol
-	// Hosts lists the hosts from which the device downloads, each "name" or "name:port". A Package URI
-	// with another host is refused with Result 7 (invalid URI). Default: every host is allowed.
+	// Hosts lists the hosts from which the device downloads, each "name" or "name:port". A Package
+	// URI with another host is refused with Result 7 (invalid URI). Default: every host is allowed.
 	Hosts []string
 	// FixedHost is for a device whose download server is part of its firmware, such as
 	// "https://fw.example.com". The Package URI must then be a path, which the device appends.
 	// Default: the Package URI is absolute.
 	FixedHost string
-	// MaxRedirects is how many HTTP redirects a download follows, each to an allowed host and never from
-	// https to http. Default: 0, a redirect fails with Result 7 (invalid URI).
+	// MaxRedirects is how many HTTP redirects a download follows, each to an allowed host and never
+	// from https to http. Default: 0, a redirect fails with Result 7 (invalid URI).
 	MaxRedirects int
 
 	// TLS configures https. Default: the roots of the operating system, TLS 1.2 or later.
 	TLS *tls.Config
-	// Transport sends the HTTP requests, in place of one that the device makes with TLS. It must not
-	// decompress bodies. A RoundTrip that panics, or that has not returned 30 s after the context of its
-	// request has ended, counts as failed. The same holds for the functions of TLS. Default: none.
+	// Transport sends the HTTP requests, in place of one that the device makes with TLS. It must
+	// not decompress bodies. A RoundTrip that panics, or that has not returned 30 s after the
+	// context of its request has ended, counts as failed. The same holds for the functions of TLS.
+	// Default: none.
 	Transport http.RoundTripper
-	// Credentials returns the keys for a download by coaps or coaps+tcp from host, "name:port". If it
-	// returns neither PSK nor Certificate nor RootCAs for a host, the download fails with Result 7
-	// (invalid URI). [ServerCredentials] is one that offers the keys of the LwM2M server to that server
-	// only. A call that panics or takes longer than 10 s ends the download with Result 4 (connection
-	// lost). Default: none.
+	// Credentials returns the keys for a download by coaps or coaps+tcp from host, "name:port". If
+	// it returns neither PSK nor Certificate nor RootCAs for a host, the download fails with Result
+	// 7 (invalid URI). [ServerCredentials] is one that offers the keys of the LwM2M server to that
+	// server only. A call that panics or takes longer than 10 s ends the download with Result 4
+	// (connection lost). Default: none.
 	Credentials func(host string) lwm2m.FetchConfig
 
-	// Attempts is how many tries of a download may fail in a row, none of which gets further, before the
-	// download ends with Result 4 (connection lost). Default: 5.
+	// Attempts is how many tries of a download may fail in a row, none of which gets further,
+	// before the download ends with Result 4 (connection lost). Default: 5.
 	Attempts int
-	// MinBackoff is the pause after the first failed try. Each further pause is twice as long, up to
-	// MaxBackoff. Defaults: 1 s, and 1 min or MinBackoff if that is longer.
+	// MinBackoff is the pause after the first failed try. Each further pause is twice as long, up
+	// to MaxBackoff. Defaults: 1 s, and 1 min or MinBackoff if that is longer.
 	MinBackoff, MaxBackoff time.Duration
-	// Idle is how long a download by HTTP waits for the next bytes before the try counts as failed. The
-	// time that the Installer takes to store bytes does not count. Default: 30 s.
+	// Idle is how long a download by HTTP waits for the next bytes before the try counts as failed.
+	// The time that the Installer takes to store bytes does not count. Default: 30 s.
 	Idle time.Duration
-	// MaxSize is the size of the largest package in bytes. A larger one ends with Result 2 (no storage);
-	// if it is pushed, its Write is answered with 5.00. Default: only the Installer limits the size.
+	// MaxSize is the size of the largest package in bytes. A larger one ends with Result 2 (no
+	// storage); if it is pushed, its Write is answered with 5.00. Default: only the Installer
+	// limits the size.
 	MaxSize int64
 	// SyncEvery is how many bytes of a download the device makes durable at a time, which is what a
 	// crash can cost. Default: 256 KiB.
 	SyncEvery int64
 
-	// ConfirmWithin is how long a version on trial may take to register and to pass SelfTest before the
-	// device rolls it back. Default: 60 s.
+	// ConfirmWithin is how long a version on trial may take to register and to pass SelfTest before
+	// the device rolls it back. Default: 60 s.
 	ConfirmWithin time.Duration
 	// SelfTest is called after a version on trial has registered, and says whether it works. If it
-	// returns an error, panics, or has not returned when ConfirmWithin is over, the device rolls back.
-	// Its context ends with ConfirmWithin; the device waits 30 s longer for it to return before its run
-	// ends. Default: a version that registers works.
+	// returns an error, panics, or has not returned when ConfirmWithin is over, the device rolls
+	// back. Its context ends with ConfirmWithin; the device waits 30 s longer for it to return
+	// before its run ends. Default: a version that registers works.
 	SelfTest func(context.Context) error
-	// Defer is called when the server executes the update (5/0/2), and returns true to defer it, which
-	// counts only if the server allows that (5/0/13); [Device.Accept] then starts it. A call that panics
-	// or takes longer than 10 s defers the update. Default: no update is deferred.
+	// Defer is called when the server executes the update (5/0/2), and returns true to defer it,
+	// which counts only if the server allows that (5/0/13); [Device.Accept] then starts it. A call
+	// that panics or takes longer than 10 s defers the update. Default: no update is deferred.
 	Defer func() bool
-	// Logger receives the logs of the device. Package URIs are logged without their last path segment,
-	// which may be a secret. Default: no logs.
+	// Logger receives the logs of the device. Package URIs are logged without their last path
+	// segment, which may be a secret. Default: no logs.
 	Logger *slog.Logger
 }
 

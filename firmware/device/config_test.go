@@ -90,8 +90,8 @@ func TestSlotConfigErrors(t *testing.T) {
 	require.EqualError(t, err, "device: the directory of the slots is not set")
 }
 
-// TestSlotsUnwritable opens a directory in which no file can be made. A directory in the place of the
-// file does that for every user, root too.
+// TestSlotsUnwritable opens a directory in which no file can be made. A directory in the place of
+// the file does that for every user, root too.
 func TestSlotsUnwritable(t *testing.T) {
 	public, _ := testKey()
 	dir := t.TempDir()

@@ -50,8 +50,8 @@ func (w miscountingWriter) Sync() (int64, error) {
 	return durable, err
 }
 
-// TestInstallerMiscounts: an installer that takes less than it was given, or says that it took more, has failed, by push and by
-// pull: no package is complete with a hole in it.
+// TestInstallerMiscounts: an installer that takes less than it was given, or says that it took
+// more, has failed, by push and by pull: no package is complete with a hole in it.
 func TestInstallerMiscounts(t *testing.T) {
 	image := testImage("2.0", 5000)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

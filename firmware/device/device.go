@@ -13,13 +13,13 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Device is Object 5, Firmware Update, for a [lwm2m.Client], over an [Installer]. It answers a request
-// only after it has made durable what the request changed, and resumes after a crash at any point. It
-// carries out what [fsm.Object] decides. Its methods are safe for several goroutines.
+// Device is Object 5, Firmware Update, for a [lwm2m.Client], over an [Installer]. It answers a
+// request only after it has made durable what the request changed, and resumes after a crash at any
+// point. It carries out what [fsm.Object] decides. Its methods are safe for several goroutines.
 //
 // If its state cannot be saved, because the disk is full or broken, a device ends the transfer in
-// progress or refuses the next one with Result 2 (no storage). It shows that Result even if it cannot
-// save it either.
+// progress or refuses the next one with Result 2 (no storage). It shows that Result even if it
+// cannot save it either.
 type Device struct {
 	config    Config
 	installer *guard
@@ -27,9 +27,9 @@ type Device struct {
 	defers    *turn // for Defer
 	keys      *turn // for Credentials
 
-	// ops serializes requests, ends of jobs and timers: what changes the machine, together with what
-	// follows from it. It is locked before commits and mu. A job never locks it, so the holder can wait
-	// for a job to end.
+	// ops serializes requests, ends of jobs and timers: what changes the machine, together with
+	// what follows from it. It is locked before commits and mu. A job never locks it, so the holder
+	// can wait for a job to end.
 	ops lock
 	// job is the work in the background, or the last such work. Guarded by ops.
 	job *job
@@ -64,8 +64,8 @@ type notifier interface {
 	WaitRegistered(ctx context.Context) error
 }
 
-// New returns a device over installer, or an error that names what is wrong with the configuration. It
-// starts nothing, and does not call installer before the client uses the object.
+// New returns a device over installer, or an error that names what is wrong with the configuration.
+// It starts nothing, and does not call installer before the client uses the object.
 func New(installer Installer, config Config) (*Device, error) {
 	if slots, ok := installer.(*Slots); installer == nil || ok && slots == nil {
 		return nil, errors.New("device: the Installer is nil")
@@ -82,12 +82,13 @@ func New(installer Installer, config Config) (*Device, error) {
 	}, nil
 }
 
-// Object returns Object 5 for [lwm2m.ClientConfig.Objects]. It does its work in the Run of the client,
-// which ends with an error that matches [ErrRestart] when the program must restart into another version.
+// Object returns Object 5 for [lwm2m.ClientConfig.Objects]. It does its work in the Run of the
+// client, which ends with an error that matches [ErrRestart] when the program must restart into
+// another version.
 func (d *Device) Object() lwm2m.Object { return (*deviceObject)(d) }
 
-// State returns the object as it is now: State, Result, and what the device knows of the package. It
-// loads the stored state if the client does not run yet; the error is that of the Installer.
+// State returns the object as it is now: State, Result, and what the device knows of the package.
+// It loads the stored state if the client does not run yet; the error is that of the Installer.
 func (d *Device) State(ctx context.Context) (fsm.Object, error) {
 	if d.booted.Load() { // without waiting for a call of the Installer
 		return d.snapshot(), nil

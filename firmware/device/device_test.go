@@ -343,7 +343,8 @@ func TestNotPersistedNotAnswered(t *testing.T) {
 	requireCode(t, r.execute(resUpdate), lwm2m.CodeMethodNotAllowed)
 }
 
-// TestPushEndNotSaved lets the disk fail once, when a push has ended: the device is free for the next one.
+// TestPushEndNotSaved lets the disk fail once, when a push has ended: the device is free for the
+// next one.
 func TestPushEndNotSaved(t *testing.T) {
 	r := newRig(t)
 	broken := 0

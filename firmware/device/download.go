@@ -12,13 +12,15 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// minProgress is how many bytes a try must get further than all before it to count as one that did.
+// minProgress is how many bytes a try must get beyond all earlier ones to count as progress.
 const minProgress = 1024
 
-// errStartOver: what is stored belongs to other bytes than the server has now, or cannot be matched with them.
-var errStartOver = errors.New("device: download starts over")
+// errStartOver means that the stored bytes are not a part of what the server has now, or that this
+// cannot be known.
+var errStartOver = errors.New("device: the download starts over")
 
-// transientError is a failure that may be gone at the next try, which should not come before after.
+// transientError is a failure that a later try may not meet. after is the shortest pause before
+// that try.
 type transientError struct {
 	err   error
 	after time.Duration
@@ -29,25 +31,25 @@ func (e *transientError) Unwrap() error { return e.err }
 
 func transient(err error) error { return &transientError{err: err} }
 
-// A transfer is one download with all its tries: what is known of the remote bytes, and where they go.
+// A transfer is one download with all its tries.
 type transfer struct {
 	device *Device
-	number uint32   // the machine's number for it
-	url    *url.URL // what to fetch, checked
+	number uint32   // the number of the transfer in the machine
+	url    *url.URL // has been checked
 	client *http.Client
 
 	ctx     context.Context // of the whole download
 	out     PackageWriter
-	offset  int64  // bytes written to out
-	etag    string // strong entity tag of what was written, "" if there is none
-	size    int64  // of the whole, -1 if not known
-	changed bool   // the server says another size of the same bytes
-	synced  int64  // the offset that the machine knows
+	offset  int64  // the number of bytes written to out
+	etag    string // the strong entity tag of the written bytes, "" if there is none
+	size    int64  // of the package, -1 if it is not known
+	changed bool   // the server announced another size for the same entity tag
+	synced  int64  // the offset that the machine has
 	best    int64  // the highest offset that any try reached
 }
 
-// download fetches object's package and returns how that ended. It works on until it is done, has failed for good or ctx
-// ends.
+// download downloads the package and returns how that ended. It returns when the package is
+// complete, when it has failed for good, or when ctx has ended.
 func (d *Device) download(ctx context.Context, object fsm.Object) fsm.Input {
 	source, err := d.config.source(object.URI)
 	t := &transfer{device: d, number: object.Transfer, url: source, offset: object.Offset, etag: object.ETag, size: -1}
@@ -65,7 +67,7 @@ func (d *Device) download(ctx context.Context, object fsm.Object) fsm.Input {
 	return fsm.Input{Kind: fsm.InputDownloadComplete, Transfer: t.number, Size: t.offset}
 }
 
-// run tries until the package is here or there is no hope.
+// run tries until the package is complete or further tries are pointless.
 func (t *transfer) run(ctx context.Context) (err error) {
 	t.ctx = ctx
 	h := &handshakes{ctx: ctx}
@@ -111,9 +113,9 @@ func (t *transfer) run(ctx context.Context) (err error) {
 	}
 }
 
-// try fetches what is missing, once.
+// try makes one try to download what is missing.
 func (t *transfer) try(ctx context.Context) error {
-	if t.etag == "" { // nothing would say that they are the same bytes
+	if t.etag == "" { // there is no proof that the server has the same bytes
 		t.offset, t.size = 0, -1
 	}
 	if err := t.open(ctx); err != nil {
@@ -133,14 +135,14 @@ func (t *transfer) try(ctx context.Context) error {
 	if _, again := errors.AsType[*transientError](err); err != nil && !again {
 		return err
 	}
-	// What has come is kept, whatever comes next.
+	// Keep what has arrived, for the next try or after a crash.
 	if failed := t.sync(ctx); failed != nil {
 		return failed
 	}
 	return err
 }
 
-// open opens the installer at the offset. A writer that is already there goes on, it knows no gap.
+// open opens the package at the offset, and closes the writer that was open.
 func (t *transfer) open(ctx context.Context) error {
 	if t.size >= 0 && t.tooBig(t.size) {
 		return t.bigError()
@@ -148,7 +150,7 @@ func (t *transfer) open(ctx context.Context) error {
 	if err := t.close(); err != nil {
 		return storageError(err)
 	}
-	if t.offset < t.synced { // forgotten before it is gone
+	if t.offset < t.synced { // the machine forgets the bytes before they are removed
 		if err := t.tell(ctx, 0, ""); err != nil {
 			return err
 		}
@@ -170,11 +172,11 @@ func (t *transfer) close() error {
 	return out.Close()
 }
 
-// Write implements [io.Writer] for the protocols: bytes from offset on.
+// Write writes the bytes from offset on.
 func (t *transfer) Write(p []byte) (int, error) {
 	switch {
 	case t.changed:
-		return 0, fmt.Errorf("%w: another length is announced than before", errStartOver)
+		return 0, fmt.Errorf("%w: the server announces another size than before", errStartOver)
 	case t.size >= 0 && int64(len(p)) > t.size-t.offset:
 		return 0, fmt.Errorf("%w: more than the %d bytes that were announced", errStartOver, t.size)
 	}
@@ -204,7 +206,8 @@ func (t *transfer) bigError() error {
 	return fmt.Errorf("%w: more than %d bytes", ErrNoStorage, t.device.config.MaxSize)
 }
 
-// sync makes durable what has come, then lets the machine know: it never believes in more than is there.
+// sync makes the written bytes durable, and then records the offset: the machine never expects
+// bytes that are not stored.
 func (t *transfer) sync(ctx context.Context) error {
 	durable, err := t.out.Sync()
 	if err != nil {
@@ -222,11 +225,11 @@ func (t *transfer) tell(ctx context.Context, offset int64, etag string) error {
 	return nil
 }
 
-// reached checks the end of a body that came without a failure.
+// reached checks that a body which ended without an error is complete.
 func (t *transfer) reached() error {
 	switch {
 	case t.changed:
-		return fmt.Errorf("%w: another length is announced than before", errStartOver)
+		return fmt.Errorf("%w: the server announces another size than before", errStartOver)
 	case t.size >= 0 && t.offset != t.size:
 		return transient(fmt.Errorf("body ends at byte %d of %d", t.offset, t.size))
 	case t.offset == 0:

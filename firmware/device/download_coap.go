@@ -13,8 +13,9 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// ServerCredentials returns a [Config.Credentials] that offers config's keys to host and port of the LwM2M server at uri,
-// and to no other: the server has them anyway. Other hosts are checked against config's RootCAs all the same.
+// ServerCredentials returns a function for [Config.Credentials]. It offers the keys of config only
+// to the host and port of the LwM2M server at uri, which has them already. For other hosts it
+// returns just the RootCAs of config.
 func ServerCredentials(uri string, config lwm2m.FetchConfig) func(host string) lwm2m.FetchConfig {
 	server, err := url.Parse(uri)
 	return func(host string) lwm2m.FetchConfig {
@@ -25,7 +26,8 @@ func ServerCredentials(uri string, config lwm2m.FetchConfig) func(host string) l
 	}
 }
 
-// fetchCoAP downloads what follows the offset. Without keys for the host no try can succeed: the URI is to blame.
+// fetchCoAP downloads what follows the offset. Without keys for the host no try can succeed: the
+// URI is to blame.
 func (t *transfer) fetchCoAP(ctx context.Context) error {
 	var config lwm2m.FetchConfig
 	if keys := t.device.config.Credentials; keys != nil {
@@ -40,7 +42,7 @@ func (t *transfer) fetchCoAP(ctx context.Context) error {
 	}
 	etag, err := hex.DecodeString(t.etag)
 	if err != nil {
-		return fmt.Errorf("%w: the tag is of another protocol", errStartOver)
+		return fmt.Errorf("%w: the entity tag is of another protocol", errStartOver)
 	}
 	config.Offset, config.ETag, config.Size, config.MaxSize = t.offset, etag, max(t.size, 0), t.device.config.MaxSize
 	config.Begun = t.begun
@@ -58,7 +60,7 @@ func (t *transfer) fetchCoAP(ctx context.Context) error {
 	return coapError(err)
 }
 
-// begun notes what the bytes that come belong to, so that whatever is made durable of them can be gone on with.
+// begun records the entity tag and the size of what arrives, so that the download can be resumed.
 func (t *transfer) begun(r lwm2m.FetchResult) {
 	t.etag = hex.EncodeToString(r.ETag)
 	if r.Size >= 0 {
@@ -67,7 +69,7 @@ func (t *transfer) begun(r lwm2m.FetchResult) {
 	}
 }
 
-// coapError sorts the errors of [lwm2m.Fetch] as statusError does those of HTTP.
+// coapError classifies an error of [lwm2m.Fetch], as statusError does for HTTP.
 func coapError(err error) error {
 	response, answered := errors.AsType[*lwm2m.ResponseError](err)
 	dns, unresolved := errors.AsType[*net.DNSError](err)

@@ -31,7 +31,8 @@ func coapServer(t *testing.T) (*lwm2m.Server, string) {
 	return server, "coap://" + conn.LocalAddr().String()
 }
 
-// gatedBody is a body that is read up to a limit until the gate opens, and that remembers where it was read.
+// gatedBody is a body that is read up to a limit until the gate opens, and that remembers where it
+// was read.
 type gatedBody struct {
 	*bytes.Reader
 	limit int64
@@ -57,7 +58,8 @@ func (b *gatedBody) forget() {
 	b.first = 1 << 62
 }
 
-// TestResumeCoAPAfterRestart stops the device in the middle of a download: it goes on with the first block that it lacks.
+// TestResumeCoAPAfterRestart stops the device in the middle of a download: it goes on with the
+// first block that it lacks.
 func TestResumeCoAPAfterRestart(t *testing.T) {
 	server, base := coapServer(t)
 	image := testImage("2.0", 60000)
@@ -106,8 +108,8 @@ func TestDownloadCoAPFaults(t *testing.T) {
 	}
 }
 
-// TestDownloadCoAPEndsEarly has a server call a block the last one in the middle of the package, which it announces only at the
-// start: no try takes that for the package.
+// TestDownloadCoAPEndsEarly has a server call a block the last one in the middle of the package,
+// which it announces only at the start: no try takes that for the package.
 func TestDownloadCoAPEndsEarly(t *testing.T) {
 	image := testImage("2.0", 5000)
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")

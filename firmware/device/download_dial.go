@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// handshakes are those of one download, which ends only when they have: net/http would go on with them.
+// handshakes counts the TLS handshakes of a download. net/http would continue them after the
+// download has ended; the download waits for them instead.
 type handshakes struct {
 	ctx context.Context // of the download
 
@@ -30,7 +31,7 @@ func (h *handshakes) begin() bool {
 	return !h.over
 }
 
-// close lets no further one begin, and waits for those that are under way, for a while.
+// close lets no further handshake begin, and waits up to abandonAfter for those in progress.
 func (h *handshakes) close() {
 	h.mu.Lock()
 	h.over = true
@@ -48,19 +49,21 @@ func (h *handshakes) close() {
 	}
 }
 
-// dialTLS returns what makes connections for https. Functions of the program's tls.Config would run in goroutines of net/http,
-// where a panic ends the process: here it fails the handshake, or the Read, in which they were called.
+// dialTLS returns a function that dials for https. net/http would call the functions of the
+// program's tls.Config in its own goroutines, where a panic ends the process. Here a panic fails
+// the handshake or the Read during which it happens.
 func (c Config) dialTLS(config *tls.Config, h *handshakes) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: c.Idle}
 	if config.KeyLogWriter != nil {
-		config.KeyLogWriter = guardedLog{config.KeyLogWriter, c.Logger} // it is called under a lock of crypto/tls
+		// crypto/tls holds a lock while it calls the writer.
+		config.KeyLogWriter = guardedLog{config.KeyLogWriter, c.Logger}
 	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if !h.begin() {
 			return nil, errStopped
 		}
 		defer h.under.Done()
-		ctx, cancel := context.WithTimeout(ctx, 2*c.Idle) // to connect, and to shake hands
+		ctx, cancel := context.WithTimeout(ctx, 2*c.Idle) // for the connection and the handshake
 		defer cancel()
 		defer context.AfterFunc(h.ctx, cancel)()
 		raw, err := dialer.DialContext(ctx, network, addr)
@@ -86,7 +89,7 @@ func (c Config) dialTLS(config *tls.Config, h *handshakes) func(ctx context.Cont
 	}
 }
 
-// guardedConn is a connection that may call the program when it is used.
+// guardedConn is a connection whose methods may call functions of the program.
 type guardedConn struct {
 	net.Conn
 	log *slog.Logger
@@ -102,7 +105,7 @@ func (c guardedConn) Write(p []byte) (n int, err error) {
 	return c.Conn.Write(p)
 }
 
-// guardedLog is a writer of the program's.
+// guardedLog is a writer of the program, which may panic.
 type guardedLog struct {
 	io.Writer
 	log *slog.Logger
@@ -113,7 +116,7 @@ func (w guardedLog) Write(p []byte) (n int, err error) {
 	return w.Writer.Write(p)
 }
 
-// guardedTransport is a program's RoundTripper, which may hang or panic.
+// guardedTransport is a RoundTripper of the program, which may hang or panic.
 type guardedTransport struct {
 	to  http.RoundTripper
 	log *slog.Logger
@@ -139,7 +142,7 @@ func (t guardedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return done.value, nil
 }
 
-// CloseIdleConnections is what http.Client looks for.
+// CloseIdleConnections is called by http.Client.
 func (t guardedTransport) CloseIdleConnections() {
 	if c, ok := t.to.(interface{ CloseIdleConnections() }); ok {
 		var err error
@@ -148,7 +151,7 @@ func (t guardedTransport) CloseIdleConnections() {
 	}
 }
 
-// guardedBody is a body of a program's.
+// guardedBody is a body from a RoundTripper of the program.
 type guardedBody struct {
 	body io.ReadCloser
 	ctx  context.Context // of the request
@@ -156,7 +159,7 @@ type guardedBody struct {
 }
 
 func (b guardedBody) Read(p []byte) (int, error) {
-	own := make([]byte, len(p)) // a Read that hangs still has it when the caller goes on
+	own := make([]byte, len(p)) // a Read that hangs still holds it when the caller reuses p
 	r, ok := awaited(b.ctx, abandonAfter, call(b.log, "Read of a body", permitted(b.ctx, func() (int, error) { return b.body.Read(own) })))
 	if !ok {
 		return 0, fmt.Errorf("%w: Read of a body", errHung)

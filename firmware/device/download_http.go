@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// httpClient makes the client of one download.
+// httpClient returns the client for one download.
 func (c Config) httpClient(h *handshakes) *http.Client {
 	var transport http.RoundTripper = guardedTransport{c.Transport, c.Logger}
 	if c.Transport == nil {
@@ -32,7 +32,7 @@ func (c Config) httpClient(h *handshakes) *http.Client {
 		if len(via) > c.MaxRedirects {
 			return http.ErrUseLastResponse
 		}
-		r.Header.Del("Referer") // it may be all that it takes to fetch the package
+		r.Header.Del("Referer") // the URL may be a secret that gives access to the package
 		if from := via[len(via)-1].URL; from.Scheme == string(fsm.ProtocolHTTPS) && r.URL.Scheme != from.Scheme {
 			return invalidURI("redirect from https to %s", r.URL.Scheme)
 		}
@@ -40,7 +40,7 @@ func (c Config) httpClient(h *handshakes) *http.Client {
 	}}
 }
 
-// fetchHTTP fetches from the offset on.
+// fetchHTTP downloads what follows the offset.
 func (t *transfer) fetchHTTP(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -86,13 +86,13 @@ func (t *transfer) fetchHTTP(ctx context.Context) error {
 	return t.reached()
 }
 
-// restart begins the package anew within a try.
+// restart starts the package over within a try.
 func (t *transfer) restart(ctx context.Context) error {
 	t.offset, t.etag, t.size = 0, "", -1
 	return t.open(ctx)
 }
 
-// identify notes what the bytes belong to, and looks whether there can be room for them.
+// identify records the entity tag and the size of the package, and checks the size.
 func (t *transfer) identify(ctx context.Context, etag string, size int64) error {
 	t.etag = etag
 	if size < 0 {
@@ -104,12 +104,13 @@ func (t *transfer) identify(ctx context.Context, etag string, size int64) error 
 	case t.tooBig(size):
 		return t.bigError()
 	case !known:
-		return t.open(ctx) // again, now that the size is known
+		return t.open(ctx) // the installer has not seen the size yet
 	}
 	return nil
 }
 
-// statusError sorts the answers that bring no package. What the URI is to blame for is Result 7: the server may try another.
+// statusError classifies the responses without a package. If the URI is the cause it becomes Result
+// 7, so that the server can try another URI.
 func statusError(r *http.Response) error {
 	err := fmt.Errorf("status %d", r.StatusCode)
 	switch code := r.StatusCode; {
@@ -119,13 +120,13 @@ func statusError(r *http.Response) error {
 	case code >= 400:
 		return &ResultError{Result: fsm.ResultInvalidURI, Err: err}
 	case code >= 300:
-		return invalidURI("status %d: a redirect too many", code)
+		return invalidURI("status %d: too many redirects", code)
 	default:
 		return transient(err)
 	}
 }
 
-// httpError sorts failures to reach the server or to hear from it.
+// httpError classifies failures to reach the server or to receive from it.
 func httpError(ctx context.Context, err error) error {
 	err = withoutURL(err)
 	if _, ok := errors.AsType[*ResultError](err); ok || errors.Is(err, errStartOver) {
@@ -140,7 +141,8 @@ func httpError(ctx context.Context, err error) error {
 	return transient(err)
 }
 
-// idleReader has a watchdog run while it waits for bytes. What is done with them, such as erasing flash, takes its own time.
+// idleReader runs a watchdog while it waits for bytes, and stops it while they are processed, which
+// may include erasing flash.
 type idleReader struct {
 	in       io.Reader
 	watchdog *time.Timer
@@ -149,7 +151,7 @@ type idleReader struct {
 }
 
 func (r *idleReader) Read(p []byte) (int, error) {
-	if !r.waiting { // a read that brings nothing does not begin the wait anew
+	if !r.waiting { // a read that returns no bytes does not restart the watchdog
 		r.watchdog.Reset(r.idle)
 		r.waiting = true
 	}
@@ -161,7 +163,7 @@ func (r *idleReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// errorKeeper tells errors of writing from those of reading.
+// errorKeeper keeps the error of a Write, which io.Copy does not tell from that of a Read.
 type errorKeeper struct {
 	out io.Writer
 	err error

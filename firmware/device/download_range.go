@@ -11,21 +11,21 @@ import (
 	"strings"
 )
 
-// What an answer says of lengths and ranges is compared with all that is known before a byte is taken, so that the end is a
-// whole package or a failure. What contradicts itself, or what was known, starts the download over (errStartOver); that is
-// bounded as all tries are.
+// Before a download takes a byte, it compares the lengths and ranges of the response with all that
+// it knows, so that it ends with a whole package or an error. A response that contradicts itself,
+// or what was known before, starts the download over (errStartOver), which counts as a failed try.
 
-// part is what the body of an answer is.
+// part says what the body of a response contains.
 type part struct {
-	skip   int64 // bytes at its start that are here already
-	length int64 // bytes that it must have, -1 for as many as come
-	none   bool  // nothing is missing, and the body is not of interest
+	skip   int64 // bytes at its start that are stored already
+	length int64 // bytes that it must have, -1 for any number
+	none   bool  // nothing is missing: the body is ignored
 }
 
-// accept reads the head of a response.
+// accept checks the header of a response.
 func (t *transfer) accept(ctx context.Context, r *http.Response) (part, error) {
 	if coded := codings(r); coded != "" {
-		return part{}, fmt.Errorf("%w: content encoding %q, which nobody asked for", ErrUnsupportedPackage, coded)
+		return part{}, fmt.Errorf("%w: content encoding %q was not asked for", ErrUnsupportedPackage, coded)
 	}
 	etag := strongTag(r.Header.Values("ETag"))
 	switch r.StatusCode {
@@ -36,7 +36,7 @@ func (t *transfer) accept(ctx context.Context, r *http.Response) (part, error) {
 	case http.StatusRequestedRangeNotSatisfiable:
 		span, err := contentRange(r.Header.Values("Content-Range"))
 		if err == nil && t.offset > 0 && span.first < 0 && span.total == t.offset && t.fits(etag, span.total) {
-			return part{none: true}, t.identify(ctx, etag, span.total) // it was complete: whoever asked had died before it knew
+			return part{none: true}, t.identify(ctx, etag, span.total) // the package was complete before a crash
 		}
 		return part{}, fmt.Errorf("%w: range refused", errStartOver)
 	case http.StatusPreconditionFailed:
@@ -45,16 +45,17 @@ func (t *transfer) accept(ctx context.Context, r *http.Response) (part, error) {
 	return part{}, statusError(r)
 }
 
-// acceptWhole accepts all of the package: the server does not do ranges, or has another file, if a part was asked for.
+// acceptWhole accepts the whole package. If a part was requested, the server does not support
+// ranges, or it has another package.
 func (t *transfer) acceptWhole(ctx context.Context, r *http.Response, etag string) (part, error) {
 	switch {
 	case multipart(r):
-		return part{}, fmt.Errorf("%w: several parts were sent", errStartOver)
+		return part{}, fmt.Errorf("%w: the server sent several parts", errStartOver)
 	case !allOf(r):
-		return part{}, fmt.Errorf("%w: a part was sent as the whole", errStartOver)
+		return part{}, fmt.Errorf("%w: the server sent a part as the whole", errStartOver)
 	case r.ContentLength < 0 && r.ProtoMajor < 2 && len(r.TransferEncoding) == 0:
-		// A connection that breaks would look like the end.
-		return part{}, transient(errors.New("neither a length nor an end is announced"))
+		// A broken connection could not be told from the end.
+		return part{}, transient(errors.New("the response announces neither a length nor an end"))
 	}
 	if t.offset > 0 {
 		if err := t.restart(ctx); err != nil {
@@ -64,7 +65,8 @@ func (t *transfer) acceptWhole(ctx context.Context, r *http.Response, etag strin
 	return part{length: r.ContentLength}, t.identify(ctx, etag, r.ContentLength)
 }
 
-// allOf reports whether a Content-Range, which has no place in the answer with the whole, at least says that it is that.
+// allOf reports whether the Content-Range of a response with status 200, which should have none, is
+// the whole.
 func allOf(r *http.Response) bool {
 	values := r.Header.Values("Content-Range")
 	if len(values) == 0 {
@@ -74,39 +76,39 @@ func allOf(r *http.Response) bool {
 	return err == nil && span.first == 0 && span.last+1 == span.total && (r.ContentLength < 0 || r.ContentLength == span.total)
 }
 
-// acceptPart accepts what follows the offset, and perhaps a bit before it.
+// acceptPart accepts what follows the offset, perhaps with some bytes before it.
 func (t *transfer) acceptPart(ctx context.Context, r *http.Response, etag string) (part, error) {
 	span, err := contentRange(r.Header.Values("Content-Range"))
 	if err != nil {
 		return part{}, fmt.Errorf("%w: %w", errStartOver, err)
 	}
-	if t.offset == 0 { // nobody asked for a part: it is the start of something else than was known, if that was
+	if t.offset == 0 { // no part was requested: what was known does not matter
 		t.etag, t.size = etag, -1
 	}
-	if span.total < 0 { // not known to the server now
+	if span.total < 0 { // the server does not know it yet
 		span.total = t.size
 	}
 	p := part{skip: t.offset - span.first, length: span.last - span.first + 1}
 	switch {
 	case multipart(r):
-		return part{}, fmt.Errorf("%w: several parts were sent", errStartOver)
+		return part{}, fmt.Errorf("%w: the server sent several parts", errStartOver)
 	case span.total < 0:
-		return part{}, fmt.Errorf("%w: a part was sent of nobody knows how much", errStartOver)
+		return part{}, fmt.Errorf("%w: the server sent a part, and the size of the whole is not known", errStartOver)
 	case !t.fits(etag, span.total), span.first < 0, span.first > t.offset, span.last < t.offset, span.last >= span.total:
-		return part{}, fmt.Errorf("%w: another part was sent", errStartOver)
+		return part{}, fmt.Errorf("%w: the server sent another part", errStartOver)
 	}
 	return p, t.identify(ctx, etag, span.total)
 }
 
-// fits reports whether a part of a whole of total bytes belongs to what is here.
+// fits reports whether a part of total bytes belongs to what is stored.
 func (t *transfer) fits(etag string, total int64) bool {
 	return (etag != "" || t.offset == 0) && etag == t.etag && total >= t.offset && (t.size < 0 || t.size == total)
 }
 
-// codings returns how a body is encoded, "" if it is not.
+// codings returns the content encoding of a body, "" if there is none.
 func codings(r *http.Response) string {
 	if r.Uncompressed {
-		return "undone by the transport"
+		return "(decoded by the transport)"
 	}
 	for _, line := range r.Header.Values("Content-Encoding") {
 		for coding := range strings.SplitSeq(line, ",") {
@@ -118,7 +120,8 @@ func codings(r *http.Response) string {
 	return ""
 }
 
-// strongTag returns the entity tag, "" if there is none, or a weak one, which says nothing about bytes.
+// strongTag returns the entity tag, "" if there is none or a weak one, which does not identify
+// bytes.
 func strongTag(values []string) string {
 	if len(values) != 1 {
 		return ""
@@ -130,7 +133,7 @@ func strongTag(values []string) string {
 	return etag
 }
 
-// multipart reports whether a body is multipart/byteranges, in which the bytes are wrapped.
+// multipart reports whether a body is multipart/byteranges, which wraps the bytes.
 func multipart(r *http.Response) bool {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
@@ -139,10 +142,11 @@ func multipart(r *http.Response) bool {
 	return strings.EqualFold(strings.TrimSpace(kind), "multipart/byteranges")
 }
 
-// byteSpan is a Content-Range. What is not there is -1.
+// byteSpan is a Content-Range. A missing number is -1.
 type byteSpan struct{ first, last, total int64 }
 
-// contentRange reads "bytes 0-9/10", "bytes 0-9/*" and "bytes */10", of which there must be one (RFC 9110, section 14.4).
+// contentRange parses the only Content-Range: "bytes 0-9/10", "bytes 0-9/*" or "bytes */10" (RFC
+// 9110, section 14.4).
 func contentRange(values []string) (byteSpan, error) {
 	none := byteSpan{-1, -1, -1}
 	if len(values) != 1 {
@@ -171,17 +175,17 @@ func contentRange(values []string) (byteSpan, error) {
 	return s, nil
 }
 
-// digits reads an unsigned number.
+// digits parses an unsigned number.
 func digits(s string, n *int64) bool {
 	u, err := strconv.ParseUint(s, 10, 63)
 	*n = int64(u)
 	return err == nil
 }
 
-// exactly is a body that must have as many bytes as were announced.
+// exactly reads a body that must have as many bytes as were announced.
 type exactly struct {
 	in   io.Reader
-	left int64 // -1 for as many as come
+	left int64 // -1 for any number
 }
 
 func (e *exactly) Read(p []byte) (int, error) {
@@ -190,7 +194,7 @@ func (e *exactly) Read(p []byte) (int, error) {
 	case e.left < 0:
 		return n, err
 	case int64(n) > e.left:
-		return 0, fmt.Errorf("%w: more than the bytes that were announced", errStartOver)
+		return 0, fmt.Errorf("%w: more bytes than announced", errStartOver)
 	}
 	e.left -= int64(n)
 	if err == io.EOF && e.left > 0 {

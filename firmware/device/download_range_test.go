@@ -38,7 +38,8 @@ func whole(w http.ResponseWriter, r *http.Request, image []byte) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(image))
 }
 
-// then answers a request for the second half with a head and a body, whatever was asked for, and after that as a good server.
+// then answers a request for the second half with a head and a body, whatever was asked for, and
+// after that as a good server.
 func then(status int, head map[string]string, body func(image []byte) []byte) answerTo {
 	return func(w http.ResponseWriter, r *http.Request, n int, image []byte) {
 		switch n {
@@ -57,7 +58,8 @@ func always(status int, head map[string]string, body func(image []byte) []byte) 
 	return func(w http.ResponseWriter, _ *http.Request, _ int, image []byte) { raw(w, status, head, body(image)) }
 }
 
-// raw writes an answer by hand: the package net/http would correct it. Without a length it ends with the connection.
+// raw writes an answer by hand: the package net/http would correct it. Without a length it ends
+// with the connection.
 func raw(w http.ResponseWriter, status int, head map[string]string, body []byte) {
 	conn, buffer, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -94,8 +96,9 @@ func parts(image []byte) []byte {
 	return fmt.Appendf(nil, "--x\r\nContent-Range: bytes 500-999/1000\r\n\r\n%s\r\n--x--\r\n", image[500:])
 }
 
-// TestHTTPAnswers has servers say all that they can of lengths and ranges. The image has 1000 bytes, of which 500 are here when
-// the second request comes. What ends as Downloaded is the image; all else is a failure that says so.
+// TestHTTPAnswers has servers say all that they can of lengths and ranges. The image has 1000
+// bytes, of which 500 are here when the second request comes. What ends as Downloaded is the image;
+// all else is a failure that says so.
 func TestHTTPAnswers(t *testing.T) {
 	const good = fsm.ResultDefault
 	max63 := fmt.Sprint(int64(math.MaxInt64))
@@ -243,7 +246,8 @@ func TestEmptyDownload(t *testing.T) {
 	r.stop()
 }
 
-// TestTransferLengths: whatever the protocol, no more is taken than was announced, and no other length of the same bytes.
+// TestTransferLengths: whatever the protocol, no more is taken than was announced, and no other
+// length of the same bytes.
 func TestTransferLengths(t *testing.T) {
 	begin := func(size int64) *transfer {
 		r := newRig(t)
@@ -328,7 +332,8 @@ func TestTransportAnswers(t *testing.T) {
 	}
 }
 
-// TestRoom: the space for a package is what it needs beyond what gives way to it, whatever number is announced.
+// TestRoom: the space for a package is what it needs beyond what gives way to it, whatever number
+// is announced.
 func TestRoom(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.start())

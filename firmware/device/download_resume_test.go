@@ -15,8 +15,9 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestResumeSameBytesOnly stops a device in the middle of a download and puts another image in its place. The device goes on
-// only where a tag says that the bytes are the same: else it takes the new image from its first byte on.
+// TestResumeSameBytesOnly stops a device in the middle of a download and puts another image in its
+// place. The device goes on only where a tag says that the bytes are the same: else it takes the
+// new image from its first byte on.
 func TestResumeSameBytesOnly(t *testing.T) {
 	image, other := testImage("2.0", 50000), testImage("3.0", 50000)
 	for name, tc := range map[string]struct {

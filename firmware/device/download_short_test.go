@@ -10,7 +10,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestCoAPEndsEarly has a CoAP server announce another length than it sends (Size2), and end all the same.
+// TestCoAPEndsEarly has a CoAP server announce another length than it sends (Size2), and end all
+// the same.
 func TestCoAPEndsEarly(t *testing.T) {
 	image := string(testImage("2.0", 500))
 	for name, tc := range map[string]struct {

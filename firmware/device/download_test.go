@@ -30,7 +30,8 @@ func cut(w http.ResponseWriter, body []byte) {
 	}
 }
 
-// TestDownloadServers downloads from servers that misbehave, each in its way. n counts the requests from 1.
+// TestDownloadServers downloads from servers that misbehave, each in its way. n counts the requests
+// from 1.
 func TestDownloadServers(t *testing.T) {
 	image := testImage("2.0", 50000)
 	other := testImage("3.0", 50000)

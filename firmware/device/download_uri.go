@@ -14,8 +14,8 @@ func invalidURI(format string, args ...any) error {
 	return &ResultError{Result: fsm.ResultInvalidURI, Err: fmt.Errorf(format, args...)}
 }
 
-// source checks a Package URI and returns what to fetch. Errors carry Result 7, or 9 for a protocol that the device does not
-// have.
+// source checks a Package URI and returns what to download. Errors carry Result 7, or 9 for a
+// protocol that the device does not support.
 func (c Config) source(uri string) (*url.URL, error) {
 	if len(uri) > fsm.MaxURI {
 		return nil, invalidURI("longer than %d bytes", fsm.MaxURI)
@@ -25,7 +25,7 @@ func (c Config) source(uri string) (*url.URL, error) {
 	}
 	u, err := url.Parse(uri)
 	if err != nil {
-		return nil, invalidURI("not a URI") // the parser's error shows all of it
+		return nil, invalidURI("not a URI") // the error of the parser contains the URI
 	}
 	if u.Scheme == "" || u.Opaque != "" || u.Host == "" {
 		if u.Scheme != "" && !slices.Contains(c.Protocols, fsm.Protocol(u.Scheme)) {
@@ -36,7 +36,7 @@ func (c Config) source(uri string) (*url.URL, error) {
 	return u, c.allowed(u)
 }
 
-// fixed returns the URL of a path on the fixed host. However the path looks, the host stays.
+// fixed returns the URL of a path on the fixed host. No path can change the host.
 func (c Config) fixed(path string) (*url.URL, error) {
 	base, err := url.Parse(c.FixedHost) // New has checked it
 	if err != nil {
@@ -60,7 +60,7 @@ func unsupported(scheme string) error {
 	return &ResultError{Result: fsm.ResultUnsupProtocol, Err: fmt.Errorf("scheme %q", scheme)}
 }
 
-// allowed is asked for each URL that is fetched, redirects included.
+// allowed checks each URL before it is requested, those of redirects too.
 func (c Config) allowed(u *url.URL) error {
 	switch {
 	case !slices.Contains(c.Protocols, fsm.Protocol(u.Scheme)):
@@ -86,7 +86,7 @@ var defaultPorts = map[string]string{
 	"http": "80", "https": "443", "coap": "5683", "coaps": "5684", "coap+tcp": "5683", "coaps+tcp": "5684",
 }
 
-// hostPort returns the host with the port, the scheme's own if none is named.
+// hostPort returns host and port, the default port of the scheme if the URL has none.
 func hostPort(u *url.URL) string {
 	if u.Port() != "" {
 		return u.Host
@@ -94,7 +94,7 @@ func hostPort(u *url.URL) string {
 	return strings.TrimSuffix(u.Host, ":") + ":" + defaultPorts[u.Scheme]
 }
 
-// showURL is for logs: the last part of a path may be all that it takes to fetch it.
+// showURL returns a URL for logs, without the last path segment, which may be a secret.
 func showURL(u *url.URL) string {
 	if u == nil {
 		return ""
@@ -103,7 +103,7 @@ func showURL(u *url.URL) string {
 	return u.Scheme + "://" + u.Host + path + "..."
 }
 
-// withoutURL takes the URL out of an error of net/http, which shows all of it.
+// withoutURL returns the cause of an error of net/http, whose text contains the URL.
 func withoutURL(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err

@@ -15,9 +15,9 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// partitions is an Installer for a device with two partitions for firmware, of which one runs. Here they
-// are the files a and b; a real one would have them in flash. A package is a line with a version, the
-// program, and the SHA-256 of both.
+// partitions is an Installer for a device with two partitions for firmware, of which one runs. Here
+// they are the files a and b; a real one would have them in flash. A package is a line with a
+// version, the program, and the SHA-256 of both.
 type partitions struct {
 	dir     string
 	boot    bootRecord

@@ -7,12 +7,15 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// notSaved is a step whose outcome could not be made durable, for cause: mostly because the disk is full, and mostly full of
-// the package. What would go on with a transfer ends it instead, with the Result of cause; what ends something first makes
-// room. The outcome of that is shown even if it cannot be saved either: a crash then costs a repetition, while a device that
-// stays in Downloading without a word costs the server all its patience. It is saved as soon as that works.
+// notSaved handles a step that could not be saved because of cause, usually a disk that the package
+// has filled. An input that would continue a transfer ends it instead, with the Result of cause. An
+// input that ends a transfer takes effect, and first frees the space of the package. The device
+// shows the outcome even if it cannot save that either: a crash then repeats a transfer, whereas a
+// device that stays in Downloading makes the server wait until its limit. The outcome is saved as
+// soon as that is possible.
 //
-// Without an error the step has been made. A request that is not durable is never answered with success. Under ops.
+// A nil error means that the step took effect. A request that is not durable is never answered with
+// success. The caller holds ops.
 func (d *Device) notSaved(ctx context.Context, ev fsm.Input, cause error) (fsm.Effects, error) {
 	was := d.snapshot()
 	end, ok := endOf(was, ev, resultOf(cause, fsm.ResultNoStorage))
@@ -40,7 +43,8 @@ func (d *Device) notSaved(ctx context.Context, ev fsm.Input, cause error) (fsm.E
 	return fx, nil
 }
 
-// endOf returns how ev ends when it cannot be saved. ok is false for what can wait, or be refused without a trace.
+// endOf returns the input that takes the place of ev when ev cannot be saved. ok is false if ev can
+// wait, or can be refused without a change.
 func endOf(was fsm.Object, ev fsm.Input, result fsm.Result) (end fsm.Input, ok bool) {
 	end = ev
 	switch ev.Kind {
@@ -64,7 +68,7 @@ func endOf(was fsm.Object, ev fsm.Input, result fsm.Result) (end fsm.Input, ok b
 	return end, true
 }
 
-// settle makes next current, durable or not, and reports which.
+// settle makes next current, and reports whether it is also durable.
 func (d *Device) settle(ctx context.Context, next fsm.Object) (saved bool) {
 	d.commits.Lock()
 	defer d.commits.Unlock()
@@ -79,7 +83,8 @@ func (d *Device) settle(ctx context.Context, next fsm.Object) (saved bool) {
 	return err == nil
 }
 
-// saveLate saves what is shown and could not be saved, or has it tried again later. Under ops.
+// saveLate saves the current value if it is not durable, or schedules another try. The caller holds
+// ops.
 func (d *Device) saveLate(ctx context.Context) {
 	d.commits.Lock()
 	defer d.commits.Unlock()
@@ -94,7 +99,7 @@ func (d *Device) saveLate(ctx context.Context) {
 	d.log.Info("state saved late")
 }
 
-// later has run look again after a while. Under ops.
+// later wakes up run after a while. The caller holds ops.
 func (d *Device) later(after time.Duration) {
 	if d.again != nil {
 		d.again.Stop()

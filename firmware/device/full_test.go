@@ -83,8 +83,9 @@ func (r *rig) transferred() fsm.Object {
 	}
 }
 
-// TestDiskFull has the disk be full from each single operation of a transfer on. Whichever it is, the device says Result 2 and
-// nothing else, also after a restart, and works as soon as there is room.
+// TestDiskFull has the disk be full from each single operation of a transfer on. Whichever it is,
+// the device says Result 2 and nothing else, also after a restart, and works as soon as there is
+// room.
 func TestDiskFull(t *testing.T) {
 	pkg := testBundle(t, "1.1", bytes.Repeat([]byte("new firmware\n"), 1000))
 	server := serve(t, pkg)

@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// guard is an [Installer] whose calls end: one that panics has failed, and so has one that takes too long, and while such a
-// call has not returned no other begins.
+// guard is an [Installer] whose calls always return. A call that panics or takes too long has
+// failed, and while it has not returned no other call begins.
 type guard struct {
 	to   Installer
 	turn *turn
-	save *turn          // SaveState may come while another call is under way
-	open *guardedWriter // the writer that is open; under turn
+	save *turn          // for SaveState, which may come during another call
+	open *guardedWriter // the open writer; guarded by turn
 }
 
 func newGuard(to Installer, log *slog.Logger) *guard {
 	return &guard{to: to, turn: newTurn(log), save: newTurn(log)}
 }
 
-// nothing is the value of calls that return an error only.
+// nothing is the value of calls that return only an error.
 type nothing struct{}
 
 func (g *guard) do(ctx context.Context, name string, f func() error) error {
@@ -32,7 +32,7 @@ func (g *guard) do(ctx context.Context, name string, f func() error) error {
 	return err
 }
 
-// patiently calls what may take as long as it likes until ctx ends, and a little longer.
+// patiently calls f, which may take any time until ctx ends, and abandonAfter from then on.
 func patiently[T any](ctx context.Context, t *turn, name string, f func() (T, error)) (T, error) {
 	timer := time.NewTimer(installerLimit)
 	defer timer.Stop()
@@ -49,7 +49,8 @@ func patiently[T any](ctx context.Context, t *turn, name string, f func() (T, er
 	return r.value, r.err
 }
 
-// awaited waits for a call, only for limit once ctx has ended. ok is false if it has not returned.
+// awaited waits for a call, and only up to limit once ctx has ended. ok is false if it has not
+// returned.
 func awaited[T any](ctx context.Context, limit time.Duration, done <-chan returned[T]) (r returned[T], ok bool) {
 	select {
 	case r = <-done:
@@ -94,7 +95,8 @@ func (g *guard) OpenPackage(ctx context.Context, offset, size int64) (PackageWri
 	})
 }
 
-// closeLeft closes a writer whose call had not returned when its job ended. In turn.
+// closeLeft closes a writer that is still open because its job ended during a call. The caller has
+// the turn.
 func (g *guard) closeLeft() {
 	if g.open == nil {
 		return
@@ -132,19 +134,19 @@ func (g *guard) Rollback(ctx context.Context) error {
 	return g.do(ctx, "Rollback", func() error { return g.to.Rollback(ctx) })
 }
 
-var errMiscounted = errors.New("device: installer miscounts")
+var errMiscounted = errors.New("device: the installer returned an impossible count")
 
-// guardedWriter writes while its package is the one that is open: one that was left behind writes nothing into the next, and is
-// closed when the next one begins.
+// guardedWriter writes while its package is the open one. A writer that was left behind writes
+// nothing into the next package, and is closed when that is opened.
 type guardedWriter struct {
 	guard *guard
 	out   PackageWriter
-	ctx   context.Context // that it was opened with, for its lease
-	at    int64           // what was written up to; in turn
+	ctx   context.Context // of OpenPackage, for its lease
+	at    int64           // the offset up to which it has written; guarded by turn
 }
 
 func (w *guardedWriter) Write(p []byte) (int, error) {
-	own := bytes.Clone(p) // a call that hangs still has it when the caller goes on
+	own := bytes.Clone(p) // a call that hangs still holds it when the caller reuses p
 	return leased(w.ctx, w.guard.turn, "Write", installerLimit, func() (int, error) {
 		if w.guard.open != w {
 			return 0, errPushEnded
@@ -153,7 +155,7 @@ func (w *guardedWriter) Write(p []byte) (int, error) {
 		switch {
 		case n < 0 || n > len(own):
 			return 0, fmt.Errorf("%w: wrote %d of %d bytes: %w", errMiscounted, n, len(own), cmp.Or(err, io.ErrShortWrite))
-		case n < len(own) && err == nil: // else the package would have a hole
+		case n < len(own) && err == nil: // otherwise the package would have a gap
 			err = io.ErrShortWrite
 		}
 		w.at += int64(n)

@@ -131,7 +131,8 @@ func TestInstallerPanics(t *testing.T) {
 	})
 }
 
-// TestInstallerHangs: while a method does not return the device answers, and what waits for the method fails in its time.
+// TestInstallerHangs: while a method does not return the device answers, and what waits for the
+// method fails in its time.
 func TestInstallerHangs(t *testing.T) {
 	for _, method := range []string{"OpenPackage", "Write", "Sync"} {
 		t.Run(method, func(t *testing.T) {
@@ -202,7 +203,8 @@ func TestInstallerHangs(t *testing.T) {
 						r.config.SelfTest = func(context.Context) error { return errors.New("no sensor") }
 					}
 				})
-				// The program ends, and is started again; when the version on trial has used its starts up it is given up.
+				// The program ends, and is started again; when the version on trial has used its
+				// starts up it is given up.
 				within(r.t, installerLimit-time.Second, installerLimit+time.Second, func() { require.ErrorIs(r.t, r.endsSometime(), errHung) })
 			})
 		})

@@ -59,7 +59,8 @@ func (r *rig) onTrial(spoil func()) {
 	require.True(r.t, r.boot.Trial)
 }
 
-// TestSelfTestDoesNotCooperate: whatever the self test does, the version before is back when the time is up.
+// TestSelfTestDoesNotCooperate: whatever the self test does, the version before is back when the
+// time is up.
 func TestSelfTestDoesNotCooperate(t *testing.T) {
 	const limit = time.Minute
 	tests := map[string]struct {

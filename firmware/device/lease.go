@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// quitAfter is how long after the end of its run a device may begin calls of the program. It is less than what lwm2m.Client.Run
-// waits for it, and more than abandonAfter.
+// quitAfter is how long after the end of its run a device may still call the program. It is less
+// than lwm2m.Client.Run waits for the run to return, and more than abandonAfter.
 const quitAfter = 45 * time.Second
 
-var errStopped = errors.New("device: the device has stopped")
+var errStopped = errors.New("device: stopped")
 
-// A lease lets code of the device call the program: its Installer and hooks. That of a run ends with the run, that of a job when
-// the job is left behind. Code that has been waiting for longer finds that it has ended. It travels in a context; a context
-// without one belongs to a call of the program itself.
+// A lease permits code of the device to call the program, that is its Installer and hooks. The
+// lease of a run ends with the run, that of a job when the job is left behind. Code that was
+// waiting then does not call any more. The lease is carried by a context. A context without a lease
+// comes from the program itself.
 type lease struct {
 	over   atomic.Bool
 	parent *lease
@@ -25,14 +26,14 @@ func (l *lease) ended() bool { return l != nil && (l.over.Load() || l.parent.end
 
 type leaseKey struct{}
 
-// withLease returns a context with a lease of its own, within the one that ctx has.
+// withLease returns a context with a new lease, which ends no later than that of ctx.
 func withLease(ctx context.Context) (context.Context, *lease) {
 	parent, _ := ctx.Value(leaseKey{}).(*lease)
 	l := &lease{parent: parent}
 	return context.WithValue(ctx, leaseKey{}, l), l
 }
 
-// mayCall returns an error when code that has ctx must not call the program any more.
+// mayCall returns errStopped when code with this context must not call the program any more.
 func mayCall(ctx context.Context) error {
 	if l, _ := ctx.Value(leaseKey{}).(*lease); l.ended() {
 		return errStopped
@@ -40,12 +41,12 @@ func mayCall(ctx context.Context) error {
 	return nil
 }
 
-// leased calls f in its turn, if ctx still lets it then.
+// leased calls f in its turn, if the lease of ctx has not ended by then.
 func leased[T any](ctx context.Context, t *turn, name string, limit time.Duration, f func() (T, error)) (T, error) {
 	return inTurn(t, name, limit, permitted(ctx, f))
 }
 
-// permitted is f, or a refusal.
+// permitted returns a function that calls f if the lease of ctx permits it.
 func permitted[T any](ctx context.Context, f func() (T, error)) func() (T, error) {
 	return func() (T, error) {
 		if err := mayCall(ctx); err != nil {
@@ -56,7 +57,7 @@ func permitted[T any](ctx context.Context, f func() (T, error)) func() (T, error
 	}
 }
 
-// request returns the context of a request, which must not outlive the run in which it came.
+// request returns the context for a request, with the lease of the run during which it came.
 func (d *Device) request(ctx context.Context) context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -90,8 +90,8 @@ func (o witnessWriter) Close() error {
 	return o.PackageWriter.Close()
 }
 
-// TestNothingAfterRun ends the run while a method takes its time, which it does whatever its context says. When the run has
-// returned, or a minute has passed, no method is called any more.
+// TestNothingAfterRun ends the run while a method takes its time, which it does whatever its
+// context says. When the run has returned, or a minute has passed, no method is called any more.
 func TestNothingAfterRun(t *testing.T) {
 	for _, takes := range []time.Duration{19 * time.Second, 50 * time.Second, 10 * time.Minute} {
 		for _, method := range []string{"SaveState", "OpenPackage", "Write", "Sync", "Close", "Verify", "Discard", "Apply"} {
@@ -164,7 +164,8 @@ func TestNothingAfterRun(t *testing.T) {
 	}
 }
 
-// TestSelfTestEndsBeforeRun: a self test that is told to end is waited for, and none begins at the end.
+// TestSelfTestEndsBeforeRun: a self test that is told to end is waited for, and none begins at the
+// end.
 func TestSelfTestEndsBeforeRun(t *testing.T) {
 	hooked(t, func(r *rig, _ <-chan struct{}) {
 		var returned atomic.Bool

@@ -33,7 +33,8 @@ var (
 	pathResult  = lwm2m.NewPath(5, 0, resResult)
 )
 
-// deviceObject is a Device as Object 5: [lwm2m.StreamWriter], [lwm2m.VersionFollower] and [lwm2m.Runner].
+// deviceObject is a Device in its role as Object 5. It implements [lwm2m.StreamWriter],
+// [lwm2m.VersionFollower] and [lwm2m.Runner].
 type deviceObject Device
 
 var (
@@ -47,7 +48,7 @@ func (o *deviceObject) device() *Device     { return (*Device)(o) }
 func (o *deviceObject) ID() uint16          { return 5 }
 func (o *deviceObject) Instances() []uint16 { return []uint16{0} }
 
-// Version returns "" for 1.0: a registration without a version means that.
+// Version returns "" for 1.0, which a registration without a version means.
 func (o *deviceObject) Version() string {
 	if v := o.device().offered(); v >= fsm.Object11 {
 		return v.String()
@@ -55,10 +56,10 @@ func (o *deviceObject) Version() string {
 	return ""
 }
 
-// FollowVersion has the object be one that belongs to the version of LwM2M.
+// FollowVersion offers the version of Object 5 that belongs to the version of LwM2M.
 func (o *deviceObject) FollowVersion(v lwm2m.Version) {
 	d := o.device()
-	d.commits.Lock() // no step is under way
+	d.commits.Lock() // so that no step is in progress
 	defer d.commits.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -66,7 +67,7 @@ func (o *deviceObject) FollowVersion(v lwm2m.Version) {
 	d.object.Version = d.version
 }
 
-// offered returns the version of Object 5 that the device has now.
+// offered returns the version of Object 5 that the device offers now.
 func (d *Device) offered() fsm.ObjectVersion {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -110,7 +111,7 @@ func (o *deviceObject) Read(ctx context.Context, path lwm2m.Path) ([]lwm2m.Entry
 	return entries, nil
 }
 
-// all returns the readable resources that exist now.
+// all returns the readable resources that have a value.
 func (o *deviceObject) all(object fsm.Object) []lwm2m.Entry {
 	var entries []lwm2m.Entry
 	add := func(resource uint16, value lwm2m.Value) {
@@ -163,12 +164,12 @@ func (o *deviceObject) Execute(ctx context.Context, path lwm2m.Path, args string
 		return err
 	}
 	if job != jobNone {
-		lwm2m.AfterResponse(ctx, func() { d.resume(job) }) // it may end in a reboot
+		lwm2m.AfterResponse(ctx, func() { d.resume(job) }) // the job may end in a restart
 	}
 	return codeError(fx.Code, path)
 }
 
-// execute steps, and returns the job that may begin when the answer is sent.
+// execute steps the machine. It returns the job that may start when the answer has been sent.
 func (d *Device) execute(ctx context.Context, kind fsm.InputKind) (fsm.Effects, jobKind, error) {
 	object, err := d.State(ctx)
 	if err != nil {
@@ -189,19 +190,19 @@ func (d *Device) execute(ctx context.Context, kind fsm.InputKind) (fsm.Effects, 
 	return fx, job, nil
 }
 
-// wantsDefer asks Defer. A function that fails to answer is not ready for an update.
+// wantsDefer calls Defer. If that fails, the program is not ready for an update.
 func (d *Device) wantsDefer(ctx context.Context) bool {
 	if d.config.Defer == nil {
 		return false
 	}
 	wants, err := leased(ctx, d.defers, "Defer", hookLimit, func() (bool, error) { return d.config.Defer(), nil })
 	if err != nil {
-		d.log.Error("update put off", "error", err)
+		d.log.Error("update deferred", "error", err)
 	}
 	return wants || err != nil
 }
 
-// resume begins a job that waited for an answer to be sent.
+// resume starts a job that waited until an answer was sent.
 func (d *Device) resume(job jobKind) {
 	d.ops.Lock()
 	defer d.ops.Unlock()
@@ -211,7 +212,7 @@ func (d *Device) resume(job jobKind) {
 	}
 }
 
-// codeError is the machine's answer as an error, nil for a success.
+// codeError returns the machine's response code as an error, nil for a success.
 func codeError(code fsm.Code, path lwm2m.Path) error {
 	if code == fsm.CodeNone || code.OK() {
 		return nil

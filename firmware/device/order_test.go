@@ -85,8 +85,9 @@ func (c notedConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	return c.PacketConn.WriteTo(b, to)
 }
 
-// TestOrderOfAnswers: what a request has led to is durable before it is answered or notified, and an installation, which may end in
-// a restart, begins only when the server has the answer. Disk and network are slow, so that any other order shows.
+// TestOrderOfAnswers: what a request has led to is durable before it is answered or notified, and
+// an installation, which may end in a restart, begins only when the server has the answer. Disk and
+// network are slow, so that any other order shows.
 func TestOrderOfAnswers(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

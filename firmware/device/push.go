@@ -8,7 +8,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// OpenWrite takes packages (5/0/0) as a stream.
+// OpenWrite takes the package (5/0/0) as a stream.
 func (o *deviceObject) OpenWrite(ctx context.Context, path lwm2m.Path, size int64) (lwm2m.Sink, error) {
 	if path != pathPackage {
 		return nil, nil
@@ -23,21 +23,22 @@ func (o *deviceObject) OpenWrite(ctx context.Context, path lwm2m.Path, size int6
 	return &packageSink{device: d, ctx: context.WithoutCancel(ctx), size: size}, nil
 }
 
-// packageSink is a package that is being pushed. It begins only with the second byte, or with a first one that is not NUL:
-// before that it may turn out to be a reset.
+// packageSink takes a package that the server pushes. The package begins with the second byte, or
+// with a first byte that is not NUL: until then it may be a reset, which is a single NUL or
+// nothing.
 type packageSink struct {
 	device *Device
-	ctx    context.Context // of the first block, without its end
-	size   int64           // -1 if not announced
+	ctx    context.Context // of the first block, without its cancellation
+	size   int64           // of the package, -1 if it was not announced
 
-	// Under ops.
+	// The following is guarded by ops.
 	held     []byte // what came before the package began
 	began    bool
-	dead     bool // aborted by a reset, or ended
+	dead     bool // ended, or aborted by a reset
 	transfer uint32
 	taken    int64
 	out      PackageWriter
-	failure  error // why write failed
+	failure  error // why a Write failed
 }
 
 var errPushEnded = fmt.Errorf("%w: this push was ended", lwm2m.ErrIncomplete)
@@ -87,7 +88,7 @@ func (s *packageSink) write(p []byte) error {
 	return s.failure
 }
 
-// begin tells the machine and opens the installer.
+// begin steps the machine and opens the package.
 func (s *packageSink) begin() error {
 	d := s.device
 	fx, err := d.step(s.ctx, fsm.Input{Kind: fsm.InputPackageBegin, Size: max(s.size, 0)})
@@ -138,21 +139,21 @@ func (s *packageSink) commit() error {
 	return codeError(fx.Code, pathPackage)
 }
 
-// abort ends a push that failed, with the Result of err.
+// abort ends a push that failed. err determines the Result, unless a Write failed before.
 func (s *packageSink) abort(err error) {
 	if s.drop(); !s.began || mayCall(s.ctx) != nil {
-		return // the next start ends it
+		return // the next start of the program ends it
 	}
 	if s.failure != nil {
 		err = s.failure
 	}
 	ev := fsm.Input{Kind: fsm.InputPackageAbort, Transfer: s.transfer, Fault: resultOf(err, fsm.ResultConnectionLost)}
 	if _, err := s.device.step(s.ctx, ev); err != nil {
-		s.device.log.Error("push not ended", "error", err) // the next start ends it
+		s.device.log.Error("push not ended", "error", err) // the next start of the program ends it
 	}
 }
 
-// drop lets go of the installer. Under ops.
+// drop closes the package. The caller holds ops.
 func (s *packageSink) drop() {
 	s.dead = true
 	if s.device.push == s {

@@ -126,7 +126,8 @@ func (r *rig) start() (err error) {
 	return nil
 }
 
-// attached waits until the device has its client, or has ended at once: what happens before is told to nobody.
+// attached waits until the device has its client, or has ended at once: what happens before is told
+// to nobody.
 func (r *rig) attached() {
 	for limit := time.Now().Add(20 * time.Second); len(r.ended) == 0 && time.Now().Before(limit); time.Sleep(time.Millisecond) {
 		r.device.mu.Lock()

@@ -20,15 +20,15 @@ const (
 	jobInstall
 )
 
-// job is work in the background. Its end is an event for the machine, which knows by the transfer's number whether it still
-// is of interest.
+// job is work in the background. How it ends is an input of the machine, which ignores it if the
+// transfer has another number by then.
 type job struct {
 	cancel context.CancelFunc
-	done   chan struct{} // closed when the work has let go of the installer; event is set by then
+	done   chan struct{} // closed when the work no longer uses the installer; event is set by then
 	event  fsm.Input
 }
 
-// run works until ctx ends, or until another version is to be started.
+// run works until ctx ends, or until another version must start.
 func (d *Device) run(ctx context.Context, client notifier) error {
 	ctx, lease := withLease(ctx)
 	defer lease.over.Store(true)
@@ -57,7 +57,7 @@ func (d *Device) run(ctx context.Context, client notifier) error {
 	return d.loop(ctx, end)
 }
 
-// awaitTest waits for a SelfTest that has been told to end, for a while.
+// awaitTest waits, up to abandonAfter, for a SelfTest whose context has ended.
 func (d *Device) awaitTest() {
 	d.mu.Lock()
 	test := d.test
@@ -70,13 +70,14 @@ func (d *Device) awaitTest() {
 	select {
 	case <-test:
 	case <-timer.C:
-		d.log.Error("the self test is left behind")
+		d.log.Error("self test is left behind")
 	}
 }
 
 const lookAtClock = time.Minute
 
-// loop begins jobs and hears of their ends. trial is how the trial of the running version ends, nil if there is none.
+// loop starts jobs and handles their ends. trial delivers how the trial of the running version
+// ends; it is nil if there is no trial.
 func (d *Device) loop(ctx context.Context, trial <-chan error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -88,7 +89,7 @@ func (d *Device) loop(ctx context.Context, trial <-chan error) error {
 		timer.Stop()
 		var due <-chan time.Time
 		if !wake.IsZero() {
-			// Now and then it is looked at the clock again: a device may start without the right time.
+			// A device may start with a wrong clock, so look at it again before the time is due.
 			timer.Reset(min(time.Until(wake), lookAtClock))
 			due = timer.C
 		}
@@ -109,14 +110,14 @@ func (d *Device) loop(ctx context.Context, trial <-chan error) error {
 			d.ops.Lock()
 			_, err := d.step(ctx, fsm.Input{Kind: fsm.InputTimer})
 			d.ops.Unlock()
-			if err != nil { // the disk is full or broken: later, then
+			if err != nil { // the disk is full or broken: retry later
 				d.pause(ctx)
 			}
 		}
 	}
 }
 
-// pause waits a little before something that failed without a reason to hope is tried again.
+// pause waits before a retry of what is likely to fail again.
 func (d *Device) pause(ctx context.Context) {
 	select {
 	case <-ctx.Done():
@@ -124,7 +125,7 @@ func (d *Device) pause(ctx context.Context) {
 	}
 }
 
-// work takes what a job has ended with, begins the next one, and returns what to wait for.
+// work handles the end of a job, starts the next one, and returns what to wait for.
 func (d *Device) work(ctx context.Context) (done <-chan struct{}, wake time.Time, err error) {
 	d.ops.Lock()
 	defer d.ops.Unlock()
@@ -135,7 +136,7 @@ func (d *Device) work(ctx context.Context) (done <-chan struct{}, wake time.Time
 			ev := d.job.event
 			if ev.Kind != "" {
 				if _, err := d.step(ctx, ev); err != nil {
-					// Not saved: the job stays, its end is told again.
+					// It was not saved: keep the job, and handle its end again later.
 					d.later(d.config.MinBackoff)
 					return nil, time.Time{}, nil
 				}
@@ -156,7 +157,7 @@ func (d *Device) work(ctx context.Context) (done <-chan struct{}, wake time.Time
 	return nil, d.snapshot().Wake(), nil
 }
 
-// begin starts a job. Under ops.
+// begin starts a job. The caller holds ops.
 func (d *Device) begin(ctx context.Context, kind jobKind) *job {
 	ctx, lease := withLease(ctx)
 	ctx, cancel := context.WithCancel(ctx)
@@ -179,25 +180,26 @@ func (d *Device) begin(ctx context.Context, kind jobKind) *job {
 		switch {
 		case !ok:
 			lease.over.Store(true)
-			d.log.Error("work in the background is left behind", "work", kind) // its transfer is over, whatever it does
+			// Its transfer has ended, whatever it still does.
+			d.log.Error("work in the background is left behind", "work", kind)
 		case r.err != nil:
 			j.event = kind.failure(object)
 		default:
 			j.event = r.value
 		}
 		if ctx.Err() != nil {
-			j.event = fsm.Input{} // given up, or the program ends: the next start goes on
+			j.event = fsm.Input{} // it was aborted, or the program ends: the next start resumes
 		}
 	}()
 	return j
 }
 
-// String returns what the work is, for logs.
+// String returns the name of the job for logs.
 func (k jobKind) String() string {
 	return [...]string{jobNone: "nothing", jobDownload: "download", jobVerify: "verification", jobInstall: "installation"}[k]
 }
 
-// failure is the end of a job that panicked.
+// failure returns the input for a job that panicked.
 func (k jobKind) failure(object fsm.Object) fsm.Input {
 	kinds := [...]fsm.InputKind{jobDownload: fsm.InputDownloadFailed, jobVerify: fsm.InputVerifyFailed, jobInstall: fsm.InputInstallFailed}
 	return fsm.Input{Kind: kinds[k], Transfer: object.Transfer}
@@ -222,7 +224,7 @@ func (d *Device) install(ctx context.Context) fsm.Input {
 		return fsm.Input{Kind: fsm.InputInstallDeferred}
 	case err != nil:
 		d.log.Warn("package not installed", "error", err)
-		// Whoever cannot say what is wrong with the package keeps it: it may go better when tried again.
+		// An installer that does not blame the package keeps it, because a retry may succeed.
 		result := resultOf(err, fsm.ResultUpdateFailed)
 		return fsm.Input{Kind: fsm.InputInstallFailed, Fault: result, PackageKept: result == fsm.ResultUpdateFailed}
 	case restart:
@@ -232,8 +234,8 @@ func (d *Device) install(ctx context.Context) fsm.Input {
 	}
 }
 
-// prove waits for the proof that the running version is good: it registers, and passes its own test. The test is not trusted
-// to end.
+// prove waits for the proof that the running version works: it registers and passes SelfTest, which
+// may not return.
 func (d *Device) prove(ctx context.Context, client notifier) error {
 	limited, cancel := context.WithTimeout(ctx, d.config.ConfirmWithin)
 	defer cancel()
@@ -264,15 +266,15 @@ func (d *Device) prove(ctx context.Context, client notifier) error {
 	return nil
 }
 
-// tried ends the trial of the running version: it stays, or the one before is to be started.
+// tried ends the trial of the running version: it is confirmed or rolled back.
 func (d *Device) tried(ctx context.Context, failure error) error {
 	if ctx.Err() != nil {
-		return nil // the program ends: no verdict
+		return nil // the program ends before there is a verdict
 	}
 	d.ops.Lock()
 	defer d.ops.Unlock()
 	if failure != nil {
-		d.log.Error("new version is given up", "error", failure)
+		d.log.Error("new version is rolled back", "error", failure)
 		if err := d.installer.Rollback(ctx); err != nil {
 			return fmt.Errorf("device: roll back: %w", err)
 		}
@@ -282,12 +284,12 @@ func (d *Device) tried(ctx context.Context, failure error) error {
 		return fmt.Errorf("device: confirm: %w", err)
 	}
 	d.trial = false
-	// If this is not saved the next start hears from the installer that it was confirmed.
+	// If this cannot be saved, the installer reports the confirmation at the next start.
 	_, err := d.step(ctx, fsm.Input{Kind: fsm.InputInstallSucceeded})
 	return err
 }
 
-// stop ends the job under way and a push, so that whoever starts next finds the installer free.
+// stop ends the job and the push in progress, so that the next run finds the installer unused.
 func (d *Device) stop() {
 	d.ops.Lock()
 	defer d.ops.Unlock()
@@ -296,7 +298,7 @@ func (d *Device) stop() {
 		d.again.Stop()
 	}
 	d.job = nil
-	d.booted.Store(false) // a later run goes on as after a start
+	d.booted.Store(false) // a later run begins as after a start of the program
 	d.mu.Lock()
 	d.client, d.lease = nil, nil
 	d.mu.Unlock()

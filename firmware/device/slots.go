@@ -17,31 +17,32 @@ import (
 	"github.com/otago-iot/otago/internal/disk"
 )
 
-// SlotConfig is the configuration of [Slots]. Either Trust or Inspect must be set, because packages are
-// never installed unchecked.
+// SlotConfig is the configuration of [Slots]. Either Trust or Inspect must be set, because packages
+// are never installed unchecked.
 type SlotConfig struct {
-	// Trust is the key with which packages must be signed. They are then bundles: see package bundle. A
-	// bundle whose version is not higher than the running one is refused.
+	// Trust is the key with which packages must be signed. They are then bundles: see package
+	// bundle. A bundle whose version is not higher than the running one is refused.
 	Trust ed25519.PublicKey
 	// Name is the name that bundles must have. It needs Trust. Default: every name is accepted.
 	Name string
-	// Inspect checks a complete package when there is no Trust, and returns what it is; Size is filled in,
-	// and so is Digest if it is empty. It may read as much of image as it needs. An error without a
-	// Result ([ResultError]) becomes Result 6 (unsupported package).
+	// Inspect checks a complete package when there is no Trust, and returns what it is; Size is
+	// filled in, and so is Digest if it is empty. It may read as much of image as it needs. An
+	// error without a Result ([ResultError]) becomes Result 6 (unsupported package).
 	Inspect func(image io.Reader, size int64) (PackageInfo, error)
 
-	// Version is the version of the program that the device was made with, or, if [Slots.Exec] starts
-	// programs, that of the program that opens the slots. With Trust it must be a version that
-	// bundle.CheckVersion accepts. Default: "", and bundles of every version are accepted until one of
-	// them runs.
+	// Version is the version of the program that the device was made with, or, if [Slots.Exec]
+	// starts programs, that of the program that opens the slots. With Trust it must be a version
+	// that bundle.CheckVersion accepts. Default: "", and bundles of every version are accepted
+	// until one of them runs.
 	Version string
-	// Slot is [BootTarget].Slot of the running program, if a boot loader called [Slots.Boot] in another
-	// process. Default: the slot that Boot or Exec returns, and the confirmed one before that call.
+	// Slot is [BootTarget].Slot of the running program, if a boot loader called [Slots.Boot] in
+	// another process. Default: the slot that Boot or Exec returns, and the confirmed one before
+	// that call.
 	Slot string
 	// MaxSize is the size of the largest image in bytes. Default: the free space is the limit.
 	MaxSize int64
-	// MaxStarts is how often a version on trial is started, without a Confirm, before it is rolled back.
-	// Default: 3.
+	// MaxStarts is how often a version on trial is started, without a Confirm, before it is rolled
+	// back. Default: 3.
 	MaxStarts int
 	// Logger receives why [Slots.Exec] could not start a version on trial. Default: no logs.
 	Logger *slog.Logger
@@ -73,8 +74,8 @@ func (c SlotConfig) check() error {
 	return nil
 }
 
-// Slots is an [Installer] over a directory. It writes an image into one of two slots, a and b, while the
-// program in the other slot, or the one that the device was made with, runs:
+// Slots is an [Installer] over a directory. It writes an image into one of two slots, a and b,
+// while the program in the other slot, or the one that the device was made with, runs:
 //
 //	slots.json   which slot is confirmed, which is on trial, and what is in them
 //	device.json  the record of Device
@@ -82,9 +83,9 @@ func (c SlotConfig) check() error {
 //	a, b         the slots: image, and header, which preceded it in its bundle
 //	spare        space for the two records on a full disk
 //
-// Both .json files are replaced as a whole, so that a crash or a power failure leaves the directory as it
-// was before a step or as it is after it. A directory can be open once at a time. The methods of Slots
-// are safe for several goroutines.
+// Both .json files are replaced as a whole, so that a crash or a power failure leaves the directory
+// as it was before a step or as it is after it. A directory can be open once at a time. The methods
+// of Slots are safe for several goroutines.
 type Slots struct {
 	dir    string
 	config SlotConfig
@@ -112,8 +113,9 @@ func knownSlot(slot string) bool { return slot == slotFactory || slot == slotA |
 // ErrLocked means that another Slots, perhaps of another process, has the directory open.
 var ErrLocked = errors.New("device: the slots are in use")
 
-// OpenSlots opens the slots in a directory, which it creates if necessary. It fails if the configuration is
-// wrong, if the directory is damaged, locked ([ErrLocked]) or cannot be written, but not if the disk is full.
+// OpenSlots opens the slots in a directory, which it creates if necessary. It fails if the
+// configuration is wrong, if the directory is damaged, locked ([ErrLocked]) or cannot be written,
+// but not if the disk is full.
 func OpenSlots(dir string, config SlotConfig) (*Slots, error) {
 	return openSlots(dir, config, disk.Files{})
 }
@@ -215,7 +217,7 @@ func (s *Slots) Status(ctx context.Context) (InstallerStatus, error) {
 	defer s.mu.Unlock()
 	status := InstallerStatus{Install: s.state.Outcome}
 	if s.state.Trial != slotFactory {
-		status.Install = fsm.InstallUnknown // applied, but the old version was started: it is applied again
+		status.Install = fsm.InstallUnknown // the device applies the package again
 		if s.running == s.state.Trial {
 			status.Install = fsm.InstallPending
 		}
@@ -233,7 +235,7 @@ func (s *Slots) Status(ctx context.Context) (InstallerStatus, error) {
 	for _, file := range files {
 		stat, err := os.Stat(file)
 		if errors.Is(err, os.ErrNotExist) {
-			break // without a header no image counts
+			break // an image without its header is worthless
 		}
 		if err != nil {
 			return status, err

@@ -7,20 +7,25 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// BootTarget is what is to be started.
+// BootTarget is the program that is due.
 type BootTarget struct {
-	// Slot is the slot, "" for the version that the device was made with, and Image the file in it, "" likewise.
+	// Slot is its slot and Image the path of its file. Both are "" for the program that the device
+	// was made with.
 	Slot, Image string
-	// Version is its version.
+	// Version is the version of the program.
 	Version string
-	// Trial says that it is not confirmed: start the version before if it does not work. It has been started Starts times, this
-	// time included, of MaxStarts.
-	Trial             bool
+	// Trial says that the version is not confirmed. If its program cannot be started, call
+	// [Slots.Rollback] and then Boot again.
+	Trial bool
+	// Starts is how often a version on trial has been started, this time included, and MaxStarts
+	// how often that is allowed. Both are 0 without a trial.
 	Starts, MaxStarts int
 }
 
-// Boot decides what is to be started, as a boot loader does, and counts the start of a version on trial before it happens.
-// One that has used its starts up, as when each of them ended in a crash, is given up. Call it once for each start.
+// Boot returns the program to start, for a boot loader or a supervisor: call it once for each
+// start. It counts the starts of a version on trial, and rolls back one that has used up its
+// starts, because each of them ended in a crash for example. A program without a boot loader calls
+// [Slots.Exec] instead. The error says that the count could not be saved.
 func (s *Slots) Boot() (BootTarget, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +49,8 @@ func (s *Slots) Boot() (BootTarget, error) {
 	return boot, nil
 }
 
-// giveUp ends a trial without success. What is in the slot stays until the next package: it may be running. Under mu.
+// giveUp ends a trial without success. The image stays in the slot until the next package, because
+// it may be running. The caller holds mu.
 func (s *Slots) giveUp() error {
 	return s.change(func(next *slotState) {
 		delete(next.Slots, next.Trial)
@@ -52,7 +58,7 @@ func (s *Slots) giveUp() error {
 	})
 }
 
-// Apply implements [Installer]: the next Boot starts the verified package. restart is always true.
+// Apply implements [Installer]. restart is always true.
 func (s *Slots) Apply(ctx context.Context) (restart bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +87,7 @@ func (s *Slots) Confirm(ctx context.Context) error {
 	})
 }
 
-// Rollback implements [Installer]. Without a trial it does nothing.
+// Rollback implements [Installer]. It does nothing without a trial.
 func (s *Slots) Rollback(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 // execVariable is the environment variable by which Exec tells a program what it was started as.
 const execVariable = "OTAGO_SLOTS"
 
-// An execMark is the content of execVariable. PID keeps a child process, which inherits the environment,
-// from taking the mark for its own.
+// An execMark is the content of execVariable. PID keeps a child process, which inherits the
+// environment, from taking the mark for its own.
 type execMark struct {
 	PID     int
 	Dir     string // of the slots
@@ -22,7 +22,8 @@ type execMark struct {
 	Factory string // path of the program that the device was made with
 }
 
-// marked returns what this process was started as, once and for all: the variable is gone afterwards.
+// marked returns what this process was started as, once and for all: the variable is gone
+// afterwards.
 var marked = sync.OnceValue(func() (m execMark) {
 	text := os.Getenv(execVariable)
 	os.Unsetenv(execVariable)
@@ -32,19 +33,19 @@ var marked = sync.OnceValue(func() (m execMark) {
 	return m
 })
 
-// Exec replaces the running program by the one that is due, as [Slots.Boot] does on a device with a boot
-// loader. The program is the image of a slot, or the one that the device was made with, and keeps the
-// arguments, the environment and the process id. Exec returns only in two cases:
+// Exec replaces the running program by the one that is due, as [Slots.Boot] does on a device with a
+// boot loader. The program is the image of a slot, or the one that the device was made with, and
+// keeps the arguments, the environment and the process id. Exec returns only in two cases:
 //
-//   - It returns nil when the running program is the due one, on the first call for these slots. Call it
-//     at the start of a program, after [OpenSlots].
-//   - It returns an error when a confirmed program cannot be started. One on trial that cannot be started,
-//     because it is no program for this system, is rolled back, and the one before is started.
+//   - It returns nil when the running program is the due one, on the first call for these slots.
+//     Call it at the start of a program, after [OpenSlots].
+//   - It returns an error when a confirmed program cannot be started. One on trial that cannot be
+//     started, because it is no program for this system, is rolled back, and the one before is started.
 //
-// Later calls always start a program: call Exec again when lwm2m.Client.Run returns [ErrRestart]. A version
-// on trial that crashes is started [SlotConfig].MaxStarts times before it is rolled back, which takes a
-// service manager that starts the device's program again after a crash. Exec is for Unix; on Windows it
-// fails with errors.ErrUnsupported if another program is due.
+// Later calls always start a program: call Exec again when lwm2m.Client.Run returns [ErrRestart]. A
+// version on trial that crashes is started [SlotConfig].MaxStarts times before it is rolled back, which
+// takes a service manager that starts the device's program again after a crash. Exec is for Unix; on
+// Windows it fails with errors.ErrUnsupported if another program is due.
 func (s *Slots) Exec() error {
 	dir, err := filepath.Abs(s.dir)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/otago-iot/otago/internal/disk/disktest"
 )
 
-// A slotsPart is a part of what TestSlotsLoseWhatIsNotSynced does, and what holds when it has returned.
+// A slotsPart is a part of what TestSlotsLoseWhatIsNotSynced does, and what holds when it has
+// returned.
 type slotsPart struct {
 	name string
 	do   func(s *Slots) error
@@ -26,9 +27,10 @@ type slotsPart struct {
 	verified bool
 }
 
-// TestSlotsLoseWhatIsNotSynced has the power fail between any two steps of three updates, and the file system keep or lose
-// what was not synced, file by file and name by name. What was acknowledged is there; what is started is a version that was
-// verified, byte for byte; a package goes on from where Sync said; and whatever is there, another package can be installed.
+// TestSlotsLoseWhatIsNotSynced has the power fail between any two steps of three updates, and the
+// file system keep or lose what was not synced, file by file and name by name. What was
+// acknowledged is there; what is started is a version that was verified, byte for byte; a package
+// goes on from where Sync said; and whatever is there, another package can be installed.
 func TestSlotsLoseWhatIsNotSynced(t *testing.T) {
 	public, _ := testKey()
 	for name, config := range map[string]SlotConfig{"signed": {Trust: public}, "unsigned": {Inspect: inspectTest}} {
@@ -111,7 +113,8 @@ func testSlotsLose(t *testing.T, config SlotConfig) {
 
 	checked, seen, base := 0, map[string]bool{}, disktest.MemoryDir(t)
 	for n := range model.Count() + 1 {
-		// Done is the last part that has returned, and doing the one that the power interrupts, if it does not fall between.
+		// Done is the last part that has returned, and doing the one that the power interrupts, if
+		// it does not fall between.
 		done := -1
 		for done+1 < len(ends) && ends[done+1] <= n {
 			done++

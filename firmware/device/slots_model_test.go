@@ -13,9 +13,10 @@ import (
 	"github.com/otago-iot/otago/internal/disk"
 )
 
-// TestSlotsModel does random things, in and out of turn, with power failures in between, beside a model of what must be so:
-// what is started is a version that was verified, byte for byte, or the one that the device was made with; a confirmed version
-// stays until another one is confirmed; a version on trial is started so often and no more.
+// TestSlotsModel does random things, in and out of turn, with power failures in between, beside a
+// model of what must be so: what is started is a version that was verified, byte for byte, or the
+// one that the device was made with; a confirmed version stays until another one is confirmed; a
+// version on trial is started so often and no more.
 func TestSlotsModel(t *testing.T) {
 	runs := 60
 	if testing.Short() {

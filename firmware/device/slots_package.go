@@ -12,11 +12,11 @@ import (
 	"github.com/otago-iot/otago/internal/disk"
 )
 
-// reserve is what OpenPackage leaves free on the disk, for everything else.
+// reserve is how many bytes OpenPackage leaves free on the disk for everything else.
 const reserve = 1 << 20
 
-// OpenPackage implements [Installer]. The package goes to the slot that is not confirmed; one that is on trial is not
-// disturbed.
+// OpenPackage implements [Installer]. It fails with [ErrUpdateFailed] while the free slot is on
+// trial or still runs.
 func (s *Slots) OpenPackage(ctx context.Context, offset, size int64) (PackageWriter, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,36 +46,37 @@ func (s *Slots) OpenPackage(ctx context.Context, offset, size int64) (PackageWri
 	return w, nil
 }
 
-// room looks whether the rest of a package fits into a slot. What the slot holds beyond the offset gives way to it.
+// room checks that the rest of a package fits into a slot, whose content from the offset on will be
+// removed.
 func (s *Slots) room(slot string, offset, size int64) error {
 	if s.config.MaxSize > 0 && size-int64(bundle.MaxEnvelope)-64 > s.config.MaxSize {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrNoStorage, size, s.config.MaxSize)
 	}
 	free, err := s.disk.free(s.dir)
 	if err != nil {
-		return nil // not known: the disk will tell
+		return nil // the writes will find out
 	}
 	if stat, err := os.Stat(s.imagePath(slot)); err == nil {
 		free += max(stat.Size()-offset, 0)
 	}
-	if need := max(size-offset, 0); free-reserve < need { // a size may be as large as numbers are
+	if need := max(size-offset, 0); free-reserve < need { // subtract, because a sum could overflow
 		return fmt.Errorf("%w: %d bytes needed, and %d to spare; %d free", ErrNoStorage, need, reserve, free)
 	}
 	return nil
 }
 
-// slotWriter writes a package into a slot: the image into one file, what precedes it in a bundle into another, so that the
-// image can be started from where it is.
+// slotWriter writes a package into a slot: the image into one file, and what precedes it in a
+// bundle into another, so that the image file can be started.
 type slotWriter struct {
 	slots    *Slots
 	slot     string
 	image    *os.File
-	verifier *bundle.Verifier // nil without Trust
-	replayed bool             // the verifier's image goes to the file
-	header   int64            // bytes in the header file, which is durable
-	size     int64            // bytes in the image file
-	unasked  int64            // bytes written since it was asked for room
-	dirty    bool             // names in the directory are not durable yet
+	verifier *bundle.Verifier // nil if there is no Trust
+	replayed bool             // what the verifier passes on is new, and goes to the file
+	header   int64            // size of the header file, which is durable
+	size     int64            // size of the image file
+	unasked  int64            // bytes written since the last check of the free space
+	dirty    bool             // the name of the image file is not durable yet
 }
 
 func (w *slotWriter) open(offset int64) (err error) {
@@ -118,7 +119,7 @@ func (w *slotWriter) open(offset int64) (err error) {
 		return err
 	}
 	if w.verifier != nil {
-		// The verifier has to see what came before to judge the whole.
+		// The verifier must see the bytes that are stored already.
 		if _, err := io.Copy(w.verifier, w.image); err != nil {
 			return packageError(err)
 		}
@@ -129,7 +130,7 @@ func (w *slotWriter) open(offset int64) (err error) {
 	return nil
 }
 
-// verifiedImage takes what the verifier passes on.
+// verifiedImage receives the image from the verifier.
 type verifiedImage struct{ *slotWriter }
 
 func (v verifiedImage) Write(p []byte) (int, error) {
@@ -144,7 +145,7 @@ func (v verifiedImage) Write(p []byte) (int, error) {
 	return v.writeImage(p)
 }
 
-// keepHeader stores the header, as soon as it has been accepted.
+// keepHeader stores the header when the verifier has accepted it.
 func (w *slotWriter) keepHeader() error {
 	header := w.verifier.Header()
 	if err := w.slots.disk.Replace(w.slots.headerPath(w.slot), header); err != nil {
@@ -155,7 +156,7 @@ func (w *slotWriter) keepHeader() error {
 }
 
 func (w *slotWriter) writeImage(p []byte) (int, error) {
-	// The size may have been announced wrongly, or not at all, and others write to the disk too.
+	// The announced size may be wrong or missing, and other programs write to the disk too.
 	if w.unasked += int64(len(p)); w.unasked >= reserve {
 		w.unasked = 0
 		if err := w.slots.room(w.slot, w.size, 0); err != nil {
@@ -171,7 +172,7 @@ func (w *slotWriter) writeImage(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements [PackageWriter]. A bundle is refused as soon as its header is seen.
+// Write implements [PackageWriter]. It refuses a bundle as soon as its header is complete.
 func (w *slotWriter) Write(p []byte) (n int, err error) {
 	if w.verifier == nil {
 		n, err = w.writeImage(p)
@@ -187,7 +188,7 @@ func (w *slotWriter) Sync() (int64, error) {
 		if _, ok := w.verifier.Manifest(); !ok {
 			return 0, nil // the header is in memory only
 		}
-		if err := w.keepHeader(); err != nil { // the image is empty, so far
+		if err := w.keepHeader(); err != nil { // no byte of the image has arrived
 			return 0, noSpace(err)
 		}
 	}
@@ -216,12 +217,12 @@ func (s *Slots) Discard(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state.Trial != slotFactory || s.running == s.state.free() {
-		return nil // it is on trial, or runs after it was given up: it cannot be removed under its feet
+		return nil // the image is on trial, or still runs after a rollback
 	}
 	return s.clear(s.state.free())
 }
 
-// clear empties a slot: first nothing refers to it, then it goes. Under mu.
+// clear empties a slot: it removes the record of the slot before the files. The caller holds mu.
 func (s *Slots) clear(slot string) error {
 	if _, there := s.state.Slots[slot]; there || s.doubt {
 		if err := s.change(func(next *slotState) { delete(next.Slots, slot) }); err != nil {

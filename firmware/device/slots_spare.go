@@ -13,14 +13,16 @@ import (
 // spareSize is larger than a record, its name and its directory entry on any common file system.
 const spareSize = 32 << 10
 
-// folder writes the files of Slots. spare is the path of a file that is deleted when a record needs its space.
+// folder writes the files of Slots. spare is the path of a file that is deleted when a record needs
+// its space.
 type folder struct {
 	disk.Files
 	spare string
 }
 
-// replaceState replaces a record even on a full disk: a device must be able to report that its disk is full, and to start the
-// version that works. If there is no space, it deletes the spare file, which is written again as soon as it fits.
+// replaceState replaces a record even on a full disk: a device must be able to report that its disk
+// is full, and to start the version that works. If there is no space, it deletes the spare file,
+// which is written again as soon as it fits.
 func (f folder) replaceState(path string, data []byte) error {
 	err := f.Replace(path, data)
 	if disk.Full(err) && os.Remove(f.spare) == nil {
@@ -32,8 +34,8 @@ func (f folder) replaceState(path string, data []byte) error {
 	return err
 }
 
-// keepSpare writes the spare file if it is missing or incomplete. Its content is random, because file systems that compress
-// store zeros in no space at all.
+// keepSpare writes the spare file if it is missing or incomplete. Its content is random, because
+// file systems that compress store zeros in no space at all.
 func (f folder) keepSpare() {
 	if stat, err := os.Stat(f.spare); err == nil && stat.Size() == spareSize {
 		return

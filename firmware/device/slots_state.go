@@ -18,14 +18,15 @@ const slotFormat = 1
 // slotState is what slots.json holds.
 type slotState struct {
 	Format int `json:"format"`
-	// Confirmed is the slot that is started when there is no trial.
+	// Confirmed is the slot that starts when there is no trial.
 	Confirmed string `json:"confirmed"`
-	// Trial is the slot that is started instead until it is confirmed or given up, "" if there is none; Starts counts.
+	// Trial is the slot that starts instead until it is confirmed or rolled back, "" without a
+	// trial. Starts is how often it has started.
 	Trial  string `json:"trial,omitzero"`
 	Starts int    `json:"starts,omitzero"`
-	// Outcome is what became of the last trial: unknown, succeeded or failed.
+	// Outcome is the outcome of the last trial: unknown, succeeded or failed.
 	Outcome fsm.Install `json:"outcome,omitzero"`
-	// Slots says what is in a slot, once it is complete and verified.
+	// Slots describes the verified image of each slot.
 	Slots map[string]slotInfo `json:"slots,omitzero"`
 }
 
@@ -39,14 +40,14 @@ type slotInfo struct {
 func (s slotState) check() error {
 	switch {
 	case s.Format != 0 && s.Format != slotFormat:
-		return fmt.Errorf("device: slots of format %d, want %d", s.Format, slotFormat)
+		return fmt.Errorf("device: the slots have format %d, not %d", s.Format, slotFormat)
 	case !knownSlot(s.Confirmed), !knownSlot(s.Trial), s.Trial != slotFactory && s.Trial == s.Confirmed:
-		return fmt.Errorf("device: slots are damaged: confirmed %q, trial %q", s.Confirmed, s.Trial)
+		return fmt.Errorf("device: the slots are damaged: confirmed %q, on trial %q", s.Confirmed, s.Trial)
 	}
 	return nil
 }
 
-// free is the slot that packages go to: never the confirmed one.
+// free returns the slot for packages, which is never the confirmed one.
 func (s slotState) free() string {
 	if s.Confirmed == slotA {
 		return slotB
@@ -54,7 +55,7 @@ func (s slotState) free() string {
 	return slotA
 }
 
-// clone returns a copy to be changed.
+// clone returns a deep copy.
 func (s slotState) clone() slotState {
 	slots := make(map[string]slotInfo, len(s.Slots))
 	for slot, info := range s.Slots {
@@ -64,13 +65,14 @@ func (s slotState) clone() slotState {
 	return s
 }
 
-// change makes a new state durable, then current. If that fails either may be what a restart finds. Under mu.
+// change makes a new state durable, and then current. If it fails, a restart may find either. The
+// caller holds mu.
 func (s *Slots) change(f func(*slotState)) error {
 	next := s.state.clone()
 	f(&next)
 	err := s.disk.replaceStateJSON(s.path(stateFile), next)
 	if s.doubt = err != nil; s.doubt {
-		return fmt.Errorf("device: save slots: %w", err)
+		return fmt.Errorf("device: save the state of the slots: %w", err)
 	}
 	s.state = next
 	return nil

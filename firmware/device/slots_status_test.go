@@ -101,7 +101,8 @@ func TestSlotsStatus(t *testing.T) {
 	require.Equal(t, InstallerStatus{}, status())
 }
 
-// TestSlotsMaxStarts: a version on trial is started so often, three times unless the configuration says otherwise.
+// TestSlotsMaxStarts: a version on trial is started so often, three times unless the configuration
+// says otherwise.
 func TestSlotsMaxStarts(t *testing.T) {
 	for given, want := range map[int]int{0: 3, 1: 1, 5: 5} {
 		s := plainSlots(t, t.TempDir(), SlotConfig{MaxStarts: given}, disk.Files{})
@@ -152,7 +153,8 @@ func TestSlotsInspect(t *testing.T) {
 	require.Equal(t, fsm.ResultUnsupFirmware, resultOf(err, -1), "there is none")
 }
 
-// TestSlotsAskForRoom: it is asked for room at the beginning and then for each MiB, as packages may be longer than announced.
+// TestSlotsAskForRoom: it is asked for room at the beginning and then for each MiB, as packages may
+// be longer than announced.
 func TestSlotsAskForRoom(t *testing.T) {
 	var ops []string
 	s := plainSlots(t, t.TempDir(), SlotConfig{}, disk.Files{Hook: func(op string) error {
@@ -189,8 +191,8 @@ func TestSlotsMaxSize(t *testing.T) {
 	}
 }
 
-// TestSpare: the room that is kept for records is there from the start on, is made good when it is not whole, and is else left
-// alone.
+// TestSpare: the room that is kept for records is there from the start on, is made good when it is
+// not whole, and is else left alone.
 func TestSpare(t *testing.T) {
 	dir := t.TempDir()
 	read := func() string {

@@ -21,7 +21,7 @@ func (s *Slots) Verify(ctx context.Context) (PackageInfo, error) {
 	slot := s.state.free()
 	image, err := os.Open(s.imagePath(slot))
 	if errors.Is(err, os.ErrNotExist) {
-		return PackageInfo{}, fmt.Errorf("%w: there is none", ErrUnsupportedPackage)
+		return PackageInfo{}, fmt.Errorf("%w: no package is stored", ErrUnsupportedPackage)
 	}
 	if err != nil {
 		return PackageInfo{}, err
@@ -80,7 +80,7 @@ func (s *Slots) inspect(ctx context.Context, image io.ReadSeeker) (PackageInfo, 
 	return info, nil
 }
 
-// packageError gives errors of package bundle their Results.
+// packageError adds the Results to errors of package bundle.
 func packageError(err error) error {
 	switch {
 	case errors.Is(err, bundle.ErrIntegrity):

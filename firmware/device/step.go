@@ -9,7 +9,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// boot loads the machine and tells it that the device has started, once. Under ops.
+// boot loads the machine and steps it with the start of the program, once. The caller holds ops.
 func (d *Device) boot(ctx context.Context) error {
 	if d.booted.Load() {
 		return nil
@@ -20,7 +20,7 @@ func (d *Device) boot(ctx context.Context) error {
 	}
 	status, err := d.installer.Status(ctx)
 	if err != nil {
-		return fmt.Errorf("device: ask the installer: %w", err)
+		return fmt.Errorf("device: status of the installer: %w", err)
 	}
 	d.mu.Lock()
 	object.Version = d.version
@@ -36,7 +36,7 @@ func (d *Device) boot(ctx context.Context) error {
 	return nil
 }
 
-// packageKept says whether what the machine remembers of a package is there.
+// packageKept reports whether the package is stored that the machine remembers.
 func packageKept(o fsm.Object, s InstallerStatus) bool {
 	switch {
 	case o.State != fsm.Downloading:
@@ -48,24 +48,24 @@ func packageKept(o fsm.Object, s InstallerStatus) bool {
 	}
 }
 
-// load returns the stored machine, with the method that the program has now.
+// load returns the stored machine, with the delivery method of the present configuration.
 func (d *Device) load(ctx context.Context) (fsm.Object, error) {
 	record, err := d.installer.LoadState(ctx)
 	if err != nil {
-		return fsm.Object{}, fmt.Errorf("device: load the device's state: %w", err)
+		return fsm.Object{}, fmt.Errorf("device: load the state: %w", err)
 	}
 	object := fsm.NewObject(0, d.config.method())
 	if record != nil {
 		if err := json.Unmarshal(record, &object); err != nil {
-			return fsm.Object{}, fmt.Errorf("device: the device's state is damaged: %w", err)
+			return fsm.Object{}, fmt.Errorf("device: the stored state is damaged: %w", err)
 		}
 	}
 	object.Method = d.config.method()
 	return object, nil
 }
 
-// step gives the machine an event and does what it asks for, in its order. An error means that the event has not happened; the
-// machine may show why. Under ops.
+// step steps the machine and carries out the effects in their order. An error means that the input
+// has had no effect, except that the machine may show why. The caller holds ops.
 func (d *Device) step(ctx context.Context, ev fsm.Input) (fsm.Effects, error) {
 	if ev.At.IsZero() {
 		ev.At = time.Now()
@@ -87,7 +87,7 @@ func (d *Device) step(ctx context.Context, ev fsm.Input) (fsm.Effects, error) {
 	return fx, nil
 }
 
-// follow does what remains of a step. Under ops.
+// follow carries out the last effects of a step. The caller holds ops.
 func (d *Device) follow(fx fsm.Effects) {
 	d.notify(fx)
 	switch {
@@ -104,11 +104,11 @@ func (d *Device) follow(fx fsm.Effects) {
 
 func (d *Device) discard(ctx context.Context) {
 	if err := d.installer.Discard(ctx); err != nil {
-		d.log.Warn("package not removed", "error", err) // the next one replaces it
+		d.log.Warn("package not removed", "error", err) // the next package replaces it
 	}
 }
 
-// commit makes the machine's next value durable, then current.
+// commit computes the next value of the machine, makes it durable, and then current.
 func (d *Device) commit(ctx context.Context, ev fsm.Input) (old, next fsm.Object, fx fsm.Effects, err error) {
 	d.commits.Lock()
 	defer d.commits.Unlock()
@@ -133,14 +133,15 @@ func (d *Device) save(ctx context.Context, object fsm.Object) error {
 	if err != nil {
 		return err
 	}
-	// A request that was given up must not leave half of a step behind.
+	// The end of a request must not interrupt a step.
 	if err := d.installer.SaveState(context.WithoutCancel(ctx), record); err != nil {
-		return fmt.Errorf("device: save the device's state: %w", err)
+		return fmt.Errorf("device: save the state: %w", err)
 	}
 	return nil
 }
 
-// notify tells observers the Result before the State: whoever acts on the State finds the Result that belongs to it.
+// notify reports the Result before the State, because servers read the Result when the State
+// changes.
 func (d *Device) notify(fx fsm.Effects) {
 	d.mu.Lock()
 	client := d.client
@@ -156,7 +157,8 @@ func (d *Device) notify(fx fsm.Effects) {
 	}
 }
 
-// abort ends what works in the background and waits for it, and forgets what was to begin. Under ops.
+// abort ends the job and the push in progress, waits for the job, and drops the pending one. The
+// caller holds ops.
 func (d *Device) abort() {
 	d.pending = jobNone
 	if d.push != nil {
@@ -168,7 +170,7 @@ func (d *Device) abort() {
 	}
 }
 
-// kick makes run look at what there is to do.
+// kick wakes up run.
 func (d *Device) kick() {
 	select {
 	case d.wake <- struct{}{}:

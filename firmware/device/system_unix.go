@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile holds a file until it is closed, or the process ends.
+// lockFile locks a file until it is closed or the process ends.
 func lockFile(path string) (io.Closer, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -28,7 +28,7 @@ func lockFile(path string) (io.Closer, error) {
 	return f, nil
 }
 
-// freeSpace returns how many bytes can be written.
+// freeSpace returns how many bytes can be written to the file system of dir.
 func freeSpace(dir string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockFile holds a file until it is closed, or the process ends.
+// lockFile locks a file until it is closed or the process ends.
 func lockFile(path string) (io.Closer, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -29,7 +29,7 @@ func lockFile(path string) (io.Closer, error) {
 	return f, nil
 }
 
-// freeSpace returns how many bytes can be written.
+// freeSpace returns how many bytes can be written to the file system of dir.
 func freeSpace(dir string) (int64, error) {
 	name, err := windows.UTF16PtrFromString(dir)
 	if err != nil {

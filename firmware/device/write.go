@@ -9,9 +9,9 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Write applies all entries or none: it asks the machine for each of them first. A Replace of the instance takes the settings
-// that it does not name back to their defaults. The mandatory resources Package and Package URI stay: without them there is no
-// instance, and to write them is an order.
+// Write applies all entries or none: it first steps a copy of the machine with each of them. A
+// Replace of the instance resets the settings that it does not name. It does not touch Package and
+// Package URI, whose write would start a transfer.
 func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm2m.Entry, replace bool) error {
 	d := o.device()
 	ctx = d.request(ctx)
@@ -33,7 +33,7 @@ func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm
 		events[i] = ev
 		var fx fsm.Effects
 		trial, fx = trial.Step(ev)
-		// One that is refused alone is refused by the machine itself, which may have a Result to show for it.
+		// A single entry is refused by the machine itself, which may show a Result.
 		if err := codeError(fx.Code, e.Path); err != nil && len(entries) > 1 {
 			return err
 		}
@@ -67,7 +67,7 @@ func (o *deviceObject) Write(ctx context.Context, path lwm2m.Path, entries []lwm
 	return nil
 }
 
-// defaults are the events that take the optional resources which a server writes back to their defaults.
+// defaults returns the inputs that reset the optional resources which a server can write.
 func defaults(v fsm.ObjectVersion) (events []fsm.Input) {
 	if v >= fsm.Object11 {
 		events = append(events, fsm.Input{Kind: fsm.InputWriteSeverity, Value: fsm.SeverityMandatory}, fsm.Input{Kind: fsm.InputWriteMaxDefer})
@@ -78,7 +78,7 @@ func defaults(v fsm.ObjectVersion) (events []fsm.Input) {
 	return events
 }
 
-// writeEvent is what a value means to the machine.
+// writeEvent returns the input that the write of an entry is.
 func (d *Device) writeEvent(e lwm2m.Entry) (fsm.Input, error) {
 	number := func(kind fsm.InputKind) (fsm.Input, error) {
 		n, ok := e.Value.Int64()
@@ -132,10 +132,11 @@ func (d *Device) writeEvent(e lwm2m.Entry) (fsm.Input, error) {
 	}
 }
 
-// isReset: one NUL is what the registry says, an empty package is what some servers send.
+// isReset reports whether the value of a package is a reset: a single NUL according to
+// OMA-TS-LightweightM2M E.6, or nothing, as some servers send it.
 func isReset(value []byte) bool { return len(value) == 0 || len(value) == 1 && value[0] == 0 }
 
-// writePackage takes a package that came in one piece.
+// writePackage takes a package that came in one message.
 func (d *Device) writePackage(ctx context.Context, value []byte) error {
 	sink := &packageSink{device: d, ctx: context.WithoutCancel(ctx), size: int64(len(value))}
 	if err := sink.write(value); err != nil {

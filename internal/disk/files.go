@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 )
 
-// Files is what changes files. Each step of each change first asks hook, which tests set to have the power fail there, and
-// tells done when it is made.
+// Files changes files so that each change is durable when it returns. The zero value is ready to use.
 type Files struct {
+	// Hook is called before each step of a change. Its error ends the change there, as a power failure
+	// does in tests.
 	Hook func(op string) error
+	// Done is called after each step.
 	Done func(Step)
 }
 
@@ -24,6 +26,7 @@ type Step struct {
 	Data []byte // of write
 }
 
+// Op calls Hook before a step that is not one of Files.
 func (d Files) Op(name string) error {
 	if d.Hook == nil {
 		return nil
@@ -31,13 +34,15 @@ func (d Files) Op(name string) error {
 	return d.Hook(name)
 }
 
+// Made calls Done after such a step.
 func (d Files) Made(step Step) {
 	if d.Done != nil {
 		d.Done(step)
 	}
 }
 
-// Replace puts data into a file as a whole, durably: a reader, and a restart, find the old content or the new one.
+// Replace puts data into a file as a whole, durably: a reader, and a restart, find the old content
+// or the new one.
 func (d Files) Replace(path string, data []byte) error {
 	temporary := path + ".new"
 	if err := d.Op("create " + path); err != nil {
@@ -54,7 +59,7 @@ func (d Files) Replace(path string, data []byte) error {
 		err = d.Sync(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		if os.Remove(temporary) == nil { // what it has got of a disk that is full is needed
+		if os.Remove(temporary) == nil { // free what it took of a full disk
 			d.Made(Step{Verb: "remove", Path: temporary})
 		}
 		return err
@@ -62,7 +67,7 @@ func (d Files) Replace(path string, data []byte) error {
 	return d.Rename(temporary, path)
 }
 
-// Rename gives a file another name in the same directory, durably.
+// Rename renames a file within its directory, durably.
 func (d Files) Rename(from, to string) error {
 	if err := d.Op("rename " + to); err != nil {
 		return err
@@ -74,7 +79,7 @@ func (d Files) Rename(from, to string) error {
 	return d.SyncDir(filepath.Dir(to))
 }
 
-// CreateTemp makes a new file whose name matches the pattern, as os.CreateTemp does.
+// CreateTemp creates a file as os.CreateTemp does. Its name is durable after SyncDir.
 func (d Files) CreateTemp(dir, pattern string) (*os.File, error) {
 	if err := d.Op("create " + filepath.Join(dir, pattern)); err != nil {
 		return nil, err
@@ -86,7 +91,7 @@ func (d Files) CreateTemp(dir, pattern string) (*os.File, error) {
 	return f, err
 }
 
-// MkdirAll makes a directory, and those above it, where they are not there. What it makes is durable, and its owner's only.
+// MkdirAll creates a directory and those above it, durably, readable by their owner only.
 func (d Files) MkdirAll(dir string) error {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil
@@ -102,18 +107,19 @@ func (d Files) MkdirAll(dir string) error {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() { // somebody else may have made it meanwhile
+		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() { // another goroutine may have made it
 			return err
 		}
 	}
 	d.Made(Step{Verb: "mkdir", Path: dir})
 	err := d.SyncDir(above)
 	if err != nil {
-		os.Remove(dir) // the next one who needs it shall sync it too
+		os.Remove(dir) // the next call must sync it
 	}
 	return err
 }
 
+// Write writes to a file. The bytes are durable after Sync.
 func (d Files) Write(f *os.File, p []byte) (int, error) {
 	if err := d.Op("write"); err != nil {
 		return 0, err
@@ -126,6 +132,7 @@ func (d Files) Write(f *os.File, p []byte) (int, error) {
 	return n, err
 }
 
+// Sync makes the content of a file durable.
 func (d Files) Sync(f *os.File) error {
 	if err := d.Op("sync " + f.Name()); err != nil {
 		return err
@@ -137,6 +144,7 @@ func (d Files) Sync(f *os.File) error {
 	return err
 }
 
+// Truncate changes the size of a file. That is durable after Sync.
 func (d Files) Truncate(f *os.File, size int64) error {
 	if err := d.Op("truncate " + f.Name()); err != nil {
 		return err
@@ -148,7 +156,7 @@ func (d Files) Truncate(f *os.File, size int64) error {
 	return err
 }
 
-// Remove removes a file that may not be there.
+// Remove removes a file, if it exists. That is durable after SyncDir.
 func (d Files) Remove(path string) error {
 	if err := d.Op("remove " + path); err != nil {
 		return err
@@ -163,7 +171,7 @@ func (d Files) Remove(path string) error {
 	return nil
 }
 
-// SyncDir makes names in a directory durable.
+// SyncDir makes the names in a directory durable.
 func (d Files) SyncDir(path string) error {
 	if err := d.Op("sync directory " + path); err != nil {
 		return err

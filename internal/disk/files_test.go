@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDiskReplace fails each step of replacing a file: the error is told, and the file has its old content or its new one.
+// TestDiskReplace fails each step of replacing a file: the error is told, and the file has its old
+// content or its new one.
 func TestDiskReplace(t *testing.T) {
 	for n := range 6 {
 		dir := t.TempDir()

@@ -142,8 +142,8 @@ func (h *harness) ends(name string, call func(context.Context) error) {
 	}
 }
 
-// crashAnywhere crashes after each call of an update. What was done by then holds, what was not has not
-// happened, and another update succeeds.
+// crashAnywhere crashes after each call of an update. What was done by then holds, what was not has
+// not happened, and another update succeeds.
 func crashAnywhere(h *harness) {
 	const closeStep, verifyStep, applyStep, confirmStep = 5, 6, 7, 9
 	for last := 0; last <= confirmStep; last++ {

@@ -1,7 +1,7 @@
 // Package devicetest tests implementations of [device.Installer].
 //
-// A test of an installer calls [RunInstaller] with a function that starts the device on a directory, and
-// one that makes packages:
+// A test of an installer calls [RunInstaller] with a function that starts the device on a
+// directory, and one that makes packages:
 //
 //	func TestInstaller(t *testing.T) {
 //		devicetest.RunInstaller(t, devicetest.InstallerConfig{
@@ -20,8 +20,8 @@
 //	}
 //
 // Each promise in the documentation of Installer is a subtest. A crash is simulated by dropping the
-// installer and starting another one; a power failure, which also loses what the operating system has not
-// written yet, is not simulated.
+// installer and starting another one; a power failure, which also loses what the operating system
+// has not written yet, is not simulated.
 package devicetest
 
 import (
@@ -36,18 +36,19 @@ import (
 
 // InstallerConfig describes the installer under test to [RunInstaller].
 type InstallerConfig struct {
-	// Start starts the device whose storage is dir, as its boot loader and its program do: it decides which
-	// version runs, counts the start of one on trial, and opens the installer. dir is empty at first, and
-	// then what earlier starts left in it. An installer that does not use files can take dir as the name
-	// of a device. Required.
+	// Start starts the device whose storage is dir, as its boot loader and its program do: it
+	// decides which version runs, counts the start of one on trial, and opens the installer. dir is
+	// empty at first, and then what earlier starts left in it. An installer that does not use files
+	// can take dir as the name of a device. Required.
 	Start func(t testing.TB, dir string) Start
-	// Package returns a package of a version, of about size bytes, that the installer accepts. It must have
-	// a check, such as a digest or a signature, by which Verify finds every damage. Required.
+	// Package returns a package of a version, of about size bytes, that the installer accepts. It
+	// must have a check, such as a digest or a signature, by which Verify finds every damage.
+	// Required.
 	Package func(t testing.TB, version string, size int) []byte
 	// Version is the version that runs on an empty dir. It is lower than "1.1.0". Required.
 	Version string
-	// TooLarge is a size in bytes for which the device has no room. Default: 0, the errors of full storage
-	// are not tested.
+	// TooLarge is a size in bytes for which the device has no room. Default: 0, the errors of full
+	// storage are not tested.
 	TooLarge int64
 }
 
@@ -56,8 +57,8 @@ type Start struct {
 	Installer device.Installer
 	// Version is the version that runs.
 	Version string
-	// Crash does what the end of a process does, such as releasing locks, without making anything durable.
-	// Default: nothing.
+	// Crash does what the end of a process does, such as releasing locks, without making anything
+	// durable. Default: nothing.
 	Crash func()
 }
 
@@ -263,7 +264,8 @@ func (h *harness) verify(version string, p []byte) {
 	}
 }
 
-// update installs a version, up to and without the restart. It ends the test where Apply needs none.
+// update installs a version, up to and without the restart. It ends the test where Apply needs
+// none.
 func (h *harness) update(version string) {
 	h.Helper()
 	p := h.pkg(version)

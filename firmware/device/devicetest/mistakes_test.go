@@ -346,7 +346,8 @@ var mistakes = []mistake{
 	}},
 }
 
-// TestMistakes plants mistakes in an installer. The check of what is wrong fails, and each check finds one.
+// TestMistakes plants mistakes in an installer. The check of what is wrong fails, and each check
+// finds one.
 func TestMistakes(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)

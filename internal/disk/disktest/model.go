@@ -16,10 +16,11 @@ import (
 	"github.com/otago-iot/otago/internal/disk"
 )
 
-// A Model is told every step that changes files below a directory, and says what can be there after the power failed:
-// a file system keeps, of what was not synced, whatever it likes. Each name that was made, changed or removed since its
-// directory was synced has its old meaning or its new one, and each file that was written since it was synced has its old
-// bytes, its new ones, zeros in the place of new ones, or half of them.
+// A Model records every change of the files below a directory, and computes what may be there after
+// a power failure. A file system may keep or lose whatever was not synced. Each name that was
+// created, changed or removed since its directory was synced has its old meaning or its new one.
+// Each file that was written since it was synced has its old bytes, its new ones, zeros in place of
+// the new ones, or half of them.
 type Model struct {
 	Root string // the directory
 
@@ -27,7 +28,7 @@ type Model struct {
 	steps []disk.Step
 }
 
-// Made is for disk.Files.Done.
+// Made records a step: it is for disk.Files.Done.
 func (m *Model) Made(step disk.Step) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -44,7 +45,8 @@ func (m *Model) Count() int {
 // A modelFile has the bytes that are safe, and those that were written.
 type modelFile struct{ safe, written []byte }
 
-// A modelDir has, for each name, what it meant when the directory was synced, and since then: a *modelFile, a *modelDir or nil.
+// A modelDir has, for each name, what it meant when the directory was synced, and since then: a
+// *modelFile, a *modelDir or nil.
 type modelDir map[string][]any
 
 func (d modelDir) set(name string, node any) {
@@ -61,7 +63,7 @@ func (d modelDir) get(name string) any {
 	return nil
 }
 
-// after returns the root as it is after the first n steps.
+// after returns the root after the first n steps.
 func (m *Model) after(n int) modelDir {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,10 +119,11 @@ func (m *Model) after(n int) modelDir {
 	return root
 }
 
-// A State is what is there after a power failure: files by path, and directories, whose paths end with a slash.
+// A State is what is there after a power failure: the content of each file by its path, and the
+// directories, whose paths end with a slash.
 type State map[string]string
 
-// state returns one of the possible states. choose takes one of so many possibilities.
+// state returns a possible state. choose chooses among a number of possibilities.
 func (d modelDir) state(choose func(of int) int) State {
 	state, bytesOf := State{}, map[*modelFile]string{}
 	var walk func(d modelDir, path string)
@@ -132,7 +135,7 @@ func (d modelDir) state(choose func(of int) int) State {
 				state[path+name+"/"] = ""
 				walk(node, path+name+"/")
 			case *modelFile:
-				if _, known := bytesOf[node]; !known { // it may have two names
+				if _, known := bytesOf[node]; !known { // a file may have two names
 					kinds := node.kinds()
 					bytesOf[node] = string(kinds[choose(len(kinds))])
 				}
@@ -144,7 +147,7 @@ func (d modelDir) state(choose func(of int) int) State {
 	return state
 }
 
-// kinds returns what a file can have in it, the safe bytes first and the written ones last.
+// kinds returns the possible contents of a file, the safe bytes first and the written ones last.
 func (f *modelFile) kinds() [][]byte {
 	if bytes.Equal(f.safe, f.written) {
 		return [][]byte{f.written}
@@ -159,8 +162,8 @@ func (f *modelFile) kinds() [][]byte {
 	return [][]byte{f.safe, zeros, half, f.written}
 }
 
-// States returns what can be there after the first n steps: everything, or if that is more than most, all lost, all kept and
-// others at random.
+// States returns the possible states after the first n steps: all of them, or if there are more
+// than most, the one that lost everything, the one that kept everything, and random others.
 func (m *Model) States(n, most int) []State {
 	root := m.after(n)
 	var list []State
@@ -174,7 +177,7 @@ func (m *Model) States(n, most int) []State {
 	}
 	add(func(int) int { return 0 })
 	add(func(of int) int { return of - 1 })
-	var next []int // what is chosen first; then 0
+	var next []int // the first choices; those behind them are 0
 	for range 4 * most {
 		var took, of []int
 		add(func(n int) int {
@@ -202,7 +205,7 @@ func (m *Model) States(n, most int) []State {
 	return list
 }
 
-// Write puts a state below a directory that is empty.
+// Write creates the files of a state below an empty directory.
 func (s State) Write(t testing.TB, dir string) {
 	t.Helper()
 	for _, path := range slices.Sorted(maps.Keys(s)) { // a directory comes before what is in it
@@ -216,7 +219,7 @@ func (s State) Write(t testing.TB, dir string) {
 	}
 }
 
-// Sizes says what is there, for messages.
+// Sizes returns the paths and sizes of the files, for messages.
 func (s State) Sizes() string {
 	var b strings.Builder
 	for _, path := range slices.Sorted(maps.Keys(s)) {
@@ -225,7 +228,8 @@ func (s State) Sizes() string {
 	return b.String()
 }
 
-// MemoryDir returns a directory in memory, where the system has one at hand: states by the hundred are to cost no fsync.
+// MemoryDir returns a directory in memory, if the system has one, because fsync is slow for
+// hundreds of states. Otherwise it returns t.TempDir().
 func MemoryDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "otago-test-")

@@ -31,7 +31,8 @@ func TestResultOf(t *testing.T) {
 		{path(unix.ENOMEM), fsm.ResultNoStorage, fsm.ResultOutOfMemory},
 		{path(unix.ENOMEM), fsm.ResultConnectionLost, fsm.ResultOutOfMemory},
 		{errors.Join(errors.New("other"), path(unix.ENOSPC)), fsm.ResultConnectionLost, fsm.ResultNoStorage},
-		// Storage that is broken has no Result but that of storage; who was not storing says so by the fallback.
+		// Storage that is broken has no Result but that of storage; who was not storing says so by
+		// the fallback.
 		{path(unix.EIO), fsm.ResultNoStorage, fsm.ResultNoStorage},
 		{path(unix.EROFS), fsm.ResultNoStorage, fsm.ResultNoStorage},
 		{path(unix.EACCES), fsm.ResultNoStorage, fsm.ResultNoStorage},
