@@ -3,7 +3,9 @@ package lwm2m_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log"
 	"net"
 
 	"github.com/otago-iot/otago/lwm2m"
@@ -91,7 +93,8 @@ func (t thermometer) Execute(context.Context, lwm2m.Path, string) error {
 	return lwm2m.ErrMethodNotAllowed
 }
 
-// A device with an object of its own, in about twenty lines, sends a value by itself.
+// A device with an object of its own, in about twenty lines, sends a value by itself. For an object of
+// values that the program sets there is [lwm2m.ValueObject].
 func ExampleClient() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -138,6 +141,100 @@ func ExampleClient() {
 	// thermometer-7 /3303/0/5700 21.5
 	// <nil>
 	// <nil>
+}
+
+// A temperature sensor: the program sets what it measures, and a server that observes it is notified. The
+// server may write one resource, the unit.
+func ExampleValueObject() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	server, err := lwm2m.NewServer(lwm2m.ServerConfig{})
+	if err != nil {
+		panic(err)
+	}
+	conn, uri := listen()
+	served := make(chan error)
+	go func() { served <- server.ServePacket(ctx, conn) }()
+
+	celsius, unit := lwm2m.NewPath(3303, 0, 5700), lwm2m.NewPath(3303, 0, 5701)
+	sensor := lwm2m.NewValueObject(lwm2m.ValueObjectConfig{
+		ID:     3303,
+		Values: []lwm2m.Entry{{Path: celsius, Value: lwm2m.Float(21)}, {Path: unit, Value: lwm2m.String("Cel")}},
+		Writable: map[uint16]func(lwm2m.Value) error{
+			5701: func(v lwm2m.Value) error {
+				if text, _ := v.Text(); text != "Cel" && text != "K" {
+					return errors.New("the unit is Cel or K")
+				}
+				return nil
+			},
+		},
+		OnWrite: func(_ context.Context, values []lwm2m.Entry) error {
+			fmt.Println("written:", values[0].Path, values[0].Value) // store it here
+			return nil
+		},
+	})
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{Endpoint: "sensor-7", Server: uri, Objects: []lwm2m.Object{sensor}})
+	if err != nil {
+		panic(err)
+	}
+	running, end := context.WithCancel(ctx)
+	ran := make(chan error)
+	go func() { ran <- client.Run(running) }()
+	if err := client.WaitRegistered(ctx); err != nil {
+		panic(err)
+	}
+
+	// The other side: values arrive in the function.
+	values := make(chan lwm2m.Value, 1)
+	observation, err := server.Observe(ctx, "sensor-7", celsius, func(entries []lwm2m.Entry) { values <- entries[0].Value })
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("observed:", <-values)
+	sensor.Set(celsius, lwm2m.Float(22.5))
+	fmt.Println("observed:", <-values)
+	if err := observation.Cancel(ctx); err != nil {
+		panic(err)
+	}
+
+	fmt.Println(server.WriteValue(ctx, "sensor-7", unit, lwm2m.String("K")))
+	fmt.Println(server.WriteValue(ctx, "sensor-7", unit, lwm2m.String("F")))
+
+	end()
+	fmt.Println(<-ran)
+	stop()
+	fmt.Println(<-served)
+	// Output:
+	// observed: 21
+	// observed: 22.5
+	// written: /3303/0/5701 K
+	// <nil>
+	// lwm2m: 4.00 on /3303/0/5701: "bad request: /3303/0/5701: the unit is Cel or K"
+	// <nil>
+	// <nil>
+}
+
+// A device whose program ends for a reboot that a server orders. It does not de-register, as it will be
+// back.
+func ExampleClient_Stop() {
+	errReboot := errors.New("the server ordered a reboot")
+	var client *lwm2m.Client
+	device := lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{
+		Manufacturer: "Example", FirmwareVersion: "1.0.0",
+		Reboot: func() { client.Stop(errReboot) },
+	})
+	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
+		Endpoint: "urn:dev:os:0023C7-000001",
+		Server:   "coap://lwm2m.example.com",
+		Objects:  []lwm2m.Object{device},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	device.Set(lwm2m.NewPath(3, 0, 9), lwm2m.Integer(80)) // the level of the battery
+	if err := client.Run(context.Background()); errors.Is(err, errReboot) {
+		fmt.Println("reboot now")
+	}
 }
 
 // A download over CoAP.
