@@ -13,10 +13,11 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// Client is the device's side of LwM2M: it registers with one server and answers its requests from [Object]s.
+// Client is the device's side of LwM2M: it registers with one server and answers that server's
+// requests from [Object]s.
 //
-// It belongs to one server, so it does without Access Control, and requests from other addresses are refused with 4.01.
-// A write by the server counts as a change of what was written, see [Client.Notify].
+// It has no Access Control object, and refuses requests from other addresses with 4.01. A write by
+// the server counts as a change of what was written: see [Client.Notify].
 type Client struct {
 	config ClientConfig
 	log    *slog.Logger
@@ -27,7 +28,7 @@ type Client struct {
 	ids     []uint16 // of objects, ascending
 	control *serverObject
 
-	kick     chan struct{} // holds a token when the registration should be looked at
+	kick     chan struct{} // holds a token when the registration must be compared with the objects
 	stop     chan struct{} // closed by Stop
 	stopOnce sync.Once
 	stopErr  error // set before stop is closed
@@ -36,11 +37,11 @@ type Client struct {
 
 	mu         sync.Mutex
 	started    bool
-	version    Version // to register with
-	link       *link   // nil while there is none
+	version    Version // of the next Register
+	link       *link   // nil without an association
 	registered chan struct{}
 	isReg      bool
-	forced     bool // an Update is wanted even if nothing changed
+	forced     bool // an Update is due even if nothing changed
 	attributes map[Path]Attributes
 }
 
@@ -66,19 +67,19 @@ func NewClient(config ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// deregisterTimeout bounds the farewell.
+// deregisterTimeout bounds a De-register.
 const deregisterTimeout = 5 * time.Second
 
-// Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. It retries
-// for as long as it takes when the server cannot be reached. [Client.Stop] and the error of a [Runner]
-// end it without de-registering, and Run returns their error. It may be called once.
+// Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. It
+// retries for as long as it takes when the server cannot be reached. [Client.Stop] and the error of
+// a [Runner] end it without de-registering, and Run returns their error. It may be called once.
 //
-// When Run returns, all code of the program that it called has returned, and none is called any more:
-// objects, functions given to [AfterResponse], Listen. The contexts that they were given end with ctx.
-// What has not returned a minute after that is left behind and logged. Code that panics is logged with
-// its stack; a request is then answered with 5.00, and a [Runner] has failed. A request whose answer
-// takes longer than 5 min is answered with 5.03, and so are further ones of an object in which 8 calls
-// have not returned.
+// When Run returns, all code of the program that it called has returned, and none is called any
+// more: objects, functions given to [AfterResponse], Listen. The contexts that they were given end
+// with ctx. What has not returned a minute after that is left behind and logged. Code that panics
+// is logged with its stack; a request is then answered with 5.00, and a [Runner] has failed. A
+// request whose answer takes longer than 5 min is answered with 5.03, and so are further ones of an
+// object in which 8 calls have not returned.
 func (c *Client) Run(ctx context.Context) error {
 	c.mu.Lock()
 	again := c.started
@@ -130,7 +131,7 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
-// join waits for code of the program, and lets no more of it begin.
+// join waits for the program's code, and refuses further calls of it.
 func (c *Client) join(runners *sync.WaitGroup) {
 	late, stop := context.WithTimeout(context.Background(), joinLimit)
 	defer stop()
@@ -142,7 +143,7 @@ func (c *Client) join(runners *sync.WaitGroup) {
 	select {
 	case <-ended:
 	case <-late.Done():
-		c.log.Error("a Runner is left behind, it has not returned", slog.Duration("after", joinLimit))
+		c.log.Error("a Runner has not returned and is left behind", slog.Duration("after", joinLimit))
 	}
 	c.calls.close(late.Done())
 }
@@ -171,8 +172,8 @@ func (c *Client) keepRegistered(ctx, running context.Context) {
 	}
 }
 
-// lowerVersion prepares another attempt with the next lower version if the server refused the present one. After the lowest
-// it begins from the top.
+// lowerVersion chooses the next lower version for another attempt if the server refused the present
+// one. After the lowest it returns to the highest, and reports false.
 func (c *Client) lowerVersion(err error) bool {
 	if !errors.Is(err, ErrPreconditionFailed) {
 		return false
@@ -187,9 +188,10 @@ func (c *Client) lowerVersion(err error) bool {
 	return true
 }
 
-// Notify says that values at or below paths have changed, or are there or gone. Observations that this concerns are told,
-// as their attributes demand; if the instances of an object changed, the registration is updated. It does not block, and what is
-// said within 10 ms is looked at together.
+// Notify reports that values at or below paths have changed, appeared or gone. The client reads
+// them again and sends the notifications that the attributes of observations require; if the
+// instances of an object have changed, it updates the registration. Notify does not block. Changes
+// within 10 ms are handled together. A [ValueObject] calls it by itself.
 func (c *Client) Notify(paths ...Path) {
 	c.notify(paths)
 	c.wake()
@@ -204,7 +206,7 @@ func (c *Client) notify(paths []Path) {
 	}
 }
 
-// wake has the registration looked at.
+// wake has the registration compared with the objects.
 func (c *Client) wake() {
 	select {
 	case c.kick <- struct{}{}:
@@ -220,8 +222,9 @@ func (c *Client) update() {
 	c.wake()
 }
 
-// Send sends values to the server by itself (LwM2M 1.1) and returns when the server has acknowledged them. It is
-// ErrNotRegistered if the client is not registered, and ErrForbidden if the server muted it (1/x/23).
+// Send sends values to the server without being asked (LwM2M 1.1), and returns when the server has
+// acknowledged them. The error is ErrNotRegistered if the client is not registered, ErrForbidden if
+// the server muted it (1/x/23), ErrNotImplemented if it is registered with LwM2M 1.0.
 func (c *Client) Send(ctx context.Context, entries []Entry) error {
 	if c.control.isMuted() {
 		return fmt.Errorf("%w: the server muted Send", ErrForbidden)
@@ -243,8 +246,9 @@ func (c *Client) Send(ctx context.Context, entries []Entry) error {
 	return err
 }
 
-// Fetch is [Fetch] over the association with the server, if uri names the server by the scheme, host and port of
-// [ClientConfig.Server] and the client is registered; else it is Fetch itself, with the credentials of config.
+// Fetch is [Fetch] over the association with the server, if the client is registered and uri has
+// the scheme, host and port of [ClientConfig.Server]. Otherwise it is Fetch itself, with the
+// credentials of config.
 func (c *Client) Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (FetchResult, error) {
 	target, err := parseFetchURI(uri)
 	if err != nil {
@@ -266,7 +270,8 @@ func (c *Client) current() *link {
 	return c.link
 }
 
-// Registered reports whether the client is registered, as far as it knows.
+// Registered reports whether the client is registered. The server may have dropped the registration
+// since.
 func (c *Client) Registered() bool { return c.current() != nil }
 
 // WaitRegistered returns nil once the client is registered, or the error of ctx.
@@ -282,7 +287,7 @@ func (c *Client) WaitRegistered(ctx context.Context) error {
 	}
 }
 
-// setRegistered notes whether the client is registered.
+// setRegistered records whether the client is registered.
 func (c *Client) setRegistered(yes bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

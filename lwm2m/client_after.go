@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// afterResponse holds what is to happen once a response was sent.
+// afterResponse holds the functions that run once a response was sent.
 type afterResponse struct {
 	calls *calls
 
@@ -17,10 +17,11 @@ type afterResponse struct {
 
 type afterKey struct{}
 
-// AfterResponse arranges that fn is called, in its own goroutine, once the response to the request that ctx belongs to
-// has been sent (and acknowledged, or given up, if it was a separate one). An [Object] calls it within Write or Execute with
-// the ctx it was given. It is not called once [Client.Run] has returned, and one that panics is logged. With another ctx fn is
-// called at once, in its own goroutine too; a panic of it goes to the log of [slog.Default].
+// AfterResponse has fn called, in its own goroutine, once the response to the request of ctx was
+// sent: a separate response once it was acknowledged or given up. An [Object] calls AfterResponse
+// within Write, Execute, Create or Delete with the ctx that it was given. fn is not called once
+// [Client.Run] has returned; a panic of fn is logged. With any other ctx fn is called at once, also
+// in its own goroutine, and a panic goes to the log of [slog.Default].
 func AfterResponse(ctx context.Context, fn func()) {
 	a, ok := ctx.Value(afterKey{}).(*afterResponse)
 	switch {
@@ -44,7 +45,7 @@ func (a *afterResponse) any() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.fns) == 0 {
-		a.ran = true // nobody will call run
+		a.ran = true // run is not called
 	}
 	return !a.ran
 }
@@ -57,7 +58,7 @@ func (a *afterResponse) run() {
 	a.calls.after(fns...)
 }
 
-// after calls fns in a goroutine of their own, one after the other.
+// after calls fns in one goroutine, in order.
 func (c *calls) after(fns ...func()) {
 	if c.enter(scopeAfter) != nil {
 		return // Run has returned

@@ -12,12 +12,13 @@ import (
 )
 
 const (
-	// callLimit is how long code of the program may take before the client goes on without it: more than a device with a slow
-	// flash needs for anything.
+	// callLimit is how long a call of the program's code may take before the client gives it up:
+	// more than a device with slow flash memory needs for anything.
 	callLimit = 5 * time.Minute
-	// joinLimit is how long Run waits at its end for code of the program that has not returned.
+	// joinLimit is how long Run waits at its end for calls that have not returned.
 	joinLimit = time.Minute
-	// maxCalls bounds the calls that are under way in one object, and the responses whose functions (AfterResponse) are.
+	// maxCalls bounds the calls under way in one object, and the responses whose AfterResponse
+	// functions are.
 	maxCalls = 8
 )
 
@@ -26,17 +27,18 @@ var (
 	errRunEnded = fmt.Errorf("%w: the client has ended", ErrUnavailable)
 )
 
-// scope is what calls are counted by: an object's identifier, or one of those below.
+// scope is what calls are counted by: the identifier of an object, or one of the constants.
 type scope int32
 
 const (
 	scopeComposite scope = -1 - iota // requests of several objects
 	scopeAfter                       // see crowded
 	scopeSink                        // see crowded
-	scopeClient                      // what the client itself asks, one thing after the other
+	scopeClient                      // calls by the client itself, one at a time
 )
 
-// limit is how many calls there may be, those that have used their time up among them.
+// limit is how many calls may be under way, including those that were given up and have not
+// returned.
 func (s scope) limit() int {
 	switch {
 	case s >= 0, s == scopeComposite:
@@ -44,12 +46,12 @@ func (s scope) limit() int {
 	case s == scopeClient:
 		return 1
 	default:
-		return math.MaxInt // bounded elsewhere
+		return math.MaxInt // bounded by crowded
 	}
 }
 
-// calls are the calls of a client into code of the program: each in a goroutine of its own, which is left behind if it does
-// not return, and none once Run has returned.
+// calls are the calls of a client into the program's code. Each has its own goroutine, which is
+// left behind if it does not return. None begins once Run has returned.
 type calls struct {
 	log *slog.Logger
 
@@ -63,7 +65,7 @@ func newCalls(log *slog.Logger) *calls {
 	return &calls{log: log, count: make(map[scope]int), none: make(chan struct{})}
 }
 
-// enter counts a call, or says why there can be none.
+// enter counts a call, or returns why it must not begin.
 func (c *calls) enter(s scope) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,14 +90,15 @@ func (c *calls) leave(s scope) {
 	}
 }
 
-// crowded reports whether so many calls have not returned that nothing is to begin that leads to more of them.
+// crowded reports whether maxCalls calls have not returned: then the client begins nothing that
+// would lead to more of them.
 func (c *calls) crowded(s scope) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.count[s] >= maxCalls
 }
 
-// close lets no further call begin, and waits for those that are under way, until late.
+// close refuses further calls, and waits for those under way until late is closed.
 func (c *calls) close(late <-chan struct{}) {
 	c.mu.Lock()
 	c.over = true
@@ -106,11 +109,11 @@ func (c *calls) close(late <-chan struct{}) {
 	select {
 	case <-c.none:
 	case <-late:
-		c.log.Error("functions of the program are left behind, they have not returned", slog.Duration("after", joinLimit))
+		c.log.Error("functions of the program have not returned and are left behind", slog.Duration("after", joinLimit))
 	}
 }
 
-// guarded calls f. A panic, and the end of the goroutine by runtime.Goexit, are errors.
+// guarded calls f. A panic is an error, and so is the end of the goroutine by runtime.Goexit.
 func guarded[T any](log *slog.Logger, name string, f func() (T, error)) (value T, err error) {
 	returned := false
 	defer func() {
@@ -126,13 +129,13 @@ func guarded[T any](log *slog.Logger, name string, f func() (T, error)) (value T
 	return value, err
 }
 
-// guard is guarded for what returns nothing.
+// guard is guarded for a function without results.
 func guard(log *slog.Logger, name string, f func()) {
 	_, _ = guarded(log, name, func() (struct{}, error) { f(); return struct{}{}, nil })
 }
 
-// call calls f in a goroutine of its own and waits for it until it has used its time up, or ctx ends. late, if it is not nil,
-// is called with the value of a call that nobody waits for any more.
+// call calls f in its own goroutine and waits until it returns, callLimit has passed or ctx ends.
+// If f returns a value later than that, late gets it, unless late is nil.
 func call[T any](ctx context.Context, c *calls, s scope, name string, f func() (T, error), late func(T)) (T, error) {
 	var none T
 	if err := c.enter(s); err != nil {
@@ -142,13 +145,13 @@ func call[T any](ctx context.Context, c *calls, s scope, name string, f func() (
 		value T
 		err   error
 	}
-	done := make(chan result) // without room: who sends knows whether it was taken
+	done := make(chan result) // unbuffered: the sender learns whether the value was taken
 	left := make(chan struct{})
 	go func() {
 		r := result{err: errPanicked}
 		defer func() {
 			select {
-			case done <- r: // who waits leaves, as it may call again at once
+			case done <- r: // the receiver calls leave, since it may call again at once
 			case <-left:
 				defer c.leave(s)
 				if late != nil && r.err == nil {

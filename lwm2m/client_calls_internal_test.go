@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCallsAreBounded: so many calls of each kind may be under way, and none once the client has ended.
+// TestCallsAreBounded: so many calls of each kind may be under way, and none once the client has
+// ended.
 func TestCallsAreBounded(t *testing.T) {
 	c := newCalls(slog.New(slog.DiscardHandler))
 	for s, limit := range map[scope]int{scope(5): 8, scopeComposite: 8, scopeClient: 1} {
@@ -36,7 +37,8 @@ func TestCallsAreBounded(t *testing.T) {
 	require.ErrorIs(t, c.enter(scope(4)), ErrUnavailable)
 }
 
-// TestCallAfterCall makes one call after the other, where there may be one at a time: none finds another one under way.
+// TestCallAfterCall makes one call after the other, where there may be one at a time: none finds
+// another one under way.
 func TestCallAfterCall(t *testing.T) {
 	c := newCalls(slog.New(slog.DiscardHandler))
 	for range 20_000 {
@@ -45,7 +47,8 @@ func TestCallAfterCall(t *testing.T) {
 	}
 }
 
-// TestCallTakesTooLong gives a function the time that is documented, and its value to late when it returns after all.
+// TestCallTakesTooLong gives a function the time that is documented, and its value to late when it
+// returns after all.
 func TestCallTakesTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCalls(slog.New(slog.DiscardHandler))

@@ -141,7 +141,8 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// wildDevice starts a client with a wild object, whose method is let loose, and returns a function that ends it.
+// wildDevice starts a client with a wild object, whose method is let loose, and returns a function
+// that ends it.
 func (w *world) wildDevice(o *wild, log io.Writer, change func(*lwm2m.ClientConfig)) (client *lwm2m.Client, end func() error) {
 	w.t.Helper()
 	config := lwm2m.ClientConfig{
@@ -171,7 +172,8 @@ func (w *world) wildDevice(o *wild, log io.Writer, change func(*lwm2m.ClientConf
 	}
 }
 
-// TestProgramPanics has each function of the program panic, or end its goroutine: the client lives, and says what happened.
+// TestProgramPanics has each function of the program panic, or end its goroutine: the client lives,
+// and says what happened.
 func TestProgramPanics(t *testing.T) {
 	for _, method := range []string{
 		"Read", "Write", "Execute", "AfterResponse", "Instances", "Version", "OpenWrite", "Sink.Write", "Sink.Commit", "Sink.Abort",
@@ -246,7 +248,8 @@ func TestRunnerPanics(t *testing.T) {
 	})
 }
 
-// TestRunJoins: what takes its time ends before Run returns, its context has ended, and nothing is called any more.
+// TestRunJoins: what takes its time ends before Run returns, its context has ended, and nothing is
+// called any more.
 func TestRunJoins(t *testing.T) {
 	for _, method := range []string{"Read", "Write", "Execute", "AfterResponse", "Instances", "OpenWrite", "Sink.Write", "Sink.Commit"} {
 		t.Run(method, func(t *testing.T) {
@@ -327,7 +330,8 @@ func TestProgramHangs(t *testing.T) {
 	})
 }
 
-// TestAfterResponseHangs: when functions do not return, requests that may bring more of them are refused, others are not.
+// TestAfterResponseHangs: when functions do not return, requests that may bring more of them are
+// refused, others are not.
 func TestAfterResponseHangs(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
 		never := make(chan struct{})

@@ -22,29 +22,29 @@ type ClientConfig struct {
 	// printable UTF-8. It goes into a Uri-Query option, "ep=NAME", of at most 255 bytes (RFC 7252,
 	// section 5.10).
 	Endpoint string
-	// Server is the server's URI: coap://, coaps://, coap+tcp:// or coaps+tcp://, a host, and a port
-	// unless it is 5683, or 5684 for coaps and coaps+tcp.
+	// Server is the server's URI: coap://, coaps://, coap+tcp:// or coaps+tcp://, a host, and a
+	// port unless it is 5683, or 5684 for coaps and coaps+tcp.
 	Server string
 
-	// PSK is the pre-shared key for coaps, and PSKIdentity the identity that belongs to it.
-	// Default identity: Endpoint.
+	// PSK is the pre-shared key for coaps, and PSKIdentity the identity that belongs to it. Default
+	// identity: Endpoint.
 	PSK         []byte
 	PSKIdentity string
-	// Certificate is what the device authenticates with instead of PSK, with its private key. RootCAs
-	// are the authorities that the server's certificate is verified with. coaps needs PSK, Certificate
-	// or, for a server that asks devices for nothing, RootCAs; coaps+tcp needs Certificate or RootCAs.
-	// Default: no certificate; the authorities of the system.
+	// Certificate is what the device authenticates with instead of PSK, with its private key.
+	// RootCAs are the authorities that the server's certificate is verified with. coaps needs PSK,
+	// Certificate or, for a server that asks devices for nothing, RootCAs; coaps+tcp needs
+	// Certificate or RootCAs. Default: no certificate; the authorities of the system.
 	Certificate *tls.Certificate
 	RootCAs     *x509.CertPool
 
 	// Version is the LwM2M version to register with first: "1.0", "1.1" or "1.2". When the server
 	// refuses it with 4.12 the client tries the next lower one. Default: "1.1".
 	Version string
-	// Lifetime is how long the registration lasts without an Update: whole seconds, 1 s to 2^32-1 s.
-	// The server may write another one to 1/0/1. Default: 300 s.
+	// Lifetime is how long the registration lasts without an Update: whole seconds, 1 s to 2^32-1
+	// s. The server may write another one to 1/0/1. Default: 300 s.
 	Lifetime time.Duration
-	// Queue registers the device in queue mode: it sleeps between its own messages.
-	// Default: it can be reached at any time.
+	// Queue registers the device in queue mode: it sleeps between its own messages. Default: it can
+	// be reached at any time.
 	Queue bool
 
 	// Objects are what the device offers. The client adds object 1 (Server), and a bare object 3
@@ -57,8 +57,8 @@ type ClientConfig struct {
 	Logger *slog.Logger
 
 	// MinRetry and MaxRetry bound the pause after a Register that failed. The pause doubles from
-	// MinRetry to MaxRetry; up to half of it is random. Defaults: 2 s; 5 min, or MinRetry if that is
-	// longer.
+	// MinRetry to MaxRetry; up to half of it is random. Defaults: 2 s; 5 min, or MinRetry if that
+	// is longer.
 	MinRetry, MaxRetry time.Duration
 	// MaxMessage is the largest body in bytes that the client collects in memory. Values that a
 	// [StreamWriter] takes are not collected. Default: 64 KiB.
@@ -82,8 +82,8 @@ func (c ClientConfig) withDefaults() ClientConfig {
 // maxClientEndpoint leaves room for "ep=" in a Uri-Query option.
 const maxClientEndpoint = 255 - len("ep=")
 
-// check returns what is wrong with the configuration, before defaults are filled in, and the server's
-// address.
+// check returns what is wrong with the configuration, before defaults are filled in, and the
+// server's address.
 func (c *ClientConfig) check() (server serverURI, err error) {
 	switch {
 	case c.Endpoint == "":
@@ -125,8 +125,8 @@ func (c *ClientConfig) check() (server serverURI, err error) {
 	return server, nil
 }
 
-// checkCredentials refuses credentials that cannot work, those that the transport would not use, and
-// none where it needs some.
+// checkCredentials refuses credentials that cannot work, those that the transport would not use,
+// and none where it needs some.
 func (c *ClientConfig) checkCredentials(transport Transport) error {
 	if c.PSKIdentity != "" && len(c.PSK) == 0 {
 		return errors.New("PSKIdentity is set, and PSK is not")
@@ -152,8 +152,8 @@ func (c *ClientConfig) checkCredentials(transport Transport) error {
 	return nil
 }
 
-// checkCertificate refuses a certificate that cannot be used in a handshake. Whether it is still valid
-// is left to the server: a device may not know the time yet.
+// checkCertificate refuses a certificate that cannot be used in a handshake. Whether it is still
+// valid is left to the server: a device may not know the time yet.
 func checkCertificate(certificate *tls.Certificate) error {
 	if len(certificate.Certificate) == 0 {
 		return errors.New("it is empty")

@@ -48,15 +48,15 @@ func (op *operation) create(ctx context.Context) (*coap.Response, error) {
 	return resp, nil
 }
 
-// newInstance returns the values of a Create, at least one entry, all of one instance, and whether the
-// server named the instance. If it did not, the entries are below instance 0.
+// newInstance returns the values of a Create, at least one entry, all of one instance, and whether
+// the server named the instance. If it did not, the entries are below instance 0.
 func (op *operation) newInstance() (entries []Entry, named bool, err error) {
 	if f, ok := op.r.ContentFormat().Get(); ok {
 		if entries, err = DecodePayload(ContentFormat(f), op.path, op.r.Payload, op.client.config.Models); err != nil {
 			return nil, false, err
 		}
-		// TLV leaves out the level of instances if the server leaves the choice to the client. The other
-		// formats name the instance with each value.
+		// TLV leaves out the level of instances if the server leaves the choice to the client. The
+		// other formats name the instance with each value.
 		tlv := ContentFormat(f).canonical() == FormatTLV
 		named = len(entries) > 0 && !(tlv && op.r.Payload[0]>>6 != 0)
 	} else if len(op.r.Payload) > 0 {
@@ -86,8 +86,9 @@ func freeInstance(object uint16, present []uint16) (Path, error) {
 	return Path{}, fmt.Errorf("%w: object %d has every instance", ErrBadRequest, object)
 }
 
-// creatable checks a new instance against the model: an instance that exists, a second one of an object
-// that has only one, and one without a mandatory resource that a server writes are refused with 4.00.
+// creatable checks a new instance against the model: an instance that exists, a second one of an
+// object that has only one, and one without a mandatory resource that a server writes are refused
+// with 4.00.
 func (c *Client) creatable(instance Path, present []uint16, entries []Entry) error {
 	if slices.Contains(present, instance.Instance()) {
 		return fmt.Errorf("%w: %s exists", ErrBadRequest, instance)
@@ -117,8 +118,8 @@ func (c *Client) creatable(instance Path, present []uint16, entries []Entry) err
 	return nil
 }
 
-// delete answers Delete, of an instance or of an instance of a multiple resource. The specification has
-// the latter since LwM2M 1.2; clients of 1.1 know resource instances too.
+// delete answers Delete, of an instance or of an instance of a multiple resource. The specification
+// has the latter since LwM2M 1.2; clients of 1.1 know resource instances too.
 func (op *operation) delete(ctx context.Context) (*coap.Response, error) {
 	c, path := op.client, op.path
 	o, ok := c.objects[path.Object()].(InstanceCreator)

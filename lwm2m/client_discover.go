@@ -8,7 +8,7 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// maxAttributePaths bounds the paths that a server may attach attributes to.
+// maxAttributePaths bounds the paths to which a server may attach attributes.
 const maxAttributePaths = 256
 
 // writeAttributes answers Write-Attributes.
@@ -50,8 +50,8 @@ func (c *Client) setAttributes(path Path, change Attributes) error {
 	return nil
 }
 
-// effective returns the attributes that hold for an observation of path: its own, then those of the levels above it, then
-// the server's defaults.
+// effective returns the attributes that apply to an observation of path: those of the path, then
+// those of the levels above it, then the server's defaults.
 func (c *Client) effective(path Path) Attributes {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,18 +62,19 @@ func (c *Client) effective(path Path) Attributes {
 	return a.inherit(c.control.defaults())
 }
 
-// attached returns the attributes that were written to path itself.
+// attached returns the attributes that a server wrote to path itself.
 func (c *Client) attached(path Path) Attributes {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.attributes[path]
 }
 
-// A ResourceLister is an [Object] that says which resources it has, for Discover. Of another it is assumed that it has those
-// that can be read, and of those that cannot, the mandatory ones of its model.
+// A ResourceLister is an [Object] that lists its resources for Discover. For any other object
+// Discover lists the resources that can be read, and the mandatory ones of its model that cannot.
 type ResourceLister interface {
 	Object
-	// Resources returns the identifiers of the resources of an instance, ascending. The slice is the caller's.
+	// Resources returns the identifiers of the resources of an instance, ascending. The slice is
+	// the caller's.
 	Resources(instance uint16) []uint16
 }
 
@@ -116,18 +117,19 @@ func (op *operation) discover(ctx context.Context) (*coap.Response, error) {
 	}, nil
 }
 
-// presentResource is a resource that an instance has; dim is how many instances a multiple one has, else -1.
+// presentResource is a resource of an instance. dim is the number of instances of a multiple
+// resource, and -1 for a single one.
 type presentResource struct {
 	path Path
 	dim  int
 }
 
-// resources returns what an instance has, ascending.
+// resources returns the resources of an instance, ascending.
 func (c *Client) resources(ctx context.Context, o Object, instance Path) []presentResource {
 	dims := make(map[uint16]int)
 	entries, err := c.read(ctx, instance)
 	if err != nil {
-		entries = nil // it can be discovered all the same
+		entries = nil // Discover works without
 	}
 	for _, e := range entries {
 		if e.Path.IsResourceInstance() {
@@ -158,7 +160,7 @@ func (c *Client) resources(ctx context.Context, o Object, instance Path) []prese
 	return found
 }
 
-// addAbsent adds a resource that has no value now.
+// addAbsent adds a resource that may have no value.
 func (c *Client) addAbsent(dims map[uint16]int, instance Path, id uint16) {
 	path, err := instance.checkedChild(id)
 	if _, ok := dims[id]; ok || err != nil {

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// timing is when a watch may, must, and should be looked at.
+// timing is when a watch may, must and should be evaluated.
 type timing struct {
-	earliest time.Time // before which nothing is told (pmin) or evaluated (epmin)
-	latest   time.Time // at which something is told even if nothing changed (pmax); zero for never
-	evaluate time.Time // at which values are evaluated even if no change was announced (epmax); zero for never
+	earliest time.Time // no notification (pmin) or evaluation (epmin) before
+	latest   time.Time // a notification is due even without a change (pmax); zero for never
+	evaluate time.Time // an evaluation is due even without a reported change (epmax); zero for never
 }
 
 func (n *notifier) schedule(w *watch) (t timing) {
@@ -35,8 +35,8 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// attributes returns what holds for a watch: its own, then what is attached to its paths. For a composite pmin and pmax
-// are those of the path that wants to know soonest.
+// attributes returns what applies to a watch: its own attributes, then those of its paths. A
+// composite takes them from the path with the lowest pmin.
 func (n *notifier) attributes(w *watch) Attributes {
 	a := w.own
 	if len(w.paths) == 1 {
@@ -57,10 +57,12 @@ func (n *notifier) attributes(w *watch) Attributes {
 	return a.inherit(soonest)
 }
 
-// confirmEvery is how often a notification must be confirmable (RFC 7641, section 4.5), with a margin.
+// confirmEvery is how often a notification must be confirmable (RFC 7641, section 4.5), with a
+// margin.
 const confirmEvery = 23 * time.Hour
 
-// evaluate reads the values of a watch and tells them if they are worth it, or if it must.
+// evaluate reads the values of a watch, and sends a notification if the attributes require one or
+// must is set.
 func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) {
 	entries, err := call(ctx, n.client.calls, scopeOf(w.base), "Read", func() ([]Entry, error) { return n.client.values(ctx, w) }, nil)
 	if ctx.Err() != nil {
@@ -75,14 +77,14 @@ func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) {
 		n.remove(w)
 		return
 	}
-	worth := must || worthTelling(a, w, entries)
+	due := must || required(a, w, entries)
 	w.seen, w.seenAt = entries, now
-	if !worth {
+	if !due {
 		return
 	}
 	resp, err := n.client.encode(w.format, w.base, entries)
 	if err != nil {
-		// The format of the first answer no longer fits, such as text for what had one value and now has none.
+		// The format of the first answer no longer fits: text, and the value is gone, for example.
 		if resp, err = n.client.encode(FormatSenMLCBOR, w.base, entries); err != nil {
 			resp = errorResponse(err)
 		}
@@ -96,11 +98,12 @@ func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) {
 	w.observer.Notify(resp, confirmable)
 }
 
-// worthTelling applies gt, lt, st and edge, which are for a single value, or asks whether anything changed.
-func worthTelling(a Attributes, w *watch, entries []Entry) bool {
+// required reports whether the attributes require a notification of entries: gt, lt, st and edge,
+// which apply to a single value, decide; without them any change does.
+func required(a Attributes, w *watch, entries []Entry) bool {
 	criteria := false
 	if len(w.paths) == 1 && w.paths[0].Len() >= 3 && len(entries) == 1 && len(w.seen) == 1 && len(w.sent) == 1 {
-		now, was, told := entries[0].Value, w.seen[0].Value, w.sent[0].Value
+		now, was, sent := entries[0].Value, w.seen[0].Value, w.sent[0].Value
 		if edge, ok := a.Get(AttributeEdge); ok && now.Type() == TypeBoolean {
 			b, _ := now.Bool()
 			before, _ := was.Bool()
@@ -108,7 +111,7 @@ func worthTelling(a Attributes, w *watch, entries []Entry) bool {
 		}
 		x, okX := now.Float64()
 		y, okY := was.Float64()
-		z, okZ := told.Float64()
+		z, okZ := sent.Float64()
 		if okX && okY && okZ {
 			for _, limit := range []Attribute{AttributeGT, AttributeLT} {
 				if l, ok := a.Get(limit); ok {

@@ -8,8 +8,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// FuzzClient has a server ask a device for anything but an observation. The device answers each time, knows its objects
-// afterwards, and encodes what it says so that a server understands it.
+// FuzzClient has a server ask a device for anything but an observation. The device answers each
+// time, knows its objects afterwards, and encodes what it says so that a server understands it.
 func FuzzClient(f *testing.F) {
 	for _, seed := range []struct {
 		code    coap.Code
@@ -61,7 +61,7 @@ func FuzzClient(f *testing.F) {
 		if class := resp.Code >> 5; class != 2 && class != 4 && class != 5 || ResponseCode(resp.Code) == CodeInternal {
 			t.Fatalf("%v: %s", resp.Code, resp.Payload)
 		}
-		if lt := c.control.told().lifetime; lt < 1 || lt > 1<<32-1 {
+		if lt := c.control.announced().lifetime; lt < 1 || lt > 1<<32-1 {
 			t.Fatalf("lifetime %d", lt)
 		}
 		if resp.Code != coap.Content {

@@ -13,7 +13,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// link is an association of a client with its server. When it fails a new one is made, from a new port.
+// link is an association of a client with its server. A new one, from a new port, follows one that
+// failed.
 type link struct {
 	client   *Client
 	ctx      context.Context // of code of the program: ends with Run's, or when the link is closed
@@ -22,7 +23,7 @@ type link struct {
 	coap     *coap.Endpoint
 	addr     netip.AddrPort // of the server
 	peer     coap.Peer
-	version  Version // as registered
+	version  Version // of the registration
 	notifier *notifier
 	lost     chan struct{} // closed when a connection has ended
 
@@ -32,14 +33,14 @@ type link struct {
 	idle       chan struct{} // closed when draining, and serving is 0
 	lastChange time.Time     // when a request that may have changed something was answered
 
-	// Only stay, and those it calls, use these.
-	location []string
-	listed   string // the object list that the server knows
-	told     told   // what else it knows
+	// Only stay and the functions that it calls use these.
+	location  []string
+	listed    string    // the object list that the server has
+	announced announced // the settings that the server has
 }
 
-// lookPause is between two looks at what code of the program says has changed: one that says so whenever it is looked at is asked
-// again and again, but not all the time.
+// lookPause is the least time between two evaluations of what the program reports as changed. It
+// bounds the work for an object whose Read reports a change each time.
 const lookPause = 10 * time.Millisecond
 
 // stay makes an association, registers, and keeps the registration until it is lost or ctx ends. It
@@ -152,7 +153,7 @@ func (l *link) close() {
 	l.coap.Close()
 }
 
-// resolve returns an address of the server; with each call by chance another of several.
+// resolve returns an address of the server, one of several by chance.
 func resolve(ctx context.Context, u serverURI) (netip.AddrPort, error) {
 	if ip, err := netip.ParseAddr(u.host); err == nil {
 		return netip.AddrPortFrom(ip.Unmap(), u.port), nil
@@ -167,7 +168,8 @@ func resolve(ctx context.Context, u serverURI) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ips[time.Now().UnixNano()/1000%int64(len(ips))].Unmap(), u.port), nil
 }
 
-// do sends a request to the server and returns an answer that is a success.
+// do sends a request to the server and returns its answer; an answer with an error code is an
+// error.
 func (l *link) do(ctx context.Context, msg *coap.Request) (*coap.Response, error) {
 	resp, err := l.coap.Do(ctx, l.peer, msg)
 	if err != nil {

@@ -9,10 +9,11 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// notifier keeps the observations of a link and decides when they are told what. One goroutine serves them all.
+// notifier keeps the observations of a link and decides when each gets a notification. One
+// goroutine serves them all.
 type notifier struct {
 	client *Client
-	wake   chan struct{} // holds a token when something is to be looked at
+	wake   chan struct{} // holds a token when watches must be evaluated again
 
 	mu      sync.Mutex
 	watches []*watch
@@ -26,17 +27,17 @@ type watch struct {
 	own      Attributes // given with the observation (LwM2M 1.2)
 	observer *coap.Observer
 
-	changed  bool      // something at its paths may have changed since the last evaluation
-	sent     []Entry   // what the server was told last
-	seen     []Entry   // what was evaluated last
-	sentAt   time.Time // when the server was told
-	seenAt   time.Time // when it was evaluated
-	lastConf time.Time // when it was told confirmably
+	changed  bool      // a value at its paths may have changed since the last evaluation
+	sent     []Entry   // the values of the last notification
+	seen     []Entry   // the values of the last evaluation
+	sentAt   time.Time // time of the last notification
+	seenAt   time.Time // time of the last evaluation
+	lastConf time.Time // time of the last confirmable notification
 }
 
 func newNotifier(c *Client) *notifier { return &notifier{client: c, wake: make(chan struct{}, 1)} }
 
-// rethink has the notifier look at its watches.
+// rethink has the notifier evaluate its watches again.
 func (n *notifier) rethink() {
 	select {
 	case n.wake <- struct{}{}:
@@ -70,8 +71,8 @@ func (n *notifier) changed(paths []Path) {
 	n.rethink()
 }
 
-// observe answers Observe and Observe-Composite. The watch is in place before the values are read, so that no change falls
-// between.
+// observe answers Observe and Observe-Composite. It adds the watch before it reads the values, so
+// that no change between goes unnoticed.
 func (op *operation) observe(ctx context.Context, paths []Path) (*coap.Response, error) {
 	n := op.link.notifier
 	w := &watch{paths: paths, base: op.path}
@@ -93,7 +94,7 @@ func (op *operation) observe(ctx context.Context, paths []Path) (*coap.Response,
 	}
 	if w.observer == nil || err != nil {
 		n.remove(w)
-		return resp, err // a plain answer when there are too many observations
+		return resp, err // too many observations: the answer is that of a Read
 	}
 	now := time.Now()
 	w.sent, w.seen, w.sentAt, w.seenAt, w.lastConf = entries, entries, now, now, now
@@ -115,7 +116,7 @@ func (op *operation) firstValues(ctx context.Context, w *watch) (*coap.Response,
 	return resp, entries, nil
 }
 
-// values returns what a watch is told.
+// values returns the present values of a watch.
 func (c *Client) values(ctx context.Context, w *watch) ([]Entry, error) {
 	if w.base.IsRoot() {
 		return c.readAll(ctx, w.paths), nil
@@ -128,7 +129,7 @@ func (n *notifier) remove(w *watch) {
 	n.watches = slices.DeleteFunc(n.watches, func(x *watch) bool { return x == w })
 }
 
-// run tells observers what changed until ctx ends.
+// run sends notifications until ctx ends.
 func (n *notifier) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -157,7 +158,7 @@ func (n *notifier) run(ctx context.Context) {
 	}
 }
 
-// look tells an observer if it is time to, and returns after how long to look again.
+// look evaluates a watch if that is due, and returns the time until the next look.
 func (n *notifier) look(ctx context.Context, w *watch) time.Duration {
 	n.mu.Lock()
 	ready, changed := w.observer != nil, w.changed

@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// register registers. Observations of before are gone, which must be so before the server can make new ones.
+// register registers. It first drops the observations of an earlier registration, before the server
+// can make new ones.
 func (l *link) register(ctx context.Context) error {
 	c := l.client
 	c.mu.Lock()
@@ -23,16 +25,16 @@ func (l *link) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	told := c.control.told()
-	queries := []string{"lwm2m=" + l.version.String(), "ep=" + c.config.Endpoint, told.lifetimeQuery()}
-	queries = append(queries, l.bindingQueries(told.binding)...)
+	announced := c.control.announced()
+	queries := []string{"lwm2m=" + l.version.String(), "ep=" + c.config.Endpoint, announced.lifetimeQuery()}
+	queries = append(queries, l.bindingQueries(announced.binding)...)
 	resp, err := l.do(ctx, &coap.Request{
 		Code: coap.POST, Path: []string{"rd"}, Queries: queries,
 		ContentFormat: coap.FormatOf(uint16(FormatLink)), Payload: []byte(list),
 	})
 	if err != nil {
-		if c.refused(told, err, true) && errors.Is(err, ErrPreconditionFailed) {
-			// It was not about the version: the next one is the highest again.
+		if c.refused(announced, err, true) && errors.Is(err, ErrPreconditionFailed) {
+			// The refusal was of the settings, not of the version: start again with the highest.
 			err = fmt.Errorf("%w: %v", ErrRefused, err)
 			c.mu.Lock()
 			c.version, _ = parseLwM2MVersion(c.config.Version)
@@ -48,42 +50,42 @@ func (l *link) register(ctx context.Context) error {
 	}
 	if len(l.location) == 0 {
 		err := fmt.Errorf("%w: the server gave no location", ErrRefused)
-		c.refused(told, err, true)
+		c.refused(announced, err, true)
 		return err
 	}
-	l.listed, l.told = list, told
-	c.control.accepted(told)
+	l.listed, l.announced = list, announced
+	c.control.accepted(announced)
 	c.log.Info("registered", slog.String("lwm2m", l.version.String()))
 	c.setRegistered(true)
 	return nil
 }
 
-// refused looks whether a Register or an Update with told failed because of something in it that the server wrote, and reports
-// whether the client has gone back to what the server took last.
-func (c *Client) refused(told told, err error, register bool) bool {
+// refused handles a failed Register or Update. If it failed because of settings that the server
+// wrote, the client goes back to those that the server took last, and refused reports true.
+func (c *Client) refused(announced announced, err error, register bool) bool {
 	doubt := doubtSilent
 	if answer, ok := errors.AsType[*ResponseError](err); ok {
 		doubt = maxDoubt
 		switch answer.Code {
 		case CodeNotFound, CodeUnavailable, CodeTooManyRequests:
 			doubt = doubtBusy
-		case CodePreconditionFailed: // an Update says no version
+		case CodePreconditionFailed: // an Update carries no version
 			if register {
 				doubt = doubtBusy
 			}
 		}
 	}
-	good, back := c.control.refused(told, doubt)
+	good, back := c.control.refused(announced, doubt)
 	if back {
-		c.log.Warn("the server does not take what it wrote, the client goes back to what it took before", slog.Any("error", err),
-			slog.Int64("lifetime", told.lifetime), slog.String("binding", told.binding),
+		c.log.Warn("the server refuses settings that it wrote, going back to the ones before", slog.Any("error", err),
+			slog.Int64("lifetime", announced.lifetime), slog.String("binding", announced.binding),
 			slog.Int64("lifetime before", good.lifetime), slog.String("binding before", good.binding))
 		c.Notify(NewPath(1, 0, serverLifetime), NewPath(1, 0, serverBinding))
 	}
 	return back
 }
 
-// bindingQueries says how the device can be reached, if it is not the default.
+// bindingQueries returns the parameters of the binding, none for the default.
 func (l *link) bindingQueries(binding string) []string {
 	queue := l.client.config.Queue || strings.Contains(binding, "Q")
 	binding = strings.ReplaceAll(binding, "Q", "")
@@ -100,16 +102,17 @@ func (l *link) bindingQueries(binding string) []string {
 	return queries
 }
 
-// changed reports whether the server should be told something.
+// changed reports whether an Update is due: one was asked for, or settings or the object list
+// changed.
 func (l *link) changed(ctx context.Context) bool {
 	c := l.client
 	c.mu.Lock()
 	forced := c.forced
 	c.mu.Unlock()
-	return forced || c.control.told() != l.told || l.relist(ctx) != l.listed
+	return forced || c.control.announced() != l.announced || l.relist(ctx) != l.listed
 }
 
-// relist returns the object list, or what the server knows if the objects do not say.
+// relist returns the object list, or the one that the server has if the objects fail to list.
 func (l *link) relist(ctx context.Context) string {
 	list, err := l.client.list(ctx, l.version)
 	if err != nil {
@@ -119,28 +122,29 @@ func (l *link) relist(ctx context.Context) string {
 	return list
 }
 
-// update sends an Update with what has changed, and another one if the server does not take what it wrote.
+// update sends an Update with what has changed, and a second one if the server refuses settings
+// that it wrote.
 func (l *link) update(ctx context.Context) error {
 	c := l.client
 	c.mu.Lock()
 	c.forced = false
 	c.mu.Unlock()
-	told := c.control.told()
-	err := l.tell(ctx, told)
-	if err != nil && c.refused(told, err, false) {
-		err = l.tell(ctx, c.control.told())
+	announced := c.control.announced()
+	err := l.sendUpdate(ctx, announced)
+	if err != nil && c.refused(announced, err, false) {
+		err = l.sendUpdate(ctx, c.control.announced())
 	}
 	return err
 }
 
-// tell sends an Update.
-func (l *link) tell(ctx context.Context, told told) error {
+// sendUpdate sends one Update.
+func (l *link) sendUpdate(ctx context.Context, announced announced) error {
 	msg := &coap.Request{Code: coap.POST, Path: l.location}
-	if told.lifetime != l.told.lifetime {
-		msg.Queries = append(msg.Queries, told.lifetimeQuery())
+	if announced.lifetime != l.announced.lifetime {
+		msg.Queries = append(msg.Queries, announced.lifetimeQuery())
 	}
-	if told.binding != l.told.binding {
-		msg.Queries = append(msg.Queries, l.bindingQueries(told.binding)...)
+	if announced.binding != l.announced.binding {
+		msg.Queries = append(msg.Queries, l.bindingQueries(announced.binding)...)
 	}
 	list := l.relist(ctx)
 	if list != l.listed {
@@ -149,19 +153,19 @@ func (l *link) tell(ctx context.Context, told told) error {
 	if _, err := l.do(ctx, msg); err != nil {
 		return err
 	}
-	l.told, l.listed = told, list
-	l.client.control.accepted(told)
+	l.announced, l.listed = announced, list
+	l.client.control.accepted(announced)
 	return nil
 }
 
-// updateDue returns how long from now the next Update should be: a MAX_TRANSMIT_WAIT before the lifetime ends, so that
-// retransmissions fit in, but not before half of it.
+// updateDue returns the time until the next Update: MAX_TRANSMIT_WAIT before the lifetime ends, so
+// that retransmissions fit in, but not before half of the lifetime.
 func (l *link) updateDue() time.Duration {
-	lt := time.Duration(l.told.lifetime) * time.Second
+	lt := time.Duration(l.announced.lifetime) * time.Second
 	return lt - min(lt/2, 93*time.Second)
 }
 
-// deregister says farewell, if the server is there to hear it.
+// deregister de-registers; best effort.
 func (l *link) deregister(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deregisterTimeout)
 	defer cancel()
@@ -170,7 +174,8 @@ func (l *link) deregister(ctx context.Context) {
 	}
 }
 
-// list returns the object list as the server is told, and has the objects follow the version.
+// list returns the object list for a Register or Update, after the objects have followed the
+// version.
 func (c *Client) list(ctx context.Context, v Version) (string, error) {
 	return call(ctx, c.calls, scopeClient, "Object", func() (string, error) {
 		var list ObjectList
@@ -203,3 +208,32 @@ func objectVersion(o Object) Version {
 	}
 	return v
 }
+
+// backoff is the pause before another attempt to register. It doubles from least to most; up to
+// half of it is random, so that the devices of a fleet that lost its server do not all return at
+// once.
+type backoff struct {
+	least, most time.Duration
+	current     time.Duration
+}
+
+func (b *backoff) reset() { b.current = 0 }
+
+// next returns the pause after an attempt that failed with err, which may carry a longer one that
+// the server asks for.
+func (b *backoff) next(err error) time.Duration {
+	b.current = max(b.least, min(2*b.current, b.most))
+	pause := b.current/2 + rand.N(b.current/2+1)
+	if later, ok := errors.AsType[*retryAfter](err); ok {
+		pause = max(pause, min(later.after, b.most))
+	}
+	return pause
+}
+
+// retryAfter is an error answer with a Max-Age, the time after which the client may ask again.
+type retryAfter struct {
+	error
+	after time.Duration
+}
+
+func (e *retryAfter) Unwrap() error { return e.error }

@@ -17,7 +17,7 @@ import (
 type operation struct {
 	link   *link
 	client *Client
-	r      *coap.IncomingRequest // a copy that may be kept
+	r      *coap.IncomingRequest // a copy that the program may keep
 	path   Path
 	after  *afterResponse
 
@@ -69,7 +69,7 @@ func (l *link) answer(r *coap.IncomingRequest, path Path) *coap.Response {
 	return resp
 }
 
-// ownRequest copies a request, for code of the program that may return only after it was answered.
+// ownRequest copies a request, since the program's code may return after it was answered.
 func ownRequest(r *coap.IncomingRequest) *coap.IncomingRequest {
 	own := *r
 	own.Payload = bytes.Clone(r.Payload)
@@ -80,14 +80,14 @@ func ownRequest(r *coap.IncomingRequest) *coap.IncomingRequest {
 	return &own
 }
 
-// answered says that the request is the endpoint's again.
+// answered records that the endpoint has its request back.
 func (op *operation) answered() {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	op.over = true
 }
 
-// accept makes the request an observation, nil if there can be none.
+// accept makes the request an observation. It returns nil if the endpoint takes none.
 func (op *operation) accept() *coap.Observer {
 	op.mu.Lock()
 	defer op.mu.Unlock()
@@ -97,7 +97,7 @@ func (op *operation) accept() *coap.Observer {
 	return op.r.Accept()
 }
 
-// scopeOf returns by what the calls for a request of path are counted.
+// scopeOf returns the scope of calls for a request of path.
 func scopeOf(path Path) scope {
 	if path.IsRoot() {
 		return scopeComposite
@@ -105,7 +105,7 @@ func scopeOf(path Path) scope {
 	return scope(path.Object())
 }
 
-// fromServer reports whether a request came from the server and nobody else who reaches our socket.
+// fromServer reports whether a request came from the server: anyone may reach the socket.
 func (l *link) fromServer(r *coap.IncomingRequest) bool {
 	from := r.Peer.Addr
 	return from.Port() == l.addr.Port() && from.Addr().Unmap().WithZone("") == l.addr.Addr().WithZone("")
@@ -139,7 +139,8 @@ func (op *operation) serve(ctx context.Context) (*coap.Response, error) {
 	}
 }
 
-// exists checks that the object and the instance of path are there, and the resource if the object's model is known.
+// exists checks that the object and the instance of path exist, and by the model, if there is one,
+// that the object has the resource.
 func (c *Client) exists(path Path) error {
 	o := c.objects[path.Object()]
 	if o == nil {
@@ -151,7 +152,8 @@ func (c *Client) exists(path Path) error {
 	return c.has(path)
 }
 
-// has checks that the model of the object of path, if it is known, has the resource that path names.
+// has checks that the model of an object has the resource of path. Without a model it has every
+// resource.
 func (c *Client) has(path Path) error {
 	if path.Len() >= 3 {
 		model, ok := c.model(path.Object())
@@ -169,7 +171,7 @@ func (c *Client) has(path Path) error {
 	return nil
 }
 
-// model returns the model of an object that the client offers, in the object's version if that is known.
+// model returns the model of an object that the client offers, if possible in the object's version.
 func (c *Client) model(id uint16) (*ObjectModel, bool) {
 	v := objectVersion(c.objects[id])
 	if v.isZero() {
@@ -181,7 +183,8 @@ func (c *Client) model(id uint16) (*ObjectModel, bool) {
 	return c.config.Models.Object(id, Version{})
 }
 
-// allows checks the operation on a resource against the model; what has no model is left to the object.
+// allows checks by the model that a resource has the operations. Without a model the object
+// decides.
 func (c *Client) allows(path Path, want Operations) error {
 	m, ok := c.model(path.Object())
 	if !ok {
@@ -243,7 +246,7 @@ func (c *Client) read(ctx context.Context, path Path) ([]Entry, error) {
 	if path.IsObject() {
 		for _, id := range o.Instances() {
 			below, err := o.Read(ctx, NewPath(path.Object(), id))
-			if err != nil && !errors.Is(err, ErrNotFound) { // it may have gone just now
+			if err != nil && !errors.Is(err, ErrNotFound) { // it may be gone by now
 				return nil, err
 			}
 			entries = append(entries, below...)
@@ -258,7 +261,7 @@ func (c *Client) read(ctx context.Context, path Path) ([]Entry, error) {
 	return entries, nil
 }
 
-// content answers with entries, in the format that was asked for or that suits them.
+// content answers with entries, in the format that the server asks for or that suits them.
 func (op *operation) content(base Path, entries []Entry) (*coap.Response, error) {
 	f := op.client.format(op.link.version, base, entries)
 	if accept, ok := op.r.AcceptFormat().Get(); ok {
@@ -279,8 +282,8 @@ func (c *Client) encode(f ContentFormat, base Path, entries []Entry) (*coap.Resp
 	return &coap.Response{Code: coap.Content, ContentFormat: coap.FormatOf(uint16(f)), Payload: body}, nil
 }
 
-// format returns the format for entries when the server asks for none: a single value as it is, all else as the version
-// suggests.
+// format returns the format for entries when the server asks for none: text or opaque for a single
+// value, TLV for LwM2M 1.0 and SenML CBOR later for anything else.
 func (c *Client) format(v Version, base Path, entries []Entry) ContentFormat {
 	if base.Len() >= 3 && len(entries) == 1 && entries[0].Path == base {
 		if entries[0].Value.Type() == TypeOpaque {
@@ -306,7 +309,7 @@ func (op *operation) post(ctx context.Context) (*coap.Response, error) {
 	}
 }
 
-// isExecute tells Execute from a write by the model, or by the format of the payload.
+// isExecute distinguishes Execute from a write by the model, or by the format of the payload.
 func (op *operation) isExecute() bool {
 	if m, ok := op.client.model(op.path.Object()); ok {
 		r, _ := m.resource(op.path.Resource())

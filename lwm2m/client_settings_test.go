@@ -112,7 +112,8 @@ func withPicky(t *testing.T, answer func(r *coap.IncomingRequest) *coap.Response
 	})
 }
 
-// TestRefusedSettings writes what the server then does not take: the client goes back to what it took before.
+// TestRefusedSettings writes what the server then does not take: the client goes back to what it
+// took before.
 func TestRefusedSettings(t *testing.T) {
 	refuse := func(code coap.Code, what string) func(*coap.IncomingRequest) *coap.Response {
 		return func(r *coap.IncomingRequest) *coap.Response {
@@ -137,7 +138,7 @@ func TestRefusedSettings(t *testing.T) {
 					require.Equal(t, []string{"/rd/x?" + tc.query, "/rd/x?"}, p.got(), "and at once an Update that the server takes")
 					require.True(t, c.Registered())
 					require.Equal(t, tc.before, p.read(tc.path))
-					require.Contains(t, log.String(), "does not take")
+					require.Contains(t, log.String(), "refuses settings that it wrote")
 					time.Sleep(time.Hour)
 					for _, request := range p.got() {
 						require.Equal(t, "/rd/x?", request)
@@ -187,7 +188,8 @@ func TestRefusedTooLate(t *testing.T) {
 	})
 }
 
-// TestRefusedAtRegister: the server forgets the registration, and takes no new one with what it wrote.
+// TestRefusedAtRegister: the server forgets the registration, and takes no new one with what it
+// wrote.
 func TestRefusedAtRegister(t *testing.T) {
 	for name, answer := range map[string]func(r *coap.IncomingRequest) *coap.Response{
 		"it refuses":         func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.BadRequest} },
@@ -207,7 +209,7 @@ func TestRefusedAtRegister(t *testing.T) {
 				p.write("/1/0/1", "77")
 				time.Sleep(time.Hour)
 				require.True(t, c.Registered())
-				require.Contains(t, log.String(), "does not take")
+				require.Contains(t, log.String(), "refuses settings that it wrote")
 				require.Equal(t, "300", p.read("/1/0/1"))
 			})
 		})
@@ -238,7 +240,8 @@ func TestBusyServer(t *testing.T) {
 	}
 }
 
-// TestRefusedInOtherWords: a server that takes nothing with what it wrote, whatever it answers, gets what it took before.
+// TestRefusedInOtherWords: a server that takes nothing with what it wrote, whatever it answers,
+// gets what it took before.
 func TestRefusedInOtherWords(t *testing.T) {
 	for _, code := range []coap.Code{
 		coap.BadRequest, coap.NotFound, coap.PreconditionFailed, coap.ServiceUnavailable, coap.TooManyRequests, coap.Valid, coap.Content,

@@ -29,7 +29,8 @@ func (s miscountingSink) Write(p []byte) (int, error)  { return s.m.write(p), ni
 func (s miscountingSink) Commit(context.Context) error { s.m.commits++; return nil }
 func (s miscountingSink) Abort(error)                  { s.m.aborted++ }
 
-// TestSinkMiscounts: a value of which a sink took only a part, or more than there is, is not complete.
+// TestSinkMiscounts: a value of which a sink took only a part, or more than there is, is not
+// complete.
 func TestSinkMiscounts(t *testing.T) {
 	for name, write := range map[string]func(p []byte) int{
 		"less":            func(p []byte) int { return len(p) - 1 },

@@ -11,21 +11,23 @@ import (
 const (
 	// drainLimit is how long a client that stops waits for answers that are under way.
 	drainLimit = 5 * time.Second
-	// repeatWait is how long after an answer over UDP its request may come again because the answer was
-	// lost: ACK_TIMEOUT * ACK_RANDOM_FACTOR (RFC 7252, section 4.8), and a second on the way.
+	// repeatWait is how long after an answer over UDP its request may come again because the answer
+	// was lost: ACK_TIMEOUT * ACK_RANDOM_FACTOR (RFC 7252, section 4.8), and a second on the way.
 	repeatWait = 4 * time.Second
 )
 
-// Stop ends Run without de-registering, as before a reboot: the device will be back and register again.
-// Run returns err, which may be nil. Stop does not wait for that, so code that Run calls may call it:
-// Reboot of [DeviceObjectConfig], functions given to [AfterResponse].
+// Stop ends Run without de-registering, as before a reboot: the device will be back and register
+// again. Run returns err, which may be nil. Stop does not wait for that, so code that Run calls may
+// call it: Reboot of [DeviceObjectConfig], functions given to [AfterResponse].
 //
-// Run first answers the requests that have arrived, for at most 5 s, and refuses new ones with 5.03. If it
-// has answered a request over UDP or DTLS that may have changed something, such as the order to reboot, it
-// stays until 4 s after that answer: the server repeats a request whose answer was lost, and gets the
-// answer again. Then the contexts of the program's code end, and Run waits for that code as always.
+// Run first answers the requests that have arrived, for at most 5 s, and refuses new ones with
+// 5.03. If it has answered a request over UDP or DTLS that may have changed something, such as the
+// order to reboot, it stays until 4 s after that answer: the server repeats a request whose answer
+// was lost, and gets the answer again. Then the contexts of the program's code end, and Run waits
+// for that code as always.
 //
-// Only the first Stop counts. After one before Run, Run returns at once; one after Run does nothing.
+// Only the first Stop counts. After one before Run, Run returns at once; one after Run does
+// nothing.
 func (c *Client) Stop(err error) {
 	c.stopOnce.Do(func() {
 		c.stopErr = err
@@ -33,8 +35,8 @@ func (c *Client) Stop(err error) {
 	})
 }
 
-// leaving is the cause of the end of a registration that is kept at the server: the error of Stop, which
-// may be nil, or of a Runner.
+// leaving is the cause of the end of a registration that is kept at the server: the error of Stop,
+// which may be nil, or of a Runner.
 type leaving struct {
 	err    error
 	drains bool // answers what is under way
@@ -42,7 +44,8 @@ type leaving struct {
 
 func (*leaving) Error() string { return "lwm2m: the client stops" }
 
-// leaves returns why a registration whose context has ended is kept at the server, nil if it is not.
+// leaves returns why a registration whose context has ended is kept at the server, nil if it is
+// not.
 func leaves(ctx context.Context) *leaving {
 	l, _ := errors.AsType[*leaving](context.Cause(ctx))
 	return l

@@ -57,8 +57,8 @@ func (f *forgetful) WriteTo(b []byte, to net.Addr) (int, error) {
 	return f.PacketConn.WriteTo(b, to)
 }
 
-// TestStopForReboot: the server gets the answer to the order to reboot, also when it was lost at first, and
-// keeps the registration.
+// TestStopForReboot: the server gets the answer to the order to reboot, also when it was lost at
+// first, and keeps the registration.
 func TestStopForReboot(t *testing.T) {
 	for _, loses := range []bool{false, true} {
 		inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
@@ -91,8 +91,8 @@ func TestStopForReboot(t *testing.T) {
 	}
 }
 
-// TestStopUnderLoss: Run returns soon, whatever is lost, and the server learns what happened or that it
-// cannot know.
+// TestStopUnderLoss: Run returns soon, whatever is lost, and the server learns what happened or
+// that it cannot know.
 func TestStopUnderLoss(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.net.SetDefault(simnet.Conditions{Loss: 0.3, Duplicate: 0.1, Reorder: 0.2, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond})

@@ -20,7 +20,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// TestClientConfiguration: what cannot work is found when the client is made, and named by its field.
+// TestClientConfiguration: what cannot work is found when the client is made, and named by its
+// field.
 func TestClientConfiguration(t *testing.T) {
 	pool, certificate := testCertificate(t, endpointName)
 	_, other := testCertificate(t, endpointName)

@@ -12,8 +12,9 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestCallsFromWithin has functions of the program call the client that calls them: nothing waits for itself, and who says that
-// something has changed whenever it is asked is not asked all the time.
+// TestCallsFromWithin has functions of the program call the client that calls them: nothing waits
+// for itself, and who says that something has changed whenever it is asked is not asked all the
+// time.
 func TestCallsFromWithin(t *testing.T) {
 	value := lwm2m.NewPath(3303, 0, 5700)
 	calls := map[string]func(ctx context.Context, c *lwm2m.Client) error{

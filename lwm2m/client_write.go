@@ -21,7 +21,8 @@ func (op *operation) put(ctx context.Context) (*coap.Response, error) {
 	return op.write(ctx, true)
 }
 
-// write answers Write: the values are decoded, checked against the model, and handed to the object.
+// write answers Write: it decodes the values, checks them by the model, and passes them to the
+// object.
 func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, error) {
 	if op.path.Len() >= 3 {
 		if err := op.client.allows(op.path, Writable); err != nil {
@@ -51,8 +52,8 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 	return op.written(op.path), nil
 }
 
-// writable checks that what entries name exists, and that servers may write it. It leaves out the mark
-// of an instance without resources, which says nothing in a write.
+// writable checks that what entries name exists, and that servers may write it. It leaves out the
+// mark of an instance without resources, which says nothing in a write.
 func (c *Client) writable(entries []Entry) ([]Entry, error) {
 	for _, e := range entries {
 		if err := c.exists(e.Path); err != nil {
@@ -65,8 +66,8 @@ func (c *Client) writable(entries []Entry) ([]Entry, error) {
 	return slices.DeleteFunc(entries, func(e Entry) bool { return e.Path.Len() < 3 }), nil
 }
 
-// takes checks by the model that a server may write an entry, which lies in an instance that exists or
-// is about to.
+// takes checks by the model that a server may write an entry, which lies in an instance that exists
+// or is about to.
 func (c *Client) takes(e Entry) error {
 	if e.Path.Len() < 3 {
 		return nil // an instance without resources
@@ -85,7 +86,8 @@ func (c *Client) takes(e Entry) error {
 	return nil
 }
 
-// apply hands values to an object: a single opaque one to where the object wants it, if it wants it piece by piece.
+// apply passes values to an object. A single opaque one goes to the Sink of a [StreamWriter], if
+// that returns one.
 func (c *Client) apply(ctx context.Context, path Path, entries []Entry, replace bool) error {
 	o := c.objects[path.Object()]
 	s, ok := o.(StreamWriter)
@@ -111,8 +113,8 @@ func (c *Client) apply(ctx context.Context, path Path, entries []Entry, replace 
 	return sink.Commit(ctx)
 }
 
-// written answers a write, and has the observers of what was written told. The registration is looked at when the answer is
-// sent: if the server does not like what it wrote there may be no way to answer any more.
+// written answers a write, and reports the change to observers. The registration is updated after
+// the answer was sent: if the server refuses settings that it wrote, the association may end.
 func (op *operation) written(paths ...Path) *coap.Response {
 	op.client.notify(paths)
 	if !op.after.add(op.client.wake) {
@@ -121,7 +123,8 @@ func (op *operation) written(paths ...Path) *coap.Response {
 	return &coap.Response{Code: coap.Changed}
 }
 
-// openSink is asked, at the first block of a body, where the body goes: an opaque value for a StreamWriter is not collected.
+// openSink returns, at the first block of a body, where the body goes: a Sink for an opaque value
+// of a [StreamWriter], nil for one that is collected in memory.
 func (l *link) openSink(r *coap.IncomingRequest) (coap.Sink, *coap.Response) {
 	path, ok := parsePath(r.Path())
 	f, hasFormat := r.ContentFormat().Get()
@@ -161,14 +164,14 @@ func (l *link) openSink(r *coap.IncomingRequest) (coap.Sink, *coap.Response) {
 	return &streamSink{link: l, sink: sink, turn: make(chan struct{}, 1)}, nil
 }
 
-// streamSink lets a Sink be written by the endpoint, which goes on when the sink does not.
+// streamSink connects the endpoint to a Sink. The endpoint goes on when a method of the Sink hangs.
 type streamSink struct {
 	link *link
 	sink Sink
 	turn chan struct{} // holds a token while a method of sink is under way
 }
 
-// do calls a method of the sink when the one before has returned.
+// do calls a method of the Sink when the one before has returned.
 func (s *streamSink) do(name string, f func() (int, error)) (int, error) {
 	return call(s.link.closed, s.link.client.calls, scopeSink, name, func() (int, error) {
 		s.turn <- struct{}{}
@@ -193,7 +196,8 @@ func (s *streamSink) Commit(ctx context.Context) error {
 	return s.sink.Commit(ctx)
 }
 
-// Abort also reaches the sink when the link is closed, which may be why, but then it is not waited for.
+// Abort reaches the Sink also when the link is closed, which may be the reason, but then does not
+// wait.
 func (s *streamSink) Abort(err error) {
 	_, _ = s.do("Abort of a Sink", func() (int, error) {
 		s.sink.Abort(err)
@@ -224,7 +228,7 @@ func (op *operation) fetch(ctx context.Context) (*coap.Response, error) {
 	return op.content(Path{}, entries)
 }
 
-// readAll returns the values at and below paths that can be read.
+// readAll returns the readable values at and below paths.
 func (c *Client) readAll(ctx context.Context, paths []Path) []Entry {
 	var entries []Entry
 	for _, path := range paths {
@@ -236,7 +240,7 @@ func (c *Client) readAll(ctx context.Context, paths []Path) []Entry {
 			}
 		}
 		for _, p := range objects {
-			if below, err := c.read(ctx, p); err == nil { // what is absent or not readable is left out
+			if below, err := c.read(ctx, p); err == nil { // leave out what is absent or not readable
 				entries = append(entries, below...)
 			}
 		}
@@ -245,8 +249,8 @@ func (c *Client) readAll(ctx context.Context, paths []Path) []Entry {
 	return slices.CompactFunc(entries, func(a, b Entry) bool { return a.Path == b.Path })
 }
 
-// patch answers Write-Composite. All is checked before anything is written; objects then apply their parts one after the
-// other, so a failure in a later object leaves what earlier ones wrote.
+// patch answers Write-Composite. It checks everything before it writes anything; then objects apply
+// their parts one by one, so a failure in a later object leaves what earlier ones wrote.
 func (op *operation) patch(ctx context.Context) (*coap.Response, error) {
 	f, ok := op.r.ContentFormat().Get()
 	if !ok {

@@ -10,8 +10,8 @@ import (
 //
 // The client checks each operation against the object's model, if it knows one, before it calls the
 // object, and the paths that it passes lie under the object. Methods may be called from several
-// goroutines. Their errors become response codes: see [ResponseError] and the sentinels beside it; any
-// other error is answered with 5.00.
+// goroutines. Their errors become response codes: see [ResponseError] and the sentinels beside it;
+// any other error is answered with 5.00.
 //
 // An object may also implement [InstanceCreator], [StreamWriter], [Runner], [ResourceLister] and
 // [VersionFollower].
@@ -20,50 +20,52 @@ type Object interface {
 	ID() uint16
 	// Version returns the version of the object's definition, "" for 1.0.
 	Version() string
-	// Instances returns the identifiers of the instances that exist now, ascending. The slice is the
-	// caller's.
+	// Instances returns the identifiers of the instances that exist now, ascending. The slice is
+	// the caller's.
 	Instances() []uint16
 	// Read returns the readable values at and below path, which names an instance, a resource or a
-	// resource instance. It leaves out resources without a value; if path itself names one, the error is
-	// ErrNotFound.
+	// resource instance. It leaves out resources without a value; if path itself names one, the
+	// error is ErrNotFound.
 	Read(ctx context.Context, path Path) ([]Entry, error)
-	// Write sets the values of entries, all of which lie at or below path: an instance, a resource or a
-	// resource instance. If replace is true (Write with PUT), what is at path and not in entries is
-	// removed, as far as servers may write it; otherwise (POST) it is kept. A multiple resource without
-	// instances is an entry with the zero Value. Write applies all entries or none.
+	// Write sets the values of entries, all of which lie at or below path: an instance, a resource
+	// or a resource instance. If replace is true (Write with PUT), what is at path and not in
+	// entries is removed, as far as servers may write it; otherwise (POST) it is kept. A multiple
+	// resource without instances is an entry with the zero Value. Write applies all entries or
+	// none.
 	Write(ctx context.Context, path Path, entries []Entry, replace bool) error
-	// Execute runs the resource at path. args is the argument list as it was sent, "" if there was none.
-	// What must wait until the server has its answer, such as a reboot, is given to [AfterResponse].
+	// Execute runs the resource at path. args is the argument list as it was sent, "" if there was
+	// none. What must wait until the server has its answer, such as a reboot, is given to
+	// [AfterResponse].
 	Execute(ctx context.Context, path Path, args string) error
 }
 
-// An InstanceCreator is an Object whose instances servers create and delete. Of another, servers create
-// and delete none: the client answers 4.05.
+// An InstanceCreator is an Object whose instances servers create and delete. Of another, servers
+// create and delete none: the client answers 4.05.
 type InstanceCreator interface {
 	Object
-	// Create makes an instance with the values of entries, whose paths lie below it; one entry with the
-	// path of the instance stands for an instance without resources. The client has checked that the
-	// instance does not exist, has chosen the lowest free identifier if the server named none, and that
-	// the model's mandatory resources that servers write are there. Further resources get the values that
-	// the object chooses.
+	// Create makes an instance with the values of entries, whose paths lie below it; one entry with
+	// the path of the instance stands for an instance without resources. The client has checked
+	// that the instance does not exist, has chosen the lowest free identifier if the server named
+	// none, and that the model's mandatory resources that servers write are there. Further
+	// resources get the values that the object chooses.
 	Create(ctx context.Context, instance uint16, entries []Entry) error
-	// Delete removes what is at path, which exists: an instance, or an instance of a multiple resource
-	// (since LwM2M 1.1). The error for what must stay is ErrMethodNotAllowed.
+	// Delete removes what is at path, which exists: an instance, or an instance of a multiple
+	// resource (since LwM2M 1.1). The error for what must stay is ErrMethodNotAllowed.
 	Delete(ctx context.Context, path Path) error
 }
 
-// A StreamWriter is an Object with resources whose values are too big for memory, such as a firmware
-// package.
+// A StreamWriter is an Object with resources whose values are too big for memory, such as a
+// firmware package.
 type StreamWriter interface {
 	Object
-	// OpenWrite returns where the bytes of an opaque value go that a server begins to write at path, or a
-	// nil Sink if the value can be collected in memory and passed to Write. size is what the server
-	// announced, -1 if it announced nothing.
+	// OpenWrite returns where the bytes of an opaque value go that a server begins to write at
+	// path, or a nil Sink if the value can be collected in memory and passed to Write. size is what
+	// the server announced, -1 if it announced nothing.
 	OpenWrite(ctx context.Context, path Path, size int64) (Sink, error)
 }
 
-// A Sink takes an opaque value piece by piece, in order. After Write has failed, only Abort is called. A
-// Write that takes fewer bytes than it was given has failed.
+// A Sink takes an opaque value piece by piece, in order. After Write has failed, only Abort is
+// called. A Write that takes fewer bytes than it was given has failed.
 type Sink interface {
 	io.Writer
 	// Commit ends a value that is complete. Its error is the answer to the server.
@@ -72,21 +74,21 @@ type Sink interface {
 	Abort(err error)
 }
 
-// A VersionFollower is an Object whose definition depends on the version of LwM2M that the client and the
-// server have agreed on.
+// A VersionFollower is an Object whose definition depends on the version of LwM2M that the client
+// and the server have agreed on.
 type VersionFollower interface {
 	Object
-	// FollowVersion is called with the version, 1.0 to 1.2, before each Register with it, and before the
-	// object list is looked at for an Update. What Version and the other methods return from then on
-	// belongs to it.
+	// FollowVersion is called with the version, 1.0 to 1.2, before each Register with it, and
+	// before the object list is looked at for an Update. What Version and the other methods return
+	// from then on belongs to it.
 	FollowVersion(lwm2m Version)
 }
 
 // A Runner is an Object that works on its own: it downloads, measures, waits.
 type Runner interface {
 	Object
-	// Run is called once by [Client.Run], before the client registers, and must return soon after ctx has
-	// ended. If it returns a non-nil error while ctx lives, Client.Run ends and returns that error, and
-	// does not de-register.
+	// Run is called once by [Client.Run], before the client registers, and must return soon after
+	// ctx has ended. If it returns a non-nil error while ctx lives, Client.Run ends and returns
+	// that error, and does not de-register.
 	Run(ctx context.Context, client *Client) error
 }

@@ -121,8 +121,8 @@ func TestDeleteRefused(t *testing.T) {
 	}
 }
 
-// TestCreateLeavesTheChoice has the client choose the instance, as TLV can ask it to, and an empty payload
-// does.
+// TestCreateLeavesTheChoice has the client choose the instance, as TLV can ask it to, and an empty
+// payload does.
 func TestCreateLeavesTheChoice(t *testing.T) {
 	o := lwm2m.NewValueObject(lwm2m.ValueObjectConfig{
 		ID: 20001, Values: []lwm2m.Entry{entryOf("/20001/0", lwm2m.Value{}), entryOf("/20001/2", lwm2m.Value{})},

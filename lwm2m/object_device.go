@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// DeviceObjectConfig is the configuration of object 3, Device. Texts that are empty are resources that
-// the device does not have.
+// DeviceObjectConfig is the configuration of object 3, Device. Texts that are empty are resources
+// that the device does not have.
 type DeviceObjectConfig struct {
 	Manufacturer, Model, Serial string
 	// FirmwareVersion is resource 3, by which servers judge whether an update succeeded.
@@ -23,14 +23,14 @@ type DeviceObjectConfig struct {
 	// FactoryReset is the same for a factory reset. Default: the resource is absent.
 	FactoryReset func()
 
-	// UTCOffset (resource 14, ISO 8601, such as "+02:00" or "Z") and Timezone (15, a name of the IANA
-	// database, such as "Europe/Berlin") are what a server wrote before. Servers may write both; what is
-	// neither is refused with 4.00. Default: absent until a server writes them.
+	// UTCOffset (resource 14, ISO 8601, such as "+02:00" or "Z") and Timezone (15, a name of the
+	// IANA database, such as "Europe/Berlin") are what a server wrote before. Servers may write
+	// both; what is neither is refused with 4.00. Default: absent until a server writes them.
 	UTCOffset, Timezone string
-	// SaveTimezone is called with both before a server's write of one or both takes effect, "" for one
-	// that is absent, so that the program can store and apply them. It may block. Its error is the answer,
-	// and then nothing changes; a program that does not know the zone wraps [ErrBadRequest].
-	// Default: they last as long as the object.
+	// SaveTimezone is called with both before a server's write of one or both takes effect, "" for
+	// one that is absent, so that the program can store and apply them. It may block. Its error is
+	// the answer, and then nothing changes; a program that does not know the zone wraps
+	// [ErrBadRequest]. Default: they last as long as the object.
 	SaveTimezone func(ctx context.Context, utcOffset, timezone string) error
 }
 
@@ -51,9 +51,10 @@ const (
 	deviceSoftwareVersion = 19
 )
 
-// NewDeviceObject returns object 3, Device. The program sets further resources, and their instances, with
-// [ValueObject.Set]: the level of a battery at /3/0/9, the voltages of two power sources at /3/0/7/0 and
-// /3/0/7/1, an error code at /3/0/11/0, which is 0, no error, in the beginning.
+// NewDeviceObject returns object 3, Device. The program sets further resources, and their
+// instances, with [ValueObject.Set]: the level of a battery at /3/0/9, the voltages of two power
+// sources at /3/0/7/0 and /3/0/7/1, an error code at /3/0/11/0, which is 0, no error, in the
+// beginning.
 func NewDeviceObject(config DeviceObjectConfig) *ValueObject {
 	var o *ValueObject
 	v := ValueObjectConfig{
@@ -106,8 +107,8 @@ func NewDeviceObject(config DeviceObjectConfig) *ValueObject {
 	return o
 }
 
-// checkUTCOffset takes an offset of ISO 8601: Z, or a sign, hours and perhaps minutes, from -12:00 to
-// +14:00, which are the offsets that there are.
+// checkUTCOffset takes an offset of ISO 8601: Z, or a sign, hours and perhaps minutes, from -12:00
+// to +14:00, which are the offsets that there are.
 func checkUTCOffset(v Value) error {
 	text, _ := v.Text()
 	if text == "Z" {
@@ -140,8 +141,8 @@ func checkUTCOffset(v Value) error {
 	return nil
 }
 
-// checkTimezone takes what has the form of a name in the IANA database: parts of letters, digits, "+",
-// "-" and "_", between slashes. Devices may have no copy of the database.
+// checkTimezone takes what has the form of a name in the IANA database: parts of letters, digits,
+// "+", "-" and "_", between slashes. Devices may have no copy of the database.
 func checkTimezone(v Value) error {
 	text, _ := v.Text()
 	bad := errors.New("not the name of a time zone such as Europe/Berlin")

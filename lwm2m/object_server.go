@@ -9,43 +9,43 @@ import (
 	"time"
 )
 
-// serverObject is object 1, Server, with the one instance that a client has.
+// serverObject is object 1, Server. A client has one server, and so one instance.
 type serverObject struct {
 	client  *Client
-	initial settings // what a Replace leaves of what it does not name
+	initial settings // a Replace of the instance sets what it does not name back to these
 
 	mu    sync.Mutex
 	now   settings
-	good  told // the last that a Register or an Update succeeded with
-	doubt int  // how much speaks for it that the server does not take others; up to maxDoubt
+	good  announced // what the last successful Register or Update announced
+	doubt int       // how likely it is that the server refuses other ones, up to maxDoubt
 	lwm2m Version
 }
 
 // settings are the resources that a server writes.
 type settings struct {
-	told
+	announced
 	pmin    int64 // default for observations, 0 for none
 	pmax    int64 // default for observations, 0 for none
 	storing bool  // notifications while offline; see Read
 	muted   bool
 }
 
-// told are the settings that the server is told by Register and Update, and can refuse there.
-type told struct {
+// announced are the settings that Register and Update carry, and that the server can refuse there.
+type announced struct {
 	lifetime int64 // s
 	binding  string
 }
 
-func (t told) lifetimeQuery() string { return "lt=" + strconv.FormatInt(t.lifetime, 10) }
+func (t announced) lifetimeQuery() string { return "lt=" + strconv.FormatInt(t.lifetime, 10) }
 
 // shortServerID is the identifier of the one server.
 const shortServerID = 1
 
-// What a Register or an Update with new settings that fails says about them. Some servers do not answer what they do not like, or
-// answer as if it were about something else.
+// How much doubt a failed Register or Update casts on new settings. Some servers do not answer
+// settings that they refuse, or answer with a code for something else.
 const (
 	maxDoubt    = 12
-	doubtBusy   = maxDoubt / 12 // the answer should be about something else
+	doubtBusy   = maxDoubt / 12 // the code is for something else
 	doubtSilent = maxDoubt / 3  // there is no answer
 )
 
@@ -62,29 +62,29 @@ const (
 )
 
 func newServerObject(c *Client, config ClientConfig) *serverObject {
-	initial := settings{told: told{lifetime: int64(config.Lifetime / time.Second), binding: "U"}}
+	initial := settings{announced: announced{lifetime: int64(config.Lifetime / time.Second), binding: "U"}}
 	if c.server.transport == TransportTCP || c.server.transport == TransportTLS {
 		initial.binding = "T"
 	}
-	return &serverObject{client: c, initial: initial, now: initial, good: initial.told, lwm2m: c.version}
+	return &serverObject{client: c, initial: initial, now: initial, good: initial.announced, lwm2m: c.version}
 }
 
-func (o *serverObject) told() told {
+func (o *serverObject) announced() announced {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.now.told
+	return o.now.announced
 }
 
-// accepted says that the server took t.
-func (o *serverObject) accepted(t told) {
+// accepted records that the server took t.
+func (o *serverObject) accepted(t announced) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.good, o.doubt = t, 0
 }
 
-// refused says that the server did not take t, and how sure that is. If that is what it wrote, and sure enough, the settings go
-// back to good.
-func (o *serverObject) refused(t told, doubt int) (good told, back bool) {
+// refused records that the server refused t, with the doubt that this casts on it. If the server
+// wrote t and the doubt is enough, the settings go back to good.
+func (o *serverObject) refused(t announced, doubt int) (good announced, back bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if t == o.good {
@@ -94,8 +94,8 @@ func (o *serverObject) refused(t told, doubt int) (good told, back bool) {
 		return o.good, false
 	}
 	o.doubt = 0
-	if o.now.told == t { // or the server has written other ones meanwhile
-		o.now.told = o.good
+	if o.now.announced == t { // unless the server has written others meanwhile
+		o.now.announced = o.good
 	}
 	return o.good, true
 }
@@ -110,7 +110,7 @@ func (o *serverObject) isMuted() bool {
 func (o *serverObject) defaults() (a Attributes) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	// The values were checked when they were written.
+	// Write has checked the values.
 	if o.now.pmin > 0 {
 		_ = a.Set(AttributePMin, float64(o.now.pmin))
 	}
@@ -130,7 +130,7 @@ func (o *serverObject) FollowVersion(lwm2m Version) {
 	o.lwm2m = lwm2m
 }
 
-// mutes reports whether there is the resource Mute Send, which is of 1.1.
+// mutes reports whether the object has the resource Mute Send, which came with 1.1.
 func (o *serverObject) mutes() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -194,7 +194,8 @@ func selectEntries(path Path, entries []Entry) ([]Entry, error) {
 	return found, nil
 }
 
-// Write implements [Object]. A Replace of the instance takes what it does not name back to what the client began with.
+// Write implements [Object]. A Replace of the instance sets resources that it does not name back to
+// their initial values.
 func (o *serverObject) Write(_ context.Context, path Path, entries []Entry, replace bool) error {
 	mutes := o.mutes()
 	o.mu.Lock()
@@ -218,7 +219,7 @@ func (o *serverObject) Write(_ context.Context, path Path, entries []Entry, repl
 	return nil
 }
 
-// take sets one value.
+// take checks and sets one value.
 func (s *settings) take(e Entry) error {
 	n, isNumber := e.Value.Int64()
 	bad := fmt.Errorf("%w: %s cannot be %s", ErrBadRequest, e.Path, e.Value)
@@ -253,7 +254,7 @@ func (s *settings) take(e Entry) error {
 			return bad
 		}
 		s.binding = text
-	default: // the model has it, the client has not
+	default: // the model has it, this object does not
 		return fmt.Errorf("%w: %s", ErrNotFound, e.Path)
 	}
 	return nil

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFirstBinding: the transport of the server's URI is what the device says that it can be reached by.
+// TestFirstBinding: the transport of the server's URI is what the device says that it can be
+// reached by.
 func TestFirstBinding(t *testing.T) {
 	for scheme, binding := range map[string]string{"coap": "U", "coaps": "U", "coap+tcp": "T", "coaps+tcp": "T"} {
 		config := ClientConfig{Endpoint: "a", Server: scheme + "://h"}
@@ -17,6 +18,6 @@ func TestFirstBinding(t *testing.T) {
 		}
 		c, err := NewClient(config)
 		require.NoError(t, err)
-		require.Equal(t, told{lifetime: 300, binding: binding}, c.control.told(), scheme)
+		require.Equal(t, announced{lifetime: 300, binding: binding}, c.control.announced(), scheme)
 	}
 }

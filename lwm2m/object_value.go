@@ -18,26 +18,27 @@ type ValueObjectConfig struct {
 	// Values are the first values, as [ValueObject.Set] takes them.
 	Values []Entry
 
-	// Writable are the resources that servers may write, each with a function that checks a value. Its
-	// error refuses the write with 4.00; nil takes every value of the resource's type. A multiple
-	// resource takes up to 256 instances. Default: servers write nothing.
+	// Writable are the resources that servers may write, each with a function that checks a value.
+	// Its error refuses the write with 4.00; nil takes every value of the resource's type. A
+	// multiple resource takes up to 256 instances. Default: servers write nothing.
 	Writable map[uint16]func(Value) error
-	// OnWrite is called once for each request that writes, when its values have been checked, and before
-	// they are set. values is what each resource that is written will have afterwards, also the instances
-	// of a multiple resource that stay; a resource that is removed has one entry with the zero Value. The
-	// place to store values, or to act on them; it may block. Its error is the answer, and then nothing is
-	// set. Default: none.
+	// OnWrite is called once for each request that writes, when its values have been checked, and
+	// before they are set. values is what each resource that is written will have afterwards, also
+	// the instances of a multiple resource that stay; a resource that is removed has one entry with
+	// the zero Value. The place to store values, or to act on them; it may block. Its error is the
+	// answer, and then nothing is set. Default: none.
 	OnWrite func(ctx context.Context, values []Entry) error
-	// OnExecute are the resources that servers may execute, by identifier. args is the argument list as it
-	// was sent. What must wait until the server has its answer is given to [AfterResponse]; the error is
-	// the answer. Default: servers execute nothing.
+	// OnExecute are the resources that servers may execute, by identifier. args is the argument
+	// list as it was sent. What must wait until the server has its answer is given to
+	// [AfterResponse]; the error is the answer. Default: servers execute nothing.
 	OnExecute map[uint16]func(ctx context.Context, instance uint16, args string) error
-	// OnCreate is called when a server creates an instance, before it exists, with the values it was
-	// created with: all are of Writable, and checked. It may set further ones with [ValueObject.Set]. Its
-	// error is the answer, and then there is no instance. Default: servers create no instances (4.05).
+	// OnCreate is called when a server creates an instance, before it exists, with the values it
+	// was created with: all are of Writable, and checked. It may set further ones with
+	// [ValueObject.Set]. Its error is the answer, and then there is no instance. Default: servers
+	// create no instances (4.05).
 	OnCreate func(ctx context.Context, instance uint16, values []Entry) error
-	// OnDelete is called when a server deletes an instance, before it is gone. Its error is the answer, and
-	// then the instance stays. Default: servers delete no instances (4.05).
+	// OnDelete is called when a server deletes an instance, before it is gone. Its error is the
+	// answer, and then the instance stays. Default: servers delete no instances (4.05).
 	OnDelete func(ctx context.Context, instance uint16) error
 	// MaxInstances is how many instances there may be for a server to create another. Default: 100.
 	MaxInstances int
@@ -71,7 +72,8 @@ var (
 	_ ResourceLister  = (*ValueObject)(nil)
 )
 
-// NewValueObject returns an object with the values of config. It panics where [ValueObject.Set] does.
+// NewValueObject returns an object with the values of config. It panics where [ValueObject.Set]
+// does.
 func NewValueObject(config ValueObjectConfig) *ValueObject {
 	config.MaxInstances = cmp.Or(config.MaxInstances, 100)
 	o := &ValueObject{valueObject{config: config, clients: make(map[*Client]int)}}
@@ -81,20 +83,21 @@ func NewValueObject(config ValueObjectConfig) *ValueObject {
 	return o
 }
 
-// Set sets the value at path, a resource or a resource instance of the object, and makes the instance
-// that it lies in if there is none. The zero Value with the path of an instance makes one without
-// resources. Observers get the new value if it is another one.
+// Set sets the value at path, a resource or a resource instance of the object, and makes the
+// instance that it lies in if there is none. The zero Value with the path of an instance makes one
+// without resources. Observers get the new value if it is another one.
 //
-// A resource has one value or instances, whichever was set last. The value should be of the type that
-// the model gives the resource, or of one that converts to it without loss. Set panics on other paths,
-// which the program knows.
+// A resource has one value or instances, whichever was set last. The value should be of the type
+// that the model gives the resource, or of one that converts to it without loss. Set panics on
+// other paths, which the program knows.
 func (o *ValueObject) Set(path Path, v Value) {
 	if o.set(path, v) {
 		o.notify(path)
 	}
 }
 
-// Remove removes the values at and below path; with the path of an instance it removes the instance.
+// Remove removes the values at and below path; with the path of an instance it removes the
+// instance.
 func (o *ValueObject) Remove(path Path) {
 	if o.remove(path) {
 		o.notify(path)
@@ -180,8 +183,8 @@ func (o *valueObject) Instances() []uint16 {
 	return slices.Clone(o.instances)
 }
 
-// Resources implements [ResourceLister]: those that have a value, and those that servers may write or
-// execute.
+// Resources implements [ResourceLister]: those that have a value, and those that servers may write
+// or execute.
 func (o *valueObject) Resources(instance uint16) []uint16 {
 	ids := slices.AppendSeq(slices.Collect(maps.Keys(o.config.Writable)), maps.Keys(o.config.OnExecute))
 	o.mu.Lock()

@@ -196,7 +196,8 @@ func TestWriteResourceInstances(t *testing.T) {
 	})
 }
 
-// TestReplaceInstance removes what a Write of an instance does not name, as far as servers may write it.
+// TestReplaceInstance removes what a Write of an instance does not name, as far as servers may
+// write it.
 func TestReplaceInstance(t *testing.T) {
 	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
 		require.NoError(t, w.ask(lwm2m.OpWrite, "/20000/0", format,
@@ -318,7 +319,8 @@ func TestSetSingleOrMultiple(t *testing.T) {
 	require.Empty(t, o.Instances())
 }
 
-// TestSharedValues: an object of two clients reports to the servers of both, also what one of them writes.
+// TestSharedValues: an object of two clients reports to the servers of both, also what one of them
+// writes.
 func TestSharedValues(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: switchModels(t)}, func(t *testing.T, w *world) {
 		s := newSwitches()

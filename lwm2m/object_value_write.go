@@ -86,8 +86,8 @@ func (o *valueObject) Delete(ctx context.Context, path Path) error {
 	return nil
 }
 
-// notifyOthers reports what a server changed to the servers of other clients. The client that served it
-// reports it to its own.
+// notifyOthers reports what a server changed to the servers of other clients. The client that
+// served it reports it to its own.
 func (o *valueObject) notifyOthers(ctx context.Context, path Path) {
 	o.mu.Lock()
 	shared := len(o.clients) > 1
@@ -107,8 +107,8 @@ func (o *valueObject) valueAt(path Path) Value {
 }
 
 // merge returns what the resources of entries will have, by path: the values of entries, and of the
-// present instances of multiple resources those that keep says. A resource that will have nothing has one
-// entry with the zero Value.
+// present instances of multiple resources those that keep says. A resource that will have nothing
+// has one entry with the zero Value.
 func (o *valueObject) merge(instance Path, entries []Entry, keep func(Path) bool) ([]Entry, error) {
 	byResource := make(map[Path]map[Path]Value)
 	for _, e := range entries {
@@ -176,7 +176,8 @@ func (o *valueObject) addRemoved(instance Path, next []Entry) []Entry {
 	return next
 }
 
-// commit sets what the resources of next will have, if the program agrees. path is that of the request.
+// commit sets what the resources of next will have, if the program agrees. path is that of the
+// request.
 func (o *valueObject) commit(ctx context.Context, path Path, next []Entry) error {
 	if o.config.OnWrite != nil && len(next) > 0 {
 		if err := o.config.OnWrite(ctx, slices.Clone(next)); err != nil {

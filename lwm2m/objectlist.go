@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// ObjectList is what a registration's payload says about a client: which
-// objects and instances it has (Core specification, Register).
+// ObjectList is what a registration's payload says about a client: which objects and instances it
+// has (Core specification, Register).
 type ObjectList struct {
-	// Root is the path that prefixes every LwM2M path on this client, such as
-	// "/lwm2m"; "" when it is the root of the server, as nearly always.
+	// Root is the path that prefixes every LwM2M path on this client, such as "/lwm2m"; "" when it
+	// is the root of the server, as nearly always.
 	Root string
-	// Formats are the content formats that the client says it supports beyond
-	// the mandatory ones (attribute ct of the root), nil if it says none.
+	// Formats are the content formats that the client says it supports beyond the mandatory ones
+	// (attribute ct of the root), nil if it says none.
 	Formats []ContentFormat
 	// Objects are sorted by ID.
 	Objects []ListedObject
@@ -32,13 +32,11 @@ type ListedObject struct {
 // maxListed bounds how many objects and instances a registration may list.
 const maxListed = 4096
 
-// parseObjectList reads the payload of a Register or an Update. It takes what
-// devices in the field write as long as only one thing can be meant: blanks
-// between links, NUL or a comma at the end, ct=60 110 without quotes, ver=1.
-// An instance is also listed by links to its resources; a version that cannot
-// be read counts as none. Links that are no LwM2M paths below the root are left
-// out, as other resources of a device may be listed too. Errors are
-// [*FormatError].
+// parseObjectList reads the payload of a Register or an Update. It takes what devices in the field
+// write as long as only one thing can be meant: blanks between links, NUL or a comma at the end,
+// ct=60 110 without quotes, ver=1. An instance is also listed by links to its resources; a version
+// that cannot be read counts as none. Links that are no LwM2M paths below the root are left out, as
+// other resources of a device may be listed too. Errors are [*FormatError].
 func parseObjectList(payload []byte) (ObjectList, error) {
 	links, err := parseLooseLinks(trimLinks(payload))
 	if err != nil {
@@ -69,8 +67,8 @@ type listedPath struct {
 	version Version
 }
 
-// collect returns the links that are LwM2M paths, in the order of paths. Of
-// several links of one path the first comes first.
+// collect returns the links that are LwM2M paths, in the order of paths. Of several links of one
+// path the first comes first.
 func (l *ObjectList) collect(links []coreLink) []listedPath {
 	listed := make([]listedPath, 0, len(links))
 	for _, link := range links {
@@ -92,8 +90,8 @@ func (l *ObjectList) collect(links []coreLink) []listedPath {
 	return listed
 }
 
-// parseLooseVersion reads a version as devices write it: also 1 for 1.0, and
-// with a third part, which says nothing.
+// parseLooseVersion reads a version as devices write it: also 1 for 1.0, and with a third part,
+// which says nothing.
 func parseLooseVersion(s string) (Version, error) {
 	s = strings.Trim(s, blanks+`"'`)
 	parts := strings.Split(s, ".")
@@ -125,8 +123,8 @@ func (l *ObjectList) add(p listedPath) {
 	}
 }
 
-// parseFormats reads the attributes ct, each one number or a list. What is no
-// number is of no use and skipped.
+// parseFormats reads the attributes ct, each one number or a list. What is no number is of no use
+// and skipped.
 func parseFormats(l coreLink) (formats []ContentFormat) {
 	for _, a := range l.Attributes {
 		if a.Name != "ct" {
@@ -157,8 +155,8 @@ func (l ObjectList) object(id uint16) (ListedObject, bool) {
 	return l.Objects[i], true
 }
 
-// Has reports whether the list has the object, or the object instance, that p
-// names or lies below. It has the root.
+// Has reports whether the list has the object, or the object instance, that p names or lies below.
+// It has the root.
 func (l ObjectList) Has(p Path) bool {
 	if p.IsRoot() {
 		return true
@@ -167,8 +165,8 @@ func (l ObjectList) Has(p Path) bool {
 	return ok && (p.IsObject() || slices.Contains(o.Instances, p.Instance()))
 }
 
-// Version returns the version of object id, 1.0 if the client gave none, and
-// the zero Version if the client does not have the object.
+// Version returns the version of object id, 1.0 if the client gave none, and the zero Version if
+// the client does not have the object.
 func (l ObjectList) Version(id uint16) Version {
 	o, ok := l.object(id)
 	if ok && o.Version.isZero() {
@@ -177,9 +175,9 @@ func (l ObjectList) Version(id uint16) Version {
 	return o.Version
 }
 
-// appendTo appends the list in the core link format, as a Register carries it,
-// to dst: the root link if it says something, an object link for objects with
-// a version other than 1.0 or without instances, and instance links.
+// appendTo appends the list in the core link format, as a Register carries it, to dst: the root
+// link if it says something, an object link for objects with a version other than 1.0 or without
+// instances, and instance links.
 func (l ObjectList) appendTo(dst []byte) []byte {
 	start := len(dst)
 	open := func(p Path) {

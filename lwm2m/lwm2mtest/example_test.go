@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// testSensor is a test, TestSensor, of a program that reads a sensor over a link that loses every fifth
-// datagram. It takes no real time.
+// testSensor is a test, TestSensor, of a program that reads a sensor over a link that loses every
+// fifth datagram. It takes no real time.
 func testSensor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := simnet.New(1) // the seed of what is lost

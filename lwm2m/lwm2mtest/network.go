@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// Serve starts a server at an address of a network, such as "10.0.0.1:5683", and stops it when the test ends. Clients of the
-// same test should be started after it, so that they end before it.
+// Serve starts a server at an address of a network, such as "10.0.0.1:5683", and stops it when the
+// test ends. Start the clients of a test after it, so that they end before it.
 func Serve(t testing.TB, network *simnet.Network, address string, config lwm2m.ServerConfig) *lwm2m.Server {
 	t.Helper()
 	conn, err := network.Listen(address)
@@ -26,8 +26,8 @@ func Serve(t testing.TB, network *simnet.Network, address string, config lwm2m.S
 	return server
 }
 
-// Register starts a client at an address of a network, such as "10.0.0.2:0", waits until it is registered, at most ten minutes
-// of the test's time, and stops it when the test ends.
+// Register starts a client at an address of a network, such as "10.0.0.2:0", and waits until it is
+// registered, for at most ten minutes of the test's time. It stops the client when the test ends.
 func Register(t testing.TB, network *simnet.Network, address string, config lwm2m.ClientConfig) *lwm2m.Client {
 	t.Helper()
 	config.Listen = func(context.Context) (net.PacketConn, error) { return network.Listen(address) }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// receiveQueue is how many datagrams wait in a connection before further ones
-// are lost, as in a socket's buffer.
+// receiveQueue is how many datagrams wait in a connection before further ones are lost, as in a
+// socket's buffer.
 const receiveQueue = 4096
 
 // Conn is a connection to a [Network]. It implements net.PacketConn.
@@ -41,9 +41,8 @@ func (c *Conn) Outside() netip.AddrPort {
 	return c.outside
 }
 
-// Rebind gives c another outside address, as a NAT does that has forgotten its
-// mapping: what it sends comes from addr, and what is sent to the old address
-// is lost. Its local address stays.
+// Rebind gives c another outside address, as a NAT does that has forgotten its mapping: what it
+// sends comes from addr, and what is sent to the old address is lost. Its local address stays.
 func (c *Conn) Rebind(addr netip.AddrPort) {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()

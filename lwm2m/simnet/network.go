@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// Conditions are those of one direction between two hosts. The zero value is
-// a perfect link without delay.
+// Conditions are those of one direction between two hosts. The zero value is a perfect link without
+// delay.
 type Conditions struct {
-	// Loss, Duplicate and Reorder are probabilities from 0 to 1 for each
-	// datagram. One that is reordered is held back by ReorderDelay.
+	// Loss, Duplicate and Reorder are probabilities from 0 to 1 for each datagram. One that is
+	// reordered is held back by ReorderDelay.
 	Loss, Duplicate, Reorder float64
 	// Delay is the time on the way, Jitter a uniform addition up to it.
 	Delay, Jitter time.Duration
-	// ReorderDelay is how long a reordered datagram is held back. Default:
-	// twice Delay, at least 1 ms.
+	// ReorderDelay is how long a reordered datagram is held back. Default: twice Delay, at least 1
+	// ms.
 	ReorderDelay time.Duration
 	// Cut loses everything.
 	Cut bool
-	// Drop, when not nil, is asked for each datagram first; true loses it. It
-	// is called under the network's lock and must not call the network.
+	// Drop, when not nil, decides first whether a datagram is lost. It is called with the network
+	// locked and must not call the network.
 	Drop func(Packet) bool
 }
 
@@ -36,7 +36,7 @@ type Packet struct {
 	Seq int
 	// Data is the payload, valid during the call.
 	Data []byte
-	// Lost tells a tap that the datagram will not arrive.
+	// Lost reports, to a tap, that the datagram will not arrive.
 	Lost bool
 }
 
@@ -84,16 +84,14 @@ func (n *Network) SetDefault(c Conditions) {
 	n.def = c
 }
 
-// SetLink sets the conditions for datagrams from one host to another, one
-// direction only.
+// SetLink sets the conditions for datagrams from one host to another, one direction only.
 func (n *Network) SetLink(from, to netip.Addr, c Conditions) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.links[hosts{from, to}] = c
 }
 
-// Partition cuts, or heals, both directions between two hosts, keeping their
-// other conditions.
+// Partition cuts, or heals, both directions between two hosts, keeping their other conditions.
 func (n *Network) Partition(a, b netip.Addr, cut bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -104,17 +102,15 @@ func (n *Network) Partition(a, b netip.Addr, cut bool) {
 	}
 }
 
-// Tap has f called for every datagram that is sent, also for those that get
-// lost, in the order of sending. f runs under the network's lock and must not
-// call the network.
+// Tap calls f for every datagram that is sent, also for those that get lost, in the order of
+// sending. f is called with the network locked and must not call it.
 func (n *Network) Tap(f func(Packet)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.taps = append(n.taps, f)
 }
 
-// Listen returns a connection at an address such as "10.0.0.1:5683"; port 0
-// takes a free one.
+// Listen returns a connection at an address such as "10.0.0.1:5683"; port 0 takes a free one.
 func (n *Network) Listen(address string) (*Conn, error) {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -169,7 +165,7 @@ func (n *Network) path(d direction) *path {
 	return p
 }
 
-// Forge sends a datagram that seems to come from an address, whoever has that.
+// Forge sends a datagram with a sender's address that it need not come from.
 func (n *Network) Forge(from, to netip.AddrPort, data []byte) { n.send(from, to, data) }
 
 // send puts a datagram on its way.
@@ -181,8 +177,7 @@ func (n *Network) send(from, to netip.AddrPort, data []byte) {
 	pkt := Packet{From: from, To: to, Seq: p.seq, Data: data}
 	p.seq++
 
-	// The same number of draws for each datagram: changing one condition does
-	// not shift the others.
+	// The same number of draws for each datagram: changing one condition does not shift the others.
 	lost := p.rng.Float64() < c.Loss
 	twice := p.rng.Float64() < c.Duplicate
 	late := p.rng.Float64() < c.Reorder
@@ -210,8 +205,7 @@ func (n *Network) send(from, to netip.AddrPort, data []byte) {
 	}
 }
 
-// deliver hands f over after delay, in the order of arrival and, at one
-// instant, of sending.
+// deliver hands f over after delay, in the order of arrival and, at one instant, of sending.
 func (n *Network) deliver(f flight, delay time.Duration) {
 	if delay <= 0 && len(n.flight) == 0 {
 		n.arrive(f)
