@@ -62,15 +62,10 @@ func ExampleManager() {
 	if err != nil {
 		panic(err)
 	}
-	for event, err := range mgr.Events(ctx, update.Since) {
-		if err != nil {
-			panic(err)
-		}
-		if event.Update == update.ID && event.Outcome != firmware.OutcomeNone {
-			fmt.Println(event.Outcome, event.Result)
-			break
-		}
+	if update, err = mgr.Wait(ctx, update.ID); err != nil {
+		panic(err)
 	}
+	fmt.Println(update.Outcome(), update.Machine.Result)
 	fmt.Println(device.Version())
 	// Output:
 	// succeeded success

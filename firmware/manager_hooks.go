@@ -15,7 +15,7 @@ import (
 //
 // The hooks of one update are called one after the other, in the order of this type's fields:
 // Started or Resumed, then ActionStart and ActionEnd in turn, then Ended; after that only those of
-// the last action of an update that was ended from here, fsm.ActionCancel. They run in goroutines
+// the last action of an update that was ended from here, [ActionCancel]. They run in goroutines
 // of their own, at most 32 at a time. A hook that blocks delays the later hooks of its update, and
 // with 31 others that block those of all updates; it delays no update and no request. A hook that
 // panics is logged, and has returned as far as the order is concerned.
@@ -32,17 +32,24 @@ type Hooks struct {
 	// Run began are Resumed instead, once in each Run.
 	Started func(ctx context.Context, u Update)
 	Resumed func(ctx context.Context, u Update)
-	// ActionStart is called when an action towards a device begins: it may still wait for its turn
-	// or for a sleeping device. kind is one of fsm.ActionRead, ActionObserve, ActionReset,
-	// ActionWriteURI, ActionPush, ActionExecute and ActionCancel. The context that it returns is
-	// passed to ActionEnd; nil stands for the one that it was given.
-	ActionStart func(ctx context.Context, u Update, kind fsm.ActionKind) context.Context
+	// ActionStart is called when an action with a device begins: it may still wait for its turn, or
+	// for a sleeping device. The context that it returns is passed to ActionEnd; nil stands for the
+	// one that it was given. kind is
+	//
+	//	[ActionRead]: reads of State, Result, version and others
+	//	[ActionObserve]: Observe of State and Result
+	//	[ActionReset]: the write that brings the device back to State Idle
+	//	[ActionWriteURI]: the write of a Package URI
+	//	[ActionPush]: the write of the whole package
+	//	[ActionExecute]: the Execute that installs it
+	//	[ActionCancel]: the Execute that cancels, and a last read, after Ended
+	ActionStart func(ctx context.Context, u Update, kind ActionKind) context.Context
 	// ActionEnd is called exactly once for each ActionStart, also when the latter panicked, and
 	// when Run ends. Only a process that is killed leaves it out. u is the update as it was when
 	// the action began. err is nil if the device answered with success; a *lwm2m.ResponseError if
 	// it answered with an error; [ErrGivenUp] if the action was not waited for; lwm2m.ErrTimeout
 	// and others if there was no answer.
-	ActionEnd func(ctx context.Context, u Update, kind fsm.ActionKind, err error)
+	ActionEnd func(ctx context.Context, u Update, kind ActionKind, err error)
 	// Ended is called when an update has its outcome, in the process that ended it.
 	Ended func(ctx context.Context, u Update)
 	// StoreFailed is called when the store refused a commit, which is then tried again. It has no
@@ -93,7 +100,7 @@ func (h *hookRunner) call(update, hook string, must bool, fn func()) bool {
 		first := h.left == 1
 		h.mu.Unlock()
 		if first {
-			h.log.Warn("hooks do not return in time; calls are left out", "hook", hook, "update", update)
+			h.log.Warn("hooks do not return in time; calls are left out", "function", hook, "update", update)
 		}
 		return false
 	}
@@ -106,7 +113,7 @@ func (h *hookRunner) call(update, hook string, must bool, fn func()) bool {
 	line.calls = append(line.calls, func() {
 		defer func() {
 			if p := recover(); p != nil {
-				h.log.Error("hook panicked", "hook", hook, "update", update, "panic", p)
+				h.log.Error("hook panicked", "function", hook, "update", update, "panic", p)
 			}
 		}()
 		fn()
