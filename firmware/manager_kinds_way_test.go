@@ -252,7 +252,7 @@ func TestOffers(t *testing.T) {
 			w.device(script)
 			u := w.update(w.request())
 			w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
-			require.Contains(t, w.journal(u.ID), "no Package URI can be made for http")
+			require.Contains(t, w.journal(u.ID), "no Package URI for http")
 		})
 	})
 }

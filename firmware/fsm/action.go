@@ -5,28 +5,24 @@ type ActionKind string
 
 // The actions. The shell reports the end of each with [ObserveDone].
 const (
-	// ActionNone: nothing to do; the machine waits, until [Update.Wake] at the
-	// latest.
+	// ActionNone: nothing to do; the machine waits, until [Update.Wake] at the latest.
 	ActionNone ActionKind = ""
 	// ActionRead reads Action.Resources.
 	ActionRead ActionKind = "read"
 	// ActionObserve observes 5/0/3 and 5/0/5. A device that refuses is polled.
 	ActionObserve ActionKind = "observe"
-	// ActionReset brings the device back to Idle in the way that Action.Reset
-	// says.
+	// ActionReset brings the device back to Idle in the way that Action.Reset says.
 	ActionReset ActionKind = "reset"
 	// ActionWriteURI writes a Package URI of Action.Protocol into 5/0/1.
 	ActionWriteURI ActionKind = "write_uri"
-	// ActionPush writes the package into 5/0/0. [ObserveProgress] reports how far
-	// it is.
+	// ActionPush writes the package into 5/0/0. [ObserveProgress] reports how far it is.
 	ActionPush ActionKind = "push"
 	// ActionExecute executes 5/0/2.
 	ActionExecute ActionKind = "execute"
-	// ActionCancel asks the device to drop the package after the server has ended
-	// the update: Execute 5/0/10 and, if the device refuses that and Action.Reset
-	// is ResetEmptyURI, an empty 5/0/1. It then reads 5/0/3 and 3/0/3 and reports
-	// them in Observation.Reading. The shell tries it once, and not at all if
-	// another update of the device has begun to write.
+	// ActionCancel asks the device to drop the package after the server has ended the update:
+	// Execute 5/0/10 and, if the device refuses that and Action.Reset is ResetEmptyURI, an empty
+	// 5/0/1. It then reads 5/0/3 and 3/0/3 and reports them in Observation.Reading. The shell tries
+	// it once, and not at all if another update of the device has begun to write.
 	ActionCancel ActionKind = "cancel"
 )
 
@@ -52,8 +48,7 @@ func (k ActionKind) words() string {
 	}
 }
 
-// Action is something to do with the device. Kind says which of the fields
-// count.
+// Action is something to do with the device. Kind says which of the fields count.
 type Action struct {
 	Kind ActionKind `json:"kind"`
 	// ID names the action in [ObserveDone]; it is unique within the update.
@@ -72,23 +67,20 @@ type Action struct {
 
 // Actions is what a step asks of the shell, in the order of the fields.
 type Actions struct {
-	// Persist: make the new update durable before anything below begins or is
-	// shown. Without Persist only facts changed that a crash may lose.
+	// Persist: make the new update durable before anything below begins or is shown. Without
+	// Persist only facts changed that a crash may lose.
 	Persist bool
 	// Journal holds the lines to append in the same commit.
 	Journal []Entry
-	// Holds: the device provably holds this update's package (Plan.Digest) in
-	// State Downloaded. Store that with the device's facts, in the same commit.
+	// Holds: the device provably holds this update's package (Plan.Digest) in State Downloaded.
+	// Store that with the device's facts, in the same commit.
 	Holds bool
-	// Abandon: the machine gives up the action under way, because the device
-	// registered again or the update ended. Stop it before the update is
-	// persisted; after that no message of it may go out. The machine ignores its
-	// end.
+	// Abandon: the machine gives up the action under way, because the device registered again or
+	// the update ended. Stop it before the update is persisted; after that no message of it may go
+	// out. The machine ignores its end.
 	Abandon bool
-	// Do is the one action to begin now. Its Kind is ActionNone if there is
-	// nothing to do.
+	// Do is the one action to begin now. Its Kind is ActionNone if there is nothing to do.
 	Do Action
-	// Ended: the update has its outcome. Cancel its observations and its Package
-	// URIs.
+	// Ended: the update has its outcome. Cancel its observations and its Package URIs.
 	Ended bool
 }

@@ -2,8 +2,7 @@ package fsm
 
 import "time"
 
-// downtimeCounts is how much of a time without a server counts against the
-// deadline of an update.
+// downtimeCounts is how much of a time without a server counts against the deadline of an update.
 const downtimeCounts = 10 * time.Minute
 
 // Pauses that no operator has asked to change.
@@ -12,43 +11,38 @@ const (
 	debounce = 200 * time.Millisecond
 	// readGap is the least time between two reads that hints ask for.
 	readGap = 500 * time.Millisecond
-	// firstLook is the time from an acknowledged write to the read that is due
-	// even without a notification: an unchanged Result can be a new failure.
+	// firstLook is the time from an acknowledged write to the read that is due even without a
+	// notification: an unchanged Result can be a new failure.
 	firstLook = 3 * time.Second
 	// stale is how long after a write the Result from before may still show.
 	stale = 5 * time.Second
-	// unseen is how long a device may show no download that it acknowledged, in
-	// settle times.
+	// unseen is how long a device may show no download that it acknowledged, in settle times.
 	unseen = 5
 	// writeGrace is the default of Profile.WriteGrace.
 	writeGrace = time.Minute
-	// executeGrace is how long a device may show Downloaded after it accepted
-	// Execute.
+	// executeGrace is how long a device may show Downloaded after it accepted Execute.
 	executeGrace = 30 * time.Second
-	// resumeGrace is how long after a restart of the server no limit strikes
-	// before the device was looked at.
+	// resumeGrace is how long after a restart of the server no limit strikes before the device was
+	// looked at.
 	resumeGrace = 2 * time.Minute
-	// stallAfter is how long a push may go unanswered before the journal says
-	// so.
+	// stallAfter is how long a push may go unanswered before the journal says so.
 	stallAfter = 20 * time.Second
 	// heldLook is how often an update is looked at that is held without an end.
 	heldLook = time.Hour
-	// loose is how long a message may travel (EXCHANGE_LIFETIME, RFC 7252
-	// section 4.8.2).
+	// loose is how long a message may travel (EXCHANGE_LIFETIME, RFC 7252 section 4.8.2).
 	loose = 247 * time.Second
 	// doublings bounds all back-off: 64 times the first pause.
 	doublings = 6
 )
 
-// backoff is the n-th pause (the first is 0) of a doubling series.
+// backoff returns the n-th pause of a doubling series; the first is 0.
 func backoff(first time.Duration, n int) time.Duration {
 	return first << min(max(n, 0), doublings)
 }
 
-// retryPause is the n-th pause (the first is 0) before something is tried
-// again: up to half as much more than the doubling series has it, by when the
-// update was created, so that a fleet that failed at once does not come back at
-// once. The same update always has the same pauses.
+// retryPause returns the n-th pause before something is tried again; the first is 0. It is up to
+// half as much longer than the doubling series says, by when the update was created: devices of a
+// fleet that failed together do not come back together. The same update always has the same pauses.
 func (u Update) retryPause(n int) time.Duration {
 	pause := backoff(u.Plan.Limits.Retry, n)
 	// The mixing function of SplitMix64.
@@ -59,7 +53,7 @@ func (u Update) retryPause(n int) time.Duration {
 	return pause + pause/1000*time.Duration(h%501)
 }
 
-// limit is that of the current phase; 0 means none.
+// limit returns the limit of the current phase; 0 means none.
 func (u Update) limit() time.Duration {
 	limits := u.Plan.Limits
 	switch u.Phase {
@@ -74,8 +68,7 @@ func (u Update) limit() time.Duration {
 	case PhaseExecuting:
 		return limits.Executing
 	case PhaseRestarting:
-		// A device in queue mode may sleep for its lifetime before it says that
-		// it is back.
+		// A device in queue mode may sleep for its lifetime before it says that it is back.
 		if p := u.Memory.Presence; p.Queue && !p.Online {
 			return limits.Restarting + p.Lifetime
 		}
@@ -87,10 +80,10 @@ func (u Update) limit() time.Duration {
 	}
 }
 
-// counts reports whether the time that passes now is part of the phase. It is
-// not while the operator holds the update, while an action waits in a queue of
-// the server's, or while the device is away or asleep; but its absence counts
-// while it is waited for from the start, and while it restarts.
+// counts reports whether the time that passes now is part of the phase. It is not while an operator
+// holds the update, while an action waits in a queue of the server, or while the device is away or
+// asleep. Absence counts while the server waits for the first registration, and while the device
+// restarts.
 func (u Update) counts() bool {
 	switch {
 	case u.Held() || u.Memory.Doing.Queued:
@@ -102,8 +95,8 @@ func (u Update) counts() bool {
 	}
 }
 
-// limitAt is when the phase's limit strikes; zero when it does not, or not as
-// things are.
+// limitAt returns when the limit of the phase ends the update; zero if it does not, or if its time
+// stands still.
 func (u Update) limitAt() time.Time {
 	limit := u.limit()
 	if limit <= 0 || !u.counts() {
@@ -112,8 +105,8 @@ func (u Update) limitAt() time.Time {
 	return u.Memory.Clock.Since.Add(limit + u.Memory.Clock.Free)
 }
 
-// lapses is when time ends the update, unless something happens before; for one
-// that is held, when it is looked at.
+// lapses returns when time ends the update if nothing happens before. For an update on hold it
+// returns when the server reads the device next.
 func (u Update) lapses() time.Time {
 	c := u.Memory.Clock
 	if u.Held() {
@@ -134,8 +127,8 @@ func (u Update) lapses() time.Time {
 	return at
 }
 
-// advance lets time pass up to at. Holds that end on the way end at their time.
-// down says that no server ran.
+// advance lets time pass up to at. A hold whose time ends on the way ends then. down says that no
+// server ran meanwhile.
 func (m *machine) advance(at time.Time, down bool) {
 	for {
 		end := at
@@ -152,7 +145,7 @@ func (m *machine) advance(at time.Time, down bool) {
 	}
 }
 
-// pass counts a time that has passed, from m.now on, for what it is.
+// pass accounts for the time d that has passed since m.now.
 func (m *machine) pass(d time.Duration, down bool) {
 	c := &m.Memory.Clock
 	if d <= 0 {
@@ -171,7 +164,7 @@ func (m *machine) pass(d time.Duration, down bool) {
 	}
 }
 
-// deviceAway notes that the device cannot be reached.
+// deviceAway records that the device cannot be reached.
 func (m *machine) deviceAway(asleep bool) {
 	p := &m.Memory.Presence
 	if asleep && !p.Asleep {
@@ -184,7 +177,7 @@ func (m *machine) deviceAway(asleep bool) {
 	}
 }
 
-// deviceBack notes that the device can be reached.
+// deviceBack records that the device can be reached.
 func (m *machine) deviceBack() {
 	p, c := &m.Memory.Presence, &m.Memory.Clock
 	if p.Asleep && m.Phase == PhaseRestarting && !m.Held() {
@@ -197,7 +190,7 @@ func (m *machine) deviceBack() {
 	}
 }
 
-// enter starts a phase and its clock; a phase that goes on keeps its clock.
+// enter begins a phase and its clock. A phase that continues keeps its clock.
 func (m *machine) enter(phase Phase) {
 	if m.Phase != phase {
 		m.Phase = phase
@@ -206,16 +199,16 @@ func (m *machine) enter(phase Phase) {
 	}
 }
 
-// restartClock lets the phase count from at on.
+// restartClock lets the time of the phase count from at on.
 func (m *machine) restartClock(at time.Time) {
 	m.Memory.Clock.Since, m.Memory.Clock.Free = at, 0
 }
 
-// overdue reports that the deadline has passed: nothing new is begun, and the
-// step ends the update.
+// overdue reports whether the deadline has passed. Then the machine begins nothing, and the step
+// ends the update.
 func (m *machine) overdue() bool { return !m.Held() && !m.now.Before(m.Deadline) }
 
-// enforceLimits ends an update whose time is over.
+// enforceLimits ends an update that has reached its deadline or the limit of its phase.
 func (m *machine) enforceLimits() {
 	if resumed := m.Memory.Clock.Resumed; !resumed.IsZero() && m.now.Before(resumed.Add(resumeGrace)) {
 		return

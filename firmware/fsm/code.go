@@ -2,8 +2,8 @@ package fsm
 
 import "fmt"
 
-// Code is a CoAP response code: class in the upper three bits, detail in the
-// lower five. Zero stands for no response.
+// Code is a CoAP response code: the class in the upper three bits, the detail in the lower five
+// (RFC 7252, section 3). Zero means that there was no response.
 type Code uint8
 
 // The response codes that the machines give or weigh.

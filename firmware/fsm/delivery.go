@@ -1,7 +1,7 @@
 package fsm
 
-// Delivery is how a package reaches the device. The zero value is DeliveryAuto:
-// the machine chooses by profile and resource 5/0/9.
+// Delivery is how a package reaches the device. The zero value is DeliveryAuto: the machine
+// chooses, by profile and resource 5/0/9.
 type Delivery string
 
 // The ways of delivery.
@@ -23,8 +23,8 @@ func (d Delivery) String() string {
 	return string(d)
 }
 
-// MarshalText returns "push", "pull" or "auto"; a value that is none of the
-// constants fails with [ErrUnknownName].
+// MarshalText returns "push", "pull" or "auto"; a value that is none of the constants fails with
+// [ErrUnknownName].
 func (d Delivery) MarshalText() ([]byte, error) {
 	return wordText(deliveries, "delivery", d, d.String())
 }
@@ -43,8 +43,8 @@ func (d *Delivery) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// DeliveryMethod is the value of resource 5/0/9: what the device accepts.
-// Numbers outside 0..2 are kept and shown as digits.
+// DeliveryMethod is the value of resource 5/0/9: the deliveries that a device accepts. Numbers
+// outside 0 to 2 are kept, and shown as digits.
 type DeliveryMethod int
 
 // The delivery methods of resource 5/0/9.
@@ -56,8 +56,8 @@ const (
 
 var methodNames = []string{"pull", "push", "both"}
 
-// Allows reports whether a device with this method accepts that delivery. A
-// method outside the registry's range allows nothing.
+// Allows reports whether a device with this method accepts the delivery. A method that the registry
+// does not define allows none.
 func (m DeliveryMethod) Allows(d Delivery) bool {
 	switch d {
 	case DeliveryPush:

@@ -2,8 +2,8 @@ package fsm
 
 import "slices"
 
-// done takes in the end of the action under way. The end of any other action is
-// too late to matter.
+// done records the end of the action under way. It ignores the end of any other action, which comes
+// too late.
 func (m *machine) done(o Observation) {
 	act := m.Doing()
 	if act.Kind == ActionNone || o.Action != act.ID {
@@ -31,8 +31,7 @@ func (m *machine) done(o Observation) {
 	}
 }
 
-// notDone deals with an action that the server could not carry out: the device
-// has no part in it.
+// notDone handles an action that the server could not carry out. The device had no part in it.
 func (m *machine) notDone(act Action, o Observation) {
 	switch o.Fault {
 	case FaultImage:
@@ -63,8 +62,8 @@ func (m *machine) notDone(act Action, o Observation) {
 	}
 }
 
-// observeDone goes on to the read, with or without observations: without them
-// the device is polled.
+// observeDone continues with the read, whether the device accepted the observations or not. Without
+// them the server polls.
 func (m *machine) observeDone(o Observation) {
 	r := &m.Memory.Reading
 	switch {
@@ -83,7 +82,7 @@ func (m *machine) observeDone(o Observation) {
 	m.readNow()
 }
 
-// resetDone: a refusal is no failure by itself, the read decides.
+// resetDone does not take a refused reset as a failure; the next read decides.
 func (m *machine) resetDone(o Observation) {
 	if !o.Code.OK() {
 		m.log(EventResetFailed, "%s", answer(o, "the reset"))

@@ -1,6 +1,6 @@
 package fsm
 
-// end gives the update its outcome, and stops what is under way.
+// end gives the update its outcome, and stops the action under way.
 func (m *machine) end(outcome Outcome, reason Reason, detail string) {
 	if m.act.Kind != ActionCancel {
 		m.giveUp()
@@ -27,9 +27,9 @@ var endEvents = map[Outcome]string{
 	OutcomeCancelled: EventCancelled, OutcomeTimedOut: EventTimedOut,
 }
 
-// storedResult is the Result that an outcome is stored with: the device's own
-// word where it gave one that fits, and connection_lost otherwise only if the
-// device was away, or did not answer, when its time was over.
+// storedResult returns the Result to store with an outcome: the one that the device reported, if it
+// fits. It is connection_lost otherwise only if the device was away, or did not answer, when the
+// time was over.
 func (m *machine) storedResult(outcome Outcome, reason Reason) Result {
 	switch {
 	case outcome == OutcomeSucceeded:
@@ -49,11 +49,10 @@ func (m *machine) storedResult(outcome Outcome, reason Reason) Result {
 	}
 }
 
-// unanswering reports whether the device is away, asleep, or has left the last
-// request unanswered.
+// unanswering reports whether the device is away, asleep, or has left the last request unanswered.
 func (m *machine) unanswering() bool { return !m.Memory.Presence.Online || m.Memory.Reading.Silent }
 
-// timeOut ends the update by the clock, unless what was read says more.
+// timeOut ends the update because its time is over, unless the last reading says more.
 func (m *machine) timeOut(reason Reason, detail string) {
 	in := m.Memory.Installation
 	switch {
@@ -81,8 +80,8 @@ func (m *machine) cancel(detail string) {
 	m.end(OutcomeCancelled, ReasonOperator, detail)
 }
 
-// cancelOnDevice prepares the farewell: the device is asked to drop a package that is
-// not going to be executed, and then looked at.
+// cancelOnDevice gives up the action under way and asks the device, best effort, to drop the
+// package. The device is read afterwards; see afterEnd.
 func (m *machine) cancelOnDevice() {
 	m.MayStill = m.mayStill()
 	m.giveUp()
@@ -92,7 +91,7 @@ func (m *machine) cancelOnDevice() {
 	m.do(Action{Kind: ActionCancel, Reset: m.Plan.Profile.Reset})
 }
 
-// mayStill says what can follow as far as is known before the farewell.
+// mayStill says what can follow on the device, as far as that is known before ActionCancel.
 func (m *machine) mayStill() MayStill {
 	in, h := m.Memory.Installation, m.Memory.History
 	switch {
@@ -105,10 +104,9 @@ func (m *machine) mayStill() MayStill {
 	}
 }
 
-// afterEnd takes in what the farewell of an update that has ended brought: a
-// device that is Idle by then installs nothing, provided that no Execute is on
-// its way any more, and that it has not installed already: its version tells,
-// and one that was seen to install is believed only with it.
+// afterEnd records what the read of ActionCancel showed of an update that has ended. A device that
+// is Idle installs nothing, unless an Execute can still arrive, or it has installed already, which
+// its version shows. If it was seen to install, State Idle counts only together with a version.
 func (u Update) afterEnd(o Observation) (Update, Actions) {
 	if o.Kind != ObserveDone || u.Doing().Kind != ActionCancel || o.Action != u.Doing().ID {
 		return u, Actions{}
@@ -146,7 +144,7 @@ func (u Update) afterEnd(o Observation) (Update, Actions) {
 	return u, Actions{Persist: true, Journal: []Entry{{Event: EventAfterEnd, Detail: detail}}}
 }
 
-// giveUp drops the action under way; whatever it was, a read follows.
+// giveUp drops the action under way. A read follows, whatever the action was.
 func (m *machine) giveUp() {
 	switch m.Doing().Kind {
 	case ActionNone:

@@ -8,13 +8,12 @@ import (
 	"strings"
 )
 
-// ErrUnknownName reports a text that names no value of an enumeration, or a
-// value without a name, which must not be written because nothing reads it
-// back.
+// ErrUnknownName reports a text that names no value of an enumeration, or a value without a name,
+// which must not be written because nothing reads it back.
 var ErrUnknownName = errors.New("fsm: unknown name")
 
-// numberName gives the name of a registry number; numbers without a name are
-// shown as decimal digits, so that nothing a device says is lost.
+// numberName returns the name of a registry number. A number without a name becomes decimal digits,
+// so that nothing that a device says is lost.
 func numberName(names []string, n int) string {
 	if n >= 0 && n < len(names) {
 		return names[n]
@@ -35,8 +34,8 @@ func parseNumber(names []string, what, text string) (int, error) {
 	return 0, fmt.Errorf("%w: %s %q", ErrUnknownName, what, text)
 }
 
-// wordText is the text of one of the words, and fails for every other value:
-// what is written can be read back. name is what to write for it.
+// wordText returns the text of a word, and fails for a value that is none of the words: what is
+// written can be read back.
 func wordText[T ~string](words []T, what string, word T, name string) ([]byte, error) {
 	if !slices.Contains(words, word) {
 		return nil, fmt.Errorf("%w: %s %q", ErrUnknownName, what, string(word))
@@ -44,8 +43,7 @@ func wordText[T ~string](words []T, what string, word T, name string) ([]byte, e
 	return []byte(name), nil
 }
 
-// parseWord accepts one of the words in any letter case and returns the
-// canonical one.
+// parseWord accepts one of the words in any letter case, and returns the canonical one.
 func parseWord[T ~string](words []T, what, text string) (T, error) {
 	for _, word := range words {
 		if strings.EqualFold(string(word), text) {

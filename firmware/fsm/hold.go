@@ -9,10 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// A Hold keeps an update from executing. It has a name, its Holder, so that one
-// who releases his own does not free what another holds. An update may have
-// several; it executes only when none is left. A held update transfers its
-// package and then waits in State Downloaded.
+// A Hold keeps an update from executing. Its Holder names it, so that an operator who releases a
+// hold does not release that of another. An update may have several, and executes only when none is
+// left. A held update transfers its package and then waits in State Downloaded.
 type Hold struct {
 	// Holder names who holds the update: 1 to MaxHolder bytes.
 	Holder string `json:"holder"`
@@ -20,8 +19,7 @@ type Hold struct {
 	Reason string `json:"reason,omitempty"`
 	// Since is when the hold began; the machine sets it.
 	Since time.Time `json:"since,omitzero"`
-	// Until is when the hold ends by itself, up to the year 9999; zero means
-	// never.
+	// Until is when the hold ends by itself, up to the year 9999; zero means never.
 	Until time.Time `json:"until,omitzero"`
 }
 
@@ -32,7 +30,7 @@ const (
 	MaxHoldReason = 255 // bytes
 )
 
-// Check reports what is wrong with a hold, or nil.
+// Check returns an error if the hold is not valid.
 func (h Hold) Check() error {
 	switch {
 	case h.Holder == "" || len(h.Holder) > MaxHolder:
@@ -47,7 +45,7 @@ func (h Hold) Check() error {
 	return nil
 }
 
-// text says who holds, why and until when.
+// text says who holds the update, why, and until when.
 func (h Hold) text() string {
 	text := h.Holder + " holds the update"
 	if h.Reason != "" {
@@ -59,13 +57,13 @@ func (h Hold) text() string {
 	return text
 }
 
-// plain reports whether s is text without control characters.
+// plain reports whether s is UTF-8 without control characters.
 func plain(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) }
 
 // Held reports whether a hold keeps the update from executing.
 func (u Update) Held() bool { return u.Active() && len(u.Holds) > 0 }
 
-// lastUntil is when the last of the holds ends by itself; zero means never.
+// lastUntil returns when the last hold ends by itself; zero means never.
 func (u Update) lastUntil() time.Time {
 	var last time.Time
 	for _, h := range u.Holds {
@@ -77,7 +75,7 @@ func (u Update) lastUntil() time.Time {
 	return last
 }
 
-// nextUntil is when the first of the holds ends by itself; zero means never.
+// nextUntil returns when the first hold ends by itself; zero means never.
 func (u Update) nextUntil() time.Time {
 	var next time.Time
 	for _, h := range u.Holds {
@@ -88,7 +86,7 @@ func (u Update) nextUntil() time.Time {
 	return next
 }
 
-// hold adds a hold, or replaces that of the same holder.
+// hold adds a hold, or replaces the one of the same holder.
 func (m *machine) hold(h Hold) {
 	h.Until = h.Until.Round(0).UTC()
 	h.Since = m.now
@@ -115,7 +113,7 @@ func (m *machine) hold(h Hold) {
 	m.log(EventHeld, "%s", detail)
 }
 
-// releaseHold ends the hold of one holder, and of no other.
+// releaseHold ends the hold of one holder.
 func (m *machine) releaseHold(holder, why string) {
 	n := len(m.Holds)
 	holds := slices.DeleteFunc(slices.Clone(m.Holds), func(h Hold) bool { return h.Holder == holder })
@@ -133,7 +131,7 @@ func (m *machine) releaseHold(holder, why string) {
 	m.hint()
 }
 
-// holders names those who hold the update.
+// holders names the holders.
 func (u Update) holders() string {
 	names := make([]string, len(u.Holds))
 	for i, h := range u.Holds {
@@ -151,13 +149,13 @@ func (m *machine) expireHolds() {
 	}
 }
 
-// readWhileHeld plans a look at the device now and then: it may lose the package.
+// readWhileHeld plans a read every hour: the device may lose the package.
 func (m *machine) readWhileHeld(why string) {
 	m.Memory.Attempt.WaitReason, m.Memory.Attempt.SettleUntil = why, time.Time{}
 	m.readBy(m.now.Add(heldLook))
 }
 
-// waitForHolds keeps the package on the device until the update has no hold left.
+// waitForHolds leaves the package on the device until the update has no hold.
 func (m *machine) waitForHolds() {
 	if !m.Memory.Attempt.ReadyOnHold {
 		m.Memory.Attempt.ReadyOnHold = true

@@ -5,17 +5,15 @@ import "time"
 // InputKind says what happened to the device's object.
 type InputKind string
 
-// The inputs of the device's machine. Each comment names the fields of [Input]
-// that count beside Kind and At.
+// The inputs of the device's machine. Each comment names the fields of [Input] that count beside
+// Kind and At.
 const (
-	// InputBoot is the first input after each start of the device: Install,
-	// PackageKept. Fault is set if the start finds a push that broke off for
-	// another reason than a lost connection.
+	// InputBoot is the first input after each start of the device: Install, PackageKept. Fault is
+	// set if the start finds a push that broke off for another reason than a lost connection.
 	InputBoot InputKind = "boot"
 
-	// InputPackageBegin is the first block of a Write to 5/0/0 that is not a
-	// reset: Size (Size1 of the request, 0 if it named none). Fault is set if the
-	// shell cannot store the package.
+	// InputPackageBegin is the first block of a Write to 5/0/0 that is not a reset: Size (Size1 of
+	// the request, 0 if it named none). Fault is set if the shell cannot store the package.
 	InputPackageBegin InputKind = "package_begin"
 	// InputPackageEnd is the last block; all bytes are stored: Transfer, Size.
 	InputPackageEnd InputKind = "package_end"
@@ -23,32 +21,28 @@ const (
 	// ResultConnectionLost).
 	InputPackageAbort InputKind = "package_abort"
 
-	// InputWriteURI is a Write of a non-empty 5/0/1: URI. Fault is set if the
-	// shell cannot use the URI (ResultInvalidURI, ResultUnsupProtocol) or cannot
-	// begin the download.
+	// InputWriteURI is a Write of a non-empty 5/0/1: URI. Fault is set if the shell cannot use the
+	// URI (ResultInvalidURI, ResultUnsupProtocol) or cannot begin the download.
 	InputWriteURI InputKind = "write_uri"
-	// InputProgress reports bytes that are safely stored: Transfer, Offset, Size,
-	// ETag. A device that restarts continues from the last one that was saved.
+	// InputProgress reports bytes that are safely stored: Transfer, Offset, Size, ETag. A device
+	// that restarts continues from the last one that was saved.
 	InputProgress InputKind = "progress"
 	// InputDownloadComplete is the end of a download: Transfer, Size.
 	InputDownloadComplete InputKind = "download_complete"
-	// InputDownloadFailed is a failed download: Transfer, Fault (zero means
-	// ResultConnectionLost).
+	// InputDownloadFailed is a failed download: Transfer, Fault (zero means ResultConnectionLost).
 	InputDownloadFailed InputKind = "download_failed"
 
-	// InputReset is a Write of an empty 5/0/1, of one NUL byte to 5/0/0, or of an
-	// empty 5/0/0.
+	// InputReset is a Write of an empty 5/0/1, of one NUL byte to 5/0/0, or of an empty 5/0/0.
 	InputReset InputKind = "reset"
 
-	// InputVerified is a package that passed verification: Transfer, Size,
-	// Digest, PkgName, PkgVersion.
+	// InputVerified is a package that passed verification: Transfer, Size, Digest, PkgName,
+	// PkgVersion.
 	InputVerified InputKind = "verified"
-	// InputVerifyFailed is a package that did not pass it: Transfer, Fault (zero
-	// means ResultIntegrityFailed).
+	// InputVerifyFailed is a package that did not pass it: Transfer, Fault (zero means
+	// ResultIntegrityFailed).
 	InputVerifyFailed InputKind = "verify_failed"
 
-	// InputExecute is Execute 5/0/2. Defer is set if the device or its user asks
-	// for time.
+	// InputExecute is Execute 5/0/2. Defer is set if the device or its user asks for time.
 	InputExecute InputKind = "execute"
 	// InputAccept is the user's consent to a deferred update.
 	InputAccept InputKind = "accept"
@@ -57,8 +51,7 @@ const (
 	// InputTimer is due at [Object.Wake].
 	InputTimer InputKind = "timer"
 
-	// InputInstallApplied: the new version is in place and starts with the next
-	// boot.
+	// InputInstallApplied: the new version is in place and starts with the next boot.
 	InputInstallApplied InputKind = "install_applied"
 	// InputInstallSucceeded: the new version runs; no boot is needed.
 	InputInstallSucceeded InputKind = "install_succeeded"
@@ -67,8 +60,8 @@ const (
 	// InputInstallDeferred: the installer must not start yet.
 	InputInstallDeferred InputKind = "install_deferred"
 
-	// InputWriteSeverity, InputWriteMaxDefer and InputWriteAutoUpgrade are Writes
-	// of 5/0/11, 5/0/13 and 5/0/14: Value.
+	// InputWriteSeverity, InputWriteMaxDefer and InputWriteAutoUpgrade are Writes of 5/0/11, 5/0/13
+	// and 5/0/14: Value.
 	InputWriteSeverity    InputKind = "write_severity"
 	InputWriteMaxDefer    InputKind = "write_max_defer"
 	InputWriteAutoUpgrade InputKind = "write_auto_upgrade"
@@ -79,8 +72,8 @@ type Install uint8
 
 // The values of Input.Install. Only a device in State Updating looks at them.
 const (
-	// InstallUnknown: the installation has not begun, or its state cannot be
-	// determined. It begins again.
+	// InstallUnknown: the installation has not begun, or its state cannot be determined. It begins
+	// again.
 	InstallUnknown Install = iota
 	// InstallPending: the new version runs on trial and is not confirmed yet.
 	InstallPending
@@ -90,8 +83,7 @@ const (
 	InstallFailed
 )
 
-// Input is something that happened to a device's object. Kind says which of the
-// fields count.
+// Input is something that happened to a device's object. Kind says which of the fields count.
 type Input struct {
 	Kind InputKind
 	// At is the time of the input.
@@ -110,8 +102,7 @@ type Input struct {
 	Digest, PkgName, PkgVersion string
 	// Defer asks for time before an update.
 	Defer bool
-	// PackageKept says that the stored package (or its first part) is still
-	// there.
+	// PackageKept says that the stored package (or its first part) is still there.
 	PackageKept bool
 	// Install is what the boot found.
 	Install Install
@@ -119,34 +110,31 @@ type Input struct {
 	Value int64
 }
 
-// Effects is what a step asks of the shell. The shell carries the effects out in
-// the order of the fields. It begins Code and what follows, which others can see,
-// only after Persist is durable. If it cannot persist, it keeps the old object,
-// answers a request with 5.00, and does nothing below.
+// Effects is what a step asks of the shell. The shell carries the effects out in the order of the
+// fields. It begins Code and what follows, which others can see, only after Persist is durable. If
+// it cannot persist, it keeps the old object, answers a request with 5.00, and does nothing below.
 //
-// All effects can be repeated: after a crash, the stored object and InputBoot
-// lead to the effects that are still due.
+// All effects can be repeated: after a crash, the stored object and InputBoot lead to the effects
+// that are still due.
 type Effects struct {
 	// Persist: store the new object durably.
 	Persist bool
-	// Abort: stop the transfer, verification or trial that is under way. The
-	// object ignores its later inputs.
+	// Abort: stop the transfer, verification or trial that is under way. The object ignores its
+	// later inputs.
 	Abort bool
 	// DeleteImage: remove the stored package or its first part.
 	DeleteImage bool
 	// Code answers the request that the input was. CodeNone: it was no request.
 	Code Code
-	// NotifyResult and NotifyState: notify the observers of 5/0/5, and then those
-	// of 5/0/3.
+	// NotifyResult and NotifyState: notify the observers of 5/0/5, and then those of 5/0/3.
 	NotifyResult, NotifyState bool
-	// StartDownload: fetch Object.URI from Object.Offset on. With an offset,
-	// continue only if the entity tag is still Object.ETag, else start over.
+	// StartDownload: fetch Object.URI from Object.Offset on. With an offset, continue only if the
+	// entity tag is still Object.ETag, else start over.
 	StartDownload bool
-	// Verify: check the stored package, then report InputVerified or
-	// InputVerifyFailed.
+	// Verify: check the stored package, then report InputVerified or InputVerifyFailed.
 	Verify bool
-	// Install: install the stored package, then report one of the InputInstall
-	// kinds. Installing again what is already in place must be harmless.
+	// Install: install the stored package, then report one of the InputInstall kinds. Installing
+	// again what is already in place must be harmless.
 	Install bool
 	// Reboot: restart into the new version.
 	Reboot bool

@@ -1,7 +1,6 @@
 package fsm
 
-// Entry is a line of the journal: what happened, and why. Its time is that of
-// the observation.
+// Entry is a line of the journal: what happened, and why. Its time is that of the observation.
 type Entry struct {
 	// Event is one of the Event constants.
 	Event string `json:"event"`
@@ -9,9 +8,9 @@ type Entry struct {
 	Detail string `json:"detail,omitzero"`
 }
 
-// The names of the lines that the server's machine writes into the journal of an
-// update. Each has one meaning. The names are stored, and programs read them:
-// they do not change within a major version.
+// The names of the lines that the server's machine writes into the journal of an update. Each has
+// one meaning. The names are stored, and programs read them: they do not change within a major
+// version.
 const (
 	// EventStarted: the server begins to work on the update.
 	EventStarted = "started"
@@ -23,36 +22,35 @@ const (
 	EventReleased = "released"
 	// EventRetry: something failed, and the server will try it again.
 	EventRetry = "retry"
-	// EventNotSent: this server did not send a request, because the reason for it
-	// changed while the request waited.
+	// EventNotSent: this server did not send a request, because the reason for it changed while the
+	// request waited.
 	EventNotSent = "not_sent"
-	// EventInterrupted: the server gave up a Write, a push or an Execute before
-	// its end, so that its effect is unknown.
+	// EventInterrupted: the server gave up a Write, a push or an Execute before its end, so that
+	// its effect is unknown.
 	EventInterrupted = "interrupted"
 
 	// EventRegistered: the device registered while the update was active.
 	EventRegistered = "registered"
 	// EventRestarting: the device went away after Execute.
 	EventRestarting = "restarting"
-	// EventPolling: the device does not let the server observe State and Result;
-	// the server reads them now and then.
+	// EventPolling: the device does not let the server observe State and Result; the server reads
+	// them now and then.
 	EventPolling = "polling"
 	// EventRead: a read showed the first, or another, State, Result and version.
 	EventRead = "read"
-	// EventReadFailed: a read brought no value. Written for the first, second,
-	// fourth, eighth ... in a row.
+	// EventReadFailed: a read brought no value. Written for the first, second, fourth, eighth ...
+	// in a row.
 	EventReadFailed = "read_failed"
-	// EventObjectUnusable: the device answers, and has no Firmware Update object
-	// that can be used. Written for the first, second, fourth ... in a row.
+	// EventObjectUnusable: the device answers, and has no Firmware Update object that can be used.
+	// Written for the first, second, fourth ... in a row.
 	EventObjectUnusable = "object_unusable"
-	// EventVersionTrimmed: resource 3/0/3 has blanks or a NUL around the version;
-	// the server ignores them.
+	// EventVersionTrimmed: resource 3/0/3 has blanks or a NUL around the version; the server
+	// ignores them.
 	EventVersionTrimmed = "version_trimmed"
-	// EventSettling: what the device shows may be about to change; the server
-	// watches it for a while before it decides.
+	// EventSettling: what the device shows may be about to change; the server watches it for a
+	// while before it decides.
 	EventSettling = "settling"
-	// EventObjectChanged: another request of this server changes the Firmware
-	// Update object.
+	// EventObjectChanged: another request of this server changes the Firmware Update object.
 	EventObjectChanged = "object_changed"
 
 	// EventReset: the server resets the device to State Idle.
@@ -68,16 +66,15 @@ const (
 	EventURIAccepted = "uri_accepted"
 	// EventURIRefused: the device refused the Package URI.
 	EventURIRefused = "uri_refused"
-	// EventURIUnanswered: the device did not answer the Package URI, or was busy;
-	// it may have it.
+	// EventURIUnanswered: the device did not answer the Package URI, or was busy; it may have it.
 	EventURIUnanswered = "uri_unanswered"
 	// EventDownloadRequested: the device requested the package.
 	EventDownloadRequested = "download_requested"
-	// EventConnectionFailed: a connection from the device's address failed before
-	// it requested anything.
+	// EventConnectionFailed: a connection from the device's address failed before it requested
+	// anything.
 	EventConnectionFailed = "connection_failed"
-	// EventPackageFetched: the program reported that the device fetched the whole
-	// package from a server of its own.
+	// EventPackageFetched: the program reported that the device fetched the whole package from a
+	// server of its own.
 	EventPackageFetched = "package_fetched"
 
 	// EventPush: an attempt by push begins.
@@ -86,8 +83,8 @@ const (
 	EventPushAccepted = "push_accepted"
 	// EventPushRefused: the device refused the package.
 	EventPushRefused = "push_refused"
-	// EventPushTooLarge: the device named the largest package that it takes, and
-	// this one is larger.
+	// EventPushTooLarge: the device named the largest package that it takes, and this one is
+	// larger.
 	EventPushTooLarge = "push_too_large"
 	// EventPushBroken: the push broke off; the device did not answer, or was busy.
 	EventPushBroken = "push_broken"
@@ -97,14 +94,12 @@ const (
 	EventDeviceBusy = "device_busy"
 	// EventDeviceSilent: the device does not acknowledge a block of the push.
 	EventDeviceSilent = "device_silent"
-	// EventDeviceAnswers: the device answers again after EventDeviceBusy or
-	// EventDeviceSilent.
+	// EventDeviceAnswers: the device answers again after EventDeviceBusy or EventDeviceSilent.
 	EventDeviceAnswers = "device_answers"
 	// EventTransferStarted: the first bytes of the package went to the device.
 	EventTransferStarted = "transfer_started"
 
-	// EventExecuteHeld: the device has the package, and a hold keeps the server
-	// from executing it.
+	// EventExecuteHeld: the device has the package, and a hold keeps the server from executing it.
 	EventExecuteHeld = "execute_held"
 	// EventExecute: the server executes the package.
 	EventExecute = "execute"
@@ -112,22 +107,21 @@ const (
 	EventExecuteAccepted = "execute_accepted"
 	// EventExecuteRefused: the device refused Execute.
 	EventExecuteRefused = "execute_refused"
-	// EventExecuteUnanswered: the device did not answer Execute, or was busy; it
-	// may have begun.
+	// EventExecuteUnanswered: the device did not answer Execute, or was busy; it may have begun.
 	EventExecuteUnanswered = "execute_unanswered"
 	// EventDeferred: the device defers the update.
 	EventDeferred = "deferred"
 	// EventAutoUpgrade: the device installs, or has installed, without Execute.
 	EventAutoUpgrade = "auto_upgrade"
 
-	// EventSucceeded, EventRolledBack, EventFailed, EventCancelled and
-	// EventTimedOut: the update ended with this [Outcome].
+	// EventSucceeded, EventRolledBack, EventFailed, EventCancelled and EventTimedOut: the update
+	// ended with this [Outcome].
 	EventSucceeded  = string(OutcomeSucceeded)
 	EventRolledBack = string(OutcomeRolledBack)
 	EventFailed     = string(OutcomeFailed)
 	EventCancelled  = string(OutcomeCancelled)
 	EventTimedOut   = string(OutcomeTimedOut)
-	// EventAfterEnd: what the device showed after the server had ended the update
-	// changes what it may still do, or shows that it has installed the package.
+	// EventAfterEnd: what the device showed after the server had ended the update changes what it
+	// may still do, or shows that it has installed the package.
 	EventAfterEnd = "after_end"
 )

@@ -2,8 +2,7 @@ package fsm
 
 import "time"
 
-// judge decides from a fresh reading. It either begins an action, plans the
-// next read, or ends the update.
+// judge decides by a reading. It begins an action, plans the next read, or ends the update.
 func (m *machine) judge(r Reading) {
 	result := resultOf(r)
 	switch {
@@ -16,7 +15,7 @@ func (m *machine) judge(r Reading) {
 	}
 }
 
-// judgeReady looks at a device that this attempt has not touched.
+// judgeReady decides for a device that this attempt has not written to.
 func (m *machine) judgeReady(r Reading, result Result) {
 	a := &m.Memory.Attempt
 	if m.Memory.Reading.Version.is(m.Plan.Target) && r.Version.OK() {
@@ -67,8 +66,8 @@ func (m *machine) judgeReady(r Reading, result Result) {
 	}
 }
 
-// clearDownloaded gets rid of a package that is not known to be ours. A new one
-// is never written over it, except where the client cannot be reset.
+// clearDownloaded removes a package that is not known to be this one. The server writes over it
+// only if the client cannot be reset.
 func (m *machine) clearDownloaded() {
 	a := &m.Memory.Attempt
 	switch {
@@ -87,8 +86,8 @@ func (m *machine) clearDownloaded() {
 	}
 }
 
-// clearDownloading stops a transfer that is not ours. Some clients ignore the
-// reset of a push that broke off; a new push from the first block on frees them.
+// clearDownloading stops a transfer of somebody else. Some clients ignore the reset of a push that
+// broke off; a new push, from its first block on, frees them.
 func (m *machine) clearDownloading() {
 	a := &m.Memory.Attempt
 	if m.Plan.Profile.Reset == ResetNone {
@@ -146,7 +145,7 @@ func (m *machine) begin(before Result) {
 	})
 }
 
-// judgeTransfer looks at a device that was given the package or its URI.
+// judgeTransfer decides for a device that was sent the package or its URI.
 func (m *machine) judgeTransfer(r Reading, result Result) {
 	a := &m.Memory.Attempt
 	switch r.State.Value {
@@ -175,8 +174,8 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 	}
 }
 
-// judgeIdle looks at a device that shows no package: it failed, it has not begun,
-// or it has installed the package by itself.
+// judgeIdle decides for a device that shows no package: it failed, it has not begun, or it has
+// installed the package without Execute.
 func (m *machine) judgeIdle(r Reading, result Result) {
 	a := &m.Memory.Attempt
 	old := result == a.Before && !a.Started
@@ -212,9 +211,8 @@ func saysOnlyGone(result Result) bool {
 	}
 }
 
-// lostOnHold deals with a device that had the package and lost it while the
-// update was held: the next transfer, after the release, is no failure of an
-// attempt.
+// lostOnHold handles a device that lost the package during a hold. The next transfer begins after
+// the release, and does not count as a failed attempt.
 func (m *machine) lostOnHold() {
 	if m.Held() {
 		m.readWhileHeld("hold to be released; the device has lost the package")
@@ -223,7 +221,7 @@ func (m *machine) lostOnHold() {
 	m.again(0, "the device lost the package while the update was held", "; this is not counted against the attempts")
 }
 
-// showsNothing deals with a device that shows neither a package nor a new Result.
+// showsNothing handles a device that shows neither a package nor a new Result.
 func (m *machine) showsNothing() {
 	a := &m.Memory.Attempt
 	if m.declined() {
@@ -250,10 +248,9 @@ func (m *machine) showsNothing() {
 	m.settle(why, wait, func() { m.retry("the device " + why) })
 }
 
-// declined reports whether the device refused the package or its URI. A device
-// that asks to be asked later (5.03) has not taken it either. One that asks for
-// the package by its secret URI has: what it refused is a repetition of the
-// Write, whose first answer was lost.
+// declined reports whether the device refused the package or its URI; 5.03 is a refusal too. A
+// device that requests the package by its secret URI has accepted it: it refused a repetition of
+// the Write, because its first answer was lost.
 func (m *machine) declined() bool {
 	a := m.Memory.Attempt
 	if a.Requested && m.Delivery == DeliveryPull && !m.Plan.Profile.PathOnly {
@@ -262,7 +259,7 @@ func (m *machine) declined() bool {
 	return a.Answer != CodeNone && !a.Answer.OK()
 }
 
-// refused deals with a device that refused the package and gave no Result.
+// refused handles a device that refused the package without a Result.
 func (m *machine) refused() {
 	a, h := &m.Memory.Attempt, &m.Memory.History
 	if h.TooLarge && m.Delivery == DeliveryPush {
@@ -298,8 +295,8 @@ func (m *machine) refusal() string {
 	return "the device refused " + what + " (" + m.Memory.Attempt.Answer.String() + ")"
 }
 
-// unsupported reports whether a refusal can mean that the device does not take
-// packages in that way.
+// unsupported reports whether a refusal can mean that the device does not accept packages in that
+// way.
 func unsupported(code Code) bool {
 	switch code {
 	case CodeNotFound, CodeMethodNotAllowed, codeTooLarge, codeUnsupportedFormat, codeInternalError, codeNotImplemented:

@@ -2,27 +2,27 @@ package fsm
 
 import "time"
 
-// runsTarget reports whether the version last read is the target and was not
-// there before.
+// runsTarget reports whether the version last read is the target, and the device did not run it
+// before.
 func (m *machine) runsTarget() bool {
 	return m.Memory.Reading.Version.is(m.Plan.Target) && !m.sameVersion()
 }
 
-// runsOld reports whether the version last read is that from before the update.
+// runsOld reports whether the version last read is the one from before the update.
 func (m *machine) runsOld() bool {
 	r := m.Memory.Reading
 	return r.Version.says() && r.Version == r.Old
 }
 
-// sameVersion reports whether the device ran the target version before: then
-// its version proves nothing.
+// sameVersion reports whether the device ran the target version before. Then its version proves
+// nothing.
 func (m *machine) sameVersion() bool { return m.Memory.Reading.Old.is(m.Plan.Target) }
 
-// hasPackage corrects what was counted by what is proven: the device has all
-// bytes, also if a restart of the server lost count of them.
+// hasPackage corrects the count of bytes once the device provably has all of them: a restart of the
+// server may have lost the count.
 func (m *machine) hasPackage() { m.Bytes = max(m.Bytes, m.Plan.Size) }
 
-// judgeDownloaded looks at a device that holds a package.
+// judgeDownloaded decides for a device that holds a package.
 func (m *machine) judgeDownloaded(r Reading, result Result) {
 	in, a := &m.Memory.Installation, &m.Memory.Attempt
 	if !in.Begun {
@@ -60,8 +60,8 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 	}
 }
 
-// notExecuted deals with a device that was told to update and shows that it has
-// not. Having read so, Execute can be repeated.
+// notExecuted handles a device that was sent Execute and has not started. After this reading
+// Execute can be repeated.
 func (m *machine) notExecuted(r Reading, result Result) {
 	h, in := &m.Memory.History, &m.Memory.Installation
 	h.ExecutesFailed++
@@ -80,10 +80,10 @@ func (m *machine) notExecuted(r Reading, result Result) {
 	m.pause(pause, "next Execute")
 }
 
-// deferred waits out the period for which the device has put the update off. It
-// may begin by itself meanwhile. A period that is over stays over, also for an update that is
-// held. Execute makes the device clear its Result before it begins, so that the
-// Result from before is the default one.
+// deferred waits until the end of the time for which the device defers the update. The device may
+// begin by itself meanwhile. A period that has ended stays ended, also for an update on hold. A
+// device clears its Result when it accepts Execute, so the Result from before counts as the
+// default.
 func (m *machine) deferred(r Reading) {
 	in, rd := &m.Memory.Installation, &m.Memory.Reading
 	in.Seen, in.Returned = false, false
@@ -110,8 +110,8 @@ func (m *machine) deferred(r Reading) {
 	m.execute(r, ResultDefault, "the defer period is over")
 }
 
-// execute sends Execute, unless somebody holds the update. A read has just shown
-// State Downloaded; the package must be proven to be ours.
+// execute sends Execute, unless a hold keeps it back. A read has just shown State Downloaded; the
+// package must provably be this one.
 func (m *machine) execute(r Reading, before Result, why string) {
 	if m.overdue() {
 		return
@@ -134,7 +134,7 @@ func (m *machine) execute(r Reading, before Result, why string) {
 	m.do(Action{Kind: ActionExecute})
 }
 
-// installing notes that the device updates, or may do so.
+// installing records that the device installs, or may do so.
 func (m *machine) installing(before Result) {
 	m.Memory.Installation = installation{Begun: true, At: m.now, Before: before}
 	a := &m.Memory.Attempt
@@ -144,7 +144,7 @@ func (m *machine) installing(before Result) {
 	m.restartClock(m.now)
 }
 
-// judgeInstallation looks at a device that was told to update, or does so by itself.
+// judgeInstallation decides for a device that was sent Execute, or that installs without it.
 func (m *machine) judgeInstallation(r Reading, result Result) {
 	in := &m.Memory.Installation
 	if r.Version.OK() && m.runsTarget() && r.State.Value != Updating {
@@ -174,7 +174,7 @@ func (m *machine) judgeInstallation(r Reading, result Result) {
 	}
 }
 
-// executeTookEffect notes that Execute has shown its first effect.
+// executeTookEffect records the first effect of Execute.
 func (m *machine) executeTookEffect() {
 	m.Memory.Installation.DeferUntil = time.Time{}
 	if m.Phase == PhaseExecuting || m.Phase == PhaseTransferred {
@@ -182,7 +182,7 @@ func (m *machine) executeTookEffect() {
 	}
 }
 
-// verdict looks at a device that is idle again after Execute.
+// verdict decides for a device that is idle after Execute.
 func (m *machine) verdict(r Reading, result Result) {
 	in, v := &m.Memory.Installation, m.Memory.Reading.Version
 	in.DeferUntil = time.Time{}
@@ -211,7 +211,7 @@ func (m *machine) verdict(r Reading, result Result) {
 	}
 }
 
-// showsNoResult looks at a device that is idle and gives no Result.
+// showsNoResult decides for a device that is idle and shows no Result.
 func (m *machine) showsNoResult(said bool) {
 	in, v := &m.Memory.Installation, m.Memory.Reading.Version
 	switch {
@@ -235,8 +235,8 @@ func (m *machine) showsNoResult(said bool) {
 	}
 }
 
-// sameVersionAgain looks at a device that is back with the target version, which it ran
-// before: that it accepted Execute, restarted, and stays as it is, is the proof.
+// sameVersionAgain decides for a device that is back with the target version, which it ran before.
+// It accepted Execute, restarted, and stays as it is: that is the proof.
 func (m *machine) sameVersionAgain() {
 	in := m.Memory.Installation
 	m.verify("came back with the target version, as before", func() {
@@ -249,7 +249,7 @@ func (m *machine) sameVersionAgain() {
 	})
 }
 
-// verify settles in PhaseVerifying.
+// verify waits in PhaseVerifying until the picture is stable.
 func (m *machine) verify(picture string, verdict func()) {
 	m.enter(PhaseVerifying)
 	m.settle(picture, m.Plan.Limits.Settle, verdict)

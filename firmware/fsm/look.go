@@ -10,15 +10,15 @@ func (m *machine) hint() {
 
 func (m *machine) readNow() { m.Memory.Reading.Next = m.now }
 
-// readBy plans the next read for at, or earlier if one is planned.
+// readBy plans the next read for at; an earlier one stays planned.
 func (m *machine) readBy(at time.Time) {
 	if next := m.Memory.Reading.Next; next.IsZero() || at.Before(next) {
 		m.Memory.Reading.Next = at
 	}
 }
 
-// poll plans the next read by back-off, at until at the latest, and once more
-// before the phase's limit.
+// poll plans the next read by back-off, at until at the latest, and once more before the limit of
+// the phase.
 func (m *machine) poll(until ...time.Time) {
 	at := m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Reading.Polls))
 	m.Memory.Reading.Polls++
@@ -35,15 +35,14 @@ func (m *machine) poll(until ...time.Time) {
 	m.readBy(at)
 }
 
-// pollFor polls, and says what for.
+// pollFor polls, and sets what the update waits for.
 func (m *machine) pollFor(why string, until ...time.Time) {
 	m.Memory.Attempt.WaitReason, m.Memory.Attempt.SettleUntil = why, time.Time{}
 	m.poll(until...)
 }
 
-// settle waits until the device has shown the same picture for some time, and
-// then calls verdict: clients show State and Result 0 before a result, or before
-// they begin.
+// settle waits until the device has shown the same picture for some time, and then calls verdict.
+// Clients show State Idle and Result 0 before they report a result, and before they begin.
 func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
 	a := &m.Memory.Attempt
 	if why := "second look, because the device " + picture; a.WaitReason != why || a.SettleUntil.IsZero() {
@@ -57,8 +56,8 @@ func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
 	verdict()
 }
 
-// startRead begins the read that is due; on a new registration it observes first, so
-// that no change falls between the two.
+// startRead begins the read that is due. After a registration it observes first, so that no change
+// is missed between the two.
 func (m *machine) startRead() {
 	r := &m.Memory.Reading
 	if m.act.Kind != ActionNone || r.Next.IsZero() || m.now.Before(r.Next) {
@@ -95,8 +94,8 @@ func (m *machine) do(a Action) {
 	m.hard = true
 }
 
-// waiting says what the update waits for now, whose time that is, and when
-// something happens at the latest.
+// waiting says what the update waits for now, whose time that is, and when something happens at the
+// latest.
 func (m *machine) waiting() Wait {
 	until := m.lapses()
 	if next := m.nextRead(); m.Held() && next.After(m.now) {

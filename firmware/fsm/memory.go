@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// form numbers the way in which a memory is stored. A change that an older record does not fit needs
-// the next number.
+// form numbers the way in which a memory is stored. A change that an older record does not fit
+// needs the next number.
 const form = 3
 
 // memory is what the server's machine remembers from step to step. It is stored and loaded as JSON,
@@ -142,8 +142,8 @@ type attempt struct {
 	NotSent       int  `json:"not_sent,omitzero"`       // actions that this server did not send
 	ExecutedAgain bool `json:"executed_again,omitzero"` // once, after Result 8 in State Downloaded
 
-	// WaitReason is what the update waits for. SettleUntil is when the server decides by what the device
-	// shows, if that does not change.
+	// WaitReason is what the update waits for. SettleUntil is when the server decides by what the
+	// device shows, if that does not change.
 	WaitReason  string    `json:"wait_reason,omitzero"`
 	SettleUntil time.Time `json:"settle_until,omitzero"`
 }

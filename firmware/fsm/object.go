@@ -5,8 +5,8 @@ import "time"
 // ObjectVersion is the version of Object 5 that a device offers.
 type ObjectVersion uint8
 
-// The versions of Object 5. The zero value behaves as Object10, which is what a
-// registration without "ver" means.
+// The versions of Object 5. The zero value behaves as Object10, which is what a registration
+// without "ver" means.
 const (
 	Object10 ObjectVersion = 10 // no resources 10..14
 	Object11 ObjectVersion = 11 // Cancel, Severity, Last State Change Time, Maximum Defer Period
@@ -35,10 +35,9 @@ const (
 // MaxURI is the longest Package URI, in bytes (resource 5/0/1).
 const MaxURI = 255
 
-// Object is Object 5, Firmware Update, as one device holds it. It is a plain
-// value: comparable, without pointers, ready to be stored as JSON. [NewObject]
-// makes the one of a factory-fresh device; after that only [Object.Step] makes
-// new ones.
+// Object is Object 5, Firmware Update, as one device holds it. It is a plain value: comparable,
+// without pointers, and stored as JSON. [NewObject] returns the object of a factory-fresh device;
+// after that only [Object.Step] makes new ones.
 type Object struct {
 	// Version decides which of the resources 10..14 exist.
 	Version ObjectVersion `json:"version,omitzero"`
@@ -51,18 +50,18 @@ type Object struct {
 	// Changed is resource 5/0/12, when State changed last.
 	Changed time.Time `json:"changed,omitzero"`
 
-	// URI is resource 5/0/1. It is kept after the download, until a reset, a
-	// successful update or the next write.
+	// URI is resource 5/0/1. It is kept after the download, until a reset, a successful update or
+	// the next write.
 	URI string `json:"uri,omitzero"`
 	// Delivery is how the current package comes or came; auto when there is none.
 	Delivery Delivery `json:"delivery,omitzero"`
-	// Transfer numbers the transfers. Events of a transfer carry its number, so
-	// that the late end of an aborted one changes nothing.
+	// Transfer numbers the transfers. Events of a transfer carry its number, so that the late end
+	// of an aborted one changes nothing.
 	Transfer uint32 `json:"transfer,omitzero"`
 	// Offset counts the bytes of the package that are safely stored.
 	Offset int64 `json:"offset,omitzero"`
-	// ETag is the entity tag of the partial download. Without one a download
-	// starts over after a reboot.
+	// ETag is the entity tag of the partial download. Without one a download starts over after a
+	// reboot.
 	ETag string `json:"etag,omitzero"`
 	// Size is the length of the whole package in bytes, 0 while unknown.
 	Size int64 `json:"size,omitzero"`
@@ -70,8 +69,8 @@ type Object struct {
 	Complete bool `json:"complete,omitzero"`
 	// Digest is what Verify found, in the installer's notation.
 	Digest string `json:"digest,omitzero"`
-	// PkgName and PkgVersion are resources 5/0/6 and 5/0/7. They exist only in
-	// State Downloaded and Updating.
+	// PkgName and PkgVersion are resources 5/0/6 and 5/0/7. They exist only in State Downloaded and
+	// Updating.
 	PkgName    string `json:"pkg_name,omitzero"`
 	PkgVersion string `json:"pkg_version,omitzero"`
 
@@ -85,15 +84,14 @@ type Object struct {
 	AutoUpgrade bool `json:"auto_upgrade,omitzero"`
 }
 
-// NewObject returns the object of a device that has never been updated: Idle,
-// Result 0, Severity mandatory.
+// NewObject returns the object of a device that has never been updated: Idle, Result 0, Severity
+// mandatory.
 func NewObject(version ObjectVersion, method DeliveryMethod) Object {
 	return Object{Version: version, Method: method, Severity: SeverityMandatory}
 }
 
-// Wake returns when the shell owes the object an [InputTimer]: the end of the
-// defer period, or at once (the time of the last change) when an automatic
-// upgrade is due. The zero time means never.
+// Wake returns when the shell must call Step with [InputTimer]: at the end of the defer period, or
+// at once (the time of the last change) if an automatic upgrade is due. The zero time means never.
 func (o Object) Wake() time.Time {
 	switch {
 	case o.State != Downloaded:

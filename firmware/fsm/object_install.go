@@ -29,8 +29,8 @@ func (o *Object) boot(in Input) Effects {
 	return Effects{}
 }
 
-// bootDownloading continues what a reboot interrupted. A push cannot be
-// continued: the server's transfer is gone.
+// bootDownloading continues a download that a reboot interrupted. It cannot continue a push: the
+// transfer of the server has ended.
 func (o *Object) bootDownloading(in Input) Effects {
 	switch {
 	case o.Complete && in.PackageKept:
@@ -60,8 +60,8 @@ func (o *Object) execute(in Input) Effects {
 	return Effects{Code: CodeChanged, Install: true}
 }
 
-// deferring puts the update off and reports whether that is allowed: resource
-// 5/0/13 is not 0, and its period, counted from the first time, is not over.
+// deferring defers the update and reports whether that is allowed: resource 5/0/13 is not 0, and
+// its period, counted from the first time, has not ended.
 func (o *Object) deferring(at time.Time) bool {
 	if o.Version < Object11 || o.MaxDefer == 0 {
 		return false
@@ -76,14 +76,14 @@ func (o *Object) deferring(at time.Time) bool {
 	return true
 }
 
-// update enters Updating. The defer period stays known, so that an installer
-// cannot defer for ever.
+// update enters Updating. It keeps the end of the defer period, so that an installer cannot defer
+// for ever.
 func (o *Object) update() {
 	o.State, o.Result = Updating, ResultDefault
 }
 
-// proceed starts an update that waited for consent, for the end of its defer
-// period, or for nothing but its download.
+// proceed starts an update that waited for consent, for the end of its defer period, or only for
+// its download.
 func (o *Object) proceed(in Input) Effects {
 	deferred := o.State == Downloaded && o.Result == ResultDeferred
 	switch {
@@ -129,7 +129,7 @@ func (o *Object) installDeferred(in Input) Effects {
 	return Effects{}
 }
 
-// configure writes one of the resources that later versions of the object have.
+// configure writes a resource that later versions of the object have.
 func (o *Object) configure(in Input) Effects {
 	since := Object11
 	if in.Kind == InputWriteAutoUpgrade {

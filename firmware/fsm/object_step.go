@@ -2,12 +2,12 @@ package fsm
 
 import "time"
 
-// Step returns the object that follows in, and what the shell owes. It changes
-// showsNothing else and does not allocate.
+// Step returns the object that follows in, and what the shell must do. It changes nothing else and
+// does not allocate.
 //
-// A request that is not allowed in the current state, or has a bad value, is
-// answered in Effects.Code. An input that means nothing in the current state,
-// such as the end of a transfer that was aborted, changes nothing.
+// A request that the current state does not allow, or that has a bad value, is answered in
+// Effects.Code. An input that means nothing in the current state, such as the end of an aborted
+// transfer, changes nothing.
 func (o Object) Step(in Input) (Object, Effects) {
 	old := o
 	var fx Effects
@@ -51,7 +51,7 @@ func (o Object) Step(in Input) (Object, Effects) {
 	return o.settle(old, in.At, fx)
 }
 
-// settle derives from old and new what is to be persisted and notified.
+// settle compares old and new, and sets what to persist and whom to notify.
 func (o Object) settle(old Object, at time.Time, fx Effects) (Object, Effects) {
 	if o.State != old.State {
 		// The registry wants 5/0/12 to be right before the State is seen.
@@ -63,7 +63,7 @@ func (o Object) settle(old Object, at time.Time, fx Effects) (Object, Effects) {
 	return o, fx
 }
 
-// wrongState answers an operation that is no trigger in the current state.
+// wrongState answers an operation that the current state does not allow.
 func (o Object) wrongState() Effects {
 	if o.State == Updating {
 		return Effects{Code: CodeMethodNotAllowed}
@@ -101,9 +101,9 @@ func (o *Object) writeURI(in Input) Effects {
 	return Effects{Code: CodeChanged, StartDownload: true}
 }
 
-// refuse answers a transfer that cannot begin, and reports why: some servers
-// startRead only at the answer, others only at the Result. Not 4.13 for a lack of
-// room: servers take that as a request for smaller blocks.
+// refuse answers a transfer that cannot begin, and reports why: some servers look only at the
+// answer, others only at the Result. It does not use 4.13 for a lack of room, which servers take as
+// a request for smaller blocks.
 func (o *Object) refuse(fault Result) Effects {
 	o.Result = fault
 	if fault == ResultInvalidURI || fault == ResultUnsupProtocol {
@@ -112,22 +112,21 @@ func (o *Object) refuse(fault Result) Effects {
 	return Effects{Code: codeInternalError}
 }
 
-// begin enters Downloading with a fresh transfer. An object that is Idle has no
-// package.
+// begin enters Downloading with a new transfer. An object that is Idle has no package.
 func (o *Object) begin(delivery Delivery, uri string) {
 	o.State, o.Result = Downloading, ResultDefault
 	o.Delivery, o.URI = delivery, uri
 	o.Transfer++
 }
 
-// dropPackage forgets all that describes a package, but not its URI.
+// dropPackage clears what describes a package, and keeps its URI.
 func (o *Object) dropPackage() {
 	o.Delivery, o.Offset, o.ETag, o.Size = DeliveryAuto, 0, "", 0
 	o.Complete, o.Digest, o.PkgName, o.PkgVersion = false, "", "", ""
 	o.DeferUntil = time.Time{}
 }
 
-// idle ends whatever was under way.
+// idle enters Idle with a Result.
 func (o *Object) idle(result Result) {
 	o.dropPackage()
 	o.State, o.Result = Idle, result
@@ -218,7 +217,7 @@ func (o *Object) transferFailed(in Input, fallback Result) Effects {
 	return Effects{DeleteImage: true}
 }
 
-// fault is the Result that a failure reports. 0 and 1 are no failures.
+// fault returns the Result that a failure reports. 0 and 1 are no failures.
 func fault(in Input, fallback Result) Result {
 	if in.Fault == ResultDefault || in.Fault == ResultSuccess {
 		return fallback

@@ -5,20 +5,16 @@ import "time"
 // ObservationKind says what the server has learned.
 type ObservationKind uint8
 
-// The observations. The comment names the fields of [Observation] that count
-// beside Kind and At.
+// The observations. The comment names the fields of [Observation] that count beside Kind and At.
 const (
-	// ObserveStarted is the first observation of every update: Online, Queue,
-	// Lifetime.
+	// ObserveStarted is the first observation of every update: Online, Queue, Lifetime.
 	ObserveStarted ObservationKind = iota + 1
-	// ObserveResumed is the first one after a restart of the server: Online,
-	// Queue, Lifetime, Registered. An action that was under way is taken as
-	// unknown. The time since the last observation is not the device's, and at
-	// most ten minutes of it count against the deadline.
+	// ObserveResumed is the first one after a restart of the server: Online, Queue, Lifetime,
+	// Registered. An action that was under way is taken as unknown. The time since the last
+	// observation is not the device's, and at most ten minutes of it count against the deadline.
 	ObserveResumed
 
-	// ObserveRegistered: the device registered anew: Queue, Lifetime. Its
-	// observations are gone.
+	// ObserveRegistered: the device registered anew: Queue, Lifetime. Its observations are gone.
 	ObserveRegistered
 	// ObserveUpdated: the device refreshed its registration: Queue, Lifetime.
 	ObserveUpdated
@@ -29,47 +25,43 @@ const (
 	// ObserveAway: the device de-registered, or its registration expired.
 	ObserveAway
 
-	// ObserveQueued: the action with that ID waits in a queue of the server's:
-	// Action. Until ObserveSent the time is not the device's.
+	// ObserveQueued: the action with that ID waits in a queue of the server's: Action. Until
+	// ObserveSent the time is not the device's.
 	ObserveQueued
 	// ObserveSent: its first message went out: Action.
 	ObserveSent
-	// ObserveSilent: the device left a message of it unanswered, which is sent
-	// again: Action.
+	// ObserveSilent: the device left a message of it unanswered, which is sent again: Action.
 	ObserveSilent
-	// ObserveBusy: the device asked to be asked later (5.03), and will be:
-	// Action.
+	// ObserveBusy: the device asked to be asked later (5.03), and will be: Action.
 	ObserveBusy
-	// ObserveBlockRefused: the device answered a block of a push with 5.03 when it
-	// came again, because no acknowledgement of it had arrived: the device may
-	// have it, and not recognise duplicates: Action.
+	// ObserveBlockRefused: the device answered a block of a push with 5.03 when it came again,
+	// because no acknowledgement of it had arrived: the device may have it, and not recognise
+	// duplicates: Action.
 	ObserveBlockRefused
 	// ObserveHeard: after ObserveSilent or ObserveBusy, it goes on: Action.
 	ObserveHeard
-	// ObserveDone is the end of the action with that ID: Action, Code (zero
-	// when no answer came, and the action may have been carried out all the
-	// same), Limit, Fault, Reading (of a Read; also of an Observe if values came
-	// with it).
+	// ObserveDone is the end of the action with that ID: Action, Code (zero when no answer came,
+	// and the action may have been carried out all the same), Limit, Fault, Reading (of a Read;
+	// also of an Observe if values came with it).
 	ObserveDone
 
 	// ObserveDownloadRequested: a request for the package came from the device: Detail.
 	ObserveDownloadRequested
-	// ObservePackageFetched: the package was fetched to its last byte from a server
-	// that this program vouches for.
+	// ObservePackageFetched: the package was fetched to its last byte from a server that this
+	// program vouches for.
 	ObservePackageFetched
-	// ObserveConnectionFailed: a connection from the device's address failed before it
-	// could ask for anything: Detail.
+	// ObserveConnectionFailed: a connection from the device's address failed before it could ask
+	// for anything: Detail.
 	ObserveConnectionFailed
 	// ObserveServerFault: the server cannot hand out the package: Fault, Detail.
 	ObserveServerFault
-	// ObserveObjectChanged: somebody else changes the Firmware Update object through
-	// this server: Detail.
+	// ObserveObjectChanged: somebody else changes the Firmware Update object through this server:
+	// Detail.
 	ObserveObjectChanged
-	// ObserveProgress: a push moved on, or our own delivery served bytes to the
-	// device: Bytes (in all).
+	// ObserveProgress: a push moved on, or our own delivery served bytes to the device: Bytes (in
+	// all).
 	ObserveProgress
-	// ObserveHint: a notification or a Send. Only a sign that it is time to
-	// read.
+	// ObserveHint: a notification or a Send. Only a sign that it is time to read.
 	ObserveHint
 	// ObserveTimer is due at [Update.Wake].
 	ObserveTimer
@@ -102,31 +94,30 @@ func (k ObservationKind) String() string {
 	return observationNames[k]
 }
 
-// Observation is something that the server has learned about an update. Kind
-// says which of the fields count.
+// Observation is something that the server has learned about an update. Kind says which of the
+// fields count.
 type Observation struct {
 	Kind ObservationKind
-	// At is the time of the observation. The machine's time never runs
-	// backwards: an earlier At counts as the latest one seen.
+	// At is the time of the observation. The machine's time never runs backwards: an earlier At
+	// counts as the latest one seen.
 	At time.Time
 	// Online says whether the device is registered and awake.
 	Online bool
 	// Queue and Lifetime are those of its registration.
 	Queue    bool
 	Lifetime time.Duration
-	// Registered is when the registration that holds was made, or the last one
-	// if none holds; zero if unknown. A server that died between storing a
-	// registration and telling the update makes up for it so.
+	// Registered is when the registration that holds was made, or the last one if none holds; zero
+	// if unknown. A server that died between storing a registration and telling the update makes up
+	// for it so.
 	Registered time.Time
 	// Action is the ID of the action that ended.
 	Action uint32
 	// Code is the device's answer.
 	Code Code
-	// Limit is the largest body, in bytes, that a device named with a refusal
-	// (Size1 of a 4.13); 0 if it named none.
+	// Limit is the largest body, in bytes, that a device named with a refusal (Size1 of a 4.13); 0
+	// if it named none.
 	Limit int64
-	// Fault says that the server's own side kept the action from being carried
-	// out.
+	// Fault says that the server's own side kept the action from being carried out.
 	Fault Fault
 	// Detail is the cause in words, for the journal.
 	Detail string
@@ -148,16 +139,15 @@ const (
 	FaultImage
 	// FaultURI: no Package URI can be made for the device and the protocol.
 	FaultURI
-	// FaultNotSent: the action was not sent, because what it rested on has
-	// changed.
+	// FaultNotSent: the action was not sent, because what it rested on has changed.
 	FaultNotSent
 )
 
 // Field is one resource of a [Reading]: its value, or why there is none.
 type Field[T any] struct {
 	Value T
-	// Code is CodeContent for a value, an error code for a refusal, CodeNone
-	// when there was no answer or nobody asked.
+	// Code is CodeContent for a value, an error code for a refusal, CodeNone when there was no
+	// answer or nobody asked.
 	Code Code
 }
 
@@ -167,8 +157,8 @@ func Known[T any](value T) Field[T] { return Field[T]{Value: value, Code: CodeCo
 // OK reports whether there is a value.
 func (f Field[T]) OK() bool { return f.Code == CodeContent }
 
-// Reading is what one Read (or several in a row) of the device gave. An answer
-// without a value counts as CodeNotFound.
+// Reading is what one Read (or several in a row) of the device gave. An answer without a value
+// counts as CodeNotFound.
 type Reading struct {
 	State     Field[State]          // 5/0/3
 	Result    Field[Result]         // 5/0/5
@@ -178,11 +168,11 @@ type Reading struct {
 	MaxDefer  Field[time.Duration]  // 5/0/13
 	Auto      Field[bool]           // 5/0/14
 
-	// Offers lists the protocols by which packages are served to this device
-	// now, the preferred one first. It counts when ReadProtocols was asked for.
+	// Offers lists the protocols by which packages are served to this device now, the preferred one
+	// first. It counts when ReadProtocols was asked for.
 	Offers []Protocol
-	// Holds: the stored facts say that the device holds the package of this
-	// update's image (Plan.Digest) in State Downloaded.
+	// Holds: the stored facts say that the device holds the package of this update's image
+	// (Plan.Digest) in State Downloaded.
 	Holds bool
 }
 

@@ -3,11 +3,10 @@ package fsm
 // Phase is where the server stands in an update.
 type Phase string
 
-// The phases, in the order in which an update passes them. A retry goes back to
-// PhasePreparing.
+// The phases, in the order in which an update passes them. A retry goes back to PhasePreparing.
 const (
-	// PhaseWaiting: the device has not been reached since the update was made.
-	// Later absences do not change the phase; Update.Wait tells them.
+	// PhaseWaiting: the device has not been reached since the update was made. Later absences do
+	// not change the phase; Update.Wait tells them.
 	PhaseWaiting Phase = "waiting"
 	// PhasePreparing: reading the device, resetting it, waiting out a retry.
 	PhasePreparing Phase = "preparing"
@@ -31,8 +30,7 @@ var phases = []Phase{
 	PhaseExecuting, PhaseRestarting, PhaseVerifying, PhaseEnded,
 }
 
-// MarshalText returns the name; a value that is none of the constants fails
-// with [ErrUnknownName].
+// MarshalText returns the name; a value that is none of the constants fails with [ErrUnknownName].
 func (p Phase) MarshalText() ([]byte, error) { return wordText(phases, "phase", p, string(p)) }
 
 // UnmarshalText accepts the names in any letter case.
@@ -64,8 +62,7 @@ var outcomes = []Outcome{
 	OutcomeNone, OutcomeSucceeded, OutcomeRolledBack, OutcomeFailed, OutcomeCancelled, OutcomeTimedOut,
 }
 
-// MarshalText returns the name; a value that is none of the constants fails
-// with [ErrUnknownName].
+// MarshalText returns the name; a value that is none of the constants fails with [ErrUnknownName].
 func (o Outcome) MarshalText() ([]byte, error) { return wordText(outcomes, "outcome", o, string(o)) }
 
 // UnmarshalText accepts the names in any letter case.
@@ -83,10 +80,10 @@ type Verify string
 
 // The proofs of success. The zero value means VerifyVersion.
 const (
-	// VerifyVersion compares resource 3/0/3 with the target version. Where
-	// 3/0/3 cannot be read, Result 1 counts.
+	// VerifyVersion compares resource 3/0/3 with the target version. Where 3/0/3 cannot be read,
+	// Result 1 counts.
 	VerifyVersion Verify = "version"
-	// VerifyResult takes the device's word: Result 1. It is for devices whose
-	// 3/0/3 does not follow the image.
+	// VerifyResult takes the device's word: Result 1. It is for devices whose 3/0/3 does not follow
+	// the image.
 	VerifyResult Verify = "result"
 )

@@ -8,24 +8,23 @@ import (
 	"time"
 )
 
-// ResetForm is how a device can be brought back to State Idle.
+// ResetForm is how the server brings a device back to State Idle.
 type ResetForm string
 
 // The reset forms.
 const (
-	// ResetEmptyURI writes an empty 5/0/1. It is the default: clients that do
-	// not know it refuse or ignore it.
+	// ResetEmptyURI writes an empty 5/0/1. It is the default: clients that do not know it refuse or
+	// ignore it.
 	ResetEmptyURI ResetForm = ""
-	// ResetNUL writes one NUL byte into 5/0/0. Some clients take the byte for a
-	// package; it is used only where a profile says so.
+	// ResetNUL writes one NUL byte into 5/0/0. Some clients take the byte for a package; it is used
+	// only where a profile says so.
 	ResetNUL ResetForm = "nul"
-	// ResetNone: the device starts a download when its URI is emptied; it is
-	// never reset.
+	// ResetNone: the device starts a download when its URI is emptied; it is never reset.
 	ResetNone ResetForm = "none"
 )
 
-// Profile holds what the machine must know of one kind of client. The zero
-// value is a client that follows the specification.
+// Profile is what the machine must know of one kind of client. The zero value is a client that
+// follows the specification.
 type Profile struct {
 	// Name is shown to operators.
 	Name string `json:"name,omitzero"`
@@ -35,65 +34,55 @@ type Profile struct {
 	Reset ResetForm `json:"reset,omitzero"`
 	// Delivery is taken when the request says auto and 5/0/9 allows it.
 	Delivery Delivery `json:"delivery,omitzero"`
-	// Protocols is assumed when the client has no 5/0/8. Empty means coap, as
-	// the registry says.
+	// Protocols is assumed when the client has no 5/0/8. Empty means coap, as the registry says.
 	Protocols []Protocol `json:"protocols,omitzero"`
-	// WriteGrace is how long a Package URI without an answer may have been
-	// received all the same (some clients answer after the download). It is
-	// written again only after that. 0 means one minute.
+	// WriteGrace is how long a Package URI without an answer may have been received all the same
+	// (some clients answer after the download). It is written again only after that. 0 means one
+	// minute.
 	WriteGrace time.Duration `json:"write_grace,omitzero"`
-	// BlockSize is how many bytes of a package go into one message of a push: a
-	// power of two from 16 to 1024, or a multiple of 1024 up to 16384, of which
-	// more than 1024 are for TCP and TLS and a client that announces to take them
-	// (RFC 8323, section 6). 0 means 1024.
+	// BlockSize is how many bytes of a package go into one message of a push: a power of two from
+	// 16 to 1024, or a multiple of 1024 up to 16384, of which more than 1024 are for TCP and TLS
+	// and a client that announces to take them (RFC 8323, section 6). 0 means 1024.
 	BlockSize int `json:"block_size,omitzero"`
-	// SkipTaken: the client has no cache of duplicates, and takes the blocks of
-	// a push in their order only. If it answers a block that was repeated with
-	// 5.03, it has it, and the next one is sent. A client that accepts gaps would
-	// store a hole.
+	// SkipTaken: the client has no cache of duplicates, and takes the blocks of a push in their
+	// order only. If it answers a block that was repeated with 5.03, it has it, and the next one is
+	// sent. A client that accepts gaps would store a hole.
 	SkipTaken bool `json:"skip_taken,omitzero"`
 }
 
-// Limits bounds each phase, and holds the pauses. Zero fields mean the default.
-// Time that a device spends asleep or away is not part of a phase, except that
-// of its restart; nor is time on hold, in queues of the server, or without a
-// server.
+// Limits bounds each phase, and holds the pauses. A zero field means its default. Time that a
+// device is asleep or away is not part of a phase, except that of its restart; nor is time on hold,
+// in queues of the server, or without a server.
 type Limits struct {
-	// Waiting bounds the time before the device is first seen, all of it. 0
-	// means that only the deadline counts.
+	// Waiting bounds the time before the device is first seen, all of it. 0 means that only the
+	// deadline counts.
 	Waiting time.Duration `json:"waiting,omitzero"`
-	// Preparing bounds reading and resetting; pauses before a retry are not
-	// part of it. Default 30 min.
+	// Preparing bounds reading and resetting; pauses before a retry are not part of it. Default 30
+	// min.
 	Preparing time.Duration `json:"preparing,omitzero"`
 	// Transferring bounds the time without progress. Default 2 h.
 	Transferring time.Duration `json:"transferring,omitzero"`
-	// Transferred bounds the time before Execute; a defer period is not part
-	// of it. Default 30 min.
+	// Transferred bounds the time before Execute; a defer period is not part of it. Default 30 min.
 	Transferred time.Duration `json:"transferred,omitzero"`
 	// Executing bounds the time from Execute to its first effect. Default 15 min.
 	Executing time.Duration `json:"executing,omitzero"`
-	// Restarting bounds the time until the device is back after Execute,
-	// wherever it is meanwhile; a device in queue mode has the lifetime of its
-	// registration beside. Default 1 h.
+	// Restarting bounds the time until the device is back after Execute, wherever it is meanwhile;
+	// a device in queue mode has the lifetime of its registration beside. Default 1 h.
 	Restarting time.Duration `json:"restarting,omitzero"`
-	// Verifying bounds the time from the new registration to a verdict. Default
-	// 15 min.
+	// Verifying bounds the time from the new registration to a verdict. Default 15 min.
 	Verifying time.Duration `json:"verifying,omitzero"`
 
-	// Settle is how long a device may show its old version, without a Result,
-	// after it is back; five times as long it may show no download after it
-	// accepted a Package URI. Default 60 s.
+	// Settle is how long a device may show its old version, without a Result, after it is back;
+	// five times as long it may show no download after it accepted a Package URI. Default 60 s.
 	Settle time.Duration `json:"settle,omitzero"`
-	// Retry is the pause before the second attempt; it doubles, up to 64 times
-	// itself. Up to half as much more is added, another share for each update,
-	// so that a fleet that failed at once does not come back at once. Default
-	// 15 s.
+	// Retry is the pause before the second attempt; it doubles, up to 64 times itself. Up to half
+	// as much more is added, another share for each update, so that a fleet that failed at once
+	// does not come back at once. Default 15 s.
 	Retry time.Duration `json:"retry,omitzero"`
-	// Poll is the first pause between two reads when no notification comes; it
-	// doubles, up to 64 times itself. Default 5 s.
+	// Poll is the first pause between two reads when no notification comes; it doubles, up to 64
+	// times itself. Default 5 s.
 	Poll time.Duration `json:"poll,omitzero"`
-	// Defer is waited after Result 11 from a device whose 5/0/13 cannot be
-	// read. Default 1 h.
+	// Defer is waited after Result 11 from a device whose 5/0/13 cannot be read. Default 1 h.
 	Defer time.Duration `json:"defer,omitzero"`
 }
 
@@ -103,7 +92,7 @@ const (
 	DefaultAttempts = 5
 )
 
-// withDefaults fills the zero fields.
+// withDefaults sets the zero fields.
 func (l Limits) withDefaults() Limits {
 	set := func(d *time.Duration, value time.Duration) {
 		if *d <= 0 {
@@ -123,21 +112,20 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Plan is what an update is to reach, and how. It does not change while the
-// update runs.
+// Plan is what an update must reach, and how. It does not change while the update runs.
 type Plan struct {
 	// Target is the version that 3/0/3 shows afterwards, compared exactly.
 	Target string `json:"target"`
 	// Size is the length of the package in bytes, Digest its SHA-256 in hex.
 	Size   int64  `json:"size"`
 	Digest string `json:"digest,omitzero"`
-	// Component is reserved for objects other than 5, whose instances are
-	// components of a device. It is empty for Object 5.
+	// Component is reserved for objects other than 5, whose instances are components of a device.
+	// It is empty for Object 5.
 	Component string `json:"component,omitzero"`
 	// Verify is what proves success. Default VerifyVersion.
 	Verify Verify `json:"verify"`
-	// Delivery and Protocol are the operator's wish; auto lets the machine
-	// choose. A protocol without a delivery means pull.
+	// Delivery and Protocol are the operator's wish; auto lets the machine choose. A protocol
+	// without a delivery means pull.
 	Delivery Delivery `json:"delivery"`
 	Protocol Protocol `json:"protocol"`
 	// Force updates also a device that already runs the target version.
@@ -155,8 +143,8 @@ type Plan struct {
 // MaxLimit bounds every duration of a plan.
 const MaxLimit = 365 * 24 * time.Hour
 
-// Check reports what is wrong with a plan, or nil: a name that does not exist, a
-// duration out of bounds, a target that no device could show.
+// Check returns an error if the plan is not valid: an unknown name, a duration out of bounds, a
+// target that no device could show.
 func (p Plan) Check() error {
 	switch {
 	case p.Target == "" || len(p.Target) > maxVersion || !plain(p.Target):
@@ -185,7 +173,7 @@ func (p Plan) Check() error {
 	return p.Limits.Check()
 }
 
-// Check reports what is wrong with a profile, or nil.
+// Check returns an error if the profile is not valid.
 func (p Profile) Check() error {
 	if _, err := p.Delivery.MarshalText(); err != nil {
 		return err
@@ -211,7 +199,7 @@ func (p Profile) Check() error {
 	return nil
 }
 
-// Check reports what is wrong with limits, or nil.
+// Check returns an error if a limit is negative or greater than MaxLimit.
 func (l Limits) Check() error {
 	for _, d := range []time.Duration{
 		l.Waiting, l.Preparing, l.Transferring, l.Transferred, l.Executing, l.Restarting, l.Verifying,

@@ -1,13 +1,11 @@
 package fsm
 
-// proof says what proves that the package which the device shows is this
-// update's, or "".
+// proof says what proves that the package on the device is this update's, or returns "".
 //
-// It was written into an idle device, or pushed from the first block to the last
-// into one that was stuck in a transfer, and was not declined. Or the client
-// cannot be reset, and fetched the package to its last byte after it was given
-// the URI. Or the stored facts name the package. Another server of the device
-// cannot be excluded.
+// The server wrote it into an idle device, or pushed it from the first block to the last into a
+// device that hung in a transfer, and the device did not refuse it. Or the client cannot be reset,
+// and downloaded the package to its last byte after it had the URI. Or the stored facts name the
+// package. The server cannot see what another server of the device does.
 func (m *machine) proof(r Reading) string {
 	a := m.Memory.Attempt
 	pushed := m.Delivery == DeliveryPush && a.Answer.OK()
@@ -27,8 +25,7 @@ func (m *machine) proof(r Reading) string {
 	}
 }
 
-// adopt takes over a package of which the stored facts prove that it is this
-// update's.
+// adopt uses a package that is on the device already, as the stored facts prove.
 func (m *machine) adopt(r Reading, result Result) {
 	m.log(EventAdopted, "the device holds this package already, as its stored facts prove")
 	m.Attempt = max(m.Attempt, 1)
@@ -37,8 +34,7 @@ func (m *machine) adopt(r Reading, result Result) {
 	m.judgeDownloaded(r, result)
 }
 
-// unproven deals with a device that shows a package which nothing proves to be
-// ours.
+// unproven handles a device that shows a package which nothing proves to be this one.
 func (m *machine) unproven() {
 	a := &m.Memory.Attempt
 	const foreign = "the device holds a package, and nothing proves that it is this one"

@@ -1,7 +1,7 @@
 package fsm
 
-// Protocol is a way to fetch a package, named by its URI scheme. The zero value
-// is ProtocolAuto: the machine chooses.
+// Protocol is how a device downloads a package, named by its URI scheme. The zero value is
+// ProtocolAuto: the machine chooses.
 type Protocol string
 
 // The protocols of resource 5/0/8.
@@ -20,8 +20,8 @@ var protocols = []Protocol{
 	ProtocolCoAP, ProtocolCoAPS, ProtocolHTTP, ProtocolHTTPS, ProtocolCoAPTCP, ProtocolCoAPSTCP,
 }
 
-// ProtocolNumber returns the protocol that an instance of resource 5/0/8
-// stands for. Numbers it does not know report false: a server ignores them.
+// ProtocolNumber returns the protocol that an instance of resource 5/0/8 means. It returns false
+// for an unknown number, which a server ignores.
 func ProtocolNumber(n int64) (Protocol, bool) {
 	if n < 0 || n >= int64(len(protocols)) {
 		return ProtocolAuto, false
@@ -47,8 +47,8 @@ func (p Protocol) String() string {
 	return string(p)
 }
 
-// MarshalText returns the URI scheme, or "auto"; a value that is none of the
-// constants fails with [ErrUnknownName].
+// MarshalText returns the URI scheme, or "auto"; a value that is none of the constants fails with
+// [ErrUnknownName].
 func (p Protocol) MarshalText() ([]byte, error) {
 	if p == ProtocolAuto {
 		return []byte("auto"), nil

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// readDone takes in what was read and judges it.
+// readDone records what was read, and decides by it.
 func (m *machine) readDone(o Observation) {
 	r, rd := o.Reading, &m.Memory.Reading
 	r.Protocols.Value = known(r.Protocols.Value)
@@ -32,8 +32,7 @@ func (m *machine) readDone(o Observation) {
 	}
 }
 
-// known keeps of a list of protocols only what can be stored: a device may send
-// anything.
+// known keeps the protocols of a list that can be stored: a device may send anything.
 func known(list []Protocol) []Protocol {
 	var known []Protocol
 	for _, p := range list {
@@ -44,8 +43,8 @@ func known(list []Protocol) []Protocol {
 	return known
 }
 
-// partial says what is missing of a reading that shows a State. A device that
-// does not answer for the rest is asked again, three times.
+// partial says what is missing of a reading that has a State. The server asks a device again, three
+// times, that does not answer for the rest.
 func (rd *reading) partial(r Reading) string {
 	silent := func(code Code) bool { return code == CodeNone || code == codeServiceUnavailable }
 	switch {
@@ -60,7 +59,7 @@ func (rd *reading) partial(r Reading) string {
 	}
 }
 
-// readFailed plans another read after one that told nothing.
+// readFailed plans another read after one without a value.
 func (m *machine) readFailed(why string) {
 	r := &m.Memory.Reading
 	r.Fails++
@@ -70,10 +69,9 @@ func (m *machine) readFailed(why string) {
 	m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, r.Fails-1)))
 }
 
-// objectUnusable deals with a device that answers, but shows no Object 5 to work
-// with. Before anything was written that ends the update at the second look.
-// Later it says nothing: the device may be booting, or run a new firmware that
-// has no such object; then its version tells, or the phase's limit.
+// objectUnusable handles a device that answers and shows no usable Object 5. Before anything was
+// written, the second such read ends the update. Later it means nothing: the device may be booting,
+// or run a new firmware without that object; then its version decides, or the limit of the phase.
 func (m *machine) objectUnusable(r Reading, reason Reason, why string) {
 	rd := &m.Memory.Reading
 	rd.Fails, m.Memory.Clock.Resumed = 0, time.Time{}
@@ -128,8 +126,7 @@ func (m *machine) recordReading(r Reading) {
 	}
 }
 
-// readVersion takes in what 3/0/3 says. Before an installation it is the old
-// version.
+// readVersion records what 3/0/3 says. Before an installation it is the old version.
 func (m *machine) readVersion(r Reading) version {
 	rd := &m.Memory.Reading
 	v, stripped := versionOf(r.Version)
@@ -145,7 +142,7 @@ func (m *machine) readVersion(r Reading) version {
 	return v
 }
 
-// resultOf is the Result of a reading; a device that does not tell it has none.
+// resultOf returns the Result of a reading; ResultDefault if the device does not show it.
 func resultOf(r Reading) Result {
 	if !r.Result.OK() {
 		return ResultDefault
@@ -153,8 +150,8 @@ func resultOf(r Reading) Result {
 	return r.Result.Value
 }
 
-// fresh reports whether a Result can only be of this attempt. One that was there
-// before, and is shown by a device that has not begun, can be old.
+// fresh reports whether a Result can only be of this attempt. If the device showed it before, and
+// has not begun, it may be old.
 func (m *machine) fresh(result Result) bool {
 	a := m.Memory.Attempt
 	return a.Begun && (result != a.Before || a.Started || m.Memory.Installation.Begun)
@@ -163,7 +160,7 @@ func (m *machine) fresh(result Result) bool {
 // failure reports whether r is a failure that Object 5 of every version knows.
 func (r Result) failure() bool { return r >= ResultNoStorage && r <= ResultUnsupProtocol }
 
-// report notes a Result that belongs to this update.
+// report records a Result that belongs to this update.
 func (m *machine) report(result Result) {
 	if result == ResultDefault || result == m.Reported {
 		return

@@ -1,10 +1,9 @@
 package fsm
 
-// Result is the value of resource 5/0/5, the Update Result. Numbers that are
-// not known here are kept and shown as digits.
+// Result is the value of resource 5/0/5, the Update Result. Unknown numbers are kept, and shown as
+// digits.
 //
-// As the stored result of an [Update], ResultDefault means that the update is
-// active.
+// As the Result of an [Update], ResultDefault means that the update is active.
 type Result int
 
 // The Update Results of Object 5: 0 to 9 since version 1.0, 10 and 11 since 1.1.
@@ -23,8 +22,8 @@ const (
 	ResultDeferred        Result = 11
 )
 
-// resultNames also has those of the Advanced Firmware Update object (33629), 12
-// and 13, for journals.
+// resultNames also has those of the Advanced Firmware Update object (33629), 12 and 13, for
+// journals.
 var resultNames = []string{
 	"default", "success", "no_storage", "out_of_mem", "connection_lost",
 	"integrity_failed", "unsup_fw", "invalid_uri", "update_failed",

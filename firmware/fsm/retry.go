@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// failure applies the table of retries to a Result of the device.
+// failure decides what follows a Result of the device that reports a failure.
 func (m *machine) failure(result Result) {
 	m.report(result)
 	h := &m.Memory.History
@@ -34,7 +34,7 @@ func (m *machine) failure(result Result) {
 	m.end(OutcomeFailed, ReasonDeviceResult, "the device reported result "+result.String()+m.downloadTrail())
 }
 
-// downloadTrail says what the server saw of the device's download, to explain a failure.
+// downloadTrail says what the server saw of the download, to explain a failure.
 func (m *machine) downloadTrail() string {
 	a := m.Memory.Attempt
 	if a.RefusedRepeat && !m.Memory.Installation.Begun {
@@ -58,8 +58,8 @@ func (m *machine) downloadTrail() string {
 	return trail
 }
 
-// retry starts over after a passing failure, with back-off and as long as there
-// are attempts left. Failures that a restart of the server has caused are free.
+// retry begins another attempt after a failure, with back-off, while attempts are left. A failure
+// that a restart of the server caused does not count.
 func (m *machine) retry(why string) {
 	h := &m.Memory.History
 	trail := m.downloadTrail()
@@ -74,8 +74,7 @@ func (m *machine) retry(why string) {
 	m.again(m.retryPause(max(h.Failures-1, 0)), why, trail)
 }
 
-// again starts a new attempt after a pause. The journal has more to say of it
-// than why: trail.
+// again begins another attempt after a pause. trail continues the sentence of why in the journal.
 func (m *machine) again(pause time.Duration, why, trail string) {
 	if pause > 0 {
 		m.log(EventRetry, "%s%s; next attempt in %s", why, trail, pause)
@@ -88,7 +87,7 @@ func (m *machine) again(pause time.Duration, why, trail string) {
 	m.pause(pause, "next attempt, because: "+why)
 }
 
-// pause lets the phase begin anew after some time that is not part of it.
+// pause starts the clock of the phase after a pause that is not part of it.
 func (m *machine) pause(d time.Duration, why string) {
 	a := &m.Memory.Attempt
 	a.RetryAt = m.now.Add(d)

@@ -1,8 +1,7 @@
 package fsm
 
-// State is the value of resource 5/0/3, the State of the Firmware Update
-// object. Numbers outside 0..3 break the registry's range; they are kept and
-// shown as digits.
+// State is the value of resource 5/0/3. Numbers outside 0 to 3 break the range of the registry;
+// they are kept, and shown as digits.
 type State int
 
 // The States of Object 5.

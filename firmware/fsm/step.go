@@ -17,9 +17,9 @@ type machine struct {
 	act          Action
 }
 
-// Step returns the update that follows o, and what the shell owes. It changes
-// showsNothing else. An update that has ended changes no more, except that the end of
-// its farewell may tell what it may still do.
+// Step returns the update that follows o, and what the shell must do. It changes nothing else. An
+// update that has ended does not change any more, except that the end of ActionCancel may change
+// MayStill.
 func (u Update) Step(o Observation) (Update, Actions) {
 	if !u.Active() {
 		return u.afterEnd(o)
@@ -42,7 +42,7 @@ func (u Update) Step(o Observation) (Update, Actions) {
 	}
 }
 
-// fold takes the observation in.
+// fold applies the observation.
 func (m *machine) fold(o Observation) {
 	//exhaustive:enforce
 	switch o.Kind {
@@ -93,7 +93,7 @@ func (m *machine) fold(o Observation) {
 	}
 }
 
-// registration takes in how the device is registered.
+// registration records queue mode and lifetime.
 func (m *machine) registration(o Observation) {
 	m.Memory.Presence.Queue = o.Queue
 	m.Memory.Presence.Lifetime = min(max(o.Lifetime, 0), MaxLimit)
@@ -107,7 +107,7 @@ func (m *machine) presence(online bool) {
 	}
 }
 
-// awake notes that the device can be reached, with the registration that it had.
+// awake records that the device can be reached, with the registration that it had.
 func (m *machine) awake() {
 	m.Memory.Reading.Silent = false
 	if m.Memory.Presence.Online {
@@ -118,7 +118,7 @@ func (m *machine) awake() {
 	m.readNow()
 }
 
-// resume takes up an update after a restart of the server.
+// resume continues with an update after a restart of the server.
 func (m *machine) resume(o Observation) {
 	mem := &m.Memory
 	if !mem.Clock.ResumeLogged {
@@ -141,8 +141,8 @@ func (m *machine) resume(o Observation) {
 	m.readNow()
 }
 
-// registered takes in a new registration: nothing that was under way with the
-// old one counts, and only a read tells what the device did meanwhile.
+// registered handles a new registration. Nothing that was under way with the old one counts; only a
+// read shows what the device did meanwhile.
 func (m *machine) registered() {
 	m.giveUp()
 	m.deviceBack()
@@ -151,13 +151,13 @@ func (m *machine) registered() {
 	m.readNow()
 }
 
-// forgetObservations forgets how the device was looked at: the observations are gone.
+// forgetObservations makes the next read observe again: the observations of the device have ended.
 func (m *machine) forgetObservations() {
 	r := &m.Memory.Reading
 	r.Observed, r.Fails, r.Polls, r.Silent = false, 0, 0, false
 }
 
-// reregistered notes a registration that is newer than what was begun.
+// reregistered records a registration that is newer than what the server began.
 func (m *machine) reregistered() {
 	a := &m.Memory.Attempt
 	switch {
@@ -183,7 +183,7 @@ func (m *machine) log(event, format string, args ...any) {
 // maxDetail bounds a foreign text in the journal, in bytes.
 const maxDetail = 255
 
-// detail is the cause that came with an observation, fit for the journal.
+// detail returns the cause that came with an observation, fit for the journal.
 func detail(o Observation) string {
 	return strings.ToValidUTF8(o.Detail[:min(len(o.Detail), maxDetail)], "")
 }

@@ -2,7 +2,7 @@ package fsm
 
 import "time"
 
-// actionProgress takes in what becomes of the action that is under way.
+// actionProgress records how the action under way proceeds.
 func (m *machine) actionProgress(o Observation) {
 	d := &m.Memory.Doing
 	if d.Kind == ActionNone || o.Action != d.ID {
@@ -39,12 +39,11 @@ func (m *machine) actionProgress(o Observation) {
 	}
 }
 
-// refusedAgain is what happens to a push to a client without a cache of
-// duplicates.
+// refusedAgain is what happens to a push to a client without a cache of duplicates.
 const refusedAgain = "the acknowledgement of a block was lost, and the device refused the block when the server sent it again (5.03), " +
 	"as does a client that has it and keeps no cache of duplicates"
 
-// movesOn notes that the action under way gets on.
+// movesOn records that the action under way makes progress.
 func (m *machine) movesOn() {
 	d := &m.Memory.Doing
 	if d.Stall != stallNone && d.Logged {
@@ -54,8 +53,7 @@ func (m *machine) movesOn() {
 	d.Stall, d.Since, d.Logged, d.Queued = stallNone, time.Time{}, false, false
 }
 
-// logStall says in the journal, once, that the device leaves a push
-// unanswered.
+// logStall reports in the journal, once, that the device does not acknowledge a block.
 func (m *machine) logStall() {
 	d := &m.Memory.Doing
 	if d.Kind == ActionPush && d.Stall == stallSilent && !d.Logged && !m.now.Before(d.Since.Add(stallAfter)) {
@@ -64,8 +62,8 @@ func (m *machine) logStall() {
 	}
 }
 
-// progress counts bytes that went to the device. For a push the first one is an
-// acknowledged block: the device is Downloading.
+// progress counts bytes that went to the device. The first bytes of a push are an acknowledged
+// block: the device is Downloading.
 func (m *machine) progress(bytes int64) {
 	a := &m.Memory.Attempt
 	if !a.Begun || m.Phase != PhaseTransferring {
@@ -99,7 +97,7 @@ func (m *machine) progress(bytes int64) {
 	}
 }
 
-// delivery takes in what the server that hands out packages saw.
+// delivery records what the server that serves packages saw.
 func (m *machine) delivery(o Observation) {
 	a := &m.Memory.Attempt
 	if o.Kind == ObserveServerFault {
@@ -131,11 +129,11 @@ func (m *machine) delivery(o Observation) {
 	}
 }
 
-// maxTroubles bounds the lines of an attempt that tell of failed connections:
-// whoever is at the device's address can make them fail.
+// maxTroubles bounds the lines of an attempt that tell of failed connections: whoever is at the
+// device's address can make them fail.
 const maxTroubles = 4
 
-// fault ends an update whose package the server cannot hand out.
+// fault ends an update whose package the server cannot serve.
 func (m *machine) fault(o Observation) {
 	if o.Fault == FaultImage && !m.Memory.Installation.Begun {
 		m.cancelOnDevice()
@@ -144,8 +142,8 @@ func (m *machine) fault(o Observation) {
 	}
 }
 
-// objectChanged notes that somebody else changes the object: what the attempt has
-// proven counts no more.
+// objectChanged records that another request changes the object: what the attempt has proven does
+// not count any more.
 func (m *machine) objectChanged(o Observation) {
 	if a := &m.Memory.Attempt; a.Begun && !a.ObjectChanged {
 		a.ObjectChanged = true

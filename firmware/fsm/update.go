@@ -8,8 +8,7 @@ type Wait struct {
 	Reason string `json:"reason"`
 	// Whose says whose time it is.
 	Whose Whose `json:"whose,omitzero"`
-	// Until is when something happens at the latest: the wait ends, or is looked
-	// at again.
+	// Until is when something happens at the latest: the wait ends, or is looked at again.
 	Until time.Time `json:"until,omitzero"`
 }
 
@@ -23,8 +22,8 @@ const (
 	WhoseServer   Whose = "server"   // a queue, or a pause, of this server
 )
 
-// MayStill says what can follow on the device of an update that was ended from
-// here while the device had, or may have had, its package.
+// MayStill says what can follow on the device, if the server ended the update while the device had,
+// or may have had, its package.
 type MayStill string
 
 // What may still happen.
@@ -37,30 +36,26 @@ const (
 	MayStillUnknown MayStill = "unknown"
 )
 
-// Update is one image for one endpoint, as the server sees it. It holds all
-// that a decision needs, and is stored as JSON. [NewUpdate] makes one; after
-// that only [Update.Step] makes new ones. Its slices are shared between copies
-// and never written to.
+// Update is one image for one endpoint, as the server sees it. It holds all that a decision needs,
+// and is stored as JSON. [NewUpdate] makes one; after that only [Update.Step] makes new ones.
+// Copies share its slices, which are never written to.
 type Update struct {
 	// Plan is what was asked for, with its defaults filled in.
 	Plan Plan `json:"plan"`
 
-	// Phase, State, Result and Outcome are the update's face. State is what was
-	// last read or what the server's own acts prove. Result is ResultDefault
-	// while the update is active; afterwards State is Idle and Result is not
-	// ResultDefault.
+	// Phase, State, Result and Outcome are the update's face. State is what was last read or what
+	// the server's own acts prove. Result is ResultDefault while the update is active; afterwards
+	// State is Idle and Result is not ResultDefault.
 	Phase   Phase   `json:"phase"`
 	State   State   `json:"state"`
 	Result  Result  `json:"result"`
 	Outcome Outcome `json:"outcome,omitzero"`
-	// Reason says in one word why the update ended so; one of the Reason
-	// constants.
+	// Reason says in one word why the update ended so; one of the Reason constants.
 	Reason Reason `json:"reason,omitzero"`
-	// MayStill says what can still follow of an update that was cancelled or
-	// timed out; empty for every other.
+	// MayStill says what can still follow of an update that was cancelled or timed out; empty for
+	// every other.
 	MayStill MayStill `json:"may_still,omitzero"`
-	// Reported is the device's own last Result in this update, 0 if it gave
-	// none.
+	// Reported is the device's own last Result in this update, 0 if it gave none.
 	Reported Result `json:"reported,omitzero"`
 	// Failure is the last Result from 2 to 9 among those.
 	Failure Result `json:"failure,omitzero"`
@@ -77,11 +72,10 @@ type Update struct {
 	Wait Wait `json:"wait,omitzero"`
 	// Attempt counts the transfers, the first is 1.
 	Attempt int `json:"attempt,omitzero"`
-	// Bytes counts the bytes of the package that went to the device in the
-	// current attempt. Soft.
+	// Bytes counts the bytes of the package that went to the device in the current attempt. Soft.
 	Bytes int64 `json:"bytes,omitzero"`
-	// Created, Ended and Deadline are times of the update as a whole. Deadline
-	// moves while the update is held, and while no server runs.
+	// Created, Ended and Deadline are times of the update as a whole. Deadline moves while the
+	// update is held, and while no server runs.
 	Created  time.Time `json:"created"`
 	Ended    time.Time `json:"ended,omitzero"`
 	Deadline time.Time `json:"deadline"`
@@ -90,9 +84,9 @@ type Update struct {
 	Memory memory `json:"memory,omitzero"`
 }
 
-// NewUpdate returns an update that is to reach plan, held by holds from the
-// start; holds that [Hold.Check] refuses are left out, and so is what is more
-// than MaxHolds. The first observation is to be [ObserveStarted].
+// NewUpdate returns an update that must reach plan, with the holds that it has from the start. It
+// leaves out holds that [Hold.Check] refuses, and those beyond MaxHolds. The first observation must
+// be [ObserveStarted].
 func NewUpdate(plan Plan, at time.Time, holds ...Hold) Update {
 	plan.Limits = plan.Limits.withDefaults()
 	if plan.Deadline <= 0 {
@@ -122,16 +116,15 @@ func (u Update) Active() bool { return u.Outcome == OutcomeNone }
 // Now returns the latest time that the update has seen.
 func (u Update) Now() time.Time { return u.Memory.Clock.Now }
 
-// Doing returns the action under way; its Kind is ActionNone if there is none.
-// The last action of an update that has ended is its farewell, ActionCancel.
+// Doing returns the action under way; its Kind is ActionNone if there is none. The last action of
+// an update that has ended is ActionCancel.
 func (u Update) Doing() Action { return u.Memory.Doing.Action }
 
-// Executed reports whether an Execute of this update may have reached the
-// device.
+// Executed reports whether an Execute of this update may have reached the device.
 func (u Update) Executed() bool { return u.Memory.History.Executed }
 
-// Wake returns when the shell owes the update an [ObserveTimer]. The zero time
-// means never: the update has ended.
+// Wake returns when the shell must call Step with [ObserveTimer]. The zero time means never: the
+// update has ended.
 func (u Update) Wake() time.Time {
 	if !u.Active() {
 		return time.Time{}
@@ -146,8 +139,7 @@ func (u Update) Wake() time.Time {
 	return later(wake, u.Memory.Clock.Now.Add(1))
 }
 
-// nextRead is when the device is read next; zero if that is not planned, or not
-// possible as things are.
+// nextRead returns when the device is read next; zero if no read is planned, or possible now.
 func (u Update) nextRead() time.Time {
 	if !u.Memory.Presence.Online || u.Doing().Kind != ActionNone {
 		return time.Time{}

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// version is what 3/0/3 says. The zero value says nothing: the resource was
-// refused, is absent or empty.
+// version is what 3/0/3 says. The zero value says nothing: the resource was refused, is absent or
+// empty.
 type version struct {
 	Text string `json:"text,omitzero"` // for people, if Odd
 	// Odd: what the device sent is no version, and equals none.
@@ -16,8 +16,8 @@ type version struct {
 // maxVersion is the longest text, in bytes, that counts as a version.
 const maxVersion = 255
 
-// versionOf takes what was read. Devices are known that send the NUL that ends
-// the text in their memory, or pad it with blanks: stripped reports that.
+// versionOf takes the version from what was read. Some devices send the NUL that ends the text in
+// their memory, or pad it with blanks; stripped reports that.
 func versionOf(f Field[string]) (v version, stripped bool) {
 	if !f.OK() {
 		return version{}, false
@@ -30,8 +30,8 @@ func versionOf(f Field[string]) (v version, stripped bool) {
 	return version{Text: text}, text != f.Value
 }
 
-// VersionText returns what of 3/0/3, as it was read, is shown and stored: the
-// version, something in quotes for what is none, or "" for nothing.
+// VersionText returns what to show and store of 3/0/3: the version, a quoted text for what is none,
+// or "" for nothing.
 func VersionText(f Field[string]) string {
 	v, _ := versionOf(f)
 	return v.Text
@@ -43,7 +43,7 @@ func strip(text string) string {
 	return strings.TrimLeft(strings.TrimRight(text, blanks+"\x00"), blanks)
 }
 
-// says reports whether the device said anything.
+// says reports whether the device named a version.
 func (v version) says() bool { return v.Text != "" }
 
 // is reports whether v is the version that a plan names.

@@ -15,7 +15,7 @@ func (w way) String() string {
 	return w.Protocol.String()
 }
 
-// take notes the way of an attempt that begins.
+// take records the way of an attempt that begins.
 func (h *history) take(w way) {
 	if w != h.Way {
 		h.Way, h.InRow = w, 0
@@ -35,9 +35,9 @@ type choice struct {
 // noWay ends an update whose package cannot get to the device.
 func (m *machine) noWay(c choice) { m.end(OutcomeFailed, c.reason, c.why) }
 
-// choose picks the way of the next attempt. An attempt that moved bytes is
-// resumed the same way first. After one that moved none, or two that did not
-// reach their end, it is the turn of the next way that is allowed.
+// choose returns the way of the next attempt. An attempt that moved bytes is resumed the same way
+// first. After one that moved none, or two that did not reach their end, the next allowed way
+// follows.
 func (m *machine) choose() choice {
 	ways, none := m.ways()
 	if len(ways) == 0 {
@@ -64,8 +64,8 @@ func (m *machine) choose() choice {
 	return c
 }
 
-// ways lists the ways that request, profile, device and server allow, the
-// preferred one first, or says why there is none.
+// ways lists the ways that request, profile, device and server allow, the preferred one first, or
+// says why there is none.
 func (m *machine) ways() (ways []choice, none choice) {
 	push, noPush := m.mayPush()
 	pulls, noPull := m.mayPull()
@@ -89,7 +89,7 @@ func (m *machine) wantsPull() bool {
 	return m.Plan.Delivery == DeliveryPull || m.Plan.Protocol != ProtocolAuto || m.Plan.Profile.PathOnly
 }
 
-// mayPush returns the push, or why it is none.
+// mayPush returns the push, or why it is not possible.
 func (m *machine) mayPush() (push, none choice) {
 	r, h := m.Memory.Reading, m.Memory.History
 	no := func(reason Reason, why string) (choice, choice) { return choice{}, choice{reason: reason, why: why} }
@@ -108,7 +108,7 @@ func (m *machine) mayPush() (push, none choice) {
 	return choice{way: way{Delivery: DeliveryPush}, why: "push, as 5/0/9 allows", ok: true}, choice{}
 }
 
-// mayPull returns the pulls, one for each protocol, or why there is none.
+// mayPull returns the pulls, one for each protocol, or why none is possible.
 func (m *machine) mayPull() (pulls []choice, none choice) {
 	r := m.Memory.Reading
 	no := func(reason Reason, why string) ([]choice, choice) { return nil, choice{reason: reason, why: why} }
@@ -154,8 +154,7 @@ func (m *machine) mayPull() (pulls []choice, none choice) {
 	return no(ReasonNoDelivery, "no protocol of "+source+" is left that is served here")
 }
 
-// byPath picks the protocol of a device that completes a path by itself: the
-// scheme is its own business.
+// byPath returns the protocol of a device that completes a path by itself; the scheme is its own.
 func (m *machine) byPath() (pulls []choice, none choice) {
 	p := ProtocolHTTP
 	if m.Plan.Protocol != ProtocolAuto {
