@@ -67,6 +67,10 @@ type Action struct {
 
 // Actions is what a step asks of the shell, in the order of the fields.
 type Actions struct {
+	// Abandon: the machine gives up the action under way, because the device registered again or
+	// the update ended. Stop it before the update is persisted; after that no message of it may go
+	// out. The machine ignores its end.
+	Abandon bool
 	// Persist: make the new update durable before anything below begins or is shown. Without
 	// Persist only facts changed that a crash may lose.
 	Persist bool
@@ -75,10 +79,6 @@ type Actions struct {
 	// Holds: the device provably holds this update's package (Plan.Digest) in State Downloaded.
 	// Store that with the device's facts, in the same commit.
 	Holds bool
-	// Abandon: the machine gives up the action under way, because the device registered again or
-	// the update ended. Stop it before the update is persisted; after that no message of it may go
-	// out. The machine ignores its end.
-	Abandon bool
 	// Do is the one action to begin now. Its Kind is ActionNone if there is nothing to do.
 	Do Action
 	// Ended: the update has its outcome. Cancel its observations and its Package URIs.

@@ -107,7 +107,8 @@ func all(n int) []fsm.Protocol {
 	return list
 }
 
-// TestHoldBounds: a hold's texts and times have bounds, and an update takes so many holds and no more.
+// TestHoldBounds: a hold's texts and times have bounds, and an update takes so many holds and no
+// more.
 func TestHoldBounds(t *testing.T) {
 	year := func(n int) time.Time { return time.Date(n, 12, 31, 23, 59, 59, 0, time.UTC) }
 	for name, tt := range map[string]struct {
@@ -184,7 +185,8 @@ func TestNumbers(t *testing.T) {
 	require.Equal(t, "started", fsm.ObserveStarted.String())
 }
 
-// TestEmptyNames: an empty text is the choice that is left to the machine, whatever was there before.
+// TestEmptyNames: an empty text is the choice that is left to the machine, whatever was there
+// before.
 func TestEmptyNames(t *testing.T) {
 	for _, text := range []string{"", "auto"} {
 		d, p := fsm.DeliveryPush, fsm.ProtocolHTTP
@@ -228,7 +230,8 @@ func TestLongTexts(t *testing.T) {
 	require.Equal(t, "connection_failed: "+strings.Repeat("x", 255)+"\n", trouble(strings.Repeat("x", 300)))
 	require.Equal(t, "connection_failed: xy\n", trouble("x\xffy"))
 
-	// Whoever is at the device's address can make connections fail: so many lines and no more.
+	// Any host at the device's address can make connections fail: the journal has a bounded number
+	// of lines.
 	h := transferring(fsm.Plan{Target: newVersion})
 	lines := 0
 	for i := range 10 {

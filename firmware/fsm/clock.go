@@ -5,13 +5,13 @@ import "time"
 // downtimeCounts is how much of a time without a server counts against the deadline of an update.
 const downtimeCounts = 10 * time.Minute
 
-// Pauses that no operator has asked to change.
+// Pauses that are not configurable.
 const (
 	// debounce gathers notifications of State and Result that belong together.
 	debounce = 200 * time.Millisecond
 	// readGap is the least time between two reads that hints ask for.
 	readGap = 500 * time.Millisecond
-	// firstLook is the time from an acknowledged write to the read that is due even without a
+	// firstLook is the time from an accepted Write to the read that follows even without a
 	// notification: an unchanged Result can be a new failure.
 	firstLook = 3 * time.Second
 	// stale is how long after a write the Result from before may still show.
@@ -22,12 +22,12 @@ const (
 	writeGrace = time.Minute
 	// executeGrace is how long a device may show Downloaded after it accepted Execute.
 	executeGrace = 30 * time.Second
-	// resumeGrace is how long after a restart of the server no limit strikes before the device was
-	// looked at.
+	// resumeGrace is how long after a restart of the server no limit ends an update whose device
+	// was not read yet.
 	resumeGrace = 2 * time.Minute
 	// stallAfter is how long a push may go unanswered before the journal says so.
 	stallAfter = 20 * time.Second
-	// heldLook is how often an update is looked at that is held without an end.
+	// heldLook is the time between reads of a device whose update is on hold without an end.
 	heldLook = time.Hour
 	// loose is how long a message may travel (EXCHANGE_LIFETIME, RFC 7252 section 4.8.2).
 	loose = 247 * time.Second
@@ -121,7 +121,7 @@ func (u Update) lapses() time.Time {
 		at = earlier(at, limit)
 	}
 	if !c.Resumed.IsZero() {
-		// Until the device was looked at, the limits pause for this long.
+		// Until the device was read, the limits pause for this long.
 		at = later(at, c.Resumed.Add(resumeGrace))
 	}
 	return at

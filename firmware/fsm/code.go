@@ -6,7 +6,7 @@ import "fmt"
 // (RFC 7252, section 3). Zero means that there was no response.
 type Code uint8
 
-// The response codes that the machines give or weigh.
+// The response codes that the machines use.
 const (
 	CodeNone               Code = 0
 	CodeChanged            Code = 2<<5 | 4

@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestVersionAfterWrite: a device that shows the target version before an attempt has it from this update if something was
-// written, and not if it had it from the start.
+// TestVersionAfterWrite: a device that shows the target version before an attempt has it from this
+// update if something was written, and not if it had it from the start.
 func TestVersionAfterWrite(t *testing.T) {
 	lost := picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false}
 	for _, delivery := range []fsm.Delivery{fsm.DeliveryPull, fsm.DeliveryPush} {
@@ -35,7 +35,7 @@ func TestVersionAfterWrite(t *testing.T) {
 	h.toAction(t, fsm.ActionWriteURI, picture{fsm.Idle, 0, newVersion, false})
 	require.Equal(t, 2, h.update.Attempt)
 
-	// Blanks around a version are told once.
+	// The journal reports blanks around a version once.
 	h = started(fsm.Plan{Target: newVersion})
 	padded := picture{fsm.Updating, 0, oldVersion + " ", false}
 	h.reads(padded)

@@ -19,13 +19,15 @@ func (h *hand) lines() []string {
 	return events
 }
 
-// keeps is a plan for a device that shows its last Result until the next one: it is not reset before a transfer.
+// keeps is a plan for a device that shows its last Result until the next one: it is not reset
+// before a transfer.
 func keeps() fsm.Plan {
 	return fsm.Plan{Target: newVersion, Size: 1000, Profile: fsm.Profile{Reset: fsm.ResetNUL}}
 }
 
-// TestSameResultAgain: a Result that was there before the transfer is a new one if the device had begun in between, at once;
-// else only some time after the answer, and not at all if nothing says that the device got the URI.
+// TestSameResultAgain: a Result that was there before the transfer is a new one if the device had
+// begun in between, at once; else only some time after the answer, and not at all if nothing says
+// that the device got the URI.
 func TestSameResultAgain(t *testing.T) {
 	for result := fsm.ResultSuccess; result <= 13; result++ {
 		before := picture{fsm.Idle, result, oldVersion, false}
@@ -106,7 +108,8 @@ func TestSameResultAgain(t *testing.T) {
 	require.Equal(t, fsm.ReasonDeviceResult, h.update.Reason)
 }
 
-// TestNothingToSee: a device that shows neither a package nor a Result is given time, by what is known of it.
+// TestNothingToSee: a device that shows neither a package nor a Result is given time, by what is
+// known of it.
 func TestNothingToSee(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000}
 	grace := func(d time.Duration) fsm.Plan {
@@ -154,7 +157,8 @@ func TestNothingToSee(t *testing.T) {
 	}
 }
 
-// TestFreeAgain: what begins again for free begins at once, and pauses between attempts are no part of a phase.
+// TestFreeAgain: what begins again for free begins at once, and pauses between attempts are no part
+// of a phase.
 func TestFreeAgain(t *testing.T) {
 	for result, fresh := range map[fsm.Result]bool{fsm.ResultInvalidURI: true, fsm.ResultUnsupProtocol: false} {
 		h := transferring(fsm.Plan{Target: newVersion, Size: 1000, Attempts: 1})
@@ -202,7 +206,8 @@ func TestFreeAgain(t *testing.T) {
 	require.True(t, h.update.Doing().Resources.Has(fsm.ReadProtocols|fsm.ReadDelivery|fsm.ReadAuto))
 }
 
-// TestRefusals: the codes of a refusal that let the other way of delivery be tried, and what follows if both are refused.
+// TestRefusals: the codes of a refusal that let the other way of delivery be tried, and what
+// follows if both are refused.
 func TestRefusals(t *testing.T) {
 	other := map[fsm.Code]bool{0x84: true, 0x85: true, 0x8d: true, 0x8f: true, 0xa0: true, 0xa1: true}
 	for code := range 256 {

@@ -48,7 +48,7 @@ func (m *machine) notDone(act Action, o Observation) {
 		m.log(EventNotSent, "this server did not send %s: %s", act.Kind.words(), detailOr(o, "something has changed"))
 		switch act.Kind {
 		case ActionExecute:
-			// What it rested on is read again.
+			// Read again what the action was based on.
 			m.Memory.Installation = installation{}
 			m.enter(PhaseTransferred)
 		case ActionWriteURI, ActionPush:
@@ -148,7 +148,7 @@ func (m *machine) executeDone(o Observation) {
 		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	default:
-		// 4.05 can be the second copy of a request whose answer was lost.
+		// 4.05 can answer a second copy of a request whose first answer was lost.
 		m.log(EventExecuteRefused, "%s", answer(o, "Execute"))
 		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(debounce))

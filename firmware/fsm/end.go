@@ -14,7 +14,7 @@ func (m *machine) end(outcome Outcome, reason Reason, detail string) {
 	m.Phase, m.State = PhaseEnded, Idle
 	m.Outcome, m.Reason = outcome, reason
 	m.Ended, m.Wait, m.Holds = m.now, Wait{}, nil
-	// What is left is needed to judge what comes back from the farewell.
+	// The rest is needed for the read of ActionCancel.
 	m.Memory = memory{parts{
 		Clock: clock{Now: m.now}, Doing: doing{Action: m.act}, NextID: m.Memory.NextID,
 		History: history{StrayUntil: m.Memory.History.StrayUntil},
@@ -60,7 +60,7 @@ func (m *machine) timeOut(reason Reason, detail string) {
 		m.end(OutcomeSucceeded, ReasonVersion, detail+", but the device runs the target version")
 		return
 	case in.Sent && in.Returned && m.Memory.Reading.Missing > 0 && m.runsOld():
-		// It has been back for long, without an Object 5 that could say more.
+		// It has been back for a long time, without an Object 5 that says more.
 		m.end(OutcomeRolledBack, ReasonOldVersion, detail+"; the device is back with its old version")
 		return
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestNames: every value has a text of its own that can be read back, in any
-// letter case; numbers without a name are kept; other words are refused.
+// TestNames: every value has a text of its own that can be read back, in any letter case; numbers
+// without a name are kept; other words are refused.
 func TestNames(t *testing.T) {
 	texts(t, []string{"idle", "downloading", "downloaded", "updating", "4", "-1"}, fsm.State(0), 1, 2, 3, 4, -1)
 	texts(t, []string{
@@ -46,8 +46,8 @@ func texts[T comparable, P interface {
 	require.ErrorIs(t, P(&v).UnmarshalText([]byte("no such word")), fsm.ErrUnknownName)
 }
 
-// TestUnknownNamesAreNotWritten: a value that cannot be read back is not
-// written either. Letter case is for texts; the machine compares values.
+// TestUnknownNamesAreNotWritten: a value that cannot be read back is not written either. Letter
+// case is for texts; the machine compares values.
 func TestUnknownNamesAreNotWritten(t *testing.T) {
 	for _, v := range []encoding.TextMarshaler{
 		fsm.Delivery("x"), fsm.Delivery("PUSH"), fsm.Delivery("auto"),
@@ -61,8 +61,7 @@ func TestUnknownNamesAreNotWritten(t *testing.T) {
 	}
 }
 
-// TestNumbersAreKept: whatever number a device gives for a resource, it can be
-// read back.
+// TestNumbersAreKept: whatever number a device gives for a resource, it can be read back.
 func TestNumbersAreKept(t *testing.T) {
 	for _, n := range []int{math.MinInt, -1, 255, math.MaxInt} {
 		text := []string{strconv.Itoa(n)}

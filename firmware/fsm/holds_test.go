@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestLostOnHold: a device that loses its package while the update is held gets it again, unless its Result says that there is
-// no use.
+// TestLostOnHold: a device that loses its package while the update is held gets it again, unless
+// its Result says that there is no use.
 func TestLostOnHold(t *testing.T) {
 	final := map[fsm.Result]bool{1: true, 2: true, 5: true, 6: true, 7: true, 9: true}
 	for result := fsm.Result(0); result < 15; result++ {

@@ -20,8 +20,8 @@ func answered(t *testing.T, plan fsm.Plan, code fsm.Code) *hand {
 	return h
 }
 
-// TestDeferPeriods: an update that its device puts off waits for the period that the device names, or for that of the plan,
-// within the deadline, and once.
+// TestDeferPeriods: an update that its device puts off waits for the period that the device names,
+// or for that of the plan, within the deadline, and once.
 func TestDeferPeriods(t *testing.T) {
 	for value, want := range map[time.Duration]time.Duration{
 		0: time.Hour, -1: time.Hour, 1: 1, time.Minute: time.Minute, 24 * time.Hour: 24 * time.Hour, 25 * time.Hour: 24 * time.Hour,
@@ -61,7 +61,8 @@ func TestDeferPeriods(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: "operator"}})
 	require.Equal(t, "then execute", h.until(putOff))
 
-	// Execute clears the Result: a device that shows so has not refused, and gets its time to begin.
+	// Execute clears the Result: a device that shows so has not refused, and gets its time to
+	// begin.
 	h.done(fsm.CodeChanged, fsm.Reading{})
 	h.reads(downloaded)
 	require.Equal(t, "device to start the update", h.update.Wait.Reason)
@@ -122,7 +123,8 @@ func TestExecuteAnswered(t *testing.T) {
 		}
 	}
 
-	// The first update_failed with the package kept is forgiven; a second one is not, unless nothing says that it is new.
+	// The first update_failed with the package kept is forgiven; a second one is not, unless
+	// nothing says that it is new.
 	h := answered(t, plan, fsm.CodeNone)
 	h.reads(kept)
 	require.Contains(t, h.journal(), "execute: the device reported result update_failed and still has the package; the server executes it once more\n")
@@ -170,8 +172,9 @@ func TestExecuteAnswered(t *testing.T) {
 	require.Equal(t, fsm.MayStillNone, h.update.MayStill)
 }
 
-// TestCannotReset: on a device that cannot be reset a package counts only if it was fetched from here to its last byte, after
-// the URI was given; whatever its Result was before is none of the transfer's.
+// TestCannotReset: on a device that cannot be reset a package counts only if it was fetched from
+// here to its last byte, after the URI was given; whatever its Result was before is none of the
+// transfer's.
 func TestCannotReset(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000, Profile: fsm.Profile{Reset: fsm.ResetNone}}
 	written := func(plan fsm.Plan, p picture) *hand {
@@ -308,7 +311,8 @@ func TestWayReasons(t *testing.T) {
 	require.Equal(t, fsm.ProtocolCoAP, h.update.Protocol)
 }
 
-// TestPublicPathProvesNothing refuses a Package URI whose path is public: a request for it can be anybody's.
+// TestPublicPathProvesNothing refuses a Package URI whose path is public: a request for it can be
+// anybody's.
 func TestPublicPathProvesNothing(t *testing.T) {
 	for pathOnly, want := range map[bool]string{true: "nothing proves that it is this one", false: "then execute"} {
 		h := writing(t, fsm.Plan{Target: newVersion, Profile: fsm.Profile{PathOnly: pathOnly}})

@@ -36,8 +36,8 @@ func pushing(t *testing.T, plan fsm.Plan) *hand {
 	return h
 }
 
-// TestStuckPush pushes into a device that hangs in a transfer: what it shows as Downloaded then is only this package if the
-// push was acknowledged to its last block.
+// TestStuckPush pushes into a device that hangs in a transfer: what it shows as Downloaded then is
+// only this package if the push was acknowledged to its last block.
 func TestStuckPush(t *testing.T) {
 	for _, acked := range []bool{true, false} {
 		h := started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush})
@@ -55,7 +55,8 @@ func TestStuckPush(t *testing.T) {
 	}
 }
 
-// TestAdoptOnce adopts a package by the stored fact. The fact is gone with the Execute, so a second one needs a transfer.
+// TestAdoptOnce adopts a package by the stored fact. The fact is gone with the Execute, so a second
+// one needs a transfer.
 func TestAdoptOnce(t *testing.T) {
 	h := started(fsm.Plan{Target: newVersion})
 	holds := picture{fsm.Downloaded, 0, oldVersion, true}
@@ -67,7 +68,8 @@ func TestAdoptOnce(t *testing.T) {
 	require.Contains(t, said, "retry")
 }
 
-// TestTouched has somebody else change the object in the middle: what the attempt had proven counts no more.
+// TestTouched has somebody else change the object in the middle: what the attempt had proven counts
+// no more.
 func TestTouched(t *testing.T) {
 	for _, when := range []string{"before the package is there", "while it waits for a hold"} {
 		h := started(fsm.Plan{Target: newVersion})
@@ -89,7 +91,8 @@ func TestTouched(t *testing.T) {
 	}
 }
 
-// TestServerFaults lets the server's own side fail: the reason says so, and the device is not blamed.
+// TestServerFaults lets the server's own side fail: the reason says so, and the device is not
+// blamed.
 func TestServerFaults(t *testing.T) {
 	h := pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultImage, Detail: "short by 5 bytes"})
@@ -135,7 +138,8 @@ func TestServerFaults(t *testing.T) {
 	require.True(t, h.update.Active())
 }
 
-// TestExecuteInFlight cancels an update whose Execute is under way: a device that shows Idle right after can still get it.
+// TestExecuteInFlight cancels an update whose Execute is under way: a device that shows Idle right
+// after can still get it.
 func TestExecuteInFlight(t *testing.T) {
 	flying := func() *hand {
 		h := started(fsm.Plan{Target: newVersion})
@@ -215,7 +219,8 @@ func TestMayStill(t *testing.T) {
 	require.Equal(t, fsm.MayStillNone, failed.update.MayStill)
 }
 
-// TestQueued lets actions wait in the server's queues: that is not the device's time, and the update says so.
+// TestQueued lets actions wait in the server's queues: that is not the device's time, and the
+// update says so.
 func TestQueued(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion, Deadline: 48 * time.Hour})
 	for h.update.Doing().Kind != fsm.ActionRead {

@@ -37,12 +37,12 @@ func (m *machine) judgeReady(r Reading, result Result) {
 		return
 	}
 	if c := m.choose(); !c.ok {
-		// No wait for the device to finish something else changes that.
+		// Waiting for the device to finish something else does not change that.
 		m.noWay(c)
 		return
 	}
 	if m.Held() && (m.Memory.Reading.Auto || m.Memory.History.AutoUpgraded) {
-		// A package that it has is a package that it installs.
+		// The device installs each package that it has.
 		a.HeldBack = true
 		m.readWhileHeld("hold to be released, because the device installs without Execute")
 		return
@@ -57,7 +57,7 @@ func (m *machine) judgeReady(r Reading, result Result) {
 		m.clearDownloading()
 	default:
 		if result != ResultDefault && a.Resets == 0 && m.Plan.Profile.Reset == ResetEmptyURI {
-			// With Result 0 a failure with the same code can be told from none.
+			// After Result 0 the server can tell a new failure with the same code from an old one.
 			m.reset("clear result " + result.String())
 			return
 		}
@@ -155,7 +155,7 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 		case m.declined():
 			m.settle("takes a package, but refused ours", m.Plan.Limits.Settle, func() { m.refused() })
 		case m.Delivery == DeliveryPush && !a.Answer.OK():
-			// Or the last answer was lost, and the device is checking.
+			// Or the last answer was lost, and the device verifies the package.
 			m.settle("waits for the rest of a push that broke off", m.Plan.Limits.Settle, func() {
 				m.retry("the device waits for the rest of a push that broke off")
 			})
@@ -189,7 +189,7 @@ func (m *machine) judgeIdle(r Reading, result Result) {
 	case old && m.now.Before(a.Answered.Add(stale)):
 		m.pollFor("device to begin", a.Answered.Add(stale))
 	case old && a.Answer == CodeNone:
-		// Not known to have been received: the Result is from before.
+		// The device may not have received it: the Result is from before.
 		m.showsNothing()
 	case result == ResultSuccess:
 		m.log(EventAutoUpgrade, "the device reports success without Execute")

@@ -41,7 +41,7 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 	case !in.Begun:
 		m.execute(r, result, m.proof(r))
 	case result == in.Before && in.Code.OK() && m.now.Before(in.At.Add(executeGrace)) && !in.Seen && !in.Returned:
-		// Accepted, and not begun yet.
+		// The device accepted Execute and has not begun yet.
 		m.pollFor("device to start the update", in.At.Add(executeGrace))
 	case result == in.Before && in.Code == CodeNone && !in.Seen:
 		// Execute may not have arrived: the Result is from before.

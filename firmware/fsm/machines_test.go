@@ -10,9 +10,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestMachines draws both machines from what they do: the device's by playing
-// every event in every situation, the server's by watching the simulated clients
-// with every single fault.
+// TestMachines draws both machines from what they do: the device's by playing every event in every
+// situation, the server's by watching the simulated clients with every single fault.
 func TestMachines(t *testing.T) {
 	var out strings.Builder
 	out.WriteString("# The machines\n\n" +
@@ -102,8 +101,7 @@ func serverEdges(t *testing.T) []string {
 			}
 		}
 	}
-	// What no fault of a client leads to: an operator, a deadline, a device
-	// that is not there.
+	// What no fault of a client leads to: an operator, a deadline, a device that is not there.
 	h := &hand{now: epoch, update: fsm.NewUpdate(fsm.Plan{Target: newVersion}, epoch)}
 	for _, o := range []fsm.Observation{{Kind: fsm.ObserveStarted}, {Kind: fsm.ObserveCancel}} {
 		before := h.update

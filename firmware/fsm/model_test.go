@@ -89,10 +89,10 @@ func clients() []habits {
 	}
 }
 
-// TestModel runs every client with every combination of two faults (a sample of them, unless the flag -every is set): a lost
-// request, answer or notification, a death of the server before or after an
-// action, a reboot of the device at any of these points, an Execute that arrives
-// twice. The invariants are checked at each step (see [sim.invariants]).
+// TestModel runs every client with every combination of two faults (a sample of them, unless the
+// flag -every is set): a lost request, answer or notification, a death of the server before or
+// after an action, a reboot of the device at any of these points, an Execute that arrives twice.
+// The invariants are checked at each step (see [sim.invariants]).
 func TestModel(t *testing.T) {
 	budget := *faults
 	if testing.Short() || raceEnabled {
@@ -104,9 +104,8 @@ func TestModel(t *testing.T) {
 			n := explore(t, h, budget, *every, func(s *sim) {
 				u := s.update
 				if u.Outcome == fsm.OutcomeRolledBack && h.ram && s.device.truth().boots > 0 {
-					// Execute was not answered, and the device, which forgets all
-					// by a reboot, is back with its old version: nobody can tell
-					// whether it tried.
+					// Execute was not answered, and the device, which forgets all by a reboot, is
+					// back with its old version: the server cannot know whether it tried.
 					s.check(s.device.truth().version == oldVersion, "a device that was rolled back runs its old version")
 					return
 				}
@@ -122,8 +121,8 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// TestCancelAnywhere cancels every client's update before each of its steps: it
-// ends at once, and stays so whatever the device does then.
+// TestCancelAnywhere cancels every client's update before each of its steps: it ends at once, and
+// stays so whatever the device does then.
 func TestCancelAnywhere(t *testing.T) {
 	for _, h := range clients() {
 		for step := 2; ; step++ {
@@ -138,8 +137,8 @@ func TestCancelAnywhere(t *testing.T) {
 	}
 }
 
-// TestDeadlineAnywhere lets the deadline pass at each step: the update ends at
-// once as timed out, unless the device runs the target version by then.
+// TestDeadlineAnywhere lets the deadline pass at each step: the update ends at once as timed out,
+// unless the device runs the target version by then.
 func TestDeadlineAnywhere(t *testing.T) {
 	for _, h := range clients() {
 		if len(h.holds) > 0 {

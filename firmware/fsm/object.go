@@ -50,12 +50,12 @@ type Object struct {
 	// Changed is resource 5/0/12, when State changed last.
 	Changed time.Time `json:"changed,omitzero"`
 
-	// URI is resource 5/0/1. It is kept after the download, until a reset, a successful update or
-	// the next write.
+	// URI is resource 5/0/1. It stays after the download, until a reset, a successful update or the
+	// next Write.
 	URI string `json:"uri,omitzero"`
-	// Delivery is how the current package comes or came; auto when there is none.
+	// Delivery is how the current package comes or came; DeliveryAuto if there is none.
 	Delivery Delivery `json:"delivery,omitzero"`
-	// Transfer numbers the transfers. Events of a transfer carry its number, so that the late end
+	// Transfer numbers the transfers. Inputs of a transfer carry its number, so that the late end
 	// of an aborted one changes nothing.
 	Transfer uint32 `json:"transfer,omitzero"`
 	// Offset counts the bytes of the package that are safely stored.

@@ -21,7 +21,8 @@ func situation(t *testing.T, name string) fsm.Object {
 	return fsm.Object{}
 }
 
-// TestURIStays: the Package URI stays readable after a download, until a reset, a success or the next write.
+// TestURIStays: the Package URI stays readable after a download, until a reset, a success or the
+// next write.
 func TestURIStays(t *testing.T) {
 	for from, events := range map[string]map[string]bool{
 		"Downloading (pull, part)": {"reset": false, "download failed (2)": true, "execute cancel": true},
@@ -49,7 +50,8 @@ func eventsOf(names map[string]bool) []named[fsm.Input] {
 	return list
 }
 
-// TestPackageIsDescribed follows what is known of a package: it grows with the download, and is gone with the package.
+// TestPackageIsDescribed follows what is known of a package: it grows with the download, and is
+// gone with the package.
 func TestPackageIsDescribed(t *testing.T) {
 	step := func(o fsm.Object, in fsm.Input) fsm.Object {
 		in.At, in.Transfer = epoch, o.Transfer
@@ -95,8 +97,8 @@ func TestPackageIsDescribed(t *testing.T) {
 	require.Equal(t, fsm.Object{}, describe(step(fsm.NewObject(fsm.Object10, fsm.PushOnly), fsm.Input{Kind: fsm.InputPackageBegin, Size: -1})))
 }
 
-// TestBootKeeps: a download that a reboot interrupted goes on where it was only if the rest can be matched with what is
-// stored; what is stored of another is deleted.
+// TestBootKeeps: a download that a reboot interrupted goes on where it was only if the rest can be
+// matched with what is stored; what is stored of another is deleted.
 func TestBootKeeps(t *testing.T) {
 	for _, tt := range []struct {
 		offset int64
@@ -137,7 +139,8 @@ func TestBootKeeps(t *testing.T) {
 	require.Equal(t, fsm.ResultNoStorage, broken.Result)
 }
 
-// TestFaults: a failure reports the Result that it is given; 0 and 1 are no failures, and mean the usual one.
+// TestFaults: a failure reports the Result that it is given; 0 and 1 are no failures, and mean the
+// usual one.
 func TestFaults(t *testing.T) {
 	for _, tt := range []struct {
 		from  string
@@ -179,7 +182,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestConfigure writes the resources of later versions: each value in its range, and in the versions that have it.
+// TestConfigure writes the resources of later versions: each value in its range, and in the
+// versions that have it.
 func TestConfigure(t *testing.T) {
 	for _, tt := range []struct {
 		kind  fsm.InputKind
@@ -232,8 +236,8 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
-// TestAutomaticUpgrade: only a package that was found good, and not put off or tried before, is due without Execute, and only
-// on an object that has the resource.
+// TestAutomaticUpgrade: only a package that was found good, and not put off or tried before, is due
+// without Execute, and only on an object that has the resource.
 func TestAutomaticUpgrade(t *testing.T) {
 	for _, version := range []fsm.ObjectVersion{0, fsm.Object10, fsm.Object11, fsm.Object12} {
 		for _, name := range []string{"Downloading (pull)", "Downloaded", "Downloaded (8)", "Updating", "Idle"} {

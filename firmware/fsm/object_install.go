@@ -41,7 +41,7 @@ func (o *Object) bootDownloading(in Input) Effects {
 	}
 	var fx Effects
 	if o.ETag == "" || o.Complete || !in.PackageKept {
-		// What is stored cannot be matched with what the server has now.
+		// The stored bytes cannot be compared with what the server has now.
 		fx.DeleteImage = o.Offset > 0
 		o.Offset, o.ETag, o.Complete = 0, "", false
 	}
@@ -123,7 +123,7 @@ func (o *Object) installDeferred(in Input) Effects {
 		return Effects{}
 	}
 	if !o.deferring(in.At) {
-		// Deferring is not, or no longer, allowed: as good as a failure.
+		// The object does not allow deferring (any more): the installation has failed.
 		o.State, o.Result = Downloaded, ResultUpdateFailed
 	}
 	return Effects{}

@@ -54,7 +54,7 @@ func (o Object) Step(in Input) (Object, Effects) {
 // settle compares old and new, and sets what to persist and whom to notify.
 func (o Object) settle(old Object, at time.Time, fx Effects) (Object, Effects) {
 	if o.State != old.State {
-		// The registry wants 5/0/12 to be right before the State is seen.
+		// The registry requires that 5/0/12 changes before observers see the State.
 		o.Changed = at.Round(0).UTC()
 	}
 	fx.NotifyState = o.State != old.State
@@ -191,7 +191,7 @@ func (o *Object) progress(in Input) Effects {
 func (o *Object) complete(in Input) Effects {
 	var fx Effects
 	if in.Kind == InputPackageEnd {
-		// The answer says that the bytes are here, not that they are good.
+		// The answer says that the bytes have arrived, not that they are good.
 		fx.Code = CodeChanged
 	}
 	switch {

@@ -23,8 +23,8 @@ func TestWake(t *testing.T) {
 	}
 }
 
-// TestDeferPeriod: the period counts from the first time, and a device cannot
-// defer for ever, neither by asking again nor by its installer.
+// TestDeferPeriod: the period counts from the first time, and a device cannot defer for ever,
+// neither by asking again nor by its installer.
 func TestDeferPeriod(t *testing.T) {
 	var deferred fsm.Object
 	for _, s := range situations() {
@@ -47,8 +47,8 @@ func TestDeferPeriod(t *testing.T) {
 	require.Equal(t, epoch.Add(time.Minute), forbidden.Wake())
 }
 
-// TestAbortedTransferIsDead: what a transfer reports after it was aborted, and
-// another one began, changes nothing.
+// TestAbortedTransferIsDead: what a transfer reports after it was aborted, and another one began,
+// changes nothing.
 func TestAbortedTransferIsDead(t *testing.T) {
 	o := fsm.NewObject(fsm.Object11, fsm.PushAndPull)
 	o, _ = o.Step(fsm.Input{Kind: fsm.InputWriteURI, At: epoch, URI: "coap://h/1"})

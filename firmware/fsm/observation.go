@@ -5,16 +5,17 @@ import "time"
 // ObservationKind says what the server has learned.
 type ObservationKind uint8
 
-// The observations. The comment names the fields of [Observation] that count beside Kind and At.
+// The observations. Each comment names the fields of [Observation] that count beside Kind and At.
 const (
 	// ObserveStarted is the first observation of every update: Online, Queue, Lifetime.
 	ObserveStarted ObservationKind = iota + 1
 	// ObserveResumed is the first one after a restart of the server: Online, Queue, Lifetime,
-	// Registered. An action that was under way is taken as unknown. The time since the last
-	// observation is not the device's, and at most ten minutes of it count against the deadline.
+	// Registered. The effect of an action that was under way counts as unknown. The time since the
+	// last observation does not count against a phase, and at most ten minutes of it count against
+	// the deadline.
 	ObserveResumed
 
-	// ObserveRegistered: the device registered anew: Queue, Lifetime. Its observations are gone.
+	// ObserveRegistered: the device registered again: Queue, Lifetime. Its observations have ended.
 	ObserveRegistered
 	// ObserveUpdated: the device refreshed its registration: Queue, Lifetime.
 	ObserveUpdated
@@ -25,49 +26,50 @@ const (
 	// ObserveAway: the device de-registered, or its registration expired.
 	ObserveAway
 
-	// ObserveQueued: the action with that ID waits in a queue of the server's: Action. Until
-	// ObserveSent the time is not the device's.
+	// ObserveQueued: the action with that ID waits in a queue of the server: Action. Until
+	// ObserveSent the time does not count against the device.
 	ObserveQueued
-	// ObserveSent: its first message went out: Action.
+	// ObserveSent: the first message of the action went out: Action.
 	ObserveSent
-	// ObserveSilent: the device left a message of it unanswered, which is sent again: Action.
+	// ObserveSilent: the device did not answer a message of the action, and the server sends it
+	// again: Action.
 	ObserveSilent
-	// ObserveBusy: the device asked to be asked later (5.03), and will be: Action.
+	// ObserveBusy: the device answered 5.03, and the server continues the action later: Action.
 	ObserveBusy
-	// ObserveBlockRefused: the device answered a block of a push with 5.03 when it came again,
-	// because no acknowledgement of it had arrived: the device may have it, and not recognise
-	// duplicates: Action.
+	// ObserveBlockRefused: the server sent a block of a push again, because no acknowledgement had
+	// arrived, and the device answered 5.03. It may have the block, and not recognise duplicates:
+	// Action.
 	ObserveBlockRefused
-	// ObserveHeard: after ObserveSilent or ObserveBusy, it goes on: Action.
+	// ObserveHeard: after ObserveSilent or ObserveBusy the device answers again: Action.
 	ObserveHeard
-	// ObserveDone is the end of the action with that ID: Action, Code (zero when no answer came,
-	// and the action may have been carried out all the same), Limit, Fault, Reading (of a Read;
-	// also of an Observe if values came with it).
+	// ObserveDone is the end of the action with that ID: Action, Code (zero if no answer came; the
+	// device may have carried out the action all the same), Limit, Fault, Reading (of a Read, an
+	// Observe with values, or ActionCancel).
 	ObserveDone
 
-	// ObserveDownloadRequested: a request for the package came from the device: Detail.
+	// ObserveDownloadRequested: the device requested the package: Detail.
 	ObserveDownloadRequested
-	// ObservePackageFetched: the package was fetched to its last byte from a server that this
-	// program vouches for.
+	// ObservePackageFetched: the program reports that the device fetched the whole package from a
+	// server of its own.
 	ObservePackageFetched
-	// ObserveConnectionFailed: a connection from the device's address failed before it could ask
-	// for anything: Detail.
+	// ObserveConnectionFailed: a connection from the device's address failed before it requested
+	// anything: Detail.
 	ObserveConnectionFailed
-	// ObserveServerFault: the server cannot hand out the package: Fault, Detail.
+	// ObserveServerFault: the server cannot serve the package: Fault, Detail.
 	ObserveServerFault
-	// ObserveObjectChanged: somebody else changes the Firmware Update object through this server:
+	// ObserveObjectChanged: another request of this server changes the Firmware Update object:
 	// Detail.
 	ObserveObjectChanged
-	// ObserveProgress: a push moved on, or our own delivery served bytes to the device: Bytes (in
+	// ObserveProgress: a push made progress, or the server sent bytes of a download: Bytes (in
 	// all).
 	ObserveProgress
-	// ObserveHint: a notification or a Send. Only a sign that it is time to read.
+	// ObserveHint: a notification or a Send arrived. It only says that it is time to read.
 	ObserveHint
 	// ObserveTimer is due at [Update.Wake].
 	ObserveTimer
-	// ObserveHold: the update is not to be executed while Hold lasts.
+	// ObserveHold: an operator keeps the update from executing: Hold.
 	ObserveHold
-	// ObserveRelease: the hold of Hold.Holder ends.
+	// ObserveRelease: an operator ends the hold of Hold.Holder.
 	ObserveRelease
 	// ObserveCancel: the operator ends the update: Detail.
 	ObserveCancel
@@ -106,18 +108,17 @@ type Observation struct {
 	// Queue and Lifetime are those of its registration.
 	Queue    bool
 	Lifetime time.Duration
-	// Registered is when the registration that holds was made, or the last one if none holds; zero
-	// if unknown. A server that died between storing a registration and telling the update makes up
-	// for it so.
+	// Registered is when the device registered last; zero if unknown. By it the machine notices a
+	// registration that was stored before a crash, and not observed.
 	Registered time.Time
-	// Action is the ID of the action that ended.
+	// Action is the ID of the action that the observation is about.
 	Action uint32
 	// Code is the device's answer.
 	Code Code
-	// Limit is the largest body, in bytes, that a device named with a refusal (Size1 of a 4.13); 0
-	// if it named none.
+	// Limit is the largest body in bytes that the device named in a refusal (Size1 of a 4.13); 0 if
+	// it named none.
 	Limit int64
-	// Fault says that the server's own side kept the action from being carried out.
+	// Fault says why the server could not carry out the action.
 	Fault Fault
 	// Detail is the cause in words, for the journal.
 	Detail string
@@ -129,7 +130,7 @@ type Observation struct {
 	Hold Hold
 }
 
-// A Fault is what was wrong on the server's own side.
+// A Fault is a failure of the server itself.
 type Fault uint8
 
 // The faults.
@@ -137,17 +138,17 @@ const (
 	FaultNone Fault = iota
 	// FaultImage: the image is damaged or missing.
 	FaultImage
-	// FaultURI: no Package URI can be made for the device and the protocol.
+	// FaultURI: the server has no Package URI for the device and the protocol.
 	FaultURI
-	// FaultNotSent: the action was not sent, because what it rested on has changed.
+	// FaultNotSent: the server did not send the action, because the reason for it has changed.
 	FaultNotSent
 )
 
 // Field is one resource of a [Reading]: its value, or why there is none.
 type Field[T any] struct {
 	Value T
-	// Code is CodeContent for a value, an error code for a refusal, CodeNone when there was no
-	// answer or nobody asked.
+	// Code is CodeContent for a value, an error code for a refusal, and CodeNone if there was no
+	// answer or no request.
 	Code Code
 }
 
@@ -168,8 +169,8 @@ type Reading struct {
 	MaxDefer  Field[time.Duration]  // 5/0/13
 	Auto      Field[bool]           // 5/0/14
 
-	// Offers lists the protocols by which packages are served to this device now, the preferred one
-	// first. It counts when ReadProtocols was asked for.
+	// Offers lists the protocols by which the server serves packages to this device now, the
+	// preferred one first. It counts if the action asked for ReadProtocols.
 	Offers []Protocol
 	// Holds: the stored facts say that the device holds the package of this update's image
 	// (Plan.Digest) in State Downloaded.

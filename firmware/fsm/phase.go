@@ -5,10 +5,10 @@ type Phase string
 
 // The phases, in the order in which an update passes them. A retry goes back to PhasePreparing.
 const (
-	// PhaseWaiting: the device has not been reached since the update was made. Later absences do
-	// not change the phase; Update.Wait tells them.
+	// PhaseWaiting: the device has not been reached since the update was created. A later absence
+	// does not change the phase; Update.Wait shows it.
 	PhaseWaiting Phase = "waiting"
-	// PhasePreparing: reading the device, resetting it, waiting out a retry.
+	// PhasePreparing: the server reads the device, resets it, or waits before a retry.
 	PhasePreparing Phase = "preparing"
 	// PhaseTransferring: from the first block or the Package URI on.
 	PhaseTransferring Phase = "transferring"
@@ -16,9 +16,9 @@ const (
 	PhaseTransferred Phase = "transferred"
 	// PhaseExecuting: Execute 5/0/2 was sent.
 	PhaseExecuting Phase = "executing"
-	// PhaseRestarting: the device installs, and is expected to register again.
+	// PhaseRestarting: the device installs; the server expects it to register again.
 	PhaseRestarting Phase = "restarting"
-	// PhaseVerifying: the device is back; its version and result are judged.
+	// PhaseVerifying: the device is back; the server decides by its version and Result.
 	PhaseVerifying Phase = "verifying"
 	// PhaseEnded: the update has an outcome.
 	PhaseEnded Phase = "ended"
@@ -83,7 +83,7 @@ const (
 	// VerifyVersion compares resource 3/0/3 with the target version. Where 3/0/3 cannot be read,
 	// Result 1 counts.
 	VerifyVersion Verify = "version"
-	// VerifyResult takes the device's word: Result 1. It is for devices whose 3/0/3 does not follow
+	// VerifyResult relies on the device: Result 1. It is for devices whose 3/0/3 does not follow
 	// the image.
 	VerifyResult Verify = "result"
 )

@@ -16,10 +16,10 @@ const (
 	// ResetEmptyURI writes an empty 5/0/1. It is the default: clients that do not know it refuse or
 	// ignore it.
 	ResetEmptyURI ResetForm = ""
-	// ResetNUL writes one NUL byte into 5/0/0. Some clients take the byte for a package; it is used
-	// only where a profile says so.
+	// ResetNUL writes one NUL byte into 5/0/0. Some clients take the byte for a package, so the
+	// server does it only if a profile says so.
 	ResetNUL ResetForm = "nul"
-	// ResetNone: the device starts a download when its URI is emptied; it is never reset.
+	// ResetNone: the client starts a download when its URI is emptied; the server never resets it.
 	ResetNone ResetForm = "none"
 )
 
@@ -32,21 +32,20 @@ type Profile struct {
 	PathOnly bool `json:"path_only,omitzero"`
 	// Reset is the reset form that the client tolerates.
 	Reset ResetForm `json:"reset,omitzero"`
-	// Delivery is taken when the request says auto and 5/0/9 allows it.
+	// Delivery is the preferred one if the request says auto; 5/0/9 must allow it.
 	Delivery Delivery `json:"delivery,omitzero"`
-	// Protocols is assumed when the client has no 5/0/8. Empty means coap, as the registry says.
+	// Protocols are those of a client that has no 5/0/8. Empty means coap, as the registry says.
 	Protocols []Protocol `json:"protocols,omitzero"`
-	// WriteGrace is how long a Package URI without an answer may have been received all the same
-	// (some clients answer after the download). It is written again only after that. 0 means one
-	// minute.
+	// WriteGrace is how long the server waits before it writes a Package URI again that was not
+	// answered: some clients answer after the download. 0 means one minute.
 	WriteGrace time.Duration `json:"write_grace,omitzero"`
 	// BlockSize is how many bytes of a package go into one message of a push: a power of two from
-	// 16 to 1024, or a multiple of 1024 up to 16384, of which more than 1024 are for TCP and TLS
-	// and a client that announces to take them (RFC 8323, section 6). 0 means 1024.
+	// 16 to 1024, or a multiple of 1024 up to 16384. More than 1024 need TCP or TLS, and a client
+	// that announces that it accepts them (RFC 8323, section 6). 0 means 1024.
 	BlockSize int `json:"block_size,omitzero"`
-	// SkipTaken: the client has no cache of duplicates, and takes the blocks of a push in their
-	// order only. If it answers a block that was repeated with 5.03, it has it, and the next one is
-	// sent. A client that accepts gaps would store a hole.
+	// SkipTaken: the client has no cache of duplicates, and accepts the blocks of a push only in
+	// order. If it answers 5.03 to a repeated block, it has the block, and the server sends the
+	// next one. A client that accepts gaps would store a hole.
 	SkipTaken bool `json:"skip_taken,omitzero"`
 }
 
@@ -54,8 +53,8 @@ type Profile struct {
 // device is asleep or away is not part of a phase, except that of its restart; nor is time on hold,
 // in queues of the server, or without a server.
 type Limits struct {
-	// Waiting bounds the time before the device is first seen, all of it. 0 means that only the
-	// deadline counts.
+	// Waiting bounds the time until the device is first seen, absence included. 0 means that only
+	// the deadline counts.
 	Waiting time.Duration `json:"waiting,omitzero"`
 	// Preparing bounds reading and resetting; pauses before a retry are not part of it. Default 30
 	// min.
@@ -66,8 +65,8 @@ type Limits struct {
 	Transferred time.Duration `json:"transferred,omitzero"`
 	// Executing bounds the time from Execute to its first effect. Default 15 min.
 	Executing time.Duration `json:"executing,omitzero"`
-	// Restarting bounds the time until the device is back after Execute, wherever it is meanwhile;
-	// a device in queue mode has the lifetime of its registration beside. Default 1 h.
+	// Restarting bounds the time from Execute until the device is back; a device in queue mode has
+	// the lifetime of its registration in addition. Default 1 h.
 	Restarting time.Duration `json:"restarting,omitzero"`
 	// Verifying bounds the time from the new registration to a verdict. Default 15 min.
 	Verifying time.Duration `json:"verifying,omitzero"`
@@ -75,14 +74,15 @@ type Limits struct {
 	// Settle is how long a device may show its old version, without a Result, after it is back;
 	// five times as long it may show no download after it accepted a Package URI. Default 60 s.
 	Settle time.Duration `json:"settle,omitzero"`
-	// Retry is the pause before the second attempt; it doubles, up to 64 times itself. Up to half
-	// as much more is added, another share for each update, so that a fleet that failed at once
-	// does not come back at once. Default 15 s.
+	// Retry is the pause before the second attempt. It doubles with each attempt, up to 64 times
+	// itself, and is up to half as much longer, by a share of each update, so that devices of a
+	// fleet that failed together do not come back together. Default 15 s.
 	Retry time.Duration `json:"retry,omitzero"`
 	// Poll is the first pause between two reads when no notification comes; it doubles, up to 64
 	// times itself. Default 5 s.
 	Poll time.Duration `json:"poll,omitzero"`
-	// Defer is waited after Result 11 from a device whose 5/0/13 cannot be read. Default 1 h.
+	// Defer is how long the server waits after Result 11 of a device whose 5/0/13 cannot be read.
+	// Default 1 h.
 	Defer time.Duration `json:"defer,omitzero"`
 }
 
@@ -114,7 +114,8 @@ func (l Limits) withDefaults() Limits {
 
 // Plan is what an update must reach, and how. It does not change while the update runs.
 type Plan struct {
-	// Target is the version that 3/0/3 shows afterwards, compared exactly.
+	// Target is the version that 3/0/3 shows afterwards. It is compared exactly, but for blanks and
+	// NULs around what the device sends.
 	Target string `json:"target"`
 	// Size is the length of the package in bytes, Digest its SHA-256 in hex.
 	Size   int64  `json:"size"`
@@ -124,17 +125,18 @@ type Plan struct {
 	Component string `json:"component,omitzero"`
 	// Verify is what proves success. Default VerifyVersion.
 	Verify Verify `json:"verify"`
-	// Delivery and Protocol are the operator's wish; auto lets the machine choose. A protocol
-	// without a delivery means pull.
+	// Delivery and Protocol are what the operator asked for; auto lets the machine choose. A
+	// protocol without a delivery means pull.
 	Delivery Delivery `json:"delivery"`
 	Protocol Protocol `json:"protocol"`
 	// Force updates also a device that already runs the target version.
 	Force bool `json:"force,omitzero"`
-	// Profile is what is known of the client.
+	// Profile describes the client.
 	Profile Profile `json:"profile,omitzero"`
 	// Deadline bounds the whole update. Default DefaultDeadline.
 	Deadline time.Duration `json:"deadline,omitzero"`
-	// Attempts bounds the transfers, and the Executes. Default DefaultAttempts.
+	// Attempts bounds the transfers that fail, and the Executes without effect. Default
+	// DefaultAttempts.
 	Attempts int `json:"attempts,omitzero"`
 	// Limits bounds the phases.
 	Limits Limits `json:"limits,omitzero"`

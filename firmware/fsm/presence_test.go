@@ -28,7 +28,8 @@ func (h *hand) toAction(t *testing.T, kind fsm.ActionKind, p picture) {
 	require.Fail(t, "no such action", "%s: %s, %s", kind, h.update.Phase, h.update.Wait.Reason)
 }
 
-// lapse lets the clock run, with actions that nobody answers, until the update ends, and returns how long that took.
+// lapse lets the clock run, with actions that stay unanswered, until the update ends, and returns
+// how long that took.
 func (h *hand) lapse() time.Duration {
 	from := h.now
 	for h.update.Active() {
@@ -42,7 +43,8 @@ func (h *hand) lapse() time.Duration {
 	return h.now.Sub(from)
 }
 
-// TestSilence: whatever the device lets be heard of it ends its silence; a time-out after that is not connection_lost.
+// TestSilence: whatever the device lets be heard of it ends its silence; a time-out after that is
+// not connection_lost.
 func TestSilence(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000, Deadline: 20 * time.Minute}
 	reading := func() *hand {
@@ -134,7 +136,8 @@ func TestSilentTwice(t *testing.T) {
 	require.Equal(t, fsm.WhoseDevice, h.update.Wait.Whose, "it is in no queue any more")
 }
 
-// TestOnlySleepIsFree: of a device that sleeps while it restarts, the time asleep does not count, all of it and no more.
+// TestOnlySleepIsFree: of a device that sleeps while it restarts, the time asleep does not count,
+// all of it and no more.
 func TestOnlySleepIsFree(t *testing.T) {
 	restarting := func() *hand {
 		h := executed(fsm.Plan{Target: newVersion, Deadline: 1000 * time.Hour}, oldVersion)
@@ -197,7 +200,8 @@ func TestWaitingCounts(t *testing.T) {
 	require.Equal(t, 24*time.Hour, h.lapse(), "an absence after that does not count")
 }
 
-// TestGraceAfterRestart: no limit strikes for two minutes after a restart of the server, unless the device was read before.
+// TestGraceAfterRestart: no limit strikes for two minutes after a restart of the server, unless the
+// device was read before.
 func TestGraceAfterRestart(t *testing.T) {
 	resumed := func(online bool) *hand {
 		h := transferring(fsm.Plan{Target: newVersion, Deadline: time.Hour})
@@ -230,7 +234,8 @@ func TestGraceAfterRestart(t *testing.T) {
 	require.Equal(t, fsm.ReasonVersion, h.update.Reason, "it had succeeded meanwhile")
 }
 
-// TestResumedPresence: after a restart a device is where its registration says, and looked at from the beginning.
+// TestResumedPresence: after a restart a device is where its registration says, and looked at from
+// the beginning.
 func TestResumedPresence(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.step(fsm.Observation{Kind: fsm.ObserveAsleep})

@@ -9,8 +9,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestMissedRegistration: a registration that the update did not learn of is made up for at the restart of the server, if it
-// is newer than what was begun, and once.
+// TestMissedRegistration: a registration that the update did not learn of is made up for at the
+// restart of the server, if it is newer than what was begun, and once.
 func TestMissedRegistration(t *testing.T) {
 	const during, after = "registered: the device registered during the transfer\n", "registered: the device registered after the installation began\n"
 	plan := fsm.Plan{Target: newVersion}
@@ -60,7 +60,8 @@ func TestMissedRegistration(t *testing.T) {
 	require.Contains(t, h.journal(), during)
 }
 
-// TestRestartsAreFree: a failure of an attempt that a restart of the server interrupted is not counted, however often.
+// TestRestartsAreFree: a failure of an attempt that a restart of the server interrupted is not
+// counted, however often.
 func TestRestartsAreFree(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion, Attempts: 1, Deadline: 1000 * time.Hour})
 	for n := range 10 {
@@ -76,9 +77,9 @@ func TestRestartsAreFree(t *testing.T) {
 	require.Equal(t, fsm.ReasonAttempts, h.update.Reason, "this one is the device's")
 }
 
-// TestSettlesAnew: what a device showed before it registered anew is no part of what it shows after, neither of a transfer
-// nor of an installation.
-func TestSettlesAnew(t *testing.T) {
+// TestSettlesAgain: what a device showed before it registered again is no part of what it shows
+// after, neither of a transfer nor of an installation.
+func TestSettlesAgain(t *testing.T) {
 	settle := func(h *hand, p picture, wait time.Duration) {
 		h.reads(p)
 		require.Contains(t, h.update.Wait.Reason, "second look")
@@ -117,7 +118,8 @@ func TestSettlesAnew(t *testing.T) {
 	require.Contains(t, h.until(idle), "ROLLED_BACK (8), old_version [after 1m0s]")
 }
 
-// TestRegistrationIsTakenIn: whichever observation tells of queue mode and lifetime, the restart may take so much longer.
+// TestRegistrationIsTakenIn: whichever observation tells of queue mode and lifetime, the restart
+// may take so much longer.
 func TestRegistrationIsTakenIn(t *testing.T) {
 	const lifetime = 7 * time.Hour
 	for kind, online := range map[fsm.ObservationKind]bool{

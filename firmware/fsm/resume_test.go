@@ -7,8 +7,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestRestartsInARow restarts the server again and again while the device is away: the journal tells it once, and once more
-// when something else was told in between.
+// TestRestartsInARow restarts the server again and again while the device is away: the journal
+// reports it once, and once more if another line was written in between.
 func TestRestartsInARow(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	lines := 0
@@ -35,8 +35,8 @@ func TestRestartsInARow(t *testing.T) {
 	}
 }
 
-// TestRegistersAgainAndAgain: a device that forgot its download, and registers anew before it has settled each time, gets it
-// again all the same.
+// TestRegistersAgainAndAgain: a device that forgot its download, and registers again before it has
+// settled each time, gets it again all the same.
 func TestRegistersAgainAndAgain(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.done(fsm.CodeChanged, fsm.Reading{})

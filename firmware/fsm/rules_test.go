@@ -10,7 +10,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestStoredResult: what is stored is what the device reported, where that fits; connection_lost is never made up.
+// TestStoredResult: what is stored is what the device reported, where that fits; connection_lost is
+// never made up.
 func TestStoredResult(t *testing.T) {
 	refuses := func(plan fsm.Plan) *hand {
 		h := started(plan)
@@ -92,8 +93,8 @@ func TestStoredResult(t *testing.T) {
 	}
 }
 
-// TestWays lets attempts fail in their different ways: one that moved bytes is resumed the same way once, one that moved
-// none, or the second in a row, makes room for the next way that is allowed.
+// TestWays lets attempts fail in their different ways: one that moved bytes is resumed the same way
+// once, one that moved none, or the second in a row, makes room for the next way that is allowed.
 func TestWays(t *testing.T) {
 	next := func(h *hand, bytes int64) string {
 		h.until(idle)
@@ -195,7 +196,8 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestStalledPush lets a push stand still: the journal and the wait say why within half a minute, once.
+// TestStalledPush lets a push stand still: the journal and the wait say why within half a minute,
+// once.
 func TestStalledPush(t *testing.T) {
 	h := pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
 	id := h.update.Doing().ID
@@ -273,7 +275,8 @@ func TestVersions(t *testing.T) {
 	require.Equal(t, "SUCCEEDED (1), already_running", h.until(picture{fsm.Idle, 0, newVersion, false}))
 }
 
-// TestNoObject: a device without a usable Object 5 is found out at the second look, unless something was written before.
+// TestNoObject: a device without a usable Object 5 is found out at the second look, unless
+// something was written before.
 func TestNoObject(t *testing.T) {
 	unusable := func(version string) map[string]fsm.Reading {
 		v := fsm.Known(version)
@@ -339,7 +342,8 @@ func TestNoObject(t *testing.T) {
 	}
 }
 
-// TestDowntime restarts the server with its clock wrong, and after a long time: limits do not notice, the deadline hardly.
+// TestDowntime restarts the server with its clock wrong, and after a long time: limits do not
+// notice, the deadline hardly.
 func TestDowntime(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.reads(downloading)
@@ -404,7 +408,8 @@ func TestHolds(t *testing.T) {
 	release(h, "window")
 	require.Contains(t, h.until(downloaded), "then execute")
 
-	// The device loses the package, and gets it again after the release; the only attempt is not used up.
+	// The device loses the package, and gets it again after the release; the only attempt is not
+	// used up.
 	h = held(time.Time{})
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	h.reads(idle)
@@ -450,8 +455,8 @@ func TestHolds(t *testing.T) {
 	require.Contains(t, h.until(idle), "then write_uri")
 }
 
-// TestNeverReturns executes on a device that does not come back, at once or asleep: its restart limit decides, and in queue
-// mode its lifetime beside.
+// TestNeverReturns executes on a device that does not come back, at once or asleep: its restart
+// limit decides, and in queue mode its lifetime beside.
 func TestNeverReturns(t *testing.T) {
 	const lifetime = 10 * time.Hour
 	ends := func(o ...fsm.Observation) time.Duration {

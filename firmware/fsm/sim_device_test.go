@@ -64,8 +64,7 @@ type release struct {
 type peer interface {
 	// reachable reports whether it answers at all.
 	reachable() bool
-	// carryOut does what a request says, and answers it. CodeNone: it rebooted
-	// over it.
+	// carryOut does what a request says, and answers it. CodeNone: it rebooted over it.
 	carryOut(a fsm.Action) (fsm.Code, fsm.Reading)
 	// breakPush is a push of which only the first blocks arrive.
 	breakPush()
@@ -157,8 +156,8 @@ func (c *client) later(d time.Duration, fn func()) {
 	})
 }
 
-// set changes State and Result and notifies, once, of what changed. It reports
-// whether the device has not rebooted over it.
+// set changes State and Result and notifies, once, of what changed. It reports whether the device
+// has not rebooted over it.
 func (c *client) set(state fsm.State, result fsm.Result) bool {
 	boot := c.bootNo
 	changed := c.state != state || c.result != result

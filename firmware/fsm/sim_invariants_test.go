@@ -7,8 +7,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// ledger is what the simulation itself notes of an update, to hold the machine
-// to the invariants. It knows nothing of the machine's memory.
+// ledger is what the simulation itself notes of an update, to hold the machine to the invariants.
+// It knows nothing of the machine's memory.
 type ledger struct {
 	habits habits
 
@@ -129,8 +129,8 @@ func (l *ledger) begin(a fsm.Action) {
 	l.holds = false
 }
 
-// transferred reports that this attempt brought the package to the device: the
-// first two proofs of invariant 1.
+// transferred reports that this attempt brought the package to the device: the first two proofs of
+// invariant 1.
 func (l *ledger) transferred() bool {
 	if !l.attempted || l.last.State.Value != fsm.Downloaded {
 		return false

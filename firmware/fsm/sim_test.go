@@ -13,9 +13,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// sim runs one update of one client. Whatever can go wrong is a choice; the
-// choices of a run are a list of numbers, 0 being the good case, so that a run
-// can be repeated and varied.
+// sim runs one update of one client. Whatever can go wrong is a choice; the choices of a run are a
+// list of numbers, 0 being the good case, so that a run can be repeated and varied.
 type sim struct {
 	t      *testing.T
 	now    time.Time
@@ -90,8 +89,8 @@ func (s *sim) play(h habits) {
 	s.afterwards()
 }
 
-// afterwards lets the device go on for a day after the update has ended: what
-// the update said can follow is what follows.
+// afterwards lets the device go on for a day after the update has ended: what the update said can
+// follow is what follows.
 func (s *sim) afterwards() {
 	installs := s.device.truth().installs
 	end := s.now.Add(24 * time.Hour)
@@ -102,7 +101,7 @@ func (s *sim) afterwards() {
 		}
 		s.take(i)
 	}
-	// Of a device that updates by itself without saying so nobody can know.
+	// The server cannot know that a device updates by itself without saying so.
 	s.check(s.update.MayStill != fsm.MayStillNone || s.habits.auto || s.late > 0 || s.device.truth().installs == installs,
 		"invariant 4: a device of which may_still says none installs nothing after the end")
 }
@@ -298,8 +297,8 @@ func (s *sim) begin(a fsm.Action) {
 		s.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
 		return
 	case fault == delayed && s.device.reachable():
-		// The first copies are lost; the last one is sent after 45 s, if the
-		// request was not given up by then.
+		// The first copies are lost; the last one is sent after 45 s, if the request was not given
+		// up by then.
 		unanswered()
 		s.after(45*time.Second, func() {
 			if s.flying[a.ID] && s.device.reachable() {
@@ -368,9 +367,9 @@ func (s *sim) crash() {
 	})
 }
 
-// explore runs all variations of up to budget faults and returns their number.
-// Of the last fault of several only every eighth variation is run, a different
-// eighth for each of those before, unless all is set.
+// explore runs all variations of up to budget faults and returns their number. Of the last fault of
+// several only every eighth variation is run, a different eighth for each of those before, unless
+// all is set.
 func explore(t *testing.T, h habits, budget int, all bool, visit func(*sim)) int {
 	var count int
 	var vary func(prefix []int, left int)

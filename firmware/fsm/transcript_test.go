@@ -32,9 +32,8 @@ func golden(t *testing.T, path, got string) {
 	require.Equal(t, string(want), got, "%s is out of date: go test ./firmware/fsm -update", path)
 }
 
-// TestTranscripts plays the scripts under testdata/transcripts. A line that
-// starts in the first column is a command (see [player.play]), an indented one
-// is what the machine said to it.
+// TestTranscripts plays the scripts under testdata/transcripts. A line that starts in the first
+// column is a command (see [player.play]), an indented one is what the machine said to it.
 func TestTranscripts(t *testing.T) {
 	paths, err := filepath.Glob("testdata/transcripts/*.txt")
 	require.NoError(t, err)
@@ -93,7 +92,7 @@ type player struct {
 //	                                        somebody else's request
 //	damaged X | limit 8192                  the action ended so: the image cannot
 //	                                        be read; 4.13 with Size1
-//	parted state=0                          the farewell ended so
+//	after_end state=0                          ActionCancel ended so
 func (p *player) play(cmd []string) {
 	o := fsm.Observation{}
 	switch args := cmd[1:]; cmd[0] {
@@ -168,7 +167,7 @@ func (p *player) play(cmd []string) {
 		n, err := strconv.ParseInt(args[0], 10, 64)
 		require.NoError(p.t, err)
 		o.Kind, o.Action, o.Code, o.Limit = fsm.ObserveDone, p.doing.ID, fsm.CodeTooLarge, n
-	case "parted":
+	case "after_end":
 		o.Kind, o.Action, o.Reading = fsm.ObserveDone, p.doing.ID, p.reading(args)
 	default:
 		o.Kind = kindOf(p.t, cmd[0])

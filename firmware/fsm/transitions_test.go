@@ -17,8 +17,8 @@ type named[T any] struct {
 	value T
 }
 
-// situations are the objects that the transition table starts from; together
-// they hold every distinction that the machine makes.
+// situations are the objects that the transition table starts from; together they hold every
+// distinction that the machine makes.
 func situations() []named[fsm.Object] {
 	idle := fsm.NewObject(fsm.Object12, fsm.PushAndPull)
 	idle.MaxDefer = 600
@@ -201,8 +201,8 @@ var edges = map[[2]fsm.State][]fsm.Result{
 	{fsm.Updating, fsm.Updating}:      {0},
 }
 
-// TestReachable walks all objects that events can lead to, and checks each step
-// against the specification.
+// TestReachable walks all objects that events can lead to, and checks each step against the
+// specification.
 func TestReachable(t *testing.T) {
 	seen := map[fsm.Object]bool{}
 	var queue []fsm.Object

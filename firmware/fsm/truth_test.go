@@ -102,8 +102,8 @@ func (h *hand) done(code fsm.Code, r fsm.Reading) {
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Code: code, Reading: r})
 }
 
-// until goes on, with a device that always shows p, until something other than a
-// read is to be done or the update ends.
+// until goes on, with a device that always shows p, until something other than a read is to be done
+// or the update ends.
 func (h *hand) until(p picture) string {
 	h.said = nil
 	from := h.now
@@ -160,8 +160,8 @@ func executed(plan fsm.Plan, before string) *hand {
 	return h
 }
 
-// TestTruthTable writes down what the server concludes from what a device shows,
-// if the device goes on showing it.
+// TestTruthTable writes down what the server concludes from what a device shows, if the device goes
+// on showing it.
 func TestTruthTable(t *testing.T) {
 	var out strings.Builder
 	header := func(s string) { fmt.Fprintf(&out, "\n## %s\n", s) }

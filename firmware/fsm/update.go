@@ -4,18 +4,18 @@ import "time"
 
 // Wait is what an active update waits for.
 type Wait struct {
-	// Reason says it in words.
+	// Reason completes the sentence "waits for ...".
 	Reason string `json:"reason"`
 	// Whose says whose time it is.
 	Whose Whose `json:"whose,omitzero"`
-	// Until is when something happens at the latest: the wait ends, or is looked at again.
+	// Until is when something happens at the latest: the wait ends, or the machine checks it.
 	Until time.Time `json:"until,omitzero"`
 }
 
 // Whose says whose time a wait is.
 type Whose string
 
-// Those who let an update wait.
+// Whose time a wait is.
 const (
 	WhoseDevice   Whose = "device"
 	WhoseOperator Whose = "operator" // a hold
@@ -30,7 +30,7 @@ type MayStill string
 const (
 	// MayStillNone: the device installs nothing of this update.
 	MayStillNone MayStill = "none"
-	// MayStillInstall: the device was seen to install, or has agreed to.
+	// MayStillInstall: the device was seen to install, or accepted Execute.
 	MayStillInstall MayStill = "install"
 	// MayStillUnknown: it may or may not install.
 	MayStillUnknown MayStill = "unknown"
@@ -40,11 +40,11 @@ const (
 // and is stored as JSON. [NewUpdate] makes one; after that only [Update.Step] makes new ones.
 // Copies share its slices, which are never written to.
 type Update struct {
-	// Plan is what was asked for, with its defaults filled in.
+	// Plan is the plan with its defaults filled in.
 	Plan Plan `json:"plan"`
 
-	// Phase, State, Result and Outcome are the update's face. State is what was last read or what
-	// the server's own acts prove. Result is ResultDefault while the update is active; afterwards
+	// Phase, State, Result and Outcome sum up the update. State is what was last read, or what the
+	// server's own requests prove. Result is ResultDefault while the update is active; afterwards
 	// State is Idle and Result is not ResultDefault.
 	Phase   Phase   `json:"phase"`
 	State   State   `json:"state"`
@@ -55,9 +55,9 @@ type Update struct {
 	// MayStill says what can still follow of an update that was cancelled or timed out; empty for
 	// every other.
 	MayStill MayStill `json:"may_still,omitzero"`
-	// Reported is the device's own last Result in this update, 0 if it gave none.
+	// Reported is the last Result that the device reported in this update; 0 if it reported none.
 	Reported Result `json:"reported,omitzero"`
-	// Failure is the last Result from 2 to 9 among those.
+	// Failure is the last Result from 2 to 9 that the device reported in this update.
 	Failure Result `json:"failure,omitzero"`
 	// OldVersion is 3/0/3 before the update, empty if it said nothing.
 	OldVersion string `json:"old_version,omitzero"`
@@ -72,7 +72,8 @@ type Update struct {
 	Wait Wait `json:"wait,omitzero"`
 	// Attempt counts the transfers, the first is 1.
 	Attempt int `json:"attempt,omitzero"`
-	// Bytes counts the bytes of the package that went to the device in the current attempt. Soft.
+	// Bytes counts the bytes of the package that went to the device in the current attempt. A crash
+	// may lose some of the count.
 	Bytes int64 `json:"bytes,omitzero"`
 	// Created, Ended and Deadline are times of the update as a whole. Deadline moves while the
 	// update is held, and while no server runs.
@@ -80,7 +81,7 @@ type Update struct {
 	Ended    time.Time `json:"ended,omitzero"`
 	Deadline time.Time `json:"deadline"`
 
-	// Memory is what the machine must know to decide; of no interest to others.
+	// Memory is the state of the machine itself. It is opaque.
 	Memory memory `json:"memory,omitzero"`
 }
 

@@ -9,7 +9,7 @@ import (
 // empty.
 type version struct {
 	Text string `json:"text,omitzero"` // for people, if Odd
-	// Odd: what the device sent is no version, and equals none.
+	// Odd: what the device sent is no version, and equals no other.
 	Odd bool `json:"odd,omitzero"`
 }
 

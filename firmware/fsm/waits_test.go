@@ -10,7 +10,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestWaits: in each situation an update says what it waits for, whose time that is, and until when.
+// TestWaits: in each situation an update says what it waits for, whose time that is, and until
+// when.
 func TestWaits(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000}
 	after := func(d time.Duration) func(h *hand) time.Time { return func(h *hand) time.Time { return h.now.Add(d) } }
@@ -211,7 +212,8 @@ func answers(code fsm.Code) string {
 	return "the device answered " + code.String() + " to"
 }
 
-// TestBackOff: pauses between looks double from the first one up to 64 times it, and begin again with each thing that is new.
+// TestBackOff: pauses between looks double from the first one up to 64 times it, and begin again
+// with each thing that is new.
 func TestBackOff(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000, Limits: fsm.Limits{Transferring: 10 * time.Hour}}
 	pauses := func(h *hand, n int, look func()) []int {
@@ -294,8 +296,8 @@ func (h *hand) readsAll(r fsm.Reading) {
 	h.done(fsm.CodeContent, r)
 }
 
-// TestPartialReadings: a reading that lacks a Result or a version is good only if the device said so, or left it out three
-// times before.
+// TestPartialReadings: a reading that lacks a Result or a version is good only if the device said
+// so, or left it out three times before.
 func TestPartialReadings(t *testing.T) {
 	for code := range 256 {
 		code := fsm.Code(code)

@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestEndedForgets: of an update that has ended only what its farewell needs is left, and it says no more.
+// TestEndedForgets: an update that has ended keeps only what ActionCancel needs.
 func TestEndedForgets(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion, Attempts: 2})
 	h.reads(picture{fsm.Idle, fsm.ResultIntegrityFailed, oldVersion, false})
@@ -28,9 +28,9 @@ func TestEndedForgets(t *testing.T) {
 	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
 }
 
-// TestFarewell follows the farewell of an update whose Execute was under way: Idle proves something only once no copy of it can
-// be on its way any more.
-func TestFarewell(t *testing.T) {
+// TestAfterEnd ends an update whose Execute was under way: State Idle proves something only when no
+// copy of it can arrive any more.
+func TestAfterEnd(t *testing.T) {
 	flying := func() *hand {
 		h := transferring(fsm.Plan{Target: newVersion})
 		h.toAction(t, fsm.ActionExecute, downloaded)
@@ -38,31 +38,31 @@ func TestFarewell(t *testing.T) {
 		require.Equal(t, fsm.ActionCancel, h.update.Doing().Kind)
 		return h
 	}
-	farewell := func(h *hand, after time.Duration, r fsm.Reading) {
+	cancellation := func(h *hand, after time.Duration, r fsm.Reading) {
 		h.now = h.now.Add(after)
 		h.done(fsm.CodeContent, r)
 		require.Equal(t, fsm.ActionNone, h.update.Doing().Kind, "it is over")
 		require.Equal(t, h.now, h.update.Now())
 	}
 	h := flying()
-	farewell(h, 247*time.Second-1, idle.reading())
+	cancellation(h, 247*time.Second-1, idle.reading())
 	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill)
 	h = flying()
-	farewell(h, 247*time.Second, idle.reading())
+	cancellation(h, 247*time.Second, idle.reading())
 	require.Equal(t, fsm.MayStillNone, h.update.MayStill)
 	require.Equal(t, "after_end: the device shows state idle, version \"1.0.0\" after the end of the update; may still install: none\n", h.journal())
 	h = flying()
-	farewell(h, 247*time.Second, fsm.Reading{})
+	cancellation(h, 247*time.Second, fsm.Reading{})
 	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill, "it did not answer")
 	require.False(t, h.actions.Persist)
 	h = flying()
-	farewell(h, 247*time.Second, downloaded.reading())
+	cancellation(h, 247*time.Second, downloaded.reading())
 	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill)
 	h = flying()
-	farewell(h, 247*time.Second, updating.reading())
+	cancellation(h, 247*time.Second, updating.reading())
 	require.Equal(t, fsm.MayStillInstall, h.update.MayStill)
 
-	// A reset that is due in the step that ends the update is not begun.
+	// The step that ends the update does not begin a reset that is due.
 	h = started(fsm.Plan{Target: newVersion, Deadline: time.Hour})
 	h.toAction(t, fsm.ActionRead, idle)
 	h.now = h.update.Deadline

@@ -1,3 +1,0 @@
-package fsm
-
-//go:generate go test . -run "TestTransitions|TestTruthTable|TestTranscripts|TestMachines" -update
