@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 
@@ -26,8 +27,10 @@ type follower interface {
 	served(update string, done int64)
 	// asked reports the first request for the package, and its protocol.
 	asked(update, by string)
-	// imageFault reports that the package cannot be handed out.
+	// imageFault reports that the package cannot be handed out: it is damaged, or missing.
 	imageFault(update string, err error)
+	// imageTrouble reports that the package cannot be handed out now.
+	imageTrouble(update string, err error)
 }
 
 var (
@@ -137,8 +140,24 @@ func (d *download) open(ctx context.Context, images *Repository) (*Package, erro
 			return nil, err
 		}
 		d.pkg = pkg
+		return pkg, nil
 	}
+	d.pkg.revive()
 	return d.pkg, nil
+}
+
+// keepOpen opens the packages of an update's downloads, which are then at hand when the device asks.
+func (d *Delivery) keepOpen(update string) {
+	t := &d.table
+	t.mu.Lock()
+	var list []*download
+	for _, hash := range t.byUpdate[update] {
+		list = append(list, t.byHash[hash])
+	}
+	t.mu.Unlock()
+	for _, down := range list {
+		_, _ = down.open(context.Background(), d.images) // an error is met again by the device
+	}
 }
 
 // end closes the package, if it was opened, and keeps it from being opened.
@@ -157,6 +176,7 @@ type served struct {
 	size int64
 	etag []byte
 
+	ctx      context.Context // of the request, which bounds waits; nil for none
 	d        *Delivery
 	download *download
 	update   string   // "" if it is not known for which one
@@ -165,9 +185,16 @@ type served struct {
 
 // ReadAt implements io.ReaderAt, for the whole package. If it fails the journal says so: the device cannot.
 func (s *served) ReadAt(b []byte, off int64) (int, error) {
-	n, err := s.pkg.ReadAt(b, off)
-	if want := min(int64(len(b)), s.size-off); int64(n) < want && s.follower != nil {
-		s.follower.imageFault(s.update, fmt.Errorf("%w: %d of %d bytes at %d could be read", ErrDamaged, n, want, off))
+	ctx := s.ctx
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	n, err := s.pkg.readAt(ctx, b, off)
+	if want := min(int64(len(b)), s.size-off); int64(n) < want && ctx.Err() == nil {
+		if s.pkg.shared.mirror() == nil && !errors.Is(err, os.ErrClosed) {
+			err = fmt.Errorf("%w: %d of %d bytes at %d could be read", ErrDamaged, n, want, off)
+		}
+		s.d.failed(s.update, s.follower, s.pkg.image.ID, err)
 	}
 	return n, err
 }
@@ -204,16 +231,31 @@ func (d *Delivery) find(ctx context.Context, path, endpoint, by string) (*served
 	pkg, err := down.open(ctx, d.images)
 	if err != nil {
 		if !errors.Is(err, errNoGrant) {
-			d.log.Error("an image that a device asks for cannot be read", "image", down.image, "update", s.update, "error", err)
-		}
-		if s.follower != nil && (errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound)) {
-			s.follower.imageFault(s.update, err)
+			d.failed(s.update, s.follower, down.image, err)
 		}
 		return nil, err
 	}
 	s.pkg, s.size, s.etag = pkg, pkg.Size(), pkg.ETag()
 	return s, nil
 }
+
+// failed reports that an image cannot be read.
+func (d *Delivery) failed(update string, f follower, image string, err error) {
+	if errors.Is(err, os.ErrClosed) {
+		return // the grant has ended meanwhile
+	}
+	d.log.Error("an image that a device asks for cannot be read", "image", image, "update", update, "error", err)
+	switch {
+	case f == nil:
+	case lost(err):
+		f.imageFault(update, err)
+	default:
+		f.imageTrouble(update, err)
+	}
+}
+
+// lost reports whether an error says that an image is damaged or missing, for which nothing but to add it again helps.
+func lost(err error) bool { return errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound) }
 
 // mayLead reports whether a path is of the form of those that are granted.
 func (d *Delivery) mayLead(path string) bool {

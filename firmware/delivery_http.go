@@ -45,14 +45,19 @@ func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case errors.Is(err, errNoGrant):
 		problem(w, http.StatusNotFound, "nothing can be downloaded here, or not any more")
 		return
-	case err != nil:
+	case lost(err):
 		problem(w, http.StatusInternalServerError, "the image cannot be read")
+		return
+	case err != nil:
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+		problem(w, http.StatusServiceUnavailable, "the image cannot be read now")
 		return
 	case req.Method != http.MethodGet && req.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
 		problem(w, http.StatusMethodNotAllowed, "a package can only be read")
 		return
 	}
+	s.ctx = req.Context()
 	h := w.Header()
 	h.Set("ETag", `"`+hex.EncodeToString(s.etag)+`"`)
 	h.Set("Content-Type", "application/octet-stream")
@@ -66,7 +71,24 @@ func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		req.Header.Del("Range")
 	}
 	to := &counted{ResponseWriter: w, s: s, count: req.Method == http.MethodGet}
-	http.ServeContent(to, req, "", time.Time{}, io.NewSectionReader(s, 0, s.size))
+	http.ServeContent(to, req, "", time.Time{}, &arriving{io.NewSectionReader(s, 0, s.size), s.pkg})
+}
+
+// An arriving package is read as far as it is there, so that a device gets the first bytes of one that is still copied.
+type arriving struct {
+	*io.SectionReader
+	pkg *Package
+}
+
+func (a *arriving) Read(p []byte) (int, error) {
+	if m := a.pkg.shared.mirror(); m != nil {
+		at, err := a.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return 0, err
+		}
+		p = p[:min(int64(len(p)), max(1, m.there()-at))]
+	}
+	return a.SectionReader.Read(p)
 }
 
 // Wrap returns a handler that serves downloads as [Delivery.ServeHTTP] does, below the prefixes of [DeliveryConfig], and hands
@@ -89,13 +111,17 @@ func (d *Delivery) Wrap(next http.Handler) http.Handler {
 // Where several deliveries share a server, each is mounted at its own prefixes, DeliveryConfig.Prefix and PublicPrefix. A
 // request on the association of a registered endpoint finds the grants of that endpoint only; a request from elsewhere, as of
 // a device that downloads on a socket of its own, shows only the secret. The error is lwm2m.ErrNotFound, or
-// lwm2m.ErrUnavailable while the grants are being loaded, or if the image cannot be read.
+// lwm2m.ErrUnavailable while the grants are being loaded, if the image cannot be read, or if it has yet to be copied from
+// where its bytes are: see [NewRepository].
 func (d *Delivery) ServeCoAP(ctx context.Context, req lwm2m.DownloadRequest) (*lwm2m.Download, error) {
 	s, err := d.find(ctx, req.Path, req.Endpoint, req.Transport.String())
 	switch {
 	case errors.Is(err, errNoGrant):
 		return nil, lwm2m.ErrNotFound
 	case err != nil:
+		return nil, lwm2m.ErrUnavailable
+	}
+	if !s.pkg.ready() {
 		return nil, lwm2m.ErrUnavailable
 	}
 	return &lwm2m.Download{Body: s, Size: s.size, ETag: s.etag, Progress: s.reached}, nil

@@ -17,9 +17,10 @@ import (
 func (f *deliveryFixture) listen() *[]string {
 	told := &[]string{}
 	f.heard = heard{
-		served: func(update string, done int64) { *told = append(*told, fmt.Sprint("served ", update, " ", done)) },
-		asked:  func(update, by string) { *told = append(*told, "asked "+update+" "+by) },
-		fault:  func(update string, err error) { *told = append(*told, "fault "+update+" "+fmt.Sprint(err != nil)) },
+		served:  func(update string, done int64) { *told = append(*told, fmt.Sprint("served ", update, " ", done)) },
+		asked:   func(update, by string) { *told = append(*told, "asked "+update+" "+by) },
+		fault:   func(update string, err error) { *told = append(*told, "fault "+update+" "+fmt.Sprint(err != nil)) },
+		trouble: func(update string, err error) { *told = append(*told, "trouble "+update+" "+fmt.Sprint(err != nil)) },
 	}
 	return told
 }

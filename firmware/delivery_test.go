@@ -45,7 +45,7 @@ func newDelivery(t *testing.T, size int, cfg DeliveryConfig) *deliveryFixture {
 	require.NoError(t, err)
 	f.d, err = NewDelivery(f.r, cfg)
 	require.NoError(t, err)
-	f.heard = heard{served: func(string, int64) {}, asked: func(string, string) {}, fault: func(string, error) {}}
+	f.heard = heard{served: func(string, int64) {}, asked: func(string, string) {}, fault: func(string, error) {}, trouble: func(string, error) {}}
 	f.img, err = f.r.Add(t.Context(), Image{Name: "sensor", Version: "v0.1.0"}, bytes.NewReader(f.body))
 	require.NoError(t, err)
 	f.etag = `"` + f.img.SHA256[:16] + `"`
@@ -60,17 +60,19 @@ func newDelivery(t *testing.T, size int, cfg DeliveryConfig) *deliveryFixture {
 
 // heard is a follower made of functions.
 type heard struct {
-	served func(update string, done int64)
-	asked  func(update, by string)
-	fault  func(update string, err error)
+	served  func(update string, done int64)
+	asked   func(update, by string)
+	fault   func(update string, err error)
+	trouble func(update string, err error)
 }
 
 // A fixtureFollower is the follower of a fixture's grants.
 type fixtureFollower struct{ f *deliveryFixture }
 
-func (h fixtureFollower) served(update string, done int64)    { h.f.heard.served(update, done) }
-func (h fixtureFollower) asked(update, by string)             { h.f.heard.asked(update, by) }
-func (h fixtureFollower) imageFault(update string, err error) { h.f.heard.fault(update, err) }
+func (h fixtureFollower) served(update string, done int64)      { h.f.heard.served(update, done) }
+func (h fixtureFollower) asked(update, by string)               { h.f.heard.asked(update, by) }
+func (h fixtureFollower) imageTrouble(update string, err error) { h.f.heard.trouble(update, err) }
+func (h fixtureFollower) imageFault(update string, err error)   { h.f.heard.fault(update, err) }
 
 // allow grants g, and has the fixture follow it.
 func (f *deliveryFixture) allow(g grant) error {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
-	"github.com/otago-iot/otago/store"
 )
 
 // begin starts an action with the device. Its end becomes an observation, unless giveUp comes
@@ -64,7 +64,40 @@ func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageUR
 	r.action, e.doubt = e, r.doubt
 	e.closed = r.m.actionHooks(ctx, u, act.Kind)
 	r.mu.Unlock()
+	here := uri.here
+	if act.Kind == fsm.ActionPush {
+		here = math.MaxInt64
+	}
+	if here > 0 && r.m.images.blobs != nil {
+		r.beginWithImage(e, u, act.Kind, here)
+		return
+	}
 	e.begin()
+}
+
+// beginWithImage begins an action once the first bytes of the image are on this machine, whose time that is. The package stays
+// open: for a push until its end, for a pull until the update has ended.
+func (r *run) beginWithImage(e *action, u Update, kind fsm.ActionKind, here int64) {
+	e.waits()
+	r.m.images.openWhen(context.Background(), u.Image, here, func(pkg *Package, err error) {
+		if err != nil {
+			e.end(blamed(err))
+			return
+		}
+		e.atEnd(func() { _ = pkg.Close() })
+		if kind == fsm.ActionWriteURI {
+			r.m.delivery.keepOpen(r.id)
+		}
+		e.begin()
+	})
+}
+
+// blamed says of an error in opening an image whether it is the image's, or may pass.
+func blamed(err error) error {
+	if lost(err) {
+		return blame{errImage, err}
+	}
+	return blame{errNotSent, err}
 }
 
 // verdict describes the end of a request for the machine: the answer of the device, no answer, or a
@@ -185,11 +218,8 @@ var errImage = errors.New("firmware: image cannot be read")
 // push writes the package itself into the device.
 func (r *run) push(e *action, u Update) {
 	pkg, err := r.m.images.Open(context.Background(), u.Image)
-	if errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound) {
-		err = fmt.Errorf("%w: %w", errImage, err)
-	}
 	if err != nil {
-		e.end(err)
+		e.end(blamed(err))
 		return
 	}
 	body := &watchedImage{Package: pkg}

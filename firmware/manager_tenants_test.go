@@ -179,6 +179,7 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 		ids[tn] = u.ID
 	}
 	time.Sleep(time.Minute)
+	synctest.Wait()
 	for tn, other := range map[*tenant]*tenant{a: b, b: a} {
 		require.Contains(t, uris[tn.name], "/"+tn.name+"/")
 		require.Equal(t, string(tn.bytes), got[tn.name])
@@ -199,6 +200,7 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 		require.NoError(t, err)
 	}
 	time.Sleep(5 * time.Minute)
+	synctest.Wait()
 	for _, tn := range []*tenant{a, b} {
 		u, err := tn.mgr.Get(ctx, ids[tn])
 		require.NoError(t, err)

@@ -104,6 +104,13 @@ func (m *Manager) asked(update, by string) {
 // imageFault records that the image of an update cannot be served.
 func (m *Manager) imageFault(update string, err error) {
 	if d := m.runOf(update); d != nil {
-		d.observe(fsm.Observation{Kind: fsm.ObserveServerFault, Fault: fsm.FaultImage, Detail: err.Error()})
+		d.observe(fsm.Observation{Kind: fsm.ObserveServerFault, Fault: fsm.FaultImage, Detail: plainError(err)})
+	}
+}
+
+// imageTrouble notes that an update's image cannot be handed out now.
+func (m *Manager) imageTrouble(update string, err error) {
+	if d := m.runOf(update); d != nil {
+		d.observe(fsm.Observation{Kind: fsm.ObserveConnectionFailed, Detail: "the image cannot be read now: " + plainError(err)})
 	}
 }

@@ -3,6 +3,7 @@ package firmware
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 
@@ -17,14 +18,20 @@ var errNotServed = errors.New("firmware: package cannot be served")
 // For the journal it says only what went wrong.
 type blame struct{ kind, err error }
 
-func (b blame) Error() string   { return strings.TrimPrefix(b.err.Error(), "firmware: ") }
+func (b blame) Error() string   { return plainError(b.err) }
 func (b blame) Unwrap() []error { return []error{b.kind, b.err} }
+
+// plainError is an error's text for the journal, without the name of this package.
+func plainError(err error) string { return strings.TrimPrefix(err.Error(), "firmware: ") }
 
 // packageURI is a Package URI about to be written, or why there is none.
 type packageURI struct {
 	text  string
 	shown string // the same without its secret, for the journal
 	err   error
+	// here is how many bytes of an image from elsewhere must be here first: by HTTP a download can begin with the first one; by
+	// CoAP, or where it is not known by what, all must be here.
+	here int64
 }
 
 // withURI adds to the journal which Package URI is written. Why there is none is in the line that
@@ -55,6 +62,10 @@ func (m *Manager) newURI(ctx context.Context, rec *Update, act fsm.Action) packa
 			uri.err = blame{errImage, err}
 		}
 		return uri
+	}
+	uri.here = math.MaxInt64
+	if byHTTP := act.Protocol == fsm.ProtocolHTTP || act.Protocol == fsm.ProtocolHTTPS; byHTTP && !act.PathOnly {
+		uri.here = 1
 	}
 	if !slices.Contains(rec.Tokens, hash) {
 		kept := rec.Tokens[max(0, len(rec.Tokens)-maxTokens+1):]

@@ -35,6 +35,7 @@ type world struct {
 	db       store.Store
 	dir      string
 	images   *firmware.Repository
+	bucket   *bucket                 // where the bytes of images are; nil: in dir
 	serve    firmware.DeliveryConfig // what delivery is made of
 	delivery *firmware.Delivery
 	srv      *lwm2m.Server
@@ -81,6 +82,9 @@ func inWorldThatServes(t *testing.T, serve firmware.DeliveryConfig, cfg firmware
 
 func (w *world) openImages(db store.Store) {
 	images, err := firmware.OpenRepository(w.dir, db, firmware.RepositoryConfig{})
+	if w.bucket != nil {
+		images, err = firmware.NewRepository(w.bucket, db, firmware.RepositoryConfig{Spool: w.dir, Logger: testLogger(w.t, "images")})
+	}
 	require.NoError(w.t, err)
 	w.images = images
 	w.delivery, err = firmware.NewDelivery(images, w.serve)

@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/otago-iot/otago/internal/disk"
@@ -28,6 +28,12 @@ const DefaultMaxSize = 1 << 30
 type RepositoryConfig struct {
 	// MaxSize is how many bytes an image may have. Default: DefaultMaxSize, which is also the most that CoAP can carry.
 	MaxSize int64
+	// Spool is a folder for copies of images whose bytes are not in a folder of this machine: of each image that is being
+	// uploaded, or delivered. It has room for these. Default: os.TempDir(). [OpenRepository] needs none.
+	Spool string
+	// Logger receives what an operator should know, such as an image that is read again because reading it has failed. Default:
+	// nothing is logged.
+	Logger *slog.Logger
 }
 
 // The categories of a repository's errors, beside those of package store.
@@ -38,69 +44,69 @@ var (
 	ErrTooLarge = errors.New("firmware: image is too large")
 	// ErrDamaged: an image's file is missing, or its bytes are not those that were added. To add them again heals it, also for
 	// those who have the image open.
-	ErrDamaged = errors.New("firmware: image is damaged on disk")
+	ErrDamaged = errors.New("firmware: image is damaged")
 )
 
-// A Repository keeps images: a record in a store and, named by its digest, a file in a directory, which images with the
-// same bytes share. A [Delivery] serves them to devices.
+// A Repository keeps images: a record in a store and, named by its digest, a blob, which images with the same bytes share.
+// [OpenRepository] has the blobs in a folder, [NewRepository] anywhere. A [Delivery] serves them to devices.
 //
-// A file becomes durable before the record that refers to it, so that every record has its file, whatever the moment of a
-// crash. A file without a record, which a crash may leave, is harmless and is used when its bytes are added again. A
-// directory belongs to one store and one process.
+// A blob becomes durable before the record that refers to it, so that every record has its blob, whatever the moment of a
+// crash. A blob without a record, which a crash may leave, is harmless and is replaced when its bytes are added again.
 type Repository struct {
-	dir  string
-	disk disk.Files
-	db   store.Store
-	cfg  RepositoryConfig
+	dir   string // of the blobs, or RepositoryConfig.Spool
+	disk  disk.Files
+	blobs Blobs // nil if they are files of dir
+	left  left  // calls of blobs
+	db    store.Store
+	cfg   RepositoryConfig
+	log   *slog.Logger
 
-	digests work.Locks // orders what creates and removes files and the records that refer to them
+	digests work.Locks // orders what creates and removes blobs and the records that refer to them
 
 	mu       sync.Mutex
 	packages map[string]*sharedPackage // open ones, by digest
 	verified map[string]fs.FileInfo    // digests whose file was read, or written, by this process, and how it was then
 }
 
-// uploadPattern names files that are being written.
-const uploadPattern = "upload-*.tmp"
-
-// OpenRepository opens the repository in dir, which it creates if needed, with its records in s. What an upload left that
-// did not end is removed.
+// OpenRepository returns a repository of images whose bytes are files of dir, as [OpenFolder] makes it, and whose records are
+// in s. A folder belongs to one store and one process.
 func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repository, error) {
 	return openRepository(dir, s, cfg, disk.Files{})
 }
 
 func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk.Files) (*Repository, error) {
-	if cfg.MaxSize < 0 {
+	f, err := openFolder(dir, d)
+	if err != nil {
+		return nil, err
+	}
+	return newRepository(f.dir, f.files, nil, s, cfg)
+}
+
+// newRepository returns a repository whose blobs are elsewhere or, if blobs is nil, files of dir.
+func newRepository(dir string, d disk.Files, blobs Blobs, s store.Store, cfg RepositoryConfig) (*Repository, error) {
+	switch {
+	case s == nil:
+		return nil, errors.New("firmware: a Repository needs a Store")
+	case cfg.MaxSize < 0:
 		return nil, fmt.Errorf("firmware: RepositoryConfig.MaxSize is negative: %d", cfg.MaxSize)
+	case blobs == nil && cfg.Spool != "":
+		return nil, errors.New("firmware: RepositoryConfig.Spool is set, but the images are in a folder and need none")
+	case blobs != nil:
+		if err := writable(dir); err != nil {
+			return nil, fmt.Errorf("firmware: RepositoryConfig.Spool: %w", err)
+		}
 	}
 	if cfg.MaxSize == 0 {
 		cfg.MaxSize = DefaultMaxSize
 	}
-	if err := d.MkdirAll(dir); err != nil {
-		return nil, fmt.Errorf("firmware: opening repository: %w", err)
-	}
-	left, err := filepath.Glob(filepath.Join(escapeGlob(dir), uploadPattern))
-	if err != nil {
-		return nil, fmt.Errorf("firmware: opening repository: %w", err)
-	}
-	for _, path := range left {
-		if err := d.Remove(path); err != nil {
-			return nil, fmt.Errorf("firmware: removing an upload that did not end: %w", err)
-		}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Repository{
-		dir: dir, disk: d, db: s, cfg: cfg,
+		dir: dir, disk: d, blobs: blobs, db: s, cfg: cfg, log: cfg.Logger,
 		packages: make(map[string]*sharedPackage),
 		verified: make(map[string]fs.FileInfo),
 	}, nil
-}
-
-// escapeGlob makes a directory's name match itself; where a backslash is a separator it cannot escape.
-func escapeGlob(dir string) string {
-	if filepath.Separator == '\\' {
-		return dir
-	}
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
 }
 
 // Get returns an image's record, or store.ErrNotFound.
@@ -118,15 +124,19 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	defer r.digests.Lock(img.SHA256)()
+	l, err := r.lock(ctx, img.SHA256)
+	if err != nil {
+		return err
+	}
+	defer l.release()
 	if _, err := r.db.Commit(ctx, store.DeleteImage{ID: id}); err != nil {
 		return err
 	}
-	return r.removeUnused(ctx, img.SHA256)
+	return r.removeUnused(ctx, l, img.SHA256)
 }
 
-// removeUnused removes a digest's file if no record refers to it. The digest is locked.
-func (r *Repository) removeUnused(ctx context.Context, digest string) error {
+// removeUnused removes a digest's blob if no record refers to it. l is the digest's lock.
+func (r *Repository) removeUnused(ctx context.Context, l *held, digest string) error {
 	used := false
 	for _, err := range r.db.Images(ctx, store.ImageQuery{SHA256: digest, Limit: 1}) {
 		if err != nil && !errors.Is(err, store.ErrDamaged) {
@@ -137,11 +147,17 @@ func (r *Repository) removeUnused(ctx context.Context, digest string) error {
 	if used {
 		return nil
 	}
-	r.mu.Lock()
-	delete(r.verified, digest)
-	r.mu.Unlock()
-	if err := r.disk.Remove(r.path(digest)); err != nil {
-		return fmt.Errorf("firmware: removing an image's file: %w", err)
+	var err error
+	if r.blobs != nil {
+		err = r.deleteBlob(ctx, l, digest)
+	} else {
+		r.mu.Lock()
+		delete(r.verified, digest)
+		r.mu.Unlock()
+		err = r.disk.Remove(r.path(digest))
+	}
+	if err != nil {
+		return fmt.Errorf("firmware: removing an image's bytes: %w", err)
 	}
 	return nil
 }

@@ -38,12 +38,24 @@ func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image,
 		return Image{}, notStored(err)
 	}
 	img.Size, img.SHA256, err = r.receive(ctx, temp, body)
-	if closeErr := temp.Close(); err == nil && closeErr != nil {
-		err = notStored(closeErr)
+	if r.blobs == nil {
+		if closeErr := temp.Close(); err == nil && closeErr != nil {
+			err = notStored(closeErr)
+		}
 	}
 	if err == nil {
 		img.ID = imageID(img.Name, img.Version, img.SHA256)
-		img, err = r.record(ctx, img, temp.Name())
+		img, err = r.record(ctx, img, temp)
+	}
+	if r.blobs != nil {
+		_ = temp.Close() // it was read from there
+		if removeErr := r.disk.Remove(temp.Name()); removeErr != nil {
+			r.log.Warn("the local copy of an upload could not be removed", "error", removeErr)
+		}
+		if err != nil {
+			return Image{}, err
+		}
+		return img, nil
 	}
 	if err != nil {
 		return Image{}, errors.Join(err, r.disk.Remove(temp.Name())) // it may have its own name by now
@@ -73,7 +85,7 @@ func (f imageFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// receive copies body into the file, durably.
+// receive copies body into the file, durably where the file is to be the blob.
 func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader) (size int64, digest string, err error) {
 	hash := sha256.New()
 	// One byte more than allowed tells too much from just enough.
@@ -86,26 +98,38 @@ func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader)
 	case size > r.cfg.MaxSize:
 		return 0, "", fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.cfg.MaxSize)
 	}
-	if err := r.disk.Sync(file); err != nil {
-		return 0, "", notStored(err)
+	if r.blobs == nil {
+		if err := r.disk.Sync(file); err != nil {
+			return 0, "", notStored(err)
+		}
 	}
 	return size, hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// record gives the file at temp its name and then creates the image's record.
-func (r *Repository) record(ctx context.Context, img Image, temp string) (Image, error) {
-	defer r.digests.Lock(img.SHA256)()
+// record makes a blob of the file and then creates the image's record.
+func (r *Repository) record(ctx context.Context, img Image, temp *os.File) (Image, error) {
+	l, err := r.lock(ctx, img.SHA256)
+	if err != nil {
+		return Image{}, err
+	}
+	defer l.release()
+	if r.blobs != nil {
+		err = r.putBlob(ctx, l, img.SHA256, temp, img.Size)
+	}
 	// From here on it is short, and its end must be known, so ctx has no say any more.
 	ctx = context.WithoutCancel(ctx)
-	if err := r.keep(img.SHA256, temp); err != nil {
-		return Image{}, errors.Join(err, r.removeUnused(ctx, img.SHA256))
+	if r.blobs == nil {
+		err = r.keep(img.SHA256, temp.Name())
 	}
-	_, err := r.db.Commit(ctx, store.CreateImage{Image: img})
+	if err != nil {
+		return Image{}, errors.Join(err, r.removeUnused(ctx, l, img.SHA256))
+	}
+	_, err = r.db.Commit(ctx, store.CreateImage{Image: img})
 	switch {
 	case err == nil || errors.Is(err, store.ErrExists):
 		return r.db.Image(ctx, img.ID)
 	case errors.Is(err, store.ErrVersionTaken), errors.Is(err, store.ErrNoSpace):
-		return Image{}, errors.Join(err, r.removeUnused(ctx, img.SHA256))
+		return Image{}, errors.Join(err, r.removeUnused(ctx, l, img.SHA256))
 	}
 	// After another error the record may be there all the same, so the file stays.
 	return Image{}, err

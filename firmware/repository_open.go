@@ -26,11 +26,19 @@ type sharedPackage struct {
 
 	opening sync.Mutex   // held while it is made sure that file is the right one
 	mu      sync.RWMutex // guards file; held by who reads it
-	file    *os.File     // nil while there is none
+	file    packageFile  // nil while there is none
 }
 
-// Open opens an image's package. The caller closes it. The first time that a process opens an image that it has not
-// itself added, and when its file was changed, all its bytes are read and compared with its digest.
+// A packageFile is an *os.File, or a *mirror of a blob that is elsewhere.
+type packageFile interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// Open opens an image's package. The caller closes it. In a folder, the first time that a process opens an image that it has
+// not itself added, and when its file was changed, all its bytes are read and compared with its digest. Of an image that is
+// elsewhere Open begins to make a copy; an error in that comes from [Package.ReadAt], which gives the last byte only if the
+// digest is right.
 //
 // The error is store.ErrNotFound, or ErrDamaged.
 func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
@@ -70,7 +78,7 @@ func (r *Repository) release(digest string, shared *sharedPackage) {
 }
 
 // exchange puts another file in the place of the one that is open, and closes that; nil for none.
-func (s *sharedPackage) exchange(file *os.File) {
+func (s *sharedPackage) exchange(file packageFile) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file != nil {
@@ -83,6 +91,18 @@ func (s *sharedPackage) exchange(file *os.File) {
 func (r *Repository) openShared(img Image, shared *sharedPackage) error {
 	shared.opening.Lock()
 	defer shared.opening.Unlock()
+	if r.blobs != nil {
+		if m := shared.mirror(); m != nil {
+			m.revive()
+			return nil
+		}
+		m, err := r.newMirror(img)
+		if err != nil {
+			return err
+		}
+		shared.exchange(m)
+		return nil
+	}
 	if shared.file != nil { // only who holds opening changes it
 		if info, err := os.Stat(r.path(img.SHA256)); err == nil && r.good(img.SHA256, info) {
 			return nil
@@ -194,14 +214,65 @@ func (p *Package) ETag() []byte {
 	return tag
 }
 
-// ReadAt implements io.ReaderAt.
+// ReadAt implements io.ReaderAt. Of an image whose bytes are not in a folder, it waits for those that are still to come.
 func (p *Package) ReadAt(b []byte, off int64) (int, error) {
+	return p.readAt(context.Background(), b, off)
+}
+
+// readAt is ReadAt, and waits until ctx ends.
+func (p *Package) readAt(ctx context.Context, b []byte, off int64) (int, error) {
+	if m := p.shared.mirror(); m != nil {
+		return m.readAt(ctx, b, off) // without the lock, as it may wait
+	}
 	p.shared.mu.RLock()
 	defer p.shared.mu.RUnlock()
 	if p.shared.file == nil {
 		return 0, fmt.Errorf("firmware: image %s: %w", p.image.ID, os.ErrClosed)
 	}
 	return p.shared.file.ReadAt(b, off)
+}
+
+// mirror returns the mirror that is read, or nil.
+func (s *sharedPackage) mirror() *mirror {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	m, _ := s.file.(*mirror)
+	return m
+}
+
+// ready reports whether ReadAt waits for nothing.
+func (p *Package) ready() bool {
+	m := p.shared.mirror()
+	return m == nil || m.ready()
+}
+
+// revive takes up a copy again that has failed.
+func (p *Package) revive() {
+	if m := p.shared.mirror(); m != nil {
+		m.revive()
+	}
+}
+
+// openWhen opens an image's package and calls then with it once ReadAt does not wait for the first bytes, as many as are
+// wanted. then closes it.
+func (r *Repository) openWhen(ctx context.Context, id string, want int64, then func(*Package, error)) {
+	pkg, err := r.Open(ctx, id)
+	if err != nil {
+		then(nil, err)
+		return
+	}
+	m := pkg.shared.mirror()
+	if m == nil {
+		then(pkg, nil)
+		return
+	}
+	m.whenThere(want, func(err error) {
+		if err != nil {
+			_ = pkg.Close()
+			pkg = nil
+		}
+		then(pkg, err)
+	})
 }
 
 // Close ends the use of the package. To close it again is no error.

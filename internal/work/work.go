@@ -87,7 +87,7 @@ type Locks struct {
 }
 
 type lock struct {
-	sync.Mutex
+	held  chan struct{} // has room for who holds it
 	users int
 }
 
@@ -97,32 +97,58 @@ func (l *Locks) Lock(key string) (unlock func()) {
 	return unlock
 }
 
+// LockContext is Lock, and gives up with the error of ctx when that ends before.
+func (l *Locks) LockContext(ctx context.Context, key string) (unlock func(), err error) {
+	k, _ := l.enter(key, math.MaxInt)
+	select {
+	case k.held <- struct{}{}:
+		return func() { l.unlock(key, k) }, nil
+	case <-ctx.Done():
+		l.leave(key, k)
+		return nil, context.Cause(ctx)
+	}
+}
+
 // LockAmong is Lock if fewer than limit others hold the lock or wait for it; else it returns false.
 func (l *Locks) LockAmong(key string, limit int) (unlock func(), ok bool) {
+	k, ok := l.enter(key, limit)
+	if !ok {
+		return nil, false
+	}
+	k.held <- struct{}{}
+	return func() { l.unlock(key, k) }, true
+}
+
+// enter counts a user of a key's lock, if fewer than limit others use it.
+func (l *Locks) enter(key string, limit int) (k *lock, ok bool) {
 	l.mu.Lock()
-	k := l.locks[key]
+	defer l.mu.Unlock()
+	k = l.locks[key]
 	switch {
 	case k == nil:
 		if l.locks == nil {
 			l.locks = make(map[string]*lock)
 		}
-		k = new(lock)
+		k = &lock{held: make(chan struct{}, 1)}
 		l.locks[key] = k
 	case k.users >= limit:
-		l.mu.Unlock()
 		return nil, false
 	}
 	k.users++
-	l.mu.Unlock()
-	k.Lock()
-	return func() {
-		k.Unlock()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if k.users--; k.users == 0 {
-			delete(l.locks, key)
-		}
-	}, true
+	return k, true
+}
+
+func (l *Locks) unlock(key string, k *lock) {
+	<-k.held
+	l.leave(key, k)
+}
+
+func (l *Locks) leave(key string, k *lock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k.users--; k.users == 0 {
+		delete(l.locks, key)
+	}
 }
 
 // TryLock is Lock if nothing holds the lock or waits for it. It does not wait.

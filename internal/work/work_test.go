@@ -92,3 +92,27 @@ func TestReader(t *testing.T) {
 	_, err = r.Read(b)
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+func TestLockContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Locks
+		unlock, err := l.LockContext(t.Context(), "a")
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = l.LockContext(ctx, "a")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		other, err := l.LockContext(t.Context(), "b")
+		require.NoError(t, err)
+		other()
+		time.AfterFunc(time.Second, unlock)
+		again, err := l.LockContext(t.Context(), "a")
+		require.NoError(t, err)
+		_, ok := l.TryLock("a")
+		require.False(t, ok)
+		again()
+		last, ok := l.TryLock("a")
+		require.True(t, ok)
+		last()
+	})
+}
