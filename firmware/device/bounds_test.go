@@ -45,7 +45,8 @@ func TestConfigDefaults(t *testing.T) {
 	}
 }
 
-// TestMaxSize takes packages of just the most bytes, and of one more, by each way.
+// TestMaxSize takes packages of the largest size, and of one byte more, by push and by each
+// protocol.
 func TestMaxSize(t *testing.T) {
 	anything := func(r *rig) { r.slots.Inspect = inspectAnything }
 	for _, size := range []int{1, 2, 1000} {
@@ -97,8 +98,8 @@ func TestMaxSize(t *testing.T) {
 	}
 }
 
-// TestDownloadComplete asks for the rest of what is complete: the server's answer 4.16 says so only
-// if it is about the same bytes.
+// TestDownloadComplete requests the rest of a package that is complete: status 416 confirms that
+// only for the same entity tag and size.
 func TestDownloadComplete(t *testing.T) {
 	image := testImage("2.0", 50000)
 	for name, tc := range map[string]struct {
@@ -155,7 +156,7 @@ func TestDownloadComplete(t *testing.T) {
 	}
 }
 
-// TestContentRange reads what servers say of parts.
+// TestContentRange parses the Content-Range headers of servers.
 func TestContentRange(t *testing.T) {
 	for s, want := range map[string][2]int64{
 		"bytes 0-9/10": {0, 10}, "bytes 5-5/6": {5, 6}, "bytes 5-9/*": {5, -1}, "bytes */10": {-1, 10}, "bytes 0-0/1": {0, 1},
@@ -177,8 +178,7 @@ func TestContentRange(t *testing.T) {
 	}
 }
 
-// TestResetRefused resets a device that cannot, or may not: the server hears of it, in whatever
-// form it asked.
+// TestResetRefused resets a device that cannot be reset: each form of the request gets an error.
 func TestResetRefused(t *testing.T) {
 	hooked(t, func(r *rig, release <-chan struct{}) {
 		r.spoil("Apply", func() { <-release })
@@ -202,8 +202,8 @@ func TestResetRefused(t *testing.T) {
 	require.ErrorContains(t, r.push([]byte{0}, 1), "disk broken")
 }
 
-// TestTimerNotSaved has the time of a deferred update come while nothing can be saved: the device
-// tries again now and then.
+// TestTimerNotSaved lets the time of a deferred update come while nothing can be saved: the device
+// retries.
 func TestTimerNotSaved(t *testing.T) {
 	hooked(t, func(r *rig, _ <-chan struct{}) {
 		var broken atomic.Bool
@@ -232,7 +232,7 @@ func TestTimerNotSaved(t *testing.T) {
 	})
 }
 
-// TestLimitsOfCalls holds the times that others' code may take to what the documentation promises.
+// TestLimitsOfCalls compares the limits for calls of the program with the documentation.
 func TestLimitsOfCalls(t *testing.T) {
 	hooked(t, func(r *rig, release <-chan struct{}) {
 		r.spoil("SaveState", func() { <-release })
@@ -254,8 +254,8 @@ func TestLimitsOfCalls(t *testing.T) {
 	})
 }
 
-// TestSavedLate: what is shown and could not be saved is saved by itself when the disk works again,
-// within MaxBackoff.
+// TestSavedLate: a state that could not be saved is saved within MaxBackoff after the disk works
+// again.
 func TestSavedLate(t *testing.T) {
 	hooked(t, func(r *rig, _ <-chan struct{}) {
 		var broken atomic.Bool

@@ -16,7 +16,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// miscounting is an installer that says of itself what is not so.
+// miscounting is an installer that returns impossible counts.
 type miscounting struct {
 	Installer
 	write func(p []byte) (said int, err error) // nil: as it is
@@ -50,8 +50,8 @@ func (w miscountingWriter) Sync() (int64, error) {
 	return durable, err
 }
 
-// TestInstallerMiscounts: an installer that takes less than it was given, or says that it took
-// more, has failed, by push and by pull: no package is complete with a hole in it.
+// TestInstallerMiscounts: an installer that takes fewer bytes than it got, or reports more, has
+// failed, by push and by pull. No package with a gap counts as complete.
 func TestInstallerMiscounts(t *testing.T) {
 	image := testImage("2.0", 5000)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -88,7 +88,7 @@ func TestInstallerMiscounts(t *testing.T) {
 	}
 }
 
-// TestSlowInstaller: the time that the installer takes is not that of the server.
+// TestSlowInstaller: the time that the installer takes does not count as silence of the server.
 func TestSlowInstaller(t *testing.T) {
 	image := testImage("2.0", 100_000)
 	for _, method := range []string{"OpenPackage", "Write", "Sync", "SaveState"} {

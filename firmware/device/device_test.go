@@ -55,7 +55,7 @@ func TestPullInstallConfirm(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, image, installed)
 	r.wait(fsm.Idle, fsm.ResultSuccess)
-	require.Equal(t, []lwm2m.Path{pathResult, pathState}, r.client.paths(), "the Result is told first")
+	require.Equal(t, []lwm2m.Path{pathResult, pathState}, r.client.paths(), "the Result is notified first")
 	r.stop()
 
 	require.NoError(t, r.start())
@@ -63,7 +63,7 @@ func TestPullInstallConfirm(t *testing.T) {
 	require.False(t, r.boot.Trial)
 	r.wait(fsm.Idle, fsm.ResultSuccess)
 
-	// And again, into the other slot.
+	// The next update goes into the other slot.
 	require.NoError(t, r.push(testImage("1.2", 5000), 512))
 	r.wait(fsm.Downloaded, fsm.ResultDefault)
 	require.NoError(t, r.execute(resUpdate))
@@ -101,7 +101,7 @@ func TestRollback(t *testing.T) {
 	}
 }
 
-// TestCrashingVersion is one that never gets as far as to look at itself.
+// TestCrashingVersion installs a version that crashes before its device runs.
 func TestCrashingVersion(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.start())
@@ -131,7 +131,8 @@ func TestOldVersionStartedAgain(t *testing.T) {
 	require.NoError(t, r.execute(resUpdate))
 	require.ErrorIs(t, r.end(), ErrRestart)
 
-	// A program that does not ask Boot runs on as the old version: it asks for the restart again.
+	// A program that does not call Boot continues as the old version: its run asks for the restart
+	// again.
 	s, err := OpenSlots(r.dir, r.slots)
 	require.NoError(t, err)
 	defer s.Close()
@@ -191,7 +192,7 @@ func TestPushBrokenOff(t *testing.T) {
 	_, err = sink.Write([]byte("more"))
 	require.Error(t, err)
 
-	// A restart in mid-transfer ends a push too.
+	// A restart during a push ends it.
 	sink, err = r.object().OpenWrite(t.Context(), pathPackage, -1)
 	require.NoError(t, err)
 	_, err = sink.Write([]byte("image 2\n"))
@@ -220,7 +221,7 @@ func TestResetForms(t *testing.T) {
 			r.wait(fsm.Idle, fsm.ResultDefault)
 			require.NoFileExists(t, r.open.imagePath(slotA))
 
-			// In the middle of a push.
+			// During a push.
 			sink, err := r.object().OpenWrite(t.Context(), pathPackage, -1)
 			require.NoError(t, err)
 			_, err = sink.Write([]byte("image 2\n"))
@@ -231,7 +232,7 @@ func TestResetForms(t *testing.T) {
 			require.Error(t, sink.Commit(t.Context()))
 			r.wait(fsm.Idle, fsm.ResultDefault)
 
-			// In the middle of a download.
+			// During a download.
 			hang := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { <-q.Context().Done() }))
 			defer hang.Close()
 			require.NoError(t, r.write(resURI, lwm2m.String(hang.URL)))
@@ -267,7 +268,7 @@ func TestAnswersByState(t *testing.T) {
 	r.wait(fsm.Idle, fsm.ResultCancelled)
 }
 
-// TestWriteSeveral: all or none.
+// TestWriteSeveral: a Write of several resources applies all of them or none.
 func TestWriteSeveral(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.start())
@@ -323,7 +324,7 @@ func TestDeferAndAccept(t *testing.T) {
 	require.ErrorIs(t, r.end(), ErrRestart)
 }
 
-// TestNotPersistedNotAnswered: what cannot be saved has not happened, and the Result says why.
+// TestNotPersistedNotAnswered: a request that cannot be saved is refused, and the Result says why.
 func TestNotPersistedNotAnswered(t *testing.T) {
 	r := newRig(t)
 	full := false
@@ -343,8 +344,8 @@ func TestNotPersistedNotAnswered(t *testing.T) {
 	requireCode(t, r.execute(resUpdate), lwm2m.CodeMethodNotAllowed)
 }
 
-// TestPushEndNotSaved lets the disk fail once, when a push has ended: the device is free for the
-// next one.
+// TestPushEndNotSaved lets the disk fail once, at the end of a push: the device accepts the next
+// one.
 func TestPushEndNotSaved(t *testing.T) {
 	r := newRig(t)
 	broken := 0

@@ -18,7 +18,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// coapServer serves resources by CoAP on loopback and returns what their URIs start with.
+// coapServer serves downloads by CoAP on loopback and returns the prefix of their URIs.
 func coapServer(t *testing.T) (*lwm2m.Server, string) {
 	t.Helper()
 	server, err := lwm2m.NewServer(lwm2m.ServerConfig{})
@@ -31,8 +31,8 @@ func coapServer(t *testing.T) (*lwm2m.Server, string) {
 	return server, "coap://" + conn.LocalAddr().String()
 }
 
-// gatedBody is a body that is read up to a limit until the gate opens, and that remembers where it
-// was read.
+// gatedBody is a body of which only a part can be read until the gate opens. It records the offsets
+// of its reads.
 type gatedBody struct {
 	*bytes.Reader
 	limit int64
@@ -58,8 +58,8 @@ func (b *gatedBody) forget() {
 	b.first = 1 << 62
 }
 
-// TestResumeCoAPAfterRestart stops the device in the middle of a download: it goes on with the
-// first block that it lacks.
+// TestResumeCoAPAfterRestart stops the device during a download: it resumes with the first block
+// that it lacks.
 func TestResumeCoAPAfterRestart(t *testing.T) {
 	server, base := coapServer(t)
 	image := testImage("2.0", 60000)
@@ -108,8 +108,8 @@ func TestDownloadCoAPFaults(t *testing.T) {
 	}
 }
 
-// TestDownloadCoAPEndsEarly has a server call a block the last one in the middle of the package,
-// which it announces only at the start: no try takes that for the package.
+// TestDownloadCoAPEndsEarly marks a block in the middle of the package as the last one. The size is
+// announced only in the first block, and no try accepts the part as the package.
 func TestDownloadCoAPEndsEarly(t *testing.T) {
 	image := testImage("2.0", 5000)
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")

@@ -25,21 +25,21 @@ import (
 // answerTo answers the n-th request for an image, from 0 on.
 type answerTo func(w http.ResponseWriter, r *http.Request, n int, image []byte)
 
-// half answers with the first half of the image, and breaks off.
+// half sends the first half of the image and closes the connection.
 func half(w http.ResponseWriter, image []byte) {
 	w.Header().Set("ETag", `"one"`)
 	w.Header().Set("Content-Length", fmt.Sprint(len(image)))
 	cut(w, image[:len(image)/2])
 }
 
-// whole answers as a good server does.
+// whole answers as a correct server does.
 func whole(w http.ResponseWriter, r *http.Request, image []byte) {
 	w.Header().Set("ETag", `"one"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(image))
 }
 
-// then answers a request for the second half with a head and a body, whatever was asked for, and
-// after that as a good server.
+// then answers the request for the second half with the given header and body, and later ones
+// correctly.
 func then(status int, head map[string]string, body func(image []byte) []byte) answerTo {
 	return func(w http.ResponseWriter, r *http.Request, n int, image []byte) {
 		switch n {
@@ -53,13 +53,13 @@ func then(status int, head map[string]string, body func(image []byte) []byte) an
 	}
 }
 
-// always answers each request so.
+// always answers each request with the given header and body.
 func always(status int, head map[string]string, body func(image []byte) []byte) answerTo {
 	return func(w http.ResponseWriter, _ *http.Request, _ int, image []byte) { raw(w, status, head, body(image)) }
 }
 
-// raw writes an answer by hand: the package net/http would correct it. Without a length it ends
-// with the connection.
+// raw writes a response to the connection, because net/http would correct it. Without a length it
+// ends with the connection.
 func raw(w http.ResponseWriter, status int, head map[string]string, body []byte) {
 	conn, buffer, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -82,7 +82,7 @@ func secondHalf(image []byte) []byte { return image[len(image)/2:] }
 func all(image []byte) []byte        { return image }
 func nothingOf([]byte) []byte        { return nil }
 
-// zipped is the image as nobody asked for it.
+// zipped returns the image with gzip, which was not asked for.
 func zipped(image []byte) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
@@ -91,14 +91,14 @@ func zipped(image []byte) []byte {
 	return b.Bytes()
 }
 
-// parts is the second half as multipart/byteranges.
+// parts returns the second half as multipart/byteranges.
 func parts(image []byte) []byte {
 	return fmt.Appendf(nil, "--x\r\nContent-Range: bytes 500-999/1000\r\n\r\n%s\r\n--x--\r\n", image[500:])
 }
 
-// TestHTTPAnswers has servers say all that they can of lengths and ranges. The image has 1000
-// bytes, of which 500 are here when the second request comes. What ends as Downloaded is the image;
-// all else is a failure that says so.
+// TestHTTPAnswers tries what servers can say about lengths and ranges. The image has 1000 bytes, of
+// which 500 are stored at the second request. A download that ends as Downloaded has stored the
+// image; every other one ends with an error.
 func TestHTTPAnswers(t *testing.T) {
 	const good = fsm.ResultDefault
 	max63 := fmt.Sprint(int64(math.MaxInt64))
@@ -203,7 +203,7 @@ func TestHTTPAnswers(t *testing.T) {
 	}
 }
 
-// TestLengthChanges has a server change its mind between two tries: what is stored is of one kind.
+// TestLengthChanges lets the server change the package between two tries: no mixture is stored.
 func TestLengthChanges(t *testing.T) {
 	for _, tag := range []string{"", `"one"`, `W/"one"`} {
 		for _, sizes := range [][2]int{{1000, 2000}, {2000, 1000}, {1000, 1016}} {
@@ -234,7 +234,7 @@ func TestLengthChanges(t *testing.T) {
 	}
 }
 
-// TestEmptyDownload: nothing is no package, even for an installer that takes anything.
+// TestEmptyDownload: an empty package is refused, even if the installer accepts everything.
 func TestEmptyDownload(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
@@ -246,8 +246,8 @@ func TestEmptyDownload(t *testing.T) {
 	r.stop()
 }
 
-// TestTransferLengths: whatever the protocol, no more is taken than was announced, and no other
-// length of the same bytes.
+// TestTransferLengths: a transfer by any protocol takes no more bytes than were announced, and
+// refuses another size for the same entity tag.
 func TestTransferLengths(t *testing.T) {
 	begin := func(size int64) *transfer {
 		r := newRig(t)
@@ -288,12 +288,13 @@ func TestTransferLengths(t *testing.T) {
 	require.NoError(t, tr.reached())
 }
 
-// transportFunc is a RoundTripper of the program's.
+// transportFunc is a RoundTripper of the program.
 type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestTransportAnswers: a RoundTripper of the program's is believed no more than a server.
+// TestTransportAnswers: the responses of the program's RoundTripper are checked like those of a
+// server.
 func TestTransportAnswers(t *testing.T) {
 	image := testImage("2.0", 1000)
 	answer := func(change func(*http.Response)) transportFunc {
@@ -332,8 +333,8 @@ func TestTransportAnswers(t *testing.T) {
 	}
 }
 
-// TestRoom: the space for a package is what it needs beyond what gives way to it, whatever number
-// is announced.
+// TestRoom: a package needs the free space that its size exceeds what it replaces by, for every
+// announced size.
 func TestRoom(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.start())
@@ -348,7 +349,7 @@ func TestRoom(t *testing.T) {
 	_, err = r.open.OpenPackage(t.Context(), 0, free+1)
 	require.ErrorIs(t, err, ErrNoStorage)
 
-	// A file with a hole costs nothing, and looks as if it gave way.
+	// A sparse file takes no space, but counts as replaced.
 	w, err := r.open.OpenPackage(t.Context(), 0, 1)
 	require.NoError(t, err)
 	require.NoError(t, w.Close())

@@ -15,9 +15,9 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestResumeSameBytesOnly stops a device in the middle of a download and puts another image in its
-// place. The device goes on only where a tag says that the bytes are the same: else it takes the
-// new image from its first byte on.
+// TestResumeSameBytesOnly stops a device during a download and changes the image on the server. The
+// device resumes only if the entity tag proves that the bytes are the same; otherwise it downloads
+// the new image from its first byte.
 func TestResumeSameBytesOnly(t *testing.T) {
 	image, other := testImage("2.0", 50000), testImage("3.0", 50000)
 	for name, tc := range map[string]struct {
@@ -94,7 +94,7 @@ func TestResumeSameBytesOnly(t *testing.T) {
 	}
 }
 
-// quoted returns a tag with n characters between its quotes.
+// quoted returns an entity tag with n characters between its quotes.
 func quoted(n int) string { return fmt.Sprintf("%q", fmt.Sprintf("%0*d", n, 1)) }
 
 // TestResumeCoAPSameBytesOnly is TestResumeSameBytesOnly by CoAP.

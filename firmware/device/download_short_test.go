@@ -10,8 +10,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestCoAPEndsEarly has a CoAP server announce another length than it sends (Size2), and end all
-// the same.
+// TestCoAPEndsEarly downloads from a CoAP server that announces another size (Size2) than it sends.
 func TestCoAPEndsEarly(t *testing.T) {
 	image := string(testImage("2.0", 500))
 	for name, tc := range map[string]struct {

@@ -19,7 +19,7 @@ import (
 
 func newReader(b []byte) *bytes.Reader { return bytes.NewReader(b) }
 
-// cut writes the head of a response and a part of its body, then breaks the connection.
+// cut writes the header of a response and a part of its body, and closes the connection.
 func cut(w http.ResponseWriter, body []byte) {
 	w.Write(body)
 	w.(http.Flusher).Flush()
@@ -30,8 +30,7 @@ func cut(w http.ResponseWriter, body []byte) {
 	}
 }
 
-// TestDownloadServers downloads from servers that misbehave, each in its way. n counts the requests
-// from 1.
+// TestDownloadServers downloads from servers that misbehave. n counts the requests from 1.
 func TestDownloadServers(t *testing.T) {
 	image := testImage("2.0", 50000)
 	other := testImage("3.0", 50000)
@@ -344,7 +343,7 @@ func TestDownloadHTTPS(t *testing.T) {
 	r.wait(fsm.Downloaded, fsm.ResultDefault)
 }
 
-// TestResumeAfterRestart stops the device in mid-download: it goes on where it was.
+// TestResumeAfterRestart stops the device during a download: it resumes.
 func TestResumeAfterRestart(t *testing.T) {
 	image := testImage("2.0", 50000)
 	stall := make(chan struct{})
@@ -429,7 +428,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// FuzzSource: whatever is written to 5/0/1, a device with a fixed host goes to no other.
+// FuzzSource: no value of 5/0/1 makes a device with a fixed host contact another.
 func FuzzSource(f *testing.F) {
 	f.Add("/a/b")
 	f.Add("//evil/x")

@@ -31,17 +31,17 @@ func TestResultOf(t *testing.T) {
 		{path(unix.ENOMEM), fsm.ResultNoStorage, fsm.ResultOutOfMemory},
 		{path(unix.ENOMEM), fsm.ResultConnectionLost, fsm.ResultOutOfMemory},
 		{errors.Join(errors.New("other"), path(unix.ENOSPC)), fsm.ResultConnectionLost, fsm.ResultNoStorage},
-		// Storage that is broken has no Result but that of storage; who was not storing says so by
-		// the fallback.
+		// An error of broken storage has the Result of storage only if the caller says by the
+		// fallback that it was storing.
 		{path(unix.EIO), fsm.ResultNoStorage, fsm.ResultNoStorage},
 		{path(unix.EROFS), fsm.ResultNoStorage, fsm.ResultNoStorage},
 		{path(unix.EACCES), fsm.ResultNoStorage, fsm.ResultNoStorage},
 		{path(unix.EIO), fsm.ResultIntegrityFailed, fsm.ResultIntegrityFailed},
 		{transient(unix.ECONNRESET), fsm.ResultConnectionLost, fsm.ResultConnectionLost},
-		// In Updating there is 8 for all of them.
+		// In Updating, Result 8 is the only one for all of them.
 		{path(unix.ENOSPC), fsm.ResultUpdateFailed, fsm.ResultUpdateFailed},
 		{path(unix.ENOMEM), fsm.ResultUpdateFailed, fsm.ResultUpdateFailed},
-		// What an error carries counts.
+		// The Result that an error carries takes precedence.
 		{fmt.Errorf("%w: %w", ErrIntegrity, unix.ENOSPC), fsm.ResultConnectionLost, fsm.ResultIntegrityFailed},
 		{fmt.Errorf("x: %w", ErrNoMemory), fsm.ResultNoStorage, fsm.ResultOutOfMemory},
 		{fmt.Errorf("x: %w", ErrNoStorage), fsm.ResultUpdateFailed, fsm.ResultNoStorage},

@@ -23,7 +23,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// fullDisk is a disk that is full from some operation on: nothing is created and nothing grows.
+// fullDisk is a disk that is full from an operation on: no file is created or grows.
 type fullDisk struct {
 	mu   sync.Mutex
 	left int // operations that need room and find it, below 0 for no end of them
@@ -83,9 +83,8 @@ func (r *rig) transferred() fsm.Object {
 	}
 }
 
-// TestDiskFull has the disk be full from each single operation of a transfer on. Whichever it is,
-// the device says Result 2 and nothing else, also after a restart, and works as soon as there is
-// room.
+// TestDiskFull makes the disk full from each operation of a transfer on. In each case the device
+// shows Result 2 and nothing else, also after a restart, and works as soon as there is space.
 func TestDiskFull(t *testing.T) {
 	pkg := testBundle(t, "1.1", bytes.Repeat([]byte("new firmware\n"), 1000))
 	server := serve(t, pkg)
@@ -141,7 +140,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// TestDiskFullSavedLate: what a device shows while it cannot save is saved when it can.
+// TestDiskFullSavedLate: a state that the device shows but cannot save is saved later.
 func TestDiskFullSavedLate(t *testing.T) {
 	r := newRig(t)
 	full := &fullDisk{err: unix.ENOSPC}
@@ -159,7 +158,7 @@ func TestDiskFullSavedLate(t *testing.T) {
 	r.wait(fsm.Idle, fsm.ResultNoStorage)
 }
 
-// TestDiskFullOfPackage: what fills the disk makes room before it is saved that it does.
+// TestDiskFullOfPackage: a package that fills the disk is removed before the new state is saved.
 func TestDiskFullOfPackage(t *testing.T) {
 	r := newRig(t)
 	full := &fullDisk{left: 12, err: unix.ENOSPC, ofImage: true}
@@ -172,7 +171,7 @@ func TestDiskFullOfPackage(t *testing.T) {
 	require.Contains(t, string(record), `"result":"no_storage"`)
 }
 
-// TestDiskFullReset: a server can end a transfer that cannot be saved.
+// TestDiskFullReset: a server can reset a transfer whose state cannot be saved.
 func TestDiskFullReset(t *testing.T) {
 	r := newRig(t)
 	full := &fullDisk{left: -1, err: unix.ENOSPC}
@@ -189,7 +188,7 @@ func TestDiskFullReset(t *testing.T) {
 	r.wait(fsm.Idle, fsm.ResultDefault)
 }
 
-// TestDiskReallyFull fills a file system of its own while a package is taken.
+// TestDiskReallyFull fills a real file system during a transfer.
 func TestDiskReallyFull(t *testing.T) {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		t.Skip("mounting a tmpfs takes root on Linux")
@@ -257,7 +256,7 @@ func TestDiskReallyFull(t *testing.T) {
 	}
 }
 
-// fillDisk takes all room that there is.
+// fillDisk takes all free space.
 func fillDisk(t *testing.T, dir string) {
 	t.Helper()
 	f, err := os.OpenFile(dir+"/filler", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// stubborn is an installer one method of which does what it likes.
+// stubborn is an installer with one method that misbehaves.
 type stubborn struct {
 	Installer
 	method string
@@ -84,14 +84,14 @@ func (w stubbornWriter) Close() error {
 	return w.PackageWriter.Close()
 }
 
-// spoil has a method of the installer do something from the next start on.
+// spoil makes a method of the installer call do from the next start on.
 func (r *rig) spoil(method string, do func()) (closed *int) {
 	closed = new(int)
 	r.wrap = func(i Installer) Installer { return stubborn{i, method, do, closed} }
 	return closed
 }
 
-// TestInstallerPanics: a panic is a failure of the method, no more.
+// TestInstallerPanics: a panic counts as a failure of the method.
 func TestInstallerPanics(t *testing.T) {
 	tests := map[string]struct {
 		state  fsm.State
@@ -131,8 +131,8 @@ func TestInstallerPanics(t *testing.T) {
 	})
 }
 
-// TestInstallerHangs: while a method does not return the device answers, and what waits for the
-// method fails in its time.
+// TestInstallerHangs: while a method hangs, the device answers requests, and calls that wait for
+// the method fail in time.
 func TestInstallerHangs(t *testing.T) {
 	for _, method := range []string{"OpenPackage", "Write", "Sync"} {
 		t.Run(method, func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestInstallerHangs(t *testing.T) {
 				within(r.t, 0, 0, func() { require.Equal(r.t, fsm.Downloading, r.now().State) })
 				within(r.t, installerLimit, 2*installerLimit, func() { require.ErrorIs(r.t, <-pushed, ErrNoStorage) })
 				require.Equal(r.t, fsm.ResultNoStorage, r.now().Result)
-				// It is not waited for again.
+				// No call waits for it again.
 				within(r.t, 0, time.Second, func() { require.ErrorIs(r.t, r.push(testImage("2.0", 100), 64), ErrNoStorage) })
 				close(gate)
 				synctest.Wait()
@@ -179,7 +179,7 @@ func TestInstallerHangs(t *testing.T) {
 			require.NoError(r.t, r.push(testImage("2.0", 100), 64))
 			<-time.After(time.Hour)
 			require.Equal(r.t, fsm.Downloading, r.now().State)
-			// What hangs is left behind, and the next call may have to wait for that.
+			// The call that hangs is left behind, and the next call may have to wait for it.
 			within(r.t, 0, installerLimit+2*abandonAfter, func() { require.NoError(r.t, r.write(resURI, lwm2m.String(""))) })
 			r.wait(fsm.Idle, fsm.ResultDefault)
 		})
@@ -203,8 +203,8 @@ func TestInstallerHangs(t *testing.T) {
 						r.config.SelfTest = func(context.Context) error { return errors.New("no sensor") }
 					}
 				})
-				// The program ends, and is started again; when the version on trial has used its
-				// starts up it is given up.
+				// The program ends and starts again, until the version on trial has used up its
+				// starts.
 				within(r.t, installerLimit-time.Second, installerLimit+time.Second, func() { require.ErrorIs(r.t, r.endsSometime(), errHung) })
 			})
 		})

@@ -16,7 +16,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// hooked runs fn with a device in virtual time. What hangs in release is let go at the end.
+// hooked runs fn with a device in virtual time. release is closed at the end, for calls that hang.
 func hooked(t *testing.T, fn func(r *rig, release <-chan struct{})) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -59,8 +59,8 @@ func (r *rig) onTrial(spoil func()) {
 	require.True(r.t, r.boot.Trial)
 }
 
-// TestSelfTestDoesNotCooperate: whatever the self test does, the version before is back when the
-// time is up.
+// TestSelfTestDoesNotCooperate: whatever SelfTest does, the version before is back after
+// ConfirmWithin.
 func TestSelfTestDoesNotCooperate(t *testing.T) {
 	const limit = time.Minute
 	tests := map[string]struct {
@@ -104,7 +104,7 @@ func TestSelfTestDoesNotCooperate(t *testing.T) {
 	}
 }
 
-// endsSometime waits until the device has ended by itself, however long that takes.
+// endsSometime waits until the run of the device has ended.
 func (r *rig) endsSometime() error {
 	select {
 	case err := <-r.ended:
@@ -139,7 +139,7 @@ func TestDeferDoesNotCooperate(t *testing.T) {
 				if name == "blocks" {
 					require.EqualValues(r.t, 1, calls.Load(), "one that hangs is not asked again")
 				}
-				// The period counts, not the one who has no answer.
+				// The deferral counts, although Defer has not answered.
 				require.ErrorIs(r.t, r.endsSometime(), ErrRestart)
 			})
 			hooked(t, func(r *rig, release <-chan struct{}) {
@@ -152,7 +152,7 @@ func TestDeferDoesNotCooperate(t *testing.T) {
 	}
 }
 
-// TestCredentialsDoNotCooperate: they are asked for with a limit.
+// TestCredentialsDoNotCooperate: a call of Credentials that hangs ends the download.
 func TestCredentialsDoNotCooperate(t *testing.T) {
 	for _, panics := range []bool{false, true} {
 		hooked(t, func(r *rig, release <-chan struct{}) {
@@ -170,7 +170,7 @@ func TestCredentialsDoNotCooperate(t *testing.T) {
 	}
 }
 
-// deafTransport does not hear that a request is given up.
+// deafTransport ignores the end of the context of its request.
 type deafTransport struct{ release <-chan struct{} }
 
 func (d deafTransport) RoundTrip(*http.Request) (*http.Response, error) {
@@ -178,7 +178,7 @@ func (d deafTransport) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, errors.New("too late")
 }
 
-// TestTransportDoesNotCooperate: a download that does not hear that it is given up is left behind.
+// TestTransportDoesNotCooperate: a download whose Transport ignores its context is left behind.
 func TestTransportDoesNotCooperate(t *testing.T) {
 	hooked(t, func(r *rig, release <-chan struct{}) {
 		r.config.Transport = deafTransport{release}

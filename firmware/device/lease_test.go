@@ -21,7 +21,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// witness is an Installer that counts the calls which begin when they must not any more.
+// witness is an Installer that counts calls which begin after the end of the run.
 type witness struct {
 	Installer
 	over atomic.Bool
@@ -90,8 +90,8 @@ func (o witnessWriter) Close() error {
 	return o.PackageWriter.Close()
 }
 
-// TestNothingAfterRun ends the run while a method takes its time, which it does whatever its
-// context says. When the run has returned, or a minute has passed, no method is called any more.
+// TestNothingAfterRun ends the run during a method that ignores its context. When the run has
+// returned, or after a minute, no method is called.
 func TestNothingAfterRun(t *testing.T) {
 	for _, takes := range []time.Duration{19 * time.Second, 50 * time.Second, 10 * time.Minute} {
 		for _, method := range []string{"SaveState", "OpenPackage", "Write", "Sync", "Close", "Verify", "Discard", "Apply"} {
@@ -164,8 +164,8 @@ func TestNothingAfterRun(t *testing.T) {
 	}
 }
 
-// TestSelfTestEndsBeforeRun: a self test that is told to end is waited for, and none begins at the
-// end.
+// TestSelfTestEndsBeforeRun: the run waits for a SelfTest whose context has ended, and starts none
+// at its end.
 func TestSelfTestEndsBeforeRun(t *testing.T) {
 	hooked(t, func(r *rig, _ <-chan struct{}) {
 		var returned atomic.Bool
@@ -183,7 +183,7 @@ func TestSelfTestEndsBeforeRun(t *testing.T) {
 	})
 }
 
-// TestTransportMisbehaves: a program's RoundTripper that panics or hangs fails the download.
+// TestTransportMisbehaves: a RoundTripper of the program that panics or hangs fails the download.
 func TestTransportMisbehaves(t *testing.T) {
 	body := func(read func([]byte) (int, error), end func() error) transportFunc {
 		return func(r *http.Request) (*http.Response, error) {
@@ -243,7 +243,7 @@ type wildBody struct {
 func (b wildBody) Read(p []byte) (int, error) { return b.read(p) }
 func (b wildBody) Close() error               { return b.end() }
 
-// TestTLSMisbehaves: functions of a program's tls.Config that panic fail the download.
+// TestTLSMisbehaves: a function of the program's tls.Config that panics fails the download.
 func TestTLSMisbehaves(t *testing.T) {
 	image := testImage("2.0", 1000)
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(image) }))

@@ -20,7 +20,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// A diary notes what a device does, in its order.
+// A diary records what a device does, in order.
 type diary struct {
 	mu    sync.Mutex
 	lines []string
@@ -35,7 +35,7 @@ func (d *diary) note(format string, args ...any) {
 	d.times[line] = time.Now()
 }
 
-// take returns the lines and forgets them.
+// take returns and removes the lines.
 func (d *diary) take() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -85,9 +85,9 @@ func (c notedConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	return c.PacketConn.WriteTo(b, to)
 }
 
-// TestOrderOfAnswers: what a request has led to is durable before it is answered or notified, and
-// an installation, which may end in a restart, begins only when the server has the answer. Disk and
-// network are slow, so that any other order shows.
+// TestOrderOfAnswers: the effect of a request is durable before its answer or a notification is
+// sent, and an installation, which may end in a restart, begins only after the answer. Disk and
+// network are slow, so that another order is seen.
 func TestOrderOfAnswers(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestOrderOfAnswers(t *testing.T) {
 		answered := slices.Index(lines, "has answered")
 		require.Positive(t, answered, "%v", lines)
 		require.Less(t, answered, slices.Index(lines, "installs"), "%v", lines)
-		// The answer goes in a message of its own, which the server acknowledges.
+		// The answer is a separate response, which the server acknowledges.
 		require.GreaterOrEqual(t, diary.times["installs"].Sub(diary.times["has answered"]), 2*delay)
 	})
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// inspectTest takes packages whose first line is "image VERSION".
+// inspectTest accepts packages whose first line is "image VERSION".
 func inspectTest(image io.Reader, size int64) (PackageInfo, error) {
 	line, err := bufio.NewReader(io.LimitReader(image, 80)).ReadString('\n')
 	version, ok := strings.CutPrefix(strings.TrimSpace(line), "image ")
@@ -33,7 +33,7 @@ func testImage(version string, size int) []byte {
 	return []byte(line + strings.Repeat("0123456789abcde\n", size/16+1))[:max(size, len(line))]
 }
 
-// rig is a device that is started and stopped, over a directory that stays.
+// rig is a device that can be stopped and started again on its directory.
 type rig struct {
 	t      testing.TB
 	dir    string
@@ -78,7 +78,7 @@ func (c *testClient) WaitRegistered(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// paths returns what was notified since it was last asked.
+// paths returns the paths that were notified since the last call.
 func (c *testClient) paths() []lwm2m.Path {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +99,7 @@ func newRigIn(t testing.TB, dir string) *rig {
 	return r
 }
 
-// start starts the device. An error is one of the disk's.
+// start starts the device. The error is one of the disk.
 func (r *rig) start() (err error) {
 	r.t.Helper()
 	if r.open, err = openSlots(r.dir, r.slots, disk.Files{Hook: r.hook, Done: r.done}); err != nil {
@@ -126,8 +126,7 @@ func (r *rig) start() (err error) {
 	return nil
 }
 
-// attached waits until the device has its client, or has ended at once: what happens before is told
-// to nobody.
+// attached waits until the device has its client, or has ended. Earlier changes are not notified.
 func (r *rig) attached() {
 	for limit := time.Now().Add(20 * time.Second); len(r.ended) == 0 && time.Now().Before(limit); time.Sleep(time.Millisecond) {
 		r.device.mu.Lock()
@@ -139,7 +138,7 @@ func (r *rig) attached() {
 	}
 }
 
-// stop stops the device at once, as far as that can be done within a process.
+// stop stops the device as a crash does, as far as that is possible within a process.
 func (r *rig) stop() {
 	if r.open == nil {
 		return
@@ -152,7 +151,7 @@ func (r *rig) stop() {
 	r.open = nil
 }
 
-// end waits until the device has ended by itself.
+// end waits until the run of the device has ended.
 func (r *rig) end() error {
 	r.t.Helper()
 	select {
@@ -216,7 +215,7 @@ func (r *rig) now() fsm.Object {
 	return o
 }
 
-// wait waits until the device rests in a state with a result.
+// wait waits until the device has a State and a Result and no work.
 func (r *rig) wait(state fsm.State, result fsm.Result) fsm.Object {
 	r.t.Helper()
 	limit := time.After(20 * time.Second)

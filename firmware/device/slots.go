@@ -52,23 +52,23 @@ type SlotConfig struct {
 func (c SlotConfig) check() error {
 	switch {
 	case len(c.Trust) == 0 && c.Inspect == nil:
-		return errors.New("Trust or Inspect must be set")
+		return wrong("Trust or Inspect must be set")
 	case len(c.Trust) != 0 && c.Inspect != nil:
-		return errors.New("Trust and Inspect are both set")
+		return wrong("Trust and Inspect are both set")
 	case len(c.Trust) != 0 && len(c.Trust) != ed25519.PublicKeySize:
-		return fmt.Errorf("Trust has %d bytes, an Ed25519 public key has %d", len(c.Trust), ed25519.PublicKeySize)
+		return wrong("Trust has %d bytes, an Ed25519 public key has %d", len(c.Trust), ed25519.PublicKeySize)
 	case c.Name != "" && len(c.Trust) == 0:
-		return errors.New("Name is set, and Trust is not")
+		return wrong("Name is set, and Trust is not")
 	case !knownSlot(c.Slot):
-		return fmt.Errorf("Slot is %q, not \"a\", \"b\" or empty", c.Slot)
+		return wrong("Slot is %q, not \"a\", \"b\" or empty", c.Slot)
 	case c.MaxSize < 0:
-		return fmt.Errorf("MaxSize is %d", c.MaxSize)
+		return wrong("MaxSize is %d", c.MaxSize)
 	case c.MaxStarts < 0:
-		return fmt.Errorf("MaxStarts is %d", c.MaxStarts)
+		return wrong("MaxStarts is %d", c.MaxStarts)
 	}
 	if c.Version != "" && len(c.Trust) > 0 {
 		if err := bundle.CheckVersion(c.Version); err != nil {
-			return fmt.Errorf("Version: %w", err)
+			return wrong("Version: %w", err)
 		}
 	}
 	return nil

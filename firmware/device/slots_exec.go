@@ -26,7 +26,7 @@ type execMark struct {
 // afterwards.
 var marked = sync.OnceValue(func() (m execMark) {
 	text := os.Getenv(execVariable)
-	os.Unsetenv(execVariable)
+	_ = os.Unsetenv(execVariable)
 	if json.Unmarshal([]byte(text), &m) != nil || m.PID != os.Getpid() || !knownSlot(m.Slot) {
 		return execMark{}
 	}

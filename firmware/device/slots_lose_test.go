@@ -14,8 +14,7 @@ import (
 	"github.com/otago-iot/otago/internal/disk/disktest"
 )
 
-// A slotsPart is a part of what TestSlotsLoseWhatIsNotSynced does, and what holds when it has
-// returned.
+// A slotsPart is a step of TestSlotsLoseWhatIsNotSynced, with what must hold after it.
 type slotsPart struct {
 	name string
 	do   func(s *Slots) error
@@ -27,10 +26,10 @@ type slotsPart struct {
 	verified bool
 }
 
-// TestSlotsLoseWhatIsNotSynced has the power fail between any two steps of three updates, and the
-// file system keep or lose what was not synced, file by file and name by name. What was
-// acknowledged is there; what is started is a version that was verified, byte for byte; a package
-// goes on from where Sync said; and whatever is there, another package can be installed.
+// TestSlotsLoseWhatIsNotSynced lets the power fail between any two disk operations of three
+// updates. The file system keeps or loses each file and name that was not synced. What was reported
+// as done is still there; what starts is a verified version, byte for byte; a package can be
+// resumed from where Sync reported; and another package can always be installed.
 func TestSlotsLoseWhatIsNotSynced(t *testing.T) {
 	public, _ := testKey()
 	for name, config := range map[string]SlotConfig{"signed": {Trust: public}, "unsigned": {Inspect: inspectTest}} {
@@ -113,8 +112,8 @@ func testSlotsLose(t *testing.T, config SlotConfig) {
 
 	checked, seen, base := 0, map[string]bool{}, disktest.MemoryDir(t)
 	for n := range model.Count() + 1 {
-		// Done is the last part that has returned, and doing the one that the power interrupts, if
-		// it does not fall between.
+		// done is the last step that has returned, and doing the one that the power failure
+		// interrupts, if there is one.
 		done := -1
 		for done+1 < len(ends) && ends[done+1] <= n {
 			done++
@@ -145,7 +144,7 @@ func testSlotsLose(t *testing.T, config SlotConfig) {
 	t.Logf("%d steps, %d states", model.Count(), checked)
 }
 
-// checkSlots starts what a power failure left.
+// checkSlots starts the slots after a power failure.
 func checkSlots(t *testing.T, dir string, config SlotConfig, before, doing slotsPart, packages, images map[string][]byte, at string) {
 	ctx := context.Background()
 	s, err := openSlots(dir, config, disk.Files{})

@@ -13,10 +13,10 @@ import (
 	"github.com/otago-iot/otago/internal/disk"
 )
 
-// TestSlotsModel does random things, in and out of turn, with power failures in between, beside a
-// model of what must be so: what is started is a version that was verified, byte for byte, or the
-// one that the device was made with; a confirmed version stays until another one is confirmed; a
-// version on trial is started so often and no more.
+// TestSlotsModel makes random calls, some out of order, with power failures between them, and
+// compares the slots with a model: what starts is a verified version, byte for byte, or the one
+// that the device was made with; a confirmed version stays until another is confirmed; a version on
+// trial starts MaxStarts times.
 func TestSlotsModel(t *testing.T) {
 	runs := 60
 	if testing.Short() {
@@ -109,7 +109,7 @@ func (m *slotsModel) step() {
 	if err := a.do(); err == nil || m.slots.disk.Op("probe") == nil {
 		return
 	}
-	// The power has failed: what was asked for has happened or not, and the device starts anew.
+	// The power has failed: the call has had its effect or not, and the device starts again.
 	m.did = append(m.did, "power")
 	before := m.running
 	m.slots.Close()
@@ -123,7 +123,7 @@ func (m *slotsModel) step() {
 	require.NoError(m.t, m.boot())
 }
 
-// boot starts what is due and looks at it.
+// boot starts what is due and checks it.
 func (m *slotsModel) boot() error {
 	boot, err := m.slots.Boot()
 	if err != nil {

@@ -21,8 +21,8 @@ import (
 
 var errPower = errors.New("power failed")
 
-// power is a supply that fails: it lets so many operations of the disk pass, and none after them.
-// What was not synced is kept or lost, as model has it.
+// power is a power supply that fails after a number of disk operations. model says what may be kept
+// of what was not synced.
 type power struct {
 	model disktest.Model
 
@@ -47,8 +47,7 @@ func (p *power) off() (at string) {
 	return p.failed
 }
 
-// lose takes away what was not safe when the power failed: everything, or another one of all
-// possibilities.
+// lose removes what was not durable when the power failed: all of it, or one of the possible parts.
 func (p *power) lose(t *testing.T, everything bool, n int) {
 	entries, err := os.ReadDir(p.model.Root)
 	require.NoError(t, err)
@@ -63,9 +62,9 @@ func (p *power) lose(t *testing.T, everything bool, n int) {
 	state.Write(t, p.model.Root)
 }
 
-// TestUpdateSurvivesPowerFailure has the power fail at each single step on the disk of a whole
-// update, by pull and by push, until one run needs no more steps than it has. Whatever the step,
-// the device that starts again ends with the new version and Result 1.
+// TestUpdateSurvivesPowerFailure lets the power fail at each disk operation of a whole update, by
+// pull and by push. After each failure the device starts again and ends with the new version and
+// Result 1.
 func TestUpdateSurvivesPowerFailure(t *testing.T) {
 	image := bytes.Repeat([]byte("new firmware\n"), 1000)
 	pkg := testBundle(t, "1.1", image)
@@ -114,9 +113,8 @@ func TestUpdateSurvivesPowerFailure(t *testing.T) {
 	}
 }
 
-// update does what a server would, from whatever state the device is found in, until it has the new
-// version. With a hook that fails it ends with its error at the latest when the device has nothing
-// left to do.
+// update does what a server does, from any State, until the device has the new version. If the hook
+// fails, update ends with its error, at the latest when the device has no more work.
 func (r *rig) update(delivery fsm.Delivery, uri string, pkg []byte, supply *power) error {
 	for range 10 {
 		if r.open == nil {
@@ -153,8 +151,8 @@ func (r *rig) update(delivery fsm.Delivery, uri string, pkg []byte, supply *powe
 	return errors.New("no end")
 }
 
-// settled waits until the device waits for the server, or has ended: then its error, and it is
-// stopped.
+// settled waits until the device waits for the server, or has ended. Then it stops the device and
+// returns its error.
 func (r *rig) settled(supply *power) (fsm.Object, error) {
 	for {
 		select {

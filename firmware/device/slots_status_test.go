@@ -15,7 +15,7 @@ import (
 	"github.com/otago-iot/otago/internal/disk"
 )
 
-// inspectAnything takes any package as version 2.0.
+// inspectAnything accepts every package as version 2.0.
 func inspectAnything(io.Reader, int64) (PackageInfo, error) { return PackageInfo{Version: "2.0"}, nil }
 
 // plainSlots opens slots without a key.
@@ -28,7 +28,7 @@ func plainSlots(t testing.TB, dir string, config SlotConfig, d disk.Files) *Slot
 	return s
 }
 
-// install brings a version into the free slot, and to its first start.
+// install installs a version in the free slot and starts it for the first time.
 func install(t testing.TB, s *Slots, version string) BootTarget {
 	t.Helper()
 	image := testImage(version, 100)
@@ -45,7 +45,7 @@ func install(t testing.TB, s *Slots, version string) BootTarget {
 	return boot
 }
 
-// TestSlotsStatus follows what a start finds, through two updates and one that is given up.
+// TestSlotsStatus checks Status during two updates, one of which is rolled back.
 func TestSlotsStatus(t *testing.T) {
 	dir := t.TempDir()
 	s := plainSlots(t, dir, SlotConfig{}, disk.Files{})
@@ -65,7 +65,7 @@ func TestSlotsStatus(t *testing.T) {
 	require.Equal(t, InstallerStatus{Install: fsm.InstallPending, Staged: 100, Verified: true}, status())
 	require.Equal(t, "1.1", s.Version())
 
-	// Whoever was started as the old version, or says which slot it is, counts as that.
+	// A program that was started as the old version, or that names its slot, counts as that.
 	require.NoError(t, s.Close())
 	s = plainSlots(t, dir, SlotConfig{}, disk.Files{})
 	require.Equal(t, "1.0", s.Version())
@@ -101,8 +101,7 @@ func TestSlotsStatus(t *testing.T) {
 	require.Equal(t, InstallerStatus{}, status())
 }
 
-// TestSlotsMaxStarts: a version on trial is started so often, three times unless the configuration
-// says otherwise.
+// TestSlotsMaxStarts: a version on trial starts MaxStarts times, three by default.
 func TestSlotsMaxStarts(t *testing.T) {
 	for given, want := range map[int]int{0: 3, 1: 1, 5: 5} {
 		s := plainSlots(t, t.TempDir(), SlotConfig{MaxStarts: given}, disk.Files{})
@@ -121,7 +120,7 @@ func TestSlotsMaxStarts(t *testing.T) {
 	}
 }
 
-// TestSlotsInspect: what is left out of what is known of a package is filled in.
+// TestSlotsInspect: Size and Digest are filled in if Inspect leaves them out.
 func TestSlotsInspect(t *testing.T) {
 	image := testImage("1.1", 100)
 	sum := sha256.Sum256(image)
@@ -153,8 +152,8 @@ func TestSlotsInspect(t *testing.T) {
 	require.Equal(t, fsm.ResultUnsupFirmware, resultOf(err, -1), "there is none")
 }
 
-// TestSlotsAskForRoom: it is asked for room at the beginning and then for each MiB, as packages may
-// be longer than announced.
+// TestSlotsAskForRoom: the free space is checked at the start of a package and after each MiB,
+// because packages may be larger than announced.
 func TestSlotsAskForRoom(t *testing.T) {
 	var ops []string
 	s := plainSlots(t, t.TempDir(), SlotConfig{}, disk.Files{Hook: func(op string) error {
@@ -175,7 +174,7 @@ func TestSlotsAskForRoom(t *testing.T) {
 	}
 }
 
-// TestSlotsMaxSize: an image may have so many bytes, and no more.
+// TestSlotsMaxSize takes an image of MaxSize bytes, and one of a byte more.
 func TestSlotsMaxSize(t *testing.T) {
 	for over := range 2 {
 		s := plainSlots(t, t.TempDir(), SlotConfig{MaxSize: 1000}, disk.Files{})
@@ -191,8 +190,8 @@ func TestSlotsMaxSize(t *testing.T) {
 	}
 }
 
-// TestSpare: the room that is kept for records is there from the start on, is made good when it is
-// not whole, and is else left alone.
+// TestSpare: the spare file exists from the start, is written again when it is incomplete, and is
+// otherwise left unchanged.
 func TestSpare(t *testing.T) {
 	dir := t.TempDir()
 	read := func() string {

@@ -39,7 +39,7 @@ func bundleSlots(t testing.TB, dir string, d disk.Files) *Slots {
 	return s
 }
 
-// stage writes a package from an offset on, in pieces.
+// stage writes a package from an offset on in pieces.
 func stage(s *Slots, pkg []byte, offset, end, piece int) (int64, error) {
 	w, err := s.OpenPackage(context.Background(), int64(offset), int64(len(pkg)))
 	if err != nil {
@@ -64,7 +64,7 @@ func TestSlotsLock(t *testing.T) {
 	bundleSlots(t, dir, disk.Files{})
 }
 
-// TestSlotsModes: nobody but their owner reads what is in slots.
+// TestSlotsModes: only the owner can read the slots.
 func TestSlotsModes(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
@@ -102,7 +102,7 @@ func TestSlotsDamagedState(t *testing.T) {
 	}
 }
 
-// TestSlotsResumeAtEveryByte stops and goes on at each byte of a bundle, header included.
+// TestSlotsResumeAtEveryByte interrupts and resumes a bundle at each of its bytes.
 func TestSlotsResumeAtEveryByte(t *testing.T) {
 	image := []byte("a small image\n")
 	pkg := testBundle(t, "1.1", image)
@@ -180,7 +180,7 @@ func TestSlotsNoRoom(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoStorage)
 }
 
-// TestSlotsRoomRunsOut fills the disk from elsewhere while a package of unknown size is taken.
+// TestSlotsRoomRunsOut fills the disk while a package of unknown size is taken.
 func TestSlotsRoomRunsOut(t *testing.T) {
 	asked := 0
 	s, err := openSlots(t.TempDir(), SlotConfig{Inspect: inspectTest}, disk.Files{Hook: func(op string) error {

@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestObjectFollowsVersion: Object 5 is of the version that belongs to the LwM2M that is spoken,
-// and has its resources.
+// TestObjectFollowsVersion: Object 5 has the version that belongs to the version of LwM2M, with the
+// resources of that version.
 func TestObjectFollowsVersion(t *testing.T) {
 	r := newRig(t)
 	r.config.ObjectVersion = fsm.Object12
@@ -53,7 +53,7 @@ func TestObjectFollowsVersion(t *testing.T) {
 	require.Equal(t, "1.1", lower.Version(), "not above what it is configured to be")
 }
 
-// TestReplaceObject replaces instance /5/0: settings that are not named are as at the start; the
+// TestReplaceObject replaces instance /5/0: settings that are not named get their defaults, and the
 // package stays.
 func TestReplaceObject(t *testing.T) {
 	r := newRig(t)
