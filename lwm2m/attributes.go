@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Attribute is one of the notification attributes (Core specification,
-// Attributes), which say when an observed value is reported.
+// Attribute is one of the notification attributes (Core specification, Attributes), which say when
+// an observed value is reported.
 type Attribute uint8
 
 // The notification attributes. Periods are seconds.
@@ -42,22 +42,19 @@ func (a Attribute) String() string {
 	return "unknown"
 }
 
-// ErrAttribute is the category of errors about attributes: an unknown name or
-// a value out of range.
+// ErrAttribute is the category of errors about attributes: an unknown name or a value out of range.
 var ErrAttribute = errors.New("lwm2m: bad attribute")
 
-// Attributes is a set of notification attributes. As the content of a
-// Write-Attributes it also says which attributes are to be removed. It is
-// comparable; its zero value is empty.
+// Attributes is a set of notification attributes. As the content of a Write-Attributes it also says
+// which attributes are to be removed. It is comparable; its zero value is empty.
 type Attributes struct {
 	values  [attributeCount]float64
 	set     uint16
 	cleared uint16
 }
 
-// Set gives a value to a and returns an error, [ErrAttribute], for a value
-// that the attribute cannot have: periods and hqmax are whole and at least 0,
-// st is above 0, edge and con are 0 or 1.
+// Set gives a value to a and returns an error, [ErrAttribute], for a value that the attribute
+// cannot have: periods and hqmax are whole and at least 0, st is above 0, edge and con are 0 or 1.
 func (s *Attributes) Set(a Attribute, value float64) error {
 	if int(a) >= attributeCount || !a.allows(value) {
 		return fmt.Errorf("%w: %s=%v", ErrAttribute, a, value)
@@ -124,8 +121,7 @@ func (s Attributes) all() iter.Seq2[Attribute, float64] {
 	}
 }
 
-// apply returns s after the Write-Attributes w: with its values, and without
-// what it removes.
+// apply returns s after the Write-Attributes w: with its values, and without what it removes.
 func (s Attributes) apply(w Attributes) Attributes {
 	for a := range Attribute(attributeCount) {
 		if v, ok := w.Get(a); ok {
@@ -148,9 +144,8 @@ func (s Attributes) inherit(above Attributes) Attributes {
 	return s
 }
 
-// check reports whether attributes go together: pmax is not below pmin, epmax
-// not below epmin, and lt + 2*st is below gt when all three are set. Errors are
-// [ErrAttribute].
+// check reports whether attributes go together: pmax is not below pmin, epmax not below epmin, and
+// lt + 2*st is below gt when all three are set. Errors are [ErrAttribute].
 func (s Attributes) check() error {
 	below := func(low, high Attribute) error {
 		l, okL := s.Get(low)
@@ -175,9 +170,9 @@ func (s Attributes) check() error {
 	return nil
 }
 
-// parseAttributes reads the Uri-Query options of a Write-Attributes or of an
-// Observe of LwM2M 1.2, such as "pmin=10", and "pmin" for removal. Unknown and
-// repeated names are refused with [ErrAttribute].
+// parseAttributes reads the Uri-Query options of a Write-Attributes or of an Observe of LwM2M 1.2,
+// such as "pmin=10", and "pmin" for removal. Unknown and repeated names are refused with
+// [ErrAttribute].
 func parseAttributes(queries ...string) (Attributes, error) {
 	var s Attributes
 	for _, q := range queries {

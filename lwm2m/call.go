@@ -10,7 +10,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// A Call is a [Request] that was given to [Server.Go]. While it waits it is an entry in the queue of its device.
+// A Call is a [Request] given to [Server.Go]. While it waits it is an entry in the queue of its
+// device.
 type Call struct {
 	server  *Server
 	request Request
@@ -28,15 +29,17 @@ type Call struct {
 	code      ResponseCode            // of the last answer
 	stopHook  context.CancelCauseFunc // of the function of Server.Before that runs
 
-	// What was tried in this round. It belongs to whoever makes or reads a message, one after the other.
+	// What this round has tried. The goroutine that makes or reads a message owns it, one after the
+	// other.
 	formats []ContentFormat
 	format  int
 	refused error // why no format before did
 
 	forget *Observation // of opForget
-	told   bool         // the device was sent that
+	asked  bool         // that was sent to the device
 
-	// mu is held while a message is made and given to the endpoint, so that Cancel finds what it is to stop.
+	// mu is held while a message is made and given to the endpoint, so that Cancel finds the
+	// exchange to stop.
 	mu         sync.Mutex
 	inner      *coap.Call
 	innerRound uint32
@@ -52,7 +55,7 @@ const (
 	phaseEnded
 )
 
-// session is what a request knows of its device while it is the request's turn.
+// session is what a request knows of its device during its turn.
 type session struct {
 	device *device
 	round  uint32
@@ -61,21 +64,23 @@ type session struct {
 	root   string // what prefixes paths on the device, "" for nothing
 }
 
-// Go makes a request and calls done with its answer, once. It does not wait for the device, and a request that waits, for its
-// turn or for an answer, holds no goroutine. Only the first use of a server waits, until the registrations are loaded.
+// Go makes a request and calls done with its answer, once. It does not wait for the device, and a
+// request that waits, for its turn or for an answer, holds no goroutine. Only the first use of a
+// server waits, until the registrations are loaded.
 //
-// done and [Request.Notice] are called one after the other from goroutines of the server, which hold nothing, and not from
-// within a call of a method. They must not block: some hundred that do hold up those of all requests. A panic of them is
-// logged.
+// The server calls done and [Request.Notice] one after the other, in goroutines of its own and
+// without a lock, never within a call of a method. They must not block: 256 that do hold up those
+// of all requests. A panic is logged.
 func (s *Server) Go(r Request, done func(Answer)) *Call {
 	c := &Call{server: s, request: r, sink: sink{done: done}}
 	s.begin(c)
 	return c
 }
 
-// Cancel ends the request with cause, of which nil is [context.Canceled]. When Cancel returns nothing more of the request is
-// sent. Unless it had ended before, the answer's Err matches cause; it matches also [ErrDeliveryUnknown] if the request was
-// sent and may have been carried out.
+// Cancel ends the request with cause; nil stands for [context.Canceled]. Once Cancel has returned,
+// no further message of the request is sent. Unless the request had ended before, the answer's Err
+// matches cause, and also [ErrDeliveryUnknown] if the request was sent and may have been carried
+// out.
 func (c *Call) Cancel(cause error) {
 	if cause == nil {
 		cause = context.Canceled
@@ -115,7 +120,8 @@ func (s *Server) begin(c *Call) {
 	s.enqueue(c, false)
 }
 
-// enqueue puts a call into the queue of its device, and ends it if there is nothing to wait for. s.mu is held.
+// enqueue puts a call into the queue of its device, or ends it if waiting is pointless. s.mu is
+// held.
 func (s *Server) enqueue(c *Call, front bool) {
 	endpoint := c.request.Endpoint
 	d := s.table.byEndpoint[endpoint]
@@ -160,7 +166,8 @@ func (s *Server) launch(c *Call) {
 	s.starts.Run(func() { c.send(round) })
 }
 
-// send makes a message and gives it to the endpoint, unless the call has ended or the device has moved.
+// send makes a message and gives it to the endpoint, unless the call has ended or the device has
+// moved.
 func (c *Call) send(round uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -176,7 +183,8 @@ func (c *Call) send(round uint32) {
 	c.transmit(ss, msg)
 }
 
-// depart begins to send a call. It returns nil if that is not to be. The registration is for the choice of formats.
+// depart begins to send a call. It returns nil if the call is not to be sent now. The registration
+// is for the choice of formats.
 func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,7 +237,7 @@ func (c *Call) transmit(ss *session, msg *coap.Request) {
 			c.end(Answer{})
 			return
 		}
-		c.told = true
+		c.asked = true
 		c.inner = c.forget.remote.GoCancel(func(err error) {
 			if err != nil {
 				c.failed(ss, err)
@@ -254,8 +262,8 @@ func (c *Call) replied(ss *session, resp *coap.Response, err error) {
 	}
 }
 
-// accepted notes that the device answered and reports whether the answer is a success. If it is not, the request is made in
-// another format, or has ended.
+// accepted records contact with the device and reports whether its answer is a success. If it is
+// not, the request goes out in another format, or ends.
 func (c *Call) accepted(ss *session, resp *coap.Response) bool {
 	c.server.answered(ss)
 	if c.server.config.Hooks.Request != nil {
@@ -275,8 +283,8 @@ func (c *Call) accepted(ss *session, resp *coap.Response) bool {
 	return false
 }
 
-// failed takes the end of an exchange without an answer. The call goes again if that does no harm and the device has moved or
-// fallen asleep.
+// failed takes the end of an exchange without an answer. The call goes out again if that is
+// harmless and the device has moved or fallen asleep.
 func (c *Call) failed(ss *session, err error) {
 	s := c.server
 	asleep := s.unanswered(ss, err)

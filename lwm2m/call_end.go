@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// again puts a call back into the queue of its device: in front of the others if it has not reached the device, else behind
-// them, as it may be what the device does not stand. s.mu is held.
+// again puts a call back into the queue of its device: in front of the others if it has not reached
+// the device, else behind them, as the device may fail because of it. s.mu is held.
 func (s *Server) again(c *Call, front bool) {
 	d := c.device
 	s.dequeue(c)
@@ -22,7 +22,7 @@ func (c *Call) end(a Answer) {
 	c.server.finish(c, a)
 }
 
-// finish ends a call, once, and lets the next ones go. s.mu is held.
+// finish ends a call, once, and starts the next ones. s.mu is held.
 func (s *Server) finish(c *Call, a Answer) {
 	if c.phase == phaseEnded {
 		return
@@ -40,8 +40,8 @@ func (s *Server) finish(c *Call, a Answer) {
 		s.grant(d)
 		d.trim()
 	}
-	if c.forget != nil && !c.told {
-		a.Err = nil // the device is not there to be told: it is when it notifies
+	if c.forget != nil && !c.asked {
+		a.Err = nil // the device is not reachable; it learns it with its next notification
 	}
 	s.requestEnded(c, a.Err)
 	c.deliver(a)
@@ -75,7 +75,8 @@ func (s *Server) failRequests(d *device, err error) {
 	s.interruptRunning(d, err)
 }
 
-// interruptRunning stops the calls whose turn it is, for example because the device is not where they went. s.mu is held.
+// interruptRunning stops the calls whose turn it is, for example because the device has moved. s.mu
+// is held.
 func (s *Server) interruptRunning(d *device, err error) {
 	if d.activity == nil {
 		return

@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// maxStarters bounds how many requests are being made into messages at once. They wait for nothing but the Body of a
-	// stream.
+	// maxStarters bounds how many requests are made into messages at once. They wait only for the
+	// Body of a stream.
 	maxStarters = 64
-	// maxCallbacks bounds how many functions of callers run at once that receive answers and notices.
+	// maxCallbacks bounds how many functions that take answers and notices run at once.
 	maxCallbacks = 256
 	// maxNotices bounds the notices of a request that wait for a slow function.
 	maxNotices = 8
 )
 
-// A sink hands the notices and the answer of a call to its functions, one after the other.
+// A sink passes the notices and the answer of a call to its functions, one after the other.
 type sink struct {
 	done   func(Answer)
 	direct bool // done only leaves the answer somewhere, and is called at once
@@ -27,10 +27,10 @@ type sink struct {
 	answer  *Answer
 	sent    bool // NoticeSent was among the notices
 	over    bool // the answer was the last
-	busy    bool // somebody hands over
+	busy    bool // passOn runs, or is in line
 }
 
-// notice hands over a notice.
+// notice passes a notice on.
 func (c *Call) notice(n Notice) {
 	k := &c.sink
 	k.mu.Lock()
@@ -47,10 +47,10 @@ func (c *Call) notice(n Notice) {
 		k.notices = slices.Delete(k.notices, 1, 2) // the first may be NoticeSent
 	}
 	k.notices = append(k.notices, n)
-	c.handOver()
+	c.schedule()
 }
 
-// deliver hands over the answer.
+// deliver passes the answer on.
 func (c *Call) deliver(a Answer) {
 	k := &c.sink
 	if k.direct {
@@ -62,20 +62,20 @@ func (c *Call) deliver(a Answer) {
 	k.over = true
 	if k.done != nil {
 		k.answer = &a
-		c.handOver()
+		c.schedule()
 	}
 }
 
-// handOver sees to it that what waits is handed over. c.sink.mu is held.
-func (c *Call) handOver() {
+// schedule has passOn run if it does not. c.sink.mu is held.
+func (c *Call) schedule() {
 	if !c.sink.busy {
 		c.sink.busy = true
-		c.server.callbacks.Run(c.tell)
+		c.server.callbacks.Run(c.passOn)
 	}
 }
 
-// tell calls the functions of the call until nothing waits.
-func (c *Call) tell() {
+// passOn calls the functions of the call until no notice and no answer waits.
+func (c *Call) passOn() {
 	k := &c.sink
 	for {
 		k.mu.Lock()
@@ -96,8 +96,9 @@ func (c *Call) tell() {
 	}
 }
 
-// guard calls a function of the program and waits for it. A panic is logged, and so is the end of its goroutine
-// (runtime.Goexit). It runs in a goroutine of its own, as the caller has more to do in his.
+// guard calls a function of the program and waits for it. A panic is logged, and so is the end of
+// its goroutine (runtime.Goexit). It runs in a goroutine of its own, as the caller has more to do
+// in his.
 func (s *Server) guard(name string, f func()) {
 	done := make(chan struct{})
 	go func() {

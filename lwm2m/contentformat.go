@@ -1,9 +1,14 @@
 package lwm2m
 
-import "strconv"
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+)
 
-// ContentFormat is a CoAP Content-Format number, as the Content-Format and Accept options and the ct
-// attribute of a registration carry it.
+// ContentFormat is a CoAP Content-Format number, as the Content-Format and Accept options and the
+// ct attribute of a registration carry it.
 type ContentFormat uint16
 
 // The content formats of LwM2M.
@@ -29,7 +34,8 @@ const (
 	formatOldJSON       ContentFormat = 1543
 )
 
-// canonical returns the registered number of a format, which differs from f for the old numbers only.
+// canonical returns the registered number of a format, which differs from f for the old numbers
+// only.
 func (f ContentFormat) canonical() ContentFormat {
 	switch f {
 	case formatOldText:
@@ -43,8 +49,8 @@ func (f ContentFormat) canonical() ContentFormat {
 	}
 }
 
-// String returns the media type without its parameters, or the number of a format that is not one of
-// LwM2M.
+// String returns the media type without its parameters, or the number of a format that is not one
+// of LwM2M.
 func (f ContentFormat) String() string {
 	switch f.canonical() {
 	case FormatText:
@@ -72,4 +78,34 @@ func (f ContentFormat) String() string {
 	default:
 		return strconv.Itoa(int(f))
 	}
+}
+
+// Version is a version number of two parts, of an object or of LwM2M itself. Its zero value means
+// "not given".
+type Version struct {
+	Major, Minor uint8
+}
+
+// ParseVersion reads a version such as "1.1". Each part is 0 to 255.
+func ParseVersion(s string) (Version, error) {
+	major, minor, ok := strings.Cut(s, ".")
+	a, errA := strconv.ParseUint(major, 10, 8)
+	b, errB := strconv.ParseUint(minor, 10, 8)
+	if !ok || errA != nil || errB != nil {
+		return Version{}, fmt.Errorf("lwm2m: bad version %q", s)
+	}
+	return Version{Major: uint8(a), Minor: uint8(b)}, nil
+}
+
+// isZero reports whether no version is given.
+func (v Version) isZero() bool { return v == Version{} }
+
+// Compare orders versions.
+func (v Version) Compare(w Version) int {
+	return cmp.Or(cmp.Compare(v.Major, w.Major), cmp.Compare(v.Minor, w.Minor))
+}
+
+// String returns the version as "1.1".
+func (v Version) String() string {
+	return strconv.Itoa(int(v.Major)) + "." + strconv.Itoa(int(v.Minor))
 }

@@ -12,7 +12,8 @@ type IdentityKind uint8
 const (
 	// IdentityPSK: the identity of a pre-shared key.
 	IdentityPSK IdentityKind = iota + 1
-	// IdentityCertificate: a name in a certificate that was verified against [ServerConfig.ClientCAs].
+	// IdentityCertificate: a name in a certificate that was verified against
+	// [ServerConfig.ClientCAs].
 	IdentityCertificate
 )
 
@@ -28,8 +29,8 @@ func (k IdentityKind) String() string {
 	}
 }
 
-// Identity is what a device has proven by its credentials. The zero value is nothing. Identities of different kinds are never
-// the same, whatever their names.
+// Identity is what a device has proven by its credentials. The zero value is nothing. Identities of
+// different kinds are never the same, whatever their names.
 type Identity struct {
 	Kind IdentityKind
 	// Name is the identity of the key, or the name in the certificate: up to 1024 bytes.
@@ -47,34 +48,40 @@ func (i Identity) String() string {
 	return i.Kind.String() + ":" + i.Name
 }
 
-// ErrUnknownIdentity is what [Credentials] return for an identity that they do not know, or know no more.
+// ErrUnknownIdentity is the error of [Credentials] for an identity that they do not know, or no
+// longer know.
 var ErrUnknownIdentity = errors.New("lwm2m: unknown identity")
 
-// Credentials knows the keys of devices and which endpoint each belongs to. It is asked in each handshake, and again about
-// each Register, Update, Send and De-register of a device that has proven something.
+// Credentials knows the keys of devices and which endpoint each may register. The server asks it in
+// each handshake, and again with each Register, Update, Send and De-register of a device that has
+// proven an identity.
 //
-// An error that matches [ErrUnknownIdentity] ends all associations of the identity: what is told to the device, and what it
-// asks for, ends there. So does another key than the one that the association was made with. Any other error says that
-// nobody can tell, for example because a database is down: until it is known who is registered stays so, Registers are refused
-// with 5.03, and handshakes are dropped without an answer, so that no device is told that it is unknown, and tries again.
+// An error that matches [ErrUnknownIdentity] refuses the identity: a handshake gets the alert
+// unknown_psk_identity, and all associations of the identity end, with what is on the way to the
+// device and what the device asks for. Another key than that of the association counts as this
+// error. Any other error means "not now", for example that a database is down. Then registered
+// devices stay registered, a Register is refused with 5.03, and a handshake is dropped: no alert is
+// sent, the server keeps nothing of it, and the device starts again after its own time-out.
 //
-// Methods are called from several goroutines, up to 64 calls at once. A call that takes longer than 5 s, or panics, has
-// failed; its ctx ends then.
+// Methods are called from several goroutines, up to 64 calls at once. A call that takes longer than
+// 5 s, or panics, counts as an error; its ctx ends then.
 type Credentials interface {
-	// PSK returns the pre-shared key of an identity. The key is not changed by the caller.
+	// PSK returns the pre-shared key of an identity, which is the device's word, up to 64 KiB of
+	// any bytes. The caller does not change the key.
 	PSK(ctx context.Context, identity string) (key []byte, err error)
-	// Endpoint returns the endpoint client name that an identity may register. The names of a certificate are asked for in
-	// this order, until one may register the endpoint: its common name, DNS names and URIs. A certificate that shows the
-	// endpoint itself is usual, and then Endpoint returns id.Name.
+	// Endpoint returns the endpoint client name that an identity may register. For a certificate
+	// the server asks with each name, in this order, until one may register the endpoint: the
+	// common name, DNS names and URIs. Usually the endpoint itself is in the certificate, and
+	// Endpoint returns id.Name.
 	Endpoint(ctx context.Context, id Identity) (endpoint string, err error)
 }
 
-// A CredentialsWatcher is [Credentials] that find out by themselves what has changed, as those of [PSKFile] do. A server
-// watches them while it serves. Credentials of another kind may call [Server.Revoke] instead.
+// A CredentialsWatcher is [Credentials] that notice changes by themselves, as those of [PSKFile]
+// do. A server watches them while it serves. Other Credentials may call [Server.Revoke] instead.
 type CredentialsWatcher interface {
 	Credentials
-	// Watch calls revoked with the identities whose key or endpoint was removed or has changed, and failed with why the
-	// credentials cannot be read at present: once for each reason, and with nil once they can be read again. It does so
-	// until stop is called.
+	// Watch calls revoked with the identities whose key or endpoint was removed or has changed. It
+	// calls failed with the reason why the credentials cannot be read, once for each reason, and
+	// with nil once they can be read again. It does so until stop is called.
 	Watch(revoked func([]Identity), failed func(error)) (stop func())
 }

@@ -15,24 +15,27 @@ import (
 
 const (
 	pskCheckEvery = time.Second
-	// pskSettle is how long a file has to be as it is before it replaces what was known: it may be in the middle of being
-	// written. If its last line has no end that is likely.
+	// pskSettle is how long a file has to be as it is before it replaces what was known: it may be
+	// in the middle of being written. If its last line has no end that is likely.
 	pskSettle    = time.Second
 	pskSettleCut = 5 * time.Second
 	maxPSKFile   = 256 << 20
 	maxPSKLine   = 4096
 )
 
-// PSKFile returns the credentials in a text file, which is read when first needed, and again some seconds after it changed.
-// While it cannot be read, is wrong or holds no key, what it said before holds. Each line has an identity, a key in
-// hexadecimal digits (1 to 64 bytes) and an endpoint, separated by spaces or tabs; without an endpoint it equals the
-// identity. Empty lines and lines that begin with # are skipped; a file with only such lines removes all keys, an empty one
-// counts as wrong. It is best replaced by a rename.
+// PSKFile returns the credentials in a text file. The file is read when first needed, and again
+// some seconds after it changed. While it cannot be read, is wrong or has no key, the keys that it
+// had before stay. Each line has an identity, a key in hexadecimal digits (1 to 64 bytes) and an
+// endpoint, separated by spaces or tabs; without an endpoint the identity is the endpoint. Empty
+// lines and lines that begin with # are skipped. A file with only such lines removes all keys; an
+// empty file is wrong. Replace the file by a rename.
 //
-// Lines are about keys only: any certificate that is verified may register its own name as endpoint, and no other.
+// Lines are about keys only: any certificate that is verified may register its own name as
+// endpoint, and no other.
 //
-// A server that serves with these credentials looks at the file each second, ends the associations of what was removed or
-// changed, and logs once what is wrong with a file. Use [PSKFileCredentials.Err] to find out before.
+// A server that serves with these credentials looks at the file each second, ends the associations
+// of keys that were removed or changed, and logs once what is wrong with a file.
+// [PSKFileCredentials.Err] says so before.
 func PSKFile(path string) *PSKFileCredentials { return &PSKFileCredentials{path: path} }
 
 // PSKFileCredentials are [Credentials] that are read from a file; see [PSKFile].
@@ -46,7 +49,7 @@ type PSKFileCredentials struct {
 	read     pskStamp  // the file that keys or err are from
 	pending  pskStamp  // another one
 	since    time.Time // when that was first seen
-	told     pskStamp  // what the watchers were told is wrong
+	reported pskStamp  // the file that the watchers know of
 	watchers map[*pskWatcher]struct{}
 }
 
@@ -60,7 +63,7 @@ type pskWatcher struct {
 	failed  func(error)
 }
 
-// pskStamp is a file as far as a look at its folder tells.
+// pskStamp is a file as far as its directory shows.
 type pskStamp struct {
 	info os.FileInfo
 	err  string
@@ -121,7 +124,8 @@ func (c *PSKFileCredentials) entry(identity string) (pskEntry, error) {
 	return pskEntry{}, ErrUnknownIdentity
 }
 
-// Err reads the file if it has changed, at once, and returns what is wrong with it, nil if nothing is.
+// Err reads the file if it has changed, at once, and returns what is wrong with it, nil if nothing
+// is.
 func (c *PSKFileCredentials) Err() error {
 	c.refresh(true)()
 	c.mu.Lock()
@@ -166,9 +170,9 @@ func (c *PSKFileCredentials) Watch(revoked func([]Identity), failed func(error))
 	})
 }
 
-// refresh reads the file if it has changed and was as it is for a while, or, with now, at once. It looks once a second at
-// most. It returns what tells the watchers.
-func (c *PSKFileCredentials) refresh(now bool) (tell func()) {
+// refresh reads the file if it has changed and was stable for a while, or, with now, at once. It
+// looks once a second at most. The function that it returns notifies the watchers.
+func (c *PSKFileCredentials) refresh(now bool) (notify func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := time.Now()
@@ -217,12 +221,13 @@ func (c *PSKFileCredentials) load() (keys map[string]pskEntry, whole bool, err e
 	return keys, text[len(text)-1] == '\n', err
 }
 
-// replace takes over what was read, and returns what tells the watchers of it. c.mu is held.
-func (c *PSKFileCredentials) replace(keys map[string]pskEntry, err error, stamp pskStamp) (tell func()) {
+// replace takes over what was read. The function that it returns notifies the watchers. c.mu is
+// held.
+func (c *PSKFileCredentials) replace(keys map[string]pskEntry, err error, stamp pskStamp) (notify func()) {
 	old, oldErr := c.keys, c.err
 	c.err = err
-	news := err == nil && oldErr != nil || err != nil && (oldErr == nil || !stamp.same(c.told))
-	c.told = stamp
+	news := err == nil && oldErr != nil || err != nil && (oldErr == nil || !stamp.same(c.reported))
+	c.reported = stamp
 	var gone []Identity
 	if err == nil {
 		c.keys = keys

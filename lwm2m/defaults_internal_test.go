@@ -3,7 +3,9 @@ package lwm2m
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"log/slog"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -45,4 +47,20 @@ func TestServerConfigErrors(t *testing.T) {
 	}
 	_, err := NewServer(ServerConfig{})
 	require.NoError(t, err)
+}
+
+// TestRegistrationJSON checks that a registry may keep a registration as JSON, as doc/registry.md does.
+func TestRegistrationJSON(t *testing.T) {
+	now := time.Date(2026, 11, 29, 21, 0, 0, 0, time.UTC)
+	for _, r := range []Registration{{}, {
+		Endpoint: "a", ID: "x", Address: netip.MustParseAddrPort("[::1]:5683"), Transport: TransportDTLS, Version: Version{Major: 1, Minor: 1},
+		Lifetime: time.Hour, Binding: "U", Queue: true, Links: "</3/0>", Identity: Identity{Kind: IdentityPSK, Name: "id"}, Secured: true,
+		Registered: now, Updated: now, LastSeen: now,
+	}} {
+		record, err := json.Marshal(r)
+		require.NoError(t, err)
+		var back Registration
+		require.NoError(t, json.Unmarshal(record, &back))
+		require.Equal(t, r, back)
+	}
 }

@@ -6,27 +6,26 @@ import (
 	"strings"
 )
 
-// Discovered is what a Discover answer, of a client or in bootstrap, says
-// about one path (Core specification, Discover and Bootstrap-Discover).
+// Discovered is what a Discover answer, of a client or in bootstrap, says about one path (Core
+// specification, Discover and Bootstrap-Discover).
 type Discovered struct {
 	Path Path
-	// Version is the object's version (ver), or at the root that of LwM2M
-	// (lwm2m); zero if not given.
+	// Version is the object's version (ver), or at the root that of LwM2M (lwm2m); zero if not
+	// given.
 	Version Version
-	// Dimension is how many instances a multiple resource has (dim), -1 if
-	// not given.
+	// Dimension is how many instances a multiple resource has (dim), -1 if not given.
 	Dimension int
-	// ShortServerID (ssid) and ServerURI (uri) belong to instances of Security
-	// and Server in bootstrap; 0 and "" if not given.
+	// ShortServerID (ssid) and ServerURI (uri) belong to instances of Security and Server in
+	// bootstrap; 0 and "" if not given.
 	ShortServerID uint16
 	ServerURI     string
 	// Attributes are the notification attributes attached to the path.
 	Attributes Attributes
 }
 
-// parseDiscover reads the answer to a Discover. root is the client's
-// [ObjectList.Root]. Attributes that LwM2M does not define are ignored, as are
-// links that are no LwM2M paths below the root. Errors are [*FormatError].
+// parseDiscover reads the answer to a Discover. root is the client's [ObjectList.Root]. Attributes
+// that LwM2M does not define are ignored, as are links that are no LwM2M paths below the root.
+// Errors are [*FormatError].
 func parseDiscover(payload []byte, root string) ([]Discovered, error) {
 	links, err := parseLinks(payload)
 	if err != nil {
@@ -78,8 +77,8 @@ func (d *Discovered) read(a linkAttribute) (err error) {
 	return err
 }
 
-// appendDiscover appends the answer to a Discover to dst. root is what
-// prefixes the paths, "" for nothing.
+// appendDiscover appends the answer to a Discover to dst. root is what prefixes the paths, "" for
+// nothing.
 func appendDiscover(dst []byte, root string, found []Discovered) []byte {
 	for i, d := range found {
 		if i > 0 {

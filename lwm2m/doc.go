@@ -1,27 +1,30 @@
-// Package lwm2m speaks LwM2M 1.0, 1.1 and 1.2: a [Server] that keeps the registrations of devices and manages them, and a
-// [Client] for the device's side. It needs nothing but UDP or TCP sockets, or what looks like one.
+// Package lwm2m speaks LwM2M 1.0, 1.1 and 1.2: a [Server] that keeps the registrations of devices
+// and sends them requests, and a [Client] for the device's end. It runs on UDP and TCP sockets, and
+// on anything that implements net.PacketConn or net.Listener.
 //
 // # Server
 //
-// A server starts with ListenAndServe, which may be called for several addresses. Devices register by themselves; Watch tells
-// of it, and from then on they can be asked:
+// A server starts with ListenAndServe, which may be called for several addresses. Devices register
+// by themselves. Watch reports each registration, and from then on the device takes requests:
 //
 //	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Credentials: lwm2m.PSKFile("devices.psk")})
 //	srv.Watch(func(e lwm2m.RegistrationEvent) {
 //		if e.Kind == lwm2m.EventRegistered {
-//			entries, err := srv.Read(ctx, e.Registration.Endpoint, lwm2m.NewPath(3, 0, 3))
+//			version, err := srv.ReadValue(ctx, e.Registration.Endpoint, lwm2m.NewPath(3, 0, 3))
 //			...
 //		}
 //	})
-//	err := srv.ListenAndServe(ctx, "coaps://:5684")
+//	err = srv.ListenAndServe(ctx, "coaps://:5684")
 //
-// Devices are named by their endpoint. Where they are, in which version, format and block size they speak, and whether they
-// sleep, is the server's business: a request to a device that sleeps waits until it wakes, at most as long as its context
-// lives. What failed says how: an answer with an error code is a [*ResponseError], and a request that may have been carried
-// out although no answer came is [ErrDeliveryUnknown].
+// A program names a device by its endpoint. The server knows where the device is, which version,
+// format and block size it speaks, and whether it sleeps: a request to a device that sleeps waits
+// until it wakes, at most as long as its context lives. The error says what failed: an answer with
+// an error code is a [*ResponseError], and a request that may have been carried out although no
+// answer came is [ErrDeliveryUnknown].
 //
-// Methods such as Read hold the goroutine that calls them. [Server.Go] does not, for programs that have something to ask of
-// many devices, of which some sleep for days: it takes a [Request] and calls a function with the [Answer].
+// Methods such as Read and Write wait for the answer. [Server.Do] does so for any [Request].
+// [Server.Go] does not wait: it takes a Request and calls a function with the [Answer], for
+// programs that have requests for many devices, some of which sleep for days:
 //
 //	call := srv.Go(lwm2m.Request{
 //		Endpoint: endpoint, Operation: lwm2m.OpExecute, Path: lwm2m.NewPath(5, 0, 2),
@@ -29,10 +32,11 @@
 //	...
 //	call.Cancel(errTooLate)
 //
-// [Server.Before] is for programs that have to write down what they do before it may have happened.
+// [Server.Before] lets a program store what it is about to do before a request is sent.
 //
-// A device costs a record of some hundred bytes, no goroutine and no timer of its own; a request that waits for it to wake
-// costs less than a kilobyte. Registrations survive a restart of the server in a [RegistrationStore].
+// A device costs a record of some hundred bytes, no goroutine and no timer of its own; a request
+// that waits for it to wake costs less than a kilobyte. Registrations survive a restart of the
+// server in a [RegistrationStore].
 //
 // What devices can make a server hold is bounded, by fields of [ServerConfig] where one is named:
 //
@@ -47,33 +51,53 @@
 //	  without one (lt=0)              30 days of silence (MaxSilence)            it ends
 //	other bodies in memory            64 KiB each (MaxMessage)                   4.13
 //	events of one endpoint that wait  64                                         5.03
-//	calls of Credentials              64 at once, 5 s each                       as if nobody could tell
+//	calls of Credentials              64 at once, 5 s each                       as an error: not now
 //
-// Ended registrations give way to new ones, in the store too. That an endpoint has used credentials is kept.
+// Ended registrations give way to new ones, in the store too. That an endpoint has used credentials
+// is kept.
+//
+// # Logs and metrics
+//
+// The log of a server names things the same in every line:
+//
+//	endpoint      the endpoint of a device; in a refusal the one that it claims
+//	identity      what the device has proven, "psk:NAME" or "certificate:NAME"; of a failed handshake what
+//	              it claims; "" without credentials
+//	address       where the device is, host:port
+//	transport     coap, coaps, coap+tcp, coaps+tcp
+//	path          of a resource, such as /5/0/3
+//	function      the function of the program that panicked or did not return
+//	error, panic, stack
+//
+// A Register, a De-register and the expiry of a registration are info lines; a refusal is a
+// warning, or an info line if its sender is not known. Keys are never logged. [ServerHooks] are
+// functions for metrics and traces.
 //
 // # Client
 //
-// A device is a [Client] with some [Object]s. Run registers it and keeps it registered, through restarts of the server and
-// days without a network, until its context ends:
+// A device is a [Client] with some [Object]s. Run registers it and keeps it registered, through
+// restarts of the server and days without a network, until its context ends:
 //
-//	client := lwm2m.NewClient(lwm2m.ClientConfig{
+//	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 //		Endpoint: "urn:imei:490154203237518",
 //		Server:   "coaps://lwm2m.example.com",
 //		PSK:      key,
 //		Objects:  []lwm2m.Object{lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{FirmwareVersion: "1.2.0"}), thermometer},
 //	})
-//	err := client.Run(ctx)
+//	err = client.Run(ctx)
 //
-// An object says what it has, and takes what it is given. When a value changes it calls [Client.Notify]; whether and when that
-// is told to the server is up to the attributes that the server has written (pmin, pmax, gt, lt, st, edge).
+// An object returns its values, and takes those that a server writes. When a value changes it calls
+// [Client.Notify]; the attributes that the server has written (pmin, pmax, gt, lt, st, edge) decide
+// whether and when the client sends a notification.
 //
 // # Values
 //
-// What is read and written are lists of [Entry]: a [Path] and a typed [Value]. [AppendPayload] and [DecodePayload] turn them
-// into content formats and back, by means of [Models], which know the objects' resources.
+// Reads and writes are lists of [Entry]: a [Path] and a typed [Value]. [AppendPayload] and
+// [DecodePayload] turn them into content formats and back, by means of [Models], which know the
+// resources of objects.
 //
 // # Downloads
 //
-// [Server.Handle] and [Server.HandleFunc] hand out what is not LwM2M, such as firmware; [Fetch] gets it, and goes on where it
-// was interrupted.
+// [Server.Handle] and [Server.HandleFunc] serve what is not LwM2M, such as firmware; [Fetch]
+// downloads it, and resumes where it was interrupted.
 package lwm2m

@@ -5,16 +5,15 @@ import (
 	"slices"
 )
 
-// pathCollector gathers decoded entries and refuses what is outside the
-// request and what occurs twice.
+// pathCollector gathers decoded entries and refuses what is outside the request and what occurs
+// twice.
 type pathCollector struct {
 	base    Path
 	types   typeLookup
 	cbor    bool // object links are text
 	history bool // a path may occur more than once, at different times
 	entries []Entry
-	// seen is made once paths stop ascending: true for entries, false for
-	// what is above them.
+	// seen is made once paths stop ascending: true for entries, false for what is above them.
 	seen map[Path]bool
 }
 
@@ -42,8 +41,8 @@ func (c *pathCollector) add(p Path, v Value) (refused string) {
 	return ""
 }
 
-// duplicate reports whether p, or something above or below it, was there
-// before. As long as paths ascend, a look at the last one tells.
+// duplicate reports whether p, or something above or below it, was there before. As long as paths
+// ascend, a look at the last one tells.
 func (c *pathCollector) duplicate(p Path) bool {
 	if c.seen == nil {
 		n := len(c.entries)
@@ -80,8 +79,7 @@ func notEncodable(p Path, why string) error {
 	return fmt.Errorf("%w: %s: %s", ErrNotEncodable, p, why)
 }
 
-// commonPath returns the longest path that contains all entries, which are
-// sorted.
+// commonPath returns the longest path that contains all entries, which are sorted.
 func commonPath(entries []Entry) Path {
 	first, last := entries[0].Path, entries[len(entries)-1].Path
 	n := 0
@@ -91,9 +89,9 @@ func commonPath(entries []Entry) Path {
 	return first.Prefix(n)
 }
 
-// sortedEntries returns entries in the order of their paths, for formats that
-// nest, and refuses what cannot nest: a path that occurs twice or below
-// another, and a value above the level of resources.
+// sortedEntries returns entries in the order of their paths, for formats that nest, and refuses
+// what cannot nest: a path that occurs twice or below another, and a value above the level of
+// resources.
 func sortedEntries(entries []Entry) ([]Entry, error) {
 	for i := 1; i < len(entries); i++ {
 		if entries[i-1].Path.Compare(entries[i].Path) > 0 {
@@ -116,8 +114,8 @@ func sortedEntries(entries []Entry) ([]Entry, error) {
 	return entries, nil
 }
 
-// typeLookup finds the types of resources, and remembers the object's model
-// from one path to the next.
+// typeLookup finds the types of resources, and remembers the object's model from one path to the
+// next.
 type typeLookup struct {
 	models *Models
 	object *ObjectModel
@@ -125,8 +123,7 @@ type typeLookup struct {
 	known  bool
 }
 
-// typeOf returns the type of the resource at or above path, TypeNone if it is
-// not known.
+// typeOf returns the type of the resource at or above path, TypeNone if it is not known.
 func (l *typeLookup) typeOf(path Path) Type {
 	if path.Len() < 3 {
 		return TypeNone

@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// The categories of answers that refuse a request. An [Object] returns them, alone or wrapped, to choose the response code;
-// a [ResponseError] from a device matches the one of its code with errors.Is.
-// [ErrUnsupportedFormat] stands for 4.15, [ErrMalformed] for 4.00.
+// The categories of answers that refuse a request. An [Object] returns them, alone or wrapped, to
+// choose the response code; a [ResponseError] from a device matches the one of its code with
+// errors.Is. [ErrUnsupportedFormat] stands for 4.15, [ErrMalformed] for 4.00.
 var (
 	ErrBadRequest         = errors.New("lwm2m: bad request")           // 4.00
 	ErrUnauthorized       = errors.New("lwm2m: unauthorized")          // 4.01
@@ -34,22 +34,22 @@ var (
 	ErrAsleep = errors.New("lwm2m: device sleeps")
 	// ErrUnreachable: the request could not be sent: no transport to the device is open here.
 	ErrUnreachable = errors.New("lwm2m: device unreachable")
-	// ErrTimeout: the peer did not answer in the time that the transport allows. Unless ErrDeliveryUnknown matches too,
-	// repeating the request is harmless.
+	// ErrTimeout: the peer did not answer in the time that the transport allows. Unless
+	// ErrDeliveryUnknown matches too, repeating the request is harmless.
 	ErrTimeout = errors.New("lwm2m: no answer")
-	// ErrDeliveryUnknown: the request was sent, no answer came, and the device may or may not have carried it out.
-	// Read before repeating it.
+	// ErrDeliveryUnknown: the request was sent, no answer came, and the device may or may not have
+	// carried it out. Read before repeating it.
 	ErrDeliveryUnknown = errors.New("lwm2m: delivery unknown")
 	// ErrClosed: the server or the client has stopped.
 	ErrClosed = errors.New("lwm2m: closed")
-	// ErrChanged: what was being downloaded is another thing now; begin anew.
+	// ErrChanged: the content changed during the download; start from the beginning.
 	ErrChanged = errors.New("lwm2m: content changed")
 	// ErrUnsupportedScheme: the URI asks for a transport that is not available.
 	ErrUnsupportedScheme = errors.New("lwm2m: unsupported scheme")
 )
 
-// ResponseCode is a CoAP response code as one byte: class in the upper three bits, detail in the lower
-// five (RFC 7252 section 3).
+// ResponseCode is a CoAP response code as one byte: class in the upper three bits, detail in the
+// lower five (RFC 7252 section 3).
 type ResponseCode uint8
 
 // The error codes that LwM2M uses.
@@ -80,7 +80,8 @@ func (c ResponseCode) String() string {
 	return s + "." + strconv.Itoa(int(c&0x1f))
 }
 
-// codeErrors pairs codes with their categories. Order matters to codeOf: an error that matches two gets the first.
+// codeErrors pairs codes with their categories. Order matters to codeOf: an error that matches two
+// gets the first.
 var codeErrors = [...]struct {
 	code ResponseCode
 	err  error
@@ -103,16 +104,17 @@ var codeErrors = [...]struct {
 	{CodeBadRequest, ErrPath},
 }
 
-// A ResponseError is an answer with an error code: what a device said to a [Server], what a server said to a [Client],
-// or what an [Object] wants to be said.
+// A ResponseError is an answer with an error code: what a device said to a [Server], what a server
+// said to a [Client], or what an [Object] wants to be said.
 type ResponseError struct {
 	Code ResponseCode
 	// Path is what the request was about; the root for composites and for what is no path of LwM2M.
 	Path Path
-	// Diagnostic is the text that came with the code, at most 256 bytes of it, "" if there was none. It is the peer's word:
-	// show it, do not act on it.
+	// Diagnostic is the text that came with the code, at most 256 bytes of it, "" if there was
+	// none. It is the peer's word: show it, do not act on it.
 	Diagnostic string
-	// Limit is the largest body in bytes that the peer takes, as an answer 4.13 may say; 0 if it did not.
+	// Limit is the largest body in bytes that the peer takes, as an answer 4.13 may say; 0 if it
+	// did not.
 	Limit int64
 }
 
@@ -145,4 +147,40 @@ func codeOf(err error) ResponseCode {
 		}
 	}
 	return CodeInternal
+}
+
+// The categories of what can go wrong with a payload. A client answers ErrUnsupportedFormat with
+// 4.15 (or 4.06 when it concerns Accept) and ErrMalformed with 4.00.
+var (
+	// ErrUnsupportedFormat: the content format is unknown, or cannot carry what lives at the path
+	// (text/plain of an object, for example).
+	ErrUnsupportedFormat = errors.New("lwm2m: unsupported content format")
+	// ErrMalformed: the payload is not what its content format, its path or its object's model
+	// demand.
+	ErrMalformed = errors.New("lwm2m: malformed payload")
+	// ErrNotEncodable: a value, a path or a time that the content format cannot represent was to be
+	// encoded.
+	ErrNotEncodable = errors.New("lwm2m: not encodable")
+)
+
+// FormatError says where and why a payload was refused. It matches [ErrMalformed] with errors.Is,
+// and what Err wraps.
+type FormatError struct {
+	Format ContentFormat
+	Offset int    // of the byte in the payload at which the problem was noticed
+	Reason string // what is wrong, in a few words
+	Err    error  // the cause, from the package of the format; may be nil
+}
+
+// Error implements error.
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("lwm2m: malformed %s at offset %d: %s", e.Format, e.Offset, e.Reason)
+}
+
+// Unwrap returns [ErrMalformed] and, if there is one, Err.
+func (e *FormatError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrMalformed}
+	}
+	return []error{ErrMalformed, e.Err}
 }

@@ -18,14 +18,15 @@ import (
 
 // FetchConfig is the configuration of [Fetch]. The zero value downloads from the beginning.
 type FetchConfig struct {
-	// Offset is where to go on with a download that was interrupted; ETag is what its earlier part had. If the server's ETag
-	// is another one, or has none, Fetch fails with ErrChanged before it writes anything. Default: from 0.
-	// Size is what the earlier part knew of the size of the whole: another one is ErrChanged too, and less is no whole.
-	// Default: not known.
+	// Offset is where to go on with a download that was interrupted; ETag is what its earlier part
+	// had. If the server's ETag is another one, or has none, Fetch fails with ErrChanged before it
+	// writes anything. Default: from 0. Size is what the earlier part knew of the size of the
+	// whole: another one is ErrChanged too, and less is no whole. Default: not known.
 	Offset int64
 	ETag   []byte
 	Size   int64
-	// PSK and PSKIdentity (for coaps), or Certificate, and RootCAs are the credentials for coaps and coaps+tcp. Default: none; the system's roots.
+	// PSK and PSKIdentity (for coaps), or Certificate, and RootCAs are the credentials for coaps
+	// and coaps+tcp. Default: none; the system's roots.
 	PSK         []byte
 	PSKIdentity string
 	Certificate *tls.Certificate
@@ -34,13 +35,15 @@ type FetchConfig struct {
 	BlockSize int
 	// MaxSize bounds the download; a bigger one fails with ErrTooLarge. Default: no bound.
 	MaxSize int64
-	// Idle is how long to wait for each block, with all retransmissions. Default: 93 s (UDP), 30 s (TCP).
+	// Idle is how long to wait for each block, with all retransmissions. Default: 93 s (UDP), 30 s
+	// (TCP).
 	Idle time.Duration
-	// Begun is called once, before the first byte is written, with what is known by then: Size and ETag. Whoever wants to go on
-	// after a crash makes the ETag durable together with the bytes. It must not block. Default: none.
+	// Begun is called once, before the first byte is written, with what is known by then: Size and
+	// ETag. Whoever wants to go on after a crash makes the ETag durable together with the bytes. It
+	// must not block. Default: none.
 	Begun func(FetchResult)
-	// Progress is called after each block with the bytes of the whole that are written, and the whole, -1 while unknown.
-	// It must not block. Default: none.
+	// Progress is called after each block with the bytes of the whole that are written, and the
+	// whole, -1 while unknown. It must not block. Default: none.
 	Progress func(done, total int64)
 	// Listen makes the socket for coap and coaps. Default: an UDP socket on a free port.
 	Listen func(context.Context) (net.PacketConn, error)
@@ -50,16 +53,18 @@ type FetchConfig struct {
 type FetchResult struct {
 	// Size is the size of the whole, -1 if the download failed before it was known.
 	Size int64
-	// ETag identifies the bytes; nil if the server sent none, and then the download cannot be resumed.
+	// ETag identifies the bytes; nil if the server sent none, and then the download cannot be
+	// resumed.
 	ETag []byte
 	// Written is the number of bytes written to the io.Writer in this call.
 	Written int64
 }
 
-// Fetch downloads what uri names, by coap, coaps, coap+tcp or coaps+tcp, and writes it to w in order. On error the result
-// tells what is needed to go on: Offset+Written and ETag. Errors: [ErrUnsupportedScheme], [ErrPath] for a URI that is
-// none, a [*ResponseError], [ErrTimeout], [ErrUnreachable], [ErrChanged], [ErrTooLarge], [ErrMalformed] for answers that make
-// no whole, such as one that ends before the size that was announced; those of w and of ctx.
+// Fetch downloads uri, by coap, coaps, coap+tcp or coaps+tcp, and writes it to w in order. On error
+// the result has what is needed to go on: Offset+Written and ETag. Errors are
+// [ErrUnsupportedScheme]; [ErrPath] for a URI that is none; a [*ResponseError]; [ErrTimeout],
+// [ErrUnreachable], [ErrChanged] and [ErrTooLarge]; [ErrMalformed] for answers that make no whole,
+// such as one that ends before the announced size; and those of w and ctx.
 func Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (FetchResult, error) {
 	none := FetchResult{Size: -1}
 	target, err := parseFetchURI(uri)
@@ -215,7 +220,8 @@ func fetchError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", kind, err)
 }
 
-// fetchWriter passes a download on, without the bytes before the offset that was asked for, up to a bound.
+// fetchWriter passes a download on, without the bytes before the offset that was asked for, up to a
+// bound.
 type fetchWriter struct {
 	w       io.Writer
 	skip    int64

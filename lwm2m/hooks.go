@@ -16,20 +16,22 @@ type hook struct {
 	fn func(Request) func(context.Context) error
 }
 
-// Before has fn called for each request that changes what a device's objects hold, whatever part of the program makes it: the
-// writes but OpWriteAttributes, Execute, Create and Delete. The call comes when it is the request's turn and before its first
-// message, and once more if the device moves or falls asleep before a message went.
+// Before has fn called for each request that changes what a device's objects hold, whatever part of
+// the program makes it: the writes but OpWriteAttributes, Execute, Create and Delete. The call
+// comes when it is the request's turn and before its first message, and again if the device moves
+// or falls asleep before a message was sent.
 //
-// fn must be quick. It returns nil if it has nothing to do, else a function that may block, for example until something is
-// durable; the request, and with it the device's next ones, waits for that. Its context ends with the request. An error of it
-// ends the request, of which then nothing is sent, with an error that matches it. Several functions are called one after the
-// other, in the order of the calls of Before. If one panics the panic is logged, and the request ends with [ErrInternal].
-// fn is not called for requests whose turn comes after stop was called.
+// fn must be quick. It returns nil if it has nothing to do, else a function that may block, for
+// example until a record is durable; the request, and with it the device's later requests, waits
+// for that function. Its context ends with the request. An error of it ends the request: nothing is
+// sent, and the request's error matches it. Several functions are called one after the other, in
+// the order of the calls of Before. If one panics the panic is logged, and the request ends with
+// [ErrInternal]. fn is not called for requests whose turn comes after stop was called.
 func (s *Server) Before(fn func(Request) func(context.Context) error) (stop func()) {
 	h := &hook{fn: fn}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.before = append(slices.Clip(s.before), h) // those who hold the slice keep it
+	s.before = append(slices.Clip(s.before), h) // prepare may hold the slice
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -82,19 +84,20 @@ func (c *Call) callHooks(ctx context.Context, hooks []*hook) error {
 	return nil
 }
 
-// maxHandshakes bounds the failed handshakes that wait to be told.
+// maxHandshakes bounds the reports of failed handshakes that wait.
 const maxHandshakes = 256
 
-// handshakes tells of DTLS handshakes that failed.
+// handshakes reports handshakes that failed.
 type handshakes struct {
 	calls   work.Pool // of one, so that they stay in order
 	waiting atomic.Int32
 	fns     []*func(netip.AddrPort, error) // guarded by Server.mu
 }
 
-// OnHandshakeFailed has fn called with the address of a peer whose handshake of DTLS or TLS failed, and why, until stop is called: for
-// example because its identity or its key is not known. The address is proven only if the peer came as far as that. Calls
-// come one after the other; what comes in while 256 wait is dropped, as anybody can make handshakes fail.
+// OnHandshakeFailed has fn called with the address of a peer whose handshake of DTLS or TLS failed,
+// and why, until stop is called: for example because its identity or its key is not known. Only
+// peers that are known to be at the address are reported. Calls come one after the other; reports
+// that come while 256 wait are dropped. For metrics use [ServerHooks].
 func (s *Server) OnHandshakeFailed(fn func(addr netip.AddrPort, err error)) (stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

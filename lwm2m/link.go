@@ -11,8 +11,7 @@ type coreLink struct {
 	Attributes []linkAttribute
 }
 
-// linkAttribute is an attribute of a link: name, name=token, or
-// name="quoted string".
+// linkAttribute is an attribute of a link: name, name=token, or name="quoted string".
 type linkAttribute struct {
 	Name     string
 	Value    string // without quotes and escapes
@@ -30,12 +29,11 @@ func (l coreLink) attribute(name string) (linkAttribute, bool) {
 	return linkAttribute{}, false
 }
 
-// parseLinks reads a payload in the core link format. It is strict: no spaces,
-// targets are absolute paths (RFC 3986) without query and fragment, names and
-// tokens are of RFC 6690, with < and > allowed in tokens, and quoted values are
-// UTF-8 without control characters but tabs. An empty payload has no links.
-// Errors are [*FormatError]. What devices register is read by parseObjectList,
-// which is not as strict.
+// parseLinks reads a payload in the core link format. It is strict: no spaces, targets are absolute
+// paths (RFC 3986) without query and fragment, names and tokens are of RFC 6690, with < and >
+// allowed in tokens, and quoted values are UTF-8 without control characters but tabs. An empty
+// payload has no links. Errors are [*FormatError]. What devices register is read by
+// parseObjectList, which is not as strict.
 func parseLinks(payload []byte) ([]coreLink, error) {
 	p := linkParser{s: string(payload)}
 	var links []coreLink
@@ -58,8 +56,7 @@ func parseLinks(payload []byte) ([]coreLink, error) {
 	}
 }
 
-// linkOffset returns where the link with the given index begins in a payload that
-// was parsed.
+// linkOffset returns where the link with the given index begins in a payload that was parsed.
 func linkOffset(payload []byte, index int) int {
 	p := linkParser{s: string(payload)}
 	for range index {
@@ -69,8 +66,7 @@ func linkOffset(payload []byte, index int) int {
 	return p.i
 }
 
-// linkParser is a position in a text; on failure it stands where the problem
-// was noticed.
+// linkParser is a position in a text; on failure it stands where the problem was noticed.
 type linkParser struct {
 	s      string
 	i      int
@@ -225,9 +221,8 @@ func isTokenChar(c byte) bool {
 	return isAlnum(c) || strings.IndexByte("!#$%&'()*+-./:<=>?@[]^_`{|}~", c) >= 0
 }
 
-// appendLinks appends links in the core link format, without spaces, to dst.
-// Targets and names are written as they are; values that are Quoted, or
-// are not tokens, are written between quotes.
+// appendLinks appends links in the core link format, without spaces, to dst. Targets and names are
+// written as they are; values that are Quoted, or are not tokens, are written between quotes.
 func appendLinks(dst []byte, links []coreLink) []byte {
 	for i, l := range links {
 		if i > 0 {

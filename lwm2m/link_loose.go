@@ -5,17 +5,16 @@ import "strings"
 // blanks are what devices put around links, beside commas.
 const blanks = " \t\r\n"
 
-// trimLinks returns a payload without what means nothing at its ends, such as
-// the NUL of a string in C.
+// trimLinks returns a payload without what means nothing at its ends, such as the NUL of a string
+// in C.
 func trimLinks(payload []byte) string {
 	s := strings.TrimRight(string(payload), blanks+",\x00")
 	return strings.TrimLeft(strings.TrimPrefix(s, "\ufeff"), blanks+",")
 }
 
-// parseLooseLinks reads a trimmed list of links as devices in the field write
-// them, where only one thing can be meant: with blanks anywhere but in a target,
-// commas that are missing or too many, attributes without value, and lists
-// without quotes.
+// parseLooseLinks reads a trimmed list of links as devices in the field write them, where only one
+// thing can be meant: with blanks anywhere but in a target, commas that are missing or too many,
+// attributes without value, and lists without quotes.
 func parseLooseLinks(s string) (links []coreLink, err error) {
 	p := linkParser{s: s}
 	for p.skip(blanks + ","); p.i < len(p.s); p.skip(blanks + ",") {
@@ -106,9 +105,8 @@ func (p *linkParser) looseAttribute() (a linkAttribute, ok bool) {
 	return a, true
 }
 
-// listGoesOn reports whether another token of a list without quotes follows: what
-// follows a link or an attribute begins otherwise. Of content formats, commas too
-// may be between them.
+// listGoesOn reports whether another token of a list without quotes follows: what follows a link or
+// an attribute begins otherwise. Of content formats, commas too may be between them.
 func (p *linkParser) listGoesOn(name string) bool {
 	next := strings.TrimLeft(p.s[p.i:], blanks)
 	if next == "" || len(next) == len(p.s)-p.i && next[0] != ',' {

@@ -2,6 +2,7 @@ package lwm2m
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,7 +39,8 @@ func (r *Request) formatted() bool {
 	}
 }
 
-// formats returns the formats in which to make the message for a device, the likeliest first; none if there is no choice.
+// formats returns the formats in which to make the message for a device, the likeliest first; none
+// if there is no choice.
 func (r *Request) formats(reg Registration) []ContentFormat {
 	switch {
 	case !r.formatted():
@@ -54,8 +56,8 @@ func (r *Request) formats(reg Registration) []ContentFormat {
 	}
 }
 
-// message makes the message for the device as it is now, in the first format that can hold it. reg is looked at if the
-// format depends on the device.
+// message makes the message for the device as it is now, in the first format that can hold it. reg
+// is looked at if the format depends on the device.
 func (c *Call) message(ss *session, reg Registration) (*coap.Request, error) {
 	if c.formats == nil {
 		c.formats = c.request.formats(reg)
@@ -75,7 +77,7 @@ func (c *Call) message(ss *session, reg Registration) (*coap.Request, error) {
 	}
 }
 
-// nextFormat notes why a format did not do, and reports whether there is another to try.
+// nextFormat records why a format was refused, and reports whether there is another to try.
 func (c *Call) nextFormat(err error) bool {
 	if c.refused == nil || !errors.Is(err, ErrNotEncodable) { // the device's word counts for more
 		c.refused = err
@@ -137,7 +139,7 @@ func carry(msg *coap.Request, code coap.Code, codec codec, f ContentFormat, r *R
 	return err
 }
 
-// progress notes that the device took a block.
+// progress records that the device took a block.
 func (c *Call) progress(ss *session, done int64) {
 	c.server.answered(ss)
 	if f := c.request.Progress; f != nil {
@@ -176,8 +178,9 @@ func (c codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
 	return c.decodePayload(f, base, resp.Payload)
 }
 
-// emptyIsValue reports whether no bytes in format f stand for one value at base: the empty text, or no bytes. All else that
-// is empty says that there are no values, as not every client sends the empty list that its format has for that.
+// emptyIsValue reports whether no bytes in format f stand for one value at base: the empty text, or
+// no bytes. All else that is empty says that there are no values, as not every client sends the
+// empty list that its format has for that.
 func (c codec) emptyIsValue(f ContentFormat, base Path) bool {
 	f = f.canonical()
 	return (f == FormatText || f == FormatOpaque) && isSingle(base, c.models)
@@ -193,4 +196,48 @@ func locationOf(resp *coap.Response) (Path, bool) {
 		}
 	}
 	return parsePath(location.String())
+}
+
+// writeFormats returns the formats in which to write entries at path, the likeliest first: a single
+// value as plain text or bytes, which every client knows, all else as instances go.
+func writeFormats(r Registration, path Path, entries []Entry) []ContentFormat {
+	rest := instanceFormats(r)
+	if len(entries) != 1 || entries[0].Path != path || path.Len() < 3 {
+		return rest
+	}
+	if entries[0].Value.Type() == TypeOpaque {
+		// Not as text: some clients take base64 for what it stands for, others for the bytes
+		// themselves.
+		return append([]ContentFormat{FormatOpaque}, rest...)
+	}
+	return append([]ContentFormat{FormatText}, append(rest, FormatCBOR)...)
+}
+
+// instanceFormats returns the formats in which to write several values, the likeliest first.
+func instanceFormats(r Registration) []ContentFormat {
+	if r.Version == (Version{Major: 1}) {
+		return announcedFirst(r, FormatTLV, FormatJSON)
+	}
+	return announcedFirst(r, FormatSenMLCBOR, FormatTLV, FormatSenMLJSON, FormatLwM2MCBOR)
+}
+
+// compositeFormats returns the formats for composite requests, the likeliest first.
+func compositeFormats(r Registration) []ContentFormat {
+	return announcedFirst(r, FormatSenMLCBOR, FormatSenMLJSON, FormatLwM2MCBOR)
+}
+
+// announcedFirst puts the formats that the device announced before the others.
+func announcedFirst(r Registration, formats ...ContentFormat) []ContentFormat {
+	announced := r.Objects().Formats
+	slices.SortStableFunc(formats, func(a, b ContentFormat) int {
+		return rank(announced, a) - rank(announced, b)
+	})
+	return formats
+}
+
+func rank(announced []ContentFormat, f ContentFormat) int {
+	if slices.Contains(announced, f) {
+		return 0
+	}
+	return 1
 }

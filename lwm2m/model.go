@@ -9,8 +9,8 @@ import (
 // Operations is the set of operations that a resource's model allows.
 type Operations uint8
 
-// The operations on resources. Zero means that only bootstrap and the device
-// itself touch the resource.
+// The operations on resources. Zero means that only bootstrap and the device itself touch the
+// resource.
 const (
 	Readable Operations = 1 << iota
 	Writable
@@ -41,8 +41,8 @@ type ResourceModel struct {
 	Mandatory  bool
 }
 
-// ObjectModel describes one version of an object. It must not be changed once
-// it was given to [Models.Add].
+// ObjectModel describes one version of an object. It must not be changed once it was given to
+// [Models.Add].
 type ObjectModel struct {
 	ID        uint16
 	Version   Version
@@ -75,18 +75,17 @@ func (o *ObjectModel) find(id uint16) *ResourceModel {
 	return nil
 }
 
-// Models is a set of object models. The zero value and a nil *Models hold the
-// built-in ones: the objects 0 Security, 1 Server, 3 Device, 5 Firmware Update
-// (versions 1.0, 1.1 and 1.2), 9 Software Management and 33629 Advanced
-// Firmware Update. Models is safe for concurrent use.
+// Models is a set of object models. The zero value and a nil *Models hold the built-in ones: the
+// objects 0 Security, 1 Server, 3 Device, 5 Firmware Update (versions 1.0, 1.1 and 1.2), 9 Software
+// Management and 33629 Advanced Firmware Update. Models is safe for concurrent use.
 type Models struct {
 	mu    sync.RWMutex
 	added map[uint16][]*ObjectModel // each sorted by version
 }
 
-// Add puts object models into the set. A model of the same object and version
-// is replaced, a built-in one too. A model with identifiers that are reserved,
-// not ascending or twice the same is refused and nothing added.
+// Add puts object models into the set. A model of the same object and version is replaced, a
+// built-in one too. A model with identifiers that are reserved, not ascending or twice the same is
+// refused and nothing added.
 func (m *Models) Add(objects ...*ObjectModel) error {
 	for _, o := range objects {
 		if err := o.check(); err != nil {
@@ -127,9 +126,8 @@ func (o *ObjectModel) check() error {
 	return nil
 }
 
-// Object returns the model of object id in version v; the zero Version stands
-// for the newest version that is known. The model is shared and must not be
-// changed.
+// Object returns the model of object id in version v; the zero Version stands for the newest
+// version that is known. The model is shared and must not be changed.
 func (m *Models) Object(id uint16, v Version) (*ObjectModel, bool) {
 	var best *ObjectModel
 	if m != nil {
@@ -159,8 +157,8 @@ func pickModel(versions []*ObjectModel, v Version) *ObjectModel {
 	return nil
 }
 
-// Resource returns the model of the resource at or above path, in the newest
-// version of its object that is known.
+// Resource returns the model of the resource at or above path, in the newest version of its object
+// that is known.
 func (m *Models) Resource(path Path) (ResourceModel, bool) {
 	if path.Len() < 3 {
 		return ResourceModel{}, false

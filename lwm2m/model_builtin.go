@@ -2,9 +2,8 @@ package lwm2m
 
 import "sync"
 
-// The built-in models, as tables of what the registry of objects states:
-// identifiers, names, operations, types, and the version that a resource came
-// with.
+// The built-in models, as tables of what the registry of objects states: identifiers, names,
+// operations, types, and the version that a resource came with.
 
 // builtinObject is an object in versions 1.0 to 1.minor.
 type builtinObject struct {
@@ -33,8 +32,7 @@ const (
 	rw = Readable | Writable
 )
 
-// builtinModels returns the built-in models by object, each in the order of
-// versions.
+// builtinModels returns the built-in models by object, each in the order of versions.
 var builtinModels = sync.OnceValue(func() map[uint16][]*ObjectModel {
 	all := make(map[uint16][]*ObjectModel, len(builtinObjects))
 	for _, o := range builtinObjects {

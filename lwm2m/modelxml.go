@@ -11,12 +11,11 @@ import (
 	"strings"
 )
 
-// MaxModelXML is the largest size in bytes of a file that [ReadModelXML]
-// reads. The largest of the registry has about 40 kB.
+// MaxModelXML is the largest size in bytes of a file that [ReadModelXML] reads. The largest of the
+// registry has about 40 kB.
 const MaxModelXML = 1 << 20
 
-// xmlRegistry is the part of the registry's schema, LWM2M.xsd, that models
-// need.
+// xmlRegistry is the part of the registry's schema, LWM2M.xsd, that models need.
 type xmlRegistry struct {
 	XMLName xml.Name    `xml:"LWM2M"`
 	Objects []xmlObject `xml:"Object"`
@@ -40,11 +39,10 @@ type xmlResource struct {
 	Type       string `xml:"Type"`
 }
 
-// ReadModelXML reads object models in the XML of the OMA registry of objects
-// (schema LWM2M.xsd), for [Models.Add]. A file holds one or more objects; an
-// object without version is 1.0. What the schema does not allow for
-// identifiers, types and so on is refused, descriptions and unknown elements
-// are skipped. At most [MaxModelXML] bytes are read.
+// ReadModelXML reads object models in the XML of the OMA registry of objects (schema LWM2M.xsd),
+// for [Models.Add]. A file holds one or more objects; an object without version is 1.0. What the
+// schema does not allow for identifiers, types and so on is refused, descriptions and unknown
+// elements are skipped. At most [MaxModelXML] bytes are read.
 func ReadModelXML(r io.Reader) ([]*ObjectModel, error) {
 	limited := &io.LimitedReader{R: r, N: MaxModelXML + 1}
 	var doc xmlRegistry
@@ -72,8 +70,8 @@ func ReadModelXML(r io.Reader) ([]*ObjectModel, error) {
 	return models, nil
 }
 
-// onlyMiscFollows reports an error if anything but comments and space comes
-// after the document's element.
+// onlyMiscFollows reports an error if anything but comments and space comes after the document's
+// element.
 func onlyMiscFollows(dec *xml.Decoder) error {
 	for {
 		t, err := dec.Token()

@@ -9,7 +9,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// maxPendingNotifications bounds the notifications that wait for a slow function; the oldest are dropped first.
+// maxPendingNotifications bounds the notifications that wait for a slow function; the oldest are
+// dropped first.
 const maxPendingNotifications = 16
 
 // Observation is an observation that a [Server] made.
@@ -42,7 +43,7 @@ func (c *Call) observed(ss *session, o *Observation, remote *coap.Observation, r
 		c.failed(ss, err)
 	case !c.accepted(ss, resp):
 	case remote == nil:
-		c.end(Answer{Err: fmt.Errorf("%w: it answers %s, but tells no changes", ErrRefused, o.path)})
+		c.end(Answer{Err: fmt.Errorf("%w: it answers %s, but does not observe it", ErrRefused, o.path)})
 	case !c.server.keep(o, ss, remote):
 		remote.Forget()
 		c.end(Answer{Err: fmt.Errorf("%w where it was asked: %s", ErrNotRegistered, c.request.Endpoint)})
@@ -52,7 +53,8 @@ func (c *Call) observed(ss *session, o *Observation, remote *coap.Observation, r
 	}
 }
 
-// keep makes the observation one of the device's, if its registration is still the one that was asked, and at the same place.
+// keep makes the observation one of the device's, if its registration is still the one that was
+// asked, and at the same place.
 func (s *Server) keep(o *Observation, ss *session, remote *coap.Observation) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,20 +133,20 @@ func (o *Observation) finish(err error) {
 	}
 }
 
-// Done is closed when the observation has ended: by Cancel, by the device, or with the registration (a new Register ends it
-// too, and so does an Update from another address).
+// Done is closed when the observation has ended: by Cancel, by the device, or with the
+// registration. A new Register ends it too, and so does an Update from another address.
 func (o *Observation) Done() <-chan struct{} { return o.done }
 
-// Err returns nil while the observation lasts and after Cancel, ErrNotRegistered if the registration ended, ErrUnreachable if
-// the device moved, or the device's *ResponseError.
+// Err returns nil while the observation lasts and after Cancel, ErrNotRegistered if the
+// registration ended, ErrUnreachable if the device moved, or the device's *ResponseError.
 func (o *Observation) Err() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err
 }
 
-// Cancel ends the observation and tells the device if it is there to be told, at the latest with its next notification.
-// No call of fn begins after Cancel has returned.
+// Cancel ends the observation, and the device's part of it if the device is reachable; if not, the
+// device learns it with its next notification. No call of fn begins after Cancel has returned.
 func (o *Observation) Cancel(ctx context.Context) error {
 	done := make(chan Answer, 1)
 	c := o.forget(func(a Answer) { done <- a }, true)
@@ -154,8 +156,9 @@ func (o *Observation) Cancel(ctx context.Context) error {
 	return c.wait(ctx, done).Err
 }
 
-// Drop is Cancel that does not wait: done, unless it is nil, is called with what Cancel would return, as the function that
-// [Server.Go] is given. No call of the observation's function begins after Drop has returned.
+// Drop is Cancel without waiting: done, unless it is nil, is called with the result of Cancel, like
+// the function that [Server.Go] is given. No call of the observation's function begins after Drop
+// has returned.
 func (o *Observation) Drop(done func(error)) {
 	var answered func(Answer)
 	if done != nil {
@@ -167,7 +170,8 @@ func (o *Observation) Drop(done func(error)) {
 	}
 }
 
-// forget ends the observation and makes a call that tells the device so, nil if the observation had ended before.
+// forget ends the observation, and makes a call that ends it on the device; nil if the observation
+// had ended before.
 func (o *Observation) forget(done func(Answer), direct bool) *Call {
 	o.finish(nil)
 	s := o.server
@@ -192,7 +196,7 @@ func (o *Observation) forget(done func(Answer), direct bool) *Call {
 	return c
 }
 
-// notified notes that the device of an observation was heard.
+// notified records contact with the device of an observation.
 func (s *Server) notified(o *Observation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

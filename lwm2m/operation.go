@@ -3,7 +3,8 @@ package lwm2m
 // An Operation is what a [Request] does.
 type Operation uint8
 
-// The operations, each with the fields of [Request] that count besides Endpoint, Operation, NoWait, Notice and Owner.
+// The operations, each with the fields of [Request] that count besides Endpoint, Operation, NoWait,
+// Notice and Owner.
 const (
 	// OpRead reads the values at and below Path. Format is the one asked for.
 	OpRead Operation = iota + 1
@@ -17,13 +18,15 @@ const (
 	OpObserveComposite
 	// OpWrite replaces what is at Path by Entries, which lie at or below it. Format counts.
 	OpWrite
-	// OpWritePartial sets Entries below the instance or multiple resource at Path and keeps the rest. Format counts.
+	// OpWritePartial sets Entries below the instance or multiple resource at Path and keeps the
+	// rest. Format counts.
 	OpWritePartial
 	// OpWriteComposite sets Entries anywhere on the device, all or none (LwM2M 1.1). Format counts.
 	OpWriteComposite
 	// OpWriteAttributes sets and clears the notification Attributes at Path.
 	OpWriteAttributes
-	// OpWriteStream writes Body to the resource at Path, block by block. Size, BlockSize, Exclusive and Progress count.
+	// OpWriteStream writes Body to the resource at Path, block by block. Size, BlockSize, Exclusive
+	// and Progress count.
 	OpWriteStream
 	// OpExecute runs the resource at Path with Arguments.
 	OpExecute
@@ -32,7 +35,7 @@ const (
 	// OpDelete removes the instance or resource instance at Path.
 	OpDelete
 
-	// opForget tells the device that an observation has ended.
+	// opForget ends an observation on the device.
 	opForget
 )
 
@@ -52,10 +55,12 @@ func (o Operation) String() string {
 	return "unknown"
 }
 
-// safe reports whether the operation only reads, so that it does no harm to repeat it: OpRead to OpObserveComposite.
+// safe reports whether the operation only reads, so that it does no harm to repeat it: OpRead to
+// OpObserveComposite.
 func (o Operation) safe() bool { return o >= OpRead && o <= OpObserveComposite }
 
-// hooked reports whether the functions of [Server.Before] are called: whether the operation changes what an object holds.
+// hooked reports whether the functions of [Server.Before] are called: whether the operation changes
+// what an object holds.
 func (o Operation) hooked() bool {
 	return o >= OpWrite && o <= OpDelete && o != OpWriteAttributes
 }

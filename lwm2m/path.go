@@ -7,32 +7,29 @@ import (
 	"strconv"
 )
 
-// NoID is the reserved identifier 65535. It never names an object, an
-// instance or a resource; accessors of [Path] return it for a level that the
-// path does not have, and the null object link is 65535:65535.
+// NoID is the reserved identifier 65535. It never names an object, an instance or a resource;
+// accessors of [Path] return it for a level that the path does not have, and the null object link
+// is 65535:65535.
 const NoID uint16 = 65535
 
-// MaxPathLen is the number of levels of the longest path: object, object
-// instance, resource, resource instance.
+// MaxPathLen is the number of levels of the longest path: object, object instance, resource,
+// resource instance.
 const MaxPathLen = 4
 
-// ErrPath is the category of every error about the text or the identifiers
-// of a path.
+// ErrPath is the category of every error about the text or the identifiers of a path.
 var ErrPath = errors.New("lwm2m: bad path")
 
-// Path names a node of the object tree: the root, an object, an object
-// instance, a resource or a resource instance. It is comparable, so it can be
-// a map key, and its zero value is the root.
+// Path names a node of the object tree: the root, an object, an object instance, a resource or a
+// resource instance. It is comparable, so it can be a map key, and its zero value is the root.
 type Path struct {
 	ids [MaxPathLen]uint16 // unused levels are zero, or == would not work
 	n   uint8
 }
 
-// NewPath returns the path with the given identifiers, from the object down:
-// NewPath(5, 0, 3) is /5/0/3 and NewPath() the root. It is meant for paths
-// that the program knows, and panics on more than four identifiers and on the
-// reserved identifier 65535. For identifiers from elsewhere there are
-// [ParsePath] and [Path.Child].
+// NewPath returns the path with the given identifiers, from the object down: NewPath(5, 0, 3) is
+// /5/0/3 and NewPath() the root. It is meant for paths that the program knows, and panics on more
+// than four identifiers and on the reserved identifier 65535. For identifiers from elsewhere there
+// are [ParsePath] and [Path.Child].
 func NewPath(ids ...uint16) Path {
 	if len(ids) > MaxPathLen {
 		panic("lwm2m: NewPath with more than four identifiers")
@@ -47,10 +44,9 @@ func NewPath(ids ...uint16) Path {
 	return p
 }
 
-// ParsePath reads a path such as "/5/0/3". The root is "/" and also "", as
-// both occur; one leading slash may be missing ("5/0/3"). Identifiers are
-// decimal, 0 to 65534, without sign or needless leading zeros. Errors are
-// [ErrPath].
+// ParsePath reads a path such as "/5/0/3". The root is "/" and also "", as both occur; one leading
+// slash may be missing ("5/0/3"). Identifiers are decimal, 0 to 65534, without sign or needless
+// leading zeros. Errors are [ErrPath].
 func ParsePath(s string) (Path, error) {
 	p, ok := parsePath(s)
 	if !ok {
@@ -61,8 +57,7 @@ func ParsePath(s string) (Path, error) {
 
 func parsePath[T string | []byte](s T) (Path, bool) { return scanPath(s, false) }
 
-// scanPath reads a path. With zeros it takes identifiers such as 00, in up to
-// five digits.
+// scanPath reads a path. With zeros it takes identifiers such as 00, in up to five digits.
 func scanPath[T string | []byte](s T, zeros bool) (p Path, ok bool) {
 	i := 0
 	if len(s) > 0 && s[0] == '/' {
@@ -101,8 +96,8 @@ func (p Path) child(id uint16) Path {
 	return p
 }
 
-// checkedChild returns the path one level below p. It refuses the reserved
-// identifier 65535 and a level below a resource instance with [ErrPath].
+// checkedChild returns the path one level below p. It refuses the reserved identifier 65535 and a
+// level below a resource instance with [ErrPath].
 func (p Path) checkedChild(id uint16) (Path, error) {
 	if id == NoID {
 		return Path{}, fmt.Errorf("%w: identifier 65535 is reserved", ErrPath)
@@ -113,8 +108,8 @@ func (p Path) checkedChild(id uint16) (Path, error) {
 	return p.child(id), nil
 }
 
-// Len is the number of levels of p: 0 for the root, 1 for an object, 2 for an
-// object instance, 3 for a resource, 4 for a resource instance.
+// Len is the number of levels of p: 0 for the root, 1 for an object, 2 for an object instance, 3
+// for a resource, 4 for a resource instance.
 func (p Path) Len() int { return int(p.n) }
 
 // IsRoot reports whether p is the root.
@@ -141,8 +136,7 @@ func (p Path) Instance() uint16 { return p.id(1) }
 // Resource returns the resource's identifier, or [NoID] if p has none.
 func (p Path) Resource() uint16 { return p.id(2) }
 
-// ResourceInstance returns the resource instance's identifier, or [NoID] if p
-// has none.
+// ResourceInstance returns the resource instance's identifier, or [NoID] if p has none.
 func (p Path) ResourceInstance() uint16 { return p.id(3) }
 
 func (p Path) id(level int) uint16 {
@@ -152,8 +146,8 @@ func (p Path) id(level int) uint16 {
 	return p.ids[level]
 }
 
-// Prefix returns the first n levels of p, or p itself if it has no more.
-// Prefix(2) of /5/0/3 is /5/0.
+// Prefix returns the first n levels of p, or p itself if it has no more. Prefix(2) of /5/0/3 is
+// /5/0.
 func (p Path) Prefix(n int) Path {
 	for i := max(n, 0); i < int(p.n); i++ {
 		p.ids[i] = 0
@@ -162,8 +156,7 @@ func (p Path) Prefix(n int) Path {
 	return p
 }
 
-// parent returns the path one level above p; the parent of the root is the
-// root.
+// parent returns the path one level above p; the parent of the root is the root.
 func (p Path) parent() Path { return p.Prefix(p.Len() - 1) }
 
 // key returns the identifiers as one number, which orders paths of one length.
@@ -176,8 +169,7 @@ func (p Path) Contains(q Path) bool {
 	return q.n >= p.n && (p.key()^q.key())>>(64-16*p.n) == 0
 }
 
-// Compare orders paths by their identifiers, level by level, a path before
-// what is below it.
+// Compare orders paths by their identifiers, level by level, a path before what is below it.
 func (p Path) Compare(q Path) int {
 	// A path and what is below it can have the same key, ending in zeros.
 	return cmp.Or(cmp.Compare(p.key(), q.key()), cmp.Compare(p.n, q.n))
@@ -195,8 +187,7 @@ func (p Path) appendTo(dst []byte) []byte {
 	return dst
 }
 
-// String returns the path with a leading slash and without a trailing one,
-// "/" for the root.
+// String returns the path with a leading slash and without a trailing one, "/" for the root.
 func (p Path) String() string {
 	var buf [4 * 6]byte
 	return string(p.appendTo(buf[:0]))
@@ -205,8 +196,7 @@ func (p Path) String() string {
 // MarshalText implements [encoding.TextMarshaler] with the text of String.
 func (p Path) MarshalText() ([]byte, error) { return p.appendTo(nil), nil }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]; it accepts what
-// [ParsePath] accepts.
+// UnmarshalText implements [encoding.TextUnmarshaler]; it accepts what [ParsePath] accepts.
 func (p *Path) UnmarshalText(text []byte) error {
 	q, ok := parsePath(text)
 	if !ok {

@@ -10,23 +10,23 @@ import (
 // Entry is one value at one path, the unit that payloads are made of.
 type Entry struct {
 	Path Path
-	// Value is of the type that the object's model gives the resource, or,
-	// for a resource without model, of the type that the content format tells:
-	// Opaque in TLV, String in text/plain. [Null] removes a resource instance
-	// in a Write-Composite. The zero Value stands for an object instance
-	// without resources or a multiple resource without instances, which only
-	// TLV and LwM2M CBOR can tell.
+	// Value is of the type that the object's model gives the resource, or, for a resource without
+	// model, of the type that the content format tells: Opaque in TLV, String in text/plain. [Null]
+	// removes a resource instance in a Write-Composite. The zero Value stands for an object
+	// instance without resources or a multiple resource without instances, which only TLV and LwM2M
+	// CBOR can tell.
 	Value Value
-	// Time is when the value was so, for histories in Send and notifications;
-	// the zero Time if that was not said, which means now. Only SenML and the
-	// old JSON carry it, other formats drop it. A time before 2^28 seconds since
-	// 1970, July 1978, is not encodable: those are relative to now on the wire.
+	// Time is when the value was so, for histories in Send and notifications; the zero Time if that
+	// was not said, which means now. Only SenML and the old JSON carry it, other formats drop it. A
+	// time before 2^28 seconds since 1970, July 1978, is not encodable: those are relative to now
+	// on the wire.
 	Time time.Time
 }
 
 // codec turns values into the payloads of one peer and back.
 type codec struct {
-	// models give the types of resources and say which are multiple; nil stands for the built-in ones.
+	// models give the types of resources and say which are multiple; nil stands for the built-in
+	// ones.
 	models *Models
 	// root is what the names of SenML begin with on a client whose objects are not at its root:
 	// "/lwm2m" for "/lwm2m/3/0/9". Other formats do not name it.
@@ -36,15 +36,15 @@ type codec struct {
 // AppendPayload appends entries in content format f to dst and returns the extended slice; on error
 // it returns dst as it was.
 //
-// base is the path of the request that the payload makes or answers: a resource for text, opaque and
-// CBOR, the root for composites and Send. Every entry lies at or below it. TLV and LwM2M CBOR sort
-// entries by path, SenML keeps their order.
+// base is the path of the request that the payload makes or answers: a resource for text, opaque
+// and CBOR, the root for composites and Send. Every entry lies at or below it. TLV and LwM2M CBOR
+// sort entries by path, SenML keeps their order.
 //
 // Values are encoded as the type that their resource has in m: an Integer for a Float resource
 // becomes a Float, as a receiver expects of TLV. A value of a resource without a model is encoded
 // as it is. A nil m stands for the built-in models; of an object with several versions the newest
-// counts. With room in dst, entries in order and values of the right types, TLV, LwM2M CBOR and
-// the formats of one value allocate nothing.
+// counts. With room in dst, entries in order and values of the right types, TLV, LwM2M CBOR and the
+// formats of one value allocate nothing.
 //
 // Errors are [ErrUnsupportedFormat] when f is unknown or cannot carry what is at base, and
 // [ErrNotEncodable] for entries that f cannot represent.
@@ -121,8 +121,8 @@ func (c codec) decodePayload(f ContentFormat, base Path, payload []byte) ([]Entr
 	}
 }
 
-// encodable checks entries and returns them with the types of their resources,
-// as a copy if it has to change one.
+// encodable checks entries and returns them with the types of their resources, as a copy if it has
+// to change one.
 func encodable(base Path, entries []Entry, m *Models) ([]Entry, error) {
 	types := typeLookup{models: m}
 	copied := false

@@ -11,9 +11,8 @@ import (
 	"github.com/otago-iot/otago/senml"
 )
 
-// The JSON of LwM2M 1.0 (Content-Format 11543): an object with the base name
-// bn, the base time bt and the array e of elements with a name n, a time t and
-// one of v, bv, ov and sv.
+// The JSON of LwM2M 1.0 (Content-Format 11543): an object with the base name bn, the base time bt
+// and the array e of elements with a name n, a time t and one of v, bv, ov and sv.
 
 type oldJSONElement struct {
 	name  string

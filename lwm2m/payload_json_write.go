@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// appendOldJSON writes names relative to the request's path, without a slash
-// between base name and name only when there is no name.
+// appendOldJSON writes names relative to the request's path, without a slash between base name and
+// name only when there is no name.
 func appendOldJSON(dst []byte, base Path, entries []Entry) ([]byte, error) {
 	out := append(dst, `{"bn":"`...)
 	out = base.appendTo(out)

@@ -10,9 +10,8 @@ import (
 	"github.com/otago-iot/otago/tlv"
 )
 
-// appendTLV writes entries as the request path asks: object instances below
-// an object, resources below an object instance, one resource, or one
-// resource instance.
+// appendTLV writes entries as the request path asks: object instances below an object, resources
+// below an object instance, one resource, or one resource instance.
 func appendTLV(dst []byte, base Path, entries []Entry, m *Models) ([]byte, error) {
 	if base.IsRoot() {
 		return dst, fmt.Errorf("%w: TLV does not name objects", ErrUnsupportedFormat)
@@ -40,8 +39,8 @@ func appendTLV(dst []byte, base Path, entries []Entry, m *Models) ([]byte, error
 	return out, nil
 }
 
-// appendTLVElement writes the outermost element that the first entry belongs
-// to and returns how many entries went into it.
+// appendTLVElement writes the outermost element that the first entry belongs to and returns how
+// many entries went into it.
 func appendTLVElement(enc *tlv.Encoder, base Path, entries []Entry) (int, error) {
 	if !base.IsObject() {
 		return appendTLVResource(enc, base, entries)
@@ -160,8 +159,8 @@ func (d *tlvDecoder) fail(e tlv.Element, reason string) error {
 	return &FormatError{Format: FormatTLV, Offset: e.Offset(), Reason: reason}
 }
 
-// top takes an element of the outermost level, where the kinds tell how much
-// of the path the payload repeats.
+// top takes an element of the outermost level, where the kinds tell how much of the path the
+// payload repeats.
 func (d *tlvDecoder) top(e tlv.Element) error {
 	switch e.Kind {
 	case tlv.ObjectInstance:
@@ -237,8 +236,8 @@ func (d *tlvDecoder) value(e tlv.Element, p Path) error {
 	return nil
 }
 
-// tlvValue reads a value as the type that the model knows; TLV itself has no
-// types, so the value of an unknown resource is its bytes.
+// tlvValue reads a value as the type that the model knows; TLV itself has no types, so the value of
+// an unknown resource is its bytes.
 func tlvValue(e tlv.Element, t Type) (Value, error) {
 	switch t {
 	case TypeString, TypeCoreLink:

@@ -2,8 +2,8 @@ package lwm2m
 
 import "slices"
 
-// A requestQueue holds the requests to one device, in the order of their calls, and says which may go.
-// Guarded by Server.mu.
+// A requestQueue holds the requests to one device, in the order of their calls, and says which may
+// go. Guarded by Server.mu.
 type requestQueue struct {
 	waiting []*Call
 	running []*Call
@@ -42,8 +42,8 @@ func (q *requestQueue) admissible(l lane) bool {
 	}
 }
 
-// grant lets all go that may, by calling launch. A request does not pass one in its own lane, nor one that wants the device
-// alone and only waits for another request to end.
+// grant lets all go that may, by calling launch. A request does not pass one in its own lane, nor
+// one that wants the device alone and only waits for another request to end.
 func (q *requestQueue) grant(launch func(*Call)) {
 	var blocked [laneExclusive + 1]bool
 	q.waiting = slices.DeleteFunc(q.waiting, func(c *Call) bool {

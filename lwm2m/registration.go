@@ -42,24 +42,26 @@ func (t Transport) String() string {
 // secured reports whether t authenticates the device.
 func (t Transport) secured() bool { return t == TransportDTLS || t == TransportTLS }
 
-// Registration is what a [Server] knows of a device: the device's last Register with the Updates since, and when and whence
-// it was heard. It is a value; copies do not change.
+// Registration is what a [Server] knows of a device: its last Register with the Updates since, and
+// when and from where it was heard. It is a value; copies do not change.
 type Registration struct {
-	// Endpoint is the endpoint client name, as it was sent: 1 to 255 bytes of UTF-8 without control characters.
+	// Endpoint is the endpoint client name, as it was sent: 1 to 255 bytes of UTF-8 without control
+	// characters.
 	Endpoint string
 	// ID is the last segment of the registration's location, /rd/ID. It is new with each Register.
 	ID string
-	// Address is where the device sent its last Register or Update from, and where requests to it go.
+	// Address is where the device sent its last Register or Update from; requests to it go there.
 	Address netip.AddrPort
 	// Local is the server's address that the device used; invalid if that is not known.
 	Local     netip.AddrPort
 	Transport Transport
 	// Version is the LwM2M version that the device speaks: 1.0, 1.1 or 1.2.
 	Version Version
-	// Lifetime is how long the registration lasts without an Update, in whole seconds; 0 is for one that lasts as long as the
-	// device is heard of: see [ServerConfig.MaxSilence].
+	// Lifetime is how long the registration lasts without an Update, in whole seconds. 0: it lasts
+	// as long as the device is heard; see [ServerConfig.MaxSilence].
 	Lifetime time.Duration
-	// Binding holds the letters of the transports at which the device can be reached, "U" if it said nothing.
+	// Binding holds the letters of the transports at which the device can be reached, "U" if it
+	// said nothing.
 	Binding string
 	// Queue reports whether the device uses Queue Mode: it sleeps when it has nothing to say.
 	Queue bool
@@ -71,21 +73,23 @@ type Registration struct {
 	Links string
 	// Identity is what the device proved by its credentials; zero without.
 	Identity Identity
-	// Secured reports whether this endpoint has ever registered with credentials. If so it is never accepted without, until
-	// [Server.DeleteDevice].
+	// Secured reports whether this endpoint has ever registered with credentials. If so it is never
+	// accepted without, until [Server.DeleteDevice].
 	Secured bool
-	// Registered is the time of the Register. This and the other times are of a clock that the server reads once, when it is
-	// made, and that then runs by itself: they do not go back when the system's clock does, nor over a restart. A server on
-	// whose system the clock stood wrong then gives times that are as wrong.
+	// Registered is the time of the Register. This and the other times are of a clock that the
+	// server reads once, when it is made, and that then runs by itself: they do not go back when
+	// the system's clock does, nor over a restart. A server on whose system the clock stood wrong
+	// then gives times that are as wrong.
 	Registered time.Time
-	// Updated is the time of the last Register or Update, LastSeen that of the last message of any kind. After a restart of
-	// the server both may be up to 30 s older than they were.
+	// Updated is the time of the last Register or Update, LastSeen that of the last message of any
+	// kind. After a restart of the server both may be up to 30 s older than they were.
 	Updated, LastSeen time.Time
 	// Ended is when the registration ended by De-register or expiry; zero while it lives.
 	Ended time.Time
 }
 
-// Expires returns when the registration ends unless an Update comes; the zero time if it has no lifetime.
+// Expires returns when the registration ends unless an Update comes; the zero time if it has no
+// lifetime.
 func (r Registration) Expires() time.Time {
 	if r.Lifetime == 0 {
 		return time.Time{}
@@ -93,7 +97,7 @@ func (r Registration) Expires() time.Time {
 	return r.Updated.Add(r.Lifetime)
 }
 
-// Objects returns Links as a list of objects; it is parsed anew with each call.
+// Objects returns Links as a list of objects. Each call parses it.
 func (r Registration) Objects() ObjectList {
 	list, err := parseObjectList([]byte(r.Links))
 	if err != nil {
@@ -102,18 +106,22 @@ func (r Registration) Objects() ObjectList {
 	return list
 }
 
-// A RegistrationStore keeps registrations over restarts of the server. A Register and a De-register are put before they are
-// answered; what only renews a lifetime or says that one has passed is collected for up to 30 s.
+// A RegistrationStore keeps registrations over restarts of the server. A Register and a De-register
+// are put before they are answered; what only renews a lifetime or says that one has passed is
+// collected for up to 30 s.
 //
-// Records of ended registrations are kept, as Secured must outlive them: only DeleteRegistration forgets it. Methods are called
-// from several goroutines, for one endpoint one at a time.
+// Records of ended registrations are kept, as Secured must outlive them: only DeleteRegistration
+// forgets it. Methods are called from several goroutines, for one endpoint one at a time.
 type RegistrationStore interface {
-	// PutRegistration stores r under r.Endpoint, in place of what was stored there. When it returns nil r is durable.
+	// PutRegistration stores r under r.Endpoint, in place of what was stored there. When it returns
+	// nil r is durable.
 	PutRegistration(ctx context.Context, r Registration) error
-	// DeleteRegistration forgets an endpoint; one that is not stored is no error. When it returns nil that is durable.
+	// DeleteRegistration forgets an endpoint; one that is not stored is no error. When it returns
+	// nil that is durable.
 	DeleteRegistration(ctx context.Context, endpoint string) error
-	// Registrations returns all that is stored, in no order, ended ones too: they have no ID. Of a record that cannot be read
-	// it yields the endpoint, and Secured if that is known. It is read once, when the server starts.
+	// Registrations returns all that is stored, in no order, ended ones too: they have no ID. Of a
+	// record that cannot be read it yields the endpoint, and Secured if that is known. It is read
+	// once, when the server starts.
 	Registrations(ctx context.Context) iter.Seq2[Registration, error]
 }
 
@@ -122,8 +130,8 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	// EventRegistered: a Register was accepted; a registration of the same endpoint that was there is replaced without an
-	// event of its own. Observations of the endpoint are gone.
+	// EventRegistered: a Register was accepted; a registration of the same endpoint that was there
+	// is replaced without an event of its own. Observations of the endpoint are gone.
 	EventRegistered EventKind = iota + 1
 	// EventUpdated: an Update was accepted.
 	EventUpdated
@@ -157,6 +165,7 @@ type RegistrationEvent struct {
 	Kind         EventKind
 	Registration Registration // as it was after the event
 	Entries      []Entry      // EventSent only; shared between watchers: not to be changed
-	// LinksChanged reports whether the list of objects changed with an EventUpdated, or with one that it stands for.
+	// LinksChanged reports whether the list of objects changed with an EventUpdated, or with one
+	// that it stands for.
 	LinksChanged bool
 }

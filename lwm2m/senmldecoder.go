@@ -17,8 +17,8 @@ var senmlRecords = sync.Pool{New: func() any { return new([]senml.Record) }}
 // maxPooledRecords is how large a slice may be to be kept for later.
 const maxPooledRecords = 128
 
-// returnRecords gives the slice back that records was made of. The caller has
-// copied what it keeps; strings do not change.
+// returnRecords gives the slice back that records was made of. The caller has copied what it keeps;
+// strings do not change.
 func returnRecords(lent *[]senml.Record, records []senml.Record) {
 	records = records[:cap(records)]
 	if len(records) > maxPooledRecords {
@@ -29,16 +29,16 @@ func returnRecords(lent *[]senml.Record, records []senml.Record) {
 	senmlRecords.Put(lent)
 }
 
-// senmlDecoder decodes a pack and finds for errors where in the payload a
-// record is, which resolved records do not know any more.
+// senmlDecoder decodes a pack and finds for errors where in the payload a record is, which resolved
+// records do not know any more.
 type senmlDecoder struct {
 	senmlFormat
 	payload []byte
 }
 
-// maxRecords is how many records a pack of size bytes may have: records are
-// large in memory, and one of LwM2M has a name, or a time and a value, which takes
-// four bytes at least. With less it says what the record before it said.
+// maxRecords is how many records a pack of size bytes may have: records are large in memory, and
+// one of LwM2M has a name, or a time and a value, which takes four bytes at least. With less it
+// says what the record before it said.
 func maxRecords(size int) int { return min(size/4+1, 10000) }
 
 func (d *senmlDecoder) read(dst []senml.Record) ([]senml.Record, error) {
@@ -53,8 +53,7 @@ func (d *senmlDecoder) path(r *senml.Record) (Path, bool) {
 	return scanPath(strings.TrimPrefix(r.Name, d.codec.Root), true)
 }
 
-// decode returns the resolved records of the payload, in the memory of dst if
-// they fit.
+// decode returns the resolved records of the payload, in the memory of dst if they fit.
 func (d *senmlDecoder) decode(dst []senml.Record) ([]senml.Record, error) {
 	pack, err := d.read(dst)
 	if err == nil {
@@ -70,8 +69,8 @@ func (d *senmlDecoder) decode(dst []senml.Record) ([]senml.Record, error) {
 	return pack, err
 }
 
-// fail returns an error about the record with the given index among the
-// resolved ones. Those that only set base fields are not among them.
+// fail returns an error about the record with the given index among the resolved ones. Those that
+// only set base fields are not among them.
 func (d *senmlDecoder) fail(resolved int, reason string) error {
 	pack, _ := d.read(nil) // which worked before
 	record := 0
@@ -88,8 +87,7 @@ func (d *senmlDecoder) fail(resolved int, reason string) error {
 	return &FormatError{Format: d.format, Offset: d.offset(record), Reason: reason}
 }
 
-// offset returns where the record with the given index begins, in a payload
-// that is well-formed.
+// offset returns where the record with the given index begins, in a payload that is well-formed.
 func (d *senmlDecoder) offset(record int) int {
 	if d.cbor {
 		const depth = 64 // more than senml reads

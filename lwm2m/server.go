@@ -13,16 +13,19 @@ import (
 	"github.com/otago-iot/otago/internal/work"
 )
 
-// Server is the LwM2M server: it keeps the registrations of devices and sends them requests. Its methods may be called from
-// several goroutines.
+// Server is the LwM2M server: it keeps the registrations of devices and sends them requests. Its
+// methods may be called from several goroutines.
 //
-// [Server.Go] makes a request without waiting; Read, Write and the other methods that take a context wait for its answer.
+// [Server.Go] makes a request without waiting; [Server.Do], Read, Write and the other methods that
+// take a context wait for its answer.
 //
-// Requests to one device are sent one at a time in the order of the calls. A request to a device in queue mode that sleeps
-// waits until the device is heard or ctx ends; with NoWait in [Server.Do] it fails with [ErrAsleep] instead. An answer with an error
-// code is a [*ResponseError]. A request that was not answered is [ErrTimeout], and also [ErrDeliveryUnknown] if carrying it
-// out twice would matter. A request to an endpoint that is not registered is [ErrNotRegistered]. When the device registers
-// anew in the middle, what only reads is sent to where it is now; what writes ends with [ErrDeliveryUnknown].
+// Requests to one device are sent one at a time in the order of the calls. A request to a device in
+// queue mode that sleeps waits until the device is heard or ctx ends; with NoWait in its [Request]
+// it fails with [ErrAsleep]. An answer with an error code is a [*ResponseError]. A request that was
+// not answered is [ErrTimeout], and also [ErrDeliveryUnknown] if it matters whether the device has
+// carried it out. A request to an endpoint that is not registered is [ErrNotRegistered]. If the
+// device registers again during a request, the server repeats a request that only reads at the
+// device's new address; one that writes ends with [ErrDeliveryUnknown].
 type Server struct {
 	config ServerConfig
 	log    *slog.Logger
@@ -40,7 +43,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	table    table
-	claims   map[coap.Peer]struct{} // addresses of which it is being found out who is there
+	claims   map[coap.Peer]struct{} // contested addresses that are being verified
 	dirty    map[string]struct{}    // endpoints whose record is newer than the stored one
 	waiting  int                    // calls that wait in queues of devices
 	running  int                    // calls whose turn it is
@@ -59,8 +62,8 @@ type Server struct {
 	hooks      hookCalls
 }
 
-// NewServer returns a server. It starts nothing: see [Server.ListenAndServe]. The error names the field
-// of the configuration that cannot be right.
+// NewServer returns a server. It starts nothing: see [Server.ListenAndServe]. The error names the
+// field of the configuration that cannot be right.
 func NewServer(config ServerConfig) (*Server, error) {
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("lwm2m: ServerConfig: %w", err)
@@ -91,8 +94,8 @@ func NewServer(config ServerConfig) (*Server, error) {
 	return s, nil
 }
 
-// Registration returns what is known of an endpoint, also after its registration ended; ok is false for one that was never
-// registered.
+// Registration returns what is known of an endpoint, also after its registration ended; ok is false
+// for one that was never registered.
 func (s *Server) Registration(endpoint string) (r Registration, ok bool) {
 	s.ensureLoaded()
 	s.mu.Lock()
@@ -104,8 +107,8 @@ func (s *Server) Registration(endpoint string) (r Registration, ok bool) {
 	return d.registration(), true
 }
 
-// Registered reports whether the endpoint has a registration that holds now, by the clock of the server, which no step of the
-// system's changes.
+// Registered reports whether the endpoint has a registration that holds now, by the clock of the
+// server, which no step of the system's changes.
 func (s *Server) Registered(endpoint string) bool {
 	s.ensureLoaded()
 	s.mu.Lock()
@@ -114,9 +117,9 @@ func (s *Server) Registered(endpoint string) bool {
 	return d != nil && s.holds(d, s.now())
 }
 
-// Reachable reports whether the endpoint is registered, as Registered says, and there is a way to it as far as the server
-// knows: its association or connection has not ended, and no other device was heard from its address since. A device in queue
-// mode that sleeps is reachable, at its time.
+// Reachable reports whether the endpoint is registered, as Registered says, and there is a way to
+// it as far as the server knows: its association or connection has not ended, and no other device
+// was heard from its address since. A device in queue mode that sleeps is reachable, at its time.
 func (s *Server) Reachable(endpoint string) bool {
 	s.ensureLoaded()
 	s.mu.Lock()
@@ -125,8 +128,8 @@ func (s *Server) Reachable(endpoint string) bool {
 	return d != nil && d.reachable && s.holds(d, s.now())
 }
 
-// Registrations returns the registrations of all endpoints, also ended ones, in no order. Those that come or go meanwhile
-// may be missing.
+// Registrations returns the registrations of all endpoints, also ended ones, in no order. Those
+// that come or go meanwhile may be missing.
 func (s *Server) Registrations() iter.Seq[Registration] {
 	return func(yield func(Registration) bool) {
 		s.ensureLoaded()
@@ -147,8 +150,8 @@ func (s *Server) Registrations() iter.Seq[Registration] {
 	}
 }
 
-// enter counts a socket that begins to be served; with the first the clockwork starts. It fails if the registrations cannot
-// be loaded.
+// enter counts a socket that begins to be served; the first one starts the timers. It fails if the
+// registrations cannot be loaded.
 func (s *Server) enter(ctx context.Context) error {
 	if err := s.load(ctx); err != nil {
 		return err
@@ -167,7 +170,7 @@ func (s *Server) enter(ctx context.Context) error {
 	return nil
 }
 
-// leave undoes enter; after the last all is at rest and stored.
+// leave undoes enter; after the last socket all calls have ended and all changes are stored.
 func (s *Server) leave() {
 	s.mu.Lock()
 	s.serving--
@@ -192,5 +195,5 @@ func (s *Server) leave() {
 	}
 }
 
-// errInterrupted is why a request ended whose device is somewhere else now.
-var errInterrupted = fmt.Errorf("%w where it was: it registered anew", ErrUnreachable)
+// errInterrupted is the cause of a request whose device has moved.
+var errInterrupted = fmt.Errorf("%w where it was: it registered again", ErrUnreachable)

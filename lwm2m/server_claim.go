@@ -7,17 +7,20 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// Over UDP without security anybody can put another's address on a datagram. Where that could cut a device off, because the
-// address is its, the device that says that it is there now has to show that it got the answer: see [coap.Response].Confirm.
-// A NAT that has given the address to another device passes that test at once.
+// Over UDP without security anybody can put another device's address on a datagram. Where that
+// could cut a device off, because it is at that address, the sender has to show that it got the
+// answer: see [coap.Response].Confirm. A NAT that has given the address to another device passes
+// that test at once.
 
-// contested reports whether a device that is not d, whose endpoint is given, has the address of a peer. s.mu is held.
+// contested reports whether a device that is not d, whose endpoint is given, has the address of a
+// peer. s.mu is held.
 func (s *Server) contested(endpoint string, peer coap.Peer) bool {
 	other := s.table.byPeer[peer]
 	return peer.Transport == coap.UDP && other != nil && other.active() && other.endpoint != endpoint
 }
 
-// claim begins to find out who is at an address, if it is contested. While another claim goes on the device has to come again.
+// claim begins to verify who is at an address, if it is contested. During another claim the device
+// has to come again.
 func (s *Server) claim(endpoint string, peer coap.Peer) (claimed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,7 +28,7 @@ func (s *Server) claim(endpoint string, peer coap.Peer) (claimed bool, err error
 		return false, nil
 	}
 	if _, ok := s.claims[peer]; ok {
-		return false, fmt.Errorf("%w: another device was at this address, and who is there now is being found out", errSoon)
+		return false, fmt.Errorf("%w: another device was at this address, and the server verifies which one is there now", errSoon)
 	}
 	s.claims[peer] = struct{}{}
 	return true, nil
@@ -37,7 +40,8 @@ func (s *Server) endClaim(peer coap.Peer) {
 	delete(s.claims, peer)
 }
 
-// registerClaimed ends the claim of a Register, which is stored. before is the ID of the endpoint's registration of before.
+// registerClaimed ends the claim of a Register, which is stored. before is the ID of the endpoint's
+// registration of before.
 func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string, err error) {
 	defer s.endClaim(peer)
 	defer s.keys.Lock(reg.Endpoint)()

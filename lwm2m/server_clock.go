@@ -7,12 +7,12 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// now is the time on the server's own clock, which nobody sets.
+// now is the time on the server's own clock. A step of the system's clock does not change it.
 func (s *Server) now() time.Duration { return time.Since(s.epoch) }
 
-// wall is the time of day as registrations carry it. The system's clock is looked at once; from then on it is the server's own
-// that counts. So the times of registrations do not go back when somebody sets the clock, nor over a restart, as load raises
-// it to the latest time that was stored.
+// wall is the time of day as registrations carry it. The server reads the system's clock once; from
+// then on its own clock counts. So the times of registrations do not go back when the system's
+// clock is set back, nor over a restart, as load raises wall to the latest stored time.
 func (s *Server) wall() time.Time { return time.Unix(0, s.wallStart.Load()+int64(s.now())).UTC() }
 
 // raiseWall has wall be no earlier than t.
@@ -56,11 +56,12 @@ func (s *Server) tick() {
 	s.arm()
 }
 
-// silenceStep is into how many parts the bound of silence is divided: once a device without a lifetime has been heard in
-// another of them, that is stored.
+// silenceStep is into how many parts the bound of silence is divided: once a device without a
+// lifetime has been heard in another of them, that is stored.
 const silenceStep = 30
 
-// lasting is how long a registration lasts. One without a lifetime lasts as long as the device is heard of.
+// lasting is how long a registration lasts. One without a lifetime lasts as long as the device is
+// heard.
 func (s *Server) lasting(lifetime time.Duration) time.Duration {
 	if lifetime == 0 {
 		return s.config.MaxSilence
@@ -68,7 +69,8 @@ func (s *Server) lasting(lifetime time.Duration) time.Duration {
 	return lifetime
 }
 
-// holds reports whether a registration has lifetime left, and gives it more where that is due. s.mu is held.
+// holds reports whether a registration has lifetime left, and gives it more where that is due. s.mu
+// is held.
 func (s *Server) holds(d *device, now time.Duration) bool {
 	switch {
 	case !d.active():
@@ -112,7 +114,7 @@ func (s *Server) schedule(d *device) {
 	s.table.schedule(d, due)
 }
 
-// fallAsleep notes that a device in queue mode listens no more. s.mu is held.
+// fallAsleep records that a device in queue mode no longer listens. s.mu is held.
 func (s *Server) fallAsleep(d *device) {
 	if d.queue && d.awake {
 		d.awake = false
@@ -120,7 +122,7 @@ func (s *Server) fallAsleep(d *device) {
 	}
 }
 
-// hear notes that a device was heard, and lets go what waited for that. s.mu is held.
+// hear records contact and releases queued requests. s.mu is held.
 func (s *Server) hear(d *device) {
 	d.settling = false
 	d.heard = s.now()
@@ -140,7 +142,7 @@ func (s *Server) hear(d *device) {
 	s.grant(d)
 }
 
-// grant lets waiting requests go if the device is there to take them. s.mu is held.
+// grant starts waiting requests if the device can take them. s.mu is held.
 func (s *Server) grant(d *device) {
 	if d.activity != nil && d.active() && d.reachable && !d.settling && (d.awake || !d.queue) {
 		d.activity.queue.grant(s.launch)
@@ -160,8 +162,8 @@ func (s *Server) end(d *device, kind EventKind, at time.Time) {
 	d.trim()
 }
 
-// associationClosed is told by the endpoint that a peer on DTLS, TCP or TLS is gone. The registration stays: the device
-// comes back with a Register or an Update on another association.
+// associationClosed is called by the endpoint when a peer on DTLS, TCP or TLS is gone. The
+// registration stays: the device comes back with a Register or an Update on another association.
 func (s *Server) associationClosed(p coap.Peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,14 +180,15 @@ func (s *Server) locate(d *device, peer coap.Peer) {
 			slog.String("endpoint", d.endpoint), slog.String("displaced", displaced.endpoint))
 		s.cutOff(displaced)
 	}
-	// It may have ended while the request was served, and associationClosed found nobody at it then.
+	// The association may have ended while the request was served, before associationClosed could
+	// find the device there.
 	if peer.Transport != coap.UDP && !s.coap.Connected(peer) {
 		s.table.leave(d)
 		s.cutOff(d)
 	}
 }
 
-// cutOff ends what needs the way to a device, which is no more. s.mu is held.
+// cutOff ends what needs the way to a device, which is gone. s.mu is held.
 func (s *Server) cutOff(d *device) {
 	if d.queue {
 		s.interruptRunning(d, ErrUnreachable)

@@ -11,57 +11,67 @@ import (
 	"time"
 )
 
-// ServerConfig is the configuration of a [Server]. The zero value serves devices without credentials, on loopback only.
+// ServerConfig is the configuration of a [Server]. The zero value serves devices without
+// credentials, on loopback only.
 type ServerConfig struct {
-	// Credentials are the devices' keys. Default: none, so that DTLS and TLS need certificates, each of which may register its
-	// own names.
+	// Credentials are the devices' keys, and say which endpoints they may register. Default: none;
+	// then DTLS and TLS need certificates, and each certificate may register its own names.
 	Credentials Credentials
-	// Certificate is what the server shows on DTLS and TLS. Default: none; then only pre-shared keys are offered.
+	// Certificate is what the server shows on DTLS and TLS. Default: none; then only pre-shared
+	// keys are offered.
 	Certificate *tls.Certificate
-	// ClientCAs are the roots of the devices' certificates. Default: none; then no certificate of a device is accepted.
+	// ClientCAs are the roots of the devices' certificates. Default: none; then no certificate of a
+	// device is accepted.
 	ClientCAs *x509.CertPool
 	// NoSec allows transports without security on addresses other than loopback. Default: refused.
 	NoSec bool
 
-	// ProveAddress has whoever downloads by coap over UDP prove first that it is at its address (Echo, RFC 9175), so that
-	// nobody can have a download sent to an address that is not his. Fetch knows how; many devices do not, and take the
-	// challenge for a refusal. Default: downloads begin at once, which suits paths that are secret.
+	// ProveAddress has a peer that downloads by coap over UDP prove first that it is at its address
+	// (Echo, RFC 9175), so that an attacker cannot have a download sent to somebody else's address.
+	// Fetch knows how; many devices do not, and take the challenge for a refusal. Default:
+	// downloads begin at once, which suits secret paths.
 	ProveAddress bool
 
 	// Registrations keeps registrations over restarts. Default: they are kept in memory and lost.
 	Registrations RegistrationStore
 	// Models are the object models. Default: the built-in ones.
 	Models *Models
-	// Authorize is asked before a Register is accepted, with what would be registered and its proven identity. An error
-	// refuses the device: with 4.03, or with the code of the [ResponseError] or category that it is. Default: all are accepted.
+	// Authorize is called before a Register is accepted, with the registration as it would be
+	// stored and its proven identity. An error refuses the device: with 4.03, or with the code of
+	// the [ResponseError] or category that it matches. Default: all are accepted.
 	Authorize func(context.Context, Registration) error
 	// Hooks are called at what is worth counting. Default: none.
 	Hooks ServerHooks
-	// Logger receives what the server has to say. Keys are never logged. Default: nothing is.
+	// Logger receives the server's log; the package documentation lists its fields. Keys are never
+	// logged. Default: nothing is logged.
 	Logger *slog.Logger
 
-	// MinLifetime and MaxLifetime bound what devices ask for; a lifetime outside is refused with 4.00.
-	// Defaults: 1 s and 10 years.
+	// MinLifetime and MaxLifetime bound what devices ask for; a lifetime outside is refused with
+	// 4.00. Defaults: 1 s and 10 years.
 	MinLifetime, MaxLifetime time.Duration
-	// MaxSilence ends the registration of a device that wants no lifetime (lt=0) when it was not heard for as long.
-	// Default: 30 days.
+	// MaxSilence ends the registration of a device that wants no lifetime (lt=0) when it was not
+	// heard for as long. Default: 30 days.
 	MaxSilence time.Duration
-	// AwakeTime is how long a device in queue mode is taken to listen after it was heard.
-	// Default: 93 s, MAX_TRANSMIT_WAIT of RFC 7252.
+	// AwakeTime is how long a device in queue mode is taken to listen after it was heard. Default:
+	// 93 s, MAX_TRANSMIT_WAIT of RFC 7252.
 	AwakeTime time.Duration
-	// FlushInterval is how long renewed lifetimes are collected before they are stored. Default: 20 s; at most 30 s.
+	// FlushInterval is how long renewed lifetimes are collected before they are stored. Default: 20
+	// s; at most 30 s.
 	FlushInterval time.Duration
-	// MaxRegistrations bounds the number of endpoints known; further ones are answered 5.03. With Credentials or ClientCAs a
-	// quarter of it is for endpoints that have used credentials, as who has none can take any number of names; so it is with
+	// MaxRegistrations bounds the number of endpoints known; further ones are answered 5.03. With
+	// Credentials or ClientCAs a quarter of it is reserved for endpoints that have used
+	// credentials, as a peer without any can register any number of names; the same holds for
 	// MaxRegistrationBytes. Default: 4 million.
 	MaxRegistrations int
-	// MaxRegistrationBytes bounds what all endpoints together say of themselves: names, lists of objects (the same one counts
-	// once, with 128 bytes more), identities and so on. What would be beyond is answered 5.03. Default: 1 GiB.
+	// MaxRegistrationBytes bounds what all endpoints together say of themselves: names, lists of
+	// objects (an equal list counts once, plus 128 bytes), identities and so on. Further text is
+	// answered 5.03. Default: 1 GiB.
 	MaxRegistrationBytes int64
-	// MaxLinks bounds the list of objects of one Register or Update, in bytes, up to 64 KiB; a longer one is answered 4.13.
-	// Default: 4 KiB.
+	// MaxLinks bounds the list of objects of one Register or Update, in bytes, at most 64 KiB; a
+	// longer one is answered 4.13. Default: 4 KiB.
 	MaxLinks int
-	// MaxMessage bounds a body that is collected in memory, from a device or for it. Default: 64 KiB.
+	// MaxMessage bounds a body that is collected in memory, from a device or for it. Default: 64
+	// KiB.
 	MaxMessage int
 }
 

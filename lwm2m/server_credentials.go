@@ -72,7 +72,7 @@ type credentials struct {
 	err      error
 }
 
-// ask has f call Credentials, with a limit of time. The error may also say that they did not answer.
+// ask has f call Credentials, for a limited time. The error may also say that they did not answer.
 func (s *Server) ask(ctx context.Context, f func(context.Context, Credentials) credentials) credentials {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	a := &s.asking
@@ -102,7 +102,7 @@ func (s *Server) ask(ctx context.Context, f func(context.Context, Credentials) c
 	}
 }
 
-// abandon notes that nobody waits for a call any more, until it ends.
+// abandon counts a call whose result is no longer awaited, until it ends.
 func (a *asking) abandon(done <-chan credentials) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -115,8 +115,8 @@ func (a *asking) abandon(done <-chan credentials) {
 	}()
 }
 
-// lookUp returns the endpoint that an identity may register. The error is ErrUnknownIdentity also if it has another key than
-// that which was proven; then the key is returned.
+// lookUp returns the endpoint that an identity may register. The error matches ErrUnknownIdentity
+// also if the identity has another key than the proven one; then the key is returned.
 func (s *Server) lookUp(ctx context.Context, id Identity, proven *dtls.Identity) (credentials, error) {
 	if s.config.Credentials == nil {
 		if id.Kind == IdentityCertificate {
@@ -143,7 +143,7 @@ func (s *Server) lookUp(ctx context.Context, id Identity, proven *dtls.Identity)
 	return found, found.err
 }
 
-// psk looks up the key for a handshake. Only of an identity that is not known the device is told.
+// psk looks up the key for a handshake. The device learns only that its identity is unknown.
 func (s *Server) psk(identity []byte) ([]byte, error) {
 	name := string(identity)
 	found := s.ask(context.Background(), func(ctx context.Context, c Credentials) (found credentials) {
@@ -157,7 +157,7 @@ func (s *Server) psk(identity []byte) ([]byte, error) {
 	return found.key, found.err
 }
 
-// noteCredentials logs that credentials cannot be asked, or can again, once.
+// noteCredentials logs, once, that credentials cannot be asked, and that they can again.
 func (s *Server) noteCredentials(err error) {
 	if errors.Is(err, ErrUnknownIdentity) {
 		err = nil
@@ -169,13 +169,14 @@ func (s *Server) noteCredentials(err error) {
 	switch {
 	case !news:
 	case err != nil:
-		s.log.Error("credentials cannot be asked; who is registered stays so", slog.Any("error", err))
+		s.log.Error("credentials cannot be asked; registered devices stay registered", slog.Any("error", err))
 	default:
 		s.log.Info("credentials can be asked again")
 	}
 }
 
-// watchCredentials has the server learn of changes while it serves. stop must not be called with s.mu held.
+// watchCredentials has the server learn of changes while it serves. stop must not be called with
+// s.mu held.
 func (s *Server) watchCredentials() (stop func()) {
 	w, ok := s.config.Credentials.(CredentialsWatcher)
 	if !ok {

@@ -7,8 +7,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// A device is a server's record of one endpoint. It is kept small, as there may be a million: what only busy devices need
-// is in activity, which most do not have, and what only few devices tell is in extra. Guarded by Server.mu.
+// A device is a server's record of one endpoint. It is small, as there may be a million: activity
+// has what only busy devices need, extra what only few devices send. Guarded by Server.mu.
 type device struct {
 	endpoint string
 	id       string // "" once the registration has ended
@@ -22,7 +22,8 @@ type device struct {
 
 	registered, updated, seen, ended int64 // Unix nanoseconds, 0 for never
 
-	// Deadlines are on the server's own clock, so that a step of the system's ends no registrations.
+	// Deadlines are on the server's own clock, so that a step of the system's ends no
+	// registrations.
 	expires time.Duration // when the registration ends
 	heard   time.Duration // when the device was last heard
 	due     time.Duration // when the table looks at the device next; never later than it must
@@ -65,7 +66,7 @@ func (d *device) act() *activity {
 	return d.activity
 }
 
-// trim lets go of what is needed no more.
+// trim frees what is no longer needed.
 func (d *device) trim() {
 	if d.activity != nil && d.activity.idle() {
 		d.activity = nil
@@ -116,7 +117,8 @@ func (d *device) registration() Registration {
 	return r
 }
 
-// set takes over what a Register or Update says, or a store remembers. It is for [table.set]; links holds r.Links.
+// set takes over what a Register or Update says, or a store remembers. It is for [table.set]; links
+// holds r.Links.
 func (d *device) set(r Registration, links *text) {
 	d.id = r.ID
 	d.binding = r.Binding

@@ -12,13 +12,16 @@ import (
 
 // DownloadRequest is a GET for something that is not LwM2M, such as a firmware image.
 type DownloadRequest struct {
-	// Path is the path as the peer sent it, decoded, with a leading slash. Empty segments are kept: "//x".
+	// Path is the path as the peer sent it, decoded, with a leading slash. Empty segments are kept:
+	// "//x".
 	Path string
 	// Query holds the parts of the query, "name=value" each.
 	Query []string
-	// Endpoint is the registered endpoint whose association the request came on; "" if it came on another.
+	// Endpoint is the registered endpoint whose association the request came on; "" if it came on
+	// another.
 	Endpoint string
-	// Identity is what the peer proved by its credentials, of a certificate the first name; zero without.
+	// Identity is what the peer proved by its credentials, of a certificate the first name; zero
+	// without.
 	Identity Identity
 	// Address is the peer's, Local the server's that it used.
 	Address, Local netip.AddrPort
@@ -27,21 +30,24 @@ type DownloadRequest struct {
 
 // Download is what a server answers a GET with, in blocks if it is big.
 type Download struct {
-	// Body is read at any offset, and by several goroutines at once if it answers more than one GET. If
-	// it is an io.Closer it is closed when the peer has ceased to ask for blocks.
+	// Body is read at any offset, and by several goroutines at once if it answers more than one
+	// GET. If it is an io.Closer it is closed when the peer has ceased to ask for blocks.
 	Body io.ReaderAt
 	// Size is the number of bytes in Body.
 	Size int64
-	// ETag identifies the bytes: 1 to 8 bytes. Default: none, and then a download cannot be resumed safely.
+	// ETag identifies the bytes: 1 to 8 bytes. Default: none, and then a download cannot be resumed
+	// safely.
 	ETag []byte
-	// Format is the content format of the answer; a request that accepts only another one is answered
-	// with 4.06. Default: FormatOpaque, as FormatText is 0.
+	// Format is the content format of the answer; a request that accepts only another one is
+	// answered with 4.06. Default: FormatOpaque, as FormatText is 0.
 	Format ContentFormat
-	// Progress is called after a block was sent, with the offset after it. It must not block. Default: none.
+	// Progress is called after a block was sent, with the offset after it. It must not block.
+	// Default: none.
 	Progress func(offset int64)
 }
 
-// DownloadFunc says what a GET is answered with. An error is answered with its code, see [Object]; (nil, nil) with 4.04.
+// DownloadFunc says what a GET is answered with. An error is answered with its code, see [Object];
+// (nil, nil) with 4.04.
 type DownloadFunc func(context.Context, DownloadRequest) (*Download, error)
 
 // handlers are what the server hands out besides LwM2M.
@@ -51,7 +57,8 @@ type handlers struct {
 	prefixes map[string]DownloadFunc
 }
 
-// Handle serves r for GET at path, exactly, on all transports. It replaces what was handled there before; nil removes it.
+// Handle serves r for GET at path, exactly, on all transports. It replaces what was handled there
+// before; nil removes it.
 func (s *Server) Handle(path string, r *Download) {
 	h := &s.handlers
 	h.mu.Lock()
@@ -66,10 +73,10 @@ func (s *Server) Handle(path string, r *Download) {
 	h.exact[path] = r
 }
 
-// HandleFunc asks fn for what GET at a path that begins with prefix is to be answered with; the longest prefix wins, and
-// Handle before all. Empty segments at the start of a path do not count: "//fw/x" begins with "/fw/". Prefix "/" takes all
-// that is not LwM2M's. fn is called once for a download, or more often when the peer pauses; it should be quick. A nil fn
-// removes the prefix.
+// HandleFunc asks fn for what GET at a path that begins with prefix is to be answered with; the
+// longest prefix wins, and Handle before all. Empty segments at the start of a path do not count:
+// "//fw/x" begins with "/fw/". Prefix "/" takes all that is not LwM2M's. fn is called once for a
+// download, or more often when the peer pauses; it should be quick. A nil fn removes the prefix.
 func (s *Server) HandleFunc(prefix string, fn DownloadFunc) {
 	h := &s.handlers
 	h.mu.Lock()
@@ -139,7 +146,8 @@ func (s *Server) serveLwM2M(ctx context.Context, r *coap.IncomingRequest, segmen
 	}
 }
 
-// heard notes that the device at a peer was heard, and returns its endpoint; "" if the peer is no registered device.
+// heard notes that the device at a peer was heard, and returns its endpoint; "" if the peer is no
+// registered device.
 func (s *Server) heard(peer coap.Peer) (endpoint string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

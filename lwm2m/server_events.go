@@ -3,25 +3,26 @@ package lwm2m
 const (
 	// maxDispatchers bounds how many endpoints' events are handed out at once.
 	maxDispatchers = 128
-	// maxPendingEvents bounds the events of an endpoint that wait for slow watchers; a device that sends more by itself is
-	// told to come later.
+	// maxPendingEvents bounds the events of an endpoint that wait for slow watchers; a device that
+	// sends more is answered 5.03.
 	maxPendingEvents = 64
 )
 
 // watcher is a function that wants events.
 type watcher struct{ fn func(RegistrationEvent) }
 
-// dispatcher hands out the events of devices that have some. A device is in line at most once, so its events stay in order.
-// Guarded by Server.mu.
+// dispatcher calls watchers with the events of devices. A device is in line at most once, so its
+// events stay in order. Guarded by Server.mu.
 type dispatcher struct {
 	line    []*device
 	workers int
 }
 
-// Watch calls fn with each event from now on, until stop is called. Events of one endpoint come one after another in their
-// order, those of up to 128 endpoints at once. fn may block and may call the server, but holds back the later events of
-// its endpoint; it never holds back the network. Updates that wait behind one another are told as one.
-// What has begun when stop is called goes on; nothing begins after.
+// Watch calls fn with each event from now on, until stop is called. Events of one endpoint come one
+// after another in their order, those of up to 128 endpoints at once. fn may block and may call the
+// server; it then delays only the later events of its endpoint, never the network. Updates that
+// wait one after another are merged. A call that has begun when stop is called goes on; none begins
+// after.
 func (s *Server) Watch(fn func(RegistrationEvent)) (stop func()) {
 	w := &watcher{fn: fn}
 	s.mu.Lock()

@@ -8,7 +8,7 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// answered notes that the device answered.
+// answered records contact with the device.
 func (s *Server) answered(ss *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -17,7 +17,8 @@ func (s *Server) answered(ss *session) {
 	}
 }
 
-// unanswered notes that the device did not answer. It reports whether the device is in queue mode and so taken to sleep.
+// unanswered records that the device did not answer. It reports whether the device is in queue
+// mode, and so taken to sleep.
 func (s *Server) unanswered(ss *session, err error) (asleep bool) {
 	if !errors.Is(err, coap.ErrTimeout) {
 		return false
@@ -109,7 +110,8 @@ func responseError(resp *coap.Response, path Path) error {
 	return failed
 }
 
-// errSoon is ErrUnavailable for a moment: there are devices that wait for a minute when they are told, and in 2 s when not.
+// errSoon is ErrUnavailable for a moment. It is not answered over UDP: some devices wait for a
+// minute after 5.03, and for 2 s without an answer.
 var errSoon = fmt.Errorf("%w", ErrUnavailable)
 
 // errorResponse answers with the code of an error and its text.
@@ -120,7 +122,7 @@ func errorResponse(err error) *coap.Response {
 	}
 	code := codeOf(err)
 	if code == CodeInternal {
-		text = "" // nobody else's business
+		text = "" // it is for the log of the server only
 	}
 	return &coap.Response{Code: coap.Code(code), Payload: []byte(text[:min(len(text), maxDiagnostic)]), Soon: errors.Is(err, errSoon)}
 }

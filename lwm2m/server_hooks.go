@@ -14,32 +14,33 @@ import (
 
 // ServerHooks are functions for metrics and traces. Each may be nil, and then costs nothing.
 //
-// Hooks are called one after the other, in the order of what they report, in a goroutine of their own.
-// A hook that blocks delays the later hooks; it delays no device and no request. Up to 4096 calls wait;
-// further ones are left out, which is logged and counted (DropHook). A hook that panics is logged. Calls
-// that wait when the server ends are still made.
+// Hooks are called one after the other, in the order of what they report, in a goroutine of their
+// own. A hook that blocks delays the later hooks; it delays no device and no request. Up to 4096
+// calls wait; further ones are left out, which is logged and counted (DropHook). A hook that panics
+// is logged. Calls that wait when the server ends are still made.
 type ServerHooks struct {
-	// Handshake is called when a handshake of DTLS or TLS with a device has ended. id is what the device
-	// has proven, of a certificate the first name. If err is not nil the handshake failed, and id is the
-	// key's identity that the device claims, at most 128 bytes of it, or zero if it claims none. Only
-	// failures of peers that are known to be at addr are reported, at most 100 in a second.
+	// Handshake is called when a handshake of DTLS or TLS with a device has ended. id is what the
+	// device has proven, of a certificate the first name. If err is not nil the handshake failed,
+	// and id is the key's identity that the device claims, at most 128 bytes of it, or zero if it
+	// claims none. Only failures of peers that are known to be at addr are reported, at most 100 in
+	// a second.
 	Handshake func(t Transport, addr netip.AddrPort, id Identity, err error)
-	// Refused is called when the server refuses a Register, an Update, a De-register or a Send. r holds
-	// what is known by then: the Endpoint that the device claims, "" if none; its proven Identity, zero
-	// if none; Address, Local and Transport. err says why, and matches the category of the answer, such
-	// as [ErrForbidden].
+	// Refused is called when the server refuses a Register, an Update, a De-register or a Send. r
+	// holds what is known by then: the Endpoint that the device claims, "" if none; its proven
+	// Identity, zero if none; Address, Local and Transport. err says why, and matches the category
+	// of the answer, such as [ErrForbidden].
 	Refused func(r Registration, err error)
-	// Registration is called with the events of [Server.Watch], each Update by itself. It must not change
-	// Entries.
+	// Registration is called with the events of [Server.Watch], each Update by itself. It must not
+	// change Entries.
 	Registration func(e RegistrationEvent)
 	// Request is called when a request to a device has ended.
 	Request func(r RequestEnd)
-	// Retransmission is called when the server sends a message again because it was not acknowledged.
-	// endpoint is "" if no registered device is at addr.
+	// Retransmission is called when the server sends a message again because it was not
+	// acknowledged. endpoint is "" if no registered device is at addr.
 	Retransmission func(endpoint string, t Transport, addr netip.AddrPort)
-	// Queue is called after the numbers of requests to all devices have changed: those that wait, for
-	// their turn or for a sleeping device, and those that are under way. Changes that come in quick
-	// succession are one call.
+	// Queue is called after the numbers of requests to all devices have changed: those that wait,
+	// for their turn or for a sleeping device, and those that are under way. Changes that come in
+	// quick succession are one call.
 	Queue func(waiting, underWay int)
 	// Dropped is called when the server had no room for n of what DropNotification and the other
 	// constants name.
@@ -68,8 +69,8 @@ type RequestEnd struct {
 	// Err is the Err of the [Answer].
 	Err error
 	// Waited is the time from the call to the first message: behind other requests, for a sleeping
-	// device, in functions of [Server.Before]. Took is the time from there to the end, 0 if no message
-	// was sent.
+	// device, in functions of [Server.Before]. Took is the time from there to the end, 0 if no
+	// message was sent.
 	Waited, Took time.Duration
 }
 

@@ -37,8 +37,8 @@ func (s *Server) identify(ctx context.Context, reg *Registration, id *dtls.Ident
 	return nil
 }
 
-// ownedEndpoint returns the endpoint that one of the identities of a peer may register, and the identity: the wanted one, or
-// if none is wanted any.
+// ownedEndpoint returns the endpoint that one of the identities of a peer may register, and the
+// identity: the wanted one, or if none is wanted any.
 func (s *Server) ownedEndpoint(ctx context.Context, proven *dtls.Identity, wanted string) (endpoint string, owner Identity, err error) {
 	refused := fmt.Errorf("%w: ep does not belong to the credentials", ErrForbidden)
 	for _, id := range identities(proven) {
@@ -49,7 +49,7 @@ func (s *Server) ownedEndpoint(ctx context.Context, proven *dtls.Identity, wante
 				s.revoke(found.key, id)
 			}
 		case err != nil:
-			refused = fmt.Errorf("%w: nobody can tell at present whose credentials they are", ErrUnavailable)
+			refused = fmt.Errorf("%w: credentials cannot be verified at present", ErrUnavailable)
 		case len(id.Name) > maxIdentity:
 			refused = fmt.Errorf("%w: the identity is longer than %d bytes", ErrForbidden, maxIdentity)
 		case found.endpoint != "" && (wanted == "" || wanted == found.endpoint):
@@ -95,7 +95,8 @@ func firstIdentity(id *dtls.Identity) Identity {
 	return Identity{}
 }
 
-// owner returns the endpoint of a registration, if the identity is the one that registered. Others learn nothing.
+// owner returns the endpoint of a registration, if the identity is the one that registered. A peer
+// with another identity learns nothing.
 func (s *Server) owner(id string, proven *dtls.Identity) (endpoint string, by Identity, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,9 +111,9 @@ func (s *Server) owner(id string, proven *dtls.Identity) (endpoint string, by Id
 	return d.endpoint, by, true
 }
 
-// lockOwn returns the registration that an Update or a De-register is about, with its endpoint locked until unlock is called.
-// Credentials are asked before: others wait for the lock. A request of a peer that it does not belong to
-// is refused; what names the request in the log.
+// lockOwn returns the registration that an Update or a De-register is about, with its endpoint
+// locked until unlock is called. Credentials are asked before: others wait for the lock. A request
+// of a peer that it does not belong to is refused; what names the request in the log.
 func (s *Server) lockOwn(
 	ctx context.Context, what string, r *coap.IncomingRequest, id string,
 ) (reg Registration, unlock func(), refusal *coap.Response) {
@@ -132,8 +133,8 @@ func (s *Server) lockOwn(
 	return reg, unlock, nil
 }
 
-// entitled reports, as an error, that an identity may not act for an endpoint any more. Then nothing more is sent to the
-// device there.
+// entitled returns an error if an identity may no longer act for an endpoint. Then nothing more is
+// sent to the device there.
 func (s *Server) entitled(ctx context.Context, by Identity, proven *dtls.Identity, endpoint string) error {
 	if by.isZero() {
 		return nil
@@ -143,7 +144,7 @@ func (s *Server) entitled(ctx context.Context, by Identity, proven *dtls.Identit
 	case errors.Is(err, ErrUnknownIdentity):
 		s.revoke(found.key, by)
 		return fmt.Errorf("%w: the identity is not known any more", ErrForbidden)
-	case err != nil: // nobody can tell, so it stays as it was
+	case err != nil: // not now: it stays as it was
 		return nil
 	case found.endpoint == endpoint:
 		return nil
@@ -157,9 +158,9 @@ func (s *Server) entitled(ctx context.Context, by Identity, proven *dtls.Identit
 	return fmt.Errorf("%w: the endpoint does not belong to the credentials any more", ErrForbidden)
 }
 
-// Revoke ends the associations of identities, and with them the ways to the devices that registered by these. It is for
-// credentials that are no more, or are others now: they must know of that already, as a device is told that its association
-// has ended and comes back.
+// Revoke ends the associations of identities, and with them the ways to the devices that registered
+// by these. Call it for credentials that are removed or replaced, once [Credentials] returns their
+// new state: the device learns that its association has ended, and comes back.
 func (s *Server) Revoke(ids ...Identity) { s.revoke(nil, ids...) }
 
 // revoke is Revoke, but for associations that were made with key.

@@ -13,11 +13,13 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// ListenAndServe listens on the address of uri and serves devices until ctx ends, then returns nil; other errors are those
-// of the configuration and of the network. Schemes are coap and coaps (UDP), coap+tcp and coaps+tcp; the port defaults to
-// 5683 or 5684. It may be called several times, for several addresses. Without [ServerConfig.NoSec] coap and coap+tcp are
-// refused on other addresses than those of loopback. For coaps there must be [ServerConfig.Credentials], or Certificate and
-// ClientCAs, else it is [ErrNoCredentials]; for coaps+tcp the latter, else it is [ErrNoCertificate].
+// ListenAndServe listens on the address of uri and serves devices until ctx ends, then returns nil;
+// other errors are those of the configuration and of the network. Schemes are coap and coaps (UDP),
+// coap+tcp and coaps+tcp; the port defaults to 5683 or 5684. It may be called several times, for
+// several addresses. Without [ServerConfig.NoSec] coap and coap+tcp are refused on other addresses
+// than those of loopback. For coaps there must be [ServerConfig.Credentials], or Certificate and
+// ClientCAs, else it is [ErrNoCredentials]; for coaps+tcp the latter, else it is
+// [ErrNoCertificate].
 //
 //	coap://127.0.0.1:5683   coaps://:5684   coap+tcp://[::1]   coaps+tcp://
 func (s *Server) ListenAndServe(ctx context.Context, uri string) error {
@@ -49,8 +51,9 @@ func (s *Server) ListenAndServe(ctx context.Context, uri string) error {
 // ErrNoCredentials is the refusal to serve DTLS when no device could prove anything.
 var ErrNoCredentials = errors.New("lwm2m: DTLS needs ServerConfig.Credentials, or Certificate and ClientCAs")
 
-// ServeDTLS serves devices on conn with DTLS 1.2 until ctx ends, then closes conn and returns nil. Devices use a key of
-// [ServerConfig.Credentials] or a certificate that [ServerConfig.ClientCAs] vouch for.
+// ServeDTLS serves devices on conn with DTLS 1.2 until ctx ends, then closes conn and returns nil.
+// Devices use a key of [ServerConfig.Credentials] or a certificate that [ServerConfig.ClientCAs]
+// vouch for.
 func (s *Server) ServeDTLS(ctx context.Context, conn net.PacketConn) error {
 	secure := dtls.Credentials{Certificate: s.config.Certificate, ClientCAs: s.config.ClientCAs}
 	if s.config.Credentials != nil {
@@ -63,7 +66,7 @@ func (s *Server) ServeDTLS(ctx context.Context, conn net.PacketConn) error {
 	if err := s.enter(ctx); err != nil {
 		conn.Close()
 		if ctx.Err() != nil {
-			return nil // it was told to end while it loaded
+			return nil // ctx ended while it loaded
 		}
 		return err
 	}
@@ -71,7 +74,8 @@ func (s *Server) ServeDTLS(ctx context.Context, conn net.PacketConn) error {
 	return s.coap.ServeDTLS(ctx, conn, secure)
 }
 
-// ErrNoCertificate is the refusal to serve TLS without a certificate of the server, or without a root of the devices'.
+// ErrNoCertificate is the refusal to serve TLS without a certificate of the server, or without a
+// root of the devices'.
 var ErrNoCertificate = errors.New("lwm2m: TLS needs ServerConfig.Certificate and ClientCAs")
 
 func (s *Server) listenStream(ctx context.Context, a serverURI) error {
@@ -95,13 +99,13 @@ func (s *Server) listenStream(ctx context.Context, a serverURI) error {
 	return s.Serve(ctx, l)
 }
 
-// ServePacket serves devices on conn without security, whatever its address, until ctx ends, then closes conn and returns
-// nil. It is for sockets that the caller made, and for networks in memory.
+// ServePacket serves devices on conn without security, whatever its address, until ctx ends, then
+// closes conn and returns nil. It is for sockets that the caller made, and for networks in memory.
 func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	if err := s.enter(ctx); err != nil {
 		conn.Close()
 		if ctx.Err() != nil {
-			return nil // it was told to end while it loaded
+			return nil // ctx ended while it loaded
 		}
 		return err
 	}
@@ -109,13 +113,14 @@ func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	return s.coap.ServePacket(ctx, conn)
 }
 
-// Serve serves devices on the connections that l accepts until ctx ends, then closes l and returns nil. Connections that
-// are [*crypto/tls.Conn], or have its methods HandshakeContext and ConnectionState, count as TLS, others as TCP without security.
+// Serve serves devices on the connections that l accepts until ctx ends, then closes l and returns
+// nil. Connections that are [*crypto/tls.Conn], or have its methods HandshakeContext and
+// ConnectionState, count as TLS, others as TCP without security.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err := s.enter(ctx); err != nil {
 		l.Close()
 		if ctx.Err() != nil {
-			return nil // it was told to end while it loaded
+			return nil // ctx ended while it loaded
 		}
 		return err
 	}
@@ -172,7 +177,8 @@ func endpointOf(u *url.URL) (serverURI, error) {
 	return a, nil
 }
 
-// ErrNoSec is the refusal to serve without security on an address that others reach; see [ServerConfig.NoSec].
+// ErrNoSec is the refusal to serve without security on an address that others reach; see
+// [ServerConfig.NoSec].
 var ErrNoSec = errors.New("lwm2m: no security on an address other than loopback")
 
 func (u serverURI) checkLoopback(ctx context.Context) error {

@@ -29,9 +29,9 @@ type parameters struct {
 	profile  string
 }
 
-// parseParameters reads the Uri-Query options of a Register or an Update. Names that LwM2M does not define are ignored, the
-// same one with two values is not. What ends a string in C, or a line, is no part of a value, as it cannot be; nor are blanks
-// and quotes around what is no name.
+// parseParameters reads the Uri-Query options of a Register or an Update. Names that LwM2M does not
+// define are ignored, the same one with two values is not. What ends a string in C, or a line, is
+// no part of a value, as it cannot be; nor are blanks and quotes around what is no name.
 func parseParameters(queries []string) (p parameters, err error) {
 	seen := make(map[string]string, len(queries))
 	for _, q := range queries {
@@ -69,8 +69,8 @@ func parseParameters(queries []string) (p parameters, err error) {
 	return p, nil
 }
 
-// parseEndpoint takes a name as it is: an option of a message is text, and only the URI that it may come from is
-// percent-encoded (RFC 7252 section 6.4).
+// parseEndpoint takes a name as it is: an option of a message is text, and only the URI that it may
+// come from is percent-encoded (RFC 7252 section 6.4).
 func parseEndpoint(value string) (string, error) {
 	if strings.TrimSpace(value) == "" {
 		return "", fmt.Errorf("%w: ep is empty", ErrBadRequest)
@@ -89,8 +89,8 @@ func checkText(name, s string, limit int) error {
 	return nil
 }
 
-// parseLifetime reads lt. 0 is a lifetime without end (LwM2M 1.2, Server object), whatever the version: nothing else can be
-// meant.
+// parseLifetime reads lt. 0 is a lifetime without end (LwM2M 1.2, Server object), whatever the
+// version: nothing else can be meant.
 func parseLifetime(value string) (uint32, error) {
 	n, err := strconv.ParseUint(value, 10, 32)
 	if err != nil {
@@ -138,7 +138,8 @@ func (p parameters) applyTo(reg *Registration, links string) {
 			reg.Queue = strings.Contains(p.binding, "Q")
 		}
 	}
-	// How a device leaves queue mode without saying Q is unclear in 1.1, so silence changes nothing.
+	// How a device leaves queue mode without saying Q is unclear in 1.1, so silence changes
+	// nothing.
 	if p.queue || strings.Contains(p.binding, "Q") {
 		reg.Queue = true
 	}

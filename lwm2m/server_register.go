@@ -18,7 +18,11 @@ import (
 func (s *Server) register(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	reg, err := s.newRegistration(ctx, r)
 	if err != nil {
-		s.refused(slog.LevelInfo, refusedRegister, reg, err)
+		level := slog.LevelWarn
+		if reg.Identity.isZero() {
+			level = slog.LevelInfo // anybody can send it
+		}
+		s.refused(level, refusedRegister, reg, err)
 		return errorResponse(err)
 	}
 	confirm, err := s.accept(ctx, reg, r.Peer)
@@ -35,7 +39,7 @@ func (s *Server) register(ctx context.Context, r *coap.IncomingRequest) *coap.Re
 	if confirm != nil {
 		return &coap.Response{Code: coap.Created, Options: options, Confirm: confirm}
 	}
-	// Nobody is to send the device a request, or wants to know, before it has its answer.
+	// No request goes to the device, and no event is sent, before it has its answer.
 	return &coap.Response{Code: coap.Created, Options: options, After: func() { s.settled(reg.ID, RegistrationEvent{Kind: EventRegistered}) }}
 }
 
@@ -46,7 +50,8 @@ func (s *Server) logRegistered(r Registration) {
 		slog.Duration("lifetime", r.Lifetime), slog.Bool("queue", r.Queue))
 }
 
-// settled is called when a device has the answer to its Register, Update or Send: now it hears requests.
+// settled is called when a device has the answer to its Register, Update or Send: from now on it
+// takes requests.
 func (s *Server) settled(id string, e RegistrationEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,8 +64,8 @@ func (s *Server) settled(id string, e RegistrationEvent) {
 	s.hear(d)
 }
 
-// newRegistration reads a Register into a registration. On error that has what is known of the sender:
-// the endpoint that it claims, its identity and address.
+// newRegistration reads a Register into a registration. On error that has what is known of the
+// sender: the endpoint that it claims, its identity and address.
 func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (Registration, error) {
 	reg := s.sender(r)
 	p, err := parseParameters(r.Queries())
@@ -140,15 +145,15 @@ func (s *Server) readLinks(r *coap.IncomingRequest) (string, error) {
 	return links, nil
 }
 
-// maxRegistering bounds the Registers of one endpoint at a time, which go one after the other: more would only keep those of
-// others waiting.
+// maxRegistering bounds the Registers of one endpoint that wait for one another: more would only
+// delay those of other endpoints.
 const maxRegistering = 8
 
-// accept makes reg the registration of its endpoint, durably, in place of an older one. If another device has its address it is
-// only stored, until confirm says that the device has the answer.
+// accept makes reg the registration of its endpoint, durably, in place of an older one. If another
+// device has its address it is only stored, until confirm says that the device has the answer.
 func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) (confirm func(error), err error) {
 	if err := s.admissible(&reg); err != nil {
-		return nil, err // before it waits, and costs those a place who may register
+		return nil, err // before it waits in the place of a Register that may succeed
 	}
 	unlock, ok := s.keys.LockAmong(reg.Endpoint, maxRegistering)
 	if !ok {
@@ -239,7 +244,7 @@ func (s *Server) deregister(ctx context.Context, r *coap.IncomingRequest, id str
 
 var locationEncoding = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
 
-// newLocation returns a new registration's identifier: 80 bits that nobody can guess.
+// newLocation returns a new registration's identifier: 80 random bits.
 func newLocation() string {
 	var b [10]byte
 	rand.Read(b[:])

@@ -6,9 +6,9 @@ import (
 	"io"
 )
 
-// Do makes a request and waits for its answer, or until ctx ends. The error is the Err of the answer.
-// Read, Write and the other methods that take a context are Do with the request that their names
-// say; Do is for those that need more of the fields of [Request].
+// Do makes a request and waits for its answer, or until ctx ends. The error is the Err of the
+// answer. Read, Write and the other methods that take a context are Do with the request that their
+// names say; Do is for those that need more of the fields of [Request].
 func (s *Server) Do(ctx context.Context, r Request) (Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return Answer{Err: err}, err
@@ -31,15 +31,15 @@ func (c *Call) wait(ctx context.Context, done <-chan Answer) Answer {
 	}
 }
 
-// Read returns the values at and below path: an object, an instance, a resource or a resource instance. An answer without
-// content says that there are none, which is no error.
+// Read returns the values at and below path: an object, an instance, a resource or a resource
+// instance. An answer without content says that there are none, which is no error.
 func (s *Server) Read(ctx context.Context, endpoint string, path Path) ([]Entry, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpRead, Path: path})
 	return a.Entries, err
 }
 
-// ReadValue returns the value of the resource or resource instance at path. The error is [ErrPath] for a
-// multiple resource, whose values Read returns, and [ErrNotFound] if the answer has no value.
+// ReadValue returns the value of the resource or resource instance at path. The error is [ErrPath]
+// for a multiple resource, whose values Read returns, and [ErrNotFound] if the answer has no value.
 func (s *Server) ReadValue(ctx context.Context, endpoint string, path Path) (Value, error) {
 	if path.Len() < 3 {
 		return Value{}, fmt.Errorf("%w: %s is not a resource", ErrPath, path)
@@ -57,7 +57,8 @@ func (s *Server) ReadValue(ctx context.Context, endpoint string, path Path) (Val
 	}
 }
 
-// ReadComposite returns the values at and below several paths at once (LwM2M 1.1). What is absent is left out.
+// ReadComposite returns the values at and below several paths at once (LwM2M 1.1). What is absent
+// is left out.
 func (s *Server) ReadComposite(ctx context.Context, endpoint string, paths []Path) ([]Entry, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpReadComposite, Paths: paths})
 	return a.Entries, err
@@ -69,7 +70,8 @@ func (s *Server) Discover(ctx context.Context, endpoint string, path Path) ([]Di
 	return a.Discovered, err
 }
 
-// Write replaces what is at path, an instance, a resource or a resource instance, by entries, which lie at or below it.
+// Write replaces what is at path, an instance, a resource or a resource instance, by entries, which
+// lie at or below it.
 func (s *Server) Write(ctx context.Context, endpoint string, path Path, entries []Entry) error {
 	_, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpWrite, Path: path, Entries: entries})
 	return err
@@ -83,7 +85,8 @@ func (s *Server) WriteValue(ctx context.Context, endpoint string, path Path, v V
 	return s.Write(ctx, endpoint, path, []Entry{{Path: path, Value: v}})
 }
 
-// WritePartial sets entries below the instance or multiple resource at path and keeps what is not among them.
+// WritePartial sets entries below the instance or multiple resource at path and keeps what is not
+// among them.
 func (s *Server) WritePartial(ctx context.Context, endpoint string, path Path, entries []Entry) error {
 	_, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpWritePartial, Path: path, Entries: entries})
 	return err
@@ -95,7 +98,8 @@ func (s *Server) WriteComposite(ctx context.Context, endpoint string, entries []
 	return err
 }
 
-// WriteAttributes sets notification attributes at path, and removes those that are marked as cleared.
+// WriteAttributes sets notification attributes at path, and removes those that are marked as
+// cleared.
 func (s *Server) WriteAttributes(ctx context.Context, endpoint string, path Path, attributes Attributes) error {
 	_, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpWriteAttributes, Path: path, Attributes: attributes})
 	return err
@@ -107,8 +111,9 @@ func (s *Server) Execute(ctx context.Context, endpoint string, path Path, args s
 	return err
 }
 
-// Create makes an instance of the object at path with the values of entries, all of one instance, which is the new one. The
-// path returned is that of the instance as the device says, or as entries do.
+// Create makes an instance of the object at path with the values of entries, all of one instance,
+// which is the new one. The path returned is that of the instance as the device says, or as entries
+// do.
 func (s *Server) Create(ctx context.Context, endpoint string, path Path, entries []Entry) (Path, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpCreate, Path: path, Entries: entries})
 	return a.Path, err
@@ -121,23 +126,25 @@ func (s *Server) Delete(ctx context.Context, endpoint string, path Path) error {
 }
 
 // WriteStream writes size bytes of body to the opaque resource at path, block by block, as they are
-// (content format 42). Each block has a limit of time, the whole has only that of ctx. Streams to one
-// device go one at a time; other requests pass between their blocks. [Server.Do] with [OpWriteStream]
-// sets the size of blocks, excludes other requests and reports progress.
+// (content format 42). Each block has a limit of time, the whole has only that of ctx. Streams to
+// one device go one at a time; other requests pass between their blocks. [Server.Do] with
+// [OpWriteStream] sets the size of blocks, excludes other requests and reports progress.
 func (s *Server) WriteStream(ctx context.Context, endpoint string, path Path, body io.ReaderAt, size int64) error {
 	_, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpWriteStream, Path: path, Body: body, Size: size})
 	return err
 }
 
-// Observe asks the device to tell changes at and below path, and calls fn with the present values and then with each
-// notification, one at a time, in order. fn may block, and then may miss values that were overtaken by newer ones.
-// The observation ends with the registration: see [Observation.Done].
+// Observe asks the device for notifications of changes at and below path. It calls fn with the
+// present values and then with those of each notification, one at a time, in order. fn may block;
+// then newer values replace those that wait, beyond 16. The observation ends with the registration:
+// see [Observation.Done].
 func (s *Server) Observe(ctx context.Context, endpoint string, path Path, fn func([]Entry)) (*Observation, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpObserve, Path: path, Values: fn})
 	return a.Observation, err
 }
 
-// ObserveComposite is Observe for several paths at once (LwM2M 1.1): a change at one is told with the values at all.
+// ObserveComposite is Observe for several paths at once (LwM2M 1.1): a change at one is notified
+// with the values at all.
 func (s *Server) ObserveComposite(ctx context.Context, endpoint string, paths []Path, fn func([]Entry)) (*Observation, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpObserveComposite, Paths: paths, Values: fn})
 	return a.Observation, err

@@ -9,8 +9,8 @@ import (
 // evictTries bounds how many ended registrations are looked at to make room for one.
 const evictTries = 64
 
-// shareOf returns how much of a bound a device may take. Where devices have credentials a quarter is for those: who has none can
-// be anybody under any number of names.
+// shareOf returns how much of a bound a device may take. Where devices have credentials a quarter
+// is reserved for those: a peer without any can register any number of names.
 func shareOf[N int | int64](s *Server, bound N, secured bool) N {
 	if secured || s.config.Credentials == nil && s.config.ClientCAs == nil {
 		return bound
@@ -18,9 +18,9 @@ func shareOf[N int | int64](s *Server, bound N, secured bool) N {
 	return bound - bound/4
 }
 
-// makeRoom sees to it that there is room for a registration: for another endpoint, and for what it says. Ended registrations
-// give way, and are forgotten by the store too; of those of secured devices it stays that they are. The key lock of reg's
-// endpoint is held.
+// makeRoom makes room for a registration: for another endpoint, and for its text. Ended
+// registrations give way, in the store too; of those of secured devices the record that they are
+// secured stays. The key lock of reg's endpoint is held.
 func (s *Server) makeRoom(ctx context.Context, reg *Registration) error {
 	var gone []string
 	var unlocks []func()
@@ -79,7 +79,8 @@ func (s *Server) makeRoom(ctx context.Context, reg *Registration) error {
 	return err
 }
 
-// forgetStored has the store forget an endpoint that made room. A store may keep what it needs for something else.
+// forgetStored removes an endpoint that made room from the store. A store may keep what it needs
+// for something else.
 func (s *Server) forgetStored(ctx context.Context, endpoint string) {
 	if s.config.Registrations == nil {
 		return

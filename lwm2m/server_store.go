@@ -12,22 +12,25 @@ import (
 )
 
 const (
-	// staleness is how old a stored lifetime refresh may be, so how much longer a loaded registration is kept.
+	// staleness is how old a stored lifetime refresh may be, so how much longer a loaded
+	// registration is kept.
 	staleness = 30 * time.Second
-	// storeTimeout bounds a flush when nobody else bounds it.
+	// storeTimeout bounds a flush.
 	storeTimeout = 30 * time.Second
-	// flushParallel is how many records are stored at once: stores commit what comes together together.
+	// flushParallel is how many records are stored at once: stores commit what comes together
+	// together.
 	flushParallel = 32
 )
 
-// ensureLoaded loads the registrations for those who ask before the server serves.
+// ensureLoaded loads the registrations for calls that come before the server serves.
 func (s *Server) ensureLoaded() {
 	if err := s.load(context.Background()); err != nil {
 		s.log.Error("registrations not loaded", slog.Any("error", err))
 	}
 }
 
-// load reads the stored registrations, once. Devices on UDP can be reached at once; others come back by themselves.
+// load reads the stored registrations, once. Devices on UDP can be reached at once; others come
+// back by themselves.
 func (s *Server) load(ctx context.Context) error {
 	if s.config.Registrations == nil || s.loaded.Load() {
 		return nil
@@ -57,10 +60,11 @@ func (s *Server) restoreAll(ctx context.Context) error {
 	return nil
 }
 
-// resume gives the restored registrations their deadlines, once all are there: it takes the latest of their times to know how
-// late it is at least. A lifetime that was over then, or is over since by the system's clock, has ended: whether the server
-// was down for as long or the clock was set forward is not to be told apart, and a device that is still there is answered
-// 4.04, and registers.
+// resume gives the restored registrations their deadlines, once all are there: it takes the latest
+// of their times to know how late it is at least. A lifetime that was over then, or is over since
+// by the system's clock, has ended: whether the server was down for as long or the clock was set
+// forward is not to be told apart, and a device that is still there is answered 4.04, and
+// registers.
 func (s *Server) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,8 +109,8 @@ func (s *Server) restore(r Registration) {
 	s.table.byID[d.id] = d
 }
 
-// put stores a registration and waits until it is durable. The endpoint's key lock is held. A mark in s.dirty stays: it may be of
-// something that has happened since r was made.
+// put stores a registration and waits until it is durable. The endpoint's key lock is held. A mark
+// in s.dirty stays: it may be of something that has happened since r was made.
 func (s *Server) put(ctx context.Context, r Registration) error {
 	if s.config.Registrations == nil {
 		return nil
@@ -116,7 +120,7 @@ func (s *Server) put(ctx context.Context, r Registration) error {
 	return err
 }
 
-// touchStore notes that a record should be stored some time soon. s.mu is held.
+// touchStore marks a record to be stored soon. s.mu is held.
 func (s *Server) touchStore(d *device) {
 	if s.config.Registrations == nil {
 		return
@@ -162,7 +166,7 @@ func (s *Server) flushOne(ctx context.Context, endpoint string) {
 	}
 }
 
-// storeSoon has what is known of an endpoint replace what is stored.
+// storeSoon has the present record of an endpoint replace the stored one.
 func (s *Server) storeSoon(endpoint string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,16 +7,18 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// table holds the devices of a server by all that they are looked up by, and a heap of the times at which something about
-// them falls due. The heap is lazy: a device that is heard only gets later deadlines, and they are looked at when the
-// earlier one has passed. So a message costs no reordering, and all devices together one timer.
+// table holds the devices of a server by all that they are looked up by, and a heap of the times at
+// which something about them falls due. The heap is lazy: a device that is heard only gets later
+// deadlines, and they are looked at when the earlier one has passed. So a message costs no
+// reordering, and all devices together one timer.
 type table struct {
 	byEndpoint map[string]*device
 	byID       map[string]*device // with a registration
 	byPeer     map[coap.Peer]*device
 	due        dueHeap
 
-	// What can make room: ended registrations, of which those of secured devices only give up what they said.
+	// What can make room: ended registrations, of which those of secured devices only give up what
+	// they said.
 	ended, worn map[*device]struct{}
 
 	texts   map[string]*text
@@ -121,7 +123,7 @@ func (t *table) release(held *text) {
 	}
 }
 
-// retire notes whether d can make room.
+// retire records whether d can make room.
 func (t *table) retire(d *device) {
 	delete(t.ended, d)
 	delete(t.worn, d)
@@ -150,8 +152,8 @@ func (t *table) strip(d *device) {
 	})
 }
 
-// locate makes peer the way to d. It returns the device that was there before, if there was another: what would be sent to
-// that would reach d now.
+// locate makes peer the way to d. It returns the device that was there before, if there was
+// another: what would be sent to that would reach d now.
 func (t *table) locate(d *device, peer coap.Peer) (displaced *device) {
 	t.leave(d)
 	if other := t.byPeer[peer]; other != nil {
@@ -171,7 +173,7 @@ func (t *table) leave(d *device) {
 	d.reachable = false
 }
 
-// schedule sees to it that d is looked at no later than at due.
+// schedule has the table look at d no later than at due.
 func (t *table) schedule(d *device, due time.Duration) {
 	switch {
 	case d.index < 0:

@@ -8,8 +8,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// refuse answers a device whose Update, De-register or Send is refused. endpoint is "" if the location
-// or the association belongs to none.
+// refuse answers a device whose Update, De-register or Send is refused. endpoint is "" if the
+// location or the association belongs to none.
 func (s *Server) refuse(what string, r *coap.IncomingRequest, endpoint string, err error) *coap.Response {
 	reg := s.sender(r)
 	reg.Endpoint = endpoint
@@ -21,7 +21,7 @@ func (s *Server) refuse(what string, r *coap.IncomingRequest, endpoint string, e
 	return errorResponse(err)
 }
 
-// sender returns what is known of who sent a request.
+// sender returns what is known of the sender of a request.
 func (s *Server) sender(r *coap.IncomingRequest) Registration {
 	return Registration{
 		Identity: firstIdentity(r.Identity), Address: s.coap.RemoteAddr(r.Peer), Local: s.coap.LocalAddr(r.Peer),
@@ -131,7 +131,8 @@ func (s *Server) move(d *device, peer coap.Peer) {
 		return
 	}
 	if d.peer != peer {
-		// What is under way to the old address will not be answered, and observations are bound to it.
+		// What is under way to the old address will not be answered, and observations are bound to
+		// it.
 		s.interruptRunning(d, errInterrupted)
 		s.endObservations(d, ErrUnreachable)
 	}

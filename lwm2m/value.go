@@ -5,22 +5,19 @@ import (
 	"time"
 )
 
-// Value is a typed value of a resource or a resource instance. It is
-// immutable and comparable; equal values have equal types. The zero Value is
-// none at all.
+// Value is a typed value of a resource or a resource instance. It is immutable and comparable;
+// equal values have equal types. The zero Value is none at all.
 //
-// Values are made by [String], [Integer], [Unsigned], [Float], [Boolean],
-// [Opaque], [Time], [ObjectLink], [CoreLink] and [Null], and read by methods
-// that report whether the value is, or converts without loss to, what they
-// return.
+// Values are made by [String], [Integer], [Unsigned], [Float], [Boolean], [Opaque], [Time],
+// [ObjectLink], [CoreLink] and [Null], and read by methods that report whether the value is, or
+// converts without loss to, what they return.
 type Value struct {
 	typ Type
 	num uint64 // numbers, booleans, times as bits; links as object<<16 | instance
 	str string // strings, links in text form, bytes
 }
 
-// String returns a value of type String. It should be valid UTF-8; encoders
-// refuse what is not.
+// String returns a value of type String. It should be valid UTF-8; encoders refuse what is not.
 func String(s string) Value { return Value{typ: TypeString, str: s} }
 
 // Integer returns a value of type Integer.
@@ -51,8 +48,8 @@ func Opaque(b []byte) Value { return Value{typ: TypeOpaque, str: string(b)} }
 // Time returns a value of type Time, which counts whole seconds since 1970.
 func Time(t time.Time) Value { return Value{typ: TypeTime, num: uint64(t.Unix())} }
 
-// ObjectLink returns a value of type Objlnk that refers to an object instance.
-// ObjectLink(NoID, NoID) is the null link.
+// ObjectLink returns a value of type Objlnk that refers to an object instance. ObjectLink(NoID,
+// NoID) is the null link.
 func ObjectLink(object, instance uint16) Value {
 	return Value{typ: TypeObjectLink, num: uint64(object)<<16 | uint64(instance)}
 }
@@ -60,8 +57,7 @@ func ObjectLink(object, instance uint16) Value {
 // CoreLink returns a value of type Corelnk: text in the core link format.
 func CoreLink(s string) Value { return Value{typ: TypeCoreLink, str: s} }
 
-// Null returns the value that removes a resource instance in a
-// Write-Composite (LwM2M 1.2).
+// Null returns the value that removes a resource instance in a Write-Composite (LwM2M 1.2).
 func Null() Value { return Value{typ: TypeNull} }
 
 // Type returns the value's type: TypeNone for the zero Value.
@@ -73,8 +69,8 @@ func (v Value) isNull() bool { return v.typ == TypeNull }
 // isZero reports whether v is no value at all.
 func (v Value) isZero() bool { return v.typ == TypeNone }
 
-// Int64 returns an Integer, a Time (Unix seconds), an Unsigned Integer that
-// fits, or a Float that is a whole number in range.
+// Int64 returns an Integer, a Time (Unix seconds), an Unsigned Integer that fits, or a Float that
+// is a whole number in range.
 func (v Value) Int64() (int64, bool) {
 	switch v.typ {
 	case TypeInteger, TypeTime:
@@ -90,8 +86,8 @@ func (v Value) Int64() (int64, bool) {
 	return 0, false
 }
 
-// Uint64 returns an Unsigned Integer, or an Integer, Time or whole Float that
-// is not negative and in range.
+// Uint64 returns an Unsigned Integer, or an Integer, Time or whole Float that is not negative and
+// in range.
 func (v Value) Uint64() (uint64, bool) {
 	switch v.typ {
 	case TypeUnsigned:
@@ -107,8 +103,7 @@ func (v Value) Uint64() (uint64, bool) {
 	return 0, false
 }
 
-// Float64 returns a Float, or an Integer, Unsigned Integer or Time rounded to
-// the nearest float64.
+// Float64 returns a Float, or an Integer, Unsigned Integer or Time rounded to the nearest float64.
 func (v Value) Float64() (float64, bool) {
 	switch v.typ {
 	case TypeFloat:
@@ -122,8 +117,7 @@ func (v Value) Float64() (float64, bool) {
 	}
 }
 
-// Bool returns a Boolean, or whether an Integer or Unsigned Integer that is 0
-// or 1 is 1.
+// Bool returns a Boolean, or whether an Integer or Unsigned Integer that is 0 or 1 is 1.
 func (v Value) Bool() (b, ok bool) {
 	switch v.typ {
 	case TypeBoolean, TypeInteger, TypeUnsigned:
@@ -158,8 +152,8 @@ func (v Value) Time() (time.Time, bool) {
 	return time.Unix(sec, 0), true
 }
 
-// ObjectLink returns the object and the instance that an Objlnk refers to.
-// The null link is (NoID, NoID).
+// ObjectLink returns the object and the instance that an Objlnk refers to. The null link is (NoID,
+// NoID).
 func (v Value) ObjectLink() (object, instance uint16, ok bool) {
 	if v.typ != TypeObjectLink {
 		return 0, 0, false
@@ -167,8 +161,8 @@ func (v Value) ObjectLink() (object, instance uint16, ok bool) {
 	return uint16(v.num >> 16), uint16(v.num), true
 }
 
-// String returns the value in its text/plain form, for people: Opaque as
-// base64, Boolean as 0 or 1, Time as Unix seconds. None is "", null "null".
+// String returns the value in its text/plain form, for people: Opaque as base64, Boolean as 0 or 1,
+// Time as Unix seconds. None is "", null "null".
 func (v Value) String() string {
 	switch v.typ {
 	case TypeString, TypeCoreLink:
@@ -198,4 +192,38 @@ func parseObjectLink(s string) (Value, bool) {
 		}
 	}
 	return ObjectLink(uint16(ids[0]), uint16(ids[1])), field == 1 && digits > 0
+}
+
+// Type is a data type of LwM2M (Core specification, appendix C), both of a [Value] and of a
+// resource in a [ResourceModel].
+type Type uint8
+
+// The data types. TypeNone is the type of the zero [Value] and of resources that can only be
+// executed. TypeNull is that of a value that asks for removal in a Write-Composite.
+const (
+	TypeNone Type = iota
+	TypeString
+	TypeInteger
+	TypeUnsigned
+	TypeFloat
+	TypeBoolean
+	TypeOpaque
+	TypeTime
+	TypeObjectLink
+	TypeCoreLink
+	TypeNull
+)
+
+var typeNames = [...]string{
+	TypeNone: "none", TypeString: "String", TypeInteger: "Integer", TypeUnsigned: "Unsigned Integer",
+	TypeFloat: "Float", TypeBoolean: "Boolean", TypeOpaque: "Opaque", TypeTime: "Time",
+	TypeObjectLink: "Objlnk", TypeCoreLink: "Corelnk", TypeNull: "null",
+}
+
+// String returns the type's name in the registry of objects, such as "Integer".
+func (t Type) String() string {
+	if int(t) < len(typeNames) {
+		return typeNames[t]
+	}
+	return "unknown"
 }

@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// As returns v as a value of type t. Conversions without loss between the
-// number types (to Float also of integers that it has to round), between String and Corelnk, of Integer to Boolean when it is 0
-// or 1, and of the text/plain form in a String are made; anything else reports
-// false. As(TypeNone) returns v itself.
+// As returns v as a value of type t. Conversions without loss between the number types (to Float
+// also of integers that it has to round), between String and Corelnk, of Integer to Boolean when it
+// is 0 or 1, and of the text/plain form in a String are made; anything else reports false.
+// As(TypeNone) returns v itself.
 func (v Value) As(t Type) (Value, bool) {
 	if w, ok := v.fit(t); ok {
 		return w, true
@@ -26,8 +26,8 @@ func (v Value) As(t Type) (Value, bool) {
 	return Value{}, false
 }
 
-// fit gives a value that came in a format with types of its own, as SenML and
-// CBOR are, the type that the model demands. It is stricter than As.
+// fit gives a value that came in a format with types of its own, as SenML and CBOR are, the type
+// that the model demands. It is stricter than As.
 func (v Value) fit(t Type) (Value, bool) {
 	if t == v.typ || t == TypeNone {
 		return v, true
@@ -57,8 +57,8 @@ func (v Value) fitCBOR(t Type) (Value, bool) {
 	return v.fit(t)
 }
 
-// appendText appends the text/plain form (Core specification, table of data
-// types): decimal numbers, 0 or 1, base64 for bytes, "object:instance".
+// appendText appends the text/plain form (Core specification, table of data types): decimal
+// numbers, 0 or 1, base64 for bytes, "object:instance".
 func (v Value) appendText(dst []byte) []byte {
 	switch v.typ {
 	case TypeString, TypeCoreLink:
@@ -84,8 +84,8 @@ func appendObjectLink(dst []byte, v Value) []byte {
 	return strconv.AppendUint(dst, v.num&0xffff, 10)
 }
 
-// parseText reads the text/plain form of a value of type t; a resource whose
-// type is unknown is a String.
+// parseText reads the text/plain form of a value of type t; a resource whose type is unknown is a
+// String.
 func parseText(s string, t Type) (Value, bool) {
 	switch t {
 	case TypeNone, TypeString:
@@ -125,8 +125,8 @@ func parseInteger(s string) (int64, bool) {
 	return i, err == nil
 }
 
-// parseFloat accepts decimal numbers with an optional exponent, and none of
-// the hexadecimal, infinite and underscored forms that strconv knows.
+// parseFloat accepts decimal numbers with an optional exponent, and none of the hexadecimal,
+// infinite and underscored forms that strconv knows.
 func parseFloat(s string) (Value, bool) {
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -140,17 +140,15 @@ func parseFloat(s string) (Value, bool) {
 	return Float(f), err == nil
 }
 
-// isFinite reports whether v is something else than a Float without a decimal
-// form.
+// isFinite reports whether v is something else than a Float without a decimal form.
 func (v Value) isFinite() bool {
 	f := math.Float64frombits(v.num)
 	return v.typ != TypeFloat || !math.IsNaN(f) && !math.IsInf(f, 0)
 }
 
-// MarshalJSON returns a number, a string, true or false, null, or a string of
-// base64 for Opaque and of "object:instance" for Objlnk. Integers keep all 64
-// bits. Not-a-number and the infinities become strings, as JSON has no number
-// for them.
+// MarshalJSON returns a number, a string, true or false, null, or a string of base64 for Opaque and
+// of "object:instance" for Objlnk. Integers keep all 64 bits. Not-a-number and the infinities
+// become strings, as JSON has no number for them.
 func (v Value) MarshalJSON() ([]byte, error) {
 	switch v.typ {
 	case TypeNone, TypeNull:
@@ -167,9 +165,9 @@ func (v Value) MarshalJSON() ([]byte, error) {
 	return json.Marshal(v.String())
 }
 
-// UnmarshalJSON takes a string as String, a number as Integer, else Unsigned
-// Integer, else Float, true and false as Boolean, and null as [Null]. What a
-// resource is meant to hold, [Value.As] converts it to.
+// UnmarshalJSON takes a string as String, a number as Integer, else Unsigned Integer, else Float,
+// true and false as Boolean, and null as [Null]. What a resource is meant to hold, [Value.As]
+// converts it to.
 func (v *Value) UnmarshalJSON(data []byte) error {
 	switch {
 	case len(data) == 0:
