@@ -1,10 +1,10 @@
-// Package senml reads and writes Sensor Measurement Lists (SenML, RFC 8428) in JSON and CBOR, with the
-// FETCH and PATCH packs of RFC 8790 and the rules of OMA LwM2M.
+// Package senml reads and writes Sensor Measurement Lists (SenML, RFC 8428) in JSON and CBOR, with
+// the FETCH and PATCH packs of RFC 8790 and the rules of OMA LwM2M.
 //
 // # Writing
 //
-// A pack is a slice of [Record] values. A [Codec] appends it to the caller's buffer, and allocates only
-// what append needs to grow the buffer. The zero Codec is for RFC 8428:
+// A pack is a slice of [Record] values. A [Codec] appends it to the caller's buffer, and allocates
+// only what append needs to grow the buffer. The zero Codec is for RFC 8428:
 //
 //	var codec senml.Codec
 //	pack := []senml.Record{
@@ -15,8 +15,8 @@
 //
 // # Reading
 //
-// DecodeJSON and DecodeCBOR append the records of a pack, as they stand in it, to the caller's slice.
-// Resolve then applies the base fields:
+// DecodeJSON and DecodeCBOR append the records of a pack, as they stand in it, to the caller's
+// slice. Resolve then applies the base fields:
 //
 //	records, err := codec.DecodeCBOR(records[:0], body)
 //	...
@@ -25,25 +25,25 @@
 //		fmt.Println(r.Name, r.Timestamp(received), r.Value)
 //	}
 //
-// Decoded records do not refer to the input, which the caller may reuse at once. The strings of a pack
-// share one copy of it: keeping one name keeps that copy. Each opaque value has its own bytes.
+// Decoded records do not refer to the input, which the caller may reuse at once. The strings of a
+// pack share one copy of it: keeping one name keeps that copy. Each opaque value has its own bytes.
 //
 // # Numbers
 //
-// A [Number] is exact: an integer of 64 bits, a decimal fraction as JSON and CBOR's tag 4 have it, or a
-// float64. It becomes a float64 only if the program asks for one.
+// A [Number] is exact: an integer of 64 bits, a decimal fraction as JSON and CBOR's tag 4 have it,
+// or a float64. It becomes a float64 only if the program asks for one.
 //
 // # Limits
 //
-// SenML in XML and EXI is not supported, nor are the secondary units of RFC 8798, whose packs have a
-// version above 10 (RFC 9100). A SensML stream is read as one pack, when the program has received all
-// of it. Records keep their order; RFC 8428 orders resolved records by time, which is left to the
-// program because LwM2M gives a meaning to the order sent.
+// SenML in XML and EXI is not supported, nor are the secondary units of RFC 8798, whose packs have
+// a version above 10 (RFC 9100). A SensML stream is read as one pack, when the program has received
+// all of it. Records keep their order; RFC 8428 orders resolved records by time, which is left to
+// the program because LwM2M gives a meaning to the order sent.
 //
-// A pack has at most [Codec.MaxRecords] records, an unknown field nests at most 16 deep, and decoding
-// allocates in proportion to the input, never for a length that the input only claims. So does Resolve:
-// a pack whose names, with their base names, take more than 32 times the size of the pack is neither
-// decoded nor encoded. Base names of up to 192 bytes never exceed that.
+// A pack has at most [Codec.MaxRecords] records, an unknown field nests at most 16 deep, and
+// decoding allocates in proportion to the input, never for a length that the input only claims. So
+// does Resolve: a pack whose names, with their base names, take more than 32 times the size of the
+// pack is neither decoded nor encoded. Base names of up to 192 bytes never exceed that.
 //
 // # Tolerances
 //
@@ -61,7 +61,8 @@
 //   - integral numbers written as fractions or floats, "20.0" or 0xf94d00, in place of an integer
 //     (Leshan).
 //
-// Everything else is refused with a [*SyntaxError] that says where: bad UTF-8, NaN and infinities, a
-// label twice in a record, no value or two, an unknown label that ends in "_", a version above 10, and
-// integer labels that are not RFC 8428's among it. Other unknown labels are ignored, as the RFC demands.
+// Everything else is refused with a [*SyntaxError] that says where: bad UTF-8, NaN and infinities,
+// a label twice in a record, no value or two, an unknown label that ends in "_", a version above
+// 10, and integer labels that are not RFC 8428's among it. Other unknown labels are ignored, as the
+// RFC demands.
 package senml

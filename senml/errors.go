@@ -17,20 +17,20 @@ var (
 	ErrType = errors.New("senml: field has the wrong type")
 	// ErrNumber: NaN, an infinity, or a number beyond the range of float64.
 	ErrNumber = errors.New("senml: number out of range")
-	// ErrLabel: a label twice in one record, or in CBOR an integer label that RFC 8428 does not define,
-	// or the text form of one that it defines.
+	// ErrLabel: a label twice in one record, or in CBOR an integer label that RFC 8428 does not
+	// define, or the text form of one that it defines.
 	ErrLabel = errors.New("senml: bad or duplicate label")
 	// ErrMustUnderstand: an unknown label that ends in "_".
 	ErrMustUnderstand = errors.New("senml: unknown label that must be understood")
 	// ErrVersion: a version above 10, or two versions in one pack.
 	ErrVersion = errors.New("senml: unsupported version")
-	// ErrValue: a record with no value and no sum, with several values, or with a value that this kind
-	// of pack does not have.
+	// ErrValue: a record with no value and no sum, with several values, or with a value that this
+	// kind of pack does not have.
 	ErrValue = errors.New("senml: record must have exactly one value")
 	// ErrName: the base name and name of a record together are no valid name.
 	ErrName = errors.New("senml: bad name")
-	// ErrTooLarge: more than [Codec.MaxRecords] records, names that with their base names take more than
-	// 32 times the size of the pack, or an unknown field that nests too deep.
+	// ErrTooLarge: more than [Codec.MaxRecords] records, names that with their base names take more
+	// than 32 times the size of the pack, or an unknown field that nests too deep.
 	ErrTooLarge = errors.New("senml: pack too large")
 )
 

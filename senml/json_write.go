@@ -6,8 +6,9 @@ import (
 	"strconv"
 )
 
-// AppendJSON appends pack in JSON (application/senml+json) to dst. It refuses what DecodeJSON of the
-// same Codec would refuse, with a [*SyntaxError] that names the record, and then returns dst as it was.
+// AppendJSON appends pack in JSON (application/senml+json) to dst. It refuses what DecodeJSON of
+// the same Codec would refuse, with a [*SyntaxError] that names the record, and then returns dst as
+// it was.
 func (c Codec) AppendJSON(dst []byte, pack []Record) ([]byte, error) {
 	k := checker{codec: c}
 	b := append(dst, '[')

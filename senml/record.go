@@ -6,8 +6,8 @@ import (
 )
 
 // Record is one record of a pack. Base fields hold for this record and those after it until another
-// record sets the same field; [Codec.Resolve] applies them. A field with its zero value is absent. A
-// decoder also keeps which text fields were present and empty.
+// record sets the same field; [Codec.Resolve] applies them. A field with its zero value is absent.
+// A decoder also keeps which text fields were present and empty.
 type Record struct {
 	BaseName    string // bn, prepended to Name
 	BaseUnit    string // bu, for records without Unit
@@ -23,8 +23,9 @@ type Record struct {
 	Time       Number // t, seconds; see Timestamp
 	UpdateTime Number // ut, seconds until the sender updates the value at the latest
 
-	// empty lists the string fields that are present although empty, where that differs from absent: a
-	// BaseName or BaseUnit that ends the one before, and a Unit that keeps the base unit off this record.
+	// empty lists the string fields that are present although empty, where that differs from
+	// absent: a BaseName or BaseUnit that ends the one before, and a Unit that keeps the base unit
+	// off this record.
 	empty fieldSet
 }
 
@@ -40,14 +41,14 @@ const (
 // maxVersion is the version of SenML of RFC 8428.
 const maxVersion = 10
 
-// AbsoluteTime is the lowest time, in seconds, that counts from 1970. Times below it are relative to the
-// time of sending (RFC 8428, section 4.5.3).
+// AbsoluteTime is the lowest time, in seconds, that counts from 1970. Times below it are relative
+// to the time of sending (RFC 8428, section 4.5.3).
 const AbsoluteTime = 1 << 28
 
-// Timestamp returns when the value of a resolved record was measured, if the record was sent at now: now
-// if it has no time, now plus its time if that is below [AbsoluteTime] (the past if it is negative),
-// else its time in UTC since 1970. Nanoseconds are exact if the number is. Relative times are limited to
-// the range of time.Duration, absolute times to the year 9999.
+// Timestamp returns when the value of a resolved record was measured, if the record was sent at
+// now: now if it has no time, now plus its time if that is below [AbsoluteTime] (the past if it is
+// negative), else its time in UTC since 1970. Nanoseconds are exact if the number is. Relative
+// times are limited to the range of time.Duration, absolute times to the year 9999.
 func (r *Record) Timestamp(now time.Time) time.Time {
 	sec, nsec := r.Time.split()
 	if sec < AbsoluteTime {

@@ -2,13 +2,13 @@ package senml
 
 import "strings"
 
-// Resolve applies the base fields of a pack to its records, in place, and returns the resolved records,
-// which have no base fields (RFC 8428, section 4.6; BaseVersion stays if it is not 10). Records that
-// only set base fields are dropped, except from a Fetch pack. The order stays, and relative times stay
-// relative; see [Record.Timestamp]. All names share one allocation.
+// Resolve applies the base fields of a pack to its records, in place, and returns the resolved
+// records, which have no base fields (RFC 8428, section 4.6; BaseVersion stays if it is not 10).
+// Records that only set base fields are dropped, except from a Fetch pack. The order stays, and
+// relative times stay relative; see [Record.Timestamp]. All names share one allocation.
 //
-// A pack that the same Codec decoded resolves without error. For any other a [*SyntaxError] names the
-// record, and the contents of pack are then undefined.
+// A pack that the same Codec decoded resolves without error. For any other a [*SyntaxError] names
+// the record, and the contents of pack are then undefined.
 func (c Codec) Resolve(pack []Record) ([]Record, error) {
 	var names strings.Builder
 	names.Grow(c.joinedLength(pack))

@@ -11,22 +11,23 @@ type Change interface{ change() }
 // *UpdateError): the endpoint has an active update, and the new one is active too.
 type CreateUpdate struct{ Update Update }
 
-// ReplaceUpdate replaces the update with the same id, if its stored revision is Update.Revision. The
-// stored revision becomes one more. Endpoint, Image, Key, Labels, Created and Since keep their stored
-// values.
+// ReplaceUpdate replaces the update with the same id, if its stored revision is Update.Revision.
+// The stored revision becomes one more. Endpoint, Image, Key, Labels, Created and Since keep their
+// stored values.
 //
-// ErrNotFound: no such update. ErrDamaged (as *DamagedError): the store cannot read it. ErrConflict:
-// it has another revision, or it has ended and the new record is active.
+// ErrNotFound: no such update. ErrDamaged (as *DamagedError): the store cannot read it.
+// ErrConflict: it has another revision, or it has ended and the new record is active.
 type ReplaceUpdate struct{ Update Update }
 
-// DeleteUpdate removes an update that has ended, with its journal. Its idempotency key is free again.
+// DeleteUpdate removes an update that has ended, with its journal. Its idempotency key is free
+// again.
 //
 // ErrNotFound: no such update. ErrActive (as *UpdateError, with its own id): it has not ended.
 // ErrDamaged (as *DamagedError): the store cannot read it; [RemoveDamaged] removes it.
 type DeleteUpdate struct{ ID string }
 
-// AppendEvents appends lines to the journal. The store numbers them, in rising order. Of each update
-// it keeps the first [JournalHead] and the last [JournalTail] lines.
+// AppendEvents appends lines to the journal. The store numbers them, in rising order. Of each
+// update it keeps the first [JournalHead] and the last [JournalTail] lines.
 //
 // ErrNotFound: the update of an event does not exist.
 type AppendEvents struct{ Events []Event }
@@ -43,8 +44,8 @@ type CreateImage struct{ Image Image }
 // *DamagedError): the store cannot read it.
 type DeleteImage struct{ ID string }
 
-// PutRegistration sets the Registration of an endpoint's [Device], and creates the record if there is
-// none. Once stored true, Secured stays true until a [DeleteDevice].
+// PutRegistration sets the Registration of an endpoint's [Device], and creates the record if there
+// is none. Once stored true, Secured stays true until a [DeleteDevice].
 //
 // A damaged record is replaced as if there were none, so that the device can register. All that it
 // said is lost but that Secured was true, which a back end keeps beside the record.
@@ -54,32 +55,33 @@ type PutRegistration struct {
 }
 
 // PutFirmware sets the Firmware of an endpoint's [Device] except Firmware.Holds, and creates the
-// record if there is none. Holds keeps its stored value, so that a late write of an early reading does
-// not bring back a claim that [PutHolds] has cleared. A damaged record is replaced as if there were
-// none.
+// record if there is none. Holds keeps its stored value, so that a late write of an early reading
+// does not bring back a claim that [PutHolds] has cleared. A damaged record is replaced as if there
+// were none.
 type PutFirmware struct {
 	Endpoint string
 	Firmware Firmware
 }
 
 // PutHolds sets Firmware.Holds of an endpoint's [Device] to 64 lower-case hex digits, or clears it
-// with "". It creates the record if there is none, unless Holds is "". A damaged record is replaced as
-// if there were none.
+// with "". It creates the record if there is none, unless Holds is "". A damaged record is replaced
+// as if there were none.
 type PutHolds struct{ Endpoint, Holds string }
 
-// DeleteDevice removes the record of an endpoint, and with it that the device is Secured. Its updates
-// stay.
+// DeleteDevice removes the record of an endpoint, and with it that the device is Secured. Its
+// updates stay.
 //
 // ErrNotFound: there is no record. ErrActive (as *UpdateError): the endpoint has an active update.
 type DeleteDevice struct{ Endpoint string }
 
-// RemoveDamaged removes a damaged record and what refers to it: the place of an update as the active
-// one of its endpoint, its idempotency key and its journal; the name and version of an image; the
-// place of an event in a journal. Of a device that is Secured an empty record stays; [DeleteDevice]
-// removes it. A back end may look at all records of an index, and block other commits meanwhile.
+// RemoveDamaged removes a damaged record and what refers to it: the place of an update as the
+// active one of its endpoint, its idempotency key and its journal; the name and version of an
+// image; the place of an event in a journal. Of a device that is Secured an empty record stays;
+// [DeleteDevice] removes it. A back end may look at all records of an index, and block other
+// commits meanwhile.
 //
-// ErrNotFound: there is no such record, and nothing refers to one. ErrNotDamaged: the store can read
-// the record. ErrInUse (as *UpdateError): an active update needs the image.
+// ErrNotFound: there is no such record, and nothing refers to one. ErrNotDamaged: the store can
+// read the record. ErrInUse (as *UpdateError): an active update needs the image.
 type RemoveDamaged struct {
 	Kind Kind
 	Key  string // as in DamagedError

@@ -23,8 +23,8 @@ var (
 )
 
 // An UpdateError names the update that made a change fail: the active update of the endpoint
-// (ErrActive), the update with the same idempotency key (ErrDuplicate), or an active update that needs
-// the image (ErrInUse), of which there may be more.
+// (ErrActive), the update with the same idempotency key (ErrDuplicate), or an active update that
+// needs the image (ErrInUse), of which there may be more.
 type UpdateError struct {
 	Err error  // ErrActive, ErrDuplicate or ErrInUse
 	ID  string // of the update

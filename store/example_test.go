@@ -11,7 +11,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// One commit holds what belongs together; what must not happen twice is refused by the store itself.
+// One commit holds what belongs together; what must not happen twice is refused by the store
+// itself.
 func ExampleStore() {
 	ctx := context.Background()
 	db := memory.New()

@@ -34,16 +34,19 @@ const (
 
 const sha256Digits = 64 // of SHA-256 in hex
 
-// Normalize returns the change as every back end keeps it. A back end calls it on each change of a Commit before anything
-// else, so that all of them agree, whatever their database makes of odd text.
+// Normalize returns the change as every back end keeps it. A back end first calls it on each change
+// of a Commit, so that all back ends agree on odd text. It refuses a bad change with an error that
+// matches [ErrInvalid].
 //
-// Ids, endpoint names, versions of images and names of events must not be empty. They, an image's name and an idempotency
-// key are valid UTF-8 without control characters, within their bounds; all else is an error that matches [ErrInvalid].
-// In other text, which devices send, bytes that are not UTF-8, and NUL, become U+FFFD; it is ErrInvalid if it is then too
-// long, except that an event's Detail is cut instead. Times become UTC and lose what is finer than a microsecond. Slices
-// and pointers of the record itself are copied (those within Machine are not). Sizes and durations must not be negative,
-// times have a year from 0 to 9999, and a PutHolds has "" or 64 lower-case hex digits. An update's Machine has a phase, and
-// every value of an enumeration, there and in an event, has a name: what has none could be written but not read back.
+// Ids, endpoint names, versions of images and names of events must not be empty. They, the names of
+// images and idempotency keys are valid UTF-8 without control characters, within their bounds.
+// Other text comes from devices: bytes that are not UTF-8, and NUL, become U+FFFD. It is ErrInvalid
+// if it is then too long; only an event's Detail is cut instead. Times become UTC, with
+// microseconds, and have a year from 0 to 9999. Sizes and durations must not be negative. PutHolds
+// has "" or 64 lower-case hex digits. An update's Machine has a phase, and each value of an
+// enumeration has a name; one without could be written but not read.
+//
+// Normalize copies the slices and pointers of the record, except those within Machine.
 func Normalize(c Change) (Change, error) {
 	n := normalizer{}
 	switch c := c.(type) {
@@ -92,9 +95,9 @@ func Normalize(c Change) (Change, error) {
 	return nil, fmt.Errorf("%w: unknown change %T", ErrInvalid, c)
 }
 
-// CheckLabels returns an error that matches [ErrInvalid] if labels break these bounds: at most [MaxLabels] of them; a name
-// is 1 to [MaxLabelName] bytes of the letters A to Z and a to z, digits, and the characters - _ . and /; a value is up to
-// [MaxLabelValue] bytes of UTF-8 without control characters, and may be empty.
+// CheckLabels returns an error that matches [ErrInvalid] if labels break their rules: at most
+// [MaxLabels] labels; a name has 1 to [MaxLabelName] bytes of A to Z, a to z, 0 to 9, and - _ . and
+// /; a value has up to [MaxLabelValue] bytes of UTF-8 without control characters, and may be empty.
 func CheckLabels(labels map[string]string) error {
 	if len(labels) > MaxLabels {
 		return fmt.Errorf("%w: %d labels, more than %d", ErrInvalid, len(labels), MaxLabels)
@@ -132,7 +135,7 @@ func (n *normalizer) update(u *Update) {
 	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
 	}
-	// Encoding finds each value that has no text, also in fields that are added later.
+	// Encoding fails for each value that has no text, in all fields.
 	if err := json.NewEncoder(io.Discard).Encode(&u.Machine); err != nil {
 		n.fail("update: %w", err)
 	}
@@ -204,7 +207,7 @@ func (n *normalizer) registration(r *RegistrationRecord) {
 	n.time(&r.Ended)
 }
 
-// key checks the key of a record of a kind.
+// key checks the key of a record.
 func (n *normalizer) key(kind Kind, key string) {
 	switch kind {
 	case KindUpdate, KindImage:
@@ -226,21 +229,21 @@ func (n *normalizer) fail(format string, args ...any) {
 	}
 }
 
-// word checks text that finds a record: it is kept as it is or not at all.
+// word checks text by which records are found, and which is therefore not changed.
 func (n *normalizer) word(what, s string, least, most int) {
 	if wrong := names.Check(s, least, most); wrong != "" {
 		n.fail("%s %s", what, wrong)
 	}
 }
 
-// text makes text that only informs fit to be kept.
+// text replaces what a database may not store in text for people.
 func (n *normalizer) text(what string, s *string, most int) {
 	if *s = clean(*s); len(*s) > most {
 		n.fail("%s has %d bytes, more than %d", what, len(*s), most)
 	}
 }
 
-// name checks that a value of an enumeration has a text.
+// name checks that a value of an enumeration has a name.
 func (n *normalizer) name(v encoding.TextMarshaler) {
 	if _, err := v.MarshalText(); err != nil {
 		n.fail("%w", err)

@@ -6,19 +6,19 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// An Update is the record of one image on its way to one endpoint, from request to outcome. It is active until
-// Machine.Outcome is set. See [Normalize] for what its fields may hold.
+// An Update is the record of one image on its way to one endpoint, from request to outcome. It is
+// active until it has an outcome. [Normalize] says what its fields may hold.
 type Update struct {
 	ID       string `json:"id"` // 26 characters that sort by creation time (a ULID)
 	Endpoint string `json:"endpoint"`
 	Image    string `json:"image"`         // id of the image
 	Key      string `json:"key,omitempty"` // idempotency key of the request, "" if it had none
 
-	// Labels are what the request said for programs to find the update by; see [CheckLabels].
+	// Labels are the labels of the request, by which programs find the update; see [CheckLabels].
 	Labels map[string]string `json:"labels,omitempty"`
 
 	Machine fsm.Update `json:"machine"`          // what the state machine knows
-	Tokens  []string   `json:"tokens,omitempty"` // SHA-256, in hex, of each download token that was given out
+	Tokens  []string   `json:"tokens,omitempty"` // SHA-256, in hex, of each download token that the server issued
 
 	Revision uint64    `json:"revision"` // for compare-and-swap; set by the store
 	Since    uint64    `json:"since"`    // the journal's last sequence number before the update; set by the store
@@ -51,16 +51,16 @@ func (u Update) Outcome() fsm.Outcome { return u.Machine.Outcome }
 // Target is the version that the device is to run, as resource 3/0/3 shows it.
 func (u Update) Target() string { return u.Machine.Plan.Target }
 
-// Wait is what an active update waits for, whose time that is, and until when; zero once the update
+// Wait says what an active update waits for, on whom, and until when. It is zero for an update that
 // has ended.
 func (u Update) Wait() fsm.Wait { return u.Machine.Wait }
 
-// Progress is how much of the package went to the device in the current attempt.
+// Progress says how much of the package the server has sent to the device in the current attempt.
 func (u Update) Progress() Progress {
 	return Progress{Bytes: u.Machine.Bytes, Total: u.Machine.Plan.Size}
 }
 
-// Progress says how much of a package went to the device, in bytes.
+// Progress says how much of a package the server has sent to a device, in bytes.
 type Progress struct {
 	Bytes int64 `json:"bytes"`
 	Total int64 `json:"total"`
@@ -83,7 +83,8 @@ type Device struct {
 	Firmware     Firmware           `json:"firmware"`
 }
 
-// A RegistrationRecord is the last registration of an endpoint, whether it still holds or has ended.
+// A RegistrationRecord is the last registration of an endpoint, whether it still holds or has
+// ended.
 type RegistrationRecord struct {
 	ID           string        `json:"id"`              // the location's last segment
 	Address      string        `json:"address"`         // host:port that requests are sent to
@@ -96,17 +97,18 @@ type RegistrationRecord struct {
 	SMS          string        `json:"sms,omitempty"`
 	ProfileID    string        `json:"profile_id,omitempty"`    // of LwM2M 1.2
 	Links        string        `json:"links,omitempty"`         // the objects, in link format, as the device sent them
-	Identity     string        `json:"identity,omitempty"`      // name of the proven identity, "" without security
+	Identity     string        `json:"identity,omitempty"`      // name of the verified identity, "" without security
 	IdentityKind string        `json:"identity_kind,omitempty"` // psk, certificate
 	Secured      bool          `json:"secured,omitempty"`       // has ever registered with credentials; see [DeleteDevice]
 	Registered   time.Time     `json:"registered"`
-	Updated      time.Time     `json:"updated"`        // of the last Register or Update: the lifetime counts from here; soft: may lag
-	LastSeen     time.Time     `json:"last_seen"`      // soft: may lag
+	Updated      time.Time     `json:"updated"`        // of the last Register or Update, where the lifetime begins; may lag
+	LastSeen     time.Time     `json:"last_seen"`      // may lag
 	Ended        time.Time     `json:"ended,omitzero"` // zero while the registration holds
 }
 
-// Firmware is what was last read of an endpoint's firmware. Nil, and "" as a version, mean that it is not known: nobody has
-// read it, or the device has no such resource, refuses to tell it or says nothing in it.
+// Firmware is what a server has last read of an endpoint's firmware. Nil, and an empty version,
+// mean that it is not known: no server has read it, or the device has no such resource, refuses to
+// show it, or shows it empty.
 type Firmware struct {
 	State     *fsm.State          `json:"state,omitzero"`      // resource 5/0/3
 	Result    *fsm.Result         `json:"result,omitzero"`     // resource 5/0/5
@@ -116,7 +118,7 @@ type Firmware struct {
 	Component string              `json:"component,omitempty"` // reserved for objects other than 5; empty for Object 5
 	Read      time.Time           `json:"read,omitzero"`       // zero if never read
 
-	// Holds is the SHA-256, in hex, of the package that the device holds in State Downloaded, as far as this server has
-	// proof; "" if it has none. Only [PutHolds] changes it.
+	// Holds is the SHA-256, in hex, of the package that the device holds in State Downloaded, if
+	// this server has proof of it, else "". Only [PutHolds] changes it.
 	Holds string `json:"holds,omitempty"`
 }

@@ -3,20 +3,20 @@
 //
 // The records are plain: an [Update] is one image on its way to one endpoint, an [Image] is one
 // version of firmware, a [Device] is what is known of one endpoint, and an [Event] is a line of the
-// journal of an update. A [Store] keeps the records of one namespace (one tenant). One method writes,
-// [Store.Commit]; the others read.
+// journal of an update. A [Store] keeps the records of one namespace (one tenant). One method
+// writes, [Store.Commit]; the others read.
 //
 // What must hold together is one commit: a step of an update and the journal lines that explain it
 // become durable together or not at all. A store enforces two rules, because only it can when many
-// callers write at once: an endpoint has at most one active update ([ErrActive]), and an image that an
-// active update needs cannot be deleted ([ErrInUse]).
+// callers write at once: an endpoint has at most one active update ([ErrActive]), and an image that
+// an active update needs cannot be deleted ([ErrInUse]).
 //
-// A record that cannot be read ([ErrDamaged]) makes only what needs it fail. [RemoveDamaged] removes
-// it.
+// A record that cannot be read ([ErrDamaged]) makes only what needs it fail. [RemoveDamaged]
+// removes it.
 //
-// Package memory keeps records for tests and trials, package bolt keeps them in one file. Another back
-// end is one type that implements Store and passes storetest.Run; the example of package storetest is
-// one. This package and all that it imports know no network.
+// Package memory keeps records for tests and trials, package bolt keeps them in one file. Another
+// back end is one type that implements Store and passes storetest.Run; the example of package
+// storetest is one. This package and all that it imports know no network.
 package store
 
 import (
@@ -24,26 +24,27 @@ import (
 	"iter"
 )
 
-// A Store keeps the records of one namespace. It is safe for concurrent use. So are the sequences that
-// it returns: each range over one asks the database again.
+// A Store keeps the records of one namespace. It is safe for concurrent use. So are the sequences
+// that it returns: each range over one asks the database again.
 //
-// Records pass by value. Slices and maps in them belong to the receiver: a store copies what it keeps,
-// and the caller owns what a store returns. Text and times come back as [Normalize] leaves them.
+// Records pass by value. Slices and maps in them belong to the receiver: a store copies what it
+// keeps, and the caller owns what a store returns. Text and times come back as [Normalize] leaves
+// them.
 //
 // A sequence is no snapshot: each record is as it was at some moment of the iteration, and a record
-// that exists throughout is yielded exactly once. It yields an error at most once, as its last pair,
-// except for damaged records. The body of the loop may call the store, Commit too; so may the Filter
-// of a query.
+// that exists throughout is yielded exactly once. It yields an error at most once, as its last
+// pair, except for damaged records. The body of the loop may call the store, Commit too; so may the
+// Filter of a query.
 //
-// A damaged record makes only what needs it fail. Update, Image and Device return a *DamagedError. A
-// sequence yields a *DamagedError with a record that has nothing but its id, endpoint or sequence
-// number, and what else is certain: the endpoint or update that the query names, or that a device is
-// Secured. Then it goes on. A query yields a damaged record if it may be among what it selects,
+// A damaged record makes only what needs it fail. Update, Image and Device return a *DamagedError.
+// A sequence yields a *DamagedError with a record that has nothing but its id, endpoint or sequence
+// number, and what else is certain: the endpoint or update that the query names, or that a device
+// is Secured. Then it goes on. A query yields a damaged record if it may be among what it selects,
 // without calling Filter, and counts it against Limit.
 //
 // Errors match the variables of this package by errors.Is; an error of the database matches none. A
-// call whose context has ended before it starts fails without effect. If the context ends while Commit
-// runs, the commit may or may not have taken place: the caller reads before it repeats.
+// call whose context has ended before it starts fails without effect. If the context ends while
+// Commit runs, the commit may or may not have taken place: the caller reads before it repeats.
 type Store interface {
 	// Commit applies all changes, in order, or none, and is durable when it returns nil. It returns
 	// the sequence number of the last event of the journal.
@@ -55,8 +56,8 @@ type Store interface {
 
 	// Update returns the update with this id, or ErrNotFound, or ErrDamaged.
 	Update(ctx context.Context, id string) (Update, error)
-	// Updates yields the updates that the query selects, by falling id, which is newest first, or by
-	// rising id if q.Oldest is set.
+	// Updates yields the updates that the query selects, by falling id, which is newest first, or
+	// by rising id if q.Oldest is set.
 	Updates(ctx context.Context, q UpdateQuery) iter.Seq2[Update, error]
 	// Events yields the lines of the journal that the query selects, by rising sequence number.
 	Events(ctx context.Context, q EventQuery) iter.Seq2[Event, error]
@@ -84,13 +85,14 @@ type UpdateQuery struct {
 	Active   bool   // only updates that have not ended
 	Oldest   bool   // oldest first instead of newest first
 
-	// Labels selects only updates that have each of these labels, with these values. Empty selects all.
+	// Labels selects only updates that have each of these labels, with these values. Empty selects
+	// all.
 	Labels map[string]string
 	// Filter selects further, for what a back end has no index for. Nil selects all.
 	Filter func(Update) bool
 
-	// After is the id of the last update of the page before, "" for the first page. It may have been
-	// deleted. Updates that are created meanwhile neither repeat nor hide one.
+	// After is the id of the last update of the page before, "" for the first page. It may have
+	// been deleted. Updates that are created meanwhile neither repeat nor hide one.
 	After string
 	Limit int // how many at most; 0 means no limit
 }

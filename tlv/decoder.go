@@ -5,8 +5,8 @@ import (
 	"iter"
 )
 
-// kindSet is the set of kinds that may stand at a place, a bit for each. Elements of different levels
-// do not mix, so that the kind of one element says which may stand beside it.
+// kindSet is the set of kinds that may stand at a place, a bit for each. Elements of different
+// levels do not mix, so that the kind of one element says which may stand beside it.
 type kindSet uint8
 
 const (
@@ -21,8 +21,8 @@ func (s kindSet) has(k Kind) bool { return s>>k&1 != 0 }
 func isValue(k Kind) bool { return k&1 != 0 }
 
 var (
-	// beside has the kinds that can be siblings of each kind; for an invalid kind, a set that no place
-	// ever has.
+	// beside has the kinds that can be siblings of each kind; for an invalid kind, a set that no
+	// place ever has.
 	beside = func() (t [256]kindSet) {
 		for k := range t {
 			t[k] = 1 << 5
@@ -56,8 +56,8 @@ type Element struct {
 // Offset returns where Value begins, in bytes from the start of the input of [All] (modulo 4 GiB).
 func (e Element) Offset() int { return int(e.offset) }
 
-// Children iterates over the elements inside an [ObjectInstance] or [MultipleResource], as [All] does.
-// For a [Resource] or [ResourceInstance] it yields [ErrNesting].
+// Children iterates over the elements inside an [ObjectInstance] or [MultipleResource], as [All]
+// does. For a [Resource] or [ResourceInstance] it yields [ErrNesting].
 func (e Element) Children() iter.Seq2[Element, error] { return e.decoder().All() }
 
 func (e Element) decoder() decoder {

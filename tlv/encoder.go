@@ -5,12 +5,12 @@ import (
 	"math"
 )
 
-// Encoder appends elements to a buffer, each in its shortest form. The zero Encoder starts a buffer of
-// its own; [NewEncoder] appends to one of the caller's.
+// Encoder appends elements to a buffer, each in its shortest form. The zero Encoder starts a buffer
+// of its own; [NewEncoder] appends to one of the caller's.
 //
-// After the first error all calls do nothing, and [Encoder.Bytes] returns the error. An Encoder checks
-// nesting as strictly as [All], and refuses identifier 65535 and values longer than [MaxLength]. It does
-// not look for duplicate identifiers. It is not safe for concurrent use.
+// After the first error all calls do nothing, and [Encoder.Bytes] returns the error. An Encoder
+// checks nesting as strictly as [All], and refuses identifier 65535 and values longer than
+// [MaxLength]. It does not look for duplicate identifiers. It is not safe for concurrent use.
 type Encoder struct {
 	buf   []byte
 	err   error
@@ -29,8 +29,8 @@ type container struct {
 // NewEncoder returns an Encoder that appends to dst.
 func NewEncoder(dst []byte) Encoder { return Encoder{buf: dst, kinds: anyKind} }
 
-// Bytes returns the buffer and the first error, a [*SyntaxError]. After an error the buffer ends with
-// the last call that succeeded.
+// Bytes returns the buffer and the first error, a [*SyntaxError]. After an error the buffer ends
+// with the last call that succeeded.
 func (e *Encoder) Bytes() ([]byte, error) {
 	if e.depth > 0 {
 		e.fail(ErrUnbalanced)
@@ -38,8 +38,8 @@ func (e *Encoder) Bytes() ([]byte, error) {
 	return e.buf, e.err
 }
 
-// Begin opens an [ObjectInstance] or a [MultipleResource]. The elements that follow are inside it until
-// [Encoder.End].
+// Begin opens an [ObjectInstance] or a [MultipleResource]. The elements that follow are inside it
+// until [Encoder.End].
 func (e *Encoder) Begin(k Kind, id uint16) {
 	if isValue(k) {
 		e.fail(ErrNesting)

@@ -15,8 +15,8 @@ var (
 	ErrReservedID = errors.New("tlv: identifier 65535 is reserved")
 	// ErrDuplicateID: two elements of one level have the same identifier.
 	ErrDuplicateID = errors.New("tlv: duplicate identifier")
-	// ErrLength: a value of a length that its data type does not have, or one to encode that is longer
-	// than [MaxLength].
+	// ErrLength: a value of a length that its data type does not have, or one to encode that is
+	// longer than [MaxLength].
 	ErrLength = errors.New("tlv: bad value length")
 	// ErrValue: a value that its data type does not have.
 	ErrValue = errors.New("tlv: bad value")
@@ -26,9 +26,9 @@ var (
 
 // SyntaxError says where a body is malformed and why.
 type SyntaxError struct {
-	// Offset is where, in bytes from the start of the input of [All] or [Validate]: the first byte of
-	// the element, or of its value if only the value is wrong. For an [Encoder] it is where the refused
-	// element would begin in its buffer.
+	// Offset is where, in bytes from the start of the input of [All] or [Validate]: the first byte
+	// of the element, or of its value if only the value is wrong. For an [Encoder] it is where the
+	// refused element would begin in its buffer.
 	Offset int
 	// Err is one of the Err variables of this package.
 	Err error

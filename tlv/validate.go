@@ -2,10 +2,10 @@ package tlv
 
 import "io"
 
-// Validate checks a whole body: every element at every level, and that no level has two elements with
-// the same identifier, which [All] does not check. The error is a [*SyntaxError]. It takes time in
-// proportion to the length of data, and allocates nothing unless the identifiers are in a disorder that
-// real devices do not send, then at most 24 KiB.
+// Validate checks a whole body: every element at every level, and that no level has two elements
+// with the same identifier, which [All] does not check. The error is a [*SyntaxError]. It takes
+// time in proportion to the length of data, and allocates nothing unless the identifiers are in a
+// disorder that real devices do not send, then at most 24 KiB.
 func Validate(data []byte) error {
 	var tables [3]*idTable
 	return validate(newDecoder(data), &tables, 0)

@@ -7,11 +7,11 @@ import (
 )
 
 // The methods below read the value of an element as one of LwM2M's data types. An opaque value is
-// Element.Value itself. Their errors are a *SyntaxError at the offset of the value, with ErrLength or
-// ErrValue.
+// Element.Value itself. Their errors are a *SyntaxError at the offset of the value, with ErrLength
+// or ErrValue.
 
-// Int reads an integer of 1, 2, 4 or 8 bytes, big-endian two's complement. A time is an integer too, in
-// seconds since 1970. The error is [ErrLength].
+// Int reads an integer of 1, 2, 4 or 8 bytes, big-endian two's complement. A time is an integer
+// too, in seconds since 1970. The error is [ErrLength].
 func (e Element) Int() (int64, error) {
 	switch v := e.Value; len(v) {
 	case 1:
@@ -71,8 +71,8 @@ func (e Element) Text() (string, error) {
 	return string(e.Value), nil
 }
 
-// ObjectLink reads a link to an object instance, 4 bytes; 65535, 65535 links to nothing. The error is
-// [ErrLength].
+// ObjectLink reads a link to an object instance, 4 bytes; 65535, 65535 links to nothing. The error
+// is [ErrLength].
 func (e Element) ObjectLink() (object, instance uint16, err error) {
 	if len(e.Value) != 4 {
 		return 0, 0, e.bad(ErrLength)

@@ -204,7 +204,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// signRaw makes a bundle with any manifest without the package: RFC 9052, section 4.4, step by step.
+// signRaw makes a bundle with any manifest without the package: RFC 9052, section 4.4, step by
+// step.
 func signRaw(t *testing.T, manifest any) []byte {
 	t.Helper()
 	enc, err := cbor.CoreDetEncOptions().EncMode()

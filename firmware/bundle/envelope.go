@@ -10,8 +10,8 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// Magic begins every bundle. Its first byte is not ASCII, and it ends with a line end that text modes
-// change, so that neither text nor a file copied as text passes for a bundle.
+// Magic begins every bundle. Its first byte is not ASCII, and it ends with a line end that text
+// modes change, so that neither text nor a file copied as text passes for a bundle.
 const Magic = "\x89OTAGO\r\n"
 
 // MaxEnvelope is the largest size of the signed manifest of a bundle, in bytes.

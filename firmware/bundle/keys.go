@@ -21,9 +21,9 @@ const (
 )
 
 // CreateKeyFiles makes a key pair and writes it to two new PEM files: the private key, which signs
-// bundles, to private (PKCS #8, readable by its owner only), the public key, which goes into devices,
-// to public (SubjectPublicKeyInfo). It fails with [fs.ErrExist], and changes nothing, if one of the
-// files exists.
+// bundles, to private (PKCS #8, readable by its owner only), the public key, which goes into
+// devices, to public (SubjectPublicKeyInfo). It fails with [fs.ErrExist], and changes nothing, if
+// one of the files exists.
 func CreateKeyFiles(private, public string) error {
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

@@ -33,14 +33,14 @@ var (
 
 // A Manifest says what the image of a bundle is.
 type Manifest struct {
-	// Name is the product that the image is for: 1 to 255 bytes of printable UTF-8 without spaces at
-	// its ends.
+	// Name is the product that the image is for: 1 to 255 bytes of printable UTF-8 without spaces
+	// at its ends.
 	Name string
 	// Version is the image's version. [CheckVersion] says which are valid, [CompareVersions] orders
 	// them.
 	Version string
-	// MinVersion is the lowest version that must run for a device to install the image, and lower than
-	// Version. Default: any version may run.
+	// MinVersion is the lowest version that must run for a device to install the image, and lower
+	// than Version. Default: any version may run.
 	MinVersion string
 	// Size is the size of the image in bytes, at least 1. [Sign] sets it.
 	Size int64

@@ -9,8 +9,8 @@ import (
 )
 
 // Sign writes the bundle of m and the image to w, signed by key. It reads the image twice, from its
-// current offset to its end: once for the size and digest, which it sets in the manifest, once to copy
-// it. If the image changes in between, Sign fails, and what it has written is no valid bundle.
+// current offset to its end: once for the size and digest, which it sets in the manifest, once to
+// copy it. If the image changes in between, Sign fails, and what it has written is no valid bundle.
 func Sign(w io.Writer, key ed25519.PrivateKey, m Manifest, image io.ReadSeeker) error {
 	start, err := image.Seek(0, io.SeekCurrent)
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 
 // A Policy is what a device accepts. The zero Policy accepts every bundle with a good signature.
 type Policy struct {
-	// Running is the version that runs now. A bundle must have a higher one, and its minimum version
-	// must not be higher than this. Default: every version is accepted.
+	// Running is the version that runs now. A bundle must have a higher one, and its minimum
+	// version must not be higher than this. Default: every version is accepted.
 	Running string
-	// Name is the name that a bundle must have, so that two products that share a key take only their
-	// own. Default: any name is accepted.
+	// Name is the name that a bundle must have, so that two products that share a key take only
+	// their own. Default: any name is accepted.
 	Name string
 	// MaxSize is the largest size of an image, in bytes. Default: no limit.
 	MaxSize int64
@@ -40,10 +40,10 @@ func (p Policy) check(m Manifest) error {
 	return nil
 }
 
-// A Verifier takes a bundle piece by piece, and passes its image on to a writer. It writes the first
-// byte only after it has verified the signature over the manifest and the policy has accepted it.
-// Whether the image is the one that was signed is known only at the end: see [Verifier.Close]. It
-// holds at most [MaxEnvelope] bytes. It is not safe for concurrent use.
+// A Verifier takes a bundle piece by piece, and passes its image on to a writer. It writes the
+// first byte only after it has verified the signature over the manifest and the policy has accepted
+// it. Whether the image is the one that was signed is known only at the end: see [Verifier.Close].
+// It holds at most [MaxEnvelope] bytes. It is not safe for concurrent use.
 type Verifier struct {
 	image    io.Writer
 	trust    ed25519.PublicKey
@@ -82,8 +82,9 @@ func (v *Verifier) Header() []byte {
 	return append([]byte(nil), v.header...)
 }
 
-// Write takes the next bytes of the bundle. Its errors are [ErrFormat], [ErrIntegrity], [ErrVersion],
-// [ErrTooLarge], and those of the image's writer. After an error every call returns that error.
+// Write takes the next bytes of the bundle. Its errors are [ErrFormat], [ErrIntegrity],
+// [ErrVersion], [ErrTooLarge], and those of the image's writer. After an error every call returns
+// that error.
 func (v *Verifier) Write(p []byte) (int, error) {
 	if v.err != nil {
 		return 0, v.err

@@ -9,9 +9,9 @@ import (
 
 // CheckVersion returns an error that says why a bundle cannot have the version s.
 //
-// A version has at most 255 bytes. It consists of dotted identifiers of ASCII letters, digits and "_",
-// the first of which begins with a digit, or with "v" and a digit. A pre-release may follow after "-",
-// and build metadata after "+": dotted identifiers in which "-" is allowed too, such as
+// A version has at most 255 bytes. It consists of dotted identifiers of ASCII letters, digits and
+// "_", the first of which begins with a digit, or with "v" and a digit. A pre-release may follow
+// after "-", and build metadata after "+": dotted identifiers in which "-" is allowed too, such as
 // 2024.11-rc.1+build-7. No identifier is empty.
 func CheckVersion(s string) error {
 	if len(s) > maxText {
@@ -36,7 +36,8 @@ func CheckVersion(s string) error {
 	return nil
 }
 
-// identifiers reports whether s is dotted identifiers, none of them empty, of letters, digits and others.
+// identifiers reports whether s is dotted identifiers, none of them empty, of letters, digits and
+// others.
 func identifiers(s, others string) bool {
 	for id := range strings.SplitSeq(s, ".") {
 		for i := range len(id) {
@@ -52,13 +53,14 @@ func identifiers(s, others string) bool {
 	return true
 }
 
-// CompareVersions returns a negative number if a is lower than b, 0 if they are equal, and a positive
-// number if a is higher.
+// CompareVersions returns a negative number if a is lower than b, 0 if they are equal, and a
+// positive number if a is higher.
 //
-// The order is that of Semantic Versioning 2.0.0, section 11, for more kinds of versions: any number of
-// identifiers, of which missing ones count as 0 (1.2 equals 1.2.0), leading zeros, numbers of any
-// length, a leading "v". Numbers are lower than other identifiers, which are compared as bytes. A
-// version with a pre-release is lower than the same without; build metadata does not count.
+// The order is that of Semantic Versioning 2.0.0, section 11, for more kinds of versions: any
+// number of identifiers, of which missing ones count as 0 (1.2 equals 1.2.0), leading zeros,
+// numbers of any length, a leading "v". Numbers are lower than other identifiers, which are
+// compared as bytes. A version with a pre-release is lower than the same without; build metadata
+// does not count.
 func CompareVersions(a, b string) int {
 	aRelease, aPre := splitVersion(a)
 	bRelease, bPre := splitVersion(b)
@@ -92,7 +94,8 @@ func compareRelease(a, b string) int {
 	return 0
 }
 
-// comparePreRelease differs from compareRelease in that a missing identifier is lower than any other.
+// comparePreRelease differs from compareRelease in that a missing identifier is lower than any
+// other.
 func comparePreRelease(a, b string) int {
 	for {
 		var x, y string

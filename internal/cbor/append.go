@@ -58,7 +58,8 @@ func AppendFloat(dst []byte, f float64) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, single), math.Float32bits(f32))
 }
 
-// toHalf returns f, which is no NaN, as an IEEE 754 half-precision float, and whether that is exact.
+// toHalf returns f, which is no NaN, as an IEEE 754 half-precision float, and whether that is
+// exact.
 func toHalf(f float32) (uint16, bool) {
 	bits := math.Float32bits(f)
 	sign := uint16(bits >> 16 & 0x8000)

@@ -1,8 +1,9 @@
 // Package cbor reads and writes the part of CBOR (RFC 8949) that senml and lwm2m need.
 //
 // A Reader never allocates for a length that the input only claims, and bounds how deep it follows
-// nested items. Its errors are bare categories; Pos is then at the item that is at fault. The append
-// functions write definite lengths and the shortest form, and allocate only what append needs.
+// nested items. Its errors are bare categories; Pos is then at the item that is at fault. The
+// append functions write definite lengths and the shortest form, and allocate only what append
+// needs.
 package cbor
 
 import (

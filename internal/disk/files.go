@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 )
 
-// Files changes files so that each change is durable when it returns. The zero value is ready to use.
+// Files changes files so that each change is durable when it returns. The zero value is ready to
+// use.
 type Files struct {
-	// Hook is called before each step of a change. Its error ends the change there, as a power failure
-	// does in tests.
+	// Hook is called before each step of a change. Its error ends the change there, as a power
+	// failure does in tests.
 	Hook func(op string) error
 	// Done is called after each step.
 	Done func(Step)

@@ -28,7 +28,8 @@ func (b block) contains(line, column int) bool {
 		(line < b.endLine || line == b.endLine && column < b.endColumn)
 }
 
-// measure runs the tests of a package unchanged, and notes what they cover and how long they may take.
+// measure runs the tests of a package unchanged, and notes what they cover and how long they may
+// take.
 func (p *pkg) measure(ctx context.Context, t *tester, short bool, grace time.Duration) error {
 	built, err := t.build(ctx, p.importPath, "", "-cover")
 	if err != nil {
@@ -95,8 +96,9 @@ func (p *pkg) blockAt(pos token.Pos) (block, bool) {
 	return found, found.file != ""
 }
 
-// covered reports whether the tests run the statement that a node belongs to. The path leads to the node, from the file on, and
-// ends with it. What belongs to no statement, a declaration at package level, is covered if covered code uses what it declares.
+// covered reports whether the tests run the statement that a node belongs to. The path leads to the
+// node, from the file on, and ends with it. What belongs to no statement, a declaration at package
+// level, is covered if covered code uses what it declares.
 func (p *pkg) covered(path []ast.Node, used map[types.Object]bool) bool {
 	for i := len(path) - 1; i >= 0; i-- {
 		switch n := path[i].(type) {
@@ -117,7 +119,8 @@ func (p *pkg) covered(path []ast.Node, used map[types.Object]bool) bool {
 	return false
 }
 
-// used returns the constants and variables of the package level that covered code uses, directly or through others.
+// used returns the constants and variables of the package level that covered code uses, directly or
+// through others.
 func (p *pkg) used() map[types.Object]bool {
 	used := map[types.Object]bool{}
 	for {

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// unified returns the difference of two texts in the unified format, as one hunk with three lines around it.
+// unified returns the difference of two texts in the unified format, as one hunk with three lines
+// around it.
 func unified(name, before, after string) string {
 	a, b := splitLines(before), splitLines(after)
 	head := 0

@@ -11,16 +11,17 @@ import (
 
 // A drawer draws mutations in an order that the seed determines.
 //
-// A site's place in that order depends on the seed, on the site, and on the weight of its package. So statements that the
-// tests cover in some runs only move the numbers of other mutations little, and change none of them.
+// A site's place in that order depends on the seed, on the site, and on the weight of its package.
+// So statements that the tests cover in some runs only move the numbers of other mutations little,
+// and change none of them.
 type drawer struct {
 	sites  []*site // covered, in the order of the draw
 	rng    map[*site]*rand.Rand
 	number int
 }
 
-// newDrawer orders the sites so that each next one is of a package with a chance that grows with the statements which its
-// tests cover, and within a package is each with the same chance.
+// newDrawer orders the sites so that each next one is of a package with a chance that grows with
+// the statements which its tests cover, and within a package is each with the same chance.
 func newDrawer(seed uint64, packages []*pkg, sites map[*pkg][]*site) *drawer {
 	d := &drawer{rng: map[*site]*rand.Rand{}}
 	keys := map[*site]float64{}
@@ -34,7 +35,8 @@ func newDrawer(seed uint64, packages []*pkg, sites map[*pkg][]*site) *drawer {
 			h := fnv.New64a()
 			fmt.Fprintf(h, "%s %s %d %d", p.importPath, m.src.name, m.start, m.end)
 			rng := rand.New(rand.NewPCG(seed, h.Sum64()))
-			// The least of exponential variables is each with a chance that its rate is a part of the sum of.
+			// The least of exponential variables is each with a chance that its rate is a part of
+			// the sum of.
 			keys[s] = rng.ExpFloat64() / math.Max(weight, math.SmallestNonzeroFloat64)
 			d.rng[s] = rng
 			d.sites = append(d.sites, s)
@@ -44,7 +46,8 @@ func newDrawer(seed uint64, packages []*pkg, sites map[*pkg][]*site) *drawer {
 	return d
 }
 
-// draw returns the next mutation that compiles, or nil if there is no site left. A site is drawn once.
+// draw returns the next mutation that compiles, or nil if there is no site left. A site is drawn
+// once.
 func (d *drawer) draw() *mutation {
 	for len(d.sites) > 0 {
 		s := d.sites[0]

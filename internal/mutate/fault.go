@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// A fault is one that somebody planted, with the test that must find it. Its file is a text like this one:
+// A fault is one that somebody planted, with the test that must find it. Its file is a text like
+// this one:
 //
 //	# The server forgets that it has executed the package.
 //	invariant: 3
@@ -26,10 +27,11 @@ import (
 //	with:
 //		case m.Memory.Executed && false:
 //
-// The test is a regular expression for -run; package and file are relative to the working directory. What replace: holds must
-// occur once in the file, which may be in the middle of its lines; with: may be empty. Further lines file:, replace: and with:
-// may follow for further changes. Flags may be missing, and so may the invariant if -invariants is not given. Flags are those
-// of the package's test, and those of go test that do not concern the build.
+// The test is a regular expression for -run; package and file are relative to the working
+// directory. What replace: holds must occur once in the file, which may be in the middle of its
+// lines; with: may be empty. Further lines file:, replace: and with: may follow for further
+// changes. Flags may be missing, and so may the invariant if -invariants is not given. Flags are
+// those of the package's test, and those of go test that do not concern the build.
 type fault struct {
 	name      string // of its file
 	why       string
@@ -167,7 +169,8 @@ func testFlags(flags []string) []string {
 	return out
 }
 
-// apply returns the texts of the files that the fault changes. The error says why it does not apply.
+// apply returns the texts of the files that the fault changes. The error says why it does not
+// apply.
 func (f *fault) apply(dir string) (map[string][]byte, error) {
 	texts := map[string][]byte{}
 	for _, c := range f.changes {

@@ -49,7 +49,8 @@ func (f *finder) visit(n ast.Node) bool {
 	return true
 }
 
-// negate adds the opposite of a condition. That of == is !=, which is a swap; that of true is another.
+// negate adds the opposite of a condition. That of == is !=, which is a swap; that of true is
+// another.
 func (f *finder) negate(e ast.Expr) {
 	if e == nil {
 		return
@@ -104,8 +105,9 @@ func (f *finder) binary(e *ast.BinaryExpr) {
 	}
 }
 
-// integer adds the successor of an integer. Two places are left out because a change there would mostly be none: the capacity
-// of a make, and one of several results, which an error beside it makes void.
+// integer adds the successor of an integer. Two places are left out because a change there would
+// mostly be none: the capacity of a make, and one of several results, which an error beside it
+// makes void.
 func (f *finder) integer(lit *ast.BasicLit) {
 	tv := f.pkg.info.Types[lit]
 	if lit.Kind != token.INT || tv.Value == nil {
@@ -193,8 +195,8 @@ func (f *finder) constant(e ast.Expr, name *ast.Ident) {
 	}
 }
 
-// drop adds that a statement is missing. Statements that go and defer begin stay, and so do those that only log, and the
-// parts of a for or if statement.
+// drop adds that a statement is missing. Statements that go and defer begin stay, and so do those
+// that only log, and the parts of a for or if statement.
 func (f *finder) drop(s ast.Stmt) {
 	switch above := f.parent().(type) {
 	case *ast.BlockStmt, *ast.CaseClause:

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A known mutation is one that changes nothing which a test could see, with the argument for that. A file of them has
-// paragraphs like this one, with empty lines between:
+// A known mutation is one that changes nothing which a test could see, with the argument for that.
+// A file of them has paragraphs like this one, with empty lines between:
 //
 //	# The loop before leaves n at most at the limit, so that more is not possible.
 //	file: firmware/fsm/judge.go
@@ -17,8 +17,9 @@ import (
 //	before: case m.Memory.Resets < m.Plan.Attempts:
 //	after: case m.Memory.Resets <= m.Plan.Attempts:
 //
-// The argument may take several lines, each after a #. Before and after are the lines that change, with each run of white
-// space as one space; after may be empty. A paragraph stands for all mutations that it fits.
+// The argument may take several lines, each after a #. Before and after are the lines that change,
+// with each run of white space as one space; after may be empty. A paragraph stands for all
+// mutations that it fits.
 type known struct {
 	where                                     string // its place in the file of known mutations
 	why, file, function, kind, before, change string

@@ -152,8 +152,8 @@ func (p *pkg) syntax() []*ast.File {
 	return files
 }
 
-// compiles reports whether the package passes the type checker with another text of one file. What the compiler refuses beyond
-// that is rare, and shows when the test is built.
+// compiles reports whether the package passes the type checker with another text of one file. What
+// the compiler refuses beyond that is rare, and shows when the test is built.
 func (p *pkg) compiles(changed *source, text []byte) bool {
 	syntax, err := parser.ParseFile(p.fset, changed.path, text, parser.SkipObjectResolution)
 	if err != nil {

@@ -1,22 +1,24 @@
-// Mutate breaks code on purpose, to see whether tests notice. It changes no file of the tree: the go command reads the
-// changed text through -overlay.
+// Mutate breaks code on purpose, to see whether tests notice. It changes no file of the tree: the
+// go command reads the changed text through -overlay.
 //
-// With packages, it makes random mutations of statements that their tests cover, runs the tests of the mutated package for
-// each, and lists those that no test kills:
+// With packages, it makes random mutations of statements that their tests cover, runs the tests of
+// the mutated package for each, and lists those that no test kills:
 //
 //	go run ./internal/mutate -seed 7 -n 100 ./firmware ./firmware/fsm
 //
-// The kinds of mutations are: negate (a condition), drop (a call, an assignment, an increment), off by one (a comparison, a
-// bound, an integer), and swap (a constant for another of its type, == for !=, true for false, a duration for its double or
-// half). The same seed and the same source give the same mutations, as far as the tests cover the same statements each time.
-// The flag -known names a file of mutations that change nothing that a test could see; see [known] for its format.
+// The kinds of mutations are: negate (a condition), drop (a call, an assignment, an increment), off
+// by one (a comparison, a bound, an integer), and swap (a constant for another of its type, == for
+// !=, true for false, a duration for its double or half). The same seed and the same source give
+// the same mutations, as far as the tests cover the same statements each time. The flag -known
+// names a file of mutations that change nothing that a test could see; see [known] for its format.
 //
-// With -faults, it plants the faults of a directory one by one, and requires that the test which a fault names fails with the
-// text which the fault expects; see [fault] for the format:
+// With -faults, it plants the faults of a directory one by one, and requires that the test which a
+// fault names fails with the text which the fault expects; see [fault] for the format:
 //
 //	go run ./internal/mutate -faults firmware/fsm/testdata/faults -invariants 8
 //
-// The exit status is 1 if too many mutations survive or a fault is not found, and 2 if the command could not do its work.
+// The exit status is 1 if too many mutations survive or a fault is not found, and 2 if the command
+// could not do its work.
 package main
 
 import (

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// limitMemory bounds the data of this process and of those that it starts from now on: a loop that a mutation keeps from
-// ending may take all the memory of the machine before its time is up.
+// limitMemory bounds the data of this process and of those that it starts from now on: a loop that
+// a mutation keeps from ending may take all the memory of the machine before its time is up.
 func limitMemory(bytes uint64) error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &limit); err != nil {

@@ -87,8 +87,8 @@ func mutations(out string) []string {
 	return lines
 }
 
-// TestVerdicts makes all mutations of a package that has one of each verdict. Two are known to change nothing, one of these
-// wrongly.
+// TestVerdicts makes all mutations of a package that has one of each verdict. Two are known to
+// change nothing, one of these wrongly.
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	dir := weak(t)

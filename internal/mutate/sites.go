@@ -90,7 +90,8 @@ func (p *pkg) sites() []*site {
 	return all
 }
 
-// add notes that a node can be replaced by a text. The node is the one that is looked at, or one below it.
+// add notes that a node can be replaced by a text. The node is the one that is looked at, or one
+// below it.
 func (f *finder) add(n ast.Node, kind, text string) {
 	start, end := f.offset(n.Pos()), f.offset(n.End())
 	key := [2]int{start, end}

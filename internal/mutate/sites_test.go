@@ -151,7 +151,8 @@ func TestKnown(t *testing.T) {
 	require.ErrorContains(t, err, `known.txt:2: there is file, func, kind, before and after, not "line"`)
 }
 
-// TestDrawSpreads holds the draw to its weights: packages come as often as their statements are covered, each site once.
+// TestDrawSpreads holds the draw to its weights: packages come as often as their statements are
+// covered, each site once.
 func TestDrawSpreads(t *testing.T) {
 	sites := map[*pkg][]*site{}
 	big, small := &pkg{importPath: "big", statements: 300}, &pkg{importPath: "small", statements: 100}

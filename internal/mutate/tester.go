@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// A tester builds and runs tests with some files replaced. All that it writes is in one directory of its own.
+// A tester builds and runs tests with some files replaced. All that it writes is in one directory
+// of its own.
 type tester struct {
 	dir    string // where the go command runs
 	tmp    string
@@ -33,7 +34,8 @@ func newTester(env environment) (*tester, error) {
 
 func (t *tester) close() { removeAll(t.tmp) }
 
-// removeAll deletes what it can. A process that a test has left may still write; what stays is among the temporary files.
+// removeAll deletes what it can. A process that a test has left may still write; what stays is
+// among the temporary files.
 func removeAll(dir string) { _ = os.RemoveAll(dir) }
 
 // goCommand runs the go command and returns what it prints.
@@ -50,7 +52,8 @@ func (t *tester) goCommand(ctx context.Context, args ...string) ([]byte, error) 
 	return out.Bytes(), nil
 }
 
-// overlay writes texts of files to where the go command can read them instead, and returns the name of the list of these.
+// overlay writes texts of files to where the go command can read them instead, and returns the name
+// of the list of these.
 func (t *tester) overlay(texts map[string][]byte) (string, error) {
 	dir := filepath.Join(t.tmp, fmt.Sprint("o", t.serial.Add(1)))
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -114,7 +117,8 @@ func (t *tester) run(ctx context.Context, b binary, dir, overlay string, timeout
 		return result{}, err
 	}
 	defer removeAll(tmp)
-	// The test binary ends itself when its time is up, and says where it stood, unless it is too busy for that.
+	// The test binary ends itself when its time is up, and says where it stood, unless it is too
+	// busy for that.
 	runCtx, cancel := context.WithTimeout(ctx, timeout+10*time.Second)
 	defer cancel()
 	var out limited

@@ -27,7 +27,8 @@ func TestExcerpt(t *testing.T) {
 	require.Equal(t, "panic: no", result{output: "panic: no\n"}.excerpt())
 }
 
-// TestRunLeavesNothing holds that a test is ended with its time, even if it does not listen, and that its directory goes.
+// TestRunLeavesNothing holds that a test is ended with its time, even if it does not listen, and
+// that its directory goes.
 func TestRunLeavesNothing(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"p/p.go":      "package p\n",

@@ -14,14 +14,14 @@ import (
 	"github.com/otago-iot/otago/store/internal/kv"
 )
 
-// A backend keeps tables in a namespace of a file.
+// A backend keeps tables in one namespace of a file.
 type backend struct {
 	namespace []byte
 	reopen    func() (bboltFile, error) // nil: the file is the caller's
 
-	mu     sync.RWMutex // read-held while db is used
+	mu     sync.RWMutex // read-locked while db is in use
 	db     bboltFile
-	broken error // nothing is written any more
+	broken error // why nothing is written any more
 }
 
 // create checks the format and makes the missing buckets. If none is missing, it writes nothing.
@@ -104,7 +104,7 @@ func (b *backend) update(fn func(*bbolt.Tx) error) error {
 		err := guard(func() error { return b.db.Update(fn) })
 		switch {
 		case errors.Is(err, ErrDamaged):
-			// bbolt was stopped in the midst of its work: what it has in memory is not to reach the file.
+			// A panic has interrupted bbolt: what it has in memory must not reach the file.
 			return &stoppedError{err}
 		case disk.Full(err):
 			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
@@ -113,13 +113,14 @@ func (b *backend) update(fn func(*bbolt.Tx) error) error {
 	})
 }
 
-// A stoppedError ends all writing.
+// A stoppedError ends writing for good.
 type stoppedError struct{ error }
 
 func (e *stoppedError) Unwrap() error { return e.error }
 
-// do runs fn with the file. A file that could not be mapped anew when it had to grow (a disk was full, or memory short) is
-// closed to bbolt for good; it is whole, so it is opened again.
+// do runs fn with the file. If bbolt could not map the file again when it grew, because the disk
+// was full or memory short, it does not use the file any more. The file is complete, so do opens it
+// again.
 func (b *backend) do(fn func() error) error {
 	run := func() error {
 		b.mu.RLock()
@@ -136,7 +137,7 @@ func (b *backend) do(fn func() error) error {
 	switch {
 	case isStopped:
 		b.broken = stopped.error
-	case b.db.View(func(*bbolt.Tx) error { return nil }) != nil: // nobody else has done it meanwhile
+	case b.db.View(func(*bbolt.Tx) error { return nil }) != nil: // no other call has done it
 		err = b.again()
 	default:
 		err = nil
@@ -148,21 +149,21 @@ func (b *backend) do(fn func() error) error {
 	return run()
 }
 
-// again opens the file again. mu is held.
+// again opens the file again. The caller holds mu.
 func (b *backend) again() error {
 	if err := b.db.Close(); err != nil {
 		return err
 	}
 	db, err := b.reopen()
 	if err != nil {
-		return err // the next call tries it again
+		return err // the next call tries again
 	}
 	b.db = db
 	return nil
 }
 
-// Close closes the file if it is not the caller's. Where bbolt was stopped it may hold its locks for ever; then only the file
-// is closed, so that others can open it.
+// Close closes the file if Open has opened it. If a panic has interrupted bbolt, it may never
+// release its locks; then Close closes only the file, so that others can open it.
 func (b *backend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -175,8 +176,8 @@ func (b *backend) Close() error {
 	return b.db.Close()
 }
 
-// guard turns a panic of bbolt, or a fault in the memory that it has mapped, into an error. A file that is damaged causes
-// both; without this one page of it would end the process at every start.
+// guard turns a panic of bbolt, or a fault in the memory that it has mapped, into an error. A
+// damaged file causes both, and would otherwise end the process at every start.
 func guard(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

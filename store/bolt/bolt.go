@@ -1,3 +1,25 @@
+// Package bolt keeps a store in one file, with bbolt. A program with nothing but a disk needs no
+// other database.
+//
+//	db, err := bolt.Open("ota.db", bolt.Config{})
+//	if err != nil {
+//		return err
+//	}
+//	defer db.Close()
+//
+// One process at a time has the file open; [Open] waits a little for its lock. Commits that come
+// together share a transaction and its fsync. If the process dies at any moment, the file has all
+// commits that returned, and perhaps some that had not returned yet.
+//
+// A damaged file is refused with [ErrDamaged] and not changed: replace it by a copy, made while no
+// process had it open. A commit that finds the disk full fails with store.ErrNoSpace; the store
+// keeps working, and accepts commits when there is room again.
+//
+// # The file
+//
+// Each namespace is a bucket, with a bucket for each table and index in it. A record is a byte with
+// the number of its format, then JSON. A later version of this module may add fields without a new
+// number. A file with another number is refused with store.ErrFormat.
 package bolt
 
 import (
@@ -17,8 +39,9 @@ import (
 var (
 	// ErrLocked: another process has the file open, or this one.
 	ErrLocked = errors.New("bolt: another process has the file open")
-	// ErrDamaged: the file is no database of this package, or it is incomplete or inconsistent. Open
-	// changes nothing in it. Commits and queries have this error too if they meet a damaged page later.
+	// ErrDamaged: the file is no database of this package, or it is incomplete or inconsistent.
+	// Open changes nothing in it. Commits and queries have this error too if they meet a damaged
+	// page later.
 	ErrDamaged = errors.New("bolt: file is damaged, or no database")
 )
 
@@ -33,8 +56,8 @@ type Store struct {
 
 // Config says how to open a store. The zero Config works.
 type Config struct {
-	// Namespace keeps the records apart from those of other namespaces in the same file, such as those
-	// of another tenant. Default: DefaultNamespace.
+	// Namespace keeps the records apart from those of other namespaces in the same file, such as
+	// those of another tenant. Default: DefaultNamespace.
 	Namespace string
 	// LockWait is how long Open waits for another process to close the file. Default: one second.
 	LockWait time.Duration
@@ -43,12 +66,12 @@ type Config struct {
 func (c Config) namespace() []byte { return []byte(cmp.Or(c.Namespace, DefaultNamespace)) }
 
 // Open opens the file, and makes one, readable by its owner only, if there is none: under another
-// name, which it changes to path when the file is durable, so that a crash leaves no incomplete file
-// at path. Closing the store closes the file.
+// name, which it changes to path when the file is durable, so that a crash leaves no incomplete
+// file at path. Closing the store closes the file.
 //
 // The error matches ErrLocked if another process, or this one, has the file open; ErrDamaged if the
-// file is no complete database, even if it is empty; store.ErrFormat if another version of this module wrote
-// it; store.ErrNoSpace if the disk is full. Open then has changed nothing in the file.
+// file is no complete database, even if it is empty; store.ErrFormat if another version of this
+// module wrote it; store.ErrNoSpace if the disk is full. Open then has changed nothing in the file.
 func Open(path string, cfg Config) (*Store, error) {
 	cfg.LockWait = cmp.Or(cfg.LockWait, time.Second)
 	db, err := openFile(path, cfg.LockWait)
@@ -85,7 +108,7 @@ func open(b *backend) (*Store, error) {
 	return &Store{s, b}, nil
 }
 
-// A tx finds a table's bucket once.
+// A tx keeps the buckets of the tables.
 type tx struct {
 	space  *bbolt.Bucket
 	tables [kv.Tables]*bbolt.Bucket

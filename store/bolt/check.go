@@ -9,8 +9,9 @@ import (
 	"os"
 )
 
-// What bbolt writes: pages, each of which begins with a header, of which the first two hold a meta page each. A commit writes
-// them in turn, so that one is good when the other is half written. Numbers are in the byte order of the machine.
+// A bbolt file is pages with a header each. The first two are meta pages, which commits write in
+// turn, so that one is good if a crash leaves the other incomplete. Numbers have the byte order of
+// the machine.
 const (
 	headerSize = 16 // id uint64, flags uint16, count uint16, overflow uint32
 	metaSize   = 64
@@ -27,8 +28,8 @@ const (
 
 var order = binary.NativeEndian
 
-// checkTwice checks a file. Its lock comes later, so another process may just be writing what was read: then a second look
-// is better.
+// checkTwice checks a file before it is locked. Another process may write it meanwhile, so that
+// only a second failure counts.
 func checkTwice(f *os.File) error {
 	err := check(f)
 	if errors.Is(err, ErrDamaged) {
@@ -37,8 +38,8 @@ func checkTwice(f *os.File) error {
 	return err
 }
 
-// check looks whether all that bbolt will follow is within the file. It would look there in mapped memory, and memory behind
-// the end of a file ends the process.
+// check checks that all pages that bbolt will follow are within the file. bbolt reads them in
+// mapped memory, and to read beyond the end of a file there ends the process.
 func check(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -54,7 +55,7 @@ func check(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	// The size of now: a file that is being written grows before its meta page says so.
+	// A file grows before its meta page says so, hence the size of now.
 	if info, err = f.Stat(); err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func check(f *os.File) error {
 // meta is what a meta page says.
 type meta struct{ pageSize, root, freelist, pages, txid uint64 }
 
-// newestMeta returns the meta page that bbolt will go by.
+// newestMeta returns the meta page that bbolt will use.
 func newestMeta(f io.ReaderAt, size int64) (meta, error) {
 	first, err := readMeta(f, 0)
 	second, err2 := meta{}, err
@@ -125,7 +126,7 @@ func readMeta(f io.ReaderAt, at int64) (meta, error) {
 	return m, nil
 }
 
-// page returns a page that must be of one of the kinds, and within what is written.
+// page returns a page that must have one of the kinds and be within the file.
 func (m meta) page(f io.ReaderAt, id uint64, kinds uint16) ([]byte, error) {
 	damaged := func() error { return fmt.Errorf("%w: page %d is not what the file's beginning says", ErrDamaged, id) }
 	if id < 2 || id >= m.pages {
@@ -144,7 +145,7 @@ func (m meta) page(f io.ReaderAt, id uint64, kinds uint16) ([]byte, error) {
 	return b, err
 }
 
-// checkFreelist looks through the list of the pages that are free: a commit writes to them.
+// checkFreelist checks the list of free pages, to which commits write.
 func (m meta) checkFreelist(f io.ReaderAt) error {
 	b, err := m.page(f, m.freelist, freelistPage)
 	if err != nil {

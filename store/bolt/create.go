@@ -15,11 +15,11 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// mode is who may read the file: it has the addresses of devices, and tokens by hash.
+// mode lets only the owner read the file: it has the addresses of devices, and hashes of tokens.
 const mode = 0o600
 
-// create makes a database beside path and gives it its name when it is complete. Whoever else does the same at the same time
-// may be first: then that one counts.
+// create makes a database under another name, and renames it to path when it is complete. If
+// another process does the same and is first, its file stays.
 func create(path string, cfg Config) (err error) {
 	dir, name := filepath.Split(path)
 	f, err := os.CreateTemp(filepath.Clean(dir), "."+name+".*.new")
@@ -49,7 +49,8 @@ func create(path string, cfg Config) (err error) {
 	return giveName(temp, path)
 }
 
-// syncDirs makes the names in a directory durable, and its own, which may be new too. Those above need not be ours to open.
+// syncDirs makes the names in a directory durable, and the names of the directory and those above
+// it, which may be new too. It ignores directories above that it may not open.
 func syncDirs(dir string) error {
 	err := disk.SyncDir(dir)
 	for above := filepath.Dir(dir); above != dir; dir, above = above, filepath.Dir(above) {
@@ -58,13 +59,14 @@ func syncDirs(dir string) error {
 	return err
 }
 
-// giveName gives the file at temp the name path, unless there is a file of that name.
+// giveName renames temp to path, unless there is a file at path.
 func giveName(temp, path string) error {
 	err := os.Link(temp, path)
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	// A file system without links: nothing but the look before it keeps this from replacing what is there.
+	// The file system has no links. Between this check and the rename another process may make the
+	// file.
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -73,18 +75,18 @@ func giveName(temp, path string) error {
 
 func bboltOptions(wait time.Duration) *bbolt.Options {
 	return &bbolt.Options{
-		Timeout:      max(wait, time.Millisecond), // to bbolt, 0 means for ever
+		Timeout:      max(wait, time.Millisecond), // 0 would mean without end
 		FreelistType: bbolt.FreelistMapType,
 	}
 }
 
-// A bboltFile is a file and what bbolt has made of it.
+// A bboltFile is a bbolt database and its file.
 type bboltFile struct {
 	*bbolt.DB
 	file *os.File
 }
 
-// openFile opens a database that is there, and makes sure before bbolt maps it that it is whole.
+// openFile opens an existing database, and checks that it is complete before bbolt maps it.
 func openFile(path string, wait time.Duration) (bboltFile, error) {
 	var opened bboltFile
 	o := bboltOptions(wait)
@@ -104,12 +106,12 @@ func openFile(path string, wait time.Duration) (bboltFile, error) {
 		return err
 	})
 	if errors.Is(err, ErrDamaged) && opened.file != nil {
-		_ = disk.CloseLocked(opened.file) // bbolt was stopped before it could
+		_ = disk.CloseLocked(opened.file) // as bbolt could not
 	}
 	return opened, err
 }
 
-// explain says what is wrong with a file, and what can be done.
+// explain says what is wrong with a file, and what to do.
 func explain(path string, err error) error {
 	switch {
 	case errors.Is(err, bberrors.ErrTimeout):

@@ -55,7 +55,8 @@ func all(t *testing.T, db store.Store) (devices int, err error) {
 	return devices, nil
 }
 
-// TestCut opens a database that was cut, at each page and around it: it is refused, or all of it is there.
+// TestCut opens a database that was cut, at each page and around it: it is refused, or all of it is
+// there.
 func TestCut(t *testing.T) {
 	const devices = 100
 	data, page := filled(t, devices)
@@ -95,8 +96,8 @@ func TestCut(t *testing.T) {
 	t.Logf("%d bytes: refused %d, taken %d", len(data), refused, taken)
 }
 
-// TestPageLost has one page after the other be zero, as file systems leave them, or another one: what needs it fails, by an
-// error, and nothing else does.
+// TestPageLost has one page after the other be zero, as file systems leave them, or another one:
+// what needs it fails, by an error, and nothing else does.
 func TestPageLost(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows lets nobody write a file that is mapped, as it stays after bbolt was stopped")
@@ -191,7 +192,8 @@ func newest(data []byte, page int) int {
 	return 0
 }
 
-// TestHalfMeta has the last commit not be whole: the one before it counts, as after a power failure.
+// TestHalfMeta has the last commit not be whole: the one before it counts, as after a power
+// failure.
 func TestHalfMeta(t *testing.T) {
 	data, page := filled(t, 10)
 	path := filepath.Join(t.TempDir(), "ota.db")
@@ -255,7 +257,8 @@ func TestMode(t *testing.T) {
 	require.Equal(t, fs.FileMode(0o600), info.Mode())
 }
 
-// TestOpenAtOnce has several open a database that is not there: they share one, and nothing of another one is left.
+// TestOpenAtOnce has several open a database that is not there: they share one, and nothing of
+// another one is left.
 func TestOpenAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "ota.db")

@@ -82,7 +82,8 @@ func line(u store.Update, name string) store.Change {
 	return store.AppendEvents{Events: []store.Event{{Update: u.ID, Endpoint: u.Endpoint, Name: name}}}
 }
 
-// TestKilled kills a process that writes, again and again: what it was told is durable is there, and whole.
+// TestKilled kills a process that writes, again and again: what it was told is durable is there,
+// and whole.
 func TestKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ota.db")
 	acknowledged := map[string]int{} // update -> commits

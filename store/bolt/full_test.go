@@ -22,8 +22,8 @@ import (
 	"github.com/otago-iot/otago/store/bolt"
 )
 
-// limitFiles lets no file of this process grow beyond a size, which stands in for a full disk where nobody may mount one.
-// Below 0 there is no limit. It is for tests that run alone.
+// limitFiles lets no file of this process grow beyond a size, which stands in for a full disk where
+// nobody may mount one. Below 0 there is no limit. It is for tests that run alone.
 func limitFiles(t *testing.T, size int) {
 	t.Helper()
 	var limit unix.Rlimit
@@ -52,8 +52,8 @@ func alone(t *testing.T) bool {
 	return false
 }
 
-// TestMadeOnFullDisk makes a database while there is less room than it takes, by each page: nothing is left of it, and it is
-// made when there is room.
+// TestMadeOnFullDisk makes a database while there is less room than it takes, by each page: nothing
+// is left of it, and it is made when there is room.
 func TestMadeOnFullDisk(t *testing.T) {
 	if !alone(t) {
 		return
@@ -121,8 +121,8 @@ func worksOn(t *testing.T, db *bolt.Store, path string, n int) {
 	require.NoError(t, db.Close())
 }
 
-// TestGrowsOnFullDisk has the disk be full, again and again, while the file grows: nothing that was committed is lost, what is
-// there can be read, and it goes on when there is room.
+// TestGrowsOnFullDisk has the disk be full, again and again, while the file grows: nothing that was
+// committed is lost, what is there can be read, and it goes on when there is room.
 func TestGrowsOnFullDisk(t *testing.T) {
 	if !alone(t) {
 		return
@@ -145,7 +145,8 @@ func TestGrowsOnFullDisk(t *testing.T) {
 	worksOn(t, db, path, n)
 }
 
-// TestReallyFull is the same on a file system of its own, where a file may be longer than there is room for.
+// TestReallyFull is the same on a file system of its own, where a file may be longer than there is
+// room for.
 func TestReallyFull(t *testing.T) {
 	dir := t.TempDir()
 	if err := mountTmpfs(dir, "1m"); err != nil {
@@ -204,7 +205,8 @@ func fillTmpfs(t *testing.T, path string, room int) {
 	require.NoError(t, f.Close())
 }
 
-// TestMappedAnew has the system refuse to map the file when it has grown, which closes it to bbolt for ever.
+// TestMappedAnew has the system refuse to map the file when it has grown, which closes it to bbolt
+// for ever.
 func TestMappedAnew(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("how to have a mapping refused is known for Linux")

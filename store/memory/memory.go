@@ -1,3 +1,8 @@
+// Package memory keeps a store in memory, for tests and trials. All rules hold; nothing survives
+// the process.
+//
+//	db := memory.New()
+//	defer db.Close()
 package memory
 
 import (
@@ -20,8 +25,8 @@ func New() *Store {
 	return &Store{s}
 }
 
-// A backend is a set of tables under one lock. The rules write to it only what is known to hold, so nothing is ever
-// taken back.
+// A backend is a set of tables under one lock. Package kv writes a commit only after all its
+// changes have succeeded, so there is nothing to undo.
 type backend struct {
 	mu     sync.RWMutex
 	tables [kv.Tables]table

@@ -6,7 +6,8 @@ import (
 	"sort"
 )
 
-// maxPage bounds a page's entries; what an insertion moves is a page and, rarely, the list of pages.
+// maxPage is how many entries a page has at most. An insertion moves a page and, rarely, the list
+// of pages.
 const maxPage = 256
 
 // A table is an ordered map: pages of sorted entries, none of them empty, in order.
@@ -17,13 +18,13 @@ type entry struct {
 	value []byte
 }
 
-// page returns the index of the page that holds key or where it belongs; 0 if there is none yet.
+// page returns the index of the page for key; 0 if there is no page.
 func (t *table) page(key string) int {
 	n := sort.Search(len(t.pages), func(i int) bool { return t.pages[i][0].key > key })
 	return max(n-1, 0)
 }
 
-// find returns the place of the first entry that is not less than key, which may be at the end of a page.
+// find returns the place of the first entry from key on, which may be the end of a page.
 func (t *table) find(key string) (page, at int, ok bool) {
 	page = t.page(key)
 	if page == len(t.pages) {
@@ -65,7 +66,7 @@ func (t *table) put(key string, value []byte) {
 	if len(entries) <= maxPage {
 		return
 	}
-	// Keys that come in order fill their pages: only the newest goes over.
+	// Keys that come in order fill their pages: only the newest moves to the next.
 	half := len(entries) / 2
 	if at == len(entries)-1 {
 		half = at

@@ -1,3 +1,3 @@
-// Package postgres will keep a store in a PostgreSQL database that several servers share. It is not there yet: the package
-// is empty, so that nobody takes another back end for it.
+// Package postgres is reserved for a store in a PostgreSQL database, which several servers share.
+// It is empty in this version.
 package postgres

@@ -13,9 +13,9 @@ import (
 // ErrCrashed is the error of every call of a [Crash] after its cut.
 var ErrCrashed = errors.New("storetest: the process has crashed")
 
-// A Cut is the moment at which a process dies: just before its n-th point takes effect, or with After
-// just after it did but before the process learns of it. Points are commits, and what goes through
-// [Crash.Effect]; the first is 1. The zero Cut never comes.
+// A Cut is the moment at which a process dies: just before its n-th point takes effect, or with
+// After just after it did but before the process learns of it. Points are commits, and what goes
+// through [Crash.Effect]; the first is 1. The zero Cut never comes.
 type Cut struct {
 	Point int
 	After bool
@@ -47,7 +47,8 @@ func Cuts(points int) iter.Seq[Cut] {
 
 // A Crash is a store as a process sees it that dies at a [Cut]: every later call fails with
 // ErrCrashed and changes nothing, so that what the process still does has no effect. What it wrote
-// before stays in the store below, where the next process finds it. Close does not close that store.
+// before stays in the store below, where the next process finds it. Close does not close that
+// store.
 type Crash struct {
 	store.Store // answers until the cut
 
@@ -83,9 +84,9 @@ func (c *Crash) Points() int {
 // Crashed returns a channel that is closed at the cut.
 func (c *Crash) Crashed() <-chan struct{} { return c.crashed }
 
-// Effect is a point of what the process does outside its store: it calls effect unless the process is
-// dead, or dies before it. It returns effect's error or ErrCrashed. No other point comes meanwhile, so
-// effect must not commit.
+// Effect is a point of what the process does outside its store: it calls effect unless the process
+// is dead, or dies before it. It returns effect's error or ErrCrashed. No other point comes
+// meanwhile, so effect must not commit.
 func (c *Crash) Effect(effect func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

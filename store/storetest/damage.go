@@ -10,8 +10,9 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A spoilt is a store with damaged records: the update u2, the image i2, the device ep2, and the second line of u1's
-// journal. There are u1 to u3 for ep1 to ep3, the last of the image i2, each with two lines.
+// A spoilt is a store with damaged records: the update u2, the image i2, the device ep2, and the
+// second line of u1's journal. There are u1 to u3 for ep1 to ep3, the last of the image i2, each
+// with two lines.
 type spoilt struct {
 	*testing.T
 	db    store.Store

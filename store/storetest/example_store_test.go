@@ -13,8 +13,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A mapStore keeps records in maps. It passes storetest.Run, and is short rather than fast: a commit
-// works on a copy of all maps, and a query looks at all records.
+// A mapStore keeps records in maps. It passes storetest.Run, and is short rather than fast: a
+// commit works on a copy of all maps, and a query looks at all records.
 type mapStore struct {
 	mu     sync.Mutex
 	tables tables
@@ -249,8 +249,8 @@ func sorted[K cmp.Ordered, T any](table map[K]T, match func(T) bool) []T {
 	return records
 }
 
-// list yields copies of the records that read returns, limit at most; 0 means all. The loop's body may
-// commit, as the store is not locked while it runs.
+// list yields copies of the records that read returns, limit at most; 0 means all. The loop's body
+// may commit, as the store is not locked while it runs.
 func list[T any](ctx context.Context, s *mapStore, limit int, read func(t tables) []T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T

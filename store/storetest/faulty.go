@@ -13,15 +13,17 @@ type Call struct {
 	Changes []store.Change // of Commit
 }
 
-// Faulty is a store whose calls a test makes fail or wait. Its functions may be nil. Several goroutines
-// call them; one that waits should return when ctx ends.
+// Faulty is a store whose calls a test makes fail or wait. Its functions may be nil. Several
+// goroutines call them; one that waits should return when ctx ends.
 type Faulty struct {
 	store.Store
 
-	// Before is called before each call but Close. An error makes the call fail with it, without effect.
+	// Before is called before each call but Close. An error makes the call fail with it, without
+	// effect.
 	Before func(ctx context.Context, call Call) error
-	// After is called after each Commit that succeeded. An error makes the Commit fail with it although
-	// it took place, as when the connection to a database breaks before its answer arrives.
+	// After is called after each Commit that succeeded. An error makes the Commit fail with it
+	// although it took place, as when the connection to a database breaks before its answer
+	// arrives.
 	After func(ctx context.Context, call Call) error
 }
 

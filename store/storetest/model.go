@@ -124,7 +124,8 @@ func (m model) create(u store.Update) error {
 	return nil
 }
 
-// testRandom compares the store with the model after random commits, of which about half are refused.
+// testRandom compares the store with the model after random commits, of which about half are
+// refused.
 func testRandom(t *testing.T, db store.Store) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

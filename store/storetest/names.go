@@ -11,8 +11,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// testUnknownNames tries to store, in each field that is an enumeration, a word that names none of its values. It would be
-// written, and refused by whoever reads the record.
+// testUnknownNames tries to store, in each field that is an enumeration, a word that names none of
+// its values. It would be written, and refused by whoever reads the record.
 func testUnknownNames(t *testing.T, db store.Store) {
 	seed(t, db)
 	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep1", "i1")})
@@ -49,8 +49,8 @@ func testUnknownNames(t *testing.T, db store.Store) {
 	commit(t, db, store.CreateUpdate{Update: u})
 }
 
-// spoilNames puts an unknown word into each field of v that is an enumeration of words, or the first element of a slice of
-// them, calls try, and puts back what was there. It returns the fields.
+// spoilNames puts an unknown word into each field of v that is an enumeration of words, or the
+// first element of a slice of them, calls try, and puts back what was there. It returns the fields.
 func spoilNames(v reflect.Value, path string, try func(field string)) []string {
 	switch _, named := v.Interface().(encoding.TextMarshaler); {
 	case named && v.Kind() == reflect.String:

@@ -10,7 +10,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// together calls fn n times at once and returns how many calls returned nil. Other errors than the expected end the test.
+// together calls fn n times at once and returns how many calls returned nil. Other errors than the
+// expected end the test.
 func together(t *testing.T, n int, expected error, fn func(i int) error) int {
 	t.Helper()
 	var start, done sync.WaitGroup
@@ -130,7 +131,8 @@ func testRaceVersion(t *testing.T, db store.Store) {
 	equal(t, "images created", won, 1)
 }
 
-// testRaceAll lets writers and readers of everything run beside each other and counts what is there afterwards.
+// testRaceAll lets writers and readers of everything run beside each other and counts what is there
+// afterwards.
 func testRaceAll(t *testing.T, db store.Store) {
 	seed(t, db)
 	const workers, rounds = 16, 12

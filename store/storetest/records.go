@@ -47,7 +47,8 @@ func seed(t testing.TB, db store.Store) {
 	commit(t, db, store.CreateImage{Image: newImage("i1", "1.0")})
 }
 
-// fill stores n devices ep0, ep1, ..., each with an active update to the image i1 whose id is a multiple of step.
+// fill stores n devices ep0, ep1, ..., each with an active update to the image i1 whose id is a
+// multiple of step.
 func fill(t testing.TB, db store.Store, n, step int) {
 	t.Helper()
 	var changes []store.Change

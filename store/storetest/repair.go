@@ -31,8 +31,8 @@ func (s *spoilt) commit() {
 	refuse(s, s.db, store.ErrDuplicate, store.CreateUpdate{Update: withKey(newUpdate("u4", "ep4", "i1"), "key of u2")})
 }
 
-// commits lets commits come together, so that a back end may write them in one transaction: only those fail that need the
-// damaged record.
+// commits lets commits come together, so that a back end may write them in one transaction: only
+// those fail that need the damaged record.
 func (s *spoilt) commits() {
 	damaged := newUpdate("u2", "ep2", "i1")
 	damaged.Revision = 1
@@ -56,7 +56,8 @@ func (s *spoilt) registration() {
 	equal(s, "device that registered anew", getDevice(s, s.db, "ep2"), want)
 }
 
-// secured damages the record of a device that used credentials: it never counts as one that did not.
+// secured damages the record of a device that used credentials: it never counts as one that did
+// not.
 func (s *spoilt) secured() {
 	r := newRegistration("r")
 	r.Secured = true

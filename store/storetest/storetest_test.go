@@ -38,7 +38,8 @@ type closing struct {
 
 func (c closing) Close() error { return errors.Join(c.Crash.Close(), c.below.Close()) }
 
-// program is a process under test: it stores two images and does something to the world in between, once.
+// program is a process under test: it stores two images and does something to the world in between,
+// once.
 func program(ctx context.Context, db store.Store, effect func(func() error) error, world map[string]int) error {
 	for _, id := range []string{"1", "2"} {
 		_, err := db.Commit(ctx, store.CreateImage{Image: store.Image{ID: id, Version: id}})

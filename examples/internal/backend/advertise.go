@@ -14,8 +14,8 @@ import (
 // packagePath is where packages are below each door; the repository's handlers look there.
 const packagePath = "/fw/"
 
-// Advertise holds what package URIs start with, by protocol, where it is not the local address that the device used. It is
-// a [flag.Value]: BASE or SCHEME=BASE, separated by commas.
+// Advertise holds what package URIs start with, by protocol, where it is not the local address that
+// the device used. It is a [flag.Value]: BASE or SCHEME=BASE, separated by commas.
 type Advertise map[firmware.Protocol]string
 
 // String returns the bases as they can be set.
@@ -79,7 +79,8 @@ func parseBase(item string) (firmware.Protocol, string, error) {
 	return protocol, u.String(), nil
 }
 
-// baseURL returns what the URI of a package starts with for one device and one protocol, "" if it is not served so.
+// baseURL returns what the URI of a package starts with for one device and one protocol, "" if it
+// is not served so.
 func (b *Backend) baseURL(r lwm2m.Registration, protocol firmware.Protocol) string {
 	if base := b.config.Advertise[protocol]; base != "" {
 		return base
@@ -100,8 +101,8 @@ func (b *Backend) baseURL(r lwm2m.Registration, protocol firmware.Protocol) stri
 	return protocol.String() + "://" + address + packagePath
 }
 
-// reachable returns the host:port by which a device reaches a listener, given the local address that it used to reach the
-// server; "" if it does not.
+// reachable returns the host:port by which a device reaches a listener, given the local address
+// that it used to reach the server; "" if it does not.
 func reachable(bound net.Addr, used netip.Addr) string {
 	listener, err := netip.ParseAddrPort(bound.String())
 	if err != nil {

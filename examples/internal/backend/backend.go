@@ -17,7 +17,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Config is the configuration of a backend. An empty address means that nothing listens there; port 0 is a free one.
+// Config is the configuration of a backend. An empty address means that nothing listens there; port
+// 0 is a free one.
 type Config struct {
 	Store    store.Store // closed by its owner, after Run
 	Images   string      // folder of the repository
@@ -72,7 +73,8 @@ type Backend struct {
 	listeners map[Door]net.Listener
 }
 
-// Listen opens the repository and the sockets, so that what cannot work fails before anything runs. Run, or Close, ends it.
+// Listen opens the repository and the sockets, so that what cannot work fails before anything runs.
+// Run, or Close, ends it.
 func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -174,7 +176,8 @@ func (b *Backend) Close() {
 // Manager returns the manager, for what the API does not offer.
 func (b *Backend) Manager() *firmware.Manager { return b.manager }
 
-// URL returns where a door is, such as coap://127.0.0.1:5683 or http://127.0.0.1:8080, or "" if it is shut.
+// URL returns where a door is, such as coap://127.0.0.1:5683 or http://127.0.0.1:8080, or "" if it
+// is shut.
 func (b *Backend) URL(door Door) string {
 	address := b.address(door)
 	if address == nil {
@@ -228,7 +231,8 @@ func (b *Backend) Run(ctx context.Context) error {
 	}
 	if l := b.listeners[FWHTTPS]; l != nil {
 		group.Go(func() error {
-			// The manager learns why a device does not download: it does not trust the certificate, for example.
+			// The manager learns why a device does not download: it does not trust the certificate,
+			// for example.
 			return serveHTTP(ctx, withTLS(l, *b.config.Certificate), packages, b.manager.ErrorLog())
 		})
 	}

@@ -30,8 +30,8 @@ func withTLS(l net.Listener, certificate tls.Certificate) net.Listener {
 	})
 }
 
-// bearer asks for a token, whose comparison takes the same time however much of it is right. Without a token there is
-// nothing to ask for.
+// bearer asks for a token, whose comparison takes the same time however much of it is right.
+// Without a token there is nothing to ask for.
 func bearer(token []byte) func(*http.Request, httpapi.Access) error {
 	if token == nil {
 		return httpapi.AllowAll
@@ -47,8 +47,9 @@ func bearer(token []byte) func(*http.Request, httpapi.Access) error {
 	}
 }
 
-// ownHostsOnly refuses requests for other names than this machine's own. A page on the Internet can have its name point to
-// 127.0.0.1 and is then of the same origin as the API, but its requests still carry that name.
+// ownHostsOnly refuses requests for other names than this machine's own. A page on the Internet can
+// have its name point to 127.0.0.1 and is then of the same origin as the API, but its requests
+// still carry that name.
 func ownHostsOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host

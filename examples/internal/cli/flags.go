@@ -19,7 +19,8 @@ type usageError struct{ text string }
 func (e *usageError) Error() string        { return e.text }
 func (e *usageError) Is(target error) bool { return target == ErrUsage }
 
-// NewFlagSet returns a flag set that prints its help to out: the purpose, the flags, and where else they can be set.
+// NewFlagSet returns a flag set that prints its help to out: the purpose, the flags, and where else
+// they can be set.
 func NewFlagSet(out io.Writer, name, arguments, purpose string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(out)
@@ -31,8 +32,9 @@ func NewFlagSet(out io.Writer, name, arguments, purpose string) *flag.FlagSet {
 	return fs
 }
 
-// Parse sets the flags from the arguments, and those that are not among them from the environment: -fw-http from
-// OTAGO_FW_HTTP. It returns [flag.ErrHelp] when help was asked for and printed; other errors match [ErrUsage].
+// Parse sets the flags from the arguments, and those that are not among them from the environment:
+// -fw-http from OTAGO_FW_HTTP. It returns [flag.ErrHelp] when help was asked for and printed; other
+// errors match [ErrUsage].
 func Parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
 	usage := fs.Usage
 	fs.Usage = func() {}

@@ -10,7 +10,8 @@ import (
 // maxSecret bounds a secret's file, in bytes.
 const maxSecret = 64 << 10
 
-// ReadSecret returns the content of a file without the white space around it; an empty one is an error.
+// ReadSecret returns the content of a file without the white space around it; an empty one is an
+// error.
 func ReadSecret(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// A Tail keeps the last bytes of what a process writes, to tell why it ended. The zero value is ready for use, by several
-// goroutines.
+// A Tail keeps the last bytes of what a process writes, to tell why it ended. The zero value is
+// ready for use, by several goroutines.
 type Tail struct {
 	Size int // the bytes it keeps; 4096 by default
 
@@ -27,7 +27,8 @@ func (t *Tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String returns what the process wrote last, without the blanks around it, or says that it wrote nothing.
+// String returns what the process wrote last, without the blanks around it, or says that it wrote
+// nothing.
 func (t *Tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -20,8 +20,8 @@ type Device struct {
 	Started func(version string)
 }
 
-// Run registers and takes updates until ctx ends, then returns nil. An installed version is "started" by opening the slots
-// anew: all that a reboot loses is lost.
+// Run registers and takes updates until ctx ends, then returns nil. An installed version is
+// "started" by opening the slots anew: all that a reboot loses is lost.
 func (d Device) Run(ctx context.Context) error {
 	for {
 		err := d.boot(ctx)

@@ -18,7 +18,8 @@ const magic = "otago-demo-image "
 // maxVersion bounds a version, in bytes.
 const maxVersion = 255
 
-// Image returns an image of size bytes, or as many as its first line needs, which a [Device] takes as the given version.
+// Image returns an image of size bytes, or as many as its first line needs, which a [Device] takes
+// as the given version.
 func Image(version string, size int) []byte {
 	image := []byte(magic + version + "\n")
 	if missing := size - len(image); missing > 0 {

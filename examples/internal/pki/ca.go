@@ -29,7 +29,8 @@ type CA struct {
 	key  crypto.Signer
 }
 
-// OpenCA reads ca.crt and ca.key from dir, or makes them and the folder if neither exists; fresh says which.
+// OpenCA reads ca.crt and ca.key from dir, or makes them and the folder if neither exists; fresh
+// says which.
 func OpenCA(dir string) (ca *CA, fresh bool, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, false, err
@@ -65,8 +66,8 @@ func (ca *CA) CertFile() string { return ca.path("ca.crt") }
 
 func (ca *CA) path(name string) string { return filepath.Join(ca.dir, name) }
 
-// issue makes a key and signs the template for it, with the authority's key or, for itself, with the new one. It writes
-// name.key and then name.crt.
+// issue makes a key and signs the template for it, with the authority's key or, for itself, with
+// the new one. It writes name.key and then name.crt.
 func (ca *CA) issue(template *x509.Certificate, name string) (*x509.Certificate, crypto.Signer, error) {
 	for _, file := range []string{ca.path(name + ".crt"), ca.path(name + ".key")} {
 		if _, err := os.Lstat(file); err == nil {
@@ -100,7 +101,8 @@ func newTemplate(commonName string, years int) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Devices without a good clock are common: the certificate is valid from a day before it was made.
+	// Devices without a good clock are common: the certificate is valid from a day before it was
+	// made.
 	now := time.Now().UTC().Truncate(time.Second)
 	return &x509.Certificate{
 		SerialNumber: serial.Add(serial, big.NewInt(1)),

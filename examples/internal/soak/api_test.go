@@ -19,7 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// operator is who uses the API of a server that is killed again and again: what was not answered is asked again.
+// operator is who uses the API of a server that is killed again and again: what was not answered is
+// asked again.
 type operator struct {
 	base   string
 	client http.Client
@@ -105,7 +106,8 @@ func (o *operator) upload(t *testing.T, name, version string, content []byte) (i
 	return image.ID
 }
 
-// start asks for an update, with a key, so that asking again is harmless. Not every request is granted: 409 gives no update.
+// start asks for an update, with a key, so that asking again is harmless. Not every request is
+// granted: 409 gives no update.
 func (o *operator) start(t *testing.T, key string, request map[string]any) (u update, ok bool) {
 	t.Helper()
 	body, err := json.Marshal(request)

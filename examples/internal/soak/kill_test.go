@@ -43,8 +43,8 @@ type house struct {
 	done atomic.Bool
 }
 
-// freePorts finds ports that were free a moment ago, below those that systems give to sockets by themselves: while the server
-// is down, nothing else takes them.
+// freePorts finds ports that were free a moment ago, below those that systems give to sockets by
+// themselves: while the server is down, nothing else takes them.
 func freePorts(t *testing.T, n int) (addresses []string) {
 	t.Helper()
 	for port := 10_000 + rand.IntN(20_000); len(addresses) < n; port++ {
@@ -65,8 +65,9 @@ func freePorts(t *testing.T, n int) (addresses []string) {
 	return addresses
 }
 
-// newHouse starts everything. A push that a kill breaks off takes more than a minute to come round, a device that refuses to
-// install is given half a minute to think again: unless the house is to be full, it goes without both.
+// newHouse starts everything. A push that a kill breaks off takes more than a minute to come round,
+// a device that refuses to install is given half a minute to think again: unless the house is to be
+// full, it goes without both.
 func newHouse(t *testing.T, seed uint64, full bool) *house {
 	t.Helper()
 	dir := t.TempDir()
@@ -141,8 +142,8 @@ func (h *house) processes() []*proc {
 	return list
 }
 
-// kills kills n times, at moments and processes by chance, and starts again what it killed. Some die again while they start,
-// and now and then the power fails for all of them at once.
+// kills kills n times, at moments and processes by chance, and starts again what it killed. Some
+// die again while they start, and now and then the power fails for all of them at once.
 func (h *house) kills(t *testing.T, n int) {
 	for n > 0 {
 		pause(t.Context(), time.Duration(h.random.ExpFloat64()*float64(averagePause)))

@@ -1,8 +1,10 @@
-// Command table makes a table of peers of what "go test -json" writes, and writes on what go test would without -json:
+// Command table makes a table of peers of what "go test -json" writes, and writes on what go test
+// would without -json:
 //
 //	go test -json ./... | go run ./internal/peers/table INTEROP.md
 //
-// It fails if a test failed, and if the table in the file is another one; with -update it writes the file.
+// It fails if a test failed, and if the table in the file is another one; with -update it writes
+// the file.
 package main
 
 import (
@@ -54,7 +56,8 @@ func run(in io.Reader, out io.Writer, path string, update bool) error {
 // An event is one line of go test -json; see "go doc test2json".
 type event struct{ Action, Package, ImportPath, Test, Key, Value, Output string }
 
-// What became of a row, the strongest last: one test that ran counts more than one that was left out.
+// What became of a row, the strongest last: one test that ran counts more than one that was left
+// out.
 const (
 	notRun = iota
 	passed
@@ -63,7 +66,8 @@ const (
 
 var results = [...]string{notRun: "not run", passed: "passed", failed: "failed"}
 
-// read collects the rows, and writes to out what is of interest: the lines of packages, and all of tests that fail.
+// read collects the rows, and writes to out what is of interest: the lines of packages, and all of
+// tests that fail.
 func read(in io.Reader, out io.Writer) (rows map[string]int, anyFailed bool, err error) {
 	rows = map[string]int{}
 	type test struct {

@@ -6,7 +6,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// apply runs the changes of one commit against the overlay. since is the journal's last number before the commit.
+// apply applies the changes of one commit to the overlay. It returns the last sequence number of
+// the journal.
 func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 	since := parseNumber(o.get(Meta, []byte("seq")))
 	for _, c := range changes {
@@ -132,7 +133,7 @@ func deleteUpdate(o *overlay, id string) error {
 	return nil
 }
 
-// deleteJournal removes all lines of an update's journal, and reports whether there were any.
+// deleteJournal removes the journal of an update, and reports whether it had lines.
 func deleteJournal(o *overlay, id string) bool {
 	lines := o.sweep(journal, join(id, ""), func(_, _ []byte) bool { return true })
 	for _, line := range lines {
@@ -162,7 +163,7 @@ func appendEvents(o *overlay, lines []store.Event) error {
 	return nil
 }
 
-// trimJournal counts a line and removes the one that its coming pushes out: the oldest after the head.
+// trimJournal counts a new line, and removes the oldest line after the head if there are too many.
 func trimJournal(o *overlay, update string, seq uint64) {
 	var size [16]byte // lines kept, seq of the last line of the head
 	copy(size[:], o.get(journalSize, []byte(update)))

@@ -8,8 +8,9 @@ import (
 	"fmt"
 )
 
-// format is the first byte of every record and the value of meta's "format". Fields may be added without raising it: a
-// reader ignores what it does not know. It is raised when an older reader would misunderstand.
+// format is the first byte of every record, and the value of FormatKey. New fields need no new
+// format, since a reader ignores what it does not know. Raise it if an older reader would
+// misunderstand a record.
 const format = 2
 
 var mark = []byte{'.'}
@@ -18,17 +19,17 @@ func encode(record any) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte(format)
 	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // each < and > of a device's links would take six bytes
+	e.SetEscapeHTML(false) // which makes six bytes of each < and > of a device's links
 	if err := e.Encode(record); err != nil {
 		return nil, fmt.Errorf("store: encoding: %w", err)
 	}
-	return b.Bytes()[:b.Len()-1], nil // without the line's end
+	return b.Bytes()[:b.Len()-1], nil // without the end of the line
 }
 
 func decode[T any](data []byte) (record T, err error) {
 	switch {
 	case data == nil:
-		return record, errors.New("an index names it, but it is not there")
+		return record, errors.New("an index names it, and it does not exist")
 	case len(data) == 0:
 		return record, errors.New("it is empty")
 	case data[0] != format:
@@ -38,8 +39,8 @@ func decode[T any](data []byte) (record T, err error) {
 	return record, err
 }
 
-// join makes a key of a text, which may hold anything, and what follows it. Keys of one text are next to each other,
-// ordered by what follows.
+// join makes a key of a text, which may hold any bytes, and what follows it. Keys with the same
+// text are next to each other, in the order of what follows.
 func join[B string | []byte](text string, rest B) []byte {
 	key := make([]byte, 0, 2+len(text)+len(rest))
 	key = binary.BigEndian.AppendUint16(key, uint16(len(text)))
@@ -63,7 +64,8 @@ func parseNumber(data []byte) uint64 {
 	return binary.BigEndian.Uint64(data)
 }
 
-// after returns the least key that is greater than every key with the prefix; nil if there is none.
+// after returns the lowest key that is higher than every key with the prefix, or nil if there is
+// none.
 func after(prefix []byte) []byte {
 	for i := len(prefix) - 1; i >= 0; i-- {
 		if prefix[i] != 0xff {

@@ -8,7 +8,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// removeDamaged removes a damaged record. What it referred to cannot be read in it, so the indexes are searched for it.
+// removeDamaged removes a damaged record. It searches the indexes for what refers to the record, as
+// the record does not say.
 func removeDamaged(o *overlay, c store.RemoveDamaged) error {
 	var found bool
 	var err error
@@ -23,7 +24,7 @@ func removeDamaged(o *overlay, c store.RemoveDamaged) error {
 			err = putDevice(o, c.Key, func(*store.Device) {})
 		}
 	case store.KindEvent:
-		seq, _ := strconv.ParseUint(c.Key, 10, 64) // Normalize has looked at it
+		seq, _ := strconv.ParseUint(c.Key, 10, 64) // which Normalize has checked
 		found, err = removeEvent(o, number(seq))
 	}
 	if err == nil && !found {

@@ -7,13 +7,13 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A kind is how records of one type are kept.
+// A kind says how to keep records of one type.
 type kind[T any] struct {
 	kind  store.Kind
 	table Table
-	key   func(T) []byte      // that the record should have
-	blank func(key []byte) T  // a record of which only the key is known
-	check func(T) error       // what else must hold of it; may be nil
+	key   func(T) []byte      // of the record
+	blank func(key []byte) T  // a record that has only its key
+	check func(T) error       // what else must hold; may be nil
 	name  func([]byte) string // the key in an error
 }
 
@@ -49,8 +49,8 @@ var (
 	}
 )
 
-// decode returns the record that data holds for key. The error is a *store.DamagedError, and comes with a record of which
-// only the key is set.
+// decode returns the record in data. The error is a *store.DamagedError, and comes with a record
+// that has only its key.
 func (k *kind[T]) decode(key, data []byte) (T, error) {
 	record, err := decode[T](data)
 	switch {
@@ -66,7 +66,7 @@ func (k *kind[T]) decode(key, data []byte) (T, error) {
 	return record, nil
 }
 
-// drop removes a damaged record. It reports whether there was one.
+// drop removes a damaged record, and reports whether there was a record.
 func (k *kind[T]) drop(o *overlay, key []byte) (bool, error) {
 	data := o.get(k.table, key)
 	if data == nil {

@@ -1,3 +1,9 @@
+// Package kv has the rules of a store for all back ends that are an ordered map of bytes: what a
+// change checks, which indexes it keeps, how long the journal is, how queries page. A back end
+// implements [Backend], in a hundred lines or so.
+//
+// A commit works on an overlay over the transaction. Its writes reach the transaction when all its
+// changes have succeeded, so that commits can share a transaction, and one fsync, and fail alone.
 package kv
 
 import "iter"
@@ -5,7 +11,7 @@ import "iter"
 // A Table is one ordered map of a [Backend].
 type Table uint8
 
-// The tables. Compound keys are made by [join], so that no text can reach into another's range.
+// The tables. [join] makes compound keys, so that the ranges of two texts never overlap.
 const (
 	Meta         Table = iota // FormatKey, "seq"
 	updates                   // id -> record
@@ -22,7 +28,7 @@ const (
 	imageVersion              // name, version -> id
 	imageDigest               // digest, id -> mark
 	devices                   // endpoint -> record
-	secured                   // endpoint -> mark, where the record says so or did before it was damaged
+	secured                   // endpoint -> mark, if its record says so, or did before it was damaged
 
 	Tables // how many there are
 )
@@ -34,28 +40,30 @@ var tableNames = [Tables]string{"meta", "updates", "update_keys", "updates_by_en
 	"active_by_endpoint", "active_by_image", "events", "journal", "journal_size", "images", "images_by_version",
 	"images_by_digest", "devices", "secured"}
 
-// String returns the name under which a back end may keep the table.
+// String returns a name for the table in a database.
 func (t Table) String() string { return tableNames[t] }
 
-// A Reader reads the tables in a transaction. The slices are valid until it ends, and must not be changed.
+// A Reader reads the tables in a transaction. The slices are valid until it ends, and must not be
+// changed.
 type Reader interface {
 	// Get returns the value, or nil.
 	Get(t Table, key []byte) []byte
 	// Ascend yields the entries whose key is at least from, by rising key.
 	Ascend(t Table, from []byte) iter.Seq2[[]byte, []byte]
-	// Descend yields the entries whose key is less than before, by falling key; a nil before means from the last.
+	// Descend yields the entries whose key is less than before, by falling key; a nil before means
+	// from the last.
 	Descend(t Table, before []byte) iter.Seq2[[]byte, []byte]
 }
 
-// A Writer also writes. It keeps the slices that it is given; values are not empty.
+// A Writer also writes. It keeps the slices that it gets; values are not empty.
 type Writer interface {
 	Reader
 	Put(t Table, key, value []byte) error
 	Delete(t Table, key []byte) error
 }
 
-// A Backend runs transactions. View may run beside others; Update runs alone, and what it wrote is durable when it
-// returns nil and gone when fn or it returns an error.
+// A Backend runs transactions. Several Views may run at once; an Update runs alone. What it wrote
+// is durable if it returns nil, and undone if it returns an error.
 type Backend interface {
 	View(fn func(Reader) error) error
 	Update(fn func(Writer) error) error

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// An overlay is a transaction inside a transaction: it holds what one commit writes until the commit is known to hold.
+// An overlay is a transaction inside a transaction: it keeps what one commit writes until all its
+// changes have succeeded.
 type overlay struct {
 	base   Writer
 	writes [Tables]map[string][]byte // nil means deleted
@@ -29,7 +30,7 @@ func (o *overlay) put(t Table, key, value []byte) {
 
 func (o *overlay) delete(t Table, key []byte) { o.put(t, key, nil) }
 
-// first returns the least key that is at least from and has the prefix, or nil.
+// first returns the lowest key from from on that has the prefix, or nil.
 func (o *overlay) first(t Table, prefix, from []byte) []byte {
 	var found []byte
 	for key := range o.base.Ascend(t, from) {
@@ -50,7 +51,7 @@ func (o *overlay) first(t Table, prefix, from []byte) []byte {
 	return found
 }
 
-// sweep deletes the entries that match, of those whose key has the prefix, and returns their keys.
+// sweep deletes the entries whose key has the prefix and that match, and returns their keys.
 func (o *overlay) sweep(t Table, prefix []byte, match func(key, value []byte) bool) [][]byte {
 	var found [][]byte
 	for key, value := range o.base.Ascend(t, prefix) {
@@ -72,7 +73,7 @@ func (o *overlay) sweep(t Table, prefix []byte, match func(key, value []byte) bo
 	return found
 }
 
-// flush writes everything into the transaction.
+// flush writes the overlay into the transaction.
 func (o *overlay) flush() error {
 	for t, writes := range o.writes {
 		for key, value := range writes {

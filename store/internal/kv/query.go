@@ -9,20 +9,20 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// chunk is how many entries a query looks at in one transaction. Between chunks it holds none, so that the loop's body
-// can write, and a slow body keeps nobody waiting.
+// chunk is how many entries a query reads in one transaction. The loop's body runs between
+// transactions, so that it can write, and a slow body blocks no other caller.
 const chunk = 128
 
-// A scan walks a part of a table: the keys with the prefix, after or before the last one seen.
+// A scan is the rest of a walk through the keys with a prefix.
 type scan struct {
 	table  Table
 	prefix []byte
-	last   []byte // key to go on from, nil at the start
+	last   []byte // the last key read, nil at the start
 	down   bool
 	exact  bool // only the key that equals the prefix
 }
 
-// entries yields what is left of the scan in this transaction.
+// entries yields the rest of the scan.
 func (s *scan) entries(r Reader) iter.Seq2[[]byte, []byte] {
 	switch {
 	case s.down && s.last != nil:
@@ -35,14 +35,14 @@ func (s *scan) entries(r Reader) iter.Seq2[[]byte, []byte] {
 	return r.Ascend(s.table, s.prefix)
 }
 
-// A pair is what a query yields: a record, or what is known of a damaged one.
+// A pair is what a query yields: a record, or what is known of a damaged record.
 type pair[T any] struct {
 	record  T
 	damaged error
 }
 
-// query yields what load makes of each entry of the scan, as far as keep wants it, at most limit of them. Damaged records
-// come in their place; any other error ends it.
+// query yields what load makes of each entry of the scan, if keep returns true, and at most limit
+// records. It yields damaged records too; any other error ends it.
 func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 	load func(r Reader, key, value []byte) (T, bool, error), keep func(T) bool) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
@@ -129,7 +129,7 @@ func (s *Store) Device(ctx context.Context, endpoint string) (store.Device, erro
 func (s *Store) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[store.Update, error] {
 	sc := scan{down: !q.Oldest}
 	var id func(key, value []byte) []byte
-	var known store.Update // by the index, of a damaged one
+	var known store.Update // what the index says of a damaged record
 	switch {
 	case q.Key != "":
 		sc, known.Key = scan{table: updateKeys, prefix: []byte(q.Key), exact: true}, q.Key
@@ -165,8 +165,8 @@ func (s *Store) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[stor
 
 func compound(key, _ []byte) []byte { return rest(key) }
 
-// selects reports whether the query selects the update, whatever index led to it. Filter is not asked: it runs outside
-// the transaction.
+// selects reports whether the query selects the update, apart from Filter, which runs outside the
+// transaction.
 func selects(q store.UpdateQuery, u store.Update) bool {
 	return (q.Endpoint == "" || q.Endpoint == u.Endpoint) && (q.Image == "" || q.Image == u.Image) &&
 		(q.Key == "" || q.Key == u.Key) && (!q.Active || u.Active()) && follows(q, u.ID) && labelled(u, q.Labels)
@@ -182,7 +182,7 @@ func labelled(u store.Update, labels map[string]string) bool {
 	return true
 }
 
-// follows reports whether an id is beyond the page before.
+// follows reports whether an id comes after the page before.
 func follows(q store.UpdateQuery, id string) bool {
 	return q.After == "" || q.Oldest && id > q.After || !q.Oldest && id < q.After
 }

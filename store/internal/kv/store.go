@@ -17,12 +17,12 @@ type Store struct {
 	backend Backend
 	group   bool
 
-	closing sync.RWMutex // read-held while a call runs
+	closing sync.RWMutex // read-locked while a call runs
 	closed  bool
 
 	mu      sync.Mutex // guards queue and draining
 	queue   []*commit
-	drained bool // a goroutine is at the queue
+	drained bool // a goroutine drains the queue
 }
 
 type commit struct {
@@ -32,8 +32,9 @@ type commit struct {
 	done    chan struct{}
 }
 
-// New returns a Store over the backend, and prepares or checks what it holds. With group, commits that come while
-// another one is being written share the next transaction, which pays where a transaction ends with an fsync.
+// New returns a Store over the backend, and prepares the backend or checks its format. With group,
+// commits that come while another is written share the next transaction, which is faster if a
+// transaction ends with an fsync.
 func New(b Backend, group bool) (*Store, error) {
 	var have []byte
 	err := b.View(func(r Reader) error {
@@ -55,8 +56,8 @@ func New(b Backend, group bool) (*Store, error) {
 	return s, s.markSecured()
 }
 
-// CheckFormat returns an error that says what to do if this version cannot read data whose FormatKey
-// has the value have.
+// CheckFormat returns an error that says what to do if this version cannot read data whose
+// FormatKey has the value have.
 func CheckFormat(have []byte) error {
 	switch {
 	case len(have) != 1:
@@ -71,7 +72,7 @@ func CheckFormat(have []byte) error {
 	return nil
 }
 
-// markSecured marks the devices that a version without the marks has stored, once.
+// markSecured marks, once, the devices that a version without these marks has stored.
 func (s *Store) markSecured() error {
 	key, done := []byte(secured.String()), false
 	err := s.backend.View(func(r Reader) error {
@@ -132,7 +133,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 	s.drained = true
 	s.mu.Unlock()
 	if start {
-		go s.drain() // holds closing in this call's stead
+		go s.drain() // which unlocks closing instead of this call
 	} else {
 		defer s.closing.RUnlock()
 	}
@@ -162,7 +163,7 @@ func (s *Store) drain() {
 	}
 }
 
-// write commits the group in one transaction.
+// write commits a group in one transaction.
 func (s *Store) write(group []*commit) {
 	err := s.backend.Update(func(w Writer) error {
 		for _, c := range group {

@@ -33,8 +33,8 @@ var tables = map[store.Kind]string{
 	store.KindUpdate: "updates", store.KindImage: "images", store.KindDevice: "devices", store.KindEvent: "events",
 }
 
-// Spoil replaces the bytes of a record by what way makes of them, or removes them, but no index that names it, if that is
-// nil. Key is that of a store.DamagedError.
+// Spoil replaces the bytes of a record by what way makes of them, or removes them, but no index
+// that names it, if that is nil. Key is that of a store.DamagedError.
 func Spoil(b kv.Backend, kind store.Kind, key string, way func([]byte) []byte) error {
 	id := []byte(key)
 	if kind == store.KindEvent {
