@@ -11,43 +11,37 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// link is what carries the records of an association: a UDP socket for all its
-// peers, a DTLS association, a stream. This is the seam between CoAP and its
-// transports.
+// link carries the messages of an association: a UDP socket for all its peers, a DTLS session, a
+// stream. This is the seam between CoAP and its transports.
 //
-// Inwards, a transport calls [Endpoint.open] when an association begins (with
-// the next number of lastID in its Peer), [Endpoint.receive] for each
-// message, in a packet that was parsed, and [Endpoint.end] when it is over. A
-// datagram transport that can take messages of strangers looks its peers up
-// first (see [socket]). [Endpoint.enter] and [Endpoint.leaveServer] tie its
-// reader to the life of the endpoint.
+// Inwards, a transport calls [Endpoint.open] when an association begins (with the next number of
+// lastID in its Peer), [Endpoint.receive] for each message, in a packet that was parsed, and
+// [Endpoint.end] when it is over. A UDP socket, which takes messages of unknown peers, looks its
+// peers up first (see [socket]). [Endpoint.enter] and [Endpoint.leaveServer] tie its reader to the
+// life of the endpoint.
 //
-// A link may have methods more: remoteAddr() netip.AddrPort, when the peer
-// can move (see [Endpoint.RemoteAddr]), and, when the peer says what it
-// takes in a message, blockSZX(uint8) uint8, maxPayload() int and
-// maxMessage() int.
+// A link may have more methods: remoteAddr() netip.AddrPort, when the peer can move (see
+// [Endpoint.RemoteAddr]), and, when the peer says how large a message it takes, blockSZX(uint8)
+// uint8, maxPayload() int and maxMessage() int.
 type link interface {
-	// write sends one encoded message (a datagram or a frame, by
-	// [Transport.Reliable] of the peer), which it does not keep. It may be called
-	// by several goroutines and should not block for long: it is called with
-	// the association locked. Errors are those of a lossy network: a datagram
+	// write sends one encoded message (a datagram or a frame, by [Transport.Reliable] of the peer),
+	// which it does not keep. It may be called by several goroutines and should not block for long:
+	// it is called with the association locked. Errors are those of a lossy network: a datagram
 	// that could not be sent is sent again later.
 	write(a *association, record []byte) error
 	// context is that of the handlers of requests over this link.
 	context() context.Context
 	// localAddr is the address at which the peer reaches us.
 	localAddr(a *association) netip.AddrPort
-	// accepting reports whether new requests are served yet: not while what is
-	// under way drains.
+	// accepting reports whether new requests are served: not while the endpoint drains.
 	accepting() bool
-	// hangup ends the association at the transport: a closure alert, the end
-	// of the connection. It does not call [Endpoint.end].
+	// hangup ends the association at the transport: a closure alert, the end of the connection. The
+	// end of a DTLS session calls [Endpoint.end], the others do not.
 	hangup(a *association)
 }
 
-// association is what the endpoint holds of a peer that it is talking to, or
-// was in the last minutes. An idle one has nothing but this struct: no
-// goroutine, timer or buffer.
+// association is the state of a peer with which the endpoint has talked in the last minutes. An
+// idle one is only this struct: it has no goroutine, timer or buffer.
 type association struct {
 	e      *Endpoint
 	peer   Peer
@@ -73,14 +67,14 @@ type association struct {
 	held         atomic.Int32           // unfinished uploads and downloads
 }
 
-// inbox bounds the requests of one peer that are being handled.
+// inbox bounds the requests of one peer that are under way.
 type inbox struct {
 	running uint16
 	waiting *fifo[*incoming]
 	idle    chan struct{} // closed when none runs; nil when no request waits for that
 }
 
-// dedup is where the messages of the peer are remembered.
+// dedup returns the table that recognizes duplicates of the peer's messages.
 func (a *association) dedup() *dedup {
 	if a.peer.Transport == DTLS {
 		return a.e.secure
@@ -105,8 +99,7 @@ func (a *association) nextMID() uint16 {
 	return a.mid
 }
 
-// idle reports whether the association can be forgotten without loss but that
-// of duplicate detection.
+// idle reports whether nothing but the detection of duplicates would be lost with the association.
 // a.mu is held.
 func (a *association) idle() bool {
 	return a.outbox.idle() && a.inbox.running == 0 && a.held.Load() == 0 &&
@@ -134,8 +127,8 @@ func (a *association) write(record []byte) {
 	}
 }
 
-// blockSZX is the largest block size that the peer can be sent: BERT where a
-// message can hold several blocks of 1024.
+// blockSZX returns the largest block size that the peer takes: BERT if a message can hold several
+// blocks of 1024.
 func (a *association) blockSZX() uint8 {
 	if l, ok := a.link.(interface{ blockSZX(szx uint8) uint8 }); ok {
 		return l.blockSZX(a.e.szx)
@@ -143,7 +136,7 @@ func (a *association) blockSZX() uint8 {
 	return a.e.szx
 }
 
-// maxPayload is what one message to the peer can carry in blocks of szx.
+// maxPayload returns how much of a body one message to the peer can carry in blocks of szx.
 func (a *association) maxPayload(szx uint8) int64 {
 	if l, ok := a.link.(interface{ maxPayload() int }); ok && szx == bert {
 		return int64(l.maxPayload())
@@ -151,8 +144,8 @@ func (a *association) maxPayload(szx uint8) int64 {
 	return int64(block{szx: szx}.size())
 }
 
-// fittingSZX is the largest block size, at most szx, with which a message with
-// these options is not larger than the peer takes.
+// fittingSZX returns the largest block size, at most szx, with which the peer takes a message with
+// these options.
 func (a *association) fittingSZX(szx uint8, opts Options) uint8 {
 	l, ok := a.link.(interface{ maxMessage() int })
 	if !ok {
@@ -170,8 +163,8 @@ func (a *association) fittingSZX(szx uint8, opts Options) uint8 {
 	return szx
 }
 
-// owner names the peer in the keys of its uploads: by the identity that it has proven, so that an upload
-// goes on over another association, or else by the association.
+// owner names the peer in the keys of its uploads: by the identity that it has proven, so that an
+// upload goes on over another association, or else by the association.
 func (a *association) owner() uint64 {
 	if a.proven.IsZero() {
 		return a.serial
@@ -216,12 +209,10 @@ func (t Transport) Reliable() bool { return t == TCP || t == TLS }
 // theirs is good until [Config.OnClosed] names it.
 type Peer struct {
 	Transport Transport
-	// Addr is the address of the peer: for UDP its name, for the other
-	// transports the address when the association began (for the present one,
-	// see [Endpoint.RemoteAddr]).
+	// Addr is the address of the peer: for UDP its name, for the other transports the address when
+	// the association began (for the present one, see [Endpoint.RemoteAddr]).
 	Addr netip.AddrPort
-	// ID tells associations apart: for UDP the local port through which the
-	// peer is reached (0: any), for the others a number that is never used
-	// again in this process.
+	// ID tells associations apart: for UDP the local port through which the peer is reached (0:
+	// any), for the others a number that is never used again in this process.
 	ID uint64
 }

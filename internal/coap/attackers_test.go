@@ -44,8 +44,7 @@ const siegeDelay = 100 * time.Millisecond
 
 var siegeBody = bodyOf(3000)
 
-// siegeHandler answers at once, but for what is asked of it by strangers: that
-// takes 5 s.
+// siegeHandler answers at once, but for what is asked of it by strangers: that takes 5 s.
 func siegeHandler(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	switch r.Path() {
 	case "/slow":

@@ -17,8 +17,8 @@ const (
 
 var errBlock = errors.New("coap: bad block option")
 
-// parseBlock reads an option value. It takes the reserved SZX 7: what it means
-// depends on the transport.
+// parseBlock reads an option value. It accepts the reserved SZX 7, whose meaning depends on the
+// transport.
 func parseBlock(b []byte) (block, error) {
 	if len(b) > 3 {
 		return block{}, errBlock
@@ -63,8 +63,7 @@ const maxBody = int64(maxBlockNum+1) << 10
 // reach is the largest body that blocks of szx can carry.
 func reach(szx uint8) int64 { return int64(maxBlockNum+1) * int64(block{szx: szx}.size()) }
 
-// szxOf returns the largest block size that is at most n, which is at
-// least 16.
+// szxOf returns the largest block size that is at most n, which is at least 16.
 func szxOf(n int) uint8 {
 	szx := uint8(maxSZX)
 	for szx > 0 && 16<<szx > n {

@@ -238,8 +238,7 @@ func TestOversizeDatagram(t *testing.T) {
 	})
 }
 
-// A request that is under way when serving ends is answered yet; a new one is
-// not.
+// A request that is under way when serving ends is answered yet; a new one is not.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var device sync.WaitGroup

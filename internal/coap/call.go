@@ -8,17 +8,15 @@ import (
 	"sync"
 )
 
-// Go begins a request and returns at once. done is called exactly once, when
-// the request has ended, with what [Endpoint.Do] would return; errors are
-// *[ExchangeError]. Only if the endpoint is closed and another function of the
-// request does not return within [Config.Drain] it is not called. It is called from
-// a goroutine of the endpoint, never from within Go and with no lock held, and must
-// not block for long. r must not be changed until then.
+// Go begins a request and returns at once. done is called exactly once, when the request has ended,
+// with what [Endpoint.Do] would return; errors are *[ExchangeError]. If the endpoint is closed and
+// another function of the request does not return within [Config.Drain], done is not called. It is
+// called from a goroutine of the endpoint, never from within Go and with no lock held, and must not
+// block for long. r must not be changed until then.
 //
-// A request that waits costs a kilobyte and its message, and neither a goroutine
-// nor a timer of the runtime. Its callbacks (Body, Into, Progress
-// and so on) run one after the other in goroutines that end when there is
-// nothing to do. One that panics ends the request with an error.
+// A request that waits costs a kilobyte and its message, and neither a goroutine nor a timer of the
+// runtime. Its callbacks (Body, Into, Progress and so on) run one after the other in goroutines
+// that end when there is nothing to do. One that panics ends the request with an error.
 func (e *Endpoint) Go(p Peer, r *Request, done func(*Response, error)) *Call {
 	c := e.newCall(p, r, done)
 	c.begin()
@@ -35,13 +33,13 @@ type Call struct {
 	counted bool    // the gate waits for the call
 	from    *origin // that the gate waits for, too
 
-	a         *association // whom the request is for; nil: who is p when it begins
+	a         *association // the request's peer; nil until it begins: p's
 	o         *Observation
 	unobserve bool // the request ends o
 	retried   bool
 
 	pause timer
-	turn  chan struct{} // has the caller of Do attend; nil: the crew does
+	turn  chan struct{} // wakes the caller of Do, who attends; nil: workers do
 
 	mu      sync.Mutex // taken with that of an association held, never the reverse
 	t       *transfer
@@ -62,14 +60,13 @@ func (e *Endpoint) newCall(p Peer, r *Request, done func(*Response, error)) *Cal
 	return c
 }
 
-// errCancelled is the cause of who gives none.
+// errCancelled is the cause if the caller gives none.
 var errCancelled = fmt.Errorf("coap: request cancelled: %w", context.Canceled)
 
-// Cancel ends the request with cause. When it returns, no message of the
-// request is sent or retransmitted any more; what a stream had accepted before
-// may yet leave. done is called with an *[ExchangeError] that wraps cause,
-// unless the request has ended before. Cancel may be called at any time,
-// several times, from any goroutine, also from Notice; the first cause counts.
+// Cancel ends the request with cause. When it returns, no message of the request is sent or
+// retransmitted any more; bytes that a stream has accepted before may still leave. done is called
+// with an *[ExchangeError] that wraps cause, unless the request has ended before. Cancel may be
+// called at any time, several times, from any goroutine, also from Notice; the first cause counts.
 func (c *Call) Cancel(cause error) {
 	if cause == nil {
 		cause = errCancelled
@@ -88,8 +85,7 @@ func (c *Call) Cancel(cause error) {
 	if t == nil {
 		return
 	}
-	// A transfer that comes after t, or a later message of t, is not sent:
-	// submit sees the cause.
+	// A transfer that comes after t, or a later message of t, is not sent: submit sees the cause.
 	t.a.mu.Lock()
 	t.a.conclude(&t.x, nil, cause)
 	t.a.mu.Unlock()
@@ -109,7 +105,7 @@ func (c *Call) begin() {
 	c.begun()
 }
 
-// begun has a goroutine attend to the call from now on, when there is need.
+// begun lets goroutines attend to the call from now on.
 func (c *Call) begun() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,8 +127,7 @@ func (c *Call) prepare() {
 	}
 }
 
-// resume begins a request whose response is there up to the first block of its
-// body.
+// resume begins a request of which the response with the first block of its body is there already.
 func (c *Call) resume(resp *Response, first block) {
 	if t := c.newTransfer(); t != nil {
 		payload := resp.Payload
@@ -175,8 +170,8 @@ func (c *Call) association() (*association, error) {
 	return c.e.resolve(c.p)
 }
 
-// again begins once more if the first attempt met an idle peer that was just
-// being forgotten, and reports whether it did.
+// again begins the request once more if the association ended as idle while the first attempt
+// began. It reports whether it did.
 func (c *Call) again(t *transfer, err error) bool {
 	if c.retried || c.a != nil || c.p.Transport != UDP || t.sent || !errors.Is(err, ErrPeerGone) {
 		return false
@@ -186,7 +181,7 @@ func (c *Call) again(t *transfer, err error) bool {
 	return true
 }
 
-// end ends the call. What is left is to call done.
+// end ends the call; only done is still called.
 func (c *Call) end(resp *Response, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -196,7 +191,7 @@ func (c *Call) end(resp *Response, err error) {
 	}
 }
 
-// wake has the transfer make its next step. The association may be locked.
+// wake makes the transfer take its next step. The association may be locked.
 func (c *Call) wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -204,7 +199,7 @@ func (c *Call) wake() {
 	c.schedule()
 }
 
-// schedule has a goroutine attend to the call, if there is none. c.mu is held.
+// schedule starts a goroutine for the call, if it has none. c.mu is held.
 func (c *Call) schedule() {
 	if !c.running {
 		c.running = true
@@ -220,8 +215,8 @@ func (c *Call) run() {
 	}
 }
 
-// attend does what there is to do, one thing after the other, without a lock, as
-// it calls functions of the user. It reports whether done was called.
+// attend takes the steps of the call, one after the other. It holds no lock, because it calls
+// functions of the user. It reports whether done was called.
 func (c *Call) attend() (ended bool) {
 	returned := false
 	defer func() {
@@ -237,7 +232,7 @@ func (c *Call) attend() (ended bool) {
 	return c.done == nil
 }
 
-// attendOnce does one thing, and reports whether there may be more.
+// attendOnce takes one step, and reports whether there may be another.
 func (c *Call) attendOnce() bool {
 	c.mu.Lock()
 	switch {
@@ -255,7 +250,7 @@ func (c *Call) attendOnce() bool {
 		if c.turn != nil || !c.late() {
 			done(resp, err)
 		}
-		return false // and no goroutine attends any more
+		return false // no goroutine attends now
 	case c.due:
 		c.due = false
 		t, cause := c.t, c.cause
@@ -272,8 +267,8 @@ func (c *Call) attendOnce() bool {
 	return true
 }
 
-// late reports whether functions of the user must not be called any more. A request
-// that began later than that has no other way to say that it has failed.
+// late reports whether functions of the user must no longer be called. A request that began later
+// can report its failure in no other way.
 func (c *Call) late() bool {
 	return c.counted && !c.e.gate.open(c.from)
 }
@@ -287,8 +282,7 @@ func (c *Call) uncount() {
 	}
 }
 
-// crashed ends the call when a function of the user has panicked or, with nil,
-// ended the goroutine.
+// crashed ends the call when a function of the user has panicked or, with nil, ended the goroutine.
 func (c *Call) crashed(v any) {
 	c.e.log.Error("coap: callback of a request panicked", "address", c.p.Addr, "panic", v, "stack", string(debug.Stack()))
 	c.mu.Lock()

@@ -17,8 +17,7 @@ import (
 // Request included, its peer not.
 const maxWaiting = 1536
 
-// silentPeers makes an endpoint that knows n peers; see TestIdlePeersAreSmall for
-// what they cost.
+// silentPeers makes an endpoint that knows n peers; see TestIdlePeersAreSmall for what they cost.
 func silentPeers(t *testing.T, n int) (e *Endpoint, to func(i int) Peer) {
 	e = New(Config{})
 	t.Cleanup(func() { e.Close() })
@@ -64,8 +63,7 @@ func TestWaitingRequestsAreSmall(t *testing.T) {
 		t.Logf("%d bytes each", each)
 		require.Less(t, each, int64(maxWaiting))
 
-		// Two to one peer, of which one queues, and a push whose block has no
-		// answer.
+		// Two to one peer, of which one queues, and a push whose block has no answer.
 		image := bytes.NewReader(make([]byte, 1<<20))
 		e.Go(to(0), &Request{Code: GET, Idle: time.Hour}, func(*Response, error) { ended.Add(1) })
 		e.Go(to(requests), &Request{Code: PUT, Body: image, Size: image.Size(), Stall: time.Hour}, func(*Response, error) { ended.Add(1) })

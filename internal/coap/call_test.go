@@ -140,8 +140,8 @@ func TestCancelWhateverItWaitsFor(t *testing.T) {
 	}
 }
 
-// A request that is cancelled in the queue was never sent; one that is cancelled later makes room for the
-// next.
+// A request that is cancelled in the queue was never sent; one that is cancelled later makes room
+// for the next.
 func TestCancelInTheQueue(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		first, _ := begin(e, r.peer(), &coap.Request{Code: coap.GET, Path: []string{"1"}})
@@ -226,8 +226,7 @@ func TestPauseEndsWithThePeer(t *testing.T) {
 	}
 }
 
-// drowsy is a body of 5 bytes whose first reads take so long that the peer is forgotten
-// meanwhile.
+// drowsy is a body of 5 bytes whose first reads take so long that the peer is forgotten meanwhile.
 type drowsy struct{ reads, slow int }
 
 func (d *drowsy) ReadAt(p []byte, _ int64) (int, error) {

@@ -32,8 +32,7 @@ func echoing(image []byte) coap.Config {
 	})}
 }
 
-// A callback that panics, or ends its goroutine, ends its request, and nothing
-// else.
+// A callback that panics, or ends its goroutine, ends its request, and nothing else.
 func TestCallbacksThatPanic(t *testing.T) {
 	image := bodyOf(3000)
 	for how, crash := range map[string]func(){

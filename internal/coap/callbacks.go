@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// origin is what an association came from: a socket, or a listener. When the
-// endpoint no longer serves it, no function of the user is called on its behalf.
+// origin is the socket or listener of an association. When the endpoint no longer serves it, no
+// function of the user is called for it.
 type origin struct {
-	n    int // callbacks that are under way, and things that will call one
+	n    int // callbacks that are under way, or will come
 	shut bool
 }
 
@@ -58,8 +58,8 @@ func (g *gate) open(o *origin) bool {
 	return !g.all.shut && (o == nil || !o.shut)
 }
 
-// close waits until no callback of o is under way, at most for limit, and lets no
-// more begin. It returns the number of those that have not ended.
+// close waits until no callback of o is under way, for at most limit. None can begin after that. It
+// returns how many have not ended.
 func (g *gate) close(o *origin, limit time.Duration) int {
 	timer := time.NewTimer(max(limit, 0))
 	defer timer.Stop()
@@ -86,7 +86,7 @@ func (g *gate) close(o *origin, limit time.Duration) int {
 	return o.n
 }
 
-// join is gate.close with a word to the operator.
+// join is gate.close, and logs callbacks that do not return.
 func (e *Endpoint) join(o *origin, limit time.Duration) {
 	if n := e.gate.close(o, limit); n > 0 {
 		e.log.Error("coap: callbacks do not return", "count", n)
@@ -95,8 +95,8 @@ func (e *Endpoint) join(o *origin, limit time.Duration) {
 
 var errPanicked = errors.New("coap: callback panicked")
 
-// caught, deferred, ends a callback that the gate has let begin. A panic is logged,
-// and sets err, which may be nil.
+// caught is deferred by callbacks, after gate.enter. It logs a panic and sets err, which may be
+// nil.
 func (e *Endpoint) caught(o *origin, what string, err *error) {
 	if v := recover(); v != nil {
 		e.log.Error("coap: "+what+" panicked", "panic", v, "stack", string(debug.Stack()))
@@ -107,7 +107,7 @@ func (e *Endpoint) caught(o *origin, what string, err *error) {
 	e.gate.leave(o)
 }
 
-// callback calls a function of the user, unless it is too late.
+// callback calls a function of the user, or returns ErrClosed if the gate is shut.
 func (e *Endpoint) callback(o *origin, what string, f func()) (err error) {
 	if !e.gate.enter(o) {
 		return ErrClosed
@@ -117,8 +117,8 @@ func (e *Endpoint) callback(o *origin, what string, f func()) (err error) {
 	return nil
 }
 
-// spawn calls f, which calls functions of the user, in a goroutine. What closes the
-// endpoint waits for that to end.
+// spawn calls f, which calls functions of the user, in a goroutine. Closing the endpoint waits for
+// it.
 func (e *Endpoint) spawn(o *origin, what string, f func()) {
 	if e.gate.enter(o) {
 		go func() {
@@ -128,8 +128,7 @@ func (e *Endpoint) spawn(o *origin, what string, f func()) {
 	}
 }
 
-// writeAll writes p to a writer of the user's, which has failed if it takes less,
-// or says that it took more.
+// writeAll writes p to the user's writer. It is an error if that reports another length.
 func writeAll(w io.Writer, p []byte) error {
 	n, err := w.Write(p)
 	if err == nil && n != len(p) {

@@ -21,9 +21,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// Many devices do everything at once over a bad network. All bodies arrive as
-// they were sent, each request that must not be repeated is carried out at most
-// once, and in the end nothing is held.
+// Many devices do everything at once over a bad network. All bodies arrive as they were sent, each
+// request that must not be repeated is carried out at most once, and in the end nothing is held.
 func TestChaos(t *testing.T) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { chaos(t, seed) }) })

@@ -12,8 +12,7 @@ import (
 
 // Transmission holds the parameters of RFC 7252, section 4.8.
 type Transmission struct {
-	// ACKTimeout is the least time before the first retransmission.
-	// Default 2 s.
+	// ACKTimeout is the least time before the first retransmission. Default 2 s.
 	ACKTimeout time.Duration
 	// RandomFactor spreads the first timeout over
 	// [ACKTimeout, ACKTimeout*RandomFactor). Default 1.5; less than 1 is 1.
@@ -35,20 +34,19 @@ func (t *Transmission) idle() time.Duration {
 type Config struct {
 	// Handler answers the requests of peers. Nil answers 4.04 to all.
 	Handler Handler
-	// Sinks decides, at the first block of a request body, where the body
-	// goes. Nil, or a nil Sink without a Response, collects it in memory up to
-	// MaxBody. A Response refuses the body. Bodies that come in one message
-	// are in IncomingRequest.Payload, and Sinks is not asked.
+	// Sinks decides, at the first block of a request body, where the body goes. Nil, or a nil Sink
+	// without a Response, collects it in memory up to MaxBody. A Response refuses the body. Bodies
+	// that come in one message are in IncomingRequest.Payload, and Sinks is not asked.
 	Sinks func(*IncomingRequest) (Sink, *Response)
-	// OnClosed is called once for an association (DTLS, TCP, TLS) that has
-	// ended, after which its Peer is good for nothing, in a goroutine of its own.
-	// Nil is allowed.
+	// OnClosed is called once for an association (DTLS, TCP, TLS) that has ended, after which its
+	// Peer is good for nothing, in a goroutine of its own. Nil is allowed.
 	OnClosed func(Peer)
-	// HandshakeFailed is called when a handshake of DTLS or TLS fails with a client that is known to
-	// be at its address: it has answered a cookie, or made a connection. identity is the beginning of
-	// the PSK identity that it claims, "" without one. err says why, and includes the alert that the
-	// client sent, such as "bad certificate". It is called in a goroutine of its own, at most 100 times
-	// in a second and for 100 at a time; further failures are not reported. Nil is allowed.
+	// HandshakeFailed is called when a handshake of DTLS or TLS fails with a client that is known
+	// to be at its address: it has answered a cookie, or made a connection. identity is the
+	// beginning of the PSK identity that it claims, "" without one. err says why, and includes the
+	// alert that the client sent, such as "bad certificate". It is called in a goroutine of its
+	// own, at most 100 times in a second and for 100 at a time; further failures are not reported.
+	// Nil is allowed.
 	HandshakeFailed func(t Transport, addr netip.AddrPort, identity string, err error)
 	// Hooks count what happens.
 	Hooks Hooks
@@ -58,12 +56,10 @@ type Config struct {
 	// BlockSize is the preferred size of blocks: a power of two from 16 to
 	// 1024. Default 1024.
 	BlockSize int
-	// MaxBody limits a body that is collected in memory, in either direction.
-	// Default 64 KiB.
+	// MaxBody limits a body that is collected in memory, in either direction. Default 64 KiB.
 	MaxBody int
-	// AckDelay is how long a handler may take before the request is
-	// acknowledged by an empty message and answered by a separate one.
-	// Default 1 s.
+	// AckDelay is how long a handler may take before the request is acknowledged by an empty
+	// message and answered by a separate one. Default 1 s.
 	AckDelay time.Duration
 	// UploadIdle is how long an unfinished Block1 body of a peer is kept after
 	// its last block. Default 247 s (EXCHANGE_LIFETIME).
@@ -71,8 +67,7 @@ type Config struct {
 	// DownloadIdle is how long the body of a response that is being fetched by
 	// Block2 is kept after the last block that was asked for. Default 120 s.
 	DownloadIdle time.Duration
-	// Drain limits how long work in flight may go on once a Serve context
-	// has ended. Default 5 s.
+	// Drain limits how long work in flight may go on once a Serve context has ended. Default 5 s.
 	Drain time.Duration
 
 	// Bounds limits what peers can make the endpoint hold.
@@ -85,8 +80,8 @@ type Config struct {
 	Rand io.Reader
 }
 
-// Hooks are functions for metrics. The endpoint calls them with locks held: they must return at once,
-// must not panic, and must not call the endpoint. Nil is allowed.
+// Hooks are functions for metrics. The endpoint calls them with locks held: they must return at
+// once, must not panic, and must not call the endpoint. Nil is allowed.
 type Hooks struct {
 	// Associated is called when a client has finished a handshake of DTLS or TLS.
 	Associated func(p Peer, proven *dtls.Identity)
@@ -110,8 +105,7 @@ type Bounds struct {
 	Queue int
 	// PeerWorkers and PeerQueue are the same for a single peer. Default 8, 32.
 	PeerWorkers, PeerQueue int
-	// PeerRequests is how many messages to one peer may be queued or unanswered.
-	// Default 256.
+	// PeerRequests is how many messages to one peer may be queued or unanswered. Default 256.
 	PeerRequests int
 	// Uploads is how many Block1 bodies may be unfinished. Default 4096; one
 	// peer may have PeerUploads, default 4.
@@ -125,14 +119,12 @@ type Bounds struct {
 	// DedupEntries and DedupBytes limit what is remembered to recognise
 	// duplicates. Default 1,000,000 and 64 MiB.
 	DedupEntries, DedupBytes int
-	// Streams is how many connections (TCP, TLS) may be open, handshakes
-	// among them. Each may make us hold a frame of 18 KiB that is not
-	// complete. Default 10,000, or a quarter of the files that the process may
-	// have open.
+	// Streams is how many connections (TCP, TLS) may be open, handshakes among them. Each may make
+	// us hold a frame of 18 KiB that is not complete. Default 10,000, or a quarter of the files
+	// that the process may have open.
 	Streams int
-	// StreamBytes limits what peers on streams do not read, all together; one
-	// of them may have 256 KiB of it. Above, one may have 4 KiB, and is cut off
-	// when it is sent more. Default 64 MiB.
+	// StreamBytes limits what peers on streams do not read, all together; one of them may have 256
+	// KiB of it. Above, one may have 4 KiB, and is cut off when it is sent more. Default 64 MiB.
 	StreamBytes int64
 	// Handshakes and IdentitySessions are those of [dtls.Config].
 	Handshakes, IdentitySessions int

@@ -10,16 +10,14 @@ import (
 // (EXCHANGE_LIFETIME, RFC 7252, section 4.8.2).
 const exchangeLifetime = 247 * time.Second
 
-// dedup recognises messages that arrive more than once, by peer and message
-// id, and repeats the reply to them. A duplicate is the same to the last byte:
-// a device that has rebooted may use an id again for something else, and must
-// not be given the reply to what it said before.
+// dedup recognises messages that arrive more than once, by peer and message id, and repeats the
+// reply to them. A duplicate is equal to the last byte: a device that has rebooted may use an id
+// again for something else, and must not get the reply to its earlier message.
 //
-// Entries and replies live in chunks that are filled one after the other and
-// dropped whole, the oldest first: when the youngest entry of one has outlived
-// EXCHANGE_LIFETIME, or when a bound is reached. What counts is the keys in the
-// chunks, also of messages that were forgotten. There is no pointer in it for the
-// garbage collector to follow but those to the chunks.
+// Entries and replies live in chunks that are filled one after the other and dropped whole, the
+// oldest first: when the youngest entry of one has outlived EXCHANGE_LIFETIME, or when a bound is
+// reached. The bound is on the keys in the chunks, also of messages that were forgotten. The only
+// pointers, for the garbage collector, are those to the chunks.
 type dedup struct {
 	mu         sync.Mutex
 	entries    map[dedupKey]dedupEntry
@@ -43,8 +41,8 @@ type dedupID struct {
 	sum uint32
 }
 
-// dedupEntry is where the reply is: chunk number, offset, length. A message
-// that has none yet has length 0. sum is a hash of the message.
+// dedupEntry is where the reply is: chunk number, offset, length. Without a reply the length is 0.
+// sum is a hash of the message.
 type dedupEntry struct {
 	sum    uint32
 	chunk  uint32
@@ -75,8 +73,8 @@ func newDedup(maxEntries, maxBytes int) *dedup {
 	}
 }
 
-// begin enters a message. For one that was entered before it returns true and
-// appends to dst the reply, if there is one yet.
+// begin enters a message. If it was entered before, begin returns true, and appends the reply to
+// dst if there is one.
 func (d *dedup) begin(id dedupID, now time.Duration, dst []byte) (reply []byte, seen bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -162,7 +160,7 @@ func (d *dedup) open(now time.Duration, n int) *dedupChunk {
 	return c
 }
 
-// sweep drops chunks that have outlived their use.
+// sweep drops chunks whose entries are all too old.
 func (d *dedup) sweep(now time.Duration) {
 	for d.chunks.len() > 0 && now-d.chunks.front().last > exchangeLifetime {
 		d.drop()
@@ -188,7 +186,7 @@ func (d *dedup) drop() {
 	}
 }
 
-// expire drops what is old, for times in which no message comes.
+// expire drops old chunks when no message comes.
 func (d *dedup) expire(now time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

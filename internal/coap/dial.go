@@ -11,10 +11,9 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// Dial returns a peer that is reached through a socket of its own. Requests
-// that it sends on it go to the same Handler; what others send is not heard.
-// [Endpoint.Hangup] ends it. addr is "host:port". Transports are UDP and TCP; for
-// TLS see [Endpoint.DialStream].
+// Dial returns a peer that is reached through a socket of its own. Requests that it sends on it go
+// to the same Handler; what others send is dropped. [Endpoint.Hangup] ends it. addr is "host:port".
+// Transports are UDP and TCP; for TLS see [Endpoint.DialStream].
 func (e *Endpoint) Dial(ctx context.Context, t Transport, addr string) (Peer, error) {
 	if t == TCP {
 		var d net.Dialer
@@ -58,8 +57,7 @@ func resolveAddr(ctx context.Context, addr string) (netip.AddrPort, error) {
 	return udp.Unmap(netip.AddrPortFrom(ips[0], uint16(port))), nil
 }
 
-// DialPacket is Dial for UDP over a given socket, which the endpoint owns from
-// then on.
+// DialPacket is Dial for UDP over a given socket, which the endpoint owns from then on.
 func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, error) {
 	s := e.newSocket(context.Background(), conn)
 	s.only = udp.Unmap(addr)

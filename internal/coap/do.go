@@ -2,10 +2,9 @@ package coap
 
 import "context"
 
-// Do sends a request and returns the response, whatever its code. The bodies
-// of both go block-wise where they must. Errors are *[ExchangeError]. It is
-// [Endpoint.Go] for who waits: it attends to the request, and cancels it with the
-// cause of ctx when that ends.
+// Do sends a request and returns the response, whatever its code. The bodies of both go block-wise
+// where they must. Errors are *[ExchangeError]. It is [Endpoint.Go] for a caller that waits: the
+// caller's goroutine attends to the request. If ctx ends, the request is cancelled with its cause.
 func (e *Endpoint) Do(ctx context.Context, p Peer, r *Request) (resp *Response, err error) {
 	if err := overBefore(ctx, p); err != nil {
 		return nil, err
@@ -14,12 +13,11 @@ func (e *Endpoint) Do(ctx context.Context, p Peer, r *Request) (resp *Response, 
 	return resp, err
 }
 
-// Observe registers fn for the notifications of a resource and returns the
-// first response. The observation is nil when the peer answered without
-// observing. fn is called for one notification after the other, in the order
-// of their freshness; older ones are left out, and when fn is slow the oldest
-// that wait. The last call, with nil or with a response that is not a success,
-// says that the observation has ended other than by Cancel or Forget.
+// Observe registers fn for the notifications of a resource and returns the first response. The
+// observation is nil when the peer answered without observing. fn is called for one notification
+// after the other, in the order of their freshness; older ones are left out, and so are the oldest
+// that wait for a slow fn. The last call, with nil or with a response that is not a success, says
+// that the observation has ended other than by Cancel or Forget.
 func (e *Endpoint) Observe(ctx context.Context, p Peer, r *Request, fn func(*Response)) (o *Observation, resp *Response, err error) {
 	if err := overBefore(ctx, p); err != nil {
 		return nil, nil, err
@@ -28,8 +26,8 @@ func (e *Endpoint) Observe(ctx context.Context, p Peer, r *Request, fn func(*Res
 	return o, resp, err
 }
 
-// Cancel ends the observation with a request (Observe: 1), as is needed on a
-// stream, and polite elsewhere.
+// Cancel ends the observation with a request (Observe: 1), which a stream needs, and which saves a
+// datagram peer its next notification.
 func (o *Observation) Cancel(ctx context.Context) (err error) {
 	o.Forget()
 	if err := overBefore(ctx, o.a.peer); err != nil {
@@ -39,8 +37,7 @@ func (o *Observation) Cancel(ctx context.Context) (err error) {
 	return err
 }
 
-// overBefore returns the error of a request whose context has ended before it
-// began.
+// overBefore returns the error of a request whose context has ended before it began.
 func overBefore(ctx context.Context, p Peer) error {
 	if ctx.Err() == nil {
 		return nil

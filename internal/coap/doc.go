@@ -18,26 +18,23 @@
 //
 // # How a message travels
 //
-// A reader takes a datagram from its socket into a packet and parses it in
-// place. The [association] of its sender is looked up; [Endpoint.receive] then
-// either finishes an [exchange] of ours, hands a notification to its
-// [Observation], or passes a request to the pool. It never waits: a slow
+// A reader takes a datagram from its socket into a packet and parses it in place. The [association]
+// of its sender is looked up; [Endpoint.receive] then either finishes an [exchange] of ours, hands
+// a notification to its [Observation], or passes a request to the pool. It never waits: a slow
 // handler, a slow disk or a slow peer delays nobody else.
 //
-// What we send that deserves an answer is an exchange. All retransmissions,
-// and all other deadlines, are in one heap over one timer of the runtime. One
-// message to a peer is unacknowledged at a time (NSTART = 1); the others queue
-// in the [outbox], so that a small request passes between two blocks of a
-// transfer.
+// What we send that deserves an answer is an exchange. All retransmissions, and all other
+// deadlines, are in one heap over one timer of the runtime. One message to a peer is unacknowledged
+// at a time (NSTART = 1); the others queue in the [outbox], so that a small request passes between
+// two blocks of a transfer.
 //
-// A request of ours is a [Call] with a [transfer], a value that makes a step at
-// the end of each exchange, one for each block, and of each pause. Its steps and
-// callbacks run one after the other in a goroutine of the [workers], which ends, or
-// goes on to another call, when there is nothing to do: a request that waits has
-// none. In [Endpoint.Do] the caller takes the part of the crew. A transfer of a
-// peer is an entry in a table: an upload goes through a [Sink] or is collected; a
-// download is served from an io.ReaderAt at whatever offset is asked for, without
-// the handler, from one copy for all peers.
+// A request of ours is a [Call] with a [transfer], a value that makes a step at the end of each
+// exchange, one for each block, and of each pause. Its steps and callbacks run one after the other
+// in a goroutine of the [workers], which ends, or goes on to another call, when there is nothing to
+// do: a request that waits has none. In [Endpoint.Do] the caller takes the part of the crew. A
+// transfer of a peer is an entry in a table: an upload goes through a [Sink] or is collected; a
+// download is served from an io.ReaderAt at whatever offset is asked for, without the handler, from
+// one copy for all peers.
 //
 // A lost block is sent again after 2 to 3 s, then after twice that, five times
 // in all (RFC 7252, section 4.2). A transfer does not end with that: such
@@ -85,12 +82,11 @@
 //	options in a message          64
 //	a datagram                    2 KiB; larger ones are answered with 4.13
 //
-// Half of what peers share is divided among five groups, the same for each: UDP
-// peers whose address may be forged (strangers), UDP peers that have answered a
-// request of ours or an Echo challenge in the last minutes, DTLS, TCP and TLS. The
-// other half goes to who comes first. Of connections TCP and TLS have a quarter
-// each. So whatever peers of one group send, those of another find room. What
-// becomes of one too many:
+// Half of what peers share is divided among five groups, the same for each: UDP peers whose address
+// may be forged (unverified peers), UDP peers that have answered a request of ours or an Echo
+// challenge in the last minutes, DTLS, TCP and TLS. The other half goes to whichever comes first.
+// Of connections TCP and TLS have a quarter each. So peers of one group cannot keep out those of
+// another. What happens when there is one too many:
 //
 //	peer                  the stranger idle for longest is forgotten, which costs no
 //	                      more than the recognition of his duplicates; nine tenths
@@ -118,37 +114,32 @@
 //	unread bytes          the connection is closed
 //	request of ours       ErrBusy
 //
-// A flood with the address of a peer costs that peer what is bounded for one peer, and
-// no other anything. A stranger who makes no request costs nothing.
+// A flood with the address of a peer uses up the bounds of that peer only. An unknown peer that
+// makes no request costs nothing.
 //
 // A peer that is silent costs an entry in a table: no goroutine, no timer, no
 // buffer; on a stream, its connection with a goroutine and a buffer of 2 KB.
 //
-// A forged address can have us send to it what answers its requests: up to a block
-// for a datagram of some 20 bytes. What is worth that and is open to strangers over
-// UDP without DTLS should be given to those only whose address is verified (see
-// [IncomingRequest.Challenge]). It is not the rule, because devices in the field do
-// not know Echo and take the challenge for a refusal.
+// Requests with a forged address make us send their answers there: up to a block for a datagram of
+// some 20 bytes. A handler that gives blocks to anyone over UDP without DTLS should answer only
+// peers whose address is verified (see [IncomingRequest.Challenge]). That is not the default,
+// because devices in the field do not know Echo and take the challenge for a refusal.
 //
 // # DTLS
 //
-// pion/dtls makes the handshakes, each in goroutines of its own, of which there
-// is a limited number. When one is complete, its state becomes a [dtlsSession],
-// which only protects records, where they are read and written. So an
-// association that is idle is no more than its keys. The peer is found by the
-// Connection ID in its records, at whatever address it appears, or else by its
+// pion/dtls makes the handshakes, each in goroutines of its own, of which there is a limited
+// number. When one is complete, its state becomes a [dtlsSession], which only protects records,
+// where they are read and written. So an association that is idle is no more than its keys. The
+// peer is found by the Connection ID in its records, at whatever address it appears, or else by its
 // address.
 //
-// A ClientHello from an address that is forged takes one of the places for
-// handshakes. When there are no more, the oldest of those who have not answered
-// with the cookie gives way, if it had half a second to do so; else the new one
-// is not answered. So with 1000 places nobody notices a flood of 2000
-// ClientHellos in a second; with 10,000, each of a device's ClientHellos, which
-// it repeats after 1, 2, 4 s and so on, is answered with a chance of 1 in 5. One
-// that gave way is told to begin anew when it comes back; one that has answered
-// keeps its place.
+// A ClientHello from an address that is forged takes one of the places for handshakes. When there
+// are no more, the oldest of those who have not answered with the cookie gives way, if it had half
+// a second to do so; else the new one is not answered. So with 1000 places nobody notices a flood
+// of 2000 ClientHellos in a second; with 10,000, each of a device's ClientHellos, which it repeats
+// after 1, 2, 4 s and so on, is answered with a chance of 1 in 5. One that gave way is told to
+// begin anew when it comes back; one that has answered keeps its place.
 //
-// An address that a Connection ID was seen at gets 8 datagrams at most until a
-// second record comes from there: the first may have been taken and sent by
-// somebody who wants to flood it.
+// An address that a Connection ID was seen at gets 8 datagrams at most until a second record comes
+// from there: the first may have been taken and sent by somebody who wants to flood it.
 package coap

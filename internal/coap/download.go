@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// download turns the reply into the response, after fetching by Block2 what is
-// missing of its body (RFC 7959, section 2.4).
+// download makes the response of the reply. Before that it fetches by Block2 what is missing of the
+// body (RFC 7959, section 2.4).
 func (t *transfer) download(reply *packet) {
 	defer reply.free()
 	m := &reply.msg
@@ -45,8 +45,7 @@ func (t *transfer) keepWhole(resp *Response, payload []byte) error {
 	return nil
 }
 
-// takeWhole hands over the body of a success that came in one message without
-// Block2.
+// takeWhole hands over the body of a success that came in one message without Block2.
 func (t *transfer) takeWhole(resp *Response, payload []byte) error {
 	switch {
 	case resp.Code == Valid:
@@ -99,12 +98,10 @@ type collection struct {
 	restarts int
 }
 
-// maxAstray is how often in a row a wrong block may come, or the peer may change
-// the body.
+// maxAstray is how often in a row a wrong block may come, or the body may change.
 const maxAstray = 3
 
-// collect takes the blocks of a body, of which the first is there, and asks
-// for the others.
+// collect takes the blocks of a body, of which the first is there, and asks for the others.
 func (t *transfer) collect(resp *Response, b block, payload []byte) {
 	t.down = &collection{resp: resp, offset: t.r.Offset}
 	t.done = t.r.Offset
@@ -131,8 +128,7 @@ func (t *transfer) takeBlock(b block, payload []byte) {
 	d := t.down
 	switch {
 	case b.offset() != d.offset:
-		// Not the block that was asked for: the peer counts in another
-		// size, or is confused.
+		// Not the block that was asked for: the peer counts in another size, or is confused.
 		if d.astray++; d.astray > maxAstray {
 			t.end(nil, fmt.Errorf("%w: asked for the block at %d, got the one at %d", ErrProtocol, d.offset, b.offset()))
 			return
@@ -221,8 +217,8 @@ func (t *transfer) restarted(reply *packet) {
 	t.takeBlock(b, m.payload)
 }
 
-// fetch asks for the block at offset, with patience; then goes on with the
-// response, whatever that is.
+// fetch asks for the block at offset, again after 5.03, and then goes on with whatever response
+// comes.
 func (t *transfer) fetch(offset int64, szx uint8, then func(*transfer, *packet)) {
 	d := t.down
 	d.at, d.szx, d.since, d.then = offset, szx, t.c.e.timers.now(), then
@@ -231,7 +227,7 @@ func (t *transfer) fetch(offset int64, szx uint8, then func(*transfer, *packet))
 	t.ask(nil)
 }
 
-// ask asks for the block, perhaps once more.
+// ask asks for the block.
 func (t *transfer) ask(*packet) {
 	t.x.token = t.c.e.random.token()
 	m := outgoing{further: true, block2: blockAt(t.down.at, t.down.szx), hasBlock2: true}
@@ -241,8 +237,7 @@ func (t *transfer) ask(*packet) {
 	t.send(m, (*transfer).fetched)
 }
 
-// asksAgain reports whether a block whose response did not come may be asked
-// for once more.
+// asksAgain reports whether a block whose response did not come may be asked for once more.
 func (t *transfer) asksAgain() bool {
 	return t.down != nil && t.safe() && t.c.e.timers.now()-t.down.since < t.stall()
 }
@@ -286,15 +281,14 @@ func (t *transfer) limit() int64 {
 	return int64(t.c.e.cfg.MaxBody)
 }
 
-// begun reports what is going to be downloaded.
+// begun calls Request.Begun.
 func (t *transfer) begun(resp *Response) {
 	if t.r.Begun != nil && !t.c.late() && t.r.Into != nil {
 		t.r.Begun(bytes.Clone(resp.ETag), resp.Size)
 	}
 }
 
-// received reports the progress of a download, unless there was an upload to
-// report.
+// received reports the progress of a download, unless there was an upload to report.
 func (t *transfer) received(done, total int64) {
 	if t.r.Progress != nil && !t.c.late() && t.size <= t.maxPayload() {
 		t.r.Progress(done, total)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// lastBlockIdle is how long a response body is kept once its last block was
-// sent, in case that gets lost.
+// lastBlockIdle is how long a response body is kept after its last block was sent, which may be
+// lost.
 const lastBlockIdle = 10 * time.Second
 
 // download is a response whose body is being fetched by Block2. It is shared
@@ -39,8 +39,7 @@ func (d *download) response() *Response { return &d.resp }
 
 type downloads struct{ held[*download] }
 
-// find returns the download of key with a reference that the caller frees, or
-// nil.
+// find returns the download of key with a reference that the caller frees, or nil.
 func (ds *downloads) find(key transferKey) *download {
 	d, _ := ds.held.find(key, func(d *download) { d.refs.Add(1) })
 	return d
@@ -53,8 +52,8 @@ func (in *incoming) downloadKey() transferKey {
 	return in.target
 }
 
-// keep makes resp, which does not fit a message, available for the blocks that
-// the peer will ask for, and returns it in the form that is kept.
+// keep stores resp, which does not fit into a message, for the blocks that the peer will ask for.
+// It returns the stored form.
 func (e *Endpoint) keep(key transferKey, a *association, resp *Response) *download {
 	d := &download{a: a, resp: *resp}
 	if d.resp.Body == nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// dtlsSocket is a UDP socket whose peers come by DTLS: a [server], and the [dtls.Handler] of its socket.
+// dtlsSocket is a UDP socket whose peers come by DTLS: a [server], and the [dtls.Handler] of its
+// socket.
 type dtlsSocket struct {
 	*dtls.Socket
 	e      *Endpoint
@@ -36,9 +37,9 @@ func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, serve
 }
 
 // ServeDTLS reads datagrams from conn, which it closes, and serves the peers that have made a
-// handshake, until ctx ends. Then it lets work in flight finish for [Config.Drain], sends the peers a
-// closure alert, waits for the functions of the user as [Endpoint.Close] does, and returns nil. One
-// socket serves all peers.
+// handshake, until ctx ends. Then it lets work in flight finish for [Config.Drain], sends the peers
+// a closure alert, waits for the functions of the user as [Endpoint.Close] does, and returns nil.
+// One socket serves all peers.
 func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg dtls.Credentials) error {
 	s, err := e.newDTLSSocket(ctx, conn, netip.AddrPort{}, cfg)
 	if err != nil {
@@ -47,8 +48,8 @@ func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg dtls.
 	return e.serve(ctx, s)
 }
 
-// DialDTLS makes an association with the server at addr over a given socket, which the endpoint owns
-// from then on. The handshake ends before ctx does and after 60 s at most; its error matches
+// DialDTLS makes an association with the server at addr over a given socket, which the endpoint
+// owns from then on. The handshake ends before ctx does and after 60 s at most; its error matches
 // [dtls.ErrHandshake].
 func (e *Endpoint) DialDTLS(ctx context.Context, conn net.PacketConn, addr netip.AddrPort, cfg dtls.Credentials) (Peer, error) {
 	s, err := e.newDTLSSocket(context.Background(), conn, addr, cfg)
@@ -117,10 +118,10 @@ func (a *association) Receive(content []byte) {
 func (a *association) Closed() { a.e.end(a) }
 
 // EndIdentities ends each association, of DTLS and TLS, whose peer has proven an identity for which
-// gone returns true, and the DTLS handshakes of such clients. The peers get a closure alert; what waits
-// for them fails with [ErrPeerGone]. It is for keys that are removed or replaced: [dtls.Credentials.PSK]
-// must no longer return the old key before. gone is called without a lock, once for each association.
-// The result is the number of associations.
+// gone returns true, and the DTLS handshakes of such clients. The peers get a closure alert; what
+// waits for them fails with [ErrPeerGone]. It is for keys that are removed or replaced:
+// [dtls.Credentials.PSK] must no longer return the old key before. gone is called without a lock,
+// once for each association. The result is the number of associations.
 func (e *Endpoint) EndIdentities(gone func(*dtls.Identity) bool) int {
 	for _, s := range e.dtlsSockets() {
 		s.EndHandshakes(gone)

@@ -25,10 +25,9 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// BenchmarkDTLS compares our server with go-coap's: small requests with
-// AES_128_CCM_8 from 64 devices, a handshake with the first request, and
-// blocks of a pull. The devices are the same, in the same process, so the
-// ratios are lower bounds for those of the servers alone. The time of the
+// BenchmarkDTLS compares our server with go-coap's: small requests with AES_128_CCM_8 from 64
+// devices, a handshake with the first request, and blocks of a pull. The devices are the same, in
+// the same process, so the ratios are lower bounds for those of the servers alone. The time of the
 // processors says more than that of the clock when others use them too.
 func BenchmarkDTLS(b *testing.B) {
 	body := bodyOf(1 << 20)

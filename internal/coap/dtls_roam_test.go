@@ -75,9 +75,8 @@ func (r *roaming) hello(t *testing.T) (toDevice coap.Peer) {
 	return <-r.peers
 }
 
-// TestRoamingWithConnectionID changes a device's address in the middle of a
-// push and of a pull. Nothing is lost, nor sent twice: both are over before the
-// first repetition would be due.
+// TestRoamingWithConnectionID changes a device's address in the middle of a push and of a pull.
+// Nothing is lost, nor sent twice: both are over before the first repetition would be due.
 func TestRoamingWithConnectionID(t *testing.T) {
 	r := newRoaming(t, false)
 	toDevice := r.hello(t)
@@ -160,8 +159,7 @@ func TestRoamingWithoutConnectionID(t *testing.T) {
 	require.True(t, bytes.Equal(r.body, got.Bytes()))
 }
 
-// TestLateRecord delivers a record late, from elsewhere. It counts, but does not
-// move the device.
+// TestLateRecord delivers a record late, from elsewhere. It counts, but does not move the device.
 func TestLateRecord(t *testing.T) {
 	r := newRoaming(t, false)
 	toDevice := r.hello(t)
@@ -192,9 +190,8 @@ func TestLateRecord(t *testing.T) {
 	require.Equal(t, r.nat.public(), r.server.RemoteAddr(toDevice))
 }
 
-// TestUnprovenAddress has somebody on the way take a record of a device and send
-// it from another address. The server sends little there, and finds back with
-// the device's next record.
+// TestUnprovenAddress has somebody on the way take a record of a device and send it from another
+// address. The server sends little there, and finds back with the device's next record.
 func TestUnprovenAddress(t *testing.T) {
 	r := newRoaming(t, false)
 	toDevice := r.hello(t)

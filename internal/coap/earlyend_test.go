@@ -8,9 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A download is complete when it is there up to the size that was announced, in
-// blocks that follow one another, and not before: whatever a server answers, what
-// is called complete is the body.
+// A download is complete when it is there up to the size that was announced, in blocks that follow
+// one another, and not before: whatever a server answers, what is called complete is the body.
 func TestDownloadEndsEarly(t *testing.T) {
 	const size = 4096 + 100
 	body := make([]byte, size)

@@ -15,7 +15,7 @@ import (
 // echoKey signs Echo values (RFC 9175, section 2).
 type echoKey [32]byte
 
-// echoLifetime is how long an Echo value shows that the peer is where it says.
+// echoLifetime is how long an Echo value proves the peer's address.
 const echoLifetime = exchangeLifetime
 
 const echoSize = 16
@@ -49,10 +49,9 @@ func (k *echoKey) valid(v []byte, addr netip.AddrPort, now time.Duration) bool {
 	return age >= 0 && age <= echoLifetime && hmac.Equal(v, k.sign(v[:4], addr))
 }
 
-// AddressVerified reports whether the peer is known to be at its address: on
-// any transport but UDP; on UDP when the request echoes a value that was sent
-// there (see [IncomingRequest.Challenge]). The address of another request may
-// be forged.
+// AddressVerified reports whether the peer is known to be at its address: on any transport but UDP;
+// on UDP when the request echoes a value that was sent there (see [IncomingRequest.Challenge]). The
+// address of another request may be forged.
 func (r *IncomingRequest) AddressVerified() bool {
 	if r.Peer.Transport != UDP {
 		return true
@@ -66,9 +65,8 @@ func (r *IncomingRequest) AddressVerified() bool {
 	return true
 }
 
-// Challenge returns the response that has the peer repeat the request with a
-// proof of its address: 4.01 with an Echo option. A client that does not know
-// Echo takes it for a refusal.
+// Challenge returns the response that asks the peer to repeat the request with a proof of its
+// address: 4.01 with an Echo option. A client that does not know Echo takes it for a refusal.
 func (r *IncomingRequest) Challenge() *Response {
 	e := r.exchange.e
 	return &Response{
@@ -77,9 +75,8 @@ func (r *IncomingRequest) Challenge() *Response {
 	}
 }
 
-// random gives message ids, tokens and timeouts: ChaCha8 from a seed that an
-// attacker does not know, so that tokens cannot be guessed (RFC 7252, section
-// 5.3.1).
+// random gives message ids, tokens and timeouts: ChaCha8 from a seed that an attacker does not
+// know, so that tokens cannot be guessed (RFC 7252, section 5.3.1).
 type random struct {
 	mu     sync.Mutex
 	src    *rand.ChaCha8

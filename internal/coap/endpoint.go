@@ -73,7 +73,7 @@ func New(cfg Config) *Endpoint {
 		connections: newShares(int64(cfg.Bounds.Streams), 2),
 		closing:     make(chan struct{}),
 	}
-	// What a flood of forged datagrams pushes out is not that of DTLS.
+	// A flood of forged datagrams must not push out what DTLS peers need.
 	entries, size := cfg.Bounds.DedupEntries, cfg.Bounds.DedupBytes
 	e.dedup, e.secure = newDedup(entries-entries/4, size-size/4), newDedup(entries/4, size/4)
 	e.pool.workers = newShares(int64(cfg.Bounds.Workers), int(groups))
@@ -86,11 +86,11 @@ func New(cfg Config) *Endpoint {
 	return e
 }
 
-// ServePacket reads datagrams from conn, which it closes, until ctx ends. Then it lets work in flight
-// finish for [Config.Drain], ends it, waits for the functions of the user as [Endpoint.Close] does, and
-// returns nil. Several sockets may be served at once, also with one local port (SO_REUSEPORT). If conn is
-// bound to the wildcard address, answers leave from the address that was asked on Linux; elsewhere the
-// system may choose another address of the host.
+// ServePacket reads datagrams from conn, which it closes, until ctx ends. Then it lets work in
+// flight finish for [Config.Drain], ends it, waits for the functions of the user as
+// [Endpoint.Close] does, and returns nil. Several sockets may be served at once, also with one
+// local port (SO_REUSEPORT). If conn is bound to the wildcard address, answers leave from the
+// address that was asked on Linux; elsewhere the system may choose another address of the host.
 func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	return e.serve(ctx, e.newSocket(ctx, conn))
 }
@@ -139,7 +139,7 @@ func (e *Endpoint) serve(ctx context.Context, s datagramServer) error {
 // drain waits until nothing is under way, at most for Config.Drain.
 func (e *Endpoint) drain() { e.work.wait(e.cfg.Drain, e.closing) }
 
-// enter has Close end s; if it is too late, it ends s itself.
+// enter registers s with Close. If the endpoint is closed already, it closes s.
 func (e *Endpoint) enter(s server) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -171,12 +171,11 @@ func (e *Endpoint) isClosed() bool {
 	return e.closed
 }
 
-// Close ends everything at once: the contexts of handlers end, and so do requests,
-// observations and transfers. It waits until no function of the user is being
-// called any more, at most for [Config.Drain], after which it logs how many have
-// not returned. Once it has returned, none is called, but for those of requests
-// that are made later, and fail with ErrClosed. A function that calls Close, or
-// waits for who does, has it wait for that time.
+// Close ends everything at once: the contexts of handlers end, and so do requests, observations and
+// transfers. It waits until no function of the user is being called any more, at most for
+// [Config.Drain], after which it logs how many have not returned. After Close has returned, none is
+// called, except those of requests that are made later, which fail with ErrClosed. If such a
+// function calls Close, or waits for the caller of Close, then Close waits for all that time.
 func (e *Endpoint) Close() error {
 	deadline := time.Now().Add(e.cfg.Drain)
 	e.mu.Lock()

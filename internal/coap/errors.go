@@ -5,8 +5,7 @@ import (
 	"fmt"
 )
 
-// Categories of failure, for errors.Is. Those of a request come wrapped in an
-// *[ExchangeError].
+// Categories of failure, for errors.Is. Those of a request come wrapped in an *[ExchangeError].
 var (
 	// ErrTimeout: the peer did not answer within the limit.
 	ErrTimeout = errors.New("coap: timeout")
@@ -27,15 +26,14 @@ var (
 	// ErrClosed: the endpoint is closed.
 	ErrClosed = errors.New("coap: endpoint closed")
 
-	// ErrDeliveryUnknown matches every failure of a request that was sent and
-	// not refused, and so may have been carried out. It is true besides the
-	// category above or the error of the context.
+	// ErrDeliveryUnknown matches every failure of a request that was sent and not refused, and so
+	// may have been carried out. It is true besides the category above or the error of the context.
 	ErrDeliveryUnknown = errors.New("coap: request may have been carried out")
 )
 
 // ExchangeError says how far a request came before it failed.
 type ExchangeError struct {
-	// Peer is whom the request was for.
+	// Peer is the peer of the request.
 	Peer Peer
 	// Sent is true once a datagram may have left this host.
 	Sent bool
@@ -70,8 +68,7 @@ func (e *ExchangeError) Is(target error) bool {
 	return target == ErrDeliveryUnknown && e.Sent && !errors.Is(e.Err, ErrReset)
 }
 
-// StatusError is an error that is answered with a code of its own, for
-// instance by [Sink.Write].
+// StatusError is an error that is answered with a code of its own, for instance by [Sink.Write].
 type StatusError struct {
 	Code       Code
 	Diagnostic string

@@ -5,10 +5,9 @@ import (
 	"time"
 )
 
-// exchange is a message of ours that the peer owes something for: a request
-// (an acknowledgement, then a response), a confirmable notification or a
-// separate response (an acknowledgement). One exchange can be used again for
-// the next block once it is done.
+// exchange is a message of ours for which the peer owes something: a request (an acknowledgement,
+// then a response), a confirmable notification or a separate response (an acknowledgement). One
+// exchange can be used again for the next block once it is done.
 type exchange struct {
 	timer
 	a *association
@@ -20,11 +19,11 @@ type exchange struct {
 	confirm bool // an acknowledgement is owed
 	urgent  bool // does not queue: a separate response
 
-	// block1, of a block of a body, keeps off responses to earlier blocks: they
-	// have the same token.
+	// block1, of a block of a body, tells its response from those to earlier blocks, which have the
+	// same token.
 	block1    block
 	hasBlock1 bool
-	// observation is what becomes of the token if the response says so.
+	// observation gets the token's notifications if the response begins an observation.
 	observation *Observation
 
 	idleLimit time.Duration // for the response, once acknowledged
@@ -41,7 +40,7 @@ type exchange struct {
 	reply   *packet // the response, owned by the exchange's user
 	err     error
 
-	// What is woken, or called, at the end, with a.mu held.
+	// Woken or called at the end, with a.mu held.
 	call   *Call
 	finish func(error)
 }
@@ -71,8 +70,7 @@ func (x *exchange) expire() {
 			x.tries++
 			x.timeout *= 2
 		case a.e.timers.now()-x.began < x.persist:
-			// Another round. The message id stays: what the peer has seen once
-			// it knows again.
+			// Another round. The message id stays: what the peer has seen once it knows again.
 			x.tries = 0
 			x.timeout = a.e.firstTimeout()
 		case x.acked:
@@ -125,10 +123,10 @@ func (a *association) acknowledge(mid uint16) {
 	}
 }
 
-// awaitResponse has x wait for the response. a.mu is held.
+// awaitResponse makes x wait for the response. a.mu is held.
 func (a *association) awaitResponse(x *exchange) {
 	x.state = pending
-	// A response that does not come soon is worth a notice, as on a stream.
+	// If the response does not come soon, there is a notice, as on a stream.
 	x.timeout = min(a.e.firstTimeout(), x.idleLimit)
 	a.e.timers.set(&x.timer, x.timeout)
 	if a.outbox.current == x {
@@ -152,10 +150,9 @@ func (a *association) opened(mid uint16) bool {
 	return slices.ContainsFunc(a.outbox.open, func(x *exchange) bool { return x.mid == mid })
 }
 
-// rejected handles a Reset for mid, and reports whether it meant something. One
-// from UDP to a confirmable request may be forged: the request is sent again at
-// once, and who has rejected it does so again. One after an acknowledgement means
-// nothing. a.mu is held.
+// rejected handles a Reset for mid, and reports whether it meant something. A Reset over UDP to a
+// confirmable request may be forged: the request is sent again at once, and a peer that has
+// rejected it does so again. A Reset after an acknowledgement means nothing. a.mu is held.
 func (a *association) rejected(mid uint16) bool {
 	for _, x := range a.outbox.open {
 		if x.mid != mid || a.stream() {
@@ -174,9 +171,8 @@ func (a *association) rejected(mid uint16) bool {
 	return false
 }
 
-// refused handles an acknowledgement with an error code of a notification or a
-// separate response of ours. Some peers send that in place of a Reset. a.mu is
-// held.
+// refused handles an acknowledgement with an error code of a notification or a separate response of
+// ours. Some peers send that in place of a Reset. a.mu is held.
 func (a *association) refused(m *wireMessage) {
 	x := a.unacknowledged(m.mid)
 	switch {
@@ -187,9 +183,9 @@ func (a *association) refused(m *wireMessage) {
 	}
 }
 
-// answered hands a response to the request it belongs to, and reports whether
-// there is one. The packet then belongs to the exchange's user; taken is
-// false for a response that is to be ignored. a.mu is held.
+// answered hands a response to the request it belongs to, and reports whether there is one. The
+// packet then belongs to the exchange's user; taken is false for a response that must be ignored.
+// a.mu is held.
 func (a *association) answered(p *packet) (known, taken bool) {
 	m := &p.msg
 	for _, x := range a.outbox.open {

@@ -118,8 +118,7 @@ func TestForgedAnswers(t *testing.T) {
 	}
 }
 
-// TestResetAfterAFlood believes a peer again some time after somebody forged its
-// answers.
+// TestResetAfterAFlood believes a peer again some time after somebody forged its answers.
 func TestResetAfterAFlood(t *testing.T) {
 	cfg := coap.Config{Transmission: coap.Transmission{Jitter: func() float64 { return 0.5 }}}
 	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {

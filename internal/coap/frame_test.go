@@ -27,8 +27,8 @@ func TestFrameLengths(t *testing.T) {
 	}
 }
 
-// FuzzFrame reads streams of frames: none panics, none takes more memory than its bytes, and what is read is written and
-// read again as the same.
+// FuzzFrame reads streams of frames: none panics, none takes more memory than its bytes, and what
+// is read is written and read again as the same.
 func FuzzFrame(f *testing.F) {
 	csm := appendCSM(nil)
 	f.Add(csm)

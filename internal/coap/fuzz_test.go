@@ -25,7 +25,8 @@ var datagramSeeds = [][]byte{
 	{0x40, 1, 0, 1, 0xdd, 1, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
 }
 
-// What is parsed is written again as the same message, and nothing is held but what the datagram holds.
+// What is parsed is written again as the same message, and nothing is held but what the datagram
+// holds.
 func FuzzDatagram(f *testing.F) {
 	for _, s := range datagramSeeds {
 		f.Add(s)

@@ -10,10 +10,9 @@ import (
 
 // Handler answers requests.
 type Handler interface {
-	// ServeCOAP returns the response to r, or nil for none (the request is
-	// acknowledged all the same). It runs in a bounded pool, several at once,
-	// also for one peer. ctx ends when the endpoint stops. r and all it holds
-	// are valid until ServeCOAP returns.
+	// ServeCOAP returns the response to r, or nil for none (the request is acknowledged all the
+	// same). It runs in a bounded pool, several at once, also for one peer. ctx ends when the
+	// endpoint stops. r and all it holds are valid until ServeCOAP returns.
 	ServeCOAP(ctx context.Context, r *IncomingRequest) *Response
 }
 
@@ -23,8 +22,7 @@ type HandlerFunc func(ctx context.Context, r *IncomingRequest) *Response
 // ServeCOAP calls f.
 func (f HandlerFunc) ServeCOAP(ctx context.Context, r *IncomingRequest) *Response { return f(ctx, r) }
 
-// IncomingRequest is a request of a peer. Its body is whole when the handler
-// sees it.
+// IncomingRequest is a request of a peer. Its body is whole when the handler sees it.
 type IncomingRequest struct {
 	Peer     Peer
 	Identity *dtls.Identity // proven, or nil
@@ -41,8 +39,7 @@ type IncomingRequest struct {
 	exchange *incoming
 }
 
-// Path returns the path of the request: "/rd/1", or "/" without segments.
-// Segments are not escaped.
+// Path returns the path of the request: "/rd/1", or "/" without segments. Segments are not escaped.
 func (r *IncomingRequest) Path() string {
 	var b strings.Builder
 	for _, o := range r.Options {

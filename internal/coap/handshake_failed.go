@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// What is reported of handshakes that fail: so many in a second, and so many at
-// a time.
+// How many failed handshakes are reported in a second, and at the same time.
 const (
 	maxReports       = 100
 	maxReportsAtOnce = 100
@@ -47,7 +46,7 @@ func (r *reports) end() {
 // handshakeFailed reports a failed handshake with a client that is at addr. It does not wait.
 func (e *Endpoint) handshakeFailed(o *origin, t Transport, addr netip.AddrPort, identity string, err error) {
 	if e.cfg.HandshakeFailed == nil || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
-		return // or it is we who end
+		return // or this side ends it
 	}
 	if !e.reports.begin(e.timers.now()) {
 		return

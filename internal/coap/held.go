@@ -9,15 +9,14 @@ import (
 	"time"
 )
 
-// transferKey names a transfer of a peer by association or identity and target,
-// never by address: an association survives a change of address, and an upload
-// that of its association.
+// transferKey names a transfer of a peer by association or identity and target, never by address:
+// an association survives a change of address, and an upload that of its association.
 type transferKey struct {
 	owner  uint64 // serial of the association, or what the peer has proven
 	target uint64 // a hash with a secret seed
 }
 
-// targetOf hashes what tells the targets of a peer's transfers apart.
+// targetOf hashes what identifies the target of a transfer: code, path, queries and so on.
 func (e *Endpoint) targetOf(r *IncomingRequest, ids ...OptionID) uint64 {
 	var h maphash.Hash
 	h.SetSeed(e.seed)
@@ -35,11 +34,10 @@ func (e *Endpoint) targetOf(r *IncomingRequest, ids ...OptionID) uint64 {
 	return h.Sum64()
 }
 
-// held is a table of the transfers of peers that are under way here. Each has
-// a time after which it is dropped. Their number is bounded in all and for
-// each peer, and shared by the groups of peers. When there are too many, the one
-// that was idle for longest goes, of those that have not come past their first
-// block if these are not few: that one block may be all that is to come.
+// held is a table of the transfers of peers that are under way here. Each has a time after which it
+// is dropped. Their number is bounded in all and for each peer, and shared by the groups of peers.
+// When there are too many, the one that was idle longest is dropped. If many have only a first
+// block, it is one of those: no other block may ever come.
 type held[V heldValue] struct {
 	e       *Endpoint
 	mu      sync.Mutex
@@ -50,7 +48,7 @@ type held[V heldValue] struct {
 	}
 	room    *shares
 	maxPeer int
-	spare   time.Duration // one that was idle for less is not dropped for another
+	spare   time.Duration // how long one must be idle to be dropped for another
 	closed  bool
 }
 
@@ -143,11 +141,12 @@ func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, 
 	return room
 }
 
-// unverifiedSpare is h.spare for a stranger's first block, enough for a second one.
+// unverifiedSpare is h.spare for the first block of an unverified peer: time enough for a second
+// one.
 const unverifiedSpare = time.Second
 
-// victim returns what gives way for a transfer of a group, or nil: a stranger's if
-// strangers have borrowed of room, else one of that group. h.mu is held.
+// victim returns the transfer that is dropped for one of a group, or nil: one of an unverified peer
+// if those have borrowed of room, else one of that group. h.mu is held.
 func (h *held[V]) victim(c group, now time.Duration, room *shares) *heldEntry[V] {
 	if c != unverifiedUDP && room.borrows(unverifiedUDP) {
 		o := &h.order[unverifiedUDP]
@@ -191,11 +190,11 @@ func (h *held[V]) makeRoom(c group, now time.Duration, room *shares) {
 	}
 	h.mu.Unlock()
 	if x != nil {
-		x.drop(errSuperseded) // who calls has another transfer locked
+		x.drop(errSuperseded) // the caller has another transfer locked
 	}
 }
 
-// touch says that the transfer goes on.
+// touch records that the transfer goes on.
 func (h *held[V]) touch(key transferKey, idle time.Duration, now time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -210,7 +209,7 @@ func (h *held[V]) touch(key transferKey, idle time.Duration, now time.Duration) 
 	}
 }
 
-// take removes v, if it is there yet, without dropping it.
+// take removes v, if it is still there, without dropping it.
 func (h *held[V]) take(key transferKey, v V) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -235,7 +234,7 @@ func (h *held[V]) drop(a *association) {
 	}
 }
 
-// close drops all, and lets no more in.
+// close drops all, and refuses more.
 func (h *held[V]) close() {
 	h.mu.Lock()
 	h.closed = true

@@ -19,8 +19,7 @@ type uploader struct {
 	next map[string]uint32
 }
 
-// block sends the next block to a path, and returns the code of the answer; Empty if
-// there is none.
+// block sends the next block to a path, and returns the code of the answer; Empty if there is none.
 func (u *uploader) block(path string) codes.Code {
 	u.mid++
 	m := withBlock(request(con, codes.PUT, u.mid, path), message.Block1, coap.BlockFields{Num: u.next[path], More: true, SZX: 6})

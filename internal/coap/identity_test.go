@@ -79,8 +79,7 @@ func TestEndIdentities(t *testing.T) {
 	require.NoError(t, ask(stay[0]))
 }
 
-// TestEndIdentitiesUnderWay ends also a handshake that has found its key when that
-// was there.
+// TestEndIdentitiesUnderWay ends also a handshake that has found its key when that was there.
 func TestEndIdentitiesUnderWay(t *testing.T) {
 	looked, removed := make(chan struct{}), make(chan struct{})
 	var asked atomic.Int32

@@ -111,7 +111,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 	return true
 }
 
-// admit has in served: now, or when others of the peer are done.
+// admit serves in now, or when other requests of the peer are done.
 func (e *Endpoint) admit(a *association, in *incoming) bool {
 	a.mu.Lock()
 	b := &a.inbox
@@ -135,7 +135,7 @@ func (e *Endpoint) admit(a *association, in *incoming) bool {
 	return false
 }
 
-// leave lets the next request of the peer be served.
+// leave starts the next request of the peer.
 func (e *Endpoint) leave(a *association) {
 	a.mu.Lock()
 	b := &a.inbox
@@ -169,9 +169,8 @@ func (a *association) served() <-chan struct{} {
 	return idle
 }
 
-// turnAway is for a request for which there is no room. One that came in a datagram
-// is forgotten: it comes again, in 2 to 3 s, whereas there are clients that wait for
-// a minute when we answer that we are busy.
+// turnAway refuses a request for which there is no room. If it came in a datagram, it is forgotten:
+// the peer repeats it after 2 to 3 s, but some clients wait for a minute after 5.03.
 func (e *Endpoint) turnAway(a *association, m *wireMessage, id dedupID) {
 	if f := e.cfg.Hooks.TurnedAway; f != nil {
 		f(a.peer)
@@ -183,7 +182,8 @@ func (e *Endpoint) turnAway(a *association, m *wireMessage, id dedupID) {
 	a.dedup().forget(id)
 }
 
-// refuse answers that there is too much to do. A duplicate is welcome later.
+// refuse answers that there is too much to do. The reply is not remembered, so that a duplicate
+// gets another chance.
 func (e *Endpoint) refuse(a *association, m *wireMessage, id dedupID) {
 	a.dedup().forget(id)
 	if m.typ != confirmable && !a.stream() {
@@ -199,7 +199,7 @@ func (e *Endpoint) refuse(a *association, m *wireMessage, id dedupID) {
 // refuseMaxAge is the advice to a peer that found us busy, in seconds.
 const refuseMaxAge = 5
 
-// expire acknowledges a request whose handler takes its time.
+// expire acknowledges a request whose handler is slow.
 func (in *incoming) expire() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -210,8 +210,7 @@ func (in *incoming) expire() {
 	in.acknowledge()
 }
 
-// settle says that the reply is decided on, and reports whether the request was
-// acknowledged before.
+// settle records that the reply is decided. It reports whether the request was acknowledged before.
 func (in *incoming) settle() (acked bool) {
 	if in.timed && in.e.timers.stop(&in.timer) {
 		in.timed = false
@@ -249,7 +248,7 @@ func (in *incoming) serve() {
 // respond finds the response.
 func (in *incoming) respond() (resp *Response) {
 	defer func() {
-		if v := recover(); v != nil { // not of the user's: those are caught where they are called
+		if v := recover(); v != nil { // not of the user's code, which is caught where it is called
 			in.e.log.Error("coap: request panicked", "address", in.a.peer.Addr, "path", in.req.Path(), "panic", v, "stack", string(debug.Stack()))
 			resp = &Response{Code: InternalServerError}
 		}
@@ -304,8 +303,8 @@ func (in *incoming) callHandler(ctx context.Context) (resp *Response, err error)
 	return in.e.cfg.Handler.ServeCOAP(ctx, &in.req), nil
 }
 
-// readOptions reads those that are for us. It returns a refusal, or nil; answer
-// is false for a message that is to be dropped.
+// readOptions reads the options for the endpoint. It returns a refusal, or nil; answer is false for
+// a message that must be dropped.
 func (in *incoming) readOptions() (refusal *Response, answer bool) {
 	if id := in.p.msg.refused; id != 0 {
 		// A NON is rejected in silence (RFC 7252, section 5.4.1).

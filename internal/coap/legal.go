@@ -1,15 +1,13 @@
 package coap
 
-// optionRule says which values an option may have, and whether it may come
-// more than once.
+// optionRule says which values an option may have, and whether it may come more than once.
 type optionRule struct {
 	least, most int
 	repeatable  bool
 }
 
-// optionRules holds the options that we know, by the tables of RFC 7252,
-// section 5.10, RFC 7641, section 2, RFC 7959, sections 2.1 and 4, RFC 7967 and
-// RFC 9175, sections 2.2 and 3.2.
+// optionRules holds the options that we know, by the tables of RFC 7252, section 5.10, RFC 7641,
+// section 2, RFC 7959, sections 2.1 and 4, RFC 7967 and RFC 9175, sections 2.2 and 3.2.
 var optionRules = map[OptionID]optionRule{
 	IfMatch:       {0, 8, true},
 	URIHost:       {1, 255, false},
@@ -35,8 +33,7 @@ var optionRules = map[OptionID]optionRule{
 	RequestTag:    {0, 8, true},
 }
 
-// signalOption names an option of a signal, each of which has numbers of its
-// own.
+// signalOption names an option of a signal, each of which has numbers of its own.
 type signalOption struct {
 	signal Code
 	id     OptionID
@@ -68,11 +65,10 @@ func rule(code Code, id OptionID) (r optionRule, known bool) {
 	return r, known
 }
 
-// legal reports whether an option of n bytes counts in a message with code. One
-// that is of illegal length, or comes again although it may not, is the same
-// as one that we do not know (RFC 7252, sections 5.4.3 and 5.4.5): if it is
-// critical the message is refused, if it is elective it is as though it were
-// not there. The handler may look at elective options that we do not know.
+// legal reports whether an option of n bytes counts in a message with code. An option of illegal
+// length, or a second one of an option that is not repeatable, counts as unknown (RFC 7252,
+// sections 5.4.3 and 5.4.5): if it is critical the message is refused, if it is elective it is
+// dropped. The handler sees elective options that the endpoint does not know.
 func legal(code Code, id OptionID, n int, again bool) bool {
 	r, known := rule(code, id)
 	if !known {

@@ -10,9 +10,8 @@ type ListenConfig struct {
 	// ReusePort lets several sockets have one address (SO_REUSEPORT): the
 	// system spreads the peers over them, each with a reader of its own.
 	ReusePort bool
-	// ReadBuffer is the size of the socket's receive buffer in bytes, as far
-	// as the system allows. Default 4 MiB: a fleet that wakes up together
-	// sends faster than one reader reads.
+	// ReadBuffer is the size of the socket's receive buffer in bytes, as far as the system allows.
+	// Default 4 MiB: a fleet that wakes up together sends faster than one reader reads.
 	ReadBuffer int
 }
 

@@ -8,12 +8,11 @@ import (
 	"time"
 )
 
-// ServeListener accepts connections from l, which it closes, until ctx ends;
-// then lets work in flight finish for [Config.Drain], releases the peers, waits
-// for the functions of the user as [Endpoint.Close] does, and returns nil.
-// Connections with the methods of *[tls.Conn] are TLS, others TCP without
-// security. A connection costs a goroutine; above [Bounds.Streams] one that
-// has made no request is closed, or the further one.
+// ServeListener accepts connections from l, which it closes, until ctx ends; then lets work in
+// flight finish for [Config.Drain], releases the peers, waits for the functions of the user as
+// [Endpoint.Close] does, and returns nil. Connections with the methods of *[tls.Conn] are TLS,
+// others TCP without security. A connection costs a goroutine; above [Bounds.Streams] one that has
+// made no request is closed, or the further one.
 func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed error) {
 	defer l.Close()
 	if e.isClosed() {
@@ -165,8 +164,7 @@ func (e *Endpoint) spoken(s *stream) {
 	}
 }
 
-// streamsOf returns the streams that are served in one call of ServeListener;
-// with nil all.
+// streamsOf returns the streams that are served in one call of ServeListener; with nil all.
 func (e *Endpoint) streamsOf(serving context.Context) []*stream {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -43,8 +43,7 @@ type wireMessage struct {
 	token   token
 	options Options
 	payload []byte
-	// refused is a critical option for which a received message must be refused,
-	// or 0.
+	// refused is a critical option for which a received message must be refused, or 0.
 	refused OptionID
 }
 
@@ -60,8 +59,7 @@ var (
 // headerSize is that of a datagram without token.
 const headerSize = 4
 
-// parseHeader reads the first 4 bytes of a datagram, all that is needed to
-// reject it.
+// parseHeader reads the first 4 bytes of a datagram, all that is needed to reject it.
 func (m *wireMessage) parseHeader(b []byte) error {
 	if len(b) < headerSize {
 		return errTruncated
@@ -92,7 +90,8 @@ func (m *wireMessage) parse(b []byte) error {
 	return m.take(&g, err)
 }
 
-// enlarge makes room for as many options as a message may have, if err says that there is too little.
+// enlarge makes room for as many options as a message may have, if err says that there is too
+// little.
 func (m *wireMessage) enlarge(err error) bool {
 	if !errors.Is(err, message.ErrOptionsTooSmall) || cap(m.options) >= maxOptions {
 		return false
@@ -101,7 +100,8 @@ func (m *wireMessage) enlarge(err error) bool {
 	return true
 }
 
-// take takes the legal options and the payload of a message that was decoded, or its error. m.code is set.
+// take takes the legal options and the payload of a message that was decoded, or its error. m.code
+// is set.
 func (m *wireMessage) take(g *message.Message, err error) error {
 	if err != nil {
 		return fmt.Errorf("%w: %v", errFormat, err)

@@ -39,8 +39,7 @@ func newNAT(t *testing.T, server netip.AddrPort) *nat {
 
 func (n *nat) addr() netip.AddrPort { return n.front.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// rebindAt has the address change with the client's datagram number at from
-// now on.
+// rebindAt has the address change with the client's datagram number at from now on.
 func (n *nat) rebindAt(at int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -8,19 +8,17 @@ const (
 	// NoticeSent: the first message of the request goes out. What came before
 	// was spent in queues of this endpoint. It comes once.
 	NoticeSent Notice = iota + 1
-	// NoticeSilent: the peer has left a message unanswered, which is sent
-	// again. Where nothing is sent again, on streams and once a message was
-	// acknowledged: there was no response within the time of a first
-	// retransmission. It comes once until NoticeHeard.
+	// NoticeSilent: the peer has left a message unanswered, which is sent again. Where nothing is
+	// sent again, on streams and once a message was acknowledged: there was no response within the
+	// time of a first retransmission. It comes once until NoticeHeard.
 	NoticeSilent
 	// NoticeBusy: the peer answered 5.03 or 4.29, and is asked again after a
 	// pause. It comes once until NoticeHeard.
 	NoticeBusy
 	// NoticeHeard, after NoticeSilent or NoticeBusy: the peer answered.
 	NoticeHeard
-	// NoticeRepeated: the peer refused a block of an upload with 5.03 when that
-	// was retransmitted: it may have it, and not recognise duplicates. It comes
-	// once until NoticeHeard.
+	// NoticeRepeated: the peer refused a block of an upload with 5.03 when that was retransmitted:
+	// it may have it, and not recognise duplicates. It comes once until NoticeHeard.
 	NoticeRepeated
 )
 
@@ -58,8 +56,7 @@ func (q *notices) next() Notice {
 	return n
 }
 
-// notice gives a notice, if it says something new. The association may be
-// locked.
+// notice gives a notice, if it says something new. The association may be locked.
 func (c *Call) notice(n Notice) {
 	if c == nil || c.r.Notice == nil {
 		return

@@ -26,16 +26,14 @@ type Observation struct {
 	fetching *Call // for the rest of a notification
 }
 
-// notification waits to be handed over. Without response the observation has
-// ended.
+// notification waits to be handed over. Without response the observation has ended.
 type notification struct {
 	resp   *Response
 	block2 block
 	more   bool
 }
 
-// maxMailbox is how many notifications may wait for fn; older ones are left
-// out.
+// maxMailbox is how many notifications may wait for fn; older ones are left out.
 const maxMailbox = 16
 
 // GoObserve is [Endpoint.Go] for [Endpoint.Observe], with the same results. notify
@@ -81,8 +79,7 @@ func (o *Observation) start() {
 	o.schedule()
 }
 
-// establish enters the observation if the response says that there is one.
-// a.mu is held.
+// establish enters the observation if the response says that there is one. a.mu is held.
 func (a *association) establish(o *Observation, m *wireMessage) {
 	seq, ok := Uint(m.options, Observe)
 	if !ok || !isSuccess(m.code) {
@@ -218,9 +215,8 @@ func (o *Observation) hand(resp *Response) bool {
 	return false
 }
 
-// fetch gets the rest of a notification that is the first block of its body,
-// with another token and without Observe (RFC 7959, section 2.6), and then goes
-// on to deliver.
+// fetch gets the rest of a notification that is the first block of its body, with another token and
+// without Observe (RFC 7959, section 2.6), and then goes on to deliver.
 func (o *Observation) fetch(n *notification) {
 	c := o.e.newCall(o.a.peer, &o.req, o.fetched)
 	c.a = o.a
@@ -249,9 +245,8 @@ func (o *Observation) fetched(resp *Response, err error) {
 // Peer returns whom the observation is with.
 func (o *Observation) Peer() Peer { return o.a.peer }
 
-// Forget ends the observation here: the next notification is rejected with a
-// Reset, which ends it at the peer. fn is not called again, except by a call
-// that is under way.
+// Forget ends the observation here: the next notification is rejected with a Reset, which ends it
+// at the peer. fn is not called again, except by a call that is under way.
 func (o *Observation) Forget() {
 	o.mu.Lock()
 	o.over = true

@@ -30,10 +30,9 @@ type Observer struct {
 // section 4.5), less some time for it to arrive.
 const confirmEvery = 23 * time.Hour
 
-// Accept turns r into an observation if it asks for one (Observe: 0) and the
-// peer's bound allows it; else it returns nil. The response to r must then be
-// a success, else the observation ends. It may be called once, while the
-// handler runs.
+// Accept turns r into an observation if it asks for one (Observe: 0) and the peer's bound allows
+// it; else it returns nil. The response to r must then be a success, else the observation ends. It
+// may be called once, while the handler runs.
 func (r *IncomingRequest) Accept() *Observer {
 	in := r.exchange
 	v, ok := r.Observe()
@@ -68,15 +67,13 @@ func (r *IncomingRequest) Accept() *Observer {
 // Peer returns who observes.
 func (o *Observer) Peer() Peer { return o.a.peer }
 
-// Done is closed when the observation has ended: by the peer, because it did
-// not answer, with the association, or by a notification that is not a
-// success.
+// Done is closed when the observation has ended: by the peer, because it did not answer, with the
+// association, or by a notification that is not a success.
 func (o *Observer) Done() <-chan struct{} { return o.done }
 
-// Notify sends a notification, and does not wait. While one waits for its
-// acknowledgement, only the newest of those that follow is kept. A
-// notification is made confirmable when there was none for a day. The endpoint
-// keeps resp.
+// Notify sends a notification, and does not wait. While one waits for its acknowledgement, only the
+// newest of those that follow is kept. A notification is made confirmable when there was none for a
+// day. The endpoint keeps resp.
 func (o *Observer) Notify(resp *Response, confirmable bool) {
 	o.mu.Lock()
 	if o.over {
@@ -96,7 +93,7 @@ func (o *Observer) Notify(resp *Response, confirmable bool) {
 	o.send(resp, confirmable)
 }
 
-// Forget ends the observation without a word to the peer.
+// Forget ends the observation without a message to the peer.
 func (o *Observer) Forget() { o.end() }
 
 // number returns the next sequence number, of 24 bits.

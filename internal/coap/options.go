@@ -15,8 +15,7 @@ func AppendOption(opts Options, id OptionID, value []byte) Options {
 	return slices.Insert(opts, at, Option{ID: id, Value: value})
 }
 
-// AppendUint returns opts with one more option whose value is an unsigned
-// integer.
+// AppendUint returns opts with one more option whose value is an unsigned integer.
 func AppendUint(opts Options, id OptionID, v uint32) Options {
 	return AppendOption(opts, id, appendUint(nil, v))
 }

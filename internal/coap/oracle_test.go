@@ -2,19 +2,17 @@ package coap_test
 
 import "time"
 
-// oracle is the time that the best sender takes that has one message under
-// way at a time and keeps the timers of RFC 7252, given what happens to each
-// datagram.
+// oracle is the time that the best sender takes that has one message under way at a time and keeps
+// the timers of RFC 7252, given what happens to each datagram.
 //
 // The formula for each block is
 //
 //	T = t(0) + t(1) + ... + t(k-1) + RTT
 //
-// where k tries failed, because the message or its reply was lost, before the
-// one that succeeded; t(i) = ACK_TIMEOUT * (1 + r/2) * 2^i with a random r for
-// each block; and after MAX_RETRANSMIT = 4 doublings i begins anew with another
-// r, since a transfer does not end for one round without reply. The time of
-// the transfer is the sum over its blocks.
+// where k tries failed, because the message or its reply was lost, before the one that succeeded;
+// t(i) = ACK_TIMEOUT * (1 + r/2) * 2^i with a random r for each block; and after MAX_RETRANSMIT = 4
+// doublings i begins anew with another r, since a transfer does not end for one round without
+// reply. The time of the transfer is the sum over its blocks.
 //
 // It knows nothing of the code under test. lostUp and lostDown tell the fate
 // of the n-th datagram in each direction, jitter the n-th random number.

@@ -2,8 +2,8 @@ package coap
 
 import "slices"
 
-// outbox is the queue of the exchanges with one peer. At most one confirmable
-// message is unacknowledged (NSTART = 1, RFC 7252, section 4.7).
+// outbox has the exchanges with one peer. At most one confirmable message is unacknowledged (NSTART
+// = 1, RFC 7252, section 4.7).
 type outbox struct {
 	current *exchange   // the one that is unacknowledged
 	open    []*exchange // all that were sent and are not over
@@ -54,7 +54,7 @@ func (a *association) submitLocked(x *exchange) error {
 // admits reports whether x may be sent now.
 func (o *outbox) admits(x *exchange) bool { return o.current == nil || !x.confirm }
 
-// next starts what has become possible. a.mu is held.
+// next starts exchanges that may begin now. a.mu is held.
 func (a *association) next() {
 	o := &a.outbox
 	for len(o.queue) > 0 && o.admits(o.queue[0]) {

@@ -2,9 +2,8 @@ package coap
 
 import "sync"
 
-// maxDatagram is the largest datagram that is taken. A message is at most 1152
-// bytes with a block of 1024 (RFC 7252, section 4.6), more with options such
-// as long queries.
+// maxDatagram is the largest datagram that is taken. A message is at most 1152 bytes with a block
+// of 1024 (RFC 7252, section 4.6), more with options such as long queries.
 const maxDatagram = 2048
 
 // packet is a received message with the record that it aliases. It is passed
@@ -37,9 +36,10 @@ func (p *packet) parse(n int) error {
 	return p.msg.parse(p.buf[:n])
 }
 
-// read parses the datagram in the first n bytes of the buffer, and reports whether it is a message to
-// handle. If not, it returns the answer that the sender gets, or nil: a Reset to a malformed confirmable
-// message (RFC 7252, section 4.2), 4.13 to a request that fills the buffer, so that its end is missing.
+// read parses the datagram in the first n bytes of the buffer, and reports whether it is a message
+// to handle. If not, it returns the answer that the sender gets, or nil: a Reset to a malformed
+// confirmable message (RFC 7252, section 4.2), 4.13 to a request that fills the buffer, so that its
+// end is missing.
 func (p *packet) read(n int, szx uint8) (answer []byte, ok bool) {
 	m := &p.msg
 	if err := p.parse(n); err == nil && n < len(p.buf) {

@@ -82,8 +82,8 @@ type busyRetry struct {
 	next  time.Duration // the next pause
 }
 
-// blockBusyRetry is the time for a transfer that has begun: an earlier one that was abandoned can lock a
-// device for 300 s.
+// blockBusyRetry is the time for a transfer that has begun: an earlier one that was abandoned can
+// lock a device for 300 s.
 const blockBusyRetry = 320 * time.Second
 
 // refused returns how long to wait after a 5.03 or 4.29, and false when the time is over.

@@ -4,9 +4,8 @@ import (
 	"sync"
 )
 
-// pool runs requests with a bounded number of workers, and lets a bounded
-// number wait. Workers live only as long as there is work. Both are shared by
-// the groups of peers, whose requests take turns.
+// pool runs requests with a bounded number of workers, and lets a bounded number wait. Workers live
+// only as long as there is work. Both are shared by the groups of peers, whose requests take turns.
 type pool struct {
 	mu      sync.Mutex
 	queues  [groups]fifo[*incoming]
@@ -30,8 +29,7 @@ func (p *pool) submit(in *incoming) bool {
 	return true
 }
 
-// park counts a request that will be resubmitted, or returns false when there are
-// too many.
+// park counts a request that will be resubmitted, or returns false when there are too many.
 func (p *pool) park(in *incoming) bool { return p.waiting.take(in.group, 1) }
 
 // resubmit is submit for one that was parked.
@@ -62,8 +60,8 @@ func (p *pool) work(in *incoming) {
 	}
 }
 
-// next returns what the worker does that is done with a request of a group, or nil
-// if nothing that waits may be served. Between groups it is turn and turn about.
+// next returns the next request for a worker that has served one of a group, or nil if none that
+// waits may be served. The groups take turns.
 func (p *pool) next(done group) *incoming {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,7 +76,7 @@ func (p *pool) next(done group) *incoming {
 	return nil
 }
 
-// fifo is a queue in a ring that grows. The zero value is empty.
+// fifo is a queue in a ring buffer that grows. The zero value is empty.
 type fifo[T any] struct {
 	ring []T
 	head int

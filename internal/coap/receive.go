@@ -7,9 +7,8 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// open enters an association: datagram associations of UDP peers when they
-// make a request or are sent one, the others when their transport has set them
-// up. It returns an older one if there is one with that Peer.
+// open makes an association: with a UDP peer when it makes a request or is sent one, with others
+// when their transport has set it up. If there is one with that Peer, open returns it.
 func (e *Endpoint) open(p Peer, l link, o *origin, proven *dtls.Identity) (*association, error) {
 	a := &association{e: e, peer: p, link: l, origin: o, proven: proven, mid: uint16(e.random.uint64())}
 	if a = e.table.enter(a, e.timers.now()); a == nil {
@@ -56,8 +55,7 @@ func (e *Endpoint) end(a *association) {
 	}
 }
 
-// receive takes a message of a peer, and reports whether it keeps the packet.
-// It never waits.
+// receive takes a message of a peer, and reports whether it keeps the packet. It never waits.
 func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
 	now := e.timers.now()
 	a.heard.Store(int64(now))
@@ -71,8 +69,7 @@ func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
 		e.receiveReset(a, m)
 	case isResponse(m.code):
 		if m.refused != 0 {
-			// Rejected, or ignored if it comes in an acknowledgement (RFC 7252,
-			// section 5.4.1).
+			// Rejected, or ignored if it comes in an acknowledgement (RFC 7252, section 5.4.1).
 			if m.typ != acknowledgement {
 				a.writeEmpty(reset, m.mid)
 			}
@@ -184,18 +181,17 @@ func (e *Endpoint) acknowledgeResponse(a *association, id dedupID, typ messageTy
 	a.write(record)
 }
 
-// An acknowledgement or a Reset says of itself no more than a message id, of 16
-// bits. Who forges the address of a UDP peer can try them all, and so stop a
-// retransmission or end an exchange. So an association takes a few strays, those
-// that are about nothing, and with more it believes none of them for a while: a
-// real one then costs the time of the retransmissions.
+// An acknowledgement or a Reset has no more than a message id, of 16 bits. An attacker who forges
+// the address of a UDP peer can try them all, and so stop a retransmission or end an exchange. A
+// stray is one that belongs to no exchange. After too many strays an association believes none for
+// a while: a real Reset then costs the time of the retransmissions.
 const (
 	maxStrays  = 16
 	strayEvery = 30 * time.Second // one more
 	recentIDs  = 16               // of ours may be answered late
 )
 
-// stray counts an acknowledgement or a Reset about nothing. a.mu is held.
+// stray counts an acknowledgement or a Reset that belongs to no exchange. a.mu is held.
 func (a *association) stray(mid uint16) {
 	if a.mid-mid < recentIDs {
 		return

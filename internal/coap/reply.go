@@ -60,8 +60,7 @@ func (in *incoming) reply(resp *Response) {
 	in.a.confirm(resp, nil)
 }
 
-// unwanted reports whether the peer does not want to hear of the response
-// (No-Response, RFC 7967).
+// unwanted reports whether the peer does not want the response (No-Response, RFC 7967).
 func (in *incoming) unwanted(resp *Response) bool {
 	v, ok := Uint(in.req.Options, NoResponse)
 	return ok && v&(1<<(class(resp.Code)-1)) != 0
@@ -73,7 +72,7 @@ func (a *association) after(resp *Response) {
 	}
 }
 
-// confirm says whether the peer has the response.
+// confirm calls Response.Confirm.
 func (a *association) confirm(resp *Response, err error) {
 	if resp.Confirm != nil {
 		_ = a.e.callback(a.origin, "Confirm", func() { resp.Confirm(err) })
@@ -110,8 +109,8 @@ func (in *incoming) send(out *wireMessage) {
 	in.a.write(in.out)
 }
 
-// smallReply is the size up to which any reply is remembered. A longer one to
-// a safe method is made again when the request is repeated.
+// smallReply is the size up to which any reply is remembered. A longer reply to a safe method is
+// made again when the request is repeated.
 const smallReply = 256
 
 // remember keeps the reply for duplicates of the request.
@@ -163,8 +162,7 @@ func (in *incoming) compose(resp *Response) wireMessage {
 	return out
 }
 
-// validate turns a response that the peer has already into 2.03 (RFC 7252,
-// section 5.10.6.2).
+// validate replaces a response that the peer has already by 2.03 (RFC 7252, section 5.10.6.2).
 func (in *incoming) validate(resp *Response) *Response {
 	if len(resp.ETag) == 0 || resp.Code != Content || in.hasBlock2 && in.block2.num > 0 {
 		return resp
@@ -237,8 +235,7 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 	return out
 }
 
-// replySZX is the largest block size for a response: BERT only for who asked
-// for it.
+// replySZX is the largest block size for a response: BERT only if the peer asked for it.
 func (in *incoming) replySZX() uint8 {
 	szx := in.a.blockSZX()
 	if !in.hasBlock2 || in.block2.szx != bert {
@@ -256,9 +253,8 @@ func (in *incoming) fits(resp *Response) bool {
 	return max(resp.Size, int64(len(resp.Payload))) <= in.a.maxPayload(szx)
 }
 
-// tooLarge turns a request that was cut off into the answer that says so, with
-// the size of blocks to try, at most szx: a smaller one than those of the
-// request, or none.
+// tooLarge turns a request that was cut off into the 4.13 that answers it, with the block size to
+// try: at most szx and smaller than that of the request, or none.
 func (m *wireMessage) tooLarge(szx uint8) {
 	b, ok, err := findBlock(m.options, Block1)
 	m.typ, m.code, m.payload, m.options = acknowledgement, RequestEntityTooLarge, nil, nil
@@ -289,8 +285,8 @@ func (in *incoming) describe(opts Options, resp *Response) Options {
 		opts = in.appendUint(opts, ContentFormat, uint32(n))
 	}
 	if in.hasBlock1 && resp.Code != RequestEntityTooLarge {
-		// Ours are about the body; a Block1 would be a hint to try it in other
-		// blocks, and there are clients that follow any, for ever.
+		// A 4.13 of ours is about the whole body. A Block1 option would be a hint to try other
+		// blocks, and some clients follow such hints for ever.
 		b := in.block1
 		b.more = resp.Code == Continue
 		b.szx = min(b.szx, in.a.blockSZX())

@@ -7,8 +7,7 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// resolve returns the association with p. One with a UDP peer is made if need
-// be.
+// resolve returns the association with p. For a UDP peer it makes one if there is none.
 func (e *Endpoint) resolve(p Peer) (*association, error) {
 	if a := e.table.get(p); a != nil {
 		return a, nil
@@ -62,9 +61,8 @@ func (e *Endpoint) Identity(p Peer) *dtls.Identity {
 	return nil
 }
 
-// LocalAddr returns the local address through which p is reached, also when
-// the socket is bound to the wildcard. It is invalid for a peer that cannot be
-// reached.
+// LocalAddr returns the local address through which p is reached, also when the socket is bound to
+// the wildcard. It is invalid for a peer that cannot be reached.
 func (e *Endpoint) LocalAddr(p Peer) netip.AddrPort {
 	if a, err := e.resolve(p); err == nil {
 		return a.link.localAddr(a)

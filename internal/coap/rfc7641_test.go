@@ -155,8 +155,8 @@ func TestOnlyNewestNotificationWaits(t *testing.T) {
 	})
 }
 
-// TestSequenceGoesOn has a peer observe again what it observes, by the same token: its numbers go on, or it would take the new
-// notifications for old ones (RFC 7641, section 3.4).
+// TestSequenceGoesOn has a peer observe again what it observes, by the same token: its numbers go
+// on, or it would take the new notifications for old ones (RFC 7641, section 3.4).
 func TestSequenceGoesOn(t *testing.T) {
 	observers := make(chan *coap.Observer, 10)
 	inRaw(t, observable(observers, []byte("0")), func(t *testing.T, _ *coap.Endpoint, r *raw) {
@@ -345,8 +345,7 @@ func TestObservationEnds(t *testing.T) {
 	})
 }
 
-// An observation ends whose first response cannot be sent, as too much is under way to
-// the peer.
+// An observation ends whose first response cannot be sent, as too much is under way to the peer.
 func TestObservationWithoutResponse(t *testing.T) {
 	var o *coap.Observer
 	cfg := coap.Config{Bounds: coap.Bounds{PeerRequests: 1}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {

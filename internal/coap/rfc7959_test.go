@@ -635,9 +635,8 @@ func TestDownloadFaults(t *testing.T) {
 	}
 }
 
-// A body that is collected in memory begins anew when it has changed.
-// A block that was acknowledged and then did not come is asked for again, but not
-// for ever.
+// A body that is collected in memory begins anew when it has changed. A block that was acknowledged
+// and then did not come is asked for again, but not for ever.
 func TestAcknowledgedBlockThatDoesNotCome(t *testing.T) {
 	body := bodyOf(3 * 1024)
 	for name, gone := range map[string]bool{"lost": false, "gone": true} {
@@ -1028,8 +1027,7 @@ func (f *firstBytes) Write(p []byte) (int, error) {
 	return f.Buffer.Write(p)
 }
 
-// A block behind the end, and a body that blocks of a size do not reach the end of,
-// are refused.
+// A block behind the end, and a body that blocks of a size do not reach the end of, are refused.
 func TestBlockOutOfRange(t *testing.T) {
 	size := int64(1024)
 	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {

@@ -2,9 +2,9 @@ package coap
 
 import "sync"
 
-// group is that of a peer, by what it takes to be one of them. What all peers share is
-// divided among the groups, so that the peers of one keep none of another out:
-// least of all those whose address may be forged.
+// group classes a peer by how hard it is to become one. What all peers share is divided among the
+// groups, so that peers of one group, above all those whose address may be forged, cannot keep out
+// peers of another.
 type group uint8
 
 const (
@@ -31,9 +31,8 @@ func (a *association) group() group {
 	return unverifiedUDP
 }
 
-// shares counts what the peers hold of something of which there is a limited
-// amount. Half of it is kept for the groups, the same for each; the rest goes to
-// who comes first.
+// shares counts what the peers hold of something of which there is a limited amount. Half of it is
+// kept for the groups, the same for each; the rest goes to whichever comes first.
 type shares struct {
 	reserve, common int64
 

@@ -76,8 +76,8 @@ func (s *socket) handle(p *packet, n int, addr netip.AddrPort, at *udp.Local) (k
 	return s.e.receive(a, p)
 }
 
-// association returns the association with addr, which it makes if need be, or nil if there are too many
-// or the socket is closed.
+// association returns the association with addr, which it makes if need be, or nil if there are too
+// many or the socket is closed.
 func (s *socket) association(addr netip.AddrPort) *association {
 	peer := Peer{UDP, addr, s.id}
 	if a := s.e.table.get(peer); a != nil {
@@ -88,8 +88,8 @@ func (s *socket) association(addr netip.AddrPort) *association {
 		a.verified.Store(true) // there is no other
 	}
 	if a != nil && s.ctx.Err() != nil {
-		// What closed the socket may have ended its associations before this one was made, which would
-		// stand in the way of another socket.
+		// What closed the socket may have ended its associations before this one was made, which
+		// would stand in the way of another socket.
 		s.e.end(a)
 		return nil
 	}

@@ -8,8 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSoon has a handler say that a request comes too early: over UDP nothing is sent, and the handler is asked again when the
-// request is repeated; a stream repeats nothing, and what a body went with cannot come again alone.
+// TestSoon has a handler say that a request comes too early: over UDP nothing is sent, and the
+// handler is asked again when the request is repeated; a stream repeats nothing, and what a body
+// went with cannot come again alone.
 func TestSoon(t *testing.T) {
 	asked := 0
 	early := HandlerFunc(func(context.Context, *IncomingRequest) *Response {

@@ -225,8 +225,7 @@ func (s *stream) flush() {
 	s.backlog, s.spare = nil, nil // an idle connection holds no buffer
 }
 
-// writeAll writes out, which a slow peer may take long to read as long as it
-// does read.
+// writeAll writes out, which a slow peer may take long to read as long as it does read.
 func (s *stream) writeAll(out []byte) error {
 	for chunk := range slices.Chunk(out, writeChunk) {
 		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))

@@ -32,8 +32,7 @@ const (
 	maxFrame = maxBERT + maxDatagram
 )
 
-// defaultMessageSize is what a peer takes that does not say (RFC 8323,
-// section 5.3.1).
+// defaultMessageSize is what a peer takes that does not say (RFC 8323, section 5.3.1).
 const defaultMessageSize = 1152
 
 // frameOverhead is room for the header and options of a message with a block.
@@ -112,7 +111,7 @@ func (s *stream) abort(why string, option OptionID) {
 	settle(s)
 }
 
-// release tells the peers that we are about to leave, and leaves.
+// release sends each peer a Release, and closes the connections.
 func release(streams []*stream) {
 	m := wireMessage{code: signalRelease}
 	for _, s := range streams {
@@ -147,8 +146,7 @@ func (s *stream) maxMessage() int {
 	return defaultMessageSize
 }
 
-// maxPayload is how much of a body goes into one message with BERT blocks, a
-// multiple of 1024.
+// maxPayload is how much of a body goes into one message with BERT blocks, a multiple of 1024.
 func (s *stream) maxPayload() int {
 	c := s.peer.Load()
 	if c == nil {

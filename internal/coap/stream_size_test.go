@@ -162,8 +162,7 @@ func TestStreamMessagesAreSmall(t *testing.T) {
 	}
 }
 
-// A block has as many bytes as it says, but the last one, and a message of BERT
-// some of 1024.
+// A block has as many bytes as it says, but the last one, and a message of BERT some of 1024.
 func TestBlocksOfWrongSize(t *testing.T) {
 	cfg := Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return &Response{Code: Changed} })}
 	for _, test := range []struct {

@@ -120,7 +120,8 @@ func TestStreamTransfers(t *testing.T) {
 	}
 }
 
-// TestStreamMessages counts how many messages a megabyte takes: one for each block, or as many blocks in one as the request says.
+// TestStreamMessages counts how many messages a megabyte takes: one for each block, or as many
+// blocks in one as the request says.
 func TestStreamMessages(t *testing.T) {
 	requests, want := 0, map[int]int{0: 1024, 512: 2048, 1024: 1024, 2048: 512, 5000: 256, 16 << 10: 64, 1 << 20: 64}
 	w := newStreamWorld(t, coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
@@ -187,7 +188,8 @@ func TestStreamEnds(t *testing.T) {
 	require.ErrorIs(t, err, coap.ErrNoPeer)
 }
 
-// TestStreamIdentity carries the verified chain of a certificate with each request, also where something wraps the TLS.
+// TestStreamIdentity carries the verified chain of a certificate with each request, also where
+// something wraps the TLS.
 func TestStreamIdentity(t *testing.T) {
 	t.Run("tls.Conn", func(t *testing.T) { streamIdentity(t, func(l net.Listener) net.Listener { return l }) })
 	t.Run("wrapped", func(t *testing.T) { streamIdentity(t, func(l net.Listener) net.Listener { return wrapper{l} }) })
@@ -341,8 +343,9 @@ func TestStreamHostile(t *testing.T) {
 	}
 }
 
-// TestConnectionsThatSayNothing has strangers take all places for connections: who has made a request keeps his, and one of
-// those who have not gives way for each newcomer, unless it came a moment ago.
+// TestConnectionsThatSayNothing has strangers take all places for connections: who has made a
+// request keeps his, and one of those who have not gives way for each newcomer, unless it came a
+// moment ago.
 func TestConnectionsThatSayNothing(t *testing.T) {
 	inStream(t, coap.Config{Bounds: coap.Bounds{Streams: 8}}, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, _ func()) {
 		type visitor struct {
@@ -395,7 +398,8 @@ func TestConnectionsThatSayNothing(t *testing.T) {
 	})
 }
 
-// inStream runs f with an endpoint that serves a listener in memory, in virtual time. stop ends the serving.
+// inStream runs f with an endpoint that serves a listener in memory, in virtual time. stop ends the
+// serving.
 func inStream(t *testing.T, cfg coap.Config, f func(t *testing.T, server *coap.Endpoint, l *pipeListener, stop func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -432,8 +436,8 @@ func beSlow(t *testing.T, server *coap.Endpoint, conn net.Conn, most int64) {
 	}
 }
 
-// TestStreamSlowReader has peers that ask and do not read: each is cut off, and what they make us hold is bounded, for
-// one and for all. Others keep their service.
+// TestStreamSlowReader has peers that ask and do not read: each is cut off, and what they make us
+// hold is bounded, for one and for all. Others keep their service.
 func TestStreamSlowReader(t *testing.T) {
 	large := handler(func(*coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Payload: make([]byte, 900)}
@@ -465,7 +469,8 @@ func TestStreamSlowReader(t *testing.T) {
 	})
 }
 
-// TestStreamReleaseWithRequest answers what a peer asked before it released the connection, and nothing after.
+// TestStreamReleaseWithRequest answers what a peer asked before it released the connection, and
+// nothing after.
 func TestStreamReleaseWithRequest(t *testing.T) {
 	for name, slow := range map[string]time.Duration{"slow": time.Second, "too slow": time.Minute} {
 		t.Run(name, func(t *testing.T) {
@@ -498,7 +503,8 @@ func TestStreamReleaseWithRequest(t *testing.T) {
 	}
 }
 
-// TestStreamEndsInTime ends with many peers that read nothing: they cost one second together, not each.
+// TestStreamEndsInTime ends with many peers that read nothing: they cost one second together, not
+// each.
 func TestStreamEndsInTime(t *testing.T) {
 	inStream(t, coap.Config{}, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, stop func()) {
 		var conns []net.Conn

@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// table holds the associations. Those of UDP, which nobody ends, are forgotten
-// once they were idle for EXCHANGE_LIFETIME, or earlier when there are too
-// many.
+// table holds the associations. Those of UDP, which nobody ends, are forgotten once they were idle
+// for EXCHANGE_LIFETIME, or earlier when there are too many.
 type table struct {
 	mu    sync.RWMutex
 	peers map[Peer]*association
@@ -81,9 +80,8 @@ func (t *table) evict(now time.Duration) bool {
 		t.order[verifiedUDP].len() > t.max/2 && t.evictFrom(&t.order[verifiedUDP], now)
 }
 
-// evictFrom looks at some of a queue. If it finds only such as were heard lately,
-// the first of them that is idle goes: a flood that comes twice from each address
-// keeps nobody out.
+// evictFrom looks at some of a queue. If it finds only such as were heard lately, the first of them
+// that is idle goes: a flood that comes twice from each address keeps nobody out.
 func (t *table) evictFrom(order *fifo[*association], now time.Duration) bool {
 	var lately *association
 	for range min(order.len(), 64) {
@@ -177,8 +175,7 @@ func (t *table) all(keep func(*association) bool) []*association {
 	return found
 }
 
-// janitor forgets, now and then, what has grown old. It sleeps while there is
-// nothing.
+// janitor drops old state every 30 s, as long as there is any.
 type janitor struct {
 	timer
 	e  *Endpoint

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// timer is an entry of [timers], embedded in what it is for. The zero value is
-// not set.
+// timer is an entry of [timers], embedded in what it is for. The zero value is not set.
 type timer struct {
 	at    time.Duration // since the epoch of the timers
 	index int           // in the heap plus 1; 0 when not set
@@ -52,8 +51,7 @@ func (ts *timers) setAt(t *timer, at time.Duration) {
 	ts.arm()
 }
 
-// stop unsets t, and reports whether it was set. If not, its expire may be about
-// to run yet.
+// stop unsets t, and reports whether it was set. If not, its expire may be about to run yet.
 func (ts *timers) stop(t *timer) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

@@ -5,10 +5,9 @@ import (
 	"time"
 )
 
-// transfer is a request of ours with all its messages, as far as it has come.
-// It changes in steps: one follows the end of each exchange and of each pause,
-// and begins the next exchange or pause, or ends the transfer. Between them
-// nothing runs. Steps follow one another, in [Call.attend].
+// transfer is a request of ours with all its messages, as far as it has come. It changes in steps:
+// one follows the end of each exchange and of each pause, and begins the next exchange or pause, or
+// ends the transfer. Between them nothing runs. Steps follow one another, in [Call.attend].
 type transfer struct {
 	c *Call
 	a *association
@@ -37,8 +36,7 @@ type transfer struct {
 	down       *collection // of the response's body, once it has begun
 }
 
-// outgoing is what a message of a transfer is made of, and made of again if
-// need be.
+// outgoing is what a message of a transfer is made of, and made of again if need be.
 type outgoing struct {
 	offset, n            int64 // of the request's body
 	block1, block2       block
@@ -146,8 +144,7 @@ func (t *transfer) compileOptions() error {
 	return nil
 }
 
-// step goes on after an exchange or a pause; cause says that the call was
-// cancelled.
+// step goes on after an exchange or a pause; cause says that the call was cancelled.
 func (t *transfer) step(cause error) {
 	var reply *packet
 	var err error

@@ -2,8 +2,7 @@ package coap
 
 import "fmt"
 
-// start sends the request with its body, by Block1 if need be (RFC 7959,
-// section 2.5).
+// start sends the request with its body, by Block1 if need be (RFC 7959, section 2.5).
 func (t *transfer) start(*packet) {
 	if t.size <= t.maxPayload() && t.r.BodyOffset == 0 {
 		t.startWhole()
@@ -68,8 +67,7 @@ func (t *transfer) sendBlock(*packet) {
 	t.send(m, (*transfer).blockSent)
 }
 
-// blockSent goes on after a block. What is not for us to answer is the final
-// response.
+// blockSent goes on after a block. What is not for us to answer is the final response.
 func (t *transfer) blockSent(reply *packet) {
 	m, b := &reply.msg, t.msg.block1
 	got, echoed, err := findBlock(m.options, Block1)
@@ -101,8 +99,7 @@ func (t *transfer) blockSent(reply *packet) {
 		t.download(reply) // no restart: it would end so again
 		return
 	case isSuccess(m.code) && b.more:
-		// Also 2.04 with M=0, which says that the peer acts on each block, goes
-		// on.
+		// Also 2.04 with M=0, which says that the peer acts on each block, goes on.
 		t.done = t.msg.offset + t.msg.n
 		if smaller {
 			t.szx = got.szx // its number counts from the bytes that were sent
@@ -152,8 +149,7 @@ func (t *transfer) lostAck(m *wireMessage) bool {
 	return t.r.SkipTaken && t.msg.block1.more
 }
 
-// blockRefused waits if the peer is busy, or has the refusal as the final
-// response.
+// blockRefused waits if the peer is busy, or has the refusal as the final response.
 func (t *transfer) blockRefused(reply *packet) {
 	if t.doubt {
 		t.c.notice(NoticeRepeated)
@@ -168,11 +164,10 @@ func (t *transfer) blockRefused(reply *packet) {
 	t.download(reply)
 }
 
-// shrinks takes smaller blocks after a 4.13: those that it asks for, else the
-// next size, as there are peers that so refuse what is larger than their input
-// buffer. It reports false when the peer is likely to mean the body, or there
-// is no smaller size. The body is then sent again (RFC 7959, section 2.9.3), each
-// time in smaller blocks than before.
+// shrinks takes smaller blocks after a 4.13: those that it asks for, else the next size, as there
+// are peers that so refuse what is larger than their input buffer. It reports false when the peer
+// is likely to mean the body, or there is no smaller size. The body is then sent again (RFC 7959,
+// section 2.9.3), each time in smaller blocks than before.
 func (t *transfer) shrinks(m *wireMessage) bool {
 	szx, offset := t.szx, t.msg.offset
 	if !t.msg.hasBlock1 {

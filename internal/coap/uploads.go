@@ -40,9 +40,8 @@ type upload struct {
 	body   []byte // without sink
 }
 
-// dropped tells the sink, unless the body was completed. It does not wait for a
-// block that the sink is taking: the goroutine that gives it the block ends the
-// upload then.
+// dropped tells the sink, unless the body was completed. It does not wait for a block that the sink
+// is taking: the goroutine that gives it the block ends the upload then.
 func (u *upload) dropped(err error) {
 	u.ending.CompareAndSwap(nil, &err)
 	u.settle()

@@ -185,8 +185,7 @@ func cut(body []byte, s string) []byte {
 	return body[min(int(b.Offset), len(body)):min(int(b.Offset)+b.Size, len(body))]
 }
 
-// Our client makes the requests of each exchange when it is given the
-// responses.
+// Our client makes the requests of each exchange when it is given the responses.
 func TestExchangesAsClient(t *testing.T) {
 	for _, v := range vectors(t) {
 		lines, whole := parseLines(t, v.Text)

@@ -15,8 +15,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// wirePeer is a peer that says word by word what a test has it say, over
-// whatever transport.
+// wirePeer is a peer that says word by word what a test has it say, over whatever transport.
 type wirePeer struct {
 	t      *testing.T
 	e      *Endpoint
@@ -49,8 +48,7 @@ func (w *wirePeer) answer(to *packet, m wireMessage) {
 	w.send(m)
 }
 
-// next returns the next message of the endpoint, nil if none comes for a while
-// or any more.
+// next returns the next message of the endpoint, nil if none comes for a while or any more.
 func (w *wirePeer) next() *packet {
 	p, err := w.read()
 	if err != nil {
@@ -59,9 +57,8 @@ func (w *wirePeer) next() *packet {
 	return p
 }
 
-// inTransports runs f, in virtual time, with an endpoint and a peer over UDP, and
-// over a stream on which both have sent their CSM, the peer its with these
-// options.
+// inTransports runs f, in virtual time, with an endpoint and a peer over UDP, and over a stream on
+// which both have sent their CSM, the peer its with these options.
 func inTransports(t *testing.T, cfg Config, csm Options, f func(t *testing.T, w *wirePeer)) {
 	t.Run("udp", func(t *testing.T) { inUDP(t, cfg, f) })
 	t.Run("stream", func(t *testing.T) { inPipe(t, cfg, csm, f) })

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// work counts what is under way, and tells those who wait when nothing is. The
-// zero value is nothing.
+// work counts what is under way, and wakes those that wait until nothing is.
 type work struct {
 	n       atomic.Int64
 	waiting atomic.Int32
@@ -29,8 +28,7 @@ func (w *work) end() {
 	}
 }
 
-// wait returns when nothing is under way, at the latest after limit, or once
-// stop is closed.
+// wait returns when nothing is under way, at the latest after limit, or once stop is closed.
 func (w *work) wait(limit time.Duration, stop <-chan struct{}) {
 	w.waiting.Add(1)
 	defer w.waiting.Add(-1)

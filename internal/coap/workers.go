@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// workers are the goroutines that attend to calls. They exist only while there is something to do. When
-// there is much, a few go on from one call to the next, because a new goroutine has to grow its stack
-// before it can send a message. They call functions of the user, which may block: when a call has waited
-// for workerDelay, more are started.
+// workers are the goroutines that attend to calls. They exist only while there is something to do.
+// When there is much, a few go on from one call to the next, because a new goroutine has to grow
+// its stack before it can send a message. They call functions of the user, which may block: when a
+// call has waited for workerDelay, more are started.
 type workers struct {
 	timer
 	timers *timers

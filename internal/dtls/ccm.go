@@ -78,7 +78,8 @@ func (c *ccm8) absorb(p []byte) {
 	}
 }
 
-// crypt encrypts or decrypts p (RFC 3610, section 2.3). It leaves in stream the key stream of the tag.
+// crypt encrypts or decrypts p (RFC 3610, section 2.3). It leaves in stream the key stream of the
+// tag.
 func (c *ccm8) crypt(nonce, p []byte) {
 	c.counter[0] = ccmLength - 1
 	copy(c.counter[1:], nonce)

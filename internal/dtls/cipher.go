@@ -17,10 +17,11 @@ import (
 
 // protection protects the records of one session. One goroutine may seal while another one opens.
 type protection interface {
-	// seal appends the record: header, into whose last two bytes it writes the length, and the protected
-	// content.
+	// seal appends the record: header, into whose last two bytes it writes the length, and the
+	// protected content.
 	seal(dst, header, content []byte) ([]byte, error)
-	// open decrypts a record in place, and returns its content. On an error the record is destroyed too.
+	// open decrypts a record in place, and returns its content. On an error the record is destroyed
+	// too.
 	open(r record) ([]byte, error)
 }
 
@@ -77,8 +78,8 @@ func (r *result) protection() (protection, error) {
 	return p, nil
 }
 
-// aeadProtection is GCM (RFC 5288) or CCM (RFC 6655). The explicit part of a nonce is the number of the
-// record, which is never used twice.
+// aeadProtection is GCM (RFC 5288) or CCM (RFC 6655). The explicit part of a nonce is the number of
+// the record, which is never used twice.
 type aeadProtection struct{ ours, theirs aeadSide }
 
 type aeadSide struct {

@@ -12,14 +12,14 @@ import (
 // Credentials are those of one side of DTLS 1.2: a pre-shared key, a certificate, or both. A server
 // that has both lets the client choose.
 //
-// The cipher suites are PSK with AES_128_CCM_8, AES_128_GCM_SHA256 or AES_128_CBC_SHA256; ECDHE_ECDSA
-// with AES_128_CCM_8 or AES_128_GCM_SHA256; and ECDHE_RSA with AES_128_GCM_SHA256.
+// The cipher suites are PSK with AES_128_CCM_8, AES_128_GCM_SHA256 or AES_128_CBC_SHA256;
+// ECDHE_ECDSA with AES_128_CCM_8 or AES_128_GCM_SHA256; and ECDHE_RSA with AES_128_GCM_SHA256.
 type Credentials struct {
 	// PSK returns the key of an identity. A server calls it, from several goroutines; it must not
 	// panic. If the error matches ErrUnknownIdentity, or the key is empty, the server refuses the
-	// client with the alert unknown_psk_identity. After any other error it cannot tell: it drops the
-	// handshake without an answer, and the client tries again after its own time-out. Nil: the server
-	// takes no pre-shared keys.
+	// client with the alert unknown_psk_identity. After any other error it cannot tell: it drops
+	// the handshake without an answer, and the client tries again after its own time-out. Nil: the
+	// server takes no pre-shared keys.
 	PSK func(identity []byte) (key []byte, err error)
 	// Identity and Key are the client's. A client without a Key uses certificates.
 	Identity, Key []byte
@@ -28,12 +28,12 @@ type Credentials struct {
 	// ClientCAs are the roots for the certificates of clients. A server without them takes only
 	// pre-shared keys.
 	ClientCAs *x509.CertPool
-	// RootCAs are the roots for the server's certificate, which must be valid for ServerName. Nil: the
-	// roots of the system.
+	// RootCAs are the roots for the server's certificate, which must be valid for ServerName. Nil:
+	// the roots of the system.
 	RootCAs    *x509.CertPool
 	ServerName string
-	// NoConnectionID turns Connection IDs (RFC 9146) off: a server gives none, a client takes none. With
-	// one, the server recognizes a client that comes from another address.
+	// NoConnectionID turns Connection IDs (RFC 9146) off: a server gives none, a client takes none.
+	// With one, the server recognizes a client that comes from another address.
 	NoConnectionID bool
 }
 

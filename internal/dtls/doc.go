@@ -1,10 +1,11 @@
-// Package dtls has the DTLS 1.2 sessions of a UDP socket: one server socket for many clients, or a client
-// with one server. It knows datagrams, addresses and identities, and nothing of what the records carry.
+// Package dtls has the DTLS 1.2 sessions of a UDP socket: one server socket for many clients, or a
+// client with one server. It knows datagrams, addresses and identities, and nothing of what the
+// records carry.
 //
-// pion/dtls makes the handshakes, each in goroutines of its own. When a handshake is complete, the package
-// takes pion's state over and protects the records itself, so that an idle [Session] has neither a
-// goroutine nor a buffer. doc/dtls.md says who does what, what an attacker could want of it, and what it
-// was tested against.
+// pion/dtls makes the handshakes, each in goroutines of its own. When a handshake is complete, the
+// package takes pion's state over and protects the records itself, so that an idle [Session] has
+// neither a goroutine nor a buffer. doc/dtls.md says who does what, what an attacker could want of
+// it, and what it was tested against.
 //
 // A datagram comes to [Socket.Serve] (socket.go), which finds by Connection ID or by address
 //

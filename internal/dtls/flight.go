@@ -58,8 +58,8 @@ func isFinished(content []byte) bool {
 	return len(content) > 0 && content[0] == finished
 }
 
-// unconfirmed reports whether the peer has sent nothing since the handshake, of which we had the last
-// word.
+// unconfirmed reports whether the peer has sent nothing since the handshake, of which we had the
+// last word.
 func (ss *Session) unconfirmed() bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -93,9 +93,9 @@ func (ss *Session) repeated(r record) {
 	}
 }
 
-// repeatFlight repeats our last flight to a peer that repeats its own. It answers the Finished, with
-// which the peer's flight ends: the other records of that flight are ones that anybody can make. The
-// messages are the same, in records with new numbers (RFC 6347, section 4.2.4).
+// repeatFlight repeats our last flight to a peer that repeats its own. It answers the Finished,
+// with which the peer's flight ends: the other records of that flight are ones that anybody can
+// make. The messages are the same, in records with new numbers (RFC 6347, section 4.2.4).
 func (ss *Session) repeatFlight() {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

@@ -37,8 +37,7 @@ func someHello(t *testing.T) []byte {
 	return <-hello
 }
 
-// spoofed is a server's socket, into which datagrams can be put that come from
-// any address.
+// spoofed is a server's socket, into which datagrams can be put that come from any address.
 type spoofed struct {
 	net.PacketConn
 	in   chan forgery
@@ -143,8 +142,7 @@ func TestHandshakeThatGaveWay(t *testing.T) {
 	server.stop()
 }
 
-// TestTalkativeHandshakes has peers send what belongs to no handshake that ends.
-// It is not kept.
+// TestTalkativeHandshakes has peers send what belongs to no handshake that ends. It is not kept.
 func TestTalkativeHandshakes(t *testing.T) {
 	const peers = 50
 	hello := someHello(t)

@@ -252,8 +252,8 @@ func (h *handshake) keepChain(_ [][]byte, chains [][]*x509.Certificate) error {
 	return nil
 }
 
-// proven returns the identity that the handshake has proven. Only the kind of its cipher suite decides
-// what that is.
+// proven returns the identity that the handshake has proven. Only the kind of its cipher suite
+// decides what that is.
 func (h *handshake) proven(r *result) *Identity {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -28,8 +28,8 @@ func (s *Socket) hello(at place, hello *clientHello, addr netip.AddrPort, local 
 		at.handshake = nil
 	}
 	if hello.cookie {
-		// The cookie is of a handshake that gave way, and pion takes no other. The client does not know
-		// that it has to start again.
+		// The cookie is of a handshake that gave way, and pion takes no other. The client does not
+		// know that it has to start again.
 		if at.session == nil {
 			_ = s.conn.WriteTo(appendAlert(nil, alertHandshakeFailure), addr, local)
 		}
@@ -55,15 +55,15 @@ func (s *Socket) hello(at place, hello *clientHello, addr netip.AddrPort, local 
 }
 
 const (
-	// unverifiedTime is how long a handshake keeps its place when there are too many, if its address is
-	// not verified. Who finds no place repeats the ClientHello after a second.
+	// unverifiedTime is how long a handshake keeps its place when there are too many, if its
+	// address is not verified. Who finds no place repeats the ClientHello after a second.
 	unverifiedTime = 500 * time.Millisecond
 	// verifiedIdle is for how long a peer whose address is verified may be silent.
 	verifiedIdle = 10 * time.Second
 )
 
-// room reports whether one more handshake can begin. If need be it ends one: the oldest whose address is
-// not verified, or else one that is idle. s.mu is held.
+// room reports whether one more handshake can begin. If need be it ends one: the oldest whose
+// address is not verified, or else one that is idle. s.mu is held.
 func (s *Socket) room() bool {
 	if s.unverified.Len()+s.verified.Len() < s.cfg.Handshakes {
 		return true
@@ -121,8 +121,8 @@ func (s *Socket) verify(h *handshake) {
 	h.verified = true
 }
 
-// failed reports a handshake that failed. If the address is not verified, that is of interest only for
-// debugging.
+// failed reports a handshake that failed. If the address is not verified, that is of interest only
+// for debugging.
 func (s *Socket) failed(h *handshake, err error) {
 	s.mu.Lock()
 	s.forget(h)

@@ -68,10 +68,9 @@ func TestHandshakeOverBadNetwork(t *testing.T) {
 	client.ask(t, "hello")
 }
 
-// TestLostLastFlight loses the server's last flight: when the client repeats
-// its own, the server does too, though the handshake is over for it. It does so
-// once for a flight, in however many datagrams that comes, and with new record
-// numbers.
+// TestLostLastFlight loses the server's last flight: when the client repeats its own, the server
+// does too, though the handshake is over for it. It does so once for a flight, in however many
+// datagrams that comes, and with new record numbers.
 func TestLostLastFlight(t *testing.T) {
 	certs := newCertificates(t)
 	both := pskOf(testIdentity, testKey)
@@ -230,8 +229,8 @@ func TestGarbage(t *testing.T) {
 	require.Empty(t, server.closed)
 }
 
-// TestRefusedAfterTheHandshake reports a client that rejects the handshake after its end, but not one
-// that has sent something else before.
+// TestRefusedAfterTheHandshake reports a client that rejects the handshake after its end, but not
+// one that has sent something else before.
 func TestRefusedAfterTheHandshake(t *testing.T) {
 	server := serve(t, pskOf(testIdentity, testKey))
 	for _, asks := range []bool{false, true} {

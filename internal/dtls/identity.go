@@ -7,11 +7,11 @@ import (
 	"hash/maphash"
 )
 
-// Identity is what a peer has proven about itself. The zero value and nil are nothing. Identities of
-// different kinds are never equal, whatever bytes they have.
+// Identity is what a peer has proven about itself. The zero value and nil are nothing. Identities
+// of different kinds are never equal, whatever bytes they have.
 type Identity struct {
-	// PSKIdentity is the identity of the pre-shared key that the peer used. It is never empty for such
-	// a peer.
+	// PSKIdentity is the identity of the pre-shared key that the peer used. It is never empty for
+	// such a peer.
 	PSKIdentity []byte
 	// Certificates is the verified chain in DER, leaf first.
 	Certificates [][]byte

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// How many bytes a peer may send in a handshake before its address is verified, and in all. pion would
-// keep up to 10 MB of messages that are out of order.
+// How many bytes a peer may send in a handshake before its address is verified, and in all. pion
+// would keep up to 10 MB of messages that are out of order.
 const (
 	unverifiedRoom = 8 << 10
 	verifiedRoom   = 64 << 10
@@ -93,8 +93,8 @@ func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), h.s.conn.WriteTo(unwrapAlert(b), h.addr, h.local)
 }
 
-// errPionClosed is the cause when pion closes the handshake: it is done, or gives up for a reason that
-// it returns.
+// errPionClosed is the cause when pion closes the handshake: it is done, or gives up for a reason
+// that it returns.
 var errPionClosed = errors.New("closed by pion")
 
 // Close implements [net.PacketConn].

@@ -63,7 +63,8 @@ func (s *Socket) admit(h *handshake, ss *Session, proven *Identity) error {
 }
 
 const (
-	// excessIdle is how long a session must have been silent to end for another one of its identity.
+	// excessIdle is how long a session must have been silent to end for another one of its
+	// identity.
 	excessIdle = time.Minute
 	// With excessFactor times the allowed number of sessions, any may end.
 	excessFactor = 4

@@ -83,8 +83,8 @@ func appendChangeCipherSpec(dst []byte, number uint64) []byte {
 	return append(dst, 0, 1, 1)
 }
 
-// unpad splits the protected content of a record with a Connection ID: it drops the padding, and returns
-// the true type, which is 0 if it is missing.
+// unpad splits the protected content of a record with a Connection ID: it drops the padding, and
+// returns the true type, which is 0 if it is missing.
 func unpad(inner []byte) (typ byte, content []byte) {
 	n := len(inner)
 	for n > 0 && inner[n-1] == 0 {
@@ -162,8 +162,8 @@ func (h *clientHello) offers(list []pion.CipherSuiteID) bool {
 	return false
 }
 
-// unwrapAlert returns an unprotected alert in the form that other peers understand. Once a Connection ID
-// is agreed on, pion puts it into those too.
+// unwrapAlert returns an unprotected alert in the form that other peers understand. Once a
+// Connection ID is agreed on, pion puts it into those too.
 func unwrapAlert(b []byte) []byte {
 	const wrapped = 2 + 1 // level, description; the type
 	if len(b) < recordHeaderSize+wrapped || b[0] != recordWithCID || b[3]|b[4] != 0 || b[len(b)-1] != recordAlert {
@@ -173,7 +173,8 @@ func unwrapAlert(b []byte) []byte {
 }
 
 // setVersion gives the handshake records in b the version number of DTLS 1.2. The one of a first
-// ClientHello means nothing (RFC 5246, appendix E.1). Some clients write 0xfe00, and pion drops that.
+// ClientHello means nothing (RFC 5246, appendix E.1). Some clients write 0xfe00, and pion drops
+// that.
 func setVersion(b []byte) {
 	for len(b) >= recordHeaderSize && b[0] == recordHandshake && b[3] == 0 && b[4] == 0 {
 		if b[1] == 0xfe {
@@ -187,8 +188,8 @@ func setVersion(b []byte) {
 	}
 }
 
-// replayWindow recognizes record numbers that came before, or are too old to tell (RFC 6347, section
-// 4.1.2.6).
+// replayWindow recognizes record numbers that came before, or are too old to tell (RFC 6347,
+// section 4.1.2.6).
 type replayWindow struct {
 	next uint64 // the highest that was seen, plus 1
 	seen uint64 // bit i: next-1-i was seen

@@ -60,9 +60,9 @@ func (c alertsOf) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, addr, err
 }
 
-// TestKeyLookUpFails refuses a client only when the server knows that it has no key: a client that is
-// refused may never come back. After any other error the server sends nothing and keeps nothing, and the
-// client's next handshake is like its first.
+// TestKeyLookUpFails refuses a client only when the server knows that it has no key: a client that
+// is refused may never come back. After any other error the server sends nothing and keeps nothing,
+// and the client's next handshake is like its first.
 func TestKeyLookUpFails(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer  func() ([]byte, error)

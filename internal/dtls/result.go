@@ -9,8 +9,8 @@ import (
 	pion "github.com/pion/dtls/v3"
 )
 
-// result has the fields of the state that pion serializes which are needed to protect records. Their
-// names are pion's.
+// result has the fields of the state that pion serializes which are needed to protect records.
+// Their names are pion's.
 type result struct {
 	HandshakeComplete                     bool
 	LocalRandom, RemoteRandom             [32]byte
@@ -23,7 +23,8 @@ type result struct {
 	IsClient                              bool
 }
 
-// resultOf takes the state of a connection whose handshake is complete, and which can no longer write.
+// resultOf takes the state of a connection whose handshake is complete, and which can no longer
+// write.
 func resultOf(conn *pion.Conn) (*result, error) {
 	state, ok := conn.ConnectionState()
 	if !ok {

@@ -5,9 +5,9 @@ import (
 	"encoding/hex"
 )
 
-// secret is what we learn of the keys during a handshake: from the wire, and from pion's key log, whose
-// format all implementations of TLS share. By it we recognize a wrong key when a record uses it, and
-// check what pion exports in the end.
+// secret is what we learn of the keys during a handshake: from the wire, and from pion's key log,
+// whose format all implementations of TLS share. By it we recognize a wrong key when a record uses
+// it, and check what pion exports in the end.
 type secret struct {
 	master       []byte
 	clientRandom [32]byte
@@ -59,8 +59,8 @@ func (h *handshake) received(b []byte) {
 	}
 }
 
-// checkKey ends a handshake with a client whose record was made with another key. pion would drop the
-// record, and neither side would learn the reason.
+// checkKey ends a handshake with a client whose record was made with another key. pion would drop
+// the record, and neither side would learn the reason.
 func (h *handshake) checkKey() {
 	h.mu.Lock()
 	s := h.secret
@@ -85,8 +85,8 @@ func (h *handshake) checkKey() {
 	}
 }
 
-// writes remembers what pion sends: the random of a ServerHello, and the protected records, with which a
-// datagram ends. h.mu is held.
+// writes remembers what pion sends: the random of a ServerHello, and the protected records, with
+// which a datagram ends. h.mu is held.
 func (h *handshake) writes(b []byte) {
 	const (
 		serverHello = 2

@@ -12,14 +12,14 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// maxUnproven is how many datagrams are sent to a new address of a peer before its second record from
-// there proves the address. The first may be one that an attacker captured and sent on with a forged
-// source (RFC 9146, section 6). A transfer has no more than one block unacknowledged; this bounds the
-// repetitions of that, and everything else.
+// maxUnproven is how many datagrams are sent to a new address of a peer before its second record
+// from there proves the address. The first may be one that an attacker captured and sent on with a
+// forged source (RFC 9146, section 6). A transfer has no more than one block unacknowledged; this
+// bounds the repetitions of that, and everything else.
 const maxUnproven = 8
 
-// Session is a DTLS association after its handshake, which pion made. It only protects records, and so
-// has no goroutine and no buffer. Its methods may be called by several goroutines.
+// Session is a DTLS association after its handshake, which pion made. It only protects records, and
+// so has no goroutine and no buffer. Its methods may be called by several goroutines.
 type Session struct {
 	s        *Socket
 	receiver Receiver
@@ -29,8 +29,8 @@ type Session struct {
 	header   []byte       // of our records, without number and length
 	heard    atomic.Int64 // when the newest record came, since the socket's epoch
 
-	// read guards what opens records. The socket's reader uses it, and for a moment the goroutine of the
-	// handshake.
+	// read guards what opens records. The socket's reader uses it, and for a moment the goroutine
+	// of the handshake.
 	read   sync.Mutex
 	window replayWindow
 
@@ -73,7 +73,8 @@ func newSession(s *Socket, r *result, addr netip.AddrPort) (*Session, error) {
 // sealed holds buffers for records that are being sent.
 var sealed = sync.Pool{New: func() any { b := make([]byte, 0, maxRecord); return &b }}
 
-// Write sends content in one record. The datagram may be lost; an error says only that it surely is.
+// Write sends content in one record. The datagram may be lost; an error says only that it surely
+// is.
 func (ss *Session) Write(content []byte) error { return ss.send(recordApplication, content) }
 
 func (ss *Session) send(typ byte, content []byte) error {
@@ -156,8 +157,8 @@ func (ss *Session) take(r record, addr netip.AddrPort, at *udp.Local) bool {
 	return true
 }
 
-// open decrypts a record in place, and checks that it is no replay. newest reports whether its number
-// is the highest so far.
+// open decrypts a record in place, and checks that it is no replay. newest reports whether its
+// number is the highest so far.
 func (ss *Session) open(r record) (content []byte, typ byte, newest bool, err error) {
 	ss.read.Lock()
 	defer ss.read.Unlock()

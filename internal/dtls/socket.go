@@ -20,12 +20,13 @@ type Config struct {
 	Credentials
 	// Server is the address of the one peer of a client. Zero: the socket is a server's.
 	Server netip.AddrPort
-	// Handshakes is how many handshakes may be under way. Each takes some 55 KB, and 200 KB at most.
-	// Default 1000. When there are as many, the oldest one whose address is not verified ends.
+	// Handshakes is how many handshakes may be under way. Each takes some 55 KB, and 200 KB at
+	// most. Default 1000. When there are as many, the oldest one whose address is not verified
+	// ends.
 	Handshakes int
 	// IdentitySessions is how many sessions one identity may have. Default 8. For a new one, the
-	// session that has been silent longest ends if it has been silent for a minute; with four times as
-	// many sessions, it ends anyway.
+	// session that has been silent longest ends if it has been silent for a minute; with four times
+	// as many sessions, it ends anyway.
 	IdentitySessions int
 	// Drain limits how long Serve waits for handshakes once the socket is closed. Default 5 s.
 	Drain time.Duration
@@ -35,12 +36,13 @@ type Config struct {
 
 // Handler learns of what happens on a [Socket].
 type Handler interface {
-	// Open is called when a handshake is complete, and returns the receiver of the session's records.
-	// After an error there is no session. The socket is locked: Open must not call its methods.
+	// Open is called when a handshake is complete, and returns the receiver of the session's
+	// records. After an error there is no session. The socket is locked: Open must not call its
+	// methods.
 	Open(ss *Session, proven *Identity) (Receiver, error)
-	// Failed is called when a handshake fails with a client that has shown that it is at its address.
-	// identity is the beginning of the PSK identity that the client claims, "" without one. err says
-	// why, and includes the alert that the client sent. It must not block.
+	// Failed is called when a handshake fails with a client that has shown that it is at its
+	// address. identity is the beginning of the PSK identity that the client claims, "" without
+	// one. err says why, and includes the alert that the client sent. It must not block.
 	Failed(addr netip.AddrPort, identity string, err error)
 }
 
@@ -129,8 +131,8 @@ func (s *Socket) client() bool { return s.cfg.Server.IsValid() }
 func (s *Socket) Addr() netip.AddrPort { return s.conn.Addr() }
 
 // Serve reads datagrams until the socket is closed, and then returns nil. It returns when the
-// handshakes under way have ended too, but waits no longer than Config.Drain: a look-up of a key may
-// not return.
+// handshakes under way have ended too, but waits no longer than Config.Drain: a look-up of a key
+// may not return.
 func (s *Socket) Serve() error {
 	defer func() {
 		s.Close()
@@ -155,8 +157,8 @@ func (s *Socket) Serve() error {
 // Done is closed when Serve is about to return.
 func (s *Socket) Done() <-chan struct{} { return s.done }
 
-// Dial makes a session with the server of a client's socket, which must be served. It ends before ctx
-// does and after 60 s at most; the error matches ErrHandshake. It may be called once.
+// Dial makes a session with the server of a client's socket, which must be served. It ends before
+// ctx does and after 60 s at most; the error matches ErrHandshake. It may be called once.
 func (s *Socket) Dial(ctx context.Context) (Receiver, error) {
 	ss, err := s.dial().run(ctx)
 	if err != nil {
@@ -197,8 +199,8 @@ func (s *Socket) receive(b []byte, addr netip.AddrPort, local *udp.Local) {
 // Drain refuses handshakes from now on.
 func (s *Socket) Drain() { s.draining.Store(true) }
 
-// Close ends all sessions, with a closure alert to each peer, all handshakes, and the socket. A second
-// call does nothing.
+// Close ends all sessions, with a closure alert to each peer, all handshakes, and the socket. A
+// second call does nothing.
 func (s *Socket) Close() {
 	s.mu.Lock()
 	if s.closed {

@@ -1,5 +1,6 @@
-// Package udp reads and writes datagrams. On a socket that is bound to the wildcard address it knows
-// at which of the host's addresses each datagram arrived, so that the answer leaves from there.
+// Package udp reads and writes datagrams. On a socket that is bound to the wildcard address it
+// knows at which of the host's addresses each datagram arrived, so that the answer leaves from
+// there.
 package udp
 
 import (
@@ -41,8 +42,8 @@ func New(conn net.PacketConn) *Conn {
 	return c
 }
 
-// AddrPort returns the IP address and port of addr, IPv4 never in its mapped form, and false if addr
-// has none.
+// AddrPort returns the IP address and port of addr, IPv4 never in its mapped form, and false if
+// addr has none.
 func AddrPort(addr net.Addr) (netip.AddrPort, bool) {
 	switch addr := addr.(type) {
 	case *net.UDPAddr:
@@ -67,9 +68,10 @@ func (c *Conn) Addr() netip.AddrPort { return c.addr }
 // maxFailures is how many reads may fail in a row before Serve gives up.
 const maxFailures = 1000
 
-// Serve reads datagrams until the socket is closed, and then returns nil. It reads each datagram into
-// what room returns, and calls handle with its length, its source, and the local address at which it
-// arrived, which is nil if that is not known. If peer is valid, Serve drops what others send.
+// Serve reads datagrams until the socket is closed, and then returns nil. It reads each datagram
+// into what room returns, and calls handle with its length, its source, and the local address at
+// which it arrived, which is nil if that is not known. If peer is valid, Serve drops what others
+// send.
 func (c *Conn) Serve(peer netip.AddrPort, room func() []byte, handle func(n int, from netip.AddrPort, at *Local)) error {
 	for failures := 0; ; {
 		n, from, at, err := c.read(room())
@@ -82,8 +84,8 @@ func (c *Conn) Serve(peer netip.AddrPort, room func() []byte, handle func(n int,
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		default:
-			// A read returns the error of an earlier write (ICMP), which says nothing about reading.
-			// One that persists ends the loop.
+			// A read returns the error of an earlier write (ICMP), which says nothing about
+			// reading. One that persists ends the loop.
 			if failures++; failures > maxFailures {
 				return err
 			}

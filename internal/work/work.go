@@ -1,5 +1,5 @@
-// Package work has what several packages need for code that runs at the same time: goroutines and locks
-// that exist only while they are used.
+// Package work has what several packages need for code that runs at the same time: goroutines and
+// locks that exist only while they are used.
 package work
 
 import (
@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Pool runs functions in the order in which they were added, several at once, in goroutines that exist
-// only while there is something to run.
+// Pool runs functions in the order in which they were added, several at once, in goroutines that
+// exist only while there is something to run.
 type Pool struct {
 	// Limit is how many functions run at once.
 	Limit int
@@ -22,8 +22,8 @@ type Pool struct {
 	workers int
 }
 
-// Run adds f to the line, and does not wait. It returns false, and drops f, if it needs another worker
-// and Start refuses. A function may end its goroutine (runtime.Goexit), but must not panic.
+// Run adds f to the line, and does not wait. It returns false, and drops f, if it needs another
+// worker and Start refuses. A function may end its goroutine (runtime.Goexit), but must not panic.
 func (p *Pool) Run(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -197,8 +197,7 @@ func BenchmarkSmallRequestDTLS(b *testing.B) {
 	c.report()
 }
 
-// BenchmarkIdlePeersDTLS counts all the memory of a server with 2000 idle DTLS
-// associations.
+// BenchmarkIdlePeersDTLS counts all the memory of a server with 2000 idle DTLS associations.
 func BenchmarkIdlePeersDTLS(b *testing.B) {
 	const peers = 2000
 	for b.Loop() {

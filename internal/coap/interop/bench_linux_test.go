@@ -13,10 +13,9 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// Each of these benchmarks measures several programs in turn, round after
-// round: an iteration is one round of each. Reported are medians: the time
-// that the program computes (the kernel's work for it included), the time that
-// passes, and how many times as fast ours is as another, by either.
+// Each of these benchmarks measures several programs in turn, round after round: an iteration is
+// one round of each. Reported are medians: the time that the program computes (the kernel's work
+// for it included), the time that passes, and how many times as fast ours is as another, by either.
 
 // measurement is what one round of one program took, for each operation.
 type measurement struct{ computed, passed time.Duration }

@@ -196,8 +196,7 @@ func meet(to netip.AddrPort, n int) error {
 	return nil
 }
 
-// sinks are devices that take an image by Block1, each at an address of its
-// own.
+// sinks are devices that take an image by Block1, each at an address of its own.
 func sinks() error {
 	image := bodyOf(imageSize)
 	var addrs []string

@@ -65,8 +65,7 @@ func findOption(b []byte, want int) (value uint32, payload []byte, err error) {
 	return value, nil, nil
 }
 
-// acknowledge makes the answer to a confirmable PUT of a block, and returns
-// its number and payload.
+// acknowledge makes the answer to a confirmable PUT of a block, and returns its number and payload.
 func acknowledge(dst, b []byte) (answer []byte, num int, more bool, payload []byte, err error) {
 	n := 0
 	if len(b) >= 4 {

@@ -59,9 +59,8 @@ func TestGoCoAPServerAsksForSmallerBlocks(t *testing.T) {
 	}
 }
 
-// go-coap's server answers a notification that it knows nothing of by 4.04 and
-// not by a Reset: in the acknowledgement, or in a confirmable message. That
-// ends the observation all the same.
+// go-coap's server answers a notification that it knows nothing of by 4.04 and not by a Reset: in
+// the acknowledgement, or in a confirmable message. That ends the observation all the same.
 func TestGoCoAPForgetsObservation(t *testing.T) {
 	peers.Mark(t, "go-coap", "client", "coap", "observation that it has forgotten")
 	for name, confirmable := range map[string]bool{"CON": true, "NON": false} {

@@ -24,8 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// store is a resource of go-coap's server: what was PUT last, and who wants to
-// know.
+// store is a resource of go-coap's server: what was PUT last, and who wants to know.
 type store struct {
 	mu        sync.Mutex
 	body      []byte
@@ -113,8 +112,7 @@ type goCoAPOption interface {
 	UDPClientApply(*client.Config)
 }
 
-// goCoAPOptions undo go-coap's short-lived defaults. Its clock ends with the
-// test.
+// goCoAPOptions undo go-coap's short-lived defaults. Its clock ends with the test.
 func goCoAPOptions(t testing.TB, szx blockwise.SZX) []goCoAPOption {
 	return []goCoAPOption{
 		options.WithPeriodicRunner(periodic.New(t.Context().Done(), 10*time.Millisecond)),

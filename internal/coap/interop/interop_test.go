@@ -17,8 +17,7 @@ import (
 	"github.com/otago-iot/otago/internal/peers"
 )
 
-// Our client pushes to and pulls from the servers of others, in blocks of
-// every size.
+// Our client pushes to and pulls from the servers of others, in blocks of every size.
 func TestServersOfOthers(t *testing.T) {
 	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
@@ -84,8 +83,7 @@ func TestClientsOfOthersGetSmallerBlocks(t *testing.T) {
 	}
 }
 
-// Our client observes at the servers of others, notifications that need
-// several blocks among them.
+// Our client observes at the servers of others, notifications that need several blocks among them.
 func TestObserveServersOfOthers(t *testing.T) {
 	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {

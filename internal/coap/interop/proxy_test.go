@@ -9,8 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lossy forwards datagrams between clients and a server on loopback, but for
-// those that drop names.
+// lossy forwards datagrams between clients and a server on loopback, but for those that drop names.
 type lossy struct {
 	t      testing.TB
 	front  *net.UDPConn
