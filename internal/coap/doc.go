@@ -18,10 +18,10 @@
 //
 // # How a message travels
 //
-// A reader takes a datagram from its socket into a packet and parses it in place. The [association]
-// of its sender is looked up; [Endpoint.receive] then either finishes an [exchange] of ours, hands
-// a notification to its [Observation], or passes a request to the pool. It never waits: a slow
-// handler, a slow disk or a slow peer delays nobody else.
+// A reader takes a datagram or a frame into a packet and parses it. [Endpoint.receive] then either
+// finishes an [exchange] of ours, hands a notification to its [Observation], or passes a request to the
+// pool. It never waits: a slow handler, disk or peer delays no other. ARCHITECTURE.md walks a datagram
+// from the socket to the handler, file by file.
 //
 // What we send that deserves an answer is an exchange. All retransmissions, and all other
 // deadlines, are in one heap over one timer of the runtime. One message to a peer is unacknowledged
@@ -31,7 +31,7 @@
 // A request of ours is a [Call] with a [transfer], a value that makes a step at the end of each
 // exchange, one for each block, and of each pause. Its steps and callbacks run one after the other
 // in a goroutine of the [workers], which ends, or goes on to another call, when there is nothing to
-// do: a request that waits has none. In [Endpoint.Do] the caller takes the part of the crew. A
+// do: a request that waits has none. In [Endpoint.Do] the caller attends to the call. A
 // transfer of a peer is an entry in a table: an upload goes through a [Sink] or is collected; a
 // download is served from an io.ReaderAt at whatever offset is asked for, without the handler, from
 // one copy for all peers.
@@ -88,8 +88,8 @@
 // Of connections TCP and TLS have a quarter each. So peers of one group cannot keep out those of
 // another. What happens when there is one too many:
 //
-//	peer                  the stranger idle for longest is forgotten, which costs no
-//	                      more than the recognition of his duplicates; nine tenths
+//	peer                  the unverified one idle longest is forgotten, which costs no
+//	                      more than the recognition of its duplicates; nine tenths
 //	                      are for UDP at most
 //	duplicate             the oldest are forgotten; those of DTLS have a quarter of
 //	                      the room, which UDP cannot use
@@ -97,8 +97,8 @@
 //	                      comes again after 2 s; over TCP and TLS 5.03. Groups take
 //	                      turns when they wait
 //	unfinished body       an older one of its group gives way, of the first blocks
-//	                      without a second one before others: a stranger's after 1 s
-//	                      in which nothing came, another after 10 s. When strangers
+//	                      without a second one first: an unverified peer's after 1 s
+//	                      in which nothing came, another after 10 s. When those
 //	                      have more than their share, theirs give way to all others.
 //	                      If none does: as a request
 //	  memory for it       as before, and the block is left unanswered, or over TCP
@@ -127,19 +127,17 @@
 //
 // # DTLS
 //
-// pion/dtls makes the handshakes, each in goroutines of its own, of which there is a limited
-// number. When one is complete, its state becomes a [dtlsSession], which only protects records,
-// where they are read and written. So an association that is idle is no more than its keys. The
-// peer is found by the Connection ID in its records, at whatever address it appears, or else by its
-// address.
+// Package internal/dtls has the sessions, which only protect records: an idle one is no more than its
+// keys. A session is found by the Connection ID in its peer's records, wherever they come from, or else
+// by the peer's address.
 //
-// A ClientHello from an address that is forged takes one of the places for handshakes. When there
-// are no more, the oldest of those who have not answered with the cookie gives way, if it had half
-// a second to do so; else the new one is not answered. So with 1000 places nobody notices a flood
-// of 2000 ClientHellos in a second; with 10,000, each of a device's ClientHellos, which it repeats
-// after 1, 2, 4 s and so on, is answered with a chance of 1 in 5. One that gave way is told to
-// begin anew when it comes back; one that has answered keeps its place.
+// A ClientHello from a forged address takes one of the places for handshakes. When there are no more,
+// the oldest handshake whose client has not answered with the cookie ends, if it had half a second for
+// that; else the new one is not answered. So with 1000 places a flood of 2000 ClientHellos in a second
+// has no effect; with 10,000, each ClientHello of a device, which repeats it after 1, 2, 4 s and so on,
+// is answered with a chance of 1 in 5. A client whose handshake was ended is refused by an alert when it
+// comes back, and starts again; one that has answered keeps its place.
 //
-// An address that a Connection ID was seen at gets 8 datagrams at most until a second record comes
-// from there: the first may have been taken and sent by somebody who wants to flood it.
+// An address from which a Connection ID came gets 8 datagrams at most until a second record comes from
+// there: the first may have been captured and sent on to flood that address.
 package coap

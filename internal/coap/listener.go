@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// ServeListener accepts connections from l, which it closes, until ctx ends; then lets work in
-// flight finish for [Config.Drain], releases the peers, waits for the functions of the user as
-// [Endpoint.Close] does, and returns nil. Connections with the methods of *[tls.Conn] are TLS,
-// others TCP without security. A connection costs a goroutine; above [Bounds.Streams] one that has
-// made no request is closed, or the further one.
+// ServeListener accepts connections from l, which it closes, until ctx ends; then it lets work in
+// flight finish for [Config.Drain], sends the peers a Release, waits for the functions of the user
+// as [Endpoint.Close] does, and returns nil. Connections with the methods of *[tls.Conn] are TLS,
+// others TCP without security. A connection costs a goroutine. When there are more than
+// [Bounds.Streams], one that has made no request is closed, or else the new one.
 func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed error) {
 	defer l.Close()
 	if e.isClosed() {
@@ -62,7 +62,7 @@ func (e *Endpoint) accept(ctx, streams context.Context, from *origin, l net.List
 		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
 			return err
 		default:
-			// Too many open files, for instance: it passes, or it does not.
+			// Too many open files, for instance, which may pass.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			e.log.Warn("coap: cannot accept a connection", "error", err, "pause", pause)
 			select {
@@ -108,12 +108,12 @@ func (e *Endpoint) DialStream(ctx context.Context, conn net.Conn) (Peer, error) 
 	return s.a.peer, nil
 }
 
-// muteTime is how long a connection on which nobody has made a request keeps
-// its place when there are too many.
+// muteTime is how long a connection on which no request was made keeps its place when there are too
+// many.
 const muteTime = time.Second
 
-// enterStream finds a place for a connection: if need be that of the oldest one
-// whose peer has made no request yet, as a device does at once.
+// enterStream finds a place for a connection. If there is none, the oldest connection without a
+// request is closed: devices make one at once.
 func (e *Endpoint) enterStream(s *stream) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -156,7 +156,7 @@ func (e *Endpoint) forgetStream(s *stream) {
 	}
 }
 
-// spoken notes that a connection is of use. e.mu is held.
+// spoken records that a request was made on the connection. e.mu is held.
 func (e *Endpoint) spoken(s *stream) {
 	if s.mute != nil {
 		e.mute[s.group()].Remove(s.mute)

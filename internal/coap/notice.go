@@ -1,12 +1,12 @@
 package coap
 
-// Notice says what becomes of a request that waits; see [Request].
+// Notice says what happens to a request that waits; see [Request].
 type Notice uint8
 
 // Notices, as they come.
 const (
-	// NoticeSent: the first message of the request goes out. What came before
-	// was spent in queues of this endpoint. It comes once.
+	// NoticeSent: the first message of the request goes out. Until then it was in a queue of this
+	// endpoint. It comes once.
 	NoticeSent Notice = iota + 1
 	// NoticeSilent: the peer has left a message unanswered, which is sent again. Where nothing is
 	// sent again, on streams and once a message was acknowledged: there was no response within the
@@ -18,7 +18,7 @@ const (
 	// NoticeHeard, after NoticeSilent or NoticeBusy: the peer answered.
 	NoticeHeard
 	// NoticeRepeated: the peer refused a block of an upload with 5.03 when that was retransmitted:
-	// it may have it, and not recognise duplicates. It comes once until NoticeHeard.
+	// it may have the block, and not recognize duplicates. It comes once until NoticeHeard.
 	NoticeRepeated
 )
 
@@ -39,8 +39,8 @@ func (n Notice) String() string {
 	return "unknown"
 }
 
-// notices are those of a call. The queue is short by itself: while a notice is
-// being given, the call has one exchange at most.
+// notices has the notices of a call. The queue stays short: while a notice is given, the call has
+// one exchange at most.
 type notices struct {
 	queue  []Notice
 	sent   bool
@@ -56,7 +56,7 @@ func (q *notices) next() Notice {
 	return n
 }
 
-// notice gives a notice, if it says something new. The association may be locked.
+// notice queues a notice, if it says something new. The association may be locked.
 func (c *Call) notice(n Notice) {
 	if c == nil || c.r.Notice == nil {
 		return
@@ -80,9 +80,8 @@ func (c *Call) notice(n Notice) {
 	}
 }
 
-// heard says that a message of the peer came. One that says nothing but that
-// it is busy yet, or that it got the request, is no news of a peer that is known
-// to be busy. The association is locked.
+// heard records that a message of the peer came. From a peer that is known to be busy, another
+// refusal or an acknowledgement is no news. The association is locked.
 func (c *Call) heard(news bool) {
 	if c == nil || c.r.Notice == nil {
 		return

@@ -53,7 +53,7 @@ func (e *Endpoint) newObservation(p Peer, r *Request, notify func(*Response), do
 	return c
 }
 
-// registered hands over the first response, and then what has come since.
+// registered hands over the first response, and then the notifications that have come since.
 func (o *Observation) registered(resp *Response, err error, done func(*Observation, *Response, error)) {
 	o.mu.Lock()
 	established := o.any && !o.over
@@ -79,7 +79,7 @@ func (o *Observation) start() {
 	o.schedule()
 }
 
-// establish enters the observation if the response says that there is one. a.mu is held.
+// establish enters the observation if the response begins one. a.mu is held.
 func (a *association) establish(o *Observation, m *wireMessage) {
 	seq, ok := Uint(m.options, Observe)
 	if !ok || !isSuccess(m.code) {
@@ -126,9 +126,9 @@ func (o *Observation) receive(m *wireMessage) {
 // freshFor is the time after which any number is fresher.
 const freshFor = 128 * time.Second
 
-// fresher reports whether the number next is fresher than last, which came age
-// ago (RFC 7641, section 3.4). The same number on another message is that of a
-// peer that does not count: its duplicates are known by their message ids.
+// fresher reports whether the number next is fresher than last, which came age ago (RFC 7641,
+// section 3.4). Another message with the same number comes from a peer that does not count; its
+// duplicates are recognized by message id.
 func fresher(last, next uint32, age time.Duration) bool {
 	const half = 1 << 23
 	return last <= next && next-last < half || last > next && last-next > half || age > freshFor
@@ -234,7 +234,7 @@ func (o *Observation) fetched(resp *Response, err error) {
 	switch {
 	case over:
 	case err != nil || !isSuccess(resp.Code):
-		// Not the end of the observation: it has changed meanwhile.
+		// The observation goes on: the resource has changed meanwhile.
 		o.e.log.Debug("coap: notification not fetched", "address", o.a.peer.Addr, "error", err)
 	default:
 		o.notify(resp)
@@ -242,7 +242,7 @@ func (o *Observation) fetched(resp *Response, err error) {
 	o.deliver()
 }
 
-// Peer returns whom the observation is with.
+// Peer returns the peer that is observed.
 func (o *Observation) Peer() Peer { return o.a.peer }
 
 // Forget ends the observation here: the next notification is rejected with a Reset, which ends it

@@ -57,14 +57,14 @@ func (r *IncomingRequest) Accept() *Observer {
 	a.observers[o.token] = o
 	a.mu.Unlock()
 	if old != nil {
-		o.seq = old.number() // goes on, or the peer takes them for old ones
+		o.seq = old.number() // continues the numbers, or the peer would take new notifications for old ones
 		old.end()
 	}
 	in.observer = o
 	return o
 }
 
-// Peer returns who observes.
+// Peer returns the peer that observes.
 func (o *Observer) Peer() Peer { return o.a.peer }
 
 // Done is closed when the observation has ended: by the peer, because it did not answer, with the
@@ -165,7 +165,7 @@ func (o *Observer) send(resp *Response, confirm bool) {
 	a.after(resp)
 }
 
-// answered goes on after a confirmable message: the peer lives, or does not.
+// answered goes on after a confirmable notification was acknowledged or given up.
 func (o *Observer) answered(err error) {
 	if err != nil {
 		o.end()

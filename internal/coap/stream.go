@@ -16,7 +16,7 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// Times that a peer on a stream is given.
+// How long a peer on a stream may take.
 const (
 	// greetTimeout bounds a TLS handshake, and then the wait for the first
 	// message, which must be a CSM.
@@ -26,12 +26,12 @@ const (
 	// writeTimeout bounds how long the peer may take for writeChunk bytes.
 	writeTimeout = 30 * time.Second
 	writeChunk   = 4 << 10
-	// settleTimeout bounds the wait for the last words to leave.
+	// settleTimeout bounds the wait until the last bytes have left.
 	settleTimeout = time.Second
 )
 
-// maxUnwritten bounds what waits to be written to one peer; when there is too much
-// in all, minUnwritten.
+// maxUnwritten bounds the bytes that wait to be written to one peer; minUnwritten does when there
+// are too many in all.
 const (
 	maxUnwritten = 256 << 10
 	minUnwritten = 4 << 10
@@ -52,7 +52,7 @@ type stream struct {
 	ctx   context.Context
 	stop  context.CancelFunc
 	local netip.AddrPort
-	// serving tells the streams of one listener from others; nil if dialled.
+	// serving identifies the listener; nil if dialled.
 	serving context.Context
 	origin  *origin // that of the listener
 	began   time.Duration
@@ -92,7 +92,7 @@ func (s *stream) serve() {
 	defer close(s.read)
 	err := s.readAll()
 	if refused, ok := errors.AsType[*net.OpError](err); ok && refused.Op == "remote error" && s.peer.Load() == nil {
-		s.handshakeFailed(s.a.peer.Addr, err) // the client had the last word of it
+		s.handshakeFailed(s.a.peer.Addr, err) // the client refuses after the handshake
 	}
 	if errors.Is(err, errReleased) {
 		s.finish()
@@ -123,7 +123,7 @@ func (s *stream) readAll() error {
 	r := bufio.NewReaderSize(s.conn, maxDatagram)
 	s.conn.SetReadDeadline(time.Now().Add(greetTimeout))
 	for {
-		// Between frames a peer may be silent for ever; within one not.
+		// Between frames a peer may be silent for ever, but not within one.
 		if _, err := r.Peek(1); err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (s *stream) readAll() error {
 	}
 }
 
-// take deals with a frame, and reports whether it keeps the packet.
+// take handles a frame, and reports whether it keeps the packet.
 func (s *stream) take(p *packet) (kept bool, err error) {
 	m := &p.msg
 	switch {
@@ -196,7 +196,7 @@ func (s *stream) write(_ *association, record []byte) error {
 	return nil
 }
 
-// wrote takes n bytes out of the account. s.mu is held.
+// wrote subtracts n bytes from the backlog's accounts. s.mu is held.
 func (s *stream) wrote(n int) {
 	s.unwritten -= n
 	s.e.unwritten.Add(-int64(n))
@@ -225,7 +225,7 @@ func (s *stream) flush() {
 	s.backlog, s.spare = nil, nil // an idle connection holds no buffer
 }
 
-// writeAll writes out, which a slow peer may take long to read as long as it does read.
+// writeAll writes out. A peer may be slow, as long as it reads.
 func (s *stream) writeAll(out []byte) error {
 	for chunk := range slices.Chunk(out, writeChunk) {
 		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -236,8 +236,7 @@ func (s *stream) writeAll(out []byte) error {
 	return nil
 }
 
-// settle waits until all that was written has left, or for a short time. With
-// several streams that is for all of them together.
+// settle waits for a short time, the same for all streams together, until all bytes have left.
 func settle(streams ...*stream) {
 	limit, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()

@@ -57,7 +57,7 @@ func (s *stream) handshakeFailed(addr netip.AddrPort, err error) {
 	}
 }
 
-// provenBy is the identity of a peer that has shown a certificate which was verified.
+// provenBy returns the identity of a peer whose certificate was verified.
 func provenBy(state tls.ConnectionState) *dtls.Identity {
 	if len(state.VerifiedChains) == 0 {
 		return nil

@@ -32,13 +32,13 @@ const (
 	maxFrame = maxBERT + maxDatagram
 )
 
-// defaultMessageSize is what a peer takes that does not say (RFC 8323, section 5.3.1).
+// defaultMessageSize is what a peer takes if it does not say (RFC 8323, section 5.3.1).
 const defaultMessageSize = 1152
 
 // frameOverhead is room for the header and options of a message with a block.
 const frameOverhead = 512
 
-// capabilities are those that a peer tells by its CSM.
+// capabilities are what a peer says in its CSM.
 type capabilities struct {
 	size      int
 	blockwise bool
@@ -52,7 +52,7 @@ func appendCSM(dst []byte) []byte {
 	return m.appendFrame(dst)
 }
 
-// signal deals with a signal. An error ends the connection.
+// signal handles a signal. An error ends the connection.
 func (s *stream) signal(m *wireMessage) error {
 	switch {
 	case m.code != signalCSM && m.code != signalAbort && s.peer.Load() == nil:
@@ -79,8 +79,8 @@ func (s *stream) signal(m *wireMessage) error {
 	return nil // a Pong, or an unknown signal
 }
 
-// tooEarly ends a connection whose first message is not a CSM (RFC 8323, section
-// 5.3). Empty messages may come before, and an Abort ends it anyway.
+// tooEarly ends a connection whose first message is not a CSM (RFC 8323, section 5.3). Empty
+// messages may come before it, and an Abort ends the connection anyway.
 func (s *stream) tooEarly() error {
 	s.abort("a message came before the CSM", 0)
 	return errFormat
@@ -101,7 +101,7 @@ func (s *stream) takeCSM(m *wireMessage) {
 	s.conn.SetReadDeadline(time.Time{})
 }
 
-// abort tells the peer why the connection ends.
+// abort sends the peer the reason, and closes the connection.
 func (s *stream) abort(why string, option OptionID) {
 	m := wireMessage{code: signalAbort, payload: []byte(why)}
 	if option != 0 {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// table holds the associations. Those of UDP, which nobody ends, are forgotten once they were idle
+// table holds the associations. Those of UDP have no end; they are forgotten when they were idle
 // for EXCHANGE_LIFETIME, or earlier when there are too many.
 type table struct {
 	mu    sync.RWMutex
@@ -35,7 +35,7 @@ func (t *table) enter(a *association, now time.Duration) *association {
 	if old := t.peers[a.peer]; old != nil {
 		return old
 	}
-	// A tenth is for those whose address cannot be forged.
+	// A tenth is reserved for peers whose address cannot be forged.
 	full := len(t.peers) >= t.max || a.peer.Transport == UDP && t.udp >= t.max-t.max/10
 	if t.full || full && !t.evict(now) {
 		return nil
@@ -51,7 +51,7 @@ func (t *table) enter(a *association, now time.Duration) *association {
 	return a
 }
 
-// close lets no more associations in.
+// close refuses more associations.
 func (t *table) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -73,15 +73,15 @@ func (t *table) drop(a *association) {
 	}
 }
 
-// evict makes room by forgetting one of the peers that were idle for longest: a
-// stranger, unless those who are known have most of the room.
+// evict makes room by forgetting one of the peers that were idle longest: an unverified one, unless
+// verified ones have most of the room.
 func (t *table) evict(now time.Duration) bool {
 	return t.evictFrom(&t.order[unverifiedUDP], now) ||
 		t.order[verifiedUDP].len() > t.max/2 && t.evictFrom(&t.order[verifiedUDP], now)
 }
 
-// evictFrom looks at some of a queue. If it finds only such as were heard lately, the first of them
-// that is idle goes: a flood that comes twice from each address keeps nobody out.
+// evictFrom looks at some peers of a queue. If all were heard lately, it forgets the first idle
+// one, so that a flood that comes twice from each address keeps no other peer out.
 func (t *table) evictFrom(order *fifo[*association], now time.Duration) bool {
 	var lately *association
 	for range min(order.len(), 64) {
@@ -114,8 +114,8 @@ func (t *table) requeue(a *association, now time.Duration) {
 	t.order[a.group()].push(a)
 }
 
-// sweep forgets some of those that have been silent for EXCHANGE_LIFETIME, and
-// reports whether there may be more.
+// sweep forgets some of the peers that have been silent for EXCHANGE_LIFETIME, and reports whether
+// there may be more.
 func (t *table) sweep(now time.Duration) (more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -149,8 +149,8 @@ func (t *table) queued() bool {
 	return t.order[unverifiedUDP].len()+t.order[verifiedUDP].len() > 0
 }
 
-// forget removes a if it is idle. Whoever got hold of it just now sees that it
-// has ended, and enters another.
+// forget removes a if it is idle. A goroutine that has just looked it up sees that it has ended,
+// and makes another.
 func (t *table) forget(a *association) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,8 +12,8 @@ type timer struct {
 	owner expirer
 }
 
-// expirer has its expire called when its timer is due. The timer may have been set
-// again or stopped between; expire runs without any lock and looks.
+// expirer is the owner of a timer: expire is called when that is due. The timer may have been set
+// again or stopped since; expire runs without a lock and must check.
 type expirer interface{ expire() }
 
 // timers holds all the deadlines of an endpoint in one heap over one timer of
@@ -79,8 +79,8 @@ func (ts *timers) close() {
 	}
 }
 
-// arm sees to it that the runtime's timer fires no later than the first
-// deadline. Firing too early costs less than setting it back each time.
+// arm makes the runtime's timer fire no later than the first deadline. Firing too early costs less
+// than setting it back each time.
 func (ts *timers) arm() {
 	if len(ts.heap) == 0 || ts.stopped {
 		return

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// transfer is a request of ours with all its messages, as far as it has come. It changes in steps:
-// one follows the end of each exchange and of each pause, and begins the next exchange or pause, or
+// transfer is the state of a request of ours with all its messages. It changes in steps: one
+// follows the end of each exchange and of each pause, and begins the next exchange or pause, or
 // ends the transfer. Between them nothing runs. Steps follow one another, in [Call.attend].
 type transfer struct {
 	c *Call
@@ -36,7 +36,7 @@ type transfer struct {
 	down       *collection // of the response's body, once it has begun
 }
 
-// outgoing is what a message of a transfer is made of, and made of again if need be.
+// outgoing has all that is needed to make a message of a transfer, also once more.
 type outgoing struct {
 	offset, n            int64 // of the request's body
 	block1, block2       block
@@ -55,8 +55,8 @@ func newTransfer(c *Call, a *association) (*transfer, error) {
 	case r.BlockSize != 0:
 		t.szx = szxOf(r.BlockSize)
 	case t.size > 0:
-		// There are peers that announce messages of any size and lose what is
-		// larger than their buffer.
+		// Some peers announce messages of any size, and lose those that are larger than their
+		// buffer.
 		t.szx = min(t.szx, maxSZX)
 	}
 	if t.restarts == 0 {
@@ -97,8 +97,7 @@ func (t *transfer) maxPayload() int64 {
 	return n
 }
 
-// defaultStall is longer than what a device needs to come back from a
-// handover, and gives some 20 chances to a block.
+// defaultStall is longer than a device needs for a handover, and gives a block some 20 chances.
 const defaultStall = 300 * time.Second
 
 var errOptionSize = errors.New("coap: path segment or query of more than 255 bytes")
@@ -174,7 +173,7 @@ func (t *transfer) step(cause error) {
 	}
 }
 
-// answered takes down how far the exchange came that is over.
+// answered records how far the last exchange came.
 func (t *transfer) answered() {
 	t.asking = false
 	t.sent = t.sent || t.x.sent
@@ -226,8 +225,8 @@ func (t *transfer) resend(*packet) {
 	}
 }
 
-// provesAddress gives a peer that wants to see our address proven (RFC 9175)
-// its proof, and reports whether it did.
+// provesAddress echoes the challenge of a peer that wants a proof of our address (RFC 9175), and
+// reports whether it did.
 func (t *transfer) provesAddress(reply *packet) bool {
 	v, ok := Bytes(reply.msg.options, Echo)
 	if reply.msg.code != Unauthorized || !ok || t.challenged {

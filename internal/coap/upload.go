@@ -67,7 +67,7 @@ func (t *transfer) sendBlock(*packet) {
 	t.send(m, (*transfer).blockSent)
 }
 
-// blockSent goes on after a block. What is not for us to answer is the final response.
+// blockSent goes on after a block. Any response that asks for nothing more is the final one.
 func (t *transfer) blockSent(reply *packet) {
 	m, b := &reply.msg, t.msg.block1
 	got, echoed, err := findBlock(m.options, Block1)
@@ -85,8 +85,8 @@ func (t *transfer) blockSent(reply *packet) {
 		t.sendBlock(nil)
 		return
 	case m.code == RequestEntityIncomplete && !b.more && t.repeated():
-		// The peer may have had the whole body by the first copy, whose answer
-		// was lost, and know no transfer any more.
+		// The peer may have had the whole body with the first copy, whose answer was lost, and so
+		// know of no transfer.
 		reply.free()
 		t.end(nil, fmt.Errorf("%w: the answer to the last block was lost", ErrTimeout))
 		return
@@ -96,7 +96,7 @@ func (t *transfer) blockSent(reply *packet) {
 		return
 	case t.doubt && !isSuccess(m.code) && (t.skipped || m.code == RequestEntityIncomplete):
 		t.c.notice(NoticeRepeated)
-		t.download(reply) // no restart: it would end so again
+		t.download(reply) // no restart: it would end the same way
 		return
 	case isSuccess(m.code) && b.more:
 		// Also 2.04 with M=0, which says that the peer acts on each block, goes on.
@@ -139,8 +139,8 @@ func (t *transfer) blockSent(reply *packet) {
 // repeated reports whether the block that was answered had been sent before.
 func (t *transfer) repeated() bool { return t.x.again || t.busy.since != 0 }
 
-// lostAck reports whether an answer to a block says that the peer has it already,
-// if it is one of those that say so in this way.
+// lostAck reports whether an answer to a block says that the peer has the block already; see
+// [Request.SkipTaken].
 func (t *transfer) lostAck(m *wireMessage) bool {
 	if m.code != ServiceUnavailable || !t.x.again {
 		return false
@@ -149,7 +149,7 @@ func (t *transfer) lostAck(m *wireMessage) bool {
 	return t.r.SkipTaken && t.msg.block1.more
 }
 
-// blockRefused waits if the peer is busy, or has the refusal as the final response.
+// blockRefused waits if the peer is busy; else the refusal is the final response.
 func (t *transfer) blockRefused(reply *packet) {
 	if t.doubt {
 		t.c.notice(NoticeRepeated)
@@ -164,9 +164,9 @@ func (t *transfer) blockRefused(reply *packet) {
 	t.download(reply)
 }
 
-// shrinks takes smaller blocks after a 4.13: those that it asks for, else the next size, as there
-// are peers that so refuse what is larger than their input buffer. It reports false when the peer
-// is likely to mean the body, or there is no smaller size. The body is then sent again (RFC 7959,
+// shrinks takes smaller blocks after a 4.13: those that it asks for, else the next size, because
+// some peers so refuse what is larger than their input buffer. It reports false when the peer is
+// likely to mean the body, or there is no smaller size. The body is then sent again (RFC 7959,
 // section 2.9.3), each time in smaller blocks than before.
 func (t *transfer) shrinks(m *wireMessage) bool {
 	szx, offset := t.szx, t.msg.offset
@@ -184,7 +184,7 @@ func (t *transfer) shrinks(m *wireMessage) bool {
 	switch {
 	case szx == 0, known && int64(limit) < t.size, t.size > reach(szx-1):
 		return false
-	case offset >= t.tooLarge: // it came no less far with smaller blocks
+	case offset >= t.tooLarge: // smaller blocks brought no less
 		return false
 	case offset > 0:
 		t.tooLarge = offset

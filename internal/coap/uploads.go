@@ -40,8 +40,8 @@ type upload struct {
 	body   []byte // without sink
 }
 
-// dropped tells the sink, unless the body was completed. It does not wait for a block that the sink
-// is taking: the goroutine that gives it the block ends the upload then.
+// dropped calls [Sink.Abort], unless the body was completed. It does not wait for a block that the
+// sink is taking: the goroutine that gives it the block ends the upload then.
 func (u *upload) dropped(err error) {
 	u.ending.CompareAndSwap(nil, &err)
 	u.settle()
@@ -67,8 +67,7 @@ func (u *upload) settle() {
 	}
 }
 
-// origin is nil for a peer who has proven who it is: its upload outlives the socket
-// that it began on.
+// origin is nil for a peer with an identity: its upload outlives the socket on which it began.
 func (u *upload) origin() *origin {
 	if u.proven {
 		return nil
@@ -76,7 +75,7 @@ func (u *upload) origin() *origin {
 	return u.from
 }
 
-// abort tells the sink that the body will not be completed.
+// abort calls [Sink.Abort]: the body will not be completed.
 func (u *upload) abort(err error) {
 	if u.sink != nil {
 		_ = u.e.callback(u.origin(), "Sink.Abort", func() { u.sink.Abort(err) })
@@ -86,7 +85,7 @@ func (u *upload) abort(err error) {
 // advanced reports whether more than the first block has come. u.mu is held.
 func (u *upload) advanced() bool { return u.next > u.first }
 
-// close takes the upload's memory out of the account. u.mu is held.
+// close gives back the upload's share of memory. u.mu is held.
 func (u *upload) close() {
 	u.over = true
 	u.e.uploadBytes.give(u.group, int64(cap(u.body)))
@@ -135,8 +134,8 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
 		return proceed, false // again
 	case b.num > 0 && b.more && u.next == u.first && b.offset()+int64(n) <= u.first:
-		// A peer that was asked for smaller blocks and goes on with number 1 of
-		// them, which it has sent (go-coap): let it, until it is past that.
+		// go-coap, when asked for smaller blocks, goes on with number 1 of them, which it has sent
+		// before. Accept those again.
 		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
 		return proceed, false
 	case b.offset() != u.next:
@@ -171,7 +170,7 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	return nil, true
 }
 
-// beginUpload decides where a body goes and enters it.
+// beginUpload decides where a body goes, and enters the upload.
 func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 	e := in.e
 	u := &upload{e: e, from: in.a.origin, group: in.group, proven: !in.a.proven.IsZero(), format: in.req.ContentFormat()}
