@@ -272,7 +272,7 @@ func TestLibcoapRefused(t *testing.T) {
 		out, _ := exec.CommandContext(ctx, path, "-B", "3", "-u", identity, "-k", "wrong", "coaps://"+server.addr.String()+"/").CombinedOutput()
 		cancel()
 		require.Eventually(t, func() bool { return strings.Contains(server.logged.String(), want) }, 10*time.Second, 5*time.Millisecond, "%s %v", out, server.logged)
-		require.Contains(t, server.logged.String(), "identity="+identity)
+		require.Contains(t, server.logged.String(), "identity=psk:"+identity)
 		require.NotContains(t, server.logged.String(), string(testKey))
 	}
 }
