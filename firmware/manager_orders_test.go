@@ -44,7 +44,7 @@ func writes(call storetest.Call, name string) bool {
 // TestOrdersSurviveConflicts has another process be quicker each time that an order is to be
 // stored: it is taken in again.
 func TestOrdersSurviveConflicts(t *testing.T) {
-	for name, line := range map[string]string{"cancel": "cancelled", "hold": "held", "release": "released", "served": "served"} {
+	for name, line := range map[string]string{"cancel": "cancelled", "hold": "held", "release": "released", "served": firmware.EventPackageFetched} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				var conflicts atomic.Int64

@@ -96,7 +96,7 @@ func TestPushToDeviceThatLocks(t *testing.T) {
 				require.Equal(t, 2, u.Machine.Attempt)
 				require.Equal(t, 1, count(device.Log(), "execute"))
 				require.NotNil(t, lost.Load())
-				told := w.find(u.ID, "busy")
+				told := w.find(u.ID, firmware.EventDeviceBusy)
 				require.Less(t, told.Time.Sub(*lost.Load()), 30*time.Second)
 				require.Contains(t, told.Detail, "5.03")
 			})
@@ -141,7 +141,7 @@ func TestExecuteWhoseAnswerIsLost(t *testing.T) {
 		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome)
 		require.Equal(t, fsm.ReasonVersion, u.Machine.Reason)
 		require.Equal(t, 1, count(device.Log(), "execute"))
-		require.Contains(t, w.find(u.ID, "unknown").Detail, "xecute")
+		require.Contains(t, w.find(u.ID, firmware.EventInterrupted).Detail, "xecute")
 	})
 }
 
@@ -214,7 +214,7 @@ func TestStateThatDoesNotExist(t *testing.T) {
 			u := w.update(w.request())
 			require.Equal(t, fsm.OutcomeFailed, u.Machine.Outcome)
 			require.Equal(t, fsm.ReasonBadState, u.Machine.Reason)
-			require.Contains(t, w.find(u.ID, "unusable").Detail, said)
+			require.Contains(t, w.find(u.ID, firmware.EventObjectUnusable).Detail, said)
 			require.Less(t, u.Machine.Ended.Sub(u.Created), 30*time.Second)
 		})
 	}

@@ -169,3 +169,50 @@ func (m *machine) byPath() (pulls []choice, none choice) {
 }
 
 func (m *machine) tried(p Protocol) bool { return slices.Contains(m.Memory.History.Unsupported, p) }
+
+// refused handles a device that refused the package without a Result.
+func (m *machine) refused() {
+	a, h := &m.Memory.Attempt, &m.Memory.History
+	if h.TooLarge && m.Delivery == DeliveryPush {
+		if c := m.choose(); c.ok {
+			m.again(0, "the package is too large to be pushed", "; "+c.why)
+			return
+		}
+		m.end(OutcomeFailed, ReasonRefused, "the package is larger than the device takes by push, and there is no other way")
+		return
+	}
+	if m.Plan.Delivery == DeliveryAuto && m.Plan.Protocol == ProtocolAuto && !a.Started && unsupported(a.Answer) {
+		was := m.Delivery
+		if was == DeliveryPush {
+			h.RefusedPush = true
+		} else {
+			h.RefusedPull = true
+		}
+		if c := m.choose(); c.ok && c.Delivery != was {
+			m.again(0, m.refusal(), "; "+c.why)
+			return
+		}
+		h.RefusedPush, h.RefusedPull = false, false
+	}
+	m.retry(m.refusal())
+}
+
+// refusal says what the device refused.
+func (m *machine) refusal() string {
+	what := "the push"
+	if m.Delivery == DeliveryPull {
+		what = "the Package URI"
+	}
+	return "the device refused " + what + " (" + m.Memory.Attempt.Answer.String() + ")"
+}
+
+// unsupported reports whether a refusal can mean that the device does not accept packages in that
+// way.
+func unsupported(code Code) bool {
+	switch code {
+	case CodeNotFound, CodeMethodNotAllowed, codeTooLarge, codeUnsupportedFormat, codeInternalError, codeNotImplemented:
+		return true
+	default:
+		return false
+	}
+}

@@ -29,7 +29,7 @@ func TestDocNamesWhatThereIs(t *testing.T) {
 
 	_, list, _ := strings.Cut(string(doc), "//\treason ")
 	list, _, _ = strings.Cut(list, "//\tmay_still ")
-	source, err := os.ReadFile("../fsm/reason.go")
+	source, err := os.ReadFile("../fsm/phase.go")
 	require.NoError(t, err)
 	reasons := regexp.MustCompile(`Reason = "([a-z_]+)"`).FindAllStringSubmatch(string(source), -1)
 	require.NotEmpty(t, reasons)
