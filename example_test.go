@@ -42,9 +42,14 @@ func server(ctx context.Context, staffOnly func(*http.Request, httpapi.Access) e
 		return err
 	}
 
+	api, err := httpapi.New(mgr, staffOnly, httpapi.Config{})
+	if err != nil {
+		return err
+	}
+
 	mux := http.NewServeMux()
-	mux.Handle("/ota/", httpapi.Handler(mgr, staffOnly, httpapi.Options{})) // operators
-	web := firmware.NewHTTPServer(delivery.Wrap(mux))                       // devices download by HTTP, below /fw/
+	mux.Handle("/ota/", api)                          // operators
+	web := firmware.NewHTTPServer(delivery.Wrap(mux)) // devices download by HTTP, below /fw/
 	web.Addr = "127.0.0.1:8080"
 
 	group, ctx := errgroup.WithContext(ctx)

@@ -23,7 +23,7 @@ const (
 	maxUnread  = 256 << 10
 )
 
-// NewHTTPServer returns a server for handlers that strangers can reach, a [Delivery] and httpapi.Handler among others.
+// NewHTTPServer returns a server for handlers that strangers can reach, a [Delivery] and the handler of httpapi.New among others.
 // Every wait for a client has a limit:
 //
 //	TLS handshake               10 s

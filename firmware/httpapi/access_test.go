@@ -60,7 +60,7 @@ type fleet struct {
 	mine, his string // updates of the endpoints "mine" and "his"
 }
 
-func newFleet(t *testing.T, options Options) *fleet {
+func newFleet(t *testing.T, options Config) *fleet {
 	t.Helper()
 	db := memory.New()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
@@ -113,7 +113,7 @@ func TestAccess(t *testing.T) {
 		"POST updates/{update}/served": {}, "GET events": {},
 	} {
 		t.Run(key, func(t *testing.T) {
-			f := newFleet(t, Options{})
+			f := newFleet(t, Config{})
 			method, pattern, _ := strings.Cut(key, " ")
 			if key == "GET events" {
 				method = http.MethodHead // it would not end
@@ -188,7 +188,7 @@ func TestAccess(t *testing.T) {
 	}
 	// No call of the table is without a line above.
 	require.Equal(t, 19, func() (n int) {
-		for _, route := range newFleet(t, Options{}).routes {
+		for _, route := range newFleet(t, Config{}).routes {
 			n += len(route.calls)
 		}
 		return n
@@ -212,7 +212,7 @@ func (f *fleet) lookUp(t *testing.T, key string) string {
 
 // TestAccessByQuery: what a query names is asked for, and is all that is told.
 func TestAccessByQuery(t *testing.T) {
-	f := newFleet(t, Options{})
+	f := newFleet(t, Config{})
 	for _, tt := range []struct {
 		query string
 		want  Access
@@ -245,7 +245,7 @@ func TestAccessByQuery(t *testing.T) {
 
 // TestRefusedChangesNothing: the authorizer is asked before anything is done.
 func TestRefusedChangesNothing(t *testing.T) {
-	f := newFleet(t, Options{})
+	f := newFleet(t, Config{})
 	f.do(http.MethodPost, "/api/v1/updates/"+f.his+"/cancel", "", "", "mine")
 	f.do(http.MethodPost, "/api/v1/updates/"+f.his+"/hold", `{"holder":"h"}`, applicationJSON, "mine")
 	f.do(http.MethodPost, "/api/v1/updates", `{"endpoint":"third","image":"`+f.image+`"}`, applicationJSON, "mine")
@@ -261,13 +261,20 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/v1/images?version=1", iotest.ErrReader(errors.New("somebody reads")))
 		r.Header.Set("Content-Type", octetStream)
-		newAPI(nil, nil, ask, Options{}).ServeHTTP(w, r)
+		newAPI(nil, nil, ask, Config{}).ServeHTTP(w, r)
 		return w
 	}
 	require.Equal(t, 500, serve(t, func(*http.Request, Access) error { panic("no") }).Code)
 	require.Equal(t, 500, serve(t, func(*http.Request, Access) error { panic(http.ErrAbortHandler) }).Code)
 	require.Equal(t, 500, serve(t, func(*http.Request, Access) error { var none *os.PathError; return none }).Code)
-	require.Panics(t, func() { newAPI(nil, nil, nil, Options{}) })
+	_, err := New(&firmware.Manager{}, nil, Config{})
+	require.ErrorContains(t, err, "authorize")
+	_, err = New(nil, AllowAll, Config{})
+	require.ErrorContains(t, err, "manager")
+	for _, wrong := range []Config{{MaxImage: -1}, {MaxStreams: -1}, {Heartbeat: -1}} {
+		_, err = New(&firmware.Manager{}, AllowAll, wrong)
+		require.ErrorContains(t, err, "is negative")
+	}
 
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
@@ -286,7 +293,7 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) { // as many as wait hold up nobody for long, and nothing grows
 		release := make(chan struct{})
-		a := newAPI(nil, nil, func(*http.Request, Access) error { <-release; return errors.New("no") }, Options{})
+		a := newAPI(nil, nil, func(*http.Request, Access) error { <-release; return errors.New("no") }, Config{})
 		serve := func() int {
 			w := httptest.NewRecorder()
 			a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/devices", nil))
@@ -307,7 +314,7 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 
 // TestKeysOfOthers: what keys others use makes no difference to one's own, and shows nothing of theirs.
 func TestKeysOfOthers(t *testing.T) {
-	f := newFleet(t, Options{})
+	f := newFleet(t, Config{})
 	start := func(who, endpoint, key string) (int, string) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/updates",
 			strings.NewReader(`{"endpoint":"`+endpoint+`","image":"`+f.image+`"}`))

@@ -19,7 +19,7 @@ import (
 )
 
 func TestImages(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	a := s.upload("/api/v1/images?version=1.1.0&name=sensor", []byte("firmware"))
 	require.Equal(t, http.StatusCreated, a.StatusCode, "%s", a.body)
 	type image struct {
@@ -77,7 +77,7 @@ type update struct {
 }
 
 func TestUpdateFromRequestToCancel(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	a := s.post("/api/v1/updates", `{"endpoint":"dev","image":"`+image+`","delivery":"pull","protocol":"http","verify":"result",
 		"deadline":"2h","attempts":3,"force":true}`)
@@ -121,7 +121,7 @@ func TestUpdateFromRequestToCancel(t *testing.T) {
 
 // TestLabelsAndDelete: an update shows its labels, is found by them, and is gone with its journal once it is deleted.
 func TestLabelsAndDelete(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	type labelled struct {
 		ID     string
@@ -163,7 +163,7 @@ func TestLabelsAndDelete(t *testing.T) {
 }
 
 func TestIdempotencyKey(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image, other := s.image("1.1.0"), s.image("1.2.0")
 	body := `{"endpoint":"dev","image":"` + image + `"}`
 	first := s.post("/api/v1/updates", body, "Idempotency-Key", "k1")
@@ -178,7 +178,7 @@ func TestIdempotencyKey(t *testing.T) {
 }
 
 func TestPagingIsStable(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	var want []string
 	for i := range 7 {
@@ -215,7 +215,7 @@ func TestPagingIsStable(t *testing.T) {
 }
 
 func TestFilters(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image, other := s.image("1.1.0"), s.image("1.2.0")
 	a, b := s.start("a/b c", image), s.start("b", other)
 	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/v1/updates/"+b+"/cancel", nil).StatusCode)
@@ -243,7 +243,7 @@ func TestFilters(t *testing.T) {
 }
 
 func TestDevices(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	endpoints := []string{
 		"urn:imei:490154203237518", "a/b", "a//b", "/", "..", ".", "%2F", "a b?c#d", "ä", "+", strings.Repeat("e", 255), "api", "a/api/b",
 	}
@@ -329,7 +329,7 @@ func TestMountedAnywhere(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := mount(t, httpapi.Options{}, wrap)
+			s := mount(t, httpapi.Config{}, wrap)
 			prefix := "/ota"
 			if name == "root" {
 				prefix = ""
@@ -348,7 +348,7 @@ func TestMountedAnywhere(t *testing.T) {
 }
 
 func TestMethods(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.0.0")
 	for path, allow := range map[string]string{
 		"/api/v1/images":                    "GET, HEAD, OPTIONS, POST",
@@ -380,7 +380,7 @@ func TestMethods(t *testing.T) {
 
 // TestOneActiveUpdate asks a hundred times at once: one is started, the others are told which.
 func TestOneActiveUpdate(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	body := `{"endpoint":"dev","image":"` + s.image("1.1.0") + `"}`
 	answers := make(chan answer)
 	for range 100 {
@@ -401,7 +401,7 @@ func TestOneActiveUpdate(t *testing.T) {
 
 // TestDeleteDevice forgets a device, once no update of it is active.
 func TestDeleteDevice(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	_, err := s.db.Commit(t.Context(), store.PutRegistration{Endpoint: "a/b", Registration: store.RegistrationRecord{Secured: true}})
 	require.NoError(t, err)
 	const device = "/api/v1/devices/a%2Fb"

@@ -45,7 +45,7 @@ func TestDamagedRecords(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	var logged logText
-	options := httpapi.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))}
+	options := httpapi.Config{Logger: slog.New(slog.NewTextHandler(&logged, nil))}
 	s := mountOn(t, db, httpapi.AllowAll, options, func(h http.Handler) http.Handler { return h })
 
 	image, other := s.image("1.1.0"), s.image("1.2.0")

@@ -2,7 +2,9 @@
 // their events, as JSON over HTTP, in one [http.Handler] that mounts into a server that exists
 // already.
 //
-//	http.Handle("/ota/", httpapi.Handler(manager, staffOnly, httpapi.Options{}))
+//	api, err := httpapi.New(manager, staffOnly, httpapi.Config{})
+//	...
+//	http.Handle("/ota/", api)
 //
 // # Calls
 //
@@ -46,7 +48,7 @@
 //
 // # Who may what
 //
-// The function that [Handler] is given decides about each request by its [Access]. It is asked
+// The function that [New] is given decides about each request by its [Access]. It is asked
 // once, before anything is done and before anything of a record is told: an update is loaded first,
 // so that it knows whose it is, and a POST of an update is read first. For an event stream it is
 // asked again with each sign of life: a refusal ends the stream. What can be told wrong of a
@@ -58,7 +60,7 @@
 // id or not.
 //
 // Pages of the API's own host may use it, with the credentials of their browser, and those of
-// [Options.TrustedOrigins].
+// [Config.TrustedOrigins].
 //
 // # Holds
 //
@@ -171,14 +173,14 @@
 //
 // # Limits
 //
-//	body                      64 KiB of JSON within 30 s; an image up to Options.MaxImage, and 30 s without a byte of it: 408
+//	body                      64 KiB of JSON within 30 s; an image up to Config.MaxImage, and 30 s without a byte of it: 408
 //	a body that is not wanted 10 s, at most 256 KiB
 //	answer                    30 s without room for 4 KiB
 //	authorization             10 s, and 1000 at once: 503
 //	path                      id 64 bytes, endpoint 255
 //	query                     parameters that the call knows, once each but for label; name, version 255 bytes; cursor 355; limit 1 to 1000
 //	Idempotency-Key           255 printable ASCII characters
-//	event streams             Options.MaxStreams, a quarter of them for one client; a line is taken within Options.Heartbeat
+//	event streams             Config.MaxStreams, a quarter of them for one client; a line is taken within Config.Heartbeat
 //	holds                     16 of an update, holder 64 bytes, reason 255
 //	labels                    16 of an update, name 64 bytes, value 255
 //

@@ -16,7 +16,7 @@ func TestDocNamesWhatThereIs(t *testing.T) {
 	_, calls, _ := strings.Cut(string(doc), "# Calls")
 	calls, _, _ = strings.Cut(calls, "# ")
 	want := 0
-	for _, route := range newAPI(nil, nil, AllowAll, Options{}).routes {
+	for _, route := range newAPI(nil, nil, AllowAll, Config{}).routes {
 		for method := range route.calls {
 			if strings.HasSuffix(route.path, "...") && method != "GET" {
 				continue // one line is enough for what is not there yet

@@ -30,7 +30,7 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 		return err
 	}
 	defer leave()
-	w, r, done := door.Limit(w, r, a.options.Heartbeat)
+	w, r, done := door.Limit(w, r, a.config.Heartbeat)
 	defer done()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy in between is not to collect events
@@ -44,9 +44,9 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	again := func() error { return a.guard.again(r, req.access) }
-	err = s.run(ctx, a.selectEvents(ctx, after, req.query), a.options.Heartbeat, again)
+	err = s.run(ctx, a.selectEvents(ctx, after, req.query), a.config.Heartbeat, again)
 	if err != nil && ctx.Err() == nil {
-		a.options.Logger.Info("event stream ended", "remote", r.RemoteAddr, "error", err)
+		a.config.Logger.Info("event stream ended", "remote", r.RemoteAddr, "error", err)
 	}
 	return nil // the status has been sent
 }
@@ -81,7 +81,7 @@ func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan it
 		defer close(items)
 		for event, err := range a.manager.Events(ctx, after) {
 			if errors.Is(err, store.ErrDamaged) {
-				a.options.Logger.Error("a line of the journal is not sent", "error", err)
+				a.config.Logger.Error("a line of the journal is not sent", "error", err)
 				continue
 			}
 			if err == nil && (update != "" && event.Update != update || endpoint != "" && event.Endpoint != endpoint) {

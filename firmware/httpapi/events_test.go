@@ -69,7 +69,7 @@ func openEvents(t *testing.T, client *http.Client, url string, header ...string)
 }
 
 func TestEventsResume(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	first := s.start("a", image)
 
@@ -107,7 +107,7 @@ func TestEventsResume(t *testing.T) {
 }
 
 func TestEventStreamsAreBounded(t *testing.T) {
-	s := newService(t, httpapi.Options{MaxStreams: 1})
+	s := newService(t, httpapi.Config{MaxStreams: 1})
 	_, end := openEvents(t, s.Client(), s.URL+"/api/v1/events")
 	requireProblem(t, s.get("/api/v1/events"), http.StatusServiceUnavailable, "unavailable")
 	end()
@@ -165,7 +165,7 @@ func TestHeartbeatsAndSlowReaders(t *testing.T) {
 		require.NoError(t, err)
 
 		l := newPipes()
-		server := &http.Server{Handler: httpapi.Handler(manager, httpapi.AllowAll, httpapi.Options{Heartbeat: 15 * time.Second, MaxStreams: 1})}
+		server := &http.Server{Handler: handler(t, manager, httpapi.AllowAll, httpapi.Config{Heartbeat: 15 * time.Second, MaxStreams: 1})}
 		stopped := make(chan error, 1)
 		go func() { stopped <- server.Serve(l) }()
 
@@ -220,7 +220,7 @@ func TestEventsBehindMiddleware(t *testing.T) {
 		"a timeout": func(h http.Handler) http.Handler { return http.TimeoutHandler(h, time.Minute, "") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := mount(t, httpapi.Options{}, wrap)
+			s := mount(t, httpapi.Config{}, wrap)
 			requireProblem(t, s.get("/api/v1/events"), http.StatusInternalServerError, "internal")
 			require.Equal(t, http.StatusOK, s.get("/api/v1/updates").StatusCode)
 			require.NotEmpty(t, s.image("1.0.0"))

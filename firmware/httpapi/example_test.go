@@ -17,7 +17,7 @@ import (
 )
 
 // The API in a mux that exists already, for readers only.
-func ExampleHandler() {
+func ExampleNew() {
 	dir, err := os.MkdirTemp("", "images-")
 	if err != nil {
 		log.Fatal(err)
@@ -44,7 +44,11 @@ func ExampleHandler() {
 		}
 		return errors.New("read only")
 	}
-	mux.Handle("/ota/", httpapi.Handler(manager, readers, httpapi.Options{}))
+	api, err := httpapi.New(manager, readers, httpapi.Config{})
+	if err != nil {
+		panic(err)
+	}
+	mux.Handle("/ota/", api)
 	server := httptest.NewServer(mux)
 	defer server.Close()
 

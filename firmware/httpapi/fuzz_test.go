@@ -26,7 +26,7 @@ func FuzzHandler(f *testing.F) {
 	require.NoError(f, err)
 	image, err := images.Add(f.Context(), firmware.Image{Version: "1"}, strings.NewReader("image"))
 	require.NoError(f, err)
-	handler := httpapi.Handler(manager, httpapi.AllowAll, httpapi.Options{MaxImage: 1 << 10})
+	handler := handler(f, manager, httpapi.AllowAll, httpapi.Config{MaxImage: 1 << 10})
 
 	const jsonType = "application/json"
 	f.Add("GET", "images", "limit=1&cursor=aW1hZ2VzOjE", "", "", "")

@@ -1,16 +1,19 @@
 package httpapi
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/internal/door"
 )
 
-// Options of a handler. The zero value works.
-type Options struct {
+// Config is the configuration of a handler. The zero value works.
+type Config struct {
 	// MaxImage bounds an uploaded image, in bytes. Default 1 GiB.
 	MaxImage int64
 	// MaxStreams bounds the event streams that are open at once. One client, which is an address with what it shows as
@@ -20,59 +23,87 @@ type Options struct {
 	// line. Default 15 s.
 	Heartbeat time.Duration
 	// TrustedOrigins are the origins, such as https://ops.example.com, of pages on other hosts that may use the API from a
-	// browser, with the credentials that it has (CORS). Handler panics if one is not an origin; there is none for all. Default:
+	// browser, with the credentials that it has (CORS). No value stands for all. Default:
 	// only pages of the API's own host may.
 	TrustedOrigins []string
 	// Logger gets what goes wrong inside; clients get only its category. Default: silent.
 	Logger *slog.Logger
 }
 
-func (o Options) withDefaults() Options {
-	if o.MaxImage <= 0 {
-		o.MaxImage = 1 << 30
+func (c Config) withDefaults() Config {
+	if c.MaxImage <= 0 {
+		c.MaxImage = 1 << 30
 	}
-	if o.MaxStreams <= 0 {
-		o.MaxStreams = 100
+	if c.MaxStreams <= 0 {
+		c.MaxStreams = 100
 	}
-	if o.Heartbeat <= 0 {
-		o.Heartbeat = 15 * time.Second
+	if c.Heartbeat <= 0 {
+		c.Heartbeat = 15 * time.Second
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return o
+	return c
 }
 
-// Handler returns the API of a manager. It can be mounted under any prefix: the calls start at the first /api/v1/ of
-// the path.
+// New returns the API of a manager. A program can mount it under any prefix: the calls start at the first /api/v1/ of the path.
 //
-// authorize decides about each request; [AllowAll] is for a handler that only operators reach. It must not be nil. An error that
-// matches [ErrUnauthenticated] is answered with 401, any other with 403; its text is not sent. It gets the request without its
-// body, and has 10 seconds: whatever it returns later, or when it panics, the request is refused.
+// authorize decides about each request; [AllowAll] is for a handler that only operators can reach. An error that matches
+// [ErrUnauthenticated] is answered with 401, any other with 403; its text is not sent. authorize gets the request without its
+// body, and has 10 seconds; if it takes longer or panics, the request is refused.
 //
-// The handler limits its own waits for bodies and readers, by the deadlines of http.ResponseController; middleware between the
-// server and the handler must not hide them (see its documentation on Unwrap), as http.TimeoutHandler does. The server has to
+// The error says which argument or field of config cannot work, and why.
+//
+// The handler limits its own waits for bodies and readers by the deadlines of http.ResponseController. Middleware between the
+// server and the handler must not hide them (see its documentation on Unwrap), as http.TimeoutHandler does. The server must
 // limit the waits for headers, for the next request, for handshakes, and for what it reads without a handler (its
-// ReadTimeout), and the number of connections: that of [firmware.NewHTTPServer] does.
-func Handler(m *firmware.Manager, authorize func(*http.Request, Access) error, options Options) http.Handler {
-	return newAPI(m, m.Images(), authorize, options)
+// ReadTimeout), and the number of connections; that of [firmware.NewHTTPServer] does.
+func New(m *firmware.Manager, authorize func(*http.Request, Access) error, config Config) (http.Handler, error) {
+	switch {
+	case m == nil:
+		return nil, errors.New("httpapi: the manager is nil")
+	case authorize == nil:
+		return nil, errors.New("httpapi: authorize is nil; AllowAll allows everything")
+	}
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	return newAPI(m, m.Images(), authorize, config), nil
+}
+
+// check returns which field cannot work, and why.
+func (c Config) check() error {
+	switch {
+	case c.MaxImage < 0:
+		return fmt.Errorf("httpapi: Config.MaxImage is negative: %d", c.MaxImage)
+	case c.MaxStreams < 0:
+		return fmt.Errorf("httpapi: Config.MaxStreams is negative: %d", c.MaxStreams)
+	case c.Heartbeat < 0:
+		return fmt.Errorf("httpapi: Config.Heartbeat is negative: %s", c.Heartbeat)
+	}
+	for _, origin := range c.TrustedOrigins {
+		if !anOrigin.MatchString(strings.ToLower(origin)) {
+			return fmt.Errorf("httpapi: Config.TrustedOrigins has %.100q, which is not an origin such as https://ops.example.com", origin)
+		}
+	}
+	return nil
 }
 
 // api serves the calls.
 type api struct {
 	manager manager
 	images  repository
-	options Options
+	config  Config
 	routes  []route
 	guard   authorizer
 	origins map[string]bool // that are trusted
 	streams streams
 }
 
-func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, options Options) *api {
-	a := &api{manager: m, images: images, options: options.withDefaults(), origins: trusted(options.TrustedOrigins)}
-	a.guard = newAuthorizer(authorize, a.options.Logger)
-	a.streams.most = a.options.MaxStreams
+func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {
+	a := &api{manager: m, images: images, config: config.withDefaults(), origins: trusted(config.TrustedOrigins)}
+	a.guard = newAuthorizer(authorize, a.config.Logger)
+	a.streams.most = a.config.MaxStreams
 	a.routes = a.table()
 	return a
 }
@@ -86,7 +117,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer done()
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Content-Type-Config", "nosniff")
 	if err := a.serve(w, r); err != nil {
 		a.fail(w, r, err)
 	}

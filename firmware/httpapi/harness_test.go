@@ -26,19 +26,19 @@ type service struct {
 	*httptest.Server
 }
 
-func newService(t *testing.T, options httpapi.Options) *service {
+func newService(t *testing.T, options httpapi.Config) *service {
 	t.Helper()
 	return mount(t, options, func(h http.Handler) http.Handler { return h })
 }
 
 // mount puts the handler where a caller's own server has it.
-func mount(t *testing.T, options httpapi.Options, wrap func(http.Handler) http.Handler) *service {
+func mount(t *testing.T, options httpapi.Config, wrap func(http.Handler) http.Handler) *service {
 	t.Helper()
 	return mountOn(t, memory.New(), httpapi.AllowAll, options, wrap)
 }
 
 func mountOn(
-	t *testing.T, db store.Store, authorize func(*http.Request, httpapi.Access) error, options httpapi.Options,
+	t *testing.T, db store.Store, authorize func(*http.Request, httpapi.Access) error, options httpapi.Config,
 	wrap func(http.Handler) http.Handler,
 ) *service {
 	t.Helper()
@@ -48,7 +48,7 @@ func mountOn(
 	require.NoError(t, err)
 	manager, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{})
 	require.NoError(t, err)
-	server := httptest.NewServer(wrap(httpapi.Handler(manager, authorize, options)))
+	server := httptest.NewServer(wrap(handler(t, manager, authorize, options)))
 	t.Cleanup(server.Close)
 	return &service{t: t, db: db, manager: manager, Server: server}
 }
@@ -130,4 +130,12 @@ func requireProblem(t *testing.T, a answer, status int, kind string) problem {
 	require.NotEmpty(t, p.Title)
 	require.NotEmpty(t, p.Detail)
 	return p
+}
+
+// handler is httpapi.New for a configuration that works.
+func handler(t testing.TB, m *firmware.Manager, authorize func(*http.Request, httpapi.Access) error, config httpapi.Config) http.Handler {
+	t.Helper()
+	h, err := httpapi.New(m, authorize, config)
+	require.NoError(t, err)
+	return h
 }

@@ -37,7 +37,7 @@ func (u heldUpdate) events() (names []string) {
 }
 
 func TestHoldAndRelease(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	id := s.start("dev", image)
 	a := s.get("/api/v1/updates/" + id)
@@ -91,7 +91,7 @@ func TestHoldAndRelease(t *testing.T) {
 }
 
 func TestHoldFromTheStart(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	body := `{"endpoint":"dev","image":"` + image + `","hold":{"holder":"shift","reason":"night only","until":"` + until + `"}}`
@@ -113,7 +113,7 @@ func TestHoldFromTheStart(t *testing.T) {
 
 // TestRefusedHolds sends what is wrong with a hold, in each of the calls that take one.
 func TestRefusedHolds(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	id := s.start("dev", image)
 	past := time.Now().Add(-time.Second).UTC().Format(time.RFC3339)
@@ -188,7 +188,7 @@ func TestRefusedHolds(t *testing.T) {
 }
 
 func TestOrdersForAnUpdateThatHasEnded(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	id := s.start("dev", s.image("1.1.0"))
 	require.Equal(t, http.StatusOK, s.post("/api/v1/updates/"+id+"/hold", `{"holder":"h"}`).StatusCode)
 	a := s.do(http.MethodPost, "/api/v1/updates/"+id+"/cancel", nil)
@@ -243,7 +243,7 @@ func (s *service) stored(id, image string, executed bool) {
 }
 
 func TestServed(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	s.stored("01", image, false)
 	a := s.do(http.MethodPost, "/api/v1/updates/01/served", nil)
@@ -256,7 +256,7 @@ func TestServed(t *testing.T) {
 
 // TestWayAndWait looks at what an update under way shows beside its holds.
 func TestWayAndWait(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	type view struct {
 		Delivery, Protocol string
@@ -284,7 +284,7 @@ func TestWayAndWait(t *testing.T) {
 }
 
 func TestMayStill(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
 	s.stored("01", image, true)
 	u := decode[heldUpdate](t, s.do(http.MethodPost, "/api/v1/updates/01/cancel", nil))

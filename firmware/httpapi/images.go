@@ -55,16 +55,16 @@ func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) erro
 		return invalidQuery("name", "name "+problem)
 	}
 	switch {
-	case r.ContentLength > a.options.MaxImage:
-		return bodyTooLarge(a.options.MaxImage)
+	case r.ContentLength > a.config.MaxImage:
+		return bodyTooLarge(a.config.MaxImage)
 	case r.ContentLength == 0:
 		return emptyImage()
 	}
-	body := &upload{body: http.MaxBytesReader(w, r.Body, a.options.MaxImage)}
+	body := &upload{body: http.MaxBytesReader(w, r.Body, a.config.MaxImage)}
 	added, err := a.images.Add(r.Context(), image, body)
 	switch {
 	case errors.As(body.err, new(*http.MaxBytesError)):
-		return bodyTooLarge(a.options.MaxImage)
+		return bodyTooLarge(a.config.MaxImage)
 	case body.err != nil && !errors.Is(body.err, io.EOF):
 		return bodyBroken(body.err)
 	case errors.Is(err, firmware.ErrEmpty):

@@ -12,7 +12,7 @@ import (
 
 // TestTrustedOrigins: pages of these and no others may use the API from elsewhere.
 func TestTrustedOrigins(t *testing.T) {
-	s := newService(t, httpapi.Options{TrustedOrigins: []string{"https://Ops.example.com:443", "http://other.example:8080"}})
+	s := newService(t, httpapi.Config{TrustedOrigins: []string{"https://Ops.example.com:443", "http://other.example:8080"}})
 	image := s.image("1.0.0")
 	const cors = "Access-Control-"
 	for _, tt := range []struct {
@@ -68,17 +68,16 @@ func TestTrustedOrigins(t *testing.T) {
 	require.NotContains(t, a.Header.Get(cors+"Allow-Methods"), "POST")
 
 	for _, wrong := range []string{"*", "null", "", "ops.example.com", "https://ops.example.com/", "https://*.example.com", "https://a@b", "ftp://x", "https://x?y", "https://", "https://x:", "https://x:0443", "https://x:443443", "https://öps.example", "https://x y"} {
-		require.Panics(t, func() {
-			httpapi.Handler(s.manager, httpapi.AllowAll, httpapi.Options{TrustedOrigins: []string{wrong}})
-		}, wrong)
+		_, err := httpapi.New(s.manager, httpapi.AllowAll, httpapi.Config{TrustedOrigins: []string{wrong}})
+		require.ErrorContains(t, err, "Config.TrustedOrigins", wrong)
 	}
-	plain := newService(t, httpapi.Options{})
+	plain := newService(t, httpapi.Config{})
 	require.Empty(t, plain.get("/api/v1/updates").Header.Values("Vary"))
 }
 
 // TestShareOfStreams: one client has a quarter of the event streams, and the others have theirs.
 func TestShareOfStreams(t *testing.T) {
-	s := newService(t, httpapi.Options{MaxStreams: 8})
+	s := newService(t, httpapi.Config{MaxStreams: 8})
 	const header = "Authorization"
 	for _, who := range []string{"", "Bearer a"} {
 		for range 2 {

@@ -125,7 +125,7 @@ func asProblem(err error) *problem {
 func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := asProblem(err)
 	if p == nil || errors.Is(err, store.ErrDamaged) || p.Status == http.StatusInsufficientStorage {
-		a.options.Logger.Error("request failed", "method", r.Method, "path", r.URL.EscapedPath(), "error", err)
+		a.config.Logger.Error("request failed", "method", r.Method, "path", r.URL.EscapedPath(), "error", err)
 	}
 	if p == nil {
 		p = newProblem(http.StatusInternalServerError, "internal", "the server could not carry out the request; its log says why")

@@ -15,7 +15,7 @@ import (
 )
 
 func TestRefusedRequests(t *testing.T) {
-	s := newService(t, httpapi.Options{MaxImage: 1000})
+	s := newService(t, httpapi.Config{MaxImage: 1000})
 	image := s.image("1.0.0")
 	update := func(fields string) string { return `{"endpoint":"dev","image":"` + image + `"` + fields + `}` }
 	const form = "application/x-www-form-urlencoded"
@@ -146,7 +146,7 @@ func TestRefusedRequests(t *testing.T) {
 }
 
 func TestHugeContentLength(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	for _, path := range []string{"/api/v1/images?version=1", "/api/v1/updates"} {
 		kind := "application/octet-stream"
 		if path == "/api/v1/updates" {
@@ -164,7 +164,7 @@ func TestHugeContentLength(t *testing.T) {
 }
 
 func TestUploadThatBreaksOff(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	conn, err := net.Dial("tcp", s.Listener.Addr().String())
 	require.NoError(t, err)
 	fmt.Fprintf(conn, "POST /api/v1/images?version=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000\r\n\r\nhalf")
@@ -177,7 +177,7 @@ func TestUploadThatBreaksOff(t *testing.T) {
 }
 
 func TestSameOriginIsServed(t *testing.T) {
-	s := newService(t, httpapi.Options{})
+	s := newService(t, httpapi.Config{})
 	base, err := url.Parse(s.URL)
 	require.NoError(t, err)
 	for _, header := range [][]string{

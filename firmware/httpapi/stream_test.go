@@ -33,7 +33,7 @@ func (damagedJournal) Events(context.Context, uint64) iter.Seq2[firmware.Event, 
 
 func TestStreamGoesOnAfterDamage(t *testing.T) {
 	var logged bytes.Buffer
-	a := newAPI(damagedJournal{}, nil, AllowAll, Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	a := newAPI(damagedJournal{}, nil, AllowAll, Config{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	w := httptest.NewRecorder()
 	a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/events", nil))
 	require.Contains(t, w.Body.String(), "id: 1\n")
@@ -56,7 +56,7 @@ func TestStreamEndsWithItsRight(t *testing.T) {
 			var ask atomic.Pointer[func() error]
 			set := func(f func() error) { ask.Store(&f) }
 			set(func() error { return nil })
-			a := newAPI(quiet{}, nil, func(*http.Request, Access) error { return (*ask.Load())() }, Options{})
+			a := newAPI(quiet{}, nil, func(*http.Request, Access) error { return (*ask.Load())() }, Config{})
 			ended := make(chan struct{})
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -78,7 +78,7 @@ func TestStreamEndsWithItsRight(t *testing.T) {
 				}
 			}
 			set(func() error { return refusal })
-			time.Sleep(a.options.Heartbeat)
+			time.Sleep(a.config.Heartbeat)
 			synctest.Wait()
 			select {
 			case <-ended:

@@ -59,7 +59,7 @@ func TestTruthTable(t *testing.T) {
 			db, err := open()
 			require.NoError(t, err)
 			defer db.Close()
-			s := mountOn(t, db, httpapi.AllowAll, httpapi.Options{}, func(h http.Handler) http.Handler { return h })
+			s := mountOn(t, db, httpapi.AllowAll, httpapi.Config{}, func(h http.Handler) http.Handler { return h })
 			image := s.image("1.1.0")
 			for i, e := range all {
 				now := time.Now()

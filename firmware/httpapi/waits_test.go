@@ -63,7 +63,7 @@ func TestWaits(t *testing.T) {
 					return nil
 				}
 				l := newPipes()
-				server := &http.Server{Handler: httpapi.Handler(manager, authorize, httpapi.Options{})}
+				server := &http.Server{Handler: handler(t, manager, authorize, httpapi.Config{})}
 				go func() { _ = server.Serve(l) }()
 				defer server.Close()
 				c := l.dial()
@@ -118,7 +118,7 @@ func TestSlowUpload(t *testing.T) {
 		manager, err := firmware.NewManager(srv, memory.New(), images, firmware.ManagerConfig{})
 		require.NoError(t, err)
 		l := newPipes()
-		server := firmware.NewHTTPServer(httpapi.Handler(manager, httpapi.AllowAll, httpapi.Options{}))
+		server := firmware.NewHTTPServer(handler(t, manager, httpapi.AllowAll, httpapi.Config{}))
 		go func() { _ = server.Serve(l) }()
 		defer server.Close()
 		c := l.dial()

@@ -216,9 +216,12 @@ func (b *Backend) Run(ctx context.Context) error {
 
 	quiet := slog.NewLogLogger(b.config.Logger.Handler(), slog.LevelDebug)
 	if l := b.listeners[HTTP]; l != nil {
-		api := httpapi.Handler(b.manager, bearer(b.config.Token), httpapi.Options{
+		api, err := httpapi.New(b.manager, bearer(b.config.Token), httpapi.Config{
 			MaxImage: b.config.MaxImage, Logger: b.config.Logger,
 		})
+		if err != nil {
+			return err
+		}
 		if b.config.Token == nil {
 			api = ownHostsOnly(api)
 		}
