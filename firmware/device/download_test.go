@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -341,91 +340,6 @@ func TestDownloadHTTPS(t *testing.T) {
 	require.NoError(t, r.start())
 	require.NoError(t, r.write(resURI, lwm2m.String(server.URL+"/fw")))
 	r.wait(fsm.Downloaded, fsm.ResultDefault)
-}
-
-// TestResumeAfterRestart stops the device during a download: it resumes.
-func TestResumeAfterRestart(t *testing.T) {
-	image := testImage("2.0", 50000)
-	stall := make(chan struct{})
-	var ranges []string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ranges = append(ranges, r.Header.Get("Range"))
-		w.Header().Set("ETag", `"one"`)
-		if len(ranges) == 1 {
-			w.Header().Set("Content-Length", fmt.Sprint(len(image)))
-			w.Write(image[:20000])
-			w.(http.Flusher).Flush()
-			close(stall)
-			<-r.Context().Done()
-			return
-		}
-		http.ServeContent(w, r, "", time.Time{}, newReader(image))
-	}))
-	defer server.Close()
-	r := newRig(t)
-	require.NoError(t, r.start())
-	require.NoError(t, r.write(resURI, lwm2m.String(server.URL)))
-	<-stall
-	require.Eventually(t, func() bool { return r.now().Offset >= 16384 }, 10*time.Second, time.Millisecond)
-	r.stop()
-	require.NoError(t, r.start())
-	r.wait(fsm.Downloaded, fsm.ResultDefault)
-	require.Len(t, ranges, 2)
-	require.True(t, strings.HasPrefix(ranges[1], "bytes=1") || strings.HasPrefix(ranges[1], "bytes=2"), "%q", ranges)
-}
-
-func TestSource(t *testing.T) {
-	all := Config{}.withDefaults()
-	only := Config{Hosts: []string{"fw.example.com", "other.example.com:8443"}}.withDefaults()
-	fixed := Config{FixedHost: "https://fw.example.com/base/"}.withDefaults()
-	plain := Config{Protocols: []fsm.Protocol{fsm.ProtocolHTTPS}}.withDefaults()
-	tests := []struct {
-		config Config
-		uri    string
-		want   string // "" if refused
-		result fsm.Result
-	}{
-		{all, "http://host/a?b=c", "http://host/a?b=c", 0},
-		{all, "coap://[::1]:5683/a", "coap://[::1]:5683/a", 0},
-		{all, "coaps://host/a", "", fsm.ResultUnsupProtocol},
-		{all, "coap+tcp://host/a", "coap+tcp://host/a", 0},
-		{all, "coaps+tcp://host/a", "", fsm.ResultUnsupProtocol},
-		{all, "ftp://host/a", "", fsm.ResultUnsupProtocol},
-		{all, "mailto:x", "", fsm.ResultUnsupProtocol},
-		{all, "HTTP://host/a", "http://host/a", 0},
-		{all, "/path", "", fsm.ResultInvalidURI},
-		{all, "//host/path", "", fsm.ResultInvalidURI},
-		{all, "http:/path", "", fsm.ResultInvalidURI},
-		{all, "http://:80/path", "", fsm.ResultInvalidURI},
-		{all, "http://user@host/", "", fsm.ResultInvalidURI},
-		{all, "http://user:pass@host/", "", fsm.ResultInvalidURI},
-		{all, "http://host/#part", "", fsm.ResultInvalidURI},
-		{all, "http://host/%zz", "", fsm.ResultInvalidURI},
-		{all, "garbage", "", fsm.ResultInvalidURI},
-		{all, "http://host/" + strings.Repeat("x", 255), "", fsm.ResultInvalidURI},
-		{only, "https://FW.example.com/a", "https://FW.example.com/a", 0},
-		{only, "https://fw.example.com:444/a", "https://fw.example.com:444/a", 0},
-		{only, "https://other.example.com:8443/a", "https://other.example.com:8443/a", 0},
-		{only, "https://other.example.com/a", "", fsm.ResultInvalidURI},
-		{only, "https://fw.example.com.evil.example/a", "", fsm.ResultInvalidURI},
-		{fixed, "/media/firmware/v0.1.0.bin", "https://fw.example.com/base/media/firmware/v0.1.0.bin", 0},
-		{fixed, "//evil.example/x", "https://fw.example.com/base//evil.example/x", 0},
-		{fixed, "/a%2Fb?c", "https://fw.example.com/base/a%2Fb?c", 0},
-		{fixed, "https://evil.example/x", "", fsm.ResultInvalidURI},
-		{fixed, "x", "", fsm.ResultInvalidURI},
-		{fixed, "@evil.example/x", "", fsm.ResultInvalidURI},
-		{plain, "http://host/a", "", fsm.ResultUnsupProtocol},
-	}
-	for _, tc := range tests {
-		u, err := tc.config.source(tc.uri)
-		if tc.want != "" {
-			require.NoError(t, err, tc.uri)
-			require.Equal(t, tc.want, u.String())
-			continue
-		}
-		require.Error(t, err, tc.uri)
-		require.Equal(t, tc.result, resultOf(err, 0), tc.uri)
-	}
 }
 
 // FuzzSource: no value of 5/0/1 makes a device with a fixed host contact another.
