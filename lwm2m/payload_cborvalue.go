@@ -64,7 +64,7 @@ func (r *cborReader) bareValue(h cbor.Head) (Value, error) {
 	case cbor.Tag:
 		return r.tagged(h)
 	case cbor.Simple:
-		switch byte(cbor.Simple | h.Info) {
+		switch cbor.Simple | h.Info {
 		case cbor.False, cbor.True:
 			return Boolean(cbor.Simple|h.Info == cbor.True), nil
 		case cbor.Null:

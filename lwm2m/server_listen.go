@@ -162,7 +162,7 @@ func endpointOf(u *url.URL) (serverURI, error) {
 		}
 	}
 	if a.transport == 0 {
-		return serverURI{}, fmt.Errorf("%w: %q", ErrUnsupportedScheme, u.Scheme)
+		return serverURI{}, fmt.Errorf("%w: %q, not coap, coaps, coap+tcp or coaps+tcp", ErrUnsupportedScheme, u.Scheme)
 	}
 	if a.transport.secured() {
 		a.port = 5684
