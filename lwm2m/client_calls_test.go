@@ -105,7 +105,7 @@ func (w *world) provoke(ctx context.Context, method string) error {
 		return w.server.WriteValue(ctx, endpointName, lwm2m.NewPath(3303, 0, 5701), lwm2m.String("K"))
 	case "Execute", "AfterResponse":
 		return w.server.Execute(ctx, endpointName, lwm2m.NewPath(3303, 0, 5605), "")
-	case "Sink.Abort": // it begins, and begins anew
+	case "Sink.Abort": // a transfer begins, and begins again
 		_ = w.server.WriteStream(ctx, endpointName, blob, brokenAfter(3000), 5000)
 		return w.server.WriteStream(ctx, endpointName, blob, bytes.NewReader(make([]byte, 5000)), 5000)
 	default:

@@ -110,7 +110,7 @@ func (c *ClientConfig) check() (server serverURI, err error) {
 	stream := server.transport == TransportTCP || server.transport == TransportTLS
 	switch {
 	case c.Lifetime < 0 || c.Lifetime > math.MaxUint32*time.Second || c.Lifetime%time.Second != 0:
-		return server, fmt.Errorf("Lifetime is %v, not whole seconds from 1 s to 2^32-1 s", c.Lifetime)
+		return server, fmt.Errorf("a Lifetime of %v is not whole seconds from 1 s to 2^32-1 s", c.Lifetime)
 	case c.MinRetry < 0:
 		return server, fmt.Errorf("MinRetry is %v", c.MinRetry)
 	case c.MaxRetry < 0:
@@ -120,7 +120,7 @@ func (c *ClientConfig) check() (server serverURI, err error) {
 	case c.MaxMessage < 0:
 		return server, fmt.Errorf("MaxMessage is %d", c.MaxMessage)
 	case c.Listen != nil && stream:
-		return server, fmt.Errorf("Listen is for coap and coaps, and Server is %q", c.Server)
+		return server, fmt.Errorf("%s does not use Listen", server.transport)
 	}
 	return server, nil
 }
@@ -136,7 +136,7 @@ func (c *ClientConfig) checkCredentials(transport Transport) error {
 	}
 	if c.Certificate != nil {
 		if err := checkCertificate(c.Certificate); err != nil {
-			return fmt.Errorf("Certificate: %w", err)
+			return fmt.Errorf("bad Certificate: %w", err)
 		}
 	}
 	switch {

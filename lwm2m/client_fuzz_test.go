@@ -29,11 +29,24 @@ func FuzzClient(f *testing.F) {
 		{coap.FETCH, "", "", 112, 112, "\x81\xa1\x00\x66/3/0/3"},
 		{coap.IPATCH, "", "", 112, -1, "\x81\xa2\x00\x66/1/0/1\x02\x18\x3c"},
 		{coap.DELETE, "3/0", "", -1, -1, ""},
+		{coap.POST, "20001", "", 11542, -1, "\xc1\x01a"},
+		{coap.POST, "20001", "", 11542, -1, "\x03\x07\xc1\x01a"},
+		{coap.POST, "20001", "", 112, -1, "\x81\xa2\x00\x6a/20001/2/1\x03\x61a"},
+		{coap.POST, "20001/0/2", "", 11542, -1, "\x41\x01a"},
+		{coap.DELETE, "20001/0", "", -1, -1, ""},
+		{coap.DELETE, "20001/0/2/1", "", -1, -1, ""},
 	} {
 		f.Add(uint8(seed.code), seed.path, seed.queries, seed.format, seed.accept, []byte(seed.payload))
 	}
 	f.Fuzz(func(t *testing.T, code uint8, path, queries string, format, accept int, payload []byte) {
-		c, err := NewClient(ClientConfig{Endpoint: "a", Server: "coap://192.0.2.1", Objects: []Object{NewDeviceObject(DeviceObjectConfig{FirmwareVersion: "1"})}})
+		values := NewValueObject(ValueObjectConfig{
+			ID: 20001, Values: []Entry{{Path: NewPath(20001, 0, 2, 1), Value: String("a")}}, Writable: map[uint16]func(Value) error{1: nil, 2: nil},
+			OnCreate: func(context.Context, uint16, []Entry) error { return nil },
+			OnDelete: func(context.Context, uint16) error { return nil },
+		})
+		c, err := NewClient(ClientConfig{
+			Endpoint: "a", Server: "coap://192.0.2.1", Objects: []Object{NewDeviceObject(DeviceObjectConfig{FirmwareVersion: "1"}), values},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

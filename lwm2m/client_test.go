@@ -58,15 +58,15 @@ func TestClientConfiguration(t *testing.T) {
 		},
 		"coap is not secured":                       func(c *lwm2m.ClientConfig) { c.PSK = []byte{1} },
 		"coap is not secured and would not":         func(c *lwm2m.ClientConfig) { c.Certificate = &certificate },
-		"Certificate: it is empty":                  func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{} },
-		"Certificate: x509: malformed":              func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{Certificate: [][]byte{{1}}} },
-		"Certificate: it has no private key":        func(c *lwm2m.ClientConfig) { c.Certificate = &keyless },
-		"Certificate: its private key is of":        func(c *lwm2m.ClientConfig) { c.Certificate = &stranger },
+		"bad Certificate: it is empty":              func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{} },
+		"bad Certificate: x509: malformed":          func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{Certificate: [][]byte{{1}}} },
+		"bad Certificate: it has no private key":    func(c *lwm2m.ClientConfig) { c.Certificate = &keyless },
+		"bad Certificate: its private key is of":    func(c *lwm2m.ClientConfig) { c.Certificate = &stranger },
 		`Version is "3.0", not 1.0, 1.1 or 1.2`:     func(c *lwm2m.ClientConfig) { c.Version = "3.0" },
-		"Lifetime is 1ns, not whole seconds":        func(c *lwm2m.ClientConfig) { c.Lifetime = 1 },
-		"Lifetime is 1.5s, not whole seconds":       func(c *lwm2m.ClientConfig) { c.Lifetime = 1500 * time.Millisecond },
-		"Lifetime is -1s, not whole":                func(c *lwm2m.ClientConfig) { c.Lifetime = -time.Second },
-		"Lifetime is 1193046h28m16s":                func(c *lwm2m.ClientConfig) { c.Lifetime = 1 << 32 * time.Second },
+		"a Lifetime of 1ns is not whole seconds":    func(c *lwm2m.ClientConfig) { c.Lifetime = 1 },
+		"a Lifetime of 1.5s is not whole":           func(c *lwm2m.ClientConfig) { c.Lifetime = 1500 * time.Millisecond },
+		"a Lifetime of -1s is not whole":            func(c *lwm2m.ClientConfig) { c.Lifetime = -time.Second },
+		"a Lifetime of 1193046h28m16s":              func(c *lwm2m.ClientConfig) { c.Lifetime = 1 << 32 * time.Second },
 		"MinRetry is -1s":                           func(c *lwm2m.ClientConfig) { c.MinRetry = -time.Second },
 		"MaxRetry is -1s":                           func(c *lwm2m.ClientConfig) { c.MaxRetry = -time.Second },
 		"MaxRetry is 1s, below MinRetry, 2s":        func(c *lwm2m.ClientConfig) { c.MinRetry, c.MaxRetry = 2*time.Second, time.Second },
@@ -77,7 +77,7 @@ func TestClientConfiguration(t *testing.T) {
 		"Objects has object 65535, which":           func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(65535)} },
 		"Objects has a nil Object":                  func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{nil} },
 		`object 10000 with version "new", which is`: func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{newObject{emptyObject(10000)}} },
-		"Listen is for coap and coaps": func(c *lwm2m.ClientConfig) {
+		"coap+tcp does not use Listen": func(c *lwm2m.ClientConfig) {
 			c.Server = "coap+tcp://h"
 			c.Listen = func(context.Context) (net.PacketConn, error) { return nil, errors.ErrUnsupported }
 		},

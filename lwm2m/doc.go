@@ -76,7 +76,8 @@
 // # Client
 //
 // A device is a [Client] with some [Object]s. Run registers it and keeps it registered, through
-// restarts of the server and days without a network, until its context ends:
+// restarts of the server and days without a network, until its context ends and it de-registers. It
+// does not de-register when [Client.Stop] ends Run for a reboot:
 //
 //	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 //		Endpoint: "urn:imei:490154203237518",
@@ -86,9 +87,11 @@
 //	})
 //	err = client.Run(ctx)
 //
-// An object returns its values, and takes those that a server writes. When a value changes it calls
-// [Client.Notify]; the attributes that the server has written (pmin, pmax, gt, lt, st, edge) decide
-// whether and when the client sends a notification.
+// Most objects are a [ValueObject]: the program sets its values, and decides which of them servers
+// write and whether they create and delete instances. [NewDeviceObject] returns object 3. An object of
+// the program's own implements [Object], and calls [Client.Notify] when a value changes. The attributes
+// that the server has written (pmin, pmax, gt, lt, st, edge) decide whether and when it gets a
+// notification.
 //
 // # Values
 //

@@ -71,7 +71,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestLateFaults: the server looks twice before it believes these, after a minute or so. What the device shows is enough here.
+// TestLateFaults: the server looks twice before it believes these, after a minute or so. What the
+// device shows is enough here.
 func TestLateFaults(t *testing.T) {
 	for fault, reported := range map[string]fsm.Result{faultVersion: fsm.ResultSuccess, faultInstall: fsm.ResultUpdateFailed} {
 		t.Run(fault, func(t *testing.T) {

@@ -10,24 +10,25 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// errReboot is the cause of the end of a run that the server ordered (3/0/4).
+// errReboot ends a run because the server ordered a reboot (3/0/4).
 var errReboot = errors.New("the server ordered a reboot")
 
-// errCrash is what a version that crashes ends with.
+// errCrash ends the run of a version that crashes.
 var errCrash = errors.New("fault: this version crashes")
 
-// life is one run of a device, from its start to its next.
+// life is one run of a device, from one start to the next.
 type life struct {
 	options  *options
 	endpoint string
 	slots    *device.Slots
 	boot     device.BootTarget
 	log      *slog.Logger
-	// confirmed is called when the version on trial stays.
+	// confirmed is called after the version on trial was confirmed.
 	confirmed func()
 }
 
-// live is the device until ctx ends. An error that is device.ErrRestart or errReboot asks for the next life.
+// live runs the device until ctx ends, or with an error that matches device.ErrRestart or
+// errReboot: then another life follows.
 func (l life) live(ctx context.Context) error {
 	o := l.options
 	version := l.boot.Version
@@ -66,11 +67,11 @@ func (l life) live(ctx context.Context) error {
 	return client.Run(ctx)
 }
 
-// hang is a version that runs but does not register: what watches it gives it up.
+// hang is a version that runs and does not register.
 func (l life) hang(ctx context.Context) error {
 	l.log.Warn("fault: this version does not register")
 	if l.options.install == installExec {
-		<-ctx.Done() // the other process watches
+		<-ctx.Done() // the supervisor watches
 		return nil
 	}
 	select {
@@ -81,5 +82,5 @@ func (l life) hang(ctx context.Context) error {
 	}
 }
 
-// again reports whether a life that ended so is followed by another.
+// again reports whether another life follows one that ended with err.
 func again(err error) bool { return errors.Is(err, device.ErrRestart) || errors.Is(err, errReboot) }

@@ -67,7 +67,8 @@ func TestExecRefuses(t *testing.T) {
 	require.Equal(t, "2.0.0", w.version("self"))
 }
 
-// TestExecRollsBack installs versions that do not work; the one before comes back, and the server says so.
+// TestExecRollsBack installs versions that do not work; the one before comes back, and the server
+// says so.
 func TestExecRollsBack(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []string{faultNoRegister, faultCrash} {
@@ -93,7 +94,8 @@ func TestExecNotStartable(t *testing.T) {
 	require.Equal(t, fsm.OutcomeRolledBack, u.Machine.Outcome, w.journal(u))
 }
 
-// TestExecKilledAtRandom kills the process that watches, again and again, in mid-update: the device's process dies with it.
+// TestExecKilledAtRandom kills the process that watches, again and again, in mid-update: the
+// device's process dies with it.
 func TestExecKilledAtRandom(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -14,8 +14,8 @@ import (
 // The faults of -fault. Each shows one way in which updates fail in the field.
 const (
 	faultNoRegister = "no-register-after-update" // the new version does not register, and is rolled back
-	faultCrash      = "crash-after-update"       // the new version ends at once, each time, and is rolled back
-	faultVersion    = "keep-version"             // the update succeeds, but the version that is shown stays
+	faultCrash      = "crash-after-update"       // the new version ends at each start, and is rolled back
+	faultVersion    = "keep-version"             // the update succeeds, but 3/0/3 keeps the old version
 	faultInstall    = "refuse-install"           // the package is good, but cannot be installed: Result 8
 	faultPackage    = "refuse-package"           // no package is good: Result 6
 	faultStorage    = "no-storage"               // there is no room: Result 2
@@ -25,7 +25,7 @@ func faultNames() []string {
 	return []string{faultNoRegister, faultCrash, faultVersion, faultInstall, faultPackage, faultStorage}
 }
 
-// faults is the set of faults to show.
+// faults is the set of faults of -fault.
 type faults map[string]bool
 
 // String implements flag.Value.
@@ -49,11 +49,11 @@ func (f *faults) Set(value string) error {
 	return nil
 }
 
-// installer is the real installer with the faults, and with a hook.
+// installer is an installer with faults, and a hook for Confirm.
 type installer struct {
 	device.Installer
 	faults    faults
-	confirmed func() // called when a version has been confirmed
+	confirmed func() // called after a version was confirmed
 }
 
 func (i installer) OpenPackage(ctx context.Context, offset, size int64) (device.PackageWriter, error) {

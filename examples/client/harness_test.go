@@ -22,7 +22,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// mainVariable makes the test binary the client. Its own image is what the tests of -install exec sign and install.
+// mainVariable makes the test binary the client. Its own image is what the tests of -install exec
+// sign and install.
 const mainVariable = "OTAGO_TEST_CLIENT"
 
 func TestMain(m *testing.M) {
@@ -181,7 +182,8 @@ func (w *world) version(endpoint string) string {
 
 func pull(r *firmware.Request) { r.Delivery, r.Protocol = fsm.DeliveryPull, fsm.ProtocolHTTP }
 
-// keys makes a key pair and returns the file of the public key, and what signs this program as a version.
+// keys makes a key pair and returns the file of the public key, and what signs this program as a
+// version.
 func (w *world) keys() (trust string, sign func(version string) []byte) {
 	w.t.Helper()
 	trust = filepath.Join(w.dir, "key.pub")

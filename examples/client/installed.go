@@ -12,19 +12,20 @@ import (
 	"github.com/otago-iot/otago/firmware/device"
 )
 
-// The device's process is told by the one that watches it from which slot it was started, and that it is on trial, by the
-// environment. They speak in lines: stopLine goes to its standard input, confirmedLine comes from its standard output. When
-// the input ends without a word the other process is dead, and so must this one be: there must not be two.
+// The environment tells the device's process from which slot the supervisor started it, and whether
+// it is on trial. The two exchange lines: stopLine on the standard input of the device,
+// confirmedLine on its standard output. When the input ends without stopLine the supervisor is
+// dead, and the device exits: the next supervisor starts another one, and there must not be two.
 const (
 	slotVariable  = "OTAGO_CLIENT_SLOT"
 	factorySlot   = "factory"
 	trialSuffix   = ":trial"
 	stopLine      = "stop"
 	confirmedLine = "confirmed"
-	statusRestart = 75 // the exit status that asks for the next life
+	statusRestart = 75 // exit status: start the device again
 )
 
-// errNextLife ends the device's process with statusRestart.
+// errNextLife makes the device's process exit with statusRestart.
 var errNextLife = errors.New("another life follows")
 
 // runInstalled is the device's process.
@@ -55,7 +56,8 @@ func (o *options) runInstalled(ctx context.Context, slot string) error {
 	return err
 }
 
-// obey ends the device when it is told to, and the process when there is nobody left to tell it.
+// obey calls stop when stopLine arrives, and exits when the standard input ends, as the supervisor
+// is dead then.
 func obey(stop func()) {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {

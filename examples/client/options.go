@@ -29,7 +29,7 @@ const (
 	installExec     = "exec"
 )
 
-// options are the flags, and what the files that they name hold.
+// options are the flags, and the contents of the files that they name.
 type options struct {
 	server, endpoint   string
 	lifetime           int
@@ -87,7 +87,7 @@ func parseOptions(args []string, lookup func(string) (string, bool), stderr io.W
 	return o, o.load(stderr)
 }
 
-// check refuses what cannot work, and what is not there yet.
+// check refuses options that cannot work, and those that are not implemented.
 func (o *options) check() error {
 	server, err := url.Parse(o.server)
 	switch {
@@ -194,12 +194,12 @@ func readKey(path string) ([]byte, error) {
 	}
 	key, err := hex.DecodeString(string(text))
 	if err != nil {
-		return nil, fmt.Errorf("%s: not hexadecimal digits", path) // err would show one
+		return nil, fmt.Errorf("%s: not hexadecimal digits", path) // err would show a digit of the key
 	}
 	return key, nil
 }
 
-// keys are the device's credentials towards its LwM2M server.
+// keys returns the credentials of a device for its LwM2M server.
 func (o *options) keys(endpoint string) lwm2m.FetchConfig {
 	c := lwm2m.FetchConfig{Certificate: o.certificate, RootCAs: o.authorities, PSK: o.pskKey}
 	if c.PSK != nil {
@@ -208,16 +208,16 @@ func (o *options) keys(endpoint string) lwm2m.FetchConfig {
 	return c
 }
 
-// stateFolder is where the state of one endpoint is.
+// stateFolder returns the folder of the state of an endpoint.
 func (o *options) stateFolder(endpoint string) string {
 	name := url.PathEscape(endpoint)
-	if name[0] == '.' { // no name that means another folder
+	if name[0] == '.' { // a name such as .. is another folder
 		name = "%2E" + name[1:]
 	}
 	return filepath.Join(o.state, name)
 }
 
-// device is the configuration of Object 5.
+// device returns the configuration of Object 5.
 func (o *options) device(endpoint string, log *slog.Logger) device.Config {
 	config := device.Config{
 		TLS: &tls.Config{RootCAs: o.authorities, MinVersion: tls.VersionTLS12}, FixedHost: o.fixedHost, ConfirmWithin: o.confirmWithin,
@@ -225,7 +225,7 @@ func (o *options) device(endpoint string, log *slog.Logger) device.Config {
 	}
 	if o.certificate != nil || o.pskKey != nil {
 		config.Credentials = device.ServerCredentials(o.server, o.keys(endpoint))
-		// The keys are for the server alone, which is at that port by that scheme.
+		// The credentials are for the server only, at its scheme and port.
 		config.Protocols = []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP}
 		if scheme, _, _ := strings.Cut(o.server, ":"); scheme == "coaps" || scheme == "coaps+tcp" {
 			config.Protocols = append(config.Protocols, fsm.Protocol(scheme))

@@ -24,12 +24,12 @@ func (o *options) runFleet(ctx context.Context) error {
 	return g.Wait()
 }
 
-// simulate runs one device, one life after the other, until ctx ends.
+// simulate runs one device, through its reboots, until ctx ends.
 func (o *options) simulate(ctx context.Context, endpoint string) error {
 	log := o.log.With("endpoint", endpoint)
 	config := device.SlotConfig{Inspect: demo.Inspect, Version: o.version}
 	if o.trust != nil {
-		config.Trust, config.Inspect = o.trust, nil // bundles of whatever: they are not started
+		config.Trust, config.Inspect = o.trust, nil // bundles with any contents: they are not started
 	}
 	slots, err := device.OpenSlots(o.stateFolder(endpoint), config)
 	if err != nil {

@@ -15,17 +15,18 @@ import (
 )
 
 const (
-	grace        = 10 * time.Second // beyond -confirm-within, for a version that rolls itself back; and to stop
-	crashPause   = time.Second      // after a process that ended in trouble
-	maxCrashes   = 10               // of a confirmed version in a row, before it is left alone; being killed does not count
-	killed       = -1               // the status of a process that was
-	stableAfter  = time.Minute      // a process that lived so long did not crash in a row
-	lockPatience = 10 * time.Second // for the device's process of a supervisor that was killed
+	grace       = 10 * time.Second // for a version to roll itself back after -confirm-within, and for a process to stop
+	crashPause  = time.Second      // after a process that crashed
+	maxCrashes  = 10               // of a confirmed version in a row, then the supervisor gives up; a kill does not count
+	killed      = -1               // the exit status of a process that a signal ended
+	stableAfter = time.Minute      // a process that ran this long starts the count again
+	lockTimeout = 10 * time.Second // for the device of a killed supervisor to end
 )
 
 var errNotStarted = errors.New("cannot be started")
 
-// supervise starts the device's process from the slot that is due, again and again, and watches it while it is on trial.
+// supervise runs the device's process in a loop, each time from the slot that Slots.Boot names, and
+// watches it while it is on trial.
 func (o *options) supervise(ctx context.Context, args []string) error {
 	factory, err := os.Executable()
 	if err != nil {
@@ -77,10 +78,10 @@ func (o *options) supervise(ctx context.Context, args []string) error {
 	return nil
 }
 
-// withSlots has the state open for a moment. It may have to wait: the device's process of a supervisor that was killed ends
-// a little later.
+// withSlots calls f with the slots open. It waits for the lock, since the device of a supervisor
+// that was killed ends a little later.
 func (o *options) withSlots(ctx context.Context, f func(*device.Slots) error) error {
-	limit := time.Now().Add(lockPatience)
+	limit := time.Now().Add(lockTimeout)
 	for {
 		slots, err := device.OpenSlots(o.stateFolder(o.endpoint), o.slotConfig(""))
 		if err == nil {
@@ -97,7 +98,7 @@ func (o *options) withSlots(ctx context.Context, f func(*device.Slots) error) er
 	}
 }
 
-// next asks what to start.
+// next returns what to start.
 func (o *options) next(ctx context.Context) (boot device.BootTarget, err error) {
 	err = o.withSlots(ctx, func(s *device.Slots) error {
 		boot, err = s.Boot()
@@ -110,8 +111,9 @@ func (o *options) rollback(ctx context.Context) error {
 	return o.withSlots(ctx, func(s *device.Slots) error { return s.Rollback(ctx) })
 }
 
-// runDevice runs the device's process once and returns its exit status. An error says that the process could not be started
-// (errNotStarted), or was stopped because it neither confirmed itself nor gave itself up in time.
+// runDevice runs the device's process once and returns its exit status. The error is errNotStarted
+// if the process cannot be started, or says that it was killed because it neither confirmed nor
+// rolled back its version in time.
 func (o *options) runDevice(ctx context.Context, boot device.BootTarget, image string, args []string) (int, error) {
 	slot := cmp.Or(boot.Slot, factorySlot)
 	if boot.Trial {
@@ -171,7 +173,7 @@ func (o *options) runDevice(ctx context.Context, boot device.BootTarget, image s
 	}
 }
 
-// listen passes on what the device says, and closes confirmed when it says that.
+// listen reads the device's standard output, and closes confirmed when confirmedLine comes.
 func listen(r io.Reader, confirmed chan<- struct{}) {
 	lines := bufio.NewScanner(r)
 	for once := false; lines.Scan(); {
@@ -180,7 +182,7 @@ func listen(r io.Reader, confirmed chan<- struct{}) {
 			close(confirmed)
 		}
 	}
-	_, _ = io.Copy(io.Discard, r) // a line too long: the process must not hang for it
+	_, _ = io.Copy(io.Discard, r) // after a line that is too long: the process must not block on a full pipe
 }
 
 func exitCode(cmd *exec.Cmd, err error) (int, error) {

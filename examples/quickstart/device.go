@@ -19,17 +19,17 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// deviceVariable makes a process of this program a device; it holds a process as JSON.
+// deviceVariable makes a process of this program a device. Its value is a process as JSON.
 const deviceVariable = "OTAGO_QUICKSTART_DEVICE"
 
-// process is a device that runs as a process of its own.
+// process is a device that runs in its own process.
 type process struct {
 	Endpoint, Server, Dir string
 	Rate                  int // bytes a second of a download
 }
 
-// run starts this program once more, as the device, and waits for it. When ctx ends the device is told by the end of its
-// standard input, which it notices even if this process is killed.
+// run starts this program again, as the device, and waits until it exits. When ctx ends run closes
+// the device's standard input; that happens also when this process is killed.
 func (p process) run(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -52,20 +52,20 @@ func (p process) run(ctx context.Context) error {
 	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return nil // it was to end
+		return nil // as it should
 	case err == nil:
 		err = errors.New("ended too early")
 	}
 	return fmt.Errorf("device %s: %w: %s", p.Endpoint, err, output.String())
 }
 
-// runDevice is the device.
+// runDevice runs the device until its standard input ends.
 func runDevice(ctx context.Context) error {
 	var p process
 	if err := json.Unmarshal([]byte(os.Getenv(deviceVariable)), &p); err != nil {
 		return err
 	}
-	signal.Ignore(os.Interrupt) // it is for the process that started this one
+	signal.Ignore(os.Interrupt) // the parent handles it and closes the standard input
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -80,7 +80,8 @@ func runDevice(ctx context.Context) error {
 	}.Run(ctx)
 }
 
-// slow is a transport like a radio link: its bodies come at a rate in bytes a second, and little is under way at a time.
+// slow is an HTTP transport as slow as a radio link: bodies arrive at a rate in bytes a second,
+// with small buffers.
 type slow struct {
 	http.RoundTripper
 	rate int

@@ -1,7 +1,8 @@
-// Command quickstart is a whole firmware update on one machine, in one command and half a minute: it starts an update
-// server and three devices as processes of their own, uploads an image, updates all three, and shows what happens.
+// Command quickstart shows a whole firmware update on one machine, in half a minute: it starts an
+// update server and three devices, each in its own process, uploads an image, updates all three
+// devices, and prints the progress.
 //
 //	go run ./examples/quickstart
 //
-// It listens on free ports of loopback, and leaves nothing behind.
+// It listens on free ports of loopback, and removes its files.
 package main

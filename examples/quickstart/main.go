@@ -23,7 +23,8 @@ const (
 	newVersion = "1.1.0"
 )
 
-// endpoints are the devices, and the rate in bytes a second at which each downloads: loopback alone would be over at once.
+// endpoints are the devices, with the rate in bytes a second at which each downloads: at the speed
+// of loopback there would be no progress to see.
 var endpoints = []struct {
 	name string
 	rate int
@@ -42,13 +43,13 @@ func main() {
 	}))
 }
 
-// quickstart is what is shown.
+// quickstart is the configuration of a run.
 type quickstart struct {
 	imageSize int           // bytes
-	limit     time.Duration // for all of it
+	limit     time.Duration // for the whole run
 }
 
-// run shows it. Nothing of it is left when it returns.
+// run runs the server, the devices and the updates, and removes what they leave.
 func (q quickstart) run(ctx context.Context, s *show) (err error) {
 	dir, err := os.MkdirTemp("", "otago-quickstart-")
 	if err != nil {
@@ -73,12 +74,12 @@ func (q quickstart) run(ctx context.Context, s *show) (err error) {
 	ctx, expire := context.WithTimeoutCause(ctx, q.limit, fmt.Errorf("not finished after %s", q.limit))
 	defer expire()
 
-	// The server outlives the devices, so that they can say goodbye.
+	// The server ends after the devices, so that they can de-register.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
 	go func() {
 		err := server.Run(serving)
-		cancel(err) // too early to be, if the show is still on
+		cancel(err) // an error if updates are still running
 		served <- err
 	}()
 	running, deviceCtx := errgroup.WithContext(ctx)
@@ -103,7 +104,7 @@ func (q quickstart) run(ctx context.Context, s *show) (err error) {
 	return err
 }
 
-// update uploads the image, updates every device, and shows it.
+// update uploads the image, updates every device, and shows the progress.
 func (q quickstart) update(ctx context.Context, s *show, manager *firmware.Manager) error {
 	content := demo.Image(newVersion, q.imageSize)
 	image, err := manager.Images().Add(ctx, firmware.Image{Name: "demo", Version: newVersion}, bytes.NewReader(content))
@@ -112,7 +113,7 @@ func (q quickstart) update(ctx context.Context, s *show, manager *firmware.Manag
 	}
 	s.image(image)
 	for _, e := range endpoints {
-		// The device need not have registered yet: the update waits for it.
+		// An update waits for a device that has not registered yet.
 		u, err := manager.Start(ctx, firmware.Request{
 			Endpoint: e.name, Image: image.ID, Delivery: firmware.DeliveryPull, Protocol: firmware.ProtocolHTTP,
 		})
@@ -131,7 +132,7 @@ func (q quickstart) update(ctx context.Context, s *show, manager *firmware.Manag
 	}
 	updates := make([]firmware.Update, 0, len(endpoints))
 	for _, id := range s.updates() {
-		// Also when ctx has ended: then it says what was waited for.
+		// Also after ctx has ended: the table shows what did not finish.
 		u, err := manager.Get(context.WithoutCancel(ctx), id)
 		if err != nil {
 			return err
@@ -142,7 +143,7 @@ func (q quickstart) update(ctx context.Context, s *show, manager *firmware.Manag
 	return verdict(updates)
 }
 
-// verdict is nil if all devices run the new version.
+// verdict returns nil if all devices run the new version.
 func verdict(updates []firmware.Update) error {
 	var errs []error
 	for _, u := range updates {

@@ -23,7 +23,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// play runs the quickstart in a temporary folder of its own, and sees to it that nothing is left there.
+// play runs the quickstart in a temporary folder of its own, and sees to it that nothing is left
+// there.
 func play(t *testing.T, ctx context.Context, q quickstart, terminal bool) (string, error) {
 	t.Helper()
 	dir := t.TempDir()

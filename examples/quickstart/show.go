@@ -14,12 +14,12 @@ import (
 
 const (
 	barWidth = 30
-	redraw   = 50 * time.Millisecond // at most so often for progress alone
-	quarter  = 25                    // per cent between two lines of progress, where lines cannot be redrawn
+	redraw   = 50 * time.Millisecond // the least time between two drawings of progress
+	quarter  = 25                    // per cent between two lines of progress without a terminal
 )
 
-// show prints how updates get on: on a terminal a bar for each device, which is redrawn in place, elsewhere a line for each
-// change.
+// show prints the progress of updates: on a terminal a bar for each device, redrawn in place,
+// elsewhere a line for each change.
 type show struct {
 	out      io.Writer
 	terminal bool
@@ -77,7 +77,7 @@ func (s *show) done() bool {
 	return true
 }
 
-// event takes in what happened, and shows it.
+// event records an event and shows it.
 func (s *show) event(e firmware.Event) {
 	for _, r := range s.rows {
 		if r.id != e.Update || r.outcome != firmware.OutcomeNone {
@@ -108,7 +108,7 @@ func (s *show) draw() {
 		full := barWidth * r.percent / 100
 		fmt.Fprintf(&b, "\x1b[2K%-9s %s%s %s\n", r.endpoint, strings.Repeat("█", full), strings.Repeat("░", barWidth-full), r.status())
 	}
-	_, _ = io.WriteString(s.out, b.String()) // nobody is left to tell
+	_, _ = io.WriteString(s.out, b.String()) // there is no place for the error
 	s.drawn, s.last = true, time.Now()
 }
 
@@ -121,7 +121,7 @@ func (r *row) status() string {
 	return fmt.Sprintf("%3d%%  %-12s %s", r.percent, r.state, r.phase)
 }
 
-// table ends the show.
+// table prints the results.
 func (s *show) table(updates []firmware.Update) {
 	if s.drawn {
 		s.draw()
@@ -139,5 +139,5 @@ func (s *show) table(updates []firmware.Update) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", u.Endpoint, m.OldVersion, m.Version, m.Result, outcome, took)
 	}
-	_ = w.Flush() // nobody is left to tell
+	_ = w.Flush() // there is no place for the error
 }
