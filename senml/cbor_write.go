@@ -129,7 +129,7 @@ func (n Number) appendCBOR(b []byte) []byte {
 		return cbor.AppendHead(b, cbor.Uint, n.bits)
 	case decimal:
 		// A float is what every receiver understands, and up to 15 digits it holds
-		// every decimal so that it can be told from its neighbours.
+		// every decimal so that it differs from its neighbours.
 		const digits15 = 1e15
 		if m := int64(n.bits); m <= -digits15 || m >= digits15 || n.exp < -300 {
 			b = append(b, cbor.Tag|cbor.TagDecimal, cbor.Array|2)

@@ -33,7 +33,7 @@ func (r *jsonReader) skip(depth int) error {
 		return ErrSyntax
 	}
 	if err == ErrNumber {
-		return nil // well-formed, and nobody asked
+		return nil // well-formed, and not used
 	}
 	return err
 }

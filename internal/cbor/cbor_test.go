@@ -25,11 +25,12 @@ func FuzzSkip(f *testing.F) {
 		r := cbor.Reader{S: string(data)}
 		err := r.Skip(depth)
 		require.True(t, r.Pos >= 0 && r.Pos <= len(data))
-		if err == nil {
+		switch err {
+		case nil:
 			if err := mode.Wellformed(data[:r.Pos]); err != nil {
 				require.ErrorContains(t, err, "exceeded max nested level") // tags count otherwise there
 			}
-		} else if err == cbor.ErrTruncated {
+		case cbor.ErrTruncated:
 			require.Error(t, mode.Wellformed(data))
 		}
 	})

@@ -197,7 +197,7 @@ func (r *Reader) piece(h Head) (string, error) {
 
 // Float returns the float whose head is h, and whether it is one.
 func (h Head) Float() (float64, bool) {
-	switch byte(h.Major | h.Info) {
+	switch h.Major | h.Info {
 	case half:
 		return fromHalf(uint16(h.Arg)), true
 	case single:

@@ -1,5 +1,4 @@
-// Package files says how many files and sockets a process may have open, for those who share them
-// out: without shares whoever opens most connections ends what all others do. A server of HTTP
-// takes an eighth, CoAP over TCP and TLS a quarter, clients that have not said hello to TLS half as
-// much as the server that waits for them.
+// Package files says how many files and sockets a process may have open. Each server takes a share,
+// so that the connections of one leave files for the others: HTTP an eighth, CoAP over TCP and TLS
+// a quarter, connections before their TLS handshake half as much as their server.
 package files

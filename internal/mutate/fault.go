@@ -12,8 +12,7 @@ import (
 	"strings"
 )
 
-// A fault is one that somebody planted, with the test that must find it. Its file is a text like
-// this one:
+// A fault is a planted fault, with the test that must find it. Its file is a text like this one:
 //
 //	# The server forgets that it has executed the package.
 //	invariant: 3

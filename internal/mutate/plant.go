@@ -179,7 +179,7 @@ func (p *planter) plant(ctx context.Context, f *fault) (outcome, error) {
 
 func (f *fault) args() []string { return append([]string{"-test.run=" + f.test}, f.flags...) }
 
-// once returns what a key has, and makes it if nothing has asked for it yet.
+// once returns the value of a key, and makes it on the first call.
 func once[V any](mu *sync.Mutex, all map[string]func() (V, error), key string, value func() (V, error)) (V, error) {
 	mu.Lock()
 	get, ok := all[key]

@@ -243,7 +243,7 @@ func TestOpenRefuses(t *testing.T) {
 	require.Len(t, entries, 6, "something is left")
 }
 
-// TestMode: nobody but its owner reads a database, whatever the umask allows.
+// TestMode: only its owner can read a database, whatever the umask is.
 func TestMode(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")

@@ -34,7 +34,7 @@ func (c Cut) String() string {
 
 // Cuts yields all cuts of a run that has the given number of points. A first run with the zero Cut
 // counts them: see [Crash.Points]. A run that meets fewer points ends without a crash;
-// [Crash.Crashed] tells.
+// [Crash.Crashed] says so.
 func Cuts(points int) iter.Seq[Cut] {
 	return func(yield func(Cut) bool) {
 		for n := range points {

@@ -12,7 +12,7 @@ import (
 )
 
 // testUnknownNames tries to store, in each field that is an enumeration, a word that names none of
-// its values. It would be written, and refused by whoever reads the record.
+// its values. It would be written, and refused when the record is read.
 func testUnknownNames(t *testing.T, db store.Store) {
 	seed(t, db)
 	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep1", "i1")})

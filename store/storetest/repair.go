@@ -53,7 +53,7 @@ func (s *spoilt) commits() {
 func (s *spoilt) registration() {
 	want := store.Device{Endpoint: "ep2", Registration: newRegistration("new")}
 	commit(s, s.db, store.PutRegistration{Endpoint: "ep2", Registration: want.Registration})
-	equal(s, "device that registered anew", getDevice(s, s.db, "ep2"), want)
+	equal(s, "device that registered again", getDevice(s, s.db, "ep2"), want)
 }
 
 // secured damages the record of a device that used credentials: it never counts as one that did

@@ -66,7 +66,7 @@ func testOneActive(t *testing.T, db store.Store) {
 	if !errors.As(err, &active) || active.ID != "u1" {
 		t.Fatalf("UpdateError = %+v, want u1", active)
 	}
-	// One that has ended already is in nobody's way.
+	// An update that has ended blocks no other.
 	commit(t, db, store.CreateUpdate{Update: ended(newUpdate("u3", "ep", "i1"))})
 	commit(t, db, store.CreateUpdate{Update: newUpdate("u4", "e", "i1")}, store.CreateUpdate{Update: newUpdate("u5", "ep2", "i1")})
 

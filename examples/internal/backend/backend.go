@@ -1,3 +1,11 @@
+// Package backend is a whole update server made of the library's parts: the LwM2M server, the
+// manager, the repository, and the listeners for operators and for devices that download by HTTP.
+// examples/server gives it flags, examples/quickstart runs it on free ports.
+//
+//	b, err := backend.Listen(ctx, backend.Config{Store: db, Images: "images", CoAP: "127.0.0.1:5683", HTTP: "127.0.0.1:8080"})
+//	...
+//	log.Print(b.URL(backend.HTTP)) // what it really listens on
+//	err = b.Run(ctx)               // until ctx ends
 package backend
 
 import (
@@ -197,7 +205,7 @@ func (b *Backend) address(door Door) net.Addr {
 	return nil
 }
 
-// Run serves until ctx ends, then lets what is under way end within a few seconds, and returns nil.
+// Run serves until ctx ends, then waits a few seconds for what is under way, and returns nil.
 func (b *Backend) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if conn := b.packets[CoAP]; conn != nil {

@@ -30,8 +30,7 @@ func withTLS(l net.Listener, certificate tls.Certificate) net.Listener {
 	})
 }
 
-// bearer asks for a token, whose comparison takes the same time however much of it is right.
-// Without a token there is nothing to ask for.
+// bearer checks a token in constant time. Without a token it accepts every request.
 func bearer(token []byte) func(*http.Request, httpapi.Access) error {
 	if token == nil {
 		return httpapi.AllowAll

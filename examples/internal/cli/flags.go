@@ -1,3 +1,10 @@
+// Package cli is what the example programs share: flags that the
+// environment can set, a context that ends on SIGINT and SIGTERM, a logger for people, secrets read
+// from files, and the last output of a child process.
+//
+//	fs := cli.NewFlagSet(os.Stderr, "server", "[flags]", "runs the update server")
+//	http := fs.String("http", "127.0.0.1:8080", "address of the operators' API")
+//	if err := cli.Parse(fs, os.Args[1:], os.LookupEnv); err != nil { ... } // -http, else OTAGO_HTTP, else the default
 package cli
 
 import (
@@ -83,6 +90,27 @@ func Given(fs *flag.FlagSet) map[string]bool {
 func NoArguments(fs *flag.FlagSet) error {
 	if fs.NArg() > 0 {
 		return Usagef("unexpected argument %q", fs.Arg(0))
+	}
+	return nil
+}
+
+// List is a flag that can be given several times, and whose values are separated by commas too.
+type List []string
+
+// String returns the values, separated by commas.
+func (l *List) String() string {
+	if l == nil {
+		return ""
+	}
+	return strings.Join(*l, ",")
+}
+
+// Set appends the values.
+func (l *List) Set(value string) error {
+	for v := range strings.SplitSeq(value, ",") {
+		if v = strings.TrimSpace(v); v != "" {
+			*l = append(*l, v)
+		}
 	}
 	return nil
 }

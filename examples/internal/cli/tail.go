@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// A Tail keeps the last bytes of what a process writes, to tell why it ended. The zero value is
+// A Tail keeps the last bytes of what a process writes, to show why it ended. The zero value is
 // ready for use, by several goroutines.
 type Tail struct {
 	Size int // the bytes it keeps; 4096 by default

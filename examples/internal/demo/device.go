@@ -1,3 +1,6 @@
+// Package demo is a device that installs nothing: it takes images whose first line is
+// "otago-demo-image VERSION", keeps them in two slots as a real one does, and "reboots" by
+// registering again, from another port, with the new version.
 package demo
 
 import (
@@ -14,14 +17,14 @@ type Device struct {
 	Client lwm2m.ClientConfig
 	// Firmware is how it takes packages.
 	Firmware device.Config
-	// Dir is the folder of its slots, Version what runs as long as there is nothing in them.
+	// Dir is the folder of its slots, Version what runs while they are empty.
 	Dir, Version string
 	// Started is called after each start, with the version that runs. Default: nothing.
 	Started func(version string)
 }
 
 // Run registers and takes updates until ctx ends, then returns nil. An installed version is
-// "started" by opening the slots anew: all that a reboot loses is lost.
+// "started" by opening the slots again, which loses all that a reboot loses.
 func (d Device) Run(ctx context.Context) error {
 	for {
 		err := d.boot(ctx)
@@ -31,7 +34,7 @@ func (d Device) Run(ctx context.Context) error {
 	}
 }
 
-// boot runs the version that is to run until ctx ends or another one is to be started.
+// boot runs the current version until ctx ends or another version must start.
 func (d Device) boot(ctx context.Context) (err error) {
 	slots, err := device.OpenSlots(d.Dir, device.SlotConfig{Inspect: Inspect, Version: d.Version})
 	if err != nil {

@@ -34,7 +34,7 @@ func Image(version string, size int) []byte {
 
 var errNoImage = errors.New("not a demo image: its first line is not " + magic + "VERSION")
 
-// Inspect tells the version of an image; it is a [device.SlotConfig]'s Inspect.
+// Inspect returns the version of an image. It is the Inspect of a [device.SlotConfig].
 func Inspect(image io.Reader, _ int64) (device.PackageInfo, error) {
 	line, err := bufio.NewReader(io.LimitReader(image, int64(len(magic)+maxVersion+2))).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -1,7 +1,6 @@
-// Package soak holds the test that kills: the example server and example clients run as real
-// processes, updates go on all the time, and now this one, now that one gets SIGKILL and is started
-// again on what it left on the disk. Every update must end, once, with the outcome that the
-// device's disk proves.
+// Package soak has a test that kills processes. The example server and example clients run updates
+// all the time; the test kills one after another with SIGKILL and starts it again on its disk.
+// Every update must end, once, with the outcome that the disk of the device proves.
 //
 //	go test ./examples/internal/soak                         # a few kills, no pushes
 //	OTAGO_SOAK_KILLS=100 go test -v ./examples/internal/soak # a hundred, in about four minutes
