@@ -13,38 +13,43 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// DeliveryConfig is the configuration of a [Delivery]. Its zero value serves packages by CoAP, at the address by which a
-// device reached the server.
+// DeliveryConfig is the configuration of a [Delivery]. Its zero value serves packages by CoAP, at
+// the address by which a device reached the server.
 type DeliveryConfig struct {
-	// BaseURL is what Package URIs start with, for the protocol that its scheme names (http, https, coap, coaps, coap+tcp,
-	// coaps+tcp); a secret of 22 bytes is appended. Without a path, Prefix is appended first. It has a host, no user info,
-	// no query and no fragment; with the secret it has at most 127 bytes, as some devices keep no more. Default: none.
+	// BaseURL is what Package URIs start with, for the protocol that its scheme names (http, https,
+	// coap, coaps, coap+tcp, coaps+tcp); a secret of 22 bytes is appended. Without a path, Prefix
+	// is appended first. It has a host, no user info, no query and no fragment; with the secret it
+	// has at most 127 bytes, as some devices keep no more. Default: none.
 	BaseURL string
-	// BaseURLs returns the base for one device and one protocol, "" if packages are not served by that protocol. It replaces
-	// BaseURL, is called often, from several goroutines, and must not block. For a device that has not registered yet it is
-	// called with the zero Registration. Default: BaseURL for its scheme and, for the CoAP protocol that the device itself
-	// uses, the address by which it reached the server, with Prefix: mount [Delivery.ServeCoAP] there.
+	// BaseURLs returns the base for one device and one protocol, "" if packages are not served by
+	// that protocol. It replaces BaseURL, is called often, from several goroutines, and must not
+	// block. For a device that has not registered yet it is called with the zero Registration.
+	// Default: BaseURL for its scheme and, for the CoAP protocol that the device itself uses, the
+	// address by which it reached the server, with Prefix: mount [Delivery.ServeCoAP] there.
 	BaseURLs func(lwm2m.Registration, fsm.Protocol) string
-	// Prefix is the path below which devices find packages by secret URIs. It begins and ends with a slash, has at most 46
-	// bytes, and needs no escapes. Deliveries that share a server have prefixes of their own. Default: "/fw/".
+	// Prefix is the path below which devices find packages by secret URIs. It begins and ends with
+	// a slash, has at most 46 bytes, and needs no escapes. Deliveries that share a server have
+	// prefixes of their own. Default: "/fw/".
 	Prefix string
-	// PublicPrefix is the path below which devices find packages without a secret, if their profile wants only a path
-	// (fsm.Profile.PathOnly). It has the form of Prefix, with at most 64 bytes. Default: "/media/firmware/".
+	// PublicPrefix is the path below which devices find packages without a secret, if their profile
+	// wants only a path (fsm.Profile.PathOnly). It has the form of Prefix, with at most 64 bytes.
+	// Default: "/media/firmware/".
 	PublicPrefix string
-	// Stall is how long a device that downloads by HTTP may take nothing before its connection is closed: see
-	// [Delivery.ServeHTTP]. Default: 2 minutes.
+	// Stall is how long a device that downloads by HTTP may take nothing before its connection is
+	// closed: see [Delivery.ServeHTTP]. Default: 2 minutes.
 	Stall time.Duration
-	// Logger receives what an operator should know, such as an image that cannot be read. Secrets are never logged. Default:
-	// nothing is logged.
+	// Logger receives what an operator should know, such as an image that cannot be read. Secrets
+	// are never logged. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
-// A Delivery serves the packages of a [Repository] to devices. It makes the Package URIs of updates, checks who asks by
-// them, and reports progress to the [Manager] whose updates they are.
+// A Delivery serves the packages of a [Repository] to devices. It makes the Package URIs of
+// updates, checks who asks by them, and reports progress to the [Manager] whose updates they are.
 //
-// The program mounts it where devices can reach it: on an HTTP server as an http.Handler ([Delivery.ServeHTTP],
-// [Delivery.Wrap]), on an lwm2m.Server as a download function ([Delivery.ServeCoAP]). A Package URI leads to its package from
-// before the device knows it until the update ends, also over a restart of the server.
+// The program mounts it where devices can reach it: on an HTTP server as an http.Handler
+// ([Delivery.ServeHTTP], [Delivery.Wrap]), on an lwm2m.Server as a download function
+// ([Delivery.ServeCoAP]). A Package URI leads to its package from before the device knows it until
+// the update ends, also over a restart of the server.
 type Delivery struct {
 	images *Repository
 	cfg    DeliveryConfig
@@ -88,7 +93,8 @@ func NewDelivery(images *Repository, cfg DeliveryConfig) (*Delivery, error) {
 }
 
 const (
-	// maxPrefix leaves room for a secret after the longest address: coaps+tcp://[IPv6]:port has 59 bytes.
+	// maxPrefix leaves room for a secret after the longest address: coaps+tcp://[IPv6]:port has 59
+	// bytes.
 	maxPrefix = maxURI - tokenChars - 59
 	// maxPublicPrefix leaves room for the id of an image.
 	maxPublicPrefix = 64

@@ -60,7 +60,8 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// BenchmarkFind looks a path up, as happens for each block of a download by CoAP, among the grants of a fleet.
+// BenchmarkFind looks a path up, as happens for each block of a download by CoAP, among the grants
+// of a fleet.
 func BenchmarkFind(b *testing.B) {
 	r, err := OpenRepository(b.TempDir(), memory.New(), RepositoryConfig{})
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// TestDeliveryConfig makes deliveries of configurations that cannot work: each is refused when it is made, and the error names
-// the field.
+// TestDeliveryConfig makes deliveries of configurations that cannot work: each is refused when it
+// is made, and the error names the field.
 func TestDeliveryConfig(t *testing.T) {
 	images := openRepository(t, t.TempDir(), memory.New(), firmware.RepositoryConfig{})
 	some := func(lwm2m.Registration, fsm.Protocol) string { return "" }

@@ -11,8 +11,9 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A grant lets one path lead to an image, on behalf of an update, until that update ends. The path ends with a secret token
-// or, for a profile that needs one, with a public name; a grant holds only the hash of either.
+// A grant lets one path lead to an image, on behalf of an update, until that update ends. The path
+// ends with a secret token or, for a profile that needs one, with a public name; a grant holds only
+// the hash of either.
 type grant struct {
 	hash     string // SHA-256, in hex, as newToken or publicPath returned it
 	update   string
@@ -21,7 +22,8 @@ type grant struct {
 	follower follower // nil for none
 }
 
-// A follower hears what becomes of a grant. Its methods are called often, from several goroutines, and do not block.
+// A follower hears what becomes of a grant. Its methods are called often, from several goroutines,
+// and do not block.
 type follower interface {
 	// served reports that the device was sent the package from its start up to done.
 	served(update string, done int64)
@@ -69,7 +71,8 @@ type share struct {
 	most     int64 // the most that done has been
 }
 
-// allow adds a grant. It returns errPathTaken if a public path leads to another image, and changes nothing then.
+// allow adds a grant. It returns errPathTaken if a public path leads to another image, and changes
+// nothing then.
 func (d *Delivery) allow(g grant) error {
 	t := &d.table
 	t.mu.Lock()
@@ -90,7 +93,8 @@ func (d *Delivery) allow(g grant) error {
 	return nil
 }
 
-// revoke ends all grants of an update. Downloads under way break off, unless another update has them too.
+// revoke ends all grants of an update. Downloads under way break off, unless another update has
+// them too.
 func (d *Delivery) revoke(update string) {
 	t := &d.table
 	t.mu.Lock()
@@ -146,7 +150,8 @@ func (d *download) open(ctx context.Context, images *Repository) (*Package, erro
 	return d.pkg, nil
 }
 
-// keepOpen opens the packages of an update's downloads, which are then at hand when the device asks.
+// keepOpen opens the packages of an update's downloads, which are then at hand when the device
+// asks.
 func (d *Delivery) keepOpen(update string) {
 	t := &d.table
 	t.mu.Lock()
@@ -183,7 +188,8 @@ type served struct {
 	follower follower // of update; nil for none
 }
 
-// ReadAt implements io.ReaderAt, for the whole package. If it fails the journal says so: the device cannot.
+// ReadAt implements io.ReaderAt, for the whole package. If it fails the journal says so: the device
+// cannot.
 func (s *served) ReadAt(b []byte, off int64) (int, error) {
 	ctx := s.ctx
 	if ctx == nil {
@@ -199,12 +205,13 @@ func (s *served) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-// find returns what a path leads to: the secret token is its last segment, wherever the rest was mounted; a public path is
-// compared as a whole. Empty segments at its start do not count: some devices ask for "//path". endpoint is
-// who asks, as far as the transport knows; a grant of another endpoint is then not found.
+// find returns what a path leads to: the secret token is its last segment, wherever the rest was
+// mounted; a public path is compared as a whole. Empty segments at its start do not count: some
+// devices ask for "//path". endpoint is who asks, as far as the transport knows; a grant of another
+// endpoint is then not found.
 //
-// What is returned stays readable until the grant is revoked. by names the protocol of the request. The error is
-// errNoGrant, errNotReady, or that of Repository.Open.
+// What is returned stays readable until the grant is revoked. by names the protocol of the request.
+// The error is errNoGrant, errNotReady, or that of Repository.Open.
 func (d *Delivery) find(ctx context.Context, path, endpoint, by string) (*served, error) {
 	path = "/" + strings.TrimLeft(path, "/")
 	t := &d.table
@@ -254,7 +261,8 @@ func (d *Delivery) failed(update string, f follower, image string, err error) {
 	}
 }
 
-// lost reports whether an error says that an image is damaged or missing, for which nothing but to add it again helps.
+// lost reports whether an error says that an image is damaged or missing, for which nothing but to
+// add it again helps.
 func lost(err error) bool { return errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound) }
 
 // mayLead reports whether a path is of the form of those that are granted.
@@ -262,7 +270,8 @@ func (d *Delivery) mayLead(path string) bool {
 	return isToken(path[strings.LastIndexByte(path, '/')+1:]) || strings.HasPrefix(path, d.cfg.PublicPrefix)
 }
 
-// choose returns the update on whose behalf an endpoint may download, "" if it may but there is more than one.
+// choose returns the update on whose behalf an endpoint may download, "" if it may but there is
+// more than one.
 func (d *download) choose(endpoint string) (update string, f follower, ok bool) {
 	for id, s := range d.updates {
 		if endpoint == "" || s.endpoint == endpoint {
@@ -275,16 +284,16 @@ func (d *download) choose(endpoint string) (update string, f follower, ok bool) 
 	return update, f, ok
 }
 
-// sent notes that the device was sent the bytes from start up to end, and reports how far it is. It returns false once the
-// download is not granted any more.
+// sent notes that the device was sent the bytes from start up to end, and reports how far it is. It
+// returns false once the download is not granted any more.
 func (s *served) sent(start, end int64) bool {
 	t := &s.d.table
 	t.mu.Lock()
 	granted := len(s.download.updates) > 0
 	part := s.download.updates[s.update]
 	moved := false
-	// Bytes after a gap tell nothing, except the first ones: before a restart of the server there were others. A device
-	// may begin again, or look at the beginning and then go on where it was.
+	// Bytes after a gap tell nothing, except the first ones: before a restart of the server there
+	// were others. A device may begin again, or look at the beginning and then go on where it was.
 	if part != nil && (start == 0 && end != part.done || end > part.done && (start <= part.most || part.most == 0)) {
 		part.done, part.most, moved = end, max(part.most, end), true
 	}
@@ -295,8 +304,8 @@ func (s *served) sent(start, end int64) bool {
 	return granted
 }
 
-// reached notes that the device was sent a piece that ended at offset, as [served.sent] does where the piece's start is not
-// known, only that it is short.
+// reached notes that the device was sent a piece that ended at offset, as [served.sent] does where
+// the piece's start is not known, only that it is short.
 func (s *served) reached(offset int64) {
 	start := max(1, offset-maxPiece)
 	if offset <= firstBlock {

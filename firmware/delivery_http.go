@@ -16,19 +16,23 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// ServeHTTP serves packages over HTTP and HTTPS: GET and HEAD, with ranges, a strong ETag and conditions on it. The secret in
-// a path's last segment decides, so that a Delivery can be mounted at any prefix. It never redirects. Paths that lead nowhere
-// get 404, or 503 while the manager has not yet loaded the grants of before the start.
+// ServeHTTP serves packages over HTTP and HTTPS: GET and HEAD, with ranges, a strong ETag and
+// conditions on it. The secret in a path's last segment decides, so that a Delivery can be mounted
+// at any prefix. It never redirects. Paths that lead nowhere get 404, or 503 while the manager has
+// not yet loaded the grants of before the start.
 //
-// An http.ServeMux answers a path like "//fw/x" with a redirect, which simple devices do not follow. A server for such
-// devices has the Delivery, or [Delivery.Wrap], as its root, not behind a mux.
+// An http.ServeMux answers a path like "//fw/x" with a redirect, which simple devices do not
+// follow. A server for such devices has the Delivery, or [Delivery.Wrap], as its root, not behind a
+// mux.
 //
-// ServeHTTP limits its own waits, for a device that takes nothing and for a body that nothing reads, by the deadlines of
-// http.ResponseController; middleware between the server and the Delivery must not hide them (see its documentation on
-// Unwrap), and http.TimeoutHandler would keep whole packages in memory. The server has to limit the waits for headers, for the
-// next request, for handshakes, and for what it reads without a handler (its ReadTimeout), and the number of connections: that
-// of [NewHTTPServer] does. In another server the kernel's buffers decide what the Delivery sees of a slow device's progress,
-// and the Delivery may give up a device that reads less than they hold within DeliveryConfig.Stall.
+// ServeHTTP limits its own waits, for a device that takes nothing and for a body that nothing
+// reads, by the deadlines of http.ResponseController; middleware between the server and the
+// Delivery must not hide them (see its documentation on Unwrap), and http.TimeoutHandler would keep
+// whole packages in memory. The server has to limit the waits for headers, for the next request,
+// for handshakes, and for what it reads without a handler (its ReadTimeout), and the number of
+// connections: that of [NewHTTPServer] does. In another server the kernel's buffers decide what the
+// Delivery sees of a slow device's progress, and the Delivery may give up a device that reads less
+// than they hold within DeliveryConfig.Stall.
 func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w, req, done := door.Limit(w, req, d.cfg.Stall)
 	defer done()
@@ -65,8 +69,9 @@ func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	ranges, inBytes := strings.CutPrefix(req.Header.Get("Range"), "bytes=")
 	if last, tail := strings.CutPrefix(ranges, "-"); !inBytes || strings.Contains(ranges, ",") || tail && strings.Trim(last, "0 ") == "" {
-		// Several ranges at once are nothing that a device needs: it gets the whole, as RFC 9110 allows, and demands for
-		// units other than bytes. To one for the last 0 bytes net/http answers 206, with a range that is none.
+		// Several ranges at once are nothing that a device needs: it gets the whole, as RFC 9110
+		// allows, and demands for units other than bytes. To one for the last 0 bytes net/http
+		// answers 206, with a range that is none.
 		req = req.Clone(req.Context())
 		req.Header.Del("Range")
 	}
@@ -74,7 +79,8 @@ func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(to, req, "", time.Time{}, &arriving{io.NewSectionReader(s, 0, s.size), s.pkg})
 }
 
-// An arriving package is read as far as it is there, so that a device gets the first bytes of one that is still copied.
+// An arriving package is read as far as it is there, so that a device gets the first bytes of one
+// that is still copied.
 type arriving struct {
 	*io.SectionReader
 	pkg *Package
@@ -91,8 +97,9 @@ func (a *arriving) Read(p []byte) (int, error) {
 	return a.SectionReader.Read(p)
 }
 
-// Wrap returns a handler that serves downloads as [Delivery.ServeHTTP] does, below the prefixes of [DeliveryConfig], and hands
-// all other requests to next, untouched. It needs of its server what ServeHTTP does; the waits of next are its own.
+// Wrap returns a handler that serves downloads as [Delivery.ServeHTTP] does, below the prefixes of
+// [DeliveryConfig], and hands all other requests to next, untouched. It needs of its server what
+// ServeHTTP does; the waits of next are its own.
 func (d *Delivery) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		path := "/" + strings.TrimLeft(req.URL.Path, "/")
@@ -108,11 +115,12 @@ func (d *Delivery) Wrap(next http.Handler) http.Handler {
 //
 //	srv.HandleFunc("/", delivery.ServeCoAP)
 //
-// Where several deliveries share a server, each is mounted at its own prefixes, DeliveryConfig.Prefix and PublicPrefix. A
-// request on the association of a registered endpoint finds the grants of that endpoint only; a request from elsewhere, as of
-// a device that downloads on a socket of its own, shows only the secret. The error is lwm2m.ErrNotFound, or
-// lwm2m.ErrUnavailable while the grants are being loaded, if the image cannot be read, or if it has yet to be copied from
-// where its bytes are: see [NewRepository].
+// Where several deliveries share a server, each is mounted at its own prefixes,
+// DeliveryConfig.Prefix and PublicPrefix. A request on the association of a registered endpoint
+// finds the grants of that endpoint only; a request from elsewhere, as of a device that downloads
+// on a socket of its own, shows only the secret. The error is lwm2m.ErrNotFound, or
+// lwm2m.ErrUnavailable while the grants are being loaded, if the image cannot be read, or if it has
+// yet to be copied from where its bytes are: see [NewRepository].
 func (d *Delivery) ServeCoAP(ctx context.Context, req lwm2m.DownloadRequest) (*lwm2m.Download, error) {
 	s, err := d.find(ctx, req.Path, req.Endpoint, req.Transport.String())
 	switch {

@@ -25,8 +25,8 @@ func (f *deliveryFixture) listen() *[]string {
 	return told
 }
 
-// TestDeliveryTells: the manager hears of the first request of an update, by which protocol it came, and of nothing that cannot be
-// blamed on one update.
+// TestDeliveryTells: the manager hears of the first request of an update, by which protocol it
+// came, and of nothing that cannot be blamed on one update.
 func TestDeliveryTells(t *testing.T) {
 	f := newDelivery(t, 10, DeliveryConfig{})
 	told := f.listen()
@@ -58,7 +58,8 @@ func TestDeliveryTells(t *testing.T) {
 	require.Equal(t, []string{"asked u4 https", "served u4 10"}, *told)
 }
 
-// TestDeliveryFault: an image that cannot be read is logged and told with each request, as the manager may have to fail the update.
+// TestDeliveryFault: an image that cannot be read is logged and told with each request, as the
+// manager may have to fail the update.
 func TestDeliveryFault(t *testing.T) {
 	var log bytes.Buffer
 	f := newDelivery(t, 10, DeliveryConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -125,7 +126,8 @@ func TestReached(t *testing.T) {
 	}, *told)
 }
 
-// TestPublicPath: the forms of a public path, from the short one to the one that is never taken, and what a device can keep.
+// TestPublicPath: the forms of a public path, from the short one to the one that is never taken,
+// and what a device can keep.
 func TestPublicPath(t *testing.T) {
 	d := &Delivery{cfg: DeliveryConfig{PublicPrefix: "/p/"}}
 	img := Image{ID: "0123", Name: "a b", Version: "1.0-x_Z9"}

@@ -21,7 +21,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// A deliveryFixture is a repository with one image and one granted token, behind a real HTTP server.
+// A deliveryFixture is a repository with one image and one granted token, behind a real HTTP
+// server.
 type deliveryFixture struct {
 	r     *Repository
 	d     *Delivery

@@ -41,7 +41,8 @@ func isToken(s string) bool {
 	return len(s) == tokenChars && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
-// tokenURI appends a token to the base of Package URIs, which is absolute, or only a path that begins with a slash.
+// tokenURI appends a token to the base of Package URIs, which is absolute, or only a path that
+// begins with a slash.
 func tokenURI(base, token string) (string, error) {
 	u, err := url.Parse(base)
 	switch {
@@ -71,8 +72,9 @@ func onlyURIBytes(s string) bool {
 	return true
 }
 
-// publicPath returns the path under which an image may be public, and the hash by which it is granted. Images with different
-// names may have the same version: the n-th form says more than the one before.
+// publicPath returns the path under which an image may be public, and the hash by which it is
+// granted. Images with different names may have the same version: the n-th form says more than the
+// one before.
 func (d *Delivery) publicPath(img Image, n int) (path, hash string) {
 	name := img.Version
 	switch n {
@@ -113,7 +115,8 @@ func (d *Delivery) issue(g grant, r lwm2m.Registration, p fsm.Protocol) (uri, sh
 	return uri, strings.TrimSuffix(uri, token) + "[secret]", hash, d.allow(g)
 }
 
-// publish grants a public path to an image and returns it, and the hash by which it can be granted again.
+// publish grants a public path to an image and returns it, and the hash by which it can be granted
+// again.
 func (d *Delivery) publish(g grant, img Image) (path, hash string, err error) {
 	for n := range publicForms {
 		path, g.hash = d.publicPath(img, n)
@@ -124,7 +127,8 @@ func (d *Delivery) publish(g grant, img Image) (path, hash string, err error) {
 	return "", "", err
 }
 
-// base returns what a Package URI starts with, or "" if packages are not served to that device by that protocol.
+// base returns what a Package URI starts with, or "" if packages are not served to that device by
+// that protocol.
 func (d *Delivery) base(r lwm2m.Registration, p fsm.Protocol) (base string) {
 	if d.cfg.BaseURLs != nil {
 		defer func() {

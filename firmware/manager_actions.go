@@ -75,8 +75,8 @@ func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageUR
 	e.begin()
 }
 
-// beginWithImage begins an action once the first bytes of the image are on this machine, whose time that is. The package stays
-// open: for a push until its end, for a pull until the update has ended.
+// beginWithImage begins an action once the first bytes of the image are on this machine, whose time
+// that is. The package stays open: for a push until its end, for a pull until the update has ended.
 func (r *run) beginWithImage(e *action, u Update, kind fsm.ActionKind, here int64) {
 	e.waits()
 	r.m.images.openWhen(context.Background(), u.Image, here, func(pkg *Package, err error) {

@@ -31,8 +31,9 @@ func (w *world) elsewhere() *bucket {
 	return w.bucket
 }
 
-// TestUpdateFromBucket delivers an image from a bucket in each way: while the bucket works, after it was away for some minutes,
-// when it hangs, and when its bytes are wrong. The journal says whose fault that is.
+// TestUpdateFromBucket delivers an image from a bucket in each way: while the bucket works, after
+// it was away for some minutes, when it hangs, and when its bytes are wrong. The journal says whose
+// fault that is.
 func TestUpdateFromBucket(t *testing.T) {
 	away := errors.New("the bucket is away")
 	hung := make(chan struct{})
@@ -89,8 +90,8 @@ func TestUpdateFromBucket(t *testing.T) {
 	}
 }
 
-// TestBucketHangsOthersGo has many updates wait for an image that never comes: one of another image goes on, and it is the
-// server that the others wait for.
+// TestBucketHangsOthersGo has many updates wait for an image that never comes: one of another image
+// goes on, and it is the server that the others wait for.
 func TestBucketHangsOthersGo(t *testing.T) {
 	hung := make(chan struct{})
 	inWorld(t, firmware.ManagerConfig{Parallel: 4}, func(w *world) {
@@ -130,8 +131,8 @@ func TestBucketHangsOthersGo(t *testing.T) {
 	})
 }
 
-// TestDownloadWhileCopied downloads an image that is still on its way from the bucket: by HTTP its first bytes are there at once,
-// by CoAP nothing is until all is.
+// TestDownloadWhileCopied downloads an image that is still on its way from the bucket: by HTTP its
+// first bytes are there at once, by CoAP nothing is until all is.
 func TestDownloadWhileCopied(t *testing.T) {
 	serve := firmware.DeliveryConfig{BaseURLs: bases(map[fsm.Protocol]string{fsm.ProtocolHTTP: "http://fw.example.com/fw/"})}
 	inWorldThatServes(t, serve, firmware.ManagerConfig{}, func(w *world) {

@@ -78,8 +78,8 @@ func nth(n int64, code byte) (lose func([]byte) bool, lost *atomic.Pointer[time.
 	}, lost
 }
 
-// TestPushToDeviceThatLocks: a block is repeated, as its answer was lost, and the device is busy for five
-// minutes. The journal says so soon, and the package gets there all the same.
+// TestPushToDeviceThatLocks: a block is repeated, as its answer was lost, and the device is busy
+// for five minutes. The journal says so soon, and the package gets there all the same.
 func TestPushToDeviceThatLocks(t *testing.T) {
 	for _, test := range []struct {
 		name  string

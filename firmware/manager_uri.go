@@ -29,8 +29,8 @@ type packageURI struct {
 	text  string
 	shown string // the same without its secret, for the journal
 	err   error
-	// here is how many bytes of an image from elsewhere must be here first: by HTTP a download can begin with the first one; by
-	// CoAP, or where it is not known by what, all must be here.
+	// here is how many bytes of an image from elsewhere must be here first: by HTTP a download can
+	// begin with the first one; by CoAP, or where it is not known by what, all must be here.
 	here int64
 }
 

@@ -62,7 +62,8 @@ type wrong struct {
 	Journal           []string
 }
 
-// maxWrong bounds the devices with a wrong outcome that the report names, with their journals: one of each situation.
+// maxWrong bounds the devices with a wrong outcome that the report names, with their journals: one
+// of each situation.
 const maxWrong = 5
 
 // race is a campaign under way.
@@ -147,7 +148,8 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 	return report, s.judge(ctx, image, &report)
 }
 
-// startAll starts the update of each device, but for one whose update of an earlier campaign has not ended.
+// startAll starts the update of each device, but for one whose update of an earlier campaign has
+// not ended.
 func (s *server) startAll(ctx context.Context, image firmware.Image, delivery string, report *campaignReport) error {
 	request := firmware.Request{Image: image.ID, Delivery: firmware.DeliveryPush}
 	if delivery == "pull" {

@@ -14,7 +14,8 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 )
 
-// roleVariable makes a process of this program a server or a process of devices; it holds a role as JSON.
+// roleVariable makes a process of this program a server or a process of devices; it holds a role as
+// JSON.
 const roleVariable = "OTAGO_FLEET_ROLE"
 
 // role says what a process does: one of the fields is set.
@@ -23,7 +24,8 @@ type role struct {
 	Devices *devicesRole `json:",omitempty"`
 }
 
-// command asks a process for something. The process answers each one with one JSON value; it also sends one when it is ready.
+// command asks a process for something. The process answers each one with one JSON value; it also
+// sends one when it is ready.
 type command struct {
 	// Campaign has a server update all devices. The answer is a campaignReport.
 	Campaign *campaign `json:",omitempty"`
@@ -46,7 +48,8 @@ type child struct {
 	stopped func() error // its error is not nil once the process must end
 }
 
-// startChild starts a process. It ends when its standard input does, even if this process is killed. What it says goes to log.
+// startChild starts a process. It ends when its standard input does, even if this process is
+// killed. What it says goes to log.
 func startChild(ctx context.Context, name string, r role, log io.Writer) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {

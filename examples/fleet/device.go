@@ -12,11 +12,12 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// maxDatagram is the most that a device receives at once: a block of 1024 bytes, and what goes with it.
+// maxDatagram is the most that a device receives at once: a block of 1024 bytes, and what goes with
+// it.
 const maxDatagram = 1280
 
-// A device is a simulated LwM2M 1.1 client with Objects 1, 3 and 5, on a socket and in a goroutine of its own. It keeps
-// little: with its stack and its socket it takes some ten kilobytes.
+// A device is a simulated LwM2M 1.1 client with Objects 1, 3 and 5, on a socket and in a goroutine
+// of its own. It keeps little: with its stack and its socket it takes some ten kilobytes.
 type device struct {
 	w        *world
 	endpoint string
@@ -224,7 +225,8 @@ func (d *device) nextID() uint16 {
 	return d.id
 }
 
-// boot is the start of the downloaded version. Every other time the device comes back from another port.
+// boot is the start of the downloaded version. Every other time the device comes back from another
+// port.
 func (d *device) boot(now time.Time) {
 	d.restart = time.Time{}
 	d.version, d.next = d.next, ""

@@ -149,7 +149,8 @@ func block(id uint16, number int, more bool, content []byte) *writer {
 	return w
 }
 
-// TestDeviceAnswersAgain has each block of a package come three times: it is taken once, and answered in the same way.
+// TestDeviceAnswersAgain has each block of a package come three times: it is taken once, and
+// answered in the same way.
 func TestDeviceAnswersAgain(t *testing.T) {
 	p := newPeer(t, fleet{})
 	content := newPackage("1.1.0", 2048)

@@ -22,7 +22,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// play runs the program with a temporary folder of its own, and sees to it that nothing is left there.
+// play runs the program with a temporary folder of its own, and sees to it that nothing is left
+// there.
 func play(t *testing.T, ctx context.Context, args ...string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -84,7 +85,8 @@ func TestCompare(t *testing.T) {
 	require.Regexp(t, `live devices done in a second: \d+\.\d alone, \d+\.\d beside the silent ones; ratio \d`, out)
 }
 
-// TestWrongOutcome lets time run out: every device is wrong then, is named, and has its journal shown.
+// TestWrongOutcome lets time run out: every device is wrong then, is named, and has its journal
+// shown.
 func TestWrongOutcome(t *testing.T) {
 	out, err := play(t, t.Context(), "-devices", "10", "-restart", "1m", "-campaigns", "2", "-memory", "-timeout", "2s")
 	require.EqualError(t, err, "version 1.1.0: 10 of 10 devices have a wrong outcome")

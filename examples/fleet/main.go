@@ -47,8 +47,8 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 	return verdict(runs)
 }
 
-// runRole is a process that run has started. Its exit status is for people who look at the processes; run reads what it
-// writes to its standard error.
+// runRole is a process that run has started. Its exit status is for people who look at the
+// processes; run reads what it writes to its standard error.
 func runRole() int {
 	signal.Ignore(os.Interrupt) // it is for the process that started this one
 	var r role

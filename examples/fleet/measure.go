@@ -37,8 +37,8 @@ func (c campaignResult) wrong(f fleet) int {
 const (
 	// reservedFiles is how many files a process of devices needs beside its sockets.
 	reservedFiles = 256
-	// maxSockets is how many devices a process has at most: their ports are those that the system gives out, some 28,000 on
-	// Linux for each address.
+	// maxSockets is how many devices a process has at most: their ports are those that the system
+	// gives out, some 28,000 on Linux for each address.
 	maxSockets = 20_000
 	// maxProcesses is how many processes the devices are spread over at most.
 	maxProcesses = 64
@@ -72,7 +72,8 @@ func split(f fleet, files int) ([]devicesRole, error) {
 	return roles, nil
 }
 
-// measure runs a server, whose log goes to log, and its devices. Nothing of them is left when it returns.
+// measure runs a server, whose log goes to log, and its devices. Nothing of them is left when it
+// returns.
 func measure(ctx context.Context, o options, log io.Writer) (r result, err error) {
 	roles, err := split(o.fleet, openFiles())
 	if err != nil {

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// The part of CoAP (RFC 7252) that a simulated device speaks. Messages fit one datagram; blocks are a matter of push.go.
+// The part of CoAP (RFC 7252) that a simulated device speaks. Messages fit one datagram; blocks are
+// a matter of push.go.
 
 // Types of messages.
 const (

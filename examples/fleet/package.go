@@ -23,7 +23,8 @@ func newPackage(version string, size int) []byte {
 	return content
 }
 
-// versionOf returns the version of campaign n, the first is 1. The devices begin with version 1.0.0.
+// versionOf returns the version of campaign n, the first is 1. The devices begin with version
+// 1.0.0.
 func versionOf(n int) string { return fmt.Sprintf("1.%d.0", n) }
 
 // intake takes the bytes of a package as they come, and keeps its first line and its digest only.

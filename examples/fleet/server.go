@@ -49,7 +49,8 @@ type server struct {
 	race      atomic.Pointer[race]
 }
 
-// readBuffer is for datagrams that wait at the server's socket, in bytes: a fleet sends faster than one reader reads.
+// readBuffer is for datagrams that wait at the server's socket, in bytes: a fleet sends faster than
+// one reader reads.
 const readBuffer = 4 << 20
 
 // runServer is the process: it answers once it listens, and then each command, until ctx ends.

@@ -60,7 +60,8 @@ func newWorld(role devicesRole) *world {
 // registerTime bounds the time until all devices of a process have registered.
 const registerTime = 10 * time.Minute
 
-// runDevices is a process of devices: it answers once all have registered, and then each command, until ctx ends.
+// runDevices is a process of devices: it answers once all have registered, and then each command,
+// until ctx ends.
 func runDevices(ctx context.Context, role devicesRole, c console) error {
 	w := newWorld(role)
 	defer w.close()

@@ -14,7 +14,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// runExport writes the firmware update table of a store. Of a bolt store a server that runs holds the lock.
+// runExport writes the firmware update table of a store. Of a bolt store a server that runs holds
+// the lock.
 func runExport(ctx context.Context, args []string, env environment) (err error) {
 	fs := cli.NewFlagSet(env.stderr, "server export", "[flags]",
 		"writes the firmware update table, oldest first, to standard output. A server on the same bolt file has to be stopped.")
@@ -145,7 +146,8 @@ func writeCSV(w io.Writer, e *exporter) error {
 	return errors.Join(err, out.Error())
 }
 
-// harmless puts an apostrophe before what a spreadsheet would take for a formula: endpoints are named by devices.
+// harmless puts an apostrophe before what a spreadsheet would take for a formula: endpoints are
+// named by devices.
 func harmless(fields []string) []string {
 	for i, f := range fields {
 		if f != "" && (f[0] == '=' || f[0] == '+' || f[0] == '-' || f[0] == '@') {

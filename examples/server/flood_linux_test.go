@@ -21,8 +21,9 @@ func init() {
 	}
 }
 
-// TestFlood opens more connections than the server may have files, on each of its doors, and holds them: from a few addresses
-// where they make requests, else from one. Others are served, and so is the address itself where its connections only wait.
+// TestFlood opens more connections than the server may have files, on each of its doors, and holds
+// them: from a few addresses where they make requests, else from one. Others are served, and so is
+// the address itself where its connections only wait.
 func TestFlood(t *testing.T) {
 	t.Setenv("OTAGO_TEST_FILES", "256")
 	dir := t.TempDir()

@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// foreignDevice is a LwM2M 1.1 client that shares no line with this module: datagrams, put together and taken apart by hand.
+// foreignDevice is a LwM2M 1.1 client that shares no line with this module: datagrams, put together
+// and taken apart by hand.
 type foreignDevice struct {
 	t        *testing.T
 	endpoint string
@@ -267,7 +268,8 @@ func (d *foreignDevice) patience() {
 	}
 }
 
-// download is a client of HTTP/1.0 that knows no headers and no redirects: what follows the first empty line is firmware.
+// download is a client of HTTP/1.0 that knows no headers and no redirects: what follows the first
+// empty line is firmware.
 func (d *foreignDevice) download(uri string) {
 	host, path := d.habits.host, uri
 	if host == "" {
@@ -308,7 +310,8 @@ func (d *foreignDevice) show(path, value string) {
 	_, _ = d.conn.Write(note)
 }
 
-// instance is /5/0 in SenML CBOR: [{-2: "/5/0/", 0: "3", 2: state}, {0: "5", 2: result}, {0: "9", 2: 0}, {0: "8/0", 2: 2}].
+// instance is /5/0 in SenML CBOR: [{-2: "/5/0/", 0: "3", 2: state}, {0: "5", 2: result}, {0: "9",
+// 2: 0}, {0: "8/0", 2: 2}].
 func (d *foreignDevice) instance() string {
 	digit := func(path string) string { return string([]byte{d.values[path][0] - '0'}) }
 	return "\x84\xa3\x21\x65/5/0/\x00\x613\x02" + digit("/5/0/3") + "\xa2\x00\x615\x02" + digit("/5/0/5") + "\xa2\x00\x619\x02\x00\xa2\x00\x638/0\x02\x02"

@@ -54,7 +54,8 @@ type server struct {
 
 var listening = regexp.MustCompile(`msg=listening for=("[^"]*"|\S+) url=(\S+)`)
 
-// startServer starts a server on free ports of loopback, and returns once it listens. Later flags win.
+// startServer starts a server on free ports of loopback, and returns once it listens. Later flags
+// win.
 func startServer(t *testing.T, flags ...string) *server {
 	t.Helper()
 	flags = append([]string{"-coap", "127.0.0.1:0", "-http", "127.0.0.1:0", "-fw-http", "127.0.0.1:0"}, flags...)
@@ -174,8 +175,8 @@ func (s *server) await(id string, wanted func(update) bool) (u update) {
 
 func ended(u update) bool { return u.Outcome != "" }
 
-// startDevice runs a demo device in this process until the test ends, or until stop is called: while its server is there, or
-// it waits for the answer to its goodbye.
+// startDevice runs a demo device in this process until the test ends, or until stop is called:
+// while its server is there, or it waits for the answer to its goodbye.
 func startDevice(t *testing.T, endpoint, server string, config device.Config) (stop func()) {
 	t.Helper()
 	return startClient(t, lwm2m.ClientConfig{Endpoint: endpoint, Server: server, Lifetime: time.Minute}, config)

@@ -75,7 +75,8 @@ func defaultHosts() cli.List {
 	return append(hosts, "127.0.0.1", "::1")
 }
 
-// nameOf returns the name that package URIs should have: one that others know, if there is one. It is "" without a name.
+// nameOf returns the name that package URIs should have: one that others know, if there is one. It
+// is "" without a name.
 func nameOf(hosts []string) string {
 	local, known := "", ""
 	for _, host := range hosts {

@@ -76,8 +76,9 @@ func announce(logger *slog.Logger, b *backend.Backend) {
 	}
 }
 
-// advise says what keeps devices from trusting the certificate in package URIs by HTTPS, which start with the advertised base, or
-// with the local address that a device used: some TLS clients, mbedTLS 2.28 among them, match names only.
+// advise says what keeps devices from trusting the certificate in package URIs by HTTPS, which
+// start with the advertised base, or with the local address that a device used: some TLS clients,
+// mbedTLS 2.28 among them, match names only.
 func advise(logger *slog.Logger, door, advertised string, certificate *x509.Certificate) {
 	at, err := url.Parse(door)
 	if err != nil {

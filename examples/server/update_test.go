@@ -90,7 +90,8 @@ func TestUpdateByHTTPS(t *testing.T) {
 	require.Equal(t, "failed", s.await(bad.ID, ended).Outcome)
 }
 
-// TestJournalOfHandshakesThatFail has a device whose connections fail before it can ask for its package: the journal says why.
+// TestJournalOfHandshakesThatFail has a device whose connections fail before it can ask for its
+// package: the journal says why.
 func TestJournalOfHandshakesThatFail(t *testing.T) {
 	dir := t.TempDir()
 	_, err := command(t, "pki", "-dir", dir)
@@ -215,8 +216,9 @@ func (b slowBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p[:min(len(p), 16<<10)])
 }
 
-// TestFixedHostClient is the client of a device whose host is fixed: it puts a slash before the path that it was given,
-// speaks HTTP/1.0, follows no redirect, and takes whatever comes for firmware.
+// TestFixedHostClient is the client of a device whose host is fixed: it puts a slash before the
+// path that it was given, speaks HTTP/1.0, follows no redirect, and takes whatever comes for
+// firmware.
 func TestFixedHostClient(t *testing.T) {
 	s := startServer(t, "-data", t.TempDir())
 	startDevice(t, "fixed", s.coap(), device.Config{FixedHost: s.packages(), Transport: slow{}})

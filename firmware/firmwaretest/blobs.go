@@ -16,8 +16,8 @@ import (
 	"github.com/otago-iot/otago/firmware"
 )
 
-// RunBlobs checks that an implementation of firmware.Blobs keeps its promises, each in a subtest. open returns empty blobs; it
-// may be called often.
+// RunBlobs checks that an implementation of firmware.Blobs keeps its promises, each in a subtest.
+// open returns empty blobs; it may be called often.
 func RunBlobs(t *testing.T, open func(t *testing.T) firmware.Blobs) {
 	for _, c := range blobChecks {
 		t.Run(c.name, func(t *testing.T) {

@@ -114,7 +114,8 @@ func (d *Device) Version() string {
 	return d.version
 }
 
-// Log returns what was asked of the device, one line each: "uri coap://...", "push 4096", "execute", "reset", "cancel".
+// Log returns what was asked of the device, one line each: "uri coap://...", "push 4096",
+// "execute", "reset", "cancel".
 func (d *Device) Log() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -126,7 +127,8 @@ func (d *Device) note(format string, args ...any) {
 	d.log = append(d.log, fmt.Sprintf(format, args...))
 }
 
-// show changes State and Result and tells observers, as the script's habits demand, unless ctx ends in between.
+// show changes State and Result and tells observers, as the script's habits demand, unless ctx ends
+// in between.
 func (d *Device) show(ctx context.Context, state fsm.State, result fsm.Result) {
 	d.mu.Lock()
 	habits := d.script.Habits

@@ -8,22 +8,24 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Foreign is a package that waits in State Downloaded when the device boots first, and that the server never sent: one of an
-// earlier campaign, of another server, or put there by hand. Clients that keep State over a restart show it (Anjay's demo with
-// its marker file, otago's own), as does Wakaama's example, once its Object 5 was executed. A server that takes
-// Downloaded for its own package installs this one.
+// Foreign is a package that waits in State Downloaded when the device boots first, and that the
+// server never sent: one of an earlier campaign, of another server, or put there by hand. Clients
+// that keep State over a restart show it (Anjay's demo with its marker file, otago's own), as does
+// Wakaama's example, once its Object 5 was executed. A server that takes Downloaded for its own
+// package installs this one.
 //
-// A reset, a cancel or a restart with another version ends it; then the device takes packages like any other.
+// A reset, a cancel or a restart with another version ends it; then the device takes packages like
+// any other.
 type Foreign struct {
 	// Version runs once the package was executed; "" leaves what runs.
 	Version string
-	// Name and PkgVersion are 5/0/6 and 5/0/7, "" for a device without them. PkgVersion can say anything, also the version that
-	// the server is about to send.
+	// Name and PkgVersion are 5/0/6 and 5/0/7, "" for a device without them. PkgVersion can say
+	// anything, also the version that the server is about to send.
 	Name, PkgVersion string
 	// URI is what becomes of a Package URI that is written meanwhile.
 	URI ForeignURI
-	// Refusal is the answer to a URI that is refused and to a package that is pushed. Default: 4.00, as of Anjay; the
-	// specification allows 4.05 as well, which Zephyr gives to a push.
+	// Refusal is the answer to a URI that is refused and to a package that is pushed. Default:
+	// 4.00, as of Anjay; the specification allows 4.05 as well, which Zephyr gives to a push.
 	Refusal lwm2m.ResponseCode
 }
 
@@ -35,8 +37,9 @@ const (
 	RefusesURI ForeignURI = iota
 	// IgnoresURI answers 2.04 and does nothing, but 5/0/1 shows the new URI: Zephyr.
 	IgnoresURI
-	// TakesURI answers 2.04 and downloads, with State Downloaded all the while. Afterwards the package is the one that was
-	// downloaded; if that fails, the Result says how, and the foreign one is still there.
+	// TakesURI answers 2.04 and downloads, with State Downloaded all the while. Afterwards the
+	// package is the one that was downloaded; if that fails, the Result says how, and the foreign
+	// one is still there.
 	TakesURI
 )
 

@@ -46,8 +46,8 @@ func (l *pushLock) received(m *message) (*message, bool) {
 	return nil, true
 }
 
-// lingers returns when the push is given up: until then a device whose client has lost patience and taken another socket is
-// where it was, as it has only one thread.
+// lingers returns when the push is given up: until then a device whose client has lost patience and
+// taken another socket is where it was, as it has only one thread.
 func (l *pushLock) lingers() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -33,7 +33,8 @@ type option struct {
 	value  []byte
 }
 
-// parseMessage reads a datagram, whose bytes the message keeps. ok is false for what is none of CoAP.
+// parseMessage reads a datagram, whose bytes the message keeps. ok is false for what is none of
+// CoAP.
 func parseMessage(p []byte) (m *message, ok bool) {
 	if len(p) < 4 || p[0]>>6 != 1 || p[0]&15 > 8 || len(p) < 4+int(p[0]&15) {
 		return nil, false

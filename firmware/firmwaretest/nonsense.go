@@ -9,12 +9,13 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Nonsense is what a device answers to reads instead of the truth, by the paths of single resources of objects 3 and 5. The zero
-// value is none. It is for what is found in captures and reports: an Object 5 without a model whose State is 43 (Leshan's
-// console can make one), versions with a NUL at the end or empty (devices that send a fixed buffer), and answers without
-// content.
+// Nonsense is what a device answers to reads instead of the truth, by the paths of single resources
+// of objects 3 and 5. The zero value is none. It is for what is found in captures and reports: an
+// Object 5 without a model whose State is 43 (Leshan's console can make one), versions with a NUL
+// at the end or empty (devices that send a fixed buffer), and answers without content.
 type Nonsense struct {
-	// Values are read instead of what is there, or of nothing, whatever their types: a State of 99 or of "yes".
+	// Values are read instead of what is there, or of nothing, whatever their types: a State of 99
+	// or of "yes".
 	Values map[lwm2m.Path]lwm2m.Value
 	// NoContent is answered with 2.05 and neither a payload nor a format.
 	NoContent []lwm2m.Path
@@ -41,7 +42,8 @@ func (n Nonsense) instead(path lwm2m.Path, entries []lwm2m.Entry, err error) ([]
 	return said, err
 }
 
-// raw returns the paths of texts that are not UTF-8, which a client does not encode: what it sends instead is replaced on its way.
+// raw returns the paths of texts that are not UTF-8, which a client does not encode: what it sends
+// instead is replaced on its way.
 func (n Nonsense) raw() []lwm2m.Path {
 	var paths []lwm2m.Path
 	for _, p := range slices.SortedFunc(maps.Keys(n.Values), lwm2m.Path.Compare) {
@@ -65,7 +67,8 @@ func (n Nonsense) encodable(p lwm2m.Path) lwm2m.Value {
 // standIn is a text that is nowhere else: control characters only.
 func standIn(i, length int) string { return strings.Repeat(string(rune(0x0e+i%16)), length) }
 
-// models are object models by which the nonsense is right: a client does not encode a value of another type than its model's.
+// models are object models by which the nonsense is right: a client does not encode a value of
+// another type than its model's.
 func (n Nonsense) models() *lwm2m.Models {
 	models := new(lwm2m.Models)
 	for p, v := range n.Values {
@@ -87,8 +90,8 @@ func (n Nonsense) models() *lwm2m.Models {
 	return models
 }
 
-// OddVersions returns what devices are known to make of a version in 3/0/3 and 5/0/7, by what is odd about it, for
-// [Nonsense.Values].
+// OddVersions returns what devices are known to make of a version in 3/0/3 and 5/0/7, by what is
+// odd about it, for [Nonsense.Values].
 func OddVersions(version string) map[string]lwm2m.Value {
 	return map[string]lwm2m.Value{
 		"empty":          lwm2m.String(""),

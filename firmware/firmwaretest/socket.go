@@ -9,7 +9,8 @@ import (
 
 // wire is a habit that shows below LwM2M, in the messages themselves.
 type wire interface {
-	// received looks at a request before the client does. It answers the request itself, or drops it, if it does not pass it on.
+	// received looks at a request before the client does. It answers the request itself, or drops
+	// it, if it does not pass it on.
 	received(m *message) (answer *message, pass bool)
 	// sent looks at a message of the client's and may change it. It is lost if that returns false.
 	sent(m *message) bool
@@ -37,7 +38,8 @@ func (d *Device) wires() []wire {
 	return wires
 }
 
-// listen returns what makes the device's sockets, with the wires in between; they outlive a socket and a restart of the client.
+// listen returns what makes the device's sockets, with the wires in between; they outlive a socket
+// and a restart of the client.
 func (d *Device) listen(open func(context.Context) (net.PacketConn, error)) func(context.Context) (net.PacketConn, error) {
 	wires := d.wires()
 	if len(wires) == 0 {

@@ -47,7 +47,8 @@ type world struct {
 // scripted runs fn in a world with a device that follows script.
 func scripted(t *testing.T, script firmwaretest.Script, fn func(w *world), options ...func(*lwm2m.ClientConfig)) {
 	t.Helper()
-	// The answer to Execute is not to be overtaken by the next registration, which comes from another socket.
+	// The answer to Execute is not to be overtaken by the next registration, which comes from
+	// another socket.
 	script.Install.Time = max(script.Install.Time, time.Second)
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, net: simnet.New(1)}

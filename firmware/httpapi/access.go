@@ -25,10 +25,11 @@ const (
 
 // An Access is what a request asks for: an action, and what it is about. No answer goes beyond it.
 //
-// An empty Endpoint means every device there is, not none: who has rights on some devices only must be refused then. Lists and
-// event streams are about one device if ?endpoint= says so. An update brings its Endpoint and Image with it. One that does not
-// exist, or whose record is damaged, has none, so that who may not see all updates gets the same answer for it as for one of
-// somebody else.
+// An empty Endpoint means every device there is, not none: who has rights on some devices only must
+// be refused then. Lists and event streams are about one device if ?endpoint= says so. An update
+// brings its Endpoint and Image with it. One that does not exist, or whose record is damaged, has
+// none, so that who may not see all updates gets the same answer for it as for one of somebody
+// else.
 type Access struct {
 	Action   Action
 	Endpoint string // "": of all devices
@@ -36,8 +37,8 @@ type Access struct {
 	Image    string // id, if it is about one, or about updates to it
 }
 
-// ErrUnauthenticated is what an authorizer returns, see [New], if the request does not say who asks. It is answered
-// with 401.
+// ErrUnauthenticated is what an authorizer returns, see [New], if the request does not say who
+// asks. It is answered with 401.
 var ErrUnauthenticated = errors.New("httpapi: no valid credentials")
 
 // AllowAll allows everything to everybody who reaches the handler.
@@ -118,7 +119,8 @@ func (a *authorizer) check(asked *http.Request, access Access) error {
 	}
 }
 
-// again returns an error if the request, which was allowed, is not any more. While nobody can tell it is.
+// again returns an error if the request, which was allowed, is not any more. While nobody can tell
+// it is.
 func (a *authorizer) again(asked *http.Request, access Access) error {
 	err := a.check(asked, access)
 	if p := asProblem(err); p != nil && (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden) {
@@ -127,7 +129,8 @@ func (a *authorizer) again(asked *http.Request, access Access) error {
 	return nil
 }
 
-// call asks, and makes a problem of a refusal: the methods of its error are the caller's too, and may panic.
+// call asks, and makes a problem of a refusal: the methods of its error are the caller's too, and
+// may panic.
 func (a *authorizer) call(r *http.Request, access Access) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -22,8 +22,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// tenants authorizes: who shows the name of an endpoint may do everything with that device and with images, and "all" may do
-// everything. It notes what it was asked.
+// tenants authorizes: who shows the name of an endpoint may do everything with that device and with
+// images, and "all" may do everything. It notes what it was asked.
 type tenants struct {
 	mu    sync.Mutex
 	asked []Access
@@ -96,8 +96,8 @@ func (f *fleet) do(method, target, body, contentType, who string) *httptest.Resp
 	return w
 }
 
-// TestAccess has somebody with rights on one device make every call of the table, about that device, about another one, and about
-// none that exists. A call that is not listed fails the test.
+// TestAccess has somebody with rights on one device make every call of the table, about that
+// device, about another one, and about none that exists. A call that is not listed fails the test.
 func TestAccess(t *testing.T) {
 	const holder, start = `{"holder":"h"}`, `{"endpoint":"%s","image":"%s"}`
 	for key, call := range map[string]struct {
@@ -312,7 +312,8 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 	})
 }
 
-// TestKeysOfOthers: what keys others use makes no difference to one's own, and shows nothing of theirs.
+// TestKeysOfOthers: what keys others use makes no difference to one's own, and shows nothing of
+// theirs.
 func TestKeysOfOthers(t *testing.T) {
 	f := newFleet(t, Config{})
 	start := func(who, endpoint, key string) (int, string) {

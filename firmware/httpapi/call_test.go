@@ -119,7 +119,8 @@ func TestUpdateFromRequestToCancel(t *testing.T) {
 	s.start("dev", image) // the endpoint is free again
 }
 
-// TestLabelsAndDelete: an update shows its labels, is found by them, and is gone with its journal once it is deleted.
+// TestLabelsAndDelete: an update shows its labels, is found by them, and is gone with its journal
+// once it is deleted.
 func TestLabelsAndDelete(t *testing.T) {
 	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")

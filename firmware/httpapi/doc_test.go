@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocNamesWhatThereIs holds the package's page to the table of calls, and to the reasons of package fsm.
+// TestDocNamesWhatThereIs holds the package's page to the table of calls, and to the reasons of
+// package fsm.
 func TestDocNamesWhatThereIs(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)

@@ -18,8 +18,9 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// streamEvents sends the journal as server-sent events. A reader that is slow does not hold up others: the journal is
-// durable, so that each stream reads it at its own pace, and one that takes nothing for a heartbeat is dropped.
+// streamEvents sends the journal as server-sent events. A reader that is slow does not hold up
+// others: the journal is durable, so that each stream reads it at its own pace, and one that takes
+// nothing for a heartbeat is dropped.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) error {
 	after, err := resumeAfter(r, req.query)
 	if err != nil {
@@ -105,7 +106,8 @@ type stream struct {
 
 // run sends items until they or ctx end, and asks again at each heartbeat whether it may.
 func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Duration, again func() error) error {
-	// The first line tells the client at once that it is connected, and how long to wait before it comes back.
+	// The first line tells the client at once that it is connected, and how long to wait before it
+	// comes back.
 	if err := s.write([]byte("retry: 2000\n\n")); err != nil {
 		return err
 	}
@@ -168,8 +170,8 @@ type streams struct {
 	by   map[client]int
 }
 
-// A client is who may have a share of the event streams: behind a proxy, or with one token for all, only both together say who
-// it is.
+// A client is who may have a share of the event streams: behind a proxy, or with one token for all,
+// only both together say who it is.
 type client struct {
 	from    netip.Prefix
 	bearing string

@@ -125,7 +125,8 @@ func TestEventStreamsAreBounded(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond, "a stream that has ended makes room")
 }
 
-// pipes is a listener whose connections hold no byte: a reader that does not read blocks its writer at once.
+// pipes is a listener whose connections hold no byte: a reader that does not read blocks its writer
+// at once.
 type pipes struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -211,7 +212,8 @@ func TestHeartbeatsAndSlowReaders(t *testing.T) {
 	})
 }
 
-// TestEventsBehindMiddleware: what keeps answers back cannot have an event stream, and is told so before it begins.
+// TestEventsBehindMiddleware: what keeps answers back cannot have an event stream, and is told so
+// before it begins.
 func TestEventsBehindMiddleware(t *testing.T) {
 	for name, wrap := range map[string]func(http.Handler) http.Handler{
 		"a wrapper": func(h http.Handler) http.Handler {

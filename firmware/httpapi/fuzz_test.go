@@ -15,7 +15,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// FuzzHandler sends whatever to every call: the answer is never the server's fault, and an error is a problem document.
+// FuzzHandler sends whatever to every call: the answer is never the server's fault, and an error is
+// a problem document.
 func FuzzHandler(f *testing.F) {
 	db := memory.New()
 	images, err := firmware.OpenRepository(f.TempDir(), db, firmware.RepositoryConfig{})

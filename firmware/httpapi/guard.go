@@ -39,9 +39,10 @@ func trusted(origins []string) map[string]bool {
 	return set
 }
 
-// checkOrigin refuses what a page of another origin makes a browser send, whatever the method: no answer of this API is
-// meant for such a page, and an event stream costs. Pages of trusted origins are told that they may (CORS, see
-// https://fetch.spec.whatwg.org). Programs that are no browser send neither header.
+// checkOrigin refuses what a page of another origin makes a browser send, whatever the method: no
+// answer of this API is meant for such a page, and an event stream costs. Pages of trusted origins
+// are told that they may (CORS, see https://fetch.spec.whatwg.org). Programs that are no browser
+// send neither header.
 func (a *api) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	header := w.Header()
 	if len(a.origins) > 0 {
@@ -74,8 +75,9 @@ func (a *api) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	return newProblem(http.StatusForbidden, "foreign-origin", "Origin is "+clip(origin, 100))
 }
 
-// checkContentType holds a call to its media type. A call without a body takes a request without one: forms and scripts
-// of other pages cannot send DELETE, and their POST is refused by its origin; a body of another type is refused here.
+// checkContentType holds a call to its media type. A call without a body takes a request without
+// one: forms and scripts of other pages cannot send DELETE, and their POST is refused by its
+// origin; a body of another type is refused here.
 func checkContentType(r *http.Request, want string) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil

@@ -16,15 +16,16 @@ import (
 type Config struct {
 	// MaxImage bounds an uploaded image, in bytes. Default 1 GiB.
 	MaxImage int64
-	// MaxStreams bounds the event streams that are open at once. One client, which is an address with what it shows as
-	// Authorization, may have a quarter of them; an IPv6 network of 64 bits counts as one address. Default 100.
+	// MaxStreams bounds the event streams that are open at once. One client, which is an address
+	// with what it shows as Authorization, may have a quarter of them; an IPv6 network of 64 bits
+	// counts as one address. Default 100.
 	MaxStreams int
-	// Heartbeat is the pause between two signs of life in an event stream, and the time that a reader has to accept a
-	// line. Default 15 s.
+	// Heartbeat is the pause between two signs of life in an event stream, and the time that a
+	// reader has to accept a line. Default 15 s.
 	Heartbeat time.Duration
-	// TrustedOrigins are the origins, such as https://ops.example.com, of pages on other hosts that may use the API from a
-	// browser, with the credentials that it has (CORS). No value stands for all. Default:
-	// only pages of the API's own host may.
+	// TrustedOrigins are the origins, such as https://ops.example.com, of pages on other hosts that
+	// may use the API from a browser, with the credentials that it has (CORS). No value stands for
+	// all. Default: only pages of the API's own host may.
 	TrustedOrigins []string
 	// Logger gets what goes wrong inside; clients get only its category. Default: silent.
 	Logger *slog.Logger
@@ -46,17 +47,20 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// New returns the API of a manager. A program can mount it under any prefix: the calls start at the first /api/v1/ of the path.
+// New returns the API of a manager. A program can mount it under any prefix: the calls start at the
+// first /api/v1/ of the path.
 //
-// authorize decides about each request; [AllowAll] is for a handler that only operators can reach. An error that matches
-// [ErrUnauthenticated] is answered with 401, any other with 403; its text is not sent. authorize gets the request without its
-// body, and has 10 seconds; if it takes longer or panics, the request is refused.
+// authorize decides about each request; [AllowAll] is for a handler that only operators can reach.
+// An error that matches [ErrUnauthenticated] is answered with 401, any other with 403; its text is
+// not sent. authorize gets the request without its body, and has 10 seconds; if it takes longer or
+// panics, the request is refused.
 //
 // The error says which argument or field of config cannot work, and why.
 //
-// The handler limits its own waits for bodies and readers by the deadlines of http.ResponseController. Middleware between the
-// server and the handler must not hide them (see its documentation on Unwrap), as http.TimeoutHandler does. The server must
-// limit the waits for headers, for the next request, for handshakes, and for what it reads without a handler (its
+// The handler limits its own waits for bodies and readers by the deadlines of
+// http.ResponseController. Middleware between the server and the handler must not hide them (see
+// its documentation on Unwrap), as http.TimeoutHandler does. The server must limit the waits for
+// headers, for the next request, for handshakes, and for what it reads without a handler (its
 // ReadTimeout), and the number of connections; that of [firmware.NewHTTPServer] does.
 func New(m *firmware.Manager, authorize func(*http.Request, Access) error, config Config) (http.Handler, error) {
 	switch {

@@ -20,10 +20,12 @@ type holdBody struct {
 	Until  *string `json:"until"`
 }
 
-// rfc3339 leaves out what only time.Parse takes for RFC 3339, such as an hour of one digit and a comma before a fraction.
+// rfc3339 leaves out what only time.Parse takes for RFC 3339, such as an hour of one digit and a
+// comma before a fraction.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):\d\d)$`)
 
-// parse returns the hold. The names of its fields start with in, for the problem of one that is wrong.
+// parse returns the hold. The names of its fields start with in, for the problem of one that is
+// wrong.
 func (b holdBody) parse(in string) (fsm.Hold, error) {
 	h := fsm.Hold{Holder: b.Holder, Reason: b.Reason}
 	if problem := checkHolder(b.Holder); problem != "" {
@@ -57,7 +59,8 @@ func checkHolder(holder string) string {
 	return names.Check(holder, 1, fsm.MaxHolder)
 }
 
-// holdRefused names the field of a hold in which the manager found what is wrong with it. in is as for parse.
+// holdRefused names the field of a hold in which the manager found what is wrong with it. in is as
+// for parse.
 func holdRefused(err error, in string) error {
 	wrong, ok := errors.AsType[*firmware.RequestError](err)
 	switch {

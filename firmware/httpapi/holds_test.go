@@ -205,7 +205,8 @@ func TestOrdersForAnUpdateThatHasEnded(t *testing.T) {
 	}
 }
 
-// stored puts an update into the store whose device was led to the write of the Package URI, and, if executed, to Execute.
+// stored puts an update into the store whose device was led to the write of the Package URI, and,
+// if executed, to Execute.
 func (s *service) stored(id, image string, executed bool) {
 	s.t.Helper()
 	now := time.Now().Add(-time.Minute).UTC().Truncate(time.Microsecond)

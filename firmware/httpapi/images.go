@@ -41,8 +41,8 @@ func (a *api) deleteImage(w http.ResponseWriter, r *http.Request, req request) e
 	return nil
 }
 
-// addImage streams the body into the repository. The same bytes under the same name and version are the same image, so
-// that a repeated upload is harmless.
+// addImage streams the body into the repository. The same bytes under the same name and version are
+// the same image, so that a repeated upload is harmless.
 func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) error {
 	image := firmware.Image{Name: req.query.get("name"), Version: req.query.get("version")}
 	if image.Version == "" {

@@ -110,7 +110,8 @@ type page struct {
 	Next  string `json:"next,omitempty"`
 }
 
-// writePage sends the first limit items of a sequence that was asked for one more. A damaged record has its place in it.
+// writePage sends the first limit items of a sequence that was asked for one more. A damaged record
+// has its place in it.
 func writePage[R, V any](
 	w http.ResponseWriter, limit int, kind string, records iter.Seq2[R, error], key func(R) string, view func(R) V,
 ) error {

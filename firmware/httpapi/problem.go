@@ -80,8 +80,8 @@ func unauthenticated() *problem {
 	return p
 }
 
-// asProblem translates the errors of the manager and its store, once for all calls. Nil means that the error is the
-// handler's own and nobody else's business.
+// asProblem translates the errors of the manager and its store, once for all calls. Nil means that
+// the error is the handler's own and nobody else's business.
 func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p

@@ -39,7 +39,8 @@ func parseQuery(r *http.Request, known []string) (query, error) {
 			return nil, invalidQuery(name, name+" is given more than once")
 		}
 	}
-	// An empty one would select everything, and ask for the right to that, where a page has forgotten to fill it in.
+	// An empty one would select everything, and ask for the right to that, where a page has
+	// forgotten to fill it in.
 	if values.Has("endpoint") {
 		if problem := names.Check(values.Get("endpoint"), 1, maxEndpoint); problem != "" {
 			return nil, invalidQuery("endpoint", "endpoint "+problem)
@@ -59,7 +60,8 @@ func (q query) get(name string) string { return url.Values(q).Get(name) }
 // has reports whether a parameter is there, be it empty.
 func (q query) has(name string) bool { return url.Values(q).Has(name) }
 
-// labels returns the labels that an update must have: each parameter label is a name, =, and a value.
+// labels returns the labels that an update must have: each parameter label is a name, =, and a
+// value.
 func (q query) labels() (map[string]string, error) {
 	labels := make(map[string]string)
 	for _, label := range q["label"] {

@@ -36,12 +36,14 @@ type call struct {
 	action      Action
 	contentType string   // of the body; "" for calls without one
 	query       []string // the parameters that it knows
-	// read takes from the body what the access is about. Who asks is not known yet. Nil where path and query say it.
+	// read takes from the body what the access is about. Who asks is not known yet. Nil where path
+	// and query say it.
 	read  func(http.ResponseWriter, *http.Request, *request) error
 	serve func(http.ResponseWriter, *http.Request, request) error
 }
 
-// route is a path and its calls by method. A segment in braces is a variable; a last segment "..." takes all that follows.
+// route is a path and its calls by method. A segment in braces is a variable; a last segment "..."
+// takes all that follows.
 type route struct {
 	path  string
 	calls map[string]*call

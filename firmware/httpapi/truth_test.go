@@ -46,8 +46,9 @@ func endings(t *testing.T) []ending {
 	return all
 }
 
-// TestTruthTable stores every ending that the truth table has, and looks at it through the API: in whatever store it was,
-// outcome, result and reason come back, the state is idle, and it is found by its outcome.
+// TestTruthTable stores every ending that the truth table has, and looks at it through the API: in
+// whatever store it was, outcome, result and reason come back, the state is idle, and it is found
+// by its outcome.
 func TestTruthTable(t *testing.T) {
 	all := endings(t)
 	require.Greater(t, len(all), 10)

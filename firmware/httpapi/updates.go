@@ -103,7 +103,8 @@ func (d *duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// readStart reads what POST /api/v1/updates asks for. That it is wrong tells nothing that this package's page does not.
+// readStart reads what POST /api/v1/updates asks for. That it is wrong tells nothing that this
+// package's page does not.
 func readStart(w http.ResponseWriter, r *http.Request, req *request) error {
 	key, err := idempotencyKey(r)
 	if err != nil {
@@ -117,7 +118,8 @@ func readStart(w http.ResponseWriter, r *http.Request, req *request) error {
 		return err
 	}
 	if key != "" {
-		// Each endpoint has keys of its own, so that nobody learns, or takes, those of who has rights on others.
+		// Each endpoint has keys of its own, so that nobody learns, or takes, those of who has
+		// rights on others.
 		sum := sha256.Sum256([]byte(body.Endpoint + "\x00" + key))
 		req.start.Key = hex.EncodeToString(sum[:])
 	}

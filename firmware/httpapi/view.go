@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// The types of this file are the JSON that clients get. They are apart from the stored records, so that neither binds the
-// other.
+// The types of this file are the JSON that clients get. They are apart from the stored records, so
+// that neither binds the other.
 
 // instant is a time as precise as those of the stores, so that clients can compare any two.
 func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
