@@ -164,7 +164,7 @@ func TestCancelWhileRestarting(t *testing.T) {
 		u, err = w.mgr.Get(w.ctx, u.ID)
 		require.NoError(t, err)
 		require.Equal(t, fsm.MayStillInstall, u.Machine.MayStill, w.journal(u.ID))
-		require.Contains(t, w.find(u.ID, "cancelled").Detail, `version "1.1.0"`)
+		require.Contains(t, w.find(u.ID, firmware.EventAfterEnd).Detail, `version "1.1.0"`)
 	})
 }
 
