@@ -44,7 +44,7 @@ const siegeDelay = 100 * time.Millisecond
 
 var siegeBody = bodyOf(3000)
 
-// siegeHandler answers at once, but for what is asked of it by strangers: that takes 5 s.
+// siegeHandler answers at once, except unverified peers: that takes 5 s.
 func siegeHandler(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	switch r.Path() {
 	case "/slow":
@@ -254,9 +254,9 @@ func TestForgedFloods(t *testing.T) {
 	}
 }
 
-// TestStrangerInAFlood has a device that nobody knows register over UDP while others
+// TestUnknownDeviceInAFlood has a device that is not known yet register over UDP while others
 // do as if they would: it gets in.
-func TestStrangerInAFlood(t *testing.T) {
+func TestUnknownDeviceInAFlood(t *testing.T) {
 	inSiege(t, coap.Config{}, func(t *testing.T, s *siege) {
 		put := request(con, codes.PUT, 1, "rd")
 		stop := s.flood(1000, func(uint32) []message.Message {

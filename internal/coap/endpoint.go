@@ -47,7 +47,7 @@ type Endpoint struct {
 	closed  bool
 	servers []server
 	streams map[*stream]struct{}
-	mute    [groups]list.List // of *stream: nobody has made a request there yet, the oldest first
+	mute    [groups]list.List // of *stream: without a request so far, the oldest first
 }
 
 // server is a socket with its reader. Close ends it at once; Done is closed when it has ended.

@@ -44,7 +44,7 @@ func TestUploadThatGivesWay(t *testing.T) {
 		{"", "xy", "abcd", "x"},
 	} {
 		t.Run(test.begun+"_"+test.going+"_"+test.fresh, func(t *testing.T) {
-			// Six of the ten are for strangers.
+			// Six of the ten are for unverified peers.
 			cfg := coap.Config{MaxBody: 1 << 20, Bounds: coap.Bounds{Uploads: 10, PeerUploads: 10}}
 			inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
 				u := &uploader{raw: r, next: map[string]uint32{}}

@@ -11,7 +11,7 @@ import (
 )
 
 // nat stands between a client and a server, and gives the client another
-// address when it is told to: with the next datagram that the client sends.
+// address on demand: with the next datagram that the client sends.
 type nat struct {
 	front  *net.UDPConn // where the client sends to
 	server netip.AddrPort

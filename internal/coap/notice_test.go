@@ -34,7 +34,7 @@ func (n *told) words() []string {
 	return append([]string(nil), n.all...)
 }
 
-// A peer answers a push, each message in its own way: what becomes of it is told
+// A peer answers a push, each message in its own way: what happens to it is reported
 // in order, and only what is new.
 func TestNotices(t *testing.T) {
 	const lost, busy, empty = "lost", "busy", "acknowledged"
@@ -109,7 +109,7 @@ func TestNoticeSentWaitsForTheTurn(t *testing.T) {
 	})
 }
 
-// A request may be cancelled where it is told that the peer is silent.
+// A request may be cancelled where its Notice says that the peer is silent.
 func TestCancelInNotice(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		begun := make(chan *coap.Call, 1)

@@ -11,7 +11,7 @@ import "time"
 //
 // where k tries failed, because the message or its reply was lost, before the one that succeeded;
 // t(i) = ACK_TIMEOUT * (1 + r/2) * 2^i with a random r for each block; and after MAX_RETRANSMIT = 4
-// doublings i begins anew with another r, since a transfer does not end for one round without
+// doublings i begins again with another r, since a transfer does not end for one round without
 // reply. The time of the transfer is the sum over its blocks.
 //
 // It knows nothing of the code under test. lostUp and lostDown tell the fate

@@ -150,7 +150,7 @@ func TestRepeatedBlockIsRefused(t *testing.T) {
 							require.ErrorIs(t, got.err, ErrTimeout)
 							require.Equal(t, someBody, d.whole)
 						case d.lock > 0 && lost.ofPeer && at == 0:
-							// The lock ends before patience does, and the body begins anew.
+							// The lock ends in time, and the body begins again.
 							require.Equal(t, someBody, d.whole)
 							require.Less(t, got.took, 6*time.Minute)
 						case name == "took it" && lost.ofPeer:

@@ -136,7 +136,7 @@ var (
 
 // TestFunctionsHaveReturned has a function of a user take 2 s, or a minute, while the
 // endpoint is closed, or ceases to serve. In the first case it has returned when that
-// has; in the second an operator is told. In both none is called later.
+// has; in the second that is logged. In both none is called later.
 func TestFunctionsHaveReturned(t *testing.T) {
 	for _, takes := range []time.Duration{2 * time.Second, time.Minute} {
 		for _, how := range []string{"Close", "Serve"} {
@@ -185,7 +185,7 @@ func TestFunctionsHaveReturned(t *testing.T) {
 }
 
 // TestFunctionsThatPanic has a function of a user panic. That is logged, is answered
-// by 5.00 where an answer depends on it, and disturbs nobody else.
+// by 5.00 where an answer depends on it, and disturbs no other.
 func TestFunctionsThatPanic(t *testing.T) {
 	for _, name := range slices.Concat(serverFunctions, requestFunctions) {
 		t.Run(name, func(t *testing.T) {
@@ -282,7 +282,7 @@ func TestFunctionsOfHandshakes(t *testing.T) {
 			if crash {
 				if name == "HandshakeFailed" {
 					require.ErrorIs(t, <-failed, dtls.ErrHandshake)
-				} // else nobody tells it
+				} // else it does not learn
 				require.Eventually(t, func() bool { return bytes.Contains([]byte(server.logged.String()), []byte(name+" panicked")) }, 10*time.Second, time.Millisecond)
 			}
 			server.stop()

@@ -635,7 +635,7 @@ func TestDownloadFaults(t *testing.T) {
 	}
 }
 
-// A body that is collected in memory begins anew when it has changed. A block that was acknowledged
+// A body that is collected in memory begins again when it has changed. A block that was acknowledged
 // and then did not come is asked for again, but not for ever.
 func TestAcknowledgedBlockThatDoesNotCome(t *testing.T) {
 	body := bodyOf(3 * 1024)

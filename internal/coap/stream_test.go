@@ -343,7 +343,7 @@ func TestStreamHostile(t *testing.T) {
 	}
 }
 
-// TestConnectionsThatSayNothing has strangers take all places for connections: who has made a
+// TestConnectionsThatSayNothing has unknown peers take all places for connections: who has made a
 // request keeps his, and one of those who have not gives way for each newcomer, unless it came a
 // moment ago.
 func TestConnectionsThatSayNothing(t *testing.T) {

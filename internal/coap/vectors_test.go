@@ -249,7 +249,7 @@ func TestExchangesAsClient(t *testing.T) {
 					r.send(reply)
 				}
 				if !whole || v.Error == "etag_changed" {
-					// It goes on: with the next block, or anew from the first.
+					// It goes on: with the next block, or again from the first.
 					m := r.receive()
 					if v.Error == "etag_changed" {
 						require.Equal(t, "0/0/1024", shorthand(m.Options, message.Block2))
