@@ -42,7 +42,7 @@ func TestReadmeNamesWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestGuides: each Go snippet of a guide is part of a Go file, so that it compiles. Indentation does not count.
+// TestGuides: each Go snippet of doc/testing.md is part of a Go file, so that it compiles. Indentation does not count.
 func TestGuides(t *testing.T) {
 	flat := func(text string) string {
 		lines := strings.Split(text, "\n")
@@ -60,8 +60,7 @@ func TestGuides(t *testing.T) {
 		}
 		return err
 	}))
-	guides, err := filepath.Glob("doc/*.md")
-	require.NoError(t, err)
+	guides := []string{"doc/testing.md"}
 	snippets := 0
 	for _, guide := range guides {
 		text, err := os.ReadFile(guide)
