@@ -13,33 +13,38 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Blobs keeps the bytes of images: in a folder ([OpenFolder]), or elsewhere, such as in an object store. A blob is named by
-// the SHA-256 of its bytes, as 64 hexadecimal digits in lower case. Its bytes never change, so to put it again repairs it.
-// Package firmwaretest has a suite that every implementation passes (RunBlobs).
+// Blobs keeps the bytes of images: in a folder ([OpenFolder]), or elsewhere, such as in an object
+// store. A blob is named by the SHA-256 of its bytes, as 64 hexadecimal digits in lower case. Its
+// bytes never change, so to put it again repairs it. Package firmwaretest has a suite that every
+// implementation passes (RunBlobs).
 //
-// Put and Delete are called for one digest one after the other, all else from several goroutines. A call returns soon after its
-// ctx has ended. The [Repository] ends the ctx of a call that has moved no byte for a minute, goes on without a call that does
-// not return even then, and makes no more calls while 64 of these have not returned.
+// Put and Delete are called for one digest one after the other, all else from several goroutines. A
+// call returns soon after its ctx has ended. The [Repository] ends the ctx of a call that has moved
+// no byte for a minute, goes on without a call that does not return even then, and makes no more
+// calls while 64 of these have not returned.
 type Blobs interface {
-	// Put stores all of body under digest, in place of what is there. When it returns nil the blob survives a failure of power,
-	// and is what every later Open reads. After an error, or a crash, Open reads what was there before, or all of body, or
-	// reports that there is nothing: never a part. body is valid until Put returns; it can be read several times, and at
-	// several offsets at once.
+	// Put stores all of body under digest, in place of what is there. When it returns nil the blob
+	// survives a failure of power, and is what every later Open reads. After an error, or a crash,
+	// Open reads what was there before, or all of body, or reports that there is nothing: never a
+	// part. body is valid until Put returns; it can be read several times, and at several offsets
+	// at once.
 	Put(ctx context.Context, digest string, body *io.SectionReader) error
-	// Open returns the bytes of a blob from offset on, which is at least 0 and less than their number. The caller reads them
-	// from one goroutine, ends ctx when it wants no more of them, and closes them. A blob that is not there is an error that
-	// matches fs.ErrNotExist, and no other error does.
+	// Open returns the bytes of a blob from offset on, which is at least 0 and less than their
+	// number. The caller reads them from one goroutine, ends ctx when it wants no more of them, and
+	// closes them. A blob that is not there is an error that matches fs.ErrNotExist, and no other
+	// error does.
 	Open(ctx context.Context, digest string, offset int64) (io.ReadCloser, error)
 	// Delete removes a blob. One that is not there is no error.
 	Delete(ctx context.Context, digest string) error
 }
 
-// NewRepository returns a repository of images whose bytes are in blobs, and whose records are in s. Blobs belong to one
-// store and one process.
+// NewRepository returns a repository of images whose bytes are in blobs, and whose records are in
+// s. Blobs belong to one store and one process.
 //
-// The repository copies an image to a file in RepositoryConfig.Spool before a device gets it, once for however many devices
-// get it at the same time, and checks its size and digest. A download by HTTP begins while the copy is made, and gets the last
-// byte only when the digest is right; deliveries by CoAP wait for the whole copy. The error says what of cfg cannot work.
+// The repository copies an image to a file in RepositoryConfig.Spool before a device gets it, once
+// for however many devices get it at the same time, and checks its size and digest. A download by
+// HTTP begins while the copy is made, and gets the last byte only when the digest is right;
+// deliveries by CoAP wait for the whole copy. The error says what of cfg cannot work.
 func NewRepository(blobs Blobs, s store.Store, cfg RepositoryConfig) (*Repository, error) {
 	if f, ok := blobs.(*folder); ok {
 		return newRepository(f.dir, f.files, nil, s, cfg)
@@ -96,7 +101,8 @@ func (r watchedReader) ReadAt(b []byte, off int64) (int, error) {
 // left counts the calls of Blobs that were left behind.
 type left struct{ atomic.Int32 }
 
-// call runs fn in a goroutine, holds l until fn has returned, and returns its error, or that of ctx if fn does not return.
+// call runs fn in a goroutine, holds l until fn has returned, and returns its error, or that of ctx
+// if fn does not return.
 func (c *left) call(ctx context.Context, l *held, fn func() error) error {
 	if n := c.Load(); n >= maxLeft {
 		return fmt.Errorf("firmware: %d calls of the store of images have not returned", n)

@@ -14,9 +14,9 @@ import (
 	"github.com/otago-iot/otago/internal/work"
 )
 
-// OpenFolder returns Blobs that are files of dir, which it makes if needed, together with the folders above it. Files are
-// readable for their owner only. What uploads left that did not end is removed. dir belongs to one process; the error says
-// also that no file can be made in it.
+// OpenFolder returns Blobs that are files of dir, which it makes if needed, together with the
+// folders above it. Files are readable for their owner only. What uploads left that did not end is
+// removed. dir belongs to one process; the error says also that no file can be made in it.
 func OpenFolder(dir string) (Blobs, error) { return openFolder(dir, disk.Files{}) }
 
 func openFolder(dir string, files disk.Files) (*folder, error) {
@@ -44,7 +44,8 @@ func openFolder(dir string, files disk.Files) (*folder, error) {
 // uploadPattern names files that are being written.
 const uploadPattern = "upload-*.tmp"
 
-// writable says why no file can be made in a folder. A disk that is full does not count: room can be made.
+// writable says why no file can be made in a folder. A disk that is full does not count: room can
+// be made.
 func writable(dir string) error {
 	f, err := os.CreateTemp(dir, uploadPattern)
 	if err != nil {
@@ -56,7 +57,8 @@ func writable(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// escapeGlob makes a directory's name match itself; where a backslash is a separator it cannot escape.
+// escapeGlob makes a directory's name match itself; where a backslash is a separator it cannot
+// escape.
 func escapeGlob(dir string) string {
 	if filepath.Separator == '\\' {
 		return dir

@@ -15,11 +15,12 @@ import (
 	"time"
 )
 
-// mirrorTries is how often a copy is taken up again that has moved no byte, after pauses of 1, 2, 4 s.
+// mirrorTries is how often a copy is taken up again that has moved no byte, after pauses of 1, 2, 4
+// s.
 const mirrorTries = 4
 
-// A mirror is a copy of a blob in a file, which a goroutine fills from its start while others read it. Its last byte can be
-// read once all bytes are there and have the right digest.
+// A mirror is a copy of a blob in a file, which a goroutine fills from its start while others read
+// it. Its last byte can be read once all bytes are there and have the right digest.
 type mirror struct {
 	r    *Repository
 	img  Image
@@ -55,7 +56,8 @@ func (r *Repository) newMirror(img Image) (*mirror, error) {
 	return m, nil
 }
 
-// revive goes on with a copy that has failed: where it was or, if its bytes were wrong, from the start.
+// revive goes on with a copy that has failed: where it was or, if its bytes were wrong, from the
+// start.
 func (m *mirror) revive() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,7 +122,8 @@ func (m *mirror) copied() int64 {
 	return m.have
 }
 
-// copy copies what is not there yet, and says what is wrong with the blob, or why it cannot be read.
+// copy copies what is not there yet, and says what is wrong with the blob, or why it cannot be
+// read.
 func (m *mirror) copy(ctx context.Context, run int) error {
 	damaged := func(problem string, args ...any) error {
 		return fmt.Errorf("%w: image %s: its bytes %s", ErrDamaged, m.img.ID, fmt.Sprintf(problem, args...))
@@ -268,7 +271,8 @@ func (m *mirror) ready() bool {
 	return m.whole
 }
 
-// whenThere has fn called once the first bytes can be read, or with the error of a run that has ended before.
+// whenThere has fn called once the first bytes can be read, or with the error of a run that has
+// ended before.
 func (m *mirror) whenThere(want int64, fn func(error)) {
 	m.mu.Lock()
 	want = min(want, m.img.Size)

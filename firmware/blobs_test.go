@@ -204,7 +204,8 @@ func TestRepositoryElsewhere(t *testing.T) {
 	require.Equal(t, []string{img.SHA256}, files(t, spool))
 }
 
-// inBucket runs fn with a repository over a bucket that has one image of size bytes, in virtual time.
+// inBucket runs fn with a repository over a bucket that has one image of size bytes, in virtual
+// time.
 func inBucket(t *testing.T, size int, fn func(t *testing.T, r *firmware.Repository, b *bucket, img firmware.Image)) {
 	t.Helper()
 	spool := t.TempDir()
@@ -223,8 +224,8 @@ func inBucket(t *testing.T, size int, fn func(t *testing.T, r *firmware.Reposito
 	require.Empty(t, files(t, spool))
 }
 
-// TestBlobsMisbehave has reading an image go wrong in every way. The last byte is read only of an image whose bytes are right;
-// what may pass is no damage, and passes.
+// TestBlobsMisbehave has reading an image go wrong in every way. The last byte is read only of an
+// image whose bytes are right; what may pass is no damage, and passes.
 func TestBlobsMisbehave(t *testing.T) {
 	const size = 200_000
 	broken := errors.New("the bucket is away")
@@ -330,8 +331,8 @@ func TestBlobsMisbehave(t *testing.T) {
 // errPasses stands for an error that is no damage.
 var errPasses = errors.New("an error that may pass")
 
-// TestBlobsLeftBehind has calls hang that do not end with their context: they end by themselves at last, meanwhile nothing else is
-// done to their blob, and there are not too many of them.
+// TestBlobsLeftBehind has calls hang that do not end with their context: they end by themselves at
+// last, meanwhile nothing else is done to their blob, and there are not too many of them.
 func TestBlobsLeftBehind(t *testing.T) {
 	inBucket(t, 1000, func(t *testing.T, r *firmware.Repository, b *bucket, img firmware.Image) {
 		hung := make(chan struct{})

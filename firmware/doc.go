@@ -25,11 +25,11 @@
 //
 // # Logs
 //
-// A log line has a constant message and these fields, with the same names wherever they occur, also in
-// package lwm2m: endpoint; update and image, which are ids; version; outcome, reason and result, as in
-// the HTTP API; error. Others are address, identity and transport of a device, protocol of a download,
-// function of a function of the program that panicked or hangs, seq of a journal line, and took, a
-// duration. The start and the end of an update are lines of level info.
+// A log line has a constant message and these fields, with the same names wherever they occur, also
+// in package lwm2m: endpoint; update and image, which are ids; version; outcome, reason and result,
+// as in the HTTP API; error. Others are address, identity and transport of a device, protocol of a
+// download, function of a function of the program that panicked or hangs, seq of a journal line,
+// and took, a duration. The start and the end of an update are lines of level info.
 //
 // The device's end of an update is package firmware/device, which neither needs this package nor is
 // needed by it.

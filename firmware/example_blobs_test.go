@@ -19,8 +19,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// An objectStore is Blobs in an object store with an API like that of S3: PUT, GET with a Range, DELETE. A real one signs its
-// requests.
+// An objectStore is Blobs in an object store with an API like that of S3: PUT, GET with a Range,
+// DELETE. A real one signs its requests.
 type objectStore struct{ bucket string }
 
 func (s objectStore) do(ctx context.Context, method, digest string, body io.Reader, size, offset int64) (*http.Response, error) {

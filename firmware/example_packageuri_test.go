@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// Devices download from a CDN that checks a signature and an end. Devices that do not speak HTTPS are pushed to, as there is
-// no Delivery.
+// Devices download from a CDN that checks a signature and an end. Devices that do not speak HTTPS
+// are pushed to, as there is no Delivery.
 func ExampleManagerConfig_packageURI() {
 	secret := []byte("the secret that the CDN knows")
 	packageURI := func(_ context.Context, u firmware.Update, p firmware.Protocol) (string, error) {

@@ -26,13 +26,15 @@ const DefaultMaxSize = 1 << 30
 
 // RepositoryConfig is the configuration of a [Repository]. Its zero value works.
 type RepositoryConfig struct {
-	// MaxSize is how many bytes an image may have. Default: DefaultMaxSize, which is also the most that CoAP can carry.
+	// MaxSize is how many bytes an image may have. Default: DefaultMaxSize, which is also the most
+	// that CoAP can carry.
 	MaxSize int64
-	// Spool is a folder for copies of images whose bytes are not in a folder of this machine: of each image that is being
-	// uploaded, or delivered. It has room for these. Default: os.TempDir(). [OpenRepository] needs none.
+	// Spool is a folder for copies of images whose bytes are not in a folder of this machine: of
+	// each image that is being uploaded, or delivered. It has room for these. Default:
+	// os.TempDir(). [OpenRepository] needs none.
 	Spool string
-	// Logger receives what an operator should know, such as an image that is read again because reading it has failed. Default:
-	// nothing is logged.
+	// Logger receives what an operator should know, such as an image that is read again because
+	// reading it has failed. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -42,16 +44,18 @@ var (
 	ErrEmpty = errors.New("firmware: image is empty")
 	// ErrTooLarge: an image with more bytes than RepositoryConfig.MaxSize.
 	ErrTooLarge = errors.New("firmware: image is too large")
-	// ErrDamaged: an image's file is missing, or its bytes are not those that were added. To add them again heals it, also for
-	// those who have the image open.
+	// ErrDamaged: an image's bytes are missing, or are not those that were added. Adding the bytes
+	// again repairs the image, also for open packages.
 	ErrDamaged = errors.New("firmware: image is damaged")
 )
 
-// A Repository keeps images: a record in a store and, named by its digest, a blob, which images with the same bytes share.
-// [OpenRepository] has the blobs in a folder, [NewRepository] anywhere. A [Delivery] serves them to devices.
+// A Repository keeps images: a record in a store and, named by its digest, a blob, which images
+// with the same bytes share. [OpenRepository] has the blobs in a folder, [NewRepository] anywhere.
+// A [Delivery] serves them to devices.
 //
-// A blob becomes durable before the record that refers to it, so that every record has its blob, whatever the moment of a
-// crash. A blob without a record, which a crash may leave, is harmless and is replaced when its bytes are added again.
+// A blob becomes durable before the record that refers to it, so that every record has its blob,
+// whatever the moment of a crash. A blob without a record, which a crash may leave, is harmless and
+// is replaced when its bytes are added again.
 type Repository struct {
 	dir   string // of the blobs, or RepositoryConfig.Spool
 	disk  disk.Files
@@ -68,8 +72,8 @@ type Repository struct {
 	verified map[string]fs.FileInfo    // digests whose file was read, or written, by this process, and how it was then
 }
 
-// OpenRepository returns a repository of images whose bytes are files of dir, as [OpenFolder] makes it, and whose records are
-// in s. A folder belongs to one store and one process.
+// OpenRepository returns a repository of images whose bytes are files of dir, as [OpenFolder] makes
+// it, and whose records are in s. A folder belongs to one store and one process.
 func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repository, error) {
 	return openRepository(dir, s, cfg, disk.Files{})
 }
@@ -117,8 +121,9 @@ func (r *Repository) List(ctx context.Context, q store.ImageQuery) iter.Seq2[Ima
 	return r.db.Images(ctx, q)
 }
 
-// Delete removes an image, and its file if no other image has the same bytes. The error is store.ErrNotFound or, as
-// a *store.UpdateError with store.ErrInUse while an active update needs the image.
+// Delete removes an image, and its file if no other image has the same bytes. The error is
+// store.ErrNotFound or, as a *store.UpdateError with store.ErrInUse while an active update needs
+// the image.
 func (r *Repository) Delete(ctx context.Context, id string) error {
 	img, err := r.db.Image(ctx, id)
 	if err != nil {
@@ -164,7 +169,7 @@ func (r *Repository) removeUnused(ctx context.Context, l *held, digest string) e
 
 func (r *Repository) path(digest string) string { return filepath.Join(r.dir, digest) }
 
-// imageID names an image by all that makes it what it is, so that the same one has the same id everywhere.
+// imageID derives the id of an image from its name, version and digest.
 func imageID(name, version, digest string) string {
 	h := sha256.New()
 	for _, part := range []string{name, version, digest} {

@@ -16,20 +16,21 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Add reads an image's bytes to their end and stores them under the name and version of img, whose other fields are
-// ignored. It returns the image once it is durable. The same name, version and bytes again return the same image, with a
-// file that is new: what became of the old one does not matter.
+// Add reads an image's bytes to their end and stores them under the name and version of img, whose
+// other fields are ignored. It returns the image once it is durable. Adding the same name, version
+// and bytes again returns the same image and writes the bytes again, which repairs a damaged file.
 //
-// The error is ErrEmpty, ErrTooLarge, store.ErrInvalid if the version is empty or name or version have a control character or
-// more than 255 bytes, store.ErrVersionTaken if other bytes have that name and version, store.ErrNoSpace if the disk is full,
-// or that of body. Nothing is then left of the bytes.
+// The error is ErrEmpty, ErrTooLarge, store.ErrInvalid if the version is empty or name or version
+// have a control character or more than 255 bytes, store.ErrVersionTaken if other bytes have that
+// name and version, store.ErrNoSpace if the disk is full, or that of body. Nothing is then left of
+// the bytes.
 func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image, error) {
 	img = Image{ID: "new", Name: img.Name, Version: img.Version, Created: time.Now()}
 	if _, err := store.Normalize(store.CreateImage{Image: img}); err != nil {
 		return Image{}, err
 	}
 	temp, err := r.disk.CreateTemp(r.dir, uploadPattern)
-	if errors.Is(err, fs.ErrNotExist) { // somebody has removed the whole directory
+	if errors.Is(err, fs.ErrNotExist) { // the whole directory was removed
 		if err = r.disk.MkdirAll(r.dir); err == nil {
 			temp, err = r.disk.CreateTemp(r.dir, uploadPattern)
 		}
@@ -63,7 +64,7 @@ func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image,
 	return img, nil
 }
 
-// notStored is an error of the disk.
+// notStored wraps an error of storing an image; a full disk matches store.ErrNoSpace.
 func notStored(err error) error {
 	if disk.Full(err) {
 		return fmt.Errorf("%w: storing an image: %w", store.ErrNoSpace, err)
@@ -116,7 +117,7 @@ func (r *Repository) record(ctx context.Context, img Image, temp *os.File) (Imag
 	if r.blobs != nil {
 		err = r.putBlob(ctx, l, img.SHA256, temp, img.Size)
 	}
-	// From here on it is short, and its end must be known, so ctx has no say any more.
+	// The rest is short and must not stop half way, so it does not end with ctx.
 	ctx = context.WithoutCancel(ctx)
 	if r.blobs == nil {
 		err = r.keep(img.SHA256, temp.Name())
@@ -131,12 +132,12 @@ func (r *Repository) record(ctx context.Context, img Image, temp *os.File) (Imag
 	case errors.Is(err, store.ErrVersionTaken), errors.Is(err, store.ErrNoSpace):
 		return Image{}, errors.Join(err, r.removeUnused(ctx, l, img.SHA256))
 	}
-	// After another error the record may be there all the same, so the file stays.
+	// After another error the record may exist, so the file stays.
 	return Image{}, err
 }
 
-// keep gives the file at temp the name of its digest. It is whole, which of a file that has that name already can only be
-// said when all of it was read. Who has that one open goes on with the new one.
+// keep renames the file at temp to its digest, over a file that has that name already: the new one
+// is known to be whole. Open packages go on with the new file.
 func (r *Repository) keep(digest, temp string) error {
 	err := r.replaceOpen(digest, func() error { return r.disk.Rename(temp, r.path(digest)) })
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestRepositoryNoSpace has the disk be full at each operation of an upload: the error says so, nothing is left, and the same
-// upload works when there is room.
+// TestRepositoryNoSpace has the disk be full at each operation of an upload: the error says so,
+// nothing is left, and the same upload works when there is room.
 func TestRepositoryNoSpace(t *testing.T) {
 	for n := 0; ; n++ {
 		dir := t.TempDir()
@@ -50,7 +50,8 @@ func TestRepositoryNoSpace(t *testing.T) {
 	}
 }
 
-// TestRepositoryStoreNoSpace has the store be the one that is full: the bytes make room, unless another image has them too.
+// TestRepositoryStoreNoSpace has the store be the one that is full: the bytes make room, unless
+// another image has them too.
 func TestRepositoryStoreNoSpace(t *testing.T) {
 	full := false
 	db := &storetest.Faulty{Store: memory.New(), Before: func(_ context.Context, c storetest.Call) error {

@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// TestRepositoryHeals damages an image's file behind the back of the process that has added it: it says so, and to add the
-// image again heals it, also for who has it open.
+// TestRepositoryHeals damages an image's file behind the back of the process that has added it: it
+// says so, and to add the image again heals it, also for who has it open.
 func TestRepositoryHeals(t *testing.T) {
 	const body = "the bytes of an image"
 	for name, damage := range map[string]func(t *testing.T, path string){
@@ -43,7 +43,7 @@ func TestRepositoryHeals(t *testing.T) {
 		for _, open := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: ", open"}[open], func(t *testing.T) {
 				if open && runtime.GOOS == "windows" {
-					t.Skip("Windows lets nobody damage a file that is open")
+					t.Skip("Windows refuses to change a file that is open")
 				}
 				dir := filepath.Join(t.TempDir(), "images")
 				r := openRepository(t, dir, memory.New(), firmware.RepositoryConfig{})
@@ -98,7 +98,7 @@ func TestRepositoryHealsUnseen(t *testing.T) {
 	require.Equal(t, "abc", readAll(t, p))
 }
 
-// TestRepositoryModes: nobody but their owner reads images.
+// TestRepositoryModes: only their owner may read images.
 func TestRepositoryModes(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")

@@ -19,8 +19,9 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestRepositoryLosesWhatIsNotSynced has the power fail between any two steps of images that come and go, and the file system
-// keep or lose what was not synced, file by file and name by name: an image that the store knows of is there, byte for byte.
+// TestRepositoryLosesWhatIsNotSynced has the power fail between any two steps of images that come
+// and go, and the file system keep or lose what was not synced, file by file and name by name: an
+// image that the store knows of is there, byte for byte.
 func TestRepositoryLosesWhatIsNotSynced(t *testing.T) {
 	bodies := map[string][]byte{"1": []byte("the first image"), "2": []byte("the other image"), "3": bytes.Repeat([]byte("3"), 500)}
 	dir := filepath.Join(disktest.MemoryDir(t), "data", "images")
@@ -96,7 +97,8 @@ func known(t *testing.T, db store.Store) func(func(Image) bool) {
 	}
 }
 
-// checkRepository opens what a power failure left, beside a store with these images. One may be missing.
+// checkRepository opens what a power failure left, beside a store with these images. One may be
+// missing.
 func checkRepository(t *testing.T, dir string, images []Image, bodies map[string][]byte, missing, at string) {
 	ctx := context.Background()
 	db := memory.New()

@@ -12,20 +12,20 @@ import (
 	"sync"
 )
 
-// A Package is an image's bytes, open for reading. Packages with the same bytes share one file, however many are open. It
-// is safe for concurrent use.
+// A Package is an image's bytes, open for reading. Packages with the same bytes share one open
+// file. Its methods may be called from several goroutines.
 type Package struct {
 	image  Image
 	shared *sharedPackage
 	close  func()
 }
 
-// A sharedPackage is an open file and those who use it.
+// A sharedPackage is an open file and the number of its users.
 type sharedPackage struct {
 	users int // guarded by Repository.mu
 
-	opening sync.Mutex   // held while it is made sure that file is the right one
-	mu      sync.RWMutex // guards file; held by who reads it
+	opening sync.Mutex   // held while file is checked and opened
+	mu      sync.RWMutex // guards file; readers hold it
 	file    packageFile  // nil while there is none
 }
 
@@ -35,10 +35,10 @@ type packageFile interface {
 	io.Closer
 }
 
-// Open opens an image's package. The caller closes it. In a folder, the first time that a process opens an image that it has
-// not itself added, and when its file was changed, all its bytes are read and compared with its digest. Of an image that is
-// elsewhere Open begins to make a copy; an error in that comes from [Package.ReadAt], which gives the last byte only if the
-// digest is right.
+// Open opens an image's package. The caller closes it. In a folder, the first time that a process
+// opens an image that it has not itself added, and when its file was changed, all its bytes are
+// read and compared with its digest. Of an image that is elsewhere Open begins to make a copy; an
+// error in that comes from [Package.ReadAt], which gives the last byte only if the digest is right.
 //
 // The error is store.ErrNotFound, or ErrDamaged.
 func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
@@ -64,7 +64,7 @@ func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
 	return p, nil
 }
 
-// release takes one user from a shared package and closes it with the last.
+// release removes one user of a shared package, and closes the file with the last one.
 func (r *Repository) release(digest string, shared *sharedPackage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,7 +77,7 @@ func (r *Repository) release(digest string, shared *sharedPackage) {
 	shared.exchange(nil)
 }
 
-// exchange puts another file in the place of the one that is open, and closes that; nil for none.
+// exchange replaces the open file, and closes the old one; nil for no file.
 func (s *sharedPackage) exchange(file packageFile) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +87,8 @@ func (s *sharedPackage) exchange(file packageFile) {
 	s.file = file
 }
 
-// openShared makes sure that the file of a shared package is open, and is still the one whose bytes are known.
+// openShared opens the file of a shared package, unless it is open and has not changed since it was
+// verified.
 func (r *Repository) openShared(img Image, shared *sharedPackage) error {
 	shared.opening.Lock()
 	defer shared.opening.Unlock()
@@ -110,13 +111,14 @@ func (r *Repository) openShared(img Image, shared *sharedPackage) error {
 	}
 	file, err := r.openFile(img)
 	if err != nil {
-		return err // who has the old one open keeps it
+		return err // open packages keep the old one
 	}
 	shared.exchange(file)
 	return nil
 }
 
-// replaceOpen has replace put another file in the place of a digest's, and those who have it open go on with that.
+// replaceOpen calls replace, which replaces the file of a digest, and lets open packages read the
+// new file.
 func (r *Repository) replaceOpen(digest string, replace func() error) error {
 	r.mu.Lock()
 	shared := r.packages[digest]
@@ -143,7 +145,7 @@ func (r *Repository) replaceOpen(digest string, replace func() error) error {
 	return err
 }
 
-// openFile opens an image's file and makes sure of its bytes.
+// openFile opens an image's file and verifies its bytes.
 func (r *Repository) openFile(img Image) (*os.File, error) {
 	file, err := os.Open(r.path(img.SHA256))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -166,7 +168,7 @@ func (r *Repository) verify(img Image, file *os.File) error {
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%w: image %s: its file is no file", ErrDamaged, img.ID)
+		return fmt.Errorf("%w: image %s: it is not a regular file", ErrDamaged, img.ID)
 	case info.Size() != img.Size:
 		return fmt.Errorf("%w: image %s has %d bytes, its file %d", ErrDamaged, img.ID, img.Size, info.Size())
 	case r.good(img.SHA256, info):
@@ -183,7 +185,7 @@ func (r *Repository) verify(img Image, file *os.File) error {
 	return nil
 }
 
-// good reports whether a file is the one that was found to have a digest, and as it was then.
+// good reports whether a file is the one that was verified, and has not changed since.
 func (r *Repository) good(digest string, info fs.FileInfo) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,7 +193,7 @@ func (r *Repository) good(digest string, info fs.FileInfo) bool {
 	return ok && os.SameFile(known, info) && known.Size() == info.Size() && known.ModTime().Equal(info.ModTime())
 }
 
-// noteGood notes that a file, as it was at info, has the bytes of a digest.
+// noteGood records that a file, as info describes it, has the bytes of a digest.
 func (r *Repository) noteGood(digest string, info fs.FileInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -207,14 +209,15 @@ func (p *Package) Size() int64 { return p.image.Size }
 // SHA256 returns the digest in hex.
 func (p *Package) SHA256() string { return p.image.SHA256 }
 
-// ETag returns what identifies the bytes to a device that resumes a download: the first 8 bytes of their SHA-256. It is
-// strong: other bytes have another one. The slice is the caller's.
+// ETag returns what identifies the bytes to a device that resumes a download: the first 8 bytes of
+// their SHA-256. It is strong: other bytes have another one. The slice is the caller's.
 func (p *Package) ETag() []byte {
 	tag, _ := hex.DecodeString(p.image.SHA256[:min(16, len(p.image.SHA256))])
 	return tag
 }
 
-// ReadAt implements io.ReaderAt. Of an image whose bytes are not in a folder, it waits for those that are still to come.
+// ReadAt implements io.ReaderAt. Of an image whose bytes are not in a folder, it waits for those
+// that are still to come.
 func (p *Package) ReadAt(b []byte, off int64) (int, error) {
 	return p.readAt(context.Background(), b, off)
 }
@@ -253,8 +256,8 @@ func (p *Package) revive() {
 	}
 }
 
-// openWhen opens an image's package and calls then with it once ReadAt does not wait for the first bytes, as many as are
-// wanted. then closes it.
+// openWhen opens an image's package and calls then with it once ReadAt does not wait for the first
+// bytes, as many as are wanted. then closes it.
 func (r *Repository) openWhen(ctx context.Context, id string, want int64, then func(*Package, error)) {
 	pkg, err := r.Open(ctx, id)
 	if err != nil {

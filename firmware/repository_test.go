@@ -204,7 +204,8 @@ func TestRepositoryCut(t *testing.T) {
 	require.ErrorIs(t, err, firmware.ErrDamaged)
 }
 
-// TestRepositoryLateCancel gives up just when the record is written: what becomes of that must still be known.
+// TestRepositoryLateCancel gives up just when the record is written: what becomes of that must
+// still be known.
 func TestRepositoryLateCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -258,7 +259,8 @@ func TestRepositoryCrash(t *testing.T) {
 	}
 }
 
-// TestRepositoryRace adds and deletes images with the same bytes at once: every record keeps its file.
+// TestRepositoryRace adds and deletes images with the same bytes at once: every record keeps its
+// file.
 func TestRepositoryRace(t *testing.T) {
 	dir, db := t.TempDir(), memory.New()
 	r := openRepository(t, dir, db, firmware.RepositoryConfig{})

@@ -23,7 +23,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pipes is a listener whose connections hold no byte: who does not read blocks the other end at once.
+// pipes is a listener whose connections hold no byte: who does not read blocks the other end at
+// once.
 type pipes struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -71,8 +72,8 @@ func sends(pieces ...string) func(net.Conn) {
 
 func drip(text string) []string { return strings.Split(text, "") }
 
-// holders are clients of a server that has downloads below /fw/ and below /other a handler that reads no body, below /read one
-// that reads all.
+// holders are clients of a server that has downloads below /fw/ and below /other a handler that
+// reads no body, below /read one that reads all.
 func holders(token string) []holder {
 	download := "GET /fw/" + token + " HTTP/1.1\r\nHost: x\r\n"
 	return []holder{

@@ -18,7 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSlowBodies: what moves is not ended, however long it takes, and leaves no limit to what follows on its connection.
+// TestSlowBodies: what moves is not ended, however long it takes, and leaves no limit to what
+// follows on its connection.
 func TestSlowBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
@@ -58,8 +59,8 @@ func TestSlowBodies(t *testing.T) {
 	})
 }
 
-// TestSlowHandler: what is sent while a handler takes its time is read when that has answered without it, and what it has written
-// before is sent.
+// TestSlowHandler: what is sent while a handler takes its time is read when that has answered
+// without it, and what it has written before is sent.
 func TestSlowHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
@@ -165,7 +166,8 @@ func TestDeliveryDeadline(t *testing.T) {
 	})
 }
 
-// TestHijackedConnection: whoever takes a connection over finds no limit on it, neither then nor later.
+// TestHijackedConnection: whoever takes a connection over finds no limit on it, neither then nor
+// later.
 func TestHijackedConnection(t *testing.T) {
 	for _, request := range []string{
 		"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",

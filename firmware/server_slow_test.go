@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSlowDevice downloads by a few hundred bytes at a time over a real connection, for much longer than a device may take
-// nothing; then it takes nothing.
+// TestSlowDevice downloads by a few hundred bytes at a time over a real connection, for much longer
+// than a device may take nothing; then it takes nothing.
 func TestSlowDevice(t *testing.T) {
 	const stall = time.Second
 	f := newDelivery(t, 64<<20, DeliveryConfig{Stall: stall})
