@@ -54,6 +54,8 @@ func TestManagerDefaults(t *testing.T) {
 	}
 	r, err := OpenRepository(t.TempDir(), memory.New(), RepositoryConfig{})
 	require.NoError(t, err)
+	require.NotNil(t, r.cfg.Logger)
+	r.cfg.Logger = nil
 	require.Equal(t, RepositoryConfig{MaxSize: 1 << 30}, r.cfg)
 	d, err := NewDelivery(r, DeliveryConfig{})
 	require.NoError(t, err)
