@@ -87,7 +87,7 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: splitRegistrations{a, b}, Logger: testLogger(t, "server")})
 	require.NoError(t, err)
 	var work sync.WaitGroup
-	var handler http.Handler = http.NotFoundHandler()
+	handler := http.NotFoundHandler()
 	for i, tn := range []*tenant{a, b} {
 		images := openRepository(t, dirs[i], tn.db, firmware.RepositoryConfig{})
 		var err error

@@ -65,6 +65,5 @@ func ExampleNew() {
 	// Output:
 	// 200 {"items":[]}
 	//
-	// 403 {"type":"tag:otago-iot.github.io,2026:problem:forbidden","title":"Not
-	// allowed","status":403,"detail":"not allowed: updates:write"}
+	// 403 {"type":"tag:otago-iot.github.io,2026:problem:forbidden","title":"Not allowed","status":403,"detail":"not allowed: updates:write"}
 }
