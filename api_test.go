@@ -28,8 +28,8 @@ var budgets = map[string]int{
 	"firmware, firmware/device": 110,
 }
 
-// TestAPI compares the exported API of each package with its file in api: one line for each constant,
-// variable, type, field, function and method, as in the api directory of Go itself.
+// TestAPI compares the exported API of each package with its file in api: one line for each
+// constant, variable, type, field, function and method, as in the api directory of Go itself.
 func TestAPI(t *testing.T) {
 	counted := map[string]int{}
 	listed := map[string]bool{}
@@ -57,7 +57,8 @@ func TestAPI(t *testing.T) {
 	}
 }
 
-// importable returns the paths of the packages that other modules can import, and that are no program.
+// importable returns the paths of the packages that other modules can import, and that are no
+// program.
 func importable(t *testing.T) (paths []string) {
 	for importPath := range listDeps(t) {
 		path, ours := below(importPath)
@@ -70,7 +71,8 @@ func importable(t *testing.T) (paths []string) {
 	return paths
 }
 
-// exportedAPI returns the lines of a package, sorted, and how many types, functions and methods they are.
+// exportedAPI returns the lines of a package, sorted, and how many types, functions and methods
+// they are.
 func exportedAPI(t *testing.T, path string) (lines []string, count int) {
 	t.Helper()
 	system := build.Default

@@ -20,8 +20,9 @@ var update = flag.Bool("update", false, "write the golden files")
 
 const module = "github.com/otago-iot/otago"
 
-// A house rule says what the packages below a path may import: which of our own, by path below the module, and which
-// modules of others. The longest path that fits a package counts; /... stands for everything below.
+// A house rule says what the packages below a path may import: which of our own, by path below the
+// module, and which modules of others. The longest path that fits a package counts; /... stands for
+// everything below.
 type houseRule struct {
 	own    []string
 	others []string
@@ -74,8 +75,8 @@ var house = map[string]houseRule{
 	"firmware/device/devicetest": {own: []string{"firmware/device", "firmware/fsm"}},
 }
 
-// libraries are the modules that a program may link without having chosen a back end: none of them is a database, metrics
-// or web library.
+// libraries are the modules that a program may link without having chosen a back end: none of them
+// is a database, metrics or web library.
 var libraries = []string{
 	module, cbor, coap, dtls, xsync, xsys,
 	"github.com/x448/float16",        // cbor
@@ -188,7 +189,8 @@ func TestArrows(t *testing.T) {
 	}
 }
 
-// TestWhatIsLinked holds the whole closure: only the back ends with a database, and the examples, link one.
+// TestWhatIsLinked holds the whole closure: only the back ends with a database, and the examples,
+// link one.
 func TestWhatIsLinked(t *testing.T) {
 	packages := listDeps(t)
 	for importPath, p := range packages {
@@ -225,8 +227,8 @@ func TestWhatIsLinked(t *testing.T) {
 	}
 }
 
-// TestDependencies holds the modules that are linked at all, examples included, to a list, so that a new one is a line that
-// somebody reviews.
+// TestDependencies holds the modules that are linked at all, examples included, to a list, so that
+// a new one is a line that somebody reviews.
 func TestDependencies(t *testing.T) {
 	var lines []string
 	for importPath, p := range listDeps(t) {

@@ -133,8 +133,8 @@ func selectors(t *testing.T, path string) (names []string) {
 	return names
 }
 
-// writtenEvents lists what names the lines that the code of a directory writes: the first argument of
-// log, the second of eventOf, the field Event of an Entry, and the values of endEvents.
+// writtenEvents lists what names the lines that the code of a directory writes: the first argument
+// of log, the second of eventOf, the field Event of an Entry, and the values of endEvents.
 func writtenEvents(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	paths, err := filepath.Glob(dir + "/*.go")

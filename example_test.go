@@ -99,8 +99,8 @@ func Example_server() {
 	}
 }
 
-// A whole device. It installs bundles that are signed with the key that belongs to publicKey, and becomes
-// the program in them. Its service manager starts it again when it ends with an error.
+// A whole device. It installs bundles that are signed with the key that belongs to publicKey, and
+// becomes the program in them. Its service manager starts it again when it ends with an error.
 func Example_device() {
 	var publicKey ed25519.PublicKey // made with: server bundle keygen
 	if err := sensor(context.Background(), publicKey); err != nil {

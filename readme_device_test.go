@@ -59,8 +59,9 @@ func sensor(ctx context.Context, publicKey ed25519.PublicKey) error {
 }
 `
 
-// TestDeviceOfReadme runs the README's device as a process. It installs programs, which then run and say
-// themselves what version they are, and comes back from packages that are no program, or that crash.
+// TestDeviceOfReadme runs the README's device as a process. It installs programs, which then run
+// and say themselves what version they are, and comes back from packages that are no program, or
+// that crash.
 func TestDeviceOfReadme(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process of Windows cannot become another program")

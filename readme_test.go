@@ -26,7 +26,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// TestReadmeNamesWhatThereIs holds the flags and the calls that the README names to those that there are.
+// TestReadmeNamesWhatThereIs holds the flags and the calls that the README names to those that
+// there are.
 func TestReadmeNamesWhatThereIs(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
@@ -42,7 +43,8 @@ func TestReadmeNamesWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestGuides: each Go snippet of doc/testing.md is part of a Go file, so that it compiles. Indentation does not count.
+// TestGuides: each Go snippet of doc/testing.md is part of a Go file, so that it compiles.
+// Indentation does not count.
 func TestGuides(t *testing.T) {
 	flat := func(text string) string {
 		lines := strings.Split(text, "\n")

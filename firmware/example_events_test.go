@@ -16,8 +16,9 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// forward publishes the events of a manager until ctx ends, each at least once and in order, also across
-// restarts: file holds the position, which is the Seq of the last event that the bus has taken.
+// forward publishes the events of a manager until ctx ends, each at least once and in order, also
+// across restarts: file holds the position, which is the Seq of the last event that the bus has
+// taken.
 func forward(ctx context.Context, mgr *firmware.Manager, file string, publish func(context.Context, firmware.Event) error) error {
 	var after uint64
 	switch text, err := os.ReadFile(file); {
@@ -38,7 +39,8 @@ func forward(ctx context.Context, mgr *firmware.Manager, file string, publish fu
 		if err := publish(ctx, event); err != nil {
 			return err // the program calls forward again after a pause
 		}
-		// A program that is killed here publishes the event once more; consumers drop a Seq that they know.
+		// A program that is killed here publishes the event once more; consumers drop a Seq that
+		// they know.
 		next := file + ".next"
 		if err := os.WriteFile(next, strconv.AppendUint(nil, event.Seq, 10), 0o600); err != nil {
 			return err

@@ -44,8 +44,8 @@ func (s *spans) add(name string) {
 	s.count[name]++
 }
 
-// Hooks count what a manager does with devices. The program waits for an update, and for the hooks by
-// waiting for Run.
+// Hooks count what a manager does with devices. The program waits for an update, and for the hooks
+// by waiting for Run.
 func ExampleHooks() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

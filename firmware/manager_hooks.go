@@ -15,8 +15,8 @@ import (
 //
 // The hooks of one update are called one after the other, in the order of this type's fields:
 // Started or Resumed, then ActionStart and ActionEnd in turn, then Ended; after that only those of
-// the last action of an update that was ended from here, [ActionCancel]. They run in goroutines
-// of their own, at most 32 at a time. A hook that blocks delays the later hooks of its update, and
+// the last action of an update that was ended from here, [ActionCancel]. They run in goroutines of
+// their own, at most 32 at a time. A hook that blocks delays the later hooks of its update, and
 // with 31 others that block those of all updates; it delays no update and no request. A hook that
 // panics is logged, and has returned as far as the order is concerned.
 //

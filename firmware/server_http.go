@@ -24,8 +24,8 @@ const (
 	maxUnread  = 256 << 10
 )
 
-// NewHTTPServer returns a server for handlers that strangers can reach, a [Delivery] and the handler of httpapi.New among others.
-// Every wait for a client has a limit:
+// NewHTTPServer returns a server for handlers that strangers can reach, a [Delivery] and the
+// handler of httpapi.New among others. Every wait for a client has a limit:
 //
 //	TLS handshake               10 s
 //	header of a request         10 s, 32 KiB
@@ -115,13 +115,13 @@ func RunHTTPServer(ctx context.Context, server *http.Server, l net.Listener) err
 // 8449). Package crypto/tls knows neither. It is for http.Server.Serve and for lwm2m.Server.Serve.
 //
 // Such a client gets no record with more application data than it asks for, HTTP/1.1 only, and no
-// session tickets. The server echoes neither extension. Each message of the
-// handshake, so the chain of certificates too, has to fit into its buffers as a whole.
+// session tickets. The server echoes neither extension. Each message of the handshake, so the chain
+// of certificates too, has to fit into its buffers as a whole.
 //
 // A ClientHello, and a handshake with such a client, may take 10 s. Of connections that have not
 // come that far there are at most half as many as a server of [NewHTTPServer] has. The connections
-// are *tls.Conn, or have its methods; a failed handshake is the error of HandshakeContext, so
-// that an http.Server logs it.
+// are *tls.Conn, or have its methods; a failed handshake is the error of HandshakeContext, so that
+// an http.Server logs it.
 func NewTLSListener(l net.Listener, config *tls.Config) net.Listener {
 	return door.ListenTLS(l, config)
 }

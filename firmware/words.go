@@ -2,8 +2,8 @@ package firmware
 
 import "github.com/otago-iot/otago/firmware/fsm"
 
-// The words of the state machine that programs meet are those of package fsm. They are repeated here,
-// so that a program that starts, follows and reports updates needs no import of fsm.
+// The words of the state machine that programs meet are those of package fsm. They are repeated
+// here, so that a program that starts, follows and reports updates needs no import of fsm.
 type (
 	// Outcome is how an update ended; OutcomeNone while it is active.
 	Outcome = fsm.Outcome
@@ -181,8 +181,8 @@ const (
 	EventCreated = "created"
 	// EventPackageURI: the Package URI that the server writes, without its secret.
 	EventPackageURI = "package_uri"
-	// EventProgress: bytes of the package went to the device. It is no line of the journal, and its Seq
-	// is that of the journal's last line before it.
+	// EventProgress: bytes of the package went to the device. It is no line of the journal, and its
+	// Seq is that of the journal's last line before it.
 	EventProgress = "progress"
 )
 

@@ -77,7 +77,8 @@ func TestBefore(t *testing.T) {
 	})
 }
 
-// TestBeforeRefuses has functions fail, panic and end their goroutine: nothing is sent, and the next request goes.
+// TestBeforeRefuses has functions fail, panic and end their goroutine: nothing is sent, and the
+// next request goes.
 func TestBeforeRefuses(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.foreign("</5/0>", nil, func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })
@@ -109,8 +110,8 @@ func TestBeforeRefuses(t *testing.T) {
 	})
 }
 
-// TestBeforeHoldsThePlace has a function block: the request keeps its place, others of the device wait behind it, and a cancel
-// ends it although the function does not listen.
+// TestBeforeHoldsThePlace has a function block: the request keeps its place, others of the device
+// wait behind it, and a cancel ends it although the function does not listen.
 func TestBeforeHoldsThePlace(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.foreign("</5/0>", nil, func(*coap.IncomingRequest) *coap.Response { return content(0, "1") })
@@ -145,8 +146,8 @@ func TestBeforeHoldsThePlace(t *testing.T) {
 	})
 }
 
-// TestBeforeAgainWhenTheDeviceMoves has the device register anew while a function runs: it is called again before the request
-// goes to where the device is now.
+// TestBeforeAgainWhenTheDeviceMoves has the device register anew while a function runs: it is
+// called again before the request goes to where the device is now.
 func TestBeforeAgainWhenTheDeviceMoves(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}
@@ -186,8 +187,8 @@ func TestBeforeEndsWithTheRegistration(t *testing.T) {
 	})
 }
 
-// TestBeforeOutlastsTheDevice has a function run until the device sleeps: nothing is sent to it then, and the function is
-// called again when the device is there.
+// TestBeforeOutlastsTheDevice has a function run until the device sleeps: nothing is sent to it
+// then, and the function is called again when the device is there.
 func TestBeforeOutlastsTheDevice(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}

@@ -9,8 +9,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// firmwareCBOR is firmwareObject for fxamacker/cbor, without the key [5, 0],
-// which its map types cannot have.
+// firmwareCBOR is firmwareObject for fxamacker/cbor, without the key [5, 0], which its map types
+// cannot have.
 type firmwareCBOR struct {
 	URI       string            `cbor:"1,keyasint"`
 	State     int64             `cbor:"3,keyasint"`
@@ -29,8 +29,7 @@ var firmwareStruct = firmwareCBOR{
 
 const firmwareKey = "\xa1\x82\x05\x00" // {[5, 0]: ...}
 
-// TestBenchmarkedBytes makes sure that both sides of the benchmarks do the
-// same.
+// TestBenchmarkedBytes makes sure that both sides of the benchmarks do the same.
 func TestBenchmarkedBytes(t *testing.T) {
 	ours, err := lwm2m.AppendPayload(nil, lwm2m.FormatLwM2MCBOR, lwm2m.NewPath(5, 0), firmwareObject, nil)
 	require.NoError(t, err)

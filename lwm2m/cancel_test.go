@@ -17,7 +17,8 @@ import (
 
 var errEnough = errors.New("enough")
 
-// TestCancel ends requests that wait for a device that sleeps, that wait behind another, and that are on the way.
+// TestCancel ends requests that wait for a device that sleeps, that wait behind another, and that
+// are on the way.
 func TestCancel(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		client := w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, time.Hour })
@@ -55,8 +56,8 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// TestCancelAtOnce cancels requests at about the moment at which they are sent: each ends, once, and nothing is left behind
-// that would hold back the next one.
+// TestCancelAtOnce cancels requests at about the moment at which they are sent: each ends, once,
+// and nothing is left behind that would hold back the next one.
 func TestCancelAtOnce(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.net.SetDefault(simnetDelay(time.Millisecond))

@@ -69,7 +69,8 @@ func (p *rawPeer) send(datagram []byte) {
 	require.NoError(p.t, err)
 }
 
-// ask sends a datagram in hexadecimal digits and returns what comes back within a second, nil if nothing does.
+// ask sends a datagram in hexadecimal digits and returns what comes back within a second, nil if
+// nothing does.
 func (p *rawPeer) ask(digits string) []byte {
 	p.t.Helper()
 	datagram, err := hex.DecodeString(digits)

@@ -12,8 +12,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestConnectionEndsDuringRegister ends the connection while the Register is looked at: the device is registered, but not
-// reachable.
+// TestConnectionEndsDuringRegister ends the connection while the Register is looked at: the device
+// is registered, but not reachable.
 func TestConnectionEndsDuringRegister(t *testing.T) {
 	looking, goOn := make(chan struct{}), make(chan struct{})
 	server := lwm2m.MustServer(lwm2m.ServerConfig{Authorize: func(context.Context, lwm2m.Registration) error {

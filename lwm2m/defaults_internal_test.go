@@ -49,7 +49,8 @@ func TestServerConfigErrors(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestRegistrationJSON checks that a registry may keep a registration as JSON, as doc/registry.md does.
+// TestRegistrationJSON checks that a registry may keep a registration as JSON, as doc/registry.md
+// does.
 func TestRegistrationJSON(t *testing.T) {
 	now := time.Date(2026, 11, 29, 21, 0, 0, 0, time.UTC)
 	for _, r := range []Registration{{}, {

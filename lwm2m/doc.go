@@ -88,10 +88,10 @@
 //	err = client.Run(ctx)
 //
 // Most objects are a [ValueObject]: the program sets its values, and decides which of them servers
-// write and whether they create and delete instances. [NewDeviceObject] returns object 3. An object of
-// the program's own implements [Object], and calls [Client.Notify] when a value changes. The attributes
-// that the server has written (pmin, pmax, gt, lt, st, edge) decide whether and when it gets a
-// notification.
+// write and whether they create and delete instances. [NewDeviceObject] returns object 3. An object
+// of the program's own implements [Object], and calls [Client.Notify] when a value changes. The
+// attributes that the server has written (pmin, pmax, gt, lt, st, edge) decide whether and when it
+// gets a notification.
 //
 // # Values
 //

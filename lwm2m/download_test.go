@@ -60,7 +60,8 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// TestFetchProvesAddress downloads from a server that has addresses proven, and counts what one is sent that is not proven.
+// TestFetchProvesAddress downloads from a server that has addresses proven, and counts what one is
+// sent that is not proven.
 func TestFetchProvesAddress(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{ProveAddress: true}, func(t *testing.T, w *world) {
 		image := randomBytes(10_000)
@@ -94,7 +95,8 @@ func TestFetchProvesAddress(t *testing.T) {
 	})
 }
 
-// TestFetchGoesOn cuts a download and goes on with it, at an offset that is no multiple of anything.
+// TestFetchGoesOn cuts a download and goes on with it, at an offset that is no multiple of
+// anything.
 func TestFetchGoesOn(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		image := randomBytes(100_000)
@@ -167,7 +169,8 @@ func TestFetchErrors(t *testing.T) {
 	})
 }
 
-// TestHandleFunc looks at what a handler is told, for requests on a device's own association and on others.
+// TestHandleFunc looks at what a handler is told, for requests on a device's own association and on
+// others.
 func TestHandleFunc(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var got []lwm2m.DownloadRequest
@@ -203,7 +206,8 @@ func (c closing) Close() error {
 	return nil
 }
 
-// TestDownloadAccept asks for a download in formats: what it is not in is refused, with a body or without, and nothing stays open.
+// TestDownloadAccept asks for a download in formats: what it is not in is refused, with a body or
+// without, and nothing stays open.
 func TestDownloadAccept(t *testing.T) {
 	for _, test := range []struct {
 		format lwm2m.ContentFormat

@@ -80,9 +80,8 @@ func run(t *testing.T, config lwm2m.ClientConfig) *lwm2m.Client {
 	return client
 }
 
-// TestDTLS runs a device over DTLS with a key and with a certificate: it
-// registers, is read, observed and pushed to, and downloads; and is back when
-// the server was gone.
+// TestDTLS runs a device over DTLS with a key and with a certificate: it registers, is read,
+// observed and pushed to, and downloads; and is back when the server was gone.
 func TestDTLS(t *testing.T) {
 	pool, certificate := testCertificate(t, endpointName)
 	for _, test := range []struct {
@@ -185,8 +184,8 @@ func TestDTLSEndpointIsChecked(t *testing.T) {
 	}
 }
 
-// TestDTLSIsSticky refuses an endpoint without credentials that has used some,
-// and does not let others update or end its registration.
+// TestDTLSIsSticky refuses an endpoint without credentials that has used some, and does not let
+// others update or end its registration.
 func TestDTLSIsSticky(t *testing.T) {
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "mine 01\nother 02")})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -206,7 +205,8 @@ func TestDTLSIsSticky(t *testing.T) {
 	require.NoError(t, <-served)
 }
 
-// TestDTLSRegistrationIsItsOwners lets nobody else update or end a registration, who learns nothing of it either.
+// TestDTLSRegistrationIsItsOwners lets nobody else update or end a registration, who learns nothing
+// of it either.
 func TestDTLSRegistrationIsItsOwners(t *testing.T) {
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "mine 01\nother 02")})
 	run(t, lwm2m.ClientConfig{Endpoint: "mine", Server: server.uri, PSK: []byte{1}})
@@ -238,7 +238,8 @@ func TestDTLSRegistrationIsItsOwners(t *testing.T) {
 	}
 }
 
-// TestDTLSKindsOfIdentities has a key and a certificate of the same name, of which neither may what the other may.
+// TestDTLSKindsOfIdentities has a key and a certificate of the same name, of which neither may what
+// the other may.
 func TestDTLSKindsOfIdentities(t *testing.T) {
 	pool, certificate := testCertificate(t, "idA")
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{

@@ -80,8 +80,8 @@ func (w *secureWorld) read() error {
 	return err
 }
 
-// TestDTLSServerCrashes has a server come back without its associations, and without a word to the device: its next Update
-// is not answered, and so it makes a handshake and registers.
+// TestDTLSServerCrashes has a server come back without its associations, and without a word to the
+// device: its next Update is not answered, and so it makes a handshake and registers.
 func TestDTLSServerCrashes(t *testing.T) {
 	inSecureWorld(t, func(t *testing.T, w *secureWorld) {
 		defer w.run(false)()
@@ -97,8 +97,8 @@ func TestDTLSServerCrashes(t *testing.T) {
 	})
 }
 
-// TestDTLSDeviceWakesElsewhere has a device in queue mode sleep for most of a day and wake up at another address, with the
-// association of before, by its Connection ID.
+// TestDTLSDeviceWakesElsewhere has a device in queue mode sleep for most of a day and wake up at
+// another address, with the association of before, by its Connection ID.
 func TestDTLSDeviceWakesElsewhere(t *testing.T) {
 	inSecureWorld(t, func(t *testing.T, w *secureWorld) {
 		defer w.run(true)()

@@ -9,7 +9,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestAnswersWithoutValues reads what a device has nothing to say about, in each of the ways in which it may say so.
+// TestAnswersWithoutValues reads what a device has nothing to say about, in each of the ways in
+// which it may say so.
 func TestAnswersWithoutValues(t *testing.T) {
 	for name, answer := range map[string]*coap.Response{
 		"nothing":              {Code: coap.Content},

@@ -9,8 +9,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// calibration is an object whose resource 0 is a table that is too large for memory. It goes into flash
-// page by page while the server writes it.
+// calibration is an object whose resource 0 is a table that is too large for memory. It goes into
+// flash page by page while the server writes it.
 type calibration struct{ *lwm2m.ValueObject }
 
 // OpenWrite is called when the server begins to write an opaque value.

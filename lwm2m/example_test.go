@@ -93,8 +93,8 @@ func (t thermometer) Execute(context.Context, lwm2m.Path, string) error {
 	return lwm2m.ErrMethodNotAllowed
 }
 
-// A device with an object of its own, in about twenty lines, sends a value by itself. For an object of
-// values that the program sets there is [lwm2m.ValueObject].
+// A device with an object of its own, in about twenty lines, sends a value by itself. For an object
+// of values that the program sets there is [lwm2m.ValueObject].
 func ExampleClient() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -143,8 +143,8 @@ func ExampleClient() {
 	// <nil>
 }
 
-// A temperature sensor: the program sets what it measures, and a server that observes it is notified. The
-// server may write one resource, the unit.
+// A temperature sensor: the program sets what it measures, and a server that observes it is
+// notified. The server may write one resource, the unit.
 func ExampleValueObject() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -214,8 +214,8 @@ func ExampleValueObject() {
 	// <nil>
 }
 
-// A device whose program ends for a reboot that a server orders. It does not de-register, as it will be
-// back.
+// A device whose program ends for a reboot that a server orders. It does not de-register, as it
+// will be back.
 func ExampleClient_Stop() {
 	errReboot := errors.New("the server ordered a reboot")
 	var client *lwm2m.Client

@@ -55,7 +55,8 @@ func TestSlowCredentials(t *testing.T) {
 	})
 }
 
-// TestCategories: each code is of one category, and an error of the category is answered with the code.
+// TestCategories: each code is of one category, and an error of the category is answered with the
+// code.
 func TestCategories(t *testing.T) {
 	categories := map[ResponseCode]error{
 		0x80: ErrBadRequest, 0x81: ErrUnauthorized, 0x83: ErrForbidden, 0x84: ErrNotFound, 0x85: ErrMethodNotAllowed,

@@ -50,8 +50,8 @@ func blockReply(body []byte, num uint32, last bool, size2 int) message.Message {
 	return m
 }
 
-// TestFetchEndsEarly fetches from servers that end before the whole is there: nothing of that is a success, also when an earlier
-// part is known and its size.
+// TestFetchEndsEarly fetches from servers that end before the whole is there: nothing of that is a
+// success, also when an earlier part is known and its size.
 func TestFetchEndsEarly(t *testing.T) {
 	body := randomBytes(5 << 10)
 	part := lwm2m.FetchConfig{Offset: 2048, ETag: []byte("tag"), Size: 5 << 10}

@@ -16,8 +16,8 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestFetchWriterMiscounts: a writer that takes less than it was given, or says that it took more, has failed: what was fetched
-// has no hole that nobody knows of.
+// TestFetchWriterMiscounts: a writer that takes less than it was given, or says that it took more,
+// has failed: what was fetched has no hole that nobody knows of.
 func TestFetchWriterMiscounts(t *testing.T) {
 	body := randomBytes(5 << 10)
 	for name, write := range map[string]writerFunc{

@@ -215,7 +215,8 @@ func TestAlternateRootInNames(t *testing.T) {
 	})
 }
 
-// TestEmptyAnswers: an answer without a payload says that there are no values, unless its format is text.
+// TestEmptyAnswers: an answer without a payload says that there are no values, unless its format is
+// text.
 func TestEmptyAnswers(t *testing.T) {
 	for _, test := range []struct {
 		path   lwm2m.Path
@@ -259,8 +260,8 @@ func TestCreate(t *testing.T) {
 	})
 }
 
-// TestObservationsOfForeignDevices: one that answers but does not observe, one that ends an observation, and one that
-// notifies an observation which is no more.
+// TestObservationsOfForeignDevices: one that answers but does not observe, one that ends an
+// observation, and one that notifies an observation which is no more.
 func TestObservationsOfForeignDevices(t *testing.T) {
 	state := lwm2m.NewPath(5, 0, 3)
 	t.Run("not observing", func(t *testing.T) {
@@ -309,7 +310,8 @@ func TestObservationsOfForeignDevices(t *testing.T) {
 	})
 }
 
-// TestPushThatBreaksOff: what was opened for a push that is never finished is aborted, and a new one begins from the start.
+// TestPushThatBreaksOff: what was opened for a push that is never finished is aborted, and a new
+// one begins from the start.
 func TestPushThatBreaksOff(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.net.SetDefault(simnetDelay(10 * time.Millisecond))

@@ -66,7 +66,8 @@ func (w *world) forge(typ, mid byte, path []string, queries ...string) {
 	w.net.Forge(netip.MustParseAddrPort(victimAddress), netip.MustParseAddrPort(serverAddress), b)
 }
 
-// TestForgedRegister has somebody register other names from the address of a device: the device stays where it is.
+// TestForgedRegister has somebody register other names from the address of a device: the device
+// stays where it is.
 func TestForgedRegister(t *testing.T) {
 	for name, typ := range map[string]byte{"CON": 0, "NON": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -103,8 +104,8 @@ func TestForgedRegister(t *testing.T) {
 	}
 }
 
-// TestForgedRegisterOfOneWhoSleeps has nobody answer at the address: the device that registered last stays there, and the
-// address is its as soon as it speaks.
+// TestForgedRegisterOfOneWhoSleeps has nobody answer at the address: the device that registered
+// last stays there, and the address is its as soon as it speaks.
 func TestForgedRegisterOfOneWhoSleeps(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		stop := w.victim("victim")
@@ -122,7 +123,8 @@ func TestForgedRegisterOfOneWhoSleeps(t *testing.T) {
 	})
 }
 
-// TestForgedUpdate has a registered device, which knows its location, seem to move to the address of another.
+// TestForgedUpdate has a registered device, which knows its location, seem to move to the address
+// of another.
 func TestForgedUpdate(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.victim("victim")
@@ -144,8 +146,8 @@ func TestForgedUpdate(t *testing.T) {
 	})
 }
 
-// TestAddressIsGivenToAnother has a NAT give the address of a device to another one, which registers there, or moves there: it
-// is reached, and nothing that is meant for the one of before.
+// TestAddressIsGivenToAnother has a NAT give the address of a device to another one, which
+// registers there, or moves there: it is reached, and nothing that is meant for the one of before.
 func TestAddressIsGivenToAnother(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.forgetful("first", func() { w.victim("second") })
@@ -191,8 +193,8 @@ func TestAddressIsGivenToAnother(t *testing.T) {
 	})
 }
 
-// TestRegisterDuringAForgedOne has a device come to an address that was another's while somebody forges that address: it is told
-// nothing that would make it wait, and gets in when it asks again.
+// TestRegisterDuringAForgedOne has a device come to an address that was another's while somebody
+// forges that address: it is told nothing that would make it wait, and gets in when it asks again.
 func TestRegisterDuringAForgedOne(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.forgetful("first", func() {

@@ -34,8 +34,8 @@ func allocated(f func()) uint64 {
 	return sample[0].Value.Uint64() - before
 }
 
-// A decoder may allocate this much for each byte of input, and so much more
-// for errors, tables made on first use, and what the runtime counts late.
+// A decoder may allocate this much for each byte of input, and so much more for errors, tables made
+// on first use, and what the runtime counts late.
 const (
 	allocFactor = 120
 	allocFixed  = 1 << 20
@@ -200,9 +200,9 @@ func requireOracle(t *testing.T, want any, got lwm2m.Value) {
 	}
 }
 
-// FuzzLwM2MCBOR compares LwM2M CBOR with fxamacker/cbor: what is accepted is
-// well-formed, what fxamacker makes of the tree is read as the same entries,
-// and what is made here is the same tree to fxamacker.
+// FuzzLwM2MCBOR compares LwM2M CBOR with fxamacker/cbor: what is accepted is well-formed, what
+// fxamacker makes of the tree is read as the same entries, and what is made here is the same tree
+// to fxamacker.
 func FuzzLwM2MCBOR(f *testing.F) {
 	addSeeds(f, func(v vector, payload []byte) {
 		if v.ContentFormat == lwm2m.FormatLwM2MCBOR {
@@ -278,8 +278,8 @@ func oracleValue(v lwm2m.Value) any {
 	}
 }
 
-// requireTree reads our encoding with fxamacker, which cannot have arrays as
-// keys of maps: the one at the top, of the common path, is read apart.
+// requireTree reads our encoding with fxamacker, which cannot have arrays as keys of maps: the one
+// at the top, of the common path, is read apart.
 func requireTree(t *testing.T, mode cbor.EncMode, want map[uint64]any, ours []byte) {
 	t.Helper()
 	var got any

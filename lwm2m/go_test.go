@@ -154,7 +154,8 @@ func TestNotices(t *testing.T) {
 	})
 }
 
-// TestOrderOfWaiting has requests wait for a device that sleeps: they reach it in the order of the calls.
+// TestOrderOfWaiting has requests wait for a device that sleeps: they reach it in the order of the
+// calls.
 func TestOrderOfWaiting(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}
@@ -173,7 +174,8 @@ func TestOrderOfWaiting(t *testing.T) {
 	})
 }
 
-// TestOrder has requests wait behind one another when the device moves: they reach it in the order of the calls.
+// TestOrder has requests wait behind one another when the device moves: they reach it in the order
+// of the calls.
 func TestOrder(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}
@@ -221,7 +223,8 @@ func TestFunctionsThatPanic(t *testing.T) {
 	})
 }
 
-// TestFunctionsThatBlock has functions that receive answers block, which they must not: requests that wait do not suffer.
+// TestFunctionsThatBlock has functions that receive answers block, which they must not: requests
+// that wait do not suffer.
 func TestFunctionsThatBlock(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(nil)

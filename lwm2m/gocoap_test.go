@@ -33,7 +33,8 @@ func clockwork(t *testing.T) options.PeriodicRunnerOpt {
 	return options.WithPeriodicRunner(periodic.New(done, 10*time.Millisecond))
 }
 
-// TestGoCoapDevice has the whole stack of go-coap be the device: it registers, is read, written and executed.
+// TestGoCoapDevice has the whole stack of go-coap be the device: it registers, is read, written and
+// executed.
 func TestGoCoapDevice(t *testing.T) {
 	peers.Mark(t, "go-coap", "LwM2M client", "coap", "Register, Read, Write, Execute")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -93,7 +94,8 @@ func TestGoCoapDevice(t *testing.T) {
 	require.NoError(t, <-served)
 }
 
-// TestGoCoapServer has go-coap be the server that a device of ours registers with, and that reads, writes and observes it.
+// TestGoCoapServer has go-coap be the server that a device of ours registers with, and that reads,
+// writes and observes it.
 func TestGoCoapServer(t *testing.T) {
 	peers.Mark(t, "go-coap", "LwM2M server", "coap", "Register, Read, Write, Observe")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -12,8 +12,9 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestFunctionsThatEndTheirGoroutine has functions of the program end the goroutine that they are called from, as those of a
-// test do that has failed: the others are told everything, and so are they the next time.
+// TestFunctionsThatEndTheirGoroutine has functions of the program end the goroutine that they are
+// called from, as those of a test do that has failed: the others are told everything, and so are
+// they the next time.
 func TestFunctionsThatEndTheirGoroutine(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var mu sync.Mutex

@@ -11,7 +11,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// TestHandshakesThatFail tells of some, of no more than wait for a slow function, and of none after the end.
+// TestHandshakesThatFail tells of some, of no more than wait for a slow function, and of none after
+// the end.
 func TestHandshakesThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := MustServer(ServerConfig{})

@@ -198,7 +198,8 @@ func TestClosedServerRefuses(t *testing.T) {
 	})
 }
 
-// TestChangesDoNotDelayUpdates has values change all the time, which must not put off the next Update.
+// TestChangesDoNotDelayUpdates has values change all the time, which must not put off the next
+// Update.
 func TestChangesDoNotDelayUpdates(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		client := w.device(nil)

@@ -140,7 +140,8 @@ func TestParseDiscoverOffset(t *testing.T) {
 	require.Equal(t, 7, fe.Offset)
 }
 
-// TestLinksThatAreCut looks at what is said of a target that ends after an encoded byte, or within one.
+// TestLinksThatAreCut looks at what is said of a target that ends after an encoded byte, or within
+// one.
 func TestLinksThatAreCut(t *testing.T) {
 	for text, want := range map[string]string{"</%41": "target without end", "</%4": "bad percent-encoding", "</%": "bad percent-encoding"} {
 		_, err := lwm2m.ParseLinks([]byte(text))

@@ -126,7 +126,8 @@ func sorted(s []string) []string {
 	return s
 }
 
-// TestNotificationAttributes changes a value step by step, a second apart, and looks at what is told.
+// TestNotificationAttributes changes a value step by step, a second apart, and looks at what is
+// told.
 func TestNotificationAttributes(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -172,7 +173,8 @@ func TestNotificationAttributes(t *testing.T) {
 	}
 }
 
-// TestAttributesAreInherited attaches pmin to levels above the resource; the nearest wins, and clearing takes it away.
+// TestAttributesAreInherited attaches pmin to levels above the resource; the nearest wins, and
+// clearing takes it away.
 func TestAttributesAreInherited(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, change func(float64)) {
 		set := func(path lwm2m.Path, queries ...string) {
@@ -245,7 +247,8 @@ func TestEdge(t *testing.T) {
 	})
 }
 
-// TestLossyNotifications loses, repeats and reorders notifications: the last value arrives, and none after a newer one.
+// TestLossyNotifications loses, repeats and reorders notifications: the last value arrives, and
+// none after a newer one.
 func TestLossyNotifications(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, change func(float64)) {
 		w.net.SetDefault(lossy)
@@ -269,7 +272,8 @@ func TestLossyNotifications(t *testing.T) {
 	})
 }
 
-// TestSlowObserver blocks in its function; the network is not held up, and the newest value comes in the end.
+// TestSlowObserver blocks in its function; the network is not held up, and the newest value comes
+// in the end.
 func TestSlowObserver(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, change func(float64)) {
 		release := make(chan struct{})
@@ -294,8 +298,8 @@ func TestSlowObserver(t *testing.T) {
 	})
 }
 
-// TestObserversAreForgottenWithRegister has the server lose its memory: the device registers anew on the same association,
-// and tells nobody what nobody asked for since.
+// TestObserversAreForgottenWithRegister has the server lose its memory: the device registers anew
+// on the same association, and tells nobody what nobody asked for since.
 func TestObserversAreForgottenWithRegister(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}

@@ -219,7 +219,8 @@ func TestWriteStream(t *testing.T) {
 	}
 }
 
-// TestStreamAndRequests reads while an image is being pushed: beside it, or, if the push wants the device alone, after it.
+// TestStreamAndRequests reads while an image is being pushed: beside it, or, if the push wants the
+// device alone, after it.
 func TestStreamAndRequests(t *testing.T) {
 	for _, exclusive := range []bool{false, true} {
 		inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
@@ -246,7 +247,8 @@ func TestStreamAndRequests(t *testing.T) {
 	}
 }
 
-// TestBigValues moves values that need several blocks in both directions, and a registration that does.
+// TestBigValues moves values that need several blocks in both directions, and a registration that
+// does.
 func TestBigValues(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
 		w.net.SetDefault(lossy)

@@ -7,8 +7,8 @@ import (
 )
 
 // LwM2M CBOR (Content-Format 11544; Core specification 1.2, LwM2M CBOR): one map whose keys are
-// identifiers, or arrays of identifiers for several levels at once, and whose values are maps of the
-// levels below or values.
+// identifiers, or arrays of identifiers for several levels at once, and whose values are maps of
+// the levels below or values.
 
 func decodeLwM2MCBOR(base Path, payload []byte, m *Models) ([]Entry, error) {
 	d := lwm2mCBORDecoder{

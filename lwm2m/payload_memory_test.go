@@ -11,16 +11,16 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestPayloadMemory decodes what costs a decoder most: as many entries as a
-// payload of 64 KiB can hold, or be made to look as if it held.
+// TestPayloadMemory decodes what costs a decoder most: as many entries as a payload of 64 KiB can
+// hold, or be made to look as if it held.
 func TestPayloadMemory(t *testing.T) {
 	const size = 64 << 10
 	for name, tc := range map[string]struct {
 		format  lwm2m.ContentFormat
 		base    string
 		payload string
-		// times is how often the bytes of the input may be allocated; with the race
-		// detector slices.Grow takes twice what it takes without.
+		// times is how often the bytes of the input may be allocated; with the race detector
+		// slices.Grow takes twice what it takes without.
 		times int
 	}{
 		"TLV": {lwm2m.FormatTLV, "/100/0", manyIDs(size/3, func(i int) string {
@@ -63,8 +63,8 @@ func manyIDs(n int, f func(int) string) string {
 	return b.String()
 }
 
-// nestedMaps has n objects with n instances with n resources, each in two bytes,
-// with identifiers that descend from flip unless that is 0.
+// nestedMaps has n objects with n instances with n resources, each in two bytes, with identifiers
+// that descend from flip unless that is 0.
 func nestedMaps(n, flip int) string {
 	level := func(f func(id byte) []byte) []byte {
 		var b []byte

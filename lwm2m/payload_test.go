@@ -349,8 +349,7 @@ func TestPayloadOffsets(t *testing.T) {
 	}
 }
 
-// TestPayloadTolerances is about what decoders take although they need not;
-// see DecodePayload.
+// TestPayloadTolerances is about what decoders take although they need not; see DecodePayload.
 func TestPayloadTolerances(t *testing.T) {
 	at := lwm2m.Time(time.Unix(1700000000, 0))
 	for _, tc := range []struct {

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRequestQueue plays what happens to the requests of one device: "+r" is a request, "+s" a stream, "+x" an exclusive
-// one, "-1" the end of the first; the result is what runs.
+// TestRequestQueue plays what happens to the requests of one device: "+r" is a request, "+s" a
+// stream, "+x" an exclusive one, "-1" the end of the first; the result is what runs.
 func TestRequestQueue(t *testing.T) {
 	for _, test := range []struct{ script, running string }{
 		{"+r", "1"},

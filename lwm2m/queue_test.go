@@ -59,8 +59,8 @@ func TestQueueMode(t *testing.T) {
 	})
 }
 
-// TestQueueModeTimeout loses a request although the device should listen: a read goes again when the device is back, a
-// write does not.
+// TestQueueModeTimeout loses a request although the device should listen: a read goes again when
+// the device is back, a write does not.
 func TestQueueModeTimeout(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, 10*time.Minute })
@@ -92,7 +92,8 @@ func TestTimeoutOfReadIsHarmless(t *testing.T) {
 	})
 }
 
-// TestRequestsFollowTheDevice restarts a device, from a new port, while requests are on the way to the old one.
+// TestRequestsFollowTheDevice restarts a device, from a new port, while requests are on the way to
+// the old one.
 func TestRequestsFollowTheDevice(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
@@ -139,8 +140,8 @@ func TestLostRegistrationFailsRequests(t *testing.T) {
 	})
 }
 
-// TestReadInFlightFollowsTheDevice has a read on the way when the device restarts: it is asked again where it is now, long
-// before the old address would have timed out.
+// TestReadInFlightFollowsTheDevice has a read on the way when the device restarts: it is asked
+// again where it is now, long before the old address would have timed out.
 func TestReadInFlightFollowsTheDevice(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
@@ -160,7 +161,8 @@ func TestReadInFlightFollowsTheDevice(t *testing.T) {
 	})
 }
 
-// TestReadInFlightWaitsForSleeper loses a read to a device that should listen: it is asked again when it is heard.
+// TestReadInFlightWaitsForSleeper loses a read to a device that should listen: it is asked again
+// when it is heard.
 func TestReadInFlightWaitsForSleeper(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, 10*time.Minute })

@@ -8,8 +8,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// BenchmarkRead reads a resource of a device over UDP on loopback; the baseline is a bare request for the same bytes, without
-// registration, queue, formats and models.
+// BenchmarkRead reads a resource of a device over UDP on loopback; the baseline is a bare request
+// for the same bytes, without registration, queue, formats and models.
 func BenchmarkRead(b *testing.B) {
 	ctx, stop := context.WithCancel(b.Context())
 	server := lwm2m.MustServer(lwm2m.ServerConfig{})

@@ -7,7 +7,8 @@ var (
 	_ slog.LogValuer = FetchConfig{}
 )
 
-// LogValue is the configuration as a log may have it: what tells one client from another, and no key.
+// LogValue is the configuration as a log may have it: what tells one client from another, and no
+// key.
 func (c ClientConfig) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("endpoint", c.Endpoint),

@@ -66,7 +66,8 @@ func (m *memoryStore) get(endpoint string) lwm2m.Registration {
 	return m.records[endpoint]
 }
 
-// TestServerRestart restarts the server on its store: the device notices nothing and can be reached at once.
+// TestServerRestart restarts the server on its store: the device notices nothing and can be reached
+// at once.
 func TestServerRestart(t *testing.T) {
 	config := lwm2m.ServerConfig{Registrations: &memoryStore{}}
 	inWorld(t, config, func(t *testing.T, w *world) {
@@ -83,7 +84,8 @@ func TestServerRestart(t *testing.T) {
 	})
 }
 
-// TestServerRestartWithSleepers restarts the server while devices sleep: what waits for them waits on.
+// TestServerRestartWithSleepers restarts the server while devices sleep: what waits for them waits
+// on.
 func TestServerRestartWithSleepers(t *testing.T) {
 	config := lwm2m.ServerConfig{Registrations: &memoryStore{}}
 	inWorld(t, config, func(t *testing.T, w *world) {
@@ -173,8 +175,8 @@ func (p *panickingStore) Registrations(ctx context.Context) iter.Seq2[lwm2m.Regi
 	return p.memoryStore.Registrations(ctx)
 }
 
-// TestStoreThatPanics survives a store that panics, when renewed lifetimes are stored, and when a device registers: what could
-// not be stored is stored later.
+// TestStoreThatPanics survives a store that panics, when renewed lifetimes are stored, and when a
+// device registers: what could not be stored is stored later.
 func TestStoreThatPanics(t *testing.T) {
 	store := &panickingStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
@@ -226,8 +228,8 @@ func TestFleet(t *testing.T) {
 	})
 }
 
-// TestServerKilled restarts the server on what a kill left of its store: registrations that were renewed meanwhile, for all
-// the store knows, are over.
+// TestServerKilled restarts the server on what a kill left of its store: registrations that were
+// renewed meanwhile, for all the store knows, are over.
 func TestServerKilled(t *testing.T) {
 	store := &memoryStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
@@ -267,7 +269,8 @@ func TestServeAgain(t *testing.T) {
 	})
 }
 
-// TestServerRestartOnAnotherPort reaches a device through a socket that is not the one that it registered at.
+// TestServerRestartOnAnotherPort reaches a device through a socket that is not the one that it
+// registered at.
 func TestServerRestartOnAnotherPort(t *testing.T) {
 	store := &memoryStore{}
 	config := lwm2m.ServerConfig{Registrations: store}
@@ -311,8 +314,8 @@ func TestServerRestartOnAnotherPort(t *testing.T) {
 	})
 }
 
-// TestTransferKeepsRegistration pushes to a device that sends no Update meanwhile, for longer than its lifetime, and then has
-// a request wait in a function of Before, which does not.
+// TestTransferKeepsRegistration pushes to a device that sends no Update meanwhile, for longer than
+// its lifetime, and then has a request wait in a function of Before, which does not.
 func TestTransferKeepsRegistration(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.foreign("</5/0>", nil, func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })

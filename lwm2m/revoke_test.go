@@ -168,8 +168,8 @@ var speaks = map[string]func(w *ringWorld) coap.Code{
 	"de-register": func(w *ringWorld) coap.Code { return w.do(coap.DELETE, w.path, -1, "") },
 }
 
-// TestRemovedIdentity has a device speak whose identity is no more, or has another key now: it is refused and cut off, whatever
-// it asks for, and may not register, not even as its own identity.
+// TestRemovedIdentity has a device speak whose identity is no more, or has another key now: it is
+// refused and cut off, whatever it asks for, and may not register, not even as its own identity.
 func TestRemovedIdentity(t *testing.T) {
 	for change, f := range map[string]func(*keyring){
 		"key removed":      func(k *keyring) { delete(k.keys, "id") },
@@ -244,7 +244,8 @@ func TestEndpointOfAnother(t *testing.T) {
 	}
 }
 
-// TestCredentialsOutOfOrder has nobody be able to tell whose identity is whose: who is there stays, nobody new comes in.
+// TestCredentialsOutOfOrder has nobody be able to tell whose identity is whose: who is there stays,
+// nobody new comes in.
 func TestCredentialsOutOfOrder(t *testing.T) {
 	for name, trouble := range map[string]func(context.Context) error{
 		"error": func(context.Context) error { return errors.New("no database") },
@@ -278,8 +279,8 @@ func TestCredentialsOutOfOrder(t *testing.T) {
 	}
 }
 
-// TestHandshakeWhenNobodyCanTell has a device come while its key cannot be looked up: it is not told that it is unknown, and its
-// next handshake after that is the first.
+// TestHandshakeWhenNobodyCanTell has a device come while its key cannot be looked up: it is not
+// told that it is unknown, and its next handshake after that is the first.
 func TestHandshakeWhenNobodyCanTell(t *testing.T) {
 	for name, trouble := range map[string]func(context.Context) error{
 		"error": func(context.Context) error { return errors.New("no database") },
@@ -339,8 +340,8 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-// TestPSKFileOfServer edits the file while a device is registered: without a word of the device the association ends when its
-// line goes, and not while the file cannot be read, which is logged once.
+// TestPSKFileOfServer edits the file while a device is registered: without a word of the device the
+// association ends when its line goes, and not while the file cannot be read, which is logged once.
 func TestPSKFileOfServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := filepath.Join(t.TempDir(), "keys")
@@ -379,7 +380,8 @@ func TestPSKFileOfServer(t *testing.T) {
 	})
 }
 
-// TestOnlineEndsWithAssociation has the device close its association: it is known at once that it cannot be reached.
+// TestOnlineEndsWithAssociation has the device close its association: it is known at once that it
+// cannot be reached.
 func TestOnlineEndsWithAssociation(t *testing.T) {
 	inRingWorld(t, func(t *testing.T, w *ringWorld) {
 		require.True(t, w.server.Reachable("dev"))

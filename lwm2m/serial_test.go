@@ -57,8 +57,8 @@ func (s *slowStore) DeleteRegistration(ctx context.Context, endpoint string) err
 	return s.recordingStore.DeleteRegistration(ctx, endpoint)
 }
 
-// TestOneAtATime has all that changes a registration come at once: each waits for the one before, and what is stored in the end
-// is what is known. What concerns other endpoints does not wait.
+// TestOneAtATime has all that changes a registration come at once: each waits for the one before,
+// and what is stored in the end is what is known. What concerns other endpoints does not wait.
 func TestOneAtATime(t *testing.T) {
 	store := &slowStore{}
 	s := MustServer(ServerConfig{Registrations: store})
@@ -95,7 +95,8 @@ func TestOneAtATime(t *testing.T) {
 	require.Equal(t, known.Lifetime, store.records["a"].Lifetime)
 }
 
-// TestWhatIsNotStoredIsStoredLater has the store fail between a renewal and what follows: the renewal is stored when it works.
+// TestWhatIsNotStoredIsStoredLater has the store fail between a renewal and what follows: the
+// renewal is stored when it works.
 func TestWhatIsNotStoredIsStoredLater(t *testing.T) {
 	for name, then := range map[string]func(s *Server, path string){
 		"flush": func(s *Server, _ string) { s.flush() },
@@ -143,8 +144,8 @@ func TestEndIsStored(t *testing.T) {
 	})
 }
 
-// TestObservationOfAnotherRegistration has an answer to Observe come when the device has registered anew, or is gone: it is no
-// observation then.
+// TestObservationOfAnotherRegistration has an answer to Observe come when the device has registered
+// anew, or is gone: it is no observation then.
 func TestObservationOfAnotherRegistration(t *testing.T) {
 	for name, then := range map[string]func(s *Server, id string){
 		"register":    func(s *Server, _ string) { register(s, "ep=a") },
@@ -172,8 +173,9 @@ func TestObservationOfAnotherRegistration(t *testing.T) {
 	}
 }
 
-// TestManyRegistersOfOneEndpoint has more Registers of one endpoint come than can be served: they hold the places of a few, and
-// those that have no chance, as the endpoint uses credentials, of none.
+// TestManyRegistersOfOneEndpoint has more Registers of one endpoint come than can be served: they
+// hold the places of a few, and those that have no chance, as the endpoint uses credentials, of
+// none.
 func TestManyRegistersOfOneEndpoint(t *testing.T) {
 	store := &slowStore{}
 	s := MustServer(ServerConfig{Registrations: store, Credentials: staticCredentials{"id": "secured"}})
@@ -198,8 +200,8 @@ func TestManyRegistersOfOneEndpoint(t *testing.T) {
 	require.Equal(t, coap.Created, registerLinks(s, "secured", objects, psk("id")).Code)
 }
 
-// TestDeleteDeviceDuringAClaim deletes a device whose Register from another's address is stored, but not yet acknowledged: when it
-// is, the device is registered, and a restart does not forget it.
+// TestDeleteDeviceDuringAClaim deletes a device whose Register from another's address is stored,
+// but not yet acknowledged: when it is, the device is registered, and a restart does not forget it.
 func TestDeleteDeviceDuringAClaim(t *testing.T) {
 	store := &recordingStore{}
 	s := MustServer(ServerConfig{Registrations: store})

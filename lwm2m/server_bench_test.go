@@ -109,8 +109,8 @@ func BenchmarkUpdate(b *testing.B) {
 	}
 }
 
-// plainFleet is the usual way to keep registrations: the whole record with its parsed links in two maps, and a goroutine for
-// each that waits for its lifetime to end.
+// plainFleet is the usual way to keep registrations: the whole record with its parsed links in two
+// maps, and a goroutine for each that waits for its lifetime to end.
 type plainFleet struct {
 	byEndpoint, byID map[string]*plainDevice
 	ended            chan struct{}

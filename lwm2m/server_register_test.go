@@ -328,8 +328,8 @@ func TestUpdateAndDeregister(t *testing.T) {
 	require.Equal(t, CodeNotFound, ResponseCode(serve(s, incoming{code: coap.DELETE, path: second, format: -1}).Code))
 }
 
-// TestAddressMovesToAnotherDevice has one device register from the address that another had: nothing that is meant for the
-// other is to reach it.
+// TestAddressMovesToAnotherDevice has one device register from the address that another had:
+// nothing that is meant for the other is to reach it.
 func TestAddressMovesToAnotherDevice(t *testing.T) {
 	s := MustServer(ServerConfig{})
 	register(s, "ep=a")
@@ -525,7 +525,8 @@ func FuzzRegister(f *testing.F) {
 	})
 }
 
-// TestNoRequestBeforeTheAnswer holds a request back until the device has the answer to its Register.
+// TestNoRequestBeforeTheAnswer holds a request back until the device has the answer to its
+// Register.
 func TestNoRequestBeforeTheAnswer(t *testing.T) {
 	s := MustServer(ServerConfig{})
 	_, err := s.accept(t.Context(), Registration{

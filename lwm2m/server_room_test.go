@@ -49,8 +49,8 @@ func TestLinksAreBounded(t *testing.T) {
 	require.Equal(t, CodeTooLarge, ResponseCode(registerLinks(s, "a", linksOf(1, 101), nil).Code))
 }
 
-// TestTextIsBounded fills the room for what devices say: others are refused, and so is who would say more; ended registrations
-// give way, but not the mark of who used credentials.
+// TestTextIsBounded fills the room for what devices say: others are refused, and so is who would
+// say more; ended registrations give way, but not the mark of who used credentials.
 func TestTextIsBounded(t *testing.T) {
 	store := &recordingStore{}
 	s := MustServer(ServerConfig{
@@ -95,8 +95,8 @@ func TestTextIsBounded(t *testing.T) {
 	require.LessOrEqual(t, s.table.size, int64(13_333))
 }
 
-// TestRoomForEndpoints has the number of endpoints be bounded: of the ended ones only those give way that never used
-// credentials, and in the store too.
+// TestRoomForEndpoints has the number of endpoints be bounded: of the ended ones only those give
+// way that never used credentials, and in the store too.
 func TestRoomForEndpoints(t *testing.T) {
 	store := &recordingStore{}
 	creds := staticCredentials{}
@@ -129,8 +129,8 @@ func TestRoomForEndpoints(t *testing.T) {
 	}
 }
 
-// TestRoomForCredentials has strangers take all the room that they can get: who has credentials still finds some. Where nobody
-// has any, it is all theirs.
+// TestRoomForCredentials has strangers take all the room that they can get: who has credentials
+// still finds some. Where nobody has any, it is all theirs.
 func TestRoomForCredentials(t *testing.T) {
 	for name, config := range map[string]ServerConfig{
 		"endpoints": {MaxRegistrations: 40}, "bytes": {MaxRegistrationBytes: 40 * (1024 + textCost)},

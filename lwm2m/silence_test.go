@@ -59,7 +59,8 @@ func (p *plain) say(queries ...string) coap.Code {
 	return resp.Code
 }
 
-// TestNoLifetime registers without a lifetime: the registration lasts as long as the device is heard of, over restarts too.
+// TestNoLifetime registers without a lifetime: the registration lasts as long as the device is
+// heard of, over restarts too.
 func TestNoLifetime(t *testing.T) {
 	for _, version := range []string{"", "lwm2m=1.1", "lwm2m=1.2"} {
 		t.Run(version, func(t *testing.T) {
@@ -99,7 +100,8 @@ func TestNoLifetime(t *testing.T) {
 	}
 }
 
-// TestNoLifetimeForAWhile changes between a lifetime and none by Updates; the bound is the program's.
+// TestNoLifetimeForAWhile changes between a lifetime and none by Updates; the bound is the
+// program's.
 func TestNoLifetimeForAWhile(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{MaxSilence: 2 * day}, func(t *testing.T, w *world) {
 		d := w.plain()

@@ -12,8 +12,9 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// TestStoredRegisterOfAnAddressThatIsClaimed has something be stored of an endpoint, or be forgotten, while it is being found
-// out whether the device whose Register is stored is at its address: what the store has in the end is what is known.
+// TestStoredRegisterOfAnAddressThatIsClaimed has something be stored of an endpoint, or be
+// forgotten, while it is being found out whether the device whose Register is stored is at its
+// address: what the store has in the end is what is known.
 func TestStoredRegisterOfAnAddressThatIsClaimed(t *testing.T) {
 	peerB := peerA
 	peerB.ID++
@@ -62,7 +63,8 @@ func TestStoredRegisterOfAnAddressThatIsClaimed(t *testing.T) {
 	}
 }
 
-// TestLifetimeEndsDuringUpdate has a lifetime end while room is made for an Update: the end is stored.
+// TestLifetimeEndsDuringUpdate has a lifetime end while room is made for an Update: the end is
+// stored.
 func TestLifetimeEndsDuringUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &lingeringStore{}
@@ -90,8 +92,8 @@ func (l *lingeringStore) DeleteRegistration(ctx context.Context, endpoint string
 	return l.recordingStore.DeleteRegistration(ctx, endpoint)
 }
 
-// TestStoredWithoutLifetime restores a registration without a lifetime: the device may have been heard for a thirtieth of the
-// bound since it was stored, and half a minute.
+// TestStoredWithoutLifetime restores a registration without a lifetime: the device may have been
+// heard for a thirtieth of the bound since it was stored, and half a minute.
 func TestStoredWithoutLifetime(t *testing.T) {
 	const bound, late = 30 * 24 * time.Hour, 24*time.Hour + 30*time.Second
 	for silent, holds := range map[time.Duration]bool{bound + late - time.Second: true, bound + late + time.Second: false} {

@@ -69,8 +69,8 @@ func (c *cutter) cut() {
 	}
 }
 
-// TestStreams runs a device over TCP and over TLS: it registers, is read, observed and pushed to, downloads, loses its
-// connection, and is back.
+// TestStreams runs a device over TCP and over TLS: it registers, is read, observed and pushed to,
+// downloads, loses its connection, and is back.
 func TestStreams(t *testing.T) {
 	pool, certificate := testCertificate(t, endpointName)
 	for _, scheme := range []string{"coap+tcp", "coaps+tcp"} {

@@ -12,7 +12,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// shifted is a store whose times are later by d, as after a restart with a clock that is behind by d.
+// shifted is a store whose times are later by d, as after a restart with a clock that is behind by
+// d.
 func (m *memoryStore) shifted(d time.Duration) *memoryStore {
 	later := &memoryStore{records: make(map[string]lwm2m.Registration)}
 	for endpoint, r := range m.records {
@@ -22,8 +23,8 @@ func (m *memoryStore) shifted(d time.Duration) *memoryStore {
 	return later
 }
 
-// TestClockBehindAfterRestart restarts the server with a clock that is two days behind what is stored: no time goes back, and
-// the registration lasts no longer than its lifetime.
+// TestClockBehindAfterRestart restarts the server with a clock that is two days behind what is
+// stored: no time goes back, and the registration lasts no longer than its lifetime.
 func TestClockBehindAfterRestart(t *testing.T) {
 	store := &memoryStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
@@ -54,8 +55,8 @@ func TestClockBehindAfterRestart(t *testing.T) {
 	})
 }
 
-// TestClockAheadAfterRestart restarts the server with a clock that is days ahead: what seems to be over is over, and a device
-// that is there registers.
+// TestClockAheadAfterRestart restarts the server with a clock that is days ahead: what seems to be
+// over is over, and a device that is there registers.
 func TestClockAheadAfterRestart(t *testing.T) {
 	store := &memoryStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
@@ -73,8 +74,8 @@ func TestClockAheadAfterRestart(t *testing.T) {
 	})
 }
 
-// TestOneTimeCounts loads what was stored last week together with what was stored a moment ago, with a clock that is behind
-// both: the earlier one is over.
+// TestOneTimeCounts loads what was stored last week together with what was stored a moment ago,
+// with a clock that is behind both: the earlier one is over.
 func TestOneTimeCounts(t *testing.T) {
 	store := &memoryStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
@@ -91,7 +92,8 @@ func TestOneTimeCounts(t *testing.T) {
 	})
 }
 
-// TestLinksChanged sends Updates with and without a list of objects, and has two merge behind a slow watcher.
+// TestLinksChanged sends Updates with and without a list of objects, and has two merge behind a
+// slow watcher.
 func TestLinksChanged(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		changed := make(chan bool, 10)

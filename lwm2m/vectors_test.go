@@ -17,8 +17,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// vector is a payload of testdata/vectors and its meaning. Not every file
-// uses every field.
+// vector is a payload of testdata/vectors and its meaning. Not every file uses every field.
 type vector struct {
 	Name          string
 	Path          string
@@ -38,8 +37,7 @@ type vector struct {
 	Paths     []string
 }
 
-// vectorValue is a value as the vectors state it; Type is "" where the
-// content format itself tells.
+// vectorValue is a value as the vectors state it; Type is "" where the content format itself tells.
 type vectorValue struct {
 	Path  string
 	Type  string
@@ -245,8 +243,8 @@ func typeOfMalformed(name string) string {
 	return ""
 }
 
-// tlvMeaning returns the values of a vector, a map of paths in the file, and
-// the types of the resources that they imply.
+// tlvMeaning returns the values of a vector, a map of paths in the file, and the types of the
+// resources that they imply.
 func tlvMeaning(t testing.TB, v vector) ([]vectorValue, map[string]string) {
 	var meaning struct{ Values map[string]json.RawMessage }
 	require.NoError(t, json.Unmarshal(v.Meaning, &meaning))

@@ -49,8 +49,8 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// waitingCost makes a request to each device, and has some time pass. It looks at what it costs that they wait then, of which
-// there is a limit in bytes for each, and has them end.
+// waitingCost makes a request to each device, and has some time pass. It looks at what it costs
+// that they wait then, of which there is a limit in bytes for each, and has them end.
 func waitingCost(t *testing.T, w *world, endpoints []string, r lwm2m.Request, pass time.Duration, limit int64,
 	end func([]*lwm2m.Call)) (errs []error) {
 	t.Helper()

@@ -35,7 +35,8 @@ type world struct {
 	stop   func() // the server
 }
 
-// inWorld runs f in virtual time with a server that serves; all that was started has ended when it returns.
+// inWorld runs f in virtual time with a server that serves; all that was started has ended when it
+// returns.
 func inWorld(t *testing.T, config lwm2m.ServerConfig, f func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -140,7 +141,8 @@ func (l *eventLog) kinds() []lwm2m.EventKind {
 	return kinds
 }
 
-// sensor is an object 3303 with one instance: 5700 a float, 5701 a string, 5850 a boolean, 6000 bytes, 5605 an execute.
+// sensor is an object 3303 with one instance: 5700 a float, 5701 a string, 5850 a boolean, 6000
+// bytes, 5605 an execute.
 type sensor struct {
 	mu       sync.Mutex
 	value    float64
@@ -231,7 +233,8 @@ func (s *sensor) Execute(ctx context.Context, _ lwm2m.Path, args string) error {
 	return nil
 }
 
-// lossy is a bad radio link, but not so bad that five losses in a row happen, which would rightly be a failure.
+// lossy is a bad radio link, but not so bad that five losses in a row happen, which would rightly
+// be a failure.
 var lossy = simnet.Conditions{
 	Loss: 0.05, Duplicate: 0.1, Reorder: 0.2, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond,
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/senml"
 )
 
-// devicePack is Object 3 in the example of the LwM2M specification, 16 records,
-// which the benchmarks encode and decode.
+// devicePack is Object 3 in the example of the LwM2M specification, 16 records, which the
+// benchmarks encode and decode.
 var devicePack = []senml.Record{
 	{BaseName: "/3/0/", Name: "0", Value: senml.String("Open Mobile Alliance")},
 	{Name: "1", Value: senml.String("Lightweight M2M Client")},
@@ -31,9 +31,9 @@ var devicePack = []senml.Record{
 	{Name: "16", Value: senml.String("U")},
 }
 
-// plainRecord is the struct that a program would hand to encoding/json or
-// fxamacker/cbor. Its number is an integer, which both code faster than a float
-// and which makes their output the same as ours.
+// plainRecord is the struct that a program would hand to encoding/json or fxamacker/cbor. Its
+// number is an integer, which both code faster than a float and which makes their output the same
+// as ours.
 type plainRecord struct {
 	BaseName    string   `json:"bn,omitempty"   cbor:"-2,keyasint,omitempty"`
 	BaseTime    *float64 `json:"bt,omitempty"   cbor:"-3,keyasint,omitempty"`
@@ -82,10 +82,9 @@ func TestPlainPack(t *testing.T) {
 	require.Equal(t, theirs, ours)
 }
 
-// TestWireSize: no encoding of these packs with definite lengths is shorter. The
-// 16 records of /3/0 take 196 bytes, which is byte for byte the example of the
-// LwM2M specification (vector oma_device); the 7 records of RFC 8428, section 6,
-// take 195.
+// TestWireSize: no encoding of these packs with definite lengths is shorter. The 16 records of /3/0
+// take 196 bytes, which is byte for byte the example of the LwM2M specification (vector
+// oma_device); the 7 records of RFC 8428, section 6, take 195.
 func TestWireSize(t *testing.T) {
 	sizes := map[string]int{"oma_device": 196, "rfc8428_6": 195}
 	cborFormat := formats[1]

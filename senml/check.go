@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// checker applies the rules of a pack, record by record: to decoded records and
-// to those that are to be encoded or resolved.
+// checker applies the rules of a pack, record by record: to decoded records and to those that are
+// to be encoded or resolved.
 type checker struct {
 	codec     Codec
 	base      nameState // after the base name in effect
@@ -16,11 +16,10 @@ type checker struct {
 	names     int  // bytes of the names so far, after joining
 }
 
-// maxNames is how many bytes the names of a pack may take, after joining, for
-// each byte of the pack. Without a limit a long base name before many short
-// names would make the memory that Resolve takes grow with the square of the
-// input. A record has at least 6 bytes, so that base names of up to 192 bytes
-// are never refused.
+// maxNames is how many bytes the names of a pack may take, after joining, for each byte of the
+// pack. Without a limit a long base name before many short names would make the memory that Resolve
+// takes grow with the square of the input. A record has at least 6 bytes, so that base names of up
+// to 192 bytes are never refused.
 const maxNames = 32
 
 // checkNames checks a whole pack that takes size bytes.
@@ -34,8 +33,7 @@ func (k *checker) checkNames(size int) error {
 // plainLabels are those of nearly every record but the first: see isPlain.
 const plainLabels labelSet = 1<<labelName | 1<<labelValue | 1<<labelString | 1<<labelBool | 1<<labelData
 
-// check checks the record r, which has the given fields, for a decoder or
-// Resolve.
+// check checks the record r, which has the given fields, for a decoder or Resolve.
 func (k *checker) check(r *Record, has labelSet) error {
 	value := has &^ (1 << labelName)
 	if has&^plainLabels == 0 && value&(value-1) == 0 && value != 0 && r.Value.kind != NullKind && k.goodPlain(r.Name) {
@@ -48,8 +46,8 @@ func (k *checker) check(r *Record, has labelSet) error {
 	return err
 }
 
-// goodPlain reports whether a record with this name and nothing but a value is
-// good. False leaves all to checkAny.
+// goodPlain reports whether a record with this name and nothing but a value is good. False leaves
+// all to checkAny.
 func (k *checker) goodPlain(name string) bool {
 	if k.records == 0 || k.codec.Pack == Fetch {
 		return false
@@ -111,8 +109,8 @@ func (k *checker) checkFetch(r *Record, has labelSet) error {
 	return k.checkName(r.Name)
 }
 
-// dropIgnored removes the fields that a Fetch record does not have and that must
-// be ignored in one (RFC 8790, section 3.1).
+// dropIgnored removes the fields that a Fetch record does not have and that must be ignored in one
+// (RFC 8790, section 3.1).
 func (r *Record) dropIgnored() {
 	r.Value, r.Sum, r.UpdateTime = Value{}, Number{}, Number{}
 	r.BaseValue, r.BaseSum, r.BaseVersion = Number{}, Number{}, 0
@@ -129,8 +127,8 @@ func (k *checker) checkName(name string) error {
 	return nil
 }
 
-// checkVersion: all records of a pack have the same version, which is maxVersion
-// unless the first says otherwise.
+// checkVersion: all records of a pack have the same version, which is maxVersion unless the first
+// says otherwise.
 func (k *checker) checkVersion(r *Record, has labelSet) error {
 	if k.records == 0 {
 		k.version = maxVersion
@@ -144,8 +142,7 @@ func (k *checker) checkVersion(r *Record, has labelSet) error {
 	return nil
 }
 
-// checkOut checks a record that is to be encoded: it also refuses what a decoder
-// never returns.
+// checkOut checks a record that is to be encoded: it also refuses what a decoder never returns.
 func (k *checker) checkOut(r *Record, has labelSet) error {
 	if k.codec.Pack == Fetch && has&^(fetchLabels|pathLabels) != 0 {
 		return ErrValue // rather than drop what the caller put there
@@ -159,8 +156,7 @@ func (k *checker) checkOut(r *Record, has labelSet) error {
 	return r.checkRare()
 }
 
-// goodOut reports whether r, which is plain, can be encoded. False leaves all to
-// checkOut.
+// goodOut reports whether r, which is plain, can be encoded. False leaves all to checkOut.
 func (k *checker) goodOut(r *Record) bool {
 	return r.Value.kind >= NumberKind && r.Value.kind <= DataKind && r.Value.check() == nil && k.goodPlain(r.Name)
 }
@@ -184,8 +180,7 @@ func (v *Value) check() error {
 	return nil
 }
 
-// checkRare checks what only an unusual record has. A good name needs no check,
-// it is ASCII.
+// checkRare checks what only an unusual record has. A good name needs no check, it is ASCII.
 func (r *Record) checkRare() error {
 	for _, s := range [...]string{r.BaseName, r.BaseUnit, r.Unit} {
 		if s != "" && !utf8.ValidString(s) {

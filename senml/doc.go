@@ -49,15 +49,16 @@
 //
 // These are accepted although senders must not send them, because real senders do:
 //
-//   - JSON "vd" with padding, or in the standard base64 alphabet (Wakaama sends padding; Leshan sends
-//     and accepts both);
+//   - JSON "vd" with padding, or in the standard base64 alphabet (Wakaama sends padding; Leshan
+//     sends and accepts both);
 //   - JSON numbers with an upper case exponent, "1.638435E9" (Leshan);
-//   - CBOR arrays, maps and strings of indefinite length in a pack that is no stream (Anjay's encoder
-//     can send such strings);
+//   - CBOR arrays, maps and strings of indefinite length in a pack that is no stream (Anjay's
+//     encoder can send such strings);
 //   - CBOR integers and lengths in more bytes than needed;
 //   - leading zeros in the identifiers of an LwM2M path, "/67/0/00" (Wakaama's tests have them);
 //   - an empty pack (LwM2M's answer for an empty instance, and RFC 8790's for no match);
-//   - CBOR tags 0 and 1 around numbers that are times, for LwM2M (Leshan has them in other formats);
+//   - CBOR tags 0 and 1 around numbers that are times, for LwM2M (Leshan has them in other
+//     formats);
 //   - integral numbers written as fractions or floats, "20.0" or 0xf94d00, in place of an integer
 //     (Leshan).
 //

@@ -61,8 +61,7 @@ func ExampleCodec_AppendCBOR() {
 	// Output: 82a321652f352f302f0061330201a20061350200 <nil>
 }
 
-// A Write-Composite of LwM2M 1.2 that sets one resource and removes an instance
-// of another.
+// A Write-Composite of LwM2M 1.2 that sets one resource and removes an instance of another.
 func ExampleCodec_DecodeJSON() {
 	c := senml.Codec{LwM2M: true, Pack: senml.Patch}
 	records, err := c.DecodeJSON(nil, []byte(`[{"bn":"/33605/0/","n":"2","v":42},{"n":"3/2","v":null}]`))

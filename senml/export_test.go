@@ -4,8 +4,8 @@ package senml
 
 func (n Number) Add(m Number) Number { return n.add(m) }
 
-// Equal reports whether n and m are the same number, or both not set. A decimal
-// equals the float64 nearest to it.
+// Equal reports whether n and m are the same number, or both not set. A decimal equals the float64
+// nearest to it.
 func (n Number) Equal(m Number) bool {
 	if n.kind == m.kind && n.kind != float {
 		return n == m

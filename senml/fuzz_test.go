@@ -127,8 +127,8 @@ func checkJSON(t *testing.T, c senml.Codec, data []byte, records []senml.Record,
 	}
 }
 
-// strict reports whether data has what encoding/json replaces and we refuse: bad
-// UTF-8, and half surrogate pairs.
+// strict reports whether data has what encoding/json replaces and we refuse: bad UTF-8, and half
+// surrogate pairs.
 func strict(data []byte) bool {
 	return !utf8.Valid(data) || bytes.Contains(bytes.ToLower(data), []byte(`\ud`))
 }

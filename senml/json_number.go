@@ -2,8 +2,8 @@ package senml
 
 import "strconv"
 
-// number reads a number. Integers of 64 bits and decimals of about 18 digits are
-// exact, others become the nearest float64.
+// number reads a number. Integers of 64 bits and decimals of about 18 digits are exact, others
+// become the nearest float64.
 func (r *jsonReader) number() (Number, error) {
 	s, start := r.s, r.pos
 	if n, i := shortInteger(s, start); i > start {
@@ -65,8 +65,8 @@ func (r *jsonReader) number() (Number, error) {
 	return Float(f), nil
 }
 
-// shortInteger reads the number at i if it is a natural one of at most 18 digits,
-// as most are, and returns it and where it ends; i if it is any other.
+// shortInteger reads the number at i if it is a natural one of at most 18 digits, as most are, and
+// returns it and where it ends; i if it is any other.
 func shortInteger(s string, i int) (n int64, end int) {
 	for end = i; end < len(s) && s[end]-'0' <= 9; end++ {
 		n = n*10 + int64(s[end]-'0')
@@ -89,8 +89,8 @@ func addDigit(m *uint64, c byte) bool {
 	return true
 }
 
-// exponent reads the digits of an exponent at i and returns it, kept small
-// enough for an int, and where it ends; 0 if there are no digits.
+// exponent reads the digits of an exponent at i and returns it, kept small enough for an int, and
+// where it ends; 0 if there are no digits.
 func exponent(s string, i int) (exp, end int) {
 	negative := false
 	if i < len(s) && (s[i] == '-' || s[i] == '+') {

@@ -16,8 +16,7 @@ func (c Codec) DecodeJSON(dst []Record, data []byte) ([]Record, error) {
 	return dst, &SyntaxError{Offset: min(r.pos, len(r.s)), Record: r.record, Err: err}
 }
 
-// jsonReader reads a pack. Its methods return the bare category as error, with
-// pos where it is.
+// jsonReader reads a pack. Its methods return the bare category as error, with pos where it is.
 type jsonReader struct {
 	s      string // what strings are slices of
 	pos    int
@@ -48,8 +47,7 @@ func (r *jsonReader) pack(dst []Record) ([]Record, error) {
 	return dst, r.check.checkNames(len(r.s))
 }
 
-// records reads the records of a pack, of which there is one at least, and the
-// bracket after them.
+// records reads the records of a pack, of which there is one at least, and the bracket after them.
 func (r *jsonReader) records(dst []Record) ([]Record, error) {
 	room := room{typical: 20, limit: r.check.codec.maxRecords()}
 	for {
@@ -91,8 +89,7 @@ func (r *jsonReader) readRecord(rec *Record) error {
 	return nil
 }
 
-// fields reads the fields of a record, of which there is one at least, and the
-// brace after them.
+// fields reads the fields of a record, of which there is one at least, and the brace after them.
 func (r *jsonReader) fields(rec *Record) (has labelSet, err error) {
 	for {
 		if r.token() != '"' {

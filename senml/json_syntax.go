@@ -38,8 +38,7 @@ func (r *jsonReader) skip(depth int) error {
 	return err
 }
 
-// skipMembers passes over the members of an array or object, and the bracket or
-// brace after them.
+// skipMembers passes over the members of an array or object, and the bracket or brace after them.
 func (r *jsonReader) skipMembers(object bool, depth int) error {
 	closing := byte(']')
 	if object {
@@ -74,8 +73,8 @@ func (r *jsonReader) skipMembers(object bool, depth int) error {
 	}
 }
 
-// token skips white space and the byte after it, which it returns. At the end of
-// the input it returns 0 and passes beyond it, so that back works.
+// token skips white space and the byte after it, which it returns. At the end of the input it
+// returns 0 and passes beyond it, so that back works.
 func (r *jsonReader) token() byte {
 	for r.pos < len(r.s) {
 		c := r.s[r.pos]

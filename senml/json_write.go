@@ -110,8 +110,8 @@ func (v *Value) appendJSON(b []byte) []byte {
 	return b
 }
 
-// plainJSON has true for what stands for itself in a JSON string; what is not
-// ASCII does too, being valid UTF-8.
+// plainJSON has true for what stands for itself in a JSON string; what is not ASCII does too, being
+// valid UTF-8.
 var plainJSON = func() (t [256]bool) {
 	for c := range t {
 		t[c] = c >= ' ' && c != '"' && c != '\\'
@@ -179,8 +179,8 @@ func appendFloat(b []byte, f float64) []byte {
 	return strconv.AppendFloat(b, f, format, -1, 64)
 }
 
-// appendDecimal writes the digits of m with a point in between where that needs
-// no more than a few zeros, else with an exponent.
+// appendDecimal writes the digits of m with a point in between where that needs no more than a few
+// zeros, else with an exponent.
 func appendDecimal(b []byte, m int64, exp int) []byte {
 	start := len(b)
 	b = strconv.AppendInt(b, m, 10)

@@ -1,7 +1,7 @@
 package senml
 
-// label is one of the fields that this package knows, in the order in which the
-// encoders write them: base fields first, as in the examples of RFC 8428.
+// label is one of the fields that this package knows, in the order in which the encoders write
+// them: base fields first, as in the examples of RFC 8428.
 type label uint8
 
 const (
@@ -87,8 +87,8 @@ func (r *Record) labels() labelSet {
 	return s
 }
 
-// isPlain reports whether r has no fields but its name and value, as nearly all
-// records but the first of a pack. It costs one branch.
+// isPlain reports whether r has no fields but its name and value, as nearly all records but the
+// first of a pack. It costs one branch.
 func (r *Record) isPlain() bool {
 	return len(r.BaseName)|len(r.BaseUnit)|len(r.Unit)|r.BaseVersion|int(r.empty)|
 		int(r.BaseTime.kind|r.BaseValue.kind|r.BaseSum.kind|r.Sum.kind|r.Time.kind|r.UpdateTime.kind) == 0
@@ -138,8 +138,7 @@ var labelOfKind = [8]labelSet{
 	LinkKind:   1 << labelLink,
 }
 
-// number returns where r keeps the number with label l, or nil if l is that of
-// something else.
+// number returns where r keeps the number with label l, or nil if l is that of something else.
 func (r *Record) number(l label) *Number {
 	switch l {
 	case labelBaseTime:
@@ -158,8 +157,7 @@ func (r *Record) number(l label) *Number {
 	return nil
 }
 
-// setText sets the field with label l, which is a string in both formats, other
-// than the name.
+// setText sets the field with label l, which is a string in both formats, other than the name.
 func (r *Record) setText(l label, s string) error {
 	switch l {
 	case labelString:

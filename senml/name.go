@@ -1,8 +1,7 @@
 package senml
 
-// nameState is how far a name has been scanned, so that a base name need not be
-// scanned again for every record. It is small enough to stay in registers. The
-// zero value is the empty name.
+// nameState is how far a name has been scanned, so that a base name need not be scanned again for
+// every record. It is small enough to stay in registers. The zero value is the empty name.
 type nameState struct {
 	len    int   // bytes so far
 	levels int32 // LwM2M: slashes after the root; badName if the name is bad
@@ -37,8 +36,8 @@ func (c *Codec) goodName(st nameState) bool {
 	return st.id > 0 && (st.levels >= 3 || c.Pack == Fetch)
 }
 
-// nameChars has 2 for what a name may begin with and 1 for what else it may hold
-// (RFC 8428, section 4.5.1).
+// nameChars has 2 for what a name may begin with and 1 for what else it may hold (RFC 8428, section
+// 4.5.1).
 var nameChars = func() (t [256]uint8) {
 	for c := '0'; c <= '9'; c++ {
 		t[c] = 2
@@ -111,8 +110,8 @@ func scanPath(st nameState, s string) nameState {
 	return nameState{len: st.len + len(s), levels: levels, id: id}
 }
 
-// goodLink reports whether s is an object link: two identifiers in decimal, each
-// up to 65535, with a colon between.
+// goodLink reports whether s is an object link: two identifiers in decimal, each up to 65535, with
+// a colon between.
 func goodLink(s string) bool {
 	id, digits, colons := 0, 0, 0
 	for i := range len(s) {

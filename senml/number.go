@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Number is an exact number: a 64 bit integer, signed or unsigned, a decimal
-// fraction, or a float64. The zero Number is not set. A number that can be held
-// as an integer is held as one, whatever it was made from.
+// Number is an exact number: a 64 bit integer, signed or unsigned, a decimal fraction, or a
+// float64. The zero Number is not set. A number that can be held as an integer is held as one,
+// whatever it was made from.
 type Number struct {
 	bits uint64 // int64, uint64, float64 bits, or int64 mantissa
 	exp  int16  // of ten, for a decimal; not 0
@@ -25,8 +25,7 @@ const (
 	decimal  // mantissa * 10**exp
 )
 
-// The range of decimal exponents: beyond it every mantissa is 0 or infinite as
-// a float64.
+// The range of decimal exponents: beyond it every mantissa is 0 or infinite as a float64.
 const (
 	minExp = -400
 	maxExp = 400
@@ -43,8 +42,7 @@ func Uint(v uint64) Number {
 	return Number{bits: v, kind: unsigned}
 }
 
-// Float returns the number v. NaN and the infinities can be made but neither
-// encoded nor decoded.
+// Float returns the number v. NaN and the infinities can be made but neither encoded nor decoded.
 func Float(v float64) Number {
 	if v >= -1<<63 && v < 1<<63 {
 		if i := int64(v); float64(i) == v {
@@ -56,8 +54,8 @@ func Float(v float64) Number {
 	return Number{bits: math.Float64bits(v), kind: float}
 }
 
-// Decimal returns the number mantissa * 10**exp. An exponent beyond ±400 gives
-// a float: zero or an infinity.
+// Decimal returns the number mantissa * 10**exp. An exponent beyond ±400 gives a float: zero or an
+// infinity.
 func Decimal(mantissa int64, exp int) Number {
 	if mantissa == 0 {
 		return Int(0)
@@ -83,8 +81,8 @@ func Decimal(mantissa int64, exp int) Number {
 	return Number{bits: uint64(mantissa), exp: int16(exp), kind: decimal}
 }
 
-// UnixTime returns t as seconds since 1970, exact to the nanosecond, for
-// [Record.Time] or [Record.BaseTime].
+// UnixTime returns t as seconds since 1970, exact to the nanosecond, for [Record.Time] or
+// [Record.BaseTime].
 func UnixTime(t time.Time) Number {
 	sec, nsec := t.Unix(), int64(t.Nanosecond())
 	if nsec == 0 || sec > math.MaxInt64/1_000_000_000-1 || sec < math.MinInt64/1_000_000_000+1 {
@@ -154,9 +152,8 @@ func (n Number) isFinite() bool {
 	return n.kind != unset
 }
 
-// add returns n + m: exact for integers and decimals while 64 bits can hold the
-// result, else as float64. A number that is not set counts as 0; two of them
-// make one.
+// add returns n + m: exact for integers and decimals while 64 bits can hold the result, else as
+// float64. A number that is not set counts as 0; two of them make one.
 func (n Number) add(m Number) Number {
 	switch {
 	case !n.IsSet():

@@ -134,8 +134,8 @@ func TestTimestamp(t *testing.T) {
 	require.Equal(t, "253402300800", senml.UnixTime(time.Unix(253402300800, 0)).String())
 }
 
-// TestHalfFloats: every half-precision float is decoded to its value and encoded
-// in two bytes again, unless it is an integer, which can be shorter.
+// TestHalfFloats: every half-precision float is decoded to its value and encoded in two bytes
+// again, unless it is an integer, which can be shorter.
 func TestHalfFloats(t *testing.T) {
 	for h := range 1 << 16 {
 		data := []byte{0x81, 0xa2, 0x00, 0x61, 'a', 0x02, 0xf9, byte(h >> 8), byte(h)}

@@ -87,8 +87,8 @@ func (c Codec) joinedLength(pack []Record) (n int) {
 	return n
 }
 
-// join returns base + name, in memory of names if it is a new string. names has
-// room, so that it never moves what was joined before.
+// join returns base + name, in memory of names if it is a new string. names has room, so that it
+// never moves what was joined before.
 func join(names *strings.Builder, base, name string) string {
 	switch {
 	case base == "":

@@ -2,9 +2,9 @@ package senml
 
 import "slices"
 
-// room is where a decoder puts the records it reads: at the end of the caller's
-// slice. It makes room for as many as there will be if those to come are like
-// those that filled the room before, and trusts no count that the pack claims.
+// room is where a decoder puts the records it reads: at the end of the caller's slice. It makes
+// room for as many as there will be if those to come are like those that filled the room before,
+// and trusts no count that the pack claims.
 type room struct {
 	typical int  // bytes of a record, as a first guess
 	limit   int  // records that the pack can have at most
@@ -12,8 +12,7 @@ type room struct {
 	n, pos  int  // records and bytes when room was made last
 }
 
-// next appends an empty record to dst, of which n records and pos bytes of size
-// were read before.
+// next appends an empty record to dst, of which n records and pos bytes of size were read before.
 func (m *room) next(dst []Record, n, pos, size int) []Record {
 	if len(dst) == cap(dst) {
 		const first = 32

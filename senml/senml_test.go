@@ -301,15 +301,15 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// TestAllocationBound: a hostile pack costs a small multiple of its size, whatever
-// it claims, and at most MaxRecords records. That counts what Resolve takes.
+// TestAllocationBound: a hostile pack costs a small multiple of its size, whatever it claims, and
+// at most MaxRecords records. That counts what Resolve takes.
 func TestAllocationBound(t *testing.T) {
 	const size = 64 << 10
 	for name, tc := range map[string]struct {
 		f    format
 		data string
-		// times is how often the bytes of the input may be allocated, beside the
-		// records that a pack may have.
+		// times is how often the bytes of the input may be allocated, beside the records that a
+		// pack may have.
 		times   int
 		records int
 	}{

@@ -19,8 +19,8 @@ const (
 	NullKind               // v: null, which removes a record; Patch only
 )
 
-// Value is the value of a record: a number, string, boolean, opaque data, or
-// an LwM2M object link. The zero Value is none.
+// Value is the value of a record: a number, string, boolean, opaque data, or an LwM2M object link.
+// The zero Value is none.
 type Value struct {
 	num  Number
 	text string
@@ -58,8 +58,7 @@ func (v Value) Kind() Kind { return v.kind }
 // Number returns the number of a NumberKind value, else one that is not set.
 func (v Value) Number() Number { return v.num }
 
-// Text returns the string of a StringKind or the link of a LinkKind value, else
-// the empty string.
+// Text returns the string of a StringKind or the link of a LinkKind value, else the empty string.
 func (v Value) Text() string { return v.text }
 
 // Bool returns the boolean of a BoolKind value, else false.
@@ -68,8 +67,8 @@ func (v Value) Bool() bool { return v.bool }
 // Data returns the bytes of a DataKind value, not a copy, else nil.
 func (v Value) Data() []byte { return v.data }
 
-// String formats v for people: a number in decimal, a string or link as it is,
-// data in base64url, and "null" or "none".
+// String formats v for people: a number in decimal, a string or link as it is, data in base64url,
+// and "null" or "none".
 func (v Value) String() string {
 	switch v.kind {
 	case NumberKind:

@@ -84,8 +84,8 @@ func loadJSON(t testing.TB, name string, dst any) {
 	require.NoError(t, json.Unmarshal(b, dst))
 }
 
-// needsPath lists the vectors that are malformed only under their request path,
-// which this package does not know.
+// needsPath lists the vectors that are malformed only under their request path, which this package
+// does not know.
 var needsPath = map[string]bool{"bad_outside_base": true}
 
 func TestVectors(t *testing.T) {
@@ -304,8 +304,8 @@ func TestCaptured(t *testing.T) {
 	}
 }
 
-// keyOrder lists what has its fields in another order than ours: Anjay puts the
-// base time after the name.
+// keyOrder lists what has its fields in another order than ours: Anjay puts the base time after the
+// name.
 var keyOrder = map[string]bool{
 	"anjay_v1.2_observe_5_0_accept_110_initial": true,
 	"anjay_v1.2_observe_5_0_accept_112_initial": true,

@@ -11,8 +11,8 @@ import (
 	"github.com/otago-iot/otago/tlv"
 )
 
-// device is Object 3 in the example of the LwM2M specification: 16 values, 121
-// bytes, which the benchmarks encode and decode.
+// device is Object 3 in the example of the LwM2M specification: 16 values, 121 bytes, which the
+// benchmarks encode and decode.
 type device struct {
 	manufacturer, model, serial, firmware []byte
 	sources                               [2]int64
@@ -151,9 +151,8 @@ func (d *device) decodeRange(data []byte) (sum int64, err error) {
 	return sum, nil
 }
 
-// encodeStraight writes the same bytes with no machinery at all: every header is
-// a constant, every width is known. It is the bound that the benchmarks compare
-// with.
+// encodeStraight writes the same bytes with no machinery at all: every header is a constant, every
+// width is known. It is the bound that the benchmarks compare with.
 func (d *device) encodeStraight(b []byte) []byte {
 	b = append(b, 0xc8, 0, byte(len(d.manufacturer)))
 	b = append(b, d.manufacturer...)
@@ -177,8 +176,8 @@ func (d *device) encodeStraight(b []byte) []byte {
 
 var errStraight = errors.New("not the expected bytes")
 
-// decodeStraight reads exactly those bytes: it checks each header against what it
-// must be and each length against what is left, and nothing else.
+// decodeStraight reads exactly those bytes: it checks each header against what it must be and each
+// length against what is left, and nothing else.
 func (d *device) decodeStraight(b []byte) error {
 	ok := true
 	long := func(id byte) (v []byte) {

@@ -50,10 +50,10 @@
 // These are accepted although they are not the shortest form or not in the specification, because
 // real peers send them:
 //
-//   - an identifier in 16 bits that fits in 8, and a length field that is wider than needed (Anjay's
-//     and Leshan's decoders accept both);
-//   - bits 2-0 of the type byte set although a length field follows (the specification says to ignore
-//     them).
+//   - an identifier in 16 bits that fits in 8, and a length field that is wider than needed
+//     (Anjay's and Leshan's decoders accept both);
+//   - bits 2-0 of the type byte set although a length field follows (the specification says to
+//     ignore them).
 //
 // Everything else is refused: other nesting than above, elements of different levels side by side,
 // identifier 65535, a length beyond the enclosing element, integers of other than 1, 2, 4 or 8

@@ -67,8 +67,8 @@ func loadJSON(t testing.TB, name string, dst any) {
 	require.NoError(t, json.Unmarshal(b, dst))
 }
 
-// needsPath lists the vectors that are malformed only under their request path,
-// which this package does not know.
+// needsPath lists the vectors that are malformed only under their request path, which this package
+// does not know.
 var needsPath = map[string]bool{
 	"bad_instance_mismatch":                       true,
 	"bad_bare_resource_instance_on_instance_path": true,
@@ -102,8 +102,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// checkRefused checks that data is refused, by its structure or by the type that
-// its value should have, with an error of the right category and an offset.
+// checkRefused checks that data is refused, by its structure or by the type that its value should
+// have, with an error of the right category and an offset.
 func checkRefused(t *testing.T, v *vector, data []byte) {
 	err := tlv.Validate(data)
 	if strings.HasPrefix(v.Error, "bad_value") || v.Error == "bad_utf8" {
@@ -201,8 +201,8 @@ func encodeTree(t testing.TB, tree []node) []byte {
 	return b
 }
 
-// notShortest lists the vectors whose value has a shorter form than the one they
-// use, which the encoder prefers.
+// notShortest lists the vectors whose value has a shorter form than the one they use, which the
+// encoder prefers.
 var notShortest = map[string]bool{"anjay_float64_neg42000": true, "nonminimal_length_field": true, "nonminimal_id_field": true}
 
 // checkValues reads the values of v by their types, and encodes them again.
@@ -250,8 +250,7 @@ func walk(t *testing.T, request string, d tlv.Decoder, f func(string, tlv.Elemen
 	}
 }
 
-// typed reads e as a value of the given type, encodes it with enc, and returns it
-// in JSON.
+// typed reads e as a value of the given type, encodes it with enc, and returns it in JSON.
 func typed(t *testing.T, typ string, e tlv.Element, enc *tlv.Encoder) string {
 	var v any
 	var err error

@@ -46,8 +46,8 @@ func CreateKeyFiles(private, public string) error {
 	return nil
 }
 
-// ReadPrivateKey reads an Ed25519 private key from a PEM file (PKCS #8), such as
-// openssl genpkey -algorithm ed25519 makes.
+// ReadPrivateKey reads an Ed25519 private key from a PEM file (PKCS #8), such as openssl genpkey
+// -algorithm ed25519 makes.
 func ReadPrivateKey(path string) (ed25519.PrivateKey, error) {
 	der, err := readPEM(path, pemPrivate)
 	if err != nil {

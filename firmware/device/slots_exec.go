@@ -40,12 +40,13 @@ var marked = sync.OnceValue(func() (m execMark) {
 //   - It returns nil when the running program is the due one, on the first call for these slots.
 //     Call it at the start of a program, after [OpenSlots].
 //   - It returns an error when a confirmed program cannot be started. One on trial that cannot be
-//     started, because it is no program for this system, is rolled back, and the one before is started.
+//     started, because it is no program for this system, is rolled back, and the one before is
+//     started.
 //
 // Later calls always start a program: call Exec again when lwm2m.Client.Run returns [ErrRestart]. A
-// version on trial that crashes is started [SlotConfig].MaxStarts times before it is rolled back, which
-// takes a service manager that starts the device's program again after a crash. Exec is for Unix; on
-// Windows it fails with errors.ErrUnsupported if another program is due.
+// version on trial that crashes is started [SlotConfig].MaxStarts times before it is rolled back,
+// which takes a service manager that starts the device's program again after a crash. Exec is for
+// Unix; on Windows it fails with errors.ErrUnsupported if another program is due.
 func (s *Slots) Exec() error {
 	dir, err := filepath.Abs(s.dir)
 	if err != nil {

@@ -48,11 +48,11 @@
 //
 // # Who may what
 //
-// The function that [New] is given decides about each request by its [Access]. It is asked
-// once, before anything is done and before anything of a record is told: an update is loaded first,
-// so that it knows whose it is, and a POST of an update is read first. For an event stream it is
-// asked again with each sign of life: a refusal ends the stream. What can be told wrong of a
-// request by this page alone, an unknown field for example, it is told before.
+// The function that [New] is given decides about each request by its [Access]. It is asked once,
+// before anything is done and before anything of a record is told: an update is loaded first, so
+// that it knows whose it is, and a POST of an update is read first. For an event stream it is asked
+// again with each sign of life: a refusal ends the stream. What can be told wrong of a request by
+// this page alone, an unknown field for example, it is told before.
 //
 // For a server with rights by device: refuse each Access whose Endpoint is not one of the asker's,
 // the empty one too. Lists of updates and event streams then need ?endpoint=, and devices are asked

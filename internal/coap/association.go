@@ -201,12 +201,12 @@ func (t Transport) String() string {
 // Reliable reports whether t is a stream (RFC 8323).
 func (t Transport) Reliable() bool { return t == TCP || t == TLS }
 
-// Peer names an association with another endpoint. It is comparable and small,
-// and holding one keeps nothing alive.
+// Peer names an association with another endpoint. It is comparable and small, and holding one
+// keeps nothing alive.
 //
-// A UDP peer is an address: a Peer that was stored can be used after a restart
-// of the process. The other transports have associations that end: a Peer of
-// theirs is good until [Config.OnClosed] names it.
+// A UDP peer is an address: a Peer that was stored can be used after a restart of the process. The
+// other transports have associations that end: a Peer of theirs is good until [Config.OnClosed]
+// names it.
 type Peer struct {
 	Transport Transport
 	// Addr is the address of the peer: for UDP its name, for the other transports the address when

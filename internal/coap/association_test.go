@@ -34,8 +34,8 @@ func (w wire) next(t *testing.T) (reply wireMessage) {
 	return reply
 }
 
-// The upload of a peer that has proven who it is goes on over its next
-// association; that of one that has not, or of another, does not.
+// The upload of a peer that has proven who it is goes on over its next association; that of one
+// that has not, or of another, does not.
 func TestUploadGoesOnOverAnotherAssociation(t *testing.T) {
 	tests := []struct {
 		name          string
@@ -149,8 +149,8 @@ func TestTooManyRequestsToOnePeer(t *testing.T) {
 	}
 }
 
-// A socket that was closed, or a closed endpoint, gets no peers: requests to them
-// would wait for ever, and the socket that comes after could not reach them.
+// A socket that was closed, or a closed endpoint, gets no peers: requests to them would wait for
+// ever, and the socket that comes after could not reach them.
 func TestNoPeersOfAClosedSocket(t *testing.T) {
 	addr := netip.MustParseAddrPort("10.0.0.1:5683")
 	for _, shut := range []func(*Endpoint, *socket){
@@ -168,8 +168,8 @@ func TestNoPeersOfAClosedSocket(t *testing.T) {
 	}
 }
 
-// The acknowledgement that a slow handler is given comes too late at times; it
-// must not be for the next request that is held in the same memory.
+// The acknowledgement that a slow handler is given comes too late at times; it must not be for the
+// next request that is held in the same memory.
 func TestLateAcknowledgementIsForNobodyElse(t *testing.T) {
 	e := New(Config{})
 	defer e.Close()

@@ -22,8 +22,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// siege is a server on several transports in virtual time, with a device on each of
-// them, and an attacker who sends UDP datagrams from addresses that are forged.
+// siege is a server on several transports in virtual time, with a device on each of them, and an
+// attacker who sends UDP datagrams from addresses that are forged.
 type siege struct {
 	net      *simnet.Network
 	server   *coap.Endpoint
@@ -133,8 +133,8 @@ func inSiege(t *testing.T, cfg coap.Config, f func(t *testing.T, s *siege)) {
 	})
 }
 
-// flood sends what make returns from a new address each, so many in a second, until
-// what it returns is called.
+// flood sends what make returns from a new address each, so many in a second, until what it returns
+// is called.
 func (s *siege) flood(perSecond int, make func(n uint32) []message.Message) (stop func()) {
 	done, ended := context.WithCancel(context.Background())
 	var group sync.WaitGroup
@@ -168,8 +168,8 @@ func (s *siege) flood(perSecond int, make func(n uint32) []message.Message) (sto
 	}
 }
 
-// registers has a device register block by block, fetch a body, and observe, and
-// returns how long that took.
+// registers has a device register block by block, fetch a body, and observe, and returns how long
+// that took.
 func (d *besieged) registers(t *testing.T) time.Duration {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -194,8 +194,8 @@ func forgedBlock(m message.Message, option message.OptionID, number uint32, more
 	return m
 }
 
-// TestForgedFloods has forged datagrams use up everything that peers share. Devices
-// whose address is proven do not notice.
+// TestForgedFloods has forged datagrams use up everything that peers share. Devices whose address
+// is proven do not notice.
 func TestForgedFloods(t *testing.T) {
 	bounds := coap.Bounds{
 		Peers: 250, Workers: 40, Queue: 400, Uploads: 400, UploadBytes: 1 << 20, Downloads: 400, Observers: 100,
@@ -254,8 +254,8 @@ func TestForgedFloods(t *testing.T) {
 	}
 }
 
-// TestUnknownDeviceInAFlood has a device that is not known yet register over UDP while others
-// do as if they would: it gets in.
+// TestUnknownDeviceInAFlood has a device that is not known yet register over UDP while others do as
+// if they would: it gets in.
 func TestUnknownDeviceInAFlood(t *testing.T) {
 	inSiege(t, coap.Config{}, func(t *testing.T, s *siege) {
 		put := request(con, codes.PUT, 1, "rd")
@@ -268,8 +268,8 @@ func TestUnknownDeviceInAFlood(t *testing.T) {
 	})
 }
 
-// TestDuplicatesInAFlood recognises what a DTLS device repeats, however many others
-// sent something since.
+// TestDuplicatesInAFlood recognises what a DTLS device repeats, however many others sent something
+// since.
 func TestDuplicatesInAFlood(t *testing.T) {
 	inSiege(t, coap.Config{Bounds: coap.Bounds{DedupEntries: 20_000}}, func(t *testing.T, s *siege) {
 		d := s.devices["DTLS"]

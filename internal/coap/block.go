@@ -72,8 +72,8 @@ func szxOf(n int) uint8 {
 	return szx
 }
 
-// alignedSZX returns the largest block size, at most szx, that offset is a
-// multiple of and whose numbers reach it.
+// alignedSZX returns the largest block size, at most szx, that offset is a multiple of and whose
+// numbers reach it.
 func alignedSZX(offset int64, szx uint8) (uint8, bool) {
 	for szx > 0 && offset%int64(block{szx: szx}.size()) != 0 {
 		szx--

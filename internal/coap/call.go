@@ -98,8 +98,8 @@ func (c *Call) cancelled() error {
 	return c.cause
 }
 
-// begin makes the transfer and its first step. c.running is set: no other
-// goroutine attends to the call.
+// begin makes the transfer and its first step. c.running is set: no other goroutine attends to the
+// call.
 func (c *Call) begin() {
 	c.prepare()
 	c.begun()

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// maxWaiting is what a small request may cost that waits for an answer, the
-// Request included, its peer not.
+// maxWaiting is what a small request may cost that waits for an answer, the Request included, its
+// peer not.
 const maxWaiting = 1536
 
 // silentPeers makes an endpoint that knows n peers; see TestIdlePeersAreSmall for what they cost.
@@ -34,8 +34,8 @@ func silentPeers(t *testing.T, n int) (e *Endpoint, to func(i int) Peer) {
 	return e, to
 }
 
-// Requests to peers that are silent cost bytes, and no goroutine: not while they
-// wait in the queue, are retransmitted, or go on in rounds.
+// Requests to peers that are silent cost bytes, and no goroutine: not while they wait in the queue,
+// are retransmitted, or go on in rounds.
 func TestWaitingRequestsAreSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests = 2000

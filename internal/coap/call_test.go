@@ -236,8 +236,8 @@ func (d *drowsy) ReadAt(p []byte, _ int64) (int, error) {
 	return copy(p, "drows"), nil
 }
 
-// A request begins once more, and no more than once, if its peer was forgotten before
-// anything was sent.
+// A request begins once more, and no more than once, if its peer was forgotten before anything was
+// sent.
 func TestPeerForgottenMeanwhile(t *testing.T) {
 	for slow, want := range []error{nil, nil, coap.ErrPeerGone, coap.ErrPeerGone} {
 		server := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })}

@@ -15,16 +15,16 @@ type origin struct {
 	shut bool
 }
 
-// gate lets callbacks begin, and waits for them to end. The functions of users are
-// called between enter and leave.
+// gate lets callbacks begin, and waits for them to end. The functions of users are called between
+// enter and leave.
 type gate struct {
 	mu    sync.Mutex
 	all   origin
 	ended chan struct{} // closed, and replaced, when an origin has none; nil when no close waits
 }
 
-// enter reports whether a callback may begin; then leave must follow. o is nil for
-// what belongs to the endpoint itself.
+// enter reports whether a callback may begin; then leave must follow. o is nil for what belongs to
+// the endpoint itself.
 func (g *gate) enter(o *origin) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -50,8 +50,8 @@ const (
 	ProxyingNotSupported    = codes.ProxyingNotSupported
 )
 
-// Option, Options and OptionID are the options of a message. A slice of
-// Options that this package takes or returns is sorted by ID.
+// Option, Options and OptionID are the options of a message. A slice of Options that this package
+// takes or returns is sorted by ID.
 type (
 	Option   = message.Option
 	Options  = message.Options
@@ -84,8 +84,8 @@ const (
 	RequestTag    = message.RequestTag
 )
 
-// Format is a Content-Format or Accept number, or none: the zero value is
-// absent, which differs from 0 (text/plain).
+// Format is a Content-Format or Accept number, or none: the zero value is absent, which differs
+// from 0 (text/plain).
 type Format struct {
 	number  uint16
 	present bool

@@ -14,13 +14,13 @@ import (
 type Transmission struct {
 	// ACKTimeout is the least time before the first retransmission. Default 2 s.
 	ACKTimeout time.Duration
-	// RandomFactor spreads the first timeout over
-	// [ACKTimeout, ACKTimeout*RandomFactor). Default 1.5; less than 1 is 1.
+	// RandomFactor spreads the first timeout over [ACKTimeout, ACKTimeout*RandomFactor). Default
+	// 1.5; less than 1 is 1.
 	RandomFactor float64
 	// MaxRetransmit counts the retransmissions. Default 4; negative is none.
 	MaxRetransmit int
-	// Jitter, when not nil, is called for the random part of each message's
-	// first timeout, in place of the endpoint's own source: a number in [0, 1).
+	// Jitter, when not nil, is called for the random part of each message's first timeout, in place
+	// of the endpoint's own source: a number in [0, 1).
 	Jitter func() float64
 }
 
@@ -61,11 +61,11 @@ type Config struct {
 	// AckDelay is how long a handler may take before the request is acknowledged by an empty
 	// message and answered by a separate one. Default 1 s.
 	AckDelay time.Duration
-	// UploadIdle is how long an unfinished Block1 body of a peer is kept after
-	// its last block. Default 247 s (EXCHANGE_LIFETIME).
+	// UploadIdle is how long an unfinished Block1 body of a peer is kept after its last block.
+	// Default 247 s (EXCHANGE_LIFETIME).
 	UploadIdle time.Duration
-	// DownloadIdle is how long the body of a response that is being fetched by
-	// Block2 is kept after the last block that was asked for. Default 120 s.
+	// DownloadIdle is how long the body of a response that is being fetched by Block2 is kept after
+	// the last block that was asked for. Default 120 s.
 	DownloadIdle time.Duration
 	// Drain limits how long work in flight may go on once a Serve context has ended. Default 5 s.
 	Drain time.Duration
@@ -75,8 +75,8 @@ type Config struct {
 
 	// Logger receives what is worth an operator's attention. Default: silent.
 	Logger *slog.Logger
-	// Rand is the source of message ids, tokens and timeouts. Default:
-	// crypto/rand. Tests give a seeded one. It is used under a lock.
+	// Rand is the source of message ids, tokens and timeouts. Default: crypto/rand. Tests give a
+	// seeded one. It is used under a lock.
 	Rand io.Reader
 }
 
@@ -91,13 +91,13 @@ type Hooks struct {
 	TurnedAway func(p Peer)
 }
 
-// Bounds limits what hostile or merely numerous peers can make an endpoint
-// hold. Zero fields take the default. Of what all peers share those of one
-// transport, or of UDP with an address that may be forged, can have six tenths at
-// most (of Streams three quarters); see the package's documentation.
+// Bounds limits what hostile or merely numerous peers can make an endpoint hold. Zero fields take
+// the default. Of what all peers share those of one transport, or of UDP with an address that may
+// be forged, can have six tenths at most (of Streams three quarters); see the package's
+// documentation.
 type Bounds struct {
-	// Peers with any state: dedup entries, transfers, observations.
-	// Default 1,000,000; the longest idle one is forgotten first.
+	// Peers with any state: dedup entries, transfers, observations. Default 1,000,000; the longest
+	// idle one is forgotten first.
 	Peers int
 	// Workers is how many handlers run at once. Default 256.
 	Workers int
@@ -107,17 +107,17 @@ type Bounds struct {
 	PeerWorkers, PeerQueue int
 	// PeerRequests is how many messages to one peer may be queued or unanswered. Default 256.
 	PeerRequests int
-	// Uploads is how many Block1 bodies may be unfinished. Default 4096; one
-	// peer may have PeerUploads, default 4.
+	// Uploads is how many Block1 bodies may be unfinished. Default 4096; one peer may have
+	// PeerUploads, default 4.
 	Uploads, PeerUploads int
-	// UploadBytes limits the unfinished Block1 bodies that are collected in
-	// memory, all together. Default 64 MiB.
+	// UploadBytes limits the unfinished Block1 bodies that are collected in memory, all together.
+	// Default 64 MiB.
 	UploadBytes int64
-	// Downloads is how many response bodies are kept for Block2. Default 4096;
-	// for one peer PeerDownloads, default 4.
+	// Downloads is how many response bodies are kept for Block2. Default 4096; for one peer
+	// PeerDownloads, default 4.
 	Downloads, PeerDownloads int
-	// DedupEntries and DedupBytes limit what is remembered to recognise
-	// duplicates. Default 1,000,000 and 64 MiB.
+	// DedupEntries and DedupBytes limit what is remembered to recognise duplicates. Default
+	// 1,000,000 and 64 MiB.
 	DedupEntries, DedupBytes int
 	// Streams is how many connections (TCP, TLS) may be open, handshakes among them. Each may make
 	// us hold a frame of 18 KiB that is not complete. Default 10,000, or a quarter of the files
@@ -128,8 +128,8 @@ type Bounds struct {
 	StreamBytes int64
 	// Handshakes and IdentitySessions are those of [dtls.Config].
 	Handshakes, IdentitySessions int
-	// Observers is how many observations peers may have here, and
-	// PeerObservers how many one peer may. Default 10,000 and 64.
+	// Observers is how many observations peers may have here, and PeerObservers how many one peer
+	// may. Default 10,000 and 64.
 	Observers, PeerObservers int
 }
 

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// exchangeLifetime is how long a message id may not be used again
-// (EXCHANGE_LIFETIME, RFC 7252, section 4.8.2).
+// exchangeLifetime is how long a message id may not be used again (EXCHANGE_LIFETIME, RFC 7252,
+// section 4.8.2).
 const exchangeLifetime = 247 * time.Second
 
 // dedup recognises messages that arrive more than once, by peer and message id, and repeats the

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Devices need 20 to 40 s for the first block of a push (they erase their flash),
-// or for the first of a download, and say so or do not.
+// Devices need 20 to 40 s for the first block of a push (they erase their flash), or for the first
+// of a download, and say so or do not.
 func TestFirstBlockIsSlow(t *testing.T) {
 	body := someBody[:3000]
 	for _, kind := range []string{"late", "to each copy", "separate", "separate, not confirmable", "separate, not acknowledged before"} {

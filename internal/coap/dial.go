@@ -76,8 +76,8 @@ func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, e
 	return a.peer, nil
 }
 
-// Hangup ends the association, and closes the socket if it was dialled. What
-// waits for the peer fails with ErrPeerGone.
+// Hangup ends the association, and closes the socket if it was dialled. What waits for the peer
+// fails with ErrPeerGone.
 func (e *Endpoint) Hangup(p Peer) {
 	if a := e.table.get(p); a != nil {
 		a.link.hangup(a)

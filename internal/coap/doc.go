@@ -1,9 +1,9 @@
-// Package coap is a CoAP endpoint fit to carry firmware: messages, exchanges,
-// block-wise transfers and observations, the same over every transport.
+// Package coap is a CoAP endpoint fit to carry firmware: messages, exchanges, block-wise transfers
+// and observations, the same over every transport.
 //
-// One [Endpoint] is client and server at once, as LwM2M needs it. It reads
-// any number of sockets, keeps one table of the peers that it is talking to,
-// and runs the requests that arrive in a bounded pool:
+// One [Endpoint] is client and server at once, as LwM2M needs it. It reads any number of sockets,
+// keeps one table of the peers that it is talking to, and runs the requests that arrive in a
+// bounded pool:
 //
 //	ep := coap.New(coap.Config{Handler: handler})
 //	go ep.ServePacket(ctx, conn)
@@ -19,9 +19,9 @@
 // # How a message travels
 //
 // A reader takes a datagram or a frame into a packet and parses it. [Endpoint.receive] then either
-// finishes an [exchange] of ours, hands a notification to its [Observation], or passes a request to the
-// pool. It never waits: a slow handler, disk or peer delays no other. ARCHITECTURE.md walks a datagram
-// from the socket to the handler, file by file.
+// finishes an [exchange] of ours, hands a notification to its [Observation], or passes a request to
+// the pool. It never waits: a slow handler, disk or peer delays no other. ARCHITECTURE.md walks a
+// datagram from the socket to the handler, file by file.
 //
 // What we send that deserves an answer is an exchange. All retransmissions, and all other
 // deadlines, are in one heap over one timer of the runtime. One message to a peer is unacknowledged
@@ -31,20 +31,20 @@
 // A request of ours is a [Call] with a [transfer], a value that makes a step at the end of each
 // exchange, one for each block, and of each pause. Its steps and callbacks run one after the other
 // in a goroutine of the [workers], which ends, or goes on to another call, when there is nothing to
-// do: a request that waits has none. In [Endpoint.Do] the caller attends to the call. A
-// transfer of a peer is an entry in a table: an upload goes through a [Sink] or is collected; a
-// download is served from an io.ReaderAt at whatever offset is asked for, without the handler, from
-// one copy for all peers.
+// do: a request that waits has none. In [Endpoint.Do] the caller attends to the call. A transfer of
+// a peer is an entry in a table: an upload goes through a [Sink] or is collected; a download is
+// served from an io.ReaderAt at whatever offset is asked for, without the handler, from one copy
+// for all peers.
 //
-// A lost block is sent again after 2 to 3 s, then after twice that, five times
-// in all (RFC 7252, section 4.2). A transfer does not end with that: such
-// rounds follow one another until there was no progress for [Request.Stall].
+// A lost block is sent again after 2 to 3 s, then after twice that, five times in all (RFC 7252,
+// section 4.2). A transfer does not end with that: such rounds follow one another until there was
+// no progress for [Request.Stall].
 //
 // # What a peer can make us hold
 //
-// Every bound is a field of [Bounds] or [Config]; these are the defaults. The
-// address of a UDP peer may be forged, so each is a bound on what all peers
-// can do together, and none is exceeded by whatever they send.
+// Every bound is a field of [Bounds] or [Config]; these are the defaults. The address of a UDP peer
+// may be forged, so each is a bound on what all peers can do together, and none is exceeded by
+// whatever they send.
 //
 //	what                          bound                        memory, at most
 //	peers with any state          1,000,000 (Peers)            0.4 GB, 0.4 KB each
@@ -117,8 +117,8 @@
 // A flood with the address of a peer uses up the bounds of that peer only. An unknown peer that
 // makes no request costs nothing.
 //
-// A peer that is silent costs an entry in a table: no goroutine, no timer, no
-// buffer; on a stream, its connection with a goroutine and a buffer of 2 KB.
+// A peer that is silent costs an entry in a table: no goroutine, no timer, no buffer; on a stream,
+// its connection with a goroutine and a buffer of 2 KB.
 //
 // Requests with a forged address make us send their answers there: up to a block for a datagram of
 // some 20 bytes. A handler that gives blocks to anyone over UDP without DTLS should answer only
@@ -127,17 +127,18 @@
 //
 // # DTLS
 //
-// Package internal/dtls has the sessions, which only protect records: an idle one is no more than its
-// keys. A session is found by the Connection ID in its peer's records, wherever they come from, or else
-// by the peer's address.
+// Package internal/dtls has the sessions, which only protect records: an idle one is no more than
+// its keys. A session is found by the Connection ID in its peer's records, wherever they come from,
+// or else by the peer's address.
 //
-// A ClientHello from a forged address takes one of the places for handshakes. When there are no more,
-// the oldest handshake whose client has not answered with the cookie ends, if it had half a second for
-// that; else the new one is not answered. So with 1000 places a flood of 2000 ClientHellos in a second
-// has no effect; with 10,000, each ClientHello of a device, which repeats it after 1, 2, 4 s and so on,
-// is answered with a chance of 1 in 5. A client whose handshake was ended is refused by an alert when it
-// comes back, and starts again; one that has answered keeps its place.
+// A ClientHello from a forged address takes one of the places for handshakes. When there are no
+// more, the oldest handshake whose client has not answered with the cookie ends, if it had half a
+// second for that; else the new one is not answered. So with 1000 places a flood of 2000
+// ClientHellos in a second has no effect; with 10,000, each ClientHello of a device, which repeats
+// it after 1, 2, 4 s and so on, is answered with a chance of 1 in 5. A client whose handshake was
+// ended is refused by an alert when it comes back, and starts again; one that has answered keeps
+// its place.
 //
-// An address from which a Connection ID came gets 8 datagrams at most until a second record comes from
-// there: the first may have been captured and sent on to flood that address.
+// An address from which a Connection ID came gets 8 datagrams at most until a second record comes
+// from there: the first may have been captured and sent on to flood that address.
 package coap

@@ -71,8 +71,8 @@ func (t *transfer) takeWhole(resp *Response, payload []byte) error {
 	return nil
 }
 
-// expect checks that a body which is there up to end, and perhaps goes on, can be
-// the one that was announced, now or in an earlier part.
+// expect checks that a body which is there up to end, and perhaps goes on, can be the one that was
+// announced, now or in an earlier part.
 func (t *transfer) expect(resp *Response, end int64, last bool) error {
 	if total := t.r.Total; total > 0 {
 		if resp.Size >= 0 && resp.Size != total {

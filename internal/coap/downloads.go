@@ -11,8 +11,8 @@ import (
 // lost.
 const lastBlockIdle = 10 * time.Second
 
-// download is a response whose body is being fetched by Block2. It is shared
-// by the table and by the requests that are being answered from it.
+// download is a response whose body is being fetched by Block2. It is shared by the table and by
+// the requests that are being answered from it.
 type download struct {
 	a    *association
 	resp Response // with Body, never Payload

@@ -31,8 +31,8 @@ import (
 	"github.com/otago-iot/otago/internal/peers"
 )
 
-// peer returns the path of a program that we did not write. A test without it
-// is skipped, but under CI it fails.
+// peer returns the path of a program that we did not write. A test without it is skipped, but under
+// CI it fails.
 func peer(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -185,8 +185,8 @@ func goCoAPPSK(suite pion.CipherSuiteID, cid bool) *pion.Config {
 	return c
 }
 
-// TestGoCoAPDTLSClient has go-coap's client push and pull with every suite for
-// keys, with Connection ID and without.
+// TestGoCoAPDTLSClient has go-coap's client push and pull with every suite for keys, with
+// Connection ID and without.
 func TestGoCoAPDTLSClient(t *testing.T) {
 	body := bodyOf(30_000)
 	server := serveDTLS(t, coap.Config{Handler: whoami(body)}, pskOf(testIdentity, testKey))

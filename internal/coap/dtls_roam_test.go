@@ -104,8 +104,8 @@ func TestRoamingWithConnectionID(t *testing.T) {
 	}
 }
 
-// TestRoamingWithoutConnectionID does the same without. The association is
-// lost; over a new one each transfer goes on at the next block.
+// TestRoamingWithoutConnectionID does the same without. The association is lost; over a new one
+// each transfer goes on at the next block.
 func TestRoamingWithoutConnectionID(t *testing.T) {
 	r := newRoaming(t, true)
 	toDevice := r.hello(t)

@@ -170,8 +170,8 @@ func whoami(body []byte) coap.Handler {
 	})
 }
 
-// TestDTLS makes associations with every kind of credential, with Connection
-// ID and without, and carries bodies over them in both directions.
+// TestDTLS makes associations with every kind of credential, with Connection ID and without, and
+// carries bodies over them in both directions.
 func TestDTLS(t *testing.T) {
 	certs := newCertificates(t)
 	both := pskOf(testIdentity, testKey)

@@ -221,8 +221,8 @@ func TestCollectedBodyEndsEarly(t *testing.T) {
 	})
 }
 
-// What is collected in memory comes from the offset and has the entity-tag that were
-// asked for, also when it comes in one message.
+// What is collected in memory comes from the offset and has the entity-tag that were asked for,
+// also when it comes in one message.
 func TestCollectedBodyIsTheOneAskedFor(t *testing.T) {
 	for _, test := range []struct {
 		req Request

@@ -37,11 +37,11 @@ type ExchangeError struct {
 	Peer Peer
 	// Sent is true once a datagram may have left this host.
 	Sent bool
-	// Acknowledged is true when the peer has acknowledged the request, or a
-	// block of it, but not given the final response.
+	// Acknowledged is true when the peer has acknowledged the request, or a block of it, but not
+	// given the final response.
 	Acknowledged bool
-	// Done counts the bytes of the body that were acknowledged (upload) or
-	// written in order (download): where a transfer can go on.
+	// Done counts the bytes of the body that were acknowledged (upload) or written in order
+	// (download): where a transfer can go on.
 	Done int64
 	// ETag is the entity-tag of what was being downloaded, if it is known.
 	ETag []byte

@@ -209,9 +209,9 @@ func (a *association) answered(p *packet) (known, taken bool) {
 	return false, false
 }
 
-// wants reports whether the response can be the one to x. One to an earlier
-// block can be a separate one that comes late, or what the peer remembers of a
-// message with the same id: 65,536 blocks are gone sooner than EXCHANGE_LIFETIME.
+// wants reports whether the response can be the one to x. One to an earlier block can be a separate
+// one that comes late, or what the peer remembers of a message with the same id: 65,536 blocks are
+// gone sooner than EXCHANGE_LIFETIME.
 func (x *exchange) wants(m *wireMessage) bool {
 	b, ok, err := findBlock(m.options, Block1)
 	switch {

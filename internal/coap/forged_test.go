@@ -20,8 +20,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// forge has somebody send, with the address of from, m with every message id, one
-// after the other and again and again: all of them in 6 s.
+// forge has somebody send, with the address of from, m with every message id, one after the other
+// and again and again: all of them in 6 s.
 func forge(t *testing.T, from *simnet.Conn, to netip.AddrPort, m message.Message) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -48,9 +48,9 @@ func forge(t *testing.T, from *simnet.Conn, to netip.AddrPort, m message.Message
 	}
 }
 
-// TestForgedAnswers has an attacker who knows both addresses, and sees nothing,
-// answer whatever the server sends to a device over UDP. A push ends well, a
-// separate response arrives, and an observation goes on.
+// TestForgedAnswers has an attacker who knows both addresses, and sees nothing, answer whatever the
+// server sends to a device over UDP. A push ends well, a separate response arrives, and an
+// observation goes on.
 func TestForgedAnswers(t *testing.T) {
 	for name, forged := range map[string]message.Message{
 		"Resets":                 {Type: rst, Code: codes.Empty},

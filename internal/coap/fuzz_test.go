@@ -102,8 +102,8 @@ func (discard) WriteTo(b []byte, _ net.Addr) (int, error) { return len(b), nil }
 func (discard) LocalAddr() net.Addr                       { return &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 5683} }
 func (discard) Close() error                              { return nil }
 
-// Datagrams one after the other, each with its length before it, do not hurt
-// an endpoint that has requests under way.
+// Datagrams one after the other, each with its length before it, do not hurt an endpoint that has
+// requests under way.
 func FuzzEndpoint(f *testing.F) {
 	var all []byte
 	for _, s := range datagramSeeds {

@@ -13,8 +13,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// GoObserve has the results of Observe, hands over nothing before them, and
-// GoCancel ends it without waiting.
+// GoObserve has the results of Observe, hands over nothing before them, and GoCancel ends it
+// without waiting.
 func TestGoObserve(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		var n told
@@ -60,8 +60,8 @@ func TestGoObserve(t *testing.T) {
 	})
 }
 
-// A registration that is cancelled leaves nothing here, and a notification that
-// comes yet is rejected.
+// A registration that is cancelled leaves nothing here, and a notification that comes yet is
+// rejected.
 func TestGoObserveCancelled(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		var failed error
@@ -84,8 +84,8 @@ func TestGoObserveCancelled(t *testing.T) {
 	})
 }
 
-// The rest of a large notification is fetched without a goroutine that waits, and
-// no more once the observation is forgotten.
+// The rest of a large notification is fetched without a goroutine that waits, and no more once the
+// observation is forgotten.
 func TestForgetEndsTheFetch(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		var o *coap.Observation

@@ -32,8 +32,8 @@ type IncomingRequest struct {
 	Payload []byte
 	// Sink is what [Config.Sinks] returned for this body, all written.
 	Sink Sink
-	// Size is the size of the body; for [Config.Sinks] that which the peer
-	// announced (Size1), or -1.
+	// Size is the size of the body; for [Config.Sinks] that which the peer announced (Size1), or
+	// -1.
 	Size int64
 
 	exchange *incoming

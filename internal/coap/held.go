@@ -63,8 +63,8 @@ func newHeld[V heldValue](e *Endpoint, maximum, maxPeer int, spare time.Duration
 	}
 }
 
-// heldValue is what a table holds. Its dropped is called once, without any lock, and
-// may call functions of the user, which may take time.
+// heldValue is what a table holds. Its dropped is called once, without any lock, and may call
+// functions of the user, which may take time.
 type heldValue interface {
 	comparable
 	dropped(err error)
@@ -100,8 +100,8 @@ func (h *held[V]) find(key transferKey, use func(V)) (v V, ok bool) {
 	return x.value, true
 }
 
-// put enters v, in place of another with its key, for as long as idle, or
-// returns false when there is no room.
+// put enters v, in place of another with its key, for as long as idle, or returns false when there
+// is no room.
 func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, now time.Duration) bool {
 	h.mu.Lock()
 	if h.closed {

@@ -33,8 +33,8 @@ func (u *uploader) block(path string) codes.Code {
 	return answer.Code
 }
 
-// TestUploadThatGivesWay has one upload too many begin: one that has come past its first
-// block goes on, unless few others are there to give way.
+// TestUploadThatGivesWay has one upload too many begin: one that has come past its first block goes
+// on, unless few others are there to give way.
 func TestUploadThatGivesWay(t *testing.T) {
 	for _, test := range []struct{ begun, going, fresh, last string }{
 		{"abcd", "xy", "", "a"},
@@ -73,8 +73,8 @@ func TestUploadThatGivesWay(t *testing.T) {
 	}
 }
 
-// TestUploadsOutOfMemory has the memory of an upload that is idle go to a new one, and the
-// block come again until then.
+// TestUploadsOutOfMemory has the memory of an upload that is idle go to a new one, and the block
+// come again until then.
 func TestUploadsOutOfMemory(t *testing.T) {
 	// Strangers have six tenths, enough for two.
 	cfg := coap.Config{Bounds: coap.Bounds{UploadBytes: 14_000}}

@@ -13,8 +13,8 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// TestEndIdentities has a server end what has been proven by a key, and nothing
-// else: not what a certificate of the same name has proven, nor another key.
+// TestEndIdentities has a server end what has been proven by a key, and nothing else: not what a
+// certificate of the same name has proven, nor another key.
 func TestEndIdentities(t *testing.T) {
 	certs := newCertificates(t)
 	keys := map[string][]byte{testIdentity: testKey, "device-2": testKey}
@@ -109,8 +109,8 @@ func TestEndIdentitiesUnderWay(t *testing.T) {
 	require.Zero(t, coap.Holds(server.Endpoint).Peers)
 }
 
-// TestNobodyIsNoIdentity refuses a key for an identity without a name, as nothing
-// tells it from a peer that has proven nothing.
+// TestNobodyIsNoIdentity refuses a key for an identity without a name, as nothing tells it from a
+// peer that has proven nothing.
 func TestNobodyIsNoIdentity(t *testing.T) {
 	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, pskOf("", testKey))
 	_, _, err := dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Identity: []byte{}, Key: testKey})

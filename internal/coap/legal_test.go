@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// registered are the options with a definition that we follow: number, least and
-// most bytes, and whether several may come in a request and in a response.
+// registered are the options with a definition that we follow: number, least and most bytes, and
+// whether several may come in a request and in a response.
 var registered = []struct {
 	id                OptionID
 	least, most       int
@@ -25,9 +25,9 @@ var registered = []struct {
 	{258, 0, 1, false, false}, {292, 0, 8, true, true},
 }
 
-// Options of illegal length, and those that come again although they may not, are
-// refused if they are critical, and else not there, whatever option it is, in
-// requests and responses, over all transports.
+// Options of illegal length, and those that come again although they may not, are refused if they
+// are critical, and else not there, whatever option it is, in requests and responses, over all
+// transports.
 func TestIllegalOptions(t *testing.T) {
 	type illegal struct {
 		name   string

@@ -7,18 +7,18 @@ import (
 
 // ListenConfig says how [ListenUDP] opens a socket. The zero value works.
 type ListenConfig struct {
-	// ReusePort lets several sockets have one address (SO_REUSEPORT): the
-	// system spreads the peers over them, each with a reader of its own.
+	// ReusePort lets several sockets have one address (SO_REUSEPORT): the system spreads the peers
+	// over them, each with a reader of its own.
 	ReusePort bool
 	// ReadBuffer is the size of the socket's receive buffer in bytes, as far as the system allows.
 	// Default 4 MiB: a fleet that wakes up together sends faster than one reader reads.
 	ReadBuffer int
 }
 
-// ListenUDP opens a socket for [Endpoint.ServePacket]. address is "host:port";
-// without host it is the wildcard of both address families. On Linux answers leave
-// from the address that was asked; elsewhere, on a host with several addresses in one
-// network, the system may choose another: serve a socket for each address there.
+// ListenUDP opens a socket for [Endpoint.ServePacket]. address is "host:port"; without host it is
+// the wildcard of both address families. On Linux answers leave from the address that was asked;
+// elsewhere, on a host with several addresses in one network, the system may choose another: serve
+// a socket for each address there.
 func ListenUDP(ctx context.Context, address string, cfg ListenConfig) (*net.UDPConn, error) {
 	var lc net.ListenConfig
 	if cfg.ReusePort {

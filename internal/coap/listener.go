@@ -90,9 +90,9 @@ func (e *Endpoint) accept(ctx, streams context.Context, from *origin, l net.List
 	}
 }
 
-// DialStream returns a peer at the other end of a connection, which the
-// endpoint owns from then on. One with the methods of *[tls.Conn] is TLS; its handshake is made, if
-// it was not yet, before ctx ends.
+// DialStream returns a peer at the other end of a connection, which the endpoint owns from then on.
+// One with the methods of *[tls.Conn] is TLS; its handshake is made, if it was not yet, before ctx
+// ends.
 func (e *Endpoint) DialStream(ctx context.Context, conn net.Conn) (Peer, error) {
 	s := e.newStream(context.WithoutCancel(ctx), conn)
 	if err := e.enterStream(s); err != nil {

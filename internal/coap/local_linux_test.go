@@ -14,9 +14,9 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// TestWildcardAnswersFromTheAddressAsked asks a socket that is bound to the wildcard
-// at several addresses, with clients that hear no other address: answers, separate
-// responses, Resets, and all of DTLS.
+// TestWildcardAnswersFromTheAddressAsked asks a socket that is bound to the wildcard at several
+// addresses, with clients that hear no other address: answers, separate responses, Resets, and all
+// of DTLS.
 func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
 	for _, wildcard := range []string{"0.0.0.0:0", ":0"} {
 		server := coap.New(coap.Config{AckDelay: 20 * time.Millisecond, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {

@@ -37,8 +37,8 @@ func (f fates) lostUp(n int) bool    { return fate(f.seed, 1, n) < f.loss }
 func (f fates) lostDown(n int) bool  { return fate(f.seed, 2, n) < f.loss }
 func (f fates) jitter(n int) float64 { return fate(f.seed, 3, n) }
 
-// timed is the time that our transfer takes. The sender of the requests is the
-// one that retransmits.
+// timed is the time that our transfer takes. The sender of the requests is the one that
+// retransmits.
 func timed(t *testing.T, f fates, delay time.Duration, upload bool, body []byte) (took time.Duration) {
 	t.Helper()
 	var draws atomic.Int32
@@ -81,8 +81,8 @@ func timed(t *testing.T, f fates, delay time.Duration, upload bool, body []byte)
 // maxRatio is what a transfer may take of the oracle's time.
 const maxRatio = 1.1
 
-// The time of a transfer over a bad link is that of the oracle. With -v it
-// prints the table in BENCHMARKS.md.
+// The time of a transfer over a bad link is that of the oracle. With -v it prints the table in
+// BENCHMARKS.md.
 func TestLossTime(t *testing.T) {
 	const delay = 50 * time.Millisecond
 	body := bodyOf(1 << 20)

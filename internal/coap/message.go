@@ -10,8 +10,8 @@ import (
 	"github.com/plgd-dev/go-coap/v3/udp/coder"
 )
 
-// messageType is the type of a datagram (RFC 7252, section 3). On a stream
-// every message counts as confirmable.
+// messageType is the type of a datagram (RFC 7252, section 3). On a stream every message counts as
+// confirmable.
 type messageType uint8
 
 const (
@@ -34,8 +34,8 @@ func makeToken(b []byte) (t token) {
 
 func (t *token) bytes() []byte { return t.b[:t.n] }
 
-// wireMessage is a CoAP message, on whatever transport. Options and payload alias
-// the record that it was parsed from.
+// wireMessage is a CoAP message, on whatever transport. Options and payload alias the record that
+// it was parsed from.
 type wireMessage struct {
 	typ     messageType
 	code    Code
@@ -113,8 +113,8 @@ func (m *wireMessage) take(g *message.Message, err error) error {
 	return nil
 }
 
-// addOption takes an option, unless it is illegal. Those of a message come in the
-// order of their ids.
+// addOption takes an option, unless it is illegal. Those of a message come in the order of their
+// ids.
 func (m *wireMessage) addOption(id OptionID, value []byte) {
 	last := len(m.options) - 1
 	switch {

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nat stands between a client and a server, and gives the client another
-// address on demand: with the next datagram that the client sends.
+// nat stands between a client and a server, and gives the client another address on demand: with
+// the next datagram that the client sends.
 type nat struct {
 	front  *net.UDPConn // where the client sends to
 	server netip.AddrPort

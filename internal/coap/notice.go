@@ -12,8 +12,8 @@ const (
 	// sent again, on streams and once a message was acknowledged: there was no response within the
 	// time of a first retransmission. It comes once until NoticeHeard.
 	NoticeSilent
-	// NoticeBusy: the peer answered 5.03 or 4.29, and is asked again after a
-	// pause. It comes once until NoticeHeard.
+	// NoticeBusy: the peer answered 5.03 or 4.29, and is asked again after a pause. It comes once
+	// until NoticeHeard.
 	NoticeBusy
 	// NoticeHeard, after NoticeSilent or NoticeBusy: the peer answered.
 	NoticeHeard

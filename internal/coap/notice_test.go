@@ -34,8 +34,8 @@ func (n *told) words() []string {
 	return append([]string(nil), n.all...)
 }
 
-// A peer answers a push, each message in its own way: what happens to it is reported
-// in order, and only what is new.
+// A peer answers a push, each message in its own way: what happens to it is reported in order, and
+// only what is new.
 func TestNotices(t *testing.T) {
 	const lost, busy, empty = "lost", "busy", "acknowledged"
 	for _, test := range []struct {
@@ -127,8 +127,8 @@ func TestCancelInNotice(t *testing.T) {
 	})
 }
 
-// On a stream nothing is repeated: the peer is silent when it has not answered
-// in the time of a first retransmission.
+// On a stream nothing is repeated: the peer is silent when it has not answered in the time of a
+// first retransmission.
 func TestNoticesOnAStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()

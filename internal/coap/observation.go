@@ -36,8 +36,8 @@ type notification struct {
 // maxMailbox is how many notifications may wait for fn; older ones are left out.
 const maxMailbox = 16
 
-// GoObserve is [Endpoint.Go] for [Endpoint.Observe], with the same results. notify
-// is called after done has returned.
+// GoObserve is [Endpoint.Go] for [Endpoint.Observe], with the same results. notify is called after
+// done has returned.
 func (e *Endpoint) GoObserve(p Peer, r *Request, notify func(*Response), done func(*Observation, *Response, error)) *Call {
 	c := e.newObservation(p, r, notify, done)
 	c.begin()
@@ -158,8 +158,8 @@ func (o *Observation) schedule() {
 	}
 }
 
-// deliver hands over one notification after the other, until there is none, or
-// until there is one whose rest is fetched first.
+// deliver hands over one notification after the other, until there is none, or until there is one
+// whose rest is fetched first.
 func (o *Observation) deliver() {
 	returned := false
 	defer func() {

@@ -26,8 +26,8 @@ type Observer struct {
 	lastCON time.Duration
 }
 
-// confirmEvery is how often a notification must be confirmable (RFC 7641,
-// section 4.5), less some time for it to arrive.
+// confirmEvery is how often a notification must be confirmable (RFC 7641, section 4.5), less some
+// time for it to arrive.
 const confirmEvery = 23 * time.Hour
 
 // Accept turns r into an observation if it asks for one (Observe: 0) and the peer's bound allows

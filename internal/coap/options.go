@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// AppendOption returns opts with one more option, at its place in the order:
-// after those of the same ID.
+// AppendOption returns opts with one more option, at its place in the order: after those of the
+// same ID.
 func AppendOption(opts Options, id OptionID, value []byte) Options {
 	at := len(opts)
 	for at > 0 && opts[at-1].ID > id {
@@ -38,8 +38,8 @@ func Bytes(opts Options, id OptionID) ([]byte, bool) {
 	return nil, false
 }
 
-// Uint returns the value of the first option id. Leading zeros are accepted; a
-// value of more than 4 bytes is none.
+// Uint returns the value of the first option id. Leading zeros are accepted; a value of more than 4
+// bytes is none.
 func Uint(opts Options, id OptionID) (uint32, bool) {
 	b, ok := Bytes(opts, id)
 	if !ok {

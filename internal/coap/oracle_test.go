@@ -14,8 +14,8 @@ import "time"
 // doublings i begins again with another r, since a transfer does not end for one round without
 // reply. The time of the transfer is the sum over its blocks.
 //
-// It knows nothing of the code under test. lostUp and lostDown tell the fate
-// of the n-th datagram in each direction, jitter the n-th random number.
+// It knows nothing of the code under test. lostUp and lostDown tell the fate of the n-th datagram
+// in each direction, jitter the n-th random number.
 func oracle(blocks int, rtt time.Duration, lostUp, lostDown func(n int) bool, jitter func(n int) float64) time.Duration {
 	const ackTimeout, maxRetransmit = 2 * time.Second, 4
 	var total time.Duration

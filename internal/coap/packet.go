@@ -6,8 +6,8 @@ import "sync"
 // of 1024 (RFC 7252, section 4.6), more with options such as long queries.
 const maxDatagram = 2048
 
-// packet is a received message with the record that it aliases. It is passed
-// on from hand to hand, and freed by the last.
+// packet is a received message with the record that it aliases. It is passed on from hand to hand,
+// and freed by the last.
 type packet struct {
 	buf   []byte
 	n     int

@@ -200,8 +200,8 @@ func (a *association) stray(mid uint16) {
 	a.strays = min(max(a.strays, now)+strayEvery, now+(maxStrays+1)*strayEvery)
 }
 
-// doubtful reports whether too many strays came. Over other transports than UDP
-// the peer itself has sent them. a.mu is held.
+// doubtful reports whether too many strays came. Over other transports than UDP the peer itself has
+// sent them. a.mu is held.
 func (a *association) doubtful() bool {
 	return a.peer.Transport == UDP && a.strays > a.e.timers.now()+maxStrays*strayEvery
 }

@@ -94,8 +94,8 @@ func (w *wirePeer) dropFirst(ofPeer bool, after int) {
 
 var someBody = bytes.Repeat([]byte("0123456789abcde\n"), 40<<10/16)
 
-// A peer that took a block, and refuses its repetition because it has no cache of
-// duplicates, gets the next one, if it is known to be such a peer.
+// A peer that took a block, and refuses its repetition because it has no cache of duplicates, gets
+// the next one, if it is known to be such a peer.
 func TestSkipTaken(t *testing.T) {
 	for seed := range uint64(40) {
 		inUDP(t, Config{}, func(t *testing.T, w *wirePeer) {
@@ -116,8 +116,8 @@ func TestSkipTaken(t *testing.T) {
 	}
 }
 
-// Without the word that it is such a peer no block is left out, whatever the peer
-// does, and what it ends with is the body, or the truth.
+// Without the word that it is such a peer no block is left out, whatever the peer does, and what it
+// ends with is the body, or the truth.
 func TestRepeatedBlockIsRefused(t *testing.T) {
 	for _, lost := range []struct {
 		name   string

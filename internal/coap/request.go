@@ -21,22 +21,22 @@ type Request struct {
 
 	// Payload is the body, unless Body is set.
 	Payload []byte
-	// Body is read at each offset in [0, Size) as it is needed, possibly more
-	// than once. Bodies larger than a block go by Block1.
+	// Body is read at each offset in [0, Size) as it is needed, possibly more than once. Bodies
+	// larger than a block go by Block1.
 	Body io.ReaderAt
 	Size int64
 
-	// BodyOffset is where an upload goes on: a multiple of 16. The peer holds
-	// the bytes before from an earlier attempt (see ExchangeError.Done); if it
-	// does not, it answers 4.08 and the upload begins again.
+	// BodyOffset is where an upload goes on: a multiple of 16. The peer holds the bytes before from
+	// an earlier attempt (see ExchangeError.Done); if it does not, it answers 4.08 and the upload
+	// begins again.
 	BodyOffset int64
 
 	// NonConfirmable sends a request that fits one message as NON: once, and unacknowledged.
 	NonConfirmable bool
-	// BlockSize is the preferred size of blocks, both ways: 16 to 1024.
-	// Default: that of the endpoint. The peer may lower it. A larger one, up to
-	// 16 KiB, is how much of the body goes into one message on a stream whose
-	// peer takes several blocks of 1024 there (BERT, RFC 8323, section 6).
+	// BlockSize is the preferred size of blocks, both ways: 16 to 1024. Default: that of the
+	// endpoint. The peer may lower it. A larger one, up to 16 KiB, is how much of the body goes
+	// into one message on a stream whose peer takes several blocks of 1024 there (BERT, RFC 8323,
+	// section 6).
 	BlockSize int
 	// Idle limits the wait for the response to each message once it has been acknowledged, and the
 	// whole wait on a stream. Default 93 s (MAX_TRANSMIT_WAIT).
@@ -62,27 +62,27 @@ type Request struct {
 	// Notice is called, in order, with what happens to the request while it waits, perhaps before
 	// Go has returned, and never after the end. It is called with no lock held, and must not block.
 	Notice func(Notice)
-	// Progress is called with the bytes done, and the total or -1, after each
-	// block of a body (of the upload, else of the download).
+	// Progress is called with the bytes done, and the total or -1, after each block of a body (of
+	// the upload, else of the download).
 	Progress func(done, total int64)
 
 	// Begun is called once before the first byte of a download goes to Into, with its entity-tag,
 	// nil if it has none, and the total or -1. The slice is the callee's.
 	Begun func(etag []byte, total int64)
-	// Into receives the body of a success response in order, in place of
-	// Response.Payload. An error of it ends the transfer.
+	// Into receives the body of a success response in order, in place of Response.Payload. An error
+	// of it ends the transfer.
 	Into io.Writer
-	// Offset is where the download begins: a multiple of 16. The bytes before
-	// are not asked for. The endpoint lowers the block size where it must.
+	// Offset is where the download begins: a multiple of 16. The bytes before are not asked for.
+	// The endpoint lowers the block size where it must.
 	Offset int64
 	// ETag is the entity-tag that the download must have, when not empty: with another one Do fails
 	// with ErrETagChanged before anything is written.
 	ETag []byte
-	// Total is the size of the whole that the download must have, if an answer
-	// with an earlier part has announced it; 0 if not.
+	// Total is the size of the whole that the download must have, if an answer with an earlier part
+	// has announced it; 0 if not.
 	Total int64
-	// MaxBody limits the body of the response. Default: that of the endpoint;
-	// with Into there is none but the reach of block numbers.
+	// MaxBody limits the body of the response. Default: that of the endpoint; with Into there is
+	// none but the reach of block numbers.
 	MaxBody int64
 }
 
@@ -91,11 +91,11 @@ type Response struct {
 	Code Code
 	// ContentFormat describes the body.
 	ContentFormat Format
-	// ETag is the entity-tag: up to 8 bytes. A handler's response that needs
-	// several blocks without one is given one when it comes from Payload.
+	// ETag is the entity-tag: up to 8 bytes. A handler's response that needs several blocks without
+	// one is given one when it comes from Payload.
 	ETag []byte
-	// Options are the further options, sorted by ID: all but Content-Format,
-	// ETag, Observe and those of block-wise transfer.
+	// Options are the further options, sorted by ID: all but Content-Format, ETag, Observe and
+	// those of block-wise transfer.
 	Options Options
 
 	// Payload is the body, unless Body is set.
@@ -104,18 +104,18 @@ type Response struct {
 	// for it. The endpoint keeps Body until the peer no longer asks, and serves the blocks without
 	// the handler. If Body implements io.Closer, it is closed then.
 	Body io.ReaderAt
-	// Size is that of Body. Of a peer's response it is where the body ended; of
-	// one that came in the middle of a body, how far that was taken.
+	// Size is that of Body. Of a peer's response it is where the body ended; of one that came in
+	// the middle of a body, how far that was taken.
 	Size int64
-	// Limit, of a peer's response, is Size1 of a 4.13: the largest body that the
-	// peer takes, in bytes; -1 if it did not say.
+	// Limit, of a peer's response, is Size1 of a 4.13: the largest body that the peer takes, in
+	// bytes; -1 if it did not say.
 	Limit int64
-	// Progress is called after each block of Body or Payload that was sent
-	// by Block2, with its end and the size of the body. It must be quick.
+	// Progress is called after each block of Body or Payload that was sent by Block2, with its end
+	// and the size of the body. It must be quick.
 	Progress func(end, size int64)
 
-	// After, when not nil, is called once, when the response has been sent; a
-	// separate response when it was acknowledged or given up.
+	// After, when not nil, is called once, when the response has been sent; a separate response
+	// when it was acknowledged or given up.
 	After func()
 	// Confirm, when not nil, is called once, with nil when the peer has shown that it got the
 	// response. Over UDP the response is sent separately and confirmably for that: a peer at the
@@ -132,8 +132,8 @@ type Sink interface {
 	// Write takes the next bytes of the body, and must not keep p. An error ends the transfer: a
 	// *[StatusError] with its code, ErrTooLarge with 4.13, any other with 5.00.
 	io.Writer
-	// Abort is called instead of the handler when the body will not be
-	// completed: the peer went silent, began again, or Write failed.
+	// Abort is called instead of the handler when the body will not be completed: the peer went
+	// silent, began again, or Write failed.
 	Abort(err error)
 }
 

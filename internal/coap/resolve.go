@@ -29,8 +29,8 @@ func (e *Endpoint) resolve(p Peer) (*association, error) {
 	return nil, ErrBusy
 }
 
-// socketFor picks a socket for a UDP peer: with the local port through which
-// it was reached before, else any of its address family.
+// socketFor picks a socket for a UDP peer: with the local port through which it was reached before,
+// else any of its address family.
 func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -104,8 +104,8 @@ func (p *probe) server(log *slog.Logger) coap.Config {
 	}
 }
 
-// requests begins a request of each kind, with the functions of requests, and leaves
-// an upload half there.
+// requests begins a request of each kind, with the functions of requests, and leaves an upload half
+// there.
 func (p *probe) requests(e *coap.Endpoint, to coap.Peer) {
 	done := func(*coap.Response, error) { p.called("done") }
 	e.Go(to, &coap.Request{
@@ -134,9 +134,9 @@ var (
 	requestFunctions = []string{"Request.ReadAt", "Request.Progress", "Notice", "done", "observed", "Into", "Begun", "notification"}
 )
 
-// TestFunctionsHaveReturned has a function of a user take 2 s, or a minute, while the
-// endpoint is closed, or ceases to serve. In the first case it has returned when that
-// has; in the second that is logged. In both none is called later.
+// TestFunctionsHaveReturned has a function of a user take 2 s, or a minute, while the endpoint is
+// closed, or ceases to serve. In the first case it has returned when that has; in the second that
+// is logged. In both none is called later.
 func TestFunctionsHaveReturned(t *testing.T) {
 	for _, takes := range []time.Duration{2 * time.Second, time.Minute} {
 		for _, how := range []string{"Close", "Serve"} {
@@ -184,8 +184,8 @@ func TestFunctionsHaveReturned(t *testing.T) {
 	}
 }
 
-// TestFunctionsThatPanic has a function of a user panic. That is logged, is answered
-// by 5.00 where an answer depends on it, and disturbs no other.
+// TestFunctionsThatPanic has a function of a user panic. That is logged, is answered by 5.00 where
+// an answer depends on it, and disturbs no other.
 func TestFunctionsThatPanic(t *testing.T) {
 	for _, name := range slices.Concat(serverFunctions, requestFunctions) {
 		t.Run(name, func(t *testing.T) {
@@ -250,8 +250,8 @@ func TestOnClosedHasReturned(t *testing.T) {
 	}
 }
 
-// TestFunctionsOfHandshakes has the look-up of a key and the report of a failure
-// take their time, or panic.
+// TestFunctionsOfHandshakes has the look-up of a key and the report of a failure take their time,
+// or panic.
 func TestFunctionsOfHandshakes(t *testing.T) {
 	for _, name := range []string{"PSK", "HandshakeFailed"} {
 		for _, crash := range []bool{false, true} {

@@ -18,8 +18,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// scripted runs a request against a raw peer that answers each message by
-// answer, until the request is done.
+// scripted runs a request against a raw peer that answers each message by answer, until the request
+// is done.
 func scripted(t *testing.T, req *coap.Request, answer func(m message.Message) message.Message, check func(t *testing.T, resp *coap.Response, err error, took time.Duration)) {
 	t.Helper()
 	inRaw(t, coap.Config{Transmission: coap.Transmission{RandomFactor: 1}}, func(t *testing.T, e *coap.Endpoint, r *raw) {
@@ -445,8 +445,8 @@ func TestFollowingRequestsAreBare(t *testing.T) {
 	})
 }
 
-// Each request for a block of the answer to a FETCH has the body of the first, as long as
-// that is in one message.
+// Each request for a block of the answer to a FETCH has the body of the first, as long as that is
+// in one message.
 func TestFetchRepeatsItsBody(t *testing.T) {
 	for size, want := range map[int]int{1: 1, 1024: 1024, 1025: 0} {
 		n := 0
@@ -635,8 +635,8 @@ func TestDownloadFaults(t *testing.T) {
 	}
 }
 
-// A body that is collected in memory begins again when it has changed. A block that was acknowledged
-// and then did not come is asked for again, but not for ever.
+// A body that is collected in memory begins again when it has changed. A block that was
+// acknowledged and then did not come is asked for again, but not for ever.
 func TestAcknowledgedBlockThatDoesNotCome(t *testing.T) {
 	body := bodyOf(3 * 1024)
 	for name, gone := range map[string]bool{"lost": false, "gone": true} {
@@ -1059,8 +1059,8 @@ func (o *once) ReadAt(p []byte, off int64) (int, error) {
 
 func (o *once) Close() error { o.closed.Add(1); return nil }
 
-// A peer that goes on in larger blocks, of which one would hold the whole body, does
-// not end the body that is kept for it.
+// A peer that goes on in larger blocks, of which one would hold the whole body, does not end the
+// body that is kept for it.
 func TestLargerBlocksEndNoBody(t *testing.T) {
 	body := bodyOf(100)
 	var bodies []*once

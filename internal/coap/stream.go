@@ -18,8 +18,8 @@ import (
 
 // How long a peer on a stream may take.
 const (
-	// greetTimeout bounds a TLS handshake, and then the wait for the first
-	// message, which must be a CSM.
+	// greetTimeout bounds a TLS handshake, and then the wait for the first message, which must be a
+	// CSM.
 	greetTimeout = 30 * time.Second
 	// frameTimeout bounds the time from the first byte of a frame to its last.
 	frameTimeout = 30 * time.Second
@@ -43,8 +43,8 @@ var (
 	errAborted  = errors.New("coap: peer aborts the connection")
 )
 
-// stream is a connection over TCP or TLS (RFC 8323): the link of its one
-// association. It costs a goroutine, which reads.
+// stream is a connection over TCP or TLS (RFC 8323): the link of its one association. It costs a
+// goroutine, which reads.
 type stream struct {
 	e     *Endpoint
 	conn  net.Conn
@@ -105,8 +105,8 @@ func (s *stream) serve() {
 	}
 }
 
-// finish answers the requests that the peer made before it released the
-// connection (RFC 8323, section 5.5).
+// finish answers the requests that the peer made before it released the connection (RFC 8323,
+// section 5.5).
 func (s *stream) finish() {
 	s.draining.Store(true)
 	limit := time.NewTimer(s.e.cfg.Drain)

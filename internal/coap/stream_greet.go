@@ -16,8 +16,8 @@ type secureConn interface {
 	ConnectionState() tls.ConnectionState
 }
 
-// greet finishes the handshake, enters the association, and sends our CSM. The
-// connection is closed on error.
+// greet finishes the handshake, enters the association, and sends our CSM. The connection is closed
+// on error.
 func (s *stream) greet(ctx context.Context) error {
 	peer := Peer{Transport: TCP, ID: s.e.lastID.Add(1)}
 	peer.Addr, _ = udp.AddrPort(s.conn.RemoteAddr())

@@ -25,8 +25,8 @@ const (
 	badCSMOption       OptionID = 2
 )
 
-// maxBERT is how much of a body goes into one message, both ways, and maxFrame
-// the largest message that we take: that much, and its options.
+// maxBERT is how much of a body goes into one message, both ways, and maxFrame the largest message
+// that we take: that much, and its options.
 const (
 	maxBERT  = 16 << 10
 	maxFrame = maxBERT + maxDatagram
@@ -123,8 +123,8 @@ func release(streams []*stream) {
 	}
 }
 
-// blockSZX is the largest block size, at most szx, that the peer takes: BERT
-// (RFC 8323, section 6) if it takes more than one block in a message.
+// blockSZX is the largest block size, at most szx, that the peer takes: BERT (RFC 8323, section 6)
+// if it takes more than one block in a message.
 func (s *stream) blockSZX(szx uint8) uint8 {
 	c := s.peer.Load()
 	switch {

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// No message to a peer on a stream is larger than it has said it takes, and it is
-// sent more than one block in a message only if it said that it knows how.
+// No message to a peer on a stream is larger than it has said it takes, and it is sent more than
+// one block in a message only if it said that it knows how.
 func TestStreamMessageSizes(t *testing.T) {
 	for _, test := range []struct {
 		size      uint32 // 0: not said
@@ -110,8 +110,8 @@ func TestStreamMessageSizes(t *testing.T) {
 	}
 }
 
-// Nothing larger than a block goes to a peer on a stream that did not ask for
-// it, whatever it is and whatever size of message the peer announces.
+// Nothing larger than a block goes to a peer on a stream that did not ask for it, whatever it is
+// and whatever size of message the peer announces.
 func TestStreamMessagesAreSmall(t *testing.T) {
 	body := make([]byte, 5000)
 	cfg := Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {

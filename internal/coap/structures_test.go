@@ -82,8 +82,8 @@ func TestTimers(t *testing.T) {
 	})
 }
 
-// Within its bounds it knows all that is younger than EXCHANGE_LIFETIME, and
-// the right reply to each.
+// Within its bounds it knows all that is younger than EXCHANGE_LIFETIME, and the right reply to
+// each.
 func TestDedup(t *testing.T) {
 	d := newDedup(1<<20, 1<<26)
 	rng := rand.New(rand.NewPCG(3, 3))

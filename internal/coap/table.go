@@ -27,8 +27,8 @@ func (t *table) get(p Peer) *association {
 	return t.peers[p]
 }
 
-// enter adds a, or returns the one that is there already; nil when the table
-// is full of associations that are not idle, or closed.
+// enter adds a, or returns the one that is there already; nil when the table is full of
+// associations that are not idle, or closed.
 func (t *table) enter(a *association, now time.Duration) *association {
 	t.mu.Lock()
 	defer t.mu.Unlock()

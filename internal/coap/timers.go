@@ -16,8 +16,8 @@ type timer struct {
 // again or stopped since; expire runs without a lock and must check.
 type expirer interface{ expire() }
 
-// timers holds all the deadlines of an endpoint in one heap over one timer of
-// the runtime. An endpoint that waits for nothing has none running.
+// timers holds all the deadlines of an endpoint in one heap over one timer of the runtime. An
+// endpoint that waits for nothing has none running.
 type timers struct {
 	epoch time.Time
 

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A body that went in one message goes in blocks when the peer refuses it for
-// its size, with a hint or without, and in smaller ones until it takes them.
+// A body that went in one message goes in blocks when the peer refuses it for its size, with a hint
+// or without, and in smaller ones until it takes them.
 func TestWholeBodyIsRefused(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -84,8 +84,8 @@ func (f *full) Write(p []byte) (int, error) {
 
 func (*full) Abort(error) {}
 
-// No 4.13 of ours names a size of blocks that is not smaller than what was sent:
-// there are clients that would repeat it for ever.
+// No 4.13 of ours names a size of blocks that is not smaller than what was sent: there are clients
+// that would repeat it for ever.
 func TestTooLargeWithoutHint(t *testing.T) {
 	refuse := func(*IncomingRequest) *Response { return &Response{Code: RequestEntityTooLarge} }
 	for _, test := range []struct {
@@ -135,8 +135,8 @@ func TestTooLargeWithoutHint(t *testing.T) {
 	}
 }
 
-// A datagram that is cut off is answered with a hint, unless no smaller blocks
-// than those of the request would do.
+// A datagram that is cut off is answered with a hint, unless no smaller blocks than those of the
+// request would do.
 func TestOversizeHint(t *testing.T) {
 	for _, test := range []struct {
 		sent Options
@@ -161,8 +161,8 @@ func TestOversizeHint(t *testing.T) {
 	}
 }
 
-// A 2.03 has no body, and so no block of one, whether it is made of a response
-// that the peer has or a handler returns it.
+// A 2.03 has no body, and so no block of one, whether it is made of a response that the peer has or
+// a handler returns it.
 func TestValidWithoutBlock(t *testing.T) {
 	has := []byte{1, 2}
 	for _, resp := range []*Response{

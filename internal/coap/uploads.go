@@ -14,8 +14,8 @@ var (
 	errRestarted  = errors.New("coap: peer has begun the transfer again")
 )
 
-// minUploadIdle is how long an upload must have been idle before it is dropped
-// for a new one when there are too many.
+// minUploadIdle is how long an upload must have been idle before it is dropped for a new one when
+// there are too many.
 const minUploadIdle = 10 * time.Second
 
 // proceed asks for the next block.
@@ -96,8 +96,8 @@ func (in *incoming) uploadKey() transferKey {
 	return transferKey{in.a.owner(), target}
 }
 
-// receiveBlock takes a block of a request body (RFC 7959, section 2.5). When
-// the body is complete, it is in in.req; else the response is returned.
+// receiveBlock takes a block of a request body (RFC 7959, section 2.5). When the body is complete,
+// it is in in.req; else the response is returned.
 func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	e, b, n := in.e, in.block1, len(in.req.Payload)
 	size := b.size()

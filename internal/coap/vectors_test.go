@@ -68,8 +68,8 @@ func TestBlockOptionVectors(t *testing.T) {
 	require.Equal(t, 23, n)
 }
 
-// line is a message of an exchange in the shorthand of RFC 7959, section 3:
-// "> PUT 1:0/1/128 Size1=9" or "< 2.31 1:0/1/128".
+// line is a message of an exchange in the shorthand of RFC 7959, section 3: "> PUT 1:0/1/128
+// Size1=9" or "< 2.31 1:0/1/128".
 type line struct {
 	request bool
 	code    codes.Code

@@ -150,8 +150,8 @@ type outcome struct {
 	took time.Duration
 }
 
-// answerAll has f answer each message of a request, but those for which it
-// returns no code, until the request is done.
+// answerAll has f answer each message of a request, but those for which it returns no code, until
+// the request is done.
 func (w *wirePeer) answerAll(r *Request, f func(m *wireMessage) wireMessage) outcome {
 	w.t.Helper()
 	done := w.do(r)

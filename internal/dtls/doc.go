@@ -9,10 +9,10 @@
 //
 // A datagram comes to [Socket.Serve] (socket.go), which finds by Connection ID or by address
 //
-//   - a session (session.go): it decrypts each record (record.go, cipher.go), drops replays, follows the
-//     peer to a new address, and calls [Receiver.Receive] with the content; or
-//   - a handshake (handshake.go): pion reads the datagram through a [net.PacketConn] (pipe.go). At its end,
-//     result.go compares pion's state with what went over the wire (secret.go), places.go puts the session
-//     into the tables, and [Handler.Open] returns the receiver of its records; or
+//   - a session (session.go): it decrypts each record (record.go, cipher.go), drops replays,
+//     follows the peer to a new address, and calls [Receiver.Receive] with the content; or
+//   - a handshake (handshake.go): pion reads the datagram through a [net.PacketConn] (pipe.go). At
+//     its end, result.go compares pion's state with what went over the wire (secret.go), places.go
+//     puts the session into the tables, and [Handler.Open] returns the receiver of its records; or
 //   - nothing: a ClientHello then begins a handshake, if there is room for one (hello.go).
 package dtls

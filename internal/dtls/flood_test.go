@@ -75,8 +75,8 @@ func (s *spoofed) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 }
 
-// TestFloodOfHandshakes begins very many handshakes from addresses that are
-// forged. What they cost is bounded, and a device gets in all the while.
+// TestFloodOfHandshakes begins very many handshakes from addresses that are forged. What they cost
+// is bounded, and a device gets in all the while.
 func TestFloodOfHandshakes(t *testing.T) {
 	const limit, flood = 1000, 6000
 	hello := someHello(t)

@@ -33,8 +33,8 @@ func dialTampered(t *testing.T, addr netip.AddrPort, secure Credentials, change 
 	return dialOver(t, tamper{struct{ net.PacketConn }{listen(t)}, change}, addr, secure)
 }
 
-// TestOddRecordVersion lets in a client whose ClientHello is in a record of
-// version 0xfe00, as some write it.
+// TestOddRecordVersion lets in a client whose ClientHello is in a record of version 0xfe00, as some
+// write it.
 func TestOddRecordVersion(t *testing.T) {
 	server := serve(t, pskOf(testIdentity, testKey))
 	odd := 0
@@ -50,8 +50,8 @@ func TestOddRecordVersion(t *testing.T) {
 	client.ask(t, "hello")
 }
 
-// TestHandshakeOverBadNetwork loses the first copy of each flight, and repeats
-// and reorders the rest.
+// TestHandshakeOverBadNetwork loses the first copy of each flight, and repeats and reorders the
+// rest.
 func TestHandshakeOverBadNetwork(t *testing.T) {
 	certs := newCertificates(t)
 	secure := Credentials{Certificate: &certs.server, ClientCAs: certs.roots}

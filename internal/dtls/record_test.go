@@ -148,8 +148,8 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// FuzzSession gives a session what the network says; nothing of it is accepted
-// that the peer has not sealed.
+// FuzzSession gives a session what the network says; nothing of it is accepted that the peer has
+// not sealed.
 func FuzzSession(f *testing.F) {
 	for _, suite := range []pion.CipherSuiteID{pion.TLS_PSK_WITH_AES_128_CCM_8, pion.TLS_PSK_WITH_AES_128_CBC_SHA256} {
 		client, _ := sessionPair(f, suite, true)

@@ -1,6 +1,6 @@
-// Package cli is what the example programs share: flags that the
-// environment can set, a context that ends on SIGINT and SIGTERM, a logger for people, secrets read
-// from files, and the last output of a child process.
+// Package cli is what the example programs share: flags that the environment can set, a context
+// that ends on SIGINT and SIGTERM, a logger for people, secrets read from files, and the last
+// output of a child process.
 //
 //	fs := cli.NewFlagSet(os.Stderr, "server", "[flags]", "runs the update server")
 //	http := fs.String("http", "127.0.0.1:8080", "address of the operators' API")

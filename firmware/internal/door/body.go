@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A Body is a request's body that has to keep coming: a read ends with [os.ErrDeadlineExceeded] once BodyIdle has passed
-// without a byte.
+// A Body is a request's body that has to keep coming: a read ends with [os.ErrDeadlineExceeded]
+// once BodyIdle has passed without a byte.
 type Body struct {
 	io.ReadCloser
 	set func(time.Time) error // the connection's read deadline
@@ -21,9 +21,9 @@ type Body struct {
 	done bool // the handler has returned: the deadline is the connection's again
 }
 
-// limitBody limits the waits for a request's body. Once that has ended, net/http reads on without a limit, to see whether the
-// client is still there. Before the first read, and after the handler has returned, only net/http may wait for a body
-// that nobody wants.
+// limitBody limits the waits for a request's body. Once that has ended, net/http reads on without a
+// limit, to see whether the client is still there. Before the first read, and after the handler has
+// returned, only net/http may wait for a body that nobody wants.
 func limitBody(w http.ResponseWriter, r *http.Request) (_ *http.Request, release func()) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r, func() {}

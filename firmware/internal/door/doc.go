@@ -1,5 +1,6 @@
-// Package door has the limits of what strangers may keep a server of HTTP waiting for: how many connections they have, how
-// long a body may stand still, how long a reader may take nothing, and a listener for TLS clients with small buffers.
+// Package door has the limits of what strangers may keep a server of HTTP waiting for: how many
+// connections they have, how long a body may stand still, how long a reader may take nothing, and a
+// listener for TLS clients with small buffers.
 package door
 
 import "time"

@@ -6,8 +6,8 @@ import (
 	"net"
 )
 
-// maxHello bounds what is read of a client before TLS is, in bytes: a ClientHello has one or two KB, and may come in records
-// of a single byte.
+// maxHello bounds what is read of a client before TLS is, in bytes: a ClientHello has one or two
+// KB, and may come in records of a single byte.
 const maxHello = 64 << 10
 
 var errHello = errors.New("the ClientHello is too long")
@@ -64,8 +64,9 @@ const (
 	extRecordSizeLimit   = 28 // RFC 8449
 )
 
-// limit reads the ClientHello and returns how many bytes of plaintext the client takes in a record, 0 if it does not say, or
-// is no client of TLS: what is wrong with it TLS will find when it reads the same bytes.
+// limit reads the ClientHello and returns how many bytes of plaintext the client takes in a record,
+// 0 if it does not say, or is no client of TLS: what is wrong with it TLS will find when it reads
+// the same bytes.
 func (c *helloConn) limit() int {
 	var hello []byte
 	for at := 0; c.need(at + recordHeader); {

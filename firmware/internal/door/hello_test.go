@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// helloOf returns the ClientHello of crypto/tls, with the header of the message and without that of the record.
+// helloOf returns the ClientHello of crypto/tls, with the header of the message and without that of
+// the record.
 func helloOf(t testing.TB) []byte {
 	t.Helper()
 	a, b := net.Pipe()
@@ -155,8 +156,8 @@ func FuzzHello(f *testing.F) {
 	})
 }
 
-// TestListenerHandsOnWhatFails: a connection that says no hello in time comes all the same, so that the server logs it; one that
-// has to go for others does not.
+// TestListenerHandsOnWhatFails: a connection that says no hello in time comes all the same, so that
+// the server logs it; one that has to go for others does not.
 func TestListenerHandsOnWhatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := &oneByOne{conns: make(chan net.Conn), done: make(chan struct{})}

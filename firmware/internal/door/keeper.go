@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/internal/files"
 )
 
-// A Keeper bounds connections, all of them and those from one address. Where there is no room for one that comes, another gives
-// way, see [Keeper.weakest].
+// A Keeper bounds connections, all of them and those from one address. Where there is no room for
+// one that comes, another gives way, see [Keeper.weakest].
 type Keeper struct {
 	total, each int
 
@@ -80,9 +80,11 @@ func (k *Keeper) enter(c net.Conn) (gone net.Conn) {
 // weakest returns who gives way to one more from an address, or nil:
 //   - of the address that has the most connections, and more than this one, who has waited longest;
 //   - of this address, who has waited longest;
-//   - if none waits, one at work, of the address that has the most, and at least two more than this one.
+//   - if none waits, one at work, of the address that has the most, and at least two more than this
+//     one.
 //
-// So what a few addresses hold on to keeps no others out. If this one has its share already, only its own gives way.
+// So what a few addresses hold on to keeps no others out. If this one has its share already, only
+// its own gives way.
 func (k *Keeper) weakest(from netip.Prefix) (v *visit) {
 	have := k.from[from]
 	share := have >= k.each
@@ -100,7 +102,8 @@ func (k *Keeper) weakest(from netip.Prefix) (v *visit) {
 	return v
 }
 
-// ofMost returns the first of those in a list whose address has the most connections, and at least a number of them.
+// ofMost returns the first of those in a list whose address has the most connections, and at least
+// a number of them.
 func (k *Keeper) ofMost(in *list.List, least int) (first *visit) {
 	for e := in.Front(); e != nil; e = e.Next() {
 		if v := e.Value.(*visit); k.from[v.from] >= least {
@@ -146,7 +149,8 @@ func (k *Keeper) Close() {
 	}
 }
 
-// abort closes a connection at once: TLS would say goodbye first, and wait for a peer that does not read.
+// abort closes a connection at once: TLS would say goodbye first, and wait for a peer that does not
+// read.
 func abort(c net.Conn) { _ = raw(c).Close() }
 
 // raw returns the connection below TLS.
@@ -167,8 +171,8 @@ func source(addr net.Addr) netip.Prefix {
 	return SourceOf(addr.String())
 }
 
-// SourceOf returns what counts as the address of a host:port: an IPv6 network of 64 bits is one subscriber's. It is zero for what
-// is no such address.
+// SourceOf returns what counts as the address of a host:port: an IPv6 network of 64 bits is one
+// subscriber's. It is zero for what is no such address.
 func SourceOf(addr string) netip.Prefix {
 	from, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -185,6 +189,7 @@ func SourceOf(addr string) netip.Prefix {
 // most bounds the connections of one server where the system's limit is higher.
 const most = 8192
 
-// Room returns how many connections one server may have: an eighth of what files and sockets the process may have open, so that
-// several servers, their uploads, the devices by CoAP and the database all have theirs.
+// Room returns how many connections one server may have: an eighth of what files and sockets the
+// process may have open, so that several servers, their uploads, the devices by CoAP and the
+// database all have theirs.
 func Room() int { return max(2, min(most, files.Limit()/8)) }

@@ -25,7 +25,8 @@ func (c *caller) RemoteAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.addr))
 }
 
-// TestKeeper: who comes takes the place of who has waited longest, from the same address if that has its share.
+// TestKeeper: who comes takes the place of who has waited longest, from the same address if that
+// has its share.
 func TestKeeper(t *testing.T) {
 	k := NewKeeper(4)
 	come := func(addr string) *caller {
@@ -71,7 +72,8 @@ func TestKeeper(t *testing.T) {
 	require.Zero(t, source(nil))
 }
 
-// TestKeeperShares: a few addresses cannot keep others out, whatever they do with their connections, nor end those of others.
+// TestKeeperShares: a few addresses cannot keep others out, whatever they do with their
+// connections, nor end those of others.
 func TestKeeperShares(t *testing.T) {
 	const total, addresses = 60, 20
 	for _, states := range [][]http.ConnState{{}, {http.StateActive}, {http.StateActive, http.StateIdle}} {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// ListenTLS returns a listener that accepts TLS on the connections of l, and keeps to the size of records that a client asks
-// for, see firmware.NewTLSListener.
+// ListenTLS returns a listener that accepts TLS on the connections of l, and keeps to the size of
+// records that a client asks for, see firmware.NewTLSListener.
 func ListenTLS(l net.Listener, config *tls.Config) net.Listener {
 	return &tlsListener{
 		Listener: l, config: config, small: forSmall(config),
@@ -37,8 +37,8 @@ type accepted struct {
 	err  error
 }
 
-// Accept returns a connection whose client has said hello. The handshake of an ordinary one is the caller's business, as with
-// tls.NewListener.
+// Accept returns a connection whose client has said hello. The handshake of an ordinary one is the
+// caller's business, as with tls.NewListener.
 func (l *tlsListener) Accept() (net.Conn, error) {
 	l.start.Do(func() { go l.run() })
 	select {
@@ -107,8 +107,9 @@ func (l *tlsListener) greet(conn net.Conn) {
 	l.hand(out, nil)
 }
 
-// forSmall returns the configuration for clients with small buffers. A ticket is a record of its own that holds the client's
-// certificates, and may not fit. They have no use for HTTP/2, whose frames are larger.
+// forSmall returns the configuration for clients with small buffers. A ticket is a record of its
+// own that holds the client's certificates, and may not fit. They have no use for HTTP/2, whose
+// frames are larger.
 func forSmall(config *tls.Config) *tls.Config {
 	c := config.Clone()
 	c.SessionTicketsDisabled = true

@@ -56,7 +56,8 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return r.Conn.Write(p)
 }
 
-// take returns the sizes since the last call. All of them have to hold application data, or an alert.
+// take returns the sizes since the last call. All of them have to hold application data, or an
+// alert.
 func (r *recorder) take(t *testing.T) []int {
 	t.Helper()
 	r.mu.Lock()
@@ -69,8 +70,8 @@ func (r *recorder) take(t *testing.T) []int {
 	return sizes
 }
 
-// TestRecords looks at each record of application data that a server of HTTP writes: headers, answers of the server itself, and
-// a large body.
+// TestRecords looks at each record of application data that a server of HTTP writes: headers,
+// answers of the server itself, and a large body.
 func TestRecords(t *testing.T) {
 	pair := testPair(t)
 	body := bytes.Repeat([]byte("firmware"), 1<<17) // 1 MiB

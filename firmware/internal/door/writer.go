@@ -8,10 +8,12 @@ import (
 	"time"
 )
 
-// piece is how many bytes are written under one deadline: a reader of 100 bytes a second takes them in 41 s.
+// piece is how many bytes are written under one deadline: a reader of 100 bytes a second takes them
+// in 41 s.
 const piece = 4 << 10
 
-// A writer is a response whose reader has to keep reading: a write fails once limit has passed without room for a piece.
+// A writer is a response whose reader has to keep reading: a write fails once limit has passed
+// without room for a piece.
 type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -19,9 +21,9 @@ type writer struct {
 	taken   bool // the connection is another's, and so are its limits
 }
 
-// Limit limits the waits of a handler: for the body of its request, and for who reads its response, who may take nothing for
-// answer. What a server has limited already gets the new limit. The handler calls done when it returns, for what net/http
-// then still has to read and to write.
+// Limit limits the waits of a handler: for the body of its request, and for who reads its response,
+// who may take nothing for answer. What a server has limited already gets the new limit. The
+// handler calls done when it returns, for what net/http then still has to read and to write.
 func Limit(w http.ResponseWriter, r *http.Request, answer time.Duration) (_ http.ResponseWriter, _ *http.Request, done func()) {
 	r, release := limitBody(w, r)
 	if known := find(w); known != nil {
@@ -29,7 +31,8 @@ func Limit(w http.ResponseWriter, r *http.Request, answer time.Duration) (_ http
 		return w, r, release
 	}
 	limited := &writer{ResponseWriter: w, control: http.NewResponseController(w), limit: answer}
-	// Until the handler writes nobody waits: in HTTP/2 a deadline of the server's would end a long upload.
+	// Until the handler writes nobody waits: in HTTP/2 a deadline of the server's would end a long
+	// upload.
 	_ = limited.control.SetWriteDeadline(time.Time{}) // not every ResponseWriter has deadlines; the server's own then hold
 	return limited, r, func() {
 		if !limited.taken {
@@ -75,8 +78,8 @@ func (w *writer) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// FlushError is for [http.ResponseController]. Between two flushes nobody waits: a deadline that passes then would end a
-// stream of HTTP/2.
+// FlushError is for [http.ResponseController]. Between two flushes nobody waits: a deadline that
+// passes then would end a stream of HTTP/2.
 func (w *writer) FlushError() error {
 	w.extend()
 	if err := w.control.Flush(); err != nil {

@@ -78,8 +78,8 @@ func goCoAPDTLS() error {
 	return act(l.Addr().String(), func(words []string) (string, error) { return carryOut(words, nil) })
 }
 
-// loadDTLS keeps associations with servers: "dial ADDR N" makes them, each
-// with one request, and "small ADDR N" makes N requests over those with ADDR.
+// loadDTLS keeps associations with servers: "dial ADDR N" makes them, each with one request, and
+// "small ADDR N" makes N requests over those with ADDR.
 func loadDTLS() error {
 	associations := make(map[netip.AddrPort][]*pion.Conn)
 	return act("ready", func(words []string) (string, error) {
@@ -178,8 +178,8 @@ func libcoapDTLS(b *testing.B) (*process, netip.AddrPort) {
 	return p, netip.AddrPortFrom(at.Addr(), at.Port()+1)
 }
 
-// BenchmarkSmallRequestDTLS has 32 clients with 4 requests under way each,
-// over DTLS with a pre-shared key and AES_128_CCM_8.
+// BenchmarkSmallRequestDTLS has 32 clients with 4 requests under way each, over DTLS with a
+// pre-shared key and AES_128_CCM_8.
 func BenchmarkSmallRequestDTLS(b *testing.B) {
 	const requests, clients = 20_000, 32
 	ours, theirs := startActor(b, measured, "otago-dtls"), startActor(b, measured, "go-coap-dtls")

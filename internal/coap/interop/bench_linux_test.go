@@ -131,8 +131,8 @@ func BenchmarkPush(b *testing.B) {
 	c.report()
 }
 
-// BenchmarkIdlePeers counts all the memory of a server whom 100,000 peers have
-// made a request, and that of go-coap with 10,000.
+// BenchmarkIdlePeers counts all the memory of a server whom 100,000 peers have made a request, and
+// that of go-coap with 10,000.
 func BenchmarkIdlePeers(b *testing.B) {
 	loader := startActor(b, loading, "load")
 	for b.Loop() {

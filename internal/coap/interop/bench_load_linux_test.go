@@ -62,14 +62,14 @@ func everybody(n int, f func(i int) error) error {
 	return group.Wait()
 }
 
-// tries is how often a datagram is sent before the load gives up. Timeouts are
-// short: on loopback nothing but a full buffer loses datagrams.
+// tries is how often a datagram is sent before the load gives up. Timeouts are short: on loopback
+// nothing but a full buffer loses datagrams.
 const tries = 20
 
 const timeout = 500 * time.Millisecond
 
-// window is how many small requests a client has under way. All together fit
-// the receive buffer that a server has that does not ask for a larger one.
+// window is how many small requests a client has under way. All together fit the receive buffer
+// that a server has that does not ask for a larger one.
 const window = 2
 
 // small makes n small requests, a window of them at a time.

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The processors of a benchmark: what is measured has one for itself, and what
-// it is measured with another.
+// The processors of a benchmark: what is measured has one for itself, and what it is measured with
+// another.
 const (
 	measured = 1
 	loading  = 0
@@ -80,8 +80,8 @@ func (a *actor) order(format string, args ...any) string {
 	return a.listen()
 }
 
-// act is the actor's side: it says that it is ready, and carries orders out
-// until there are no more.
+// act is the actor's side: it says that it is ready, and carries orders out until there are no
+// more.
 func act(ready string, carryOut func(words []string) (string, error)) error {
 	answers := os.NewFile(3, "answers")
 	fmt.Fprintln(answers, ready)

@@ -112,8 +112,8 @@ func goCoAPServerOptions(router *mux.Router) []server.Option {
 	}
 }
 
-// carryOut answers "stats" with bytes allocated so far and goroutines, and
-// "push ADDR..." with the nanoseconds that it took.
+// carryOut answers "stats" with bytes allocated so far and goroutines, and "push ADDR..." with the
+// nanoseconds that it took.
 func carryOut(words []string, push func(netip.AddrPort) error) (string, error) {
 	switch words[0] {
 	case "push":

@@ -5,11 +5,11 @@ import (
 	"errors"
 )
 
-// What loads and sinks know of CoAP: enough to ask for a small thing or a
-// block, and to acknowledge a block, at next to no cost.
+// What loads and sinks know of CoAP: enough to ask for a small thing or a block, and to acknowledge
+// a block, at next to no cost.
 
-// getMessage appends a confirmable GET of a path of one segment, of a block
-// of 1024 bytes if num is not negative.
+// getMessage appends a confirmable GET of a path of one segment, of a block of 1024 bytes if num is
+// not negative.
 func getMessage(b []byte, mid uint16, path string, num int) []byte {
 	b = append(b, 0x44, 1, byte(mid>>8), byte(mid), byte(mid>>8), byte(mid), 0, 1, 0xb0|byte(len(path)))
 	b = append(b, path...)

@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/internal/peers"
 )
 
-// go-coap's client never repeats a block after the first. Its transfer fails;
-// ours is rid of what had arrived, and takes the next attempt.
+// go-coap's client never repeats a block after the first. Its transfer fails; ours is rid of what
+// had arrived, and takes the next attempt.
 func TestGoCoAPGivesUpOnLostBlock(t *testing.T) {
 	peers.Mark(t, "go-coap", "client", "coap", "PUT again after one that it gave up")
 	aborted, whole := make(chan error, 1), make(chan []byte, 1)

@@ -21,8 +21,8 @@ func serveLibcoap(t *testing.T) netip.AddrPort {
 	return at
 }
 
-// libcoapServerCommand is libcoap's server on a free port, for UDP and TCP. It
-// creates up to 1000 resources.
+// libcoapServerCommand is libcoap's server on a free port, for UDP and TCP. It creates up to 1000
+// resources.
 func libcoapServerCommand(t testing.TB) (*exec.Cmd, netip.AddrPort) {
 	t.Helper()
 	name := program(t, "coap-server-notls", libcoapPackage)

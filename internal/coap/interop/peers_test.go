@@ -8,8 +8,8 @@ import (
 // peer is an implementation that we did not write.
 type peer struct {
 	name string
-	// serve starts its server, in which a PUT creates a resource that GET
-	// returns and Observe follows.
+	// serve starts its server, in which a PUT creates a resource that GET returns and Observe
+	// follows.
 	serve func(t *testing.T) netip.AddrPort
 	// put and get have its client transfer a body in blocks of a size.
 	put func(t *testing.T, to netip.AddrPort, path string, body []byte, block int)
