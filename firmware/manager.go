@@ -21,8 +21,8 @@ type Update = store.Update
 // ManagerConfig is the configuration of a [Manager]. With its zero value packages are pushed to
 // devices.
 type ManagerConfig struct {
-	// Delivery serves packages to devices that pull them. It is mounted by the program. Default:
-	// none, so that this server only pushes.
+	// Delivery serves packages to devices that pull them. The program mounts it. Default: none;
+	// then this server only pushes.
 	Delivery *Delivery
 	// PackageURI returns the URI of the package of an update on another server, such as an object
 	// store, for one protocol. "" means that the package is not available there by that protocol;
@@ -59,12 +59,12 @@ type ManagerConfig struct {
 	Deadline time.Duration
 	Attempts int
 
-	// Parallel limits the requests that are in progress with devices that answer. Pushes, which
-	// last longer, have the same limit of their own, and so have the reads of Inventory. A quarter
-	// of each is for devices that left their last request unanswered. Default: 1024.
+	// Parallel limits the requests in progress with devices that answer. Pushes last longer and
+	// have a limit of their own, of the same size; so do the reads of Inventory. A quarter of each
+	// is for devices that left their last request unanswered. Default: 1024.
 	Parallel int
 	// Silent limits the requests and pushes that a device has left unanswered and that are
-	// retransmitted; they do not count against Parallel. When there are more, the one that has been
+	// retransmitted; they do not count against Parallel. Beyond the limit, the one that has been
 	// silent for longest ends as if it had timed out. Default: 16,384.
 	Silent int
 	// Inventory makes the manager read State, Result and firmware version of each device that
@@ -95,7 +95,7 @@ type Manager struct {
 	clock  *clock
 	places *places
 	unread unread
-	steps  work.Pool // what blocks: steps of updates, look-ups in the store
+	steps  work.Pool // for work that blocks: steps of updates, look-ups in the store
 	hooks  *hookRunner
 
 	waiters waiters
@@ -107,15 +107,15 @@ type Manager struct {
 	byEndpoint map[string]*run              // the same, by endpoint
 	cancels    map[string]*action           // last actions of ended updates, by endpoint
 	starting   map[string]bool              // ids that Start is about to store and adopt
-	pulling    map[netip.Addr]map[*run]bool // those whose devices may download, by the device's address
+	pulling    map[netip.Addr]map[*run]bool // runs whose devices may download, by the device's address
 	work       sync.WaitGroup
 	ctx        context.Context // of Run, for what outlives a call
 	stopped    chan struct{}   // closed once a Run has ended and none has begun again
 }
 
-// maxSteps is how many functions run at once that block: the steps of a hundred thousand updates
-// that are loaded at once, or that cannot be stored, wait in line and cost no goroutine each. A
-// store puts into one commit what it can.
+// maxSteps limits the functions that block at the same time. When a hundred thousand updates are
+// loaded, or cannot be stored, their steps queue instead of taking a goroutine each, and the store
+// puts several into one commit.
 const maxSteps = 512
 
 // NewManager returns a manager of updates to devices of srv. It keeps its records in db and takes
@@ -287,8 +287,7 @@ func (m *Manager) end(stopWatching func()) {
 }
 
 // resume runs an update that was active before this Run. The manager missed what its device did in
-// between. It finds that out by reading, except that the device has registered again, which the
-// observation says.
+// between, so it reads the device. Only a new registration it knows already, from the observation.
 func (m *Manager) resume(ctx context.Context, u Update) {
 	m.mu.Lock()
 	starting := m.starting[u.ID]
@@ -299,8 +298,8 @@ func (m *Manager) resume(ctx context.Context, u Update) {
 }
 
 // adopt begins to run an update with a first observation, and calls begins before it acts. It does
-// neither if Run does not run, if the update runs already, or if it has ended, as one does that is
-// cancelled while it starts.
+// nothing if Run does not run, if the update runs already, or if it has ended, for example because
+// it was cancelled while it started.
 func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
 	m.mu.Lock()
 	delete(m.starting, u.ID)

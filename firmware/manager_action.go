@@ -18,9 +18,9 @@ type action struct {
 	lane     lane
 	doubt    bool                      // the device has left the last request unanswered
 	run      func(*action)             // makes the first request; called once there is a place
-	finish   func(error)               // called when it ended, unless giveUp came first
-	closed   func(error)               // called when it ended, however it did; may be nil
-	notice   func(fsm.ObservationKind) // called with what happens to its requests; may be nil
+	finish   func(error)               // called when it has ended, unless giveUp came first
+	closed   func(error)               // called when it has ended in any way; may be nil
+	notice   func(fsm.ObservationKind) // called when something happens to its requests; may be nil
 
 	place *place
 
@@ -36,7 +36,7 @@ type action struct {
 }
 
 var (
-	// errCrowded ends the action that has been silent for longest when too many devices do not
+	// errCrowded ends the action that has been silent for longest, when too many devices do not
 	// answer.
 	errCrowded = errors.New("firmware: too many devices do not answer")
 )
@@ -68,8 +68,8 @@ func (a *action) begin() {
 	a.waits()
 }
 
-// waits reports that the action is queued in the server, unless its first message has gone out
-// meanwhile.
+// waits reports that the action is queued in the server, unless its first message has already gone
+// out.
 func (a *action) waits() {
 	a.reports.Lock()
 	defer a.reports.Unlock()
@@ -79,7 +79,7 @@ func (a *action) waits() {
 	}
 }
 
-// request makes a request of the action, and calls then with its answer unless the action is over.
+// request makes a request of the action. It calls then with the answer, unless the action is over.
 // At most one request is in progress at a time.
 func (e *action) request(r lwm2m.Request, then func(lwm2m.Answer)) {
 	r.Endpoint, r.NoWait, r.Notice, r.Owner = e.endpoint, true, e.noticed, e
@@ -101,7 +101,7 @@ func (e *action) request(r lwm2m.Request, then func(lwm2m.Answer)) {
 	})
 }
 
-// noticed reports what happens to a request to the place and to the machine.
+// noticed passes a notice of a request to the place and to the state machine.
 func (a *action) noticed(n lwm2m.Notice) {
 	switch n {
 	case lwm2m.NoticeSilent, lwm2m.NoticeBusy:
@@ -139,7 +139,7 @@ func (a *action) end(err error) {
 	}
 }
 
-// evict ends the action because others need its place among the silent ones.
+// evict ends the action because other silent devices need its place.
 func (a *action) evict() {
 	a.mu.Lock()
 	call, over := a.call, a.over

@@ -75,8 +75,9 @@ func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageUR
 	e.begin()
 }
 
-// beginWithImage begins an action once the first bytes of the image are on this machine, whose time
-// that is. The package stays open: for a push until its end, for a pull until the update has ended.
+// beginWithImage begins an action once the first here bytes of the image are on this machine. Until
+// then the server's time runs, not the device's. The package stays open: for a push until its end,
+// for a pull until the update has ended.
 func (r *run) beginWithImage(e *action, u Update, kind fsm.ActionKind, here int64) {
 	e.waits()
 	r.m.images.openWhen(context.Background(), u.Image, here, func(pkg *Package, err error) {
@@ -92,7 +93,8 @@ func (r *run) beginWithImage(e *action, u Update, kind fsm.ActionKind, here int6
 	})
 }
 
-// blamed says of an error in opening an image whether it is the image's, or may pass.
+// blamed marks an error in opening an image: as errImage if the image is at fault, as errNotSent if
+// the error may pass.
 func blamed(err error) error {
 	if lost(err) {
 		return blame{errImage, err}
@@ -146,7 +148,7 @@ func resetRequest(form fsm.ResetForm) lwm2m.Request {
 	return writeRequest(pathPackageURI, lwm2m.String(""))
 }
 
-// read reads the resources that the machine asks for, and adds what this server knows of the
+// read reads the resources that the state machine asks for, and adds what this server knows of the
 // device.
 func (d *run) read(e *action, u Update, want fsm.Resources, r *fsm.Reading) {
 	d.mu.Lock()
@@ -164,9 +166,9 @@ func (d *run) read(e *action, u Update, want fsm.Resources, r *fsm.Reading) {
 	})
 }
 
-// observeDevice observes State and Result, and ends earlier observations first: a device that keeps
-// one observation per path would end the new one when the old one is cancelled later. The manager
-// does not believe notifications; they only make it read.
+// observeDevice observes State and Result. It ends earlier observations first, because a device
+// that keeps one observation per path would end the new one when the old one is cancelled later.
+// The manager does not believe notifications; they only make it read.
 func (r *run) observeDevice(e *action) {
 	old := r.swapObservations(nil)
 	var list []*lwm2m.Observation
@@ -186,12 +188,12 @@ func (r *run) observeDevice(e *action) {
 			}
 			r.mu.Unlock()
 			if !current {
-				drop(list) // given up meanwhile: those of the action that follows must stay
+				drop(list) // given up meanwhile; the observations of the next action must stay
 			}
 			e.end(nil)
 			return
 		}
-		var first sync.Once // brings what is read anyway
+		var first sync.Once // calls for the first reading, which is due anyway
 		values := func([]lwm2m.Entry) {
 			present := false
 			first.Do(func() { present = true })
@@ -232,8 +234,7 @@ func (r *run) push(e *action, u Update) {
 	e.atEnd(func() { _ = pkg.Close() })
 }
 
-// A watchedImage is a package that remembers its own read errors, which are not the fault of the
-// device.
+// A watchedImage is a package that remembers its own read errors, which are not the device's fault.
 type watchedImage struct {
 	*Package
 	mu  sync.Mutex
@@ -252,7 +253,7 @@ func (w *watchedImage) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-// explain returns the read error of the image if that ended a push, and err otherwise.
+// explain returns the image's read error if that ended the push, and err otherwise.
 func (w *watchedImage) explain(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 // cancelLimit is how long the last action of an update may take.
 const cancelLimit = time.Minute
 
-// cancelOnDevice is the last action of an update that was ended from here: it asks the device to
-// drop the package, and then reads it, to learn what the device may still do.
+// cancelOnDevice is the last action of an update that the server has ended: it asks the device to
+// drop the package, and then reads the device, to learn what it may still do.
 func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action, observations []*lwm2m.Observation) {
 	done := fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID}
 	e := &action{m: m, endpoint: u.Endpoint, update: u.ID, lane: laneRequest}
@@ -56,7 +56,7 @@ func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action,
 	e.begin()
 }
 
-// cancelled stores what the last action has shown.
+// cancelled stores what the last action has found.
 func (m *Manager) cancelled(ctx context.Context, id string, o fsm.Observation) {
 	_ = m.untilStored(ctx, id, func(ctx context.Context) error {
 		u, err := m.db.Update(ctx, id)
@@ -77,8 +77,8 @@ func (m *Manager) cancelled(ctx context.Context, id string, o fsm.Observation) {
 	})
 }
 
-// stopCancel ends the last action of an earlier update of a device before another update writes: a
-// request of the one must not undo the other.
+// stopCancel ends the last action of a device's earlier update before another update writes, so
+// that a request of the one does not undo the other.
 func (m *Manager) stopCancel(endpoint string) {
 	m.mu.Lock()
 	e := m.cancels[endpoint]

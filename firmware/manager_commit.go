@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// storeTimeout limits one try. The manager reads to learn how a commit ended whose end is
-	// unknown.
+	// storeTimeout limits one try. If the outcome of a commit is unknown, the manager reads the
+	// record.
 	storeTimeout = 30 * time.Second
 	// Pauses between tries.
 	firstStorePause = 100 * time.Millisecond
@@ -31,7 +31,7 @@ func (m *Manager) untilStored(ctx context.Context, id string, call func(context.
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		// A call that has begun completes also when Run ends.
+		// A call that has begun completes even if ctx ends.
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		err := call(try)
 		cancel()
@@ -57,10 +57,10 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// committed handles the result of committing a record, after some tries. It returns the record as
-// stored. It returns false if the manager must not act on the step: Run has ended, or another
-// process changed the update; then the run adopts the stored record and takes the observation in
-// again.
+// committed handles the result of committing a record after some tries. It returns the record as
+// stored. It returns false if the manager must not act on the step: either Run has ended, or
+// another process changed the update; then the run adopts the stored record and handles the
+// observation again.
 func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err error) (Update, bool) {
 	switch {
 	case err == nil:
@@ -71,7 +71,7 @@ func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err 
 		l.answer(nil, nil)
 		return rec, false
 	case errors.Is(err, store.ErrInvalid):
-		// The store would refuse it again.
+		// The store would refuse the step again.
 		r.m.log.Error("step of an update cannot be stored", "update", r.id, "endpoint", r.target, "observed", l.Kind, "error", err)
 		l.answer(nil, err)
 		l = item{Observation: fsm.Observation{Kind: fsm.ObserveTimer, At: l.At}}
@@ -80,8 +80,8 @@ func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err 
 }
 
 // reload adopts the stored record instead of rec. It returns true if both are the same after all,
-// because an earlier try was stored although it failed. The first try cannot have been, whatever
-// another process did at the same time.
+// because an earlier try was stored although it failed. That cannot be after the first try,
+// whatever another process did at the same time.
 func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update, bool) {
 	stored, err := r.stored(ctx)
 	if err == nil && tries > 1 && stored.Revision == rec.Revision+1 && sameStep(stored, rec) {
@@ -92,8 +92,7 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 	r.giveUpAction()
 	if err == nil && stored.Active() {
 		r.m.log.Warn("another process runs the update too", "update", r.id, "endpoint", r.target)
-		// Two processes that act at once would undo the steps of each other for ever, so each
-		// pauses for a while.
+		// Two processes that act at once would undo each other's steps for ever, so each pauses.
 		if r.conflicts == nil {
 			r.conflicts = &conflicts{}
 		}
@@ -138,14 +137,14 @@ func (r *run) stored(ctx context.Context) (u Update, err error) {
 	return u, err
 }
 
-// conflicts counts how often another process was found to run the same update.
+// conflicts counts how often another process ran the same update.
 type conflicts struct {
 	n    int
 	last time.Time
 }
 
-// pause returns how long to leave the update to the other process: a random part of two seconds,
-// and of twice as long each time up to two minutes, because the other process does the same.
+// pause returns how long to leave the update to the other process, which pauses too: a random time
+// between a quarter of a limit and the limit, which doubles from two seconds up to 128.
 func (c *conflicts) pause() time.Duration {
 	if time.Since(c.last) > time.Hour {
 		c.n = 0
@@ -156,9 +155,9 @@ func (c *conflicts) pause() time.Duration {
 	return most/4 + rand.N(3*most/4)
 }
 
-// A clock is the time of a manager. It starts with the wall clock and then runs at the pace of the
-// monotonic clock, so that updates neither stop nor expire when the wall clock is set. It is never
-// behind the times in the store.
+// A clock is the time of a manager. It starts with the wall clock and then follows the monotonic
+// clock, so that updates neither stop nor expire when the wall clock is set. It is never behind the
+// times in the store.
 type clock struct {
 	start time.Time // with its monotonic reading
 	ahead atomic.Int64
@@ -172,7 +171,7 @@ func (c *clock) now() time.Time {
 	return c.start.Add(time.Duration(c.ahead.Load()) + time.Since(c.start)).Round(0).UTC()
 }
 
-// raise makes the time at least t.
+// raise moves the clock to t if it is behind.
 func (c *clock) raise(t time.Time) {
 	for {
 		ahead := c.ahead.Load()

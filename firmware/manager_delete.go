@@ -26,9 +26,9 @@ func (m *Manager) DeleteUpdate(ctx context.Context, id string) error {
 }
 
 // DeleteDevice removes everything known of an endpoint: its registration, what was read of its
-// firmware, and that it has used credentials; without DeleteDevice, a device that has used
-// credentials is never accepted without them again. Its updates stay. A device that is still there
-// registers again.
+// firmware, and that it has used credentials. Without DeleteDevice, the server never again accepts
+// a device without credentials that has used them once. Its updates stay. A device that is still
+// there registers again.
 //
 // The error is a *store.UpdateError that matches store.ErrActive, with the id of the update, if the
 // endpoint has an active update; store.ErrNotFound if nothing is known of it; or that of the store.
@@ -71,7 +71,7 @@ func (m *Manager) RemoveDamaged(ctx context.Context, id string) error {
 	case err == nil:
 		return store.ErrNotDamaged
 	case errors.Is(err, store.ErrDamaged):
-		// A run that still has it in memory cannot store its next step, and ends.
+		// A run that still has the record in memory cannot store its next step, and ends.
 		if _, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveCancel}); err != nil && !errors.Is(err, store.ErrDamaged) {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 // read of its firmware.
 type DeviceInfo struct {
 	store.Device
-	// Online reports whether the registration holds and the device can be reached, as
+	// Online reports whether the registration is valid and the device can be reached, as
 	// lwm2m.Server.Reachable says.
 	Online bool
 }
@@ -35,7 +35,7 @@ func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, erro
 func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[DeviceInfo, error] {
 	limit := q.Limit
 	if m.cfg.Owns != nil {
-		q.Limit = 0 // endpoints of others do not count
+		q.Limit = 0 // the limit counts only endpoints of this manager
 	}
 	return func(yield func(DeviceInfo, error) bool) {
 		n := 0
@@ -50,7 +50,7 @@ func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[De
 	}
 }
 
-// known adds to a record what the server knows better: the store lags behind.
+// known adds the server's own knowledge to a record, because the store lags behind.
 func (m *Manager) known(d store.Device) DeviceInfo {
 	k := DeviceInfo{Device: d}
 	if r, ok := m.srv.Registration(d.Endpoint); ok {
@@ -60,7 +60,7 @@ func (m *Manager) known(d store.Device) DeviceInfo {
 	return k
 }
 
-// watch turns events of registrations into observations of the updates that they concern.
+// watch turns registration events into observations of the updates that they concern.
 func (m *Manager) watch(e lwm2m.RegistrationEvent) {
 	d := m.runOfEndpoint(e.Registration.Endpoint)
 	if d == nil {

@@ -26,10 +26,11 @@ type Progress = store.Progress
 // oldest line that is kept.
 //
 // A program that handles lines and stores the Seq of the last one handles each line at least once:
-// it passes that Seq as after when it comes back. Lines of one update keep their order, and so do
-// all lines. Lines that the bounded journal dropped (see store.JournalHead), that were deleted, or
-// that are damaged are not yielded; damaged ones are logged. An [EventProgress] may be left out if
-// the loop is slow; it has no Seq of its own, and must not be stored as the last one.
+// when it restarts, it passes that Seq as after. Lines of one update keep their order, and so do
+// all lines. Events does not yield lines that the bounded journal dropped (see store.JournalHead),
+// that were deleted, or that are damaged; damaged ones are logged. It may leave out an
+// [EventProgress] if the loop is slow; an EventProgress has no Seq of its own, and must not be
+// stored as the last one.
 //
 // The error is that of the store, in the last pair; the program calls Events again after a pause.
 // When ctx ends there is none. The loop may take any time for a line: lines wait in the store.
@@ -82,14 +83,14 @@ func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, err
 }
 
 const (
-	// eventGap collects events that come together, so that many readers do not wake for each of
-	// them.
+	// eventGap collects events that come close together, so that many readers do not wake for each
+	// of them.
 	eventGap  = 20 * time.Millisecond
 	eventPoll = 5 * time.Second
 )
 
-// Journal yields the journal of one update in order. The error is that of the store; a
-// *store.DamagedError stands for a line that cannot be read, and the sequence goes on.
+// Journal yields the journal of one update in order. The error is that of the store. For a line
+// that cannot be read it is a *store.DamagedError, and the sequence goes on.
 func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		for line, err := range m.db.Events(ctx, store.EventQuery{Update: id}) {
@@ -100,7 +101,7 @@ func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error
 	}
 }
 
-// journal makes journal lines of what the machine reports.
+// journal makes journal lines of the entries of the state machine.
 func journal(rec Update, entries []fsm.Entry) []store.Event {
 	lines := make([]store.Event, len(entries))
 	for i, e := range entries {
@@ -123,14 +124,14 @@ func progressEvent(rec Update) Event {
 // A feed wakes the readers of events, and passes them the events that are not in the journal.
 type feed struct {
 	mu   sync.Mutex
-	ring [1024]Event // progress; a reader that is slower misses some
+	ring [1024]Event // progress; a slow reader misses some
 	now  feedState
 }
 
 // A feedState is a position in a feed.
 type feedState struct {
-	soft    uint64        // events ever put into the ring
-	durable uint64        // times that the journal may have grown
+	soft    uint64        // number of events ever put into the ring
+	durable uint64        // number of times that the journal may have grown
 	changed chan struct{} // closed at the next change
 }
 
@@ -158,7 +159,7 @@ func (f *feed) wake() {
 	f.now.changed = make(chan struct{})
 }
 
-// since returns the soft events after an earlier state, as far as they are kept, and the present
+// since returns the soft events after an earlier state, as far as they are kept, and the current
 // state.
 func (f *feed) since(before feedState) ([]Event, feedState) {
 	f.mu.Lock()

@@ -11,15 +11,15 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// facts is what the store has of the firmware of a device, as far as a run knows it.
+// facts holds what a run knows of the stored facts about a device's firmware.
 type facts struct {
 	free  chan struct{} // holds one value while they are not locked
 	read  bool          // known has been read
 	known store.Firmware
 }
 
-// lockFacts locks the facts against other writers, and returns them. The error is that ctx has
-// ended. Most updates only wait for their devices, so the facts exist only once they are needed.
+// lockFacts locks the facts against other writers, and returns them. The only error is that of ctx.
+// Most updates only wait for their devices, so lockFacts creates the facts at first use.
 func (r *run) lockFacts(ctx context.Context) (*facts, error) {
 	r.mu.Lock()
 	if r.facts == nil {
@@ -38,7 +38,7 @@ func (r *run) lockFacts(ctx context.Context) (*facts, error) {
 
 func (f *facts) unlock() { f.free <- struct{}{} }
 
-// load reads the facts once. They are locked.
+// load reads the facts from the store, once. The caller holds their lock.
 func (r *run) load(ctx context.Context, f *facts) error {
 	if f.read {
 		return nil
@@ -63,8 +63,8 @@ func (r *run) holds(ctx context.Context, digest string) bool {
 	return r.load(ctx, f) == nil && digest != "" && f.known.Holds == digest
 }
 
-// learned returns the changes that store what a step has shown of the device, and the facts after
-// them. The facts are locked.
+// learned returns the changes that store what a step has found out about the device, and the facts
+// after them. The caller holds the lock of the facts.
 func (r *run) learned(ctx context.Context, f *facts, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
 	if r.load(ctx, f) != nil {
 		return nil, store.Firmware{}
@@ -90,8 +90,8 @@ func (r *run) learned(ctx context.Context, f *facts, rec Update, o fsm.Observati
 	return changes, next
 }
 
-// stillHolds returns what remains of the fact that the device holds a package after a reading:
-// nothing if it shows a State other than Downloaded, or another version.
+// stillHolds returns what a reading leaves of the fact that the device holds a package: nothing if
+// it shows a State other than Downloaded, or another version.
 func stillHolds(known, next store.Firmware, r fsm.Reading) string {
 	if r.State.Code != fsm.CodeNone && r.State != fsm.Known(fsm.Downloaded) || next.Version != known.Version {
 		return ""
@@ -109,19 +109,19 @@ func (r *run) touched() bool {
 var (
 	// errNotSent means that this server did not send a request, for a reason of its own.
 	errNotSent = errors.New("firmware: request was not sent")
-	// errTouched stops an Execute that rests on what another request has changed.
+	// errTouched stops an Execute because another request has changed what it relies on.
 	errTouched = fmt.Errorf("%w: another request has changed the Firmware Update object", errNotSent)
 )
 
-// before is called before any request that changes something on a device, by any caller. If the
-// request touches a Firmware Update object, before takes back, durably, the fact that the device
-// holds a package.
+// before is called before any request, by any caller, that changes something on a device. If the
+// request touches a Firmware Update object, before durably clears the fact that the device holds a
+// package.
 func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 	if !touchesFirmware(r) || !m.owns(r.Endpoint) {
 		return nil
 	}
 	d := m.runOfEndpoint(r.Endpoint)
-	// Another manager of the same store, by mistake, acts for the same update.
+	// Another manager of the same store may, by mistake, act for the same update.
 	e, ok := r.Owner.(*action)
 	own := ok && d != nil && e.update == d.id
 	switch {
@@ -173,7 +173,7 @@ func (m *Manager) forget(ctx context.Context, endpoint string, known *store.Firm
 	return nil
 }
 
-// The objects that update firmware: 5, and 33629 for its components.
+// The objects that update firmware: 5 for the whole, and 33629 for components.
 const (
 	objectFirmware = 5
 	objectAdvanced = 33629

@@ -13,16 +13,16 @@ import (
 
 // Hooks are functions for metrics and traces. Each may be nil.
 //
-// The hooks of one update are called one after the other, in the order of this type's fields:
-// Started or Resumed, then ActionStart and ActionEnd in turn, then Ended; after that only those of
-// the last action of an update that was ended from here, [ActionCancel]. They run in goroutines of
-// their own, at most 32 at a time. A hook that blocks delays the later hooks of its update, and
-// with 31 others that block those of all updates; it delays no update and no request. A hook that
-// panics is logged, and has returned as far as the order is concerned.
+// The manager calls the hooks of one update one after the other, in the order of this type's
+// fields: Started or Resumed, then ActionStart and ActionEnd in turn, then Ended. After Ended come
+// only those of the last action of an update that the server has ended, [ActionCancel]. Hooks run
+// in goroutines of their own, at most 32 at a time. A hook that blocks delays the later hooks of
+// its update; 32 hooks that block delay those of all updates. No hook delays an update or a
+// request. A panic of a hook is logged, and counts as its return.
 //
-// Up to 256 calls of one update and 16,384 of all may wait. What comes then is left out, and
-// logged: an ActionStart together with its ActionEnd. [Manager.Run] waits up to 5 seconds for the
-// hooks that wait when its context ends.
+// Up to 256 calls of one update and 16,384 of all may wait. Further calls are left out, and logged:
+// an ActionStart together with its ActionEnd. When its context ends, [Manager.Run] waits up to 5
+// seconds for the hooks that are left.
 //
 // The context of a hook carries the values of the context of Run, of Started those of the context
 // of Start, and of Ended those of the context of Cancel if Run does not run; it is never cancelled.
@@ -44,27 +44,27 @@ type Hooks struct {
 	//	[ActionExecute]: the Execute that installs it
 	//	[ActionCancel]: the Execute that cancels, and a last read, after Ended
 	ActionStart func(ctx context.Context, u Update, kind ActionKind) context.Context
-	// ActionEnd is called exactly once for each ActionStart, also when the latter panicked, and
-	// when Run ends. Only a process that is killed leaves it out. u is the update as it was when
-	// the action began. err is nil if the device answered with success; a *lwm2m.ResponseError if
-	// it answered with an error; [ErrGivenUp] if the action was not waited for; lwm2m.ErrTimeout
-	// and others if there was no answer.
+	// ActionEnd is called exactly once for each ActionStart, even if ActionStart panicked, and also
+	// when Run ends; only if the process is killed, the call is missing. u is the update as it was
+	// when the action began. err is nil if the device answered with success; a *lwm2m.ResponseError
+	// if it answered with an error; [ErrGivenUp] if the manager gave the action up;
+	// lwm2m.ErrTimeout and others if there was no answer.
 	ActionEnd func(ctx context.Context, u Update, kind ActionKind, err error)
 	// Ended is called when an update has its outcome, in the process that ended it.
 	Ended func(ctx context.Context, u Update)
-	// StoreFailed is called when the store refused a commit, which is then tried again. It has no
-	// place in the order of the others.
+	// StoreFailed is called when the store refused a commit, which the manager then tries again. It
+	// is not ordered with the other hooks.
 	StoreFailed func(ctx context.Context, err error)
 }
 
-// ErrGivenUp is the error of an action that was ended before the device answered: the device
-// registered again, the update was cancelled or timed out, or [Manager.Run] ended.
+// ErrGivenUp is the error of an action that the manager ended before the device answered, because
+// the device registered again, the update was cancelled or timed out, or [Manager.Run] ended.
 var ErrGivenUp = errors.New("firmware: action was given up")
 
 const (
 	maxHookWorkers = 32
-	maxHookCalls   = 16_384 // that wait, of all updates
-	maxHookLine    = 256    // that wait, of one update
+	maxHookCalls   = 16_384 // of all updates
+	maxHookLine    = 256    // of one update
 	hookWait       = 5 * time.Second
 )
 
@@ -74,13 +74,13 @@ type hookRunner struct {
 	workers work.Pool
 
 	mu      sync.Mutex
-	lines   map[string]*hookLine // by update; those with calls that wait or run
+	lines   map[string]*hookLine // lines with calls that wait or run, by update
 	calls   int                  // that wait or run
-	left    int                  // calls that were left out since all had returned
+	left    int                  // calls left out since the last time that none were left
 	settled chan struct{}        // closed when no calls are left; nil if nothing waits for that
 }
 
-// A hookLine holds the calls of one update that wait, oldest first.
+// A hookLine holds the waiting calls of one update, oldest first.
 type hookLine struct{ calls []func() }
 
 func newHookRunner(log *slog.Logger) *hookRunner {
@@ -90,8 +90,8 @@ func newHookRunner(log *slog.Logger) *hookRunner {
 	}
 }
 
-// call calls a hook of an update after those that were called before. It does not block. It reports
-// false if the call is left out because too many wait; one that must not be left out never is.
+// call calls a hook of an update after the earlier ones. It does not block. It reports false if it
+// leaves the call out because too many wait; it never leaves out a call with must.
 func (h *hookRunner) call(update, hook string, must bool, fn func()) bool {
 	h.mu.Lock()
 	line := h.lines[update]
@@ -125,7 +125,7 @@ func (h *hookRunner) call(update, hook string, must bool, fn func()) bool {
 	return true
 }
 
-// run makes the calls of a line until none waits.
+// run makes the calls of a line until none is left.
 func (h *hookRunner) run(update string, line *hookLine) {
 	for {
 		h.mu.Lock()
@@ -142,7 +142,7 @@ func (h *hookRunner) run(update string, line *hookLine) {
 	}
 }
 
-// callOne makes one call, in a goroutine that it may end as runtime.Goexit does.
+// callOne makes one call, in a goroutine of its own, which the hook may end by runtime.Goexit.
 func (h *hookRunner) callOne(fn func()) {
 	done := make(chan struct{})
 	go func() {
@@ -191,7 +191,8 @@ func (m *Manager) hook(ctx context.Context, name string, fn func(context.Context
 	}
 }
 
-// actionHooks calls ActionStart, and returns a function that calls ActionEnd: it is called once.
+// actionHooks calls ActionStart, and returns a function that calls ActionEnd; it must be called
+// once.
 func (m *Manager) actionHooks(ctx context.Context, u Update, kind fsm.ActionKind) (end func(error)) {
 	start, ended := m.cfg.Hooks.ActionStart, m.cfg.Hooks.ActionEnd
 	if start == nil && ended == nil {

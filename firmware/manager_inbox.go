@@ -7,7 +7,7 @@ import (
 )
 
 // An item is an observation that waits for its step. If a caller waits for the step too, reply
-// receives the update after it or an error, or is closed if the step is not made here.
+// receives the updated record or an error; it is closed if this process does not make the step.
 type item struct {
 	fsm.Observation
 	reply chan<- reply // has room for one; nil if no caller waits
@@ -20,19 +20,19 @@ type reply struct {
 }
 
 // An inbox holds the observations of an update that wait for their step, oldest first. It is
-// bounded, also if the store refuses steps for hours.
+// bounded, even if the store refuses steps for hours.
 type inbox []item
 
 // maxInbox is more than the number of kinds, so a full inbox holds one kind twice.
 const maxInbox = 32
 
-// add appends an observation. If there are too many, it removes the oldest one that another of the
-// same kind follows: of repeated events of a device the last counts, and of two ended actions the
-// one that began later. An item with a caller always stays; each call adds one.
+// add appends an observation. If there are too many, it removes the oldest one that a later one of
+// the same kind replaces: of repeated events of a device the last counts, and of two ended actions
+// the one that began later. An item with a caller always stays; each call adds one.
 func (b *inbox) add(l item) {
 	switch l.Kind {
 	case fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveConnectionFailed, fsm.ObserveObjectChanged:
-		// One of these says as much as two, and the later one says more.
+		// Two observations of these kinds say no more than the later one.
 		same := func(queued item) bool { return queued.Kind == l.Kind && queued.reply == nil }
 		if i := slices.IndexFunc(*b, same); i >= 0 {
 			(*b)[i] = l
@@ -64,7 +64,7 @@ func (b *inbox) next() item {
 	return l
 }
 
-// refuse answers all callers that no step is made here.
+// refuse answers all callers that this process does not make their steps.
 func (b *inbox) refuse() {
 	for _, l := range *b {
 		l.answer(nil, nil)
@@ -72,8 +72,8 @@ func (b *inbox) refuse() {
 	*b = nil
 }
 
-// answer passes a caller the update after the step, or an error. If both are nil, the step was not
-// made here.
+// answer passes a caller the updated record or an error. If both are nil, this process did not make
+// the step.
 func (l item) answer(u *Update, err error) {
 	if l.reply == nil {
 		return

@@ -11,8 +11,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// unread holds the endpoints that wait to be read for the inventory, each once, and counts those
-// that are being read and answer.
+// unread is the queue of endpoints to read for the inventory, each once. It also counts the reads
+// in progress with devices that answer.
 type unread struct {
 	mu      sync.Mutex
 	waiting []string
@@ -20,7 +20,7 @@ type unread struct {
 	reading int
 }
 
-// readSoon queues an endpoint to be read. The inventory has its own places, so it does not delay
+// readSoon queues an endpoint to be read. The inventory has places of its own, so it does not delay
 // updates.
 func (m *Manager) readSoon(endpoint string) {
 	q := &m.unread
@@ -54,8 +54,8 @@ func (m *Manager) catchUp(ctx context.Context) {
 	}
 }
 
-// takeInventory begins to read the endpoints that wait, as far as there is room after others have
-// ended.
+// takeInventory begins to read queued endpoints, as far as there is room after ended reads have
+// returned theirs.
 func (m *Manager) takeInventory(ended int) {
 	q := &m.unread
 	q.mu.Lock()
@@ -89,7 +89,7 @@ func (m *Manager) inventory(endpoint string, tries int) {
 	var r fsm.Reading
 	const what = fsm.ReadState | fsm.ReadResult | fsm.ReadVersion | fsm.ReadProtocols | fsm.ReadDelivery
 	e := &action{m: m, endpoint: endpoint, lane: laneInventory}
-	// While the device is silent, another one is read.
+	// While the device is silent, its room goes to another one.
 	room := &inventoryRoom{m: m}
 	e.run = func(e *action) { e.read(what, &r, e.end) }
 	e.notice = func(kind fsm.ObservationKind) {

@@ -10,13 +10,13 @@ import (
 )
 
 // ErrEnded is returned by [Manager.Cancel], [Manager.Hold], [Manager.Release] and [Manager.Served]
-// if the update has its outcome already.
+// if the update already has its outcome.
 var ErrEnded = errors.New("firmware: update has ended")
 
 // Cancel ends an update at once and durably, and cancels it on the device where that is possible.
 // It returns the update as it ended; Machine.MayStill says what can still happen on the device. If
-// the update had its outcome already, the error is ErrEnded; else store.ErrNotFound or that of the
-// store.
+// the update already had its outcome, the error is ErrEnded; otherwise it is store.ErrNotFound or
+// that of the store.
 func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
 	u, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveCancel})
 	if err == nil && u.Machine.Outcome != fsm.OutcomeCancelled {
@@ -27,7 +27,7 @@ func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
 
 // Hold keeps an update from executing until holder releases it, or until the given time; the zero
 // time means no limit. It replaces an earlier hold of the same holder. The update may transfer its
-// package, and then waits in phase transferred. Time on hold counts against no limit and no
+// package, and then waits in phase transferred. Time on hold does not count against any limit or
 // deadline. After Hold has returned nil, no Execute is sent, except one that was already sent; the
 // journal then says so.
 //
@@ -56,17 +56,16 @@ func (m *Manager) Hold(ctx context.Context, id, holder, reason string, until tim
 	return u, &RequestError{Field: "until", Problem: "has passed"} // meanwhile
 }
 
-// Release ends the hold of holder, and of no other. Releasing what is not held is no error. The
-// update executes once no hold is left. The error is ErrEnded, store.ErrNotFound or that of the
-// store.
+// Release ends the hold of holder, and no other. It is no error if holder has no hold. The update
+// executes once no hold is left. The error is ErrEnded, store.ErrNotFound or that of the store.
 func (m *Manager) Release(ctx context.Context, id, holder string) (Update, error) {
 	return m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: holder}})
 }
 
 // Served reports that the device of an update has fetched the whole package from a server of the
-// program, after the update wrote its Package URI. For a client that cannot be reset, and held
-// another package before, that is the only proof that it holds the right one. The error is
-// ErrEnded, store.ErrNotFound or that of the store.
+// program, after the update wrote its Package URI. If a client cannot be reset and held another
+// package before, that is the only proof that it holds the right one. The error is ErrEnded,
+// store.ErrNotFound or that of the store.
 func (m *Manager) Served(ctx context.Context, id string) error {
 	_, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObservePackageFetched})
 	return err
@@ -82,9 +81,9 @@ func (m *Manager) checkHold(h fsm.Hold) error {
 	return nil
 }
 
-// order makes an update take in a request of an operator, durably, and returns the update after it.
-// If the update runs, that is one of its steps; else the step is made here. The error is ErrEnded
-// if the update had ended before.
+// order durably applies an operator's request to an update, and returns the updated record. If the
+// update runs, its run makes the step; otherwise order does. The error is ErrEnded if the update
+// had ended before.
 func (m *Manager) order(ctx context.Context, id string, o fsm.Observation) (Update, error) {
 	for ctx.Err() == nil {
 		if d := m.runOf(id); d != nil {

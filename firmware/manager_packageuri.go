@@ -12,21 +12,21 @@ import (
 )
 
 const (
-	// packageURITime bounds a call of ManagerConfig.PackageURI, and the calls that learn which
-	// protocols it has.
+	// packageURITime limits one call of ManagerConfig.PackageURI, and the calls of
+	// Manager.protocols together.
 	packageURITime = 10 * time.Second
-	// maxPackageURICalls bounds its calls at once, those included that were left behind: the
-	// manager's workers are many more, so that the updates that ask for no URI go on.
+	// maxPackageURICalls limits the calls at the same time, including abandoned ones. The manager
+	// has many more workers, so updates that need no URI go on.
 	maxPackageURICalls = 128
 	// maxPackageURI is how long a Package URI may be, in bytes (LwM2M 1.0 to 1.2, resource 5/0/1).
 	maxPackageURI = 255
 )
 
-// errNoURINow says that ManagerConfig.PackageURI gave no answer: it is asked again later.
+// errNoURINow means that ManagerConfig.PackageURI failed; the manager asks it again later.
 var errNoURINow = errors.New("firmware: PackageURI failed")
 
-// askPackageURI asks ManagerConfig.PackageURI. A call that has not returned when ctx ends is left
-// behind. The error matches errNoURINow, or is that of checkPackageURI.
+// askPackageURI asks ManagerConfig.PackageURI. It abandons a call that has not returned when ctx
+// ends. The error matches errNoURINow, or is that of checkPackageURI.
 func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (string, error) {
 	if m.cfg.PackageURI == nil {
 		return "", nil
@@ -64,8 +64,8 @@ func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (
 	}
 }
 
-// checkPackageURI says why a device cannot be given a URI. The error does not show the URI, which
-// may have secrets.
+// checkPackageURI says why a URI cannot be given to a device. The error does not show the URI,
+// which may have secrets.
 func checkPackageURI(uri string, p fsm.Protocol, pathOnly bool) error {
 	if len(uri) > maxPackageURI {
 		return fmt.Errorf("the URI of PackageURI has %d bytes; a Package URI has at most %d", len(uri), maxPackageURI)
@@ -93,7 +93,7 @@ func checkPackageURI(uri string, p fsm.Protocol, pathOnly bool) error {
 	return nil
 }
 
-// foreignURI is the Package URI of another server, with an empty text if there is none.
+// foreignURI returns the Package URI of another server; its text is empty if there is none.
 func (m *Manager) foreignURI(ctx context.Context, u Update, act fsm.Action) (uri packageURI) {
 	ctx, cancel := context.WithTimeout(ctx, packageURITime)
 	defer cancel()
@@ -112,9 +112,9 @@ func (m *Manager) foreignURI(ctx context.Context, u Update, act fsm.Action) (uri
 	return uri
 }
 
-// protocols lists the protocols by which packages are served to the device of an update, the
-// preferred one first: by PackageURI or by the delivery. Where PackageURI fails its answer is taken
-// for yes, so that the journal says why no URI came.
+// protocols lists the protocols by which packages are served to the device of an update, by
+// PackageURI or by the delivery, the preferred one first. If PackageURI fails for a protocol, the
+// protocol is listed too, so that the journal says why no URI came.
 func (m *Manager) protocols(ctx context.Context, u Update) []fsm.Protocol {
 	r, _ := m.srv.Registration(u.Endpoint)
 	var own map[fsm.Protocol]bool

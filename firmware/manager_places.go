@@ -30,7 +30,7 @@ type places struct {
 
 	quiet    list.List // of *place whose device is silent, the longest first
 	maxQuiet int
-	share    int // of places for doubtful actions; 0: they go only if no other waits
+	share    int // places for doubtful actions; 0: they go only if no other waits
 }
 
 // doubtful counts the doubtful actions of a lane.
@@ -49,7 +49,7 @@ func newPlaces(parallel, silent int) *places {
 type place struct {
 	in    *places
 	lane  lane
-	start func() // called in a goroutine of its own when the action gets a place that it waited for
+	start func() // called in a goroutine of its own when a queued action gets a place
 	evict func() // likewise, when other silent devices need the place
 
 	doubt   bool // the device left its last request unanswered
@@ -109,7 +109,7 @@ func (pl *place) free() {
 }
 
 // silent returns the place while the device is silent. If too many actions wait for silent devices,
-// the one that has waited for longest is evicted.
+// silent evicts the one that has waited for longest.
 func (pl *place) silent() {
 	p := pl.in
 	p.mu.Lock()
@@ -127,8 +127,8 @@ func (pl *place) silent() {
 	pl.free()
 }
 
-// heard takes a place at once: the device answers, so that it will not be long. For a moment more
-// places may be held than exist.
+// heard takes a place at once: the device answers, so the action will end soon. For a moment the
+// actions may hold more places than exist.
 func (pl *place) heard() {
 	p := pl.in
 	p.mu.Lock()

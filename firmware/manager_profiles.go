@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Profiles returns the built-in profiles by name: what kinds of clients need that differs from the
+// Profiles returns the built-in profiles by name: how kinds of clients differ from the
 // specification. The map belongs to the caller.
 func Profiles() map[string]fsm.Profile {
 	return map[string]fsm.Profile{
@@ -27,11 +27,11 @@ func Profiles() map[string]fsm.Profile {
 			},
 			WriteGrace: 10 * time.Minute,
 		},
-		// A client that pulls although it reports that it accepts a push: AVSystem's Anjay does
+		// A client that reports that it accepts a push, but should pull: AVSystem's Anjay does
 		// nothing else during a push.
 		"pull": {Name: "pull", Delivery: fsm.DeliveryPull},
-		// A client without a cache of duplicates that takes blocks only in order: AVSystem's Anjay
-		// by default. Wrong for one that accepts gaps.
+		// A client that recognises no duplicates and takes blocks only in order: AVSystem's Anjay
+		// by default. Wrong for a client that accepts gaps.
 		"no-duplicate-cache": {Name: "no-duplicate-cache", SkipTaken: true},
 		// A client that takes 16 KiB of a package in one message over TCP and TLS.
 		"large-blocks": {Name: "large-blocks", BlockSize: 16 << 10},
@@ -40,7 +40,7 @@ func Profiles() map[string]fsm.Profile {
 	}
 }
 
-// check returns the profile of a request, or what is wrong with the request.
+// check returns the profile of a request, or the error in the request.
 func (m *Manager) check(r Request) (fsm.Profile, error) {
 	bad := func(field, problem string) (fsm.Profile, error) {
 		return fsm.Profile{}, &RequestError{Field: field, Problem: problem}
@@ -84,7 +84,7 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 	if err := store.CheckLabels(r.Labels); err != nil {
 		return bad("labels", "are not valid: "+strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": "))
 	}
-	// A value that passed here but cannot be read back would make a damaged record.
+	// A value that passed here but could not be read back would make a damaged record.
 	for _, word := range []struct {
 		field string
 		value encoding.TextMarshaler

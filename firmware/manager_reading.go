@@ -30,8 +30,8 @@ var resources = []resource{
 var versionResource = resource{fsm.ReadVersion, pathVersion, func(r *fsm.Reading) *fsm.Code { return &r.Version.Code }}
 
 // read reads the wanted resources into r. It reads Object 5 as a whole, in one request, so that
-// State and Result belong together, and resource by resource from a device that cannot do that. It
-// calls then with nil, or with the error of a device that answered nothing; refusals are in r.
+// State and Result belong together; if the device cannot do that, it reads resource by resource. It
+// calls then with nil, or with an error if the device answered nothing; refusals are in r.
 func (a *action) read(want fsm.Resources, r *fsm.Reading, then func(error)) {
 	c := &reading{action: a, want: want, r: r, then: then}
 	if want&^fsm.ReadVersion == 0 {
@@ -41,7 +41,7 @@ func (a *action) read(want fsm.Resources, r *fsm.Reading, then func(error)) {
 	a.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: pathFirmware}, c.whole)
 }
 
-// A reading is several requests that together read a device.
+// A reading is the requests that together read a device.
 type reading struct {
 	*action
 	want    fsm.Resources
@@ -196,8 +196,8 @@ func refuse(r *fsm.Reading, res resource, err error) {
 	}
 }
 
-// firmwareFacts adds a reading to what was known of a device; ok is false if it says nothing. A
-// resource that the device refuses or does not have is unknown.
+// firmwareFacts adds a reading to what was known of a device; ok is false if the reading says
+// nothing. A resource that the device refuses or lacks is unknown.
 func firmwareFacts(r fsm.Reading, known store.Firmware) (facts store.Firmware, ok bool) {
 	facts = known
 	if r.State.Code == fsm.CodeNotFound { // then the object has no other resource either

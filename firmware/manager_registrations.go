@@ -42,9 +42,8 @@ func (s registrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.Regist
 				yield(lwm2m.Registration{}, err)
 				return
 			}
-			// Of a damaged record only Secured is known. The device registers when it gets no
-			// answer, and that replaces the record. A device that never registered is known only
-			// from an update.
+			// Of a damaged record only Secured is known. The device gets no answer, registers, and
+			// so replaces the record. A device that never registered is known only from an update.
 			if d.Registration.Registered.IsZero() && !d.Registration.Secured {
 				continue
 			}

@@ -19,8 +19,8 @@ import (
 // Request asks for one image on one endpoint. Endpoint and Image are required; the other fields
 // have defaults.
 type Request struct {
-	// Endpoint is the endpoint client name of the device. The device need not be registered now or
-	// ever have been; the update waits for it.
+	// Endpoint is the endpoint client name of the device. The device need not be registered, now or
+	// earlier; the update waits for it.
 	Endpoint string
 	// Image is the id of an image of the repository.
 	Image string
@@ -31,7 +31,7 @@ type Request struct {
 	Protocol fsm.Protocol
 	// Verify is what proves success. Default: fsm.VerifyVersion.
 	Verify fsm.Verify
-	// Force updates a device even if it runs the version of the image already.
+	// Force updates a device even if it already runs the version of the image.
 	Force bool
 	// Deadline limits the whole update, up to [MaxDeadline]. Default: that of [ManagerConfig].
 	Deadline time.Duration
@@ -157,8 +157,8 @@ func (m *Manager) adoptNew(ctx context.Context, u Update) {
 	m.adopt(u, o, func() {})
 }
 
-// isStarting records that Start stores an update and then adopts it, so that a Run that begins does
-// not.
+// isStarting records that Start stores an update and will adopt it, so that a Run that begins
+// meanwhile does not.
 func (m *Manager) isStarting(id string, is bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -217,7 +217,7 @@ func (m *Manager) repeated(ctx context.Context, r Request, profile fsm.Profile, 
 	return u, nil
 }
 
-// Get returns an update, with its present progress if it runs here. The error is store.ErrNotFound,
+// Get returns an update, with its current progress if it runs here. The error is store.ErrNotFound,
 // a *store.DamagedError, or that of the store.
 func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
 	d := m.runOf(id)
@@ -232,7 +232,7 @@ func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
 	}
 }
 
-// List yields the updates that q selects, with their present progress. Errors are those of
+// List yields the updates that q selects, with their current progress. Errors are those of
 // store.Store.Updates.
 func (m *Manager) List(ctx context.Context, q store.UpdateQuery) iter.Seq2[Update, error] {
 	return func(yield func(Update, error) bool) {

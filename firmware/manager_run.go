@@ -26,15 +26,15 @@ type run struct {
 	stopped      bool
 	u            Update // with soft changes, which are not stored
 	timer        *time.Timer
-	served       time.Duration // when progress was last reported, by the clock of the manager; 0 for never
+	served       time.Duration // when progress was last reported, by the manager's clock; 0 for never
 	action       *action       // in progress; nil for none
-	doubt        bool          // the device left the last request unanswered, and has been silent since
+	doubt        bool          // the device left the last request unanswered and has been silent since
 	observations []*lwm2m.Observation
-	touches      uint32 // counts the requests of others that change the object
-	seen         uint32 // touches when the last read began
+	touches      uint32 // counts requests of others that change the object
+	seen         uint32 // value of touches when the last read began
 
 	facts *facts     // nil until they are needed
-	from  netip.Addr // of the device that was given a Package URI; guarded by Manager.mu
+	from  netip.Addr // address of the device that got a Package URI; guarded by Manager.mu
 
 	conflicts *conflicts // nil for none; only work uses it
 }
@@ -128,7 +128,7 @@ func (r *run) step(ctx context.Context, u Update, l item) {
 }
 
 // persist stores what a step must not lose. It reports false if the manager must not act on the
-// step; the observation is then handled.
+// step; the observation has then been dealt with.
 func (r *run) persist(ctx context.Context, rec Update, l item, actions fsm.Actions, uri packageURI) (Update, bool) {
 	var changes []store.Change
 	if actions.Persist || len(actions.Journal) > 0 || actions.Do.Kind == fsm.ActionWriteURI {
@@ -150,12 +150,12 @@ func (r *run) persist(ctx context.Context, rec Update, l item, actions fsm.Actio
 	return r.committed(ctx, rec, l, tries, err)
 }
 
-// storeLearned is store with what the step has shown of the device.
+// storeLearned is store, plus the facts about the device that the step has found out.
 func (r *run) storeLearned(
 	ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions, changes []store.Change,
 ) (tries int, err error) {
-	// Locked until the commit has ended, so that it does not follow a request of another caller
-	// that takes the facts back.
+	// The facts stay locked until the commit has ended, so that it cannot follow and undo a request
+	// of another caller that clears them.
 	f, err := r.lockFacts(ctx)
 	if err != nil {
 		return 0, err
@@ -185,13 +185,13 @@ func (r *run) store(ctx context.Context, changes []store.Change) (tries int, err
 	return tries, err
 }
 
-// lateStep is how long the store may take for a step that the manager still acts on. After that it
-// reads the device again, as after a restart: the step rests on old readings, and the time was not
-// the device's.
+// lateStep is how long the store may take for a step that the manager still acts on. After that the
+// manager reads the device again, as after a restart: the step rests on old readings, and the delay
+// was not the device's.
 const lateStep = 30 * time.Second
 
-// lookAgain resumes the update as after a restart, before it takes in the items, whose steps were
-// not made, and what was observed meanwhile.
+// lookAgain resumes the update as after a restart. Then it handles the items, whose steps were not
+// made, and what was observed meanwhile.
 func (r *run) lookAgain(items ...item) {
 	o := r.m.resumed(r.target)
 	o.At = r.m.clock.now()
@@ -220,7 +220,7 @@ func (r *run) schedule(at time.Time) {
 	r.timer = time.AfterFunc(at.Sub(r.m.clock.now()), func() { r.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
 }
 
-// ended starts the last action towards the device, and removes the run.
+// ended starts the last action with the device, and removes the run.
 func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
 	r.m.hasEnded(ctx, rec)
 	observations := r.swapObservations(nil)
@@ -236,8 +236,8 @@ func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
 	r.stop()
 }
 
-// hasEnded reports the end of an update to callers of Wait, the log and the hooks. An update that
-// is still active is missing in the store.
+// hasEnded reports the end of an update to callers of Wait, the log and the hooks. If the update is
+// still active, its record was deleted from the store.
 func (m *Manager) hasEnded(ctx context.Context, u Update) {
 	m.waiters.wake(u.ID)
 	if u.Active() {
@@ -284,8 +284,8 @@ func (r *run) current() Update {
 	return clone(r.u)
 }
 
-// newer returns the current update, or the stored one if the run has not yet seen that it is
-// stored: a caller that has read the journal line of a step must not see the update before it.
+// newer returns the run's update, or the stored one if the run does not yet know that it is stored:
+// a caller that has read the journal line of a step must not see the update before that step.
 func (r *run) newer(stored Update) Update {
 	if u := r.current(); u.Revision >= stored.Revision {
 		return u
@@ -293,7 +293,7 @@ func (r *run) newer(stored Update) Update {
 	return stored
 }
 
-// clone returns a copy that shares nothing with u that is ever written.
+// clone returns a copy that shares no mutable memory with u.
 func clone(u Update) Update {
 	u.Tokens = slices.Clone(u.Tokens)
 	u.Machine.Holds = slices.Clone(u.Machine.Holds)

@@ -14,7 +14,7 @@ import (
 // readers of events.
 type tail struct {
 	log  *slog.Logger
-	busy chan struct{} // holds one while free; guards what follows
+	busy chan struct{} // holds one while free; guards the fields below
 
 	begun bool
 	loads uint64        // feed's count at the last load
@@ -53,7 +53,7 @@ func (t *tail) after(ctx context.Context, db store.Store, seq, loads uint64) ite
 	}
 }
 
-// recent returns the lines after seq, which nothing writes to; ok is false if some of them are no
+// recent returns the lines after seq; nothing writes to them. ok is false if some of them are no
 // longer kept.
 func (t *tail) recent(ctx context.Context, db store.Store, seq, loads uint64) (lines []store.Event, ok bool, err error) {
 	select {
@@ -112,7 +112,7 @@ func (t *tail) load(ctx context.Context, db store.Store, loads uint64) error {
 		t.lines, t.last = append(t.lines, line), line.Seq
 	}
 	t.loads = loads
-	if drop := len(t.lines) - tailLines; drop > tailLines { // now and then
+	if drop := len(t.lines) - tailLines; drop > tailLines { // rarely, so that copying costs little
 		t.from = t.lines[drop-1].Seq
 		t.lines = slices.Clone(t.lines[drop:])
 	}

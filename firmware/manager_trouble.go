@@ -43,8 +43,8 @@ func (m *Manager) forgetPull(d *run) {
 // HandshakeFailed reports that a connection from addr failed before it could make a request, and
 // why. A client that does not trust the certificate of the server shows nothing more than that. The
 // journals of the updates that devices at that address are downloading then say so. The manager
-// learns of the transports of its lwm2m.Server by itself; a program that serves downloads by HTTPS
-// calls HandshakeFailed for those, or passes [Manager.ErrorLog] to its http.Server.
+// itself watches the transports of its lwm2m.Server; a program that serves downloads by HTTPS calls
+// HandshakeFailed for those, or passes [Manager.ErrorLog] to its http.Server.
 func (m *Manager) HandshakeFailed(addr netip.AddrPort, err error) {
 	m.mu.Lock()
 	var blamed []*run
@@ -73,7 +73,7 @@ func (l errorLog) Write(line []byte) (int, error) {
 		l.m.log.Warn("http", "message", text)
 		return len(line), nil
 	}
-	l.m.log.Debug("http", "message", text) // unknown peers can cause any number
+	l.m.log.Debug("http", "message", text) // any number of unknown peers can cause such lines
 	// The address may contain colons; the error begins after the first ": ".
 	from, why, _ := strings.Cut(rest, ": ")
 	if addr, err := netip.ParseAddrPort(from); err == nil {
@@ -82,7 +82,7 @@ func (l errorLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// A handshakeError is what net/http said of a handshake.
+// A handshakeError is the error that net/http logged for a handshake.
 type handshakeError string
 
 func (e handshakeError) Error() string { return string(e) }
@@ -108,7 +108,7 @@ func (m *Manager) imageFault(update string, err error) {
 	}
 }
 
-// imageTrouble notes that an update's image cannot be handed out now.
+// imageTrouble records that an update's image cannot be served now.
 func (m *Manager) imageTrouble(update string, err error) {
 	if d := m.runOf(update); d != nil {
 		d.observe(fsm.Observation{Kind: fsm.ObserveConnectionFailed, Detail: "the image cannot be read now: " + plainError(err)})

@@ -14,8 +14,8 @@ import (
 // errNotServed says that no Package URI can be made for a device and a protocol.
 var errNotServed = errors.New("firmware: package cannot be served")
 
-// A blame is an error of a kind that the machine tells apart (errNotServed, errImage, errNotSent).
-// For the journal it says only what went wrong.
+// A blame is an error of a kind that the state machine tells apart (errNotServed, errImage,
+// errNotSent). Its text, for the journal, says only what went wrong.
 type blame struct{ kind, err error }
 
 func (b blame) Error() string   { return plainError(b.err) }
@@ -29,13 +29,13 @@ type packageURI struct {
 	text  string
 	shown string // the same without its secret, for the journal
 	err   error
-	// here is how many bytes of an image from elsewhere must be here first: by HTTP a download can
-	// begin with the first one; by CoAP, or where it is not known by what, all must be here.
+	// here is how many bytes of an image from elsewhere must be on this machine first: one byte for
+	// a download by HTTP, all for one by CoAP or by an unknown protocol.
 	here int64
 }
 
-// withURI adds to the journal which Package URI is written. Why there is none is in the line that
-// ends the action.
+// withURI adds the Package URI to the journal entry that reports its write. If there is none, the
+// entry that ends the action says why.
 func withURI(entries []fsm.Entry, uri packageURI) []fsm.Entry {
 	if uri.text != "" {
 		return append(entries, fsm.Entry{Event: EventPackageURI, Detail: uri.shown})
@@ -43,13 +43,13 @@ func withURI(entries []fsm.Entry, uri packageURI) []fsm.Entry {
 	return entries
 }
 
-// maxTokens bounds the downloads that one update remembers: the device may still use an earlier
-// one.
+// maxTokens limits the downloads that one update remembers. There are several because the device
+// may still use an earlier one.
 const maxTokens = 8
 
-// newURI makes the Package URI that an action asks for: that of ManagerConfig.PackageURI, or one of
-// the delivery. Then it allows downloads by it, and notes its hash in rec, which is durable before
-// the device sees the URI.
+// newURI makes the Package URI that an action asks for, by ManagerConfig.PackageURI or the
+// delivery. Then it allows downloads by it, and puts its hash into rec, which is durable before the
+// device sees the URI.
 func (m *Manager) newURI(ctx context.Context, rec *Update, act fsm.Action) packageURI {
 	if uri := m.foreignURI(ctx, *rec, act); uri.text != "" || uri.err != nil {
 		return uri
@@ -96,7 +96,7 @@ func (m *Manager) grantURI(ctx context.Context, g grant, act fsm.Action) (uri pa
 	return uri, hash, err
 }
 
-// allowAgain lets the URIs that an update gave out before a restart be used.
+// allowAgain allows the URIs that an update gave out before a restart.
 func (m *Manager) allowAgain(u Update) {
 	if m.delivery == nil {
 		return

@@ -10,16 +10,16 @@ import (
 // ErrStopped is returned by [Manager.Wait] if [Manager.Run] has ended before the update.
 var ErrStopped = errors.New("firmware: manager has stopped")
 
-// waitPoll is how often a waiter reads the store all the same: another process may end the update.
+// waitPoll is how often a waiter reads the store, because another process may end the update.
 const waitPoll = 30 * time.Second
 
-// Wait returns the update with the given id as soon as it has its outcome, at once if it has one
-// already. Any number of callers may wait: one that waits costs its own goroutine and some 200
-// bytes. An update that another process ends is noticed within 30 seconds.
+// Wait returns the update with the given id as soon as it has its outcome, at once if it already
+// has one. Any number of callers may wait; each costs its own goroutine and some 200 bytes. If
+// another process ends the update, Wait notices within 30 seconds.
 //
 // The error is store.ErrNotFound if there is no such update, or if it was deleted meanwhile; that
 // of ctx when it ends, with the update as it is then; [ErrStopped] when Run ends before the update
-// or has ended already, with the update as it is then: the next Run goes on with it; or the
+// or has ended already, with the update as it is then (the next Run goes on with it); or the
 // store's. Before the first Run, Wait waits for it.
 func (m *Manager) Wait(ctx context.Context, id string) (Update, error) {
 	for {
@@ -49,7 +49,7 @@ func (m *Manager) Wait(ctx context.Context, id string) (Update, error) {
 	}
 }
 
-// waiters are the updates whose end somebody waits for.
+// waiters holds the updates that callers of Wait wait for.
 type waiters struct {
 	mu   sync.Mutex
 	byID map[string]*waiter
@@ -61,7 +61,8 @@ type waiter struct {
 	ended chan struct{} // closed when the update has ended or was removed
 }
 
-// join returns a channel that is closed when the update ends from now on. leave must be called.
+// join returns a channel that is closed when the update ends after this call. The caller must call
+// leave.
 func (w *waiters) join(id string) (ended <-chan struct{}, leave func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -83,7 +84,7 @@ func (w *waiters) join(id string) (ended <-chan struct{}, leave func()) {
 	}
 }
 
-// wake has those read again who wait for an update.
+// wake makes the callers that wait for an update read it again.
 func (w *waiters) wake(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
