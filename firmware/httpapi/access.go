@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// An Action is what a request wants to do.
+// An Action is the kind of thing that a request does.
 type Action string
 
 // The actions.
@@ -23,28 +23,29 @@ const (
 	ReadEvents   Action = "events:read"
 )
 
-// An Access is what a request asks for: an action, and what it is about. No answer goes beyond it.
+// An Access describes a request to the authorizer: an action, and the device, update or image that
+// it concerns. The answer discloses nothing beyond it.
 //
-// An empty Endpoint means every device there is, not none: who has rights on some devices only must
-// be refused then. Lists and event streams are about one device if ?endpoint= says so. An update
-// brings its Endpoint and Image with it. One that does not exist, or whose record is damaged, has
-// none, so that who may not see all updates gets the same answer for it as for one of somebody
-// else.
+// An empty Endpoint means all devices: refuse it to a user who has rights on some of them only.
+// Lists and event streams concern one device if the query names an endpoint. If the request names
+// an update and no endpoint, Endpoint and Image are those of the update. Both are empty if the
+// update does not exist or its record is damaged, so that a user with limited rights gets the same
+// answer as for another user's update.
 type Access struct {
 	Action   Action
-	Endpoint string // "": of all devices
-	Update   string // id, if it is about one, be there such an update or not
-	Image    string // id, if it is about one, or about updates to it
+	Endpoint string // "": all devices
+	Update   string // id, if the request names one; the update may not exist
+	Image    string // id, if the request names one, or of the update
 }
 
-// ErrUnauthenticated is what an authorizer returns, see [New], if the request does not say who
-// asks. It is answered with 401.
+// ErrUnauthenticated is the error that an authorizer (see [New]) returns for a request without
+// valid credentials. The answer is 401.
 var ErrUnauthenticated = errors.New("httpapi: no valid credentials")
 
-// AllowAll allows everything to everybody who reaches the handler.
+// AllowAll is an authorizer that allows every request.
 func AllowAll(*http.Request, Access) error { return nil }
 
-// find completes what a request asks for by what its path and query name.
+// find completes the request's access with what its path and query name.
 func (a *api) find(ctx context.Context, req *request) error {
 	access := &req.access
 	if access.Endpoint = req.endpoint; access.Endpoint == "" {
@@ -59,7 +60,7 @@ func (a *api) find(ctx context.Context, req *request) error {
 		access.Update = req.query.get("update")
 	}
 	if access.Update == "" || access.Endpoint != "" {
-		return nil // what is not about the endpoint is left out of the answer, an update of another one too
+		return nil // the answer leaves out updates of other endpoints
 	}
 	update, err := a.manager.Get(ctx, access.Update)
 	switch p := asProblem(err); {
@@ -68,19 +69,19 @@ func (a *api) find(ctx context.Context, req *request) error {
 	case p == nil || p.Status == http.StatusServiceUnavailable:
 		return err
 	}
-	return nil // the call finds the same, and says so to who may know
+	return nil // the call meets the same error, and reports it only if the access is allowed
 }
 
 const (
 	authorizeTime = 10 * time.Second // for an authorizer to return
-	maxAsked      = 1000             // authorizers that have not returned
+	maxAsked      = 1000             // calls that have not returned
 )
 
-// An authorizer calls a function of the caller's that may panic, block, or return too late.
+// An authorizer calls the program's function, which may panic, block, or return too late.
 type authorizer struct {
 	ask   func(*http.Request, Access) error
 	log   *slog.Logger
-	asked chan struct{} // one token for each call that has not returned
+	asked chan struct{} // holds one token for each call that has not returned
 }
 
 func newAuthorizer(ask func(*http.Request, Access) error, log *slog.Logger) authorizer {
@@ -89,7 +90,7 @@ func newAuthorizer(ask func(*http.Request, Access) error, log *slog.Logger) auth
 
 var errPanicked = errors.New("httpapi: the authorizer panicked")
 
-// check returns nil if the request may do what it asks for.
+// check returns nil if the function allows the access.
 func (a *authorizer) check(asked *http.Request, access Access) error {
 	ctx, cancel := context.WithTimeout(asked.Context(), authorizeTime)
 	defer cancel()
@@ -100,7 +101,7 @@ func (a *authorizer) check(asked *http.Request, access Access) error {
 		a.log.Error("too many calls of the authorizer have not returned")
 		return late
 	}
-	r := asked.Clone(ctx) // what returns late must not hold what net/http uses again
+	r := asked.Clone(ctx) // a function that returns late must not hold a request that net/http reuses
 	r.Body = http.NoBody
 	done := make(chan error, 1)
 	go func() {
@@ -119,8 +120,8 @@ func (a *authorizer) check(asked *http.Request, access Access) error {
 	}
 }
 
-// again returns an error if the request, which was allowed, is not any more. While nobody can tell
-// it is.
+// again returns an error if the function now refuses a request that it had allowed. Any other
+// failure changes nothing.
 func (a *authorizer) again(asked *http.Request, access Access) error {
 	err := a.check(asked, access)
 	if p := asProblem(err); p != nil && (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden) {
@@ -129,8 +130,8 @@ func (a *authorizer) again(asked *http.Request, access Access) error {
 	return nil
 }
 
-// call asks, and makes a problem of a refusal: the methods of its error are the caller's too, and
-// may panic.
+// call calls the function, and turns its error into a problem: the methods of that error may panic
+// too.
 func (a *authorizer) call(r *http.Request, access Access) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

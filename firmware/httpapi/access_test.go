@@ -22,8 +22,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// tenants authorizes: who shows the name of an endpoint may do everything with that device and with
-// images, and "all" may do everything. It notes what it was asked.
+// tenants is an authorizer: an Authorization that names an endpoint may do everything with that
+// device and with images, and "all" may do everything. It records each Access.
 type tenants struct {
 	mu    sync.Mutex
 	asked []Access
@@ -81,7 +81,7 @@ func newFleet(t *testing.T, options Config) *fleet {
 	return f
 }
 
-// do sends a request; who is the Authorization, if any.
+// do sends a request with who as Authorization, if not empty.
 func (f *fleet) do(method, target, body, contentType, who string) *httptest.ResponseRecorder {
 	f.t.Helper()
 	r := httptest.NewRequestWithContext(f.t.Context(), method, target, strings.NewReader(body))
@@ -96,13 +96,13 @@ func (f *fleet) do(method, target, body, contentType, who string) *httptest.Resp
 	return w
 }
 
-// TestAccess has somebody with rights on one device make every call of the table, about that
-// device, about another one, and about none that exists. A call that is not listed fails the test.
+// TestAccess makes every call of the table as a user with rights on one device: for that device,
+// for another one, and for one that does not exist. It fails if the list lacks a call.
 func TestAccess(t *testing.T) {
 	const holder, start = `{"holder":"h"}`, `{"endpoint":"%s","image":"%s"}`
 	for key, call := range map[string]struct {
 		body string
-		open bool // it is about images alone
+		open bool // concerns images only
 	}{
 		"GET images": {open: true}, "POST images": {open: true, body: "bytes"},
 		"GET images/{image}": {open: true}, "DELETE images/{image}": {open: true},
@@ -116,7 +116,7 @@ func TestAccess(t *testing.T) {
 			f := newFleet(t, Config{})
 			method, pattern, _ := strings.Cut(key, " ")
 			if key == "GET events" {
-				method = http.MethodHead // it would not end
+				method = http.MethodHead // GET would not end
 			}
 			contentType := f.lookUp(t, key)
 			send := func(endpoint, update, query, who string) (*httptest.ResponseRecorder, Access) {
@@ -134,7 +134,7 @@ func TestAccess(t *testing.T) {
 				require.Len(t, asked, 1, "asked once: %d %s", w.Code, w.Body)
 				return w, asked[0]
 			}
-			// Nobody may do anything.
+			// Without credentials every call is refused.
 			w, access := send("his", f.his, "", "")
 			require.Equal(t, http.StatusUnauthorized, w.Code)
 			require.NotContains(t, w.Body.String(), f.his)
@@ -149,7 +149,7 @@ func TestAccess(t *testing.T) {
 				require.NotContains(t, []int{401, 403}, w.Code)
 				return
 			}
-			// Of another's nothing is told, not even that it is there.
+			// A refusal does not even show that the other device's update exists.
 			refused, _ := send("his", f.his, "", "mine")
 			require.Equal(t, http.StatusForbidden, refused.Code, refused.Body)
 			unknown, _ := send("nowhere", "nothing", "", "mine")
@@ -157,7 +157,7 @@ func TestAccess(t *testing.T) {
 			require.Equal(t, unknown.Body.String(), refused.Body.String())
 			require.Equal(t, unknown.Header(), refused.Header())
 			require.NotContains(t, refused.Body.String(), "secret")
-			// One's own is served, where the call can be about one device.
+			// The user's own device is served, if the call can concern one device.
 			query := ""
 			if key == "GET updates" || key == "GET events" {
 				query = "?endpoint=mine"
@@ -178,7 +178,7 @@ func TestAccess(t *testing.T) {
 			if key == "POST updates" {
 				require.Equal(t, f.image, access.Image)
 			}
-			// Who may do everything learns what there is not.
+			// A user with all rights learns that the update does not exist.
 			if strings.Contains(pattern, "{update}") {
 				w, access = send("", "nothing", "", "all")
 				require.Equal(t, http.StatusNotFound, w.Code)
@@ -186,7 +186,7 @@ func TestAccess(t *testing.T) {
 			}
 		})
 	}
-	// No call of the table is without a line above.
+	// The list above has every call of the table.
 	require.Equal(t, 19, func() (n int) {
 		for _, route := range newFleet(t, Config{}).routes {
 			n += len(route.calls)
@@ -210,7 +210,7 @@ func (f *fleet) lookUp(t *testing.T, key string) string {
 	return ""
 }
 
-// TestAccessByQuery: what a query names is asked for, and is all that is told.
+// TestAccessByQuery: the Access has what the query names, and the answer shows only that.
 func TestAccessByQuery(t *testing.T) {
 	f := newFleet(t, Config{})
 	for _, tt := range []struct {
@@ -228,7 +228,7 @@ func TestAccessByQuery(t *testing.T) {
 		{"events?update=" + f.mine, Access{Action: ReadEvents, Endpoint: "mine", Update: f.mine, Image: f.image}, 200},
 		{"events?update=" + f.his, Access{Action: ReadEvents, Endpoint: "his", Update: f.his, Image: f.image}, 403},
 		{"events?update=nothing", Access{Action: ReadEvents, Update: "nothing"}, 403},
-		// Whether an update of another endpoint exists makes no difference: nothing of it is told.
+		// The answer does not show whether an update of another endpoint exists.
 		{"events?endpoint=mine&update=" + f.his, Access{Action: ReadEvents, Endpoint: "mine", Update: f.his}, 200},
 		{"events?endpoint=mine&update=nothing", Access{Action: ReadEvents, Endpoint: "mine", Update: "nothing"}, 200},
 	} {
@@ -243,7 +243,7 @@ func TestAccessByQuery(t *testing.T) {
 	require.Equal(t, f.mine, list.Items[0].ID)
 }
 
-// TestRefusedChangesNothing: the authorizer is asked before anything is done.
+// TestRefusedChangesNothing: a refused call has no effect.
 func TestRefusedChangesNothing(t *testing.T) {
 	f := newFleet(t, Config{})
 	f.do(http.MethodPost, "/api/v1/updates/"+f.his+"/cancel", "", "", "mine")
@@ -281,7 +281,7 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 		late := make(chan error, 2)
 		w := serve(t, func(r *http.Request, _ Access) error {
 			time.Sleep(time.Minute)
-			_, err := io.ReadAll(r.Body) // the connection is another request's by now
+			_, err := io.ReadAll(r.Body) // another request uses the connection now
 			late <- err
 			late <- r.Context().Err()
 			return nil
@@ -291,7 +291,7 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 		require.NoError(t, <-late)
 		require.Error(t, <-late, "it could have known")
 	})
-	synctest.Test(t, func(t *testing.T) { // as many as wait hold up nobody for long, and nothing grows
+	synctest.Test(t, func(t *testing.T) { // calls that do not return delay no other request, and their number is bounded
 		release := make(chan struct{})
 		a := newAPI(nil, nil, func(*http.Request, Access) error { <-release; return errors.New("no") }, Config{})
 		serve := func() int {
@@ -312,8 +312,7 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 	})
 }
 
-// TestKeysOfOthers: what keys others use makes no difference to one's own, and shows nothing of
-// theirs.
+// TestKeysOfOthers: the keys of one user neither affect nor show those of another.
 func TestKeysOfOthers(t *testing.T) {
 	f := newFleet(t, Config{})
 	start := func(who, endpoint, key string) (int, string) {
@@ -344,7 +343,7 @@ func TestKeysOfOthers(t *testing.T) {
 	}
 	code, _ = start("b", "a", "key")
 	require.Equal(t, http.StatusForbidden, code)
-	longest := strings.Repeat("k", maxKey) // with as long an endpoint
+	longest := strings.Repeat("k", maxKey) // with the longest endpoint
 	code, _ = start("all", strings.Repeat("e", maxEndpoint), longest)
 	require.Equal(t, http.StatusCreated, code)
 }

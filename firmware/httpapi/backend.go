@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// manager is what the handler needs of a [firmware.Manager].
+// manager is the part of [firmware.Manager] that the handler uses.
 type manager interface {
 	Start(ctx context.Context, request firmware.Request) (firmware.Update, error)
 	Cancel(ctx context.Context, id string) (firmware.Update, error)
@@ -28,7 +28,7 @@ type manager interface {
 	DeleteDevice(ctx context.Context, endpoint string) error
 }
 
-// repository is what the handler needs of a [firmware.Repository].
+// repository is the part of [firmware.Repository] that the handler uses.
 type repository interface {
 	Add(ctx context.Context, image firmware.Image, content io.Reader) (firmware.Image, error)
 	Get(ctx context.Context, id string) (firmware.Image, error)

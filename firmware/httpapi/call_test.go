@@ -55,7 +55,7 @@ func TestImages(t *testing.T) {
 	requireProblem(t, s.get("/api/v1/images/"+first.ID), http.StatusNotFound, "not-found")
 }
 
-// update is what clients see of one.
+// update is an update as clients see it.
 type update struct {
 	ID, Endpoint, Image, Version, Phase, State, Outcome, Reason string
 	Result                                                      struct {
@@ -119,8 +119,8 @@ func TestUpdateFromRequestToCancel(t *testing.T) {
 	s.start("dev", image) // the endpoint is free again
 }
 
-// TestLabelsAndDelete: an update shows its labels, is found by them, and is gone with its journal
-// once it is deleted.
+// TestLabelsAndDelete: an update shows its labels, a list finds it by them, and DELETE removes it
+// with its journal.
 func TestLabelsAndDelete(t *testing.T) {
 	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
@@ -205,7 +205,7 @@ func TestPagingIsStable(t *testing.T) {
 		}
 		require.Len(t, l.Items, 3)
 		requireProblem(t, s.get("/api/v1/devices?cursor="+l.Next), http.StatusBadRequest, "invalid-query")
-		s.start(fmt.Sprintf("late-%d", page), image) // what comes meanwhile neither hides nor repeats one
+		s.start(fmt.Sprintf("late-%d", page), image) // a later update neither hides nor repeats another
 		path = "/api/v1/updates?limit=3&cursor=" + l.Next
 	}
 	require.Equal(t, want, got)
@@ -256,7 +256,7 @@ func TestDevices(t *testing.T) {
 	}
 	for _, endpoint := range endpoints {
 		escaped := url.PathEscape(endpoint)
-		if strings.Trim(escaped, ".") == "" { // Go's client would send dots as they are, and they would be a relative path
+		if strings.Trim(escaped, ".") == "" { // Go's client does not escape dots, and would send a relative path
 			escaped = strings.ReplaceAll(escaped, ".", "%2E")
 		}
 		a := s.get("/api/v1/devices/" + escaped)
@@ -379,7 +379,8 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// TestOneActiveUpdate asks a hundred times at once: one is started, the others are told which.
+// TestOneActiveUpdate sends a hundred requests at once: one starts an update, the others get its
+// id.
 func TestOneActiveUpdate(t *testing.T) {
 	s := newService(t, httpapi.Config{})
 	body := `{"endpoint":"dev","image":"` + s.image("1.1.0") + `"}`
@@ -400,7 +401,7 @@ func TestOneActiveUpdate(t *testing.T) {
 	require.Equal(t, map[string]int{started: 99}, inTheWay)
 }
 
-// TestDeleteDevice forgets a device, once no update of it is active.
+// TestDeleteDevice deletes a device once it has no active update.
 func TestDeleteDevice(t *testing.T) {
 	s := newService(t, httpapi.Config{})
 	_, err := s.db.Commit(t.Context(), store.PutRegistration{Endpoint: "a/b", Registration: store.RegistrationRecord{Secured: true}})

@@ -36,7 +36,7 @@ func (l *logText) String() string {
 	return l.text.String()
 }
 
-// TestDamagedRecords has one record of each kind that cannot be read, beside others.
+// TestDamagedRecords damages one record of each kind, beside intact ones.
 func TestDamagedRecords(t *testing.T) {
 	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true})
 	require.NoError(t, err)

@@ -14,14 +14,14 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// fullDisk is a manager whose store cannot write any more.
+// fullDisk is a manager whose store has no space left.
 type fullDisk struct{ manager }
 
 func (fullDisk) Start(context.Context, firmware.Request) (firmware.Update, error) {
 	return firmware.Update{}, fmt.Errorf("commit: %w", store.ErrNoSpace)
 }
 
-// fullFolder is a repository that cannot either.
+// fullFolder is a repository without space.
 type fullFolder struct{ repository }
 
 func (fullFolder) Add(_ context.Context, _ firmware.Image, r io.Reader) (firmware.Image, error) {

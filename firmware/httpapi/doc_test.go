@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocNamesWhatThereIs holds the package's page to the table of calls, and to the reasons of
-// package fsm.
+// TestDocNamesWhatThereIs compares the package's documentation with the table of calls, and with
+// the reasons of package fsm.
 func TestDocNamesWhatThereIs(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
@@ -20,7 +20,7 @@ func TestDocNamesWhatThereIs(t *testing.T) {
 	for _, route := range newAPI(nil, nil, AllowAll, Config{}).routes {
 		for method := range route.calls {
 			if strings.HasSuffix(route.path, "...") && method != "GET" {
-				continue // one line is enough for what is not there yet
+				continue // one line is enough for calls that are not implemented
 			}
 			want++
 			require.Regexp(t, `(?m)^//\t`+method+` +/api/v1/`+regexp.QuoteMeta(route.path)+`(\s|\?|$)`, calls)

@@ -18,9 +18,9 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// streamEvents sends the journal as server-sent events. A reader that is slow does not hold up
-// others: the journal is durable, so that each stream reads it at its own pace, and one that takes
-// nothing for a heartbeat is dropped.
+// streamEvents sends the journal as server-sent events. A slow client delays no other: the journal
+// is durable, so each stream reads it at its own pace. The server drops a client that accepts
+// nothing for a heartbeat.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) error {
 	after, err := resumeAfter(r, req.query)
 	if err != nil {
@@ -34,7 +34,7 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	w, r, done := door.Limit(w, r, a.config.Heartbeat)
 	defer done()
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no") // a proxy in between is not to collect events
+	w.Header().Set("X-Accel-Buffering", "no") // a proxy must not buffer events
 	s := &stream{w: w, control: http.NewResponseController(w)}
 	if err := s.control.Flush(); errors.Is(err, http.ErrNotSupported) { // it sends the header
 		return fmt.Errorf("httpapi: a middleware keeps events from being sent: %w", err)
@@ -74,7 +74,7 @@ type item struct {
 	err   error
 }
 
-// selectEvents reads the events that the query selects, until ctx ends.
+// selectEvents sends the events that the query selects, until ctx ends.
 func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan item {
 	update, endpoint := q.get("update"), q.get("endpoint")
 	items := make(chan item)
@@ -104,10 +104,11 @@ type stream struct {
 	control *http.ResponseController
 }
 
-// run sends items until they or ctx end, and asks again at each heartbeat whether it may.
+// run sends items until the channel is closed or ctx ends. At each heartbeat it checks the access
+// with again, and ends on its error.
 func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Duration, again func() error) error {
-	// The first line tells the client at once that it is connected, and how long to wait before it
-	// comes back.
+	// The first line shows the client that it is connected, and how long to wait before it
+	// reconnects.
 	if err := s.write([]byte("retry: 2000\n\n")); err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Dura
 	}
 }
 
-// write sends one event, or fails if the reader does not take it in time.
+// write sends one event. It fails if the client does not accept it in time.
 func (s *stream) write(text []byte) error {
 	if _, err := s.w.Write(text); err != nil {
 		return err
@@ -170,17 +171,17 @@ type streams struct {
 	by   map[client]int
 }
 
-// A client is who may have a share of the event streams: behind a proxy, or with one token for all,
-// only both together say who it is.
+// A client identifies the owner of a share of the event streams. Clients behind one proxy have the
+// same address, and clients may have the same token, so it needs both.
 type client struct {
 	from    netip.Prefix
 	bearing string
 }
 
-// share is the part of the streams that one client may have.
+// share is the number by which the streams are divided to get the share of one client.
 const share = 4
 
-// enter counts the stream of a request, until leave is called.
+// enter counts the stream of a request until the caller calls leave.
 func (s *streams) enter(r *http.Request) (leave func(), err error) {
 	scheme, credentials, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
 	c := client{door.SourceOf(r.RemoteAddr), strings.ToLower(scheme) + " " + strings.TrimSpace(credentials)}

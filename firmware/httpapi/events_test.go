@@ -74,14 +74,14 @@ func TestEventsResume(t *testing.T) {
 	first := s.start("a", image)
 
 	next, end := openEvents(t, s.Client(), s.URL+"/api/v1/events")
-	event := next() // what happened before the stream was opened
+	event := next() // from before the stream was opened
 	require.Equal(t, first, event.data.Update)
 	require.Equal(t, "a", event.data.Endpoint)
 	require.Equal(t, fmt.Sprint(event.data.Seq), event.id)
 	require.Equal(t, "waiting", event.data.Phase)
 	require.NotEmpty(t, event.data.Event)
 
-	second := s.start("b", image) // and what happens while it is open
+	second := s.start("b", image) // while the stream is open
 	event = next()
 	require.Equal(t, second, event.data.Update)
 	end()
@@ -125,8 +125,7 @@ func TestEventStreamsAreBounded(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond, "a stream that has ended makes room")
 }
 
-// pipes is a listener whose connections hold no byte: a reader that does not read blocks its writer
-// at once.
+// pipes is a listener whose connections have no buffer: a write blocks until the peer reads.
 type pipes struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -189,14 +188,14 @@ func TestHeartbeatsAndSlowReaders(t *testing.T) {
 		}
 		require.Equal(t, 15*time.Second, time.Since(begin), "a sign of life after a heartbeat without events")
 
-		// The reader stops reading; an update makes a line that nobody takes.
+		// The reader stops reading; an update makes a line that it does not accept.
 		_, err = manager.Start(t.Context(), firmware.Request{Endpoint: "dev", Image: image.ID})
 		require.NoError(t, err)
 		<-time.After(time.Minute)
 		_, err = io.ReadAll(lines)
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is closed by the server")
 
-		// Its place is free again.
+		// Its stream no longer counts.
 		conn = l.dial()
 		go func() {
 			_, _ = io.WriteString(conn, "HEAD /api/v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -212,8 +211,8 @@ func TestHeartbeatsAndSlowReaders(t *testing.T) {
 	})
 }
 
-// TestEventsBehindMiddleware: what keeps answers back cannot have an event stream, and is told so
-// before it begins.
+// TestEventsBehindMiddleware: behind middleware that buffers answers the call fails before the
+// stream begins.
 func TestEventsBehindMiddleware(t *testing.T) {
 	for name, wrap := range map[string]func(http.Handler) http.Handler{
 		"a wrapper": func(h http.Handler) http.Handler {

@@ -16,7 +16,7 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// The API in a mux that exists already, for readers only.
+// The API, read-only, in an existing mux.
 func ExampleNew() {
 	dir, err := os.MkdirTemp("", "images-")
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// FuzzHandler sends whatever to every call: the answer is never the server's fault, and an error is
-// a problem document.
+// FuzzHandler sends arbitrary requests to every call: the only 5xx status is 501, and an error is a
+// problem document.
 func FuzzHandler(f *testing.F) {
 	db := memory.New()
 	images, err := firmware.OpenRepository(f.TempDir(), db, firmware.RepositoryConfig{})
@@ -45,11 +45,11 @@ func FuzzHandler(f *testing.F) {
 	f.Add("HEAD", "events", "after=7&update=x", "", "", "")
 	f.Fuzz(func(t *testing.T, method, path, query, contentType, key, body string) {
 		if method == http.MethodGet && strings.HasPrefix(path, "events") {
-			return // it does not end
+			return // the answer does not end
 		}
 		u, err := url.Parse("/api/v1/" + path)
 		if err != nil || strings.ContainsAny(method, " \r\n") || method == "" {
-			return // no server hands such a request on
+			return // no server passes on such a request
 		}
 		u.RawQuery = query
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", strings.NewReader(body))

@@ -14,14 +14,14 @@ const (
 	applicationJSON = "application/json"
 )
 
-// What a page of a trusted origin may send and read, beyond what every page may.
+// Headers that a page of a trusted origin may send and read, beyond those that every page may.
 const (
 	trustedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
 	exposedHeaders = "Location, Allow, WWW-Authenticate"
 	preflightTime  = "600" // seconds that a browser remembers the answer
 )
 
-// anOrigin is an origin as browsers write it, but for a port that goes without saying.
+// anOrigin matches an origin as browsers write it; it also accepts the scheme's default port.
 var anOrigin = regexp.MustCompile(`^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$`)
 
 // trusted returns the origins as browsers write them.
@@ -39,10 +39,10 @@ func trusted(origins []string) map[string]bool {
 	return set
 }
 
-// checkOrigin refuses what a page of another origin makes a browser send, whatever the method: no
-// answer of this API is meant for such a page, and an event stream costs. Pages of trusted origins
-// are told that they may (CORS, see https://fetch.spec.whatwg.org). Programs that are no browser
-// send neither header.
+// checkOrigin refuses requests that a page of another origin makes a browser send, with any method:
+// such a page must not read this API, nor occupy event streams. For pages of trusted origins it
+// sets the headers of CORS, see https://fetch.spec.whatwg.org. Programs other than browsers send
+// neither Origin nor Sec-Fetch-Site.
 func (a *api) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	header := w.Header()
 	if len(a.origins) > 0 {
@@ -62,7 +62,7 @@ func (a *api) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	switch site := r.Header.Get("Sec-Fetch-Site"); site {
 	case "same-origin", "none":
 		return nil
-	case "": // an old browser, or none
+	case "": // an old browser, or no browser
 	default:
 		return newProblem(http.StatusForbidden, "foreign-origin", "Sec-Fetch-Site is "+clip(site, 20))
 	}
@@ -75,9 +75,9 @@ func (a *api) checkOrigin(w http.ResponseWriter, r *http.Request) error {
 	return newProblem(http.StatusForbidden, "foreign-origin", "Origin is "+clip(origin, 100))
 }
 
-// checkContentType holds a call to its media type. A call without a body takes a request without
-// one: forms and scripts of other pages cannot send DELETE, and their POST is refused by its
-// origin; a body of another type is refused here.
+// checkContentType refuses a body of another type than want. If want is "" the request may have no
+// body, and no Content-Type: a form of another page cannot send DELETE, and checkOrigin refuses its
+// POST.
 func checkContentType(r *http.Request, want string) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil

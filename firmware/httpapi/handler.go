@@ -16,18 +16,18 @@ import (
 type Config struct {
 	// MaxImage bounds an uploaded image, in bytes. Default 1 GiB.
 	MaxImage int64
-	// MaxStreams bounds the event streams that are open at once. One client, which is an address
-	// with what it shows as Authorization, may have a quarter of them; an IPv6 network of 64 bits
-	// counts as one address. Default 100.
+	// MaxStreams bounds the event streams that are open at once. One client may have a quarter of
+	// them. Requests with the same address and the same Authorization are of one client; an IPv6
+	// network of 64 bits counts as one address. Default 100.
 	MaxStreams int
-	// Heartbeat is the pause between two signs of life in an event stream, and the time that a
-	// reader has to accept a line. Default 15 s.
+	// Heartbeat is the interval of comments in an event stream, and the time that a client has to
+	// accept a line. Default 15 s.
 	Heartbeat time.Duration
 	// TrustedOrigins are the origins, such as https://ops.example.com, of pages on other hosts that
-	// may use the API from a browser, with the credentials that it has (CORS). No value stands for
-	// all. Default: only pages of the API's own host may.
+	// may use the API with the browser's credentials (CORS). There is no wildcard. Default: none,
+	// so only pages of the API's own host may.
 	TrustedOrigins []string
-	// Logger gets what goes wrong inside; clients get only its category. Default: silent.
+	// Logger receives internal errors; clients see only their category. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -47,21 +47,21 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// New returns the API of a manager. A program can mount it under any prefix: the calls start at the
-// first /api/v1/ of the path.
+// New returns the API of a manager. The program may mount it under any prefix: the handler ignores
+// what precedes the first /api/v1/ of the path.
 //
-// authorize decides about each request; [AllowAll] is for a handler that only operators can reach.
-// An error that matches [ErrUnauthenticated] is answered with 401, any other with 403; its text is
-// not sent. authorize gets the request without its body, and has 10 seconds; if it takes longer or
-// panics, the request is refused.
+// authorize decides about each request; use [AllowAll] for a handler that only operators can reach.
+// If the error matches [ErrUnauthenticated] the answer is 401, else 403; the client does not see
+// its text. authorize gets the request without its body, and has 10 seconds; if it takes longer or
+// panics, the handler refuses the request.
 //
-// The error says which argument or field of config cannot work, and why.
+// The error says which argument or field of config is invalid, and why.
 //
-// The handler limits its own waits for bodies and readers by the deadlines of
-// http.ResponseController. Middleware between the server and the handler must not hide them (see
-// its documentation on Unwrap), as http.TimeoutHandler does. The server must limit the waits for
-// headers, for the next request, for handshakes, and for what it reads without a handler (its
-// ReadTimeout), and the number of connections; that of [firmware.NewHTTPServer] does.
+// The handler limits its waits for request bodies, and for clients that do not read, with the
+// deadlines of http.ResponseController. Middleware between the server and the handler must not hide
+// them, as http.TimeoutHandler does: its ResponseWriter needs an Unwrap method. The server must
+// limit the number of connections, and the waits for headers, for the next request, for handshakes,
+// and for bodies that no handler reads (ReadTimeout); the server of [firmware.NewHTTPServer] does.
 func New(m *firmware.Manager, authorize func(*http.Request, Access) error, config Config) (http.Handler, error) {
 	switch {
 	case m == nil:
@@ -75,7 +75,7 @@ func New(m *firmware.Manager, authorize func(*http.Request, Access) error, confi
 	return newAPI(m, m.Images(), authorize, config), nil
 }
 
-// check returns which field cannot work, and why.
+// check returns which field is invalid, and why.
 func (c Config) check() error {
 	switch {
 	case c.MaxImage < 0:
@@ -112,10 +112,10 @@ func newAPI(m manager, images repository, authorize func(*http.Request, Access) 
 	return a
 }
 
-// answerTime is how long a reader of an answer may take nothing.
+// answerTime is how long a client may accept nothing of an answer.
 const answerTime = 30 * time.Second
 
-// ServeHTTP finds the call and guards it; what goes wrong becomes a problem document.
+// ServeHTTP checks a request and serves its call. An error becomes a problem document.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w, r, done := door.Limit(w, r, answerTime)
 	defer done()
@@ -128,7 +128,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) serve(w http.ResponseWriter, r *http.Request) error {
-	foreign := a.checkOrigin(w, r) // first, so that a page that is trusted can read whatever is wrong with its request
+	foreign := a.checkOrigin(w, r) // first, so that a trusted page can read any error of its request
 	call, req, err := a.match(w, r)
 	switch {
 	case err != nil:

@@ -31,7 +31,7 @@ func newService(t *testing.T, options httpapi.Config) *service {
 	return mount(t, options, func(h http.Handler) http.Handler { return h })
 }
 
-// mount puts the handler where a caller's own server has it.
+// mount wraps the handler as a program's own server may do.
 func mount(t *testing.T, options httpapi.Config, wrap func(http.Handler) http.Handler) *service {
 	t.Helper()
 	return mountOn(t, memory.New(), httpapi.AllowAll, options, wrap)
@@ -98,7 +98,7 @@ func (s *service) image(version string) string {
 	return decode[struct{ ID string }](s.t, a).ID
 }
 
-// start asks for an update and returns its id.
+// start starts an update and returns its id.
 func (s *service) start(endpoint, image string) string {
 	s.t.Helper()
 	a := s.post("/api/v1/updates", `{"endpoint":"`+endpoint+`","image":"`+image+`"}`)
@@ -113,13 +113,13 @@ func decode[T any](t *testing.T, a answer) T {
 	return v
 }
 
-// problem is an error's body.
+// problem is the body of an error.
 type problem struct {
 	Type, Title, Detail, Field, Update string
 	Status                             int
 }
 
-// requireProblem holds an answer to a status and the kind of its problem document.
+// requireProblem checks an answer's status and the kind of its problem document.
 func requireProblem(t *testing.T, a answer, status int, kind string) problem {
 	t.Helper()
 	require.Equal(t, status, a.StatusCode, "%s", a.body)
@@ -132,7 +132,7 @@ func requireProblem(t *testing.T, a answer, status int, kind string) problem {
 	return p
 }
 
-// handler is httpapi.New for a configuration that works.
+// handler calls httpapi.New, which must not fail.
 func handler(t testing.TB, m *firmware.Manager, authorize func(*http.Request, httpapi.Access) error, config httpapi.Config) http.Handler {
 	t.Helper()
 	h, err := httpapi.New(m, authorize, config)

@@ -13,19 +13,18 @@ import (
 	"github.com/otago-iot/otago/internal/names"
 )
 
-// holdBody is a hold as clients ask for it.
+// holdBody is a hold in a request.
 type holdBody struct {
 	Holder string  `json:"holder"`
 	Reason string  `json:"reason"`
 	Until  *string `json:"until"`
 }
 
-// rfc3339 leaves out what only time.Parse takes for RFC 3339, such as an hour of one digit and a
-// comma before a fraction.
+// rfc3339 excludes what time.Parse accepts but RFC 3339 does not, such as an hour of one digit, or
+// a comma before a fraction.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):\d\d)$`)
 
-// parse returns the hold. The names of its fields start with in, for the problem of one that is
-// wrong.
+// parse returns the hold. In a problem, the prefix in precedes the name of the wrong field.
 func (b holdBody) parse(in string) (fsm.Hold, error) {
 	h := fsm.Hold{Holder: b.Holder, Reason: b.Reason}
 	if problem := checkHolder(b.Holder); problem != "" {
@@ -43,7 +42,7 @@ func (b holdBody) parse(in string) (fsm.Hold, error) {
 	}
 	h.Until = until.UTC()
 	switch {
-	case h.Until.IsZero(): // which would mean never
+	case h.Until.IsZero(): // zero would mean no end
 		return h, invalidField(in+"until", "has passed")
 	case h.Until.Year() > 9999:
 		return h, invalidField(in+"until", "must be before the year 10000 in UTC")
@@ -53,14 +52,14 @@ func (b holdBody) parse(in string) (fsm.Hold, error) {
 
 // checkHolder returns what is wrong with the name of a holder, or "".
 func checkHolder(holder string) string {
-	if strings.ContainsRune(holder, utf8.RuneError) { // which the decoder makes of half a surrogate pair
+	if strings.ContainsRune(holder, utf8.RuneError) { // the decoder makes it of half a surrogate pair
 		return "is not Unicode text"
 	}
 	return names.Check(holder, 1, fsm.MaxHolder)
 }
 
-// holdRefused names the field of a hold in which the manager found what is wrong with it. in is as
-// for parse.
+// holdRefused translates the manager's error about a hold into a problem that names the field. in
+// is as for parse.
 func holdRefused(err error, in string) error {
 	wrong, ok := errors.AsType[*firmware.RequestError](err)
 	switch {
@@ -68,7 +67,7 @@ func holdRefused(err error, in string) error {
 		return err
 	case wrong.Field == "until":
 		return invalidField(in+"until", wrong.Problem)
-	case wrong.Field == "hold": // what a holder's name and a reason may be has been checked: there are too many
+	case wrong.Field == "hold": // parse has checked holder and reason, so there are too many holds
 		return invalidField(in+"holder", wrong.Problem)
 	default:
 		return err
@@ -117,7 +116,7 @@ func (a *api) updateServed(w http.ResponseWriter, r *http.Request, req request) 
 	return a.ordered(w, r, update, served)
 }
 
-// ordered answers a call that changes an active update: with the update as it is then.
+// ordered answers a call that changes an active update, with the changed update.
 func (a *api) ordered(w http.ResponseWriter, r *http.Request, update firmware.Update, err error) error {
 	if errors.Is(err, firmware.ErrEnded) {
 		p := newProblem(http.StatusConflict, "update-ended", "the update has ended already: "+string(update.Machine.Outcome))

@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// hold is what clients see of one.
+// hold is a hold as clients see it.
 type hold struct {
 	Holder, Reason string
 	Since          time.Time
@@ -111,7 +111,7 @@ func TestHoldFromTheStart(t *testing.T) {
 	require.Empty(t, decode[heldUpdate](t, a).Holds)
 }
 
-// TestRefusedHolds sends what is wrong with a hold, in each of the calls that take one.
+// TestRefusedHolds sends invalid holds in each of the calls that take one.
 func TestRefusedHolds(t *testing.T) {
 	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")
@@ -205,8 +205,7 @@ func TestOrdersForAnUpdateThatHasEnded(t *testing.T) {
 	}
 }
 
-// stored puts an update into the store whose device was led to the write of the Package URI, and,
-// if executed, to Execute.
+// stored stores an update that has written the Package URI and, if executed, sent Execute.
 func (s *service) stored(id, image string, executed bool) {
 	s.t.Helper()
 	now := time.Now().Add(-time.Minute).UTC().Truncate(time.Microsecond)
@@ -227,7 +226,7 @@ func (s *service) stored(id, image string, executed bool) {
 		}
 	}
 	step(fsm.Observation{Kind: fsm.ObserveStarted, Online: true})
-	done(fsm.CodeContent, fsm.Reading{}) // it observes
+	done(fsm.CodeContent, fsm.Reading{}) // Observe
 	done(fsm.CodeContent, reading(fsm.Idle))
 	require.Equal(s.t, fsm.ActionWriteURI, machine.Doing().Kind)
 	done(fsm.CodeChanged, fsm.Reading{})
@@ -255,7 +254,7 @@ func TestServed(t *testing.T) {
 	require.Len(t, decode[heldUpdate](t, a).Journal, 1, "to say it twice is harmless")
 }
 
-// TestWayAndWait looks at what an update under way shows beside its holds.
+// TestWayAndWait checks what an active update shows besides its holds.
 func TestWayAndWait(t *testing.T) {
 	s := newService(t, httpapi.Config{})
 	image := s.image("1.1.0")

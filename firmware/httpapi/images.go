@@ -41,8 +41,8 @@ func (a *api) deleteImage(w http.ResponseWriter, r *http.Request, req request) e
 	return nil
 }
 
-// addImage streams the body into the repository. The same bytes under the same name and version are
-// the same image, so that a repeated upload is harmless.
+// addImage streams the body into the repository. A repeated upload is harmless: the same bytes
+// under the same name and version are the same image.
 func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) error {
 	image := firmware.Image{Name: req.query.get("name"), Version: req.query.get("version")}
 	if image.Version == "" {
@@ -74,7 +74,7 @@ func (a *api) addImage(w http.ResponseWriter, r *http.Request, req request) erro
 	case err != nil:
 		return err
 	}
-	w.Header().Set("Location", "images/"+added.ID) // relative to /api/v1/images, wherever that is mounted
+	w.Header().Set("Location", "images/"+added.ID) // relative to /api/v1/images, under any prefix
 	return writeJSON(w, http.StatusCreated, viewImage(added))
 }
 
@@ -82,7 +82,7 @@ func emptyImage() error {
 	return newProblem(http.StatusBadRequest, "bad-request", "the image is empty")
 }
 
-// upload is a body that remembers how it ended, because a reader in between may not.
+// upload is a body that keeps its error, as the repository may not return it.
 type upload struct {
 	body io.Reader
 	err  error

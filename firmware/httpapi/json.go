@@ -27,7 +27,7 @@ func bodyTooLarge(limit int64) *problem {
 	return newProblem(http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body must not be longer than %d bytes", limit))
 }
 
-// bodyBroken is the problem of a body that could not be read.
+// bodyBroken returns the problem of a body that cannot be read.
 func bodyBroken(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return newProblem(http.StatusRequestTimeout, "timeout", "the body did not arrive in time")
@@ -35,7 +35,7 @@ func bodyBroken(err error) error {
 	return newProblem(http.StatusBadRequest, "bad-request", "the body did not arrive as a whole")
 }
 
-// readJSON decodes the body, which must be one JSON value that fits v and nothing else.
+// readJSON decodes the body into v. The body must be one JSON value.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	if r.ContentLength > maxJSON {
 		return bodyTooLarge(maxJSON)
@@ -63,7 +63,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	return nil
 }
 
-// readNothing takes the body of a call that needs none: it is absent, or an empty object.
+// readNothing reads the body of a call without fields: none, or an empty object.
 func readNothing(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 {
 		return nil
@@ -91,7 +91,7 @@ func jsonProblem(err error) error {
 	return newProblem(http.StatusBadRequest, "bad-request", "not JSON: "+clip(err.Error(), 200))
 }
 
-// writeJSON sends one value.
+// writeJSON sends v as JSON.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -100,7 +100,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", applicationJSON)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // the client has gone: nobody is left to tell
+	_, _ = w.Write(append(body, '\n')) // on an error the client has gone
 	return nil
 }
 
@@ -110,8 +110,8 @@ type page struct {
 	Next  string `json:"next,omitempty"`
 }
 
-// writePage sends the first limit items of a sequence that was asked for one more. A damaged record
-// has its place in it.
+// writePage sends the first limit records. records yields one more if there is a next page. A
+// damaged record becomes an item too.
 func writePage[R, V any](
 	w http.ResponseWriter, limit int, kind string, records iter.Seq2[R, error], key func(R) string, view func(R) V,
 ) error {

@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/firmware/httpapi"
 )
 
-// TestTrustedOrigins: pages of these and no others may use the API from elsewhere.
+// TestTrustedOrigins: of pages on other hosts, only those of trusted origins may use the API.
 func TestTrustedOrigins(t *testing.T) {
 	s := newService(t, httpapi.Config{TrustedOrigins: []string{"https://Ops.example.com:443", "http://other.example:8080"}})
 	image := s.image("1.0.0")
@@ -75,7 +75,8 @@ func TestTrustedOrigins(t *testing.T) {
 	require.Empty(t, plain.get("/api/v1/updates").Header.Values("Vary"))
 }
 
-// TestShareOfStreams: one client has a quarter of the event streams, and the others have theirs.
+// TestShareOfStreams: one client may have a quarter of the event streams, and leaves the rest to
+// others.
 func TestShareOfStreams(t *testing.T) {
 	s := newService(t, httpapi.Config{MaxStreams: 8})
 	const header = "Authorization"

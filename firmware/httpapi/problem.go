@@ -11,17 +11,17 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// problemType is what the type of a problem document starts with; a kind of problem follows.
+// problemType is the prefix of the type of a problem document; the kind of problem follows.
 const problemType = "tag:otago-iot.github.io,2026:problem:"
 
-// problem is a problem document (RFC 9457), and the error that a call returns to have it sent.
+// problem is a problem document (RFC 9457). A call returns it as its error.
 type problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
-	Field  string `json:"field,omitempty"`  // of the request that is wrong
-	Update string `json:"update,omitempty"` // id of the update in the way
+	Field  string `json:"field,omitempty"`  // the wrong field of the request
+	Update string `json:"update,omitempty"` // id of the update in question
 
 	allow     string // header Allow
 	challenge string // header WWW-Authenticate
@@ -29,7 +29,7 @@ type problem struct {
 
 func (p *problem) Error() string { return p.Title + ": " + p.Detail }
 
-// titles are the kinds of problem, each with its title.
+// titles maps the kinds of problem to their titles.
 var titles = map[string]string{
 	"bad-request":            "The request cannot be understood",
 	"invalid-field":          "A field of the request is wrong",
@@ -60,14 +60,14 @@ func newProblem(status int, kind, detail string) *problem {
 	return &problem{Type: problemType + kind, Title: titles[kind], Status: status, Detail: detail}
 }
 
-// invalidField is the problem of one field of a request's body.
+// invalidField returns the problem of one field of a request's body.
 func invalidField(field, wrong string) *problem {
 	p := newProblem(http.StatusBadRequest, "invalid-field", field+" "+wrong)
 	p.Field = field
 	return p
 }
 
-// invalidQuery is the problem of one query parameter.
+// invalidQuery returns the problem of one query parameter.
 func invalidQuery(parameter, detail string) *problem {
 	p := newProblem(http.StatusBadRequest, "invalid-query", detail)
 	p.Field = parameter
@@ -80,8 +80,8 @@ func unauthenticated() *problem {
 	return p
 }
 
-// asProblem translates the errors of the manager and its store, once for all calls. Nil means that
-// the error is the handler's own and nobody else's business.
+// asProblem translates errors of the manager and its store. Nil means an internal error, which
+// clients must not see.
 func asProblem(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
@@ -144,5 +144,5 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 		header.Set("WWW-Authenticate", p.challenge)
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // the client has gone: nobody is left to tell
+	_, _ = w.Write(append(body, '\n')) // on an error the client has gone
 }

@@ -19,7 +19,7 @@ const (
 	maxLimit     = 1000
 )
 
-// query holds the parameters that a call knows, each at most once.
+// query holds the parameters that a call knows, each at most once, except label.
 type query url.Values
 
 func parseQuery(r *http.Request, known []string) (query, error) {
@@ -39,8 +39,7 @@ func parseQuery(r *http.Request, known []string) (query, error) {
 			return nil, invalidQuery(name, name+" is given more than once")
 		}
 	}
-	// An empty one would select everything, and ask for the right to that, where a page has
-	// forgotten to fill it in.
+	// An empty value, perhaps one that a page left out by mistake, would select everything.
 	if values.Has("endpoint") {
 		if problem := names.Check(values.Get("endpoint"), 1, maxEndpoint); problem != "" {
 			return nil, invalidQuery("endpoint", "endpoint "+problem)
@@ -57,11 +56,10 @@ func parseQuery(r *http.Request, known []string) (query, error) {
 // get returns a parameter, or "".
 func (q query) get(name string) string { return url.Values(q).Get(name) }
 
-// has reports whether a parameter is there, be it empty.
+// has reports whether a parameter is present, even if empty.
 func (q query) has(name string) bool { return url.Values(q).Has(name) }
 
-// labels returns the labels that an update must have: each parameter label is a name, =, and a
-// value.
+// labels returns the labels that an update must have. Each parameter label is NAME=VALUE.
 func (q query) labels() (map[string]string, error) {
 	labels := make(map[string]string)
 	for _, label := range q["label"] {
@@ -77,7 +75,7 @@ func (q query) labels() (map[string]string, error) {
 	return labels, nil
 }
 
-// limit returns the size of the page that is asked for.
+// limit returns the requested size of a page.
 func (q query) limit() (int, error) {
 	if !q.has("limit") {
 		return defaultLimit, nil
@@ -89,7 +87,7 @@ func (q query) limit() (int, error) {
 	return n, nil
 }
 
-// A cursor is the kind of a list and the key of the last item of the page before.
+// A cursor is the kind of a list and the key of the last item of the previous page.
 
 // cursor returns the key after which the page starts, "" for the first page.
 func (q query) cursor(kind string) (string, error) {

@@ -12,7 +12,7 @@ import (
 	"github.com/otago-iot/otago/internal/names"
 )
 
-// base is what the path of each call starts with, after the place where the handler is mounted.
+// base is the start of each call's path, after the prefix where the handler is mounted.
 const base = "/api/v1/"
 
 // maxEndpoint bounds an endpoint name, in bytes.
@@ -21,14 +21,14 @@ const maxEndpoint = 255
 // maxID bounds an id in a path, in bytes.
 const maxID = 64
 
-// request is what the path and the query of a call say.
+// request holds what the handler has parsed of a request.
 type request struct {
 	image    string // {image}, an id
 	update   string // {update}, an id
 	endpoint string // {endpoint}, decoded
 	query    query
-	access   Access           // what is asked for
-	start    firmware.Request // that the body asks for
+	access   Access           // for the authorizer
+	start    firmware.Request // from the body of POST updates
 }
 
 // call is one row of the table of calls.
@@ -36,14 +36,14 @@ type call struct {
 	action      Action
 	contentType string   // of the body; "" for calls without one
 	query       []string // the parameters that it knows
-	// read takes from the body what the access is about. Who asks is not known yet. Nil where path
-	// and query say it.
+	// read completes the access from the body, before authorization. It is nil if path and query
+	// suffice.
 	read  func(http.ResponseWriter, *http.Request, *request) error
 	serve func(http.ResponseWriter, *http.Request, request) error
 }
 
 // route is a path and its calls by method. A segment in braces is a variable; a last segment "..."
-// takes all that follows.
+// matches the rest of the path.
 type route struct {
 	path  string
 	calls map[string]*call
@@ -96,9 +96,9 @@ func (a *api) table() []route {
 	}
 }
 
-// match finds the call of a request. For OPTIONS it returns no call, and has set the header Allow.
+// match finds the call of a request. For OPTIONS it returns no call, and sets the header Allow.
 func (a *api) match(w http.ResponseWriter, r *http.Request) (*call, request, error) {
-	// The escaped path is taken apart, so that an endpoint may hold slashes.
+	// It splits the escaped path, so that an endpoint may contain slashes.
 	_, path, found := strings.Cut(r.URL.EscapedPath(), base)
 	if !found {
 		return nil, request{}, notFound(r)
@@ -147,7 +147,7 @@ func notFound(r *http.Request) *problem {
 	return newProblem(http.StatusNotFound, "not-found", "there is no call "+clip(r.URL.EscapedPath(), 100)+"; all are below "+base)
 }
 
-// clip shortens what is echoed to a client.
+// clip shortens a string that an answer repeats to the client.
 func clip(s string, n int) string {
 	if len(s) > n {
 		return s[:n] + "..."

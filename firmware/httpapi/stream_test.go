@@ -49,7 +49,8 @@ func (quiet) Events(ctx context.Context, _ uint64) iter.Seq2[firmware.Event, err
 	return func(func(firmware.Event, error) bool) { <-ctx.Done() }
 }
 
-// TestStreamEndsWithItsRight, but not while nobody can tell whether there is one.
+// TestStreamEndsWithItsRight: a refusal at a heartbeat ends the stream; an authorizer that fails
+// does not.
 func TestStreamEndsWithItsRight(t *testing.T) {
 	for _, refusal := range []error{ErrUnauthenticated, errors.New("no")} {
 		synctest.Test(t, func(t *testing.T) {
@@ -85,7 +86,7 @@ func TestStreamEndsWithItsRight(t *testing.T) {
 			default:
 				t.Error("the stream goes on")
 			}
-			time.Sleep(time.Minute) // for those that return late
+			time.Sleep(time.Minute) // for authorizers that return late
 		})
 	}
 }

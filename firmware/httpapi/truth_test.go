@@ -21,7 +21,7 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// An ending is a way in which the machine's truth table has an update end.
+// An ending is one end of an update in the machine's truth table.
 type ending struct {
 	outcome fsm.Outcome
 	result  fsm.Result
@@ -46,9 +46,9 @@ func endings(t *testing.T) []ending {
 	return all
 }
 
-// TestTruthTable stores every ending that the truth table has, and looks at it through the API: in
-// whatever store it was, outcome, result and reason come back, the state is idle, and it is found
-// by its outcome.
+// TestTruthTable stores every ending of the truth table, in each store, and reads it through the
+// API: outcome, result and reason are the same, the state is idle, and a list finds the update by
+// its outcome.
 func TestTruthTable(t *testing.T) {
 	all := endings(t)
 	require.Greater(t, len(all), 10)

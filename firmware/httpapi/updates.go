@@ -45,7 +45,7 @@ func (u updateRequest) parse() (firmware.Request, error) {
 		return request, invalidField("endpoint", problem)
 	}
 	if strings.ContainsRune(u.Endpoint, utf8.RuneError) {
-		// What the decoder makes of half a surrogate pair: an endpoint that nobody meant.
+		// The decoder makes it of half a surrogate pair.
 		return request, invalidField("endpoint", "must be Unicode text")
 	}
 	if u.Image == "" || len(u.Image) > maxID {
@@ -103,8 +103,8 @@ func (d *duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// readStart reads what POST /api/v1/updates asks for. That it is wrong tells nothing that this
-// package's page does not.
+// readStart reads the request of POST /api/v1/updates. Its errors disclose nothing beyond this
+// package's documentation.
 func readStart(w http.ResponseWriter, r *http.Request, req *request) error {
 	key, err := idempotencyKey(r)
 	if err != nil {
@@ -118,8 +118,8 @@ func readStart(w http.ResponseWriter, r *http.Request, req *request) error {
 		return err
 	}
 	if key != "" {
-		// Each endpoint has keys of its own, so that nobody learns, or takes, those of who has
-		// rights on others.
+		// Each endpoint has its own keys, so that users cannot learn or take keys of endpoints on
+		// which they have no rights.
 		sum := sha256.Sum256([]byte(body.Endpoint + "\x00" + key))
 		req.start.Key = hex.EncodeToString(sum[:])
 	}
@@ -138,7 +138,7 @@ func (a *api) startUpdate(w http.ResponseWriter, r *http.Request, req request) e
 	case err != nil:
 		return holdRefused(err, "hold.")
 	}
-	w.Header().Set("Location", "updates/"+update.ID) // relative to /api/v1/updates, wherever that is mounted
+	w.Header().Set("Location", "updates/"+update.ID) // relative to /api/v1/updates, under any prefix
 	return writeJSON(w, http.StatusCreated, viewUpdate(update))
 }
 
@@ -197,7 +197,7 @@ func filterUpdates(q *store.UpdateQuery, query query) error {
 		if err := state.UnmarshalText([]byte(query.get("state"))); err != nil {
 			return invalidQuery("state", "state must be idle, downloading, downloaded or updating")
 		}
-		// Only an active update has another state than idle.
+		// The state of an update that has ended is idle.
 		q.Active = q.Active || state != fsm.Idle
 	}
 	if byOutcome || byState {
@@ -216,11 +216,11 @@ func (a *api) getUpdate(w http.ResponseWriter, r *http.Request, req request) err
 	return a.writeWithJournal(w, r, update)
 }
 
-// deleteUpdate deletes an update that has ended, or one whose record cannot be read: that one keeps
-// its endpoint from being updated.
+// deleteUpdate deletes an update that has ended, or one whose record is damaged: such a record may
+// block new updates of its endpoint.
 func (a *api) deleteUpdate(w http.ResponseWriter, r *http.Request, req request) error {
 	err := a.manager.DeleteUpdate(r.Context(), req.update)
-	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrNotFound) { // something may refer to it all the same
+	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrNotFound) { // other records may still refer to the update
 		err = a.manager.RemoveDamaged(r.Context(), req.update)
 	}
 	if err != nil {
@@ -236,7 +236,7 @@ func (a *api) cancelUpdate(w http.ResponseWriter, r *http.Request, req request) 
 	}
 	update, err := a.manager.Cancel(r.Context(), req.update)
 	if errors.Is(err, firmware.ErrEnded) && update.Machine.Outcome == fsm.OutcomeCancelled {
-		err = nil // a repeated cancel finds what it wants
+		err = nil // to cancel twice is no error
 	}
 	return a.ordered(w, r, update, err)
 }

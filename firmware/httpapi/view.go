@@ -10,10 +10,10 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// The types of this file are the JSON that clients get. They are apart from the stored records, so
-// that neither binds the other.
+// The types of this file are the JSON that clients get. They are separate from the stored records,
+// so that each can change alone.
 
-// instant is a time as precise as those of the stores, so that clients can compare any two.
+// instant truncates a time to the precision of the stores, so that clients can compare times.
 func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // A damagedView stands for a record that cannot be read.
@@ -65,7 +65,7 @@ type deviceView struct {
 	Firmware   firmwareView `json:"firmware"`
 }
 
-// What a firmwareView has as null is not known.
+// In a firmwareView null means unknown.
 type firmwareView struct {
 	State     *string     `json:"state"`
 	Result    *resultView `json:"result"`
@@ -133,17 +133,17 @@ type updateView struct {
 	Endpoint   string       `json:"endpoint"`
 	Image      string       `json:"image"`
 	Labels     labels       `json:"labels"`
-	Version    string       `json:"version"`     // that the device is to run
-	OldVersion string       `json:"old_version"` // that it ran before, if that could be read
+	Version    string       `json:"version"`     // of the image
+	OldVersion string       `json:"old_version"` // that the device ran before, if known
 	Phase      string       `json:"phase"`
 	State      string       `json:"state"`
 	Result     resultView   `json:"result"`
-	Reported   *resultView  `json:"reported_result"` // the device's own last one; null if it reported none
+	Reported   *resultView  `json:"reported_result"` // the last that the device reported, or null
 	Outcome    string       `json:"outcome"`
 	Reason     string       `json:"reason"`
-	MayStill   *string      `json:"may_still"` // null unless it was cancelled or timed out
+	MayStill   *string      `json:"may_still"` // null unless cancelled or timed out
 	Progress   progressView `json:"progress"`
-	WaitingFor *waitView    `json:"waiting_for"` // null once it has ended
+	WaitingFor *waitView    `json:"waiting_for"` // null once the update has ended
 	Holds      []holdView   `json:"holds"`
 	Attempt    int          `json:"attempt"`
 	Delivery   string       `json:"delivery"` // of the attempt
@@ -155,7 +155,7 @@ type updateView struct {
 	Journal    []any        `json:"journal,omitzero"` // lineView, or damagedView
 }
 
-// labels are {} rather than null if there are none.
+// labels encodes nil as {}, not as null.
 type labels map[string]string
 
 func (l labels) MarshalJSON() ([]byte, error) {
@@ -180,7 +180,7 @@ type holdView struct {
 	Holder string     `json:"holder"`
 	Reason string     `json:"reason"`
 	Since  time.Time  `json:"since"`
-	Until  *time.Time `json:"until"` // null: until it is released
+	Until  *time.Time `json:"until"` // null: until released
 }
 
 type lineView struct {
@@ -243,7 +243,7 @@ type eventView struct {
 	State    string       `json:"state"`
 	Result   resultView   `json:"result"`
 	Outcome  string       `json:"outcome"`
-	Progress progressView `json:"progress,omitzero"` // absent in old events
+	Progress progressView `json:"progress,omitzero"` // absent in old records
 }
 
 func viewEvent(e firmware.Event) eventView {

@@ -19,7 +19,7 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// TestWaits has clients keep the handler waiting, in a server that limits nothing itself.
+// TestWaits has slow clients, in a server without limits of its own.
 func TestWaits(t *testing.T) {
 	const (
 		host   = " HTTP/1.1\r\nHost: x\r\n"
@@ -29,9 +29,9 @@ func TestWaits(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		request   string
-		dripped   string        // what follows, byte by byte
-		pause     time.Duration // between them
-		status    string        // "": it reads nothing
+		dripped   string        // sent after the request, byte by byte
+		pause     time.Duration // between two bytes
+		status    string        // "": the client reads nothing
 		ends, not time.Duration // within, and not before
 	}{
 		{name: "no JSON", request: "POST /api/v1/updates" + asJSON, status: "408", ends: 30 * time.Second},
@@ -101,14 +101,14 @@ func TestWaits(t *testing.T) {
 	}
 }
 
-// closed reports whether a pipe's other end is closed. Nothing more can be written to it.
+// closed reports whether a pipe's other end is closed. The pipe cannot be written to afterwards.
 func closed(c net.Conn) bool {
 	_ = c.SetWriteDeadline(time.Unix(1, 0))
 	_, err := c.Write(nil)
 	return errors.Is(err, io.ErrClosedPipe)
 }
 
-// TestSlowUpload: an upload that moves is taken, however long that takes.
+// TestSlowUpload: an upload that keeps moving succeeds, however long it takes.
 func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		images, err := firmware.OpenRepository(t.TempDir(), memory.New(), firmware.RepositoryConfig{})
