@@ -32,8 +32,8 @@ func (w *world) elsewhere() *bucket {
 }
 
 // TestUpdateFromBucket delivers an image from a bucket in each way: while the bucket works, after
-// it was away for some minutes, when it hangs, and when its bytes are wrong. The journal says whose
-// fault that is.
+// an outage of some minutes, while it hangs, and with wrong bytes. The journal says whose fault
+// that is.
 func TestUpdateFromBucket(t *testing.T) {
 	away := errors.New("the bucket is away")
 	hung := make(chan struct{})
@@ -90,8 +90,8 @@ func TestUpdateFromBucket(t *testing.T) {
 	}
 }
 
-// TestBucketHangsOthersGo has many updates wait for an image that never comes: one of another image
-// goes on, and it is the server that the others wait for.
+// TestBucketHangsOthersGo has many updates wait for an image that never comes. An update of another
+// image goes on, and the others report that they wait for the server.
 func TestBucketHangsOthersGo(t *testing.T) {
 	hung := make(chan struct{})
 	inWorld(t, firmware.ManagerConfig{Parallel: 4}, func(w *world) {
@@ -131,8 +131,8 @@ func TestBucketHangsOthersGo(t *testing.T) {
 	})
 }
 
-// TestDownloadWhileCopied downloads an image that is still on its way from the bucket: by HTTP its
-// first bytes are there at once, by CoAP nothing is until all is.
+// TestDownloadWhileCopied downloads an image while it is being copied from the bucket: by HTTP the
+// download begins with its first bytes, by CoAP only once all are there.
 func TestDownloadWhileCopied(t *testing.T) {
 	serve := firmware.DeliveryConfig{BaseURLs: bases(map[fsm.Protocol]string{fsm.ProtocolHTTP: "http://fw.example.com/fw/"})}
 	inWorldThatServes(t, serve, firmware.ManagerConfig{}, func(w *world) {
@@ -178,7 +178,7 @@ func TestDownloadWhileCopied(t *testing.T) {
 	})
 }
 
-// A piped response goes into a pipe.
+// piped is a response writer that writes into a pipe.
 type piped struct {
 	*httptest.ResponseRecorder
 	to io.Writer

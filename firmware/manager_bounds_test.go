@@ -44,7 +44,7 @@ func servingManager(t *testing.T, cfg DeliveryConfig) *Manager {
 	return m
 }
 
-// TestManagerDefaults: what is not set is what the documentation says.
+// TestManagerDefaults: the defaults are those of the documentation.
 func TestManagerDefaults(t *testing.T) {
 	for given, want := range map[[2]int][2]int{{}: {1024, 16_384}, {1, 1}: {1, 1}} {
 		m := idleManager(t, ManagerConfig{Parallel: given[0], Silent: given[1]})
@@ -68,8 +68,8 @@ func TestManagerDefaults(t *testing.T) {
 	require.Equal(t, set, d.cfg)
 }
 
-// TestProtocols lists by what protocols packages are served to a device: what costs it least comes
-// first.
+// TestProtocols lists the protocols by which packages are served to a device: the cheapest for the
+// device comes first.
 func TestProtocols(t *testing.T) {
 	all := []fsm.Protocol{
 		fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
@@ -120,7 +120,7 @@ func TestTokensKept(t *testing.T) {
 	require.Empty(t, withURI(nil, packageURI{}))
 }
 
-// TestFill: of an answer only what was asked for is taken, and what it says is bounded.
+// TestFill: fill takes only the values that the read asked for, and bounds them.
 func TestFill(t *testing.T) {
 	const all = fsm.ReadState | fsm.ReadResult | fsm.ReadVersion | fsm.ReadProtocols | fsm.ReadDelivery | fsm.ReadMaxDefer | fsm.ReadAuto
 	entry := func(path lwm2m.Path, v lwm2m.Value) []lwm2m.Entry { return []lwm2m.Entry{{Path: path, Value: v}} }
@@ -169,7 +169,7 @@ func TestFill(t *testing.T) {
 	}
 }
 
-// TestRefuse: an answer that cannot be understood is one all the same.
+// TestRefuse: an answer that cannot be understood counts as an answer.
 func TestRefuse(t *testing.T) {
 	for _, res := range append(slices.Clone(resources), versionResource) {
 		var r fsm.Reading
@@ -197,8 +197,8 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
-// TestVerdict sorts the ends of requests: what the device said, that it said nothing, and what this
-// server is to blame for.
+// TestVerdict tells the ends of requests apart: an answer of the device, no answer, and a fault of
+// this server.
 func TestVerdict(t *testing.T) {
 	for _, tc := range []struct {
 		err  error
@@ -218,8 +218,8 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestInboxKinds: of some kinds one observation says as much as two, and the later one stays, but
-// for one that somebody waits for. All others count each.
+// TestInboxKinds: of some kinds, a later observation replaces an earlier one, unless a caller waits
+// for it. Of all other kinds each one stays.
 func TestInboxKinds(t *testing.T) {
 	merged := []fsm.ObservationKind{fsm.ObserveHint, fsm.ObserveTimer, fsm.ObserveProgress, fsm.ObserveConnectionFailed, fsm.ObserveObjectChanged}
 	for kind := fsm.ObservationKind(1); kind <= fsm.ObservePackageFetched || kind <= fsm.ObserveRelease; kind++ {
@@ -250,8 +250,8 @@ func TestInboxKinds(t *testing.T) {
 	require.Equal(t, fsm.ObserveResumed, b.next().Kind)
 }
 
-// TestInsist: the store is called again after 100 ms, 200 ms and so on up to 30 s, until it has an
-// answer, and each call may take 30 s.
+// TestInsist: the store is called again after 100 ms, 200 ms and so on up to 30 s, until it
+// answers; each call may take 30 s.
 func TestInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []error
@@ -291,8 +291,8 @@ func TestInsist(t *testing.T) {
 	})
 }
 
-// TestConflictPauses: with each conflict the update is left to the other process for longer, from
-// half a second on and up to 128 s; after a quiet hour it begins again.
+// TestConflictPauses: with each conflict the pause grows, from half a second up to 128 s; after a
+// quiet hour it starts again.
 func TestConflictPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c conflicts
@@ -311,7 +311,7 @@ func TestConflictPauses(t *testing.T) {
 	})
 }
 
-// TestPlaces: doubtful actions have a quarter of the places, actions with silent devices none.
+// TestPlaces: doubtful actions have a quarter of the places; actions with silent devices take none.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlaces(8, 2)

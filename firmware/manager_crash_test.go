@@ -72,7 +72,7 @@ func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want f
 			w.start(w.db)
 		case <-ended:
 		}
-		if err != nil { // the operator asks again, not knowing whether the first request was heard
+		if err != nil { // the operator asks again, and does not know whether the first request arrived
 			if u, err = w.mgr.Start(w.ctx, w.request()); err != nil {
 				id := activeID(err)
 				require.NotEmpty(t, id, "%v", err)
@@ -91,7 +91,7 @@ func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want f
 	return points
 }
 
-// waitQuietly closes ended when an update has ended, if that happens before the world does.
+// waitQuietly closes ended when the update has ended, unless the world ends first.
 func waitQuietly(ctx context.Context, mgr *firmware.Manager, id string, ended chan struct{}) {
 	for e, err := range mgr.Events(ctx, 0) {
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// damagedStore shows a damaged record before those that are there, in each of its sequences.
+// damagedStore yields a damaged record at the start of each of its sequences.
 type damagedStore struct{ store.Store }
 
 func damagedFirst[T any](blank T, kind store.Kind, key string, seq iter.Seq2[T, error]) iter.Seq2[T, error] {
@@ -38,7 +38,7 @@ func (s damagedStore) Events(ctx context.Context, q store.EventQuery) iter.Seq2[
 	return damagedFirst(store.Event{Seq: q.After}, store.KindEvent, "0", s.Store.Events(ctx, q))
 }
 
-// TestDamagedRecords takes up an update, and reads a device, beside records that cannot be read.
+// TestDamagedRecords resumes an update, and reads a device, although some records cannot be read.
 func TestDamagedRecords(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{Inventory: true}, func(w *world) {
 		u, err := w.mgr.Start(w.ctx, w.request())

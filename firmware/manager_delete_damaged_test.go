@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/store/bolt"
 )
 
-// TestRemoveDamaged has the record of an update that is driven become unreadable.
+// TestRemoveDamaged makes the record of a running update unreadable.
 func TestRemoveDamaged(t *testing.T) {
 	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true})
 	require.NoError(t, err)

@@ -82,7 +82,7 @@ func (k *keyed) start(psk, dir string) {
 }
 
 // registers runs a device for a minute, with its key or without, and reports whether it was
-// registered. Then it vanishes, or goes in order.
+// registered. At the end the device de-registers or simply vanishes.
 func (k *keyed) registers(secured, deregisters bool) bool {
 	server, key := "coap://"+serverAddress, []byte(nil)
 	if secured {
@@ -109,8 +109,8 @@ func (k *keyed) registers(secured, deregisters bool) bool {
 	return err == nil
 }
 
-// TestSecuredOutlivesAll has a device that used its key once be impersonated without one, after
-// whatever has happened: nobody is let in until an operator deletes it.
+// TestSecuredOutlivesAll impersonates, without a key, a device that has used its key once. Whatever
+// has happened before, the server refuses it until an operator deletes the device.
 func TestSecuredOutlivesAll(t *testing.T) {
 	for name, happens := range map[string]func(k *keyed, file *bbolt.DB){
 		"nothing":   func(k *keyed, _ *bbolt.DB) {},
@@ -165,8 +165,8 @@ func TestSecuredOutlivesAll(t *testing.T) {
 	}
 }
 
-// TestDeleteDevice is refused while an update is active, by the manager and by the store, and
-// forgets what was read.
+// TestDeleteDevice: manager and store refuse to delete a device with an active update; otherwise
+// the manager forgets what it read.
 func TestDeleteDevice(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: oldFW})
@@ -197,8 +197,8 @@ func TestDeleteDevice(t *testing.T) {
 	})
 }
 
-// TestDeleteDeviceOfAnotherStore has a server that keeps no registrations: what the manager knows
-// is forgotten all the same.
+// TestDeleteDeviceOfAnotherStore has a server without a registration store: the manager forgets the
+// device nevertheless.
 func TestDeleteDeviceOfAnotherStore(t *testing.T) {
 	db := memory.New()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})

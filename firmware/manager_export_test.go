@@ -1,13 +1,13 @@
 package firmware
 
-// Runs returns how many updates m drives, for tests that a test of another package makes.
+// Runs returns how many updates m runs, for tests in another package.
 func (m *Manager) Runs() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return max(len(m.runs), len(m.byEndpoint))
 }
 
-// Awaited returns for how many updates callers of Wait wait.
+// Awaited returns how many updates callers of Wait wait for.
 func (m *Manager) Awaited() int {
 	m.waiters.mu.Lock()
 	defer m.waiters.mu.Unlock()

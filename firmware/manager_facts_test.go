@@ -10,7 +10,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// TestFacts reads devices that tell much, little and nothing: what is not known stays so.
+// TestFacts reads devices that report much, little and nothing: what they do not report stays
+// unknown.
 func TestFacts(t *testing.T) {
 	facts, ok := firmwareFacts(fsm.Reading{
 		State:  fsm.Field[fsm.State]{Code: fsm.CodeNotFound},

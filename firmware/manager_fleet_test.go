@@ -20,8 +20,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestFollowers lets a thousand follow the events of an update. Each sees all lines, once and in
-// order, and the store is not asked a thousand times for each.
+// TestFollowers has a thousand readers follow the events of an update. Each sees all lines, once
+// and in order, and the store is not read a thousand times for each line.
 func TestFollowers(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var queries atomic.Int64
@@ -75,7 +75,7 @@ func TestFollowers(t *testing.T) {
 			return seqs
 		}
 		late := from(0)
-		for first := range seen { // they left at the first line with an outcome
+		for first := range seen { // each stops at the first line with an outcome
 			require.True(t, strings.HasPrefix(fmt.Sprint(late), strings.TrimSuffix(first, "]")), "%s, later %d", first, late)
 		}
 		require.Equal(t, late[3:], from(late[2]), "one who goes on")
@@ -86,9 +86,9 @@ func TestFollowers(t *testing.T) {
 	})
 }
 
-// TestPushesDoNotHoldBackReads pushes to a device on a slow line. One request at a time and one
-// push at a time are allowed: a device that pulls is updated meanwhile, another push waits longer
-// than a push may stand still, and does not time out.
+// TestPushesDoNotHoldBackReads pushes to a device on a slow line, with a limit of one request and
+// one push at a time. Meanwhile a device that pulls is updated, and another push waits for longer
+// than a push may stand still, without timing out.
 func TestPushesDoNotHoldBackReads(t *testing.T) {
 	cfg := firmware.ManagerConfig{Parallel: 1, Limits: fsm.Limits{Transferring: time.Minute}}
 	inWorld(t, cfg, func(w *world) {
@@ -123,7 +123,7 @@ func TestPushesDoNotHoldBackReads(t *testing.T) {
 	})
 }
 
-// TestInventory has a fleet register at once: each device is read, few at a time.
+// TestInventory registers a fleet at once: each device is read, a few at a time.
 func TestInventory(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{Inventory: true, Parallel: 8}, func(w *world) {
 		const fleet = 100
@@ -141,7 +141,8 @@ func TestInventory(t *testing.T) {
 	})
 }
 
-// TestIdleUpdate bounds what an update costs that waits for its device: memory, and no goroutine.
+// TestIdleUpdate limits the cost of an update that waits for its device: some memory, and no
+// goroutine.
 func TestIdleUpdate(t *testing.T) {
 	const n = 5000
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -173,8 +174,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestInventoryCatchesUp has a device register while nobody takes the inventory, and starts a
-// manager that does.
+// TestInventoryCatchesUp registers a device while no inventory runs, and then starts a manager with
+// one.
 func TestInventoryCatchesUp(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: oldFW})
@@ -193,7 +194,7 @@ func TestInventoryCatchesUp(t *testing.T) {
 		w.openImages(w.db)
 		w.cfg.Inventory = true
 		w.start(w.db)
-		time.Sleep(5 * time.Second) // less than the device waits before it is heard of again
+		time.Sleep(5 * time.Second) // less than the time until the device sends something again
 		require.Equal(t, oldFW, known())
 	})
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// TestGrants follows the Package URIs of an update: the store knows each of them, by its hash only,
-// before the device does; they lead to the package until the update ends, also over a restart of
+// TestGrants follows the Package URIs of an update. The store knows each of them, only by its hash,
+// before the device does. They lead to the package until the update ends, also after a restart of
 // the server, and nowhere afterwards.
 func TestGrants(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {

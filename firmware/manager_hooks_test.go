@@ -18,8 +18,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestCallbacks has the functions of the configuration panic, and take ten seconds. Nothing gets
-// lost.
+// TestCallbacks makes the functions of the configuration panic, and take ten seconds. No update
+// suffers.
 func TestCallbacks(t *testing.T) {
 	for name, misbehave := range map[string]func(){
 		"panic": func() { panic("a bug of the program") },
@@ -85,8 +85,7 @@ func TestCallbacks(t *testing.T) {
 	}
 }
 
-// TestCallbacksCall has the functions of the configuration call the manager: they do not wait for
-// themselves.
+// TestCallbacksCall makes the functions of the configuration call the manager: no deadlock follows.
 func TestCallbacksCall(t *testing.T) {
 	var w *world
 	var ended atomic.Int64
@@ -118,7 +117,7 @@ func TestCallbacksCall(t *testing.T) {
 	})
 }
 
-// A hookLog is what hooks were called for, and misbehaves at one of the calls.
+// A hookLog records the calls of hooks, and misbehaves in one of them.
 type hookLog struct {
 	at        int // the call, from 1; 0 for none
 	misbehave func()
@@ -173,7 +172,7 @@ func (l *hookLog) hooks() firmware.Hooks {
 		ActionEnd: func(ctx context.Context, _ firmware.Update, kind fsm.ActionKind, _ error) {
 			l.call("ActionEnd", func() {
 				n, ok := ctx.Value(hookKey{}).(int64)
-				if !ok { // the ActionStart before panicked
+				if !ok { // the earlier ActionStart panicked
 					n = l.next
 				}
 				if l.open[n] != kind || kind == fsm.ActionNone {
@@ -185,7 +184,7 @@ func (l *hookLog) hooks() firmware.Hooks {
 	}
 }
 
-// state says what is wrong with the calls so far.
+// state describes the first error in the calls so far.
 func (l *hookLog) state() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -206,13 +205,13 @@ func (l *hookLog) count(name string) (n int) {
 	return n
 }
 
-// TestHooksPair has one call of the hooks misbehave, each in turn, or ends the update or Run there.
-// Each ActionStart has one ActionEnd all the same, in its turn.
+// TestHooksPair lets each call of the hooks misbehave in turn, or ends the update or Run there.
+// Nevertheless each ActionStart has one ActionEnd, in order.
 func TestHooksPair(t *testing.T) {
 	const (
 		ends   = iota // the update, with success
 		cancel        // the update
-		stop          // Run, and begin again
+		stop          // Run, and start it again
 	)
 	run := func(t *testing.T, at, what int, delivery fsm.DeliveryMethod, misbehave func()) int {
 		l := &hookLog{at: at, misbehave: misbehave, open: map[int64]fsm.ActionKind{}}
@@ -277,8 +276,8 @@ func TestHooksPair(t *testing.T) {
 	}
 }
 
-// TestHooksBlock: hooks that never return hold up no update, and Run for a limited time; what waits
-// for them is bounded.
+// TestHooksBlock: hooks that never return delay no update, and Run only for a limited time; the
+// queue behind them is bounded.
 func TestHooksBlock(t *testing.T) {
 	var began atomic.Int64
 	var gate chan struct{}

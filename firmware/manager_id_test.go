@@ -14,7 +14,7 @@ func TestIDsRise(t *testing.T) {
 	for i := range 10_000 {
 		at := now
 		if i%100 == 0 {
-			at = now.Add(time.Duration(i-5000) * time.Millisecond) // a clock that is set back does not undo the order
+			at = now.Add(time.Duration(i-5000) * time.Millisecond) // a clock that is set back does not change the order
 		}
 		id := newID(at)
 		require.Greater(t, id, last)

@@ -9,8 +9,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestInbox fills an inbox that nobody empties, with what devices and networks do in hours: it
-// stays short, keeps of each kind the last one, and what it keeps stays in order.
+// TestInbox fills an inbox, which is never emptied, with hours of observations: it stays short,
+// keeps the last one of each kind, and keeps the order.
 func TestInbox(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
@@ -19,7 +19,7 @@ func TestInbox(t *testing.T) {
 		for n := range 500 {
 			kind := fsm.ObservationKind(1 + random.IntN(int(fsm.ObserveCancel)))
 			if n > 50 && (kind == fsm.ObserveCancel || kind == fsm.ObserveRegistered) {
-				continue // such come once, long before the rest
+				continue // these come once, long before the rest
 			}
 			b.add(item{Observation: fsm.Observation{Kind: kind, Action: uint32(n)}})
 			last[kind] = uint32(n)

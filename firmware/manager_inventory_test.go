@@ -6,10 +6,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestUnread has two devices register again and again while nobody reads them.
+// TestUnread registers two devices again and again while no worker reads them.
 func TestUnread(t *testing.T) {
 	m := &Manager{cfg: ManagerConfig{Parallel: 1}}
-	m.unread.reading = 1 // another one is being read
+	m.unread.reading = 1 // one read is in progress
 	for range 100 {
 		m.readSoon("a")
 		m.readSoon("b")

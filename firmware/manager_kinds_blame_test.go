@@ -29,7 +29,7 @@ func (w *world) imageFile() string {
 	return found
 }
 
-// damages are what can become of an image's file.
+// damages are the ways to damage an image's file.
 var damages = map[string]func(file string) error{
 	"truncated": func(file string) error { return os.Truncate(file, 2048) },
 	"emptied":   func(file string) error { return os.Truncate(file, 0) },
@@ -43,18 +43,18 @@ var damages = map[string]func(file string) error{
 		if _, err = f.WriteAt([]byte("damage"), 3000); err != nil {
 			return err
 		}
-		return os.Chtimes(file, time.Time{}, time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)) // not of the same tick of the clock
+		return os.Chtimes(file, time.Time{}, time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)) // another tick of the clock than the original
 	},
 }
 
-// TestImageDamaged damages an image before and in the middle of its delivery. What is said to be
-// wrong is the image, and not the connection.
+// TestImageDamaged damages an image before and in the middle of its delivery. The journal blames
+// the image, not the connection.
 func TestImageDamaged(t *testing.T) {
 	for name, damage := range damages {
 		for _, way := range []string{"push", "coap", "http"} {
 			for _, when := range []string{"before", "before, in another process", "in the middle"} {
 				if when == "in the middle" && (name == "deleted" || name == "changed") {
-					continue // who has a file open goes on with it; that bytes are others only the device can tell
+					continue // an open file stays readable, and only the device can notice changed bytes
 				}
 				t.Run(way+" "+name+" "+when, func(t *testing.T) {
 					t.Parallel()
@@ -101,7 +101,7 @@ func TestImageDamaged(t *testing.T) {
 	}
 }
 
-// TestSecrets looks that no secret of a Package URI is in a journal or a log.
+// TestSecrets checks that no secret of a Package URI is in a journal or a log.
 func TestSecrets(t *testing.T) {
 	var logged strings.Builder
 	serve := firmware.DeliveryConfig{BaseURLs: bases(map[fsm.Protocol]string{fsm.ProtocolHTTP: "http://203.0.113.1/fw"})}

@@ -21,8 +21,8 @@ func replaces(call storetest.Call) bool {
 	return len(call.Changes) > 0 && is[store.ReplaceUpdate](call.Changes[0])
 }
 
-// TestCancelInConflict cancels updates of a store that says, at random and in vain, that somebody
-// else has changed the record.
+// TestCancelInConflict cancels updates in a store that reports random conflicts, although no other
+// process has changed the record.
 func TestCancelInConflict(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run("", func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestCancelInConflict(t *testing.T) {
 				if seed%2 == 0 {
 					w.restart(conflict, nil)
 				} else {
-					w.restart(nil, conflict) // although it took place
+					w.restart(nil, conflict) // the store reports a conflict although it made the change
 				}
 				tap := w.tap()
 				w.device(good())
@@ -68,8 +68,8 @@ func TestCancelInConflict(t *testing.T) {
 	}
 }
 
-// TestCancelAtOnce gives several orders at the same moment to two managers of one store. What each
-// is told is what has come of it.
+// TestCancelAtOnce gives several orders at the same moment to two managers of one store. Each order
+// returns its true result.
 func TestCancelAtOnce(t *testing.T) {
 	for _, driven := range []bool{true, false} {
 		for range 20 {
@@ -98,7 +98,7 @@ func TestCancelAtOnce(t *testing.T) {
 				if held == nil {
 					require.Contains(t, w.journal(u.ID), "held")
 				}
-				_, err = w.mgr.Release(w.ctx, u.ID, "op") // by now at the latest it hears of it
+				_, err = w.mgr.Release(w.ctx, u.ID, "op") // now, at the latest, this manager knows of the end
 				require.ErrorIs(t, err, firmware.ErrEnded)
 				time.Sleep(time.Minute)
 				require.Zero(t, w.mgr.Runs())
@@ -107,8 +107,8 @@ func TestCancelAtOnce(t *testing.T) {
 	}
 }
 
-// TestCancelAndStep cancels by a manager that does not drive, at the moment of a step of the one
-// that does.
+// TestCancelAndStep cancels through a manager that does not run the update, at the moment when the
+// other one makes a step.
 func TestCancelAndStep(t *testing.T) {
 	for n := range 40 {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -120,7 +120,7 @@ func TestCancelAndStep(t *testing.T) {
 			var id atomic.Value
 			interfere := func(_ context.Context, call storetest.Call) error {
 				if replaces(call) && commits.Add(1) == int64(n) {
-					// The other one reads and writes the record before this step does.
+					// The other manager reads and writes the record before this step does.
 					at.Store(time.Now().UnixNano())
 					_, err := second.Cancel(w.ctx, id.Load().(string))
 					ended <- err
@@ -180,7 +180,7 @@ func TestCancelWhileStoreFails(t *testing.T) {
 					require.Equal(t, fsm.OutcomeCancelled, u.Machine.Outcome)
 					require.Less(t, time.Since(began), 3*time.Minute)
 				}
-				time.Sleep(3 * time.Minute) // the order stands, whether somebody waits for it or not
+				time.Sleep(3 * time.Minute) // the order stands, even if its caller has gone
 				stored, err := w.db.Update(w.ctx, u.ID)
 				require.NoError(t, err)
 				require.Equal(t, fsm.OutcomeCancelled, stored.Machine.Outcome)

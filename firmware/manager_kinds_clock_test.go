@@ -24,7 +24,7 @@ func (w *world) risesOnly() {
 }
 
 // TestDowntime leaves an update without a server for three days, in each phase that lasts. No limit
-// strikes, and the deadline loses ten minutes at most for each time.
+// ends it, and each downtime costs the deadline ten minutes at most.
 func TestDowntime(t *testing.T) {
 	slow := good()
 	slow.PullTime, slow.Install.Time = time.Hour, 30*time.Minute
@@ -57,7 +57,7 @@ func TestDowntime(t *testing.T) {
 					u, err = w.mgr.Get(w.ctx, u.ID)
 					require.NoError(t, err)
 					if !u.Active() && u.Machine.Outcome == fsm.OutcomeSucceeded {
-						break // the device was quick to come back
+						break // the device came back sooner
 					}
 					require.True(t, u.Active(), w.journal(u.ID))
 					lost := down - u.Machine.Deadline.Sub(deadline)
@@ -75,9 +75,9 @@ func TestDowntime(t *testing.T) {
 	}
 }
 
-// TestSetBack starts a server on what was stored at times that have yet to come, as after the wall
-// clock was set back by days: updates that were active, updates that are made now and orders have
-// times that only rise, and limits strike in time.
+// TestSetBack starts a server on a store with times in the future, as after the wall clock was set
+// back by days. The times of active updates, new updates and orders only rise, and limits end
+// updates in time.
 func TestSetBack(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{Limits: fsm.Limits{Transferring: time.Hour}}, func(w *world) {
 		w.stop()
@@ -113,8 +113,7 @@ func TestSetBack(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, d.Online)
 
-		// One that stands still ends when its time is over, by the clock that goes on and not by
-		// that of the wall.
+		// An update that stands still ends by the clock that goes on, not by the wall clock.
 		device.off()
 		w.puppet(&puppet{})
 		stuck := w.begin(w.request())
@@ -124,7 +123,7 @@ func TestSetBack(t *testing.T) {
 	})
 }
 
-// TestNotDrivenSetBack gives orders on such a store while no Run runs.
+// TestNotDrivenSetBack gives orders with such a store while no Run runs.
 func TestNotDrivenSetBack(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		u := w.begin(w.request())
@@ -151,7 +150,7 @@ func TestNotDrivenSetBack(t *testing.T) {
 }
 
 // TestNeverReturns executes on a device in queue mode that never comes back, and on one that merely
-// sleeps: the first is given up after its lifetime and the limit of a restart.
+// sleeps. The server gives the first one up after its lifetime plus the limit of a restart.
 func TestNeverReturns(t *testing.T) {
 	t.Run("gone", func(t *testing.T) {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {

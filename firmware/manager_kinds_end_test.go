@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// loses has Execute get lost on its way to the device, from now on.
+// loses makes the network lose every Execute to the device from now on.
 func (w *world) loses() {
 	w.net.SetLink(serverHost, deviceHost, simnet.Conditions{Delay: 20 * time.Millisecond, Drop: func(p simnet.Packet) bool {
 		method, path := requestOf(p)
@@ -21,7 +21,7 @@ func (w *world) loses() {
 	}})
 }
 
-// TestMayStill cancels in each phase. What is said to be possible afterwards is.
+// TestMayStill cancels in each phase. What MayStill says can happen does happen.
 func TestMayStill(t *testing.T) {
 	slow := good()
 	slow.PullTime, slow.Install.Time, slow.Install.BootTime = time.Hour, 10*time.Minute, 10*time.Minute
@@ -36,7 +36,7 @@ func TestMayStill(t *testing.T) {
 		cut       bool
 		wait      time.Duration
 		phase     fsm.Phase
-		may, then fsm.MayStill // at once, and after the farewell
+		may, then fsm.MayStill // at once, and after ActionCancel
 	}{
 		"waiting":      {phase: fsm.PhaseWaiting, may: fsm.MayStillNone, then: fsm.MayStillNone},
 		"transferring": {script: &slow, phase: fsm.PhaseTransferring, may: fsm.MayStillNone, then: fsm.MayStillNone},
@@ -45,7 +45,7 @@ func TestMayStill(t *testing.T) {
 		"transferred": {script: &quick, held: true, phase: fsm.PhaseTransferred, may: fsm.MayStillNone, then: fsm.MayStillNone},
 		"transferred, unreachable": {script: &quick, held: true, phase: fsm.PhaseTransferred, cut: true,
 			may: fsm.MayStillNone, then: fsm.MayStillNone},
-		// The Execute that is lost may yet come.
+		// The lost Execute may still arrive.
 		"executing": {script: &quick, lost: true, phase: fsm.PhaseExecuting, wait: 5 * time.Second,
 			may: fsm.MayStillUnknown, then: fsm.MayStillUnknown},
 		"executing, unreachable": {script: &quick, lost: true, cut: true, phase: fsm.PhaseExecuting, wait: 5 * time.Second,
@@ -92,8 +92,8 @@ func TestMayStill(t *testing.T) {
 	}
 }
 
-// TestNoExecuteIsSentAfterTheEnd ends updates, by the clock and by orders, while Execute is sent
-// again and again to a device that does not answer. When the end is durable no more of them leave.
+// TestNoExecuteIsSentAfterTheEnd ends updates, by limits and by orders, while Execute is
+// retransmitted to a device that does not answer. Once the end is durable, no Execute goes out.
 func TestNoExecuteIsSentAfterTheEnd(t *testing.T) {
 	for name, end := range map[string]func(w *world, id string){
 		"cancel": func(w *world, id string) {

@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// deaf makes a device one that is answered, and can register, but that no request reaches.
+// deaf makes a device deaf: it can register and gets answers, but no request reaches it.
 func (w *world) deaf(host string) {
 	w.net.SetLink(serverHost, netip.MustParseAddr(host), simnet.Conditions{Delay: 20 * time.Millisecond, Drop: func(p simnet.Packet) bool {
 		method, _ := requestOf(p)
@@ -22,8 +22,8 @@ func (w *world) deaf(host string) {
 	}})
 }
 
-// TestInventoryAmongSilent has devices register of which a third never answers: the others are
-// known soon.
+// TestInventoryAmongSilent registers devices of which a third never answers: the others are read
+// soon.
 func TestInventoryAmongSilent(t *testing.T) {
 	for name, silent := range map[string]func(i int) bool{
 		"mixed": func(i int) bool { return i%3 == 0 }, "first": func(i int) bool { return i < 100 },

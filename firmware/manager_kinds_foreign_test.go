@@ -24,8 +24,9 @@ func good() firmwaretest.Script {
 	}
 }
 
-// TestForeignKept meets clients that hold a package of somebody else's and cannot be reset. That
-// package is never executed; the right one is, once it is proven to have taken the place.
+// TestForeignKept has clients that hold another server's package and cannot be reset. The server
+// never executes that package. It executes the right one once it is proven to have replaced the
+// other.
 func TestForeignKept(t *testing.T) {
 	fromHere := func(w *world) func(context.Context, string) fsm.Result { return w.fetches("10.0.1.1") }
 	late := func(w *world) func(context.Context, string) fsm.Result {
@@ -38,7 +39,7 @@ func TestForeignKept(t *testing.T) {
 	for name, test := range map[string]struct {
 		foreign firmwaretest.Foreign
 		pull    func(*world) func(context.Context, string) fsm.Result
-		served  time.Duration // when the program says so; 0: never
+		served  time.Duration // when the program calls Served; 0: never
 		reason  fsm.Reason
 	}{
 		"4.00":               {foreign: firmwaretest.Foreign{}, reason: fsm.ReasonCannotProve},
@@ -90,8 +91,8 @@ func TestForeignKept(t *testing.T) {
 	}
 }
 
-// TestForeignDropped meets clients that hold a package of somebody else's, whatever it is called,
-// and can be reset.
+// TestForeignDropped has clients that hold another server's package, whatever its version, and can
+// be reset.
 func TestForeignDropped(t *testing.T) {
 	for name, script := range map[string]firmwaretest.Script{
 		"pull": {Delivery: fsm.PullOnly}, "push": {Delivery: fsm.PushOnly}, "both": {Delivery: fsm.PushAndPull},
@@ -125,7 +126,8 @@ func TestForeignDropped(t *testing.T) {
 	}
 }
 
-// TestForeignForced has a device hold a package of the target's version, and run that version too.
+// TestForeignForced has a device that holds a package with the target's version, and runs that
+// version too.
 func TestForeignForced(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -148,8 +150,8 @@ func TestForeignForced(t *testing.T) {
 	}
 }
 
-// TestForeignMeanwhile has another server's transfer end in State Downloaded after what we sent was
-// refused.
+// TestForeignMeanwhile: the device refuses our package, and another server's transfer then ends in
+// State Downloaded.
 func TestForeignMeanwhile(t *testing.T) {
 	for _, profile := range []string{"", "fixed-host", "push", "pull"} {
 		for _, code := range []lwm2m.ResponseCode{lwm2m.CodeBadRequest, lwm2m.CodeMethodNotAllowed, lwm2m.CodeInternal, lwm2m.CodeUnavailable} {
@@ -161,7 +163,7 @@ func TestForeignMeanwhile(t *testing.T) {
 						p.answer = func(asked string) error {
 							switch asked {
 							case "uri", "push":
-								// The other server's begins just now, and ends soon.
+								// The other server's transfer begins just now, and ends soon.
 								time.AfterFunc(time.Second, func() { p.show(fsm.Downloading, fsm.ResultDefault) })
 								time.AfterFunc(5*time.Second, func() { p.show(fsm.Downloaded, fsm.ResultDefault) })
 								return &lwm2m.ResponseError{Code: code}

@@ -22,7 +22,7 @@ func (w *world) held() firmware.Request {
 	return r
 }
 
-// waits waits until an update waits for its hold, with its package on the device.
+// waits waits until an update is on hold, with its package on the device.
 func (w *world) waits(id string) firmware.Update {
 	w.t.Helper()
 	return w.until(id, "wait for the hold", func(u firmware.Update) bool {
@@ -30,7 +30,7 @@ func (w *world) waits(id string) firmware.Update {
 	})
 }
 
-// TestHolders holds an update twice over, and releases it.
+// TestHolders gives an update two holds, and releases them.
 func TestHolders(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		tap := w.tap()
@@ -68,7 +68,7 @@ func TestHolders(t *testing.T) {
 	})
 }
 
-// TestTooManyHolds holds an update more often than it can be held, and in ways that are nonsense.
+// TestTooManyHolds gives an update too many holds, and invalid ones.
 func TestTooManyHolds(t *testing.T) {
 	for _, running := range []bool{true, false} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -106,8 +106,8 @@ func TestTooManyHolds(t *testing.T) {
 	}
 }
 
-// TestHoldAtAnyTime holds an update at random moments of its life. After Hold has returned no
-// Execute leaves that the journal does not say was sent before.
+// TestHoldAtAnyTime holds an update at random moments of its life. After Hold has returned, no
+// Execute goes out, unless the journal says that it was sent before.
 func TestHoldAtAnyTime(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run("", func(t *testing.T) {
@@ -149,7 +149,7 @@ func TestHoldAtAnyTime(t *testing.T) {
 	}
 }
 
-// TestHeldForDays holds an update for longer than its deadline, over restarts of the server.
+// TestHeldForDays holds an update for longer than its deadline, across restarts of the server.
 func TestHeldForDays(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		device := w.device(good())
@@ -176,7 +176,7 @@ func TestHeldForDays(t *testing.T) {
 	})
 }
 
-// TestLostOnHold has a device lose its package, and its power, while its update is held: that costs
+// TestLostOnHold: a device loses its package, and its power, while its update is held. That costs
 // no attempt.
 func TestLostOnHold(t *testing.T) {
 	for _, method := range []fsm.DeliveryMethod{fsm.PullOnly, fsm.PushOnly} {
@@ -201,7 +201,8 @@ func TestLostOnHold(t *testing.T) {
 	}
 }
 
-// TestHeldAsleep holds an update of a device in queue mode that sleeps meanwhile, and cancels one.
+// TestHeldAsleep holds an update while its device sleeps in queue mode, and then releases or
+// cancels it.
 func TestHeldAsleep(t *testing.T) {
 	for _, cancelled := range []bool{false, true} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {

@@ -16,8 +16,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// numbered is a device's socket that gives its notifications other numbers: what number returns, or
-// none if that is negative.
+// numbered is a device's socket that changes the Observe numbers of its notifications: to what
+// number returns, or to none if that is negative.
 type numbered struct {
 	net.PacketConn
 	number func() int
@@ -40,8 +40,8 @@ func (c numbered) WriteTo(b []byte, to net.Addr) (int, error) {
 	return len(b), err
 }
 
-// TestObserveNumbers updates devices whose notifications have numbers that are constant, fall, or
-// are absent: they say no more than that it is time to look.
+// TestObserveNumbers updates devices whose notifications have constant, falling or no numbers: the
+// manager takes each notification only as a hint to read.
 func TestObserveNumbers(t *testing.T) {
 	falling := 60_000
 	for name, number := range map[string]func() int{

@@ -14,8 +14,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// TestNoObject updates devices without an Object 5 that could be used. That ends soon, with its
-// reason, and before anything is written.
+// TestNoObject updates devices without a usable Object 5. The update ends soon, with its reason,
+// before anything is written.
 func TestNoObject(t *testing.T) {
 	says := func(v lwm2m.Value) firmwaretest.Habits {
 		return firmwaretest.Habits{Nonsense: firmwaretest.Nonsense{Values: map[lwm2m.Path]lwm2m.Value{lwm2m.NewPath(5, 0, 3): v}}}
@@ -76,7 +76,7 @@ func TestNoObject(t *testing.T) {
 	}
 }
 
-// TestNoObjectNeeded has a device without Object 5 run the target already.
+// TestNoObjectNeeded has a device without Object 5 that already runs the target.
 func TestNoObjectNeeded(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: newFW, Habits: firmwaretest.Habits{Listing: firmwaretest.ListsNothing}})
@@ -84,7 +84,7 @@ func TestNoObjectNeeded(t *testing.T) {
 	})
 }
 
-// TestObjectAppears has Object 5 come a moment late, as clients make it after they have registered.
+// TestObjectAppears creates Object 5 a moment after the registration, as some clients do.
 func TestObjectAppears(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		script := good()
@@ -95,7 +95,7 @@ func TestObjectAppears(t *testing.T) {
 	})
 }
 
-// TestObjectListed has the registration say less than there is: that decides nothing.
+// TestObjectListed has a registration that lists less than there is: that decides nothing.
 func TestObjectListed(t *testing.T) {
 	for _, listing := range []firmwaretest.Listing{firmwaretest.ListsNoInstance, firmwaretest.ListsResources} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -107,7 +107,7 @@ func TestObjectListed(t *testing.T) {
 	}
 }
 
-// TestLosesObject installs firmware that has no Object 5: the version decides, or the limit.
+// TestLosesObject installs firmware without Object 5: the version decides, or the limit.
 func TestLosesObject(t *testing.T) {
 	for version, want := range map[string]fsm.Outcome{
 		newFW: fsm.OutcomeSucceeded, oldFW: fsm.OutcomeRolledBack, "0.9.9": fsm.OutcomeTimedOut, newFW + "\x00": fsm.OutcomeSucceeded,
@@ -133,7 +133,7 @@ func TestLosesObject(t *testing.T) {
 	}
 }
 
-// TestOddVersions has 3/0/3 say odd things all the time.
+// TestOddVersions has a device whose 3/0/3 always holds odd values.
 func TestOddVersions(t *testing.T) {
 	type odd struct {
 		nonsense firmwaretest.Nonsense
@@ -185,7 +185,7 @@ func TestOddVersions(t *testing.T) {
 	}
 }
 
-// TestVersionPadded has a device pad what it says, before and after: blanks and NUL are no version.
+// TestVersionPadded has a device pad its version: blanks and NUL around it do not count.
 func TestVersionPadded(t *testing.T) {
 	for name, pad := range map[string]func(string) string{
 		"NUL":    func(s string) string { return s + "\x00" },

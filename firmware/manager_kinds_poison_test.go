@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// TestPoisonedRequests asks for nonsense. It is refused as such, nothing of it is stored, and what
-// is stored can be listed.
+// TestPoisonedRequests makes invalid requests. The manager refuses them and stores nothing of them,
+// and the store can still be listed.
 func TestPoisonedRequests(t *testing.T) {
 	year := 366 * 24 * time.Hour
 	requests := map[string]func(*firmware.Request){

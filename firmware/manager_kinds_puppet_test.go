@@ -15,12 +15,12 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// A puppet is a device whose Object 5 does nothing by itself: it shows what the test has it show,
-// and answers what the test says.
+// A puppet is a device whose Object 5 does nothing by itself: the test sets what it shows and how
+// it answers.
 type puppet struct {
 	answer func(asked string) error // to "uri", "reset", "push", "pushed", "execute" and "cancel"; nil: all are accepted
 	method fsm.DeliveryMethod
-	limit  uint32 // Size1 of its answers 4.13; 0: none
+	limit  uint32 // Size1 of its 4.13 answers; 0: none
 
 	mu      sync.Mutex
 	client  *lwm2m.Client
@@ -30,7 +30,7 @@ type puppet struct {
 	log     []string
 }
 
-// puppet starts a device that is moved by hand, until the function that is returned is called.
+// puppet starts a device that the test moves by hand, until the test calls end.
 func (w *world) puppet(p *puppet) (end func()) {
 	p.version = oldFW
 	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
@@ -48,7 +48,7 @@ func (w *world) puppet(p *puppet) (end func()) {
 	return cancel
 }
 
-// limited is a socket whose answers 4.13 say how much would be taken.
+// limited is a socket that adds Size1, the largest body accepted, to 4.13 answers.
 type limited struct {
 	net.PacketConn
 	limit uint32
@@ -66,7 +66,7 @@ func (l limited) WriteTo(b []byte, to net.Addr) (int, error) {
 	return l.PacketConn.WriteTo(b, to)
 }
 
-// show has the device show a State and a Result.
+// show sets the device's State and Result.
 func (p *puppet) show(state fsm.State, result fsm.Result) {
 	p.mu.Lock()
 	p.state, p.result = state, result
@@ -75,14 +75,14 @@ func (p *puppet) show(state fsm.State, result fsm.Result) {
 	p.client.Notify(lwm2m.NewPath(5, 0, 3))
 }
 
-// answers has the device answer otherwise from now on.
+// answers sets the function that answers from now on.
 func (p *puppet) answers(answer func(asked string) error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answer = answer
 }
 
-// asked counts what was asked of the device.
+// asked counts the requests of a kind that the device got.
 func (p *puppet) asked(what string) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -26,9 +26,9 @@ func (w *world) losesPush(after int) {
 	}})
 }
 
-// TestPushBreaks pushes over a link that loses everything after some blocks. Left to itself the
-// update goes another way: at once if nothing moved, after a second try if something did. One that
-// was told how stays with that.
+// TestPushBreaks pushes over a link that loses everything after some blocks. By default the update
+// then changes to another way: at once if no bytes moved, after a second try if some did. An update
+// whose request names a delivery keeps it.
 func TestPushBreaks(t *testing.T) {
 	for _, test := range []struct {
 		after    int
@@ -64,7 +64,7 @@ func TestPushBreaks(t *testing.T) {
 	}
 }
 
-// TestTooLarge has the device say how much it takes at most by push: that is final, for push.
+// TestTooLarge: the device names the largest push that it takes. The update never pushes again.
 func TestTooLarge(t *testing.T) {
 	for _, limit := range []uint32{100, 4999, 5000, 1 << 20} {
 		for _, method := range []fsm.DeliveryMethod{fsm.PushOnly, fsm.PushAndPull} {
@@ -117,8 +117,8 @@ func TestSmallBuffer(t *testing.T) {
 	}
 }
 
-// TestPushStalls pushes to a device that falls silent, and to one that asks to be asked later: the
-// journal and what is waited for say so soon.
+// TestPushStalls pushes to a device that falls silent, and to one that answers 5.03: the journal
+// and Wait report it soon.
 func TestPushStalls(t *testing.T) {
 	for name, habits := range map[string]firmwaretest.Habits{"silent": {}, "busy": {LocksInPush: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -131,8 +131,8 @@ func TestPushStalls(t *testing.T) {
 				if name == "silent" {
 					w.losesPush(2)
 				} else {
-					// The answer to the second block is lost: the device takes it for another one
-					// when it comes again.
+					// The answer to the second block is lost. When the block comes again, the
+					// device takes it for another one.
 					answers := 0
 					w.net.SetLink(deviceHost, serverHost, simnet.Conditions{Delay: 20 * time.Millisecond, Drop: func(p simnet.Packet) bool {
 						if len(p.Data) > 1 && p.Data[1] == 2<<5|31 {

@@ -14,8 +14,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// withoutCache is a device that takes the next block of a push and nothing else, and recognises no
-// duplicate.
+// withoutCache is a device that takes only the next block of a push, and recognises no duplicate.
 func (w *world) withoutCache(method fsm.DeliveryMethod) {
 	script := good()
 	script.Delivery, script.Habits.LocksInPush = method, true
@@ -24,8 +23,8 @@ func (w *world) withoutCache(method fsm.DeliveryMethod) {
 	time.Sleep(time.Second)
 }
 
-// losesContinue loses the device's answers to blocks of a push that lost says so of, by their
-// number.
+// losesContinue loses the device's answers to those blocks of a push for which lost, given their
+// number, returns true.
 func (w *world) losesContinue(lost func(n int) bool) {
 	n := 0
 	w.net.SetLink(deviceHost, serverHost, simnet.Conditions{Delay: 20 * time.Millisecond, Drop: func(p simnet.Packet) bool {
@@ -38,8 +37,7 @@ func (w *world) losesContinue(lost func(n int) bool) {
 }
 
 // TestProfileWithoutCache pushes 40 KB over a link that loses 5 %, to a device without a cache of
-// duplicates that the request says is one: a lost acknowledgement costs a retransmission, and not
-// the push.
+// duplicates, whose profile says so: a lost acknowledgement costs a retransmission, not the push.
 func TestProfileWithoutCache(t *testing.T) {
 	for seed := range uint64(5) {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -55,7 +53,7 @@ func TestProfileWithoutCache(t *testing.T) {
 			began := time.Now()
 			u := w.begin(r)
 			w.phase(u.ID, fsm.PhaseExecuting)
-			require.Less(t, time.Since(began), 90*time.Second, w.journal(u.ID)) // of which the push is less than 60
+			require.Less(t, time.Since(began), 90*time.Second, w.journal(u.ID)) // the push takes less than 60 s of that
 			u = w.wait(u.ID, time.Hour)
 			w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
 			require.Equal(t, "push", w.ways(u.ID), w.journal(u.ID))
@@ -63,9 +61,9 @@ func TestProfileWithoutCache(t *testing.T) {
 	}
 }
 
-// TestRepeatedBlockRefused loses an acknowledgement of a device without a cache of duplicates, of
-// which the request does not say so. Left to itself the update pulls then. One that is to push
-// pushes again, and says why it is so slow or comes to nothing.
+// TestRepeatedBlockRefused loses an acknowledgement of a device without a cache of duplicates,
+// whose profile does not say so. By default the update then pulls. An update that must push pushes
+// again, and says why it is so slow or fails.
 func TestRepeatedBlockRefused(t *testing.T) {
 	const says = "the acknowledgement of a block was lost, and the device refused the block when the server sent it again (5.03)"
 	once := func(n int) bool { return n == 3 }

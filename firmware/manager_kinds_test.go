@@ -25,14 +25,14 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// deviceHost is where the devices of [world.device] are.
+// deviceHost is the address of the devices of [world.device].
 var (
 	serverHost = netip.MustParseAddrPort(serverAddress).Addr()
 	deviceHost = netip.MustParseAddr("10.0.1.1")
 )
 
-// fetches returns a download that takes place: by CoAP, or by HTTP without a network in between. Of
-// a path the client knows the host itself.
+// fetches returns a real download: by CoAP, or by HTTP without a network in between. If the URI is
+// a path, the client itself knows the host.
 func (w *world) fetches(host string) func(context.Context, string) fsm.Result {
 	return func(ctx context.Context, uri string) fsm.Result {
 		if _, rest, ok := strings.Cut(uri, "coap://"); ok && rest != "" {
@@ -61,7 +61,7 @@ func (w *world) fetches(host string) func(context.Context, string) fsm.Result {
 	}
 }
 
-// A wiretap notes when the server sent requests to resources of devices.
+// A wiretap records when the server sent requests to resources of devices.
 type wiretap struct {
 	mu   sync.Mutex
 	sent map[string][]time.Time // by method and path, such as "POST /5/0/2"
@@ -69,7 +69,7 @@ type wiretap struct {
 
 var methods = map[byte]string{1: "GET", 2: "POST", 3: "PUT", 4: "DELETE", 5: "FETCH", 7: "iPATCH"}
 
-// requestOf returns the method and the path of a request of the server's; "" for other datagrams.
+// requestOf returns the method and the path of a server's request; "" for other datagrams.
 func requestOf(p simnet.Packet) (method, path string) {
 	if p.From.Addr() != serverHost || len(p.Data) < 4 || methods[p.Data[1]] == "" {
 		return "", ""
@@ -118,14 +118,14 @@ func (t *wiretap) times(name string) []time.Time {
 	return slices.Clone(t.sent[name])
 }
 
-// requests names the requests that were sent.
+// requests returns the names of the requests that were sent.
 func (t *wiretap) requests() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Collect(maps.Keys(t.sent))
 }
 
-// executes counts the datagrams that say Execute.
+// executes counts the datagrams with an Execute.
 func (t *wiretap) executes() int { return len(t.times("POST /5/0/2")) }
 
 // phase waits until an update is in a phase.
@@ -134,7 +134,7 @@ func (w *world) phase(id string, phase fsm.Phase) firmware.Update {
 	return w.until(id, "phase "+string(phase), func(u firmware.Update) bool { return u.Machine.Phase == phase })
 }
 
-// until waits until an active update is as it should be.
+// until waits until is reports true for an active update.
 func (w *world) until(id, what string, is func(firmware.Update) bool) firmware.Update {
 	w.t.Helper()
 	for n := range 6000 {
@@ -175,7 +175,7 @@ func (w *world) holds() string {
 	return d.Firmware.Holds
 }
 
-// unreachable cuts the device off, or joins it again.
+// unreachable cuts the device off the network, or connects it again.
 func (w *world) unreachable(cut bool) { w.net.Partition(serverHost, deviceHost, cut) }
 
 func TestWiretap(t *testing.T) {
@@ -188,7 +188,7 @@ func TestWiretap(t *testing.T) {
 	})
 }
 
-// A switched device can be switched off and on: it keeps what it has.
+// A switched device can be switched off and on, and keeps its state.
 type switched struct {
 	w      *world
 	config lwm2m.ClientConfig
@@ -226,17 +226,17 @@ func (s *switched) on() {
 	}
 }
 
-// exchange puts another device in its place, which has forgotten everything.
+// exchange replaces the device by another one, without its memory.
 func (s *switched) exchange() {
 	s.off()
 	s.device = firmwaretest.NewDevice(s.config, s.script)
 	s.on()
 }
 
-// sleeps makes a device one in queue mode.
+// sleeps puts a device into queue mode.
 func sleeps(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, 2*time.Hour }
 
-// damageOnce does something, once, when the second block of a package is on its way.
+// damageOnce calls damage once, when the second block of a package is on its way.
 func (w *world) damageOnce(done *atomic.Bool, damage func()) func(simnet.Packet) {
 	return func(p simnet.Packet) {
 		if p.From.Addr() == serverHost && len(p.Data) > 600 && done.CompareAndSwap(false, true) {

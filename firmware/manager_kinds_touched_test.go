@@ -18,8 +18,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// guardHolds looks, at each datagram that changes a Firmware Update object, that the store has no
-// claim of what the device holds. It returns how often it looked.
+// guardHolds checks, at each datagram that changes a Firmware Update object, that the store does
+// not say that the device holds a package. It returns the number of checks.
 func (w *world) guardHolds() *atomic.Int64 {
 	var looked atomic.Int64
 	w.net.Tap(func(p simnet.Packet) {
@@ -37,7 +37,7 @@ func (w *world) guardHolds() *atomic.Int64 {
 	return &looked
 }
 
-// touches are requests of the program's own that change a Firmware Update object.
+// touches are requests of the program itself that change a Firmware Update object.
 var touches = map[string]func(context.Context, *lwm2m.Server) error{
 	"empty URI": func(ctx context.Context, s *lwm2m.Server) error {
 		return s.WriteValue(ctx, endpoint, lwm2m.NewPath(5, 0, 1), lwm2m.String(""))
@@ -73,8 +73,8 @@ var touches = map[string]func(context.Context, *lwm2m.Server) error{
 }
 
 // TestTouched has the program itself change the Firmware Update object in the middle of an update.
-// What was proven before counts no more, whatever the device answers and shows: the package is
-// transferred again before it is executed.
+// Whatever the device answers and shows, earlier proofs no longer count: the server transfers the
+// package again before it executes it.
 func TestTouched(t *testing.T) {
 	for name, touch := range touches {
 		for _, when := range []fsm.State{fsm.Downloading, fsm.Downloaded} {
@@ -131,8 +131,8 @@ func TestTouched(t *testing.T) {
 	}
 }
 
-// TestHoldsForgotten shows what takes the stored fact back that a device holds a package: another
-// State, and another version.
+// TestHoldsForgotten shows which readings clear the stored fact that a device holds a package:
+// another State, and another version.
 func TestHoldsForgotten(t *testing.T) {
 	for name, change := range map[string]func(p *puppet){
 		"state": func(p *puppet) { p.show(fsm.Idle, fsm.ResultDefault) },
@@ -161,8 +161,8 @@ func TestHoldsForgotten(t *testing.T) {
 				w.start(w.db)
 				time.Sleep(time.Minute)
 				if name == "version" {
-					// It still shows Downloaded, and what it showed before proves it to this
-					// update. A later one has to see.
+					// The device still shows Downloaded, and earlier readings are proof enough for
+					// this update. A later update must read again.
 					return
 				}
 				require.Empty(t, w.holds())
@@ -171,12 +171,12 @@ func TestHoldsForgotten(t *testing.T) {
 	}
 }
 
-// TestHoldsUsed cancels an update whose device is away, with the package. A new one of the same
-// image executes at once, one of another image never does before it is transferred.
+// TestHoldsUsed cancels an update while its device, which has the package, is away. A new update of
+// the same image executes at once; one of another image never does so before its transfer.
 func TestHoldsUsed(t *testing.T) {
 	for name, test := range map[string]struct {
 		other    bool // another image
-		silent   bool // the device is there, for all that the server knows, but its farewell gets lost
+		silent   bool // for the server the device is there, but ActionCancel gets lost
 		adopts   bool
 		restarts bool
 	}{
@@ -240,8 +240,8 @@ func TestHoldsUsed(t *testing.T) {
 	}
 }
 
-// TestHoldsUnknown loses the store's answers to the commits by which it learns that the device
-// holds the package. It is cleared before Execute all the same.
+// TestHoldsUnknown loses the store's answers to the commits that store that the device holds the
+// package. The fact is cleared before Execute nevertheless.
 func TestHoldsUnknown(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		looked := w.guardHolds()

@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// ways returns how the attempts of an update went, such as "push coap".
+// ways returns the ways of an update's attempts, such as "push coap".
 func (w *world) ways(id string) string {
 	var ways []string
 	for e, err := range w.mgr.Journal(w.ctx, id) {
@@ -31,7 +31,7 @@ func (w *world) ways(id string) string {
 	return strings.Join(ways, " ")
 }
 
-// TestWayRefused has the device refuse what is pushed, or the URI: the update goes the other way if
+// TestWayRefused has the device refuse a push, or the URI: the update changes to the other way if
 // it may.
 func TestWayRefused(t *testing.T) {
 	for _, refused := range []string{"push", "uri"} {
@@ -80,7 +80,7 @@ func TestWayRefused(t *testing.T) {
 	}
 }
 
-// bases are the base URLs of a server that says that it serves by much.
+// bases are the base URLs of a server that claims to serve several protocols.
 func bases(list map[fsm.Protocol]string) func(lwm2m.Registration, fsm.Protocol) string {
 	return func(_ lwm2m.Registration, p fsm.Protocol) string { return list[p] }
 }
@@ -90,8 +90,8 @@ var nowhere = map[fsm.Protocol]string{
 	fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/",
 }
 
-// TestURIsLeadNowhere serves packages by CoAP, and says that it does by HTTP too. The device tries
-// what it is told, and the update finds the way that works.
+// TestURIsLeadNowhere serves packages by CoAP, and claims to serve them by HTTP too. The device
+// tries the URIs, and the update finds the way that works.
 func TestURIsLeadNowhere(t *testing.T) {
 	for _, test := range []struct {
 		result    fsm.Result
@@ -138,8 +138,8 @@ func TestURIsLeadNowhere(t *testing.T) {
 	}
 }
 
-// TestPullBreaks breaks downloads off in the middle: they are taken up the same way once, and then
-// another one.
+// TestPullBreaks breaks downloads off in the middle: the update resumes by the same way once, and
+// then changes to another one.
 func TestPullBreaks(t *testing.T) {
 	inWorldThatServes(t, firmware.DeliveryConfig{BaseURLs: bases(nowhere)}, firmware.ManagerConfig{}, func(w *world) {
 		script := good()
@@ -158,8 +158,7 @@ func TestPullBreaks(t *testing.T) {
 	})
 }
 
-// TestOffers decides by what packages are served to a device when the device is there, and not
-// before.
+// TestOffers: the server chooses the protocols for a device when the device is there, not before.
 func TestOffers(t *testing.T) {
 	t.Run("made before the device registers", func(t *testing.T) {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {

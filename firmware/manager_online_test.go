@@ -33,8 +33,8 @@ func (k *kept) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// TestOnlineEndsWithConnection cuts the connection of a device: it is not online any more, though
-// it is registered.
+// TestOnlineEndsWithConnection cuts the connection of a device: the device is no longer online,
+// though it is registered.
 func TestOnlineEndsWithConnection(t *testing.T) {
 	db := memory.New()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})

@@ -41,8 +41,8 @@ func writes(call storetest.Call, name string) bool {
 	})
 }
 
-// TestOrdersSurviveConflicts has another process be quicker each time that an order is to be
-// stored: it is taken in again.
+// TestOrdersSurviveConflicts has another process win each time that an order is to be stored: the
+// manager applies the order again.
 func TestOrdersSurviveConflicts(t *testing.T) {
 	for name, line := range map[string]string{"cancel": "cancelled", "hold": "held", "release": "released", "served": firmware.EventPackageFetched} {
 		t.Run(name, func(t *testing.T) {
@@ -81,9 +81,8 @@ func TestOrdersSurviveConflicts(t *testing.T) {
 	}
 }
 
-// TestOrdersAreNotEarlier cancels an update that a process with a later clock has brought forward
-// without a line in the journal, while no manager runs: an update that begins after it does not
-// begin before it.
+// TestOrdersAreNotEarlier cancels an update while no manager runs. A process with a later clock has
+// advanced the update without a line in the journal: the end is not before that.
 func TestOrdersAreNotEarlier(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
@@ -103,8 +102,8 @@ func TestOrdersAreNotEarlier(t *testing.T) {
 	})
 }
 
-// TestOrdersEndWithRun ends Run while orders wait behind a step that the store does not take: each
-// call returns, and says that nothing came of it.
+// TestOrdersEndWithRun ends Run while orders wait behind a step that the store refuses: each call
+// returns, and reports that the order was not carried out.
 func TestOrdersEndWithRun(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		broken := w.breakable()
@@ -133,8 +132,8 @@ func TestOrdersEndWithRun(t *testing.T) {
 	})
 }
 
-// TestNoExecuteAfterTheEnd cancels an update whose Execute a device leaves unanswered: when the end
-// is stored, no Execute is sent any more, neither at once nor later.
+// TestNoExecuteAfterTheEnd cancels an update whose Execute a device leaves unanswered: once the end
+// is stored, no Execute is sent any more.
 func TestNoExecuteAfterTheEnd(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var executes atomic.Int64
@@ -149,7 +148,7 @@ func TestNoExecuteAfterTheEnd(t *testing.T) {
 		w.restart(nil, func(_ context.Context, call storetest.Call) error {
 			if writes(call, "cancelled") {
 				atEnd.Store(executes.Load())
-				time.Sleep(20 * time.Second) // it is durable, and the manager does not know yet
+				time.Sleep(20 * time.Second) // it is durable, and the manager does not know that yet
 			}
 			return nil
 		})
@@ -167,9 +166,9 @@ func TestNoExecuteAfterTheEnd(t *testing.T) {
 	})
 }
 
-// TestExecuteWaitsForTheStore lets the store refuse, for a while, to take back the fact that the
-// device holds the package: Execute is not sent before that is durable, and the device is not
-// blamed.
+// TestExecuteWaitsForTheStore makes the store refuse for some time to clear the fact that the
+// device holds the package: Execute is not sent before that is durable, and the journal does not
+// blame the device.
 func TestExecuteWaitsForTheStore(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var refused atomic.Int64

@@ -17,8 +17,8 @@ import (
 
 const cdn = "https://cdn.example.com/fw/1.1.0?signature="
 
-// TestPackageURI has packages served by another server. The device is written what PackageURI
-// returns, the journal has no secret of it, and the program's word is all that this server needs.
+// TestPackageURI has another server serve the packages. The device gets what PackageURI returns,
+// the journal has no secret of it, and Served is all that this server needs to know.
 func TestPackageURI(t *testing.T) {
 	var asked []string
 	cfg := firmware.ManagerConfig{PackageURI: func(ctx context.Context, u firmware.Update, p fsm.Protocol) (string, error) {
@@ -74,8 +74,8 @@ func TestPackageURIBesideDelivery(t *testing.T) {
 	}
 }
 
-// TestPackageURIFails has PackageURI fail in every way. The journal names the reason; what may pass
-// is asked for again, and a URI that no device could be written is not written.
+// TestPackageURIFails makes PackageURI fail in every way. The journal names the reason. The manager
+// asks again if the failure may pass, and writes no URI that is not valid.
 func TestPackageURIFails(t *testing.T) {
 	hung := make(chan struct{})
 	for name, test := range map[string]struct {

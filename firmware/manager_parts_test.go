@@ -18,8 +18,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// TestIDs: an id says when it was made, as other ULIDs do, and the next one is greater whatever the
-// clock says.
+// TestIDs: an id holds its creation time, as other ULIDs do, and ids rise whatever the clock says.
 func TestIDs(t *testing.T) {
 	at := time.UnixMilli(1469918176385)
 	id := newID(time.Now())
@@ -42,7 +41,7 @@ func TestIDs(t *testing.T) {
 	require.Equal(t, "0000000000000G000000000001", encodeID(1, 1))
 }
 
-// TestSteps: 512 functions run at once and no more, each once and in its order.
+// TestSteps: at most 512 functions run at the same time, each once and in its order.
 func TestSteps(t *testing.T) {
 	m := idleManager(t, ManagerConfig{})
 	require.False(t, m.enlist(func(context.Context) {}), "nothing runs")
@@ -74,8 +73,8 @@ func TestSteps(t *testing.T) {
 	})
 }
 
-// TestProgressIsSpaced: progress is shown four times in a second, but for the last byte, which is
-// shown at once and once.
+// TestProgressIsSpaced: progress is reported at most four times in a second, except the last byte,
+// which is reported at once, and once.
 func TestProgressIsSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &Manager{clock: newClock()}
@@ -106,8 +105,8 @@ func TestProgressIsSpaced(t *testing.T) {
 	})
 }
 
-// TestTouches: what changes a Firmware Update object, of one piece or of components, wherever the
-// request says so.
+// TestTouches lists the requests that change a Firmware Update object, of the whole device or of
+// components, wherever the request names it.
 func TestTouches(t *testing.T) {
 	for _, tc := range []struct {
 		request lwm2m.Request
@@ -126,8 +125,8 @@ func TestTouches(t *testing.T) {
 	}
 }
 
-// TestTail reads a journal through a tail, from everywhere and while it grows: the same lines as
-// without one.
+// TestTail reads a journal through a tail, from everywhere and while the journal grows, and gets
+// the same lines as without a tail.
 func TestTail(t *testing.T) {
 	m := idleManager(t, ManagerConfig{})
 	db := m.db
@@ -179,12 +178,12 @@ func TestTail(t *testing.T) {
 	require.Len(t, read(last, 5), 1)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	<-tail.busy // somebody loads
+	<-tail.busy // another reader loads
 	_, _, err = tail.recent(ended, db, 0, 6)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// TestFeed: a reader that is slow gets the last 1024 events, one that is not all of them.
+// TestFeed: a slow reader gets the last 1024 events, a fast one all.
 func TestFeed(t *testing.T) {
 	f := newFeed()
 	_, start := f.since(feedState{})

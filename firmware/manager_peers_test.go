@@ -19,7 +19,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// The tests of this file hold what was found with clients of others: Anjay's demo and Leshan's.
+// The tests of this file cover what was found with other projects' clients: Anjay's demo and
+// Leshan's.
 
 // anjay is a device with the habits of Anjay's demo client.
 func anjay() firmwaretest.Script {
@@ -30,7 +31,7 @@ func anjay() firmwaretest.Script {
 	}
 }
 
-// losing is a socket that loses what it is to send, as lose has it.
+// losing is a socket that loses the datagrams for which lose returns true.
 type losing struct {
 	net.PacketConn
 	lose func(datagram []byte) bool
@@ -65,7 +66,7 @@ const (
 	codeChanged  = 2<<5 | 4
 )
 
-// nth returns a function that loses the nth datagram with a code, and notes when.
+// nth returns a function that loses the nth datagram with a code, and records when.
 func nth(n int64, code byte) (lose func([]byte) bool, lost *atomic.Pointer[time.Time]) {
 	var seen atomic.Int64
 	lost = new(atomic.Pointer[time.Time])
@@ -78,8 +79,8 @@ func nth(n int64, code byte) (lose func([]byte) bool, lost *atomic.Pointer[time.
 	}, lost
 }
 
-// TestPushToDeviceThatLocks: a block is repeated, as its answer was lost, and the device is busy
-// for five minutes. The journal says so soon, and the package gets there all the same.
+// TestPushToDeviceThatLocks: an answer is lost, the block is repeated, and the device is busy for
+// five minutes. The journal says so soon, and the package arrives nevertheless.
 func TestPushToDeviceThatLocks(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -130,7 +131,7 @@ func TestPushWhoseLastAnswerIsLost(t *testing.T) {
 	})
 }
 
-// TestExecuteWhoseAnswerIsLost: the device updates, and is not told so again.
+// TestExecuteWhoseAnswerIsLost: the device installs, and gets no second Execute.
 func TestExecuteWhoseAnswerIsLost(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		lose, lost := nth(2, codeChanged) // the first one answers the push
@@ -145,8 +146,8 @@ func TestExecuteWhoseAnswerIsLost(t *testing.T) {
 	})
 }
 
-// TestCancelWhileRestarting: the device has agreed to install, and comes back with the new version
-// after the update was cancelled.
+// TestCancelWhileRestarting: the device has accepted Execute, the update is cancelled, and the
+// device comes back with the new version.
 func TestCancelWhileRestarting(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		script := anjay()
@@ -173,7 +174,7 @@ func (w *world) executed(id string) bool {
 	return strings.Contains(w.journal(id), "the device accepted Execute")
 }
 
-// TestPushIntoSmallBuffer: the first block is refused for its size, and smaller ones do.
+// TestPushIntoSmallBuffer: the device refuses the first block for its size, and takes smaller ones.
 func TestPushIntoSmallBuffer(t *testing.T) {
 	for _, size := range []int{1050, 600, 150} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -188,7 +189,7 @@ func TestPushIntoSmallBuffer(t *testing.T) {
 	}
 }
 
-// TestSameImageTwice: what was proven of the first update counts not for the second.
+// TestSameImageTwice: proofs of the first update do not count for the second.
 func TestSameImageTwice(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		device := w.device(anjay())
@@ -203,8 +204,8 @@ func TestSameImageTwice(t *testing.T) {
 	})
 }
 
-// TestStateThatDoesNotExist: the journal has the number that the device sent. Leshan's dummy
-// objects have any.
+// TestStateThatDoesNotExist: the journal shows the number that the device sent. Leshan's dummy
+// objects show any number.
 func TestStateThatDoesNotExist(t *testing.T) {
 	for sent, said := range map[int64]string{43: "state 43,", -64: "state -64,", 1 << 40: "state 1073741824,"} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -220,7 +221,7 @@ func TestStateThatDoesNotExist(t *testing.T) {
 	}
 }
 
-// largest is a listener that notes the largest write on its connections.
+// largest is a listener that records the largest write on its connections.
 type largest struct {
 	net.Listener
 	n *atomic.Int64
@@ -248,7 +249,7 @@ func (c largestConn) Write(p []byte) (int, error) {
 	}
 }
 
-// TestPushByTCP: Anjay says that it takes messages of any size, and loses what does not fit its
+// TestPushByTCP: Anjay claims to take messages of any size, and drops those that do not fit its
 // buffer of 4000 bytes.
 func TestPushByTCP(t *testing.T) {
 	db := memory.New()

@@ -35,7 +35,7 @@ func TestCancelWhileStarted(t *testing.T) {
 	})
 }
 
-// TestCancelWhileStopping cancels an update that the store refuses to end, and ends Run meanwhile.
+// TestCancelWhileStopping cancels an update whose end the store refuses, and ends Run meanwhile.
 func TestCancelWhileStopping(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		broken := w.breakable()
@@ -63,7 +63,7 @@ func TestCancelWhileStopping(t *testing.T) {
 	})
 }
 
-// TestRunTwice has one Run at most, also while the one before is still ending.
+// TestRunTwice: at most one Run runs, also while the one before is still ending.
 func TestRunTwice(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var slow atomic.Bool
@@ -88,7 +88,7 @@ func TestRunTwice(t *testing.T) {
 	})
 }
 
-// TestStartBeforeRun starts an update, and cancels another one, while nothing runs.
+// TestStartBeforeRun starts an update, and cancels another one, while no Run runs.
 func TestStartBeforeRun(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
@@ -107,8 +107,8 @@ func TestStartBeforeRun(t *testing.T) {
 	})
 }
 
-// TestTwoManagers lets two managers drive the same update, by mistake. They take turns, and the
-// device is told once.
+// TestTwoManagers has two managers run the same update, by mistake. They take turns, and the device
+// gets one Execute.
 func TestTwoManagers(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var commits atomic.Int64
@@ -139,7 +139,7 @@ func TestTwoManagers(t *testing.T) {
 	})
 }
 
-// TestClockSetBack takes up an update that has seen a later time than it is now.
+// TestClockSetBack resumes an update whose last time lies in the future.
 func TestClockSetBack(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()

@@ -13,8 +13,7 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// TestRegistrationsComeBack fills every field that a registration has, so that one that is not kept
-// is noticed.
+// TestRegistrationsComeBack fills every field of a registration, to notice one that is not kept.
 func TestRegistrationsComeBack(t *testing.T) {
 	version, err := lwm2m.ParseVersion("1.2")
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestOrderNotStorable gives orders whose step the store calls invalid: the caller hears of that,
+// TestOrderNotStorable gives orders whose step the store calls invalid: the caller gets an error,
 // and the update goes on.
 func TestOrderNotStorable(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -61,12 +61,11 @@ func (w *world) drops(lost ...string) {
 	}})
 }
 
-// TestReadsThatCount: a device that has answered one request of a reading has been read; one that
-// has answered none has not.
+// TestReadsThatCount: a reading counts if the device has answered at least one of its requests.
 func TestReadsThatCount(t *testing.T) {
 	for name, tc := range map[string]struct {
 		lost     []string
-		resource bool // it is read resource by resource
+		resource bool // the device is read resource by resource
 		read     bool
 	}{
 		"whole, but no version":          {lost: []string{"GET /3/0/3"}, read: true},
@@ -107,7 +106,8 @@ func TestReadsThatCount(t *testing.T) {
 	}
 }
 
-// TestRepeatedRequest: what a request leaves to the configuration does not make it another one.
+// TestRepeatedRequest: defaults that come from the configuration do not make a request a different
+// one.
 func TestRepeatedRequest(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{Deadline: time.Hour, Attempts: 7}, func(w *world) {
 		r := w.request()
@@ -137,7 +137,7 @@ func TestRepeatedRequest(t *testing.T) {
 	})
 }
 
-// TestHooksTell: each hook hears once of what it is for, with the update as it then is.
+// TestHooksTell: each hook is called once, with the update as it then is.
 func TestHooksTell(t *testing.T) {
 	var mu sync.Mutex
 	var told []string
@@ -180,8 +180,8 @@ func TestHooksTell(t *testing.T) {
 	})
 }
 
-// TestSendIsAHint: what a device sends of its firmware by itself has it read at once, anything else
-// has not.
+// TestSendIsAHint: a Send about the firmware makes the manager read the device at once; other Sends
+// do not.
 func TestSendIsAHint(t *testing.T) {
 	for _, tc := range []struct {
 		path lwm2m.Path
@@ -209,8 +209,8 @@ func TestSendIsAHint(t *testing.T) {
 	}
 }
 
-// TestEventsInTime: what happens here is told after 20 ms, what another process writes to the store
-// within 5 s.
+// TestEventsInTime: events of this process are yielded within 20 ms, those that another process
+// writes to the store within 5 s.
 func TestEventsInTime(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		u := w.begin(w.request())
@@ -240,8 +240,8 @@ func TestEventsInTime(t *testing.T) {
 	})
 }
 
-// TestLateStep: a step that the store takes less than half a minute for is acted on; after a longer
-// time the device is looked at first.
+// TestLateStep: the manager acts on a step that the store takes in less than half a minute; after a
+// longer time it reads the device first.
 func TestLateStep(t *testing.T) {
 	for took, late := range map[time.Duration]bool{29 * time.Second: false, 31 * time.Second: true} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -275,7 +275,7 @@ func TestLateStep(t *testing.T) {
 	}
 }
 
-// TestRemoveDamagedStoreFails: a record is not removed while the store fails to say what it is.
+// TestRemoveDamagedStoreFails: while the store fails, a record is not removed as damaged.
 func TestRemoveDamagedStoreFails(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var reads, removals atomic.Int64

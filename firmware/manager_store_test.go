@@ -31,7 +31,7 @@ func is[T store.Change](c store.Change) bool {
 	return ok
 }
 
-// restart starts the server anew over a store that calls before and after.
+// restart restarts the server with a store that calls before and after.
 func (w *world) restart(before, after func(context.Context, storetest.Call) error) {
 	w.stop()
 	faulty := &storetest.Faulty{Store: w.db, Before: before, After: after}
@@ -39,7 +39,8 @@ func (w *world) restart(before, after func(context.Context, storetest.Call) erro
 	w.start(faulty)
 }
 
-// breakable restarts with a store that refuses all changes while what it returns is true.
+// breakable restarts the server with a store that refuses all changes while the returned value is
+// true.
 func (w *world) breakable() *atomic.Bool {
 	broken := new(atomic.Bool)
 	w.restart(func(_ context.Context, call storetest.Call) error {
@@ -51,9 +52,9 @@ func (w *world) breakable() *atomic.Bool {
 	return broken
 }
 
-// TestStoreFails lets the store fail for half an hour from each of its commits on, at every other
-// one after the commit took place. Meanwhile the device is asked for nothing that the store does
-// not know of, afterwards the update goes on.
+// TestStoreFails makes the store fail for half an hour from each of its commits on; every other one
+// of these commits takes place nevertheless. Meanwhile the device gets no request that the store
+// does not know of; afterwards the update goes on.
 func TestStoreFails(t *testing.T) {
 	script := firmwaretest.Script{Version: oldFW, PullTime: time.Second,
 		Install: firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: time.Second}}
@@ -122,7 +123,7 @@ func TestStartUnknown(t *testing.T) {
 			return nil
 		})
 		w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW}})
-		time.Sleep(time.Second) // Run has loaded what there was
+		time.Sleep(time.Second) // Run has loaded the active updates
 		_, err := w.mgr.Start(w.ctx, w.request())
 		require.ErrorIs(t, err, errDisk)
 		_, err = w.mgr.Start(w.ctx, w.request())
@@ -132,8 +133,8 @@ func TestStartUnknown(t *testing.T) {
 	})
 }
 
-// TestNoSpace fills the store's disk, at the start of an update and in the midst of one: who asks
-// is told, what waits goes on when there is room.
+// TestNoSpace fills the store's disk, at the start of an update and in the middle of one: new
+// requests get an error, and the running update goes on when there is space again.
 func TestNoSpace(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		full := new(atomic.Bool)
@@ -144,7 +145,7 @@ func TestNoSpace(t *testing.T) {
 			return nil
 		}, nil)
 		w.device(firmwaretest.Script{Version: oldFW, PullTime: time.Minute, Install: firmwaretest.Install{Version: newFW}})
-		time.Sleep(time.Second) // Run has loaded what there was
+		time.Sleep(time.Second) // Run has loaded the active updates
 		full.Store(true)
 		_, err := w.mgr.Start(w.ctx, w.request())
 		require.ErrorIs(t, err, store.ErrNoSpace)
@@ -162,8 +163,8 @@ func TestNoSpace(t *testing.T) {
 	})
 }
 
-// TestStartUnread loses the read that follows the creation of an update, and the caller while it is
-// created.
+// TestStartUnread makes the read after the creation of an update fail, and ends the caller's
+// context during the creation.
 func TestStartUnread(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		ctx, leave := context.WithCancel(w.ctx)
@@ -190,7 +191,8 @@ func TestStartUnread(t *testing.T) {
 	})
 }
 
-// TestImageUnread lets the store fail when a public path is to be made of the image's record.
+// TestImageUnread makes the store fail while the manager reads the image's record for a public
+// path.
 func TestImageUnread(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var until time.Time
@@ -212,7 +214,7 @@ func TestImageUnread(t *testing.T) {
 	})
 }
 
-// TestKnownFirmwareStays reads a device while the store cannot tell what was known of it.
+// TestKnownFirmwareStays reads a device while the store cannot return what was known of it.
 func TestKnownFirmwareStays(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		_, err := w.db.Commit(w.ctx, store.PutFirmware{Endpoint: endpoint, Firmware: store.Firmware{
@@ -236,8 +238,8 @@ func TestKnownFirmwareStays(t *testing.T) {
 	})
 }
 
-// TestFleetWhileStoreFails has thousands of updates with something to note while the store fails:
-// they stand in line, and go on when it is back.
+// TestFleetWhileStoreFails has thousands of updates with something to store while the store fails:
+// they queue, and go on when it works again.
 func TestFleetWhileStoreFails(t *testing.T) {
 	const fleet = 2000
 	cfg := firmware.ManagerConfig{Limits: fsm.Limits{Waiting: time.Hour}}
@@ -258,8 +260,8 @@ func TestFleetWhileStoreFails(t *testing.T) {
 	})
 }
 
-// TestSeesWhatIsStored asks for an update as soon as a step of it is stored: who has read the
-// step's line in the journal must not see what was before it.
+// TestSeesWhatIsStored gets an update as soon as a step of it is stored: a caller that has read the
+// step's line in the journal must not get the update before it.
 func TestSeesWhatIsStored(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var steps atomic.Int64

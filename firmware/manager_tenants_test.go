@@ -69,8 +69,8 @@ func (s splitRegistrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.R
 }
 
 // TestTenants runs two managers with two stores and two folders of images on one server. Each
-// updates its own device, whose download comes by CoAP or by HTTP from its own images; a Package
-// URI of the one does not open images of the other; and neither touches, shows or deletes a device
+// updates its own device, which downloads by CoAP or HTTP from its own images. A Package URI of one
+// tenant does not open images of the other, and neither tenant touches, shows or deletes a device
 // of the other.
 func TestTenants(t *testing.T) {
 	for _, protocol := range []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP} {
@@ -109,7 +109,7 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 	require.NoError(t, err)
 	work.Go(func() { _ = srv.ServePacket(ctx, conn) })
 
-	// get downloads as a device does, from the server's only door of that protocol.
+	// get downloads as a device does, from the server's only listener of that protocol.
 	get := func(host, uri string) (string, error) {
 		if protocol == fsm.ProtocolHTTP {
 			w := httptest.NewRecorder()
@@ -150,7 +150,7 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 	}
 	time.Sleep(time.Minute)
 
-	// Nothing of the one is to be had from the other.
+	// Each tenant has no access to the other's records.
 	for tn, other := range map[*tenant]*tenant{a: b, b: a} {
 		theirs := other.name + ":1"
 		var seen []string
@@ -173,7 +173,7 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 
 	ids := map[*tenant]string{}
 	for _, tn := range []*tenant{a, b} {
-		// What is known of the other's device stays: writes of this tenant do not take it back.
+		// This tenant's writes do not clear what is known of the other's device.
 		u, err := tn.mgr.Start(ctx, firmware.Request{Endpoint: tn.name + ":1", Image: tn.image.ID, Hold: fsm.Hold{Holder: "test"}})
 		require.NoError(t, err)
 		ids[tn] = u.ID
@@ -186,7 +186,7 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 		body, err := get("10.0.1.9", uris[tn.name])
 		require.NoError(t, err)
 		require.Equal(t, string(tn.bytes), body)
-		// The secret of the one at the door of the other.
+		// The secret of one tenant, at the path of the other.
 		_, err = get("10.0.1.9", strings.Replace(uris[tn.name], "/"+tn.name+"/", "/"+other.name+"/", 1))
 		require.ErrorIs(t, err, lwm2m.ErrNotFound)
 		d, err := tn.db.Device(ctx, tn.name+":1")
@@ -213,8 +213,8 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 	work.Wait()
 }
 
-// TestOwnsNoMore starts a manager over an update of an endpoint that belongs to another manager
-// now: it leaves the device alone.
+// TestOwnsNoMore starts a manager with an update whose endpoint now belongs to another manager: it
+// leaves the device alone.
 func TestOwnsNoMore(t *testing.T) {
 	var owned = true
 	inWorld(t, firmware.ManagerConfig{Owns: func(string) bool {

@@ -28,8 +28,8 @@ func fails(n int64, result fsm.Result) func(context.Context, string) fsm.Result 
 	}
 }
 
-// TestOutcomes is the truth table, from the outside: what kinds of devices make of an update, and
-// what is said of it.
+// TestOutcomes is the truth table, from the outside: which outcome each kind of device leads to,
+// and what the journal says.
 func TestOutcomes(t *testing.T) {
 	good := firmwaretest.Install{Version: newFW, Time: 2 * time.Second, BootTime: 3 * time.Second}
 	for _, test := range []struct {
@@ -203,7 +203,7 @@ func TestCancel(t *testing.T) {
 	for _, test := range []struct {
 		phase  fsm.Phase
 		script *firmwaretest.Script
-		log    string // what the device must have been asked
+		log    string // the requests that the device must have got
 	}{
 		{phase: fsm.PhaseWaiting},
 		{phase: fsm.PhaseTransferring, script: &firmwaretest.Script{Version: oldFW, PullTime: time.Hour}, log: "cancel"},
@@ -238,7 +238,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestBadRequests shows what is refused, and that it leaves nothing behind.
+// TestBadRequests lists refused requests, which leave nothing behind.
 func TestBadRequests(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		for field, change := range map[string]func(*firmware.Request){
@@ -267,7 +267,7 @@ func TestBadRequests(t *testing.T) {
 	})
 }
 
-// TestEvents follows an update from its beginning, twice: at once, and from the middle on.
+// TestEvents follows an update from its beginning, twice: once live, and once from the middle.
 func TestEvents(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.device(firmwaretest.Script{Version: oldFW, Delivery: fsm.PushOnly, Install: firmwaretest.Install{Version: newFW}})

@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// TestWait: callers that wait get the update when it has ended, however it ends, and learn of all
-// that keeps it from ending.
+// TestWait: callers of Wait get the update when it ends, however it ends, and an error when
+// something prevents that.
 func TestWait(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		time.Sleep(time.Second)
@@ -127,8 +127,8 @@ func wrong(is bool, what string) error {
 	return nil
 }
 
-// TestDeleteUpdate: an update that has ended goes with its journal and its place in the events; an
-// active one stays.
+// TestDeleteUpdate: deleting an ended update also removes its journal and its place in the events;
+// an active one stays.
 func TestDeleteUpdate(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		time.Sleep(time.Second)
@@ -169,7 +169,7 @@ func TestDeleteUpdate(t *testing.T) {
 		require.Zero(t, events())
 		require.Empty(t, w.journal(u.ID))
 
-		// The farewell of a cancelled update ends without it.
+		// ActionCancel ends although the update is deleted.
 		again := w.begin(r)
 		require.NotEqual(t, u.ID, again.ID, "the key is free")
 		_, err = w.mgr.Cancel(w.ctx, again.ID)

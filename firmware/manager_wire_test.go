@@ -20,8 +20,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// A sentRequest is a request of the server's on its way to a device, without the datagrams that
-// repeat it.
+// A sentRequest is a request that the server sends to a device, without the datagrams that repeat
+// it.
 type sentRequest struct {
 	at    time.Time
 	what  string // method and path, such as "GET /5/0/3", with "observe " or "forget " before it
@@ -29,7 +29,7 @@ type sentRequest struct {
 	to    string
 }
 
-// A sequence is all requests of the server's, in their order.
+// A sequence is all requests of the server, in their order.
 type sequence struct {
 	mu   sync.Mutex
 	sent []sentRequest
@@ -91,7 +91,7 @@ func (s *sequence) all() []sentRequest {
 	return slices.Clone(s.sent)
 }
 
-// names lists what was asked for, from the n-th request on.
+// names lists the requests, from the n-th on.
 func (s *sequence) names(n int) (names []string) {
 	for _, r := range s.all()[n:] {
 		names = append(names, r.what)
@@ -99,9 +99,9 @@ func (s *sequence) names(n int) (names []string) {
 	return names
 }
 
-// TestOneObservation has the device observed a second time under the same registration, as a step
-// was stored too late to act on: the first observations are ended before the second ones begin. A
-// device that keeps one observation of a path would else end the second one together with the
+// TestOneObservation: a step is stored too late to act on, so the device is observed a second time
+// under the same registration. The server ends the first observations before the second ones begin.
+// Otherwise a device that keeps one observation per path would end the second one together with the
 // first.
 func TestOneObservation(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
@@ -148,14 +148,14 @@ func TestOneObservation(t *testing.T) {
 	})
 }
 
-// first is what is asked of a device that cannot be read as a whole, to begin with.
+// first is the start of the requests to a device that cannot be read as a whole.
 var first = []string{
 	"observe GET /5/0/3", "observe GET /5/0/5",
 	"GET /5/0", "GET /5/0/3", "GET /5/0/5", "GET /5/0/8", "GET /5/0/9", "GET /5/0/14", "GET /3/0/3",
 }
 
 // TestCancelledActionStops cancels an update in the middle of each request of its first actions.
-// The requests that would follow are not made, and the answer that comes later changes nothing.
+// The server sends none of the requests that would follow, and a late answer changes nothing.
 func TestCancelledActionStops(t *testing.T) {
 	for n := range first {
 		t.Run(first[n], func(t *testing.T) {
@@ -196,9 +196,9 @@ func TestCancelledActionStops(t *testing.T) {
 	}
 }
 
-// TestRegisteredAgainActionStops has a device come back from elsewhere, as after a loss of power,
-// in the middle of each request of the first actions. It is looked at from the beginning, as one
-// that was never asked anything, and nothing goes to where it was.
+// TestRegisteredAgainActionStops has a device register from another address, as after a loss of
+// power, in the middle of each request of the first actions. The server reads it from the
+// beginning, and sends nothing to the old address.
 func TestRegisteredAgainActionStops(t *testing.T) {
 	for n := range first {
 		t.Run(first[n], func(t *testing.T) {

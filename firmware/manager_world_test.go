@@ -35,17 +35,17 @@ type world struct {
 	db       store.Store
 	dir      string
 	images   *firmware.Repository
-	bucket   *bucket                 // where the bytes of images are; nil: in dir
-	serve    firmware.DeliveryConfig // what delivery is made of
+	bucket   *bucket                 // holds the bytes of images; nil: they are in dir
+	serve    firmware.DeliveryConfig // configuration of the delivery
 	delivery *firmware.Delivery
 	srv      *lwm2m.Server
 	mgr      *firmware.Manager
 	image    store.Image
 	cfg      firmware.ManagerConfig
 	stop     func()                   // ends the server
-	crash    func()                   // cuts the server off, and does not wait
-	effect   func(func() error) error // what the server's datagrams go through; nil: nothing
-	filter   func([]byte) bool        // reports which of them are lost; nil: none
+	crash    func()                   // cuts the server off without waiting
+	effect   func(func() error) error // runs each send of the server's datagrams; nil: nothing
+	filter   func([]byte) bool        // reports which datagrams are lost; nil: none
 	ctx      context.Context
 
 	devices sync.WaitGroup
@@ -59,7 +59,7 @@ func inWorld(t *testing.T, cfg firmware.ManagerConfig, fn func(w *world)) {
 	inWorldThatServes(t, firmware.DeliveryConfig{}, cfg, fn)
 }
 
-// inWorldThatServes is inWorld with another delivery.
+// inWorldThatServes is inWorld with another configuration of the delivery.
 func inWorldThatServes(t *testing.T, serve firmware.DeliveryConfig, cfg firmware.ManagerConfig, fn func(w *world)) {
 	t.Helper()
 	dir := t.TempDir()
@@ -91,8 +91,7 @@ func (w *world) openImages(db store.Store) {
 	require.NoError(w.t, err)
 }
 
-// start starts server and manager over db. Afterwards stop ends them, and crash cuts them off at
-// once.
+// start starts server and manager over db. stop then ends them, and crash cuts them off at once.
 func (w *world) start(db store.Store) {
 	listen, err := w.net.Listen(serverAddress)
 	require.NoError(w.t, err)
@@ -150,7 +149,7 @@ func (e effects) WriteTo(b []byte, to net.Addr) (n int, err error) {
 	return n, err
 }
 
-// filtered is a socket that loses some of what is sent.
+// filtered is a socket that loses some datagrams that it sends.
 type filtered struct {
 	net.PacketConn
 	lost func([]byte) bool
@@ -222,7 +221,7 @@ func testLogger(t *testing.T, who string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("who", who)
 }
 
-// lossy makes the network lose, reorder and duplicate.
+// lossy makes the network lose, reorder and duplicate datagrams.
 func (w *world) lossy(loss float64) {
 	w.net.SetDefault(simnet.Conditions{
 		Delay: 50 * time.Millisecond, Jitter: 50 * time.Millisecond, Loss: loss, Duplicate: loss / 2, Reorder: loss,
