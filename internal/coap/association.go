@@ -14,33 +14,33 @@ import (
 // link carries the messages of an association: a UDP socket for all its peers, a DTLS session, a
 // stream. This is the seam between CoAP and its transports.
 //
-// Inwards, a transport calls [Endpoint.open] when an association begins (with the next number of
-// lastID in its Peer), [Endpoint.receive] for each message, in a packet that was parsed, and
-// [Endpoint.end] when it is over. A UDP socket, which takes messages of unknown peers, looks its
-// peers up first (see [socket]). [Endpoint.enter] and [Endpoint.leaveServer] tie its reader to the
+// A transport calls [Endpoint.open] when an association begins (its Peer has the next number of
+// lastID), [Endpoint.receive] for each message, in a parsed packet, and [Endpoint.end] when the
+// association ends. A UDP socket, which accepts messages of unknown peers, looks up the peer first
+// (see [socket]). [Endpoint.enter] and [Endpoint.leaveServer] tie the transport's reader to the
 // life of the endpoint.
 //
-// A link may have more methods: remoteAddr() netip.AddrPort, when the peer can move (see
-// [Endpoint.RemoteAddr]), and, when the peer says how large a message it takes, blockSZX(uint8)
-// uint8, maxPayload() int and maxMessage() int.
+// A link may have more methods: remoteAddr() netip.AddrPort, if the peer can move (see
+// [Endpoint.RemoteAddr]), and, if the peer announces the largest message it accepts,
+// blockSZX(uint8) uint8, maxPayload() int and maxMessage() int.
 type link interface {
-	// write sends one encoded message (a datagram or a frame, by [Transport.Reliable] of the peer),
-	// which it does not keep. It may be called by several goroutines and should not block for long:
-	// it is called with the association locked. Errors are those of a lossy network: a datagram
-	// that could not be sent is sent again later.
+	// write sends one encoded message (a datagram, or a frame if the peer's [Transport.Reliable]),
+	// and does not keep record. Several goroutines may call it. It should not block for long,
+	// because the association is locked. Errors are those of a lossy network: a datagram that could
+	// not be sent is sent again later.
 	write(a *association, record []byte) error
-	// context is that of the handlers of requests over this link.
+	// context is the context of request handlers on this link.
 	context() context.Context
 	// localAddr is the address at which the peer reaches us.
 	localAddr(a *association) netip.AddrPort
-	// accepting reports whether new requests are served: not while the endpoint drains.
+	// accepting reports whether new requests are served. It is false while the endpoint drains.
 	accepting() bool
-	// hangup ends the association at the transport: a closure alert, the end of the connection. The
-	// end of a DTLS session calls [Endpoint.end], the others do not.
+	// hangup ends the association at the transport: it sends a closure alert or closes the
+	// connection. The end of a DTLS session calls [Endpoint.end], the others do not.
 	hangup(a *association)
 }
 
-// association is the state of a peer with which the endpoint has talked in the last minutes. An
+// association is the state of a peer that the endpoint has recently exchanged messages with. An
 // idle one is only this struct: it has no goroutine, timer or buffer.
 type association struct {
 	e      *Endpoint
@@ -50,15 +50,15 @@ type association struct {
 	proven *dtls.Identity
 	serial uint64 // unique in the endpoint; part of the keys of other tables
 
-	verified atomic.Bool               // UDP: the peer itself has sent what came from the address
-	local    atomic.Pointer[udp.Local] // UDP: where the peer was last heard
-	heard    atomic.Int64              // when the peer was last heard, since the epoch
+	verified atomic.Bool               // UDP: the peer has shown that it receives at its address
+	local    atomic.Pointer[udp.Local] // UDP: where the last datagram of the peer arrived
+	heard    atomic.Int64              // when the last message of the peer came, since the epoch
 	enqueued time.Duration
 
 	mu     sync.Mutex
 	ended  bool
 	mid    uint16
-	strays time.Duration // when they are forgotten, since the epoch; see stray
+	strays time.Duration // when all strays are forgotten, since the epoch; see stray
 	outbox outbox
 	inbox  inbox
 
@@ -67,11 +67,11 @@ type association struct {
 	held         atomic.Int32           // unfinished uploads and downloads
 }
 
-// inbox bounds the requests of one peer that are under way.
+// inbox limits the requests of one peer in progress.
 type inbox struct {
 	running uint16
 	waiting *fifo[*incoming]
-	idle    chan struct{} // closed when none runs; nil when no request waits for that
+	idle    chan struct{} // closed when none runs; nil when nothing waits for that
 }
 
 // dedup returns the table that recognizes duplicates of the peer's messages.
@@ -85,7 +85,7 @@ func (a *association) dedup() *dedup {
 // stream reports whether the transport is reliable and ordered.
 func (a *association) stream() bool { return a.peer.Transport.Reliable() }
 
-// encode appends m as the transport wants it.
+// encode appends m in the format of the transport.
 func (a *association) encode(dst []byte, m *wireMessage) []byte {
 	if a.stream() {
 		return m.appendFrame(dst)
@@ -99,7 +99,7 @@ func (a *association) nextMID() uint16 {
 	return a.mid
 }
 
-// idle reports whether nothing but the detection of duplicates would be lost with the association.
+// idle reports whether removing the association would lose nothing but the detection of duplicates.
 // a.mu is held.
 func (a *association) idle() bool {
 	return a.outbox.idle() && a.inbox.running == 0 && a.held.Load() == 0 &&
@@ -127,7 +127,7 @@ func (a *association) write(record []byte) {
 	}
 }
 
-// blockSZX returns the largest block size that the peer takes: BERT if a message can hold several
+// blockSZX returns the largest block size that the peer accepts: BERT if a message can hold several
 // blocks of 1024.
 func (a *association) blockSZX() uint8 {
 	if l, ok := a.link.(interface{ blockSZX(szx uint8) uint8 }); ok {
@@ -136,7 +136,7 @@ func (a *association) blockSZX() uint8 {
 	return a.e.szx
 }
 
-// maxPayload returns how much of a body one message to the peer can carry in blocks of szx.
+// maxPayload returns how many bytes of a body fit into one message to the peer, in blocks of szx.
 func (a *association) maxPayload(szx uint8) int64 {
 	if l, ok := a.link.(interface{ maxPayload() int }); ok && szx == bert {
 		return int64(l.maxPayload())
@@ -144,8 +144,8 @@ func (a *association) maxPayload(szx uint8) int64 {
 	return int64(block{szx: szx}.size())
 }
 
-// fittingSZX returns the largest block size, at most szx, with which the peer takes a message with
-// these options.
+// fittingSZX returns the largest block size, at most szx, for which a message with these options
+// fits the peer's limit.
 func (a *association) fittingSZX(szx uint8, opts Options) uint8 {
 	l, ok := a.link.(interface{ maxMessage() int })
 	if !ok {
@@ -163,8 +163,8 @@ func (a *association) fittingSZX(szx uint8, opts Options) uint8 {
 	return szx
 }
 
-// owner names the peer in the keys of its uploads: by the identity that it has proven, so that an
-// upload goes on over another association, or else by the association.
+// owner returns the peer's part of the keys of its uploads: its proven identity, so that an upload
+// can continue on another association, or else the association.
 func (a *association) owner() uint64 {
 	if a.proven.IsZero() {
 		return a.serial
@@ -172,7 +172,7 @@ func (a *association) owner() uint64 {
 	return a.proven.Hash(a.e.seed)
 }
 
-// Transport is one of the ways a peer is reached.
+// Transport is a transport of CoAP.
 type Transport uint8
 
 // Transports, by the URI schemes coap, coaps, coap+tcp and coaps+tcp.
@@ -201,18 +201,17 @@ func (t Transport) String() string {
 // Reliable reports whether t is a stream (RFC 8323).
 func (t Transport) Reliable() bool { return t == TCP || t == TLS }
 
-// Peer names an association with another endpoint. It is comparable and small, and holding one
-// keeps nothing alive.
+// Peer names an association with another endpoint. It is small and comparable, and keeps nothing
+// alive.
 //
-// A UDP peer is an address: a Peer that was stored can be used after a restart of the process. The
-// other transports have associations that end: a Peer of theirs is good until [Config.OnClosed]
-// names it.
+// A UDP peer is an address: a stored Peer can be used after a restart of the process. On other
+// transports associations end, and a Peer is valid until [Config.OnClosed] is called with it.
 type Peer struct {
 	Transport Transport
-	// Addr is the address of the peer: for UDP its name, for the other transports the address when
-	// the association began (for the present one, see [Endpoint.RemoteAddr]).
+	// Addr is the address of the peer. On UDP it identifies the peer. On other transports it is the
+	// address at the beginning of the association (for the present one, see [Endpoint.RemoteAddr]).
 	Addr netip.AddrPort
-	// ID tells associations apart: for UDP the local port through which the peer is reached (0:
-	// any), for the others a number that is never used again in this process.
+	// ID tells associations apart. On UDP it is the local port through which the peer is reached
+	// (0: any), on other transports a number that is never used again in this process.
 	ID uint64
 }

@@ -57,13 +57,13 @@ func blockAt(offset int64, szx uint8) block {
 	return b
 }
 
-// maxBody is more than blocks can carry.
+// maxBody is one byte more than the largest body that blocks can carry.
 const maxBody = int64(maxBlockNum+1) << 10
 
 // reach is the largest body that blocks of szx can carry.
 func reach(szx uint8) int64 { return int64(maxBlockNum+1) * int64(block{szx: szx}.size()) }
 
-// szxOf returns the largest block size that is at most n, which is at least 16.
+// szxOf returns the largest block size that is at most n. n is at least 16.
 func szxOf(n int) uint8 {
 	szx := uint8(maxSZX)
 	for szx > 0 && 16<<szx > n {
@@ -72,8 +72,8 @@ func szxOf(n int) uint8 {
 	return szx
 }
 
-// alignedSZX returns the largest block size, at most szx, that offset is a multiple of and whose
-// numbers reach it.
+// alignedSZX returns the largest block size, at most szx, that divides offset. It returns false if
+// its block numbers do not reach offset.
 func alignedSZX(offset int64, szx uint8) (uint8, bool) {
 	for szx > 0 && offset%int64(block{szx: szx}.size()) != 0 {
 		szx--
@@ -81,7 +81,7 @@ func alignedSZX(offset int64, szx uint8) (uint8, bool) {
 	return szx, offset%16 == 0 && offset < reach(szx)
 }
 
-// findBlock reads block option id of opts.
+// findBlock reads the block option id of opts.
 func findBlock(opts Options, id OptionID) (b block, ok bool, err error) {
 	v, ok := Bytes(opts, id)
 	if !ok {

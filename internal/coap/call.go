@@ -8,22 +8,22 @@ import (
 	"sync"
 )
 
-// Go begins a request and returns at once. done is called exactly once, when the request has ended,
+// Go begins a request and returns at once. It calls done exactly once, when the request has ended,
 // with what [Endpoint.Do] would return; errors are *[ExchangeError]. If the endpoint is closed and
-// another function of the request does not return within [Config.Drain], done is not called. It is
-// called from a goroutine of the endpoint, never from within Go and with no lock held, and must not
-// block for long. r must not be changed until then.
+// another function of the request does not return within [Config.Drain], done is not called. A
+// goroutine of the endpoint calls done, never within Go and with no lock held; done must not block
+// for long. The caller must not change r until then.
 //
-// A request that waits costs a kilobyte and its message, and neither a goroutine nor a timer of the
-// runtime. Its callbacks (Body, Into, Progress and so on) run one after the other in goroutines
-// that end when there is nothing to do. One that panics ends the request with an error.
+// A waiting request costs a kilobyte and its message, but no goroutine and no timer of the runtime.
+// Its callbacks (Body, Into, Progress and so on) run one after the other, in goroutines that end
+// when they are idle. A callback that panics ends the request with an error.
 func (e *Endpoint) Go(p Peer, r *Request, done func(*Response, error)) *Call {
 	c := e.newCall(p, r, done)
 	c.begin()
 	return c
 }
 
-// A Call is a request that is under way.
+// A Call is a request in progress.
 type Call struct {
 	e    *Endpoint
 	p    Peer
@@ -31,24 +31,24 @@ type Call struct {
 	done func(*Response, error)
 
 	counted bool    // the gate waits for the call
-	from    *origin // that the gate waits for, too
+	from    *origin // the gate waits for its calls, too
 
-	a         *association // the request's peer; nil until it begins: p's
+	a         *association // the request's peer; nil until the request begins: use p
 	o         *Observation
-	unobserve bool // the request ends o
+	unobserve bool // the request cancels o
 	retried   bool
 
 	pause timer
-	turn  chan struct{} // wakes the caller of Do, who attends; nil: workers do
+	turn  chan struct{} // wakes the caller of Do, which attends to the call; nil: workers attend
 
 	mu      sync.Mutex // taken with that of an association held, never the reverse
 	t       *transfer
 	cause   error // why it was cancelled
 	running bool  // a goroutine attends to it
-	due     bool  // the transfer has a step to make
+	due     bool  // the transfer has a step to take
 	resting bool  // until pause expires
 	over    bool
-	resp    *Response // once it is over
+	resp    *Response // set with over
 	err     error
 	notices notices
 }
@@ -63,10 +63,10 @@ func (e *Endpoint) newCall(p Peer, r *Request, done func(*Response, error)) *Cal
 // errCancelled is the cause if the caller gives none.
 var errCancelled = fmt.Errorf("coap: request cancelled: %w", context.Canceled)
 
-// Cancel ends the request with cause. When it returns, no message of the request is sent or
-// retransmitted any more; bytes that a stream has accepted before may still leave. done is called
-// with an *[ExchangeError] that wraps cause, unless the request has ended before. Cancel may be
-// called at any time, several times, from any goroutine, also from Notice; the first cause counts.
+// Cancel ends the request with cause. After it returns, no message of the request is sent or
+// retransmitted; bytes that a stream has accepted before may still leave. Unless the request has
+// ended before, done is called with an *[ExchangeError] that wraps cause. Cancel may be called at
+// any time, several times and from any goroutine, also from Notice; the first cause counts.
 func (c *Call) Cancel(cause error) {
 	if cause == nil {
 		cause = errCancelled
@@ -85,7 +85,7 @@ func (c *Call) Cancel(cause error) {
 	if t == nil {
 		return
 	}
-	// A transfer that comes after t, or a later message of t, is not sent: submit sees the cause.
+	// submit sees the cause, and sends no later transfer or message of the call.
 	t.a.mu.Lock()
 	t.a.conclude(&t.x, nil, cause)
 	t.a.mu.Unlock()
@@ -98,14 +98,14 @@ func (c *Call) cancelled() error {
 	return c.cause
 }
 
-// begin makes the transfer and its first step. c.running is set: no other goroutine attends to the
-// call.
+// begin makes the transfer and takes its first step. c.running is set, so that no other goroutine
+// attends to the call.
 func (c *Call) begin() {
 	c.prepare()
 	c.begun()
 }
 
-// begun lets goroutines attend to the call from now on.
+// begun lets other goroutines attend to the call.
 func (c *Call) begun() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -120,14 +120,14 @@ func (c *Call) prepare() {
 	switch {
 	case t == nil:
 	case c.r.Body != nil:
-		t.then = (*transfer).start // in a goroutine of ours: it may read from a disk
+		t.then = (*transfer).start // in a goroutine of the endpoint: Body may read from a disk
 		c.wake()
 	default:
 		t.start(nil)
 	}
 }
 
-// resume begins a request of which the response with the first block of its body is there already.
+// resume begins a request whose response has already come, with the first block of its body.
 func (c *Call) resume(resp *Response, first block) {
 	if t := c.newTransfer(); t != nil {
 		payload := resp.Payload
@@ -170,8 +170,8 @@ func (c *Call) association() (*association, error) {
 	return c.e.resolve(c.p)
 }
 
-// again begins the request once more if the association ended as idle while the first attempt
-// began. It reports whether it did.
+// again begins the request once more if its idle association ended during the first attempt. It
+// reports whether it did.
 func (c *Call) again(t *transfer, err error) bool {
 	if c.retried || c.a != nil || c.p.Transport != UDP || t.sent || !errors.Is(err, ErrPeerGone) {
 		return false
@@ -181,7 +181,7 @@ func (c *Call) again(t *transfer, err error) bool {
 	return true
 }
 
-// end ends the call; only done is still called.
+// end ends the call. Only done remains to be called.
 func (c *Call) end(resp *Response, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -215,8 +215,8 @@ func (c *Call) run() {
 	}
 }
 
-// attend takes the steps of the call, one after the other. It holds no lock, because it calls
-// functions of the user. It reports whether done was called.
+// attend takes the steps of the call, one after the other. It holds no lock, because it calls the
+// user's functions. It reports whether done was called.
 func (c *Call) attend() (ended bool) {
 	returned := false
 	defer func() {
@@ -232,7 +232,7 @@ func (c *Call) attend() (ended bool) {
 	return c.done == nil
 }
 
-// attendOnce takes one step, and reports whether there may be another.
+// attendOnce takes one step, and reports whether another may follow.
 func (c *Call) attendOnce() bool {
 	c.mu.Lock()
 	switch {
@@ -250,7 +250,7 @@ func (c *Call) attendOnce() bool {
 		if c.turn != nil || !c.late() {
 			done(resp, err)
 		}
-		return false // no goroutine attends now
+		return false // leaves running set: no goroutine attends from here on
 	case c.due:
 		c.due = false
 		t, cause := c.t, c.cause
@@ -267,8 +267,8 @@ func (c *Call) attendOnce() bool {
 	return true
 }
 
-// late reports whether functions of the user must no longer be called. A request that began later
-// can report its failure in no other way.
+// late reports whether the user's functions must no longer be called. A request that was not
+// counted began after Close; done is the only way to report its failure.
 func (c *Call) late() bool {
 	return c.counted && !c.e.gate.open(c.from)
 }
@@ -282,7 +282,8 @@ func (c *Call) uncount() {
 	}
 }
 
-// crashed ends the call when a function of the user has panicked or, with nil, ended the goroutine.
+// crashed ends the call after a function of the user has panicked or, if v is nil, ended the
+// goroutine.
 func (c *Call) crashed(v any) {
 	c.e.log.Error("coap: callback of a request panicked", "address", c.p.Addr, "panic", v, "stack", string(debug.Stack()))
 	c.mu.Lock()

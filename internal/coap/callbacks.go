@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// origin is the socket or listener of an association. When the endpoint no longer serves it, no
-// function of the user is called for it.
+// origin is the socket or listener of an association. When the endpoint no longer serves it, none
+// of the user's functions is called for it.
 type origin struct {
-	n    int // callbacks that are under way, or will come
+	n    int // callbacks that run, or will run
 	shut bool
 }
 
-// gate lets callbacks begin, and waits for them to end. The functions of users are called between
+// gate lets callbacks begin, and waits until they end. Functions of the user are called between
 // enter and leave.
 type gate struct {
 	mu    sync.Mutex
 	all   origin
-	ended chan struct{} // closed, and replaced, when an origin has none; nil when no close waits
+	ended chan struct{} // closed, and replaced, when an origin has no callbacks; nil when no close waits
 }
 
-// enter reports whether a callback may begin; then leave must follow. o is nil for what belongs to
-// the endpoint itself.
+// enter reports whether a callback may begin; if so, the caller must call leave. o is nil for the
+// endpoint itself.
 func (g *gate) enter(o *origin) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -58,8 +58,8 @@ func (g *gate) open(o *origin) bool {
 	return !g.all.shut && (o == nil || !o.shut)
 }
 
-// close waits until no callback of o is under way, for at most limit. None can begin after that. It
-// returns how many have not ended.
+// close waits until no callback of o runs, at most for limit, and then refuses new ones. It returns
+// how many have not ended.
 func (g *gate) close(o *origin, limit time.Duration) int {
 	timer := time.NewTimer(max(limit, 0))
 	defer timer.Stop()
@@ -95,8 +95,8 @@ func (e *Endpoint) join(o *origin, limit time.Duration) {
 
 var errPanicked = errors.New("coap: callback panicked")
 
-// caught is deferred by callbacks, after gate.enter. It logs a panic and sets err, which may be
-// nil.
+// caught is deferred by callbacks after gate.enter. It logs a panic, sets err if not nil, and calls
+// leave.
 func (e *Endpoint) caught(o *origin, what string, err *error) {
 	if v := recover(); v != nil {
 		e.log.Error("coap: "+what+" panicked", "panic", v, "stack", string(debug.Stack()))
@@ -118,7 +118,7 @@ func (e *Endpoint) callback(o *origin, what string, f func()) (err error) {
 }
 
 // spawn calls f, which calls functions of the user, in a goroutine. Closing the endpoint waits for
-// it.
+// f.
 func (e *Endpoint) spawn(o *origin, what string, f func()) {
 	if e.gate.enter(o) {
 		go func() {
@@ -128,7 +128,7 @@ func (e *Endpoint) spawn(o *origin, what string, f func()) {
 	}
 }
 
-// writeAll writes p to the user's writer. It is an error if that reports another length.
+// writeAll writes p to the user's writer. A short write is an error.
 func writeAll(w io.Writer, p []byte) error {
 	n, err := w.Write(p)
 	if err == nil && n != len(p) {

@@ -84,8 +84,8 @@ const (
 	RequestTag    = message.RequestTag
 )
 
-// Format is a Content-Format or Accept number, or none: the zero value is absent, which differs
-// from 0 (text/plain).
+// Format is a Content-Format or Accept number. The zero value means that the option is absent,
+// which differs from 0 (text/plain).
 type Format struct {
 	number  uint16
 	present bool

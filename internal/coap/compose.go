@@ -19,8 +19,8 @@ func (t *transfer) compose(m *outgoing) error {
 	s := scratches.Get().(*scratch)
 	defer s.free()
 	for _, o := range t.first {
-		// Conditions and Observe do not belong into the messages that fetch the rest of the
-		// response (RFC 7959, section 2.4; RFC 7641).
+		// Conditions and Observe do not belong in the messages that fetch the rest of the response
+		// (RFC 7959, section 2.4; RFC 7641).
 		if m.further && (o.ID == IfMatch || o.ID == IfNoneMatch || o.ID == ETag || o.ID == Observe) {
 			continue
 		}

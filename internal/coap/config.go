@@ -32,72 +32,72 @@ func (t *Transmission) idle() time.Duration {
 
 // Config configures an [Endpoint]. The zero value works.
 type Config struct {
-	// Handler answers the requests of peers. Nil answers 4.04 to all.
+	// Handler answers the requests of peers. Nil answers all with 4.04.
 	Handler Handler
-	// Sinks decides, at the first block of a request body, where the body goes. Nil, or a nil Sink
-	// without a Response, collects it in memory up to MaxBody. A Response refuses the body. Bodies
-	// that come in one message are in IncomingRequest.Payload, and Sinks is not asked.
+	// Sinks decides, at the first block of a request body, where the body goes. If Sinks is nil, or
+	// returns a nil Sink and no Response, the endpoint collects the body in memory, up to MaxBody.
+	// A Response refuses the body. A body that comes in one message is in IncomingRequest.Payload;
+	// Sinks is not called for it.
 	Sinks func(*IncomingRequest) (Sink, *Response)
-	// OnClosed is called once for an association (DTLS, TCP, TLS) that has ended, after which its
-	// Peer is good for nothing, in a goroutine of its own. Nil is allowed.
+	// OnClosed is called once when an association (DTLS, TCP, TLS) has ended and its Peer is no
+	// longer valid, in a goroutine of its own. Nil is allowed.
 	OnClosed func(Peer)
-	// HandshakeFailed is called when a handshake of DTLS or TLS fails with a client that is known
-	// to be at its address: it has answered a cookie, or made a connection. identity is the
-	// beginning of the PSK identity that it claims, "" without one. err says why, and includes the
-	// alert that the client sent, such as "bad certificate". It is called in a goroutine of its
-	// own, at most 100 times in a second and for 100 at a time; further failures are not reported.
-	// Nil is allowed.
+	// HandshakeFailed is called when a DTLS or TLS handshake fails with a client whose address is
+	// verified, by a cookie or by a connection. identity is the beginning of the PSK identity that
+	// the client claims, or "". err is the reason; it includes the client's alert, such as "bad
+	// certificate". HandshakeFailed is called in a goroutine of its own, at most 100 times in a
+	// second and at most 100 times concurrently; further failures are not reported. Nil is allowed.
 	HandshakeFailed func(t Transport, addr netip.AddrPort, identity string, err error)
-	// Hooks count what happens.
+	// Hooks are for metrics.
 	Hooks Hooks
 
-	// Transmission is how confirmable messages are repeated.
+	// Transmission configures retransmissions of confirmable messages.
 	Transmission Transmission
-	// BlockSize is the preferred size of blocks: a power of two from 16 to
-	// 1024. Default 1024.
+	// BlockSize is the preferred block size: a power of two from 16 to 1024. Default 1024.
 	BlockSize int
 	// MaxBody limits a body that is collected in memory, in either direction. Default 64 KiB.
 	MaxBody int
-	// AckDelay is how long a handler may take before the request is acknowledged by an empty
-	// message and answered by a separate one. Default 1 s.
+	// AckDelay is how long a handler may take before the endpoint acknowledges the request with an
+	// empty message and sends the response separately. Default 1 s.
 	AckDelay time.Duration
 	// UploadIdle is how long an unfinished Block1 body of a peer is kept after its last block.
 	// Default 247 s (EXCHANGE_LIFETIME).
 	UploadIdle time.Duration
-	// DownloadIdle is how long the body of a response that is being fetched by Block2 is kept after
-	// the last block that was asked for. Default 120 s.
+	// DownloadIdle is how long the body of a response that a peer fetches by Block2 is kept after
+	// its last request for a block. Default 120 s.
 	DownloadIdle time.Duration
-	// Drain limits how long work in flight may go on once a Serve context has ended. Default 5 s.
+	// Drain limits how long work in progress may continue once a Serve context has ended. Default 5
+	// s.
 	Drain time.Duration
 
-	// Bounds limits what peers can make the endpoint hold.
+	// Bounds limits the memory that peers can occupy.
 	Bounds Bounds
 
-	// Logger receives what is worth an operator's attention. Default: silent.
+	// Logger receives what an operator should know. Default: no logs.
 	Logger *slog.Logger
-	// Rand is the source of message ids, tokens and timeouts. Default: crypto/rand. Tests give a
-	// seeded one. It is used under a lock.
+	// Rand is the source of message ids, tokens and timeouts. It is used under a lock. Default:
+	// crypto/rand. Tests use a seeded one.
 	Rand io.Reader
 }
 
 // Hooks are functions for metrics. The endpoint calls them with locks held: they must return at
 // once, must not panic, and must not call the endpoint. Nil is allowed.
 type Hooks struct {
-	// Associated is called when a client has finished a handshake of DTLS or TLS.
+	// Associated is called when a client has completed a DTLS or TLS handshake.
 	Associated func(p Peer, proven *dtls.Identity)
 	// Retransmitted is called when a message of ours is sent again.
 	Retransmitted func(p Peer)
-	// TurnedAway is called when there is no room for a request of a peer.
+	// TurnedAway is called when a peer's request finds no room.
 	TurnedAway func(p Peer)
 }
 
-// Bounds limits what hostile or merely numerous peers can make an endpoint hold. Zero fields take
-// the default. Of what all peers share those of one transport, or of UDP with an address that may
-// be forged, can have six tenths at most (of Streams three quarters); see the package's
-// documentation.
+// Bounds limits the state that peers, hostile or merely numerous, can make an endpoint keep. Zero
+// fields take the default. Where all peers share a limit, the peers of one transport, or UDP peers
+// whose address may be forged, get at most six tenths of it (of Streams three quarters); see the
+// package's documentation.
 type Bounds struct {
-	// Peers with any state: dedup entries, transfers, observations. Default 1,000,000; the longest
-	// idle one is forgotten first.
+	// Peers is how many peers may have any state: dedup entries, transfers, observations. Default
+	// 1,000,000; the one that was idle longest is forgotten first.
 	Peers int
 	// Workers is how many handlers run at once. Default 256.
 	Workers int
@@ -116,20 +116,21 @@ type Bounds struct {
 	// Downloads is how many response bodies are kept for Block2. Default 4096; for one peer
 	// PeerDownloads, default 4.
 	Downloads, PeerDownloads int
-	// DedupEntries and DedupBytes limit what is remembered to recognise duplicates. Default
-	// 1,000,000 and 64 MiB.
+	// DedupEntries and DedupBytes limit the memory for recognizing duplicates. Default 1,000,000
+	// and 64 MiB.
 	DedupEntries, DedupBytes int
-	// Streams is how many connections (TCP, TLS) may be open, handshakes among them. Each may make
-	// us hold a frame of 18 KiB that is not complete. Default 10,000, or a quarter of the files
-	// that the process may have open.
+	// Streams is how many connections (TCP, TLS) may be open, including those in a handshake. Each
+	// may occupy 18 KiB with an incomplete frame. Default 10,000, or a quarter of the files that
+	// the process may have open.
 	Streams int
-	// StreamBytes limits what peers on streams do not read, all together; one of them may have 256
-	// KiB of it. Above, one may have 4 KiB, and is cut off when it is sent more. Default 64 MiB.
+	// StreamBytes limits the bytes that wait to be written to all streams; one stream may have 256
+	// KiB of it. Above the limit a stream may have 4 KiB; it is closed if it needs more. Default 64
+	// MiB.
 	StreamBytes int64
 	// Handshakes and IdentitySessions are those of [dtls.Config].
 	Handshakes, IdentitySessions int
-	// Observers is how many observations peers may have here, and PeerObservers how many one peer
-	// may. Default 10,000 and 64.
+	// Observers is how many observations all peers may have here, and PeerObservers how many one
+	// peer may have. Default 10,000 and 64.
 	Observers, PeerObservers int
 }
 

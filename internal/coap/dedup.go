@@ -10,14 +10,14 @@ import (
 // section 4.8.2).
 const exchangeLifetime = 247 * time.Second
 
-// dedup recognises messages that arrive more than once, by peer and message id, and repeats the
-// reply to them. A duplicate is equal to the last byte: a device that has rebooted may use an id
-// again for something else, and must not get the reply to its earlier message.
+// dedup recognizes messages that arrive more than once, by peer and message id, and repeats the
+// reply to them. A duplicate has the same bytes: a device that has rebooted may use an id again for
+// another message, and must not get the reply to the earlier one.
 //
-// Entries and replies live in chunks that are filled one after the other and dropped whole, the
-// oldest first: when the youngest entry of one has outlived EXCHANGE_LIFETIME, or when a bound is
-// reached. The bound is on the keys in the chunks, also of messages that were forgotten. The only
-// pointers, for the garbage collector, are those to the chunks.
+// Entries and replies are stored in chunks, which are filled one after the other. A chunk is
+// dropped as a whole, the oldest first: when its youngest entry is older than EXCHANGE_LIFETIME, or
+// when a limit is reached. The limit counts all keys in the chunks, also those of forgotten
+// messages. The garbage collector sees no other pointers than those to the chunks.
 type dedup struct {
 	mu         sync.Mutex
 	entries    map[dedupKey]dedupEntry
@@ -35,13 +35,13 @@ type dedupKey struct {
 	mid    uint16
 }
 
-// dedupID is a key with a hash of the message, which is compared.
+// dedupID is a key with a hash of the message.
 type dedupID struct {
 	dedupKey
 	sum uint32
 }
 
-// dedupEntry is where the reply is: chunk number, offset, length. Without a reply the length is 0.
+// dedupEntry locates the reply: chunk number, offset and length. Without a reply the length is 0.
 // sum is a hash of the message.
 type dedupEntry struct {
 	sum    uint32
@@ -62,7 +62,7 @@ const (
 	dedupChunkBytes = 1 << 15
 	dedupChunkKeys  = 1 << 12
 	dedupChunkAge   = 30 * time.Second
-	forgetReach     = 64 // how many of the last keys are looked at
+	forgetReach     = 64 // how many of the last keys forget searches
 )
 
 func newDedup(maxEntries, maxBytes int) *dedup {
@@ -93,7 +93,7 @@ func (d *dedup) begin(id dedupID, now time.Duration, dst []byte) (reply []byte, 
 	return dst, false
 }
 
-// reply stores the reply to a message that was entered.
+// reply stores the reply to a message that begin has entered.
 func (d *dedup) reply(id dedupID, now time.Duration, reply []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,7 +120,7 @@ func (d *dedup) forget(id dedupID) {
 		return
 	}
 	delete(d.entries, id.dedupKey)
-	// Mostly it was entered just now: a block of a download.
+	// Usually the message was entered just now: a request for a block of a download.
 	c := d.chunk(e.chunk)
 	for i, least := len(c.keys)-1, max(0, len(c.keys)-forgetReach); i >= least; i-- {
 		if c.keys[i] == id.dedupKey {
@@ -141,7 +141,7 @@ func (d *dedup) chunk(number uint32) *dedupChunk {
 	return d.chunks.ring[i]
 }
 
-// open returns the chunk to write to, with room for n bytes and a key.
+// open returns the chunk to write to, with room for n more bytes and a key.
 func (d *dedup) open(now time.Duration, n int) *dedupChunk {
 	c := d.current
 	if c == nil || len(c.data)+n > dedupChunkBytes || len(c.keys) >= dedupChunkKeys || now-c.opened > dedupChunkAge {
@@ -160,7 +160,7 @@ func (d *dedup) open(now time.Duration, n int) *dedupChunk {
 	return c
 }
 
-// sweep drops chunks whose entries are all too old.
+// sweep drops chunks that hold only expired entries.
 func (d *dedup) sweep(now time.Duration) {
 	for d.chunks.len() > 0 && now-d.chunks.front().last > exchangeLifetime {
 		d.drop()
@@ -186,7 +186,7 @@ func (d *dedup) drop() {
 	}
 }
 
-// expire drops old chunks when no message comes.
+// expire drops expired chunks while no messages come.
 func (d *dedup) expire(now time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

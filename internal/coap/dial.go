@@ -11,9 +11,10 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// Dial returns a peer that is reached through a socket of its own. Requests that it sends on it go
-// to the same Handler; what others send is dropped. [Endpoint.Hangup] ends it. addr is "host:port".
-// Transports are UDP and TCP; for TLS see [Endpoint.DialStream].
+// Dial returns a peer at addr ("host:port") that is reached through a new socket. The Handler also
+// answers requests that the peer sends on this socket; datagrams of others are dropped.
+// [Endpoint.Hangup] closes the socket. Transports are UDP and TCP; for TLS see
+// [Endpoint.DialStream].
 func (e *Endpoint) Dial(ctx context.Context, t Transport, addr string) (Peer, error) {
 	if t == TCP {
 		var d net.Dialer
@@ -57,7 +58,7 @@ func resolveAddr(ctx context.Context, addr string) (netip.AddrPort, error) {
 	return udp.Unmap(netip.AddrPortFrom(ips[0], uint16(port))), nil
 }
 
-// DialPacket is Dial for UDP over a given socket, which the endpoint owns from then on.
+// DialPacket is Dial for UDP over conn, which the endpoint owns from then on.
 func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, error) {
 	s := e.newSocket(context.Background(), conn)
 	s.only = udp.Unmap(addr)
@@ -76,8 +77,8 @@ func (e *Endpoint) DialPacket(conn net.PacketConn, addr netip.AddrPort) (Peer, e
 	return a.peer, nil
 }
 
-// Hangup ends the association, and closes the socket if it was dialled. What waits for the peer
-// fails with ErrPeerGone.
+// Hangup ends the association, and closes the socket if it was dialled. Requests that wait for the
+// peer fail with ErrPeerGone.
 func (e *Endpoint) Hangup(p Peer) {
 	if a := e.table.get(p); a != nil {
 		a.link.hangup(a)
@@ -89,7 +90,7 @@ func (e *Endpoint) Hangup(p Peer) {
 	}
 }
 
-// sockets are those of UDP. e.mu is held.
+// sockets returns the UDP sockets. e.mu is held.
 func (e *Endpoint) sockets() iter.Seq[*socket] {
 	return func(yield func(*socket) bool) {
 		for _, server := range e.servers {

@@ -1,9 +1,8 @@
-// Package coap is a CoAP endpoint fit to carry firmware: messages, exchanges, block-wise transfers
-// and observations, the same over every transport.
+// Package coap is a CoAP endpoint that can carry firmware: messages, exchanges, block-wise
+// transfers and observations, the same over every transport.
 //
 // One [Endpoint] is client and server at once, as LwM2M needs it. It reads any number of sockets,
-// keeps one table of the peers that it is talking to, and runs the requests that arrive in a
-// bounded pool:
+// keeps one table of its peers, and serves incoming requests in a bounded pool:
 //
 //	ep := coap.New(coap.Config{Handler: handler})
 //	go ep.ServePacket(ctx, conn)
@@ -18,33 +17,31 @@
 //
 // # How a message travels
 //
-// A reader takes a datagram or a frame into a packet and parses it. [Endpoint.receive] then either
+// A reader reads a datagram or a frame into a packet and parses it. [Endpoint.receive] then either
 // finishes an [exchange] of ours, hands a notification to its [Observation], or passes a request to
-// the pool. It never waits: a slow handler, disk or peer delays no other. ARCHITECTURE.md walks a
+// the pool. It never waits: a slow handler, disk or peer delays no other. ARCHITECTURE.md follows a
 // datagram from the socket to the handler, file by file.
 //
-// What we send that deserves an answer is an exchange. All retransmissions, and all other
-// deadlines, are in one heap over one timer of the runtime. One message to a peer is unacknowledged
-// at a time (NSTART = 1); the others queue in the [outbox], so that a small request passes between
-// two blocks of a transfer.
+// A message of ours that the peer must answer is an exchange. All retransmissions and other
+// deadlines are in one heap, with one timer of the runtime. One message to a peer is unacknowledged
+// at a time (NSTART = 1); the others queue in the [outbox], so that a small request can pass
+// between two blocks of a transfer.
 //
-// A request of ours is a [Call] with a [transfer], a value that makes a step at the end of each
-// exchange, one for each block, and of each pause. Its steps and callbacks run one after the other
-// in a goroutine of the [workers], which ends, or goes on to another call, when there is nothing to
-// do: a request that waits has none. In [Endpoint.Do] the caller attends to the call. A transfer of
-// a peer is an entry in a table: an upload goes through a [Sink] or is collected; a download is
-// served from an io.ReaderAt at whatever offset is asked for, without the handler, from one copy
-// for all peers.
+// A request of ours is a [Call] with a [transfer], a value that takes a step at the end of each
+// exchange (one for each block) and of each pause. Its steps and callbacks run one after the other
+// in a goroutine of the [workers], which exists only while there is work: a waiting request has
+// none. In [Endpoint.Do] the caller attends to the call. A transfer that a peer began is an entry
+// in a table: an upload goes to a [Sink] or is collected; a download is served from an io.ReaderAt
+// at any offset that the peer requests, without the handler, from one copy for all peers.
 //
 // A lost block is sent again after 2 to 3 s, then after twice that, five times in all (RFC 7252,
-// section 4.2). A transfer does not end with that: such rounds follow one another until there was
-// no progress for [Request.Stall].
+// section 4.2). That does not end a transfer: such rounds follow one another until there was no
+// progress for [Request.Stall].
 //
-// # What a peer can make us hold
+// # What peers can make us hold
 //
-// Every bound is a field of [Bounds] or [Config]; these are the defaults. The address of a UDP peer
-// may be forged, so each is a bound on what all peers can do together, and none is exceeded by
-// whatever they send.
+// Every limit is a field of [Bounds] or [Config]; these are the defaults. The address of a UDP peer
+// may be forged; so each limit applies to all peers together, and no traffic exceeds it.
 //
 //	what                          bound                        memory, at most
 //	peers with any state          1,000,000 (Peers)            0.4 GB, 0.4 KB each
@@ -82,63 +79,63 @@
 //	options in a message          64
 //	a datagram                    2 KiB; larger ones are answered with 4.13
 //
-// Half of what peers share is divided among five groups, the same for each: UDP peers whose address
-// may be forged (unverified peers), UDP peers that have answered a request of ours or an Echo
-// challenge in the last minutes, DTLS, TCP and TLS. The other half goes to whichever comes first.
-// Of connections TCP and TLS have a quarter each. So peers of one group cannot keep out those of
-// another. What happens when there is one too many:
+// Half of each shared resource is divided equally among five groups: UDP peers whose address may be
+// forged (unverified peers), UDP peers that have recently answered a request of ours or an Echo
+// challenge, DTLS, TCP and TLS. The other half is first come, first served. Of connections, TCP and
+// TLS have a quarter each. So peers of one group cannot lock out those of another. When there is
+// one too many:
 //
-//	peer                  the unverified one idle longest is forgotten, which costs no
-//	                      more than the recognition of its duplicates; nine tenths
-//	                      are for UDP at most
+//	peer                  the unverified one that was idle longest is forgotten, and
+//	                      with it only the recognition of its duplicates; UDP has
+//	                      nine tenths at most
 //	duplicate             the oldest are forgotten; those of DTLS have a quarter of
 //	                      the room, which UDP cannot use
-//	request               over UDP and DTLS it is left unanswered and forgotten, and
-//	                      comes again after 2 s; over TCP and TLS 5.03. Groups take
-//	                      turns when they wait
-//	unfinished body       an older one of its group gives way, of the first blocks
-//	                      without a second one first: an unverified peer's after 1 s
-//	                      in which nothing came, another after 10 s. When those
-//	                      have more than their share, theirs give way to all others.
-//	                      If none does: as a request
-//	  memory for it       as before, and the block is left unanswered, or over TCP
-//	                      and TLS answered with 5.03
-//	response kept         the one of its group that is idle for longest gives way; GET
-//	                      and FETCH ask the handler again, others are answered 4.08
+//	request               over UDP and DTLS it is forgotten without an answer, and
+//	                      comes again after 2 s; over TCP and TLS 5.03. Waiting
+//	                      requests are served by group in turn
+//	unfinished body       an older one of its group is dropped, preferably one with
+//	                      its first block only: an unverified peer's after 1 s
+//	                      without a block, another after 10 s. If unverified peers
+//	                      have more than their share, one of theirs is dropped.
+//	                      If there is none to drop: as a request
+//	  memory for it       the same, and the block is not answered, or over TCP and
+//	                      TLS answered with 5.03
+//	response kept         the one of its group that was idle longest is dropped; GET
+//	                      and FETCH call the handler again, others get 4.08
 //	observation           there is none: the response has no Observe option
 //	handshake             see DTLS below
-//	association           of an identity: the one that is silent for longest gives way;
+//	association           of an identity: the one that was silent longest ends;
 //	                      in all: the handshake fails
-//	connection            the oldest of TCP, or TLS, on which no request was made gives
-//	                      way after 1 s; else it is closed
+//	connection            the oldest of TCP, or TLS, without a request is closed after
+//	                      1 s; if there is none, the new one is closed
 //	unread bytes          the connection is closed
 //	request of ours       ErrBusy
 //
-// A flood with the address of a peer uses up the bounds of that peer only. An unknown peer that
+// A flood with the address of a peer uses up the limits of that peer only. An unknown peer that
 // makes no request costs nothing.
 //
-// A peer that is silent costs an entry in a table: no goroutine, no timer, no buffer; on a stream,
-// its connection with a goroutine and a buffer of 2 KB.
+// A silent peer costs an entry in a table, but no goroutine, timer or buffer; on a stream, its
+// connection with a goroutine and a buffer of 2 KB.
 //
-// Requests with a forged address make us send their answers there: up to a block for a datagram of
-// some 20 bytes. A handler that gives blocks to anyone over UDP without DTLS should answer only
-// peers whose address is verified (see [IncomingRequest.Challenge]). That is not the default,
-// because devices in the field do not know Echo and take the challenge for a refusal.
+// We send the answers to requests with a forged address to that address: up to a block for a
+// datagram of some 20 bytes. A handler that returns blocks over UDP without DTLS should return them
+// only to peers whose address is verified (see [IncomingRequest.Challenge]). That is not the
+// default, because devices in the field do not know Echo and treat the challenge as a refusal.
 //
 // # DTLS
 //
-// Package internal/dtls has the sessions, which only protect records: an idle one is no more than
-// its keys. A session is found by the Connection ID in its peer's records, wherever they come from,
-// or else by the peer's address.
+// Package internal/dtls has the sessions, which only protect records: an idle one is only its keys.
+// A session is found by the Connection ID in its peer's records, from any address, or else by the
+// peer's address.
 //
-// A ClientHello from a forged address takes one of the places for handshakes. When there are no
-// more, the oldest handshake whose client has not answered with the cookie ends, if it had half a
-// second for that; else the new one is not answered. So with 1000 places a flood of 2000
+// A ClientHello from a forged address occupies one of the places for handshakes. If there is no
+// place, the oldest handshake whose client has not answered with the cookie within half a second
+// ends; if there is none, the new ClientHello is not answered. So with 1000 places a flood of 2000
 // ClientHellos in a second has no effect; with 10,000, each ClientHello of a device, which repeats
-// it after 1, 2, 4 s and so on, is answered with a chance of 1 in 5. A client whose handshake was
-// ended is refused by an alert when it comes back, and starts again; one that has answered keeps
-// its place.
+// it after 1, 2, 4 s and so on, is answered with a chance of 1 in 5. If a client returns after its
+// handshake was ended, it gets an alert and starts again; a client that has answered keeps its
+// place.
 //
-// An address from which a Connection ID came gets 8 datagrams at most until a second record comes
-// from there: the first may have been captured and sent on to flood that address.
+// A new address of a session gets at most 8 datagrams until a second record comes from there: an
+// attacker may have captured the first record, and sent it on to flood that address.
 package coap

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// download makes the response of the reply. Before that it fetches by Block2 what is missing of the
-// body (RFC 7959, section 2.4).
+// download makes the response of the reply. First it fetches the missing part of the body by Block2
+// (RFC 7959, section 2.4).
 func (t *transfer) download(reply *packet) {
 	defer reply.free()
 	m := &reply.msg
@@ -35,7 +35,7 @@ func (t *transfer) download(reply *packet) {
 	}
 }
 
-// keepWhole hands over a body that came in one message with the response.
+// keepWhole stores a body that came in one message with the response.
 func (t *transfer) keepWhole(resp *Response, payload []byte) error {
 	resp.Payload = append([]byte(nil), payload...)
 	resp.Size = int64(len(payload))
@@ -45,7 +45,7 @@ func (t *transfer) keepWhole(resp *Response, payload []byte) error {
 	return nil
 }
 
-// takeWhole hands over the body of a success that came in one message without Block2.
+// takeWhole delivers the body of a success that came in one message without Block2.
 func (t *transfer) takeWhole(resp *Response, payload []byte) error {
 	switch {
 	case resp.Code == Valid:
@@ -53,7 +53,7 @@ func (t *transfer) takeWhole(resp *Response, payload []byte) error {
 	case len(t.r.ETag) > 0 && !bytes.Equal(t.r.ETag, resp.ETag):
 		return ErrETagChanged
 	case t.r.Offset > 0:
-		// It may be any part of the body.
+		// The payload may be any part of the body.
 		return fmt.Errorf("%w: answer without block to a request for one", ErrETagChanged)
 	}
 	if err := t.expect(resp, int64(len(payload)), true); err != nil {
@@ -71,8 +71,8 @@ func (t *transfer) takeWhole(resp *Response, payload []byte) error {
 	return nil
 }
 
-// expect checks that a body which is there up to end, and perhaps goes on, can be the one that was
-// announced, now or in an earlier part.
+// expect checks that a body which has arrived up to end, and continues unless last, agrees with the
+// size that was announced, now or in an earlier part.
 func (t *transfer) expect(resp *Response, end int64, last bool) error {
 	if total := t.r.Total; total > 0 {
 		if resp.Size >= 0 && resp.Size != total {
@@ -86,11 +86,11 @@ func (t *transfer) expect(resp *Response, end int64, last bool) error {
 	return nil
 }
 
-// collection is the body of a response as its blocks come.
+// collection is the body of a response while its blocks arrive.
 type collection struct {
 	resp     *Response // Size is the announced size, or -1
 	offset   int64     // of the next block
-	szx      uint8     // of the block that is asked for
+	szx      uint8     // of the requested block
 	at       int64     // its offset
 	since    time.Duration
 	then     func(*transfer, *packet)
@@ -98,10 +98,10 @@ type collection struct {
 	restarts int
 }
 
-// maxAstray is how often in a row a wrong block may come, or the body may change.
+// maxAstray is how many wrong blocks in a row, or changes of the body, a download survives.
 const maxAstray = 3
 
-// collect takes the blocks of a body, of which the first is there, and asks for the others.
+// collect takes the first block of a body, and fetches the others.
 func (t *transfer) collect(resp *Response, b block, payload []byte) {
 	t.down = &collection{resp: resp, offset: t.r.Offset}
 	t.done = t.r.Offset
@@ -123,12 +123,12 @@ func (t *transfer) collect(resp *Response, b block, payload []byte) {
 	t.takeBlock(b, payload)
 }
 
-// takeBlock takes a block, and asks for the next one.
+// takeBlock takes a block, and fetches the next one.
 func (t *transfer) takeBlock(b block, payload []byte) {
 	d := t.down
 	switch {
 	case b.offset() != d.offset:
-		// Not the block that was asked for: the peer counts in another size, or is confused.
+		// Not the block that was requested: the peer may count in another size.
 		if d.astray++; d.astray > maxAstray {
 			t.end(nil, fmt.Errorf("%w: asked for the block at %d, got the one at %d", ErrProtocol, d.offset, b.offset()))
 			return
@@ -169,7 +169,7 @@ func (t *transfer) takeBlock(b block, payload []byte) {
 	t.fetch(d.offset, szx, (*transfer).blockReceived)
 }
 
-// blockReceived goes on with the response to a request for a block.
+// blockReceived takes the response to a request for a block.
 func (t *transfer) blockReceived(reply *packet) {
 	defer reply.free()
 	m, d := &reply.msg, t.down
@@ -200,7 +200,7 @@ func (t *transfer) blockReceived(reply *packet) {
 	t.fetch(0, t.szx, (*transfer).restarted)
 }
 
-// restarted goes on with the first block of a body that has changed.
+// restarted takes the first block of a body that has changed.
 func (t *transfer) restarted(reply *packet) {
 	m, d := &reply.msg, t.down
 	b, blocks, err := findBlock(m.options, Block2)
@@ -217,8 +217,7 @@ func (t *transfer) restarted(reply *packet) {
 	t.takeBlock(b, m.payload)
 }
 
-// fetch asks for the block at offset, again after 5.03, and then goes on with whatever response
-// comes.
+// fetch requests the block at offset, again after 5.03. then gets any other response.
 func (t *transfer) fetch(offset int64, szx uint8, then func(*transfer, *packet)) {
 	d := t.down
 	d.at, d.szx, d.since, d.then = offset, szx, t.c.e.timers.now(), then
@@ -227,7 +226,7 @@ func (t *transfer) fetch(offset int64, szx uint8, then func(*transfer, *packet))
 	t.ask(nil)
 }
 
-// ask asks for the block.
+// ask requests the block.
 func (t *transfer) ask(*packet) {
 	t.x.token = t.c.e.random.token()
 	m := outgoing{further: true, block2: blockAt(t.down.at, t.down.szx), hasBlock2: true}
@@ -237,7 +236,7 @@ func (t *transfer) ask(*packet) {
 	t.send(m, (*transfer).fetched)
 }
 
-// asksAgain reports whether a block whose response did not come may be asked for once more.
+// asksAgain reports whether to request a block once more after its response did not come.
 func (t *transfer) asksAgain() bool {
 	return t.down != nil && t.safe() && t.c.e.timers.now()-t.down.since < t.stall()
 }
@@ -253,7 +252,7 @@ func (t *transfer) fetched(reply *packet) {
 	t.down.then(t, reply)
 }
 
-// take adds to the body.
+// take appends p to the body.
 func (t *transfer) take(p []byte) error {
 	if t.r.Into != nil {
 		return t.into(p)
@@ -270,7 +269,7 @@ func (t *transfer) into(p []byte) error {
 	return writeAll(t.r.Into, p)
 }
 
-// limit is that of the response's body.
+// limit returns the largest body to accept.
 func (t *transfer) limit() int64 {
 	switch {
 	case t.r.MaxBody > 0:

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// lastBlockIdle is how long a response body is kept after its last block was sent, which may be
-// lost.
+// lastBlockIdle is how long a response body is kept after its last block was sent, because that
+// block may be lost.
 const lastBlockIdle = 10 * time.Second
 
-// download is a response whose body is being fetched by Block2. It is shared by the table and by
-// the requests that are being answered from it.
+// download is a response whose body a peer fetches by Block2. The table and the requests that are
+// answered from it share it.
 type download struct {
 	a    *association
 	resp Response // with Body, never Payload
 	refs atomic.Int32
-	more atomic.Bool // blocks after the first were asked for
+	more atomic.Bool // blocks after the first were requested
 }
 
 func (d *download) origin() *origin { return d.a.origin }
@@ -34,12 +34,12 @@ func (d *download) free() {
 	d.a.closeBody(&d.resp)
 }
 
-// response is what a handler would have returned.
+// response returns the response that the handler returned.
 func (d *download) response() *Response { return &d.resp }
 
 type downloads struct{ held[*download] }
 
-// find returns the download of key with a reference that the caller frees, or nil.
+// find returns the download of key, or nil. The caller must free the reference.
 func (ds *downloads) find(key transferKey) *download {
 	d, _ := ds.held.find(key, func(d *download) { d.refs.Add(1) })
 	return d
@@ -52,15 +52,15 @@ func (in *incoming) downloadKey() transferKey {
 	return in.target
 }
 
-// keep stores resp, which does not fit into a message, for the blocks that the peer will ask for.
-// It returns the stored form.
+// keep stores resp, which needs several blocks, until the peer has fetched them. It returns the
+// stored form.
 func (e *Endpoint) keep(key transferKey, a *association, resp *Response) *download {
 	d := &download{a: a, resp: *resp}
 	if d.resp.Body == nil {
 		d.resp.Body = bytes.NewReader(resp.Payload)
 		d.resp.Size = int64(len(resp.Payload))
 		if len(resp.ETag) == 0 {
-			// The peer can tell when the representation changes under it.
+			// An ETag lets the peer detect a change of the representation.
 			h := fnv.New64a()
 			h.Write(resp.Payload)
 			d.resp.ETag = h.Sum(nil)

@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// transferKey names a transfer of a peer by association or identity and target, never by address:
-// an association survives a change of address, and an upload that of its association.
+// transferKey names a transfer of a peer by association or identity, and by target. It does not
+// contain the address: an association survives a change of address, and the upload of a peer with
+// an identity survives its association.
 type transferKey struct {
-	owner  uint64 // serial of the association, or what the peer has proven
+	owner  uint64 // serial of the association, or a hash of the proven identity
 	target uint64 // a hash with a secret seed
 }
 
@@ -34,21 +35,21 @@ func (e *Endpoint) targetOf(r *IncomingRequest, ids ...OptionID) uint64 {
 	return h.Sum64()
 }
 
-// held is a table of the transfers of peers that are under way here. Each has a time after which it
-// is dropped. Their number is bounded in all and for each peer, and shared by the groups of peers.
-// When there are too many, the one that was idle longest is dropped. If many have only a first
-// block, it is one of those: no other block may ever come.
+// held is a table of the transfers that peers have in progress here. An idle transfer is dropped
+// after some time. The number of transfers is limited in total and for each peer, and the groups of
+// peers share it. When the table is full, the transfer that was idle longest is dropped; if many
+// have only a first block, one of those is dropped, because they may never get another block.
 type held[V heldValue] struct {
 	e       *Endpoint
 	mu      sync.Mutex
 	entries map[transferKey]*heldEntry[V]
-	byPeer  map[*association][]*heldEntry[V] // few each
+	byPeer  map[*association][]*heldEntry[V] // only a few for each
 	order   [groups]struct {
-		begun, going list.List // of *heldEntry[V], the longest idle first
+		begun, going list.List // oldest use first
 	}
 	room    *shares
 	maxPeer int
-	spare   time.Duration // how long one must be idle to be dropped for another
+	spare   time.Duration // minimum idle time before a transfer is dropped for another
 	closed  bool
 }
 
@@ -63,14 +64,14 @@ func newHeld[V heldValue](e *Endpoint, maximum, maxPeer int, spare time.Duration
 	}
 }
 
-// heldValue is what a table holds. Its dropped is called once, without any lock, and may call
-// functions of the user, which may take time.
+// heldValue is an entry's value. dropped is called once, without a lock, and may call functions of
+// the user, which may take time.
 type heldValue interface {
 	comparable
 	dropped(err error)
-	// origin is what it ends with; nil for the endpoint.
+	// origin returns the origin whose end also ends the value; nil for the endpoint.
 	origin() *origin
-	// advanced reports whether it has come past its first block.
+	// advanced reports whether the transfer is past its first block.
 	advanced() bool
 }
 
@@ -86,7 +87,7 @@ type heldEntry[V heldValue] struct {
 	place *list.Element
 }
 
-// find returns the value of key; use is called with the table locked.
+// find returns the value of key. It calls use, if not nil, with the table locked.
 func (h *held[V]) find(key transferKey, use func(V)) (v V, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -100,8 +101,8 @@ func (h *held[V]) find(key transferKey, use func(V)) (v V, ok bool) {
 	return x.value, true
 }
 
-// put enters v, in place of another with its key, for as long as idle, or returns false when there
-// is no room.
+// put enters v for as long as idle, and replaces the entry with the same key. It returns false when
+// there is no room.
 func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, now time.Duration) bool {
 	h.mu.Lock()
 	if h.closed {
@@ -141,12 +142,12 @@ func (h *held[V]) put(key transferKey, a *association, v V, idle time.Duration, 
 	return room
 }
 
-// unverifiedSpare is h.spare for the first block of an unverified peer: time enough for a second
-// one.
+// unverifiedSpare replaces h.spare for a first block of an unverified peer. It gives the second
+// block enough time.
 const unverifiedSpare = time.Second
 
-// victim returns the transfer that is dropped for one of a group, or nil: one of an unverified peer
-// if those have borrowed of room, else one of that group. h.mu is held.
+// victim returns the transfer to drop for a new one of group c, or nil. It prefers unverified peers
+// if they have borrowed from the common part of room, and else takes one of group c. h.mu is held.
 func (h *held[V]) victim(c group, now time.Duration, room *shares) *heldEntry[V] {
 	if c != unverifiedUDP && room.borrows(unverifiedUDP) {
 		o := &h.order[unverifiedUDP]
@@ -170,7 +171,7 @@ func (h *held[V]) victim(c group, now time.Duration, room *shares) *heldEntry[V]
 	return begun
 }
 
-// longestIdle returns the first of a list if it was idle for spare.
+// longestIdle returns the first entry of l if it was idle for spare.
 func longestIdle[V heldValue](l *list.List, now, spare time.Duration) *heldEntry[V] {
 	if l.Len() == 0 {
 		return nil
@@ -181,7 +182,7 @@ func longestIdle[V heldValue](l *list.List, now, spare time.Duration) *heldEntry
 	return nil
 }
 
-// makeRoom drops a transfer for one of a group that lacks of room.
+// makeRoom drops a transfer because group c needs room.
 func (h *held[V]) makeRoom(c group, now time.Duration, room *shares) {
 	h.mu.Lock()
 	x := h.victim(c, now, room)
@@ -194,7 +195,7 @@ func (h *held[V]) makeRoom(c group, now time.Duration, room *shares) {
 	}
 }
 
-// touch records that the transfer goes on.
+// touch records progress of the transfer.
 func (h *held[V]) touch(key transferKey, idle time.Duration, now time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -209,7 +210,7 @@ func (h *held[V]) touch(key transferKey, idle time.Duration, now time.Duration) 
 	}
 }
 
-// take removes v, if it is still there, without dropping it.
+// take removes v without dropping it, and reports whether v was still in the table.
 func (h *held[V]) take(key transferKey, v V) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -221,7 +222,7 @@ func (h *held[V]) take(key transferKey, v V) bool {
 	return true
 }
 
-// drop drops all of an association that has ended.
+// drop drops all transfers of an association that has ended.
 func (h *held[V]) drop(a *association) {
 	h.mu.Lock()
 	own := slices.Clone(h.byPeer[a])
@@ -234,7 +235,7 @@ func (h *held[V]) drop(a *association) {
 	}
 }
 
-// close drops all, and refuses more.
+// close drops all transfers and refuses new ones.
 func (h *held[V]) close() {
 	h.mu.Lock()
 	h.closed = true

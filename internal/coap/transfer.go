@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// transfer is the state of a request of ours with all its messages. It changes in steps: one
-// follows the end of each exchange and of each pause, and begins the next exchange or pause, or
-// ends the transfer. Between them nothing runs. Steps follow one another, in [Call.attend].
+// transfer is the state of a request of ours with all its messages. It changes in steps. A step
+// follows each exchange and each pause; it begins the next exchange or pause, or ends the transfer.
+// Nothing runs between steps. They run one after the other, in [Call.attend].
 type transfer struct {
 	c *Call
 	a *association
@@ -15,28 +15,28 @@ type transfer struct {
 	x exchange
 
 	size  int64   // of the request's body
-	szx   uint8   // of blocks, as agreed on
-	first Options // of the first message, but those of blocks
+	szx   uint8   // of blocks, as negotiated
+	first Options // of the first message, without the block options
 	echo  []byte
 
-	msg  outgoing                     // the one that was sent last
-	then func(t *transfer, _ *packet) // goes on with the response to it, or with nil after a pause
+	msg  outgoing                     // the last one sent
+	then func(t *transfer, _ *packet) // continues with the response to msg, or with nil after a pause
 
-	asking     bool // x is under way
-	resting    bool // a pause is
-	challenged bool // the peer wanted to see our address proven for msg
+	asking     bool // x is in progress
+	resting    bool // a pause is in progress
+	challenged bool // the peer has asked for an Echo in response to msg
 	sent       bool
 	acked      bool
-	doubt      bool  // a block was refused that the peer may have: see [Response.Repeated]
-	skipped    bool  // so was the one before msg, and skipped
-	restarts   int   // that are left
-	tooLarge   int64 // where in the body the last 4.13 came, if not at its start; or maxBody
+	doubt      bool  // a refused block may have been accepted before: see [Response.Repeated]
+	skipped    bool  // the block before msg was refused like this, and skipped
+	restarts   int   // restarts left
+	tooLarge   int64 // offset of the last 4.13, if not 0; initially maxBody
 	done       int64
 	busy       busyRetry
 	down       *collection // of the response's body, once it has begun
 }
 
-// outgoing has all that is needed to make a message of a transfer, also once more.
+// outgoing describes a message of a transfer, so that it can be composed more than once.
 type outgoing struct {
 	offset, n            int64 // of the request's body
 	block1, block2       block
@@ -55,7 +55,7 @@ func newTransfer(c *Call, a *association) (*transfer, error) {
 	case r.BlockSize != 0:
 		t.szx = szxOf(r.BlockSize)
 	case t.size > 0:
-		// Some peers announce messages of any size, and lose those that are larger than their
+		// Some peers announce any message size, but drop messages that are larger than their
 		// buffer.
 		t.szx = min(t.szx, maxSZX)
 	}
@@ -97,7 +97,8 @@ func (t *transfer) maxPayload() int64 {
 	return n
 }
 
-// defaultStall is longer than a device needs for a handover, and gives a block some 20 chances.
+// defaultStall is longer than a device needs for a handover, and allows some 20 transmissions of a
+// block.
 const defaultStall = 300 * time.Second
 
 var errOptionSize = errors.New("coap: path segment or query of more than 255 bytes")
@@ -143,7 +144,8 @@ func (t *transfer) compileOptions() error {
 	return nil
 }
 
-// step goes on after an exchange or a pause; cause says that the call was cancelled.
+// step continues after an exchange or a pause. A cause that is not nil means that the call was
+// cancelled.
 func (t *transfer) step(cause error) {
 	var reply *packet
 	var err error
@@ -167,13 +169,13 @@ func (t *transfer) step(cause error) {
 			t.then(t, reply)
 		}
 	case errors.Is(err, ErrTimeout) && t.x.acked && t.asksAgain():
-		t.ask(nil) // acknowledged, and then the response was lost
+		t.ask(nil) // the peer acknowledged the request, but its response was lost
 	default:
 		t.end(nil, err)
 	}
 }
 
-// answered records how far the last exchange came.
+// answered records the outcome of the last exchange.
 func (t *transfer) answered() {
 	t.asking = false
 	t.sent = t.sent || t.x.sent
@@ -183,11 +185,11 @@ func (t *transfer) answered() {
 	}
 }
 
-// end ends the transfer, and with it the call. err is the cause of an error.
+// end ends the transfer and its call. err is the cause of a failure.
 func (t *transfer) end(resp *Response, err error) {
 	a := t.a
 	a.mu.Lock()
-	a.conclude(&t.x, nil, err) // it is over already, unless a callback has panicked
+	a.conclude(&t.x, nil, err) // a no-op, unless a callback has panicked
 	a.mu.Unlock()
 	if t.asking {
 		t.answered()
@@ -206,7 +208,7 @@ func (t *transfer) end(resp *Response, err error) {
 	t.c.end(nil, failed)
 }
 
-// send sends a message of the transfer; then goes on with the response.
+// send sends a message of the transfer; then continues with the response.
 func (t *transfer) send(m outgoing, then func(*transfer, *packet)) {
 	t.msg, t.then, t.challenged = m, then, false
 	t.resend(nil)
@@ -225,8 +227,8 @@ func (t *transfer) resend(*packet) {
 	}
 }
 
-// provesAddress echoes the challenge of a peer that wants a proof of our address (RFC 9175), and
-// reports whether it did.
+// provesAddress echoes the challenge of a peer that verifies our address (RFC 9175), and reports
+// whether it did.
 func (t *transfer) provesAddress(reply *packet) bool {
 	v, ok := Bytes(reply.msg.options, Echo)
 	if reply.msg.code != Unauthorized || !ok || t.challenged {
@@ -239,7 +241,7 @@ func (t *transfer) provesAddress(reply *packet) bool {
 	return true
 }
 
-// stall is how long the transfer may go without progress once it has begun.
+// stall returns how long a transfer that has begun may go without progress.
 func (t *transfer) stall() time.Duration {
 	if t.r.Stall == 0 {
 		return defaultStall
