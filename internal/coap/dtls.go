@@ -9,8 +9,7 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// dtlsSocket is a UDP socket whose peers come by DTLS: a [server], and the [dtls.Handler] of its
-// socket.
+// dtlsSocket is a UDP socket for DTLS peers: a [server], and the [dtls.Handler] of its socket.
 type dtlsSocket struct {
 	*dtls.Socket
 	e      *Endpoint
@@ -36,10 +35,9 @@ func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, serve
 	return s, err
 }
 
-// ServeDTLS reads datagrams from conn, which it closes, and serves the peers that have made a
-// handshake, until ctx ends. Then it lets work in flight finish for [Config.Drain], sends the peers
-// a closure alert, waits for the functions of the user as [Endpoint.Close] does, and returns nil.
-// One socket serves all peers.
+// ServeDTLS reads datagrams from conn, which it closes, and serves peers over DTLS until ctx ends.
+// Then it lets work in progress finish for [Config.Drain], sends the peers a closure alert, waits
+// for the user's functions as [Endpoint.Close] does, and returns nil. One socket serves all peers.
 func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg dtls.Credentials) error {
 	s, err := e.newDTLSSocket(ctx, conn, netip.AddrPort{}, cfg)
 	if err != nil {
@@ -48,8 +46,8 @@ func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg dtls.
 	return e.serve(ctx, s)
 }
 
-// DialDTLS makes an association with the server at addr over a given socket, which the endpoint
-// owns from then on. The handshake ends before ctx does and after 60 s at most; its error matches
+// DialDTLS makes an association with the server at addr over conn, which the endpoint owns from
+// then on. The handshake takes 60 s at most and ends with ctx; its error matches
 // [dtls.ErrHandshake].
 func (e *Endpoint) DialDTLS(ctx context.Context, conn net.PacketConn, addr netip.AddrPort, cfg dtls.Credentials) (Peer, error) {
 	s, err := e.newDTLSSocket(context.Background(), conn, addr, cfg)
@@ -117,11 +115,11 @@ func (a *association) Receive(content []byte) {
 // Closed implements [dtls.Receiver].
 func (a *association) Closed() { a.e.end(a) }
 
-// EndIdentities ends each association, of DTLS and TLS, whose peer has proven an identity for which
-// gone returns true, and the DTLS handshakes of such clients. The peers get a closure alert; what
-// waits for them fails with [ErrPeerGone]. It is for keys that are removed or replaced:
-// [dtls.Credentials.PSK] must no longer return the old key before. gone is called without a lock,
-// once for each association. The result is the number of associations.
+// EndIdentities ends each DTLS or TLS association whose peer has proven an identity for which gone
+// returns true, and the DTLS handshakes of such clients. The peers get a closure alert; requests
+// that wait for them fail with [ErrPeerGone]. Call it after keys were removed or replaced, when
+// [dtls.Credentials.PSK] no longer returns the old key. gone is called without a lock, once for
+// each association. The result is the number of associations.
 func (e *Endpoint) EndIdentities(gone func(*dtls.Identity) bool) int {
 	for _, s := range e.dtlsSockets() {
 		s.EndHandshakes(gone)

@@ -27,7 +27,7 @@ func newEchoKey(r *random) (k echoKey) {
 	return k
 }
 
-// value makes an Echo value for an address: a time and a keyed hash of both.
+// value makes an Echo value for an address: a time, and a keyed hash of the time and the address.
 func (k *echoKey) value(addr netip.AddrPort, now time.Duration) []byte {
 	v := binary.BigEndian.AppendUint32(nil, uint32(now/time.Second))
 	return k.sign(v, addr)
@@ -49,9 +49,9 @@ func (k *echoKey) valid(v []byte, addr netip.AddrPort, now time.Duration) bool {
 	return age >= 0 && age <= echoLifetime && hmac.Equal(v, k.sign(v[:4], addr))
 }
 
-// AddressVerified reports whether the peer is known to be at its address: on any transport but UDP;
-// on UDP when the request echoes a value that was sent there (see [IncomingRequest.Challenge]). The
-// address of another request may be forged.
+// AddressVerified reports whether the peer is known to receive at its address: always, except on
+// UDP, where the request must echo a value that was sent to the address (see
+// [IncomingRequest.Challenge]). Without that, the address may be forged.
 func (r *IncomingRequest) AddressVerified() bool {
 	if r.Peer.Transport != UDP {
 		return true
@@ -65,8 +65,8 @@ func (r *IncomingRequest) AddressVerified() bool {
 	return true
 }
 
-// Challenge returns the response that asks the peer to repeat the request with a proof of its
-// address: 4.01 with an Echo option. A client that does not know Echo takes it for a refusal.
+// Challenge returns a response that asks the peer to repeat the request and prove its address: 4.01
+// with an Echo option. A client that does not know Echo treats it as a refusal.
 func (r *IncomingRequest) Challenge() *Response {
 	e := r.exchange.e
 	return &Response{
@@ -75,8 +75,8 @@ func (r *IncomingRequest) Challenge() *Response {
 	}
 }
 
-// random gives message ids, tokens and timeouts: ChaCha8 from a seed that an attacker does not
-// know, so that tokens cannot be guessed (RFC 7252, section 5.3.1).
+// random generates message ids, tokens and timeouts with ChaCha8. An attacker does not know the
+// seed and cannot guess tokens (RFC 7252, section 5.3.1).
 type random struct {
 	mu     sync.Mutex
 	src    *rand.ChaCha8

@@ -34,7 +34,7 @@ type Endpoint struct {
 	echo      echoKey
 
 	uploadBytes *shares      // bodies that are collected in memory
-	observers   *shares      // observations of peers
+	observers   *shares      // for bodies that are collected in memory
 	connections *shares      // streams
 	unwritten   atomic.Int64 // bytes that wait to be written to streams
 	gate        gate
@@ -47,7 +47,7 @@ type Endpoint struct {
 	closed  bool
 	servers []server
 	streams map[*stream]struct{}
-	mute    [groups]list.List // of *stream: without a request so far, the oldest first
+	mute    [groups]list.List // of *stream without a request so far, the oldest first
 }
 
 // server is a socket with its reader. Close ends it at once; Done is closed when it has ended.
@@ -73,7 +73,7 @@ func New(cfg Config) *Endpoint {
 		connections: newShares(int64(cfg.Bounds.Streams), 2),
 		closing:     make(chan struct{}),
 	}
-	// A flood of forged datagrams must not push out what DTLS peers need.
+	// DTLS has its own table, which a flood of forged UDP datagrams cannot fill.
 	entries, size := cfg.Bounds.DedupEntries, cfg.Bounds.DedupBytes
 	e.dedup, e.secure = newDedup(entries-entries/4, size-size/4), newDedup(entries/4, size/4)
 	e.pool.workers = newShares(int64(cfg.Bounds.Workers), int(groups))
@@ -87,10 +87,10 @@ func New(cfg Config) *Endpoint {
 }
 
 // ServePacket reads datagrams from conn, which it closes, until ctx ends. Then it lets work in
-// flight finish for [Config.Drain], ends it, waits for the functions of the user as
-// [Endpoint.Close] does, and returns nil. Several sockets may be served at once, also with one
-// local port (SO_REUSEPORT). If conn is bound to the wildcard address, answers leave from the
-// address that was asked on Linux; elsewhere the system may choose another address of the host.
+// progress finish for [Config.Drain], waits for the user's functions as [Endpoint.Close] does, and
+// returns nil. An endpoint may serve several sockets, also on the same local port (SO_REUSEPORT).
+// If conn is bound to the wildcard address, answers on Linux leave from the address that the
+// request was sent to; elsewhere the system may choose another address of the host.
 func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	return e.serve(ctx, e.newSocket(ctx, conn))
 }
@@ -103,7 +103,7 @@ type datagramServer interface {
 	Addr() netip.AddrPort
 }
 
-// callbacksOf returns the origin of what s serves.
+// callbacksOf returns the origin of the associations of s.
 func callbacksOf(s server) *origin {
 	switch s := s.(type) {
 	case *socket:
@@ -114,7 +114,7 @@ func callbacksOf(s server) *origin {
 	return nil
 }
 
-// serve runs s until ctx ends and what is under way then has ended.
+// serve runs s until ctx has ended and work in progress has finished.
 func (e *Endpoint) serve(ctx context.Context, s datagramServer) error {
 	if err := e.enter(s); err != nil {
 		return err
@@ -136,10 +136,10 @@ func (e *Endpoint) serve(ctx context.Context, s datagramServer) error {
 	return nil
 }
 
-// drain waits until nothing is under way, at most for Config.Drain.
+// drain waits until nothing is in progress, at most for Config.Drain.
 func (e *Endpoint) drain() { e.work.wait(e.cfg.Drain, e.closing) }
 
-// enter registers s with Close. If the endpoint is closed already, it closes s.
+// enter registers s, so that Close ends it. If the endpoint is closed already, enter closes s.
 func (e *Endpoint) enter(s server) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -151,7 +151,7 @@ func (e *Endpoint) enter(s server) error {
 	return nil
 }
 
-// leaveServer ends s and the associations whose link it is.
+// leaveServer ends s and its associations.
 func (e *Endpoint) leaveServer(s server) {
 	s.Close()
 	e.mu.Lock()
@@ -171,11 +171,11 @@ func (e *Endpoint) isClosed() bool {
 	return e.closed
 }
 
-// Close ends everything at once: the contexts of handlers end, and so do requests, observations and
-// transfers. It waits until no function of the user is being called any more, at most for
-// [Config.Drain], after which it logs how many have not returned. After Close has returned, none is
-// called, except those of requests that are made later, which fail with ErrClosed. If such a
-// function calls Close, or waits for the caller of Close, then Close waits for all that time.
+// Close ends everything at once: handlers' contexts, requests, observations and transfers. It waits
+// until none of the user's functions runs, at most for [Config.Drain], and then logs how many have
+// not returned. After Close has returned, no function is called, except those of later requests,
+// which fail with ErrClosed. If a function calls Close, or waits for the caller of Close, then
+// Close waits for the whole time.
 func (e *Endpoint) Close() error {
 	deadline := time.Now().Add(e.cfg.Drain)
 	e.mu.Lock()
@@ -214,11 +214,11 @@ func (e *Endpoint) Close() error {
 	return nil
 }
 
-// within waits for done until the limit has passed.
+// within waits for done, but not beyond limit.
 func within(limit *time.Timer, done <-chan struct{}) {
 	select {
 	case <-done:
 	case <-limit.C:
-		limit.Reset(0) // for the next one, too
+		limit.Reset(0) // for later calls, too
 	}
 }

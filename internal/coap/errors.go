@@ -26,8 +26,9 @@ var (
 	// ErrClosed: the endpoint is closed.
 	ErrClosed = errors.New("coap: endpoint closed")
 
-	// ErrDeliveryUnknown matches every failure of a request that was sent and not refused, and so
-	// may have been carried out. It is true besides the category above or the error of the context.
+	// ErrDeliveryUnknown matches every failure of a request that was sent and not refused, so that
+	// the peer may have carried it out. It matches in addition to the category above or the error
+	// of the context.
 	ErrDeliveryUnknown = errors.New("coap: request may have been carried out")
 )
 
@@ -37,13 +38,13 @@ type ExchangeError struct {
 	Peer Peer
 	// Sent is true once a datagram may have left this host.
 	Sent bool
-	// Acknowledged is true when the peer has acknowledged the request, or a block of it, but not
-	// given the final response.
+	// Acknowledged is true if the peer has acknowledged the request, or a block of it, but not sent
+	// the final response.
 	Acknowledged bool
 	// Done counts the bytes of the body that were acknowledged (upload) or written in order
-	// (download): where a transfer can go on.
+	// (download). A transfer can continue there.
 	Done int64
-	// ETag is the entity-tag of what was being downloaded, if it is known.
+	// ETag is the entity-tag of the download, if known.
 	ETag []byte
 	// Err is the category or the error of the context, the Body or the Writer.
 	Err error
@@ -68,7 +69,7 @@ func (e *ExchangeError) Is(target error) bool {
 	return target == ErrDeliveryUnknown && e.Sent && !errors.Is(e.Err, ErrReset)
 }
 
-// StatusError is an error that is answered with a code of its own, for instance by [Sink.Write].
+// StatusError is an error with the code of the response to it, for instance from [Sink.Write].
 type StatusError struct {
 	Code       Code
 	Diagnostic string

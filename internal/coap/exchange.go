@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// exchange is a message of ours for which the peer owes something: a request (an acknowledgement,
-// then a response), a confirmable notification or a separate response (an acknowledgement). One
-// exchange can be used again for the next block once it is done.
+// exchange is a message of ours that the peer must answer: a request (by an acknowledgement, then a
+// response), a confirmable notification or a separate response (by an acknowledgement). A finished
+// exchange can be used again for the next block.
 type exchange struct {
 	timer
 	a *association

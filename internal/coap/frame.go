@@ -45,8 +45,8 @@ func readHeader(r *bufio.Reader) (h coder.MessageHeader, err error) {
 	return h, errFormat // no header is longer
 }
 
-// readFrame reads the next frame. Errors are those of the reader, errFormat, and ErrTooLarge. The
-// memory that a peer can claim grows with what it sends.
+// readFrame reads the next frame. Errors are those of the reader, errFormat and ErrTooLarge. Memory
+// is allocated only as bytes arrive.
 func readFrame(r *bufio.Reader) (*packet, error) {
 	h, err := readHeader(r)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// How many failed handshakes are reported in a second, and at the same time.
+// Limits of reports of failed handshakes: per second, and concurrently.
 const (
 	maxReports       = 100
 	maxReportsAtOnce = 100
@@ -18,7 +18,7 @@ const (
 // reports bounds the calls of Config.HandshakeFailed.
 type reports struct {
 	mu      sync.Mutex
-	began   time.Duration // the present second
+	began   time.Duration // the start of the current second
 	count   int           // in it
 	running int
 }
@@ -43,7 +43,8 @@ func (r *reports) end() {
 	r.running--
 }
 
-// handshakeFailed reports a failed handshake with a client that is at addr. It does not wait.
+// handshakeFailed reports a failed handshake with a client whose address is verified. It does not
+// wait.
 func (e *Endpoint) handshakeFailed(o *origin, t Transport, addr netip.AddrPort, identity string, err error) {
 	if e.cfg.HandshakeFailed == nil || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
 		return // or this side ends it

@@ -13,7 +13,7 @@ type incoming struct {
 	e     *Endpoint
 	a     *association
 	p     *packet
-	group group // of the peer, when it came
+	group group // of the peer, at arrival
 
 	arrived time.Duration // since the epoch
 	id      dedupID
@@ -21,7 +21,7 @@ type incoming struct {
 	mu      sync.Mutex
 	acked   bool // by an empty message
 	replied bool
-	timed   bool // the timer was set, and not stopped: its expire comes, or came
+	timed   bool // the timer was set and not stopped: expire will run, or has run
 
 	req       IncomingRequest
 	block1    block
@@ -29,8 +29,8 @@ type incoming struct {
 	hasBlock1 bool
 	hasBlock2 bool
 	observer  *Observer
-	serving   *download // the response comes from it
-	unserved  bool      // for want of room
+	serving   *download // the response comes from it, if not nil
+	unserved  bool      // for lack of room
 	target    transferKey
 
 	// Buffers of the response, kept for the next request.
@@ -72,12 +72,12 @@ func (in *incoming) free() {
 	in.req = IncomingRequest{}
 	in.p, in.a, in.observer, in.serving, in.target = nil, nil, nil, nil, transferKey{}
 	clear(in.options[:cap(in.options)])
-	if !in.timed { // or its timer would find another request in it
+	if !in.timed { // else its timer would find another request in it
 		incomings.Put(in)
 	}
 }
 
-// receiveRequest takes a request, and reports whether it keeps the packet.
+// receiveRequest handles a request, and reports whether it keeps the packet.
 func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) (kept bool) {
 	m := &p.msg
 	var id dedupID
@@ -111,7 +111,8 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 	return true
 }
 
-// admit serves in now, or when other requests of the peer are done.
+// admit serves in now, or queues it until other requests of the peer are done. It returns false
+// when there is no room.
 func (e *Endpoint) admit(a *association, in *incoming) bool {
 	a.mu.Lock()
 	b := &a.inbox
@@ -135,7 +136,7 @@ func (e *Endpoint) admit(a *association, in *incoming) bool {
 	return false
 }
 
-// leave starts the next request of the peer.
+// leave starts the next request of the peer, if any.
 func (e *Endpoint) leave(a *association) {
 	a.mu.Lock()
 	b := &a.inbox
@@ -169,8 +170,8 @@ func (a *association) served() <-chan struct{} {
 	return idle
 }
 
-// turnAway refuses a request for which there is no room. If it came in a datagram, it is forgotten:
-// the peer repeats it after 2 to 3 s, but some clients wait for a minute after 5.03.
+// turnAway refuses a request for which there is no room. A request in a datagram is forgotten: the
+// peer repeats it after 2 to 3 s, while some clients wait for a minute after 5.03.
 func (e *Endpoint) turnAway(a *association, m *wireMessage, id dedupID) {
 	if f := e.cfg.Hooks.TurnedAway; f != nil {
 		f(a.peer)
@@ -182,8 +183,7 @@ func (e *Endpoint) turnAway(a *association, m *wireMessage, id dedupID) {
 	a.dedup().forget(id)
 }
 
-// refuse answers that there is too much to do. The reply is not remembered, so that a duplicate
-// gets another chance.
+// refuse answers 5.03. The reply is not remembered, so that a duplicate gets another chance.
 func (e *Endpoint) refuse(a *association, m *wireMessage, id dedupID) {
 	a.dedup().forget(id)
 	if m.typ != confirmable && !a.stream() {
@@ -196,7 +196,7 @@ func (e *Endpoint) refuse(a *association, m *wireMessage, id dedupID) {
 	a.write(a.encode(nil, &busy))
 }
 
-// refuseMaxAge is the advice to a peer that found us busy, in seconds.
+// refuseMaxAge is the Max-Age of a 5.03, in seconds.
 const refuseMaxAge = 5
 
 // expire acknowledges a request whose handler is slow.
@@ -210,7 +210,8 @@ func (in *incoming) expire() {
 	in.acknowledge()
 }
 
-// settle records that the reply is decided. It reports whether the request was acknowledged before.
+// settle records that the reply is decided, and reports whether the request was acknowledged
+// before.
 func (in *incoming) settle() (acked bool) {
 	if in.timed && in.e.timers.stop(&in.timer) {
 		in.timed = false
@@ -229,7 +230,7 @@ func (in *incoming) acknowledge() {
 	in.a.write(record)
 }
 
-// serve runs in a worker.
+// serve runs the request in a worker.
 func (in *incoming) serve() {
 	e, a := in.e, in.a
 	defer func() {
@@ -286,7 +287,7 @@ func (in *incoming) handle() *Response {
 	}
 	ctx := in.a.link.context()
 	if ctx.Err() != nil {
-		return nil // it has waited until it is too late
+		return nil // the endpoint stopped while the request waited
 	}
 	resp, err := in.callHandler(ctx)
 	if err != nil {
@@ -303,8 +304,8 @@ func (in *incoming) callHandler(ctx context.Context) (resp *Response, err error)
 	return in.e.cfg.Handler.ServeCOAP(ctx, &in.req), nil
 }
 
-// readOptions reads the options for the endpoint. It returns a refusal, or nil; answer is false for
-// a message that must be dropped.
+// readOptions reads the options that the endpoint handles. It returns a refusal, or nil. answer is
+// false for a message to drop.
 func (in *incoming) readOptions() (refusal *Response, answer bool) {
 	if id := in.p.msg.refused; id != 0 {
 		// A NON is rejected in silence (RFC 7252, section 5.4.1).

@@ -1,13 +1,13 @@
 package coap
 
-// optionRule says which values an option may have, and whether it may come more than once.
+// optionRule gives the length of an option's value, and whether the option may be repeated.
 type optionRule struct {
 	least, most int
 	repeatable  bool
 }
 
-// optionRules holds the options that we know, by the tables of RFC 7252, section 5.10, RFC 7641,
-// section 2, RFC 7959, sections 2.1 and 4, RFC 7967 and RFC 9175, sections 2.2 and 3.2.
+// optionRules holds the known options, by the tables of RFC 7252, section 5.10, RFC 7641, section
+// 2, RFC 7959, sections 2.1 and 4, RFC 7967 and RFC 9175, sections 2.2 and 3.2.
 var optionRules = map[OptionID]optionRule{
 	IfMatch:       {0, 8, true},
 	URIHost:       {1, 255, false},
@@ -33,13 +33,13 @@ var optionRules = map[OptionID]optionRule{
 	RequestTag:    {0, 8, true},
 }
 
-// signalOption names an option of a signal, each of which has numbers of its own.
+// signalOption names an option of a signal. Each signal numbers its own options.
 type signalOption struct {
 	signal Code
 	id     OptionID
 }
 
-// signalRules are those of RFC 8323, sections 5.3 to 5.6.
+// signalRules are the options of RFC 8323, sections 5.3 to 5.6.
 var signalRules = map[signalOption]optionRule{
 	{signalCSM, maxMessageSize}:         {0, 4, false},
 	{signalCSM, blockwise}:              {0, 0, false},
@@ -50,7 +50,7 @@ var signalRules = map[signalOption]optionRule{
 	{signalAbort, badCSMOption}:         {0, 2, false},
 }
 
-// rule returns that of an option of a message with code.
+// rule returns the rule for an option of a message with code.
 func rule(code Code, id OptionID) (r optionRule, known bool) {
 	switch {
 	case class(code) == signalClass:
@@ -65,9 +65,9 @@ func rule(code Code, id OptionID) (r optionRule, known bool) {
 	return r, known
 }
 
-// legal reports whether an option of n bytes counts in a message with code. An option of illegal
-// length, or a second one of an option that is not repeatable, counts as unknown (RFC 7252,
-// sections 5.4.3 and 5.4.5): if it is critical the message is refused, if it is elective it is
+// legal reports whether a message with code may have an option of n bytes. An option of illegal
+// length, or a repetition of an option that is not repeatable, counts as unknown (RFC 7252,
+// sections 5.4.3 and 5.4.5): if critical, the message is refused; if elective, the option is
 // dropped. The handler sees elective options that the endpoint does not know.
 func legal(code Code, id OptionID, n int, again bool) bool {
 	r, known := rule(code, id)

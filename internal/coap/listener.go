@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// ServeListener accepts connections from l, which it closes, until ctx ends; then it lets work in
-// flight finish for [Config.Drain], sends the peers a Release, waits for the functions of the user
-// as [Endpoint.Close] does, and returns nil. Connections with the methods of *[tls.Conn] are TLS,
-// others TCP without security. A connection costs a goroutine. When there are more than
-// [Bounds.Streams], one that has made no request is closed, or else the new one.
+// ServeListener accepts connections from l, which it closes, until ctx ends. Then it lets work in
+// progress finish for [Config.Drain], sends the peers a Release, waits for the user's functions as
+// [Endpoint.Close] does, and returns nil. Connections with the methods of *[tls.Conn] are TLS,
+// others TCP without security. A connection costs a goroutine. Above [Bounds.Streams], the oldest
+// connection that has made no request is closed, or else the new one.
 func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed error) {
 	defer l.Close()
 	if e.isClosed() {
@@ -52,7 +52,7 @@ func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed er
 	return failed
 }
 
-// accept hands each connection to a goroutine of its own.
+// accept starts a goroutine for each connection.
 func (e *Endpoint) accept(ctx, streams context.Context, from *origin, l net.Listener) error {
 	for pause := time.Duration(0); ; {
 		conn, err := l.Accept()
@@ -62,7 +62,7 @@ func (e *Endpoint) accept(ctx, streams context.Context, from *origin, l net.List
 		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
 			return err
 		default:
-			// Too many open files, for instance, which may pass.
+			// Too many open files, for instance: the error may pass.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			e.log.Warn("coap: cannot accept a connection", "error", err, "pause", pause)
 			select {
@@ -90,9 +90,9 @@ func (e *Endpoint) accept(ctx, streams context.Context, from *origin, l net.List
 	}
 }
 
-// DialStream returns a peer at the other end of a connection, which the endpoint owns from then on.
-// One with the methods of *[tls.Conn] is TLS; its handshake is made, if it was not yet, before ctx
-// ends.
+// DialStream returns the peer at the other end of conn, which the endpoint owns from then on. A
+// connection with the methods of *[tls.Conn] is TLS; DialStream completes its handshake, if
+// necessary, before ctx ends.
 func (e *Endpoint) DialStream(ctx context.Context, conn net.Conn) (Peer, error) {
 	s := e.newStream(context.WithoutCancel(ctx), conn)
 	if err := e.enterStream(s); err != nil {
@@ -108,12 +108,11 @@ func (e *Endpoint) DialStream(ctx context.Context, conn net.Conn) (Peer, error) 
 	return s.a.peer, nil
 }
 
-// muteTime is how long a connection on which no request was made keeps its place when there are too
-// many.
+// muteTime is how long a connection without a request keeps its place when there are too many.
 const muteTime = time.Second
 
-// enterStream finds a place for a connection. If there is none, the oldest connection without a
-// request is closed: devices make one at once.
+// enterStream finds a place for a connection. If there is none, it closes the oldest connection
+// without a request: devices make one at once.
 func (e *Endpoint) enterStream(s *stream) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -128,7 +127,7 @@ func (e *Endpoint) enterStream(s *stream) error {
 		}
 		mute := oldest.Value.(*stream)
 		e.forgetStream(mute)
-		go mute.close() // of TLS it may wait for the peer
+		go mute.close() // with TLS, close may wait for the peer
 		e.connections.take(group, 1)
 	}
 	if e.streams == nil {
@@ -147,7 +146,7 @@ func (e *Endpoint) leaveStream(s *stream) {
 	e.forgetStream(s)
 }
 
-// forgetStream gives back the place of a connection. e.mu is held.
+// forgetStream frees the place of a connection. e.mu is held.
 func (e *Endpoint) forgetStream(s *stream) {
 	if _, ok := e.streams[s]; ok {
 		delete(e.streams, s)
@@ -156,7 +155,7 @@ func (e *Endpoint) forgetStream(s *stream) {
 	}
 }
 
-// spoken records that a request was made on the connection. e.mu is held.
+// spoken records that the peer has made a request. e.mu is held.
 func (e *Endpoint) spoken(s *stream) {
 	if s.mute != nil {
 		e.mute[s.group()].Remove(s.mute)
@@ -164,7 +163,7 @@ func (e *Endpoint) spoken(s *stream) {
 	}
 }
 
-// streamsOf returns the streams that are served in one call of ServeListener; with nil all.
+// streamsOf returns the streams of one call of ServeListener; all streams if serving is nil.
 func (e *Endpoint) streamsOf(serving context.Context) []*stream {
 	e.mu.Lock()
 	defer e.mu.Unlock()

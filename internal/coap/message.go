@@ -34,8 +34,8 @@ func makeToken(b []byte) (t token) {
 
 func (t *token) bytes() []byte { return t.b[:t.n] }
 
-// wireMessage is a CoAP message, on whatever transport. Options and payload alias the record that
-// it was parsed from.
+// wireMessage is a CoAP message on any transport. Options and payload alias the record that it was
+// parsed from.
 type wireMessage struct {
 	typ     messageType
 	code    Code
@@ -43,11 +43,11 @@ type wireMessage struct {
 	token   token
 	options Options
 	payload []byte
-	// refused is a critical option for which a received message must be refused, or 0.
+	// refused is the critical option for which a received message must be refused, or 0.
 	refused OptionID
 }
 
-// maxOptions bounds the options of a message that is received.
+// maxOptions limits the options of a received message.
 const maxOptions = 64
 
 var (
@@ -56,10 +56,10 @@ var (
 	errFormat    = errors.New("coap: message format error")
 )
 
-// headerSize is that of a datagram without token.
+// headerSize is the size of a datagram's header without token.
 const headerSize = 4
 
-// parseHeader reads the first 4 bytes of a datagram, all that is needed to reject it.
+// parseHeader reads the first 4 bytes of a datagram, which suffice to reject it.
 func (m *wireMessage) parseHeader(b []byte) error {
 	if len(b) < headerSize {
 		return errTruncated
@@ -90,8 +90,8 @@ func (m *wireMessage) parse(b []byte) error {
 	return m.take(&g, err)
 }
 
-// enlarge makes room for as many options as a message may have, if err says that there is too
-// little.
+// enlarge makes room for the maximum number of options, if err says that there is too little. It
+// reports whether it did.
 func (m *wireMessage) enlarge(err error) bool {
 	if !errors.Is(err, message.ErrOptionsTooSmall) || cap(m.options) >= maxOptions {
 		return false
@@ -100,8 +100,8 @@ func (m *wireMessage) enlarge(err error) bool {
 	return true
 }
 
-// take takes the legal options and the payload of a message that was decoded, or its error. m.code
-// is set.
+// take takes the legal options and the payload of a decoded message, or returns the decoder's
+// error. m.code is set.
 func (m *wireMessage) take(g *message.Message, err error) error {
 	if err != nil {
 		return fmt.Errorf("%w: %v", errFormat, err)
@@ -113,8 +113,7 @@ func (m *wireMessage) take(g *message.Message, err error) error {
 	return nil
 }
 
-// addOption takes an option, unless it is illegal. Those of a message come in the order of their
-// ids.
+// addOption takes an option, unless it is illegal. Options come in the order of their ids.
 func (m *wireMessage) addOption(id OptionID, value []byte) {
 	last := len(m.options) - 1
 	switch {
@@ -125,7 +124,7 @@ func (m *wireMessage) addOption(id OptionID, value []byte) {
 	}
 }
 
-// encodable returns m as go-coap's coders take it, which fail for no message of ours.
+// encodable returns m in the form of go-coap's coders, which fail for no message of ours.
 func (m *wireMessage) encodable() message.Message {
 	return message.Message{
 		Type: message.Type(m.typ), Code: m.code, MessageID: int32(m.mid), Token: m.token.bytes(), Options: m.options, Payload: m.payload,

@@ -1,24 +1,24 @@
 package coap
 
-// Notice says what happens to a request that waits; see [Request].
+// Notice is news of a request that waits; see [Request].
 type Notice uint8
 
-// Notices, as they come.
+// Notices, in their order.
 const (
-	// NoticeSent: the first message of the request goes out. Until then it was in a queue of this
-	// endpoint. It comes once.
+	// NoticeSent: the first message of the request is sent. Until then the request was queued in
+	// this endpoint. It comes once.
 	NoticeSent Notice = iota + 1
-	// NoticeSilent: the peer has left a message unanswered, which is sent again. Where nothing is
-	// sent again, on streams and once a message was acknowledged: there was no response within the
-	// time of a first retransmission. It comes once until NoticeHeard.
+	// NoticeSilent: the peer did not answer a message, which is sent again; or, where nothing is
+	// sent again (on streams and after an acknowledgement), there was no response within the time
+	// of a first retransmission. It comes once until NoticeHeard.
 	NoticeSilent
-	// NoticeBusy: the peer answered 5.03 or 4.29, and is asked again after a pause. It comes once
-	// until NoticeHeard.
+	// NoticeBusy: the peer answered 5.03 or 4.29. The request is sent again after a pause. It comes
+	// once until NoticeHeard.
 	NoticeBusy
 	// NoticeHeard, after NoticeSilent or NoticeBusy: the peer answered.
 	NoticeHeard
-	// NoticeRepeated: the peer refused a block of an upload with 5.03 when that was retransmitted:
-	// it may have the block, and not recognize duplicates. It comes once until NoticeHeard.
+	// NoticeRepeated: the peer refused a retransmitted block of an upload with 5.03. It may have
+	// the block already, and not recognize duplicates. It comes once until NoticeHeard.
 	NoticeRepeated
 )
 
@@ -39,7 +39,7 @@ func (n Notice) String() string {
 	return "unknown"
 }
 
-// notices has the notices of a call. The queue stays short: while a notice is given, the call has
+// notices holds the notices of a call. The queue stays short: while a callback runs, the call has
 // one exchange at most.
 type notices struct {
 	queue  []Notice
@@ -49,14 +49,14 @@ type notices struct {
 	again  bool // NoticeRepeated
 }
 
-// next takes the first off a queue that is not empty.
+// next removes the first element of a queue that is not empty.
 func (q *notices) next() Notice {
 	n := q.queue[0]
 	q.queue = q.queue[:copy(q.queue, q.queue[1:])]
 	return n
 }
 
-// notice queues a notice, if it says something new. The association may be locked.
+// notice queues n, unless it says nothing new. The association may be locked.
 func (c *Call) notice(n Notice) {
 	if c == nil || c.r.Notice == nil {
 		return
@@ -80,8 +80,8 @@ func (c *Call) notice(n Notice) {
 	}
 }
 
-// heard records that a message of the peer came. From a peer that is known to be busy, another
-// refusal or an acknowledgement is no news. The association is locked.
+// heard records that a message of the peer came. If the peer is known to be busy, another refusal
+// or an acknowledgement is no news. The association is locked.
 func (c *Call) heard(news bool) {
 	if c == nil || c.r.Notice == nil {
 		return

@@ -11,7 +11,7 @@ type Observation struct {
 	e     *Endpoint
 	a     *association
 	token token
-	req   Request // without body: to fetch what does not fit a notification
+	req   Request // without body: fetches a notification that needs several blocks
 	fn    func(*Response)
 
 	mu      sync.Mutex
@@ -21,22 +21,22 @@ type Observation struct {
 	at      time.Duration
 	mailbox fifo[*notification]
 	running bool
-	started bool // the first response was handed over
+	started bool // the first response was delivered
 
-	fetching *Call // for the rest of a notification
+	fetching *Call // fetches the rest of a notification
 }
 
-// notification waits to be handed over. Without response the observation has ended.
+// notification waits for delivery. Without response it means the end of the observation.
 type notification struct {
 	resp   *Response
 	block2 block
 	more   bool
 }
 
-// maxMailbox is how many notifications may wait for fn; older ones are left out.
+// maxMailbox is how many notifications may wait for fn; older ones are dropped.
 const maxMailbox = 16
 
-// GoObserve is [Endpoint.Go] for [Endpoint.Observe], with the same results. notify is called after
+// GoObserve is to [Endpoint.Observe] what [Endpoint.Go] is to [Endpoint.Do]. notify is called after
 // done has returned.
 func (e *Endpoint) GoObserve(p Peer, r *Request, notify func(*Response), done func(*Observation, *Response, error)) *Call {
 	c := e.newObservation(p, r, notify, done)
@@ -53,7 +53,7 @@ func (e *Endpoint) newObservation(p Peer, r *Request, notify func(*Response), do
 	return c
 }
 
-// registered hands over the first response, and then the notifications that have come since.
+// registered delivers the first response, and then the notifications that have arrived since.
 func (o *Observation) registered(resp *Response, err error, done func(*Observation, *Response, error)) {
 	o.mu.Lock()
 	established := o.any && !o.over
@@ -127,7 +127,7 @@ func (o *Observation) receive(m *wireMessage) {
 const freshFor = 128 * time.Second
 
 // fresher reports whether the number next is fresher than last, which came age ago (RFC 7641,
-// section 3.4). Another message with the same number comes from a peer that does not count; its
+// section 3.4). Another message with the same number comes from a peer that does not count;
 // duplicates are recognized by message id.
 func fresher(last, next uint32, age time.Duration) bool {
 	const half = 1 << 23
@@ -150,7 +150,7 @@ func (o *Observation) post(n *notification) {
 	o.schedule()
 }
 
-// schedule hands over what waits. o.mu is held.
+// schedule starts the delivery of waiting notifications. o.mu is held.
 func (o *Observation) schedule() {
 	if o.started && !o.running && o.mailbox.len() > 0 {
 		o.running = true
@@ -158,8 +158,8 @@ func (o *Observation) schedule() {
 	}
 }
 
-// deliver hands over one notification after the other, until there is none, or until there is one
-// whose rest is fetched first.
+// deliver delivers one notification after the other, until there is none, or until it must fetch
+// the rest of one.
 func (o *Observation) deliver() {
 	returned := false
 	defer func() {
@@ -185,7 +185,7 @@ func (o *Observation) deliverAll() {
 
 		switch {
 		case n.more && newer:
-			// Its rest can not be had any more.
+			// The rest can no longer be fetched.
 		case n.more:
 			o.fetch(n)
 			return
@@ -199,7 +199,7 @@ func (o *Observation) notify(resp *Response) {
 	_ = o.e.callback(o.a.origin, "notification", func() { o.fn(resp) })
 }
 
-// hand calls fn, and reports whether the observation goes on.
+// hand calls fn, and reports whether the observation continues.
 func (o *Observation) hand(resp *Response) bool {
 	if resp != nil && isSuccess(resp.Code) {
 		o.notify(resp)
@@ -216,7 +216,7 @@ func (o *Observation) hand(resp *Response) bool {
 }
 
 // fetch gets the rest of a notification that is the first block of its body, with another token and
-// without Observe (RFC 7959, section 2.6), and then goes on to deliver.
+// without Observe (RFC 7959, section 2.6), and then continues deliver.
 func (o *Observation) fetch(n *notification) {
 	c := o.e.newCall(o.a.peer, &o.req, o.fetched)
 	c.a = o.a
@@ -234,7 +234,7 @@ func (o *Observation) fetched(resp *Response, err error) {
 	switch {
 	case over:
 	case err != nil || !isSuccess(resp.Code):
-		// The observation goes on: the resource has changed meanwhile.
+		// The observation continues: the resource has changed in the meantime.
 		o.e.log.Debug("coap: notification not fetched", "address", o.a.peer.Addr, "error", err)
 	default:
 		o.notify(resp)
@@ -242,11 +242,11 @@ func (o *Observation) fetched(resp *Response, err error) {
 	o.deliver()
 }
 
-// Peer returns the peer that is observed.
+// Peer returns the observed peer.
 func (o *Observation) Peer() Peer { return o.a.peer }
 
-// Forget ends the observation here: the next notification is rejected with a Reset, which ends it
-// at the peer. fn is not called again, except by a call that is under way.
+// Forget ends the observation here. The next notification is rejected with a Reset, which ends the
+// observation at the peer. No call of fn begins after Forget.
 func (o *Observation) Forget() {
 	o.mu.Lock()
 	o.over = true

@@ -21,18 +21,18 @@ type Observer struct {
 	waiting bool // for an acknowledgement
 	next    *Response
 	nextCON bool
-	mids    [4]uint16 // of the last non-confirmable ones
+	mids    [4]uint16 // of the last non-confirmable notifications
 	sent    int
 	lastCON time.Duration
 }
 
-// confirmEvery is how often a notification must be confirmable (RFC 7641, section 4.5), less some
-// time for it to arrive.
+// confirmEvery is how often a notification must be confirmable: every 24 hours (RFC 7641, section
+// 4.5), less some time for it to arrive.
 const confirmEvery = 23 * time.Hour
 
-// Accept turns r into an observation if it asks for one (Observe: 0) and the peer's bound allows
-// it; else it returns nil. The response to r must then be a success, else the observation ends. It
-// may be called once, while the handler runs.
+// Accept makes r an observation if r asks for one (Observe: 0) and the peer's limit allows it; else
+// it returns nil. The observation ends if the response to r is not a success. Accept may be called
+// once, while the handler runs.
 func (r *IncomingRequest) Accept() *Observer {
 	in := r.exchange
 	v, ok := r.Observe()
@@ -57,23 +57,23 @@ func (r *IncomingRequest) Accept() *Observer {
 	a.observers[o.token] = o
 	a.mu.Unlock()
 	if old != nil {
-		o.seq = old.number() // continues the numbers, or the peer would take new notifications for old ones
+		o.seq = old.number() // continues the numbers, else the peer would take new notifications for old ones
 		old.end()
 	}
 	in.observer = o
 	return o
 }
 
-// Peer returns the peer that observes.
+// Peer returns the observing peer.
 func (o *Observer) Peer() Peer { return o.a.peer }
 
-// Done is closed when the observation has ended: by the peer, because it did not answer, with the
-// association, or by a notification that is not a success.
+// Done is closed when the observation has ended: because the peer ended it or did not answer, with
+// the association, or by a notification that is not a success.
 func (o *Observer) Done() <-chan struct{} { return o.done }
 
-// Notify sends a notification, and does not wait. While one waits for its acknowledgement, only the
-// newest of those that follow is kept. A notification is made confirmable when there was none for a
-// day. The endpoint keeps resp.
+// Notify sends a notification, and does not wait. While a notification waits for its
+// acknowledgement, only the newest of the following ones is kept. If no notification was
+// confirmable for a day, the next one is. The endpoint keeps resp.
 func (o *Observer) Notify(resp *Response, confirmable bool) {
 	o.mu.Lock()
 	if o.over {
@@ -117,7 +117,7 @@ func (o *Observer) send(resp *Response, confirm bool) {
 	}
 	o.mu.Unlock()
 
-	// The message is composed as the response to a request would be.
+	// Compose the message like the response to a request.
 	in := incomings.Get().(*incoming)
 	in.mu.Lock()
 	in.e, in.a, in.p = e, a, newPacket()
@@ -165,7 +165,7 @@ func (o *Observer) send(resp *Response, confirm bool) {
 	a.after(resp)
 }
 
-// answered goes on after a confirmable notification was acknowledged or given up.
+// answered continues after a confirmable notification was acknowledged or given up.
 func (o *Observer) answered(err error) {
 	if err != nil {
 		o.end()
@@ -174,7 +174,7 @@ func (o *Observer) answered(err error) {
 	o.proceed()
 }
 
-// proceed sends what has waited.
+// proceed sends the waiting notification, if any.
 func (o *Observer) proceed() {
 	o.mu.Lock()
 	o.ready, o.waiting = true, false
@@ -187,7 +187,7 @@ func (o *Observer) proceed() {
 	}
 }
 
-// sentAs reports whether mid is that of a recent non-confirmable notification.
+// sentAs reports whether a recent non-confirmable notification had the message id mid.
 func (o *Observer) sentAs(mid uint16) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -228,7 +228,7 @@ func (a *association) unobserve(t token) {
 	}
 }
 
-// established lets notifications follow the response, if that was a success.
+// established allows notifications after the response, if that was a success.
 func (in *incoming) established() {
 	o := in.observer
 	if o == nil {

@@ -5,8 +5,7 @@ import (
 	"slices"
 )
 
-// AppendOption returns opts with one more option, at its place in the order: after those of the
-// same ID.
+// AppendOption returns opts with one more option, inserted after those with the same or a lower ID.
 func AppendOption(opts Options, id OptionID, value []byte) Options {
 	at := len(opts)
 	for at > 0 && opts[at-1].ID > id {
@@ -39,7 +38,7 @@ func Bytes(opts Options, id OptionID) ([]byte, bool) {
 }
 
 // Uint returns the value of the first option id. Leading zeros are accepted; a value of more than 4
-// bytes is none.
+// bytes counts as absent.
 func Uint(opts Options, id OptionID) (uint32, bool) {
 	b, ok := Bytes(opts, id)
 	if !ok {

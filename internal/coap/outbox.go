@@ -2,25 +2,25 @@ package coap
 
 import "slices"
 
-// outbox has the exchanges with one peer. At most one confirmable message is unacknowledged (NSTART
-// = 1, RFC 7252, section 4.7).
+// outbox holds the exchanges with one peer. At most one confirmable message is unacknowledged
+// (NSTART = 1, RFC 7252, section 4.7).
 type outbox struct {
-	current *exchange   // the one that is unacknowledged
+	current *exchange   // the unacknowledged one
 	open    []*exchange // all that were sent and are not over
-	queue   []*exchange // those that wait
-	resting []*Call     // those that pause
+	queue   []*exchange // waiting exchanges
+	resting []*Call     // calls in a pause
 }
 
 func (o *outbox) idle() bool { return len(o.open) == 0 && len(o.queue) == 0 && len(o.resting) == 0 }
 
-// submit sends x, now or when its turn comes.
+// submit sends x, now or in its turn.
 func (a *association) submit(x *exchange) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.submitLocked(x)
 }
 
-// submitCall is submit for an exchange of a call, unless that was cancelled.
+// submitCall is submit for an exchange of a call. It fails if the call was cancelled.
 func (a *association) submitCall(x *exchange) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -54,7 +54,7 @@ func (a *association) submitLocked(x *exchange) error {
 // admits reports whether x may be sent now.
 func (o *outbox) admits(x *exchange) bool { return o.current == nil || !x.confirm }
 
-// next starts exchanges that may begin now. a.mu is held.
+// next starts exchanges whose turn has come. a.mu is held.
 func (a *association) next() {
 	o := &a.outbox
 	for len(o.queue) > 0 && o.admits(o.queue[0]) {

@@ -2,12 +2,12 @@ package coap
 
 import "sync"
 
-// maxDatagram is the largest datagram that is taken. A message is at most 1152 bytes with a block
-// of 1024 (RFC 7252, section 4.6), more with options such as long queries.
+// maxDatagram is the size of the largest accepted datagram. A message has at most 1152 bytes with a
+// block of 1024 (RFC 7252, section 4.6), more with options such as long queries.
 const maxDatagram = 2048
 
-// packet is a received message with the record that it aliases. It is passed on from hand to hand,
-// and freed by the last.
+// packet is a received message with the record that it aliases. It has one owner at a time; the
+// last one frees it.
 type packet struct {
 	buf   []byte
 	n     int
@@ -37,9 +37,9 @@ func (p *packet) parse(n int) error {
 }
 
 // read parses the datagram in the first n bytes of the buffer, and reports whether it is a message
-// to handle. If not, it returns the answer that the sender gets, or nil: a Reset to a malformed
-// confirmable message (RFC 7252, section 4.2), 4.13 to a request that fills the buffer, so that its
-// end is missing.
+// to handle. If not, it returns the answer to the sender, or nil. The answer is a Reset to a
+// malformed confirmable message (RFC 7252, section 4.2), or 4.13 to a request that fills the
+// buffer, because its end may be missing.
 func (p *packet) read(n int, szx uint8) (answer []byte, ok bool) {
 	m := &p.msg
 	if err := p.parse(n); err == nil && n < len(p.buf) {
@@ -55,5 +55,5 @@ func (p *packet) read(n int, szx uint8) (answer []byte, ok bool) {
 	return appendEmpty(nil, reset, m.mid), false
 }
 
-// spare is the unused part of the buffer.
+// spare returns the unused part of the buffer.
 func (p *packet) spare() []byte { return p.buf[p.n:p.n] }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// rest pauses; then goes on after d.
+// rest pauses the transfer for d; then continues it.
 func (t *transfer) rest(d time.Duration, then func(*transfer, *packet)) {
 	t.then, t.resting = then, true
 	t.c.notice(NoticeBusy)
@@ -15,7 +15,7 @@ func (t *transfer) rest(d time.Duration, then func(*transfer, *packet)) {
 	}
 }
 
-// rest has c pause for d, unless the association has ended.
+// rest pauses c for d, unless the association has ended.
 func (a *association) rest(c *Call, d time.Duration) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -65,7 +65,7 @@ func (c *Call) rouse() {
 	c.stopResting()
 }
 
-// stopResting has a call that rests go on. c.mu is held.
+// stopResting continues a call that rests. c.mu is held.
 func (c *Call) stopResting() {
 	if c.resting {
 		c.resting = false
@@ -75,18 +75,18 @@ func (c *Call) stopResting() {
 	}
 }
 
-// busyRetry is how a transfer answers 5.03 and 4.29: it asks again after a pause.
+// busyRetry is the state of the retries after 5.03 and 4.29.
 type busyRetry struct {
 	total time.Duration // see Request.BusyRetry
 	since time.Duration // the first refusal since the last progress; 0 for none
 	next  time.Duration // the next pause
 }
 
-// blockBusyRetry is the time for a transfer that has begun: an earlier one that was abandoned can
-// lock a device for 300 s.
+// blockBusyRetry is the limit for a transfer that has begun: an abandoned earlier one can lock a
+// device for 300 s.
 const blockBusyRetry = 320 * time.Second
 
-// refused returns how long to wait after a 5.03 or 4.29, and false when the time is over.
+// refused returns the pause after a 5.03 or 4.29, and false when the retries have taken too long.
 func (t *transfer) refused(m *wireMessage, total time.Duration) (time.Duration, bool) {
 	r, now := &t.busy, t.c.e.timers.now()
 	if r.since == 0 {
@@ -100,7 +100,7 @@ func (t *transfer) refused(m *wireMessage, total time.Duration) (time.Duration, 
 	return wait, now-r.since+wait <= total
 }
 
-// busyLimit is the time through which the refusal of a block is answered by asking again.
+// busyLimit returns how long to repeat a block that is refused.
 func (t *transfer) busyLimit() time.Duration {
 	if t.busy.total == 0 {
 		return blockBusyRetry

@@ -4,17 +4,17 @@ import (
 	"sync"
 )
 
-// pool runs requests with a bounded number of workers, and lets a bounded number wait. Workers live
-// only as long as there is work. Both are shared by the groups of peers, whose requests take turns.
+// pool runs requests with a bounded number of workers and a bounded queue. Workers live only while
+// there is work. The groups of peers share both, and their requests take turns.
 type pool struct {
 	mu      sync.Mutex
 	queues  [groups]fifo[*incoming]
-	turn    group   // whose request was the last to be taken off its queue
-	workers *shares // requests that are served
-	waiting *shares // those that wait, in a queue or for others of their peer; see inbox
+	turn    group   // group of the last request taken off a queue
+	workers *shares // requests in handlers
+	waiting *shares // requests in a queue, or waiting for others of their peer; see inbox
 }
 
-// submit has in served, or returns false when there are too many.
+// submit serves or queues in. It returns false when there are too many requests.
 func (p *pool) submit(in *incoming) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -29,10 +29,10 @@ func (p *pool) submit(in *incoming) bool {
 	return true
 }
 
-// park counts a request that will be resubmitted, or returns false when there are too many.
+// park counts a request that will be resubmitted. It returns false when there are too many.
 func (p *pool) park(in *incoming) bool { return p.waiting.take(in.group, 1) }
 
-// resubmit is submit for one that was parked.
+// resubmit is submit for a parked request.
 func (p *pool) resubmit(in *incoming) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,8 +60,8 @@ func (p *pool) work(in *incoming) {
 	}
 }
 
-// next returns the next request for a worker that has served one of a group, or nil if none that
-// waits may be served. The groups take turns.
+// next returns the next request for a worker that has served one of group done, or nil if no
+// waiting request may be served. The groups take turns.
 func (p *pool) next(done group) *incoming {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// open makes an association: with a UDP peer when it makes a request or is sent one, with others
-// when their transport has set it up. If there is one with that Peer, open returns it.
+// open makes an association: with a UDP peer when it makes a request or we send it one, with others
+// when their transport is ready. If p has an association, open returns that.
 func (e *Endpoint) open(p Peer, l link, o *origin, proven *dtls.Identity) (*association, error) {
 	a := &association{e: e, peer: p, link: l, origin: o, proven: proven, mid: uint16(e.random.uint64())}
 	if a = e.table.enter(a, e.timers.now()); a == nil {
@@ -18,7 +18,7 @@ func (e *Endpoint) open(p Peer, l link, o *origin, proven *dtls.Identity) (*asso
 	return a, nil
 }
 
-// end ends an association: all that waits for the peer fails with ErrPeerGone.
+// end ends an association. Everything that waits for the peer fails with ErrPeerGone.
 func (e *Endpoint) end(a *association) {
 	e.table.remove(a)
 	a.mu.Lock()
@@ -55,7 +55,7 @@ func (e *Endpoint) end(a *association) {
 	}
 }
 
-// receive takes a message of a peer, and reports whether it keeps the packet. It never waits.
+// receive handles a message of a peer, and reports whether it keeps the packet. It never waits.
 func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
 	now := e.timers.now()
 	a.heard.Store(int64(now))
@@ -120,10 +120,10 @@ func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
 	}
 }
 
-// receiveResponse takes a response: piggybacked, separate, or a notification.
+// receiveResponse handles a response: piggybacked, separate, or a notification.
 func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration) (kept bool) {
 	m := &p.msg
-	typ := m.typ // answered may give p away
+	typ := m.typ // p may no longer be ours after answered
 	separate := typ != acknowledgement && !a.stream()
 	var id dedupID
 	if separate {
@@ -155,7 +155,7 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 	}
 	a.mu.Unlock()
 	if refuser != nil {
-		refuser.end() // go-coap answers a notification that it does not know by 4.04
+		refuser.end() // go-coap answers an unknown notification with 4.04
 	}
 	if separate {
 		e.acknowledgeResponse(a, id, typ, known)
@@ -166,12 +166,12 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 	return kept
 }
 
-// acknowledgeResponse answers a separate response, and remembers how.
+// acknowledgeResponse answers a separate response, and remembers the answer.
 func (e *Endpoint) acknowledgeResponse(a *association, id dedupID, typ messageType, known bool) {
 	if known && typ == nonConfirmable {
 		return
 	}
-	answer := reset // of a token unknown: also ends an observation (RFC 7641, section 3.6)
+	answer := reset // the token is unknown; a Reset also ends an observation (RFC 7641, section 3.6)
 	if known {
 		answer = acknowledgement
 	}
@@ -181,14 +181,15 @@ func (e *Endpoint) acknowledgeResponse(a *association, id dedupID, typ messageTy
 	a.write(record)
 }
 
-// An acknowledgement or a Reset has no more than a message id, of 16 bits. An attacker who forges
-// the address of a UDP peer can try them all, and so stop a retransmission or end an exchange. A
-// stray is one that belongs to no exchange. After too many strays an association believes none for
-// a while: a real Reset then costs the time of the retransmissions.
+// The only secret in an acknowledgement or a Reset is a message id of 16 bits. An attacker who
+// forges the address of a UDP peer can try them all, and so stop a retransmission or end an
+// exchange. A stray is an acknowledgement or a Reset that belongs to no exchange. After too many
+// strays an association believes no acknowledgement and no Reset for some time; then a real Reset
+// costs the time of the retransmissions.
 const (
 	maxStrays  = 16
-	strayEvery = 30 * time.Second // one more
-	recentIDs  = 16               // of ours may be answered late
+	strayEvery = 30 * time.Second // one stray is forgotten
+	recentIDs  = 16               // of ours; they may be answered late
 )
 
 // stray counts an acknowledgement or a Reset that belongs to no exchange. a.mu is held.
@@ -200,8 +201,8 @@ func (a *association) stray(mid uint16) {
 	a.strays = min(max(a.strays, now)+strayEvery, now+(maxStrays+1)*strayEvery)
 }
 
-// doubtful reports whether too many strays came. Over other transports than UDP the peer itself has
-// sent them. a.mu is held.
+// doubtful reports whether too many strays came. On other transports than UDP they come from the
+// peer itself and do not count. a.mu is held.
 func (a *association) doubtful() bool {
 	return a.peer.Transport == UDP && a.strays > a.e.timers.now()+maxStrays*strayEvery
 }

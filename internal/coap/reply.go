@@ -7,12 +7,12 @@ import (
 	"slices"
 )
 
-// reply sends the response; nil is none.
+// reply sends the response, if resp is not nil.
 func (in *incoming) reply(resp *Response) {
 	m := &in.p.msg
 	acked := in.settle()
 
-	unserved := in.unserved || resp != nil && resp.Soon && !in.hasBlock1 // a body has gone with the answer
+	unserved := in.unserved || resp != nil && resp.Soon && !in.hasBlock1 // after Block1 the upload is gone
 	if unserved && !acked && !in.a.stream() {
 		in.abandonObserver()
 		in.e.turnAway(in.a, m, in.id)
@@ -81,7 +81,7 @@ func (a *association) confirm(resp *Response, err error) {
 
 var errUnwanted = errors.New("coap: the peer does not want the response")
 
-// closeBody closes the body of a response that is not sent, or no longer.
+// closeBody closes the body of a response that is not sent, or no longer sent.
 func (a *association) closeBody(resp *Response) {
 	if c, ok := resp.Body.(io.Closer); ok {
 		_ = a.e.callback(a.origin, "Body.Close", func() { c.Close() })
@@ -123,7 +123,7 @@ func (in *incoming) remember() {
 	in.a.dedup().reply(in.id, in.arrived, in.out)
 }
 
-// sendSeparately sends a response after the acknowledgement, confirmably.
+// sendSeparately sends the response in a confirmable message after the acknowledgement.
 func (in *incoming) sendSeparately(out *wireMessage, resp *Response) {
 	out.typ = confirmable
 	observer, a := in.observer, in.a
@@ -147,7 +147,7 @@ func (in *incoming) sendSeparately(out *wireMessage, resp *Response) {
 	}
 }
 
-// compose makes the message that carries the response, or a block of it.
+// compose makes the message with the response, or with a block of it.
 func (in *incoming) compose(resp *Response) wireMessage {
 	in.values = in.values[:0]
 	m := &in.p.msg
@@ -162,7 +162,7 @@ func (in *incoming) compose(resp *Response) wireMessage {
 	return out
 }
 
-// validate replaces a response that the peer has already by 2.03 (RFC 7252, section 5.10.6.2).
+// validate replaces a response that the peer already has by 2.03 (RFC 7252, section 5.10.6.2).
 func (in *incoming) validate(resp *Response) *Response {
 	if len(resp.ETag) == 0 || resp.Code != Content || in.hasBlock2 && in.block2.num > 0 {
 		return resp
@@ -176,7 +176,7 @@ func (in *incoming) validate(resp *Response) *Response {
 	return resp
 }
 
-// composeBlock cuts the block that was asked for out of a response.
+// composeBlock makes the message with the requested block of a response.
 func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 	e := in.e
 	d, kept := in.serving, true
@@ -235,7 +235,7 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 	return out
 }
 
-// replySZX is the largest block size for a response: BERT only if the peer asked for it.
+// replySZX returns the largest block size for a response: BERT only if the peer asked for it.
 func (in *incoming) replySZX() uint8 {
 	szx := in.a.blockSZX()
 	if !in.hasBlock2 || in.block2.szx != bert {
@@ -244,7 +244,7 @@ func (in *incoming) replySZX() uint8 {
 	return szx
 }
 
-// fits reports whether the response is one block.
+// fits reports whether the response fits into one block.
 func (in *incoming) fits(resp *Response) bool {
 	szx := in.replySZX()
 	if in.hasBlock2 {
@@ -253,8 +253,8 @@ func (in *incoming) fits(resp *Response) bool {
 	return max(resp.Size, int64(len(resp.Payload))) <= in.a.maxPayload(szx)
 }
 
-// tooLarge turns a request that was cut off into the 4.13 that answers it, with the block size to
-// try: at most szx and smaller than that of the request, or none.
+// tooLarge turns a truncated request into its 4.13 response, with a block size to try: at most szx
+// and smaller than that of the request, or none.
 func (m *wireMessage) tooLarge(szx uint8) {
 	b, ok, err := findBlock(m.options, Block1)
 	m.typ, m.code, m.payload, m.options = acknowledgement, RequestEntityTooLarge, nil, nil
@@ -265,14 +265,14 @@ func (m *wireMessage) tooLarge(szx uint8) {
 	}
 }
 
-// appendUint is AppendUint with the scratch buffer for the value.
+// appendUint is AppendUint with the value in a buffer of in.
 func (in *incoming) appendUint(opts Options, id OptionID, v uint32) Options {
 	at := len(in.values)
 	in.values = appendUint(in.values, v)
 	return AppendOption(opts, id, in.values[at:len(in.values):len(in.values)])
 }
 
-// describe appends the options that a response has whatever block it is.
+// describe appends the options that every block of a response has.
 func (in *incoming) describe(opts Options, resp *Response) Options {
 	opts = append(opts, resp.Options...)
 	if len(resp.ETag) > 0 {
@@ -285,13 +285,13 @@ func (in *incoming) describe(opts Options, resp *Response) Options {
 		opts = in.appendUint(opts, ContentFormat, uint32(n))
 	}
 	if in.hasBlock1 && resp.Code != RequestEntityTooLarge {
-		// A 4.13 of ours is about the whole body. A Block1 option would be a hint to try other
-		// blocks, and some clients follow such hints for ever.
+		// A 4.13 of ours is about the whole body. A Block1 option would suggest another block size,
+		// and some clients follow such hints for ever.
 		b := in.block1
 		b.more = resp.Code == Continue
 		b.szx = min(b.szx, in.a.blockSZX())
 		if b.szx != in.block1.szx && b.num > 0 {
-			b.szx = in.block1.szx // sizes are agreed on at the first block
+			b.szx = in.block1.szx // the first block fixes the size
 		}
 		opts = in.appendUint(opts, Block1, b.value())
 	}

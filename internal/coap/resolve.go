@@ -29,8 +29,8 @@ func (e *Endpoint) resolve(p Peer) (*association, error) {
 	return nil, ErrBusy
 }
 
-// socketFor picks a socket for a UDP peer: with the local port through which it was reached before,
-// else any of its address family.
+// socketFor returns a socket for a UDP peer: the one with the local port through which the peer was
+// reached before, else any of its address family.
 func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -53,7 +53,7 @@ func (e *Endpoint) socketFor(addr netip.AddrPort, id uint64) *socket {
 // Connected reports whether there is an association with p.
 func (e *Endpoint) Connected(p Peer) bool { return e.table.get(p) != nil }
 
-// Identity returns what p has proven; nil for nothing.
+// Identity returns what p has proven, or nil.
 func (e *Endpoint) Identity(p Peer) *dtls.Identity {
 	if a := e.table.get(p); a != nil {
 		return a.proven
@@ -61,8 +61,8 @@ func (e *Endpoint) Identity(p Peer) *dtls.Identity {
 	return nil
 }
 
-// LocalAddr returns the local address through which p is reached, also when the socket is bound to
-// the wildcard. It is invalid for a peer that cannot be reached.
+// LocalAddr returns the local address through which p is reached, also if the socket is bound to
+// the wildcard. It is invalid if p cannot be reached.
 func (e *Endpoint) LocalAddr(p Peer) netip.AddrPort {
 	if a, err := e.resolve(p); err == nil {
 		return a.link.localAddr(a)
@@ -70,7 +70,7 @@ func (e *Endpoint) LocalAddr(p Peer) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// RemoteAddr returns the address at which p was last heard.
+// RemoteAddr returns the address from which the last message of p came.
 func (e *Endpoint) RemoteAddr(p Peer) netip.AddrPort {
 	a := e.table.get(p)
 	if a == nil {

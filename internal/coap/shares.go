@@ -2,8 +2,8 @@ package coap
 
 import "sync"
 
-// group classes a peer by how hard it is to become one. What all peers share is divided among the
-// groups, so that peers of one group, above all those whose address may be forged, cannot keep out
+// group classes peers by how hard it is to become one. Shared resources are divided among the
+// groups, so that peers of one group, above all those whose address may be forged, cannot lock out
 // peers of another.
 type group uint8
 
@@ -31,14 +31,14 @@ func (a *association) group() group {
 	return unverifiedUDP
 }
 
-// shares counts what the peers hold of something of which there is a limited amount. Half of it is
-// kept for the groups, the same for each; the rest goes to whichever comes first.
+// shares counts how much of a limited resource the groups hold. Half of it is reserved, in equal
+// parts, for the groups; the rest is first come, first served.
 type shares struct {
 	reserve, common int64
 
 	mu       sync.Mutex
 	used     [groups]int64
-	borrowed int64 // from what is common
+	borrowed int64 // from common
 }
 
 // newShares divides limit among n groups.
@@ -47,7 +47,7 @@ func newShares(limit int64, n int) *shares {
 	return &shares{reserve: reserve, common: limit - int64(n)*reserve}
 }
 
-// take takes n for a peer of a group, or returns false when there is not enough.
+// take takes n for a peer of a group, or returns false if there is not enough.
 func (s *shares) take(c group, n int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +61,7 @@ func (s *shares) take(c group, n int64) bool {
 	return true
 }
 
-// give takes n back.
+// give returns n.
 func (s *shares) give(c group, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,14 +69,14 @@ func (s *shares) give(c group, n int64) {
 	s.used[c] -= n
 }
 
-// borrows reports whether a group has more than is kept for it.
+// borrows reports whether a group holds more than its reserve.
 func (s *shares) borrows(c group) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.used[c] > s.reserve
 }
 
-// total is what all have.
+// total returns how much all groups hold.
 func (s *shares) total() (n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,7 +15,7 @@ type socket struct {
 	conn *udp.Conn
 	id   uint64         // Peer.ID of its peers
 	only netip.AddrPort // the one peer of a dialled socket
-	p    *packet        // the reader's
+	p    *packet        // the reader's packet
 	ctx  context.Context
 	stop context.CancelFunc
 
@@ -51,7 +51,7 @@ func (s *socket) Serve() error {
 }
 
 // handle takes a datagram, and reports whether it keeps the packet. It makes an association for an
-// unknown address only if that makes a request.
+// unknown address only if the datagram is a request.
 func (s *socket) handle(p *packet, n int, addr netip.AddrPort, at *udp.Local) (kept bool) {
 	answer, ok := p.read(n, s.e.szx)
 	if !ok {
@@ -76,8 +76,8 @@ func (s *socket) handle(p *packet, n int, addr netip.AddrPort, at *udp.Local) (k
 	return s.e.receive(a, p)
 }
 
-// association returns the association with addr, which it makes if need be, or nil if there are too
-// many or the socket is closed.
+// association returns the association with addr, and makes it if necessary. It returns nil if there
+// are too many or the socket is closed.
 func (s *socket) association(addr netip.AddrPort) *association {
 	peer := Peer{UDP, addr, s.id}
 	if a := s.e.table.get(peer); a != nil {
@@ -85,11 +85,11 @@ func (s *socket) association(addr netip.AddrPort) *association {
 	}
 	a, _ := s.e.open(peer, s, &s.origin, nil)
 	if a != nil && s.only.IsValid() {
-		a.verified.Store(true) // there is no other
+		a.verified.Store(true) // a dialled socket has no other peer
 	}
 	if a != nil && s.ctx.Err() != nil {
-		// What closed the socket may have ended its associations before this one was made, which
-		// would stand in the way of another socket.
+		// Closing the socket may have ended its associations before this one was made. If kept, it
+		// would block the same peer on another socket.
 		s.e.end(a)
 		return nil
 	}

@@ -16,22 +16,22 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// How long a peer on a stream may take.
+// Time limits for a peer on a stream.
 const (
-	// greetTimeout bounds a TLS handshake, and then the wait for the first message, which must be a
+	// greetTimeout limits a TLS handshake, and then the wait for the first message, which must be a
 	// CSM.
 	greetTimeout = 30 * time.Second
-	// frameTimeout bounds the time from the first byte of a frame to its last.
+	// frameTimeout limits the time from the first byte of a frame to its last.
 	frameTimeout = 30 * time.Second
-	// writeTimeout bounds how long the peer may take for writeChunk bytes.
+	// writeTimeout limits the time for writing writeChunk bytes.
 	writeTimeout = 30 * time.Second
 	writeChunk   = 4 << 10
-	// settleTimeout bounds the wait until the last bytes have left.
+	// settleTimeout limits the wait for the last bytes to be sent.
 	settleTimeout = time.Second
 )
 
-// maxUnwritten bounds the bytes that wait to be written to one peer; minUnwritten does when there
-// are too many in all.
+// maxUnwritten limits the bytes that wait to be written to one peer; minUnwritten replaces it when
+// too many wait in total.
 const (
 	maxUnwritten = 256 << 10
 	minUnwritten = 4 << 10
@@ -43,8 +43,8 @@ var (
 	errAborted  = errors.New("coap: peer aborts the connection")
 )
 
-// stream is a connection over TCP or TLS (RFC 8323): the link of its one association. It costs a
-// goroutine, which reads.
+// stream is a connection over TCP or TLS (RFC 8323) and the link of its one association. Its only
+// permanent goroutine reads.
 type stream struct {
 	e     *Endpoint
 	conn  net.Conn
@@ -54,10 +54,10 @@ type stream struct {
 	local netip.AddrPort
 	// serving identifies the listener; nil if dialled.
 	serving context.Context
-	origin  *origin // that of the listener
+	origin  *origin // of the listener
 	began   time.Duration
 	mute    *list.Element // in Endpoint.mute, which Endpoint.mu guards
-	spoke   bool          // so the reader need not look
+	spoke   bool          // set with the first request; only the reader uses it
 
 	draining  atomic.Bool
 	closeOnce sync.Once
@@ -65,9 +65,9 @@ type stream struct {
 
 	mu        sync.Mutex
 	backlog   []byte        // waits to be written
-	spare     []byte        // for the next backlog
-	unwritten int           // bytes of the backlog, and of what is being written
-	flushed   chan struct{} // closed when nothing waits; nil when nothing does
+	spare     []byte        // buffer for the next backlog
+	unwritten int           // bytes of the backlog and of the current write
+	flushed   chan struct{} // closed when nothing waits; nil if nothing does
 	failed    error
 
 	peer atomic.Pointer[capabilities] // nil until it has sent a CSM
@@ -92,7 +92,7 @@ func (s *stream) serve() {
 	defer close(s.read)
 	err := s.readAll()
 	if refused, ok := errors.AsType[*net.OpError](err); ok && refused.Op == "remote error" && s.peer.Load() == nil {
-		s.handshakeFailed(s.a.peer.Addr, err) // the client refuses after the handshake
+		s.handshakeFailed(s.a.peer.Addr, err) // clients refuse a certificate after our side of the handshake
 	}
 	if errors.Is(err, errReleased) {
 		s.finish()
@@ -105,8 +105,7 @@ func (s *stream) serve() {
 	}
 }
 
-// finish answers the requests that the peer made before it released the connection (RFC 8323,
-// section 5.5).
+// finish answers the requests that the peer sent before its Release (RFC 8323, section 5.5).
 func (s *stream) finish() {
 	s.draining.Store(true)
 	limit := time.NewTimer(s.e.cfg.Drain)
@@ -123,11 +122,11 @@ func (s *stream) readAll() error {
 	r := bufio.NewReaderSize(s.conn, maxDatagram)
 	s.conn.SetReadDeadline(time.Now().Add(greetTimeout))
 	for {
-		// Between frames a peer may be silent for ever, but not within one.
+		// Between frames a peer may be silent for ever, but not within a frame.
 		if _, err := r.Peek(1); err != nil {
 			return err
 		}
-		timed := s.peer.Load() != nil // until then there is the limit of the greeting
+		timed := s.peer.Load() != nil // before the CSM, greetTimeout applies
 		if timed {
 			s.conn.SetReadDeadline(time.Now().Add(frameTimeout))
 		}
@@ -170,7 +169,7 @@ func (s *stream) take(p *packet) (kept bool, err error) {
 	return s.e.receive(s.a, p), nil
 }
 
-// write queues a frame. It never waits for the peer.
+// write queues a frame, and never waits for the peer.
 func (s *stream) write(_ *association, record []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,7 +195,7 @@ func (s *stream) write(_ *association, record []byte) error {
 	return nil
 }
 
-// wrote subtracts n bytes from the backlog's accounts. s.mu is held.
+// wrote accounts for n bytes that no longer wait. s.mu is held.
 func (s *stream) wrote(n int) {
 	s.unwritten -= n
 	s.e.unwritten.Add(-int64(n))
@@ -225,7 +224,7 @@ func (s *stream) flush() {
 	s.backlog, s.spare = nil, nil // an idle connection holds no buffer
 }
 
-// writeAll writes out. A peer may be slow, as long as it reads.
+// writeAll writes out. It tolerates a slow peer as long as the peer reads.
 func (s *stream) writeAll(out []byte) error {
 	for chunk := range slices.Chunk(out, writeChunk) {
 		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -236,7 +235,7 @@ func (s *stream) writeAll(out []byte) error {
 	return nil
 }
 
-// settle waits for a short time, the same for all streams together, until all bytes have left.
+// settle waits, for at most settleTimeout in all, until the streams have sent all bytes.
 func settle(streams ...*stream) {
 	limit, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()

@@ -10,14 +10,14 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// A secureConn is a *[tls.Conn], or what wraps one.
+// A secureConn is a *[tls.Conn] or a wrapper of one.
 type secureConn interface {
 	HandshakeContext(ctx context.Context) error
 	ConnectionState() tls.ConnectionState
 }
 
-// greet finishes the handshake, enters the association, and sends our CSM. The connection is closed
-// on error.
+// greet completes the handshake, enters the association, and sends our CSM. On error it closes the
+// connection.
 func (s *stream) greet(ctx context.Context) error {
 	peer := Peer{Transport: TCP, ID: s.e.lastID.Add(1)}
 	peer.Addr, _ = udp.AddrPort(s.conn.RemoteAddr())

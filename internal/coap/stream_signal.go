@@ -25,20 +25,20 @@ const (
 	badCSMOption       OptionID = 2
 )
 
-// maxBERT is how much of a body goes into one message, both ways, and maxFrame the largest message
-// that we take: that much, and its options.
+// maxBERT is how much of a body one message carries, in both directions. maxFrame is the size of
+// the largest message that we accept: maxBERT and options.
 const (
 	maxBERT  = 16 << 10
 	maxFrame = maxBERT + maxDatagram
 )
 
-// defaultMessageSize is what a peer takes if it does not say (RFC 8323, section 5.3.1).
+// defaultMessageSize is the limit of a peer that announces none (RFC 8323, section 5.3.1).
 const defaultMessageSize = 1152
 
 // frameOverhead is room for the header and options of a message with a block.
 const frameOverhead = 512
 
-// capabilities are what a peer says in its CSM.
+// capabilities are the capabilities in the peer's CSM.
 type capabilities struct {
 	size      int
 	blockwise bool
@@ -80,7 +80,7 @@ func (s *stream) signal(m *wireMessage) error {
 }
 
 // tooEarly ends a connection whose first message is not a CSM (RFC 8323, section 5.3). Empty
-// messages may come before it, and an Abort ends the connection anyway.
+// messages may precede the CSM, and an Abort ends the connection anyway.
 func (s *stream) tooEarly() error {
 	s.abort("a message came before the CSM", 0)
 	return errFormat
@@ -101,7 +101,7 @@ func (s *stream) takeCSM(m *wireMessage) {
 	s.conn.SetReadDeadline(time.Time{})
 }
 
-// abort sends the peer the reason, and closes the connection.
+// abort sends the peer an Abort with the reason, and closes the connection.
 func (s *stream) abort(why string, option OptionID) {
 	m := wireMessage{code: signalAbort, payload: []byte(why)}
 	if option != 0 {
@@ -123,8 +123,8 @@ func release(streams []*stream) {
 	}
 }
 
-// blockSZX is the largest block size, at most szx, that the peer takes: BERT (RFC 8323, section 6)
-// if it takes more than one block in a message.
+// blockSZX returns the largest block size, at most szx, that the peer accepts: BERT (RFC 8323,
+// section 6) if it accepts more than one block in a message.
 func (s *stream) blockSZX(szx uint8) uint8 {
 	c := s.peer.Load()
 	switch {
@@ -138,7 +138,7 @@ func (s *stream) blockSZX(szx uint8) uint8 {
 	return szx
 }
 
-// maxMessage is the size of the largest message that the peer takes.
+// maxMessage returns the size of the largest message that the peer accepts.
 func (s *stream) maxMessage() int {
 	if c := s.peer.Load(); c != nil {
 		return c.size
@@ -146,7 +146,7 @@ func (s *stream) maxMessage() int {
 	return defaultMessageSize
 }
 
-// maxPayload is how much of a body goes into one message with BERT blocks, a multiple of 1024.
+// maxPayload returns how much of a body one message with BERT blocks carries, a multiple of 1024.
 func (s *stream) maxPayload() int {
 	c := s.peer.Load()
 	if c == nil {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// table holds the associations. Those of UDP have no end; they are forgotten when they were idle
-// for EXCHANGE_LIFETIME, or earlier when there are too many.
+// table holds the associations. Those of UDP have no end; the table forgets them after
+// EXCHANGE_LIFETIME without use, or earlier if there are too many.
 type table struct {
 	mu    sync.RWMutex
 	peers map[Peer]*association
@@ -14,7 +14,7 @@ type table struct {
 	max   int
 	udp   int // peers of UDP
 	next  uint64
-	full  bool // for good: the endpoint is closed
+	full  bool // the endpoint is closed: refuses all
 }
 
 func newTable(maxPeers int) *table {
@@ -27,8 +27,8 @@ func (t *table) get(p Peer) *association {
 	return t.peers[p]
 }
 
-// enter adds a, or returns the one that is there already; nil when the table is full of
-// associations that are not idle, or closed.
+// enter adds a, or returns the existing association with its peer. It returns nil if the table is
+// closed, or if it is full and can evict none.
 func (t *table) enter(a *association, now time.Duration) *association {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -51,7 +51,7 @@ func (t *table) enter(a *association, now time.Duration) *association {
 	return a
 }
 
-// close refuses more associations.
+// close refuses further associations.
 func (t *table) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -73,15 +73,16 @@ func (t *table) drop(a *association) {
 	}
 }
 
-// evict makes room by forgetting one of the peers that were idle longest: an unverified one, unless
-// verified ones have most of the room.
+// evict makes room by forgetting one of the peers that were idle longest: an unverified one, or
+// else a verified one if these have more than half of the places.
 func (t *table) evict(now time.Duration) bool {
 	return t.evictFrom(&t.order[unverifiedUDP], now) ||
 		t.order[verifiedUDP].len() > t.max/2 && t.evictFrom(&t.order[verifiedUDP], now)
 }
 
-// evictFrom looks at some peers of a queue. If all were heard lately, it forgets the first idle
-// one, so that a flood that comes twice from each address keeps no other peer out.
+// evictFrom examines the first peers of a queue. If all sent messages since they were queued, it
+// forgets the first idle one; else a flood that comes twice from each address would keep others
+// out.
 func (t *table) evictFrom(order *fifo[*association], now time.Duration) bool {
 	var lately *association
 	for range min(order.len(), 64) {
@@ -114,8 +115,8 @@ func (t *table) requeue(a *association, now time.Duration) {
 	t.order[a.group()].push(a)
 }
 
-// sweep forgets some of the peers that have been silent for EXCHANGE_LIFETIME, and reports whether
-// there may be more.
+// sweep forgets some of the peers that were silent for EXCHANGE_LIFETIME, and reports whether there
+// may be more.
 func (t *table) sweep(now time.Duration) (more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -149,8 +150,8 @@ func (t *table) queued() bool {
 	return t.order[unverifiedUDP].len()+t.order[verifiedUDP].len() > 0
 }
 
-// forget removes a if it is idle. A goroutine that has just looked it up sees that it has ended,
-// and makes another.
+// forget removes a if it is idle. A goroutine that has just looked it up finds it ended, and makes
+// another.
 func (t *table) forget(a *association) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -198,7 +199,7 @@ func (j *janitor) wake() {
 func (j *janitor) expire() {
 	now := j.e.timers.now()
 	for j.e.table.sweep(now) {
-		// in steps, so that the table is never locked for long
+		// in steps, so as not to lock the table for long
 	}
 	j.e.dedup.expire(now)
 	j.e.secure.expire(now)

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// timer is an entry of [timers], embedded in what it is for. The zero value is not set.
+// timer is an entry of [timers], embedded in its owner. The zero value is not set.
 type timer struct {
 	at    time.Duration // since the epoch of the timers
 	index int           // in the heap plus 1; 0 when not set
 	owner expirer
 }
 
-// expirer is the owner of a timer: expire is called when that is due. The timer may have been set
-// again or stopped since; expire runs without a lock and must check.
+// expirer is the owner of a timer. expire is called when the timer is due, without a lock. The
+// timer may have been set again or stopped in the meantime; expire must check.
 type expirer interface{ expire() }
 
-// timers holds all the deadlines of an endpoint in one heap over one timer of the runtime. An
-// endpoint that waits for nothing has none running.
+// timers holds all deadlines of an endpoint in one heap, with one timer of the runtime. Without
+// deadlines that timer does not run.
 type timers struct {
 	epoch time.Time
 
@@ -33,10 +33,10 @@ func newTimers() *timers { return &timers{epoch: time.Now()} }
 // now is the time since the epoch, never 0.
 func (ts *timers) now() time.Duration { return time.Since(ts.epoch) + 1 }
 
-// set has t expire after d, in place of any earlier setting.
+// set makes t expire after d, and replaces any earlier setting.
 func (ts *timers) set(t *timer, d time.Duration) { ts.setAt(t, ts.now()+d) }
 
-// setAt has t expire at a time since the epoch.
+// setAt makes t expire at a time since the epoch.
 func (ts *timers) setAt(t *timer, at time.Duration) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -51,7 +51,8 @@ func (ts *timers) setAt(t *timer, at time.Duration) {
 	ts.arm()
 }
 
-// stop unsets t, and reports whether it was set. If not, its expire may be about to run yet.
+// stop unsets t, and reports whether it was set. If it was not, its expire may still be about to
+// run.
 func (ts *timers) stop(t *timer) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -62,14 +63,14 @@ func (ts *timers) stop(t *timer) bool {
 	return true
 }
 
-// isSet reports whether t is to expire yet.
+// isSet reports whether t has yet to expire.
 func (ts *timers) isSet(t *timer) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	return t.index != 0
 }
 
-// close stops them all, for good.
+// close stops all timers for good.
 func (ts *timers) close() {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -80,7 +81,7 @@ func (ts *timers) close() {
 }
 
 // arm makes the runtime's timer fire no later than the first deadline. Firing too early costs less
-// than setting it back each time.
+// than resetting the timer for each change.
 func (ts *timers) arm() {
 	if len(ts.heap) == 0 || ts.stopped {
 		return

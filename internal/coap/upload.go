@@ -2,7 +2,7 @@ package coap
 
 import "fmt"
 
-// start sends the request with its body, by Block1 if need be (RFC 7959, section 2.5).
+// start sends the request with its body, by Block1 if necessary (RFC 7959, section 2.5).
 func (t *transfer) start(*packet) {
 	if t.size <= t.maxPayload() && t.r.BodyOffset == 0 {
 		t.startWhole()
@@ -55,7 +55,7 @@ func (t *transfer) startBlocks() {
 	t.sendBlock(nil)
 }
 
-// sendBlock sends the block at t.done.
+// sendBlock sends the block at offset t.done.
 func (t *transfer) sendBlock(*packet) {
 	if t.size > reach(t.szx) {
 		t.end(nil, fmt.Errorf("%w: %d bytes in blocks of %d", ErrTooLarge, t.size, block{szx: t.szx}.size()))
@@ -67,7 +67,8 @@ func (t *transfer) sendBlock(*packet) {
 	t.send(m, (*transfer).blockSent)
 }
 
-// blockSent goes on after a block. Any response that asks for nothing more is the final one.
+// blockSent handles the response to a block. A response that asks for nothing more is the final
+// one.
 func (t *transfer) blockSent(reply *packet) {
 	m, b := &reply.msg, t.msg.block1
 	got, echoed, err := findBlock(m.options, Block1)
@@ -85,8 +86,8 @@ func (t *transfer) blockSent(reply *packet) {
 		t.sendBlock(nil)
 		return
 	case m.code == RequestEntityIncomplete && !b.more && t.repeated():
-		// The peer may have had the whole body with the first copy, whose answer was lost, and so
-		// know of no transfer.
+		// The peer may have got the whole body with the first copy, whose answer was lost, and so
+		// no longer know the transfer.
 		reply.free()
 		t.end(nil, fmt.Errorf("%w: the answer to the last block was lost", ErrTimeout))
 		return
@@ -96,13 +97,14 @@ func (t *transfer) blockSent(reply *packet) {
 		return
 	case t.doubt && !isSuccess(m.code) && (t.skipped || m.code == RequestEntityIncomplete):
 		t.c.notice(NoticeRepeated)
-		t.download(reply) // no restart: it would end the same way
+		t.download(reply) // a restart would end in the same way
 		return
 	case isSuccess(m.code) && b.more:
-		// Also 2.04 with M=0, which says that the peer acts on each block, goes on.
+		// The transfer also continues after 2.04 with M=0, by which the peer says that it acts on
+		// each block.
 		t.done = t.msg.offset + t.msg.n
 		if smaller {
-			t.szx = got.szx // its number counts from the bytes that were sent
+			t.szx = got.szx // block numbers count from the bytes that were sent
 		}
 		t.busy.progress()
 		t.skipped, t.doubt = false, false
@@ -139,7 +141,7 @@ func (t *transfer) blockSent(reply *packet) {
 // repeated reports whether the block that was answered had been sent before.
 func (t *transfer) repeated() bool { return t.x.again || t.busy.since != 0 }
 
-// lostAck reports whether an answer to a block says that the peer has the block already; see
+// lostAck reports whether an answer to a block means that the peer has the block already; see
 // [Request.SkipTaken].
 func (t *transfer) lostAck(m *wireMessage) bool {
 	if m.code != ServiceUnavailable || !t.x.again {
@@ -149,7 +151,7 @@ func (t *transfer) lostAck(m *wireMessage) bool {
 	return t.r.SkipTaken && t.msg.block1.more
 }
 
-// blockRefused waits if the peer is busy; else the refusal is the final response.
+// blockRefused pauses if the peer is busy; else the refusal is the final response.
 func (t *transfer) blockRefused(reply *packet) {
 	if t.doubt {
 		t.c.notice(NoticeRepeated)
@@ -164,17 +166,17 @@ func (t *transfer) blockRefused(reply *packet) {
 	t.download(reply)
 }
 
-// shrinks takes smaller blocks after a 4.13: those that it asks for, else the next size, because
-// some peers so refuse what is larger than their input buffer. It reports false when the peer is
-// likely to mean the body, or there is no smaller size. The body is then sent again (RFC 7959,
-// section 2.9.3), each time in smaller blocks than before.
+// shrinks takes smaller blocks after a 4.13: of the size that the peer suggests, else of the next
+// smaller size, because some peers send 4.13 if a block exceeds their input buffer. It reports
+// false if the peer probably means the body, or if there is no smaller size. Otherwise the body is
+// sent again (RFC 7959, section 2.9.3), each time in smaller blocks.
 func (t *transfer) shrinks(m *wireMessage) bool {
 	szx, offset := t.szx, t.msg.offset
 	if !t.msg.hasBlock1 {
 		if t.size <= 16 {
 			return false
 		}
-		szx = min(szx, szxOf(int(t.size-1))+1) // the smallest that holds all
+		szx = min(szx, szxOf(int(t.size-1))+1) // the smallest size that holds the whole body
 	}
 	if hint, ok, err := findBlock(m.options, Block1); ok && err == nil && hint.szx < szx {
 		t.szx = hint.szx
@@ -184,7 +186,7 @@ func (t *transfer) shrinks(m *wireMessage) bool {
 	switch {
 	case szx == 0, known && int64(limit) < t.size, t.size > reach(szx-1):
 		return false
-	case offset >= t.tooLarge: // smaller blocks brought no less
+	case offset >= t.tooLarge: // smaller blocks did not help
 		return false
 	case offset > 0:
 		t.tooLarge = offset

@@ -18,7 +18,7 @@ var (
 // there are too many.
 const minUploadIdle = 10 * time.Second
 
-// proceed asks for the next block.
+// proceed requests the next block.
 var proceed = &Response{Code: Continue}
 
 // upload is a request body of a peer that arrives by Block1.
@@ -33,21 +33,21 @@ type upload struct {
 	mu     sync.Mutex
 	over   bool
 	next   int64 // bytes received
-	last   int64 // where the last block began
+	last   int64 // offset of the last block
 	first  int64 // bytes in the first block
 	format Format
 	sink   Sink
 	body   []byte // without sink
 }
 
-// dropped calls [Sink.Abort], unless the body was completed. It does not wait for a block that the
-// sink is taking: the goroutine that gives it the block ends the upload then.
+// dropped calls [Sink.Abort], unless the body was completed. It does not wait while the sink writes
+// a block: then the writing goroutine ends the upload.
 func (u *upload) dropped(err error) {
 	u.ending.CompareAndSwap(nil, &err)
 	u.settle()
 }
 
-// unlock unlocks u.mu, and ends the upload if it was dropped since.
+// unlock unlocks u.mu, and ends the upload if it was dropped in the meantime.
 func (u *upload) unlock() {
 	u.mu.Unlock()
 	if u.ending.Load() != nil {
@@ -55,7 +55,7 @@ func (u *upload) unlock() {
 	}
 }
 
-// settle ends an upload that was dropped, unless another goroutine has it locked.
+// settle ends a dropped upload, unless another goroutine has it locked.
 func (u *upload) settle() {
 	if !u.mu.TryLock() {
 		return
@@ -67,7 +67,7 @@ func (u *upload) settle() {
 	}
 }
 
-// origin is nil for a peer with an identity: its upload outlives the socket on which it began.
+// origin returns nil for a peer with an identity, whose upload outlives its socket.
 func (u *upload) origin() *origin {
 	if u.proven {
 		return nil
@@ -82,10 +82,10 @@ func (u *upload) abort(err error) {
 	}
 }
 
-// advanced reports whether more than the first block has come. u.mu is held.
+// advanced reports whether the upload is past its first block. u.mu is held.
 func (u *upload) advanced() bool { return u.next > u.first }
 
-// close gives back the upload's share of memory. u.mu is held.
+// close returns the upload's share of memory. u.mu is held.
 func (u *upload) close() {
 	u.over = true
 	u.e.uploadBytes.give(u.group, int64(cap(u.body)))
@@ -96,8 +96,8 @@ func (in *incoming) uploadKey() transferKey {
 	return transferKey{in.a.owner(), target}
 }
 
-// receiveBlock takes a block of a request body (RFC 7959, section 2.5). When the body is complete,
-// it is in in.req; else the response is returned.
+// receiveBlock takes a block of a request body (RFC 7959, section 2.5). If that completes the body,
+// in.req has it; else receiveBlock returns the response.
 func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	e, b, n := in.e, in.block1, len(in.req.Payload)
 	size := b.size()
@@ -132,10 +132,10 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 		return diagnose(RequestEntityIncomplete, "content format changed"), false
 	case b.more && b.offset() == u.last && u.next > u.last:
 		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
-		return proceed, false // again
+		return proceed, false // a repetition
 	case b.num > 0 && b.more && u.next == u.first && b.offset()+int64(n) <= u.first:
-		// go-coap, when asked for smaller blocks, goes on with number 1 of them, which it has sent
-		// before. Accept those again.
+		// go-coap, when asked for smaller blocks, continues with number 1 of them, which it has
+		// already sent. Accept these blocks again.
 		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
 		return proceed, false
 	case b.offset() != u.next:
@@ -145,7 +145,7 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	case err == nil:
 	case err == errNoMemory && !in.a.stream():
 		e.uploads.makeRoom(u.group, e.timers.now(), e.uploadBytes)
-		in.unserved = true // what was got is kept, and the block comes again
+		in.unserved = true // the received bytes are kept, and the block comes again
 		return statusOf(err, 0), false
 	default:
 		if e.uploads.take(key, u) {
@@ -170,7 +170,7 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	return nil, true
 }
 
-// beginUpload decides where a body goes, and enters the upload.
+// beginUpload chooses the sink of a body, and enters the upload.
 func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 	e := in.e
 	u := &upload{e: e, from: in.a.origin, group: in.group, proven: !in.a.proven.IsZero(), format: in.req.ContentFormat()}
@@ -231,7 +231,7 @@ func (u *upload) writeSink(p []byte) (err error) {
 	return writeAll(u.sink, p)
 }
 
-// statusOf is the response to an error.
+// statusOf returns the response to an error.
 func statusOf(err error, limit int) *Response {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return diagnose(status.Code, status.Diagnostic)

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// work counts what is under way, and wakes those that wait until nothing is.
+// work counts exchanges and requests in progress, and wakes those that wait until there are none.
 type work struct {
 	n       atomic.Int64
 	waiting atomic.Int32
 	mu      sync.Mutex
-	none    chan struct{} // closed, and replaced, when nothing is under way
+	none    chan struct{} // closed, and replaced, when nothing is in progress
 }
 
 func (w *work) begin() { w.n.Add(1) }
@@ -28,14 +28,14 @@ func (w *work) end() {
 	}
 }
 
-// wait returns when nothing is under way, at the latest after limit, or once stop is closed.
+// wait returns when nothing is in progress, after limit, or once stop is closed.
 func (w *work) wait(limit time.Duration, stop <-chan struct{}) {
 	w.waiting.Add(1)
 	defer w.waiting.Add(-1)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
-		none := w.next() // before the look, or its end could be missed
+		none := w.next() // before the check, else its closing could be missed
 		if w.n.Load() == 0 {
 			return
 		}

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// workers are the goroutines that attend to calls. They exist only while there is something to do.
-// When there is much, a few go on from one call to the next, because a new goroutine has to grow
-// its stack before it can send a message. They call functions of the user, which may block: when a
-// call has waited for workerDelay, more are started.
+// workers are the goroutines that attend to calls. They exist only while there is work. When there
+// is much, a few workers serve one call after the other, because a new goroutine has to grow its
+// stack before it can send a message. They call the user's functions, which may block: if a call
+// has waited for workerDelay, more workers start.
 type workers struct {
 	timer
 	timers *timers
 
 	mu             sync.Mutex
 	queue          fifo[*Call]
-	pushed, popped uint64 // calls, into and out of the queue
+	pushed, popped uint64 // calls that entered and left the queue
 	mark           uint64 // pushed when the timer was set
 	set            bool
 	running        int
@@ -31,7 +31,7 @@ func (w *workers) init(e *Endpoint) {
 	w.few = 2 * runtime.GOMAXPROCS(0)
 }
 
-// attend gives c to a worker. It does not wait.
+// attend hands c to a worker. It does not wait.
 func (w *workers) attend(c *Call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,7 +57,7 @@ func (w *workers) run(c *Call) {
 	returned := false
 	defer func() {
 		if !returned {
-			w.more(1) // in place of this one, which a callback has ended
+			w.more(1) // replaces this worker, which a callback has ended
 			w.leave()
 		}
 	}()
@@ -68,7 +68,7 @@ func (w *workers) run(c *Call) {
 	returned = true
 }
 
-// next returns the next call, or nil if the goroutine must end.
+// next returns the next call, or nil to end the worker.
 func (w *workers) next() *Call {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,7 +86,7 @@ func (w *workers) leave() {
 	w.running--
 }
 
-// more starts workers for up to n of the calls that wait.
+// more starts workers for up to n waiting calls.
 func (w *workers) more(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -113,7 +113,8 @@ func (w *workers) expire() {
 	}
 }
 
-// close starts a worker for each call that waits, now and from now on: the timer is about to end.
+// close starts a worker for each waiting call, and for each later one, because the timer is about
+// to end.
 func (w *workers) close() {
 	w.mu.Lock()
 	w.closed = true
