@@ -28,8 +28,8 @@ func TestEndedForgets(t *testing.T) {
 	require.Equal(t, fsm.ActionNone, h.actions.Do.Kind)
 }
 
-// TestAfterEnd ends an update whose Execute was under way: State Idle proves something only when no
-// copy of it can arrive any more.
+// TestAfterEnd ends an update whose Execute was under way: State Idle proves something only once no
+// copy of the Execute can arrive any more.
 func TestAfterEnd(t *testing.T) {
 	flying := func() *hand {
 		h := transferring(fsm.Plan{Target: newVersion})

@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestPlanBounds: what is at a bound is taken, what is past it is refused.
+// TestPlanBounds: values at a bound are valid, values past it are not.
 func TestPlanBounds(t *testing.T) {
 	const hex = "0123456789abcdef"
 	long := strings.Repeat("v", 255)
@@ -107,8 +107,8 @@ func all(n int) []fsm.Protocol {
 	return list
 }
 
-// TestHoldBounds: a hold's texts and times have bounds, and an update takes so many holds and no
-// more.
+// TestHoldBounds: a hold's texts and times have bounds, and an update has a limited number of
+// holds.
 func TestHoldBounds(t *testing.T) {
 	year := func(n int) time.Time { return time.Date(n, 12, 31, 23, 59, 59, 0, time.UTC) }
 	for name, tt := range map[string]struct {
@@ -134,7 +134,7 @@ func TestHoldBounds(t *testing.T) {
 	require.Equal(t, "x holds the update", fsm.Hold{Holder: "x"}.Text())
 	require.Equal(t, "x holds the update: y, until 2026-01-02T03:04:05Z", fsm.Hold{Holder: "x", Reason: "y", Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}.Text())
 
-	// A renewed hold keeps its beginning, and loses nothing of a fraction of a second.
+	// A renewed hold keeps its beginning, and times keep their fractions of a second.
 	h := started(fsm.Plan{Target: newVersion})
 	began := h.now
 	end := began.Add(time.Hour + time.Nanosecond)
@@ -142,13 +142,13 @@ func TestHoldBounds(t *testing.T) {
 	h.now = h.now.Add(time.Minute)
 	h.step(fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "x", Reason: "again", Until: end.In(time.FixedZone("", 3600))}})
 	require.Equal(t, []fsm.Hold{{Holder: "x", Reason: "again", Since: began, Until: end}}, h.update.Holds)
-	// The first of several that ends wakes the update.
+	// The first of several holds that ends wakes the update.
 	h.step(fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "y"}})
 	h.step(fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "z", Until: h.now.Add(time.Second)}})
 	require.Equal(t, h.now.Add(time.Second), h.update.Wake())
 }
 
-// TestNumbers: a number of the registry is known or not, and each kind has its name.
+// TestNumbers: numbers are known to the registry or not, and each kind has its name.
 func TestNumbers(t *testing.T) {
 	for n := -2; n < 20; n++ {
 		require.Equal(t, n >= 0 && n <= 3, fsm.State(n).Known(), "state %d", n)
@@ -185,8 +185,7 @@ func TestNumbers(t *testing.T) {
 	require.Equal(t, "started", fsm.ObserveStarted.String())
 }
 
-// TestEmptyNames: an empty text is the choice that is left to the machine, whatever was there
-// before.
+// TestEmptyNames: an empty text means that the machine chooses, and replaces an earlier value.
 func TestEmptyNames(t *testing.T) {
 	for _, text := range []string{"", "auto"} {
 		d, p := fsm.DeliveryPush, fsm.ProtocolHTTP
@@ -211,7 +210,7 @@ func TestForm(t *testing.T) {
 	require.Error(t, json.Unmarshal([]byte(`{"memory":{"form":"x"}}`), &u))
 }
 
-// TestLongTexts: what a device says is cut where it has no bound of its own.
+// TestLongTexts: texts of the device without a bound of their own are cut.
 func TestLongTexts(t *testing.T) {
 	read := func(version string) string {
 		h := started(fsm.Plan{Target: newVersion})

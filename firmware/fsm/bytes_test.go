@@ -8,7 +8,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// What was counted may be lost with the server; what the device shows is not.
+// A restart of the server may lose the count; the device's State restores it.
 func TestBytesAreProven(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000}
 	for name, tt := range map[string]struct {

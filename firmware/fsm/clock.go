@@ -2,7 +2,7 @@ package fsm
 
 import "time"
 
-// downtimeCounts is how much of a time without a server counts against the deadline of an update.
+// downtimeCounts is how much of a time without a server counts, at most, against the deadline.
 const downtimeCounts = 10 * time.Minute
 
 // Pauses that are not configurable.
@@ -14,16 +14,17 @@ const (
 	// firstLook is the time from an accepted Write to the read that follows even without a
 	// notification: an unchanged Result can be a new failure.
 	firstLook = 3 * time.Second
-	// stale is how long after a write the Result from before may still show.
+	// stale is how long after a write the device may still show the Result from before.
 	stale = 5 * time.Second
-	// unseen is how long a device may show no download that it acknowledged, in settle times.
+	// unseen is how long, in settle times, a device may show no download after it acknowledged the
+	// URI.
 	unseen = 5
 	// writeGrace is the default of Profile.WriteGrace.
 	writeGrace = time.Minute
 	// executeGrace is how long a device may show Downloaded after it accepted Execute.
 	executeGrace = 30 * time.Second
 	// resumeGrace is how long after a restart of the server no limit ends an update whose device
-	// was not read yet.
+	// has not been read yet.
 	resumeGrace = 2 * time.Minute
 	// stallAfter is how long a push may go unanswered before the journal says so.
 	stallAfter = 20 * time.Second
@@ -40,9 +41,10 @@ func backoff(first time.Duration, n int) time.Duration {
 	return first << min(max(n, 0), doublings)
 }
 
-// retryPause returns the n-th pause before something is tried again; the first is 0. It is up to
-// half as much longer than the doubling series says, by when the update was created: devices of a
-// fleet that failed together do not come back together. The same update always has the same pauses.
+// retryPause returns the n-th pause before something is tried again; the first is 0. The pause is
+// up to half as much longer than the doubling series says. The creation time of the update
+// determines by how much, so that devices of a fleet that failed together do not come back
+// together, and the same update always has the same pauses.
 func (u Update) retryPause(n int) time.Duration {
 	pause := backoff(u.Plan.Limits.Retry, n)
 	// The mixing function of SplitMix64.
@@ -95,8 +97,8 @@ func (u Update) counts() bool {
 	}
 }
 
-// limitAt returns when the limit of the phase ends the update; zero if it does not, or if its time
-// stands still.
+// limitAt returns when the limit of the phase ends the update; zero if there is no limit, or while
+// the time of the phase does not count.
 func (u Update) limitAt() time.Time {
 	limit := u.limit()
 	if limit <= 0 || !u.counts() {
@@ -127,7 +129,7 @@ func (u Update) lapses() time.Time {
 	return at
 }
 
-// advance lets time pass up to at. A hold whose time ends on the way ends then. down says that no
+// advance lets time pass up to at. It ends the holds whose time is over by then. down says that no
 // server ran meanwhile.
 func (m *machine) advance(at time.Time, down bool) {
 	for {
@@ -199,12 +201,12 @@ func (m *machine) enter(phase Phase) {
 	}
 }
 
-// restartClock lets the time of the phase count from at on.
+// restartClock makes the time of the phase count from at.
 func (m *machine) restartClock(at time.Time) {
 	m.Memory.Clock.Since, m.Memory.Clock.Free = at, 0
 }
 
-// overdue reports whether the deadline has passed. Then the machine begins nothing, and the step
+// overdue reports whether the deadline has passed. The machine then begins nothing, and the step
 // ends the update.
 func (m *machine) overdue() bool { return !m.Held() && !m.now.Before(m.Deadline) }
 

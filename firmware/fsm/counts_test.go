@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestVersionAfterWrite: a device that shows the target version before an attempt has it from this
-// update if something was written, and not if it had it from the start.
+// TestVersionAfterWrite: if a device shows the target version before an attempt, the version comes
+// from this update if something was written, but not if the device had it from the start.
 func TestVersionAfterWrite(t *testing.T) {
 	lost := picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false}
 	for _, delivery := range []fsm.Delivery{fsm.DeliveryPull, fsm.DeliveryPush} {
@@ -48,7 +48,7 @@ func TestVersionAfterWrite(t *testing.T) {
 	require.Empty(t, h.journal())
 }
 
-// TestCounts: which attempt it is, what was counted, and what each step stores.
+// TestCounts checks the attempt number, the counters, and what each step stores.
 func TestCounts(t *testing.T) {
 	holds := picture{fsm.Downloaded, 0, oldVersion, true}
 	h := started(fsm.Plan{Target: newVersion})
@@ -91,7 +91,7 @@ func TestCounts(t *testing.T) {
 	require.Equal(t, fsm.ActionObserve, h.actions.Do.Kind)
 	require.False(t, h.actions.Persist, "nor is observing")
 
-	// The first byte is the start, the last one is stored and looked after, once.
+	// The first byte starts the transfer. The last one is stored and makes the server read, once.
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress})
 	require.Empty(t, h.journal())
@@ -124,7 +124,7 @@ func TestCounts(t *testing.T) {
 		require.Equal(t, 2*time.Hour, h.update.Wait.Until.Sub(h.now))
 	}
 
-	// A list with what is unknown, or twice in it, can be stored.
+	// A list with unknown or repeated protocols can be stored.
 	h = started(fsm.Plan{Target: newVersion})
 	h.toAction(t, fsm.ActionRead, idle)
 	r := h.shows(updating)
@@ -134,7 +134,7 @@ func TestCounts(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(data), `"listed":["http"]`)
 
-	// Each of what cannot be read is counted in its own row.
+	// Failed reads and unusable objects are counted separately.
 	h = transferring(fsm.Plan{Target: newVersion})
 	h.readsAll(fsm.Reading{})
 	h.reads(picture{fsm.State(43), 0, oldVersion, false})
@@ -142,7 +142,8 @@ func TestCounts(t *testing.T) {
 	require.Contains(t, h.journal(), "(1 in a row)")
 }
 
-// TestGoingAway: what was under way is given up, and the device looked at as soon as it is back.
+// TestGoingAway: when the device goes away, the action under way is given up; the device is read as
+// soon as it is back.
 func TestGoingAway(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.toAction(t, fsm.ActionRead, downloading)
@@ -159,7 +160,7 @@ func TestGoingAway(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveAwake})
 	require.Equal(t, fsm.ActionRead, h.update.Doing().Kind, "without the pause")
 
-	// A success that the clock finds ends a read that is under way.
+	// When the deadline or a limit finds a success, that ends the read under way.
 	h = executed(fsm.Plan{Target: newVersion}, oldVersion)
 	trial := picture{fsm.Updating, 0, newVersion, false}
 	h.reads(trial)
@@ -170,7 +171,7 @@ func TestGoingAway(t *testing.T) {
 	require.Equal(t, fsm.ReasonVersion, h.update.Reason)
 	require.True(t, h.actions.Abandon)
 
-	// Back with its old version and no object, and then silent.
+	// The device comes back with its old version and no usable object, and then falls silent.
 	h = executed(fsm.Plan{Target: newVersion}, oldVersion)
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	h.reads(picture{fsm.State(43), 0, oldVersion, false})
@@ -178,7 +179,7 @@ func TestGoingAway(t *testing.T) {
 	require.Equal(t, fsm.OutcomeRolledBack, h.update.Outcome)
 	require.Equal(t, fsm.ReasonOldVersion, h.update.Reason)
 
-	// A timer that is late comes at once.
+	// A timer whose time has passed is due at once.
 	h = pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
 	h.step(fsm.Observation{Kind: fsm.ObserveSilent, Action: h.update.Doing().ID})
 	h.now = h.now.Add(23400 * time.Millisecond)

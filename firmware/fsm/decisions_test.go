@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// lines returns the words of the last step's journal.
+// lines returns the text of the last step's journal.
 func (h *hand) lines() []string {
 	var events []string
 	for _, e := range h.actions.Journal {
@@ -19,15 +19,15 @@ func (h *hand) lines() []string {
 	return events
 }
 
-// keeps is a plan for a device that shows its last Result until the next one: it is not reset
-// before a transfer.
+// keeps is a plan for a device that keeps its last Result until the next one: the server does not
+// reset it before a transfer.
 func keeps() fsm.Plan {
 	return fsm.Plan{Target: newVersion, Size: 1000, Profile: fsm.Profile{Reset: fsm.ResetNUL}}
 }
 
-// TestSameResultAgain: a Result that was there before the transfer is a new one if the device had
-// begun in between, at once; else only some time after the answer, and not at all if nothing says
-// that the device got the URI.
+// TestSameResultAgain: the device shows the same Result before and after the transfer. If it has
+// begun in between, the Result counts as new at once; otherwise only some time after the answer,
+// and not at all if nothing shows that the device got the URI.
 func TestSameResultAgain(t *testing.T) {
 	for result := fsm.ResultSuccess; result <= 13; result++ {
 		before := picture{fsm.Idle, result, oldVersion, false}
@@ -36,7 +36,7 @@ func TestSameResultAgain(t *testing.T) {
 			h.toAction(t, fsm.ActionWriteURI, before)
 			return h
 		}
-		// It began: seen by a read, or by bytes.
+		// The device has begun, as a read or the bytes show.
 		for _, bytes := range []bool{true, false} {
 			h := begun()
 			h.done(fsm.CodeChanged, fsm.Reading{})
@@ -60,7 +60,7 @@ func TestSameResultAgain(t *testing.T) {
 			require.NotContains(t, h.lines(), fsm.EventSettling, result)
 		}
 		if result == fsm.ResultSuccess {
-			continue // which says nothing of a device that has not begun
+			continue // it says nothing about a device that has not begun
 		}
 		h := begun()
 		h.done(fsm.CodeChanged, fsm.Reading{})
@@ -70,19 +70,19 @@ func TestSameResultAgain(t *testing.T) {
 		require.Equal(t, answered.Add(5*time.Second), h.update.Wake())
 		h.reads(before)
 		require.Equal(t, result, h.update.Reported, "now it is one")
-		// Not acknowledged.
+		// The Write of the URI is not acknowledged.
 		h = begun()
 		h.done(fsm.CodeNone, fsm.Reading{})
 		h.reads(before)
 		require.Zero(t, h.update.Reported, "%s is from before", result)
 		require.Contains(t, h.update.Wait.Reason, "seems not to have received the Package URI")
-		// Refused.
+		// The device refuses the URI.
 		h = begun()
 		h.done(fsm.CodeNotImplemented, fsm.Reading{})
 		h.reads(before)
 		h.reads(before)
 		require.Equal(t, result, h.update.Reported)
-		// Interrupted.
+		// The Write of the URI is interrupted.
 		h = begun()
 		h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 		h.reads(before)
@@ -97,7 +97,7 @@ func TestSameResultAgain(t *testing.T) {
 		h.reads(picture{fsm.Idle, result, oldVersion, false})
 		require.Equal(t, result, h.update.Reported)
 	}
-	// A push says so itself.
+	// An accepted push shows that the device has begun.
 	h := started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush, Profile: fsm.Profile{Reset: fsm.ResetNUL}})
 	h.method = fsm.PushAndPull
 	before := picture{fsm.Idle, fsm.ResultIntegrityFailed, oldVersion, false}
@@ -108,8 +108,8 @@ func TestSameResultAgain(t *testing.T) {
 	require.Equal(t, fsm.ReasonDeviceResult, h.update.Reason)
 }
 
-// TestNothingToSee: a device that shows neither a package nor a Result is given time, by what is
-// known of it.
+// TestNothingToSee: a device that shows neither a package nor a Result gets time, depending on what
+// is known of it.
 func TestNothingToSee(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000}
 	grace := func(d time.Duration) fsm.Plan {
@@ -157,8 +157,8 @@ func TestNothingToSee(t *testing.T) {
 	}
 }
 
-// TestFreeAgain: what begins again for free begins at once, and pauses between attempts are no part
-// of a phase.
+// TestFreeAgain: an attempt that does not count against the limit begins at once, and pauses
+// between attempts do not count for a phase.
 func TestFreeAgain(t *testing.T) {
 	for result, fresh := range map[fsm.Result]bool{fsm.ResultInvalidURI: true, fsm.ResultUnsupProtocol: false} {
 		h := transferring(fsm.Plan{Target: newVersion, Size: 1000, Attempts: 1})
@@ -188,7 +188,7 @@ func TestFreeAgain(t *testing.T) {
 	h.reads(lost)
 	require.Contains(t, h.journal(), "next attempt in 1ns")
 
-	// A wait of the attempt before leaves nothing to the next.
+	// The next attempt inherits nothing from a wait of the attempt before.
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
 	require.Contains(t, h.until(idle), "then write_uri http [after 5m")
 	h.done(fsm.CodeChanged, fsm.Reading{})
@@ -206,8 +206,8 @@ func TestFreeAgain(t *testing.T) {
 	require.True(t, h.update.Doing().Resources.Has(fsm.ReadProtocols|fsm.ReadDelivery|fsm.ReadAuto))
 }
 
-// TestRefusals: the codes of a refusal that let the other way of delivery be tried, and what
-// follows if both are refused.
+// TestRefusals: which codes of a refusal lead to the other way of delivery, and what follows if
+// both are refused.
 func TestRefusals(t *testing.T) {
 	other := map[fsm.Code]bool{0x84: true, 0x85: true, 0x8d: true, 0x8f: true, 0xa0: true, 0xa1: true}
 	for code := range 256 {
@@ -246,7 +246,7 @@ func TestRefusals(t *testing.T) {
 	require.Contains(t, ways[2], "then write_uri http")
 	require.Contains(t, ways[3], "then push", "it is asked again")
 
-	// Busy with another package.
+	// The device is busy with another package.
 	h = writing(t, fsm.Plan{Target: newVersion, Size: 1000})
 	h.done(fsm.CodeBadRequest, fsm.Reading{})
 	said := h.until(downloading)

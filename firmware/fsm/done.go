@@ -2,8 +2,8 @@ package fsm
 
 import "slices"
 
-// done records the end of the action under way. It ignores the end of any other action, which comes
-// too late.
+// done records the end of the action under way. It ignores the end of any other action, which is
+// late.
 func (m *machine) done(o Observation) {
 	act := m.Doing()
 	if act.Kind == ActionNone || o.Action != act.ID {
@@ -14,7 +14,7 @@ func (m *machine) done(o Observation) {
 		m.notDone(act, o)
 		return
 	}
-	m.Memory.Reading.Silent = o.Code == CodeNone // of a read, the State's code says it
+	m.Memory.Reading.Silent = o.Code == CodeNone // after a read, the State's code says it
 	switch act.Kind {
 	case ActionRead:
 		m.readDone(o)
@@ -62,8 +62,8 @@ func (m *machine) notDone(act Action, o Observation) {
 	}
 }
 
-// observeDone continues with the read, whether the device accepted the observations or not. Without
-// them the server polls.
+// observeDone continues with the read, whether the device accepted the observations or not. If it
+// refused them, the server polls.
 func (m *machine) observeDone(o Observation) {
 	r := &m.Memory.Reading
 	switch {

@@ -14,7 +14,7 @@ func (m *machine) end(outcome Outcome, reason Reason, detail string) {
 	m.Phase, m.State = PhaseEnded, Idle
 	m.Outcome, m.Reason = outcome, reason
 	m.Ended, m.Wait, m.Holds = m.now, Wait{}, nil
-	// The rest is needed for the read of ActionCancel.
+	// ActionCancel's read needs the rest.
 	m.Memory = memory{parts{
 		Clock: clock{Now: m.now}, Doing: doing{Action: m.act}, NextID: m.Memory.NextID,
 		History: history{StrayUntil: m.Memory.History.StrayUntil},
@@ -28,7 +28,7 @@ var endEvents = map[Outcome]string{
 }
 
 // storedResult returns the Result to store with an outcome: the one that the device reported, if it
-// fits. It is connection_lost otherwise only if the device was away, or did not answer, when the
+// fits. Otherwise it is connection_lost only if the device was away, or did not answer, when the
 // time was over.
 func (m *machine) storedResult(outcome Outcome, reason Reason) Result {
 	switch {
@@ -60,7 +60,7 @@ func (m *machine) timeOut(reason Reason, detail string) {
 		m.end(OutcomeSucceeded, ReasonVersion, detail+", but the device runs the target version")
 		return
 	case in.Sent && in.Returned && m.Memory.Reading.Missing > 0 && m.runsOld():
-		// It has been back for a long time, without an Object 5 that says more.
+		// The device has been back for a long time, without a usable Object 5.
 		m.end(OutcomeRolledBack, ReasonOldVersion, detail+"; the device is back with its old version")
 		return
 	}
@@ -104,9 +104,9 @@ func (m *machine) mayStill() MayStill {
 	}
 }
 
-// afterEnd records what the read of ActionCancel showed of an update that has ended. A device that
-// is Idle installs nothing, unless an Execute can still arrive, or it has installed already, which
-// its version shows. If it was seen to install, State Idle counts only together with a version.
+// afterEnd records what ActionCancel read from the device of an ended update. A device that is Idle
+// installs nothing, unless an Execute can still arrive, or it has installed already, which its
+// version shows. If it was seen to install, State Idle counts only together with a version.
 func (u Update) afterEnd(o Observation) (Update, Actions) {
 	if o.Kind != ObserveDone || u.Doing().Kind != ActionCancel || o.Action != u.Doing().ID {
 		return u, Actions{}

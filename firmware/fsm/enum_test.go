@@ -61,7 +61,7 @@ func TestUnknownNamesAreNotWritten(t *testing.T) {
 	}
 }
 
-// TestNumbersAreKept: whatever number a device gives for a resource, it can be read back.
+// TestNumbersAreKept: any number that a device sends for a resource can be read back.
 func TestNumbersAreKept(t *testing.T) {
 	for _, n := range []int{math.MinInt, -1, 255, math.MaxInt} {
 		text := []string{strconv.Itoa(n)}
@@ -101,7 +101,7 @@ func TestPlanDefaults(t *testing.T) {
 	}, u.Plan.Limits)
 }
 
-// TestUpdateIsSmall: thousands of updates are kept in memory and on disk.
+// TestUpdateIsSmall: an update is small enough to keep thousands in memory and on disk.
 func TestUpdateIsSmall(t *testing.T) {
 	h := executed(fsm.Plan{Target: newVersion}, oldVersion)
 	data, err := json.Marshal(h.update)

@@ -29,7 +29,7 @@ func ExampleObject_Step() {
 	// idle invalid_uri notify: true true
 }
 
-// A server drives an update: it asks for one action at a time, and judges by what it reads.
+// A server runs an update: it asks for one action at a time, and decides by what it reads.
 func ExampleUpdate_Step() {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	update := fsm.NewUpdate(fsm.Plan{Target: "1.1.0", Size: 4096}, now)

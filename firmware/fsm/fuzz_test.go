@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// FuzzUpdate feeds an update with anything, in any order, and checks what must hold whatever
-// happens.
+// FuzzUpdate feeds random observations to an update, in any order, and checks what must always
+// hold.
 func FuzzUpdate(f *testing.F) {
 	f.Add([]byte{1, 1, 0, 0, 8, 0x45, 0, 0, 8, 0x45, 0x22, 0x10})
 	f.Add([]byte{1, 0, 0, 0, 3, 0, 0, 0, 8, 0x45, 0, 0, 8, 0x45, 1, 2, 12, 0, 0, 9})
@@ -78,8 +78,8 @@ func FuzzUpdate(f *testing.F) {
 	})
 }
 
-// FuzzObject feeds the device's machine with anything: it never leaves the states, never asks for
-// contradictory effects, and survives storage.
+// FuzzObject feeds random inputs to the device's machine: it never leaves the known states, never
+// asks for contradictory effects, and survives storage.
 func FuzzObject(f *testing.F) {
 	f.Add([]byte{4, 0, 0, 0, 5, 0, 1, 9, 6, 0, 1, 9, 9, 0, 1, 0, 11, 0, 0, 0})
 	kinds := append(inputKinds(f), "no such input")

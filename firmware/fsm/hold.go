@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// A Hold keeps an update from executing. Its Holder names it, so that an operator who releases a
-// hold does not release that of another. An update may have several, and executes only when none is
-// left. A held update transfers its package and then waits in State Downloaded.
+// A Hold keeps an update from executing. Its Holder names it, so that operators release only their
+// own holds. An update may have several, and executes only when none is left. A held update
+// transfers its package and then waits in State Downloaded.
 type Hold struct {
 	// Holder names who holds the update: 1 to MaxHolder bytes.
 	Holder string `json:"holder"`
@@ -97,7 +97,7 @@ func (m *machine) hold(h Hold) {
 	if at < 0 && len(m.Holds) >= MaxHolds {
 		return
 	}
-	// The slice is shared with the update before.
+	// The update before the step shares the slice.
 	holds := slices.Clone(m.Holds)
 	if at >= 0 {
 		h.Since = holds[at].Since

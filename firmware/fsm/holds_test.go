@@ -11,7 +11,7 @@ import (
 )
 
 // TestLostOnHold: a device that loses its package while the update is held gets it again, unless
-// its Result says that there is no use.
+// its Result rules that out.
 func TestLostOnHold(t *testing.T) {
 	final := map[fsm.Result]bool{1: true, 2: true, 5: true, 6: true, 7: true, 9: true}
 	for result := fsm.Result(0); result < 15; result++ {
@@ -31,7 +31,7 @@ func TestLostOnHold(t *testing.T) {
 	}
 }
 
-// TestHoldsAreExact: what time a hold takes is given back, no more and no less.
+// TestHoldsAreExact: the deadline moves by exactly the time on hold.
 func TestHoldsAreExact(t *testing.T) {
 	hold := func(h *hand, holder string, until time.Duration) {
 		o := fsm.Hold{Holder: holder}
@@ -70,16 +70,16 @@ func TestHoldsAreExact(t *testing.T) {
 		hold(h, fmt.Sprint(i), 0)
 	}
 	require.Len(t, h.update.Holds, 16)
-	hold(h, "b", 9*time.Hour) // the first
+	hold(h, "b", 9*time.Hour) // the first in the slice
 	require.Equal(t, epoch.Add(9*time.Hour), h.update.Holds[0].Until, "there is room for the same one")
 
-	// Held from the start, in any zone.
+	// An update held from the start, in any time zone.
 	u := fsm.NewUpdate(fsm.Plan{Target: newVersion}, epoch.In(time.FixedZone("", 3600)), fsm.Hold{Holder: "a"}, fsm.Hold{}, fsm.Hold{Holder: "b"})
 	require.Len(t, u.Holds, 2)
 	require.Equal(t, epoch, u.Created)
 	require.Equal(t, epoch, u.Holds[0].Since)
 
-	// A settling look that a hold interrupted is over.
+	// A hold ends the settle wait that it interrupts.
 	h = transferring(fsm.Plan{Target: newVersion})
 	h.reads(idle)
 	require.Contains(t, h.update.Wait.Reason, "second look")
@@ -88,7 +88,8 @@ func TestHoldsAreExact(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: "a"}})
 	require.Equal(t, "device to be read", h.update.Wait.Reason)
 
-	// A device that installs by itself is looked at while it is barred, and no more barred after.
+	// A device that installs by itself is read while a hold bars it, and is no longer barred
+	// afterwards.
 	h = started(fsm.Plan{Target: newVersion})
 	h.auto = true
 	hold(h, "a", 0)

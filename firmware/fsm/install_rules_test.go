@@ -9,10 +9,10 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// putOff is what a device shows that has deferred its update.
+// putOff is the picture of a device that has deferred its update.
 var putOff = picture{fsm.Downloaded, fsm.ResultDeferred, oldVersion, false}
 
-// answered drives an update to an Execute that is answered with a code.
+// answered takes an update to an Execute that the device answers with code.
 func answered(t *testing.T, plan fsm.Plan, code fsm.Code) *hand {
 	h := transferring(plan)
 	h.toAction(t, fsm.ActionExecute, downloaded)
@@ -20,8 +20,8 @@ func answered(t *testing.T, plan fsm.Plan, code fsm.Code) *hand {
 	return h
 }
 
-// TestDeferPeriods: an update that its device puts off waits for the period that the device names,
-// or for that of the plan, within the deadline, and once.
+// TestDeferPeriods: an update that its device defers waits once for the period that the device
+// names, or for that of the plan, within the deadline.
 func TestDeferPeriods(t *testing.T) {
 	for value, want := range map[time.Duration]time.Duration{
 		0: time.Hour, -1: time.Hour, 1: 1, time.Minute: time.Minute, 24 * time.Hour: 24 * time.Hour, 25 * time.Hour: 24 * time.Hour,
@@ -61,13 +61,13 @@ func TestDeferPeriods(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveRelease, Hold: fsm.Hold{Holder: "operator"}})
 	require.Equal(t, "then execute", h.until(putOff))
 
-	// Execute clears the Result: a device that shows so has not refused, and gets its time to
+	// Execute clears the Result: a device that shows this has not refused, and gets its time to
 	// begin.
 	h.done(fsm.CodeChanged, fsm.Reading{})
 	h.reads(downloaded)
 	require.Equal(t, "device to start the update", h.update.Wait.Reason)
 
-	// What was seen of an installation before it was put off is over.
+	// After a deferral, what was seen of the installation no longer counts.
 	h = answered(t, fsm.Plan{Target: newVersion}, fsm.CodeNone)
 	h.reads(updating)
 	h.reads(putOff)
@@ -85,7 +85,8 @@ func TestDeferPeriods(t *testing.T) {
 	require.Equal(t, "second look, because the device came back with its old version", h.update.Wait.Reason)
 }
 
-// TestExecuteAnswered: what a device shows after each answer to Execute.
+// TestExecuteAnswered: what follows from each answer to Execute and from what the device shows
+// then.
 func TestExecuteAnswered(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion}
 	kept := picture{fsm.Downloaded, fsm.ResultUpdateFailed, oldVersion, false}
@@ -123,8 +124,8 @@ func TestExecuteAnswered(t *testing.T) {
 		}
 	}
 
-	// The first update_failed with the package kept is forgiven; a second one is not, unless
-	// nothing says that it is new.
+	// The first update_failed with the package kept leads to another Execute. A second one ends the
+	// update, unless nothing shows that it is new.
 	h := answered(t, plan, fsm.CodeNone)
 	h.reads(kept)
 	require.Contains(t, h.journal(), "execute: the device reported result update_failed and still has the package; the server executes it once more\n")
@@ -137,18 +138,18 @@ func TestExecuteAnswered(t *testing.T) {
 	require.Equal(t, fsm.ReasonDeviceResult, h.update.Reason, "it was seen updating")
 	require.Equal(t, fsm.ResultUpdateFailed, h.update.Result)
 
-	// Back with the same version, and no word that Execute had arrived.
+	// The device is back with the same version, and nothing shows that Execute arrived.
 	forced := fsm.Plan{Target: oldVersion, Force: true}
 	h = answered(t, forced, fsm.CodeNone)
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	require.Contains(t, h.until(idle), "retry: the device registered again with the target version as before")
 
-	// A success without Execute proves nothing then.
+	// A success without Execute proves nothing in that case.
 	h = transferring(forced)
 	require.Contains(t, h.until(picture{fsm.Idle, fsm.ResultSuccess, oldVersion, false}),
 		"settling: the device reports success without Execute, and runs the target version as before; the server watches it for 1m0s; FAILED (8), cannot_prove")
 
-	// Not sent after all.
+	// The server did not send Execute after all.
 	h = transferring(plan)
 	h.toAction(t, fsm.ActionExecute, downloaded)
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultNotSent, Detail: "held"})
@@ -164,7 +165,7 @@ func TestExecuteAnswered(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultNotSent})
 	require.Equal(t, fsm.PhaseExecuting, h.update.Phase, "the read, not Execute")
 
-	// A device that agreed installs, until it is seen not to.
+	// A device that accepted Execute installs, until a read shows otherwise.
 	h = executed(plan, oldVersion)
 	h.step(fsm.Observation{Kind: fsm.ObserveCancel})
 	require.Equal(t, fsm.MayStillInstall, h.update.MayStill)
@@ -172,9 +173,9 @@ func TestExecuteAnswered(t *testing.T) {
 	require.Equal(t, fsm.MayStillNone, h.update.MayStill)
 }
 
-// TestCannotReset: on a device that cannot be reset a package counts only if it was fetched from
-// here to its last byte, after the URI was given; whatever its Result was before is none of the
-// transfer's.
+// TestCannotReset: on a device that cannot be reset, a package counts only if the device fetched it
+// from this server to its last byte, after it got the URI; the Result from before the transfer does
+// not count.
 func TestCannotReset(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000, Profile: fsm.Profile{Reset: fsm.ResetNone}}
 	written := func(plan fsm.Plan, p picture) *hand {
@@ -221,7 +222,7 @@ func TestCannotReset(t *testing.T) {
 	}
 }
 
-// TestWayReasons: which ways there are, and which word says why there is none.
+// TestWayReasons: which ways are possible, and which reason says why there is none.
 func TestWayReasons(t *testing.T) {
 	coap, http := fsm.ProtocolCoAP, fsm.ProtocolHTTP
 	none := []fsm.Protocol{}
@@ -276,7 +277,7 @@ func TestWayReasons(t *testing.T) {
 		}
 	}
 
-	// A device that does not support what its path implies.
+	// The device does not support the protocol that its path implies.
 	h := transferring(fsm.Plan{Target: newVersion, Profile: fsm.Profile{PathOnly: true}})
 	h.reads(picture{fsm.Idle, fsm.ResultUnsupProtocol, oldVersion, false})
 	require.Equal(t, fsm.ReasonDeviceResult, h.update.Reason)
@@ -284,7 +285,7 @@ func TestWayReasons(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultURI})
 	require.Equal(t, fsm.ReasonNotServed, h.update.Reason)
 
-	// The journal says why a way is left.
+	// The journal says why the update changes the way.
 	lost := picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false}
 	h = started(fsm.Plan{Target: newVersion, Size: 1000})
 	h.method = fsm.PushAndPull
@@ -297,7 +298,7 @@ func TestWayReasons(t *testing.T) {
 	h.toAction(t, fsm.ActionWriteURI, idle)
 	require.Contains(t, h.journal(), "pull by coap, in 5/0/8; the attempts by push did not reach their end\n")
 
-	// An attempt that brought the package is none of those that did not.
+	// An attempt that brought the package does not count as a failure of its way.
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
 	h.toAction(t, fsm.ActionExecute, downloaded)
 	h.done(fsm.CodeChanged, fsm.Reading{})
@@ -311,8 +312,8 @@ func TestWayReasons(t *testing.T) {
 	require.Equal(t, fsm.ProtocolCoAP, h.update.Protocol)
 }
 
-// TestPublicPathProvesNothing refuses a Package URI whose path is public: a request for it can be
-// anybody's.
+// TestPublicPathProvesNothing refuses a Package URI whose path is public: any client can request
+// it.
 func TestPublicPathProvesNothing(t *testing.T) {
 	for pathOnly, want := range map[bool]string{true: "nothing proves that it is this one", false: "then execute"} {
 		h := writing(t, fsm.Plan{Target: newVersion, Profile: fsm.Profile{PathOnly: pathOnly}})

@@ -27,7 +27,7 @@ func (h *hand) journal() string {
 	return b.String()
 }
 
-// pushing drives an update to a push that is under way.
+// pushing takes an update to a push that is under way.
 func pushing(t *testing.T, plan fsm.Plan) *hand {
 	plan.Delivery = fsm.DeliveryPush
 	h := started(plan)
@@ -36,8 +36,8 @@ func pushing(t *testing.T, plan fsm.Plan) *hand {
 	return h
 }
 
-// TestStuckPush pushes into a device that hangs in a transfer: what it shows as Downloaded then is
-// only this package if the push was acknowledged to its last block.
+// TestStuckPush pushes into a device that hangs in a transfer: its Downloaded then means this
+// package only if the device acknowledged the push to its last block.
 func TestStuckPush(t *testing.T) {
 	for _, acked := range []bool{true, false} {
 		h := started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush})
@@ -55,8 +55,8 @@ func TestStuckPush(t *testing.T) {
 	}
 }
 
-// TestAdoptOnce adopts a package by the stored fact. The fact is gone with the Execute, so a second
-// one needs a transfer.
+// TestAdoptOnce adopts a package by the stored fact. Execute clears the fact, so a second Execute
+// needs a transfer.
 func TestAdoptOnce(t *testing.T) {
 	h := started(fsm.Plan{Target: newVersion})
 	holds := picture{fsm.Downloaded, 0, oldVersion, true}
@@ -68,8 +68,8 @@ func TestAdoptOnce(t *testing.T) {
 	require.Contains(t, said, "retry")
 }
 
-// TestTouched has somebody else change the object in the middle: what the attempt had proven counts
-// no more.
+// TestTouched has another request change the object in the middle: what the attempt had proven no
+// longer counts.
 func TestTouched(t *testing.T) {
 	for _, when := range []string{"before the package is there", "while it waits for a hold"} {
 		h := started(fsm.Plan{Target: newVersion})
@@ -91,8 +91,8 @@ func TestTouched(t *testing.T) {
 	}
 }
 
-// TestServerFaults lets the server's own side fail: the reason says so, and the device is not
-// blamed.
+// TestServerFaults makes the server itself fail: the reason says so, and the journal does not blame
+// the device.
 func TestServerFaults(t *testing.T) {
 	h := pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Fault: fsm.FaultImage, Detail: "short by 5 bytes"})
@@ -128,7 +128,7 @@ func TestServerFaults(t *testing.T) {
 	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
 	require.Equal(t, h.now.Add(5*time.Second), h.update.Wake(), "what it rested on is read again")
 
-	// What was not sent is no failure of the device's.
+	// A request that the server did not send is no failure of the device.
 	h = started(fsm.Plan{Target: newVersion, Size: 1000, Attempts: 1})
 	for range 5 {
 		require.Contains(t, h.until(idle), "then write_uri coap")
@@ -139,7 +139,7 @@ func TestServerFaults(t *testing.T) {
 }
 
 // TestExecuteInFlight cancels an update whose Execute is under way: a device that shows Idle right
-// after can still get it.
+// after that can still receive it.
 func TestExecuteInFlight(t *testing.T) {
 	flying := func() *hand {
 		h := started(fsm.Plan{Target: newVersion})
@@ -158,7 +158,7 @@ func TestExecuteInFlight(t *testing.T) {
 	require.Equal(t, fsm.MayStillUnknown, h.update.MayStill, "invariant 4: Execute may still arrive")
 	require.False(t, h.actions.Persist)
 
-	// Once its exchange is over, Idle is the proof.
+	// Once the exchange of the Execute is over, Idle is proof.
 	h = flying()
 	h.done(fsm.CodeNone, fsm.Reading{})
 	h.step(fsm.Observation{Kind: fsm.ObserveCancel})
@@ -219,8 +219,8 @@ func TestMayStill(t *testing.T) {
 	require.Equal(t, fsm.MayStillNone, failed.update.MayStill)
 }
 
-// TestQueued lets actions wait in the server's queues: that is not the device's time, and the
-// update says so.
+// TestQueued has actions wait in the server's queues: that time does not count for the device, and
+// the update says so.
 func TestQueued(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion, Deadline: 48 * time.Hour})
 	for h.update.Doing().Kind != fsm.ActionRead {

@@ -2,7 +2,7 @@ package fsm
 
 import "time"
 
-// judge decides by a reading. It begins an action, plans the next read, or ends the update.
+// judge decides by a reading: it begins an action, plans the next read, or ends the update.
 func (m *machine) judge(r Reading) {
 	result := resultOf(r)
 	switch {
@@ -37,12 +37,12 @@ func (m *machine) judgeReady(r Reading, result Result) {
 		return
 	}
 	if c := m.choose(); !c.ok {
-		// Waiting for the device to finish something else does not change that.
+		// Waiting for the device to finish something else would not help.
 		m.noWay(c)
 		return
 	}
 	if m.Held() && (m.Memory.Reading.Auto || m.Memory.History.AutoUpgraded) {
-		// The device installs each package that it has.
+		// The device would install the package without Execute.
 		a.HeldBack = true
 		m.readWhileHeld("hold to be released, because the device installs without Execute")
 		return
@@ -66,8 +66,8 @@ func (m *machine) judgeReady(r Reading, result Result) {
 	}
 }
 
-// clearDownloaded removes a package that is not known to be this one. The server writes over it
-// only if the client cannot be reset.
+// clearDownloaded removes a package that is not known to be this update's. Only if the client
+// cannot be reset does the server write over it.
 func (m *machine) clearDownloaded() {
 	a := &m.Memory.Attempt
 	switch {
@@ -86,8 +86,8 @@ func (m *machine) clearDownloaded() {
 	}
 }
 
-// clearDownloading stops a transfer of somebody else. Some clients ignore the reset of a push that
-// broke off; a new push, from its first block on, frees them.
+// clearDownloading stops a transfer that this attempt did not begin. Some clients ignore the reset
+// of a push that broke off; a new push, from its first block on, frees them.
 func (m *machine) clearDownloading() {
 	a := &m.Memory.Attempt
 	if m.Plan.Profile.Reset == ResetNone {
@@ -155,7 +155,7 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 		case m.declined():
 			m.settle("takes a package, but refused ours", m.Plan.Limits.Settle, func() { m.refused() })
 		case m.Delivery == DeliveryPush && !a.Answer.OK():
-			// Or the last answer was lost, and the device verifies the package.
+			// The last answer may also be lost while the device verifies the package.
 			m.settle("waits for the rest of a push that broke off", m.Plan.Limits.Settle, func() {
 				m.retry("the device waits for the rest of a push that broke off")
 			})
@@ -189,7 +189,7 @@ func (m *machine) judgeIdle(r Reading, result Result) {
 	case old && m.now.Before(a.Answered.Add(stale)):
 		m.pollFor("device to begin", a.Answered.Add(stale))
 	case old && a.Answer == CodeNone:
-		// The device may not have received it: the Result is from before.
+		// The device may not have received the package or URI: the Result is from before.
 		m.showsNothing()
 	case result == ResultSuccess:
 		m.log(EventAutoUpgrade, "the device reports success without Execute")
@@ -249,8 +249,8 @@ func (m *machine) showsNothing() {
 }
 
 // declined reports whether the device refused the package or its URI; 5.03 is a refusal too. A
-// device that requests the package by its secret URI has accepted it: it refused a repetition of
-// the Write, because its first answer was lost.
+// device that requests the package by its secret URI has accepted the URI: the first answer was
+// lost, and it refused only the repeated Write.
 func (m *machine) declined() bool {
 	a := m.Memory.Attempt
 	if a.Requested && m.Delivery == DeliveryPull && !m.Plan.Profile.PathOnly {

@@ -44,7 +44,7 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 		// The device accepted Execute and has not begun yet.
 		m.pollFor("device to start the update", in.At.Add(executeGrace))
 	case result == in.Before && in.Code == CodeNone && !in.Seen:
-		// Execute may not have arrived: the Result is from before.
+		// Execute may not have arrived, since the Result is from before.
 		m.notExecuted(r, result)
 	case result == ResultUpdateFailed:
 		if a.ExecutedAgain {
@@ -81,7 +81,7 @@ func (m *machine) notExecuted(r Reading, result Result) {
 }
 
 // deferred waits until the end of the time for which the device defers the update. The device may
-// begin by itself meanwhile. A period that has ended stays ended, also for an update on hold. A
+// begin by itself meanwhile. A period does not begin a second time, even for an update on hold. A
 // device clears its Result when it accepts Execute, so the Result from before counts as the
 // default.
 func (m *machine) deferred(r Reading) {
@@ -236,7 +236,7 @@ func (m *machine) showsNoResult(said bool) {
 }
 
 // sameVersionAgain decides for a device that is back with the target version, which it ran before.
-// It accepted Execute, restarted, and stays as it is: that is the proof.
+// The proof is that it accepted Execute, restarted, and shows no change any more.
 func (m *machine) sameVersionAgain() {
 	in := m.Memory.Installation
 	m.verify("came back with the target version, as before", func() {
@@ -249,7 +249,7 @@ func (m *machine) sameVersionAgain() {
 	})
 }
 
-// verify waits in PhaseVerifying until the picture is stable.
+// verify waits in PhaseVerifying until the device's picture is stable.
 func (m *machine) verify(picture string, verdict func()) {
 	m.enter(PhaseVerifying)
 	m.settle(picture, m.Plan.Limits.Settle, verdict)

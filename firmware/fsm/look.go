@@ -2,7 +2,7 @@ package fsm
 
 import "time"
 
-// hint plans a read soon, and not too often.
+// hint plans a read soon, but not too soon after the last one.
 func (m *machine) hint() {
 	m.Memory.Reading.Polls = 0
 	m.readBy(later(m.now.Add(debounce), m.Memory.Reading.Last.Add(readGap)))
@@ -10,14 +10,14 @@ func (m *machine) hint() {
 
 func (m *machine) readNow() { m.Memory.Reading.Next = m.now }
 
-// readBy plans the next read for at; an earlier one stays planned.
+// readBy plans the next read for at, unless an earlier one is planned.
 func (m *machine) readBy(at time.Time) {
 	if next := m.Memory.Reading.Next; next.IsZero() || at.Before(next) {
 		m.Memory.Reading.Next = at
 	}
 }
 
-// poll plans the next read by back-off, at until at the latest, and once more before the limit of
+// poll plans the next read by back-off, at the latest at until, and once more before the limit of
 // the phase.
 func (m *machine) poll(until ...time.Time) {
 	at := m.now.Add(backoff(m.Plan.Limits.Poll, m.Memory.Reading.Polls))
@@ -42,7 +42,7 @@ func (m *machine) pollFor(why string, until ...time.Time) {
 }
 
 // settle waits until the device has shown the same picture for some time, and then calls verdict.
-// Clients show State Idle and Result 0 before they report a result, and before they begin.
+// Clients show State Idle and Result 0 both before they report a Result and before they begin.
 func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
 	a := &m.Memory.Attempt
 	if why := "second look, because the device " + picture; a.WaitReason != why || a.SettleUntil.IsZero() {
@@ -94,7 +94,7 @@ func (m *machine) do(a Action) {
 	m.hard = true
 }
 
-// waiting says what the update waits for now, whose time that is, and when something happens at the
+// waiting says what the update waits for, whose time that is, and when something happens at the
 // latest.
 func (m *machine) waiting() Wait {
 	until := m.lapses()

@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestMachines draws both machines from what they do: the device's by playing every event in every
-// situation, the server's by watching the simulated clients with every single fault.
+// TestMachines draws both machines from their behaviour: the device's by playing every event in
+// every situation, the server's by watching the simulated clients with every single fault.
 func TestMachines(t *testing.T) {
 	var out strings.Builder
 	out.WriteString("# The machines\n\n" +
@@ -68,7 +68,7 @@ func deviceEdges() []string {
 	return out
 }
 
-// serverEdges lists the changes of phase and the journal's words for them.
+// serverEdges lists the changes of phase and their journal events.
 func serverEdges(t *testing.T) []string {
 	type edge struct{ from, to int }
 	labels := map[edge]map[string]bool{}
@@ -101,7 +101,7 @@ func serverEdges(t *testing.T) []string {
 			}
 		}
 	}
-	// What no fault of a client leads to: an operator, a deadline, a device that is not there.
+	// No fault of a client leads to these: an operator, a deadline, an absent device.
 	h := &hand{now: epoch, update: fsm.NewUpdate(fsm.Plan{Target: newVersion}, epoch)}
 	for _, o := range []fsm.Observation{{Kind: fsm.ObserveStarted}, {Kind: fsm.ObserveCancel}} {
 		before := h.update

@@ -14,8 +14,8 @@ const form = 3
 // with the number of its form; a record of another form is refused with an error.
 type memory struct{ parts }
 
-// parts are the values that a memory consists of. A new attempt is a new attempt and a new
-// installation; nothing else needs a reset.
+// parts are the values of a memory. A new attempt replaces the attempt and the installation;
+// nothing else needs a reset.
 type parts struct {
 	Presence     presence     `json:"presence,omitzero"`
 	Clock        clock        `json:"clock,omitzero"`

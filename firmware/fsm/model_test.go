@@ -14,7 +14,7 @@ var (
 	every  = flag.Bool("every", false, "run every combination, not only a sample")
 )
 
-// clients are the habits that the model check runs against.
+// clients returns the habits that the model check runs against.
 func clients() []habits {
 	pull := fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPull}
 	push := fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush}
@@ -104,8 +104,8 @@ func TestModel(t *testing.T) {
 			n := explore(t, h, budget, *every, func(s *sim) {
 				u := s.update
 				if u.Outcome == fsm.OutcomeRolledBack && h.ram && s.device.truth().boots > 0 {
-					// Execute was not answered, and the device, which forgets all by a reboot, is
-					// back with its old version: the server cannot know whether it tried.
+					// Execute was not answered. The device forgets everything by a reboot and is
+					// back with its old version, so the server cannot know whether it tried.
 					s.check(s.device.truth().version == oldVersion, "a device that was rolled back runs its old version")
 					return
 				}
@@ -122,7 +122,7 @@ func TestModel(t *testing.T) {
 }
 
 // TestCancelAnywhere cancels every client's update before each of its steps: it ends at once, and
-// stays so whatever the device does then.
+// stays ended whatever the device then does.
 func TestCancelAnywhere(t *testing.T) {
 	for _, h := range clients() {
 		for step := 2; ; step++ {
@@ -138,11 +138,11 @@ func TestCancelAnywhere(t *testing.T) {
 }
 
 // TestDeadlineAnywhere lets the deadline pass at each step: the update ends at once as timed out,
-// unless the device runs the target version by then.
+// unless the device already runs the target version.
 func TestDeadlineAnywhere(t *testing.T) {
 	for _, h := range clients() {
 		if len(h.holds) > 0 {
-			continue // the deadline moves with them
+			continue // holds move the deadline
 		}
 		for step := 2; ; step++ {
 			s := &sim{t: t, now: epoch, intrude: step, intruder: fsm.Observation{Kind: fsm.ObserveTimer}}

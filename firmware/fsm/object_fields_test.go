@@ -50,8 +50,8 @@ func eventsOf(names map[string]bool) []named[fsm.Input] {
 	return list
 }
 
-// TestPackageIsDescribed follows what is known of a package: it grows with the download, and is
-// gone with the package.
+// TestPackageIsDescribed: the description of a package grows with the download, and goes with the
+// package.
 func TestPackageIsDescribed(t *testing.T) {
 	step := func(o fsm.Object, in fsm.Input) fsm.Object {
 		in.At, in.Transfer = epoch, o.Transfer
@@ -97,8 +97,8 @@ func TestPackageIsDescribed(t *testing.T) {
 	require.Equal(t, fsm.Object{}, describe(step(fsm.NewObject(fsm.Object10, fsm.PushOnly), fsm.Input{Kind: fsm.InputPackageBegin, Size: -1})))
 }
 
-// TestBootKeeps: a download that a reboot interrupted goes on where it was only if the rest can be
-// matched with what is stored; what is stored of another is deleted.
+// TestBootKeeps: a download that a reboot interrupted continues only if the rest can be matched
+// with the stored bytes; otherwise the stored bytes are deleted.
 func TestBootKeeps(t *testing.T) {
 	for _, tt := range []struct {
 		offset int64
@@ -132,15 +132,15 @@ func TestBootKeeps(t *testing.T) {
 	require.False(t, o.Complete)
 	require.True(t, fx.StartDownload)
 
-	// The fault of a transfer is none of an installation.
+	// The fault of a transfer does not belong to an installation.
 	failed, _ := situation(t, "Updating").Step(fsm.Input{Kind: fsm.InputBoot, At: epoch, Install: fsm.InstallFailed, Fault: fsm.ResultNoStorage})
 	require.Equal(t, fsm.ResultUpdateFailed, failed.Result)
 	broken, _ := situation(t, "Downloading (push)").Step(fsm.Input{Kind: fsm.InputBoot, At: epoch, Fault: fsm.ResultNoStorage})
 	require.Equal(t, fsm.ResultNoStorage, broken.Result)
 }
 
-// TestFaults: a failure reports the Result that it is given; 0 and 1 are no failures, and mean the
-// usual one.
+// TestFaults: a failure reports the Result of the input. 0 and 1 are no failures, and are replaced
+// by the default.
 func TestFaults(t *testing.T) {
 	for _, tt := range []struct {
 		from  string
@@ -220,7 +220,7 @@ func TestConfigure(t *testing.T) {
 			}
 		}
 	}
-	// A period of one second defers, one of none does not.
+	// A period of one second defers, a period of zero does not.
 	for seconds, state := range map[uint32]fsm.State{0: fsm.Updating, 1: fsm.Downloaded} {
 		o := situation(t, "Downloaded")
 		o.MaxDefer = seconds
@@ -236,8 +236,8 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
-// TestAutomaticUpgrade: only a package that was found good, and not put off or tried before, is due
-// without Execute, and only on an object that has the resource.
+// TestAutomaticUpgrade: without Execute only a verified package is due, which was neither deferred
+// nor tried before, and only on an object that has the resource.
 func TestAutomaticUpgrade(t *testing.T) {
 	for _, version := range []fsm.ObjectVersion{0, fsm.Object10, fsm.Object11, fsm.Object12} {
 		for _, name := range []string{"Downloading (pull)", "Downloaded", "Downloaded (8)", "Updating", "Idle"} {

@@ -12,7 +12,7 @@ func (o *Object) boot(in Input) Effects {
 			return Effects{DeleteImage: true}
 		}
 	case Updating:
-		in.Fault = ResultDefault // the fault of a transfer is none of the installation
+		in.Fault = ResultDefault // the fault of a transfer does not belong to the installation
 		switch in.Install {
 		case InstallUnknown:
 			if !in.PackageKept {
@@ -150,7 +150,7 @@ func (o *Object) configure(in Input) Effects {
 		}
 		o.MaxDefer = uint32(in.Value)
 		if o.MaxDefer == 0 && o.State == Downloaded && o.Result == ResultDeferred {
-			// Deferring is forbidden from now on: the timer is due.
+			// Deferring is now forbidden: the timer is due.
 			o.DeferUntil = in.At.Round(0).UTC()
 		}
 	case InputWriteAutoUpgrade:

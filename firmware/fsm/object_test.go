@@ -9,7 +9,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestWake: the device owes a timer only for what is due by itself.
+// TestWake: the device needs a timer only for what happens by itself.
 func TestWake(t *testing.T) {
 	for _, s := range situations() {
 		want := time.Time{}
@@ -23,8 +23,8 @@ func TestWake(t *testing.T) {
 	}
 }
 
-// TestDeferPeriod: the period counts from the first time, and a device cannot defer for ever,
-// neither by asking again nor by its installer.
+// TestDeferPeriod: the period counts from the first deferral. A device cannot defer for ever,
+// neither by repeated requests nor by its installer.
 func TestDeferPeriod(t *testing.T) {
 	var deferred fsm.Object
 	for _, s := range situations() {
@@ -42,13 +42,13 @@ func TestDeferPeriod(t *testing.T) {
 	require.Equal(t, fsm.Downloaded, again.State)
 	require.Equal(t, fsm.ResultUpdateFailed, again.Result)
 
-	// Forbidding it ends a period that runs.
+	// A maximum of 0 ends a period that runs.
 	forbidden, _ := deferred.Step(fsm.Input{Kind: fsm.InputWriteMaxDefer, At: epoch.Add(time.Minute)})
 	require.Equal(t, epoch.Add(time.Minute), forbidden.Wake())
 }
 
-// TestAbortedTransferIsDead: what a transfer reports after it was aborted, and another one began,
-// changes nothing.
+// TestAbortedTransferIsDead: late inputs of an aborted transfer, after another one began, change
+// nothing.
 func TestAbortedTransferIsDead(t *testing.T) {
 	o := fsm.NewObject(fsm.Object11, fsm.PushAndPull)
 	o, _ = o.Step(fsm.Input{Kind: fsm.InputWriteURI, At: epoch, URI: "coap://h/1"})

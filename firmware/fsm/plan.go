@@ -36,8 +36,8 @@ type Profile struct {
 	Delivery Delivery `json:"delivery,omitzero"`
 	// Protocols are those of a client that has no 5/0/8. Empty means coap, as the registry says.
 	Protocols []Protocol `json:"protocols,omitzero"`
-	// WriteGrace is how long the server waits before it writes a Package URI again that was not
-	// answered: some clients answer after the download. 0 means one minute.
+	// WriteGrace is how long the server waits before it repeats an unanswered Write of the Package
+	// URI: some clients answer after the download. 0 means one minute.
 	WriteGrace time.Duration `json:"write_grace,omitzero"`
 	// BlockSize is how many bytes of a package go into one message of a push: a power of two from
 	// 16 to 1024, or a multiple of 1024 up to 16384. More than 1024 need TCP or TLS, and a client
@@ -71,12 +71,12 @@ type Limits struct {
 	// Verifying bounds the time from the new registration to a verdict. Default 15 min.
 	Verifying time.Duration `json:"verifying,omitzero"`
 
-	// Settle is how long a device may show its old version, without a Result, after it is back;
-	// five times as long it may show no download after it accepted a Package URI. Default 60 s.
+	// Settle is how long a device that is back may show its old version without a Result. A device
+	// that accepted a Package URI may show no download for five times as long. Default 60 s.
 	Settle time.Duration `json:"settle,omitzero"`
 	// Retry is the pause before the second attempt. It doubles with each attempt, up to 64 times
-	// itself, and is up to half as much longer, by a share of each update, so that devices of a
-	// fleet that failed together do not come back together. Default 15 s.
+	// itself, and is up to half as much longer, by an amount that differs between updates, so that
+	// devices of a fleet that failed together do not come back together. Default 15 s.
 	Retry time.Duration `json:"retry,omitzero"`
 	// Poll is the first pause between two reads when no notification comes; it doubles, up to 64
 	// times itself. Default 5 s.
@@ -114,7 +114,7 @@ func (l Limits) withDefaults() Limits {
 
 // Plan is what an update must reach, and how. It does not change while the update runs.
 type Plan struct {
-	// Target is the version that 3/0/3 shows afterwards. It is compared exactly, but for blanks and
+	// Target is the version that 3/0/3 shows afterwards. It must be equal, except for blanks and
 	// NULs around what the device sends.
 	Target string `json:"target"`
 	// Size is the length of the package in bytes, Digest its SHA-256 in hex.
@@ -129,7 +129,7 @@ type Plan struct {
 	// protocol without a delivery means pull.
 	Delivery Delivery `json:"delivery"`
 	Protocol Protocol `json:"protocol"`
-	// Force updates also a device that already runs the target version.
+	// Force also updates a device that already runs the target version.
 	Force bool `json:"force,omitzero"`
 	// Profile describes the client.
 	Profile Profile `json:"profile,omitzero"`

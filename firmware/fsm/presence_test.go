@@ -9,7 +9,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// toAction answers reads with p, and lets time pass, until an action of this kind is under way.
+// toAction answers reads with p, and lets time pass, until an action of that kind is under way.
 func (h *hand) toAction(t *testing.T, kind fsm.ActionKind, p picture) {
 	t.Helper()
 	for range 200 {
@@ -28,8 +28,8 @@ func (h *hand) toAction(t *testing.T, kind fsm.ActionKind, p picture) {
 	require.Fail(t, "no such action", "%s: %s, %s", kind, h.update.Phase, h.update.Wait.Reason)
 }
 
-// lapse lets the clock run, with actions that stay unanswered, until the update ends, and returns
-// how long that took.
+// lapse lets time pass, with unanswered actions, until the update ends, and returns how long that
+// took.
 func (h *hand) lapse() time.Duration {
 	from := h.now
 	for h.update.Active() {
@@ -43,8 +43,8 @@ func (h *hand) lapse() time.Duration {
 	return h.now.Sub(from)
 }
 
-// TestSilence: whatever the device lets be heard of it ends its silence; a time-out after that is
-// not connection_lost.
+// TestSilence: any message of the device ends its silence; a time-out after that is not
+// connection_lost.
 func TestSilence(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000, Deadline: 20 * time.Minute}
 	reading := func() *hand {
@@ -103,7 +103,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// writing drives an update to the write of its Package URI.
+// writing takes an update to the write of its Package URI.
 func writing(t *testing.T, plan fsm.Plan) *hand {
 	h := started(plan)
 	h.toAction(t, fsm.ActionWriteURI, idle)
@@ -136,8 +136,8 @@ func TestSilentTwice(t *testing.T) {
 	require.Equal(t, fsm.WhoseDevice, h.update.Wait.Whose, "it is in no queue any more")
 }
 
-// TestOnlySleepIsFree: of a device that sleeps while it restarts, the time asleep does not count,
-// all of it and no more.
+// TestOnlySleepIsFree: when a device sleeps while it restarts, exactly the time asleep does not
+// count.
 func TestOnlySleepIsFree(t *testing.T) {
 	restarting := func() *hand {
 		h := executed(fsm.Plan{Target: newVersion, Deadline: 1000 * time.Hour}, oldVersion)
@@ -180,7 +180,7 @@ func TestOnlySleepIsFree(t *testing.T) {
 	require.Equal(t, 40*time.Minute, h.lapse(), "a device that was away was not asleep")
 }
 
-// TestWaitingCounts: the time before the device is first seen counts where it has a limit.
+// TestWaitingCounts: the time before the first registration counts if Limits.Waiting is set.
 func TestWaitingCounts(t *testing.T) {
 	for limit, want := range map[time.Duration]time.Duration{0: 24 * time.Hour, 1: 1, time.Hour: time.Hour, 30 * time.Hour: 24 * time.Hour} {
 		h := &hand{now: epoch, update: fsm.NewUpdate(fsm.Plan{Target: newVersion, Limits: fsm.Limits{Waiting: limit}}, epoch)}
@@ -200,8 +200,8 @@ func TestWaitingCounts(t *testing.T) {
 	require.Equal(t, 24*time.Hour, h.lapse(), "an absence after that does not count")
 }
 
-// TestGraceAfterRestart: no limit strikes for two minutes after a restart of the server, unless the
-// device was read before.
+// TestGraceAfterRestart: no limit ends an update for two minutes after a restart of the server,
+// unless the device is read before.
 func TestGraceAfterRestart(t *testing.T) {
 	resumed := func(online bool) *hand {
 		h := transferring(fsm.Plan{Target: newVersion, Deadline: time.Hour})
@@ -234,8 +234,8 @@ func TestGraceAfterRestart(t *testing.T) {
 	require.Equal(t, fsm.ReasonVersion, h.update.Reason, "it had succeeded meanwhile")
 }
 
-// TestResumedPresence: after a restart a device is where its registration says, and looked at from
-// the beginning.
+// TestResumedPresence: after a restart the device's presence is that of its registration, and the
+// device is read from the beginning.
 func TestResumedPresence(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.step(fsm.Observation{Kind: fsm.ObserveAsleep})
@@ -251,7 +251,7 @@ func TestResumedPresence(t *testing.T) {
 	require.Equal(t, fsm.PhaseRestarting, h.update.Phase)
 	require.Equal(t, "device to restart and register", h.update.Wait.Reason)
 
-	// What the old registration had used up of patience, the new one has again.
+	// Failures and polls of the old registration do not count for the new one.
 	for _, kind := range []fsm.ObservationKind{fsm.ObserveRegistered, fsm.ObserveResumed} {
 		h = transferring(fsm.Plan{Target: newVersion})
 		for range 4 {

@@ -1,11 +1,11 @@
 package fsm
 
-// proof says what proves that the package on the device is this update's, or returns "".
+// proof returns what proves that the package on the device is this update's, or "" if nothing does.
 //
-// The server wrote it into an idle device, or pushed it from the first block to the last into a
-// device that hung in a transfer, and the device did not refuse it. Or the client cannot be reset,
-// and downloaded the package to its last byte after it had the URI. Or the stored facts name the
-// package. The server cannot see what another server of the device does.
+// Proof is that the server wrote it into an idle device, or pushed it from the first block to the
+// last into a device that hung in a transfer, and the device did not refuse it; that a client which
+// cannot be reset downloaded it to its last byte after it had the URI; or that the stored facts
+// name it. The server cannot see what another server of the device does.
 func (m *machine) proof(r Reading) string {
 	a := m.Memory.Attempt
 	pushed := m.Delivery == DeliveryPush && a.Answer.OK()
@@ -25,7 +25,7 @@ func (m *machine) proof(r Reading) string {
 	}
 }
 
-// adopt uses a package that is on the device already, as the stored facts prove.
+// adopt uses a package that, as the stored facts prove, is on the device already.
 func (m *machine) adopt(r Reading, result Result) {
 	m.log(EventAdopted, "the device holds this package already, as its stored facts prove")
 	m.Attempt = max(m.Attempt, 1)

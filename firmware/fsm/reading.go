@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// readDone records what was read, and decides by it.
+// readDone records a reading, and decides by it.
 func (m *machine) readDone(o Observation) {
 	r, rd := o.Reading, &m.Memory.Reading
 	r.Protocols.Value = known(r.Protocols.Value)
@@ -25,14 +25,14 @@ func (m *machine) readDone(o Observation) {
 		m.objectUnusable(r, ReasonNoObject, "the device answered "+r.State.Code.String()+" to Read 5/0/3")
 	default:
 		if r.State.Code != CodeNone {
-			o.Detail = "" // it is about another request
+			o.Detail = "" // the detail is about another request
 		}
 		o.Code = r.State.Code
 		m.readFailed(answer(o, "Read 5/0/3"))
 	}
 }
 
-// known keeps the protocols of a list that can be stored: a device may send anything.
+// known returns a list of protocols that can be stored: a device may send anything.
 func known(list []Protocol) []Protocol {
 	var known []Protocol
 	for _, p := range list {
@@ -43,8 +43,8 @@ func known(list []Protocol) []Protocol {
 	return known
 }
 
-// partial says what is missing of a reading that has a State. The server asks a device again, three
-// times, that does not answer for the rest.
+// partial returns what a reading with a State lacks. If the device did not answer for the rest, the
+// server reads again, at most three times.
 func (rd *reading) partial(r Reading) string {
 	silent := func(code Code) bool { return code == CodeNone || code == codeServiceUnavailable }
 	switch {
@@ -69,7 +69,7 @@ func (m *machine) readFailed(why string) {
 	m.readBy(m.now.Add(backoff(m.Plan.Limits.Poll, r.Fails-1)))
 }
 
-// objectUnusable handles a device that answers and shows no usable Object 5. Before anything was
+// objectUnusable handles a device that answers but shows no usable Object 5. Before anything was
 // written, the second such read ends the update. Later it means nothing: the device may be booting,
 // or run a new firmware without that object; then its version decides, or the limit of the phase.
 func (m *machine) objectUnusable(r Reading, reason Reason, why string) {
@@ -150,8 +150,8 @@ func resultOf(r Reading) Result {
 	return r.Result.Value
 }
 
-// fresh reports whether a Result can only be of this attempt. If the device showed it before, and
-// has not begun, it may be old.
+// fresh reports whether a Result can only belong to this attempt. A Result that the device showed
+// before may be old if the device has not begun.
 func (m *machine) fresh(result Result) bool {
 	a := m.Memory.Attempt
 	return a.Begun && (result != a.Before || a.Started || m.Memory.Installation.Begun)

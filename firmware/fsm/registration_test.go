@@ -9,8 +9,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestMissedRegistration: a registration that the update did not learn of is made up for at the
-// restart of the server, if it is newer than what was begun, and once.
+// TestMissedRegistration: if the update missed a registration, the restart of the server makes up
+// for it once, provided that it is newer than what was begun.
 func TestMissedRegistration(t *testing.T) {
 	const during, after = "registered: the device registered during the transfer\n", "registered: the device registered after the installation began\n"
 	plan := fsm.Plan{Target: newVersion}
@@ -60,8 +60,8 @@ func TestMissedRegistration(t *testing.T) {
 	require.Contains(t, h.journal(), during)
 }
 
-// TestRestartsAreFree: a failure of an attempt that a restart of the server interrupted is not
-// counted, however often.
+// TestRestartsAreFree: a failed attempt that a restart of the server interrupted does not count,
+// however often that happens.
 func TestRestartsAreFree(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion, Attempts: 1, Deadline: 1000 * time.Hour})
 	for n := range 10 {
@@ -77,8 +77,8 @@ func TestRestartsAreFree(t *testing.T) {
 	require.Equal(t, fsm.ReasonAttempts, h.update.Reason, "this one is the device's")
 }
 
-// TestSettlesAgain: what a device showed before it registered again is no part of what it shows
-// after, neither of a transfer nor of an installation.
+// TestSettlesAgain: what a device showed before it registered again does not count for the settle
+// wait afterwards, neither in a transfer nor in an installation.
 func TestSettlesAgain(t *testing.T) {
 	settle := func(h *hand, p picture, wait time.Duration) {
 		h.reads(p)
@@ -88,12 +88,12 @@ func TestSettlesAgain(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 10})
 	h.reads(downloading)
-	settle(h, idle, time.Minute) // it dropped its download
+	settle(h, idle, time.Minute) // the device dropped its download
 	h.now = h.now.Add(50 * time.Second)
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	settle(h, idle, time.Minute)
 
-	// The words of these are the same before and after.
+	// The text of the wait is the same before and after.
 	for _, code := range []fsm.Code{fsm.CodeNone, fsm.CodeBadRequest} {
 		h = pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
 		h.done(code, fsm.Reading{})
@@ -118,8 +118,8 @@ func TestSettlesAgain(t *testing.T) {
 	require.Contains(t, h.until(idle), "ROLLED_BACK (8), old_version [after 1m0s]")
 }
 
-// TestRegistrationIsTakenIn: whichever observation tells of queue mode and lifetime, the restart
-// may take so much longer.
+// TestRegistrationIsTakenIn: whichever observation reports queue mode and lifetime, the restart may
+// take longer by that lifetime.
 func TestRegistrationIsTakenIn(t *testing.T) {
 	const lifetime = 7 * time.Hour
 	for kind, online := range map[fsm.ObservationKind]bool{
@@ -143,7 +143,7 @@ func TestRegistrationIsTakenIn(t *testing.T) {
 	}
 }
 
-// idleOrDownloaded drives an update to its package, and returns what the device shows then.
+// idleOrDownloaded takes an update to its package, and returns what the device then shows.
 func idleOrDownloaded(h *hand) picture {
 	for h.update.Doing().Kind != fsm.ActionWriteURI {
 		h.until(idle)

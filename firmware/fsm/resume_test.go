@@ -7,7 +7,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestRestartsInARow restarts the server again and again while the device is away: the journal
+// TestRestartsInARow restarts the server several times while the device is away: the journal
 // reports it once, and once more if another line was written in between.
 func TestRestartsInARow(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
@@ -35,8 +35,8 @@ func TestRestartsInARow(t *testing.T) {
 	}
 }
 
-// TestRegistersAgainAndAgain: a device that forgot its download, and registers again before it has
-// settled each time, gets it again all the same.
+// TestRegistersAgainAndAgain: a device forgot its download and registers again each time before it
+// has settled. It gets the download again nevertheless.
 func TestRegistersAgainAndAgain(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.done(fsm.CodeChanged, fsm.Reading{})

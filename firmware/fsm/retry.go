@@ -74,7 +74,8 @@ func (m *machine) retry(why string) {
 	m.again(m.retryPause(max(h.Failures-1, 0)), why, trail)
 }
 
-// again begins another attempt after a pause. trail continues the sentence of why in the journal.
+// again begins another attempt after a pause. In the journal, trail continues the sentence that why
+// begins.
 func (m *machine) again(pause time.Duration, why, trail string) {
 	if pause > 0 {
 		m.log(EventRetry, "%s%s; next attempt in %s", why, trail, pause)

@@ -9,7 +9,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// failing drives an update to the pause before its next attempt, and returns the pause.
+// failing takes an update to the pause before its next attempt, and returns the pause.
 func failing(t *testing.T, u *fsm.Update, now time.Time) time.Duration {
 	o := fsm.Observation{Kind: fsm.ObserveStarted, At: now, Online: true}
 	written := false
@@ -39,7 +39,7 @@ func failing(t *testing.T, u *fsm.Update, now time.Time) time.Duration {
 	return 0
 }
 
-// TestFleetSpreads lets the first attempts of a thousand updates fail at the same moment: the
+// TestFleetSpreads makes the first attempts of a thousand updates fail at the same moment: the
 // second ones are spread evenly over half the pause.
 func TestFleetSpreads(t *testing.T) {
 	const fleet, slots = 1000, 10

@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// TestStoredResult: what is stored is what the device reported, where that fits; connection_lost is
-// never made up.
+// TestStoredResult: the stored Result is the one that the device reported, if that fits;
+// connection_lost is never made up.
 func TestStoredResult(t *testing.T) {
 	refuses := func(plan fsm.Plan) *hand {
 		h := started(plan)
@@ -55,7 +55,7 @@ func TestStoredResult(t *testing.T) {
 		require.Equal(t, result, h.update.Reported)
 	}
 
-	// Timed out: the last failure that was reported in the update, whenever that was.
+	// After a time-out, it is the last failure that the device reported in the update.
 	h := started(fsm.Plan{Target: newVersion, Size: 1000, Deadline: time.Hour})
 	h.until(idle)
 	h.done(fsm.CodeChanged, fsm.Reading{})
@@ -68,7 +68,7 @@ func TestStoredResult(t *testing.T) {
 	require.Equal(t, fsm.OutcomeTimedOut, h.update.Outcome)
 	require.Equal(t, fsm.ResultOutOfMemory, h.update.Result)
 
-	// Away or unanswering: 4; else 8.
+	// If the device is away or unanswering it is 4, otherwise 8.
 	for name, tt := range map[string]struct {
 		last fsm.Observation
 		want fsm.Result
@@ -93,8 +93,8 @@ func TestStoredResult(t *testing.T) {
 	}
 }
 
-// TestWays lets attempts fail in their different ways: one that moved bytes is resumed the same way
-// once, one that moved none, or the second in a row, makes room for the next way that is allowed.
+// TestWays makes attempts fail in different ways. One that moved bytes is repeated the same way
+// once. After one that moved none, or the second in a row, the next allowed way follows.
 func TestWays(t *testing.T) {
 	next := func(h *hand, bytes int64) string {
 		h.until(idle)
@@ -111,7 +111,7 @@ func TestWays(t *testing.T) {
 		}
 		code := fsm.CodeChanged
 		if h.update.Doing().Kind == fsm.ActionPush {
-			code = fsm.CodeNone // it breaks off
+			code = fsm.CodeNone // the push breaks off
 		}
 		h.done(code, fsm.Reading{})
 		h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
@@ -147,7 +147,7 @@ func TestWays(t *testing.T) {
 	h.until(idle)
 	require.Contains(t, h.journal(), "the attempt by coap moved no byte")
 
-	// A restart of the server is no failure of the way.
+	// A restart of the server does not count as a failure of the way.
 	h = started(fsm.Plan{Target: newVersion, Size: 1000})
 	h.until(idle)
 	h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: true})
@@ -155,7 +155,8 @@ func TestWays(t *testing.T) {
 	require.Equal(t, 2, h.update.Attempt)
 }
 
-// TestRefusedByMethod refuses at once what 5/0/9 rules out, whatever the device is doing.
+// TestRefusedByMethod ends an update at once if 5/0/9 rules out its delivery, whatever the device
+// is doing.
 func TestRefusedByMethod(t *testing.T) {
 	for _, p := range []picture{idle, downloading, downloaded, updating} {
 		for wish, method := range map[fsm.Delivery]fsm.DeliveryMethod{fsm.DeliveryPush: fsm.PullOnly, fsm.DeliveryPull: fsm.PushOnly} {
@@ -166,7 +167,8 @@ func TestRefusedByMethod(t *testing.T) {
 	}
 }
 
-// TestTooLarge: a device that names the largest body it takes never takes a larger one by push.
+// TestTooLarge: after a device has named the largest body that it takes, the server never pushes a
+// larger one.
 func TestTooLarge(t *testing.T) {
 	push := func(delivery fsm.Delivery, method fsm.DeliveryMethod, limit int64) (*hand, string) {
 		h := started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: delivery})
@@ -182,7 +184,7 @@ func TestTooLarge(t *testing.T) {
 	require.Equal(t, 1, h.update.Attempt)
 	_, said = push(fsm.DeliveryAuto, fsm.PushOnly, 1)
 	require.Contains(t, said, "FAILED (8), refused")
-	// Nor after a Result of its own.
+	// The same after a Result of the device.
 	h = started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: fsm.DeliveryPush})
 	h.method = fsm.PushAndPull
 	h.until(idle)
@@ -196,7 +198,7 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestStalledPush lets a push stand still: the journal and the wait say why within half a minute,
+// TestStalledPush makes a push stand still: the journal and Wait say why within half a minute,
 // once.
 func TestStalledPush(t *testing.T) {
 	h := pushing(t, fsm.Plan{Target: newVersion, Size: 1000})
@@ -227,7 +229,7 @@ func TestStalledPush(t *testing.T) {
 	require.Equal(t, "push to finish", h.update.Wait.Reason)
 }
 
-// TestVersions reads what devices say of their version, before and after.
+// TestVersions reads versions, before and after the update.
 func TestVersions(t *testing.T) {
 	after := func(version fsm.Field[string], result fsm.Result) *hand {
 		h := executed(fsm.Plan{Target: newVersion}, oldVersion)
@@ -266,7 +268,7 @@ func TestVersions(t *testing.T) {
 		require.Equal(t, fsm.ReasonResult, after(fsm.Refused[string](code), fsm.ResultSuccess).update.Reason)
 	}
 
-	// Before: blanks do not hide that the device runs the version already.
+	// Blanks do not hide that the device already runs the version.
 	h := started(fsm.Plan{Target: newVersion})
 	require.Equal(t, "SUCCEEDED (1), already_running", h.until(picture{fsm.Idle, 0, newVersion + " \x00", false}))
 	require.Equal(t, newVersion, h.update.Version)
@@ -275,7 +277,7 @@ func TestVersions(t *testing.T) {
 	require.Equal(t, "SUCCEEDED (1), already_running", h.until(picture{fsm.Idle, 0, newVersion, false}))
 }
 
-// TestNoObject: a device without a usable Object 5 is found out at the second look, unless
+// TestNoObject: the second read ends the update of a device without a usable Object 5, unless
 // something was written before.
 func TestNoObject(t *testing.T) {
 	unusable := func(version string) map[string]fsm.Reading {
@@ -309,12 +311,12 @@ func TestNoObject(t *testing.T) {
 		require.Equal(t, fsm.ResultUpdateFailed, h.update.Result)
 		require.Less(t, h.now.Sub(epoch), time.Minute)
 
-		// A look in between forgives the first.
+		// A good read in between resets the count.
 		h = started(fsm.Plan{Target: newVersion})
 		show(h, r, 1)
 		require.Contains(t, h.until(idle), "then write_uri")
 
-		// After the write it says nothing.
+		// After the write it means nothing.
 		h = transferring(fsm.Plan{Target: newVersion})
 		show(h, r, 10)
 		require.True(t, h.update.Active(), name)
@@ -342,8 +344,8 @@ func TestNoObject(t *testing.T) {
 	}
 }
 
-// TestDowntime restarts the server with its clock wrong, and after a long time: limits do not
-// notice, the deadline hardly.
+// TestDowntime restarts the server with a wrong clock, and after a long time: limits do not change,
+// the deadline hardly.
 func TestDowntime(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.reads(downloading)
@@ -370,7 +372,7 @@ func TestDowntime(t *testing.T) {
 	require.Equal(t, seen, h.update.Now(), "it never goes back")
 }
 
-// TestHolds holds an update in the ways that there are.
+// TestHolds covers the kinds of holds.
 func TestHolds(t *testing.T) {
 	hold := func(h *hand, holder string, until time.Time) {
 		h.step(fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: holder, Reason: "because", Until: until}})
@@ -386,7 +388,7 @@ func TestHolds(t *testing.T) {
 		require.Equal(t, fsm.WhoseOperator, h.update.Wait.Whose)
 		return h
 	}
-	// A hundred hours are nothing, and then it goes on at once.
+	// A hold of a hundred hours costs nothing, and after it the update goes on at once.
 	h := held(time.Time{})
 	for range 100 {
 		h.reads(downloaded)
@@ -398,7 +400,7 @@ func TestHolds(t *testing.T) {
 	release(h, "operator")
 	require.Contains(t, h.until(downloaded), "then execute")
 
-	// It ends by itself; another one, of another holder, does not.
+	// This hold ends by itself; one of another holder does not.
 	h = held(epoch.Add(5 * time.Hour))
 	hold(h, "window", time.Time{})
 	h.now = epoch.Add(6 * time.Hour)
@@ -408,8 +410,8 @@ func TestHolds(t *testing.T) {
 	release(h, "window")
 	require.Contains(t, h.until(downloaded), "then execute")
 
-	// The device loses the package, and gets it again after the release; the only attempt is not
-	// used up.
+	// The device loses the package, and gets it again after the release; that does not use up the
+	// only attempt.
 	h = held(time.Time{})
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	h.reads(idle)
@@ -420,13 +422,14 @@ func TestHolds(t *testing.T) {
 	h.done(fsm.CodeChanged, fsm.Reading{})
 	require.Contains(t, h.until(downloaded), "then execute")
 
-	// A failure that the device reports is one, also while it is held.
+	// A failure that the device reports counts, even while the update is held.
 	h = held(time.Time{})
 	h.reads(picture{fsm.Idle, fsm.ResultIntegrityFailed, oldVersion, false})
 	require.Equal(t, fsm.OutcomeFailed, h.update.Outcome)
 	require.Empty(t, h.update.Holds, "nothing holds an update that has ended")
 
-	// A hold replaces that of the same holder; there is a limit; what makes no sense is not taken.
+	// A hold replaces that of the same holder. The number of holds is limited, and invalid holds
+	// are ignored.
 	h = held(time.Time{})
 	hold(h, "operator", h.now.Add(time.Hour))
 	require.Len(t, h.update.Holds, 1)
@@ -439,12 +442,12 @@ func TestHolds(t *testing.T) {
 	hold(h, "\x00", time.Time{})
 	require.Len(t, h.update.Holds, fsm.MaxHolds)
 
-	// What was executed goes on, and the journal says so.
+	// A hold does not stop an update that has executed, and the journal says so.
 	h = executed(fsm.Plan{Target: newVersion}, oldVersion)
 	hold(h, "operator", time.Time{})
 	require.Contains(t, h.journal(), "Execute was sent before")
 
-	// A device that installs by itself gets nothing that it could install.
+	// A device that installs by itself gets no package while the update is held.
 	h = started(fsm.Plan{Target: newVersion})
 	h.auto = true
 	hold(h, "operator", time.Time{})
@@ -455,8 +458,8 @@ func TestHolds(t *testing.T) {
 	require.Contains(t, h.until(idle), "then write_uri")
 }
 
-// TestNeverReturns executes on a device that does not come back, at once or asleep: its restart
-// limit decides, and in queue mode its lifetime beside.
+// TestNeverReturns executes on a device that does not come back, awake or asleep: the restart limit
+// ends the update, in queue mode plus the lifetime.
 func TestNeverReturns(t *testing.T) {
 	const lifetime = 10 * time.Hour
 	ends := func(o ...fsm.Observation) time.Duration {
@@ -484,7 +487,8 @@ func TestNeverReturns(t *testing.T) {
 	require.Equal(t, time.Hour+lifetime, ends(queue, asleep, away))
 	require.LessOrEqual(t, ends(), time.Hour+time.Minute, "it does not answer")
 
-	// One that wakes now and then, and has not restarted, is not taken for lost while it sleeps.
+	// A device that wakes from time to time, and has not restarted, does not count as lost while it
+	// sleeps.
 	h := executed(fsm.Plan{Target: newVersion, Deadline: 1000 * time.Hour}, oldVersion)
 	h.step(queue)
 	for range 10 {

@@ -6,7 +6,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// habits is what makes one kind of client different from another.
+// habits are the differences between kinds of clients.
 type habits struct {
 	name string
 	plan fsm.Plan
@@ -14,7 +14,7 @@ type habits struct {
 	object bool // the device machine of this package; most habits do not apply
 
 	pushShown   bool // State 1 is seen during a push
-	stateFirst  bool // State 0 is set a while before the Result
+	stateFirst  bool // State 0 is set some time before the Result
 	ram         bool // State, Result and package are lost with a reboot
 	deafToReset bool // ignores an empty URI in State 1
 	stuckPush   bool // a push that broke off leaves State 1 for ever
@@ -22,7 +22,7 @@ type habits struct {
 	inPlace     bool // installs without a reboot
 	constant    bool // 3/0/3 never changes
 	silent      bool // never notifies
-	stub        bool // boots in State 1 and never gets on
+	stub        bool // boots in State 1 and stays there
 	auto        bool // updates without Execute
 	dead        bool // never comes back from an update
 	queue       bool // also a dead one is in queue mode, as all others are
@@ -35,8 +35,8 @@ type habits struct {
 	keepsResult bool // an empty URI in State 0 does not clear the Result
 
 	foreign  bool   // it holds another package in State 2 at the start
-	whenFull string // what becomes of a URI in State 2: it "refuses", "ignores" or "fetches" it, and stays in State 2
-	other    bool   // another server's transfer ends a minute after the start, whatever is written
+	whenFull string // what it does with a URI in State 2, where it stays: it "refuses", "ignores" or "fetches" it
+	other    bool   // another server's transfer ends a minute after the start, whatever this server writes
 	races    bool   // another server begins a transfer just before our first write
 	lists    bool   // 5/0/14 is true: it updates without Execute
 	noObject bool   // it answers 4.04 to Read 5/0/3
@@ -62,15 +62,15 @@ type release struct {
 
 // peer is a device in a simulation.
 type peer interface {
-	// reachable reports whether it answers at all.
+	// reachable reports whether the device answers at all.
 	reachable() bool
-	// carryOut does what a request says, and answers it. CodeNone: it rebooted over it.
+	// carryOut carries out a request, and answers it. CodeNone: the device rebooted meanwhile.
 	carryOut(a fsm.Action) (fsm.Code, fsm.Reading)
 	// breakPush is a push of which only the first blocks arrive.
 	breakPush()
-	// reboot takes it off the network and brings it back.
+	// reboot takes the device off the network and brings it back.
 	reboot()
-	// doze takes it off the network for a while; it forgets nothing.
+	// doze takes the device off the network for d; it forgets nothing.
 	doze(d time.Duration)
 	// forget drops the observations of a server that died.
 	forget()
@@ -94,7 +94,7 @@ type client struct {
 	result   fsm.Result
 	version  string
 	ours     bool // the package in State 2 is the one of the update
-	overtook bool // another server was quicker
+	overtook bool // another server was faster
 	up       bool
 	observed bool
 	bootNo   int // events of an earlier boot do not happen
@@ -156,8 +156,8 @@ func (c *client) later(d time.Duration, fn func()) {
 	})
 }
 
-// set changes State and Result and notifies, once, of what changed. It reports whether the device
-// has not rebooted over it.
+// set changes State and Result and notifies, once, of what changed. It reports false if the device
+// rebooted meanwhile.
 func (c *client) set(state fsm.State, result fsm.Result) bool {
 	boot := c.bootNo
 	changed := c.state != state || c.result != result
@@ -291,13 +291,13 @@ func (c *client) reset() fsm.Code {
 	case c.state == fsm.Updating:
 		return fsm.CodeMethodNotAllowed
 	}
-	c.bootNo++ // whatever was under way ends
+	c.bootNo++ // ends everything under way
 	c.ours = false
 	c.set(fsm.Idle, fsm.ResultDefault)
 	return fsm.CodeChanged
 }
 
-// overtaken lets another server be quicker, once.
+// overtaken lets another server be faster, once.
 func (c *client) overtaken() bool {
 	if !c.races {
 		return false
@@ -330,7 +330,7 @@ func (c *client) writeURI() fsm.Code {
 		return fsm.CodeBadRequest
 	}
 	if c.inline {
-		// The download takes place before the answer; nothing shows it.
+		// The download takes place before the answer; no read shows it.
 		c.result = fsm.ResultDefault
 		c.sim.observe(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 500})
 		c.later(time.Second, c.downloaded)
@@ -400,7 +400,7 @@ func (c *client) execute() fsm.Code {
 	if c.stub || c.state != fsm.Downloaded {
 		return fsm.CodeMethodNotAllowed
 	}
-	// Another server of the device cannot be excluded, unless the device's refusal was heard.
+	// Another server of the device cannot be excluded, unless this server got the device's refusal.
 	unheard := c.overtook && !c.sim.ledger.refused
 	c.sim.check(c.ours || unheard, "invariant 1: a package is executed that is not the update's")
 	c.began++

@@ -7,8 +7,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// ledger is what the simulation itself notes of an update, to hold the machine to the invariants.
-// It knows nothing of the machine's memory.
+// ledger is the simulation's own record of an update, to check the machine against the invariants.
+// It does not use the machine's memory.
 type ledger struct {
 	habits habits
 
@@ -28,12 +28,12 @@ type ledger struct {
 	executed   bool // Execute was sent in this attempt
 	ever       bool // Execute was sent in this update
 	executing  fsm.Code
-	registered bool      // since
+	registered bool      // the device registered since
 	idleSince  time.Time // since when reads showed Idle, zero if the last did not
 
-	last     fsm.Reading // the last one with a State
+	last     fsm.Reading // the last reading with a State
 	read     bool        // since the last Execute
-	itself   bool        // the device lists or was seen to install by itself
+	itself   bool        // the device lists that it installs by itself, or was seen to
 	reported map[fsm.Result]bool
 	silent   bool // the last action was not answered
 	held     []string
@@ -47,7 +47,7 @@ func newLedger(h habits) ledger {
 	return l
 }
 
-// observe notes what the server learned, before the machine's step is judged.
+// observe records what the server learned, before the machine's step is checked.
 func (l *ledger) observe(before fsm.Update, o fsm.Observation) {
 	for _, h := range l.habits.holds {
 		if !h.Until.IsZero() && !o.At.Before(h.Until) {
@@ -113,7 +113,7 @@ func (l *ledger) done(a fsm.Action, o fsm.Observation) {
 	}
 }
 
-// begin notes an action.
+// begin records an action.
 func (l *ledger) begin(a fsm.Action) {
 	switch a.Kind {
 	case fsm.ActionRead, fsm.ActionObserve, fsm.ActionNone:
@@ -125,7 +125,7 @@ func (l *ledger) begin(a fsm.Action) {
 	case fsm.ActionExecute:
 		l.executed, l.ever, l.executing, l.registered, l.read, l.idleSince = true, true, fsm.CodeNone, false, false, time.Time{}
 	}
-	// Whatever changes the object clears the fact, before it is sent.
+	// Any request that changes the object clears the fact before it is sent.
 	l.holds = false
 }
 
@@ -139,7 +139,7 @@ func (l *ledger) transferred() bool {
 	return idle && !l.refused || l.habits.plan.Profile.Reset == fsm.ResetNone && l.served
 }
 
-// invariants holds the machine to what must always be true, after a step.
+// invariants checks, after a step, what must always be true.
 func (s *sim) invariants(before fsm.Update, o fsm.Observation, actions fsm.Actions) {
 	u, a, l := s.update, actions.Do, &s.ledger
 	l.observe(before, o)
@@ -180,7 +180,7 @@ func (s *sim) invariants(before fsm.Update, o fsm.Observation, actions fsm.Actio
 	l.begin(a)
 }
 
-// outcome holds an update that has just ended to the truth.
+// outcome checks an update that has just ended against the truth.
 func (s *sim) outcome(before fsm.Update, actions fsm.Actions) {
 	u, l := s.update, &s.ledger
 	target, version, result := u.Plan.Target, l.last.Version.Value, l.last.Result.Value

@@ -9,8 +9,8 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// device is a shell around [fsm.Object] in a simulation: the machine of the device against the
-// machine of the server.
+// device is a shell around [fsm.Object] in a simulation: it lets the device's machine and the
+// server's machine meet.
 type device struct {
 	habits
 	sim      *sim
@@ -60,7 +60,7 @@ func (d *device) later(wait time.Duration, fn func()) {
 }
 
 // step does what [fsm.Effects] says, in its order; the power may fail around every commit. It
-// reports CodeNone when it did.
+// reports CodeNone if it did.
 func (d *device) step(in fsm.Input) fsm.Code {
 	boot := d.boots
 	in.At = d.sim.now

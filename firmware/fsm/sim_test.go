@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// sim runs one update of one client. Whatever can go wrong is a choice; the choices of a run are a
+// sim runs one update of one client. Every possible fault is a choice. The choices of a run are a
 // list of numbers, 0 being the good case, so that a run can be repeated and varied.
 type sim struct {
 	t      *testing.T
@@ -26,22 +26,22 @@ type sim struct {
 	traced bool
 	server int // counts the starts of the server
 	down   bool
-	online bool // what the server believes, and has stored
-	missed bool // a registration that found no server; it is repeated
+	online bool // as the server believes and has stored
+	missed bool // a registration that found no server; the device repeats it
 
 	registered time.Time // of the registration that is stored
 
 	choices []int // given
-	options []int // found: how many there were at each choice
+	options []int // number of options found at each choice
 
 	ledger   ledger
 	ended    int
-	intrude  int             // the step at which someone intervenes
-	intruder fsm.Observation // how
+	intrude  int             // the step at which an observation intervenes
+	intruder fsm.Observation // the observation
 	late     time.Duration   // how much later
 	steps    int
 	flying   map[uint32]bool // actions whose request may still be sent again
-	faulty   bool            // the server's own side was made to fail
+	faulty   bool            // the server itself was made to fail
 	observed func(before, after fsm.Update, actions fsm.Actions)
 }
 
@@ -89,8 +89,8 @@ func (s *sim) play(h habits) {
 	s.afterwards()
 }
 
-// afterwards lets the device go on for a day after the update has ended: what the update said can
-// follow is what follows.
+// afterwards lets the device go on for a day after the update has ended, and checks what MayStill
+// said.
 func (s *sim) afterwards() {
 	installs := s.device.truth().installs
 	end := s.now.Add(24 * time.Hour)
@@ -106,7 +106,7 @@ func (s *sim) afterwards() {
 		"invariant 4: a device of which may_still says none installs nothing after the end")
 }
 
-// next lets the earliest thing happen: a device's event, or the update's timer.
+// next lets the earliest event happen: a device's event, or the update's timer.
 func (s *sim) next() {
 	i := s.first()
 	wake := s.update.Wake()
@@ -121,7 +121,7 @@ func (s *sim) next() {
 	s.observe(fsm.Observation{Kind: fsm.ObserveTimer})
 }
 
-// first is the index of the event that happens next, or -1.
+// first returns the index of the next event, or -1.
 func (s *sim) first() int {
 	i := -1
 	for j, e := range s.queue {
@@ -151,7 +151,7 @@ func (s *sim) after(d time.Duration, fn func()) {
 	s.queue = append(s.queue, event{s.now.Add(d), fn})
 }
 
-// choose asks what happens next.
+// choose chooses what happens next.
 func (s *sim) choose(what string, options ...string) int {
 	n := 0
 	if i := len(s.options); i < len(s.choices) {
@@ -170,7 +170,7 @@ func (s *sim) log(format string, args ...any) {
 	}
 }
 
-// check fails the test unless ok, and plays the run again to show it.
+// check fails the test unless ok is true, and plays the run again to show it.
 func (s *sim) check(ok bool, format string, args ...any) {
 	if ok {
 		return
@@ -182,7 +182,7 @@ func (s *sim) check(ok bool, format string, args ...any) {
 	s.t.Fatalf("%s, choices %v: not true that "+format, append([]any{s.habits.name, s.choices}, args...)...)
 }
 
-// observe makes one step and begins what it asks for.
+// observe makes one step and begins the action that it asks for.
 func (s *sim) observe(o fsm.Observation) {
 	if s.down {
 		s.missed = s.missed || o.Kind == fsm.ObserveRegistered
@@ -234,7 +234,7 @@ func (s *sim) observe(o fsm.Observation) {
 	}
 }
 
-// faults are what can go wrong with an action.
+// The faults of an action.
 const (
 	good = iota
 	requestLost
@@ -254,7 +254,7 @@ var faultNames = []string{
 	"device reboots after", "device sleeps before", "arrives late", "sent twice", "image damaged",
 }
 
-// faultsOf lists what can go wrong with an action.
+// faultsOf lists the possible faults of an action.
 func faultsOf(a fsm.Action) []string {
 	n := deviceSleeps
 	switch a.Kind {
@@ -266,7 +266,7 @@ func faultsOf(a fsm.Action) []string {
 	return faultNames[:n+1]
 }
 
-// begin carries an action out, with all that can go wrong.
+// begin carries an action out, with all its possible faults.
 func (s *sim) begin(a fsm.Action) {
 	fault := good
 	if a.Kind != fsm.ActionCancel {
@@ -297,8 +297,8 @@ func (s *sim) begin(a fsm.Action) {
 		s.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
 		return
 	case fault == delayed && s.device.reachable():
-		// The first copies are lost; the last one is sent after 45 s, if the request was not given
-		// up by then.
+		// The first copies are lost; the last one is sent after 45 s, unless the request was given
+		// up before.
 		unanswered()
 		s.after(45*time.Second, func() {
 			if s.flying[a.ID] && s.device.reachable() {
@@ -337,7 +337,7 @@ func (s *sim) begin(a fsm.Action) {
 	})
 }
 
-// carryOut has the device do what an action says.
+// carryOut makes the device carry out an action.
 func (s *sim) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 	s.check(a.Kind != fsm.ActionExecute || s.update.Active(), "invariant 5: no Execute arrives that was sent after the update ended")
 	code, reading := s.device.carryOut(a)
@@ -345,7 +345,7 @@ func (s *sim) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 	return code, reading
 }
 
-// crash stops the server; it starts again from what it had persisted.
+// crash stops the server, which starts again from what it had persisted.
 func (s *sim) crash() {
 	if s.down {
 		return
@@ -367,9 +367,8 @@ func (s *sim) crash() {
 	})
 }
 
-// explore runs all variations of up to budget faults and returns their number. Of the last fault of
-// several only every eighth variation is run, a different eighth for each of those before, unless
-// all is set.
+// explore runs all variations of up to budget faults and returns their number. Unless all is set,
+// it runs only every eighth variation of the last of several faults, each time a different eighth.
 func explore(t *testing.T, h habits, budget int, all bool, visit func(*sim)) int {
 	var count int
 	var vary func(prefix []int, left int)

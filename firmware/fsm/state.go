@@ -145,8 +145,8 @@ func parseNumber(names []string, what, text string) (int, error) {
 	return 0, fmt.Errorf("%w: %s %q", ErrUnknownName, what, text)
 }
 
-// wordText returns the text of a word, and fails for a value that is none of the words: what is
-// written can be read back.
+// wordText returns the text of a word. It fails for any other value, so that what is written can be
+// read back.
 func wordText[T ~string](words []T, what string, word T, name string) ([]byte, error) {
 	if !slices.Contains(words, word) {
 		return nil, fmt.Errorf("%w: %s %q", ErrUnknownName, what, string(word))

@@ -141,8 +141,8 @@ func (m *machine) resume(o Observation) {
 	m.readNow()
 }
 
-// registered handles a new registration. Nothing that was under way with the old one counts; only a
-// read shows what the device did meanwhile.
+// registered handles a new registration. It ends everything under way with the old one; only a read
+// shows what the device did meanwhile.
 func (m *machine) registered() {
 	m.giveUp()
 	m.deviceBack()
@@ -167,7 +167,7 @@ func (m *machine) reregistered() {
 		m.enter(PhaseVerifying)
 	case a.Begun:
 		m.log(EventRegistered, "the device registered during the transfer")
-		if !a.Lost { // else a device that registers again and again would never have settled
+		if !a.Lost { // otherwise a device that registers repeatedly would never have settled
 			a.Lost, a.SettleUntil = true, time.Time{}
 		}
 	default:
@@ -180,7 +180,7 @@ func (m *machine) log(event, format string, args ...any) {
 	m.journal = append(m.journal, Entry{Event: event, Detail: fmt.Sprintf(format, args...)})
 }
 
-// maxDetail bounds a foreign text in the journal, in bytes.
+// maxDetail limits text from outside in the journal, in bytes.
 const maxDetail = 255
 
 // detail returns the cause that came with an observation, fit for the journal.

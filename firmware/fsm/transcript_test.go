@@ -33,7 +33,7 @@ func golden(t *testing.T, path, got string) {
 }
 
 // TestTranscripts plays the scripts under testdata/transcripts. A line that starts in the first
-// column is a command (see [player.play]), an indented one is what the machine said to it.
+// column is a command (see [player.play]), an indented one is the machine's response.
 func TestTranscripts(t *testing.T) {
 	paths, err := filepath.Glob("testdata/transcripts/*.txt")
 	require.NoError(t, err)
@@ -64,9 +64,9 @@ type player struct {
 	out      *strings.Builder
 	now      time.Time
 	update   fsm.Update
-	stored   []byte // the last one that was to be persisted
+	stored   []byte // the last update that was to be persisted
 	doing    fsm.Action
-	offers   []fsm.Protocol // nil: what the device lists, in its order
+	offers   []fsm.Protocol // nil: the protocols that the device lists, in its order
 	lastWait fsm.Wait
 }
 
@@ -175,7 +175,7 @@ func (p *player) play(cmd []string) {
 	p.step(o)
 }
 
-// kindOf is the observation of that name.
+// kindOf returns the observation kind of that name.
 func kindOf(t *testing.T, name string) fsm.ObservationKind {
 	for k := fsm.ObserveStarted; k <= fsm.ObserveCancel; k++ {
 		if k.String() == name {
@@ -294,7 +294,7 @@ func (p *player) plan(args []string) fsm.Plan {
 }
 
 func (p *player) reading(args []string) fsm.Reading {
-	// What was asked for and is not named is answered 4.04.
+	// A requested resource that the script does not name is answered with 4.04.
 	missing := func(r fsm.Resources) fsm.Code {
 		if p.doing.Resources.Has(r) {
 			return fsm.CodeNotFound

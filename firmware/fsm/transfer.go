@@ -18,7 +18,7 @@ func (m *machine) actionProgress(o Observation) {
 		switch d.Stall {
 		case stallNone:
 			d.Stall, d.Since = stallSilent, m.now
-		case stallBusy: // and the journal says so already
+		case stallBusy: // the journal already says so
 			d.Stall = stallSilent
 		}
 	case ObserveBusy:
@@ -39,7 +39,7 @@ func (m *machine) actionProgress(o Observation) {
 	}
 }
 
-// refusedAgain is what happens to a push to a client without a cache of duplicates.
+// refusedAgain describes a push to a client without a cache of duplicates.
 const refusedAgain = "the acknowledgement of a block was lost, and the device refused the block when the server sent it again (5.03), " +
 	"as does a client that has it and keeps no cache of duplicates"
 
@@ -71,7 +71,7 @@ func (m *machine) progress(bytes int64) {
 	}
 	if m.Doing().Kind == ActionPush {
 		m.movesOn()
-		if a.RefusedRepeat { // it was only busy
+		if a.RefusedRepeat { // the device was only busy
 			a.RefusedRepeat, m.Memory.History.RefusesRepeats = false, false
 		}
 	}
@@ -129,8 +129,8 @@ func (m *machine) delivery(o Observation) {
 	}
 }
 
-// maxTroubles bounds the lines of an attempt that tell of failed connections: whoever is at the
-// device's address can make them fail.
+// maxTroubles limits the lines about failed connections in one attempt: any host at the device's
+// address can make connections fail.
 const maxTroubles = 4
 
 // fault ends an update whose package the server cannot serve.
@@ -142,8 +142,8 @@ func (m *machine) fault(o Observation) {
 	}
 }
 
-// objectChanged records that another request changes the object: what the attempt has proven does
-// not count any more.
+// objectChanged records that another request changes the object. What the attempt has proven no
+// longer counts.
 func (m *machine) objectChanged(o Observation) {
 	if a := &m.Memory.Attempt; a.Begun && !a.ObjectChanged {
 		a.ObjectChanged = true

@@ -17,7 +17,7 @@ type named[T any] struct {
 	value T
 }
 
-// situations are the objects that the transition table starts from; together they hold every
+// situations are the objects that the transition table starts from; together they cover every
 // distinction that the machine makes.
 func situations() []named[fsm.Object] {
 	idle := fsm.NewObject(fsm.Object12, fsm.PushAndPull)
@@ -97,7 +97,7 @@ func events() []named[fsm.Input] {
 	}...)
 }
 
-// effectsText lists the effects in the order in which they are owed.
+// effectsText lists the effects in the order in which the shell carries them out.
 func effectsText(fx fsm.Effects) string {
 	var s []string
 	for _, e := range []struct {
@@ -119,7 +119,7 @@ func effectsText(fx fsm.Effects) string {
 	return strings.Join(s, ", ")
 }
 
-// TestTransitions writes down what every event does in every state.
+// TestTransitions records what every event does in every state.
 func TestTransitions(t *testing.T) {
 	var out strings.Builder
 	row := func(from fsm.Object, fromName string, in named[fsm.Input]) {
@@ -187,7 +187,7 @@ func title(s fsm.State) string {
 	return strings.ToUpper(name[:1]) + name[1:]
 }
 
-// edges are the Results that the specification allows on a change of State.
+// edges are the Results that the specification allows for a change of State.
 var edges = map[[2]fsm.State][]fsm.Result{
 	{fsm.Idle, fsm.Idle}:              nil, // any: a failure too quick to show Downloading
 	{fsm.Idle, fsm.Downloading}:       {0},
@@ -207,7 +207,7 @@ func TestReachable(t *testing.T) {
 	seen := map[fsm.Object]bool{}
 	var queue []fsm.Object
 	visit := func(o fsm.Object) {
-		o.Transfer = min(o.Transfer, 1) // events carry 1: the transfer under way
+		o.Transfer = min(o.Transfer, 1) // the events carry 1 as the transfer under way
 		if !seen[o] {
 			seen[o] = true
 			queue = append(queue, o)
@@ -255,7 +255,7 @@ func TestReachable(t *testing.T) {
 	require.Greater(t, len(seen), 100)
 }
 
-// TestStepAllocatesNothing: a device steps without garbage.
+// TestStepAllocatesNothing: a step of the device's machine does not allocate.
 func TestStepAllocatesNothing(t *testing.T) {
 	list := situations()
 	evs := events()

@@ -9,11 +9,11 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// picture is what a device shows, again and again.
+// picture is what a device shows in each read.
 type picture struct {
 	state   fsm.State
 	result  fsm.Result
-	version string // "" cannot be read
+	version string // "": cannot be read
 	holds   bool   // the stored facts name the package
 }
 
@@ -33,7 +33,7 @@ func (p picture) reading() fsm.Reading {
 	return r
 }
 
-// hand drives an update by hand.
+// hand runs an update by hand.
 type hand struct {
 	update  fsm.Update
 	actions fsm.Actions
@@ -43,7 +43,7 @@ type hand struct {
 	auto    bool               // 5/0/14
 }
 
-// shows is what is read of a device that shows p.
+// shows returns the reading of a device that shows p.
 func (h *hand) shows(p picture) fsm.Reading {
 	r := p.reading()
 	r.Delivery, r.Auto = fsm.Known(h.method), fsm.Known(h.auto)
@@ -80,7 +80,7 @@ func (h *hand) step(o fsm.Observation) {
 	}
 }
 
-// outcomeOf is the one outcome that a reason goes with.
+// outcomeOf returns the outcome that belongs to a reason.
 func outcomeOf(reason fsm.Reason) fsm.Outcome {
 	switch reason {
 	case "":
@@ -102,8 +102,8 @@ func (h *hand) done(code fsm.Code, r fsm.Reading) {
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Code: code, Reading: r})
 }
 
-// until goes on, with a device that always shows p, until something other than a read is to be done
-// or the update ends.
+// until continues, with a device that always shows p, until an action other than a read is due or
+// the update ends.
 func (h *hand) until(p picture) string {
 	h.said = nil
 	from := h.now
@@ -160,8 +160,7 @@ func executed(plan fsm.Plan, before string) *hand {
 	return h
 }
 
-// TestTruthTable writes down what the server concludes from what a device shows, if the device goes
-// on showing it.
+// TestTruthTable records what the server concludes from what a device shows and keeps showing.
 func TestTruthTable(t *testing.T) {
 	var out strings.Builder
 	header := func(s string) { fmt.Fprintf(&out, "\n## %s\n", s) }

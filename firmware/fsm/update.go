@@ -15,7 +15,7 @@ type Wait struct {
 // Whose says whose time a wait is.
 type Whose string
 
-// Whose time a wait is.
+// The values of Whose.
 const (
 	WhoseDevice   Whose = "device"
 	WhoseOperator Whose = "operator" // a hold
@@ -43,23 +43,23 @@ type Update struct {
 	// Plan is the plan with its defaults filled in.
 	Plan Plan `json:"plan"`
 
-	// Phase, State, Result and Outcome sum up the update. State is what was last read, or what the
-	// server's own requests prove. Result is ResultDefault while the update is active; afterwards
-	// State is Idle and Result is not ResultDefault.
+	// Phase, State, Result and Outcome sum up the update. State is the last one read, or the one
+	// that the server's own requests prove. Result is ResultDefault while the update is active;
+	// afterwards State is Idle and Result is not ResultDefault.
 	Phase   Phase   `json:"phase"`
 	State   State   `json:"state"`
 	Result  Result  `json:"result"`
 	Outcome Outcome `json:"outcome,omitzero"`
-	// Reason says in one word why the update ended so; one of the Reason constants.
+	// Reason is one of the Reason constants: why the update ended in this way.
 	Reason Reason `json:"reason,omitzero"`
-	// MayStill says what can still follow of an update that was cancelled or timed out; empty for
-	// every other.
+	// MayStill says what can still follow of an update that was cancelled or timed out; it is empty
+	// for all others.
 	MayStill MayStill `json:"may_still,omitzero"`
 	// Reported is the last Result that the device reported in this update; 0 if it reported none.
 	Reported Result `json:"reported,omitzero"`
 	// Failure is the last Result from 2 to 9 that the device reported in this update.
 	Failure Result `json:"failure,omitzero"`
-	// OldVersion is 3/0/3 before the update, empty if it said nothing.
+	// OldVersion is 3/0/3 before the update; empty if the device reported none.
 	OldVersion string `json:"old_version,omitzero"`
 	// Version is 3/0/3 as last read.
 	Version string `json:"version,omitzero"`

@@ -16,8 +16,8 @@ type version struct {
 // maxVersion is the longest text, in bytes, that counts as a version.
 const maxVersion = 255
 
-// versionOf takes the version from what was read. Some devices send the NUL that ends the text in
-// their memory, or pad it with blanks; stripped reports that.
+// versionOf takes the version from a reading. Some devices send the NUL that ends the text in their
+// memory, or pad it with blanks; stripped reports that.
 func versionOf(f Field[string]) (v version, stripped bool) {
 	if !f.OK() {
 		return version{}, false
@@ -30,8 +30,8 @@ func versionOf(f Field[string]) (v version, stripped bool) {
 	return version{Text: text}, text != f.Value
 }
 
-// VersionText returns what to show and store of 3/0/3: the version, a quoted text for what is none,
-// or "" for nothing.
+// VersionText returns the text of 3/0/3 to show and store: the version, a quoted text if it is no
+// version, or "" if there is none.
 func VersionText(f Field[string]) string {
 	v, _ := versionOf(f)
 	return v.Text

@@ -95,13 +95,13 @@ func TestWaits(t *testing.T) {
 		require.Equal(t, tt.until(tt.h).Sub(tt.h.now), w.Until.Sub(tt.h.now), tt.reason)
 	}
 
-	// One that is put off, and one that is held while its device is put off.
+	// An update that its device defers.
 	h := executed(plan, oldVersion)
 	h.toAction(t, fsm.ActionRead, updating)
 	h.done(fsm.CodeContent, h.shows(picture{fsm.Downloaded, fsm.ResultDeferred, oldVersion, false}))
 	require.Equal(t, fsm.Wait{Reason: "device to start the deferred update", Whose: fsm.WhoseDevice, Until: h.now.Add(10 * time.Minute)}, h.update.Wait)
 
-	// A hold that ends by itself is looked at by then.
+	// The device is read when a hold ends by itself.
 	h = with(transferring(plan), fsm.Observation{Kind: fsm.ObserveHold, Hold: fsm.Hold{Holder: "x", Until: epoch.Add(30 * time.Minute)}})
 	h.reads(downloaded)
 	require.Equal(t, epoch.Add(30*time.Minute), h.update.Wait.Until)
@@ -112,7 +112,7 @@ func TestWaits(t *testing.T) {
 	require.Nil(t, h.update.Holds)
 }
 
-// TestPauses: how long after each answer the device is looked at.
+// TestPauses: the time from each answer to the next read.
 func TestPauses(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000}
 	quick := plan
@@ -171,7 +171,8 @@ func TestPauses(t *testing.T) {
 		}
 	}
 
-	// Observing is tried again once if nothing was said against it, and reading goes on without.
+	// If the device did not answer, the server tries once more to observe. Then it reads without
+	// observations.
 	for code := range 256 {
 		code := fsm.Code(code)
 		h := started(plan)
@@ -189,7 +190,7 @@ func TestPauses(t *testing.T) {
 		require.Equal(t, code>>5 != 2, h.journal() == "polling: "+answers(code)+" Observe 5/0/3 and 5/0/5; the server reads them now and then\n", code)
 	}
 
-	// A hint is followed up soon, and not too often.
+	// The server reads soon after a hint, but not too often.
 	h := transferring(plan)
 	h.reads(downloading)
 	h.step(fsm.Observation{Kind: fsm.ObserveHint})
@@ -204,7 +205,7 @@ func TestPauses(t *testing.T) {
 	require.Equal(t, 200*time.Millisecond, h.update.Wake().Sub(h.now))
 }
 
-// answers says, in the words of the journal, how the device answered.
+// answers returns the journal's text for an answer of the device.
 func answers(code fsm.Code) string {
 	if code == fsm.CodeNone {
 		return "the device did not answer"
@@ -212,8 +213,8 @@ func answers(code fsm.Code) string {
 	return "the device answered " + code.String() + " to"
 }
 
-// TestBackOff: pauses between looks double from the first one up to 64 times it, and begin again
-// with each thing that is new.
+// TestBackOff: pauses between reads double from the first one up to 64 times it, and start again
+// with each change.
 func TestBackOff(t *testing.T) {
 	plan := fsm.Plan{Target: newVersion, Size: 1000, Limits: fsm.Limits{Transferring: 10 * time.Hour}}
 	pauses := func(h *hand, n int, look func()) []int {
@@ -228,7 +229,7 @@ func TestBackOff(t *testing.T) {
 	h := transferring(plan)
 	show := func(p picture) func() { return func() { h.reads(p) } }
 	require.Equal(t, doubling, pauses(h, 9, show(downloading)))
-	// A new thing that the device shows.
+	// The device shows something new.
 	require.Equal(t, doubling[:3], pauses(h, 3, show(idle)))
 	require.Equal(t, doubling[:3], pauses(h, 3, show(downloading)))
 	h.step(fsm.Observation{Kind: fsm.ObserveHint})
@@ -237,7 +238,7 @@ func TestBackOff(t *testing.T) {
 	h.done(fsm.CodeChanged, fsm.Reading{})
 	require.Equal(t, doubling[:2], pauses(h, 2, show(downloaded)), "Execute")
 
-	// What cannot be read, and what makes no sense.
+	// Reads that fail, and reads that make no sense.
 	h = transferring(plan)
 	h.reads(downloading)
 	unread := func() { h.readsAll(fsm.Reading{}) }
@@ -271,7 +272,7 @@ func TestBackOff(t *testing.T) {
 	require.Equal(t, fsm.ReasonPhaseLimit, h.update.Reason)
 	require.Equal(t, 100*time.Second, h.now.Sub(epoch))
 
-	// The journal says what could not be read at the first time, the second, the fourth and so on.
+	// The journal reports the first, second, fourth failed read and so on.
 	h = transferring(plan)
 	var lines []int
 	for n := 1; n <= 9; n++ {
@@ -296,8 +297,8 @@ func (h *hand) readsAll(r fsm.Reading) {
 	h.done(fsm.CodeContent, r)
 }
 
-// TestPartialReadings: a reading that lacks a Result or a version is good only if the device said
-// so, or left it out three times before.
+// TestPartialReadings: a reading without a Result or a version is good only if the device refused
+// it, or left it out three times before.
 func TestPartialReadings(t *testing.T) {
 	for code := range 256 {
 		code := fsm.Code(code)

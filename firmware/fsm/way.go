@@ -35,9 +35,9 @@ type choice struct {
 // noWay ends an update whose package cannot get to the device.
 func (m *machine) noWay(c choice) { m.end(OutcomeFailed, c.reason, c.why) }
 
-// choose returns the way of the next attempt. An attempt that moved bytes is resumed the same way
-// first. After one that moved none, or two that did not reach their end, the next allowed way
-// follows.
+// choose returns the way of the next attempt. After an attempt that moved bytes it first returns
+// the same way. After one that moved none, or two that did not reach their end, it returns the next
+// allowed way.
 func (m *machine) choose() choice {
 	ways, none := m.ways()
 	if len(ways) == 0 {
@@ -154,7 +154,8 @@ func (m *machine) mayPull() (pulls []choice, none choice) {
 	return no(ReasonNoDelivery, "no protocol of "+source+" is left that is served here")
 }
 
-// byPath returns the protocol of a device that completes a path by itself; the scheme is its own.
+// byPath returns the protocol of a device that completes a path by itself; the device chooses the
+// scheme.
 func (m *machine) byPath() (pulls []choice, none choice) {
 	p := ProtocolHTTP
 	if m.Plan.Protocol != ProtocolAuto {
