@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/firmware/internal/door"
 )
 
-// The limits of NewHTTPServer that http.Server knows.
+// The limits of NewHTTPServer that are fields of http.Server.
 const (
 	headerTime = 10 * time.Second
 	answerTime = 2 * time.Minute
@@ -18,36 +18,36 @@ const (
 	maxHeader  = 32 << 10
 	pingTime   = 30 * time.Second
 
-	// Of HTTP/2, for each connection. With net/http's own limits a connection may keep 250 handlers
-	// and 1 MB waiting.
+	// The limits of each HTTP/2 connection. Those of net/http allow 250 handlers and 1 MB.
 	maxStreams = 32
 	maxUnread  = 256 << 10
 )
 
-// NewHTTPServer returns a server for handlers that strangers can reach, a [Delivery] and the
-// handler of httpapi.New among others. Every wait for a client has a limit:
+// NewHTTPServer returns a server for handlers that untrusted clients can reach, such as a
+// [Delivery] and the handler of httpapi.New. Every wait for a client has a limit:
 //
 //	TLS handshake               10 s
 //	header of a request         10 s, 32 KiB
-//	body of a request           30 s without a byte; what no handler reads, up to 256 KiB, 10 s
-//	answer                      2 min without room for 4 KiB; handlers of this module have limits of their own
+//	body of a request           30 s without a byte; 10 s and 256 KiB if no handler reads it
+//	answer                      2 min without room for 4 KiB; handlers of this module have their own limits
 //	next request                1 min
 //	HTTP/2                      32 requests at once on a connection
-//	connections                 an eighth of what files the process may have open, at most 8192
+//	connections                 an eighth of the files that the process may open, at most 8192
 //	connections of one address  half of that; an IPv6 network of 64 bits counts as one address
 //
-// When there are too many, one more takes the place of another: of the one that has waited longest
-// for a request, from the address that has most connections, or from its own; if none of these
-// waits, of one at work, from an address that has at least two more. Else it is closed itself.
+// When there are too many connections, a new one replaces another: the one that has waited longest
+// for a request, of the address that has the most connections, or of its own address; if none of
+// these waits, one at work, of an address that has at least two more. Else the server closes the
+// new one.
 //
-// On Linux and macOS the kernel holds at most 16 KiB that it has not sent for a connection, so that
-// progress is about what a device has received, and a slow device differs from one that reads
-// nothing.
+// On Linux and macOS the kernel holds at most 16 KiB of unsent data for a connection. So progress
+// is close to what a device has received, and the server can tell a slow device from one that does
+// not read.
 //
-// ErrorLog, BaseContext, TLSConfig, Addr and the limits may be set before the server serves;
-// Handler, ConnState and ConnContext are taken; without ConnState nothing counts connections. A
-// connection that a handler takes over (http.Hijacker) is not counted, and has no limits. Serve it
-// by [RunHTTPServer], which also ends it; for HTTPS, on a [NewTLSListener].
+// A program may set ErrorLog, BaseContext, TLSConfig, Addr and the limits before the server serves.
+// It must keep Handler, ConnState and ConnContext, which bound waits, connections and unsent data.
+// A hijacked connection (http.Hijacker) is not counted, and has no limits. Run the server with
+// [RunHTTPServer]; for HTTPS, on a [NewTLSListener].
 func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -56,8 +56,8 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 			handler.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTime,
-		// Before any handler net/http reads the body of OPTIONS *, and of an Expect that it does
-		// not know. To all other bodies door.Limit gives limits of their own.
+		// net/http itself reads the body of OPTIONS *, and of a request with an unknown Expect,
+		// before any handler. door.Limit sets the limits of all other bodies.
 		ReadTimeout:    headerTime,
 		WriteTimeout:   answerTime,
 		IdleTimeout:    idleTime,
@@ -74,14 +74,14 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 	}
 }
 
-// drainTime is how long requests may still take when a server is to end.
+// drainTime is how long RunHTTPServer waits for requests when it ends.
 const drainTime = 10 * time.Second
 
-// RunHTTPServer serves until ctx ends, on l, which it closes, or, if l is nil, on server.Addr. Then
-// it accepts nothing more, lets requests that are under way end for up to 10 s, closes what is
-// left, and returns nil: a device goes on later where its download broke off. The contexts of
-// requests end with ctx, which ends event streams at once, unless server.BaseContext says
-// otherwise. An error is why the server could not listen, or accept.
+// RunHTTPServer serves on l, which it closes, or, if l is nil, on server.Addr. When ctx ends it
+// stops accepting, waits up to 10 s for requests under way, closes the connections that are left,
+// and returns nil; a device resumes its download later. The contexts of requests, and so event
+// streams, end with ctx, unless server.BaseContext is set. An error says why the server could not
+// listen or accept.
 func RunHTTPServer(ctx context.Context, server *http.Server, l net.Listener) error {
 	if l == nil {
 		var err error
@@ -98,7 +98,7 @@ func RunHTTPServer(ctx context.Context, server *http.Server, l net.Listener) err
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 		defer cancel()
 		if server.Shutdown(drain) != nil {
-			_ = server.Close() // of what is closed no error is of use any more
+			_ = server.Close() // nothing is left to do about an error
 		}
 	})
 	err := server.Serve(l)
@@ -110,18 +110,18 @@ func RunHTTPServer(ctx context.Context, server *http.Server, l net.Listener) err
 }
 
 // NewTLSListener returns a listener that accepts TLS on the connections of l, as tls.NewListener
-// does, and keeps to the size of records that a client asks for: by max_fragment_length (RFC 6066,
-// section 4), as devices do whose buffers have 512 to 4096 bytes, or by record_size_limit (RFC
-// 8449). Package crypto/tls knows neither. It is for http.Server.Serve and for lwm2m.Server.Serve.
+// does, and limits the size of records as a client asks: by max_fragment_length (RFC 6066, section
+// 4), for devices whose buffers have 512 to 4096 bytes, or by record_size_limit (RFC 8449). Package
+// crypto/tls supports neither. Use it with http.Server.Serve and lwm2m.Server.Serve.
 //
-// Such a client gets no record with more application data than it asks for, HTTP/1.1 only, and no
-// session tickets. The server echoes neither extension. Each message of the handshake, so the chain
-// of certificates too, has to fit into its buffers as a whole.
+// Such a client gets no record with more application data than its limit, no HTTP/2, and no session
+// tickets. The server echoes neither extension. Each message of the handshake, and so the chain of
+// certificates, must fit into the client's buffers.
 //
-// A ClientHello, and a handshake with such a client, may take 10 s. Of connections that have not
-// come that far there are at most half as many as a server of [NewHTTPServer] has. The connections
-// are *tls.Conn, or have its methods; a failed handshake is the error of HandshakeContext, so that
-// an http.Server logs it.
+// A ClientHello, and a handshake with such a client, may take 10 s in all. The number of
+// connections in this stage is at most half of that of a server of [NewHTTPServer]. The accepted
+// connections are *tls.Conn, or have its methods. HandshakeContext returns the error of a failed
+// handshake, so that an http.Server logs it.
 func NewTLSListener(l net.Listener, config *tls.Config) net.Listener {
 	return door.ListenTLS(l, config)
 }

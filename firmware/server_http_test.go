@@ -23,8 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pipes is a listener whose connections hold no byte: who does not read blocks the other end at
-// once.
+// pipes is a listener whose connections have no buffer: a write blocks until the peer reads.
 type pipes struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -46,15 +45,15 @@ func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return ni
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 func (p *pipes) dial() net.Conn { a, b := net.Pipe(); p.conns <- b; return a }
 
-// A holder is a client that keeps a server waiting. It does its part, and then nothing.
+// A holder is a client that keeps a server waiting: it does its part, and then nothing.
 type holder struct {
 	name   string
 	part   func(c net.Conn)
-	reads  bool          // all that it is sent
-	within time.Duration // the server ends the connection
-	after  time.Duration // and not before this
-	secure bool          // it speaks TLS, or should
-	any    bool          // any server keeps to it that has the handler
+	reads  bool          // everything
+	within time.Duration // by when the server ends the connection
+	after  time.Duration // not before
+	secure bool          // on a TLS listener
+	any    bool          // in any server with the handler
 }
 
 func sends(pieces ...string) func(net.Conn) {
@@ -72,8 +71,8 @@ func sends(pieces ...string) func(net.Conn) {
 
 func drip(text string) []string { return strings.Split(text, "") }
 
-// holders are clients of a server that has downloads below /fw/ and below /other a handler that
-// reads no body, below /read one that reads all.
+// holders are clients of a server that has downloads at /fw/, a handler that reads no body at
+// /other, and one that reads all of it at /read.
 func holders(token string) []holder {
 	download := "GET /fw/" + token + " HTTP/1.1\r\nHost: x\r\n"
 	return []holder{
@@ -88,7 +87,7 @@ func holders(token string) []holder {
 			reads: true, within: 36 * time.Second, after: 36 * time.Second,
 		},
 		{name: "a body that is dripped and not wanted", part: sends(append([]string{"POST /other HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"}, drip(strings.Repeat("x", 99))...)...), reads: true, within: 10 * time.Second},
-		// Of these net/http reads the body itself, before any handler.
+		// net/http itself reads these bodies, before any handler.
 		{name: "no body, of OPTIONS *", part: sends("OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"), reads: true, within: 10 * time.Second},
 		{
 			name: "chunks byte by byte, of OPTIONS *", part: sends(append([]string{"OPTIONS * HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"}, drip(strings.Repeat("1\r\nx\r\n", 20))...)...),
@@ -111,7 +110,7 @@ func holders(token string) []holder {
 	}
 }
 
-// onlyWrites is a connection that nothing comes from.
+// onlyWrites is a connection that receives nothing.
 type onlyWrites struct{ net.Conn }
 
 func (onlyWrites) Read([]byte) (int, error) { return 0, io.EOF }
@@ -138,7 +137,7 @@ func (h holder) waitsFor(t *testing.T, c net.Conn) time.Duration {
 	return time.Since(begin)
 }
 
-// closed reports whether a pipe's other end is closed. Nothing more can be written to it.
+// closed reports whether a pipe's other end is closed. The pipe cannot be written to afterwards.
 func closed(c net.Conn) bool {
 	_ = c.SetWriteDeadline(time.Unix(1, 0))
 	_, err := c.Write(nil)
@@ -152,7 +151,7 @@ func (f *deliveryFixture) mux() http.Handler {
 	return f.d.Wrap(mux)
 }
 
-// TestWaits has each holder keep a server waiting, alone.
+// TestWaits tests each holder alone.
 func TestWaits(t *testing.T) {
 	f := newDelivery(t, 1<<20, DeliveryConfig{})
 	pair := testPair(t)
@@ -185,7 +184,7 @@ func TestWaits(t *testing.T) {
 	}
 }
 
-// TestShutdownOfWaits ends a server while all of them keep it waiting.
+// TestShutdownOfWaits shuts a server down while all holders keep it waiting.
 func TestShutdownOfWaits(t *testing.T) {
 	f := newDelivery(t, 1<<20, DeliveryConfig{})
 	pair := testPair(t)
@@ -227,7 +226,7 @@ func TestShutdownOfWaits(t *testing.T) {
 				require.True(t, closed(c))
 				_ = c.Close()
 			}
-			time.Sleep(30 * time.Second) // for those of the other end
+			time.Sleep(30 * time.Second) // for the goroutines of the server
 		})
 	}
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSlowBodies: what moves is not ended, however long it takes, and leaves no limit to what
-// follows on its connection.
+// TestSlowBodies: a body that keeps moving may take any time, and leaves no limit for what follows
+// on its connection.
 func TestSlowBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
@@ -59,8 +59,8 @@ func TestSlowBodies(t *testing.T) {
 	})
 }
 
-// TestSlowHandler: what is sent while a handler takes its time is read when that has answered
-// without it, and what it has written before is sent.
+// TestSlowHandler: a slow handler that does not read its body still sends its answer, and the
+// connection serves the next request.
 func TestSlowHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
@@ -92,7 +92,7 @@ func TestSlowHandler(t *testing.T) {
 	})
 }
 
-// TestSlowHTTP2: a stream that moves has no limit either, up or down.
+// TestSlowHTTP2: an HTTP/2 stream that keeps moving, up or down, has no limit either.
 func TestSlowHTTP2(t *testing.T) {
 	pair := testPair(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestSlowHTTP2(t *testing.T) {
 	})
 }
 
-// TestDeliveryDeadline: a download leaves no limit to the next request on its connection.
+// TestDeliveryDeadline: a download leaves no limit for the next request on its connection.
 func TestDeliveryDeadline(t *testing.T) {
 	f := newDelivery(t, 100_000, DeliveryConfig{Stall: time.Second})
 	synctest.Test(t, func(t *testing.T) {
@@ -166,8 +166,7 @@ func TestDeliveryDeadline(t *testing.T) {
 	})
 }
 
-// TestHijackedConnection: whoever takes a connection over finds no limit on it, neither then nor
-// later.
+// TestHijackedConnection: a hijacked connection never has a limit.
 func TestHijackedConnection(t *testing.T) {
 	for _, request := range []string{
 		"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
@@ -201,7 +200,7 @@ func TestHijackedConnection(t *testing.T) {
 	}
 }
 
-// TestStreamsOfHTTP2: a connection has not as many requests at once as its client likes.
+// TestStreamsOfHTTP2: the number of concurrent requests on a connection is bounded.
 func TestStreamsOfHTTP2(t *testing.T) {
 	pair := testPair(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSlowDevice downloads by a few hundred bytes at a time over a real connection, for much longer
-// than a device may take nothing; then it takes nothing.
+// TestSlowDevice downloads slowly over a real connection, for much longer than Stall; then it stops
+// reading.
 func TestSlowDevice(t *testing.T) {
 	const stall = time.Second
 	f := newDelivery(t, 64<<20, DeliveryConfig{Stall: stall})
@@ -29,7 +29,7 @@ func TestSlowDevice(t *testing.T) {
 	}))
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()
-	// A device with a small buffer: TCP tells of it when it connects.
+	// Set before connecting, as TCP announces the buffer's size in the handshake.
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10) })
 	}}
@@ -39,7 +39,7 @@ func TestSlowDevice(t *testing.T) {
 	_, err = fmt.Fprintf(c, "GET /fw/%s HTTP/1.0\r\n\r\n", f.token)
 	require.NoError(t, err)
 	buf := make([]byte, 1<<10)
-	ticks := time.NewTicker(20 * time.Millisecond) // 50 KB/s are to 1 s what 400 bytes/s are to 2 minutes
+	ticks := time.NewTicker(20 * time.Millisecond) // 50 KB/s with a Stall of 1 s is like 400 bytes/s with 2 minutes
 	defer ticks.Stop()
 	for begin := time.Now(); time.Since(begin) < 4*stall; <-ticks.C {
 		_, err := io.ReadFull(c, buf)

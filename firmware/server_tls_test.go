@@ -40,7 +40,7 @@ func opensslPath(t *testing.T) string {
 	return path
 }
 
-// A wire notes the sizes of the TLS records that a listener's connections send, from a mark on.
+// A wire records the sizes of the TLS records that a listener's connections send after mark.
 type wire struct {
 	net.Listener
 	mu    sync.Mutex
@@ -112,7 +112,7 @@ func (l *logText) String() string {
 	return l.buf.String()
 }
 
-// TestSmallTLSClients has OpenSSL download over records of each size that it may ask for.
+// TestSmallTLSClients has OpenSSL download with each of its record sizes.
 func TestSmallTLSClients(t *testing.T) {
 	openssl := opensslPath(t)
 	f := newDelivery(t, 1<<20, DeliveryConfig{})
@@ -145,7 +145,7 @@ func TestSmallTLSClients(t *testing.T) {
 		flags = append([]string{"s_client", "-quiet", "-connect", tcp.Addr().String(), "-alpn", "h2,http/1.1"}, flags...)
 		cmd := exec.CommandContext(ctx, openssl, flags...)
 		cmd.Stdin = strings.NewReader("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-		out, _ := cmd.Output() // its status is 1 when the server has closed, or was not trusted
+		out, _ := cmd.Output() // its status is 1 if the server closed the connection, or was not trusted
 		return string(out)
 	}
 	for _, version := range []struct {
@@ -182,14 +182,14 @@ func TestSmallTLSClients(t *testing.T) {
 			})
 		}
 	}
-	// A handshake that fails is told as any other is: the manager has the log.
+	// The server logs a failed handshake as it logs any other.
 	require.Empty(t, logged.String())
 	client(t, "/", "-maxfraglen", "1024", "-verify_return_error", "-CAfile", pairFiles(t, testPair(t))+"/crt")
 	require.Eventually(t, func() bool { return strings.Contains(logged.String(), "http: TLS handshake error from 127.0.0.1:") },
 		10*time.Second, 10*time.Millisecond)
 }
 
-// TestOrdinaryTLSClients get what they always got.
+// TestOrdinaryTLSClients: clients without a limit get HTTP/1.1, HTTP/2 and large records.
 func TestOrdinaryTLSClients(t *testing.T) {
 	pair := testPair(t)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
@@ -226,7 +226,7 @@ func TestOrdinaryTLSClients(t *testing.T) {
 	require.Equal(t, 400, resp.StatusCode, "who speaks HTTP is told so")
 }
 
-// pairFiles writes crt and key where another program finds them.
+// pairFiles writes a certificate and its key to files named crt and key.
 func pairFiles(t *testing.T, pair tls.Certificate) (dir string) {
 	t.Helper()
 	dir = t.TempDir()

@@ -9,47 +9,47 @@ import (
 	"time"
 )
 
-// A Body is a request's body that has to keep coming: a read ends with [os.ErrDeadlineExceeded]
-// once BodyIdle has passed without a byte.
+// A Body is a request's body with a limit on each wait: Read returns [os.ErrDeadlineExceeded] after
+// BodyIdle without a byte.
 type Body struct {
 	io.ReadCloser
 	set func(time.Time) error // the connection's read deadline
 	end time.Time             // of the whole body; zero for none
 
 	mu   sync.Mutex
-	over bool // there is nothing more to read, or it has not come in time
-	done bool // the handler has returned: the deadline is the connection's again
+	over bool // the body has ended, or was late
+	done bool // the handler has returned: the deadline is the server's again
 }
 
-// limitBody limits the waits for a request's body. Once that has ended, net/http reads on without a
-// limit, to see whether the client is still there. Before the first read, and after the handler has
-// returned, only net/http may wait for a body that nobody wants.
+// limitBody limits the waits for a request's body. Before the handler's first read, and after the
+// handler has returned, it gives net/http BodyDiscard to read and discard the body. After the
+// body's end net/http reads on without a limit, to notice that the client has gone.
 func limitBody(w http.ResponseWriter, r *http.Request) (_ *http.Request, release func()) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r, func() {}
 	}
-	if _, ok := r.Body.(*Body); ok { // the server has done it already
+	if _, ok := r.Body.(*Body); ok { // the server has limited it already
 		return r, func() {}
 	}
 	b := &Body{ReadCloser: r.Body, set: http.NewResponseController(w).SetReadDeadline}
-	var first time.Time // HTTP/2 does not wait so: there the server's deadline would end the body before it is read
+	var first time.Time // none for HTTP/2, where it would end the body before the handler reads it
 	if r.ProtoMajor < 2 {
 		first = time.Now().Add(BodyDiscard)
 	}
-	_ = b.set(first)               // not every ResponseWriter has deadlines; the server's own then hold
-	r = r.WithContext(r.Context()) // net/http looks at the body of its own request
+	_ = b.set(first)               // a ResponseWriter without deadlines keeps those of the server
+	r = r.WithContext(r.Context()) // a copy, because net/http uses the body of its own request
 	r.Body = b
 	return r, b.release
 }
 
-// EndBy sets a time by which the whole body must have come.
+// EndBy sets the time by which the whole body must arrive.
 func EndBy(body io.Reader, end time.Time) {
 	if b, ok := body.(*Body); ok {
 		b.end = end
 	}
 }
 
-// extend allows for the next read. It reports false if the whole body should have come.
+// extend sets the deadline of the next read. It reports false if the whole body is late.
 func (b *Body) extend() bool {
 	now := time.Now()
 	limit := now.Add(BodyIdle)

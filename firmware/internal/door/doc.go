@@ -1,13 +1,13 @@
-// Package door has the limits of what strangers may keep a server of HTTP waiting for: how many
-// connections they have, how long a body may stand still, how long a reader may take nothing, and a
-// listener for TLS clients with small buffers.
+// Package door limits what clients of an HTTP server may occupy: the number of connections, the
+// wait for a body, and the wait for a client that does not read. It also has a listener for TLS
+// clients with small buffers.
 package door
 
 import "time"
 
-// The limits. Those of http.Server that are not here are set by firmware.NewHTTPServer.
+// The limits that http.Server lacks; firmware.NewHTTPServer sets the others.
 const (
 	BodyIdle      = 30 * time.Second // without a byte of a request's body
-	BodyDiscard   = 5 * time.Second  // for the rest of a body that nobody wants
+	BodyDiscard   = 5 * time.Second  // for a body that the handler does not read
 	HandshakeTime = 10 * time.Second // for a ClientHello, and for the handshake of a client with small buffers
 )

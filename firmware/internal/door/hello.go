@@ -6,20 +6,20 @@ import (
 	"net"
 )
 
-// maxHello bounds what is read of a client before TLS is, in bytes: a ClientHello has one or two
-// KB, and may come in records of a single byte.
+// maxHello bounds the bytes that are read of a client before TLS reads them. A ClientHello has one
+// or two KB, and may come in records of a single byte.
 const maxHello = 64 << 10
 
 var errHello = errors.New("the ClientHello is too long")
 
-// A helloConn is a connection whose first bytes were read before TLS reads them.
+// A helloConn reads the first bytes of a connection ahead of TLS.
 type helloConn struct {
 	net.Conn
-	early []byte // read, and not yet by TLS
+	early []byte // that TLS has not read yet
 	err   error  // that ended the early reading
 }
 
-// NetConn returns the connection below.
+// NetConn returns the underlying connection.
 func (c *helloConn) NetConn() net.Conn { return c.Conn }
 
 // Read implements net.Conn.
@@ -64,9 +64,8 @@ const (
 	extRecordSizeLimit   = 28 // RFC 8449
 )
 
-// limit reads the ClientHello and returns how many bytes of plaintext the client takes in a record,
-// 0 if it does not say, or is no client of TLS: what is wrong with it TLS will find when it reads
-// the same bytes.
+// limit reads the ClientHello and returns how many bytes of plaintext the client accepts in a
+// record, or 0 if it sets no limit. Errors are left to TLS, which reads the same bytes.
 func (c *helloConn) limit() int {
 	var hello []byte
 	for at := 0; c.need(at + recordHeader); {
@@ -94,7 +93,7 @@ func (c *helloConn) limit() int {
 	return 0
 }
 
-// recordLimit returns the limit that a ClientHello asks for, or 0.
+// recordLimit returns the limit that a ClientHello sets, or 0.
 func recordLimit(hello []byte) int {
 	const fixed = 2 + 32 // version and random
 	if len(hello) < fixed {
@@ -112,7 +111,7 @@ func recordLimit(hello []byte) int {
 		case kind == extMaxFragmentLength && len(value) == 1 && value[0] >= 1 && value[0] <= 4:
 			limit = min(limit, 256<<value[0])
 		case kind == extRecordSizeLimit && len(value) == 2:
-			// It counts the byte that TLS 1.3 adds. Less than 64 is not allowed.
+			// The value includes the content type that TLS 1.3 adds. The minimum is 64.
 			if size := int(binary.BigEndian.Uint16(value)); size >= 64 && size <= maxRecord {
 				limit = min(limit, size-1)
 			}
@@ -124,10 +123,10 @@ func recordLimit(hello []byte) int {
 	return limit
 }
 
-// A cut is what is left to take apart. Of what is too short nothing is left.
+// A cut is the unread part of a message. A read beyond its end empties it.
 type cut []byte
 
-// number takes a number of n bytes.
+// number reads a number of n bytes.
 func (c *cut) number(n int) (v int) {
 	for _, b := range c.take(n) {
 		v = v<<8 | int(b)
@@ -135,7 +134,7 @@ func (c *cut) number(n int) (v int) {
 	return v
 }
 
-// vector takes bytes that are preceded by their number, which has n bytes.
+// vector reads a vector whose length has n bytes.
 func (c *cut) vector(n int) []byte { return c.take(c.number(n)) }
 
 func (c *cut) take(n int) []byte {

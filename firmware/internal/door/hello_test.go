@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// helloOf returns the ClientHello of crypto/tls, with the header of the message and without that of
-// the record.
+// helloOf returns the ClientHello of crypto/tls, with the message's header but without the
+// record's.
 func helloOf(t testing.TB) []byte {
 	t.Helper()
 	a, b := net.Pipe()
@@ -31,12 +31,12 @@ func helloOf(t testing.TB) []byte {
 	return hello
 }
 
-// with returns a ClientHello with one more extension, the last one.
+// with appends an extension to a ClientHello.
 func with(hello []byte, kind uint16, value ...byte) []byte {
 	at := messageHeader + 2 + 32
 	at += 1 + int(hello[at])
 	at += 2 + int(binary.BigEndian.Uint16(hello[at:]))
-	at += 1 + int(hello[at]) // where the length of the extensions is
+	at += 1 + int(hello[at]) // the offset of the length of the extensions
 	out := append([]byte{}, hello...)
 	out = binary.BigEndian.AppendUint16(out, kind)
 	out = binary.BigEndian.AppendUint16(out, uint16(len(value)))
@@ -46,7 +46,7 @@ func with(hello []byte, kind uint16, value ...byte) []byte {
 	return out
 }
 
-// records cuts a message into records of a size.
+// records splits a message into records of up to size bytes.
 func records(message []byte, size int) (out []byte) {
 	for len(message) > 0 {
 		n := min(size, len(message))
@@ -57,7 +57,7 @@ func records(message []byte, size int) (out []byte) {
 	return out
 }
 
-// peek gives bytes to a helloConn, piece by piece.
+// peek sends data to a helloConn, piece by piece, and returns the limit that it reads.
 func peek(t testing.TB, data []byte, piece int) (limit int, c *helloConn) {
 	t.Helper()
 	a, b := net.Pipe()
@@ -114,14 +114,15 @@ func TestHelloLimit(t *testing.T) {
 					require.Equal(t, append(data, "rest"...), again, "TLS reads the same")
 				}
 			}
-			for n := range tt.hello { // what is cut says nothing, and harms nobody
+			for n := range tt.hello { // a truncated message must not panic
 				recordLimit(tt.hello[messageHeader : messageHeader+max(0, n-messageHeader)])
 			}
 		})
 	}
 }
 
-// TestHelloBounds: what is no ClientHello, or never ends, is not kept.
+// TestHelloBounds: a client that sends no ClientHello, or one without end, has no limit, and
+// bounded memory.
 func TestHelloBounds(t *testing.T) {
 	long := make([]byte, 1<<20)
 	long[0], long[1] = clientHello, 0x0f
@@ -156,8 +157,8 @@ func FuzzHello(f *testing.F) {
 	})
 }
 
-// TestListenerHandsOnWhatFails: a connection that says no hello in time comes all the same, so that
-// the server logs it; one that has to go for others does not.
+// TestListenerHandsOnWhatFails: Accept returns a connection without a ClientHello in time, so that
+// the server logs it, but not one that the keeper closes.
 func TestListenerHandsOnWhatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := &oneByOne{conns: make(chan net.Conn), done: make(chan struct{})}
@@ -199,7 +200,7 @@ func TestListenerHandsOnWhatFails(t *testing.T) {
 	})
 }
 
-// TestListenerLeavesNoLimit to what follows the handshake: that is the server's.
+// TestListenerLeavesNoLimit: the listener sets no deadline for what follows the handshake.
 func TestListenerLeavesNoLimit(t *testing.T) {
 	pair := testPair(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -10,15 +10,15 @@ import (
 	"github.com/otago-iot/otago/internal/files"
 )
 
-// A Keeper bounds connections, all of them and those from one address. Where there is no room for
-// one that comes, another gives way, see [Keeper.weakest].
+// A Keeper bounds the number of connections, in all and from one address. To accept one more it may
+// close another: see [Keeper.weakest].
 type Keeper struct {
 	total, each int
 
 	mu      sync.Mutex
 	all     map[net.Conn]*visit
 	from    map[netip.Prefix]int
-	waiting list.List // of *visit: nobody has made a request yet, or the last one is answered; the longest first
+	waiting list.List // of *visit: before the first request, or between requests; the longest first
 	working list.List // of *visit: all others
 }
 
@@ -29,7 +29,7 @@ type visit struct {
 	place *list.Element
 }
 
-// NewKeeper returns a keeper of a number of connections, of which one address may have half.
+// NewKeeper returns a keeper of up to total connections, of which one address may have half.
 func NewKeeper(total int) *Keeper {
 	return &Keeper{total: total, each: max(1, total/2), all: make(map[net.Conn]*visit), from: make(map[netip.Prefix]int)}
 }
@@ -48,7 +48,7 @@ func (k *Keeper) State(c net.Conn, state http.ConnState) {
 	}
 }
 
-// Enter lets a connection in, or closes it. It reports which.
+// Enter accepts a connection and reports true, or closes it.
 func (k *Keeper) Enter(c net.Conn) bool {
 	gone := k.enter(c)
 	if gone != nil {
@@ -57,7 +57,7 @@ func (k *Keeper) Enter(c net.Conn) bool {
 	return gone != c
 }
 
-// enter returns the connection that has to go, if any.
+// enter returns the connection to close, if any.
 func (k *Keeper) enter(c net.Conn) (gone net.Conn) {
 	from := source(c.RemoteAddr())
 	k.mu.Lock()
@@ -77,14 +77,16 @@ func (k *Keeper) enter(c net.Conn) (gone net.Conn) {
 	return gone
 }
 
-// weakest returns who gives way to one more from an address, or nil:
-//   - of the address that has the most connections, and more than this one, who has waited longest;
-//   - of this address, who has waited longest;
-//   - if none waits, one at work, of the address that has the most, and at least two more than this
-//     one.
+// weakest returns the connection to close for one more from an address, or nil. It is the first of
+// these that exists:
+//   - the one that has waited longest, of the address that has the most connections, and more than
+//     this one;
+//   - the one that has waited longest, of this address;
+//   - the one that has worked longest, of the address that has the most, and at least two more than
+//     this one.
 //
-// So what a few addresses hold on to keeps no others out. If this one has its share already, only
-// its own gives way.
+// So connections of a few addresses never keep out other addresses. If this address has its share
+// already, only its own waiting connections qualify.
 func (k *Keeper) weakest(from netip.Prefix) (v *visit) {
 	have := k.from[from]
 	share := have >= k.each
@@ -102,8 +104,8 @@ func (k *Keeper) weakest(from netip.Prefix) (v *visit) {
 	return v
 }
 
-// ofMost returns the first of those in a list whose address has the most connections, and at least
-// a number of them.
+// ofMost returns the first in a list whose address has the most connections, and no fewer than
+// least.
 func (k *Keeper) ofMost(in *list.List, least int) (first *visit) {
 	for e := in.Front(); e != nil; e = e.Next() {
 		if v := e.Value.(*visit); k.from[v.from] >= least {
@@ -113,7 +115,7 @@ func (k *Keeper) ofMost(in *list.List, least int) (first *visit) {
 	return first
 }
 
-// move says that a request came, or is answered.
+// move moves a connection whose request has begun or ended.
 func (k *Keeper) move(c net.Conn, to *list.List) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -123,7 +125,7 @@ func (k *Keeper) move(c net.Conn, to *list.List) {
 	}
 }
 
-// Leave says that a connection has ended.
+// Leave removes a connection that has ended.
 func (k *Keeper) Leave(c net.Conn) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -149,11 +151,11 @@ func (k *Keeper) Close() {
 	}
 }
 
-// abort closes a connection at once: TLS would say goodbye first, and wait for a peer that does not
-// read.
+// abort closes a connection at once. The Close of TLS would first send an alert, and wait for a
+// peer that does not read.
 func abort(c net.Conn) { _ = raw(c).Close() }
 
-// raw returns the connection below TLS.
+// raw returns the connection underneath TLS.
 func raw(c net.Conn) net.Conn {
 	for {
 		inner, ok := c.(interface{ NetConn() net.Conn })
@@ -171,8 +173,8 @@ func source(addr net.Addr) netip.Prefix {
 	return SourceOf(addr.String())
 }
 
-// SourceOf returns what counts as the address of a host:port: an IPv6 network of 64 bits is one
-// subscriber's. It is zero for what is no such address.
+// SourceOf returns the network that counts as one address: for IPv6 the first 64 bits, as one
+// subscriber has them all. It is zero if addr is no IP address with a port.
 func SourceOf(addr string) netip.Prefix {
 	from, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -186,10 +188,9 @@ func SourceOf(addr string) netip.Prefix {
 	return prefix
 }
 
-// most bounds the connections of one server where the system's limit is higher.
+// most bounds the connections of one server, whatever the system's limit.
 const most = 8192
 
-// Room returns how many connections one server may have: an eighth of what files and sockets the
-// process may have open, so that several servers, their uploads, the devices by CoAP and the
-// database all have theirs.
+// Room returns how many connections one server may have: an eighth of the process's limit of open
+// files. That leaves room for other servers, uploads, devices by CoAP, and the database.
 func Room() int { return max(2, min(most, files.Limit()/8)) }

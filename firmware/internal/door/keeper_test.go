@@ -25,8 +25,8 @@ func (c *caller) RemoteAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.addr))
 }
 
-// TestKeeper: who comes takes the place of who has waited longest, from the same address if that
-// has its share.
+// TestKeeper: a new connection replaces the one that has waited longest, of the same address if
+// that has its share.
 func TestKeeper(t *testing.T) {
 	k := NewKeeper(4)
 	come := func(addr string) *caller {
@@ -72,8 +72,8 @@ func TestKeeper(t *testing.T) {
 	require.Zero(t, source(nil))
 }
 
-// TestKeeperShares: a few addresses cannot keep others out, whatever they do with their
-// connections, nor end those of others.
+// TestKeeperShares: a few addresses, whatever they do, can neither keep out other addresses nor
+// close their connections.
 func TestKeeperShares(t *testing.T) {
 	const total, addresses = 60, 20
 	for _, states := range [][]http.ConnState{{}, {http.StateActive}, {http.StateActive, http.StateIdle}} {
@@ -108,7 +108,7 @@ func TestKeeperShares(t *testing.T) {
 	}
 }
 
-// TestKeeperBounds holds random lives of connections to the bounds.
+// TestKeeperBounds checks the bounds with connections that change state at random.
 func TestKeeperBounds(t *testing.T) {
 	const total = 10
 	k := NewKeeper(total)

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lowWater bounds what the kernel has not sent yet.
+// lowWater bounds the unsent bytes, and reports whether the system can.
 func lowWater(c *net.TCPConn) bool {
 	conn, err := c.SyscallConn()
 	if err != nil {

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// ListenTLS returns a listener that accepts TLS on the connections of l, and keeps to the size of
-// records that a client asks for, see firmware.NewTLSListener.
+// ListenTLS returns a listener that accepts TLS on the connections of l, and limits the size of
+// records as a client asks: see firmware.NewTLSListener.
 func ListenTLS(l net.Listener, config *tls.Config) net.Listener {
 	return &tlsListener{
 		Listener: l, config: config, small: forSmall(config),
-		// A connection is counted again, as one of the server, when it is handed on.
+		// The server's own keeper counts a connection after Accept.
 		keeper: NewKeeper(max(2, Room()/2)), ready: make(chan accepted), closed: make(chan struct{}),
 	}
 }
@@ -24,7 +24,7 @@ type tlsListener struct {
 	net.Listener
 	config *tls.Config
 	small  *tls.Config // for clients with small buffers
-	keeper *Keeper     // of connections whose ClientHello has not come
+	keeper *Keeper     // of connections before Accept
 
 	start  sync.Once
 	ready  chan accepted
@@ -37,8 +37,8 @@ type accepted struct {
 	err  error
 }
 
-// Accept returns a connection whose client has said hello. The handshake of an ordinary one is the
-// caller's business, as with tls.NewListener.
+// Accept returns a connection whose ClientHello has been read, or has failed. The caller makes the
+// handshake of an ordinary client, as with tls.NewListener.
 func (l *tlsListener) Accept() (net.Conn, error) {
 	l.start.Do(func() { go l.run() })
 	select {
@@ -57,7 +57,7 @@ func (l *tlsListener) Close() error {
 	return err
 }
 
-// hand gives the caller of Accept a connection or an error, and waits for one.
+// hand passes a connection or an error to a caller of Accept, and waits for one.
 func (l *tlsListener) hand(conn net.Conn, err error) {
 	select {
 	case l.ready <- accepted{conn, err}:
@@ -72,7 +72,7 @@ func (l *tlsListener) run() {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
-			l.hand(nil, err) // which decides whether to accept again
+			l.hand(nil, err) // the caller decides whether to go on
 			select {
 			case <-l.closed:
 				return
@@ -86,20 +86,20 @@ func (l *tlsListener) run() {
 	}
 }
 
-// greet waits for the ClientHello.
+// greet reads the ClientHello and, for a client with small buffers, makes the handshake.
 func (l *tlsListener) greet(conn net.Conn) {
 	defer l.keeper.Leave(conn)
 	_ = conn.SetDeadline(time.Now().Add(HandshakeTime))
 	early := &helloConn{Conn: conn}
 	limit := early.limit()
 	if errors.Is(early.err, net.ErrClosed) || errors.Is(early.err, io.ErrClosedPipe) {
-		return // it gave way to another, or nobody accepts any more
+		return // the keeper, or Close, has closed it
 	}
 	var out net.Conn
 	if limit == 0 {
 		out = tls.Server(early, l.config)
 	} else if secure := tls.Server(early, l.small); secure.Handshake() != nil {
-		out = secure // with its error, which the caller learns when it asks for the handshake
+		out = secure // the caller's Handshake returns the same error
 	} else {
 		out = &smallConn{Conn: secure, limit: limit}
 	}
@@ -107,8 +107,8 @@ func (l *tlsListener) greet(conn net.Conn) {
 	l.hand(out, nil)
 }
 
-// forSmall returns the configuration for clients with small buffers. A ticket is a record of its
-// own that holds the client's certificates, and may not fit. They have no use for HTTP/2, whose
+// forSmall returns the configuration for clients with small buffers. It turns off session tickets:
+// one is a message with the client's certificates, and may not fit. It turns off HTTP/2, whose
 // frames are larger.
 func forSmall(config *tls.Config) *tls.Config {
 	c := config.Clone()
@@ -126,11 +126,11 @@ func forSmall(config *tls.Config) *tls.Config {
 	return c
 }
 
-// A smallConn is TLS whose records hold no more than the client takes. Its handshake is complete.
+// A smallConn writes records of no more than limit bytes of plaintext. Its handshake is complete.
 type smallConn struct {
 	*tls.Conn
 	limit   int
-	writing sync.Mutex // pieces of two writes must not mix
+	writing sync.Mutex // keeps the pieces of two writes apart
 }
 
 // Write implements net.Conn.

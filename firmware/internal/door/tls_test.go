@@ -32,7 +32,7 @@ func testPair(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// A recorder notes the sizes of the records that are written to a connection.
+// A recorder records the sizes of the TLS records that are written to a connection.
 type recorder struct {
 	net.Conn
 	mu    sync.Mutex
@@ -56,8 +56,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return r.Conn.Write(p)
 }
 
-// take returns the sizes since the last call. All of them have to hold application data, or an
-// alert.
+// take returns the sizes since the last call. Each record must hold application data, or an alert.
 func (r *recorder) take(t *testing.T) []int {
 	t.Helper()
 	r.mu.Lock()
@@ -70,8 +69,8 @@ func (r *recorder) take(t *testing.T) []int {
 	return sizes
 }
 
-// TestRecords looks at each record of application data that a server of HTTP writes: headers,
-// answers of the server itself, and a large body.
+// TestRecords checks each record of application data that an HTTP server writes: headers, a large
+// body, and an answer of the server itself.
 func TestRecords(t *testing.T) {
 	pair := testPair(t)
 	body := bytes.Repeat([]byte("firmware"), 1<<17) // 1 MiB
@@ -106,7 +105,7 @@ func TestRecords(t *testing.T) {
 					case "/headers":
 						w.Header().Set("X-Long", strings.Repeat("x", 20_000))
 					case "/copy":
-						_, _ = io.Copy(w, bytes.NewReader(body)) // which a connection may do by itself
+						_, _ = io.Copy(w, bytes.NewReader(body)) // io.Copy may use the connection's own ReadFrom
 					default:
 						_, _ = w.Write(body)
 					}
@@ -145,7 +144,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// TestForSmall: what the callback of a configuration chooses is for small buffers, too.
+// TestForSmall: a configuration that GetConfigForClient returns is also for small buffers.
 func TestForSmall(t *testing.T) {
 	chosen := &tls.Config{NextProtos: []string{"h2", "http/1.1"}}
 	c := forSmall(&tls.Config{NextProtos: []string{"h2", "coap"}, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return chosen, nil }})
@@ -159,7 +158,7 @@ func TestForSmall(t *testing.T) {
 	require.False(t, chosen.SessionTicketsDisabled)
 }
 
-// TestSmallWrites of several goroutines do not mix.
+// TestSmallWrites: writes of several goroutines do not mix.
 func TestSmallWrites(t *testing.T) {
 	a, b := net.Pipe()
 	secure := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{testPair(t)}})

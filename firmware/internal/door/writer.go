@@ -8,22 +8,23 @@ import (
 	"time"
 )
 
-// piece is how many bytes are written under one deadline: a reader of 100 bytes a second takes them
-// in 41 s.
+// piece is the number of bytes written under one deadline: a client that reads 100 bytes a second
+// takes 41 s for them.
 const piece = 4 << 10
 
-// A writer is a response whose reader has to keep reading: a write fails once limit has passed
-// without room for a piece.
+// A writer is a response with a limit on each wait for the client: Write fails after limit without
+// room for a piece.
 type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	limit   time.Duration
-	taken   bool // the connection is another's, and so are its limits
+	taken   bool // the handler has hijacked the connection
 }
 
-// Limit limits the waits of a handler: for the body of its request, and for who reads its response,
-// who may take nothing for answer. What a server has limited already gets the new limit. The
-// handler calls done when it returns, for what net/http then still has to read and to write.
+// Limit limits the waits of a handler: for its request's body, and for a client that accepts
+// nothing of the response, which is given the time answer. If w is limited already, it gets the new
+// limit. The handler calls done when it returns, which limits what net/http then still reads and
+// writes.
 func Limit(w http.ResponseWriter, r *http.Request, answer time.Duration) (_ http.ResponseWriter, _ *http.Request, done func()) {
 	r, release := limitBody(w, r)
 	if known := find(w); known != nil {
@@ -31,9 +32,8 @@ func Limit(w http.ResponseWriter, r *http.Request, answer time.Duration) (_ http
 		return w, r, release
 	}
 	limited := &writer{ResponseWriter: w, control: http.NewResponseController(w), limit: answer}
-	// Until the handler writes nobody waits: in HTTP/2 a deadline of the server's would end a long
-	// upload.
-	_ = limited.control.SetWriteDeadline(time.Time{}) // not every ResponseWriter has deadlines; the server's own then hold
+	// No deadline until the handler writes: in HTTP/2 that of the server would end a long upload.
+	_ = limited.control.SetWriteDeadline(time.Time{}) // a ResponseWriter without deadlines keeps those of the server
 	return limited, r, func() {
 		if !limited.taken {
 			release()
@@ -42,7 +42,7 @@ func Limit(w http.ResponseWriter, r *http.Request, answer time.Duration) (_ http
 	}
 }
 
-// find returns the writer below those of others.
+// find returns the writer that w wraps, or nil.
 func find(w http.ResponseWriter) *writer {
 	for {
 		switch v := w.(type) {
@@ -78,8 +78,8 @@ func (w *writer) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// FlushError is for [http.ResponseController]. Between two flushes nobody waits: a deadline that
-// passes then would end a stream of HTTP/2.
+// FlushError is for [http.ResponseController]. It leaves no deadline: one that passes before the
+// next write would end a stream of HTTP/2.
 func (w *writer) FlushError() error {
 	w.extend()
 	if err := w.control.Flush(); err != nil {
@@ -91,10 +91,10 @@ func (w *writer) FlushError() error {
 	return nil
 }
 
-// Flush implements http.Flusher, for handlers of others.
+// Flush implements http.Flusher.
 func (w *writer) Flush() { _ = w.FlushError() }
 
-// Hijack implements http.Hijacker, for handlers of others.
+// Hijack implements http.Hijacker.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := w.control.Hijack()
 	w.taken = err == nil
