@@ -20,8 +20,7 @@ type protection interface {
 	// seal appends the record: header, into whose last two bytes it writes the length, and the
 	// protected content.
 	seal(dst, header, content []byte) ([]byte, error)
-	// open decrypts a record in place, and returns its content. On an error the record is destroyed
-	// too.
+	// open decrypts a record in place, and returns its content. An error destroys the record, too.
 	open(r record) ([]byte, error)
 }
 
@@ -47,7 +46,7 @@ func (r *result) protection() (protection, error) {
 		k.ClientWriteIV, k.ServerWriteIV = k.ServerWriteIV, k.ClientWriteIV
 		k.ClientMACKey, k.ServerMACKey = k.ServerMACKey, k.ClientMACKey
 	}
-	// From here on "server" is our side.
+	// From here on "server" means our side.
 	newAEAD := cipher.NewGCM
 	switch suite {
 	case pion.TLS_PSK_WITH_AES_128_CBC_SHA256:
@@ -78,8 +77,8 @@ func (r *result) protection() (protection, error) {
 	return p, nil
 }
 
-// aeadProtection is GCM (RFC 5288) or CCM (RFC 6655). The explicit part of a nonce is the number of
-// the record, which is never used twice.
+// aeadProtection is GCM (RFC 5288) or CCM (RFC 6655). The explicit part of a nonce is the record
+// number, which is never used twice.
 type aeadProtection struct{ ours, theirs aeadSide }
 
 type aeadSide struct {
@@ -135,7 +134,7 @@ func (s *aeadSide) additional(header []byte, n int) []byte {
 	return s.data
 }
 
-// cbcProtection is CBC with HMAC. It is pion's, with its defences against padding oracles.
+// cbcProtection is CBC with HMAC. pion implements it, with defences against padding oracles.
 type cbcProtection ciphersuite.CBC
 
 func (p *cbcProtection) seal(dst, header, content []byte) ([]byte, error) {

@@ -9,31 +9,31 @@ import (
 	pion "github.com/pion/dtls/v3"
 )
 
-// Credentials are those of one side of DTLS 1.2: a pre-shared key, a certificate, or both. A server
-// that has both lets the client choose.
+// Credentials are the credentials of one side of DTLS 1.2: a pre-shared key, a certificate, or
+// both. If a server has both, the client chooses.
 //
 // The cipher suites are PSK with AES_128_CCM_8, AES_128_GCM_SHA256 or AES_128_CBC_SHA256;
 // ECDHE_ECDSA with AES_128_CCM_8 or AES_128_GCM_SHA256; and ECDHE_RSA with AES_128_GCM_SHA256.
 type Credentials struct {
 	// PSK returns the key of an identity. A server calls it, from several goroutines; it must not
 	// panic. If the error matches ErrUnknownIdentity, or the key is empty, the server refuses the
-	// client with the alert unknown_psk_identity. After any other error it cannot tell: it drops
-	// the handshake without an answer, and the client tries again after its own time-out. Nil: the
-	// server takes no pre-shared keys.
+	// client with the alert unknown_psk_identity. After any other error, which means that the key
+	// is not known now, the server drops the handshake without an answer, and the client tries
+	// again after its own time-out. Nil: the server accepts no pre-shared keys.
 	PSK func(identity []byte) (key []byte, err error)
-	// Identity and Key are the client's. A client without a Key uses certificates.
+	// Identity and Key are those of a client. A client without a Key uses certificates.
 	Identity, Key []byte
-	// Certificate is shown to the peer. A server without one takes only pre-shared keys.
+	// Certificate is sent to the peer. A server without one accepts only pre-shared keys.
 	Certificate *tls.Certificate
-	// ClientCAs are the roots for the certificates of clients. A server without them takes only
+	// ClientCAs are the roots for the certificates of clients. A server without them accepts only
 	// pre-shared keys.
 	ClientCAs *x509.CertPool
-	// RootCAs are the roots for the server's certificate, which must be valid for ServerName. Nil:
-	// the roots of the system.
+	// RootCAs are the roots for the server's certificate, which must be valid for ServerName. Nil
+	// means the roots of the system.
 	RootCAs    *x509.CertPool
 	ServerName string
-	// NoConnectionID turns Connection IDs (RFC 9146) off: a server gives none, a client takes none.
-	// With one, the server recognizes a client that comes from another address.
+	// NoConnectionID turns Connection IDs (RFC 9146) off: a server issues none, a client accepts
+	// none. With one, the server recognizes a client that comes from another address.
 	NoConnectionID bool
 }
 
@@ -59,8 +59,8 @@ var (
 		pion.TLS_PSK_WITH_AES_128_CCM_8,
 		pion.TLS_PSK_WITH_AES_128_GCM_SHA256,
 	}
-	// cbcSuites are for clients that offer no other. They go without Connection ID, for which pion
-	// computes another MAC than RFC 9146 does.
+	// cbcSuites are for clients that offer no other. They do not use a Connection ID, because with
+	// one pion computes another MAC than RFC 9146 specifies.
 	cbcSuites = []pion.CipherSuiteID{pion.TLS_PSK_WITH_AES_128_CBC_SHA256}
 )
 

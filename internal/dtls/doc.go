@@ -1,13 +1,13 @@
-// Package dtls has the DTLS 1.2 sessions of a UDP socket: one server socket for many clients, or a
-// client with one server. It knows datagrams, addresses and identities, and nothing of what the
-// records carry.
+// Package dtls provides the DTLS 1.2 sessions of a UDP socket, which is a server socket for many
+// clients, or the socket of a client with one server. It knows datagrams, addresses and identities,
+// and nothing of what the records carry.
 //
-// pion/dtls makes the handshakes, each in goroutines of its own. When a handshake is complete, the
-// package takes pion's state over and protects the records itself, so that an idle [Session] has
-// neither a goroutine nor a buffer. doc/dtls.md says who does what, what an attacker could want of
-// it, and what it was tested against.
+// pion/dtls makes the handshakes, each in goroutines of its own. After a handshake the package
+// takes over pion's state and protects the records itself, so that an idle [Session] has neither a
+// goroutine nor a buffer. doc/dtls.md describes the division of work, possible attacks, and the
+// tests.
 //
-// A datagram comes to [Socket.Serve] (socket.go), which finds by Connection ID or by address
+// [Socket.Serve] (socket.go) receives a datagram, and finds by Connection ID or by address
 //
 //   - a session (session.go): it decrypts each record (record.go, cipher.go), drops replays,
 //     follows the peer to a new address, and calls [Receiver.Receive] with the content; or

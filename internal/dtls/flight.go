@@ -5,18 +5,18 @@ import (
 	"fmt"
 )
 
-// lastFlight is our last flight of a handshake, without protection.
+// lastFlight is our last flight of a handshake, unprotected.
 type lastFlight struct {
 	change   uint64 // number of the ChangeCipherSpec
 	finished []byte
 	begun    uint64 // number of the peer's first record after the handshake
-	echoes   uint8  // how often the flight was repeated
+	echoes   uint8  // how often the flight was sent again
 }
 
-// maxEchoes is how often the last flight of a handshake is repeated.
+// maxEchoes limits how often the last flight of a handshake is sent again.
 const maxEchoes = 8
 
-// ownFlight opens our own Finished at the end of a datagram that we have sent.
+// ownFlight decrypts our own Finished at the end of a datagram that we have sent.
 func (r *result) ownFlight(sent []byte) (*lastFlight, error) {
 	mirrored := *r
 	mirrored.LocalRandom, mirrored.RemoteRandom, mirrored.IsClient = r.RemoteRandom, r.LocalRandom, !r.IsClient
@@ -52,29 +52,29 @@ func (r *result) ownFlight(sent []byte) (*lastFlight, error) {
 	return nil, fmt.Errorf("%w: no Finished of ours", errState)
 }
 
-// isFinished reports whether a handshake message is the last one of a side.
+// isFinished reports whether a handshake message is a Finished, the last message of a side.
 func isFinished(content []byte) bool {
 	const finished = 20
 	return len(content) > 0 && content[0] == finished
 }
 
-// unconfirmed reports whether the peer has sent nothing since the handshake, of which we had the
-// last word.
+// unconfirmed reports whether the handshake ended with our flight and the peer has sent nothing
+// since.
 func (ss *Session) unconfirmed() bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	return ss.flight != nil
 }
 
-// confirm records that the peer has all of the handshake.
+// confirm records that the peer has completed the handshake.
 func (ss *Session) confirm() {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.flight = nil
 }
 
-// repeated handles a record that came before, or is too old to tell. A peer that repeats its last
-// flight under the same record numbers shows by its Finished that it lacks ours.
+// repeated handles a record that came before, or is too old to tell. If a peer repeats its last
+// flight with the same record numbers, its Finished shows that it lacks ours.
 func (ss *Session) repeated(r record) {
 	ss.mu.Lock()
 	of := ss.flight != nil && r.seq < ss.flight.begun
@@ -93,9 +93,9 @@ func (ss *Session) repeated(r record) {
 	}
 }
 
-// repeatFlight repeats our last flight to a peer that repeats its own. It answers the Finished,
-// with which the peer's flight ends: the other records of that flight are ones that anybody can
-// make. The messages are the same, in records with new numbers (RFC 6347, section 4.2.4).
+// repeatFlight sends our last flight again to a peer that repeats its own. It answers only the
+// Finished at the end of the peer's flight, because anyone can make the other records. The messages
+// are the same, in records with new numbers (RFC 6347, section 4.2.4).
 func (ss *Session) repeatFlight() {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

@@ -21,15 +21,15 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// handshake is a handshake that is under way. To pion it is the socket: a [net.PacketConn] with one
-// peer. When pion has finished, its writes end, and a [Session] takes over.
+// handshake is a handshake in progress. For pion it is the socket: a [net.PacketConn] with one
+// peer. When pion has finished, its writes are dropped, and a [Session] takes over.
 type handshake struct {
 	s      *Socket
 	addr   netip.AddrPort
 	local  *udp.Local // where the ClientHello arrived
 	client bool       // we are the client
 	random [32]byte
-	aead   bool // the peer offers a better suite than CBC
+	aead   bool // the peer offers a suite other than CBC
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	in     chan []byte // datagrams for pion
@@ -48,12 +48,12 @@ type handshake struct {
 	overdue  chan struct{} // closed when the read deadline has passed
 	silent   bool          // what pion writes is dropped
 	secret   secret
-	early    [][]byte // datagrams for the session to come
+	early    [][]byte // datagrams for the later session
 	session  *Session
 	identity []byte // that the peer claims
 	keySum   [16]byte
-	unknown  bool // that identity has no key
-	alert    byte // of the peer
+	unknown  bool // the identity has no key
+	alert    byte // from the peer
 	chain    [][]byte
 }
 
@@ -64,7 +64,7 @@ var (
 	errNothingProven = errors.New("peer has proven nothing")
 )
 
-// handshakeTimeout bounds a handshake: 1 s, 2 s, ... 16 s between the repetitions of a flight.
+// handshakeTimeout limits a handshake: a flight is sent again after 1 s, 2 s, ... 16 s.
 const handshakeTimeout = 60 * time.Second
 
 var errNoAnswer = fmt.Errorf("no answer within %v: %w", handshakeTimeout, os.ErrDeadlineExceeded)
@@ -91,7 +91,7 @@ func (s *Socket) dial() *handshake {
 	return h
 }
 
-// run makes the handshake, and puts a session in its place.
+// run makes the handshake, and replaces it with a session.
 func (h *handshake) run(ctx context.Context) (*Session, error) {
 	defer h.cancel(nil)
 	defer context.AfterFunc(ctx, func() { h.abort(context.Cause(ctx)) })()
@@ -102,7 +102,7 @@ func (h *handshake) run(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	if err := conn.HandshakeContext(timed); err != nil {
-		cause := context.Cause(h.ctx) // it has the cause before its child has
+		cause := context.Cause(h.ctx) // set before the cause of its child
 		if cause == nil {
 			cause = context.Cause(timed)
 		}
@@ -110,7 +110,7 @@ func (h *handshake) run(ctx context.Context) (*Session, error) {
 		_ = conn.Close() // it has sent its alert already
 		return nil, err
 	}
-	h.silence() // before the state is read, so that no number is used by both
+	h.silence() // before the state is read, so that no record number is used twice
 	result, err := resultOf(conn)
 	_ = conn.Close() // it has sent its alert already
 	if err != nil {
@@ -121,7 +121,7 @@ func (h *handshake) run(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	if h.client {
-		flight = nil // the server has the last word
+		flight = nil // the server sends the last flight
 	}
 	ss, err := newSession(h.s, result, h.addr)
 	if err != nil {
@@ -143,7 +143,7 @@ func (h *handshake) run(ctx context.Context) (*Session, error) {
 	return ss, nil
 }
 
-// silentLog discards what pion logs, which is of no use.
+// silentLog discards pion's logs, which do not help.
 var silentLog = &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled}
 
 // open makes pion's connection.
@@ -198,7 +198,7 @@ func (h *handshake) key(identity []byte) ([]byte, error) {
 	h.identity = bytes.Clone(identity) // before the look-up: see EndHandshakes
 	h.mu.Unlock()
 	if len(identity) == 0 {
-		return nil, h.refuseKey(ErrUnknownIdentity) // it would be no identity
+		return nil, h.refuseKey(ErrUnknownIdentity) // an empty identity counts as none
 	}
 	key, err := h.s.cfg.PSK(identity)
 	switch {
@@ -213,7 +213,8 @@ func (h *handshake) key(identity []byte) ([]byte, error) {
 	return key, nil
 }
 
-// refuseKey decides what a client learns: that it has no key, if that is known, or nothing.
+// refuseKey tells the client that the identity has no key, if that is certain. Else it says
+// nothing.
 func (h *handshake) refuseKey(err error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -232,7 +233,7 @@ func (h *handshake) presented() string {
 	return string(h.identity[:min(len(h.identity), 128)])
 }
 
-// claimed is presented as logs name an identity: with its kind.
+// claimed returns the claimed identity as logs name it: with its kind.
 func (h *handshake) claimed() string {
 	if name := h.presented(); name != "" {
 		return "psk:" + name
@@ -252,8 +253,8 @@ func (h *handshake) keepChain(_ [][]byte, chains [][]*x509.Certificate) error {
 	return nil
 }
 
-// proven returns the identity that the handshake has proven. Only the kind of its cipher suite
-// decides what that is.
+// proven returns the identity that the handshake has proven. The cipher suite alone decides its
+// kind.
 func (h *handshake) proven(r *result) *Identity {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -296,14 +297,14 @@ func (h *handshake) explain(cause, err error) error {
 // abort ends the handshake.
 func (h *handshake) abort(why error) { h.cancel(why) }
 
-// silence drops what pion writes from now on.
+// silence drops everything that pion writes from now on.
 func (h *handshake) silence() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.silent = true
 }
 
-// finishing reports whether a server has sent its last flight: what comes now is for the session.
+// finishing reports whether a server has sent its last flight; later datagrams are for the session.
 func (h *handshake) finishing() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// helloGuard is how long a handshake that is under way keeps off another one from its address.
+// helloGuard is how long a handshake blocks another one from the same address.
 const helloGuard = 5 * time.Second
 
 // hello finds the handshake of a ClientHello, or begins one. s.mu is held.
@@ -22,14 +22,14 @@ func (s *Socket) hello(at place, hello *clientHello, addr netip.AddrPort, local 
 			return at
 		}
 		if hello.cookie || h.verified && s.now()-h.heard < helloGuard {
-			return place{} // perhaps somebody else's, to disturb the handshake
+			return place{} // another peer may have sent it to disturb the handshake
 		}
 		s.drop(h, errSuperseded)
 		at.handshake = nil
 	}
 	if hello.cookie {
-		// The cookie is of a handshake that gave way, and pion takes no other. The client does not
-		// know that it has to start again.
+		// The cookie belongs to a handshake that was dropped, and pion accepts no other. The client
+		// does not know that it has to start again.
 		if at.session == nil {
 			_ = s.conn.WriteTo(appendAlert(nil, alertHandshakeFailure), addr, local)
 		}
@@ -55,14 +55,14 @@ func (s *Socket) hello(at place, hello *clientHello, addr netip.AddrPort, local 
 }
 
 const (
-	// unverifiedTime is how long a handshake keeps its place when there are too many, if its
-	// address is not verified. Who finds no place repeats the ClientHello after a second.
+	// unverifiedTime is how long a handshake whose address is not verified keeps its place when
+	// there are too many. A client without a place repeats the ClientHello after a second.
 	unverifiedTime = 500 * time.Millisecond
-	// verifiedIdle is for how long a peer whose address is verified may be silent.
+	// verifiedIdle is how long a peer whose address is verified may be silent.
 	verifiedIdle = 10 * time.Second
 )
 
-// room reports whether one more handshake can begin. If need be it ends one: the oldest whose
+// room reports whether one more handshake can begin. If necessary, it ends one: the oldest whose
 // address is not verified, or else one that is idle. s.mu is held.
 func (s *Socket) room() bool {
 	if s.unverified.Len()+s.verified.Len() < s.cfg.Handshakes {
@@ -93,7 +93,7 @@ func (s *Socket) drop(h *handshake, why error) {
 	h.abort(why)
 }
 
-// forget takes a handshake out of the tables. s.mu is held.
+// forget removes a handshake from the tables. s.mu is held.
 func (s *Socket) forget(h *handshake) {
 	if h.elem != nil {
 		s.unverified.Remove(h.elem)
@@ -109,7 +109,7 @@ func (s *Socket) forget(h *handshake) {
 	}
 }
 
-// verify records that the peer of a handshake is at its address.
+// verify records that the address of a handshake's peer is verified.
 func (s *Socket) verify(h *handshake) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,8 +121,8 @@ func (s *Socket) verify(h *handshake) {
 	h.verified = true
 }
 
-// failed reports a handshake that failed. If the address is not verified, that is of interest only
-// for debugging.
+// failed reports a handshake that failed. With an address that is not verified, the failure is
+// logged only for debugging.
 func (s *Socket) failed(h *handshake, err error) {
 	s.mu.Lock()
 	s.forget(h)

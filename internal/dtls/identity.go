@@ -7,11 +7,11 @@ import (
 	"hash/maphash"
 )
 
-// Identity is what a peer has proven about itself. The zero value and nil are nothing. Identities
-// of different kinds are never equal, whatever bytes they have.
+// Identity is what a peer has proven about itself. The zero value and nil mean nothing. Identities
+// of different kinds are never equal, even with the same bytes.
 type Identity struct {
-	// PSKIdentity is the identity of the pre-shared key that the peer used. It is never empty for
-	// such a peer.
+	// PSKIdentity is the identity of the peer's pre-shared key. It is never empty for a peer with
+	// such a key.
 	PSKIdentity []byte
 	// Certificates is the verified chain in DER, leaf first.
 	Certificates [][]byte
@@ -19,8 +19,8 @@ type Identity struct {
 	keySum [16]byte // of the pre-shared key; zero if no handshake here has proven it
 }
 
-// ProvenBy reports whether key is the pre-shared key that proved i. It also returns true if that is
-// not known, because i comes from elsewhere.
+// ProvenBy reports whether key is the pre-shared key that proved i. If the key is not known,
+// because i was not made by a handshake here, it returns true.
 func (i *Identity) ProvenBy(key []byte) bool {
 	return len(key) > 0 && (i.keySum == [16]byte{} || i.keySum == sumOfKey(key))
 }
@@ -41,7 +41,7 @@ const (
 	CertificateIdentity
 )
 
-// Kind returns the kind of credentials; of nil it is NoIdentity.
+// Kind returns the kind of credentials; for nil it returns NoIdentity.
 func (i *Identity) Kind() IdentityKind {
 	switch {
 	case i == nil:
@@ -57,7 +57,8 @@ func (i *Identity) Kind() IdentityKind {
 // IsZero reports whether the peer has proven nothing.
 func (i *Identity) IsZero() bool { return i.Kind() == NoIdentity }
 
-// Hash returns a number that is the same for the same identity and seed; of nothing it is 0.
+// Hash returns a number that depends only on the identity and the seed; without an identity it is
+// 0.
 func (i *Identity) Hash(seed maphash.Seed) uint64 {
 	kind := i.Kind()
 	if kind == NoIdentity {
@@ -76,8 +77,8 @@ func (i *Identity) Hash(seed maphash.Seed) uint64 {
 
 var errIdentityEnded = errors.New("dtls: the identity is no longer accepted")
 
-// EndHandshakes ends the handshakes of clients that have named an identity for which gone returns
-// true. They may have found a key that was removed since. Sessions go on.
+// EndHandshakes ends the handshakes of clients that claim an identity for which gone returns true:
+// they may have used a key that was removed in the meantime. Sessions continue.
 func (s *Socket) EndHandshakes(gone func(*Identity) bool) {
 	if s.client() {
 		return

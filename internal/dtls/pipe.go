@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// How many bytes a peer may send in a handshake before its address is verified, and in all. pion
-// would keep up to 10 MB of messages that are out of order.
+// Limits of the bytes that a peer may send in a handshake, before and after its address is
+// verified. pion alone would keep up to 10 MB of messages that are out of order.
 const (
 	unverifiedRoom = 8 << 10
 	verifiedRoom   = 64 << 10
 )
 
-// maxEarly is how many datagrams wait for the session while the handshake ends.
+// maxEarly is how many datagrams wait for the session at the end of the handshake.
 const maxEarly = 8
 
-// feed gives pion a datagram. It drops the datagram if pion has not read the ones before.
+// feed hands pion a datagram. It drops the datagram if pion has not read the earlier ones.
 func (h *handshake) feed(b []byte) {
 	if h.room.Add(-int64(len(b))) < 0 {
 		h.abort(errTalkative)
@@ -39,7 +39,7 @@ func (h *handshake) feed(b []byte) {
 	}
 }
 
-// postpone keeps a datagram for the session, or passes it on if there is one.
+// postpone keeps a datagram for the session, or passes it to the session if there is one.
 func (h *handshake) postpone(b []byte) {
 	h.mu.Lock()
 	ss := h.session
@@ -52,7 +52,7 @@ func (h *handshake) postpone(b []byte) {
 	}
 }
 
-// handOver returns the datagrams that have waited for the session.
+// handOver returns the datagrams that waited for the session.
 func (h *handshake) handOver(ss *Session) [][]byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -79,7 +79,7 @@ func (h *handshake) ReadFrom(b []byte) (int, net.Addr, error) {
 func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 	const helloVerifyRequest = 3
 	if !h.client && len(b) > recordHeaderSize && b[0] == recordHandshake && b[recordHeaderSize] != helloVerifyRequest {
-		h.s.verify(h) // it is answered by more than a cookie
+		h.s.verify(h) // the client's cookie was right
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -93,8 +93,8 @@ func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), h.s.conn.WriteTo(unwrapAlert(b), h.addr, h.local)
 }
 
-// errPionClosed is the cause when pion closes the handshake: it is done, or gives up for a reason
-// that it returns.
+// errPionClosed is the cause when pion closes the handshake: it has finished, or failed with an
+// error that it returns.
 var errPionClosed = errors.New("closed by pion")
 
 // Close implements [net.PacketConn].
@@ -110,11 +110,11 @@ func (h *handshake) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(h.s.Ad
 // SetDeadline implements [net.PacketConn].
 func (h *handshake) SetDeadline(t time.Time) error { return h.SetReadDeadline(t) }
 
-// SetWriteDeadline implements [net.PacketConn]; writes do not wait.
+// SetWriteDeadline implements [net.PacketConn]; writes never wait.
 func (h *handshake) SetWriteDeadline(time.Time) error { return nil }
 
-// SetReadDeadline implements [net.PacketConn] as far as pion needs it: a time that has passed ends
-// reads until another one is set.
+// SetReadDeadline implements [net.PacketConn] as far as pion needs it: a time in the past ends
+// reads until another deadline is set.
 func (h *handshake) SetReadDeadline(t time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

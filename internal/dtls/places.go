@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// newCID draws a Connection ID for the session that a handshake leads to.
+// newCID generates the Connection ID for the session of a handshake.
 func (s *Socket) newCID(h *handshake) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -21,7 +21,8 @@ func (s *Socket) newCID(h *handshake) []byte {
 	return h.cid[:]
 }
 
-// admit puts a session in the place of its handshake. An older session at that address ends.
+// admit replaces a handshake with its session. An older session at that address ends, unless it has
+// a Connection ID and another identity.
 func (s *Socket) admit(h *handshake, ss *Session, proven *Identity) error {
 	ss.owner = proven.Hash(s.seed)
 	ss.heard.Store(int64(s.now()))
@@ -43,7 +44,7 @@ func (s *Socket) admit(h *handshake, ss *Session, proven *Identity) error {
 	at := s.places[h.addr]
 	old := at.session
 	if old != nil && old.hasCID && old.owner != ss.owner {
-		old = nil // it has moved: its next record says where to
+		old = nil // the old session may have moved: its next record shows its address
 	}
 	at.session = ss
 	s.places[h.addr] = at
@@ -63,14 +64,14 @@ func (s *Socket) admit(h *handshake, ss *Session, proven *Identity) error {
 }
 
 const (
-	// excessIdle is how long a session must have been silent to end for another one of its
+	// excessIdle is how long a session must have been silent before it ends for another one of its
 	// identity.
 	excessIdle = time.Minute
-	// With excessFactor times the allowed number of sessions, any may end.
+	// With excessFactor times the allowed number of sessions, any session may end.
 	excessFactor = 4
 )
 
-// excess returns the session of an identity that must end for another one, or nil. s.mu is held.
+// excess returns the session of an identity that must end for a new one, or nil. s.mu is held.
 func (s *Socket) excess(owner uint64) *Session {
 	mine, limit := s.byOwner[owner], s.cfg.IdentitySessions
 	if len(mine) < limit || s.client() {
@@ -83,7 +84,7 @@ func (s *Socket) excess(owner uint64) *Session {
 	return oldest
 }
 
-// leave takes a session out of the tables.
+// leave removes a session from the tables.
 func (s *Socket) leave(ss *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +104,7 @@ func (s *Socket) leave(ss *Session) {
 	}
 }
 
-// moved enters the new address of a session.
+// moved records the new address of a session.
 func (s *Socket) moved(ss *Session, from, to netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +118,7 @@ func (s *Socket) moved(ss *Session, from, to netip.AddrPort) {
 	}
 }
 
-// settle stores what there is at an address. s.mu is held.
+// settle stores the place of an address. s.mu is held.
 func (s *Socket) settle(addr netip.AddrPort, at place) {
 	if at == (place{}) {
 		delete(s.places, addr)

@@ -19,9 +19,11 @@ const (
 
 const (
 	recordHeaderSize = 13
-	// cidSize is the length of our Connection IDs. It is constant, because records do not say it.
+	// cidSize is the length of our Connection IDs. It is constant, because records do not contain
+	// it.
 	cidSize = 8
-	// maxRecord is the largest datagram that is read. Certificates in handshakes need that much.
+	// maxRecord is the size of the largest datagram that is read. Certificates in handshakes need
+	// that much.
 	maxRecord = 8192
 	// maxSequence is the last record number of an epoch.
 	maxSequence = 1<<48 - 1
@@ -30,7 +32,7 @@ const (
 // connectionID names a session in the records of a peer.
 type connectionID [cidSize]byte
 
-// record is a record, protected or not, with the fields of its header.
+// record is a record, protected or not, with its header fields.
 type record struct {
 	raw    []byte
 	typ    byte
@@ -39,14 +41,14 @@ type record struct {
 	header int // bytes
 }
 
-// number reads the number out of the header.
+// number reads the record number from the header.
 func (r record) number() uint64 { return binary.BigEndian.Uint64(r.raw[3:]) & maxSequence }
 
 func (r record) body() []byte { return r.raw[r.header:] }
 
 var errRecord = errors.New("dtls: malformed DTLS record")
 
-// nextRecord takes the first record off a datagram. cid is the length of the Connection IDs.
+// nextRecord splits off the first record of a datagram. cid is the length of the Connection IDs.
 func nextRecord(b []byte, cid int) (r record, rest []byte, err error) {
 	if len(b) < recordHeaderSize {
 		return r, nil, errRecord
@@ -71,20 +73,20 @@ func nextRecord(b []byte, cid int) (r record, rest []byte, err error) {
 // appendAlert appends a fatal alert without protection.
 func appendAlert(dst []byte, description byte) []byte {
 	dst = append(dst, recordAlert, 0xfe, 0xfd, 0, 0)
-	// The number is beyond those that the handshake used.
+	// The number is higher than those of the handshake.
 	dst = append(dst, 0, 1, 0, 0, 0, 0)
 	return append(dst, 0, 2, alertFatal, description)
 }
 
-// appendChangeCipherSpec appends that record, which has no protection.
+// appendChangeCipherSpec appends a ChangeCipherSpec, which has no protection.
 func appendChangeCipherSpec(dst []byte, number uint64) []byte {
 	dst = append(dst, recordChangeCipherSpec, 0xfe, 0xfd)
 	dst = binary.BigEndian.AppendUint64(dst, number) // in epoch 0
 	return append(dst, 0, 1, 1)
 }
 
-// unpad splits the protected content of a record with a Connection ID: it drops the padding, and
-// returns the true type, which is 0 if it is missing.
+// unpad splits the protected content of a record with a Connection ID: it removes the padding, and
+// returns the true type, or 0 if that is missing.
 func unpad(inner []byte) (typ byte, content []byte) {
 	n := len(inner)
 	for n > 0 && inner[n-1] == 0 {
@@ -107,7 +109,7 @@ const (
 	alertUnknownIdentity  = 115
 )
 
-// clientHello has the fields of a ClientHello that are needed before pion sees it.
+// clientHello holds the fields of a ClientHello that are needed before pion sees it.
 type clientHello struct {
 	random [32]byte
 	cookie bool
@@ -137,7 +139,7 @@ func parseHello(b []byte) (h clientHello, ok bool) {
 	return h, ok
 }
 
-// takeVector takes a vector off b, whose first n bytes are the length.
+// takeVector splits off a vector at the beginning of b. The first n bytes are its length.
 func takeVector(b []byte, n int) (v, rest []byte, ok bool) {
 	if len(b) < n {
 		return nil, nil, false
@@ -163,7 +165,7 @@ func (h *clientHello) offers(list []pion.CipherSuiteID) bool {
 }
 
 // unwrapAlert returns an unprotected alert in the form that other peers understand. Once a
-// Connection ID is agreed on, pion puts it into those too.
+// Connection ID is negotiated, pion adds it to such alerts, too.
 func unwrapAlert(b []byte) []byte {
 	const wrapped = 2 + 1 // level, description; the type
 	if len(b) < recordHeaderSize+wrapped || b[0] != recordWithCID || b[3]|b[4] != 0 || b[len(b)-1] != recordAlert {
@@ -172,9 +174,9 @@ func unwrapAlert(b []byte) []byte {
 	return append(append([]byte{recordAlert}, b[1:11]...), 0, 2, b[len(b)-3], b[len(b)-2])
 }
 
-// setVersion gives the handshake records in b the version number of DTLS 1.2. The one of a first
-// ClientHello means nothing (RFC 5246, appendix E.1). Some clients write 0xfe00, and pion drops
-// that.
+// setVersion sets the version in the handshake records in b to DTLS 1.2. The version of a first
+// ClientHello means nothing (RFC 5246, appendix E.1), but some clients write 0xfe00, which pion
+// drops.
 func setVersion(b []byte) {
 	for len(b) >= recordHeaderSize && b[0] == recordHandshake && b[3] == 0 && b[4] == 0 {
 		if b[1] == 0xfe {
@@ -204,7 +206,7 @@ func (w *replayWindow) fresh(seq uint64) bool {
 	return age < 64 && w.seen>>age&1 == 0
 }
 
-// mark records that seq was authentic, and reports whether it is the highest so far.
+// mark records that seq is authentic, and reports whether it is the highest so far.
 func (w *replayWindow) mark(seq uint64) (newest bool) {
 	if seq >= w.next {
 		w.seen = w.seen<<min(seq+1-w.next, 64) | 1

@@ -9,8 +9,8 @@ import (
 	pion "github.com/pion/dtls/v3"
 )
 
-// result has the fields of the state that pion serializes which are needed to protect records.
-// Their names are pion's.
+// result holds the fields of pion's serialized state that are needed to protect records. The names
+// are pion's.
 type result struct {
 	HandshakeComplete                     bool
 	LocalRandom, RemoteRandom             [32]byte
@@ -23,7 +23,7 @@ type result struct {
 	IsClient                              bool
 }
 
-// resultOf takes the state of a connection whose handshake is complete, and which can no longer
+// resultOf takes the state of a connection whose handshake is complete and which can no longer
 // write.
 func resultOf(conn *pion.Conn) (*result, error) {
 	state, ok := conn.ConnectionState()
@@ -44,11 +44,11 @@ func decodeResult(raw []byte) (*result, error) {
 }
 
 // errState: a later version of pion may rename a field, whose value would then be zero here. Record
-// numbers that start at 0 again repeat nonces, by which an attacker reads and forges records.
+// numbers that start at 0 again would repeat nonces, and let an attacker read and forge records.
 var errState = errors.New("dtls: the state that pion has exported is not that of the handshake")
 
-// check compares the state that pion has exported with what went over the wire. It returns our last
-// flight.
+// check compares the state that pion has exported with the messages on the wire. It returns our
+// last flight.
 func (r *result) check(h *handshake) (*lastFlight, error) {
 	h.mu.Lock()
 	s, named := h.secret, h.identity
@@ -79,6 +79,6 @@ func (r *result) check(h *handshake) (*lastFlight, error) {
 			return nil, fmt.Errorf("%w: %s", errState, c.field)
 		}
 	}
-	// The other fields are right if they open our own Finished.
+	// The other fields are right if they decrypt our own Finished.
 	return r.ownFlight(s.last)
 }

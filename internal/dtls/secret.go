@@ -5,20 +5,20 @@ import (
 	"encoding/hex"
 )
 
-// secret is what we learn of the keys during a handshake: from the wire, and from pion's key log,
-// whose format all implementations of TLS share. By it we recognize a wrong key when a record uses
-// it, and check what pion exports in the end.
+// secret is what we learn about the keys during a handshake: from the wire, and from pion's key
+// log, whose format all implementations of TLS share. It lets us recognize a record that was made
+// with a wrong key, and check the state that pion exports.
 type secret struct {
 	master       []byte
 	clientRandom [32]byte
 	serverRandom [32]byte
 	suite        uint16
-	theirs       []byte // the last protected record of the peer, as it came
+	theirs       []byte // the last protected record of the peer, as received
 	wrote        uint64 // the number of our last protected record, plus 1
 	last         []byte // the last datagram of ours that has such a record
 }
 
-// keyLog takes the lines that pion writes: "CLIENT_RANDOM", the random and the master secret in
+// keyLog parses the lines that pion writes: "CLIENT_RANDOM", the random and the master secret in
 // hexadecimal.
 type keyLog struct{ h *handshake }
 
@@ -39,7 +39,7 @@ func (l keyLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// received remembers the peer's protected records.
+// received records the protected records of the peer.
 func (h *handshake) received(b []byte) {
 	found := false
 	for len(b) > 0 {
@@ -85,8 +85,8 @@ func (h *handshake) checkKey() {
 	}
 }
 
-// writes remembers what pion sends: the random of a ServerHello, and the protected records, with
-// which a datagram ends. h.mu is held.
+// writes records what pion sends: the random of a ServerHello, and the protected records, which are
+// last in a datagram. h.mu is held.
 func (h *handshake) writes(b []byte) {
 	const (
 		serverHello = 2

@@ -12,14 +12,14 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// maxUnproven is how many datagrams are sent to a new address of a peer before its second record
-// from there proves the address. The first may be one that an attacker captured and sent on with a
-// forged source (RFC 9146, section 6). A transfer has no more than one block unacknowledged; this
-// bounds the repetitions of that, and everything else.
+// maxUnproven is how many datagrams we send to a new address of a peer before a second record from
+// there proves the address. An attacker may have captured the first record and sent it on with a
+// forged source (RFC 9146, section 6). A transfer has at most one unacknowledged block; the limit
+// applies to its repetitions and everything else.
 const maxUnproven = 8
 
-// Session is a DTLS association after its handshake, which pion made. It only protects records, and
-// so has no goroutine and no buffer. Its methods may be called by several goroutines.
+// Session is a DTLS association after its handshake. It only protects records, and so has no
+// goroutine and no buffer. Several goroutines may call its methods.
 type Session struct {
 	s        *Socket
 	receiver Receiver
@@ -29,8 +29,8 @@ type Session struct {
 	header   []byte       // of our records, without number and length
 	heard    atomic.Int64 // when the newest record came, since the socket's epoch
 
-	// read guards what opens records. The socket's reader uses it, and for a moment the goroutine
-	// of the handshake.
+	// read guards the state for opening records. The socket's reader uses it, and for a moment the
+	// goroutine of the handshake.
 	read   sync.Mutex
 	window replayWindow
 
@@ -38,7 +38,7 @@ type Session struct {
 	next     uint64 // number of our next record
 	addr     netip.AddrPort
 	local    *udp.Local  // where the newest record arrived
-	flight   *lastFlight // until the peer has shown that it has it
+	flight   *lastFlight // until the peer has shown that it received it
 	over     bool
 	hasCID   bool  // constant
 	unproven uint8 // datagrams that may still be sent to addr, plus 1; 0 when addr is proven
@@ -50,7 +50,7 @@ var (
 	errUnproven = errors.New("dtls: the peer's new address is not proven")
 )
 
-// newSession makes a session of the result of a handshake.
+// newSession makes a session from the result of a handshake.
 func newSession(s *Socket, r *result, addr netip.AddrPort) (*Session, error) {
 	protect, err := r.protection()
 	if err != nil {
@@ -70,11 +70,10 @@ func newSession(s *Socket, r *result, addr netip.AddrPort) (*Session, error) {
 	return ss, nil
 }
 
-// sealed holds buffers for records that are being sent.
+// sealed holds buffers for records to send.
 var sealed = sync.Pool{New: func() any { b := make([]byte, 0, maxRecord); return &b }}
 
-// Write sends content in one record. The datagram may be lost; an error says only that it surely
-// is.
+// Write sends content in one record. The datagram may be lost even if Write succeeds.
 func (ss *Session) Write(content []byte) error { return ss.send(recordApplication, content) }
 
 func (ss *Session) send(typ byte, content []byte) error {
@@ -97,7 +96,7 @@ func (ss *Session) send(typ byte, content []byte) error {
 	return ss.s.conn.WriteTo(b, ss.addr, ss.local)
 }
 
-// seal makes a record, in room if it fits. ss.mu is held.
+// seal makes a record, in room if that is large enough. ss.mu is held.
 func (ss *Session) seal(room []byte, typ byte, content []byte) ([]byte, error) {
 	if ss.next > maxSequence {
 		return nil, errSequence
@@ -113,7 +112,7 @@ func (ss *Session) seal(room []byte, typ byte, content []byte) ([]byte, error) {
 	return ss.protect.seal(room, ss.header, content)
 }
 
-// receive takes a datagram from addr that names this session by Connection ID or address.
+// receive handles a datagram from addr that belongs to this session by Connection ID or address.
 func (ss *Session) receive(b []byte, addr netip.AddrPort, at *udp.Local) {
 	for len(b) > 0 {
 		r, rest, err := nextRecord(b, cidSize)
@@ -127,7 +126,7 @@ func (ss *Session) receive(b []byte, addr netip.AddrPort, at *udp.Local) {
 	}
 }
 
-// take handles a record, and reports whether the session goes on.
+// take handles a record, and reports whether the session continues.
 func (ss *Session) take(r record, addr netip.AddrPort, at *udp.Local) bool {
 	content, typ, newest, err := ss.open(r)
 	if err != nil {
@@ -179,7 +178,7 @@ func (ss *Session) open(r record) (content []byte, typ byte, newest bool, err er
 	return content, typ, newest, nil
 }
 
-// heardFrom makes the source of the peer's newest record the address of our records.
+// heardFrom sends our records to the source of the peer's newest record from now on.
 func (ss *Session) heardFrom(addr netip.AddrPort, at *udp.Local) {
 	ss.mu.Lock()
 	if at != nil {
@@ -200,7 +199,7 @@ func (ss *Session) heardFrom(addr netip.AddrPort, at *udp.Local) {
 	}
 }
 
-// ended ends the session after an alert of the peer.
+// ended ends the session after an alert from the peer.
 func (ss *Session) ended(alert byte) {
 	ss.s.log.Debug("dtls: peer ends the session", "address", ss.RemoteAddr(), "alert", alert)
 	if alert == alertClose {
@@ -220,7 +219,7 @@ func (ss *Session) Close() {
 
 func (ss *Session) sendClosure() { _ = ss.send(recordAlert, []byte{alertWarning, alertClose}) }
 
-// disable makes the session send nothing more, and reports whether it could until now.
+// disable makes the session send nothing more, and reports whether it was enabled before.
 func (ss *Session) disable() bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

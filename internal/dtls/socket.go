@@ -18,37 +18,36 @@ import (
 // Config configures a [Socket].
 type Config struct {
 	Credentials
-	// Server is the address of the one peer of a client. Zero: the socket is a server's.
+	// Server is the address of a client's one peer. Zero means that the socket is a server's.
 	Server netip.AddrPort
-	// Handshakes is how many handshakes may be under way. Each takes some 55 KB, and 200 KB at
-	// most. Default 1000. When there are as many, the oldest one whose address is not verified
-	// ends.
+	// Handshakes is how many handshakes may be in progress. Each takes some 55 KB, and 200 KB at
+	// most. Default 1000. At the limit, the oldest one whose address is not verified ends.
 	Handshakes int
-	// IdentitySessions is how many sessions one identity may have. Default 8. For a new one, the
-	// session that has been silent longest ends if it has been silent for a minute; with four times
-	// as many sessions, it ends anyway.
+	// IdentitySessions is how many sessions one identity may have. Default 8. Beyond that, the
+	// session that was silent longest ends for a new one if it was silent for a minute; with four
+	// times as many sessions, it ends in any case.
 	IdentitySessions int
 	// Drain limits how long Serve waits for handshakes once the socket is closed. Default 5 s.
 	Drain time.Duration
-	// Logger gets handshakes that fail. Default: none.
+	// Logger gets failed handshakes. Default: no logs.
 	Logger *slog.Logger
 }
 
-// Handler learns of what happens on a [Socket].
+// Handler handles the events of a [Socket].
 type Handler interface {
 	// Open is called when a handshake is complete, and returns the receiver of the session's
 	// records. After an error there is no session. The socket is locked: Open must not call its
 	// methods.
 	Open(ss *Session, proven *Identity) (Receiver, error)
-	// Failed is called when a handshake fails with a client that has shown that it is at its
-	// address. identity is the beginning of the PSK identity that the client claims, "" without
-	// one. err says why, and includes the alert that the client sent. It must not block.
+	// Failed is called when a handshake fails with a client whose address is verified. identity is
+	// the beginning of the PSK identity that the client claims, or "". err is the reason; it
+	// includes the client's alert. Failed must not block.
 	Failed(addr netip.AddrPort, identity string, err error)
 }
 
 // Receiver is the user of a [Session].
 type Receiver interface {
-	// Receive takes the content of a record, which it must not keep or wait for.
+	// Receive handles the content of a record. It must not keep the content, and must not block.
 	Receive(content []byte)
 	// Closed is called once, when the session has ended.
 	Closed()
@@ -72,21 +71,21 @@ type Socket struct {
 	mu         sync.Mutex
 	closed     bool
 	places     map[netip.AddrPort]place
-	byCID      map[connectionID]place // one of both
+	byCID      map[connectionID]place // of sessions and handshakes
 	byOwner    map[uint64][]*Session
-	unverified list.List // *handshake with an address that is not verified, the oldest first
-	verified   list.List // *handshake with an address that is verified, the oldest first
+	unverified list.List // *handshake with an unverified address, the oldest first
+	verified   list.List // *handshake with a verified address, the oldest first
 }
 
-// place is what there is at an address, or for a Connection ID.
+// place is the session or the handshake, or both, of an address or a Connection ID.
 type place struct {
 	session   *Session
 	handshake *handshake
 }
 
-// New returns a socket on conn, which it owns from then on. A server needs credentials by which a
-// client can prove an identity, else the error is ErrNoCredentials. The values of ctx are those of
-// [Session.Context]; its end means nothing.
+// New returns a socket on conn, which it owns from then on. A server needs credentials with which a
+// client can prove an identity, else the error is ErrNoCredentials. [Session.Context] has the
+// values of ctx; the end of ctx has no effect.
 func New(ctx context.Context, conn net.PacketConn, cfg Config, handler Handler) (*Socket, error) {
 	if !cfg.Server.IsValid() {
 		if cfg.ClientCAs == nil {
@@ -130,9 +129,9 @@ func (s *Socket) client() bool { return s.cfg.Server.IsValid() }
 // Addr returns the local address; see [udp.Conn.Addr].
 func (s *Socket) Addr() netip.AddrPort { return s.conn.Addr() }
 
-// Serve reads datagrams until the socket is closed, and then returns nil. It returns when the
-// handshakes under way have ended too, but waits no longer than Config.Drain: a look-up of a key
-// may not return.
+// Serve reads datagrams until the socket is closed, and then returns nil. It waits for the
+// handshakes in progress, but no longer than Config.Drain, because a look-up of a key may not
+// return.
 func (s *Socket) Serve() error {
 	defer func() {
 		s.Close()
@@ -157,8 +156,8 @@ func (s *Socket) Serve() error {
 // Done is closed when Serve is about to return.
 func (s *Socket) Done() <-chan struct{} { return s.done }
 
-// Dial makes a session with the server of a client's socket, which must be served. It ends before
-// ctx does and after 60 s at most; the error matches ErrHandshake. It may be called once.
+// Dial makes a session with the server of a client's socket. Serve must be running. Dial takes 60 s
+// at most and ends with ctx; the error matches ErrHandshake. It may be called once.
 func (s *Socket) Dial(ctx context.Context) (Receiver, error) {
 	ss, err := s.dial().run(ctx)
 	if err != nil {
@@ -167,7 +166,7 @@ func (s *Socket) Dial(ctx context.Context) (Receiver, error) {
 	return ss.receiver, nil
 }
 
-// receive passes a datagram to the session or the handshake that it belongs to.
+// receive passes a datagram to its session or handshake.
 func (s *Socket) receive(b []byte, addr netip.AddrPort, local *udp.Local) {
 	r, _, err := nextRecord(b, cidSize)
 	if err != nil || r.typ < recordChangeCipherSpec || r.typ > recordWithCID || r.epoch > 1 {
