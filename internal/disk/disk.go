@@ -1,4 +1,4 @@
-// Package disk writes files that survive a power failure, and knows a full disk.
+// Package disk writes files that survive a power failure, and recognizes a full disk.
 package disk
 
 import (
@@ -10,7 +10,7 @@ import (
 )
 
 // Create makes a new file with data in it, durably. It fails with fs.ErrExist if the file exists.
-// After any other error there is no file.
+// After any other error the file does not exist.
 func Create(path string, mode os.FileMode, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -23,8 +23,8 @@ func Create(path string, mode os.FileMode, data []byte) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// SyncDir makes the names in a directory durable. On Windows it does nothing, as there is no call
-// for it.
+// SyncDir makes the names in a directory durable. On Windows it does nothing, because there is no
+// call for it.
 func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil
@@ -36,8 +36,8 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Full reports whether err says that the disk is full, that a quota is used up, or that a file has
-// its largest size. It also recognizes errors that were formatted into the text of another.
+// Full reports whether err means that the disk is full, that a quota is used up, or that a file has
+// reached its maximum size. It also recognizes errors that were formatted into the text of another.
 func Full(err error) bool {
 	if err == nil {
 		return false

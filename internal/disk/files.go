@@ -11,14 +11,14 @@ import (
 // Files changes files so that each change is durable when it returns. The zero value is ready to
 // use.
 type Files struct {
-	// Hook is called before each step of a change. Its error ends the change there, as a power
-	// failure does in tests.
+	// Hook is called before each step of a change. Its error stops the change there, as a power
+	// failure would.
 	Hook func(op string) error
 	// Done is called after each step.
 	Done func(Step)
 }
 
-// A Step is one change of files or names.
+// A Step is one step of a change.
 type Step struct {
 	Verb string // create, mkdir, write, truncate, sync, rename, remove, sync directory
 	Path string
@@ -27,7 +27,7 @@ type Step struct {
 	Data []byte // of write
 }
 
-// Op calls Hook before a step that is not one of Files.
+// Op calls Hook before a step that Files does not make itself.
 func (d Files) Op(name string) error {
 	if d.Hook == nil {
 		return nil
@@ -35,15 +35,15 @@ func (d Files) Op(name string) error {
 	return d.Hook(name)
 }
 
-// Made calls Done after such a step.
+// Made calls Done after a step that Files does not make itself.
 func (d Files) Made(step Step) {
 	if d.Done != nil {
 		d.Done(step)
 	}
 }
 
-// Replace puts data into a file as a whole, durably: a reader, and a restart, find the old content
-// or the new one.
+// Replace replaces the content of a file, durably: a reader, also after a power failure, finds the
+// old content or the new one.
 func (d Files) Replace(path string, data []byte) error {
 	temporary := path + ".new"
 	if err := d.Op("create " + path); err != nil {
@@ -60,7 +60,7 @@ func (d Files) Replace(path string, data []byte) error {
 		err = d.Sync(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		if os.Remove(temporary) == nil { // free what it took of a full disk
+		if os.Remove(temporary) == nil { // frees space on a full disk
 			d.Made(Step{Verb: "remove", Path: temporary})
 		}
 		return err
@@ -80,7 +80,7 @@ func (d Files) Rename(from, to string) error {
 	return d.SyncDir(filepath.Dir(to))
 }
 
-// CreateTemp creates a file as os.CreateTemp does. Its name is durable after SyncDir.
+// CreateTemp creates a file like os.CreateTemp. Its name is durable after SyncDir.
 func (d Files) CreateTemp(dir, pattern string) (*os.File, error) {
 	if err := d.Op("create " + filepath.Join(dir, pattern)); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (d Files) CreateTemp(dir, pattern string) (*os.File, error) {
 	return f, err
 }
 
-// MkdirAll creates a directory and those above it, durably, readable by their owner only.
+// MkdirAll creates a directory and its missing parents, durably. Only their owner can read them.
 func (d Files) MkdirAll(dir string) error {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil
@@ -115,7 +115,7 @@ func (d Files) MkdirAll(dir string) error {
 	d.Made(Step{Verb: "mkdir", Path: dir})
 	err := d.SyncDir(above)
 	if err != nil {
-		os.Remove(dir) // the next call must sync it
+		os.Remove(dir) // so that the next call creates and syncs it
 	}
 	return err
 }
@@ -145,7 +145,7 @@ func (d Files) Sync(f *os.File) error {
 	return err
 }
 
-// Truncate changes the size of a file. That is durable after Sync.
+// Truncate changes the size of a file. The change is durable after Sync.
 func (d Files) Truncate(f *os.File, size int64) error {
 	if err := d.Op("truncate " + f.Name()); err != nil {
 		return err
@@ -157,7 +157,7 @@ func (d Files) Truncate(f *os.File, size int64) error {
 	return err
 }
 
-// Remove removes a file, if it exists. That is durable after SyncDir.
+// Remove removes a file, if it exists. The removal is durable after SyncDir.
 func (d Files) Remove(path string) error {
 	if err := d.Op("remove " + path); err != nil {
 		return err

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDiskReplace fails each step of replacing a file: the error is told, and the file has its old
-// content or its new one.
+// TestDiskReplace makes each step of replacing a file fail: the error is returned, and the file has
+// its old or its new content.
 func TestDiskReplace(t *testing.T) {
 	for n := range 6 {
 		dir := t.TempDir()

@@ -1,4 +1,4 @@
-// Package files says how many files and sockets a process may have open. Each server takes a share,
-// so that the connections of one leave files for the others: HTTP an eighth, CoAP over TCP and TLS
-// a quarter, connections before their TLS handshake half as much as their server.
+// Package files reports how many files and sockets a process may have open. Each server takes a
+// share, so that its connections leave files for others: HTTP an eighth, CoAP over TCP and TLS a
+// quarter, and connections before their TLS handshake half of their server's share.
 package files

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCommand runs the command itself: what takes all memory is ended by the limit, and the exit
-// status tells tests that are too weak from a command that could not do its work.
+// TestCommand runs the command itself: the memory limit ends a program that takes all memory, and
+// the exit status distinguishes weak tests from a command that failed.
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	command := filepath.Join(t.TempDir(), "mutate")

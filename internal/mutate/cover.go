@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A block is a line of a coverage profile: a run of statements.
+// A block is one line of a coverage profile: a sequence of statements.
 type block struct {
 	file               string // without its directory
 	line, column       int
@@ -22,13 +22,13 @@ type block struct {
 	statements, count  int
 }
 
-// contains reports whether a position lies in the block; its end does not.
+// contains reports whether a position lies in the block. The end of the block does not.
 func (b block) contains(line, column int) bool {
 	return (line > b.line || line == b.line && column >= b.column) &&
 		(line < b.endLine || line == b.endLine && column < b.endColumn)
 }
 
-// measure runs the tests of a package unchanged, and notes what they cover and how long they may
+// measure runs the unchanged tests of a package, and records what they cover and how long they may
 // take.
 func (p *pkg) measure(ctx context.Context, t *tester, short bool, grace time.Duration) error {
 	built, err := t.build(ctx, p.importPath, "", "-cover")
@@ -96,14 +96,15 @@ func (p *pkg) blockAt(pos token.Pos) (block, bool) {
 	return found, found.file != ""
 }
 
-// covered reports whether the tests run the statement that a node belongs to. The path leads to the
-// node, from the file on, and ends with it. What belongs to no statement, a declaration at package
-// level, is covered if covered code uses what it declares.
+// covered reports whether the tests run the statement of a node. path leads from the file to the
+// node, and ends with it. A node outside statements, in a declaration at package level, is covered
+// if covered code uses what is declared.
 func (p *pkg) covered(path []ast.Node, used map[types.Object]bool) bool {
 	for i := len(path) - 1; i >= 0; i-- {
 		switch n := path[i].(type) {
 		case *ast.BlockStmt, *ast.CaseClause, *ast.CommClause, *ast.LabeledStmt:
-			// Blocks of a profile begin after these: what encloses them says whether they run.
+			// Blocks of a profile begin after these; the enclosing statement shows whether they
+			// run.
 		case ast.Stmt:
 			if b, ok := p.blockAt(n.Pos()); ok {
 				return b.count > 0
@@ -119,7 +120,7 @@ func (p *pkg) covered(path []ast.Node, used map[types.Object]bool) bool {
 	return false
 }
 
-// used returns the constants and variables of the package level that covered code uses, directly or
+// used returns the package-level constants and variables that covered code uses, directly or
 // through others.
 func (p *pkg) used() map[types.Object]bool {
 	used := map[types.Object]bool{}

@@ -6,7 +6,7 @@ import (
 )
 
 // unified returns the difference of two texts in the unified format, as one hunk with three lines
-// around it.
+// of context.
 func unified(name, before, after string) string {
 	a, b := splitLines(before), splitLines(after)
 	head := 0
@@ -36,7 +36,7 @@ func unified(name, before, after string) string {
 
 func splitLines(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") }
 
-// excerpts cuts two long lines to the part around where they begin to differ.
+// excerpts cuts two long lines to the part around their first difference.
 func excerpts(before, after string) (string, string) {
 	const long = 100
 	a, b := []rune(before), []rune(after)
@@ -54,7 +54,7 @@ func excerpts(before, after string) (string, string) {
 	return mark + shorten(string(a[from:]), long), mark + shorten(string(b[from:]), long)
 }
 
-// shorten cuts a text to a number of characters.
+// shorten cuts a text to n characters.
 func shorten(s string, n int) string {
 	if r := []rune(s); len(r) > n {
 		return string(r[:n-1]) + "…"

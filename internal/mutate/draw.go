@@ -11,17 +11,17 @@ import (
 
 // A drawer draws mutations in an order that the seed determines.
 //
-// A site's place in that order depends on the seed, on the site, and on the weight of its package.
-// So statements that the tests cover in some runs only move the numbers of other mutations little,
-// and change none of them.
+// A site's place in that order depends only on the seed, the site, and the weight of its package.
+// So if the tests cover a statement in some runs only, other mutations keep their order, and their
+// numbers change little.
 type drawer struct {
 	sites  []*site // covered, in the order of the draw
 	rng    map[*site]*rand.Rand
 	number int
 }
 
-// newDrawer orders the sites so that each next one is of a package with a chance that grows with
-// the statements which its tests cover, and within a package is each with the same chance.
+// newDrawer orders the sites. The package of each next site is random, weighted with the number of
+// statements that its tests cover; within a package all sites have the same chance.
 func newDrawer(seed uint64, packages []*pkg, sites map[*pkg][]*site) *drawer {
 	d := &drawer{rng: map[*site]*rand.Rand{}}
 	keys := map[*site]float64{}
@@ -35,8 +35,8 @@ func newDrawer(seed uint64, packages []*pkg, sites map[*pkg][]*site) *drawer {
 			h := fnv.New64a()
 			fmt.Fprintf(h, "%s %s %d %d", p.importPath, m.src.name, m.start, m.end)
 			rng := rand.New(rand.NewPCG(seed, h.Sum64()))
-			// The least of exponential variables is each with a chance that its rate is a part of
-			// the sum of.
+			// The least of exponential variables is each with a probability in proportion to its
+			// rate.
 			keys[s] = rng.ExpFloat64() / math.Max(weight, math.SmallestNonzeroFloat64)
 			d.rng[s] = rng
 			d.sites = append(d.sites, s)
@@ -46,7 +46,7 @@ func newDrawer(seed uint64, packages []*pkg, sites map[*pkg][]*site) *drawer {
 	return d
 }
 
-// draw returns the next mutation that compiles, or nil if there is no site left. A site is drawn
+// draw returns the next mutation that compiles, or nil if there is no site left. Each site is drawn
 // once.
 func (d *drawer) draw() *mutation {
 	for len(d.sites) > 0 {

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// A fault is a planted fault, with the test that must find it. Its file is a text like this one:
+// A fault is a planted fault, with the test that must find it. Its file is like this one:
 //
 //	# The server forgets that it has executed the package.
 //	invariant: 3
@@ -27,10 +27,10 @@ import (
 //		case m.Memory.Executed && false:
 //
 // The test is a regular expression for -run; package and file are relative to the working
-// directory. What replace: holds must occur once in the file, which may be in the middle of its
-// lines; with: may be empty. Further lines file:, replace: and with: may follow for further
-// changes. Flags may be missing, and so may the invariant if -invariants is not given. Flags are
-// those of the package's test, and those of go test that do not concern the build.
+// directory. The text after replace: must occur once in the file, and may begin and end within
+// lines; the text after with: may be empty. Further lines file:, replace: and with: may follow for
+// further changes. flags: may be missing, and so may invariant: if -invariants is not given. The
+// flags are those of the package's test, and those of go test that do not concern the build.
 type fault struct {
 	name      string // of its file
 	why       string
@@ -44,10 +44,10 @@ type fault struct {
 
 type change struct {
 	file, replace, with string
-	complete            bool // there is with:
+	complete            bool // with: was read
 }
 
-// readFaults reads the faults of a directory, or one from a file.
+// readFaults reads the faults in a directory, or one file.
 func readFaults(path string) ([]*fault, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -85,8 +85,8 @@ func readFaults(path string) ([]*fault, error) {
 
 func parseFault(name, text string) (*fault, error) {
 	f := &fault{name: strings.TrimSuffix(name, filepath.Ext(name))}
-	var c *change    // the one that the last file: began
-	var into *string // where lines of source go, after replace: and with:
+	var c *change    // begun by the last file:
+	var into *string // destination of source lines, after replace: and with:
 	number := 0
 	for line := range strings.Lines(strings.ReplaceAll(text, "\r\n", "\n")) {
 		number++
@@ -153,7 +153,7 @@ func parseFault(name, text string) (*fault, error) {
 	return f, nil
 }
 
-// testFlags turns flags of go test into those of the binary that it builds.
+// testFlags turns flags of go test into those of the test binary.
 func testFlags(flags []string) []string {
 	out := slices.Clone(flags)
 	for i, flag := range flags {
@@ -168,8 +168,8 @@ func testFlags(flags []string) []string {
 	return out
 }
 
-// apply returns the texts of the files that the fault changes. The error says why it does not
-// apply.
+// apply returns the changed texts of the fault's files, or an error that says why the fault does
+// not apply.
 func (f *fault) apply(dir string) (map[string][]byte, error) {
 	texts := map[string][]byte{}
 	for _, c := range f.changes {

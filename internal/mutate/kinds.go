@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// visit adds what a node can be replaced by, and reports whether to look below it.
+// visit adds the replacements of a node, and reports whether to visit its children.
 func (f *finder) visit(n ast.Node) bool {
 	if e, ok := n.(ast.Expr); ok && f.duration(e) {
 		return false
@@ -49,8 +49,7 @@ func (f *finder) visit(n ast.Node) bool {
 	return true
 }
 
-// negate adds the opposite of a condition. That of == is !=, which is a swap; that of true is
-// another.
+// negate adds the opposite of a condition. It leaves == and !=, true and false to the kind swap.
 func (f *finder) negate(e ast.Expr) {
 	if e == nil {
 		return
@@ -73,7 +72,7 @@ func (f *finder) negate(e ast.Expr) {
 	}
 }
 
-// binary adds the neighbours of a comparison, and the opposites of what && and || join.
+// binary adds the neighbours of a comparison, and the negations of the operands of && and ||.
 func (f *finder) binary(e *ast.BinaryExpr) {
 	with := func(op string) string {
 		start, end := f.offset(e.Pos()), f.offset(e.End())
@@ -105,9 +104,9 @@ func (f *finder) binary(e *ast.BinaryExpr) {
 	}
 }
 
-// integer adds the successor of an integer. Two places are left out because a change there would
-// mostly be none: the capacity of a make, and one of several results, which an error beside it
-// makes void.
+// integer adds the successor of an integer. It skips two places where a change would mostly have no
+// effect: the capacity of a make, and one of several results, because an error among them makes it
+// void.
 func (f *finder) integer(lit *ast.BasicLit) {
 	tv := f.pkg.info.Types[lit]
 	if lit.Kind != token.INT || tv.Value == nil {
@@ -141,7 +140,7 @@ func (f *finder) integer(lit *ast.BasicLit) {
 	f.add(lit, kindOff, fmt.Sprintf(format, n+1))
 }
 
-// duration adds the double and the half of a constant time, and reports whether there was one.
+// duration adds the double and the half of a constant duration, and reports whether e is one.
 func (f *finder) duration(e ast.Expr) bool {
 	tv := f.pkg.info.Types[e]
 	if tv.Value == nil || !isDuration(tv.Type) || constant.Sign(tv.Value) == 0 {
@@ -166,7 +165,7 @@ func (f *finder) duration(e ast.Expr) bool {
 	return true
 }
 
-// constant adds the other constants of the same named type that the package of a constant has.
+// constant adds the other constants of the same named type in the constant's package.
 func (f *finder) constant(e ast.Expr, name *ast.Ident) {
 	c, ok := f.pkg.info.Uses[name].(*types.Const)
 	if !ok {
@@ -195,8 +194,8 @@ func (f *finder) constant(e ast.Expr, name *ast.Ident) {
 	}
 }
 
-// drop adds that a statement is missing. Statements that go and defer begin stay, and so do those
-// that only log, and the parts of a for or if statement.
+// drop adds the removal of a statement. It keeps go and defer statements, statements that only log,
+// and the parts of a for or if statement.
 func (f *finder) drop(s ast.Stmt) {
 	switch above := f.parent().(type) {
 	case *ast.BlockStmt, *ast.CaseClause:
@@ -226,7 +225,7 @@ func (f *finder) drop(s ast.Stmt) {
 	f.add(s, kindDrop, "")
 }
 
-// logs reports whether a function of log/slog is called.
+// logs reports whether call calls a function of log/slog.
 func (f *finder) logs(call *ast.CallExpr) bool {
 	s, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok {
@@ -236,7 +235,7 @@ func (f *finder) logs(call *ast.CallExpr) bool {
 	return called != nil && called.Pkg() != nil && called.Pkg().Path() == "log/slog"
 }
 
-// builtin reports whether one of these functions of the language is called.
+// builtin reports whether call calls one of these built-in functions.
 func (f *finder) builtin(call *ast.CallExpr, names ...string) bool {
 	id, ok := call.Fun.(*ast.Ident)
 	if !ok {

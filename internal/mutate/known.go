@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A known mutation is one that changes nothing which a test could see, with the argument for that.
-// A file of them has paragraphs like this one, with empty lines between:
+// A known mutation changes nothing that a test could observe; why is the argument for that. A file
+// of known mutations has paragraphs like this one, separated by empty lines:
 //
 //	# The loop before leaves n at most at the limit, so that more is not possible.
 //	file: firmware/fsm/judge.go
@@ -17,13 +17,13 @@ import (
 //	before: case m.Memory.Resets < m.Plan.Attempts:
 //	after: case m.Memory.Resets <= m.Plan.Attempts:
 //
-// The argument may take several lines, each after a #. Before and after are the lines that change,
-// with each run of white space as one space; after may be empty. A paragraph stands for all
-// mutations that it fits.
+// The argument may take several lines, each after a #. Before and after are the changed lines, with
+// each run of white space as one space; after may be empty. A paragraph covers all mutations that
+// match it.
 type known struct {
-	where                                     string // its place in the file of known mutations
+	where                                     string // its position in the file of known mutations
 	why, file, function, kind, before, change string
-	fits                                      bool // there is such a mutation in the source
+	fits                                      bool // some mutation in the source matches
 }
 
 // readKnown reads a file of known mutations.
@@ -66,7 +66,7 @@ func readKnown(path string) ([]*known, error) {
 	return all, nil
 }
 
-// match notes which mutations of the sites are known.
+// match marks the mutations of the sites that are known.
 func match(all []*known, sites []*site) {
 	for _, s := range sites {
 		for _, m := range s.mutations {
@@ -82,7 +82,7 @@ func match(all []*known, sites []*site) {
 	}
 }
 
-// stale returns an error if a known mutation of these packages fits nothing.
+// stale returns an error if a known mutation of these packages matches nothing.
 func stale(all []*known, packages []*pkg) error {
 	for _, k := range all {
 		for _, p := range packages {
@@ -96,7 +96,7 @@ func stale(all []*known, packages []*pkg) error {
 	return nil
 }
 
-// paragraph returns the mutation as a file of known ones has it, without the argument.
+// paragraph returns the mutation in the format of a file of known ones, without the argument.
 func (m *mutation) paragraph() string {
 	before, after := m.lines()
 	return strings.TrimSpace(fmt.Sprintf("file: %s\nfunc: %s\nkind: %s\nbefore: %s\nafter: %s", m.src.name, m.function, m.kind, before, after)) + "\n"

@@ -31,7 +31,7 @@ type pkg struct {
 	config     types.Config
 	tests      bool
 
-	blocks     map[string][]block // what its tests cover, by the file's name without directory
+	blocks     map[string][]block // covered by its tests, by the file's name without directory
 	statements int                // how many statements they cover
 	timeout    time.Duration
 }
@@ -45,7 +45,7 @@ type source struct {
 	generated bool
 }
 
-// listed is what go list says about a package.
+// listed is the information from go list about a package.
 type listed struct {
 	ImportPath   string
 	Dir          string
@@ -153,7 +153,7 @@ func (p *pkg) syntax() []*ast.File {
 }
 
 // compiles reports whether the package passes the type checker with another text of one file. What
-// the compiler refuses beyond that is rare, and shows when the test is built.
+// only the compiler refuses is rare, and fails when the test is built.
 func (p *pkg) compiles(changed *source, text []byte) bool {
 	syntax, err := parser.ParseFile(p.fset, changed.path, text, parser.SkipObjectResolution)
 	if err != nil {

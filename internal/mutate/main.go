@@ -2,23 +2,23 @@
 // go command reads the changed text through -overlay.
 //
 // With packages, it makes random mutations of statements that their tests cover, runs the tests of
-// the mutated package for each, and lists those that no test kills:
+// the mutated package for each, and lists the mutations that no test detects:
 //
 //	go run ./internal/mutate -seed 7 -n 100 ./firmware ./firmware/fsm
 //
 // The kinds of mutations are: negate (a condition), drop (a call, an assignment, an increment), off
 // by one (a comparison, a bound, an integer), and swap (a constant for another of its type, == for
 // !=, true for false, a duration for its double or half). The same seed and the same source give
-// the same mutations, as far as the tests cover the same statements each time. The flag -known
-// names a file of mutations that change nothing that a test could see; see [known] for its format.
+// the same mutations, as long as the tests cover the same statements. The flag -known names a file
+// of mutations that change nothing that a test could observe; see [known] for its format.
 //
-// With -faults, it plants the faults of a directory one by one, and requires that the test which a
-// fault names fails with the text which the fault expects; see [fault] for the format:
+// With -faults, it plants the faults of a directory one by one, and requires that the test that a
+// fault names fails with the text that the fault expects; see [fault] for the format:
 //
 //	go run ./internal/mutate -faults firmware/fsm/testdata/faults -invariants 8
 //
 // The exit status is 1 if too many mutations survive or a fault is not found, and 2 if the command
-// could not do its work.
+// failed.
 package main
 
 import (
@@ -51,14 +51,14 @@ func main() {
 	}
 }
 
-// errFound is the category of errors that say what the tests do not notice.
+// errFound is the category of errors about weak tests.
 var errFound = errors.New("the tests are too weak")
 
-// environment is what the command gets from its shell.
+// environment is what the command gets from its caller.
 type environment struct {
-	dir            string                   // where the go command runs; names of files are relative to it
-	grace          time.Duration            // how long tests may take beyond three times what they take unchanged
-	limit          func(bytes uint64) error // bounds the memory of each process that starts from then on
+	dir            string                   // where the go command runs; file names are relative to it
+	grace          time.Duration            // how long tests may take beyond three times their unchanged duration
+	limit          func(bytes uint64) error // limits the memory of each process started afterwards
 	stdout, stderr io.Writer
 }
 

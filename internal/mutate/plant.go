@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// What becomes of a planted fault; all but found are failures.
+// Results of a planted fault; all but found are failures.
 const (
 	found        = "found"
 	notFound     = "not found"
@@ -20,7 +20,7 @@ const (
 	notSound     = "the test does not pass without the fault"
 )
 
-// An outcome is what became of one fault.
+// An outcome is the result of one fault.
 type outcome struct {
 	*fault
 	said   string // found, ... or uncompilable
@@ -28,7 +28,7 @@ type outcome struct {
 	took   time.Duration
 }
 
-// A planter plants faults, and keeps what it has learned of their tests unchanged.
+// A planter plants faults, and caches results of the unchanged tests.
 type planter struct {
 	t     *tester
 	grace time.Duration
@@ -38,16 +38,16 @@ type planter struct {
 	baselines map[string]func() (baseline, error)  // by package, test and flags
 }
 
-// unchanged is the test of a package without a fault.
+// unchanged is the test binary of a package without a fault.
 type unchanged struct {
 	binary
 	dir string // of the package
 }
 
-// A baseline is how a test goes without a fault.
+// A baseline is the result of a test without a fault.
 type baseline struct {
 	dir     string // of the package
-	problem string // why it does not pass
+	problem string // why it does not pass; empty if it does
 	timeout time.Duration
 }
 
@@ -135,7 +135,7 @@ func (p *planter) all(ctx context.Context, faults []*fault, jobs int) ([]outcome
 	return outcomes, context.Cause(ctx)
 }
 
-// plant runs the test of one fault without and with it. The error is one of the tool.
+// plant runs the test of one fault without and with it. An error is one of the tool.
 func (p *planter) plant(ctx context.Context, f *fault) (outcome, error) {
 	texts, err := f.apply(p.t.dir)
 	if err != nil {
@@ -179,7 +179,7 @@ func (p *planter) plant(ctx context.Context, f *fault) (outcome, error) {
 
 func (f *fault) args() []string { return append([]string{"-test.run=" + f.test}, f.flags...) }
 
-// once returns the value of a key, and makes it on the first call.
+// once returns the value of a key. The first call makes it.
 func once[V any](mu *sync.Mutex, all map[string]func() (V, error), key string, value func() (V, error)) (V, error) {
 	mu.Lock()
 	get, ok := all[key]
@@ -191,7 +191,7 @@ func once[V any](mu *sync.Mutex, all map[string]func() (V, error), key string, v
 	return get()
 }
 
-// baseline runs the test of a fault without it, once for all faults that have it in common.
+// baseline runs the test of a fault without it, once for all faults that share the test.
 func (p *planter) baseline(ctx context.Context, f *fault) (baseline, error) {
 	key := strings.Join(append([]string{f.pkg}, f.args()...), "\x00")
 	return once(&p.mu, p.baselines, key, func() (baseline, error) {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPlanted plants a fault for each verdict.
+// TestPlanted plants a fault for each result.
 func TestPlanted(t *testing.T) {
 	t.Parallel()
 	head := "# It doubles wrongly.\n#  Much.\ninvariant: 1\npackage: ./p\ntest: ^TestTwice$\n"

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A verdict is what the tests say about a mutation.
+// A verdict is the result of the tests for a mutation.
 type verdict struct {
 	m       *mutation
 	kind    string
@@ -22,7 +22,7 @@ type verdict struct {
 // The verdicts.
 const (
 	killed       = "killed"
-	timedOut     = "timeout" // which counts as killed
+	timedOut     = "timeout" // counts as killed
 	survived     = "survived"
 	uncompilable = "does not compile" // not counted
 )
@@ -37,7 +37,7 @@ type campaign struct {
 
 	counts  map[string]int
 	alive   []*mutation
-	refuted []*mutation // known to change nothing, but killed
+	refuted []*mutation // marked as known, but killed
 }
 
 func mutateRandomly(ctx context.Context, o options, patterns []string, t *tester, env environment) error {
@@ -102,7 +102,7 @@ func (c *campaign) prepare(ctx context.Context, patterns []string, grace time.Du
 	return nil
 }
 
-// next draws the next mutation that is asked for.
+// next draws the next mutation to test.
 func (c *campaign) next() *mutation {
 	for {
 		m := c.drawer.draw()
@@ -129,11 +129,11 @@ func (c *campaign) show() error {
 	return nil
 }
 
-// test draws mutations and tests them until enough are counted, several at a time.
+// test draws mutations and tests them, several at a time, until enough are counted.
 func (c *campaign) test(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	waiting := map[int]verdict{} // verdicts that came before those of earlier mutations
+	waiting := map[int]verdict{} // verdicts that arrived before those of earlier mutations
 	verdicts := make(chan verdict)
 	counted, running, first, shown := 0, 0, 0, 0
 	for drained := false; ; {

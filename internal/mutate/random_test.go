@@ -76,7 +76,7 @@ func TestLoop(t *testing.T) {
 
 var numbers = regexp.MustCompile(`(?m)^\d+ `)
 
-// mutations returns the lines of mutations, without their numbers.
+// mutations returns the mutations' lines in out, without their numbers.
 func mutations(out string) []string {
 	var lines []string
 	for line := range strings.Lines(out) {
@@ -87,8 +87,8 @@ func mutations(out string) []string {
 	return lines
 }
 
-// TestVerdicts makes all mutations of a package that has one of each verdict. Two are known to
-// change nothing, one of these wrongly.
+// TestVerdicts makes all mutations of a package that has one of each verdict. Two are marked as
+// known, one of them wrongly.
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	dir := weak(t)
@@ -116,7 +116,7 @@ func TestVerdicts(t *testing.T) {
  }
 `)
 
-	// The same seed draws the same mutations, of which one can be made alone.
+	// The same seed draws the same mutations, and one of them can be tested alone.
 	list, err := mutate(t, dir, "-seed", "3", "-list", "./...")
 	require.NoError(t, err)
 	var all []string
@@ -136,7 +136,7 @@ func TestVerdicts(t *testing.T) {
 	require.Contains(t, out, "\n1 mutations in ")
 }
 
-// TestFailsUnchanged holds that tests which fail anyway kill nothing.
+// TestFailsUnchanged checks that tests that already fail kill nothing.
 func TestFailsUnchanged(t *testing.T) {
 	t.Parallel()
 	dir := tree(t, map[string]string{

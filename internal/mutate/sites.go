@@ -16,7 +16,7 @@ type mutation struct {
 	start, end int // offsets in the file
 	text       string
 	kind       string
-	function   string // the enclosing one; at package level what is declared
+	function   string // the enclosing one; at package level the declared name
 	line       int
 	known      *known
 }
@@ -29,7 +29,7 @@ const (
 	kindSwap   = "swap"
 )
 
-// A site is a piece of a file, with what it can be replaced by.
+// A site is a piece of a file with its possible replacements.
 type site struct {
 	mutations []*mutation // at least one; all of the same piece
 	covered   bool
@@ -57,12 +57,12 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 type finder struct {
 	pkg   *pkg
 	src   *source
-	path  []ast.Node // from the file to the node that is looked at
+	path  []ast.Node // from the file to the current node
 	sites map[[2]int]*site
 	used  func(path []ast.Node) bool
 }
 
-// sites returns all sites of a package in the order of the source, also those that no test covers.
+// sites returns all sites of a package in source order, including those that no test covers.
 func (p *pkg) sites() []*site {
 	var all []*site
 	used := p.used()
@@ -90,8 +90,7 @@ func (p *pkg) sites() []*site {
 	return all
 }
 
-// add notes that a node can be replaced by a text. The node is the one that is looked at, or one
-// below it.
+// add records a replacement of n, which is the current node or one below it.
 func (f *finder) add(n ast.Node, kind, text string) {
 	start, end := f.offset(n.Pos()), f.offset(n.End())
 	key := [2]int{start, end}
@@ -115,7 +114,7 @@ func (f *finder) text(n ast.Node) string {
 	return string(f.src.text[f.offset(n.Pos()):f.offset(n.End())])
 }
 
-// parent returns the node above the one that is looked at.
+// parent returns the parent of the current node.
 func (f *finder) parent() ast.Node {
 	if len(f.path) < 2 {
 		return nil
@@ -123,7 +122,7 @@ func (f *finder) parent() ast.Node {
 	return f.path[len(f.path)-2]
 }
 
-// function names the function that encloses the node: f, T.f or (*T).f.
+// function returns the name of the function that encloses the node: f, T.f or (*T).f.
 func (f *finder) function() string {
 	for _, n := range f.path {
 		switch d := n.(type) {

@@ -118,7 +118,7 @@ func TestKinds(t *testing.T) {
 `), strings.TrimSpace(strings.Join(got, "\n")))
 }
 
-// TestKnown reads known mutations, and finds those that are gone.
+// TestKnown reads known mutations, and finds those that no longer match.
 func TestKnown(t *testing.T) {
 	packages := loadShop(t)
 	file := filepath.Join(t.TempDir(), "known.txt")
@@ -151,8 +151,8 @@ func TestKnown(t *testing.T) {
 	require.ErrorContains(t, err, `known.txt:2: there is file, func, kind, before and after, not "line"`)
 }
 
-// TestDrawSpreads holds the draw to its weights: packages come as often as their statements are
-// covered, each site once.
+// TestDrawSpreads checks the weights of the draw: packages come in proportion to their covered
+// statements, and each site comes once.
 func TestDrawSpreads(t *testing.T) {
 	sites := map[*pkg][]*site{}
 	big, small := &pkg{importPath: "big", statements: 300}, &pkg{importPath: "small", statements: 100}
@@ -179,7 +179,7 @@ func TestDrawSpreads(t *testing.T) {
 	require.Equal(t, one, newDrawer(7, []*pkg{big, small}, sites).sites)
 	require.NotEqual(t, one, newDrawer(8, []*pkg{big, small}, sites).sites)
 
-	// A statement that is covered this time only takes a place; all others keep their order.
+	// A site that is no longer covered leaves the order of the others unchanged.
 	gone := one[10]
 	gone.covered = false
 	require.Equal(t, slices.Delete(slices.Clone(one), 10, 11), newDrawer(7, []*pkg{big, small}, sites).sites)

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// A tester builds and runs tests with some files replaced. All that it writes is in one directory
-// of its own.
+// A tester builds and runs tests with some files replaced. It writes to one directory of its own
+// only.
 type tester struct {
 	dir    string // where the go command runs
 	tmp    string
@@ -34,8 +34,8 @@ func newTester(env environment) (*tester, error) {
 
 func (t *tester) close() { removeAll(t.tmp) }
 
-// removeAll deletes what it can. A process that a test has left may still write; what stays is
-// among the temporary files.
+// removeAll deletes what it can. A process that a test left running may still write; such files
+// stay among the temporary files.
 func removeAll(dir string) { _ = os.RemoveAll(dir) }
 
 // goCommand runs the go command and returns what it prints.
@@ -52,8 +52,8 @@ func (t *tester) goCommand(ctx context.Context, args ...string) ([]byte, error) 
 	return out.Bytes(), nil
 }
 
-// overlay writes texts of files to where the go command can read them instead, and returns the name
-// of the list of these.
+// overlay writes replacements of files for the go command, and returns the name of the overlay
+// file.
 func (t *tester) overlay(texts map[string][]byte) (string, error) {
 	dir := filepath.Join(t.tmp, fmt.Sprint("o", t.serial.Add(1)))
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -74,15 +74,15 @@ func (t *tester) overlay(texts map[string][]byte) (string, error) {
 	return name, os.WriteFile(name, list, 0o644)
 }
 
-// A binary is a test that is built.
+// A binary is a compiled test.
 type binary struct{ path string }
 
 func (b binary) remove() { os.Remove(b.path) }
 
-// errBuild is the category of errors of the compiler.
+// errBuild is the category of compiler errors.
 var errBuild = errors.New("does not compile")
 
-// build builds the test of a package. The overlay is empty or the name of a list.
+// build builds the test of a package. overlay is the name of an overlay file, or empty.
 func (t *tester) build(ctx context.Context, pkg, overlay string, flags ...string) (binary, error) {
 	b := binary{filepath.Join(t.tmp, fmt.Sprint("b", t.serial.Add(1), ".exe"))} // Windows runs no other name
 	args := append([]string{"test", "-c", "-vet=off", "-ldflags=-w", "-o", b.path}, flags...)
@@ -103,7 +103,7 @@ func (t *tester) build(ctx context.Context, pkg, overlay string, flags ...string
 	return b, nil
 }
 
-// A result is how a run of tests went.
+// A result is the result of a test run.
 type result struct {
 	failed, timedOut bool
 	output           string
@@ -117,8 +117,8 @@ func (t *tester) run(ctx context.Context, b binary, dir, overlay string, timeout
 		return result{}, err
 	}
 	defer removeAll(tmp)
-	// The test binary ends itself when its time is up, and says where it stood, unless it is too
-	// busy for that.
+	// The test binary ends by itself at its time-out, and prints its goroutines, unless it is too
+	// busy.
 	runCtx, cancel := context.WithTimeout(ctx, timeout+10*time.Second)
 	defer cancel()
 	var out limited
@@ -147,7 +147,8 @@ func (t *tester) run(ctx context.Context, b binary, dir, overlay string, timeout
 var failLine = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 var panicLine = regexp.MustCompile(`(?m)^(panic|fatal error): .*`)
 
-// culprit says what made a run fail: the first test that did and its first subtest, else a panic.
+// culprit names the cause of a failed run: the first test that failed and its first subtest, else a
+// panic.
 func (r result) culprit() string {
 	name := ""
 	for _, match := range failLine.FindAllStringSubmatch(r.output, -1) {
@@ -164,7 +165,7 @@ func (r result) culprit() string {
 	return "its exit status"
 }
 
-// excerpt returns the end of what the culprit printed, where its error mostly stands.
+// excerpt returns the end of the culprit's output, which usually contains its error.
 func (r result) excerpt() string {
 	const most = 20
 	text := r.output
@@ -187,7 +188,8 @@ func (r result) excerpt() string {
 	return strings.Join(lines, "\n")
 }
 
-// limited keeps the first part of what is written to it: a broken test may print without end.
+// limited keeps the first part of what is written to it, because a broken test may print without
+// end.
 type limited struct{ buf bytes.Buffer }
 
 var _ io.Writer = (*limited)(nil)

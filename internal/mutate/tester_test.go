@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCulprit takes the names of tests from what they print.
+// TestCulprit parses test names from output.
 func TestCulprit(t *testing.T) {
 	for output, want := range map[string]string{
 		"--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/x (0.00s)\n    --- FAIL: TestA/y (0.00s)\n--- FAIL: TestB (0.00s)\nFAIL\n": "TestA/x",
@@ -20,15 +20,15 @@ func TestCulprit(t *testing.T) {
 	}
 }
 
-// TestExcerpt shows of a long output the part of the culprit, and its end.
+// TestExcerpt extracts the culprit's part of a long output, and its end.
 func TestExcerpt(t *testing.T) {
 	output := "--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/x (0.00s)\n" + strings.Repeat("\tlog\n", 99) + "\tthe error\n    --- FAIL: TestA/y (0.00s)\n\tmore\nFAIL\n"
 	require.Equal(t, "    --- FAIL: TestA/x (0.00s)\n\t…\n"+strings.Repeat("\tlog\n", 19)+"\tthe error", strings.Trim(result{output: output}.excerpt(), "\n"))
 	require.Equal(t, "panic: no", result{output: "panic: no\n"}.excerpt())
 }
 
-// TestRunLeavesNothing holds that a test is ended with its time, even if it does not listen, and
-// that its directory goes.
+// TestRunLeavesNothing checks that a test ends at its time-out, even in a busy loop, and that its
+// directory is removed.
 func TestRunLeavesNothing(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"p/p.go":      "package p\n",

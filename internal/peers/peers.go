@@ -1,5 +1,5 @@
-// Package peers marks tests against implementations that we did not write. Its command table makes
-// INTEROP.md of what became of them.
+// Package peers marks tests against implementations of others. Its command, table, makes INTEROP.md
+// from their results.
 package peers
 
 import (
@@ -11,9 +11,8 @@ import (
 // the table.
 const Attribute = "interop"
 
-// Mark says what a test tries, and with whom: the implementation, the role that it plays, the
-// transport, and what for. It is called before anything that may skip the test. Tests with the same
-// words share a row.
+// Mark records what a test exercises: the peer's implementation, its role, the transport, and the
+// operation. Call it before anything that may skip the test. Tests with the same cells share a row.
 func Mark(t testing.TB, peer, role, transport, what string) {
 	t.Helper()
 	t.Attr(Attribute, strings.Join([]string{peer, role, transport, what}, " | "))

@@ -1,5 +1,5 @@
 // Package udp reads and writes datagrams. On a socket that is bound to the wildcard address it
-// knows at which of the host's addresses each datagram arrived, so that the answer leaves from
+// records at which of the host's addresses each datagram arrived, so that the answer can leave from
 // there.
 package udp
 
@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Conn is a UDP socket, or a [net.PacketConn] that stands for one. Its methods may be called by
-// several goroutines, Serve by one.
+// Conn is a UDP socket, or a [net.PacketConn] in place of one. Several goroutines may call its
+// methods, but only one may call Serve.
 type Conn struct {
 	conn   net.PacketConn
 	fast   addrPortConn // conn, if it has these methods
@@ -42,8 +42,8 @@ func New(conn net.PacketConn) *Conn {
 	return c
 }
 
-// AddrPort returns the IP address and port of addr, IPv4 never in its mapped form, and false if
-// addr has none.
+// AddrPort returns the IP address and port of addr, with IPv4 never in its mapped form. It returns
+// false if addr has none.
 func AddrPort(addr net.Addr) (netip.AddrPort, bool) {
 	switch addr := addr.(type) {
 	case *net.UDPAddr:
@@ -57,21 +57,21 @@ func AddrPort(addr net.Addr) (netip.AddrPort, bool) {
 	return Unmap(ap), err == nil
 }
 
-// Unmap returns a with an IPv4 address in place of one that is mapped into IPv6.
+// Unmap returns a with an IPv4 address in place of an IPv4-mapped IPv6 address.
 func Unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// Addr returns the address to which the socket is bound; it is invalid if that is no IP address.
+// Addr returns the address to which the socket is bound; it is invalid if that is not an IP
+// address.
 func (c *Conn) Addr() netip.AddrPort { return c.addr }
 
-// maxFailures is how many reads may fail in a row before Serve gives up.
+// maxFailures is how many reads in a row may fail before Serve returns.
 const maxFailures = 1000
 
 // Serve reads datagrams until the socket is closed, and then returns nil. It reads each datagram
-// into what room returns, and calls handle with its length, its source, and the local address at
-// which it arrived, which is nil if that is not known. If peer is valid, Serve drops what others
-// send.
+// into a buffer from room, and calls handle with its length, its source, and the local address at
+// which it arrived, or nil if that is unknown. If peer is valid, Serve drops datagrams of others.
 func (c *Conn) Serve(peer netip.AddrPort, room func() []byte, handle func(n int, from netip.AddrPort, at *Local)) error {
 	for failures := 0; ; {
 		n, from, at, err := c.read(room())
@@ -84,8 +84,8 @@ func (c *Conn) Serve(peer netip.AddrPort, room func() []byte, handle func(n int,
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		default:
-			// A read returns the error of an earlier write (ICMP), which says nothing about
-			// reading. One that persists ends the loop.
+			// A read returns the error of an earlier write (ICMP), which does not concern reading.
+			// An error that persists ends the loop.
 			if failures++; failures > maxFailures {
 				return err
 			}
@@ -118,7 +118,7 @@ func (c *Conn) read(b []byte) (int, netip.AddrPort, *Local, error) {
 	return n, from, nil, nil
 }
 
-// WriteTo sends a datagram from a local address; if that is nil, the system chooses one.
+// WriteTo sends a datagram from a local address. If from is nil, the system chooses one.
 func (c *Conn) WriteTo(b []byte, to netip.AddrPort, from *Local) error {
 	if from != nil && c.locals.conn != nil {
 		_, _, err := c.locals.conn.WriteMsgUDPAddrPort(b, from.control, to)

@@ -6,29 +6,29 @@ import (
 	"sync"
 )
 
-// Local is one of the host's addresses, at which datagrams arrived on a socket that is bound to the
-// wildcard address.
+// Local is a local address at which datagrams arrived on a socket that is bound to the wildcard
+// address.
 type Local struct {
 	addr    netip.Addr
 	control []byte // the control message that makes addr the source of a datagram
 }
 
-// maxLocals bounds the local addresses that a socket remembers: a host may have a whole network of
-// IPv6.
+// maxLocals limits the local addresses that a socket remembers: a host may have a whole IPv6
+// network.
 const maxLocals = 256
 
 // locals remembers the local addresses of a socket that is bound to the wildcard address, and the
-// answers of the routing table. Its zero value, without conn, is for any other socket.
+// answers of the routing table. The zero value, without conn, is for other sockets.
 type locals struct {
 	conn *net.UDPConn
-	oob  []byte // the reader's
+	oob  []byte // the reader's buffer
 
 	mu     sync.Mutex
 	known  map[netip.Addr]*Local
-	routes map[netip.Prefix]netip.Addr // by network of the peer
+	routes map[netip.Prefix]netip.Addr // by the peer's network
 }
 
-// read is ReadFromUDPAddrPort that also returns the local address at which the datagram arrived.
+// read is ReadFromUDPAddrPort with the local address at which the datagram arrived.
 func (l *locals) read(b []byte) (int, netip.AddrPort, *Local, error) {
 	n, oob, _, from, err := l.conn.ReadMsgUDPAddrPort(b, l.oob)
 	if err != nil {
@@ -54,14 +54,14 @@ func (l *locals) of(addr netip.Addr) *Local {
 	return known
 }
 
-// route returns the local address from which the system sends to a peer. It asks the routing table
-// once for each network, by connecting a socket.
+// route returns the local address from which the system sends to a peer. It queries the routing
+// table once for each network, by connecting a socket.
 func (l *locals) route(peer netip.AddrPort) netip.Addr {
 	bits := 24
 	if peer.Addr().Is6() {
 		bits = 56
 	}
-	network, _ := peer.Addr().Prefix(bits) // both are shorter than the address
+	network, _ := peer.Addr().Prefix(bits) // bits is valid for both families
 	if peer.Addr().IsLoopback() {
 		network = netip.PrefixFrom(peer.Addr(), peer.Addr().BitLen())
 	}
@@ -77,14 +77,14 @@ func (l *locals) route(peer netip.AddrPort) netip.Addr {
 	defer probe.Close()
 	at, _ := AddrPort(probe.LocalAddr())
 	if l.routes == nil || len(l.routes) >= maxLocals {
-		l.routes = make(map[netip.Prefix]netip.Addr) // routes change: ask again
+		l.routes = make(map[netip.Prefix]netip.Addr) // routes change: query again
 	}
 	l.routes[network] = at.Addr()
 	return at.Addr()
 }
 
 // LocalAddr returns the address and port at which a peer reaches the socket. heard is the local
-// address at which it last did, or nil.
+// address of the peer's last datagram, or nil.
 func (c *Conn) LocalAddr(peer netip.AddrPort, heard *Local) netip.AddrPort {
 	switch {
 	case !c.addr.Addr().IsUnspecified():

@@ -14,7 +14,7 @@ func receiveDestinations(conn *net.UDPConn) bool {
 		return false
 	}
 	failed := raw.Control(func(fd uintptr) {
-		// On a socket of both families the second is for IPv4, mapped.
+		// On a dual-stack socket the second option reports IPv4 too, as mapped addresses.
 		v4 := unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 		v6 := unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 		if v4 != nil && v6 != nil {
@@ -37,7 +37,7 @@ func destinationOf(oob []byte) netip.Addr {
 		oob = rest
 		switch {
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			return netip.AddrFrom4([4]byte(data[4:8])) // the local one, also of a multicast datagram
+			return netip.AddrFrom4([4]byte(data[4:8])) // the local address, also for a multicast datagram
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			return netip.AddrFrom16([16]byte(data[:16])).Unmap()
 		}
@@ -45,7 +45,7 @@ func destinationOf(oob []byte) netip.Addr {
 	return netip.Addr{}
 }
 
-// sourceControl returns the control message that makes addr the source of a datagram.
+// sourceControl returns the control message that sets the source of a datagram to addr.
 func sourceControl(addr netip.Addr) []byte {
 	if addr.Is4() {
 		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: addr.As4()})

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRoutesAreAskedOnce bounds how often LocalAddr asks the routing table, and what it remembers.
+// TestRoutesAreAskedOnce checks how often LocalAddr queries the routing table, and how much it
+// remembers.
 func TestRoutesAreAskedOnce(t *testing.T) {
 	socket, err := net.ListenPacket("udp", ":0")
 	require.NoError(t, err)

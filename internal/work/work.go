@@ -1,5 +1,4 @@
-// Package work has what several packages need for code that runs at the same time: goroutines and
-// locks that exist only while they are used.
+// Package work has goroutine pools and locks by key that exist only while they are used.
 package work
 
 import (
@@ -10,11 +9,11 @@ import (
 )
 
 // Pool runs functions in the order in which they were added, several at once, in goroutines that
-// exist only while there is something to run.
+// exist only while there is work.
 type Pool struct {
 	// Limit is how many functions run at once.
 	Limit int
-	// Start runs a worker in a goroutine, and reports whether it did. Nil: it always does.
+	// Start runs a worker in a goroutine, and reports whether it did. Nil starts every worker.
 	Start func(worker func()) bool
 
 	mu      sync.Mutex
@@ -22,8 +21,8 @@ type Pool struct {
 	workers int
 }
 
-// Run adds f to the line, and does not wait. It returns false, and drops f, if it needs another
-// worker and Start refuses. A function may end its goroutine (runtime.Goexit), but must not panic.
+// Run queues f, and does not wait. It returns false, and drops f, if f needs another worker and
+// Start refuses. A function may end its goroutine (runtime.Goexit), but must not panic.
 func (p *Pool) Run(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +65,7 @@ func (p *Pool) work() {
 	}
 }
 
-// next takes the first function off the line; nil if there is none.
+// next takes the first function off the queue; it returns nil if there is none.
 func (p *Pool) next() func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,24 +79,25 @@ func (p *Pool) next() func() {
 	return f
 }
 
-// Locks are locks by key. A lock exists while it is held or waited for. The zero value has none.
+// Locks are locks by key. A lock exists only while it is held or waited for. The zero value is
+// ready to use.
 type Locks struct {
 	mu    sync.Mutex
 	locks map[string]*lock
 }
 
 type lock struct {
-	held  chan struct{} // has room for who holds it
+	held  chan struct{} // full while the lock is held
 	users int
 }
 
-// Lock takes the lock of a key, and returns what releases it.
+// Lock takes the lock of a key, and returns a function that releases it.
 func (l *Locks) Lock(key string) (unlock func()) {
 	unlock, _ = l.LockAmong(key, math.MaxInt)
 	return unlock
 }
 
-// LockContext is Lock, and gives up with the error of ctx when that ends before.
+// LockContext is Lock, but gives up with the error of ctx if ctx ends first.
 func (l *Locks) LockContext(ctx context.Context, key string) (unlock func(), err error) {
 	k, _ := l.enter(key, math.MaxInt)
 	select {
@@ -109,7 +109,7 @@ func (l *Locks) LockContext(ctx context.Context, key string) (unlock func(), err
 	}
 }
 
-// LockAmong is Lock if fewer than limit others hold the lock or wait for it; else it returns false.
+// LockAmong is Lock if fewer than limit others hold or wait for the lock; else it returns false.
 func (l *Locks) LockAmong(key string, limit int) (unlock func(), ok bool) {
 	k, ok := l.enter(key, limit)
 	if !ok {
@@ -119,7 +119,7 @@ func (l *Locks) LockAmong(key string, limit int) (unlock func(), ok bool) {
 	return func() { l.unlock(key, k) }, true
 }
 
-// enter counts a user of a key's lock, if fewer than limit others use it.
+// enter counts a user of a key's lock, unless limit others use it.
 func (l *Locks) enter(key string, limit int) (k *lock, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,10 +151,11 @@ func (l *Locks) leave(key string, k *lock) {
 	}
 }
 
-// TryLock is Lock if nothing holds the lock or waits for it. It does not wait.
+// TryLock is Lock if no other holds or waits for the lock; else it returns false. It does not wait.
 func (l *Locks) TryLock(key string) (unlock func(), ok bool) { return l.LockAmong(key, 1) }
 
-// Reader returns a reader of r that fails once ctx has ended. It notices that between two reads.
+// Reader returns a reader of r that fails once ctx has ended. A read in progress is not
+// interrupted.
 func Reader(ctx context.Context, r io.Reader) io.Reader { return reader{ctx, r} }
 
 type reader struct {

@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Limit functions run at once and no more, each once; one that ends its goroutine holds nothing up.
+// At most Limit functions run at once, and each runs once; one that ends its goroutine blocks no
+// other.
 func TestPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := Pool{Limit: 3}
