@@ -34,8 +34,8 @@ type AppendEvents struct{ Events []Event }
 
 // CreateImage stores a new image.
 //
-// ErrExists: an image has this id, whatever else it has. ErrVersionTaken: an image with another id
-// has the same Name and Version.
+// ErrExists: an image has this id, whether or not the rest is equal. ErrVersionTaken: an image with
+// another id has the same Name and Version.
 type CreateImage struct{ Image Image }
 
 // DeleteImage removes an image.
@@ -47,8 +47,8 @@ type DeleteImage struct{ ID string }
 // PutRegistration sets the Registration of an endpoint's [Device], and creates the record if there
 // is none. Once stored true, Secured stays true until a [DeleteDevice].
 //
-// A damaged record is replaced as if there were none, so that the device can register. All that it
-// said is lost but that Secured was true, which a back end keeps beside the record.
+// A damaged record is replaced as if there were none, so that the device can register. All its
+// content is lost, except that Secured was true: a back end keeps that beside the record.
 type PutRegistration struct {
 	Endpoint     string
 	Registration RegistrationRecord
@@ -68,8 +68,8 @@ type PutFirmware struct {
 // as if there were none.
 type PutHolds struct{ Endpoint, Holds string }
 
-// DeleteDevice removes the record of an endpoint, and with it that the device is Secured. Its
-// updates stay.
+// DeleteDevice removes the record of an endpoint, including that the device is Secured. Its updates
+// stay.
 //
 // ErrNotFound: there is no record. ErrActive (as *UpdateError): the endpoint has an active update.
 type DeleteDevice struct{ Endpoint string }
@@ -77,8 +77,8 @@ type DeleteDevice struct{ Endpoint string }
 // RemoveDamaged removes a damaged record and what refers to it: the place of an update as the
 // active one of its endpoint, its idempotency key and its journal; the name and version of an
 // image; the place of an event in a journal. Of a device that is Secured an empty record stays;
-// [DeleteDevice] removes it. A back end may look at all records of an index, and block other
-// commits meanwhile.
+// [DeleteDevice] removes it. A back end may search all records of an index, and block other commits
+// meanwhile.
 //
 // ErrNotFound: there is no such record, and nothing refers to one. ErrNotDamaged: the store can
 // read the record. ErrInUse (as *UpdateError): an active update needs the image.

@@ -17,8 +17,8 @@ var (
 	ErrDamaged      = errors.New("store: record is damaged")     // as *DamagedError
 	ErrNotDamaged   = errors.New("store: record is not damaged") // for RemoveDamaged
 
-	// ErrNoSpace: the disk is full, or a quota is used up. The same call works when there is room
-	// again. A commit may have taken place all the same, as after any error of the database.
+	// ErrNoSpace: the disk is full, or a quota is used up. The same call works when there is space
+	// again. The commit may have taken place nevertheless, as after any error of the database.
 	ErrNoSpace = errors.New("store: no space left on the disk")
 )
 

@@ -11,8 +11,7 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// One commit holds what belongs together; what must not happen twice is refused by the store
-// itself.
+// One commit holds what belongs together. The store itself refuses what must not happen twice.
 func ExampleStore() {
 	ctx := context.Background()
 	db := memory.New()

@@ -135,7 +135,7 @@ func (n *normalizer) update(u *Update) {
 	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
 	}
-	// Encoding fails for each value that has no text, in all fields.
+	// Encoding fails for each value without a text, in all fields.
 	if err := json.NewEncoder(io.Discard).Encode(&u.Machine); err != nil {
 		n.fail("update: %w", err)
 	}
@@ -175,7 +175,7 @@ func (n *normalizer) firmware(f *Firmware) {
 	n.text("component", &f.Component, MaxText)
 	f.State, f.Result, f.Delivery = clone(f.State), clone(f.Result), clone(f.Delivery)
 	f.Protocols = slices.Clone(f.Protocols)
-	f.Holds = "" // which this change does not set
+	f.Holds = "" // this change does not set it
 	n.time(&f.Read)
 }
 
@@ -229,7 +229,7 @@ func (n *normalizer) fail(format string, args ...any) {
 	}
 }
 
-// word checks text by which records are found, and which is therefore not changed.
+// word checks text by which records are found, and which therefore stays as it is.
 func (n *normalizer) word(what, s string, least, most int) {
 	if wrong := names.Check(s, least, most); wrong != "" {
 		n.fail("%s %s", what, wrong)

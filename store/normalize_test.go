@@ -36,8 +36,8 @@ func TestNormalizeCopies(t *testing.T) {
 	}
 }
 
-// FuzzNormalize holds against any text: what passes is fit for any database, comes back from JSON
-// as it was, and stays as it is when it is normalized again.
+// FuzzNormalize: any text that Normalize accepts is fit for any database, survives JSON unchanged,
+// and does not change when it is normalized again.
 func FuzzNormalize(f *testing.F) {
 	for _, s := range []string{"", "ep", "a/b", "\x00", "\xff", "é", "\u2028", "\x7f", "<&>", strings.Repeat("x", 300)} {
 		f.Add(s, int64(1700000000_123456789))

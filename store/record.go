@@ -44,15 +44,14 @@ type Event struct {
 // Active reports whether the update has not ended.
 func (u Update) Active() bool { return u.Machine.Active() }
 
-// Outcome is how the update ended; fsm.OutcomeNone while it is active. Why it ended so is in
-// Machine.Reason.
+// Outcome is how the update ended; fsm.OutcomeNone while it is active. Machine.Reason says why.
 func (u Update) Outcome() fsm.Outcome { return u.Machine.Outcome }
 
 // Target is the version that the device is to run, as resource 3/0/3 shows it.
 func (u Update) Target() string { return u.Machine.Plan.Target }
 
-// Wait says what an active update waits for, on whom, and until when. It is zero for an update that
-// has ended.
+// Wait says what an active update waits for, whose time that is, and until when. It is zero for an
+// update that has ended.
 func (u Update) Wait() fsm.Wait { return u.Machine.Wait }
 
 // Progress says how much of the package the server has sent to the device in the current attempt.
@@ -83,7 +82,7 @@ type Device struct {
 	Firmware     Firmware           `json:"firmware"`
 }
 
-// A RegistrationRecord is the last registration of an endpoint, whether it still holds or has
+// A RegistrationRecord is the last registration of an endpoint, whether it is still valid or has
 // ended.
 type RegistrationRecord struct {
 	ID           string        `json:"id"`              // the location's last segment
@@ -103,12 +102,12 @@ type RegistrationRecord struct {
 	Registered   time.Time     `json:"registered"`
 	Updated      time.Time     `json:"updated"`        // of the last Register or Update, where the lifetime begins; may lag
 	LastSeen     time.Time     `json:"last_seen"`      // may lag
-	Ended        time.Time     `json:"ended,omitzero"` // zero while the registration holds
+	Ended        time.Time     `json:"ended,omitzero"` // zero while the registration is valid
 }
 
-// Firmware is what a server has last read of an endpoint's firmware. Nil, and an empty version,
-// mean that it is not known: no server has read it, or the device has no such resource, refuses to
-// show it, or shows it empty.
+// Firmware is what a server last read of an endpoint's firmware. Nil, and an empty version, mean
+// that it is not known: no server has read it, or the device has no such resource, refuses to show
+// it, or shows it empty.
 type Firmware struct {
 	State     *fsm.State          `json:"state,omitzero"`      // resource 5/0/3
 	Result    *fsm.Result         `json:"result,omitzero"`     // resource 5/0/5

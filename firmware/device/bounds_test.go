@@ -66,7 +66,7 @@ func TestMaxSize(t *testing.T) {
 			r.wait(wants, result)
 			r.stop()
 
-			r = start() // its size is not announced
+			r = start() // the size is not announced
 			sink, err := r.object().OpenWrite(t.Context(), pathPackage, -1)
 			require.NoError(t, err)
 			_, err = sink.Write(image)
@@ -178,7 +178,7 @@ func TestContentRange(t *testing.T) {
 	}
 }
 
-// TestResetRefused resets a device that cannot be reset: each form of the request gets an error.
+// TestResetRefused resets a device that refuses resets: each form of the request gets an error.
 func TestResetRefused(t *testing.T) {
 	hooked(t, func(r *rig, release <-chan struct{}) {
 		r.spoil("Apply", func() { <-release })

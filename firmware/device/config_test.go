@@ -15,7 +15,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestConfigErrors gives New what cannot work: it says so, and names the field.
+// TestConfigErrors gives New invalid configurations: the error names the field.
 func TestConfigErrors(t *testing.T) {
 	keys := func(string) lwm2m.FetchConfig { return lwm2m.FetchConfig{} }
 	for want, config := range map[string]Config{
@@ -67,10 +67,10 @@ func TestConfigErrors(t *testing.T) {
 	}
 }
 
-// emptyInstaller is an Installer that nothing calls.
+// emptyInstaller is an Installer whose methods are never called.
 type emptyInstaller struct{ Installer }
 
-// TestSlotConfigErrors gives OpenSlots what cannot work.
+// TestSlotConfigErrors gives OpenSlots invalid configurations.
 func TestSlotConfigErrors(t *testing.T) {
 	public, _ := testKey()
 	for want, config := range map[string]SlotConfig{
@@ -90,8 +90,8 @@ func TestSlotConfigErrors(t *testing.T) {
 	require.EqualError(t, err, "device: the directory of the slots is not set")
 }
 
-// TestSlotsUnwritable opens a directory in which no file can be made. A directory in the place of
-// the file does that for every user, root too.
+// TestSlotsUnwritable opens a directory in which no file can be made. A directory in place of the
+// file has that effect for every user, even root.
 func TestSlotsUnwritable(t *testing.T) {
 	public, _ := testKey()
 	dir := t.TempDir()
@@ -105,8 +105,8 @@ func TestSlotsUnwritable(t *testing.T) {
 	require.ErrorContains(t, err, "device: the directory of the slots")
 }
 
-// TestNoCredentialsForHost is a download from a host for which there are no keys: it fails at once,
-// instead of trying again until it is given up.
+// TestNoCredentialsForHost downloads from a host for which there are no keys: the download fails at
+// once, without further tries.
 func TestNoCredentialsForHost(t *testing.T) {
 	for _, uri := range []string{"coaps://192.0.2.1/fw", "coaps+tcp://192.0.2.1/fw"} {
 		r := newRig(t)

@@ -19,8 +19,8 @@ import (
 // miscounting is an installer that returns impossible counts.
 type miscounting struct {
 	Installer
-	write func(p []byte) (said int, err error) // nil: as it is
-	sync  func(durable int64) int64            // nil: as it is
+	write func(p []byte) (said int, err error) // nil: the correct count
+	sync  func(durable int64) int64            // nil: the correct count
 }
 
 func (m miscounting) OpenPackage(ctx context.Context, offset, size int64) (PackageWriter, error) {

@@ -81,7 +81,7 @@ func secondHalf(image []byte) []byte { return image[len(image)/2:] }
 func all(image []byte) []byte        { return image }
 func nothingOf([]byte) []byte        { return nil }
 
-// zipped returns the image with gzip, which was not asked for.
+// zipped returns the image compressed with gzip, which the client did not request.
 func zipped(image []byte) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
@@ -97,7 +97,7 @@ func parts(image []byte) []byte {
 
 // TestHTTPAnswers tries what servers can say about lengths and ranges. The image has 1000 bytes, of
 // which 500 are stored at the second request. A download that ends as Downloaded has stored the
-// image; every other one ends with an error.
+// whole image; every other one ends with an error.
 func TestHTTPAnswers(t *testing.T) {
 	const good = fsm.ResultDefault
 	max63 := fmt.Sprint(int64(math.MaxInt64))

@@ -23,7 +23,7 @@ func TestResumeSameBytesOnly(t *testing.T) {
 	image, other := testImage("2.0", 50000), testImage("3.0", 50000)
 	for name, tc := range map[string]struct {
 		before, after string // tags
-		same          bool   // the image is the same after all
+		same          bool   // the image has not changed
 		plain         bool   // the server ignores If-Match
 		asks          []bool // whether each later request is for the rest
 	}{

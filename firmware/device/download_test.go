@@ -116,7 +116,7 @@ func TestDownloadServers(t *testing.T) {
 					part(w, 0, 20000)
 					return
 				}
-				r.Header.Del("If-Match") // a server that does not know it
+				r.Header.Del("If-Match") // a server that ignores the header
 				w.Header().Set("ETag", `"two"`)
 				http.ServeContent(w, r, "", time.Time{}, newReader(other))
 			}, version: "3.0", requests: 3,
@@ -178,7 +178,7 @@ func TestDownloadServers(t *testing.T) {
 				conn.Write([]byte("HTTP/1.0 200 OK\r\n\r\n"))
 				conn.Write(image)
 				conn.Close()
-			}, result: fsm.ResultConnectionLost, requests: 5, // it could have been cut anywhere
+			}, result: fsm.ResultConnectionLost, requests: 5, // the package could have been cut anywhere
 		},
 		"gzip that nobody asked for": {
 			serve: func(n int, w http.ResponseWriter, r *http.Request) {
@@ -333,7 +333,7 @@ func TestDownloadHTTPS(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.start())
 	require.NoError(t, r.write(resURI, lwm2m.String(server.URL+"/fw")))
-	r.wait(fsm.Idle, fsm.ResultConnectionLost) // its authority is not known
+	r.wait(fsm.Idle, fsm.ResultConnectionLost) // the certificate's authority is unknown
 	r.stop()
 
 	r.config.TLS = server.Client().Transport.(*http.Transport).TLSClientConfig
@@ -342,7 +342,7 @@ func TestDownloadHTTPS(t *testing.T) {
 	r.wait(fsm.Downloaded, fsm.ResultDefault)
 }
 
-// FuzzSource: no value of 5/0/1 makes a device with a fixed host contact another.
+// FuzzSource: no value of 5/0/1 makes a device with a fixed host contact another host.
 func FuzzSource(f *testing.F) {
 	f.Add("/a/b")
 	f.Add("//evil/x")

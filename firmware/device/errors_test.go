@@ -31,14 +31,14 @@ func TestResultOf(t *testing.T) {
 		{path(unix.ENOMEM), fsm.ResultNoStorage, fsm.ResultOutOfMemory},
 		{path(unix.ENOMEM), fsm.ResultConnectionLost, fsm.ResultOutOfMemory},
 		{errors.Join(errors.New("other"), path(unix.ENOSPC)), fsm.ResultConnectionLost, fsm.ResultNoStorage},
-		// An error of broken storage has the Result of storage only if the caller says by the
-		// fallback that it was storing.
+		// An error of broken storage gets the Result of storage only if the fallback says that the
+		// caller was storing.
 		{path(unix.EIO), fsm.ResultNoStorage, fsm.ResultNoStorage},
 		{path(unix.EROFS), fsm.ResultNoStorage, fsm.ResultNoStorage},
 		{path(unix.EACCES), fsm.ResultNoStorage, fsm.ResultNoStorage},
 		{path(unix.EIO), fsm.ResultIntegrityFailed, fsm.ResultIntegrityFailed},
 		{transient(unix.ECONNRESET), fsm.ResultConnectionLost, fsm.ResultConnectionLost},
-		// In Updating, Result 8 is the only one for all of them.
+		// In Updating, all of them get Result 8.
 		{path(unix.ENOSPC), fsm.ResultUpdateFailed, fsm.ResultUpdateFailed},
 		{path(unix.ENOMEM), fsm.ResultUpdateFailed, fsm.ResultUpdateFailed},
 		// The Result that an error carries takes precedence.

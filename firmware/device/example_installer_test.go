@@ -37,7 +37,7 @@ type bootRecord struct {
 	Versions map[string]string
 }
 
-// startPartitions is what the boot loader and the start of the firmware do.
+// startPartitions does what the boot loader and the start of the firmware do.
 func startPartitions(dir string) (*partitions, error) {
 	p := &partitions{dir: dir}
 	data, err := os.ReadFile(p.path("boot"))
@@ -209,7 +209,7 @@ func (p *partitions) Verify(ctx context.Context) (device.PackageInfo, error) {
 	return info, p.change(next)
 }
 
-// cutSum splits a package into its content and the digest behind it, and checks that.
+// cutSum splits a package into its content and the digest behind it, and checks the digest.
 func cutSum(pkg []byte) (content, sum []byte, ok bool) {
 	if len(pkg) < sha256.Size {
 		return nil, nil, false

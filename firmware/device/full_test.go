@@ -23,14 +23,14 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// fullDisk is a disk that is full from an operation on: no file is created or grows.
+// fullDisk is a disk that is full from one operation on: no file can be created or grow.
 type fullDisk struct {
 	mu   sync.Mutex
-	left int // operations that need room and find it, below 0 for no end of them
+	left int // operations that still find space; below 0: all do
 	err  error
 	hit  string
 
-	ofImage bool // it is the package that fills it
+	ofImage bool // the package fills the disk
 }
 
 func (f *fullDisk) hook(op string) error {
@@ -123,9 +123,9 @@ func TestDiskFull(t *testing.T) {
 				require.NoError(t, r.start(), at)
 				o = r.transferred()
 				wants := []string{"idle no_storage"}
-				if never != nil { // nothing of it was ever stored
+				if never != nil { // nothing of the package was ever stored
 					wants = []string{"idle default"}
-				} else if strings.HasPrefix(full.where(), "sync directory") { // the last record may be there after all
+				} else if strings.HasPrefix(full.where(), "sync directory") { // the last record may be there nevertheless
 					wants = append(wants, "downloaded default")
 				}
 				require.Contains(t, wants, o.State.String()+" "+o.Result.String(), at)
@@ -234,7 +234,7 @@ func TestDiskReallyFull(t *testing.T) {
 			}
 			r.wait(fsm.Idle, fsm.ResultNoStorage)
 			require.NoFileExists(t, r.open.imagePath(slotA))
-			fillDisk(t, r.dir) // the room that the package had
+			fillDisk(t, r.dir) // the space of the package
 			r.stop()
 			require.NoError(t, r.start(), "the device starts from a disk that is full")
 			r.wait(fsm.Idle, fsm.ResultNoStorage)

@@ -84,7 +84,7 @@ func (w stubbornWriter) Close() error {
 	return w.PackageWriter.Close()
 }
 
-// spoil makes a method of the installer call do from the next start on.
+// spoil makes a method of the installer call do, from the next start on.
 func (r *rig) spoil(method string, do func()) (closed *int) {
 	closed = new(int)
 	r.wrap = func(i Installer) Installer { return stubborn{i, method, do, closed} }
@@ -151,7 +151,7 @@ func TestInstallerHangs(t *testing.T) {
 				within(r.t, 0, 0, func() { require.Equal(r.t, fsm.Downloading, r.now().State) })
 				within(r.t, installerLimit, 2*installerLimit, func() { require.ErrorIs(r.t, <-pushed, ErrNoStorage) })
 				require.Equal(r.t, fsm.ResultNoStorage, r.now().Result)
-				// No call waits for it again.
+				// No call waits for the method again.
 				within(r.t, 0, time.Second, func() { require.ErrorIs(r.t, r.push(testImage("2.0", 100), 64), ErrNoStorage) })
 				close(gate)
 				synctest.Wait()
@@ -179,7 +179,7 @@ func TestInstallerHangs(t *testing.T) {
 			require.NoError(r.t, r.push(testImage("2.0", 100), 64))
 			<-time.After(time.Hour)
 			require.Equal(r.t, fsm.Downloading, r.now().State)
-			// The call that hangs is left behind, and the next call may have to wait for it.
+			// The device abandons the call that hangs, and the next call may have to wait for it.
 			within(r.t, 0, installerLimit+2*abandonAfter, func() { require.NoError(r.t, r.write(resURI, lwm2m.String(""))) })
 			r.wait(fsm.Idle, fsm.ResultDefault)
 		})

@@ -59,7 +59,7 @@ func (r *rig) onTrial(spoil func()) {
 	require.True(r.t, r.boot.Trial)
 }
 
-// TestSelfTestDoesNotCooperate: whatever SelfTest does, the version before is back after
+// TestSelfTestDoesNotCooperate: whatever SelfTest does, the old version is back after
 // ConfirmWithin.
 func TestSelfTestDoesNotCooperate(t *testing.T) {
 	const limit = time.Minute
@@ -95,7 +95,7 @@ func TestSelfTestDoesNotCooperate(t *testing.T) {
 					require.True(r.t, ok)
 					require.True(r.t, restart.RolledBack)
 				})
-				<-time.After(2 * limit) // until the late one has returned: too late is too late
+				<-time.After(2 * limit) // until the late call has returned; its result must not count
 				require.NoError(r.t, r.start())
 				require.Equal(r.t, "1.0", r.boot.Version)
 				r.wait(fsm.Idle, fsm.ResultUpdateFailed)
@@ -178,7 +178,8 @@ func (d deafTransport) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, errors.New("too late")
 }
 
-// TestTransportDoesNotCooperate: a download whose Transport ignores its context is left behind.
+// TestTransportDoesNotCooperate: the device abandons a download whose Transport ignores its
+// context.
 func TestTransportDoesNotCooperate(t *testing.T) {
 	hooked(t, func(r *rig, release <-chan struct{}) {
 		r.config.Transport = deafTransport{release}

@@ -35,7 +35,7 @@ func TestSlotsConform(t *testing.T) {
 	})
 }
 
-// TestExampleConforms runs the suite for installers on the example of one.
+// TestExampleConforms runs the suite for installers on the example.
 func TestExampleConforms(t *testing.T) {
 	devicetest.RunInstaller(t, devicetest.InstallerConfig{
 		Version: "1.0.0", TooLarge: capacity + 1,

@@ -21,7 +21,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// witness is an Installer that counts calls which begin after the end of the run.
+// witness is an Installer that counts the calls that begin after the end of the run.
 type witness struct {
 	Installer
 	over atomic.Bool

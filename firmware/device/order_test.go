@@ -24,7 +24,7 @@ import (
 type diary struct {
 	mu    sync.Mutex
 	lines []string
-	times map[string]time.Time // of each line, the last time
+	times map[string]time.Time // last time of each line
 }
 
 func (d *diary) note(format string, args ...any) {
@@ -78,7 +78,7 @@ func (c notedConn) WriteTo(b []byte, to net.Addr) (int, error) {
 		switch kind, code := b[0]>>4&3, lwm2m.ResponseCode(b[1]); {
 		case code == lwm2m.ResponseCode(fsm.CodeChanged):
 			c.diary.note("has answered")
-		case code == 2<<5+5 && kind != 2: // 2.05 that is no acknowledgement: a notification
+		case code == 2<<5+5 && kind != 2: // a 2.05 that is no acknowledgement: a notification
 			c.diary.note("notifies")
 		}
 	}
@@ -86,8 +86,8 @@ func (c notedConn) WriteTo(b []byte, to net.Addr) (int, error) {
 }
 
 // TestOrderOfAnswers: the effect of a request is durable before its answer or a notification is
-// sent, and an installation, which may end in a restart, begins only after the answer. Disk and
-// network are slow, so that another order is seen.
+// sent. An installation, which may end in a restart, begins only after the answer. Disk and network
+// are slow, so that a wrong order shows.
 func TestOrderOfAnswers(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -33,7 +33,7 @@ func testImage(version string, size int) []byte {
 	return []byte(line + strings.Repeat("0123456789abcde\n", size/16+1))[:max(size, len(line))]
 }
 
-// rig is a device that can be stopped and started again on its directory.
+// rig is a device that can be stopped and started again with the same directory.
 type rig struct {
 	t      testing.TB
 	dir    string
@@ -41,8 +41,8 @@ type rig struct {
 	slots  SlotConfig
 	hook   func(op string) error     // of the disk
 	done   func(disk.Step)           // of the disk
-	deaf   bool                      // it does not get registered
-	wrap   func(Installer) Installer // what the device has instead of the slots; nil: the slots
+	deaf   bool                      // the device does not get registered
+	wrap   func(Installer) Installer // returns the device's installer, given the slots; nil: the slots themselves
 
 	open   *Slots
 	boot   BootTarget
@@ -50,7 +50,7 @@ type rig struct {
 	cancel context.CancelFunc
 	ended  chan error
 	client *testClient
-	seen   fsm.Object // what update saw last
+	seen   fsm.Object // the last object that update saw
 }
 
 // testClient stands in for lwm2m.Client.

@@ -22,14 +22,14 @@ type slotsPart struct {
 	boots    string // the version that the next Boot starts
 	record   string // what LoadState returns
 	version  string // of the package in the free slot
-	synced   int64  // so much of it is safe
+	synced   int64  // number of its bytes that are safe
 	verified bool
 }
 
 // TestSlotsLoseWhatIsNotSynced lets the power fail between any two disk operations of three
 // updates. The file system keeps or loses each file and name that was not synced. What was reported
-// as done is still there; what starts is a verified version, byte for byte; a package can be
-// resumed from where Sync reported; and another package can always be installed.
+// as done is still there; a verified version starts, byte for byte; a package can be resumed from
+// the offset that Sync reported; and another package can always be installed.
 func TestSlotsLoseWhatIsNotSynced(t *testing.T) {
 	public, _ := testKey()
 	for name, config := range map[string]SlotConfig{"signed": {Trust: public}, "unsigned": {Inspect: inspectTest}} {
@@ -103,7 +103,7 @@ func testSlotsLose(t *testing.T, config SlotConfig) {
 	}
 	s, err := openSlots(dir, config, disk.Files{Done: model.Made})
 	require.NoError(t, err)
-	var ends []int // of each part, in steps
+	var ends []int // steps at the end of each part
 	for _, part := range parts {
 		require.NoError(t, part.do(s), part.name)
 		ends = append(ends, model.Count())

@@ -14,9 +14,9 @@ import (
 )
 
 // TestSlotsModel makes random calls, some out of order, with power failures between them, and
-// compares the slots with a model: what starts is a verified version, byte for byte, or the one
-// that the device was made with; a confirmed version stays until another is confirmed; a version on
-// trial starts MaxStarts times.
+// compares the slots with a model. A verified version starts, byte for byte, or the one that the
+// device was made with; a confirmed version stays until another is confirmed; a version on trial
+// starts MaxStarts times.
 func TestSlotsModel(t *testing.T) {
 	runs := 60
 	if testing.Short() {
@@ -109,7 +109,8 @@ func (m *slotsModel) step() {
 	if err := a.do(); err == nil || m.slots.disk.Op("probe") == nil {
 		return
 	}
-	// The power has failed: the call has had its effect or not, and the device starts again.
+	// The power has failed: the call may or may not have had its effect, and the device starts
+	// again.
 	m.did = append(m.did, "power")
 	before := m.running
 	m.slots.Close()
@@ -123,7 +124,7 @@ func (m *slotsModel) step() {
 	require.NoError(m.t, m.boot())
 }
 
-// boot starts what is due and checks it.
+// boot starts the program that is due and checks it.
 func (m *slotsModel) boot() error {
 	boot, err := m.slots.Boot()
 	if err != nil {

@@ -21,14 +21,14 @@ import (
 
 var errPower = errors.New("power failed")
 
-// power is a power supply that fails after a number of disk operations. model says what may be kept
-// of what was not synced.
+// power is a power supply that fails after a number of disk operations. model says which unsynced
+// data a power failure may keep.
 type power struct {
 	model disktest.Model
 
 	mu     sync.Mutex
 	left   int
-	failed string // the operation that was the first not to happen
+	failed string // the first operation that did not happen
 }
 
 func (p *power) hook(op string) error {
@@ -47,7 +47,8 @@ func (p *power) off() (at string) {
 	return p.failed
 }
 
-// lose removes what was not durable when the power failed: all of it, or one of the possible parts.
+// lose removes data that was not durable when the power failed: all of it, or one of the possible
+// parts.
 func (p *power) lose(t *testing.T, everything bool, n int) {
 	entries, err := os.ReadDir(p.model.Root)
 	require.NoError(t, err)
@@ -175,7 +176,7 @@ func (r *rig) settled(supply *power) (fsm.Object, error) {
 			return o, nil
 		}
 		if supply.off() != "" {
-			return o, errPower // nothing will move any more
+			return o, errPower // nothing more will happen
 		}
 		select {
 		case <-r.client.change:

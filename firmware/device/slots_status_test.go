@@ -65,7 +65,7 @@ func TestSlotsStatus(t *testing.T) {
 	require.Equal(t, InstallerStatus{Install: fsm.InstallPending, Staged: 100, Verified: true}, status())
 	require.Equal(t, "1.1", s.Version())
 
-	// A program that was started as the old version, or that names its slot, counts as that.
+	// A program counts as the old version if it was started as that, or if it names its slot.
 	require.NoError(t, s.Close())
 	s = plainSlots(t, dir, SlotConfig{}, disk.Files{})
 	require.Equal(t, "1.0", s.Version())
@@ -152,7 +152,7 @@ func TestSlotsInspect(t *testing.T) {
 	require.Equal(t, fsm.ResultUnsupFirmware, resultOf(err, -1), "there is none")
 }
 
-// TestSlotsAskForRoom: the free space is checked at the start of a package and after each MiB,
+// TestSlotsAskForRoom: the slots check the free space at the start of a package and after each MiB,
 // because packages may be larger than announced.
 func TestSlotsAskForRoom(t *testing.T) {
 	var ops []string

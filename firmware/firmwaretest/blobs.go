@@ -16,8 +16,8 @@ import (
 	"github.com/otago-iot/otago/firmware"
 )
 
-// RunBlobs checks that an implementation of firmware.Blobs keeps its promises, each in a subtest.
-// open returns empty blobs; it may be called often.
+// RunBlobs checks in subtests that an implementation of firmware.Blobs does what its documentation
+// says. open returns empty blobs; RunBlobs may call it often.
 func RunBlobs(t *testing.T, open func(t *testing.T) firmware.Blobs) {
 	for _, c := range blobChecks {
 		t.Run(c.name, func(t *testing.T) {
@@ -30,10 +30,10 @@ func RunBlobs(t *testing.T, open func(t *testing.T) firmware.Blobs) {
 	}
 }
 
-// blobTime bounds a check.
+// blobTime limits a check.
 const blobTime = time.Minute
 
-// blobChecks are the promises.
+// blobChecks are the subtests of RunBlobs.
 var blobChecks = []struct {
 	name  string
 	check func(context.Context, firmware.Blobs) error
@@ -68,7 +68,7 @@ var blobChecks = []struct {
 	}},
 	{"Put again replaces", func(ctx context.Context, b firmware.Blobs) error {
 		right, wrong := content(3, 5000), content(4, 6000)
-		// Bytes that went bad under the digest of the right ones.
+		// Damaged bytes under the right digest.
 		if err := b.Put(ctx, digest(right), section(wrong)); err != nil {
 			return fmt.Errorf("Put: %w", err)
 		}

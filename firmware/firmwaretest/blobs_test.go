@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/firmware"
 )
 
-// A mapOf is Blobs in memory, with room for one mistake.
+// A mapOf is Blobs in memory that may have one mistake.
 type mapOf struct {
 	mu      sync.Mutex
 	blobs   map[string][]byte
@@ -93,7 +93,7 @@ func (m *mapOf) Delete(_ context.Context, digest string) error {
 	return nil
 }
 
-// TestRunBlobs runs the suite over blobs without a mistake, and looks that it finds each mistake.
+// TestRunBlobs runs the suite on correct blobs, and checks that it finds each mistake.
 func TestRunBlobs(t *testing.T) {
 	RunBlobs(t, func(*testing.T) firmware.Blobs { return &mapOf{blobs: map[string][]byte{}} })
 	for _, mistake := range []string{

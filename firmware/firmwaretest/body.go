@@ -7,7 +7,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// body is Object 3 of a Device in one life, and what ends the life.
+// body is Object 3 of a Device in one life, and what ends that life.
 type body struct {
 	*lwm2m.ValueObject
 	device *Device

@@ -39,7 +39,7 @@ func Test_rollback(t *testing.T) {
 			Listen: func(context.Context) (net.PacketConn, error) { return network.Listen("10.0.0.2:0") },
 		}, firmwaretest.Script{
 			Version: "1.0.0", Delivery: fsm.PushOnly,
-			Install: firmwaretest.Install{BootTime: 20 * time.Second}, // and then the old version runs
+			Install: firmwaretest.Install{BootTime: 20 * time.Second}, // and then starts the old version
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup

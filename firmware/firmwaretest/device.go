@@ -23,17 +23,17 @@ type Device struct {
 	state   fsm.State
 	result  fsm.Result
 	uri     string
-	foreign *Foreign           // the package is this one
+	foreign *Foreign           // not nil while the device holds its package
 	hidden  bool               // Object 5 is not there yet
-	lost    bool               // Object 5 is gone with the version that had it
+	lost    bool               // Object 5 has gone with the version that had it
 	life    context.Context    // ends with the next restart
 	stop    context.CancelFunc // ends the download under way
 	reboot  chan time.Duration
 	log     []string
-	late    func(context.Context) // once the device is back
+	late    func(context.Context) // called once the device is back
 }
 
-// NewDevice returns a device that reaches its server by config, whose Objects are replaced.
+// NewDevice returns a device that uses config, except its Objects, to reach its server.
 func NewDevice(config lwm2m.ClientConfig, script Script) *Device {
 	d := &Device{
 		config: config, script: script, version: script.Version, state: script.Habits.StartsIn,
@@ -99,7 +99,7 @@ func (d *Device) boot(ctx context.Context) (time.Duration, error) {
 	return -1, err
 }
 
-// Restart restarts the device, as a loss of power would, after a pause.
+// Restart restarts the device after a pause, as a loss of power would.
 func (d *Device) Restart(pause time.Duration) {
 	select {
 	case d.reboot <- pause:
@@ -107,14 +107,14 @@ func (d *Device) Restart(pause time.Duration) {
 	}
 }
 
-// Version returns what the device runs.
+// Version returns the version that the device runs.
 func (d *Device) Version() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.version
 }
 
-// Log returns what was asked of the device, one line each: "uri coap://...", "push 4096",
+// Log returns the requests that the device got, one line each: "uri coap://...", "push 4096",
 // "execute", "reset", "cancel".
 func (d *Device) Log() []string {
 	d.mu.Lock()
@@ -127,8 +127,8 @@ func (d *Device) note(format string, args ...any) {
 	d.log = append(d.log, fmt.Sprintf(format, args...))
 }
 
-// show changes State and Result and tells observers, as the script's habits demand, unless ctx ends
-// in between.
+// show changes State and Result and notifies observers, as the script's habits demand, unless ctx
+// ends in between.
 func (d *Device) show(ctx context.Context, state fsm.State, result fsm.Result) {
 	d.mu.Lock()
 	habits := d.script.Habits
@@ -146,7 +146,7 @@ func (d *Device) show(ctx context.Context, state fsm.State, result fsm.Result) {
 	d.tell(resResult, resState)
 }
 
-// tell tells observers of resources of Object 5.
+// tell notifies observers of resources of Object 5.
 func (d *Device) tell(resources ...uint16) {
 	d.mu.Lock()
 	client := d.client

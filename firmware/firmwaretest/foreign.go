@@ -8,21 +8,21 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Foreign is a package that waits in State Downloaded when the device boots first, and that the
-// server never sent: one of an earlier campaign, of another server, or put there by hand. Clients
-// that keep State over a restart show it (Anjay's demo with its marker file, otago's own), as does
-// Wakaama's example, once its Object 5 was executed. A server that takes Downloaded for its own
-// package installs this one.
+// Foreign is a package that the device holds in State Downloaded when it first boots, and that the
+// server never sent: it may come from an earlier campaign, from another server, or from a
+// technician. Clients that keep State over a restart show it (Anjay's demo with its marker file,
+// otago's own), as does Wakaama's example, once its Object 5 was executed. A server that takes
+// Downloaded for its own package installs this one.
 //
 // A reset, a cancel or a restart with another version ends it; then the device takes packages like
 // any other.
 type Foreign struct {
-	// Version runs once the package was executed; "" leaves what runs.
+	// Version is what runs after the package was executed; "" keeps the running version.
 	Version string
 	// Name and PkgVersion are 5/0/6 and 5/0/7, "" for a device without them. PkgVersion can say
 	// anything, also the version that the server is about to send.
 	Name, PkgVersion string
-	// URI is what becomes of a Package URI that is written meanwhile.
+	// URI says how the device treats a Package URI that is written meanwhile.
 	URI ForeignURI
 	// Refusal is the answer to a URI that is refused and to a package that is pushed. Default:
 	// 4.00, as of Anjay; the specification allows 4.05 as well, which Zephyr gives to a push.
@@ -37,9 +37,9 @@ const (
 	RefusesURI ForeignURI = iota
 	// IgnoresURI answers 2.04 and does nothing, but 5/0/1 shows the new URI: Zephyr.
 	IgnoresURI
-	// TakesURI answers 2.04 and downloads, with State Downloaded all the while. Afterwards the
-	// package is the one that was downloaded; if that fails, the Result says how, and the foreign
-	// one is still there.
+	// TakesURI answers 2.04 and downloads, and shows State Downloaded all the time. Afterwards the
+	// device holds the downloaded package; if the download fails, the Result says how, and the
+	// foreign package stays.
 	TakesURI
 )
 
@@ -47,7 +47,7 @@ func (f *Foreign) refusal() error {
 	return &lwm2m.ResponseError{Code: cmp.Or(f.Refusal, lwm2m.CodeBadRequest)}
 }
 
-// foreignURI is what a URI meets while there is a foreign package. o.mu is held.
+// foreignURI handles a Package URI while there is a foreign package. o.mu is held.
 func (o *object) foreignURI(uri string) error {
 	switch o.foreign.URI {
 	case IgnoresURI:
@@ -62,7 +62,7 @@ func (o *object) foreignURI(uri string) error {
 	}
 }
 
-// replace downloads a package in the place of the foreign one, without a word.
+// replace downloads a package in the place of the foreign one, and reports nothing meanwhile.
 func (d *Device) replace(ctx context.Context, uri string) {
 	result, ok := d.pull(ctx, uri)
 	if !ok {
@@ -76,7 +76,7 @@ func (d *Device) replace(ctx context.Context, uri string) {
 	d.show(ctx, fsm.Downloaded, result)
 }
 
-// pkg returns 5/0/6 and 5/0/7. d.mu is held.
+// pkg returns the values of 5/0/6 and 5/0/7. d.mu is held.
 func (d *Device) pkg() (name, version string) {
 	if d.foreign != nil {
 		return d.foreign.Name, d.foreign.PkgVersion
@@ -84,7 +84,7 @@ func (d *Device) pkg() (name, version string) {
 	return d.script.PkgName, d.script.PkgVersion
 }
 
-// installation is what Execute leads to with the package that is there.
+// installation returns the effect of Execute on the present package.
 func (d *Device) installation() Install {
 	d.mu.Lock()
 	defer d.mu.Unlock()

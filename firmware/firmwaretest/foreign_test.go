@@ -33,7 +33,7 @@ func TestForeignRefuses(t *testing.T) {
 			require.NoError(w.t, w.execute())
 			w.shows(fsm.Idle, fsm.ResultSuccess)
 			require.Equal(w.t, "666", w.device.Version())
-			// From here on it is a device like any other.
+			// From here on the device behaves like any other.
 			require.NoError(w.t, w.write(uri, lwm2m.String("coap://host/fw")))
 			w.shows(fsm.Downloaded, fsm.ResultDefault)
 			_, err = w.read(pkgVer)

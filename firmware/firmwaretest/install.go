@@ -6,7 +6,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// download is what a Package URI leads to.
+// download carries out a Package URI.
 func (d *Device) download(ctx context.Context, uri string) {
 	if !d.script.Habits.HidesDownloading {
 		d.show(ctx, fsm.Downloading, fsm.ResultDefault)
@@ -17,7 +17,7 @@ func (d *Device) download(ctx context.Context, uri string) {
 	}
 }
 
-// pull fetches a package. ok is false if that was given up.
+// pull fetches a package. ok is false if the device gave that up.
 func (d *Device) pull(ctx context.Context, uri string) (result fsm.Result, ok bool) {
 	if d.script.Pull != nil {
 		result = d.script.Pull(ctx, uri)
@@ -35,7 +35,7 @@ func (d *Device) judged(ctx context.Context, result fsm.Result) {
 	}
 }
 
-// install is what Execute leads to.
+// install carries out an Execute.
 func (d *Device) install(ctx context.Context) {
 	in := d.installation()
 	d.show(ctx, fsm.Updating, fsm.ResultDefault)
@@ -83,7 +83,7 @@ func (d *Device) install(ctx context.Context) {
 	d.Restart(in.BootTime)
 }
 
-// become makes a version the one that runs, "" the one that runs already.
+// become sets the running version; "" keeps it.
 func (d *Device) become(version string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,7 +95,7 @@ func (d *Device) become(version string) {
 	d.foreign = nil
 }
 
-// rollBack gives the new version up after a while.
+// rollBack gives the new version up after some time.
 func (d *Device) rollBack(ctx context.Context, in Install) {
 	if pause(ctx, in.RollsBack) != nil {
 		return

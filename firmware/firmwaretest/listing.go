@@ -7,26 +7,26 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Listing is how a registration shows Object 5. Where no client is named, the lists are in reports
-// of users of several servers.
+// Listing is how a registration shows Object 5. The listings without a client's name come from
+// reports by users of several servers.
 type Listing uint8
 
-// The listings. Where nothing else is said the object is there all the same, at /5/0.
+// The listings. Unless the comment says otherwise, the object exists at /5/0.
 const (
 	// ListsInstance lists </5>;ver=1.1 and </5/0>.
 	ListsInstance Listing = iota
-	// ListsNothing lists nothing of it, and there is no Object 5: requests for it are answered with
-	// 4.04. Leshan's demo client.
+	// ListsNothing does not list Object 5, and there is none: requests for it get 4.04. Leshan's
+	// demo client.
 	ListsNothing
-	// ListsOtherInstance lists </5/1>, and that is where the object is: there is no /5/0.
+	// ListsOtherInstance lists </5/1>, where the object is: there is no /5/0.
 	ListsOtherInstance
-	// ListsAdvanced lists </33629/0>, Advanced Firmware Update, as Anjay built for it does; there
-	// is no Object 5. The object works there as Object 5 does here.
+	// ListsAdvanced lists </33629/0>, Advanced Firmware Update, as Anjay does if built for it;
+	// there is no Object 5. The object works there as Object 5 does here.
 	ListsAdvanced
 	// ListsNoInstance lists </5>, without an instance, as Anjay lists objects whose instances it
 	// has not made.
 	ListsNoInstance
-	// ListsResources lists </5/0/3> and </5/0/5>, and neither the object nor the instance.
+	// ListsResources lists </5/0/3> and </5/0/5>, but neither the object nor the instance.
 	ListsResources
 )
 
@@ -48,7 +48,7 @@ func (d *Device) instance() uint16 {
 // hasObject reports whether this life has the object. d.mu is held.
 func (d *Device) hasObject() bool { return !d.lost && d.script.Habits.Listing != ListsNothing }
 
-// appear makes the object that was hidden, and has the registration say so.
+// appear makes the hidden object, and updates the registration.
 func (d *Device) appear(ctx context.Context) {
 	if pause(ctx, d.script.Habits.Appears) != nil {
 		return

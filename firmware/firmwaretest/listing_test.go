@@ -48,7 +48,7 @@ func TestListing(t *testing.T) {
 	}
 }
 
-// TestListingWorks updates the objects that are elsewhere.
+// TestListingWorks updates devices whose object is at another place.
 func TestListingWorks(t *testing.T) {
 	for listing, object := range map[firmwaretest.Listing]lwm2m.Path{
 		firmwaretest.ListsOtherInstance: lwm2m.NewPath(5, 1), firmwaretest.ListsAdvanced: lwm2m.NewPath(33629, 0),

@@ -7,7 +7,7 @@ import (
 
 const (
 	lockTime     = 300 * time.Second // after the last new block
-	lastLockTime = 2 * time.Second   // after a last block that came again
+	lastLockTime = 2 * time.Second   // after a repeated last block
 )
 
 // pushLock is a device that does nothing else while a package is pushed.
@@ -16,9 +16,9 @@ type pushLock struct {
 	path  string
 	token string
 	next  int64     // where the next block begins
-	until time.Time // the push is given up; zero if there is none
-	last  uint16    // the message of the block that came last
-	rest  time.Time // until when a repeated last block is chewed on
+	until time.Time // when the push is given up; zero without a push
+	last  uint16    // message ID of the last block
+	rest  time.Time // until when the device handles a repeated last block
 }
 
 func (l *pushLock) received(m *message) (*message, bool) {
@@ -46,15 +46,15 @@ func (l *pushLock) received(m *message) (*message, bool) {
 	return nil, true
 }
 
-// lingers returns when the push is given up: until then a device whose client has lost patience and
-// taken another socket is where it was, as it has only one thread.
+// lingers returns when the push is given up. Until then the device keeps its old socket, even if
+// its client has given up and opened another: it has only one thread.
 func (l *pushLock) lingers() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.until
 }
 
-// sent lets out only what answers the blocks.
+// sent lets only the answers to blocks out.
 func (l *pushLock) sent(m *message) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -53,7 +53,7 @@ func TestPushLock(t *testing.T) {
 		require.False(t, l.sent(notification))
 		require.True(t, l.sent(answer))
 		<-time.After(299 * time.Second)
-		takes(put(3, 1, true)) // the next block came instead
+		takes(put(3, 1, true)) // the next block comes instead of a repetition
 		<-time.After(299 * time.Second)
 		refuses(read)
 		<-time.After(time.Second)
@@ -87,7 +87,7 @@ func TestMessage(t *testing.T) {
 
 	whole := m.append(nil)
 	for cut := range whole {
-		_, _ = parseMessage(whole[:cut]) // it does not panic
+		_, _ = parseMessage(whole[:cut]) // it must not panic
 	}
 	for _, bad := range [][]byte{nil, {0x40, 1, 0}, {0x80, 1, 0, 0}, {0x49, 1, 0, 0}, {0x40, 1, 0, 0, 0xff}, {0x40, 1, 0, 0, 0xf1, 0}, {0x40, 1, 0, 0, 0xb5}} {
 		_, ok := parseMessage(bad)

@@ -33,8 +33,7 @@ type option struct {
 	value  []byte
 }
 
-// parseMessage reads a datagram, whose bytes the message keeps. ok is false for what is none of
-// CoAP.
+// parseMessage reads a datagram; the message keeps its bytes. ok is false if it is no CoAP message.
 func parseMessage(p []byte) (m *message, ok bool) {
 	if len(p) < 4 || p[0]>>6 != 1 || p[0]&15 > 8 || len(p) < 4+int(p[0]&15) {
 		return nil, false
@@ -137,7 +136,7 @@ func (m *message) block1() (b block, ok bool) {
 	return block{}, false
 }
 
-// answer makes an answer without options or payload, in the acknowledgement if there is one.
+// answer makes an answer without options or payload, in the acknowledgement if m is confirmable.
 func (m *message) answer(code byte) *message {
 	answer := &message{kind: m.kind, code: code, mid: m.mid, token: m.token}
 	if m.kind == kindCON {

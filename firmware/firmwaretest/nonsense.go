@@ -10,23 +10,23 @@ import (
 )
 
 // Nonsense is what a device answers to reads instead of the truth, by the paths of single resources
-// of objects 3 and 5. The zero value is none. It is for what is found in captures and reports: an
-// Object 5 without a model whose State is 43 (Leshan's console can make one), versions with a NUL
-// at the end or empty (devices that send a fixed buffer), and answers without content.
+// of objects 3 and 5. The zero value is none. It reproduces captures and reports: an Object 5
+// without a model whose State is 43 (Leshan's console can make one), versions with a NUL at the end
+// or empty (devices that send a fixed buffer), and answers without content.
 type Nonsense struct {
-	// Values are read instead of what is there, or of nothing, whatever their types: a State of 99
-	// or of "yes".
+	// Values replace the values of resources, or of missing ones, by values of any type: a State of
+	// 99 or of "yes".
 	Values map[lwm2m.Path]lwm2m.Value
-	// NoContent is answered with 2.05 and neither a payload nor a format.
+	// NoContent paths are answered with 2.05 and neither a payload nor a format.
 	NoContent []lwm2m.Path
-	// EmptyPack is answered with 2.05 and a pack of SenML, or TLV, without a record.
+	// EmptyPack paths are answered with 2.05 and a pack of SenML, or TLV, without a record.
 	EmptyPack []lwm2m.Path
 }
 
-// instead returns what is read at path.
+// instead returns what a read of path gets.
 func (n Nonsense) instead(path lwm2m.Path, entries []lwm2m.Entry, err error) ([]lwm2m.Entry, error) {
 	if slices.Contains(n.NoContent, path) || slices.Contains(n.EmptyPack, path) {
-		return nil, nil // nonsenseWire takes the content away
+		return nil, nil // nonsenseWire removes the content
 	}
 	said := slices.Clone(entries)
 	for _, p := range slices.SortedFunc(maps.Keys(n.Values), lwm2m.Path.Compare) {
@@ -42,8 +42,8 @@ func (n Nonsense) instead(path lwm2m.Path, entries []lwm2m.Entry, err error) ([]
 	return said, err
 }
 
-// raw returns the paths of texts that are not UTF-8, which a client does not encode: what it sends
-// instead is replaced on its way.
+// raw returns the paths of texts that are not UTF-8. A client does not encode them, so it sends
+// stand-ins, which nonsenseWire replaces.
 func (n Nonsense) raw() []lwm2m.Path {
 	var paths []lwm2m.Path
 	for _, p := range slices.SortedFunc(maps.Keys(n.Values), lwm2m.Path.Compare) {
@@ -64,11 +64,11 @@ func (n Nonsense) encodable(p lwm2m.Path) lwm2m.Value {
 	return lwm2m.String(standIn(i, len(text)))
 }
 
-// standIn is a text that is nowhere else: control characters only.
+// standIn returns a text that occurs nowhere else: it has only control characters.
 func standIn(i, length int) string { return strings.Repeat(string(rune(0x0e+i%16)), length) }
 
-// models are object models by which the nonsense is right: a client does not encode a value of
-// another type than its model's.
+// models returns object models in which the nonsense has the right types: a client does not encode
+// a value whose type differs from its model's.
 func (n Nonsense) models() *lwm2m.Models {
 	models := new(lwm2m.Models)
 	for p, v := range n.Values {
@@ -84,14 +84,14 @@ func (n Nonsense) models() *lwm2m.Models {
 					odd.Resources[i].Type = v.Type()
 				}
 			}
-			_ = models.Add(&odd) // it was right before
+			_ = models.Add(&odd) // the model was valid before
 		}
 	}
 	return models
 }
 
-// OddVersions returns what devices are known to make of a version in 3/0/3 and 5/0/7, by what is
-// odd about it, for [Nonsense.Values].
+// OddVersions returns odd forms of a version in 3/0/3 and 5/0/7 that devices are known to send, by
+// what is odd about them, for [Nonsense.Values].
 func OddVersions(version string) map[string]lwm2m.Value {
 	return map[string]lwm2m.Value{
 		"empty":          lwm2m.String(""),

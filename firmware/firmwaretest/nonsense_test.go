@@ -48,7 +48,7 @@ func TestNonsenseVersions(t *testing.T) {
 						require.ErrorIs(w.t, err, lwm2m.ErrMalformed)
 						continue
 					}
-					if name == "opaque" { // its format is another
+					if name == "opaque" { // it has another format
 						continue
 					}
 					require.NoError(w.t, err)
@@ -72,7 +72,7 @@ func must[T any](v T, ok bool) T {
 	return v
 }
 
-// TestNonsenseEmpty looks at the answers themselves.
+// TestNonsenseEmpty checks the bytes of the answers.
 func TestNonsenseEmpty(t *testing.T) {
 	tests := map[string]struct {
 		nonsense firmwaretest.Nonsense

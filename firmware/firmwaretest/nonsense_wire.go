@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// maxTokens bounds the requests whose answers are to be emptied.
+// maxTokens limits the requests whose answers are to be emptied.
 const maxTokens = 64
 
-// nonsenseWire makes of answers what no client of ours would send.
+// nonsenseWire changes answers in ways that the client itself would refuse to send.
 type nonsenseWire struct {
 	nonsense Nonsense
 
 	mu     sync.Mutex
-	tokens []string // of reads that are answered without content, the newest last
+	tokens []string // of reads to answer without content, the newest last
 }
 
 func (w *nonsenseWire) received(m *message) (*message, bool) {

@@ -127,7 +127,7 @@ func (o *object) writeURI(uri string) error {
 	return nil
 }
 
-// transfer begins a download and returns how long it may last. o.mu is held.
+// transfer begins a download and returns its context. o.mu is held.
 func (o *object) transfer(uri string) context.Context {
 	o.uri = uri
 	ctx, stop := context.WithCancel(o.life)

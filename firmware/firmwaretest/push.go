@@ -7,7 +7,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// OpenWrite takes a package that is pushed.
+// OpenWrite takes a pushed package.
 func (o *object) OpenWrite(_ context.Context, path lwm2m.Path, size int64) (lwm2m.Sink, error) {
 	if path != o.path(resPackage) {
 		return nil, nil
@@ -30,7 +30,7 @@ func (o *object) OpenWrite(_ context.Context, path lwm2m.Path, size int64) (lwm2
 type sink struct {
 	object *object
 	size   int64
-	resets bool // it is no package
+	resets bool // the value is a reset, not a package
 }
 
 func (s *sink) Write(p []byte) (int, error) {

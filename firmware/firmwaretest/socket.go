@@ -7,19 +7,20 @@ import (
 	"time"
 )
 
-// wire is a habit that shows below LwM2M, in the messages themselves.
+// wire is a habit that shows below LwM2M, in the CoAP messages.
 type wire interface {
-	// received looks at a request before the client does. It answers the request itself, or drops
-	// it, if it does not pass it on.
+	// received gets a request before the client does. If pass is false, the client does not get it:
+	// the wire answers it, or drops it.
 	received(m *message) (answer *message, pass bool)
-	// sent looks at a message of the client's and may change it. It is lost if that returns false.
+	// sent gets a message of the client and may change it. If it returns false, the message is
+	// lost.
 	sent(m *message) bool
 }
 
-// lingerer is a wire that keeps a socket open for a while after the client has given it up.
+// lingerer is a wire that keeps a socket open for some time after the client has closed it.
 type lingerer interface{ lingers() (until time.Time) }
 
-// wires are the wires that the script's habits need.
+// wires returns the wires that the script's habits need.
 func (d *Device) wires() []wire {
 	var wires []wire
 	habits := d.script.Habits
@@ -38,8 +39,8 @@ func (d *Device) wires() []wire {
 	return wires
 }
 
-// listen returns what makes the device's sockets, with the wires in between; they outlive a socket
-// and a restart of the client.
+// listen returns a function that opens the device's sockets, with the wires in between. The wires
+// outlive a socket and a restart of the client.
 func (d *Device) listen(open func(context.Context) (net.PacketConn, error)) func(context.Context) (net.PacketConn, error) {
 	wires := d.wires()
 	if len(wires) == 0 {
@@ -59,11 +60,11 @@ func (d *Device) listen(open func(context.Context) (net.PacketConn, error)) func
 	}
 }
 
-// socket is a socket whose messages pass by wires.
+// socket is a socket whose messages pass through wires.
 type socket struct {
 	net.PacketConn
 	wires   []wire
-	reading chan struct{} // holds a token while somebody reads
+	reading chan struct{} // holds a token while a goroutine reads
 	closing sync.Once
 	gone    chan struct{} // closed with the socket
 }
@@ -111,7 +112,7 @@ func (s *socket) close() error {
 	return err
 }
 
-// linger answers in the place of the client, which has another socket by now.
+// linger answers in place of the client, which already has another socket.
 func (s *socket) linger(until time.Time) {
 	defer s.PacketConn.Close()
 	s.reading <- struct{}{}
@@ -165,7 +166,7 @@ func (s *socket) WriteTo(p []byte, to net.Addr) (int, error) {
 	return len(p), nil
 }
 
-// buffer answers what does not fit into so many bytes.
+// buffer answers requests that are longer than so many bytes.
 type buffer int
 
 func (b buffer) received(m *message) (*message, bool) {

@@ -20,7 +20,7 @@ const (
 	codeBusy     = 5<<5 | 3
 )
 
-// loseAnswers loses the first answer of the device with a code, after some that come through.
+// loseAnswers loses the first answer of the device with a code, after the given number of them.
 func (w *world) loseAnswers(code byte, after int) {
 	w.net.SetLink(deviceIP, serverIP, simnet.Conditions{Delay: 10 * time.Millisecond, Drop: func(p simnet.Packet) bool {
 		if p.Data[0]>>4&3 != 2 || p.Data[1] != code {
@@ -74,7 +74,8 @@ func TestLocksInPush(t *testing.T) {
 		require.NotZero(w.t, codes[codeBusy], "the repeated block")
 		require.Equal(w.t, 3, codes[codeContinue])
 
-		// It is deaf for 300 s after the last new block: to reads, and to its own clock.
+		// The device is deaf for 300 s after the last new block: it answers no reads, and its own
+		// timers stand still.
 		updates := w.happened(lwm2m.EventUpdated)
 		for time.Since(began) < 295*time.Second {
 			_, err := w.read(version)
@@ -90,7 +91,7 @@ func TestLocksInPush(t *testing.T) {
 	}, func(c *lwm2m.ClientConfig) { c.Lifetime = 200 * time.Second })
 }
 
-// TestLocksInPushRefusesOthers: also without a repetition nothing else is answered in a push.
+// TestLocksInPushRefusesOthers: even without a repetition, a device in a push answers nothing else.
 func TestLocksInPushRefusesOthers(t *testing.T) {
 	scripted(t, locking(), func(w *world) {
 		w.net.SetDefault(simnet.Conditions{Delay: time.Second})

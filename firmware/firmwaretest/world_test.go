@@ -33,7 +33,7 @@ var (
 	deviceIP = netip.MustParseAddr("10.0.0.2")
 )
 
-// world is a server that a scripted device is registered with, in virtual time.
+// world is a server with a registered scripted device, in virtual time.
 type world struct {
 	t      *testing.T
 	net    *simnet.Network
@@ -47,8 +47,8 @@ type world struct {
 // scripted runs fn in a world with a device that follows script.
 func scripted(t *testing.T, script firmwaretest.Script, fn func(w *world), options ...func(*lwm2m.ClientConfig)) {
 	t.Helper()
-	// The answer to Execute is not to be overtaken by the next registration, which comes from
-	// another socket.
+	// The next registration, which comes from another socket, must not overtake the answer to
+	// Execute.
 	script.Install.Time = max(script.Install.Time, time.Second)
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, net: simnet.New(1)}
@@ -79,7 +79,7 @@ func scripted(t *testing.T, script firmwaretest.Script, fn func(w *world), optio
 	})
 }
 
-// eventually waits for something, a day at most.
+// eventually waits until what returns true, a day at most.
 func (w *world) eventually(what func() bool) {
 	w.t.Helper()
 	for limit := time.Now().Add(24 * time.Hour); !what(); <-time.After(50 * time.Millisecond) {
@@ -96,7 +96,7 @@ func (w *world) read(path lwm2m.Path) (lwm2m.Value, error) {
 	return entries[0].Value, nil
 }
 
-// shows waits until the device says a State and a Result.
+// shows waits until the device shows a State and a Result.
 func (w *world) shows(s fsm.State, r fsm.Result) {
 	w.t.Helper()
 	w.eventually(func() bool {

@@ -21,7 +21,7 @@ type backend struct {
 
 	mu     sync.RWMutex // read-locked while db is in use
 	db     bboltFile
-	broken error // why nothing is written any more
+	broken error // why writing has stopped for good
 }
 
 // create checks the format and makes the missing buckets. If none is missing, it writes nothing.
@@ -74,7 +74,7 @@ func formatIn(space *bbolt.Bucket) []byte {
 // isForeign reports whether a file has buckets, and no namespace among them.
 func isForeign(btx *bbolt.Tx) bool {
 	buckets, spaces := 0, 0
-	_ = btx.ForEach(func(_ []byte, bucket *bbolt.Bucket) error { // which returns what the function does
+	_ = btx.ForEach(func(_ []byte, bucket *bbolt.Bucket) error { // ForEach returns what the function returns
 		buckets++
 		if formatIn(bucket) != nil {
 			spaces++
@@ -104,7 +104,7 @@ func (b *backend) update(fn func(*bbolt.Tx) error) error {
 		err := guard(func() error { return b.db.Update(fn) })
 		switch {
 		case errors.Is(err, ErrDamaged):
-			// A panic has interrupted bbolt: what it has in memory must not reach the file.
+			// A panic has interrupted bbolt: its state in memory must not reach the file.
 			return &stoppedError{err}
 		case disk.Full(err):
 			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
@@ -118,9 +118,9 @@ type stoppedError struct{ error }
 
 func (e *stoppedError) Unwrap() error { return e.error }
 
-// do runs fn with the file. If bbolt could not map the file again when it grew, because the disk
-// was full or memory short, it does not use the file any more. The file is complete, so do opens it
-// again.
+// do runs fn with the file. When the file grows, bbolt maps it again; if that fails because the
+// disk is full or memory is short, bbolt does not use the file any more. The file is complete, so
+// do opens it again.
 func (b *backend) do(fn func() error) error {
 	run := func() error {
 		b.mu.RLock()

@@ -13,8 +13,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// BenchmarkBaseline puts a device's record with bbolt alone: what a store without rules and indexes
-// would cost.
+// BenchmarkBaseline puts a device's record with bbolt alone: the cost of a store without rules and
+// indexes.
 func BenchmarkBaseline(b *testing.B) {
 	value, err := json.Marshal(store.Device{Registration: store.RegistrationRecord{
 		ID: "r", Address: "192.0.2.1:5683", Transport: "coap", Version: "1.1", Lifetime: 300 * time.Second,

@@ -35,7 +35,7 @@ import (
 	"github.com/otago-iot/otago/store/internal/kv"
 )
 
-// The categories of Open's errors, beside those of package store.
+// The categories of Open's errors, in addition to those of package store.
 var (
 	// ErrLocked: another process has the file open, or this one.
 	ErrLocked = errors.New("bolt: another process has the file open")
@@ -65,9 +65,9 @@ type Config struct {
 
 func (c Config) namespace() []byte { return []byte(cmp.Or(c.Namespace, DefaultNamespace)) }
 
-// Open opens the file, and makes one, readable by its owner only, if there is none: under another
-// name, which it changes to path when the file is durable, so that a crash leaves no incomplete
-// file at path. Closing the store closes the file.
+// Open opens the file. If there is none, it makes one that only its owner can read. It makes it
+// under another name, and renames it to path when the file is durable, so that a crash leaves no
+// incomplete file at path. Closing the store closes the file.
 //
 // The error matches ErrLocked if another process, or this one, has the file open; ErrDamaged if the
 // file is no complete database, even if it is empty; store.ErrFormat if another version of this

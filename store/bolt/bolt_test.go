@@ -110,8 +110,8 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// TestOtherFormat opens files of other versions, and of another program. Each is refused with a
-// sentence that says what to do, and stays as it is.
+// TestOtherFormat opens files of other versions, and of another program. Open refuses each with
+// advice, and does not change it.
 func TestOtherFormat(t *testing.T) {
 	format := func(value string) func(*bbolt.Tx) error {
 		return func(tx *bbolt.Tx) error {
@@ -188,8 +188,8 @@ func ExampleOpen() {
 	// store: id exists already
 }
 
-// TestFileWithoutMarks opens a file of a version that kept only in its record that a device is
-// Secured, and then damages that.
+// TestFileWithoutMarks opens a file of a version that stored Secured only in a device's record, and
+// then damages the record.
 func TestFileWithoutMarks(t *testing.T) {
 	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, nil)
 	if err != nil {

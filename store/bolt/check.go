@@ -39,7 +39,7 @@ func checkTwice(f *os.File) error {
 }
 
 // check checks that all pages that bbolt will follow are within the file. bbolt reads them in
-// mapped memory, and to read beyond the end of a file there ends the process.
+// mapped memory, and reading beyond the end of a file there ends the process.
 func check(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -55,7 +55,7 @@ func check(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	// A file grows before its meta page says so, hence the size of now.
+	// A file grows before its meta page says so, so ask for its size now.
 	if info, err = f.Stat(); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func check(f *os.File) error {
 	return m.checkFreelist(f)
 }
 
-// meta is what a meta page says.
+// meta is the content of a meta page.
 type meta struct{ pageSize, root, freelist, pages, txid uint64 }
 
 // newestMeta returns the meta page that bbolt will use.
@@ -152,7 +152,7 @@ func (m meta) checkFreelist(f io.ReaderAt) error {
 		return err
 	}
 	count, ids := uint64(order.Uint16(b[10:])), b[headerSize:]
-	if count == 0xFFFF { // as many or more: the first entry says
+	if count == 0xFFFF { // that many or more: the first entry has the count
 		count, ids = order.Uint64(ids), ids[8:]
 	}
 	if count > uint64(len(ids)/8) {

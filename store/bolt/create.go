@@ -49,8 +49,8 @@ func create(path string, cfg Config) (err error) {
 	return giveName(temp, path)
 }
 
-// syncDirs makes the names in a directory durable, and the names of the directory and those above
-// it, which may be new too. It ignores directories above that it may not open.
+// syncDirs makes the names in a directory durable, and also the names of the directory and those
+// above it, which may be new too. It ignores directories above that it may not open.
 func syncDirs(dir string) error {
 	err := disk.SyncDir(dir)
 	for above := filepath.Dir(dir); above != dir; dir, above = above, filepath.Dir(above) {
@@ -106,12 +106,12 @@ func openFile(path string, wait time.Duration) (bboltFile, error) {
 		return err
 	})
 	if errors.Is(err, ErrDamaged) && opened.file != nil {
-		_ = disk.CloseLocked(opened.file) // as bbolt could not
+		_ = disk.CloseLocked(opened.file) // bbolt could not close it
 	}
 	return opened, err
 }
 
-// explain says what is wrong with a file, and what to do.
+// explain returns an error that says what is wrong with a file, and what to do.
 func explain(path string, err error) error {
 	switch {
 	case errors.Is(err, bberrors.ErrTimeout):

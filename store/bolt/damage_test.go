@@ -20,7 +20,7 @@ import (
 	"github.com/otago-iot/otago/store/bolt"
 )
 
-// filled makes a database with so many devices, and returns its bytes and page size.
+// filled makes a database with the given number of devices, and returns its bytes and page size.
 func filled(t *testing.T, devices int) (data []byte, page int) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ota.db")
@@ -55,8 +55,8 @@ func all(t *testing.T, db store.Store) (devices int, err error) {
 	return devices, nil
 }
 
-// TestCut opens a database that was cut, at each page and around it: it is refused, or all of it is
-// there.
+// TestCut opens a database that was cut, at each page and around it: Open refuses it, or all of it
+// is there.
 func TestCut(t *testing.T) {
 	const devices = 100
 	data, page := filled(t, devices)
@@ -96,8 +96,8 @@ func TestCut(t *testing.T) {
 	t.Logf("%d bytes: refused %d, taken %d", len(data), refused, taken)
 }
 
-// TestPageLost has one page after the other be zero, as file systems leave them, or another one:
-// what needs it fails, by an error, and nothing else does.
+// TestPageLost replaces one page after the other by zeros, as file systems leave them, or by
+// another page: calls that need the page return an error, and others work.
 func TestPageLost(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows lets nobody write a file that is mapped, as it stays after bbolt was stopped")
@@ -120,7 +120,7 @@ func TestPageLost(t *testing.T) {
 			n, err := all(t, db)
 			if err == nil && n == 30 {
 				harmless++
-			} else if err != nil && !errors.Is(err, store.ErrDamaged) { // the middle of a long record is only that record's
+			} else if err != nil && !errors.Is(err, store.ErrDamaged) { // a lost page in the middle of a long record damages only that record
 				require.ErrorIs(t, err, bolt.ErrDamaged, "page %d is %s", at/page, name)
 			}
 			for n := range 5 {
@@ -135,7 +135,7 @@ func TestPageLost(t *testing.T) {
 	require.NotZero(t, harmless, "a free page, or one meta page of two")
 }
 
-// TestCutWhileOpen cuts the file behind the back of the process.
+// TestCutWhileOpen cuts the file while the process has it open.
 func TestCutWhileOpen(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows does not cut a file that is mapped")
@@ -157,7 +157,7 @@ func TestCutWhileOpen(t *testing.T) {
 	require.ErrorIs(t, err, bolt.ErrDamaged)
 }
 
-// TestFreePages spoils the list of free pages, whose pages the next commit would write to.
+// TestFreePages damages the list of free pages, to which the next commit would write.
 func TestFreePages(t *testing.T) {
 	data, page := filled(t, 100)
 	id := binary.NativeEndian.Uint64(data[newest(data, page)*page+16+32:])
@@ -184,7 +184,7 @@ func TestFreePages(t *testing.T) {
 	}
 }
 
-// newest returns which meta page has the higher number of its transaction.
+// newest returns which meta page has the higher transaction number.
 func newest(data []byte, page int) int {
 	if binary.NativeEndian.Uint64(data[page+16+48:]) > binary.NativeEndian.Uint64(data[16+48:]) {
 		return 1
@@ -192,8 +192,8 @@ func newest(data []byte, page int) int {
 	return 0
 }
 
-// TestHalfMeta has the last commit not be whole: the one before it counts, as after a power
-// failure.
+// TestHalfMeta leaves the meta page of the last commit incomplete: the commit before counts, as
+// after a power failure.
 func TestHalfMeta(t *testing.T) {
 	data, page := filled(t, 10)
 	path := filepath.Join(t.TempDir(), "ota.db")
@@ -257,8 +257,8 @@ func TestMode(t *testing.T) {
 	require.Equal(t, fs.FileMode(0o600), info.Mode())
 }
 
-// TestOpenAtOnce has several open a database that is not there: they share one, and nothing of
-// another one is left.
+// TestOpenAtOnce opens a missing database several times at once: all share one, and no other file
+// is left.
 func TestOpenAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "ota.db")
@@ -288,7 +288,7 @@ func TestOpenAtOnce(t *testing.T) {
 	require.Len(t, entries, 1, "something is left")
 }
 
-// TestLockWaits: the wait for a lock ends, and is as long as it was said to be.
+// TestLockWaits: the wait for a lock ends after LockWait.
 func TestLockWaits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ota.db")
 	file, err := bbolt.Open(path, 0o600, nil)

@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child creates and ends updates, from several goroutines, and prints what Commit acknowledged.
+// child creates and ends updates, from several goroutines, and prints which ones Commit
+// acknowledged.
 func child(path string) error {
 	db, err := bolt.Open(path, bolt.Config{})
 	if err != nil {
@@ -82,8 +83,8 @@ func line(u store.Update, name string) store.Change {
 	return store.AppendEvents{Events: []store.Event{{Update: u.ID, Endpoint: u.Endpoint, Name: name}}}
 }
 
-// TestKilled kills a process that writes, again and again: what it was told is durable is there,
-// and whole.
+// TestKilled kills, several times, a process that writes: every acknowledged commit is there, and
+// whole.
 func TestKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ota.db")
 	acknowledged := map[string]int{} // update -> commits
@@ -96,7 +97,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// runChild runs a child until it has acknowledged so many commits, and kills it.
+// runChild runs a child until it has acknowledged the given number of commits, and kills it.
 func runChild(t *testing.T, path string, acknowledged map[string]int, commits int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -117,7 +118,7 @@ func runChild(t *testing.T, path string, acknowledged map[string]int, commits in
 		if n == commits {
 			_ = cmd.Process.Kill()
 		}
-		text, err := reader.ReadString('\n') // what it printed before it died counts
+		text, err := reader.ReadString('\n') // lines that it printed before it died count
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				t.Fatal(err)
@@ -165,7 +166,7 @@ func check(t *testing.T, path string, acknowledged map[string]int) {
 	}
 }
 
-// TestGroupCommit has many callers whose commits must share transactions.
+// TestGroupCommit has many callers, whose commits must share transactions.
 func TestGroupCommit(t *testing.T) {
 	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, nil)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/otago-iot/otago/store/internal/kv"
 )
 
-// BackendOf returns what the default namespace of a file keeps its records in.
+// BackendOf returns the backend of the default namespace of a file.
 func BackendOf(db *bbolt.DB) kv.Backend {
 	return &backend{db: bboltFile{DB: db}, namespace: []byte(DefaultNamespace)}
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/otago-iot/otago/store/bolt"
 )
 
-// limitFiles lets no file of this process grow beyond a size, which stands in for a full disk where
-// nobody may mount one. Below 0 there is no limit. It is for tests that run alone.
+// limitFiles limits the size of all files of this process, in place of a full disk where the test
+// may not mount one. Below 0 there is no limit. It is for tests that run alone.
 func limitFiles(t *testing.T, size int) {
 	t.Helper()
 	var limit unix.Rlimit
@@ -35,10 +35,10 @@ func limitFiles(t *testing.T, size int) {
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
 }
 
-// aloneEnv is set where this binary is run again for one test.
+// aloneEnv is set when this binary runs again for one test.
 const aloneEnv = "OTAGO_TEST_BOLT_ALONE"
 
-// alone runs the test in a process of its own, and reports whether this is that.
+// alone runs the test in a process of its own, and reports whether this process is that one.
 func alone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(aloneEnv) != "" {
@@ -52,8 +52,8 @@ func alone(t *testing.T) bool {
 	return false
 }
 
-// TestMadeOnFullDisk makes a database while there is less room than it takes, by each page: nothing
-// is left of it, and it is made when there is room.
+// TestMadeOnFullDisk makes a database with too little space, by each number of pages: nothing is
+// left of it, and it can be made when there is space.
 func TestMadeOnFullDisk(t *testing.T) {
 	if !alone(t) {
 		return
@@ -97,7 +97,7 @@ func put(n int) store.Change {
 	return store.PutRegistration{Endpoint: fmt.Sprint("ep", n), Registration: store.RegistrationRecord{Links: strings.Repeat("</3/0>,", 2000)}}
 }
 
-// worksOn looks at a database that met a full disk, and then has room again.
+// worksOn checks a database that met a full disk, and then has space again.
 func worksOn(t *testing.T, db *bolt.Store, path string, n int) {
 	t.Helper()
 	_, err := db.Commit(t.Context(), put(n), put(n+1))
@@ -121,8 +121,8 @@ func worksOn(t *testing.T, db *bolt.Store, path string, n int) {
 	require.NoError(t, db.Close())
 }
 
-// TestGrowsOnFullDisk has the disk be full, again and again, while the file grows: nothing that was
-// committed is lost, what is there can be read, and it goes on when there is room.
+// TestGrowsOnFullDisk fills the disk several times while the file grows: no commit is lost, all
+// records can be read, and commits work again when there is space.
 func TestGrowsOnFullDisk(t *testing.T) {
 	if !alone(t) {
 		return
@@ -135,7 +135,7 @@ func TestGrowsOnFullDisk(t *testing.T) {
 		limitFiles(t, room)
 		n = fill(t, db, n)
 		for range 3 {
-			n = fill(t, db, n) // pages that a commit freed may take some more
+			n = fill(t, db, n) // pages that a commit freed may take more commits
 		}
 		have, err := all(t, db)
 		require.NoError(t, err)
@@ -145,8 +145,8 @@ func TestGrowsOnFullDisk(t *testing.T) {
 	worksOn(t, db, path, n)
 }
 
-// TestReallyFull is the same on a file system of its own, where a file may be longer than there is
-// room for.
+// TestReallyFull is the same on a file system of its own, where a file may be longer than the space
+// that is left.
 func TestReallyFull(t *testing.T) {
 	dir := t.TempDir()
 	if err := mountTmpfs(dir, "1m"); err != nil {
@@ -186,7 +186,7 @@ func TestReallyFull(t *testing.T) {
 	worksOn(t, db, path, n)
 }
 
-// fillTmpfs leaves so many bytes free.
+// fillTmpfs leaves room bytes free.
 func fillTmpfs(t *testing.T, path string, room int) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -205,8 +205,8 @@ func fillTmpfs(t *testing.T, path string, room int) {
 	require.NoError(t, f.Close())
 }
 
-// TestMappedAnew has the system refuse to map the file when it has grown, which closes it to bbolt
-// for ever.
+// TestMappedAnew makes the system refuse to map the file when it has grown; bbolt then never uses
+// the file again.
 func TestMappedAnew(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("how to have a mapping refused is known for Linux")
@@ -222,7 +222,7 @@ func TestMappedAnew(t *testing.T) {
 			require.Less(t, n, 1000)
 		}
 		n--
-		if round == 2 { // nor can it be opened, for a while
+		if round == 2 { // opening fails for some time too
 			require.NoError(t, os.Rename(path, path+".away"))
 			_, err = all(t, db)
 			require.ErrorIs(t, err, fs.ErrNotExist)
@@ -235,7 +235,8 @@ func TestMappedAnew(t *testing.T) {
 	worksOn(t, db, path, n)
 }
 
-// TestOpenNoFile opens what is there but is no file: it neither waits nor makes one elsewhere.
+// TestOpenNoFile opens a path that exists but is no file: Open neither waits nor makes a file
+// elsewhere.
 func TestOpenNoFile(t *testing.T) {
 	dir := t.TempDir()
 	fifo, link := filepath.Join(dir, "fifo"), filepath.Join(dir, "link")
@@ -247,7 +248,7 @@ func TestOpenNoFile(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist, "a disk that is not mounted, for example")
 	require.NoFileExists(t, filepath.Join(dir, "away"))
 
-	// A link to a database is one.
+	// A link to a database works like the database.
 	db, err := bolt.Open(filepath.Join(dir, "away"), bolt.Config{})
 	require.NoError(t, err)
 	require.NoError(t, db.Close())

@@ -2,7 +2,7 @@ package memory
 
 import "github.com/otago-iot/otago/store/internal/kv"
 
-// NewOver returns an empty store, and what it keeps its records in.
+// NewOver returns an empty store, and its backend.
 func NewOver() (*Store, kv.Backend) {
 	b := &backend{}
 	s, err := kv.New(b, false)

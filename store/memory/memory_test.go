@@ -29,7 +29,7 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(testing.TB) store.Store { return memory.New() }, cfg)
 }
 
-// TestDangling has indexes name records that are not there.
+// TestDangling has indexes that name missing records.
 func TestDangling(t *testing.T) {
 	db, backend := memory.NewOver()
 	defer db.Close()

@@ -6,8 +6,8 @@ import (
 	"sort"
 )
 
-// maxPage is how many entries a page has at most. An insertion moves a page and, rarely, the list
-// of pages.
+// maxPage is the largest number of entries in a page. An insertion moves a page and, rarely, the
+// list of pages.
 const maxPage = 256
 
 // A table is an ordered map: pages of sorted entries, none of them empty, in order.
@@ -66,7 +66,7 @@ func (t *table) put(key string, value []byte) {
 	if len(entries) <= maxPage {
 		return
 	}
-	// Keys that come in order fill their pages: only the newest moves to the next.
+	// Keys that come in order fill their pages: only the newest entry moves to the next page.
 	half := len(entries) / 2
 	if at == len(entries)-1 {
 		half = at

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// FuzzTable runs operations, two bytes each, on a table and on a map: they stay the same.
+// FuzzTable runs operations, two bytes each, on a table and on a map: both stay the same.
 func FuzzTable(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 1, 0, 2, 1, 1, 0, 1})

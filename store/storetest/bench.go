@@ -12,8 +12,8 @@ import (
 // callers is how many goroutines per processor a parallel benchmark uses.
 const callers = 64
 
-// Benchmark measures what a server asks of a store all day. All back ends run the same, so that
-// they can be compared in one run.
+// Benchmark measures the calls that a server makes all day. All back ends run the same benchmarks,
+// so that they can be compared in one run.
 func Benchmark(b *testing.B, open func(t testing.TB) store.Store) {
 	for _, bench := range []struct {
 		name string

@@ -13,15 +13,15 @@ import (
 // ErrCrashed is the error of every call of a [Crash] after its cut.
 var ErrCrashed = errors.New("storetest: the process has crashed")
 
-// A Cut is the moment at which a process dies: just before its n-th point takes effect, or with
-// After just after it did but before the process learns of it. Points are commits, and what goes
-// through [Crash.Effect]; the first is 1. The zero Cut never comes.
+// A Cut is the moment at which a process dies: just before its n-th point takes effect or, with
+// After, just after it took effect but before the process knows. Points are commits, and calls of
+// [Crash.Effect]; the first is 1. The zero Cut never comes.
 type Cut struct {
 	Point int
 	After bool
 }
 
-// String returns such as "before 3".
+// String returns text such as "before 3".
 func (c Cut) String() string {
 	switch {
 	case c.Point == 0:
@@ -32,9 +32,9 @@ func (c Cut) String() string {
 	return fmt.Sprintf("before %d", c.Point)
 }
 
-// Cuts yields all cuts of a run that has the given number of points. A first run with the zero Cut
-// counts them: see [Crash.Points]. A run that meets fewer points ends without a crash;
-// [Crash.Crashed] says so.
+// Cuts yields all cuts of a run with the given number of points. A first run with the zero Cut
+// counts them: see [Crash.Points]. A run with fewer points ends without a crash; [Crash.Crashed]
+// says so.
 func Cuts(points int) iter.Seq[Cut] {
 	return func(yield func(Cut) bool) {
 		for n := range points {
@@ -45,10 +45,9 @@ func Cuts(points int) iter.Seq[Cut] {
 	}
 }
 
-// A Crash is a store as a process sees it that dies at a [Cut]: every later call fails with
-// ErrCrashed and changes nothing, so that what the process still does has no effect. What it wrote
-// before stays in the store below, where the next process finds it. Close does not close that
-// store.
+// A Crash is a store as a process that dies at a [Cut] sees it: every later call fails with
+// ErrCrashed and changes nothing, so that the process has no effect any more. What it wrote before
+// stays in the store below, where the next process finds it. Close does not close that store.
 type Crash struct {
 	store.Store // answers until the cut
 
@@ -61,7 +60,7 @@ type Crash struct {
 }
 
 // NewCrash returns a store over s that crashes at the cut. It then calls stop, if that is not nil,
-// once and before the call returns: a test cancels there what the process is made of. Stop must not
+// once and before the call returns: there a test cancels the parts of the process. Stop must not
 // wait for the process, which may wait for it.
 func NewCrash(s store.Store, cut Cut, stop func()) *Crash {
 	c := &Crash{cut: cut, stop: stop, crashed: make(chan struct{})}
@@ -74,7 +73,7 @@ func NewCrash(s store.Store, cut Cut, stop func()) *Crash {
 	return c
 }
 
-// Points returns how many points the process has met.
+// Points returns how many points the process has reached.
 func (c *Crash) Points() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,8 +83,8 @@ func (c *Crash) Points() int {
 // Crashed returns a channel that is closed at the cut.
 func (c *Crash) Crashed() <-chan struct{} { return c.crashed }
 
-// Effect is a point of what the process does outside its store: it calls effect unless the process
-// is dead, or dies before it. It returns effect's error or ErrCrashed. No other point comes
+// Effect is a point for an effect of the process outside its store: it calls effect unless the
+// process is dead, or dies before it. It returns effect's error or ErrCrashed. No other point comes
 // meanwhile, so effect must not commit.
 func (c *Crash) Effect(effect func() error) error {
 	c.mu.Lock()

@@ -17,7 +17,7 @@ type spoilt struct {
 	*testing.T
 	db    store.Store
 	spoil func(store.Kind, string)
-	line  string // sequence number of the damaged one
+	line  string // sequence number of the damaged line
 }
 
 func newSpoilt(t *testing.T, open func(testing.TB) (store.Store, func(store.Kind, string))) *spoilt {
@@ -62,7 +62,7 @@ func (s *spoilt) isDamaged(what string, err error, kind store.Kind) {
 	}
 }
 
-// marked returns what key makes of each record, with a ! before that of a damaged one.
+// marked returns the result of key for each record, with a ! before that of a damaged one.
 func marked[T any](s *spoilt, seq iter.Seq2[T, error], kind store.Kind, key func(T) string) []string {
 	s.Helper()
 	keys := []string{}

@@ -122,7 +122,7 @@ func testDeleteDevice(t *testing.T, db store.Store) {
 	refuse(t, db, store.ErrInvalid, store.DeleteDevice{})
 	getUpdate(t, db, "u")
 
-	// It may come back as if it had never been there.
+	// The device may come back as a new one.
 	again := store.Device{Endpoint: "ep", Registration: newRegistration("r2")}
 	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: again.Registration})
 	equal(t, "device that came back", getDevice(t, db, "ep"), again)

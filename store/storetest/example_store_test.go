@@ -14,7 +14,7 @@ import (
 )
 
 // A mapStore keeps records in maps. It passes storetest.Run, and is short rather than fast: a
-// commit works on a copy of all maps, and a query looks at all records.
+// commit works on a copy of all maps, and a query reads all records.
 type mapStore struct {
 	mu     sync.Mutex
 	tables tables
@@ -36,7 +36,7 @@ func newMapStore() *mapStore {
 	}}
 }
 
-// Commit implements store.Store. A back end with transactions runs one here instead of the copy.
+// Commit implements store.Store. A back end with transactions uses one here instead of the copy.
 func (s *mapStore) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -101,7 +101,7 @@ func (t *tables) apply(c store.Change, since uint64) error {
 	return nil
 }
 
-// active returns an active update that matches, as the error of a change that it is in the way of.
+// active returns an error of the category that names an active update that matches.
 func (t *tables) active(category error, match func(store.Update) bool) error {
 	for _, u := range t.updates {
 		if u.Active() && match(u) {
@@ -233,7 +233,7 @@ func copyOf[T any](v T) (c T) {
 		err = json.Unmarshal(data, &c)
 	}
 	if err != nil {
-		panic(err) // Normalize has refused what JSON cannot hold
+		panic(err) // Normalize has refused values that JSON cannot hold
 	}
 	return c
 }
@@ -249,7 +249,7 @@ func sorted[K cmp.Ordered, T any](table map[K]T, match func(T) bool) []T {
 	return records
 }
 
-// list yields copies of the records that read returns, limit at most; 0 means all. The loop's body
+// list yields copies of the records that read returns, at most limit; 0 means all. The loop's body
 // may commit, as the store is not locked while it runs.
 func list[T any](ctx context.Context, s *mapStore, limit int, read func(t tables) []T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
@@ -319,7 +319,7 @@ func (s *mapStore) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[s
 		}
 		return records
 	})
-	return func(yield func(store.Update, error) bool) { // Filter may call the store, so it runs out here
+	return func(yield func(store.Update, error) bool) { // Filter may call the store, so call it here, without the lock
 		left := q.Limit
 		for u, err := range all {
 			if err == nil && q.Filter != nil && !q.Filter(u) {
@@ -364,7 +364,7 @@ func (s *mapStore) Close() error {
 	return nil
 }
 
-// A store of one's own, in maps. The test of it is one call:
+// A store of your own, in maps. Its test is one call:
 //
 //	storetest.Run(t, func(testing.TB) store.Store { return newMapStore() }, storetest.Config{})
 func Example_ownStore() {

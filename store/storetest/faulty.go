@@ -7,22 +7,22 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A Call is a call of a store, as [Faulty] shows it.
+// A Call is a call of a store, as [Faulty] passes it to its functions.
 type Call struct {
 	Method  string         // such as "Commit"
 	Changes []store.Change // of Commit
 }
 
-// Faulty is a store whose calls a test makes fail or wait. Its functions may be nil. Several
-// goroutines call them; one that waits should return when ctx ends.
+// Faulty is a store whose calls a test can make fail or wait. Its functions may be nil. Several
+// goroutines call them; a function that waits should return when ctx ends.
 type Faulty struct {
 	store.Store
 
-	// Before is called before each call but Close. An error makes the call fail with it, without
-	// effect.
+	// Before is called before each call except Close. If it returns an error, the call fails with
+	// it, without effect.
 	Before func(ctx context.Context, call Call) error
-	// After is called after each Commit that succeeded. An error makes the Commit fail with it
-	// although it took place, as when the connection to a database breaks before its answer
+	// After is called after each Commit that succeeded. If it returns an error, the Commit fails
+	// with it although it took place, as when the connection to a database breaks before its answer
 	// arrives.
 	After func(ctx context.Context, call Call) error
 }

@@ -22,7 +22,7 @@ func testImage(t *testing.T, db store.Store) {
 	other := newImage("i2", "1.0")
 	other.Name = "another"
 	commit(t, db, store.CreateImage{Image: other})
-	// Name and version do not run into each other.
+	// Name and version are distinct, even if they join to the same text.
 	joined := newImage("i3", "0")
 	joined.Name = "sensor1."
 	commit(t, db, store.CreateImage{Image: joined})

@@ -23,7 +23,7 @@ func testCancelled(t *testing.T, db store.Store) {
 		n++
 		cancel()
 	}
-	if n < 300 { // A back end may have read them all before it could notice.
+	if n < 300 { // The back end may have read them all before it could notice.
 		failsWith(t, "an iteration cut short", last, context.Canceled)
 	}
 	_, err := db.Commit(ctx, store.PutFirmware{Endpoint: "ep"})

@@ -12,14 +12,14 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A model is the plainest store that keeps the rules, but for the journal's.
+// A model is the simplest store that keeps the rules, except those of the journal.
 type model struct {
 	updates map[string]store.Update
 	images  map[string]store.Image
 	devices map[string]store.Device
 }
 
-// apply returns what the changes make of the model, or the error that they cause.
+// apply returns the model after the changes, or the error that they cause.
 func (m model) apply(changes []store.Change) (model, error) {
 	m = model{maps.Clone(m.updates), maps.Clone(m.images), maps.Clone(m.devices)}
 	for _, c := range changes {
@@ -124,8 +124,8 @@ func (m model) create(u store.Update) error {
 	return nil
 }
 
-// testRandom compares the store with the model after random commits, of which about half are
-// refused.
+// testRandom compares the store with the model after random commits. The store refuses about half
+// of them.
 func testRandom(t *testing.T, db store.Store) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -192,7 +192,7 @@ func randomChange(rnd *rand.Rand, m model) store.Change {
 	return store.PutFirmware{Endpoint: fmt.Sprint("ep", rnd.IntN(9)), Firmware: store.Firmware{Version: fmt.Sprint(rnd.IntN(99))}}
 }
 
-// compare reads everything, and some of it by a random query.
+// compare reads everything, and part of it again by a random query.
 func (m model) compare(t *testing.T, db store.Store, rnd *rand.Rand) {
 	t.Helper()
 	q := store.UpdateQuery{Oldest: true}

@@ -12,7 +12,7 @@ import (
 )
 
 // testUnknownNames tries to store, in each field that is an enumeration, a word that names none of
-// its values. It would be written, and refused when the record is read.
+// its values. The store would write it, and fail to read it.
 func testUnknownNames(t *testing.T, db store.Store) {
 	seed(t, db)
 	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep1", "i1")})
@@ -49,8 +49,8 @@ func testUnknownNames(t *testing.T, db store.Store) {
 	commit(t, db, store.CreateUpdate{Update: u})
 }
 
-// spoilNames puts an unknown word into each field of v that is an enumeration of words, or the
-// first element of a slice of them, calls try, and puts back what was there. It returns the fields.
+// spoilNames puts an unknown word into each field of v that is an enumeration of words, or into the
+// first element of a slice of them, calls try, and restores the value. It returns the fields.
 func spoilNames(v reflect.Value, path string, try func(field string)) []string {
 	switch _, named := v.Interface().(encoding.TextMarshaler); {
 	case named && v.Kind() == reflect.String:
@@ -67,7 +67,7 @@ func spoilNames(v reflect.Value, path string, try func(field string)) []string {
 	var fields []string
 	for i := range v.NumField() {
 		if !v.Type().Field(i).IsExported() {
-			continue // of the machine's memory, which it fills itself
+			continue // a field of the machine's memory, which fills itself
 		}
 		fields = append(fields, spoilNames(v.Field(i), path+"."+v.Type().Field(i).Name, try)...)
 	}

@@ -10,7 +10,8 @@ import (
 func testUpdateQueries(t *testing.T, db store.Store) {
 	seed(t, db)
 	commit(t, db, store.CreateImage{Image: newImage("i2", "2")})
-	// u1..u6: endpoints a, b in turn, images i1 i1 i2 i2 i1 i1, the last of each endpoint active.
+	// u1..u6: endpoints a and b in turn, images i1 i1 i2 i2 i1 i1; the last of each endpoint is
+	// active.
 	for n := range 6 {
 		u := newUpdate(fmt.Sprintf("u%d", n+1), []string{"a", "b"}[n%2], []string{"i1", "i2", "i1"}[n/2])
 		if n < 4 {
@@ -60,7 +61,7 @@ func testUpdateQueries(t *testing.T, db store.Store) {
 	}
 }
 
-// testPaging pages through updates while others come and some end.
+// testPaging pages through updates while some are created and some end.
 func testPaging(t *testing.T, db store.Store) {
 	seed(t, db)
 	const n = 300
@@ -81,7 +82,7 @@ func testPaging(t *testing.T, db store.Store) {
 			}
 			got = append(got, ids...)
 			q.After = ids[len(ids)-1]
-			// One comes among those that were seen, one among those that were not.
+			// Create one update among those that were read, and one among those that were not.
 			for k, at := range []int{page, n - 1 - page} {
 				late := newUpdate(fmt.Sprintf("%s-%d-%t", id(2*at+1), k, oldest), fmt.Sprint("late", oldest, page, k), "i1")
 				commit(t, db, store.CreateUpdate{Update: late})

@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// together calls fn n times at once and returns how many calls returned nil. Other errors than the
-// expected end the test.
+// together calls fn n times at once and returns how many calls returned nil. Any error other than
+// expected ends the test.
 func together(t *testing.T, n int, expected error, fn func(i int) error) int {
 	t.Helper()
 	var start, done sync.WaitGroup
@@ -71,7 +71,7 @@ func testRaceReplace(t *testing.T, db store.Store) {
 	}
 }
 
-// testRaceDelete deletes an update while lines are appended to its journal: none stays behind.
+// testRaceDelete deletes an update while lines are appended to its journal: no line is left.
 func testRaceDelete(t *testing.T, db store.Store) {
 	seed(t, db)
 	for range 20 {
@@ -83,7 +83,7 @@ func testRaceDelete(t *testing.T, db store.Store) {
 			}
 			_, err := db.Commit(t.Context(), store.AppendEvents{Events: []store.Event{newEvent("u1", "a")}})
 			if err == nil {
-				return store.ErrNotFound // only what deletes counts
+				return store.ErrNotFound // only the delete counts
 			}
 			return err
 		})
@@ -92,7 +92,8 @@ func testRaceDelete(t *testing.T, db store.Store) {
 	}
 }
 
-// testRaceImage deletes an image while updates to it are being created: never both.
+// testRaceImage deletes an image while updates to it are being created: only one of the two
+// succeeds.
 func testRaceImage(t *testing.T, db store.Store) {
 	for round := range 10 {
 		image := newImage(fmt.Sprint("i", round), fmt.Sprint(round))
@@ -131,8 +132,7 @@ func testRaceVersion(t *testing.T, db store.Store) {
 	equal(t, "images created", won, 1)
 }
 
-// testRaceAll lets writers and readers of everything run beside each other and counts what is there
-// afterwards.
+// testRaceAll runs writers and readers of everything at once, and counts the records afterwards.
 func testRaceAll(t *testing.T, db store.Store) {
 	seed(t, db)
 	const workers, rounds = 16, 12

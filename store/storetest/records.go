@@ -47,8 +47,8 @@ func seed(t testing.TB, db store.Store) {
 	commit(t, db, store.CreateImage{Image: newImage("i1", "1.0")})
 }
 
-// fill stores n devices ep0, ep1, ..., each with an active update to the image i1 whose id is a
-// multiple of step.
+// fill stores n devices ep0, ep1, ..., each with an active update to the image i1. The ids of the
+// updates are multiples of step.
 func fill(t testing.TB, db store.Store, n, step int) {
 	t.Helper()
 	var changes []store.Change
@@ -69,7 +69,7 @@ func commit(t testing.TB, db store.Store, changes ...store.Change) uint64 {
 	return seq
 }
 
-// refuse asserts that the commit fails with the target.
+// refuse asserts that the commit fails with target.
 func refuse(t testing.TB, db store.Store, target error, changes ...store.Change) error {
 	t.Helper()
 	_, err := db.Commit(t.Context(), changes...)
@@ -102,7 +102,7 @@ func failsWith(t testing.TB, what string, err, target error) {
 	}
 }
 
-// collect returns what key makes of each record.
+// collect returns the result of key for each record.
 func collect[T any](t testing.TB, seq iter.Seq2[T, error], key func(T) string) []string {
 	t.Helper()
 	keys := []string{}

@@ -8,7 +8,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// commit changes what is damaged, beside what is not, and nothing of that takes place.
+// commit makes commits with a change to a damaged record beside other changes, and checks that none
+// takes effect.
 func (s *spoilt) commit() {
 	damaged := newUpdate("u2", "ep2", "i1")
 	damaged.Revision = 1
@@ -31,8 +32,8 @@ func (s *spoilt) commit() {
 	refuse(s, s.db, store.ErrDuplicate, store.CreateUpdate{Update: withKey(newUpdate("u4", "ep4", "i1"), "key of u2")})
 }
 
-// commits lets commits come together, so that a back end may write them in one transaction: only
-// those fail that need the damaged record.
+// commits makes several commits at once, which a back end may write in one transaction: only those
+// that need the damaged record fail.
 func (s *spoilt) commits() {
 	damaged := newUpdate("u2", "ep2", "i1")
 	damaged.Revision = 1
@@ -49,15 +50,14 @@ func (s *spoilt) commits() {
 	equal(s, "updates", len(marked(s, s.db.Updates(s.Context(), store.UpdateQuery{}), store.KindUpdate, updateID)), 3+n/2)
 }
 
-// registration replaces the damaged device, as a device must be able to register.
+// registration replaces the damaged device: a device must be able to register.
 func (s *spoilt) registration() {
 	want := store.Device{Endpoint: "ep2", Registration: newRegistration("new")}
 	commit(s, s.db, store.PutRegistration{Endpoint: "ep2", Registration: want.Registration})
 	equal(s, "device that registered again", getDevice(s, s.db, "ep2"), want)
 }
 
-// secured damages the record of a device that used credentials: it never counts as one that did
-// not.
+// secured damages the record of a device that used credentials: the store still knows that it did.
 func (s *spoilt) secured() {
 	r := newRegistration("r")
 	r.Secured = true
@@ -85,7 +85,7 @@ func (s *spoilt) secured() {
 	}
 }
 
-// deleteDevice deletes the damaged device once its update has ended, which may be damaged, too.
+// deleteDevice deletes the damaged device once its update, which may be damaged too, has ended.
 func (s *spoilt) deleteDevice() {
 	gone := store.DeleteDevice{Endpoint: "ep2"}
 	refuse(s, s.db, store.ErrActive, gone)
@@ -155,7 +155,7 @@ func (s *spoilt) remove() {
 			s.Errorf("line %+v of a removed update", e)
 		}
 	}
-	// Nothing is left that another update of the same id would meet.
+	// Nothing is left that a new update with the same id would find.
 	lines := make([]store.Event, store.JournalHead+store.JournalTail)
 	for i := range lines {
 		lines[i] = newEvent("u2", "c")

@@ -24,22 +24,22 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Config says what a back end can do besides implementing store.Store. Run skips the tests of what
-// is nil, and says so. The zero Config works.
+// Config says what a back end offers besides store.Store. Run skips the tests for a nil field, and
+// says so. The zero Config works.
 type Config struct {
 	// Durable is for a back end whose records outlive the store that wrote them. It prepares a
 	// place for one test, and returns a function that opens the store there, each time after the
-	// store before was closed.
+	// previous store was closed.
 	Durable func(t testing.TB) (open func() store.Store)
 
 	// Damage has, by name, the ways in which a record of this back end can be damaged, as a failing
-	// disk does. Each function opens an empty store, which Run closes, and returns with it a
+	// disk does. Each function opens an empty store, which Run closes, and returns it with a
 	// function that damages a stored record; kind and key are those of a store.DamagedError.
 	Damage map[string]func(t testing.TB) (db store.Store, spoil func(kind store.Kind, key string))
 }
 
-// Run runs the conformance suite, a test function for each rule of store.Store. It calls open for
-// each test, for an empty store, and closes that store after the test.
+// Run runs the conformance suite, with a test function for each rule of store.Store. For each test
+// it calls open to get an empty store, and closes that store after the test.
 func Run(t *testing.T, open func(t testing.TB) store.Store, cfg Config) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -17,7 +17,7 @@ func TestOwnStore(t *testing.T) {
 	storetest.Run(t, open, storetest.Config{})
 }
 
-// TestWrappers: the wrappers are stores too, as long as they do nothing.
+// TestWrappers: the wrappers pass the suite too, as long as they do nothing.
 func TestWrappers(t *testing.T) {
 	t.Run("faulty", func(t *testing.T) {
 		storetest.Run(t, func(testing.TB) store.Store { return &storetest.Faulty{Store: memory.New()} }, storetest.Config{})
@@ -30,7 +30,7 @@ func TestWrappers(t *testing.T) {
 	})
 }
 
-// closing closes the store below a Crash, which a process that dies does not.
+// closing closes the store below a Crash; Crash itself does not, like a process that dies.
 type closing struct {
 	*storetest.Crash
 	below store.Store
@@ -38,8 +38,8 @@ type closing struct {
 
 func (c closing) Close() error { return errors.Join(c.Crash.Close(), c.below.Close()) }
 
-// program is a process under test: it stores two images and does something to the world in between,
-// once.
+// program is a process under test: it stores two images and, between them, has one effect outside
+// its store.
 func program(ctx context.Context, db store.Store, effect func(func() error) error, world map[string]int) error {
 	for _, id := range []string{"1", "2"} {
 		_, err := db.Commit(ctx, store.CreateImage{Image: store.Image{ID: id, Version: id}})

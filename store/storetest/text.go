@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// oddNames are endpoint names that a device may have and a database may trip over.
+// oddNames are valid endpoint names that a database may handle wrongly.
 var oddNames = []string{
 	"/", "..", "../a", "a/b", "a//b", "%", "%2F", "100%", "?a=b&c", "#", " ", " a ", "a b", "\\", "'", `"`, "';--", "`", "*",
 	"urn:imei:490154203237518", "é", "e\u0301", "日本", "🛰", "\u2028", "\u00a0", "\uffff", "\ufffd", "\U0010ffff", "ÿ", "A", "a",

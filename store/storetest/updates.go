@@ -72,7 +72,7 @@ func testOneActive(t *testing.T, db store.Store) {
 
 	commit(t, db, store.ReplaceUpdate{Update: ended(getUpdate(t, db, "u1"))})
 	commit(t, db, store.CreateUpdate{Update: newUpdate("u6", "ep", "i1")})
-	// The end of an old one does not free the place of the new.
+	// The end of an old update does not free the endpoint of the new one.
 	commit(t, db, store.ReplaceUpdate{Update: getUpdate(t, db, "u1")})
 	refuse(t, db, store.ErrActive, store.CreateUpdate{Update: newUpdate("u7", "ep", "i1")})
 }
@@ -92,7 +92,7 @@ func testKey(t *testing.T, db store.Store) {
 	commit(t, db, store.ReplaceUpdate{Update: ended(getUpdate(t, db, "u1"))})
 	again.Image = "i1"
 	refuse(t, db, store.ErrDuplicate, store.CreateUpdate{Update: again})
-	// A refused one leaves its key free.
+	// A refused update leaves its key free.
 	refuse(t, db, store.ErrNotFound, store.CreateUpdate{Update: withKey(newUpdate("u3", "ep", "none"), "key2")})
 	commit(t, db, store.CreateUpdate{Update: withKey(newUpdate("u3", "ep", "i1"), "key2")})
 	for _, key := range []string{"key", "key2"} {
@@ -273,7 +273,7 @@ func testDeleteUpdate(t *testing.T, db store.Store) {
 	equal(t, "its events", collect(t, db.Events(ctx, store.EventQuery{Update: "u1"}), eventName), []string{})
 	equal(t, "last number", commitNothing(t, db), last)
 
-	// Its id and its key are free; nothing of the old one comes back with them.
+	// The id and the key are free, and the new update inherits nothing from the old one.
 	commit(t, db, store.CreateUpdate{Update: withKey(newUpdate("u1", "ep", "i1"), "key")},
 		store.AppendEvents{Events: []store.Event{newEvent("u1", "e")}})
 	equal(t, "events of the new one", collect(t, db.Events(ctx, store.EventQuery{Update: "u1"}), eventName), []string{"e"})

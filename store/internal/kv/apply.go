@@ -216,7 +216,7 @@ func deleteImage(o *overlay, id string) error {
 func putDevice(o *overlay, endpoint string, set func(*store.Device)) error {
 	d := store.Device{Endpoint: endpoint}
 	if data := o.get(devices, []byte(endpoint)); data != nil {
-		d, _ = deviceKind.decode([]byte(endpoint), data) // a damaged record is replaced
+		d, _ = deviceKind.decode([]byte(endpoint), data) // PutRegistration and PutFirmware replace a damaged record
 	}
 	d.Registration.Secured = d.Registration.Secured || o.has(secured, []byte(endpoint))
 	set(&d)

@@ -19,7 +19,7 @@ func encode(record any) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte(format)
 	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // which makes six bytes of each < and > of a device's links
+	e.SetEscapeHTML(false) // otherwise each < and > of a device's links takes six bytes
 	if err := e.Encode(record); err != nil {
 		return nil, fmt.Errorf("store: encoding: %w", err)
 	}
@@ -39,8 +39,8 @@ func decode[T any](data []byte) (record T, err error) {
 	return record, err
 }
 
-// join makes a key of a text, which may hold any bytes, and what follows it. Keys with the same
-// text are next to each other, in the order of what follows.
+// join makes a key of a text, which may hold any bytes, and a rest. Keys with the same text are
+// adjacent, ordered by their rests.
 func join[B string | []byte](text string, rest B) []byte {
 	key := make([]byte, 0, 2+len(text)+len(rest))
 	key = binary.BigEndian.AppendUint16(key, uint16(len(text)))
@@ -51,7 +51,7 @@ func join[B string | []byte](text string, rest B) []byte {
 // text returns the text of a key that join made.
 func text(key []byte) []byte { return key[2 : 2+binary.BigEndian.Uint16(key)] }
 
-// rest returns what follows the text in a key that join made.
+// rest returns the rest of a key that join made.
 func rest(key []byte) []byte { return key[2+binary.BigEndian.Uint16(key):] }
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

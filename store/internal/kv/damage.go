@@ -8,8 +8,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// removeDamaged removes a damaged record. It searches the indexes for what refers to the record, as
-// the record does not say.
+// removeDamaged removes a damaged record. It searches the indexes for entries that refer to the
+// record, because the record itself cannot be read.
 func removeDamaged(o *overlay, c store.RemoveDamaged) error {
 	var found bool
 	var err error
@@ -24,7 +24,7 @@ func removeDamaged(o *overlay, c store.RemoveDamaged) error {
 			err = putDevice(o, c.Key, func(*store.Device) {})
 		}
 	case store.KindEvent:
-		seq, _ := strconv.ParseUint(c.Key, 10, 64) // which Normalize has checked
+		seq, _ := strconv.ParseUint(c.Key, 10, 64) // Normalize has checked it
 		found, err = removeEvent(o, number(seq))
 	}
 	if err == nil && !found {

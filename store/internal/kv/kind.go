@@ -13,7 +13,7 @@ type kind[T any] struct {
 	table Table
 	key   func(T) []byte      // of the record
 	blank func(key []byte) T  // a record that has only its key
-	check func(T) error       // what else must hold; may be nil
+	check func(T) error       // further checks; may be nil
 	name  func([]byte) string // the key in an error
 }
 

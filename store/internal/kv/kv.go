@@ -1,9 +1,10 @@
-// Package kv has the rules of a store for all back ends that are an ordered map of bytes: what a
-// change checks, which indexes it keeps, how long the journal is, how queries page. A back end
-// implements [Backend], in a hundred lines or so.
+// Package kv has the rules of a store for all back ends that are an ordered map of bytes: the
+// checks of each change, the indexes, the length of the journal, and paging. A back end implements
+// [Backend], in a hundred lines or so.
 //
 // A commit works on an overlay over the transaction. Its writes reach the transaction when all its
-// changes have succeeded, so that commits can share a transaction, and one fsync, and fail alone.
+// changes have succeeded, so that commits can share a transaction, and one fsync, but fail one by
+// one.
 package kv
 
 import "iter"
@@ -62,8 +63,8 @@ type Writer interface {
 	Delete(t Table, key []byte) error
 }
 
-// A Backend runs transactions. Several Views may run at once; an Update runs alone. What it wrote
-// is durable if it returns nil, and undone if it returns an error.
+// A Backend runs transactions. Several Views may run at once; an Update runs alone. The writes of
+// an Update are durable if it returns nil, and undone if it returns an error.
 type Backend interface {
 	View(fn func(Reader) error) error
 	Update(fn func(Writer) error) error

@@ -41,8 +41,8 @@ type pair[T any] struct {
 	damaged error
 }
 
-// query yields what load makes of each entry of the scan, if keep returns true, and at most limit
-// records. It yields damaged records too; any other error ends it.
+// query yields the results of load for the entries of the scan, if keep returns true, and at most
+// limit records. It yields damaged records too; any other error ends it.
 func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 	load func(r Reader, key, value []byte) (T, bool, error), keep func(T) bool) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {

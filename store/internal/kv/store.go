@@ -9,7 +9,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// maxGroup bounds how many commits share a transaction.
+// maxGroup limits how many commits share a transaction.
 const maxGroup = 1024
 
 // A Store is a store.Store over a Backend.
@@ -56,8 +56,8 @@ func New(b Backend, group bool) (*Store, error) {
 	return s, s.markSecured()
 }
 
-// CheckFormat returns an error that says what to do if this version cannot read data whose
-// FormatKey has the value have.
+// CheckFormat returns an error with advice if this version cannot read data whose FormatKey has the
+// value have.
 func CheckFormat(have []byte) error {
 	switch {
 	case len(have) != 1:
@@ -72,7 +72,7 @@ func CheckFormat(have []byte) error {
 	return nil
 }
 
-// markSecured marks, once, the devices that a version without these marks has stored.
+// markSecured marks, once, the secured devices that a version without these marks has stored.
 func (s *Store) markSecured() error {
 	key, done := []byte(secured.String()), false
 	err := s.backend.View(func(r Reader) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/store/internal/kv"
 )
 
-// Ways are the ways in which a record can be damaged, by name: what becomes of its bytes.
+// Ways are ways to damage the bytes of a record, by name.
 var Ways = map[string]func(record []byte) []byte{
 	"garbage":         func([]byte) []byte { return []byte("\x02garbage\xff") },
 	"cut short":       func(record []byte) []byte { return record[:len(record)/2] },
@@ -33,8 +33,8 @@ var tables = map[store.Kind]string{
 	store.KindUpdate: "updates", store.KindImage: "images", store.KindDevice: "devices", store.KindEvent: "events",
 }
 
-// Spoil replaces the bytes of a record by what way makes of them, or removes them, but no index
-// that names it, if that is nil. Key is that of a store.DamagedError.
+// Spoil replaces the bytes of a record by the result of way. If way is nil, it removes the record,
+// but no index entry that names it. Key is that of a store.DamagedError.
 func Spoil(b kv.Backend, kind store.Kind, key string, way func([]byte) []byte) error {
 	id := []byte(key)
 	if kind == store.KindEvent {
