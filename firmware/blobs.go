@@ -13,38 +13,37 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Blobs keeps the bytes of images: in a folder ([OpenFolder]), or elsewhere, such as in an object
-// store. A blob is named by the SHA-256 of its bytes, as 64 hexadecimal digits in lower case. Its
-// bytes never change, so to put it again repairs it. Package firmwaretest has a suite that every
-// implementation passes (RunBlobs).
+// Blobs stores the bytes of images: in a folder ([OpenFolder]), or elsewhere, such as in an object
+// store. The name of a blob is the SHA-256 of its bytes, as 64 hexadecimal digits in lower case.
+// Its bytes never change, so to put it again repairs it. RunBlobs of package firmwaretest is a test
+// suite for implementations.
 //
-// Put and Delete are called for one digest one after the other, all else from several goroutines. A
-// call returns soon after its ctx has ended. The [Repository] ends the ctx of a call that has moved
-// no byte for a minute, goes on without a call that does not return even then, and makes no more
-// calls while 64 of these have not returned.
+// The [Repository] calls Put and Delete for one digest one at a time; all other calls may be
+// concurrent. A call must return soon after its ctx has ended. The Repository ends the ctx of a
+// call that has moved no byte for a minute, abandons the call if it does not return even then, and
+// makes no more calls while 64 abandoned ones have not returned.
 type Blobs interface {
-	// Put stores all of body under digest, in place of what is there. When it returns nil the blob
-	// survives a failure of power, and is what every later Open reads. After an error, or a crash,
-	// Open reads what was there before, or all of body, or reports that there is nothing: never a
-	// part. body is valid until Put returns; it can be read several times, and at several offsets
-	// at once.
+	// Put stores all of body under digest, and replaces a blob that is there. When it returns nil,
+	// every later Open reads the new blob, also after a power failure. After an error, or a crash,
+	// Open reads the blob from before, or all of body, or finds none: never a part. body is valid
+	// until Put returns; it can be read several times, and at several offsets at once.
 	Put(ctx context.Context, digest string, body *io.SectionReader) error
-	// Open returns the bytes of a blob from offset on, which is at least 0 and less than their
-	// number. The caller reads them from one goroutine, ends ctx when it wants no more of them, and
-	// closes them. A blob that is not there is an error that matches fs.ErrNotExist, and no other
-	// error does.
+	// Open returns the bytes of a blob from offset on, which is at least 0 and less than the blob's
+	// size. The caller reads from one goroutine, closes the reader, and ends ctx when it wants no
+	// more bytes. If there is no blob the error matches fs.ErrNotExist; no other error does.
 	Open(ctx context.Context, digest string, offset int64) (io.ReadCloser, error)
-	// Delete removes a blob. One that is not there is no error.
+	// Delete removes a blob. It returns nil if there is none.
 	Delete(ctx context.Context, digest string) error
 }
 
-// NewRepository returns a repository of images whose bytes are in blobs, and whose records are in
-// s. Blobs belong to one store and one process.
+// NewRepository returns a repository of images that has their bytes in blobs, and their records in
+// s. Use blobs with one store, in one process.
 //
-// The repository copies an image to a file in RepositoryConfig.Spool before a device gets it, once
-// for however many devices get it at the same time, and checks its size and digest. A download by
-// HTTP begins while the copy is made, and gets the last byte only when the digest is right;
-// deliveries by CoAP wait for the whole copy. The error says what of cfg cannot work.
+// The repository copies an image to a file in RepositoryConfig.Spool before devices get it, once
+// for all devices that get it at the same time, and checks its size and digest. A download by HTTP
+// begins during the copy, and gets the last byte only after the digest has been checked; deliveries
+// by CoAP wait for the whole copy. The error says which argument or field of cfg is invalid, and
+// why.
 func NewRepository(blobs Blobs, s store.Store, cfg RepositoryConfig) (*Repository, error) {
 	if f, ok := blobs.(*folder); ok {
 		return newRepository(f.dir, f.files, nil, s, cfg)
@@ -61,16 +60,16 @@ func NewRepository(blobs Blobs, s store.Store, cfg RepositoryConfig) (*Repositor
 const (
 	// blobStall is how long a call of Blobs may move no byte.
 	blobStall = time.Minute
-	// blobGrace is how long a call of Blobs may take to return when its context has ended.
+	// blobGrace is how long a call of Blobs may take to return after its context has ended.
 	blobGrace = time.Second
-	// maxLeft bounds the calls of Blobs that were left behind.
+	// maxLeft bounds the abandoned calls of Blobs.
 	maxLeft = 64
 )
 
-// errStalled ends a call of Blobs that does nothing.
+// errStalled is why the context of a call of Blobs without progress ends.
 var errStalled = fmt.Errorf("firmware: the store of images has moved no byte for %s", blobStall)
 
-// A watch ends a context when nothing has happened for blobStall.
+// A watch ends a context after blobStall without progress.
 type watch struct{ timer *time.Timer }
 
 func watched(ctx context.Context) (context.Context, *watch) {
@@ -80,14 +79,14 @@ func watched(ctx context.Context) (context.Context, *watch) {
 	return ctx, w
 }
 
-// moved says that something has happened.
+// moved records progress.
 func (w *watch) moved() {
 	if w.timer.Stop() {
 		w.timer.Reset(blobStall)
 	}
 }
 
-// A watchedReader says when it is read.
+// A watchedReader records each read as progress.
 type watchedReader struct {
 	r io.ReaderAt
 	w *watch
@@ -98,11 +97,11 @@ func (r watchedReader) ReadAt(b []byte, off int64) (int, error) {
 	return r.r.ReadAt(b, off)
 }
 
-// left counts the calls of Blobs that were left behind.
+// left counts the abandoned calls of Blobs.
 type left struct{ atomic.Int32 }
 
-// call runs fn in a goroutine, holds l until fn has returned, and returns its error, or that of ctx
-// if fn does not return.
+// call runs fn in a goroutine and returns its error, or the cause of ctx if fn does not return in
+// time. It holds l until fn has returned.
 func (c *left) call(ctx context.Context, l *held, fn func() error) error {
 	if n := c.Load(); n >= maxLeft {
 		return fmt.Errorf("firmware: %d calls of the store of images have not returned", n)
@@ -148,7 +147,7 @@ func (c *left) call(ctx context.Context, l *held, fn func() error) error {
 	return context.Cause(ctx)
 }
 
-// cause returns why a call ended, where it only says that its context did.
+// cause returns the cause of ctx if err is only the error of ctx, else err.
 func cause(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return context.Cause(ctx)
@@ -156,7 +155,7 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// held is a lock that several goroutines share: it ends with the last of them.
+// held is a lock with several holders. The last release unlocks it.
 type held struct {
 	users  atomic.Int32
 	unlock func()
@@ -170,7 +169,7 @@ func (h *held) release() {
 	}
 }
 
-// lock locks a digest for the caller, who releases it. The error is that ctx has ended before.
+// lock locks a digest; the caller releases it. It fails only if ctx ends first.
 func (r *Repository) lock(ctx context.Context, digest string) (*held, error) {
 	unlock, err := r.digests.LockContext(ctx, digest)
 	if err != nil {
@@ -197,7 +196,6 @@ func (r *Repository) putBlob(ctx context.Context, l *held, digest string, file i
 	return nil
 }
 
-// deleteBlob removes a blob.
 func (r *Repository) deleteBlob(ctx context.Context, l *held, digest string) error {
 	ctx, w := watched(ctx)
 	defer w.timer.Stop()

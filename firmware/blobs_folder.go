@@ -14,9 +14,9 @@ import (
 	"github.com/otago-iot/otago/internal/work"
 )
 
-// OpenFolder returns Blobs that are files of dir, which it makes if needed, together with the
-// folders above it. Files are readable for their owner only. What uploads left that did not end is
-// removed. dir belongs to one process; the error says also that no file can be made in it.
+// OpenFolder returns Blobs that are files in dir. It makes dir, and the folders above it, if they
+// do not exist, and removes the files of unfinished uploads. Only their owner can read the files.
+// Only one process may use dir. OpenFolder fails if it cannot create files in dir.
 func OpenFolder(dir string) (Blobs, error) { return openFolder(dir, disk.Files{}) }
 
 func openFolder(dir string, files disk.Files) (*folder, error) {
@@ -41,11 +41,11 @@ func openFolder(dir string, files disk.Files) (*folder, error) {
 	return &folder{dir, files}, nil
 }
 
-// uploadPattern names files that are being written.
+// uploadPattern is the pattern of the names of unfinished files.
 const uploadPattern = "upload-*.tmp"
 
-// writable says why no file can be made in a folder. A disk that is full does not count: room can
-// be made.
+// writable returns an error if no file can be created in dir. It ignores a full disk, which may
+// have room later.
 func writable(dir string) error {
 	f, err := os.CreateTemp(dir, uploadPattern)
 	if err != nil {
@@ -57,8 +57,8 @@ func writable(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// escapeGlob makes a directory's name match itself; where a backslash is a separator it cannot
-// escape.
+// escapeGlob escapes a directory's name for Glob. It does nothing where the backslash is the
+// separator, and so cannot escape.
 func escapeGlob(dir string) string {
 	if filepath.Separator == '\\' {
 		return dir
@@ -66,7 +66,7 @@ func escapeGlob(dir string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
 }
 
-// folder is Blobs in files. A [Repository] over it works with the files themselves.
+// folder is Blobs in files. A [Repository] uses the files directly.
 type folder struct {
 	dir   string
 	files disk.Files

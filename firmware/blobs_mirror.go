@@ -15,12 +15,12 @@ import (
 	"time"
 )
 
-// mirrorTries is how often a copy is taken up again that has moved no byte, after pauses of 1, 2, 4
-// s.
+// mirrorTries is the number of failed streams after which a copy fails, with pauses of 1, 2 and 4 s
+// between them. A stream that has moved bytes, and did not stall, starts the count again.
 const mirrorTries = 4
 
-// A mirror is a copy of a blob in a file, which a goroutine fills from its start while others read
-// it. Its last byte can be read once all bytes are there and have the right digest.
+// A mirror is a copy of a blob in a file. A goroutine fills it from the start while others read it.
+// The last byte can be read once all bytes are there and have the right digest.
 type mirror struct {
 	r    *Repository
 	img  Image
@@ -29,34 +29,34 @@ type mirror struct {
 	mu      sync.Mutex
 	have    int64         // bytes from the start that are in the file
 	digest  hash.Hash     // of these
-	whole   bool          // all are there, and are right
-	err     error         // why no more come; nil while they do
-	run     int           // counts the times that the copy was taken up; only the last one counts
-	writer  int           // counts its streams, likewise
+	whole   bool          // all are there, with the right digest
+	err     error         // of the run that has ended; nil during a run
+	run     int           // number of the current run; older ones have no effect
+	writer  int           // number of the current stream; older ones have no effect
 	cancel  func()        // ends the run
 	change  chan struct{} // closed when one of these changes
 	waiters []mirrorWaiter
 }
 
-// A mirrorWaiter is called once that many bytes can be read, or when the run ends.
+// A mirrorWaiter has a function to call once want bytes can be read, or when the run ends.
 type mirrorWaiter struct {
 	want int64
 	fn   func(error)
 }
 
-// newMirror begins to copy an image.
+// newMirror starts to copy an image.
 func (r *Repository) newMirror(img Image) (*mirror, error) {
 	file, err := os.CreateTemp(r.dir, uploadPattern)
 	if err != nil {
 		return nil, notStored(err)
 	}
-	_ = os.Remove(file.Name()) // where that is possible, so that a crash leaves nothing
+	_ = os.Remove(file.Name()) // so that a crash leaves no file; some systems refuse it
 	m := &mirror{r: r, img: img, file: file, change: make(chan struct{}), err: errSuperseded, digest: sha256.New()}
 	m.revive()
 	return m, nil
 }
 
-// revive goes on with a copy that has failed: where it was or, if its bytes were wrong, from the
+// revive resumes a copy that has failed: where it stopped or, if its bytes were wrong, from the
 // start.
 func (m *mirror) revive() {
 	m.mu.Lock()
@@ -80,14 +80,14 @@ func (m *mirror) revive() {
 	}()
 }
 
-// end notes how a run has ended.
+// end records the result of a run.
 func (m *mirror) end(run int, err error) {
 	m.mu.Lock()
 	if m.run != run {
 		m.mu.Unlock()
 		return
 	}
-	m.writer++ // a stream that was left behind counts no more
+	m.writer++ // an abandoned stream has no effect from now on
 	m.whole, m.err = err == nil, err
 	waiters := m.waiters
 	m.waiters = nil
@@ -106,24 +106,24 @@ func (m *mirror) readable() int64 {
 	return min(m.have, m.img.Size-1)
 }
 
-// changed wakes those who wait. m.mu is held.
+// changed wakes the goroutines that wait in readAt. m.mu is held.
 func (m *mirror) changed() {
 	close(m.change)
 	m.change = make(chan struct{})
 }
 
-// errSuperseded ends a run or a stream that does not count any more.
+// errSuperseded ends a run or a stream that is no longer the current one.
 var errSuperseded = errors.New("firmware: another copy has begun")
 
-// copied returns how many bytes are there.
+// copied returns how many bytes are in the file.
 func (m *mirror) copied() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.have
 }
 
-// copy copies what is not there yet, and says what is wrong with the blob, or why it cannot be
-// read.
+// copy copies the missing bytes and checks the digest. The error matches ErrDamaged if the blob is
+// wrong.
 func (m *mirror) copy(ctx context.Context, run int) error {
 	damaged := func(problem string, args ...any) error {
 		return fmt.Errorf("%w: image %s: its bytes %s", ErrDamaged, m.img.ID, fmt.Sprintf(problem, args...))
@@ -165,7 +165,7 @@ func (m *mirror) copy(ctx context.Context, run int) error {
 	return nil
 }
 
-// stream copies bytes from one Open on, until that ends.
+// stream opens the blob and copies bytes until it ends.
 func (m *mirror) stream(ctx context.Context, run int) error {
 	m.mu.Lock()
 	if m.run != run {
@@ -193,7 +193,7 @@ func (m *mirror) stream(ctx context.Context, run int) error {
 	})
 }
 
-// A mirrorWriter is how a stream writes.
+// A mirrorWriter is the writer of one stream.
 type mirrorWriter struct {
 	m      *mirror
 	writer int
@@ -231,7 +231,7 @@ func (w mirrorWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// readAt is ReadAt, and waits for bytes that are still to come until ctx ends.
+// readAt is ReadAt with a context: it waits for missing bytes until ctx ends.
 func (m *mirror) readAt(ctx context.Context, b []byte, off int64) (int, error) {
 	want := min(off+int64(len(b)), m.img.Size)
 	for {
@@ -271,8 +271,8 @@ func (m *mirror) ready() bool {
 	return m.whole
 }
 
-// whenThere has fn called once the first bytes can be read, or with the error of a run that has
-// ended before.
+// whenThere calls fn once the first want bytes can be read, or with the error of the run if that
+// ends first.
 func (m *mirror) whenThere(want int64, fn func(error)) {
 	m.mu.Lock()
 	want = min(want, m.img.Size)
@@ -289,7 +289,7 @@ func (m *mirror) whenThere(want int64, fn func(error)) {
 	fn(err)
 }
 
-// Close ends the copy.
+// Close ends the copy and removes the file.
 func (m *mirror) Close() error {
 	m.mu.Lock()
 	run := m.run
@@ -301,6 +301,6 @@ func (m *mirror) Close() error {
 	m.mu.Unlock()
 	cancel()
 	err := m.file.Close()
-	_ = os.Remove(m.file.Name()) // where it could not be removed while it was open
+	_ = os.Remove(m.file.Name()) // if newMirror could not remove the open file
 	return err
 }

@@ -23,12 +23,12 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// A bucket is Blobs in memory that can be made to misbehave.
+// A bucket is Blobs in memory, with faults on demand.
 type bucket struct {
 	mu    sync.Mutex
 	blobs map[string][]byte
 	opens []int64 // offsets
-	// Each takes the place of a call, if it is set.
+	// Each replaces a call, if it is set.
 	put    func(ctx context.Context, body *io.SectionReader) error
 	open   func(ctx context.Context, data []byte, offset int64) (io.ReadCloser, error)
 	remove func(ctx context.Context) error
@@ -36,7 +36,7 @@ type bucket struct {
 
 func newBucket() *bucket { return &bucket{blobs: map[string][]byte{}} }
 
-// set changes the bucket while it is used.
+// set changes the bucket while it is in use.
 func (b *bucket) set(fn func(b *bucket)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -95,7 +95,7 @@ func (b *bucket) names() (names []string) {
 	return names
 }
 
-// A reader is a body made of a function.
+// A reader is a function as a body.
 type reader func(p []byte) (int, error)
 
 func (r reader) Read(p []byte) (int, error) { return r(p) }
@@ -120,7 +120,7 @@ func TestFolder(t *testing.T) {
 	require.Empty(t, files(t, dir))
 }
 
-// TestBlobsConfig makes repositories that cannot work.
+// TestBlobsConfig makes repositories and folders with invalid configurations.
 func TestBlobsConfig(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -152,7 +152,7 @@ func TestBlobsConfig(t *testing.T) {
 	} {
 		require.Error(t, open(), name)
 	}
-	if os.Getuid() > 0 { // for root all folders are writable
+	if os.Getuid() > 0 { // root can write to any folder
 		require.NoError(t, os.Chmod(dir, 0o500))
 		_, err := firmware.OpenFolder(dir)
 		require.ErrorIs(t, err, fs.ErrPermission)
@@ -160,7 +160,7 @@ func TestBlobsConfig(t *testing.T) {
 	}
 }
 
-// TestRepositoryElsewhere keeps images in a bucket: what TestRepositoryAdd says of a folder.
+// TestRepositoryElsewhere is TestRepositoryAdd with a bucket.
 func TestRepositoryElsewhere(t *testing.T) {
 	spool, b := t.TempDir(), newBucket()
 	r, err := firmware.NewRepository(b, memory.New(), firmware.RepositoryConfig{Spool: spool})
@@ -194,7 +194,7 @@ func TestRepositoryElsewhere(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrClosed)
 	require.Empty(t, files(t, spool))
 
-	// A folder that is given as Blobs is the same as OpenRepository's.
+	// NewRepository with a folder is the same as OpenRepository.
 	blobs, err := firmware.OpenFolder(spool)
 	require.NoError(t, err)
 	r, err = firmware.NewRepository(blobs, memory.New(), firmware.RepositoryConfig{})
@@ -224,8 +224,8 @@ func inBucket(t *testing.T, size int, fn func(t *testing.T, r *firmware.Reposito
 	require.Empty(t, files(t, spool))
 }
 
-// TestBlobsMisbehave has reading an image go wrong in every way. The last byte is read only of an
-// image whose bytes are right; what may pass is no damage, and passes.
+// TestBlobsMisbehave makes reads of an image fail in many ways. Only an image with the right bytes
+// gives its last byte. A transient error is not damage, and the image can be read later.
 func TestBlobsMisbehave(t *testing.T) {
 	const size = 200_000
 	broken := errors.New("the bucket is away")
@@ -239,7 +239,7 @@ func TestBlobsMisbehave(t *testing.T) {
 	type opening = func(ctx context.Context, data []byte, offset int64) (io.ReadCloser, error)
 	for name, test := range map[string]struct {
 		open opening
-		want error // nil: it is read; errPasses: an error that is no damage
+		want error // nil: success; errPasses: an error other than damage
 		says string
 	}{
 		"breaks off, and goes on": {open: func(_ context.Context, data []byte, offset int64) (io.ReadCloser, error) {
@@ -314,7 +314,7 @@ func TestBlobsMisbehave(t *testing.T) {
 				close(hung)
 				time.Sleep(time.Minute)
 
-				// It works again, for who has it open too.
+				// It works again, also for the open package.
 				b.set(func(b *bucket) { b.open = nil })
 				second, err := r.Open(t.Context(), img.ID)
 				require.NoError(t, err)
@@ -328,11 +328,11 @@ func TestBlobsMisbehave(t *testing.T) {
 	}
 }
 
-// errPasses stands for an error that is no damage.
+// errPasses stands for any error other than damage.
 var errPasses = errors.New("an error that may pass")
 
-// TestBlobsLeftBehind has calls hang that do not end with their context: they end by themselves at
-// last, meanwhile nothing else is done to their blob, and there are not too many of them.
+// TestBlobsLeftBehind has calls that do not end with their context. Until they return, no other
+// call touches their blob; their number is bounded.
 func TestBlobsLeftBehind(t *testing.T) {
 	inBucket(t, 1000, func(t *testing.T, r *firmware.Repository, b *bucket, img firmware.Image) {
 		hung := make(chan struct{})
@@ -352,7 +352,7 @@ func TestBlobsLeftBehind(t *testing.T) {
 		require.Len(t, readAll(t, p), 1000, "other images are read")
 		require.NoError(t, p.Close())
 
-		// Another one for each digest, until there are too many.
+		// One more for each digest, until there are too many.
 		var refused error
 		for n := 0; refused == nil && n < 100; n++ {
 			_, err = r.Add(t.Context(), firmware.Image{Name: fmt.Sprint(n), Version: "1"}, strings.NewReader(fmt.Sprint(n)))
@@ -369,7 +369,7 @@ func TestBlobsLeftBehind(t *testing.T) {
 	})
 }
 
-// TestBlobsFail has Put and Delete fail.
+// TestBlobsFail makes Put and Delete fail.
 func TestBlobsFail(t *testing.T) {
 	inBucket(t, 1000, func(t *testing.T, r *firmware.Repository, b *bucket, img firmware.Image) {
 		broken := errors.New("the bucket is away")
@@ -384,7 +384,7 @@ func TestBlobsFail(t *testing.T) {
 				t.Fatal("an image without bytes is listed")
 			}
 		}
-		// A slow one that moves bytes is let be.
+		// A slow Put that moves bytes may go on.
 		b.set(func(b *bucket) {
 			b.put = func(_ context.Context, body *io.SectionReader) error {
 				for at := range body.Size() {

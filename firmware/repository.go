@@ -21,41 +21,41 @@ import (
 // Image is a version of firmware in a [Repository].
 type Image = store.Image
 
-// DefaultMaxSize is how many bytes an image may have where RepositoryConfig does not say.
+// DefaultMaxSize is the default of RepositoryConfig.MaxSize.
 const DefaultMaxSize = 1 << 30
 
 // RepositoryConfig is the configuration of a [Repository]. Its zero value works.
 type RepositoryConfig struct {
-	// MaxSize is how many bytes an image may have. Default: DefaultMaxSize, which is also the most
-	// that CoAP can carry.
+	// MaxSize is how many bytes an image may have. Default: DefaultMaxSize, which is also the
+	// maximum of a transfer by CoAP.
 	MaxSize int64
-	// Spool is a folder for copies of images whose bytes are not in a folder of this machine: of
-	// each image that is being uploaded, or delivered. It has room for these. Default:
-	// os.TempDir(). [OpenRepository] needs none.
+	// Spool is a folder for copies of images whose bytes are not in a local folder. It needs room
+	// for each image that is being uploaded or delivered. Default: os.TempDir(). [OpenRepository]
+	// needs none.
 	Spool string
-	// Logger receives what an operator should know, such as an image that is read again because
-	// reading it has failed. Default: nothing is logged.
+	// Logger receives what an operator should know, such as the retry of a failed read. Default:
+	// nothing is logged.
 	Logger *slog.Logger
 }
 
-// The categories of a repository's errors, beside those of package store.
+// The errors of a repository, besides those of package store.
 var (
-	// ErrEmpty: an image without a byte.
+	// ErrEmpty: an image without bytes.
 	ErrEmpty = errors.New("firmware: image is empty")
 	// ErrTooLarge: an image with more bytes than RepositoryConfig.MaxSize.
 	ErrTooLarge = errors.New("firmware: image is too large")
-	// ErrDamaged: an image's bytes are missing, or are not those that were added. Adding the bytes
-	// again repairs the image, also for open packages.
+	// ErrDamaged: an image's bytes are missing, or differ from those that were added. To add the
+	// bytes again repairs the image, also for open packages.
 	ErrDamaged = errors.New("firmware: image is damaged")
 )
 
-// A Repository keeps images: a record in a store and, named by its digest, a blob, which images
-// with the same bytes share. [OpenRepository] has the blobs in a folder, [NewRepository] anywhere.
-// A [Delivery] serves them to devices.
+// A Repository stores images: for each a record in a store, and a blob, named by its digest, which
+// images with the same bytes share. The blobs are in a folder ([OpenRepository]) or anywhere else
+// ([NewRepository]). A [Delivery] serves the images to devices.
 //
-// A blob becomes durable before the record that refers to it, so that every record has its blob,
-// whatever the moment of a crash. A blob without a record, which a crash may leave, is harmless and
-// is replaced when its bytes are added again.
+// A blob becomes durable before the record that refers to it, so every record has its blob, also
+// after a crash. A crash may leave a blob without a record; that is harmless, and adding the bytes
+// again replaces it.
 type Repository struct {
 	dir   string // of the blobs, or RepositoryConfig.Spool
 	disk  disk.Files
@@ -65,15 +65,15 @@ type Repository struct {
 	cfg   RepositoryConfig
 	log   *slog.Logger
 
-	digests work.Locks // orders what creates and removes blobs and the records that refer to them
+	digests work.Locks // serializes changes of a blob and of the records that refer to it
 
 	mu       sync.Mutex
 	packages map[string]*sharedPackage // open ones, by digest
-	verified map[string]fs.FileInfo    // digests whose file was read, or written, by this process, and how it was then
+	verified map[string]fs.FileInfo    // by digest: files that this process has verified or written, and their state then
 }
 
-// OpenRepository returns a repository of images whose bytes are files of dir, as [OpenFolder] makes
-// it, and whose records are in s. A folder belongs to one store and one process.
+// OpenRepository returns a repository of images that has their bytes in files of dir, as
+// [OpenFolder] does, and their records in s. Use dir with one store, in one process.
 func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repository, error) {
 	return openRepository(dir, s, cfg, disk.Files{})
 }
@@ -86,7 +86,7 @@ func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk.File
 	return newRepository(f.dir, f.files, nil, s, cfg)
 }
 
-// newRepository returns a repository whose blobs are elsewhere or, if blobs is nil, files of dir.
+// newRepository returns a repository over blobs or, if blobs is nil, over files of dir.
 func newRepository(dir string, d disk.Files, blobs Blobs, s store.Store, cfg RepositoryConfig) (*Repository, error) {
 	switch {
 	case s == nil:
@@ -121,9 +121,9 @@ func (r *Repository) List(ctx context.Context, q store.ImageQuery) iter.Seq2[Ima
 	return r.db.Images(ctx, q)
 }
 
-// Delete removes an image, and its file if no other image has the same bytes. The error is
-// store.ErrNotFound or, as a *store.UpdateError with store.ErrInUse while an active update needs
-// the image.
+// Delete removes an image, and its blob if no other image has the same bytes. The error matches
+// store.ErrNotFound or, while an active update needs the image, store.ErrInUse, as a
+// *store.UpdateError.
 func (r *Repository) Delete(ctx context.Context, id string) error {
 	img, err := r.db.Image(ctx, id)
 	if err != nil {

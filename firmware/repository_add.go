@@ -16,21 +16,21 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Add reads an image's bytes to their end and stores them under the name and version of img, whose
-// other fields are ignored. It returns the image once it is durable. Adding the same name, version
-// and bytes again returns the same image and writes the bytes again, which repairs a damaged file.
+// Add reads all of body and stores it under the name and version of img; it ignores the other
+// fields. It returns the image once it is durable. To add the same name, version and bytes again
+// returns the same image, and writes the bytes again, which repairs a damaged image.
 //
 // The error is ErrEmpty, ErrTooLarge, store.ErrInvalid if the version is empty or name or version
 // have a control character or more than 255 bytes, store.ErrVersionTaken if other bytes have that
-// name and version, store.ErrNoSpace if the disk is full, or that of body. Nothing is then left of
-// the bytes.
+// name and version, store.ErrNoSpace if the disk is full, or that of body. None of these leaves
+// bytes behind. After another error of the store the bytes may remain.
 func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image, error) {
 	img = Image{ID: "new", Name: img.Name, Version: img.Version, Created: time.Now()}
 	if _, err := store.Normalize(store.CreateImage{Image: img}); err != nil {
 		return Image{}, err
 	}
 	temp, err := r.disk.CreateTemp(r.dir, uploadPattern)
-	if errors.Is(err, fs.ErrNotExist) { // the whole directory was removed
+	if errors.Is(err, fs.ErrNotExist) { // somebody has removed the directory
 		if err = r.disk.MkdirAll(r.dir); err == nil {
 			temp, err = r.disk.CreateTemp(r.dir, uploadPattern)
 		}
@@ -49,7 +49,7 @@ func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image,
 		img, err = r.record(ctx, img, temp)
 	}
 	if r.blobs != nil {
-		_ = temp.Close() // it was read from there
+		_ = temp.Close() // all writes are done
 		if removeErr := r.disk.Remove(temp.Name()); removeErr != nil {
 			r.log.Warn("the local copy of an upload could not be removed", "error", removeErr)
 		}
@@ -59,12 +59,13 @@ func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image,
 		return img, nil
 	}
 	if err != nil {
-		return Image{}, errors.Join(err, r.disk.Remove(temp.Name())) // it may have its own name by now
+		return Image{}, errors.Join(err, r.disk.Remove(temp.Name())) // unless it has been renamed
 	}
 	return img, nil
 }
 
-// notStored wraps an error of storing an image; a full disk matches store.ErrNoSpace.
+// notStored wraps an error of storing an image. It makes that of a full disk match
+// store.ErrNoSpace.
 func notStored(err error) error {
 	if disk.Full(err) {
 		return fmt.Errorf("%w: storing an image: %w", store.ErrNoSpace, err)
@@ -72,7 +73,7 @@ func notStored(err error) error {
 	return fmt.Errorf("firmware: storing an image: %w", err)
 }
 
-// An imageFile is a file as a Writer whose errors are the disk's.
+// An imageFile is a writer to a file. It wraps errors of the disk with notStored.
 type imageFile struct {
 	disk disk.Files
 	file *os.File
@@ -86,10 +87,10 @@ func (f imageFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// receive copies body into the file, durably where the file is to be the blob.
+// receive copies body into the file, and syncs it if the file becomes the blob.
 func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader) (size int64, digest string, err error) {
 	hash := sha256.New()
-	// One byte more than allowed tells too much from just enough.
+	// One byte more than allowed shows that the body is too large.
 	size, err = io.Copy(io.MultiWriter(imageFile{r.disk, file}, hash), io.LimitReader(work.Reader(ctx, body), r.cfg.MaxSize+1))
 	switch {
 	case err != nil:
@@ -117,7 +118,7 @@ func (r *Repository) record(ctx context.Context, img Image, temp *os.File) (Imag
 	if r.blobs != nil {
 		err = r.putBlob(ctx, l, img.SHA256, temp, img.Size)
 	}
-	// The rest is short and must not stop half way, so it does not end with ctx.
+	// The rest is short and must not stop half way, so it ignores the end of ctx.
 	ctx = context.WithoutCancel(ctx)
 	if r.blobs == nil {
 		err = r.keep(img.SHA256, temp.Name())
@@ -136,8 +137,8 @@ func (r *Repository) record(ctx context.Context, img Image, temp *os.File) (Imag
 	return Image{}, err
 }
 
-// keep renames the file at temp to its digest, over a file that has that name already: the new one
-// is known to be whole. Open packages go on with the new file.
+// keep renames the file at temp to its digest. It replaces an existing file, as the new one is
+// known to be whole. Open packages read the new file from then on.
 func (r *Repository) keep(digest, temp string) error {
 	err := r.replaceOpen(digest, func() error { return r.disk.Rename(temp, r.path(digest)) })
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestRepositoryNoSpace has the disk be full at each operation of an upload: the error says so,
-// nothing is left, and the same upload works when there is room.
+// TestRepositoryNoSpace fills the disk at each operation of an upload: the error says so, no file
+// is left, and the same upload succeeds when there is room.
 func TestRepositoryNoSpace(t *testing.T) {
 	for n := 0; ; n++ {
 		dir := t.TempDir()
@@ -50,8 +50,8 @@ func TestRepositoryNoSpace(t *testing.T) {
 	}
 }
 
-// TestRepositoryStoreNoSpace has the store be the one that is full: the bytes make room, unless
-// another image has them too.
+// TestRepositoryStoreNoSpace: if the store is full, Add removes the bytes, unless another image has
+// them too.
 func TestRepositoryStoreNoSpace(t *testing.T) {
 	full := false
 	db := &storetest.Faulty{Store: memory.New(), Before: func(_ context.Context, c storetest.Call) error {
@@ -80,7 +80,7 @@ func TestRepositoryStoreNoSpace(t *testing.T) {
 	require.NoError(t, p.Close())
 }
 
-// TestRepositoryBodyError: what a body says of a disk is not about ours.
+// TestRepositoryBodyError: an error of the body about a full disk does not match store.ErrNoSpace.
 func TestRepositoryBodyError(t *testing.T) {
 	r, err := openRepository(t.TempDir(), memory.New(), RepositoryConfig{}, disk.Files{})
 	require.NoError(t, err)

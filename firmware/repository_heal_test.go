@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// TestRepositoryHeals damages an image's file behind the back of the process that has added it: it
-// says so, and to add the image again heals it, also for who has it open.
+// TestRepositoryHeals damages an image's file after the process has added it: Open reports the
+// damage, and adding the image again repairs it, also for open packages.
 func TestRepositoryHeals(t *testing.T) {
 	const body = "the bytes of an image"
 	for name, damage := range map[string]func(t *testing.T, path string){
@@ -54,7 +54,7 @@ func TestRepositoryHeals(t *testing.T) {
 					reader, err = r.Open(t.Context(), img.ID)
 					require.NoError(t, err)
 				}
-				time.Sleep(10 * time.Millisecond) //nolint:forbidigo // some systems stamp files no finer
+				time.Sleep(10 * time.Millisecond) //nolint:forbidigo // the resolution of some systems' file times
 				damage(t, filepath.Join(dir, img.SHA256))
 				for range 2 {
 					_, err = r.Open(t.Context(), img.ID)
@@ -78,7 +78,7 @@ func TestRepositoryHeals(t *testing.T) {
 	}
 }
 
-// TestRepositoryHealsUnseen damages a file in a way that nothing tells of but its bytes.
+// TestRepositoryHealsUnseen damages a file without a change of its size or time.
 func TestRepositoryHealsUnseen(t *testing.T) {
 	dir := t.TempDir()
 	r := openRepository(t, dir, memory.New(), firmware.RepositoryConfig{})
@@ -89,7 +89,7 @@ func TestRepositoryHealsUnseen(t *testing.T) {
 	require.NoError(t, err)
 	overwrite(t, path, "abd")
 	require.NoError(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
-	// Under another name too: the bytes are the same.
+	// Another version with the same bytes repairs it too.
 	_, err = r.Add(t.Context(), firmware.Image{Version: "2"}, strings.NewReader("abc"))
 	require.NoError(t, err)
 	p, err := r.Open(t.Context(), img.ID)
@@ -98,7 +98,7 @@ func TestRepositoryHealsUnseen(t *testing.T) {
 	require.Equal(t, "abc", readAll(t, p))
 }
 
-// TestRepositoryModes: only their owner may read images.
+// TestRepositoryModes: only their owner can read the files.
 func TestRepositoryModes(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")

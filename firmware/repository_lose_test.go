@@ -19,15 +19,15 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-// TestRepositoryLosesWhatIsNotSynced has the power fail between any two steps of images that come
-// and go, and the file system keep or lose what was not synced, file by file and name by name: an
-// image that the store knows of is there, byte for byte.
+// TestRepositoryLosesWhatIsNotSynced simulates a power failure between any two steps while images
+// are added and deleted. For each file and name the file system keeps or loses what was not synced.
+// Every image that the store has must be there, byte for byte.
 func TestRepositoryLosesWhatIsNotSynced(t *testing.T) {
 	bodies := map[string][]byte{"1": []byte("the first image"), "2": []byte("the other image"), "3": bytes.Repeat([]byte("3"), 500)}
 	dir := filepath.Join(disktest.MemoryDir(t), "data", "images")
 	model := &disktest.Model{Root: filepath.Dir(filepath.Dir(dir))}
 	memory0 := memory.New()
-	// A moment is what the store knew from a step on.
+	// A moment is the content of the store from a step on.
 	type moment struct {
 		at     int
 		images []Image
@@ -48,7 +48,7 @@ func TestRepositoryLosesWhatIsNotSynced(t *testing.T) {
 	twin := add("b", "1", "1")
 	two := add("a", "2", "2")
 	require.NoError(t, r.Delete(t.Context(), one.ID))
-	require.NoError(t, os.Remove(r.path(two.SHA256))) // behind its back: it is healed
+	require.NoError(t, os.Remove(r.path(two.SHA256))) // Add must repair it
 	model.Made(disk.Step{Verb: "remove", Path: r.path(two.SHA256)})
 	model.Made(disk.Step{Verb: "sync directory", Path: dir})
 	lost := model.Count()
@@ -85,7 +85,7 @@ func TestRepositoryLosesWhatIsNotSynced(t *testing.T) {
 	t.Logf("%d steps, %d states", model.Count(), checked)
 }
 
-// known yields the images of a store.
+// known yields the images in a store.
 func known(t *testing.T, db store.Store) func(func(Image) bool) {
 	return func(yield func(Image) bool) {
 		for img, err := range db.Images(context.Background(), store.ImageQuery{}) {
@@ -97,8 +97,8 @@ func known(t *testing.T, db store.Store) func(func(Image) bool) {
 	}
 }
 
-// checkRepository opens what a power failure left, beside a store with these images. One may be
-// missing.
+// checkRepository opens a repository after a power failure, with a store of these images. One may
+// be missing.
 func checkRepository(t *testing.T, dir string, images []Image, bodies map[string][]byte, missing, at string) {
 	ctx := context.Background()
 	db := memory.New()

@@ -12,7 +12,7 @@ import (
 	"sync"
 )
 
-// A Package is an image's bytes, open for reading. Packages with the same bytes share one open
+// A Package gives access to the bytes of an image. Packages with the same bytes share one open
 // file. Its methods may be called from several goroutines.
 type Package struct {
 	image  Image
@@ -24,23 +24,23 @@ type Package struct {
 type sharedPackage struct {
 	users int // guarded by Repository.mu
 
-	opening sync.Mutex   // held while file is checked and opened
+	opening sync.Mutex   // held while the file is checked and opened
 	mu      sync.RWMutex // guards file; readers hold it
 	file    packageFile  // nil while there is none
 }
 
-// A packageFile is an *os.File, or a *mirror of a blob that is elsewhere.
+// A packageFile is an *os.File, or a *mirror of a blob.
 type packageFile interface {
 	io.ReaderAt
 	io.Closer
 }
 
-// Open opens an image's package. The caller closes it. In a folder, the first time that a process
-// opens an image that it has not itself added, and when its file was changed, all its bytes are
-// read and compared with its digest. Of an image that is elsewhere Open begins to make a copy; an
-// error in that comes from [Package.ReadAt], which gives the last byte only if the digest is right.
+// Open opens an image's package. The caller closes it. If the image is in a folder, Open reads the
+// file and checks its digest, unless this process has written or checked the file and it has not
+// changed since. Otherwise Open starts to copy the image; [Package.ReadAt] returns the error of the
+// copy, and returns the last byte only if the digest is right.
 //
-// The error is store.ErrNotFound, or ErrDamaged.
+// The error matches store.ErrNotFound, or ErrDamaged.
 func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
 	img, err := r.db.Image(ctx, id)
 	if err != nil {
@@ -64,7 +64,7 @@ func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
 	return p, nil
 }
 
-// release removes one user of a shared package, and closes the file with the last one.
+// release removes one user of a shared package. The last one closes the file.
 func (r *Repository) release(digest string, shared *sharedPackage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,17 +77,17 @@ func (r *Repository) release(digest string, shared *sharedPackage) {
 	shared.exchange(nil)
 }
 
-// exchange replaces the open file, and closes the old one; nil for no file.
+// exchange closes the open file, if any, and sets the new one, which may be nil.
 func (s *sharedPackage) exchange(file packageFile) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file != nil {
-		_ = s.file.Close() // only read
+		_ = s.file.Close() // it was only read
 	}
 	s.file = file
 }
 
-// openShared opens the file of a shared package, unless it is open and has not changed since it was
+// openShared opens the file of a shared package, unless it is open and unchanged since it was
 // verified.
 func (r *Repository) openShared(img Image, shared *sharedPackage) error {
 	shared.opening.Lock()
@@ -104,7 +104,7 @@ func (r *Repository) openShared(img Image, shared *sharedPackage) error {
 		shared.exchange(m)
 		return nil
 	}
-	if shared.file != nil { // only who holds opening changes it
+	if shared.file != nil { // safe: it changes only under opening
 		if info, err := os.Stat(r.path(img.SHA256)); err == nil && r.good(img.SHA256, info) {
 			return nil
 		}
@@ -117,7 +117,7 @@ func (r *Repository) openShared(img Image, shared *sharedPackage) error {
 	return nil
 }
 
-// replaceOpen calls replace, which replaces the file of a digest, and lets open packages read the
+// replaceOpen calls replace, which replaces the file of a digest, and switches open packages to the
 // new file.
 func (r *Repository) replaceOpen(digest string, replace func() error) error {
 	r.mu.Lock()
@@ -209,20 +209,19 @@ func (p *Package) Size() int64 { return p.image.Size }
 // SHA256 returns the digest in hex.
 func (p *Package) SHA256() string { return p.image.SHA256 }
 
-// ETag returns what identifies the bytes to a device that resumes a download: the first 8 bytes of
-// their SHA-256. It is strong: other bytes have another one. The slice is the caller's.
+// ETag returns the entity tag by which a device can resume a download: the first 8 bytes of the
+// SHA-256. It is a strong tag: other bytes have another one. The caller may modify the slice.
 func (p *Package) ETag() []byte {
 	tag, _ := hex.DecodeString(p.image.SHA256[:min(16, len(p.image.SHA256))])
 	return tag
 }
 
-// ReadAt implements io.ReaderAt. Of an image whose bytes are not in a folder, it waits for those
-// that are still to come.
+// ReadAt implements io.ReaderAt. If the image is still being copied, it waits for the bytes.
 func (p *Package) ReadAt(b []byte, off int64) (int, error) {
 	return p.readAt(context.Background(), b, off)
 }
 
-// readAt is ReadAt, and waits until ctx ends.
+// readAt is ReadAt with a context: it waits until ctx ends.
 func (p *Package) readAt(ctx context.Context, b []byte, off int64) (int, error) {
 	if m := p.shared.mirror(); m != nil {
 		return m.readAt(ctx, b, off) // without the lock, as it may wait
@@ -235,7 +234,7 @@ func (p *Package) readAt(ctx context.Context, b []byte, off int64) (int, error) 
 	return p.shared.file.ReadAt(b, off)
 }
 
-// mirror returns the mirror that is read, or nil.
+// mirror returns the package's mirror, or nil.
 func (s *sharedPackage) mirror() *mirror {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -243,21 +242,21 @@ func (s *sharedPackage) mirror() *mirror {
 	return m
 }
 
-// ready reports whether ReadAt waits for nothing.
+// ready reports whether ReadAt never waits.
 func (p *Package) ready() bool {
 	m := p.shared.mirror()
 	return m == nil || m.ready()
 }
 
-// revive takes up a copy again that has failed.
+// revive resumes a copy that has failed.
 func (p *Package) revive() {
 	if m := p.shared.mirror(); m != nil {
 		m.revive()
 	}
 }
 
-// openWhen opens an image's package and calls then with it once ReadAt does not wait for the first
-// bytes, as many as are wanted. then closes it.
+// openWhen opens an image's package, and calls then with it once the first want bytes can be read.
+// then closes it.
 func (r *Repository) openWhen(ctx context.Context, id string, want int64, then func(*Package, error)) {
 	pkg, err := r.Open(ctx, id)
 	if err != nil {
@@ -278,7 +277,7 @@ func (r *Repository) openWhen(ctx context.Context, id string, want int64, then f
 	})
 }
 
-// Close ends the use of the package. To close it again is no error.
+// Close closes the package. To close it again is no error.
 func (p *Package) Close() error {
 	p.close()
 	return nil

@@ -36,7 +36,7 @@ func digest(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// files lists what is in a directory.
+// files lists the files in a directory.
 func files(t testing.TB, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -193,7 +193,7 @@ func TestRepositoryDamage(t *testing.T) {
 	}
 }
 
-// TestRepositoryCut damages a file of whose bytes the process was sure.
+// TestRepositoryCut damages a file that the process has verified.
 func TestRepositoryCut(t *testing.T) {
 	dir := t.TempDir()
 	r := openRepository(t, dir, memory.New(), firmware.RepositoryConfig{})
@@ -204,8 +204,8 @@ func TestRepositoryCut(t *testing.T) {
 	require.ErrorIs(t, err, firmware.ErrDamaged)
 }
 
-// TestRepositoryLateCancel gives up just when the record is written: what becomes of that must
-// still be known.
+// TestRepositoryLateCancel ends the context while the record is written: Add must still learn the
+// result.
 func TestRepositoryLateCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -230,7 +230,7 @@ func TestRepositoryCleansUp(t *testing.T) {
 	require.ErrorContains(t, err, "MaxSize")
 }
 
-// TestRepositoryCrash ends the process before and after each commit: every record has its file.
+// TestRepositoryCrash simulates a crash before and after each commit: every record has its file.
 func TestRepositoryCrash(t *testing.T) {
 	run := func(ctx context.Context, r *firmware.Repository) error {
 		a, err := r.Add(ctx, firmware.Image{Name: "a", Version: "1"}, strings.NewReader("abc"))
@@ -259,8 +259,8 @@ func TestRepositoryCrash(t *testing.T) {
 	}
 }
 
-// TestRepositoryRace adds and deletes images with the same bytes at once: every record keeps its
-// file.
+// TestRepositoryRace adds and deletes images with the same bytes concurrently: every record keeps
+// its file.
 func TestRepositoryRace(t *testing.T) {
 	dir, db := t.TempDir(), memory.New()
 	r := openRepository(t, dir, db, firmware.RepositoryConfig{})
