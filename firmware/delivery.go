@@ -16,40 +16,40 @@ import (
 // DeliveryConfig is the configuration of a [Delivery]. Its zero value serves packages by CoAP, at
 // the address by which a device reached the server.
 type DeliveryConfig struct {
-	// BaseURL is what Package URIs start with, for the protocol that its scheme names (http, https,
-	// coap, coaps, coap+tcp, coaps+tcp); a secret of 22 bytes is appended. Without a path, Prefix
-	// is appended first. It has a host, no user info, no query and no fragment; with the secret it
-	// has at most 127 bytes, as some devices keep no more. Default: none.
+	// BaseURL is the start of Package URIs, for the protocol that its scheme names (http, https,
+	// coap, coaps, coap+tcp, coaps+tcp). The Delivery appends Prefix, if BaseURL has no path, and a
+	// secret of 22 bytes. BaseURL has a host, no user info, no query and no fragment; with the
+	// secret it has at most 127 bytes, as some devices store no more. Default: none.
 	BaseURL string
-	// BaseURLs returns the base for one device and one protocol, "" if packages are not served by
-	// that protocol. It replaces BaseURL, is called often, from several goroutines, and must not
-	// block. For a device that has not registered yet it is called with the zero Registration.
-	// Default: BaseURL for its scheme and, for the CoAP protocol that the device itself uses, the
-	// address by which it reached the server, with Prefix: mount [Delivery.ServeCoAP] there.
+	// BaseURLs replaces BaseURL. It returns the base for a device and a protocol, or "" if the
+	// device gets no packages by that protocol. The Delivery calls it often, from several
+	// goroutines; it must not block. For a device that has not registered yet the Registration is
+	// zero. Default: BaseURL for its scheme and, for the CoAP protocol that the device itself uses,
+	// the address by which it reached the server, with Prefix: mount [Delivery.ServeCoAP] there.
 	BaseURLs func(lwm2m.Registration, fsm.Protocol) string
-	// Prefix is the path below which devices find packages by secret URIs. It begins and ends with
-	// a slash, has at most 46 bytes, and needs no escapes. Deliveries that share a server have
-	// prefixes of their own. Default: "/fw/".
+	// Prefix is the path below which the Delivery serves secret URIs. It begins and ends with a
+	// slash, has at most 46 bytes, and needs no escapes. Deliveries that share a server need
+	// different prefixes. Default: "/fw/".
 	Prefix string
-	// PublicPrefix is the path below which devices find packages without a secret, if their profile
-	// wants only a path (fsm.Profile.PathOnly). It has the form of Prefix, with at most 64 bytes.
-	// Default: "/media/firmware/".
+	// PublicPrefix is the path below which the Delivery serves packages without a secret, to
+	// devices whose profile allows only a path (fsm.Profile.PathOnly). It has the form of Prefix,
+	// with at most 64 bytes. Default: "/media/firmware/".
 	PublicPrefix string
-	// Stall is how long a device that downloads by HTTP may take nothing before its connection is
-	// closed: see [Delivery.ServeHTTP]. Default: 2 minutes.
+	// Stall is how long a device that downloads by HTTP may read nothing before the Delivery closes
+	// its connection: see [Delivery.ServeHTTP]. Default: 2 minutes.
 	Stall time.Duration
-	// Logger receives what an operator should know, such as an image that cannot be read. Secrets
-	// are never logged. Default: nothing is logged.
+	// Logger receives what an operator should know, such as an image that cannot be read. It never
+	// receives secrets. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
 // A Delivery serves the packages of a [Repository] to devices. It makes the Package URIs of
-// updates, checks who asks by them, and reports progress to the [Manager] whose updates they are.
+// updates, checks requests for them, and reports progress to the [Manager] of the updates.
 //
-// The program mounts it where devices can reach it: on an HTTP server as an http.Handler
+// The program mounts it where devices can reach it: on an HTTP server as a handler
 // ([Delivery.ServeHTTP], [Delivery.Wrap]), on an lwm2m.Server as a download function
-// ([Delivery.ServeCoAP]). A Package URI leads to its package from before the device knows it until
-// the update ends, also over a restart of the server.
+// ([Delivery.ServeCoAP]). A Package URI is valid from before the device gets it until the update
+// ends, also after a restart of the server.
 type Delivery struct {
 	images *Repository
 	cfg    DeliveryConfig
@@ -57,7 +57,7 @@ type Delivery struct {
 	table  grants
 }
 
-// NewDelivery returns a delivery of images. The error says which field of cfg cannot work, and why.
+// NewDelivery returns a delivery of images. The error says which field of cfg is invalid, and why.
 func NewDelivery(images *Repository, cfg DeliveryConfig) (*Delivery, error) {
 	if images == nil {
 		return nil, errors.New("firmware: a Delivery needs a Repository")
@@ -100,7 +100,7 @@ const (
 	maxPublicPrefix = 64
 )
 
-// prefix returns a path prefix of the configuration, or why it cannot be one.
+// prefix returns a path prefix of the configuration, or why it is invalid.
 func prefix(field, given, byDefault string, most int) (string, error) {
 	bad := func(problem string) (string, error) {
 		return "", fmt.Errorf("firmware: DeliveryConfig.%s %q %s", field, given, problem)
@@ -126,7 +126,7 @@ func prefix(field, given, byDefault string, most int) (string, error) {
 	return given, nil
 }
 
-// checkBaseURL returns DeliveryConfig.BaseURL with its path, or why it cannot be one.
+// checkBaseURL returns DeliveryConfig.BaseURL with its path, or why it is invalid.
 func checkBaseURL(base, prefix string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {

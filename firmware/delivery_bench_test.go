@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// BenchmarkDelivery downloads one image, side by side with net/http's own way to serve a file.
+// BenchmarkDelivery downloads one image, and compares it with net/http's file server.
 func BenchmarkDelivery(b *testing.B) {
 	r, err := OpenRepository(b.TempDir(), memory.New(), RepositoryConfig{})
 	if err != nil {
@@ -60,8 +60,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// BenchmarkFind looks a path up, as happens for each block of a download by CoAP, among the grants
-// of a fleet.
+// BenchmarkFind finds a path among the grants of a fleet, as for each block of a download by CoAP.
 func BenchmarkFind(b *testing.B) {
 	r, err := OpenRepository(b.TempDir(), memory.New(), RepositoryConfig{})
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// TestDeliveryConfig makes deliveries of configurations that cannot work: each is refused when it
-// is made, and the error names the field.
+// TestDeliveryConfig: NewDelivery refuses each invalid configuration, and the error names the
+// field.
 func TestDeliveryConfig(t *testing.T) {
 	images := openRepository(t, t.TempDir(), memory.New(), firmware.RepositoryConfig{})
 	some := func(lwm2m.Registration, fsm.Protocol) string { return "" }
@@ -77,7 +77,7 @@ func TestDeliveryConfig(t *testing.T) {
 		require.NoError(t, err, "%+v", cfg)
 	}
 
-	// A manager whose delivery serves other images would hand out nothing.
+	// A manager needs a delivery of its own images.
 	other := openRepository(t, t.TempDir(), memory.New(), firmware.RepositoryConfig{})
 	d, err := firmware.NewDelivery(other, firmware.DeliveryConfig{})
 	require.NoError(t, err)

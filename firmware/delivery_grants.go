@@ -11,9 +11,9 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// A grant lets one path lead to an image, on behalf of an update, until that update ends. The path
-// ends with a secret token or, for a profile that needs one, with a public name; a grant holds only
-// the hash of either.
+// A grant makes an image available at one path for one update, until that update ends. The path
+// ends with a secret token or, if the profile needs it, is public. The grant holds only the hash of
+// the token or of the public path.
 type grant struct {
 	hash     string // SHA-256, in hex, as newToken or publicPath returned it
 	update   string
@@ -22,29 +22,29 @@ type grant struct {
 	follower follower // nil for none
 }
 
-// A follower hears what becomes of a grant. Its methods are called often, from several goroutines,
-// and do not block.
+// A follower receives the events of a grant. Its methods are called often, from several goroutines,
+// and must not block.
 type follower interface {
-	// served reports that the device was sent the package from its start up to done.
+	// served reports that the first done bytes of the package were sent to the device.
 	served(update string, done int64)
 	// asked reports the first request for the package, and its protocol.
 	asked(update, by string)
-	// imageFault reports that the package cannot be handed out: it is damaged, or missing.
+	// imageFault reports that the package is damaged, or missing.
 	imageFault(update string, err error)
-	// imageTrouble reports that the package cannot be handed out now.
+	// imageTrouble reports that the package cannot be read now.
 	imageTrouble(update string, err error)
 }
 
 var (
-	// errNotReady: the grants of updates that were active before the start are not all loaded yet.
+	// errNotReady: the manager has not yet loaded all grants of the updates active at the start.
 	errNotReady = errors.New("firmware: downloads are not ready yet")
-	// errNoGrant: the path leads nowhere.
+	// errNoGrant: no grant has this path.
 	errNoGrant = errors.New("firmware: no such download")
-	// errPathTaken: the public path leads to another image.
+	// errPathTaken: the public path is granted for another image.
 	errPathTaken = errors.New("firmware: public path leads to another image")
 )
 
-// grants is the table of what can be downloaded, the same for all transports.
+// grants is the table of grants, for all transports.
 type grants struct {
 	mu       sync.Mutex
 	ready    bool
@@ -52,27 +52,27 @@ type grants struct {
 	byUpdate map[string][]string // update -> hashes
 }
 
-// A download is one path and the updates that it serves: one if it is secret.
+// A download is one granted path and the updates that use it: only one if the path is secret.
 type download struct {
 	image   string
 	updates map[string]*share // by id
 
-	opening sync.Mutex // guards what follows
+	opening sync.Mutex // guards the fields below
 	pkg     *Package   // nil before the first request
 	ended   bool
-	asked   map[string]bool // updates on whose behalf a request came
+	asked   map[string]bool // updates for which a request came
 }
 
-// A share is one update's part of a download.
+// A share is the part of one update in a download.
 type share struct {
 	endpoint string
 	follower follower
-	done     int64 // bytes from the start that the device was sent since it last began there
-	most     int64 // the most that done has been
+	done     int64 // bytes from the start, sent since the device last began there
+	most     int64 // the maximum of done
 }
 
-// allow adds a grant. It returns errPathTaken if a public path leads to another image, and changes
-// nothing then.
+// allow adds a grant. It returns errPathTaken, and changes nothing, if the path is granted for
+// another image.
 func (d *Delivery) allow(g grant) error {
 	t := &d.table
 	t.mu.Lock()
@@ -93,8 +93,8 @@ func (d *Delivery) allow(g grant) error {
 	return nil
 }
 
-// revoke ends all grants of an update. Downloads under way break off, unless another update has
-// them too.
+// revoke ends all grants of an update. Transfers under way stop, unless another update shares their
+// path.
 func (d *Delivery) revoke(update string) {
 	t := &d.table
 	t.mu.Lock()
@@ -104,20 +104,20 @@ func (d *Delivery) revoke(update string) {
 		delete(down.updates, update)
 		if len(down.updates) == 0 {
 			delete(t.byHash, hash)
-			go down.end() // which may have to wait for one that opens it
+			go down.end() // in a goroutine, as it may wait for open
 		}
 	}
 	delete(t.byUpdate, update)
 }
 
-// setReady says that the grants of all updates that were active at the start are known.
+// setReady records that the grants of all updates active at the start are loaded.
 func (d *Delivery) setReady() {
 	d.table.mu.Lock()
 	defer d.table.mu.Unlock()
 	d.table.ready = true
 }
 
-// first reports whether this is the first request for the download on behalf of an update.
+// first reports whether this is the first request for the download for an update.
 func (d *download) first(update string) bool {
 	d.opening.Lock()
 	defer d.opening.Unlock()
@@ -131,7 +131,7 @@ func (d *download) first(update string) bool {
 	return true
 }
 
-// open returns the download's package, which the first call opens.
+// open returns the download's package. The first call opens it.
 func (d *download) open(ctx context.Context, images *Repository) (*Package, error) {
 	d.opening.Lock()
 	defer d.opening.Unlock()
@@ -150,8 +150,7 @@ func (d *download) open(ctx context.Context, images *Repository) (*Package, erro
 	return d.pkg, nil
 }
 
-// keepOpen opens the packages of an update's downloads, which are then at hand when the device
-// asks.
+// keepOpen opens the packages of an update's downloads before the device requests them.
 func (d *Delivery) keepOpen(update string) {
 	t := &d.table
 	t.mu.Lock()
@@ -161,11 +160,11 @@ func (d *Delivery) keepOpen(update string) {
 	}
 	t.mu.Unlock()
 	for _, down := range list {
-		_, _ = down.open(context.Background(), d.images) // an error is met again by the device
+		_, _ = down.open(context.Background(), d.images) // the device's request meets the same error
 	}
 }
 
-// end closes the package, if it was opened, and keeps it from being opened.
+// end closes the package, if it is open, and makes open fail.
 func (d *download) end() {
 	d.opening.Lock()
 	defer d.opening.Unlock()
@@ -175,21 +174,21 @@ func (d *download) end() {
 	}
 }
 
-// A served is a package on its way to a device, whatever the transport.
+// A served is a package that is sent to a device, by any transport.
 type served struct {
 	pkg  *Package
 	size int64
 	etag []byte
 
-	ctx      context.Context // of the request, which bounds waits; nil for none
+	ctx      context.Context // of the request, bounds waits; nil for no bound
 	d        *Delivery
 	download *download
-	update   string   // "" if it is not known for which one
-	follower follower // of update; nil for none
+	update   string   // "" if unknown
+	follower follower // of the update; nil for none
 }
 
-// ReadAt implements io.ReaderAt, for the whole package. If it fails the journal says so: the device
-// cannot.
+// ReadAt implements io.ReaderAt, for the whole package. It reports a failure to the follower,
+// because the device cannot report it.
 func (s *served) ReadAt(b []byte, off int64) (int, error) {
 	ctx := s.ctx
 	if ctx == nil {
@@ -205,13 +204,13 @@ func (s *served) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-// find returns what a path leads to: the secret token is its last segment, wherever the rest was
-// mounted; a public path is compared as a whole. Empty segments at its start do not count: some
-// devices ask for "//path". endpoint is who asks, as far as the transport knows; a grant of another
-// endpoint is then not found.
+// find returns the package that a path is granted for. It compares only the last segment of a
+// secret path, as the Delivery may be mounted anywhere, and the whole of a public path. It ignores
+// empty segments at the start: some devices request "//path". endpoint is the requesting device, or
+// "" if the transport does not know it; find ignores grants of other endpoints.
 //
-// What is returned stays readable until the grant is revoked. by names the protocol of the request.
-// The error is errNoGrant, errNotReady, or that of Repository.Open.
+// The package can be read until the grant is revoked. by names the protocol of the request. The
+// error is errNoGrant, errNotReady, or that of Repository.Open.
 func (d *Delivery) find(ctx context.Context, path, endpoint, by string) (*served, error) {
 	path = "/" + strings.TrimLeft(path, "/")
 	t := &d.table
@@ -246,10 +245,10 @@ func (d *Delivery) find(ctx context.Context, path, endpoint, by string) (*served
 	return s, nil
 }
 
-// failed reports that an image cannot be read.
+// failed logs, and reports to f, that an image cannot be read.
 func (d *Delivery) failed(update string, f follower, image string, err error) {
 	if errors.Is(err, os.ErrClosed) {
-		return // the grant has ended meanwhile
+		return // the grant has ended
 	}
 	d.log.Error("an image that a device asks for cannot be read", "image", image, "update", update, "error", err)
 	switch {
@@ -261,17 +260,17 @@ func (d *Delivery) failed(update string, f follower, image string, err error) {
 	}
 }
 
-// lost reports whether an error says that an image is damaged or missing, for which nothing but to
-// add it again helps.
+// lost reports whether an error means that an image is damaged or missing. Only adding it again
+// helps then.
 func lost(err error) bool { return errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound) }
 
-// mayLead reports whether a path is of the form of those that are granted.
+// mayLead reports whether a path has the form of granted paths.
 func (d *Delivery) mayLead(path string) bool {
 	return isToken(path[strings.LastIndexByte(path, '/')+1:]) || strings.HasPrefix(path, d.cfg.PublicPrefix)
 }
 
-// choose returns the update on whose behalf an endpoint may download, "" if it may but there is
-// more than one.
+// choose returns the update for which an endpoint may download, or "" if there is more than one. ok
+// reports whether there is any.
 func (d *download) choose(endpoint string) (update string, f follower, ok bool) {
 	for id, s := range d.updates {
 		if endpoint == "" || s.endpoint == endpoint {
@@ -284,16 +283,17 @@ func (d *download) choose(endpoint string) (update string, f follower, ok bool) 
 	return update, f, ok
 }
 
-// sent notes that the device was sent the bytes from start up to end, and reports how far it is. It
-// returns false once the download is not granted any more.
+// sent records that the bytes from start to end were sent to the device, and reports progress. It
+// returns false once the grants of the download are revoked.
 func (s *served) sent(start, end int64) bool {
 	t := &s.d.table
 	t.mu.Lock()
 	granted := len(s.download.updates) > 0
 	part := s.download.updates[s.update]
 	moved := false
-	// Bytes after a gap tell nothing, except the first ones: before a restart of the server there
-	// were others. A device may begin again, or look at the beginning and then go on where it was.
+	// Bytes after a gap do not count, except the first ones: the device may have got those before
+	// them before a restart of the server. A device may also start again, or read the start and
+	// then continue where it was.
 	if part != nil && (start == 0 && end != part.done || end > part.done && (start <= part.most || part.most == 0)) {
 		part.done, part.most, moved = end, max(part.most, end), true
 	}
@@ -304,8 +304,7 @@ func (s *served) sent(start, end int64) bool {
 	return granted
 }
 
-// reached notes that the device was sent a piece that ended at offset, as [served.sent] does where
-// the piece's start is not known, only that it is short.
+// reached is [served.sent] for a transport that reports only where a piece ended.
 func (s *served) reached(offset int64) {
 	start := max(1, offset-maxPiece)
 	if offset <= firstBlock {
@@ -315,6 +314,6 @@ func (s *served) reached(offset int64) {
 }
 
 const (
-	maxPiece   = 64 << 10 // bounds what CoAP sends at once
-	firstBlock = 1024     // bounds a block: what ends within it begins the package
+	maxPiece   = 64 << 10 // bounds a piece that CoAP sends
+	firstBlock = 1024     // bounds a block: a piece that ends within it starts at 0
 )

@@ -17,22 +17,22 @@ import (
 )
 
 // ServeHTTP serves packages over HTTP and HTTPS: GET and HEAD, with ranges, a strong ETag and
-// conditions on it. The secret in a path's last segment decides, so that a Delivery can be mounted
-// at any prefix. It never redirects. Paths that lead nowhere get 404, or 503 while the manager has
-// not yet loaded the grants of before the start.
+// conditional requests. It looks only at the secret in the last segment of a path, so that a
+// Delivery can be mounted at any prefix. It never redirects. An unknown path gets 404, or 503 while
+// the manager loads the grants of updates active at the start.
 //
-// An http.ServeMux answers a path like "//fw/x" with a redirect, which simple devices do not
-// follow. A server for such devices has the Delivery, or [Delivery.Wrap], as its root, not behind a
+// An http.ServeMux redirects a path like "//fw/x", and simple devices do not follow redirects. For
+// such devices make the Delivery, or the handler of [Delivery.Wrap], the server's handler, not a
 // mux.
 //
-// ServeHTTP limits its own waits, for a device that takes nothing and for a body that nothing
-// reads, by the deadlines of http.ResponseController; middleware between the server and the
-// Delivery must not hide them (see its documentation on Unwrap), and http.TimeoutHandler would keep
-// whole packages in memory. The server has to limit the waits for headers, for the next request,
-// for handshakes, and for what it reads without a handler (its ReadTimeout), and the number of
-// connections: that of [NewHTTPServer] does. In another server the kernel's buffers decide what the
-// Delivery sees of a slow device's progress, and the Delivery may give up a device that reads less
-// than they hold within DeliveryConfig.Stall.
+// ServeHTTP limits its waits, for a device that does not read and for a request's body, with the
+// deadlines of http.ResponseController. Middleware between the server and the Delivery must not
+// hide them: its ResponseWriter needs an Unwrap method. http.TimeoutHandler would keep whole
+// packages in memory. The server must limit the number of connections, and the waits for headers,
+// for the next request, for handshakes, and for bodies that no handler reads (ReadTimeout); the
+// server of [NewHTTPServer] does. In another server the kernel's buffers hide a slow device's
+// progress, and the Delivery may give up a device that reads less than they hold within
+// DeliveryConfig.Stall.
 func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w, req, done := door.Limit(w, req, d.cfg.Stall)
 	defer done()
@@ -69,9 +69,9 @@ func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	ranges, inBytes := strings.CutPrefix(req.Header.Get("Range"), "bytes=")
 	if last, tail := strings.CutPrefix(ranges, "-"); !inBytes || strings.Contains(ranges, ",") || tail && strings.Trim(last, "0 ") == "" {
-		// Several ranges at once are nothing that a device needs: it gets the whole, as RFC 9110
-		// allows, and demands for units other than bytes. To one for the last 0 bytes net/http
-		// answers 206, with a range that is none.
+		// Serve the whole package, as RFC 9110 allows, for several ranges and for units other than
+		// bytes: no device needs them. Also for the last 0 bytes, to which net/http would answer
+		// 206 with an invalid range.
 		req = req.Clone(req.Context())
 		req.Header.Del("Range")
 	}
@@ -79,8 +79,8 @@ func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(to, req, "", time.Time{}, &arriving{io.NewSectionReader(s, 0, s.size), s.pkg})
 }
 
-// An arriving package is read as far as it is there, so that a device gets the first bytes of one
-// that is still copied.
+// An arriving package returns the bytes that are there, so that a device gets the first bytes of a
+// package that is still being copied.
 type arriving struct {
 	*io.SectionReader
 	pkg *Package
@@ -98,8 +98,8 @@ func (a *arriving) Read(p []byte) (int, error) {
 }
 
 // Wrap returns a handler that serves downloads as [Delivery.ServeHTTP] does, below the prefixes of
-// [DeliveryConfig], and hands all other requests to next, untouched. It needs of its server what
-// ServeHTTP does; the waits of next are its own.
+// [DeliveryConfig], and passes all other requests to next, unchanged. It needs the same limits of
+// the server as ServeHTTP. It does not limit the waits of next.
 func (d *Delivery) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		path := "/" + strings.TrimLeft(req.URL.Path, "/")
@@ -115,12 +115,12 @@ func (d *Delivery) Wrap(next http.Handler) http.Handler {
 //
 //	srv.HandleFunc("/", delivery.ServeCoAP)
 //
-// Where several deliveries share a server, each is mounted at its own prefixes,
-// DeliveryConfig.Prefix and PublicPrefix. A request on the association of a registered endpoint
-// finds the grants of that endpoint only; a request from elsewhere, as of a device that downloads
-// on a socket of its own, shows only the secret. The error is lwm2m.ErrNotFound, or
-// lwm2m.ErrUnavailable while the grants are being loaded, if the image cannot be read, or if it has
-// yet to be copied from where its bytes are: see [NewRepository].
+// If several deliveries share a server, mount each at its own DeliveryConfig.Prefix and
+// PublicPrefix. A request on the association of a registered endpoint finds only the grants of that
+// endpoint. For any other request, such as that of a device that downloads from a second socket,
+// the secret alone decides. The error is lwm2m.ErrNotFound, or lwm2m.ErrUnavailable while the
+// manager loads the grants, if the image cannot be read, or until it is copied from its [Blobs]:
+// see [NewRepository].
 func (d *Delivery) ServeCoAP(ctx context.Context, req lwm2m.DownloadRequest) (*lwm2m.Download, error) {
 	s, err := d.find(ctx, req.Path, req.Endpoint, req.Transport.String())
 	switch {
@@ -135,15 +135,15 @@ func (d *Delivery) ServeCoAP(ctx context.Context, req lwm2m.DownloadRequest) (*l
 	return &lwm2m.Download{Body: s, Size: s.size, ETag: s.etag, Progress: s.reached}, nil
 }
 
-// retryAfter is how long a device is asked to wait, in seconds, while the grants are being loaded.
+// retryAfter is the Retry-After of a 503, in seconds.
 const retryAfter = 5
 
-// A counted response reports how far the device is.
+// A counted response reports the progress of a download.
 type counted struct {
 	http.ResponseWriter
 	s     *served
 	count bool  // the body is the package
-	at    int64 // offset in the package of what is written next
+	at    int64 // offset in the package of the next Write
 }
 
 func (p *counted) WriteHeader(status int) {
@@ -171,7 +171,7 @@ func (p *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// problem answers with a problem document (RFC 9457).
+// problem writes a problem document (RFC 9457).
 func problem(w http.ResponseWriter, status int, detail string) {
 	body, _ := json.Marshal(struct {
 		Title  string `json:"title"`

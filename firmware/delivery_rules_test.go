@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// listen returns what a manager hears of downloads.
+// listen records the calls of the follower.
 func (f *deliveryFixture) listen() *[]string {
 	told := &[]string{}
 	f.heard = heard{
@@ -25,8 +25,8 @@ func (f *deliveryFixture) listen() *[]string {
 	return told
 }
 
-// TestDeliveryTells: the manager hears of the first request of an update, by which protocol it
-// came, and of nothing that cannot be blamed on one update.
+// TestDeliveryTells: the follower learns of the first request of an update and its protocol, but
+// not of requests that may be of several updates.
 func TestDeliveryTells(t *testing.T) {
 	f := newDelivery(t, 10, DeliveryConfig{})
 	told := f.listen()
@@ -58,7 +58,7 @@ func TestDeliveryTells(t *testing.T) {
 	require.Equal(t, []string{"asked u4 https", "served u4 10"}, *told)
 }
 
-// TestDeliveryFault: an image that cannot be read is logged and told with each request, as the
+// TestDeliveryFault: each request for an image that cannot be read is logged and reported, as the
 // manager may have to fail the update.
 func TestDeliveryFault(t *testing.T) {
 	var log bytes.Buffer
@@ -79,7 +79,7 @@ func TestDeliveryFault(t *testing.T) {
 	require.Empty(t, log.String(), "which is nobody's fault")
 	require.Empty(t, *told)
 
-	// It is cut while it is open.
+	// The file is truncated while it is open.
 	f = newDelivery(t, 10, DeliveryConfig{})
 	told = f.listen()
 	s, err := f.d.find(t.Context(), "/fw/"+f.token, "ep", "coap")
@@ -95,7 +95,7 @@ func TestDeliveryFault(t *testing.T) {
 	require.Equal(t, "fault u1 true", (*told)[1])
 }
 
-// TestDeliveryRequestStays: the request is the program's, which may look at it again.
+// TestDeliveryRequestStays: ServeHTTP does not modify the request, which the program may still use.
 func TestDeliveryRequestStays(t *testing.T) {
 	f := newDelivery(t, 10, DeliveryConfig{})
 	for _, ranges := range []string{"bytes=0-1,3-4", "lines=1-2", "bytes=2-4"} {
@@ -112,7 +112,7 @@ func TestDeliveryRequestStays(t *testing.T) {
 	}
 }
 
-// TestReached: what CoAP reports has no beginning, only a bounded length.
+// TestReached: CoAP reports only the end of a piece, and a piece has a bounded length.
 func TestReached(t *testing.T) {
 	f := newDelivery(t, 200_000, DeliveryConfig{})
 	told := f.listen()
@@ -126,8 +126,8 @@ func TestReached(t *testing.T) {
 	}, *told)
 }
 
-// TestPublicPath: the forms of a public path, from the short one to the one that is never taken,
-// and what a device can keep.
+// TestPublicPath: the forms of a public path, from the shortest to the unique one, and their
+// maximum length.
 func TestPublicPath(t *testing.T) {
 	d := &Delivery{cfg: DeliveryConfig{PublicPrefix: "/p/"}}
 	img := Image{ID: "0123", Name: "a b", Version: "1.0-x_Z9"}

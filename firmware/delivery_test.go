@@ -21,17 +21,16 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// A deliveryFixture is a repository with one image and one granted token, behind a real HTTP
-// server.
+// A deliveryFixture is a repository with one image, one granted token, and a real HTTP server.
 type deliveryFixture struct {
 	r     *Repository
 	d     *Delivery
-	heard heard // what the follower of the grants hears
+	heard heard // the functions of the grants' follower
 	dir   string
 	img   Image
 	body  []byte
 	token string
-	etag  string // as HTTP has it
+	etag  string // as in HTTP
 	srv   *httptest.Server
 }
 
@@ -59,7 +58,7 @@ func newDelivery(t *testing.T, size int, cfg DeliveryConfig) *deliveryFixture {
 	return f
 }
 
-// heard is a follower made of functions.
+// heard has the functions of a fixtureFollower.
 type heard struct {
 	served  func(update string, done int64)
 	asked   func(update, by string)
@@ -75,13 +74,13 @@ func (h fixtureFollower) asked(update, by string)               { h.f.heard.aske
 func (h fixtureFollower) imageTrouble(update string, err error) { h.f.heard.trouble(update, err) }
 func (h fixtureFollower) imageFault(update string, err error)   { h.f.heard.fault(update, err) }
 
-// allow grants g, and has the fixture follow it.
+// allow grants g with the fixture as its follower.
 func (f *deliveryFixture) allow(g grant) error {
 	g.follower = fixtureFollower{f}
 	return f.d.allow(g)
 }
 
-// raw sends a request as it stands and parses what comes back.
+// raw sends a request unchanged and parses the response.
 func (f *deliveryFixture) raw(t *testing.T, request string) (*http.Response, []byte) {
 	t.Helper()
 	conn, err := net.Dial("tcp", f.srv.Listener.Addr().String())
@@ -97,7 +96,7 @@ func (f *deliveryFixture) raw(t *testing.T, request string) (*http.Response, []b
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	if resp.Close { // the end comes when the handler has returned, and so has told its progress
+	if resp.Close { // the connection ends after the handler has returned, and so has reported progress
 		_, err = io.Copy(io.Discard, r)
 		require.NoError(t, err)
 	}
@@ -266,7 +265,7 @@ func TestDeliveryDamaged(t *testing.T) {
 	require.Equal(t, 200, get(t, f.d, "/fw/"+f.token).Code, "a failure is not remembered")
 }
 
-// TestDeliveryStalled has a device that stops reading.
+// TestDeliveryStalled: the Delivery gives up a device that stops reading.
 func TestDeliveryStalled(t *testing.T) {
 	f := newDelivery(t, 64<<20, DeliveryConfig{Stall: 50 * time.Millisecond})
 	returned := make(chan struct{})
@@ -412,7 +411,7 @@ func TestTokenURI(t *testing.T) {
 	}
 }
 
-// FuzzFind asks for any path: only the token as last segment leads to the image.
+// FuzzFind requests arbitrary paths: only one whose last segment is the token leads to the image.
 func FuzzFind(f *testing.F) {
 	r, err := OpenRepository(f.TempDir(), memory.New(), RepositoryConfig{})
 	require.NoError(f, err)

@@ -17,13 +17,13 @@ import (
 const (
 	tokenBytes = 16 // 128 random bits
 	tokenChars = 22 // of them in base64url, without padding
-	// publicForms counts the forms of public paths; the last one is never taken.
+	// publicForms is the number of forms of public paths; the last one is unique.
 	publicForms = 3
-	// maxURI bounds a Package URI of ours in bytes: some devices keep no more.
+	// maxURI bounds the bytes of a Package URI that a Delivery makes: some devices store no more.
 	maxURI = 127
 )
 
-// newToken returns a new token, and the hash by which it is granted.
+// newToken returns a new token, and its hash for a grant.
 func newToken() (token, hash string) {
 	var b [tokenBytes]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -41,13 +41,13 @@ func isToken(s string) bool {
 	return len(s) == tokenChars && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
-// tokenURI appends a token to the base of Package URIs, which is absolute, or only a path that
-// begins with a slash.
+// tokenURI appends a token to the base of Package URIs: an absolute URI, or a path that begins with
+// a slash.
 func tokenURI(base, token string) (string, error) {
 	u, err := url.Parse(base)
 	switch {
 	case err != nil:
-		return "", errors.New("firmware: base of package URIs is no URI") // the error would show it whole
+		return "", errors.New("firmware: base of package URIs is no URI") // err would show all of it
 	case u.Scheme == "" && !strings.HasPrefix(base, "/"), u.Scheme != "" && u.Hostname() == "":
 		return "", fmt.Errorf("firmware: base %q of package URIs is neither absolute nor a path", u.Redacted())
 	case u.User != nil || strings.ContainsAny(base, "?#"):
@@ -72,9 +72,8 @@ func onlyURIBytes(s string) bool {
 	return true
 }
 
-// publicPath returns the path under which an image may be public, and the hash by which it is
-// granted. Images with different names may have the same version: the n-th form says more than the
-// one before.
+// publicPath returns the n-th form of an image's public path, and its hash for a grant. Images with
+// different names may have the same version, so each form is more specific than the one before.
 func (d *Delivery) publicPath(img Image, n int) (path, hash string) {
 	name := img.Version
 	switch n {
@@ -90,7 +89,7 @@ func (d *Delivery) publicPath(img Image, n int) (path, hash string) {
 	return path, hashOf(path)
 }
 
-// plain makes a name that needs no escape in a path: some clients escape nothing.
+// plain replaces the characters that need an escape in a path: some clients escape nothing.
 func plain(name string) string {
 	return strings.Map(func(c rune) rune {
 		switch {
@@ -101,7 +100,8 @@ func plain(name string) string {
 	}, name)
 }
 
-// issue makes a secret Package URI for a device and grants it. shown is the URI without its secret.
+// issue makes a secret Package URI for a device and grants it. shown is the URI with its secret
+// replaced.
 func (d *Delivery) issue(g grant, r lwm2m.Registration, p fsm.Protocol) (uri, shown, hash string, err error) {
 	base := d.base(r, p)
 	if base == "" {
@@ -115,8 +115,7 @@ func (d *Delivery) issue(g grant, r lwm2m.Registration, p fsm.Protocol) (uri, sh
 	return uri, strings.TrimSuffix(uri, token) + "[secret]", hash, d.allow(g)
 }
 
-// publish grants a public path to an image and returns it, and the hash by which it can be granted
-// again.
+// publish grants a public path to an image. It returns the path, and its hash to grant it again.
 func (d *Delivery) publish(g grant, img Image) (path, hash string, err error) {
 	for n := range publicForms {
 		path, g.hash = d.publicPath(img, n)
@@ -127,8 +126,7 @@ func (d *Delivery) publish(g grant, img Image) (path, hash string, err error) {
 	return "", "", err
 }
 
-// base returns what a Package URI starts with, or "" if packages are not served to that device by
-// that protocol.
+// base returns the start of a Package URI, or "" if the device gets no packages by that protocol.
 func (d *Delivery) base(r lwm2m.Registration, p fsm.Protocol) (base string) {
 	if d.cfg.BaseURLs != nil {
 		defer func() {
@@ -147,14 +145,14 @@ func (d *Delivery) base(r lwm2m.Registration, p fsm.Protocol) (base string) {
 	return ""
 }
 
-// protocols lists the protocols by which a device is served.
+// protocols lists the protocols by which a device can get packages.
 func (d *Delivery) protocols(r lwm2m.Registration) (list []fsm.Protocol) {
 	for _, p := range preferred {
 		base := d.base(r, p)
 		if base == "" {
 			continue
 		}
-		// A token of the length that all have shows whether one will do.
+		// All tokens have the same length, so any of them shows whether the base works.
 		if _, err := tokenURI(base, strings.Repeat("x", tokenChars)); err != nil {
 			d.log.Error("packages are not served by a protocol, because of its base URL", "protocol", p, "error", err)
 			continue
@@ -164,7 +162,7 @@ func (d *Delivery) protocols(r lwm2m.Registration) (list []fsm.Protocol) {
 	return list
 }
 
-// preferred lists the protocols, those first that cost a device least radio time for a megabyte.
+// preferred lists the protocols in the order of the radio time that a device needs for a megabyte.
 var preferred = []fsm.Protocol{
 	fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
 }
