@@ -54,7 +54,7 @@ func TestFaults(t *testing.T) {
 	tests := map[string]struct {
 		args    []string
 		outcome fsm.Outcome
-		result  fsm.Result // that the device reported
+		result  fsm.Result // reported by the device
 	}{
 		faultPackage: {outcome: fsm.OutcomeFailed, result: fsm.ResultUnsupFirmware},
 		faultStorage: {outcome: fsm.OutcomeFailed, result: fsm.ResultNoStorage},
@@ -71,8 +71,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestLateFaults: the server looks twice before it believes these, after a minute or so. What the
-// device shows is enough here.
+// TestLateFaults checks only what the device reports. The server checks these faults twice, over a
+// minute or so, before it believes them.
 func TestLateFaults(t *testing.T) {
 	for fault, reported := range map[string]fsm.Result{faultVersion: fsm.ResultSuccess, faultInstall: fsm.ResultUpdateFailed} {
 		t.Run(fault, func(t *testing.T) {
@@ -109,7 +109,8 @@ func TestFixedHost(t *testing.T) {
 	require.NotEmpty(t, asked)
 }
 
-// TestKilledAtRandom kills the device again and again in mid-update. Each update ends, and rightly.
+// TestKilledAtRandom kills the device repeatedly in mid-update. Each update must end with the right
+// outcome.
 func TestKilledAtRandom(t *testing.T) {
 	t.Parallel()
 	rounds := 3
@@ -123,7 +124,7 @@ func TestKilledAtRandom(t *testing.T) {
 		version := fmt.Sprintf("1.%d.0", round+1)
 		u := w.start("sim", w.demo(version), pull)
 		for range 5 {
-			<-time.After(time.Duration(rand.IntN(150)) * time.Millisecond) // the moment is what is tested
+			<-time.After(time.Duration(rand.IntN(150)) * time.Millisecond) // the test is about the moment
 			p.kill()
 			p = w.client(args...)
 		}
@@ -135,7 +136,7 @@ func TestKilledAtRandom(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	none := func(string) (string, bool) { return "", false }
-	tests := map[string]string{ // arguments to what the error says
+	tests := map[string]string{ // arguments, and the expected error
 		"-install exec":         "-trust",
 		"-install magic":        "simulate or exec",
 		"-server http://x":      "no LwM2M over http",
@@ -180,7 +181,7 @@ func TestOptions(t *testing.T) {
 	require.Contains(t, help.String(), faultNoRegister)
 }
 
-// TestProtocols lists only what the keys of a device are good for.
+// TestProtocols checks that a device lists only the protocols that its keys allow.
 func TestProtocols(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key")
 	require.NoError(t, os.WriteFile(key, []byte("0123"), 0o600))

@@ -17,7 +17,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestDeliveries takes the same image by each road that there is.
+// TestDeliveries delivers the same image in every supported way.
 func TestDeliveries(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -16,7 +16,7 @@ var errReboot = errors.New("the server ordered a reboot")
 // errCrash ends the run of a version that crashes.
 var errCrash = errors.New("fault: this version crashes")
 
-// life is one run of a device, from one start to the next.
+// life is one run of a device, from a start to the next.
 type life struct {
 	options  *options
 	endpoint string
@@ -27,8 +27,8 @@ type life struct {
 	confirmed func()
 }
 
-// live runs the device until ctx ends, or with an error that matches device.ErrRestart or
-// errReboot: then another life follows.
+// live runs the device until ctx ends, or until an error that matches device.ErrRestart or
+// errReboot; then another life follows.
 func (l life) live(ctx context.Context) error {
 	o := l.options
 	version := l.boot.Version
@@ -67,7 +67,7 @@ func (l life) live(ctx context.Context) error {
 	return client.Run(ctx)
 }
 
-// hang is a version that runs and does not register.
+// hang is a version that runs but does not register.
 func (l life) hang(ctx context.Context) error {
 	l.log.Warn("fault: this version does not register")
 	if l.options.install == installExec {

@@ -26,13 +26,13 @@ func TestExecReplacesItself(t *testing.T) {
 	require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u))
 	require.Equal(t, "1.1.0", w.version("self"))
 
-	// What was installed is what a new start starts, and it takes the next one by push.
+	// A restart runs the installed version, which accepts the next one by push.
 	p.kill()
 	p = w.exec(trust)
 	u = w.end(w.start("self", w.image("1.2.0", sign("1.2.0"))), time.Minute)
 	require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u))
 
-	// It stops when it is told to.
+	// It stops on a signal.
 	require.NoError(t, p.cmd.Process.Signal(os.Interrupt))
 	select {
 	case <-p.done:
@@ -67,8 +67,8 @@ func TestExecRefuses(t *testing.T) {
 	require.Equal(t, "2.0.0", w.version("self"))
 }
 
-// TestExecRollsBack installs versions that do not work; the one before comes back, and the server
-// says so.
+// TestExecRollsBack installs versions that do not work; the device returns to the previous one, and
+// the server reports that.
 func TestExecRollsBack(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []string{faultNoRegister, faultCrash} {
@@ -84,7 +84,7 @@ func TestExecRollsBack(t *testing.T) {
 	}
 }
 
-// TestExecNotStartable installs what is signed, but no program.
+// TestExecNotStartable installs a signed image that is no program.
 func TestExecNotStartable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -94,8 +94,8 @@ func TestExecNotStartable(t *testing.T) {
 	require.Equal(t, fsm.OutcomeRolledBack, u.Machine.Outcome, w.journal(u))
 }
 
-// TestExecKilledAtRandom kills the process that watches, again and again, in mid-update: the
-// device's process dies with it.
+// TestExecKilledAtRandom kills the supervisor repeatedly in mid-update. The device's process dies
+// with it.
 func TestExecKilledAtRandom(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -107,20 +107,20 @@ func TestExecKilledAtRandom(t *testing.T) {
 	}
 	u := w.start("self", w.image("1.1.0", sign("1.1.0")), pull)
 	for range kills {
-		<-time.After(time.Duration(rand.IntN(400)) * time.Millisecond) // the moment is what is tested
+		<-time.After(time.Duration(rand.IntN(400)) * time.Millisecond) // the test is about the moment
 		p.kill()
 		p = w.exec(trust)
 	}
 	u = w.end(u, 3*time.Minute)
 	require.Contains(t, []fsm.Outcome{fsm.OutcomeSucceeded, fsm.OutcomeRolledBack}, u.Machine.Outcome, w.journal(u))
-	want := "1.0.0" // after three starts in which it was killed, a version is given up
+	want := "1.0.0" // a version is given up after three interrupted starts
 	if u.Machine.Outcome == fsm.OutcomeSucceeded {
 		want = "1.1.0"
 	}
 	require.Equal(t, want, w.version("self"))
 }
 
-// TestDeviceProcessKilled kills the device's process only: it is started again.
+// TestDeviceProcessKilled kills only the device's process; the supervisor starts it again.
 func TestDeviceProcessKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -11,13 +11,13 @@ import (
 	"github.com/otago-iot/otago/firmware/device"
 )
 
-// The faults of -fault. Each shows one way in which updates fail in the field.
+// The faults of -fault. Each demonstrates one way in which updates fail in the field.
 const (
 	faultNoRegister = "no-register-after-update" // the new version does not register, and is rolled back
 	faultCrash      = "crash-after-update"       // the new version ends at each start, and is rolled back
 	faultVersion    = "keep-version"             // the update succeeds, but 3/0/3 keeps the old version
-	faultInstall    = "refuse-install"           // the package is good, but cannot be installed: Result 8
-	faultPackage    = "refuse-package"           // no package is good: Result 6
+	faultInstall    = "refuse-install"           // the package is accepted but cannot be installed: Result 8
+	faultPackage    = "refuse-package"           // every package is rejected: Result 6
 	faultStorage    = "no-storage"               // there is no room: Result 2
 )
 

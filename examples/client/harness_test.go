@@ -22,8 +22,8 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// mainVariable makes the test binary the client. Its own image is what the tests of -install exec
-// sign and install.
+// mainVariable makes the test binary run as the client. The tests of -install exec sign and install
+// the binary itself.
 const mainVariable = "OTAGO_TEST_CLIENT"
 
 func TestMain(m *testing.M) {
@@ -59,7 +59,7 @@ func newWorld(t *testing.T, change ...func(*backend.Config)) *world {
 	return &world{t: t, backend: b, manager: b.Manager(), dir: t.TempDir()}
 }
 
-// process is a client that runs.
+// process is a running client.
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -84,7 +84,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// client starts a client process, and ends it with the test.
+// client starts a client process, which ends with the test.
 func (w *world) client(args ...string) *process {
 	w.t.Helper()
 	executable, err := os.Executable()
@@ -93,7 +93,7 @@ func (w *world) client(args ...string) *process {
 	p.cmd = exec.Command(executable, append([]string{"-server", w.backend.URL(backend.CoAP), "-state", w.dir}, args...)...)
 	p.cmd.Env = append(os.Environ(), mainVariable+"=1")
 	p.cmd.Stderr = p.log
-	// An orphan that still has the log open must not hold Wait up.
+	// An orphan that still has the log open must not block Wait.
 	p.cmd.WaitDelay = time.Second
 	require.NoError(w.t, p.cmd.Start())
 	go func() {
@@ -109,7 +109,7 @@ func (w *world) client(args ...string) *process {
 	return p
 }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
@@ -138,7 +138,7 @@ func (w *world) start(endpoint string, image firmware.Image, change ...func(*fir
 	return update
 }
 
-// end waits for the end of an update.
+// end waits until an update ends.
 func (w *world) end(u firmware.Update, limit time.Duration) firmware.Update {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
@@ -168,7 +168,7 @@ func (w *world) journal(u firmware.Update) string {
 	return b.String()
 }
 
-// version reads 3/0/3, waiting for the device to be there.
+// version reads 3/0/3, and waits until the device is there.
 func (w *world) version(endpoint string) string {
 	w.t.Helper()
 	var version string
@@ -182,8 +182,8 @@ func (w *world) version(endpoint string) string {
 
 func pull(r *firmware.Request) { r.Delivery, r.Protocol = fsm.DeliveryPull, fsm.ProtocolHTTP }
 
-// keys makes a key pair and returns the file of the public key, and what signs this program as a
-// version.
+// keys makes a key pair. It returns the file of the public key, and a function that signs this
+// program as a version.
 func (w *world) keys() (trust string, sign func(version string) []byte) {
 	w.t.Helper()
 	trust = filepath.Join(w.dir, "key.pub")
@@ -206,7 +206,7 @@ func (w *world) signed(version string, content []byte) []byte {
 	return b.Bytes()
 }
 
-// childOf finds the device's process of a client by its log.
+// childOf finds the process id of a client's device in its log.
 func childOf(t *testing.T, p *process) int {
 	t.Helper()
 	pid := 0

@@ -12,10 +12,11 @@ import (
 	"github.com/otago-iot/otago/firmware/device"
 )
 
-// The environment tells the device's process from which slot the supervisor started it, and whether
-// it is on trial. The two exchange lines: stopLine on the standard input of the device,
-// confirmedLine on its standard output. When the input ends without stopLine the supervisor is
-// dead, and the device exits: the next supervisor starts another one, and there must not be two.
+// The environment contains the slot from which the supervisor started the device's process, and
+// whether the slot is on trial. The processes exchange lines: stopLine on the device's standard
+// input, confirmedLine on its standard output. If the input ends without stopLine, the supervisor
+// has died, and the device exits: the next supervisor starts another device, and there must not be
+// two.
 const (
 	slotVariable  = "OTAGO_CLIENT_SLOT"
 	factorySlot   = "factory"
@@ -28,7 +29,7 @@ const (
 // errNextLife makes the device's process exit with statusRestart.
 var errNextLife = errors.New("another life follows")
 
-// runInstalled is the device's process.
+// runInstalled runs the device's process.
 func (o *options) runInstalled(ctx context.Context, slot string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -56,8 +57,8 @@ func (o *options) runInstalled(ctx context.Context, slot string) error {
 	return err
 }
 
-// obey calls stop when stopLine arrives, and exits when the standard input ends, as the supervisor
-// is dead then.
+// obey calls stop when stopLine arrives. It exits when the standard input ends, because the
+// supervisor has died.
 func obey(stop func()) {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {

@@ -29,7 +29,7 @@ const (
 	installExec     = "exec"
 )
 
-// options are the flags, and the contents of the files that they name.
+// options holds the flags and the contents of the files that they name.
 type options struct {
 	server, endpoint   string
 	lifetime           int
@@ -87,7 +87,7 @@ func parseOptions(args []string, lookup func(string) (string, bool), stderr io.W
 	return o, o.load(stderr)
 }
 
-// check refuses options that cannot work, and those that are not implemented.
+// check refuses options that cannot work or are not implemented.
 func (o *options) check() error {
 	server, err := url.Parse(o.server)
 	switch {
@@ -151,7 +151,7 @@ func (o *options) checkProfile() error {
 	return nil
 }
 
-// load reads the files.
+// load reads the files that the flags name.
 func (o *options) load(stderr io.Writer) (err error) {
 	if o.log, err = cli.NewLogger(stderr, o.logLevel); err != nil {
 		return err
@@ -208,10 +208,10 @@ func (o *options) keys(endpoint string) lwm2m.FetchConfig {
 	return c
 }
 
-// stateFolder returns the folder of the state of an endpoint.
+// stateFolder returns the state folder of an endpoint.
 func (o *options) stateFolder(endpoint string) string {
 	name := url.PathEscape(endpoint)
-	if name[0] == '.' { // a name such as .. is another folder
+	if name[0] == '.' { // a name such as .. would be another folder
 		name = "%2E" + name[1:]
 	}
 	return filepath.Join(o.state, name)
@@ -225,7 +225,7 @@ func (o *options) device(endpoint string, log *slog.Logger) device.Config {
 	}
 	if o.certificate != nil || o.pskKey != nil {
 		config.Credentials = device.ServerCredentials(o.server, o.keys(endpoint))
-		// The credentials are for the server only, at its scheme and port.
+		// The credentials are only for the server, at its scheme and port.
 		config.Protocols = []fsm.Protocol{fsm.ProtocolCoAP, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP}
 		if scheme, _, _ := strings.Cut(o.server, ":"); scheme == "coaps" || scheme == "coaps+tcp" {
 			config.Protocols = append(config.Protocols, fsm.Protocol(scheme))

@@ -24,7 +24,7 @@ func (o *options) runFleet(ctx context.Context) error {
 	return g.Wait()
 }
 
-// simulate runs one device, through its reboots, until ctx ends.
+// simulate runs one device until ctx ends, and restarts it on each reboot.
 func (o *options) simulate(ctx context.Context, endpoint string) error {
 	log := o.log.With("endpoint", endpoint)
 	config := device.SlotConfig{Inspect: demo.Inspect, Version: o.version}

@@ -16,17 +16,17 @@ import (
 
 const (
 	grace       = 10 * time.Second // for a version to roll itself back after -confirm-within, and for a process to stop
-	crashPause  = time.Second      // after a process that crashed
-	maxCrashes  = 10               // of a confirmed version in a row, then the supervisor gives up; a kill does not count
+	crashPause  = time.Second      // after a process has crashed
+	maxCrashes  = 10               // crashes in a row of a confirmed version before the supervisor gives up; a kill does not count
 	killed      = -1               // the exit status of a process that a signal ended
-	stableAfter = time.Minute      // a process that ran this long starts the count again
+	stableAfter = time.Minute      // a process that ran this long resets the count
 	lockTimeout = 10 * time.Second // for the device of a killed supervisor to end
 )
 
 var errNotStarted = errors.New("cannot be started")
 
-// supervise runs the device's process in a loop, each time from the slot that Slots.Boot names, and
-// watches it while it is on trial.
+// supervise runs the device's process in a loop, from the slot that Slots.Boot returns, and watches
+// it while the slot is on trial.
 func (o *options) supervise(ctx context.Context, args []string) error {
 	factory, err := os.Executable()
 	if err != nil {
@@ -78,8 +78,8 @@ func (o *options) supervise(ctx context.Context, args []string) error {
 	return nil
 }
 
-// withSlots calls f with the slots open. It waits for the lock, since the device of a supervisor
-// that was killed ends a little later.
+// withSlots calls f with the slots open. It waits for the lock, because the device of a killed
+// supervisor ends a little later.
 func (o *options) withSlots(ctx context.Context, f func(*device.Slots) error) error {
 	limit := time.Now().Add(lockTimeout)
 	for {
@@ -98,7 +98,7 @@ func (o *options) withSlots(ctx context.Context, f func(*device.Slots) error) er
 	}
 }
 
-// next returns what to start.
+// next returns the slot and image to start.
 func (o *options) next(ctx context.Context) (boot device.BootTarget, err error) {
 	err = o.withSlots(ctx, func(s *device.Slots) error {
 		boot, err = s.Boot()
@@ -112,8 +112,8 @@ func (o *options) rollback(ctx context.Context) error {
 }
 
 // runDevice runs the device's process once and returns its exit status. The error is errNotStarted
-// if the process cannot be started, or says that it was killed because it neither confirmed nor
-// rolled back its version in time.
+// if the process cannot be started. Another error says that the process was killed because it
+// neither confirmed nor rolled back its version in time.
 func (o *options) runDevice(ctx context.Context, boot device.BootTarget, image string, args []string) (int, error) {
 	slot := cmp.Or(boot.Slot, factorySlot)
 	if boot.Trial {
@@ -182,7 +182,7 @@ func listen(r io.Reader, confirmed chan<- struct{}) {
 			close(confirmed)
 		}
 	}
-	_, _ = io.Copy(io.Discard, r) // after a line that is too long: the process must not block on a full pipe
+	_, _ = io.Copy(io.Discard, r) // after a line that is too long, the process must not block on a full pipe
 }
 
 func exitCode(cmd *exec.Cmd, err error) (int, error) {

@@ -19,7 +19,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// deviceVariable makes a process of this program a device. Its value is a process as JSON.
+// deviceVariable makes a process of this program a device. Its value is a process struct as JSON.
 const deviceVariable = "OTAGO_QUICKSTART_DEVICE"
 
 // process is a device that runs in its own process.
@@ -28,8 +28,8 @@ type process struct {
 	Rate                  int // bytes a second of a download
 }
 
-// run starts this program again, as the device, and waits until it exits. When ctx ends run closes
-// the device's standard input; that happens also when this process is killed.
+// run starts this program again as the device, and waits until it exits. The device's standard
+// input closes when ctx ends, and also when this process is killed.
 func (p process) run(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -52,7 +52,7 @@ func (p process) run(ctx context.Context) error {
 	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return nil // as it should
+		return nil // as expected
 	case err == nil:
 		err = errors.New("ended too early")
 	}
@@ -80,8 +80,8 @@ func runDevice(ctx context.Context) error {
 	}.Run(ctx)
 }
 
-// slow is an HTTP transport as slow as a radio link: bodies arrive at a rate in bytes a second,
-// with small buffers.
+// slow is an HTTP transport as slow as a radio link: bodies arrive at rate bytes a second, and
+// receive buffers are small.
 type slow struct {
 	http.RoundTripper
 	rate int

@@ -23,8 +23,8 @@ const (
 	newVersion = "1.1.0"
 )
 
-// endpoints are the devices, with the rate in bytes a second at which each downloads: at the speed
-// of loopback there would be no progress to see.
+// endpoints are the devices with their download rates in bytes a second. At the speed of loopback
+// there would be no progress to show.
 var endpoints = []struct {
 	name string
 	rate int
@@ -49,7 +49,7 @@ type quickstart struct {
 	limit     time.Duration // for the whole run
 }
 
-// run runs the server, the devices and the updates, and removes what they leave.
+// run runs the server, the devices and the updates, and removes their files.
 func (q quickstart) run(ctx context.Context, s *show) (err error) {
 	dir, err := os.MkdirTemp("", "otago-quickstart-")
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 )
 
-// TestMain lets the test's own program be a device, as the real one does.
+// TestMain lets the test binary run as a device.
 func TestMain(m *testing.M) {
 	if os.Getenv(deviceVariable) != "" {
 		os.Exit(cli.Status("device", os.Stderr, runDevice(context.Background())))
@@ -23,13 +23,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// play runs the quickstart in a temporary folder of its own, and sees to it that nothing is left
+// play runs the quickstart in a temporary folder of its own, and checks that it leaves no file
 // there.
 func play(t *testing.T, ctx context.Context, q quickstart, terminal bool) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
-	t.Setenv("TMP", dir) // where TMPDIR does not count
+	t.Setenv("TMP", dir) // for systems that ignore TMPDIR
 	var out bytes.Buffer
 	err := q.run(ctx, newShow(&out, terminal))
 	left, readErr := os.ReadDir(dir)

@@ -14,12 +14,12 @@ import (
 
 const (
 	barWidth = 30
-	redraw   = 50 * time.Millisecond // the least time between two drawings of progress
+	redraw   = 50 * time.Millisecond // minimum time between two drawings of progress
 	quarter  = 25                    // per cent between two lines of progress without a terminal
 )
 
 // show prints the progress of updates: on a terminal a bar for each device, redrawn in place,
-// elsewhere a line for each change.
+// otherwise a line for each change.
 type show struct {
 	out      io.Writer
 	terminal bool
@@ -98,7 +98,7 @@ func (s *show) event(e firmware.Event) {
 	}
 }
 
-// draw writes the rows over those that it wrote before.
+// draw overwrites the rows that it has written before.
 func (s *show) draw() {
 	var b strings.Builder
 	if s.drawn {
@@ -108,7 +108,7 @@ func (s *show) draw() {
 		full := barWidth * r.percent / 100
 		fmt.Fprintf(&b, "\x1b[2K%-9s %s%s %s\n", r.endpoint, strings.Repeat("█", full), strings.Repeat("░", barWidth-full), r.status())
 	}
-	_, _ = io.WriteString(s.out, b.String()) // there is no place for the error
+	_, _ = io.WriteString(s.out, b.String()) // an error cannot be reported
 	s.drawn, s.last = true, time.Now()
 }
 
@@ -139,5 +139,5 @@ func (s *show) table(updates []firmware.Update) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", u.Endpoint, m.OldVersion, m.Version, m.Result, outcome, took)
 	}
-	_ = w.Flush() // there is no place for the error
+	_ = w.Flush() // an error cannot be reported
 }

@@ -107,8 +107,7 @@ func bundleSign(args []string, env environment) (err error) {
 	return nil
 }
 
-// writeFile writes a file under another name, and renames it to path when it is complete and
-// durable.
+// writeFile writes a temporary file, and renames it to path when it is complete and durable.
 func writeFile(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {

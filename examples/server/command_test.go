@@ -148,8 +148,8 @@ func TestPKICommand(t *testing.T) {
 	require.FileExists(t, filepath.Join(dir, "device-c.crt"))
 }
 
-// TestNamesLeadDevices: some devices match only names with a certificate, so that package URIs need
-// one.
+// TestNamesLeadDevices checks that the server suggests a name from the certificate for package
+// URIs, because some devices match only names.
 func TestNamesLeadDevices(t *testing.T) {
 	issue := func(hosts string) (dir, out string) {
 		dir = t.TempDir()
@@ -201,8 +201,8 @@ func TestExportOfNothing(t *testing.T) {
 	require.Contains(t, out, "id,endpoint,")
 }
 
-// TestExport writes a held update and a cancelled one. New columns come last: programs read the
-// others by position.
+// TestExport exports a held update and a cancelled one. New columns come last, because programs
+// read the others by position.
 func TestExport(t *testing.T) {
 	dir := t.TempDir()
 	db, err := openStore("", dir, true)

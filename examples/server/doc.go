@@ -6,6 +6,6 @@
 //	server bundle sign -key signer.key -name sensor -version 1.1.0 -out sensor-1.1.0.bundle sensor.bin
 //	server export -format csv
 //
-// Every flag can be set by the environment too: -fw-http by OTAGO_FW_HTTP. It stops on SIGINT and
-// SIGTERM.
+// The environment can set every flag: -fw-http by OTAGO_FW_HTTP, for example. The server stops on
+// SIGINT and SIGTERM.
 package main

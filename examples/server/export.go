@@ -14,8 +14,8 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// runExport writes the firmware update table of a store. Of a bolt store a server that runs holds
-// the lock.
+// runExport writes the firmware update table of a store. A bolt store must not be open in a running
+// server.
 func runExport(ctx context.Context, args []string, env environment) (err error) {
 	fs := cli.NewFlagSet(env.stderr, "server export", "[flags]",
 		"writes the firmware update table, oldest first, to standard output. A server on the same bolt file has to be stopped.")
@@ -56,11 +56,11 @@ type row struct {
 	Attempt        int      `json:"attempt"`
 	Created        string   `json:"created"`
 	Ended          string   `json:"ended"`
-	MayStill       string   `json:"may_still"` // of one that was cancelled or timed out
-	Holders        []string `json:"holders"`   // who keeps it from executing
+	MayStill       string   `json:"may_still"` // of a cancelled or timed-out update
+	Holders        []string `json:"holders"`   // holders that keep the update from executing
 }
 
-// columns names a row's fields in their order.
+// columns are the names of a row's fields, in order.
 var columns = []string{
 	"id", "endpoint", "image", "name", "old_version", "version", "state", "result", "reported_result", "outcome", "reason",
 	"attempt", "created", "ended", "may_still", "holders",
@@ -80,7 +80,7 @@ type exporter struct {
 	images map[string]store.Image // seen so far
 }
 
-// each calls fn for each update. The error also says which updates are damaged and have no row.
+// each calls fn for each update. The error also names damaged updates, which have no row.
 func (e *exporter) each(fn func(row) error) error {
 	var damaged error
 	for update, err := range e.db.Updates(e.ctx, store.UpdateQuery{Oldest: true}) {
@@ -146,8 +146,8 @@ func writeCSV(w io.Writer, e *exporter) error {
 	return errors.Join(err, out.Error())
 }
 
-// harmless puts an apostrophe before what a spreadsheet would take for a formula: endpoints are
-// named by devices.
+// harmless puts an apostrophe before a field that a spreadsheet would read as a formula, because
+// devices choose their endpoint names.
 func harmless(fields []string) []string {
 	for i, f := range fields {
 		if f != "" && (f[0] == '=' || f[0] == '+' || f[0] == '-' || f[0] == '@') {

@@ -14,16 +14,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A server of a test can be one that may open few files.
+// OTAGO_TEST_FILES limits the open files of a server process in a test.
 func init() {
 	if n, err := strconv.ParseUint(os.Getenv("OTAGO_TEST_FILES"), 10, 64); err == nil {
 		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n})
 	}
 }
 
-// TestFlood opens more connections than the server may have files, on each of its doors, and holds
-// them: from a few addresses where they make requests, else from one. Others are served, and so is
-// the address itself where its connections only wait.
+// TestFlood opens more connections on each door than the server may have files, and holds them:
+// from a few addresses if they make requests, else from one. The server must still serve other
+// addresses, and the same address if its connections only wait.
 func TestFlood(t *testing.T) {
 	t.Setenv("OTAGO_TEST_FILES", "256")
 	dir := t.TempDir()
@@ -52,7 +52,7 @@ func TestFlood(t *testing.T) {
 			conn, err := dialer.DialContext(t.Context(), "tcp", door)
 			require.NoError(t, err)
 			defer conn.Close()
-			_, _ = fmt.Fprint(conn, text) // it may be closed already
+			_, _ = fmt.Fprint(conn, text) // the connection may be closed already
 		}
 	}
 	get := func(from, url string) (int, error) {
@@ -70,7 +70,7 @@ func TestFlood(t *testing.T) {
 	}{
 		{"127.0.0.2", "http://" + api + "/api/v1/updates", http.StatusOK},
 		{"127.0.0.2", "http://" + packages + "/fw/x", http.StatusNotFound},
-		{"127.0.0.2", "http://" + secure, http.StatusBadRequest}, // it is served, and told to speak TLS
+		{"127.0.0.2", "http://" + secure, http.StatusBadRequest}, // the server answers that TLS is required
 		{"127.0.0.1", "http://" + packages + "/fw/x", http.StatusNotFound},
 		{"127.0.0.1", "http://" + secure, http.StatusBadRequest},
 	} {

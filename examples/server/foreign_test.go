@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// foreignDevice is a LwM2M 1.1 client that shares no line with this module: datagrams, put together
-// and taken apart by hand.
+// foreignDevice is an LwM2M 1.1 client that shares no code with this module. It encodes and decodes
+// datagrams by hand.
 type foreignDevice struct {
 	t        *testing.T
 	endpoint string
@@ -25,7 +25,7 @@ type foreignDevice struct {
 
 	mu        sync.Mutex
 	conn      net.Conn
-	life      int // how often it was started
+	life      int // number of starts
 	values    map[string]string
 	observed  map[string][]byte // tokens by path
 	notes     byte              // notifications sent
@@ -37,15 +37,15 @@ type foreignDevice struct {
 	wg        sync.WaitGroup
 }
 
-// habits are where clients differ.
+// habits are the differences between clients.
 type habits struct {
-	host        string // "": the Package URI is absolute; else what the client has built in, host:port
-	answersLate bool   // the write is answered when the download is over, and the server has lost patience once
+	host        string // "": the Package URI is absolute; else the built-in host:port of the client
+	answersLate bool   // the write is answered after the download, when the server has sent it twice
 	noReboot    bool   // Execute succeeds at once: no restart, no new registration
 	senml       bool   // instances are read as SenML CBOR; else there are only single resources
 }
 
-// The numbers of CoAP that are needed.
+// The CoAP numbers in use.
 const (
 	codeGet, codePost, codePut                    = 0x01, 0x02, 0x03
 	codeCreated, codeChanged, codeContent         = 0x41, 0x44, 0x45
@@ -60,7 +60,7 @@ type option struct {
 	value  string
 }
 
-// datagram is a message with all options shorter than 269 bytes, in ascending order.
+// datagram encodes a message whose options are shorter than 269 bytes and in ascending order.
 func datagram(kind, code byte, mid uint16, token []byte, payload string, options ...option) []byte {
 	b := []byte{1<<6 | kind<<4 | byte(len(token)), code, byte(mid >> 8), byte(mid)}
 	b = append(b, token...)
@@ -149,7 +149,7 @@ func startForeign(t *testing.T, s *server, endpoint string, h habits) *foreignDe
 	return d
 }
 
-// boot is a start: a new socket, no observations, a registration.
+// boot starts the device: with a new socket, no observations, and a registration.
 func (d *foreignDevice) boot() {
 	conn, err := net.Dial("udp", d.server)
 	require.NoError(d.t, err)
@@ -178,10 +178,10 @@ func (d *foreignDevice) boot() {
 	})
 }
 
-// receive answers a request, and a copy of it in the same way.
+// receive answers a request, and repeats the answer to a repeated request.
 func (d *foreignDevice) receive(conn net.Conn, m message) {
 	if m.kind != typeCON || m.code == 0 || m.code >= 0x40 {
-		return // answers to what it sent
+		return // answers to its own requests
 	}
 	d.mu.Lock()
 	answer, copied := d.seen[m.mid]
@@ -197,7 +197,7 @@ func (d *foreignDevice) receive(conn net.Conn, m message) {
 		d.seen[m.mid] = answer
 		d.mu.Unlock()
 	}
-	_, _ = conn.Write(answer) // the server is gone at the end of the test
+	_, _ = conn.Write(answer) // fails when the server has ended with the test
 	if after != nil {
 		after()
 	}
@@ -224,7 +224,7 @@ func (d *foreignDevice) handle(m message) (code byte, payload string, options []
 		return codeContent, value, options, nil
 	case m.code == codePut && m.path == "/5/0/1":
 		if m.payload == "" {
-			return codeChanged, "", nil, nil // a reset of what is reset
+			return codeChanged, "", nil, nil // a reset in Idle
 		}
 		if d.habits.answersLate {
 			d.patience()
@@ -268,7 +268,7 @@ func (d *foreignDevice) patience() {
 	}
 }
 
-// download is a client of HTTP/1.0 that knows no headers and no redirects: what follows the first
+// download is an HTTP/1.0 client that knows no headers and no redirects: everything after the first
 // empty line is firmware.
 func (d *foreignDevice) download(uri string) {
 	host, path := d.habits.host, uri
@@ -295,7 +295,7 @@ func (d *foreignDevice) download(uri string) {
 	_, d.got, _ = bytes.Cut(all, []byte("\r\n\r\n"))
 }
 
-// show changes a resource, and tells who observes it.
+// show changes a resource, and notifies its observers.
 func (d *foreignDevice) show(path, value string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -310,21 +310,21 @@ func (d *foreignDevice) show(path, value string) {
 	_, _ = d.conn.Write(note)
 }
 
-// instance is /5/0 in SenML CBOR: [{-2: "/5/0/", 0: "3", 2: state}, {0: "5", 2: result}, {0: "9",
-// 2: 0}, {0: "8/0", 2: 2}].
+// instance returns /5/0 in SenML CBOR: [{-2: "/5/0/", 0: "3", 2: state}, {0: "5", 2: result}, {0:
+// "9", 2: 0}, {0: "8/0", 2: 2}].
 func (d *foreignDevice) instance() string {
 	digit := func(path string) string { return string([]byte{d.values[path][0] - '0'}) }
 	return "\x84\xa3\x21\x65/5/0/\x00\x613\x02" + digit("/5/0/3") + "\xa2\x00\x615\x02" + digit("/5/0/5") + "\xa2\x00\x619\x02\x00\xa2\x00\x638/0\x02\x02"
 }
 
-// TestForeignDevice updates devices that nobody here wrote, in the way that theirs are.
+// TestForeignDevice updates devices that share no code with this module, with their habits.
 func TestForeignDevice(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		habits  func(*server) habits
 		request string
 		lives   int
-		asks    string // how its HTTP request begins
+		asks    string // the beginning of its HTTP request
 	}{
 		{
 			"restarts and reports", func(*server) habits { return habits{} },

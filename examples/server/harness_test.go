@@ -25,7 +25,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestMain lets the test's own program be the server.
+// TestMain lets the test binary run as the server.
 func TestMain(m *testing.M) {
 	if os.Getenv("OTAGO_TEST_IS_SERVER") != "" {
 		main()
@@ -54,8 +54,8 @@ type server struct {
 
 var listening = regexp.MustCompile(`msg=listening for=("[^"]*"|\S+) url=(\S+)`)
 
-// startServer starts a server on free ports of loopback, and returns once it listens. Later flags
-// win.
+// startServer starts a server on free ports of loopback, and returns once it listens. flags
+// override the defaults.
 func startServer(t *testing.T, flags ...string) *server {
 	t.Helper()
 	flags = append([]string{"-coap", "127.0.0.1:0", "-http", "127.0.0.1:0", "-fw-http", "127.0.0.1:0"}, flags...)
@@ -108,7 +108,7 @@ func (s *server) coap() string     { return s.urls["coap devices, without securi
 func (s *server) packages() string { return s.urls["http packages"] }
 func (s *server) api() string      { return strings.TrimSuffix(s.urls["http operators"], "/") }
 
-// stop asks the server to end, and returns its status.
+// stop sends SIGTERM to the server, and returns its exit status.
 func (s *server) stop() int {
 	s.t.Helper()
 	require.NoError(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
@@ -146,7 +146,7 @@ func (s *server) upload(version string, content []byte) (id string) {
 	return image.ID
 }
 
-// update is what the API says of one.
+// update is an update as the API returns it.
 type update struct {
 	ID, Endpoint, Phase, State, Outcome, Reason, Detail string
 	OldVersion                                          string `json:"old_version"`
@@ -163,7 +163,7 @@ func (s *server) start(fields string, args ...any) update {
 	return u
 }
 
-// await polls an update until it is as wanted.
+// await polls an update until wanted returns true.
 func (s *server) await(id string, wanted func(update) bool) (u update) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
@@ -175,8 +175,8 @@ func (s *server) await(id string, wanted func(update) bool) (u update) {
 
 func ended(u update) bool { return u.Outcome != "" }
 
-// startDevice runs a demo device in this process until the test ends, or until stop is called:
-// while its server is there, or it waits for the answer to its goodbye.
+// startDevice runs a demo device in this process until the test ends or stop is called. Call stop
+// while its server runs, because the device waits for the answer to its De-register.
 func startDevice(t *testing.T, endpoint, server string, config device.Config) (stop func()) {
 	t.Helper()
 	return startClient(t, lwm2m.ClientConfig{Endpoint: endpoint, Server: server, Lifetime: time.Minute}, config)

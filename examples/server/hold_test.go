@@ -12,8 +12,8 @@ import (
 	"github.com/otago-iot/otago/firmware/device"
 )
 
-// TestHeldUpdate has a device take its package, and wait with it for the last of two who hold the
-// update.
+// TestHeldUpdate checks that a device gets its package, but executes it only when both holders have
+// released the update.
 func TestHeldUpdate(t *testing.T) {
 	s := startServer(t, "-data", t.TempDir(), "-store", "memory:")
 	startDevice(t, "dev", s.coap(), device.Config{})

@@ -15,7 +15,7 @@ func main() {
 	}))
 }
 
-// environment is what a command gets from its shell.
+// environment is what a command gets from its caller.
 type environment struct {
 	lookup         func(string) (string, bool)
 	stdout, stderr io.Writer

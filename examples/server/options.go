@@ -78,10 +78,10 @@ func parseOptions(args []string, env environment) (*options, error) {
 	return o, o.check()
 }
 
-// dtls reports whether devices on DTLS can prove who they are.
+// dtls reports whether devices can authenticate over DTLS.
 func (o *options) dtls() bool { return o.psk != "" || o.cert != "" && o.clientCA != "" }
 
-// check refuses what cannot work, and what is not there yet: nothing pretends.
+// check refuses options that cannot work or are not implemented.
 func (o *options) check() error {
 	switch {
 	case o.given["coaps"] && o.coaps != "" && !o.dtls():
@@ -102,7 +102,7 @@ func (o *options) check() error {
 	return nil
 }
 
-// backend reads the files that the flags name.
+// backend makes the backend's configuration, and reads the files that the flags name.
 func (o *options) backend() (backend.Config, error) {
 	config := backend.Config{
 		Images: filepath.Join(o.data, "images"), MaxImage: int64(o.maxImage),
@@ -144,7 +144,7 @@ func (o *options) backend() (backend.Config, error) {
 	return config, nil
 }
 
-// size is a number of bytes, as a flag.
+// size is a flag for a number of bytes.
 type size int64
 
 var _ flag.Value = (*size)(nil)

@@ -61,10 +61,10 @@ func runPKI(args []string, env environment) error {
 	return nil
 }
 
-// A dnsName is what a certificate can have as one, in letters that every client takes.
+// A dnsName is a DNS name in a certificate, in letters that every client accepts.
 var dnsName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
 
-// defaultHosts are what this machine is called, by itself and by its neighbours.
+// defaultHosts returns the names of this machine, for itself and for its network.
 func defaultHosts() cli.List {
 	hosts := cli.List{"localhost"}
 	if name, err := os.Hostname(); err == nil {
@@ -75,8 +75,8 @@ func defaultHosts() cli.List {
 	return append(hosts, "127.0.0.1", "::1")
 }
 
-// nameOf returns the name that package URIs should have: one that others know, if there is one. It
-// is "" without a name.
+// nameOf returns the name for package URIs: preferably one that is valid beyond this machine, or ""
+// if there is none.
 func nameOf(hosts []string) string {
 	local, known := "", ""
 	for _, host := range hosts {

@@ -51,7 +51,7 @@ func serve(ctx context.Context, args []string, env environment) (err error) {
 	return nil
 }
 
-// announce says where the server listens.
+// announce logs the addresses of the server.
 func announce(logger *slog.Logger, b *backend.Backend) {
 	for _, door := range []struct {
 		name    backend.Door
@@ -76,8 +76,8 @@ func announce(logger *slog.Logger, b *backend.Backend) {
 	}
 }
 
-// advise says what keeps devices from trusting the certificate in package URIs by HTTPS, which
-// start with the advertised base, or with the local address that a device used: some TLS clients,
+// advise logs why devices may not trust the certificate for package URIs with HTTPS. These begin
+// with the advertised base, or with the local address that a device used, but some TLS clients,
 // mbedTLS 2.28 among them, match names only.
 func advise(logger *slog.Logger, door, advertised string, certificate *x509.Certificate) {
 	at, err := url.Parse(door)

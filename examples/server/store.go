@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// openStore opens the store that -store and -data name. If create is false it has to be there.
+// openStore opens the store of -store and -data. If create is false, the store must exist.
 func openStore(name, data string, create bool) (store.Store, error) {
 	if name == "" {
 		name = "bolt:" + filepath.Join(data, "ota.db")

@@ -82,7 +82,7 @@ func TestUpdateByHTTPS(t *testing.T) {
 	require.True(t, roots.AppendCertsFromPEM(ca))
 
 	startDevice(t, "trusting", s.coap(), device.Config{TLS: &tls.Config{RootCAs: roots}})
-	startDevice(t, "suspicious", s.coap(), device.Config{Attempts: 1}) // it does not know the authority
+	startDevice(t, "suspicious", s.coap(), device.Config{Attempts: 1}) // does not know the authority
 	image := s.upload("1.1.0", demo.Image("1.1.0", 300_000))
 	good := s.start(`{"endpoint":"trusting","image":%q,"protocol":"https"}`, image)
 	bad := s.start(`{"endpoint":"suspicious","image":%q,"protocol":"https","attempts":1}`, image)
@@ -90,8 +90,8 @@ func TestUpdateByHTTPS(t *testing.T) {
 	require.Equal(t, "failed", s.await(bad.ID, ended).Outcome)
 }
 
-// TestJournalOfHandshakesThatFail has a device whose connections fail before it can ask for its
-// package: the journal says why.
+// TestJournalOfHandshakesThatFail uses a device whose connections fail before it can request its
+// package. The journal must say why.
 func TestJournalOfHandshakesThatFail(t *testing.T) {
 	dir := t.TempDir()
 	_, err := command(t, "pki", "-dir", dir)
@@ -154,14 +154,14 @@ func TestDevicesByTCPTLSAndDTLS(t *testing.T) {
 		MinRetry: 50 * time.Millisecond,
 	}
 	startClient(t, secure, device.Config{})
-	secure.Endpoint = "somebody-else" // not what its certificate says
+	secure.Endpoint = "somebody-else" // not the endpoint of its certificate
 	startClient(t, secure, device.Config{})
 	keyed := lwm2m.ClientConfig{
 		Endpoint: "by-key", Server: s.urls["coaps devices"], PSKIdentity: "key-1", PSK: []byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef},
 		MinRetry: 50 * time.Millisecond,
 	}
 	startClient(t, keyed, device.Config{})
-	keyed.Endpoint = "somebody-else" // not what its key is for
+	keyed.Endpoint = "somebody-else" // not the endpoint of its key
 	startClient(t, keyed, device.Config{})
 
 	image := s.upload("1.1.0", demo.Image("1.1.0", 100_000))
@@ -198,7 +198,7 @@ func TestServerKilledWhileADeviceDownloads(t *testing.T) {
 	stopDevice()
 }
 
-// slow is a transport whose bodies come slowly.
+// slow is a transport with slow bodies.
 type slow struct{}
 
 func (slow) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -216,9 +216,8 @@ func (b slowBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p[:min(len(p), 16<<10)])
 }
 
-// TestFixedHostClient is the client of a device whose host is fixed: it puts a slash before the
-// path that it was given, speaks HTTP/1.0, follows no redirect, and takes whatever comes for
-// firmware.
+// TestFixedHostClient is a device with a fixed host: it puts a slash before the path that it was
+// given, uses HTTP/1.0, follows no redirect, and treats any response as firmware.
 func TestFixedHostClient(t *testing.T) {
 	s := startServer(t, "-data", t.TempDir())
 	startDevice(t, "fixed", s.coap(), device.Config{FixedHost: s.packages(), Transport: slow{}})

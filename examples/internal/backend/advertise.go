@@ -11,14 +11,14 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// packagePath is where packages are below each door; the repository's handlers look there.
+// packagePath is the path of packages on each door, for the delivery handlers.
 const packagePath = "/fw/"
 
-// Advertise holds what package URIs start with, by protocol, where it is not the local address that
-// the device used. It is a [flag.Value]: BASE or SCHEME=BASE, separated by commas.
+// Advertise holds the beginning of package URIs, by protocol, where it is not the local address
+// that the device used. It is a [flag.Value]: BASE or SCHEME=BASE, separated by commas.
 type Advertise map[firmware.Protocol]string
 
-// String returns the bases as they can be set.
+// String returns the bases in the format of Set.
 func (a *Advertise) String() string {
 	if a == nil {
 		return ""
@@ -30,7 +30,7 @@ func (a *Advertise) String() string {
 	return strings.Join(bases, ",")
 }
 
-// Set adds bases: https://fw.example.com/fw/, or https=fw.example.com.
+// Set adds bases, such as https://fw.example.com/fw/ or https=fw.example.com.
 func (a *Advertise) Set(value string) error {
 	if *a == nil {
 		*a = Advertise{}

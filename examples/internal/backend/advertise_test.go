@@ -17,8 +17,8 @@ func TestReachable(t *testing.T) {
 		{"[::]:8081", "192.0.2.1", "192.0.2.1:8081"},
 		{"[::]:8081", "::ffff:192.0.2.1", "192.0.2.1:8081"},
 		{"[::]:8081", "2001:db8::1", "[2001:db8::1]:8081"},
-		{"[::]:8081", "fe80::1%eth0", "[fe80::1]:8081"}, // the zone means something here alone
-		{"[::]:8081", "", "127.0.0.1:8081"},             // not seen yet: there will be one
+		{"[::]:8081", "fe80::1%eth0", "[fe80::1]:8081"}, // the zone is valid on this host only
+		{"[::]:8081", "", "127.0.0.1:8081"},             // no device has used an address yet
 		{"192.0.2.9:8081", "192.0.2.1", "192.0.2.9:8081"},
 	} {
 		bound := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(tt.bound))

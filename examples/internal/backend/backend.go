@@ -1,6 +1,6 @@
-// Package backend is a whole update server made of the library's parts: the LwM2M server, the
+// Package backend is a complete update server made of the library's parts: the LwM2M server, the
 // manager, the repository, and the listeners for operators and for devices that download by HTTP.
-// examples/server gives it flags, examples/quickstart runs it on free ports.
+// examples/server adds flags, examples/quickstart runs it on free ports.
 //
 //	b, err := backend.Listen(ctx, backend.Config{Store: db, Images: "images", CoAP: "127.0.0.1:5683", HTTP: "127.0.0.1:8080"})
 //	...
@@ -25,31 +25,31 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Config is the configuration of a backend. An empty address means that nothing listens there; port
-// 0 is a free one.
+// Config is the configuration of a backend. With an empty address nothing listens there; port 0
+// means a free port.
 type Config struct {
-	Store    store.Store // closed by its owner, after Run
+	Store    store.Store // its owner closes it after Run
 	Images   string      // folder of the repository
 	MaxImage int64       // bytes; 0 is the library's default
 
 	CoAP     string // devices, UDP without security
 	CoAPS    string // devices, DTLS; needs Credentials, or Certificate and ClientCAs
-	CoAPTCP  string // the same by TCP
+	CoAPTCP  string // devices, TCP without security
 	CoAPSTCP string // devices, TLS; needs Certificate and ClientCAs
 	HTTP     string // operators
 	FWHTTP   string // devices that download
-	FWHTTPS  string // the same; needs Certificate
+	FWHTTPS  string // devices that download; needs Certificate
 
-	NoSec       bool // CoAP without security may listen on other addresses than loopback
+	NoSec       bool // CoAP without security may listen on addresses other than loopback
 	Certificate *tls.Certificate
 	ClientCAs   *x509.CertPool
 	Credentials lwm2m.Credentials
-	Token       []byte // that operators show; nil needs none, and then HTTP has to be on loopback
+	Token       []byte // bearer token of operators; nil requires none, and HTTP must then be on loopback
 	Advertise   Advertise
 	Logger      *slog.Logger
 }
 
-// A Door is one of the places where a backend listens.
+// A Door is one of the listeners of a backend.
 type Door string
 
 // The doors.
@@ -69,20 +69,20 @@ var schemes = map[Door]firmware.Protocol{
 	HTTP: firmware.ProtocolHTTP, FWHTTP: firmware.ProtocolHTTP, FWHTTPS: firmware.ProtocolHTTPS,
 }
 
-// Backend is an update server that listens. Run makes it serve.
+// Backend is an update server that listens. Run serves.
 type Backend struct {
 	config  Config
 	server  *lwm2m.Server
 	manager *firmware.Manager
-	// delivery is mounted on server and on the doors where devices download.
+	// delivery is mounted on server and on the doors for downloads.
 	delivery *firmware.Delivery
 
 	packets   map[Door]net.PacketConn
 	listeners map[Door]net.Listener
 }
 
-// Listen opens the repository and the sockets, so that what cannot work fails before anything runs.
-// Run, or Close, ends it.
+// Listen opens the repository and the sockets, so that errors show before anything runs. Run, or
+// Close, closes them.
 func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func (b *Backend) listen(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the sockets of a backend that is not going to run.
+// Close closes the sockets of a backend that will not run.
 func (b *Backend) Close() {
 	for _, conn := range b.packets {
 		_ = conn.Close() // nothing was sent on it
@@ -181,11 +181,11 @@ func (b *Backend) Close() {
 	}
 }
 
-// Manager returns the manager, for what the API does not offer.
+// Manager returns the manager, for functions that the API lacks.
 func (b *Backend) Manager() *firmware.Manager { return b.manager }
 
-// URL returns where a door is, such as coap://127.0.0.1:5683 or http://127.0.0.1:8080, or "" if it
-// is shut.
+// URL returns the URL of a door, such as coap://127.0.0.1:5683 or http://127.0.0.1:8080, or "" if
+// it does not listen.
 func (b *Backend) URL(door Door) string {
 	address := b.address(door)
 	if address == nil {
@@ -194,7 +194,7 @@ func (b *Backend) URL(door Door) string {
 	return schemes[door].String() + "://" + address.String()
 }
 
-// address returns where a door is, or nil if it is shut.
+// address returns the address of a door, or nil if it does not listen.
 func (b *Backend) address(door Door) net.Addr {
 	if conn, ok := b.packets[door]; ok {
 		return conn.LocalAddr()
@@ -205,7 +205,7 @@ func (b *Backend) address(door Door) net.Addr {
 	return nil
 }
 
-// Run serves until ctx ends, then waits a few seconds for what is under way, and returns nil.
+// Run serves until ctx ends, then waits a few seconds for work in progress, and returns nil.
 func (b *Backend) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	if conn := b.packets[CoAP]; conn != nil {
@@ -235,22 +235,22 @@ func (b *Backend) Run(ctx context.Context) error {
 		}
 		group.Go(func() error { return serveHTTP(ctx, l, api, quiet) })
 	}
-	// No mux: it would answer paths such as //x with a redirect, which small clients do not follow.
+	// No mux: it would redirect paths such as //x, and small clients do not follow redirects.
 	packages := b.delivery
 	if l := b.listeners[FWHTTP]; l != nil {
 		group.Go(func() error { return serveHTTP(ctx, l, packages, quiet) })
 	}
 	if l := b.listeners[FWHTTPS]; l != nil {
 		group.Go(func() error {
-			// The manager learns why a device does not download: it does not trust the certificate,
-			// for example.
+			// Through the log the manager learns why a device does not download: because it does
+			// not trust the certificate, for example.
 			return serveHTTP(ctx, withTLS(l, *b.config.Certificate), packages, b.manager.ErrorLog())
 		})
 	}
 	return group.Wait()
 }
 
-// withDeviceTLS asks devices for their certificates (RFC 8323, section 9).
+// withDeviceTLS requests certificates of devices (RFC 8323, section 9).
 func (b *Backend) withDeviceTLS(l net.Listener) net.Listener {
 	return firmware.NewTLSListener(l, &tls.Config{
 		Certificates: []tls.Certificate{*b.config.Certificate},
@@ -261,7 +261,7 @@ func (b *Backend) withDeviceTLS(l net.Listener) net.Listener {
 	})
 }
 
-// IsLoopback reports whether only this machine reaches a host:port.
+// IsLoopback reports whether only this machine can reach a host:port.
 func IsLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

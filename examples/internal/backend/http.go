@@ -21,7 +21,7 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, errorL
 	return firmware.RunHTTPServer(ctx, server, l)
 }
 
-// withTLS serves devices that download, some of which have small buffers.
+// withTLS is for devices that download, some of which have small buffers.
 func withTLS(l net.Listener, certificate tls.Certificate) net.Listener {
 	return firmware.NewTLSListener(l, &tls.Config{
 		Certificates: []tls.Certificate{certificate},
@@ -46,9 +46,9 @@ func bearer(token []byte) func(*http.Request, httpapi.Access) error {
 	}
 }
 
-// ownHostsOnly refuses requests for other names than this machine's own. A page on the Internet can
-// have its name point to 127.0.0.1 and is then of the same origin as the API, but its requests
-// still carry that name.
+// ownHostsOnly refuses requests for names that are not this machine's own. A page on the Internet
+// can point its name to 127.0.0.1 and so have the same origin as the API, but its requests still
+// carry that name.
 func ownHostsOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host

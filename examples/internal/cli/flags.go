@@ -1,5 +1,5 @@
-// Package cli is what the example programs share: flags that the environment can set, a context
-// that ends on SIGINT and SIGTERM, a logger for people, secrets read from files, and the last
+// Package cli has the code that the example programs share: flags that the environment can set, a
+// context that ends on SIGINT and SIGTERM, a text logger, secrets read from files, and the last
 // output of a child process.
 //
 //	fs := cli.NewFlagSet(os.Stderr, "server", "[flags]", "runs the update server")
@@ -26,8 +26,8 @@ type usageError struct{ text string }
 func (e *usageError) Error() string        { return e.text }
 func (e *usageError) Is(target error) bool { return target == ErrUsage }
 
-// NewFlagSet returns a flag set that prints its help to out: the purpose, the flags, and where else
-// they can be set.
+// NewFlagSet returns a flag set that prints its help to out: the purpose, the flags, and how the
+// environment sets them.
 func NewFlagSet(out io.Writer, name, arguments, purpose string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(out)
@@ -39,9 +39,9 @@ func NewFlagSet(out io.Writer, name, arguments, purpose string) *flag.FlagSet {
 	return fs
 }
 
-// Parse sets the flags from the arguments, and those that are not among them from the environment:
-// -fw-http from OTAGO_FW_HTTP. It returns [flag.ErrHelp] when help was asked for and printed; other
-// errors match [ErrUsage].
+// Parse sets the flags from the arguments, and the others from the environment: -fw-http from
+// OTAGO_FW_HTTP. It returns [flag.ErrHelp] after it has printed the help; other errors match
+// [ErrUsage].
 func Parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
 	usage := fs.Usage
 	fs.Usage = func() {}
@@ -79,14 +79,14 @@ func EnvName(flagName string) string {
 	return "OTAGO_" + strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))
 }
 
-// Given returns the names of the flags that were set, by the arguments or the environment.
+// Given returns the names of the flags that the arguments or the environment set.
 func Given(fs *flag.FlagSet) map[string]bool {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	return given
 }
 
-// NoArguments fails when arguments are left after the flags.
+// NoArguments returns an error if arguments follow the flags.
 func NoArguments(fs *flag.FlagSet) error {
 	if fs.NArg() > 0 {
 		return Usagef("unexpected argument %q", fs.Arg(0))
@@ -94,7 +94,7 @@ func NoArguments(fs *flag.FlagSet) error {
 	return nil
 }
 
-// List is a flag that can be given several times, and whose values are separated by commas too.
+// List is a flag that may be given several times and contain several values, separated by commas.
 type List []string
 
 // String returns the values, separated by commas.

@@ -19,9 +19,9 @@ const (
 	StatusUsage = 2
 )
 
-// Main runs a program's body with a context that ends on SIGINT and SIGTERM and returns the status
-// to exit with. An error is printed to stderr, in one line that starts with the program's name. A
-// second signal ends the process at once.
+// Main runs a program's body with a context that ends on SIGINT and SIGTERM, and returns the exit
+// status. It prints an error to stderr, in one line that starts with the program's name. A second
+// signal ends the process at once.
 func Main(name string, stderr io.Writer, body func(ctx context.Context) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -29,7 +29,7 @@ func Main(name string, stderr io.Writer, body func(ctx context.Context) error) i
 	return Status(name, stderr, body(ctx))
 }
 
-// Status prints the error, if it is one, and returns the status that stands for it.
+// Status prints err, if not nil, and returns its exit status.
 func Status(name string, stderr io.Writer, err error) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
@@ -43,8 +43,7 @@ func Status(name string, stderr io.Writer, err error) int {
 	}
 }
 
-// NewLogger returns a logger that writes text to w, from the given level on: debug, info, warn or
-// error.
+// NewLogger returns a logger that writes text to w, from a level on: debug, info, warn or error.
 func NewLogger(w io.Writer, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {

@@ -7,10 +7,10 @@ import (
 	"os"
 )
 
-// maxSecret bounds a secret's file, in bytes.
+// maxSecret limits the size of a secret's file, in bytes.
 const maxSecret = 64 << 10
 
-// ReadSecret returns the content of a file without the white space around it; an empty one is an
+// ReadSecret returns the content of a file without surrounding white space. An empty content is an
 // error.
 func ReadSecret(path string) ([]byte, error) {
 	f, err := os.Open(path)

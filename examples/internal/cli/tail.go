@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// A Tail keeps the last bytes of what a process writes, to show why it ended. The zero value is
-// ready for use, by several goroutines.
+// A Tail keeps the last bytes of a process's output, to show why it ended. The zero value is ready
+// to use, also by several goroutines.
 type Tail struct {
-	Size int // the bytes it keeps; 4096 by default
+	Size int // bytes to keep; default 4096
 
 	mu  sync.Mutex
 	buf []byte
@@ -27,8 +27,8 @@ func (t *Tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String returns what the process wrote last, without the blanks around it, or says that it wrote
-// nothing.
+// String returns the end of the output without surrounding white space, or says that there was
+// none.
 func (t *Tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -41,7 +41,7 @@ func TestNotAnImage(t *testing.T) {
 	}
 }
 
-// TestUpdate is a whole update on loopback, without processes.
+// TestUpdate runs a complete update on loopback, in one process.
 func TestUpdate(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -77,7 +77,7 @@ func TestUpdate(t *testing.T) {
 	require.Equal(t, "succeeded", string(update.Machine.Outcome), "%+v", update.Machine)
 	require.Equal(t, "1.0.0", update.Machine.OldVersion)
 	require.Equal(t, "1.1.0", update.Machine.Version)
-	stop() // while the server is there to hear goodbye
+	stop() // while the server can still answer the De-register
 	require.NoError(t, <-ended)
 	cancel()
 	require.NoError(t, <-served)

@@ -1,6 +1,6 @@
-// Package demo is a device that installs nothing: it takes images whose first line is
-// "otago-demo-image VERSION", keeps them in two slots as a real one does, and "reboots" by
-// registering again, from another port, with the new version.
+// Package demo is a device that installs nothing: it accepts images whose first line is
+// "otago-demo-image VERSION", stores them in two slots as a real device does, and "reboots": it
+// registers again, from another port, with the new version.
 package demo
 
 import (
@@ -13,18 +13,18 @@ import (
 
 // Device is the configuration of a device.
 type Device struct {
-	// Client is how it registers; Objects is filled in.
+	// Client configures the registration; Run sets Objects.
 	Client lwm2m.ClientConfig
-	// Firmware is how it takes packages.
+	// Firmware configures the firmware update.
 	Firmware device.Config
-	// Dir is the folder of its slots, Version what runs while they are empty.
+	// Dir is the folder of the slots; Version is what runs while they are empty.
 	Dir, Version string
-	// Started is called after each start, with the version that runs. Default: nothing.
+	// Started is called after each start, with the running version. Default: nothing.
 	Started func(version string)
 }
 
-// Run registers and takes updates until ctx ends, then returns nil. An installed version is
-// "started" by opening the slots again, which loses all that a reboot loses.
+// Run registers and accepts updates until ctx ends, then returns nil. It "starts" an installed
+// version by opening the slots again, and loses what a reboot loses.
 func (d Device) Run(ctx context.Context) error {
 	for {
 		err := d.boot(ctx)

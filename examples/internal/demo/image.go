@@ -12,21 +12,21 @@ import (
 	"github.com/otago-iot/otago/firmware/device"
 )
 
-// magic is what an image begins with; the version and a line feed follow.
+// magic begins an image. The version and a line feed follow.
 const magic = "otago-demo-image "
 
-// maxVersion bounds a version, in bytes.
+// maxVersion limits the length of a version, in bytes.
 const maxVersion = 255
 
-// Image returns an image of size bytes, or as many as its first line needs, which a [Device] takes
-// as the given version.
+// Image returns an image of the given version for a [Device]. It has size bytes, or more if its
+// first line needs them.
 func Image(version string, size int) []byte {
 	image := []byte(magic + version + "\n")
 	if missing := size - len(image); missing > 0 {
 		rest := make([]byte, missing)
 		var seed [32]byte
 		copy(seed[:], version)
-		_, _ = rand.NewChaCha8(seed).Read(rest) // it never fails
+		_, _ = rand.NewChaCha8(seed).Read(rest) // never fails
 		image = append(image, rest...)
 	}
 	return image

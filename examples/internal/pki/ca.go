@@ -1,13 +1,13 @@
 // Package pki makes the private public-key infrastructure of a self-signed deployment: a
-// certificate authority of its own, certificates for the server, and certificates for devices,
-// whose subject's common name is the endpoint.
+// certificate authority, certificates for the server, and certificates for devices, with the
+// endpoint as the subject's common name.
 //
 //	ca, fresh, err := pki.OpenCA("pki")                         // makes ca.crt and ca.key, or reads them
 //	err = ca.IssueServer("server", []string{"localhost", "127.0.0.1"})
 //	err = ca.IssueDevice("urn:imei:490154203237518")
 //
-// Keys are ECDSA on P-256, which is what LwM2M's mandatory cipher suites and small devices speak;
-// files are PEM, keys are readable by their owner alone, and nothing that exists is overwritten.
+// Keys are ECDSA on P-256, which LwM2M's mandatory cipher suites and small devices support. Files
+// are PEM; keys are readable by their owner only. Existing files are never overwritten.
 package pki
 
 import (
@@ -26,21 +26,21 @@ import (
 	"time"
 )
 
-// Validity of what is issued.
+// Validity of certificates.
 const (
 	caYears   = 20
 	leafYears = 5
 )
 
-// A CA is a private certificate authority that lives in a folder.
+// A CA is a private certificate authority in a folder.
 type CA struct {
 	dir  string
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// OpenCA reads ca.crt and ca.key from dir, or makes them and the folder if neither exists; fresh
-// says which.
+// OpenCA reads ca.crt and ca.key from dir. If neither exists, it makes them and the folder, and
+// fresh is true.
 func OpenCA(dir string) (ca *CA, fresh bool, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, false, err
@@ -71,13 +71,13 @@ func OpenCA(dir string) (ca *CA, fresh bool, err error) {
 	return ca, true, err
 }
 
-// CertFile returns the path of the authority's certificate, which the other side is given to trust.
+// CertFile returns the path of the authority's certificate, which peers have to trust.
 func (ca *CA) CertFile() string { return ca.path("ca.crt") }
 
 func (ca *CA) path(name string) string { return filepath.Join(ca.dir, name) }
 
-// issue makes a key and signs the template for it, with the authority's key or, for itself, with
-// the new one. It writes name.key and then name.crt.
+// issue makes a key and signs the template for it, with the authority's key or, for the authority
+// itself, with the new key. It writes name.key and then name.crt.
 func (ca *CA) issue(template *x509.Certificate, name string) (*x509.Certificate, crypto.Signer, error) {
 	for _, file := range []string{ca.path(name + ".crt"), ca.path(name + ".key")} {
 		if _, err := os.Lstat(file); err == nil {
@@ -111,8 +111,7 @@ func newTemplate(commonName string, years int) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Devices without a good clock are common: the certificate is valid from a day before it was
-	// made.
+	// Many devices lack a good clock: the certificate is valid from a day before it was made.
 	now := time.Now().UTC().Truncate(time.Second)
 	return &x509.Certificate{
 		SerialNumber: serial.Add(serial, big.NewInt(1)),

@@ -13,11 +13,10 @@ import (
 	"github.com/otago-iot/otago/internal/names"
 )
 
-// maxCommonName is the upper bound that RFC 5280 sets for a common name, in characters.
+// maxCommonName is the maximum length of a common name in RFC 5280, in characters.
 const maxCommonName = 64
 
-// IssueServer writes name.crt and name.key for a server that is reached by the given names and IP
-// addresses.
+// IssueServer writes name.crt and name.key for a server with the given host names and IP addresses.
 func (ca *CA) IssueServer(name string, hosts []string) error {
 	if len(hosts) == 0 {
 		return errors.New("a server certificate needs a host name or an IP address")
@@ -45,8 +44,8 @@ func (ca *CA) IssueServer(name string, hosts []string) error {
 	return err
 }
 
-// IssueDevice writes a certificate and a key for a device. The common name is the endpoint, and so
-// is a URI name if the endpoint is a URN. The files are named by [FileName].
+// IssueDevice writes a certificate and a key for a device. The common name is the endpoint; so is a
+// URI name if the endpoint is a URN. [FileName] names the files.
 func (ca *CA) IssueDevice(endpoint string) error {
 	if endpoint == "" || utf8.RuneCountInString(endpoint) > maxCommonName {
 		return fmt.Errorf("endpoint %q: a certificate's common name has 1 to %d characters", endpoint, maxCommonName)
@@ -67,8 +66,8 @@ func (ca *CA) IssueDevice(endpoint string) error {
 	return err
 }
 
-// FileName returns the name, without its extension, of an endpoint's files: the endpoint with every
-// character that a file name should not hold percent-encoded.
+// FileName returns the name, without extension, of an endpoint's files: the endpoint with
+// percent-encoding for characters that do not belong in a file name.
 func FileName(endpoint string) string {
 	var b strings.Builder
 	b.WriteString("device-")

@@ -23,7 +23,7 @@ func TestHandshakeBothWays(t *testing.T) {
 	require.NoError(t, ca.IssueServer("server", []string{"localhost", "127.0.0.1"}))
 	require.Less(t, len(load(t, dir, "server").Certificate[0]), 500, "it fits into the smallest buffers of devices")
 
-	// A later run finds the authority again and adds to it.
+	// A later run finds the existing authority.
 	ca, fresh, err := pki.OpenCA(dir)
 	require.NoError(t, err)
 	require.False(t, fresh)

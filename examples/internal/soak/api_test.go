@@ -19,14 +19,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// operator is who uses the API of a server that is killed again and again: what was not answered is
-// asked again.
+// operator uses the API of a server that is killed repeatedly. It repeats requests that were not
+// answered.
 type operator struct {
 	base   string
 	client http.Client
 }
 
-// update is what the API says of one.
+// update is an update as the API returns it.
 type update struct {
 	ID, Endpoint, Version, Phase, State, Outcome, Reason string
 	OldVersion                                           string `json:"old_version"`
@@ -54,10 +54,10 @@ func (u update) story() string {
 	return b.String()
 }
 
-// patience is how long a server that was killed may take to answer again.
+// patience is how long a killed server may take to answer again.
 const patience = 40 * time.Second
 
-// call repeats a request until it is answered.
+// call repeats a request until the server answers.
 func (o *operator) call(t *testing.T, method, path string, header map[string]string, body []byte, answer any) int {
 	t.Helper()
 	for limit := time.Now().Add(patience); ; {
@@ -106,8 +106,8 @@ func (o *operator) upload(t *testing.T, name, version string, content []byte) (i
 	return image.ID
 }
 
-// start asks for an update, with a key, so that asking again is harmless. Not every request is
-// granted: 409 gives no update.
+// start starts an update with an idempotency key, so that a repetition is harmless. A 409 returns
+// no update.
 func (o *operator) start(t *testing.T, key string, request map[string]any) (u update, ok bool) {
 	t.Helper()
 	body, err := json.Marshal(request)
@@ -157,7 +157,7 @@ func (o *operator) all(t *testing.T, filter string) (list []update) {
 	}
 }
 
-// watcher follows the stream of events through all deaths of the server.
+// watcher follows the event stream across restarts of the server.
 type watcher struct {
 	mu    sync.Mutex
 	last  uint64
@@ -167,7 +167,7 @@ type watcher struct {
 
 func (w *watcher) follow(ctx context.Context, o *operator) {
 	for ctx.Err() == nil {
-		_ = w.stream(ctx, o) // it ends with the server
+		_ = w.stream(ctx, o) // ends with the server
 		pause(ctx, 100*time.Millisecond)
 	}
 }

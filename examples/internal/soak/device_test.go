@@ -19,14 +19,14 @@ import (
 	"github.com/otago-iot/otago/firmware/bundle"
 )
 
-// device is a client process, and what was asked of it.
+// device is a client process and its test plan.
 type device struct {
 	name   string
 	proc   *proc
 	dir    string // its state
 	random *rand.Rand
-	ways   []map[string]any // how updates are asked for
-	// fails is how its updates end, if they do not succeed: outcome and result.
+	ways   []map[string]any // requests for updates
+	// fails is the expected outcome and result of its updates, if they do not succeed.
 	fails [2]string
 	// content makes a package.
 	content func(version string, size int) []byte
@@ -35,7 +35,7 @@ type device struct {
 	updates []update
 }
 
-// disk is what the device's own disk says that it runs. A version on trial is not yet decided.
+// disk returns the version on the device's disk. decided is false while a version is on trial.
 func (d *device) disk(t *testing.T) (version string, decided bool) {
 	t.Helper()
 	var state struct {
@@ -72,7 +72,7 @@ func (d *device) round(t *testing.T, o *operator) {
 	u, ok := o.start(t, d.name+version, request)
 	require.True(t, ok, "%s has no active update", d.name)
 	_, ok = o.start(t, d.name+version+"-again", map[string]any{"endpoint": d.name, "image": request["image"]})
-	if ok { // the first one had ended
+	if ok { // the first update has ended
 		require.NotEmpty(t, o.get(t, u.ID).Outcome)
 	}
 	cancelled := d.random.IntN(10) == 0
@@ -88,7 +88,7 @@ func (d *device) round(t *testing.T, o *operator) {
 	}
 }
 
-// active is u, and the one that was begun after it had ended.
+// active returns u, and the update that began after u had ended.
 func (o *operator) active(t *testing.T, endpoint string, u update) []update {
 	t.Helper()
 	list := []update{u}
@@ -100,7 +100,7 @@ func (o *operator) active(t *testing.T, endpoint string, u update) []update {
 	return list
 }
 
-// end waits for the end of an update.
+// end waits until an update ends.
 func (d *device) end(t *testing.T, o *operator, id string) (u update) {
 	t.Helper()
 	for limit := time.Now().Add(endWithin); ; pause(t.Context(), 100*time.Millisecond) {
@@ -111,10 +111,10 @@ func (d *device) end(t *testing.T, o *operator, id string) (u update) {
 	}
 }
 
-// endWithin bounds an update, kills included.
+// endWithin limits an update, kills included.
 const endWithin = 3 * time.Minute
 
-// judge compares what the server says with what is on the device's disk.
+// judge compares the server's report with the device's disk.
 func (d *device) judge(t *testing.T, u update, before string, junk, cancelled bool) {
 	t.Helper()
 	now := before
@@ -135,7 +135,7 @@ func (d *device) judge(t *testing.T, u update, before string, junk, cancelled bo
 		require.Equal(t, []string{d.fails[0], d.fails[1], before}, []string{u.Outcome, u.Result.Name, now}, say())
 	case now == u.Version:
 		require.Equal(t, []string{"succeeded", "success"}, []string{u.Outcome, u.Result.Name}, say())
-	default: // after three starts in which it was killed, a version is given up
+	default: // a version is given up after three interrupted starts
 		require.Equal(t, []string{"rolled_back", "update_failed"}, []string{u.Outcome, u.Result.Name}, say())
 		require.Equal(t, before, now, say())
 	}

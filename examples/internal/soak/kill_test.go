@@ -39,12 +39,12 @@ type house struct {
 	devices []*device
 	op      *operator
 	random  *rand.Rand
-	// done says that no new update is to be begun.
+	// done is set when no new update may begin.
 	done atomic.Bool
 }
 
-// freePorts finds ports that were free a moment ago, below those that systems give to sockets by
-// themselves: while the server is down, nothing else takes them.
+// freePorts returns ports that were free a moment ago, below those that systems assign themselves,
+// so that no other socket takes them while the server is down.
 func freePorts(t *testing.T, n int) (addresses []string) {
 	t.Helper()
 	for port := 10_000 + rand.IntN(20_000); len(addresses) < n; port++ {
@@ -65,9 +65,9 @@ func freePorts(t *testing.T, n int) (addresses []string) {
 	return addresses
 }
 
-// newHouse starts everything. A push that a kill breaks off takes more than a minute to come round,
-// a device that refuses to install is given half a minute to think again: unless the house is to be
-// full, it goes without both.
+// newHouse starts everything. Two situations take long: a push interrupted by a kill resumes after
+// more than a minute, and a device that refuses to install retries after half a minute. Only a full
+// house has them.
 func newHouse(t *testing.T, seed uint64, full bool) *house {
 	t.Helper()
 	dir := t.TempDir()
@@ -142,8 +142,8 @@ func (h *house) processes() []*proc {
 	return list
 }
 
-// kills kills n times, at moments and processes by chance, and starts again what it killed. Some
-// die again while they start, and now and then the power fails for all of them at once.
+// kills kills n times, random processes at random moments, and restarts them. Some are killed again
+// while they start, and sometimes all are killed at once.
 func (h *house) kills(t *testing.T, n int) {
 	for n > 0 {
 		pause(t.Context(), time.Duration(h.random.ExpFloat64()*float64(averagePause)))
@@ -173,7 +173,7 @@ func (h *house) kills(t *testing.T, n int) {
 // averagePause is about how long an update takes.
 const averagePause = time.Second
 
-// nurse sees that nothing ends by itself.
+// nurse checks that no process ends by itself.
 func (h *house) nurse(ctx context.Context, t *testing.T) {
 	for ctx.Err() == nil {
 		for _, p := range h.processes() {
@@ -236,7 +236,7 @@ func TestKillAtRandom(t *testing.T) {
 	h.inquest(t, watch)
 }
 
-// inquest looks at everything once more, after the server was killed a last time.
+// inquest checks everything once more, after a last kill of the server.
 func (h *house) inquest(t *testing.T, watch *watcher) {
 	h.server.kill()
 	h.server.start(t)
@@ -278,7 +278,7 @@ func (h *house) inquest(t *testing.T, watch *watcher) {
 		lives += p.lives - 1
 	}
 	t.Logf("%d kills, %d updates: %v; the longest took %s: %s", lives, count, outcomes, longest.took(), longest.story())
-	// No half of an upload is left.
+	// No incomplete upload is left.
 	left, err := filepath.Glob(filepath.Join(h.data, "images", "*tmp*"))
 	require.NoError(t, err)
 	require.Empty(t, left)

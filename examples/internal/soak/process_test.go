@@ -17,7 +17,7 @@ import (
 // logSize is how many bytes of a process's log a failed test shows.
 const logSize = 1 << 20
 
-// proc is a process that is killed and started again, always with the same arguments.
+// proc is a process that is killed and restarted with the same arguments.
 type proc struct {
 	path string
 	args []string
@@ -26,7 +26,7 @@ type proc struct {
 	cmd    *exec.Cmd
 	done   chan struct{}
 	log    cli.Tail
-	killed bool // the end is ours
+	killed bool // the test has killed it
 	lives  int
 }
 
@@ -37,7 +37,7 @@ func (p *proc) start(t *testing.T) {
 	defer p.mu.Unlock()
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Stderr = &p.log
-	cmd.WaitDelay = time.Second // a child that still has the log open must not hold Wait up
+	cmd.WaitDelay = time.Second // a child that still has the log open must not block Wait
 	require.NoError(t, cmd.Start())
 	done := make(chan struct{})
 	p.cmd, p.done, p.killed = cmd, done, false
@@ -48,7 +48,7 @@ func (p *proc) start(t *testing.T) {
 	}()
 }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (p *proc) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,7 +57,7 @@ func (p *proc) kill() {
 	<-p.done
 }
 
-// died says how the process ended by itself, "" if it did not.
+// died returns how the process ended by itself, or "" if it did not.
 func (p *proc) died() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
