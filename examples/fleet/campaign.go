@@ -18,37 +18,37 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// campaign is one image for all devices.
+// campaign describes the update of all devices to one image.
 type campaign struct {
 	Version  string
 	Delivery string        // pull or push
 	Timeout  time.Duration // for the live devices
 }
 
-// campaignReport is how a campaign went.
+// campaignReport is the result of a campaign.
 type campaignReport struct {
 	Version  string
-	Live     map[string]int // outcomes, or what is waited for: how many devices
+	Live     map[string]int // devices by outcome, or by what the server waits for
 	Silent   map[string]int
 	Started  int // updates
 	Starting time.Duration
-	Refused  string // why an update could not be started, "" if all could
+	Refused  string // why an update could not start; "" if all could
 
-	Done       int             // live devices that succeeded, in time
-	Took       time.Duration   // from the first start to the last of them, or to the end if some are missing
-	Quantiles  []time.Duration // when a half, 90 % and 99 % of them were done
+	Done       int             // live devices that succeeded in time
+	Took       time.Duration   // from the first start to the last success, or to the end if some are missing
+	Quantiles  []time.Duration // when 50 %, 90 % and 99 % of them were done
 	Wrong      int             // devices with a wrong outcome
-	WrongFirst []wrong         // one of each situation, some situations
+	WrongFirst []wrong         // one of each situation, at most maxWrong
 
 	Usage     usage
 	Commits   uint64
-	Changes   uint64 // in the commits
-	Database  int64  // bytes of the file
-	Downloads uint64 // requests for packages by HTTP
+	Changes   uint64 // in all commits
+	Database  int64  // size of the file in bytes
+	Downloads uint64 // HTTP requests for packages
 	Actions   map[string]actionCount
 }
 
-// rate returns how many live devices were done in a second.
+// rate returns how many live devices were done per second.
 func (r campaignReport) rate() float64 {
 	if r.Took <= 0 {
 		return 0
@@ -62,11 +62,11 @@ type wrong struct {
 	Journal           []string
 }
 
-// maxWrong bounds the devices with a wrong outcome that the report names, with their journals: one
-// of each situation.
+// maxWrong limits the devices with a wrong outcome that the report names, with their journals. It
+// names one for each situation.
 const maxWrong = 5
 
-// race is a campaign under way.
+// race is a campaign in progress.
 type race struct {
 	image string
 	begin time.Time
@@ -74,11 +74,11 @@ type race struct {
 	done  chan struct{}
 
 	mu   sync.Mutex
-	took []time.Duration // of those that succeeded
-	n    int             // of those that ended
+	took []time.Duration // of the updates that succeeded
+	n    int             // updates that ended
 }
 
-// ended takes note of an update that has ended.
+// ended records an update that has ended.
 func (r *race) ended(u firmware.Update) {
 	if u.Image != r.image || isSilent(u.Endpoint) {
 		return
@@ -93,7 +93,7 @@ func (r *race) ended(u firmware.Update) {
 	}
 }
 
-// times returns when those that succeeded were done, the first first.
+// times returns, in order, when the successful updates were done.
 func (r *race) times() []time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,10 +102,10 @@ func (r *race) times() []time.Duration {
 
 func isSilent(endpoint string) bool { return strings.HasPrefix(endpoint, string(silent)+"-") }
 
-// starters is how many updates are started at once.
+// starters is how many updates start concurrently.
 const starters = 256
 
-// campaign updates all devices, and reports when the last live one is done, or time is over.
+// campaign updates all devices, and reports when the last live one is done or the time is over.
 func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, error) {
 	report := campaignReport{Version: c.Version}
 	image, err := s.manager.Images().Add(ctx, firmware.Image{Name: "fleet", Version: c.Version},
@@ -148,8 +148,8 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 	return report, s.judge(ctx, image, &report)
 }
 
-// startAll starts the update of each device, but for one whose update of an earlier campaign has
-// not ended.
+// startAll starts the update of each device, unless an update of an earlier campaign is still
+// active.
 func (s *server) startAll(ctx context.Context, image firmware.Image, delivery string, report *campaignReport) error {
 	request := firmware.Request{Image: image.ID, Delivery: firmware.DeliveryPush}
 	if delivery == "pull" {
@@ -188,7 +188,7 @@ func (s *server) startAll(ctx context.Context, image firmware.Image, delivery st
 	return err
 }
 
-// judge looks at the update of each device.
+// judge checks the update of each device.
 func (s *server) judge(ctx context.Context, image firmware.Image, report *campaignReport) error {
 	report.Live, report.Silent = map[string]int{}, map[string]int{}
 	seen := map[string]bool{}
@@ -229,12 +229,12 @@ func (s *server) judge(ctx context.Context, image firmware.Image, report *campai
 	return nil
 }
 
-// sameAs returns a function that tells whether a device is in the situation of u.
+// sameAs returns a function that reports whether a device is in the situation of u.
 func sameAs(u firmware.Update) func(wrong) bool {
 	return func(w wrong) bool { return w.Outcome == situation(u) && isSilent(w.Endpoint) == isSilent(u.Endpoint) }
 }
 
-// situation says how an update ended, or where it stands.
+// situation describes how an update ended, or its current state.
 func situation(u firmware.Update) string {
 	m := u.Machine
 	if u.Active() {
@@ -246,7 +246,7 @@ func situation(u firmware.Update) string {
 	return string(m.Outcome)
 }
 
-// explain returns the journal of an update.
+// explain returns the situation of an update with its journal.
 func (s *server) explain(ctx context.Context, u firmware.Update) (wrong, error) {
 	w := wrong{Endpoint: u.Endpoint, Outcome: situation(u)}
 	for e, err := range s.manager.Journal(ctx, u.ID) {

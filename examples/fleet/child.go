@@ -14,26 +14,26 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 )
 
-// roleVariable makes a process of this program a server or a process of devices; it holds a role as
-// JSON.
+// roleVariable makes a process of this program a server or a process of devices. Its value is a
+// role as JSON.
 const roleVariable = "OTAGO_FLEET_ROLE"
 
-// role says what a process does: one of the fields is set.
+// role configures a process: one of the fields is set.
 type role struct {
 	Server  *serverRole  `json:",omitempty"`
 	Devices *devicesRole `json:",omitempty"`
 }
 
-// command asks a process for something. The process answers each one with one JSON value; it also
+// command is a request to a process. The process answers each command with one JSON value; it also
 // sends one when it is ready.
 type command struct {
-	// Campaign has a server update all devices. The answer is a campaignReport.
+	// Campaign makes a server update all devices. The answer is a campaignReport.
 	Campaign *campaign `json:",omitempty"`
-	// Count has devices count. The answer is a devicesReport.
+	// Count requests the counts of devices. The answer is a devicesReport.
 	Count bool `json:",omitempty"`
 }
 
-// stopTime bounds the end of a process after its standard input has ended.
+// stopTime limits how long a process may run after its standard input has ended.
 const stopTime = 30 * time.Second
 
 // child is another process of this program.
@@ -44,12 +44,12 @@ type child struct {
 	answers *json.Decoder
 	said    cli.Tail
 	once    sync.Once
-	ended   error        // how the process did
-	stopped func() error // its error is not nil once the process must end
+	ended   error        // how the process ended
+	stopped func() error // returns an error once the process must end
 }
 
-// startChild starts a process. It ends when its standard input does, even if this process is
-// killed. What it says goes to log.
+// startChild starts a process. The process ends with its standard input, even if this process is
+// killed. Its standard error goes to log.
 func startChild(ctx context.Context, name string, r role, log io.Writer) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -91,7 +91,7 @@ func (c *child) wait(ctx context.Context, answer any) error {
 	return nil
 }
 
-// failed says why there is no answer.
+// failed returns the reason for a missing answer.
 func (c *child) failed(ctx context.Context, err error) error {
 	if ended := c.stop(); ended != nil {
 		err = ended
@@ -102,7 +102,7 @@ func (c *child) failed(ctx context.Context, err error) error {
 	return fmt.Errorf("%s: no answer: %w", c.name, err)
 }
 
-// stop ends the process and waits for its end. The error says how it ended, if not well.
+// stop ends the process and waits for it. The error says how it failed.
 func (c *child) stop() error {
 	c.once.Do(func() {
 		_ = c.stdin.Close()
@@ -115,16 +115,16 @@ func (c *child) stop() error {
 	return c.ended
 }
 
-// console is the other end of a child: what it is asked, and where it answers.
+// console is the other end of a child: its commands, and the writer for answers.
 type console struct {
 	commands <-chan command
 	answers  *json.Encoder
 }
 
-// newConsole returns a console, and a context that ends with the input.
+// newConsole returns a console, and a context that ends with in.
 func newConsole(in io.Reader, out io.Writer) (console, context.Context) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	commands := make(chan command, 1) // the next one comes after the answer, so that this reads on and sees the end
+	commands := make(chan command, 1) // the next command comes after the answer, so that the reader never blocks and sees the end
 	go func() {
 		defer close(commands)
 		for decoder := json.NewDecoder(in); ; {

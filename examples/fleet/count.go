@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// countingStore counts what is committed.
+// countingStore counts commits.
 type countingStore struct {
 	store.Store
 	commits, changes, failed atomic.Uint64
@@ -39,7 +39,7 @@ func countingHandler(next http.Handler, n *atomic.Uint64) http.Handler {
 // actionCount counts the requests of one kind that a manager made to devices.
 type actionCount struct {
 	Done, Failed int
-	Time         time.Duration // that they took together
+	Time         time.Duration // total duration
 }
 
 // actions counts the requests that a manager made to devices, by kind.
@@ -48,15 +48,15 @@ type actions struct {
 	counts map[string]actionCount
 }
 
-// startKey is the key of the time at which an action began, in the context of its hooks.
+// startKey is the context key for the start time of an action.
 type startKey struct{}
 
-// start is a firmware.Hooks.ActionStart.
+// start implements firmware.Hooks.ActionStart.
 func (a *actions) start(ctx context.Context, _ firmware.Update, _ firmware.ActionKind) context.Context {
 	return context.WithValue(ctx, startKey{}, time.Now())
 }
 
-// end is a firmware.Hooks.ActionEnd.
+// end implements firmware.Hooks.ActionEnd.
 func (a *actions) end(ctx context.Context, _ firmware.Update, kind firmware.ActionKind, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -71,7 +71,7 @@ func (a *actions) end(ctx context.Context, _ firmware.Update, kind firmware.Acti
 	a.counts[string(kind)] = c
 }
 
-// take returns the counts, and begins again.
+// take returns the counts, and resets them.
 func (a *actions) take() map[string]actionCount {
 	a.mu.Lock()
 	defer a.mu.Unlock()

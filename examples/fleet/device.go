@@ -12,49 +12,49 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// maxDatagram is the most that a device receives at once: a block of 1024 bytes, and what goes with
-// it.
+// maxDatagram is the size of the largest datagram that a device receives: a block of 1024 bytes
+// with its header and options.
 const maxDatagram = 1280
 
-// A device is a simulated LwM2M 1.1 client with Objects 1, 3 and 5, on a socket and in a goroutine
-// of its own. It keeps little: with its stack and its socket it takes some ten kilobytes.
+// A device is a simulated LwM2M 1.1 client with Objects 1, 3 and 5, and with a socket and a
+// goroutine of its own. With its stack and its socket it takes some ten kilobytes.
 type device struct {
 	w        *world
 	endpoint string
 	kind     kind
 
-	mu     sync.Mutex // run holds it, but for the time that it waits for a datagram
+	mu     sync.Mutex // run holds it, except while it waits for a datagram
 	conn   *net.UDPConn
 	closed bool
 
 	// The firmware.
-	version, next string // that runs, and that is downloaded
+	version, next string // the running and the downloaded version
 	state         fsm.State
 	result        fsm.Result
-	transfer      uint32  // of the download under way
-	intake        *intake // of the push under way
+	transfer      uint32  // number of the current download
+	intake        *intake // of the current push
 	restart       time.Time
-	moved         bool // it came back from another port after its last restart
+	moved         bool // it changed its port at the last restart
 
 	// The conversation.
 	id        uint16 // of the next message
 	location  string // of the registration, "" if there is none
-	joined    bool   // it has registered once
+	joined    bool   // it has registered at least once
 	pending   exchange
 	due       time.Time // of the next Register or Update, while none is pending
 	observers []observer
-	changed   []lwm2m.Path  // resources whose observers do not know the new values yet
-	replies   [4]reply      // the last ones, for requests that come again
+	changed   []lwm2m.Path  // resources with new values that observers have not received
+	replies   [4]reply      // the last replies, for repeated requests
 	delayed   []lateRequest // of a slow device
 }
 
-// reply is what a request was answered with.
+// reply is the reply to a request.
 type reply struct {
 	id       uint16
-	datagram []byte // nil if there is none
+	datagram []byte // nil if there was no reply
 }
 
-// lateRequest is a request that a slow device has not answered yet.
+// lateRequest is a request that a slow device answers later.
 type lateRequest struct {
 	id       uint16
 	due      time.Time
@@ -68,7 +68,7 @@ func newDevice(w *world, i int) *device {
 	}
 }
 
-// open gives the device a new socket, from whose port it talks from then on.
+// open gives the device a new socket, and so a new port.
 func (d *device) open() error {
 	local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.w.role.Local, 0))
 	conn, err := net.DialUDP("udp4", local, net.UDPAddrFromAddrPort(d.w.role.Server))
@@ -90,14 +90,14 @@ func (d *device) close() {
 	d.conn.Close()
 }
 
-// runs returns the version that runs.
+// runs returns the running version.
 func (d *device) runs() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.version
 }
 
-// run is the life of a device. The deadline of its socket is its alarm clock.
+// run is the loop of a device. The read deadline of its socket is its timer.
 func (d *device) run() {
 	buf := make([]byte, maxDatagram)
 	for {
@@ -109,13 +109,13 @@ func (d *device) run() {
 		d.tick(time.Now())
 		conn, wake := d.conn, d.wake()
 		d.mu.Unlock()
-		_ = conn.SetReadDeadline(wake) // it fails when the socket is closed, as does Read
+		_ = conn.SetReadDeadline(wake) // fails only on a closed socket; then Read fails, too
 		n, err := conn.Read(buf)
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			continue // it is time for something, or the server does not listen
+			continue // a timer is due, or the server does not listen
 		}
 		d.mu.Lock()
 		d.receive(buf[:n], time.Now())
@@ -123,7 +123,7 @@ func (d *device) run() {
 	}
 }
 
-// wake returns when there is something to do without a datagram.
+// wake returns when the next timer is due.
 func (d *device) wake() time.Time {
 	wake := d.due
 	if d.pending.datagram != nil {
@@ -138,7 +138,7 @@ func (d *device) wake() time.Time {
 	return wake
 }
 
-// tick does what it is time for.
+// tick handles the timers that are due.
 func (d *device) tick(now time.Time) {
 	for d.restart.IsZero() && len(d.delayed) > 0 && !d.delayed[0].due.After(now) {
 		late := d.delayed[0]
@@ -180,7 +180,7 @@ func (d *device) receive(datagram []byte, now time.Time) {
 		if d.pending.datagram == nil || m.id != d.pending.id {
 			return
 		}
-		if m.code == codeEmpty { // the answer comes by a message of its own
+		if m.code == codeEmpty { // the answer comes in a separate message
 			d.pending.due, d.pending.tries = now.Add(exchangeTime), maxTries
 			return
 		}
@@ -209,7 +209,7 @@ func (d *device) send(datagram []byte) {
 		c.lost.Add(1)
 		return
 	}
-	_, _ = d.conn.Write(datagram) // what cannot be sent is lost
+	_, _ = d.conn.Write(datagram) // a datagram that cannot be sent is lost
 }
 
 func (d *device) counter() *counter {
@@ -219,14 +219,13 @@ func (d *device) counter() *counter {
 	return &d.w.live
 }
 
-// nextID returns the number of the next message.
+// nextID returns the next message id.
 func (d *device) nextID() uint16 {
 	d.id++
 	return d.id
 }
 
-// boot is the start of the downloaded version. Every other time the device comes back from another
-// port.
+// boot starts the downloaded version. Every other time the device changes its port.
 func (d *device) boot(now time.Time) {
 	d.restart = time.Time{}
 	d.version, d.next = d.next, ""
@@ -234,6 +233,6 @@ func (d *device) boot(now time.Time) {
 	d.observers, d.changed, d.delayed, d.replies = nil, nil, nil, [4]reply{}
 	d.pending, d.location, d.due = exchange{}, "", now
 	if d.moved = !d.moved; d.moved {
-		_ = d.open() // else from the old one
+		_ = d.open() // on failure it keeps the old port
 	}
 }

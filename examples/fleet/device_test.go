@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// peer plays the server for one device, message by message.
+// peer plays the server of one device, message by message.
 type peer struct {
 	t      *testing.T
 	conn   *net.UDPConn
@@ -22,7 +22,7 @@ type peer struct {
 	id     uint16
 }
 
-// newPeer starts a device and takes its Register.
+// newPeer starts a device and receives its Register.
 func newPeer(t *testing.T, f fleet) *peer {
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func (p *peer) send(w *writer) {
 	require.NoError(p.t, err)
 }
 
-// register answers a Register, and checks which version the device then runs, unless it is "".
+// register answers a Register, and, unless version is "", checks that the device then runs it.
 func (p *peer) register(version string) {
 	p.t.Helper()
 	m := p.receive()
@@ -135,7 +135,7 @@ func TestDeviceReads(t *testing.T) {
 	require.Equal(t, uint16(1), m.id)
 }
 
-// block makes a message of a Write of the package.
+// block makes a message that writes a block of the package.
 func block(id uint16, number int, more bool, content []byte) *writer {
 	w := newMessage(confirmable, codePUT, id, []byte{7})
 	w.segments(optionURIPath, "/5/0/0")
@@ -149,8 +149,8 @@ func block(id uint16, number int, more bool, content []byte) *writer {
 	return w
 }
 
-// TestDeviceAnswersAgain has each block of a package come three times: it is taken once, and
-// answered in the same way.
+// TestDeviceAnswersAgain sends each block of a package three times: the device takes it once, and
+// repeats its answer.
 func TestDeviceAnswersAgain(t *testing.T) {
 	p := newPeer(t, fleet{})
 	content := newPackage("1.1.0", 2048)
@@ -169,7 +169,7 @@ func TestDeviceAnswersAgain(t *testing.T) {
 	require.Equal(t, "0", string(p.do(codeGET, "/5/0/3", nil).payload))
 }
 
-// TestSilentDevice registers, and is not heard after that.
+// TestSilentDevice checks that a silent device registers and then sends nothing.
 func TestSilentDevice(t *testing.T) {
 	p := newPeer(t, fleet{Silent: 1})
 	p.send(newMessage(confirmable, codeEmpty, 1, nil))
@@ -178,7 +178,7 @@ func TestSilentDevice(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
-// TestDevicePulls takes a device from Idle to its new version, and listens to what it tells.
+// TestDevicePulls takes a device from Idle to its new version, and checks its notifications.
 func TestDevicePulls(t *testing.T) {
 	packages := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {

@@ -1,19 +1,19 @@
 // Command fleet measures an update campaign: it runs an update server in one process and thousands
-// of simulated devices in others, over UDP sockets on loopback, and prints how the campaign went
-// and what it cost.
+// of simulated devices in others, over UDP sockets on loopback, and prints the results and the cost
+// of the campaign.
 //
 //	go run ./examples/fleet -devices 2000 -silent 0.3
 //	go run ./examples/fleet -devices 40000 -silent 0.3 -timeout 30m
 //	go run ./examples/fleet -devices 2000 -silent 0.3 -compare
 //
 // A silent device registers and keeps its registration alive, but answers no request of the server.
-// A live device must end its update as succeeded within -timeout; if one does not, or a silent one
-// counts as succeeded, the program names it and exits with status 1.
+// A live device must succeed within -timeout. If one does not, or a silent one counts as succeeded,
+// the program names it and exits with status 1.
 //
-// Each device has a socket of its own. When there are more devices than one process may have open
-// files, several processes share them; each uses its own address: 127.0.0.1, 127.0.0.2 and so on,
-// which only Linux has by default. The program raises the limit of open files as far as it may, and
-// says so if that is not enough.
+// Each device has a socket of its own. If there are more devices than one process may have open
+// files, several processes share them. Each process uses its own address, 127.0.0.1, 127.0.0.2 and
+// so on, which only Linux provides by default. The program raises the limit of open files as far as
+// possible, and says if that is not enough.
 //
-// It ends by itself and leaves nothing behind.
+// It ends by itself and leaves no files behind.
 package main

@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 )
 
-// TestMain lets the test's own program be a server or a process of devices, as the real one does.
+// TestMain lets the test binary run as a server or as a process of devices.
 func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) != "" {
 		os.Exit(runRole())
@@ -22,13 +22,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// play runs the program with a temporary folder of its own, and sees to it that nothing is left
+// play runs the program with a temporary folder of its own, and checks that it leaves no file
 // there.
 func play(t *testing.T, ctx context.Context, args ...string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
-	t.Setenv("TMP", dir) // where TMPDIR does not count
+	t.Setenv("TMP", dir) // for systems that ignore TMPDIR
 	var out, errOut bytes.Buffer
 	err := run(ctx, args, func(string) (string, bool) { return "", false }, &out, &errOut)
 	left, readErr := os.ReadDir(dir)
@@ -68,7 +68,7 @@ func TestPushAgainAndAgain(t *testing.T) {
 	require.Equal(t, map[string]int{"busy with the update of an earlier campaign": 2}, runs[0].Campaigns[1].Server.Silent)
 }
 
-// TestLoss has devices and server repeat themselves.
+// TestLoss makes devices and server retransmit.
 func TestLoss(t *testing.T) {
 	out, err := play(t, t.Context(), "-devices", "8", "-loss", "0.02", "-memory", "-json", "-timeout", "2m")
 	require.NoError(t, err, out)
@@ -85,8 +85,8 @@ func TestCompare(t *testing.T) {
 	require.Regexp(t, `live devices done in a second: \d+\.\d alone, \d+\.\d beside the silent ones; ratio \d`, out)
 }
 
-// TestWrongOutcome lets time run out: every device is wrong then, is named, and has its journal
-// shown.
+// TestWrongOutcome lets the time run out: then every device is wrong, is named, and its journal is
+// printed.
 func TestWrongOutcome(t *testing.T) {
 	out, err := play(t, t.Context(), "-devices", "10", "-restart", "1m", "-campaigns", "2", "-memory", "-timeout", "2s")
 	require.EqualError(t, err, "version 1.1.0: 10 of 10 devices have a wrong outcome")

@@ -20,7 +20,7 @@ func main() {
 	}))
 }
 
-// run is the process that a user starts: it starts the others, and prints what they report.
+// run is the main process: it starts the others, and prints their reports.
 func run(ctx context.Context, args []string, lookup func(string) (string, bool), out, errOut io.Writer) error {
 	o, err := parseOptions(args, lookup, errOut)
 	if err != nil {
@@ -47,10 +47,10 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 	return verdict(runs)
 }
 
-// runRole is a process that run has started. Its exit status is for people who look at the
-// processes; run reads what it writes to its standard error.
+// runRole is a process that run has started. run ignores its exit status, and reads its standard
+// error.
 func runRole() int {
-	signal.Ignore(os.Interrupt) // it is for the process that started this one
+	signal.Ignore(os.Interrupt) // the parent process handles it
 	var r role
 	err := json.Unmarshal([]byte(os.Getenv(roleVariable)), &r)
 	if err == nil {

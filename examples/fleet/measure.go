@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// result is what was measured of one fleet.
+// result is the measurement of one fleet.
 type result struct {
 	Fleet       fleet
 	Delivery    string
@@ -23,24 +23,24 @@ type result struct {
 	Campaigns   []campaignResult
 }
 
-// campaignResult is what both ends say about a campaign.
+// campaignResult holds the reports of the server and the devices on a campaign.
 type campaignResult struct {
 	Server  campaignReport
-	Devices devicesReport // in this campaign; Versions at its end
+	Devices devicesReport // of this campaign; Versions at its end
 }
 
-// wrong returns how many devices have a wrong outcome: the server says so, or the devices do.
+// wrong returns how many devices have a wrong outcome according to the server or the devices.
 func (c campaignResult) wrong(f fleet) int {
 	return max(c.Server.Wrong, f.Devices-f.silent()-c.Devices.Versions[c.Server.Version])
 }
 
 const (
-	// reservedFiles is how many files a process of devices needs beside its sockets.
+	// reservedFiles is how many files a process of devices needs in addition to its sockets.
 	reservedFiles = 256
-	// maxSockets is how many devices a process has at most: their ports are those that the system
-	// gives out, some 28,000 on Linux for each address.
+	// maxSockets is how many devices a process has at most: the system assigns their ports, of
+	// which Linux has some 28,000 for each address.
 	maxSockets = 20_000
-	// maxProcesses is how many processes the devices are spread over at most.
+	// maxProcesses is how many processes of devices there are at most.
 	maxProcesses = 64
 )
 
@@ -72,7 +72,7 @@ func split(f fleet, files int) ([]devicesRole, error) {
 	return roles, nil
 }
 
-// measure runs a server, whose log goes to log, and its devices. Nothing of them is left when it
+// measure runs a server, whose log goes to log, and its devices. It removes everything before it
 // returns.
 func measure(ctx context.Context, o options, log io.Writer) (r result, err error) {
 	roles, err := split(o.fleet, openFiles())
@@ -141,7 +141,7 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 	return r, nil
 }
 
-// joinNew adds the error of a process's end, unless it is known already.
+// joinNew joins err and the error of a process's end, unless err includes that.
 func joinNew(err, end error) error {
 	if end == nil || errors.Is(err, end) {
 		return err
@@ -149,10 +149,10 @@ func joinNew(err, end error) error {
 	return errors.Join(err, end)
 }
 
-// herd is the processes of devices.
+// herd is the set of device processes.
 type herd []*child
 
-// each gets a report of each process, and returns their sum.
+// each gets a report from each process, and returns their sum.
 func (h herd) each(ctx context.Context, report func(*child, context.Context, any) error) (devicesReport, error) {
 	reports := make([]devicesReport, len(h))
 	group, ctx := errgroup.WithContext(ctx)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The part of CoAP (RFC 7252) that a simulated device speaks. Messages fit one datagram; blocks are
-// a matter of push.go.
+// The part of CoAP (RFC 7252) that a simulated device uses. Messages fit into one datagram; push.go
+// handles blocks.
 
 // Types of messages.
 const (
@@ -48,10 +48,10 @@ const (
 	optionBlock1        = 27
 )
 
-// absent is the value of a numeric option that is not there.
+// absent is the value of an absent numeric option.
 const absent = -1
 
-// message is a message that was received. Its payload and token point into the datagram.
+// message is a received message. Its payload and token point into the datagram.
 type message struct {
 	kind, code byte
 	id         uint16
@@ -62,7 +62,7 @@ type message struct {
 
 	observe, format, accept, block1 int // absent or the value
 
-	unknown bool // it has an option that must be understood and is not
+	unknown bool // it has an unknown critical option
 	payload []byte
 }
 
@@ -110,7 +110,7 @@ func parseMessage(b []byte) (message, error) {
 	return m, nil
 }
 
-// option takes an option that is a number, or none of ours.
+// option records a numeric option, or that a critical option is unknown.
 func (m *message) option(number int, value []byte) {
 	n := 0
 	for _, v := range value[:min(len(value), 4)] {
@@ -125,7 +125,7 @@ func (m *message) option(number int, value []byte) {
 		m.accept = n
 	case optionBlock1:
 		m.block1 = n
-	case optionURIQuery, optionBlock2: // attributes change nothing here, and all answers fit one block
+	case optionURIQuery, optionBlock2: // attributes have no effect here, and all answers fit into one block
 	default:
 		m.unknown = m.unknown || number&1 == 1
 	}
@@ -141,7 +141,7 @@ func optionHeader(b []byte) (delta, size int, rest []byte, ok bool) {
 	return delta, size, rest, ok
 }
 
-// extended reads the rest of a number that may not fit four bits.
+// extended reads the rest of a number that may not fit into four bits.
 func extended(n int, b []byte) (int, []byte, bool) {
 	switch {
 	case n < 13:
@@ -154,7 +154,7 @@ func extended(n int, b []byte) (int, []byte, bool) {
 	return 0, nil, false
 }
 
-// writer makes a message. Its options are added in the order of their numbers.
+// writer composes a message. Options must be added in the order of their numbers.
 type writer struct {
 	b    []byte
 	last int
@@ -179,7 +179,7 @@ func (w *writer) bytes(number int, value string) {
 	w.b = append(w.b, value...)
 }
 
-// number adds an option that is a number.
+// number adds a numeric option.
 func (w *writer) number(number, value int) {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], uint32(value))
@@ -200,7 +200,7 @@ func (w *writer) payload(p []byte) {
 	}
 }
 
-// extend returns the four bits of a number in the header of an option, and what follows.
+// extend returns the four bits of a number in an option's header, and its extension bytes.
 func extend(n int) (nibble byte, more []byte) {
 	switch {
 	case n < 13:

@@ -25,7 +25,7 @@ func TestMessage(t *testing.T) {
 		observe: 0, format: 11543, accept: 112, block1: 0x12345, payload: []byte("payload"),
 	}, m)
 
-	for n := range w.b { // whatever is cut off, nothing is read beyond the end
+	for n := range w.b { // a truncated message is never read beyond its end
 		_, _ = parseMessage(bytes.Clone(w.b[:n]))
 	}
 	w = newMessage(nonConfirmable, codeGET, 1, nil)

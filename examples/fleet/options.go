@@ -83,7 +83,7 @@ func (o options) check() error {
 
 func share(x float64) bool { return x >= 0 && x <= 1 }
 
-// runs returns what the program measures: with -compare the live devices alone, and then all.
+// runs returns the measurements: with -compare the live devices alone, and then all devices.
 func (o options) runs() []options {
 	if !o.compare {
 		return []options{o}
@@ -97,7 +97,7 @@ func (o options) runs() []options {
 	return []options{alone, o}
 }
 
-// fleet says what devices there are and how they behave. All processes have the same.
+// fleet describes the devices and their behaviour, the same in all processes.
 type fleet struct {
 	Devices           int
 	Silent, SlowShare float64
@@ -107,7 +107,7 @@ type fleet struct {
 	Restart, Lifetime time.Duration
 }
 
-// kind is how a device behaves, and the beginning of its endpoint name.
+// kind is the behaviour of a device, and the beginning of its endpoint name.
 type kind string
 
 const (
@@ -116,20 +116,20 @@ const (
 	silent kind = "silent"
 )
 
-// before returns how many of the first n devices are silent. They are spread evenly.
+// before returns how many of the first n devices are silent. Silent devices are spread evenly.
 func (f fleet) before(n int) int { return int(float64(n)*f.Silent + 1e-9) }
 
 // silent returns how many devices are silent.
 func (f fleet) silent() int { return f.before(f.Devices) }
 
-// kind returns how device i behaves.
+// kind returns the kind of device i.
 func (f fleet) kind(i int) kind {
 	silentBefore := f.before(i)
 	if f.before(i+1) > silentBefore {
 		return silent
 	}
 	if f.Slow > 0 {
-		n := float64(i - silentBefore) // of those that are not silent
+		n := float64(i - silentBefore) // number among the devices that are not silent
 		if int((n+1)*f.SlowShare+1e-9) > int(n*f.SlowShare+1e-9) {
 			return slow
 		}

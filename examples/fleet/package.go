@@ -9,25 +9,25 @@ import (
 	"sync"
 )
 
-// minSize is the size of the smallest package, in bytes: there has to be room for its first line.
+// minSize is the size of the smallest package, in bytes. Its first line fits.
 const minSize = 64
 
-// packageMark begins a package. The version follows, and the end of the line.
+// packageMark begins a package. The version and a line feed follow.
 const packageMark = "otago-fleet "
 
-// newPackage returns the package of a version, always the same one.
+// newPackage returns the package of a version. The same arguments give the same bytes.
 func newPackage(version string, size int) []byte {
 	content := make([]byte, size)
 	n := copy(content, packageMark+version+"\n")
-	_, _ = rand.NewChaCha8(sha256.Sum256([]byte(version))).Read(content[n:]) // it never fails
+	_, _ = rand.NewChaCha8(sha256.Sum256([]byte(version))).Read(content[n:]) // never fails
 	return content
 }
 
-// versionOf returns the version of campaign n, the first is 1. The devices begin with version
+// versionOf returns the version of campaign n, counted from 1. The devices begin with version
 // 1.0.0.
 func versionOf(n int) string { return fmt.Sprintf("1.%d.0", n) }
 
-// intake takes the bytes of a package as they come, and keeps its first line and its digest only.
+// intake receives the bytes of a package, and keeps only its first line and its digest.
 type intake struct {
 	hash hash.Hash
 	head []byte
@@ -45,7 +45,7 @@ func (i *intake) Write(p []byte) (int, error) {
 	return i.hash.Write(p)
 }
 
-// digests knows what the packages of a campaign must be.
+// digests holds the expected digests of packages.
 type digests struct {
 	size int
 
@@ -53,7 +53,7 @@ type digests struct {
 	known map[string][sha256.Size]byte // by version
 }
 
-// check returns the version of a package, and whether its bytes are the right ones.
+// check returns the version of a package, and whether its bytes are as expected.
 func (d *digests) check(i *intake) (version string, ok bool) {
 	head, found := strings.CutPrefix(string(i.head), packageMark)
 	version, _, ended := strings.Cut(head, "\n")

@@ -8,7 +8,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// download is a package that a device is to pull.
+// download is a package for a device to pull.
 type download struct {
 	d        *device
 	uri      string
@@ -33,7 +33,7 @@ func (w *world) download(ctx context.Context) {
 	}
 }
 
-// pull downloads a package. On failure fault says why.
+// pull downloads a package. On failure fault is the reason.
 func (w *world) pull(ctx context.Context, uri string) (i *intake, fault fsm.Result) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
 	if err != nil {
@@ -54,7 +54,7 @@ func (w *world) pull(ctx context.Context, uri string) (i *intake, fault fsm.Resu
 	return i, fsm.ResultDefault
 }
 
-// pulled takes the end of a download, unless it was given up meanwhile.
+// pulled handles the end of a download, unless it was cancelled in the meantime.
 func (d *device) pulled(transfer uint32, i *intake, fault fsm.Result) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -4,7 +4,7 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// push takes a block of a package (RFC 7959, Block1). Nothing, or a NUL byte alone, is the reset.
+// push handles a block of a package (RFC 7959, Block1). An empty body or a single NUL byte resets.
 func (d *device) push(m *message) answer {
 	number, more, exponent := 0, false, 6
 	if m.block1 != absent {
@@ -24,7 +24,7 @@ func (d *device) push(m *message) answer {
 	case d.intake == nil || d.intake.size != number<<(exponent+4):
 		return code(codeIncomplete)
 	}
-	_, _ = d.intake.Write(m.payload) // it never fails
+	_, _ = d.intake.Write(m.payload) // never fails
 	a := code(codeChanged)
 	a.block1 = m.block1
 	if more {

@@ -8,16 +8,16 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// observer is an observation of the server's.
+// observer is an observation by the server.
 type observer struct {
 	path   lwm2m.Path
 	token  string
 	format lwm2m.ContentFormat
 	number int    // of the next notification
-	last   uint16 // message number of the last one
+	last   uint16 // id of the message with the last one
 }
 
-// maxObservers bounds the observations of one device.
+// maxObservers limits the observations of one device.
 const maxObservers = 8
 
 // get answers a read, and begins or ends an observation.
@@ -61,7 +61,7 @@ func (d *device) read(path lwm2m.Path, format lwm2m.ContentFormat) ([]byte, byte
 	return payload, codeContent
 }
 
-// values returns all that can be read.
+// values returns all readable values.
 func (d *device) values() []lwm2m.Entry {
 	return []lwm2m.Entry{
 		{Path: lwm2m.NewPath(1, 0, 0), Value: lwm2m.Integer(1)},
@@ -79,7 +79,7 @@ func (d *device) values() []lwm2m.Entry {
 	}
 }
 
-// tell sends what has changed to those who observe it.
+// tell notifies observers of changed values.
 func (d *device) tell() {
 	changed := d.changed
 	d.changed = nil
@@ -102,7 +102,7 @@ func (d *device) tell() {
 	}
 }
 
-// forget ends the observation whose notification the server has refused.
+// forget ends the observation whose notification the server has rejected.
 func (d *device) forget(id uint16) {
 	d.observers = slices.DeleteFunc(d.observers, func(o observer) bool { return o.last == id })
 }

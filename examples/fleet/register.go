@@ -9,24 +9,24 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// exchange is a request of the device's that is not answered.
+// exchange is an unanswered request of the device.
 type exchange struct {
 	datagram []byte // nil if there is none
 	id       uint16
 	token    [4]byte
 	register bool
 	tries    int
-	due      time.Time // when it is sent again, or given up
+	due      time.Time // when to send it again or give up
 }
 
-// The times of a device's own requests: those of RFC 7252.
+// The times for a device's own requests are those of RFC 7252.
 const (
 	ackTimeout   = 2 * time.Second
 	maxTries     = 5
 	exchangeTime = 93 * time.Second
 )
 
-// report registers the device, or tells that it is still there.
+// report sends a Register, or an Update of the registration.
 func (d *device) report(now time.Time) {
 	d.pending = exchange{id: d.nextID(), register: d.location == ""}
 	binary.BigEndian.PutUint32(d.pending.token[:], rand.Uint32())
@@ -46,7 +46,7 @@ func (d *device) report(now time.Time) {
 	d.again(now)
 }
 
-// again sends the pending request, once more if it is time, or gives it up.
+// again retransmits the pending request when due, or gives up.
 func (d *device) again(now time.Time) {
 	p := &d.pending
 	if p.tries >= maxTries {
@@ -60,7 +60,7 @@ func (d *device) again(now time.Time) {
 	d.send(p.datagram)
 }
 
-// answered takes the answer to the pending request.
+// answered handles the answer to the pending request.
 func (d *device) answered(m *message, now time.Time) {
 	p := d.pending
 	d.pending = exchange{}
@@ -80,7 +80,7 @@ func (d *device) answered(m *message, now time.Time) {
 	}
 }
 
-// soon is when a device tries again that was refused, or not answered.
+// soon returns when a device retries after a refusal or without an answer.
 func soon(now time.Time) time.Time {
 	return now.Add(time.Duration((5 + 10*rand.Float64()) * float64(time.Second)))
 }

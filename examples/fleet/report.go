@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// print prints what was measured, for people.
+// print prints the result as text.
 func (r result) print(out io.Writer) {
 	f := r.Fleet
 	kinds := map[kind]int{}
@@ -67,10 +67,10 @@ func (c campaignResult) print(out io.Writer, f fleet) {
 			fmt.Fprintf(w, "    %s\n", entry)
 		}
 	}
-	_ = w.Flush() // as with all that is printed for people
+	_ = w.Flush() // errors are ignored, as for the rest of the text
 }
 
-// String shows traffic.
+// String formats traffic.
 func (t traffic) String() string {
 	text := fmt.Sprintf("%d received (%s), of them %d again; %d sent (%s)",
 		t.Received, size(t.ReceivedBytes), t.Repeated, t.Sent, size(t.SentBytes))
@@ -80,7 +80,7 @@ func (t traffic) String() string {
 	return text
 }
 
-// outcomes shows how many devices are in which situation, the most first.
+// outcomes formats how many devices are in each situation, the most frequent first.
 func outcomes(counts map[string]int) string {
 	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
@@ -92,7 +92,7 @@ func outcomes(counts map[string]int) string {
 	return cmp.Or(strings.Join(parts, "; "), "none")
 }
 
-// requests shows what the manager asked of devices.
+// requests formats the manager's requests to devices.
 func requests(counts map[string]actionCount) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
@@ -113,7 +113,7 @@ func quantiles(q []time.Duration) string {
 	return fmt.Sprintf("; half after %s, 90 %% after %s, 99 %% after %s", brief(q[0]), brief(q[1]), brief(q[2]))
 }
 
-// brief rounds a time for people.
+// brief rounds a duration for display.
 func brief(d time.Duration) time.Duration {
 	if d < time.Second {
 		return d.Round(100 * time.Microsecond)
@@ -129,7 +129,7 @@ func per(total uint64, n int) uint64 { return total / uint64(max(n, 1)) }
 
 func ratio(total uint64, n int) float64 { return float64(total) / float64(max(n, 1)) }
 
-// size shows bytes.
+// size formats a number of bytes.
 func size(n uint64) string {
 	switch {
 	case n >= 1<<30:
@@ -142,7 +142,7 @@ func size(n uint64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// rate returns how many live devices were done in a second, in all campaigns.
+// rate returns how many live devices were done per second in all campaigns.
 func (r result) rate() float64 {
 	var done int
 	var took time.Duration
@@ -156,14 +156,14 @@ func (r result) rate() float64 {
 	return float64(done) / took.Seconds()
 }
 
-// compare prints what the silent devices cost the live ones.
+// compare prints how much the silent devices slow the live ones.
 func compare(out io.Writer, runs []result) {
 	alone, together := runs[0].rate(), runs[1].rate()
 	fmt.Fprintf(out, "live devices done in a second: %.1f alone, %.1f beside the silent ones; ratio %.3f\n",
 		alone, together, together/max(alone, 1e-9))
 }
 
-// verdict is nil if no device has a wrong outcome.
+// verdict returns an error if devices have a wrong outcome.
 func verdict(runs []result) error {
 	for _, r := range runs {
 		for _, c := range r.Campaigns {

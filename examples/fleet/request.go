@@ -9,7 +9,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// The resources that a device does something about.
+// Resources that a device implements with effect.
 var (
 	pathPackage    = lwm2m.NewPath(5, 0, 0)
 	pathPackageURI = lwm2m.NewPath(5, 0, 1)
@@ -18,10 +18,10 @@ var (
 	pathResult     = lwm2m.NewPath(5, 0, 5)
 )
 
-// maxDelayed bounds the requests that a slow device has not answered yet.
+// maxDelayed limits the requests that a slow device has yet to answer.
 const maxDelayed = 16
 
-// request takes a request of the server's. One that comes again is answered as before.
+// request handles a request of the server. It repeats the answer to a repeated request.
 func (d *device) request(m *message, datagram []byte, now time.Time) {
 	for _, r := range d.replies {
 		if r.datagram != nil && r.id == m.id {
@@ -43,7 +43,7 @@ func (d *device) request(m *message, datagram []byte, now time.Time) {
 	}
 }
 
-// answer is what a request is answered with.
+// answer is the answer to a request.
 type answer struct {
 	code                    byte
 	observe, format, block1 int // absent or the value
@@ -52,7 +52,7 @@ type answer struct {
 
 func code(c byte) answer { return answer{code: c, observe: absent, format: absent, block1: absent} }
 
-// serve carries a request out, answers it, and then tells what has changed.
+// serve executes a request, answers it, and then notifies observers.
 func (d *device) serve(m *message) {
 	a := d.do(m)
 	kind, id := byte(acknowledgement), m.id
@@ -76,7 +76,7 @@ func (d *device) serve(m *message) {
 	d.tell()
 }
 
-// do carries a request out.
+// do executes a request.
 func (d *device) do(m *message) answer {
 	path, err := lwm2m.ParsePath(m.path)
 	switch {
@@ -97,10 +97,10 @@ func (d *device) do(m *message) answer {
 	case m.code == codePOST && path.Len() == 3:
 		return code(codeNotFound)
 	}
-	return code(codeNotAllowed) // composite operations too
+	return code(codeNotAllowed) // also for composite operations
 }
 
-// writeURI begins a download, or with an empty URI ends what there is.
+// writeURI begins a download. With an empty URI it resets.
 func (d *device) writeURI(m *message) answer {
 	format := max(lwm2m.ContentFormat(m.format), lwm2m.FormatText)
 	if m.format == absent {
@@ -124,13 +124,13 @@ func (d *device) writeURI(m *message) answer {
 	select {
 	case d.w.jobs <- download{d, uri, d.transfer}:
 	default:
-		return code(codeBadRequest) // as many downloads as devices wait already
+		return code(codeBadRequest) // the queue of downloads is full
 	}
 	d.set(fsm.Downloading, fsm.ResultDefault)
 	return code(codeChanged)
 }
 
-// reset goes back to Idle.
+// reset returns to Idle.
 func (d *device) reset() answer {
 	if d.state == fsm.Updating {
 		return code(codeBadRequest)
@@ -141,7 +141,7 @@ func (d *device) reset() answer {
 	return code(codeChanged)
 }
 
-// execute has the device restart.
+// execute makes the device restart.
 func (d *device) execute() answer {
 	if d.state != fsm.Downloaded {
 		return code(codeNotAllowed)
@@ -151,7 +151,7 @@ func (d *device) execute() answer {
 	return code(codeChanged)
 }
 
-// set changes State and Result, and notes what observers do not know yet.
+// set changes State and Result, and records changes for observers.
 func (d *device) set(state fsm.State, result fsm.Result) {
 	if d.result != result {
 		d.changed = append(d.changed, pathResult)
@@ -162,7 +162,7 @@ func (d *device) set(state fsm.State, result fsm.Result) {
 	d.state, d.result = state, result
 }
 
-// taken takes the end of a package. On failure fault says why.
+// taken handles the end of a package. On failure fault is the reason.
 func (d *device) taken(i *intake, fault fsm.Result) {
 	d.intake = nil
 	if fault != fsm.ResultDefault {

@@ -19,19 +19,19 @@ import (
 	"github.com/otago-iot/otago/store/memory"
 )
 
-// serverRole is the process of the server.
+// serverRole configures the process of the server.
 type serverRole struct {
 	Fleet      fleet
-	Dir        string // for its files; it removes them when it ends
-	Memory     bool   // records are kept in memory
+	Dir        string // for its files, removed at the end
+	Memory     bool   // keeps records in memory
 	LogLevel   string
-	CPUProfile string // file, "" for none
+	CPUProfile string // file; "" for none
 }
 
-// serverReady says where a server listens.
+// serverReady has the addresses of a listening server.
 type serverReady struct{ CoAP, HTTP string }
 
-// server is an update server of this library, with all defaults.
+// server is an update server made of this library, with all defaults.
 type server struct {
 	role     serverRole
 	db       *countingStore
@@ -49,17 +49,18 @@ type server struct {
 	race      atomic.Pointer[race]
 }
 
-// readBuffer is for datagrams that wait at the server's socket, in bytes: a fleet sends faster than
-// one reader reads.
+// readBuffer is the size of the receive buffer of the server's socket, in bytes: a fleet sends
+// faster than one reader reads.
 const readBuffer = 4 << 20
 
-// runServer is the process: it answers once it listens, and then each command, until ctx ends.
+// runServer runs the process: it answers once it listens, and then answers each command until ctx
+// ends.
 func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	s := &server{role: role}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
-	// The process that started this one may have been killed: then nothing else removes the files.
+	// The parent process may have been killed, and then cannot remove the files.
 	defer func() { err = errors.Join(err, s.db.Close(), os.RemoveAll(role.Dir)) }()
 	if role.CPUProfile != "" {
 		f, err := os.Create(role.CPUProfile)
@@ -76,7 +77,7 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	web := firmware.NewHTTPServer(countingHandler(s.delivery, &s.downloads))
-	web.ConnState = nil // the whole fleet has one address
+	web.ConnState = nil // no limit per address: all devices have the same one
 	group.Go(func() error { return s.devices.ServePacket(ctx, s.udp) })
 	group.Go(func() error { return s.manager.Run(ctx) })
 	group.Go(func() error { return firmware.RunHTTPServer(ctx, web, s.tcp) })
@@ -91,7 +92,7 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	return group.Wait()
 }
 
-// answer answers the commands of the process that started this one.
+// answer answers the commands of the parent process.
 func (s *server) answer(ctx context.Context, c console) error {
 	if err := c.answers.Encode(serverReady{CoAP: s.udp.LocalAddr().String(), HTTP: s.tcp.Addr().String()}); err != nil {
 		return err
@@ -170,7 +171,7 @@ func (s *server) open(ctx context.Context) (err error) {
 // database returns the file of the store.
 func (s *server) database() string { return filepath.Join(s.role.Dir, "ota.db") }
 
-// ended is a firmware.Hooks.Ended.
+// ended implements firmware.Hooks.Ended.
 func (s *server) ended(_ context.Context, u firmware.Update) {
 	if r := s.race.Load(); r != nil {
 		r.ended(u)

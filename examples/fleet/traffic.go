@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// devicesReport is what a process of devices counts.
+// devicesReport holds the counts of a process of devices.
 type devicesReport struct {
 	Live, Silent    traffic        // since the start
-	Versions        map[string]int // of the devices that are not silent: how many run which
+	Versions        map[string]int // number of live devices by running version
 	Registers       uint64         // answered Registers
 	Updates         uint64         // answered Updates of a registration
-	Downloads       uint64         // packages that came by HTTP
+	Downloads       uint64         // packages downloaded by HTTP
 	DownloadsFailed uint64
 	CPU             time.Duration
 	Sockets         int
@@ -35,7 +35,7 @@ func (r *devicesReport) add(o devicesReport) {
 	r.Sockets += o.Sockets
 }
 
-// since returns what has come after before. Versions and Sockets stay as they are.
+// since returns the difference to an earlier report. Versions and Sockets stay as they are.
 func (r devicesReport) since(before devicesReport) devicesReport {
 	r.Live, r.Silent = r.Live.since(before.Live), r.Silent.since(before.Silent)
 	r.Registers -= before.Registers
@@ -50,7 +50,7 @@ func (r devicesReport) since(before devicesReport) devicesReport {
 type traffic struct {
 	Received, ReceivedBytes uint64
 	Sent, SentBytes         uint64
-	Repeated                uint64 // requests that were received again
+	Repeated                uint64 // repeated requests that were received
 	Lost                    uint64 // by -loss, in either direction
 }
 
@@ -63,7 +63,7 @@ func (t *traffic) add(o traffic) {
 	t.Lost += o.Lost
 }
 
-// since returns what has come after before.
+// since returns the difference to an earlier count.
 func (t traffic) since(before traffic) traffic {
 	return traffic{
 		t.Received - before.Received, t.ReceivedBytes - before.ReceivedBytes, t.Sent - before.Sent, t.SentBytes - before.SentBytes,

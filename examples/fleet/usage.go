@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// usage is what a process has used. Zero is also what this system does not tell.
+// usage is the resource usage of a process. Values that the system does not report are 0.
 type usage struct {
 	User, System   time.Duration // processor time
 	RSS, PeakRSS   uint64        // bytes
 	PeakGoroutines uint64
 	AllocatedBytes uint64
 	Allocations    uint64
-	StorageWrites  uint64 // bytes that were written towards the disk
+	StorageWrites  uint64 // bytes written to the disk
 }
 
 // cpu returns all processor time.
 func (u usage) cpu() time.Duration { return u.User + u.System }
 
-// since returns what was used after before. RSS and peaks stay as they are.
+// since returns the usage after before. RSS and peaks stay as they are.
 func (u usage) since(before usage) usage {
 	u.User -= before.User
 	u.System -= before.System
@@ -36,10 +36,10 @@ func (u usage) since(before usage) usage {
 
 // meter measures this process.
 type meter struct {
-	goroutines atomic.Uint64 // the most
+	goroutines atomic.Uint64 // maximum
 }
 
-// watch looks at the number of goroutines until ctx ends.
+// watch samples the number of goroutines until ctx ends.
 func (m *meter) watch(ctx context.Context) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -55,7 +55,7 @@ func (m *meter) watch(ctx context.Context) {
 	}
 }
 
-// usage returns what was used since the start of the process.
+// usage returns the usage since the start of the process.
 func (m *meter) usage() usage {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/allocs:objects"}}
 	metrics.Read(samples)
@@ -76,7 +76,7 @@ func cpuTime() time.Duration {
 	return user + system
 }
 
-// procNumber returns the number that follows a word in a file of Linux, 0 if there is none.
+// procNumber returns the number after a word in a file of Linux's /proc, or 0 if there is none.
 func procNumber(path, word string) uint64 {
 	content, err := os.ReadFile(path)
 	if err != nil {

@@ -4,8 +4,8 @@ package main
 
 import "time"
 
-// resources is for systems that tell in another way.
+// resources is not implemented on this system.
 func resources() (user, system time.Duration, peak uint64) { return 0, 0, 0 }
 
-// openFiles returns 0: there is no limit that is known.
+// openFiles returns 0: the limit is unknown.
 func openFiles() int { return 0 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// resources returns the processor time of this process and the most memory that it had, in bytes.
+// resources returns the processor time of this process and its maximum memory in bytes.
 func resources() (user, system time.Duration, peak uint64) {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
@@ -21,7 +21,7 @@ func resources() (user, system time.Duration, peak uint64) {
 	return time.Duration(r.Utime.Nano()), time.Duration(r.Stime.Nano()), peak
 }
 
-// openFiles raises the limit of open files as far as it may, and returns it.
+// openFiles raises the limit of open files as far as possible, and returns it.
 func openFiles() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

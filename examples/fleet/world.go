@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// devicesRole is a process of devices.
+// devicesRole configures a process of devices.
 type devicesRole struct {
 	Fleet       fleet
-	First, Last int            // the devices from First up to Last, which is not among them
+	First, Last int            // the devices in the range [First, Last)
 	Local       netip.Addr     // their address
-	Server      netip.AddrPort // where the server waits for them
+	Server      netip.AddrPort // address of the server
 }
 
-// downloaders is how many downloads a process makes at once.
+// downloaders is how many downloads a process makes concurrently.
 const downloaders = 32
 
-// world is what the devices of a process share.
+// world is the shared state of the devices in a process.
 type world struct {
 	role    devicesRole
 	digests digests
@@ -32,13 +32,13 @@ type world struct {
 	live, silent                                           counter
 	registers, updates, downloads, downloadsFailed, joined atomic.Uint64
 
-	joining chan struct{} // a place for each device that registers for the first time
+	joining chan struct{} // a place for each device in its first registration
 	all     chan struct{} // closed when all have registered
 	jobs    chan download
 	client  *http.Client
 }
 
-// registering is how many devices register for the first time at once.
+// registering is how many devices register for the first time concurrently.
 const registering = 256
 
 func newWorld(role devicesRole) *world {
@@ -57,11 +57,11 @@ func newWorld(role devicesRole) *world {
 	}
 }
 
-// registerTime bounds the time until all devices of a process have registered.
+// registerTime limits the time until all devices of a process have registered.
 const registerTime = 10 * time.Minute
 
-// runDevices is a process of devices: it answers once all have registered, and then each command,
-// until ctx ends.
+// runDevices runs a process of devices: it answers once all have registered, and then answers each
+// command until ctx ends.
 func runDevices(ctx context.Context, role devicesRole, c console) error {
 	w := newWorld(role)
 	defer w.close()
@@ -87,7 +87,7 @@ func runDevices(ctx context.Context, role devicesRole, c console) error {
 	}
 }
 
-// start opens the sockets and has the devices register, some at a time.
+// start opens the sockets and registers the devices, some at a time.
 func (w *world) start(ctx context.Context) error {
 	for i := w.role.First; i < w.role.Last; i++ {
 		d := newDevice(w, i)
@@ -120,7 +120,7 @@ func (w *world) close() {
 	w.client.CloseIdleConnections()
 }
 
-// registered notes that a device has registered, for the first time or again.
+// registered records that a device has registered, for the first time or again.
 func (w *world) registered(first bool) {
 	w.registers.Add(1)
 	if !first {
@@ -132,10 +132,10 @@ func (w *world) registered(first bool) {
 	}
 }
 
-// lost draws whether a datagram is lost.
+// lost decides at random whether a datagram is lost.
 func (w *world) lost() bool { return w.role.Fleet.Loss > 0 && rand.Float64() < w.role.Fleet.Loss }
 
-// report counts.
+// report returns the current counts.
 func (w *world) report() devicesReport {
 	versions := map[string]int{}
 	for _, d := range w.devices {
