@@ -31,9 +31,9 @@ var devicePack = []senml.Record{
 	{Name: "16", Value: senml.String("U")},
 }
 
-// plainRecord is the struct that a program would hand to encoding/json or fxamacker/cbor. Its
-// number is an integer, which both code faster than a float and which makes their output the same
-// as ours.
+// plainRecord is the struct that a program would pass to encoding/json or fxamacker/cbor. Its
+// number is an integer, because both encode integers faster than floats, and because their output
+// is then the same as ours.
 type plainRecord struct {
 	BaseName    string   `json:"bn,omitempty"   cbor:"-2,keyasint,omitempty"`
 	BaseTime    *float64 `json:"bt,omitempty"   cbor:"-3,keyasint,omitempty"`
@@ -83,8 +83,8 @@ func TestPlainPack(t *testing.T) {
 }
 
 // TestWireSize: no encoding of these packs with definite lengths is shorter. The 16 records of /3/0
-// take 196 bytes, which is byte for byte the example of the LwM2M specification (vector
-// oma_device); the 7 records of RFC 8428, section 6, take 195.
+// take 196 bytes, and equal the example of the LwM2M specification (vector oma_device) byte for
+// byte; the 7 records of RFC 8428, section 6, take 195.
 func TestWireSize(t *testing.T) {
 	sizes := map[string]int{"oma_device": 196, "rfc8428_6": 195}
 	cborFormat := formats[1]
@@ -128,10 +128,10 @@ func TestAllocations(t *testing.T) {
 		"encode CBOR":       {0, func() { buf, err = lwm2m.AppendCBOR(buf[:0], devicePack) }},
 		"encode mixed JSON": {0, func() { buf, err = senml.Codec{}.AppendJSON(buf[:0], mixed) }},
 		"encode mixed CBOR": {0, func() { buf, err = senml.Codec{}.AppendCBOR(buf[:0], mixed) }},
-		// the copy of the input
+		// one allocation: the copy of the input
 		"decode JSON": {1, func() { records, err = lwm2m.DecodeJSON(records[:0], asJSON) }},
 		"decode CBOR": {1, func() { records, err = lwm2m.DecodeCBOR(records[:0], asCBOR) }},
-		// and the names
+		// and one for the names
 		"resolve": {2, func() {
 			records, _ = lwm2m.DecodeCBOR(records[:0], asCBOR)
 			records, err = lwm2m.Resolve(records)

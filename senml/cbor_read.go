@@ -36,10 +36,10 @@ func categoryOf(err error) error {
 }
 
 // cborReader reads a pack. Its methods return the bare category as error, with Pos at the item that
-// is at fault.
+// caused it.
 type cborReader struct {
 	cbor.Reader
-	record int // index, -1 outside of any
+	record int // index; -1 outside of any record
 	check  checker
 }
 
@@ -56,7 +56,7 @@ func (r *cborReader) pack(dst []Record) ([]Record, error) {
 	limit := r.check.codec.maxRecords()
 	room := room{typical: 12, limit: limit}
 	if !h.Indefinite() && h.Arg < uint64(limit) {
-		room.limit = int(h.Arg) // not more than that, though perhaps fewer
+		room.limit = int(h.Arg) // at most that many, perhaps fewer
 	}
 	for n := uint64(0); r.More(h, n); n++ {
 		r.record++
@@ -175,7 +175,7 @@ func (r *cborReader) label() (label, string, error) {
 // field reads the value of a known field.
 func (r *cborReader) field(rec *Record, l label) (err error) {
 	switch l {
-	case labelName: // first, for nearly every record has it
+	case labelName: // first, because nearly every record has it
 		rec.Name, err = r.Text()
 		return err
 	case labelValue:
@@ -217,7 +217,7 @@ func (r *cborReader) field(rec *Record, l label) (err error) {
 	return rec.setText(l, s)
 }
 
-// unknown skips the value of a field that is not known.
+// unknown skips the value of an unknown field.
 func (r *cborReader) unknown(name string, at int) error {
 	if err := r.Skip(maxDepth); err != nil {
 		return err
@@ -300,8 +300,9 @@ func (r *cborReader) decimal() (Number, error) {
 	return n, nil
 }
 
-// time reads the content of a tagged time: whole seconds of Unix time, of a date less the fraction.
-// RFC 8428 has no tagged times; Leshan puts them around values in the other CBOR formats of LwM2M.
+// time reads the content of a tagged time: whole seconds of Unix time; of a date it drops the
+// fraction. RFC 8428 has no tagged times; Leshan puts them around values in the other CBOR formats
+// of LwM2M.
 func (r *cborReader) time(tag cbor.Head) (Number, error) {
 	if tag.Arg == cbor.TagDateTime {
 		t, err := r.DateTime()

@@ -13,8 +13,8 @@ const (
 	keyString = 3
 )
 
-// keys are the integers that CBOR has for the labels, encoded. The object link has none and is a
-// text key.
+// keys are the encoded integers that CBOR has for the labels. The object link has none; its key is
+// text.
 var keys = [...]byte{
 	labelBaseName: 0x21, labelBaseTime: 0x22, labelBaseUnit: 0x23, labelBaseValue: 0x24,
 	labelBaseSum: 0x25, labelVersion: 0x20, labelName: keyName, labelUnit: 1, labelValue: keyValue,
@@ -45,7 +45,7 @@ func (c Codec) AppendCBOR(dst []byte, pack []Record) ([]byte, error) {
 	return b, nil
 }
 
-// appendPlainCBOR appends a record that is plain and good.
+// appendPlainCBOR appends a record that is plain and valid.
 func appendPlainCBOR(b []byte, r *Record) []byte {
 	if r.Name == "" {
 		b = append(b, cbor.Map|1)
@@ -96,7 +96,7 @@ func appendCBORRecord(b []byte, r *Record, has labelSet) []byte {
 	return b
 }
 
-// appendCBOR appends the field that v is.
+// appendCBOR appends the value as a field.
 func (v *Value) appendCBOR(b []byte) []byte {
 	switch v.kind {
 	case NumberKind:
@@ -128,8 +128,8 @@ func (n Number) appendCBOR(b []byte) []byte {
 	case unsigned:
 		return cbor.AppendHead(b, cbor.Uint, n.bits)
 	case decimal:
-		// A float is what every receiver understands, and up to 15 digits it holds every decimal so
-		// that it differs from its neighbours.
+		// Every receiver understands a float, and a float can hold any decimal of up to 15 digits
+		// so that it differs from its neighbours.
 		const digits15 = 1e15
 		if m := int64(n.bits); m <= -digits15 || m >= digits15 || n.exp < -300 {
 			b = append(b, cbor.Tag|cbor.TagDecimal, cbor.Array|2)

@@ -5,21 +5,21 @@ import (
 	"unicode/utf8"
 )
 
-// checker applies the rules of a pack, record by record: to decoded records and to those that are
-// to be encoded or resolved.
+// checker applies the rules of a pack, record by record: to decoded records, and to records before
+// they are encoded or resolved.
 type checker struct {
 	codec     Codec
-	base      nameState // after the base name in effect
+	base      nameState // state after the base name in effect
 	records   int
 	version   int
 	baseValue bool // a base value or sum is in effect
-	names     int  // bytes of the names so far, after joining
+	names     int  // bytes of all names so far, after joining
 }
 
 // maxNames is how many bytes the names of a pack may take, after joining, for each byte of the
-// pack. Without a limit a long base name before many short names would make the memory that Resolve
-// takes grow with the square of the input. A record has at least 6 bytes, so that base names of up
-// to 192 bytes are never refused.
+// pack. Without a limit, a long base name before many short names would make the memory for Resolve
+// grow with the square of the input. A record has at least 6 bytes, so base names of up to 192
+// bytes are never refused.
 const maxNames = 32
 
 // checkNames checks a whole pack that takes size bytes.
@@ -30,14 +30,14 @@ func (k *checker) checkNames(size int) error {
 	return nil
 }
 
-// plainLabels are those of nearly every record but the first: see isPlain.
+// plainLabels are the labels that nearly every record but the first has; see isPlain.
 const plainLabels labelSet = 1<<labelName | 1<<labelValue | 1<<labelString | 1<<labelBool | 1<<labelData
 
 // check checks the record r, which has the given fields, for a decoder or Resolve.
 func (k *checker) check(r *Record, has labelSet) error {
 	value := has &^ (1 << labelName)
 	if has&^plainLabels == 0 && value&(value-1) == 0 && value != 0 && r.Value.kind != NullKind && k.goodPlain(r.Name) {
-		return nil // what checkAny comes to
+		return nil // checkAny would return the same
 	}
 	err := k.checkAny(r, has)
 	if k.codec.Pack == Fetch && has&^fetchLabels != 0 {
@@ -46,8 +46,8 @@ func (k *checker) check(r *Record, has labelSet) error {
 	return err
 }
 
-// goodPlain reports whether a record with this name and nothing but a value is good. False leaves
-// all to checkAny.
+// goodPlain reports whether a record with this name and nothing but a value is valid. If it returns
+// false, checkAny decides.
 func (k *checker) goodPlain(name string) bool {
 	if k.records == 0 || k.codec.Pack == Fetch {
 		return false
@@ -109,8 +109,8 @@ func (k *checker) checkFetch(r *Record, has labelSet) error {
 	return k.checkName(r.Name)
 }
 
-// dropIgnored removes the fields that a Fetch record does not have and that must be ignored in one
-// (RFC 8790, section 3.1).
+// dropIgnored removes the fields that a Fetch record must not have and a decoder must ignore (RFC
+// 8790, section 3.1).
 func (r *Record) dropIgnored() {
 	r.Value, r.Sum, r.UpdateTime = Value{}, Number{}, Number{}
 	r.BaseValue, r.BaseSum, r.BaseVersion = Number{}, Number{}, 0
@@ -121,14 +121,14 @@ func (k *checker) checkName(name string) error {
 	if !k.codec.goodName(st) {
 		return ErrName
 	}
-	if name != "" { // else the base name serves as it is
+	if name != "" { // otherwise the base name is the name
 		k.names += st.len
 	}
 	return nil
 }
 
-// checkVersion: all records of a pack have the same version, which is maxVersion unless the first
-// says otherwise.
+// checkVersion checks that all records of a pack have the same version, which is maxVersion unless
+// the first record has another.
 func (k *checker) checkVersion(r *Record, has labelSet) error {
 	if k.records == 0 {
 		k.version = maxVersion
@@ -142,10 +142,11 @@ func (k *checker) checkVersion(r *Record, has labelSet) error {
 	return nil
 }
 
-// checkOut checks a record that is to be encoded: it also refuses what a decoder never returns.
+// checkOut checks a record before it is encoded: it also refuses records that a decoder never
+// returns.
 func (k *checker) checkOut(r *Record, has labelSet) error {
 	if k.codec.Pack == Fetch && has&^(fetchLabels|pathLabels) != 0 {
-		return ErrValue // rather than drop what the caller put there
+		return ErrValue // rather than drop what the caller set
 	}
 	if err := k.checkAny(r, has); err != nil {
 		return err
@@ -156,12 +157,12 @@ func (k *checker) checkOut(r *Record, has labelSet) error {
 	return r.checkRare()
 }
 
-// goodOut reports whether r, which is plain, can be encoded. False leaves all to checkOut.
+// goodOut reports whether the plain record r can be encoded. If it returns false, checkOut decides.
 func (k *checker) goodOut(r *Record) bool {
 	return r.Value.kind >= NumberKind && r.Value.kind <= DataKind && r.Value.check() == nil && k.goodPlain(r.Name)
 }
 
-// check checks a value that is to be encoded.
+// check checks a value before it is encoded.
 func (v *Value) check() error {
 	switch v.kind {
 	case NumberKind:
@@ -180,7 +181,8 @@ func (v *Value) check() error {
 	return nil
 }
 
-// checkRare checks what only an unusual record has. A good name needs no check, it is ASCII.
+// checkRare checks the fields that only unusual records have. A valid name is ASCII and needs no
+// check.
 func (r *Record) checkRare() error {
 	for _, s := range [...]string{r.BaseName, r.BaseUnit, r.Unit} {
 		if s != "" && !utf8.ValidString(s) {

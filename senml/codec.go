@@ -9,7 +9,7 @@ type Codec struct {
 	// with values, sums or times is refused; RFC 8790 drops them. Default: false.
 	LwM2M bool
 
-	// Root is what all names begin with, before the path, for LwM2M with an alternate path:
+	// Root is the beginning of all names, before the path, for LwM2M with an alternate path:
 	// "/lwm2m" for "/lwm2m/3/0/9". It stays part of the names. It may have ASCII characters except
 	// control characters, quotes and backslashes; with others every name is bad. Default: none.
 	Root string
@@ -17,7 +17,7 @@ type Codec struct {
 	// Pack is the kind of pack. Default: [Measurements].
 	Pack Pack
 
-	// MaxRecords is how many records a pack may have when decoded; a larger pack is refused with
+	// MaxRecords limits the records of a pack to decode; a larger pack is refused with
 	// [ErrTooLarge]. Default (0 or less): 10000.
 	MaxRecords int
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// The categories of what can be wrong with a pack, for errors.Is.
+// The categories of errors in a pack, for errors.Is.
 var (
 	// ErrSyntax: not JSON, not CBOR, or not an array of maps.
 	ErrSyntax = errors.New("senml: malformed pack")
@@ -36,9 +36,10 @@ var (
 
 // SyntaxError says where a pack is malformed and why.
 type SyntaxError struct {
-	// Offset is where, in bytes from the start of the input; -1 in an error of Append and Resolve.
+	// Offset is the position in bytes from the start of the input; -1 in an error of Append and
+	// Resolve.
 	Offset int
-	// Record is the index of the record in the pack, from 0; -1 outside of any.
+	// Record is the index of the record in the pack, from 0; -1 outside of any record.
 	Record int
 	// Err is one of the Err variables of this package.
 	Err error

@@ -78,7 +78,7 @@ func ExampleCodec_DecodeJSON() {
 	// <nil>
 }
 
-// What to observe, as LwM2M's Observe-Composite names it.
+// The paths to observe, in LwM2M's Observe-Composite.
 func ExampleCodec_Resolve() {
 	c := senml.Codec{LwM2M: true, Pack: senml.Fetch}
 	records, _ := c.DecodeJSON(nil, []byte(`[{"bn":"/5/0/","n":"3"},{"n":"5"},{"bn":"/3/0/3"}]`))

@@ -1,6 +1,6 @@
 package senml
 
-// What the tests need beside the exported API.
+// The tests need these in addition to the exported API.
 
 func (n Number) Add(m Number) Number { return n.add(m) }
 

@@ -38,7 +38,7 @@ func addSeeds(f *testing.F, from *format) {
 	}
 }
 
-// checkProperties holds for whatever a decoder accepts, and for its errors.
+// checkProperties checks what holds for any accepted pack, and for errors.
 func checkProperties(t *testing.T, c senml.Codec, data []byte, records []senml.Record, err error) {
 	if err != nil {
 		syntax, ok := errors.AsType[*senml.SyntaxError](err)
@@ -61,7 +61,7 @@ func checkProperties(t *testing.T, c senml.Codec, data []byte, records []senml.R
 	}
 }
 
-// FuzzJSON compares with encoding/json.
+// FuzzJSON compares DecodeJSON with encoding/json.
 func FuzzJSON(f *testing.F) {
 	addSeeds(f, &formats[0])
 	f.Add([]byte(`[{"n":"a","v":-12.5e-3,"x":[{"y":null}],"u":"\ud83d\ude00\/"}]`), uint8(0))
@@ -127,8 +127,8 @@ func checkJSON(t *testing.T, c senml.Codec, data []byte, records []senml.Record,
 	}
 }
 
-// strict reports whether data has what encoding/json replaces and we refuse: bad UTF-8, and half
-// surrogate pairs.
+// strict reports whether data has bad UTF-8 or half surrogate pairs, which encoding/json replaces
+// and this package refuses.
 func strict(data []byte) bool {
 	return !utf8.Valid(data) || bytes.Contains(bytes.ToLower(data), []byte(`\ud`))
 }
@@ -148,7 +148,7 @@ func requireText(t *testing.T, raw json.RawMessage, got string) {
 	require.Equal(t, want, got)
 }
 
-// requireExact: integers of 64 bits are exact, all else as near as float64 is.
+// requireExact: integers of 64 bits are exact, all other numbers as close as float64 is.
 func requireExact(t *testing.T, text string, got senml.Number) {
 	if i, ok := new(big.Int).SetString(text, 10); ok && (i.IsInt64() || i.IsUint64()) {
 		require.Equal(t, i.String(), got.String())
@@ -156,13 +156,13 @@ func requireExact(t *testing.T, text string, got senml.Number) {
 	}
 	var want float64
 	require.NoError(t, json.Unmarshal([]byte(text), &want))
-	require.Equal(t, want, got.Float64()+0, text) // + 0 makes -0 into 0
+	require.Equal(t, want, got.Float64()+0, text) // + 0 turns -0 into 0
 	var back float64
 	require.NoError(t, json.Unmarshal([]byte(got.String()), &back))
 	require.Equal(t, want, back, "String is exact")
 }
 
-// FuzzCBOR compares with fxamacker/cbor.
+// FuzzCBOR compares DecodeCBOR with fxamacker/cbor.
 func FuzzCBOR(f *testing.F) {
 	addSeeds(f, &formats[1])
 	f.Add([]byte("\x81\xa4\x00\x61a\x02\xc4\x82\x20\x19\x01\x00\x61x\x9f\xff\x01\x7f\x61a\x61b\xff"), uint8(0))
@@ -190,7 +190,7 @@ func checkCBOR(t *testing.T, mode cbor.DecMode, c senml.Codec, data []byte, reco
 	}
 	var oracle []map[any]any
 	if oracleErr := mode.Unmarshal(data, &oracle); oracleErr != nil {
-		// It reads the fields that we skip, and dislikes what is in some of them.
+		// fxamacker/cbor reads the fields that we skip, and refuses some of them.
 		require.NotContains(t, oracleErr.Error(), "UTF-8")
 		return
 	}

@@ -65,8 +65,8 @@ func (r *jsonReader) number() (Number, error) {
 	return Float(f), nil
 }
 
-// shortInteger reads the number at i if it is a natural one of at most 18 digits, as most are, and
-// returns it and where it ends; i if it is any other.
+// shortInteger reads the number at i if it is a natural one of at most 18 digits, as most are. It
+// returns the number and its end, or i for any other number.
 func shortInteger(s string, i int) (n int64, end int) {
 	for end = i; end < len(s) && s[end]-'0' <= 9; end++ {
 		n = n*10 + int64(s[end]-'0')
@@ -78,7 +78,7 @@ func shortInteger(s string, i int) (n int64, end int) {
 	return n, end
 }
 
-// addDigit reports whether m still fits after taking another digit.
+// addDigit adds a digit to m, and reports whether the result fits.
 func addDigit(m *uint64, c byte) bool {
 	const limit = (1<<64 - 1) / 10
 	d := uint64(c - '0')
@@ -89,8 +89,8 @@ func addDigit(m *uint64, c byte) bool {
 	return true
 }
 
-// exponent reads the digits of an exponent at i and returns it, kept small enough for an int, and
-// where it ends; 0 if there are no digits.
+// exponent reads the digits of an exponent at i. It returns the exponent, kept small enough for an
+// int, and its end; 0 if there are no digits.
 func exponent(s string, i int) (exp, end int) {
 	negative := false
 	if i < len(s) && (s[i] == '-' || s[i] == '+') {
@@ -110,7 +110,7 @@ func exponent(s string, i int) (exp, end int) {
 	return exp, i
 }
 
-// exactNumber returns ±mantissa * 10**exp if a Number can be just that.
+// exactNumber returns ±mantissa * 10**exp if a Number can hold exactly that.
 func exactNumber(negative bool, mantissa uint64, exp int) (Number, bool) {
 	if exp == 0 && !negative {
 		return Uint(mantissa), true

@@ -16,11 +16,11 @@ func (c Codec) DecodeJSON(dst []Record, data []byte) ([]Record, error) {
 	return dst, &SyntaxError{Offset: min(r.pos, len(r.s)), Record: r.record, Err: err}
 }
 
-// jsonReader reads a pack. Its methods return the bare category as error, with pos where it is.
+// jsonReader reads a pack. Its methods return the bare category as error, with pos at its place.
 type jsonReader struct {
-	s      string // what strings are slices of
+	s      string // the strings of records are slices of it
 	pos    int
-	record int // index, -1 outside of any
+	record int // index; -1 outside of any record
 	check  checker
 }
 
@@ -47,7 +47,7 @@ func (r *jsonReader) pack(dst []Record) ([]Record, error) {
 	return dst, r.check.checkNames(len(r.s))
 }
 
-// records reads the records of a pack, of which there is one at least, and the bracket after them.
+// records reads the records of a pack, at least one, and the bracket after them.
 func (r *jsonReader) records(dst []Record) ([]Record, error) {
 	room := room{typical: 20, limit: r.check.codec.maxRecords()}
 	for {
@@ -89,7 +89,7 @@ func (r *jsonReader) readRecord(rec *Record) error {
 	return nil
 }
 
-// fields reads the fields of a record, of which there is one at least, and the brace after them.
+// fields reads the fields of a record, at least one, and the brace after them.
 func (r *jsonReader) fields(rec *Record) (has labelSet, err error) {
 	for {
 		if r.token() != '"' {
@@ -152,7 +152,7 @@ func (r *jsonReader) label() (label, string, error) {
 // field reads the value of a known field.
 func (r *jsonReader) field(rec *Record, l label) (err error) {
 	switch l {
-	case labelName: // first, for nearly every record has it
+	case labelName: // first, because nearly every record has it
 		rec.Name, err = r.text()
 		return err
 	case labelValue:
@@ -204,7 +204,7 @@ func (r *jsonReader) word(w string) bool {
 	return true
 }
 
-// unknown skips the value of a field that is not known.
+// unknown skips the value of an unknown field.
 func (r *jsonReader) unknown(name string, at int) error {
 	if err := r.skip(maxDepth); err != nil {
 		return err

@@ -26,14 +26,14 @@ func (r *jsonReader) skip(depth int) error {
 		return ErrSyntax
 	}
 	if c := r.s[r.pos]; c != '-' && (c < '0' || c > '9') {
-		return ErrSyntax // or number would ask skip again
+		return ErrSyntax // otherwise number would call skip again
 	}
 	_, err := r.number()
 	if err == ErrType {
 		return ErrSyntax
 	}
 	if err == ErrNumber {
-		return nil // well-formed, and not used
+		return nil // well-formed, and not needed
 	}
 	return err
 }
@@ -87,10 +87,10 @@ func (r *jsonReader) token() byte {
 	return 0
 }
 
-// back undoes token but for the white space.
+// back undoes token, except for the white space.
 func (r *jsonReader) back() { r.pos-- }
 
-// unexpected is the error for the byte that token returned last.
+// unexpected returns the error for the byte that token returned last.
 func (r *jsonReader) unexpected() error {
 	r.back()
 	return ErrSyntax
@@ -108,7 +108,7 @@ func isSpace(c byte) bool {
 	return c <= ' ' && spaces>>c&1 != 0
 }
 
-// mistyped returns ErrType if any JSON value could begin here, else ErrSyntax.
+// mistyped returns ErrType if any JSON value could begin here, and ErrSyntax otherwise.
 func (r *jsonReader) mistyped() error {
 	start := r.pos
 	if err := r.skip(maxDepth); err != nil {

@@ -36,8 +36,8 @@ func (r *jsonReader) unescape(start int) (string, error) {
 	return "", ErrSyntax
 }
 
-// escape returns the character that the escape at pos stands for, and how long the escape is: 0 if
-// there is none. Half a surrogate pair is none.
+// escape returns the character that the escape at pos stands for, and the length of the escape: 0
+// if it is not valid, as half a surrogate pair is not.
 func (r *jsonReader) escape(pos int) (char rune, size int) {
 	if pos+1 >= len(r.s) {
 		return 0, 0

@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// AppendJSON appends pack in JSON (application/senml+json) to dst. It refuses what DecodeJSON of
-// the same Codec would refuse, with a [*SyntaxError] that names the record, and then returns dst as
-// it was.
+// AppendJSON appends pack in JSON (application/senml+json) to dst. If DecodeJSON of the same Codec
+// would refuse the result, AppendJSON fails with a [*SyntaxError] that names the record, and
+// returns dst as it was.
 func (c Codec) AppendJSON(dst []byte, pack []Record) ([]byte, error) {
 	k := checker{codec: c}
 	b := append(dst, '[')
@@ -34,14 +34,14 @@ func (c Codec) AppendJSON(dst []byte, pack []Record) ([]byte, error) {
 	return b, nil
 }
 
-// appendPlainJSON appends a record that is plain and good.
+// appendPlainJSON appends a record that is plain and valid.
 func appendPlainJSON(b []byte, r *Record) []byte {
 	start := len(b)
-	if r.Name != "" { // which has nothing to escape
+	if r.Name != "" { // nothing in it needs an escape
 		b = append(append(append(b, `,"n":"`...), r.Name...), '"')
 	}
 	b = r.Value.appendJSON(b)
-	b[start] = '{' // the first comma
+	b[start] = '{' // replaces the first comma
 	return append(b, '}')
 }
 
@@ -83,11 +83,11 @@ func appendJSONRecord(b []byte, r *Record, has labelSet) []byte {
 	if has.has(labelUpdateTime) {
 		b = r.UpdateTime.appendText(append(b, `,"ut":`...))
 	}
-	b[start] = '{' // the first comma
+	b[start] = '{' // replaces the first comma
 	return append(b, '}')
 }
 
-// appendJSON appends the field that v is, with a comma before.
+// appendJSON appends the value as a field, with a comma before.
 func (v *Value) appendJSON(b []byte) []byte {
 	switch v.kind {
 	case NumberKind:
@@ -110,8 +110,8 @@ func (v *Value) appendJSON(b []byte) []byte {
 	return b
 }
 
-// plainJSON has true for what stands for itself in a JSON string; what is not ASCII does too, being
-// valid UTF-8.
+// plainJSON has true for bytes that a JSON string holds without an escape. Bytes beyond ASCII are
+// among them, because the text is valid UTF-8.
 var plainJSON = func() (t [256]bool) {
 	for c := range t {
 		t[c] = c >= ' ' && c != '"' && c != '\\'
@@ -119,7 +119,7 @@ var plainJSON = func() (t [256]bool) {
 	return t
 }()
 
-// asciiJSON is plainJSON without what is not ASCII.
+// asciiJSON is plainJSON without the bytes beyond ASCII.
 var asciiJSON = func() (t [256]bool) {
 	copy(t[:0x80], plainJSON[:])
 	return t
@@ -153,7 +153,7 @@ func appendJSONString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// String returns n in JSON's notation; "" if it is not set.
+// String returns n in JSON notation; "" if it is not set.
 func (n Number) String() string { return string(n.appendText(nil)) }
 
 func (n Number) appendText(b []byte) []byte {
@@ -179,8 +179,8 @@ func appendFloat(b []byte, f float64) []byte {
 	return strconv.AppendFloat(b, f, format, -1, 64)
 }
 
-// appendDecimal writes the digits of m with a point in between where that needs no more than a few
-// zeros, else with an exponent.
+// appendDecimal writes the digits of m with a point in between if that needs no more than a few
+// zeros, and with an exponent otherwise.
 func appendDecimal(b []byte, m int64, exp int) []byte {
 	start := len(b)
 	b = strconv.AppendInt(b, m, 10)
@@ -192,7 +192,7 @@ func appendDecimal(b []byte, m int64, exp int) []byte {
 		b = append(b, 'e')
 		return strconv.AppendInt(b, int64(exp), 10)
 	}
-	zeros := 1 - (digits + exp) // to have one digit before the point
+	zeros := 1 - (digits + exp) // so that one digit precedes the point
 	for range zeros {
 		b = append(b, '0')
 	}

@@ -75,7 +75,7 @@ func labelOf(name string) label {
 	return unknownLabel
 }
 
-// labels returns which fields r has. An empty Name is none.
+// labels returns the set of fields that r has. An empty Name does not count.
 func (r *Record) labels() labelSet {
 	s := labelOfKind[r.Value.kind&7]
 	if r.Name != "" {
@@ -87,7 +87,7 @@ func (r *Record) labels() labelSet {
 	return s
 }
 
-// isPlain reports whether r has no fields but its name and value, as nearly all records but the
+// isPlain reports whether r has no fields but its name and value, as do nearly all records but the
 // first of a pack. It costs one branch.
 func (r *Record) isPlain() bool {
 	return len(r.BaseName)|len(r.BaseUnit)|len(r.Unit)|r.BaseVersion|int(r.empty)|
@@ -138,7 +138,7 @@ var labelOfKind = [8]labelSet{
 	LinkKind:   1 << labelLink,
 }
 
-// number returns where r keeps the number with label l, or nil if l is that of something else.
+// number returns where r keeps the number with label l, or nil if l is no label of a number.
 func (r *Record) number(l label) *Number {
 	switch l {
 	case labelBaseTime:
@@ -157,7 +157,7 @@ func (r *Record) number(l label) *Number {
 	return nil
 }
 
-// setText sets the field with label l, which is a string in both formats, other than the name.
+// setText sets the field with label l, which is a string in both formats, and not the name.
 func (r *Record) setText(l label, s string) error {
 	switch l {
 	case labelString:
@@ -187,7 +187,7 @@ func emptyIf(s string, f fieldSet) fieldSet {
 	return 0
 }
 
-// setVersion sets the version. What is no positive integer has the wrong type.
+// setVersion sets the version. It returns ErrType for anything but a positive integer.
 func (r *Record) setVersion(n Number) error {
 	v, ok := n.Uint64()
 	if !ok || v == 0 {

@@ -1,7 +1,8 @@
 package senml
 
-// nameState is how far a name has been scanned, so that a base name need not be scanned again for
-// every record. It is small enough to stay in registers. The zero value is the empty name.
+// nameState is the state after scanning the start of a name, so that a base name is not scanned
+// again for every record. It is small enough to stay in registers. The zero value is the empty
+// name.
 type nameState struct {
 	len    int   // bytes so far
 	levels int32 // LwM2M: slashes after the root; badName if the name is bad
@@ -36,8 +37,8 @@ func (c *Codec) goodName(st nameState) bool {
 	return st.id > 0 && (st.levels >= 3 || c.Pack == Fetch)
 }
 
-// nameChars has 2 for what a name may begin with and 1 for what else it may hold (RFC 8428, section
-// 4.5.1).
+// nameChars has 2 for characters that a name may begin with, and 1 for the others that it may hold
+// (RFC 8428, section 4.5.1).
 var nameChars = func() (t [256]uint8) {
 	for c := '0'; c <= '9'; c++ {
 		t[c] = 2
@@ -51,7 +52,7 @@ var nameChars = func() (t [256]uint8) {
 	return t
 }()
 
-// scanURI scans a name of RFC 8428, which can be part of a URI as it is.
+// scanURI scans a name of RFC 8428, which can be part of a URI without escapes.
 func scanURI(st nameState, s string) nameState {
 	if st.len == 0 && s != "" && nameChars[s[0]] != 2 {
 		st.levels = badName
@@ -65,7 +66,7 @@ func scanURI(st nameState, s string) nameState {
 	return st
 }
 
-// scanRoot scans what begins with the rest of root.
+// scanRoot scans the rest of root at the start of s, and then a path.
 func scanRoot(st nameState, s, root string) nameState {
 	n := min(len(root)-st.len, len(s))
 	if s[:n] != root[st.len:st.len+n] || !isPlain(s[:n]) {
@@ -95,7 +96,7 @@ func scanPath(st nameState, s string) nameState {
 		switch c := s[i] - '0'; {
 		case c <= 9 && levels > 0 && id == 0:
 			id = int32(c) + 1
-		case c <= 9 && id > 0: // id-1 is what was read
+		case c <= 9 && id > 0: // id-1 is the number so far
 			id = (id-1)*10 + int32(c) + 1
 			if id > maxPathID+1 {
 				return nameState{levels: badName}

@@ -7,8 +7,7 @@ import (
 )
 
 // Number is an exact number: a 64 bit integer, signed or unsigned, a decimal fraction, or a
-// float64. The zero Number is not set. A number that can be held as an integer is held as one,
-// whatever it was made from.
+// float64. The zero Number is not set. A number that fits an integer is always stored as one.
 type Number struct {
 	bits uint64 // int64, uint64, float64 bits, or int64 mantissa
 	exp  int16  // of ten, for a decimal; not 0
@@ -49,7 +48,7 @@ func Float(v float64) Number {
 			return Int(i)
 		}
 	} else if v >= 1<<63 && v < 1<<64 {
-		return Uint(uint64(v)) // which is integral, as all floats of that size are
+		return Uint(uint64(v)) // all floats of that size are integral
 	}
 	return Number{bits: math.Float64bits(v), kind: float}
 }
@@ -119,14 +118,14 @@ func (n Number) Float64() float64 {
 	return 0
 }
 
-// powersOfTen are those that float64 holds exactly.
+// powersOfTen are the powers that float64 holds exactly.
 var powersOfTen = [...]float64{
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
 	1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 }
 
 func decimalToFloat(m int64, exp int) float64 {
-	// One operation on two exact operands rounds once, hence correctly.
+	// One operation on two exact operands rounds once, so the result is correct.
 	if m > -1<<53 && m < 1<<53 {
 		if exp < 0 && -exp < len(powersOfTen) {
 			return float64(m) / powersOfTen[-exp]
@@ -139,11 +138,11 @@ func decimalToFloat(m int64, exp int) float64 {
 	b := strconv.AppendInt(buf[:0], m, 10)
 	b = append(b, 'e')
 	b = strconv.AppendInt(b, int64(exp), 10)
-	f, _ := strconv.ParseFloat(string(b), 64) // an infinity is the result that is wanted
+	f, _ := strconv.ParseFloat(string(b), 64) // an infinity is the right result too
 	return f
 }
 
-// isFinite reports whether n is set, and a number that JSON can have.
+// isFinite reports whether n is set, and is a number that JSON can have.
 func (n Number) isFinite() bool {
 	switch n.kind {
 	case float, decimal:
@@ -152,8 +151,8 @@ func (n Number) isFinite() bool {
 	return n.kind != unset
 }
 
-// add returns n + m: exact for integers and decimals while 64 bits can hold the result, else as
-// float64. A number that is not set counts as 0; two of them make one.
+// add returns n + m: exact for integers and decimals while 64 bits can hold the result, and as
+// float64 otherwise. A number that is not set counts as 0; the sum of two of them is not set.
 func (n Number) add(m Number) Number {
 	switch {
 	case !n.IsSet():

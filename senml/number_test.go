@@ -96,7 +96,7 @@ func TestNumberAdd(t *testing.T) {
 		{senml.Float(0.1), senml.Decimal(2, -1), "0.30000000000000004"},
 		{senml.Decimal(1, 30), senml.Decimal(1, -30), "1e+30"},
 	} {
-		if tc.want == "-9223372036854775808" { // as near as float64 is
+		if tc.want == "-9223372036854775808" { // as close as float64 is
 			require.Equal(t, -0x1p63, tc.a.Add(tc.b).Float64())
 			continue
 		}
@@ -134,8 +134,8 @@ func TestTimestamp(t *testing.T) {
 	require.Equal(t, "253402300800", senml.UnixTime(time.Unix(253402300800, 0)).String())
 }
 
-// TestHalfFloats: every half-precision float is decoded to its value and encoded in two bytes
-// again, unless it is an integer, which can be shorter.
+// TestHalfFloats: every half-precision float is decoded to its value, and encoded in two bytes
+// again, unless it is an integer, which may take fewer.
 func TestHalfFloats(t *testing.T) {
 	for h := range 1 << 16 {
 		data := []byte{0x81, 0xa2, 0x00, 0x61, 'a', 0x02, 0xf9, byte(h >> 8), byte(h)}
@@ -157,7 +157,7 @@ func TestHalfFloats(t *testing.T) {
 	}
 }
 
-// TestShortestNumbers: each number takes the fewest bytes that hold it.
+// TestShortestNumbers: each number takes the fewest bytes that can hold it.
 func TestShortestNumbers(t *testing.T) {
 	for _, tc := range []struct {
 		n    senml.Number

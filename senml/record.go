@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Record is one record of a pack. Base fields hold for this record and those after it until another
+// Record is one record of a pack. Base fields apply to this record and those after it until another
 // record sets the same field; [Codec.Resolve] applies them. A field with its zero value is absent.
-// A decoder also keeps which text fields were present and empty.
+// A decoder also keeps which text fields were present but empty.
 type Record struct {
 	BaseName    string // bn, prepended to Name
 	BaseUnit    string // bu, for records without Unit
@@ -23,9 +23,9 @@ type Record struct {
 	Time       Number // t, seconds; see Timestamp
 	UpdateTime Number // ut, seconds until the sender updates the value at the latest
 
-	// empty lists the string fields that are present although empty, where that differs from
-	// absent: a BaseName or BaseUnit that ends the one before, and a Unit that keeps the base unit
-	// off this record.
+	// empty lists the string fields that are present although empty, if that differs from absent: a
+	// BaseName or BaseUnit that ends the one before, and a Unit without which the base unit would
+	// apply.
 	empty fieldSet
 }
 
@@ -46,9 +46,9 @@ const maxVersion = 10
 const AbsoluteTime = 1 << 28
 
 // Timestamp returns when the value of a resolved record was measured, if the record was sent at
-// now: now if it has no time, now plus its time if that is below [AbsoluteTime] (the past if it is
-// negative), else its time in UTC since 1970. Nanoseconds are exact if the number is. Relative
-// times are limited to the range of time.Duration, absolute times to the year 9999.
+// now: now if it has no time; now plus its time if that is below [AbsoluteTime] (the past if it is
+// negative); otherwise its time since 1970, in UTC. Nanoseconds are exact if the number is.
+// Relative times are limited to the range of time.Duration, absolute times to the year 9999.
 func (r *Record) Timestamp(now time.Time) time.Time {
 	sec, nsec := r.Time.split()
 	if sec < AbsoluteTime {
@@ -58,7 +58,7 @@ func (r *Record) Timestamp(now time.Time) time.Time {
 	return time.Unix(min(sec, year9999), nsec).UTC()
 }
 
-// saturate keeps a number of seconds within time.Duration, less one second.
+// saturate limits a number of seconds to the range of time.Duration, less one second.
 func saturate(sec int64) int64 {
 	const limit = math.MaxInt64/int64(time.Second) - 1
 	return max(-limit, min(sec, limit))

@@ -72,7 +72,7 @@ func (base *Record) rebase(r *Record, has labelSet) {
 	}
 }
 
-// joinedLength is how many bytes the names take that have to be joined.
+// joinedLength returns how many bytes the joined names take.
 func (c Codec) joinedLength(pack []Record) (n int) {
 	base := ""
 	for i := range pack {
@@ -87,8 +87,8 @@ func (c Codec) joinedLength(pack []Record) (n int) {
 	return n
 }
 
-// join returns base + name, in memory of names if it is a new string. names has room, so that it
-// never moves what was joined before.
+// join returns base + name, stored in names if it is a new string. names has enough room, so it
+// never moves earlier strings.
 func join(names *strings.Builder, base, name string) string {
 	switch {
 	case base == "":

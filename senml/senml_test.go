@@ -81,7 +81,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// TestResolveForgets: what Resolve shortens a pack by does not keep memory alive.
+// TestResolveForgets: the records that Resolve drops do not keep memory alive.
 func TestResolveForgets(t *testing.T) {
 	pack := []senml.Record{{BaseName: "a"}, {Name: "b", Value: senml.Bool(true)}}
 	resolved, err := senml.Codec{}.Resolve(pack)
@@ -105,7 +105,7 @@ func TestRefused(t *testing.T) {
 		{plain, `[{"n":"a","v":1},{}]`, senml.ErrValue, 17, 1},
 		{plain, `[{"n":"a","v":1},{"n":"b","v":1,"vb":true}]`, senml.ErrValue, 17, 1},
 		{plain, `[{"n":"a","v":null}]`, senml.ErrType, 14, 0},
-		{plain, `[{"n":"a","vlo":"1:2"}]`, senml.ErrValue, 1, 0}, // unknown, hence ignored
+		{plain, `[{"n":"a","vlo":"1:2"}]`, senml.ErrValue, 1, 0}, // unknown, so ignored
 		{plain, `[{"n":".a","v":1}]`, senml.ErrName, 1, 0},
 		{plain, `[{"n":"a b","v":1}]`, senml.ErrName, 1, 0},
 		{plain, `[{"n":"/3/0/9","v":1}]`, senml.ErrName, 1, 0},
@@ -189,7 +189,7 @@ func TestRefusedCBOR(t *testing.T) {
 	}
 }
 
-// TestTolerated: what doc.go lists.
+// TestTolerated covers the tolerances that doc.go lists.
 func TestTolerated(t *testing.T) {
 	want := `[{"n":"a","vd":"-_8"}]`
 	for _, pack := range []string{
@@ -227,7 +227,7 @@ func TestTolerated(t *testing.T) {
 	}
 }
 
-// TestAppendRefuses: what a decoder would refuse is not encoded.
+// TestAppendRefuses: packs that a decoder would refuse are not encoded.
 func TestAppendRefuses(t *testing.T) {
 	one := senml.Num(senml.Int(1))
 	for name, tc := range map[string]struct {
@@ -278,7 +278,7 @@ func TestOwnership(t *testing.T) {
 	}
 }
 
-// TestReuse: nothing of what a slice held before shows in the records put there.
+// TestReuse: earlier content of a slice does not show in the records decoded into it.
 func TestReuse(t *testing.T) {
 	full := senml.Record{
 		BaseName: "a", BaseUnit: "V", BaseTime: senml.Int(1), BaseValue: senml.Int(2), BaseSum: senml.Int(3),
@@ -302,14 +302,14 @@ func TestReuse(t *testing.T) {
 }
 
 // TestAllocationBound: a hostile pack costs a small multiple of its size, whatever it claims, and
-// at most MaxRecords records. That counts what Resolve takes.
+// at most MaxRecords records. That includes the cost of Resolve.
 func TestAllocationBound(t *testing.T) {
 	const size = 64 << 10
 	for name, tc := range map[string]struct {
 		f    format
 		data string
-		// times is how often the bytes of the input may be allocated, beside the records that a
-		// pack may have.
+		// times is how often the bytes of the input may be allocated, in addition to the records
+		// that a pack may have.
 		times   int
 		records int
 	}{

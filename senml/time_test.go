@@ -8,8 +8,8 @@ import (
 	"github.com/otago-iot/otago/senml"
 )
 
-// TestTaggedTimes: RFC 8428 has no tags but that of decimal fractions; for LwM2M those of times are
-// taken.
+// TestTaggedTimes: RFC 8428 has only the tag of decimal fractions; for LwM2M the decoder accepts
+// those of times too.
 func TestTaggedTimes(t *testing.T) {
 	for _, item := range []string{"\xc1\x07", "\xc0\x741970-01-01T00:00:07Z"} {
 		for _, label := range []string{"\x02", "\x02\x01\x06", "\x02\x01\x22"} {

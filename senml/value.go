@@ -55,16 +55,16 @@ func Link(s string) Value { return Value{kind: LinkKind, text: s} }
 // Kind returns the kind of v.
 func (v Value) Kind() Kind { return v.kind }
 
-// Number returns the number of a NumberKind value, else one that is not set.
+// Number returns the number of a NumberKind value; otherwise a number that is not set.
 func (v Value) Number() Number { return v.num }
 
-// Text returns the string of a StringKind or the link of a LinkKind value, else the empty string.
+// Text returns the string of a StringKind or the link of a LinkKind value, and "" otherwise.
 func (v Value) Text() string { return v.text }
 
-// Bool returns the boolean of a BoolKind value, else false.
+// Bool returns the boolean of a BoolKind value, and false otherwise.
 func (v Value) Bool() bool { return v.bool }
 
-// Data returns the bytes of a DataKind value, not a copy, else nil.
+// Data returns the bytes of a DataKind value, not a copy, and nil otherwise.
 func (v Value) Data() []byte { return v.data }
 
 // String formats v for people: a number in decimal, a string or link as it is, data in base64url,

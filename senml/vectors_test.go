@@ -38,7 +38,7 @@ type meaning struct {
 	Sum   *json.Number
 }
 
-// codec returns the options that the vector is meant for.
+// codec returns the Codec for the vector.
 func (v *vector) codec() senml.Codec {
 	c := senml.Codec{LwM2M: v.Path != nil}
 	switch {
@@ -152,7 +152,7 @@ func checkRoundTrips(t *testing.T, c senml.Codec, records []senml.Record) {
 	for _, f := range formats {
 		b, err := f.append(c, []byte("x"), records)
 		if errors.Is(err, senml.ErrTooLarge) {
-			continue // the names are, beside a pack that is shorter in this format
+			continue // the names are too long for the pack, which is shorter in this format
 		}
 		require.NoError(t, err)
 		require.Equal(t, byte('x'), b[0])
@@ -162,7 +162,7 @@ func checkRoundTrips(t *testing.T, c senml.Codec, records []senml.Record) {
 	}
 }
 
-// requireSame compares packs, numbers by their values.
+// requireSame compares packs; it compares numbers by their values.
 func requireSame(t *testing.T, want, got []senml.Record) {
 	require.Len(t, got, len(want))
 	for i := range want {
@@ -215,7 +215,7 @@ func checkOptional(t *testing.T, want *json.Number, got senml.Number) {
 	}
 }
 
-// requireNumber compares exactly if both are integers, else as float64.
+// requireNumber compares exactly if both are integers, and as float64 otherwise.
 func requireNumber(t *testing.T, want string, got senml.Number) {
 	if w, ok := new(big.Int).SetString(want, 10); ok {
 		require.Equal(t, w.String(), got.String())
@@ -224,7 +224,7 @@ func requireNumber(t *testing.T, want string, got senml.Number) {
 	w, _, err := big.ParseFloat(want, 10, 200, big.ToNearestEven)
 	require.NoError(t, err)
 	f, _ := w.Float64()
-	// A time of the vectors is a sum in float64, that of a Record need not be.
+	// A time of the vectors is a sum in float64; that of a Record may be exact.
 	require.InDelta(t, f, got.Float64(), math.Abs(f)*1e-15)
 }
 
@@ -240,7 +240,7 @@ func quote(s string) string {
 	return string(b)
 }
 
-// TestTwins: a vector that is in both formats means the same in both.
+// TestTwins: a vector that exists in both formats means the same in both.
 func TestTwins(t *testing.T) {
 	packs := map[string][]senml.Record{}
 	twins := 0
@@ -263,7 +263,7 @@ func TestTwins(t *testing.T) {
 	require.Greater(t, twins, 20)
 }
 
-// TestCaptured reads what real clients sent.
+// TestCaptured reads packs that real clients sent.
 func TestCaptured(t *testing.T) {
 	var file struct {
 		Vectors []struct {
@@ -304,8 +304,8 @@ func TestCaptured(t *testing.T) {
 	}
 }
 
-// keyOrder lists what has its fields in another order than ours: Anjay puts the base time after the
-// name.
+// keyOrder lists the packs with another order of fields than ours: Anjay puts the base time after
+// the name.
 var keyOrder = map[string]bool{
 	"anjay_v1.2_observe_5_0_accept_110_initial": true,
 	"anjay_v1.2_observe_5_0_accept_112_initial": true,

@@ -6,23 +6,23 @@ import (
 )
 
 // kindSet is the set of kinds that may stand at a place, a bit for each. Elements of different
-// levels do not mix, so that the kind of one element says which may stand beside it.
+// levels do not mix, so the kind of one element determines which kinds may stand beside it.
 type kindSet uint8
 
 const (
 	noKind  kindSet = 1 << 6 // nothing more, after an error
-	aValue  kindSet = 1 << 7 // no place for elements at all
+	aValue  kindSet = 1 << 7 // a place for a value, not for elements
 	anyKind kindSet = 1<<ObjectInstance | 1<<ResourceInstance | 1<<MultipleResource | 1<<Resource
 )
 
 func (s kindSet) has(k Kind) bool { return s>>k&1 != 0 }
 
-// isValue reports whether elements of kind k, which is odd then, hold a value rather than elements.
+// isValue reports whether elements of kind k hold a value rather than elements; such kinds are odd.
 func isValue(k Kind) bool { return k&1 != 0 }
 
 var (
-	// beside has the kinds that can be siblings of each kind; for an invalid kind, a set that no
-	// place ever has.
+	// beside has the kinds that can be siblings of each kind; for an invalid kind, a set that
+	// matches no place.
 	beside = func() (t [256]kindSet) {
 		for k := range t {
 			t[k] = 1 << 5
@@ -44,8 +44,8 @@ var (
 
 // Element is one element of a body.
 type Element struct {
-	// Value is a slice of the input, valid as long as that: the bytes of the value, or for an
-	// ObjectInstance or MultipleResource the encoded children.
+	// Value is a slice of the input, and valid as long as the input: the bytes of the value, or for
+	// an ObjectInstance or MultipleResource the encoded children.
 	Value []byte
 	ID    uint16 // 0 to MaxID
 	Kind  Kind

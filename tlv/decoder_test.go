@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/tlv"
 )
 
-// TestOffsets: errors name the place in the outermost input, however deep.
+// TestOffsets: errors name the place in the outermost input, at any depth.
 func TestOffsets(t *testing.T) {
 	for _, tc := range []struct {
 		name, data string
@@ -60,7 +60,7 @@ func TestValueHasNoChildren(t *testing.T) {
 	}
 }
 
-// TestDuplicates: any order, few or many siblings.
+// TestDuplicates finds duplicates in any order, among few or many siblings.
 func TestDuplicates(t *testing.T) {
 	for _, n := range []int{2, 10, 40, 1000, 65535} {
 		ids := make([]uint16, n)

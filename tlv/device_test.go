@@ -35,7 +35,7 @@ const exampleDeviceHex = "c800144f70656e204d6f62696c6520416c6c69616e6365c801164c
 	"c80209333435303030313233c303312e30860641000141010588070842000ed842011388870841007d42010384c10964c10a0f" +
 	"830b410000c40d5182428fc60e2b30323a3030c11055"
 
-// encode is how a program would write the device with this package.
+// encode encodes the device as a program would with this package.
 func (d *device) encode(dst []byte) ([]byte, error) {
 	enc := tlv.NewEncoder(dst)
 	enc.Opaque(tlv.Resource, 0, d.manufacturer)
@@ -62,7 +62,7 @@ func encodeMultiple(enc *tlv.Encoder, id uint16, values []int64) {
 	enc.End()
 }
 
-// decode is how a program would read it.
+// decode decodes it as a program would.
 func (d *device) decode(data []byte) error {
 	dec := tlv.NewDecoder(data)
 	for {
@@ -151,8 +151,8 @@ func (d *device) decodeRange(data []byte) (sum int64, err error) {
 	return sum, nil
 }
 
-// encodeStraight writes the same bytes with no machinery at all: every header is a constant, every
-// width is known. It is the bound that the benchmarks compare with.
+// encodeStraight writes the same bytes without any generality: every header is a constant, every
+// width is known. It is the bound for the benchmarks.
 func (d *device) encodeStraight(b []byte) []byte {
 	b = append(b, 0xc8, 0, byte(len(d.manufacturer)))
 	b = append(b, d.manufacturer...)
@@ -176,8 +176,8 @@ func (d *device) encodeStraight(b []byte) []byte {
 
 var errStraight = errors.New("not the expected bytes")
 
-// decodeStraight reads exactly those bytes: it checks each header against what it must be and each
-// length against what is left, and nothing else.
+// decodeStraight reads exactly those bytes: it only checks each header against the expected one,
+// and each length against the rest.
 func (d *device) decodeStraight(b []byte) error {
 	ok := true
 	long := func(id byte) (v []byte) {

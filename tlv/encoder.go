@@ -6,7 +6,7 @@ import (
 )
 
 // Encoder appends elements to a buffer, each in its shortest form. The zero Encoder starts a buffer
-// of its own; [NewEncoder] appends to one of the caller's.
+// of its own; [NewEncoder] appends to the caller's.
 //
 // After the first error all calls do nothing, and [Encoder.Bytes] returns the error. An Encoder
 // checks nesting as strictly as [All], and refuses identifier 65535 and values longer than
@@ -30,7 +30,7 @@ type container struct {
 func NewEncoder(dst []byte) Encoder { return Encoder{buf: dst, kinds: anyKind} }
 
 // Bytes returns the buffer and the first error, a [*SyntaxError]. After an error the buffer ends
-// with the last call that succeeded.
+// with the output of the last call that succeeded.
 func (e *Encoder) Bytes() ([]byte, error) {
 	if e.depth > 0 {
 		e.fail(ErrUnbalanced)
@@ -54,13 +54,13 @@ func (e *Encoder) Begin(k Kind, id uint16) {
 	} else {
 		e.buf = appendHeader(e.buf, k, id, 0)
 	}
-	// What may be inside nests no deeper, so open has room.
+	// The elements inside nest no deeper, so open has room.
 	e.open[e.depth&1] = container{start, k, id}
 	e.depth++
 	e.kinds = inside[k]
 }
 
-// End closes what the last Begin opened.
+// End closes the element that the last Begin opened.
 func (e *Encoder) End() {
 	if e.err != nil {
 		return
@@ -72,7 +72,7 @@ func (e *Encoder) End() {
 	e.depth--
 	c := e.open[e.depth&1]
 	e.kinds = beside[c.kind]
-	// Begin wrote the header of an empty element, the shortest there is.
+	// Begin wrote the header of an empty element, which is the shortest.
 	if n := len(e.buf) - c.start - 2; c.id <= 0xff && n < 8 {
 		e.buf[c.start] |= byte(n)
 	} else {
@@ -145,7 +145,7 @@ func (e *Encoder) Uint(k Kind, id uint16, v uint64) {
 	}
 }
 
-// Float appends a float in 4 bytes if they hold it exactly, else in 8. A NaN takes 4.
+// Float appends a float in 4 bytes if they hold it exactly, and in 8 otherwise. A NaN takes 4.
 func (e *Encoder) Float(k Kind, id uint16, v float64) {
 	if f := float32(v); float64(f) == v || v != v {
 		if e.header(k, id, 4) {

@@ -12,7 +12,7 @@ import (
 )
 
 func TestEncoderSizes(t *testing.T) {
-	// Each container gets the smallest length field, whatever its content grew to.
+	// Each container gets the smallest length field, whatever the size of its content.
 	for _, size := range []int{0, 1, 5, 6, 250, 252, 253, 254, 65_529, 65_531, 65_532, 70_000} {
 		for _, id := range []uint16{0, 255, 256, tlv.MaxID} {
 			value := bytes.Repeat([]byte{'x'}, size)
@@ -100,7 +100,7 @@ func TestEncoderRefuses(t *testing.T) {
 			enc = tlv.NewEncoder(good)
 			tc.encode(&enc)
 			if tc.want != tlv.ErrUnbalanced {
-				enc.Int(tlv.Resource, 2, 2) // the first error sticks
+				enc.Int(tlv.Resource, 2, 2) // the first error stays
 				enc.End()
 			}
 			_, err = enc.Bytes()

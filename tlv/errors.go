@@ -15,10 +15,10 @@ var (
 	ErrReservedID = errors.New("tlv: identifier 65535 is reserved")
 	// ErrDuplicateID: two elements of one level have the same identifier.
 	ErrDuplicateID = errors.New("tlv: duplicate identifier")
-	// ErrLength: a value of a length that its data type does not have, or one to encode that is
+	// ErrLength: a value whose length its data type does not allow, or a value to encode that is
 	// longer than [MaxLength].
 	ErrLength = errors.New("tlv: bad value length")
-	// ErrValue: a value that its data type does not have.
+	// ErrValue: a value that its data type does not allow.
 	ErrValue = errors.New("tlv: bad value")
 	// ErrUnbalanced: Begin without End, or End without Begin.
 	ErrUnbalanced = errors.New("tlv: unbalanced Begin and End")
@@ -26,9 +26,9 @@ var (
 
 // SyntaxError says where a body is malformed and why.
 type SyntaxError struct {
-	// Offset is where, in bytes from the start of the input of [All] or [Validate]: the first byte
-	// of the element, or of its value if only the value is wrong. For an [Encoder] it is where the
-	// refused element would begin in its buffer.
+	// Offset is the position in bytes from the start of the input of [All] or [Validate]: the first
+	// byte of the element, or of its value if only the value is wrong. For an [Encoder] it is where
+	// the refused element would begin in its buffer.
 	Offset int
 	// Err is one of the Err variables of this package.
 	Err error

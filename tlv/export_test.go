@@ -1,6 +1,6 @@
 package tlv
 
-// What the tests look at beside the exported API.
+// The tests need these in addition to the exported API.
 
 type Decoder = decoder
 

@@ -11,8 +11,8 @@ import (
 	"github.com/otago-iot/otago/tlv"
 )
 
-// FuzzDecode: whatever the input, decoding does not panic, does not allocate much and agrees with
-// itself; what it accepts survives a round trip.
+// FuzzDecode: for any input, decoding does not panic, does not allocate much and agrees with
+// itself; accepted input survives a round trip.
 func FuzzDecode(f *testing.F) {
 	for _, v := range loadVectors(f) {
 		if v.HexFill.Count == 0 {
@@ -68,7 +68,7 @@ func readAll(d tlv.Decoder) {
 	}
 }
 
-// plainDecode is the specification's table, word for word, for input that is known to be good.
+// plainDecode follows the specification's table word for word, for valid input.
 func plainDecode(b []byte) []node {
 	names := []string{"object_instance", "resource_instance", "multiple_resource", "resource"}
 	nodes := []node{}
@@ -102,7 +102,8 @@ func plainDecode(b []byte) []node {
 	return nodes
 }
 
-// FuzzEncode: a script of calls either fails or gives a body that is valid but for duplicates.
+// FuzzEncode: a script of calls either fails or produces a body that is valid, except for
+// duplicates.
 func FuzzEncode(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 2, 0, 6, 4, 0, 1, 1, 1, 1})
 	f.Add([]byte{2, 255, 255, 4, 0, 0, 1})
@@ -144,9 +145,9 @@ func FuzzEncode(f *testing.F) {
 	})
 }
 
-// TestAllocationBound: no input makes Validate allocate more than the table of identifiers for each
-// of the three levels at once, nor take more than linear time: 64 KiB of the worst kinds pass well
-// within a second.
+// TestAllocationBound: no input makes Validate allocate more than a table of identifiers for each
+// of the three levels, or take more than linear time: 64 KiB of the worst kinds pass well within a
+// second.
 func TestAllocationBound(t *testing.T) {
 	for name, data := range hostile() {
 		var before, after runtime.MemStats
@@ -179,7 +180,7 @@ func hostile() map[string][]byte {
 	}
 	a, _ := descending.Bytes()
 	b, _ := tables.Bytes()
-	c := make([]byte, 64<<10) // object instances 0, empty, over and over
+	c := make([]byte, 64<<10) // empty object instances 0, repeated
 	return map[string][]byte{"descending": a, "tables": b, "zeros": c}
 }
 

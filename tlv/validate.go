@@ -3,9 +3,9 @@ package tlv
 import "io"
 
 // Validate checks a whole body: every element at every level, and that no level has two elements
-// with the same identifier, which [All] does not check. The error is a [*SyntaxError]. It takes
-// time in proportion to the length of data, and allocates nothing unless the identifiers are in a
-// disorder that real devices do not send, then at most 24 KiB.
+// with the same identifier, which [All] does not check. The error is a [*SyntaxError]. Validate
+// takes time in proportion to the length of data. It allocates nothing if the identifiers are in an
+// order that real devices send, and at most 24 KiB otherwise.
 func Validate(data []byte) error {
 	var tables [3]*idTable
 	return validate(newDecoder(data), &tables, 0)
@@ -35,9 +35,9 @@ func validate(d decoder, tables *[3]*idTable, level int) error {
 	}
 }
 
-// idSet finds duplicates among siblings. It does nothing while identifiers ascend, as nearly all
-// senders write them; else it compares with all siblings while those are few; else it has a bit for
-// each identifier.
+// idSet finds duplicates among siblings. While identifiers ascend, as nearly all senders write
+// them, it does nothing. Otherwise it compares with all siblings while they are few, and then uses
+// a bit for each identifier.
 type idSet struct {
 	siblings decoder // from the first on
 	count    int
@@ -74,7 +74,7 @@ func (s *idSet) add(id uint16, spare **idTable) bool {
 	return true
 }
 
-// startMarking puts the siblings so far into t.
+// startMarking marks the siblings so far in t.
 func (s *idSet) startMarking(t *idTable) {
 	clear(t[:])
 	s.table = t

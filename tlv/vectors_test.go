@@ -35,7 +35,7 @@ type vector struct {
 	}
 }
 
-// node is an element and what is in it.
+// node is an element and its children.
 type node struct {
 	Kind     string
 	ID       uint16
@@ -102,8 +102,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// checkRefused checks that data is refused, by its structure or by the type that its value should
-// have, with an error of the right category and an offset.
+// checkRefused checks that data is refused, by its structure or by the data type of its value, with
+// an error of the right category and an offset.
 func checkRefused(t *testing.T, v *vector, data []byte) {
 	err := tlv.Validate(data)
 	if strings.HasPrefix(v.Error, "bad_value") || v.Error == "bad_utf8" {
@@ -201,8 +201,7 @@ func encodeTree(t testing.TB, tree []node) []byte {
 	return b
 }
 
-// notShortest lists the vectors whose value has a shorter form than the one they use, which the
-// encoder prefers.
+// notShortest lists the vectors whose value has a shorter form, which the encoder prefers.
 var notShortest = map[string]bool{"anjay_float64_neg42000": true, "nonminimal_length_field": true, "nonminimal_id_field": true}
 
 // checkValues reads the values of v by their types, and encodes them again.
@@ -235,7 +234,7 @@ func checkValues(t *testing.T, v *vector, data []byte) {
 	require.Equal(t, len(v.Meaning.Values)-empty, got, "values found")
 }
 
-// walk calls f for each value, with its path; request is the path that was read.
+// walk calls f for each value, with its path; request is the path of the request.
 func walk(t *testing.T, request string, d tlv.Decoder, f func(string, tlv.Element)) {
 	levels := strings.Split(strings.Trim(request, "/"), "/")
 	for e, err := range d.All() {
@@ -301,7 +300,7 @@ func typed(t *testing.T, typ string, e tlv.Element, enc *tlv.Encoder) string {
 	return string(b)
 }
 
-// TestCaptured reads what real clients sent, and finds it canonical too.
+// TestCaptured reads bodies that real clients sent, and checks that they are in canonical form too.
 func TestCaptured(t *testing.T) {
 	var file struct {
 		Vectors []struct{ Name, Path, Hex, Decoded string }
@@ -322,7 +321,7 @@ func TestCaptured(t *testing.T) {
 	}
 }
 
-// listing brings a tree into the shape of testdata/captured.json.
+// listing converts a tree to the form of testdata/captured.json.
 func listing(nodes []node) any {
 	short := map[string]string{"object_instance": "inst", "multiple_resource": "multi", "resource_instance": "ri", "resource": "res"}
 	list := []any{}

@@ -223,7 +223,7 @@ func signRaw(t *testing.T, manifest any) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte(bundle.Magic), uint32(len(envelope))), envelope...)
 }
 
-// TestSpecification: the package reads what the specification alone produces.
+// TestSpecification: the package reads a bundle that was made from the specification alone.
 func TestSpecification(t *testing.T) {
 	digest := sha256.Sum256([]byte("x"))
 	m, _, err := open(t, append(signRaw(t, map[int]any{1: 1, 2: "n", 3: "1", 4: 1, 5: digest[:]}), 'x'), bundle.Policy{})

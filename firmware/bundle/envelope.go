@@ -10,8 +10,8 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// Magic begins every bundle. Its first byte is not ASCII, and it ends with a line end that text
-// modes change, so that neither text nor a file copied as text passes for a bundle.
+// Magic begins every bundle. Its first byte is not ASCII, and its line end changes when a file is
+// copied as text, so that neither text nor such a copy passes for a bundle.
 const Magic = "\x89OTAGO\r\n"
 
 // MaxEnvelope is the largest size of the signed manifest of a bundle, in bytes.
@@ -81,7 +81,7 @@ func appendHeader(dst []byte, key ed25519.PrivateKey, m Manifest) ([]byte, error
 }
 
 // headerLen returns the length of the whole header that begins with prefix, and 0 if prefix is too
-// short to say. It fails as soon as no bundle can begin so.
+// short to tell. It fails as soon as no bundle can begin so.
 func headerLen(prefix []byte) (int, error) {
 	n := min(len(prefix), len(Magic))
 	if string(prefix[:n]) != Magic[:n] {

@@ -7,8 +7,8 @@ import (
 	"github.com/otago-iot/otago/firmware/bundle"
 )
 
-// FuzzVerifier writes any bytes in two pieces. What passes must be the bundle that Sign makes of
-// its manifest and image: there is only one.
+// FuzzVerifier writes any bytes in two pieces. Accepted bytes must equal the only bundle that Sign
+// makes of their manifest and image.
 func FuzzVerifier(f *testing.F) {
 	good := sign(f, testManifest, []byte("image"))
 	f.Add(good, 3)

@@ -41,7 +41,7 @@ func CreateKeyFiles(private, public string) error {
 		return fmt.Errorf("bundle: create key file: %w", err)
 	}
 	if err := disk.Create(public, 0o644, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: pubDER})); err != nil {
-		return errors.Join(fmt.Errorf("bundle: create key file: %w", err), os.Remove(private)) // which is useless alone
+		return errors.Join(fmt.Errorf("bundle: create key file: %w", err), os.Remove(private)) // it is useless alone
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func readPEM(path, kind string) ([]byte, error) {
 	}
 	block, _ := pem.Decode(data)
 	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("bundle: %s: no PEM block %q", path, kind) // the error must not show what the file holds
+		return nil, fmt.Errorf("bundle: %s: no PEM block %q", path, kind) // the error must not show the content of the file
 	}
 	return block.Bytes, nil
 }

@@ -15,7 +15,7 @@ import (
 // formatVersion is the only version of the format.
 const formatVersion = 1
 
-// maxText bounds a name and a version, in bytes: the resources PkgName and PkgVersion of Object 5
+// maxText limits a name and a version, in bytes: the resources PkgName and PkgVersion of Object 5
 // hold no more.
 const maxText = 255
 
@@ -48,7 +48,7 @@ type Manifest struct {
 	SHA256 [sha256.Size]byte
 }
 
-// check returns what is wrong with a manifest that is to be written, or was read.
+// check returns an error if the manifest is not valid.
 func (m Manifest) check() error {
 	if m.Name == "" || len(m.Name) > maxText || !printable(m.Name) || strings.TrimSpace(m.Name) != m.Name {
 		return errors.New("name is not 1 to 255 bytes of printable text without spaces at its ends")
@@ -82,7 +82,7 @@ func printable(s string) bool {
 	return true
 }
 
-// wireManifest is a manifest as it is encoded.
+// wireManifest is the encoded form of a manifest.
 type wireManifest struct {
 	Format     uint64 `cbor:"1,keyasint"`
 	Name       string `cbor:"2,keyasint"`
@@ -122,7 +122,7 @@ func decodeManifest(data []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("%w: manifest: digest of %d bytes", ErrFormat, len(w.SHA256))
 	}
 	copy(m.SHA256[:], w.SHA256)
-	again, err := m.encode() // catches what check refuses, and encodings that are not the deterministic one
+	again, err := m.encode() // fails if check does, or if the encoding is not the deterministic one
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: %v", ErrFormat, err)
 	}

@@ -8,13 +8,14 @@ import (
 	"io"
 )
 
-// A Policy is what a device accepts. The zero Policy accepts every bundle with a good signature.
+// A Policy says which bundles a device accepts. The zero Policy accepts every bundle with a good
+// signature.
 type Policy struct {
 	// Running is the version that runs now. A bundle must have a higher one, and its minimum
 	// version must not be higher than this. Default: every version is accepted.
 	Running string
-	// Name is the name that a bundle must have, so that two products that share a key take only
-	// their own. Default: any name is accepted.
+	// Name is the name that a bundle must have, so that of two products that share a key each
+	// accepts only its own bundles. Default: any name is accepted.
 	Name string
 	// MaxSize is the largest size of an image, in bytes. Default: no limit.
 	MaxSize int64
@@ -42,8 +43,8 @@ func (p Policy) check(m Manifest) error {
 
 // A Verifier takes a bundle piece by piece, and passes its image on to a writer. It writes the
 // first byte only after it has verified the signature over the manifest and the policy has accepted
-// it. Whether the image is the one that was signed is known only at the end: see [Verifier.Close].
-// It holds at most [MaxEnvelope] bytes. It is not safe for concurrent use.
+// it. Only [Verifier.Close] reports whether the image is the one that was signed. A Verifier holds
+// at most [MaxEnvelope] bytes. It is not safe for concurrent use.
 type Verifier struct {
 	image    io.Writer
 	trust    ed25519.PublicKey

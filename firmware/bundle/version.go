@@ -41,7 +41,7 @@ func CheckVersion(s string) error {
 func identifiers(s, others string) bool {
 	for id := range strings.SplitSeq(s, ".") {
 		for i := range len(id) {
-			c := id[i] | 0x20 // lower case, of letters
+			c := id[i] | 0x20 // makes letters lower case
 			if (c < 'a' || c > 'z') && !isDigit(id[i]) && !strings.Contains(others, id[i:i+1]) {
 				return false
 			}
@@ -68,7 +68,7 @@ func CompareVersions(a, b string) int {
 		return c
 	}
 	if aPre == "" || bPre == "" {
-		return cmp.Compare(len(bPre), len(aPre)) // only one of them, or none, has a pre-release
+		return cmp.Compare(len(bPre), len(aPre)) // at most one of them has a pre-release
 	}
 	return comparePreRelease(aPre, bPre)
 }
@@ -94,8 +94,7 @@ func compareRelease(a, b string) int {
 	return 0
 }
 
-// comparePreRelease differs from compareRelease in that a missing identifier is lower than any
-// other.
+// comparePreRelease is compareRelease, except that a missing identifier is lower than any other.
 func comparePreRelease(a, b string) int {
 	for {
 		var x, y string

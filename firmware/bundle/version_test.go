@@ -49,7 +49,7 @@ func TestCheckVersion(t *testing.T) {
 	}
 }
 
-// FuzzCheckVersion: whatever is a version differs from what is made of it by a higher number.
+// FuzzCheckVersion: any valid version differs from the same version with a higher number.
 func FuzzCheckVersion(f *testing.F) {
 	for _, s := range []string{"1.2.3", "-1", "2..0", "v1-a+b"} {
 		f.Add(s)
@@ -67,7 +67,7 @@ func FuzzCheckVersion(f *testing.F) {
 	})
 }
 
-// FuzzCompareVersions checks that the order is one: reflexive, antisymmetric, transitive.
+// FuzzCompareVersions checks that the comparison is an order: reflexive, antisymmetric, transitive.
 func FuzzCompareVersions(f *testing.F) {
 	f.Add("1.0", "1.0.0", "1.0-rc")
 	f.Add("v1", "1.x", "1..1")
