@@ -16,16 +16,16 @@ type Attribute uint8
 
 // The notification attributes. Periods are seconds.
 const (
-	AttributePMin  Attribute = iota // pmin: least time between two notifications
-	AttributePMax                   // pmax: most time between two notifications
-	AttributeGT                     // gt: notify when the value crosses this, upper one
-	AttributeLT                     // lt: the lower one
-	AttributeST                     // st: notify when the value changed by this much
-	AttributeEPMin                  // epmin: least time between two evaluations (1.1)
-	AttributeEPMax                  // epmax: most time between two evaluations (1.1)
-	AttributeEdge                   // edge: 0 notify on falling, 1 on rising booleans (1.2)
-	AttributeCon                    // con: 1 notify confirmably, 0 not (1.2)
-	AttributeHQMax                  // hqmax: how many notifications are kept while offline (1.2)
+	AttributePMin  Attribute = iota // pmin: minimum time between two notifications
+	AttributePMax                   // pmax: maximum time between two notifications
+	AttributeGT                     // gt: notify when the value crosses this upper limit
+	AttributeLT                     // lt: notify when the value crosses this lower limit
+	AttributeST                     // st: notify when the value has changed by this much
+	AttributeEPMin                  // epmin: minimum time between two evaluations (1.1)
+	AttributeEPMax                  // epmax: maximum time between two evaluations (1.1)
+	AttributeEdge                   // edge: notify when a boolean becomes false (0) or true (1) (1.2)
+	AttributeCon                    // con: 1 for confirmable notifications, 0 for others (1.2)
+	AttributeHQMax                  // hqmax: how many notifications to keep while offline (1.2)
 
 	attributeCount = iota
 )
@@ -45,16 +45,16 @@ func (a Attribute) String() string {
 // ErrAttribute is the category of errors about attributes: an unknown name or a value out of range.
 var ErrAttribute = errors.New("lwm2m: bad attribute")
 
-// Attributes is a set of notification attributes. As the content of a Write-Attributes it also says
-// which attributes are to be removed. It is comparable; its zero value is empty.
+// Attributes is a set of notification attributes. In a Write-Attributes it also names the
+// attributes to remove. It is comparable; its zero value is empty.
 type Attributes struct {
 	values  [attributeCount]float64
 	set     uint16
 	cleared uint16
 }
 
-// Set gives a value to a and returns an error, [ErrAttribute], for a value that the attribute
-// cannot have: periods and hqmax are whole and at least 0, st is above 0, edge and con are 0 or 1.
+// Set sets the value of a. It returns [ErrAttribute] for a value that the attribute cannot have:
+// periods and hqmax are whole and at least 0, st is above 0, edge and con are 0 or 1.
 func (s *Attributes) Set(a Attribute, value float64) error {
 	if int(a) >= attributeCount || !a.allows(value) {
 		return fmt.Errorf("%w: %s=%v", ErrAttribute, a, value)
@@ -78,7 +78,7 @@ func (a Attribute) allows(v float64) bool {
 	}
 }
 
-// Clear says that a is to be removed.
+// Clear marks a for removal.
 func (s *Attributes) Clear(a Attribute) {
 	if int(a) >= attributeCount {
 		return
@@ -102,12 +102,12 @@ func (s Attributes) duration(a Attribute) (time.Duration, bool) {
 	return time.Duration(v) * time.Second, ok
 }
 
-// clears reports whether a is to be removed.
+// clears reports whether a is marked for removal.
 func (s Attributes) clears(a Attribute) bool {
 	return int(a) < attributeCount && s.cleared&(1<<a) != 0
 }
 
-// isZero reports whether nothing is set or to be removed.
+// isZero reports whether s neither sets nor removes an attribute.
 func (s Attributes) isZero() bool { return s.set|s.cleared == 0 }
 
 // all returns the attributes that have a value.
@@ -121,7 +121,8 @@ func (s Attributes) all() iter.Seq2[Attribute, float64] {
 	}
 }
 
-// apply returns s after the Write-Attributes w: with its values, and without what it removes.
+// apply returns s after the Write-Attributes w: with the values that w sets, and without the
+// attributes that it removes.
 func (s Attributes) apply(w Attributes) Attributes {
 	for a := range Attribute(attributeCount) {
 		if v, ok := w.Get(a); ok {
@@ -134,7 +135,7 @@ func (s Attributes) apply(w Attributes) Attributes {
 	return s
 }
 
-// inherit returns s with what it lacks taken from the level above it.
+// inherit returns s with its missing attributes taken from the level above.
 func (s Attributes) inherit(above Attributes) Attributes {
 	for a := range Attribute(attributeCount) {
 		if v, ok := above.Get(a); ok && s.set&(1<<a) == 0 {
@@ -144,8 +145,8 @@ func (s Attributes) inherit(above Attributes) Attributes {
 	return s
 }
 
-// check reports whether attributes go together: pmax is not below pmin, epmax not below epmin, and
-// lt + 2*st is below gt when all three are set. Errors are [ErrAttribute].
+// check reports whether the attributes are consistent: pmax is not below pmin, epmax not below
+// epmin, and lt + 2*st is below gt when all three are set. Errors are [ErrAttribute].
 func (s Attributes) check() error {
 	below := func(low, high Attribute) error {
 		l, okL := s.Get(low)
@@ -171,7 +172,7 @@ func (s Attributes) check() error {
 }
 
 // parseAttributes reads the Uri-Query options of a Write-Attributes or of an Observe of LwM2M 1.2,
-// such as "pmin=10", and "pmin" for removal. Unknown and repeated names are refused with
+// such as "pmin=10", and "pmin" for removal. It refuses unknown and repeated names with
 // [ErrAttribute].
 func parseAttributes(queries ...string) (Attributes, error) {
 	var s Attributes
@@ -224,5 +225,5 @@ func (s Attributes) queries() []string {
 	return queries
 }
 
-// formatAttribute never writes an exponent, which attribute values lack.
+// formatAttribute writes no exponent: the syntax of attributes has none.
 func formatAttribute(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }

@@ -20,23 +20,23 @@ type Call struct {
 
 	// Guarded by Server.mu.
 	phase     callPhase
-	round     uint32                  // counts how often its turn came
-	device    *device                 // in whose queue it is
+	round     uint32                  // how often its turn has come
+	device    *device                 // the device whose queue holds the call
 	interrupt error                   // why this round ends early
-	cancelled error                   // why the call does
+	cancelled error                   // why the call ends early
 	began     time.Duration           // when Go was called
 	sent      time.Duration           // when it was first given to the endpoint; 0 before
 	code      ResponseCode            // of the last answer
-	stopHook  context.CancelCauseFunc // of the function of Server.Before that runs
+	stopHook  context.CancelCauseFunc // cancels the running function of Server.Before
 
-	// What this round has tried. The goroutine that makes or reads a message owns it, one after the
-	// other.
+	// What this round has tried. Only one goroutine at a time makes or reads a message, and uses
+	// these.
 	formats []ContentFormat
 	format  int
-	refused error // why no format before did
+	refused error // why the formats tried so far failed
 
-	forget *Observation // of opForget
-	asked  bool         // that was sent to the device
+	forget *Observation // the observation that opForget ends
+	asked  bool         // opForget was sent to the device
 
 	// mu is held while a message is made and given to the endpoint, so that Cancel finds the
 	// exchange to stop.
@@ -61,16 +61,16 @@ type session struct {
 	round  uint32
 	peer   coap.Peer
 	id     string // of the registration
-	root   string // what prefixes paths on the device, "" for nothing
+	root   string // prefix of paths on the device, may be empty
 }
 
 // Go makes a request and calls done with its answer, once. It does not wait for the device, and a
 // request that waits, for its turn or for an answer, holds no goroutine. Only the first use of a
-// server waits, until the registrations are loaded.
+// server blocks, until it has loaded the registrations.
 //
 // The server calls done and [Request.Notice] one after the other, in goroutines of its own and
-// without a lock, never within a call of a method. They must not block: 256 that do hold up those
-// of all requests. A panic is logged.
+// without a lock, never from within a method call. They must not block: if 256 of them do, all
+// requests wait. A panic is logged.
 func (s *Server) Go(r Request, done func(Answer)) *Call {
 	c := &Call{server: s, request: r, sink: sink{done: done}}
 	s.begin(c)
@@ -183,8 +183,8 @@ func (c *Call) send(round uint32) {
 	c.transmit(ss, msg)
 }
 
-// depart begins to send a call. It returns nil if the call is not to be sent now. The registration
-// is for the choice of formats.
+// depart marks a call as sent. It returns nil if the call must not be sent now. The registration is
+// set only if it is needed to choose a format.
 func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,7 +205,7 @@ func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 	}
 	d := c.device
 	if c.phase == phaseGranted && d.queue && !d.awake {
-		s.again(c, true) // it fell asleep while functions of Server.Before ran
+		s.again(c, true) // the device fell asleep while functions of Server.Before ran
 		return nil, Registration{}
 	}
 	c.phase = phaseSent
@@ -251,7 +251,7 @@ func (c *Call) transmit(ss *session, msg *coap.Request) {
 	}
 }
 
-// replied takes the end of an exchange.
+// replied handles the end of an exchange.
 func (c *Call) replied(ss *session, resp *coap.Response, err error) {
 	if err != nil {
 		c.failed(ss, err)
@@ -262,8 +262,8 @@ func (c *Call) replied(ss *session, resp *coap.Response, err error) {
 	}
 }
 
-// accepted records contact with the device and reports whether its answer is a success. If it is
-// not, the request goes out in another format, or ends.
+// accepted records contact with the device and reports whether its answer is a success. If not, it
+// sends the request in another format, or ends it.
 func (c *Call) accepted(ss *session, resp *coap.Response) bool {
 	c.server.answered(ss)
 	if c.server.config.Hooks.Request != nil {
@@ -283,7 +283,7 @@ func (c *Call) accepted(ss *session, resp *coap.Response) bool {
 	return false
 }
 
-// failed takes the end of an exchange without an answer. The call goes out again if that is
+// failed handles the end of an exchange without an answer. It queues the call again if that is
 // harmless and the device has moved or fallen asleep.
 func (c *Call) failed(ss *session, err error) {
 	s := c.server

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// again puts a call back into the queue of its device: in front of the others if it has not reached
-// the device, else behind them, as the device may fail because of it. s.mu is held.
+// again puts a call back into the queue of its device: at the front if it has not reached the
+// device, else at the end, since it may be what makes the device fail. s.mu is held.
 func (s *Server) again(c *Call, front bool) {
 	d := c.device
 	s.dequeue(c)
@@ -15,7 +15,7 @@ func (s *Server) again(c *Call, front bool) {
 	d.trim()
 }
 
-// end is finish.
+// end is finish for callers that do not hold Server.mu.
 func (c *Call) end(a Answer) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
@@ -41,7 +41,7 @@ func (s *Server) finish(c *Call, a Answer) {
 		d.trim()
 	}
 	if c.forget != nil && !c.asked {
-		a.Err = nil // the device is not reachable; it learns it with its next notification
+		a.Err = nil // the device is not reachable: the server will reject its next notification
 	}
 	s.requestEnded(c, a.Err)
 	c.deliver(a)
@@ -88,7 +88,7 @@ func (s *Server) interruptRunning(d *device, err error) {
 			round := c.round
 			s.starts.Run(func() { c.stop(round, err) })
 		case c.phase == phaseGranted && errors.Is(err, errInterrupted):
-			c.interrupt = err // it waits for its turn again once it comes to be sent
+			c.interrupt = err // depart puts it back into the queue
 		case c.phase == phaseGranted:
 			s.finish(c, Answer{Err: fmt.Errorf("%w: %s", err, d.endpoint)})
 		}

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxStarters bounds how many requests are made into messages at once. They wait only for the
-	// Body of a stream.
+	// maxStarters bounds how many requests are made into messages at once. Only reading the Body of
+	// a stream can block there.
 	maxStarters = 64
 	// maxCallbacks bounds how many functions that take answers and notices run at once.
 	maxCallbacks = 256
@@ -20,17 +20,17 @@ const (
 // A sink passes the notices and the answer of a call to its functions, one after the other.
 type sink struct {
 	done   func(Answer)
-	direct bool // done only leaves the answer somewhere, and is called at once
+	direct bool // done only stores the answer, and is called at once
 
 	mu      sync.Mutex
 	notices []Notice
 	answer  *Answer
 	sent    bool // NoticeSent was among the notices
-	over    bool // the answer was the last
-	busy    bool // passOn runs, or is in line
+	over    bool // the call has ended: no more notices
+	busy    bool // passOn runs or is scheduled
 }
 
-// notice passes a notice on.
+// notice queues a notice, unless it repeats the last one.
 func (c *Call) notice(n Notice) {
 	k := &c.sink
 	k.mu.Lock()
@@ -50,7 +50,7 @@ func (c *Call) notice(n Notice) {
 	c.schedule()
 }
 
-// deliver passes the answer on.
+// deliver queues the answer for done.
 func (c *Call) deliver(a Answer) {
 	k := &c.sink
 	if k.direct {
@@ -66,7 +66,7 @@ func (c *Call) deliver(a Answer) {
 	}
 }
 
-// schedule has passOn run if it does not. c.sink.mu is held.
+// schedule starts passOn unless it runs. c.sink.mu is held.
 func (c *Call) schedule() {
 	if !c.sink.busy {
 		c.sink.busy = true
@@ -74,7 +74,7 @@ func (c *Call) schedule() {
 	}
 }
 
-// passOn calls the functions of the call until no notice and no answer waits.
+// passOn calls the functions of the call until no notice or answer is left.
 func (c *Call) passOn() {
 	k := &c.sink
 	for {
@@ -96,9 +96,8 @@ func (c *Call) passOn() {
 	}
 }
 
-// guard calls a function of the program and waits for it. A panic is logged, and so is the end of
-// its goroutine (runtime.Goexit). It runs in a goroutine of its own, as the caller has more to do
-// in his.
+// guard calls a function of the program and waits for it. It logs a panic, and also the end of the
+// goroutine (runtime.Goexit). f has its own goroutine, so that the caller's cannot end.
 func (s *Server) guard(name string, f func()) {
 	done := make(chan struct{})
 	go func() {

@@ -17,7 +17,7 @@ import (
 // requests from [Object]s.
 //
 // It has no Access Control object, and refuses requests from other addresses with 4.01. A write by
-// the server counts as a change of what was written: see [Client.Notify].
+// the server counts as a change of the written values: see [Client.Notify].
 type Client struct {
 	config ClientConfig
 	log    *slog.Logger
@@ -45,8 +45,8 @@ type Client struct {
 	attributes map[Path]Attributes
 }
 
-// NewClient returns a client, or what is wrong with its configuration. It starts nothing: see
-// [Client.Run].
+// NewClient returns a client, or an error that says what is wrong with config. It starts nothing:
+// see [Client.Run].
 func NewClient(config ClientConfig) (*Client, error) {
 	log := cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
 	c := &Client{
@@ -59,7 +59,7 @@ func NewClient(config ClientConfig) (*Client, error) {
 		registered: make(chan struct{}),
 		attributes: make(map[Path]Attributes),
 	}
-	// Objects are the program's: one that panics is an error here.
+	// Objects are code of the program: a panic becomes an error.
 	_, err := guarded(log, "Object", func() (struct{}, error) { return struct{}{}, c.configure() })
 	if err != nil {
 		return nil, fmt.Errorf("lwm2m: ClientConfig: %w", err)
@@ -70,16 +70,16 @@ func NewClient(config ClientConfig) (*Client, error) {
 // deregisterTimeout bounds a De-register.
 const deregisterTimeout = 5 * time.Second
 
-// Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. It
-// retries for as long as it takes when the server cannot be reached. [Client.Stop] and the error of
-// a [Runner] end it without de-registering, and Run returns their error. It may be called once.
+// Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. While
+// the server cannot be reached, it retries. [Client.Stop] and the error of a [Runner] end it
+// without de-registering, and Run returns their error. It may be called once.
 //
-// When Run returns, all code of the program that it called has returned, and none is called any
-// more: objects, functions given to [AfterResponse], Listen. The contexts that they were given end
-// with ctx. What has not returned a minute after that is left behind and logged. Code that panics
-// is logged with its stack; a request is then answered with 5.00, and a [Runner] has failed. A
-// request whose answer takes longer than 5 min is answered with 5.03, and so are further ones of an
-// object in which 8 calls have not returned.
+// When Run returns, all code of the program that it called has returned, and it calls none any
+// more: objects, functions given to [AfterResponse], Listen. The contexts that it passes to them
+// end with ctx. Run waits one minute for code that does not return, then logs it and returns. A
+// panic is logged with its stack; the request is answered with 5.00, and a [Runner] counts as
+// failed. A request whose answer takes longer than 5 min is answered with 5.03, and so are requests
+// to an object in which 8 calls have not returned.
 func (c *Client) Run(ctx context.Context) error {
 	c.mu.Lock()
 	again := c.started
@@ -111,7 +111,7 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		if r, ok := c.objects[id].(Runner); ok {
 			runners.Go(func() {
-				err := errPanicked // also if it ends the goroutine
+				err := errPanicked // also if r.Run ends the goroutine
 				defer func() {
 					if err != nil && running.Err() == nil {
 						end(&leaving{err: err})
@@ -131,7 +131,7 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
-// join waits for the program's code, and refuses further calls of it.
+// join waits for the program's code to return, and refuses further calls of it.
 func (c *Client) join(runners *sync.WaitGroup) {
 	late, stop := context.WithTimeout(context.Background(), joinLimit)
 	defer stop()
@@ -148,7 +148,8 @@ func (c *Client) join(runners *sync.WaitGroup) {
 	c.calls.close(late.Done())
 }
 
-// keepRegistered registers, again and again, until ctx ends. running is for code of the program.
+// keepRegistered keeps the client registered until ctx ends. running is the context for code of the
+// program.
 func (c *Client) keepRegistered(ctx, running context.Context) {
 	retry := backoff{least: c.config.MinRetry, most: c.config.MaxRetry}
 	for ctx.Err() == nil {
@@ -206,7 +207,7 @@ func (c *Client) notify(paths []Path) {
 	}
 }
 
-// wake has the registration compared with the objects.
+// wake requests a comparison of the registration with the objects.
 func (c *Client) wake() {
 	select {
 	case c.kick <- struct{}{}:
@@ -222,9 +223,10 @@ func (c *Client) update() {
 	c.wake()
 }
 
-// Send sends values to the server without being asked (LwM2M 1.1), and returns when the server has
-// acknowledged them. The error is ErrNotRegistered if the client is not registered, ErrForbidden if
-// the server muted it (1/x/23), ErrNotImplemented if it is registered with LwM2M 1.0.
+// Send sends values to the server without a request from it (LwM2M 1.1), and returns when the
+// server has acknowledged them. The error is ErrNotRegistered if the client is not registered,
+// ErrForbidden if the server muted it (1/x/23), ErrNotImplemented if it is registered with LwM2M
+// 1.0.
 func (c *Client) Send(ctx context.Context, entries []Entry) error {
 	if c.control.isMuted() {
 		return fmt.Errorf("%w: the server muted Send", ErrForbidden)

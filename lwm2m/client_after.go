@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// afterResponse holds the functions that run once a response was sent.
+// afterResponse holds the functions to run once a response was sent.
 type afterResponse struct {
 	calls *calls
 
@@ -17,8 +17,8 @@ type afterResponse struct {
 
 type afterKey struct{}
 
-// AfterResponse has fn called, in its own goroutine, once the response to the request of ctx was
-// sent: a separate response once it was acknowledged or given up. An [Object] calls AfterResponse
+// AfterResponse calls fn in its own goroutine once the response to the request of ctx was sent;
+// after a separate response, once it was acknowledged or given up. An [Object] calls AfterResponse
 // within Write, Execute, Create or Delete with the ctx that it was given. fn is not called once
 // [Client.Run] has returned; a panic of fn is logged. With any other ctx fn is called at once, also
 // in its own goroutine, and a panic goes to the log of [slog.Default].

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// callLimit is how long a call of the program's code may take before the client gives it up:
-	// more than a device with slow flash memory needs for anything.
+	// callLimit is how long a call of the program's code may take before the client gives up on it:
+	// longer than any work on slow flash memory takes.
 	callLimit = 5 * time.Minute
 	// joinLimit is how long Run waits at its end for calls that have not returned.
 	joinLimit = time.Minute
-	// maxCalls bounds the calls under way in one object, and the responses whose AfterResponse
-	// functions are.
+	// maxCalls bounds the running calls of one object, and the responses whose AfterResponse
+	// functions run.
 	maxCalls = 8
 )
 
@@ -27,7 +27,7 @@ var (
 	errRunEnded = fmt.Errorf("%w: the client has ended", ErrUnavailable)
 )
 
-// scope is what calls are counted by: the identifier of an object, or one of the constants.
+// scope groups calls to count them: the identifier of an object, or one of the constants.
 type scope int32
 
 const (
@@ -37,8 +37,7 @@ const (
 	scopeClient                      // calls by the client itself, one at a time
 )
 
-// limit is how many calls may be under way, including those that were given up and have not
-// returned.
+// limit is the maximum number of running calls, including those that the client has given up on.
 func (s scope) limit() int {
 	switch {
 	case s >= 0, s == scopeComposite:
@@ -50,15 +49,15 @@ func (s scope) limit() int {
 	}
 }
 
-// calls are the calls of a client into the program's code. Each has its own goroutine, which is
-// left behind if it does not return. None begins once Run has returned.
+// calls tracks a client's calls of the program's code. Each call has its own goroutine; if it does
+// not return, the client stops waiting for it. No call begins once Run has returned.
 type calls struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
 	over  bool
 	count map[scope]int
-	none  chan struct{} // closed when nothing is under way after the end
+	none  chan struct{} // closed after the end, once all calls have returned
 }
 
 func newCalls(log *slog.Logger) *calls {
@@ -90,8 +89,8 @@ func (c *calls) leave(s scope) {
 	}
 }
 
-// crowded reports whether maxCalls calls have not returned: then the client begins nothing that
-// would lead to more of them.
+// crowded reports whether maxCalls calls have not returned. Then the client starts nothing that
+// would lead to another one.
 func (c *calls) crowded(s scope) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,7 +112,8 @@ func (c *calls) close(late <-chan struct{}) {
 	}
 }
 
-// guarded calls f. A panic is an error, and so is the end of the goroutine by runtime.Goexit.
+// guarded calls f. It turns a panic into an error, and also the end of the goroutine by
+// runtime.Goexit.
 func guarded[T any](log *slog.Logger, name string, f func() (T, error)) (value T, err error) {
 	returned := false
 	defer func() {
@@ -135,7 +135,7 @@ func guard(log *slog.Logger, name string, f func()) {
 }
 
 // call calls f in its own goroutine and waits until it returns, callLimit has passed or ctx ends.
-// If f returns a value later than that, late gets it, unless late is nil.
+// If f returns a value after that, call passes it to late, unless late is nil.
 func call[T any](ctx context.Context, c *calls, s scope, name string, f func() (T, error), late func(T)) (T, error) {
 	var none T
 	if err := c.enter(s); err != nil {
@@ -145,7 +145,7 @@ func call[T any](ctx context.Context, c *calls, s scope, name string, f func() (
 		value T
 		err   error
 	}
-	done := make(chan result) // unbuffered: the sender learns whether the value was taken
+	done := make(chan result) // unbuffered: the sender knows whether the value was received
 	left := make(chan struct{})
 	go func() {
 		r := result{err: errPanicked}

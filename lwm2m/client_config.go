@@ -30,10 +30,10 @@ type ClientConfig struct {
 	// identity: Endpoint.
 	PSK         []byte
 	PSKIdentity string
-	// Certificate is what the device authenticates with instead of PSK, with its private key.
-	// RootCAs are the authorities that the server's certificate is verified with. coaps needs PSK,
-	// Certificate or, for a server that asks devices for nothing, RootCAs; coaps+tcp needs
-	// Certificate or RootCAs. Default: no certificate; the authorities of the system.
+	// Certificate, with its private key, authenticates the device instead of PSK. RootCAs verify
+	// the server's certificate. coaps needs PSK, Certificate or, for a server that requests no
+	// certificate, RootCAs; coaps+tcp needs Certificate or RootCAs. Default: no certificate; the
+	// authorities of the system.
 	Certificate *tls.Certificate
 	RootCAs     *x509.CertPool
 
@@ -47,8 +47,8 @@ type ClientConfig struct {
 	// be reached at any time.
 	Queue bool
 
-	// Objects are what the device offers. The client adds object 1 (Server), and a bare object 3
-	// (Device) if there is none. It never offers object 0 (Security).
+	// Objects are the objects that the device offers. The client adds object 1 (Server), and a bare
+	// object 3 (Device) if there is none. No client offers object 0 (Security).
 	Objects []Object
 	// Models are the object models. Default: the built-in ones.
 	Models *Models
@@ -125,8 +125,8 @@ func (c *ClientConfig) check() (server serverURI, err error) {
 	return server, nil
 }
 
-// checkCredentials refuses credentials that cannot work, those that the transport would not use,
-// and none where it needs some.
+// checkCredentials refuses credentials that cannot work or that the transport would not use, and
+// the lack of credentials that it needs.
 func (c *ClientConfig) checkCredentials(transport Transport) error {
 	if c.PSKIdentity != "" && len(c.PSK) == 0 {
 		return errors.New("PSKIdentity is set, and PSK is not")
@@ -152,8 +152,8 @@ func (c *ClientConfig) checkCredentials(transport Transport) error {
 	return nil
 }
 
-// checkCertificate refuses a certificate that cannot be used in a handshake. Whether it is still
-// valid is left to the server: a device may not know the time yet.
+// checkCertificate refuses a certificate that cannot be used in a handshake. It does not check the
+// period of validity: a device may not know the time yet.
 func checkCertificate(certificate *tls.Certificate) error {
 	if len(certificate.Certificate) == 0 {
 		return errors.New("it is empty")

@@ -55,8 +55,8 @@ func (op *operation) newInstance() (entries []Entry, named bool, err error) {
 		if entries, err = DecodePayload(ContentFormat(f), op.path, op.r.Payload, op.client.config.Models); err != nil {
 			return nil, false, err
 		}
-		// TLV leaves out the level of instances if the server leaves the choice to the client. The
-		// other formats name the instance with each value.
+		// TLV omits the level of instances if the client is to choose the instance. The other
+		// formats name the instance with each value.
 		tlv := ContentFormat(f).canonical() == FormatTLV
 		named = len(entries) > 0 && !(tlv && op.r.Payload[0]>>6 != 0)
 	} else if len(op.r.Payload) > 0 {
@@ -86,9 +86,9 @@ func freeInstance(object uint16, present []uint16) (Path, error) {
 	return Path{}, fmt.Errorf("%w: object %d has every instance", ErrBadRequest, object)
 }
 
-// creatable checks a new instance against the model: an instance that exists, a second one of an
-// object that has only one, and one without a mandatory resource that a server writes are refused
-// with 4.00.
+// creatable checks a new instance against the model. It refuses with 4.00 an instance that exists,
+// a second instance of a single-instance object, and an instance without a mandatory resource that
+// servers write.
 func (c *Client) creatable(instance Path, present []uint16, entries []Entry) error {
 	if slices.Contains(present, instance.Instance()) {
 		return fmt.Errorf("%w: %s exists", ErrBadRequest, instance)
@@ -150,7 +150,7 @@ func (op *operation) delete(ctx context.Context) (*coap.Response, error) {
 	return resp, nil
 }
 
-// forgetAttributes removes the attributes of what a server has deleted.
+// forgetAttributes removes the attributes at and below a path that a server has deleted.
 func (c *Client) forgetAttributes(path Path) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -62,7 +62,7 @@ func (c *Client) effective(path Path) Attributes {
 	return a.inherit(c.control.defaults())
 }
 
-// attached returns the attributes that a server wrote to path itself.
+// attached returns the attributes that a server has written to path itself.
 func (c *Client) attached(path Path) Attributes {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +129,7 @@ func (c *Client) resources(ctx context.Context, o Object, instance Path) []prese
 	dims := make(map[uint16]int)
 	entries, err := c.read(ctx, instance)
 	if err != nil {
-		entries = nil // Discover works without
+		entries = nil // list the resources that are known without values
 	}
 	for _, e := range entries {
 		if e.Path.IsResourceInstance() {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// timing is when a watch may, must and should be evaluated.
+// timing says from when on a watch may be evaluated, and when it must be.
 type timing struct {
-	earliest time.Time // no notification (pmin) or evaluation (epmin) before
+	earliest time.Time // no notification (pmin) or evaluation (epmin) before this time
 	latest   time.Time // a notification is due even without a change (pmax); zero for never
 	evaluate time.Time // an evaluation is due even without a reported change (epmax); zero for never
 }
@@ -35,7 +35,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// attributes returns what applies to a watch: its own attributes, then those of its paths. A
+// attributes returns the attributes that apply to a watch: its own, then those of its paths. A
 // composite takes them from the path with the lowest pmin.
 func (n *notifier) attributes(w *watch) Attributes {
 	a := w.own
@@ -84,7 +84,7 @@ func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) {
 	}
 	resp, err := n.client.encode(w.format, w.base, entries)
 	if err != nil {
-		// The format of the first answer no longer fits: text, and the value is gone, for example.
+		// The format of the first answer no longer fits, for example text when the value is gone.
 		if resp, err = n.client.encode(FormatSenMLCBOR, w.base, entries); err != nil {
 			resp = errorResponse(err)
 		}
@@ -98,8 +98,8 @@ func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) {
 	w.observer.Notify(resp, confirmable)
 }
 
-// required reports whether the attributes require a notification of entries: gt, lt, st and edge,
-// which apply to a single value, decide; without them any change does.
+// required reports whether the attributes require a notification of entries. For a single value gt,
+// lt, st and edge decide; without them any change requires one.
 func required(a Attributes, w *watch, entries []Entry) bool {
 	criteria := false
 	if len(w.paths) == 1 && w.paths[0].Len() >= 3 && len(entries) == 1 && len(w.seen) == 1 && len(w.sent) == 1 {

@@ -13,11 +13,11 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// link is an association of a client with its server. A new one, from a new port, follows one that
-// failed.
+// link is an association of a client with its server. After one has failed, the client makes
+// another one from a new port.
 type link struct {
 	client   *Client
-	ctx      context.Context // of code of the program: ends with Run's, or when the link is closed
+	ctx      context.Context // for code of the program: ends with Run's or when the link is closed
 	closed   context.Context // ends when the link is closed
 	end      func()          // ends both
 	coap     *coap.Endpoint
@@ -44,7 +44,7 @@ type link struct {
 const lookPause = 10 * time.Millisecond
 
 // stay makes an association, registers, and keeps the registration until it is lost or ctx ends. It
-// reports whether there was one. running is for code of the program.
+// reports whether the client was registered. running is the context for code of the program.
 func (c *Client) stay(ctx, running context.Context) (was bool, err error) {
 	l, err := c.dial(ctx, running)
 	if err != nil {
@@ -103,7 +103,7 @@ func (c *Client) stay(ctx, running context.Context) (was bool, err error) {
 	}
 }
 
-// dial makes an association with the server. running is for code of the program.
+// dial makes an association with the server. running is the context for code of the program.
 func (c *Client) dial(ctx, running context.Context) (_ *link, err error) {
 	l := &link{client: c, lost: make(chan struct{}), idle: make(chan struct{})}
 	var cancel, shut context.CancelFunc
@@ -153,7 +153,7 @@ func (l *link) close() {
 	l.coap.Close()
 }
 
-// resolve returns an address of the server, one of several by chance.
+// resolve returns an address of the server, a random one if there are several.
 func resolve(ctx context.Context, u serverURI) (netip.AddrPort, error) {
 	if ip, err := netip.ParseAddr(u.host); err == nil {
 		return netip.AddrPortFrom(ip.Unmap(), u.port), nil
@@ -168,8 +168,8 @@ func resolve(ctx context.Context, u serverURI) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ips[time.Now().UnixNano()/1000%int64(len(ips))].Unmap(), u.port), nil
 }
 
-// do sends a request to the server and returns its answer; an answer with an error code is an
-// error.
+// do sends a request to the server and returns its answer, or an error if the answer has an error
+// code.
 func (l *link) do(ctx context.Context, msg *coap.Request) (*coap.Response, error) {
 	resp, err := l.coap.Do(ctx, l.peer, msg)
 	if err != nil {

@@ -22,7 +22,7 @@ type notifier struct {
 // A watch is one observation by the server.
 type watch struct {
 	paths    []Path
-	base     Path // of payloads: the path, the root for a composite
+	base     Path // base path of payloads: the path, or the root for a composite
 	format   ContentFormat
 	own      Attributes // given with the observation (LwM2M 1.2)
 	observer *coap.Observer
@@ -37,7 +37,7 @@ type watch struct {
 
 func newNotifier(c *Client) *notifier { return &notifier{client: c, wake: make(chan struct{}, 1)} }
 
-// rethink has the notifier evaluate its watches again.
+// rethink makes the notifier evaluate its watches again.
 func (n *notifier) rethink() {
 	select {
 	case n.wake <- struct{}{}:
@@ -57,7 +57,7 @@ func (n *notifier) clear() {
 	n.watches = nil
 }
 
-// changed marks the watches that paths concern.
+// changed marks the watches of paths as changed.
 func (n *notifier) changed(paths []Path) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -72,7 +72,7 @@ func (n *notifier) changed(paths []Path) {
 }
 
 // observe answers Observe and Observe-Composite. It adds the watch before it reads the values, so
-// that no change between goes unnoticed.
+// that it misses no change in between.
 func (op *operation) observe(ctx context.Context, paths []Path) (*coap.Response, error) {
 	n := op.link.notifier
 	w := &watch{paths: paths, base: op.path}

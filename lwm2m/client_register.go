@@ -34,7 +34,8 @@ func (l *link) register(ctx context.Context) error {
 	})
 	if err != nil {
 		if c.refused(announced, err, true) && errors.Is(err, ErrPreconditionFailed) {
-			// The refusal was of the settings, not of the version: start again with the highest.
+			// The server refused the settings, not the version: start again with the highest
+			// version.
 			err = fmt.Errorf("%w: %v", ErrRefused, err)
 			c.mu.Lock()
 			c.version, _ = parseLwM2MVersion(c.config.Version)
@@ -61,7 +62,7 @@ func (l *link) register(ctx context.Context) error {
 }
 
 // refused handles a failed Register or Update. If it failed because of settings that the server
-// wrote, the client goes back to those that the server took last, and refused reports true.
+// wrote, the client returns to those that the server accepted last, and refused reports true.
 func (c *Client) refused(announced announced, err error, register bool) bool {
 	doubt := doubtSilent
 	if answer, ok := errors.AsType[*ResponseError](err); ok {
@@ -102,8 +103,8 @@ func (l *link) bindingQueries(binding string) []string {
 	return queries
 }
 
-// changed reports whether an Update is due: one was asked for, or settings or the object list
-// changed.
+// changed reports whether an Update is due: the server requested one, or settings or the object
+// list have changed.
 func (l *link) changed(ctx context.Context) bool {
 	c := l.client
 	c.mu.Lock()
@@ -174,8 +175,8 @@ func (l *link) deregister(ctx context.Context) {
 	}
 }
 
-// list returns the object list for a Register or Update, after the objects have followed the
-// version.
+// list returns the object list for a Register or Update, after it has passed the version to the
+// objects.
 func (c *Client) list(ctx context.Context, v Version) (string, error) {
 	return call(ctx, c.calls, scopeClient, "Object", func() (string, error) {
 		var list ObjectList
@@ -219,8 +220,8 @@ type backoff struct {
 
 func (b *backoff) reset() { b.current = 0 }
 
-// next returns the pause after an attempt that failed with err, which may carry a longer one that
-// the server asks for.
+// next returns the pause after an attempt that failed with err. If the server asks for a longer
+// pause, err carries it.
 func (b *backoff) next(err error) time.Duration {
 	b.current = max(b.least, min(2*b.current, b.most))
 	pause := b.current/2 + rand.N(b.current/2+1)

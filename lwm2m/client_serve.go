@@ -17,12 +17,12 @@ import (
 type operation struct {
 	link   *link
 	client *Client
-	r      *coap.IncomingRequest // a copy that the program may keep
+	r      *coap.IncomingRequest // a copy, which the program may keep
 	path   Path
 	after  *afterResponse
 
 	mu   sync.Mutex
-	over bool // it was answered
+	over bool // the request was answered
 }
 
 // serveCOAP answers the requests of the server.
@@ -69,7 +69,7 @@ func (l *link) answer(r *coap.IncomingRequest, path Path) *coap.Response {
 	return resp
 }
 
-// ownRequest copies a request, since the program's code may return after it was answered.
+// ownRequest copies a request, since the program's code may still use it after the answer.
 func ownRequest(r *coap.IncomingRequest) *coap.IncomingRequest {
 	own := *r
 	own.Payload = bytes.Clone(r.Payload)
@@ -80,14 +80,14 @@ func ownRequest(r *coap.IncomingRequest) *coap.IncomingRequest {
 	return &own
 }
 
-// answered records that the endpoint has its request back.
+// answered records that the request was answered, so that accept no longer uses it.
 func (op *operation) answered() {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	op.over = true
 }
 
-// accept makes the request an observation. It returns nil if the endpoint takes none.
+// accept turns the request into an observation. It returns nil if the endpoint accepts none.
 func (op *operation) accept() *coap.Observer {
 	op.mu.Lock()
 	defer op.mu.Unlock()
@@ -105,7 +105,8 @@ func scopeOf(path Path) scope {
 	return scope(path.Object())
 }
 
-// fromServer reports whether a request came from the server: anyone may reach the socket.
+// fromServer reports whether a request came from the server's address. Any host may send to the
+// socket.
 func (l *link) fromServer(r *coap.IncomingRequest) bool {
 	from := r.Peer.Addr
 	return from.Port() == l.addr.Port() && from.Addr().Unmap().WithZone("") == l.addr.Addr().WithZone("")
@@ -246,7 +247,7 @@ func (c *Client) read(ctx context.Context, path Path) ([]Entry, error) {
 	if path.IsObject() {
 		for _, id := range o.Instances() {
 			below, err := o.Read(ctx, NewPath(path.Object(), id))
-			if err != nil && !errors.Is(err, ErrNotFound) { // it may be gone by now
+			if err != nil && !errors.Is(err, ErrNotFound) { // the instance may be gone
 				return nil, err
 			}
 			entries = append(entries, below...)
@@ -261,7 +262,8 @@ func (c *Client) read(ctx context.Context, path Path) ([]Entry, error) {
 	return entries, nil
 }
 
-// content answers with entries, in the format that the server asks for or that suits them.
+// content answers with entries, in the format that the server asks for, else in one that suits
+// them.
 func (op *operation) content(base Path, entries []Entry) (*coap.Response, error) {
 	f := op.client.format(op.link.version, base, entries)
 	if accept, ok := op.r.AcceptFormat().Get(); ok {

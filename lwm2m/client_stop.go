@@ -9,16 +9,17 @@ import (
 )
 
 const (
-	// drainLimit is how long a client that stops waits for answers that are under way.
+	// drainLimit is how long a client that stops waits until its requests are answered.
 	drainLimit = 5 * time.Second
-	// repeatWait is how long after an answer over UDP its request may come again because the answer
-	// was lost: ACK_TIMEOUT * ACK_RANDOM_FACTOR (RFC 7252, section 4.8), and a second on the way.
+	// repeatWait is how long after an answer over UDP the server may repeat the request because the
+	// answer was lost: ACK_TIMEOUT * ACK_RANDOM_FACTOR (RFC 7252, section 4.8) plus one second of
+	// latency.
 	repeatWait = 4 * time.Second
 )
 
-// Stop ends Run without de-registering, as before a reboot: the device will be back and register
-// again. Run returns err, which may be nil. Stop does not wait for that, so code that Run calls may
-// call it: Reboot of [DeviceObjectConfig], functions given to [AfterResponse].
+// Stop ends Run without de-registering, for example before a reboot, after which the device
+// registers again. Run returns err, which may be nil. Stop does not wait for Run, so code that Run
+// calls may call it: Reboot of [DeviceObjectConfig], functions given to [AfterResponse].
 //
 // Run first answers the requests that have arrived, for at most 5 s, and refuses new ones with
 // 5.03. If it has answered a request over UDP or DTLS that may have changed something, such as the
@@ -35,23 +36,22 @@ func (c *Client) Stop(err error) {
 	})
 }
 
-// leaving is the cause of the end of a registration that is kept at the server: the error of Stop,
-// which may be nil, or of a Runner.
+// leaving is the cause of a context when the client ends without de-registering. It holds the error
+// of Stop, which may be nil, or of a Runner.
 type leaving struct {
 	err    error
-	drains bool // answers what is under way
+	drains bool // first answers the requests that have arrived
 }
 
 func (*leaving) Error() string { return "lwm2m: the client stops" }
 
-// leaves returns why a registration whose context has ended is kept at the server, nil if it is
-// not.
+// leaves returns why a client whose context has ended does not de-register, nil if it does.
 func leaves(ctx context.Context) *leaving {
 	l, _ := errors.AsType[*leaving](context.Cause(ctx))
 	return l
 }
 
-// arrived counts a request that is to be answered. It reports false if the client stops.
+// arrived counts a request to answer. It reports false if the client is stopping.
 func (l *link) arrived() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,7 +61,7 @@ func (l *link) arrived() bool {
 	return !l.draining
 }
 
-// answered says that the response to a request was sent.
+// answered records that the response to a request was sent.
 func (l *link) answered(code coap.Code) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,7 +73,7 @@ func (l *link) answered(code coap.Code) {
 	}
 }
 
-// drain answers what is under way, unless the program is to end.
+// drain waits until the requests that have arrived are answered, or running ends.
 func (l *link) drain(running context.Context) {
 	l.mu.Lock()
 	l.draining = true

@@ -52,8 +52,8 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 	return op.written(op.path), nil
 }
 
-// writable checks that what entries name exists, and that servers may write it. It leaves out the
-// mark of an instance without resources, which says nothing in a write.
+// writable checks that the paths of entries exist and that servers may write them. It drops the
+// entry of an instance without resources, which means nothing in a write.
 func (c *Client) writable(entries []Entry) ([]Entry, error) {
 	for _, e := range entries {
 		if err := c.exists(e.Path); err != nil {
@@ -86,8 +86,8 @@ func (c *Client) takes(e Entry) error {
 	return nil
 }
 
-// apply passes values to an object. A single opaque one goes to the Sink of a [StreamWriter], if
-// that returns one.
+// apply passes values to an object. A single opaque value goes to the Sink of a [StreamWriter], if
+// it returns one.
 func (c *Client) apply(ctx context.Context, path Path, entries []Entry, replace bool) error {
 	o := c.objects[path.Object()]
 	s, ok := o.(StreamWriter)
@@ -113,8 +113,8 @@ func (c *Client) apply(ctx context.Context, path Path, entries []Entry, replace 
 	return sink.Commit(ctx)
 }
 
-// written answers a write, and reports the change to observers. The registration is updated after
-// the answer was sent: if the server refuses settings that it wrote, the association may end.
+// written answers a write, and reports the change to observers. The client updates the registration
+// only after the answer: if the server refuses settings that it wrote, the association may end.
 func (op *operation) written(paths ...Path) *coap.Response {
 	op.client.notify(paths)
 	if !op.after.add(op.client.wake) {
@@ -123,8 +123,8 @@ func (op *operation) written(paths ...Path) *coap.Response {
 	return &coap.Response{Code: coap.Changed}
 }
 
-// openSink returns, at the first block of a body, where the body goes: a Sink for an opaque value
-// of a [StreamWriter], nil for one that is collected in memory.
+// openSink decides, at the first block of a body, where the body goes. It returns a Sink for an
+// opaque value of a [StreamWriter], nil for a body to collect in memory.
 func (l *link) openSink(r *coap.IncomingRequest) (coap.Sink, *coap.Response) {
 	path, ok := parsePath(r.Path())
 	f, hasFormat := r.ContentFormat().Get()
@@ -164,7 +164,8 @@ func (l *link) openSink(r *coap.IncomingRequest) (coap.Sink, *coap.Response) {
 	return &streamSink{link: l, sink: sink, turn: make(chan struct{}, 1)}, nil
 }
 
-// streamSink connects the endpoint to a Sink. The endpoint goes on when a method of the Sink hangs.
+// streamSink connects the endpoint to a Sink. If a method of the Sink hangs, the endpoint stops
+// waiting for it.
 type streamSink struct {
 	link *link
 	sink Sink
@@ -196,8 +197,7 @@ func (s *streamSink) Commit(ctx context.Context) error {
 	return s.sink.Commit(ctx)
 }
 
-// Abort reaches the Sink also when the link is closed, which may be the reason, but then does not
-// wait.
+// Abort calls the Sink even if the link is closed, which may be the reason, but then does not wait.
 func (s *streamSink) Abort(err error) {
 	_, _ = s.do("Abort of a Sink", func() (int, error) {
 		s.sink.Abort(err)
@@ -240,7 +240,7 @@ func (c *Client) readAll(ctx context.Context, paths []Path) []Entry {
 			}
 		}
 		for _, p := range objects {
-			if below, err := c.read(ctx, p); err == nil { // leave out what is absent or not readable
+			if below, err := c.read(ctx, p); err == nil { // skip what is absent or not readable
 				entries = append(entries, below...)
 			}
 		}

@@ -24,8 +24,8 @@ const (
 	FormatLwM2MCBOR ContentFormat = 11544
 )
 
-// Formats that peers send and this package reads: SenML-ETCH (RFC 8790), of which LwM2M 1.2 has the
-// Write-Composite, and numbers from before the registration of media types, which some clients use.
+// Formats that peers send and this package reads: SenML-ETCH (RFC 8790), which LwM2M 1.2 uses for
+// Write-Composite, and numbers from before the media types were registered, which some clients use.
 const (
 	formatSenMLETCHJSON ContentFormat = 320
 	formatSenMLETCHCBOR ContentFormat = 322

@@ -29,8 +29,8 @@ func (k IdentityKind) String() string {
 	}
 }
 
-// Identity is what a device has proven by its credentials. The zero value is nothing. Identities of
-// different kinds are never the same, whatever their names.
+// Identity is the identity that a device has proven by its credentials. The zero value is no
+// identity. Identities of different kinds are never equal, whatever their names.
 type Identity struct {
 	Kind IdentityKind
 	// Name is the identity of the key, or the name in the certificate: up to 1024 bytes.
@@ -48,7 +48,7 @@ func (i Identity) String() string {
 	return i.Kind.String() + ":" + i.Name
 }
 
-// ErrUnknownIdentity is the error of [Credentials] for an identity that they do not know, or no
+// ErrUnknownIdentity is the error of [Credentials] for an identity that they do not know or no
 // longer know.
 var ErrUnknownIdentity = errors.New("lwm2m: unknown identity")
 
@@ -57,20 +57,20 @@ var ErrUnknownIdentity = errors.New("lwm2m: unknown identity")
 // proven an identity.
 //
 // An error that matches [ErrUnknownIdentity] refuses the identity: a handshake gets the alert
-// unknown_psk_identity, and all associations of the identity end, with what is on the way to the
-// device and what the device asks for. Another key than that of the association counts as this
-// error. Any other error means "not now", for example that a database is down. Then registered
-// devices stay registered, a Register is refused with 5.03, and a handshake is dropped: no alert is
-// sent, the server keeps nothing of it, and the device starts again after its own time-out.
+// unknown_psk_identity, and all associations of the identity end, and so do the requests to and
+// from the device. A key other than that of the association counts as this error. Any other error
+// means "not now", for example that a database is down. Then registered devices stay registered, a
+// Register is refused with 5.03, and a handshake is dropped: no alert is sent, the server keeps
+// nothing of it, and the device starts again after its own time-out.
 //
-// Methods are called from several goroutines, up to 64 calls at once. A call that takes longer than
-// 5 s, or panics, counts as an error; its ctx ends then.
+// The server calls the methods from several goroutines, up to 64 calls at once. A call that takes
+// longer than 5 s, or panics, counts as an error; its ctx ends then.
 type Credentials interface {
-	// PSK returns the pre-shared key of an identity, which is the device's word, up to 64 KiB of
-	// any bytes. The caller does not change the key.
+	// PSK returns the pre-shared key of an identity, which the device claims: up to 64 KiB of
+	// arbitrary bytes. The caller does not change the key.
 	PSK(ctx context.Context, identity string) (key []byte, err error)
 	// Endpoint returns the endpoint client name that an identity may register. For a certificate
-	// the server asks with each name, in this order, until one may register the endpoint: the
+	// the server calls it with each name, in this order, until one may register the endpoint: the
 	// common name, DNS names and URIs. Usually the endpoint itself is in the certificate, and
 	// Endpoint returns id.Name.
 	Endpoint(ctx context.Context, id Identity) (endpoint string, err error)

@@ -15,8 +15,9 @@ import (
 
 const (
 	pskCheckEvery = time.Second
-	// pskSettle is how long a file has to be as it is before it replaces what was known: it may be
-	// in the middle of being written. If its last line has no end that is likely.
+	// pskSettle is how long a file must stay unchanged before its keys replace the earlier ones: a
+	// program may still be writing it. That is likely if its last line has no end: then
+	// pskSettleCut applies.
 	pskSettle    = time.Second
 	pskSettleCut = 5 * time.Second
 	maxPSKFile   = 256 << 20
@@ -24,18 +25,18 @@ const (
 )
 
 // PSKFile returns the credentials in a text file. The file is read when first needed, and again
-// some seconds after it changed. While it cannot be read, is wrong or has no key, the keys that it
-// had before stay. Each line has an identity, a key in hexadecimal digits (1 to 64 bytes) and an
-// endpoint, separated by spaces or tabs; without an endpoint the identity is the endpoint. Empty
-// lines and lines that begin with # are skipped. A file with only such lines removes all keys; an
-// empty file is wrong. Replace the file by a rename.
+// some seconds after it changed. While it cannot be read or is wrong, the earlier keys stay. Each
+// line has an identity, a key in hexadecimal digits (1 to 64 bytes) and an endpoint, separated by
+// spaces or tabs; without an endpoint the identity is the endpoint. Empty lines and lines that
+// begin with # are skipped. A file with only such lines removes all keys; an empty file is wrong.
+// Replace the file by a rename.
 //
-// Lines are about keys only: any certificate that is verified may register its own name as
-// endpoint, and no other.
+// The file holds keys only: any verified certificate may register its own name as endpoint, and no
+// other.
 //
-// A server that serves with these credentials looks at the file each second, ends the associations
-// of keys that were removed or changed, and logs once what is wrong with a file.
-// [PSKFileCredentials.Err] says so before.
+// A server that serves with these credentials checks the file each second, ends the associations of
+// keys that were removed or changed, and logs an error in the file once. To check the file
+// beforehand, call [PSKFileCredentials.Err].
 func PSKFile(path string) *PSKFileCredentials { return &PSKFileCredentials{path: path} }
 
 // PSKFileCredentials are [Credentials] that are read from a file; see [PSKFile].
@@ -47,8 +48,8 @@ type PSKFileCredentials struct {
 	err      error
 	checked  time.Time
 	read     pskStamp  // the file that keys or err are from
-	pending  pskStamp  // another one
-	since    time.Time // when that was first seen
+	pending  pskStamp  // a changed file that is not read yet
+	since    time.Time // when pending was first seen
 	reported pskStamp  // the file that the watchers know of
 	watchers map[*pskWatcher]struct{}
 }
@@ -63,7 +64,7 @@ type pskWatcher struct {
 	failed  func(error)
 }
 
-// pskStamp is a file as far as its directory shows.
+// pskStamp identifies a state of the file: its directory entry, or why that cannot be used.
 type pskStamp struct {
 	info os.FileInfo
 	err  string
@@ -124,7 +125,7 @@ func (c *PSKFileCredentials) entry(identity string) (pskEntry, error) {
 	return pskEntry{}, ErrUnknownIdentity
 }
 
-// Err reads the file if it has changed, at once, and returns what is wrong with it, nil if nothing
+// Err reads the file at once if it has changed, and returns what is wrong with it, nil if nothing
 // is.
 func (c *PSKFileCredentials) Err() error {
 	c.refresh(true)()
@@ -170,8 +171,9 @@ func (c *PSKFileCredentials) Watch(revoked func([]Identity), failed func(error))
 	})
 }
 
-// refresh reads the file if it has changed and was stable for a while, or, with now, at once. It
-// looks once a second at most. The function that it returns notifies the watchers.
+// refresh reads the file if it has changed and then stayed the same for pskSettle, or at once if
+// now is true. Without now it checks the file at most once a second. The function that it returns
+// notifies the watchers.
 func (c *PSKFileCredentials) refresh(now bool) (notify func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,7 +203,7 @@ func (c *PSKFileCredentials) refresh(now bool) (notify func()) {
 	}
 	c.read = stamp
 	if settled < pskSettle {
-		c.read = pskStamp{} // a change within the precision of the file's time would not be noticed: it is read once more
+		c.read = pskStamp{} // read it once more: a change within the precision of the file's time would go unnoticed
 	}
 	return c.replace(keys, err, stamp)
 }
@@ -221,8 +223,8 @@ func (c *PSKFileCredentials) load() (keys map[string]pskEntry, whole bool, err e
 	return keys, text[len(text)-1] == '\n', err
 }
 
-// replace takes over what was read. The function that it returns notifies the watchers. c.mu is
-// held.
+// replace installs the keys that were read, or records the error. The function that it returns
+// notifies the watchers. c.mu is held.
 func (c *PSKFileCredentials) replace(keys map[string]pskEntry, err error, stamp pskStamp) (notify func()) {
 	old, oldErr := c.keys, c.err
 	c.err = err
@@ -253,15 +255,15 @@ func (c *PSKFileCredentials) replace(keys map[string]pskEntry, err error, stamp 
 	}
 }
 
-// errPSKText is the refusal of what no editor for such files writes.
+// errPSKText refuses a file with zero bytes, such as UTF-16.
 var errPSKText = errors.New("it is not text")
 
-// parsePSKs reads the lines of a file of keys. Errors name lines, never what is in them.
+// parsePSKs reads the lines of a file of keys. Errors name lines, never their contents.
 func parsePSKs(text []byte) (map[string]pskEntry, error) {
 	if bytes.IndexByte(text, 0) >= 0 {
 		return nil, errPSKText
 	}
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors begin so
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors write a byte order mark
 	keys := make(map[string]pskEntry)
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	lines.Buffer(nil, maxPSKLine)

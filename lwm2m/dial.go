@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// dialer makes associations with what a URI names.
+// dialer makes associations with servers, given by URI.
 type dialer struct {
 	psk         []byte
 	pskIdentity string
@@ -22,7 +22,7 @@ type dialer struct {
 	listen      func(context.Context) (net.PacketConn, error)
 }
 
-// dial makes an association with addr, which is where u leads.
+// dial makes an association with addr, an address of u.
 func (d *dialer) dial(ctx context.Context, ep *coap.Endpoint, u serverURI, addr netip.AddrPort) (coap.Peer, error) {
 	switch u.transport {
 	case TransportUDP:
@@ -66,7 +66,7 @@ func (d *dialer) socket(ctx context.Context, addr netip.AddrPort) (net.PacketCon
 // dialTimeout bounds a connection's handshakes.
 const dialTimeout = 30 * time.Second
 
-// keepAlive tests an idle connection now and then: rarely enough to let a device sleep.
+// keepAlive probes idle connections, rarely enough to let a device sleep.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Minute, Interval: 30 * time.Second, Count: 4}
 
 func (d *dialer) dialStream(ctx context.Context, ep *coap.Endpoint, u serverURI, addr netip.AddrPort) (coap.Peer, error) {

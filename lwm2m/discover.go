@@ -23,9 +23,9 @@ type Discovered struct {
 	Attributes Attributes
 }
 
-// parseDiscover reads the answer to a Discover. root is the client's [ObjectList.Root]. Attributes
-// that LwM2M does not define are ignored, as are links that are no LwM2M paths below the root.
-// Errors are [*FormatError].
+// parseDiscover reads the answer to a Discover. root is the client's [ObjectList.Root]. It ignores
+// attributes that LwM2M does not define, and links that are not LwM2M paths below the root. Errors
+// are [*FormatError].
 func parseDiscover(payload []byte, root string) ([]Discovered, error) {
 	links, err := parseLinks(payload)
 	if err != nil {
@@ -77,8 +77,8 @@ func (d *Discovered) read(a linkAttribute) (err error) {
 	return err
 }
 
-// appendDiscover appends the answer to a Discover to dst. root is what prefixes the paths, "" for
-// nothing.
+// appendDiscover appends the answer to a Discover to dst. root is the prefix of the paths, which
+// may be empty.
 func appendDiscover(dst []byte, root string, found []Discovered) []byte {
 	for i, d := range found {
 		if i > 0 {

@@ -16,11 +16,11 @@
 //	})
 //	err = srv.ListenAndServe(ctx, "coaps://:5684")
 //
-// A program names a device by its endpoint. The server knows where the device is, which version,
-// format and block size it speaks, and whether it sleeps: a request to a device that sleeps waits
-// until it wakes, at most as long as its context lives. The error says what failed: an answer with
-// an error code is a [*ResponseError], and a request that may have been carried out although no
-// answer came is [ErrDeliveryUnknown].
+// A program names a device by its endpoint. The server knows the device's address, its version,
+// formats and block size, and whether it sleeps: a request to a device that sleeps waits until it
+// wakes, at most as long as its context lives. The error says what failed: an answer with an error
+// code is a [*ResponseError], and a request that may have been carried out although no answer came
+// is [ErrDeliveryUnknown].
 //
 // Methods such as Read and Write wait for the answer. [Server.Do] does so for any [Request].
 // [Server.Go] does not wait: it takes a Request and calls a function with the [Answer], for
@@ -38,32 +38,32 @@
 // that waits for it to wake costs less than a kilobyte. Registrations survive a restart of the
 // server in a [RegistrationStore].
 //
-// What devices can make a server hold is bounded, by fields of [ServerConfig] where one is named:
+// The server bounds what devices can make it hold, by the fields of [ServerConfig] in brackets:
 //
 //	what                              bound                                      beyond it
 //	endpoints                         4 million (MaxRegistrations)               5.03
-//	what they say of themselves       1 GiB together (MaxRegistrationBytes)      5.03
-//	  of both, without credentials    three quarters, if others have them        5.03
+//	text of registrations             1 GiB together (MaxRegistrationBytes)      5.03
+//	  without credentials             three quarters, where credentials are used 5.03
 //	  list of objects                 4 KiB (MaxLinks), 4096 links               4.13, 4.00
 //	  endpoint name, identity         255, 1024 bytes                            4.00, 4.03
 //	  binding, sms, profile           16, 64, 64 bytes                           4.00
 //	lifetime                          1 s to 10 years (MinLifetime, MaxLifetime) 4.00
 //	  without one (lt=0)              30 days of silence (MaxSilence)            it ends
 //	other bodies in memory            64 KiB each (MaxMessage)                   4.13
-//	events of one endpoint that wait  64                                         5.03
+//	waiting events of one endpoint    64                                         5.03
 //	calls of Credentials              64 at once, 5 s each                       as an error: not now
 //
-// Ended registrations give way to new ones, in the store too. That an endpoint has used credentials
-// is kept.
+// To make room for new registrations the server removes ended ones, from the store too. It still
+// remembers that an endpoint has used credentials.
 //
 // # Logs and metrics
 //
-// The log of a server names things the same in every line:
+// The fields of a server's log have the same names in every line:
 //
 //	endpoint      the endpoint of a device; in a refusal the one that it claims
-//	identity      what the device has proven, "psk:NAME" or "certificate:NAME"; of a failed handshake what
-//	              it claims; "" without credentials
-//	address       where the device is, host:port
+//	identity      the identity that the device has proven, "psk:NAME" or "certificate:NAME"; in a failed
+//	              handshake the one that it claims; "" without credentials
+//	address       of the device, host:port
 //	transport     coap, coaps, coap+tcp, coaps+tcp
 //	path          of a resource, such as /5/0/3
 //	function      the function of the program that panicked or did not return
@@ -90,14 +90,14 @@
 // Most objects are a [ValueObject]: the program sets its values, and decides which of them servers
 // write and whether they create and delete instances. [NewDeviceObject] returns object 3. An object
 // of the program's own implements [Object], and calls [Client.Notify] when a value changes. The
-// attributes that the server has written (pmin, pmax, gt, lt, st, edge) decide whether and when it
-// gets a notification.
+// attributes that the server has written (pmin, pmax, gt, lt, st, edge) decide whether and when the
+// server gets a notification.
 //
 // # Values
 //
 // Reads and writes are lists of [Entry]: a [Path] and a typed [Value]. [AppendPayload] and
-// [DecodePayload] turn them into content formats and back, by means of [Models], which know the
-// resources of objects.
+// [DecodePayload] turn them into content formats and back, with the help of [Models], which
+// describe the resources of objects.
 //
 // # Downloads
 //

@@ -5,15 +5,14 @@ import (
 	"slices"
 )
 
-// pathCollector gathers decoded entries and refuses what is outside the request and what occurs
-// twice.
+// pathCollector collects decoded entries. It refuses paths outside of the request and duplicates.
 type pathCollector struct {
 	base    Path
 	types   typeLookup
 	cbor    bool // object links are text
 	history bool // a path may occur more than once, at different times
 	entries []Entry
-	// seen is made once paths stop ascending: true for entries, false for what is above them.
+	// seen is used once paths stop ascending: true for entries, false for the paths above them.
 	seen map[Path]bool
 }
 
@@ -41,8 +40,8 @@ func (c *pathCollector) add(p Path, v Value) (refused string) {
 	return ""
 }
 
-// duplicate reports whether p, or something above or below it, was there before. As long as paths
-// ascend, a look at the last one tells.
+// duplicate reports whether p, or a path above or below it, occurred before. While paths ascend, it
+// only compares p with the last one.
 func (c *pathCollector) duplicate(p Path) bool {
 	if c.seen == nil {
 		n := len(c.entries)
@@ -60,7 +59,7 @@ func (c *pathCollector) duplicate(p Path) bool {
 	return !c.mark(p)
 }
 
-// mark notes a path and what is above it, and reports whether p is free.
+// mark records p and the paths above it, and reports whether p was free.
 func (c *pathCollector) mark(p Path) bool {
 	if _, taken := c.seen[p]; taken {
 		return false

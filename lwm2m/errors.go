@@ -32,7 +32,7 @@ var (
 	ErrNotRegistered = errors.New("lwm2m: not registered")
 	// ErrAsleep: the device is in queue mode and sleeps, and the caller asked not to wait.
 	ErrAsleep = errors.New("lwm2m: device sleeps")
-	// ErrUnreachable: the request could not be sent: no transport to the device is open here.
+	// ErrUnreachable: the request could not be sent: there is no open transport to the device.
 	ErrUnreachable = errors.New("lwm2m: device unreachable")
 	// ErrTimeout: the peer did not answer in the time that the transport allows. Unless
 	// ErrDeliveryUnknown matches too, repeating the request is harmless.
@@ -104,17 +104,17 @@ var codeErrors = [...]struct {
 	{CodeBadRequest, ErrPath},
 }
 
-// A ResponseError is an answer with an error code: what a device said to a [Server], what a server
-// said to a [Client], or what an [Object] wants to be said.
+// A ResponseError is an answer with an error code: from a device to a [Server], from a server to a
+// [Client], or the answer that an [Object] asks for.
 type ResponseError struct {
 	Code ResponseCode
-	// Path is what the request was about; the root for composites and for what is no path of LwM2M.
+	// Path is the path of the request; the root for composites and for paths that are not LwM2M's.
 	Path Path
 	// Diagnostic is the text that came with the code, at most 256 bytes of it, "" if there was
-	// none. It is the peer's word: show it, do not act on it.
+	// none. The peer wrote it: show it, do not act on it.
 	Diagnostic string
-	// Limit is the largest body in bytes that the peer takes, as an answer 4.13 may say; 0 if it
-	// did not.
+	// Limit is the largest body in bytes that the peer takes, which an answer 4.13 may state; 0 if
+	// it did not.
 	Limit int64
 }
 
@@ -149,17 +149,15 @@ func codeOf(err error) ResponseCode {
 	return CodeInternal
 }
 
-// The categories of what can go wrong with a payload. A client answers ErrUnsupportedFormat with
-// 4.15 (or 4.06 when it concerns Accept) and ErrMalformed with 4.00.
+// The categories of errors about payloads. A client answers ErrUnsupportedFormat with 4.15 (or 4.06
+// when it concerns Accept) and ErrMalformed with 4.00.
 var (
 	// ErrUnsupportedFormat: the content format is unknown, or cannot carry what lives at the path
 	// (text/plain of an object, for example).
 	ErrUnsupportedFormat = errors.New("lwm2m: unsupported content format")
-	// ErrMalformed: the payload is not what its content format, its path or its object's model
-	// demand.
+	// ErrMalformed: the payload violates its content format, its path or its object's model.
 	ErrMalformed = errors.New("lwm2m: malformed payload")
-	// ErrNotEncodable: a value, a path or a time that the content format cannot represent was to be
-	// encoded.
+	// ErrNotEncodable: the content format cannot represent a value, a path or a time.
 	ErrNotEncodable = errors.New("lwm2m: not encodable")
 )
 

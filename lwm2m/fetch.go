@@ -18,10 +18,10 @@ import (
 
 // FetchConfig is the configuration of [Fetch]. The zero value downloads from the beginning.
 type FetchConfig struct {
-	// Offset is where to go on with a download that was interrupted; ETag is what its earlier part
-	// had. If the server's ETag is another one, or has none, Fetch fails with ErrChanged before it
-	// writes anything. Default: from 0. Size is what the earlier part knew of the size of the
-	// whole: another one is ErrChanged too, and less is no whole. Default: not known.
+	// Offset is where to resume an interrupted download, ETag the ETag of its earlier part. If the
+	// server sends another ETag, or none, Fetch fails with ErrChanged before it writes anything.
+	// Default: from 0. Size is the size of the whole, if the earlier part knew it: another size is
+	// ErrChanged too, and a download that ends earlier is incomplete. Default: not known.
 	Offset int64
 	ETag   []byte
 	Size   int64
@@ -38,14 +38,14 @@ type FetchConfig struct {
 	// Idle is how long to wait for each block, with all retransmissions. Default: 93 s (UDP), 30 s
 	// (TCP).
 	Idle time.Duration
-	// Begun is called once, before the first byte is written, with what is known by then: Size and
-	// ETag. Whoever wants to go on after a crash makes the ETag durable together with the bytes. It
-	// must not block. Default: none.
+	// Begun is called once, before the first byte is written, with the Size and ETag that are known
+	// then. To resume after a crash, store the ETag together with the bytes. It must not block.
+	// Default: none.
 	Begun func(FetchResult)
-	// Progress is called after each block with the bytes of the whole that are written, and the
-	// whole, -1 while unknown. It must not block. Default: none.
+	// Progress is called after each block with the number of bytes of the whole that are written,
+	// and the size of the whole, -1 while unknown. It must not block. Default: none.
 	Progress func(done, total int64)
-	// Listen makes the socket for coap and coaps. Default: an UDP socket on a free port.
+	// Listen makes the socket for coap and coaps. Default: a UDP socket on a free port.
 	Listen func(context.Context) (net.PacketConn, error)
 }
 
@@ -61,9 +61,9 @@ type FetchResult struct {
 }
 
 // Fetch downloads uri, by coap, coaps, coap+tcp or coaps+tcp, and writes it to w in order. On error
-// the result has what is needed to go on: Offset+Written and ETag. Errors are
-// [ErrUnsupportedScheme]; [ErrPath] for a URI that is none; a [*ResponseError]; [ErrTimeout],
-// [ErrUnreachable], [ErrChanged] and [ErrTooLarge]; [ErrMalformed] for answers that make no whole,
+// the result has what a later Fetch needs to resume: Offset+Written and ETag. Errors are
+// [ErrUnsupportedScheme]; [ErrPath] for a bad URI; a [*ResponseError]; [ErrTimeout],
+// [ErrUnreachable], [ErrChanged] and [ErrTooLarge]; [ErrMalformed] for answers that do not add up,
 // such as one that ends before the announced size; and those of w and ctx.
 func Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (FetchResult, error) {
 	none := FetchResult{Size: -1}
@@ -95,7 +95,7 @@ func Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (Fe
 	return fetch(ctx, ep, peer, target, w, config)
 }
 
-// fetchURI is what a URI names.
+// fetchURI is the URI of a download.
 type fetchURI struct {
 	server   serverURI
 	segments []string
@@ -145,7 +145,7 @@ func unescapeAll(s, separator string) ([]string, error) {
 	return parts, nil
 }
 
-// blockAlign is what every offset of a block is a multiple of.
+// blockAlign divides the offset of every block.
 const blockAlign = 16
 
 // fetch downloads over an association.
@@ -196,7 +196,7 @@ func fetch(ctx context.Context, ep *coap.Endpoint, peer coap.Peer, target fetchU
 	return result, nil
 }
 
-// fetchBusyRetry is how long a server that is busy (5.03) is asked again.
+// fetchBusyRetry is how long Fetch repeats a request to a server that is busy (5.03).
 const fetchBusyRetry = 2 * time.Minute
 
 func fetchError(ctx context.Context, err error) error {
@@ -220,8 +220,7 @@ func fetchError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", kind, err)
 }
 
-// fetchWriter passes a download on, without the bytes before the offset that was asked for, up to a
-// bound.
+// fetchWriter passes a download on, without the bytes before the requested offset, up to a bound.
 type fetchWriter struct {
 	w       io.Writer
 	skip    int64
@@ -238,7 +237,7 @@ func (f *fetchWriter) Write(p []byte) (int, error) {
 		return 0, ErrTooLarge
 	}
 	n, err := f.w.Write(rest)
-	if n < 0 || n > len(rest) { // it cannot be known how much was written
+	if n < 0 || n > len(rest) { // the number of bytes written is unknown
 		n, err = 0, cmp.Or(err, io.ErrShortWrite)
 	}
 	f.written += int64(n)

@@ -16,17 +16,17 @@ type hook struct {
 	fn func(Request) func(context.Context) error
 }
 
-// Before has fn called for each request that changes what a device's objects hold, whatever part of
-// the program makes it: the writes but OpWriteAttributes, Execute, Create and Delete. The call
-// comes when it is the request's turn and before its first message, and again if the device moves
-// or falls asleep before a message was sent.
+// Before makes the server call fn for each request that changes a device's objects, whichever part
+// of the program makes it: writes other than OpWriteAttributes, Execute, Create and Delete. The
+// server calls fn at the request's turn, before its first message, and again if the device moves or
+// falls asleep before a message was sent.
 //
 // fn must be quick. It returns nil if it has nothing to do, else a function that may block, for
 // example until a record is durable; the request, and with it the device's later requests, waits
-// for that function. Its context ends with the request. An error of it ends the request: nothing is
-// sent, and the request's error matches it. Several functions are called one after the other, in
-// the order of the calls of Before. If one panics the panic is logged, and the request ends with
-// [ErrInternal]. fn is not called for requests whose turn comes after stop was called.
+// for that function. Its context ends with the request. If it returns an error, the request ends:
+// nothing is sent, and the request's error matches it. Several functions are called one after the
+// other, in the order of the calls of Before. If one panics the panic is logged, and the request
+// ends with [ErrInternal]. fn is not called for requests whose turn comes after stop was called.
 func (s *Server) Before(fn func(Request) func(context.Context) error) (stop func()) {
 	h := &hook{fn: fn}
 	s.mu.Lock()
@@ -39,7 +39,7 @@ func (s *Server) Before(fn func(Request) func(context.Context) error) (stop func
 	}
 }
 
-// prepare calls hooks before a request is sent, and reports whether they let it go.
+// prepare calls hooks before a request is sent, and reports whether all of them succeeded.
 func (c *Call) prepare(round uint32, hooks []*hook) bool {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -56,7 +56,7 @@ func (c *Call) prepare(round uint32, hooks []*hook) bool {
 	err := c.callHooks(ctx, hooks)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if mine() { // else it has ended meanwhile, and is not sent
+	if mine() { // else the call has ended meanwhile, and is not sent
 		c.stopHook = nil
 		if err != nil {
 			s.finish(c, Answer{Err: &requestError{endpoint: c.request.Endpoint, path: c.request.about(), kind: err}})
@@ -89,15 +89,15 @@ const maxHandshakes = 256
 
 // handshakes reports handshakes that failed.
 type handshakes struct {
-	calls   work.Pool // of one, so that they stay in order
+	calls   work.Pool // one at a time, so that they stay in order
 	waiting atomic.Int32
 	fns     []*func(netip.AddrPort, error) // guarded by Server.mu
 }
 
-// OnHandshakeFailed has fn called with the address of a peer whose handshake of DTLS or TLS failed,
-// and why, until stop is called: for example because its identity or its key is not known. Only
-// peers that are known to be at the address are reported. Calls come one after the other; reports
-// that come while 256 wait are dropped. For metrics use [ServerHooks].
+// OnHandshakeFailed makes the server call fn with the address of a peer whose handshake of DTLS or
+// TLS failed, and the reason, for example an unknown identity, until stop is called. It covers only
+// peers whose address is verified. Calls come one after the other; while 256 wait, the server drops
+// further ones. For metrics use [ServerHooks].
 func (s *Server) OnHandshakeFailed(fn func(addr netip.AddrPort, err error)) (stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +110,7 @@ func (s *Server) OnHandshakeFailed(fn func(addr netip.AddrPort, err error)) (sto
 	}
 }
 
-// handshakeFailed is called by the endpoint, and does not wait.
+// handshakeFailed is called by the endpoint, and does not block.
 func (s *Server) handshakeFailed(t coap.Transport, addr netip.AddrPort, claimed string, err error) {
 	if f := s.config.Hooks.Handshake; f != nil {
 		id := Identity{}

@@ -31,9 +31,9 @@ func (l coreLink) attribute(name string) (linkAttribute, bool) {
 
 // parseLinks reads a payload in the core link format. It is strict: no spaces, targets are absolute
 // paths (RFC 3986) without query and fragment, names and tokens are of RFC 6690, with < and >
-// allowed in tokens, and quoted values are UTF-8 without control characters but tabs. An empty
-// payload has no links. Errors are [*FormatError]. What devices register is read by
-// parseObjectList, which is not as strict.
+// allowed in tokens, and quoted values are UTF-8 without control characters other than tabs. An
+// empty payload has no links. Errors are [*FormatError]. Registrations are read by parseObjectList,
+// which is not as strict.
 func parseLinks(payload []byte) ([]coreLink, error) {
 	p := linkParser{s: string(payload)}
 	var links []coreLink

@@ -2,18 +2,18 @@ package lwm2m
 
 import "strings"
 
-// blanks are what devices put around links, beside commas.
+// blanks are the characters that devices put around links, besides commas.
 const blanks = " \t\r\n"
 
-// trimLinks returns a payload without what means nothing at its ends, such as the NUL of a string
+// trimLinks removes meaningless characters at both ends of a payload, such as the NUL of a string
 // in C.
 func trimLinks(payload []byte) string {
 	s := strings.TrimRight(string(payload), blanks+",\x00")
 	return strings.TrimLeft(strings.TrimPrefix(s, "\ufeff"), blanks+",")
 }
 
-// parseLooseLinks reads a trimmed list of links as devices in the field write them, where only one
-// thing can be meant: with blanks anywhere but in a target, commas that are missing or too many,
+// parseLooseLinks reads a trimmed list of links as devices in the field write them, as long as it
+// is unambiguous: with blanks anywhere but in a target, commas that are missing or too many,
 // attributes without value, and lists without quotes.
 func parseLooseLinks(s string) (links []coreLink, err error) {
 	p := linkParser{s: s}
@@ -77,7 +77,7 @@ func (p *linkParser) looseTarget() (string, bool) {
 	return target, true
 }
 
-// isLooseTokenChar leaves < to the next link.
+// isLooseTokenChar excludes <, which begins the next link.
 func isLooseTokenChar(c byte) bool { return isTokenChar(c) && c != '<' && c != '>' }
 
 func (p *linkParser) looseAttribute() (a linkAttribute, ok bool) {
@@ -105,8 +105,8 @@ func (p *linkParser) looseAttribute() (a linkAttribute, ok bool) {
 	return a, true
 }
 
-// listGoesOn reports whether another token of a list without quotes follows: what follows a link or
-// an attribute begins otherwise. Of content formats, commas too may be between them.
+// listGoesOn reports whether another token of a list without quotes follows: the next link or
+// attribute would begin with another character. Content formats may also be separated by commas.
 func (p *linkParser) listGoesOn(name string) bool {
 	next := strings.TrimLeft(p.s[p.i:], blanks)
 	if next == "" || len(next) == len(p.s)-p.i && next[0] != ',' {

@@ -23,13 +23,13 @@ func (ss *session) segments(path Path) []string {
 	return segments
 }
 
-// codec returns what makes and reads payloads of the device.
+// codec returns the codec for payloads of the device.
 func (s *Server) codec(ss *session) codec { return codec{models: s.config.Models, root: ss.root} }
 
 // choosesFormat reports whether the format of the message depends on the device.
 func (c *Call) choosesFormat() bool { return c.request.Format == nil && c.request.formatted() }
 
-// formatted reports whether the message has a payload that can be made in several formats.
+// formatted reports whether the message has a payload that several formats can carry.
 func (r *Request) formatted() bool {
 	switch r.Operation {
 	case OpReadComposite, OpObserveComposite, OpWrite, OpWritePartial, OpWriteComposite, OpCreate:
@@ -57,7 +57,7 @@ func (r *Request) formats(reg Registration) []ContentFormat {
 }
 
 // message makes the message for the device as it is now, in the first format that can hold it. reg
-// is looked at if the format depends on the device.
+// is used only if the format depends on the device.
 func (c *Call) message(ss *session, reg Registration) (*coap.Request, error) {
 	if c.formats == nil {
 		c.formats = c.request.formats(reg)
@@ -79,7 +79,7 @@ func (c *Call) message(ss *session, reg Registration) (*coap.Request, error) {
 
 // nextFormat records why a format was refused, and reports whether there is another to try.
 func (c *Call) nextFormat(err error) bool {
-	if c.refused == nil || !errors.Is(err, ErrNotEncodable) { // the device's word counts for more
+	if c.refused == nil || !errors.Is(err, ErrNotEncodable) { // an error from the device is more useful
 		c.refused = err
 	}
 	c.format++
@@ -87,7 +87,7 @@ func (c *Call) nextFormat(err error) bool {
 		(errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrNotAcceptable) || errors.Is(err, ErrNotEncodable))
 }
 
-// build makes the message. f is the format of a message that can be made in several.
+// build makes the message. f is its content format if several can carry it.
 func (c *Call) build(ss *session, f ContentFormat) (*coap.Request, error) {
 	r := &c.request
 	codec := c.server.codec(ss)
@@ -132,7 +132,7 @@ func (c *Call) build(ss *session, f ContentFormat) (*coap.Request, error) {
 	return msg, err
 }
 
-// carry makes msg one that carries the entries of r.
+// carry puts the entries of r into msg.
 func carry(msg *coap.Request, code coap.Code, codec codec, f ContentFormat, r *Request) (err error) {
 	msg.Code, msg.ContentFormat = code, coap.FormatOf(uint16(f))
 	msg.Payload, err = codec.appendPayload(nil, f, r.about(), r.Entries)
@@ -147,7 +147,7 @@ func (c *Call) progress(ss *session, done int64) {
 	}
 }
 
-// answer reads an answer that is a success.
+// answer reads a successful answer.
 func (c *Call) answer(ss *session, resp *coap.Response) (a Answer) {
 	r := &c.request
 	switch r.Operation {
@@ -165,9 +165,9 @@ func (c *Call) answer(ss *session, resp *coap.Response) (a Answer) {
 	return a
 }
 
-// answer reads the payload of an answer in whatever format it is.
+// answer reads the payload of an answer in any format.
 func (c codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
-	f := FormatText // what old clients mean when they say nothing
+	f := FormatText // what old clients mean when they name no format
 	n, ok := resp.ContentFormat.Get()
 	if ok {
 		f = ContentFormat(n)
@@ -178,9 +178,9 @@ func (c codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
 	return c.decodePayload(f, base, resp.Payload)
 }
 
-// emptyIsValue reports whether no bytes in format f stand for one value at base: the empty text, or
-// no bytes. All else that is empty says that there are no values, as not every client sends the
-// empty list that its format has for that.
+// emptyIsValue reports whether an empty payload in format f is one value at base: an empty text or
+// an empty opaque value. Any other empty payload means that there are no values: not every client
+// sends the empty list of its format.
 func (c codec) emptyIsValue(f ContentFormat, base Path) bool {
 	f = f.canonical()
 	return (f == FormatText || f == FormatOpaque) && isSingle(base, c.models)
@@ -199,15 +199,14 @@ func locationOf(resp *coap.Response) (Path, bool) {
 }
 
 // writeFormats returns the formats in which to write entries at path, the likeliest first: a single
-// value as plain text or bytes, which every client knows, all else as instances go.
+// value as plain text or bytes, which every client knows, all else as instanceFormats says.
 func writeFormats(r Registration, path Path, entries []Entry) []ContentFormat {
 	rest := instanceFormats(r)
 	if len(entries) != 1 || entries[0].Path != path || path.Len() < 3 {
 		return rest
 	}
 	if entries[0].Value.Type() == TypeOpaque {
-		// Not as text: some clients take base64 for what it stands for, others for the bytes
-		// themselves.
+		// Not as text: some clients decode base64, others store it as it is.
 		return append([]ContentFormat{FormatOpaque}, rest...)
 	}
 	return append([]ContentFormat{FormatText}, append(rest, FormatCBOR)...)

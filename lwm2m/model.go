@@ -41,8 +41,7 @@ type ResourceModel struct {
 	Mandatory  bool
 }
 
-// ObjectModel describes one version of an object. It must not be changed once it was given to
-// [Models.Add].
+// ObjectModel describes one version of an object. Do not change it after [Models.Add].
 type ObjectModel struct {
 	ID        uint16
 	Version   Version
@@ -83,9 +82,9 @@ type Models struct {
 	added map[uint16][]*ObjectModel // each sorted by version
 }
 
-// Add puts object models into the set. A model of the same object and version is replaced, a
-// built-in one too. A model with identifiers that are reserved, not ascending or twice the same is
-// refused and nothing added.
+// Add puts object models into the set. They replace models of the same object and version, built-in
+// ones too. If a model has reserved, unsorted or duplicate identifiers, Add returns an error and
+// adds nothing.
 func (m *Models) Add(objects ...*ObjectModel) error {
 	for _, o := range objects {
 		if err := o.check(); err != nil {

@@ -3,7 +3,7 @@ package lwm2m
 import "sync"
 
 // The built-in models, as tables of what the registry of objects states: identifiers, names,
-// operations, types, and the version that a resource came with.
+// operations, types, and the version that introduced a resource.
 
 // builtinObject is an object in versions 1.0 to 1.minor.
 type builtinObject struct {

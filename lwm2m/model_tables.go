@@ -1,6 +1,6 @@
 package lwm2m
 
-// Identifier, minor version that brought it, name, operations, type, flags.
+// Identifier, minor version that introduced it, name, operations, type, flags.
 var builtinObjects = []builtinObject{
 	{id: 0, name: "LwM2M Security", minor: 2, multiple: true, mandatory: true, resources: []builtinResource{
 		{0, 0, "LwM2M Server URI", 0, TypeString, mandatory},

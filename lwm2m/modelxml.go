@@ -40,9 +40,9 @@ type xmlResource struct {
 }
 
 // ReadModelXML reads object models in the XML of the OMA registry of objects (schema LWM2M.xsd),
-// for [Models.Add]. A file holds one or more objects; an object without version is 1.0. What the
-// schema does not allow for identifiers, types and so on is refused, descriptions and unknown
-// elements are skipped. At most [MaxModelXML] bytes are read.
+// for [Models.Add]. A file holds one or more objects; an object without version is 1.0.
+// ReadModelXML refuses identifiers, types and so on that the schema does not allow, and skips
+// descriptions and unknown elements. It reads at most [MaxModelXML] bytes.
 func ReadModelXML(r io.Reader) ([]*ObjectModel, error) {
 	limited := &io.LimitedReader{R: r, N: MaxModelXML + 1}
 	var doc xmlRegistry

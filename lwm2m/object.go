@@ -5,13 +5,13 @@ import (
 	"io"
 )
 
-// An Object is one object of a device, with its instances, as a [Client] offers it to servers. A
-// [ValueObject] is one that is ready to use.
+// An Object is one object of a device, with its instances, as a [Client] offers it to servers.
+// [ValueObject] is ready to use.
 //
-// The client checks each operation against the object's model, if it knows one, before it calls the
-// object, and the paths that it passes lie under the object. Methods may be called from several
-// goroutines. Their errors become response codes: see [ResponseError] and the sentinels beside it;
-// any other error is answered with 5.00.
+// The client checks each operation against the object's model, if it has one, before it calls the
+// object, and passes only paths of the object. Methods may be called from several goroutines. Their
+// errors become response codes: see [ResponseError] and the sentinels beside it; any other error is
+// answered with 5.00.
 //
 // An object may also implement [InstanceCreator], [StreamWriter], [Runner], [ResourceLister] and
 // [VersionFollower].
@@ -34,23 +34,24 @@ type Object interface {
 	// none.
 	Write(ctx context.Context, path Path, entries []Entry, replace bool) error
 	// Execute runs the resource at path. args is the argument list as it was sent, "" if there was
-	// none. What must wait until the server has its answer, such as a reboot, is given to
+	// none. Pass what must wait until the server has its answer, such as a reboot, to
 	// [AfterResponse].
 	Execute(ctx context.Context, path Path, args string) error
 }
 
-// An InstanceCreator is an Object whose instances servers create and delete. Of another, servers
-// create and delete none: the client answers 4.05.
+// An InstanceCreator is an Object whose instances servers create and delete. For any other Object
+// the client answers Create and Delete with 4.05.
 type InstanceCreator interface {
 	Object
 	// Create makes an instance with the values of entries, whose paths lie below it; one entry with
 	// the path of the instance stands for an instance without resources. The client has checked
-	// that the instance does not exist, has chosen the lowest free identifier if the server named
-	// none, and that the model's mandatory resources that servers write are there. Further
-	// resources get the values that the object chooses.
+	// that the instance does not exist and that entries has the mandatory resources of the model
+	// that servers write. If the server named no instance, the client has chosen the lowest free
+	// identifier. The object chooses the values of other resources.
 	Create(ctx context.Context, instance uint16, entries []Entry) error
-	// Delete removes what is at path, which exists: an instance, or an instance of a multiple
-	// resource (since LwM2M 1.1). The error for what must stay is ErrMethodNotAllowed.
+	// Delete removes an instance, which exists, or an instance of a multiple resource (since LwM2M
+	// 1.1), which may not exist: then the error is ErrNotFound. The error for an instance that must
+	// stay is ErrMethodNotAllowed.
 	Delete(ctx context.Context, path Path) error
 }
 
@@ -58,9 +59,9 @@ type InstanceCreator interface {
 // firmware package.
 type StreamWriter interface {
 	Object
-	// OpenWrite returns where the bytes of an opaque value go that a server begins to write at
-	// path, or a nil Sink if the value can be collected in memory and passed to Write. size is what
-	// the server announced, -1 if it announced nothing.
+	// OpenWrite returns a Sink for an opaque value that a server begins to write at path, or nil if
+	// the client should collect the value in memory and pass it to Write. size is the size that the
+	// server announced, -1 if it announced none.
 	OpenWrite(ctx context.Context, path Path, size int64) (Sink, error)
 }
 
@@ -68,7 +69,7 @@ type StreamWriter interface {
 // called. A Write that takes fewer bytes than it was given has failed.
 type Sink interface {
 	io.Writer
-	// Commit ends a value that is complete. Its error is the answer to the server.
+	// Commit ends a value that is complete. The client answers with its error.
 	Commit(ctx context.Context) error
 	// Abort ends a value that will not be completed: the server went silent or started over.
 	Abort(err error)
@@ -78,9 +79,9 @@ type Sink interface {
 // and the server have agreed on.
 type VersionFollower interface {
 	Object
-	// FollowVersion is called with the version, 1.0 to 1.2, before each Register with it, and
-	// before the object list is looked at for an Update. What Version and the other methods return
-	// from then on belongs to it.
+	// FollowVersion is called with the version, 1.0 to 1.2, before each Register, and before the
+	// client lists the objects for an Update. From then on Version and the other methods follow
+	// that version.
 	FollowVersion(lwm2m Version)
 }
 

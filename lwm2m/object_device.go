@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// DeviceObjectConfig is the configuration of object 3, Device. Texts that are empty are resources
-// that the device does not have.
+// DeviceObjectConfig is the configuration of object 3, Device. An empty text means that the device
+// does not have the resource.
 type DeviceObjectConfig struct {
 	Manufacturer, Model, Serial string
 	// FirmwareVersion is resource 3, by which servers judge whether an update succeeded.
@@ -24,8 +24,9 @@ type DeviceObjectConfig struct {
 	FactoryReset func()
 
 	// UTCOffset (resource 14, ISO 8601, such as "+02:00" or "Z") and Timezone (15, a name of the
-	// IANA database, such as "Europe/Berlin") are what a server wrote before. Servers may write
-	// both; what is neither is refused with 4.00. Default: absent until a server writes them.
+	// IANA database, such as "Europe/Berlin") are the values that a server wrote earlier. Servers
+	// may write both; the object refuses other texts with 4.00. Default: absent until a server
+	// writes them.
 	UTCOffset, Timezone string
 	// SaveTimezone is called with both before a server's write of one or both takes effect, "" for
 	// one that is absent, so that the program can store and apply them. It may block. Its error is
@@ -107,8 +108,8 @@ func NewDeviceObject(config DeviceObjectConfig) *ValueObject {
 	return o
 }
 
-// checkUTCOffset takes an offset of ISO 8601: Z, or a sign, hours and perhaps minutes, from -12:00
-// to +14:00, which are the offsets that there are.
+// checkUTCOffset accepts an offset of ISO 8601: Z, or a sign, hours and perhaps minutes, from
+// -12:00 to +14:00, the range in use.
 func checkUTCOffset(v Value) error {
 	text, _ := v.Text()
 	if text == "Z" {
@@ -141,7 +142,7 @@ func checkUTCOffset(v Value) error {
 	return nil
 }
 
-// checkTimezone takes what has the form of a name in the IANA database: parts of letters, digits,
+// checkTimezone accepts text in the form of a name in the IANA database: parts of letters, digits,
 // "+", "-" and "_", between slashes. Devices may have no copy of the database.
 func checkTimezone(v Value) error {
 	text, _ := v.Text()

@@ -12,12 +12,12 @@ import (
 // serverObject is object 1, Server. A client has one server, and so one instance.
 type serverObject struct {
 	client  *Client
-	initial settings // a Replace of the instance sets what it does not name back to these
+	initial settings // a Replace of the instance resets the resources that it does not name to these
 
 	mu    sync.Mutex
 	now   settings
-	good  announced // what the last successful Register or Update announced
-	doubt int       // how likely it is that the server refuses other ones, up to maxDoubt
+	good  announced // the settings of the last successful Register or Update
+	doubt int       // how likely it is that the server refuses other settings, up to maxDoubt
 	lwm2m Version
 }
 
@@ -75,7 +75,7 @@ func (o *serverObject) announced() announced {
 	return o.now.announced
 }
 
-// accepted records that the server took t.
+// accepted records that the server accepted t.
 func (o *serverObject) accepted(t announced) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -94,7 +94,7 @@ func (o *serverObject) refused(t announced, doubt int) (good announced, back boo
 		return o.good, false
 	}
 	o.doubt = 0
-	if o.now.announced == t { // unless the server has written others meanwhile
+	if o.now.announced == t { // unless the server has written other settings meanwhile
 		o.now.announced = o.good
 	}
 	return o.good, true
@@ -180,7 +180,8 @@ func (o *serverObject) Read(_ context.Context, path Path) ([]Entry, error) {
 	return selectEntries(path, entries)
 }
 
-// selectEntries returns the entries at and below path; none at all for a resource is ErrNotFound.
+// selectEntries returns the entries at and below path; if there are none for a resource, the error
+// is ErrNotFound.
 func selectEntries(path Path, entries []Entry) ([]Entry, error) {
 	var found []Entry
 	for _, e := range entries {
@@ -194,8 +195,8 @@ func selectEntries(path Path, entries []Entry) ([]Entry, error) {
 	return found, nil
 }
 
-// Write implements [Object]. A Replace of the instance sets resources that it does not name back to
-// their initial values.
+// Write implements [Object]. A Replace of the instance resets the resources that it does not name
+// to their initial values.
 func (o *serverObject) Write(_ context.Context, path Path, entries []Entry, replace bool) error {
 	mutes := o.mutes()
 	o.mu.Lock()

@@ -22,35 +22,35 @@ type ValueObjectConfig struct {
 	// Its error refuses the write with 4.00; nil takes every value of the resource's type. A
 	// multiple resource takes up to 256 instances. Default: servers write nothing.
 	Writable map[uint16]func(Value) error
-	// OnWrite is called once for each request that writes, when its values have been checked, and
-	// before they are set. values is what each resource that is written will have afterwards, also
-	// the instances of a multiple resource that stay; a resource that is removed has one entry with
-	// the zero Value. The place to store values, or to act on them; it may block. Its error is the
-	// answer, and then nothing is set. Default: none.
+	// OnWrite is called once for each request that writes, after its values are checked and before
+	// they are set. values is the new content of each written resource, including the instances of
+	// a multiple resource that stay; a resource that is removed has one entry with the zero Value.
+	// OnWrite may store the values or act on them, and may block. Its error is the answer, and then
+	// nothing is set. Default: none.
 	OnWrite func(ctx context.Context, values []Entry) error
 	// OnExecute are the resources that servers may execute, by identifier. args is the argument
-	// list as it was sent. What must wait until the server has its answer is given to
-	// [AfterResponse]; the error is the answer. Default: servers execute nothing.
+	// list as it was sent. Pass what must wait until the server has its answer to [AfterResponse];
+	// the error is the answer. Default: servers execute nothing.
 	OnExecute map[uint16]func(ctx context.Context, instance uint16, args string) error
-	// OnCreate is called when a server creates an instance, before it exists, with the values it
-	// was created with: all are of Writable, and checked. It may set further ones with
+	// OnCreate is called when a server creates an instance, before it exists, with the values in
+	// the request: all belong to Writable and are checked. It may set other values with
 	// [ValueObject.Set]. Its error is the answer, and then there is no instance. Default: servers
 	// create no instances (4.05).
 	OnCreate func(ctx context.Context, instance uint16, values []Entry) error
-	// OnDelete is called when a server deletes an instance, before it is gone. Its error is the
+	// OnDelete is called when a server deletes an instance, before it is removed. Its error is the
 	// answer, and then the instance stays. Default: servers delete no instances (4.05).
 	OnDelete func(ctx context.Context, instance uint16) error
-	// MaxInstances is how many instances there may be for a server to create another. Default: 100.
+	// MaxInstances is the number of instances at which servers can create no more. Default: 100.
 	MaxInstances int
 }
 
 // maxResourceInstances bounds the instances of a multiple resource that a server may write.
 const maxResourceInstances = 256
 
-// A ValueObject is an [Object] that is made of values: the program sets them, and servers read and
-// observe them, and write, create and delete what the configuration allows. A change is reported to
-// observers by itself, and a change of the instances to the server's registration, through each
-// [Client] that runs with the object.
+// A ValueObject is an [Object] that holds values: the program sets them, and servers read and
+// observe them, and write, create and delete what the configuration allows. Each [Client] that runs
+// with the object reports changes to observers, and updates its registration when instances come or
+// go.
 //
 // Its methods may be called from several goroutines, also from the functions of its configuration.
 type ValueObject struct{ valueObject }
@@ -59,7 +59,7 @@ type ValueObject struct{ valueObject }
 type valueObject struct {
 	config ValueObjectConfig
 
-	writing sync.Mutex // held while a server changes something, also while its functions run
+	writing sync.Mutex // held while a server changes something, also while functions of config run
 
 	mu        sync.Mutex
 	instances []uint16 // ascending
@@ -72,8 +72,7 @@ var (
 	_ ResourceLister  = (*ValueObject)(nil)
 )
 
-// NewValueObject returns an object with the values of config. It panics where [ValueObject.Set]
-// does.
+// NewValueObject returns an object with the values of config. It panics if [ValueObject.Set] does.
 func NewValueObject(config ValueObjectConfig) *ValueObject {
 	config.MaxInstances = cmp.Or(config.MaxInstances, 100)
 	o := &ValueObject{valueObject{config: config, clients: make(map[*Client]int)}}
@@ -83,13 +82,13 @@ func NewValueObject(config ValueObjectConfig) *ValueObject {
 	return o
 }
 
-// Set sets the value at path, a resource or a resource instance of the object, and makes the
-// instance that it lies in if there is none. The zero Value with the path of an instance makes one
-// without resources. Observers get the new value if it is another one.
+// Set sets the value at path, a resource or a resource instance of the object, and makes its
+// instance if there is none. The zero Value with the path of an instance makes an instance without
+// resources. Observers get the value if it is different.
 //
 // A resource has one value or instances, whichever was set last. The value should be of the type
 // that the model gives the resource, or of one that converts to it without loss. Set panics on
-// other paths, which the program knows.
+// other paths.
 func (o *ValueObject) Set(path Path, v Value) {
 	if o.set(path, v) {
 		o.notify(path)
@@ -134,7 +133,7 @@ func (o *valueObject) set(path Path, v Value) bool {
 	return true
 }
 
-// remove reports whether there was anything.
+// remove reports whether it removed anything.
 func (o *valueObject) remove(path Path) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -148,7 +147,7 @@ func (o *valueObject) search(path Path) (int, bool) {
 	return slices.BinarySearchFunc(o.values, path, func(e Entry, p Path) int { return e.Path.Compare(p) })
 }
 
-// attach has the changes of the object reported through a client, until detach is called.
+// attach makes the object report its changes through c until detach is called.
 func (o *valueObject) attach(c *Client) (detach func()) {
 	add := func(n int) {
 		o.mu.Lock()

@@ -14,7 +14,7 @@ func (o *valueObject) Write(ctx context.Context, path Path, entries []Entry, rep
 		return fmt.Errorf("%w: %s", ErrNotFound, path)
 	}
 	if replace && path.IsResource() {
-		entries = append([]Entry{{Path: path}}, entries...) // it is written even if nothing is left of it
+		entries = append([]Entry{{Path: path}}, entries...) // the resource is written even if it ends up empty
 	}
 	keep := func(p Path) bool { return !replace || !path.Contains(p) }
 	next, err := o.merge(path.Prefix(2), entries, keep)
@@ -47,7 +47,7 @@ func (o *valueObject) Create(ctx context.Context, instance uint16, entries []Ent
 		return err
 	}
 	if err := o.config.OnCreate(ctx, instance, slices.Clone(values)); err != nil {
-		o.remove(path) // it may have been set already
+		o.remove(path) // OnCreate may have set values
 		return err
 	}
 	o.set(path, Value{})
@@ -86,8 +86,8 @@ func (o *valueObject) Delete(ctx context.Context, path Path) error {
 	return nil
 }
 
-// notifyOthers reports what a server changed to the servers of other clients. The client that
-// served it reports it to its own.
+// notifyOthers reports a change by a server to the servers of other clients. The client that served
+// the request informs its own server.
 func (o *valueObject) notifyOthers(ctx context.Context, path Path) {
 	o.mu.Lock()
 	shared := len(o.clients) > 1
@@ -106,9 +106,9 @@ func (o *valueObject) valueAt(path Path) Value {
 	return Value{}
 }
 
-// merge returns what the resources of entries will have, by path: the values of entries, and of the
-// present instances of multiple resources those that keep says. A resource that will have nothing
-// has one entry with the zero Value.
+// merge returns the new content of the resources of entries, by path: the values of entries, and
+// the present instances of multiple resources that keep selects. A resource that will be empty has
+// one entry with the zero Value.
 func (o *valueObject) merge(instance Path, entries []Entry, keep func(Path) bool) ([]Entry, error) {
 	byResource := make(map[Path]map[Path]Value)
 	for _, e := range entries {
@@ -148,7 +148,7 @@ func (o *valueObject) merge(instance Path, entries []Entry, keep func(Path) bool
 	return next, nil
 }
 
-// kept returns the instances of a resource that a write leaves.
+// kept returns the instances of a resource that a write keeps.
 func (o *valueObject) kept(resource Path, keep func(Path) bool) map[Path]Value {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -161,7 +161,7 @@ func (o *valueObject) kept(resource Path, keep func(Path) bool) map[Path]Value {
 	return values
 }
 
-// addRemoved adds the writable resources of an instance that a write does not name, and so removes.
+// addRemoved adds the writable resources that a write removes because it does not name them.
 func (o *valueObject) addRemoved(instance Path, next []Entry) []Entry {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -176,7 +176,7 @@ func (o *valueObject) addRemoved(instance Path, next []Entry) []Entry {
 	return next
 }
 
-// commit sets what the resources of next will have, if the program agrees. path is that of the
+// commit sets the content of the resources of next, if OnWrite agrees. path is the path of the
 // request.
 func (o *valueObject) commit(ctx context.Context, path Path, next []Entry) error {
 	if o.config.OnWrite != nil && len(next) > 0 {

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// ObjectList is what a registration's payload says about a client: which objects and instances it
-// has (Core specification, Register).
+// ObjectList is the payload of a registration: the objects and instances of a client (Core
+// specification, Register).
 type ObjectList struct {
-	// Root is the path that prefixes every LwM2M path on this client, such as "/lwm2m"; "" when it
-	// is the root of the server, as nearly always.
+	// Root is the path that prefixes every LwM2M path on this client, such as "/lwm2m"; "" on
+	// nearly all clients.
 	Root string
 	// Formats are the content formats that the client says it supports beyond the mandatory ones
 	// (attribute ct of the root), nil if it says none.
@@ -32,11 +32,11 @@ type ListedObject struct {
 // maxListed bounds how many objects and instances a registration may list.
 const maxListed = 4096
 
-// parseObjectList reads the payload of a Register or an Update. It takes what devices in the field
-// write as long as only one thing can be meant: blanks between links, NUL or a comma at the end,
-// ct=60 110 without quotes, ver=1. An instance is also listed by links to its resources; a version
-// that cannot be read counts as none. Links that are no LwM2M paths below the root are left out, as
-// other resources of a device may be listed too. Errors are [*FormatError].
+// parseObjectList reads the payload of a Register or an Update. It accepts what devices in the
+// field write, as long as it is unambiguous: blanks between links, NUL or a comma at the end, ct=60
+// 110 without quotes, ver=1. A link to a resource also lists its instance; a version that cannot be
+// read counts as none. Links that are not LwM2M paths below the root are skipped: a device may list
+// other resources too. Errors are [*FormatError].
 func parseObjectList(payload []byte) (ObjectList, error) {
 	links, err := parseLooseLinks(trimLinks(payload))
 	if err != nil {
@@ -47,7 +47,7 @@ func parseObjectList(payload []byte) (ObjectList, error) {
 		if rt, ok := l.attribute("rt"); ok && hasField(rt.Value, "oma.lwm2m") {
 			list.Root = strings.TrimRight(l.Target, "/")
 			list.Formats = parseFormats(l)
-		} else if l.Target == "/" { // without rt in some clients
+		} else if l.Target == "/" { // some clients omit rt
 			list.Formats = parseFormats(l)
 		}
 	}
@@ -67,8 +67,8 @@ type listedPath struct {
 	version Version
 }
 
-// collect returns the links that are LwM2M paths, in the order of paths. Of several links of one
-// path the first comes first.
+// collect returns the links that are LwM2M paths, in the order of paths. Several links of one path
+// stay in their order.
 func (l *ObjectList) collect(links []coreLink) []listedPath {
 	listed := make([]listedPath, 0, len(links))
 	for _, link := range links {
@@ -91,7 +91,7 @@ func (l *ObjectList) collect(links []coreLink) []listedPath {
 }
 
 // parseLooseVersion reads a version as devices write it: also 1 for 1.0, and with a third part,
-// which says nothing.
+// which it drops.
 func parseLooseVersion(s string) (Version, error) {
 	s = strings.Trim(s, blanks+`"'`)
 	parts := strings.Split(s, ".")
@@ -106,7 +106,7 @@ func parseLooseVersion(s string) (Version, error) {
 	return ParseVersion(s)
 }
 
-// add takes the next path, none of which is before the ones that were taken.
+// add adds the next path, in ascending order.
 func (l *ObjectList) add(p listedPath) {
 	last := len(l.Objects) - 1
 	if last < 0 || l.Objects[last].ID != p.path.Object() {
@@ -114,7 +114,7 @@ func (l *ObjectList) add(p listedPath) {
 		last++
 	}
 	o := &l.Objects[last]
-	o.Version = cmp.Or(o.Version, p.version) // some devices say it with the instance, which comes after the object
+	o.Version = cmp.Or(o.Version, p.version) // some devices give it with the instance, which comes after the object
 	if p.path.IsObject() {
 		return
 	}
@@ -123,8 +123,7 @@ func (l *ObjectList) add(p listedPath) {
 	}
 }
 
-// parseFormats reads the attributes ct, each one number or a list. What is no number is of no use
-// and skipped.
+// parseFormats reads the attributes ct, each one number or a list. It skips what is not a number.
 func parseFormats(l coreLink) (formats []ContentFormat) {
 	for _, a := range l.Attributes {
 		if a.Name != "ct" {
@@ -156,7 +155,7 @@ func (l ObjectList) object(id uint16) (ListedObject, bool) {
 }
 
 // Has reports whether the list has the object, or the object instance, that p names or lies below.
-// It has the root.
+// It is true for the root.
 func (l ObjectList) Has(p Path) bool {
 	if p.IsRoot() {
 		return true
@@ -176,7 +175,7 @@ func (l ObjectList) Version(id uint16) Version {
 }
 
 // appendTo appends the list in the core link format, as a Register carries it, to dst: the root
-// link if it says something, an object link for objects with a version other than 1.0 or without
+// link if it is not empty, an object link for objects with a version other than 1.0 or without
 // instances, and instance links.
 func (l ObjectList) appendTo(dst []byte) []byte {
 	start := len(dst)

@@ -36,7 +36,7 @@ func (s *Server) newObservation(ss *session, r *Request) *Observation {
 	return &Observation{server: s, endpoint: r.Endpoint, path: r.about(), codec: s.codec(ss), fn: r.Values, done: make(chan struct{})}
 }
 
-// observed takes the end of the exchange that was to begin an observation.
+// observed handles the end of the exchange that starts an observation.
 func (c *Call) observed(ss *session, o *Observation, remote *coap.Observation, resp *coap.Response, err error) {
 	switch {
 	case err != nil:
@@ -53,8 +53,8 @@ func (c *Call) observed(ss *session, o *Observation, remote *coap.Observation, r
 	}
 }
 
-// keep makes the observation one of the device's, if its registration is still the one that was
-// asked, and at the same place.
+// keep adds the observation to the device, if the device still has the registration and the address
+// of the request.
 func (s *Server) keep(o *Observation, ss *session, remote *coap.Observation) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +71,7 @@ func (s *Server) keep(o *Observation, ss *session, remote *coap.Observation) boo
 	return true
 }
 
-// notified takes a notification. It does not block, as the network waits for it.
+// notified handles a notification. It must not block: the endpoint waits for it.
 func (o *Observation) notified(resp *coap.Response) {
 	if resp == nil {
 		o.server.drop(o, ErrUnreachable)
@@ -146,7 +146,7 @@ func (o *Observation) Err() error {
 }
 
 // Cancel ends the observation, and the device's part of it if the device is reachable; if not, the
-// device learns it with its next notification. No call of fn begins after Cancel has returned.
+// server rejects the device's next notification. No call of fn begins after Cancel has returned.
 func (o *Observation) Cancel(ctx context.Context) error {
 	done := make(chan Answer, 1)
 	c := o.forget(func(a Answer) { done <- a }, true)
@@ -156,8 +156,8 @@ func (o *Observation) Cancel(ctx context.Context) error {
 	return c.wait(ctx, done).Err
 }
 
-// Drop is Cancel without waiting: done, unless it is nil, is called with the result of Cancel, like
-// the function that [Server.Go] is given. No call of the observation's function begins after Drop
+// Drop is Cancel without waiting: done, unless it is nil, is called with the result of Cancel, in
+// the same way as the done of [Server.Go]. No call of the observation's function begins after Drop
 // has returned.
 func (o *Observation) Drop(done func(error)) {
 	var answered func(Answer)
@@ -187,7 +187,7 @@ func (o *Observation) forget(done func(Answer), direct bool) *Call {
 		d.trim()
 	}
 	s.mu.Unlock()
-	remote.Forget() // from now on a notification is rejected
+	remote.Forget() // from now on the endpoint rejects notifications
 	c := &Call{
 		server: s, request: Request{Endpoint: d.endpoint, Operation: opForget, Path: o.path, NoWait: true},
 		sink: sink{done: done, direct: direct}, forget: o,
@@ -225,7 +225,7 @@ func (s *Server) endObservations(d *device, err error) {
 	for o := range d.activity.observations {
 		o.device = nil
 		o.finish(err)
-		// Not here: the endpoint may be calling notified, which wants s.mu, right now.
+		// Not here: the endpoint may be in notified, which waits for s.mu.
 		s.starts.Run(o.remote.Forget)
 	}
 	d.activity.observations = nil

@@ -6,7 +6,7 @@ type Operation uint8
 // The operations, each with the fields of [Request] that count besides Endpoint, Operation, NoWait,
 // Notice and Owner.
 const (
-	// OpRead reads the values at and below Path. Format is the one asked for.
+	// OpRead reads the values at and below Path. Format is the format to ask for.
 	OpRead Operation = iota + 1
 	// OpReadComposite reads the values at and below Paths at once (LwM2M 1.1). Format counts.
 	OpReadComposite
@@ -25,8 +25,8 @@ const (
 	OpWriteComposite
 	// OpWriteAttributes sets and clears the notification Attributes at Path.
 	OpWriteAttributes
-	// OpWriteStream writes Body to the resource at Path, block by block. Size, BlockSize, Exclusive
-	// and Progress count.
+	// OpWriteStream writes Body to the resource at Path, block by block. Size, BlockSize,
+	// SkipTaken, Exclusive and Progress count.
 	OpWriteStream
 	// OpExecute runs the resource at Path with Arguments.
 	OpExecute
@@ -59,13 +59,13 @@ func (o Operation) String() string {
 // OpObserveComposite.
 func (o Operation) safe() bool { return o >= OpRead && o <= OpObserveComposite }
 
-// hooked reports whether the functions of [Server.Before] are called: whether the operation changes
-// what an object holds.
+// hooked reports whether the operation changes an object, so that the functions of [Server.Before]
+// are called.
 func (o Operation) hooked() bool {
 	return o >= OpWrite && o <= OpDelete && o != OpWriteAttributes
 }
 
-// lane is what a request shares the device with.
+// lane returns the lane of the request.
 func (r *Request) lane() lane {
 	switch {
 	case r.Operation != OpWriteStream:

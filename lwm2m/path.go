@@ -27,7 +27,7 @@ type Path struct {
 }
 
 // NewPath returns the path with the given identifiers, from the object down: NewPath(5, 0, 3) is
-// /5/0/3 and NewPath() the root. It is meant for paths that the program knows, and panics on more
+// /5/0/3 and NewPath() the root. It is for paths that are fixed in the program, and panics on more
 // than four identifiers and on the reserved identifier 65535. For identifiers from elsewhere there
 // are [ParsePath] and [Path.Child].
 func NewPath(ids ...uint16) Path {
@@ -44,9 +44,9 @@ func NewPath(ids ...uint16) Path {
 	return p
 }
 
-// ParsePath reads a path such as "/5/0/3". The root is "/" and also "", as both occur; one leading
-// slash may be missing ("5/0/3"). Identifiers are decimal, 0 to 65534, without sign or needless
-// leading zeros. Errors are [ErrPath].
+// ParsePath reads a path such as "/5/0/3". The root is "/" or ""; one leading slash may be missing
+// ("5/0/3"). Identifiers are decimal, 0 to 65534, without sign or needless leading zeros. Errors
+// are [ErrPath].
 func ParsePath(s string) (Path, error) {
 	p, ok := parsePath(s)
 	if !ok {

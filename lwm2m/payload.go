@@ -11,15 +11,15 @@ import (
 type Entry struct {
 	Path Path
 	// Value is of the type that the object's model gives the resource, or, for a resource without
-	// model, of the type that the content format tells: Opaque in TLV, String in text/plain. [Null]
+	// model, of the type that the content format gives: Opaque in TLV, String in text/plain. [Null]
 	// removes a resource instance in a Write-Composite. The zero Value stands for an object
 	// instance without resources or a multiple resource without instances, which only TLV and LwM2M
-	// CBOR can tell.
+	// CBOR can express.
 	Value Value
-	// Time is when the value was so, for histories in Send and notifications; the zero Time if that
-	// was not said, which means now. Only SenML and the old JSON carry it, other formats drop it. A
-	// time before 2^28 seconds since 1970, July 1978, is not encodable: those are relative to now
-	// on the wire.
+	// Time is when the resource had the value, for histories in Send and notifications; the zero
+	// Time means now. Only SenML and the old JSON carry it, other formats drop it. A time before
+	// 2^28 seconds since 1970, July 1978, is not encodable: on the wire such numbers are relative
+	// to now.
 	Time time.Time
 }
 
@@ -28,8 +28,8 @@ type codec struct {
 	// models give the types of resources and say which are multiple; nil stands for the built-in
 	// ones.
 	models *Models
-	// root is what the names of SenML begin with on a client whose objects are not at its root:
-	// "/lwm2m" for "/lwm2m/3/0/9". Other formats do not name it.
+	// root is the prefix of SenML names on a client whose objects are not at its root: "/lwm2m" for
+	// "/lwm2m/3/0/9". Other formats do not carry it.
 	root string
 }
 
@@ -53,12 +53,12 @@ func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *M
 }
 
 // DecodePayload returns the entries of a payload in content format f, in their order. base is the
-// path of the request; entries elsewhere are refused. Values get the type that their resource has
-// in m, as in [AppendPayload]; a value that does not convert is refused.
+// path of the request; DecodePayload refuses entries outside of it. Values get the type that their
+// resource has in m, as in [AppendPayload]; it refuses a value that does not convert.
 //
 // # Tolerances
 //
-// Senders must not do the following. It is accepted because real ones do it:
+// DecodePayload accepts the following, which senders must not do, because real ones do it:
 //
 //   - the content format numbers 1541 to 1543 (old clients, Leshan);
 //   - TLV: an object instance around the answer to a Read of that instance
@@ -170,7 +170,7 @@ func (c codec) appendPaths(dst []byte, f ContentFormat, paths []Path) ([]byte, e
 }
 
 // decodePaths returns the paths of a Read-Composite or Observe-Composite request, in their order.
-// Errors are as those of [DecodePayload].
+// Errors are those of [DecodePayload].
 func (c codec) decodePaths(f ContentFormat, payload []byte) ([]Path, error) {
 	switch f {
 	case FormatLwM2MCBOR:

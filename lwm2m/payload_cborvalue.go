@@ -29,7 +29,7 @@ func (r *cborReader) head() (cbor.Head, error) {
 	return h, err
 }
 
-// end fails if something follows.
+// end returns an error if data follows.
 func (r *cborReader) end() error {
 	if r.Pos < len(r.S) {
 		return r.fail(r.Pos, "data after the end")
@@ -46,7 +46,7 @@ func (r *cborReader) value(h cbor.Head) (Value, error) {
 	return v, err
 }
 
-// bareValue is value with a category of package cbor as error.
+// bareValue is value, but its errors are those of package cbor.
 func (r *cborReader) bareValue(h cbor.Head) (Value, error) {
 	switch h.Major {
 	case cbor.Uint, cbor.NegInt:

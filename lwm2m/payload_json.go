@@ -31,7 +31,7 @@ type oldJSONDecoder struct {
 }
 
 func decodeOldJSON(base Path, payload []byte, m *Models) ([]Entry, error) {
-	if !utf8.Valid(payload) { // encoding/json would put something else in its place
+	if !utf8.Valid(payload) { // encoding/json would replace it silently
 		return nil, &FormatError{Format: FormatJSON, Offset: invalidUTF8(payload), Reason: "text is not UTF-8"}
 	}
 	d := oldJSONDecoder{dec: json.NewDecoder(bytes.NewReader(payload)), size: len(payload)}
@@ -45,7 +45,7 @@ func decodeOldJSON(base Path, payload []byte, m *Models) ([]Entry, error) {
 		if !ok || p.Len() < 3 {
 			return nil, &FormatError{Format: FormatJSON, Offset: e.at, Reason: "name is not the path of a resource"}
 		}
-		// Opaque is base64 in a string, which only the model can tell.
+		// Opaque is base64 in a string, and only the model tells them apart.
 		if e.value.typ == TypeString && c.types.typeOf(p) == TypeOpaque {
 			e.value, ok = parseText(e.value.str, TypeOpaque)
 			if !ok {
@@ -253,7 +253,7 @@ func (d *oldJSONDecoder) number() (float64, error) {
 	return f, nil
 }
 
-// skip passes over the value of a member that is not known.
+// skip skips the value of an unknown member.
 func (d *oldJSONDecoder) skip() error {
 	for depth := 0; ; {
 		t, err := d.token()

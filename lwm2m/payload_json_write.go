@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// appendOldJSON writes names relative to the request's path, without a slash between base name and
-// name only when there is no name.
+// appendOldJSON writes the request's path as base name, and names relative to it. A slash separates
+// the two, unless the name is empty.
 func appendOldJSON(dst []byte, base Path, entries []Entry) ([]byte, error) {
 	out := append(dst, `{"bn":"`...)
 	out = base.appendTo(out)

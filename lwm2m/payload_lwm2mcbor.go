@@ -39,7 +39,7 @@ type lwm2mCBORDecoder struct {
 	c pathCollector
 }
 
-// level reads a map, whose head is h, of what is below p. It recurses at most four times, as every
+// level reads a map of what is below p, whose head is h. It recurses at most four times, as every
 // key takes at least one level.
 func (d *lwm2mCBORDecoder) level(p Path, h cbor.Head) error {
 	n := uint64(0)
@@ -54,8 +54,8 @@ func (d *lwm2mCBORDecoder) level(p Path, h cbor.Head) error {
 	return nil
 }
 
-// empty takes a map without members: an instance or a multiple resource that holds nothing. At and
-// above the path of the request it means nothing.
+// empty handles a map without members: an empty instance or multiple resource. At and above the
+// path of the request it means nothing.
 func (d *lwm2mCBORDecoder) empty(p Path, h cbor.Head) error {
 	if p.Len() <= d.c.base.Len() && p.Contains(d.c.base) {
 		return nil
@@ -66,10 +66,10 @@ func (d *lwm2mCBORDecoder) empty(p Path, h cbor.Head) error {
 	return d.add(p, Value{}, h.At)
 }
 
-// add takes an entry, which begins at the offset at.
+// add adds an entry that begins at the offset at.
 func (d *lwm2mCBORDecoder) add(p Path, v Value, at int) error {
 	if n := len(d.c.entries); n == cap(d.c.entries) {
-		// Make room for the rest of the payload, if its entries are as long as those before.
+		// Make room for the rest of the payload, assuming entries as long as those so far.
 		more := int(int64(len(d.S)-d.Pos) * int64(n) / int64(d.Pos))
 		d.c.entries = slices.Grow(d.c.entries, more+more/4+1)
 	}
@@ -180,8 +180,8 @@ func decodeCBORPaths(payload []byte) ([]Path, error) {
 	return paths, nil
 }
 
-// appendLwM2MCBOR writes one map that holds the common path of all entries as its key, and below it
-// one map a level.
+// appendLwM2MCBOR writes one map whose key is the common path of all entries, and below it one map
+// for each level.
 func appendLwM2MCBOR(dst []byte, entries []Entry) ([]byte, error) {
 	if len(entries) == 0 {
 		return cbor.AppendHead(dst, cbor.Map, 0), nil
@@ -219,8 +219,8 @@ func appendCBORPath(dst []byte, p Path) []byte {
 	return dst
 }
 
-// appendCBORBelow writes what entries, which agree in the first level identifiers, have there: a
-// value or a map.
+// appendCBORBelow writes the value or the map below the first level identifiers, which all entries
+// share.
 func appendCBORBelow(dst []byte, entries []Entry, level int) []byte {
 	e := &entries[0]
 	if len(entries) > 1 || e.Path.Len() > level {

@@ -47,8 +47,8 @@ func (f senmlFormat) append(dst []byte, pack []senml.Record) ([]byte, error) {
 	return out, nil
 }
 
-// senmlPack makes records of entries, in the memory of pack if they fit: the request's path below
-// root is the base name, names are what follows it. All names share one string.
+// senmlPack makes records of entries, in the memory of pack if they fit: the base name is root and
+// the request's path, names are the rest. All names share one string.
 func senmlPack(pack []senml.Record, root string, base Path, entries []Entry) ([]senml.Record, error) {
 	pack = slices.Grow(pack[:0], len(entries))
 	prefix := senmlPrefix(base, entries)
@@ -87,8 +87,9 @@ func senmlPack(pack []senml.Record, root string, base Path, entries []Entry) ([]
 	return pack, nil
 }
 
-// senmlTime returns a time in seconds since 1970; 0, which means now, for the zero Time. Numbers
-// below senml.AbsoluteTime are relative, which makes of an early time another one.
+// senmlTime returns a time in seconds since 1970; 0, which means now, for the zero Time. ok is
+// false for an earlier time than senml.AbsoluteTime: receivers would take its number as relative to
+// now.
 func senmlTime(t time.Time) (n senml.Number, ok bool) {
 	if t.IsZero() {
 		return senml.Int(0), true
@@ -96,7 +97,7 @@ func senmlTime(t time.Time) (n senml.Number, ok bool) {
 	return senml.UnixTime(t), t.Unix() >= senml.AbsoluteTime
 }
 
-// senmlPrefix returns the base name, less the root, for entries of a request for base.
+// senmlPrefix returns the base name, without the root, for entries of a request for base.
 func senmlPrefix(base Path, entries []Entry) string {
 	switch {
 	case base.IsRoot():

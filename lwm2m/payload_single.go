@@ -7,8 +7,8 @@ import (
 
 // The formats that carry one value and no path: text/plain, octet-stream and CBOR.
 
-// isSingle reports whether a format without paths can carry what is at base: a resource that is not
-// multiple, or a resource instance.
+// isSingle reports whether a format without paths can carry the value at base: a resource that is
+// not multiple, or a resource instance.
 func isSingle(base Path, m *Models) bool {
 	if base.IsResource() {
 		r, _ := m.Resource(base)

@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/tlv"
 )
 
-// appendTLV writes entries as the request path asks: object instances below an object, resources
-// below an object instance, one resource, or one resource instance.
+// appendTLV writes entries as the request path requires: object instances below an object,
+// resources below an object instance, one resource, or one resource instance.
 func appendTLV(dst []byte, base Path, entries []Entry, m *Models) ([]byte, error) {
 	if base.IsRoot() {
 		return dst, fmt.Errorf("%w: TLV does not name objects", ErrUnsupportedFormat)
@@ -64,7 +64,7 @@ func appendTLVResource(enc *tlv.Encoder, base Path, entries []Entry) (int, error
 	e := &entries[0]
 	switch {
 	case e.Path.IsInstance():
-		return 1, nil // the request's own, empty
+		return 1, nil // the instance of the request, which is empty
 	case e.Path.IsResource() && e.Value.typ != TypeNone:
 		return 1, appendTLVValue(enc, tlv.Resource, e.Path.Resource(), e)
 	case base.IsResourceInstance():
@@ -108,7 +108,7 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 	if base.IsRoot() {
 		return nil, fmt.Errorf("%w: TLV does not name objects", ErrUnsupportedFormat)
 	}
-	// All duplicates are found here, in linear time.
+	// Validate finds all duplicates, in linear time.
 	if err := tlv.Validate(payload); err != nil {
 		return nil, tlvError(err)
 	}
@@ -127,7 +127,7 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 	return d.entries, nil
 }
 
-// countTLV returns how many entries a valid body makes, at most.
+// countTLV returns an upper bound of the number of entries in a valid body.
 func countTLV(elements iter.Seq2[tlv.Element, error]) (n int) {
 	for e, err := range elements {
 		if err != nil {
@@ -141,7 +141,7 @@ func countTLV(elements iter.Seq2[tlv.Element, error]) (n int) {
 	return n
 }
 
-// tlvError carries the offset of an error of package tlv over.
+// tlvError converts an error of package tlv to a FormatError with its offset.
 func tlvError(err error) error {
 	if se, ok := errors.AsType[*tlv.SyntaxError](err); ok {
 		return &FormatError{Format: FormatTLV, Offset: se.Offset, Reason: strings.TrimPrefix(se.Err.Error(), "tlv: "), Err: err}
@@ -159,8 +159,8 @@ func (d *tlvDecoder) fail(e tlv.Element, reason string) error {
 	return &FormatError{Format: FormatTLV, Offset: e.Offset(), Reason: reason}
 }
 
-// top takes an element of the outermost level, where the kinds tell how much of the path the
-// payload repeats.
+// top reads an element of the outermost level. Its kind says how much of the path the payload
+// repeats.
 func (d *tlvDecoder) top(e tlv.Element) error {
 	switch e.Kind {
 	case tlv.ObjectInstance:
@@ -236,7 +236,7 @@ func (d *tlvDecoder) value(e tlv.Element, p Path) error {
 	return nil
 }
 
-// tlvValue reads a value as the type that the model knows; TLV itself has no types, so the value of
+// tlvValue reads a value as the type that the model gives; TLV itself has no types, so the value of
 // an unknown resource is its bytes.
 func tlvValue(e tlv.Element, t Type) (Value, error) {
 	switch t {

@@ -2,14 +2,14 @@ package lwm2m
 
 import "slices"
 
-// A requestQueue holds the requests to one device, in the order of their calls, and says which may
-// go. Guarded by Server.mu.
+// A requestQueue holds the requests to one device, in the order of their calls, and decides which
+// may start. Guarded by Server.mu.
 type requestQueue struct {
 	waiting []*Call
 	running []*Call
 }
 
-// lane is what a request shares the device with.
+// lane says which other requests may run beside a request.
 type lane uint8
 
 const (
@@ -20,12 +20,12 @@ const (
 
 func (q *requestQueue) idle() bool { return len(q.waiting) == 0 && len(q.running) == 0 }
 
-// busy reports whether something in one of the lanes is going on.
+// busy reports whether a request in one of the lanes is running.
 func (q *requestQueue) busy(lanes ...lane) bool {
 	return slices.ContainsFunc(q.running, func(c *Call) bool { return slices.Contains(lanes, c.lane) })
 }
 
-// exchanging reports whether messages of a request are on the way.
+// exchanging reports whether the endpoint has a request of the device.
 func (q *requestQueue) exchanging() bool {
 	return slices.ContainsFunc(q.running, func(c *Call) bool { return c.phase == phaseSent })
 }
@@ -42,15 +42,15 @@ func (q *requestQueue) admissible(l lane) bool {
 	}
 }
 
-// grant lets all go that may, by calling launch. A request does not pass one in its own lane, nor
-// one that wants the device alone and only waits for another request to end.
+// grant calls launch for all requests that may start. A request does not overtake one in its own
+// lane, nor an exclusive one that only waits for another request to end.
 func (q *requestQueue) grant(launch func(*Call)) {
 	var blocked [laneExclusive + 1]bool
 	q.waiting = slices.DeleteFunc(q.waiting, func(c *Call) bool {
 		if blocked[c.lane] || !q.admissible(c.lane) {
 			blocked[c.lane] = true
 			if c.lane == laneExclusive && !q.busy(laneStream) {
-				blocked[laneStream] = true // a request is running, so that no other may
+				blocked[laneStream] = true // laneRequest needs no block: one of its requests is running
 			}
 			return false
 		}
@@ -60,7 +60,8 @@ func (q *requestQueue) grant(launch func(*Call)) {
 	})
 }
 
-// add puts c into the queue: at the end, or in front if its turn had come before and was in vain.
+// add puts c into the queue: at the end, or at the front if it had its turn before but did not
+// reach the device.
 func (q *requestQueue) add(c *Call, front bool) {
 	if front {
 		q.waiting = slices.Insert(q.waiting, 0, c)
@@ -69,7 +70,7 @@ func (q *requestQueue) add(c *Call, front bool) {
 	q.waiting = append(q.waiting, c)
 }
 
-// remove takes c out, wherever it is.
+// remove removes c from the queue, whether it waits or runs.
 func (q *requestQueue) remove(c *Call) {
 	same := func(other *Call) bool { return other == c }
 	if c.phase == phaseWaiting {

@@ -7,8 +7,7 @@ var (
 	_ slog.LogValuer = FetchConfig{}
 )
 
-// LogValue is the configuration as a log may have it: what tells one client from another, and no
-// key.
+// LogValue returns the configuration for logs: what distinguishes clients, without keys.
 func (c ClientConfig) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("endpoint", c.Endpoint),
@@ -21,7 +20,7 @@ func (c ClientConfig) LogValue() slog.Value {
 	)
 }
 
-// LogValue is the configuration as a log may have it, without keys.
+// LogValue returns the configuration for logs, without keys.
 func (c FetchConfig) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.Int64("offset", c.Offset),

@@ -9,7 +9,7 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// Transport is how a device and a server talk.
+// Transport is the transport between a device and a server.
 type Transport uint8
 
 // The transports, by the schemes of their URIs: coap, coaps, coap+tcp, coaps+tcp.
@@ -43,27 +43,28 @@ func (t Transport) String() string {
 func (t Transport) secured() bool { return t == TransportDTLS || t == TransportTLS }
 
 // Registration is what a [Server] knows of a device: its last Register with the Updates since, and
-// when and from where it was heard. It is a value; copies do not change.
+// the times and the address of its messages. It is a value; copies do not change.
 type Registration struct {
 	// Endpoint is the endpoint client name, as it was sent: 1 to 255 bytes of UTF-8 without control
 	// characters.
 	Endpoint string
 	// ID is the last segment of the registration's location, /rd/ID. It is new with each Register.
 	ID string
-	// Address is where the device sent its last Register or Update from; requests to it go there.
+	// Address is the address from which the device sent its last Register or Update; requests go
+	// there.
 	Address netip.AddrPort
-	// Local is the server's address that the device used; invalid if that is not known.
+	// Local is the server's address that the device used; invalid if it is not known.
 	Local     netip.AddrPort
 	Transport Transport
 	// Version is the LwM2M version that the device speaks: 1.0, 1.1 or 1.2.
 	Version Version
-	// Lifetime is how long the registration lasts without an Update, in whole seconds. 0: it lasts
-	// as long as the device is heard; see [ServerConfig.MaxSilence].
+	// Lifetime is how long the registration lasts without an Update, in whole seconds. 0 means
+	// without end while the device sends messages; see [ServerConfig.MaxSilence].
 	Lifetime time.Duration
 	// Binding holds the letters of the transports at which the device can be reached, "U" if it
-	// said nothing.
+	// gave none.
 	Binding string
-	// Queue reports whether the device uses Queue Mode: it sleeps when it has nothing to say.
+	// Queue reports whether the device uses Queue Mode: it sleeps when it has nothing to send.
 	Queue bool
 	// SMS is the device's MSISDN, "" if it gave none.
 	SMS string
@@ -71,15 +72,15 @@ type Registration struct {
 	ProfileID string
 	// Links is the list of objects as the device sent it, in the CoRE link format. See Objects.
 	Links string
-	// Identity is what the device proved by its credentials; zero without.
+	// Identity is the identity that the device has proven; zero without credentials.
 	Identity Identity
-	// Secured reports whether this endpoint has ever registered with credentials. If so it is never
-	// accepted without, until [Server.DeleteDevice].
+	// Secured reports whether this endpoint has ever registered with credentials. If so, the server
+	// never accepts it without them, until [Server.DeleteDevice].
 	Secured bool
-	// Registered is the time of the Register. This and the other times are of a clock that the
-	// server reads once, when it is made, and that then runs by itself: they do not go back when
-	// the system's clock does, nor over a restart. A server on whose system the clock stood wrong
-	// then gives times that are as wrong.
+	// Registered is the time of the Register. For this and the other times NewServer reads the
+	// system's clock once; from then on the server's own clock counts. They do not go back when the
+	// system's clock does, nor over a restart. If the system's clock is wrong at that moment, all
+	// times are.
 	Registered time.Time
 	// Updated is the time of the last Register or Update, LastSeen that of the last message of any
 	// kind. After a restart of the server both may be up to 30 s older than they were.
@@ -101,27 +102,27 @@ func (r Registration) Expires() time.Time {
 func (r Registration) Objects() ObjectList {
 	list, err := parseObjectList([]byte(r.Links))
 	if err != nil {
-		return ObjectList{} // a Register with such links is refused, a store may hold anything
+		return ObjectList{} // the server refuses such links, but a store may hold anything
 	}
 	return list
 }
 
-// A RegistrationStore keeps registrations over restarts of the server. A Register and a De-register
-// are put before they are answered; what only renews a lifetime or says that one has passed is
-// collected for up to 30 s.
+// A RegistrationStore keeps registrations over restarts of the server. The server puts a Register
+// or a De-register before it answers. It collects renewals and expiries for up to 30 s.
 //
-// Records of ended registrations are kept, as Secured must outlive them: only DeleteRegistration
-// forgets it. Methods are called from several goroutines, for one endpoint one at a time.
+// The store keeps the records of ended registrations, since Secured must outlive them: only
+// DeleteRegistration removes it. Methods are called from several goroutines, for one endpoint one
+// at a time.
 type RegistrationStore interface {
-	// PutRegistration stores r under r.Endpoint, in place of what was stored there. When it returns
-	// nil r is durable.
+	// PutRegistration stores r under r.Endpoint, in place of an earlier record. When it returns
+	// nil, r is durable.
 	PutRegistration(ctx context.Context, r Registration) error
-	// DeleteRegistration forgets an endpoint; one that is not stored is no error. When it returns
-	// nil that is durable.
+	// DeleteRegistration removes an endpoint; one that is not stored is no error. When it returns
+	// nil, the removal is durable.
 	DeleteRegistration(ctx context.Context, endpoint string) error
-	// Registrations returns all that is stored, in no order, ended ones too: they have no ID. Of a
-	// record that cannot be read it yields the endpoint, and Secured if that is known. It is read
-	// once, when the server starts.
+	// Registrations returns all stored registrations, in any order, including ended ones, which
+	// have no ID. For a record that cannot be read it yields the endpoint, and Secured if that is
+	// known. The server reads it once, when it starts.
 	Registrations(ctx context.Context) iter.Seq2[Registration, error]
 }
 
@@ -130,8 +131,8 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	// EventRegistered: a Register was accepted; a registration of the same endpoint that was there
-	// is replaced without an event of its own. Observations of the endpoint are gone.
+	// EventRegistered: a Register was accepted. It replaces an earlier registration of the
+	// endpoint, without another event. Observations of the endpoint have ended.
 	EventRegistered EventKind = iota + 1
 	// EventUpdated: an Update was accepted.
 	EventUpdated
@@ -141,7 +142,7 @@ const (
 	EventExpired
 	// EventSent: the device sent values by itself (Send, LwM2M 1.1). They are in Entries.
 	EventSent
-	// EventAwake: a device in queue mode was heard after it had slept.
+	// EventAwake: a device in queue mode sent a message after it had slept.
 	EventAwake
 	// EventAsleep: a device in queue mode was silent for the awake time, or did not answer.
 	EventAsleep
@@ -164,8 +165,8 @@ func (k EventKind) String() string {
 type RegistrationEvent struct {
 	Kind         EventKind
 	Registration Registration // as it was after the event
-	Entries      []Entry      // EventSent only; shared between watchers: not to be changed
-	// LinksChanged reports whether the list of objects changed with an EventUpdated, or with one
-	// that it stands for.
+	Entries      []Entry      // EventSent only; shared between watchers: do not change them
+	// LinksChanged reports whether the list of objects changed with this EventUpdated, or with one
+	// merged into it.
 	LinksChanged bool
 }

@@ -12,9 +12,9 @@ type Request struct {
 	// Endpoint names the device.
 	Endpoint  string
 	Operation Operation
-	// Path is what the request is about. Composites have none.
+	// Path is the path of the request. Composites have none.
 	Path Path
-	// Paths are what a composite reads or observes.
+	// Paths are the paths that a composite reads or observes.
 	Paths []Path
 	// Entries are the values to write, or those of the instance to create.
 	Entries []Entry
@@ -23,58 +23,55 @@ type Request struct {
 	// Attributes are the ones to set, or to remove if they are marked as cleared.
 	Attributes Attributes
 
-	// Body is written by OpWriteStream as it is, in content format 42. It is read at offsets in [0,
-	// Size), possibly more than once.
+	// Body is the value that OpWriteStream writes, in content format 42. The server reads it at
+	// offsets in [0, Size), possibly more than once.
 	Body io.ReaderAt
 	// Size is the number of bytes in Body.
 	Size int64
 	// BlockSize is the largest block to send: 16, 32, 64, 128, 256, 512 or 1024 bytes. Default:
-	// 1024. The device may lower it. A multiple of 1024, up to 16384, is how much goes into one
-	// message over TCP and TLS to a device that announces that it takes several blocks there (RFC
-	// 8323 section 6); there are devices that announce it and do not.
+	// 1024. The device may lower it. A multiple of 1024, up to 16384, is the size of a message over TCP and TLS to a device that announces that it accepts several blocks in one (RFC 8323 section 6); some devices announce it but do not accept them.
 	BlockSize int
-	// SkipTaken is for a device that has no cache of duplicates and takes blocks in no order but
-	// theirs, such as Anjay by default: it answers a block that it has, and gets again because its
-	// acknowledgement was lost, with 5.03. The next block is sent then, once; such a device goes on
-	// with it, or refuses it if it lacks the one before. A device that accepts gaps would store a
-	// hole. Default: the block is repeated until the device takes it.
+	// SkipTaken is for a device that does not recognise duplicates and accepts blocks only in
+	// order, such as Anjay by default. If its acknowledgement is lost and the server repeats the
+	// block, it answers 5.03. The server then sends the next block, once: such a device accepts it,
+	// or refuses it if it lacks the one before. A device that accepts gaps would store a hole.
+	// Default: the server repeats the block until the device accepts it.
 	SkipTaken bool
-	// Exclusive holds other requests to the device back until the stream has ended, for clients
-	// that take nothing between two blocks. Default: others may pass between.
+	// Exclusive holds back other requests to the device until the stream has ended, for clients
+	// that accept none between two blocks. Default: other requests may go between blocks.
 	Exclusive bool
 	// Progress is called with the bytes that the device has acknowledged, of total, after each
 	// block. It must not block. Default: none.
 	Progress func(done, total int64)
 
-	// Format is the content format of what is written, or the one asked for. Default, nil: what
-	// suits the device's version and what it announced, other formats when it refuses that; of a
-	// Read and an Observe what the device chooses.
+	// Format is the content format to write, or to ask for. Default: nil, a format that suits the
+	// device's version and the formats that it announced, and others if it refuses that; for a Read
+	// and an Observe the device chooses.
 	Format *ContentFormat
 	// NoWait ends the request with [ErrAsleep] instead of waiting for a device that sleeps.
 	// Default: it waits.
 	NoWait bool
 
-	// Values receives the present values of what is observed, perhaps before the answer comes, and
-	// then those of each notification; see [Server.Observe]. Default: they are dropped.
+	// Values receives the present values, perhaps before the answer comes, and then those of each
+	// notification; see [Server.Observe]. Default: they are dropped.
 	Values func([]Entry)
-	// Notice is called with what happens to the request on its way. Like the function that
-	// [Server.Go] is given, it must not block, and is not called again once that was called.
-	// Default: none.
+	// Notice is called with the events of the request on its way. Like the done of [Server.Go], it
+	// must not block. It is not called after done. Default: none.
 	Notice func(Notice)
-	// Owner is not looked at by the server; the functions of [Server.Before] may.
+	// Owner is for the functions of [Server.Before]; the server ignores it.
 	Owner any
 }
 
 // An Answer is how a [Request] ended.
 type Answer struct {
-	// Entries are the values that a Read found. An answer without content is one without entries.
+	// Entries are the values that a Read found; none if the answer has no content.
 	Entries []Entry
 	// Discovered is what a Discover found.
 	Discovered []Discovered
-	// Path is that of the instance that a Create made, as the device says, or as Entries of the
-	// request do; the root if neither does.
+	// Path is the path of the instance that a Create made, from the device's answer, else from the
+	// Entries of the request, else the root.
 	Path Path
-	// Observation is the observation that an Observe began; the caller ends it.
+	// Observation is the observation that an Observe started; the caller must end it.
 	Observation *Observation
 	// Err says why the request failed, nil if it did not: see [Server].
 	Err error
@@ -85,18 +82,19 @@ type Notice uint8
 
 // The notices.
 const (
-	// NoticeSent: the first message goes out. Whatever time has passed before was spent at this
-	// server: behind other requests to the device, for a device that slept, or in a function of
-	// [Server.Before]. It comes once, also if the request goes again because the device has moved.
+	// NoticeSent: the server sends the first message. The time before was spent at the server:
+	// behind other requests to the device, for a device that slept, or in a function of
+	// [Server.Before]. It comes once, even if the server sends the request again because the device
+	// has moved.
 	NoticeSent Notice = iota + 1
-	// NoticeSilent: the device did not answer a message at once, so that it is sent again.
+	// NoticeSilent: the device did not answer a message at once, so the server sends it again.
 	NoticeSilent
-	// NoticeBusy: the device asks to come later (5.03, 4.29), and the server does.
+	// NoticeBusy: the device is busy (5.03, 4.29), and the server tries again later.
 	NoticeBusy
 	// NoticeHeard: the device answers again, after NoticeSilent or NoticeBusy.
 	NoticeHeard
-	// NoticeRepeated: the device refused a block of a stream (5.03) when that came again because no
-	// acknowledgement of it had arrived: it may have it, and not recognise duplicates. See
+	// NoticeRepeated: the device refused (5.03) a block of a stream that the server repeated for
+	// lack of an acknowledgement: the device may have it, and not recognise duplicates. See
 	// [Request.SkipTaken].
 	NoticeRepeated
 )
@@ -111,7 +109,7 @@ func (n Notice) String() string {
 	return "unknown"
 }
 
-// check refuses what cannot be asked of any device.
+// check refuses a request that no device could serve.
 func (r *Request) check() error {
 	ok, should := true, ""
 	switch r.Operation {

@@ -11,14 +11,14 @@ import (
 	"github.com/otago-iot/otago/senml"
 )
 
-// senmlRecords lends slices of records, which are large, between two payloads.
+// senmlRecords keeps slices of records, which are large, for the next payload.
 var senmlRecords = sync.Pool{New: func() any { return new([]senml.Record) }}
 
 // maxPooledRecords is how large a slice may be to be kept for later.
 const maxPooledRecords = 128
 
-// returnRecords gives the slice back that records was made of. The caller has copied what it keeps;
-// strings do not change.
+// returnRecords returns the memory of records to the pool. The caller has copied what it keeps,
+// except strings, which do not change.
 func returnRecords(lent *[]senml.Record, records []senml.Record) {
 	records = records[:cap(records)]
 	if len(records) > maxPooledRecords {
@@ -29,16 +29,16 @@ func returnRecords(lent *[]senml.Record, records []senml.Record) {
 	senmlRecords.Put(lent)
 }
 
-// senmlDecoder decodes a pack and finds for errors where in the payload a record is, which resolved
-// records do not know any more.
+// senmlDecoder decodes a pack. For errors it finds the offset of a record in the payload, which
+// resolved records no longer have.
 type senmlDecoder struct {
 	senmlFormat
 	payload []byte
 }
 
 // maxRecords is how many records a pack of size bytes may have: records are large in memory, and
-// one of LwM2M has a name, or a time and a value, which takes four bytes at least. With less it
-// says what the record before it said.
+// one of LwM2M has a name, or a time and a value, which takes four bytes at least. A shorter one
+// could only repeat the record before it.
 func maxRecords(size int) int { return min(size/4+1, 10000) }
 
 func (d *senmlDecoder) read(dst []senml.Record) ([]senml.Record, error) {
@@ -72,7 +72,7 @@ func (d *senmlDecoder) decode(dst []senml.Record) ([]senml.Record, error) {
 // fail returns an error about the record with the given index among the resolved ones. Those that
 // only set base fields are not among them.
 func (d *senmlDecoder) fail(resolved int, reason string) error {
-	pack, _ := d.read(nil) // which worked before
+	pack, _ := d.read(nil) // no error: it worked before
 	record := 0
 	for i, r := range pack {
 		if r.Name == "" && r.Value.Kind() == senml.None && !r.Sum.IsSet() && d.codec.Pack != senml.Fetch {

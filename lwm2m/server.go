@@ -37,7 +37,7 @@ type Server struct {
 	loading  sync.Mutex // held while registrations are loaded
 	loaded   atomic.Bool
 	asking   asking     // of Credentials
-	keys     work.Locks // one Register, Update or flush of an endpoint at a time
+	keys     work.Locks // by endpoint: one Register, Update or flush at a time
 	flushing sync.Mutex // held while soft state is stored
 	handlers handlers
 
@@ -47,8 +47,8 @@ type Server struct {
 	dirty    map[string]struct{}    // endpoints whose record is newer than the stored one
 	waiting  int                    // calls that wait in queues of devices
 	running  int                    // calls whose turn it is
-	serving  int                    // calls of ServePacket and its like that run
-	unwatch  func()                 // ends watching Credentials; nil unless that is done
+	serving  int                    // running calls of ServePacket and the like
+	unwatch  func()                 // stops watching Credentials; nil if they are not watched
 	timer    *time.Timer            // fires when the first device of the table is due; nil until used
 	timerAt  time.Duration          // when it fires
 	flusher  *time.Timer            // nil when nothing is dirty
@@ -63,7 +63,7 @@ type Server struct {
 }
 
 // NewServer returns a server. It starts nothing: see [Server.ListenAndServe]. The error names the
-// field of the configuration that cannot be right.
+// field of the configuration that is wrong.
 func NewServer(config ServerConfig) (*Server, error) {
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("lwm2m: ServerConfig: %w", err)
@@ -107,8 +107,8 @@ func (s *Server) Registration(endpoint string) (r Registration, ok bool) {
 	return d.registration(), true
 }
 
-// Registered reports whether the endpoint has a registration that holds now, by the clock of the
-// server, which no step of the system's changes.
+// Registered reports whether the endpoint has a registration that is valid now. It uses the
+// server's own clock, which does not follow steps of the system's clock.
 func (s *Server) Registered(endpoint string) bool {
 	s.ensureLoaded()
 	s.mu.Lock()
@@ -119,7 +119,7 @@ func (s *Server) Registered(endpoint string) bool {
 
 // Reachable reports whether the endpoint is registered, as Registered says, and there is a way to
 // it as far as the server knows: its association or connection has not ended, and no other device
-// was heard from its address since. A device in queue mode that sleeps is reachable, at its time.
+// was heard from its address since. A device in queue mode counts as reachable while it sleeps.
 func (s *Server) Reachable(endpoint string) bool {
 	s.ensureLoaded()
 	s.mu.Lock()
@@ -128,8 +128,8 @@ func (s *Server) Reachable(endpoint string) bool {
 	return d != nil && d.reachable && s.holds(d, s.now())
 }
 
-// Registrations returns the registrations of all endpoints, also ended ones, in no order. Those
-// that come or go meanwhile may be missing.
+// Registrations returns the registrations of all endpoints, also ended ones, in no order. It may
+// miss registrations that begin or end meanwhile.
 func (s *Server) Registrations() iter.Seq[Registration] {
 	return func(yield func(Registration) bool) {
 		s.ensureLoaded()
@@ -150,8 +150,8 @@ func (s *Server) Registrations() iter.Seq[Registration] {
 	}
 }
 
-// enter counts a socket that begins to be served; the first one starts the timers. It fails if the
-// registrations cannot be loaded.
+// enter counts a socket that the server begins to serve; the first one starts the timers. It fails
+// if the registrations cannot be loaded.
 func (s *Server) enter(ctx context.Context) error {
 	if err := s.load(ctx); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (s *Server) enter(ctx context.Context) error {
 	return nil
 }
 
-// leave undoes enter; after the last socket all calls have ended and all changes are stored.
+// leave undoes enter. For the last socket it ends all calls and stores all changes.
 func (s *Server) leave() {
 	s.mu.Lock()
 	s.serving--
@@ -195,5 +195,5 @@ func (s *Server) leave() {
 	}
 }
 
-// errInterrupted is the cause of a request whose device has moved.
+// errInterrupted interrupts a request whose device has moved.
 var errInterrupted = fmt.Errorf("%w where it was: it registered again", ErrUnreachable)

@@ -7,20 +7,19 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// Over UDP without security anybody can put another device's address on a datagram. Where that
-// could cut a device off, because it is at that address, the sender has to show that it got the
-// answer: see [coap.Response].Confirm. A NAT that has given the address to another device passes
-// that test at once.
+// Over UDP without security any host can forge the address of another device. If a device is
+// registered at that address, this could cut it off. Then the sender must prove that it got the
+// answer: see [coap.Response].Confirm. A device to which a NAT has given the address passes that
+// test at once.
 
-// contested reports whether a device that is not d, whose endpoint is given, has the address of a
-// peer. s.mu is held.
+// contested reports whether a device with another endpoint has the address of a peer. s.mu is held.
 func (s *Server) contested(endpoint string, peer coap.Peer) bool {
 	other := s.table.byPeer[peer]
 	return peer.Transport == coap.UDP && other != nil && other.active() && other.endpoint != endpoint
 }
 
-// claim begins to verify who is at an address, if it is contested. During another claim the device
-// has to come again.
+// claim starts to verify which device is at an address, if it is contested. During another claim
+// the error is errSoon.
 func (s *Server) claim(endpoint string, peer coap.Peer) (claimed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,20 +39,20 @@ func (s *Server) endClaim(peer coap.Peer) {
 	delete(s.claims, peer)
 }
 
-// registerClaimed ends the claim of a Register, which is stored. before is the ID of the endpoint's
-// registration of before.
+// registerClaimed ends the claim of a Register, which is stored. before is the ID of the
+// registration that the endpoint had then.
 func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string, err error) {
 	defer s.endClaim(peer)
 	defer s.keys.Lock(reg.Endpoint)()
 	if now, _ := s.Registration(reg.Endpoint); now.ID != before && now.ID != "" {
-		return // it has registered again, and that is stored
+		return // the device has registered again, and that is stored
 	}
 	if err == nil {
 		err = s.admissible(&reg)
 	}
 	if err == nil {
 		s.enroll(reg, peer)
-		s.storeSoon(reg.Endpoint) // something else may have been stored since, or DeleteDevice had it forgotten
+		s.storeSoon(reg.Endpoint) // another record may have been stored since, or DeleteDevice may have removed it
 		s.logRegistered(reg)
 		s.settled(reg.ID, RegistrationEvent{Kind: EventRegistered})
 		return
@@ -68,7 +67,7 @@ func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string
 		reg.ID, reg.Ended = "", s.wall()
 		s.table.set(d, reg)
 	}
-	s.touchStore(d) // in place of what was stored of the Register
+	s.touchStore(d) // replace the stored Register
 }
 
 // updateClaimed ends the claim of an Update.

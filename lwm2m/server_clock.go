@@ -15,7 +15,7 @@ func (s *Server) now() time.Duration { return time.Since(s.epoch) }
 // clock is set back, nor over a restart, as load raises wall to the latest stored time.
 func (s *Server) wall() time.Time { return time.Unix(0, s.wallStart.Load()+int64(s.now())).UTC() }
 
-// raiseWall has wall be no earlier than t.
+// raiseWall makes wall no earlier than t.
 func (s *Server) raiseWall(t time.Time) {
 	if d := t.Sub(s.wall()); d > 0 {
 		s.wallStart.Add(int64(d))
@@ -39,7 +39,7 @@ func (s *Server) arm() {
 	s.timerAt = at
 }
 
-// tick looks at all devices that are due.
+// tick handles all devices that are due.
 func (s *Server) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,8 +56,8 @@ func (s *Server) tick() {
 	s.arm()
 }
 
-// silenceStep is into how many parts the bound of silence is divided: once a device without a
-// lifetime has been heard in another of them, that is stored.
+// silenceStep limits how often contact with a device without a lifetime is stored: at most once in
+// each 1/silenceStep of MaxSilence.
 const silenceStep = 30
 
 // lasting is how long a registration lasts. One without a lifetime lasts as long as the device is
@@ -69,8 +69,8 @@ func (s *Server) lasting(lifetime time.Duration) time.Duration {
 	return lifetime
 }
 
-// holds reports whether a registration has lifetime left, and gives it more where that is due. s.mu
-// is held.
+// holds reports whether a registration has lifetime left, and extends the lifetime where that is
+// due. s.mu is held.
 func (s *Server) holds(d *device, now time.Duration) bool {
 	switch {
 	case !d.active():
@@ -79,7 +79,7 @@ func (s *Server) holds(d *device, now time.Duration) bool {
 	case d.lifetime == 0 && d.heard+s.config.MaxSilence > now:
 		d.expires = d.heard + s.config.MaxSilence
 	case d.activity != nil && d.activity.queue.exchanging():
-		// Some clients send no Update while a transfer is going on, so it counts as one.
+		// Some clients send no Update during a transfer, so the transfer counts as one.
 		d.expires = now + s.config.AwakeTime
 	default:
 		return false
@@ -87,7 +87,7 @@ func (s *Server) holds(d *device, now time.Duration) bool {
 	return true
 }
 
-// look does what is due at a device. s.mu is held.
+// look does what is due for a device. s.mu is held.
 func (s *Server) look(d *device, now time.Duration) {
 	if !d.active() {
 		return
@@ -105,7 +105,7 @@ func (s *Server) look(d *device, now time.Duration) {
 	s.schedule(d)
 }
 
-// schedule puts d into the heap for what comes next. s.mu is held.
+// schedule puts d into the heap for its next deadline. s.mu is held.
 func (s *Server) schedule(d *device) {
 	due := d.expires
 	if d.queue && d.awake {
@@ -173,7 +173,7 @@ func (s *Server) associationClosed(p coap.Peer) {
 	}
 }
 
-// locate makes peer the way to d. s.mu is held.
+// locate records that d is reachable at peer. s.mu is held.
 func (s *Server) locate(d *device, peer coap.Peer) {
 	if displaced := s.table.locate(d, peer); displaced != nil {
 		s.log.Warn("two endpoints at one address", slog.Any("address", peer.Addr),
@@ -188,7 +188,8 @@ func (s *Server) locate(d *device, peer coap.Peer) {
 	}
 }
 
-// cutOff ends what needs the way to a device, which is gone. s.mu is held.
+// cutOff ends the running requests and the observations of a device that can no longer be reached,
+// and its waiting requests unless it is in queue mode. s.mu is held.
 func (s *Server) cutOff(d *device) {
 	if d.queue {
 		s.interruptRunning(d, ErrUnreachable)

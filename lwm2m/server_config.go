@@ -14,11 +14,11 @@ import (
 // ServerConfig is the configuration of a [Server]. The zero value serves devices without
 // credentials, on loopback only.
 type ServerConfig struct {
-	// Credentials are the devices' keys, and say which endpoints they may register. Default: none;
-	// then DTLS and TLS need certificates, and each certificate may register its own names.
+	// Credentials are the keys of the devices and the endpoints that they may register. Default:
+	// none; then DTLS and TLS need certificates, and each certificate may register its own names.
 	Credentials Credentials
-	// Certificate is what the server shows on DTLS and TLS. Default: none; then only pre-shared
-	// keys are offered.
+	// Certificate is the server's certificate for DTLS and TLS. Default: none; then the server
+	// offers only pre-shared keys.
 	Certificate *tls.Certificate
 	// ClientCAs are the roots of the devices' certificates. Default: none; then no certificate of a
 	// device is accepted.
@@ -26,10 +26,10 @@ type ServerConfig struct {
 	// NoSec allows transports without security on addresses other than loopback. Default: refused.
 	NoSec bool
 
-	// ProveAddress has a peer that downloads by coap over UDP prove first that it is at its address
-	// (Echo, RFC 9175), so that an attacker cannot have a download sent to somebody else's address.
-	// Fetch knows how; many devices do not, and take the challenge for a refusal. Default:
-	// downloads begin at once, which suits secret paths.
+	// ProveAddress requires a peer that downloads by coap over UDP to prove its address first
+	// (Echo, RFC 9175), so that an attacker cannot direct a download at another host. Fetch
+	// supports this; many devices do not, and take the challenge for a refusal. Default: downloads
+	// begin at once, which suits secret paths.
 	ProveAddress bool
 
 	// Registrations keeps registrations over restarts. Default: they are kept in memory and lost.
@@ -40,7 +40,7 @@ type ServerConfig struct {
 	// stored and its proven identity. An error refuses the device: with 4.03, or with the code of
 	// the [ResponseError] or category that it matches. Default: all are accepted.
 	Authorize func(context.Context, Registration) error
-	// Hooks are called at what is worth counting. Default: none.
+	// Hooks are functions for metrics and traces. Default: none.
 	Hooks ServerHooks
 	// Logger receives the server's log; the package documentation lists its fields. Keys are never
 	// logged. Default: nothing is logged.
@@ -49,23 +49,23 @@ type ServerConfig struct {
 	// MinLifetime and MaxLifetime bound what devices ask for; a lifetime outside is refused with
 	// 4.00. Defaults: 1 s and 10 years.
 	MinLifetime, MaxLifetime time.Duration
-	// MaxSilence ends the registration of a device that wants no lifetime (lt=0) when it was not
-	// heard for as long. Default: 30 days.
+	// MaxSilence is how long the registration of a device without a lifetime (lt=0) lasts after its
+	// last message. Default: 30 days.
 	MaxSilence time.Duration
-	// AwakeTime is how long a device in queue mode is taken to listen after it was heard. Default:
-	// 93 s, MAX_TRANSMIT_WAIT of RFC 7252.
+	// AwakeTime is how long the server expects a device in queue mode to listen after a message.
+	// Default: 93 s, MAX_TRANSMIT_WAIT of RFC 7252.
 	AwakeTime time.Duration
 	// FlushInterval is how long renewed lifetimes are collected before they are stored. Default: 20
 	// s; at most 30 s.
 	FlushInterval time.Duration
-	// MaxRegistrations bounds the number of endpoints known; further ones are answered 5.03. With
+	// MaxRegistrations bounds the number of known endpoints; further ones are answered 5.03. With
 	// Credentials or ClientCAs a quarter of it is reserved for endpoints that have used
 	// credentials, as a peer without any can register any number of names; the same holds for
 	// MaxRegistrationBytes. Default: 4 million.
 	MaxRegistrations int
-	// MaxRegistrationBytes bounds what all endpoints together say of themselves: names, lists of
-	// objects (an equal list counts once, plus 128 bytes), identities and so on. Further text is
-	// answered 5.03. Default: 1 GiB.
+	// MaxRegistrationBytes bounds the text of all registrations together: names, lists of objects
+	// (equal lists count once, plus 128 bytes), identities and so on. A Register or Update beyond
+	// it is answered 5.03. Default: 1 GiB.
 	MaxRegistrationBytes int64
 	// MaxLinks bounds the list of objects of one Register or Update, in bytes, at most 64 KiB; a
 	// longer one is answered 4.13. Default: 4 KiB.
@@ -128,5 +128,5 @@ func (c *ServerConfig) check() error {
 	return nil
 }
 
-// maxFlushInterval is how long a renewed lifetime may be lost to a crash; see staleness.
+// maxFlushInterval bounds how old the renewals are that a crash can lose; see staleness.
 const maxFlushInterval = 30 * time.Second

@@ -14,7 +14,8 @@ import (
 const (
 	// askLimit bounds a call of Credentials, and the wait for one to begin.
 	askLimit = 5 * time.Second
-	// maxAsking bounds the calls of Credentials that run, those that were given up included.
+	// maxAsking bounds the running calls of Credentials, including those that the server no longer
+	// waits for.
 	maxAsking = 64
 )
 
@@ -24,13 +25,13 @@ var (
 	errNoCredentials    = errors.New("there are none for this kind of identity")
 )
 
-// asking bounds the calls of Credentials, which are a program's and may do anything.
+// asking bounds the calls of Credentials, which are code of the program and may hang.
 type asking struct {
 	mu      sync.Mutex
 	running int
-	stuck   int           // of those that run, given up
+	stuck   int           // running calls that the server no longer waits for
 	ended   chan struct{} // receives when a call ends
-	failing bool          // so the last one did, and was logged
+	failing bool          // the last call failed, which is logged
 }
 
 // enter waits for room for a call.
@@ -65,14 +66,15 @@ func (a *asking) leave() {
 	}
 }
 
-// credentials are what Credentials say about an identity.
+// credentials is what Credentials return for an identity.
 type credentials struct {
 	key      []byte
 	endpoint string
 	err      error
 }
 
-// ask has f call Credentials, for a limited time. The error may also say that they did not answer.
+// ask runs f, which calls Credentials, and waits at most askLimit for it. The error may also say
+// that they did not answer.
 func (s *Server) ask(ctx context.Context, f func(context.Context, Credentials) credentials) credentials {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	a := &s.asking
@@ -102,7 +104,7 @@ func (s *Server) ask(ctx context.Context, f func(context.Context, Credentials) c
 	}
 }
 
-// abandon counts a call whose result is no longer awaited, until it ends.
+// abandon counts a call that the server no longer waits for, until it ends.
 func (a *asking) abandon(done <-chan credentials) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -116,7 +118,7 @@ func (a *asking) abandon(done <-chan credentials) {
 }
 
 // lookUp returns the endpoint that an identity may register. The error matches ErrUnknownIdentity
-// also if the identity has another key than the proven one; then the key is returned.
+// also if the identity now has a key other than the proven one; then lookUp returns the new key.
 func (s *Server) lookUp(ctx context.Context, id Identity, proven *dtls.Identity) (credentials, error) {
 	if s.config.Credentials == nil {
 		if id.Kind == IdentityCertificate {
@@ -157,7 +159,7 @@ func (s *Server) psk(identity []byte) ([]byte, error) {
 	return found.key, found.err
 }
 
-// noteCredentials logs, once, that credentials cannot be asked, and that they can again.
+// noteCredentials logs once when Credentials begin to fail, and once when they work again.
 func (s *Server) noteCredentials(err error) {
 	if errors.Is(err, ErrUnknownIdentity) {
 		err = nil
@@ -175,8 +177,8 @@ func (s *Server) noteCredentials(err error) {
 	}
 }
 
-// watchCredentials has the server learn of changes while it serves. stop must not be called with
-// s.mu held.
+// watchCredentials revokes the identities that Credentials report, while the server serves. stop
+// must not be called with s.mu held.
 func (s *Server) watchCredentials() (stop func()) {
 	w, ok := s.config.Credentials.(CredentialsWatcher)
 	if !ok {

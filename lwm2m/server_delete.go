@@ -6,12 +6,12 @@ import (
 	"log/slog"
 )
 
-// Disconnect ends the association of a device (DTLS, TCP, TLS) and what is on the way to it:
-// requests that are under way end as when the device is gone, with [ErrUnreachable], and
-// observations end. Requests that wait for a sleeping device wait on. The registration stays; the
-// device is reachable again when it has made another association and registers or sends an Update.
-// Without security over UDP there is no association, and the device is reachable again with its
-// next Update. An endpoint that is not known or not reachable is left as it is.
+// Disconnect ends the association of a device (DTLS, TCP, TLS). Requests under way end with
+// [ErrUnreachable], as when the device is gone, and observations end. Requests that wait for a
+// sleeping device keep waiting. The registration stays; the device is reachable again when it has
+// made another association and registers or sends an Update. Without security over UDP there is no
+// association, and the device is reachable again with its next Update. Disconnect does nothing for
+// an endpoint that is unknown or not reachable.
 func (s *Server) Disconnect(endpoint string) {
 	s.ensureLoaded()
 	s.mu.Lock()
@@ -28,10 +28,10 @@ func (s *Server) Disconnect(endpoint string) {
 	s.coap.Hangup(peer)
 }
 
-// DeleteDevice forgets an endpoint: its registration, which [EventDeregistered] reports, and also
-// that it has used credentials, so that it may register without them. It is for a device that was
-// scrapped, or is set up again without credentials. A device that is still there is answered 4.04,
-// and registers.
+// DeleteDevice removes an endpoint: its registration, which [EventDeregistered] reports, and the
+// fact that it has used credentials, so that it may register without them. It is for a device that
+// was scrapped, or is set up again without credentials. A device that still runs gets 4.04 for its
+// next Update, and registers.
 //
 // The error is [ErrNotFound] for an endpoint that is not known, or that of the RegistrationStore;
 // then nothing has changed.

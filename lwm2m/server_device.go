@@ -7,7 +7,7 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// A device is a server's record of one endpoint. It is small, as there may be a million: activity
+// A device is a server's record of one endpoint. It is small, since there may be millions: activity
 // has what only busy devices need, extra what only few devices send. Guarded by Server.mu.
 type device struct {
 	endpoint string
@@ -26,32 +26,32 @@ type device struct {
 	// registrations.
 	expires time.Duration // when the registration ends
 	heard   time.Duration // when the device was last heard
-	due     time.Duration // when the table looks at the device next; never later than it must
+	due     time.Duration // when the table handles the device next: perhaps too early, never too late
 	index   int32         // in the table's heap, -1 when not there
 
 	lifetime  uint32 // s
 	version   Version
 	queue     bool
 	secured   bool
-	awake     bool // in queue mode: listens, as far as we know
-	reachable bool // peer is an association that is there
+	awake     bool // in queue mode: listens, as far as the server knows
+	reachable bool // the server can send to peer
 	settling  bool // the answer to its Register is on the way
 }
 
-// extra is what only few devices have.
+// extra holds what only few devices have.
 type extra struct {
 	sms, profile string
 	identity     Identity
-	root         string         // of the objects, where it is not that of the device
+	root         string         // of the objects, "" if it is that of the device
 	address      netip.AddrPort // of a device whose association outlives its address (DTLS); else that of peer
 }
 
-// activity is what a device has while something is going on with it.
+// activity is the state of a device with requests, observations or events.
 type activity struct {
 	queue        requestQueue
 	observations map[*Observation]struct{}
 	events       []RegistrationEvent
-	dispatching  bool // the events are being handed out, or wait for that
+	dispatching  bool // a worker delivers the events, or will
 }
 
 func (a *activity) idle() bool {
@@ -89,7 +89,7 @@ func (d *device) root() string {
 	return d.extra.root
 }
 
-// registration returns the record as others see it.
+// registration returns the record as a Registration.
 func (d *device) registration() Registration {
 	r := Registration{
 		Endpoint:   d.endpoint,
@@ -117,7 +117,7 @@ func (d *device) registration() Registration {
 	return r
 }
 
-// set takes over what a Register or Update says, or a store remembers. It is for [table.set]; links
+// set sets d from a Register, an Update or a stored registration. Only [table.set] calls it; links
 // holds r.Links.
 func (d *device) set(r Registration, links *text) {
 	d.id = r.ID

@@ -17,21 +17,21 @@ type DownloadRequest struct {
 	Path string
 	// Query holds the parts of the query, "name=value" each.
 	Query []string
-	// Endpoint is the registered endpoint whose association the request came on; "" if it came on
-	// another.
+	// Endpoint is the registered endpoint whose association the request came on; "" if there is
+	// none.
 	Endpoint string
-	// Identity is what the peer proved by its credentials, of a certificate the first name; zero
-	// without.
+	// Identity is the identity that the peer has proven, of a certificate the first name; zero
+	// without credentials.
 	Identity Identity
-	// Address is the peer's, Local the server's that it used.
+	// Address is the peer's address, Local the server's address that it used.
 	Address, Local netip.AddrPort
 	Transport      Transport
 }
 
-// Download is what a server answers a GET with, in blocks if it is big.
+// Download is the answer of a server to a GET, in blocks if it is big.
 type Download struct {
 	// Body is read at any offset, and by several goroutines at once if it answers more than one
-	// GET. If it is an io.Closer it is closed when the peer has ceased to ask for blocks.
+	// GET. If it is an io.Closer, the server closes it once the peer asks for no more blocks.
 	Body io.ReaderAt
 	// Size is the number of bytes in Body.
 	Size int64
@@ -41,24 +41,24 @@ type Download struct {
 	// Format is the content format of the answer; a request that accepts only another one is
 	// answered with 4.06. Default: FormatOpaque, as FormatText is 0.
 	Format ContentFormat
-	// Progress is called after a block was sent, with the offset after it. It must not block.
-	// Default: none.
+	// Progress is called after each block with the offset of its end. It must not block. Default:
+	// none.
 	Progress func(offset int64)
 }
 
-// DownloadFunc says what a GET is answered with. An error is answered with its code, see [Object];
-// (nil, nil) with 4.04.
+// DownloadFunc returns the answer to a GET. The server answers an error with its code, see
+// [Object]; (nil, nil) with 4.04.
 type DownloadFunc func(context.Context, DownloadRequest) (*Download, error)
 
-// handlers are what the server hands out besides LwM2M.
+// handlers serve downloads.
 type handlers struct {
 	mu       sync.RWMutex
 	exact    map[string]*Download
 	prefixes map[string]DownloadFunc
 }
 
-// Handle serves r for GET at path, exactly, on all transports. It replaces what was handled there
-// before; nil removes it.
+// Handle serves r for GET of exactly path, on all transports. It replaces an earlier Download; nil
+// removes it.
 func (s *Server) Handle(path string, r *Download) {
 	h := &s.handlers
 	h.mu.Lock()
@@ -73,10 +73,10 @@ func (s *Server) Handle(path string, r *Download) {
 	h.exact[path] = r
 }
 
-// HandleFunc asks fn for what GET at a path that begins with prefix is to be answered with; the
-// longest prefix wins, and Handle before all. Empty segments at the start of a path do not count:
-// "//fw/x" begins with "/fw/". Prefix "/" takes all that is not LwM2M's. fn is called once for a
-// download, or more often when the peer pauses; it should be quick. A nil fn removes the prefix.
+// HandleFunc calls fn for GET of a path that begins with prefix. The longest prefix counts; Handle
+// precedes all prefixes. Empty segments at the start of a path do not count: "//fw/x" begins with
+// "/fw/". Prefix "/" matches all paths that are not LwM2M's. fn is called once for a download, or
+// more often when the peer pauses; it should be quick. A nil fn removes the prefix.
 func (s *Server) HandleFunc(prefix string, fn DownloadFunc) {
 	h := &s.handlers
 	h.mu.Lock()
@@ -91,7 +91,7 @@ func (s *Server) HandleFunc(prefix string, fn DownloadFunc) {
 	h.prefixes[prefix] = fn
 }
 
-// find returns what handles path.
+// find returns the function for path, nil if there is none.
 func (h *handlers) find(path string) DownloadFunc {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -111,7 +111,7 @@ func (h *handlers) find(path string) DownloadFunc {
 func (s *Server) serveCOAP(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	segments := r.Segments()
 	if n := len(segments); n > 1 && segments[n-1] == "" && segments[0] == "rd" {
-		segments = segments[:n-1] // as some write it: /rd/
+		segments = segments[:n-1] // some devices write /rd/
 	}
 	if len(segments) > 0 && (segments[0] == "rd" || segments[0] == "dp") {
 		return s.serveLwM2M(ctx, r, segments)
@@ -146,7 +146,7 @@ func (s *Server) serveLwM2M(ctx context.Context, r *coap.IncomingRequest, segmen
 	}
 }
 
-// heard notes that the device at a peer was heard, and returns its endpoint; "" if the peer is no
+// heard records contact with the device at a peer, and returns its endpoint; "" if the peer is no
 // registered device.
 func (s *Server) heard(peer coap.Peer) (endpoint string) {
 	s.mu.Lock()
@@ -198,7 +198,7 @@ func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Respon
 	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, RegistrationEvent{Kind: EventSent, Entries: entries}) }}
 }
 
-// serveDownload answers a GET with what fn gives.
+// serveDownload answers a GET with the Download that fn returns.
 func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, endpoint string, fn DownloadFunc) *coap.Response {
 	if s.config.ProveAddress && !r.AddressVerified() {
 		return r.Challenge()
@@ -227,7 +227,7 @@ func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, end
 	resp := &coap.Response{
 		Code: coap.Content, ContentFormat: coap.FormatOf(uint16(format)), ETag: res.ETag, Body: res.Body, Size: res.Size,
 	}
-	peer := r.Peer // r is not to be kept
+	peer := r.Peer // Progress must not keep r
 	resp.Progress = func(end, _ int64) {
 		s.heard(peer)
 		if res.Progress != nil {

@@ -1,14 +1,14 @@
 package lwm2m
 
 const (
-	// maxDispatchers bounds how many endpoints' events are handed out at once.
+	// maxDispatchers bounds the endpoints whose events are delivered at once.
 	maxDispatchers = 128
 	// maxPendingEvents bounds the events of an endpoint that wait for slow watchers; a device that
 	// sends more is answered 5.03.
 	maxPendingEvents = 64
 )
 
-// watcher is a function that wants events.
+// watcher is a function of Watch.
 type watcher struct{ fn func(RegistrationEvent) }
 
 // dispatcher calls watchers with the events of devices. A device is in line at most once, so its
@@ -20,9 +20,9 @@ type dispatcher struct {
 
 // Watch calls fn with each event from now on, until stop is called. Events of one endpoint come one
 // after another in their order, those of up to 128 endpoints at once. fn may block and may call the
-// server; it then delays only the later events of its endpoint, never the network. Updates that
-// wait one after another are merged. A call that has begun when stop is called goes on; none begins
-// after.
+// server; it then delays only the later events of its endpoint, never the network. Consecutive
+// Updates that wait are merged. stop does not wait for a call that has begun; no further call
+// begins.
 func (s *Server) Watch(fn func(RegistrationEvent)) (stop func()) {
 	w := &watcher{fn: fn}
 	s.mu.Lock()
@@ -64,7 +64,7 @@ func (s *Server) emit(e RegistrationEvent, d *device) {
 	}
 }
 
-// dispatch hands out events until there are none.
+// dispatch delivers events until there are none.
 func (s *Server) dispatch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,7 +18,7 @@ func (s *Server) answered(ss *session) {
 }
 
 // unanswered records that the device did not answer. It reports whether the device is in queue
-// mode, and so taken to sleep.
+// mode, and so assumed to sleep.
 func (s *Server) unanswered(ss *session, err error) (asleep bool) {
 	if !errors.Is(err, coap.ErrTimeout) {
 		return false
@@ -33,7 +33,7 @@ func (s *Server) unanswered(ss *session, err error) (asleep bool) {
 	return true
 }
 
-// failure says why a request failed, in the words of this package. Server.mu is held.
+// failure returns why a request failed, as an error of this package. Server.mu is held.
 func (c *Call) failure(err error) error {
 	kind := err
 	switch {
@@ -70,7 +70,7 @@ type requestError struct {
 	endpoint string
 	path     Path
 	kind     error // the category, or why the request was ended
-	cause    error // what the transport said; nil if the request did not get there
+	cause    error // the transport's error; nil if the request did not get there
 	unknown  bool  // the request may have been carried out
 }
 
@@ -93,7 +93,7 @@ func (e *requestError) Unwrap() []error {
 
 const maxDiagnostic = 256
 
-// responseError returns the error that an answer is, or nil for a success.
+// responseError returns an answer with an error code as an error, nil for a success.
 func responseError(resp *coap.Response, path Path) error {
 	code := ResponseCode(resp.Code)
 	if code>>5 == 2 {
@@ -110,8 +110,8 @@ func responseError(resp *coap.Response, path Path) error {
 	return failed
 }
 
-// errSoon is ErrUnavailable for a moment. It is not answered over UDP: some devices wait for a
-// minute after 5.03, and for 2 s without an answer.
+// errSoon is ErrUnavailable for a moment. Over UDP the server does not answer at all: some devices
+// wait for a minute after 5.03, but only 2 s without an answer.
 var errSoon = fmt.Errorf("%w", ErrUnavailable)
 
 // errorResponse answers with the code of an error and its text.
@@ -122,7 +122,7 @@ func errorResponse(err error) *coap.Response {
 	}
 	code := codeOf(err)
 	if code == CodeInternal {
-		text = "" // it is for the log of the server only
+		text = "" // only the log of the server shows it
 	}
 	return &coap.Response{Code: coap.Code(code), Payload: []byte(text[:min(len(text), maxDiagnostic)]), Soon: errors.Is(err, errSoon)}
 }

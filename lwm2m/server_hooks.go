@@ -14,23 +14,23 @@ import (
 
 // ServerHooks are functions for metrics and traces. Each may be nil, and then costs nothing.
 //
-// Hooks are called one after the other, in the order of what they report, in a goroutine of their
-// own. A hook that blocks delays the later hooks; it delays no device and no request. Up to 4096
-// calls wait; further ones are left out, which is logged and counted (DropHook). A hook that panics
-// is logged. Calls that wait when the server ends are still made.
+// Hooks are called one after the other, in the order of the events, in a goroutine of their own. A
+// hook that blocks delays the later hooks; it delays no device and no request. Up to 4096 calls
+// wait; further ones are dropped, which is logged and counted (DropHook). A hook that panics is
+// logged. Calls that wait when the server ends are still made.
 type ServerHooks struct {
-	// Handshake is called when a handshake of DTLS or TLS with a device has ended. id is what the
-	// device has proven, of a certificate the first name. If err is not nil the handshake failed,
-	// and id is the key's identity that the device claims, at most 128 bytes of it, or zero if it
-	// claims none. Only failures of peers that are known to be at addr are reported, at most 100 in
-	// a second.
+	// Handshake is called when a handshake of DTLS or TLS with a device has ended. id is the
+	// identity that the device has proven, of a certificate the first name. If err is not nil the
+	// handshake failed, and id is the key's identity that the device claims, at most 128 bytes of
+	// it, or zero if it claims none. Only failures of peers whose address is verified are reported,
+	// at most 100 in a second.
 	Handshake func(t Transport, addr netip.AddrPort, id Identity, err error)
 	// Refused is called when the server refuses a Register, an Update, a De-register or a Send. r
-	// holds what is known by then: the Endpoint that the device claims, "" if none; its proven
-	// Identity, zero if none; Address, Local and Transport. err says why, and matches the category
-	// of the answer, such as [ErrForbidden].
+	// holds what is known of the sender: the Endpoint that the device claims, "" if none; its
+	// proven Identity, zero if none; Address, Local and Transport. err says why, and matches the
+	// category of the answer, such as [ErrForbidden].
 	Refused func(r Registration, err error)
-	// Registration is called with the events of [Server.Watch], each Update by itself. It must not
+	// Registration is called with the events of [Server.Watch], each Update separately. It must not
 	// change Entries.
 	Registration func(e RegistrationEvent)
 	// Request is called when a request to a device has ended.
@@ -39,17 +39,18 @@ type ServerHooks struct {
 	// acknowledged. endpoint is "" if no registered device is at addr.
 	Retransmission func(endpoint string, t Transport, addr netip.AddrPort)
 	// Queue is called after the numbers of requests to all devices have changed: those that wait,
-	// for their turn or for a sleeping device, and those that are under way. Changes that come in
-	// quick succession are one call.
+	// for their turn or for a sleeping device, and those that are under way. Changes in quick
+	// succession cause one call.
 	Queue func(waiting, underWay int)
-	// Dropped is called when the server had no room for n of what DropNotification and the other
-	// constants name.
+	// Dropped is called when the server had no room for n items of the kind what: DropNotification
+	// or another of the constants.
 	Dropped func(what string, n int)
 }
 
-// What [ServerHooks].Dropped names.
+// The kinds for [ServerHooks].Dropped.
 const (
-	// DropNotification: the values of a notification, as the function of an Observe did not return.
+	// DropNotification: the values of a notification, since the function of an Observe did not
+	// return.
 	DropNotification = "notification"
 	// DropRequest: a request of a device. Over UDP and DTLS the device sends it again.
 	DropRequest = "request"
@@ -81,12 +82,13 @@ const maxHookCalls = 4096
 type hookCalls struct {
 	calls     work.Pool // one at a time, so that the calls stay in order
 	waiting   atomic.Int32
-	left      atomic.Int64 // calls left out that Dropped has not reported
-	warned    atomic.Bool  // since calls waited last
+	left      atomic.Int64 // dropped calls that Dropped has not reported
+	warned    atomic.Bool  // the log has a warning; false again when no call waits
 	queueSaid bool         // a call of Queue waits; guarded by Server.mu
 }
 
-// hook has f call a hook. It does not wait. It reports false if too many calls wait.
+// hook runs f, which calls a hook, and does not wait for it. It reports false if too many calls
+// wait.
 func (s *Server) hook(name string, f func()) bool {
 	h := &s.hooks
 	if h.waiting.Add(1) > maxHookCalls {
@@ -109,7 +111,7 @@ func (s *Server) hook(name string, f func()) bool {
 	return true
 }
 
-// dropped reports that there was no room for one of what.
+// dropped reports that the server had no room for one of what.
 func (s *Server) dropped(what string) {
 	if f := s.config.Hooks.Dropped; f != nil {
 		s.hook("ServerHooks.Dropped", func() { f(what, 1) })
@@ -175,7 +177,7 @@ func (s *Server) endpointAt(p coap.Peer) string {
 	return ""
 }
 
-// refused logs and reports that a request of a device was refused.
+// refused logs that the server refused a request of a device, and calls the hook.
 func (s *Server) refused(level slog.Level, what string, r Registration, err error) {
 	s.log.Log(context.Background(), level, what, slog.String("endpoint", r.Endpoint), slog.String("identity", r.Identity.String()),
 		slog.Any("address", r.Address), slog.String("transport", r.Transport.String()), slog.Any("error", err))

@@ -15,7 +15,8 @@ import (
 // maxIdentity bounds the name of an identity that registers, in bytes.
 const maxIdentity = 1024
 
-// identify fills in what credentials prove, and refuses an endpoint that they do not belong to.
+// identify sets the identity that the peer has proven, and refuses an endpoint that it may not
+// register.
 func (s *Server) identify(ctx context.Context, reg *Registration, id *dtls.Identity) error {
 	if id.IsZero() {
 		if reg.Endpoint == "" {
@@ -37,15 +38,15 @@ func (s *Server) identify(ctx context.Context, reg *Registration, id *dtls.Ident
 	return nil
 }
 
-// ownedEndpoint returns the endpoint that one of the identities of a peer may register, and the
-// identity: the wanted one, or if none is wanted any.
+// ownedEndpoint returns the endpoint that one of the identities of a peer may register, and that
+// identity: the wanted endpoint, or any if wanted is empty.
 func (s *Server) ownedEndpoint(ctx context.Context, proven *dtls.Identity, wanted string) (endpoint string, owner Identity, err error) {
 	refused := fmt.Errorf("%w: ep does not belong to the credentials", ErrForbidden)
 	for _, id := range identities(proven) {
 		found, err := s.lookUp(ctx, id, proven)
 		switch {
 		case errors.Is(err, ErrUnknownIdentity):
-			if id.Kind == IdentityPSK { // of a certificate another name may do
+			if id.Kind == IdentityPSK { // another name of a certificate may be known
 				s.revoke(found.key, id)
 			}
 		case err != nil:
@@ -59,7 +60,8 @@ func (s *Server) ownedEndpoint(ctx context.Context, proven *dtls.Identity, wante
 	return "", Identity{}, refused
 }
 
-// identities returns what a peer has proven: its PSK identity, or what its certificate certifies.
+// identities returns the identities that a peer has proven: that of its key, or the names in its
+// certificate.
 func identities(id *dtls.Identity) []Identity {
 	switch id.Kind() {
 	case dtls.KeyIdentity:
@@ -111,9 +113,9 @@ func (s *Server) owner(id string, proven *dtls.Identity) (endpoint string, by Id
 	return d.endpoint, by, true
 }
 
-// lockOwn returns the registration that an Update or a De-register is about, with its endpoint
-// locked until unlock is called. Credentials are asked before: others wait for the lock. A request
-// of a peer that it does not belong to is refused; what names the request in the log.
+// lockOwn returns the registration of an Update or a De-register, with its endpoint locked until
+// unlock is called. It calls Credentials before it locks, since others wait for the lock. It
+// refuses a peer to which the registration does not belong; what names the request in the log.
 func (s *Server) lockOwn(
 	ctx context.Context, what string, r *coap.IncomingRequest, id string,
 ) (reg Registration, unlock func(), refusal *coap.Response) {
@@ -126,15 +128,15 @@ func (s *Server) lockOwn(
 	}
 	unlock = s.keys.Lock(endpoint)
 	reg, ok = s.Registration(endpoint)
-	if !ok || reg.ID != id { // it ended or was replaced while this one waited for the lock
+	if !ok || reg.ID != id { // it ended or was replaced while lockOwn waited for the lock
 		unlock()
 		return Registration{}, nil, errorResponse(ErrNotFound)
 	}
 	return reg, unlock, nil
 }
 
-// entitled returns an error if an identity may no longer act for an endpoint. Then nothing more is
-// sent to the device there.
+// entitled returns an error if an identity may no longer act for an endpoint. Then the server sends
+// nothing more to the device.
 func (s *Server) entitled(ctx context.Context, by Identity, proven *dtls.Identity, endpoint string) error {
 	if by.isZero() {
 		return nil
@@ -158,12 +160,12 @@ func (s *Server) entitled(ctx context.Context, by Identity, proven *dtls.Identit
 	return fmt.Errorf("%w: the endpoint does not belong to the credentials any more", ErrForbidden)
 }
 
-// Revoke ends the associations of identities, and with them the ways to the devices that registered
-// by these. Call it for credentials that are removed or replaced, once [Credentials] returns their
-// new state: the device learns that its association has ended, and comes back.
+// Revoke ends the associations of identities, so that devices that registered with them are no
+// longer reachable. Call it for credentials that are removed or replaced, once [Credentials]
+// returns their new state: the device learns that its association has ended, and comes back.
 func (s *Server) Revoke(ids ...Identity) { s.revoke(nil, ids...) }
 
-// revoke is Revoke, but for associations that were made with key.
+// revoke is Revoke, but spares associations that were made with key.
 func (s *Server) revoke(key []byte, ids ...Identity) {
 	gone := make(map[Identity]bool, len(ids))
 	kinds := make(map[IdentityKind]bool)

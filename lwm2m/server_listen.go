@@ -16,9 +16,9 @@ import (
 // ListenAndServe listens on the address of uri and serves devices until ctx ends, then returns nil;
 // other errors are those of the configuration and of the network. Schemes are coap and coaps (UDP),
 // coap+tcp and coaps+tcp; the port defaults to 5683 or 5684. It may be called several times, for
-// several addresses. Without [ServerConfig.NoSec] coap and coap+tcp are refused on other addresses
-// than those of loopback. For coaps there must be [ServerConfig.Credentials], or Certificate and
-// ClientCAs, else it is [ErrNoCredentials]; for coaps+tcp the latter, else it is
+// several addresses. Without [ServerConfig.NoSec] it refuses coap and coap+tcp on addresses other
+// than loopback. coaps needs [ServerConfig.Credentials], or Certificate and ClientCAs, else the
+// error is [ErrNoCredentials]; coaps+tcp needs Certificate and ClientCAs, else it is
 // [ErrNoCertificate].
 //
 //	coap://127.0.0.1:5683   coaps://:5684   coap+tcp://[::1]   coaps+tcp://
@@ -48,12 +48,12 @@ func (s *Server) ListenAndServe(ctx context.Context, uri string) error {
 	}
 }
 
-// ErrNoCredentials is the refusal to serve DTLS when no device could prove anything.
+// ErrNoCredentials is the refusal to serve DTLS when no device could authenticate.
 var ErrNoCredentials = errors.New("lwm2m: DTLS needs ServerConfig.Credentials, or Certificate and ClientCAs")
 
 // ServeDTLS serves devices on conn with DTLS 1.2 until ctx ends, then closes conn and returns nil.
 // Devices use a key of [ServerConfig.Credentials] or a certificate that [ServerConfig.ClientCAs]
-// vouch for.
+// verify.
 func (s *Server) ServeDTLS(ctx context.Context, conn net.PacketConn) error {
 	secure := dtls.Credentials{Certificate: s.config.Certificate, ClientCAs: s.config.ClientCAs}
 	if s.config.Credentials != nil {
@@ -74,8 +74,8 @@ func (s *Server) ServeDTLS(ctx context.Context, conn net.PacketConn) error {
 	return s.coap.ServeDTLS(ctx, conn, secure)
 }
 
-// ErrNoCertificate is the refusal to serve TLS without a certificate of the server, or without a
-// root of the devices'.
+// ErrNoCertificate is the refusal to serve TLS without a certificate of the server, or without
+// roots for those of the devices.
 var ErrNoCertificate = errors.New("lwm2m: TLS needs ServerConfig.Certificate and ClientCAs")
 
 func (s *Server) listenStream(ctx context.Context, a serverURI) error {
@@ -128,7 +128,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return s.coap.ServeListener(ctx, l)
 }
 
-// serverURI is where a server listens, or is found.
+// serverURI is the address of a server, to listen on or to connect to.
 type serverURI struct {
 	transport Transport
 	host      string // "" for all addresses
@@ -177,7 +177,7 @@ func endpointOf(u *url.URL) (serverURI, error) {
 	return a, nil
 }
 
-// ErrNoSec is the refusal to serve without security on an address that others reach; see
+// ErrNoSec is the refusal to serve without security on an address that other hosts can reach; see
 // [ServerConfig.NoSec].
 var ErrNoSec = errors.New("lwm2m: no security on an address other than loopback")
 

@@ -29,9 +29,9 @@ type parameters struct {
 	profile  string
 }
 
-// parseParameters reads the Uri-Query options of a Register or an Update. Names that LwM2M does not
-// define are ignored, the same one with two values is not. What ends a string in C, or a line, is
-// no part of a value, as it cannot be; nor are blanks and quotes around what is no name.
+// parseParameters reads the Uri-Query options of a Register or an Update. It ignores names that
+// LwM2M does not define, and refuses a name with two values. It trims NUL and line ends at the end
+// of a value, and blanks and quotes around lt, lwm2m and b.
 func parseParameters(queries []string) (p parameters, err error) {
 	seen := make(map[string]string, len(queries))
 	for _, q := range queries {
@@ -69,8 +69,8 @@ func parseParameters(queries []string) (p parameters, err error) {
 	return p, nil
 }
 
-// parseEndpoint takes a name as it is: an option of a message is text, and only the URI that it may
-// come from is percent-encoded (RFC 7252 section 6.4).
+// parseEndpoint does not decode a name: an option of a message is text, and only the URI that it
+// may come from is percent-encoded (RFC 7252 section 6.4).
 func parseEndpoint(value string) (string, error) {
 	if strings.TrimSpace(value) == "" {
 		return "", fmt.Errorf("%w: ep is empty", ErrBadRequest)
@@ -78,7 +78,7 @@ func parseEndpoint(value string) (string, error) {
 	return value, checkText("ep", value, maxEndpoint)
 }
 
-// checkText refuses what would be a nuisance in logs, in stores and on screens.
+// checkText refuses text that is too long, not UTF-8 or not printable.
 func checkText(name, s string, limit int) error {
 	if len(s) > limit {
 		return fmt.Errorf("%w: %s is longer than %d bytes", ErrBadRequest, name, limit)

@@ -20,7 +20,7 @@ func (s *Server) register(ctx context.Context, r *coap.IncomingRequest) *coap.Re
 	if err != nil {
 		level := slog.LevelWarn
 		if reg.Identity.isZero() {
-			level = slog.LevelInfo // anybody can send it
+			level = slog.LevelInfo // any host can send it
 		}
 		s.refused(level, refusedRegister, reg, err)
 		return errorResponse(err)
@@ -64,7 +64,7 @@ func (s *Server) settled(id string, e RegistrationEvent) {
 	s.hear(d)
 }
 
-// newRegistration reads a Register into a registration. On error that has what is known of the
+// newRegistration reads a Register into a registration. On error it holds what is known of the
 // sender: the endpoint that it claims, its identity and address.
 func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (Registration, error) {
 	reg := s.sender(r)
@@ -114,7 +114,7 @@ func (s *Server) checkLifetime(lt time.Duration) error {
 	return nil
 }
 
-// refusal makes an error of an Authorize hook that has no code one with 4.03.
+// refusal gives an error of Authorize that has no code the code 4.03.
 func refusal(err error) error {
 	if codeOf(err) == CodeInternal && !errors.Is(err, ErrInternal) {
 		return fmt.Errorf("%w: %w", ErrForbidden, err)
@@ -131,7 +131,7 @@ func (s *Server) readLinks(r *coap.IncomingRequest) (string, error) {
 	if len(links) > s.config.MaxLinks {
 		return "", fmt.Errorf("%w: the list of objects is longer than %d bytes", ErrTooLarge, s.config.MaxLinks)
 	}
-	// Some devices call it text, which it is, or nothing.
+	// Some devices declare text, or no format.
 	if f, ok := r.ContentFormat().Get(); ok && ContentFormat(f) != FormatLink && ContentFormat(f) != FormatText {
 		return "", fmt.Errorf("%w: objects are listed in format 40", ErrUnsupportedFormat)
 	}
@@ -150,10 +150,11 @@ func (s *Server) readLinks(r *coap.IncomingRequest) (string, error) {
 const maxRegistering = 8
 
 // accept makes reg the registration of its endpoint, durably, in place of an older one. If another
-// device has its address it is only stored, until confirm says that the device has the answer.
+// device has its address, accept only stores reg; confirm puts it into the table if the device got
+// the answer.
 func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) (confirm func(error), err error) {
 	if err := s.admissible(&reg); err != nil {
-		return nil, err // before it waits in the place of a Register that may succeed
+		return nil, err // before it waits and takes the place of a Register that may succeed
 	}
 	unlock, ok := s.keys.LockAmong(reg.Endpoint, maxRegistering)
 	if !ok {
@@ -206,7 +207,7 @@ func (s *Server) enroll(reg Registration, peer coap.Peer) {
 	s.arm()
 }
 
-// admissible checks a registration against what is known of its endpoint.
+// admissible checks a registration against the record of its endpoint.
 func (s *Server) admissible(reg *Registration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,7 +222,7 @@ func (s *Server) admissible(reg *Registration) error {
 	return nil
 }
 
-// deregister answers a De-register, when its end is durable.
+// deregister answers a De-register, once the end of the registration is durable.
 func (s *Server) deregister(ctx context.Context, r *coap.IncomingRequest, id string) *coap.Response {
 	reg, unlock, refusal := s.lockOwn(ctx, refusedDeregister, r, id)
 	if refusal != nil {

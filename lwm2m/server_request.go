@@ -7,8 +7,8 @@ import (
 )
 
 // Do makes a request and waits for its answer, or until ctx ends. The error is the Err of the
-// answer. Read, Write and the other methods that take a context are Do with the request that their
-// names say; Do is for those that need more of the fields of [Request].
+// answer. Read, Write and the other methods that take a context call Do; use Do itself to set other
+// fields of [Request].
 func (s *Server) Do(ctx context.Context, r Request) (Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return Answer{Err: err}, err
@@ -20,7 +20,7 @@ func (s *Server) Do(ctx context.Context, r Request) (Answer, error) {
 	return a, a.Err
 }
 
-// wait returns the answer that done receives, also when ctx has ended the call.
+// wait returns the answer from done. If ctx ends before, it cancels the call.
 func (c *Call) wait(ctx context.Context, done <-chan Answer) Answer {
 	select {
 	case a := <-done:
@@ -57,8 +57,8 @@ func (s *Server) ReadValue(ctx context.Context, endpoint string, path Path) (Val
 	}
 }
 
-// ReadComposite returns the values at and below several paths at once (LwM2M 1.1). What is absent
-// is left out.
+// ReadComposite returns the values at and below several paths at once (LwM2M 1.1). The result
+// leaves out what is absent.
 func (s *Server) ReadComposite(ctx context.Context, endpoint string, paths []Path) ([]Entry, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpReadComposite, Paths: paths})
 	return a.Entries, err
@@ -111,9 +111,8 @@ func (s *Server) Execute(ctx context.Context, endpoint string, path Path, args s
 	return err
 }
 
-// Create makes an instance of the object at path with the values of entries, all of one instance,
-// which is the new one. The path returned is that of the instance as the device says, or as entries
-// do.
+// Create makes an instance of the object at path with the values of entries, which all lie in the
+// new instance. It returns the path of the instance, from the device's answer, else from entries.
 func (s *Server) Create(ctx context.Context, endpoint string, path Path, entries []Entry) (Path, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpCreate, Path: path, Entries: entries})
 	return a.Path, err
@@ -126,9 +125,9 @@ func (s *Server) Delete(ctx context.Context, endpoint string, path Path) error {
 }
 
 // WriteStream writes size bytes of body to the opaque resource at path, block by block, as they are
-// (content format 42). Each block has a limit of time, the whole has only that of ctx. Streams to
-// one device go one at a time; other requests pass between their blocks. [Server.Do] with
-// [OpWriteStream] sets the size of blocks, excludes other requests and reports progress.
+// (content format 42). Each block has a time limit, the whole only that of ctx. A device gets one
+// stream at a time; other requests may go between its blocks. [Server.Do] with [OpWriteStream] sets
+// the size of blocks, excludes other requests and reports progress.
 func (s *Server) WriteStream(ctx context.Context, endpoint string, path Path, body io.ReaderAt, size int64) error {
 	_, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpWriteStream, Path: path, Body: body, Size: size})
 	return err
@@ -136,15 +135,15 @@ func (s *Server) WriteStream(ctx context.Context, endpoint string, path Path, bo
 
 // Observe asks the device for notifications of changes at and below path. It calls fn with the
 // present values and then with those of each notification, one at a time, in order. fn may block;
-// then newer values replace those that wait, beyond 16. The observation ends with the registration:
-// see [Observation.Done].
+// then up to 16 notifications wait, and newer ones replace the oldest. The observation ends with
+// the registration: see [Observation.Done].
 func (s *Server) Observe(ctx context.Context, endpoint string, path Path, fn func([]Entry)) (*Observation, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpObserve, Path: path, Values: fn})
 	return a.Observation, err
 }
 
-// ObserveComposite is Observe for several paths at once (LwM2M 1.1): a change at one is notified
-// with the values at all.
+// ObserveComposite is Observe for several paths at once (LwM2M 1.1): each notification has the
+// values at all paths.
 func (s *Server) ObserveComposite(ctx context.Context, endpoint string, paths []Path, fn func([]Entry)) (*Observation, error) {
 	a, err := s.Do(ctx, Request{Endpoint: endpoint, Operation: OpObserveComposite, Paths: paths, Values: fn})
 	return a.Observation, err

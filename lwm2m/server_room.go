@@ -6,11 +6,11 @@ import (
 	"log/slog"
 )
 
-// evictTries bounds how many ended registrations are looked at to make room for one.
+// evictTries bounds how many ended registrations makeRoom examines for one.
 const evictTries = 64
 
-// shareOf returns how much of a bound a device may take. Where devices have credentials a quarter
-// is reserved for those: a peer without any can register any number of names.
+// shareOf returns how much of a bound a device may use. If devices can have credentials, a quarter
+// is reserved for those that do: a peer without any can register any number of names.
 func shareOf[N int | int64](s *Server, bound N, secured bool) N {
 	if secured || s.config.Credentials == nil && s.config.ClientCAs == nil {
 		return bound
@@ -18,9 +18,9 @@ func shareOf[N int | int64](s *Server, bound N, secured bool) N {
 	return bound - bound/4
 }
 
-// makeRoom makes room for a registration: for another endpoint, and for its text. Ended
-// registrations give way, in the store too; of those of secured devices the record that they are
-// secured stays. The key lock of reg's endpoint is held.
+// makeRoom makes room for a registration: for its endpoint and its text. It removes ended
+// registrations, from the store too; of those of secured devices it keeps the fact that they are
+// secured. The key lock of reg's endpoint is held.
 func (s *Server) makeRoom(ctx context.Context, reg *Registration) error {
 	var gone []string
 	var unlocks []func()
@@ -79,8 +79,8 @@ func (s *Server) makeRoom(ctx context.Context, reg *Registration) error {
 	return err
 }
 
-// forgetStored removes an endpoint that made room from the store. A store may keep what it needs
-// for something else.
+// forgetStored removes an endpoint that made room from the store. The store may refuse if it needs
+// the record.
 func (s *Server) forgetStored(ctx context.Context, endpoint string) {
 	if s.config.Registrations == nil {
 		return

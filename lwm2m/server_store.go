@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// staleness is how old a stored lifetime refresh may be, so how much longer a loaded
-	// registration is kept.
+	// staleness is how old a stored renewal may be, and so how much longer a loaded registration
+	// lasts.
 	staleness = 30 * time.Second
 	// storeTimeout bounds a flush.
 	storeTimeout = 30 * time.Second
-	// flushParallel is how many records are stored at once: stores commit what comes together
+	// flushParallel is how many records are stored at once: stores can commit concurrent records
 	// together.
 	flushParallel = 32
 )
@@ -60,11 +60,10 @@ func (s *Server) restoreAll(ctx context.Context) error {
 	return nil
 }
 
-// resume gives the restored registrations their deadlines, once all are there: it takes the latest
-// of their times to know how late it is at least. A lifetime that was over then, or is over since
-// by the system's clock, has ended: whether the server was down for as long or the clock was set
-// forward is not to be told apart, and a device that is still there is answered 4.04, and
-// registers.
+// resume sets the deadlines of the restored registrations, once all are loaded. The present cannot
+// be earlier than the latest of their times. A lifetime that is over by then, or by the system's
+// clock, has ended: resume cannot distinguish a long downtime from a clock that was set forward. A
+// device that still runs gets 4.04 for its next Update, and registers.
 func (s *Server) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +109,7 @@ func (s *Server) restore(r Registration) {
 }
 
 // put stores a registration and waits until it is durable. The endpoint's key lock is held. A mark
-// in s.dirty stays: it may be of something that has happened since r was made.
+// in s.dirty stays: it may be for a change since r was made.
 func (s *Server) put(ctx context.Context, r Registration) error {
 	if s.config.Registrations == nil {
 		return nil
@@ -131,7 +130,7 @@ func (s *Server) touchStore(d *device) {
 	}
 }
 
-// flush stores what has changed since the last one.
+// flush stores the records that have changed since the last flush.
 func (s *Server) flush() {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
@@ -151,7 +150,7 @@ func (s *Server) flush() {
 			return nil
 		})
 	}
-	_ = g.Wait() // each has logged its own
+	_ = g.Wait() // flushOne logs errors
 }
 
 func (s *Server) flushOne(ctx context.Context, endpoint string) {
@@ -166,7 +165,7 @@ func (s *Server) flushOne(ctx context.Context, endpoint string) {
 	}
 }
 
-// storeSoon has the present record of an endpoint replace the stored one.
+// storeSoon marks the record of an endpoint to be stored soon.
 func (s *Server) storeSoon(endpoint string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,7 +174,7 @@ func (s *Server) storeSoon(endpoint string) {
 	}
 }
 
-// flushNow is flush at the end.
+// flushNow flushes at the end, instead of the timer.
 func (s *Server) flushNow() {
 	s.mu.Lock()
 	if s.flusher != nil {

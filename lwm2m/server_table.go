@@ -7,26 +7,25 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// table holds the devices of a server by all that they are looked up by, and a heap of the times at
-// which something about them falls due. The heap is lazy: a device that is heard only gets later
-// deadlines, and they are looked at when the earlier one has passed. So a message costs no
-// reordering, and all devices together one timer.
+// table indexes the devices of a server, and keeps a heap of their deadlines. The heap is lazy:
+// contact only moves a deadline later, and the server checks that when the earlier one has passed.
+// So a message costs no reordering, and all devices share one timer.
 type table struct {
 	byEndpoint map[string]*device
 	byID       map[string]*device // with a registration
 	byPeer     map[coap.Peer]*device
 	due        dueHeap
 
-	// What can make room: ended registrations, of which those of secured devices only give up what
-	// they said.
+	// Ended registrations, which can make room: remove the ended, strip the worn, which are those
+	// of secured devices.
 	ended, worn map[*device]struct{}
 
 	texts   map[string]*text
-	size    int64 // bytes of what devices have said of themselves
-	secured int   // of the devices in byEndpoint
+	size    int64 // bytes of text in registrations
+	secured int   // number of secured devices in byEndpoint
 }
 
-// A text is a list of objects, once for all devices that have the same.
+// A text is a list of objects, shared by all devices with the same list.
 type text struct {
 	s     string
 	users int
@@ -39,15 +38,15 @@ func (t *text) String() string {
 	return t.s
 }
 
-// textCost is what a text costs beside its bytes.
+// textCost is the cost of a text in addition to its bytes.
 const textCost = 128
 
-// sizeOf returns the bytes of what a registration says, but for the links.
+// sizeOf returns the bytes of text in a registration, without the links.
 func sizeOf(r *Registration) int64 {
 	return int64(len(r.Endpoint) + len(r.Binding) + len(r.SMS) + len(r.ProfileID) + len(r.Identity.Name))
 }
 
-// growth returns by how much t.size would grow if d, which may be nil, said r.
+// growth returns by how much t.size would grow if d, which may be nil, were set to r.
 func (t *table) growth(d *device, r *Registration) int64 {
 	n := sizeOf(r)
 	old := ""
@@ -76,7 +75,7 @@ func newTable() table {
 	}
 }
 
-// add makes the record of an endpoint that was not known.
+// add makes the record of a new endpoint.
 func (t *table) add(endpoint string) *device {
 	d := &device{endpoint: endpoint, index: -1}
 	t.byEndpoint[endpoint] = d
@@ -84,7 +83,7 @@ func (t *table) add(endpoint string) *device {
 	return d
 }
 
-// set has d say r.
+// set sets d to r, and updates the counts of the table.
 func (t *table) set(d *device, r Registration) {
 	before, links := d.registration(), d.links
 	if before.Secured != r.Secured {
@@ -92,7 +91,7 @@ func (t *table) set(d *device, r Registration) {
 			t.secured -= 2
 		}
 	}
-	held := t.hold(r.Links) // before the other is released, which may be the same
+	held := t.hold(r.Links) // before release, since both may be the same
 	d.set(r, held)
 	t.release(links)
 	t.size += sizeOf(&r) - sizeOf(&before)
@@ -144,7 +143,8 @@ func (t *table) remove(d *device) {
 	delete(t.byEndpoint, d.endpoint)
 }
 
-// strip has an ended registration of a secured device say nothing but that it is secured.
+// strip reduces an ended registration of a secured device to its times and the fact that it is
+// secured.
 func (t *table) strip(d *device) {
 	r := d.registration()
 	t.set(d, Registration{
@@ -152,8 +152,8 @@ func (t *table) strip(d *device) {
 	})
 }
 
-// locate makes peer the way to d. It returns the device that was there before, if there was
-// another: what would be sent to that would reach d now.
+// locate records that d is reachable at peer. It returns another device that was there before:
+// messages to it would now reach d.
 func (t *table) locate(d *device, peer coap.Peer) (displaced *device) {
 	t.leave(d)
 	if other := t.byPeer[peer]; other != nil {
@@ -165,7 +165,7 @@ func (t *table) locate(d *device, peer coap.Peer) (displaced *device) {
 	return displaced
 }
 
-// leave forgets the way to d.
+// leave records that d is not reachable.
 func (t *table) leave(d *device) {
 	if t.byPeer[d.peer] == d {
 		delete(t.byPeer, d.peer)
@@ -173,7 +173,7 @@ func (t *table) leave(d *device) {
 	d.reachable = false
 }
 
-// schedule has the table look at d no later than at due.
+// schedule makes d due no later than at due.
 func (t *table) schedule(d *device, due time.Duration) {
 	switch {
 	case d.index < 0:

@@ -29,7 +29,7 @@ func (s *Server) sender(r *coap.IncomingRequest) Registration {
 	}
 }
 
-// What logs say of a refusal.
+// The log messages of refusals.
 const (
 	refusedRegister   = "registration refused"
 	refusedUpdate     = "update refused"
@@ -104,7 +104,8 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, e) }}
 }
 
-// renew puts an updated registration into the table. It reports whether it is still there.
+// renew puts an updated registration into the table. It reports false if the registration has
+// ended. here says that the device is at peer, store that its record must be stored.
 func (s *Server) renew(reg Registration, peer coap.Peer, here, store bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,14 +126,13 @@ func (s *Server) renew(reg Registration, peer coap.Peer, here, store bool) bool 
 	return true
 }
 
-// move makes peer the way to a device that was heard from there. s.mu is held.
+// move records that a device sent a message from peer. s.mu is held.
 func (s *Server) move(d *device, peer coap.Peer) {
 	if d.peer == peer && d.reachable {
 		return
 	}
 	if d.peer != peer {
-		// What is under way to the old address will not be answered, and observations are bound to
-		// it.
+		// The device will not answer requests to the old address, and observations are bound to it.
 		s.interruptRunning(d, errInterrupted)
 		s.endObservations(d, ErrUnreachable)
 	}

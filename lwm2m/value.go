@@ -6,7 +6,7 @@ import (
 )
 
 // Value is a typed value of a resource or a resource instance. It is immutable and comparable;
-// equal values have equal types. The zero Value is none at all.
+// equal values have equal types. The zero Value is no value.
 //
 // Values are made by [String], [Integer], [Unsigned], [Float], [Boolean], [Opaque], [Time],
 // [ObjectLink], [CoreLink] and [Null], and read by methods that report whether the value is, or
@@ -26,7 +26,7 @@ func Integer(i int64) Value { return Value{typ: TypeInteger, num: uint64(i)} }
 // Unsigned returns a value of type Unsigned Integer (LwM2M 1.1).
 func Unsigned(u uint64) Value { return Value{typ: TypeUnsigned, num: u} }
 
-// Float returns a value of type Float. All not-a-numbers make the same one.
+// Float returns a value of type Float. All NaNs give equal values.
 func Float(f float64) Value {
 	if f != f {
 		f = math.NaN()
@@ -63,10 +63,10 @@ func Null() Value { return Value{typ: TypeNull} }
 // Type returns the value's type: TypeNone for the zero Value.
 func (v Value) Type() Type { return v.typ }
 
-// isNull reports whether v asks for removal.
+// isNull reports whether v is [Null].
 func (v Value) isNull() bool { return v.typ == TypeNull }
 
-// isZero reports whether v is no value at all.
+// isZero reports whether v is the zero Value.
 func (v Value) isZero() bool { return v.typ == TypeNone }
 
 // Int64 returns an Integer, a Time (Unix seconds), an Unsigned Integer that fits, or a Float that
@@ -199,7 +199,7 @@ func parseObjectLink(s string) (Value, bool) {
 type Type uint8
 
 // The data types. TypeNone is the type of the zero [Value] and of resources that can only be
-// executed. TypeNull is that of a value that asks for removal in a Write-Composite.
+// executed. TypeNull is the type of [Null].
 const (
 	TypeNone Type = iota
 	TypeString

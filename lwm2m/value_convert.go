@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// As returns v as a value of type t. Conversions without loss between the number types (to Float
-// also of integers that it has to round), between String and Corelnk, of Integer to Boolean when it
-// is 0 or 1, and of the text/plain form in a String are made; anything else reports false.
-// As(TypeNone) returns v itself.
+// As returns v as a value of type t. It converts without loss between the number types (but rounds
+// large integers to Float), between String and Corelnk, from the integers 0 and 1 to Boolean, and
+// from the text/plain form in a String. For anything else it reports false. As(TypeNone) returns v
+// itself.
 func (v Value) As(t Type) (Value, bool) {
 	if w, ok := v.fit(t); ok {
 		return w, true
@@ -26,7 +26,7 @@ func (v Value) As(t Type) (Value, bool) {
 	return Value{}, false
 }
 
-// fit gives a value that came in a format with types of its own, as SenML and CBOR are, the type
+// fit converts a value from a format with types of its own, such as SenML and CBOR, to the type
 // that the model demands. It is stricter than As.
 func (v Value) fit(t Type) (Value, bool) {
 	if t == v.typ || t == TypeNone {
@@ -116,7 +116,7 @@ func parseText(s string, t Type) (Value, bool) {
 	return Value{}, false
 }
 
-// parseInteger is strconv.ParseInt without the plus sign that LwM2M lacks.
+// parseInteger is strconv.ParseInt without the plus sign, which LwM2M does not allow.
 func parseInteger(s string) (int64, bool) {
 	if s == "" || s[0] == '+' {
 		return 0, false
@@ -140,15 +140,15 @@ func parseFloat(s string) (Value, bool) {
 	return Float(f), err == nil
 }
 
-// isFinite reports whether v is something else than a Float without a decimal form.
+// isFinite reports whether v is not a Float without a decimal form: NaN or an infinity.
 func (v Value) isFinite() bool {
 	f := math.Float64frombits(v.num)
 	return v.typ != TypeFloat || !math.IsNaN(f) && !math.IsInf(f, 0)
 }
 
 // MarshalJSON returns a number, a string, true or false, null, or a string of base64 for Opaque and
-// of "object:instance" for Objlnk. Integers keep all 64 bits. Not-a-number and the infinities
-// become strings, as JSON has no number for them.
+// of "object:instance" for Objlnk. Integers keep all 64 bits. NaN and the infinities become
+// strings, since JSON has no number for them.
 func (v Value) MarshalJSON() ([]byte, error) {
 	switch v.typ {
 	case TypeNone, TypeNull:
@@ -166,8 +166,8 @@ func (v Value) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON takes a string as String, a number as Integer, else Unsigned Integer, else Float,
-// true and false as Boolean, and null as [Null]. What a resource is meant to hold, [Value.As]
-// converts it to.
+// true and false as Boolean, and null as [Null]. [Value.As] converts the result to the type of a
+// resource.
 func (v *Value) UnmarshalJSON(data []byte) error {
 	switch {
 	case len(data) == 0:
