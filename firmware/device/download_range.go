@@ -54,7 +54,7 @@ func (t *transfer) acceptWhole(ctx context.Context, r *http.Response, etag strin
 	case !allOf(r):
 		return part{}, fmt.Errorf("%w: the server sent a part as the whole", errStartOver)
 	case r.ContentLength < 0 && r.ProtoMajor < 2 && len(r.TransferEncoding) == 0:
-		// A broken connection could not be told from the end.
+		// A broken connection could not be distinguished from the end.
 		return part{}, transient(errors.New("the response announces neither a length nor an end"))
 	}
 	if t.offset > 0 {

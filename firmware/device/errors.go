@@ -39,7 +39,7 @@ var (
 	ErrNoStorage error = &ResultError{Result: fsm.ResultNoStorage}
 	// ErrNoMemory: there is not enough memory for the package. Result 3.
 	ErrNoMemory error = &ResultError{Result: fsm.ResultOutOfMemory}
-	// ErrIntegrity: the package is damaged, or signed by somebody else. Result 5.
+	// ErrIntegrity: the package is damaged, or signed with another key. Result 5.
 	ErrIntegrity error = &ResultError{Result: fsm.ResultIntegrityFailed}
 	// ErrUnsupportedPackage: the package is not for this device. Result 6.
 	ErrUnsupportedPackage error = &ResultError{Result: fsm.ResultUnsupFirmware}

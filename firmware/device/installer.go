@@ -64,9 +64,9 @@ type Installer interface {
 	// version is on trial.
 	OpenPackage(ctx context.Context, offset, size int64) (PackageWriter, error)
 	// Verify checks the whole package that is stored, from its first byte to its last, and returns
-	// what it is. It returns [ErrIntegrity] for a package that is damaged, incomplete or signed by
-	// somebody else, and [ErrUnsupportedPackage] for one that is not for this device, or if none is
-	// stored. Verifying a verified package again succeeds.
+	// what it is. It returns [ErrIntegrity] for a package that is damaged, incomplete or signed
+	// with another key, and [ErrUnsupportedPackage] for one that is not for this device, or if none
+	// is stored. Verifying a verified package again succeeds.
 	Verify(ctx context.Context) (PackageInfo, error)
 	// Discard removes the package that is stored, if there is one. It removes neither the version
 	// that runs nor one on trial.

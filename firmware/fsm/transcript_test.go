@@ -89,7 +89,7 @@ type player struct {
 //	queued, sent, silent, busy, repeated,
 //	heard                                   what becomes of the action under way
 //	asked X, trouble X, touched X           what was seen of a download, or of
-//	                                        somebody else's request
+//	                                        another request
 //	damaged X | limit 8192                  the action ended so: the image cannot
 //	                                        be read; 4.13 with Size1
 //	after_end state=0                          ActionCancel ended so
