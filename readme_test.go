@@ -43,7 +43,7 @@ func TestReadmeNamesWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestGuides: each Go snippet of doc/testing.md is part of a Go file, so that it compiles.
+// TestGuides: each Go snippet of a guide in doc is part of a Go file, so that it compiles.
 // Indentation does not count.
 func TestGuides(t *testing.T) {
 	flat := func(text string) string {
@@ -62,7 +62,8 @@ func TestGuides(t *testing.T) {
 		}
 		return err
 	}))
-	guides := []string{"doc/testing.md"}
+	guides, err := filepath.Glob("doc/*.md")
+	require.NoError(t, err)
 	snippets := 0
 	for _, guide := range guides {
 		text, err := os.ReadFile(guide)

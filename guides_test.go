@@ -1,0 +1,159 @@
+package otago_test
+
+// The snippets of the guides in doc, in code that compiles. TestGuides compares them.
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"iter"
+	"net/http"
+	"net/netip"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
+)
+
+type keys struct{ db *sql.DB }
+
+func (k keys) PSK(ctx context.Context, identity string) ([]byte, error) {
+	var key []byte
+	err := k.db.QueryRowContext(ctx, "SELECT key FROM devices WHERE identity = $1", identity).Scan(&key)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, lwm2m.ErrUnknownIdentity
+	}
+	return key, err
+}
+
+func (k keys) Endpoint(ctx context.Context, id lwm2m.Identity) (string, error) {
+	if id.Kind == lwm2m.IdentityCertificate {
+		return id.Name, nil // a verified certificate may register its own names
+	}
+	var endpoint string
+	err := k.db.QueryRowContext(ctx, "SELECT endpoint FROM devices WHERE identity = $1", id.Name).Scan(&endpoint)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", lwm2m.ErrUnknownIdentity
+	}
+	return endpoint, err
+}
+
+var _ lwm2m.Credentials = keys{}
+
+type registry struct{ db *sql.DB }
+
+func (r registry) PutRegistration(ctx context.Context, reg lwm2m.Registration) error {
+	record, err := json.Marshal(reg)
+	if err != nil {
+		return err
+	}
+	_, err = r.db.ExecContext(ctx, `INSERT INTO registrations (endpoint, record) VALUES ($1, $2)
+		ON CONFLICT (endpoint) DO UPDATE SET record = $2`, reg.Endpoint, record)
+	return err
+}
+
+func (r registry) DeleteRegistration(ctx context.Context, endpoint string) error {
+	_, err := r.db.ExecContext(ctx, `DELETE FROM registrations WHERE endpoint = $1`, endpoint)
+	return err
+}
+
+func (r registry) Registrations(ctx context.Context) iter.Seq2[lwm2m.Registration, error] {
+	return func(yield func(lwm2m.Registration, error) bool) {
+		rows, err := r.db.QueryContext(ctx, `SELECT record FROM registrations`)
+		if err != nil {
+			yield(lwm2m.Registration{}, err)
+			return
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var record []byte
+			var reg lwm2m.Registration
+			err := rows.Scan(&record)
+			if err == nil {
+				err = json.Unmarshal(record, &reg)
+			}
+			if !yield(reg, err) {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(lwm2m.Registration{}, err)
+		}
+	}
+}
+
+var _ lwm2m.RegistrationStore = registry{}
+
+// presence is what a program knows of its devices.
+type presence interface {
+	Online(endpoint string, address netip.AddrPort)
+	Offline(endpoint string)
+}
+
+func _(srv *lwm2m.Server, registry presence) {
+	srv.Watch(func(e lwm2m.RegistrationEvent) {
+		switch e.Kind {
+		case lwm2m.EventRegistered, lwm2m.EventUpdated:
+			registry.Online(e.Registration.Endpoint, e.Registration.Address)
+		case lwm2m.EventDeregistered, lwm2m.EventExpired:
+			registry.Offline(e.Registration.Endpoint)
+		}
+	})
+}
+
+type tenant struct {
+	name     string
+	db       store.Store
+	images   *firmware.Repository
+	delivery *firmware.Delivery
+	manager  *firmware.Manager
+	owns     func(endpoint string) bool
+}
+
+func (t *tenant) Owns(endpoint string) bool { return t.owns(endpoint) }
+
+func _(tenant *tenant) lwm2m.ServerConfig {
+	return lwm2m.ServerConfig{
+		Authorize: func(ctx context.Context, r lwm2m.Registration) error {
+			if !tenant.Owns(r.Endpoint) {
+				return lwm2m.ErrForbidden
+			}
+			return nil
+		},
+	}
+}
+
+func _(db store.Store, blobs firmware.Blobs) (*firmware.Repository, error) {
+	images, err := firmware.NewRepository(blobs, db, firmware.RepositoryConfig{Spool: "/var/cache/ota"})
+	return images, err
+}
+
+func _(srv *lwm2m.Server, db store.Store, images *firmware.Repository, sign func(uri string) string) (*firmware.Manager, error) {
+	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{
+		PackageURI: func(ctx context.Context, u firmware.Update, p firmware.Protocol) (string, error) {
+			if p != firmware.ProtocolHTTPS {
+				return "", nil // not by this protocol
+			}
+			return sign("https://cdn.example.com/firmware/" + u.Machine.Plan.Digest), nil
+		},
+	})
+	return mgr, err
+}
+
+func _(srv *lwm2m.Server, handler http.Handler, tenants []*tenant) (_ http.Handler, err error) {
+	for _, t := range tenants {
+		t.delivery, err = firmware.NewDelivery(t.images, firmware.DeliveryConfig{Prefix: "/" + t.name + "/", PublicPrefix: "/public/" + t.name + "/"})
+		if err != nil {
+			return nil, err
+		}
+		srv.HandleFunc("/"+t.name+"/", t.delivery.ServeCoAP)
+		srv.HandleFunc("/public/"+t.name+"/", t.delivery.ServeCoAP)
+		handler = t.delivery.Wrap(handler)
+		t.manager, err = firmware.NewManager(srv, t.db, t.images, firmware.ManagerConfig{Delivery: t.delivery, Owns: t.owns})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return handler, err
+}
