@@ -3,7 +3,6 @@ package firmware
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/internal/door"
+	"github.com/otago-iot/otago/internal/problem"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -44,21 +44,21 @@ func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	switch {
 	case errors.Is(err, errNotReady):
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-		problem(w, http.StatusServiceUnavailable, "the server has just started")
+		problem.Write(w, problem.Of(http.StatusServiceUnavailable, "the server has just started"))
 		return
 	case errors.Is(err, errNoGrant):
-		problem(w, http.StatusNotFound, "nothing can be downloaded here, or not any more")
+		problem.Write(w, problem.Of(http.StatusNotFound, "nothing can be downloaded here, or not any more"))
 		return
 	case lost(err):
-		problem(w, http.StatusInternalServerError, "the image cannot be read")
+		problem.Write(w, problem.Of(http.StatusInternalServerError, "the image cannot be read"))
 		return
 	case err != nil:
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-		problem(w, http.StatusServiceUnavailable, "the image cannot be read now")
+		problem.Write(w, problem.Of(http.StatusServiceUnavailable, "the image cannot be read now"))
 		return
 	case req.Method != http.MethodGet && req.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
-		problem(w, http.StatusMethodNotAllowed, "a package can only be read")
+		problem.Write(w, problem.Of(http.StatusMethodNotAllowed, "a package can only be read"))
 		return
 	}
 	s.ctx = req.Context()
@@ -169,18 +169,4 @@ func (p *counted) Write(b []byte) (int, error) {
 		}
 	}
 	return n, err
-}
-
-// problem writes a problem document (RFC 9457).
-func problem(w http.ResponseWriter, status int, detail string) {
-	body, _ := json.Marshal(struct {
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail"`
-	}{http.StatusText(status), status, detail})
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n'))
 }

@@ -121,7 +121,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer done()
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Config", "nosniff")
+	header.Set("X-Content-Type-Options", "nosniff")
 	if err := a.serve(w, r); err != nil {
 		a.fail(w, r, err)
 	}

@@ -72,6 +72,8 @@ func (s *service) do(method, path string, body io.Reader, header ...string) answ
 	defer response.Body.Close()
 	data, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)
+	require.Equal(s.t, "nosniff", response.Header.Get("X-Content-Type-Options"))
+	require.Equal(s.t, "no-store", response.Header.Get("Cache-Control"))
 	return answer{response, data}
 }
 

@@ -2,12 +2,12 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/otago-iot/otago/firmware"
+	document "github.com/otago-iot/otago/internal/problem"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -16,13 +16,7 @@ const problemType = "tag:otago-iot.github.io,2026:problem:"
 
 // problem is a problem document (RFC 9457). A call returns it as its error.
 type problem struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-	Field  string `json:"field,omitempty"`  // the wrong field of the request
-	Update string `json:"update,omitempty"` // id of the update in question
-
+	document.Document
 	allow     string // header Allow
 	challenge string // header WWW-Authenticate
 }
@@ -57,7 +51,9 @@ var titles = map[string]string{
 }
 
 func newProblem(status int, kind, detail string) *problem {
-	return &problem{Type: problemType + kind, Title: titles[kind], Status: status, Detail: detail}
+	return &problem{Document: document.Document{
+		Type: problemType + kind, Title: titles[kind], Status: status, Detail: detail,
+	}}
 }
 
 // invalidField returns the problem of one field of a request's body.
@@ -130,19 +126,12 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if p == nil {
 		p = newProblem(http.StatusInternalServerError, "internal", "the server could not carry out the request; its log says why")
 	}
-	body, err := json.Marshal(p)
-	if err != nil {
-		http.Error(w, p.Title, p.Status)
-		return
-	}
 	header := w.Header()
-	header.Set("Content-Type", "application/problem+json")
 	if p.allow != "" {
 		header.Set("Allow", p.allow)
 	}
 	if p.challenge != "" {
 		header.Set("WWW-Authenticate", p.challenge)
 	}
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // on an error the client has gone
+	document.Write(w, p.Document)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/internal/problem"
 )
 
 // serveHTTP serves until ctx ends.
@@ -57,10 +58,8 @@ func ownHostsOnly(next http.Handler) http.Handler {
 		}
 		host = strings.Trim(host, "[]")
 		if host != "" && !strings.EqualFold(host, "localhost") && net.ParseIP(host) == nil {
-			w.Header().Set("Content-Type", "application/problem+json")
-			w.WriteHeader(http.StatusMisdirectedRequest)
-			_, _ = w.Write([]byte(`{"type":"about:blank","title":"Misdirected Request","status":421,` +
-				`"detail":"without a token the API answers only to localhost and IP addresses as Host"}` + "\n"))
+			problem.Write(w, problem.Of(http.StatusMisdirectedRequest,
+				"without a token the API answers only to localhost and IP addresses as Host"))
 			return
 		}
 		next.ServeHTTP(w, r)
