@@ -44,12 +44,15 @@ func TestReadmeNamesWhatThereIs(t *testing.T) {
 }
 
 // TestGuides: each Go snippet of a guide in doc is part of a Go file, so that it compiles.
-// Indentation does not count.
+// Comments, empty lines and indentation do not count.
 func TestGuides(t *testing.T) {
 	flat := func(text string) string {
-		lines := strings.Split(text, "\n")
-		for i := range lines {
-			lines[i] = strings.TrimSpace(lines[i])
+		var lines []string
+		for line := range strings.Lines(text) {
+			line, _, _ = strings.Cut(line, "// ")
+			if line = strings.TrimSpace(line); line != "" {
+				lines = append(lines, line)
+			}
 		}
 		return strings.Join(lines, "\n")
 	}
