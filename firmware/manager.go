@@ -287,7 +287,7 @@ func (m *Manager) end(stopWatching func()) {
 }
 
 // resume runs an update that was active before this Run. The manager missed what its device did in
-// between, so it reads the device. Only a new registration it knows already, from the observation.
+// between, so it reads the device. It knows only of a new registration, from the observation.
 func (m *Manager) resume(ctx context.Context, u Update) {
 	m.mu.Lock()
 	starting := m.starting[u.ID]

@@ -16,7 +16,7 @@ import (
 )
 
 // TestServerCrashes kills the server before and after each of its commits and each datagram that it
-// sends, restarts it on what it had stored, and expects the outcome that the update would have had.
+// sends, restarts it with the same store, and expects the outcome of an undisturbed update.
 func TestServerCrashes(t *testing.T) {
 	good := firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: 5 * time.Second}
 	for _, test := range []struct {

@@ -26,8 +26,8 @@ func (m *Manager) DeleteUpdate(ctx context.Context, id string) error {
 }
 
 // DeleteDevice removes everything known of an endpoint: its registration, what was read of its
-// firmware, and that it has used credentials. Without DeleteDevice, the server never again accepts
-// a device without credentials that has used them once. Its updates stay. A device that is still
+// firmware, and that it has used credentials. Until then, the server refuses a device without
+// credentials that has used them before. The updates of the endpoint stay. A device that is still
 // there registers again.
 //
 // The error is a *store.UpdateError that matches store.ErrActive, with the id of the update, if the

@@ -45,7 +45,7 @@ func newPlaces(parallel, silent int) *places {
 	return p
 }
 
-// A place is what one action holds of places.
+// A place is the share of one action in places.
 type place struct {
 	in    *places
 	lane  lane

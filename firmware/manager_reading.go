@@ -237,5 +237,5 @@ func sameFacts(a, b store.Firmware) bool {
 		slices.Equal(a.Protocols, b.Protocols) && (a.Protocols == nil) == (b.Protocols == nil) && a.Read.IsZero() == b.Read.IsZero()
 }
 
-// same compares what two pointers point to.
+// same reports whether two pointers are nil or point to equal values.
 func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }

@@ -54,8 +54,8 @@ func (s registrations) Registrations(ctx context.Context) iter.Seq2[lwm2m.Regist
 	}
 }
 
-// registrationOf converts a record. It leaves out what cannot be parsed. A registration that has
-// ended has no ID.
+// registrationOf converts a record. It leaves out fields that cannot be parsed. A registration that
+// has ended has no ID.
 func registrationOf(d store.Device) lwm2m.Registration {
 	s := d.Registration
 	r := lwm2m.Registration{

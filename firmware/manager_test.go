@@ -296,7 +296,7 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-// TestFleet updates a hundred devices at once over a network that loses a tenth of what it carries.
+// TestFleet updates a hundred devices at once over a network that loses a tenth of the datagrams.
 func TestFleet(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.lossy(0.1)

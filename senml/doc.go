@@ -62,8 +62,8 @@
 //   - integral numbers written as fractions or floats, "20.0" or 0xf94d00, in place of an integer
 //     (Leshan).
 //
-// Everything else is refused with a [*SyntaxError] that says where: bad UTF-8, NaN and infinities,
-// a label twice in a record, no value or two, an unknown label that ends in "_", a version above
-// 10, and integer labels that are not RFC 8428's among it. Other unknown labels are ignored, as the
-// RFC demands.
+// Everything else is refused with a [*SyntaxError] that says where. Examples are bad UTF-8, NaN and
+// infinities, a label twice in a record, no value or two, an unknown label that ends in "_", a
+// version above 10, and integer labels that RFC 8428 does not define. Other unknown labels are
+// ignored, as the RFC demands.
 package senml

@@ -15,7 +15,7 @@ import (
 	"github.com/otago-iot/otago/internal/names"
 )
 
-// Bounds of what a store keeps, in bytes.
+// Bounds of the fields of records, in bytes.
 const (
 	MaxID       = 64       // of an update's or an image's id
 	MaxEndpoint = 255      // of an endpoint name
@@ -236,7 +236,7 @@ func (n *normalizer) word(what, s string, least, most int) {
 	}
 }
 
-// text replaces what a database may not store in text for people.
+// text replaces bytes that some databases cannot store, in text for people.
 func (n *normalizer) text(what string, s *string, most int) {
 	if *s = clean(*s); len(*s) > most {
 		n.fail("%s has %d bytes, more than %d", what, len(*s), most)

@@ -69,7 +69,7 @@ type Progress struct {
 type Image struct {
 	ID      string    `json:"id"` // 32 hex digits: the start of SHA-256 over name, version and the bytes' digest
 	Name    string    `json:"name"`
-	Version string    `json:"version"` // what resource 3/0/3 of a device that runs it says
+	Version string    `json:"version"` // resource 3/0/3 of a device that runs it
 	Size    int64     `json:"size"`    // bytes
 	SHA256  string    `json:"sha256"`  // of the bytes, in hex
 	Created time.Time `json:"created"`
@@ -118,6 +118,6 @@ type Firmware struct {
 	Read      time.Time           `json:"read,omitzero"`       // zero if never read
 
 	// Holds is the SHA-256, in hex, of the package that the device holds in State Downloaded, if
-	// this server has proof of it, else "". Only [PutHolds] changes it.
+	// this server has proof of it, and "" otherwise. Only [PutHolds] changes it.
 	Holds string `json:"holds,omitempty"`
 }

@@ -6,13 +6,13 @@
 // journal of an update. A [Store] keeps the records of one namespace (one tenant). One method
 // writes, [Store.Commit]; the others read.
 //
-// What must hold together is one commit: a step of an update and the journal lines that explain it
-// become durable together or not at all. A store enforces two rules, because only it can when many
-// callers write at once: an endpoint has at most one active update ([ErrActive]), and an image that
-// an active update needs cannot be deleted ([ErrInUse]).
+// Changes that belong together are one commit: a step of an update and the journal lines that
+// explain it become durable together or not at all. A store enforces two rules, because only it can
+// when many callers write at once: an endpoint has at most one active update ([ErrActive]), and an
+// image that an active update needs cannot be deleted ([ErrInUse]).
 //
-// A record that cannot be read ([ErrDamaged]) makes only what needs it fail. [RemoveDamaged]
-// removes it.
+// If a record cannot be read ([ErrDamaged]), only calls that need it fail. [RemoveDamaged] removes
+// it.
 //
 // Package memory keeps records for tests and trials, package bolt keeps them in one file. Another
 // back end is one type that implements Store and passes storetest.Run; the example of package
@@ -36,11 +36,11 @@ import (
 // pair, except for damaged records. The body of the loop may call the store, Commit too; so may the
 // Filter of a query.
 //
-// A damaged record makes only what needs it fail. Update, Image and Device return a *DamagedError.
-// A sequence yields a *DamagedError with a record that has nothing but its id, endpoint or sequence
-// number, and what else is certain: the endpoint or update that the query names, or that a device
-// is Secured. Then it goes on. A query yields a damaged record if it may be among what it selects,
-// without calling Filter, and counts it against Limit.
+// Only calls that need a damaged record fail. Update, Image and Device return a *DamagedError. A
+// sequence yields a *DamagedError with a record that has nothing but its id, endpoint or sequence
+// number, and with what else is certain: the endpoint or update that the query names, or that a
+// device is Secured. Then it goes on. A query yields a damaged record if it may belong to the
+// selected ones, without calling Filter, and counts it against Limit.
 //
 // Errors match the variables of this package by errors.Is; an error of the database matches none. A
 // call whose context has ended before it starts fails without effect. If the context ends while
@@ -88,7 +88,7 @@ type UpdateQuery struct {
 	// Labels selects only updates that have each of these labels, with these values. Empty selects
 	// all.
 	Labels map[string]string
-	// Filter selects further, for what a back end has no index for. Nil selects all.
+	// Filter selects further, by conditions for which a back end has no index. Nil selects all.
 	Filter func(Update) bool
 
 	// After is the id of the last update of the page before, "" for the first page. It may have

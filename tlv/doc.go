@@ -55,7 +55,7 @@
 //   - bits 2-0 of the type byte set although a length field follows (the specification says to
 //     ignore them).
 //
-// Everything else is refused: other nesting than above, elements of different levels side by side,
-// identifier 65535, a length beyond the enclosing element, integers of other than 1, 2, 4 or 8
-// bytes, floats of other than 4 or 8, booleans other than 0 and 1, text that is not UTF-8.
+// Everything else is refused: any other nesting than the above, elements of different levels side
+// by side, identifier 65535, a length beyond the enclosing element, integers of other than 1, 2, 4
+// or 8 bytes, floats of other than 4 or 8, booleans other than 0 and 1, text that is not UTF-8.
 package tlv

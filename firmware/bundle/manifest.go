@@ -31,7 +31,7 @@ var (
 	ErrTooLarge = errors.New("bundle: image is too large")
 )
 
-// A Manifest says what the image of a bundle is.
+// A Manifest describes the image of a bundle.
 type Manifest struct {
 	// Name is the product that the image is for: 1 to 255 bytes of printable UTF-8 without spaces
 	// at its ends.

@@ -27,9 +27,9 @@ type Device struct {
 	defers    *turn // for Defer
 	keys      *turn // for Credentials
 
-	// ops serializes requests, ends of jobs and timers: what changes the machine, together with
-	// what follows from it. It is locked before commits and mu. A job never locks it, so the holder
-	// can wait for a job to end.
+	// ops serializes all that changes the machine (requests, ends of jobs, and timers), together
+	// with its effects. It is locked before commits and mu. A job never locks it, so the holder can
+	// wait for a job to end.
 	ops lock
 	// job is the work in the background, or the last such work. Guarded by ops.
 	job *job
@@ -37,7 +37,7 @@ type Device struct {
 	pending jobKind
 	// push is the package that the server is writing. Guarded by ops.
 	push *packageSink
-	// again makes run retry, after a while, what failed. Guarded by ops.
+	// again makes run retry failed work later. Guarded by ops.
 	again *time.Timer
 
 	// commits serializes changes of the stored copy of the machine. It is locked before mu.

@@ -101,8 +101,8 @@ func TestTransportAnswers(t *testing.T) {
 	}
 }
 
-// TestRoom: a package needs the free space that its size exceeds what it replaces by, for every
-// announced size.
+// TestRoom: a package that is larger than the one it replaces needs the difference as free space,
+// whatever size is announced.
 func TestRoom(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.start())

@@ -49,7 +49,7 @@ func ExampleNew() {
 	}
 }
 
-// What a Device does with an Installer, and what a boot loader asks it.
+// The calls that an Installer gets from a Device and from a boot loader.
 func ExampleOpenSlots() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "slots")

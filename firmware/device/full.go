@@ -99,7 +99,7 @@ func (d *Device) saveLate(ctx context.Context) {
 	d.log.Info("state saved late")
 }
 
-// later wakes up run after a while. The caller holds ops.
+// later wakes up run after the given time. The caller holds ops.
 func (d *Device) later(after time.Duration) {
 	if d.again != nil {
 		d.again.Stop()

@@ -41,7 +41,7 @@ func mayCall(ctx context.Context) error {
 	return nil
 }
 
-// leased calls f in its turn, if the lease of ctx has not ended by then.
+// leased waits for its turn and calls f, unless the lease of ctx has ended.
 func leased[T any](ctx context.Context, t *turn, name string, limit time.Duration, f func() (T, error)) (T, error) {
 	return inTurn(t, name, limit, permitted(ctx, f))
 }

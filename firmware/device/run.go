@@ -20,11 +20,11 @@ const (
 	jobInstall
 )
 
-// job is work in the background. How it ends is an input of the machine, which ignores it if the
-// transfer has another number by then.
+// job is work in the background. Its end is an input of the machine, which ignores it if another
+// transfer has begun.
 type job struct {
 	cancel context.CancelFunc
-	done   chan struct{} // closed when the work no longer uses the installer; event is set by then
+	done   chan struct{} // closed when event is set and the work no longer uses the installer
 	event  fsm.Input
 }
 
@@ -89,7 +89,7 @@ func (d *Device) loop(ctx context.Context, trial <-chan error) error {
 		timer.Stop()
 		var due <-chan time.Time
 		if !wake.IsZero() {
-			// A device may start with a wrong clock, so look at it again before the time is due.
+			// A device may start with a wrong clock, so check it again before the time is due.
 			timer.Reset(min(time.Until(wake), lookAtClock))
 			due = timer.C
 		}

@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// execVariable is the environment variable by which Exec tells a program what it was started as.
+// execVariable is the environment variable by which Exec passes an execMark to the program that it
+// starts.
 const execVariable = "OTAGO_SLOTS"
 
 // An execMark is the content of execVariable. PID keeps a child process, which inherits the
@@ -22,8 +23,8 @@ type execMark struct {
 	Factory string // path of the program that the device was made with
 }
 
-// marked returns what this process was started as, once and for all: the variable is gone
-// afterwards.
+// marked returns the mark of this process, or an empty one. It removes the variable when it first
+// reads it.
 var marked = sync.OnceValue(func() (m execMark) {
 	text := os.Getenv(execVariable)
 	_ = os.Unsetenv(execVariable)

@@ -72,7 +72,7 @@ type slotWriter struct {
 	slot     string
 	image    *os.File
 	verifier *bundle.Verifier // nil if there is no Trust
-	replayed bool             // what the verifier passes on is new, and goes to the file
+	replayed bool             // the verifier now passes on new bytes, which go to the file
 	header   int64            // size of the header file, which is durable
 	size     int64            // size of the image file
 	unasked  int64            // bytes written since the last check of the free space

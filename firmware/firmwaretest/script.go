@@ -38,7 +38,7 @@ type Install struct {
 	Time time.Duration
 	// Version is the version that runs afterwards. Default: the one that ran before.
 	Version string
-	// Result is shown afterwards. Default: Success if Version is set, else UpdateFailed.
+	// Result is shown afterwards. Default: Success if Version is set, and UpdateFailed otherwise.
 	Result fsm.Result
 	// NoReboot: the device goes on without a restart.
 	NoReboot bool

@@ -2,9 +2,9 @@
 // Update object (Object 5) of a device, and [Update], the update as a server runs it.
 //
 // Both are a value and a function. Neither has a clock, a goroutine, a socket or a disk. Time
-// arrives with each input; what must be done leaves as data. A shell does it and reports how it
-// went: firmware/device for the device, firmware.Manager for the server. Programs that use these
-// shells seldom need this package; package firmware repeats its words.
+// arrives with each input, and the actions to take come out as data. A shell carries them out and
+// reports the results: firmware/device for the device, firmware.Manager for the server. Programs
+// that use these shells seldom need this package; package firmware repeats its words.
 //
 // # The device
 //

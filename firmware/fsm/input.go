@@ -70,7 +70,7 @@ const (
 // Install is what a boot found out about the installation that was under way.
 type Install uint8
 
-// The values of Input.Install. Only a device in State Updating looks at them.
+// The values of Input.Install. Only a device in State Updating uses them.
 const (
 	// InstallUnknown: the installation has not begun, or its state cannot be determined. It begins
 	// again.
@@ -111,8 +111,9 @@ type Input struct {
 }
 
 // Effects is what a step asks of the shell. The shell carries the effects out in the order of the
-// fields. It begins Code and what follows, which others can see, only after Persist is durable. If
-// it cannot persist, it keeps the old object, answers a request with 5.00, and does nothing below.
+// fields. It begins with Code and the effects after it, which others can see, only once Persist is
+// durable. If it cannot persist, it keeps the old object, answers a request with 5.00, and does
+// nothing below.
 //
 // All effects can be repeated: after a crash, the stored object and InputBoot lead to the effects
 // that are still due.
@@ -129,7 +130,7 @@ type Effects struct {
 	// NotifyResult and NotifyState: notify the observers of 5/0/5, and then those of 5/0/3.
 	NotifyResult, NotifyState bool
 	// StartDownload: fetch Object.URI from Object.Offset on. With an offset, continue only if the
-	// entity tag is still Object.ETag, else start over.
+	// entity tag is still Object.ETag, and start over otherwise.
 	StartDownload bool
 	// Verify: check the stored package, then report InputVerified or InputVerifyFailed.
 	Verify bool

@@ -43,7 +43,7 @@ const (
 	// ObserveHeard: after ObserveSilent or ObserveBusy the device answers again: Action.
 	ObserveHeard
 	// ObserveDone is the end of the action with that ID: Action, Code (zero if no answer came; the
-	// device may have carried out the action all the same), Limit, Fault, Reading (of a Read, an
+	// device may have carried out the action nevertheless), Limit, Fault, Reading (of a Read, an
 	// Observe with values, or ActionCancel).
 	ObserveDone
 
@@ -163,7 +163,7 @@ func (f Field[T]) OK() bool { return f.Code == CodeContent }
 type Reading struct {
 	State     Field[State]          // 5/0/3
 	Result    Field[Result]         // 5/0/5
-	Version   Field[string]         // 3/0/3, as it was sent; what is no text at all is a text that is not UTF-8
+	Version   Field[string]         // 3/0/3, as it was sent; not UTF-8 if the device sent no text
 	Protocols Field[[]Protocol]     // 5/0/8, unknown numbers left out
 	Delivery  Field[DeliveryMethod] // 5/0/9
 	MaxDefer  Field[time.Duration]  // 5/0/13

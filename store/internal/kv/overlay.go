@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// An overlay is a transaction inside a transaction: it keeps what one commit writes until all its
+// An overlay is a transaction inside a transaction: it keeps the writes of one commit until all its
 // changes have succeeded.
 type overlay struct {
 	base   Writer
