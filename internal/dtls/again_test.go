@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNewHandshakeFromTheSameAddress replaces a session when the handshake is complete, not before.
+// TestNewHandshakeFromTheSameAddress checks that a session is replaced only when the new handshake
+// is complete.
 func TestNewHandshakeFromTheSameAddress(t *testing.T) {
 	for _, noCID := range []bool{false, true} {
 		t.Run(fmt.Sprintf("without Connection ID: %v", noCID), func(t *testing.T) {
@@ -41,7 +42,7 @@ func TestNewHandshakeFromTheSameAddress(t *testing.T) {
 	}
 }
 
-// sharedConn is one socket that several endpoints use after one another.
+// sharedConn is one socket that several endpoints use one after the other.
 type sharedConn struct {
 	net.PacketConn
 	mu    sync.Mutex
@@ -81,7 +82,7 @@ func (c *sharedConn) use() *sharedUser {
 	return u
 }
 
-// back gives the socket to the user before.
+// back returns the socket to its previous user.
 func (c *sharedConn) back() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

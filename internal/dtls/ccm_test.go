@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// CCM does as that of another implementation does, for all lengths.
+// TestCCM compares the results with those of another implementation, for all lengths.
 func TestCCM(t *testing.T) {
 	key := make([]byte, 16)
 	rand.Read(key)
@@ -42,7 +42,7 @@ func TestCCM(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestCCMIsNoBlockOff covers a message with more blocks than a byte counts.
+// TestCCMIsNoBlockOff tests a message with more than 256 blocks.
 func TestCCMIsNoBlockOff(t *testing.T) {
 	b, err := aes.NewCipher(make([]byte, 16))
 	require.NoError(t, err)

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// someHello is a ClientHello as a client sends it first.
+// someHello returns the first ClientHello of a client.
 func someHello(t *testing.T) []byte {
 	t.Helper()
 	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -37,7 +37,7 @@ func someHello(t *testing.T) []byte {
 	return <-hello
 }
 
-// spoofed is a server's socket, into which datagrams can be put that come from any address.
+// spoofed is a server's socket that can receive datagrams from any address.
 type spoofed struct {
 	net.PacketConn
 	in   chan forgery
@@ -75,8 +75,8 @@ func (s *spoofed) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 }
 
-// TestFloodOfHandshakes begins very many handshakes from addresses that are forged. What they cost
-// is bounded, and a device gets in all the while.
+// TestFloodOfHandshakes begins very many handshakes from forged addresses. Their cost is limited,
+// and a device can still connect.
 func TestFloodOfHandshakes(t *testing.T) {
 	const limit, flood = 1000, 6000
 	hello := someHello(t)
@@ -118,7 +118,8 @@ func TestFloodOfHandshakes(t *testing.T) {
 	server.stop()
 }
 
-// TestHandshakeThatGaveWay has the server tell the client of one to start again.
+// TestHandshakeThatGaveWay checks that the client of a dropped handshake gets an alert and starts
+// again.
 func TestHandshakeThatGaveWay(t *testing.T) {
 	hello := someHello(t)
 	conn := newSpoofed(t)
@@ -127,7 +128,7 @@ func TestHandshakeThatGaveWay(t *testing.T) {
 	_, err := dialTampered(t, server.addr, pskClient(), func(b []byte) [][]byte {
 		if b[0] == 22 && b[13] == 1 {
 			if hellos++; hellos == 2 {
-				// Just before the client comes back with its cookie, too late.
+				// This ends the handshake just before the client returns with its cookie.
 				<-time.After(600 * time.Millisecond)
 				conn.in <- forgery{b: hello, from: &net.UDPAddr{IP: net.IPv4(127, 1, 0, 1), Port: 1024}}
 			}
@@ -142,7 +143,8 @@ func TestHandshakeThatGaveWay(t *testing.T) {
 	server.stop()
 }
 
-// TestTalkativeHandshakes has peers send what belongs to no handshake that ends. It is not kept.
+// TestTalkativeHandshakes makes peers send messages of handshakes that never complete. The server
+// does not keep them.
 func TestTalkativeHandshakes(t *testing.T) {
 	const peers = 50
 	hello := someHello(t)
@@ -153,7 +155,7 @@ func TestTalkativeHandshakes(t *testing.T) {
 		from := &net.UDPAddr{IP: net.IPv4(127, 1, 0, byte(i)), Port: 1024}
 		conn.in <- forgery{b: hello, from: from}
 		for n := range 1000 {
-			// Messages to come, one byte short.
+			// Later messages of the handshake, each one byte short.
 			b := make([]byte, 1200)
 			copy(b, []byte{22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, byte(n >> 8), byte(n)})
 			binary.BigEndian.PutUint16(b[11:], uint16(len(b)-13))
@@ -165,7 +167,7 @@ func TestTalkativeHandshakes(t *testing.T) {
 	server.stop()
 }
 
-// TestSessionsOfOneIdentity end when there are too many.
+// TestSessionsOfOneIdentity checks which session ends when an identity has too many.
 func TestSessionsOfOneIdentity(t *testing.T) {
 	server := newEnd(t, listen(t), Config{Credentials: pskOf(testIdentity, testKey), IdentitySessions: 2})
 	var clients, sessions []*user
@@ -182,7 +184,7 @@ func TestSessionsOfOneIdentity(t *testing.T) {
 	}
 }
 
-// used is the memory in use: heap and stacks.
+// used returns the memory in use: heap and stacks.
 func used() int {
 	runtime.GC()
 	var m runtime.MemStats

@@ -27,7 +27,7 @@ const testIdentity = "device-1"
 
 var testKey = []byte("secret")
 
-// pskOf is a server's configuration with one identity.
+// pskOf returns a server's credentials with one identity.
 func pskOf(identity string, key []byte) Credentials {
 	return Credentials{PSK: func(id []byte) ([]byte, error) {
 		if string(id) != identity {
@@ -146,7 +146,7 @@ func (u *user) ask(t *testing.T, text string) {
 	}
 }
 
-// logLines collects what is logged.
+// logLines collects log lines.
 type logLines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tamper is a client's socket whose datagrams are changed on their way.
+// tamper is a client's socket that changes outgoing datagrams.
 type tamper struct {
 	net.PacketConn
-	change func(b []byte) [][]byte // what is sent instead
+	change func(b []byte) [][]byte // returns the datagrams to send instead
 }
 
 func (c tamper) WriteTo(b []byte, to net.Addr) (int, error) {
@@ -33,8 +33,8 @@ func dialTampered(t *testing.T, addr netip.AddrPort, secure Credentials, change 
 	return dialOver(t, tamper{struct{ net.PacketConn }{listen(t)}, change}, addr, secure)
 }
 
-// TestOddRecordVersion lets in a client whose ClientHello is in a record of version 0xfe00, as some
-// write it.
+// TestOddRecordVersion accepts a client whose ClientHello is in a record of version 0xfe00, as some
+// clients write it.
 func TestOddRecordVersion(t *testing.T) {
 	server := serve(t, pskOf(testIdentity, testKey))
 	odd := 0
@@ -50,8 +50,7 @@ func TestOddRecordVersion(t *testing.T) {
 	client.ask(t, "hello")
 }
 
-// TestHandshakeOverBadNetwork loses the first copy of each flight, and repeats and reorders the
-// rest.
+// TestHandshakeOverBadNetwork loses every third datagram of the client, and duplicates the others.
 func TestHandshakeOverBadNetwork(t *testing.T) {
 	certs := newCertificates(t)
 	secure := Credentials{Certificate: &certs.server, ClientCAs: certs.roots}
@@ -68,9 +67,9 @@ func TestHandshakeOverBadNetwork(t *testing.T) {
 	client.ask(t, "hello")
 }
 
-// TestLostLastFlight loses the server's last flight: when the client repeats its own, the server
-// does too, though the handshake is over for it. It does so once for a flight, in however many
-// datagrams that comes, and with new record numbers.
+// TestLostLastFlight loses the server's last flight. When the client repeats its own, the server
+// repeats its last flight, although its handshake is complete: once for each flight, in however
+// many datagrams that comes, and with new record numbers.
 func TestLostLastFlight(t *testing.T) {
 	certs := newCertificates(t)
 	both := pskOf(testIdentity, testKey)
@@ -79,13 +78,13 @@ func TestLostLastFlight(t *testing.T) {
 		"PSK":                       pskClient(),
 		"PSK without Connection ID": {Identity: []byte(testIdentity), Key: testKey, NoConnectionID: true},
 		"certificates":              {Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"},
-		"PSK, the same records":     pskClient(), // there are clients that count no further
+		"PSK, the same records":     pskClient(), // some clients do not increment record numbers
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // they wait for repetitions
+			t.Parallel() // the tests wait for retransmissions
 			server := serve(t, both)
 			lost := &lossy{PacketConn: listen(t), lose: 2}
-			var finished []byte // the client's first
+			var finished []byte // the client's first Finished
 			split := tamper{struct{ net.PacketConn }{lost}, func(b []byte) (records [][]byte) {
 				for len(b) > 13 {
 					end := len(b)
@@ -153,7 +152,7 @@ func (l *lossy) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, addr, nil
 }
 
-// TestReplays sends every record of a client twice, and some again much later: each counts once.
+// TestReplays sends every record of a client twice, and some again much later. Each counts once.
 func TestReplays(t *testing.T) {
 	server := serve(t, pskOf(testIdentity, testKey))
 	var old [][]byte
@@ -179,7 +178,7 @@ func TestReplays(t *testing.T) {
 	require.Equal(t, "end", string(<-session.in), "nothing came twice")
 }
 
-// TestClose ends the session at both sides, whoever closes it.
+// TestClose closes the session at either side: it ends at both.
 func TestClose(t *testing.T) {
 	for _, closes := range []string{"client", "server"} {
 		t.Run(closes, func(t *testing.T) {
@@ -204,7 +203,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestGarbage sends all sorts of nonsense to a session and to the server, which goes on.
+// TestGarbage sends garbage to a session and to the server. Both continue to work.
 func TestGarbage(t *testing.T) {
 	conn := newSpoofed(t)
 	server := newEnd(t, conn, Config{Credentials: pskOf(testIdentity, testKey)})
@@ -221,7 +220,7 @@ func TestGarbage(t *testing.T) {
 			binary.BigEndian.PutUint16(b[11:], uint16(len(b)-13))
 		}
 		if i%7 == 0 {
-			b = alert // which anybody can send
+			b = alert // anyone can send it
 		}
 		conn.in <- forgery{b: b, from: local.LocalAddr()}
 	}
@@ -230,7 +229,7 @@ func TestGarbage(t *testing.T) {
 }
 
 // TestRefusedAfterTheHandshake reports a client that rejects the handshake after its end, but not
-// one that has sent something else before.
+// one that has sent data before.
 func TestRefusedAfterTheHandshake(t *testing.T) {
 	server := serve(t, pskOf(testIdentity, testKey))
 	for _, asks := range []bool{false, true} {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sessionPair is both ends of an association, as a handshake would leave them.
+// sessionPair returns both ends of an association, as after a handshake.
 func sessionPair(t testing.TB, suite pion.CipherSuiteID, cid bool) (client, server *Session) {
 	t.Helper()
 	r := result{
@@ -32,7 +32,7 @@ func sessionPair(t testing.TB, suite pion.CipherSuiteID, cid bool) (client, serv
 	return client, server
 }
 
-// Records of every suite come through, once, and none that was changed does.
+// With every suite, each record is accepted once, and no changed record is.
 func TestRecordProtection(t *testing.T) {
 	for _, suite := range append(append(certificateSuites, pskSuites...), cbcSuites...) {
 		for _, cid := range []bool{false, true} {
@@ -49,7 +49,7 @@ func TestRecordProtection(t *testing.T) {
 						continue
 					}
 					if cid && !bytes.Equal(r.raw[11:19], server.cid[:]) {
-						continue // it would be another's
+						continue // it would belong to another session
 					}
 					_, _, _, err = server.open(r)
 					require.Error(t, err, "%v, %d bytes", suite, n)
@@ -73,7 +73,7 @@ func TestRecordProtection(t *testing.T) {
 	}
 }
 
-// A session sends no more records than there are numbers.
+// A session sends no more records than there are record numbers.
 func TestRecordNumbersEnd(t *testing.T) {
 	client, _ := sessionPair(t, pion.TLS_PSK_WITH_AES_128_CCM_8, false)
 	client.next = maxSequence
@@ -83,7 +83,7 @@ func TestRecordNumbersEnd(t *testing.T) {
 	require.ErrorIs(t, err, errSequence)
 }
 
-// The window does as a set of all numbers would, but for those too old.
+// The window behaves like a set of all numbers, except for those too old.
 func TestReplayWindow(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
@@ -114,7 +114,7 @@ func TestUnwrapAlert(t *testing.T) {
 	require.Equal(t, plain, unwrapAlert(wrapped))
 }
 
-// FuzzRecords splits datagrams, and looks at them as ClientHellos.
+// FuzzRecords splits datagrams, and parses them as ClientHellos.
 func FuzzRecords(f *testing.F) {
 	client, _ := sessionPair(f, pion.TLS_PSK_WITH_AES_128_GCM_SHA256, true)
 	for range 2 {
@@ -148,8 +148,7 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// FuzzSession gives a session what the network says; nothing of it is accepted that the peer has
-// not sealed.
+// FuzzSession passes datagrams to a session, which accepts only records that the peer has sealed.
 func FuzzSession(f *testing.F) {
 	for _, suite := range []pion.CipherSuiteID{pion.TLS_PSK_WITH_AES_128_CCM_8, pion.TLS_PSK_WITH_AES_128_CBC_SHA256} {
 		client, _ := sessionPair(f, suite, true)

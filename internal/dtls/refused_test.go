@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRefusedCredentials says on both sides why there is no association.
+// TestRefusedCredentials checks that both sides report why there is no association.
 func TestRefusedCredentials(t *testing.T) {
 	certs, others := newCertificates(t), newCertificates(t)
 	both := pskOf(testIdentity, testKey)
@@ -22,7 +22,7 @@ func TestRefusedCredentials(t *testing.T) {
 		name           string
 		client         Credentials
 		is             error  // at the client
-		client2, there string // what the client's error, and the server's log, say
+		client2, there string // in the client's error, and in the server's log
 	}{
 		{"wrong key", Credentials{Identity: []byte(testIdentity), Key: []byte("another")}, ErrWrongKey, "", "keys differ"},
 		{"unknown identity", Credentials{Identity: []byte("stranger"), Key: testKey}, ErrUnknownIdentity, "", "unknown PSK identity"},
@@ -46,7 +46,7 @@ func TestRefusedCredentials(t *testing.T) {
 	}
 }
 
-// alertsOf counts the alerts that come by a socket.
+// alertsOf counts the alerts that a socket receives.
 type alertsOf struct {
 	net.PacketConn
 	alerts *atomic.Int32
@@ -60,9 +60,9 @@ func (c alertsOf) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, addr, err
 }
 
-// TestKeyLookUpFails refuses a client only when the server knows that it has no key: a client that
-// is refused may never come back. After any other error the server sends nothing and keeps nothing,
-// and the client's next handshake is like its first.
+// TestKeyLookUpFails checks that the server refuses a client only when it knows that there is no
+// key, because a refused client may never come back. After any other error the server sends nothing
+// and keeps nothing, and the client's next handshake is like its first.
 func TestKeyLookUpFails(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer  func() ([]byte, error)
@@ -97,7 +97,7 @@ func TestKeyLookUpFails(t *testing.T) {
 			err := <-server.failed
 			require.Equal(t, test.refused, errors.Is(err, ErrUnknownIdentity), "%v", err)
 			if !test.refused {
-				time.Sleep(1500 * time.Millisecond) // it repeats its flight, of which the server knows nothing any more
+				time.Sleep(1500 * time.Millisecond) // the client repeats its flight, for which the server no longer has state
 				cancel()
 			}
 			require.Equal(t, test.refused, errors.Is(<-done, ErrUnknownIdentity))
@@ -111,7 +111,7 @@ func TestKeyLookUpFails(t *testing.T) {
 	}
 }
 
-// TestServerIsAway gives up when the context ends.
+// TestServerIsAway checks that Dial returns when the context ends.
 func TestServerIsAway(t *testing.T) {
 	silent := listen(t)
 	defer silent.Close()

@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/internal/udp"
 )
 
-// exported makes a handshake on loopback, and returns both sides of it with what pion has exported.
+// exported makes a handshake on loopback, and returns both sides with the state that pion exports.
 func exported(t *testing.T, client, server Credentials) (sides [2]*handshake, results [2]*result) {
 	t.Helper()
 	var conns [2]net.PacketConn
@@ -69,8 +69,8 @@ func exported(t *testing.T, client, server Credentials) (sides [2]*handshake, re
 	return sides, results
 }
 
-// A version of pion that calls something else what we need of its state, and so leaves it out, is
-// found out, for each field: no association is better than one that repeats record numbers.
+// If a version of pion renames, and so omits, a field that we need, the handshake fails, for each
+// such field: no association is better than one that repeats record numbers.
 func TestExportedStateIsChecked(t *testing.T) {
 	key := func([]byte) ([]byte, error) { return []byte("key"), nil }
 	for name, noCID := range map[string]bool{"Connection ID": false, "no Connection ID": true} {
@@ -90,7 +90,7 @@ func TestExportedStateIsChecked(t *testing.T) {
 						continue
 					}
 					v.SetZero()
-					var state bytes.Buffer // which has no fields that are zero
+					var state bytes.Buffer // without fields that are zero
 					require.NoError(t, gob.NewEncoder(&state).Encode(changed))
 					r, err := decodeResult(state.Bytes())
 					require.NoError(t, err)
