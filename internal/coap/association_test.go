@@ -12,7 +12,7 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// wire is a link that keeps what is written.
+// wire is a link that records what is written.
 type wire struct{ records chan []byte }
 
 func (w wire) write(_ *association, record []byte) error {
@@ -34,8 +34,8 @@ func (w wire) next(t *testing.T) (reply wireMessage) {
 	return reply
 }
 
-// The upload of a peer that has proven who it is goes on over its next association; that of one
-// that has not, or of another, does not.
+// The upload of a peer with a proven identity continues on its next association. The upload of a
+// peer without one, or with another identity, does not.
 func TestUploadGoesOnOverAnotherAssociation(t *testing.T) {
 	tests := []struct {
 		name          string
@@ -92,7 +92,7 @@ func TestEndOfAssociation(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "a", string(e.Identity(peer).PSKIdentity))
 	errs := make(chan error)
-	for range 3 { // one is sent, two wait
+	for range 3 { // one is sent, two queue
 		go func() {
 			_, err := e.Do(context.Background(), peer, &Request{Code: GET})
 			errs <- err
@@ -149,8 +149,8 @@ func TestTooManyRequestsToOnePeer(t *testing.T) {
 	}
 }
 
-// A socket that was closed, or a closed endpoint, gets no peers: requests to them would wait for
-// ever, and the socket that comes after could not reach them.
+// A closed socket or endpoint gets no new peers: requests to them would wait for ever, and a later
+// socket could not reach them.
 func TestNoPeersOfAClosedSocket(t *testing.T) {
 	addr := netip.MustParseAddrPort("10.0.0.1:5683")
 	for _, shut := range []func(*Endpoint, *socket){
@@ -168,8 +168,8 @@ func TestNoPeersOfAClosedSocket(t *testing.T) {
 	}
 }
 
-// The acknowledgement that a slow handler is given comes too late at times; it must not be for the
-// next request that is held in the same memory.
+// The timer that acknowledges a slow request may fire late. It must not acknowledge a later request
+// that reuses the memory.
 func TestLateAcknowledgementIsForNobodyElse(t *testing.T) {
 	e := New(Config{})
 	defer e.Close()
@@ -180,7 +180,7 @@ func TestLateAcknowledgementIsForNobodyElse(t *testing.T) {
 	n := copy(p.buf, []byte{0x40, 1, 0, 7})
 	require.NoError(t, p.parse(n))
 	first := e.newIncoming(a, p)
-	first.timed = true // and due: it is in no heap any more
+	first.timed = true // and due: it is no longer in the heap
 	first.settle()
 	first.free()
 	for range 100 {

@@ -23,12 +23,12 @@ import (
 )
 
 // siege is a server on several transports in virtual time, with a device on each of them, and an
-// attacker who sends UDP datagrams from addresses that are forged.
+// attacker who sends UDP datagrams from forged addresses.
 type siege struct {
 	net      *simnet.Network
 	server   *coap.Endpoint
 	attacker *simnet.Conn
-	plain    *simnet.Conn // the server's
+	plain    *simnet.Conn // of the server
 	forged   uint32
 	devices  map[string]*besieged
 	calls    atomic.Int32 // of /count
@@ -44,7 +44,7 @@ const siegeDelay = 100 * time.Millisecond
 
 var siegeBody = bodyOf(3000)
 
-// siegeHandler answers at once, except unverified peers: that takes 5 s.
+// siegeHandler delays unverified peers by 5 s, and answers others at once.
 func siegeHandler(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	switch r.Path() {
 	case "/slow":
@@ -133,8 +133,8 @@ func inSiege(t *testing.T, cfg coap.Config, f func(t *testing.T, s *siege)) {
 	})
 }
 
-// flood sends what make returns from a new address each, so many in a second, until what it returns
-// is called.
+// flood sends the messages that make returns, from a new address each, perSecond times a second,
+// until stop is called.
 func (s *siege) flood(perSecond int, make func(n uint32) []message.Message) (stop func()) {
 	done, ended := context.WithCancel(context.Background())
 	var group sync.WaitGroup
@@ -168,7 +168,7 @@ func (s *siege) flood(perSecond int, make func(n uint32) []message.Message) (sto
 	}
 }
 
-// registers has a device register block by block, fetch a body, and observe, and returns how long
+// registers makes a device register block by block, fetch a body, and observe. It returns how long
 // that took.
 func (d *besieged) registers(t *testing.T) time.Duration {
 	t.Helper()
@@ -194,8 +194,8 @@ func forgedBlock(m message.Message, option message.OptionID, number uint32, more
 	return m
 }
 
-// TestForgedFloods has forged datagrams use up everything that peers share. Devices whose address
-// is proven do not notice.
+// TestForgedFloods uses up all shared resources with forged datagrams. Devices with a verified
+// address must not notice.
 func TestForgedFloods(t *testing.T) {
 	bounds := coap.Bounds{
 		Peers: 250, Workers: 40, Queue: 400, Uploads: 400, UploadBytes: 1 << 20, Downloads: 400, Observers: 100,
@@ -238,7 +238,7 @@ func TestForgedFloods(t *testing.T) {
 				defer stop()
 				pass(10 * time.Second)
 				for _, device := range []string{"DTLS", "TCP", "known UDP"} {
-					// 25 messages of 200 ms, and nothing sent twice.
+					// 25 messages of 200 ms, and no retransmission.
 					require.Less(t, s.devices[device].registers(t), 6*time.Second, "%v", device)
 				}
 				conn, err := s.net.Listen("10.0.0.7:1")
@@ -254,8 +254,8 @@ func TestForgedFloods(t *testing.T) {
 	}
 }
 
-// TestUnknownDeviceInAFlood has a device that is not known yet register over UDP while others do as
-// if they would: it gets in.
+// TestUnknownDeviceInAFlood registers an unknown device over UDP while a flood pretends to do the
+// same: the device must succeed.
 func TestUnknownDeviceInAFlood(t *testing.T) {
 	inSiege(t, coap.Config{}, func(t *testing.T, s *siege) {
 		put := request(con, codes.PUT, 1, "rd")
@@ -268,8 +268,8 @@ func TestUnknownDeviceInAFlood(t *testing.T) {
 	})
 }
 
-// TestDuplicatesInAFlood recognises what a DTLS device repeats, however many others sent something
-// since.
+// TestDuplicatesInAFlood checks that a duplicate of a DTLS device is recognized after many
+// datagrams of others.
 func TestDuplicatesInAFlood(t *testing.T) {
 	inSiege(t, coap.Config{Bounds: coap.Bounds{DedupEntries: 20_000}}, func(t *testing.T, s *siege) {
 		d := s.devices["DTLS"]
@@ -288,7 +288,8 @@ func TestDuplicatesInAFlood(t *testing.T) {
 	})
 }
 
-// TestFullQueueOfAStream answers over TCP what has no room: nothing comes again there.
+// TestFullQueueOfAStream checks that requests without room get an answer over TCP, where nothing is
+// retransmitted.
 func TestFullQueueOfAStream(t *testing.T) {
 	inSiege(t, coap.Config{Bounds: coap.Bounds{Workers: 1, Queue: 2}}, func(t *testing.T, s *siege) {
 		d := s.devices["TCP"]

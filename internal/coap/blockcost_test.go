@@ -12,11 +12,11 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// maxBlockBytes is what a block may allocate at both ends together. Most of it is the table of
-// duplicates, growing: who takes a push remembers for 247 s how it answered each block.
+// maxBlockBytes is how much a block may allocate at both ends together. Most of it is the growing
+// table of duplicates: the receiver of a push remembers for 247 s how it answered each block.
 const maxBlockBytes = 256
 
-// A block leaves next to nothing to the garbage collector, neither here nor at the peer.
+// A block leaves almost no garbage, neither here nor at the peer.
 func TestBytesPerBlock(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector has pools drop things")
@@ -57,7 +57,7 @@ func TestBytesPerBlock(t *testing.T) {
 	}
 }
 
-// discards is a Sink.
+// discards is a Sink that drops everything.
 type discards struct{}
 
 func (discards) Write(p []byte) (int, error) { return len(p), nil }

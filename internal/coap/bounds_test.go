@@ -19,7 +19,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// spoof sends n datagrams of make from as many addresses, new ones each time.
+// spoof sends n datagrams from as many new addresses.
 func spoof(t *testing.T, r *raw, n int, make func(i int) message.Message) {
 	t.Helper()
 	old := r.conn.Outside()
@@ -54,7 +54,7 @@ func TestSpoofedSourcesAreBounded(t *testing.T) {
 	})
 }
 
-// A flood pushes out those who are silent, not those who are active.
+// A flood pushes out silent peers, not active ones.
 func TestActivePeersOutliveAFlood(t *testing.T) {
 	var calls atomic.Int32
 	cfg := coap.Config{Bounds: coap.Bounds{Peers: 1000}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
@@ -76,7 +76,7 @@ func TestActivePeersOutliveAFlood(t *testing.T) {
 	})
 }
 
-// Strangers who ask for nothing cost nothing.
+// Unknown peers that make no request cost nothing.
 func TestStrangersCostNothing(t *testing.T) {
 	inRaw(t, hello(), func(t *testing.T, e *coap.Endpoint, r *raw) {
 		spoof(t, r, 1000, func(i int) message.Message {
@@ -109,7 +109,7 @@ func TestUnfinishedUploadsAreBounded(t *testing.T) {
 		require.LessOrEqual(t, h.Uploads, 100)
 		require.LessOrEqual(t, h.UploadBytes, int64(1<<20))
 
-		// Somebody honest waits a little, and gets in.
+		// An honest client gets in after a short wait.
 		pass(11 * time.Second)
 		r.send(first(7))
 		require.Equal(t, codes.Continue, r.receive().Code)
@@ -146,7 +146,7 @@ func TestSlowHandlerDelaysNobodyElse(t *testing.T) {
 			r.send(request(con, codes.GET, i, "slow"))
 		}
 		synctest.Wait()
-		// More than may run and wait for one peer are left unanswered.
+		// Requests of one peer beyond those that may run and wait get no answer.
 		r.silence(10 * time.Millisecond)
 		require.Equal(t, 40, coap.Underway(e))
 
@@ -181,7 +181,7 @@ func TestFullPool(t *testing.T) {
 			served[m.MessageID] = true
 		}
 		require.Len(t, served, 5)
-		r.silence(5 * time.Second) // the others come again, after 2 s and more
+		r.silence(5 * time.Second) // the others are retransmitted after 2 s or more
 		for i := range int32(10) {
 			if !served[i] {
 				r.send(request(con, codes.GET, i, "x"))
@@ -193,7 +193,7 @@ func TestFullPool(t *testing.T) {
 	})
 }
 
-// Requests that wait for others of their peer are among those that may wait.
+// Requests that wait for others of their peer count as waiting requests.
 func TestWaitingRequestsAreBounded(t *testing.T) {
 	var free chan struct{}
 	cfg := coap.Config{
@@ -206,7 +206,7 @@ func TestWaitingRequestsAreBounded(t *testing.T) {
 	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		free = make(chan struct{})
 		for i := range 40 {
-			// Ten of each of four peers.
+			// Ten from each of four peers.
 			r.conn.Rebind(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, byte(i % 4)}), 1000))
 			r.send(request(con, codes.GET, int32(i), "x"))
 			synctest.Wait()
@@ -238,7 +238,7 @@ func TestOversizeDatagram(t *testing.T) {
 	})
 }
 
-// A request that is under way when serving ends is answered yet; a new one is not.
+// When serving ends, a request in progress is still answered; a new one is not.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var device sync.WaitGroup

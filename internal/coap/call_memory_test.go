@@ -13,11 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// maxWaiting is what a small request may cost that waits for an answer, the Request included, its
-// peer not.
+// maxWaiting is how much memory a small waiting request may take, with its Request but without its
+// peer.
 const maxWaiting = 1536
 
-// silentPeers makes an endpoint that knows n peers; see TestIdlePeersAreSmall for what they cost.
+// silentPeers makes an endpoint with n peers; see TestIdlePeersAreSmall for their memory.
 func silentPeers(t *testing.T, n int) (e *Endpoint, to func(i int) Peer) {
 	e = New(Config{})
 	t.Cleanup(func() { e.Close() })
@@ -34,8 +34,8 @@ func silentPeers(t *testing.T, n int) (e *Endpoint, to func(i int) Peer) {
 	return e, to
 }
 
-// Requests to peers that are silent cost bytes, and no goroutine: not while they wait in the queue,
-// are retransmitted, or go on in rounds.
+// Requests to silent peers take memory but no goroutine, neither in the queue, nor during
+// retransmissions and further rounds.
 func TestWaitingRequestsAreSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests = 2000
@@ -55,7 +55,7 @@ func TestWaitingRequestsAreSmall(t *testing.T) {
 				}
 			})
 			if i%16 == 0 {
-				synctest.Wait() // the runtime keeps something of each goroutine there was
+				synctest.Wait() // the runtime keeps some memory for each former goroutine
 			}
 		}
 		synctest.Wait()
@@ -63,7 +63,8 @@ func TestWaitingRequestsAreSmall(t *testing.T) {
 		t.Logf("%d bytes each", each)
 		require.Less(t, each, int64(maxWaiting))
 
-		// Two to one peer, of which one queues, and a push whose block has no answer.
+		// Two requests to one peer, the second of which queues, and a push whose block gets no
+		// answer.
 		image := bytes.NewReader(make([]byte, 1<<20))
 		e.Go(to(0), &Request{Code: GET, Idle: time.Hour}, func(*Response, error) { ended.Add(1) })
 		e.Go(to(requests), &Request{Code: PUT, Body: image, Size: image.Size(), Stall: time.Hour}, func(*Response, error) { ended.Add(1) })
@@ -85,7 +86,7 @@ func TestWaitingRequestsAreSmall(t *testing.T) {
 	})
 }
 
-// A block that waits is held once.
+// A waiting block is stored once.
 func TestWaitingBlocksAreHeldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests = 2000

@@ -20,14 +20,14 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// ending is how a call ended.
+// ending records how a call ended.
 type ending struct {
 	calls int
 	resp  *coap.Response
 	err   error
 }
 
-// begin begins a request with e. The ending may be read after synctest.Wait.
+// begin begins a request with e. Read the ending only after synctest.Wait.
 func begin(e *coap.Endpoint, p coap.Peer, r *coap.Request) (*coap.Call, *ending) {
 	end := new(ending)
 	c := e.Go(p, r, func(resp *coap.Response, err error) {
@@ -37,7 +37,7 @@ func begin(e *coap.Endpoint, p coap.Peer, r *coap.Request) (*coap.Call, *ending)
 	return c, end
 }
 
-// done comes once, also for what cannot begin, and never from within Go.
+// done is called once, also if the request cannot begin, and never within Go.
 func TestDoneComesOnce(t *testing.T) {
 	inWorld(t, hello(), coap.Config{}, func(t *testing.T, w *world) {
 		nobody := coap.Peer{Transport: coap.DTLS, ID: 77}
@@ -85,12 +85,12 @@ func TestDoneComesOnce(t *testing.T) {
 	})
 }
 
-// Whatever a request waits for, Cancel ends it, and nothing more is sent.
+// Cancel ends a request whatever it waits for, and nothing more is sent.
 func TestCancelWhateverItWaitsFor(t *testing.T) {
 	image := bodyOf(5000)
 	for _, test := range []struct {
 		name  string
-		reach func(t *testing.T, r *raw) // what comes before Cancel
+		reach func(t *testing.T, r *raw) // what happens before Cancel
 		acked bool
 		done  int64
 	}{
@@ -140,8 +140,7 @@ func TestCancelWhateverItWaitsFor(t *testing.T) {
 	}
 }
 
-// A request that is cancelled in the queue was never sent; one that is cancelled later makes room
-// for the next.
+// A request cancelled in the queue was never sent; one cancelled later makes room for the next.
 func TestCancelInTheQueue(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		first, _ := begin(e, r.peer(), &coap.Request{Code: coap.GET, Path: []string{"1"}})
@@ -160,7 +159,7 @@ func TestCancelInTheQueue(t *testing.T) {
 	})
 }
 
-// countingConn counts what is written to it.
+// countingConn counts writes.
 type countingConn struct {
 	net.PacketConn
 	writes atomic.Int64
@@ -171,7 +170,7 @@ func (c *countingConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	return c.PacketConn.WriteTo(b, to)
 }
 
-// Once Cancel has returned nothing is sent, at whatever moment it is called.
+// Nothing is sent after Cancel has returned, at whatever moment it was called.
 func TestNothingLeavesAfterCancel(t *testing.T) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -226,7 +225,8 @@ func TestPauseEndsWithThePeer(t *testing.T) {
 	}
 }
 
-// drowsy is a body of 5 bytes whose first reads take so long that the peer is forgotten meanwhile.
+// drowsy is a body of 5 bytes whose first reads take so long that the peer is forgotten in the
+// meantime.
 type drowsy struct{ reads, slow int }
 
 func (d *drowsy) ReadAt(p []byte, _ int64) (int, error) {
@@ -236,8 +236,7 @@ func (d *drowsy) ReadAt(p []byte, _ int64) (int, error) {
 	return copy(p, "drows"), nil
 }
 
-// A request begins once more, and no more than once, if its peer was forgotten before anything was
-// sent.
+// A request begins once more, but only once, if its peer was forgotten before anything was sent.
 func TestPeerForgottenMeanwhile(t *testing.T) {
 	for slow, want := range []error{nil, nil, coap.ErrPeerGone, coap.ErrPeerGone} {
 		server := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })}

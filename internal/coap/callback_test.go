@@ -22,7 +22,7 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// echoing answers a PUT, and a GET with an image.
+// echoing answers a PUT, and a GET with image.
 func echoing(image []byte) coap.Config {
 	return coap.Config{MaxBody: 1 << 20, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		if r.Code == coap.PUT {
@@ -32,7 +32,7 @@ func echoing(image []byte) coap.Config {
 	})}
 }
 
-// A callback that panics, or ends its goroutine, ends its request, and nothing else.
+// A callback that panics or ends its goroutine ends only its own request.
 func TestCallbacksThatPanic(t *testing.T) {
 	image := bodyOf(3000)
 	for how, crash := range map[string]func(){
@@ -77,7 +77,7 @@ func TestCallbacksThatPanic(t *testing.T) {
 	}
 }
 
-// However many callbacks block, other requests go on, and end with the endpoint.
+// While callbacks block, other requests continue, and end with the endpoint.
 func TestCallbacksThatBlock(t *testing.T) {
 	image := bodyOf(3000)
 	inWorld(t, echoing(image), coap.Config{}, func(t *testing.T, w *world) {

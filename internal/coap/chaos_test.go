@@ -21,8 +21,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// Many devices do everything at once over a bad network. All bodies arrive as they were sent, each
-// request that must not be repeated is carried out at most once, and in the end nothing is held.
+// Many devices do everything at once over a bad network. All bodies arrive intact, each request
+// that must not be repeated is executed at most once, and in the end nothing is kept.
 func TestChaos(t *testing.T) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { chaos(t, seed) }) })
@@ -57,7 +57,7 @@ func chaos(t *testing.T, seed uint64) {
 	check := func(what string, resp *coap.Response, err error, code coap.Code, body []byte) {
 		switch {
 		case errors.Is(err, coap.ErrTimeout):
-			// one message that has bad luck five times over
+			// all five transmissions of a message were lost
 		case err != nil:
 			fail("%s: %v", what, err)
 		case resp.Code != code:
@@ -166,7 +166,7 @@ func chaos(t *testing.T, seed uint64) {
 	server.Close()
 }
 
-// Whatever a peer answers, a request comes to an end, in bounded memory.
+// Whatever a peer answers, a request ends, in bounded memory.
 func TestHostilePeer(t *testing.T) {
 	seeds := 600
 	if testing.Short() {
@@ -219,7 +219,7 @@ func TestHostilePeer(t *testing.T) {
 	}
 }
 
-// hostile makes an answer that is often nearly right.
+// hostile makes an answer that is often almost right.
 func hostile(rng *rand.Rand, m message.Message) message.Message {
 	reply := message.Message{
 		Type: ack, MessageID: m.MessageID, Token: m.Token,

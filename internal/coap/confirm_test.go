@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// TestConfirm has a handler ask whether its peer is where it seems to be.
+// TestConfirm uses Confirm to verify that the peer is at its address.
 func TestConfirm(t *testing.T) {
 	for _, test := range []struct {
 		name   string

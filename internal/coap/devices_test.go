@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Devices need 20 to 40 s for the first block of a push (they erase their flash), or for the first
-// of a download, and say so or do not.
+// Devices need 20 to 40 s for the first block of a push (they erase their flash) or of a download,
+// and may or may not acknowledge it before.
 func TestFirstBlockIsSlow(t *testing.T) {
 	body := someBody[:3000]
 	for _, kind := range []string{"late", "to each copy", "separate", "separate, not confirmable", "separate, not acknowledged before"} {
@@ -94,7 +94,7 @@ func TestFirstBlockIsSlow(t *testing.T) {
 	}
 }
 
-// Peers change the size of the blocks that they send, or ask for, at any place.
+// A peer may change the size of the blocks that it sends or requests at any block.
 func TestPeerChangesBlockSize(t *testing.T) {
 	body := someBody[:9000]
 	for _, szxs := range [][]uint8{{6, 5}, {6, 6, 4, 2, 0}, {2, 0}, {4, 6}, {0, 6}, {6, 0, 6}, {bert, 6}, {bert, 6, bert, 3}} {
@@ -155,13 +155,13 @@ func TestPeerChangesBlockSize(t *testing.T) {
 	}
 }
 
-// Devices number their notifications in ways of their own.
+// Devices number their notifications in different ways.
 func TestObserveNumbers(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		numbers []int // -1: no Observe
 		pause   time.Duration
-		udp     []byte // what is handed over
+		udp     []byte // delivered
 		stream  []byte
 	}{
 		{"counting", []int{5, 6, 9}, time.Second, []byte{0, 1, 2}, []byte{0, 1, 2}},
@@ -169,7 +169,7 @@ func TestObserveNumbers(t *testing.T) {
 		{"always 0", []int{0, 0, 0}, time.Second, []byte{0, 1, 2}, []byte{0, 1, 2}},
 		{"falling", []int{3, 2, 1}, time.Second, nil, []byte{0, 1, 2}},
 		{"falling, seldom", []int{3, 2, 1}, 3 * time.Minute, []byte{0, 1, 2}, []byte{0, 1, 2}},
-		// The first without a number is the last: the peer says that it has ended.
+		// The first notification without a number is the last: it ends the observation.
 		{"absent", []int{-1, -1}, time.Second, []byte{0}, []byte{0}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -178,7 +178,7 @@ func TestObserveNumbers(t *testing.T) {
 				made := make(chan *Observation, 1)
 				go func() {
 					o, _, err := w.e.Observe(t.Context(), w.as, &Request{Code: GET}, func(r *Response) {
-						if r != nil { // else the peer has gone
+						if r != nil { // nil: the peer is gone
 							got = append(got, r.Payload...)
 						}
 					})

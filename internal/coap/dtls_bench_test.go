@@ -26,9 +26,9 @@ import (
 )
 
 // BenchmarkDTLS compares our server with go-coap's: small requests with AES_128_CCM_8 from 64
-// devices, a handshake with the first request, and blocks of a pull. The devices are the same, in
-// the same process, so the ratios are lower bounds for those of the servers alone. The time of the
-// processors says more than that of the clock when others use them too.
+// devices, a handshake with the first request, and blocks of a pull. The devices are the same and
+// in the same process, so the ratios are lower bounds for those of the servers alone. Processor
+// time says more than elapsed time if others use the machine too.
 func BenchmarkDTLS(b *testing.B) {
 	body := bodyOf(1 << 20)
 	for _, server := range []struct {
@@ -85,7 +85,7 @@ func BenchmarkDTLS(b *testing.B) {
 	}
 }
 
-// reportCPU reports the time that the processors spend from now on.
+// reportCPU measures the processor time from its call to that of report.
 func reportCPU(b *testing.B) (report func()) {
 	used := func() time.Duration {
 		var u syscall.Rusage

@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// mutable is a socket that can stop sending.
+// mutable is a socket that can be muted: it then drops what it should send.
 type mutable struct {
 	net.PacketConn
 	muted atomic.Bool
@@ -26,7 +26,7 @@ func (c *mutable) WriteTo(b []byte, to net.Addr) (int, error) {
 	return c.PacketConn.WriteTo(b, to)
 }
 
-// A DTLS peer that made a request costs some KB, and no goroutine.
+// A DTLS peer that has made a request takes some KB, and no goroutine.
 func TestIdleDTLSPeersAreSmall(t *testing.T) {
 	e := New(Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return &Response{Code: Changed} })})
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")

@@ -31,8 +31,7 @@ import (
 	"github.com/otago-iot/otago/internal/peers"
 )
 
-// peer returns the path of a program that we did not write. A test without it is skipped, but under
-// CI it fails.
+// peer returns the path of a foreign program. A test without it is skipped; in CI it fails.
 func peer(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -45,13 +44,13 @@ func peer(t *testing.T, name string) string {
 	return path
 }
 
-// peerOf returns what a program of libcoap is called in the table of peers.
+// peerOf returns the name of a libcoap program in the table of peers.
 func peerOf(program string) string {
 	_, library, _ := strings.Cut(strings.TrimPrefix(program, "coap-"), "-")
 	return "libcoap with " + map[string]string{"openssl": "OpenSSL", "gnutls": "GnuTLS"}[library]
 }
 
-// files writes the certificates where other programs find them.
+// files writes the certificates to files for other programs.
 func (c *certificates) files(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -71,7 +70,7 @@ func (c *certificates) files(t *testing.T) (dir string) {
 	return dir
 }
 
-// TestLibcoapClient has libcoap's clients get and put bodies over DTLS.
+// TestLibcoapClient makes libcoap's clients get and put bodies over DTLS.
 func TestLibcoapClient(t *testing.T) {
 	certs := newCertificates(t)
 	dir := certs.files(t)
@@ -114,7 +113,7 @@ func TestLibcoapClient(t *testing.T) {
 	}
 }
 
-// freeAddr is an address on which another program can listen.
+// freeAddr returns an address on which another program can listen.
 func freeAddr(t *testing.T) netip.AddrPort {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -123,7 +122,7 @@ func freeAddr(t *testing.T) netip.AddrPort {
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// TestLibcoapServer gets and puts bodies at libcoap's servers over DTLS.
+// TestLibcoapServer gets and puts bodies on libcoap's servers over DTLS.
 func TestLibcoapServer(t *testing.T) {
 	certs := newCertificates(t)
 	dir := certs.files(t)
@@ -142,7 +141,7 @@ func TestLibcoapServer(t *testing.T) {
 			t.Run(program+" "+test.name, func(t *testing.T) {
 				peers.Mark(t, peerOf(program), "server", "coaps", "block-wise PUT and GET, "+test.name)
 				path := peer(t, program)
-				// It takes DTLS on the port after that of CoAP.
+				// libcoap uses the next port for DTLS.
 				addr := freeAddr(t)
 				ctx, cancel := context.WithCancel(t.Context())
 				out := new(logLines)
@@ -173,7 +172,7 @@ func TestLibcoapServer(t *testing.T) {
 	}
 }
 
-// goCoAPConfigs are pion's configurations, as go-coap wants them.
+// goCoAPConfigs are pion's configurations for go-coap.
 func goCoAPPSK(suite pion.CipherSuiteID, cid bool) *pion.Config {
 	c := &pion.Config{ //nolint:staticcheck // go-coap takes no other
 		PSK:             func([]byte) ([]byte, error) { return testKey, nil },
@@ -185,8 +184,8 @@ func goCoAPPSK(suite pion.CipherSuiteID, cid bool) *pion.Config {
 	return c
 }
 
-// TestGoCoAPDTLSClient has go-coap's client push and pull with every suite for keys, with
-// Connection ID and without.
+// TestGoCoAPDTLSClient makes go-coap's client push and pull with every PSK suite, with and without
+// Connection ID.
 func TestGoCoAPDTLSClient(t *testing.T) {
 	body := bodyOf(30_000)
 	server := serveDTLS(t, coap.Config{Handler: whoami(body)}, pskOf(testIdentity, testKey))
@@ -262,7 +261,7 @@ func TestGoCoAPDTLSServer(t *testing.T) {
 	}
 }
 
-// TestLibcoapRefused says why, when keys are wrong.
+// TestLibcoapRefused checks the reported reasons when keys are wrong.
 func TestLibcoapRefused(t *testing.T) {
 	peers.Mark(t, peerOf("coap-client-openssl"), "client", "coaps", "wrong key and unknown identity refused")
 	path := peer(t, "coap-client-openssl")

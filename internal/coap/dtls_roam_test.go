@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// roaming is a device behind a NAT, with an association to a server.
+// roaming is a device behind a NAT with an association to a server.
 type roaming struct {
 	server   *secureServer
 	nat      *nat
@@ -37,7 +37,7 @@ func newRoaming(t *testing.T, noCID bool) *roaming {
 		return &coap.Response{Code: coap.Content, Body: bytes.NewReader(r.body), Size: int64(len(r.body)), ETag: []byte{1}}
 	})}, pskOf(testIdentity, testKey))
 	r.nat = newNAT(t, r.server.addr)
-	var current *recorder // of the one body that comes
+	var current *recorder // of the body in transfer
 	r.device = coap.New(coap.Config{
 		Transmission: coap.Transmission{ACKTimeout: 200 * time.Millisecond, MaxRetransmit: 2},
 		Sinks: func(*coap.IncomingRequest) (coap.Sink, *coap.Response) {
@@ -54,7 +54,7 @@ func newRoaming(t *testing.T, noCID bool) *roaming {
 	return r
 }
 
-// dial makes an association, and has the server know it.
+// dial makes an association, and introduces it to the server by a request.
 func (r *roaming) dial(t *testing.T) (toDevice coap.Peer) {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -76,7 +76,7 @@ func (r *roaming) hello(t *testing.T) (toDevice coap.Peer) {
 }
 
 // TestRoamingWithConnectionID changes a device's address in the middle of a push and of a pull.
-// Nothing is lost, nor sent twice: both are over before the first repetition would be due.
+// Nothing is lost or sent twice: both end before the first retransmission would be due.
 func TestRoamingWithConnectionID(t *testing.T) {
 	r := newRoaming(t, false)
 	toDevice := r.hello(t)
@@ -104,15 +104,15 @@ func TestRoamingWithConnectionID(t *testing.T) {
 	}
 }
 
-// TestRoamingWithoutConnectionID does the same without. The association is lost; over a new one
-// each transfer goes on at the next block.
+// TestRoamingWithoutConnectionID does the same without a Connection ID. The association is lost;
+// over a new one each transfer continues at the next block.
 func TestRoamingWithoutConnectionID(t *testing.T) {
 	r := newRoaming(t, true)
 	toDevice := r.hello(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 
-	// A push. The server's request ends when the device is heard elsewhere.
+	// A push. The server's request ends when the device uses a new association.
 	r.nat.rebindAt(30)
 	pushing, interrupt := context.WithCancel(ctx)
 	failed := make(chan error, 1)
@@ -142,7 +142,7 @@ func TestRoamingWithoutConnectionID(t *testing.T) {
 	require.Equal(t, coap.Changed, resp.Code)
 	require.True(t, bytes.Equal(r.body, (<-r.pushed).bytes()))
 
-	// A pull. The device gives up, and goes on over another association.
+	// A pull. The device gives up, and continues on another association.
 	r.nat.rebindAt(30)
 	var got bytes.Buffer
 	_, err = r.device.Do(ctx, r.toServer, &coap.Request{Code: coap.GET, Path: []string{"x"}, Into: &got, Stall: time.Millisecond})
@@ -159,7 +159,8 @@ func TestRoamingWithoutConnectionID(t *testing.T) {
 	require.True(t, bytes.Equal(r.body, got.Bytes()))
 }
 
-// TestLateRecord delivers a record late, from elsewhere. It counts, but does not move the device.
+// TestLateRecord delivers a record late, from another address. It is accepted, but does not move
+// the device.
 func TestLateRecord(t *testing.T) {
 	r := newRoaming(t, false)
 	toDevice := r.hello(t)
@@ -190,8 +191,8 @@ func TestLateRecord(t *testing.T) {
 	require.Equal(t, r.nat.public(), r.server.RemoteAddr(toDevice))
 }
 
-// TestUnprovenAddress has somebody on the way take a record of a device and send it from another
-// address. The server sends little there, and finds back with the device's next record.
+// TestUnprovenAddress captures a record of a device and sends it from another address. The server
+// sends little there, and returns to the device with its next record.
 func TestUnprovenAddress(t *testing.T) {
 	r := newRoaming(t, false)
 	toDevice := r.hello(t)

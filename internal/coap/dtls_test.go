@@ -45,7 +45,7 @@ func pskClient() dtls.Credentials {
 type secureServer struct {
 	*coap.Endpoint
 	addr   netip.AddrPort
-	stop   func() // ends it, waits, and checks the error
+	stop   func() // closes it, waits, and checks the error
 	logged *logLines
 }
 
@@ -70,7 +70,7 @@ func serveDTLS(t *testing.T, cfg coap.Config, secure dtls.Credentials) *secureSe
 	return s
 }
 
-// logLines collects what is logged.
+// logLines collects log lines.
 type logLines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -146,7 +146,7 @@ func (c *certificates) issue(t *testing.T, name string, valid time.Duration) tls
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// whoami answers with what the peer has proven, and takes and gives bodies.
+// whoami answers with the proven identity, and accepts and serves bodies.
 func whoami(body []byte) coap.Handler {
 	return handler(func(r *coap.IncomingRequest) *coap.Response {
 		switch {
@@ -170,8 +170,8 @@ func whoami(body []byte) coap.Handler {
 	})
 }
 
-// TestDTLS makes associations with every kind of credential, with Connection ID and without, and
-// carries bodies over them in both directions.
+// TestDTLS makes associations with every kind of credential, with and without Connection ID, and
+// transfers bodies over them in both directions.
 func TestDTLS(t *testing.T) {
 	certs := newCertificates(t)
 	both := pskOf(testIdentity, testKey)

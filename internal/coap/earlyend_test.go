@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A download is complete when it is there up to the size that was announced, in blocks that follow
-// one another, and not before: whatever a server answers, what is called complete is the body.
+// A download is complete only when consecutive blocks have arrived up to the announced size.
+// Whatever a server answers, a download that is reported as complete is the body.
 func TestDownloadEndsEarly(t *testing.T) {
 	const size = 4096 + 100
 	body := make([]byte, size)
@@ -19,7 +19,7 @@ func TestDownloadEndsEarly(t *testing.T) {
 	type reply = wireMessage
 	// serve answers a request for a block; n counts the requests.
 	serve := func(b block, announce bool) reply {
-		b.szx = min(b.szx, maxSZX) // asked or not
+		b.szx = min(b.szx, maxSZX) // requested or not
 		end := min(b.offset()+int64(b.size()), size)
 		b.more = end < size
 		m := reply{code: Content, payload: body[b.offset():end]}
@@ -56,7 +56,7 @@ func TestDownloadEndsEarly(t *testing.T) {
 		name   string
 		answer func(n int, b block) reply
 		err    error // nil: complete
-		resume error // the same for what goes on at 2048
+		resume error // the same for a download that continues at 2048
 	}{
 		{"good", func(_ int, b block) reply { return serve(b, true) }, nil, nil},
 		{"good, announced once", func(_ int, b block) reply { return serve(b, b.num == 0) }, nil, nil},
@@ -199,7 +199,7 @@ func TestDownloadEndsEarly(t *testing.T) {
 	}
 }
 
-// What is collected in memory, such as the answer to a read, is whole too.
+// A body that is collected in memory, such as the answer to a read, is complete, too.
 func TestCollectedBodyEndsEarly(t *testing.T) {
 	for _, announced := range []uint32{2049, 2047, 5000} {
 		inTransports(t, Config{}, nil, func(t *testing.T, w *wirePeer) {
@@ -221,8 +221,8 @@ func TestCollectedBodyEndsEarly(t *testing.T) {
 	})
 }
 
-// What is collected in memory comes from the offset and has the entity-tag that were asked for,
-// also when it comes in one message.
+// A body that is collected in memory has the requested offset and entity-tag, also when it comes in
+// one message.
 func TestCollectedBodyIsTheOneAskedFor(t *testing.T) {
 	for _, test := range []struct {
 		req Request

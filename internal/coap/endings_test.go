@@ -15,9 +15,9 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// Transfers, observations and small requests are ended at any point: by their context, by a hang-up
-// at either end, by the end of serving, or by Close, several of them at once. All that was called
-// returns, and nothing is left.
+// Transfers, observations and small requests end at any point: by their context, by a hang-up at
+// either end, by the end of serving, or by Close, several at once. All calls return, and nothing is
+// left.
 func TestEndsAtAnyPoint(t *testing.T) {
 	seeds := 200
 	if testing.Short() {

@@ -2,7 +2,7 @@ package coap
 
 import "net/netip"
 
-// BlockFields shows a block option to tests.
+// BlockFields exposes a block option to tests.
 type BlockFields struct {
 	Num    uint32
 	More   bool
@@ -17,19 +17,19 @@ func ParseBlock(v []byte) (BlockFields, error) {
 	return BlockFields{b.num, b.more, b.szx, b.size(), b.offset()}, err
 }
 
-// AppendBlock writes one.
+// AppendBlock returns the option value of f.
 func AppendBlock(f BlockFields) []byte {
 	return block{num: f.Num, more: f.More, szx: f.SZX}.append(nil)
 }
 
-// Held tells what the endpoint holds.
+// Held counts the state of an endpoint.
 type Held struct {
 	Peers, Dedup, DedupBytes, Uploads, Downloads, Timers int
 	Observers                                            int
 	UploadBytes, StreamBytes                             int64
 }
 
-// Holds returns what e holds now.
+// Holds returns the state that e keeps now.
 func Holds(e *Endpoint) (h Held) {
 	e.table.mu.RLock()
 	h.Peers = len(e.table.peers)
@@ -54,10 +54,10 @@ func Holds(e *Endpoint) (h Held) {
 	return h
 }
 
-// Underway returns how many exchanges and requests of e are not over.
+// Underway returns how many exchanges and requests of e are in progress.
 func Underway(e *Endpoint) int { return int(e.work.n.Load()) }
 
-// ReportHandshake reports a handshake that failed.
+// ReportHandshake reports a failed handshake.
 func ReportHandshake(e *Endpoint, addr netip.AddrPort, err error) {
 	e.handshakeFailed(nil, DTLS, addr, "", err)
 }

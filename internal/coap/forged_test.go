@@ -20,8 +20,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// forge has somebody send, with the address of from, m with every message id, one after the other
-// and again and again: all of them in 6 s.
+// forge sends m from a forged address, that of from, with every message id, one after the other and
+// repeatedly: all of them in 6 s.
 func forge(t *testing.T, from *simnet.Conn, to netip.AddrPort, m message.Message) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -48,9 +48,9 @@ func forge(t *testing.T, from *simnet.Conn, to netip.AddrPort, m message.Message
 	}
 }
 
-// TestForgedAnswers has an attacker who knows both addresses, and sees nothing, answer whatever the
-// server sends to a device over UDP. A push ends well, a separate response arrives, and an
-// observation goes on.
+// TestForgedAnswers has an attacker who knows both addresses but sees no datagram, and who answers
+// whatever the server may send to a device over UDP. A push must succeed, a separate response must
+// arrive, and an observation must continue.
 func TestForgedAnswers(t *testing.T) {
 	for name, forged := range map[string]message.Message{
 		"Resets":                 {Type: rst, Code: codes.Empty},
@@ -81,7 +81,7 @@ func TestForgedAnswers(t *testing.T) {
 			})}
 			inWorld(t, server, device, func(t *testing.T, w *world) {
 				w.net.SetDefault(simnet.Conditions{Delay: 50 * time.Millisecond})
-				// What the device is sent is lost at times, so that it must be sent again.
+				// Datagrams to the device are sometimes lost, so that the server retransmits.
 				w.net.SetLink(serverHost, deviceHost, simnet.Conditions{Delay: 50 * time.Millisecond, Loss: 0.1})
 				_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.POST})
 				require.NoError(t, err)
@@ -118,7 +118,8 @@ func TestForgedAnswers(t *testing.T) {
 	}
 }
 
-// TestResetAfterAFlood believes a peer again some time after somebody forged its answers.
+// TestResetAfterAFlood checks that the endpoint believes a peer again some time after a flood of
+// forged answers.
 func TestResetAfterAFlood(t *testing.T) {
 	cfg := coap.Config{Transmission: coap.Transmission{Jitter: func() float64 { return 0.5 }}}
 	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {

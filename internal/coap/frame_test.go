@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFrameLengths writes frames about each step of the length and reads them by go-coap's decoder.
+// TestFrameLengths writes frames around each step of the length encoding, and reads them with
+// go-coap's decoder.
 func TestFrameLengths(t *testing.T) {
 	for _, n := range []int{0, 1, 11, 12, 13, 267, 268, 269, 65803, 65804, 65805, 100_000} {
 		m := wireMessage{code: PUT, token: makeToken([]byte{1, 2, 3}), payload: make([]byte, n)}
@@ -27,8 +28,8 @@ func TestFrameLengths(t *testing.T) {
 	}
 }
 
-// FuzzFrame reads streams of frames: none panics, none takes more memory than its bytes, and what
-// is read is written and read again as the same.
+// FuzzFrame reads streams of frames: none panics, none takes more memory than its bytes, and a
+// frame that was read can be written and read again unchanged.
 func FuzzFrame(f *testing.F) {
 	csm := appendCSM(nil)
 	f.Add(csm)

@@ -25,8 +25,8 @@ var datagramSeeds = [][]byte{
 	{0x40, 1, 0, 1, 0xdd, 1, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
 }
 
-// What is parsed is written again as the same message, and nothing is held but what the datagram
-// holds.
+// A parsed message can be written and parsed again unchanged, and refers to the datagram's memory
+// only.
 func FuzzDatagram(f *testing.F) {
 	for _, s := range datagramSeeds {
 		f.Add(s)
@@ -50,7 +50,7 @@ func FuzzDatagram(f *testing.F) {
 	})
 }
 
-// Options stay sorted, also those that are added.
+// Options stay sorted when options are added.
 func FuzzOptions(f *testing.F) {
 	for _, s := range datagramSeeds {
 		f.Add(s[headerSize:])
@@ -95,15 +95,15 @@ func FuzzBlock(f *testing.F) {
 	})
 }
 
-// discard is a socket that sends nowhere.
+// discard is a socket that sends nothing.
 type discard struct{ net.PacketConn }
 
 func (discard) WriteTo(b []byte, _ net.Addr) (int, error) { return len(b), nil }
 func (discard) LocalAddr() net.Addr                       { return &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 5683} }
 func (discard) Close() error                              { return nil }
 
-// Datagrams one after the other, each with its length before it, do not hurt an endpoint that has
-// requests under way.
+// A sequence of datagrams, each with its length before it, does no harm to an endpoint with
+// requests in progress.
 func FuzzEndpoint(f *testing.F) {
 	var all []byte
 	for _, s := range datagramSeeds {

@@ -13,8 +13,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// GoObserve has the results of Observe, hands over nothing before them, and GoCancel ends it
-// without waiting.
+// GoObserve has the results of Observe and delivers no notification before them. GoCancel ends the
+// observation without waiting.
 func TestGoObserve(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		var n told
@@ -60,8 +60,7 @@ func TestGoObserve(t *testing.T) {
 	})
 }
 
-// A registration that is cancelled leaves nothing here, and a notification that comes yet is
-// rejected.
+// A cancelled registration leaves nothing here, and a later notification is rejected.
 func TestGoObserveCancelled(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		var failed error
@@ -84,7 +83,7 @@ func TestGoObserveCancelled(t *testing.T) {
 	})
 }
 
-// The rest of a large notification is fetched without a goroutine that waits, and no more once the
+// The rest of a large notification is fetched without a waiting goroutine, and no longer once the
 // observation is forgotten.
 func TestForgetEndsTheFetch(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {

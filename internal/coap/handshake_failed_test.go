@@ -18,13 +18,13 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// failure is what HandshakeFailed is called with.
+// failure holds the arguments of a call of HandshakeFailed.
 type failure struct {
 	addr netip.AddrPort
 	err  error
 }
 
-// failures makes a configuration that hands them over.
+// failures returns a configuration that sends them to the channel.
 func failures() (coap.Config, <-chan failure) {
 	all := make(chan failure, 1000)
 	return coap.Config{HandshakeFailed: func(_ coap.Transport, addr netip.AddrPort, _ string, err error) { all <- failure{addr, err} }}, all
@@ -41,7 +41,7 @@ func next(t *testing.T, all <-chan failure) failure {
 	}
 }
 
-// A client that does not trust our certificate says so, and is reported.
+// A client that does not trust our certificate sends an alert, and is reported.
 func TestUntrustedByDTLSClient(t *testing.T) {
 	certs, others := newCertificates(t), newCertificates(t)
 	cfg, all := failures()
@@ -58,7 +58,7 @@ func TestUntrustedByDTLSClient(t *testing.T) {
 	require.Empty(t, all)
 }
 
-// So is one over TLS, of whatever version.
+// A TLS client of any version is reported, too.
 func TestUntrustedByTLSClient(t *testing.T) {
 	certs, others := newCertificates(t), newCertificates(t)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -98,7 +98,7 @@ func TestUntrustedByTLSClient(t *testing.T) {
 	}
 }
 
-// refusing is a connection as crypto/tls shows it when the peer sends an alert.
+// refusing is a connection whose Read fails like that of crypto/tls when the peer sends an alert.
 type refusing struct{ net.Conn }
 
 func (refusing) Read([]byte) (int, error) {
@@ -132,7 +132,7 @@ func TestRefusedBeforeTheCSM(t *testing.T) {
 	require.NoError(t, <-served)
 }
 
-// Reports are bounded, and their callee may panic and block.
+// Reports are limited, and the callee may panic and block.
 func TestHandshakeReportsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int32

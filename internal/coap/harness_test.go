@@ -28,11 +28,11 @@ type world struct {
 	net    *simnet.Network
 	server *coap.Endpoint
 	device *coap.Endpoint
-	conn   *simnet.Conn // the device's
-	// toServer is the server as the device knows it, toDevice the reverse.
+	conn   *simnet.Conn // of the device
+	// toServer is the device's Peer for the server, toDevice the reverse.
 	toServer, toDevice coap.Peer
 	stop               func()
-	endServing         func() // returns when the server's ServePacket has
+	endServing         func() // returns when the server's ServePacket has returned
 }
 
 // inWorld runs f in a bubble with virtual time.
@@ -81,7 +81,7 @@ func newWorld(t *testing.T, serverCfg, deviceCfg coap.Config) *world {
 	return w
 }
 
-// handler makes a handler of a function without context.
+// handler makes a handler from a function without context.
 func handler(f func(r *coap.IncomingRequest) *coap.Response) coap.Handler {
 	return coap.HandlerFunc(func(_ context.Context, r *coap.IncomingRequest) *coap.Response { return f(r) })
 }

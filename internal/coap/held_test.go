@@ -12,14 +12,15 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// uploader sends blocks of bodies, each to a path of its own.
+// uploader sends blocks of bodies, each to its own path.
 type uploader struct {
 	*raw
 	mid  int32
 	next map[string]uint32
 }
 
-// block sends the next block to a path, and returns the code of the answer; Empty if there is none.
+// block sends the next block to a path, and returns the code of the answer, or Empty if there is
+// none.
 func (u *uploader) block(path string) codes.Code {
 	u.mid++
 	m := withBlock(request(con, codes.PUT, u.mid, path), message.Block1, coap.BlockFields{Num: u.next[path], More: true, SZX: 6})
@@ -33,8 +34,8 @@ func (u *uploader) block(path string) codes.Code {
 	return answer.Code
 }
 
-// TestUploadThatGivesWay has one upload too many begin: one that has come past its first block goes
-// on, unless few others are there to give way.
+// TestUploadThatGivesWay begins one upload too many. An upload past its first block continues,
+// unless few others can be dropped.
 func TestUploadThatGivesWay(t *testing.T) {
 	for _, test := range []struct{ begun, going, fresh, last string }{
 		{"abcd", "xy", "", "a"},
@@ -73,10 +74,10 @@ func TestUploadThatGivesWay(t *testing.T) {
 	}
 }
 
-// TestUploadsOutOfMemory has the memory of an upload that is idle go to a new one, and the block
-// come again until then.
+// TestUploadsOutOfMemory checks that an idle upload's memory goes to a new one, whose block is
+// retransmitted until then.
 func TestUploadsOutOfMemory(t *testing.T) {
-	// Strangers have six tenths, enough for two.
+	// Unverified peers have six tenths, enough for two.
 	cfg := coap.Config{Bounds: coap.Bounds{UploadBytes: 14_000}}
 	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		u := &uploader{raw: r, next: map[string]uint32{}}

@@ -13,8 +13,8 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// TestEndIdentities has a server end what has been proven by a key, and nothing else: not what a
-// certificate of the same name has proven, nor another key.
+// TestEndIdentities ends what one key has proven, but not what a certificate with the same name or
+// another key has proven.
 func TestEndIdentities(t *testing.T) {
 	certs := newCertificates(t)
 	keys := map[string][]byte{testIdentity: testKey, "device-2": testKey}
@@ -58,7 +58,7 @@ func TestEndIdentities(t *testing.T) {
 	require.Equal(t, map[dtls.IdentityKind]int{dtls.KeyIdentity: 3, dtls.CertificateIdentity: 1}, kinds)
 	for _, d := range gone {
 		select {
-		case p := <-d.closed: // by the alert: nothing was asked
+		case p := <-d.closed: // by the alert: the device made no request
 			require.Equal(t, d.peer, p)
 		case <-time.After(10 * time.Second):
 			t.Fatal("the device was not told")
@@ -79,7 +79,7 @@ func TestEndIdentities(t *testing.T) {
 	require.NoError(t, ask(stay[0]))
 }
 
-// TestEndIdentitiesUnderWay ends also a handshake that has found its key when that was there.
+// TestEndIdentitiesUnderWay also ends a handshake that found its key before the key was removed.
 func TestEndIdentitiesUnderWay(t *testing.T) {
 	looked, removed := make(chan struct{}), make(chan struct{})
 	var asked atomic.Int32
@@ -109,8 +109,8 @@ func TestEndIdentitiesUnderWay(t *testing.T) {
 	require.Zero(t, coap.Holds(server.Endpoint).Peers)
 }
 
-// TestNobodyIsNoIdentity refuses a key for an identity without a name, as nothing tells it from a
-// peer that has proven nothing.
+// TestNobodyIsNoIdentity refuses a key for an empty identity, which looks like a peer without
+// identity.
 func TestNobodyIsNoIdentity(t *testing.T) {
 	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, pskOf("", testKey))
 	_, _, err := dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Identity: []byte{}, Key: testKey})

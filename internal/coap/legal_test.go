@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// registered are the options with a definition that we follow: number, least and most bytes, and
+// registered are the options whose definition we follow: number, minimum and maximum length, and
 // whether several may come in a request and in a response.
 var registered = []struct {
 	id                OptionID
@@ -25,9 +25,8 @@ var registered = []struct {
 	{258, 0, 1, false, false}, {292, 0, 8, true, true},
 }
 
-// Options of illegal length, and those that come again although they may not, are refused if they
-// are critical, and else not there, whatever option it is, in requests and responses, over all
-// transports.
+// Every option of illegal length, and every forbidden repetition of an option, is refused if
+// critical and ignored if elective, in requests and responses, over all transports.
 func TestIllegalOptions(t *testing.T) {
 	type illegal struct {
 		name   string
@@ -108,7 +107,7 @@ func illegalReply(t *testing.T, w *wirePeer, id OptionID, opts Options, legal in
 	require.Equal(t, []byte{1}, got.resp.Payload)
 	switch id {
 	case ETag:
-		require.Len(t, got.resp.ETag, legal) // of one byte
+		require.Len(t, got.resp.ETag, legal) // which is one byte
 	case ContentFormat:
 		require.Equal(t, legal > 0, got.resp.ContentFormat.IsSet())
 	case Observe, Size1, Size2:
@@ -118,7 +117,7 @@ func illegalReply(t *testing.T, w *wirePeer, id OptionID, opts Options, legal in
 	}
 }
 
-// What is legal at its bounds is taken.
+// Values at the limits of the legal lengths are accepted.
 func TestLegalOptions(t *testing.T) {
 	for _, o := range registered {
 		for _, n := range []int{o.least, o.most} {
@@ -140,7 +139,7 @@ func TestLegalOptions(t *testing.T) {
 	}
 }
 
-// The options of signals have numbers of their own.
+// Each signal numbers its own options.
 func TestIllegalOptionsOfSignals(t *testing.T) {
 	for _, test := range []struct {
 		name string

@@ -5,20 +5,20 @@ import (
 	"net"
 )
 
-// ListenConfig says how [ListenUDP] opens a socket. The zero value works.
+// ListenConfig configures [ListenUDP]. The zero value works.
 type ListenConfig struct {
-	// ReusePort lets several sockets have one address (SO_REUSEPORT): the system spreads the peers
-	// over them, each with a reader of its own.
+	// ReusePort allows several sockets on one address (SO_REUSEPORT): the system distributes the
+	// peers among them, and each has its own reader.
 	ReusePort bool
 	// ReadBuffer is the size of the socket's receive buffer in bytes, as far as the system allows.
-	// Default 4 MiB: a fleet that wakes up together sends faster than one reader reads.
+	// Default 4 MiB: a fleet that wakes up at once sends faster than one reader reads.
 	ReadBuffer int
 }
 
 // ListenUDP opens a socket for [Endpoint.ServePacket]. address is "host:port"; without host it is
-// the wildcard of both address families. On Linux answers leave from the address that was asked;
-// elsewhere, on a host with several addresses in one network, the system may choose another: serve
-// a socket for each address there.
+// the wildcard of both address families. On Linux, answers leave from the address that the request
+// was sent to. On other systems, a host with several addresses in one network may answer from
+// another one: serve a socket for each address there.
 func ListenUDP(ctx context.Context, address string, cfg ListenConfig) (*net.UDPConn, error) {
 	var lc net.ListenConfig
 	if cfg.ReusePort {

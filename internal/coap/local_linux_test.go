@@ -14,9 +14,9 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// TestWildcardAnswersFromTheAddressAsked asks a socket that is bound to the wildcard at several
-// addresses, with clients that hear no other address: answers, separate responses, Resets, and all
-// of DTLS.
+// TestWildcardAnswersFromTheAddressAsked uses a socket on the wildcard address at several local
+// addresses, with clients that accept answers from the requested address only: answers, separate
+// responses, Resets, and all of DTLS.
 func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
 	for _, wildcard := range []string{"0.0.0.0:0", ":0"} {
 		server := coap.New(coap.Config{AckDelay: 20 * time.Millisecond, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
@@ -76,7 +76,7 @@ func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
 	require.Equal(t, to.String(), string(resp.Payload))
 }
 
-// TestWildcardWithManyAddresses answers from more addresses than are remembered.
+// TestWildcardWithManyAddresses answers from more addresses than the socket remembers.
 func TestWildcardWithManyAddresses(t *testing.T) {
 	server := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Payload: []byte(r.LocalAddr().String())}

@@ -16,7 +16,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// fate is a number in [0, 1) that depends on its arguments alone.
+// fate is a number in [0, 1) that depends on its arguments only.
 func fate(seed, stream, n int) float64 {
 	x := uint64(seed)<<48 ^ uint64(stream)<<40 ^ uint64(n)
 	x ^= x >> 30
@@ -27,7 +27,7 @@ func fate(seed, stream, n int) float64 {
 	return float64(x>>11) / (1 << 53)
 }
 
-// fates are what the oracle and the network are given.
+// fates are the inputs of the oracle and the network.
 type fates struct {
 	seed int
 	loss float64
@@ -37,8 +37,7 @@ func (f fates) lostUp(n int) bool    { return fate(f.seed, 1, n) < f.loss }
 func (f fates) lostDown(n int) bool  { return fate(f.seed, 2, n) < f.loss }
 func (f fates) jitter(n int) float64 { return fate(f.seed, 3, n) }
 
-// timed is the time that our transfer takes. The sender of the requests is the one that
-// retransmits.
+// timed returns the duration of our transfer. The sender of the requests retransmits.
 func timed(t *testing.T, f fates, delay time.Duration, upload bool, body []byte) (took time.Duration) {
 	t.Helper()
 	var draws atomic.Int32
@@ -78,10 +77,10 @@ func timed(t *testing.T, f fates, delay time.Duration, upload bool, body []byte)
 	return took
 }
 
-// maxRatio is what a transfer may take of the oracle's time.
+// maxRatio is the maximum ratio of a transfer's duration to the oracle's.
 const maxRatio = 1.1
 
-// The time of a transfer over a bad link is that of the oracle. With -v it prints the table in
+// A transfer over a bad link takes as long as the oracle. With -v it prints the table in
 // BENCHMARKS.md.
 func TestLossTime(t *testing.T) {
 	const delay = 50 * time.Millisecond
@@ -108,7 +107,7 @@ func TestLossTime(t *testing.T) {
 	t.Log(table.String())
 }
 
-// Nothing is left to chance: many seeds, also those that are unlucky.
+// Many seeds, including bad ones, leave nothing to chance.
 func TestLossTimeSeeds(t *testing.T) {
 	for seed := range 40 {
 		f := fates{seed: 100 + seed, loss: 0.10}

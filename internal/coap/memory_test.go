@@ -24,7 +24,7 @@ func TestCodecAllocations(t *testing.T) {
 	}))
 }
 
-// A UDP peer that made a request costs some bytes, and no goroutine.
+// A UDP peer that has made a request takes some bytes, and no goroutine.
 func TestIdlePeersAreSmall(t *testing.T) {
 	resp := &Response{Code: Content, Payload: []byte("hello")}
 	e := New(Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return resp })})
@@ -62,7 +62,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// inPool counts the requests that are served or wait.
+// inPool counts the requests that are served or waiting.
 func inPool(e *Endpoint) int {
 	return int(e.pool.workers.total() + e.pool.waiting.total())
 }

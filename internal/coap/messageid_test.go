@@ -13,9 +13,9 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// A transfer that is so quick that its message ids come again within EXCHANGE_LIFETIME is told, by
-// a peer that knows messages by their ids alone, what became of a block long gone. It loses time,
-// and no block.
+// A quick transfer uses its message ids again within EXCHANGE_LIFETIME. A peer that recognizes
+// messages by their ids alone then repeats the answer to a much earlier block. The transfer loses
+// time, but no block.
 func TestMessageIDsComeAgain(t *testing.T) {
 	const blocks = 1<<16 + 500
 	body := bodyOf(16 * blocks)

@@ -10,20 +10,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nat stands between a client and a server, and gives the client another address on demand: with
-// the next datagram that the client sends.
+// nat is between a client and a server. On demand it changes the client's address with its next
+// datagram.
 type nat struct {
-	front  *net.UDPConn // where the client sends to
+	front  *net.UDPConn // the client sends to it
 	server netip.AddrPort
 	group  sync.WaitGroup
 
 	mu     sync.Mutex
 	client netip.AddrPort
-	back   *net.UDPConn // what the server sees
-	out    int          // datagrams of the client
-	at     int          // rebind with this one; 0 never
-	thief  *net.UDPConn // sends the next datagram of the client, and keeps what is answered
-	hold   bool         // keep the next datagram of the client in held
+	back   *net.UDPConn // the server sees it
+	out    int          // datagrams from the client
+	at     int          // rebind at this one; 0 never
+	thief  *net.UDPConn // sends the client's next datagram, and keeps the answers
+	hold   bool         // store the client's next datagram in held
 	held   []byte
 	closed bool
 }
@@ -39,14 +39,14 @@ func newNAT(t *testing.T, server netip.AddrPort) *nat {
 
 func (n *nat) addr() netip.AddrPort { return n.front.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// rebindAt has the address change with the client's datagram number at from now on.
+// rebindAt makes the address change at the client's datagram number at.
 func (n *nat) rebindAt(at int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.out, n.at = 0, at
 }
 
-// public is the address at which the server sees the client.
+// public returns the address at which the server sees the client.
 func (n *nat) public() netip.AddrPort {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -34,13 +34,13 @@ func (n *told) words() []string {
 	return append([]string(nil), n.all...)
 }
 
-// A peer answers a push, each message in its own way: what happens to it is reported in order, and
-// only what is new.
+// A peer answers the messages of a push in different ways: the events are reported in order, and
+// only when they are new.
 func TestNotices(t *testing.T) {
 	const lost, busy, empty = "lost", "busy", "acknowledged"
 	for _, test := range []struct {
 		name    string
-		answers []string // to one message after the other; then as is proper
+		answers []string // to one message after the other; then normal answers
 		told    []string
 	}{
 		{"no trouble", nil, []string{"sent"}},
@@ -93,7 +93,7 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// What waits in a queue was not sent.
+// NoticeSent does not come while a request is queued.
 func TestNoticeSentWaitsForTheTurn(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		first, _ := begin(e, r.peer(), &coap.Request{Code: coap.GET})
@@ -109,7 +109,7 @@ func TestNoticeSentWaitsForTheTurn(t *testing.T) {
 	})
 }
 
-// A request may be cancelled where its Notice says that the peer is silent.
+// Notice may cancel a request when it reports a silent peer.
 func TestCancelInNotice(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		begun := make(chan *coap.Call, 1)
@@ -127,8 +127,8 @@ func TestCancelInNotice(t *testing.T) {
 	})
 }
 
-// On a stream nothing is repeated: the peer is silent when it has not answered in the time of a
-// first retransmission.
+// On a stream nothing is retransmitted: the peer counts as silent when it has not answered within
+// the time of a first retransmission.
 func TestNoticesOnAStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -176,7 +176,7 @@ func TestNoticesOnAStream(t *testing.T) {
 		require.NoError(t, end.err)
 		require.Equal(t, []string{"sent"}, n.words())
 
-		// The whole wait stays what it was.
+		// The total wait is unchanged.
 		for _, idle := range []time.Duration{time.Second, 10 * time.Second} {
 			n, end, _ = ask(idle)
 			pass(idle - time.Millisecond)

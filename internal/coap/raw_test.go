@@ -24,10 +24,10 @@ type raw struct {
 	conn *simnet.Conn
 	to   net.Addr
 
-	spoofed uint32 // addresses that were used
+	spoofed uint32 // number of addresses used
 }
 
-// inRaw runs f with an endpoint that serves, and a raw peer.
+// inRaw runs f with a serving endpoint and a raw peer.
 func inRaw(t *testing.T, cfg coap.Config, f func(t *testing.T, e *coap.Endpoint, r *raw)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -51,7 +51,7 @@ func inRaw(t *testing.T, cfg coap.Config, f func(t *testing.T, e *coap.Endpoint,
 	})
 }
 
-// peer is how the endpoint knows r.
+// peer returns the endpoint's Peer for r.
 func (r *raw) peer() coap.Peer {
 	return coap.Peer{Transport: coap.UDP, Addr: r.conn.AddrPort(), ID: uint64(serverAddr.Port())}
 }
@@ -70,7 +70,7 @@ func (r *raw) send(m message.Message) {
 	r.sendBytes(buf[:n])
 }
 
-// receive returns the next message, within d.
+// receiveWithin returns the next message that arrives within d.
 func (r *raw) receiveWithin(d time.Duration) (message.Message, bool) {
 	r.t.Helper()
 	require.NoError(r.t, r.conn.SetReadDeadline(time.Now().Add(d)))
@@ -93,7 +93,7 @@ func (r *raw) receive() message.Message {
 	return m
 }
 
-// answerTo skips to the message with an id.
+// answerTo skips messages until the one with an id.
 func (r *raw) answerTo(mid int32) message.Message {
 	r.t.Helper()
 	for {

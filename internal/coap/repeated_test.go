@@ -14,19 +14,19 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// taker is a peer without a cache of duplicates that takes a body block by block.
+// taker is a peer that accepts a body block by block and does not recognize duplicates.
 type taker struct {
-	gaps    bool          // it takes any block, else only the next one
-	refuses uint32        // it refuses this block, once, when that comes for the second time or the first copy was lost
-	lock    time.Duration // for how long it refuses all but the next block; then it forgets the body
+	gaps    bool          // it accepts any block, else only the next one
+	refuses uint32        // it refuses this block once, when it first arrives
+	lock    time.Duration // how long it refuses all but the next block; then it forgets the body
 
 	stored  map[int64][]byte
 	next    int64
 	at      time.Time // of the last block
 	refused bool
-	whole   []byte // once the last block came
+	whole   []byte // set with the last block
 	hole    bool
-	begun   int // times that a first block came
+	begun   int // how often a first block came
 	seen    []uint32
 }
 
@@ -79,7 +79,7 @@ func (w *wirePeer) lossy(seed uint64, share float64) {
 	}
 }
 
-// dropFirst loses the first of the peer's datagrams after some, or of ours.
+// dropFirst loses the first datagram after some of the peer's, or of ours.
 func (w *wirePeer) dropFirst(ofPeer bool, after int) {
 	from, to := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
 	if ofPeer {
@@ -94,8 +94,8 @@ func (w *wirePeer) dropFirst(ofPeer bool, after int) {
 
 var someBody = bytes.Repeat([]byte("0123456789abcde\n"), 40<<10/16)
 
-// A peer that took a block, and refuses its repetition because it has no cache of duplicates, gets
-// the next one, if it is known to be such a peer.
+// A peer without duplicate recognition refuses a retransmitted block that it already has. If
+// SkipTaken marks it as such a peer, it gets the next block.
 func TestSkipTaken(t *testing.T) {
 	for seed := range uint64(40) {
 		inUDP(t, Config{}, func(t *testing.T, w *wirePeer) {
@@ -103,7 +103,7 @@ func TestSkipTaken(t *testing.T) {
 			d := &taker{lock: 300 * time.Second}
 			got := w.answerAll(&Request{Code: PUT, Payload: someBody, SkipTaken: true}, d.answer)
 			if got.err != nil {
-				// Of the last block the answer was lost, which cannot be known.
+				// The answer to the last block was lost, which the endpoint cannot know.
 				require.ErrorIs(t, got.err, ErrTimeout)
 				require.ErrorContains(t, got.err, "the answer to the last block was lost")
 			} else {
@@ -116,8 +116,8 @@ func TestSkipTaken(t *testing.T) {
 	}
 }
 
-// Without the word that it is such a peer no block is left out, whatever the peer does, and what it
-// ends with is the body, or the truth.
+// Without SkipTaken no block is skipped, whatever the peer does. The result is the body or the
+// right error.
 func TestRepeatedBlockIsRefused(t *testing.T) {
 	for _, lost := range []struct {
 		name   string
@@ -150,7 +150,7 @@ func TestRepeatedBlockIsRefused(t *testing.T) {
 							require.ErrorIs(t, got.err, ErrTimeout)
 							require.Equal(t, someBody, d.whole)
 						case d.lock > 0 && lost.ofPeer && at == 0:
-							// The lock ends in time, and the body begins again.
+							// The lock expires, and the body begins again.
 							require.Equal(t, someBody, d.whole)
 							require.Less(t, got.took, 6*time.Minute)
 						case name == "took it" && lost.ofPeer:
@@ -170,14 +170,14 @@ func TestRepeatedBlockIsRefused(t *testing.T) {
 	}
 }
 
-// After a block was left out, all but the acceptance of the next one ends it.
+// After a skipped block, anything but success for the next one ends the upload.
 func TestSkipTakenStops(t *testing.T) {
 	echo := func(code Code, num uint32, more bool) wireMessage {
 		return wireMessage{code: code, options: AppendUint(nil, Block1, block{num: num, more: more, szx: 6}.value())}
 	}
 	for name, test := range map[string]struct {
-		answer wireMessage // to block 3, the one after the one that was refused
-		code   Code        // of the end; Empty: an error
+		answer wireMessage // to block 3, after the refused one
+		code   Code        // of the final response; Empty: an error
 		goesOn bool
 	}{
 		"2.31":              {echo(Continue, 3, true), Changed, true},
@@ -202,7 +202,7 @@ func TestSkipTakenStops(t *testing.T) {
 					seen = append(seen, b.num)
 					switch {
 					case b.num == 2 && seen[len(seen)-2] == 1:
-						return wireMessage{} // its answer is lost
+						return wireMessage{} // the answer is lost
 					case b.num == 2:
 						return wireMessage{code: ServiceUnavailable}
 					case b.num == 3:
@@ -229,7 +229,7 @@ func TestSkipTakenStops(t *testing.T) {
 	}
 }
 
-// What refuses the first copy of a block is busy, and nothing is left out.
+// A peer that refuses the first copy of a block is busy, and no block is skipped.
 func TestBusyIsNoLostAnswer(t *testing.T) {
 	inUDP(t, Config{}, func(t *testing.T, w *wirePeer) {
 		d := &taker{gaps: true, refuses: 5}

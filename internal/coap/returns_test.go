@@ -19,7 +19,7 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// probe is what all functions of a user call. One of them does something.
+// probe is called by all functions of a user. One of them runs do.
 type probe struct {
 	at     string
 	do     func()
@@ -41,7 +41,7 @@ func (p *probe) called(name string) {
 	}
 }
 
-// probedBody is an image of a user.
+// probedBody is a user's body that calls probe.
 type probedBody struct {
 	*bytes.Reader
 	p    *probe
@@ -71,7 +71,7 @@ func (s probedSink) Write(b []byte) (int, error) {
 
 func (s probedSink) Abort(error) { s.p.called("Sink.Abort") }
 
-// server has the functions of a server.
+// server returns a configuration with the user's functions of a server.
 func (p *probe) server(log *slog.Logger) coap.Config {
 	return coap.Config{
 		Logger:   log,
@@ -104,8 +104,8 @@ func (p *probe) server(log *slog.Logger) coap.Config {
 	}
 }
 
-// requests begins a request of each kind, with the functions of requests, and leaves an upload half
-// there.
+// requests begins a request of each kind, with the user's functions of a request, and leaves an
+// upload incomplete there.
 func (p *probe) requests(e *coap.Endpoint, to coap.Peer) {
 	done := func(*coap.Response, error) { p.called("done") }
 	e.Go(to, &coap.Request{
@@ -134,9 +134,9 @@ var (
 	requestFunctions = []string{"Request.ReadAt", "Request.Progress", "Notice", "done", "observed", "Into", "Begun", "notification"}
 )
 
-// TestFunctionsHaveReturned has a function of a user take 2 s, or a minute, while the endpoint is
-// closed, or ceases to serve. In the first case it has returned when that has; in the second that
-// is logged. In both none is called later.
+// TestFunctionsHaveReturned makes a function of a user take 2 s, or a minute, while the endpoint
+// closes or stops serving. After 2 s, the function returns before the endpoint does; after a
+// minute, the endpoint logs that it has not returned. In both cases no function is called later.
 func TestFunctionsHaveReturned(t *testing.T) {
 	for _, takes := range []time.Duration{2 * time.Second, time.Minute} {
 		for _, how := range []string{"Close", "Serve"} {
@@ -156,7 +156,7 @@ func TestFunctionsHaveReturned(t *testing.T) {
 					log := slog.New(slog.NewTextHandler(logged, nil))
 					inWorld(t, p.server(log), coap.Config{Logger: log}, func(t *testing.T, w *world) {
 						p.requests(w.device, w.toServer)
-						for range 300 { // some are called only in the end
+						for range 300 { // some are called only at the end
 							if p.inside.Load() > 0 {
 								break
 							}
@@ -184,8 +184,8 @@ func TestFunctionsHaveReturned(t *testing.T) {
 	}
 }
 
-// TestFunctionsThatPanic has a function of a user panic. That is logged, is answered by 5.00 where
-// an answer depends on it, and disturbs no other.
+// TestFunctionsThatPanic makes a function of a user panic. The panic is logged, answered with 5.00
+// where an answer depends on it, and disturbs nothing else.
 func TestFunctionsThatPanic(t *testing.T) {
 	for _, name := range slices.Concat(serverFunctions, requestFunctions) {
 		t.Run(name, func(t *testing.T) {
@@ -210,7 +210,7 @@ func TestFunctionsThatPanic(t *testing.T) {
 						require.Equal(t, coap.InternalServerError, resp.Code)
 					}
 				}
-				synctest.Wait() // an answer is sent a little before its request has ended
+				synctest.Wait() // an answer is sent shortly before its request ends
 				require.Zero(t, coap.Underway(w.server))
 				start := time.Now()
 				require.NoError(t, w.server.Close())
@@ -221,7 +221,7 @@ func TestFunctionsThatPanic(t *testing.T) {
 	}
 }
 
-// TestOnClosedHasReturned has OnClosed take its time when a listener is left.
+// TestOnClosedHasReturned makes OnClosed slow when a listener ends.
 func TestOnClosedHasReturned(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -250,8 +250,7 @@ func TestOnClosedHasReturned(t *testing.T) {
 	}
 }
 
-// TestFunctionsOfHandshakes has the look-up of a key and the report of a failure take their time,
-// or panic.
+// TestFunctionsOfHandshakes makes the look-up of a key and the report of a failure slow, or panic.
 func TestFunctionsOfHandshakes(t *testing.T) {
 	for _, name := range []string{"PSK", "HandshakeFailed"} {
 		for _, crash := range []bool{false, true} {

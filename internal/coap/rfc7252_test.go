@@ -26,7 +26,7 @@ func hello() coap.Config {
 	})}
 }
 
-// Each datagram is answered by one message, or by none.
+// Each datagram gets one message as the answer, or none.
 func TestMessageLayer(t *testing.T) {
 	type answer struct {
 		typ  message.Type
@@ -91,7 +91,7 @@ func TestOptions(t *testing.T) {
 	tests := []struct {
 		name   string
 		opts   []message.Option
-		answer codes.Code // of a CON; Empty for none
+		answer codes.Code // to a CON; Empty for none
 		silent bool       // for NON
 	}{
 		{"unknown elective", []message.Option{option(65000, 1)}, codes.Content, false},
@@ -163,7 +163,7 @@ func TestDuplicatesAreNotServedTwice(t *testing.T) {
 	})
 }
 
-// A device that has rebooted, with the same port, may begin with the same ids.
+// A device that has rebooted, with the same port, may reuse message ids.
 func TestReusedMessageIDIsNotADuplicate(t *testing.T) {
 	cfg := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Payload: []byte(r.Path())}
@@ -212,7 +212,7 @@ func TestSeparateResponse(t *testing.T) {
 	})
 }
 
-// The client's side of each way to answer.
+// TestResponses tests the client's side of each kind of response.
 func TestResponses(t *testing.T) {
 	tests := []struct {
 		name   string

@@ -15,7 +15,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// observable is a device's resource that can be observed.
+// observable is an observable resource of a device.
 func observable(observers chan *coap.Observer, body []byte) coap.Config {
 	return coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		if o := r.Accept(); o != nil {
@@ -155,8 +155,8 @@ func TestOnlyNewestNotificationWaits(t *testing.T) {
 	})
 }
 
-// TestSequenceGoesOn has a peer observe again what it observes, by the same token: its numbers go
-// on, or it would take the new notifications for old ones (RFC 7641, section 3.4).
+// TestSequenceGoesOn observes a resource again with the same token. The numbers must continue, else
+// the peer would take new notifications for old ones (RFC 7641, section 3.4).
 func TestSequenceGoesOn(t *testing.T) {
 	observers := make(chan *coap.Observer, 10)
 	inRaw(t, observable(observers, []byte("0")), func(t *testing.T, _ *coap.Endpoint, r *raw) {
@@ -241,7 +241,7 @@ func TestObserversAreBounded(t *testing.T) {
 	})
 }
 
-// So are those of all peers together; one that ends makes room.
+// So are the observers of all peers together; one that ends makes room.
 func TestObserversOfAllPeersAreBounded(t *testing.T) {
 	observers := make(chan *coap.Observer, 100)
 	cfg := observable(observers, []byte("0"))
@@ -264,7 +264,7 @@ func TestObserversOfAllPeersAreBounded(t *testing.T) {
 	})
 }
 
-// A notification a day is confirmable.
+// One notification a day is confirmable.
 func TestDailyConfirmation(t *testing.T) {
 	observers := make(chan *coap.Observer, 1)
 	inRaw(t, observable(observers, []byte("0")), func(t *testing.T, e *coap.Endpoint, r *raw) {
@@ -345,7 +345,8 @@ func TestObservationEnds(t *testing.T) {
 	})
 }
 
-// An observation ends whose first response cannot be sent, as too much is under way to the peer.
+// An observation ends if its first response cannot be sent because too much is in progress with the
+// peer.
 func TestObservationWithoutResponse(t *testing.T) {
 	var o *coap.Observer
 	cfg := coap.Config{Bounds: coap.Bounds{PeerRequests: 1}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {

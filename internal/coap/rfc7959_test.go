@@ -18,8 +18,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// scripted runs a request against a raw peer that answers each message by answer, until the request
-// is done.
+// scripted runs a request against a raw peer that answers each message with answer, until the
+// request is done.
 func scripted(t *testing.T, req *coap.Request, answer func(m message.Message) message.Message, check func(t *testing.T, resp *coap.Response, err error, took time.Duration)) {
 	t.Helper()
 	inRaw(t, coap.Config{Transmission: coap.Transmission{RandomFactor: 1}}, func(t *testing.T, e *coap.Endpoint, r *raw) {
@@ -67,7 +67,7 @@ func withBlock(m message.Message, id message.OptionID, b coap.BlockFields) messa
 	return m
 }
 
-// The peer lowers the block size at any block of an upload.
+// TestUploadSizeReducedAtAnyBlock lowers the block size at each block of an upload.
 func TestUploadSizeReducedAtAnyBlock(t *testing.T) {
 	body := bodyOf(5*1024 + 100)
 	for at := range uint32(6) {
@@ -100,7 +100,7 @@ func TestUploadSizeReducedAtAnyBlock(t *testing.T) {
 	}
 }
 
-// The peer lowers the block size at any block of a download.
+// TestDownloadSizeReducedAtAnyBlock lowers the block size at each block of a download.
 func TestDownloadSizeReducedAtAnyBlock(t *testing.T) {
 	body := bodyOf(5*1024 + 100)
 	for at := range 6 {
@@ -261,7 +261,7 @@ func TestUploadRefusals(t *testing.T) {
 			name: "4.08 to the last block, sent again",
 			answer: func(n int, b coap.BlockFields) message.Message {
 				switch n {
-				case 4: // as if its answer were lost, and the device still busy with it
+				case 4: // as if the answer were lost and the device still busy
 					return message.Message{Code: codes.ServiceUnavailable}
 				case 5:
 					return message.Message{Code: codes.RequestEntityIncomplete}
@@ -388,7 +388,7 @@ func TestUploadRefusals(t *testing.T) {
 	}
 }
 
-// A response to an earlier block that comes late has the token of the transfer.
+// A late response to an earlier block has the token of the transfer.
 func TestLateResponseToAnEarlierBlock(t *testing.T) {
 	body := bodyOf(3 * 1024)
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
@@ -421,7 +421,8 @@ func TestLateResponseToAnEarlierBlock(t *testing.T) {
 	})
 }
 
-// What opens or conditions the first request is not in those that follow.
+// The options that begin an observation or make the first request conditional are not in the
+// following requests.
 func TestFollowingRequestsAreBare(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		req := &coap.Request{Code: coap.GET, Path: []string{"x"}, Accept: coap.FormatOf(112), Options: coap.Options{
@@ -445,8 +446,8 @@ func TestFollowingRequestsAreBare(t *testing.T) {
 	})
 }
 
-// Each request for a block of the answer to a FETCH has the body of the first, as long as that is
-// in one message.
+// Each request for a block of the response to a FETCH has the body of the first, if that fits into
+// one message.
 func TestFetchRepeatsItsBody(t *testing.T) {
 	for size, want := range map[int]int{1: 1, 1024: 1024, 1025: 0} {
 		n := 0
@@ -635,8 +636,7 @@ func TestDownloadFaults(t *testing.T) {
 	}
 }
 
-// A body that is collected in memory begins again when it has changed. A block that was
-// acknowledged and then did not come is asked for again, but not for ever.
+// A block that was acknowledged and did not arrive is requested again, but not for ever.
 func TestAcknowledgedBlockThatDoesNotCome(t *testing.T) {
 	body := bodyOf(3 * 1024)
 	for name, gone := range map[string]bool{"lost": false, "gone": true} {
@@ -682,7 +682,7 @@ func TestAcknowledgedBlockThatDoesNotCome(t *testing.T) {
 	}
 }
 
-// A body that changes with each block is given up.
+// A download is given up if the body changes with each block.
 func TestBodyThatKeepsChanging(t *testing.T) {
 	asked := 0
 	scripted(t, &coap.Request{Code: coap.GET}, func(m message.Message) message.Message {
@@ -698,7 +698,7 @@ func TestBodyThatKeepsChanging(t *testing.T) {
 	})
 }
 
-// A peer that never sends the block that was asked for is given up.
+// A download is given up if the peer never sends the requested block.
 func TestOtherBlockThanAsked(t *testing.T) {
 	asked := 0
 	scripted(t, &coap.Request{Code: coap.GET}, func(m message.Message) message.Message {
@@ -731,7 +731,7 @@ func TestChangedBodyIsFetchedAnew(t *testing.T) {
 	})
 }
 
-// Block sizes that cannot number the end of the body are refused.
+// A body is refused if block numbers cannot reach its end.
 func TestUnreachableBody(t *testing.T) {
 	scripted(t, &coap.Request{Code: coap.PUT, Body: endless{}, Size: 17 << 20}, func(m message.Message) message.Message {
 		b, _ := blockOf(m, message.Block1)
@@ -856,7 +856,7 @@ func TestSinks(t *testing.T) {
 	}
 }
 
-// The handler is not asked for each block; when what is kept is gone, it is.
+// The handler is not called for each block, unless the kept response is gone.
 func TestDownloadsWithoutHandler(t *testing.T) {
 	body := bodyOf(3000)
 	calls := 0
@@ -943,7 +943,7 @@ func TestEcho(t *testing.T) {
 	})
 }
 
-// Another request passes between two blocks.
+// Another request can pass between two blocks.
 func TestInterleaving(t *testing.T) {
 	body := bodyOf(5 * 1024)
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
@@ -972,7 +972,7 @@ func TestInterleaving(t *testing.T) {
 	})
 }
 
-// sparse is a body that is nowhere: each of its bytes tells where it is.
+// sparse is a body without storage: each byte is a function of its offset.
 type sparse struct{}
 
 func (sparse) ReadAt(p []byte, off int64) (int, error) {
@@ -983,7 +983,7 @@ func (sparse) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// The last blocks of the largest body there can be: its numbers have all 20 bits.
+// The last blocks of the largest possible body use all 20 bits of the block number.
 func TestEndOfTheLargestBody(t *testing.T) {
 	const size = 1 << 30
 	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
@@ -1014,7 +1014,7 @@ func TestEndOfTheLargestBody(t *testing.T) {
 
 var errEnough = errors.New("enough")
 
-// firstBytes takes so many bytes.
+// firstBytes accepts the first bytes only.
 type firstBytes struct {
 	bytes.Buffer
 	limit int
@@ -1027,7 +1027,7 @@ func (f *firstBytes) Write(p []byte) (int, error) {
 	return f.Buffer.Write(p)
 }
 
-// A block behind the end, and a body that blocks of a size do not reach the end of, are refused.
+// A block beyond the end is refused, and so is a body whose end blocks of that size cannot reach.
 func TestBlockOutOfRange(t *testing.T) {
 	size := int64(1024)
 	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
@@ -1044,7 +1044,7 @@ func TestBlockOutOfRange(t *testing.T) {
 	})
 }
 
-// once is a body that cannot be read after it was closed.
+// once is a body that cannot be read after Close.
 type once struct {
 	*bytes.Reader
 	closed atomic.Int32
@@ -1059,8 +1059,8 @@ func (o *once) ReadAt(p []byte, off int64) (int, error) {
 
 func (o *once) Close() error { o.closed.Add(1); return nil }
 
-// A peer that goes on in larger blocks, of which one would hold the whole body, does not end the
-// body that is kept for it.
+// A peer may continue in larger blocks, one of which would hold the whole body. That must not end
+// the kept body.
 func TestLargerBlocksEndNoBody(t *testing.T) {
 	body := bodyOf(100)
 	var bodies []*once

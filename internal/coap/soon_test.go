@@ -8,9 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSoon has a handler say that a request comes too early: over UDP nothing is sent, and the
-// handler is asked again when the request is repeated; a stream repeats nothing, and what a body
-// went with cannot come again alone.
+// TestSoon makes a handler answer with Soon. Over UDP nothing is sent, and the handler runs again
+// when the request is retransmitted. On a stream, and after a Block1 body, the response is sent.
 func TestSoon(t *testing.T) {
 	asked := 0
 	early := HandlerFunc(func(context.Context, *IncomingRequest) *Response {
@@ -23,7 +22,7 @@ func TestSoon(t *testing.T) {
 		w.send(m)
 		if !w.stream {
 			synctest.Wait()
-			w.mid-- // the same again
+			w.mid-- // the same message again
 			w.send(m)
 		}
 		require.Equal(t, ServiceUnavailable, w.next().msg.code)

@@ -20,7 +20,7 @@ import (
 	"github.com/otago-iot/otago/internal/peers"
 )
 
-// TestStreamGoCoAPClient has go-coap's client push to our server and pull from it over TCP.
+// TestStreamGoCoAPClient makes go-coap's client push to our server and pull from it over TCP.
 func TestStreamGoCoAPClient(t *testing.T) {
 	peers.Mark(t, "go-coap", "client", "coap+tcp", "block-wise PUT and GET")
 	body := bodyOf(100_000)
@@ -37,7 +37,7 @@ func TestStreamGoCoAPClient(t *testing.T) {
 	client, err := tcp.Dial(l.Addr().String(), periodicRunner(t), options.WithBlockwise(true, blockwise.SZX1024, time.Minute))
 	require.NoError(t, err)
 	defer client.Close()
-	require.NoError(t, client.Ping(t.Context())) // or it does not know yet what we take, and does not ask
+	require.NoError(t, client.Ping(t.Context())) // until it has our CSM, go-coap does not use blocks
 	resp, err := client.Put(t.Context(), "/5/0/0", message.AppOctets, bytes.NewReader(body))
 	require.NoError(t, err)
 	require.Equal(t, codes.Changed, resp.Code())
@@ -49,7 +49,7 @@ func TestStreamGoCoAPClient(t *testing.T) {
 	require.True(t, bytes.Equal(body, read), "%d bytes", len(read))
 }
 
-// TestStreamGoCoAPServer has our client push to go-coap's server and pull from it over TCP.
+// TestStreamGoCoAPServer makes our client push to go-coap's server and pull from it over TCP.
 func TestStreamGoCoAPServer(t *testing.T) {
 	peers.Mark(t, "go-coap", "server", "coap+tcp", "block-wise PUT and GET")
 	body := bodyOf(100_000)
@@ -89,7 +89,7 @@ func TestStreamGoCoAPServer(t *testing.T) {
 	require.True(t, bytes.Equal(body, into.Bytes()), "%d bytes", into.Len())
 }
 
-// periodicRunner is go-coap's clock, in a form that ends with the test.
+// periodicRunner is go-coap's timer, in a form that ends with the test.
 func periodicRunner(t *testing.T) options.PeriodicRunnerOpt {
 	return options.WithPeriodicRunner(periodic.New(t.Context().Done(), 10*time.Millisecond))
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// No message to a peer on a stream is larger than it has said it takes, and it is sent more than
-// one block in a message only if it said that it knows how.
+// No message to a peer on a stream is larger than the peer's announced limit, and a message has
+// more than one block only if the peer has announced support.
 func TestStreamMessageSizes(t *testing.T) {
 	for _, test := range []struct {
-		size      uint32 // 0: not said
+		size      uint32 // 0: not announced
 		blockwise bool
 		path      int // length of a path segment
 		szx       uint8
@@ -76,7 +76,7 @@ func TestStreamMessageSizes(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, test.szx == bert, b.szx == bert)
 
-			// A request of ours, which may be large only if it is told so.
+			// A request of ours, which is large only if BlockSize says so.
 			for _, large := range []int{0, 16 << 10} {
 				szx := test.szx
 				if large == 0 {
@@ -110,8 +110,8 @@ func TestStreamMessageSizes(t *testing.T) {
 	}
 }
 
-// Nothing larger than a block goes to a peer on a stream that did not ask for it, whatever it is
-// and whatever size of message the peer announces.
+// A peer on a stream gets no message larger than a block unless it asked for that, whatever the
+// message and the announced size.
 func TestStreamMessagesAreSmall(t *testing.T) {
 	body := make([]byte, 5000)
 	cfg := Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
@@ -162,7 +162,8 @@ func TestStreamMessagesAreSmall(t *testing.T) {
 	}
 }
 
-// A block has as many bytes as it says, but the last one, and a message of BERT some of 1024.
+// Each block but the last has the size that it announces, and a BERT message a multiple of 1024
+// bytes.
 func TestBlocksOfWrongSize(t *testing.T) {
 	cfg := Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return &Response{Code: Changed} })}
 	for _, test := range []struct {

@@ -77,7 +77,7 @@ func newStreamWorld(t *testing.T, serverCfg, deviceCfg coap.Config) *streamWorld
 	return w
 }
 
-// TestStreamTransfers moves bodies over TCP in all four ways.
+// TestStreamTransfers transfers bodies over TCP in all four ways.
 func TestStreamTransfers(t *testing.T) {
 	for _, size := range []int{0, 1, 1023, 1024, 1025, 15 << 10, 16<<10 + 1, 100_000, 1 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -120,8 +120,8 @@ func TestStreamTransfers(t *testing.T) {
 	}
 }
 
-// TestStreamMessages counts how many messages a megabyte takes: one for each block, or as many
-// blocks in one as the request says.
+// TestStreamMessages counts the messages for a megabyte: one for each block, or as many blocks in
+// one as the request allows.
 func TestStreamMessages(t *testing.T) {
 	requests, want := 0, map[int]int{0: 1024, 512: 2048, 1024: 1024, 2048: 512, 5000: 256, 16 << 10: 64, 1 << 20: 64}
 	w := newStreamWorld(t, coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
@@ -137,7 +137,7 @@ func TestStreamMessages(t *testing.T) {
 	}
 }
 
-// TestStreamObserve observes over TCP, where order is that of arrival.
+// TestStreamObserve observes over TCP, where the order is that of arrival.
 func TestStreamObserve(t *testing.T) {
 	observers := make(chan *coap.Observer, 1)
 	w := newStreamWorld(t, coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return nil })},
@@ -165,7 +165,7 @@ func TestStreamObserve(t *testing.T) {
 	<-observer.Done()
 }
 
-// TestStreamEnds ends the connection under a request, and tells who had it.
+// TestStreamEnds ends the connection during a request, and expects OnClosed.
 func TestStreamEnds(t *testing.T) {
 	closed := make(chan coap.Peer, 1)
 	w := newStreamWorld(t, coap.Config{OnClosed: func(p coap.Peer) { closed <- p }},
@@ -188,8 +188,8 @@ func TestStreamEnds(t *testing.T) {
 	require.ErrorIs(t, err, coap.ErrNoPeer)
 }
 
-// TestStreamIdentity carries the verified chain of a certificate with each request, also where
-// something wraps the TLS.
+// TestStreamIdentity passes the verified chain of a certificate to each request, also if the TLS
+// connection is wrapped.
 func TestStreamIdentity(t *testing.T) {
 	t.Run("tls.Conn", func(t *testing.T) { streamIdentity(t, func(l net.Listener) net.Listener { return l }) })
 	t.Run("wrapped", func(t *testing.T) { streamIdentity(t, func(l net.Listener) net.Listener { return wrapper{l} }) })
@@ -286,13 +286,13 @@ var (
 	framePing = []byte{0x01, 0xe2, 0x77}
 )
 
-// TestStreamHostile has raw peers break the rules, in virtual time.
+// TestStreamHostile makes raw peers break the rules, in virtual time.
 func TestStreamHostile(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		send  []byte
 		after time.Duration // until the connection must have ended; 0: at once
-		want  []byte        // that must be among what the server says
+		want  []byte        // must be among the messages of the server
 	}{
 		{"ping", append(append([]byte{}, frameCSM...), framePing...), -1, []byte{0x01, 0xe3, 0x77}},
 		{"request before CSM", []byte{0x00, 0x01}, 0, []byte{0xe5}},
@@ -311,7 +311,7 @@ func TestStreamHostile(t *testing.T) {
 		{"empty keeps alive", append(append([]byte{}, frameCSM...), 0x00, 0x00), -1, nil},
 		{"silent", nil, 30 * time.Second, nil},
 		{"half a frame", append(append([]byte{}, frameCSM...), 0xd0), 30 * time.Second, nil},
-		// The reader's buffer is full when the frame begins, and there is more to come.
+		// When the frame begins, the reader's buffer is full, and the frame continues beyond it.
 		{"part of a big frame", slices.Concat(frameCSM, make([]byte, 2046), []byte{0xe0, 0x20, 0x00, 0x01}, make([]byte, 4000)), 30 * time.Second, nil},
 		{"release", append(append([]byte{}, frameCSM...), 0x00, 0xe4), 0, nil},
 		{"abort", append(append([]byte{}, frameCSM...), 0x00, 0xe5), 0, nil},
@@ -343,9 +343,9 @@ func TestStreamHostile(t *testing.T) {
 	}
 }
 
-// TestConnectionsThatSayNothing has unknown peers take all places for connections: who has made a
-// request keeps his, and one of those who have not gives way for each newcomer, unless it came a
-// moment ago.
+// TestConnectionsThatSayNothing makes unknown peers take all places for connections. A connection
+// with a request keeps its place. For each new connection one without a request is closed, unless
+// it is too young.
 func TestConnectionsThatSayNothing(t *testing.T) {
 	inStream(t, coap.Config{Bounds: coap.Bounds{Streams: 8}}, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, _ func()) {
 		type visitor struct {
@@ -398,8 +398,8 @@ func TestConnectionsThatSayNothing(t *testing.T) {
 	})
 }
 
-// inStream runs f with an endpoint that serves a listener in memory, in virtual time. stop ends the
-// serving.
+// inStream runs f with an endpoint that serves a listener in memory, in virtual time. stop ends
+// Serve.
 func inStream(t *testing.T, cfg coap.Config, f func(t *testing.T, server *coap.Endpoint, l *pipeListener, stop func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -421,7 +421,7 @@ func inStream(t *testing.T, cfg coap.Config, f func(t *testing.T, server *coap.E
 	})
 }
 
-// beSlow asks for ever, and reads no more than the first byte.
+// beSlow sends requests for ever, and reads only the first byte.
 func beSlow(t *testing.T, server *coap.Endpoint, conn net.Conn, most int64) {
 	_, err := io.ReadFull(conn, make([]byte, 1))
 	if err == nil {
@@ -436,8 +436,8 @@ func beSlow(t *testing.T, server *coap.Endpoint, conn net.Conn, most int64) {
 	}
 }
 
-// TestStreamSlowReader has peers that ask and do not read: each is cut off, and what they make us
-// hold is bounded, for one and for all. Others keep their service.
+// TestStreamSlowReader uses peers that send requests and do not read. Each is disconnected; the
+// memory for one and for all is limited; others are still served.
 func TestStreamSlowReader(t *testing.T) {
 	large := handler(func(*coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Payload: make([]byte, 900)}
@@ -455,7 +455,7 @@ func TestStreamSlowReader(t *testing.T) {
 			require.NoError(t, err)
 			var slow sync.WaitGroup
 			for range 20 {
-				// Above the bound each may have a little.
+				// Above the limit each may have a little.
 				slow.Go(func() { beSlow(t, server, l.dial(), 100_000+21*5000) })
 			}
 			for range 100 {
@@ -469,8 +469,8 @@ func TestStreamSlowReader(t *testing.T) {
 	})
 }
 
-// TestStreamReleaseWithRequest answers what a peer asked before it released the connection, and
-// nothing after.
+// TestStreamReleaseWithRequest answers the requests that a peer sent before its Release, and none
+// after it.
 func TestStreamReleaseWithRequest(t *testing.T) {
 	for name, slow := range map[string]time.Duration{"slow": time.Second, "too slow": time.Minute} {
 		t.Run(name, func(t *testing.T) {
@@ -503,7 +503,7 @@ func TestStreamReleaseWithRequest(t *testing.T) {
 	}
 }
 
-// TestStreamEndsInTime ends with many peers that read nothing: they cost one second together, not
+// TestStreamEndsInTime ends with many peers that read nothing: they take one second in total, not
 // each.
 func TestStreamEndsInTime(t *testing.T) {
 	inStream(t, coap.Config{}, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, stop func()) {

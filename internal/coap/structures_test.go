@@ -29,7 +29,7 @@ func TestFIFO(t *testing.T) {
 	}
 }
 
-// alarm notes when it went off.
+// alarm records when it fired.
 type alarm struct {
 	timer
 	ts   *timers
@@ -38,7 +38,7 @@ type alarm struct {
 
 func (a *alarm) expire() { a.went = append(a.went, a.ts.now()) }
 
-// Timers go off when they should, however they are set, reset and stopped.
+// Timers fire when they should, however they are set, reset and stopped.
 func TestTimers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newTimers()
@@ -82,7 +82,7 @@ func TestTimers(t *testing.T) {
 	})
 }
 
-// Within its bounds it knows all that is younger than EXCHANGE_LIFETIME, and the right reply to
+// Within its limits dedup knows all messages younger than EXCHANGE_LIFETIME, and the right reply to
 // each.
 func TestDedup(t *testing.T) {
 	d := newDedup(1<<20, 1<<26)
@@ -137,7 +137,7 @@ func TestDedupBounds(t *testing.T) {
 	}
 }
 
-// A message that is forgotten leaves nothing behind for longer than others do.
+// A forgotten message leaves nothing behind for longer than other messages do.
 func TestForgottenMessagesAreBounded(t *testing.T) {
 	for _, late := range []int{0, 10, 1000} {
 		d := newDedup(10_000, 1<<18)
@@ -156,7 +156,7 @@ func TestForgottenMessagesAreBounded(t *testing.T) {
 	}
 }
 
-// keysOf counts what the chunks hold.
+// keysOf counts the keys in the chunks.
 func keysOf(d *dedup) (n int) {
 	for i := range d.chunks.len() {
 		n += len(d.chunk(d.first + uint32(i)).keys)
@@ -164,7 +164,7 @@ func keysOf(d *dedup) (n int) {
 	return n
 }
 
-// Whoever waits for the end of all work learns of it, whenever it comes.
+// A waiter for the end of all work wakes up, whenever that comes.
 func TestWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w work

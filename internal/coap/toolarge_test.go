@@ -9,13 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A body that went in one message goes in blocks when the peer refuses it for its size, with a hint
-// or without, and in smaller ones until it takes them.
+// A peer refuses a body in one message for its size, with or without a hint: the body is then sent
+// in blocks, and in smaller ones until the peer accepts them.
 func TestWholeBodyIsRefused(t *testing.T) {
 	for _, test := range []struct {
 		name       string
-		size, room int  // of the body, and of a payload that the peer takes
-		hint       bool // it says so
+		size, room int  // of the body, and of the largest accepted payload
+		hint       bool // the 4.13 has a hint
 		messages   int
 		ok         bool
 	}{
@@ -72,7 +72,7 @@ func TestWholeBodyIsRefused(t *testing.T) {
 	}
 }
 
-// full is a Sink that has room for some bytes.
+// full is a Sink with limited room.
 type full struct{ room int }
 
 func (f *full) Write(p []byte) (int, error) {
@@ -84,14 +84,14 @@ func (f *full) Write(p []byte) (int, error) {
 
 func (*full) Abort(error) {}
 
-// No 4.13 of ours names a size of blocks that is not smaller than what was sent: there are clients
-// that would repeat it for ever.
+// A 4.13 of ours never suggests a block size that is not smaller than the one sent: some clients
+// would repeat it for ever.
 func TestTooLargeWithoutHint(t *testing.T) {
 	refuse := func(*IncomingRequest) *Response { return &Response{Code: RequestEntityTooLarge} }
 	for _, test := range []struct {
 		name string
 		cfg  Config
-		size uint32 // announced, 0 for not
+		size uint32 // announced; 0 if not
 		at   int    // the block that is refused
 	}{
 		{"announced", Config{MaxBody: 4 << 10}, 1 << 20, 0},
@@ -109,7 +109,7 @@ func TestTooLargeWithoutHint(t *testing.T) {
 						t.Skip("no such blocks in datagrams")
 					}
 					size := block{szx: szx}.size()
-					if szx != 0 && test.at > 0 { // the bounds above are for blocks of 16
+					if szx != 0 && test.at > 0 { // the limits above are for blocks of 16
 						t.Skip("the same as in blocks of 16")
 					}
 					for n := range test.at + 1 {
@@ -135,8 +135,8 @@ func TestTooLargeWithoutHint(t *testing.T) {
 	}
 }
 
-// A datagram that is cut off is answered with a hint, unless no smaller blocks than those of the
-// request would do.
+// The response to a truncated datagram has a hint, unless no smaller blocks than those of the
+// request would help.
 func TestOversizeHint(t *testing.T) {
 	for _, test := range []struct {
 		sent Options
@@ -161,8 +161,8 @@ func TestOversizeHint(t *testing.T) {
 	}
 }
 
-// A 2.03 has no body, and so no block of one, whether it is made of a response that the peer has or
-// a handler returns it.
+// A 2.03 has no body and no Block2 option, whether the endpoint makes it for a response that the
+// peer has, or a handler returns it.
 func TestValidWithoutBlock(t *testing.T) {
 	has := []byte{1, 2}
 	for _, resp := range []*Response{

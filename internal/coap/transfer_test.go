@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// sizes are those around the edges of blocks of n.
+// sizes returns sizes around multiples of n.
 func sizes(n int) []int { return []int{0, 1, n - 1, n, n + 1, 2*n - 1, 2 * n, 2*n + 1, 5 * n} }
 
 // push uploads body to a peer with blocks of preferred and granted size.
@@ -60,7 +60,7 @@ func push(t *testing.T, body []byte, preferred, granted int, conditions simnet.C
 	})
 }
 
-// pull downloads body from a peer.
+// pull downloads body from a peer in blocks of preferred and granted size.
 func pull(t *testing.T, body []byte, preferred, granted int, conditions simnet.Conditions) {
 	t.Helper()
 	sender := coap.Config{
@@ -133,7 +133,7 @@ func TestTransferLoss(t *testing.T) {
 	}
 }
 
-// Every block size, also lowered by the peer, over a bad link.
+// TestTransferLossSizes transfers over a bad link in every block size, also lowered by the peer.
 func TestTransferLossSizes(t *testing.T) {
 	c := simnet.Conditions{
 		Loss: 0.1, Duplicate: 0.1, Reorder: 0.2,
@@ -185,7 +185,7 @@ func TestPeerGoneDuringPull(t *testing.T) {
 				}
 				require.Equal(t, []byte{1, 2}, failed.ETag)
 
-				// It goes on where it was.
+				// The transfer continues where it failed.
 				w.net.SetLink(serverHost, deviceHost, simnet.Conditions{})
 				resp, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: &got, Offset: failed.Done, ETag: failed.ETag})
 				require.NoError(t, err)

@@ -47,7 +47,7 @@ func dial(t *testing.T, to netip.AddrPort, cfg coap.Config) (*coap.Endpoint, coa
 	return e, p
 }
 
-// limit bounds tests on real sockets.
+// limit returns a context that limits tests on real sockets.
 func limit(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -87,7 +87,7 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-// On the wildcard, the local address is that which the peer used.
+// On a wildcard socket, the local address is the one that the peer used.
 func TestLocalAddrOfWildcard(t *testing.T) {
 	server := coap.New(coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Payload: []byte(r.LocalAddr().String())}
@@ -101,7 +101,7 @@ func TestLocalAddrOfWildcard(t *testing.T) {
 	require.Equal(t, netip.MustParseAddr("127.0.0.1"), device.LocalAddr(peer).Addr())
 }
 
-// A UDP peer is an address: it can be used by another process on another port.
+// A UDP peer is an address: another process on another port can use a stored Peer.
 func TestStoredPeer(t *testing.T) {
 	answers := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Content} })}
 	at := serveUDP(t, coap.New(answers), "127.0.0.1:0", coap.ListenConfig{})
@@ -116,7 +116,7 @@ func TestStoredPeer(t *testing.T) {
 	require.ErrorIs(t, err, coap.ErrNoPeer)
 }
 
-// A dialled socket does not listen to anybody else.
+// A dialled socket drops datagrams of other peers.
 func TestDialledSocketHearsItsPeerOnly(t *testing.T) {
 	var called atomic.Bool
 	server := coap.New(coap.Config{})

@@ -91,7 +91,7 @@ func parseLines(t *testing.T, text string) (lines []line, whole bool) {
 			return lines, false
 		case ">", "<":
 		default:
-			continue // a remark
+			continue // a comment
 		}
 		l := line{request: f[0] == ">"}
 		if l.request {
@@ -131,7 +131,7 @@ func parseLines(t *testing.T, text string) (lines []line, whole bool) {
 	return lines, true
 }
 
-// blockValue turns NUM/M/SIZE into an option value and what it says.
+// blockValue parses NUM/M/SIZE into an option value and its fields.
 func blockValue(s string) ([]byte, coap.BlockFields) {
 	var num, more, size int
 	fmt.Sscanf(s, "%d/%d/%d", &num, &more, &size)
@@ -158,7 +158,7 @@ func shorthand(opts message.Options, id message.OptionID) string {
 	return fmt.Sprintf("%d/%d/%d", b.Num, m, b.Size)
 }
 
-// bodySize is the size of a body whose last block is in lines.
+// bodySize returns the size of a body whose last block is in lines.
 func bodySize(lines []line, request bool, of func(line) string) int {
 	size := 0
 	for _, l := range lines {
@@ -176,7 +176,7 @@ func bodySize(lines []line, request bool, of func(line) string) int {
 func block1(l line) string { return l.b1 }
 func block2(l line) string { return l.b2 }
 
-// cut returns the block of body that s stands for.
+// cut returns the block of body that s describes.
 func cut(body []byte, s string) []byte {
 	if s == "" {
 		return nil
@@ -185,12 +185,12 @@ func cut(body []byte, s string) []byte {
 	return body[min(int(b.Offset), len(body)):min(int(b.Offset)+b.Size, len(body))]
 }
 
-// Our client makes the requests of each exchange when it is given the responses.
+// Our client makes the requests of each exchange when it gets the responses.
 func TestExchangesAsClient(t *testing.T) {
 	for _, v := range vectors(t) {
 		lines, whole := parseLines(t, v.Text)
 		if v.Format != "coap-block-exchange" || v.Name == "bad_first_block_not_zero" || v.Name == "bad_too_large" || v.Name == "bad_sequence_gap" {
-			continue // those are about faulty clients
+			continue // the others are about faulty clients
 		}
 		t.Run(v.Name, func(t *testing.T) {
 			up := bodyOf(bodySize(lines, true, block1))
@@ -249,7 +249,7 @@ func TestExchangesAsClient(t *testing.T) {
 					r.send(reply)
 				}
 				if !whole || v.Error == "etag_changed" {
-					// It goes on: with the next block, or again from the first.
+					// The transfer continues with the next block, or restarts with the first.
 					m := r.receive()
 					if v.Error == "etag_changed" {
 						require.Equal(t, "0/0/1024", shorthand(m.Options, message.Block2))
@@ -273,7 +273,7 @@ func TestExchangesAsServer(t *testing.T) {
 	for _, v := range vectors(t) {
 		lines, _ := parseLines(t, v.Text)
 		if v.Format != "coap-block-exchange" || v.Name == "put_stateless" || v.Error == "etag_changed" {
-			continue // those are about other servers
+			continue // the others are about other servers
 		}
 		t.Run(v.Name, func(t *testing.T) {
 			up := bodyOf(bodySize(lines, true, block1))

@@ -15,11 +15,11 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// wirePeer is a peer that says word by word what a test has it say, over whatever transport.
+// wirePeer is a scripted peer over any transport.
 type wirePeer struct {
 	t      *testing.T
 	e      *Endpoint
-	as     Peer // as which e knows it
+	as     Peer // the Peer by which e knows it
 	stream bool
 	net    *simnet.Network // of datagrams
 	mid    uint16
@@ -48,7 +48,7 @@ func (w *wirePeer) answer(to *packet, m wireMessage) {
 	w.send(m)
 }
 
-// next returns the next message of the endpoint, nil if none comes for a while or any more.
+// next returns the next message of the endpoint, or nil if none comes in time.
 func (w *wirePeer) next() *packet {
 	p, err := w.read()
 	if err != nil {
@@ -58,7 +58,7 @@ func (w *wirePeer) next() *packet {
 }
 
 // inTransports runs f, in virtual time, with an endpoint and a peer over UDP, and over a stream on
-// which both have sent their CSM, the peer its with these options.
+// which both have sent their CSM, the peer with the options csm.
 func inTransports(t *testing.T, cfg Config, csm Options, f func(t *testing.T, w *wirePeer)) {
 	t.Run("udp", func(t *testing.T) { inUDP(t, cfg, f) })
 	t.Run("stream", func(t *testing.T) { inPipe(t, cfg, csm, f) })
@@ -118,7 +118,7 @@ func inPipe(t *testing.T, cfg Config, csm Options, f func(t *testing.T, w *wireP
 			_, err := there.Write(b)
 			return err
 		}, read: func() (*packet, error) {
-			_ = there.SetReadDeadline(time.Now().Add(time.Hour)) // it fails when reading does
+			_ = there.SetReadDeadline(time.Now().Add(time.Hour)) // fails when reading does
 			return readFrame(r)
 		}}
 		require.Equal(t, signalCSM, w.next().msg.code)
@@ -128,10 +128,10 @@ func inPipe(t *testing.T, cfg Config, csm Options, f func(t *testing.T, w *wireP
 	})
 }
 
-// errWire is the end of a request whose peer went away.
+// errWire is the end of a request whose peer has gone.
 var errWire = errors.New("coap: the test is over")
 
-// do begins a request to the peer; its end comes over the channel.
+// do begins a request to the peer; its outcome is sent to the channel.
 func (w *wirePeer) do(r *Request) <-chan outcome {
 	done := make(chan outcome, 1)
 	ctx, cancel := context.WithCancelCause(w.t.Context())
@@ -150,8 +150,8 @@ type outcome struct {
 	took time.Duration
 }
 
-// answerAll has f answer each message of a request, but those for which it returns no code, until
-// the request is done.
+// answerAll answers each message of a request with f, except those for which f returns no code,
+// until the request is done.
 func (w *wirePeer) answerAll(r *Request, f func(m *wireMessage) wireMessage) outcome {
 	w.t.Helper()
 	done := w.do(r)
