@@ -30,7 +30,7 @@ func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image,
 		return Image{}, err
 	}
 	temp, err := r.disk.CreateTemp(r.dir, uploadPattern)
-	if errors.Is(err, fs.ErrNotExist) { // somebody has removed the directory
+	if errors.Is(err, fs.ErrNotExist) { // the directory has been removed
 		if err = r.disk.MkdirAll(r.dir); err == nil {
 			temp, err = r.disk.CreateTemp(r.dir, uploadPattern)
 		}

@@ -30,7 +30,7 @@ func TestSlowBodies(t *testing.T) {
 				n = -1
 			}
 			got <- n
-			select { // a long answer, while net/http looks whether the client is still there
+			select { // a slow answer, while net/http watches for the end of the connection
 			case <-r.Context().Done():
 				got <- -1
 			case <-time.After(2 * time.Minute):
@@ -133,7 +133,7 @@ func TestSlowHTTP2(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		transport.CloseIdleConnections()
 		require.NoError(t, server.Close())
-		time.Sleep(time.Minute) // for what closes a little later
+		time.Sleep(time.Minute) // for goroutines that end a little later
 	})
 }
 
@@ -237,6 +237,6 @@ func TestStreamsOfHTTP2(t *testing.T) {
 		require.EqualValues(t, 2*maxStreams, active.Load())
 		transport.CloseIdleConnections()
 		require.NoError(t, server.Close())
-		time.Sleep(time.Minute) // for what closes a little later
+		time.Sleep(time.Minute) // for goroutines that end a little later
 	})
 }

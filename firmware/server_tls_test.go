@@ -26,7 +26,7 @@ import (
 	"github.com/otago-iot/otago/internal/peers"
 )
 
-// opensslPath returns where openssl is. A test without it is skipped, but under CI it fails.
+// opensslPath returns the path of openssl. Without it the test is skipped, and fails under CI.
 func opensslPath(t *testing.T) string {
 	t.Helper()
 	peers.Mark(t, "OpenSSL", "client", "https", "download in records of 512 to 4096 bytes, TLS 1.2 and 1.3")

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// An Action is the kind of thing that a request does.
+// An Action names what a request does.
 type Action string
 
 // The actions.

@@ -254,7 +254,7 @@ func TestRefusedChangesNothing(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "third")
 }
 
-// TestAuthorizersThatMisbehave panic, return too late, or never.
+// TestAuthorizersThatMisbehave has authorizers that panic, or return too late or never.
 func TestAuthorizersThatMisbehave(t *testing.T) {
 	serve := func(t *testing.T, ask func(*http.Request, Access) error) *httptest.ResponseRecorder {
 		t.Helper()

@@ -18,7 +18,7 @@ import (
 	"github.com/otago-iot/otago/store/bolt"
 )
 
-// logText keeps what is logged.
+// logText keeps the text of the log.
 type logText struct {
 	mu   sync.Mutex
 	text bytes.Buffer

@@ -37,7 +37,7 @@ func (c *helloConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// need reads until there are n early bytes. It reports false if they do not come.
+// need reads until there are n early bytes. It reports false if there are fewer.
 func (c *helloConn) need(n int) bool {
 	if n > maxHello {
 		c.err = errHello
