@@ -76,7 +76,7 @@ type hookRunner struct {
 	mu      sync.Mutex
 	lines   map[string]*hookLine // lines with calls that wait or run, by update
 	calls   int                  // that wait or run
-	left    int                  // calls left out since the last time that none were left
+	left    int                  // calls left out since no call was waiting
 	settled chan struct{}        // closed when no calls are left; nil if nothing waits for that
 }
 

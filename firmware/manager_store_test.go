@@ -52,9 +52,9 @@ func (w *world) breakable() *atomic.Bool {
 	return broken
 }
 
-// TestStoreFails makes the store fail for half an hour from each of its commits on; every other one
-// of these commits takes place nevertheless. Meanwhile the device gets no request that the store
-// does not know of; afterwards the update goes on.
+// TestStoreFails makes the store fail for half an hour from each of its commits on. In every other
+// run the commits that fail take place nevertheless. Meanwhile the device gets no request that the
+// store does not know of; afterwards the update goes on.
 func TestStoreFails(t *testing.T) {
 	script := firmwaretest.Script{Version: oldFW, PullTime: time.Second,
 		Install: firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: time.Second}}

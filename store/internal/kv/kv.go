@@ -3,8 +3,8 @@
 // [Backend], in a hundred lines or so.
 //
 // A commit works on an overlay over the transaction. Its writes reach the transaction when all its
-// changes have succeeded, so that commits can share a transaction, and one fsync, but fail one by
-// one.
+// changes have succeeded, so that commits can share a transaction, and one fsync, but each can fail
+// alone.
 package kv
 
 import "iter"
