@@ -58,9 +58,9 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // committed handles the result of committing a record after some tries. It returns the record as
-// stored. It returns false if the manager must not act on the step: either Run has ended, or
-// another process changed the update; then the run adopts the stored record and handles the
-// observation again.
+// stored. It returns false if the manager must not act on the step: Run has ended, the store called
+// the step invalid, or another process changed the update. In the last two cases the run adopts the
+// stored record and reads the device again.
 func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err error) (Update, bool) {
 	switch {
 	case err == nil:

@@ -237,7 +237,7 @@ func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
 }
 
 // hasEnded reports the end of an update to callers of Wait, the log and the hooks. If the update is
-// still active, its record was deleted from the store.
+// still active, its record is missing or damaged.
 func (m *Manager) hasEnded(ctx context.Context, u Update) {
 	m.waiters.wake(u.ID)
 	if u.Active() {
