@@ -118,7 +118,7 @@ func TestFloodOfHandshakes(t *testing.T) {
 	server.stop()
 }
 
-// TestHandshakeThatGaveWay checks that the client of a dropped handshake gets an alert and starts
+// TestHandshakeThatGaveWay checks that the client of a dropped handshake gets an alert and can start
 // again.
 func TestHandshakeThatGaveWay(t *testing.T) {
 	hello := someHello(t)

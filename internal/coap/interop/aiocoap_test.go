@@ -14,12 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// aiocoapMissing says why aiocoap cannot be used.
+// aiocoapMissing returns why aiocoap cannot be used.
 var aiocoapMissing = sync.OnceValue(func() error {
 	return exec.Command("python3", "-c", "import aiocoap, aiocoap.resource").Run()
 })
 
-// aiocoap is the script in testdata.
+// aiocoap returns a command for the script in testdata.
 func aiocoap(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	if err := aiocoapMissing(); err != nil {
@@ -35,7 +35,7 @@ func serveAiocoap(t *testing.T) netip.AddrPort {
 	return at
 }
 
-// szx is the exponent of a block size, as text.
+// szx returns the exponent of a block size, as text.
 func szx(block int) string { return strconv.Itoa(int(exponent(block))) }
 
 func putAiocoap(t *testing.T, to netip.AddrPort, path string, body []byte, block int) {

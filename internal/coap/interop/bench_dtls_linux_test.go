@@ -39,7 +39,7 @@ func init() {
 
 const benchIdentity, benchKey = "device", "0123456789abcdef"
 
-// pionPSK is pion's configuration, as go-coap takes it.
+// pionPSK returns pion's configuration for go-coap.
 func pionPSK() *pion.Config {
 	return &pion.Config{ //nolint:staticcheck // go-coap takes no other
 		PSK:             func([]byte) ([]byte, error) { return []byte(benchKey), nil },
@@ -78,8 +78,8 @@ func goCoAPDTLS() error {
 	return act(l.Addr().String(), func(words []string) (string, error) { return carryOut(words, nil) })
 }
 
-// loadDTLS keeps associations with servers: "dial ADDR N" makes them, each with one request, and
-// "small ADDR N" makes N requests over those with ADDR.
+// loadDTLS holds associations with servers: "dial ADDR N" makes N, each with one request; "small
+// ADDR N" makes N requests over those with ADDR.
 func loadDTLS() error {
 	associations := make(map[netip.AddrPort][]*pion.Conn)
 	return act("ready", func(words []string) (string, error) {
@@ -148,7 +148,7 @@ func smallOver(conn *pion.Conn, n int) error {
 			if silent++; silent == tries {
 				return err
 			}
-			clear(waiting) // lost: made anew
+			clear(waiting) // lost: send them again
 			continue
 		}
 		if k < 4 {
@@ -178,7 +178,7 @@ func libcoapDTLS(b *testing.B) (*process, netip.AddrPort) {
 	return p, netip.AddrPortFrom(at.Addr(), at.Port()+1)
 }
 
-// BenchmarkSmallRequestDTLS has 32 clients with 4 requests under way each, over DTLS with a
+// BenchmarkSmallRequestDTLS uses 32 clients with 4 requests in progress each, over DTLS with a
 // pre-shared key and AES_128_CCM_8.
 func BenchmarkSmallRequestDTLS(b *testing.B) {
 	const requests, clients = 20_000, 32
@@ -197,7 +197,7 @@ func BenchmarkSmallRequestDTLS(b *testing.B) {
 	c.report()
 }
 
-// BenchmarkIdlePeersDTLS counts all the memory of a server with 2000 idle DTLS associations.
+// BenchmarkIdlePeersDTLS measures the memory of a server with 2000 idle DTLS associations.
 func BenchmarkIdlePeersDTLS(b *testing.B) {
 	const peers = 2000
 	for b.Loop() {

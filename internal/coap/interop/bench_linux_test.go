@@ -13,14 +13,14 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// Each of these benchmarks measures several programs in turn, round after round: an iteration is
-// one round of each. Reported are medians: the time that the program computes (the kernel's work
-// for it included), the time that passes, and how many times as fast ours is as another, by either.
+// Each of these benchmarks measures several programs in turn, round after round; an iteration is
+// one round of each. The benchmarks report medians: the program's processor time (including the
+// kernel's), the elapsed time, and how many times as fast ours is as another, by either.
 
-// measurement is what one round of one program took, for each operation.
+// measurement is the time per operation in one round of one program.
 type measurement struct{ computed, passed time.Duration }
 
-// contest are the rounds of all programs.
+// contest holds the rounds of all programs.
 type contest struct {
 	b      *testing.B
 	ops    int
@@ -40,7 +40,7 @@ func (c *contest) round(name string, p *process, f func()) {
 	c.rounds[name] = append(c.rounds[name], measurement{computed * 1000 / ops, passed * 1000 / ops})
 }
 
-// report reports on all programs, ours compared with the others.
+// report reports the results of all programs, and compares ours with the others.
 func (c *contest) report() {
 	c.b.ReportMetric(0, "ns/op") // says nothing here
 	computed := func(m measurement) float64 { return float64(m.computed) / 1e6 }
@@ -73,7 +73,7 @@ func median[T any](of []T, f func(T) float64) float64 {
 	return all[len(all)/2]
 }
 
-// libcoapServer starts libcoap's server with the same things in it.
+// libcoapServer starts libcoap's server with the same resources.
 func libcoapServer(b *testing.B) (*process, netip.AddrPort) {
 	b.Helper()
 	cmd, at := libcoapServerCommand(b)
@@ -85,7 +85,7 @@ func libcoapServer(b *testing.B) (*process, netip.AddrPort) {
 	return p, at
 }
 
-// BenchmarkSmallRequest has 64 clients with 2 requests under way each.
+// BenchmarkSmallRequest uses 64 clients with 2 requests in progress each.
 func BenchmarkSmallRequest(b *testing.B) {
 	const requests = 40_000
 	lib, libAt := libcoapServer(b)
@@ -100,7 +100,7 @@ func BenchmarkSmallRequest(b *testing.B) {
 	c.report()
 }
 
-// BenchmarkPull has 200 devices fetch 1 MiB each by Block2.
+// BenchmarkPull makes 200 devices fetch 1 MiB each by Block2.
 func BenchmarkPull(b *testing.B) {
 	lib, libAt := libcoapServer(b)
 	ours := startActor(b, measured, "otago")
@@ -131,8 +131,8 @@ func BenchmarkPush(b *testing.B) {
 	c.report()
 }
 
-// BenchmarkIdlePeers counts all the memory of a server whom 100,000 peers have made a request, and
-// that of go-coap with 10,000.
+// BenchmarkIdlePeers measures the memory of our server after requests from 100,000 peers, and of
+// go-coap's after requests from 10,000.
 func BenchmarkIdlePeers(b *testing.B) {
 	loader := startActor(b, loading, "load")
 	for b.Loop() {

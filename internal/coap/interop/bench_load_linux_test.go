@@ -29,7 +29,7 @@ const (
 	blockSize = 1024
 )
 
-// load asks a server for things. It is the same for all servers.
+// load sends requests to a server. It is the same for all servers.
 func load() error {
 	image := bodyOf(imageSize)
 	return act("ready", func(words []string) (string, error) {
@@ -62,17 +62,17 @@ func everybody(n int, f func(i int) error) error {
 	return group.Wait()
 }
 
-// tries is how often a datagram is sent before the load gives up. Timeouts are short: on loopback
-// nothing but a full buffer loses datagrams.
+// tries is how often the load sends a datagram before it gives up. Timeouts are short, because on
+// loopback only full buffers lose datagrams.
 const tries = 20
 
 const timeout = 500 * time.Millisecond
 
-// window is how many small requests a client has under way. All together fit the receive buffer
-// that a server has that does not ask for a larger one.
+// window is how many small requests a client has in progress. Those of all clients fit into a
+// receive buffer of default size.
 const window = 2
 
-// small makes n small requests, a window of them at a time.
+// small makes n small requests, with a window of them in progress.
 func small(to netip.AddrPort, n int) error {
 	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
@@ -107,7 +107,7 @@ func small(to netip.AddrPort, n int) error {
 			if silent++; silent == tries {
 				return err
 			}
-			clear(waiting) // lost: made anew
+			clear(waiting) // lost: send them again
 			continue
 		}
 		if err != nil {
@@ -133,7 +133,7 @@ func small(to netip.AddrPort, n int) error {
 	return nil
 }
 
-// pull gets the image in blocks of 1024.
+// pull fetches the image in blocks of 1024.
 func pull(to netip.AddrPort, image []byte) error {
 	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
@@ -154,7 +154,7 @@ func pull(to netip.AddrPort, image []byte) error {
 	return nil
 }
 
-// ask sends a request until its answer comes.
+// ask sends a request until it gets the answer.
 func ask(conn *net.UDPConn, request, in []byte) ([]byte, error) {
 	mid := binary.BigEndian.Uint16(request[2:])
 	var last error
@@ -196,7 +196,7 @@ func meet(to netip.AddrPort, n int) error {
 	return nil
 }
 
-// sinks are devices that take an image by Block1, each at an address of its own.
+// sinks are devices, each at its own address, that receive an image by Block1.
 func sinks() error {
 	image := bodyOf(imageSize)
 	var addrs []string
@@ -215,7 +215,7 @@ func sinks() error {
 				}
 				answer, num, more, payload, err := acknowledge(out[:0], in[:n])
 				if errors.Is(err, errNotPut) {
-					continue // a Reset of an acknowledgement that came twice
+					continue // a Reset after a duplicate acknowledgement
 				}
 				if err != nil || len(payload) != blockSize || more != (num < imageSize/blockSize-1) ||
 					!bytes.Equal(payload, image[num*blockSize:(num+1)*blockSize]) {

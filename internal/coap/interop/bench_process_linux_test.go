@@ -17,8 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The processors of a benchmark: what is measured has one for itself, and what it is measured with
-// another.
+// Processors of a benchmark: one for the measured program, one for the load.
 const (
 	measured = 1
 	loading  = 0
@@ -37,7 +36,7 @@ func startOn(b *testing.B, cpu int, cmd *exec.Cmd) *process {
 	return start(b, cmd)
 }
 
-// actor is a process that plays a role and takes orders, a line each.
+// actor is a process that plays a role and executes orders, one per line.
 type actor struct {
 	*process
 	b      *testing.B
@@ -72,7 +71,7 @@ func (a *actor) listen() string {
 	return a.words.Text()
 }
 
-// order has the actor do something and returns what it says when it is done.
+// order makes the actor execute an order, and returns its answer.
 func (a *actor) order(format string, args ...any) string {
 	a.b.Helper()
 	_, err := fmt.Fprintf(a.orders, format+"\n", args...)
@@ -80,7 +79,7 @@ func (a *actor) order(format string, args ...any) string {
 	return a.listen()
 }
 
-// act is the actor's side: it says that it is ready, and carries orders out until there are no
+// act is the actor's side: it reports that it is ready, and executes orders until there are no
 // more.
 func act(ready string, carryOut func(words []string) (string, error)) error {
 	answers := os.NewFile(3, "answers")
@@ -97,7 +96,7 @@ func act(ready string, carryOut func(words []string) (string, error)) error {
 	return nil
 }
 
-// cpuTime is the time that a process has computed, the kernel's part included.
+// cpuTime returns the processor time of a process, including the kernel's part.
 func (p *process) cpuTime(b *testing.B) (sum time.Duration) {
 	b.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
@@ -115,7 +114,7 @@ func (p *process) cpuTime(b *testing.B) (sum time.Duration) {
 	return sum
 }
 
-// resident is the memory of a process that is in RAM, its own part.
+// resident returns the anonymous memory of a process in RAM.
 func (p *process) resident(b *testing.B) int64 {
 	b.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))

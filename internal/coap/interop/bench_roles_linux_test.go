@@ -28,7 +28,7 @@ func init() {
 	roles["go-coap"] = goCoAP
 }
 
-// devices take part in transfers.
+// devices is the number of devices in a transfer.
 const devices = 200
 
 // benchHandler serves the small text and the image.
@@ -46,7 +46,7 @@ func benchHandler(image []byte) coap.Handler {
 	})
 }
 
-// otago is our server, which can push, too.
+// otago is our server, which can also push.
 func otago() error {
 	image := bodyOf(imageSize)
 	e := coap.New(coap.Config{Handler: benchHandler(image)})
@@ -69,7 +69,7 @@ func otago() error {
 	})
 }
 
-// goCoAP is the same made of go-coap.
+// goCoAP is the same server with go-coap.
 func goCoAP() error {
 	image := bodyOf(imageSize)
 	router := mux.NewRouter()
@@ -84,7 +84,7 @@ func goCoAP() error {
 	if err != nil {
 		return err
 	}
-	l := gonet.NewUDPConn("udp4", socket) // with a buffer as large as ours: it would hang for ever after a loss
+	l := gonet.NewUDPConn("udp4", socket) // go-coap needs a buffer as large as ours: it hangs for ever after a loss
 	s := udp.NewServer(goCoAPServerOptions(router)...)
 	go func() { _ = s.Serve(l) }()
 	return act(l.LocalAddr().String(), func(words []string) (string, error) {
@@ -112,8 +112,8 @@ func goCoAPServerOptions(router *mux.Router) []server.Option {
 	}
 }
 
-// carryOut answers "stats" with bytes allocated so far and goroutines, and "push ADDR..." with the
-// nanoseconds that it took.
+// carryOut answers "stats" with the bytes allocated so far and the number of goroutines, and "push
+// ADDR..." with its duration in nanoseconds.
 func carryOut(words []string, push func(netip.AddrPort) error) (string, error) {
 	switch words[0] {
 	case "push":

@@ -5,11 +5,11 @@ import (
 	"errors"
 )
 
-// What loads and sinks know of CoAP: enough to ask for a small thing or a block, and to acknowledge
-// a block, at next to no cost.
+// The loads and sinks implement just enough of CoAP to request a small text or a block, and to
+// acknowledge a block, at very low cost.
 
-// getMessage appends a confirmable GET of a path of one segment, of a block of 1024 bytes if num is
-// not negative.
+// getMessage appends a confirmable GET of a path of one segment. If num is not negative, it
+// requests that block of 1024 bytes.
 func getMessage(b []byte, mid uint16, path string, num int) []byte {
 	b = append(b, 0x44, 1, byte(mid>>8), byte(mid), byte(mid>>8), byte(mid), 0, 1, 0xb0|byte(len(path)))
 	b = append(b, path...)
@@ -65,7 +65,8 @@ func findOption(b []byte, want int) (value uint32, payload []byte, err error) {
 	return value, nil, nil
 }
 
-// acknowledge makes the answer to a confirmable PUT of a block, and returns its number and payload.
+// acknowledge makes the answer to a confirmable PUT of a block, and returns the block's number and
+// payload.
 func acknowledge(dst, b []byte) (answer []byte, num int, more bool, payload []byte, err error) {
 	n := 0
 	if len(b) >= 4 {

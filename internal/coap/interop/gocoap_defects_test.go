@@ -15,8 +15,8 @@ import (
 	"github.com/otago-iot/otago/internal/peers"
 )
 
-// go-coap's client never repeats a block after the first. Its transfer fails; ours is rid of what
-// had arrived, and takes the next attempt.
+// go-coap's client never repeats a block after the first. Its transfer fails; our server drops the
+// blocks that arrived, and accepts the next attempt.
 func TestGoCoAPGivesUpOnLostBlock(t *testing.T) {
 	peers.Mark(t, "go-coap", "client", "coap", "PUT again after one that it gave up")
 	aborted, whole := make(chan error, 1), make(chan []byte, 1)
@@ -40,7 +40,7 @@ func TestGoCoAPGivesUpOnLostBlock(t *testing.T) {
 	require.True(t, bytes.Equal(body, <-whole))
 }
 
-// sink keeps a body.
+// sink stores a body.
 type sink struct {
 	bytes.Buffer
 	aborted chan error
@@ -48,7 +48,7 @@ type sink struct {
 
 func (s *sink) Abort(err error) { s.aborted <- err }
 
-// go-coap's server asks for smaller blocks than ours.
+// go-coap's server requests smaller blocks than ours.
 func TestGoCoAPServerAsksForSmallerBlocks(t *testing.T) {
 	peers.Mark(t, "go-coap", "server", "coap", "blocks smaller than asked for")
 	for _, szx := range []blockwise.SZX{blockwise.SZX16, blockwise.SZX256} {
@@ -59,8 +59,8 @@ func TestGoCoAPServerAsksForSmallerBlocks(t *testing.T) {
 	}
 }
 
-// go-coap's server answers a notification that it knows nothing of by 4.04 and not by a Reset: in
-// the acknowledgement, or in a confirmable message. That ends the observation all the same.
+// go-coap's server answers an unknown notification with 4.04 instead of a Reset: in the
+// acknowledgement, or in a confirmable message. That must end the observation, too.
 func TestGoCoAPForgetsObservation(t *testing.T) {
 	peers.Mark(t, "go-coap", "client", "coap", "observation that it has forgotten")
 	for name, confirmable := range map[string]bool{"CON": true, "NON": false} {
@@ -82,11 +82,11 @@ func TestGoCoAPForgetsObservation(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, conn.Close())
 
-			serveGoCoAPAt(t, local, blockwise.SZX1024) // the device has started anew
+			serveGoCoAPAt(t, local, blockwise.SZX1024) // the device has restarted
 			o.Notify(&coap.Response{Code: coap.Content, Payload: []byte("more")}, confirmable)
 			select {
 			case <-o.Done():
-			case <-time.After(15 * time.Second): // a lost confirmable one takes 60
+			case <-time.After(15 * time.Second): // a lost confirmable notification takes 60 s
 				t.Fatal("goes on notifying")
 			}
 		})

@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// store is a resource of go-coap's server: what was PUT last, and who wants to know.
+// store is a resource of go-coap's server: the last body that was PUT, and its observers.
 type store struct {
 	mu        sync.Mutex
 	body      []byte
@@ -75,7 +75,7 @@ func serveGoCoAPAt(t testing.TB, address string, szx blockwise.SZX) netip.AddrPo
 	var mu sync.Mutex
 	router := mux.NewRouter()
 	router.DefaultHandle(mux.HandlerFunc(func(w mux.ResponseWriter, r *mux.Message) {
-		if r.Code() != codes.GET && r.Code() != codes.PUT { // as it does by itself, also to responses
+		if r.Code() != codes.GET && r.Code() != codes.PUT { // as go-coap does by itself, also to responses
 			_ = w.SetResponse(codes.NotFound, message.TextPlain, nil)
 			return
 		}
@@ -106,13 +106,13 @@ func serveGoCoAPAt(t testing.TB, address string, szx blockwise.SZX) netip.AddrPo
 	return l.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// goCoAPOption is an option of go-coap's clients and servers.
+// goCoAPOption is an option for go-coap's clients and servers.
 type goCoAPOption interface {
 	UDPServerApply(*server.Config)
 	UDPClientApply(*client.Config)
 }
 
-// goCoAPOptions undo go-coap's short-lived defaults. Its clock ends with the test.
+// goCoAPOptions replace go-coap's short time-outs. Its timer ends with the test.
 func goCoAPOptions(t testing.TB, szx blockwise.SZX) []goCoAPOption {
 	return []goCoAPOption{
 		options.WithPeriodicRunner(periodic.New(t.Context().Done(), 10*time.Millisecond)),
@@ -169,5 +169,5 @@ func observeGoCoAP(t *testing.T, at netip.AddrPort, path string, texts []string)
 	require.NoError(t, o.Cancel(limit(t)))
 }
 
-// exponent is that of a block size.
+// exponent returns the exponent of a block size.
 func exponent(block int) blockwise.SZX { return blockwise.SZX(bits.Len(uint(block)) - 5) }

@@ -17,7 +17,7 @@ import (
 	"github.com/otago-iot/otago/internal/peers"
 )
 
-// Our client pushes to and pulls from the servers of others, in blocks of every size.
+// Our client pushes to and pulls from foreign servers, in blocks of every size.
 func TestServersOfOthers(t *testing.T) {
 	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestServersOfOthers(t *testing.T) {
 	}
 }
 
-// The clients of others push to our server and pull from it.
+// Foreign clients push to our server and pull from it.
 func TestClientsOfOthers(t *testing.T) {
 	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestClientsOfOthers(t *testing.T) {
 	}
 }
 
-// Blocks smaller than what the client of another would like.
+// Our server uses smaller blocks than the foreign client prefers.
 func TestClientsOfOthersGetSmallerBlocks(t *testing.T) {
 	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestClientsOfOthersGetSmallerBlocks(t *testing.T) {
 	}
 }
 
-// Our client observes at the servers of others, notifications that need several blocks among them.
+// Our client observes on foreign servers, also notifications of several blocks.
 func TestObserveServersOfOthers(t *testing.T) {
 	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestObserveServersOfOthers(t *testing.T) {
 	}
 }
 
-// The clients of others observe at our server.
+// Foreign clients observe on our server.
 func TestObservingClientsOfOthers(t *testing.T) {
 	for _, p := range others {
 		t.Run(p.name, func(t *testing.T) {
@@ -150,7 +150,7 @@ type shelf struct {
 	mu        sync.Mutex
 	bodies    map[string][]byte
 	observers map[string][]*coap.Observer
-	observed  chan struct{} // an observer has been told what there is
+	observed  chan struct{} // an observer has got the current body
 }
 
 func newShelf() *shelf {
@@ -245,7 +245,7 @@ func get(t testing.TB, e *coap.Endpoint, to coap.Peer, r *coap.Request) []byte {
 	return resp.Payload
 }
 
-// limit bounds what is done on real sockets.
+// limit returns a context that limits tests on real sockets.
 func limit(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)

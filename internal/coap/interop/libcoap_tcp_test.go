@@ -53,7 +53,7 @@ func TestLibcoapClientTCP(t *testing.T) {
 	}
 }
 
-// What libcoap's server notifies of every second is seen: its clock.
+// libcoap's server notifies us of its clock every second.
 func TestLibcoapClock(t *testing.T) {
 	peers.Mark(t, "libcoap", "server", "coap", "observation")
 	at := serveLibcoap(t)

@@ -21,8 +21,8 @@ func serveLibcoap(t *testing.T) netip.AddrPort {
 	return at
 }
 
-// libcoapServerCommand is libcoap's server on a free port, for UDP and TCP. It creates up to 1000
-// resources.
+// libcoapServerCommand returns a command for libcoap's server on a free port, for UDP and TCP. The
+// server creates up to 1000 resources.
 func libcoapServerCommand(t testing.TB) (*exec.Cmd, netip.AddrPort) {
 	t.Helper()
 	name := program(t, "coap-server-notls", libcoapPackage)
@@ -30,7 +30,7 @@ func libcoapServerCommand(t testing.TB) (*exec.Cmd, netip.AddrPort) {
 	return exec.Command(name, "-A", at.Addr().String(), "-p", strconv.Itoa(int(at.Port())), "-d", "1000"), at
 }
 
-// libcoapClients are builds of the one client.
+// libcoapClients are builds of the same client.
 var libcoapClients = []string{"coap-client-notls", "coap-client-openssl"}
 
 func putLibcoap(t *testing.T, to netip.AddrPort, path string, body []byte, block int) {
@@ -67,7 +67,7 @@ func libcoapGet(t *testing.T, client, scheme string, from netip.AddrPort, path s
 	run(t, exec.Command(program(t, client, libcoapPackage), append(args, uri(scheme, from, path))...))
 	body, err := os.ReadFile(file)
 	if os.IsNotExist(err) {
-		return nil // it writes no file for an empty body
+		return nil // libcoap writes no file for an empty body
 	}
 	require.NoError(t, err)
 	return body

@@ -11,11 +11,11 @@ import (
 	"github.com/otago-iot/otago/internal/peers"
 )
 
-// hasty keeps the time that a lost datagram costs us short.
+// hasty has short retransmission times, so that losses cost us little time.
 var hasty = coap.Transmission{ACKTimeout: 20 * time.Millisecond, MaxRetransmit: 8}
 
-// Our client pushes to and pulls from the servers of others through a network that loses datagrams
-// in both directions. go-coap's server loses none of its own: it answers what is asked again.
+// Our client pushes to and pulls from foreign servers through a network that loses datagrams in
+// both directions. go-coap's server does not retransmit; it answers repeated requests.
 func TestLossToServersOfOthers(t *testing.T) {
 	for _, p := range others {
 		for nth, size := range map[int]int{3: 20_000, 10: 200_000} {
@@ -33,8 +33,8 @@ func TestLossToServersOfOthers(t *testing.T) {
 	}
 }
 
-// The clients of others push to our server and pull from it through such a network; they wait 2 to
-// 3 s for each loss. go-coap's, which repeats no block but the first, has a test of its own.
+// Foreign clients push to our server and pull from it through such a network. They wait 2 to 3 s
+// for each loss. go-coap's client, which repeats only the first block, has a test of its own.
 func TestLossFromClientsOfOthers(t *testing.T) {
 	for _, p := range others {
 		if p.name == "go-coap" {

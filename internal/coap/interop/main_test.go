@@ -8,8 +8,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// roleVariable has this program play one of the roles in place of its tests: benchmarks run their
-// servers and loads as processes of their own.
+// roleVariable makes this program play one of the roles instead of running tests: benchmarks run
+// their servers and loads in processes of their own.
 const roleVariable = "OTAGO_INTEROP_ROLE"
 
 var roles = make(map[string]func() error)

@@ -5,18 +5,17 @@ import (
 	"testing"
 )
 
-// peer is an implementation that we did not write.
+// peer is a foreign implementation.
 type peer struct {
 	name string
-	// serve starts its server, in which a PUT creates a resource that GET returns and Observe
-	// follows.
+	// serve starts the peer's server, on which a PUT creates a resource for GET and Observe.
 	serve func(t *testing.T) netip.AddrPort
-	// put and get have its client transfer a body in blocks of a size.
+	// put and get make the peer's client transfer a body in blocks of a size.
 	put func(t *testing.T, to netip.AddrPort, path string, body []byte, block int)
 	get func(t *testing.T, from netip.AddrPort, path string, block int) []byte
-	// observe has its client observe until it has seen all texts.
+	// observe makes the peer's client observe until it has received all texts.
 	observe func(t *testing.T, at netip.AddrPort, path string, texts []string)
-	// blocks are the sizes that its client can be told to use.
+	// blocks are the block sizes that the peer's client can use.
 	blocks []int
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// absent skips a test for want of a peer, which CI may not want.
+// absent skips a test because its peer is missing, or fails it in CI.
 func absent(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if ci, _ := strconv.ParseBool(os.Getenv("CI")); ci {
@@ -34,7 +34,7 @@ func program(t testing.TB, name, pkg string) string {
 	return path
 }
 
-// process is a peer that runs beside the test, which ends it.
+// process is a peer that runs during the test.
 type process struct {
 	cmd    *exec.Cmd
 	out    output
@@ -80,7 +80,7 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 	return p
 }
 
-// run runs a program to its end, which must come and be a good one.
+// run runs a program to its end, and expects success.
 func run(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	p := start(t, cmd)
@@ -131,12 +131,12 @@ func awaitCoAP(t testing.TB, p *process, at netip.AddrPort) {
 				return
 			}
 		}
-		<-time.After(time.Until(until)) // a refusal comes at once
+		<-time.After(time.Until(until)) // a refusal comes immediately
 	}
 	t.Fatalf("%v does not answer:\n%s", p.cmd.Args, p.out.String())
 }
 
-// uri is that of a path at an address.
+// uri returns the URI of a path at an address.
 func uri(scheme string, at netip.AddrPort, path string) string {
 	return fmt.Sprintf("%s://%s/%s", scheme, at, path)
 }

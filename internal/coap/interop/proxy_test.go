@@ -9,12 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lossy forwards datagrams between clients and a server on loopback, but for those that drop names.
+// lossy forwards datagrams between clients and a server on loopback, except those for which drop
+// returns true.
 type lossy struct {
 	t      testing.TB
 	front  *net.UDPConn
 	server netip.AddrPort
-	// drop is told the number of a datagram, from 1, in its direction.
+	// drop gets the direction of a datagram and its number in that direction, from 1.
 	drop func(up bool, n int) bool
 
 	group sync.WaitGroup
@@ -52,7 +53,7 @@ func (p *lossy) losses() int {
 	return p.lost
 }
 
-// passes decides about the next datagram in a direction.
+// passes decides whether the next datagram in a direction passes.
 func (p *lossy) passes(up bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,7 +83,7 @@ func (p *lossy) serve() {
 	}
 }
 
-// back returns the socket by which a client reaches the server.
+// back returns the socket that carries a client's datagrams to the server.
 func (p *lossy) back(client netip.AddrPort) *net.UDPConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()

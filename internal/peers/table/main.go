@@ -1,10 +1,9 @@
-// Command table makes a table of peers of what "go test -json" writes, and writes on what go test
-// would without -json:
+// Command table makes a table of peers from the output of "go test -json", and prints what go test
+// would print without -json:
 //
 //	go test -json ./... | go run ./internal/peers/table INTEROP.md
 //
-// It fails if a test failed, and if the table in the file is another one; with -update it writes
-// the file.
+// It fails if a test failed, or if the table in the file differs; with -update it writes the file.
 package main
 
 import (
@@ -56,8 +55,7 @@ func run(in io.Reader, out io.Writer, path string, update bool) error {
 // An event is one line of go test -json; see "go doc test2json".
 type event struct{ Action, Package, ImportPath, Test, Key, Value, Output string }
 
-// What became of a row, the strongest last: one test that ran counts more than one that was left
-// out.
+// Results of a row, the strongest last: one test that ran counts more than one that was skipped.
 const (
 	notRun = iota
 	passed
@@ -66,8 +64,7 @@ const (
 
 var results = [...]string{notRun: "not run", passed: "passed", failed: "failed"}
 
-// read collects the rows, and writes to out what is of interest: the lines of packages, and all of
-// tests that fail.
+// read collects the rows, and writes to out the lines of packages and the output of failed tests.
 func read(in io.Reader, out io.Writer) (rows map[string]int, anyFailed bool, err error) {
 	rows = map[string]int{}
 	type test struct {
@@ -86,7 +83,7 @@ func read(in io.Reader, out io.Writer) (rows map[string]int, anyFailed bool, err
 		}
 		var e event
 		if json.Unmarshal(line, &e) != nil {
-			fmt.Fprintf(out, "%s", line) // not of a test: what the go command itself has to say
+			fmt.Fprintf(out, "%s", line) // not from a test: output of the go command
 			continue
 		}
 		if e.Test == "" {
