@@ -26,7 +26,7 @@ type DeliveryConfig struct {
 	// goroutines; it must not block. For a device that has not registered yet the Registration is
 	// zero. Default: BaseURL for its scheme and, for the CoAP protocol that the device itself uses,
 	// the address by which it reached the server, with Prefix: mount [Delivery.ServeCoAP] there.
-	BaseURLs func(lwm2m.Registration, fsm.Protocol) string
+	BaseURLs func(lwm2m.Registration, Protocol) string
 	// Prefix is the path below which the Delivery serves secret URIs. It begins and ends with a
 	// slash, has at most 46 bytes, and needs no escapes. Deliveries that share a server need
 	// different prefixes. Default: "/fw/".

@@ -27,12 +27,13 @@ type ManagerConfig struct {
 	// PackageURI returns the URI of the package of an update on another server, such as an object
 	// store, for one protocol. "" means that the package is not available there by that protocol;
 	// then Delivery serves it, if it can. The manager calls PackageURI for each protocol that
-	// Delivery does not serve, to learn which ones are available, and again for each URI that it
-	// writes to a device. So a URI can be signed, and may expire, but not within
-	// Limits.Transferring, by default 2 h.
+	// Delivery does not serve, to learn which ones are available, and for each URI that it writes
+	// to a device: what it returns then comes before Delivery. So a URI can be signed, and may
+	// expire, but not within Limits.Transferring, by default 2 h. A device that takes both is
+	// pushed to all the same, unless the request says DeliveryPull.
 	//
 	// A URI is absolute, has the scheme that p names, and has at most 255 bytes of ASCII, without
-	// user info or fragment; for a profile with PathOnly it is a path. Logs and journals show only
+	// user info or fragment; for a profile with PathOnly (u.Machine.Plan.Profile) it is a path. Logs and journals show only
 	// its host. The manager then knows only the progress that the device reports; see also
 	// [Manager.Served].
 	//
@@ -40,7 +41,7 @@ type ManagerConfig struct {
 	// panics, or does not return in time, the journal says so and the manager asks again, with
 	// growing pauses; if a URI cannot be written, the manager tries another protocol. Default:
 	// none.
-	PackageURI func(ctx context.Context, u Update, p fsm.Protocol) (string, error)
+	PackageURI func(ctx context.Context, u Update, p Protocol) (string, error)
 	// Owns reports whether an endpoint belongs to this manager, for programs with several managers
 	// on one lwm2m.Server. The manager refuses requests for other endpoints, and neither updates,
 	// shows, reads nor deletes them. Each endpoint belongs to one manager at most, and to the same
@@ -51,11 +52,11 @@ type ManagerConfig struct {
 
 	// Profiles are profiles that a [Request] may name, in addition to the built-in ones of
 	// [Profiles]; one with the same name replaces a built-in one.
-	Profiles map[string]fsm.Profile
+	Profiles map[string]Profile
 
 	// Limits, Deadline and Attempts apply to each update whose request leaves them at zero.
 	// Defaults: those of package fsm, such as a deadline of 24 h and 5 attempts.
-	Limits   fsm.Limits
+	Limits   Limits
 	Deadline time.Duration
 	Attempts int
 

@@ -103,7 +103,7 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged):
 		r.m.log.Error("active update is missing in the store", "update", r.id, "endpoint", r.target, "error", err)
 		l.answer(nil, nil)
-		r.ended(ctx, rec, fsm.Action{})
+		r.ended(ctx, r.current(), fsm.Action{}) // not rec, whose outcome is not stored
 		return rec, false
 	case err != nil:
 		l.answer(nil, nil)

@@ -1,9 +1,12 @@
 package firmware_test
 
 import (
+	"context"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
@@ -49,5 +52,35 @@ func TestRemoveDamaged(t *testing.T) {
 		u, err = w.mgr.Cancel(w.ctx, u.ID)
 		require.NoError(t, err)
 		require.Equal(t, fsm.OutcomeCancelled, u.Machine.Outcome)
+	})
+}
+
+// TestEndThatIsNotStored cancels an update whose record was damaged meanwhile: the outcome is not
+// stored, and no hook reports it.
+func TestEndThatIsNotStored(t *testing.T) {
+	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true})
+	require.NoError(t, err)
+	defer file.Close()
+	db, err := bolt.New(file, bolt.Config{})
+	require.NoError(t, err)
+	defer db.Close()
+	var ended atomic.Int32
+	hooks := firmware.Hooks{Ended: func(context.Context, firmware.Update) { ended.Add(1) }}
+	inWorld(t, firmware.ManagerConfig{Hooks: hooks}, func(w *world) {
+		w.stop()
+		w.db = db
+		_, err := db.Commit(w.ctx, store.CreateImage{Image: w.image})
+		require.NoError(t, err)
+		w.start(db)
+		u, err := w.mgr.Start(w.ctx, w.request())
+		require.NoError(t, err)
+		synctest.Wait() // for the first step
+		require.NoError(t, file.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte("updates")).Put([]byte(u.ID), []byte("\x02{\"id"))
+		}))
+		_, err = w.mgr.Cancel(w.ctx, u.ID)
+		require.Error(t, err)
+		<-time.After(time.Minute)
+		require.Zero(t, ended.Load())
 	})
 }

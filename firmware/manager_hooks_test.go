@@ -91,7 +91,7 @@ func TestCallbacksCall(t *testing.T) {
 	var ended atomic.Int64
 	order := func(_ context.Context, u firmware.Update) {
 		_, _ = w.mgr.Get(w.ctx, u.ID)
-		_, _ = w.mgr.Hold(w.ctx, u.ID, "hook", "", time.Time{})
+		_, _ = w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "hook"})
 		_, _ = w.mgr.Release(w.ctx, u.ID, "hook")
 		_ = w.mgr.Served(w.ctx, u.ID)
 		_, _ = w.mgr.Device(w.ctx, u.Endpoint)

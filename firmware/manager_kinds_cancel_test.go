@@ -83,7 +83,7 @@ func TestCancelAtOnce(t *testing.T) {
 				var wg sync.WaitGroup
 				var cancelled, held, released error
 				wg.Go(func() { _, cancelled = second.Cancel(w.ctx, u.ID) })
-				wg.Go(func() { _, held = w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{}) })
+				wg.Go(func() { _, held = w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "op"}) })
 				wg.Go(func() { _, released = second.Release(w.ctx, u.ID, "nobody") })
 				wg.Wait()
 				require.NoError(t, cancelled)

@@ -37,7 +37,7 @@ func TestHolders(t *testing.T) {
 		device := w.device(good())
 		u := w.begin(w.held())
 		hold := func(holder string, until time.Time) error {
-			_, err := w.mgr.Hold(w.ctx, u.ID, holder, "because", until)
+			_, err := w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: holder, Reason: "because", Until: until})
 			return err
 		}
 		release := func(holder string) {
@@ -77,12 +77,12 @@ func TestTooManyHolds(t *testing.T) {
 				w.stop()
 			}
 			for i := range fsm.MaxHolds {
-				_, err := w.mgr.Hold(w.ctx, u.ID, fmt.Sprint("holder ", i), "", time.Time{})
+				_, err := w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: fmt.Sprint("holder ", i)})
 				require.NoError(t, err)
 			}
 			bad := func(holder, reason string, until time.Time) {
 				t.Helper()
-				_, err := w.mgr.Hold(w.ctx, u.ID, holder, reason, until)
+				_, err := w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: holder, Reason: reason, Until: until})
 				var wrong *firmware.RequestError
 				require.ErrorAs(t, err, &wrong)
 			}
@@ -95,12 +95,12 @@ func TestTooManyHolds(t *testing.T) {
 			bad("holder 1", "", time.Now().Add(-time.Second))
 			bad("holder 1", "", time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC))
 			bad("holder 1", "", time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC))
-			_, err := w.mgr.Hold(w.ctx, u.ID, "holder 3", "again", time.Now().Add(time.Hour))
+			_, err := w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "holder 3", Reason: "again", Until: time.Now().Add(time.Hour)})
 			require.NoError(t, err, "in place of his own")
 			stored, err := w.db.Update(w.ctx, u.ID)
 			require.NoError(t, err)
 			require.Len(t, stored.Machine.Holds, fsm.MaxHolds)
-			_, err = w.mgr.Hold(w.ctx, "no such", "op", "", time.Time{})
+			_, err = w.mgr.Hold(w.ctx, "no such", firmware.Hold{Holder: "op"})
 			require.ErrorIs(t, err, store.ErrNotFound)
 		})
 	}
@@ -123,7 +123,7 @@ func TestHoldAtAnyTime(t *testing.T) {
 				w.device(script)
 				u := w.begin(w.request())
 				time.Sleep(time.Duration(random.Int64N(int64(6 * time.Second))))
-				u, err := w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{})
+				u, err := w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "op"})
 				if !u.Active() {
 					require.ErrorIs(t, err, firmware.ErrEnded)
 					return
@@ -237,7 +237,7 @@ func TestHoldNotDriven(t *testing.T) {
 		device := w.device(good())
 		w.stop()
 		u := w.begin(w.request())
-		u, err := w.mgr.Hold(w.ctx, u.ID, "op", "why not", time.Time{})
+		u, err := w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "op", Reason: "why not"})
 		require.NoError(t, err)
 		require.True(t, u.Machine.Held())
 		w.start(w.db)

@@ -25,16 +25,15 @@ func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
 	return u, err
 }
 
-// Hold keeps an update from executing until holder releases it, or until the given time; the zero
-// time means no limit. It replaces an earlier hold of the same holder. The update may transfer its
+// Hold keeps an update from executing until h.Holder releases it, or until h.Until; the zero time
+// means no limit. It replaces an earlier hold of the same holder. The update may transfer its
 // package, and then waits in phase transferred. Time on hold does not count against any limit or
 // deadline. After Hold has returned nil, no Execute is sent, except one that was already sent; the
 // journal then says so.
 //
-// holder is a name of 1 to fsm.MaxHolder bytes, reason a text for people of up to fsm.MaxHoldReason
-// bytes. The error is a *RequestError, ErrEnded, store.ErrNotFound or that of the store.
-func (m *Manager) Hold(ctx context.Context, id, holder, reason string, until time.Time) (Update, error) {
-	h := fsm.Hold{Holder: holder, Reason: reason, Until: until}
+// h.Since is ignored. The error is a *RequestError, ErrEnded, store.ErrNotFound or that of the store.
+func (m *Manager) Hold(ctx context.Context, id string, h Hold) (Update, error) {
+	h.Since = time.Time{} // the machine sets it
 	if err := m.checkHold(h); err != nil {
 		return Update{}, err
 	}
@@ -43,7 +42,7 @@ func (m *Manager) Hold(ctx context.Context, id, holder, reason string, until tim
 		return u, err
 	}
 	for _, held := range u.Machine.Holds {
-		if held.Holder == holder && held.Until.Equal(until) {
+		if held.Holder == h.Holder && held.Until.Equal(h.Until) {
 			return u, nil
 		}
 	}

@@ -65,7 +65,7 @@ func TestOrdersSurviveConflicts(t *testing.T) {
 					case "cancel":
 						u, err = w.mgr.Cancel(w.ctx, u.ID)
 					case "hold":
-						u, err = w.mgr.Hold(w.ctx, u.ID, "operator", "", time.Time{})
+						u, err = w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "operator"})
 					case "release":
 						u, err = w.mgr.Release(w.ctx, u.ID, "other")
 					case "served":

@@ -13,8 +13,8 @@ import (
 
 // Profiles returns the built-in profiles by name: how kinds of clients differ from the
 // specification. The map belongs to the caller.
-func Profiles() map[string]fsm.Profile {
-	return map[string]fsm.Profile{
+func Profiles() map[string]Profile {
+	return map[string]Profile{
 		// A client that follows the specification.
 		"": {},
 		// A client with a fixed host: it takes only a path as Package URI, starts a download of

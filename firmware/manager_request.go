@@ -26,11 +26,11 @@ type Request struct {
 	Image string
 
 	// Delivery and Protocol say how the package reaches the device. A Protocol makes the device
-	// pull. Defaults: what suits the profile and the device.
-	Delivery fsm.Delivery
-	Protocol fsm.Protocol
-	// Verify is what proves success. Default: fsm.VerifyVersion.
-	Verify fsm.Verify
+	// pull. Defaults: what suits the profile and the device; a device that takes both is pushed to.
+	Delivery DeliveryKind
+	Protocol Protocol
+	// Verify is what proves success. Default: VerifyVersion.
+	Verify Verify
 	// Force updates a device even if it already runs the version of the image.
 	Force bool
 	// Deadline limits the whole update, up to [MaxDeadline]. Default: that of [ManagerConfig].
@@ -42,12 +42,13 @@ type Request struct {
 	Profile string
 	// Hold keeps the update from executing until its Holder releases it or its Until has passed;
 	// see [Manager.Hold]. Default: none.
-	Hold fsm.Hold
+	Hold Hold
 	// Labels are names and values by which the program finds the update again (store.UpdateQuery).
 	// They do not change. store.CheckLabels says what they may be; at most 16. Default: none.
 	Labels map[string]string
 	// Key makes the request repeatable: a second request with the same key returns the update of
-	// the first. 1 to 255 bytes of UTF-8 without control characters. Default: none.
+	// the first. A store keeps one update for each key; a key with another endpoint, or with a
+	// request that differs, is a *RequestError of the field "key". 1 to 255 bytes of UTF-8 without control characters. Default: none.
 	Key string
 }
 

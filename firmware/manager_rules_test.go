@@ -33,7 +33,7 @@ func TestOrderNotStorable(t *testing.T) {
 		time.Sleep(time.Minute)
 		broken.Store(true)
 		within(t, time.Hour, "Hold", func() {
-			_, err := w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{})
+			_, err := w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "op"})
 			require.ErrorIs(t, err, store.ErrInvalid)
 		})
 		within(t, time.Hour, "Cancel", func() {
@@ -227,7 +227,7 @@ func TestEventsInTime(t *testing.T) {
 		}()
 		time.Sleep(time.Second)
 		began := time.Now()
-		_, err = w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{})
+		_, err = w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "op"})
 		require.NoError(t, err)
 		require.Equal(t, 20*time.Millisecond, (<-got).Sub(began))
 		time.Sleep(time.Second)
@@ -260,7 +260,7 @@ func TestLateStep(t *testing.T) {
 			w.phase(u.ID, fsm.PhaseTransferring)
 			time.Sleep(10 * time.Second)
 			before := len(s.all())
-			_, err := w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{})
+			_, err := w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "op"})
 			require.NoError(t, err)
 			time.Sleep(time.Second)
 			names := s.names(before)

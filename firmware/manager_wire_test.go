@@ -120,7 +120,7 @@ func TestOneObservation(t *testing.T) {
 		w.phase(u.ID, fsm.PhaseTransferring)
 		time.Sleep(10 * time.Second)
 		slow.Store(true)
-		_, err := w.mgr.Hold(w.ctx, u.ID, "op", "", time.Time{})
+		_, err := w.mgr.Hold(w.ctx, u.ID, firmware.Hold{Holder: "op"})
 		require.NoError(t, err)
 		time.Sleep(5 * time.Minute)
 		for _, path := range []string{"/5/0/3", "/5/0/5"} {

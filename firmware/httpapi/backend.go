@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"iter"
-	"time"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/store"
@@ -14,7 +13,7 @@ import (
 type manager interface {
 	Start(ctx context.Context, request firmware.Request) (firmware.Update, error)
 	Cancel(ctx context.Context, id string) (firmware.Update, error)
-	Hold(ctx context.Context, id, holder, reason string, until time.Time) (firmware.Update, error)
+	Hold(ctx context.Context, id string, h firmware.Hold) (firmware.Update, error)
 	Release(ctx context.Context, id, holder string) (firmware.Update, error)
 	Served(ctx context.Context, id string) error
 	DeleteUpdate(ctx context.Context, id string) error

@@ -83,7 +83,7 @@ func (a *api) holdUpdate(w http.ResponseWriter, r *http.Request, req request) er
 	if err != nil {
 		return err
 	}
-	update, err := a.manager.Hold(r.Context(), req.update, h.Holder, h.Reason, h.Until)
+	update, err := a.manager.Hold(r.Context(), req.update, h)
 	return a.ordered(w, r, update, holdRefused(err, ""))
 }
 
