@@ -10,9 +10,9 @@ import (
 
 // Go begins a request and returns at once. It calls done exactly once, when the request has ended,
 // with what [Endpoint.Do] would return; errors are *[ExchangeError]. If the endpoint is closed and
-// another function of the request does not return within [Config.Drain], done is not called. A
-// goroutine of the endpoint calls done, never within Go and with no lock held; done must not block
-// for long. The caller must not change r until then.
+// another function of the request does not return within [Config.Drain], done is not called. The
+// call comes from a goroutine of the endpoint, never from Go itself, with no lock held; done must
+// not block for long. The caller must not change r until then.
 //
 // A waiting request costs a kilobyte and its message, but no goroutine and no timer of the runtime.
 // Its callbacks (Body, Into, Progress and so on) run one after the other, in goroutines that end

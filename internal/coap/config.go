@@ -15,12 +15,12 @@ type Transmission struct {
 	// ACKTimeout is the least time before the first retransmission. Default 2 s.
 	ACKTimeout time.Duration
 	// RandomFactor spreads the first timeout over [ACKTimeout, ACKTimeout*RandomFactor). Default
-	// 1.5; less than 1 is 1.
+	// 1.5; a value below 1 means 1.
 	RandomFactor float64
-	// MaxRetransmit counts the retransmissions. Default 4; negative is none.
+	// MaxRetransmit is the number of retransmissions. Default 4; negative means none.
 	MaxRetransmit int
-	// Jitter, when not nil, is called for the random part of each message's first timeout, in place
-	// of the endpoint's own source: a number in [0, 1).
+	// Jitter, if not nil, returns the random part of each message's first timeout, a number in [0,
+	// 1), in place of the endpoint's own source.
 	Jitter func() float64
 }
 

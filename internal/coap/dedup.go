@@ -146,7 +146,7 @@ func (d *dedup) open(now time.Duration, n int) *dedupChunk {
 	c := d.current
 	if c == nil || len(c.data)+n > dedupChunkBytes || len(c.keys) >= dedupChunkKeys || now-c.opened > dedupChunkAge {
 		c = &dedupChunk{number: d.first + uint32(d.chunks.len()), opened: now}
-		if last := d.current; last != nil { // much the same comes again
+		if last := d.current; last != nil { // the next chunk is likely to need as much
 			c.keys = make([]dedupKey, 0, len(last.keys))
 			c.data = make([]byte, 0, min(len(last.data)+len(last.data)/8, dedupChunkBytes))
 		}

@@ -100,7 +100,7 @@ func (l dtlsLink) remoteAddr() netip.AddrPort                { return l.RemoteAd
 func (l dtlsLink) accepting() bool                           { return !l.Draining() }
 func (l dtlsLink) hangup(*association)                       { l.Close() }
 
-// Receive implements [dtls.Receiver]: it takes a message.
+// Receive implements [dtls.Receiver]: it handles a message.
 func (a *association) Receive(content []byte) {
 	p := newPacket()
 	answer, ok := p.read(copy(p.buf, content), a.e.szx)

@@ -34,11 +34,11 @@ type Endpoint struct {
 	echo      echoKey
 
 	uploadBytes *shares      // bodies that are collected in memory
-	observers   *shares      // for bodies that are collected in memory
+	observers   *shares      // observations of peers
 	connections *shares      // streams
 	unwritten   atomic.Int64 // bytes that wait to be written to streams
 	gate        gate
-	work        work // exchanges of ours, and requests that are served
+	work        work // exchanges of ours, and requests in service
 	lastID      atomic.Uint64
 
 	closing chan struct{} // closed by Close

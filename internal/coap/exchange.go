@@ -12,15 +12,15 @@ type exchange struct {
 	timer
 	a *association
 
-	record  []byte // encoded, sent again as it is
+	record  []byte // encoded; retransmissions use it unchanged
 	token   token
 	mid     uint16
-	request bool // a response is owed
-	confirm bool // an acknowledgement is owed
+	request bool // the peer must send a response
+	confirm bool // the peer must send an acknowledgement
 	urgent  bool // does not queue: a separate response
 
-	// block1, of a block of a body, tells its response from those to earlier blocks, which have the
-	// same token.
+	// block1 is the block of a body in a request. It distinguishes its response from those to
+	// earlier blocks, which have the same token.
 	block1    block
 	hasBlock1 bool
 	// observation gets the token's notifications if the response begins an observation.
@@ -31,16 +31,16 @@ type exchange struct {
 
 	state   exchangeState
 	tries   int
-	again   bool // it was sent more than once, in this use
+	again   bool // sent more than once in this use
 	timeout time.Duration
 	began   time.Duration
 	acked   bool // at any time, in this use
-	doubted bool // a Reset came, from UDP; the next one is believed
+	doubted bool // a Reset came over UDP; the next one is believed
 	sent    bool
 	reply   *packet // the response, owned by the exchange's user
 	err     error
 
-	// Woken or called at the end, with a.mu held.
+	// At the end call is woken or finish called, with a.mu held.
 	call   *Call
 	finish func(error)
 }
@@ -61,7 +61,7 @@ func (x *exchange) expire() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.e.timers.isSet(&x.timer) {
-		return // used again since
+		return // used again in the meantime
 	}
 	switch x.state {
 	case sent:
@@ -70,11 +70,11 @@ func (x *exchange) expire() {
 			x.tries++
 			x.timeout *= 2
 		case a.e.timers.now()-x.began < x.persist:
-			// Another round. The message id stays: what the peer has seen once it knows again.
+			// Another round. With the same message id, the peer can recognize duplicates.
 			x.tries = 0
 			x.timeout = a.e.firstTimeout()
 		case x.acked:
-			a.awaitResponse(x) // the acknowledgement was not believed, but what now
+			a.awaitResponse(x) // an acknowledgement was doubted; now wait for the response all the same
 			return
 		default:
 			a.conclude(x, nil, ErrTimeout)
@@ -135,7 +135,7 @@ func (a *association) awaitResponse(x *exchange) {
 	}
 }
 
-// unacknowledged returns the exchange whose message mid is unacknowledged.
+// unacknowledged returns the exchange with the unacknowledged message mid, or nil.
 func (a *association) unacknowledged(mid uint16) *exchange {
 	for _, x := range a.outbox.open {
 		if x.state == sent && x.mid == mid {
@@ -145,14 +145,15 @@ func (a *association) unacknowledged(mid uint16) *exchange {
 	return nil
 }
 
-// opened reports whether a message with an id of ours is not over. a.mu is held.
+// opened reports whether our message mid is in progress. a.mu is held.
 func (a *association) opened(mid uint16) bool {
 	return slices.ContainsFunc(a.outbox.open, func(x *exchange) bool { return x.mid == mid })
 }
 
-// rejected handles a Reset for mid, and reports whether it meant something. A Reset over UDP to a
-// confirmable request may be forged: the request is sent again at once, and a peer that has
-// rejected it does so again. A Reset after an acknowledgement means nothing. a.mu is held.
+// rejected handles a Reset for mid, and reports whether it belongs to a message of ours. A Reset
+// over UDP to a confirmable request may be forged: the request is sent again at once, and a peer
+// that really rejects it repeats the Reset. A Reset after an acknowledgement is ignored. a.mu is
+// held.
 func (a *association) rejected(mid uint16) bool {
 	for _, x := range a.outbox.open {
 		if x.mid != mid || a.stream() {
@@ -171,8 +172,8 @@ func (a *association) rejected(mid uint16) bool {
 	return false
 }
 
-// refused handles an acknowledgement with an error code of a notification or a separate response of
-// ours. Some peers send that in place of a Reset. a.mu is held.
+// refused handles an acknowledgement with an error code, for a notification or a separate response
+// of ours. Some peers send it in place of a Reset. a.mu is held.
 func (a *association) refused(m *wireMessage) {
 	x := a.unacknowledged(m.mid)
 	switch {
@@ -183,9 +184,8 @@ func (a *association) refused(m *wireMessage) {
 	}
 }
 
-// answered hands a response to the request it belongs to, and reports whether there is one. The
-// packet then belongs to the exchange's user; taken is false for a response that must be ignored.
-// a.mu is held.
+// answered hands a response to its request, and reports whether there is one. If taken, the packet
+// belongs to the exchange's user; a response that is not taken must be ignored. a.mu is held.
 func (a *association) answered(p *packet) (known, taken bool) {
 	m := &p.msg
 	for _, x := range a.outbox.open {
@@ -198,7 +198,7 @@ func (a *association) answered(p *packet) (known, taken bool) {
 		if !x.wants(m) {
 			return true, false
 		}
-		a.verified.Store(true) // it was sent the token
+		a.verified.Store(true) // the token has reached its address
 		if x.observation != nil {
 			a.establish(x.observation, m)
 		}
@@ -209,22 +209,22 @@ func (a *association) answered(p *packet) (known, taken bool) {
 	return false, false
 }
 
-// wants reports whether the response can be the one to x. One to an earlier block can be a separate
-// one that comes late, or what the peer remembers of a message with the same id: 65,536 blocks are
-// gone sooner than EXCHANGE_LIFETIME.
+// wants reports whether m can be the response to x. A response to an earlier block may be a late
+// separate one, or the peer's remembered reply to a message with the same id: a transfer can use
+// 65,536 ids in less than EXCHANGE_LIFETIME.
 func (x *exchange) wants(m *wireMessage) bool {
 	b, ok, err := findBlock(m.options, Block1)
 	switch {
 	case !x.hasBlock1 || !ok || err != nil:
 		return true
 	case m.typ == acknowledgement:
-		// Not every peer echoes the number with a refusal or a smaller size.
+		// Some peers do not echo the number with a refusal or a smaller size.
 		return b.num >= x.block1.num || b.szx < x.block1.szx || !isSuccess(m.code)
 	}
 	return b.num == x.block1.num
 }
 
-// conclude ends x, unless it is not under way. a.mu is held.
+// conclude ends x, if it is in progress. a.mu is held.
 func (a *association) conclude(x *exchange, reply *packet, err error) {
 	o := &a.outbox
 	if x.state == fresh || x.state == over {
@@ -254,7 +254,7 @@ func (a *association) conclude(x *exchange, reply *packet, err error) {
 	a.next()
 }
 
-// firstTimeout draws the time until the first retransmission.
+// firstTimeout returns a random time until the first retransmission.
 func (e *Endpoint) firstTimeout() time.Duration {
 	t := &e.cfg.Transmission
 	spread := float64(t.ACKTimeout) * (t.RandomFactor - 1)

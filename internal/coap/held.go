@@ -36,9 +36,10 @@ func (e *Endpoint) targetOf(r *IncomingRequest, ids ...OptionID) uint64 {
 }
 
 // held is a table of the transfers that peers have in progress here. An idle transfer is dropped
-// after some time. The number of transfers is limited in total and for each peer, and the groups of
-// peers share it. When the table is full, the transfer that was idle longest is dropped; if many
-// have only a first block, one of those is dropped, because they may never get another block.
+// after some time. The number of transfers is limited in total and for each peer, and the total is
+// divided among the groups of peers. When the table is full, the transfer that was idle longest is
+// dropped; if many have only a first block, one of those is dropped, because they may never get
+// another block.
 type held[V heldValue] struct {
 	e       *Endpoint
 	mu      sync.Mutex

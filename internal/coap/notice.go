@@ -1,6 +1,6 @@
 package coap
 
-// Notice is news of a request that waits; see [Request].
+// Notice reports the progress of a waiting request; see [Request].
 type Notice uint8
 
 // Notices, in their order.

@@ -127,8 +127,8 @@ func (o *Observation) receive(m *wireMessage) {
 const freshFor = 128 * time.Second
 
 // fresher reports whether the number next is fresher than last, which came age ago (RFC 7641,
-// section 3.4). Another message with the same number comes from a peer that does not count;
-// duplicates are recognized by message id.
+// section 3.4). An equal number in another message counts as fresher, because some peers do not
+// increment it; duplicates are recognized by message id.
 func fresher(last, next uint32, age time.Duration) bool {
 	const half = 1 << 23
 	return last <= next && next-last < half || last > next && last-next > half || age > freshFor

@@ -92,7 +92,7 @@ func (s *stream) takeCSM(m *wireMessage) {
 		c = *old
 	}
 	if n, ok := Uint(m.options, maxMessageSize); ok {
-		c.size = int(min(max(n, 64), math.MaxInt32)) // an int may have 32 bits
+		c.size = int(min(max(n, 64), math.MaxInt32)) // fits an int of 32 bits
 	}
 	if _, ok := Bytes(m.options, blockwise); ok {
 		c.blockwise = true

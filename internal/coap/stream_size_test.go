@@ -53,7 +53,7 @@ func TestStreamMessageSizes(t *testing.T) {
 				require.NoError(t, err)
 			}
 			csm := wireMessage{code: signalCSM}
-			limit := int(min(test.size, 1<<31-1)) // an int may have 32 bits
+			limit := int(min(test.size, 1<<31-1)) // fits an int of 32 bits
 			if test.size > 0 {
 				csm.options = AppendUint(csm.options, maxMessageSize, test.size)
 			} else {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// transfer is the state of a request of ours with all its messages. It changes in steps. A step
-// follows each exchange and each pause; it begins the next exchange or pause, or ends the transfer.
-// Nothing runs between steps. They run one after the other, in [Call.attend].
+// transfer is the state of a request of ours with all its messages. It changes in steps, one after
+// the other, in [Call.attend]. A step follows each exchange and each pause; it begins the next
+// exchange or pause, or ends the transfer. Nothing runs between steps.
 type transfer struct {
 	c *Call
 	a *association

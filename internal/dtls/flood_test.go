@@ -118,8 +118,8 @@ func TestFloodOfHandshakes(t *testing.T) {
 	server.stop()
 }
 
-// TestHandshakeThatGaveWay checks that the client of a dropped handshake gets an alert and can start
-// again.
+// TestHandshakeThatGaveWay checks that the client of a dropped handshake gets an alert and can
+// start again.
 func TestHandshakeThatGaveWay(t *testing.T) {
 	hello := someHello(t)
 	conn := newSpoofed(t)
