@@ -74,7 +74,7 @@
 //	connections (TCP, TLS)        10,000 (Streams)             a goroutine, and 18 KB of a
 //	  silent within a message     30 s                         frame that is not complete
 //	  where few files may be open a quarter of them
-//	  what they do not read       64 MiB (StreamBytes), 256 KiB each; 4 KiB each is free
+//	  bytes they do not read      64 MiB (StreamBytes), 256 KiB each; 4 KiB each is free
 //	  the peer that reads nothing 30 s
 //	options in a message          64
 //	a datagram                    2 KiB; larger ones are answered with 4.13

@@ -46,7 +46,7 @@ type handshake struct {
 
 	mu       sync.Mutex
 	overdue  chan struct{} // closed when the read deadline has passed
-	silent   bool          // what pion writes is dropped
+	silent   bool          // drop what pion writes
 	secret   secret
 	early    [][]byte // datagrams for the later session
 	session  *Session

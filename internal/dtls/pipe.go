@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Limits of the bytes that a peer may send in a handshake, before and after its address is
-// verified. pion alone would keep up to 10 MB of messages that are out of order.
+// Limits of the bytes that a peer may send in a handshake: before its address is verified, and in
+// all. pion alone would keep up to 10 MB of messages that are out of order.
 const (
 	unverifiedRoom = 8 << 10
 	verifiedRoom   = 64 << 10

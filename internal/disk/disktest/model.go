@@ -1,4 +1,5 @@
-// Package disktest says what a file system may keep of changes after a power failure, for tests.
+// Package disktest computes what a file system may keep of changes after a power failure, for
+// tests.
 package disktest
 
 import (
@@ -16,11 +17,11 @@ import (
 	"github.com/otago-iot/otago/internal/disk"
 )
 
-// A Model records every change of the files below a directory, and computes what may be there after
-// a power failure. A file system may keep or lose whatever was not synced. Each name that was
-// created, changed or removed since its directory was synced has its old meaning or its new one.
-// Each file that was written since it was synced has its old bytes, its new ones, zeros in place of
-// the new ones, or half of them.
+// A Model records every change of the files below a directory, and computes the possible states
+// after a power failure. A file system may keep or lose any change that was not synced. Each name
+// that was created, changed or removed since the last sync of its directory refers to its old or
+// its new file. Each file that was written since its last sync has its old bytes, its new ones,
+// zeros in place of the new ones, or only the second half of the new ones.
 type Model struct {
 	Root string // the directory
 
@@ -28,24 +29,24 @@ type Model struct {
 	steps []disk.Step
 }
 
-// Made records a step: it is for disk.Files.Done.
+// Made records a step; it serves as disk.Files.Done.
 func (m *Model) Made(step disk.Step) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.steps = append(m.steps, step)
 }
 
-// Count returns how many steps there were.
+// Count returns the number of steps.
 func (m *Model) Count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.steps)
 }
 
-// A modelFile has the bytes that are safe, and those that were written.
+// A modelFile has the bytes that are durable, and those that were written.
 type modelFile struct{ safe, written []byte }
 
-// A modelDir has, for each name, what it meant when the directory was synced, and since then: a
+// A modelDir has, for each name, its node at the last sync of the directory and each node since: a
 // *modelFile, a *modelDir or nil.
 type modelDir map[string][]any
 
@@ -119,11 +120,11 @@ func (m *Model) after(n int) modelDir {
 	return root
 }
 
-// A State is what is there after a power failure: the content of each file by its path, and the
+// A State describes the files after a power failure: the content of each file by its path, and the
 // directories, whose paths end with a slash.
 type State map[string]string
 
-// state returns a possible state. choose chooses among a number of possibilities.
+// state returns a possible state. choose(n) returns a number below n.
 func (d modelDir) state(choose func(of int) int) State {
 	state, bytesOf := State{}, map[*modelFile]string{}
 	var walk func(d modelDir, path string)
@@ -147,7 +148,7 @@ func (d modelDir) state(choose func(of int) int) State {
 	return state
 }
 
-// kinds returns the possible contents of a file, the safe bytes first and the written ones last.
+// kinds returns the possible contents of a file, from the durable bytes to the written ones.
 func (f *modelFile) kinds() [][]byte {
 	if bytes.Equal(f.safe, f.written) {
 		return [][]byte{f.written}
@@ -162,8 +163,8 @@ func (f *modelFile) kinds() [][]byte {
 	return [][]byte{f.safe, zeros, half, f.written}
 }
 
-// States returns the possible states after the first n steps: all of them, or if there are more
-// than most, the one that lost everything, the one that kept everything, and random others.
+// States returns the possible states after the first n steps. If there are more than most, it
+// returns the one that lost everything, the one that kept everything, and random others.
 func (m *Model) States(n, most int) []State {
 	root := m.after(n)
 	var list []State
@@ -177,7 +178,7 @@ func (m *Model) States(n, most int) []State {
 	}
 	add(func(int) int { return 0 })
 	add(func(of int) int { return of - 1 })
-	var next []int // the first choices; those behind them are 0
+	var next []int // the first choices; later ones are 0
 	for range 4 * most {
 		var took, of []int
 		add(func(n int) int {
@@ -208,7 +209,7 @@ func (m *Model) States(n, most int) []State {
 // Write creates the files of a state below an empty directory.
 func (s State) Write(t testing.TB, dir string) {
 	t.Helper()
-	for _, path := range slices.Sorted(maps.Keys(s)) { // a directory comes before what is in it
+	for _, path := range slices.Sorted(maps.Keys(s)) { // a directory comes before its contents
 		if name, ok := strings.CutSuffix(path, "/"); ok {
 			if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 				t.Fatal(err)
