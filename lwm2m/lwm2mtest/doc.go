@@ -1,5 +1,5 @@
-// Package lwm2mtest helps to test what uses package lwm2m: servers and clients on a network in
-// memory, which works in the virtual time of testing/synctest.
+// Package lwm2mtest helps to test programs that use package lwm2m. It runs servers and clients on a
+// network in memory, which works in the virtual time of testing/synctest.
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		network := simnet.New(1)

@@ -14,7 +14,7 @@ import (
 // fifth datagram. It takes no real time.
 func testSensor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := simnet.New(1) // the seed of what is lost
+		network := simnet.New(1) // the seed, which decides what is lost
 		network.SetDefault(simnet.Conditions{Loss: 0.2, Delay: 50 * time.Millisecond})
 		server := lwm2mtest.Serve(t, network, "10.0.0.1:5683", lwm2m.ServerConfig{})
 

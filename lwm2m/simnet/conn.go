@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// receiveQueue is how many datagrams wait in a connection before further ones are lost, as in a
-// socket's buffer.
+// receiveQueue is how many datagrams a connection can hold, like a socket's buffer; further ones
+// are lost.
 const receiveQueue = 4096
 
 // Conn is a connection to a [Network]. It implements net.PacketConn.
@@ -18,7 +18,7 @@ type Conn struct {
 	local netip.AddrPort
 
 	mu       sync.Mutex
-	outside  netip.AddrPort // what others see; guarded by net.mu too
+	outside  netip.AddrPort // the address that others see; guarded by net.mu too
 	queue    []flight
 	closed   bool
 	deadline time.Time
@@ -41,8 +41,8 @@ func (c *Conn) Outside() netip.AddrPort {
 	return c.outside
 }
 
-// Rebind gives c another outside address, as a NAT does that has forgotten its mapping: what it
-// sends comes from addr, and what is sent to the old address is lost. Its local address stays.
+// Rebind gives c another outside address, like a NAT that has lost its mapping: datagrams from c
+// come from addr, and those to the old address are lost. The local address stays.
 func (c *Conn) Rebind(addr netip.AddrPort) {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
@@ -59,7 +59,7 @@ func (c *Conn) Rebind(addr netip.AddrPort) {
 // LocalAddr returns the local address, a *net.UDPAddr.
 func (c *Conn) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(c.local) }
 
-// ReadFrom receives a datagram. What does not fit p is cut off.
+// ReadFrom receives a datagram, truncated to the length of p.
 func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
 	n, addr, err := c.ReadFromUDPAddrPort(p)
 	if err != nil {
@@ -145,7 +145,7 @@ func (c *Conn) Close() error {
 // SetDeadline sets the read deadline; writes never block.
 func (c *Conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
-// SetReadDeadline sets the deadline of reads, also of those that wait.
+// SetReadDeadline sets the deadline of reads, including those that wait.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,7 +171,7 @@ func (c *Conn) push(f flight) {
 	c.signal()
 }
 
-// signal wakes all who wait; c.mu is held.
+// signal wakes all waiting reads; c.mu is held.
 func (c *Conn) signal() {
 	close(c.wake)
 	c.wake = make(chan struct{})

@@ -9,9 +9,9 @@
 // The connections are net.PacketConns with *net.UDPAddr addresses. All waits are on channels and
 // timers of package time, so that under testing/synctest hours of bad radio pass in milliseconds.
 //
-// What happens to a datagram depends on the seed, the two addresses and on how many went that way
-// before, and on nothing else: a test that sends the same datagrams in each direction sees the same
-// losses, however its goroutines are scheduled.
+// The fate of a datagram depends only on the seed, on the two addresses and on the number of
+// earlier datagrams in that direction: a test that sends the same datagrams in each direction sees
+// the same losses, however its goroutines are scheduled.
 package simnet
 
 import (
@@ -25,13 +25,13 @@ import (
 	"time"
 )
 
-// Conditions are those of one direction between two hosts. The zero value is a perfect link without
-// delay.
+// Conditions are the conditions of one direction between two hosts. The zero value is a perfect
+// link without delay.
 type Conditions struct {
-	// Loss, Duplicate and Reorder are probabilities from 0 to 1 for each datagram. One that is
-	// reordered is held back by ReorderDelay.
+	// Loss, Duplicate and Reorder are probabilities from 0 to 1 for each datagram. A reordered
+	// datagram is held back by ReorderDelay.
 	Loss, Duplicate, Reorder float64
-	// Delay is the time on the way, Jitter a uniform addition up to it.
+	// Delay is the time of travel; a random part of Jitter is added to it.
 	Delay, Jitter time.Duration
 	// ReorderDelay is how long a reordered datagram is held back. Default: twice Delay, at least 1
 	// ms.
@@ -80,7 +80,7 @@ type path struct {
 	rng *rand.Rand
 }
 
-// New returns an empty network whose chances are drawn from seed.
+// New returns an empty network whose random decisions come from seed.
 func New(seed uint64) *Network {
 	return &Network{
 		seed:  seed,
@@ -116,15 +116,15 @@ func (n *Network) Partition(a, b netip.Addr, cut bool) {
 	}
 }
 
-// Tap calls f for every datagram that is sent, also for those that get lost, in the order of
-// sending. f is called with the network locked and must not call it.
+// Tap calls f for every datagram that is sent, including lost ones, in the order of sending. The
+// network is locked during the call, so f must not call it.
 func (n *Network) Tap(f func(Packet)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.taps = append(n.taps, f)
 }
 
-// Listen returns a connection at an address such as "10.0.0.1:5683"; port 0 takes a free one.
+// Listen returns a connection at an address such as "10.0.0.1:5683"; port 0 means a free port.
 func (n *Network) Listen(address string) (*Conn, error) {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -179,10 +179,10 @@ func (n *Network) path(d direction) *path {
 	return p
 }
 
-// Forge sends a datagram with a sender's address that it need not come from.
+// Forge sends a datagram with a forged address of the sender.
 func (n *Network) Forge(from, to netip.AddrPort, data []byte) { n.send(from, to, data) }
 
-// send puts a datagram on its way.
+// send decides the fate of a datagram, and delivers it.
 func (n *Network) send(from, to netip.AddrPort, data []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -191,7 +191,7 @@ func (n *Network) send(from, to netip.AddrPort, data []byte) {
 	pkt := Packet{From: from, To: to, Seq: p.seq, Data: data}
 	p.seq++
 
-	// The same number of draws for each datagram: changing one condition does not shift the others.
+	// Draw the same number for each datagram: changing one condition does not shift the others.
 	lost := p.rng.Float64() < c.Loss
 	twice := p.rng.Float64() < c.Duplicate
 	late := p.rng.Float64() < c.Reorder
@@ -219,7 +219,8 @@ func (n *Network) send(from, to netip.AddrPort, data []byte) {
 	}
 }
 
-// deliver hands f over after delay, in the order of arrival and, at one instant, of sending.
+// deliver delivers f after delay, in the order of arrival; datagrams that arrive together stay in
+// the order of sending.
 func (n *Network) deliver(f flight, delay time.Duration) {
 	if delay <= 0 && len(n.flight) == 0 {
 		n.arrive(f)
@@ -248,7 +249,7 @@ func (n *Network) arm() {
 	n.timerAt = at
 }
 
-// land delivers what is due.
+// land delivers the datagrams that are due.
 func (n *Network) land() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -266,7 +267,7 @@ func (n *Network) arrive(f flight) {
 	}
 }
 
-// flight is a datagram on its way.
+// flight is a datagram under way.
 type flight struct {
 	at       time.Time
 	order    uint64
