@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestBefore looks at which requests are announced before they are sent, and in which order.
+// TestBefore checks which requests the functions see before they are sent, and in which order.
 func TestBefore(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var mu sync.Mutex
@@ -65,7 +65,7 @@ func TestBefore(t *testing.T) {
 			require.NoError(t, a.one(t).Err)
 			require.Len(t, take(), 2, r.Operation)
 		}
-		// What changes nothing on an object is not announced.
+		// The functions do not see requests that change no object.
 		for _, r := range []lwm2m.Request{
 			{Operation: lwm2m.OpRead, Path: uri}, {Operation: lwm2m.OpObserve, Path: uri}, {Operation: lwm2m.OpWriteAttributes, Path: uri},
 		} {
@@ -77,8 +77,8 @@ func TestBefore(t *testing.T) {
 	})
 }
 
-// TestBeforeRefuses has functions fail, panic and end their goroutine: nothing is sent, and the
-// next request goes.
+// TestBeforeRefuses: when a function fails, panics or ends its goroutine, nothing is sent, and the
+// next request is.
 func TestBeforeRefuses(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.foreign("</5/0>", nil, func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })
@@ -110,8 +110,8 @@ func TestBeforeRefuses(t *testing.T) {
 	})
 }
 
-// TestBeforeHoldsThePlace has a function block: the request keeps its place, others of the device
-// wait behind it, and a cancel ends it although the function does not listen.
+// TestBeforeHoldsThePlace blocks a function: the request keeps its place, other requests to the
+// device wait behind it, and Cancel ends it although the function ignores its context.
 func TestBeforeHoldsThePlace(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.foreign("</5/0>", nil, func(*coap.IncomingRequest) *coap.Response { return content(0, "1") })
@@ -146,8 +146,8 @@ func TestBeforeHoldsThePlace(t *testing.T) {
 	})
 }
 
-// TestBeforeAgainWhenTheDeviceMoves has the device register anew while a function runs: it is
-// called again before the request goes to where the device is now.
+// TestBeforeAgainWhenTheDeviceMoves: the device registers again while a function runs. The server
+// calls the function again before it sends the request to the new address.
 func TestBeforeAgainWhenTheDeviceMoves(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}
@@ -171,7 +171,7 @@ func TestBeforeAgainWhenTheDeviceMoves(t *testing.T) {
 	})
 }
 
-// TestBeforeEndsWithTheRegistration ends a request whose function runs when the device goes.
+// TestBeforeEndsWithTheRegistration: a request ends with the registration while its function runs.
 func TestBeforeEndsWithTheRegistration(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		_, stop := w.deviceStop(nil)
@@ -187,8 +187,8 @@ func TestBeforeEndsWithTheRegistration(t *testing.T) {
 	})
 }
 
-// TestBeforeOutlastsTheDevice has a function run until the device sleeps: nothing is sent to it
-// then, and the function is called again when the device is there.
+// TestBeforeOutlastsTheDevice: a function runs until the device sleeps. Nothing is sent then, and
+// the server calls the function again when the device is awake.
 func TestBeforeOutlastsTheDevice(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}

@@ -29,7 +29,7 @@ var firmwareStruct = firmwareCBOR{
 
 const firmwareKey = "\xa1\x82\x05\x00" // {[5, 0]: ...}
 
-// TestBenchmarkedBytes makes sure that both sides of the benchmarks do the same.
+// TestBenchmarkedBytes checks that both sides of the benchmarks produce the same bytes.
 func TestBenchmarkedBytes(t *testing.T) {
 	ours, err := lwm2m.AppendPayload(nil, lwm2m.FormatLwM2MCBOR, lwm2m.NewPath(5, 0), firmwareObject, nil)
 	require.NoError(t, err)
@@ -84,7 +84,7 @@ func BenchmarkLwM2MCBORDecode(b *testing.B) {
 	})
 }
 
-// BenchmarkPayload shows the content formats side by side, for /5/0.
+// BenchmarkPayload compares the content formats, for /5/0.
 func BenchmarkPayload(b *testing.B) {
 	base := lwm2m.NewPath(5, 0)
 	for _, f := range treeFormats {

@@ -17,8 +17,8 @@ import (
 
 var errEnough = errors.New("enough")
 
-// TestCancel ends requests that wait for a device that sleeps, that wait behind another, and that
-// are on the way.
+// TestCancel cancels requests that wait for a sleeping device, that wait behind another, and that
+// have been sent.
 func TestCancel(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		client := w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, time.Hour })
@@ -29,7 +29,7 @@ func TestCancel(t *testing.T) {
 		err := a.one(t).Err
 		require.ErrorIs(t, err, errEnough)
 		require.NotErrorIs(t, err, lwm2m.ErrDeliveryUnknown)
-		asleep.Cancel(nil) // which changes nothing
+		asleep.Cancel(nil) // without effect
 		got, _ := a.take()
 		require.Empty(t, got)
 		require.NoError(t, client.Send(t.Context(), []lwm2m.Entry{{Path: firmwareVersion, Value: lwm2m.String("x")}}))
@@ -56,8 +56,8 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// TestCancelAtOnce cancels requests at about the moment at which they are sent: each ends, once,
-// and nothing is left behind that would hold back the next one.
+// TestCancelAtOnce cancels requests at about the moment of sending: each ends once, and nothing
+// remains that would hold back the next one.
 func TestCancelAtOnce(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.net.SetDefault(simnetDelay(time.Millisecond))
@@ -99,7 +99,7 @@ func TestDrop(t *testing.T) {
 				require.NoError(t, <-ended)
 				synctest.Wait()
 				require.Empty(t, ended, "it is called once")
-				o.Drop(done) // which did end
+				o.Drop(done) // it has ended already
 				require.NoError(t, <-ended)
 			}
 			change(1)
@@ -109,7 +109,7 @@ func TestDrop(t *testing.T) {
 	})
 }
 
-// TestDropTellsTheDevice counts what the device is asked.
+// TestDropTellsTheDevice checks which requests Drop sends to the device.
 func TestDropTellsTheDevice(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.foreign("</5/0>", nil, func(r *coap.IncomingRequest) *coap.Response {

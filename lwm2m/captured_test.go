@@ -69,8 +69,8 @@ func (p *rawPeer) send(datagram []byte) {
 	require.NoError(p.t, err)
 }
 
-// ask sends a datagram in hexadecimal digits and returns what comes back within a second, nil if
-// nothing does.
+// ask sends a datagram, given in hexadecimal digits, and returns the answer, nil if none comes
+// within a second.
 func (p *rawPeer) ask(digits string) []byte {
 	p.t.Helper()
 	datagram, err := hex.DecodeString(digits)
@@ -90,7 +90,7 @@ func (p *rawPeer) receive(limit time.Duration) []byte {
 	return buf[:n]
 }
 
-// clientOf returns what the client is called in the table of peers.
+// clientOf returns the name of the client in the table of peers.
 func (m capturedMessage) clientOf() string {
 	if strings.HasPrefix(m.Name, "wakaama") {
 		return "Wakaama f91cfe0"
@@ -176,7 +176,7 @@ func TestCapturedSends(t *testing.T) {
 	}
 }
 
-// TestGarbage throws datagrams at the server that are none of CoAP, or break off.
+// TestGarbage sends the server datagrams that are not CoAP, or are truncated.
 func TestGarbage(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		peer := w.rawPeer()
@@ -195,7 +195,7 @@ func TestGarbage(t *testing.T) {
 	})
 }
 
-// TestCapturedTCPRegistration plays a frame of a real client after a greeting.
+// TestCapturedTCPRegistration sends a frame of a real client after a CSM.
 func TestCapturedTCPRegistration(t *testing.T) {
 	peers.Mark(t, "Anjay 3.14.0", "LwM2M client", "coap+tcp", "Register, recorded")
 	text, err := os.ReadFile("testdata/captured_messages.json")

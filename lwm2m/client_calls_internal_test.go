@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCallsAreBounded: so many calls of each kind may be under way, and none once the client has
-// ended.
+// TestCallsAreBounded: the running calls of each kind are bounded, and none begins once the client
+// has ended.
 func TestCallsAreBounded(t *testing.T) {
 	c := newCalls(slog.New(slog.DiscardHandler))
 	for s, limit := range map[scope]int{scope(5): 8, scopeComposite: 8, scopeClient: 1} {
@@ -37,8 +37,8 @@ func TestCallsAreBounded(t *testing.T) {
 	require.ErrorIs(t, c.enter(scope(4)), ErrUnavailable)
 }
 
-// TestCallAfterCall makes one call after the other, where there may be one at a time: none finds
-// another one under way.
+// TestCallAfterCall makes one call after the other in a scope that allows one at a time: none is
+// refused.
 func TestCallAfterCall(t *testing.T) {
 	c := newCalls(slog.New(slog.DiscardHandler))
 	for range 20_000 {
@@ -47,8 +47,8 @@ func TestCallAfterCall(t *testing.T) {
 	}
 }
 
-// TestCallTakesTooLong gives a function the time that is documented, and its value to late when it
-// returns after all.
+// TestCallTakesTooLong: call waits for the documented time, and passes the value to late when the
+// function returns after all.
 func TestCallTakesTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCalls(slog.New(slog.DiscardHandler))
@@ -61,6 +61,6 @@ func TestCallTakesTooLong(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		require.Equal(t, 7, got)
-		c.close(context.Background().Done()) // nothing is under way
+		c.close(context.Background().Done()) // all calls have returned
 	})
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// wild is an object 3303 one method of which does what it likes, once it is let loose.
+// wild is an object 3303 whose method named method calls do, once loose is set.
 type wild struct {
 	sensor
 	method string
@@ -94,7 +94,7 @@ func (s wildSink) Commit(ctx context.Context) error {
 
 func (s wildSink) Abort(error) { s.w.in(s.ctx, "Sink.Abort") }
 
-// provoke has the server do what calls a method of a wild object.
+// provoke makes the server send a request that calls a method of a wild object.
 func (w *world) provoke(ctx context.Context, method string) error {
 	value, blob := lwm2m.NewPath(3303, 0, 5700), lwm2m.NewPath(3303, 0, 6000)
 	switch method {
@@ -105,7 +105,7 @@ func (w *world) provoke(ctx context.Context, method string) error {
 		return w.server.WriteValue(ctx, endpointName, lwm2m.NewPath(3303, 0, 5701), lwm2m.String("K"))
 	case "Execute", "AfterResponse":
 		return w.server.Execute(ctx, endpointName, lwm2m.NewPath(3303, 0, 5605), "")
-	case "Sink.Abort": // a transfer begins, and begins again
+	case "Sink.Abort": // a transfer begins, and then another
 		_ = w.server.WriteStream(ctx, endpointName, blob, brokenAfter(3000), 5000)
 		return w.server.WriteStream(ctx, endpointName, blob, bytes.NewReader(make([]byte, 5000)), 5000)
 	default:
@@ -113,7 +113,7 @@ func (w *world) provoke(ctx context.Context, method string) error {
 	}
 }
 
-// brokenAfter can be read up to a byte.
+// brokenAfter is a reader that fails after so many bytes.
 type brokenAfter int64
 
 func (b brokenAfter) ReadAt(p []byte, offset int64) (int, error) {
@@ -123,7 +123,7 @@ func (b brokenAfter) ReadAt(p []byte, offset int64) (int, error) {
 	return len(p), nil
 }
 
-// logBuffer is a log that may be read while it is written.
+// logBuffer is a log for concurrent readers and writers.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -141,8 +141,8 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// wildDevice starts a client with a wild object, whose method is let loose, and returns a function
-// that ends it.
+// wildDevice starts a client with a wild object, sets it loose, and returns a function that ends
+// the client.
 func (w *world) wildDevice(o *wild, log io.Writer, change func(*lwm2m.ClientConfig)) (client *lwm2m.Client, end func() error) {
 	w.t.Helper()
 	config := lwm2m.ClientConfig{
@@ -172,8 +172,8 @@ func (w *world) wildDevice(o *wild, log io.Writer, change func(*lwm2m.ClientConf
 	}
 }
 
-// TestProgramPanics has each function of the program panic, or end its goroutine: the client lives,
-// and says what happened.
+// TestProgramPanics: each function of the program panics, or ends its goroutine. The client goes
+// on, and logs it.
 func TestProgramPanics(t *testing.T) {
 	for _, method := range []string{
 		"Read", "Write", "Execute", "AfterResponse", "Instances", "Version", "OpenWrite", "Sink.Write", "Sink.Commit", "Sink.Abort",
@@ -198,7 +198,7 @@ func TestProgramPanics(t *testing.T) {
 					synctest.Wait()
 					require.Contains(t, log.String(), "a function of the program panicked")
 					require.Contains(t, log.String(), "client_calls_test.go", "the stack")
-					client.Notify(lwm2m.NewPath(3303)) // has the objects listed
+					client.Notify(lwm2m.NewPath(3303)) // makes the client list its objects
 					time.Sleep(time.Minute)
 					require.Equal(t, "1.0.0", w.read("/3/0/3"))
 					require.True(t, client.Registered())
@@ -232,7 +232,7 @@ func TestProgramPanicsBeforeRegistration(t *testing.T) {
 	require.ErrorContains(t, err, "panicked")
 }
 
-// TestRunnerPanics: it has failed, and with it the client.
+// TestRunnerPanics: a Runner that panics ends the client with an error.
 func TestRunnerPanics(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
 		for _, do := range []func(context.Context){func(context.Context) { panic("broken") }, func(context.Context) { runtime.Goexit() }} {
@@ -248,8 +248,7 @@ func TestRunnerPanics(t *testing.T) {
 	})
 }
 
-// TestRunJoins: what takes its time ends before Run returns, its context has ended, and nothing is
-// called any more.
+// TestRunJoins: Run waits for slow functions, whose context has ended, and afterwards calls none.
 func TestRunJoins(t *testing.T) {
 	for _, method := range []string{"Read", "Write", "Execute", "AfterResponse", "Instances", "OpenWrite", "Sink.Write", "Sink.Commit"} {
 		t.Run(method, func(t *testing.T) {
@@ -281,7 +280,7 @@ func TestRunJoins(t *testing.T) {
 	}
 }
 
-// TestRunLeavesBehind: what never returns is waited for a minute.
+// TestRunLeavesBehind: Run waits one minute for functions that never return.
 func TestRunLeavesBehind(t *testing.T) {
 	for _, method := range []string{"Read", "Execute", "AfterResponse", "Instances", "Sink.Write", "Run"} {
 		t.Run(method, func(t *testing.T) {
@@ -306,7 +305,8 @@ func TestRunLeavesBehind(t *testing.T) {
 	}
 }
 
-// TestProgramHangs: requests of what never returns are answered in their time, others at once.
+// TestProgramHangs: while a method hangs, its requests time out, and other requests are answered at
+// once.
 func TestProgramHangs(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
 		never := make(chan struct{})
@@ -330,8 +330,8 @@ func TestProgramHangs(t *testing.T) {
 	})
 }
 
-// TestAfterResponseHangs: when functions do not return, requests that may bring more of them are
-// refused, others are not.
+// TestAfterResponseHangs: while functions do not return, the client refuses requests that may add
+// more of them, and serves others.
 func TestAfterResponseHangs(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
 		never := make(chan struct{})
@@ -352,7 +352,8 @@ func TestAfterResponseHangs(t *testing.T) {
 	})
 }
 
-// TestAfterResponseElsewhere: with a context of no request it is called at once, and may panic.
+// TestAfterResponseElsewhere: with a context of no request AfterResponse calls the function at
+// once, and logs a panic.
 func TestAfterResponseElsewhere(t *testing.T) {
 	old := slog.Default()
 	defer slog.SetDefault(old)

@@ -8,8 +8,8 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// FuzzClient has a server ask a device for anything but an observation. The device answers each
-// time, knows its objects afterwards, and encodes what it says so that a server understands it.
+// FuzzClient sends a client any request but Observe. The client answers each with a sound code,
+// keeps a valid lifetime, and encodes its answers so that a server can decode them.
 func FuzzClient(f *testing.F) {
 	for _, seed := range []struct {
 		code    coap.Code

@@ -19,7 +19,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// picky is a server that does not take what it writes.
+// picky is a server that may refuse the settings that it writes.
 type picky struct {
 	t        *testing.T
 	endpoint *coap.Endpoint
@@ -58,7 +58,7 @@ func (p *picky) got() []string {
 	return seen
 }
 
-// device returns from where the device was heard last.
+// device returns the peer of the last message.
 func (p *picky) device() coap.Peer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,7 +83,7 @@ func (p *picky) read(path string) string {
 	return string(resp.Payload)
 }
 
-// withPicky runs f with a registered client of a server that answers as it likes.
+// withPicky runs f with a registered client of a server that answers with answer.
 func withPicky(t *testing.T, answer func(r *coap.IncomingRequest) *coap.Response, change func(*lwm2m.ClientConfig),
 	f func(t *testing.T, p *picky, c *lwm2m.Client)) {
 	t.Helper()
@@ -112,8 +112,8 @@ func withPicky(t *testing.T, answer func(r *coap.IncomingRequest) *coap.Response
 	})
 }
 
-// TestRefusedSettings writes what the server then does not take: the client goes back to what it
-// took before.
+// TestRefusedSettings: the server refuses settings that it wrote, and the client returns to the
+// earlier ones.
 func TestRefusedSettings(t *testing.T) {
 	refuse := func(code coap.Code, what string) func(*coap.IncomingRequest) *coap.Response {
 		return func(r *coap.IncomingRequest) *coap.Response {
@@ -150,7 +150,7 @@ func TestRefusedSettings(t *testing.T) {
 	}
 }
 
-// TestAcceptedSettings: what the server took is what is gone back to.
+// TestAcceptedSettings: the client returns to the settings that the server accepted last.
 func TestAcceptedSettings(t *testing.T) {
 	withPicky(t, func(r *coap.IncomingRequest) *coap.Response {
 		if slices.Contains(r.Queries(), "lt=100") {
@@ -170,7 +170,7 @@ func TestAcceptedSettings(t *testing.T) {
 	})
 }
 
-// TestRefusedTooLate: the server has written something else by the time it refuses.
+// TestRefusedTooLate: the server has written other settings before it refuses.
 func TestRefusedTooLate(t *testing.T) {
 	withPicky(t, func(r *coap.IncomingRequest) *coap.Response {
 		if slices.Contains(r.Queries(), "lt=100") {
@@ -188,8 +188,8 @@ func TestRefusedTooLate(t *testing.T) {
 	})
 }
 
-// TestRefusedAtRegister: the server forgets the registration, and takes no new one with what it
-// wrote.
+// TestRefusedAtRegister: the server forgets the registration, and accepts no new one with the
+// settings that it wrote.
 func TestRefusedAtRegister(t *testing.T) {
 	for name, answer := range map[string]func(r *coap.IncomingRequest) *coap.Response{
 		"it refuses":         func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.BadRequest} },
@@ -216,7 +216,7 @@ func TestRefusedAtRegister(t *testing.T) {
 	}
 }
 
-// TestBusyServer: a refusal that is about something else costs no setting.
+// TestBusyServer: a refusal for another reason does not reset settings.
 func TestBusyServer(t *testing.T) {
 	for _, code := range []coap.Code{coap.ServiceUnavailable, coap.TooManyRequests, coap.NotFound} {
 		var refused atomic.Bool
@@ -240,8 +240,8 @@ func TestBusyServer(t *testing.T) {
 	}
 }
 
-// TestRefusedInOtherWords: a server that takes nothing with what it wrote, whatever it answers,
-// gets what it took before.
+// TestRefusedInOtherWords: whatever code a server uses to refuse settings that it wrote, the client
+// returns to the earlier ones.
 func TestRefusedInOtherWords(t *testing.T) {
 	for _, code := range []coap.Code{
 		coap.BadRequest, coap.NotFound, coap.PreconditionFailed, coap.ServiceUnavailable, coap.TooManyRequests, coap.Valid, coap.Content,
@@ -276,7 +276,8 @@ func TestRefusedInOtherWords(t *testing.T) {
 	}
 }
 
-// TestReplaceServer replaces instance /1/0: what is not named is as the client began.
+// TestReplaceServer replaces instance /1/0: resources that the Write does not name return to their
+// initial values.
 func TestReplaceServer(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(nil)

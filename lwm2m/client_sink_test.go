@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// miscounting is an object 3303 whose sinks do not count well.
+// miscounting is an object 3303 whose sinks return wrong counts.
 type miscounting struct {
 	sensor
 	write            func(p []byte) int
@@ -29,8 +29,8 @@ func (s miscountingSink) Write(p []byte) (int, error)  { return s.m.write(p), ni
 func (s miscountingSink) Commit(context.Context) error { s.m.commits++; return nil }
 func (s miscountingSink) Abort(error)                  { s.m.aborted++ }
 
-// TestSinkMiscounts: a value of which a sink took only a part, or more than there is, is not
-// complete.
+// TestSinkMiscounts: a value is not complete if a sink takes fewer bytes than it got, or says that
+// it took more.
 func TestSinkMiscounts(t *testing.T) {
 	for name, write := range map[string]func(p []byte) int{
 		"less":            func(p []byte) int { return len(p) - 1 },

@@ -18,8 +18,8 @@ import (
 
 var errReboot = errors.New("reboot")
 
-// stoppable starts a client that ends with errReboot when a server reboots it, and returns what Run
-// returns.
+// stoppable starts a client that ends with errReboot when a server reboots it, and returns a
+// channel for the result of Run.
 func (w *world) stoppable(change func(*lwm2m.ClientConfig)) (*lwm2m.Client, <-chan error) {
 	w.t.Helper()
 	var client *lwm2m.Client
@@ -40,7 +40,7 @@ func (w *world) stoppable(change func(*lwm2m.ClientConfig)) (*lwm2m.Client, <-ch
 	return client, done
 }
 
-// forgetful loses the first answer 2.04 of a device.
+// forgetful drops the first answer 2.04 of a device.
 type forgetful struct {
 	net.PacketConn
 	once sync.Once
@@ -57,8 +57,8 @@ func (f *forgetful) WriteTo(b []byte, to net.Addr) (int, error) {
 	return f.PacketConn.WriteTo(b, to)
 }
 
-// TestStopForReboot: the server gets the answer to the order to reboot, also when it was lost at
-// first, and keeps the registration.
+// TestStopForReboot: the server gets the answer to the order to reboot, even if the first one is
+// lost, and keeps the registration.
 func TestStopForReboot(t *testing.T) {
 	for _, loses := range []bool{false, true} {
 		inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
@@ -91,8 +91,8 @@ func TestStopForReboot(t *testing.T) {
 	}
 }
 
-// TestStopUnderLoss: Run returns soon, whatever is lost, and the server learns what happened or
-// that it cannot know.
+// TestStopUnderLoss: Run returns soon, whatever is lost, and the request of the server succeeds or
+// ends with ErrDeliveryUnknown.
 func TestStopUnderLoss(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.net.SetDefault(simnet.Conditions{Loss: 0.3, Duplicate: 0.1, Reorder: 0.2, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond})

@@ -20,8 +20,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// TestClientConfiguration: what cannot work is found when the client is made, and named by its
-// field.
+// TestClientConfiguration: NewClient refuses a configuration that cannot work, and names the field.
 func TestClientConfiguration(t *testing.T) {
 	pool, certificate := testCertificate(t, endpointName)
 	_, other := testCertificate(t, endpointName)
@@ -103,12 +102,12 @@ func TestClientConfiguration(t *testing.T) {
 	}
 }
 
-// newObject has a version that is none.
+// newObject has an invalid version.
 type newObject struct{ emptyObject }
 
 func (newObject) Version() string { return "new" }
 
-// scriptedServer answers the requests of a device from a list, the last answer for ever.
+// scriptedServer answers the requests of a device from a list, and repeats the last answer.
 type scriptedServer struct {
 	mu       sync.Mutex
 	answers  []*coap.Response
@@ -173,7 +172,7 @@ func TestClientLowersVersion(t *testing.T) {
 	})
 }
 
-// TestClientBacksOff is refused again and again: the pauses grow, and do not grow without bound.
+// TestClientBacksOff refuses each Register: the pauses grow up to a bound.
 func TestClientBacksOff(t *testing.T) {
 	inScript(t, []*coap.Response{{Code: coap.Forbidden}}, func(t *testing.T, w *world, s *scriptedServer) {
 		client, _ := w.deviceStop(func(c *lwm2m.ClientConfig) { c.MinRetry, c.MaxRetry = time.Second, time.Minute })
@@ -202,7 +201,7 @@ func TestClientRegistersAnewAfter404(t *testing.T) {
 	})
 }
 
-// TestClientGoesOfflineForDays loses the network for a week.
+// TestClientGoesOfflineForDays cuts the network for a week.
 func TestClientGoesOfflineForDays(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		client := w.device(nil)
@@ -216,7 +215,7 @@ func TestClientGoesOfflineForDays(t *testing.T) {
 	})
 }
 
-// TestOnlyTheServerIsObeyed has a stranger send requests to the device's socket.
+// TestOnlyTheServerIsObeyed sends a request to the device's socket from another address.
 func TestOnlyTheServerIsObeyed(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var rebooted atomic.Bool
@@ -239,7 +238,7 @@ func TestOnlyTheServerIsObeyed(t *testing.T) {
 	})
 }
 
-// runningObject ends its Run with an error when told to.
+// runningObject returns from Run with an error from the channel end.
 type runningObject struct {
 	emptyObject
 	end chan error
@@ -274,7 +273,7 @@ func TestRunnerEndsClient(t *testing.T) {
 	})
 }
 
-// TestInstancesChange has an instance come: the server is told with an Update.
+// TestInstancesChange adds an instance: the client sends an Update.
 func TestInstancesChange(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		o := &growingObject{emptyObject: 10000}

@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// follower is an object 10000 of the version that belongs to that of LwM2M.
+// follower is an object 10000 whose version is the version of LwM2M.
 type follower struct {
 	emptyObject
 	version string
@@ -20,8 +20,8 @@ type follower struct {
 func (f *follower) FollowVersion(v lwm2m.Version) { f.version = v.String() }
 func (f *follower) Version() string               { return f.version }
 
-// TestObjectsFollowVersion: a server takes only an older version of LwM2M. What the client then
-// lists, and tells by Discover, is of that version.
+// TestObjectsFollowVersion: a server accepts only an older version of LwM2M. Register and Discover
+// then list objects of that version.
 func TestObjectsFollowVersion(t *testing.T) {
 	for _, tc := range []struct{ spoken, object, server, discovered string }{
 		{"1.2", "</10000>;ver=1.2", "</1>;ver=1.1", `</10000>;ver=1.2`},

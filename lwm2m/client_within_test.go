@@ -12,9 +12,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestCallsFromWithin has functions of the program call the client that calls them: nothing waits
-// for itself, and who says that something has changed whenever it is asked is not asked all the
-// time.
+// TestCallsFromWithin: functions of the program call the client that calls them. Nothing deadlocks,
+// and a function that reports a change at each call is not called without pause.
 func TestCallsFromWithin(t *testing.T) {
 	value := lwm2m.NewPath(3303, 0, 5700)
 	calls := map[string]func(ctx context.Context, c *lwm2m.Client) error{
@@ -50,7 +49,7 @@ func TestCallsFromWithin(t *testing.T) {
 						defer cancel()
 						client := within.Load()
 						if client == nil {
-							return // it has just been made
+							return // NewClient has not returned
 						}
 						n.Add(1)
 						require.NoError(t, call(ctx, client))
@@ -63,7 +62,7 @@ func TestCallsFromWithin(t *testing.T) {
 					client.Notify(value)
 					time.Sleep(10 * time.Second)
 					require.Positive(t, n.Load())
-					require.Less(t, n.Load(), int32(10_000)) // a few for each look, of which there are 100 in a second
+					require.Less(t, n.Load(), int32(10_000)) // a few for each evaluation, at most 100 evaluations in a second
 					require.True(t, client.Registered())
 					require.NoError(t, end())
 				})

@@ -10,8 +10,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestWrongWrites writes to the client what does not fit its objects, in each format: nothing of it
-// is taken.
+// TestWrongWrites writes values that do not fit the client's objects, in each format: the client
+// refuses all.
 func TestWrongWrites(t *testing.T) {
 	const text, tlv, json, senml, cbor, lwm2mCBOR = 0, 11542, 110, 112, 60, 11544
 	cases := []struct {

@@ -12,8 +12,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestConnectionEndsDuringRegister ends the connection while the Register is looked at: the device
-// is registered, but not reachable.
+// TestConnectionEndsDuringRegister ends the connection while Authorize runs: the device is
+// registered, but not reachable.
 func TestConnectionEndsDuringRegister(t *testing.T) {
 	looking, goOn := make(chan struct{}), make(chan struct{})
 	server := lwm2m.MustServer(lwm2m.ServerConfig{Authorize: func(context.Context, lwm2m.Registration) error {
@@ -38,7 +38,7 @@ func TestConnectionEndsDuringRegister(t *testing.T) {
 	}()
 	<-looking
 	require.NoError(t, device.Close())
-	time.Sleep(50 * time.Millisecond) // for the server to see the end, most often
+	time.Sleep(50 * time.Millisecond) // usually enough for the server to see the end
 	close(goOn)
 	require.Eventually(t, func() bool { return server.Registered("a") }, 20*time.Second, time.Millisecond)
 	require.Eventually(t, func() bool { return !server.Reachable("a") }, 20*time.Second, time.Millisecond)

@@ -74,7 +74,7 @@ func TestPSKFile(t *testing.T) {
 	require.ErrorIs(t, err, lwm2m.ErrUnknownIdentity)
 }
 
-// watched collects what a watcher of credentials is told.
+// watched collects the calls of a watcher of credentials.
 type watched struct {
 	mu      sync.Mutex
 	revoked []string
@@ -91,13 +91,14 @@ func (w *watched) take() (revoked, failed []string) {
 	return revoked, failed
 }
 
-// TestPSKFileIsWatched changes the file in all the ways in which files change.
+// TestPSKFileIsWatched changes the file in many ways.
 func TestPSKFileIsWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		name := filepath.Join(dir, "keys")
 		at := time.Now().Add(-time.Hour)
-		// write leaves a file of some age, so that what is noticed is not only that it is new.
+		// write gives the file an old time, so that the watcher cannot rely on the time being
+		// recent.
 		write := func(path, text string) {
 			require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 			at = at.Add(time.Second)
@@ -139,7 +140,7 @@ func TestPSKFileIsWatched(t *testing.T) {
 			return err == nil
 		}
 
-		write(name, "a 01\nb 22\nc 03 other\nd 04\ne 05\n") // a key and an endpoint are others now, one is new
+		write(name, "a 01\nb 22\nc 03 other\nd 04\ne 05\n") // one key and one endpoint are different, one key is new
 		expect(3*time.Second, []string{"psk:b", "psk:c"})
 		require.True(t, has("e"))
 		write(name, "a 01\nb 22\nc 03 other\ne 05\n")
@@ -154,7 +155,7 @@ func TestPSKFileIsWatched(t *testing.T) {
 		require.NoError(t, os.Rename(filepath.Join(dir, "new"), name))
 		expect(3*time.Second, []string{"psk:e"})
 
-		// Written slowly: nothing of what it is meanwhile counts.
+		// Written slowly: the contents meanwhile do not count.
 		write(name, "")
 		expect(500*time.Millisecond, nil)
 		write(name, "a 01\nb 2")
@@ -163,11 +164,11 @@ func TestPSKFileIsWatched(t *testing.T) {
 		expect(4*time.Second, nil)
 		write(name, "a 01\nb 22\nc 03 other\ne 55\n")
 		expect(10*time.Second, nil)
-		// A last line without an end counts when it stays so.
+		// A last line without a newline counts if it stays so.
 		write(name, "a 01\nb 22\nc 03 other")
 		expect(8*time.Second, []string{"psk:e"})
 
-		// What cannot be read is told once, and revokes nothing.
+		// A file that cannot be read is reported once, and revokes nothing.
 		require.NoError(t, os.Remove(name))
 		expect(time.Hour, nil, "no such file")
 		write(name, "a 01\nb\n")
@@ -187,7 +188,8 @@ func TestPSKFileIsWatched(t *testing.T) {
 	})
 }
 
-// TestPSKFileThatIsWrongFromTheStart watches a file that is wrong before: each reason is told once.
+// TestPSKFileThatIsWrongFromTheStart watches a file that is wrong already: each reason is reported
+// once.
 func TestPSKFileThatIsWrongFromTheStart(t *testing.T) {
 	for name, test := range map[string]struct {
 		before func(c *lwm2m.PSKFileCredentials, write func(string))
@@ -203,7 +205,7 @@ func TestPSKFileThatIsWrongFromTheStart(t *testing.T) {
 			write("a\n")
 			_ = c.Err()
 			time.Sleep(time.Hour)
-			_ = c.Err() // and that it stays so
+			_ = c.Err() // it is still wrong
 			write("a 01\nb\n")
 			_, _ = c.PSK(t.Context(), "a")
 		}, []string{"line 1", "line 2"}},

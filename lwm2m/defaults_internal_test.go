@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDefaults: the zero configurations are what the documentation of their fields says.
+// TestDefaults: the zero configurations have the documented defaults.
 func TestDefaults(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	require.Equal(t, ServerConfig{
@@ -27,7 +27,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, time.Second, ServerConfig{MinLifetime: 1}.withDefaults().MinLifetime)
 }
 
-// TestServerConfigErrors checks that NewServer names the field that cannot be right.
+// TestServerConfigErrors checks that NewServer names the field that is wrong.
 func TestServerConfigErrors(t *testing.T) {
 	for want, config := range map[string]ServerConfig{
 		"Certificate: it is empty":    {Certificate: &tls.Certificate{}},
@@ -49,7 +49,7 @@ func TestServerConfigErrors(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestRegistrationJSON checks that a registry may keep a registration as JSON, as doc/registry.md
+// TestRegistrationJSON checks that a registry can keep a registration as JSON, as doc/registry.md
 // does.
 func TestRegistrationJSON(t *testing.T) {
 	now := time.Date(2026, 11, 29, 21, 0, 0, 0, time.UTC)

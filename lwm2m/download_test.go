@@ -60,8 +60,8 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// TestFetchProvesAddress downloads from a server that has addresses proven, and counts what one is
-// sent that is not proven.
+// TestFetchProvesAddress downloads from a server with ProveAddress, and counts the bytes for an
+// address that is not proven.
 func TestFetchProvesAddress(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{ProveAddress: true}, func(t *testing.T, w *world) {
 		image := randomBytes(10_000)
@@ -79,7 +79,7 @@ func TestFetchProvesAddress(t *testing.T) {
 		require.Less(t, answers[0], 64, "the first answer only challenges")
 		require.Len(t, answers, 1+10)
 
-		// One who does not see the answers gets no more than that, however often he asks.
+		// A peer that does not see the answers gets only challenges, however often it asks.
 		forged, err := w.net.Listen("10.0.0.9:0")
 		require.NoError(t, err)
 		answers = nil
@@ -95,8 +95,8 @@ func TestFetchProvesAddress(t *testing.T) {
 	})
 }
 
-// TestFetchGoesOn cuts a download and goes on with it, at an offset that is no multiple of
-// anything.
+// TestFetchGoesOn interrupts a download and resumes it, at an offset that is no multiple of a
+// block.
 func TestFetchGoesOn(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		image := randomBytes(100_000)
@@ -120,7 +120,7 @@ func TestFetchGoesOn(t *testing.T) {
 		require.Greater(t, got.Len(), 40_000)
 		w.cut(false)
 
-		got.Truncate(12_345) // what was synced to disk, say
+		got.Truncate(12_345) // for example what was synced to disk
 		config = fetchConfig(w)
 		config.Offset, config.ETag = int64(got.Len()), result.ETag
 		result, err = lwm2m.Fetch(t.Context(), uri, &got, config)
@@ -169,7 +169,7 @@ func TestFetchErrors(t *testing.T) {
 	})
 }
 
-// TestHandleFunc looks at what a handler is told, for requests on a device's own association and on
+// TestHandleFunc checks the DownloadRequest, for requests on a device's own association and on
 // others.
 func TestHandleFunc(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
@@ -195,7 +195,7 @@ func TestHandleFunc(t *testing.T) {
 	})
 }
 
-// closing says when it is closed.
+// closing reports its Close.
 type closing struct {
 	*bytes.Reader
 	closed chan struct{}
@@ -206,8 +206,8 @@ func (c closing) Close() error {
 	return nil
 }
 
-// TestDownloadAccept asks for a download in formats: what it is not in is refused, with a body or
-// without, and nothing stays open.
+// TestDownloadAccept asks for a download in several formats: the server refuses formats other than
+// the download's, and closes the body.
 func TestDownloadAccept(t *testing.T) {
 	for _, test := range []struct {
 		format lwm2m.ContentFormat

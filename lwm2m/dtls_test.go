@@ -39,7 +39,7 @@ type secured struct {
 func secure(t *testing.T, addr string, config lwm2m.ServerConfig) *secured {
 	t.Helper()
 	var conn net.PacketConn
-	// Another process may have the port for a moment, if it is one from before.
+	// After a restart another process may hold the port for a moment.
 	require.Eventually(t, func() (ok bool) {
 		var err error
 		conn, err = net.ListenPacket("udp", addr)
@@ -80,8 +80,8 @@ func run(t *testing.T, config lwm2m.ClientConfig) *lwm2m.Client {
 	return client
 }
 
-// TestDTLS runs a device over DTLS with a key and with a certificate: it registers, is read,
-// observed and pushed to, and downloads; and is back when the server was gone.
+// TestDTLS runs a device over DTLS with a key and with a certificate, through Register, Read,
+// Observe, a push and downloads, and a restart of the server.
 func TestDTLS(t *testing.T) {
 	pool, certificate := testCertificate(t, endpointName)
 	for _, test := range []struct {
@@ -159,7 +159,7 @@ func TestDTLS(t *testing.T) {
 	}
 }
 
-// TestDTLSEndpointIsChecked registers only what belongs to the credentials.
+// TestDTLSEndpointIsChecked: only the endpoint of the credentials can register.
 func TestDTLSEndpointIsChecked(t *testing.T) {
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "id-1 01 mine\nid-2 02")})
 	refused := new(lines)
@@ -184,8 +184,7 @@ func TestDTLSEndpointIsChecked(t *testing.T) {
 	}
 }
 
-// TestDTLSIsSticky refuses an endpoint without credentials that has used some, and does not let
-// others update or end its registration.
+// TestDTLSIsSticky: an endpoint that has used credentials cannot register without them.
 func TestDTLSIsSticky(t *testing.T) {
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "mine 01\nother 02")})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -205,8 +204,8 @@ func TestDTLSIsSticky(t *testing.T) {
 	require.NoError(t, <-served)
 }
 
-// TestDTLSRegistrationIsItsOwners lets nobody else update or end a registration, who learns nothing
-// of it either.
+// TestDTLSRegistrationIsItsOwners: another identity can neither update nor end a registration, nor
+// see that it exists.
 func TestDTLSRegistrationIsItsOwners(t *testing.T) {
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{Credentials: keys(t, "mine 01\nother 02")})
 	run(t, lwm2m.ClientConfig{Endpoint: "mine", Server: server.uri, PSK: []byte{1}})
@@ -238,8 +237,8 @@ func TestDTLSRegistrationIsItsOwners(t *testing.T) {
 	}
 }
 
-// TestDTLSKindsOfIdentities has a key and a certificate of the same name, of which neither may what
-// the other may.
+// TestDTLSKindsOfIdentities uses a key and a certificate of the same name: neither has the rights
+// of the other.
 func TestDTLSKindsOfIdentities(t *testing.T) {
 	pool, certificate := testCertificate(t, "idA")
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{
@@ -283,7 +282,7 @@ func TestDTLSKindsOfIdentities(t *testing.T) {
 	require.True(t, server.Reachable("epA"))
 }
 
-// TestDTLSNeedsCredentials refuses to serve when nobody could prove anything.
+// TestDTLSNeedsCredentials: the server refuses to serve when no device could authenticate.
 func TestDTLSNeedsCredentials(t *testing.T) {
 	_, certificate := testCertificate(t, endpointName)
 	for _, config := range []lwm2m.ServerConfig{{}, {Certificate: &certificate}} {

@@ -50,7 +50,7 @@ func (w *secureWorld) start() {
 	})
 }
 
-// run starts the device, which is registered on return, and returns what stops it.
+// run starts the device, waits until it is registered, and returns a function that stops it.
 func (w *secureWorld) run(queue bool) (stop func()) {
 	client, err := lwm2m.NewClient(lwm2m.ClientConfig{
 		Endpoint: endpointName, Server: "coaps://" + serverAddress, PSK: []byte{1}, Queue: queue, Lifetime: 24 * time.Hour,
@@ -80,8 +80,8 @@ func (w *secureWorld) read() error {
 	return err
 }
 
-// TestDTLSServerCrashes has a server come back without its associations, and without a word to the
-// device: its next Update is not answered, and so it makes a handshake and registers.
+// TestDTLSServerCrashes restarts a server without its associations. The device gets no answer to
+// its next Update, so it makes a handshake and registers.
 func TestDTLSServerCrashes(t *testing.T) {
 	inSecureWorld(t, func(t *testing.T, w *secureWorld) {
 		defer w.run(false)()
@@ -91,14 +91,14 @@ func TestDTLSServerCrashes(t *testing.T) {
 		w.start()
 		w.net.Partition(serverIP, deviceIP, false)
 		require.ErrorIs(t, w.read(), lwm2m.ErrNotRegistered)
-		<-time.After(24*time.Hour + 5*time.Minute) // the Update before the lifetime ends is sent for 93 s
+		<-time.After(24*time.Hour + 5*time.Minute) // the Update before the lifetime ends is repeated for 93 s
 		synctest.Wait()
 		require.NoError(t, w.read())
 	})
 }
 
-// TestDTLSDeviceWakesElsewhere has a device in queue mode sleep for most of a day and wake up at
-// another address, with the association of before, by its Connection ID.
+// TestDTLSDeviceWakesElsewhere: a device in queue mode sleeps for most of a day and wakes up at
+// another address. Its association goes on, by the Connection ID.
 func TestDTLSDeviceWakesElsewhere(t *testing.T) {
 	inSecureWorld(t, func(t *testing.T, w *secureWorld) {
 		defer w.run(true)()
@@ -135,8 +135,8 @@ func (c *flakyCredentials) Endpoint(_ context.Context, id lwm2m.Identity) (strin
 	return id.Name, c.err()
 }
 
-// TestCredentialsAreDown drops handshakes while nobody can tell whether the identity is known: the
-// device gets no alert, and is registered soon after the credentials are back.
+// TestCredentialsAreDown: the server drops handshakes while Credentials fail. The device gets no
+// alert, and registers soon after they work again.
 func TestCredentialsAreDown(t *testing.T) {
 	inSecureWorld(t, func(t *testing.T, w *secureWorld) {
 		credentials := new(flakyCredentials)

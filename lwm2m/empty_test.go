@@ -9,8 +9,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestAnswersWithoutValues reads what a device has nothing to say about, in each of the ways in
-// which it may say so.
+// TestAnswersWithoutValues reads paths without values, in each form that the answer may have.
 func TestAnswersWithoutValues(t *testing.T) {
 	for name, answer := range map[string]*coap.Response{
 		"nothing":              {Code: coap.Content},
@@ -47,7 +46,7 @@ func TestAnswersWithoutValues(t *testing.T) {
 	}
 }
 
-// TestEmptyValues reads values that are there, and empty.
+// TestEmptyValues reads values that exist and are empty.
 func TestEmptyValues(t *testing.T) {
 	uri, pkg := lwm2m.NewPath(5, 0, 1), lwm2m.NewPath(5, 0, 0)
 	for _, test := range []struct {

@@ -100,8 +100,7 @@ type directory struct {
 
 var errNoRow = errors.New("no row")
 
-// PSK tells an identity that is unknown from a registry that cannot be asked: only the first is
-// refused.
+// PSK distinguishes an unknown identity from a registry that is down: only the first is refused.
 func (d directory) PSK(_ context.Context, identity string) ([]byte, error) {
 	key, err := d.lookUp(identity)
 	switch {

@@ -45,7 +45,7 @@ func (f *flash) Write(p []byte) (int, error) {
 // program writes a page. Here it only counts.
 func (f *flash) program([]byte) { f.pages++ }
 
-// Commit is called when the value is complete; the server is answered when it returns.
+// Commit is called when the value is complete; the device answers the server when it returns.
 func (f *flash) Commit(context.Context) error {
 	if len(f.page) > 0 {
 		f.program(f.page)

@@ -11,7 +11,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// listen returns a socket on loopback, and the URI that leads to it.
+// listen returns a socket on loopback and its URI.
 func listen() (net.PacketConn, string) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

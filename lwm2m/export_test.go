@@ -2,7 +2,7 @@ package lwm2m
 
 import "iter"
 
-// What the tests of the codecs use beyond the package's API.
+// Names that the tests of the codecs use beyond the package's API.
 
 type (
 	Codec         = codec
@@ -29,7 +29,7 @@ var (
 	ParseAttributes = parseAttributes
 )
 
-// MustServer is NewServer with a configuration that is right.
+// MustServer is NewServer for a valid configuration.
 func MustServer(config ServerConfig) *Server {
 	s, err := NewServer(config)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// TestFailures: what the transport says about a request is said in the words of this package.
+// TestFailures: errors of the transport become errors of this package.
 func TestFailures(t *testing.T) {
 	all := []error{ErrTimeout, ErrUnreachable, ErrTooLarge, ErrUnavailable, ErrClosed, ErrChanged}
 	for from, want := range map[error]error{
@@ -35,7 +35,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// slowKeys are credentials that answer when they are told to stop.
+// slowKeys are credentials that answer when their context ends.
 type slowKeys struct{}
 
 func (slowKeys) PSK(ctx context.Context, _ string) ([]byte, error) {
@@ -45,7 +45,7 @@ func (slowKeys) PSK(ctx context.Context, _ string) ([]byte, error) {
 
 func (slowKeys) Endpoint(context.Context, Identity) (string, error) { return "", nil }
 
-// TestSlowCredentials gives credentials the time that is documented.
+// TestSlowCredentials: the server waits for Credentials for the documented time.
 func TestSlowCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := MustServer(ServerConfig{Credentials: slowKeys{}})
@@ -55,7 +55,7 @@ func TestSlowCredentials(t *testing.T) {
 	})
 }
 
-// TestCategories: each code is of one category, and an error of the category is answered with the
+// TestCategories: each code has one category, and an error of the category is answered with the
 // code.
 func TestCategories(t *testing.T) {
 	categories := map[ResponseCode]error{
@@ -78,7 +78,7 @@ func TestCategories(t *testing.T) {
 	require.Equal(t, CodeBadRequest, codeOf(ErrPath))
 }
 
-// TestNoticesThatWait has a function be slow: of what comes meanwhile it is told each change, once.
+// TestNoticesThatWait: while a function is slow, notices wait, and repeated ones are merged.
 func TestNoticesThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

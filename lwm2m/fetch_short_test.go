@@ -35,7 +35,7 @@ func serveBlocks(conn net.PacketConn, answer func(num uint32) message.Message) {
 	}
 }
 
-// blockReply is block num of body, the last one if it says so.
+// blockReply is block num of body, marked as the last one if last is set.
 func blockReply(body []byte, num uint32, last bool, size2 int) message.Message {
 	m := message.Message{Code: codes.Content, Payload: body[min(int(num)<<10, len(body)):min(int(num+1)<<10, len(body))]}
 	v := num<<4 | 6
@@ -50,8 +50,8 @@ func blockReply(body []byte, num uint32, last bool, size2 int) message.Message {
 	return m
 }
 
-// TestFetchEndsEarly fetches from servers that end before the whole is there: nothing of that is a
-// success, also when an earlier part is known and its size.
+// TestFetchEndsEarly fetches from servers that end before the whole is sent: Fetch fails, also when
+// it resumes with a known size.
 func TestFetchEndsEarly(t *testing.T) {
 	body := randomBytes(5 << 10)
 	part := lwm2m.FetchConfig{Offset: 2048, ETag: []byte("tag"), Size: 5 << 10}

@@ -11,13 +11,13 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// writerFunc is a writer of the program's.
+// writerFunc is an io.Writer made of a function.
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestFetchWriterMiscounts: a writer that takes less than it was given, or says that it took more,
-// has failed: what was fetched has no hole that nobody knows of.
+// TestFetchWriterMiscounts: Fetch fails if a writer takes fewer bytes than it got, or says that it
+// took more, so that no gap goes unnoticed.
 func TestFetchWriterMiscounts(t *testing.T) {
 	body := randomBytes(5 << 10)
 	for name, write := range map[string]writerFunc{

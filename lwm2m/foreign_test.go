@@ -15,7 +15,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// foreignDevice is a device that is not ours: what it answers is up to the test.
+// foreignDevice is a device that is not our client: the test decides its answers.
 type foreignDevice struct {
 	t        *testing.T
 	endpoint *coap.Endpoint
@@ -62,7 +62,7 @@ func content(format uint16, payload string) *coap.Response {
 	return &coap.Response{Code: coap.Content, ContentFormat: coap.FormatOf(format), Payload: []byte(payload)}
 }
 
-// TestWritesFindAFormat writes to devices that take only some formats.
+// TestWritesFindAFormat writes to devices that accept only some formats.
 func TestWritesFindAFormat(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -111,7 +111,7 @@ func TestWritesFindAFormat(t *testing.T) {
 	}
 }
 
-// TestReadsTakeAnyFormat has a device answer one question in many ways.
+// TestReadsTakeAnyFormat: a device answers one Read in many formats.
 func TestReadsTakeAnyFormat(t *testing.T) {
 	for _, answer := range []*coap.Response{
 		content(0, "2"),
@@ -136,7 +136,7 @@ func TestReadsTakeAnyFormat(t *testing.T) {
 	}
 }
 
-// TestAnswersThatAreWrong: lies, junk and refusals become errors, and nothing else.
+// TestAnswersThatAreWrong: false answers, junk and refusals become errors.
 func TestAnswersThatAreWrong(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -169,7 +169,7 @@ func TestAnswersThatAreWrong(t *testing.T) {
 	}
 }
 
-// TestAlternateRoot addresses a device whose objects are not at its root.
+// TestAlternateRoot reads from a device whose objects are not at its root.
 func TestAlternateRoot(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.foreign(`</lwm2m>;rt="oma.lwm2m",</lwm2m/5/0>`, nil, func(*coap.IncomingRequest) *coap.Response { return content(0, "2") })
@@ -215,8 +215,8 @@ func TestAlternateRootInNames(t *testing.T) {
 	})
 }
 
-// TestEmptyAnswers: an answer without a payload says that there are no values, unless its format is
-// text.
+// TestEmptyAnswers: an answer without a payload means that there are no values, unless its format
+// is text.
 func TestEmptyAnswers(t *testing.T) {
 	for _, test := range []struct {
 		path   lwm2m.Path
@@ -260,8 +260,8 @@ func TestCreate(t *testing.T) {
 	})
 }
 
-// TestObservationsOfForeignDevices: one that answers but does not observe, one that ends an
-// observation, and one that notifies an observation which is no more.
+// TestObservationsOfForeignDevices: a device that answers but does not observe, one that ends an
+// observation, and one that notifies an observation that has ended.
 func TestObservationsOfForeignDevices(t *testing.T) {
 	state := lwm2m.NewPath(5, 0, 3)
 	t.Run("not observing", func(t *testing.T) {
@@ -310,8 +310,8 @@ func TestObservationsOfForeignDevices(t *testing.T) {
 	})
 }
 
-// TestPushThatBreaksOff: what was opened for a push that is never finished is aborted, and a new
-// one begins from the start.
+// TestPushThatBreaksOff: the sink of an unfinished push is aborted, and a new push begins from the
+// start.
 func TestPushThatBreaksOff(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.net.SetDefault(simnetDelay(10 * time.Millisecond))

@@ -43,7 +43,7 @@ func (w *world) manufacturer(endpoint string) (string, error) {
 	return entries[0].Value.String(), nil
 }
 
-// forge sends a request with the victim's address on it.
+// forge sends a request from the victim's address.
 func (w *world) forge(typ, mid byte, path []string, queries ...string) {
 	b := []byte{0x40 | typ<<4 | 1, 2, 0x77, mid, mid}
 	option := func(delta int, value string) {
@@ -66,8 +66,8 @@ func (w *world) forge(typ, mid byte, path []string, queries ...string) {
 	w.net.Forge(netip.MustParseAddrPort(victimAddress), netip.MustParseAddrPort(serverAddress), b)
 }
 
-// TestForgedRegister has somebody register other names from the address of a device: the device
-// stays where it is.
+// TestForgedRegister registers other names from the forged address of a device: the device keeps
+// its address.
 func TestForgedRegister(t *testing.T) {
 	for name, typ := range map[string]byte{"CON": 0, "NON": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -104,8 +104,8 @@ func TestForgedRegister(t *testing.T) {
 	}
 }
 
-// TestForgedRegisterOfOneWhoSleeps has nobody answer at the address: the device that registered
-// last stays there, and the address is its as soon as it speaks.
+// TestForgedRegisterOfOneWhoSleeps: the device at the forged address does not answer. It keeps its
+// registration and its address.
 func TestForgedRegisterOfOneWhoSleeps(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		stop := w.victim("victim")
@@ -123,8 +123,7 @@ func TestForgedRegisterOfOneWhoSleeps(t *testing.T) {
 	})
 }
 
-// TestForgedUpdate has a registered device, which knows its location, seem to move to the address
-// of another.
+// TestForgedUpdate forges an Update by which a registered device moves to the address of another.
 func TestForgedUpdate(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.victim("victim")
@@ -146,8 +145,9 @@ func TestForgedUpdate(t *testing.T) {
 	})
 }
 
-// TestAddressIsGivenToAnother has a NAT give the address of a device to another one, which
-// registers there, or moves there: it is reached, and nothing that is meant for the one of before.
+// TestAddressIsGivenToAnother: a NAT gives the address of a device to another one, which registers
+// there, or moves there. The server reaches the new device, and sends it nothing that is meant for
+// the earlier one.
 func TestAddressIsGivenToAnother(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.forgetful("first", func() { w.victim("second") })
@@ -193,13 +193,13 @@ func TestAddressIsGivenToAnother(t *testing.T) {
 	})
 }
 
-// TestRegisterDuringAForgedOne has a device come to an address that was another's while somebody
-// forges that address: it is told nothing that would make it wait, and gets in when it asks again.
+// TestRegisterDuringAForgedOne: a device registers at a forged address while the server verifies
+// it. It gets no answer that would make it wait, and registers when it retries.
 func TestRegisterDuringAForgedOne(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.forgetful("first", func() {
 			w.forge(0, 1, []string{"rd"}, "ep=evil")
-			time.Sleep(10 * time.Second) // nobody is there to reject the answer
+			time.Sleep(10 * time.Second) // no device is there to reject the answer
 			conn, err := w.net.Listen(victimAddress)
 			require.NoError(t, err)
 			ep := coap.New(coap.Config{})
@@ -220,7 +220,7 @@ func TestRegisterDuringAForgedOne(t *testing.T) {
 	})
 }
 
-// forgetful registers a device that then vanishes without a word, after which f runs.
+// forgetful registers a device, cuts it off without a De-register, and runs f.
 func (w *world) forgetful(endpoint string, f func()) {
 	w.t.Helper()
 	stop := w.victim(endpoint)
@@ -230,7 +230,8 @@ func (w *world) forgetful(endpoint string, f func()) {
 	f()
 }
 
-// TestUpdateAtAnotherAddressOfTheServer has a device go on at another address of the server.
+// TestUpdateAtAnotherAddressOfTheServer: a device sends its Update to another address of the
+// server.
 func TestUpdateAtAnotherAddressOfTheServer(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		const other = "10.0.0.9:5683"

@@ -34,8 +34,8 @@ func allocated(f func()) uint64 {
 	return sample[0].Value.Uint64() - before
 }
 
-// A decoder may allocate this much for each byte of input, and so much more for errors, tables made
-// on first use, and what the runtime counts late.
+// A decoder may allocate allocFactor bytes for each byte of input, and allocFixed for errors,
+// tables made on first use, and allocations that the runtime counts late.
 const (
 	allocFactor = 120
 	allocFixed  = 1 << 20
@@ -73,7 +73,7 @@ func FuzzDecodePayload(f *testing.F) {
 	})
 }
 
-// requireTyped checks that an error of a decoder is one that is documented.
+// requireTyped checks that an error of a decoder is a documented one.
 func requireTyped(t *testing.T, err error, payload []byte) {
 	t.Helper()
 	if !errors.Is(err, lwm2m.ErrUnsupportedFormat) {
@@ -93,7 +93,7 @@ func requireSameValues(t *testing.T, want, got []lwm2m.Entry) {
 		require.Equal(t, want[i].Path, got[i].Path)
 		v := want[i].Value
 		if v.Type() == lwm2m.TypeTime && got[i].Value.Type() == lwm2m.TypeInteger {
-			v, _ = v.As(lwm2m.TypeInteger) // the tag that told is not written, a model is missing
+			v, _ = v.As(lwm2m.TypeInteger) // without a model the encoder does not write the tag of the type
 		}
 		require.Equal(t, v, got[i].Value, want[i].Path)
 	}
@@ -130,7 +130,7 @@ func FuzzCBOR(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	path := lwm2m.NewPath(26241, 0, 0) // of no model, so that no type is demanded
+	path := lwm2m.NewPath(26241, 0, 0) // without a model, so that any type fits
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		entries, err := lwm2m.DecodePayload(lwm2m.FormatCBOR, path, payload, nil)
 		var want any
@@ -143,7 +143,7 @@ func FuzzCBOR(f *testing.F) {
 		}
 		require.NoError(t, cbor.Wellformed(payload), "%x", payload)
 		if oracle != nil || payload[0]>>5 == 6 {
-			return // a tag whose content fxamacker judges otherwise
+			return // a tag whose content fxamacker treats differently
 		}
 		requireOracle(t, want, entries[0].Value)
 
@@ -154,7 +154,7 @@ func FuzzCBOR(f *testing.F) {
 	})
 }
 
-// isPlain reports whether what fxamacker read is a value that LwM2M has.
+// isPlain reports whether a value from fxamacker is of a type that LwM2M has.
 func isPlain(x any) bool {
 	switch x.(type) {
 	case uint64, int64, float64, bool, string, []byte:
@@ -200,9 +200,9 @@ func requireOracle(t *testing.T, want any, got lwm2m.Value) {
 	}
 }
 
-// FuzzLwM2MCBOR compares LwM2M CBOR with fxamacker/cbor: what is accepted is well-formed, what
-// fxamacker makes of the tree is read as the same entries, and what is made here is the same tree
-// to fxamacker.
+// FuzzLwM2MCBOR compares LwM2M CBOR with fxamacker/cbor: accepted payloads are well-formed, the
+// decoder reads fxamacker's encoding of the tree as the same entries, and fxamacker reads our
+// encoding as the same tree.
 func FuzzLwM2MCBOR(f *testing.F) {
 	addSeeds(f, func(v vector, payload []byte) {
 		if v.ContentFormat == lwm2m.FormatLwM2MCBOR {
@@ -278,8 +278,8 @@ func oracleValue(v lwm2m.Value) any {
 	}
 }
 
-// requireTree reads our encoding with fxamacker, which cannot have arrays as keys of maps: the one
-// at the top, of the common path, is read apart.
+// requireTree reads our encoding with fxamacker, which cannot have arrays as keys of maps: it reads
+// the key at the top, the common path, separately.
 func requireTree(t *testing.T, mode cbor.EncMode, want map[uint64]any, ours []byte) {
 	t.Helper()
 	var got any

@@ -16,7 +16,7 @@ import (
 
 var firmwareVersion = lwm2m.NewPath(3, 0, 3)
 
-// answers makes requests and keeps what comes of them.
+// answers makes requests and collects their answers and notices.
 type answers struct {
 	server *lwm2m.Server
 
@@ -33,7 +33,7 @@ func (a *answers) call(r lwm2m.Request) *lwm2m.Call {
 		defer a.mu.Unlock()
 		a.notices = append(a.notices, n)
 	}
-	// Held while Go runs: what is called from within it would wait for ever.
+	// Held while Go runs: a callback from within Go would deadlock.
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.server.Go(r, func(answer lwm2m.Answer) {
@@ -43,7 +43,7 @@ func (a *answers) call(r lwm2m.Request) *lwm2m.Call {
 	})
 }
 
-// take returns what came since the last call.
+// take returns the answers and notices since the last call.
 func (a *answers) take() ([]lwm2m.Answer, []lwm2m.Notice) {
 	synctest.Wait()
 	a.mu.Lock()
@@ -96,7 +96,7 @@ func TestGo(t *testing.T) {
 		require.Equal(t, lwm2m.Answer{}, a.one(t))
 		require.Equal(t, []string{"0='x'"}, s.executed)
 
-		// What cannot be asked is refused, and not from within Go either.
+		// Invalid requests are refused, and not from within Go either.
 		for _, r := range []lwm2m.Request{
 			{}, {Operation: 99}, {Operation: lwm2m.OpRead}, {Operation: lwm2m.OpExecute, Path: lwm2m.NewPath(3)},
 			{Operation: lwm2m.OpWriteStream, Path: lwm2m.NewPath(5, 0, 0), Size: -1},
@@ -124,7 +124,7 @@ func TestOperationNames(t *testing.T) {
 	require.Equal(t, "unknown", lwm2m.Operation(0).String())
 }
 
-// TestNotices follows requests to a device that sleeps, is silent, and is there again.
+// TestNotices follows requests to a device that sleeps, is silent, and answers again.
 func TestNotices(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		client := w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, time.Hour })
@@ -139,7 +139,7 @@ func TestNotices(t *testing.T) {
 		require.Len(t, got, 1)
 		require.Equal(t, []lwm2m.Notice{lwm2m.NoticeSent}, notices)
 
-		// A request that has to go again was sent once, for whoever counts the time since.
+		// A repeated request has one NoticeSent, from which a program can measure time.
 		w.cut(true)
 		a.call(lwm2m.Request{Operation: lwm2m.OpRead, Path: firmwareVersion})
 		time.Sleep(3 * time.Minute)
@@ -154,8 +154,7 @@ func TestNotices(t *testing.T) {
 	})
 }
 
-// TestOrderOfWaiting has requests wait for a device that sleeps: they reach it in the order of the
-// calls.
+// TestOrderOfWaiting: requests that wait for a sleeping device reach it in the order of the calls.
 func TestOrderOfWaiting(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}
@@ -174,8 +173,8 @@ func TestOrderOfWaiting(t *testing.T) {
 	})
 }
 
-// TestOrder has requests wait behind one another when the device moves: they reach it in the order
-// of the calls.
+// TestOrder: requests wait behind one another when the device moves, and reach it in the order of
+// the calls.
 func TestOrder(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}
@@ -202,7 +201,7 @@ func TestOrder(t *testing.T) {
 	})
 }
 
-// TestFunctionsThatPanic has what a program gives to a server panic: the server goes on.
+// TestFunctionsThatPanic: functions of the program panic, and the server goes on.
 func TestFunctionsThatPanic(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.server.Watch(func(lwm2m.RegistrationEvent) { panic("watch") })
@@ -223,8 +222,8 @@ func TestFunctionsThatPanic(t *testing.T) {
 	})
 }
 
-// TestFunctionsThatBlock has functions that receive answers block, which they must not: requests
-// that wait do not suffer.
+// TestFunctionsThatBlock: functions that receive answers block, which they must not. Do still
+// works.
 func TestFunctionsThatBlock(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(nil)

@@ -26,15 +26,15 @@ import (
 // quiet keeps go-coap from printing.
 func quiet(error) {}
 
-// clockwork is go-coap's clock, which would otherwise run on after the test.
+// clockwork is go-coap's periodic runner, which would otherwise outlive the test.
 func clockwork(t *testing.T) options.PeriodicRunnerOpt {
 	done := make(chan struct{})
 	t.Cleanup(func() { close(done) })
 	return options.WithPeriodicRunner(periodic.New(done, 10*time.Millisecond))
 }
 
-// TestGoCoapDevice has the whole stack of go-coap be the device: it registers, is read, written and
-// executed.
+// TestGoCoapDevice uses the whole stack of go-coap as the device, for Register, Read, Write and
+// Execute.
 func TestGoCoapDevice(t *testing.T) {
 	peers.Mark(t, "go-coap", "LwM2M client", "coap", "Register, Read, Write, Execute")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -94,8 +94,7 @@ func TestGoCoapDevice(t *testing.T) {
 	require.NoError(t, <-served)
 }
 
-// TestGoCoapServer has go-coap be the server that a device of ours registers with, and that reads,
-// writes and observes it.
+// TestGoCoapServer uses go-coap as the server of our client, for Register, Read, Write and Observe.
 func TestGoCoapServer(t *testing.T) {
 	peers.Mark(t, "go-coap", "LwM2M server", "coap", "Register, Read, Write, Observe")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

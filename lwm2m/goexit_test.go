@@ -12,9 +12,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestFunctionsThatEndTheirGoroutine has functions of the program end the goroutine that they are
-// called from, as those of a test do that has failed: the others are told everything, and so are
-// they the next time.
+// TestFunctionsThatEndTheirGoroutine: functions of the program end their goroutine, as a failed
+// test does. The server still calls the others, and calls them again the next time.
 func TestFunctionsThatEndTheirGoroutine(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var mu sync.Mutex
@@ -38,7 +37,7 @@ func TestFunctionsThatEndTheirGoroutine(t *testing.T) {
 		synctest.Wait()
 		o.set(1)
 		device.Notify(path)
-		time.Sleep(time.Second) // the client pauses between two looks
+		time.Sleep(time.Second) // the client pauses between two evaluations
 		w.server.Go(lwm2m.Request{
 			Endpoint: endpointName, Operation: lwm2m.OpRead, Path: path,
 			Notice: func(lwm2m.Notice) { ends("notice") },

@@ -11,13 +11,13 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// TestHandshakesThatFail tells of some, of no more than wait for a slow function, and of none after
-// the end.
+// TestHandshakesThatFail: the server reports failed handshakes, up to the bound while a function is
+// slow, and none after stop.
 func TestHandshakesThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := MustServer(ServerConfig{})
 		addr, err := netip.MustParseAddrPort("10.0.0.2:1"), errors.New("who?")
-		s.handshakeFailed(coap.DTLS, addr, "", err) // nobody listens
+		s.handshakeFailed(coap.DTLS, addr, "", err) // there is no function yet
 		hold, count := make(chan struct{}), 0
 		stop := s.OnHandshakeFailed(func(a netip.AddrPort, e error) {
 			require.Equal(t, addr, a)
@@ -44,7 +44,7 @@ func TestHandshakesThatFail(t *testing.T) {
 	})
 }
 
-// TestLimitOfTooLarge takes from a 4.13 how much the device takes.
+// TestLimitOfTooLarge: a 4.13 carries the size that the device accepts.
 func TestLimitOfTooLarge(t *testing.T) {
 	for _, test := range []struct {
 		code        coap.Code

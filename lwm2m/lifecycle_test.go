@@ -71,7 +71,7 @@ func TestDeviceComesBackFromAnotherPort(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(nil)
 		first, _ := w.server.Registration(endpointName)
-		// Another process with the same name takes the place of the first.
+		// Another client with the same name replaces the first.
 		w.device(nil)
 		second, _ := w.server.Registration(endpointName)
 		require.NotEqual(t, first.ID, second.ID)
@@ -144,7 +144,7 @@ func TestLossyRegistration(t *testing.T) {
 	})
 }
 
-// TestEventsAreOrdered sends events through slow watchers.
+// TestEventsAreOrdered delivers events to a slow watcher in order.
 func TestEventsAreOrdered(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var kinds []lwm2m.EventKind // guarded by the order of calls
@@ -198,8 +198,7 @@ func TestClosedServerRefuses(t *testing.T) {
 	})
 }
 
-// TestChangesDoNotDelayUpdates has values change all the time, which must not put off the next
-// Update.
+// TestChangesDoNotDelayUpdates: frequent changes of values must not delay the next Update.
 func TestChangesDoNotDelayUpdates(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		client := w.device(nil)

@@ -140,8 +140,7 @@ func TestParseDiscoverOffset(t *testing.T) {
 	require.Equal(t, 7, fe.Offset)
 }
 
-// TestLinksThatAreCut looks at what is said of a target that ends after an encoded byte, or within
-// one.
+// TestLinksThatAreCut checks the error for a target that ends after an encoded byte, or within one.
 func TestLinksThatAreCut(t *testing.T) {
 	for text, want := range map[string]string{"</%41": "target without end", "</%4": "bad percent-encoding", "</%": "bad percent-encoding"} {
 		_, err := lwm2m.ParseLinks([]byte(text))
@@ -229,7 +228,7 @@ func FuzzParseLinks(f *testing.F) {
 	})
 }
 
-// FuzzParseObjectList reads back what it has read, in order then.
+// FuzzParseObjectList parses the encoding of each parsed list, and compares.
 func FuzzParseObjectList(f *testing.F) {
 	for _, s := range oddLists {
 		f.Add([]byte(s))
@@ -243,7 +242,7 @@ func FuzzParseObjectList(f *testing.F) {
 		out := list.Append(nil)
 		back, err := lwm2m.ParseObjectList(out)
 		require.NoError(t, err, "%q", out)
-		for i := range list.Objects { // 1.0 goes without saying
+		for i := range list.Objects { // the encoding omits version 1.0
 			if list.Objects[i].Version == version(1, 0) {
 				list.Objects[i].Version = lwm2m.Version{}
 			}

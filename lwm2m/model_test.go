@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// TestBuiltinModels compares the built-in models with a table for people.
+// TestBuiltinModels compares the built-in models with a readable table.
 func TestBuiltinModels(t *testing.T) {
 	var m *lwm2m.Models
 	var b strings.Builder

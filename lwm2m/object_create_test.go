@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// newSwitch is what a server must say of a new instance.
+// newSwitch returns the mandatory values of a new instance, and more.
 func newSwitch(instance uint16, more ...lwm2m.Entry) []lwm2m.Entry {
 	return append([]lwm2m.Entry{
 		{Path: lwm2m.NewPath(20000, instance, 11, 0), Value: lwm2m.Integer(1)},
@@ -29,7 +29,7 @@ func (w *world) create(format lwm2m.ContentFormat, entries ...lwm2m.Entry) (lwm2
 	return a.Path, err
 }
 
-// lists reports whether the registration lists an instance, once an Update had the time to come.
+// lists waits for an Update, and reports whether the registration lists an instance.
 func (w *world) lists(path string) bool {
 	w.t.Helper()
 	time.Sleep(time.Second)
@@ -62,7 +62,7 @@ func TestCreateAndDelete(t *testing.T) {
 	})
 }
 
-// TestCreateRefused: nothing is left of a Create that was refused.
+// TestCreateRefused: a refused Create leaves nothing behind.
 func TestCreateRefused(t *testing.T) {
 	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
 		for name, tc := range map[string]struct {
@@ -95,7 +95,7 @@ func TestCreateRefused(t *testing.T) {
 	})
 }
 
-// TestDeleteRefused deletes what must stay, or cannot be deleted.
+// TestDeleteRefused tries to delete what must stay.
 func TestDeleteRefused(t *testing.T) {
 	for _, version := range []string{"1.0", "1.1", "1.2"} {
 		withSwitches(t, version, func(t *testing.T, w *world, s *switches) {
@@ -121,8 +121,7 @@ func TestDeleteRefused(t *testing.T) {
 	}
 }
 
-// TestCreateLeavesTheChoice has the client choose the instance, as TLV can ask it to, and an empty
-// payload does.
+// TestCreateLeavesTheChoice: the client chooses the instance if TLV or an empty payload names none.
 func TestCreateLeavesTheChoice(t *testing.T) {
 	o := lwm2m.NewValueObject(lwm2m.ValueObjectConfig{
 		ID: 20001, Values: []lwm2m.Entry{entryOf("/20001/0", lwm2m.Value{}), entryOf("/20001/2", lwm2m.Value{})},
@@ -159,7 +158,7 @@ func TestCreateLeavesTheChoice(t *testing.T) {
 	})
 }
 
-// TestCreateElsewhere: objects that do not say that they take Creates refuse them.
+// TestCreateElsewhere: the client refuses a Create for an object that is not an InstanceCreator.
 func TestCreateElsewhere(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Objects = append(c.Objects, emptyObject(10000)) })
@@ -172,7 +171,7 @@ func TestCreateElsewhere(t *testing.T) {
 	})
 }
 
-// TestTimezone has a server write 3/0/14 and 3/0/15.
+// TestTimezone writes 3/0/14 and 3/0/15 from a server.
 func TestTimezone(t *testing.T) {
 	var saved []string
 	var refuse error

@@ -8,8 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFirstBinding: the transport of the server's URI is what the device says that it can be
-// reached by.
+// TestFirstBinding: the first binding is the transport of the server's URI.
 func TestFirstBinding(t *testing.T) {
 	for scheme, binding := range map[string]string{"coap": "U", "coaps": "U", "coap+tcp": "T", "coaps+tcp": "T"} {
 		config := ClientConfig{Endpoint: "a", Server: scheme + "://h"}

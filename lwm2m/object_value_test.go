@@ -36,7 +36,7 @@ func switchModels(t *testing.T) *lwm2m.Models {
 	return m
 }
 
-// switches is an object of that model that notes what its functions are called with.
+// switches is an object of that model that records the calls of its functions.
 type switches struct {
 	*lwm2m.ValueObject
 	mu     sync.Mutex
@@ -111,7 +111,7 @@ func entryOf(path string, v lwm2m.Value) lwm2m.Entry {
 	return lwm2m.Entry{Path: p, Value: v}
 }
 
-// text shows entries as "/20000/0/10/1=a /20000/0/5851=", without what they have in common.
+// text formats entries as "/0/10/1=a /0/5851=", without the object.
 func text(entries []lwm2m.Entry) string {
 	var s []string
 	for _, e := range entries {
@@ -140,7 +140,7 @@ func (w *world) ask(op lwm2m.Operation, path string, format lwm2m.ContentFormat,
 	return err
 }
 
-// all reads an instance of the switches.
+// all reads path and returns it as text.
 func (w *world) all(path string) string {
 	w.t.Helper()
 	entries, err := w.server.Read(w.t.Context(), endpointName, mustPath(w.t, path))
@@ -170,7 +170,7 @@ func inFormats(t *testing.T, f func(t *testing.T, w *world, s *switches, format 
 	}
 }
 
-// TestWriteResourceInstances writes a multiple resource in every way and format.
+// TestWriteResourceInstances writes a multiple resource by each kind of Write, in each format.
 func TestWriteResourceInstances(t *testing.T) {
 	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
 		ctx, resource := t.Context(), mustPath(t, "/20000/0/10")
@@ -196,8 +196,7 @@ func TestWriteResourceInstances(t *testing.T) {
 	})
 }
 
-// TestReplaceInstance removes what a Write of an instance does not name, as far as servers may
-// write it.
+// TestReplaceInstance: a Write of an instance removes the writable resources that it does not name.
 func TestReplaceInstance(t *testing.T) {
 	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
 		require.NoError(t, w.ask(lwm2m.OpWrite, "/20000/0", format,
@@ -207,7 +206,7 @@ func TestReplaceInstance(t *testing.T) {
 	})
 }
 
-// TestWriteRefused: a write is done as a whole or not at all.
+// TestWriteRefused: a Write applies as a whole or not at all.
 func TestWriteRefused(t *testing.T) {
 	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
 		before := w.all("/20000/0")
@@ -238,7 +237,8 @@ func TestResourceInstancesAreBounded(t *testing.T) {
 	})
 }
 
-// TestObserveValues observes a resource, an instance of one, and an instance that goes.
+// TestObserveValues observes a resource, a resource instance, and a resource of an instance that is
+// deleted.
 func TestObserveValues(t *testing.T) {
 	withSwitches(t, "1.1", func(t *testing.T, w *world, s *switches) {
 		var mu sync.Mutex
@@ -319,8 +319,8 @@ func TestSetSingleOrMultiple(t *testing.T) {
 	require.Empty(t, o.Instances())
 }
 
-// TestSharedValues: an object of two clients reports to the servers of both, also what one of them
-// writes.
+// TestSharedValues: an object of two clients reports changes to the servers of both, also writes by
+// one of them.
 func TestSharedValues(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: switchModels(t)}, func(t *testing.T, w *world) {
 		s := newSwitches()
@@ -345,7 +345,7 @@ func TestSharedValues(t *testing.T) {
 	})
 }
 
-// wait lets notifications arrive.
+// wait waits for notifications.
 func wait(t *testing.T) {
 	t.Helper()
 	time.Sleep(time.Second)

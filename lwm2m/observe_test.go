@@ -17,7 +17,7 @@ import (
 
 var sensorValue = lwm2m.NewPath(3303, 0, 5700)
 
-// values collects what an observation tells, with the times since the last look.
+// values collects the values of an observation, with their times since the last take.
 type values struct {
 	mu    sync.Mutex
 	start time.Time
@@ -34,7 +34,7 @@ func (v *values) add(entries []lwm2m.Entry) {
 	}
 }
 
-// take returns what came since the last call, and resets the clock.
+// take returns the values and times since the last call, and resets the clock.
 func (v *values) take() (all []string, at []time.Duration) {
 	synctest.Wait()
 	v.mu.Lock()
@@ -90,7 +90,7 @@ func TestObservationEndsWithRegistration(t *testing.T) {
 		var got values
 		o, err := w.server.Observe(t.Context(), endpointName, sensorValue, got.add)
 		require.NoError(t, err)
-		w.device(nil) // the device restarts without saying so
+		w.device(nil) // the device restarts without a De-register
 		<-o.Done()
 		require.ErrorIs(t, o.Err(), lwm2m.ErrNotRegistered)
 		got.take()
@@ -126,8 +126,8 @@ func sorted(s []string) []string {
 	return s
 }
 
-// TestNotificationAttributes changes a value step by step, a second apart, and looks at what is
-// told.
+// TestNotificationAttributes changes a value step by step, a second apart, and checks the
+// notifications.
 func TestNotificationAttributes(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -173,8 +173,7 @@ func TestNotificationAttributes(t *testing.T) {
 	}
 }
 
-// TestAttributesAreInherited attaches pmin to levels above the resource; the nearest wins, and
-// clearing takes it away.
+// TestAttributesAreInherited attaches pmin to levels above the resource: the nearest counts.
 func TestAttributesAreInherited(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, change func(float64)) {
 		set := func(path lwm2m.Path, queries ...string) {
@@ -196,7 +195,7 @@ func TestAttributesAreInherited(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		next(1)                                         // begins a period
-		change(2)                                       // told already, as the period has passed
+		change(2)                                       // notified at once: the period has passed
 		got.take()                                      //
 		change(3)                                       // waits
 		time.Sleep(2 * time.Minute)                     //
@@ -247,8 +246,8 @@ func TestEdge(t *testing.T) {
 	})
 }
 
-// TestLossyNotifications loses, repeats and reorders notifications: the last value arrives, and
-// none after a newer one.
+// TestLossyNotifications loses, repeats and reorders notifications: the last value arrives, and no
+// value after a newer one.
 func TestLossyNotifications(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, change func(float64)) {
 		w.net.SetDefault(lossy)
@@ -272,8 +271,8 @@ func TestLossyNotifications(t *testing.T) {
 	})
 }
 
-// TestSlowObserver blocks in its function; the network is not held up, and the newest value comes
-// in the end.
+// TestSlowObserver: a function of an observation blocks. It does not delay the network, and the
+// newest value arrives in the end.
 func TestSlowObserver(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, change func(float64)) {
 		release := make(chan struct{})
@@ -298,8 +297,8 @@ func TestSlowObserver(t *testing.T) {
 	})
 }
 
-// TestObserversAreForgottenWithRegister has the server lose its memory: the device registers anew
-// on the same association, and tells nobody what nobody asked for since.
+// TestObserversAreForgottenWithRegister: the server restarts without its state. The device
+// registers again on the same association, and sends no notifications for the old observation.
 func TestObserversAreForgottenWithRegister(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		s := &sensor{}
@@ -321,7 +320,8 @@ func TestObserversAreForgottenWithRegister(t *testing.T) {
 	})
 }
 
-// TestAddressTakenByAnotherDevice ends what was going on with the device that had the address.
+// TestAddressTakenByAnotherDevice: the requests and observations of the device that had the address
+// end.
 func TestAddressTakenByAnotherDevice(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.foreign("</5/0>", nil, func(r *coap.IncomingRequest) *coap.Response {
@@ -333,7 +333,7 @@ func TestAddressTakenByAnotherDevice(t *testing.T) {
 		o, err := w.server.Observe(t.Context(), endpointName, lwm2m.NewPath(5, 0, 3), func([]lwm2m.Entry) {})
 		require.NoError(t, err)
 		errs := make(chan error, 2)
-		for range 2 { // one on the way, one behind it
+		for range 2 { // one sent, one behind it
 			go func() {
 				_, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(5, 0, 3))
 				errs <- err
@@ -353,7 +353,8 @@ func TestAddressTakenByAnotherDevice(t *testing.T) {
 	})
 }
 
-// TestObserversDoNotPileUp repeats that more often than a device may have observers.
+// TestObserversDoNotPileUp repeats observations and restarts more often than a device may have
+// observers.
 func TestObserversDoNotPileUp(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(nil)

@@ -14,13 +14,13 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// TestEvaluationPeriods changes a value that nobody announces: it is looked at as often as epmax
-// says, and no more often than epmin and pmin do.
+// TestEvaluationPeriods changes a value without Notify: the client evaluates it as often as epmax
+// demands, and no more often than epmin and pmin allow.
 func TestEvaluationPeriods(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		attributes []string
-		want       []time.Duration // of what is told in ten minutes, of a value that changes each 10 s
+		want       []time.Duration // of the notifications in ten minutes, of a value that changes each 10 s
 	}{
 		{"none", nil, nil},
 		{"epmax 0", []string{"epmax=0"}, nil},
@@ -64,8 +64,8 @@ func TestEvaluationPeriods(t *testing.T) {
 	})
 }
 
-// TestNotificationsAreConfirmed has notifications that need no acknowledgement go out for days: one
-// a day asks for one all the same (RFC 7641, section 4.5).
+// TestNotificationsAreConfirmed: among notifications without acknowledgement one a day is
+// confirmable (RFC 7641, section 4.5).
 func TestNotificationsAreConfirmed(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, _ func(float64)) {
 		attributes, err := lwm2m.ParseAttributes("pmax=3600", "con=0")
@@ -94,7 +94,7 @@ func TestNotificationsAreConfirmed(t *testing.T) {
 	})
 }
 
-// TestCompositeIsBounded reads as many paths at once as a client takes, and one more.
+// TestCompositeIsBounded reads as many paths at once as a client accepts, and one more.
 func TestCompositeIsBounded(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, _ func(float64)) {
 		paths := make([]lwm2m.Path, 256)
@@ -109,8 +109,8 @@ func TestCompositeIsBounded(t *testing.T) {
 	})
 }
 
-// TestCBORNumbers writes the numbers at which the length of their form changes (RFC 8949, section
-// 4.2.1).
+// TestCBORNumbers encodes the numbers at which the length of the encoding changes (RFC 8949,
+// section 4.2.1).
 func TestCBORNumbers(t *testing.T) {
 	for value, want := range map[uint64]string{
 		23: "\x17", 24: "\x18\x18", 255: "\x18\xff", 256: "\x19\x01\x00", 65535: "\x19\xff\xff", 65536: "\x1a\x00\x01\x00\x00",
@@ -123,8 +123,7 @@ func TestCBORNumbers(t *testing.T) {
 	}
 }
 
-// TestObserveWithAttributes has a server observe with attributes of the observation's own (LwM2M
-// 1.2).
+// TestObserveWithAttributes observes with attributes in the request (LwM2M 1.2).
 func TestObserveWithAttributes(t *testing.T) {
 	good := func(*coap.IncomingRequest) *coap.Response { return nil }
 	withPicky(t, good, func(c *lwm2m.ClientConfig) { c.Version = "1.2" }, func(t *testing.T, p *picky, _ *lwm2m.Client) {
@@ -147,8 +146,8 @@ func TestObserveWithAttributes(t *testing.T) {
 	})
 }
 
-// TestObserverThatBlocks has the function of an observation block while 21 values come: it is told
-// the last sixteen then.
+// TestObserverThatBlocks: the function of an observation blocks while 21 values arrive. Afterwards
+// it gets the last sixteen.
 func TestObserverThatBlocks(t *testing.T) {
 	inSensorWorld(t, func(t *testing.T, w *world, _ *sensor, change func(float64)) {
 		var got values
@@ -170,8 +169,8 @@ func TestObserverThatBlocks(t *testing.T) {
 	})
 }
 
-// TestPartialWriteFindsAFormat writes several resources of an instance of a device of LwM2M 1.0,
-// which knows TLV.
+// TestPartialWriteFindsAFormat writes several resources of a device of LwM2M 1.0, which supports
+// TLV.
 func TestPartialWriteFindsAFormat(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		var formats []uint16

@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// oddLists are lists of objects as devices in the field write them, all of which mean the same.
+// oddLists are lists of objects as devices in the field write them. All mean the same.
 var oddLists = []string{
 	`</>;rt="oma.lwm2m";ct="60 110 112",</1/0>,</3/0>,</5>;ver=1.1,</5/0>`,
 	`</>;rt="oma.lwm2m";ct=60 110 112,</1/0>,</3/0>,</5>;ver=1.1,</5/0>`,
@@ -60,7 +60,7 @@ func TestOddLists(t *testing.T) {
 	}
 }
 
-// TestOddRoots have the alternate path written as it comes.
+// TestOddRoots parses an alternate path in several forms.
 func TestOddRoots(t *testing.T) {
 	for _, s := range []string{
 		`</lwm2m>;rt="oma.lwm2m",</lwm2m/3/0>`, `<lwm2m>;rt=oma.lwm2m,<lwm2m/3/0>`, `</lwm2m/>;rt="x oma.lwm2m", </lwm2m/3/0/0>`,
@@ -71,7 +71,7 @@ func TestOddRoots(t *testing.T) {
 	}
 }
 
-// TestOddListsAreFast reads lists that are made to take long.
+// TestOddListsAreFast parses lists that could be slow.
 func TestOddListsAreFast(t *testing.T) {
 	for _, unit := range []string{"</1>", "</1>,", "</1>;ct=1 1 1 1 1", "</1>;;;;", ",", " ", "</1>;ct=1,1,1", "<", "1 "} {
 		s := strings.Repeat(unit, 60_000/len(unit))

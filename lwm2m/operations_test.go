@@ -127,7 +127,7 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// firmwareSink is object 5 with a package that is not collected.
+// firmwareSink is object 5 with a streamed package.
 type firmwareSink struct {
 	sensor
 	got     bytes.Buffer
@@ -156,11 +156,11 @@ func (f *firmwareSink) Commit(context.Context) error {
 
 func (f *firmwareSink) Abort(error) { f.aborts.Add(1) }
 
-// sinkObject has the methods of an Object where firmwareSink has those of a Sink.
+// sinkObject is the Object of a firmwareSink, which is a Sink.
 type sinkObject struct{ *firmwareSink }
 
 func (o sinkObject) Write(context.Context, lwm2m.Path, []lwm2m.Entry, bool) error {
-	return lwm2m.ErrInternal // everything is to be streamed
+	return lwm2m.ErrInternal // the client must stream everything
 }
 
 func (o sinkObject) OpenWrite(ctx context.Context, path lwm2m.Path, size int64) (lwm2m.Sink, error) {
@@ -219,8 +219,7 @@ func TestWriteStream(t *testing.T) {
 	}
 }
 
-// TestStreamAndRequests reads while an image is being pushed: beside it, or, if the push wants the
-// device alone, after it.
+// TestStreamAndRequests reads during a push: beside it, or after it if the push is exclusive.
 func TestStreamAndRequests(t *testing.T) {
 	for _, exclusive := range []bool{false, true} {
 		inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
@@ -247,8 +246,8 @@ func TestStreamAndRequests(t *testing.T) {
 	}
 }
 
-// TestBigValues moves values that need several blocks in both directions, and a registration that
-// does.
+// TestBigValues transfers values of several blocks in both directions, and a registration of
+// several blocks.
 func TestBigValues(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
 		w.net.SetDefault(lossy)

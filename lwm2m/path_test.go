@@ -126,7 +126,8 @@ func TestVersion(t *testing.T) {
 	require.Zero(t, low.Compare(low))
 }
 
-// TestPathsOfLargeIdentifiers compares each level with the others at the ends of its range.
+// TestPathsOfLargeIdentifiers compares paths with identifiers at the ends of their range, at each
+// level.
 func TestPathsOfLargeIdentifiers(t *testing.T) {
 	ids := []uint16{0, 1, 0x8000, 0xfffe}
 	var ascending []lwm2m.Path

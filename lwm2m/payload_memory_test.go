@@ -11,16 +11,16 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestPayloadMemory decodes what costs a decoder most: as many entries as a payload of 64 KiB can
-// hold, or be made to look as if it held.
+// TestPayloadMemory decodes the most expensive payloads: as many entries as 64 KiB can hold, or can
+// claim to hold.
 func TestPayloadMemory(t *testing.T) {
 	const size = 64 << 10
 	for name, tc := range map[string]struct {
 		format  lwm2m.ContentFormat
 		base    string
 		payload string
-		// times is how often the bytes of the input may be allocated; with the race detector
-		// slices.Grow takes twice what it takes without.
+		// times is how many bytes may be allocated for each byte of input; with the race detector
+		// slices.Grow allocates twice as much.
 		times int
 	}{
 		"TLV": {lwm2m.FormatTLV, "/100/0", manyIDs(size/3, func(i int) string {
@@ -47,7 +47,7 @@ func TestPayloadMemory(t *testing.T) {
 			payload := []byte(tc.payload)
 			base := mustPath(t, tc.base)
 			got := uint64(math.MaxUint64)
-			for range 5 { // some of what the runtime counts is late, and of what was before
+			for range 5 { // the runtime counts some allocations late, also earlier ones
 				got = min(got, allocated(func() { _, _ = lwm2m.DecodePayload(tc.format, base, payload, nil) }))
 			}
 			require.LessOrEqual(t, got, uint64(tc.times*len(payload)+64<<10))
@@ -63,8 +63,8 @@ func manyIDs(n int, f func(int) string) string {
 	return b.String()
 }
 
-// nestedMaps has n objects with n instances with n resources, each in two bytes, with identifiers
-// that descend from flip unless that is 0.
+// nestedMaps returns n objects with n instances with n resources, each in two bytes. The
+// identifiers descend from flip unless it is 0.
 func nestedMaps(n, flip int) string {
 	level := func(f func(id byte) []byte) []byte {
 		var b []byte

@@ -32,7 +32,7 @@ var (
 		lwm2m.FormatSenMLETCHJSON, lwm2m.FormatSenMLETCHCBOR, lwm2m.FormatTLV, lwm2m.FormatJSON, lwm2m.FormatLwM2MCBOR,
 		lwm2m.FormatOldText, lwm2m.FormatOldTLV, lwm2m.FormatOldJSON,
 	}
-	// treeFormats carry paths and several values.
+	// treeFormats are the formats that carry paths and several values.
 	treeFormats = []lwm2m.ContentFormat{
 		lwm2m.FormatSenMLJSON, lwm2m.FormatSenMLCBOR, lwm2m.FormatTLV, lwm2m.FormatJSON, lwm2m.FormatLwM2MCBOR,
 	}
@@ -159,7 +159,7 @@ func TestPayloadRoundTrip(t *testing.T) {
 	}
 }
 
-// TestPayloadTypes checks that values go out as the type of their resource.
+// TestPayloadTypes checks that values are encoded as the type of their resource.
 func TestPayloadTypes(t *testing.T) {
 	m := modelsFor(t, map[string]string{"/26241/0/0": "float"})
 	in := []lwm2m.Entry{entry("/26241/0/0", lwm2m.Integer(1)), entry("/26241/0/1", lwm2m.Integer(1))}
@@ -179,7 +179,7 @@ func TestPayloadTypes(t *testing.T) {
 	}
 }
 
-// TestPayloadEmpties is about what holds nothing, which some formats can tell.
+// TestPayloadEmpties encodes empty instances and resources, which only some formats can express.
 func TestPayloadEmpties(t *testing.T) {
 	entries := []lwm2m.Entry{entry("/33629/0/16", lwm2m.Value{}), entry("/33629/1", lwm2m.Value{})}
 	for _, f := range []lwm2m.ContentFormat{lwm2m.FormatTLV, lwm2m.FormatLwM2MCBOR} {
@@ -326,7 +326,7 @@ func TestPayloadRefusesToDecode(t *testing.T) {
 	}
 }
 
-// TestPayloadOffsets checks that errors point at what is wrong.
+// TestPayloadOffsets checks the offsets of errors.
 func TestPayloadOffsets(t *testing.T) {
 	for _, tc := range []struct {
 		format  lwm2m.ContentFormat
@@ -349,7 +349,7 @@ func TestPayloadOffsets(t *testing.T) {
 	}
 }
 
-// TestPayloadTolerances is about what decoders take although they need not; see DecodePayload.
+// TestPayloadTolerances checks the tolerances of DecodePayload.
 func TestPayloadTolerances(t *testing.T) {
 	at := lwm2m.Time(time.Unix(1700000000, 0))
 	for _, tc := range []struct {

@@ -11,8 +11,8 @@ import (
 // cborText is a short CBOR text string.
 func cborText(s string) string { return string([]byte{0x60 + byte(len(s))}) + s }
 
-// TestTaggedTimes: all CBOR formats take and refuse the same times with tags, whatever the resource
-// is meant to hold.
+// TestTaggedTimes: all CBOR formats accept and refuse the same tagged times, for resources of any
+// type.
 func TestTaggedTimes(t *testing.T) {
 	const at, refused = "Time 1700000000", "refused"
 	for name, tc := range map[string]struct{ item, want string }{

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRequestQueue plays what happens to the requests of one device: "+r" is a request, "+s" a
-// stream, "+x" an exclusive one, "-1" the end of the first; the result is what runs.
+// TestRequestQueue plays scripts of requests to one device: "+r" adds a request, "+s" a stream,
+// "+x" an exclusive stream, "-1" ends the first call. running is the calls that run at the end.
 func TestRequestQueue(t *testing.T) {
 	for _, test := range []struct{ script, running string }{
 		{"+r", "1"},
@@ -22,12 +22,12 @@ func TestRequestQueue(t *testing.T) {
 		{"+x +s", "1"},
 		{"+x +r -1", "2"},
 		{"+r +x", "1"},
-		{"+r +x +r", "1"}, // it may not pass the one that wants the device alone
+		{"+r +x +r", "1"}, // it may not overtake the exclusive one
 		{"+r +x +s", "1"},
 		{"+r +x +s -1", "2"},
 		{"+r +x +r -1", "2"},
 		{"+r +x +r -1 -2", "3"},
-		{"+s +x +r", "1 3"}, // that one waits for the stream anyway
+		{"+s +x +r", "1 3"}, // the exclusive one waits for the stream anyway
 		{"+s +x +r -1", "3"},
 		{"+s +x +r -1 -3", "2"},
 		{"+s +r +x +r +s -1 -2", "3"},

@@ -12,7 +12,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestQueueMode lets a device sleep: nothing reaches it but in the 93 s after it was heard.
+// TestQueueMode lets a device sleep: the server sends to it only in the 93 s after each of its
+// messages.
 func TestQueueMode(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		client := w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, time.Hour })
@@ -36,7 +37,7 @@ func TestQueueMode(t *testing.T) {
 		_, err = w.server.Read(ctx, endpointName, lwm2m.NewPath(3, 0, 3))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 
-		// What waits goes when the device is heard by any message.
+		// The server sends waiting requests after any message of the device.
 		start := time.Now()
 		got := make(chan string, 2)
 		for _, path := range []lwm2m.Path{lwm2m.NewPath(3, 0, 3), lwm2m.NewPath(3, 0, 0)} {
@@ -59,8 +60,8 @@ func TestQueueMode(t *testing.T) {
 	})
 }
 
-// TestQueueModeTimeout loses a request although the device should listen: a read goes again when
-// the device is back, a write does not.
+// TestQueueModeTimeout loses requests while the device should listen: the server repeats a read
+// when the device is back, but not a write.
 func TestQueueModeTimeout(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, 10*time.Minute })
@@ -92,8 +93,8 @@ func TestTimeoutOfReadIsHarmless(t *testing.T) {
 	})
 }
 
-// TestRequestsFollowTheDevice restarts a device, from a new port, while requests are on the way to
-// the old one.
+// TestRequestsFollowTheDevice restarts a device at a new port while requests to the old one are
+// under way.
 func TestRequestsFollowTheDevice(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
@@ -121,7 +122,7 @@ func TestRequestsFollowTheDevice(t *testing.T) {
 	})
 }
 
-// TestLostRegistrationFailsRequests ends what waits for a device that goes for good.
+// TestLostRegistrationFailsRequests: requests that wait for a device end with its registration.
 func TestLostRegistrationFailsRequests(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		client, stop := w.deviceStop(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, time.Hour })
@@ -140,8 +141,8 @@ func TestLostRegistrationFailsRequests(t *testing.T) {
 	})
 }
 
-// TestReadInFlightFollowsTheDevice has a read on the way when the device restarts: it is asked
-// again where it is now, long before the old address would have timed out.
+// TestReadInFlightFollowsTheDevice: a read is under way when the device restarts. The server
+// repeats it at the new address, long before the old one times out.
 func TestReadInFlightFollowsTheDevice(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
@@ -161,8 +162,8 @@ func TestReadInFlightFollowsTheDevice(t *testing.T) {
 	})
 }
 
-// TestReadInFlightWaitsForSleeper loses a read to a device that should listen: it is asked again
-// when it is heard.
+// TestReadInFlightWaitsForSleeper loses a read to a device that should listen: the server repeats
+// it after the next message of the device.
 func TestReadInFlightWaitsForSleeper(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Queue, c.Lifetime = true, 10*time.Minute })

@@ -23,7 +23,7 @@ func TestKeysAreNotLogged(t *testing.T) {
 			require.Contains(t, out, "true", "that there is a key")
 			require.NotContains(t, out, "sixteen")
 			require.NotContains(t, out, "115 105 120") // as %v prints it
-			require.NotContains(t, out, "c2l4dGVlbi")  // as JSON has it
+			require.NotContains(t, out, "c2l4dGVlbi")  // as JSON encodes it
 		}
 	}
 }

@@ -107,8 +107,9 @@ func (r Registration) Objects() ObjectList {
 	return list
 }
 
-// A RegistrationStore keeps registrations over restarts of the server. The server puts a Register
-// or a De-register before it answers. It collects renewals and expiries for up to 30 s.
+// A RegistrationStore keeps registrations over restarts of the server. The server puts a Register,
+// a De-register and an Update that changes the registration before it answers. It collects renewals
+// and expiries for up to 30 s.
 //
 // The store keeps the records of ended registrations, since Secured must outlive them: only
 // DeleteRegistration removes it. Methods are called from several goroutines, for one endpoint one

@@ -28,8 +28,10 @@ type Request struct {
 	Body io.ReaderAt
 	// Size is the number of bytes in Body.
 	Size int64
-	// BlockSize is the largest block to send: 16, 32, 64, 128, 256, 512 or 1024 bytes. Default:
-	// 1024. The device may lower it. A multiple of 1024, up to 16384, is the size of a message over TCP and TLS to a device that announces that it accepts several blocks in one (RFC 8323 section 6); some devices announce it but do not accept them.
+	// BlockSize is the largest block to send: 16, 32, 64, 128, 256, 512 or 1024 bytes. The device
+	// may lower it. A multiple of 1024, up to 16384, is the size of a message over TCP and TLS to a
+	// device that announces that it accepts several blocks in one (RFC 8323 section 6); some
+	// devices announce it but do not accept them. Default: 1024.
 	BlockSize int
 	// SkipTaken is for a device that does not recognise duplicates and accepts blocks only in
 	// order, such as Anjay by default. If its acknowledgement is lost and the server repeats the

@@ -66,7 +66,7 @@ func (m *memoryStore) get(endpoint string) lwm2m.Registration {
 	return m.records[endpoint]
 }
 
-// TestServerRestart restarts the server on its store: the device notices nothing and can be reached
+// TestServerRestart restarts the server on its store: the device notices nothing and is reachable
 // at once.
 func TestServerRestart(t *testing.T) {
 	config := lwm2m.ServerConfig{Registrations: &memoryStore{}}
@@ -84,8 +84,8 @@ func TestServerRestart(t *testing.T) {
 	})
 }
 
-// TestServerRestartWithSleepers restarts the server while devices sleep: what waits for them waits
-// on.
+// TestServerRestartWithSleepers restarts the server while a device sleeps: it still counts as
+// asleep, and a request waits for it.
 func TestServerRestartWithSleepers(t *testing.T) {
 	config := lwm2m.ServerConfig{Registrations: &memoryStore{}}
 	inWorld(t, config, func(t *testing.T, w *world) {
@@ -101,7 +101,7 @@ func TestServerRestartWithSleepers(t *testing.T) {
 	})
 }
 
-// TestSoftStateIsFlushed looks at what a killed server would find in its store.
+// TestSoftStateIsFlushed checks what a killed server would find in its store.
 func TestSoftStateIsFlushed(t *testing.T) {
 	store := &memoryStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
@@ -123,7 +123,7 @@ func TestSoftStateIsFlushed(t *testing.T) {
 	require.Empty(t, r.ID)
 }
 
-// TestRestoredRegistrationExpires has the device die while the server is down.
+// TestRestoredRegistrationExpires: the device fails while the server is down.
 func TestRestoredRegistrationExpires(t *testing.T) {
 	config := lwm2m.ServerConfig{Registrations: &memoryStore{}}
 	inWorld(t, config, func(t *testing.T, w *world) {
@@ -154,7 +154,7 @@ func (brokenStore) Registrations(context.Context) iter.Seq2[lwm2m.Registration, 
 	return func(yield func(lwm2m.Registration, error) bool) { yield(lwm2m.Registration{}, errBroken) }
 }
 
-// panickingStore panics when it is read, and from some time on when it is written to.
+// panickingStore panics in reads if read is set, and in writes once written is set.
 type panickingStore struct {
 	memoryStore
 	read    bool
@@ -175,8 +175,8 @@ func (p *panickingStore) Registrations(ctx context.Context) iter.Seq2[lwm2m.Regi
 	return p.memoryStore.Registrations(ctx)
 }
 
-// TestStoreThatPanics survives a store that panics, when renewed lifetimes are stored, and when a
-// device registers: what could not be stored is stored later.
+// TestStoreThatPanics: a store panics while the server stores renewed lifetimes. The server
+// survives, and stores them later.
 func TestStoreThatPanics(t *testing.T) {
 	store := &panickingStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
@@ -214,7 +214,7 @@ func TestFleet(t *testing.T) {
 				endpoint := fmt.Sprintf("dev-%d", i)
 				for range 5 {
 					entries, err := w.server.Read(t.Context(), endpoint, lwm2m.NewPath(3, 0, 3))
-					if errors.Is(err, lwm2m.ErrTimeout) { // so many losses in a row do happen
+					if errors.Is(err, lwm2m.ErrTimeout) { // so many losses in a row are possible
 						entries, err = w.server.Read(t.Context(), endpoint, lwm2m.NewPath(3, 0, 3))
 					}
 					if err != nil || entries[0].Value != lwm2m.String(endpoint) {
@@ -228,13 +228,13 @@ func TestFleet(t *testing.T) {
 	})
 }
 
-// TestServerKilled restarts the server on what a kill left of its store: registrations that were
-// renewed meanwhile, for all the store knows, are over.
+// TestServerKilled restarts the server on the store that a kill leaves, which lacks the last
+// renewal: the registration still lasts.
 func TestServerKilled(t *testing.T) {
 	store := &memoryStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Lifetime = 30 * time.Second })
-		time.Sleep(16 * time.Second) // it was renewed once
+		time.Sleep(16 * time.Second) // the device has renewed it once
 		left := &memoryStore{records: map[string]lwm2m.Registration{endpointName: store.get(endpointName)}}
 		r, _ := w.server.Registration(endpointName)
 		require.True(t, left.get(endpointName).Updated.Before(r.Updated.Add(-10*time.Second)))
@@ -250,7 +250,7 @@ func TestServerKilled(t *testing.T) {
 	})
 }
 
-// TestServeAgain serves with the same server after it had ended: its clockwork goes on.
+// TestServeAgain serves with the same server again: its timers still work.
 func TestServeAgain(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(nil)
@@ -269,8 +269,8 @@ func TestServeAgain(t *testing.T) {
 	})
 }
 
-// TestServerRestartOnAnotherPort reaches a device through a socket that is not the one that it
-// registered at.
+// TestServerRestartOnAnotherPort reaches a device through another socket than the one at which it
+// registered.
 func TestServerRestartOnAnotherPort(t *testing.T) {
 	store := &memoryStore{}
 	config := lwm2m.ServerConfig{Registrations: store}
@@ -287,7 +287,7 @@ func TestServerRestartOnAnotherPort(t *testing.T) {
 			r.Accept()
 			return content(0, "1.0.0")
 		})})
-		serve("10.0.0.2:5683", device.ServePacket) // which takes requests from anywhere
+		serve("10.0.0.2:5683", device.ServePacket) // it accepts requests from any address
 		_, err := device.Do(ctx, coap.Peer{Transport: coap.UDP, Addr: netip.MustParseAddrPort(serverAddress)}, &coap.Request{
 			Code: coap.POST, Path: []string{"rd"}, Queries: []string{"ep=" + endpointName},
 			ContentFormat: coap.FormatOf(40), Payload: []byte("</3/0>"),
@@ -314,8 +314,8 @@ func TestServerRestartOnAnotherPort(t *testing.T) {
 	})
 }
 
-// TestTransferKeepsRegistration pushes to a device that sends no Update meanwhile, for longer than
-// its lifetime, and then has a request wait in a function of Before, which does not.
+// TestTransferKeepsRegistration: a push keeps the registration of a device that sends no Update for
+// longer than its lifetime. A request that waits in a function of Before does not.
 func TestTransferKeepsRegistration(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.foreign("</5/0>", nil, func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })

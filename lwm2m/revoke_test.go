@@ -22,7 +22,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// A keyring is Credentials that a test changes.
+// A keyring is Credentials that a test can change.
 type keyring struct {
 	mu        sync.Mutex
 	keys      map[string][]byte
@@ -30,7 +30,7 @@ type keyring struct {
 	asked     int
 	running   int
 	most      int
-	trouble   func(context.Context) error // comes before each answer
+	trouble   func(context.Context) error // called before each answer
 }
 
 func (k *keyring) set(f func()) {
@@ -87,7 +87,8 @@ type ringWorld struct {
 	path   []string // of the registration
 }
 
-// inRingWorld has a device registered as "dev" by the identity "id", with the key 01.
+// inRingWorld runs f with a device that the identity "id", with the key 01, has registered as
+// "dev".
 func inRingWorld(t *testing.T, f func(t *testing.T, w *ringWorld)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -112,7 +113,7 @@ func inRingWorld(t *testing.T, f func(t *testing.T, w *ringWorld)) {
 	})
 }
 
-// connect makes an association in place of the one before.
+// connect makes an association in place of the earlier one.
 func (w *ringWorld) connect(identity string, key byte) error {
 	if w.device != nil {
 		require.NoError(w.t, w.device.Close())
@@ -138,7 +139,7 @@ func (w *ringWorld) do(code coap.Code, path []string, format int, payload string
 		r.ContentFormat = coap.FormatOf(uint16(format))
 	}
 	resp, err := w.device.Do(ctx, w.peer, r)
-	synctest.Wait() // the device may be told before all is done
+	synctest.Wait() // the device may get the answer before the server has finished
 	if err != nil {
 		return 0
 	}
@@ -159,7 +160,7 @@ func (w *ringWorld) register(endpoint string) coap.Code {
 
 func (w *ringWorld) update() coap.Code { return w.do(coap.POST, w.path, -1, "") }
 
-// speaks has the device make each of its requests but a Register.
+// speaks sends each request of the device other than Register.
 var speaks = map[string]func(w *ringWorld) coap.Code{
 	"update": (*ringWorld).update,
 	"send": func(w *ringWorld) coap.Code {
@@ -168,8 +169,9 @@ var speaks = map[string]func(w *ringWorld) coap.Code{
 	"de-register": func(w *ringWorld) coap.Code { return w.do(coap.DELETE, w.path, -1, "") },
 }
 
-// TestRemovedIdentity has a device speak whose identity is no more, or has another key now: it is
-// refused and cut off, whatever it asks for, and may not register, not even as its own identity.
+// TestRemovedIdentity: a device sends a request after its identity was removed, or got another key.
+// The server refuses any request, ends the association, and accepts no Register, not even for the
+// endpoint named like the identity.
 func TestRemovedIdentity(t *testing.T) {
 	for change, f := range map[string]func(*keyring){
 		"key removed":      func(k *keyring) { delete(k.keys, "id") },
@@ -211,7 +213,7 @@ func TestRemovedIdentity(t *testing.T) {
 	}
 }
 
-// TestChangedKeyKeepsTheNewAssociation ends only what was made with the old key.
+// TestChangedKeyKeepsTheNewAssociation: only associations with the old key end.
 func TestChangedKeyKeepsTheNewAssociation(t *testing.T) {
 	inRingWorld(t, func(t *testing.T, w *ringWorld) {
 		old := *w
@@ -227,7 +229,7 @@ func TestChangedKeyKeepsTheNewAssociation(t *testing.T) {
 	})
 }
 
-// TestEndpointOfAnother has an identity lose one endpoint for another one.
+// TestEndpointOfAnother gives an identity another endpoint.
 func TestEndpointOfAnother(t *testing.T) {
 	for request, speak := range speaks {
 		t.Run(request, func(t *testing.T) {
@@ -244,8 +246,8 @@ func TestEndpointOfAnother(t *testing.T) {
 	}
 }
 
-// TestCredentialsOutOfOrder has nobody be able to tell whose identity is whose: who is there stays,
-// nobody new comes in.
+// TestCredentialsOutOfOrder: Credentials fail. Registered devices stay registered, and no device
+// can register.
 func TestCredentialsOutOfOrder(t *testing.T) {
 	for name, trouble := range map[string]func(context.Context) error{
 		"error": func(context.Context) error { return errors.New("no database") },
@@ -279,8 +281,8 @@ func TestCredentialsOutOfOrder(t *testing.T) {
 	}
 }
 
-// TestHandshakeWhenNobodyCanTell has a device come while its key cannot be looked up: it is not
-// told that it is unknown, and its next handshake after that is the first.
+// TestHandshakeWhenNobodyCanTell: a device starts a handshake while Credentials fail. It gets no
+// alert that its identity is unknown, and its next handshake succeeds.
 func TestHandshakeWhenNobodyCanTell(t *testing.T) {
 	for name, trouble := range map[string]func(context.Context) error{
 		"error": func(context.Context) error { return errors.New("no database") },
@@ -298,13 +300,14 @@ func TestHandshakeWhenNobodyCanTell(t *testing.T) {
 				require.ErrorIs(t, w.connect("another", 1), dtls.ErrUnknownIdentity)
 				require.NoError(t, w.connect("id", 1))
 				require.Equal(t, coap.Changed, w.update(), "its registration is still there")
-				time.Sleep(2 * time.Hour) // for the calls that are late
+				time.Sleep(2 * time.Hour) // for the late calls to end
 			})
 		})
 	}
 }
 
-// TestStuckCredentials bounds the calls that never return, and how long others wait for them.
+// TestStuckCredentials: the server bounds the calls that never return, and how long other calls
+// wait for them.
 func TestStuckCredentials(t *testing.T) {
 	inRingWorld(t, func(t *testing.T, w *ringWorld) {
 		release := make(chan struct{})
@@ -325,7 +328,7 @@ func TestStuckCredentials(t *testing.T) {
 	})
 }
 
-// TestRevoke ends the association at once, before the device speaks.
+// TestRevoke: Revoke ends the association at once, before the device sends anything.
 func TestRevoke(t *testing.T) {
 	inRingWorld(t, func(t *testing.T, w *ringWorld) {
 		w.server.Revoke(certificateIdentity("id"), pskIdentity("dev"))
@@ -340,8 +343,9 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-// TestPSKFileOfServer edits the file while a device is registered: without a word of the device the
-// association ends when its line goes, and not while the file cannot be read, which is logged once.
+// TestPSKFileOfServer edits the file while a device is registered. The association ends when its
+// line is removed, without a message from the device, but not while the file cannot be read, which
+// is logged once.
 func TestPSKFileOfServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := filepath.Join(t.TempDir(), "keys")
@@ -380,8 +384,8 @@ func TestPSKFileOfServer(t *testing.T) {
 	})
 }
 
-// TestOnlineEndsWithAssociation has the device close its association: it is known at once that it
-// cannot be reached.
+// TestOnlineEndsWithAssociation: the device closes its association, and at once counts as not
+// reachable.
 func TestOnlineEndsWithAssociation(t *testing.T) {
 	inRingWorld(t, func(t *testing.T, w *ringWorld) {
 		require.True(t, w.server.Reachable("dev"))

@@ -14,7 +14,7 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// slowStore takes time for what it is asked, and counts what is under way for an endpoint.
+// slowStore is a slow store that counts the running calls, of each endpoint and of all.
 type slowStore struct {
 	recordingStore
 	running map[string]int
@@ -24,7 +24,8 @@ type slowStore struct {
 	mostAll int
 }
 
-// enter takes the less time the later it comes, so that what is not in line comes in another order.
+// enter takes less time with each call, so that calls that do not wait for each other end in
+// another order.
 func (s *slowStore) enter(endpoint string) (leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,8 +58,9 @@ func (s *slowStore) DeleteRegistration(ctx context.Context, endpoint string) err
 	return s.recordingStore.DeleteRegistration(ctx, endpoint)
 }
 
-// TestOneAtATime has all that changes a registration come at once: each waits for the one before,
-// and what is stored in the end is what is known. What concerns other endpoints does not wait.
+// TestOneAtATime changes a registration in all ways at once: each change waits for the one before,
+// and in the end the store has the registration that the server has. Changes of other endpoints do
+// not wait.
 func TestOneAtATime(t *testing.T) {
 	store := &slowStore{}
 	s := MustServer(ServerConfig{Registrations: store})
@@ -66,7 +68,7 @@ func TestOneAtATime(t *testing.T) {
 	var group sync.WaitGroup
 	begin := func(f func()) {
 		group.Go(f)
-		time.Sleep(5 * time.Millisecond) // most often they come in this order
+		time.Sleep(5 * time.Millisecond) // usually they come in this order
 	}
 	begin(func() { register(s, "ep=a", "lt=100") })
 	begin(func() { register(s, "ep=a", "lt=101") })
@@ -95,8 +97,8 @@ func TestOneAtATime(t *testing.T) {
 	require.Equal(t, known.Lifetime, store.records["a"].Lifetime)
 }
 
-// TestWhatIsNotStoredIsStoredLater has the store fail between a renewal and what follows: the
-// renewal is stored when it works.
+// TestWhatIsNotStoredIsStoredLater: the store fails after a renewal. The server stores the renewal
+// once the store works again.
 func TestWhatIsNotStoredIsStoredLater(t *testing.T) {
 	for name, then := range map[string]func(s *Server, path string){
 		"flush": func(s *Server, _ string) { s.flush() },
@@ -130,7 +132,7 @@ func TestWhatIsNotStoredIsStoredLater(t *testing.T) {
 	}
 }
 
-// TestEndIsStored has lifetimes end, which nobody is answered for.
+// TestEndIsStored: the server stores the end of a lifetime.
 func TestEndIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &recordingStore{}
@@ -144,8 +146,8 @@ func TestEndIsStored(t *testing.T) {
 	})
 }
 
-// TestObservationOfAnotherRegistration has an answer to Observe come when the device has registered
-// anew, or is gone: it is no observation then.
+// TestObservationOfAnotherRegistration: the answer to an Observe arrives after the device has
+// registered again, or is gone. It starts no observation then.
 func TestObservationOfAnotherRegistration(t *testing.T) {
 	for name, then := range map[string]func(s *Server, id string){
 		"register":    func(s *Server, _ string) { register(s, "ep=a") },
@@ -165,7 +167,7 @@ func TestObservationOfAnotherRegistration(t *testing.T) {
 			ss := &session{device: d, peer: d.peer, id: d.id}
 			o := &Observation{server: s, done: make(chan struct{})}
 			require.True(t, s.keep(&Observation{server: s, done: make(chan struct{})}, ss, &coap.Observation{}))
-			d.activity.observations = nil // which has no remote to be told
+			d.activity.observations = nil // it has no remote to forget
 			then(s, d.id)
 			require.False(t, s.keep(o, ss, nil))
 			require.True(t, d.activity == nil || len(d.activity.observations) == 0)
@@ -173,15 +175,14 @@ func TestObservationOfAnotherRegistration(t *testing.T) {
 	}
 }
 
-// TestManyRegistersOfOneEndpoint has more Registers of one endpoint come than can be served: they
-// hold the places of a few, and those that have no chance, as the endpoint uses credentials, of
-// none.
+// TestManyRegistersOfOneEndpoint: more Registers of one endpoint arrive than the server can handle.
+// Only a few of them wait, and none that must fail because the endpoint uses credentials.
 func TestManyRegistersOfOneEndpoint(t *testing.T) {
 	store := &slowStore{}
 	s := MustServer(ServerConfig{Registrations: store, Credentials: staticCredentials{"id": "secured"}})
 	require.Equal(t, coap.Created, registerLinks(s, "secured", objects, psk("id")).Code)
 	codes := make(chan ResponseCode, 200)
-	store.mu.Lock() // nobody gets on
+	store.mu.Lock() // blocks the store
 	for range 100 {
 		for _, endpoint := range []string{"a", "secured"} {
 			go func() { codes <- ResponseCode(registerLinks(s, endpoint, objects, nil).Code) }()
@@ -200,8 +201,8 @@ func TestManyRegistersOfOneEndpoint(t *testing.T) {
 	require.Equal(t, coap.Created, registerLinks(s, "secured", objects, psk("id")).Code)
 }
 
-// TestDeleteDeviceDuringAClaim deletes a device whose Register from another's address is stored,
-// but not yet acknowledged: when it is, the device is registered, and a restart does not forget it.
+// TestDeleteDeviceDuringAClaim deletes a device whose Register from another's address is stored but
+// not yet acknowledged. After the acknowledgement the device is registered, in the store too.
 func TestDeleteDeviceDuringAClaim(t *testing.T) {
 	store := &recordingStore{}
 	s := MustServer(ServerConfig{Registrations: store})

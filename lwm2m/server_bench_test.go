@@ -34,8 +34,8 @@ func fleetRequest(i int) *coap.IncomingRequest {
 	}
 }
 
-// TestDeviceCostsBytes registers a fleet and looks at the memory and the goroutines that it takes.
-// OTAGO_FLEET=1000000 go test -run TestDeviceCostsBytes -v makes it a big one.
+// TestDeviceCostsBytes registers a fleet and checks its memory and its goroutines.
+// OTAGO_FLEET=1000000 go test -run TestDeviceCostsBytes -v makes the fleet big.
 func TestDeviceCostsBytes(t *testing.T) {
 	n := 5_000
 	if s := os.Getenv("OTAGO_FLEET"); s != "" {

@@ -16,7 +16,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// hookLog collects what hooks report.
+// hookLog collects the calls of hooks.
 type hookLog struct {
 	mu            sync.Mutex
 	refused       []lwm2m.Registration
@@ -49,7 +49,7 @@ func (l *hookLog) hooks() lwm2m.ServerHooks {
 	}
 }
 
-// TestServerHooks follows a device from its registration to its end.
+// TestServerHooks follows a device from its registration to its De-register.
 func TestServerHooks(t *testing.T) {
 	l := new(hookLog)
 	inWorld(t, lwm2m.ServerConfig{
@@ -95,7 +95,7 @@ func TestServerHooks(t *testing.T) {
 	})
 }
 
-// TestRefusalsAreNamed reports who claimed what when the server refuses it.
+// TestRefusalsAreNamed: a refusal names the claimed endpoint and the address.
 func TestRefusalsAreNamed(t *testing.T) {
 	l := new(hookLog)
 	var log lines
@@ -121,7 +121,7 @@ func TestRefusalsAreNamed(t *testing.T) {
 	})
 }
 
-// TestHooksMisbehave: hooks that panic or never return cost no device anything.
+// TestHooksMisbehave: hooks that panic or block do not affect devices.
 func TestHooksMisbehave(t *testing.T) {
 	hold := make(chan struct{})
 	var mu sync.Mutex
@@ -151,7 +151,7 @@ func TestHooksMisbehave(t *testing.T) {
 	})
 }
 
-// TestDisconnect drops a device, which is there again with its next Update.
+// TestDisconnect disconnects a device, which is reachable again after its next Update.
 func TestDisconnect(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(nil)

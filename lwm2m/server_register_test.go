@@ -17,7 +17,7 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// An incoming is a request as the endpoint hands it over.
+// An incoming describes a request from the endpoint.
 type incoming struct {
 	code     coap.Code
 	path     string
@@ -32,7 +32,7 @@ const objects = `</1/0>,</3/0>,</5/0>`
 
 var peerA = coap.Peer{Transport: coap.UDP, Addr: netip.MustParseAddrPort("192.0.2.1:1000"), ID: 5683}
 
-// request returns the request as the endpoint does.
+// request returns in as a request from the endpoint.
 func request(in incoming) *coap.IncomingRequest {
 	var options coap.Options
 	for segment := range strings.SplitSeq(strings.TrimPrefix(in.path, "/"), "/") {
@@ -52,7 +52,7 @@ func request(in incoming) *coap.IncomingRequest {
 	}
 }
 
-// serve hands a request to a server, and what follows its answer.
+// serve passes a request to a server, and runs what follows its answer.
 func serve(s *Server, in incoming) *coap.Response {
 	resp := s.serveCOAP(context.Background(), request(in))
 	if resp.After != nil {
@@ -198,7 +198,7 @@ func TestRegisterTakesWhatIsRight(t *testing.T) {
 	}
 }
 
-// TestOddRegisters are not refused for how they say what is clear.
+// TestOddRegisters: the server accepts unusual forms that are unambiguous.
 func TestOddRegisters(t *testing.T) {
 	for name, in := range map[string]incoming{
 		"as text":         {path: "/rd", format: 0, payload: objects},
@@ -224,7 +224,7 @@ func TestOddRegisters(t *testing.T) {
 	}
 }
 
-// TestRefusalsSayWhatIsWrong has the answer name the place or the parameter.
+// TestRefusalsSayWhatIsWrong: the answer names the offset or the parameter.
 func TestRefusalsSayWhatIsWrong(t *testing.T) {
 	s := MustServer(ServerConfig{})
 	for want, in := range map[string]incoming{
@@ -283,7 +283,7 @@ func TestEndpointAndIdentity(t *testing.T) {
 	require.True(t, reg.Secured)
 	require.Equal(t, CodeForbidden, try(nil, "ep=a"), "it has used credentials")
 
-	// Others' locations are as unknown as those that are not.
+	// The locations of other devices look like unknown ones.
 	for _, id := range []*dtls.Identity{nil, psk("b")} {
 		for _, code := range []coap.Code{coap.POST, coap.DELETE} {
 			resp := serve(s, incoming{code: code, path: "/rd/" + reg.ID, format: -1, peer: secured, identity: id})
@@ -320,7 +320,7 @@ func TestUpdateAndDeregister(t *testing.T) {
 	after, _ := s.Registration("a")
 	require.Equal(t, reg.Lifetime, after.Lifetime)
 
-	// Another Register takes its place; the old location is gone.
+	// Another Register replaces it; the old location is gone.
 	second := location(register(s, "ep=a"))
 	require.NotEqual(t, path, second)
 	require.Equal(t, CodeNotFound, update(path, incoming{format: -1}))
@@ -328,8 +328,8 @@ func TestUpdateAndDeregister(t *testing.T) {
 	require.Equal(t, CodeNotFound, ResponseCode(serve(s, incoming{code: coap.DELETE, path: second, format: -1}).Code))
 }
 
-// TestAddressMovesToAnotherDevice has one device register from the address that another had:
-// nothing that is meant for the other is to reach it.
+// TestAddressMovesToAnotherDevice: a device registers from the address that another one had.
+// Requests to the other one must not reach it.
 func TestAddressMovesToAnotherDevice(t *testing.T) {
 	s := MustServer(ServerConfig{})
 	register(s, "ep=a")
@@ -447,7 +447,7 @@ func TestRegisterIsDurable(t *testing.T) {
 	serve(s, incoming{code: coap.POST, path: path, format: -1, peer: coap.Peer{Transport: coap.UDP, Addr: netip.MustParseAddrPort("192.0.2.9:9"), ID: 5683}})
 	require.Equal(t, "192.0.2.9:9", store.records["a"].Address.String())
 
-	// Another server on the same store knows it, and what it may not be.
+	// Another server on the same store knows the registration.
 	s2 := MustServer(ServerConfig{Registrations: store})
 	reg, ok := s2.Registration("a")
 	require.True(t, ok)
@@ -455,7 +455,7 @@ func TestRegisterIsDurable(t *testing.T) {
 	require.Equal(t, coap.Changed, serve(s2, incoming{code: coap.POST, path: path, format: -1}).Code)
 }
 
-// TestDeregisterIsDurable has the store fail when a device leaves: it is not told that it has.
+// TestDeregisterIsDurable: the store fails during a De-register, and the device gets an error.
 func TestDeregisterIsDurable(t *testing.T) {
 	store := &recordingStore{}
 	s := MustServer(ServerConfig{Registrations: store})
@@ -478,7 +478,7 @@ func TestDeregisterIsDurable(t *testing.T) {
 	require.Equal(t, CodeNotFound, leave())
 }
 
-// TestDeleteDeviceIsDurable has the store fail when a device is to be forgotten: it is not.
+// TestDeleteDeviceIsDurable: the store fails during DeleteDevice, and the device stays.
 func TestDeleteDeviceIsDurable(t *testing.T) {
 	store := &recordingStore{}
 	s := MustServer(ServerConfig{Registrations: store})
@@ -488,7 +488,7 @@ func TestDeleteDeviceIsDurable(t *testing.T) {
 	require.ErrorIs(t, s.DeleteDevice(t.Context(), "a"), store.err)
 	require.True(t, s.Registered("a"))
 	store.err = nil
-	serve(s, incoming{code: coap.POST, path: path, format: -1}) // what is to be stored later is not, then
+	serve(s, incoming{code: coap.POST, path: path, format: -1}) // a renewal to store later, which DeleteDevice drops
 	require.NoError(t, s.DeleteDevice(t.Context(), "a"))
 	s.flush()
 	require.Empty(t, store.records)
@@ -525,8 +525,7 @@ func FuzzRegister(f *testing.F) {
 	})
 }
 
-// TestNoRequestBeforeTheAnswer holds a request back until the device has the answer to its
-// Register.
+// TestNoRequestBeforeTheAnswer: a request waits until the device has the answer to its Register.
 func TestNoRequestBeforeTheAnswer(t *testing.T) {
 	s := MustServer(ServerConfig{})
 	_, err := s.accept(t.Context(), Registration{

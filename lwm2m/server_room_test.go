@@ -13,7 +13,7 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-// linksOf returns a list of objects of n bytes that is different for each i.
+// linksOf returns a list of objects of n bytes, different for each i.
 func linksOf(i, n int) string {
 	return fmt.Sprintf("</3/0>;x=%0*d", n-9, i)
 }
@@ -49,8 +49,9 @@ func TestLinksAreBounded(t *testing.T) {
 	require.Equal(t, CodeTooLarge, ResponseCode(registerLinks(s, "a", linksOf(1, 101), nil).Code))
 }
 
-// TestTextIsBounded fills the room for what devices say: others are refused, and so is who would
-// say more; ended registrations give way, but not the mark of who used credentials.
+// TestTextIsBounded fills the room for text: the server refuses further devices, and Updates with
+// more text. It removes ended registrations, but not the fact that an endpoint has used
+// credentials.
 func TestTextIsBounded(t *testing.T) {
 	store := &recordingStore{}
 	s := MustServer(ServerConfig{
@@ -95,8 +96,8 @@ func TestTextIsBounded(t *testing.T) {
 	require.LessOrEqual(t, s.table.size, int64(13_333))
 }
 
-// TestRoomForEndpoints has the number of endpoints be bounded: of the ended ones only those give
-// way that never used credentials, and in the store too.
+// TestRoomForEndpoints: at the bound of endpoints the server removes ended ones that never used
+// credentials, from the store too.
 func TestRoomForEndpoints(t *testing.T) {
 	store := &recordingStore{}
 	creds := staticCredentials{}
@@ -121,7 +122,7 @@ func TestRoomForEndpoints(t *testing.T) {
 	}
 	require.Equal(t, coap.Created, registerLinks(s, "d100", objects, nil).Code)
 	require.Equal(t, CodeUnavailable, ResponseCode(registerLinks(s, "d101", objects, nil).Code))
-	// Another server on the same store has as many.
+	// Another server on the same store knows as many.
 	s = MustServer(ServerConfig{MaxRegistrations: 10, Registrations: store, Credentials: creds})
 	s.ensureLoaded()
 	for i := range 8 {
@@ -129,8 +130,8 @@ func TestRoomForEndpoints(t *testing.T) {
 	}
 }
 
-// TestRoomForCredentials has strangers take all the room that they can get: who has credentials
-// still finds some. Where nobody has any, it is all theirs.
+// TestRoomForCredentials: devices without credentials take all the room that they can get. There is
+// still room for devices with credentials. On a server without credentials they can take all of it.
 func TestRoomForCredentials(t *testing.T) {
 	for name, config := range map[string]ServerConfig{
 		"endpoints": {MaxRegistrations: 40}, "bytes": {MaxRegistrationBytes: 40 * (1024 + textCost)},
@@ -166,7 +167,7 @@ func TestRoomForCredentials(t *testing.T) {
 	}
 }
 
-// TestTextIsCounted does this and that, and counts anew.
+// TestTextIsCounted performs random operations, and compares the counts with a recount.
 func TestTextIsCounted(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -215,7 +216,7 @@ func TestTextIsCounted(t *testing.T) {
 	}
 }
 
-// TestLinksCostTheirBytes registers lists of objects that are all different and as long as may be.
+// TestLinksCostTheirBytes registers different lists of objects of the maximum length.
 func TestLinksCostTheirBytes(t *testing.T) {
 	const n = 2000
 	s := MustServer(ServerConfig{})
@@ -229,7 +230,8 @@ func TestLinksCostTheirBytes(t *testing.T) {
 	require.True(t, s.Registered("d1"))
 }
 
-// TestEvictedWhileItRegisters has ended registrations come back while others want their room.
+// TestEvictedWhileItRegisters: devices with ended registrations register again while others need
+// their room.
 func TestEvictedWhileItRegisters(t *testing.T) {
 	store := &recordingStore{}
 	s := MustServer(ServerConfig{MaxRegistrations: 4, Registrations: store})

@@ -15,7 +15,7 @@ func (s *Server) refuse(what string, r *coap.IncomingRequest, endpoint string, e
 	reg.Endpoint = endpoint
 	level := slog.LevelWarn
 	if endpoint == "" {
-		level = slog.LevelInfo // anybody can send it
+		level = slog.LevelInfo // any host can send it
 	}
 	s.refused(level, what, reg, err)
 	return errorResponse(err)

@@ -15,7 +15,7 @@ import (
 
 const day = 24 * time.Hour
 
-// plain is a device that speaks only when it is told to, and answers.
+// plain is a device that answers requests, and sends its own only by say.
 type plain struct {
 	w    *world
 	ep   *coap.Endpoint
@@ -41,7 +41,7 @@ func (w *world) plain() *plain {
 	return &plain{w: w, ep: ep, peer: peer, path: []string{"rd"}, observers: observers}
 }
 
-// say sends a Register, and then Updates.
+// say sends a Register at first, and then Updates.
 func (p *plain) say(queries ...string) coap.Code {
 	r := &coap.Request{Code: coap.POST, Path: p.path, Queries: queries}
 	if len(p.path) == 1 {
@@ -59,8 +59,8 @@ func (p *plain) say(queries ...string) coap.Code {
 	return resp.Code
 }
 
-// TestNoLifetime registers without a lifetime: the registration lasts as long as the device is
-// heard of, over restarts too.
+// TestNoLifetime registers without a lifetime: the registration lasts while the device sends
+// messages, over restarts too.
 func TestNoLifetime(t *testing.T) {
 	for _, version := range []string{"", "lwm2m=1.1", "lwm2m=1.2"} {
 		t.Run(version, func(t *testing.T) {
@@ -100,8 +100,8 @@ func TestNoLifetime(t *testing.T) {
 	}
 }
 
-// TestNoLifetimeForAWhile changes between a lifetime and none by Updates; the bound is the
-// program's.
+// TestNoLifetimeForAWhile changes between a lifetime and none by Updates, with a MaxSilence of two
+// days.
 func TestNoLifetimeForAWhile(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{MaxSilence: 2 * day}, func(t *testing.T, w *world) {
 		d := w.plain()

@@ -9,8 +9,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestRequestsToSilentDevicesCostBytes has requests wait for devices that do not answer. Half of
-// what they cost is the endpoint's: the message, which is sent again, and the peer.
+// TestRequestsToSilentDevicesCostBytes measures requests to devices that do not answer. Half of the
+// cost is the endpoint's: the message, which it repeats, and the peer.
 func TestRequestsToSilentDevicesCostBytes(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		endpoints := make([]string, 2000)

@@ -10,7 +10,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// TestRealSockets registers and reads over UDP on loopback, through all that is public.
+// TestRealSockets registers and reads over UDP on loopback, through the public API.
 func TestRealSockets(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -57,5 +57,5 @@ func TestListenRefuses(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_ = server.ListenAndServe(ctx, "coap://127.0.0.1:0") // ends at once, without an error or with that of ctx
+	_ = server.ListenAndServe(ctx, "coap://127.0.0.1:0") // returns at once, without an error or with that of ctx
 }

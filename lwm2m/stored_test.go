@@ -12,9 +12,9 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// TestStoredRegisterOfAnAddressThatIsClaimed has something be stored of an endpoint, or be
-// forgotten, while it is being found out whether the device whose Register is stored is at its
-// address: what the store has in the end is what is known.
+// TestStoredRegisterOfAnAddressThatIsClaimed changes or deletes the record of an endpoint while the
+// server verifies the address of its stored Register. In the end the store has the registration
+// that the server has.
 func TestStoredRegisterOfAnAddressThatIsClaimed(t *testing.T) {
 	peerB := peerA
 	peerB.ID++
@@ -63,8 +63,8 @@ func TestStoredRegisterOfAnAddressThatIsClaimed(t *testing.T) {
 	}
 }
 
-// TestLifetimeEndsDuringUpdate has a lifetime end while room is made for an Update: the end is
-// stored.
+// TestLifetimeEndsDuringUpdate: a lifetime ends while the server makes room for an Update. The
+// server stores the end.
 func TestLifetimeEndsDuringUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &lingeringStore{}
@@ -84,7 +84,7 @@ func TestLifetimeEndsDuringUpdate(t *testing.T) {
 	})
 }
 
-// lingeringStore takes time to forget.
+// lingeringStore is slow in DeleteRegistration.
 type lingeringStore struct{ recordingStore }
 
 func (l *lingeringStore) DeleteRegistration(ctx context.Context, endpoint string) error {
@@ -92,8 +92,8 @@ func (l *lingeringStore) DeleteRegistration(ctx context.Context, endpoint string
 	return l.recordingStore.DeleteRegistration(ctx, endpoint)
 }
 
-// TestStoredWithoutLifetime restores a registration without a lifetime: the device may have been
-// heard for a thirtieth of the bound since it was stored, and half a minute.
+// TestStoredWithoutLifetime restores a registration without a lifetime: the stored LastSeen may be
+// too old by a thirtieth of MaxSilence and half a minute.
 func TestStoredWithoutLifetime(t *testing.T) {
 	const bound, late = 30 * 24 * time.Hour, 24*time.Hour + 30*time.Second
 	for silent, holds := range map[time.Duration]bool{bound + late - time.Second: true, bound + late + time.Second: false} {
@@ -108,7 +108,7 @@ func TestStoredWithoutLifetime(t *testing.T) {
 	}
 }
 
-// TestQueueModeEnds has a device of LwM2M 1.0 say in an Update that it sleeps no more.
+// TestQueueModeEnds: a device of LwM2M 1.0 leaves queue mode by an Update.
 func TestQueueModeEnds(t *testing.T) {
 	s := MustServer(ServerConfig{})
 	path := location(register(s, "ep=a", "b=UQ"))
@@ -122,7 +122,7 @@ func TestQueueModeEnds(t *testing.T) {
 	}
 }
 
-// TestStrippedOnce: what an ended device of credentials said makes room once.
+// TestStrippedOnce: the text of an ended registration with credentials makes room once.
 func TestStrippedOnce(t *testing.T) {
 	s := MustServer(ServerConfig{})
 	d := s.table.add("a")

@@ -20,7 +20,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// collector is Object 5 as far as a push goes.
+// collector is an object 5 that only accepts a push.
 type collector struct {
 	*lwm2m.ValueObject
 	got chan []byte
@@ -44,7 +44,7 @@ type pushed struct {
 func (p *pushed) Commit(context.Context) error { p.got <- p.Bytes(); return nil }
 func (p *pushed) Abort(error)                  {}
 
-// cutter hands out the connections of a listener so that a test can cut them.
+// cutter is a listener whose connections a test can cut.
 type cutter struct {
 	net.Listener
 	mu    sync.Mutex
@@ -69,8 +69,8 @@ func (c *cutter) cut() {
 	}
 }
 
-// TestStreams runs a device over TCP and over TLS: it registers, is read, observed and pushed to,
-// downloads, loses its connection, and is back.
+// TestStreams runs a device over TCP and over TLS, through Register, Read, Observe, a push, a
+// download and the loss of its connection.
 func TestStreams(t *testing.T) {
 	pool, certificate := testCertificate(t, endpointName)
 	for _, scheme := range []string{"coap+tcp", "coaps+tcp"} {
@@ -150,13 +150,13 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// TestTLSNeedsCertificates refuses to serve TLS to strangers.
+// TestTLSNeedsCertificates: the server refuses to serve TLS without certificates.
 func TestTLSNeedsCertificates(t *testing.T) {
 	require.ErrorIs(t, lwm2m.MustServer(lwm2m.ServerConfig{}).ListenAndServe(t.Context(), "coaps+tcp://127.0.0.1:0"),
 		lwm2m.ErrNoCertificate)
 }
 
-// testCertificate returns a certificate that signs itself, for server and device at once.
+// testCertificate returns a self-signed certificate, for both server and device.
 func testCertificate(t *testing.T, name string) (*x509.CertPool, tls.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -12,8 +12,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// shifted is a store whose times are later by d, as after a restart with a clock that is behind by
-// d.
+// shifted returns a store whose times are later by d, as after a restart with a clock that is
+// behind by d.
 func (m *memoryStore) shifted(d time.Duration) *memoryStore {
 	later := &memoryStore{records: make(map[string]lwm2m.Registration)}
 	for endpoint, r := range m.records {
@@ -55,8 +55,8 @@ func TestClockBehindAfterRestart(t *testing.T) {
 	})
 }
 
-// TestClockAheadAfterRestart restarts the server with a clock that is days ahead: what seems to be
-// over is over, and a device that is there registers.
+// TestClockAheadAfterRestart restarts the server with a clock that is days ahead: registrations
+// that seem to be over have ended, and a device that still runs registers.
 func TestClockAheadAfterRestart(t *testing.T) {
 	store := &memoryStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
@@ -74,8 +74,8 @@ func TestClockAheadAfterRestart(t *testing.T) {
 	})
 }
 
-// TestOneTimeCounts loads what was stored last week together with what was stored a moment ago,
-// with a clock that is behind both: the earlier one is over.
+// TestOneTimeCounts loads a registration of last week together with a recent one, with a clock that
+// is behind both: the earlier one has ended.
 func TestOneTimeCounts(t *testing.T) {
 	store := &memoryStore{}
 	inWorld(t, lwm2m.ServerConfig{Registrations: store}, func(t *testing.T, w *world) {
@@ -92,8 +92,8 @@ func TestOneTimeCounts(t *testing.T) {
 	})
 }
 
-// TestLinksChanged sends Updates with and without a list of objects, and has two merge behind a
-// slow watcher.
+// TestLinksChanged sends Updates with and without a list of objects, some of which are merged
+// behind a slow watcher.
 func TestLinksChanged(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		changed := make(chan bool, 10)
@@ -135,7 +135,7 @@ func TestLinksChanged(t *testing.T) {
 
 		slow.Store(true)
 		update("")
-		update("") // waits behind the first, and so do those that it merges with
+		update("") // waits behind the first; the next ones are merged with it
 		update("</3/0>")
 		update("")
 		require.Equal(t, []bool{false, true}, take(2))

@@ -17,8 +17,8 @@ import (
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
-// TestLifetimeEndsDuringTransfer pushes to a device that sends no Update meanwhile, as some do: its
-// registration holds until it is silent.
+// TestLifetimeEndsDuringTransfer pushes to a device that sends no Update meanwhile, like some
+// devices: its registration lasts as long as the transfer.
 func TestLifetimeEndsDuringTransfer(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.plain()
@@ -43,9 +43,9 @@ func TestLifetimeEndsDuringTransfer(t *testing.T) {
 	})
 }
 
-// TestWriteIsNotRepeated loses the answers to what changes something, and has the device register
-// again, move, or wake up: it may have been carried out, so it is not sent again, and the caller
-// learns that.
+// TestWriteIsNotRepeated loses the answer to a request that changes something, and then the device
+// registers again or moves. The device may have carried the request out, so the server does not
+// repeat it, and the caller gets ErrDeliveryUnknown.
 func TestWriteIsNotRepeated(t *testing.T) {
 	for request, call := range map[string]func(*lwm2m.Server) error{
 		"write": func(s *lwm2m.Server) error {
@@ -117,8 +117,8 @@ func TestWriteIsNotRepeated(t *testing.T) {
 	}
 }
 
-// TestObservationEndsWithItsRegistration has the registration that was observed end in each way:
-// the observation ends at once, and what the device still tells by it reaches nobody.
+// TestObservationEndsWithItsRegistration ends the registration in each way: the observation ends at
+// once, and the server drops later notifications.
 func TestObservationEndsWithItsRegistration(t *testing.T) {
 	for name, then := range map[string]func(w *world, d *plain){
 		"registers again": func(_ *world, d *plain) {

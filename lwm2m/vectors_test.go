@@ -37,7 +37,7 @@ type vector struct {
 	Paths     []string
 }
 
-// vectorValue is a value as the vectors state it; Type is "" where the content format itself tells.
+// vectorValue is a value as the vectors state it; Type is "" where the content format gives it.
 type vectorValue struct {
 	Path  string
 	Type  string
@@ -74,7 +74,7 @@ func mustPath(t testing.TB, s string) lwm2m.Path {
 	return p
 }
 
-// requireValue compares a value with what a vector states.
+// requireValue compares a value with that of a vector.
 func requireValue(t testing.TB, want vectorValue, got lwm2m.Value) {
 	t.Helper()
 	if want.Type != "" {
@@ -224,16 +224,16 @@ func TestVectorsTLV(t *testing.T) {
 	}
 }
 
-// notOurs are canonical as TLV and still not what AppendPayload makes.
+// notOurs are canonical TLV, but AppendPayload encodes them differently.
 var notOurs = map[string]bool{
 	// An answer to the Read of an instance that repeats the instance.
 	"oma_device_wrapped_answer_to_instance_read": true,
 	"leshan_corelnk_in_tlv":                      true,
-	// A float of 8 bytes that 4 hold as well.
+	// A float of 8 bytes that fits 4.
 	"anjay_float64_neg42000": true,
 }
 
-// typeOfMalformed tells from a vector's name as what the value is to be read.
+// typeOfMalformed returns the type of the value, from the vector's name.
 func typeOfMalformed(name string) string {
 	for _, t := range []string{"uint", "int", "float", "bool", "objlnk", "string"} {
 		if strings.HasPrefix(name, "bad_"+t+"_") {
@@ -254,7 +254,7 @@ func tlvMeaning(t testing.TB, v vector) ([]vectorValue, map[string]string) {
 		var x vectorValue
 		require.NoError(t, json.Unmarshal(raw, &x))
 		if x.Value == nil {
-			x.Value = raw // {}: nothing there
+			x.Value = raw // {}: empty
 		}
 		types[path] = x.Type
 		if mustPath(t, path).Len() < 4 && x.Type == "" {
@@ -302,7 +302,7 @@ func modelsFor(t testing.TB, types map[string]string) *lwm2m.Models {
 	return m
 }
 
-// TestVectorsCaptured decodes what clients sent.
+// TestVectorsCaptured decodes payloads that clients sent.
 func TestVectorsCaptured(t *testing.T) {
 	for _, v := range loadVectors(t, "captured.json") {
 		t.Run(v.Name, func(t *testing.T) {
@@ -428,7 +428,7 @@ func testSenML(t *testing.T, v vector) {
 	require.NoError(t, json.Unmarshal(v.Meaning, &meaning))
 	var want []vectorValue
 	for _, r := range meaning.Records {
-		path := strings.Replace(r.Name, "/00", "/0", 1) // a name that needs the tolerance for zeros
+		path := strings.Replace(r.Name, "/00", "/0", 1) // a name with a leading zero, which is tolerated
 		want = append(want, vectorValue{Path: path, Value: r.Value, Time: r.Time})
 	}
 	requireEntries(t, want, entries)

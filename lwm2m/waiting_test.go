@@ -15,7 +15,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// registerSilent registers a device that never says anything again.
+// registerSilent registers a device that never sends anything again.
 func (w *world) registerSilent(i int, queries ...string) (endpoint string) {
 	w.t.Helper()
 	endpoint = fmt.Sprintf("silent-%04d", i)
@@ -49,8 +49,8 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// waitingCost makes a request to each device, and has some time pass. It looks at what it costs
-// that they wait then, of which there is a limit in bytes for each, and has them end.
+// waitingCost makes a request to each device and waits for pass. It checks that each waiting
+// request costs less than limit bytes, and then ends all by end.
 func waitingCost(t *testing.T, w *world, endpoints []string, r lwm2m.Request, pass time.Duration, limit int64,
 	end func([]*lwm2m.Call)) (errs []error) {
 	t.Helper()
@@ -78,7 +78,7 @@ func waitingCost(t *testing.T, w *world, endpoints []string, r lwm2m.Request, pa
 	return answers
 }
 
-// TestRequestsToSleepersCostBytes has requests wait for devices that sleep.
+// TestRequestsToSleepersCostBytes measures requests that wait for sleeping devices.
 func TestRequestsToSleepersCostBytes(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		endpoints := make([]string, 2000)

@@ -35,8 +35,7 @@ type world struct {
 	stop   func() // the server
 }
 
-// inWorld runs f in virtual time with a server that serves; all that was started has ended when it
-// returns.
+// inWorld runs f in virtual time with a running server, and ends everything before it returns.
 func inWorld(t *testing.T, config lwm2m.ServerConfig, f func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -47,7 +46,7 @@ func inWorld(t *testing.T, config lwm2m.ServerConfig, f func(t *testing.T, w *wo
 	})
 }
 
-// start starts a server, perhaps anew.
+// start starts a server, also after stop.
 func (w *world) start(config lwm2m.ServerConfig) {
 	w.t.Helper()
 	w.server = lwm2m.MustServer(config)
@@ -102,7 +101,7 @@ func (w *world) deviceStop(change func(*lwm2m.ClientConfig)) (client *lwm2m.Clie
 	return client, stop
 }
 
-// cut loses everything between server and device, or heals that.
+// cut cuts the link between server and device, or heals it.
 func (w *world) cut(yes bool) { w.net.Partition(serverIP, deviceIP, yes) }
 
 // read reads one resource as text.
@@ -233,8 +232,8 @@ func (s *sensor) Execute(ctx context.Context, _ lwm2m.Path, args string) error {
 	return nil
 }
 
-// lossy is a bad radio link, but not so bad that five losses in a row happen, which would rightly
-// be a failure.
+// lossy is a bad radio link, but not so bad that five losses in a row occur, which would rightly
+// fail a request.
 var lossy = simnet.Conditions{
 	Loss: 0.05, Duplicate: 0.1, Reorder: 0.2, Delay: 100 * time.Millisecond, Jitter: 100 * time.Millisecond,
 }
