@@ -47,8 +47,8 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 	return verdict(runs)
 }
 
-// runRole is a process that run has started. run ignores its exit status, and reads its standard
-// error.
+// runRole runs a process that run has started, and returns its exit status. run reports a failure
+// with what the process wrote to its standard error.
 func runRole() int {
 	signal.Ignore(os.Interrupt) // the parent process handles it
 	var r role

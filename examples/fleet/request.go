@@ -9,7 +9,7 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// Resources that a device implements with effect.
+// Resources that a device acts on.
 var (
 	pathPackage    = lwm2m.NewPath(5, 0, 0)
 	pathPackageURI = lwm2m.NewPath(5, 0, 1)
