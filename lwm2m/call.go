@@ -55,7 +55,7 @@ const (
 	phaseEnded
 )
 
-// session is what a request knows of its device during its turn.
+// session is the state of the device at the turn of a request.
 type session struct {
 	device *device
 	round  uint32

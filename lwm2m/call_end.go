@@ -6,7 +6,7 @@ import (
 )
 
 // again puts a call back into the queue of its device: at the front if it has not reached the
-// device, else at the end, since it may be what makes the device fail. s.mu is held.
+// device, else at the end, since it may make the device fail. s.mu is held.
 func (s *Server) again(c *Call, front bool) {
 	d := c.device
 	s.dequeue(c)

@@ -8,7 +8,7 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// FuzzClient sends a client any request but Observe. The client answers each with a sound code,
+// FuzzClient sends a client any request but Observe. The client answers each with a valid code,
 // keeps a valid lifetime, and encodes its answers so that a server can decode them.
 func FuzzClient(f *testing.F) {
 	for _, seed := range []struct {

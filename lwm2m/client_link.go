@@ -39,7 +39,7 @@ type link struct {
 	announced announced // the settings that the server has
 }
 
-// lookPause is the least time between two evaluations of what the program reports as changed. It
+// lookPause is the minimum time between two evaluations of the changes that the program reports. It
 // bounds the work for an object whose Read reports a change each time.
 const lookPause = 10 * time.Millisecond
 

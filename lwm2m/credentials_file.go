@@ -35,7 +35,7 @@ const (
 // other.
 //
 // A server that serves with these credentials checks the file each second, ends the associations of
-// keys that were removed or changed, and logs an error in the file once. To check the file
+// keys that were removed or changed, and logs each error of the file once. To check the file
 // beforehand, call [PSKFileCredentials.Err].
 func PSKFile(path string) *PSKFileCredentials { return &PSKFileCredentials{path: path} }
 

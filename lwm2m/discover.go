@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// Discovered is what a Discover answer, of a client or in bootstrap, says about one path (Core
-// specification, Discover and Bootstrap-Discover).
+// Discovered is one path in the answer to a Discover or a Bootstrap-Discover (Core specification).
 type Discovered struct {
 	Path Path
 	// Version is the object's version (ver), or at the root that of LwM2M (lwm2m); zero if not

@@ -7,7 +7,7 @@ import (
 )
 
 // The categories of answers that refuse a request. An [Object] returns them, alone or wrapped, to
-// choose the response code; a [ResponseError] from a device matches the one of its code with
+// choose the response code; a [ResponseError] from a device matches the category of its code with
 // errors.Is. [ErrUnsupportedFormat] stands for 4.15, [ErrMalformed] for 4.00.
 var (
 	ErrBadRequest         = errors.New("lwm2m: bad request")           // 4.00
@@ -152,7 +152,7 @@ func codeOf(err error) ResponseCode {
 // The categories of errors about payloads. A client answers ErrUnsupportedFormat with 4.15 (or 4.06
 // when it concerns Accept) and ErrMalformed with 4.00.
 var (
-	// ErrUnsupportedFormat: the content format is unknown, or cannot carry what lives at the path
+	// ErrUnsupportedFormat: the content format is unknown, or cannot carry the values at the path
 	// (text/plain of an object, for example).
 	ErrUnsupportedFormat = errors.New("lwm2m: unsupported content format")
 	// ErrMalformed: the payload violates its content format, its path or its object's model.

@@ -120,7 +120,7 @@ func ExampleReadModelXML() {
 		fmt.Println(err)
 		return
 	}
-	var models lwm2m.Models // the built-in ones, and what is added
+	var models lwm2m.Models // the built-in models and the added ones
 	if err := models.Add(objects...); err != nil {
 		fmt.Println(err)
 		return

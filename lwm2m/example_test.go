@@ -214,8 +214,8 @@ func ExampleValueObject() {
 	// <nil>
 }
 
-// A device whose program ends for a reboot that a server orders. It does not de-register, as it
-// will be back.
+// A device whose program ends for a reboot that a server orders. It does not de-register, since it
+// registers again after the reboot.
 func ExampleClient_Stop() {
 	errReboot := errors.New("the server ordered a reboot")
 	var client *lwm2m.Client

@@ -49,7 +49,7 @@ type FetchConfig struct {
 	Listen func(context.Context) (net.PacketConn, error)
 }
 
-// FetchResult says what was fetched.
+// FetchResult is the result of a [Fetch].
 type FetchResult struct {
 	// Size is the size of the whole, -1 if the download failed before it was known.
 	Size int64

@@ -16,7 +16,7 @@ type linkAttribute struct {
 	Name     string
 	Value    string // without quotes and escapes
 	HasValue bool
-	Quoted   bool // the value is, or is to be, between quotes
+	Quoted   bool // the value was read, or must be written, between quotes
 }
 
 // attribute returns the first attribute with the given name.

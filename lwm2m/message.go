@@ -96,7 +96,7 @@ func (c *Call) build(ss *session, f ContentFormat) (*coap.Request, error) {
 	switch r.Operation {
 	case OpRead, OpObserve:
 		msg.Code = coap.GET
-		if r.Format != nil { // without one the device chooses what it can
+		if r.Format != nil { // without Accept the device chooses
 			msg.Accept = coap.FormatOf(uint16(*r.Format))
 		}
 	case OpReadComposite, OpObserveComposite:

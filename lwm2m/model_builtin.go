@@ -2,7 +2,7 @@ package lwm2m
 
 import "sync"
 
-// The built-in models, as tables of what the registry of objects states: identifiers, names,
+// The built-in models, as tables with the data of the registry of objects: identifiers, names,
 // operations, types, and the version that introduced a resource.
 
 // builtinObject is an object in versions 1.0 to 1.minor.

@@ -158,7 +158,8 @@ func TestCreateLeavesTheChoice(t *testing.T) {
 	})
 }
 
-// TestCreateElsewhere: the client refuses a Create for an object that is not an InstanceCreator.
+// TestCreateElsewhere: the client refuses a Create for an object that is no InstanceCreator, or has
+// no OnCreate.
 func TestCreateElsewhere(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		w.device(func(c *lwm2m.ClientConfig) { c.Objects = append(c.Objects, emptyObject(10000)) })

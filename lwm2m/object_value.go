@@ -29,8 +29,8 @@ type ValueObjectConfig struct {
 	// nothing is set. Default: none.
 	OnWrite func(ctx context.Context, values []Entry) error
 	// OnExecute are the resources that servers may execute, by identifier. args is the argument
-	// list as it was sent. Pass what must wait until the server has its answer to [AfterResponse];
-	// the error is the answer. Default: servers execute nothing.
+	// list as it was sent. Pass work that must wait until the server has its answer to
+	// [AfterResponse]; the error is the answer. Default: servers execute nothing.
 	OnExecute map[uint16]func(ctx context.Context, instance uint16, args string) error
 	// OnCreate is called when a server creates an instance, before it exists, with the values in
 	// the request: all belong to Writable and are checked. It may set other values with

@@ -20,7 +20,7 @@ type Request struct {
 	Entries []Entry
 	// Arguments are those of an Execute: "" or a list such as "0='x',5".
 	Arguments string
-	// Attributes are the ones to set, or to remove if they are marked as cleared.
+	// Attributes are the attributes to set, or to remove if they are marked as cleared.
 	Attributes Attributes
 
 	// Body is the value that OpWriteStream writes, in content format 42. The server reads it at
@@ -68,7 +68,7 @@ type Request struct {
 type Answer struct {
 	// Entries are the values that a Read found; none if the answer has no content.
 	Entries []Entry
-	// Discovered is what a Discover found.
+	// Discovered are the paths that a Discover found.
 	Discovered []Discovered
 	// Path is the path of the instance that a Create made, from the device's answer, else from the
 	// Entries of the request, else the root.

@@ -162,7 +162,7 @@ func (s *Server) entitled(ctx context.Context, by Identity, proven *dtls.Identit
 
 // Revoke ends the associations of identities, so that devices that registered with them are no
 // longer reachable. Call it for credentials that are removed or replaced, once [Credentials]
-// returns their new state: the device learns that its association has ended, and comes back.
+// returns their new state: the device learns that its association has ended, and connects again.
 func (s *Server) Revoke(ids ...Identity) { s.revoke(nil, ids...) }
 
 // revoke is Revoke, but spares associations that were made with key.

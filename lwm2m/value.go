@@ -9,15 +9,15 @@ import (
 // equal values have equal types. The zero Value is no value.
 //
 // Values are made by [String], [Integer], [Unsigned], [Float], [Boolean], [Opaque], [Time],
-// [ObjectLink], [CoreLink] and [Null], and read by methods that report whether the value is, or
-// converts without loss to, what they return.
+// [ObjectLink], [CoreLink] and [Null], and read by methods that return the value in a Go type and
+// report whether it converts to that type.
 type Value struct {
 	typ Type
 	num uint64 // numbers, booleans, times as bits; links as object<<16 | instance
 	str string // strings, links in text form, bytes
 }
 
-// String returns a value of type String. It should be valid UTF-8; encoders refuse what is not.
+// String returns a value of type String. It should be valid UTF-8; encoders refuse other strings.
 func String(s string) Value { return Value{typ: TypeString, str: s} }
 
 // Integer returns a value of type Integer.
