@@ -43,7 +43,7 @@
 //	what                              bound                                      beyond it
 //	endpoints                         4 million (MaxRegistrations)               5.03
 //	text of registrations             1 GiB together (MaxRegistrationBytes)      5.03
-//	  without credentials             three quarters, where credentials are used 5.03
+//	  of both, without credentials    three quarters, where credentials are used 5.03
 //	  list of objects                 4 KiB (MaxLinks), 4096 links               4.13, 4.00
 //	  endpoint name, identity         255, 1024 bytes                            4.00, 4.03
 //	  binding, sms, profile           16, 64, 64 bytes                           4.00
