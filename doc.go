@@ -11,7 +11,7 @@
 //   - [github.com/otago-iot/otago/firmware/bundle]: a signed package format, for devices without
 //     one
 //   - [github.com/otago-iot/otago/firmware/httpapi]: the operators' API, an http.Handler
-//   - [github.com/otago-iot/otago/store]: the records, and the back ends memory, bolt and postgres
+//   - [github.com/otago-iot/otago/store]: the records, and the back ends memory and bolt
 //   - [github.com/otago-iot/otago/tlv], [github.com/otago-iot/otago/senml]: codecs, useful alone
 //
 // The examples of this page are a whole server and a whole device; examples/server and

@@ -60,20 +60,24 @@ func (r registry) DeleteRegistration(ctx context.Context, endpoint string) error
 
 func (r registry) Registrations(ctx context.Context) iter.Seq2[lwm2m.Registration, error] {
 	return func(yield func(lwm2m.Registration, error) bool) {
-		rows, err := r.db.QueryContext(ctx, `SELECT record FROM registrations`)
+		rows, err := r.db.QueryContext(ctx, `SELECT endpoint, record FROM registrations`)
 		if err != nil {
 			yield(lwm2m.Registration{}, err)
 			return
 		}
 		defer rows.Close()
 		for rows.Next() {
+			var endpoint string
 			var record []byte
-			var reg lwm2m.Registration
-			err := rows.Scan(&record)
-			if err == nil {
-				err = json.Unmarshal(record, &reg)
+			if err := rows.Scan(&endpoint, &record); err != nil {
+				yield(lwm2m.Registration{}, err)
+				return
 			}
-			if !yield(reg, err) {
+			var reg lwm2m.Registration
+			if json.Unmarshal(record, &reg) != nil { // one bad record must not keep the server from starting
+				reg = lwm2m.Registration{Endpoint: endpoint, Secured: true}
+			}
+			if !yield(reg, nil) {
 				return
 			}
 		}

@@ -18,8 +18,9 @@ type DeviceInfo struct {
 	Online bool
 }
 
-// Device returns what the manager knows of an endpoint. The error is store.ErrNotFound or that of
-// the store.
+// Device returns what the store knows of an endpoint, and whether it is online. It has a
+// registration only if the server keeps its registrations in the same store: see [Registrations].
+// The error is store.ErrNotFound or that of the store.
 func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, error) {
 	if !m.owns(endpoint) {
 		return DeviceInfo{}, store.ErrNotFound
@@ -31,7 +32,7 @@ func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, erro
 	return m.known(d), nil
 }
 
-// Devices yields what the manager knows of the endpoints that q selects.
+// Devices yields the endpoints that q selects, each as [Manager.Device] returns it.
 func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[DeviceInfo, error] {
 	limit := q.Limit
 	if m.cfg.Owns != nil {

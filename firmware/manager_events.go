@@ -28,7 +28,8 @@ type Progress = store.Progress
 // A program that handles lines and stores the Seq of the last one handles each line at least once:
 // when it restarts, it passes that Seq as after. Lines of one update keep their order, and so do
 // all lines. Events does not yield lines that the bounded journal dropped (see store.JournalHead),
-// that were deleted, or that are damaged; damaged ones are logged. It may leave out an
+// that were deleted, or that are damaged; damaged ones are logged. After a position that the store
+// has not reached, as after a backup was restored, nothing comes until it has. It may leave out an
 // [EventProgress] if the loop is slow; an EventProgress has no Seq of its own, and must not be
 // stored as the last one.
 //

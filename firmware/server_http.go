@@ -45,8 +45,9 @@ const (
 // not read.
 //
 // A program may set ErrorLog, BaseContext, TLSConfig, Addr and the limits before the server serves.
-// It must keep Handler, ConnState and ConnContext, which bound waits, connections and unsent data.
-// A hijacked connection (http.Hijacker) is not counted, and has no limits. Run the server with
+// TLSConfig alone makes no HTTPS on a listener of the program: give it to [NewTLSListener]. It must
+// keep Handler, ConnState and ConnContext, which bound waits, connections and unsent data. A
+// hijacked connection (http.Hijacker) is not counted, and has no limits. Run the server with
 // [RunHTTPServer]; for HTTPS, on a [NewTLSListener].
 func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
@@ -77,16 +78,19 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 // drainTime is how long RunHTTPServer waits for requests when it ends.
 const drainTime = 10 * time.Second
 
-// RunHTTPServer serves on l, which it closes, or, if l is nil, on server.Addr. When ctx ends it
-// stops accepting, waits up to 10 s for requests under way, closes the connections that are left,
-// and returns nil; a device resumes its download later. The contexts of requests, and so event
-// streams, end with ctx, unless server.BaseContext is set. An error says why the server could not
-// listen or accept.
+// RunHTTPServer serves on l, which it closes, or, if l is nil, on server.Addr: by HTTPS then if
+// server.TLSConfig is set. When ctx ends it stops accepting, waits up to 10 s for requests under
+// way, closes the connections that are left, and returns nil; a device resumes its download later.
+// The contexts of requests, and so event streams, end with ctx, unless server.BaseContext is set.
+// An error says why the server could not listen or accept.
 func RunHTTPServer(ctx context.Context, server *http.Server, l net.Listener) error {
 	if l == nil {
 		var err error
 		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", server.Addr); err != nil {
 			return err
+		}
+		if server.TLSConfig != nil {
+			l = NewTLSListener(l, server.TLSConfig)
 		}
 	}
 	if server.BaseContext == nil {

@@ -26,7 +26,7 @@ type FetchConfig struct {
 	ETag   []byte
 	Size   int64
 	// PSK and PSKIdentity (for coaps), or Certificate, and RootCAs are the credentials for coaps
-	// and coaps+tcp. Default: none; the system's roots.
+	// and coaps+tcp. A PSK needs a PSKIdentity here. Default: none; the system's roots.
 	PSK         []byte
 	PSKIdentity string
 	Certificate *tls.Certificate

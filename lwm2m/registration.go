@@ -123,7 +123,8 @@ type RegistrationStore interface {
 	DeleteRegistration(ctx context.Context, endpoint string) error
 	// Registrations returns all stored registrations, in any order, including ended ones, which
 	// have no ID. For a record that cannot be read it yields the endpoint, and Secured if that is
-	// known. The server reads it once, when it starts.
+	// known, with a nil error: an error ends the start of the server. The server reads it once,
+	// when it starts.
 	Registrations(ctx context.Context) iter.Seq2[Registration, error]
 }
 

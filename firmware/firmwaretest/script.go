@@ -7,12 +7,13 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// Script is what a device is and does. The zero value is a device without a version. It takes
-// pushed and pulled packages at once and installs them without effect: nothing about it changes.
+// Script is what a device is and does. The zero value is a device without a version. It pulls
+// packages at once and installs them without effect: nothing about it changes.
 type Script struct {
 	// Version is 3/0/3 until an installation changes it; "" for a device without that resource.
 	Version string
-	// Delivery is 5/0/9. Default: PullOnly, which is 0.
+	// Delivery is 5/0/9. Default: PullOnly, which is 0; a manager without a Delivery needs PushOnly
+	// or PushAndPull.
 	Delivery fsm.DeliveryMethod
 	// Protocols is 5/0/8; nil for a device without that resource.
 	Protocols []fsm.Protocol

@@ -1,7 +1,7 @@
 package fsm
 
 // Delivery is how a package reaches the device. The zero value is DeliveryAuto: the machine
-// chooses, by profile and resource 5/0/9.
+// chooses, by profile and resource 5/0/9. It prefers a push where the device takes both.
 type Delivery string
 
 // The ways of delivery.

@@ -14,7 +14,8 @@ import (
 
 // Config is the configuration of a handler. The zero value works.
 type Config struct {
-	// MaxImage bounds an uploaded image, in bytes. Default 1 GiB.
+	// MaxImage bounds an uploaded image, in bytes; RepositoryConfig.MaxSize bounds it as well.
+	// Default 1 GiB.
 	MaxImage int64
 	// MaxStreams bounds the event streams that are open at once. One client may have a quarter of
 	// them. Requests with the same address and the same Authorization are of one client; an IPv6
