@@ -33,9 +33,9 @@ type ManagerConfig struct {
 	// pushed to all the same, unless the request says DeliveryPull.
 	//
 	// A URI is absolute, has the scheme that p names, and has at most 255 bytes of ASCII, without
-	// user info or fragment; for a profile with PathOnly (u.Machine.Plan.Profile) it is a path. Logs and journals show only
-	// its host. The manager then knows only the progress that the device reports; see also
-	// [Manager.Served].
+	// user info or fragment; for a profile with PathOnly (u.Machine.Plan.Profile) it is a path.
+	// Logs and journals show only its host. The manager then knows only the progress that the
+	// device reports; see also [Manager.Served].
 	//
 	// PackageURI has 10 s until ctx ends, and is called from up to 128 goroutines. If it fails,
 	// panics, or does not return in time, the journal says so and the manager asks again, with

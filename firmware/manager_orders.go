@@ -31,7 +31,8 @@ func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
 // deadline. After Hold has returned nil, no Execute is sent, except one that was already sent; the
 // journal then says so.
 //
-// h.Since is ignored. The error is a *RequestError, ErrEnded, store.ErrNotFound or that of the store.
+// h.Since is ignored. The error is a *RequestError, ErrEnded, store.ErrNotFound or that of the
+// store.
 func (m *Manager) Hold(ctx context.Context, id string, h Hold) (Update, error) {
 	h.Since = time.Time{} // the machine sets it
 	if err := m.checkHold(h); err != nil {

@@ -48,7 +48,8 @@ type Request struct {
 	Labels map[string]string
 	// Key makes the request repeatable: a second request with the same key returns the update of
 	// the first. A store keeps one update for each key; a key with another endpoint, or with a
-	// request that differs, is a *RequestError of the field "key". 1 to 255 bytes of UTF-8 without control characters. Default: none.
+	// request that differs, is a *RequestError of the field "key". 1 to 255 bytes of UTF-8 without
+	// control characters. Default: none.
 	Key string
 }
 

@@ -190,7 +190,7 @@ func TestClientBacksOff(t *testing.T) {
 	})
 }
 
-func TestClientRegistersAnewAfter404(t *testing.T) {
+func TestClientRegistersAgainAfter404(t *testing.T) {
 	answers := []*coap.Response{created(), {Code: coap.NotFound}, created(), {Code: coap.Changed}}
 	inScript(t, answers, func(t *testing.T, w *world, s *scriptedServer) {
 		w.device(nil)

@@ -281,9 +281,9 @@ func TestCredentialsOutOfOrder(t *testing.T) {
 	}
 }
 
-// TestHandshakeWhenNobodyCanTell: a device starts a handshake while Credentials fail. It gets no
+// TestHandshakeWithoutAnswer: a device starts a handshake while Credentials fail. It gets no
 // alert that its identity is unknown, and its next handshake succeeds.
-func TestHandshakeWhenNobodyCanTell(t *testing.T) {
+func TestHandshakeWithoutAnswer(t *testing.T) {
 	for name, trouble := range map[string]func(context.Context) error{
 		"error": func(context.Context) error { return errors.New("no database") },
 		"panic": func(context.Context) error { panic("no database") },

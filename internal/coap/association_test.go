@@ -170,7 +170,7 @@ func TestNoPeersOfAClosedSocket(t *testing.T) {
 
 // The timer that acknowledges a slow request may fire late. It must not acknowledge a later request
 // that reuses the memory.
-func TestLateAcknowledgementIsForNobodyElse(t *testing.T) {
+func TestLateAcknowledgementIsForNoOther(t *testing.T) {
 	e := New(Config{})
 	defer e.Close()
 	link := wire{make(chan []byte, 10)}

@@ -134,7 +134,7 @@ func TestUploadsOfOnePeerAreBounded(t *testing.T) {
 	})
 }
 
-func TestSlowHandlerDelaysNobodyElse(t *testing.T) {
+func TestSlowHandlerDelaysNoOther(t *testing.T) {
 	cfg := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 		if r.Path() == "/slow" {
 			pass(2 * time.Second)

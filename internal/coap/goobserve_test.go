@@ -17,7 +17,7 @@ import (
 // observation without waiting.
 func TestGoObserve(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
-		var n told
+		var n notices
 		var o *coap.Observation
 		proceed := make(chan struct{})
 		e.GoObserve(r.peer(), &coap.Request{Code: coap.GET, Notice: n.notice}, func(resp *coap.Response) { n.add(string(resp.Payload)) },

@@ -61,7 +61,7 @@ func TestEndIdentities(t *testing.T) {
 		case p := <-d.closed: // by the alert: the device made no request
 			require.Equal(t, d.peer, p)
 		case <-time.After(10 * time.Second):
-			t.Fatal("the device was not told")
+			t.Fatal("the device was not notices")
 		}
 		require.ErrorIs(t, ask(d), coap.ErrNoPeer)
 	}
@@ -109,9 +109,9 @@ func TestEndIdentitiesUnderWay(t *testing.T) {
 	require.Zero(t, coap.Holds(server.Endpoint).Peers)
 }
 
-// TestNobodyIsNoIdentity refuses a key for an empty identity, which looks like a peer without
+// TestEmptyIdentity refuses a key for an empty identity, which looks like a peer without
 // identity.
-func TestNobodyIsNoIdentity(t *testing.T) {
+func TestEmptyIdentity(t *testing.T) {
 	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, pskOf("", testKey))
 	_, _, err := dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Identity: []byte{}, Key: testKey})
 	require.ErrorIs(t, err, dtls.ErrHandshake)

@@ -14,21 +14,21 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 )
 
-// told collects notices.
-type told struct {
+// notices collects the words of the notices that a call gets.
+type notices struct {
 	mu  sync.Mutex
 	all []string
 }
 
-func (n *told) add(word string) {
+func (n *notices) add(word string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.all = append(n.all, word)
 }
 
-func (n *told) notice(w coap.Notice) { n.add(w.String()) }
+func (n *notices) notice(w coap.Notice) { n.add(w.String()) }
 
-func (n *told) words() []string {
+func (n *notices) words() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return append([]string(nil), n.all...)
@@ -41,7 +41,7 @@ func TestNotices(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		answers []string // to one message after the other; then normal answers
-		told    []string
+		notices    []string
 	}{
 		{"no trouble", nil, []string{"sent"}},
 		{"silent once", []string{lost}, []string{"sent", "silent", "heard"}},
@@ -56,7 +56,7 @@ func TestNotices(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
-				var n told
+				var n notices
 				e.Go(r.peer(), &coap.Request{Code: coap.PUT, Payload: bodyOf(2000), Notice: n.notice}, func(_ *coap.Response, err error) {
 					require.NoError(t, err)
 					n.add("done")
@@ -87,7 +87,7 @@ func TestNotices(t *testing.T) {
 					r.send(reply)
 					synctest.Wait()
 				}
-				require.Equal(t, append(test.told, "done"), n.words())
+				require.Equal(t, append(test.notices, "done"), n.words())
 			})
 		})
 	}
@@ -97,7 +97,7 @@ func TestNotices(t *testing.T) {
 func TestNoticeSentWaitsForTheTurn(t *testing.T) {
 	inRaw(t, coap.Config{}, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		first, _ := begin(e, r.peer(), &coap.Request{Code: coap.GET})
-		var n told
+		var n notices
 		c, _ := begin(e, r.peer(), &coap.Request{Code: coap.GET, Notice: n.notice})
 		pass(10 * time.Second)
 		synctest.Wait()
@@ -151,8 +151,8 @@ func TestNoticesOnAStream(t *testing.T) {
 		_, err = theirs.Write([]byte{0x00, 0xe1}) // CSM
 		require.NoError(t, err)
 		<-frames
-		ask := func(idle time.Duration) (*told, *ending, []byte) {
-			n := new(told)
+		ask := func(idle time.Duration) (*notices, *ending, []byte) {
+			n := new(notices)
 			_, end := begin(e, peer, &coap.Request{Code: coap.GET, Idle: idle, Notice: n.notice})
 			return n, end, <-frames
 		}

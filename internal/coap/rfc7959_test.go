@@ -711,7 +711,7 @@ func TestOtherBlockThanAsked(t *testing.T) {
 	})
 }
 
-func TestChangedBodyIsFetchedAnew(t *testing.T) {
+func TestChangedBodyIsFetchedAgain(t *testing.T) {
 	bodies := [][]byte{bodyOf(3000), bytes.Repeat([]byte("new "), 800)}
 	n := 0
 	scripted(t, &coap.Request{Code: coap.GET}, func(m message.Message) message.Message {

@@ -1,4 +1,5 @@
-// Package problem writes problem documents (RFC 9457): the errors of everything here that speaks HTTP.
+// Package problem writes problem documents (RFC 9457): the errors of everything here that speaks
+// HTTP.
 package problem
 
 import (

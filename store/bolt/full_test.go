@@ -205,9 +205,9 @@ func fillTmpfs(t *testing.T, path string, room int) {
 	require.NoError(t, f.Close())
 }
 
-// TestMappedAnew makes the system refuse to map the file when it has grown; bbolt then never uses
+// TestMappedAgain makes the system refuse to map the file when it has grown; bbolt then never uses
 // the file again.
-func TestMappedAnew(t *testing.T) {
+func TestMappedAgain(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("how to have a mapping refused is known for Linux")
 	}

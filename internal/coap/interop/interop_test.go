@@ -172,12 +172,12 @@ func (s *shelf) ServeCOAP(_ context.Context, r *coap.IncomingRequest) *coap.Resp
 	resp := &coap.Response{Code: coap.Content, Payload: s.bodies[path], ContentFormat: coap.FormatOf(42)}
 	if o := r.Accept(); o != nil {
 		s.observers[path] = append(s.observers[path], o)
-		resp.After = s.told
+		resp.After = s.notices
 	}
 	return resp
 }
 
-func (s *shelf) told() {
+func (s *shelf) notices() {
 	select {
 	case s.observed <- struct{}{}:
 	default:
@@ -189,7 +189,7 @@ func (s *shelf) put(path string, body []byte) {
 	defer s.mu.Unlock()
 	s.bodies[path] = body
 	for _, o := range s.observers[path] {
-		o.Notify(&coap.Response{Code: coap.Content, Payload: body, ContentFormat: coap.FormatOf(42), After: s.told}, true)
+		o.Notify(&coap.Response{Code: coap.Content, Payload: body, ContentFormat: coap.FormatOf(42), After: s.notices}, true)
 	}
 }
 
