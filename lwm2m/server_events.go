@@ -21,8 +21,8 @@ type dispatcher struct {
 // Watch calls fn with each event from now on, until stop is called. Events of one endpoint come one
 // after another in their order, those of up to 128 endpoints at once. fn may block and may call the
 // server; it then delays only the later events of its endpoint, never the network. Consecutive
-// Updates that wait are merged. stop does not wait for a call that has begun; no further call
-// begins.
+// Updates that wait are merged. stop does not wait for calls: when it returns, those of events that
+// were already taken may run, or just begin.
 func (s *Server) Watch(fn func(RegistrationEvent)) (stop func()) {
 	w := &watcher{fn: fn}
 	s.mu.Lock()
