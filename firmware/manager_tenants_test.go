@@ -130,7 +130,7 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 	devices := map[*tenant]*firmwaretest.Device{}
 	for _, tn := range []*tenant{a, b} {
 		host := map[*tenant]string{a: "10.0.1.1", b: "10.0.1.2"}[tn]
-		devices[tn] = firmwaretest.NewDevice(lwm2m.ClientConfig{
+		device := firmwaretest.NewDevice(lwm2m.ClientConfig{
 			Endpoint: tn.name + ":1", Server: "coap://" + serverAddress, Logger: testLogger(t, "device "+tn.name),
 			Listen: func(context.Context) (net.PacketConn, error) { return network.Listen(host + ":0") },
 		}, firmwaretest.Script{
@@ -146,7 +146,8 @@ func testTenants(t *testing.T, protocol fsm.Protocol, dirs []string) {
 				return fsm.ResultDefault
 			},
 		})
-		work.Go(func() { _ = devices[tn].Run(ctx) })
+		devices[tn] = device
+		work.Go(func() { _ = device.Run(ctx) })
 	}
 	time.Sleep(time.Minute)
 

@@ -75,8 +75,20 @@ func (p *rawPeer) ask(digits string) []byte {
 	p.t.Helper()
 	datagram, err := hex.DecodeString(digits)
 	require.NoError(p.t, err)
-	p.send(datagram)
-	return p.receive(time.Second)
+	return p.exchange(datagram)
+}
+
+// exchange sends a confirmable message until it is answered, as a client does.
+func (p *rawPeer) exchange(datagram []byte) []byte {
+	p.t.Helper()
+	for range 4 {
+		p.send(datagram)
+		if answer := p.receive(2 * time.Second); answer != nil {
+			return answer
+		}
+	}
+	require.Fail(p.t, "no answer")
+	return nil
 }
 
 func (p *rawPeer) receive(limit time.Duration) []byte {
@@ -159,8 +171,7 @@ func TestCapturedSends(t *testing.T) {
 				again, err := hex.DecodeString(m.Message)
 				require.NoError(t, err)
 				again[3]++ // another message ID
-				peer.send(again)
-				require.Equal(t, byte(0x44), peer.receive(time.Second)[1], "2.04")
+				require.Equal(t, byte(0x44), peer.exchange(again)[1], "2.04")
 				synctest.Wait()
 				w.events.mu.Lock()
 				defer w.events.mu.Unlock()

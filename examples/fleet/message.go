@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The part of CoAP (RFC 7252) that a simulated device uses. Messages fit into one datagram; push.go
-// handles blocks.
+// The part of CoAP (RFC 7252) that a simulated device uses. Messages fit into one datagram;
+// transfer.go handles blocks.
 
 // Types of messages.
 const (

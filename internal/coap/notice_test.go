@@ -41,7 +41,7 @@ func TestNotices(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		answers []string // to one message after the other; then normal answers
-		notices    []string
+		notices []string
 	}{
 		{"no trouble", nil, []string{"sent"}},
 		{"silent once", []string{lost}, []string{"sent", "silent", "heard"}},

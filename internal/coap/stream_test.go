@@ -394,6 +394,7 @@ func TestConnectionsThatSayNothing(t *testing.T) {
 		require.True(t, gone(visit()), "all have made requests")
 		require.False(t, gone(device))
 		strangers[20].Close()
+		synctest.Wait()
 		require.False(t, gone(visit()))
 	})
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 )
 
@@ -50,4 +52,62 @@ func NewLogger(w io.Writer, level string) (*slog.Logger, error) {
 		return nil, Usagef("-log-level %q: not debug, info, warn or error", level)
 	}
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+}
+
+// maxSecret limits the size of a secret's file, in bytes.
+const maxSecret = 64 << 10
+
+// ReadSecret returns the content of a file without surrounding white space. An empty content is an
+// error.
+func ReadSecret(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxSecret {
+		return nil, fmt.Errorf("%s: longer than %d bytes", path, maxSecret)
+	}
+	if data = bytes.TrimSpace(data); len(data) == 0 {
+		return nil, fmt.Errorf("%s: empty", path)
+	}
+	return data, nil
+}
+
+// A Tail keeps the last bytes of a process's output, to show why it ended. The zero value is ready
+// to use, also by several goroutines.
+type Tail struct {
+	Size int // bytes to keep; default 4096
+
+	mu  sync.Mutex
+	buf []byte
+}
+
+// Write never fails.
+func (t *Tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	size := t.Size
+	if size <= 0 {
+		size = 4096
+	}
+	t.buf = append(t.buf, p...)
+	t.buf = t.buf[max(0, len(t.buf)-size):]
+	return len(p), nil
+}
+
+// String returns the end of the output without surrounding white space, or says that there was
+// none.
+func (t *Tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := bytes.TrimSpace(t.buf)
+	if len(text) == 0 {
+		return "it wrote nothing"
+	}
+	return string(text)
 }
