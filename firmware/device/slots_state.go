@@ -40,7 +40,7 @@ type slotInfo struct {
 func (s slotState) check() error {
 	switch {
 	case s.Format != 0 && s.Format != slotFormat:
-		return fmt.Errorf("device: the slots have format %d, not %d", s.Format, slotFormat)
+		return fmt.Errorf("device: the slots have format %d, and this program reads format %d: start the program that wrote them", s.Format, slotFormat)
 	case !knownSlot(s.Confirmed), !knownSlot(s.Trial), s.Trial != slotFactory && s.Trial == s.Confirmed:
 		return fmt.Errorf("device: the slots are damaged: confirmed %q, on trial %q", s.Confirmed, s.Trial)
 	}

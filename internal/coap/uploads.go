@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	errSuperseded = errors.New("coap: transfer gave way to another")
+	errSuperseded = errors.New("coap: another transfer replaced this one")
 	errNoMemory   = fmt.Errorf("%w: no memory for the body", ErrBusy)
 	errRestarted  = errors.New("coap: peer has begun the transfer again")
 )

@@ -60,7 +60,7 @@ type handshake struct {
 var errTalkative = fmt.Errorf("peer sends more than %d bytes", verifiedRoom)
 
 var (
-	errSuperseded    = errors.New("dtls: handshake gave way to another")
+	errSuperseded    = errors.New("dtls: another handshake took the place of this one")
 	errNothingProven = errors.New("peer has proven nothing")
 )
 

@@ -128,7 +128,7 @@ func read(in io.Reader, out io.Writer) (rows map[string]int, anyFailed bool, err
 const preamble = `# Interoperability
 
 What ran against implementations of others, and how it ended: CI makes this table of the tests that ran (internal/peers), and fails
-when it is another one than this. Each line is one or more tests; the role is the peer's. "Recorded" messages are those that a
+when the table differs from this one. Each line is one or more tests; the role is the peer's. "Recorded" messages are those that a
 real client sent once.
 
 `
