@@ -13,7 +13,6 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/firmwaretest"
-	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/lwm2mtest"
 	"github.com/otago-iot/otago/lwm2m/simnet"
@@ -38,7 +37,7 @@ func Test_rollback(t *testing.T) {
 			Endpoint: "sensor-1", Server: "coap://10.0.0.1:5683",
 			Listen: func(context.Context) (net.PacketConn, error) { return network.Listen("10.0.0.2:0") },
 		}, firmwaretest.Script{
-			Version: "1.0.0", Delivery: fsm.PushOnly,
+			Version: "1.0.0", Delivery: firmware.PushOnly,
 			Install: firmwaretest.Install{BootTime: 20 * time.Second}, // and then starts the old version
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -54,6 +53,6 @@ func Test_rollback(t *testing.T) {
 		require.NoError(t, err)
 		update, err = manager.Wait(ctx, update.ID)
 		require.NoError(t, err)
-		require.Equal(t, fsm.OutcomeRolledBack, update.Outcome())
+		require.Equal(t, firmware.OutcomeRolledBack, update.Outcome())
 	})
 }
