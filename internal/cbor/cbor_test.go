@@ -61,9 +61,9 @@ func TestShortest(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got, "%v", v)
 	}
-	for _, n := range []int{0, 1, 23, 24, 255, 256, 65535, 65536, math.MaxUint32, math.MaxUint32 + 1, math.MaxInt64} {
-		same(n, cbor.AppendInt(nil, int64(n)))
-		same(-1-n, cbor.AppendInt(nil, int64(-1-n)))
+	for _, n := range []int64{0, 1, 23, 24, 255, 256, 65535, 65536, math.MaxUint32, math.MaxUint32 + 1, math.MaxInt64} {
+		same(n, cbor.AppendInt(nil, n))
+		same(-1-n, cbor.AppendInt(nil, -1-n))
 		if n < 1<<17 {
 			same(string(make([]byte, n)), cbor.AppendText(nil, string(make([]byte, n))))
 			same(make([]byte, n), cbor.AppendBytes(nil, make([]byte, n)))
