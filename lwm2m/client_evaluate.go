@@ -23,7 +23,8 @@ func (n *notifier) schedule(w *watch) (t timing) {
 		t.latest = w.sentAt.Add(pmax)
 	}
 	if epmax, ok := a.duration(AttributeEPMax); ok && epmax > 0 {
-		t.evaluate = later(w.seenAt.Add(epmax), w.sentAt.Add(pmin))
+		// Levels may have attributes that contradict each other: the minimum periods count.
+		t.evaluate = later(w.seenAt.Add(epmax), t.earliest)
 	}
 	return t
 }

@@ -258,6 +258,11 @@ func (c *Client) read(ctx context.Context, path Path) ([]Entry, error) {
 			return nil, err
 		}
 	}
+	if path.Len() < 3 { // a resource that servers only write, such as a password, is in no answer
+		entries = slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool {
+			return errors.Is(c.allows(e.Path, Readable), ErrMethodNotAllowed)
+		})
+	}
 	slices.SortStableFunc(entries, func(a, b Entry) int { return a.Path.Compare(b.Path) })
 	return entries, nil
 }

@@ -272,9 +272,12 @@ func (op *operation) patch(ctx context.Context) (*coap.Response, error) {
 		}
 		byInstance[instance] = append(byInstance[instance], e)
 	}
-	for _, instance := range order {
+	for i, instance := range order {
 		part := byInstance[instance]
 		if err := op.client.apply(ctx, instance, part, false); err != nil {
+			if i > 0 {
+				op.written(order[:i]...) // those before have changed
+			}
 			return nil, err
 		}
 	}

@@ -47,7 +47,9 @@ func (o *valueObject) Create(ctx context.Context, instance uint16, entries []Ent
 		return err
 	}
 	if err := o.config.OnCreate(ctx, instance, slices.Clone(values)); err != nil {
-		o.remove(path) // OnCreate may have set values
+		if o.remove(path) { // OnCreate has set values
+			o.notify(path)
+		}
 		return err
 	}
 	o.set(path, Value{})

@@ -1,6 +1,7 @@
 package dtls
 
 import (
+	"cmp"
 	"crypto/rand"
 	"net"
 	"net/netip"
@@ -77,7 +78,7 @@ func (s *Socket) excess(owner uint64) *Session {
 	if len(mine) < limit || s.client() {
 		return nil
 	}
-	oldest := slices.MinFunc(mine, func(a, b *Session) int { return int(a.heard.Load() - b.heard.Load()) })
+	oldest := slices.MinFunc(mine, func(a, b *Session) int { return cmp.Compare(a.heard.Load(), b.heard.Load()) })
 	if len(mine) < excessFactor*limit && s.now()-time.Duration(oldest.heard.Load()) < excessIdle {
 		return nil
 	}
