@@ -70,13 +70,22 @@ const (
 var errStalled = fmt.Errorf("firmware: the store of images has moved no byte for %s", blobStall)
 
 // A watch ends a context after blobStall without progress.
-type watch struct{ timer *time.Timer }
+type watch struct {
+	timer *time.Timer
+	end   context.CancelCauseFunc
+}
 
 func watched(ctx context.Context) (context.Context, *watch) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watch{time.AfterFunc(blobStall, func() { cancel(errStalled) })}
+	w := &watch{time.AfterFunc(blobStall, func() { cancel(errStalled) }), cancel}
 	context.AfterFunc(ctx, func() { w.timer.Stop() })
 	return ctx, w
+}
+
+// stop ends the watch and its context.
+func (w *watch) stop() {
+	w.timer.Stop()
+	w.end(nil)
 }
 
 // moved records progress.
@@ -188,7 +197,7 @@ func newHeld(unlock func()) *held {
 // putBlob stores a file of size bytes.
 func (r *Repository) putBlob(ctx context.Context, l *held, digest string, file io.ReaderAt, size int64) error {
 	ctx, w := watched(ctx)
-	defer w.timer.Stop()
+	defer w.stop()
 	body := io.NewSectionReader(watchedReader{file, w}, 0, size)
 	if err := r.left.call(ctx, l, func() error { return r.blobs.Put(ctx, digest, body) }); err != nil {
 		return notStored(err)
@@ -198,6 +207,6 @@ func (r *Repository) putBlob(ctx context.Context, l *held, digest string, file i
 
 func (r *Repository) deleteBlob(ctx context.Context, l *held, digest string) error {
 	ctx, w := watched(ctx)
-	defer w.timer.Stop()
+	defer w.stop()
 	return r.left.call(ctx, l, func() error { return r.blobs.Delete(ctx, digest) })
 }

@@ -176,7 +176,7 @@ func (m *mirror) stream(ctx context.Context, run int) error {
 	writer, at := m.writer, m.have
 	m.mu.Unlock()
 	ctx, w := watched(ctx)
-	defer w.timer.Stop()
+	defer w.stop()
 	l := newHeld(func() {})
 	defer l.release()
 	return m.r.left.call(ctx, l, func() error {

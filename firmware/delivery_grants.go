@@ -117,6 +117,12 @@ func (d *Delivery) setReady() {
 	d.table.ready = true
 }
 
+func (t *grants) isReady() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ready
+}
+
 // first reports whether this is the first request for the download for an update.
 func (d *download) first(update string) bool {
 	d.opening.Lock()

@@ -117,7 +117,11 @@ func (d *Delivery) issue(g grant, r lwm2m.Registration, p fsm.Protocol) (uri, sh
 
 // publish grants a public path to an image. It returns the path, and its hash to grant it again.
 func (d *Delivery) publish(g grant, img Image) (path, hash string, err error) {
-	for n := range publicForms {
+	first := 0
+	if !d.table.isReady() {
+		first = publicForms - 1 // the others may be those of updates that are not loaded yet
+	}
+	for n := first; n < publicForms; n++ {
 		path, g.hash = d.publicPath(img, n)
 		if err = d.allow(g); !errors.Is(err, errPathTaken) {
 			return path, g.hash, err

@@ -81,6 +81,7 @@ func (m *Manager) RemoveDamaged(ctx context.Context, id string) error {
 	if _, err := m.db.Commit(ctx, store.RemoveDamaged{Kind: store.KindUpdate, Key: id}); err != nil {
 		return err
 	}
+	m.tail.forget(id)
 	if d := m.runOf(id); d != nil { // it is about to end
 		m.release(d)
 	}

@@ -146,7 +146,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 		rec = stored
 	}
 	m.adoptNew(ctx, rec)
-	return rec, nil
+	return clone(rec), nil
 }
 
 // adoptNew begins an update that was just created.

@@ -2,6 +2,7 @@ package firmware
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -297,6 +298,7 @@ func (r *run) newer(stored Update) Update {
 func clone(u Update) Update {
 	u.Tokens = slices.Clone(u.Tokens)
 	u.Machine.Holds = slices.Clone(u.Machine.Holds)
+	u.Labels = maps.Clone(u.Labels)
 	return u
 }
 

@@ -137,7 +137,8 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 	if _, err := r.db.Commit(ctx, store.DeleteImage{ID: id}); err != nil {
 		return err
 	}
-	return r.removeUnused(ctx, l, img.SHA256)
+	// The record is gone: a caller that goes now must not leave the bytes behind.
+	return r.removeUnused(context.WithoutCancel(ctx), l, img.SHA256)
 }
 
 // removeUnused removes a digest's blob if no record refers to it. l is the digest's lock.

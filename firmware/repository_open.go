@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // A Package gives access to the bytes of an image. Packages with the same bytes share one open
@@ -17,6 +18,7 @@ import (
 type Package struct {
 	image  Image
 	shared *sharedPackage
+	closed atomic.Bool
 	close  func()
 }
 
@@ -56,7 +58,10 @@ func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
 	r.mu.Unlock()
 
 	p := &Package{image: img, shared: shared}
-	p.close = sync.OnceFunc(func() { r.release(img.SHA256, shared) })
+	p.close = sync.OnceFunc(func() {
+		p.closed.Store(true) // a reader that still has p must not go on by the file of others
+		r.release(img.SHA256, shared)
+	})
 	if err := r.openShared(img, shared); err != nil {
 		p.close()
 		return nil, err
@@ -223,6 +228,9 @@ func (p *Package) ReadAt(b []byte, off int64) (int, error) {
 
 // readAt is ReadAt with a context: it waits until ctx ends.
 func (p *Package) readAt(ctx context.Context, b []byte, off int64) (int, error) {
+	if p.closed.Load() {
+		return 0, fmt.Errorf("firmware: image %s: %w", p.image.ID, os.ErrClosed)
+	}
 	if m := p.shared.mirror(); m != nil {
 		return m.readAt(ctx, b, off) // without the lock, as it may wait
 	}
