@@ -25,8 +25,17 @@ type operation struct {
 	over bool // the request was answered
 }
 
-// serveCOAP answers the requests of the server.
+// serveCOAP answers the requests of the server. A body that was received whole and is refused all
+// the same is aborted.
 func (l *link) serveCOAP(_ context.Context, r *coap.IncomingRequest) *coap.Response {
+	resp := l.serveServer(r)
+	if s, ok := r.Sink.(*streamSink); ok && s.take() {
+		s.Abort(fmt.Errorf("%w: the value was not committed", ErrUnavailable))
+	}
+	return resp
+}
+
+func (l *link) serveServer(r *coap.IncomingRequest) *coap.Response {
 	if !l.fromServer(r) {
 		return errorResponse(ErrUnauthorized)
 	}

@@ -15,6 +15,7 @@ type miscounting struct {
 	sensor
 	write            func(p []byte) int
 	commits, aborted int
+	received         int
 }
 
 func (m *miscounting) OpenWrite(context.Context, lwm2m.Path, int64) (lwm2m.Sink, error) {
@@ -59,4 +60,31 @@ func TestSinkMiscounts(t *testing.T) {
 			}
 		}
 	}
+}
+
+// vanishing is a miscounting object whose instance is gone when the last block of a value arrives.
+type vanishing struct{ *miscounting }
+
+func (v vanishing) OpenWrite(context.Context, lwm2m.Path, int64) (lwm2m.Sink, error) {
+	return v.sink(), nil
+}
+
+func (v vanishing) Instances() []uint16 {
+	if v.received >= 4096 {
+		return nil
+	}
+	return v.miscounting.Instances()
+}
+
+// TestSinkOfRefusedValue refuses a value whose blocks have all arrived: the sink is aborted.
+func TestSinkOfRefusedValue(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		v := vanishing{&miscounting{}}
+		v.write = func(p []byte) int { v.received += len(p); return len(p) }
+		w.device(func(c *lwm2m.ClientConfig) { c.Objects, c.Models = append(c.Objects, v), sensorModels(t) })
+		err := w.server.WriteStream(t.Context(), endpointName, lwm2m.NewPath(3303, 0, 6000), bytes.NewReader(make([]byte, 5000)), 5000)
+		require.ErrorIs(t, err, lwm2m.ErrNotFound)
+		require.Zero(t, v.commits)
+		require.Equal(t, 1, v.aborted)
+	})
 }

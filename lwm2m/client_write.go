@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 
 	"github.com/otago-iot/otago/internal/coap"
 )
@@ -170,7 +171,11 @@ type streamSink struct {
 	link *link
 	sink Sink
 	turn chan struct{} // holds a token while a method of sink is under way
+	done atomic.Bool   // Commit or Abort has the sink
 }
+
+// take reports whether the caller is the first to end the sink.
+func (s *streamSink) take() bool { return s.done.CompareAndSwap(false, true) }
 
 // do calls a method of the Sink when the one before has returned.
 func (s *streamSink) do(name string, f func() (int, error)) (int, error) {
@@ -192,6 +197,9 @@ func (s *streamSink) Write(p []byte) (int, error) {
 }
 
 func (s *streamSink) Commit(ctx context.Context) error {
+	if !s.take() {
+		return errRunEnded
+	}
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	return s.sink.Commit(ctx)
@@ -231,7 +239,12 @@ func (op *operation) fetch(ctx context.Context) (*coap.Response, error) {
 // readAll returns the readable values at and below paths.
 func (c *Client) readAll(ctx context.Context, paths []Path) []Entry {
 	var entries []Entry
-	for _, path := range paths {
+	paths = slices.Clone(paths)
+	slices.SortFunc(paths, Path.Compare)
+	for i, path := range paths {
+		if covered(paths[:i], path) {
+			continue
+		}
 		objects := []Path{path}
 		if path.IsRoot() {
 			objects = objects[:0]
@@ -247,6 +260,11 @@ func (c *Client) readAll(ctx context.Context, paths []Path) []Entry {
 	}
 	slices.SortStableFunc(entries, func(a, b Entry) int { return a.Path.Compare(b.Path) })
 	return slices.CompactFunc(entries, func(a, b Entry) bool { return a.Path == b.Path })
+}
+
+// covered reports whether a path, or one above it, is among others.
+func covered(others []Path, path Path) bool {
+	return slices.ContainsFunc(others, func(o Path) bool { return o.Len() <= path.Len() && path.Prefix(o.Len()) == o })
 }
 
 // patch answers Write-Composite. It checks everything before it writes anything; then objects apply

@@ -1,6 +1,7 @@
 package lwm2m
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,9 @@ type DeviceObjectConfig struct {
 	HardwareVersion string
 	SoftwareVersion string
 	DeviceType      string
+	// Bindings are the transports and modes that the device supports (resource 16), such as "U" or
+	// "T". Default: "U", UDP.
+	Bindings string
 
 	// Reboot is called after the answer to a server's order to reboot was sent: see [Client.Stop].
 	// Default: the order is refused with 5.01.
@@ -97,7 +101,7 @@ func NewDeviceObject(config DeviceObjectConfig) *ValueObject {
 	for id, text := range map[uint16]string{
 		deviceManufacturer: config.Manufacturer, deviceModel: config.Model, deviceSerial: config.Serial,
 		deviceFirmwareVersion: config.FirmwareVersion, deviceUTCOffset: config.UTCOffset, deviceTimezone: config.Timezone,
-		deviceBindings: "U", deviceType: config.DeviceType, deviceHardwareVersion: config.HardwareVersion,
+		deviceBindings: cmp.Or(config.Bindings, "U"), deviceType: config.DeviceType, deviceHardwareVersion: config.HardwareVersion,
 		deviceSoftwareVersion: config.SoftwareVersion,
 	} {
 		if text != "" {

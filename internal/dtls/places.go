@@ -113,6 +113,9 @@ func (s *Socket) moved(ss *Session, from, to netip.AddrPort) {
 		at.session = nil
 		s.settle(from, at)
 	}
+	if s.byCID[ss.cid].session != ss { // it has ended meanwhile
+		return
+	}
 	if at := s.places[to]; at.session == nil {
 		at.session = ss
 		s.places[to] = at
