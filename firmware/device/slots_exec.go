@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,6 +65,9 @@ func (s *Slots) Exec() error {
 	if first && ours && s.runs(mark.Slot) {
 		return nil
 	}
+	s.mu.Lock()
+	running := s.running
+	s.mu.Unlock()
 	for {
 		boot, err := s.Boot()
 		if err != nil {
@@ -74,7 +78,10 @@ func (s *Slots) Exec() error {
 		}
 		next := execMark{PID: os.Getpid(), Dir: dir, Slot: boot.Slot, Factory: mark.Factory}
 		err = execProgram(cmp.Or(boot.Image, mark.Factory), next)
-		if !boot.Trial {
+		s.mu.Lock()
+		s.running = running // still; Boot has noted another
+		s.mu.Unlock()
+		if !boot.Trial || errors.Is(err, errors.ErrUnsupported) {
 			return fmt.Errorf("device: start version %q: %w", boot.Version, err)
 		}
 		s.config.Logger.Error("new version cannot be started", "version", boot.Version, "error", err)
