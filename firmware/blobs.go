@@ -167,16 +167,28 @@ func cause(ctx context.Context, err error) error {
 // held is a lock with several holders. The last release unlocks it.
 type held struct {
 	users  atomic.Int32
+	last   func() // what the last holder does before it unlocks; set by a holder, nil for nothing
 	unlock func()
 }
 
 func (h *held) keep() { h.users.Add(1) }
 
 func (h *held) release() {
-	if h.users.Add(-1) == 0 {
-		h.unlock()
+	if h.users.Add(-1) > 0 {
+		return
 	}
+	if last := h.last; last != nil {
+		h.last = nil
+		h.keep()
+		last()
+		h.release()
+		return
+	}
+	h.unlock()
 }
+
+// shared reports whether an abandoned call holds the lock too.
+func (h *held) shared() bool { return h.users.Load() > 1 }
 
 // lock locks a digest; the caller releases it. It fails only if ctx ends first.
 func (r *Repository) lock(ctx context.Context, digest string) (*held, error) {

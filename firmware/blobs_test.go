@@ -3,6 +3,7 @@ package firmware_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -400,5 +402,39 @@ func TestBlobsFail(t *testing.T) {
 		require.ErrorIs(t, r.Delete(t.Context(), img.ID), broken)
 		_, err = r.Get(t.Context(), img.ID)
 		require.ErrorIs(t, err, store.ErrNotFound, "the record is deleted")
+	})
+}
+
+// TestDeleteAfterAbandonedPut has a Put hang, and store its blob after the upload has failed: the
+// blob is deleted then, and not while the Put runs.
+func TestDeleteAfterAbandonedPut(t *testing.T) {
+	inBucket(t, 10, func(t *testing.T, r *firmware.Repository, b *bucket, _ firmware.Image) {
+		var running, overlapped atomic.Bool
+		release := make(chan struct{})
+		b.set(func(b *bucket) {
+			b.put = func(_ context.Context, body *io.SectionReader) error {
+				running.Store(true)
+				defer running.Store(false)
+				data, err := io.ReadAll(body)
+				if err != nil {
+					return err
+				}
+				<-release
+				b.set(func(b *bucket) { b.blobs[fmt.Sprintf("%x", sha256.Sum256(data))] = data })
+				return errors.New("late")
+			}
+			b.remove = func(context.Context) error {
+				overlapped.CompareAndSwap(false, running.Load())
+				b.set(func(b *bucket) { clear(b.blobs) })
+				return nil
+			}
+		})
+		_, err := r.Add(t.Context(), firmware.Image{Name: "b", Version: "2"}, strings.NewReader("other"))
+		require.ErrorContains(t, err, "moved no byte")
+		require.Len(t, b.names(), 1)
+		close(release)
+		synctest.Wait()
+		require.False(t, overlapped.Load())
+		require.Empty(t, b.names())
 	})
 }

@@ -101,7 +101,11 @@ func (m *Manager) inventory(endpoint string, tries int) {
 	e.finish = func(err error) {
 		if errors.Is(err, lwm2m.ErrUnreachable) && tries < 3 {
 			// The server may still be opening its sockets.
-			time.AfterFunc(time.Second<<tries, func() { m.inventory(endpoint, tries+1) })
+			time.AfterFunc(time.Second<<tries, func() {
+				if !m.spawn(func(context.Context) { m.inventory(endpoint, tries+1) }) {
+					m.forgetUnread()
+				}
+			})
 			return
 		}
 		if !m.enlist(func(ctx context.Context) { m.keepInventory(ctx, endpoint, r, err) }) {

@@ -44,9 +44,24 @@ func (m *Manager) Wait(ctx context.Context, id string) (Update, error) {
 		timer.Stop()
 		leave()
 		if err != nil {
-			return u, err
+			return m.atLast(ctx, u, err)
 		}
 	}
+}
+
+// atLast returns the update as it is when a Wait ends with err: without an error if it has ended
+// meanwhile. u is returned if the store does not answer within a second.
+func (m *Manager) atLast(ctx context.Context, u Update, err error) (Update, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	now, failed := m.Get(ctx, u.ID)
+	switch {
+	case failed != nil:
+		return u, err
+	case !now.Active():
+		return now, nil
+	}
+	return now, err
 }
 
 // waiters holds the updates that callers of Wait wait for.

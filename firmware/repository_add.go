@@ -38,6 +38,9 @@ func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image,
 	if err != nil {
 		return Image{}, notStored(err)
 	}
+	if r.blobs != nil {
+		_ = r.disk.Remove(temp.Name()) // so that a crash leaves no file; some systems refuse it
+	}
 	img.Size, img.SHA256, err = r.receive(ctx, temp, body)
 	if r.blobs == nil {
 		if closeErr := temp.Close(); err == nil && closeErr != nil {
@@ -50,7 +53,7 @@ func (r *Repository) Add(ctx context.Context, img Image, body io.Reader) (Image,
 	}
 	if r.blobs != nil {
 		_ = temp.Close() // all writes are done
-		if removeErr := r.disk.Remove(temp.Name()); removeErr != nil {
+		if removeErr := r.disk.Remove(temp.Name()); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
 			r.log.Warn("the local copy of an upload could not be removed", "error", removeErr)
 		}
 		if err != nil {
@@ -122,6 +125,15 @@ func (r *Repository) record(ctx context.Context, img Image, temp *os.File) (Imag
 	ctx = context.WithoutCancel(ctx)
 	if r.blobs == nil {
 		err = r.keep(img.SHA256, temp.Name())
+	}
+	if err != nil && l.shared() {
+		// An abandoned Put still runs. Delete follows when it has returned, as it may yet succeed.
+		l.last = func() {
+			if err := r.removeUnused(ctx, l, img.SHA256); err != nil {
+				r.log.Warn("the bytes of an upload that failed could not be removed", "sha256", img.SHA256, "error", err)
+			}
+		}
+		return Image{}, err
 	}
 	if err != nil {
 		return Image{}, errors.Join(err, r.removeUnused(ctx, l, img.SHA256))

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -139,15 +140,19 @@ func (r *Repository) replaceOpen(digest string, replace func() error) error {
 	defer shared.opening.Unlock()
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
-	if shared.file != nil {
-		_ = shared.file.Close() // Windows replaces no file that is open
-		shared.file = nil
+	old := shared.file
+	if old != nil && runtime.GOOS == "windows" { // which replaces no file that is open
+		_ = old.Close()
+		old, shared.file = nil, nil
 	}
 	err := replace()
 	if file, openErr := os.Open(r.path(digest)); openErr == nil {
+		if old != nil {
+			_ = old.Close()
+		}
 		shared.file = file
 	}
-	return err
+	return err // if the new file cannot be opened, the old one serves
 }
 
 // openFile opens an image's file and verifies its bytes.
