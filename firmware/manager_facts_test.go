@@ -36,7 +36,7 @@ func TestFacts(t *testing.T) {
 
 	gone, ok := firmwareFacts(fsm.Reading{
 		State: fsm.Field[fsm.State]{Code: fsm.CodeNotFound}, Result: fsm.Field[fsm.Result]{Code: fsm.CodeNotFound},
-		Delivery: fsm.Field[fsm.DeliveryMethod]{Code: fsm.CodeNotFound}, Version: fsm.Known("2.0.0\x00"),
+		Delivery: fsm.Field[fsm.DeliverySupport]{Code: fsm.CodeNotFound}, Version: fsm.Known("2.0.0\x00"),
 	}, known)
 	require.True(t, ok)
 	require.Equal(t, store.Firmware{Version: "2.0.0", Holds: "ab", Read: known.Read}, gone, "a new firmware without Object 5")

@@ -25,7 +25,7 @@ func TestCallbacks(t *testing.T) {
 		"panic": func() { panic("a bug of the program") },
 		"block": func() { time.Sleep(10 * time.Second) },
 	} {
-		for _, delivery := range []fsm.DeliveryMethod{fsm.PullOnly, fsm.PushOnly} {
+		for _, delivery := range []fsm.DeliverySupport{fsm.PullOnly, fsm.PushOnly} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				var started, ended, actions, failed atomic.Int64
@@ -213,7 +213,7 @@ func TestHooksPair(t *testing.T) {
 		cancel        // the update
 		stop          // Run, and start it again
 	)
-	run := func(t *testing.T, at, what int, delivery fsm.DeliveryMethod, misbehave func()) int {
+	run := func(t *testing.T, at, what int, delivery fsm.DeliverySupport, misbehave func()) int {
 		l := &hookLog{at: at, misbehave: misbehave, open: map[int64]fsm.ActionKind{}}
 		var fired atomic.Bool
 		if what != ends {
@@ -252,7 +252,7 @@ func TestHooksPair(t *testing.T) {
 		})
 		return len(l.calls)
 	}
-	for _, delivery := range []fsm.DeliveryMethod{fsm.PullOnly, fsm.PushOnly} {
+	for _, delivery := range []fsm.DeliverySupport{fsm.PullOnly, fsm.PushOnly} {
 		calls := run(t, 0, ends, delivery, nil)
 		require.Greater(t, calls, 12)
 		for at := 1; at <= calls; at++ {

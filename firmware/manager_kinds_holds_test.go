@@ -119,7 +119,7 @@ func TestHoldAtAnyTime(t *testing.T) {
 				}
 				tap := w.tap()
 				script := good()
-				script.Delivery = fsm.DeliveryMethod(seed % 3)
+				script.Delivery = fsm.DeliverySupport(seed % 3)
 				w.device(script)
 				u := w.begin(w.request())
 				time.Sleep(time.Duration(random.Int64N(int64(6 * time.Second))))
@@ -179,7 +179,7 @@ func TestHeldForDays(t *testing.T) {
 // TestLostOnHold: a device loses its package, and its power, while its update is held. That costs
 // no attempt.
 func TestLostOnHold(t *testing.T) {
-	for _, method := range []fsm.DeliveryMethod{fsm.PullOnly, fsm.PushOnly} {
+	for _, method := range []fsm.DeliverySupport{fsm.PullOnly, fsm.PushOnly} {
 		inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 			d := w.switched(firmwaretest.Script{
 				Version: oldFW, Delivery: method, PullTime: time.Second, Install: good().Install,

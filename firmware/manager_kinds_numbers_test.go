@@ -49,7 +49,7 @@ func TestObserveNumbers(t *testing.T) {
 		"falling":  func() int { falling--; return falling },
 		"absent":   func() int { return -1 },
 	} {
-		for _, delivery := range []fsm.Delivery{fsm.DeliveryPush, fsm.DeliveryPull} {
+		for _, delivery := range []fsm.DeliveryMode{fsm.DeliveryPush, fsm.DeliveryPull} {
 			t.Run(name+" "+delivery.String(), func(t *testing.T) {
 				inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 					script := good()

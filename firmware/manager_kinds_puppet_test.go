@@ -19,7 +19,7 @@ import (
 // it answers.
 type puppet struct {
 	answer func(asked string) error // to "uri", "reset", "push", "pushed", "execute" and "cancel"; nil: all are accepted
-	method fsm.DeliveryMethod
+	method fsm.DeliverySupport
 	limit  uint32 // Size1 of its 4.13 answers; 0: none
 
 	mu      sync.Mutex

@@ -32,8 +32,8 @@ func (w *world) losesPush(after int) {
 func TestPushBreaks(t *testing.T) {
 	for _, test := range []struct {
 		after    int
-		delivery fsm.Delivery
-		method   fsm.DeliveryMethod
+		delivery fsm.DeliveryMode
+		method   fsm.DeliverySupport
 		ways     string
 		ok       bool
 	}{
@@ -67,7 +67,7 @@ func TestPushBreaks(t *testing.T) {
 // TestTooLarge: the device names the largest push that it takes. The update never pushes again.
 func TestTooLarge(t *testing.T) {
 	for _, limit := range []uint32{100, 4999, 5000, 1 << 20} {
-		for _, method := range []fsm.DeliveryMethod{fsm.PushOnly, fsm.PushAndPull} {
+		for _, method := range []fsm.DeliverySupport{fsm.PushOnly, fsm.PushAndPull} {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
 				inWorld(t, firmware.ManagerConfig{}, func(w *world) {

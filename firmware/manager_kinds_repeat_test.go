@@ -15,7 +15,7 @@ import (
 )
 
 // withoutCache is a device that takes only the next block of a push, and recognises no duplicate.
-func (w *world) withoutCache(method fsm.DeliveryMethod) {
+func (w *world) withoutCache(method fsm.DeliverySupport) {
 	script := good()
 	script.Delivery, script.Habits.LocksInPush = method, true
 	script.Pull = w.fetches("10.0.1.1")
@@ -69,8 +69,8 @@ func TestRepeatedBlockRefused(t *testing.T) {
 	once := func(n int) bool { return n == 3 }
 	for _, test := range []struct {
 		name     string
-		delivery fsm.Delivery
-		method   fsm.DeliveryMethod
+		delivery fsm.DeliveryMode
+		method   fsm.DeliverySupport
 		lost     func(n int) bool
 		ways     string
 		ok       bool

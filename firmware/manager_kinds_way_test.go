@@ -60,7 +60,7 @@ func TestWayRefused(t *testing.T) {
 							r.Profile = "pull"
 						}
 						if explicit {
-							r.Delivery = map[string]fsm.Delivery{"push": fsm.DeliveryPush, "uri": fsm.DeliveryPull}[refused]
+							r.Delivery = map[string]fsm.DeliveryMode{"push": fsm.DeliveryPush, "uri": fsm.DeliveryPull}[refused]
 						}
 						u := w.begin(r)
 						if explicit {

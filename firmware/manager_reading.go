@@ -164,7 +164,7 @@ func fill(r *fsm.Reading, entries []lwm2m.Entry, want fsm.Resources) {
 			}
 			r.Protocols = fsm.Known(protocols)
 		case path == pathDelivery && isNumber && want.Has(fsm.ReadDelivery):
-			r.Delivery = fsm.Known(fsm.DeliveryMethod(number(n)))
+			r.Delivery = fsm.Known(fsm.DeliverySupport(number(n)))
 		case path == pathMaxDefer && isNumber && want.Has(fsm.ReadMaxDefer):
 			const most = int64(365 * 24 * time.Hour / time.Second)
 			r.MaxDefer = fsm.Known(time.Duration(min(max(n, 0), most)) * time.Second)

@@ -27,7 +27,7 @@ type Request struct {
 
 	// Delivery and Protocol say how the package reaches the device. A Protocol makes the device
 	// pull. Defaults: what suits the profile and the device; a device that takes both is pushed to.
-	Delivery DeliveryKind
+	Delivery DeliveryMode
 	Protocol Protocol
 	// Verify is what proves success. Default: VerifyVersion.
 	Verify Verify

@@ -304,7 +304,7 @@ func TestFleet(t *testing.T) {
 		for i := range 100 {
 			name := fmt.Sprintf("device-%d", i)
 			w.deviceNamed(name, fmt.Sprintf("10.1.0.%d", i+1), firmwaretest.Script{
-				Version: oldFW, Delivery: fsm.DeliveryMethod(i % 2), PullTime: time.Duration(i) * time.Second,
+				Version: oldFW, Delivery: fsm.DeliverySupport(i % 2), PullTime: time.Duration(i) * time.Second,
 				Install: firmwaretest.Install{Version: newFW, Time: time.Second, BootTime: time.Second},
 			})
 			u, err := w.mgr.Start(w.ctx, firmware.Request{Endpoint: name, Image: w.image.ID})

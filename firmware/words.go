@@ -21,10 +21,11 @@ type (
 	Wait = fsm.Wait
 	// Hold keeps an update from executing.
 	Hold = fsm.Hold
-	// DeliveryKind is how a package reaches a device: by push or by pull.
-	DeliveryKind = fsm.Delivery
-	// DeliveryMethod is resource 5/0/9 of a device.
-	DeliveryMethod = fsm.DeliveryMethod
+	// DeliveryMode is how a package reaches a device: by push, by pull, or as the manager chooses.
+	// A [Request] asks for it.
+	DeliveryMode = fsm.DeliveryMode
+	// DeliverySupport is resource 5/0/9 of a device: which modes of delivery it supports.
+	DeliverySupport = fsm.DeliverySupport
 	// Protocol is how a device downloads, named by the URI scheme.
 	Protocol = fsm.Protocol
 	// Verify says what proves that an update succeeded.
@@ -119,7 +120,7 @@ const (
 	WhoseServer   = fsm.WhoseServer
 )
 
-// The ways of delivery.
+// The modes of delivery.
 const (
 	DeliveryAuto = fsm.DeliveryAuto
 	DeliveryPush = fsm.DeliveryPush

@@ -109,13 +109,13 @@ type RegistrationRecord struct {
 // that it is not known: no server has read it, or the device has no such resource, refuses to show
 // it, or shows it empty.
 type Firmware struct {
-	State     *fsm.State          `json:"state,omitzero"`      // resource 5/0/3
-	Result    *fsm.Result         `json:"result,omitzero"`     // resource 5/0/5
-	Version   string              `json:"version,omitempty"`   // resource 3/0/3
-	Protocols []int               `json:"protocols,omitzero"`  // resource 5/0/8; an empty list is known, and is not nil
-	Delivery  *fsm.DeliveryMethod `json:"delivery,omitzero"`   // resource 5/0/9
-	Component string              `json:"component,omitempty"` // reserved for objects other than 5; empty for Object 5
-	Read      time.Time           `json:"read,omitzero"`       // zero if never read
+	State     *fsm.State           `json:"state,omitzero"`      // resource 5/0/3
+	Result    *fsm.Result          `json:"result,omitzero"`     // resource 5/0/5
+	Version   string               `json:"version,omitempty"`   // resource 3/0/3
+	Protocols []int                `json:"protocols,omitzero"`  // resource 5/0/8; an empty list is known, and is not nil
+	Delivery  *fsm.DeliverySupport `json:"delivery,omitzero"`   // resource 5/0/9
+	Component string               `json:"component,omitempty"` // reserved for objects other than 5; empty for Object 5
+	Read      time.Time            `json:"read,omitzero"`       // zero if never read
 
 	// Holds is the SHA-256, in hex, of the package that the device holds in State Downloaded, if
 	// this server has proof of it, and "" otherwise. Only [PutHolds] changes it.

@@ -38,7 +38,7 @@ func TestConfigDefaults(t *testing.T) {
 	require.Equal(t, []fsm.Protocol{
 		fsm.ProtocolCoAP, fsm.ProtocolHTTP, fsm.ProtocolHTTPS, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAPSTCP,
 	}, keyed.Protocols)
-	for delivery, method := range map[fsm.Delivery]fsm.DeliveryMethod{
+	for delivery, method := range map[fsm.DeliveryMode]fsm.DeliverySupport{
 		fsm.DeliveryAuto: fsm.PushAndPull, fsm.DeliveryPush: fsm.PushOnly, fsm.DeliveryPull: fsm.PullOnly,
 	} {
 		require.Equal(t, method, Config{Delivery: delivery}.method())

@@ -25,7 +25,7 @@ type Config struct {
 	// whatever is set here. Default: fsm.Object11.
 	ObjectVersion fsm.ObjectVersion
 	// Delivery restricts the device to push or to pull (resource 5/0/9). Default: both.
-	Delivery fsm.Delivery
+	Delivery fsm.DeliveryMode
 	// Protocols lists the protocols by which the device downloads packages (resource 5/0/8). coaps
 	// and coaps+tcp need Credentials. Default: coap, http, https and coap+tcp; with Credentials
 	// also coaps and coaps+tcp.
@@ -223,7 +223,7 @@ func (c Config) checkFixedHost() error {
 	return nil
 }
 
-func (c Config) method() fsm.DeliveryMethod {
+func (c Config) method() fsm.DeliverySupport {
 	switch c.Delivery {
 	case fsm.DeliveryPush:
 		return fsm.PushOnly

@@ -89,7 +89,7 @@ func TestDiskFull(t *testing.T) {
 	pkg := testBundle(t, "1.1", bytes.Repeat([]byte("new firmware\n"), 1000))
 	server := serve(t, pkg)
 	public, _ := testKey()
-	for delivery, cause := range map[fsm.Delivery]error{fsm.DeliveryPull: unix.ENOSPC, fsm.DeliveryPush: unix.EDQUOT} {
+	for delivery, cause := range map[fsm.DeliveryMode]error{fsm.DeliveryPull: unix.ENOSPC, fsm.DeliveryPush: unix.EDQUOT} {
 		t.Run(delivery.String(), func(t *testing.T) {
 			begin := func(r *rig) error {
 				if delivery == fsm.DeliveryPush {
@@ -204,7 +204,7 @@ func TestDiskReallyFull(t *testing.T) {
 		_, _ = w.Write(image[100<<10:])
 	}))
 	defer server.Close()
-	for _, delivery := range []fsm.Delivery{fsm.DeliveryPull, fsm.DeliveryPush} {
+	for _, delivery := range []fsm.DeliveryMode{fsm.DeliveryPull, fsm.DeliveryPush} {
 		t.Run(delivery.String(), func(t *testing.T) {
 			fill = make(chan struct{})
 			r := newRig(t)

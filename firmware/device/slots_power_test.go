@@ -72,7 +72,7 @@ func TestUpdateSurvivesPowerFailure(t *testing.T) {
 	server := serve(t, pkg)
 	public, _ := testKey()
 	for _, way := range []struct {
-		delivery   fsm.Delivery
+		delivery   fsm.DeliveryMode
 		everything bool
 	}{{fsm.DeliveryPull, true}, {fsm.DeliveryPush, true}, {fsm.DeliveryPull, false}, {fsm.DeliveryPush, false}} {
 		delivery := way.delivery
@@ -116,7 +116,7 @@ func TestUpdateSurvivesPowerFailure(t *testing.T) {
 
 // update does what a server does, from any State, until the device has the new version. If the hook
 // fails, update ends with its error, at the latest when the device has no more work.
-func (r *rig) update(delivery fsm.Delivery, uri string, pkg []byte, supply *power) error {
+func (r *rig) update(delivery fsm.DeliveryMode, uri string, pkg []byte, supply *power) error {
 	for range 10 {
 		if r.open == nil {
 			if err := r.start(); err != nil {

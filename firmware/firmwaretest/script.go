@@ -14,7 +14,7 @@ type Script struct {
 	Version string
 	// Delivery is 5/0/9. Default: PullOnly, which is 0; a manager without a Delivery needs PushOnly
 	// or PushAndPull.
-	Delivery fsm.DeliveryMethod
+	Delivery fsm.DeliverySupport
 	// Protocols is 5/0/8; nil for a device without that resource.
 	Protocols []fsm.Protocol
 

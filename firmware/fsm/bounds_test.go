@@ -152,9 +152,9 @@ func TestHoldBounds(t *testing.T) {
 func TestNumbers(t *testing.T) {
 	for n := -2; n < 20; n++ {
 		require.Equal(t, n >= 0 && n <= 3, fsm.State(n).Known(), "state %d", n)
-		require.Equal(t, n == 1 || n == 2, fsm.DeliveryMethod(n).Allows(fsm.DeliveryPush), "method %d", n)
-		require.Equal(t, n == 0 || n == 2, fsm.DeliveryMethod(n).Allows(fsm.DeliveryPull), "method %d", n)
-		require.False(t, fsm.DeliveryMethod(n).Allows(fsm.DeliveryAuto))
+		require.Equal(t, n == 1 || n == 2, fsm.DeliverySupport(n).Allows(fsm.DeliveryPush), "method %d", n)
+		require.Equal(t, n == 0 || n == 2, fsm.DeliverySupport(n).Allows(fsm.DeliveryPull), "method %d", n)
+		require.False(t, fsm.DeliverySupport(n).Allows(fsm.DeliveryAuto))
 	}
 	for _, version := range []fsm.ObjectVersion{0, fsm.Object10, fsm.Object11, fsm.Object12} {
 		require.Equal(t, fsm.Object{Version: version, Method: fsm.PushOnly, Severity: 1}, fsm.NewObject(version, fsm.PushOnly))

@@ -14,7 +14,7 @@ import (
 // from this update if something was written, but not if the device had it from the start.
 func TestVersionAfterWrite(t *testing.T) {
 	lost := picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false}
-	for _, delivery := range []fsm.Delivery{fsm.DeliveryPull, fsm.DeliveryPush} {
+	for _, delivery := range []fsm.DeliveryMode{fsm.DeliveryPull, fsm.DeliveryPush} {
 		h := started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: delivery})
 		h.method = fsm.PushAndPull
 		h.until(idle)

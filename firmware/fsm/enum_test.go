@@ -50,7 +50,7 @@ func texts[T comparable, P interface {
 // case is for texts; the machine compares values.
 func TestUnknownNamesAreNotWritten(t *testing.T) {
 	for _, v := range []encoding.TextMarshaler{
-		fsm.Delivery("x"), fsm.Delivery("PUSH"), fsm.Delivery("auto"),
+		fsm.DeliveryMode("x"), fsm.DeliveryMode("PUSH"), fsm.DeliveryMode("auto"),
 		fsm.Protocol("ftp"), fsm.Protocol("CoAP"), fsm.Protocol("auto"),
 		fsm.Phase(""), fsm.Phase("x"), fsm.Outcome("x"), fsm.Outcome("Failed"),
 	} {
@@ -67,7 +67,7 @@ func TestNumbersAreKept(t *testing.T) {
 		text := []string{strconv.Itoa(n)}
 		texts(t, text, fsm.State(n))
 		texts(t, text, fsm.Result(n))
-		texts(t, text, fsm.DeliveryMethod(n))
+		texts(t, text, fsm.DeliverySupport(n))
 	}
 }
 

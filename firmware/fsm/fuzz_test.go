@@ -28,7 +28,7 @@ func FuzzUpdate(f *testing.F) {
 				State: fsm.Field[fsm.State]{Value: fsm.State(data[2] & 7), Code: o.Code}, Result: fsm.Known(fsm.Result(data[2] >> 3 & 15)),
 				Version:   fsm.Known([]string{oldVersion, newVersion, "", "9"}[data[3]&3]),
 				Protocols: fsm.Field[[]fsm.Protocol]{Value: []fsm.Protocol{fsm.ProtocolHTTP}, Code: fsm.Code(data[3]) & 0x45},
-				Delivery:  fsm.Known(fsm.DeliveryMethod(data[3] >> 2 & 3)),
+				Delivery:  fsm.Known(fsm.DeliverySupport(data[3] >> 2 & 3)),
 			}
 			if data[3]&0x80 != 0 {
 				now = u.Wake()

@@ -227,11 +227,11 @@ func TestWayReasons(t *testing.T) {
 	coap, http := fsm.ProtocolCoAP, fsm.ProtocolHTTP
 	none := []fsm.Protocol{}
 	for _, tt := range []struct {
-		delivery fsm.Delivery
+		delivery fsm.DeliveryMode
 		protocol fsm.Protocol
 		profile  fsm.Profile
-		method   fsm.DeliveryMethod // -1: 5/0/9 is absent
-		listed   []fsm.Protocol     // nil: 5/0/8 is absent
+		method   fsm.DeliverySupport // -1: 5/0/9 is absent
+		listed   []fsm.Protocol      // nil: 5/0/8 is absent
 		offers   []fsm.Protocol
 		want     string
 	}{
@@ -265,7 +265,7 @@ func TestWayReasons(t *testing.T) {
 		r := idle.reading()
 		r.Delivery, r.Protocols, r.Offers = fsm.Known(tt.method), fsm.Known(tt.listed), tt.offers
 		if tt.method < 0 {
-			r.Delivery = fsm.Refused[fsm.DeliveryMethod](fsm.CodeNotFound)
+			r.Delivery = fsm.Refused[fsm.DeliverySupport](fsm.CodeNotFound)
 		}
 		if tt.listed == nil {
 			r.Protocols = fsm.Refused[[]fsm.Protocol](fsm.CodeNotFound)

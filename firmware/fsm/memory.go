@@ -80,15 +80,15 @@ type reading struct {
 	Missing  int       `json:"missing,omitzero"` // reads in a row that showed no usable Object 5
 	Silent   bool      `json:"silent,omitzero"`  // the device left the last request unanswered
 
-	OldRead   bool           `json:"old_read,omitzero"` // Old is known
-	Old       version        `json:"old,omitzero"`      // 3/0/3 before the update
-	Version   version        `json:"version,omitzero"`
-	ReadDefer bool           `json:"read_defer,omitzero"` // the next read includes 5/0/13
-	Listed    []Protocol     `json:"listed,omitzero"`     // 5/0/8; empty if absent
-	HasMethod bool           `json:"has_method,omitzero"`
-	Method    DeliveryMethod `json:"method,omitzero"` // 5/0/9
-	Auto      bool           `json:"auto,omitzero"`   // 5/0/14
-	Offers    []Protocol     `json:"offers,omitzero"` // protocols by which the server serves this device
+	OldRead   bool            `json:"old_read,omitzero"` // Old is known
+	Old       version         `json:"old,omitzero"`      // 3/0/3 before the update
+	Version   version         `json:"version,omitzero"`
+	ReadDefer bool            `json:"read_defer,omitzero"` // the next read includes 5/0/13
+	Listed    []Protocol      `json:"listed,omitzero"`     // 5/0/8; empty if absent
+	HasMethod bool            `json:"has_method,omitzero"`
+	Method    DeliverySupport `json:"method,omitzero"` // 5/0/9
+	Auto      bool            `json:"auto,omitzero"`   // 5/0/14
+	Offers    []Protocol      `json:"offers,omitzero"` // protocols by which the server serves this device
 }
 
 // history is what a new attempt must know of the attempts before it.

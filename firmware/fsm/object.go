@@ -42,7 +42,7 @@ type Object struct {
 	// Version decides which of the resources 10..14 exist.
 	Version ObjectVersion `json:"version,omitzero"`
 	// Method is resource 5/0/9. The zero value is PullOnly.
-	Method DeliveryMethod `json:"method"`
+	Method DeliverySupport `json:"method"`
 
 	// State and Result are resources 5/0/3 and 5/0/5.
 	State  State  `json:"state"`
@@ -54,7 +54,7 @@ type Object struct {
 	// next Write.
 	URI string `json:"uri,omitzero"`
 	// Delivery is how the current package comes or came; DeliveryAuto if there is none.
-	Delivery Delivery `json:"delivery,omitzero"`
+	Delivery DeliveryMode `json:"delivery,omitzero"`
 	// Transfer numbers the transfers. Inputs of a transfer carry its number, so that the late end
 	// of an aborted one changes nothing.
 	Transfer uint32 `json:"transfer,omitzero"`
@@ -86,7 +86,7 @@ type Object struct {
 
 // NewObject returns the object of a device that has never been updated: Idle, Result 0, Severity
 // mandatory.
-func NewObject(version ObjectVersion, method DeliveryMethod) Object {
+func NewObject(version ObjectVersion, method DeliverySupport) Object {
 	return Object{Version: version, Method: method, Severity: SeverityMandatory}
 }
 

@@ -113,7 +113,7 @@ func (o *Object) refuse(fault Result) Effects {
 }
 
 // begin enters Downloading with a new transfer. An object that is Idle has no package.
-func (o *Object) begin(delivery Delivery, uri string) {
+func (o *Object) begin(delivery DeliveryMode, uri string) {
 	o.State, o.Result = Downloading, ResultDefault
 	o.Delivery, o.URI = delivery, uri
 	o.Transfer++

@@ -161,13 +161,13 @@ func (f Field[T]) OK() bool { return f.Code == CodeContent }
 // Reading is what one Read (or several in a row) of the device gave. An answer without a value
 // counts as CodeNotFound.
 type Reading struct {
-	State     Field[State]          // 5/0/3
-	Result    Field[Result]         // 5/0/5
-	Version   Field[string]         // 3/0/3, as it was sent; not UTF-8 if the device sent no text
-	Protocols Field[[]Protocol]     // 5/0/8, unknown numbers left out
-	Delivery  Field[DeliveryMethod] // 5/0/9
-	MaxDefer  Field[time.Duration]  // 5/0/13
-	Auto      Field[bool]           // 5/0/14
+	State     Field[State]           // 5/0/3
+	Result    Field[Result]          // 5/0/5
+	Version   Field[string]          // 3/0/3, as it was sent; not UTF-8 if the device sent no text
+	Protocols Field[[]Protocol]      // 5/0/8, unknown numbers left out
+	Delivery  Field[DeliverySupport] // 5/0/9
+	MaxDefer  Field[time.Duration]   // 5/0/13
+	Auto      Field[bool]            // 5/0/14
 
 	// Offers lists the protocols by which the server serves packages to this device now, the
 	// preferred one first. It counts if the action asked for ReadProtocols.

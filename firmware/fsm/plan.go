@@ -33,7 +33,7 @@ type Profile struct {
 	// Reset is the reset form that the client tolerates.
 	Reset ResetForm `json:"reset,omitzero"`
 	// Delivery is the preferred one if the request says auto; 5/0/9 must allow it.
-	Delivery Delivery `json:"delivery,omitzero"`
+	Delivery DeliveryMode `json:"delivery,omitzero"`
 	// Protocols are those of a client that has no 5/0/8. Empty means coap, as the registry says.
 	Protocols []Protocol `json:"protocols,omitzero"`
 	// WriteGrace is how long the server waits before it repeats an unanswered Write of the Package
@@ -127,8 +127,8 @@ type Plan struct {
 	Verify Verify `json:"verify"`
 	// Delivery and Protocol are what the operator asked for; auto lets the machine choose. A
 	// protocol without a delivery means pull.
-	Delivery Delivery `json:"delivery"`
-	Protocol Protocol `json:"protocol"`
+	Delivery DeliveryMode `json:"delivery"`
+	Protocol Protocol     `json:"protocol"`
 	// Force also updates a device that already runs the target version.
 	Force bool `json:"force,omitzero"`
 	// Profile describes the client.

@@ -23,7 +23,7 @@ func TestStoredResult(t *testing.T) {
 		}
 		return h
 	}
-	for _, delivery := range []fsm.Delivery{fsm.DeliveryPush, fsm.DeliveryPull} {
+	for _, delivery := range []fsm.DeliveryMode{fsm.DeliveryPush, fsm.DeliveryPull} {
 		h := refuses(fsm.Plan{Target: newVersion, Size: 1000, Delivery: delivery})
 		require.Equal(t, fsm.ReasonAttempts, h.update.Reason)
 		require.Equal(t, fsm.ResultUpdateFailed, h.update.Result, "invariant 3: %s was refused", delivery)
@@ -117,7 +117,7 @@ func TestWays(t *testing.T) {
 		h.reads(picture{fsm.Idle, fsm.ResultConnectionLost, oldVersion, false})
 		return way
 	}
-	run := func(plan fsm.Plan, method fsm.DeliveryMethod, bytes ...int64) string {
+	run := func(plan fsm.Plan, method fsm.DeliverySupport, bytes ...int64) string {
 		plan.Target, plan.Size, plan.Attempts = newVersion, 1000, len(bytes)+1
 		h := started(plan)
 		h.method = method
@@ -159,7 +159,7 @@ func TestWays(t *testing.T) {
 // is doing.
 func TestRefusedByMethod(t *testing.T) {
 	for _, p := range []picture{idle, downloading, downloaded, updating} {
-		for wish, method := range map[fsm.Delivery]fsm.DeliveryMethod{fsm.DeliveryPush: fsm.PullOnly, fsm.DeliveryPull: fsm.PushOnly} {
+		for wish, method := range map[fsm.DeliveryMode]fsm.DeliverySupport{fsm.DeliveryPush: fsm.PullOnly, fsm.DeliveryPull: fsm.PushOnly} {
 			h := started(fsm.Plan{Target: newVersion, Delivery: wish})
 			h.method = method
 			require.Equal(t, "FAILED (9), no_delivery", h.until(p), "%s in %s", wish, p.state)
@@ -170,7 +170,7 @@ func TestRefusedByMethod(t *testing.T) {
 // TestTooLarge: after a device has named the largest body that it takes, the server never pushes a
 // larger one.
 func TestTooLarge(t *testing.T) {
-	push := func(delivery fsm.Delivery, method fsm.DeliveryMethod, limit int64) (*hand, string) {
+	push := func(delivery fsm.DeliveryMode, method fsm.DeliverySupport, limit int64) (*hand, string) {
 		h := started(fsm.Plan{Target: newVersion, Size: 1000, Delivery: delivery})
 		h.method = method
 		h.until(idle)

@@ -153,7 +153,7 @@ func TestTransitions(t *testing.T) {
 			}
 		}
 	}
-	for _, method := range []fsm.DeliveryMethod{fsm.PullOnly, fsm.PushOnly} {
+	for _, method := range []fsm.DeliverySupport{fsm.PullOnly, fsm.PushOnly} {
 		idle := fsm.NewObject(fsm.Object12, method)
 		for _, in := range events() {
 			if in.name == "write_uri" || in.name == "write package, first block" {
@@ -214,7 +214,7 @@ func TestReachable(t *testing.T) {
 		}
 	}
 	for _, version := range []fsm.ObjectVersion{fsm.Object10, fsm.Object11, fsm.Object12} {
-		for _, method := range []fsm.DeliveryMethod{fsm.PullOnly, fsm.PushOnly, fsm.PushAndPull} {
+		for _, method := range []fsm.DeliverySupport{fsm.PullOnly, fsm.PushOnly, fsm.PushAndPull} {
 			o := fsm.NewObject(version, method)
 			o.MaxDefer = 600
 			visit(o)

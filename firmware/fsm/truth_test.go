@@ -39,8 +39,8 @@ type hand struct {
 	actions fsm.Actions
 	now     time.Time
 	said    []string
-	method  fsm.DeliveryMethod // 5/0/9
-	auto    bool               // 5/0/14
+	method  fsm.DeliverySupport // 5/0/9
+	auto    bool                // 5/0/14
 }
 
 // shows returns the reading of a device that shows p.

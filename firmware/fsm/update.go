@@ -64,8 +64,8 @@ type Update struct {
 	// Version is 3/0/3 as last read.
 	Version string `json:"version,omitzero"`
 	// Delivery and Protocol are those of the current or last attempt.
-	Delivery Delivery `json:"delivery,omitzero"`
-	Protocol Protocol `json:"protocol,omitzero"`
+	Delivery DeliveryMode `json:"delivery,omitzero"`
+	Protocol Protocol     `json:"protocol,omitzero"`
 	// Holds keep the update from executing.
 	Holds []Hold `json:"holds,omitzero"`
 	// Wait is what the update waits for; zero once it has ended.
