@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"sync/atomic"
 
 	"github.com/otago-iot/otago/internal/coap"
@@ -51,40 +50,6 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 		return nil, err
 	}
 	return op.written(op.path), nil
-}
-
-// writable checks that the paths of entries exist and that servers may write them. It drops the
-// entry of an instance without resources, which means nothing in a write.
-func (c *Client) writable(entries []Entry) ([]Entry, error) {
-	for _, e := range entries {
-		if err := c.exists(e.Path); err != nil {
-			return nil, err
-		}
-		if err := c.takes(e); err != nil {
-			return nil, err
-		}
-	}
-	return slices.DeleteFunc(entries, func(e Entry) bool { return e.Path.Len() < 3 }), nil
-}
-
-// takes checks by the model that a server may write an entry, which lies in an instance that exists
-// or is about to.
-func (c *Client) takes(e Entry) error {
-	if e.Path.Len() < 3 {
-		return nil // an instance without resources
-	}
-	if err := c.allows(e.Path, Writable); err != nil {
-		return err
-	}
-	switch multiple := c.multiple(e.Path); {
-	case e.Value.isNull():
-		return fmt.Errorf("%w: %s cannot be removed like this", ErrMethodNotAllowed, e.Path)
-	case multiple && e.Path.IsResource() && !e.Value.isZero():
-		return fmt.Errorf("%w: %s has instances, not one value", ErrBadRequest, e.Path)
-	case e.Value.isZero() && !multiple && c.known(e.Path.Object()):
-		return fmt.Errorf("%w: no value for %s", ErrBadRequest, e.Path)
-	}
-	return nil
 }
 
 // apply passes values to an object. A single opaque value goes to the Sink of a [StreamWriter], if
@@ -211,93 +176,4 @@ func (s *streamSink) Abort(err error) {
 		s.sink.Abort(err)
 		return 0, nil
 	})
-}
-
-// maxCompositePaths bounds the paths of one composite request.
-const maxCompositePaths = 256
-
-// fetch answers Read-Composite and Observe-Composite.
-func (op *operation) fetch(ctx context.Context) (*coap.Response, error) {
-	f, ok := op.r.ContentFormat().Get()
-	if !ok {
-		return nil, ErrUnsupportedFormat
-	}
-	paths, err := codec{}.decodePaths(ContentFormat(f), op.r.Payload)
-	if err != nil {
-		return nil, err
-	}
-	if len(paths) == 0 || len(paths) > maxCompositePaths {
-		return nil, fmt.Errorf("%w: %d paths", ErrBadRequest, len(paths))
-	}
-	if v, ok := op.r.Observe(); ok && v == 0 {
-		return op.observe(ctx, paths)
-	}
-	entries := op.client.readAll(ctx, paths)
-	return op.content(Path{}, entries)
-}
-
-// readAll returns the readable values at and below paths.
-func (c *Client) readAll(ctx context.Context, paths []Path) []Entry {
-	var entries []Entry
-	paths = slices.Clone(paths)
-	slices.SortFunc(paths, Path.Compare)
-	for i, path := range paths {
-		if covered(paths[:i], path) {
-			continue
-		}
-		objects := []Path{path}
-		if path.IsRoot() {
-			objects = objects[:0]
-			for _, id := range c.ids {
-				objects = append(objects, NewPath(id))
-			}
-		}
-		for _, p := range objects {
-			if below, err := c.read(ctx, p); err == nil { // skip what is absent or not readable
-				entries = append(entries, below...)
-			}
-		}
-	}
-	slices.SortStableFunc(entries, func(a, b Entry) int { return a.Path.Compare(b.Path) })
-	return slices.CompactFunc(entries, func(a, b Entry) bool { return a.Path == b.Path })
-}
-
-// covered reports whether a path, or one above it, is among others.
-func covered(others []Path, path Path) bool {
-	return slices.ContainsFunc(others, func(o Path) bool { return o.Len() <= path.Len() && path.Prefix(o.Len()) == o })
-}
-
-// patch answers Write-Composite. It checks everything before it writes anything; then objects apply
-// their parts one by one, so a failure in a later object leaves what earlier ones wrote.
-func (op *operation) patch(ctx context.Context) (*coap.Response, error) {
-	f, ok := op.r.ContentFormat().Get()
-	if !ok {
-		return nil, ErrUnsupportedFormat
-	}
-	entries, err := DecodePayload(ContentFormat(f), Path{}, op.r.Payload, op.client.config.Models)
-	if err != nil {
-		return nil, err
-	}
-	if entries, err = op.client.writable(entries); err != nil {
-		return nil, err
-	}
-	byInstance := make(map[Path][]Entry)
-	var order []Path
-	for _, e := range entries {
-		instance := e.Path.Prefix(2)
-		if byInstance[instance] == nil {
-			order = append(order, instance)
-		}
-		byInstance[instance] = append(byInstance[instance], e)
-	}
-	for i, instance := range order {
-		part := byInstance[instance]
-		if err := op.client.apply(ctx, instance, part, false); err != nil {
-			if i > 0 {
-				op.written(order[:i]...) // those before have changed
-			}
-			return nil, err
-		}
-	}
-	return op.written(order...), nil
 }
