@@ -48,7 +48,7 @@ var house = map[string]houseRule{
 	"senml":                  {own: []string{"internal/cbor"}},
 	"firmware/fsm":           {},
 	"firmware/bundle":        {own: []string{"internal/disk"}, others: []string{cbor}},
-	"internal/coap":          {own: []string{"internal/coap/...", "internal/dtls", "internal/files", "internal/udp"}, others: []string{coap, xsys}},
+	"internal/coap":          {own: []string{"internal/coap/...", "internal/dtls", "internal/files", "internal/udp", "internal/work"}, others: []string{coap, xsys}},
 	"internal/cbor":          {},
 	"internal/disk":          {others: []string{xsys}},
 	"internal/disk/disktest": {own: []string{"internal/disk"}},

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // mirrorTries is the number of failed streams after which a copy fails, with pauses of 1, 2 and 4 s
@@ -128,7 +130,7 @@ func (m *mirror) copy(ctx context.Context, run int) error {
 	damaged := func(problem string, args ...any) error {
 		return fmt.Errorf("%w: image %s: its bytes %s", ErrDamaged, m.img.ID, fmt.Sprintf(problem, args...))
 	}
-	tries := 0
+	tries, pauses := 0, work.Backoff(0)
 	for have := m.copied(); have < m.img.Size; {
 		err := m.stream(ctx, run)
 		before := have
@@ -143,7 +145,7 @@ func (m *mirror) copy(ctx context.Context, run int) error {
 		case have == m.img.Size:
 			continue
 		case have > before && !errors.Is(err, errStalled):
-			tries = 0
+			tries, pauses = 0, 0
 		case err == nil && have == before:
 			return damaged("are only %d", have)
 		}
@@ -154,7 +156,7 @@ func (m *mirror) copy(ctx context.Context, run int) error {
 			return fmt.Errorf("firmware: reading image %s from the store of images: %w", m.img.ID, err)
 		}
 		m.r.log.Warn("an image is read again from where it broke off", "image", m.img.ID, "offset", have, "error", err)
-		sleep(ctx, time.Second<<(tries-1))
+		work.Sleep(ctx, pauses.Next(time.Second, time.Minute))
 	}
 	m.mu.Lock()
 	digest := hex.EncodeToString(m.digest.Sum(nil))

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -133,12 +134,8 @@ func (d *Delivery) publish(g grant, img Image) (path, hash string, err error) {
 // base returns the start of a Package URI, or "" if the device gets no packages by that protocol.
 func (d *Delivery) base(r lwm2m.Registration, p fsm.Protocol) (base string) {
 	if d.cfg.BaseURLs != nil {
-		defer func() {
-			if p := recover(); p != nil {
-				d.log.Error("a function of the configuration panicked", "function", "BaseURLs", "panic", p)
-			}
-		}()
-		return d.cfg.BaseURLs(r, p)
+		work.GuardFunc(d.log, "BaseURLs", func() { base = d.cfg.BaseURLs(r, p) })
+		return base
 	}
 	if scheme, _, _ := strings.Cut(d.cfg.BaseURL, ":"); strings.EqualFold(scheme, p.String()) {
 		return d.cfg.BaseURL

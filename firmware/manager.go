@@ -289,11 +289,4 @@ func (m *Manager) resumed(endpoint string) fsm.Observation {
 }
 
 // call calls a function of the configuration, and logs its panic.
-func (m *Manager) call(name string, fn func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			m.log.Error("function of the configuration panicked", "function", name, "panic", p)
-		}
-	}()
-	fn()
-}
+func (m *Manager) call(name string, fn func()) { work.GuardFunc(m.log, name, fn) }

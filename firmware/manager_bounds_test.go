@@ -291,7 +291,7 @@ func TestInsist(t *testing.T) {
 	})
 }
 
-// TestConflictPauses: with each conflict the pause grows, from half a second up to 128 s; after a
+// TestConflictPauses: with each conflict the pause grows, from one second up to 128 s; after a
 // quiet hour it starts again.
 func TestConflictPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -300,12 +300,11 @@ func TestConflictPauses(t *testing.T) {
 			for n := range 20 {
 				most := 2 * time.Second << min(n, 6)
 				pause := c.pause()
-				require.GreaterOrEqual(t, pause, most/4)
-				require.Less(t, pause, most)
+				require.GreaterOrEqual(t, pause, most/2)
+				require.LessOrEqual(t, pause, most)
 			}
-			require.Greater(t, c.n, 7)
 			<-time.After(time.Hour)
-			require.GreaterOrEqual(t, c.pause(), 32*time.Second, "an hour is not yet more than one")
+			require.GreaterOrEqual(t, c.pause(), 64*time.Second, "an hour is not yet more than one")
 			<-time.After(time.Hour + 1)
 		}
 	})

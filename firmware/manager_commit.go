@@ -5,13 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -27,7 +27,7 @@ const (
 // untilStored calls the store until it answers, as long as Run runs. It returns an error if the
 // store says that a record is not as expected, or if ctx ends.
 func (m *Manager) untilStored(ctx context.Context, id string, call func(context.Context) error) error {
-	for pause := firstStorePause; ; pause = min(2*pause, lastStorePause) {
+	for pauses := work.Backoff(0); ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -43,17 +43,7 @@ func (m *Manager) untilStored(ctx context.Context, id string, call func(context.
 		if f := m.cfg.Hooks.StoreFailed; f != nil {
 			m.hooks.call("", "StoreFailed", false, func() { f(context.WithoutCancel(ctx), err) })
 		}
-		sleep(ctx, pause)
-	}
-}
-
-// sleep returns after d, or when ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
+		work.Sleep(ctx, pauses.Next(firstStorePause, lastStorePause))
 	}
 }
 
@@ -96,7 +86,7 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 		if r.conflicts == nil {
 			r.conflicts = &conflicts{}
 		}
-		sleep(ctx, r.conflicts.pause())
+		work.Sleep(ctx, r.conflicts.pause())
 		stored, err = r.stored(ctx)
 	}
 	switch {
@@ -139,20 +129,18 @@ func (r *run) stored(ctx context.Context) (u Update, err error) {
 
 // conflicts counts how often another process ran the same update.
 type conflicts struct {
-	n    int
-	last time.Time
+	pauses work.Backoff
+	last   time.Time
 }
 
 // pause returns how long to leave the update to the other process, which pauses too: a random time
-// between a quarter of a limit and the limit, which doubles from two seconds up to 128.
+// between half of a limit and the limit, which doubles from two seconds up to 128.
 func (c *conflicts) pause() time.Duration {
 	if time.Since(c.last) > time.Hour {
-		c.n = 0
+		c.pauses = 0
 	}
 	c.last = time.Now()
-	most := 2 * time.Second << min(c.n, 6)
-	c.n++
-	return most/4 + rand.N(3*most/4)
+	return work.Spread(c.pauses.Next(2*time.Second, 128*time.Second))
 }
 
 // A clock is the time of a manager. It starts with the wall clock and then follows the monotonic

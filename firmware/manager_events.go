@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -75,7 +76,7 @@ func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, err
 			case <-ctx.Done():
 				return
 			case <-now.changed:
-				sleep(ctx, eventGap)
+				work.Sleep(ctx, eventGap)
 			case <-time.After(eventPoll):
 				m.feed.durable() // another process may write to the same store
 			}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -185,7 +186,7 @@ func refused(err error) bool {
 func (m *Manager) adoptIfStored(id string) {
 	m.spawn(func(ctx context.Context) {
 		for _, pause := range []time.Duration{time.Second, 5 * time.Second, storeTimeout, 2 * storeTimeout} {
-			sleep(ctx, pause)
+			work.Sleep(ctx, pause)
 			var u Update
 			err := m.untilStored(ctx, id, func(ctx context.Context) (err error) {
 				u, err = m.db.Update(ctx, id)

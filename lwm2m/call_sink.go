@@ -1,10 +1,10 @@
 package lwm2m
 
 import (
-	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 const (
@@ -102,15 +102,7 @@ func (s *Server) guard(name string, f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		returned := false
-		defer func() {
-			if !returned {
-				s.log.Error("a function of the program panicked", slog.String("function", name), slog.Any("panic", recover()),
-					slog.String("stack", string(debug.Stack())))
-			}
-		}()
-		f()
-		returned = true
+		work.GuardFunc(s.log, name, f)
 	}()
 	<-done
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // Client is the device's side of LwM2M: it registers with one server and answers that server's
@@ -60,7 +61,7 @@ func NewClient(config ClientConfig) (*Client, error) {
 		attributes: make(map[Path]Attributes),
 	}
 	// Objects are code of the program: a panic becomes an error.
-	_, err := guarded(log, "Object", func() (struct{}, error) { return struct{}{}, c.configure() })
+	_, err := work.Guard(log, "Object", func() (struct{}, error) { return struct{}{}, c.configure() })
 	if err != nil {
 		return nil, fmt.Errorf("lwm2m: ClientConfig: %w", err)
 	}
@@ -111,13 +112,13 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		if r, ok := c.objects[id].(Runner); ok {
 			runners.Go(func() {
-				err := errPanicked // also if r.Run ends the goroutine
+				err := work.ErrPanicked // also if r.Run ends the goroutine
 				defer func() {
 					if err != nil && running.Err() == nil {
 						end(&leaving{err: err})
 					}
 				}()
-				_, err = guarded(c.log, "Runner", func() (struct{}, error) { return struct{}{}, r.Run(running, c) })
+				_, err = work.Guard(c.log, "Runner", func() (struct{}, error) { return struct{}{}, r.Run(running, c) })
 			})
 		}
 	}
@@ -151,14 +152,14 @@ func (c *Client) join(runners *sync.WaitGroup) {
 // keepRegistered keeps the client registered until ctx ends. running is the context for code of the
 // program.
 func (c *Client) keepRegistered(ctx, running context.Context) {
-	retry := backoff{least: c.config.MinRetry, most: c.config.MaxRetry}
+	var pauses work.Backoff
 	for ctx.Err() == nil {
 		was, err := c.stay(ctx, running)
 		if ctx.Err() != nil {
 			return
 		}
 		if was {
-			retry.reset()
+			pauses = 0
 			c.log.Warn("registration lost", slog.Any("error", err))
 		} else {
 			c.log.Warn("not registered", slog.Any("error", err))
@@ -166,10 +167,7 @@ func (c *Client) keepRegistered(ctx, running context.Context) {
 		if c.lowerVersion(err) {
 			continue
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry.next(err)):
-		}
+		work.Sleep(ctx, c.registerPause(&pauses, err))
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // afterResponse holds the functions to run once a response was sent.
@@ -26,7 +28,7 @@ func AfterResponse(ctx context.Context, fn func()) {
 	a, ok := ctx.Value(afterKey{}).(*afterResponse)
 	switch {
 	case !ok:
-		go guard(slog.Default(), "AfterResponse", fn)
+		go work.GuardFunc(slog.Default(), "AfterResponse", fn)
 	case !a.add(fn):
 		a.calls.after(fn)
 	}
@@ -66,7 +68,7 @@ func (c *calls) after(fns ...func()) {
 	go func() {
 		defer c.leave(scopeAfter)
 		for _, fn := range fns {
-			guard(c.log, "AfterResponse", fn)
+			work.GuardFunc(c.log, "AfterResponse", fn)
 		}
 	}()
 }

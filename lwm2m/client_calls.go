@@ -2,13 +2,13 @@ package lwm2m
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
-	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 const (
@@ -22,10 +22,7 @@ const (
 	maxCalls = 8
 )
 
-var (
-	errPanicked = errors.New("lwm2m: a function of the program panicked")
-	errRunEnded = fmt.Errorf("%w: the client has ended", ErrUnavailable)
-)
+var errRunEnded = fmt.Errorf("%w: the client has ended", ErrUnavailable)
 
 // scope groups calls to count them: the identifier of an object, or one of the constants.
 type scope int32
@@ -112,28 +109,6 @@ func (c *calls) close(late <-chan struct{}) {
 	}
 }
 
-// guarded calls f. It turns a panic into an error, and also the end of the goroutine by
-// runtime.Goexit.
-func guarded[T any](log *slog.Logger, name string, f func() (T, error)) (value T, err error) {
-	returned := false
-	defer func() {
-		if !returned {
-			v := recover()
-			log.Error("a function of the program panicked", slog.String("function", name), slog.Any("panic", v),
-				slog.String("stack", string(debug.Stack())))
-			err = fmt.Errorf("%w: %s: %v", errPanicked, name, v)
-		}
-	}()
-	value, err = f()
-	returned = true
-	return value, err
-}
-
-// guard is guarded for a function without results.
-func guard(log *slog.Logger, name string, f func()) {
-	_, _ = guarded(log, name, func() (struct{}, error) { f(); return struct{}{}, nil })
-}
-
 // call calls f in its own goroutine and waits until it returns, callLimit has passed or ctx ends.
 // If f returns a value after that, call passes it to late, unless late is nil.
 func call[T any](ctx context.Context, c *calls, s scope, name string, f func() (T, error), late func(T)) (T, error) {
@@ -148,18 +123,18 @@ func call[T any](ctx context.Context, c *calls, s scope, name string, f func() (
 	done := make(chan result) // unbuffered: the sender knows whether the value was received
 	left := make(chan struct{})
 	go func() {
-		r := result{err: errPanicked}
+		r := result{err: work.ErrPanicked}
 		defer func() {
 			select {
 			case done <- r: // the receiver calls leave, since it may call again at once
 			case <-left:
 				defer c.leave(s)
 				if late != nil && r.err == nil {
-					guard(c.log, name, func() { late(r.value) })
+					work.GuardFunc(c.log, name, func() { late(r.value) })
 				}
 			}
 		}()
-		r.value, r.err = guarded(c.log, name, f)
+		r.value, r.err = work.Guard(c.log, name, f)
 	}()
 	timer := time.NewTimer(callLimit)
 	defer timer.Stop()

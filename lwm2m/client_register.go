@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // register registers. It first drops the observations of an earlier registration, before the server
@@ -210,23 +210,13 @@ func objectVersion(o Object) Version {
 	return v
 }
 
-// backoff is the pause before another attempt to register. It doubles from least to most; up to
-// half of it is random, so that the devices of a fleet that lost its server do not all return at
-// once.
-type backoff struct {
-	least, most time.Duration
-	current     time.Duration
-}
-
-func (b *backoff) reset() { b.current = 0 }
-
-// next returns the pause after an attempt that failed with err. If the server asks for a longer
-// pause, err carries it.
-func (b *backoff) next(err error) time.Duration {
-	b.current = max(b.least, min(2*b.current, b.most))
-	pause := b.current/2 + rand.N(b.current/2+1)
+// registerPause returns the pause before another attempt to register, after one that failed with
+// err. Up to half of it is random, so that the devices of a fleet that lost its server do not all
+// return at once. If the server asks for a longer pause, err carries it.
+func (c *Client) registerPause(pauses *work.Backoff, err error) time.Duration {
+	pause := work.Spread(pauses.Next(c.config.MinRetry, c.config.MaxRetry))
 	if later, ok := errors.AsType[*retryAfter](err); ok {
-		pause = max(pause, min(later.after, b.most))
+		pause = max(pause, min(later.after, c.config.MaxRetry))
 	}
 	return pause
 }

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // How long the device waits for code of the program.
@@ -18,10 +19,7 @@ const (
 	jobAfter = abandonAfter + time.Second
 )
 
-var (
-	errHung     = errors.New("device: call has not returned in time")
-	errPanicked = errors.New("device: call panicked")
-)
+var errHung = errors.New("device: call has not returned in time")
 
 // lock is a mutex that may be held while code of the program runs. It is a channel because synctest
 // lets virtual time pass for goroutines that wait for a channel.
@@ -41,22 +39,11 @@ type returned[T any] struct {
 func call[T any](log *slog.Logger, name string, f func() (T, error)) <-chan returned[T] {
 	done := make(chan returned[T], 1)
 	go func() {
-		r := returned[T]{err: fmt.Errorf("%w: %s ended its goroutine", errPanicked, name)}
-		defer func() {
-			done <- r
-		}()
-		defer recovered(log, name, &r.err)
-		r.value, r.err = f()
+		r := returned[T]{err: fmt.Errorf("%w: %s ended its goroutine", work.ErrPanicked, name)}
+		defer func() { done <- r }()
+		r.value, r.err = work.Guard(log, name, f)
 	}()
 	return done
-}
-
-// recovered, when deferred, turns a panic into an error.
-func recovered(log *slog.Logger, name string, err *error) {
-	if v := recover(); v != nil {
-		log.Error("call panicked", "call", name, "panic", v, "stack", string(debug.Stack()))
-		*err = fmt.Errorf("%w: %s: %v", errPanicked, name, v)
-	}
 }
 
 // turn admits one call at a time to code that must not be entered twice, or that may never return.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // minProgress is how many bytes a try must get beyond all earlier ones to count as progress.
@@ -80,7 +81,7 @@ func (t *transfer) run(ctx context.Context) (err error) {
 		}
 	}()
 	config := t.device.config
-	backoff := config.MinBackoff
+	var pauses work.Backoff
 	for failures := 0; ; {
 		best := t.best
 		err := t.try(ctx)
@@ -94,22 +95,19 @@ func (t *transfer) run(ctx context.Context) (err error) {
 			return err
 		}
 		if t.best >= best+minProgress {
-			failures, backoff = 0, config.MinBackoff
+			failures, pauses = 0, 0
 		}
 		if failures++; failures >= config.Attempts {
 			return fmt.Errorf("given up after %d tries: %w", failures, err)
 		}
-		pause := backoff
+		pause := pauses.Next(config.MinBackoff, config.MaxBackoff)
 		if again {
 			pause = max(pause, min(failure.after, config.MaxBackoff))
 		}
 		t.device.log.Info("download interrupted", "source", showURL(t.url), "offset", t.offset, "again in", pause, "error", err)
-		select {
-		case <-ctx.Done():
+		if !work.Sleep(ctx, pause) {
 			return ctx.Err()
-		case <-time.After(pause):
 		}
-		backoff = min(2*backoff, config.MaxBackoff)
 	}
 }
 

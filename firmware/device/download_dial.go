@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // handshakes counts the TLS handshakes of a download. net/http would continue them after the
@@ -95,14 +97,12 @@ type guardedConn struct {
 	log *slog.Logger
 }
 
-func (c guardedConn) Read(p []byte) (n int, err error) {
-	defer recovered(c.log, "TLS", &err)
-	return c.Conn.Read(p)
+func (c guardedConn) Read(p []byte) (int, error) {
+	return work.Guard(c.log, "TLS", func() (int, error) { return c.Conn.Read(p) })
 }
 
-func (c guardedConn) Write(p []byte) (n int, err error) {
-	defer recovered(c.log, "TLS", &err)
-	return c.Conn.Write(p)
+func (c guardedConn) Write(p []byte) (int, error) {
+	return work.Guard(c.log, "TLS", func() (int, error) { return c.Conn.Write(p) })
 }
 
 // guardedLog is a writer of the program, which may panic.
@@ -111,9 +111,8 @@ type guardedLog struct {
 	log *slog.Logger
 }
 
-func (w guardedLog) Write(p []byte) (n int, err error) {
-	defer recovered(w.log, "KeyLogWriter", &err)
-	return w.Writer.Write(p)
+func (w guardedLog) Write(p []byte) (int, error) {
+	return work.Guard(w.log, "KeyLogWriter", func() (int, error) { return w.Writer.Write(p) })
 }
 
 // guardedTransport is a RoundTripper of the program, which may hang or panic.
@@ -145,9 +144,7 @@ func (t guardedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // CloseIdleConnections is called by http.Client.
 func (t guardedTransport) CloseIdleConnections() {
 	if c, ok := t.to.(interface{ CloseIdleConnections() }); ok {
-		var err error
-		defer recovered(t.log, "Transport", &err)
-		c.CloseIdleConnections()
+		work.GuardFunc(t.log, "Transport", c.CloseIdleConnections)
 	}
 }
 
@@ -165,7 +162,7 @@ func (b guardedBody) Read(p []byte) (int, error) {
 		return 0, fmt.Errorf("%w: Read of a body", errHung)
 	}
 	if r.value < 0 || r.value > len(p) {
-		return 0, fmt.Errorf("%w: Read of a body returned %d of %d", errPanicked, r.value, len(p))
+		return 0, fmt.Errorf("%w: Read of a body returned %d of %d", work.ErrPanicked, r.value, len(p))
 	}
 	return copy(p, own[:r.value]), r.err
 }

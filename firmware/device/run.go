@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // jobKind is a kind of work in the background.
@@ -111,17 +112,9 @@ func (d *Device) loop(ctx context.Context, trial <-chan error) error {
 			_, err := d.step(ctx, fsm.Input{Kind: fsm.InputTimer})
 			d.ops.Unlock()
 			if err != nil { // the disk is full or broken: retry later
-				d.pause(ctx)
+				work.Sleep(ctx, d.config.MinBackoff)
 			}
 		}
-	}
-}
-
-// pause waits before a retry of what is likely to fail again.
-func (d *Device) pause(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d.config.MinBackoff):
 	}
 }
 

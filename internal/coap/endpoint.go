@@ -38,7 +38,7 @@ type Endpoint struct {
 	connections *shares      // streams
 	unwritten   atomic.Int64 // bytes that wait to be written to streams
 	gate        gate
-	work        work // exchanges of ours, and requests in service
+	underway    underway // exchanges of ours, and requests in service
 	lastID      atomic.Uint64
 
 	closing chan struct{} // closed by Close
@@ -137,7 +137,7 @@ func (e *Endpoint) serve(ctx context.Context, s datagramServer) error {
 }
 
 // drain waits until nothing is in progress, at most for Config.Drain.
-func (e *Endpoint) drain() { e.work.wait(e.cfg.Drain, e.closing) }
+func (e *Endpoint) drain() { e.underway.wait(e.cfg.Drain, e.closing) }
 
 // enter registers s, so that Close ends it. If the endpoint is closed already, enter closes s.
 func (e *Endpoint) enter(s server) error {
@@ -221,4 +221,56 @@ func within(limit *time.Timer, done <-chan struct{}) {
 	case <-limit.C:
 		limit.Reset(0) // for later calls, too
 	}
+}
+
+// underway counts exchanges and requests in progress, and wakes those that wait until there are none.
+type underway struct {
+	n       atomic.Int64
+	waiting atomic.Int32
+	mu      sync.Mutex
+	none    chan struct{} // closed, and replaced, when nothing is in progress
+}
+
+func (u *underway) begin() { u.n.Add(1) }
+
+func (u *underway) end() {
+	if u.n.Add(-1) > 0 || u.waiting.Load() == 0 {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.none != nil {
+		close(u.none)
+		u.none = nil
+	}
+}
+
+// wait returns when nothing is in progress, after limit, or once stop is closed.
+func (u *underway) wait(limit time.Duration, stop <-chan struct{}) {
+	u.waiting.Add(1)
+	defer u.waiting.Add(-1)
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		none := u.next() // before the check, else its closing could be missed
+		if u.n.Load() == 0 {
+			return
+		}
+		select {
+		case <-none:
+		case <-timer.C:
+			return
+		case <-stop:
+			return
+		}
+	}
+}
+
+func (u *underway) next() <-chan struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.none == nil {
+		u.none = make(chan struct{})
+	}
+	return u.none
 }

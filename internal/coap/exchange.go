@@ -235,7 +235,7 @@ func (a *association) conclude(x *exchange, reply *packet, err error) {
 		o.queue = slices.DeleteFunc(o.queue, func(q *exchange) bool { return q == x })
 	} else if i := slices.Index(o.open, x); i >= 0 {
 		o.open = slices.Delete(o.open, i, i+1)
-		a.e.work.end()
+		a.e.underway.end()
 	}
 	x.state = over
 	x.reply, x.err = reply, err

@@ -55,7 +55,7 @@ func Holds(e *Endpoint) (h Held) {
 }
 
 // Underway returns how many exchanges and requests of e are in progress.
-func Underway(e *Endpoint) int { return int(e.work.n.Load()) }
+func Underway(e *Endpoint) int { return int(e.underway.n.Load()) }
 
 // ReportHandshake reports a failed handshake.
 func ReportHandshake(e *Endpoint, addr netip.AddrPort, err error) {

@@ -95,7 +95,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 		e.refuse(a, m, id)
 		return false
 	}
-	e.work.begin()
+	e.underway.begin()
 	in := e.newIncoming(a, p)
 	in.arrived, in.id = now, id
 	if m.typ == confirmable && !a.stream() {
@@ -106,7 +106,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 		in.settle()
 		e.turnAway(a, m, id)
 		in.free()
-		e.work.end()
+		e.underway.end()
 	}
 	return true
 }
@@ -236,7 +236,7 @@ func (in *incoming) serve() {
 	defer func() {
 		in.free()
 		e.leave(a)
-		e.work.end()
+		e.underway.end()
 	}()
 	if e.gate.enter(a.origin) {
 		defer e.gate.leave(a.origin)

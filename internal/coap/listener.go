@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // ServeListener accepts connections from l, which it closes, until ctx ends. Then it lets work in
@@ -54,21 +56,18 @@ func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed er
 
 // accept starts a goroutine for each connection.
 func (e *Endpoint) accept(ctx, streams context.Context, from *origin, l net.Listener) error {
-	for pause := time.Duration(0); ; {
+	for pauses := work.Backoff(0); ; {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-			pause = 0
+			pauses = 0
 		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
 			return err
 		default:
 			// Too many open files, for instance: the error may pass.
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			pause := pauses.Next(5*time.Millisecond, time.Second)
 			e.log.Warn("coap: cannot accept a connection", "error", err, "pause", pause)
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
+			work.Sleep(ctx, pause)
 			continue
 		}
 		s := e.newStream(streams, conn)

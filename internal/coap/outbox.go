@@ -71,7 +71,7 @@ func (a *association) next() {
 func (a *association) start(x *exchange) {
 	o := &a.outbox
 	o.open = append(o.open, x)
-	a.e.work.begin()
+	a.e.underway.begin()
 	x.sent = true
 	x.call.notice(NoticeSent)
 	switch {

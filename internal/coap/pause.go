@@ -3,6 +3,8 @@ package coap
 import (
 	"slices"
 	"time"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // rest pauses the transfer for d; then continues it.
@@ -77,9 +79,9 @@ func (c *Call) stopResting() {
 
 // busyRetry is the state of the retries after 5.03 and 4.29.
 type busyRetry struct {
-	total time.Duration // see Request.BusyRetry
-	since time.Duration // the first refusal since the last progress; 0 for none
-	next  time.Duration // the next pause
+	total  time.Duration // see Request.BusyRetry
+	since  time.Duration // the first refusal since the last progress; 0 for none
+	pauses work.Backoff  // since then
 }
 
 // blockBusyRetry is the limit for a transfer that has begun: an abandoned earlier one can lock a
@@ -90,10 +92,9 @@ const blockBusyRetry = 320 * time.Second
 func (t *transfer) refused(m *wireMessage, total time.Duration) (time.Duration, bool) {
 	r, now := &t.busy, t.c.e.timers.now()
 	if r.since == 0 {
-		r.since, r.next = now, 2*time.Second
+		r.since, r.pauses = now, 0
 	}
-	wait := r.next
-	r.next = min(2*r.next, 30*time.Second)
+	wait := r.pauses.Next(2*time.Second, 30*time.Second)
 	if v, ok := Uint(m.options, MaxAge); ok {
 		wait = min(max(time.Duration(v)*time.Second, time.Second), time.Minute)
 	}

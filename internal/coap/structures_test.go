@@ -167,7 +167,7 @@ func keysOf(d *dedup) (n int) {
 // A waiter for the end of all work wakes up, whenever that comes.
 func TestWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var w work
+		var w underway
 		start := time.Now()
 		w.wait(time.Hour, nil)
 		require.Zero(t, time.Since(start), "there was none")

@@ -1,9 +1,9 @@
-// Package work has goroutine pools and locks by key that exist only while they are used.
+// Package work has what several packages need to call functions: pools of goroutines, locks by key,
+// pauses between tries, and a guard against panics.
 package work
 
 import (
 	"context"
-	"io"
 	"math"
 	"sync"
 )
@@ -153,19 +153,3 @@ func (l *Locks) leave(key string, k *lock) {
 
 // TryLock is Lock if no other holds or waits for the lock; else it returns false. It does not wait.
 func (l *Locks) TryLock(key string) (unlock func(), ok bool) { return l.LockAmong(key, 1) }
-
-// Reader returns a reader of r that fails once ctx has ended. A read in progress is not
-// interrupted.
-func Reader(ctx context.Context, r io.Reader) io.Reader { return reader{ctx, r} }
-
-type reader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
-}
