@@ -39,6 +39,9 @@ func TestAPI(t *testing.T) {
 		name := strings.ReplaceAll(path, "/", "-") + ".txt"
 		listed[name] = true
 		golden(t, filepath.Join("api", name), strings.Join(lines, ""))
+		for _, line := range lines {
+			require.NotContains(t, line, "cfg ", "a parameter that is a configuration is named config")
+		}
 	}
 	files, err := os.ReadDir("api")
 	require.NoError(t, err)

@@ -42,19 +42,19 @@ type Blobs interface {
 // The repository copies an image to a file in RepositoryConfig.Spool before devices get it, once
 // for all devices that get it at the same time, and checks its size and digest. A download by HTTP
 // begins during the copy, and gets the last byte only after the digest has been checked; deliveries
-// by CoAP wait for the whole copy. The error says which argument or field of cfg is invalid, and
+// by CoAP wait for the whole copy. The error says which argument or field of config is invalid, and
 // why.
-func NewRepository(blobs Blobs, s store.Store, cfg RepositoryConfig) (*Repository, error) {
+func NewRepository(blobs Blobs, s store.Store, config RepositoryConfig) (*Repository, error) {
 	if f, ok := blobs.(*folder); ok {
-		return newRepository(f.dir, f.files, nil, s, cfg)
+		return newRepository(f.dir, f.files, nil, s, config)
 	}
 	if blobs == nil {
-		return nil, errors.New("firmware: a Repository needs Blobs")
+		return nil, errors.New("firmware: NewRepository: blobs is nil")
 	}
-	if cfg.Spool == "" {
-		cfg.Spool = os.TempDir()
+	if config.Spool == "" {
+		config.Spool = os.TempDir()
 	}
-	return newRepository(cfg.Spool, disk.Files{}, blobs, s, cfg)
+	return newRepository(config.Spool, disk.Files{}, blobs, s, config)
 }
 
 const (

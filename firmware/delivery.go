@@ -52,42 +52,43 @@ type DeliveryConfig struct {
 // ends, also after a restart of the server.
 type Delivery struct {
 	images *Repository
-	cfg    DeliveryConfig
+	config DeliveryConfig
 	log    *slog.Logger
 	table  grants
 }
 
-// NewDelivery returns a delivery of images. The error says which field of cfg is invalid, and why.
-func NewDelivery(images *Repository, cfg DeliveryConfig) (*Delivery, error) {
+// NewDelivery returns a delivery of images. The error says which field of config is invalid, and
+// why.
+func NewDelivery(images *Repository, config DeliveryConfig) (*Delivery, error) {
 	if images == nil {
-		return nil, errors.New("firmware: a Delivery needs a Repository")
+		return nil, errors.New("firmware: NewDelivery: images is nil")
 	}
 	var err error
-	if cfg.Prefix, err = prefix("Prefix", cfg.Prefix, "/fw/", maxPrefix); err != nil {
+	if config.Prefix, err = prefix("Prefix", config.Prefix, "/fw/", maxPrefix); err != nil {
 		return nil, err
 	}
-	if cfg.PublicPrefix, err = prefix("PublicPrefix", cfg.PublicPrefix, "/media/firmware/", maxPublicPrefix); err != nil {
+	if config.PublicPrefix, err = prefix("PublicPrefix", config.PublicPrefix, "/media/firmware/", maxPublicPrefix); err != nil {
 		return nil, err
 	}
 	switch {
-	case cfg.Prefix == cfg.PublicPrefix:
-		return nil, fmt.Errorf("firmware: DeliveryConfig.PublicPrefix %q is also the Prefix", cfg.PublicPrefix)
-	case cfg.Stall < 0:
-		return nil, fmt.Errorf("firmware: DeliveryConfig.Stall is negative: %s", cfg.Stall)
-	case cfg.BaseURL != "" && cfg.BaseURLs != nil:
-		return nil, errors.New("firmware: DeliveryConfig.BaseURLs is set beside BaseURL")
-	case cfg.BaseURL != "":
-		if cfg.BaseURL, err = checkBaseURL(cfg.BaseURL, cfg.Prefix); err != nil {
+	case config.Prefix == config.PublicPrefix:
+		return nil, fmt.Errorf("firmware: DeliveryConfig.PublicPrefix: %q is also the Prefix", config.PublicPrefix)
+	case config.Stall < 0:
+		return nil, fmt.Errorf("firmware: DeliveryConfig.Stall: %s is negative", config.Stall)
+	case config.BaseURL != "" && config.BaseURLs != nil:
+		return nil, errors.New("firmware: DeliveryConfig.BaseURLs: BaseURL is set too")
+	case config.BaseURL != "":
+		if config.BaseURL, err = checkBaseURL(config.BaseURL, config.Prefix); err != nil {
 			return nil, err
 		}
 	}
-	if cfg.Stall == 0 {
-		cfg.Stall = 2 * time.Minute
+	if config.Stall == 0 {
+		config.Stall = 2 * time.Minute
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Delivery{images: images, cfg: cfg, log: cfg.Logger}
+	d := &Delivery{images: images, config: config, log: config.Logger}
 	d.table.byHash, d.table.byUpdate = make(map[string]*download), make(map[string][]string)
 	return d, nil
 }
@@ -103,7 +104,7 @@ const (
 // prefix returns a path prefix of the configuration, or why it is invalid.
 func prefix(field, given, byDefault string, most int) (string, error) {
 	bad := func(problem string) (string, error) {
-		return "", fmt.Errorf("firmware: DeliveryConfig.%s %q %s", field, given, problem)
+		return "", fmt.Errorf("firmware: DeliveryConfig.%s: %q %s", field, given, problem)
 	}
 	switch {
 	case given == "":
@@ -130,11 +131,11 @@ func prefix(field, given, byDefault string, most int) (string, error) {
 func checkBaseURL(base, prefix string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {
-		return "", errors.New("firmware: DeliveryConfig.BaseURL is no URL: " + errors.Unwrap(err).Error())
+		return "", errors.New("firmware: DeliveryConfig.BaseURL: not a URL: " + errors.Unwrap(err).Error())
 	}
 	known := func(p fsm.Protocol) bool { return p.String() == u.Scheme }
 	if !slices.ContainsFunc(preferred, known) {
-		return "", fmt.Errorf("firmware: DeliveryConfig.BaseURL %q has none of the schemes http, https, coap, coaps, coap+tcp, coaps+tcp", u.Redacted())
+		return "", fmt.Errorf("firmware: DeliveryConfig.BaseURL: %q has none of the schemes http, https, coap, coaps, coap+tcp, coaps+tcp", u.Redacted())
 	}
 	if u.Path == "" && !u.ForceQuery && u.RawQuery == "" && u.Fragment == "" {
 		base += prefix

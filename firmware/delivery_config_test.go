@@ -18,8 +18,8 @@ func TestDeliveryConfig(t *testing.T) {
 	images := openRepository(t, t.TempDir(), memory.New(), firmware.RepositoryConfig{})
 	some := func(lwm2m.Registration, fsm.Protocol) string { return "" }
 	for name, test := range map[string]struct {
-		field string
-		cfg   firmware.DeliveryConfig
+		field  string
+		config firmware.DeliveryConfig
 	}{
 		"no scheme":            {"BaseURL", firmware.DeliveryConfig{BaseURL: "fw.example.com/fw/"}},
 		"no scheme, a port":    {"BaseURL", firmware.DeliveryConfig{BaseURL: "127.0.0.1:8080"}},
@@ -61,20 +61,20 @@ func TestDeliveryConfig(t *testing.T) {
 		"secret where public":  {"PublicPrefix", firmware.DeliveryConfig{Prefix: "/media/firmware/"}},
 		"stall":                {"Stall", firmware.DeliveryConfig{Stall: -1}},
 	} {
-		d, err := firmware.NewDelivery(images, test.cfg)
-		require.ErrorContains(t, err, "DeliveryConfig."+test.field, name)
+		d, err := firmware.NewDelivery(images, test.config)
+		require.ErrorContains(t, err, "firmware: DeliveryConfig."+test.field+": ", name)
 		require.NotContains(t, err.Error(), "secret", name)
 		require.Nil(t, d, name)
 	}
 	_, err := firmware.NewDelivery(nil, firmware.DeliveryConfig{})
-	require.ErrorContains(t, err, "Repository")
-	for _, cfg := range []firmware.DeliveryConfig{
+	require.EqualError(t, err, "firmware: NewDelivery: images is nil")
+	for _, config := range []firmware.DeliveryConfig{
 		{}, {BaseURLs: some}, {Prefix: "/"}, {Prefix: "/a/b-c_d.e/", PublicPrefix: "/a/"},
 		{BaseURL: "http://h"}, {BaseURL: "HTTPS://[2001:db8::1]:8443/x/y/"}, {BaseURL: "coaps+tcp://fw.example.com"},
 		{BaseURL: "http://h/" + strings.Repeat("x", 95)}, {Prefix: "/" + strings.Repeat("x", 44) + "/"},
 	} {
-		_, err := firmware.NewDelivery(images, cfg)
-		require.NoError(t, err, "%+v", cfg)
+		_, err := firmware.NewDelivery(images, config)
+		require.NoError(t, err, "%+v", config)
 	}
 
 	// A manager needs a delivery of its own images.
@@ -84,5 +84,5 @@ func TestDeliveryConfig(t *testing.T) {
 	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
 	require.NoError(t, err)
 	_, err = firmware.NewManager(srv, memory.New(), images, firmware.ManagerConfig{Delivery: d})
-	require.ErrorContains(t, err, "ManagerConfig.Delivery")
+	require.ErrorContains(t, err, "firmware: ManagerConfig.Delivery: ")
 }

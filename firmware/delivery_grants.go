@@ -272,7 +272,7 @@ func lost(err error) bool { return errors.Is(err, ErrDamaged) || errors.Is(err, 
 
 // mayLead reports whether a path has the form of granted paths.
 func (d *Delivery) mayLead(path string) bool {
-	return isToken(path[strings.LastIndexByte(path, '/')+1:]) || strings.HasPrefix(path, d.cfg.PublicPrefix)
+	return isToken(path[strings.LastIndexByte(path, '/')+1:]) || strings.HasPrefix(path, d.config.PublicPrefix)
 }
 
 // choose returns the update for which an endpoint may download, or "" if there is more than one. ok

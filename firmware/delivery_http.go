@@ -34,7 +34,7 @@ import (
 // progress, and the Delivery may give up a device that reads less than they hold within
 // DeliveryConfig.Stall.
 func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	w, req, done := door.Limit(w, req, d.cfg.Stall)
+	w, req, done := door.Limit(w, req, d.config.Stall)
 	defer done()
 	by := "http"
 	if req.TLS != nil {
@@ -103,7 +103,7 @@ func (a *arriving) Read(p []byte) (int, error) {
 func (d *Delivery) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		path := "/" + strings.TrimLeft(req.URL.Path, "/")
-		if strings.HasPrefix(path, d.cfg.Prefix) || strings.HasPrefix(path, d.cfg.PublicPrefix) {
+		if strings.HasPrefix(path, d.config.Prefix) || strings.HasPrefix(path, d.config.PublicPrefix) {
 			d.ServeHTTP(w, req)
 			return
 		}

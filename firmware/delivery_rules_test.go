@@ -129,7 +129,7 @@ func TestReached(t *testing.T) {
 // TestPublicPath: the forms of a public path, from the shortest to the unique one, and their
 // maximum length.
 func TestPublicPath(t *testing.T) {
-	d := &Delivery{cfg: DeliveryConfig{PublicPrefix: "/p/"}}
+	d := &Delivery{config: DeliveryConfig{PublicPrefix: "/p/"}}
 	img := Image{ID: "0123", Name: "a b", Version: "1.0-x_Z9"}
 	for n, want := range []string{"/p/1.0-x_Z9.bin", "/p/a_b-1.0-x_Z9.bin", "/p/0123.bin"} {
 		path, hash := d.publicPath(img, n)

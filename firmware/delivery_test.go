@@ -34,7 +34,7 @@ type deliveryFixture struct {
 	srv   *httptest.Server
 }
 
-func newDelivery(t *testing.T, size int, cfg DeliveryConfig) *deliveryFixture {
+func newDelivery(t *testing.T, size int, config DeliveryConfig) *deliveryFixture {
 	t.Helper()
 	f := &deliveryFixture{dir: t.TempDir(), body: make([]byte, size)}
 	for i := range f.body {
@@ -43,7 +43,7 @@ func newDelivery(t *testing.T, size int, cfg DeliveryConfig) *deliveryFixture {
 	var err error
 	f.r, err = OpenRepository(f.dir, memory.New(), RepositoryConfig{})
 	require.NoError(t, err)
-	f.d, err = NewDelivery(f.r, cfg)
+	f.d, err = NewDelivery(f.r, config)
 	require.NoError(t, err)
 	f.heard = heard{served: func(string, int64) {}, asked: func(string, string) {}, fault: func(string, error) {}, trouble: func(string, error) {}}
 	f.img, err = f.r.Add(t.Context(), Image{Name: "sensor", Version: "v0.1.0"}, bytes.NewReader(f.body))

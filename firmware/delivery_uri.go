@@ -83,7 +83,7 @@ func (d *Delivery) publicPath(img Image, n int) (path, hash string) {
 	case 2:
 		name = img.ID
 	}
-	path = d.cfg.PublicPrefix + plain(name) + ".bin"
+	path = d.config.PublicPrefix + plain(name) + ".bin"
 	if len(path) > maxURI && n < 2 {
 		return d.publicPath(img, 2)
 	}
@@ -133,15 +133,15 @@ func (d *Delivery) publish(g grant, img Image) (path, hash string, err error) {
 
 // base returns the start of a Package URI, or "" if the device gets no packages by that protocol.
 func (d *Delivery) base(r lwm2m.Registration, p fsm.Protocol) (base string) {
-	if d.cfg.BaseURLs != nil {
-		work.GuardFunc(d.log, "BaseURLs", func() { base = d.cfg.BaseURLs(r, p) })
+	if d.config.BaseURLs != nil {
+		work.GuardFunc(d.log, "BaseURLs", func() { base = d.config.BaseURLs(r, p) })
 		return base
 	}
-	if scheme, _, _ := strings.Cut(d.cfg.BaseURL, ":"); strings.EqualFold(scheme, p.String()) {
-		return d.cfg.BaseURL
+	if scheme, _, _ := strings.Cut(d.config.BaseURL, ":"); strings.EqualFold(scheme, p.String()) {
+		return d.config.BaseURL
 	}
 	if r.Transport.String() == p.String() && r.Local.IsValid() {
-		return p.String() + "://" + r.Local.String() + d.cfg.Prefix
+		return p.String() + "://" + r.Local.String() + d.config.Prefix
 	}
 	return ""
 }

@@ -20,7 +20,7 @@ type Update = store.Update
 // A Manager takes updates from request to outcome. Its methods are safe for concurrent use. They
 // also work while Run is not running; the next Run acts on what they changed.
 type Manager struct {
-	cfg      ManagerConfig
+	config   ManagerConfig
 	srv      *lwm2m.Server
 	db       store.Store
 	images   *Repository
@@ -65,33 +65,41 @@ const maxSteps = 512
 // that change objects 5 and 33629 of its devices. So several managers, each with a store of its
 // own, can share a server; see [ManagerConfig.Owns].
 //
-// The error names the field of cfg that cannot work, and says why.
-func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg ManagerConfig) (*Manager, error) {
-	if err := cfg.check(images); err != nil {
+// The error names the argument or the field of config that cannot work, and says why.
+func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config ManagerConfig) (*Manager, error) {
+	switch {
+	case srv == nil:
+		return nil, errors.New("firmware: NewManager: srv is nil")
+	case db == nil:
+		return nil, errors.New("firmware: NewManager: db is nil")
+	case images == nil:
+		return nil, errors.New("firmware: NewManager: images is nil")
+	}
+	if err := config.check(images); err != nil {
 		return nil, err
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Parallel == 0 {
-		cfg.Parallel = 1024
+	if config.Parallel == 0 {
+		config.Parallel = 1024
 	}
-	if cfg.Silent == 0 {
-		cfg.Silent = 16_384
+	if config.Silent == 0 {
+		config.Silent = 16_384
 	}
 	m := &Manager{
-		cfg: cfg, srv: srv, db: db, images: images, delivery: cfg.Delivery, log: cfg.Logger,
+		config: config, srv: srv, db: db, images: images, delivery: config.Delivery, log: config.Logger,
 		uriCalls:   make(chan struct{}, maxPackageURICalls),
 		feed:       newFeed(),
-		tail:       newTail(cfg.Logger),
+		tail:       newTail(config.Logger),
 		clock:      newClock(),
-		places:     newPlaces(cfg.Parallel, cfg.Silent),
+		places:     newPlaces(config.Parallel, config.Silent),
 		runs:       make(map[string]*run),
 		byEndpoint: make(map[string]*run),
 		cancels:    make(map[string]*action),
 		starting:   make(map[string]bool),
 		pulling:    make(map[netip.Addr]map[*run]bool),
-		hooks:      newHookRunner(cfg.Logger),
+		hooks:      newHookRunner(config.Logger),
 		stopped:    make(chan struct{}),
 	}
 	m.steps = work.Pool{Limit: maxSteps, Start: func(worker func()) bool {
@@ -103,10 +111,10 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, cfg Manag
 
 // owns reports whether an endpoint belongs to this manager.
 func (m *Manager) owns(endpoint string) (owned bool) {
-	if m.cfg.Owns == nil {
+	if m.config.Owns == nil {
 		return true
 	}
-	m.call("Owns", func() { owned = m.cfg.Owns(endpoint) })
+	m.call("Owns", func() { owned = m.config.Owns(endpoint) })
 	return owned
 }
 
@@ -150,7 +158,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.delivery != nil {
 		m.delivery.setReady()
 	}
-	if m.cfg.Inventory {
+	if m.config.Inventory {
 		m.catchUp(ctx)
 	}
 	<-ctx.Done()
@@ -203,7 +211,7 @@ func (m *Manager) resume(ctx context.Context, u Update) {
 	starting := m.starting[u.ID]
 	m.mu.Unlock()
 	if !starting {
-		m.adopt(u, m.resumed(u.Endpoint), func() { m.hook(ctx, "Resumed", m.cfg.Hooks.Resumed, u) })
+		m.adopt(u, m.resumed(u.Endpoint), func() { m.hook(ctx, "Resumed", m.config.Hooks.Resumed, u) })
 	}
 }
 

@@ -22,23 +22,23 @@ import (
 )
 
 // idleManager returns a manager that does not run.
-func idleManager(t *testing.T, cfg ManagerConfig) *Manager {
+func idleManager(t *testing.T, config ManagerConfig) *Manager {
 	t.Helper()
 	db := memory.New()
 	images, err := OpenRepository(t.TempDir(), db, RepositoryConfig{})
 	require.NoError(t, err)
 	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
 	require.NoError(t, err)
-	m, err := NewManager(srv, db, images, cfg)
+	m, err := NewManager(srv, db, images, config)
 	require.NoError(t, err)
 	return m
 }
 
 // servingManager returns a manager that does not run, with a delivery.
-func servingManager(t *testing.T, cfg DeliveryConfig) *Manager {
+func servingManager(t *testing.T, config DeliveryConfig) *Manager {
 	t.Helper()
 	m := idleManager(t, ManagerConfig{})
-	d, err := NewDelivery(m.images, cfg)
+	d, err := NewDelivery(m.images, config)
 	require.NoError(t, err)
 	m.delivery = d
 	return m
@@ -48,24 +48,24 @@ func servingManager(t *testing.T, cfg DeliveryConfig) *Manager {
 func TestManagerDefaults(t *testing.T) {
 	for given, want := range map[[2]int][2]int{{}: {1024, 16_384}, {1, 1}: {1, 1}} {
 		m := idleManager(t, ManagerConfig{Parallel: given[0], Silent: given[1]})
-		require.Equal(t, want, [2]int{m.cfg.Parallel, m.cfg.Silent})
+		require.Equal(t, want, [2]int{m.config.Parallel, m.config.Silent})
 		require.Equal(t, want, [2]int{m.places.free[laneRequest], m.places.maxQuiet})
 		require.NotNil(t, m.log)
 	}
 	r, err := OpenRepository(t.TempDir(), memory.New(), RepositoryConfig{})
 	require.NoError(t, err)
-	require.NotNil(t, r.cfg.Logger)
-	r.cfg.Logger = nil
-	require.Equal(t, RepositoryConfig{MaxSize: 1 << 30}, r.cfg)
+	require.NotNil(t, r.config.Logger)
+	r.config.Logger = nil
+	require.Equal(t, RepositoryConfig{MaxSize: 1 << 30}, r.config)
 	d, err := NewDelivery(r, DeliveryConfig{})
 	require.NoError(t, err)
-	require.NotNil(t, d.cfg.Logger)
-	d.cfg.Logger = nil
-	require.Equal(t, DeliveryConfig{Stall: 2 * time.Minute, Prefix: "/fw/", PublicPrefix: "/media/firmware/"}, d.cfg)
+	require.NotNil(t, d.config.Logger)
+	d.config.Logger = nil
+	require.Equal(t, DeliveryConfig{Stall: 2 * time.Minute, Prefix: "/fw/", PublicPrefix: "/media/firmware/"}, d.config)
 	set := DeliveryConfig{BaseURL: "http://h/x", Stall: 1, Prefix: "/", PublicPrefix: "/p/", Logger: slog.Default()}
 	d, err = NewDelivery(r, set)
 	require.NoError(t, err)
-	require.Equal(t, set, d.cfg)
+	require.Equal(t, set, d.config)
 }
 
 // TestProtocols lists the protocols by which packages are served to a device: the cheapest for the
@@ -256,7 +256,7 @@ func TestInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []error
 		quiet := slog.New(slog.DiscardHandler)
-		m := &Manager{log: quiet, hooks: newHookRunner(quiet), cfg: ManagerConfig{Hooks: Hooks{StoreFailed: func(_ context.Context, err error) { told = append(told, err) }}}}
+		m := &Manager{log: quiet, hooks: newHookRunner(quiet), config: ManagerConfig{Hooks: Hooks{StoreFailed: func(_ context.Context, err error) { told = append(told, err) }}}}
 		broken := errors.New("disk full")
 		var pauses []time.Duration
 		last := time.Now()

@@ -40,7 +40,7 @@ func (m *Manager) untilStored(ctx context.Context, id string, call func(context.
 			return err
 		}
 		m.log.Error("store refused a commit; it will be tried again", "update", id, "error", err)
-		if f := m.cfg.Hooks.StoreFailed; f != nil {
+		if f := m.config.Hooks.StoreFailed; f != nil {
 			m.hooks.call("", "StoreFailed", false, func() { f(context.WithoutCancel(ctx), err) })
 		}
 		work.Sleep(ctx, pauses.Next(firstStorePause, lastStorePause))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -72,26 +73,26 @@ type ManagerConfig struct {
 // check returns which field of a configuration cannot work, and why.
 func (c *ManagerConfig) check(images *Repository) error {
 	bad := func(field, problem string, args ...any) error {
-		return fmt.Errorf("firmware: ManagerConfig."+field+" "+problem, args...)
+		return fmt.Errorf("firmware: ManagerConfig."+field+": "+problem, args...)
 	}
 	switch {
 	case c.Delivery != nil && c.Delivery.images != images:
-		return bad("Delivery", "serves images of another Repository")
+		return bad("Delivery", "it serves the images of another Repository")
 	case c.Deadline < 0 || c.Deadline > MaxDeadline:
-		return bad("Deadline", "is not between 0 and %s: %s", MaxDeadline, c.Deadline)
+		return bad("Deadline", "%s is not between 0 and %s", c.Deadline, MaxDeadline)
 	case c.Attempts < 0 || c.Attempts > MaxAttempts:
-		return bad("Attempts", "is not between 0 and %d: %d", MaxAttempts, c.Attempts)
+		return bad("Attempts", "%d is not between 0 and %d", c.Attempts, MaxAttempts)
 	case c.Parallel < 0:
-		return bad("Parallel", "is negative: %d", c.Parallel)
+		return bad("Parallel", "%d is negative", c.Parallel)
 	case c.Silent < 0:
-		return bad("Silent", "is negative: %d", c.Silent)
+		return bad("Silent", "%d is negative", c.Silent)
 	}
 	if err := c.Limits.Check(); err != nil {
-		return bad("Limits", "cannot work: %w", err)
+		return fmt.Errorf("firmware: ManagerConfig.%s", strings.TrimPrefix(err.Error(), "fsm: "))
 	}
 	for name, profile := range c.Profiles {
 		if err := profile.Check(); err != nil {
-			return bad("Profiles", "has %.40q, which cannot work: %w", name, err)
+			return bad("Profiles", "%.40q: %s", name, strings.TrimPrefix(err.Error(), "fsm: "))
 		}
 	}
 	return nil

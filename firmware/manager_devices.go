@@ -35,7 +35,7 @@ func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, erro
 // Devices yields the endpoints that q selects, each as [Manager.Device] returns it.
 func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[DeviceInfo, error] {
 	limit := q.Limit
-	if m.cfg.Owns != nil {
+	if m.config.Owns != nil {
 		q.Limit = 0 // the limit counts only endpoints of this manager
 	}
 	return func(yield func(DeviceInfo, error) bool) {
@@ -66,7 +66,7 @@ func (m *Manager) watch(e lwm2m.RegistrationEvent) {
 	d := m.runOfEndpoint(e.Registration.Endpoint)
 	if d == nil {
 		changed := e.Kind == lwm2m.EventRegistered || e.Kind == lwm2m.EventUpdated && e.LinksChanged
-		if m.cfg.Inventory && changed && m.owns(e.Registration.Endpoint) {
+		if m.config.Inventory && changed && m.owns(e.Registration.Endpoint) {
 			m.readSoon(e.Registration.Endpoint)
 		}
 		return

@@ -90,8 +90,8 @@ func TestFollowers(t *testing.T) {
 // one push at a time. Meanwhile a device that pulls is updated, and another push waits for longer
 // than a push may stand still, without timing out.
 func TestPushesDoNotHoldBackReads(t *testing.T) {
-	cfg := firmware.ManagerConfig{Parallel: 1, Limits: fsm.Limits{Transferring: time.Minute}}
-	inWorld(t, cfg, func(w *world) {
+	config := firmware.ManagerConfig{Parallel: 1, Limits: fsm.Limits{Transferring: time.Minute}}
+	inWorld(t, config, func(w *world) {
 		good := firmwaretest.Install{Version: newFW}
 		start := func(name, host string, delay time.Duration, script firmwaretest.Script) string {
 			script.Version, script.Install = oldFW, good
@@ -192,7 +192,7 @@ func TestInventoryCatchesUp(t *testing.T) {
 		require.NoError(t, err, "it has registered")
 		w.stop()
 		w.openImages(w.db)
-		w.cfg.Inventory = true
+		w.config.Inventory = true
 		w.start(w.db)
 		time.Sleep(5 * time.Second) // less than the time until the device sends something again
 		require.Equal(t, oldFW, known())

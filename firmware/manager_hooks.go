@@ -194,7 +194,7 @@ func (m *Manager) hook(ctx context.Context, name string, fn func(context.Context
 // actionHooks calls ActionStart, and returns a function that calls ActionEnd; it must be called
 // once.
 func (m *Manager) actionHooks(ctx context.Context, u Update, kind fsm.ActionKind) (end func(error)) {
-	start, ended := m.cfg.Hooks.ActionStart, m.cfg.Hooks.ActionEnd
+	start, ended := m.config.Hooks.ActionStart, m.config.Hooks.ActionEnd
 	if start == nil && ended == nil {
 		return func(error) {}
 	}

@@ -39,7 +39,7 @@ func TestCallbacks(t *testing.T) {
 						return map[fsm.Protocol]string{fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/"}[p]
 					},
 				}
-				cfg := firmware.ManagerConfig{
+				config := firmware.ManagerConfig{
 					Hooks: firmware.Hooks{
 						Started: func(context.Context, firmware.Update) { started.Add(1); misbehave() },
 						Ended:   func(context.Context, firmware.Update) { ended.Add(1); misbehave() },
@@ -53,7 +53,7 @@ func TestCallbacks(t *testing.T) {
 						},
 					},
 				}
-				inWorldThatServes(t, serve, cfg, func(w *world) {
+				inWorldThatServes(t, serve, config, func(w *world) {
 					var commits atomic.Int64
 					w.restart(faultEvery(&commits, 7), nil)
 					script := good()
@@ -96,7 +96,7 @@ func TestCallbacksCall(t *testing.T) {
 		_ = w.mgr.Served(w.ctx, u.ID)
 		_, _ = w.mgr.Device(w.ctx, u.Endpoint)
 	}
-	cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{
+	config := firmware.ManagerConfig{Hooks: firmware.Hooks{
 		Started: order,
 		Ended: func(ctx context.Context, u firmware.Update) {
 			order(ctx, u)
@@ -106,7 +106,7 @@ func TestCallbacksCall(t *testing.T) {
 		},
 		ActionEnd: func(ctx context.Context, u firmware.Update, _ fsm.ActionKind, _ error) { order(ctx, u) },
 	}}
-	inWorld(t, cfg, func(world *world) {
+	inWorld(t, config, func(world *world) {
 		w = world
 		w.device(firmwaretest.Script{Version: oldFW, PullTime: time.Second, Install: good().Install})
 		u := w.update(w.request())
@@ -281,14 +281,14 @@ func TestHooksPair(t *testing.T) {
 func TestHooksBlock(t *testing.T) {
 	var began atomic.Int64
 	var gate chan struct{}
-	cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{
+	config := firmware.ManagerConfig{Hooks: firmware.Hooks{
 		ActionStart: func(context.Context, firmware.Update, fsm.ActionKind) context.Context {
 			began.Add(1)
 			<-gate
 			return nil
 		},
 	}}
-	inWorld(t, cfg, func(w *world) {
+	inWorld(t, config, func(w *world) {
 		gate = make(chan struct{})
 		const n = 100
 		var ids []string

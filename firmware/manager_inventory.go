@@ -61,7 +61,7 @@ func (m *Manager) takeInventory(ended int) {
 	q.mu.Lock()
 	q.reading -= ended
 	var next []string
-	for len(q.waiting) > 0 && q.reading < m.cfg.Parallel {
+	for len(q.waiting) > 0 && q.reading < m.config.Parallel {
 		next = append(next, q.waiting[0])
 		delete(q.queued, q.waiting[0])
 		q.waiting = q.waiting[1:]

@@ -8,7 +8,7 @@ import (
 
 // TestUnread registers two devices again and again while no worker reads them.
 func TestUnread(t *testing.T) {
-	m := &Manager{cfg: ManagerConfig{Parallel: 1}}
+	m := &Manager{config: ManagerConfig{Parallel: 1}}
 	m.unread.reading = 1 // one read is in progress
 	for range 100 {
 		m.readSoon("a")

@@ -108,7 +108,7 @@ func TestSecrets(t *testing.T) {
 	inWorldThatServes(t, serve, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
 		logger := slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		w.cfg.Logger = logger
+		w.config.Logger = logger
 		var uris []string
 		script := good()
 		script.Protocols = []fsm.Protocol{fsm.ProtocolHTTP}

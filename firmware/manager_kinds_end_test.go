@@ -114,11 +114,11 @@ func TestNoExecuteIsSentAfterTheEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := firmware.ManagerConfig{}
+			config := firmware.ManagerConfig{}
 			if name == "phase limit" {
-				cfg.Limits.Executing = 10 * time.Second
+				config.Limits.Executing = 10 * time.Second
 			}
-			inWorld(t, cfg, func(w *world) {
+			inWorld(t, config, func(w *world) {
 				tap := w.tap()
 				w.device(good())
 				r := w.request()

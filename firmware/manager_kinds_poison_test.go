@@ -47,8 +47,8 @@ func TestPoisonedRequests(t *testing.T) {
 		"key":              func(r *firmware.Request) { r.Key = "\n" },
 		"image":            func(r *firmware.Request) { r.Image = "" },
 	}
-	poisoned := func(t *testing.T, cfg firmware.ManagerConfig, change func(*firmware.Request)) {
-		inWorld(t, cfg, func(w *world) {
+	poisoned := func(t *testing.T, config firmware.ManagerConfig, change func(*firmware.Request)) {
+		inWorld(t, config, func(w *world) {
 			r := w.request()
 			change(&r)
 			_, err := w.mgr.Start(w.ctx, r)
@@ -74,7 +74,7 @@ func TestPoisonedRequests(t *testing.T) {
 	for name, profile := range profiles {
 		configs["profile "+name] = firmware.ManagerConfig{Profiles: map[string]fsm.Profile{"mine": profile}}
 	}
-	for name, cfg := range map[string]firmware.ManagerConfig{
+	for name, config := range map[string]firmware.ManagerConfig{
 		"waiting": {Limits: fsm.Limits{Waiting: -1}}, "preparing": {Limits: fsm.Limits{Preparing: year}},
 		"transferring": {Limits: fsm.Limits{Transferring: -1 << 63}}, "transferred": {Limits: fsm.Limits{Transferred: -1}},
 		"executing": {Limits: fsm.Limits{Executing: year}}, "restarting": {Limits: fsm.Limits{Restarting: 1<<63 - 1}},
@@ -82,15 +82,15 @@ func TestPoisonedRequests(t *testing.T) {
 		"retry": {Limits: fsm.Limits{Retry: 1<<63 - 1}}, "poll": {Limits: fsm.Limits{Poll: -1}}, "defer": {Limits: fsm.Limits{Defer: year}},
 		"deadline": {Deadline: -1}, "long deadline": {Deadline: 1<<63 - 1}, "attempts": {Attempts: -1}, "many attempts": {Attempts: math.MaxInt},
 	} {
-		configs[name] = cfg
+		configs[name] = config
 	}
 	db := memory.New()
 	images, err := firmware.OpenRepository(t.TempDir(), db, firmware.RepositoryConfig{})
 	require.NoError(t, err)
-	for name, cfg := range configs {
+	for name, config := range configs {
 		srv, err := lwm2m.NewServer(lwm2m.ServerConfig{})
 		require.NoError(t, err)
-		_, err = firmware.NewManager(srv, db, images, cfg)
-		require.ErrorContains(t, err, "ManagerConfig.", name)
+		_, err = firmware.NewManager(srv, db, images, config)
+		require.Regexp(t, `^firmware: ManagerConfig\.[A-Za-z.]+: `, err.Error(), name)
 	}
 }

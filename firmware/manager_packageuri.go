@@ -28,7 +28,7 @@ var errNoURINow = errors.New("firmware: PackageURI failed")
 // askPackageURI asks ManagerConfig.PackageURI. It abandons a call that has not returned when ctx
 // ends. The error matches errNoURINow, or is that of checkPackageURI.
 func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (string, error) {
-	if m.cfg.PackageURI == nil {
+	if m.config.PackageURI == nil {
 		return "", nil
 	}
 	select {
@@ -46,7 +46,7 @@ func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (
 		a := answer{err: fmt.Errorf("%w: it panicked", errNoURINow)}
 		defer func() { answered <- a }()
 		m.call("PackageURI", func() {
-			uri, err := m.cfg.PackageURI(ctx, clone(u), p)
+			uri, err := m.config.PackageURI(ctx, clone(u), p)
 			if err != nil {
 				err = fmt.Errorf("%w: %w", errNoURINow, err)
 			}
@@ -129,7 +129,7 @@ func (m *Manager) protocols(ctx context.Context, u Update) []fsm.Protocol {
 	var list []fsm.Protocol
 	for _, p := range preferred {
 		uri, err := "", error(nil)
-		if !own[p] && m.cfg.PackageURI != nil {
+		if !own[p] && m.config.PackageURI != nil {
 			if err = ctx.Err(); err == nil {
 				uri, err = m.askPackageURI(ctx, u, p)
 			}

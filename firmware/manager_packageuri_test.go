@@ -21,7 +21,7 @@ const cdn = "https://cdn.example.com/fw/1.1.0?signature="
 // the journal has no secret of it, and Served is all that this server needs to know.
 func TestPackageURI(t *testing.T) {
 	var asked []string
-	cfg := firmware.ManagerConfig{PackageURI: func(ctx context.Context, u firmware.Update, p fsm.Protocol) (string, error) {
+	config := firmware.ManagerConfig{PackageURI: func(ctx context.Context, u firmware.Update, p fsm.Protocol) (string, error) {
 		_, limited := ctx.Deadline()
 		asked = append(asked, fmt.Sprint(u.Endpoint, " ", p, " ", limited))
 		if p != fsm.ProtocolHTTPS {
@@ -29,7 +29,7 @@ func TestPackageURI(t *testing.T) {
 		}
 		return cdn + "secret", nil
 	}}
-	inWorld(t, cfg, func(w *world) {
+	inWorld(t, config, func(w *world) {
 		script := good()
 		script.Protocols = []fsm.Protocol{fsm.ProtocolHTTPS}
 		script.Pull = func(_ context.Context, uri string) fsm.Result {
@@ -55,7 +55,7 @@ func TestPackageURI(t *testing.T) {
 
 // TestPackageURIBesideDelivery has one protocol served elsewhere, and the others here.
 func TestPackageURIBesideDelivery(t *testing.T) {
-	cfg := firmware.ManagerConfig{PackageURI: func(_ context.Context, _ firmware.Update, p fsm.Protocol) (string, error) {
+	config := firmware.ManagerConfig{PackageURI: func(_ context.Context, _ firmware.Update, p fsm.Protocol) (string, error) {
 		if p == fsm.ProtocolHTTPS {
 			return cdn, nil
 		}
@@ -63,7 +63,7 @@ func TestPackageURIBesideDelivery(t *testing.T) {
 	}}
 	serve := firmware.DeliveryConfig{BaseURLs: bases(map[fsm.Protocol]string{fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw/"})}
 	for _, protocol := range []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolCoAP} {
-		inWorldThatServes(t, serve, cfg, func(w *world) {
+		inWorldThatServes(t, serve, config, func(w *world) {
 			script := good()
 			script.Protocols = []fsm.Protocol{protocol}
 			device := w.device(script)
@@ -114,7 +114,7 @@ func TestPackageURIFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bad := atomic.Bool{}
 			bad.Store(true)
-			cfg := firmware.ManagerConfig{PackageURI: func(ctx context.Context, _ firmware.Update, p fsm.Protocol) (string, error) {
+			config := firmware.ManagerConfig{PackageURI: func(ctx context.Context, _ firmware.Update, p fsm.Protocol) (string, error) {
 				switch {
 				case p != fsm.ProtocolHTTPS:
 					return "", nil
@@ -123,7 +123,7 @@ func TestPackageURIFails(t *testing.T) {
 				}
 				return cdn, nil
 			}}
-			inWorld(t, cfg, func(w *world) {
+			inWorld(t, config, func(w *world) {
 				hung = make(chan struct{})
 				script := good()
 				script.Protocols = []fsm.Protocol{fsm.ProtocolHTTPS}
@@ -150,10 +150,10 @@ func TestPackageURIFails(t *testing.T) {
 
 // TestPackageURIOutage has PackageURI fail for hours: the journal stays short.
 func TestPackageURIOutage(t *testing.T) {
-	cfg := firmware.ManagerConfig{PackageURI: func(context.Context, firmware.Update, fsm.Protocol) (string, error) {
+	config := firmware.ManagerConfig{PackageURI: func(context.Context, firmware.Update, fsm.Protocol) (string, error) {
 		return "", errors.New("the bucket is away")
 	}}
-	inWorld(t, cfg, func(w *world) {
+	inWorld(t, config, func(w *world) {
 		w.device(good())
 		r := w.request()
 		r.Deadline = 6 * time.Hour
@@ -166,11 +166,11 @@ func TestPackageURIOutage(t *testing.T) {
 // TestPackageURIHangs has many updates ask for URIs that never come: another update goes on.
 func TestPackageURIHangs(t *testing.T) {
 	hung := make(chan struct{})
-	cfg := firmware.ManagerConfig{PackageURI: func(context.Context, firmware.Update, fsm.Protocol) (string, error) {
+	config := firmware.ManagerConfig{PackageURI: func(context.Context, firmware.Update, fsm.Protocol) (string, error) {
 		<-hung
 		return "", nil
 	}}
-	inWorld(t, cfg, func(w *world) {
+	inWorld(t, config, func(w *world) {
 		hung = make(chan struct{})
 		for n := range 300 {
 			name := fmt.Sprint("hung-", n)

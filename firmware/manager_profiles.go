@@ -56,7 +56,7 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 	if !m.owns(r.Endpoint) {
 		return bad("endpoint", "does not belong to this manager")
 	}
-	profile, ok := m.cfg.Profiles[r.Profile]
+	profile, ok := m.config.Profiles[r.Profile]
 	if !ok {
 		profile, ok = Profiles()[r.Profile]
 	}

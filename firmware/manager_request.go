@@ -86,13 +86,13 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	plan := fsm.Plan{
 		Target: img.Version, Size: img.Size, Digest: img.SHA256,
 		Verify: r.Verify, Delivery: r.Delivery, Protocol: r.Protocol, Force: r.Force, Profile: profile,
-		Deadline: r.Deadline, Attempts: r.Attempts, Limits: m.cfg.Limits,
+		Deadline: r.Deadline, Attempts: r.Attempts, Limits: m.config.Limits,
 	}
 	if plan.Deadline == 0 {
-		plan.Deadline = m.cfg.Deadline
+		plan.Deadline = m.config.Deadline
 	}
 	if plan.Attempts == 0 {
-		plan.Attempts = m.cfg.Attempts
+		plan.Attempts = m.config.Attempts
 	}
 	if plan.Attempts > MaxAttempts {
 		return Update{}, &RequestError{Field: "attempts", Problem: fmt.Sprintf("of the configuration are more than %d", MaxAttempts)}
@@ -154,7 +154,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 func (m *Manager) adoptNew(ctx context.Context, u Update) {
 	m.feed.durable()
 	m.log.Info("update started", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", u.Machine.Plan.Target)
-	m.hook(ctx, "Started", m.cfg.Hooks.Started, u)
+	m.hook(ctx, "Started", m.config.Hooks.Started, u)
 	o := m.resumed(u.Endpoint)
 	o.Kind = fsm.ObserveStarted
 	m.adopt(u, o, func() {})

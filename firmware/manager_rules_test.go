@@ -78,14 +78,14 @@ func TestReadsThatCount(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
 			reads := map[bool]int{}
-			cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{ActionEnd: func(_ context.Context, _ firmware.Update, kind fsm.ActionKind, err error) {
+			config := firmware.ManagerConfig{Hooks: firmware.Hooks{ActionEnd: func(_ context.Context, _ firmware.Update, kind fsm.ActionKind, err error) {
 				mu.Lock()
 				defer mu.Unlock()
 				if kind == fsm.ActionRead && !errors.Is(err, firmware.ErrGivenUp) {
 					reads[err == nil]++
 				}
 			}}}
-			inWorld(t, cfg, func(w *world) {
+			inWorld(t, config, func(w *world) {
 				script := good()
 				script.PullTime = time.Hour
 				script.Habits.NoInstanceRead = tc.resource
@@ -142,7 +142,7 @@ func TestHooksTell(t *testing.T) {
 	var mu sync.Mutex
 	var told []string
 	actions := map[fsm.ActionKind]int{}
-	cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{
+	config := firmware.ManagerConfig{Hooks: firmware.Hooks{
 		Started: func(_ context.Context, u firmware.Update) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -165,7 +165,7 @@ func TestHooksTell(t *testing.T) {
 			}
 		},
 	}}
-	inWorld(t, cfg, func(w *world) {
+	inWorld(t, config, func(w *world) {
 		w.device(good())
 		w.ends(w.update(w.request()), fsm.OutcomeSucceeded, fsm.ReasonVersion)
 		time.Sleep(time.Minute)

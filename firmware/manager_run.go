@@ -248,7 +248,7 @@ func (m *Manager) hasEnded(ctx context.Context, u Update) {
 	m.log.Info("update ended", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", machine.Plan.Target,
 		"outcome", machine.Outcome, "reason", machine.Reason, "result", machine.Result,
 		"took", machine.Ended.Sub(machine.Created).Round(time.Millisecond))
-	m.hook(ctx, "Ended", m.cfg.Hooks.Ended, u)
+	m.hook(ctx, "Ended", m.config.Hooks.Ended, u)
 }
 
 // stop ends the run; an update that has not ended continues in the next Run.

@@ -242,8 +242,8 @@ func TestKnownFirmwareStays(t *testing.T) {
 // they queue, and go on when it works again.
 func TestFleetWhileStoreFails(t *testing.T) {
 	const fleet = 2000
-	cfg := firmware.ManagerConfig{Limits: fsm.Limits{Waiting: time.Hour}}
-	inWorld(t, cfg, func(w *world) {
+	config := firmware.ManagerConfig{Limits: fsm.Limits{Waiting: time.Hour}}
+	inWorld(t, config, func(w *world) {
 		broken := w.breakable()
 		for i := range fleet {
 			_, err := w.mgr.Start(w.ctx, firmware.Request{Endpoint: fmt.Sprint("device-", i), Image: w.image.ID})

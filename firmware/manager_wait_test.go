@@ -84,7 +84,7 @@ func TestWait(t *testing.T) {
 
 		// Before the first Run a caller waits for it; another process ends the update, or deletes
 		// it.
-		mgr, err := firmware.NewManager(w.srv, w.db, w.images, w.cfg)
+		mgr, err := firmware.NewManager(w.srv, w.db, w.images, w.config)
 		require.NoError(t, err)
 		r.Endpoint = "third"
 		u, err = mgr.Start(w.ctx, r)

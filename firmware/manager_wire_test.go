@@ -161,14 +161,14 @@ func TestCancelledActionStops(t *testing.T) {
 		t.Run(first[n], func(t *testing.T) {
 			t.Parallel()
 			var actions atomic.Int64
-			cfg := firmware.ManagerConfig{Hooks: firmware.Hooks{
+			config := firmware.ManagerConfig{Hooks: firmware.Hooks{
 				ActionEnd: func(_ context.Context, _ firmware.Update, kind fsm.ActionKind, err error) {
 					if kind != fsm.ActionCancel && !errors.Is(err, firmware.ErrGivenUp) {
 						actions.Add(1)
 					}
 				},
 			}}
-			inWorld(t, cfg, func(w *world) {
+			inWorld(t, config, func(w *world) {
 				s := w.sequence()
 				w.net.SetDefault(simnet.Conditions{Delay: 500 * time.Millisecond})
 				script := good()

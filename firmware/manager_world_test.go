@@ -41,7 +41,7 @@ type world struct {
 	srv      *lwm2m.Server
 	mgr      *firmware.Manager
 	image    store.Image
-	cfg      firmware.ManagerConfig
+	config   firmware.ManagerConfig
 	stop     func()                   // ends the server
 	crash    func()                   // cuts the server off without waiting
 	effect   func(func() error) error // runs each send of the server's datagrams; nil: nothing
@@ -54,18 +54,18 @@ type world struct {
 const serverAddress = "10.0.0.1:5683"
 
 // inWorld runs fn in a bubble of virtual time.
-func inWorld(t *testing.T, cfg firmware.ManagerConfig, fn func(w *world)) {
+func inWorld(t *testing.T, config firmware.ManagerConfig, fn func(w *world)) {
 	t.Helper()
-	inWorldThatServes(t, firmware.DeliveryConfig{}, cfg, fn)
+	inWorldThatServes(t, firmware.DeliveryConfig{}, config, fn)
 }
 
 // inWorldThatServes is inWorld with another configuration of the delivery.
-func inWorldThatServes(t *testing.T, serve firmware.DeliveryConfig, cfg firmware.ManagerConfig, fn func(w *world)) {
+func inWorldThatServes(t *testing.T, serve firmware.DeliveryConfig, config firmware.ManagerConfig, fn func(w *world)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		w := &world{t: t, net: simnet.New(1), db: memory.New(), dir: dir, serve: serve, cfg: cfg, ctx: ctx}
+		w := &world{t: t, net: simnet.New(1), db: memory.New(), dir: dir, serve: serve, config: config, ctx: ctx}
 		w.net.SetDefault(simnet.Conditions{Delay: 20 * time.Millisecond})
 		w.openImages(w.db)
 		img, err := w.images.Add(ctx, store.Image{Name: "sensor", Version: newFW}, bytes.NewReader(make([]byte, 5000)))
@@ -106,7 +106,7 @@ func (w *world) start(db store.Store) {
 	srv, err := lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(db), Logger: testLogger(w.t, "server")})
 	require.NoError(w.t, err)
 	w.srv = srv
-	w.cfg.Logger = testLogger(w.t, "manager")
+	w.config.Logger = testLogger(w.t, "manager")
 	w.srv.HandleFunc("/", w.delivery.ServeCoAP)
 	w.mgr = w.manager(db)
 	done := make(chan error, 2)
@@ -127,10 +127,10 @@ func (w *world) start(db store.Store) {
 
 // manager returns a manager of the world's server.
 func (w *world) manager(db store.Store) *firmware.Manager {
-	if w.cfg.PackageURI == nil || w.serve.BaseURLs != nil {
-		w.cfg.Delivery = w.delivery
+	if w.config.PackageURI == nil || w.serve.BaseURLs != nil {
+		w.config.Delivery = w.delivery
 	}
-	mgr, err := firmware.NewManager(w.srv, db, w.images, w.cfg)
+	mgr, err := firmware.NewManager(w.srv, db, w.images, w.config)
 	require.NoError(w.t, err)
 	return mgr
 }

@@ -57,13 +57,13 @@ var (
 // after a crash. A crash may leave a blob without a record; that is harmless, and adding the bytes
 // again replaces it.
 type Repository struct {
-	dir   string // of the blobs, or RepositoryConfig.Spool
-	disk  disk.Files
-	blobs Blobs // nil if they are files of dir
-	left  left  // calls of blobs
-	db    store.Store
-	cfg   RepositoryConfig
-	log   *slog.Logger
+	dir    string // of the blobs, or RepositoryConfig.Spool
+	disk   disk.Files
+	blobs  Blobs // nil if they are files of dir
+	left   left  // calls of blobs
+	db     store.Store
+	config RepositoryConfig
+	log    *slog.Logger
 
 	digests work.Locks // serializes changes of a blob and of the records that refer to it
 
@@ -74,40 +74,40 @@ type Repository struct {
 
 // OpenRepository returns a repository of images that has their bytes in files of dir, as
 // [OpenFolder] does, and their records in s. Use dir with one store, in one process.
-func OpenRepository(dir string, s store.Store, cfg RepositoryConfig) (*Repository, error) {
-	return openRepository(dir, s, cfg, disk.Files{})
+func OpenRepository(dir string, s store.Store, config RepositoryConfig) (*Repository, error) {
+	return openRepository(dir, s, config, disk.Files{})
 }
 
-func openRepository(dir string, s store.Store, cfg RepositoryConfig, d disk.Files) (*Repository, error) {
+func openRepository(dir string, s store.Store, config RepositoryConfig, d disk.Files) (*Repository, error) {
 	f, err := openFolder(dir, d)
 	if err != nil {
 		return nil, err
 	}
-	return newRepository(f.dir, f.files, nil, s, cfg)
+	return newRepository(f.dir, f.files, nil, s, config)
 }
 
 // newRepository returns a repository over blobs or, if blobs is nil, over files of dir.
-func newRepository(dir string, d disk.Files, blobs Blobs, s store.Store, cfg RepositoryConfig) (*Repository, error) {
+func newRepository(dir string, d disk.Files, blobs Blobs, s store.Store, config RepositoryConfig) (*Repository, error) {
 	switch {
 	case s == nil:
-		return nil, errors.New("firmware: a Repository needs a Store")
-	case cfg.MaxSize < 0:
-		return nil, fmt.Errorf("firmware: RepositoryConfig.MaxSize is negative: %d", cfg.MaxSize)
-	case blobs == nil && cfg.Spool != "":
-		return nil, errors.New("firmware: RepositoryConfig.Spool is set, but the images are in a folder and need none")
+		return nil, errors.New("firmware: the store of a Repository is nil")
+	case config.MaxSize < 0:
+		return nil, fmt.Errorf("firmware: RepositoryConfig.MaxSize: %d is negative", config.MaxSize)
+	case blobs == nil && config.Spool != "":
+		return nil, errors.New("firmware: RepositoryConfig.Spool: images in a folder need none")
 	case blobs != nil:
 		if err := writable(dir); err != nil {
 			return nil, fmt.Errorf("firmware: RepositoryConfig.Spool: %w", err)
 		}
 	}
-	if cfg.MaxSize == 0 {
-		cfg.MaxSize = DefaultMaxSize
+	if config.MaxSize == 0 {
+		config.MaxSize = DefaultMaxSize
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Repository{
-		dir: dir, disk: d, blobs: blobs, db: s, cfg: cfg, log: cfg.Logger,
+		dir: dir, disk: d, blobs: blobs, db: s, config: config, log: config.Logger,
 		packages: make(map[string]*sharedPackage),
 		verified: make(map[string]fs.FileInfo),
 	}, nil

@@ -94,14 +94,14 @@ func (f imageFile) Write(p []byte) (int, error) {
 func (r *Repository) receive(ctx context.Context, file *os.File, body io.Reader) (size int64, digest string, err error) {
 	hash := sha256.New()
 	// One byte more than allowed shows that the body is too large.
-	size, err = io.Copy(io.MultiWriter(imageFile{r.disk, file}, hash), io.LimitReader(work.Reader(ctx, body), r.cfg.MaxSize+1))
+	size, err = io.Copy(io.MultiWriter(imageFile{r.disk, file}, hash), io.LimitReader(work.Reader(ctx, body), r.config.MaxSize+1))
 	switch {
 	case err != nil:
 		return 0, "", fmt.Errorf("firmware: receiving an image: %w", err)
 	case size == 0:
 		return 0, "", ErrEmpty
-	case size > r.cfg.MaxSize:
-		return 0, "", fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.cfg.MaxSize)
+	case size > r.config.MaxSize:
+		return 0, "", fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.config.MaxSize)
 	}
 	if r.blobs == nil {
 		if err := r.disk.Sync(file); err != nil {

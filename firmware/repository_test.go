@@ -24,9 +24,9 @@ import (
 	"github.com/otago-iot/otago/store/storetest"
 )
 
-func openRepository(t testing.TB, dir string, db store.Store, cfg firmware.RepositoryConfig) *firmware.Repository {
+func openRepository(t testing.TB, dir string, db store.Store, config firmware.RepositoryConfig) *firmware.Repository {
 	t.Helper()
-	r, err := firmware.OpenRepository(dir, db, cfg)
+	r, err := firmware.OpenRepository(dir, db, config)
 	require.NoError(t, err)
 	return r
 }

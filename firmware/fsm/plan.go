@@ -203,12 +203,16 @@ func (p Profile) Check() error {
 
 // Check returns an error if a limit is negative or greater than MaxLimit.
 func (l Limits) Check() error {
-	for _, d := range []time.Duration{
-		l.Waiting, l.Preparing, l.Transferring, l.Transferred, l.Executing, l.Restarting, l.Verifying,
-		l.Settle, l.Retry, l.Poll, l.Defer,
+	for _, limit := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"Waiting", l.Waiting}, {"Preparing", l.Preparing}, {"Transferring", l.Transferring}, {"Transferred", l.Transferred},
+		{"Executing", l.Executing}, {"Restarting", l.Restarting}, {"Verifying", l.Verifying},
+		{"Settle", l.Settle}, {"Retry", l.Retry}, {"Poll", l.Poll}, {"Defer", l.Defer},
 	} {
-		if d < 0 || d > MaxLimit {
-			return fmt.Errorf("fsm: limit %s is out of bounds", d)
+		if limit.d < 0 || limit.d > MaxLimit {
+			return fmt.Errorf("fsm: Limits.%s: %s is not between 0 and %s", limit.name, limit.d, MaxLimit)
 		}
 	}
 	return nil

@@ -70,9 +70,9 @@ func (c Config) withDefaults() Config {
 func New(m *firmware.Manager, authorize func(*http.Request, Access) error, config Config) (http.Handler, error) {
 	switch {
 	case m == nil:
-		return nil, errors.New("httpapi: the manager is nil")
+		return nil, errors.New("httpapi: New: the manager is nil")
 	case authorize == nil:
-		return nil, errors.New("httpapi: authorize is nil; AllowAll allows everything")
+		return nil, errors.New("httpapi: New: authorize is nil; AllowAll allows everything")
 	}
 	if err := config.check(); err != nil {
 		return nil, err
@@ -84,15 +84,15 @@ func New(m *firmware.Manager, authorize func(*http.Request, Access) error, confi
 func (c Config) check() error {
 	switch {
 	case c.MaxImage < 0:
-		return fmt.Errorf("httpapi: Config.MaxImage is negative: %d", c.MaxImage)
+		return fmt.Errorf("httpapi: Config.MaxImage: %d is negative", c.MaxImage)
 	case c.MaxStreams < 0:
-		return fmt.Errorf("httpapi: Config.MaxStreams is negative: %d", c.MaxStreams)
+		return fmt.Errorf("httpapi: Config.MaxStreams: %d is negative", c.MaxStreams)
 	case c.Heartbeat < 0:
-		return fmt.Errorf("httpapi: Config.Heartbeat is negative: %s", c.Heartbeat)
+		return fmt.Errorf("httpapi: Config.Heartbeat: %s is negative", c.Heartbeat)
 	}
 	for _, origin := range c.TrustedOrigins {
 		if !anOrigin.MatchString(strings.ToLower(origin)) {
-			return fmt.Errorf("httpapi: Config.TrustedOrigins has %.100q, which is not an origin such as https://ops.example.com", origin)
+			return fmt.Errorf("httpapi: Config.TrustedOrigins: %.100q is not an origin such as https://ops.example.com", origin)
 		}
 	}
 	return nil

@@ -72,18 +72,18 @@ func (c Config) namespace() []byte { return []byte(cmp.Or(c.Namespace, DefaultNa
 // The error matches ErrLocked if another process, or this one, has the file open; ErrDamaged if the
 // file is no complete database, even if it is empty; store.ErrFormat if another version of this
 // module wrote it; store.ErrNoSpace if the disk is full. Open then has changed nothing in the file.
-func Open(path string, cfg Config) (*Store, error) {
-	cfg.LockWait = cmp.Or(cfg.LockWait, time.Second)
-	db, err := openFile(path, cfg.LockWait)
+func Open(path string, config Config) (*Store, error) {
+	config.LockWait = cmp.Or(config.LockWait, time.Second)
+	db, err := openFile(path, config.LockWait)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = create(path, cfg); err == nil {
-			db, err = openFile(path, cfg.LockWait)
+		if err = create(path, config); err == nil {
+			db, err = openFile(path, config.LockWait)
 		}
 	}
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	b := &backend{db: db, namespace: cfg.namespace(), reopen: func() (bboltFile, error) { return openFile(path, cfg.LockWait) }}
+	b := &backend{db: db, namespace: config.namespace(), reopen: func() (bboltFile, error) { return openFile(path, config.LockWait) }}
 	s, err := open(b)
 	if err != nil {
 		return nil, explain(path, errors.Join(err, b.Close()))
@@ -93,8 +93,8 @@ func Open(path string, cfg Config) (*Store, error) {
 
 // New returns a store in a file that the caller has opened, may share with other stores, and closes
 // after them. The caller makes sure that the file is complete, as [Open] does. LockWait is unused.
-func New(db *bbolt.DB, cfg Config) (*Store, error) {
-	return open(&backend{db: bboltFile{DB: db}, namespace: cfg.namespace()})
+func New(db *bbolt.DB, config Config) (*Store, error) {
+	return open(&backend{db: bboltFile{DB: db}, namespace: config.namespace()})
 }
 
 func open(b *backend) (*Store, error) {

@@ -20,7 +20,7 @@ const mode = 0o600
 
 // create makes a database under another name, and renames it to path when it is complete. If
 // another process does the same and is first, its file stays.
-func create(path string, cfg Config) (err error) {
+func create(path string, config Config) (err error) {
 	dir, name := filepath.Split(path)
 	f, err := os.CreateTemp(filepath.Clean(dir), "."+name+".*.new")
 	if err != nil {
@@ -38,11 +38,11 @@ func create(path string, cfg Config) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db, err := bbolt.Open(temp, mode, bboltOptions(cfg.LockWait))
+	db, err := bbolt.Open(temp, mode, bboltOptions(config.LockWait))
 	if err != nil {
 		return err
 	}
-	_, err = open(&backend{db: bboltFile{DB: db}, namespace: cfg.namespace()})
+	_, err = open(&backend{db: bboltFile{DB: db}, namespace: config.namespace()})
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}

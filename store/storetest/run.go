@@ -40,7 +40,7 @@ type Config struct {
 
 // Run runs the conformance suite, with a test function for each rule of store.Store. For each test
 // it calls open to get an empty store, and closes that store after the test.
-func Run(t *testing.T, open func(t testing.TB) store.Store, cfg Config) {
+func Run(t *testing.T, open func(t testing.TB) store.Store, config Config) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			db := open(t)
@@ -49,16 +49,16 @@ func Run(t *testing.T, open func(t testing.TB) store.Store, cfg Config) {
 		})
 	}
 	t.Run("reopen", func(t *testing.T) {
-		if cfg.Durable == nil {
+		if config.Durable == nil {
 			t.Skip("Config.Durable is not set")
 		}
-		testReopen(t, cfg.Durable(t))
+		testReopen(t, config.Durable(t))
 	})
 	t.Run("damage", func(t *testing.T) {
-		if len(cfg.Damage) == 0 {
+		if len(config.Damage) == 0 {
 			t.Skip("Config.Damage is not set")
 		}
-		for name, open := range cfg.Damage {
+		for name, open := range config.Damage {
 			t.Run(name, func(t *testing.T) { testDamage(t, open) })
 		}
 	})
