@@ -40,12 +40,39 @@ type campaignReport struct {
 	Wrong      int             // devices with a wrong outcome
 	WrongFirst []wrong         // one of each situation, at most maxWrong
 
-	Usage     usage
-	Commits   uint64
-	Changes   uint64 // in all commits
-	Database  int64  // size of the file in bytes
-	Downloads uint64 // HTTP requests for packages
-	Actions   map[string]actionCount
+	Usage       usage
+	CommitKinds map[string]uint64 // commits by what they change
+	Changes     uint64            // in all commits
+	Database    int64             // size of the file in bytes
+	Growth      int64             // of what is in use in the file, in bytes
+	Downloads   uint64            // HTTP requests for packages
+	Actions     map[string]actionCount
+}
+
+// commits returns the commits that store more than registrations.
+func (r campaignReport) commits() uint64 {
+	var n uint64
+	for kind, count := range r.CommitKinds {
+		if kind != registering {
+			n += count
+		}
+	}
+	return n
+}
+
+// finish records when the updates of the live devices were done, of which there are want. The
+// times rise; lasted is the time of the whole campaign.
+func (r *campaignReport) finish(took []time.Duration, want int, lasted time.Duration) {
+	r.Done, r.Took = len(took), lasted
+	if len(took) == 0 {
+		return
+	}
+	if r.Done == want {
+		r.Took = took[len(took)-1]
+	}
+	for _, percent := range []int{50, 90, 99} {
+		r.Quantiles = append(r.Quantiles, took[(len(took)*percent+99)/100-1])
+	}
 }
 
 // rate returns how many live devices were done per second.
@@ -113,7 +140,11 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 	if err != nil {
 		return report, err
 	}
-	before, commits, changes, downloads := s.meter.usage(), s.db.commits.Load(), s.db.changes.Load(), s.downloads.Load()
+	if err := s.role.Profiles.start(); err != nil {
+		return report, err
+	}
+	use, kinds := databaseUse(s.database()), s.db.kinds.all()
+	before, changes, downloads := s.meter.usage(), s.db.changes.Load(), s.downloads.Load()
 	s.actions.take()
 	f := s.role.Fleet
 	r := &race{image: image.ID, begin: time.Now(), want: f.Devices - f.silent(), done: make(chan struct{})}
@@ -130,18 +161,10 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 		return report, context.Cause(ctx)
 	}
 	report.Usage = s.meter.usage().since(before)
-	report.Took = time.Since(r.begin)
-	report.Commits, report.Changes = s.db.commits.Load()-commits, s.db.changes.Load()-changes
+	report.CommitKinds, report.Changes = since(s.db.kinds.all(), kinds), s.db.changes.Load()-changes
 	report.Downloads, report.Actions = s.downloads.Load()-downloads, s.actions.take()
-	if took := r.times(); len(took) > 0 {
-		report.Done = len(took)
-		if report.Done == r.want {
-			report.Took = took[len(took)-1]
-		}
-		for _, percent := range []int{50, 90, 99} {
-			report.Quantiles = append(report.Quantiles, took[(len(took)*percent+99)/100-1])
-		}
-	}
+	report.Growth = databaseUse(s.database()) - use
+	report.finish(r.times(), r.want, time.Since(r.begin))
 	if info, err := os.Stat(s.database()); err == nil {
 		report.Database = info.Size()
 	}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"net/http"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,17 +18,83 @@ import (
 type countingStore struct {
 	store.Store
 	commits, changes, failed atomic.Uint64
+	kinds                    kinds
 }
+
+// registering is the kind of a commit of nothing but registrations.
+const registering = "registration"
 
 // Commit implements store.Store.
 func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
 	s.commits.Add(1)
 	s.changes.Add(uint64(len(changes)))
+	s.kinds.add(commitKind(changes))
 	seq, err := s.Store.Commit(ctx, changes...)
 	if err != nil {
 		s.failed.Add(1)
 	}
 	return seq, err
+}
+
+// commitKind names what a commit changes: "create+journal". Each name occurs once.
+func commitKind(changes []store.Change) string {
+	var kind strings.Builder
+	for i, c := range changes {
+		name := changeName(c)
+		if i >= 8 || strings.Contains(kind.String(), name) {
+			continue
+		}
+		if kind.Len() > 0 {
+			kind.WriteByte('+')
+		}
+		kind.WriteString(name)
+	}
+	return kind.String()
+}
+
+func changeName(c store.Change) string {
+	switch c := c.(type) {
+	case store.CreateUpdate:
+		return "create"
+	case store.ReplaceUpdate:
+		if c.Update.Active() {
+			return "step (" + string(c.Update.Machine.Phase) + ")"
+		}
+		return "end"
+	case store.AppendEvents:
+		return "journal"
+	case store.PutRegistration:
+		return registering
+	case store.PutFirmware:
+		return "firmware"
+	case store.PutHolds:
+		return "holds"
+	}
+	return "other"
+}
+
+// databaseUse returns how many bytes of a bbolt file are in use or were: bbolt makes the file
+// longer in steps of 16 MiB, and this rises page by page. It returns 0 if it cannot tell.
+func databaseUse(name string) int64 {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	var use int64
+	var newest uint64
+	page := int64(os.Getpagesize())
+	for i := range int64(2) { // the two meta pages, which transactions write in turn
+		var b [80]byte
+		if _, err := f.ReadAt(b[:], i*page); err != nil || binary.NativeEndian.Uint32(b[16:]) != 0xED0CDAED {
+			return 0
+		}
+		size, pages, transaction := binary.NativeEndian.Uint32(b[24:]), binary.NativeEndian.Uint64(b[56:]), binary.NativeEndian.Uint64(b[64:])
+		if transaction >= newest {
+			newest, use = transaction, int64(pages)*int64(size)
+		}
+	}
+	return use
 }
 
 // countingHandler counts requests.

@@ -171,6 +171,7 @@ func (d *device) receive(datagram []byte, now time.Time) {
 		return
 	}
 	m, err := parseMessage(datagram)
+	c.kinds.add(d.kindOf(&m))
 	away := !d.restart.IsZero()
 	switch {
 	case err != nil || away:
@@ -187,22 +188,53 @@ func (d *device) receive(datagram []byte, now time.Time) {
 		d.answered(&m, now)
 	case m.code>>5 >= 2:
 		if m.kind == confirmable {
-			d.send(newMessage(acknowledgement, codeEmpty, m.id, nil).b)
+			d.send(d.pending.name(), newMessage(acknowledgement, codeEmpty, m.id, nil).b)
 		}
 		if d.pending.datagram != nil && string(m.token) == string(d.pending.token[:]) {
 			d.answered(&m, now)
 		}
 	case d.kind == silent:
 	case m.code == codeEmpty:
-		d.send(newMessage(reset, codeEmpty, m.id, nil).b)
+		d.send("ping", newMessage(reset, codeEmpty, m.id, nil).b)
 	default:
 		d.request(&m, datagram, now)
 	}
 }
 
-// send sends a datagram.
-func (d *device) send(datagram []byte) {
+// kindOf names the request that a received message is, or answers.
+func (d *device) kindOf(m *message) string {
+	switch {
+	case m.kind == reset:
+		return "reset"
+	case m.code == codeEmpty && m.kind == confirmable:
+		return "ping"
+	case m.code == codeEmpty || m.code>>5 >= 2:
+		return d.pending.name()
+	}
+	name := "other"
+	switch m.code {
+	case codeGET:
+		name = "read"
+		switch m.observe {
+		case 0:
+			name = "observe"
+		case 1:
+			name = "cancel"
+		}
+	case codePUT:
+		name = "write"
+	case codePOST:
+		name = "execute"
+	case codeFETCH:
+		name = "read-composite"
+	}
+	return name + " " + m.path
+}
+
+// send sends a datagram, which is part of a request of the named kind.
+func (d *device) send(kind string, datagram []byte) {
 	c := d.counter()
+	c.kinds.add(kind)
 	c.sent.Add(1)
 	c.sentBytes.Add(uint64(len(datagram)))
 	if d.w.lost() {

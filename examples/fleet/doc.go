@@ -6,6 +6,10 @@
 //	go run ./examples/fleet -devices 40000 -silent 0.3 -timeout 30m
 //	go run ./examples/fleet -devices 2000 -silent 0.3 -compare
 //
+// Beside the server it measures a yardstick in the same way: the least server that can update the
+// devices and makes the same four facts of each update durable. The ratio of the two says more
+// than the times, which vary with the machine and with what else runs on it.
+//
 // A silent device registers and keeps its registration alive, but answers no request of the server.
 // A live device must succeed within -timeout. If one does not, or a silent one counts as succeeded,
 // the program names it and exits with status 1.

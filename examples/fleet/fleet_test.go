@@ -61,7 +61,7 @@ func TestPushAgainAndAgain(t *testing.T) {
 		require.Equal(t, map[string]int{versionOf(i + 1): 18}, c.Devices.Versions)
 		require.Zero(t, c.Devices.Downloads)
 		require.Equal(t, 18, c.Server.Actions["push"].Done)
-		require.Greater(t, c.Server.Commits, uint64(18))
+		require.Greater(t, c.Server.commits(), uint64(18))
 		require.Greater(t, c.Devices.Live.Sent, uint64(18*10))
 		require.Zero(t, c.Devices.Silent.Sent, "a silent device answers nothing")
 	}

@@ -32,6 +32,13 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 		if err != nil {
 			return err
 		}
+		if o.yardstick {
+			beside, err := measure(ctx, o.bare(), errOut)
+			if err != nil {
+				return fmt.Errorf("yardstick: %w", err)
+			}
+			r.Yardstick = &beside
+		}
 		runs = append(runs, r)
 		if !o.json {
 			r.print(out)
@@ -56,6 +63,8 @@ func runRole() int {
 	if err == nil {
 		c, ctx := newConsole(os.Stdin, os.Stdout)
 		switch {
+		case r.Server != nil && r.Server.Yardstick:
+			err = runYardstick(ctx, *r.Server, c)
 		case r.Server != nil:
 			err = runServer(ctx, *r.Server, c)
 		case r.Devices != nil:

@@ -21,6 +21,7 @@ type result struct {
 	Processes   int           // of devices
 	Registering time.Duration // until all had registered
 	Campaigns   []campaignResult
+	Yardstick   *result `json:",omitempty"` // of the live devices alone, at the same time
 }
 
 // campaignResult holds the reports of the server and the devices on a campaign.
@@ -90,7 +91,7 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	server, err := startChild(ctx, "server", role{Server: &serverRole{
-		Fleet: o.fleet, Dir: dir, Memory: o.memory, LogLevel: o.logLevel, CPUProfile: o.cpuProfile,
+		Fleet: o.fleet, Dir: dir, Memory: o.memory, LogLevel: o.logLevel, Profiles: o.profiles, Yardstick: o.bareServer,
 	}}, log)
 	if err != nil {
 		return r, err

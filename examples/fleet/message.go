@@ -23,6 +23,7 @@ const (
 	codeGET   = 1
 	codePOST  = 2
 	codePUT   = 3
+	codeFETCH = 5
 
 	codeCreated       = 2<<5 | 1
 	codeChanged       = 2<<5 | 4

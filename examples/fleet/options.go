@@ -18,7 +18,9 @@ type options struct {
 	compare    bool
 	json       bool
 	logLevel   string
-	cpuProfile string
+	profiles   profiles
+	yardstick  bool // measure the yardstick, too
+	bareServer bool // the yardstick is the server
 }
 
 func parseOptions(args []string, lookup func(string) (string, bool), errOut io.Writer) (options, error) {
@@ -40,7 +42,9 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs.BoolVar(&o.compare, "compare", false, "measure the live devices alone first, then with the silent ones, and print the ratio")
 	fs.BoolVar(&o.json, "json", false, "print the measurements as JSON")
 	fs.StringVar(&o.logLevel, "log-level", "error", "level of the server's log: debug, info, warn or error")
-	fs.StringVar(&o.cpuProfile, "cpuprofile", "", "write a profile of the server's processor time to this `file`")
+	fs.BoolVar(&o.yardstick, "yardstick", true, "measure the least server that could do the same, too, and print the ratios")
+	fs.StringVar(&o.profiles.CPU, "cpuprofile", "", "write a profile of the server's processor time during campaigns to this `file`")
+	fs.StringVar(&o.profiles.Memory, "memprofile", "", "write a profile of the server's memory and allocations to this `file`")
 	if err := cli.Parse(fs, args, lookup); err != nil {
 		return o, err
 	}
@@ -91,10 +95,16 @@ func (o options) runs() []options {
 	alone := o
 	alone.fleet.Devices -= alone.fleet.silent()
 	alone.fleet.Silent = 0
-	if o.cpuProfile != "" {
-		alone.cpuProfile += ".alone"
-	}
+	alone.profiles = profiles{}
 	return []options{alone, o}
+}
+
+// bare returns the measurement of the yardstick: one campaign of the live devices alone.
+func (o options) bare() options {
+	o.fleet.Devices -= o.fleet.silent()
+	o.fleet.Silent, o.fleet.Slow, o.fleet.Loss = 0, 0, 0
+	o.campaigns, o.profiles, o.bareServer = 1, profiles{}, true
+	return o
 }
 
 // fleet describes the devices and their behaviour, the same in all processes.
@@ -136,6 +146,9 @@ func (f fleet) kind(i int) kind {
 	}
 	return live
 }
+
+// endpointSize is the length of an endpoint name.
+const endpointSize = len("live-000000")
 
 // endpoint returns the name of device i.
 func (f fleet) endpoint(i int) string { return fmt.Sprintf("%s-%06d", f.kind(i), i) }

@@ -98,7 +98,7 @@ func (d *device) tell() {
 		o.number++
 		m.number(optionContentFormat, int(o.format))
 		m.payload(payload)
-		d.send(m.b)
+		d.send("notification "+o.path.String(), m.b)
 	}
 }
 

@@ -19,6 +19,14 @@ type exchange struct {
 	due      time.Time // when to send it again or give up
 }
 
+// name names the request.
+func (e *exchange) name() string {
+	if e.register {
+		return "register"
+	}
+	return "update of the registration"
+}
+
 // The times for a device's own requests are those of RFC 7252.
 const (
 	ackTimeout   = 2 * time.Second
@@ -57,7 +65,7 @@ func (d *device) again(now time.Time) {
 	wait := ackTimeout + time.Duration(rand.Float64()*float64(ackTimeout/2))
 	p.due = now.Add(wait << p.tries)
 	p.tries++
-	d.send(p.datagram)
+	d.send(p.name(), p.datagram)
 }
 
 // answered handles the answer to the pending request.

@@ -23,8 +23,56 @@ func (r result) print(out io.Writer) {
 	fmt.Fprintf(out, "all registered in %s\n", brief(r.Registering))
 	for _, c := range r.Campaigns {
 		c.print(out, f)
+		if r.Yardstick != nil {
+			c.table(out, r.Yardstick.Campaigns[0])
+		}
 	}
 	fmt.Fprintln(out)
+}
+
+// table prints the costs of an update beside those of the yardstick.
+func (c campaignResult) table(out io.Writer, yardstick campaignResult) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\n  per update\tserver\tyardstick\tratio\t\n")
+	ours, theirs := c.costs(), yardstick.costs()
+	for i, cost := range ours {
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%.1f\t\n", cost.name, cost.format(cost.value), cost.format(theirs[i].value), cost.value/max(theirs[i].value, 1e-9))
+	}
+	_ = w.Flush()
+	for _, side := range []struct {
+		name string
+		campaignResult
+	}{{"server", c}, {"yardstick", yardstick}} {
+		n := side.Server.Done
+		fmt.Fprintf(out, "\n  %s, messages: %s\n", side.name, eachKind(side.Devices.Live.Kinds, n))
+		fmt.Fprintf(out, "  %s, commits: %s\n", side.name, eachKind(side.Server.CommitKinds, n))
+	}
+}
+
+// cost is what one update costs.
+type cost struct {
+	name   string
+	value  float64
+	format func(float64) string
+}
+
+func (c campaignResult) costs() []cost {
+	s, u := c.Server, c.Server.Usage
+	bytes := func(n float64) string { return size(uint64(max(n, 0))) }
+	number := func(n float64) string { return fmt.Sprintf("%.1f", n) }
+	costs := []cost{
+		{"processor time of the server", float64(u.cpu()), func(n float64) string { return time.Duration(n).Round(time.Microsecond).String() }},
+		{"CoAP messages", float64(c.Devices.Live.Received + c.Devices.Live.Sent), number},
+		{"commits, Registers not counted", float64(s.commits()), number},
+		{"written to disk", float64(u.StorageWrites), bytes},
+		{"growth of the database", float64(s.Growth), bytes},
+		{"allocations", float64(u.Allocations), number},
+		{"allocated", float64(u.AllocatedBytes), bytes},
+	}
+	for i := range costs {
+		costs[i].value /= float64(max(s.Done, 1))
+	}
+	return costs
 }
 
 func (c campaignResult) print(out io.Writer, f fleet) {
@@ -52,8 +100,8 @@ func (c campaignResult) print(out io.Writer, f fleet) {
 	line("server memory", "%s now, %s at most; %d goroutines at most; allocated %s in %d pieces: %s in %.0f an update",
 		size(u.RSS), size(u.PeakRSS), u.PeakGoroutines, size(u.AllocatedBytes), u.Allocations,
 		size(per(u.AllocatedBytes, s.Done)), ratio(u.Allocations, s.Done))
-	line("server store", "%d commits of %d changes: %.2f an update; %s written, %s an update; database %s",
-		s.Commits, s.Changes, ratio(s.Commits, s.Done), size(u.StorageWrites), size(per(u.StorageWrites, s.Done)), size(uint64(s.Database)))
+	line("server store", "%d commits without Registers, of %d changes: %.2f an update; %s written, %s an update; database %s",
+		s.commits(), s.Changes, ratio(s.commits(), s.Done), size(u.StorageWrites), size(per(u.StorageWrites, s.Done)), size(uint64(s.Database)))
 	line("server requests", "%s", requests(s.Actions))
 	line("messages, live", "%s; %.1f an update", d.Live, ratio(d.Live.Received+d.Live.Sent, s.Done))
 	if f.silent() > 0 {

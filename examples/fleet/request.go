@@ -26,7 +26,7 @@ func (d *device) request(m *message, datagram []byte, now time.Time) {
 	for _, r := range d.replies {
 		if r.datagram != nil && r.id == m.id {
 			d.counter().repeated.Add(1)
-			d.send(r.datagram)
+			d.send(d.kindOf(m), r.datagram)
 			return
 		}
 	}
@@ -72,7 +72,7 @@ func (d *device) serve(m *message) {
 	w.payload(a.payload)
 	copy(d.replies[1:], d.replies[:])
 	d.replies[0] = reply{m.id, w.b}
-	d.send(w.b)
+	d.send(d.kindOf(m), w.b)
 	d.tell()
 }
 

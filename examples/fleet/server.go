@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/pprof"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -21,11 +20,12 @@ import (
 
 // serverRole configures the process of the server.
 type serverRole struct {
-	Fleet      fleet
-	Dir        string // for its files, removed at the end
-	Memory     bool   // keeps records in memory
-	LogLevel   string
-	CPUProfile string // file; "" for none
+	Fleet     fleet
+	Dir       string // for its files, removed at the end
+	Memory    bool   // keeps records in memory
+	LogLevel  string
+	Profiles  profiles
+	Yardstick bool // it is the yardstick
 }
 
 // serverReady has the addresses of a listening server.
@@ -62,17 +62,7 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	}
 	// The parent process may have been killed, and then cannot remove the files.
 	defer func() { err = errors.Join(err, s.db.Close(), os.RemoveAll(role.Dir)) }()
-	if role.CPUProfile != "" {
-		f, err := os.Create(role.CPUProfile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
-	}
+	defer func() { err = errors.Join(err, s.role.Profiles.stop()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
@@ -87,14 +77,14 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	})
 	group.Go(func() error {
 		defer cancel()
-		return s.answer(ctx, c)
+		return obey(ctx, c, serverReady{CoAP: s.udp.LocalAddr().String(), HTTP: s.tcp.Addr().String()}, s.campaign)
 	})
 	return group.Wait()
 }
 
-// answer answers the commands of the parent process.
-func (s *server) answer(ctx context.Context, c console) error {
-	if err := c.answers.Encode(serverReady{CoAP: s.udp.LocalAddr().String(), HTTP: s.tcp.Addr().String()}); err != nil {
+// obey says where a server listens, and then answers the commands of the parent process.
+func obey(ctx context.Context, c console, ready serverReady, run func(context.Context, campaign) (campaignReport, error)) error {
+	if err := c.answers.Encode(ready); err != nil {
 		return err
 	}
 	for {
@@ -105,7 +95,7 @@ func (s *server) answer(ctx context.Context, c console) error {
 			if !ok || cmd.Campaign == nil {
 				return nil
 			}
-			report, err := s.campaign(ctx, *cmd.Campaign)
+			report, err := run(ctx, *cmd.Campaign)
 			switch {
 			case ctx.Err() != nil:
 				return nil

@@ -50,8 +50,9 @@ func (r devicesReport) since(before devicesReport) devicesReport {
 type traffic struct {
 	Received, ReceivedBytes uint64
 	Sent, SentBytes         uint64
-	Repeated                uint64 // repeated requests that were received
-	Lost                    uint64 // by -loss, in either direction
+	Repeated                uint64            // repeated requests that were received
+	Lost                    uint64            // by -loss, in either direction
+	Kinds                   map[string]uint64 // messages of both directions, by request
 }
 
 func (t *traffic) add(o traffic) {
@@ -61,23 +62,30 @@ func (t *traffic) add(o traffic) {
 	t.SentBytes += o.SentBytes
 	t.Repeated += o.Repeated
 	t.Lost += o.Lost
+	if t.Kinds == nil {
+		t.Kinds = map[string]uint64{}
+	}
+	for name, n := range o.Kinds {
+		t.Kinds[name] += n
+	}
 }
 
 // since returns the difference to an earlier count.
 func (t traffic) since(before traffic) traffic {
 	return traffic{
 		t.Received - before.Received, t.ReceivedBytes - before.ReceivedBytes, t.Sent - before.Sent, t.SentBytes - before.SentBytes,
-		t.Repeated - before.Repeated, t.Lost - before.Lost,
+		t.Repeated - before.Repeated, t.Lost - before.Lost, since(t.Kinds, before.Kinds),
 	}
 }
 
 // counter counts traffic.
 type counter struct {
 	received, receivedBytes, sent, sentBytes, repeated, lost atomic.Uint64
+	kinds                                                    kinds
 }
 
 func (c *counter) traffic() traffic {
 	return traffic{
-		c.received.Load(), c.receivedBytes.Load(), c.sent.Load(), c.sentBytes.Load(), c.repeated.Load(), c.lost.Load(),
+		c.received.Load(), c.receivedBytes.Load(), c.sent.Load(), c.sentBytes.Load(), c.repeated.Load(), c.lost.Load(), c.kinds.all(),
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"os"
+	"runtime"
 	"runtime/metrics"
+	"runtime/pprof"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -90,4 +93,42 @@ func procNumber(path, word string) uint64 {
 		}
 	}
 	return 0
+}
+
+// profiles are files for profiles of a process, "" for none.
+type profiles struct{ CPU, Memory string }
+
+// cpuFile is the file of the processor's profile, while one is written.
+var cpuFile *os.File
+
+// start starts the profile of the processor, unless it runs.
+func (p profiles) start() error {
+	if p.CPU == "" || cpuFile != nil {
+		return nil
+	}
+	f, err := os.Create(p.CPU)
+	if err != nil {
+		return err
+	}
+	cpuFile = f
+	return pprof.StartCPUProfile(f)
+}
+
+// stop writes the profiles.
+func (p profiles) stop() error {
+	if cpuFile != nil {
+		pprof.StopCPUProfile()
+		if err := cpuFile.Close(); err != nil {
+			return err
+		}
+	}
+	if p.Memory == "" {
+		return nil
+	}
+	f, err := os.Create(p.Memory)
+	if err != nil {
+		return err
+	}
+	runtime.GC() // what is in use is of the last collection
+	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
 }

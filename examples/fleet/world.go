@@ -38,14 +38,14 @@ type world struct {
 	client  *http.Client
 }
 
-// registering is how many devices register for the first time concurrently.
-const registering = 256
+// joiners is how many devices register for the first time concurrently.
+const joiners = 256
 
 func newWorld(role devicesRole) *world {
 	return &world{
 		role:    role,
 		digests: digests{size: role.Fleet.Size, known: map[string][sha256.Size]byte{}},
-		joining: make(chan struct{}, registering),
+		joining: make(chan struct{}, joiners),
 		all:     make(chan struct{}),
 		jobs:    make(chan download, role.Last-role.First),
 		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{

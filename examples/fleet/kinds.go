@@ -1,0 +1,56 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// kinds counts by name. The zero value is ready.
+type kinds struct {
+	mu     sync.Mutex
+	counts map[string]uint64
+}
+
+// add counts one more of a name.
+func (k *kinds) add(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.counts == nil {
+		k.counts = map[string]uint64{}
+	}
+	k.counts[name]++
+}
+
+// all returns the counts since the start.
+func (k *kinds) all() map[string]uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.counts)
+}
+
+// since returns the difference of two counts, without names that did not change.
+func since(now, before map[string]uint64) map[string]uint64 {
+	d := map[string]uint64{}
+	for name, n := range now {
+		if n > before[name] {
+			d[name] = n - before[name]
+		}
+	}
+	return d
+}
+
+// each formats counts for each of n updates, the most frequent first.
+func eachKind(counts map[string]uint64, n int) string {
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	parts := make([]string, len(names))
+	for i, name := range names {
+		parts[i] = fmt.Sprintf("%.2f %s", ratio(counts[name], n), name)
+	}
+	return cmp.Or(strings.Join(parts, "; "), "none")
+}
