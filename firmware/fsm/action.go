@@ -71,10 +71,14 @@ type Actions struct {
 	// the update ended. Stop it before the update is persisted; after that no message of it may go
 	// out. The machine ignores its end.
 	Abandon bool
-	// Persist: make the new update durable before anything below begins or is shown. Without
-	// Persist only facts changed that a crash may lose.
+	// Persist: make the new update durable before anything below begins. Persist is set before
+	// every request that changes the device, by every order of an operator, at the end, and where a
+	// later decision needs a fact that no read shows again. Without Persist, the shell may store the
+	// new update some time later, with the next one that has Persist at the latest: after a crash,
+	// ObserveResumed leads to a read, which shows again what was lost.
 	Persist bool
-	// Journal holds the lines to append in the same commit.
+	// Journal holds the lines to append in the commit that stores this update, after those of
+	// earlier steps that are not stored yet.
 	Journal []Entry
 	// Holds: the device provably holds this update's package (Plan.Digest) in State Downloaded.
 	// Store that with the device's facts, in the same commit.

@@ -196,7 +196,6 @@ func (m *machine) deviceBack() {
 func (m *machine) enter(phase Phase) {
 	if m.Phase != phase {
 		m.Phase = phase
-		m.hard = true
 		m.restartClock(m.now)
 	}
 }

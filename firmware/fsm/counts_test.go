@@ -91,7 +91,8 @@ func TestCounts(t *testing.T) {
 	require.Equal(t, fsm.ActionObserve, h.actions.Do.Kind)
 	require.False(t, h.actions.Persist, "nor is observing")
 
-	// The first byte starts the transfer. The last one is stored and makes the server read, once.
+	// The first byte starts the transfer. The last one makes the server read, once. For a client
+	// that cannot be reset it is a proof, and stored.
 	h = transferring(fsm.Plan{Target: newVersion, Size: 1000})
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress})
 	require.Empty(t, h.journal())
@@ -103,7 +104,10 @@ func TestCounts(t *testing.T) {
 	require.False(t, h.actions.Persist)
 	require.Equal(t, 3*time.Second, h.update.Wake().Sub(h.now))
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 1000})
-	require.True(t, h.actions.Persist)
+	require.False(t, h.actions.Persist)
+	fixed := transferring(fsm.Plan{Target: newVersion, Size: 1000, Profile: fsm.Profile{Reset: fsm.ResetNone}})
+	fixed.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 1000})
+	require.True(t, fixed.actions.Persist)
 	require.Equal(t, 500*time.Millisecond, h.update.Wake().Sub(h.now).Round(100*time.Millisecond))
 	h.reads(downloading)
 	wake := h.update.Wake()

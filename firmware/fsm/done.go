@@ -106,6 +106,7 @@ func (m *machine) writeDone(o Observation) {
 		m.restartClock(m.now)
 		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
 	default:
+		m.hard = true // what the device downloads now is not this package
 		m.log(EventURIRefused, "%s", answer(o, "Write 5/0/1"))
 		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(debounce))
@@ -127,6 +128,7 @@ func (m *machine) pushDone(o Observation) {
 		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	default:
+		m.hard = true // what the device takes now is not this package
 		m.log(EventPushRefused, "%s", answer(o, "the push"))
 		m.Memory.Attempt.WaitReason = ""
 		if o.Code == codeTooLarge && o.Limit > 0 && o.Limit < m.Plan.Size {

@@ -6,6 +6,7 @@ func (m *machine) end(outcome Outcome, reason Reason, detail string) {
 		m.giveUp()
 		m.act = Action{}
 	}
+	m.hard = true
 	m.log(endEvents[outcome], "%s", detail)
 	if outcome == OutcomeSucceeded && m.Attempt > 0 {
 		m.hasPackage()

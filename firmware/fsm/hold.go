@@ -105,7 +105,7 @@ func (m *machine) hold(h Hold) {
 	} else {
 		holds = append(holds, h)
 	}
-	m.Holds = holds
+	m.Holds, m.hard = holds, true
 	detail := h.text()
 	if m.Memory.Installation.Sent {
 		detail += "; Execute was sent before, and what it began goes on"
@@ -120,7 +120,7 @@ func (m *machine) releaseHold(holder, why string) {
 	if len(holds) == n {
 		return
 	}
-	m.Holds = holds
+	m.Holds, m.hard = holds, true
 	if len(m.Holds) > 0 {
 		m.log(EventReleased, "%s %s; still held by %s", holder, why, m.holders())
 		return

@@ -99,7 +99,7 @@ func (m *machine) deferred(r Reading) {
 			period = min(r.MaxDefer.Value, m.Plan.Deadline)
 		}
 		rd.ReadDefer = false
-		in.DeferUntil = m.now.Add(period)
+		in.DeferUntil, m.hard = m.now.Add(period), true // the period must not begin again
 		m.log(EventDeferred, "the device defers the update for up to %s", period)
 	}
 	if m.now.Before(in.DeferUntil) {
@@ -136,6 +136,7 @@ func (m *machine) execute(r Reading, before Result, why string) {
 
 // installing records that the device installs, or may do so.
 func (m *machine) installing(before Result) {
+	m.hard = true
 	m.Memory.Installation = installation{Begun: true, At: m.now, Before: before}
 	a := &m.Memory.Attempt
 	a.RetryAt, a.WaitReason, a.SettleUntil = time.Time{}, "device to start the update", time.Time{}

@@ -194,7 +194,7 @@ func TestWaitingCounts(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveStarted})
 	h.step(fsm.Observation{Kind: fsm.ObserveAwake})
 	require.Equal(t, fsm.PhasePreparing, h.update.Phase)
-	require.True(t, h.actions.Persist, "a phase is stored")
+	require.False(t, h.actions.Persist, "after a crash, the device is known to be there")
 	require.Equal(t, fsm.ActionObserve, h.update.Doing().Kind, "it is looked at")
 	h.step(fsm.Observation{Kind: fsm.ObserveAway})
 	require.Equal(t, 24*time.Hour, h.lapse(), "an absence after that does not count")

@@ -10,7 +10,7 @@ import (
 type machine struct {
 	Update
 	now          time.Time
-	hard         bool // something changed that must not be lost
+	hard         bool // something changed that a crash must not lose
 	journal      []Entry
 	holdsPackage bool
 	abandon      bool
@@ -37,7 +37,7 @@ func (u Update) Step(o Observation) (Update, Actions) {
 		m.Wait = m.waiting()
 	}
 	return m.Update, Actions{
-		Persist: m.hard || len(m.journal) > 0, Journal: m.journal, Holds: m.holdsPackage,
+		Persist: m.hard, Journal: m.journal, Holds: m.holdsPackage,
 		Abandon: m.abandon, Do: m.act, Ended: !m.Active(),
 	}
 }
@@ -47,6 +47,7 @@ func (m *machine) fold(o Observation) {
 	//exhaustive:enforce
 	switch o.Kind {
 	case ObserveStarted:
+		m.hard = true
 		m.log(EventStarted, "the target is version %q", m.Plan.Target)
 		for _, h := range m.Holds {
 			m.log(EventHeld, "%s", h.text())

@@ -82,7 +82,8 @@ type player struct {
 //	                                        named is answered 4.04
 //	after 5s                                time passes, with all timers
 //	wake                                    time passes to the next timer
-//	down 3h                                 time passes without timers
+//	down 3h                                 the server stops in order, and so
+//	                                        stores all; time passes without timers
 //	crash                                   the server starts again from what
 //	                                        was persisted
 //	hold NAME until=5h reason=x             and release NAME
@@ -113,6 +114,7 @@ func (p *player) play(cmd []string) {
 	case "down":
 		d, err := time.ParseDuration(args[0])
 		require.NoError(p.t, err)
+		p.persist()
 		p.now = p.now.Add(d)
 		return
 	case "wake":

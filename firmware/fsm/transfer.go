@@ -78,7 +78,8 @@ func (m *machine) progress(bytes int64) {
 	m.Memory.Reading.Silent = false
 	if size := m.Plan.Size; size > 0 && bytes >= size {
 		if m.Delivery == DeliveryPull && !a.Served {
-			a.Served, m.hard = true, true
+			a.Served = true
+			m.hard = m.hard || m.Plan.Profile.Reset == ResetNone // a proof; see proof
 		}
 		if m.Bytes < size {
 			m.hint()
@@ -115,7 +116,7 @@ func (m *machine) delivery(o Observation) {
 		}
 	case ObservePackageFetched:
 		if !a.Served {
-			a.Served = true
+			a.Served, m.hard = true, true
 			m.log(EventPackageFetched, "the program reports that the device fetched the package")
 		}
 		m.hasPackage()
@@ -146,7 +147,7 @@ func (m *machine) fault(o Observation) {
 // longer counts.
 func (m *machine) objectChanged(o Observation) {
 	if a := &m.Memory.Attempt; a.Begun && !a.ObjectChanged {
-		a.ObjectChanged = true
+		a.ObjectChanged, m.hard = true, true
 		m.log(EventObjectChanged, "another request of this server changes the Firmware Update object: %s", detailOr(o, "unknown"))
 	}
 	m.hint()

@@ -87,7 +87,7 @@ type Update struct {
 
 // NewUpdate returns an update that must reach plan, with the holds that it has from the start. It
 // leaves out holds that [Hold.Check] refuses, and those beyond MaxHolds. The first observation must
-// be [ObserveStarted].
+// be [ObserveStarted]; the step that it makes can be stored with the new update.
 func NewUpdate(plan Plan, at time.Time, holds ...Hold) Update {
 	plan.Limits = plan.Limits.withDefaults()
 	if plan.Deadline <= 0 {
