@@ -58,6 +58,7 @@ var house = map[string]houseRule{
 	"internal/mutate":        {},
 	"internal/problem":       {http: true},
 	"internal/peers":         {own: []string{"internal/peers"}},
+	"internal/testkit":       {},
 	"internal/work":          {},
 	"internal/udp":           {others: []string{xsys}},
 	"lwm2m":                  {own: []string{"lwm2m/...", "tlv", "senml", "internal/cbor", "internal/coap/...", "internal/dtls", "internal/work"}, others: []string{xsync}},

@@ -2,15 +2,10 @@ package firmware
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // pipes is a listener whose connections have no buffer: a write blocks until the peer reads.
@@ -154,7 +151,7 @@ func (f *deliveryFixture) mux() http.Handler {
 // TestWaits tests each holder alone.
 func TestWaits(t *testing.T) {
 	f := newDelivery(t, 1<<20, DeliveryConfig{})
-	pair := testPair(t)
+	_, pair := testkit.SelfSigned(t, "localhost")
 	for _, ours := range []bool{true, false} {
 		for _, h := range holders(f.token) {
 			if !ours && !h.any {
@@ -187,7 +184,7 @@ func TestWaits(t *testing.T) {
 // TestShutdownOfWaits shuts a server down while all holders keep it waiting.
 func TestShutdownOfWaits(t *testing.T) {
 	f := newDelivery(t, 1<<20, DeliveryConfig{})
-	pair := testPair(t)
+	_, pair := testkit.SelfSigned(t, "localhost")
 	for _, secure := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPipes()
@@ -229,17 +226,4 @@ func TestShutdownOfWaits(t *testing.T) {
 			time.Sleep(30 * time.Second) // for the goroutines of the server
 		})
 	}
-}
-
-// testPair returns a certificate for localhost.
-func testPair(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(100 * 24 * time.Hour), DNSNames: []string{"localhost"},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // TestSlowBodies: a body that keeps moving may take any time, and leaves no limit for what follows
@@ -94,7 +96,7 @@ func TestSlowHandler(t *testing.T) {
 
 // TestSlowHTTP2: an HTTP/2 stream that keeps moving, up or down, has no limit either.
 func TestSlowHTTP2(t *testing.T) {
-	pair := testPair(t)
+	_, pair := testkit.SelfSigned(t, "localhost")
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
 		const pieces = 20
@@ -202,7 +204,7 @@ func TestHijackedConnection(t *testing.T) {
 
 // TestStreamsOfHTTP2: the number of concurrent requests on a connection is bounded.
 func TestStreamsOfHTTP2(t *testing.T) {
-	pair := testPair(t)
+	_, pair := testkit.SelfSigned(t, "localhost")
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
 		var active atomic.Int32

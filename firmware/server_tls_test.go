@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/peers"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // opensslPath returns the path of openssl. Without it the test is skipped, and fails under CI.
@@ -94,34 +95,16 @@ func (w *wire) largest() (size, records int) {
 	return size, records
 }
 
-// logText is a log that can be read while it is written.
-type logText struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 // TestSmallTLSClients has OpenSSL download with each of its record sizes.
 func TestSmallTLSClients(t *testing.T) {
 	openssl := opensslPath(t)
 	f := newDelivery(t, 1<<20, DeliveryConfig{})
-	pair := testPair(t)
+	_, pair := testkit.SelfSigned(t, "localhost")
 	files := pairFiles(t, pair)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	w := &wire{Listener: tcp}
-	var logged logText
+	var logged testkit.Log
 	var mu sync.Mutex
 	var state *tls.ConnectionState
 	server := NewHTTPServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -184,14 +167,15 @@ func TestSmallTLSClients(t *testing.T) {
 	}
 	// The server logs a failed handshake as it logs any other.
 	require.Empty(t, logged.String())
-	client(t, "/", "-maxfraglen", "1024", "-verify_return_error", "-CAfile", pairFiles(t, testPair(t))+"/crt")
+	_, other := testkit.SelfSigned(t, "localhost")
+	client(t, "/", "-maxfraglen", "1024", "-verify_return_error", "-CAfile", pairFiles(t, other)+"/crt")
 	require.Eventually(t, func() bool { return strings.Contains(logged.String(), "http: TLS handshake error from 127.0.0.1:") },
 		10*time.Second, 10*time.Millisecond)
 }
 
 // TestOrdinaryTLSClients: clients without a limit get HTTP/1.1, HTTP/2 and large records.
 func TestOrdinaryTLSClients(t *testing.T) {
-	pair := testPair(t)
+	_, pair := testkit.SelfSigned(t, "localhost")
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	w := &wire{Listener: tcp}

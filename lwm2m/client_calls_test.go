@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -30,7 +31,7 @@ func TestProgramPanics(t *testing.T) {
 			t.Run(method+" "+how, func(t *testing.T) {
 				inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
 					o := &wild{method: method, do: do}
-					var log logBuffer
+					var log testkit.Log
 					client, end := w.wildDevice(o, &log, nil)
 					err := w.provoke(t.Context(), method)
 					switch method {
@@ -108,7 +109,7 @@ func TestRunJoins(t *testing.T) {
 					time.Sleep(time.Until(begun.Add(19 * time.Second)))
 					returned.Store(true)
 				}}
-				_, end := w.wildDevice(o, &logBuffer{}, nil)
+				_, end := w.wildDevice(o, &testkit.Log{}, nil)
 				asked := make(chan error, 1)
 				go func() { asked <- w.provoke(t.Context(), method) }()
 				time.Sleep(time.Second)
@@ -132,7 +133,7 @@ func TestRunLeavesBehind(t *testing.T) {
 				never := make(chan struct{})
 				defer close(never)
 				o := &wild{method: method, do: func(context.Context) { <-never }}
-				var log logBuffer
+				var log testkit.Log
 				o.loose.Store(method == "Run")
 				_, end := w.wildDevice(o, &log, nil)
 				asked := make(chan error, 1)
@@ -155,7 +156,7 @@ func TestProgramHangs(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
 		never := make(chan struct{})
 		o := &wild{method: "Read", do: func(context.Context) { <-never }}
-		var log logBuffer
+		var log testkit.Log
 		client, end := w.wildDevice(o, &log, func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
 		for range 8 {
 			require.ErrorIs(t, w.provoke(t.Context(), "Read"), lwm2m.ErrTimeout)
@@ -180,7 +181,7 @@ func TestAfterResponseHangs(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
 		never := make(chan struct{})
 		o := &wild{method: "AfterResponse", do: func(context.Context) { <-never }}
-		_, end := w.wildDevice(o, &logBuffer{}, nil)
+		_, end := w.wildDevice(o, &testkit.Log{}, nil)
 		for range 8 {
 			require.NoError(t, w.provoke(t.Context(), "Execute"))
 		}
@@ -201,7 +202,7 @@ func TestAfterResponseHangs(t *testing.T) {
 func TestAfterResponseElsewhere(t *testing.T) {
 	old := slog.Default()
 	defer slog.SetDefault(old)
-	var log logBuffer
+	var log testkit.Log
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 	called := make(chan struct{})
 	lwm2m.AfterResponse(t.Context(), func() {

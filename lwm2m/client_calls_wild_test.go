@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"sync"
 	"sync/atomic"
 	"testing/synctest"
 
@@ -118,24 +117,6 @@ func (b brokenAfter) ReadAt(p []byte, offset int64) (int, error) {
 		return 0, errors.New("broken")
 	}
 	return len(p), nil
-}
-
-// logBuffer is a log for concurrent readers and writers.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // wildDevice starts a client with a wild object, sets it loose, and returns a function that ends

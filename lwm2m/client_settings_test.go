@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
@@ -131,7 +132,7 @@ func TestRefusedSettings(t *testing.T) {
 			{"/1/0/7", "UQ", "Q", "U"},
 		} {
 			t.Run(code.String()+" "+tc.query, func(t *testing.T) {
-				var log logBuffer
+				var log testkit.Log
 				withPicky(t, refuse(code, tc.query), logTo(&log), func(t *testing.T, p *picky, c *lwm2m.Client) {
 					require.Equal(t, coap.Changed, p.write(tc.path, tc.text))
 					time.Sleep(100 * time.Millisecond)
@@ -196,7 +197,7 @@ func TestRefusedAtRegister(t *testing.T) {
 		"it does not answer": func(*coap.IncomingRequest) *coap.Response { time.Sleep(10 * time.Minute); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log logBuffer
+			var log testkit.Log
 			withPicky(t, func(r *coap.IncomingRequest) *coap.Response {
 				switch {
 				case slices.Contains(r.Queries(), "lt=77") && r.Path() == "/rd":
@@ -310,6 +311,6 @@ func TestReplaceServer(t *testing.T) {
 	})
 }
 
-func logTo(log *logBuffer) func(*lwm2m.ClientConfig) {
+func logTo(log *testkit.Log) func(*lwm2m.ClientConfig) {
 	return func(c *lwm2m.ClientConfig) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }
 }

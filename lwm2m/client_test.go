@@ -16,14 +16,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
 // TestClientConfiguration: NewClient refuses a configuration that cannot work, and names the field.
 func TestClientConfiguration(t *testing.T) {
-	pool, certificate := testCertificate(t, endpointName)
-	_, other := testCertificate(t, endpointName)
+	pool, certificate := testkit.SelfSigned(t, endpointName)
+	_, other := testkit.SelfSigned(t, endpointName)
 	stranger := certificate
 	stranger.PrivateKey = other.PrivateKey
 	keyless := certificate

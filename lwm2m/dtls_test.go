@@ -17,6 +17,7 @@ import (
 
 	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -83,7 +84,7 @@ func run(t *testing.T, config lwm2m.ClientConfig) *lwm2m.Client {
 // TestDTLS runs a device over DTLS with a key and with a certificate, through Register, Read,
 // Observe, a push and downloads, and a restart of the server.
 func TestDTLS(t *testing.T) {
-	pool, certificate := testCertificate(t, endpointName)
+	pool, certificate := testkit.SelfSigned(t, endpointName)
 	for _, test := range []struct {
 		name     string
 		server   lwm2m.ServerConfig
@@ -240,7 +241,7 @@ func TestDTLSRegistrationIsItsOwners(t *testing.T) {
 // TestDTLSKindsOfIdentities uses a key and a certificate of the same name: neither has the rights
 // of the other.
 func TestDTLSKindsOfIdentities(t *testing.T) {
-	pool, certificate := testCertificate(t, "idA")
+	pool, certificate := testkit.SelfSigned(t, "idA")
 	server := secure(t, "127.0.0.1:0", lwm2m.ServerConfig{
 		Credentials: keys(t, "idA 01 epA\n"), Certificate: &certificate, ClientCAs: pool,
 	})
@@ -284,7 +285,7 @@ func TestDTLSKindsOfIdentities(t *testing.T) {
 
 // TestDTLSNeedsCredentials: the server refuses to serve when no device could authenticate.
 func TestDTLSNeedsCredentials(t *testing.T) {
-	_, certificate := testCertificate(t, endpointName)
+	_, certificate := testkit.SelfSigned(t, endpointName)
 	for _, config := range []lwm2m.ServerConfig{{}, {Certificate: &certificate}} {
 		require.ErrorIs(t, lwm2m.MustServer(config).ListenAndServe(t.Context(), "coaps://127.0.0.1:0"), lwm2m.ErrNoCredentials)
 	}

@@ -3,13 +3,7 @@ package lwm2m_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	"net"
 	"sync"
 	"testing"
@@ -17,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/lwm2m"
 )
 
@@ -72,7 +67,7 @@ func (c *cutter) cut() {
 // TestStreams runs a device over TCP and over TLS, through Register, Read, Observe, a push, a
 // download and the loss of its connection.
 func TestStreams(t *testing.T) {
-	pool, certificate := testCertificate(t, endpointName)
+	pool, certificate := testkit.SelfSigned(t, endpointName)
 	for _, scheme := range []string{"coap+tcp", "coaps+tcp"} {
 		t.Run(scheme, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -154,24 +149,4 @@ func TestStreams(t *testing.T) {
 func TestTLSNeedsCertificates(t *testing.T) {
 	require.ErrorIs(t, lwm2m.MustServer(lwm2m.ServerConfig{}).ListenAndServe(t.Context(), "coaps+tcp://127.0.0.1:0"),
 		lwm2m.ErrNoCertificate)
-}
-
-// testCertificate returns a self-signed certificate, for both server and device.
-func testCertificate(t *testing.T, name string) (*x509.CertPool, tls.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	parsed, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	pool := x509.NewCertPool()
-	pool.AddCert(parsed)
-	return pool, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/bundle"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/store/memory"
 )
 
@@ -64,24 +64,7 @@ type process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error
-	log  *logBuffer
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log  *testkit.Log
 }
 
 // client starts a client process, which ends with the test.
@@ -89,7 +72,7 @@ func (w *world) client(args ...string) *process {
 	w.t.Helper()
 	executable, err := os.Executable()
 	require.NoError(w.t, err)
-	p := &process{done: make(chan struct{}), log: &logBuffer{}}
+	p := &process{done: make(chan struct{}), log: &testkit.Log{}}
 	p.cmd = exec.Command(executable, append([]string{"-server", w.backend.URL(backend.CoAP), "-state", w.dir}, args...)...)
 	p.cmd.Env = append(os.Environ(), mainVariable+"=1")
 	p.cmd.Stderr = p.log

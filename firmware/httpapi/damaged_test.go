@@ -1,40 +1,21 @@
 package httpapi_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
 	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/internal/testkit"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/bolt"
 )
-
-// logText keeps the text of the log.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // TestDamagedRecords damages one record of each kind, beside intact ones.
 func TestDamagedRecords(t *testing.T) {
@@ -44,7 +25,7 @@ func TestDamagedRecords(t *testing.T) {
 	db, err := bolt.New(file, bolt.Config{})
 	require.NoError(t, err)
 	defer db.Close()
-	var logged logText
+	var logged testkit.Log
 	options := httpapi.Config{Logger: slog.New(slog.NewTextHandler(&logged, nil))}
 	s := mountOn(t, db, httpapi.AllowAll, options, func(h http.Handler) http.Handler { return h })
 

@@ -29,6 +29,7 @@ import (
 	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/dtls"
 	"github.com/otago-iot/otago/internal/peers"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // peer returns the path of a foreign program. A test without it is skipped; in CI it fails.
@@ -51,17 +52,17 @@ func peerOf(program string) string {
 }
 
 // files writes the certificates to files for other programs.
-func (c *certificates) files(t *testing.T) (dir string) {
+func certificateFiles(t *testing.T, c *testkit.Certificates) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	write := func(name, kind string, der []byte) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 	}
-	write("ca.pem", "CERTIFICATE", c.ca.Raw)
+	write("ca.pem", "CERTIFICATE", c.CA.Raw)
 	for name, pair := range map[string]struct {
 		der []byte
 		key any
-	}{"server": {c.server.Certificate[0], c.server.PrivateKey}, "device": {c.device.Certificate[0], c.device.PrivateKey}} {
+	}{"server": {c.Server.Certificate[0], c.Server.PrivateKey}, "device": {c.Device.Certificate[0], c.Device.PrivateKey}} {
 		der, err := x509.MarshalPKCS8PrivateKey(pair.key)
 		require.NoError(t, err)
 		write(name+".pem", "CERTIFICATE", pair.der)
@@ -72,13 +73,13 @@ func (c *certificates) files(t *testing.T) (dir string) {
 
 // TestLibcoapClient makes libcoap's clients get and put bodies over DTLS.
 func TestLibcoapClient(t *testing.T) {
-	certs := newCertificates(t)
-	dir := certs.files(t)
+	certs := testkit.NewCertificates(t, testIdentity)
+	dir := certificateFiles(t, certs)
 	body := bodyOf(30_000)
 	file := filepath.Join(t.TempDir(), "body")
 	require.NoError(t, os.WriteFile(file, body, 0o600))
 	secure := pskOf(testIdentity, testKey)
-	secure.Certificate, secure.ClientCAs = &certs.server, certs.roots
+	secure.Certificate, secure.ClientCAs = &certs.Server, certs.Roots
 	server := serveDTLS(t, coap.Config{Handler: whoami(body)}, secure)
 	credentials := map[string][]string{
 		"PSK":          {"-u", testIdentity, "-k", string(testKey)},
@@ -124,9 +125,9 @@ func freeAddr(t *testing.T) netip.AddrPort {
 
 // TestLibcoapServer gets and puts bodies on libcoap's servers over DTLS.
 func TestLibcoapServer(t *testing.T) {
-	certs := newCertificates(t)
-	dir := certs.files(t)
-	x509Client := dtls.Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}
+	certs := testkit.NewCertificates(t, testIdentity)
+	dir := certificateFiles(t, certs)
+	x509Client := dtls.Credentials{Certificate: &certs.Device, RootCAs: certs.Roots, ServerName: "server"}
 	for _, program := range []string{"coap-server-openssl", "coap-server-gnutls"} {
 		for _, test := range []struct {
 			name   string
@@ -144,7 +145,7 @@ func TestLibcoapServer(t *testing.T) {
 				// libcoap uses the next port for DTLS.
 				addr := freeAddr(t)
 				ctx, cancel := context.WithCancel(t.Context())
-				out := new(logLines)
+				out := new(testkit.Log)
 				cmd := exec.CommandContext(ctx, path, append(test.flags, "-A", "127.0.0.1", "-p", fmt.Sprint(addr.Port()), "-d", "10")...)
 				cmd.Stdout, cmd.Stderr = out, out
 				require.NoError(t, cmd.Start())

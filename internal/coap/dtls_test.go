@@ -3,14 +3,8 @@ package coap_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
 	"sync"
@@ -21,6 +15,7 @@ import (
 
 	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 const testIdentity = "device-1"
@@ -46,14 +41,14 @@ type secureServer struct {
 	*coap.Endpoint
 	addr   netip.AddrPort
 	stop   func() // closes it, waits, and checks the error
-	logged *logLines
+	logged *testkit.Log
 }
 
 func serveDTLS(t *testing.T, cfg coap.Config, secure dtls.Credentials) *secureServer {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := &secureServer{addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(), logged: new(logLines)}
+	s := &secureServer{addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(), logged: new(testkit.Log)}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(s.logged, nil))
 	}
@@ -70,24 +65,6 @@ func serveDTLS(t *testing.T, cfg coap.Config, secure dtls.Credentials) *secureSe
 	return s
 }
 
-// logLines collects log lines.
-type logLines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logLines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 // dialDTLS makes a client endpoint with an association to addr.
 func dialDTLS(t *testing.T, addr netip.AddrPort, cfg coap.Config, secure dtls.Credentials) (*coap.Endpoint, coap.Peer, error) {
 	t.Helper()
@@ -99,51 +76,6 @@ func dialDTLS(t *testing.T, addr netip.AddrPort, cfg coap.Config, secure dtls.Cr
 	defer cancel()
 	peer, err := client.DialDTLS(ctx, conn, addr, secure)
 	return client, peer, err
-}
-
-// certificates is a CA with certificates of a server and of a device.
-type certificates struct {
-	roots          *x509.CertPool
-	server, device tls.Certificate
-	expired        tls.Certificate
-	key            *ecdsa.PrivateKey
-	ca             *x509.Certificate
-}
-
-func newCertificates(t *testing.T) *certificates {
-	t.Helper()
-	c := &certificates{roots: x509.NewCertPool()}
-	var err error
-	c.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotBefore: time.Now().Add(-2 * time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, c.key.Public(), c.key)
-	require.NoError(t, err)
-	c.ca, err = x509.ParseCertificate(der)
-	require.NoError(t, err)
-	c.roots.AddCert(c.ca)
-	c.server = c.issue(t, "server", time.Hour)
-	c.device = c.issue(t, testIdentity, time.Hour)
-	c.expired = c.issue(t, testIdentity, -time.Hour)
-	return c
-}
-
-func (c *certificates) issue(t *testing.T, name string, valid time.Duration) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(valid), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, c.ca, key.Public(), c.key)
-	require.NoError(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // whoami answers with the proven identity, and accepts and serves bodies.
@@ -173,10 +105,10 @@ func whoami(body []byte) coap.Handler {
 // TestDTLS makes associations with every kind of credential, with and without Connection ID, and
 // transfers bodies over them in both directions.
 func TestDTLS(t *testing.T) {
-	certs := newCertificates(t)
+	certs := testkit.NewCertificates(t, testIdentity)
 	both := pskOf(testIdentity, testKey)
-	both.Certificate, both.ClientCAs = &certs.server, certs.roots
-	x509Client := dtls.Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}
+	both.Certificate, both.ClientCAs = &certs.Server, certs.Roots
+	x509Client := dtls.Credentials{Certificate: &certs.Device, RootCAs: certs.Roots, ServerName: "server"}
 	body := bodyOf(20_000)
 	for _, test := range []struct {
 		name   string
@@ -185,7 +117,7 @@ func TestDTLS(t *testing.T) {
 		want   string
 	}{
 		{"PSK", pskClient(), pskOf(testIdentity, testKey), testIdentity},
-		{"certificates", x509Client, dtls.Credentials{Certificate: &certs.server, ClientCAs: certs.roots}, "certificate of " + testIdentity},
+		{"certificates", x509Client, dtls.Credentials{Certificate: &certs.Server, ClientCAs: certs.Roots}, "certificate of " + testIdentity},
 		{"PSK, of both", pskClient(), both, testIdentity},
 		{"certificates, of both", x509Client, both, "certificate of " + testIdentity},
 	} {

@@ -223,7 +223,8 @@ func within(limit *time.Timer, done <-chan struct{}) {
 	}
 }
 
-// underway counts exchanges and requests in progress, and wakes those that wait until there are none.
+// underway counts exchanges and requests in progress, and wakes those that wait until there are
+// none.
 type underway struct {
 	n       atomic.Int64
 	waiting atomic.Int32

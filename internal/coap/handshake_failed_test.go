@@ -16,6 +16,7 @@ import (
 
 	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // failure holds the arguments of a call of HandshakeFailed.
@@ -43,16 +44,16 @@ func next(t *testing.T, all <-chan failure) failure {
 
 // A client that does not trust our certificate sends an alert, and is reported.
 func TestUntrustedByDTLSClient(t *testing.T) {
-	certs, others := newCertificates(t), newCertificates(t)
+	certs, others := testkit.NewCertificates(t, testIdentity), testkit.NewCertificates(t, testIdentity)
 	cfg, all := failures()
-	server := serveDTLS(t, cfg, dtls.Credentials{Certificate: &certs.server, ClientCAs: certs.roots})
-	_, _, err := dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Certificate: &certs.device, RootCAs: others.roots, ServerName: "server"})
+	server := serveDTLS(t, cfg, dtls.Credentials{Certificate: &certs.Server, ClientCAs: certs.Roots})
+	_, _, err := dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Certificate: &certs.Device, RootCAs: others.Roots, ServerName: "server"})
 	require.ErrorIs(t, err, dtls.ErrHandshake)
 	f := next(t, all)
 	require.ErrorContains(t, f.err, "peer sent alert: bad certificate")
 	require.Equal(t, netip.MustParseAddr("127.0.0.1"), f.addr.Addr())
 
-	_, _, err = dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"})
+	_, _, err = dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Certificate: &certs.Device, RootCAs: certs.Roots, ServerName: "server"})
 	require.NoError(t, err)
 	server.stop()
 	require.Empty(t, all)
@@ -60,7 +61,7 @@ func TestUntrustedByDTLSClient(t *testing.T) {
 
 // A TLS client of any version is reported, too.
 func TestUntrustedByTLSClient(t *testing.T) {
-	certs, others := newCertificates(t), newCertificates(t)
+	certs, others := testkit.NewCertificates(t, testIdentity), testkit.NewCertificates(t, testIdentity)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			cfg, all := failures()
@@ -69,7 +70,7 @@ func TestUntrustedByTLSClient(t *testing.T) {
 			tcp, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			l := tls.NewListener(tcp, &tls.Config{
-				Certificates: []tls.Certificate{certs.server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: certs.roots,
+				Certificates: []tls.Certificate{certs.Server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: certs.Roots,
 				MinVersion: version, MaxVersion: version,
 			})
 			ctx, cancel := context.WithCancel(t.Context())
@@ -79,8 +80,8 @@ func TestUntrustedByTLSClient(t *testing.T) {
 				cfg *tls.Config
 				err string
 			}{
-				{&tls.Config{Certificates: []tls.Certificate{certs.device}, RootCAs: others.roots, ServerName: "server"}, "remote error: tls: bad certificate"},
-				{&tls.Config{Certificates: []tls.Certificate{others.device}, RootCAs: certs.roots, ServerName: "server"}, "unknown authority"},
+				{&tls.Config{Certificates: []tls.Certificate{certs.Device}, RootCAs: others.Roots, ServerName: "server"}, "remote error: tls: bad certificate"},
+				{&tls.Config{Certificates: []tls.Certificate{others.Device}, RootCAs: certs.Roots, ServerName: "server"}, "unknown authority"},
 			} {
 				conn, err := net.Dial("tcp", tcp.Addr().String())
 				require.NoError(t, err)
@@ -137,7 +138,7 @@ func TestHandshakeReportsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int32
 		release := make(chan struct{})
-		logged := new(logLines)
+		logged := new(testkit.Log)
 		server := coap.New(coap.Config{
 			Logger: slog.New(slog.NewTextHandler(logged, nil)),
 			HandshakeFailed: func(coap.Transport, netip.AddrPort, string, error) {

@@ -11,16 +11,17 @@ import (
 
 	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // TestEndIdentities ends what one key has proven, but not what a certificate with the same name or
 // another key has proven.
 func TestEndIdentities(t *testing.T) {
-	certs := newCertificates(t)
+	certs := testkit.NewCertificates(t, testIdentity)
 	keys := map[string][]byte{testIdentity: testKey, "device-2": testKey}
 	secure := dtls.Credentials{
 		PSK:         func(id []byte) ([]byte, error) { return keys[string(id)], nil },
-		Certificate: &certs.server, ClientCAs: certs.roots,
+		Certificate: &certs.Server, ClientCAs: certs.Roots,
 	}
 	server := serveDTLS(t, coap.Config{Handler: whoami(nil)}, secure)
 	type device struct {
@@ -44,7 +45,7 @@ func TestEndIdentities(t *testing.T) {
 	gone := []device{connect(pskClient()), connect(pskClient())}
 	stay := []device{
 		connect(other),
-		connect(dtls.Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"}),
+		connect(dtls.Credentials{Certificate: &certs.Device, RootCAs: certs.Roots, ServerName: "server"}),
 	}
 	for _, d := range append(gone, stay...) {
 		require.NoError(t, ask(d))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // probe is called by all functions of a user. One of them runs do.
@@ -151,7 +152,7 @@ func TestFunctionsHaveReturned(t *testing.T) {
 					return w.endServing
 				}
 				t.Run(takes.String()+" "+how+" "+name, func(t *testing.T) {
-					logged := new(logLines)
+					logged := new(testkit.Log)
 					p := &probe{at: name, do: func() { pass(takes) }}
 					log := slog.New(slog.NewTextHandler(logged, nil))
 					inWorld(t, p.server(log), coap.Config{Logger: log}, func(t *testing.T, w *world) {
@@ -189,7 +190,7 @@ func TestFunctionsHaveReturned(t *testing.T) {
 func TestFunctionsThatPanic(t *testing.T) {
 	for _, name := range slices.Concat(serverFunctions, requestFunctions) {
 		t.Run(name, func(t *testing.T) {
-			logged := new(logLines)
+			logged := new(testkit.Log)
 			log := slog.New(slog.NewTextHandler(logged, nil))
 			p := &probe{at: name, do: func() { panic("no") }}
 			inWorld(t, p.server(log), coap.Config{Logger: log}, func(t *testing.T, w *world) {

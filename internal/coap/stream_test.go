@@ -3,15 +3,9 @@ package coap_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"slices"
 	"sync"
@@ -23,6 +17,7 @@ import (
 
 	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/dtls"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // streamWorld is a server and a device over TCP on loopback.
@@ -208,7 +203,7 @@ func (w wrapper) Accept() (net.Conn, error) {
 
 func streamIdentity(t *testing.T, wrap func(net.Listener) net.Listener) {
 	t.Helper()
-	pool, certificate := selfSigned(t)
+	pool, certificate := testkit.SelfSigned(t, testIdentity)
 	l := tls.NewListener(listenTCP(t), &tls.Config{
 		Certificates: []tls.Certificate{certificate}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"coap"},
 	})
@@ -232,25 +227,6 @@ func streamIdentity(t *testing.T, wrap func(net.Listener) net.Listener) {
 	id := <-proven
 	require.NotNil(t, id)
 	require.Equal(t, certificate.Certificate[0], id.Certificates[0])
-}
-
-func selfSigned(t *testing.T) (*x509.CertPool, tls.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "device-1"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	parsed, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	pool := x509.NewCertPool()
-	pool.AddCert(parsed)
-	return pool, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // pipeListener is a listener in memory, for virtual time.

@@ -3,14 +3,7 @@ package dtls
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
 	"sync"
@@ -19,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,7 +38,7 @@ func pskClient() Credentials { return Credentials{Identity: []byte(testIdentity)
 type end struct {
 	*Socket
 	addr   netip.AddrPort
-	logged *logLines
+	logged *testkit.Log
 	opened chan *user
 	closed chan *user
 	failed chan error
@@ -82,7 +77,7 @@ func (u *user) Closed() { u.end.closed <- u }
 func newEnd(t *testing.T, conn net.PacketConn, cfg Config) *end {
 	t.Helper()
 	e := &end{
-		addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(), logged: new(logLines),
+		addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(), logged: new(testkit.Log),
 		opened: make(chan *user, 10_000), closed: make(chan *user, 10_000), failed: make(chan error, 10_000),
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(e.logged, nil))
@@ -144,65 +139,4 @@ func (u *user) ask(t *testing.T, text string) {
 			require.FailNow(t, "no answer")
 		}
 	}
-}
-
-// logLines collects log lines.
-type logLines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logLines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-// certificates is a CA with certificates of a server and of a device.
-type certificates struct {
-	roots                   *x509.CertPool
-	server, device, expired tls.Certificate
-	key                     *ecdsa.PrivateKey
-	ca                      *x509.Certificate
-}
-
-func newCertificates(t *testing.T) *certificates {
-	t.Helper()
-	c := &certificates{roots: x509.NewCertPool()}
-	var err error
-	c.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotBefore: time.Now().Add(-2 * time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, c.key.Public(), c.key)
-	require.NoError(t, err)
-	c.ca, err = x509.ParseCertificate(der)
-	require.NoError(t, err)
-	c.roots.AddCert(c.ca)
-	c.server = c.issue(t, "server", time.Hour)
-	c.device = c.issue(t, testIdentity, time.Hour)
-	c.expired = c.issue(t, testIdentity, -time.Hour)
-	return c
-}
-
-func (c *certificates) issue(t *testing.T, name string, valid time.Duration) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(valid), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, c.ca, key.Public(), c.key)
-	require.NoError(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // tamper is a client's socket that changes outgoing datagrams.
@@ -52,11 +54,11 @@ func TestOddRecordVersion(t *testing.T) {
 
 // TestHandshakeOverBadNetwork loses every third datagram of the client, and duplicates the others.
 func TestHandshakeOverBadNetwork(t *testing.T) {
-	certs := newCertificates(t)
-	secure := Credentials{Certificate: &certs.server, ClientCAs: certs.roots}
+	certs := testkit.NewCertificates(t, testIdentity)
+	secure := Credentials{Certificate: &certs.Server, ClientCAs: certs.Roots}
 	server := serve(t, secure)
 	n := 0
-	client, err := dialTampered(t, server.addr, Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"},
+	client, err := dialTampered(t, server.addr, Credentials{Certificate: &certs.Device, RootCAs: certs.Roots, ServerName: "server"},
 		func(b []byte) [][]byte {
 			if n++; n%3 == 1 {
 				return nil
@@ -71,13 +73,13 @@ func TestHandshakeOverBadNetwork(t *testing.T) {
 // repeats its last flight, although its handshake is complete: once for each flight, in however
 // many datagrams that comes, and with new record numbers.
 func TestLostLastFlight(t *testing.T) {
-	certs := newCertificates(t)
+	certs := testkit.NewCertificates(t, testIdentity)
 	both := pskOf(testIdentity, testKey)
-	both.Certificate, both.ClientCAs = &certs.server, certs.roots
+	both.Certificate, both.ClientCAs = &certs.Server, certs.Roots
 	for name, secure := range map[string]Credentials{
 		"PSK":                       pskClient(),
 		"PSK without Connection ID": {Identity: []byte(testIdentity), Key: testKey, NoConnectionID: true},
-		"certificates":              {Certificate: &certs.device, RootCAs: certs.roots, ServerName: "server"},
+		"certificates":              {Certificate: &certs.Device, RootCAs: certs.Roots, ServerName: "server"},
 		"PSK, the same records":     pskClient(), // some clients do not increment record numbers
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // TestRefusedCredentials checks that both sides report why there is no association.
 func TestRefusedCredentials(t *testing.T) {
-	certs, others := newCertificates(t), newCertificates(t)
+	certs, others := testkit.NewCertificates(t, testIdentity), testkit.NewCertificates(t, testIdentity)
 	both := pskOf(testIdentity, testKey)
-	both.Certificate, both.ClientCAs = &certs.server, certs.roots
+	both.Certificate, both.ClientCAs = &certs.Server, certs.Roots
 	for _, test := range []struct {
 		name           string
 		client         Credentials
@@ -26,11 +28,11 @@ func TestRefusedCredentials(t *testing.T) {
 	}{
 		{"wrong key", Credentials{Identity: []byte(testIdentity), Key: []byte("another")}, ErrWrongKey, "", "keys differ"},
 		{"unknown identity", Credentials{Identity: []byte("stranger"), Key: testKey}, ErrUnknownIdentity, "", "unknown PSK identity"},
-		{"expired certificate", Credentials{Certificate: &certs.expired, RootCAs: certs.roots, ServerName: "server"}, nil, "BadCertificate", "expired"},
-		{"certificate of another CA", Credentials{Certificate: &others.device, RootCAs: certs.roots, ServerName: "server"}, nil, "BadCertificate", "unknown authority"},
-		{"no certificate", Credentials{RootCAs: certs.roots, ServerName: "server"}, nil, "ertificate", "client verification"},
-		{"server of another CA", Credentials{Certificate: &certs.device, RootCAs: others.roots, ServerName: "server"}, nil, "unknown authority", "BadCertificate"},
-		{"server of another name", Credentials{Certificate: &certs.device, RootCAs: certs.roots, ServerName: "else"}, nil, "valid for", "BadCertificate"},
+		{"expired certificate", Credentials{Certificate: &certs.Expired, RootCAs: certs.Roots, ServerName: "server"}, nil, "BadCertificate", "expired"},
+		{"certificate of another CA", Credentials{Certificate: &others.Device, RootCAs: certs.Roots, ServerName: "server"}, nil, "BadCertificate", "unknown authority"},
+		{"no certificate", Credentials{RootCAs: certs.Roots, ServerName: "server"}, nil, "ertificate", "client verification"},
+		{"server of another CA", Credentials{Certificate: &certs.Device, RootCAs: others.Roots, ServerName: "server"}, nil, "unknown authority", "BadCertificate"},
+		{"server of another name", Credentials{Certificate: &certs.Device, RootCAs: certs.Roots, ServerName: "else"}, nil, "valid for", "BadCertificate"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := serve(t, both)

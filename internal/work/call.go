@@ -20,8 +20,8 @@ func (b *Backoff) Next(first, most time.Duration) time.Duration {
 	return time.Duration(*b)
 }
 
-// Spread returns a random time between half of pause and pause, so that those who failed at the same
-// time do not all try again at the same time.
+// Spread returns a random time between half of pause and pause, so that those who failed at the
+// same time do not all try again at the same time.
 func Spread(pause time.Duration) time.Duration { return pause/2 + rand.N(pause/2+1) }
 
 // Sleep waits for d. It returns false at once if ctx ends first.
@@ -39,8 +39,8 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 // ErrPanicked is the error of a function that panicked or ended its goroutine.
 var ErrPanicked = errors.New("a function of the program panicked")
 
-// Guard calls f, and logs a panic under the name of f. The error of a panic matches [ErrPanicked]. If
-// f ends the goroutine (runtime.Goexit), Guard logs that, and does not return.
+// Guard calls f, and logs a panic under the name of f. The error of a panic matches [ErrPanicked].
+// If f ends the goroutine (runtime.Goexit), Guard logs that, and does not return.
 func Guard[T any](log *slog.Logger, name string, f func() (T, error)) (value T, err error) {
 	returned := false
 	defer func() {

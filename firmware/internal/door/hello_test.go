@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // helloOf returns the ClientHello of crypto/tls, with the message's header but without the
@@ -202,7 +204,7 @@ func TestListenerHandsOnWhatFails(t *testing.T) {
 
 // TestListenerLeavesNoLimit: the listener sets no deadline for what follows the handshake.
 func TestListenerLeavesNoLimit(t *testing.T) {
-	pair := testPair(t)
+	_, pair := testkit.SelfSigned(t, "localhost")
 	synctest.Test(t, func(t *testing.T) {
 		inner := &oneByOne{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 		l := ListenTLS(inner, &tls.Config{Certificates: []tls.Certificate{pair}})

@@ -3,34 +3,20 @@ package door
 import (
 	"bufio"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-func testPair(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
+	"github.com/otago-iot/otago/internal/testkit"
+)
 
 // A recorder records the sizes of the TLS records that are written to a connection.
 type recorder struct {
@@ -72,7 +58,7 @@ func (r *recorder) take(t *testing.T) []int {
 // TestRecords checks each record of application data that an HTTP server writes: headers, a large
 // body, and an answer of the server itself.
 func TestRecords(t *testing.T) {
-	pair := testPair(t)
+	_, pair := testkit.SelfSigned(t, "localhost")
 	body := bytes.Repeat([]byte("firmware"), 1<<17) // 1 MiB
 	for version, overhead := range map[uint16]int{tls.VersionTLS12: 8 + 16, tls.VersionTLS13: 1 + 16} {
 		for _, limit := range []int{63, 512, 1024, 2048, 4096} {
@@ -161,7 +147,8 @@ func TestForSmall(t *testing.T) {
 // TestSmallWrites: writes of several goroutines do not mix.
 func TestSmallWrites(t *testing.T) {
 	a, b := net.Pipe()
-	secure := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{testPair(t)}})
+	_, pair := testkit.SelfSigned(t, "localhost")
+	secure := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{pair}})
 	client := tls.Client(a, &tls.Config{InsecureSkipVerify: true})
 	go func() { _ = secure.Handshake() }()
 	require.NoError(t, client.Handshake())
