@@ -11,16 +11,20 @@ import (
 // ManagerConfig is the configuration of a [Manager]. With its zero value packages are pushed to
 // devices.
 type ManagerConfig struct {
-	// Delivery serves packages to devices that pull them. The program mounts it. Default: none;
-	// then this server only pushes.
+	// Delivery serves packages to devices that pull them. The program mounts it. A device that
+	// takes pushes and pulls is pushed to, unless the request or its profile says DeliveryPull.
+	// Default: none; then this server only pushes, or leaves pulls to PackageURI.
 	Delivery *Delivery
 	// PackageURI returns the URI of the package of an update on another server, such as an object
 	// store, for one protocol. "" means that the package is not available there by that protocol;
 	// then Delivery serves it, if it can. The manager calls PackageURI for each protocol that
 	// Delivery does not serve, to learn which ones are available, and for each URI that it writes
 	// to a device: what it returns then comes before Delivery. So a URI can be signed, and may
-	// expire, but not within Limits.Transferring, by default 2 h. A device that takes both is
-	// pushed to all the same, unless the request says DeliveryPull.
+	// expire, but not within Limits.Transferring, by default 2 h.
+	//
+	// With a PackageURI, a device that takes pushes and pulls is made to pull, unless the request
+	// or its profile says DeliveryPush. It is pushed to if no protocol is left, or if a pull moves
+	// no byte; a request that says DeliveryPull prevents that.
 	//
 	// A URI is absolute, has the scheme that p names, and has at most 255 bytes of ASCII, without
 	// user info or fragment; for a profile with PathOnly (u.Machine.Plan.Profile) it is a path.

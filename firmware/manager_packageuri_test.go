@@ -53,6 +53,37 @@ func TestPackageURI(t *testing.T) {
 	})
 }
 
+// TestPackageURIBeforePush: a device that takes both pulls from the other server, unless the
+// request or the profile wants a push. It is pushed to if the other server has no protocol of the
+// device.
+func TestPackageURIBeforePush(t *testing.T) {
+	for name, test := range map[string]struct {
+		request  firmware.Request
+		protocol fsm.Protocol // that the other server has
+		want     string       // a prefix of the device's log
+	}{
+		"auto":                {firmware.Request{}, fsm.ProtocolHTTPS, "uri https://cdn.example.com"},
+		"push":                {firmware.Request{Delivery: firmware.DeliveryPush}, fsm.ProtocolHTTPS, "push"},
+		"a profile that push": {firmware.Request{Profile: "push"}, fsm.ProtocolHTTPS, "push"},
+		"no protocol":         {firmware.Request{}, fsm.ProtocolHTTP, "push"},
+	} {
+		config := firmware.ManagerConfig{PackageURI: func(_ context.Context, _ firmware.Update, p fsm.Protocol) (string, error) {
+			if p == test.protocol {
+				return p.String() + "://cdn.example.com/fw", nil
+			}
+			return "", nil
+		}}
+		inWorld(t, config, func(w *world) {
+			script := good()
+			script.Delivery, script.Protocols = firmware.PushAndPull, []fsm.Protocol{fsm.ProtocolHTTPS}
+			device := w.device(script)
+			test.request.Endpoint, test.request.Image = endpoint, w.image.ID
+			w.ends(w.update(test.request), fsm.OutcomeSucceeded, fsm.ReasonVersion)
+			require.True(t, strings.HasPrefix(device.Log()[0], test.want), "%s: %s", name, device.Log())
+		})
+	}
+}
+
 // TestPackageURIBesideDelivery has one protocol served elsewhere, and the others here.
 func TestPackageURIBesideDelivery(t *testing.T) {
 	config := firmware.ManagerConfig{PackageURI: func(_ context.Context, _ firmware.Update, p fsm.Protocol) (string, error) {

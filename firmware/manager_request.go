@@ -27,7 +27,8 @@ type Request struct {
 	Image string
 
 	// Delivery and Protocol say how the package reaches the device. A Protocol makes the device
-	// pull. Defaults: what suits the profile and the device; a device that takes both is pushed to.
+	// pull. Defaults: what suits the profile and the device; a device that takes both is pushed to,
+	// or pulls if there is a ManagerConfig.PackageURI.
 	Delivery DeliveryMode
 	Protocol Protocol
 	// Verify is what proves success. Default: VerifyVersion.
@@ -87,6 +88,9 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 		Target: img.Version, Size: img.Size, Digest: img.SHA256,
 		Verify: r.Verify, Delivery: r.Delivery, Protocol: r.Protocol, Force: r.Force, Profile: profile,
 		Deadline: r.Deadline, Attempts: r.Attempts, Limits: m.config.Limits,
+	}
+	if m.config.PackageURI != nil && plan.Profile.Delivery == fsm.DeliveryAuto {
+		plan.Profile.Delivery = fsm.DeliveryPull // the program wants the other server to be used
 	}
 	if plan.Deadline == 0 {
 		plan.Deadline = m.config.Deadline

@@ -1,7 +1,8 @@
 package fsm
 
 // DeliveryMode is how a package reaches the device. The zero value is DeliveryAuto: the machine
-// chooses, by profile and resource 5/0/9. It prefers a push where the device takes both.
+// chooses, by profile and resource 5/0/9. Where the device takes both it prefers a push, unless
+// Profile.Delivery is DeliveryPull.
 type DeliveryMode string
 
 // The modes of delivery.
