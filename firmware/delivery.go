@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -25,7 +26,8 @@ type DeliveryConfig struct {
 	// device gets no packages by that protocol. The Delivery calls it often, from several
 	// goroutines; it must not block. For a device that has not registered yet the Registration is
 	// zero. Default: BaseURL for its scheme and, for the CoAP protocol that the device itself uses,
-	// the address by which it reached the server, with Prefix: mount [Delivery.ServeCoAP] there.
+	// the address by which it reached the server, with Prefix, if [Delivery.ServeCoAP] is mounted
+	// there.
 	BaseURLs func(lwm2m.Registration, Protocol) string
 	// Prefix is the path below which the Delivery serves secret URIs. It begins and ends with a
 	// slash, has at most 46 bytes, and needs no escapes. Deliveries that share a server need
@@ -55,6 +57,8 @@ type Delivery struct {
 	config DeliveryConfig
 	log    *slog.Logger
 	table  grants
+
+	notMounted sync.Once // logs that ServeCoAP is not mounted
 }
 
 // NewDelivery returns a delivery of images. The error says which field of config is invalid, and

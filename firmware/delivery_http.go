@@ -115,6 +115,9 @@ func (d *Delivery) Wrap(next http.Handler) http.Handler {
 //
 //	srv.HandleFunc("/", delivery.ServeCoAP)
 //
+// Without that the manager offers devices no download by CoAP, unless DeliveryConfig.BaseURL or
+// BaseURLs names another server for it.
+//
 // If several deliveries share a server, mount each at its own DeliveryConfig.Prefix and
 // PublicPrefix. A request on the association of a registered endpoint finds only the grants of that
 // endpoint. For any other request, such as that of a device that downloads from a second socket,

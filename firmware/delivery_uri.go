@@ -1,12 +1,14 @@
 package firmware
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 
@@ -146,8 +148,9 @@ func (d *Delivery) base(r lwm2m.Registration, p fsm.Protocol) (base string) {
 	return ""
 }
 
-// protocols lists the protocols by which a device can get packages.
-func (d *Delivery) protocols(r lwm2m.Registration) (list []fsm.Protocol) {
+// protocols lists the protocols by which a device can get packages. handles reports whether the
+// device's server answers GET of a path.
+func (d *Delivery) protocols(r lwm2m.Registration, handles func(path string) bool) (list []fsm.Protocol) {
 	for _, p := range preferred {
 		base := d.base(r, p)
 		if base == "" {
@@ -158,9 +161,27 @@ func (d *Delivery) protocols(r lwm2m.Registration) (list []fsm.Protocol) {
 			d.log.Error("packages are not served by a protocol, because of its base URL", "protocol", p, "error", err)
 			continue
 		}
+		if d.atServer(p) && !handles(d.config.Prefix+strings.Repeat("x", tokenChars)) {
+			d.notMounted.Do(func() {
+				level := slog.LevelInfo // a program may want downloads by HTTP only
+				if d.config.BaseURL == "" {
+					level = slog.LevelWarn
+				}
+				d.log.Log(context.Background(), level, "packages are not offered by CoAP: Delivery.ServeCoAP is not mounted at DeliveryConfig.Prefix",
+					"prefix", d.config.Prefix)
+			})
+			continue
+		}
 		list = append(list, p)
 	}
 	return list
+}
+
+// atServer reports whether base makes the base of a protocol from the address of the device's own
+// server.
+func (d *Delivery) atServer(p fsm.Protocol) bool {
+	scheme, _, _ := strings.Cut(d.config.BaseURL, ":")
+	return d.config.BaseURLs == nil && !strings.EqualFold(scheme, p.String())
 }
 
 // preferred lists the protocols in the order of the radio time that a device needs for a megabyte.

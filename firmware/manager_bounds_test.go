@@ -74,8 +74,9 @@ func TestProtocols(t *testing.T) {
 	all := []fsm.Protocol{
 		fsm.ProtocolHTTPS, fsm.ProtocolHTTP, fsm.ProtocolCoAPSTCP, fsm.ProtocolCoAPTCP, fsm.ProtocolCoAPS, fsm.ProtocolCoAP,
 	}
+	mounted := func(string) bool { return true }
 	base := func(_ lwm2m.Registration, p fsm.Protocol) string { return p.String() + "://fw.example.com/" }
-	require.Equal(t, all, servingManager(t, DeliveryConfig{BaseURLs: base}).delivery.protocols(lwm2m.Registration{}))
+	require.Equal(t, all, servingManager(t, DeliveryConfig{BaseURLs: base}).delivery.protocols(lwm2m.Registration{}, mounted))
 	require.Equal(t, slices.DeleteFunc(slices.Clone(all), func(p fsm.Protocol) bool { return p == fsm.ProtocolHTTP || p == fsm.ProtocolCoAPS }),
 		servingManager(t, DeliveryConfig{BaseURLs: func(r lwm2m.Registration, p fsm.Protocol) string {
 			switch p {
@@ -85,12 +86,12 @@ func TestProtocols(t *testing.T) {
 				return ""
 			}
 			return base(r, p)
-		}}).delivery.protocols(lwm2m.Registration{}))
+		}}).delivery.protocols(lwm2m.Registration{}, mounted))
 
 	local := netip.MustParseAddrPort("192.0.2.1:5683")
 	m := servingManager(t, DeliveryConfig{BaseURL: "https://fw.example.com/"})
-	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS}, m.delivery.protocols(lwm2m.Registration{}))
-	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolCoAP}, m.delivery.protocols(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}))
+	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS}, m.delivery.protocols(lwm2m.Registration{}, mounted))
+	require.Equal(t, []fsm.Protocol{fsm.ProtocolHTTPS, fsm.ProtocolCoAP}, m.delivery.protocols(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, mounted))
 	require.Equal(t, "coap://192.0.2.1:5683/fw/", m.delivery.base(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, fsm.ProtocolCoAP))
 	require.Empty(t, m.delivery.base(lwm2m.Registration{Transport: lwm2m.TransportUDP, Local: local}, fsm.ProtocolCoAPS))
 	require.Empty(t, m.delivery.base(lwm2m.Registration{Transport: lwm2m.TransportUDP}, fsm.ProtocolCoAP))

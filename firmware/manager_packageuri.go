@@ -120,7 +120,7 @@ func (m *Manager) protocols(ctx context.Context, u Update) []fsm.Protocol {
 	var own map[fsm.Protocol]bool
 	if m.delivery != nil {
 		own = make(map[fsm.Protocol]bool)
-		for _, p := range m.delivery.protocols(r) {
+		for _, p := range m.delivery.protocols(r, m.srv.Handles) {
 			own[p] = true
 		}
 	}

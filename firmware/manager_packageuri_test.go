@@ -1,9 +1,11 @@
 package firmware_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -82,6 +84,32 @@ func TestPackageURIBeforePush(t *testing.T) {
 			require.True(t, strings.HasPrefix(device.Log()[0], test.want), "%s: %s", name, device.Log())
 		})
 	}
+}
+
+// TestNotMounted: a Delivery whose ServeCoAP is not mounted is not offered by CoAP. One log line
+// says so, and the journal says why a pull that was asked for is not possible.
+func TestNotMounted(t *testing.T) {
+	var lines bytes.Buffer
+	serve := firmware.DeliveryConfig{Logger: slog.New(slog.NewTextHandler(&lines, nil))}
+	inWorldThatServes(t, serve, firmware.ManagerConfig{}, func(w *world) {
+		w.srv.HandleFunc("/", nil)
+		script := good()
+		script.Delivery = firmware.PushAndPull
+		device := w.device(script)
+		r := w.request()
+		r.Delivery = firmware.DeliveryPull
+		for range 2 {
+			u := w.update(r)
+			w.ends(u, fsm.OutcomeFailed, fsm.ReasonNotServed)
+			require.Contains(t, w.journal(u.ID), "does not serve them by CoAP")
+		}
+		require.NotContains(t, strings.Join(device.Log(), "\n"), "uri coap")
+		require.Equal(t, 1, strings.Count(lines.String(), "Delivery.ServeCoAP is not mounted at DeliveryConfig.Prefix"), lines.String())
+		require.Contains(t, lines.String(), "level=WARN")
+
+		w.srv.HandleFunc("/fw/", w.delivery.ServeCoAP)
+		w.ends(w.update(r), fsm.OutcomeSucceeded, fsm.ReasonVersion)
+	})
 }
 
 // TestPackageURIBesideDelivery has one protocol served elsewhere, and the others here.

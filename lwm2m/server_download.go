@@ -46,15 +46,13 @@ type Download struct {
 	Progress func(offset int64)
 }
 
-// DownloadFunc returns the answer to a GET. The server answers an error with its code, see
-// [Object]; (nil, nil) with 4.04.
-type DownloadFunc func(context.Context, DownloadRequest) (*Download, error)
+type downloadFunc = func(context.Context, DownloadRequest) (*Download, error)
 
 // handlers serve downloads.
 type handlers struct {
 	mu       sync.RWMutex
 	exact    map[string]*Download
-	prefixes map[string]DownloadFunc
+	prefixes map[string]downloadFunc
 }
 
 // Handle serves r for GET of exactly path, on all transports. It replaces an earlier Download; nil
@@ -76,8 +74,9 @@ func (s *Server) Handle(path string, r *Download) {
 // HandleFunc calls fn for GET of a path that begins with prefix. The longest prefix counts; Handle
 // precedes all prefixes. Empty segments at the start of a path do not count: "//fw/x" begins with
 // "/fw/". Prefix "/" matches all paths that are not LwM2M's. fn is called once for a download, or
-// more often when the peer pauses; it should be quick. A nil fn removes the prefix.
-func (s *Server) HandleFunc(prefix string, fn DownloadFunc) {
+// more often when the peer pauses; it should be quick. The server answers an error with its code,
+// see [Object]; (nil, nil) with 4.04. A nil fn removes the prefix.
+func (s *Server) HandleFunc(prefix string, fn func(context.Context, DownloadRequest) (*Download, error)) {
 	h := &s.handlers
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -86,13 +85,16 @@ func (s *Server) HandleFunc(prefix string, fn DownloadFunc) {
 		return
 	}
 	if h.prefixes == nil {
-		h.prefixes = make(map[string]DownloadFunc)
+		h.prefixes = make(map[string]downloadFunc)
 	}
 	h.prefixes[prefix] = fn
 }
 
+// Handles reports whether Handle or HandleFunc serves GET of path now.
+func (s *Server) Handles(path string) bool { return s.handlers.find(path) != nil }
+
 // find returns the function for path, nil if there is none.
-func (h *handlers) find(path string) DownloadFunc {
+func (h *handlers) find(path string) downloadFunc {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if r := h.exact[path]; r != nil {
@@ -199,7 +201,7 @@ func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Respon
 }
 
 // serveDownload answers a GET with the Download that fn returns.
-func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, endpoint string, fn DownloadFunc) *coap.Response {
+func (s *Server) serveDownload(ctx context.Context, r *coap.IncomingRequest, endpoint string, fn downloadFunc) *coap.Response {
 	if s.config.ProveAddress && !r.AddressVerified() {
 		return r.Challenge()
 	}

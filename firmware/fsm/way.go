@@ -149,7 +149,7 @@ func (m *machine) mayPull() (pulls []choice, none choice) {
 	case len(pulls) > 0:
 		return pulls, choice{}
 	case len(r.Offers) == 0:
-		return no(ReasonNotServed, "packages are served to this device by no protocol: the server has no base URL for it")
+		return no(ReasonNotServed, "packages are served to this device by no protocol: the server has no base URL for it, and does not serve them by CoAP")
 	}
 	return no(ReasonNoDelivery, "no protocol of "+source+" is left that is served here")
 }
