@@ -13,9 +13,9 @@ import (
 type socket struct {
 	e    *Endpoint
 	conn *udp.Conn
-	id   uint64         // Peer.ID of its peers
-	only netip.AddrPort // the one peer of a dialled socket
-	p    *packet        // the reader's packet
+	id   uint64                // Peer.ID of its peers
+	only netip.AddrPort        // the one peer of a dialled socket
+	ps   [udp.MaxBatch]*packet // the reader's packets
 	ctx  context.Context
 	stop context.CancelFunc
 
@@ -41,11 +41,22 @@ func (s *socket) Addr() netip.AddrPort { return s.conn.Addr() }
 // Serve implements [datagramServer].
 func (s *socket) Serve() error {
 	defer close(s.done)
-	s.p = newPacket()
-	defer func() { s.p.free() }()
-	return s.conn.Serve(s.only, func() []byte { return s.p.buf }, func(n int, from netip.AddrPort, at *udp.Local) {
-		if s.handle(s.p, n, from, at) {
-			s.p = newPacket()
+	defer func() {
+		for _, p := range s.ps {
+			if p != nil {
+				p.free()
+			}
+		}
+	}()
+	room := func(i int) []byte {
+		if s.ps[i] == nil {
+			s.ps[i] = newPacket()
+		}
+		return s.ps[i].buf
+	}
+	return s.conn.Serve(s.only, room, func(i, n int, from netip.AddrPort, at *udp.Local) {
+		if s.handle(s.ps[i], n, from, at) {
+			s.ps[i] = nil
 		}
 	})
 }

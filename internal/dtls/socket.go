@@ -148,9 +148,15 @@ func (s *Socket) Serve() error {
 		}
 		close(s.done)
 	}()
-	b := make([]byte, maxRecord)
-	return s.conn.Serve(s.cfg.Server, func() []byte { return b },
-		func(n int, from netip.AddrPort, at *udp.Local) { s.receive(b[:n], from, at) })
+	var bufs [udp.MaxBatch][]byte
+	room := func(i int) []byte {
+		if bufs[i] == nil {
+			bufs[i] = make([]byte, maxRecord)
+		}
+		return bufs[i]
+	}
+	return s.conn.Serve(s.cfg.Server, room,
+		func(i, n int, from netip.AddrPort, at *udp.Local) { s.receive(bufs[i][:n], from, at) })
 }
 
 // Done is closed when Serve is about to return.

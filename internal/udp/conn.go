@@ -1,6 +1,6 @@
 // Package udp reads and writes datagrams. On a socket that is bound to the wildcard address it
 // records at which of the host's addresses each datagram arrived, so that the answer can leave from
-// there.
+// there. On Linux, a socket under load reads and writes several datagrams with one system call.
 package udp
 
 import (
@@ -17,6 +17,7 @@ import (
 type Conn struct {
 	conn   net.PacketConn
 	fast   addrPortConn // conn, if it has these methods
+	batch  *batch       // nil if conn cannot read several datagrams at once
 	addr   netip.AddrPort
 	locals locals
 	closed chan struct{}
@@ -33,11 +34,15 @@ type addrPortConn interface {
 func New(conn net.PacketConn) *Conn {
 	c := &Conn{conn: conn, closed: make(chan struct{})}
 	c.fast, _ = conn.(addrPortConn)
+	udp, ok := conn.(*net.UDPConn)
 	var known bool
 	if c.addr, known = AddrPort(conn.LocalAddr()); known && c.addr.Addr().IsUnspecified() {
-		if udp, ok := conn.(*net.UDPConn); ok && receiveDestinations(udp) {
+		if ok && receiveDestinations(udp) {
 			c.locals.conn, c.locals.oob = udp, make([]byte, destinationSize)
 		}
+	}
+	if ok {
+		c.batch = newBatch(udp)
 	}
 	return c
 }
@@ -66,21 +71,35 @@ func Unmap(a netip.AddrPort) netip.AddrPort {
 // address.
 func (c *Conn) Addr() netip.AddrPort { return c.addr }
 
-// maxFailures is how many reads in a row may fail before Serve returns.
-const maxFailures = 1000
+const (
+	// MaxBatch is how many datagrams Serve reads at once.
+	MaxBatch = 32
+	// maxFailures is how many reads in a row may fail before Serve returns.
+	maxFailures = 1000
+)
 
 // Serve reads datagrams until the socket is closed, and then returns nil. It reads each datagram
 // into a buffer from room, and calls handle with its length, its source, and the local address at
-// which it arrived, or nil if that is unknown. If peer is valid, Serve drops datagrams of others.
-func (c *Conn) Serve(peer netip.AddrPort, room func() []byte, handle func(n int, from netip.AddrPort, at *Local)) error {
+// which it arrived, or nil if that is unknown. Several datagrams that are read at once have the
+// buffers room(0), room(1) and so on; handle is called with the same number, which is less than
+// MaxBatch. If peer is valid, Serve drops datagrams of others, and uses room(0) only.
+func (c *Conn) Serve(peer netip.AddrPort, room func(i int) []byte, handle func(i, n int, from netip.AddrPort, at *Local)) error {
+	read := func() error {
+		n, from, at, err := c.read(room(0))
+		if err == nil && (!peer.IsValid() || from == peer) {
+			handle(0, n, from, at)
+		}
+		return err
+	}
+	if c.batch != nil && !peer.IsValid() {
+		defer c.batch.rest()
+		read = func() error { return c.batch.read(&c.locals, room, handle) }
+	}
 	for failures := 0; ; {
-		n, from, at, err := c.read(room())
+		err := read()
 		switch {
 		case err == nil:
 			failures = 0
-			if !peer.IsValid() || from == peer {
-				handle(n, from, at)
-			}
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		default:
@@ -118,8 +137,13 @@ func (c *Conn) read(b []byte) (int, netip.AddrPort, *Local, error) {
 	return n, from, nil, nil
 }
 
-// WriteTo sends a datagram from a local address. If from is nil, the system chooses one.
+// WriteTo sends a datagram from a local address. If from is nil, the system chooses one. WriteTo
+// does not keep b. Under load it may return before the datagram has left: Serve sends it, with
+// others, before it next waits for a datagram.
 func (c *Conn) WriteTo(b []byte, to netip.AddrPort, from *Local) error {
+	if c.batch != nil && c.batch.post(b, to, from) {
+		return nil
+	}
 	if from != nil && c.locals.conn != nil {
 		_, _, err := c.locals.conn.WriteMsgUDPAddrPort(b, from.control, to)
 		return err
@@ -132,10 +156,38 @@ func (c *Conn) WriteTo(b []byte, to netip.AddrPort, from *Local) error {
 	return err
 }
 
-// Close closes the socket. A second call does nothing.
+// Close sends what WriteTo has accepted, and closes the socket. A second call does nothing.
 func (c *Conn) Close() {
 	c.close.Do(func() {
 		close(c.closed)
+		if c.batch != nil {
+			c.batch.rest()
+		}
 		c.conn.Close()
 	})
+}
+
+// Enlarge asks the system for a receive buffer and a send buffer of at least size bytes, and
+// returns the size of the receive buffer, or size if the system does not tell. It never makes a
+// buffer smaller.
+func Enlarge(conn net.PacketConn, size int) int {
+	sizer, ok := conn.(interface {
+		SetReadBuffer(bytes int) error
+		SetWriteBuffer(bytes int) error
+	})
+	if !ok {
+		return size
+	}
+	receive, send, _ := buffersOf(conn)
+	if receive < size {
+		_ = sizer.SetReadBuffer(size) // the result says what came of it
+	}
+	if send < size {
+		_ = sizer.SetWriteBuffer(size)
+	}
+	receive, _, known := buffersOf(conn)
+	if !known {
+		return size
+	}
+	return receive
 }

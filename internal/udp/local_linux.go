@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 
@@ -51,4 +52,24 @@ func sourceControl(addr netip.Addr) []byte {
 		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: addr.As4()})
 	}
 	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: addr.As16()})
+}
+
+// buffersOf returns the sizes of the socket's buffers.
+func buffersOf(conn net.PacketConn) (receive, send int, known bool) {
+	udp, ok := conn.(*net.UDPConn)
+	if !ok {
+		return 0, 0, false
+	}
+	raw, err := udp.SyscallConn()
+	if err != nil {
+		return 0, 0, false
+	}
+	failed := raw.Control(func(fd uintptr) {
+		var second error
+		receive, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+		send, second = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF)
+		err = errors.Join(err, second)
+	})
+	// The system doubles what it is asked for, to have room for its own records.
+	return receive / 2, send / 2, failed == nil && err == nil
 }
