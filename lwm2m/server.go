@@ -89,6 +89,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 		Logger:   s.config.Logger,
 
 		HandshakeFailed: s.handshakeFailed,
+		SocketBuffer:    s.config.SocketBuffer,
 		Hooks:           s.coapHooks(),
 	})
 	return s, nil

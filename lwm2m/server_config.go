@@ -73,6 +73,11 @@ type ServerConfig struct {
 	// MaxMessage bounds a body that is collected in memory, from a device or for it. Default: 64
 	// KiB.
 	MaxMessage int
+	// SocketBuffer is the size in bytes of the receive buffer and the send buffer that the server
+	// asks the system for, for each UDP socket, so that datagrams of many devices at once are not
+	// lost. It never makes a buffer smaller. If the system gives less, the server logs a warning
+	// that names the setting, net.core.rmem_max on Linux. Default: 4 MiB.
+	SocketBuffer int
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {
@@ -86,6 +91,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	c.MaxRegistrationBytes = cmp.Or(c.MaxRegistrationBytes, 1<<30)
 	c.MaxLinks = cmp.Or(c.MaxLinks, 4<<10)
 	c.MaxMessage = cmp.Or(c.MaxMessage, 64<<10)
+	c.SocketBuffer = cmp.Or(c.SocketBuffer, 4<<20)
 	return c
 }
 
@@ -124,6 +130,8 @@ func (c *ServerConfig) check() error {
 		return fmt.Errorf("MaxLinks is %d, not 1 to 65,536 bytes", c.MaxLinks)
 	case c.MaxMessage < 0:
 		return fmt.Errorf("MaxMessage is %d", c.MaxMessage)
+	case c.SocketBuffer < 0:
+		return fmt.Errorf("SocketBuffer is %d", c.SocketBuffer)
 	}
 	return nil
 }

@@ -70,6 +70,11 @@ type Config struct {
 	// s.
 	Drain time.Duration
 
+	// SocketBuffer is the size in bytes of the receive buffer and the send buffer that the endpoint
+	// asks the system for, for each UDP socket that it serves. Default 4 MiB. It never makes a
+	// buffer smaller, and logs a warning if the system gives less.
+	SocketBuffer int
+
 	// Bounds limits the memory that peers can occupy.
 	Bounds Bounds
 
@@ -148,6 +153,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.UploadIdle, exchangeLifetime)
 	setDefault(&c.DownloadIdle, 120*time.Second)
 	setDefault(&c.Drain, 5*time.Second)
+	setDefault(&c.SocketBuffer, 4<<20)
 	b := &c.Bounds
 	setDefault(&b.Peers, 1_000_000)
 	setDefault(&b.Workers, 256)

@@ -39,6 +39,7 @@ func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, serve
 // Then it lets work in progress finish for [Config.Drain], sends the peers a closure alert, waits
 // for the user's functions as [Endpoint.Close] does, and returns nil. One socket serves all peers.
 func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg dtls.Credentials) error {
+	e.enlarge(conn)
 	s, err := e.newDTLSSocket(ctx, conn, netip.AddrPort{}, cfg)
 	if err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/otago-iot/otago/internal/udp"
 )
 
 // Endpoint sends and answers CoAP requests on any number of sockets.
@@ -92,7 +94,17 @@ func New(cfg Config) *Endpoint {
 // If conn is bound to the wildcard address, answers on Linux leave from the address that the
 // request was sent to; elsewhere the system may choose another address of the host.
 func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
+	e.enlarge(conn)
 	return e.serve(ctx, e.newSocket(ctx, conn))
+}
+
+// enlarge makes the buffers of a socket large enough for many peers that send at once.
+func (e *Endpoint) enlarge(conn net.PacketConn) {
+	wanted := e.cfg.SocketBuffer
+	if got := udp.Enlarge(conn, wanted); got < wanted {
+		e.log.Warn("coap: the receive buffer is small; datagrams are lost when many devices send at once",
+			"address", conn.LocalAddr(), "bytes", got, "wanted", wanted, "sysctl", "net.core.rmem_max")
+	}
 }
 
 // datagramServer is a server that refuses new requests once it drains.

@@ -3,8 +3,11 @@ package coap_test
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/testkit"
 )
 
 // serveUDP serves e on a real socket until the test ends.
@@ -179,4 +183,18 @@ func TestClosed(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorIs(t, e.ServePacket(t.Context(), conn), coap.ErrClosed)
 	require.ErrorIs(t, conn.Close(), net.ErrClosed, "it was closed")
+}
+
+// TestSmallBufferIsSaid checks that a socket whose receive buffer stays smaller than wanted is in
+// the log, with the setting that limits it.
+func TestSmallBufferIsSaid(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems do not tell the size of a buffer")
+	}
+	for wanted, said := range map[int]bool{1: false, 1 << 30: true} {
+		log := new(testkit.Log)
+		e := coap.New(coap.Config{SocketBuffer: wanted, Logger: slog.New(slog.NewTextHandler(log, nil))})
+		serveUDP(t, e, "127.0.0.1:0", coap.ListenConfig{})
+		require.Equal(t, said, strings.Contains(log.String(), "sysctl=net.core.rmem_max"), log.String())
+	}
 }
