@@ -3,9 +3,7 @@ package firmware
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,9 +111,11 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 
 // sameStep reports whether two records of an update show the same step.
 func sameStep(a, b Update) bool {
-	machine, err := json.Marshal(a.Machine)
-	other, otherErr := json.Marshal(b.Machine)
-	return err == nil && otherErr == nil && bytes.Equal(machine, other) && slices.Equal(a.Tokens, b.Tokens)
+	one := Update{Machine: a.Machine, Tokens: a.Tokens}
+	other := Update{Machine: b.Machine, Tokens: b.Tokens}
+	x, err := one.AppendBinary(nil)
+	y, otherErr := other.AppendBinary(nil)
+	return err == nil && otherErr == nil && bytes.Equal(x, y)
 }
 
 // stored reads the record. The error is store.ErrNotFound, store.ErrDamaged or that of ctx.

@@ -2,13 +2,12 @@ package store
 
 import (
 	"encoding"
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -120,6 +119,8 @@ func notInLabelName(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_./", r)
 }
 
+var scratches = sync.Pool{New: func() any { return new([]byte) }}
+
 // A normalizer keeps the first error.
 type normalizer struct{ err error }
 
@@ -135,8 +136,11 @@ func (n *normalizer) update(u *Update) {
 	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
 	}
-	// Encoding fails for each value without a text, in all fields.
-	if err := json.NewEncoder(io.Discard).Encode(&u.Machine); err != nil {
+	// Encoding fails for each value without a name, in all fields.
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	var err error
+	if *scratch, err = machineCodec.Append((*scratch)[:0], &u.Machine); err != nil {
 		n.fail("update: %w", err)
 	}
 	u.Tokens = slices.Clone(u.Tokens)

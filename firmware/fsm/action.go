@@ -50,19 +50,19 @@ func (k ActionKind) words() string {
 
 // Action is something to do with the device. Kind says which of the fields count.
 type Action struct {
-	Kind ActionKind `json:"kind"`
+	Kind ActionKind `record:"1"`
 	// ID names the action in [ObserveDone]; it is unique within the update.
-	ID uint32 `json:"id"`
+	ID uint32 `record:"2"`
 	// Resources are those to read.
-	Resources Resources `json:"resources,omitzero"`
+	Resources Resources `record:"3"`
 	// Reset is the form of a reset.
-	Reset ResetForm `json:"reset,omitzero"`
+	Reset ResetForm `record:"4"`
 	// Protocol is the scheme of the Package URI.
-	Protocol Protocol `json:"protocol,omitzero"`
+	Protocol Protocol `record:"5"`
 	// PathOnly asks for a Package URI that is only a path.
-	PathOnly bool `json:"path_only,omitzero"`
+	PathOnly bool `record:"6"`
 	// Fresh asks for a Package URI that was not used before.
-	Fresh bool `json:"fresh,omitzero"`
+	Fresh bool `record:"7"`
 }
 
 // Actions is what a step asks of the shell, in the order of the fields.

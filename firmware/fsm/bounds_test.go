@@ -1,7 +1,7 @@
 package fsm_test
 
 import (
-	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -198,16 +198,21 @@ func TestEmptyNames(t *testing.T) {
 
 // TestForm: an update of another form is refused, not misread.
 func TestForm(t *testing.T) {
-	data, err := json.Marshal(transferring(fsm.Plan{Target: newVersion}).update)
+	h := transferring(fsm.Plan{Target: newVersion})
+	data, err := h.update.Memory.AppendBinary(nil)
 	require.NoError(t, err)
-	require.Contains(t, string(data), `"form":3`)
-	var u fsm.Update
-	require.NoError(t, json.Unmarshal(data, &u))
-	for _, form := range []string{`"form":1`, `"form":2`, `"form":4`, `"form":0`} {
-		other := strings.Replace(string(data), `"form":3`, form, 1)
-		require.ErrorContains(t, json.Unmarshal([]byte(other), &u), "has form "+form[len(`"form":`):])
+	require.EqualValues(t, 4, data[0])
+	m := fsm.Update{}.Memory
+	require.NoError(t, m.UnmarshalBinary(data))
+	require.Equal(t, h.update.Memory, m)
+	for _, form := range []byte{0, 1, 3, 5, '{'} {
+		other := append([]byte{form}, data[1:]...)
+		require.ErrorContains(t, m.UnmarshalBinary(other), fmt.Sprintf("has form %d", form))
 	}
-	require.Error(t, json.Unmarshal([]byte(`{"memory":{"form":"x"}}`), &u))
+	require.Error(t, m.UnmarshalBinary(nil))
+	for n := 1; n < len(data); n++ {
+		_ = m.UnmarshalBinary(data[:n]) // no panic
+	}
 }
 
 // TestLongTexts: texts of the device without a bound of their own are cut.

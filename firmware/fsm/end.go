@@ -16,10 +16,10 @@ func (m *machine) end(outcome Outcome, reason Reason, detail string) {
 	m.Outcome, m.Reason = outcome, reason
 	m.Ended, m.Wait, m.Holds = m.now, Wait{}, nil
 	// ActionCancel's read needs the rest.
-	m.Memory = memory{parts{
+	m.Memory = memory{
 		Clock: clock{Now: m.now}, Doing: doing{Action: m.act}, NextID: m.Memory.NextID,
 		History: history{StrayUntil: m.Memory.History.StrayUntil},
-	}}
+	}
 }
 
 // endEvents names the last line of the journal for each outcome.

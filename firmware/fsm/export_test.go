@@ -1,6 +1,21 @@
 package fsm
 
-import "time"
+import (
+	"time"
+
+	"github.com/otago-iot/otago/internal/record"
+)
+
+var updateCodec = record.Of[Update]()
+
+// Stored returns the update as a store keeps it.
+func (u Update) Stored() ([]byte, error) { return updateCodec.Append(nil, &u) }
+
+// Loaded returns the update that Stored made data of.
+func Loaded(data []byte) (u Update, err error) {
+	err = updateCodec.Decode(data, &u)
+	return u, err
+}
 
 // The codes that only the machines use.
 const (

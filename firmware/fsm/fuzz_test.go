@@ -69,10 +69,10 @@ func FuzzUpdate(f *testing.F) {
 				read = false
 				executes++
 			}
-			stored, err := json.Marshal(u)
+			stored, err := u.Stored()
 			require.NoError(t, err)
-			var again fsm.Update
-			require.NoError(t, json.Unmarshal(stored, &again))
+			again, err := fsm.Loaded(stored)
+			require.NoError(t, err)
 			require.Equal(t, u, again, "stored and loaded")
 		}
 	})

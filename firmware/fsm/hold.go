@@ -14,13 +14,13 @@ import (
 // transfers its package and then waits in State Downloaded.
 type Hold struct {
 	// Holder names who holds the update: 1 to MaxHolder bytes.
-	Holder string `json:"holder"`
+	Holder string `json:"holder" record:"1"`
 	// Reason is for people, at most MaxHoldReason bytes.
-	Reason string `json:"reason,omitempty"`
+	Reason string `json:"reason,omitempty" record:"2"`
 	// Since is when the hold began; the machine sets it.
-	Since time.Time `json:"since,omitzero"`
+	Since time.Time `json:"since,omitzero" record:"3"`
 	// Until is when the hold ends by itself, up to the year 9999; zero means never.
-	Until time.Time `json:"until,omitzero"`
+	Until time.Time `json:"until,omitzero" record:"4"`
 }
 
 // The bounds of holds.

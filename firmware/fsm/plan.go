@@ -27,26 +27,26 @@ const (
 // follows the specification.
 type Profile struct {
 	// Name is shown to operators.
-	Name string `json:"name,omitzero"`
+	Name string `json:"name,omitzero" record:"1"`
 	// PathOnly: the client's host is fixed; the Package URI is only a path.
-	PathOnly bool `json:"path_only,omitzero"`
+	PathOnly bool `json:"path_only,omitzero" record:"2"`
 	// Reset is the reset form that the client tolerates.
-	Reset ResetForm `json:"reset,omitzero"`
+	Reset ResetForm `json:"reset,omitzero" record:"3"`
 	// Delivery is the preferred one if the request says auto; 5/0/9 must allow it.
-	Delivery DeliveryMode `json:"delivery,omitzero"`
+	Delivery DeliveryMode `json:"delivery,omitzero" record:"4"`
 	// Protocols are those of a client that has no 5/0/8. Empty means coap, as the registry says.
-	Protocols []Protocol `json:"protocols,omitzero"`
+	Protocols []Protocol `json:"protocols,omitzero" record:"5"`
 	// WriteGrace is how long the server waits before it repeats an unanswered Write of the Package
 	// URI: some clients answer after the download. 0 means one minute.
-	WriteGrace time.Duration `json:"write_grace,omitzero"`
+	WriteGrace time.Duration `json:"write_grace,omitzero" record:"6"`
 	// BlockSize is how many bytes of a package go into one message of a push: a power of two from
 	// 16 to 1024, or a multiple of 1024 up to 16384. More than 1024 need TCP or TLS, and a client
 	// that announces that it accepts them (RFC 8323, section 6). 0 means 1024.
-	BlockSize int `json:"block_size,omitzero"`
+	BlockSize int `json:"block_size,omitzero" record:"7"`
 	// SkipTaken: the client has no cache of duplicates, and accepts the blocks of a push only in
 	// order. If it answers 5.03 to a repeated block, it has the block, and the server sends the
 	// next one. A client that accepts gaps would store a hole.
-	SkipTaken bool `json:"skip_taken,omitzero"`
+	SkipTaken bool `json:"skip_taken,omitzero" record:"8"`
 }
 
 // Limits bounds each phase, and holds the pauses. A zero field means its default. Time that a
@@ -55,35 +55,35 @@ type Profile struct {
 type Limits struct {
 	// Waiting bounds the time until the device is first seen, absence included. 0 means that only
 	// the deadline counts.
-	Waiting time.Duration `json:"waiting,omitzero"`
+	Waiting time.Duration `json:"waiting,omitzero" record:"1"`
 	// Preparing bounds reading and resetting; pauses before a retry are not part of it. Default 30
 	// min.
-	Preparing time.Duration `json:"preparing,omitzero"`
+	Preparing time.Duration `json:"preparing,omitzero" record:"2"`
 	// Transferring bounds the time without progress. Default 2 h.
-	Transferring time.Duration `json:"transferring,omitzero"`
+	Transferring time.Duration `json:"transferring,omitzero" record:"3"`
 	// Transferred bounds the time before Execute; a defer period is not part of it. Default 30 min.
-	Transferred time.Duration `json:"transferred,omitzero"`
+	Transferred time.Duration `json:"transferred,omitzero" record:"4"`
 	// Executing bounds the time from Execute to its first effect. Default 15 min.
-	Executing time.Duration `json:"executing,omitzero"`
+	Executing time.Duration `json:"executing,omitzero" record:"5"`
 	// Restarting bounds the time from Execute until the device is back; a device in queue mode has
 	// the lifetime of its registration in addition. Default 1 h.
-	Restarting time.Duration `json:"restarting,omitzero"`
+	Restarting time.Duration `json:"restarting,omitzero" record:"6"`
 	// Verifying bounds the time from the new registration to a verdict. Default 15 min.
-	Verifying time.Duration `json:"verifying,omitzero"`
+	Verifying time.Duration `json:"verifying,omitzero" record:"7"`
 
 	// Settle is how long a device that is back may show its old version without a Result. A device
 	// that accepted a Package URI may show no download for five times as long. Default 60 s.
-	Settle time.Duration `json:"settle,omitzero"`
+	Settle time.Duration `json:"settle,omitzero" record:"8"`
 	// Retry is the pause before the second attempt. It doubles with each attempt, up to 64 times
 	// itself, and is up to half as much longer, by an amount that differs between updates, so that
 	// devices of a fleet that failed together do not come back together. Default 15 s.
-	Retry time.Duration `json:"retry,omitzero"`
+	Retry time.Duration `json:"retry,omitzero" record:"9"`
 	// Poll is the first pause between two reads when no notification comes; it doubles, up to 64
 	// times itself. Default 5 s.
-	Poll time.Duration `json:"poll,omitzero"`
+	Poll time.Duration `json:"poll,omitzero" record:"10"`
 	// Defer is how long the server waits after Result 11 of a device whose 5/0/13 cannot be read.
 	// Default 1 h.
-	Defer time.Duration `json:"defer,omitzero"`
+	Defer time.Duration `json:"defer,omitzero" record:"11"`
 }
 
 // The defaults of a Plan.
@@ -116,30 +116,30 @@ func (l Limits) withDefaults() Limits {
 type Plan struct {
 	// Target is the version that 3/0/3 shows afterwards. It must be equal, except for blanks and
 	// NULs around what the device sends.
-	Target string `json:"target"`
+	Target string `json:"target" record:"1"`
 	// Size is the length of the package in bytes, Digest its SHA-256 in hex.
-	Size   int64  `json:"size"`
-	Digest string `json:"digest,omitzero"`
+	Size   int64  `json:"size" record:"2"`
+	Digest string `json:"digest,omitzero" record:"3,hex"`
 	// Component is reserved for objects other than 5, whose instances are components of a device.
 	// It is empty for Object 5.
-	Component string `json:"component,omitzero"`
+	Component string `json:"component,omitzero" record:"4"`
 	// Verify is what proves success. Default VerifyVersion.
-	Verify Verify `json:"verify"`
+	Verify Verify `json:"verify" record:"5"`
 	// Delivery and Protocol are what the operator asked for; auto lets the machine choose. A
 	// protocol without a delivery means pull.
-	Delivery DeliveryMode `json:"delivery"`
-	Protocol Protocol     `json:"protocol"`
+	Delivery DeliveryMode `json:"delivery" record:"6"`
+	Protocol Protocol     `json:"protocol" record:"7"`
 	// Force also updates a device that already runs the target version.
-	Force bool `json:"force,omitzero"`
+	Force bool `json:"force,omitzero" record:"8"`
 	// Profile describes the client.
-	Profile Profile `json:"profile,omitzero"`
+	Profile Profile `json:"profile,omitzero" record:"9"`
 	// Deadline bounds the whole update. Default DefaultDeadline.
-	Deadline time.Duration `json:"deadline,omitzero"`
+	Deadline time.Duration `json:"deadline,omitzero" record:"10"`
 	// Attempts bounds the transfers that fail, and the Executes without effect. Default
 	// DefaultAttempts.
-	Attempts int `json:"attempts,omitzero"`
+	Attempts int `json:"attempts,omitzero" record:"11"`
 	// Limits bounds the phases.
-	Limits Limits `json:"limits,omitzero"`
+	Limits Limits `json:"limits,omitzero" record:"12"`
 }
 
 // MaxLimit bounds every duration of a plan.

@@ -1,7 +1,6 @@
 package fsm_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -354,10 +353,10 @@ func (s *sim) crash() {
 	s.down = true
 	s.after(10*time.Second, func() {
 		s.down = false
-		data, err := json.Marshal(s.stored)
+		data, err := s.stored.Stored()
 		require.NoError(s.t, err)
-		s.update = fsm.Update{}
-		require.NoError(s.t, json.Unmarshal(data, &s.update))
+		s.update, err = fsm.Loaded(data)
+		require.NoError(s.t, err)
 		s.check(reflect.DeepEqual(s.update, s.stored), "an update is the same after it was stored")
 		s.device.forget()
 		s.observe(fsm.Observation{Kind: fsm.ObserveResumed, Online: s.online, Registered: s.registered})

@@ -5,11 +5,11 @@ import "time"
 // Wait is what an active update waits for.
 type Wait struct {
 	// Reason completes the sentence "waits for ...".
-	Reason string `json:"reason"`
+	Reason string `json:"reason" record:"1"`
 	// Whose says whose time it is.
-	Whose Whose `json:"whose,omitzero"`
+	Whose Whose `json:"whose,omitzero" record:"2"`
 	// Until is when something happens at the latest: the wait ends, or the machine checks it.
-	Until time.Time `json:"until,omitzero"`
+	Until time.Time `json:"until,omitzero" record:"3"`
 }
 
 // Whose says whose time a wait is.
@@ -36,53 +36,53 @@ const (
 	MayStillUnknown MayStill = "unknown"
 )
 
-// Update is one image for one endpoint, as the server sees it. It holds all that a decision needs,
-// and is stored as JSON. [NewUpdate] makes one; after that only [Update.Step] makes new ones.
-// Copies share its slices, which are never written to.
+// Update is one image for one endpoint, as the server sees it. It holds all that a decision needs.
+// [NewUpdate] makes one; after that only [Update.Step] makes new ones. Copies share its slices,
+// which are never written to.
 type Update struct {
 	// Plan is the plan with its defaults filled in.
-	Plan Plan `json:"plan"`
+	Plan Plan `json:"plan" record:"1"`
 
 	// Phase, State, Result and Outcome sum up the update. State is the last one read, or the one
 	// that the server's own requests prove. Result is ResultDefault while the update is active;
 	// afterwards State is Idle and Result is not ResultDefault.
-	Phase   Phase   `json:"phase"`
-	State   State   `json:"state"`
-	Result  Result  `json:"result"`
-	Outcome Outcome `json:"outcome,omitzero"`
+	Phase   Phase   `json:"phase" record:"2"`
+	State   State   `json:"state" record:"3"`
+	Result  Result  `json:"result" record:"4"`
+	Outcome Outcome `json:"outcome,omitzero" record:"5"`
 	// Reason is one of the Reason constants: why the update ended in this way.
-	Reason Reason `json:"reason,omitzero"`
+	Reason Reason `json:"reason,omitzero" record:"6"`
 	// MayStill says what can still follow of an update that was cancelled or timed out; it is empty
 	// for all others.
-	MayStill MayStill `json:"may_still,omitzero"`
+	MayStill MayStill `json:"may_still,omitzero" record:"7"`
 	// Reported is the last Result that the device reported in this update; 0 if it reported none.
-	Reported Result `json:"reported,omitzero"`
+	Reported Result `json:"reported,omitzero" record:"8"`
 	// Failure is the last Result from 2 to 9 that the device reported in this update.
-	Failure Result `json:"failure,omitzero"`
+	Failure Result `json:"failure,omitzero" record:"9"`
 	// OldVersion is 3/0/3 before the update; empty if the device reported none.
-	OldVersion string `json:"old_version,omitzero"`
+	OldVersion string `json:"old_version,omitzero" record:"10"`
 	// Version is 3/0/3 as last read.
-	Version string `json:"version,omitzero"`
+	Version string `json:"version,omitzero" record:"11"`
 	// Delivery and Protocol are those of the current or last attempt.
-	Delivery DeliveryMode `json:"delivery,omitzero"`
-	Protocol Protocol     `json:"protocol,omitzero"`
+	Delivery DeliveryMode `json:"delivery,omitzero" record:"12"`
+	Protocol Protocol     `json:"protocol,omitzero" record:"13"`
 	// Holds keep the update from executing.
-	Holds []Hold `json:"holds,omitzero"`
+	Holds []Hold `json:"holds,omitzero" record:"14"`
 	// Wait is what the update waits for; zero once it has ended.
-	Wait Wait `json:"wait,omitzero"`
+	Wait Wait `json:"wait,omitzero" record:"15"`
 	// Attempt counts the transfers, the first is 1.
-	Attempt int `json:"attempt,omitzero"`
+	Attempt int `json:"attempt,omitzero" record:"16"`
 	// Bytes counts the bytes of the package that went to the device in the current attempt. A crash
 	// may lose some of the count.
-	Bytes int64 `json:"bytes,omitzero"`
+	Bytes int64 `json:"bytes,omitzero" record:"17"`
 	// Created, Ended and Deadline are times of the update as a whole. Deadline moves while the
 	// update is held, and while no server runs.
-	Created  time.Time `json:"created"`
-	Ended    time.Time `json:"ended,omitzero"`
-	Deadline time.Time `json:"deadline"`
+	Created  time.Time `json:"created" record:"18"`
+	Ended    time.Time `json:"ended,omitzero" record:"19"`
+	Deadline time.Time `json:"deadline" record:"20"`
 
-	// Memory is the state of the machine itself. It is opaque.
-	Memory memory `json:"memory,omitzero"`
+	// Memory is the state of the machine itself. It is opaque; in JSON it is one text.
+	Memory memory `json:"memory,omitzero" record:"21"`
 }
 
 // NewUpdate returns an update that must reach plan, with the holds that it has from the start. It

@@ -8,9 +8,9 @@ import (
 // version is what 3/0/3 says. The zero value says nothing: the resource was refused, is absent or
 // empty.
 type version struct {
-	Text string `json:"text,omitzero"` // for people, if Odd
+	Text string `record:"1"` // for people, if Odd
 	// Odd: what the device sent is no version, and equals no other.
-	Odd bool `json:"odd,omitzero"`
+	Odd bool `record:"2"`
 }
 
 // maxVersion is the longest text, in bytes, that counts as a version.

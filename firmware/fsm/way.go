@@ -4,8 +4,8 @@ import "slices"
 
 // A way is how a package can get to a device.
 type way struct {
-	Delivery DeliveryMode `json:"delivery,omitzero"`
-	Protocol Protocol     `json:"protocol,omitzero"`
+	Delivery DeliveryMode `record:"1"`
+	Protocol Protocol     `record:"2"`
 }
 
 func (w way) String() string {
