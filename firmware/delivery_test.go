@@ -289,22 +289,22 @@ func TestDeliveryStalled(t *testing.T) {
 func TestDeliveryProgress(t *testing.T) {
 	f := newDelivery(t, 100_000, DeliveryConfig{})
 	var mu sync.Mutex
-	var told []int64
+	var progress []int64
 	f.heard.served = func(update string, done int64) {
 		mu.Lock()
 		defer mu.Unlock()
-		if update != "u1" || len(told) > 0 && done == told[len(told)-1] {
-			t.Errorf("told of %s: %d after %v", update, done, told)
+		if update != "u1" || len(progress) > 0 && done == progress[len(progress)-1] {
+			t.Errorf("progress of %s: %d after %v", update, done, progress)
 		}
-		told = append(told, done)
+		progress = append(progress, done)
 	}
 	last := func() int64 {
 		mu.Lock()
 		defer mu.Unlock()
-		if len(told) == 0 {
+		if len(progress) == 0 {
 			return 0
 		}
-		return told[len(told)-1]
+		return progress[len(progress)-1]
 	}
 	f.raw(t, "HEAD /fw/"+f.token+" HTTP/1.0\n\n")
 	f.raw(t, "GET /fw/"+f.token+" HTTP/1.0\nIf-Match: \"00\"\n\n")

@@ -166,7 +166,7 @@ func TestFill(t *testing.T) {
 	for _, path := range []lwm2m.Path{pathResult, pathProtocols, pathDelivery, pathMaxDefer, pathAuto} {
 		var r fsm.Reading
 		fill(&r, entry(path, lwm2m.String("x")), all)
-		require.Equal(t, fsm.Reading{}, r, "%s that is none is not told", path)
+		require.Equal(t, fsm.Reading{}, r, "%s that is none is not reported", path)
 	}
 }
 
@@ -238,7 +238,7 @@ func TestInboxKinds(t *testing.T) {
 		}
 		b.refuse()
 		_, open := <-answer
-		require.False(t, open, "it is told that nothing comes of it")
+		require.False(t, open, "the caller learns that nothing comes of it")
 		require.Empty(t, b)
 	}
 	var b inbox
@@ -255,9 +255,9 @@ func TestInboxKinds(t *testing.T) {
 // answers; each call may take 30 s.
 func TestInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []error
+		var reported []error
 		quiet := slog.New(slog.DiscardHandler)
-		m := &Manager{log: quiet, hooks: newHookRunner(quiet), config: ManagerConfig{Hooks: Hooks{StoreFailed: func(_ context.Context, err error) { told = append(told, err) }}}}
+		m := &Manager{log: quiet, hooks: newHookRunner(quiet), config: ManagerConfig{Hooks: Hooks{StoreFailed: func(_ context.Context, err error) { reported = append(reported, err) }}}}
 		broken := errors.New("disk full")
 		var pauses []time.Duration
 		last := time.Now()
@@ -278,14 +278,14 @@ func TestInsist(t *testing.T) {
 		}
 		require.Equal(t, want, pauses)
 		synctest.Wait()
-		require.Len(t, told, 11)
-		require.Equal(t, broken, told[0])
+		require.Len(t, reported, 11)
+		require.Equal(t, broken, reported[0])
 		for _, answer := range []error{store.ErrConflict, store.ErrNotFound, store.ErrDamaged, store.ErrInvalid} {
 			calls := 0
 			require.ErrorIs(t, m.untilStored(t.Context(), "u", func(context.Context) error { calls++; return fmt.Errorf("x: %w", answer) }), answer)
 			require.Equal(t, 1, calls)
 		}
-		require.Len(t, told, 11)
+		require.Len(t, reported, 11)
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
 		require.ErrorIs(t, m.untilStored(ended, "u", func(context.Context) error { panic("called") }), context.Canceled)

@@ -97,9 +97,9 @@ func TestPushToDeviceThatLocks(t *testing.T) {
 				require.Equal(t, 2, u.Machine.Attempt)
 				require.Equal(t, 1, count(device.Log(), "execute"))
 				require.NotNil(t, lost.Load())
-				told := w.find(u.ID, firmware.EventDeviceBusy)
-				require.Less(t, told.Time.Sub(*lost.Load()), 30*time.Second)
-				require.Contains(t, told.Detail, "5.03")
+				busy := w.find(u.ID, firmware.EventDeviceBusy)
+				require.Less(t, busy.Time.Sub(*lost.Load()), 30*time.Second)
+				require.Contains(t, busy.Detail, "5.03")
 			})
 		})
 	}

@@ -140,18 +140,18 @@ func TestRepeatedRequest(t *testing.T) {
 // TestHooksTell: each hook is called once, with the update as it then is.
 func TestHooksTell(t *testing.T) {
 	var mu sync.Mutex
-	var told []string
+	var calls []string
 	actions := map[fsm.ActionKind]int{}
 	config := firmware.ManagerConfig{Hooks: firmware.Hooks{
 		Started: func(_ context.Context, u firmware.Update) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, "started "+string(u.Machine.Outcome))
+			calls = append(calls, "started "+string(u.Machine.Outcome))
 		},
 		Ended: func(_ context.Context, u firmware.Update) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, "ended "+string(u.Machine.Outcome))
+			calls = append(calls, "ended "+string(u.Machine.Outcome))
 		},
 		ActionStart: func(ctx context.Context, _ firmware.Update, _ fsm.ActionKind) context.Context {
 			return context.WithValue(ctx, hookKey{}, time.Now())
@@ -172,7 +172,7 @@ func TestHooksTell(t *testing.T) {
 		w.stop()
 		mu.Lock()
 		defer mu.Unlock()
-		require.Equal(t, []string{"started ", "ended succeeded"}, told)
+		require.Equal(t, []string{"started ", "ended succeeded"}, calls)
 		require.Equal(t, 1, actions[fsm.ActionWriteURI])
 		require.Equal(t, 1, actions[fsm.ActionExecute])
 		require.Equal(t, 2, actions[fsm.ActionObserve], "before and after the restart")

@@ -207,7 +207,7 @@ func TestOrdinaryTLSClients(t *testing.T) {
 	resp, err := http.Get("http://" + tcp.Addr().String()) //nolint:noctx // on loopback
 	require.NoError(t, err)
 	defer resp.Body.Close()
-	require.Equal(t, 400, resp.StatusCode, "who speaks HTTP is told so")
+	require.Equal(t, 400, resp.StatusCode, "a client that speaks HTTP gets an answer")
 }
 
 // pairFiles writes a certificate and its key to files named crt and key.
