@@ -213,3 +213,23 @@ func isEntry(e ast.Expr) bool {
 		return false
 	}
 }
+
+// TestJournalsInDocuments: a sample of a journal in a document, which is indented by four spaces,
+// has only events that exist.
+func TestJournalsInDocuments(t *testing.T) {
+	list, err := os.ReadFile("doc/events.md")
+	require.NoError(t, err)
+	files, err := filepath.Glob("doc/*.md")
+	require.NoError(t, err)
+	line := regexp.MustCompile(`(?m)^    ([a-z_]+)  `)
+	samples := 0
+	for _, name := range append(files, "README.md", "ARCHITECTURE.md") {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		for _, found := range line.FindAllStringSubmatch(string(text), -1) {
+			samples++
+			require.Contains(t, string(list), "| `"+found[1]+"` |", name)
+		}
+	}
+	require.NotZero(t, samples)
+}
