@@ -7,7 +7,9 @@ import (
 )
 
 // An Update is the record of one image on its way to one endpoint, from request to outcome. It is
-// active until it has an outcome. [Normalize] says what its fields may hold.
+// active until it has an outcome. Its methods say where it stands and how it ended; Machine has the
+// details, such as the attempt, the holds and the Results of the device. [Normalize] says what its
+// fields may hold.
 type Update struct {
 	ID       string `json:"id" record:"1"` // 26 characters that sort by creation time (a ULID)
 	Endpoint string `json:"endpoint" record:"2"`
@@ -44,8 +46,18 @@ type Event struct {
 // Active reports whether the update has not ended.
 func (u Update) Active() bool { return u.Machine.Active() }
 
-// Outcome is how the update ended; fsm.OutcomeNone while it is active. Machine.Reason says why.
+// Phase is where the server stands in the update.
+func (u Update) Phase() fsm.Phase { return u.Machine.Phase }
+
+// Outcome is how the update ended; fsm.OutcomeNone while it is active.
 func (u Update) Outcome() fsm.Outcome { return u.Machine.Outcome }
+
+// Reason is why the update ended in this way, in one word; "" while it is active.
+func (u Update) Reason() fsm.Reason { return u.Machine.Reason }
+
+// MayStill is what can still follow on the device of an update that was cancelled or timed out; ""
+// for all others.
+func (u Update) MayStill() fsm.MayStill { return u.Machine.MayStill }
 
 // Target is the version that the device is to run, as resource 3/0/3 shows it.
 func (u Update) Target() string { return u.Machine.Plan.Target }
