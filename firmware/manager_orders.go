@@ -64,7 +64,9 @@ func (m *Manager) Release(ctx context.Context, id, holder string) (Update, error
 
 // Served reports that the device of an update has fetched the whole package from a server of the
 // program, after the update wrote its Package URI. If a client cannot be reset and held another
-// package before, that is the only proof that it holds the right one. The error is ErrEnded,
+// package before, that is the only proof that it holds the right one; other updates need no call.
+// Served returns nil when the report is durable, also for an update whose package is pushed. The
+// manager then reads the device, and Get and Events show what follows. The error is ErrEnded,
 // store.ErrNotFound or that of the store.
 func (m *Manager) Served(ctx context.Context, id string) error {
 	_, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObservePackageFetched})
