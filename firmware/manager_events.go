@@ -2,6 +2,7 @@ package firmware
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"iter"
 	"sync"
@@ -16,7 +17,32 @@ import (
 // that the device has received.
 type Event struct {
 	store.Event
-	Progress Progress `json:"progress"`
+	Progress Progress
+}
+
+// MarshalJSON returns the form that the HTTP API sends, which package httpapi documents under
+// Events. It is for programs that pass events on; an Event cannot be read from it.
+func (e Event) MarshalJSON() ([]byte, error) {
+	type result struct {
+		Code int    `json:"code"`
+		Name string `json:"name"`
+	}
+	return json.Marshal(struct {
+		Seq      uint64    `json:"seq"`
+		Update   string    `json:"update"`
+		Endpoint string    `json:"endpoint"`
+		Time     time.Time `json:"time"`
+		Event    string    `json:"event"`
+		Detail   string    `json:"detail"`
+		Phase    string    `json:"phase"`
+		State    string    `json:"state"`
+		Result   result    `json:"result"`
+		Outcome  string    `json:"outcome"`
+		Progress Progress  `json:"progress,omitzero"` // absent in old records
+	}{
+		e.Seq, e.Update, e.Endpoint, e.Time, e.Name, e.Detail, string(e.Phase), e.State.String(),
+		result{int(e.Result), e.Result.String()}, string(e.Outcome), e.Progress,
+	})
 }
 
 // Progress is how much of a package a device has received, in bytes.

@@ -216,9 +216,6 @@ func (p *Package) Image() Image { return p.image }
 // Size returns the number of bytes.
 func (p *Package) Size() int64 { return p.image.Size }
 
-// SHA256 returns the digest in hex.
-func (p *Package) SHA256() string { return p.image.SHA256 }
-
 // ETag returns the entity tag by which a device can resume a download: the first 8 bytes of the
 // SHA-256. It is a strong tag: other bytes have another one. The caller may modify the slice.
 func (p *Package) ETag() []byte {

@@ -155,7 +155,7 @@ func TestRepositoryOpen(t *testing.T) {
 	got, err := io.ReadAll(io.NewSectionReader(second, 0, second.Size()))
 	require.NoError(t, err, "who has it open can read it")
 	require.True(t, bytes.Equal(body, got))
-	require.Equal(t, img.SHA256, second.SHA256())
+	require.Equal(t, img.SHA256, second.Image().SHA256)
 	require.Equal(t, img.SHA256[:16], hex.EncodeToString(second.ETag()))
 	require.Equal(t, img, second.Image())
 	require.NoError(t, second.Close())

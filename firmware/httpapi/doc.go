@@ -150,6 +150,7 @@
 //
 // Each line of the journal is one event with its sequence number as id, and data such as the
 // following. The Event constants of package firmware name the events; doc/events.md lists them.
+// firmware.Event has the same JSON.
 //
 //	{"seq": 17, "update": "01J...", "endpoint": "dev", "time": "...", "event": "execute", "detail": "...", "phase": "executing",
 //	 "state": "downloaded", "result": {"code": 0, "name": "default"}, "outcome": "",

@@ -152,7 +152,7 @@ func (s *stream) write(text []byte) error {
 }
 
 func encodeEvent(event firmware.Event) ([]byte, error) {
-	data, err := json.Marshal(viewEvent(event))
+	data, err := json.Marshal(event)
 	if err != nil {
 		return nil, err
 	}

@@ -231,33 +231,3 @@ func viewUpdate(u firmware.Update) updateView {
 	}
 	return v
 }
-
-type eventView struct {
-	Seq      uint64       `json:"seq"`
-	Update   string       `json:"update"`
-	Endpoint string       `json:"endpoint"`
-	Time     time.Time    `json:"time"`
-	Event    string       `json:"event"`
-	Detail   string       `json:"detail"`
-	Phase    string       `json:"phase"`
-	State    string       `json:"state"`
-	Result   resultView   `json:"result"`
-	Outcome  string       `json:"outcome"`
-	Progress progressView `json:"progress,omitzero"` // absent in old records
-}
-
-func viewEvent(e firmware.Event) eventView {
-	return eventView{
-		Seq:      e.Seq,
-		Update:   e.Update,
-		Endpoint: e.Endpoint,
-		Time:     e.Time,
-		Event:    e.Name,
-		Detail:   e.Detail,
-		Phase:    string(e.Phase),
-		State:    e.State.String(),
-		Result:   viewResult(e.Result),
-		Outcome:  string(e.Outcome),
-		Progress: progressView(e.Progress),
-	}
-}

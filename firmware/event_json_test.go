@@ -1,0 +1,34 @@
+package firmware_test
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/store"
+)
+
+// TestEventJSON: an event has the JSON of the HTTP API, which compatibility.md promises to keep.
+func TestEventJSON(t *testing.T) {
+	line := store.Event{
+		Seq: 17, Update: "01JE", Endpoint: "sensor-1", Time: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
+		Name: firmware.EventFailed, Detail: "integrity_failed", Phase: firmware.PhaseEnded,
+		Result: firmware.ResultIntegrityFailed, Outcome: firmware.OutcomeFailed,
+	}
+	var got []byte
+	for _, e := range []firmware.Event{
+		{Event: line, Progress: firmware.Progress{Bytes: 4096, Total: 4096}},
+		{Event: store.Event{Name: firmware.EventCreated, State: firmware.StateUpdating, Result: 77}},
+	} {
+		text, err := json.Marshal(e)
+		require.NoError(t, err)
+		got = append(append(got, text...), '\n')
+	}
+	want, err := os.ReadFile("testdata/events.json")
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(got))
+}
