@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +22,8 @@ type campaign struct {
 	Version  string
 	Delivery string        // pull or push
 	Timeout  time.Duration // for the live devices
+	Part     float64       // the share of the live devices whose end ends the campaign, 0 for all
+	Resume   bool          // an earlier process has started the updates
 }
 
 // campaignReport is the result of a campaign.
@@ -97,25 +98,29 @@ const maxWrong = 5
 type race struct {
 	image string
 	begin time.Time
-	want  int // live devices
+	want  int // devices that answer, and have to be done
 	done  chan struct{}
 
 	mu   sync.Mutex
-	took []time.Duration // of the updates that succeeded
-	n    int             // updates that ended
+	took []time.Duration // of the updates that ended as expected
+	seen map[string]bool // endpoints whose update has ended
 }
 
 // ended records an update that has ended.
 func (r *race) ended(u firmware.Update) {
-	if u.Image != r.image || isSilent(u.Endpoint) {
+	if u.Image != r.image || kindOf(u.Endpoint) == silent {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if u.Machine.Outcome == firmware.OutcomeSucceeded {
+	if r.seen[u.Endpoint] {
+		return
+	}
+	r.seen[u.Endpoint] = true
+	if asExpected(u) {
 		r.took = append(r.took, time.Since(r.begin))
 	}
-	if r.n++; r.n == r.want {
+	if len(r.seen) == r.want {
 		close(r.done)
 	}
 }
@@ -127,7 +132,13 @@ func (r *race) times() []time.Duration {
 	return slices.Clone(r.took)
 }
 
-func isSilent(endpoint string) bool { return strings.HasPrefix(endpoint, string(silent)+"-") }
+// asExpected reports whether the device behaves so that its update has this outcome.
+func asExpected(u firmware.Update) bool {
+	if k := kindOf(u.Endpoint); k != silent {
+		return u.Machine.Outcome == k.expected()
+	}
+	return u.Machine.Outcome != firmware.OutcomeSucceeded
+}
 
 // starters is how many updates start concurrently.
 const starters = 256
@@ -147,11 +158,24 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 	before, changes, downloads := s.meter.usage(), s.db.changes.Load(), s.downloads.Load()
 	s.actions.take()
 	f := s.role.Fleet
-	r := &race{image: image.ID, begin: time.Now(), want: f.Devices - f.silent(), done: make(chan struct{})}
+	r := &race{image: image.ID, begin: time.Now(), want: f.Devices - f.silent(), done: make(chan struct{}), seen: map[string]bool{}}
+	if c.Part > 0 {
+		r.want = max(1, int(float64(r.want)*c.Part))
+	}
 	s.race.Store(r)
 	late := time.NewTimer(c.Timeout)
 	defer late.Stop()
-	if err := s.startAll(ctx, image, c.Delivery, &report); err != nil {
+	if !c.Resume {
+		err = s.startAll(ctx, image, c.Delivery, &report)
+	} else {
+		for u, listErr := range s.manager.List(ctx, store.UpdateQuery{Image: image.ID, Filter: func(u store.Update) bool { return !u.Active() }}) {
+			if err = listErr; err != nil {
+				break
+			}
+			r.ended(u)
+		}
+	}
+	if err != nil {
 		return report, err
 	}
 	select {
@@ -167,6 +191,9 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 	report.finish(r.times(), r.want, time.Since(r.begin))
 	if info, err := os.Stat(s.database()); err == nil {
 		report.Database = info.Size()
+	}
+	if c.Part > 0 {
+		return report, nil
 	}
 	return report, s.judge(ctx, image, &report)
 }
@@ -196,7 +223,7 @@ func (s *server) startAll(ctx context.Context, image firmware.Image, delivery st
 				started.Add(1)
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
-			case !errors.Is(err, store.ErrActive) || !isSilent(r.Endpoint):
+			case !errors.Is(err, store.ErrActive) || kindOf(r.Endpoint) != silent:
 				text := r.Endpoint + ": " + err.Error()
 				refused.CompareAndSwap(nil, &text)
 			}
@@ -220,13 +247,12 @@ func (s *server) judge(ctx context.Context, image firmware.Image, report *campai
 			return err
 		}
 		seen[u.Endpoint] = true
-		succeeded := u.Machine.Outcome == firmware.OutcomeSucceeded
 		count := report.Live
-		if isSilent(u.Endpoint) {
-			count, succeeded = report.Silent, !succeeded
+		if kindOf(u.Endpoint) == silent {
+			count = report.Silent
 		}
 		count[situation(u)]++
-		if succeeded {
+		if asExpected(u) {
 			continue
 		}
 		report.Wrong++
@@ -242,7 +268,7 @@ func (s *server) judge(ctx context.Context, image firmware.Image, report *campai
 		endpoint := s.role.Fleet.endpoint(i)
 		switch {
 		case seen[endpoint]:
-		case isSilent(endpoint):
+		case kindOf(endpoint) == silent:
 			report.Silent["busy with the update of an earlier campaign"]++
 		default:
 			report.Live["not started"]++
@@ -254,7 +280,7 @@ func (s *server) judge(ctx context.Context, image firmware.Image, report *campai
 
 // sameAs returns a function that reports whether a device is in the situation of u.
 func sameAs(u firmware.Update) func(wrong) bool {
-	return func(w wrong) bool { return w.Outcome == situation(u) && isSilent(w.Endpoint) == isSilent(u.Endpoint) }
+	return func(w wrong) bool { return w.Outcome == situation(u) && kindOf(w.Endpoint) == kindOf(u.Endpoint) }
 }
 
 // situation describes how an update ended, or its current state.

@@ -29,6 +29,8 @@ type role struct {
 type command struct {
 	// Campaign makes a server update all devices. The answer is a campaignReport.
 	Campaign *campaign `json:",omitempty"`
+	// State requests the state of a server. The answer is a stateReport.
+	State bool `json:",omitempty"`
 	// Count requests the counts of devices. The answer is a devicesReport.
 	Count bool `json:",omitempty"`
 }
@@ -100,6 +102,14 @@ func (c *child) failed(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	return fmt.Errorf("%s: no answer: %w", c.name, err)
+}
+
+// kill ends the process at once.
+func (c *child) kill() {
+	c.once.Do(func() {
+		_ = c.cmd.Process.Kill() // it may have ended
+		_ = c.cmd.Wait()         // it was killed
+	})
 }
 
 // stop ends the process and waits for it. The error says how it failed.

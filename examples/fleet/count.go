@@ -18,7 +18,8 @@ import (
 type countingStore struct {
 	store.Store
 	commits, changes, failed atomic.Uint64
-	kinds                    kinds
+	kinds                    tally
+	disk                     *slowDisk // nil if there is none
 }
 
 // registering is the kind of a commit of nothing but registrations.
@@ -30,10 +31,56 @@ func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) (ui
 	s.changes.Add(uint64(len(changes)))
 	s.kinds.add(commitKind(changes))
 	seq, err := s.Store.Commit(ctx, changes...)
+	if err == nil && s.disk != nil {
+		err = s.disk.sync(ctx)
+	}
 	if err != nil {
 		s.failed.Add(1)
 	}
 	return seq, err
+}
+
+// slowDisk lets commits wait for a transaction that takes its time. Commits that come during one
+// share the next.
+type slowDisk struct{ waiting chan chan struct{} }
+
+func newSlowDisk(ctx context.Context, d time.Duration) *slowDisk {
+	disk := &slowDisk{waiting: make(chan chan struct{})}
+	go func() {
+		ticker := time.NewTicker(d)
+		defer ticker.Stop()
+		var now, next []chan struct{} // the commits of the transaction that is under way, and of the next one
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case c := <-disk.waiting:
+				next = append(next, c)
+			case <-ticker.C:
+				for _, c := range now {
+					close(c)
+				}
+				now, next = next, now[:0]
+			}
+		}
+	}()
+	return disk
+}
+
+// sync waits for the end of a transaction that begins after the call.
+func (d *slowDisk) sync(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case d.waiting <- done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // commitKind names what a commit changes: "create+journal". Each name occurs once.

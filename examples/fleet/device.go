@@ -1,51 +1,50 @@
 package main
 
 import (
-	"errors"
-	"math/rand/v2"
-	"net"
-	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
-	"github.com/otago-iot/otago/lwm2m"
 )
 
 // maxDatagram is the size of the largest datagram that a device receives: a block of 1024 bytes
 // with its header and options.
 const maxDatagram = 1280
 
-// A device is a simulated LwM2M 1.1 client with Objects 1, 3 and 5, and with a socket and a
-// goroutine of its own. With its stack and its socket it takes some ten kilobytes.
+// A device is a simulated LwM2M 1.1 client with Objects 1, 3 and 5 and an address of its own. An
+// idle one takes some 200 bytes. The lock of its shard protects it. Times are those of the world,
+// in nanoseconds; 0 is never.
 type device struct {
-	w        *world
-	endpoint string
-	kind     kind
-
-	mu     sync.Mutex // run holds it, except while it waits for a datagram
-	conn   *net.UDPConn
-	closed bool
+	s      *shard
+	number uint32 // in the fleet
+	kind   kind
+	moves  uint8 // how often it has changed its address
 
 	// The firmware.
-	version, next string // the running and the downloaded version
-	state         fsm.State
-	result        fsm.Result
-	transfer      uint32  // number of the current download
+	version, next uint16 // the running and the downloaded version, by number of the campaign
+	state         uint8
+	result        uint8
+	transfer      uint16  // number of the current download
+	restart       int64   // when it restarts
 	intake        *intake // of the current push
-	restart       time.Time
-	moved         bool // it changed its port at the last restart
 
 	// The conversation.
-	id        uint16 // of the next message
-	location  string // of the registration, "" if there is none
-	joined    bool   // it has registered at least once
+	joined    bool // it has registered at least once
+	moved     bool // it changed its address at the last restart
+	location  string
 	pending   exchange
-	due       time.Time // of the next Register or Update, while none is pending
+	due       int64 // of the next Register or Update, while none is pending
+	awake     int64 // until when a device that sleeps listens
+	timer     int64 // the earliest of its timers in the heap
+	id        uint16
+	changed   uint8 // resources with new values that observers have not received
 	observers []observer
-	changed   []lwm2m.Path  // resources with new values that observers have not received
-	replies   [4]reply      // the last replies, for repeated requests
-	delayed   []lateRequest // of a slow device
+	server    *conversation
+}
+
+// conversation is what a device remembers of the requests of the server.
+type conversation struct {
+	replies [4]reply      // the last replies, for repeated requests
+	delayed []lateRequest // of a slow device
 }
 
 // reply is the reply to a request.
@@ -57,132 +56,87 @@ type reply struct {
 // lateRequest is a request that a slow device answers later.
 type lateRequest struct {
 	id       uint16
-	due      time.Time
+	due      int64
 	datagram []byte
 }
 
-func newDevice(w *world, i int) *device {
-	return &device{
-		w: w, endpoint: w.role.Fleet.endpoint(i), kind: w.role.Fleet.kind(i),
-		version: versionOf(0), state: fsm.Idle, id: uint16(rand.Uint32()), moved: i%2 == 0,
-	}
-}
+// endpoint returns the name of the device.
+func (d *device) endpoint() string { return d.s.w.role.Fleet.endpoint(int(d.number)) }
 
-// open gives the device a new socket, and so a new port.
-func (d *device) open() error {
-	local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.w.role.Local, 0))
-	conn, err := net.DialUDP("udp4", local, net.UDPAddrFromAddrPort(d.w.role.Server))
-	if err != nil {
-		return err
-	}
-	if d.conn != nil {
-		d.conn.Close()
-	}
-	d.conn = conn
-	return nil
-}
-
-// close ends the device.
-func (d *device) close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.closed = true
-	d.conn.Close()
-}
-
-// runs returns the running version.
-func (d *device) runs() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.version
-}
-
-// run is the loop of a device. The read deadline of its socket is its timer.
-func (d *device) run() {
-	buf := make([]byte, maxDatagram)
-	for {
-		d.mu.Lock()
-		if d.closed {
-			d.mu.Unlock()
-			return
-		}
-		d.tick(time.Now())
-		conn, wake := d.conn, d.wake()
-		d.mu.Unlock()
-		_ = conn.SetReadDeadline(wake) // fails only on a closed socket; then Read fails, too
-		n, err := conn.Read(buf)
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			continue // a timer is due, or the server does not listen
-		}
-		d.mu.Lock()
-		d.receive(buf[:n], time.Now())
-		d.mu.Unlock()
-	}
-}
-
-// wake returns when the next timer is due.
-func (d *device) wake() time.Time {
+// wake returns when the next timer is due, or 0.
+func (d *device) wake() int64 {
 	wake := d.due
-	if d.pending.datagram != nil {
+	switch {
+	case d.restart != 0:
+		return d.restart
+	case d.pending.active:
 		wake = d.pending.due
 	}
-	if !d.restart.IsZero() {
-		wake = d.restart
-	}
-	if d.restart.IsZero() && len(d.delayed) > 0 && d.delayed[0].due.Before(wake) {
-		wake = d.delayed[0].due
+	if d.server != nil && len(d.server.delayed) > 0 && (wake == 0 || d.server.delayed[0].due < wake) {
+		wake = d.server.delayed[0].due
 	}
 	return wake
 }
 
+// arm sees to it that a timer wakes the device in time.
+func (d *device) arm() {
+	if wake := d.wake(); wake != 0 && (d.timer == 0 || wake < d.timer) {
+		d.timer = wake
+		d.s.timers.push(timer{wake, d.number / uint32(len(d.s.w.shards))})
+	}
+}
+
 // tick handles the timers that are due.
-func (d *device) tick(now time.Time) {
-	for d.restart.IsZero() && len(d.delayed) > 0 && !d.delayed[0].due.After(now) {
-		late := d.delayed[0]
-		d.delayed = d.delayed[1:]
+func (d *device) tick(now int64) {
+	if d.restart != 0 {
+		if d.restart <= now {
+			d.boot(now)
+		}
+		return
+	}
+	for d.server != nil && len(d.server.delayed) > 0 && d.server.delayed[0].due <= now {
+		late := d.server.delayed[0]
+		d.server.delayed = d.server.delayed[1:]
 		if m, err := parseMessage(late.datagram); err == nil {
 			d.serve(&m)
 		}
 	}
 	switch {
-	case !d.restart.IsZero():
-		if !d.restart.After(now) {
-			d.boot(now)
-		}
-	case d.pending.datagram != nil:
-		if !d.pending.due.After(now) {
+	case d.pending.active:
+		if d.pending.due <= now {
 			d.again(now)
 		}
-	case !d.due.After(now):
+	case d.due != 0 && d.due <= now:
 		d.report(now)
 	}
 }
 
 // receive takes a datagram.
-func (d *device) receive(datagram []byte, now time.Time) {
+func (d *device) receive(datagram []byte, now int64) {
+	defer d.arm()
 	c := d.counter()
 	c.received.Add(1)
 	c.receivedBytes.Add(uint64(len(datagram)))
-	if d.w.lost() {
+	if d.s.w.lost() {
 		c.lost.Add(1)
 		return
 	}
 	m, err := parseMessage(datagram)
+	if err != nil {
+		return
+	}
 	c.kinds.add(d.kindOf(&m))
-	away := !d.restart.IsZero()
+	away := d.restart != 0 || d.kind == asleep && !d.pending.active && now > d.awake
 	switch {
-	case err != nil || away:
+	case away:
 	case m.kind == reset:
 		d.forget(m.id)
 	case m.kind == acknowledgement:
-		if d.pending.datagram == nil || m.id != d.pending.id {
+		if !d.pending.active || m.id != d.pending.id {
 			return
 		}
 		if m.code == codeEmpty { // the answer comes in a separate message
-			d.pending.due, d.pending.tries = now.Add(exchangeTime), maxTries
+			d.pending.due, d.pending.tries = now+int64(exchangeTime), maxTries
 			return
 		}
 		d.answered(&m, now)
@@ -190,7 +144,7 @@ func (d *device) receive(datagram []byte, now time.Time) {
 		if m.kind == confirmable {
 			d.send(d.pending.name(), newMessage(acknowledgement, codeEmpty, m.id, nil).b)
 		}
-		if d.pending.datagram != nil && string(m.token) == string(d.pending.token[:]) {
+		if d.pending.active && string(m.token) == string(d.pending.token()) {
 			d.answered(&m, now)
 		}
 	case d.kind == silent:
@@ -226,7 +180,7 @@ func (d *device) kindOf(m *message) string {
 	case codePOST:
 		name = "execute"
 	case codeFETCH:
-		name = "read-composite"
+		return "read-composite"
 	}
 	return name + " " + m.path
 }
@@ -237,18 +191,19 @@ func (d *device) send(kind string, datagram []byte) {
 	c.kinds.add(kind)
 	c.sent.Add(1)
 	c.sentBytes.Add(uint64(len(datagram)))
-	if d.w.lost() {
+	if d.s.w.lost() {
 		c.lost.Add(1)
 		return
 	}
-	_, _ = d.conn.Write(datagram) // a datagram that cannot be sent is lost
+	d.awake = d.s.w.now() + int64(awakeTime)
+	_ = d.s.port.write(datagram, d.s.w.address(int(d.number), d.moves)) // a datagram that cannot be sent is lost
 }
 
 func (d *device) counter() *counter {
 	if d.kind == silent {
-		return &d.w.silent
+		return &d.s.w.silent
 	}
-	return &d.w.live
+	return &d.s.w.live
 }
 
 // nextID returns the next message id.
@@ -257,14 +212,28 @@ func (d *device) nextID() uint16 {
 	return d.id
 }
 
-// boot starts the downloaded version. Every other time the device changes its port.
-func (d *device) boot(now time.Time) {
-	d.restart = time.Time{}
-	d.version, d.next = d.next, ""
-	d.state, d.result = fsm.Idle, fsm.ResultSuccess
-	d.observers, d.changed, d.delayed, d.replies = nil, nil, nil, [4]reply{}
+// boot starts the downloaded version, or the old one again. Every other time the device changes its
+// address.
+func (d *device) boot(now int64) {
+	state, result := fsm.Idle, fsm.ResultSuccess
+	switch d.kind {
+	case rollingBack:
+		result = fsm.ResultUpdateFailed
+	case lying:
+	default:
+		d.version = d.next
+		d.s.w.installed(d)
+	}
+	d.restart, d.next = 0, 0
+	d.state, d.result = uint8(state), uint8(result)
+	d.observers, d.changed, d.server, d.intake = nil, 0, nil, nil
 	d.pending, d.location, d.due = exchange{}, "", now
 	if d.moved = !d.moved; d.moved {
-		_ = d.open() // on failure it keeps the old port
+		d.moves++
 	}
+	d.tick(now)
 }
+
+// awakeTime is how long a device that sleeps listens after each message that it sends. The server
+// believes that it listens for longer (RFC 7252, MAX_TRANSMIT_WAIT), and so makes requests in vain.
+const awakeTime = 3 * time.Second

@@ -4,14 +4,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/senml"
 )
 
 // peer plays the server of one device, message by message.
@@ -22,17 +23,24 @@ type peer struct {
 	id     uint16
 }
 
+// needsLinux skips a test of devices with addresses of their own elsewhere.
+func needsLinux(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("simulated devices need Linux")
+	}
+}
+
 // newPeer starts a device and receives its Register.
 func newPeer(t *testing.T, f fleet) *peer {
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	f.Devices, f.Size, f.Lifetime = 1, 2048, time.Hour
-	w := newWorld(devicesRole{
-		Fleet: f, Last: 1, Local: netip.MustParseAddr("127.0.0.1"), Server: conn.LocalAddr().(*net.UDPAddr).AddrPort(),
-	})
+	needsLinux(t)
+	w, err := newWorld(devicesRole{Fleet: f, Server: conn.LocalAddr().(*net.UDPAddr).AddrPort()})
+	require.NoError(t, err)
 	t.Cleanup(w.close)
-	require.NoError(t, w.start(t.Context()))
+	w.start(t.Context())
 	p := &peer{t: t, conn: conn, id: 100}
 	version := "1.0.0"
 	if f.Silent > 0 {
@@ -169,6 +177,25 @@ func TestDeviceAnswersAgain(t *testing.T) {
 	require.Equal(t, "0", string(p.do(codeGET, "/5/0/3", nil).payload))
 }
 
+// TestDeviceReadsComposite reads several paths at once from a device that can.
+func TestDeviceReadsComposite(t *testing.T) {
+	p := newPeer(t, fleet{Composite: true})
+	codec := senml.Codec{LwM2M: true, Pack: senml.Fetch}
+	names, err := codec.AppendCBOR(nil, []senml.Record{{Name: "/5/0/3"}, {Name: "/3/0/3"}})
+	require.NoError(t, err)
+	m := p.do(codeFETCH, "/", func(w *writer) {
+		w.number(optionContentFormat, int(lwm2m.FormatSenMLCBOR))
+		w.number(optionAccept, int(lwm2m.FormatSenMLCBOR))
+		w.payload(names)
+	})
+	require.Equal(t, byte(codeContent), m.code)
+	entries, err := lwm2m.DecodePayload(lwm2m.FormatSenMLCBOR, lwm2m.Path{}, m.payload, nil)
+	require.NoError(t, err)
+	require.Equal(t, []lwm2m.Entry{
+		{Path: lwm2m.NewPath(3, 0, 3), Value: lwm2m.String("1.0.0")}, {Path: pathState, Value: lwm2m.Integer(0)},
+	}, entries)
+}
+
 // TestSilentDevice checks that a silent device registers and then sends nothing.
 func TestSilentDevice(t *testing.T) {
 	p := newPeer(t, fleet{Silent: 1})
@@ -221,7 +248,7 @@ func TestDevicePulls(t *testing.T) {
 	require.Equal(t, byte(codeChanged), p.do(codePOST, "/5/0/2", nil).code)
 	notified("3")
 	p.register("1.1.0")
-	require.Equal(t, old, p.device.String(), "the first device of a process comes back from the same port first")
+	require.Equal(t, old, p.device.String(), "the first device comes back from the same address first")
 	require.Equal(t, "1", string(p.do(codeGET, "/5/0/5", nil).payload))
 	require.Equal(t, "0", string(p.do(codeGET, "/5/0/3", nil).payload))
 

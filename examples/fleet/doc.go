@@ -1,23 +1,38 @@
-// Command fleet measures an update campaign: it runs an update server in one process and thousands
-// of simulated devices in others, over UDP sockets on loopback, and prints the results and the cost
-// of the campaign.
+// Command fleet measures update campaigns: it runs an update server in one process and thousands of
+// simulated devices in another, over UDP on loopback, and prints the results and what an update
+// costs. It needs Linux.
 //
-//	go run ./examples/fleet -devices 2000 -silent 0.3
-//	go run ./examples/fleet -devices 40000 -silent 0.3 -timeout 30m
-//	go run ./examples/fleet -devices 2000 -silent 0.3 -compare
+//	go run ./examples/fleet -devices 10000
+//	go run ./examples/fleet -devices 4000 -silent 0.3 -compare
+//	go run ./examples/fleet -devices 10000 -failing 0.05 -rolling-back 0.05 -lying 0.05 -asleep 0.05
+//	go run ./examples/fleet -devices 10000 -at-once -kill 0.5 -away 45s
 //
 // Beside the server it measures a yardstick in the same way: the least server that can update the
-// devices and makes the same four facts of each update durable. The ratio of the two says more
-// than the times, which vary with the machine and with what else runs on it.
+// devices and makes four facts of each update durable. The ratio of the two says more than the
+// times, which vary with the machine and with what else runs on it.
 //
-// A silent device registers and keeps its registration alive, but answers no request of the server.
-// A live device must succeed within -timeout. If one does not, or a silent one counts as succeeded,
-// the program names it and exits with status 1.
+// # Devices
 //
-// Each device has a socket of its own. If there are more devices than one process may have open
-// files, several processes share them. Each process uses its own address, 127.0.0.1, 127.0.0.2 and
-// so on, which only Linux provides by default. The program raises the limit of open files as far as
-// possible, and says if that is not enough.
+// A device is an LwM2M 1.1 client that sends values as SenML CBOR and notifications in
+// non-confirmable messages, downloads its package by HTTP on a connection of its own, is away for
+// -restart when it installs it, and changes its address at every other restart. Each has an address
+// of its own in 127.0.0.0/8; all share a few sockets. An idle one takes 200 bytes.
 //
-// It ends by itself and leaves no files behind.
+// What a device does is in its endpoint name, live-000001 for example:
+//
+//   - live: takes the update.
+//   - slow: takes -slow for each answer.
+//   - silent: registers and keeps its registration alive, but answers no request.
+//   - failing: finds fault with each package (Result 5).
+//   - rollback: comes back with its old version, and says so (Result 8).
+//   - lying: comes back with its old version, and says that the update succeeded. It takes a minute
+//     until the server gives it up.
+//   - asleep: in queue mode. It listens for 3 s after each of its messages, and sends one every
+//     -sleep.
+//
+// Every device that answers must come to the outcome of its behaviour within -timeout, and have
+// installed each version once. If one does not, or a silent one counts as succeeded, the program
+// names it with its journal and exits with status 1.
+//
+// The program ends by itself and leaves no files behind.
 package main

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 // there.
 func play(t *testing.T, ctx context.Context, args ...string) (string, error) {
 	t.Helper()
+	needsLinux(t)
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
 	t.Setenv("TMP", dir) // for systems that ignore TMPDIR
@@ -40,16 +41,20 @@ func play(t *testing.T, ctx context.Context, args ...string) (string, error) {
 func TestPull(t *testing.T) {
 	out, err := play(t, t.Context(), "-devices", "50", "-silent", "0.3", "-slow", "150ms", "-slow-share", "0.2", "-timeout", "1m")
 	require.NoError(t, err, out)
-	require.Contains(t, out, "fleet: 28 live devices, 7 slow ones, 15 silent ones; 4096 bytes by pull; store: bolt")
+	require.Contains(t, out, "fleet: 28 live devices, 7 slow, 15 silent; 4096 bytes by pull; store: bolt")
 	require.Regexp(t, `live devices +35 succeeded`, out)
 	require.Regexp(t, `silent devices +15 \w`, out)
-	require.Regexp(t, `run the version +35 of 35 live devices`, out)
+	require.Regexp(t, `run the version +35 devices after 35 installations`, out)
+	require.Regexp(t, `CoAP messages +\d+\.\d +15\.0 +\d`, out)
+	require.Regexp(t, `commits, Registers not counted +\d+\.\d +4\.0 +\d`, out)
+	require.Regexp(t, `server, messages: .*2\.00 register`, out)
+	require.Contains(t, out, "yardstick, commits: 1.00 before execute; 1.00 before the write; 1.00 create; 1.00 end")
 	require.Regexp(t, `devices +35 Registers, 0 Updates of registrations, 35 downloads and 0 failed ones`, out)
 }
 
 func TestPushAgainAndAgain(t *testing.T) {
 	out, err := play(t, t.Context(), "-devices", "20", "-silent", "0.1", "-delivery", "push", "-campaigns", "2", "-size", "5000",
-		"-memory", "-json", "-timeout", "1m")
+		"-yardstick=false", "-memory", "-json", "-timeout", "1m")
 	require.NoError(t, err, out)
 	var runs []result
 	require.NoError(t, json.Unmarshal([]byte(out), &runs), out)
@@ -70,7 +75,7 @@ func TestPushAgainAndAgain(t *testing.T) {
 
 // TestLoss makes devices and server retransmit.
 func TestLoss(t *testing.T) {
-	out, err := play(t, t.Context(), "-devices", "8", "-loss", "0.02", "-memory", "-json", "-timeout", "2m")
+	out, err := play(t, t.Context(), "-devices", "8", "-loss", "0.02", "-yardstick=false", "-memory", "-json", "-timeout", "2m")
 	require.NoError(t, err, out)
 	var runs []result
 	require.NoError(t, json.Unmarshal([]byte(out), &runs), out)
@@ -78,22 +83,31 @@ func TestLoss(t *testing.T) {
 }
 
 func TestCompare(t *testing.T) {
-	out, err := play(t, t.Context(), "-devices", "20", "-silent", "0.5", "-compare", "-memory", "-timeout", "1m")
+	out, err := play(t, t.Context(), "-devices", "20", "-silent", "0.5", "-yardstick=false", "-compare", "-memory", "-timeout", "1m")
 	require.NoError(t, err, out)
-	require.Contains(t, out, "fleet: 10 live devices, 0 slow ones, 0 silent ones")
-	require.Contains(t, out, "fleet: 10 live devices, 0 slow ones, 10 silent ones")
+	require.Contains(t, out, "fleet: 10 live devices; ")
+	require.Contains(t, out, "fleet: 10 live devices, 10 silent; ")
 	require.Regexp(t, `live devices done in a second: \d+\.\d alone, \d+\.\d beside the silent ones; ratio \d`, out)
 }
 
 // TestWrongOutcome lets the time run out: then every device is wrong, is named, and its journal is
 // printed.
 func TestWrongOutcome(t *testing.T) {
-	out, err := play(t, t.Context(), "-devices", "10", "-restart", "1m", "-campaigns", "2", "-memory", "-timeout", "2s")
+	out, err := play(t, t.Context(), "-devices", "10", "-restart", "1m", "-campaigns", "2", "-yardstick=false", "-memory", "-timeout", "2s")
 	require.EqualError(t, err, "version 1.1.0: 10 of 10 devices have a wrong outcome")
 	require.Regexp(t, `live devices +10 \w+, waits for `, out)
 	require.Regexp(t, `wrong: live-00000\d: `, out)
 	require.Regexp(t, `\d\.\d{3}s execute`, out)
 	require.NotContains(t, out, "version 1.2.0", "no campaign follows one that failed")
+}
+
+// TestKilledServer checks that a server that is killed goes on where it was.
+func TestKilledServer(t *testing.T) {
+	out, err := play(t, t.Context(), "-devices", "40", "-failing", "0.1",
+		"-kill", "0.3", "-yardstick=false", "-timeout", "2m")
+	require.NoError(t, err, out)
+	require.Regexp(t, `live devices +36 succeeded \(version\); 4 failed \(device_result\)`, out)
+	require.Regexp(t, `run the version +36 devices after 36 installations`, out)
 }
 
 func TestInterrupted(t *testing.T) {
@@ -108,7 +122,7 @@ func TestInterrupted(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"-devices", "0"}, {"-silent", "1"}, {"-silent", "NaN"}, {"-loss", "1"}, {"-size", "1"}, {"-delivery", "mail"}, {"-compare"},
-		{"-timeout", "0s"}, {"-campaigns", "0"}, {"-slow", "2h"}, {"-lifetime", "1s"}, {"-restart", "-1s"}, {"extra"},
+		{"-timeout", "0s"}, {"-campaigns", "-1"}, {"-silent", "0.5", "-lying", "0.6"}, {"-kill", "1"}, {"-kill", "0.1", "-memory"}, {"-disk", "-1s"}, {"-slow", "2h"}, {"-lifetime", "1s"}, {"-restart", "-1s"}, {"extra"},
 	} {
 		_, err := play(t, t.Context(), args...)
 		require.ErrorIs(t, err, cli.ErrUsage, "%s", args)
@@ -118,35 +132,66 @@ func TestUsage(t *testing.T) {
 }
 
 func TestKinds(t *testing.T) {
-	f := fleet{Devices: 40_000, Silent: 0.3, Slow: time.Second, SlowShare: 0.1}
-	count := map[kind]int{}
-	first := map[kind]int{}
+	f := fleet{Devices: 40_000, Silent: 0.3, Slow: time.Second, SlowShare: 0.1, Failing: 0.01, RollingBack: 0.02, Lying: 0.03, Asleep: 0.04}
+	count, first := map[kind]int{}, map[kind]int{}
 	for i := range f.Devices {
 		count[f.kind(i)]++
 		if i < 100 {
 			first[f.kind(i)]++
 		}
+		require.Equal(t, f.kind(i), kindOf(f.endpoint(i)))
 	}
-	require.Equal(t, map[kind]int{live: 25_200, slow: 2_800, silent: 12_000}, count)
-	require.Equal(t, map[kind]int{live: 63, slow: 7, silent: 30}, first, "they are spread evenly")
-	require.Equal(t, 12_000, f.silent())
+	require.Equal(t, map[kind]int{
+		live: 21_600, slow: 2_400, silent: 12_000, failing: 400, rollingBack: 800, lying: 1200, asleep: 1600,
+	}, count)
+	require.InDelta(t, 30, first[silent], 1, "they are spread evenly")
+	require.InDelta(t, 54, first[live], 2)
 }
 
-func TestSplit(t *testing.T) {
-	_, err := split(fleet{Devices: 100}, 256)
-	require.EqualError(t, err,
-		"100 devices need as many open files, and a process may have 256: raise the limit (ulimit -Hn), or have fewer devices")
-	_, err = split(fleet{Devices: 100_000}, 1024)
-	require.ErrorContains(t, err, "raise the limit")
-	roles, err := split(fleet{Devices: 700}, 1024)
-	require.NoError(t, err)
-	require.Len(t, roles, 1)
-	require.Equal(t, "127.0.0.1", roles[0].Local.String())
+// TestAddresses checks that no two devices ever share an address, and that an address leads to its
+// device as long as that has it.
+func TestAddresses(t *testing.T) {
+	w := &world{role: devicesRole{Fleet: fleet{Devices: 5}}}
+	for i := range 2 {
+		s := &shard{w: w, index: i}
+		for number := i; number < 5; number += 2 {
+			s.devices = append(s.devices, device{s: s, number: uint32(number)})
+		}
+		w.shards = append(w.shards, s)
+	}
+	seen := map[uint32]bool{}
+	for range 200 {
+		for i := range 5 {
+			s := w.shards[i%2]
+			d := &s.devices[i/2]
+			address := w.address(i, d.moves)
+			require.False(t, seen[address])
+			seen[address] = true
+			require.Same(t, d, s.device(address))
+			require.Nil(t, w.shards[1-i%2].device(address))
+			d.moves++
+			require.Nil(t, s.device(address), "it has moved")
+		}
+	}
+	require.Nil(t, w.shards[0].device(127<<24|1))
+	big := &world{role: devicesRole{Fleet: fleet{Devices: 1_000_000}}}
+	require.Less(t, big.address(999_999, 255), uint32(128<<24-1))
+}
+
+func TestTimers(t *testing.T) {
+	var h timers
+	for i := range 1000 {
+		h.push(timer{due: int64(i * 7919 % 1000), device: uint32(i)})
+	}
+	for i := range 1000 {
+		require.Equal(t, int64(i), h.pop().due)
+	}
+	require.Empty(t, h)
 }
 
 func TestDigests(t *testing.T) {
 	d := &digests{size: 4096, known: map[string][32]byte{}}
-	take := func(b []byte) (string, bool) {
+	take := func(b []byte) (uint16, bool) {
 		i := newIntake()
 		for len(b) > 0 {
 			n, _ := i.Write(b[:min(10, len(b))])
@@ -154,10 +199,10 @@ func TestDigests(t *testing.T) {
 		}
 		return d.check(i)
 	}
-	good := newPackage("1.2.3", 4096)
+	good := newPackage("1.2.0", 4096)
 	version, ok := take(good)
 	require.True(t, ok)
-	require.Equal(t, "1.2.3", version)
+	require.Equal(t, uint16(2), version)
 	for name, bad := range map[string][]byte{
 		"nothing": nil, "short": good[:4095], "no first line": bytes.Repeat([]byte{'x'}, 4096),
 		"changed": append(bytes.Clone(good[:4095]), good[4095]+1),

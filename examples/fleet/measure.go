@@ -3,14 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"os"
-	"runtime"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // result is the measurement of one fleet.
@@ -18,69 +14,46 @@ type result struct {
 	Fleet       fleet
 	Delivery    string
 	Store       string
-	Processes   int           // of devices
 	Registering time.Duration // until all had registered
+	Before      stateReport   // of the server without devices
+	Registered  stateReport   // when all had registered
 	Campaigns   []campaignResult
-	Yardstick   *result `json:",omitempty"` // of the live devices alone, at the same time
+	Yardstick   *result `json:",omitempty"` // of the live devices alone, in the same run
 }
 
 // campaignResult holds the reports of the server and the devices on a campaign.
 type campaignResult struct {
 	Server  campaignReport
-	Devices devicesReport // of this campaign; Versions at its end
+	Devices devicesReport // of this campaign; Versions and Installs at its end
 }
 
 // wrong returns how many devices have a wrong outcome according to the server or the devices.
 func (c campaignResult) wrong(f fleet) int {
-	return max(c.Server.Wrong, f.Devices-f.silent()-c.Devices.Versions[c.Server.Version])
-}
-
-const (
-	// reservedFiles is how many files a process of devices needs in addition to its sockets.
-	reservedFiles = 256
-	// maxSockets is how many devices a process has at most: the system assigns their ports, of
-	// which Linux has some 28,000 for each address.
-	maxSockets = 20_000
-	// maxProcesses is how many processes of devices there are at most.
-	maxProcesses = 64
-)
-
-// split returns the devices of each process.
-func split(f fleet, files int) ([]devicesRole, error) {
-	most := maxSockets
-	if files > 0 {
-		most = min(most, files-reservedFiles)
-	}
-	n := 0
-	if most > 0 {
-		n = (f.Devices + most - 1) / most
-	}
-	if n == 0 || n > maxProcesses {
-		return nil, fmt.Errorf("%d devices need as many open files, and a process may have %d: raise the limit (ulimit -Hn), or have fewer devices",
-			f.Devices, files)
-	}
-	if n > 1 && runtime.GOOS != "linux" {
-		return nil, fmt.Errorf("%d devices need %d processes with an address each, which only Linux has on loopback by default: at most %d here",
-			f.Devices, n, most)
-	}
-	roles := make([]devicesRole, n)
-	for i := range roles {
-		roles[i] = devicesRole{
-			Fleet: f, First: f.Devices * i / n, Last: f.Devices * (i + 1) / n,
-			Local: netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + i)}),
+	want := 0
+	for i := range f.Devices {
+		if f.kind(i).succeeds() {
+			want++
 		}
 	}
-	return roles, nil
+	apart := func(n int) int { return max(n-want, want-n) }
+	version := c.Server.Version
+	return max(c.Server.Wrong, apart(c.Devices.Versions[version]), apart(int(c.Devices.Installs[version])))
+}
+
+// measurement is a server and its devices, in processes of their own.
+type measurement struct {
+	o       options
+	log     io.Writer
+	role    serverRole
+	server  *child
+	devices *child
+	ready   serverReady
 }
 
 // measure runs a server, whose log goes to log, and its devices. It removes everything before it
 // returns.
 func measure(ctx context.Context, o options, log io.Writer) (r result, err error) {
-	roles, err := split(o.fleet, openFiles())
-	if err != nil {
-		return r, err
-	}
-	r = result{Fleet: o.fleet, Delivery: o.delivery, Store: "bolt", Processes: len(roles)}
+	r = result{Fleet: o.fleet, Delivery: o.delivery, Store: "bolt"}
 	if o.memory {
 		r.Store = "memory"
 	}
@@ -89,48 +62,41 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 		return r, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-
-	server, err := startChild(ctx, "server", role{Server: &serverRole{
-		Fleet: o.fleet, Dir: dir, Memory: o.memory, LogLevel: o.logLevel, Profiles: o.profiles, Yardstick: o.bareServer,
-	}}, log)
-	if err != nil {
+	m := &measurement{o: o, log: log, role: serverRole{
+		Fleet: o.fleet, Dir: dir, Memory: o.memory, Disk: o.disk, LogLevel: o.logLevel, Profiles: o.profiles, Yardstick: o.bareServer,
+	}}
+	if err := m.startServer(ctx); err != nil {
 		return r, err
 	}
-	defer func() { err = joinNew(err, server.stop()) }()
-	var ready serverReady
-	if err := server.wait(ctx, &ready); err != nil {
+	defer func() { err = joinNew(err, m.server.stop()) }()
+	if err := m.server.ask(ctx, command{State: true}, &r.Before); err != nil {
 		return r, err
 	}
-	address, err := netip.ParseAddrPort(ready.CoAP)
+	address, err := netip.ParseAddrPort(m.ready.CoAP)
 	if err != nil {
 		return r, err
 	}
 	begin := time.Now()
-	var devices herd
-	defer func() { err = joinNew(err, devices.stop()) }()
-	for i := range roles {
-		roles[i].Server = address
-		c, err := startChild(ctx, fmt.Sprintf("devices %d", i+1), role{Devices: &roles[i]}, io.Discard)
-		if err != nil {
-			return r, err
-		}
-		devices = append(devices, c)
-	}
-	before, err := devices.each(ctx, (*child).wait)
+	m.devices, err = startChild(ctx, "devices", role{Devices: &devicesRole{Fleet: o.fleet, Server: address}}, io.Discard)
 	if err != nil {
 		return r, err
 	}
+	defer func() { err = joinNew(err, m.devices.stop()) }()
+	var before devicesReport
+	if err := m.devices.wait(ctx, &before); err != nil {
+		return r, err
+	}
 	r.Registering = time.Since(begin)
+	if err := m.server.ask(ctx, command{State: true}, &r.Registered); err != nil {
+		return r, err
+	}
 	for n := range o.campaigns {
 		c := campaignResult{}
-		order := campaign{Version: versionOf(n + 1), Delivery: o.delivery, Timeout: o.timeout}
-		if err := server.ask(ctx, command{Campaign: &order}, &c.Server); err != nil {
+		if err := m.campaign(ctx, campaign{Version: versionOf(n + 1), Delivery: o.delivery, Timeout: o.timeout}, &c.Server); err != nil {
 			return r, err
 		}
-		after, err := devices.each(ctx, func(c *child, ctx context.Context, report any) error {
-			return c.ask(ctx, command{Count: true}, report)
-		})
-		if err != nil {
+		var after devicesReport
+		if err := m.devices.ask(ctx, command{Count: true}, &after); err != nil {
 			return r, err
 		}
 		c.Devices, before = after.since(before), after
@@ -142,39 +108,43 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 	return r, nil
 }
 
+// startServer starts the server, at the address of the one before if there was one.
+func (m *measurement) startServer(ctx context.Context) (err error) {
+	m.role.Listen = m.ready
+	if m.server, err = startChild(ctx, "server", role{Server: &m.role}, m.log); err != nil {
+		return err
+	}
+	return m.server.wait(ctx, &m.ready)
+}
+
+// campaign updates all devices. If the server is to be killed in the middle, the report is that of
+// the process after it.
+func (m *measurement) campaign(ctx context.Context, c campaign, report *campaignReport) error {
+	if m.o.kill == 0 || m.o.bareServer {
+		return m.server.ask(ctx, command{Campaign: &c}, report)
+	}
+	part := c
+	part.Part = m.o.kill
+	if err := m.server.ask(ctx, command{Campaign: &part}, report); err != nil {
+		return err
+	}
+	m.server.kill()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(m.o.away):
+	}
+	if err := m.startServer(ctx); err != nil {
+		return err
+	}
+	c.Resume = true
+	return m.server.ask(ctx, command{Campaign: &c}, report)
+}
+
 // joinNew joins err and the error of a process's end, unless err includes that.
 func joinNew(err, end error) error {
 	if end == nil || errors.Is(err, end) {
 		return err
 	}
 	return errors.Join(err, end)
-}
-
-// herd is the set of device processes.
-type herd []*child
-
-// each gets a report from each process, and returns their sum.
-func (h herd) each(ctx context.Context, report func(*child, context.Context, any) error) (devicesReport, error) {
-	reports := make([]devicesReport, len(h))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, c := range h {
-		group.Go(func() error { return report(c, ctx, &reports[i]) })
-	}
-	if err := group.Wait(); err != nil {
-		return devicesReport{}, err
-	}
-	var sum devicesReport
-	for _, r := range reports {
-		sum.add(r)
-	}
-	return sum, nil
-}
-
-// stop ends the processes.
-func (h herd) stop() error {
-	var group errgroup.Group
-	for _, c := range h {
-		group.Go(c.stop)
-	}
-	return group.Wait()
 }

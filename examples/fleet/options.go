@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"time"
 
@@ -15,6 +14,9 @@ type options struct {
 	delivery   string
 	timeout    time.Duration
 	memory     bool
+	disk       time.Duration // for each transaction, in addition
+	kill       float64       // the part of a campaign after which the server is killed; 0 for never
+	away       time.Duration // how long it is away then
 	compare    bool
 	json       bool
 	logLevel   string
@@ -31,14 +33,24 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs.Float64Var(&o.fleet.Silent, "silent", 0, "`share` of devices that register and then answer no request, 0 to 1")
 	fs.DurationVar(&o.fleet.Slow, "slow", 0, "how long slow devices take to answer each request, up to 90s; 0 makes none slow")
 	fs.Float64Var(&o.fleet.SlowShare, "slow-share", 1, "`share` of the other devices that -slow makes slow, 0 to 1")
+	fs.Float64Var(&o.fleet.Failing, "failing", 0, "`share` of devices that find fault with each package, 0 to 1")
+	fs.Float64Var(&o.fleet.RollingBack, "rolling-back", 0, "`share` of devices that come back with their old version and say so, 0 to 1")
+	fs.Float64Var(&o.fleet.Lying, "lying", 0, "`share` of devices that come back with their old version and say that the update succeeded, 0 to 1")
+	fs.Float64Var(&o.fleet.Asleep, "asleep", 0, "`share` of devices in queue mode, 0 to 1")
+	fs.DurationVar(&o.fleet.Sleep, "sleep", 20*time.Second, "how often a device in queue mode says that it is awake, 5s to 1h; it then listens for 3 s")
+	fs.BoolVar(&o.fleet.Composite, "composite", false, "the devices answer Read-Composite")
 	fs.Float64Var(&o.fleet.Loss, "loss", 0, "`probability` that a datagram to or from a device is lost, 0 to 0.9")
 	fs.IntVar(&o.fleet.Size, "size", 4096, "size of a package, in `bytes`, 64 to 16777216")
 	fs.DurationVar(&o.fleet.Restart, "restart", 300*time.Millisecond, "how long a device is away when it starts its new version")
 	fs.DurationVar(&o.fleet.Lifetime, "lifetime", 5*time.Minute, "lifetime of a registration, 10s to 24h")
-	fs.IntVar(&o.campaigns, "campaigns", 1, "`number` of campaigns, one after the other, each with a version of its own, 1 to 1000")
+	fs.IntVar(&o.campaigns, "campaigns", 1, "`number` of campaigns, one after the other, each with a version of its own, 0 to 1000")
 	fs.StringVar(&o.delivery, "delivery", "pull", "`way` of the package to a device: pull, by HTTP, or push")
 	fs.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long a campaign may take until the last live device is done")
 	fs.BoolVar(&o.memory, "memory", false, "keep the server's records in memory instead of a bbolt file")
+	fs.DurationVar(&o.disk, "disk", 0, "how much longer the server's disk takes for each transaction, up to 1s")
+	fs.BoolVar(&o.fleet.AtOnce, "at-once", false, "all devices register at once, not 256 at a time")
+	fs.Float64Var(&o.kill, "kill", 0, "`part` of each campaign after which the server is killed and started again, 0 to 1; 0 is never")
+	fs.DurationVar(&o.away, "away", 0, "how long a killed server is away, up to 1h")
 	fs.BoolVar(&o.compare, "compare", false, "measure the live devices alone first, then with the silent ones, and print the ratio")
 	fs.BoolVar(&o.json, "json", false, "print the measurements as JSON")
 	fs.StringVar(&o.logLevel, "log-level", "error", "level of the server's log: debug, info, warn or error")
@@ -59,8 +71,12 @@ func (o options) check() error {
 	switch {
 	case f.Devices < 1 || f.Devices > 1_000_000:
 		return cli.Usagef("-devices %d is not 1 to 1000000", f.Devices)
-	case !share(f.Silent) || !share(f.SlowShare):
-		return cli.Usagef("-silent and -slow-share are not 0 to 1")
+	case !share(f.SlowShare):
+		return cli.Usagef("-slow-share %g is not 0 to 1", f.SlowShare)
+	case !share(f.Silent) || !share(f.Failing) || !share(f.RollingBack) || !share(f.Lying) || !share(f.Asleep) || !share(f.others()):
+		return cli.Usagef("-silent, -failing, -rolling-back, -lying and -asleep are not 0 to 1, each and together")
+	case f.Sleep < 5*time.Second || f.Sleep > time.Hour:
+		return cli.Usagef("-sleep %s is not 5s to 1h", f.Sleep)
 	case f.Slow < 0 || f.Slow > 90*time.Second:
 		return cli.Usagef("-slow %s is not 0 to 90s", f.Slow)
 	case !(f.Loss >= 0 && f.Loss <= 0.9):
@@ -71,8 +87,16 @@ func (o options) check() error {
 		return cli.Usagef("-restart %s is not 0 to 1h", f.Restart)
 	case f.Lifetime < 10*time.Second || f.Lifetime > 24*time.Hour:
 		return cli.Usagef("-lifetime %s is not 10s to 24h", f.Lifetime)
-	case o.campaigns < 1 || o.campaigns > 1000:
-		return cli.Usagef("-campaigns %d is not 1 to 1000", o.campaigns)
+	case o.disk < 0 || o.disk > time.Second:
+		return cli.Usagef("-disk %s is not 0 to 1s", o.disk)
+	case !(o.kill >= 0 && o.kill < 1):
+		return cli.Usagef("-kill %g is not 0 to 1", o.kill)
+	case o.away < 0 || o.away > time.Hour:
+		return cli.Usagef("-away %s is not 0 to 1h", o.away)
+	case o.kill > 0 && o.memory:
+		return cli.Usagef("-kill needs a file: it does not go with -memory")
+	case o.campaigns < 0 || o.campaigns > 1000:
+		return cli.Usagef("-campaigns %d is not 0 to 1000", o.campaigns)
 	case o.delivery != "pull" && o.delivery != "push":
 		return cli.Usagef("-delivery %q is neither pull nor push", o.delivery)
 	case o.timeout <= 0:
@@ -101,54 +125,8 @@ func (o options) runs() []options {
 
 // bare returns the measurement of the yardstick: one campaign of the live devices alone.
 func (o options) bare() options {
-	o.fleet.Devices -= o.fleet.silent()
-	o.fleet.Silent, o.fleet.Slow, o.fleet.Loss = 0, 0, 0
+	f := fleet{Devices: o.fleet.Devices - o.fleet.silent(), Size: o.fleet.Size, Restart: o.fleet.Restart, Lifetime: o.fleet.Lifetime}
+	o.fleet = f
 	o.campaigns, o.profiles, o.bareServer = 1, profiles{}, true
 	return o
 }
-
-// fleet describes the devices and their behaviour, the same in all processes.
-type fleet struct {
-	Devices           int
-	Silent, SlowShare float64
-	Slow              time.Duration
-	Loss              float64
-	Size              int
-	Restart, Lifetime time.Duration
-}
-
-// kind is the behaviour of a device, and the beginning of its endpoint name.
-type kind string
-
-const (
-	live   kind = "live"
-	slow   kind = "slow"
-	silent kind = "silent"
-)
-
-// before returns how many of the first n devices are silent. Silent devices are spread evenly.
-func (f fleet) before(n int) int { return int(float64(n)*f.Silent + 1e-9) }
-
-// silent returns how many devices are silent.
-func (f fleet) silent() int { return f.before(f.Devices) }
-
-// kind returns the kind of device i.
-func (f fleet) kind(i int) kind {
-	silentBefore := f.before(i)
-	if f.before(i+1) > silentBefore {
-		return silent
-	}
-	if f.Slow > 0 {
-		n := float64(i - silentBefore) // number among the devices that are not silent
-		if int((n+1)*f.SlowShare+1e-9) > int(n*f.SlowShare+1e-9) {
-			return slow
-		}
-	}
-	return live
-}
-
-// endpointSize is the length of an endpoint name.
-const endpointSize = len("live-000000")
-
-// endpoint returns the name of device i.
-func (f fleet) endpoint(i int) string { return fmt.Sprintf("%s-%06d", f.kind(i), i) }

@@ -27,6 +27,12 @@ func newPackage(version string, size int) []byte {
 // 1.0.0.
 func versionOf(n int) string { return fmt.Sprintf("1.%d.0", n) }
 
+// versionNumber returns the campaign of a version.
+func versionNumber(version string) (n uint16, ok bool) {
+	_, err := fmt.Sscanf(version, "1.%d.0", &n)
+	return n, err == nil
+}
+
 // intake receives the bytes of a package, and keeps only its first line and its digest.
 type intake struct {
 	hash hash.Hash
@@ -53,22 +59,23 @@ type digests struct {
 	known map[string][sha256.Size]byte // by version
 }
 
-// check returns the version of a package, and whether its bytes are as expected.
-func (d *digests) check(i *intake) (version string, ok bool) {
+// check returns the campaign of a package, and whether its bytes are as expected.
+func (d *digests) check(i *intake) (campaign uint16, ok bool) {
 	head, found := strings.CutPrefix(string(i.head), packageMark)
 	version, _, ended := strings.Cut(head, "\n")
-	if !found || !ended || i.size != d.size {
-		return "", false
+	campaign, numbered := versionNumber(version)
+	if !found || !ended || !numbered || i.size != d.size {
+		return 0, false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	want, ok := d.known[version]
 	if !ok {
 		if len(d.known) >= 1000 { // more than there are campaigns
-			return "", false
+			return 0, false
 		}
 		want = sha256.Sum256(newPackage(version, d.size))
 		d.known[version] = want
 	}
-	return version, [sha256.Size]byte(i.hash.Sum(nil)) == want
+	return campaign, [sha256.Size]byte(i.hash.Sum(nil)) == want
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/senml"
 )
 
 // observer is an observation by the server.
@@ -48,8 +49,44 @@ func (d *device) get(m *message, path lwm2m.Path) answer {
 	return a
 }
 
+// fetch answers Read-Composite.
+func (d *device) fetch(m *message) answer {
+	if m.format != int(lwm2m.FormatSenMLCBOR) || m.observe != absent {
+		return code(codeNotAllowed)
+	}
+	codec := senml.Codec{LwM2M: true, Pack: senml.Fetch}
+	records, err := codec.DecodeCBOR(nil, m.payload)
+	if err == nil {
+		records, err = codec.Resolve(records)
+	}
+	if err != nil {
+		return code(codeBadRequest)
+	}
+	var entries []lwm2m.Entry
+	for _, e := range d.values() {
+		if slices.ContainsFunc(records, func(r senml.Record) bool {
+			path, err := lwm2m.ParsePath(r.Name)
+			return err == nil && path.Contains(e.Path)
+		}) {
+			entries = append(entries, e)
+		}
+	}
+	payload, err := lwm2m.AppendPayload(nil, lwm2m.FormatSenMLCBOR, lwm2m.Path{}, entries, nil)
+	if err != nil {
+		return code(codeNotAcceptable)
+	}
+	return answer{code: codeContent, observe: absent, format: m.format, block1: absent, payload: payload}
+}
+
+// maxPayloads limits the payloads that a shard remembers.
+const maxPayloads = 4096
+
 // read returns the values at and below a path.
 func (d *device) read(path lwm2m.Path, format lwm2m.ContentFormat) ([]byte, byte) {
+	key := payloadKey{path, format, d.version, d.state, d.result}
+	if payload, ok := d.s.payloads[key]; ok {
+		return payload, codeContent
+	}
 	entries := slices.DeleteFunc(d.values(), func(e lwm2m.Entry) bool { return !path.Contains(e.Path) })
 	if len(entries) == 0 || path.IsRoot() {
 		return nil, codeNotFound
@@ -58,18 +95,21 @@ func (d *device) read(path lwm2m.Path, format lwm2m.ContentFormat) ([]byte, byte
 	if err != nil {
 		return nil, codeNotAcceptable
 	}
+	if len(d.s.payloads) < maxPayloads {
+		d.s.payloads[key] = payload
+	}
 	return payload, codeContent
 }
 
-// values returns all readable values.
+// values returns all readable values. They depend on what a payloadKey has and on nothing else.
 func (d *device) values() []lwm2m.Entry {
 	return []lwm2m.Entry{
 		{Path: lwm2m.NewPath(1, 0, 0), Value: lwm2m.Integer(1)},
-		{Path: lwm2m.NewPath(1, 0, 1), Value: lwm2m.Integer(int64(d.w.role.Fleet.Lifetime / time.Second))},
+		{Path: lwm2m.NewPath(1, 0, 1), Value: lwm2m.Integer(int64(d.s.w.role.Fleet.Lifetime / time.Second))},
 		{Path: lwm2m.NewPath(1, 0, 7), Value: lwm2m.String("U")},
 		{Path: lwm2m.NewPath(3, 0, 0), Value: lwm2m.String("otago")},
 		{Path: lwm2m.NewPath(3, 0, 1), Value: lwm2m.String("fleet")},
-		{Path: lwm2m.NewPath(3, 0, 3), Value: lwm2m.String(d.version)},
+		{Path: lwm2m.NewPath(3, 0, 3), Value: lwm2m.String(versionOf(int(d.version)))},
 		{Path: lwm2m.NewPath(3, 0, 11, 0), Value: lwm2m.Integer(0)},
 		{Path: lwm2m.NewPath(3, 0, 16), Value: lwm2m.String("U")},
 		{Path: pathState, Value: lwm2m.Integer(int64(d.state))},
@@ -79,13 +119,22 @@ func (d *device) values() []lwm2m.Entry {
 	}
 }
 
+// Bits of device.changed.
+const (
+	stateChanged = 1 << iota
+	resultChanged
+)
+
 // tell notifies observers of changed values.
 func (d *device) tell() {
 	changed := d.changed
-	d.changed = nil
+	d.changed = 0
+	if changed == 0 {
+		return
+	}
 	for i := range d.observers {
 		o := &d.observers[i]
-		if !slices.ContainsFunc(changed, o.path.Contains) {
+		if !(changed&stateChanged != 0 && o.path.Contains(pathState) || changed&resultChanged != 0 && o.path.Contains(pathResult)) {
 			continue
 		}
 		payload, c := d.read(o.path, o.format)

@@ -18,9 +18,16 @@ func (r result) print(out io.Writer) {
 	for i := range f.Devices {
 		kinds[f.kind(i)]++
 	}
-	fmt.Fprintf(out, "fleet: %d live devices, %d slow ones, %d silent ones; %d bytes by %s; store: %s; processes of devices: %d\n",
-		kinds[live], kinds[slow], kinds[silent], f.Size, r.Delivery, r.Store, r.Processes)
-	fmt.Fprintf(out, "all registered in %s\n", brief(r.Registering))
+	fmt.Fprintf(out, "fleet: %d live devices", kinds[live])
+	for _, k := range []kind{slow, silent, failing, rollingBack, lying, asleep} {
+		if kinds[k] > 0 {
+			fmt.Fprintf(out, ", %d %s", kinds[k], k)
+		}
+	}
+	fmt.Fprintf(out, "; %d bytes by %s; store: %s\n", f.Size, r.Delivery, r.Store)
+	before, after := r.Before, r.Registered
+	fmt.Fprintf(out, "all registered in %s; %d datagrams dropped; memory of a device on the server: %s, after a collection %s\n",
+		brief(r.Registering), after.Dropped, size(per(after.Memory-min(before.Memory, after.Memory), f.Devices)), size(per(after.Collected-min(before.Collected, after.Collected), f.Devices)))
 	for _, c := range r.Campaigns {
 		c.print(out, f)
 		if r.Yardstick != nil {
@@ -86,7 +93,7 @@ func (c campaignResult) print(out io.Writer, f fleet) {
 	if f.silent() > 0 {
 		line("silent devices", "%s", outcomes(s.Silent))
 	}
-	line("run the version", "%d of %d live devices", d.Versions[s.Version], f.Devices-f.silent())
+	line("run the version", "%d devices after %d installations", d.Versions[s.Version], d.Installs[s.Version])
 	line("wrong outcomes", "%d", c.wrong(f))
 	line("starting", "%d updates in %s", s.Started, brief(s.Starting))
 	if s.Refused != "" {
@@ -107,8 +114,8 @@ func (c campaignResult) print(out io.Writer, f fleet) {
 	if f.silent() > 0 {
 		line("messages, silent", "%s", d.Silent)
 	}
-	line("devices", "%d Registers, %d Updates of registrations, %d downloads and %d failed ones; processor %s",
-		d.Registers, d.Updates, d.Downloads, d.DownloadsFailed, brief(d.CPU))
+	line("devices", "%d Registers, %d Updates of registrations, %d downloads and %d failed ones; processor %s, %s a message; %d datagrams dropped",
+		d.Registers, d.Updates, d.Downloads, d.DownloadsFailed, brief(d.CPU), each(d.CPU, int(d.Live.Received+d.Live.Sent+d.Silent.Received+d.Silent.Sent)), d.Dropped)
 	for _, wrong := range s.WrongFirst {
 		fmt.Fprintf(w, "\n  wrong: %s: %s\n", wrong.Endpoint, wrong.Outcome)
 		for _, entry := range wrong.Journal {

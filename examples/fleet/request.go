@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"slices"
-	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
@@ -22,8 +21,11 @@ var (
 const maxDelayed = 16
 
 // request handles a request of the server. It repeats the answer to a repeated request.
-func (d *device) request(m *message, datagram []byte, now time.Time) {
-	for _, r := range d.replies {
+func (d *device) request(m *message, datagram []byte, now int64) {
+	if d.server == nil {
+		d.server = &conversation{}
+	}
+	for _, r := range d.server.replies {
 		if r.datagram != nil && r.id == m.id {
 			d.counter().repeated.Add(1)
 			d.send(d.kindOf(m), r.datagram)
@@ -34,12 +36,12 @@ func (d *device) request(m *message, datagram []byte, now time.Time) {
 		d.serve(m)
 		return
 	}
-	if slices.ContainsFunc(d.delayed, func(l lateRequest) bool { return l.id == m.id }) {
+	if slices.ContainsFunc(d.server.delayed, func(l lateRequest) bool { return l.id == m.id }) {
 		d.counter().repeated.Add(1)
 		return
 	}
-	if len(d.delayed) < maxDelayed {
-		d.delayed = append(d.delayed, lateRequest{m.id, now.Add(d.w.role.Fleet.Slow), bytes.Clone(datagram)})
+	if len(d.server.delayed) < maxDelayed {
+		d.server.delayed = append(d.server.delayed, lateRequest{m.id, now + int64(d.s.w.role.Fleet.Slow), bytes.Clone(datagram)})
 	}
 }
 
@@ -70,8 +72,8 @@ func (d *device) serve(m *message) {
 		w.number(optionBlock1, a.block1)
 	}
 	w.payload(a.payload)
-	copy(d.replies[1:], d.replies[:])
-	d.replies[0] = reply{m.id, w.b}
+	copy(d.server.replies[1:], d.server.replies[:])
+	d.server.replies[0] = reply{m.id, w.b}
 	d.send(d.kindOf(m), w.b)
 	d.tell()
 }
@@ -84,6 +86,8 @@ func (d *device) do(m *message) answer {
 		return code(codeBadOption)
 	case err != nil:
 		return code(codeNotFound)
+	case m.code == codeFETCH && d.s.w.role.Fleet.Composite:
+		return d.fetch(m)
 	case m.code == codeGET:
 		return d.get(m, path)
 	case m.code == codePUT && path == pathPackageURI:
@@ -97,7 +101,7 @@ func (d *device) do(m *message) answer {
 	case m.code == codePOST && path.Len() == 3:
 		return code(codeNotFound)
 	}
-	return code(codeNotAllowed) // also for composite operations
+	return code(codeNotAllowed)
 }
 
 // writeURI begins a download. With an empty URI it resets.
@@ -117,12 +121,12 @@ func (d *device) writeURI(m *message) answer {
 	switch {
 	case uri == "":
 		return d.reset()
-	case d.state != fsm.Idle:
+	case d.state != uint8(fsm.Idle):
 		return code(codeBadRequest)
 	}
 	d.transfer++
 	select {
-	case d.w.jobs <- download{d, uri, d.transfer}:
+	case d.s.w.jobs <- download{d, uri, d.transfer}:
 	default:
 		return code(codeBadRequest) // the queue of downloads is full
 	}
@@ -132,34 +136,34 @@ func (d *device) writeURI(m *message) answer {
 
 // reset returns to Idle.
 func (d *device) reset() answer {
-	if d.state == fsm.Updating {
+	if d.state == uint8(fsm.Updating) {
 		return code(codeBadRequest)
 	}
 	d.transfer++
-	d.intake, d.next = nil, ""
+	d.intake, d.next = nil, 0
 	d.set(fsm.Idle, fsm.ResultDefault)
 	return code(codeChanged)
 }
 
 // execute makes the device restart.
 func (d *device) execute() answer {
-	if d.state != fsm.Downloaded {
+	if d.state != uint8(fsm.Downloaded) {
 		return code(codeNotAllowed)
 	}
 	d.set(fsm.Updating, fsm.ResultDefault)
-	d.restart = time.Now().Add(d.w.role.Fleet.Restart)
+	d.restart = d.s.w.now() + int64(d.s.w.role.Fleet.Restart)
 	return code(codeChanged)
 }
 
 // set changes State and Result, and records changes for observers.
 func (d *device) set(state fsm.State, result fsm.Result) {
-	if d.result != result {
-		d.changed = append(d.changed, pathResult)
+	if d.result != uint8(result) {
+		d.changed |= resultChanged
 	}
-	if d.state != state {
-		d.changed = append(d.changed, pathState)
+	if d.state != uint8(state) {
+		d.changed |= stateChanged
 	}
-	d.state, d.result = state, result
+	d.state, d.result = uint8(state), uint8(result)
 }
 
 // taken handles the end of a package. On failure fault is the reason.
@@ -169,8 +173,8 @@ func (d *device) taken(i *intake, fault fsm.Result) {
 		d.set(fsm.Idle, fault)
 		return
 	}
-	version, ok := d.w.digests.check(i)
-	if !ok {
+	version, ok := d.s.w.digests.check(i)
+	if !ok || d.kind == failing {
 		d.set(fsm.Idle, fsm.ResultIntegrityFailed)
 		return
 	}

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -25,7 +28,9 @@ type serverRole struct {
 	Memory    bool   // keeps records in memory
 	LogLevel  string
 	Profiles  profiles
-	Yardstick bool // it is the yardstick
+	Disk      time.Duration // how much longer each transaction takes
+	Listen    serverReady   // addresses; empty for new ones
+	Yardstick bool          // it is the yardstick
 }
 
 // serverReady has the addresses of a listening server.
@@ -49,8 +54,8 @@ type server struct {
 	race      atomic.Pointer[race]
 }
 
-// readBuffer is the size of the receive buffer of the server's socket, in bytes: a fleet sends
-// faster than one reader reads.
+// readBuffer is the size of the receive buffer of the sockets of the yardstick and the devices, in
+// bytes. The server asks for its own.
 const readBuffer = 4 << 20
 
 // runServer runs the process: it answers once it listens, and then answers each command until ctx
@@ -84,6 +89,10 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 
 // obey says where a server listens, and then answers the commands of the parent process.
 func obey(ctx context.Context, c console, ready serverReady, run func(context.Context, campaign) (campaignReport, error)) error {
+	address, err := netip.ParseAddrPort(ready.CoAP)
+	if err != nil {
+		return err
+	}
 	if err := c.answers.Encode(ready); err != nil {
 		return err
 	}
@@ -92,10 +101,16 @@ func obey(ctx context.Context, c console, ready serverReady, run func(context.Co
 		case <-ctx.Done():
 			return nil
 		case cmd, ok := <-c.commands:
-			if !ok || cmd.Campaign == nil {
+			var report any
+			var err error
+			switch {
+			case !ok:
 				return nil
+			case cmd.State:
+				report = stateOf(address.Port())
+			case cmd.Campaign != nil:
+				report, err = run(ctx, *cmd.Campaign)
 			}
-			report, err := run(ctx, *cmd.Campaign)
 			switch {
 			case ctx.Err() != nil:
 				return nil
@@ -122,6 +137,9 @@ func (s *server) open(ctx context.Context) (err error) {
 		}
 	}
 	s.db = &countingStore{Store: db}
+	if s.role.Disk > 0 {
+		s.db.disk = newSlowDisk(ctx, s.role.Disk)
+	}
 	s.actions.take()
 	defer func() {
 		if err != nil {
@@ -132,13 +150,10 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	var listen net.ListenConfig
-	if s.udp, err = listen.ListenPacket(ctx, "udp4", "127.0.0.1:0"); err != nil {
+	if s.udp, err = listen.ListenPacket(ctx, "udp4", cmp.Or(s.role.Listen.CoAP, "127.0.0.1:0")); err != nil {
 		return err
 	}
-	if err := s.udp.(*net.UDPConn).SetReadBuffer(readBuffer); err != nil {
-		return err
-	}
-	if s.tcp, err = listen.Listen(ctx, "tcp4", "127.0.0.1:0"); err != nil {
+	if s.tcp, err = listen.Listen(ctx, "tcp4", cmp.Or(s.role.Listen.HTTP, "127.0.0.1:0")); err != nil {
 		return err
 	}
 	s.devices, err = lwm2m.NewServer(lwm2m.ServerConfig{Registrations: firmware.Registrations(s.db), Logger: logger})

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
+	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 )
@@ -12,7 +16,7 @@ import (
 type download struct {
 	d        *device
 	uri      string
-	transfer uint32
+	transfer uint16
 }
 
 // download pulls packages, one after the other, until ctx ends.
@@ -22,7 +26,7 @@ func (w *world) download(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case job := <-w.jobs:
-			i, fault := w.pull(ctx, job.uri)
+			i, fault := w.pull(ctx, job)
 			if fault == fsm.ResultDefault {
 				w.downloads.Add(1)
 			} else {
@@ -33,13 +37,29 @@ func (w *world) download(ctx context.Context) {
 	}
 }
 
-// pull downloads a package. On failure fault is the reason.
-func (w *world) pull(ctx context.Context, uri string) (i *intake, fault fsm.Result) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
-	if err != nil {
+// pullTime limits a download.
+const pullTime = time.Minute
+
+// pull downloads a package, on a connection of the device's own. On failure fault is the reason.
+func (w *world) pull(ctx context.Context, job download) (i *intake, fault fsm.Result) {
+	u, err := url.Parse(job.uri)
+	if err != nil || u.Scheme != "http" {
 		return nil, fsm.ResultInvalidURI
 	}
-	response, err := w.client.Do(request)
+	job.d.s.mu.Lock()
+	address := netipOf(w.address(int(job.d.number), job.d.moves))
+	job.d.s.mu.Unlock()
+	dialer := net.Dialer{Timeout: pullTime, LocalAddr: &net.TCPAddr{IP: address.AsSlice()}}
+	conn, err := dialer.DialContext(ctx, "tcp4", u.Host)
+	if err != nil {
+		return nil, fsm.ResultConnectionLost
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(pullTime)) // without it the server's limits hold
+	if _, err := io.WriteString(conn, "GET "+u.RequestURI()+" HTTP/1.1\r\nHost: "+u.Host+"\r\nConnection: close\r\n\r\n"); err != nil {
+		return nil, fsm.ResultConnectionLost
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return nil, fsm.ResultConnectionLost
 	}
@@ -55,14 +75,19 @@ func (w *world) pull(ctx context.Context, uri string) (i *intake, fault fsm.Resu
 }
 
 // pulled handles the end of a download, unless it was cancelled in the meantime.
-func (d *device) pulled(transfer uint32, i *intake, fault fsm.Result) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed || transfer != d.transfer || d.state != fsm.Downloading {
+func (d *device) pulled(transfer uint16, i *intake, fault fsm.Result) {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	if transfer != d.transfer || d.state != uint8(fsm.Downloading) {
 		return
 	}
 	d.taken(i, fault)
-	d.tell()
+	if d.kind == asleep && d.s.w.now() > d.awake { // it wakes, and says so
+		d.due = d.s.w.now()
+	} else {
+		d.tell()
+	}
+	d.arm()
 }
 
 // push handles a block of a package (RFC 7959, Block1). An empty body or a single NUL byte resets.
@@ -77,7 +102,7 @@ func (d *device) push(m *message) answer {
 	case number == 0 && !more && (len(m.payload) == 0 || len(m.payload) == 1 && m.payload[0] == 0):
 		return d.reset()
 	case number == 0:
-		if d.state != fsm.Idle && d.intake == nil {
+		if d.state != uint8(fsm.Idle) && d.intake == nil {
 			return code(codeBadRequest)
 		}
 		d.intake = newIntake()

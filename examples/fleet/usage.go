@@ -5,11 +5,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"runtime/pprof"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -131,4 +134,40 @@ func (p profiles) stop() error {
 	}
 	runtime.GC() // what is in use is of the last collection
 	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
+}
+
+// stateReport is the state of a server.
+type stateReport struct {
+	Memory    uint64 // anonymous memory in RAM, bytes
+	Collected uint64 // the same after a collection that returned what is free to the system
+	Dropped   uint64 // datagrams that did not fit into the buffer of its socket
+}
+
+// stateOf returns the state of this process, which listens at a port.
+func stateOf(port uint16) stateReport {
+	r := stateReport{Memory: anonymous(), Dropped: dropped(port)}
+	debug.FreeOSMemory()
+	r.Collected = anonymous()
+	return r
+}
+
+// anonymous returns the anonymous memory of this process in RAM, in bytes.
+func anonymous() uint64 { return procNumber("/proc/self/status", "RssAnon:") << 10 }
+
+// dropped returns how many datagrams the kernel has dropped since the sockets at a UDP port of this
+// machine were opened, because they did not fit into their buffers. It is 0 where it is unknown.
+func dropped(port uint16) uint64 {
+	content, err := os.ReadFile("/proc/net/udp")
+	if err != nil {
+		return 0
+	}
+	var sum uint64
+	want := fmt.Sprintf(":%04X", port)
+	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
+		if f := strings.Fields(lines.Text()); len(f) > 12 && strings.HasSuffix(f[1], want) {
+			n, _ := strconv.ParseUint(f[len(f)-1], 10, 64)
+			sum += n
+		}
+	}
+	return sum
 }

@@ -6,6 +6,3 @@ import "time"
 
 // resources is not implemented on this system.
 func resources() (user, system time.Duration, peak uint64) { return 0, 0, 0 }
-
-// openFiles returns 0: the limit is unknown.
-func openFiles() int { return 0 }

@@ -20,17 +20,3 @@ func resources() (user, system time.Duration, peak uint64) {
 	}
 	return time.Duration(r.Utime.Nano()), time.Duration(r.Stime.Nano()), peak
 }
-
-// openFiles raises the limit of open files as far as possible, and returns it.
-func openFiles() int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 0
-	}
-	raised := limit
-	raised.Cur = raised.Max
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised); err == nil {
-		limit = raised
-	}
-	return int(min(limit.Cur, 1<<20))
-}

@@ -4,30 +4,32 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"net/netip"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/otago-iot/otago/firmware/fsm"
 )
 
-// devicesRole configures a process of devices.
+// devicesRole configures the process of the devices.
 type devicesRole struct {
-	Fleet       fleet
-	First, Last int            // the devices in the range [First, Last)
-	Local       netip.Addr     // their address
-	Server      netip.AddrPort // address of the server
+	Fleet  fleet
+	Server netip.AddrPort // address of the server
 }
 
-// downloaders is how many downloads a process makes concurrently.
-const downloaders = 32
+// downloaders is how many downloads there are concurrently.
+const downloaders = 64
 
-// world is the shared state of the devices in a process.
+// world is the shared state of the devices.
 type world struct {
 	role    devicesRole
+	begin   time.Time
 	digests digests
-	devices []*device
+	shards  []*shard
 
 	live, silent                                           counter
 	registers, updates, downloads, downloadsFailed, joined atomic.Uint64
@@ -35,39 +37,65 @@ type world struct {
 	joining chan struct{} // a place for each device in its first registration
 	all     chan struct{} // closed when all have registered
 	jobs    chan download
-	client  *http.Client
+
+	mu       sync.Mutex
+	installs map[string]uint64 // by version
 }
 
 // joiners is how many devices register for the first time concurrently.
 const joiners = 256
 
-func newWorld(role devicesRole) *world {
-	return &world{
-		role:    role,
-		digests: digests{size: role.Fleet.Size, known: map[string][sha256.Size]byte{}},
-		joining: make(chan struct{}, joiners),
-		all:     make(chan struct{}),
-		jobs:    make(chan download, role.Last-role.First),
-		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{
-			DialContext:         (&net.Dialer{LocalAddr: &net.TCPAddr{IP: role.Local.AsSlice()}}).DialContext,
-			MaxConnsPerHost:     downloaders,
-			MaxIdleConnsPerHost: downloaders,
-			DisableCompression:  true,
-		}},
+// newWorld opens the ports, and makes the devices.
+func newWorld(role devicesRole) (*world, error) {
+	w := &world{
+		role:     role,
+		begin:    time.Now().Add(-time.Nanosecond), // so that no time is 0
+		digests:  digests{size: role.Fleet.Size, known: map[string][sha256.Size]byte{}},
+		joining:  make(chan struct{}, joiners),
+		all:      make(chan struct{}),
+		jobs:     make(chan download, role.Fleet.Devices),
+		installs: map[string]uint64{},
 	}
+	if role.Fleet.AtOnce {
+		w.joining = make(chan struct{}, role.Fleet.Devices)
+	}
+	n := min(runtime.GOMAXPROCS(0), role.Fleet.Devices)
+	for i := range n {
+		port, err := openPort(role.Server)
+		if err != nil {
+			w.close()
+			return nil, err
+		}
+		s := &shard{w: w, index: i, port: port, payloads: map[payloadKey][]byte{}}
+		s.devices = make([]device, 0, role.Fleet.Devices/n+1)
+		for number := i; number < role.Fleet.Devices; number += n {
+			s.devices = append(s.devices, device{
+				s: s, number: uint32(number), kind: role.Fleet.kind(number),
+				state: uint8(fsm.Idle), id: uint16(rand.Uint32()), moved: number%2 == 0,
+			})
+		}
+		w.shards = append(w.shards, s)
+	}
+	return w, nil
 }
 
-// registerTime limits the time until all devices of a process have registered.
+// now returns the time of the world, in nanoseconds.
+func (w *world) now() int64 { return int64(time.Since(w.begin)) }
+
+// registerTime limits the time until all devices have registered.
 const registerTime = 10 * time.Minute
 
-// runDevices runs a process of devices: it answers once all have registered, and then answers each
-// command until ctx ends.
+// runDevices runs the process of the devices: it answers once all have registered, and then answers
+// each command until ctx ends.
 func runDevices(ctx context.Context, role devicesRole, c console) error {
-	w := newWorld(role)
-	defer w.close()
-	if err := w.start(ctx); err != nil {
+	w, err := newWorld(role)
+	if err != nil {
 		return err
 	}
+	defer w.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w.start(ctx)
 	late := time.NewTimer(registerTime)
 	defer late.Stop()
 	select {
@@ -75,7 +103,7 @@ func runDevices(ctx context.Context, role devicesRole, c console) error {
 	case <-ctx.Done():
 		return nil
 	case <-late.C:
-		return fmt.Errorf("only %d of %d devices have registered after %s", w.joined.Load(), len(w.devices), registerTime)
+		return fmt.Errorf("only %d of %d devices have registered after %s", w.joined.Load(), role.Fleet.Devices, registerTime)
 	}
 	for {
 		if err := c.answers.Encode(w.report()); err != nil {
@@ -87,37 +115,35 @@ func runDevices(ctx context.Context, role devicesRole, c console) error {
 	}
 }
 
-// start opens the sockets and registers the devices, some at a time.
-func (w *world) start(ctx context.Context) error {
-	for i := w.role.First; i < w.role.Last; i++ {
-		d := newDevice(w, i)
-		if err := d.open(); err != nil {
-			return fmt.Errorf("%s, the device number %d of this process: %w", d.endpoint, i-w.role.First+1, err)
-		}
-		w.devices = append(w.devices, d)
+// start registers the devices, some at a time unless they all come at once.
+func (w *world) start(ctx context.Context) {
+	for _, s := range w.shards {
+		go s.read()
+		go s.tick(ctx)
 	}
 	for range downloaders {
 		go w.download(ctx)
 	}
 	go func() {
-		for _, d := range w.devices {
+		for i := range w.role.Fleet.Devices {
 			select {
 			case w.joining <- struct{}{}:
-				go d.run()
 			case <-ctx.Done():
 				return
 			}
+			s := w.shards[i%len(w.shards)]
+			s.mu.Lock()
+			s.devices[i/len(w.shards)].report(w.now())
+			s.mu.Unlock()
 		}
 	}()
-	return nil
 }
 
-// close closes the sockets, which ends the devices.
+// close closes the ports.
 func (w *world) close() {
-	for _, d := range w.devices {
-		d.close()
+	for _, s := range w.shards {
+		s.port.close()
 	}
-	w.client.CloseIdleConnections()
 }
 
 // registered records that a device has registered, for the first time or again.
@@ -127,9 +153,16 @@ func (w *world) registered(first bool) {
 		return
 	}
 	<-w.joining
-	if w.joined.Add(1) == uint64(w.role.Last-w.role.First) {
+	if w.joined.Add(1) == uint64(w.role.Fleet.Devices) {
 		close(w.all)
 	}
+}
+
+// installed records that a device runs a version for the first time.
+func (w *world) installed(d *device) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.installs[versionOf(int(d.version))]++
 }
 
 // lost decides at random whether a datagram is lost.
@@ -137,16 +170,23 @@ func (w *world) lost() bool { return w.role.Fleet.Loss > 0 && rand.Float64() < w
 
 // report returns the current counts.
 func (w *world) report() devicesReport {
-	versions := map[string]int{}
-	for _, d := range w.devices {
-		if d.kind != silent {
-			versions[d.runs()]++
-		}
-	}
-	return devicesReport{
-		Live: w.live.traffic(), Silent: w.silent.traffic(), Versions: versions,
+	r := devicesReport{
+		Live: w.live.traffic(), Silent: w.silent.traffic(), Versions: map[string]int{}, Installs: map[string]uint64{},
 		Registers: w.registers.Load(), Updates: w.updates.Load(),
-		Downloads: w.downloads.Load(), DownloadsFailed: w.downloadsFailed.Load(),
-		CPU: cpuTime(), Sockets: len(w.devices),
+		Downloads: w.downloads.Load(), DownloadsFailed: w.downloadsFailed.Load(), CPU: cpuTime(),
 	}
+	for _, s := range w.shards {
+		r.Dropped += dropped(s.port.number())
+		s.mu.Lock()
+		for i := range s.devices {
+			if d := &s.devices[i]; d.kind.succeeds() {
+				r.Versions[versionOf(int(d.version))]++
+			}
+		}
+		s.mu.Unlock()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.Copy(r.Installs, w.installs)
+	return r
 }

@@ -9,27 +9,27 @@ import (
 	"sync"
 )
 
-// kinds counts by name. The zero value is ready.
-type kinds struct {
+// tally counts by name. The zero value is ready.
+type tally struct {
 	mu     sync.Mutex
 	counts map[string]uint64
 }
 
 // add counts one more of a name.
-func (k *kinds) add(name string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.counts == nil {
-		k.counts = map[string]uint64{}
+func (t *tally) add(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts == nil {
+		t.counts = map[string]uint64{}
 	}
-	k.counts[name]++
+	t.counts[name]++
 }
 
 // all returns the counts since the start.
-func (k *kinds) all() map[string]uint64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return maps.Clone(k.counts)
+func (t *tally) all() map[string]uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.counts)
 }
 
 // since returns the difference of two counts, without names that did not change.
