@@ -217,3 +217,35 @@ func TestSpare(t *testing.T) {
 	_, err = s.LoadState(t.Context())
 	require.Error(t, err)
 }
+
+// TestStateFormat: a record says its format; one that does not has format 1. Another format is
+// refused, and not changed.
+func TestStateFormat(t *testing.T) {
+	for _, test := range []struct{ record, err string }{
+		{`{"state":"downloading","result":"default"}`, ""},
+		{`{"format":1,"state":"downloading","result":"default"}`, ""},
+		{`{"format":2,"state":"downloading","result":"default"}`, "device: the stored state has format 2, and this program reads format 1: start the program that wrote it"},
+		{`{"format":2,"state":{"of":"another form"}}`, "has format 2"},
+		{`{"format":0,"state":"downloading","result":"default"}`, "has format 0"},
+		{`{"format":1,"state":{}}`, "is damaged"},
+		{`{"format":"1"}`, "is damaged"},
+		{`{"format":1`, "is damaged"},
+	} {
+		t.Run(test.record, func(t *testing.T) {
+			slots := plainSlots(t, t.TempDir(), SlotConfig{}, disk.Files{})
+			require.NoError(t, slots.SaveState(t.Context(), []byte(test.record)))
+			d, err := New(slots, Config{})
+			require.NoError(t, err)
+			_, err = d.State(t.Context())
+			record, loadErr := slots.LoadState(t.Context())
+			require.NoError(t, loadErr)
+			if test.err != "" {
+				require.ErrorContains(t, err, test.err)
+				require.Equal(t, test.record, string(record))
+				return
+			}
+			require.NoError(t, err)
+			require.Contains(t, string(record), `{"format":1,`)
+		})
+	}
+}

@@ -54,14 +54,29 @@ func (d *Device) load(ctx context.Context) (fsm.Object, error) {
 	if err != nil {
 		return fsm.Object{}, fmt.Errorf("device: load the state: %w", err)
 	}
-	object := fsm.NewObject(0, d.config.method())
+	state := deviceState{Format: stateFormat, Object: fsm.NewObject(0, d.config.method())}
 	if record != nil {
-		if err := json.Unmarshal(record, &object); err != nil {
-			return fsm.Object{}, fmt.Errorf("device: the stored state is damaged: %w", err)
-		}
+		err = json.Unmarshal(record, &state)
 	}
-	object.Method = d.config.method()
-	return object, nil
+	switch {
+	case state.Format != stateFormat: // also if the rest has another form
+		return fsm.Object{}, fmt.Errorf("device: the stored state has format %d, and this program reads format %d: start the program that wrote it",
+			state.Format, stateFormat)
+	case err != nil:
+		return fsm.Object{}, fmt.Errorf("device: the stored state is damaged: %w", err)
+	}
+	state.Method = d.config.method()
+	return state.Object, nil
+}
+
+// stateFormat is the version of deviceState. It changes only if an older program would
+// misunderstand the record.
+const stateFormat = 1
+
+// deviceState is the record that the installer keeps. One without a number has format 1.
+type deviceState struct {
+	Format int `json:"format"`
+	fsm.Object
 }
 
 // step steps the machine and carries out the effects in their order. An error means that the input
@@ -129,7 +144,7 @@ func (d *Device) commit(ctx context.Context, ev fsm.Input) (old, next fsm.Object
 }
 
 func (d *Device) save(ctx context.Context, object fsm.Object) error {
-	record, err := json.Marshal(object)
+	record, err := json.Marshal(deviceState{stateFormat, object})
 	if err != nil {
 		return err
 	}
