@@ -65,12 +65,12 @@ func siegeHandler(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 	return &coap.Response{Code: coap.Changed}
 }
 
-func inSiege(t *testing.T, cfg coap.Config, f func(t *testing.T, s *siege)) {
+func inSiege(t *testing.T, config coap.Config, f func(t *testing.T, s *siege)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &siege{net: simnet.New(1), devices: make(map[string]*besieged)}
 		s.net.SetDefault(simnet.Conditions{Delay: siegeDelay})
 		known := make(chan coap.Peer, 1)
-		cfg.Handler = coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
+		config.Handler = coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 			switch r.Path() {
 			case "/known":
 				known <- r.Peer
@@ -79,7 +79,7 @@ func inSiege(t *testing.T, cfg coap.Config, f func(t *testing.T, s *siege)) {
 			}
 			return siegeHandler(ctx, r)
 		})
-		s.server = coap.New(cfg)
+		s.server = coap.New(config)
 		ctx, cancel := context.WithCancel(context.Background())
 		var group sync.WaitGroup
 		defer func() {

@@ -38,9 +38,9 @@ func spoof(t *testing.T, r *raw, n int, make func(i int) message.Message) {
 }
 
 func TestSpoofedSourcesAreBounded(t *testing.T) {
-	cfg := hello()
-	cfg.Bounds = coap.Bounds{Peers: 1000, DedupEntries: 20000, DedupBytes: 1 << 20}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	config := hello()
+	config.Bounds = coap.Bounds{Peers: 1000, DedupEntries: 20000, DedupBytes: 1 << 20}
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		spoof(t, r, 50_000, func(i int) message.Message { return request(con, codes.GET, int32(i%65536), "x") })
 		h := coap.Holds(e)
 		require.LessOrEqual(t, h.Peers, 1000)
@@ -57,13 +57,13 @@ func TestSpoofedSourcesAreBounded(t *testing.T) {
 // A flood pushes out silent peers, not active ones.
 func TestActivePeersOutliveAFlood(t *testing.T) {
 	var calls atomic.Int32
-	cfg := coap.Config{Bounds: coap.Bounds{Peers: 1000}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Bounds: coap.Bounds{Peers: 1000}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		if r.Code == coap.POST {
 			calls.Add(1)
 		}
 		return &coap.Response{Code: coap.Changed}
 	})}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		for i := range int32(10) {
 			r.send(request(con, codes.POST, i, "x"))
 			require.Equal(t, codes.Changed, r.receive().Code)
@@ -87,16 +87,16 @@ func TestStrangersCostNothing(t *testing.T) {
 }
 
 func TestUnfinishedUploadsAreBounded(t *testing.T) {
-	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })}
-	cfg.Bounds = coap.Bounds{Uploads: 100, UploadBytes: 1 << 20}
-	cfg.MaxBody = 64 << 10
-	cfg.UploadIdle = 30 * time.Second
+	config := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { return &coap.Response{Code: coap.Changed} })}
+	config.Bounds = coap.Bounds{Uploads: 100, UploadBytes: 1 << 20}
+	config.MaxBody = 64 << 10
+	config.UploadIdle = 30 * time.Second
 	first := func(i int) message.Message {
 		m := request(con, codes.PUT, int32(i%65536), "x", option(message.Block1, 0x0e))
 		m.Payload = make([]byte, 1024)
 		return m
 	}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		r.send(first(1))
 		require.Equal(t, codes.Continue, r.receive().Code)
 		pass(900 * time.Millisecond)
@@ -121,9 +121,9 @@ func TestUnfinishedUploadsAreBounded(t *testing.T) {
 }
 
 func TestUploadsOfOnePeerAreBounded(t *testing.T) {
-	cfg := hello()
-	cfg.Bounds.PeerUploads = 4
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	config := hello()
+	config.Bounds.PeerUploads = 4
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		for i := range int32(50) {
 			m := request(con, codes.PUT, i, string('a'+i), option(message.Block1, 0x0e))
 			m.Payload = make([]byte, 1024)
@@ -135,13 +135,13 @@ func TestUploadsOfOnePeerAreBounded(t *testing.T) {
 }
 
 func TestSlowHandlerDelaysNoOther(t *testing.T) {
-	cfg := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 		if r.Path() == "/slow" {
 			pass(2 * time.Second)
 		}
 		return &coap.Response{Code: coap.Content}
 	})}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		for i := range int32(200) {
 			r.send(request(con, codes.GET, i, "slow"))
 		}
@@ -162,14 +162,14 @@ func TestSlowHandlerDelaysNoOther(t *testing.T) {
 }
 
 func TestFullPool(t *testing.T) {
-	cfg := coap.Config{
+	config := coap.Config{
 		Bounds: coap.Bounds{Workers: 2, Queue: 3},
 		Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 			pass(time.Second / 4)
 			return &coap.Response{Code: coap.Content}
 		}),
 	}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		for i := range int32(10) {
 			r.send(request(con, codes.GET, i, "x"))
 		}
@@ -196,14 +196,14 @@ func TestFullPool(t *testing.T) {
 // Requests that wait for others of their peer count as waiting requests.
 func TestWaitingRequestsAreBounded(t *testing.T) {
 	var free chan struct{}
-	cfg := coap.Config{
+	config := coap.Config{
 		Bounds: coap.Bounds{Workers: 4, Queue: 10, PeerWorkers: 1, PeerQueue: 5},
 		Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 			<-free
 			return &coap.Response{Code: coap.Content}
 		}),
 	}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		free = make(chan struct{})
 		for i := range 40 {
 			// Ten from each of four peers.
@@ -221,8 +221,8 @@ func TestWaitingRequestsAreBounded(t *testing.T) {
 }
 
 func TestPanicIsAnswered(t *testing.T) {
-	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { panic("oops") })}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	config := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response { panic("oops") })}
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		r.send(request(con, codes.GET, 1, "x"))
 		require.Equal(t, codes.InternalServerError, r.receive().Code)
 	})
@@ -273,10 +273,10 @@ func TestDrain(t *testing.T) {
 func TestProgressOfPulls(t *testing.T) {
 	body := bodyOf(3000)
 	var ends []int64
-	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Body: bytes.NewReader(body), Size: 3000, ETag: []byte{1}, Progress: func(end, size int64) { ends = append(ends, end) }}
 	})}
-	inWorld(t, cfg, coap.Config{}, func(t *testing.T, w *world) {
+	inWorld(t, config, coap.Config{}, func(t *testing.T, w *world) {
 		var got bytes.Buffer
 		_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: &got})
 		require.NoError(t, err)

@@ -28,10 +28,10 @@ func TestConfirm(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			confirmed := make(chan error, 2)
-			cfg := coap.Config{Handler: coap.HandlerFunc(func(context.Context, *coap.IncomingRequest) *coap.Response {
+			config := coap.Config{Handler: coap.HandlerFunc(func(context.Context, *coap.IncomingRequest) *coap.Response {
 				return &coap.Response{Code: coap.Created, Confirm: func(err error) { confirmed <- err }}
 			})}
-			inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
+			inRaw(t, config, func(t *testing.T, _ *coap.Endpoint, r *raw) {
 				r.send(request(test.typ, codes.POST, 1, "x"))
 				if test.typ == con {
 					m := r.receive()

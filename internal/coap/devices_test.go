@@ -100,14 +100,14 @@ func TestPeerChangesBlockSize(t *testing.T) {
 	for _, szxs := range [][]uint8{{6, 5}, {6, 6, 4, 2, 0}, {2, 0}, {4, 6}, {0, 6}, {6, 0, 6}, {bert, 6}, {bert, 6, bert, 3}} {
 		t.Run(fmt.Sprint(szxs), func(t *testing.T) {
 			stored := make(chan []byte, 1)
-			cfg := Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
+			config := Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
 				if r.Code == GET {
 					return &Response{Code: Content, Payload: body}
 				}
 				stored <- bytes.Clone(r.Payload)
 				return &Response{Code: Changed}
 			})}
-			inTransports(t, cfg, nil, func(t *testing.T, w *wirePeer) {
+			inTransports(t, config, nil, func(t *testing.T, w *wirePeer) {
 				// size is that of the n-th block at an offset, which must be a multiple of it.
 				size := func(n, offset int) (uint8, int) {
 					szx := szxs[min(n/2, len(szxs)-1)]

@@ -277,7 +277,7 @@ func (t *transfer) limit() int64 {
 	case t.r.Into != nil:
 		return reach(maxSZX)
 	}
-	return int64(t.c.e.cfg.MaxBody)
+	return int64(t.c.e.config.MaxBody)
 }
 
 // begun calls Request.Begun.

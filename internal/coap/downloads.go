@@ -69,7 +69,7 @@ func (e *Endpoint) keep(key transferKey, a *association, resp *Response) *downlo
 	}
 	d.resp.After = nil
 	d.refs.Store(2)
-	if !e.downloads.put(key, a, d, e.cfg.DownloadIdle, e.timers.now()) {
+	if !e.downloads.put(key, a, d, e.config.DownloadIdle, e.timers.now()) {
 		d.refs.Add(-1)
 	}
 	return d

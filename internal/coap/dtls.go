@@ -18,10 +18,10 @@ type dtlsSocket struct {
 
 var errNoKey = errors.New("the look-up did not return")
 
-func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, server netip.AddrPort, cfg dtls.Credentials) (*dtlsSocket, error) {
+func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, server netip.AddrPort, config dtls.Credentials) (*dtlsSocket, error) {
 	s := &dtlsSocket{e: e}
-	if psk := cfg.PSK; psk != nil {
-		cfg.PSK = func(identity []byte) (key []byte, err error) {
+	if psk := config.PSK; psk != nil {
+		config.PSK = func(identity []byte) (key []byte, err error) {
 			err = errNoKey // if the callback panics, or the endpoint is closed
 			_ = e.callback(&s.origin, "PSK", func() { key, err = psk(identity) })
 			return key, err
@@ -29,8 +29,8 @@ func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, serve
 	}
 	var err error
 	s.Socket, err = dtls.New(ctx, conn, dtls.Config{
-		Credentials: cfg, Server: server, Handshakes: e.cfg.Bounds.Handshakes,
-		IdentitySessions: e.cfg.Bounds.IdentitySessions, Drain: e.cfg.Drain, Logger: e.log,
+		Credentials: config, Server: server, Handshakes: e.config.Bounds.Handshakes,
+		IdentitySessions: e.config.Bounds.IdentitySessions, Drain: e.config.Drain, Logger: e.log,
 	}, s)
 	return s, err
 }
@@ -38,9 +38,9 @@ func (e *Endpoint) newDTLSSocket(ctx context.Context, conn net.PacketConn, serve
 // ServeDTLS reads datagrams from conn, which it closes, and serves peers over DTLS until ctx ends.
 // Then it lets work in progress finish for [Config.Drain], sends the peers a closure alert, waits
 // for the user's functions as [Endpoint.Close] does, and returns nil. One socket serves all peers.
-func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg dtls.Credentials) error {
+func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, config dtls.Credentials) error {
 	e.enlarge(conn)
-	s, err := e.newDTLSSocket(ctx, conn, netip.AddrPort{}, cfg)
+	s, err := e.newDTLSSocket(ctx, conn, netip.AddrPort{}, config)
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,8 @@ func (e *Endpoint) ServeDTLS(ctx context.Context, conn net.PacketConn, cfg dtls.
 // DialDTLS makes an association with the server at addr over conn, which the endpoint owns from
 // then on. The handshake takes 60 s at most and ends with ctx; its error matches
 // [dtls.ErrHandshake].
-func (e *Endpoint) DialDTLS(ctx context.Context, conn net.PacketConn, addr netip.AddrPort, cfg dtls.Credentials) (Peer, error) {
-	s, err := e.newDTLSSocket(context.Background(), conn, addr, cfg)
+func (e *Endpoint) DialDTLS(ctx context.Context, conn net.PacketConn, addr netip.AddrPort, config dtls.Credentials) (Peer, error) {
+	s, err := e.newDTLSSocket(context.Background(), conn, addr, config)
 	if err != nil {
 		return Peer{}, err
 	}
@@ -80,7 +80,7 @@ func (s *dtlsSocket) Open(ss *dtls.Session, proven *dtls.Identity) (dtls.Receive
 	if err != nil {
 		return nil, err
 	}
-	if f := s.e.cfg.Hooks.Associated; f != nil {
+	if f := s.e.config.Hooks.Associated; f != nil {
 		f(peer, proven)
 	}
 	return a, nil

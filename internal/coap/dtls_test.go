@@ -44,15 +44,15 @@ type secureServer struct {
 	logged *testkit.Log
 }
 
-func serveDTLS(t *testing.T, cfg coap.Config, secure dtls.Credentials) *secureServer {
+func serveDTLS(t *testing.T, config coap.Config, secure dtls.Credentials) *secureServer {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
 	s := &secureServer{addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(), logged: new(testkit.Log)}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.NewTextHandler(s.logged, nil))
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.NewTextHandler(s.logged, nil))
 	}
-	s.Endpoint = coap.New(cfg)
+	s.Endpoint = coap.New(config)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.ServeDTLS(ctx, conn, secure) }()
@@ -66,11 +66,11 @@ func serveDTLS(t *testing.T, cfg coap.Config, secure dtls.Credentials) *secureSe
 }
 
 // dialDTLS makes a client endpoint with an association to addr.
-func dialDTLS(t *testing.T, addr netip.AddrPort, cfg coap.Config, secure dtls.Credentials) (*coap.Endpoint, coap.Peer, error) {
+func dialDTLS(t *testing.T, addr netip.AddrPort, config coap.Config, secure dtls.Credentials) (*coap.Endpoint, coap.Peer, error) {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
-	client := coap.New(cfg)
+	client := coap.New(config)
 	t.Cleanup(func() { client.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -30,7 +30,7 @@ func TestEndsAtAnyPoint(t *testing.T) {
 
 func endAnywhere(t *testing.T, rng *rand.Rand) {
 	image := bodyOf(10_000)
-	cfg := coap.Config{
+	config := coap.Config{
 		Transmission: coap.Transmission{ACKTimeout: 50 * time.Millisecond},
 		AckDelay:     20 * time.Millisecond,
 		Sinks:        func(*coap.IncomingRequest) (coap.Sink, *coap.Response) { return &recorder{}, nil },
@@ -56,7 +56,7 @@ func endAnywhere(t *testing.T, rng *rand.Rand) {
 			return &coap.Response{Code: coap.Content, Payload: image}
 		}),
 	}
-	w := newWorld(t, cfg, cfg)
+	w := newWorld(t, config, config)
 	drops := rand.New(rand.NewPCG(rng.Uint64(), 6))
 	w.net.SetDefault(simnet.Conditions{Drop: func(simnet.Packet) bool { return drops.Float64() < 0.05 }, Duplicate: 0.1, Delay: 2 * time.Millisecond, Jitter: 5 * time.Millisecond})
 	ctx, cancel := context.WithCancel(t.Context())

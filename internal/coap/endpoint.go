@@ -18,7 +18,7 @@ import (
 
 // Endpoint sends and answers CoAP requests on any number of sockets.
 type Endpoint struct {
-	cfg       Config
+	config    Config
 	szx       uint8
 	log       *slog.Logger
 	seed      maphash.Seed
@@ -59,32 +59,32 @@ type server interface {
 }
 
 // New returns an endpoint. It starts nothing.
-func New(cfg Config) *Endpoint {
-	cfg = cfg.withDefaults()
+func New(config Config) *Endpoint {
+	config = config.withDefaults()
 	e := &Endpoint{
-		cfg:    cfg,
-		szx:    szxOf(cfg.BlockSize),
-		log:    cfg.Logger,
+		config: config,
+		szx:    szxOf(config.BlockSize),
+		log:    config.Logger,
 		seed:   maphash.MakeSeed(),
-		random: newRandom(cfg.Rand, cfg.Transmission.Jitter),
+		random: newRandom(config.Rand, config.Transmission.Jitter),
 		timers: newTimers(),
-		table:  newTable(cfg.Bounds.Peers),
+		table:  newTable(config.Bounds.Peers),
 
-		uploadBytes: newShares(cfg.Bounds.UploadBytes, int(groups)),
-		observers:   newShares(int64(cfg.Bounds.Observers), int(groups)),
-		connections: newShares(int64(cfg.Bounds.Streams), 2),
+		uploadBytes: newShares(config.Bounds.UploadBytes, int(groups)),
+		observers:   newShares(int64(config.Bounds.Observers), int(groups)),
+		connections: newShares(int64(config.Bounds.Streams), 2),
 		closing:     make(chan struct{}),
 	}
 	// DTLS has its own table, which a flood of forged UDP datagrams cannot fill.
-	entries, size := cfg.Bounds.DedupEntries, cfg.Bounds.DedupBytes
+	entries, size := config.Bounds.DedupEntries, config.Bounds.DedupBytes
 	e.dedup, e.secure = newDedup(entries-entries/4, size-size/4), newDedup(entries/4, size/4)
-	e.pool.workers = newShares(int64(cfg.Bounds.Workers), int(groups))
-	e.pool.waiting = newShares(int64(cfg.Bounds.Queue), int(groups))
+	e.pool.workers = newShares(int64(config.Bounds.Workers), int(groups))
+	e.pool.waiting = newShares(int64(config.Bounds.Queue), int(groups))
 	e.echo = newEchoKey(e.random)
 	e.janitor.e = e
 	e.workers.init(e)
-	e.uploads = newHeld[*upload](e, cfg.Bounds.Uploads, cfg.Bounds.PeerUploads, minUploadIdle)
-	e.downloads.held = newHeld[*download](e, cfg.Bounds.Downloads, cfg.Bounds.PeerDownloads, 0)
+	e.uploads = newHeld[*upload](e, config.Bounds.Uploads, config.Bounds.PeerUploads, minUploadIdle)
+	e.downloads.held = newHeld[*download](e, config.Bounds.Downloads, config.Bounds.PeerDownloads, 0)
 	return e
 }
 
@@ -100,7 +100,7 @@ func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 
 // enlarge makes the buffers of a socket large enough for many peers that send at once.
 func (e *Endpoint) enlarge(conn net.PacketConn) {
-	wanted := e.cfg.SocketBuffer
+	wanted := e.config.SocketBuffer
 	if got := udp.Enlarge(conn, wanted); got < wanted {
 		e.log.Warn("coap: the receive buffer is small; datagrams are lost when many devices send at once",
 			"address", conn.LocalAddr(), "bytes", got, "wanted", wanted, "sysctl", "net.core.rmem_max")
@@ -149,7 +149,7 @@ func (e *Endpoint) serve(ctx context.Context, s datagramServer) error {
 }
 
 // drain waits until nothing is in progress, at most for Config.Drain.
-func (e *Endpoint) drain() { e.underway.wait(e.cfg.Drain, e.closing) }
+func (e *Endpoint) drain() { e.underway.wait(e.config.Drain, e.closing) }
 
 // enter registers s, so that Close ends it. If the endpoint is closed already, enter closes s.
 func (e *Endpoint) enter(s server) error {
@@ -173,7 +173,7 @@ func (e *Endpoint) leaveServer(s server) {
 		e.end(a)
 	}
 	if o := callbacksOf(s); o != nil {
-		e.join(o, e.cfg.Drain)
+		e.join(o, e.config.Drain)
 	}
 }
 
@@ -189,7 +189,7 @@ func (e *Endpoint) isClosed() bool {
 // which fail with ErrClosed. If a function calls Close, or waits for the caller of Close, then
 // Close waits for the whole time.
 func (e *Endpoint) Close() error {
-	deadline := time.Now().Add(e.cfg.Drain)
+	deadline := time.Now().Add(e.config.Drain)
 	e.mu.Lock()
 	if !e.closed {
 		e.closed = true
@@ -205,7 +205,7 @@ func (e *Endpoint) Close() error {
 	for _, s := range streams {
 		s.close()
 	}
-	limit := time.NewTimer(e.cfg.Drain)
+	limit := time.NewTimer(e.config.Drain)
 	defer limit.Stop()
 	for _, s := range servers {
 		within(limit, s.Done())

@@ -66,7 +66,7 @@ func (x *exchange) expire() {
 	switch x.state {
 	case sent:
 		switch {
-		case x.tries < a.e.cfg.Transmission.MaxRetransmit:
+		case x.tries < a.e.config.Transmission.MaxRetransmit:
 			x.tries++
 			x.timeout *= 2
 		case a.e.timers.now()-x.began < x.persist:
@@ -98,7 +98,7 @@ func (x *exchange) expire() {
 // resend sends the message of x once more. a.mu is held.
 func (a *association) resend(x *exchange) {
 	a.write(x.record)
-	if f := a.e.cfg.Hooks.Retransmitted; f != nil {
+	if f := a.e.config.Hooks.Retransmitted; f != nil {
 		f(a.peer)
 	}
 }
@@ -256,7 +256,7 @@ func (a *association) conclude(x *exchange, reply *packet, err error) {
 
 // firstTimeout returns a random time until the first retransmission.
 func (e *Endpoint) firstTimeout() time.Duration {
-	t := &e.cfg.Transmission
+	t := &e.config.Transmission
 	spread := float64(t.ACKTimeout) * (t.RandomFactor - 1)
 	return t.ACKTimeout + time.Duration(e.random.float()*spread)
 }

@@ -121,8 +121,8 @@ func TestForgedAnswers(t *testing.T) {
 // TestResetAfterAFlood checks that the endpoint believes a peer again some time after a flood of
 // forged answers.
 func TestResetAfterAFlood(t *testing.T) {
-	cfg := coap.Config{Transmission: coap.Transmission{Jitter: func() float64 { return 0.5 }}}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	config := coap.Config{Transmission: coap.Transmission{Jitter: func() float64 { return 0.5 }}}
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		reset := func() time.Duration {
 			start := time.Now()
 			failed := make(chan error, 1)

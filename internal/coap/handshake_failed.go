@@ -46,7 +46,7 @@ func (r *reports) end() {
 // handshakeFailed reports a failed handshake with a client whose address is verified. It does not
 // wait.
 func (e *Endpoint) handshakeFailed(o *origin, t Transport, addr netip.AddrPort, identity string, err error) {
-	if e.cfg.HandshakeFailed == nil || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
+	if e.config.HandshakeFailed == nil || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
 		return // or this side ends it
 	}
 	if !e.reports.begin(e.timers.now()) {
@@ -59,6 +59,6 @@ func (e *Endpoint) handshakeFailed(o *origin, t Transport, addr netip.AddrPort, 
 	go func() {
 		defer e.reports.end()
 		defer e.caught(o, "HandshakeFailed", nil)
-		e.cfg.HandshakeFailed(t, addr, identity, err)
+		e.config.HandshakeFailed(t, addr, identity, err)
 	}()
 }

@@ -45,8 +45,8 @@ func next(t *testing.T, all <-chan failure) failure {
 // A client that does not trust our certificate sends an alert, and is reported.
 func TestUntrustedByDTLSClient(t *testing.T) {
 	certs, others := testkit.NewCertificates(t, testIdentity), testkit.NewCertificates(t, testIdentity)
-	cfg, all := failures()
-	server := serveDTLS(t, cfg, dtls.Credentials{Certificate: &certs.Server, ClientCAs: certs.Roots})
+	config, all := failures()
+	server := serveDTLS(t, config, dtls.Credentials{Certificate: &certs.Server, ClientCAs: certs.Roots})
 	_, _, err := dialDTLS(t, server.addr, coap.Config{}, dtls.Credentials{Certificate: &certs.Device, RootCAs: others.Roots, ServerName: "server"})
 	require.ErrorIs(t, err, dtls.ErrHandshake)
 	f := next(t, all)
@@ -64,8 +64,8 @@ func TestUntrustedByTLSClient(t *testing.T) {
 	certs, others := testkit.NewCertificates(t, testIdentity), testkit.NewCertificates(t, testIdentity)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
-			cfg, all := failures()
-			server := coap.New(cfg)
+			config, all := failures()
+			server := coap.New(config)
 			defer server.Close()
 			tcp, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
@@ -77,15 +77,15 @@ func TestUntrustedByTLSClient(t *testing.T) {
 			served := make(chan error, 1)
 			go func() { served <- server.ServeListener(ctx, l) }()
 			for _, client := range []struct {
-				cfg *tls.Config
-				err string
+				config *tls.Config
+				err    string
 			}{
 				{&tls.Config{Certificates: []tls.Certificate{certs.Device}, RootCAs: others.Roots, ServerName: "server"}, "remote error: tls: bad certificate"},
 				{&tls.Config{Certificates: []tls.Certificate{others.Device}, RootCAs: certs.Roots, ServerName: "server"}, "unknown authority"},
 			} {
 				conn, err := net.Dial("tcp", tcp.Addr().String())
 				require.NoError(t, err)
-				secure := tls.Client(conn, client.cfg)
+				secure := tls.Client(conn, client.config)
 				_ = secure.HandshakeContext(ctx)
 				f := next(t, all)
 				require.ErrorContains(t, f.err, client.err)
@@ -118,8 +118,8 @@ func (l refusingListener) Accept() (net.Conn, error) {
 }
 
 func TestRefusedBeforeTheCSM(t *testing.T) {
-	cfg, all := failures()
-	server := coap.New(cfg)
+	config, all := failures()
+	server := coap.New(config)
 	defer server.Close()
 	l := listenTCP(t)
 	ctx, cancel := context.WithCancel(t.Context())

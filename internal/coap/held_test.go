@@ -46,8 +46,8 @@ func TestUploadThatGivesWay(t *testing.T) {
 	} {
 		t.Run(test.begun+"_"+test.going+"_"+test.fresh, func(t *testing.T) {
 			// Six of the ten are for unverified peers.
-			cfg := coap.Config{MaxBody: 1 << 20, Bounds: coap.Bounds{Uploads: 10, PeerUploads: 10}}
-			inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+			config := coap.Config{MaxBody: 1 << 20, Bounds: coap.Bounds{Uploads: 10, PeerUploads: 10}}
+			inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 				u := &uploader{raw: r, next: map[string]uint32{}}
 				for _, path := range test.going + test.begun + test.going {
 					require.Equal(t, codes.Continue, u.block(string(path)))
@@ -78,8 +78,8 @@ func TestUploadThatGivesWay(t *testing.T) {
 // retransmitted until then.
 func TestUploadsOutOfMemory(t *testing.T) {
 	// Unverified peers have six tenths, enough for two.
-	cfg := coap.Config{Bounds: coap.Bounds{UploadBytes: 14_000}}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	config := coap.Config{Bounds: coap.Bounds{UploadBytes: 14_000}}
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		u := &uploader{raw: r, next: map[string]uint32{}}
 		require.Equal(t, codes.Continue, u.block("a"))
 		require.Equal(t, codes.Continue, u.block("b"))

@@ -100,7 +100,7 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 	in.arrived, in.id = now, id
 	if m.typ == confirmable && !a.stream() {
 		in.timer.owner, in.timed = in, true
-		e.timers.setAt(&in.timer, now+e.cfg.AckDelay)
+		e.timers.setAt(&in.timer, now+e.config.AckDelay)
 	}
 	if !e.admit(a, in) {
 		in.settle()
@@ -116,12 +116,12 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 func (e *Endpoint) admit(a *association, in *incoming) bool {
 	a.mu.Lock()
 	b := &a.inbox
-	if int(b.running) >= e.cfg.Bounds.PeerWorkers {
+	if int(b.running) >= e.config.Bounds.PeerWorkers {
 		defer a.mu.Unlock()
 		if b.waiting == nil {
 			b.waiting = new(fifo[*incoming])
 		}
-		if b.waiting.len() >= e.cfg.Bounds.PeerQueue || !e.pool.park(in) {
+		if b.waiting.len() >= e.config.Bounds.PeerQueue || !e.pool.park(in) {
 			return false
 		}
 		b.waiting.push(in)
@@ -173,7 +173,7 @@ func (a *association) served() <-chan struct{} {
 // turnAway refuses a request for which there is no room. A request in a datagram is forgotten: the
 // peer repeats it after 2 to 3 s, while some clients wait for a minute after 5.03.
 func (e *Endpoint) turnAway(a *association, m *wireMessage, id dedupID) {
-	if f := e.cfg.Hooks.TurnedAway; f != nil {
+	if f := e.config.Hooks.TurnedAway; f != nil {
 		f(a.peer)
 	}
 	if a.stream() {
@@ -279,7 +279,7 @@ func (in *incoming) respond() (resp *Response) {
 
 // handle calls the handler.
 func (in *incoming) handle() *Response {
-	if in.e.cfg.Handler == nil {
+	if in.e.config.Handler == nil {
 		return &Response{Code: NotFound}
 	}
 	if v, ok := in.req.Observe(); ok && v == 1 {
@@ -301,7 +301,7 @@ func (in *incoming) callHandler(ctx context.Context) (resp *Response, err error)
 		return nil, nil
 	}
 	defer in.e.caught(in.a.origin, "handler", &err)
-	return in.e.cfg.Handler.ServeCOAP(ctx, &in.req), nil
+	return in.e.config.Handler.ServeCOAP(ctx, &in.req), nil
 }
 
 // readOptions reads the options that the endpoint handles. It returns a refusal, or nil. answer is

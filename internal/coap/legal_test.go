@@ -59,14 +59,14 @@ func TestIllegalOptions(t *testing.T) {
 						}
 						return n
 					}
-					cfg := Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
+					config := Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
 						select {
 						case seen <- count(r.Options):
 						default:
 						}
 						return &Response{Code: Changed}
 					})}
-					inTransports(t, cfg, nil, func(t *testing.T, w *wirePeer) {
+					inTransports(t, config, nil, func(t *testing.T, w *wirePeer) {
 						if reply {
 							illegalReply(t, w, o.id, opts, form.legal)
 							return

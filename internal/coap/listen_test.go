@@ -19,18 +19,18 @@ type ListenConfig struct {
 // the wildcard of both address families. On Linux, answers leave from the address that the request
 // was sent to. On other systems, a host with several addresses in one network may answer from
 // another one: serve a socket for each address there.
-func ListenUDP(ctx context.Context, address string, cfg ListenConfig) (*net.UDPConn, error) {
+func ListenUDP(ctx context.Context, address string, config ListenConfig) (*net.UDPConn, error) {
 	var lc net.ListenConfig
-	if cfg.ReusePort {
+	if config.ReusePort {
 		lc.Control = reusePort
 	}
 	conn, err := lc.ListenPacket(ctx, "udp", address)
 	if err != nil {
 		return nil, err
 	}
-	setDefault(&cfg.ReadBuffer, 4<<20)
+	setDefault(&config.ReadBuffer, 4<<20)
 	udp := conn.(*net.UDPConn)
-	if err := udp.SetReadBuffer(cfg.ReadBuffer); err != nil {
+	if err := udp.SetReadBuffer(config.ReadBuffer); err != nil {
 		udp.Close()
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed er
 	streams, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var from origin
-	defer func() { e.join(&from, e.cfg.Drain) }()
+	defer func() { e.join(&from, e.config.Drain) }()
 	closing := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closing)
@@ -46,7 +46,7 @@ func (e *Endpoint) ServeListener(ctx context.Context, l net.Listener) (failed er
 	for _, s := range e.streamsOf(streams) {
 		s.close()
 	}
-	limit := time.NewTimer(e.cfg.Drain)
+	limit := time.NewTimer(e.config.Drain)
 	defer limit.Stop()
 	for _, s := range e.streamsOf(streams) {
 		within(limit, s.read)

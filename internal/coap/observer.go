@@ -46,7 +46,7 @@ func (r *IncomingRequest) Accept() *Observer {
 	}
 	a.mu.Lock()
 	old := a.observers[o.token]
-	full := old == nil && len(a.observers) >= in.e.cfg.Bounds.PeerObservers
+	full := old == nil && len(a.observers) >= in.e.config.Bounds.PeerObservers
 	if a.ended || full || !in.e.observers.take(in.group, 1) {
 		a.mu.Unlock()
 		return nil
@@ -128,7 +128,7 @@ func (o *Observer) send(resp *Response, confirm bool) {
 	in.mu.Unlock()
 	out := in.compose(resp)
 	out.typ = nonConfirmable
-	x := &exchange{confirm: confirm, idleLimit: e.cfg.Transmission.idle()}
+	x := &exchange{confirm: confirm, idleLimit: e.config.Transmission.idle()}
 	if confirm {
 		out.typ = confirmable
 		x.record = a.encode(nil, &out)

@@ -39,7 +39,7 @@ func (a *association) submitLocked(x *exchange) error {
 	}
 	x.tries, x.again, x.acked, x.doubted, x.sent, x.err = 0, false, false, false, false, nil
 	o := &a.outbox
-	if len(o.open)+len(o.queue) >= a.e.cfg.Bounds.PeerRequests {
+	if len(o.open)+len(o.queue) >= a.e.config.Bounds.PeerRequests {
 		return ErrBusy
 	}
 	if x.urgent || len(o.queue) == 0 && o.admits(x) {

@@ -28,7 +28,7 @@ type raw struct {
 }
 
 // inRaw runs f with a serving endpoint and a raw peer.
-func inRaw(t *testing.T, cfg coap.Config, f func(t *testing.T, e *coap.Endpoint, r *raw)) {
+func inRaw(t *testing.T, config coap.Config, f func(t *testing.T, e *coap.Endpoint, r *raw)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		network := simnet.New(1)
@@ -36,7 +36,7 @@ func inRaw(t *testing.T, cfg coap.Config, f func(t *testing.T, e *coap.Endpoint,
 		require.NoError(t, err)
 		peer, err := network.Listen(deviceHost.String() + ":1000")
 		require.NoError(t, err)
-		e := coap.New(cfg)
+		e := coap.New(config)
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		group.Go(func() { e.ServePacket(ctx, conn) })

@@ -50,8 +50,8 @@ func (e *Endpoint) end(a *association) {
 		e.uploads.drop(a)
 	}
 	e.downloads.drop(a)
-	if e.cfg.OnClosed != nil && a.peer.Transport != UDP {
-		_ = e.callback(a.origin, "OnClosed", func() { e.cfg.OnClosed(a.peer) })
+	if e.config.OnClosed != nil && a.peer.Transport != UDP {
+		_ = e.callback(a.origin, "OnClosed", func() { e.config.OnClosed(a.peer) })
 	}
 }
 

@@ -127,7 +127,7 @@ func (in *incoming) remember() {
 func (in *incoming) sendSeparately(out *wireMessage, resp *Response) {
 	out.typ = confirmable
 	observer, a := in.observer, in.a
-	x := &exchange{confirm: true, urgent: true, idleLimit: in.e.cfg.Transmission.idle()}
+	x := &exchange{confirm: true, urgent: true, idleLimit: in.e.config.Transmission.idle()}
 	x.record = in.a.encode(nil, out)
 	x.finish = func(err error) {
 		if observer != nil {
@@ -221,7 +221,7 @@ func (in *incoming) composeBlock(out wireMessage, resp *Response) wireMessage {
 		in.options = in.appendUint(in.options, Size2, uint32(resp.Size))
 	}
 	out.code, out.payload, out.options = resp.Code, in.data, in.options
-	idle := e.cfg.DownloadIdle
+	idle := e.config.DownloadIdle
 	if !b.more {
 		idle = lastBlockIdle
 	}

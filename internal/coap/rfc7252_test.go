@@ -139,10 +139,10 @@ func TestNoResponseOption(t *testing.T) {
 
 func TestDuplicatesAreNotServedTwice(t *testing.T) {
 	var calls atomic.Int32
-	cfg := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Changed, Payload: []byte{byte(calls.Add(1))}}
 	})}
-	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, _ *coap.Endpoint, r *raw) {
 		r.send(request(con, codes.POST, 1, "x"))
 		first := r.receive()
 		pass(240 * time.Second)
@@ -165,10 +165,10 @@ func TestDuplicatesAreNotServedTwice(t *testing.T) {
 
 // A device that has rebooted, with the same port, may reuse message ids.
 func TestReusedMessageIDIsNotADuplicate(t *testing.T) {
-	cfg := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Payload: []byte(r.Path())}
 	})}
-	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, _ *coap.Endpoint, r *raw) {
 		for _, path := range []string{"before", "after", "after"} {
 			r.send(request(con, codes.POST, 1, path))
 			require.Equal(t, "/"+path, string(r.receive().Payload))
@@ -179,12 +179,12 @@ func TestReusedMessageIDIsNotADuplicate(t *testing.T) {
 func TestSeparateResponse(t *testing.T) {
 	var calls atomic.Int32
 	done := make(chan time.Time, 1)
-	cfg := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 		calls.Add(1)
 		pass(3 * time.Second)
 		return &coap.Response{Code: coap.Changed, After: func() { done <- time.Now() }}
 	})}
-	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, _ *coap.Endpoint, r *raw) {
 		start := time.Now()
 		r.send(request(con, codes.POST, 1, "x"))
 		pass(500 * time.Millisecond)
@@ -301,8 +301,8 @@ func TestResponses(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			cfg := coap.Config{Transmission: coap.Transmission{RandomFactor: 1}}
-			inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+			config := coap.Config{Transmission: coap.Transmission{RandomFactor: 1}}
+			inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 				start := time.Now()
 				errs := make(chan error, 1)
 				go func() {

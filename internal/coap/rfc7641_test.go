@@ -228,9 +228,9 @@ func TestObserverEnds(t *testing.T) {
 
 func TestObserversAreBounded(t *testing.T) {
 	observers := make(chan *coap.Observer, 100)
-	cfg := observable(observers, []byte("0"))
-	cfg.Bounds.PeerObservers = 3
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	config := observable(observers, []byte("0"))
+	config.Bounds.PeerObservers = 3
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		for i := range int32(10) {
 			r.send(request(con, codes.GET, i+1, "x", option(message.Observe)))
 			m := r.receive()
@@ -244,9 +244,9 @@ func TestObserversAreBounded(t *testing.T) {
 // So are the observers of all peers together; one that ends makes room.
 func TestObserversOfAllPeersAreBounded(t *testing.T) {
 	observers := make(chan *coap.Observer, 100)
-	cfg := observable(observers, []byte("0"))
-	cfg.Bounds.Observers = 3
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	config := observable(observers, []byte("0"))
+	config.Bounds.Observers = 3
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		accepted := func(i byte) bool {
 			r.conn.Rebind(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, i}), 1000))
 			r.send(request(con, codes.GET, 1, "x", option(message.Observe)))
@@ -349,12 +349,12 @@ func TestObservationEnds(t *testing.T) {
 // peer.
 func TestObservationWithoutResponse(t *testing.T) {
 	var o *coap.Observer
-	cfg := coap.Config{Bounds: coap.Bounds{PeerRequests: 1}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Bounds: coap.Bounds{PeerRequests: 1}, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		o = r.Accept()
 		pass(5 * time.Second)
 		return &coap.Response{Code: coap.Content}
 	})}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		e.Go(r.peer(), &coap.Request{Code: coap.GET}, func(*coap.Response, error) {})
 		r.send(request(con, codes.GET, 1, "x", option(message.Observe)))
 		pass(10 * time.Second)

@@ -793,14 +793,14 @@ func TestIncomingUploads(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			complete := 0
-			cfg := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+			config := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 				complete++
 				if !bytes.Equal(body, r.Payload) {
 					t.Errorf("%d of %d bytes", len(r.Payload), len(body))
 				}
 				return &coap.Response{Code: coap.Changed}
 			})}
-			inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+			inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 				for i, b := range test.blocks {
 					m := r.send1(int32(i+1), b.num, b.more, 1024, body, b.opts...)
 					require.Equal(t, b.code, m.Code, "block %d", i)
@@ -832,7 +832,7 @@ func TestSinks(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			sink := &recorder{fail: test.fail}
-			cfg := coap.Config{
+			config := coap.Config{
 				UploadIdle: 30 * time.Second,
 				Sinks:      func(r *coap.IncomingRequest) (coap.Sink, *coap.Response) { return sink, test.refuse },
 				Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
@@ -842,7 +842,7 @@ func TestSinks(t *testing.T) {
 					return &coap.Response{Code: coap.Changed}
 				}),
 			}
-			inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+			inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 				for i, code := range test.answers {
 					require.Equal(t, code, r.send1(int32(i+1), uint32(i), i < 2, 1024, body).Code)
 				}
@@ -861,14 +861,14 @@ func TestDownloadsWithoutHandler(t *testing.T) {
 	body := bodyOf(3000)
 	calls := 0
 	var closed atomic.Int32
-	cfg := coap.Config{
+	config := coap.Config{
 		DownloadIdle: 20 * time.Second,
 		Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 			calls++
 			return &coap.Response{Code: coap.Content, Body: closing{bytes.NewReader(body), &closed}, Size: 3000, ETag: []byte{1}}
 		}),
 	}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		get := func(mid int32, num uint32) message.Message {
 			r.send(withBlock(request(con, codes.GET, mid, "x"), message.Block2, coap.BlockFields{Num: num, SZX: 6}))
 			return r.receive()
@@ -902,10 +902,10 @@ type closing struct {
 func (c closing) Close() error { c.n.Add(1); return nil }
 
 func TestValidation(t *testing.T) {
-	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Payload: []byte("x"), ETag: []byte{7}}
 	})}
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		r.send(request(con, codes.GET, 1, "x", option(message.ETag, 6), option(message.ETag, 7)))
 		m := r.receive()
 		require.Equal(t, codes.Valid, m.Code)
@@ -916,18 +916,18 @@ func TestValidation(t *testing.T) {
 }
 
 func TestEcho(t *testing.T) {
-	cfg := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 		if !r.AddressVerified() {
 			return r.Challenge()
 		}
 		return &coap.Response{Code: coap.Content}
 	})}
-	inWorld(t, cfg, coap.Config{}, func(t *testing.T, w *world) {
+	inWorld(t, config, coap.Config{}, func(t *testing.T, w *world) {
 		resp, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET})
 		require.NoError(t, err)
 		require.Equal(t, coap.Content, resp.Code)
 	})
-	inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 		r.send(request(con, codes.GET, 1, "x"))
 		v, err := r.receive().Options.GetBytes(message.Echo)
 		require.NoError(t, err)
@@ -986,10 +986,10 @@ func (sparse) ReadAt(p []byte, off int64) (int, error) {
 // The last blocks of the largest possible body use all 20 bits of the block number.
 func TestEndOfTheLargestBody(t *testing.T) {
 	const size = 1 << 30
-	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Body: sparse{}, Size: size, ETag: []byte{1}}
 	})}
-	inWorld(t, cfg, coap.Config{}, func(t *testing.T, w *world) {
+	inWorld(t, config, coap.Config{}, func(t *testing.T, w *world) {
 		get := func(offset int64) (*firstBytes, error) {
 			got := &firstBytes{limit: 5000}
 			_, err := w.device.Do(t.Context(), w.toServer, &coap.Request{Code: coap.GET, Into: got, Offset: offset})
@@ -1030,10 +1030,10 @@ func (f *firstBytes) Write(p []byte) (int, error) {
 // A block beyond the end is refused, and so is a body whose end blocks of that size cannot reach.
 func TestBlockOutOfRange(t *testing.T) {
 	size := int64(1024)
-	cfg := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+	config := coap.Config{Handler: handler(func(*coap.IncomingRequest) *coap.Response {
 		return &coap.Response{Code: coap.Content, Body: sparse{}, Size: size}
 	})}
-	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, _ *coap.Endpoint, r *raw) {
 		r.send(request(con, codes.GET, 1, "x", option(message.Block2, 0x16)))
 		require.Equal(t, codes.BadRequest, r.receive().Code)
 		r.send(request(con, codes.GET, 2, "x", option(message.Block2, 0x06)))
@@ -1064,11 +1064,11 @@ func (o *once) Close() error { o.closed.Add(1); return nil }
 func TestLargerBlocksEndNoBody(t *testing.T) {
 	body := bodyOf(100)
 	var bodies []*once
-	cfg := coap.Config{DownloadIdle: 20 * time.Second, Handler: handler(func(*coap.IncomingRequest) *coap.Response {
+	config := coap.Config{DownloadIdle: 20 * time.Second, Handler: handler(func(*coap.IncomingRequest) *coap.Response {
 		bodies = append(bodies, &once{Reader: bytes.NewReader(body)})
 		return &coap.Response{Code: coap.Content, Body: bodies[len(bodies)-1], Size: 100, ETag: []byte{1}}
 	})}
-	inRaw(t, cfg, func(t *testing.T, _ *coap.Endpoint, r *raw) {
+	inRaw(t, config, func(t *testing.T, _ *coap.Endpoint, r *raw) {
 		for i, block := range []byte{0x00, 0x16, 0x10, 0x06, 0x20} {
 			r.send(request(con, codes.GET, int32(i), "x", option(message.Block2, block)))
 			m := r.receive()

@@ -108,7 +108,7 @@ func (s *stream) serve() {
 // finish answers the requests that the peer sent before its Release (RFC 8323, section 5.5).
 func (s *stream) finish() {
 	s.draining.Store(true)
-	limit := time.NewTimer(s.e.cfg.Drain)
+	limit := time.NewTimer(s.e.config.Drain)
 	defer limit.Stop()
 	select {
 	case <-s.a.served():
@@ -177,7 +177,7 @@ func (s *stream) write(_ *association, record []byte) error {
 		return s.failed
 	}
 	limit := maxUnwritten
-	if s.e.unwritten.Add(int64(len(record))) > s.e.cfg.Bounds.StreamBytes {
+	if s.e.unwritten.Add(int64(len(record))) > s.e.config.Bounds.StreamBytes {
 		limit = minUnwritten
 	}
 	if s.unwritten > 0 && s.unwritten+len(record) > limit {

@@ -39,7 +39,7 @@ func (s *stream) greet(ctx context.Context) error {
 		return err
 	}
 	s.a = a
-	if f := s.e.cfg.Hooks.Associated; f != nil && peer.Transport == TLS && s.serving != nil {
+	if f := s.e.config.Hooks.Associated; f != nil && peer.Transport == TLS && s.serving != nil {
 		f(peer, proven)
 	}
 	if err := s.write(a, appendCSM(nil)); err != nil {

@@ -114,7 +114,7 @@ func TestStreamMessageSizes(t *testing.T) {
 // message and the announced size.
 func TestStreamMessagesAreSmall(t *testing.T) {
 	body := make([]byte, 5000)
-	cfg := Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
+	config := Config{Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
 		if o := r.Accept(); o != nil {
 			o.Notify(&Response{Code: Content, Payload: body}, true)
 		}
@@ -133,7 +133,7 @@ func TestStreamMessagesAreSmall(t *testing.T) {
 		{"many asked for", Options{{ID: Block2, Value: []byte{7}}}, 5000},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			inPipe(t, cfg, csm, func(t *testing.T, w *wirePeer) {
+			inPipe(t, config, csm, func(t *testing.T, w *wirePeer) {
 				w.send(wireMessage{code: GET, options: test.options})
 				messages := 1
 				if test.name == "notification" {
@@ -165,7 +165,7 @@ func TestStreamMessagesAreSmall(t *testing.T) {
 // Each block but the last has the size that it announces, and a BERT message a multiple of 1024
 // bytes.
 func TestBlocksOfWrongSize(t *testing.T) {
-	cfg := Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return &Response{Code: Changed} })}
+	config := Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return &Response{Code: Changed} })}
 	for _, test := range []struct {
 		szx  uint8
 		more bool
@@ -188,7 +188,7 @@ func TestBlocksOfWrongSize(t *testing.T) {
 		{bert, false, 2047, Changed},
 	} {
 		t.Run(fmt.Sprint(test), func(t *testing.T) {
-			inTransports(t, cfg, nil, func(t *testing.T, w *wirePeer) {
+			inTransports(t, config, nil, func(t *testing.T, w *wirePeer) {
 				if test.szx == bert && !w.stream {
 					t.Skip("no such blocks in datagrams")
 				}

@@ -91,8 +91,8 @@ func TestStreamTransfers(t *testing.T) {
 				sinks <- got
 				return &coap.Response{Code: coap.Changed}
 			})
-			cfg := coap.Config{Handler: serve, Sinks: func(*coap.IncomingRequest) (coap.Sink, *coap.Response) { return &recorder{}, nil }}
-			w := newStreamWorld(t, cfg, cfg)
+			config := coap.Config{Handler: serve, Sinks: func(*coap.IncomingRequest) (coap.Sink, *coap.Response) { return &recorder{}, nil }}
+			w := newStreamWorld(t, config, config)
 			for _, way := range []struct {
 				from *coap.Endpoint
 				to   coap.Peer
@@ -377,10 +377,10 @@ func TestConnectionsThatSayNothing(t *testing.T) {
 
 // inStream runs f with an endpoint that serves a listener in memory, in virtual time. stop ends
 // Serve.
-func inStream(t *testing.T, cfg coap.Config, f func(t *testing.T, server *coap.Endpoint, l *pipeListener, stop func())) {
+func inStream(t *testing.T, config coap.Config, f func(t *testing.T, server *coap.Endpoint, l *pipeListener, stop func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		server := coap.New(cfg)
+		server := coap.New(config)
 		l := newPipeListener()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -425,8 +425,8 @@ func TestStreamSlowReader(t *testing.T) {
 		})
 	})
 	t.Run("many", func(t *testing.T) {
-		cfg := coap.Config{Handler: large, Bounds: coap.Bounds{StreamBytes: 100_000}}
-		inStream(t, cfg, func(t *testing.T, server *coap.Endpoint, l *pipeListener, _ func()) {
+		config := coap.Config{Handler: large, Bounds: coap.Bounds{StreamBytes: 100_000}}
+		inStream(t, config, func(t *testing.T, server *coap.Endpoint, l *pipeListener, _ func()) {
 			device := coap.New(coap.Config{})
 			toServer, err := device.DialStream(t.Context(), l.dial())
 			require.NoError(t, err)
@@ -452,7 +452,7 @@ func TestStreamReleaseWithRequest(t *testing.T) {
 	for name, slow := range map[string]time.Duration{"slow": time.Second, "too slow": time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			served := 0
-			cfg := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
+			config := coap.Config{Handler: coap.HandlerFunc(func(ctx context.Context, r *coap.IncomingRequest) *coap.Response {
 				served++
 				select {
 				case <-time.After(slow):
@@ -460,7 +460,7 @@ func TestStreamReleaseWithRequest(t *testing.T) {
 				}
 				return &coap.Response{Code: coap.Changed}
 			})}
-			inStream(t, cfg, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, _ func()) {
+			inStream(t, config, func(t *testing.T, _ *coap.Endpoint, l *pipeListener, _ func()) {
 				conn := l.dial()
 				start := time.Now()
 				go func() {

@@ -89,10 +89,10 @@ func (*full) Abort(error) {}
 func TestTooLargeWithoutHint(t *testing.T) {
 	refuse := func(*IncomingRequest) *Response { return &Response{Code: RequestEntityTooLarge} }
 	for _, test := range []struct {
-		name string
-		cfg  Config
-		size uint32 // announced; 0 if not
-		at   int    // the block that is refused
+		name   string
+		config Config
+		size   uint32 // announced; 0 if not
+		at     int    // the block that is refused
 	}{
 		{"announced", Config{MaxBody: 4 << 10}, 1 << 20, 0},
 		{"refused by the handler", Config{Sinks: func(r *IncomingRequest) (Sink, *Response) { return nil, refuse(r) }}, 0, 0},
@@ -129,7 +129,7 @@ func TestTooLargeWithoutHint(t *testing.T) {
 						require.False(t, has)
 					}
 				}
-				inTransports(t, test.cfg, Options{{ID: maxMessageSize, Value: []byte{1, 0, 0}}, {ID: blockwise}}, check)
+				inTransports(t, test.config, Options{{ID: maxMessageSize, Value: []byte{1, 0, 0}}, {ID: blockwise}}, check)
 			})
 		}
 	}
@@ -171,8 +171,8 @@ func TestValidWithoutBlock(t *testing.T) {
 		{Code: Valid, ETag: has},
 	} {
 		for _, opts := range []Options{nil, {{ID: Block2, Value: []byte{6}}}, {{ID: Block2, Value: []byte{2}}, {ID: Size2}}} {
-			cfg := Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return resp })}
-			inTransports(t, cfg, nil, func(t *testing.T, w *wirePeer) {
+			config := Config{Handler: HandlerFunc(func(context.Context, *IncomingRequest) *Response { return resp })}
+			inTransports(t, config, nil, func(t *testing.T, w *wirePeer) {
 				w.send(wireMessage{code: GET, options: append(Options{{ID: ETag, Value: has}}, opts...)})
 				got := w.next().msg
 				require.Equal(t, Valid, got.code)

@@ -74,7 +74,7 @@ func newTransfer(c *Call, a *association) (*transfer, error) {
 	}
 	t.szx = a.fittingSZX(t.szx, t.first)
 	if t.x.idleLimit <= 0 {
-		t.x.idleLimit = c.e.cfg.Transmission.idle()
+		t.x.idleLimit = c.e.config.Transmission.idle()
 	}
 	t.x.persist = max(r.Stall, 0)
 	t.busy.total = r.BusyRetry

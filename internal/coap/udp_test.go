@@ -20,9 +20,9 @@ import (
 )
 
 // serveUDP serves e on a real socket until the test ends.
-func serveUDP(t *testing.T, e *coap.Endpoint, address string, cfg coap.ListenConfig) netip.AddrPort {
+func serveUDP(t *testing.T, e *coap.Endpoint, address string, config coap.ListenConfig) netip.AddrPort {
 	t.Helper()
-	conn, err := coap.ListenUDP(t.Context(), address, cfg)
+	conn, err := coap.ListenUDP(t.Context(), address, config)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -42,9 +42,9 @@ func serveUDP(t *testing.T, e *coap.Endpoint, address string, cfg coap.ListenCon
 	return at
 }
 
-func dial(t *testing.T, to netip.AddrPort, cfg coap.Config) (*coap.Endpoint, coap.Peer) {
+func dial(t *testing.T, to netip.AddrPort, config coap.Config) (*coap.Endpoint, coap.Peer) {
 	t.Helper()
-	e := coap.New(cfg)
+	e := coap.New(config)
 	t.Cleanup(func() { e.Close() })
 	p, err := e.Dial(t.Context(), coap.UDP, to.String())
 	require.NoError(t, err)
@@ -156,15 +156,15 @@ func TestHangup(t *testing.T) {
 // Several sockets share a port, each with a reader.
 func TestReusePort(t *testing.T) {
 	e := coap.New(hello())
-	cfg := coap.ListenConfig{ReusePort: true}
-	first, err := coap.ListenUDP(t.Context(), "127.0.0.1:0", cfg)
+	config := coap.ListenConfig{ReusePort: true}
+	first, err := coap.ListenUDP(t.Context(), "127.0.0.1:0", config)
 	if err != nil {
 		t.Skip("no SO_REUSEPORT here: ", err)
 	}
 	at := first.LocalAddr().(*net.UDPAddr).AddrPort()
 	first.Close()
 	for range 2 {
-		serveUDP(t, e, at.String(), cfg)
+		serveUDP(t, e, at.String(), config)
 	}
 	for range 16 {
 		device, to := dial(t, at, coap.Config{})

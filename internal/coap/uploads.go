@@ -131,12 +131,12 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 	case b.num > 0 && u.format != in.req.ContentFormat():
 		return diagnose(RequestEntityIncomplete, "content format changed"), false
 	case b.more && b.offset() == u.last && u.next > u.last:
-		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
+		e.uploads.touch(key, e.config.UploadIdle, e.timers.now())
 		return proceed, false // a repetition
 	case b.num > 0 && b.more && u.next == u.first && b.offset()+int64(n) <= u.first:
 		// go-coap, when asked for smaller blocks, continues with number 1 of them, which it has
 		// already sent. Accept these blocks again.
-		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
+		e.uploads.touch(key, e.config.UploadIdle, e.timers.now())
 		return proceed, false
 	case b.offset() != u.next:
 		return diagnose(RequestEntityIncomplete, "block out of sequence"), false
@@ -152,14 +152,14 @@ func (in *incoming) receiveBlock() (resp *Response, complete bool) {
 			u.close()
 			u.abort(err)
 		}
-		return statusOf(err, e.cfg.MaxBody), false
+		return statusOf(err, e.config.MaxBody), false
 	}
 	u.last, u.next = u.next, u.next+int64(n)
 	if b.num == 0 {
 		u.first = u.next
 	}
 	if b.more {
-		e.uploads.touch(key, e.cfg.UploadIdle, e.timers.now())
+		e.uploads.touch(key, e.config.UploadIdle, e.timers.now())
 		return proceed, false
 	}
 	if !e.uploads.take(key, u) {
@@ -178,12 +178,12 @@ func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 	if v, ok := Uint(in.req.Options, Size1); ok {
 		announced = int64(v)
 	}
-	if e.cfg.Sinks != nil {
+	if e.config.Sinks != nil {
 		r := in.req
 		r.Payload, r.Size = nil, announced
 		var sink Sink
 		var refusal *Response
-		if err := e.callback(in.a.origin, "Sinks", func() { sink, refusal = e.cfg.Sinks(&r) }); err != nil {
+		if err := e.callback(in.a.origin, "Sinks", func() { sink, refusal = e.config.Sinks(&r) }); err != nil {
 			return nil, statusOf(err, 0)
 		}
 		if refusal != nil {
@@ -191,10 +191,10 @@ func (in *incoming) beginUpload(key transferKey) (*upload, *Response) {
 		}
 		u.sink = sink
 	}
-	if u.sink == nil && announced > int64(e.cfg.MaxBody) {
-		return nil, statusOf(ErrTooLarge, e.cfg.MaxBody)
+	if u.sink == nil && announced > int64(e.config.MaxBody) {
+		return nil, statusOf(ErrTooLarge, e.config.MaxBody)
 	}
-	if !e.uploads.put(key, in.a, u, e.cfg.UploadIdle, e.timers.now()) {
+	if !e.uploads.put(key, in.a, u, e.config.UploadIdle, e.timers.now()) {
 		u.abort(ErrBusy)
 		in.unserved = true
 		return nil, statusOf(ErrBusy, 0)
@@ -208,11 +208,11 @@ func (u *upload) write(p []byte) error {
 		return u.writeSink(p)
 	}
 	e := u.e
-	if len(u.body)+len(p) > e.cfg.MaxBody {
+	if len(u.body)+len(p) > e.config.MaxBody {
 		return ErrTooLarge
 	}
 	if len(u.body)+len(p) > cap(u.body) {
-		grown := make([]byte, len(u.body), min(max(2*cap(u.body), 4*len(p)), e.cfg.MaxBody))
+		grown := make([]byte, len(u.body), min(max(2*cap(u.body), 4*len(p)), e.config.MaxBody))
 		if !e.uploadBytes.take(u.group, int64(cap(grown)-cap(u.body))) {
 			return errNoMemory
 		}

@@ -195,7 +195,7 @@ func TestExchangesAsClient(t *testing.T) {
 		t.Run(v.Name, func(t *testing.T) {
 			up := bodyOf(bodySize(lines, true, block1))
 			down := bodyOf(bodySize(lines, false, block2))
-			cfg := coap.Config{}
+			config := coap.Config{}
 			req := &coap.Request{Code: lines[0].code, Path: []string{"example"}, Payload: up}
 			_, first := blockValue(lines[0].b1 + lines[0].b2)
 			switch {
@@ -205,12 +205,12 @@ func TestExchangesAsClient(t *testing.T) {
 				req.BlockSize = first.Size
 				req.Offset = first.Offset
 			case v.Name == "get_late_negotiation":
-				cfg.BlockSize = 64
+				config.BlockSize = 64
 			}
 			if req.Offset > 0 {
 				req.ETag = []byte{0xaa}
 			}
-			inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+			inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 				type result struct {
 					resp *coap.Response
 					err  error
@@ -279,7 +279,7 @@ func TestExchangesAsServer(t *testing.T) {
 			up := bodyOf(bodySize(lines, true, block1))
 			down := bodyOf(bodySize(lines, false, block2))
 			var got []byte
-			cfg := coap.Config{MaxBody: 1 << 20, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
+			config := coap.Config{MaxBody: 1 << 20, Handler: handler(func(r *coap.IncomingRequest) *coap.Response {
 				got = bytes.Clone(r.Payload)
 				code := coap.Content
 				if r.Code != coap.GET {
@@ -295,9 +295,9 @@ func TestExchangesAsServer(t *testing.T) {
 			})}
 			if s := lines[1].b2 + lines[1].b1; s != "" {
 				_, b := blockValue(s)
-				cfg.BlockSize = b.Size
+				config.BlockSize = b.Size
 			}
-			inRaw(t, cfg, func(t *testing.T, e *coap.Endpoint, r *raw) {
+			inRaw(t, config, func(t *testing.T, e *coap.Endpoint, r *raw) {
 				for i := 0; i+1 < len(lines); i += 2 {
 					ask, answer := lines[i], lines[i+1]
 					m := request(con, ask.code, int32(i+1), "example")

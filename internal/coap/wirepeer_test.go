@@ -59,19 +59,19 @@ func (w *wirePeer) next() *packet {
 
 // inTransports runs f, in virtual time, with an endpoint and a peer over UDP, and over a stream on
 // which both have sent their CSM, the peer with the options csm.
-func inTransports(t *testing.T, cfg Config, csm Options, f func(t *testing.T, w *wirePeer)) {
-	t.Run("udp", func(t *testing.T) { inUDP(t, cfg, f) })
-	t.Run("stream", func(t *testing.T) { inPipe(t, cfg, csm, f) })
+func inTransports(t *testing.T, config Config, csm Options, f func(t *testing.T, w *wirePeer)) {
+	t.Run("udp", func(t *testing.T) { inUDP(t, config, f) })
+	t.Run("stream", func(t *testing.T) { inPipe(t, config, csm, f) })
 }
 
-func inUDP(t *testing.T, cfg Config, f func(t *testing.T, w *wirePeer)) {
+func inUDP(t *testing.T, config Config, f func(t *testing.T, w *wirePeer)) {
 	synctest.Test(t, func(t *testing.T) {
 		network := simnet.New(1)
 		conn, err := network.Listen("10.0.0.1:5683")
 		require.NoError(t, err)
 		there, err := network.Listen("10.0.0.2:1000")
 		require.NoError(t, err)
-		e := New(cfg)
+		e := New(config)
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		group.Go(func() { _ = e.ServePacket(ctx, conn) })
@@ -103,9 +103,9 @@ func inUDP(t *testing.T, cfg Config, f func(t *testing.T, w *wirePeer)) {
 	})
 }
 
-func inPipe(t *testing.T, cfg Config, csm Options, f func(t *testing.T, w *wirePeer)) {
+func inPipe(t *testing.T, config Config, csm Options, f func(t *testing.T, w *wirePeer)) {
 	synctest.Test(t, func(t *testing.T) {
-		e := New(cfg)
+		e := New(config)
 		here, there := net.Pipe()
 		peer, err := e.DialStream(t.Context(), here)
 		require.NoError(t, err)

@@ -81,10 +81,10 @@ func (s *Socket) newHandshake(addr netip.AddrPort) *handshake {
 func (s *Socket) dial() *handshake {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.newHandshake(s.cfg.Server)
+	h := s.newHandshake(s.config.Server)
 	h.client, h.verified = true, true
 	h.room.Store(verifiedRoom)
-	s.places[s.cfg.Server] = place{handshake: h}
+	s.places[s.config.Server] = place{handshake: h}
 	if s.closed {
 		h.abort(net.ErrClosed)
 	}
@@ -148,24 +148,24 @@ var silentLog = &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLeve
 
 // open makes pion's connection.
 func (h *handshake) open() (*pion.Conn, error) {
-	cfg := &h.s.cfg
+	config := &h.s.config
 	to := net.UDPAddrFromAddrPort(h.addr)
 	shared := []pion.Option{pion.WithLoggerFactory(silentLog), pion.WithKeyLogWriter(keyLog{h}), pion.WithVerifyPeerCertificate(h.keepChain)}
-	if cfg.Certificate != nil {
-		shared = append(shared, pion.WithCertificates(*cfg.Certificate))
+	if config.Certificate != nil {
+		shared = append(shared, pion.WithCertificates(*config.Certificate))
 	}
 	if h.client {
-		opts := []pion.ClientOption{pion.WithServerName(cfg.ServerName), pion.WithRootCAs(cfg.RootCAs)}
+		opts := []pion.ClientOption{pion.WithServerName(config.ServerName), pion.WithRootCAs(config.RootCAs)}
 		for _, o := range shared {
 			opts = append(opts, o)
 		}
-		if len(cfg.Key) > 0 {
-			key := func([]byte) ([]byte, error) { return cfg.Key, nil }
-			opts = append(opts, pion.WithPSK(key), pion.WithPSKIdentityHint(cfg.Identity), pion.WithCipherSuites(pskSuites...))
+		if len(config.Key) > 0 {
+			key := func([]byte) ([]byte, error) { return config.Key, nil }
+			opts = append(opts, pion.WithPSK(key), pion.WithPSKIdentityHint(config.Identity), pion.WithCipherSuites(pskSuites...))
 		} else {
 			opts = append(opts, pion.WithCipherSuites(certificateSuites...))
 		}
-		if !cfg.NoConnectionID {
+		if !config.NoConnectionID {
 			opts = append(opts, pion.WithConnectionIDGenerator(pion.OnlySendCIDGenerator()))
 		}
 		return pion.ClientWithOptions(h, to, opts...)
@@ -175,18 +175,18 @@ func (h *handshake) open() (*pion.Conn, error) {
 		opts = append(opts, o)
 	}
 	var suites []pion.CipherSuiteID
-	if cfg.Certificate != nil {
+	if config.Certificate != nil {
 		suites = append(suites, certificateSuites...)
-		opts = append(opts, pion.WithClientAuth(pion.RequireAndVerifyClientCert), pion.WithClientCAs(cfg.ClientCAs))
+		opts = append(opts, pion.WithClientAuth(pion.RequireAndVerifyClientCert), pion.WithClientCAs(config.ClientCAs))
 	}
-	if cfg.PSK != nil {
+	if config.PSK != nil {
 		suites = append(suites, pskSuites...)
 		if !h.aead {
 			suites = append(suites, cbcSuites...)
 		}
 		opts = append(opts, pion.WithPSK(h.key))
 	}
-	if h.aead && !cfg.NoConnectionID {
+	if h.aead && !config.NoConnectionID {
 		opts = append(opts, pion.WithConnectionIDGenerator(func() []byte { return h.s.newCID(h) }))
 	}
 	return pion.ServerWithOptions(h, to, append(opts, pion.WithCipherSuites(suites...))...)
@@ -200,7 +200,7 @@ func (h *handshake) key(identity []byte) ([]byte, error) {
 	if len(identity) == 0 {
 		return nil, h.refuseKey(ErrUnknownIdentity) // an empty identity counts as none
 	}
-	key, err := h.s.cfg.PSK(identity)
+	key, err := h.s.config.PSK(identity)
 	switch {
 	case err != nil:
 		return nil, h.refuseKey(err)
@@ -262,7 +262,7 @@ func (h *handshake) proven(r *result) *Identity {
 	case isCertificateSuite(r.CipherSuiteID):
 		return &Identity{Certificates: h.chain}
 	case h.client:
-		return &Identity{PSKIdentity: h.s.cfg.Identity}
+		return &Identity{PSKIdentity: h.s.config.Identity}
 	}
 	return &Identity{PSKIdentity: r.IdentityHint, keySum: h.keySum}
 }

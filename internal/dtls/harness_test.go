@@ -74,15 +74,15 @@ func (u *user) Receive(content []byte) {
 func (u *user) Closed() { u.end.closed <- u }
 
 // newEnd serves a socket until the test ends.
-func newEnd(t *testing.T, conn net.PacketConn, cfg Config) *end {
+func newEnd(t *testing.T, conn net.PacketConn, config Config) *end {
 	t.Helper()
 	e := &end{
 		addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(), logged: new(testkit.Log),
 		opened: make(chan *user, 10_000), closed: make(chan *user, 10_000), failed: make(chan error, 10_000),
 	}
-	cfg.Logger = slog.New(slog.NewTextHandler(e.logged, nil))
+	config.Logger = slog.New(slog.NewTextHandler(e.logged, nil))
 	var err error
-	e.Socket, err = New(t.Context(), conn, cfg, e)
+	e.Socket, err = New(t.Context(), conn, config, e)
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- e.Serve() }()
@@ -102,17 +102,19 @@ func listen(t *testing.T) net.PacketConn {
 }
 
 // serve makes a server on a loopback socket.
-func serve(t *testing.T, cfg Credentials) *end { return newEnd(t, listen(t), Config{Credentials: cfg}) }
-
-// dial makes a client with a session.
-func dial(t *testing.T, to netip.AddrPort, cfg Credentials) (*user, error) {
-	t.Helper()
-	return dialOver(t, listen(t), to, cfg)
+func serve(t *testing.T, config Credentials) *end {
+	return newEnd(t, listen(t), Config{Credentials: config})
 }
 
-func dialOver(t *testing.T, conn net.PacketConn, to netip.AddrPort, cfg Credentials) (*user, error) {
+// dial makes a client with a session.
+func dial(t *testing.T, to netip.AddrPort, config Credentials) (*user, error) {
 	t.Helper()
-	client := newEnd(t, conn, Config{Credentials: cfg, Server: to})
+	return dialOver(t, listen(t), to, config)
+}
+
+func dialOver(t *testing.T, conn net.PacketConn, to netip.AddrPort, config Credentials) (*user, error) {
+	t.Helper()
+	client := newEnd(t, conn, Config{Credentials: config, Server: to})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	u, err := client.Dial(ctx)

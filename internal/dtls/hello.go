@@ -65,7 +65,7 @@ const (
 // room reports whether one more handshake can begin. If necessary, it ends one: the oldest whose
 // address is not verified, or else one that is idle. s.mu is held.
 func (s *Socket) room() bool {
-	if s.unverified.Len()+s.verified.Len() < s.cfg.Handshakes {
+	if s.unverified.Len()+s.verified.Len() < s.config.Handshakes {
 		return true
 	}
 	now := s.now()

@@ -74,7 +74,7 @@ const (
 
 // excess returns the session of an identity that must end for a new one, or nil. s.mu is held.
 func (s *Socket) excess(owner uint64) *Session {
-	mine, limit := s.byOwner[owner], s.cfg.IdentitySessions
+	mine, limit := s.byOwner[owner], s.config.IdentitySessions
 	if len(mine) < limit || s.client() {
 		return nil
 	}

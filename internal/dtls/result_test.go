@@ -25,9 +25,9 @@ func exported(t *testing.T, client, server Credentials) (sides [2]*handshake, re
 	}
 	done := make(chan error, 2)
 	var made [2]*pion.Conn
-	for i, cfg := range []Credentials{client, server} {
+	for i, secure := range []Credentials{client, server} {
 		addr, _ := udp.AddrPort(conns[1-i].LocalAddr())
-		config := Config{Credentials: cfg}
+		config := Config{Credentials: secure}
 		if i == 0 {
 			config.Server = addr
 		}

@@ -56,7 +56,7 @@ type Receiver interface {
 // Socket is a UDP socket with the sessions of its peers. It finds the session or the handshake for
 // each datagram, by Connection ID or by address.
 type Socket struct {
-	cfg      Config
+	config   Config
 	handler  Handler
 	conn     *udp.Conn
 	log      *slog.Logger
@@ -86,31 +86,31 @@ type place struct {
 // New returns a socket on conn, which it owns from then on. A server needs credentials with which a
 // client can prove an identity, else the error is ErrNoCredentials. [Session.Context] has the
 // values of ctx; the end of ctx has no effect.
-func New(ctx context.Context, conn net.PacketConn, cfg Config, handler Handler) (*Socket, error) {
-	if !cfg.Server.IsValid() {
-		if cfg.ClientCAs == nil {
-			cfg.Certificate = nil
+func New(ctx context.Context, conn net.PacketConn, config Config, handler Handler) (*Socket, error) {
+	if !config.Server.IsValid() {
+		if config.ClientCAs == nil {
+			config.Certificate = nil
 		}
-		if cfg.PSK == nil && cfg.Certificate == nil {
+		if config.PSK == nil && config.Certificate == nil {
 			conn.Close()
 			return nil, ErrNoCredentials
 		}
 	}
-	cfg.Server = udp.Unmap(cfg.Server)
-	if cfg.Handshakes == 0 {
-		cfg.Handshakes = 1000
+	config.Server = udp.Unmap(config.Server)
+	if config.Handshakes == 0 {
+		config.Handshakes = 1000
 	}
-	if cfg.IdentitySessions == 0 {
-		cfg.IdentitySessions = 8
+	if config.IdentitySessions == 0 {
+		config.IdentitySessions = 8
 	}
-	if cfg.Drain == 0 {
-		cfg.Drain = 5 * time.Second
+	if config.Drain == 0 {
+		config.Drain = 5 * time.Second
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Socket{
-		cfg: cfg, handler: handler, conn: udp.New(conn), log: cfg.Logger, seed: maphash.MakeSeed(), epoch: time.Now(),
+		config: config, handler: handler, conn: udp.New(conn), log: config.Logger, seed: maphash.MakeSeed(), epoch: time.Now(),
 		done:    make(chan struct{}),
 		places:  make(map[netip.AddrPort]place),
 		byCID:   make(map[connectionID]place),
@@ -124,7 +124,7 @@ func New(ctx context.Context, conn net.PacketConn, cfg Config, handler Handler) 
 func (s *Socket) now() time.Duration { return time.Since(s.epoch) }
 
 // client reports whether the socket has one peer, the server.
-func (s *Socket) client() bool { return s.cfg.Server.IsValid() }
+func (s *Socket) client() bool { return s.config.Server.IsValid() }
 
 // Addr returns the local address; see [udp.Conn.Addr].
 func (s *Socket) Addr() netip.AddrPort { return s.conn.Addr() }
@@ -140,7 +140,7 @@ func (s *Socket) Serve() error {
 			s.running.Wait()
 			close(ended)
 		}()
-		limit := time.NewTimer(s.cfg.Drain)
+		limit := time.NewTimer(s.config.Drain)
 		defer limit.Stop()
 		select {
 		case <-ended:
@@ -155,7 +155,7 @@ func (s *Socket) Serve() error {
 		}
 		return bufs[i]
 	}
-	return s.conn.Serve(s.cfg.Server, room,
+	return s.conn.Serve(s.config.Server, room,
 		func(i, n int, from netip.AddrPort, at *udp.Local) { s.receive(bufs[i][:n], from, at) })
 }
 
@@ -167,7 +167,7 @@ func (s *Socket) Done() <-chan struct{} { return s.done }
 func (s *Socket) Dial(ctx context.Context) (Receiver, error) {
 	ss, err := s.dial().run(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v: %w", ErrHandshake, s.cfg.Server, err)
+		return nil, fmt.Errorf("%w: %v: %w", ErrHandshake, s.config.Server, err)
 	}
 	return ss.receiver, nil
 }

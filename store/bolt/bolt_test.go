@@ -33,9 +33,9 @@ func place(t testing.TB) func() store.Store {
 }
 
 func TestStore(t *testing.T) {
-	cfg := storetest.Config{Durable: place, Damage: map[string]func(testing.TB) (store.Store, func(store.Kind, string)){}}
+	config := storetest.Config{Durable: place, Damage: map[string]func(testing.TB) (store.Store, func(store.Kind, string)){}}
 	for name, way := range kvtest.Ways {
-		cfg.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) {
+		config.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) {
 			file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, &bbolt.Options{NoSync: true}) // nothing crashes here
 			if err != nil {
 				t.Fatal(err)
@@ -52,7 +52,7 @@ func TestStore(t *testing.T) {
 			}
 		}
 	}
-	storetest.Run(t, fresh, cfg)
+	storetest.Run(t, fresh, config)
 }
 
 func BenchmarkStore(b *testing.B) { storetest.Benchmark(b, fresh) }

@@ -15,9 +15,9 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	cfg := storetest.Config{Damage: map[string]func(testing.TB) (store.Store, func(store.Kind, string)){}}
+	config := storetest.Config{Damage: map[string]func(testing.TB) (store.Store, func(store.Kind, string)){}}
 	for name, way := range kvtest.Ways {
-		cfg.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) {
+		config.Damage[name] = func(t testing.TB) (store.Store, func(store.Kind, string)) {
 			db, backend := memory.NewOver()
 			return db, func(kind store.Kind, key string) {
 				if err := kvtest.Spoil(backend, kind, key, way); err != nil {
@@ -26,7 +26,7 @@ func TestStore(t *testing.T) {
 			}
 		}
 	}
-	storetest.Run(t, func(testing.TB) store.Store { return memory.New() }, cfg)
+	storetest.Run(t, func(testing.TB) store.Store { return memory.New() }, config)
 }
 
 // TestDangling has indexes that name missing records.

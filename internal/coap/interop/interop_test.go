@@ -194,11 +194,11 @@ func (s *shelf) put(path string, body []byte) {
 }
 
 // serve starts our server with a shelf.
-func serve(t *testing.T, cfg coap.Config) (netip.AddrPort, *shelf) {
+func serve(t *testing.T, config coap.Config) (netip.AddrPort, *shelf) {
 	t.Helper()
 	s := newShelf()
-	cfg.Handler = s
-	return serveEndpoint(t, coap.New(cfg)), s
+	config.Handler = s
+	return serveEndpoint(t, coap.New(config)), s
 }
 
 // serveEndpoint serves e on loopback until the test ends.
@@ -218,9 +218,9 @@ func serveEndpoint(t testing.TB, e *coap.Endpoint) netip.AddrPort {
 }
 
 // dial returns our client and the peer at an address.
-func dial(t testing.TB, to netip.AddrPort, cfg coap.Config) (*coap.Endpoint, coap.Peer) {
+func dial(t testing.TB, to netip.AddrPort, config coap.Config) (*coap.Endpoint, coap.Peer) {
 	t.Helper()
-	e := coap.New(cfg)
+	e := coap.New(config)
 	t.Cleanup(func() { e.Close() })
 	p, err := e.Dial(t.Context(), coap.UDP, to.String())
 	require.NoError(t, err)
