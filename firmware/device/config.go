@@ -112,12 +112,12 @@ func (c Config) check() error {
 	switch c.ObjectVersion {
 	case 0, fsm.Object10, fsm.Object11, fsm.Object12:
 	default:
-		return wrong("ObjectVersion is %s, not 1.0, 1.1 or 1.2", c.ObjectVersion)
+		return wrong("ObjectVersion", "%s is not 1.0, 1.1 or 1.2", c.ObjectVersion)
 	}
 	switch c.Delivery {
 	case fsm.DeliveryAuto, fsm.DeliveryPush, fsm.DeliveryPull:
 	default:
-		return wrong("Delivery is %q, not push, pull or empty", string(c.Delivery))
+		return wrong("Delivery", "%q is not push, pull or empty", string(c.Delivery))
 	}
 	if err := c.checkNumbers(); err != nil {
 		return err
@@ -127,14 +127,14 @@ func (c Config) check() error {
 	}
 	for _, host := range c.Hosts {
 		if err := checkHost(host); err != nil {
-			return wrong("Hosts has %q, which is %w", host, err)
+			return wrong("Hosts", "%q is %w", host, err)
 		}
 	}
 	return c.checkFixedHost()
 }
 
-// wrong returns an error about a field, with whose name it begins.
-func wrong(format string, args ...any) error { return fmt.Errorf(format, args...) }
+// wrong returns an error about a field of a configuration.
+func wrong(field, problem string, args ...any) error { return fmt.Errorf(field+": "+problem, args...) }
 
 func (c Config) checkNumbers() error {
 	for _, n := range []struct {
@@ -144,7 +144,7 @@ func (c Config) checkNumbers() error {
 		{"MaxRedirects", int64(c.MaxRedirects)}, {"Attempts", int64(c.Attempts)}, {"MaxSize", c.MaxSize}, {"SyncEvery", c.SyncEvery},
 	} {
 		if n.value < 0 {
-			return wrong("%s is %d", n.name, n.value)
+			return wrong(n.name, "%d is negative", n.value)
 		}
 	}
 	for _, d := range []struct {
@@ -154,11 +154,11 @@ func (c Config) checkNumbers() error {
 		{"MinBackoff", c.MinBackoff}, {"MaxBackoff", c.MaxBackoff}, {"Idle", c.Idle}, {"ConfirmWithin", c.ConfirmWithin},
 	} {
 		if d.value < 0 {
-			return wrong("%s is %v", d.name, d.value)
+			return wrong(d.name, "%v is negative", d.value)
 		}
 	}
 	if c.MaxBackoff > 0 && c.MaxBackoff < c.MinBackoff {
-		return wrong("MaxBackoff is %v, below MinBackoff, %v", c.MaxBackoff, c.MinBackoff)
+		return wrong("MaxBackoff", "%v is below MinBackoff, %v", c.MaxBackoff, c.MinBackoff)
 	}
 	return nil
 }
@@ -168,16 +168,16 @@ func (c Config) checkProtocols() error {
 	for _, p := range c.Protocols {
 		switch {
 		case p.Number() < 0:
-			return wrong("Protocols has %q, which is no protocol of resource 5/0/8", string(p))
+			return wrong("Protocols", "%q is no protocol of resource 5/0/8", string(p))
 		case seen[p]:
-			return wrong("Protocols has %s twice", p)
+			return wrong("Protocols", "%s is there twice", p)
 		case secured(p) && c.Credentials == nil:
-			return wrong("Protocols has %s, and Credentials is not set", p)
+			return wrong("Protocols", "%s needs Credentials, which is not set", p)
 		}
 		seen[p] = true
 	}
 	if c.TLS != nil && c.Transport != nil {
-		return wrong("TLS and Transport are both set")
+		return wrong("TLS", "Transport is set, too")
 	}
 	return nil
 }
@@ -209,16 +209,16 @@ func (c Config) checkFixedHost() error {
 	}
 	u, err := url.Parse(c.FixedHost)
 	if err != nil || u.Scheme == "" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return wrong("FixedHost %q is not a scheme, a host and perhaps a path", c.FixedHost)
+		return wrong("FixedHost", "%q is not a scheme, a host and perhaps a path", c.FixedHost)
 	}
 	if secured(fsm.Protocol(u.Scheme)) && c.Credentials == nil {
-		return wrong("FixedHost has scheme %s, and Credentials is not set", u.Scheme)
+		return wrong("FixedHost", "%s needs Credentials, which is not set", u.Scheme)
 	}
 	if err := c.withDefaults().allowed(u); err != nil {
 		if re, ok := errors.AsType[*ResultError](err); ok {
 			err = re.Err
 		}
-		return wrong("FixedHost %q is excluded by Protocols or Hosts: %w", c.FixedHost, err)
+		return wrong("FixedHost", "Protocols or Hosts exclude %q: %w", c.FixedHost, err)
 	}
 	return nil
 }

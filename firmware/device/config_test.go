@@ -19,36 +19,36 @@ import (
 func TestConfigErrors(t *testing.T) {
 	keys := func(string) lwm2m.FetchConfig { return lwm2m.FetchConfig{} }
 	for want, config := range map[string]Config{
-		"ObjectVersion is":                   {ObjectVersion: 99},
-		`Delivery is "both"`:                 {Delivery: "both"},
-		`Protocols has "ftp"`:                {Protocols: []fsm.Protocol{"ftp"}},
-		"Protocols has http twice":           {Protocols: []fsm.Protocol{"http", "coap", "http"}},
-		"Protocols has coaps, and Cred":      {Protocols: []fsm.Protocol{"coaps"}},
-		"Protocols has coaps+tcp, and Cred":  {Protocols: []fsm.Protocol{"coap", "coaps+tcp"}},
-		`Hosts has ""`:                       {Hosts: []string{"a", ""}},
-		`Hosts has "https://fw.example.com"`: {Hosts: []string{"https://fw.example.com"}},
-		`Hosts has "fw.example.com/x"`:       {Hosts: []string{"fw.example.com/x"}},
-		`Hosts has "fw.example.com:https"`:   {Hosts: []string{"fw.example.com:https"}},
-		`Hosts has "fw.example.com:"`:        {Hosts: []string{"fw.example.com:"}},
-		`FixedHost "fw.example.com" is not`:  {FixedHost: "fw.example.com"},
-		`FixedHost "https:///x" is not`:      {FixedHost: "https:///x"},
-		`FixedHost "https://a/?q" is not`:    {FixedHost: "https://a/?q"},
-		"FixedHost has scheme coaps, and":    {FixedHost: "coaps://a"},
-		`FixedHost "ftp://a" is excluded`:    {FixedHost: "ftp://a"},
-		`FixedHost "https://b" is excluded`:  {FixedHost: "https://b", Hosts: []string{"a"}},
-		"MaxRedirects is -1":                 {MaxRedirects: -1},
-		"TLS and Transport are both set":     {TLS: &tls.Config{}, Transport: http.DefaultTransport},
-		"Attempts is -1":                     {Attempts: -1},
-		"MinBackoff is -1s":                  {MinBackoff: -time.Second},
-		"MaxBackoff is -1s":                  {MaxBackoff: -time.Second},
-		"MaxBackoff is 1s, below MinBackoff": {MinBackoff: time.Minute, MaxBackoff: time.Second},
-		"Idle is -1ns":                       {Idle: -1},
-		"MaxSize is -1":                      {MaxSize: -1},
-		"SyncEvery is -1":                    {SyncEvery: -1},
-		"ConfirmWithin is -1m0s":             {ConfirmWithin: -time.Minute},
+		"ObjectVersion: ":                                   {ObjectVersion: 99},
+		`Delivery: "both" is not`:                           {Delivery: "both"},
+		`Protocols: "ftp" is no`:                            {Protocols: []fsm.Protocol{"ftp"}},
+		"Protocols: http is there twice":                    {Protocols: []fsm.Protocol{"http", "coap", "http"}},
+		"Protocols: coaps needs Cred":                       {Protocols: []fsm.Protocol{"coaps"}},
+		"Protocols: coaps+tcp needs Cred":                   {Protocols: []fsm.Protocol{"coap", "coaps+tcp"}},
+		`Hosts: ""`:                                         {Hosts: []string{"a", ""}},
+		`Hosts: "https://fw.example.com"`:                   {Hosts: []string{"https://fw.example.com"}},
+		`Hosts: "fw.example.com/x"`:                         {Hosts: []string{"fw.example.com/x"}},
+		`Hosts: "fw.example.com:https"`:                     {Hosts: []string{"fw.example.com:https"}},
+		`Hosts: "fw.example.com:"`:                          {Hosts: []string{"fw.example.com:"}},
+		`FixedHost: "fw.example.com" is not`:                {FixedHost: "fw.example.com"},
+		`FixedHost: "https:///x" is not`:                    {FixedHost: "https:///x"},
+		`FixedHost: "https://a/?q" is not`:                  {FixedHost: "https://a/?q"},
+		"FixedHost: coaps needs Cred":                       {FixedHost: "coaps://a"},
+		`FixedHost: Protocols or Hosts exclude "ftp://a"`:   {FixedHost: "ftp://a"},
+		`FixedHost: Protocols or Hosts exclude "https://b"`: {FixedHost: "https://b", Hosts: []string{"a"}},
+		"MaxRedirects: -1 is negative":                      {MaxRedirects: -1},
+		"TLS: Transport is set":                             {TLS: &tls.Config{}, Transport: http.DefaultTransport},
+		"Attempts: -1 is negative":                          {Attempts: -1},
+		"MinBackoff: -1s is negative":                       {MinBackoff: -time.Second},
+		"MaxBackoff: -1s is negative":                       {MaxBackoff: -time.Second},
+		"MaxBackoff: 1s is below MinBackoff":                {MinBackoff: time.Minute, MaxBackoff: time.Second},
+		"Idle: -1ns is negative":                            {Idle: -1},
+		"MaxSize: -1 is negative":                           {MaxSize: -1},
+		"SyncEvery: -1 is negative":                         {SyncEvery: -1},
+		"ConfirmWithin: -1m0s is negative":                  {ConfirmWithin: -time.Minute},
 	} {
 		_, err := New(new(emptyInstaller), config)
-		require.ErrorContains(t, err, "device: Config: "+want)
+		require.ErrorContains(t, err, "device: Config."+want)
 	}
 	for _, installer := range []Installer{nil, (*Slots)(nil)} {
 		_, err := New(installer, Config{})
@@ -74,17 +74,17 @@ type emptyInstaller struct{ Installer }
 func TestSlotConfigErrors(t *testing.T) {
 	public, _ := testKey()
 	for want, config := range map[string]SlotConfig{
-		"Trust or Inspect must be set":   {},
-		"Trust and Inspect are both set": {Trust: public, Inspect: inspectTest},
-		"Trust has 31 bytes":             {Trust: make(ed25519.PublicKey, 31)},
-		"Name is set, and Trust is not":  {Inspect: inspectTest, Name: "sensor"},
-		`Slot is "c"`:                    {Trust: public, Slot: "c"},
-		"MaxSize is -1":                  {Trust: public, MaxSize: -1},
-		"MaxStarts is -1":                {Trust: public, MaxStarts: -1},
-		"Version: ":                      {Trust: public, Version: "latest"},
+		"Trust: not set":            {},
+		"Trust: Inspect is set":     {Trust: public, Inspect: inspectTest},
+		"Trust: has 31 bytes":       {Trust: make(ed25519.PublicKey, 31)},
+		"Name: needs Trust":         {Inspect: inspectTest, Name: "sensor"},
+		`Slot: "c" is not`:          {Trust: public, Slot: "c"},
+		"MaxSize: -1 is negative":   {Trust: public, MaxSize: -1},
+		"MaxStarts: -1 is negative": {Trust: public, MaxStarts: -1},
+		"Version: ":                 {Trust: public, Version: "latest"},
 	} {
 		_, err := OpenSlots(t.TempDir(), config)
-		require.ErrorContains(t, err, "device: SlotConfig: "+want)
+		require.ErrorContains(t, err, "device: SlotConfig."+want)
 	}
 	_, err := OpenSlots("", SlotConfig{Trust: public})
 	require.EqualError(t, err, "device: the directory of the slots is not set")

@@ -71,7 +71,7 @@ func New(installer Installer, config Config) (*Device, error) {
 		return nil, errors.New("device: the Installer is nil")
 	}
 	if err := config.check(); err != nil {
-		return nil, fmt.Errorf("device: Config: %w", err)
+		return nil, fmt.Errorf("device: Config.%w", err)
 	}
 	config = config.withDefaults()
 	log := config.Logger

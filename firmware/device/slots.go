@@ -52,23 +52,23 @@ type SlotConfig struct {
 func (c SlotConfig) check() error {
 	switch {
 	case len(c.Trust) == 0 && c.Inspect == nil:
-		return wrong("Trust or Inspect must be set")
+		return wrong("Trust", "not set, and Inspect is not set either")
 	case len(c.Trust) != 0 && c.Inspect != nil:
-		return wrong("Trust and Inspect are both set")
+		return wrong("Trust", "Inspect is set, too")
 	case len(c.Trust) != 0 && len(c.Trust) != ed25519.PublicKeySize:
-		return wrong("Trust has %d bytes, an Ed25519 public key has %d", len(c.Trust), ed25519.PublicKeySize)
+		return wrong("Trust", "has %d bytes, an Ed25519 public key has %d", len(c.Trust), ed25519.PublicKeySize)
 	case c.Name != "" && len(c.Trust) == 0:
-		return wrong("Name is set, and Trust is not")
+		return wrong("Name", "needs Trust, which is not set")
 	case !knownSlot(c.Slot):
-		return wrong("Slot is %q, not \"a\", \"b\" or empty", c.Slot)
+		return wrong("Slot", "%q is not \"a\", \"b\" or empty", c.Slot)
 	case c.MaxSize < 0:
-		return wrong("MaxSize is %d", c.MaxSize)
+		return wrong("MaxSize", "%d is negative", c.MaxSize)
 	case c.MaxStarts < 0:
-		return wrong("MaxStarts is %d", c.MaxStarts)
+		return wrong("MaxStarts", "%d is negative", c.MaxStarts)
 	}
 	if c.Version != "" && len(c.Trust) > 0 {
 		if err := bundle.CheckVersion(c.Version); err != nil {
-			return wrong("Version: %w", err)
+			return wrong("Version", "%w", err)
 		}
 	}
 	return nil
@@ -125,7 +125,7 @@ func openSlots(dir string, config SlotConfig, d disk.Files) (*Slots, error) {
 		return nil, errors.New("device: the directory of the slots is not set")
 	}
 	if err := config.check(); err != nil {
-		return nil, fmt.Errorf("device: SlotConfig: %w", err)
+		return nil, fmt.Errorf("device: SlotConfig.%w", err)
 	}
 	config.MaxStarts = cmp.Or(config.MaxStarts, 3)
 	config.Logger = cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
