@@ -10,7 +10,6 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
-	"github.com/otago-iot/otago/store"
 )
 
 // A run takes one active update to its outcome. It feeds observations into the state machine one at
@@ -127,69 +126,6 @@ func (r *run) step(ctx context.Context, u Update, l item) {
 		r.m.feed.soft(progressEvent(rec))
 	}
 }
-
-// persist stores what a step must not lose. It reports false if the manager must not act on the
-// step; the observation has then been dealt with.
-func (r *run) persist(ctx context.Context, rec Update, l item, actions fsm.Actions, uri packageURI) (Update, bool) {
-	var changes []store.Change
-	if actions.Persist || len(actions.Journal) > 0 || actions.Do.Kind == fsm.ActionWriteURI {
-		changes = append(changes, store.ReplaceUpdate{Update: rec})
-	}
-	if lines := journal(rec, withURI(actions.Journal, uri)); len(lines) > 0 {
-		changes = append(changes, store.AppendEvents{Events: lines})
-	}
-	var tries int
-	var err error
-	if l.Kind == fsm.ObserveDone {
-		tries, err = r.storeLearned(ctx, rec, l.Observation, actions, changes)
-	} else {
-		tries, err = r.store(ctx, changes)
-	}
-	if len(changes) == 0 && err == nil {
-		return rec, true
-	}
-	return r.committed(ctx, rec, l, tries, err)
-}
-
-// storeLearned is store, plus the facts about the device that the step has found out.
-func (r *run) storeLearned(
-	ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions, changes []store.Change,
-) (tries int, err error) {
-	// The facts stay locked until the commit has ended, so that it cannot follow and undo a request
-	// of another caller that clears them.
-	f, err := r.lockFacts(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer f.unlock()
-	learned, next := r.learned(ctx, f, rec, o, actions)
-	tries, err = r.store(ctx, append(changes, learned...))
-	switch {
-	case err != nil:
-		f.read = false // an earlier try may be stored, or another process knows more
-	case len(learned) > 0:
-		f.known = next
-	}
-	return tries, err
-}
-
-// store commits changes, for as long as it takes, and returns how often it tried.
-func (r *run) store(ctx context.Context, changes []store.Change) (tries int, err error) {
-	if len(changes) == 0 {
-		return 0, nil
-	}
-	err = r.m.untilStored(ctx, r.id, func(ctx context.Context) error {
-		tries++
-		_, err := r.m.db.Commit(ctx, changes...)
-		return err
-	})
-	return tries, err
-}
-
-// lateStep is how long the store may take for a step that the manager still acts on. After that the
-// manager reads the device again, as after a restart: the step rests on old readings, and the delay
-// was not the device's.
-const lateStep = 30 * time.Second
 
 // lookAgain resumes the update as after a restart. Then it handles the items, whose steps were not
 // made, and what was observed meanwhile.
