@@ -3,6 +3,7 @@ package firmware_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -191,16 +192,14 @@ func (w *world) update(r firmware.Request) firmware.Update {
 // wait waits until an update has ended.
 func (w *world) wait(id string, limit time.Duration) firmware.Update {
 	w.t.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
-		u, err := w.mgr.Get(w.ctx, id)
-		require.NoError(w.t, err)
-		if !u.Active() {
-			return u
-		}
-		if time.Now().After(deadline) {
-			require.Fail(w.t, "update has not ended", "%+v\n%s", u.Machine, w.journal(id))
-		}
+	ctx, cancel := context.WithTimeout(w.ctx, limit)
+	defer cancel()
+	u, err := w.mgr.Wait(ctx, id)
+	if errors.Is(err, context.DeadlineExceeded) {
+		require.Fail(w.t, "update has not ended", "%+v\n%s", u.Machine, w.journal(id))
 	}
+	require.NoError(w.t, err)
+	return u
 }
 
 // journal returns the journal of an update as text.
