@@ -16,8 +16,8 @@ var (
 )
 
 // AppendBinary appends the update in the form for back ends that keep bytes: short, and readable by
-// later versions of this module. It implements encoding.BinaryAppender, and fails for an update that
-// [Normalize] refuses. The same holds for the other records.
+// later versions of this module. It implements encoding.BinaryAppender, and fails for an update
+// that [Normalize] refuses. The same holds for the other records.
 func (u *Update) AppendBinary(b []byte) ([]byte, error) { return appendRecord(updateCodec, b, u) }
 
 // UnmarshalBinary sets the update to what AppendBinary appended. Any other data is an error; data

@@ -235,5 +235,6 @@ func (d *device) boot(now int64) {
 }
 
 // awakeTime is how long a device that sleeps listens after each message that it sends. The server
-// believes that it listens for longer (RFC 7252, MAX_TRANSMIT_WAIT), and so makes requests in vain.
+// believes that it listens for longer (RFC 7252, MAX_TRANSMIT_WAIT), and so makes requests that
+// nothing answers.
 const awakeTime = 3 * time.Second

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// port is a UDP socket that has all addresses of 127.0.0.0/8 at once. The kernel tells to which one
-// a datagram came, and sends from the one that it is told (ip(7), IP_PKTINFO).
+// port is a UDP socket that has all addresses of 127.0.0.0/8 at once. The kernel says to which one
+// a datagram came, and sends from the one that a message names (ip(7), IP_PKTINFO).
 type port struct {
 	conn    *net.UDPConn
 	server  netip.AddrPort

@@ -73,9 +73,9 @@ type Actions struct {
 	Abandon bool
 	// Persist: make the new update durable before anything below begins. Persist is set before
 	// every request that changes the device, by every order of an operator, at the end, and where a
-	// later decision needs a fact that no read shows again. Without Persist, the shell may store the
-	// new update some time later, with the next one that has Persist at the latest: after a crash,
-	// ObserveResumed leads to a read, which shows again what was lost.
+	// later decision needs a fact that no read shows again. Without Persist, the shell may store
+	// the new update some time later, with the next one that has Persist at the latest: after a
+	// crash, ObserveResumed leads to a read, which shows again what was lost.
 	Persist bool
 	// Journal holds the lines to append in the commit that stores this update, after those of
 	// earlier steps that are not stored yet.

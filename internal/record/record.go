@@ -45,8 +45,8 @@ func Of[T any]() *Codec[T] {
 	return &Codec[T]{sync.OnceValue(func() *structCoder { return compileStruct(reflect.TypeFor[T](), nil) })}
 }
 
-// Append appends the record of v. It fails for a value of an [Enum] that is not in its list, and for
-// a time outside the years 0 to 9999.
+// Append appends the record of v. It fails for a value of an [Enum] that is not in its list, and
+// for a time outside the years 0 to 9999.
 func (c *Codec[T]) Append(b []byte, v *T) ([]byte, error) {
 	return c.fields().appendFields(b, reflect.ValueOf(v).Elem())
 }
