@@ -18,7 +18,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, ServerConfig{
 		Logger: log, MinLifetime: time.Second, MaxLifetime: 10 * 365 * 24 * time.Hour, MaxSilence: 30 * 24 * time.Hour,
 		AwakeTime: 93 * time.Second, FlushInterval: 20 * time.Second, MaxRegistrations: 4_000_000, MaxRegistrationBytes: 1 << 30,
-		MaxLinks: 4 << 10, MaxMessage: 64 << 10,
+		MaxLinks: 4 << 10, MaxMessage: 64 << 10, SocketBuffer: 4 << 20,
 	}, ServerConfig{Logger: log}.withDefaults())
 	require.Equal(t, ClientConfig{
 		Endpoint: "a", PSKIdentity: "a", Version: "1.1", Lifetime: 300 * time.Second, Logger: log,
@@ -41,6 +41,7 @@ func TestServerConfigErrors(t *testing.T) {
 		"MaxRegistrationBytes is -1":  {MaxRegistrationBytes: -1},
 		"MaxLinks is 65537, not 1 to": {MaxLinks: 65_537},
 		"MaxMessage is -1":            {MaxMessage: -1},
+		"SocketBuffer is -1":          {SocketBuffer: -1},
 	} {
 		_, err := NewServer(config)
 		require.ErrorContains(t, err, "lwm2m: ServerConfig: "+want)
