@@ -78,6 +78,7 @@ func New(config Config) *Endpoint {
 	// DTLS has its own table, which a flood of forged UDP datagrams cannot fill.
 	entries, size := config.Bounds.DedupEntries, config.Bounds.DedupBytes
 	e.dedup, e.secure = newDedup(entries-entries/4, size-size/4), newDedup(entries/4, size/4)
+	e.pool.crew.Do = e.pool.work
 	e.pool.workers = newShares(int64(config.Bounds.Workers), int(groups))
 	e.pool.waiting = newShares(int64(config.Bounds.Queue), int(groups))
 	e.echo = newEchoKey(e.random)
@@ -160,7 +161,15 @@ func (e *Endpoint) enter(s server) error {
 		return ErrClosed
 	}
 	e.servers = append(e.servers, s)
+	e.keepCrews()
 	return nil
+}
+
+// keepCrews keeps goroutines while there are sockets or connections. e.mu is held.
+func (e *Endpoint) keepCrews() {
+	keep := !e.closed && len(e.servers)+len(e.streams) > 0
+	e.pool.crew.Keep(keep)
+	e.workers.crew.Keep(keep)
 }
 
 // leaveServer ends s and its associations.
@@ -168,6 +177,7 @@ func (e *Endpoint) leaveServer(s server) {
 	s.Close()
 	e.mu.Lock()
 	e.servers = slices.DeleteFunc(e.servers, func(other server) bool { return other == s })
+	e.keepCrews()
 	e.mu.Unlock()
 	for _, a := range e.table.all(func(a *association) bool { return any(a.link) == any(s) }) {
 		e.end(a)
@@ -195,6 +205,7 @@ func (e *Endpoint) Close() error {
 		e.closed = true
 		close(e.closing)
 	}
+	e.keepCrews()
 	servers := slices.Clone(e.servers)
 	e.mu.Unlock()
 	for _, s := range servers {

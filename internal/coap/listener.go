@@ -133,6 +133,7 @@ func (e *Endpoint) enterStream(s *stream) error {
 		e.streams = make(map[*stream]struct{})
 	}
 	e.streams[s] = struct{}{}
+	e.keepCrews()
 	if s.serving != nil {
 		s.mute = e.mute[group].PushBack(s)
 	}
@@ -149,6 +150,7 @@ func (e *Endpoint) leaveStream(s *stream) {
 func (e *Endpoint) forgetStream(s *stream) {
 	if _, ok := e.streams[s]; ok {
 		delete(e.streams, s)
+		e.keepCrews()
 		e.connections.give(s.group(), 1)
 		e.spoken(s)
 	}

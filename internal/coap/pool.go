@@ -2,11 +2,14 @@ package coap
 
 import (
 	"sync"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
-// pool runs requests with a bounded number of workers and a bounded queue. Workers live only while
-// there is work. The groups of peers share both, and their requests take turns.
+// pool runs requests with a bounded number of workers and a bounded queue. The groups of peers
+// share both, and their requests take turns.
 type pool struct {
+	crew    work.Crew[*incoming]
 	mu      sync.Mutex
 	queues  [groups]fifo[*incoming]
 	turn    group   // group of the last request taken off a queue
@@ -20,7 +23,7 @@ func (p *pool) submit(in *incoming) bool {
 	defer p.mu.Unlock()
 	switch {
 	case p.workers.take(in.group, 1):
-		go p.work(in)
+		p.crew.Go(in)
 	case p.waiting.take(in.group, 1):
 		p.queues[in.group].push(in)
 	default:
@@ -38,7 +41,7 @@ func (p *pool) resubmit(in *incoming) {
 	defer p.mu.Unlock()
 	if p.workers.take(in.group, 1) {
 		p.waiting.give(in.group, 1)
-		go p.work(in)
+		p.crew.Go(in)
 		return
 	}
 	p.queues[in.group].push(in)
@@ -49,7 +52,7 @@ func (p *pool) work(in *incoming) {
 	defer func() {
 		if in != nil { // a callback has ended the goroutine
 			if in = p.next(c); in != nil {
-				go p.work(in)
+				p.crew.Go(in)
 			}
 		}
 	}()

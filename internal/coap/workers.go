@@ -4,14 +4,16 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
-// workers are the goroutines that attend to calls. They exist only while there is work. When there
-// is much, a few workers serve one call after the other, because a new goroutine has to grow its
-// stack before it can send a message. They call the user's functions, which may block: if a call
-// has waited for workerDelay, more workers start.
+// workers are the goroutines that attend to calls. When there are many calls, a few workers serve
+// one after the other. They call the user's functions, which may block: if a call has waited for
+// workerDelay, more workers start.
 type workers struct {
 	timer
+	crew   work.Crew[*Call]
 	timers *timers
 
 	mu             sync.Mutex
@@ -29,6 +31,7 @@ const workerDelay = 2 * time.Millisecond
 func (w *workers) init(e *Endpoint) {
 	w.timers, w.timer.owner = e.timers, w
 	w.few = 2 * runtime.GOMAXPROCS(0)
+	w.crew.Do = w.run
 }
 
 // attend hands c to a worker. It does not wait.
@@ -37,7 +40,7 @@ func (w *workers) attend(c *Call) {
 	defer w.mu.Unlock()
 	if w.running < w.few || w.closed {
 		w.running++
-		go w.run(c)
+		w.crew.Go(c)
 		return
 	}
 	w.queue.push(c)
@@ -93,7 +96,7 @@ func (w *workers) more(n int) {
 	for range min(n, w.queue.len()) {
 		w.popped++
 		w.running++
-		go w.run(w.queue.pop())
+		w.crew.Go(w.queue.pop())
 	}
 }
 
