@@ -1,6 +1,7 @@
 package lwm2m
 
 import (
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -96,13 +97,23 @@ func (c *Call) passOn() {
 	}
 }
 
+// guarded is a function of the program that is called in a goroutine of the crew.
+type guarded struct {
+	log  *slog.Logger
+	name string
+	f    func()
+	done chan struct{}
+}
+
+func (g *guarded) call() {
+	defer close(g.done)
+	work.GuardFunc(g.log, g.name, g.f)
+}
+
 // guard calls a function of the program and waits for it. It logs a panic, and also the end of the
 // goroutine (runtime.Goexit). f has its own goroutine, so that the caller's cannot end.
 func (s *Server) guard(name string, f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		work.GuardFunc(s.log, name, f)
-	}()
-	<-done
+	g := &guarded{log: s.log, name: name, f: f, done: make(chan struct{})}
+	s.crew.Go(g)
+	<-g.done
 }

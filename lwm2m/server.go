@@ -59,6 +59,7 @@ type Server struct {
 	handshakes handshakes
 	starts     work.Pool // makes and stops messages
 	callbacks  work.Pool // calls functions of the program
+	crew       work.Crew[*guarded]
 	hooks      hookCalls
 }
 
@@ -78,6 +79,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 		asking:    asking{ended: make(chan struct{}, 1)},
 		starts:    work.Pool{Limit: maxStarters},
 		callbacks: work.Pool{Limit: maxCallbacks},
+		crew:      work.Crew[*guarded]{Do: (*guarded).call},
 	}
 	s.handshakes.calls.Limit, s.hooks.calls.Limit = 1, 1
 	s.wallStart.Store(s.epoch.UnixNano())
@@ -163,6 +165,7 @@ func (s *Server) enter(ctx context.Context) error {
 	s.arm()
 	s.mu.Unlock()
 	if first {
+		s.crew.Keep(true)
 		stop := s.watchCredentials()
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -193,6 +196,9 @@ func (s *Server) leave() {
 	if last {
 		s.guard("CredentialsWatcher.Watch", unwatch)
 		s.flushNow()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.crew.Keep(s.serving > 0) // ServePacket may have been called again
 	}
 }
 
