@@ -28,6 +28,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -48,7 +49,13 @@ func Of[T any]() *Codec[T] {
 // Append appends the record of v. It fails for a value of an [Enum] that is not in its list, and
 // for a time outside the years 0 to 9999.
 func (c *Codec[T]) Append(b []byte, v *T) ([]byte, error) {
-	return c.fields().appendFields(b, reflect.ValueOf(v).Elem())
+	return c.AppendRange(b, v, 1, math.MaxUint64)
+}
+
+// AppendRange appends the fields from number first to last. Ranges that are appended in their order
+// are one record.
+func (c *Codec[T]) AppendRange(b []byte, v *T, first, last uint64) ([]byte, error) {
+	return c.fields().appendFields(b, reflect.ValueOf(v).Elem(), first, last)
 }
 
 // Decode sets *v to the record in data, which it copies, once for all texts. After an error *v is
@@ -163,18 +170,18 @@ func (s *structCoder) zero(reflect.Value) bool { return false }
 
 func (s *structCoder) append(b []byte, number uint64, v reflect.Value) ([]byte, error) {
 	b, start := beginBytes(b, number)
-	b, err := s.appendFields(b, v)
+	b, err := s.appendFields(b, v, 1, math.MaxUint64)
 	if err == nil && len(b) == start && number != 0 {
 		return b[:start-2-more(number)], nil // all its fields are zero
 	}
 	return endBytes(b, start), err
 }
 
-func (s *structCoder) appendFields(b []byte, v reflect.Value) ([]byte, error) {
+func (s *structCoder) appendFields(b []byte, v reflect.Value, first, last uint64) ([]byte, error) {
 	for i := range s.fields {
 		f := &s.fields[i]
 		value := v.Field(f.index)
-		if f.zero(value) {
+		if f.number < first || f.number > last || f.zero(value) {
 			continue
 		}
 		var err error

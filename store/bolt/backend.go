@@ -169,11 +169,12 @@ func (b *backend) Close() error {
 	defer b.mu.Unlock()
 	switch {
 	case b.reopen == nil:
+		b.release()
 		return nil
 	case b.broken != nil:
 		return disk.CloseLocked(b.db.file)
 	}
-	return b.db.Close()
+	return b.db.close()
 }
 
 // guard turns a panic of bbolt, or a fault in the memory that it has mapped, into an error. A
@@ -187,5 +188,22 @@ func guard(fn func() error) (err error) {
 	}()
 	return fn()
 }
+
+// taken has the namespaces of files that callers have opened. A store keeps its latest commits in
+// memory, so that a second one of the same namespace would miss them.
+var taken sync.Map // space -> nothing
+
+type space struct {
+	db        *bbolt.DB
+	namespace string
+}
+
+// take reports whether no other store has the namespace, and takes it.
+func (b *backend) take() bool {
+	_, other := taken.LoadOrStore(space{b.db.DB, string(b.namespace)}, nil)
+	return !other
+}
+
+func (b *backend) release() { taken.Delete(space{b.db.DB, string(b.namespace)}) }
 
 func (b *backend) tx(btx *bbolt.Tx) *tx { return &tx{space: btx.Bucket(b.namespace)} }

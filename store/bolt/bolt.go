@@ -9,7 +9,8 @@
 //
 // One process at a time has the file open; [Open] waits a little for its lock. Commits that come
 // together share a transaction and its fsync. If the process dies at any moment, the file has all
-// commits that returned, and perhaps some that had not returned yet.
+// commits that returned, and perhaps some that had not returned yet. After such an end Open reads
+// the whole file, to find its free pages; after [Store.Close] it does not.
 //
 // A damaged file is refused with [ErrDamaged] and not changed: replace it by a copy, made while no
 // process had it open. A commit that finds the disk full fails with store.ErrNoSpace; the store
@@ -17,14 +18,19 @@
 //
 // # The file
 //
-// Each namespace is a bucket, with a bucket for each table and index in it. A record is a byte with
-// the number of its format, then JSON. A later version of this module may add fields without a new
-// number. A file with another number is refused with store.ErrFormat.
+// Each namespace is a bucket, with a bucket for each table and index in it. A commit appends to the
+// bucket "log", and is kept in memory: so it changes few pages, however many records it has. When
+// the log has 4 MiB, and when the store is closed, its latest values go into the other buckets.
+//
+// A record is a byte with the number of its format, a checksum, and the fields of a struct, by
+// number. A later version of this module may add fields without a new number. A file with another
+// number is refused with store.ErrFormat.
 package bolt
 
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"time"
@@ -38,7 +44,7 @@ import (
 // The categories of Open's errors, in addition to those of package store.
 var (
 	// ErrLocked: another process has the file open, or this one.
-	ErrLocked = errors.New("bolt: another process has the file open")
+	ErrLocked = errors.New("bolt: the file is open already")
 	// ErrDamaged: the file is no database of this package, or it is incomplete or inconsistent.
 	// Open changes nothing in it. Commits and queries have this error too if they meet a damaged
 	// page later.
@@ -52,6 +58,7 @@ const DefaultNamespace = "otago"
 type Store struct {
 	store.Store
 	backend *backend
+	logged  kv.Backend
 }
 
 // Config says how to open a store. The zero Config works.
@@ -86,26 +93,41 @@ func Open(path string, config Config) (*Store, error) {
 	b := &backend{db: db, namespace: config.namespace(), reopen: func() (bboltFile, error) { return openFile(path, config.LockWait) }}
 	s, err := open(b)
 	if err != nil {
-		return nil, explain(path, errors.Join(err, b.Close()))
+		return nil, explain(path, errors.Join(err, b.db.Close())) // b.Close would write
 	}
 	return s, nil
 }
 
-// New returns a store in a file that the caller has opened, may share with other stores, and closes
-// after them. The caller makes sure that the file is complete, as [Open] does. LockWait is unused.
+// New returns a store in a file that the caller has opened, may share with stores of other
+// namespaces, and closes after them. The caller makes sure that the file is complete, as [Open]
+// does. LockWait is unused.
+//
+// The error matches ErrLocked if another store, which is not closed, has the namespace of db.
 func New(db *bbolt.DB, config Config) (*Store, error) {
-	return open(&backend{db: bboltFile{DB: db}, namespace: config.namespace()})
+	b := &backend{db: bboltFile{DB: db}, namespace: config.namespace()}
+	if !b.take() {
+		return nil, fmt.Errorf("%w: namespace %q", ErrLocked, b.namespace)
+	}
+	s, err := open(b)
+	if err != nil {
+		b.release()
+	}
+	return s, err
 }
 
 func open(b *backend) (*Store, error) {
 	if err := b.create(); err != nil {
 		return nil, err
 	}
-	s, err := kv.New(b, true)
+	logged, err := kv.Logged(b)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{s, b}, nil
+	s, err := kv.New(logged, true)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{s, b, logged}, nil
 }
 
 // A tx keeps the buckets of the tables.
@@ -117,6 +139,7 @@ type tx struct {
 func (t *tx) table(name kv.Table) *bbolt.Bucket {
 	if t.tables[name] == nil {
 		t.tables[name] = t.space.Bucket([]byte(name.String()))
+		t.tables[name].FillPercent = name.Fill()
 	}
 	return t.tables[name]
 }
@@ -126,6 +149,15 @@ func (t *tx) Get(name kv.Table, key []byte) []byte { return t.table(name).Get(ke
 func (t *tx) Put(name kv.Table, key, value []byte) error { return t.table(name).Put(key, value) }
 
 func (t *tx) Delete(name kv.Table, key []byte) error { return t.table(name).Delete(key) }
+
+func (t *tx) Clear(name kv.Table) error {
+	if err := t.space.DeleteBucket([]byte(name.String())); err != nil {
+		return err
+	}
+	t.tables[name] = nil
+	_, err := t.space.CreateBucket([]byte(name.String()))
+	return err
+}
 
 func (t *tx) Ascend(name kv.Table, from []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func([]byte, []byte) bool) {

@@ -46,7 +46,7 @@ func TestStore(t *testing.T) {
 				t.Fatal(err)
 			}
 			return db, func(kind store.Kind, key string) {
-				if err := kvtest.Spoil(bolt.BackendOf(file), kind, key, way); err != nil {
+				if err := kvtest.Spoil(bolt.BackendOf(db), kind, key, way); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -95,6 +95,9 @@ func TestNamespaces(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := bolt.New(file, bolt.Config{Namespace: "a"}); !errors.Is(err, bolt.ErrLocked) {
+		t.Errorf("a second store of a namespace: %v", err)
+	}
 	for name, db := range spaces {
 		for d, err := range db.Devices(t.Context(), store.DeviceQuery{}) {
 			if err != nil || d.Endpoint != name {
@@ -104,6 +107,11 @@ func TestNamespaces(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if db, err := bolt.New(file, bolt.Config{Namespace: "a"}); err != nil {
+		t.Error(err)
+	} else if _, err := db.Device(t.Context(), "a"); err != nil {
+		t.Error(err)
 	}
 	if err := file.View(func(*bbolt.Tx) error { return nil }); err != nil {
 		t.Errorf("closing the stores closed the caller's file: %v", err)
@@ -131,8 +139,8 @@ func TestOtherFormat(t *testing.T) {
 		want  error
 		words string
 	}{
-		"older":    {format("\x01"), store.ErrFormat, "has format 1, this version reads only format 2; use the older version"},
-		"newer":    {format("\x03"), store.ErrFormat, "has format 3, this version reads only format 2; use the newer version"},
+		"older":    {format("\x01"), store.ErrFormat, "has format 1, this version reads only format 3; use the older version"},
+		"newer":    {format("\x04"), store.ErrFormat, "has format 4, this version reads only format 3; use the newer version"},
 		"no store": {format("otago"), store.ErrFormat, "restore a copy"},
 		"another program's": {func(tx *bbolt.Tx) error {
 			_, err := tx.CreateBucket([]byte("widgets"))
@@ -186,44 +194,4 @@ func ExampleOpen() {
 	// Output:
 	// <nil>
 	// store: id exists already
-}
-
-// TestFileWithoutMarks opens a file of a version that stored Secured only in a device's record, and
-// then damages the record.
-func TestFileWithoutMarks(t *testing.T) {
-	file, err := bbolt.Open(filepath.Join(t.TempDir(), "ota.db"), 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	db, err := bolt.New(file, bolt.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for endpoint, secured := range map[string]bool{"open": false, "secured": true} {
-		_, err = db.Commit(t.Context(), store.PutRegistration{Endpoint: endpoint, Registration: store.RegistrationRecord{Secured: secured}})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	err = file.Update(func(tx *bbolt.Tx) error {
-		space := tx.Bucket([]byte(bolt.DefaultNamespace))
-		return errors.Join(space.DeleteBucket([]byte("secured")), space.Bucket([]byte("meta")).Delete([]byte("secured")))
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if db, err = bolt.New(file, bolt.Config{}); err != nil {
-		t.Fatal(err)
-	}
-	for _, endpoint := range []string{"open", "secured"} {
-		if err := kvtest.Spoil(bolt.BackendOf(file), store.KindDevice, endpoint, kvtest.Ways["garbage"]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for d, err := range db.Devices(t.Context(), store.DeviceQuery{}) {
-		if !errors.Is(err, store.ErrDamaged) || d.Registration.Secured != (d.Endpoint == "secured") {
-			t.Errorf("%+v, %v", d, err)
-		}
-	}
 }

@@ -80,16 +80,28 @@ func bboltOptions(wait time.Duration) *bbolt.Options {
 	}
 }
 
+// allocSize is by how much the file grows, in bytes.
+const allocSize = 1 << 20
+
 // A bboltFile is a bbolt database and its file.
 type bboltFile struct {
 	*bbolt.DB
 	file *os.File
 }
 
+// close writes the list of free pages, which commits leave out, since they would write all of it.
+// After a crash, Open makes the list by looking at every page.
+func (f bboltFile) close() error {
+	f.NoFreelistSync = false
+	_ = f.Update(func(*bbolt.Tx) error { return nil }) // without the list the file is complete too
+	return f.Close()
+}
+
 // openFile opens an existing database, and checks that it is complete before bbolt maps it.
 func openFile(path string, wait time.Duration) (bboltFile, error) {
 	var opened bboltFile
 	o := bboltOptions(wait)
+	o.NoFreelistSync = true // see close
 	o.OpenFile = func(name string, flag int, _ fs.FileMode) (*os.File, error) {
 		f, err := os.OpenFile(name, flag&^os.O_CREATE, 0)
 		if err != nil {
@@ -107,6 +119,9 @@ func openFile(path string, wait time.Duration) (bboltFile, error) {
 	})
 	if errors.Is(err, ErrDamaged) && opened.file != nil {
 		_ = disk.CloseLocked(opened.file) // bbolt could not close it
+	}
+	if err == nil {
+		opened.AllocSize = allocSize
 	}
 	return opened, err
 }

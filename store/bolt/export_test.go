@@ -6,10 +6,8 @@ import (
 	"github.com/otago-iot/otago/store/internal/kv"
 )
 
-// BackendOf returns the backend of the default namespace of a file.
-func BackendOf(db *bbolt.DB) kv.Backend {
-	return &backend{db: bboltFile{DB: db}, namespace: []byte(DefaultNamespace)}
-}
+// BackendOf returns the back end of a store.
+func BackendOf(s *Store) kv.Backend { return s.logged }
 
 // FileOf returns the file that a store has open.
 func FileOf(s *Store) *bbolt.DB { return s.backend.db.DB }

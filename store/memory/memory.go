@@ -29,7 +29,7 @@ func New() *Store {
 // changes have succeeded, so there is nothing to undo.
 type backend struct {
 	mu     sync.RWMutex
-	tables [kv.Tables]table
+	tables [kv.Tables]kv.Map
 }
 
 func (b *backend) View(fn func(kv.Reader) error) error {
@@ -48,22 +48,25 @@ func (b *backend) Close() error { return nil }
 
 type tx struct{ b *backend }
 
-func (t tx) Get(name kv.Table, key []byte) []byte { return t.b.tables[name].get(string(key)) }
+func (t tx) Get(name kv.Table, key []byte) []byte {
+	value, _ := t.b.tables[name].Get(key)
+	return value
+}
 
 func (t tx) Ascend(name kv.Table, from []byte) iter.Seq2[[]byte, []byte] {
-	return t.b.tables[name].ascend(string(from))
+	return t.b.tables[name].Ascend(from)
 }
 
 func (t tx) Descend(name kv.Table, before []byte) iter.Seq2[[]byte, []byte] {
-	return t.b.tables[name].descend(before)
+	return t.b.tables[name].Descend(before)
 }
 
 func (t tx) Put(name kv.Table, key, value []byte) error {
-	t.b.tables[name].put(string(key), value)
+	t.b.tables[name].Put(key, value)
 	return nil
 }
 
 func (t tx) Delete(name kv.Table, key []byte) error {
-	t.b.tables[name].delete(string(key))
+	t.b.tables[name].Delete(key)
 	return nil
 }

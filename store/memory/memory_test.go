@@ -40,7 +40,7 @@ func TestDangling(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := func([]byte) []byte { return nil }
+	gone := func(_, _ []byte) []byte { return nil }
 	for kind, key := range map[store.Kind]string{store.KindUpdate: "u", store.KindEvent: fmt.Sprint(seq)} {
 		if err := kvtest.Spoil(backend, kind, key, gone); err != nil {
 			t.Fatal(err)

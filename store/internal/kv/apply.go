@@ -1,7 +1,7 @@
 package kv
 
 import (
-	"encoding/binary"
+	"bytes"
 
 	"github.com/otago-iot/otago/store"
 )
@@ -9,7 +9,7 @@ import (
 // apply applies the changes of one commit to the overlay. It returns the last sequence number of
 // the journal.
 func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
-	since := parseNumber(o.get(Meta, []byte("seq")))
+	since := parseNumber(o.get(Meta, seqKey))
 	for _, c := range changes {
 		switch c := c.(type) {
 		case store.CreateUpdate:
@@ -49,66 +49,73 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 			return 0, err
 		}
 	}
-	return parseNumber(o.get(Meta, []byte("seq"))), nil
-}
-
-func (o *overlay) putRecord(t Table, key string, record any) error {
-	data, err := encode(record)
-	if err != nil {
-		return err
-	}
-	o.put(t, []byte(key), data)
-	return nil
+	return parseNumber(o.get(Meta, seqKey)), nil
 }
 
 func createUpdate(o *overlay, u store.Update, since uint64) error {
+	id := []byte(u.ID)
 	if u.Key != "" {
-		if id := o.get(updateKeys, []byte(u.Key)); id != nil {
-			return &store.UpdateError{Err: store.ErrDuplicate, ID: string(id)}
+		if other := o.get(updateKeys, []byte(u.Key)); other != nil {
+			return &store.UpdateError{Err: store.ErrDuplicate, ID: string(other)}
 		}
-		o.put(updateKeys, []byte(u.Key), []byte(u.ID))
+		o.put(updateKeys, []byte(u.Key), id)
 	}
-	if o.has(updates, []byte(u.ID)) {
+	if o.has(updates, id) {
 		return store.ErrExists
 	}
 	if !o.has(images, []byte(u.Image)) {
 		return store.ErrNotFound
 	}
 	if u.Active() {
-		if id := o.get(activeOf, []byte(u.Endpoint)); id != nil {
-			return &store.UpdateError{Err: store.ErrActive, ID: string(id)}
+		if other := o.get(activeOf, []byte(u.Endpoint)); other != nil {
+			return &store.UpdateError{Err: store.ErrActive, ID: string(other)}
 		}
-		o.put(active, []byte(u.ID), mark)
-		o.put(activeOf, []byte(u.Endpoint), []byte(u.ID))
+		o.put(active, id, mark)
+		o.put(activeOf, []byte(u.Endpoint), id)
 		o.put(activeImages, join(u.Image, u.ID), mark)
 	}
 	o.put(byEndpoint, join(u.Endpoint, u.ID), mark)
 	o.put(byImage, join(u.Image, u.ID), mark)
 	u.Revision, u.Since = 1, since
-	return o.putRecord(updates, u.ID, u)
+	return updateKind.put(o, id, &u)
 }
 
+// replaceUpdate decodes of the old record only the head, unless the update ends.
 func replaceUpdate(o *overlay, u store.Update) error {
-	data := o.get(updates, []byte(u.ID))
+	id := []byte(u.ID)
+	data := o.get(updates, id)
 	if data == nil {
 		return store.ErrNotFound
 	}
-	old, err := updateKind.decode([]byte(u.ID), data)
+	content, err := unseal(id, data)
+	var head updateHead
+	if err == nil {
+		head, _, err = parseHead(content)
+	}
+	var fixed store.Update
+	ends := head.active && !u.Active()
+	if err == nil && ends {
+		err = updateCodec.Decode(head.fixed, &fixed)
+	}
+	if err != nil {
+		return updateKind.damaged(id, err)
+	}
+	if head.revision != u.Revision || u.Active() && !head.active {
+		return store.ErrConflict
+	}
+	if ends {
+		o.delete(active, id)
+		o.delete(activeOf, []byte(fixed.Endpoint))
+		o.delete(activeImages, join(fixed.Image, u.ID))
+	}
+	u.Revision++
+	o.buffer, err = appendChanged(append(o.buffer[:0], make([]byte, sealSize)...), &u, head.fixed)
 	if err != nil {
 		return err
 	}
-	if old.Revision != u.Revision || u.Active() && !old.Active() {
-		return store.ErrConflict
-	}
-	u.Endpoint, u.Image, u.Key, u.Labels = old.Endpoint, old.Image, old.Key, old.Labels
-	u.Created, u.Since = old.Created, old.Since
-	u.Revision++
-	if old.Active() && !u.Active() {
-		o.delete(active, []byte(u.ID))
-		o.delete(activeOf, []byte(u.Endpoint))
-		o.delete(activeImages, join(u.Image, u.ID))
-	}
-	return o.putRecord(updates, u.ID, u)
+	seal(id, o.buffer)
+	o.put(updates, id, bytes.Clone(o.buffer))
+	return nil
 }
 
 func deleteUpdate(o *overlay, id string) error {
@@ -123,7 +130,7 @@ func deleteUpdate(o *overlay, id string) error {
 	if u.Active() {
 		return &store.UpdateError{Err: store.ErrActive, ID: id}
 	}
-	deleteJournal(o, id)
+	deleteJournal(o, []byte(id))
 	if u.Key != "" {
 		o.delete(updateKeys, []byte(u.Key))
 	}
@@ -131,55 +138,6 @@ func deleteUpdate(o *overlay, id string) error {
 	o.delete(byImage, join(u.Image, id))
 	o.delete(updates, []byte(id))
 	return nil
-}
-
-// deleteJournal removes the journal of an update, and reports whether it had lines.
-func deleteJournal(o *overlay, id string) bool {
-	lines := o.sweep(journal, join(id, ""), func(_, _ []byte) bool { return true })
-	for _, line := range lines {
-		o.delete(events, rest(line))
-	}
-	o.delete(journalSize, []byte(id))
-	return len(lines) > 0
-}
-
-func appendEvents(o *overlay, lines []store.Event) error {
-	seq := parseNumber(o.get(Meta, []byte("seq")))
-	for _, e := range lines {
-		if !o.has(updates, []byte(e.Update)) {
-			return store.ErrNotFound
-		}
-		seq++
-		e.Seq = seq
-		data, err := encode(e)
-		if err != nil {
-			return err
-		}
-		o.put(events, number(seq), data)
-		o.put(journal, join(e.Update, number(seq)), mark)
-		trimJournal(o, e.Update, seq)
-	}
-	o.put(Meta, []byte("seq"), number(seq))
-	return nil
-}
-
-// trimJournal counts a new line, and removes the oldest line after the head if there are too many.
-func trimJournal(o *overlay, update string, seq uint64) {
-	var size [16]byte // lines kept, seq of the last line of the head
-	copy(size[:], o.get(journalSize, []byte(update)))
-	kept, head := binary.BigEndian.Uint64(size[:8]), binary.BigEndian.Uint64(size[8:])
-	kept++
-	if kept <= store.JournalHead {
-		head = seq
-	}
-	if kept > store.JournalHead+store.JournalTail {
-		if key := o.first(journal, join(update, ""), join(update, number(head+1))); key != nil {
-			o.delete(journal, key)
-			o.delete(events, rest(key))
-			kept--
-		}
-	}
-	o.put(journalSize, []byte(update), append(number(kept), number(head)...))
 }
 
 func createImage(o *overlay, i store.Image) error {
@@ -192,7 +150,7 @@ func createImage(o *overlay, i store.Image) error {
 	}
 	o.put(imageVersion, version, []byte(i.ID))
 	o.put(imageDigest, join(i.SHA256, i.ID), mark)
-	return o.putRecord(images, i.ID, i)
+	return imageKind.put(o, []byte(i.ID), &i)
 }
 
 func deleteImage(o *overlay, id string) error {
@@ -200,7 +158,7 @@ func deleteImage(o *overlay, id string) error {
 	if data == nil {
 		return store.ErrNotFound
 	}
-	if key := o.first(activeImages, join(id, ""), join(id, "")); key != nil {
+	if key := o.first(activeImages, join(id, "")); key != nil {
 		return &store.UpdateError{Err: store.ErrInUse, ID: string(rest(key))}
 	}
 	i, err := imageKind.decode([]byte(id), data)
@@ -223,7 +181,7 @@ func putDevice(o *overlay, endpoint string, set func(*store.Device)) error {
 	if d.Registration.Secured {
 		o.put(secured, []byte(endpoint), mark)
 	}
-	return o.putRecord(devices, endpoint, d)
+	return deviceKind.put(o, []byte(endpoint), &d)
 }
 
 func deleteDevice(o *overlay, endpoint string) error {

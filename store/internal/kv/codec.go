@@ -1,42 +1,50 @@
 package kv
 
 import (
-	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 )
 
 // format is the first byte of every record, and the value of FormatKey. New fields need no new
 // format, since a reader ignores what it does not know. Raise it if an older reader would
 // misunderstand a record.
-const format = 2
+const format = 3
 
-var mark = []byte{'.'}
+// A sealed record is its format, a checksum of its key and content, and its content.
+const sealSize = 5
 
-func encode(record any) ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte(format)
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // otherwise each < and > of a device's links takes six bytes
-	if err := e.Encode(record); err != nil {
-		return nil, fmt.Errorf("store: encoding: %w", err)
-	}
-	return b.Bytes()[:b.Len()-1], nil // without the end of the line
+var (
+	mark     = []byte{'.'}
+	checksum = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// seal sets the head of a record, of which the first sealSize bytes are empty.
+func seal(key, data []byte) {
+	data[0] = format
+	binary.LittleEndian.PutUint32(data[1:], sum(key, data))
 }
 
-func decode[T any](data []byte) (record T, err error) {
+func sum(key, data []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, checksum), checksum, data[sealSize:])
+}
+
+// unseal returns the content of a record.
+func unseal(key, data []byte) ([]byte, error) {
 	switch {
 	case data == nil:
-		return record, errors.New("an index names it, and it does not exist")
+		return nil, errors.New("an index names it, and it does not exist")
 	case len(data) == 0:
-		return record, errors.New("it is empty")
+		return nil, errors.New("it is empty")
 	case data[0] != format:
-		return record, fmt.Errorf("it has format %d, not %d", data[0], format)
+		return nil, fmt.Errorf("it has format %d, not %d", data[0], format)
+	case len(data) < sealSize:
+		return nil, errors.New("it is cut short")
+	case binary.LittleEndian.Uint32(data[1:]) != sum(key, data):
+		return nil, errors.New("its checksum is wrong")
 	}
-	err = json.Unmarshal(data[1:], &record)
-	return record, err
+	return data[sealSize:], nil
 }
 
 // join makes a key of a text, which may hold any bytes, and a rest. Keys with the same text are

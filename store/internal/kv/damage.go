@@ -2,7 +2,6 @@ package kv
 
 import (
 	"bytes"
-	"encoding/binary"
 	"strconv"
 
 	"github.com/otago-iot/otago/store"
@@ -25,7 +24,7 @@ func removeDamaged(o *overlay, c store.RemoveDamaged) error {
 		}
 	case store.KindEvent:
 		seq, _ := strconv.ParseUint(c.Key, 10, 64) // Normalize has checked it
-		found, err = removeEvent(o, number(seq))
+		found, err = removeEvent(o, seq)
 	}
 	if err == nil && !found {
 		err = store.ErrNotFound
@@ -40,7 +39,7 @@ func removeUpdate(o *overlay, id []byte) (bool, error) {
 	}
 	byValue := func(_, value []byte) bool { return bytes.Equal(value, id) }
 	byRest := func(key, _ []byte) bool { return bytes.Equal(rest(key), id) }
-	found = deleteJournal(o, string(id)) || found
+	found = deleteJournal(o, id) || found
 	for _, swept := range [][][]byte{
 		o.sweep(updateKeys, nil, byValue), o.sweep(activeOf, nil, byValue), o.sweep(byEndpoint, nil, byRest),
 		o.sweep(byImage, nil, byRest), o.sweep(activeImages, nil, byRest),
@@ -57,7 +56,7 @@ func removeImage(o *overlay, id []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if key := o.first(activeImages, join(string(id), ""), join(string(id), "")); found && key != nil {
+	if key := o.first(activeImages, join(string(id), "")); found && key != nil {
 		return false, &store.UpdateError{Err: store.ErrInUse, ID: string(rest(key))}
 	}
 	versions := o.sweep(imageVersion, nil, func(_, value []byte) bool { return bytes.Equal(value, id) })
@@ -65,17 +64,10 @@ func removeImage(o *overlay, id []byte) (bool, error) {
 	return found || len(versions)+len(digests) > 0, nil
 }
 
-func removeEvent(o *overlay, seq []byte) (bool, error) {
-	found, err := eventKind.drop(o, seq)
+func removeEvent(o *overlay, seq uint64) (bool, error) {
+	found, err := eventKind.drop(o, number(seq))
 	if err != nil {
 		return false, err
 	}
-	for _, key := range o.sweep(journal, nil, func(key, _ []byte) bool { return bytes.Equal(rest(key), seq) }) {
-		found = true
-		if size := bytes.Clone(o.get(journalSize, text(key))); len(size) == 16 {
-			binary.BigEndian.PutUint64(size, binary.BigEndian.Uint64(size)-1)
-			o.put(journalSize, text(key), size)
-		}
-	}
-	return found, nil
+	return removeLine(o, seq) || found, nil
 }

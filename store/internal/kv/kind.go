@@ -1,20 +1,25 @@
 package kv
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
+	"math"
+	"slices"
 	"strconv"
 
+	"github.com/otago-iot/otago/internal/record"
 	"github.com/otago-iot/otago/store"
 )
 
-// A kind says how to keep records of one type.
+// A kind says how to keep records of one type. A record is kept without its key.
 type kind[T any] struct {
-	kind  store.Kind
-	table Table
-	key   func(T) []byte      // of the record
-	blank func(key []byte) T  // a record that has only its key
-	check func(T) error       // further checks; may be nil
-	name  func([]byte) string // the key in an error
+	kind   store.Kind
+	table  Table
+	append func(b []byte, record *T) ([]byte, error)
+	parse  func(content []byte, record *T) error
+	key    func(record *T, key []byte) // sets the key
+	name   func([]byte) string         // the key in an error
 }
 
 func name(key []byte) string { return string(key) }
@@ -22,48 +27,73 @@ func name(key []byte) string { return string(key) }
 var (
 	updateKind = kind[store.Update]{
 		kind: store.KindUpdate, table: updates, name: name,
-		key:   func(u store.Update) []byte { return []byte(u.ID) },
-		blank: func(key []byte) store.Update { return store.Update{ID: string(key)} },
-		check: func(u store.Update) error {
-			if u.Machine.Phase == "" {
-				return errors.New("it has no phase")
-			}
-			return nil
-		},
+		append: appendUpdate, parse: parseUpdate,
+		key: func(u *store.Update, key []byte) { u.ID = string(key) },
 	}
 	imageKind = kind[store.Image]{
 		kind: store.KindImage, table: images, name: name,
-		key:   func(i store.Image) []byte { return []byte(i.ID) },
-		blank: func(key []byte) store.Image { return store.Image{ID: string(key)} },
+		append: withoutKey(imageCodec), parse: imageCodec.Decode,
+		key: func(i *store.Image, key []byte) { i.ID = string(key) },
 	}
 	deviceKind = kind[store.Device]{
 		kind: store.KindDevice, table: devices, name: name,
-		key:   func(d store.Device) []byte { return []byte(d.Endpoint) },
-		blank: func(key []byte) store.Device { return store.Device{Endpoint: string(key)} },
+		append: withoutKey(deviceCodec), parse: deviceCodec.Decode,
+		key: func(d *store.Device, key []byte) { d.Endpoint = string(key) },
 	}
 	eventKind = kind[store.Event]{
 		kind: store.KindEvent, table: events,
-		name:  func(key []byte) string { return strconv.FormatUint(parseNumber(key), 10) },
-		key:   func(e store.Event) []byte { return number(e.Seq) },
-		blank: func(key []byte) store.Event { return store.Event{Seq: parseNumber(key)} },
+		append: withoutKey(eventCodec), parse: eventCodec.Decode,
+		key:  func(e *store.Event, key []byte) { e.Seq = parseNumber(key) },
+		name: func(key []byte) string { return strconv.FormatUint(parseNumber(key), 10) },
 	}
+
+	updateCodec = record.Of[store.Update]()
+	imageCodec  = record.Of[store.Image]()
+	deviceCodec = record.Of[store.Device]()
+	eventCodec  = record.Of[store.Event]()
 )
+
+// The fields of an update that change have these numbers or higher ones; those before never change.
+const (
+	firstFixed   = 2 // after the id
+	lastFixed    = 7
+	firstChanged = 9 // after the revision
+)
+
+// withoutKey appends all fields except the key, which is the first.
+func withoutKey[T any](codec *record.Codec[T]) func([]byte, *T) ([]byte, error) {
+	return func(b []byte, v *T) ([]byte, error) { return codec.AppendRange(b, v, 2, math.MaxUint64) }
+}
 
 // decode returns the record in data. The error is a *store.DamagedError, and comes with a record
 // that has only its key.
-func (k *kind[T]) decode(key, data []byte) (T, error) {
-	record, err := decode[T](data)
-	switch {
-	case err != nil:
-	case string(k.key(record)) != string(key):
-		err = errors.New("it is the record of another key")
-	case k.check != nil:
-		err = k.check(record)
+func (k *kind[T]) decode(key, data []byte) (record T, err error) {
+	content, err := unseal(key, data)
+	if err == nil {
+		err = k.parse(content, &record)
 	}
 	if err != nil {
-		return k.blank(key), &store.DamagedError{Kind: k.kind, Key: k.name(key), Err: err}
+		var zero T
+		record, err = zero, k.damaged(key, err)
 	}
-	return record, nil
+	k.key(&record, key)
+	return record, err
+}
+
+func (k *kind[T]) damaged(key []byte, err error) error {
+	return &store.DamagedError{Kind: k.kind, Key: k.name(key), Err: err}
+}
+
+// put puts a record into the overlay.
+func (k *kind[T]) put(o *overlay, key []byte, record *T) error {
+	data, err := k.append(append(o.buffer[:0], make([]byte, sealSize)...), record)
+	o.buffer = data
+	if err != nil {
+		return err
+	}
+	seal(key, data)
+	o.put(k.table, key, bytes.Clone(data))
+	return nil
 }
 
 // drop removes a damaged record, and reports whether there was a record.
@@ -77,4 +107,77 @@ func (k *kind[T]) drop(o *overlay, key []byte) (bool, error) {
 	}
 	o.delete(k.table, key)
 	return true, nil
+}
+
+// An update is kept as its revision, twice, plus one while it is active; the length of the fields
+// that never change; these; and then the others. So a new record is made without decoding the old
+// one.
+type updateHead struct {
+	revision uint64
+	active   bool
+	fixed    []byte
+}
+
+func appendUpdate(b []byte, u *store.Update) ([]byte, error) {
+	b = appendRevision(b, u)
+	start := len(b)
+	b, err := updateCodec.AppendRange(b, u, firstFixed, lastFixed)
+	if err != nil {
+		return b, err
+	}
+	var length [binary.MaxVarintLen64]byte
+	b = slices.Insert(b, start, length[:binary.PutUvarint(length[:], uint64(len(b)-start))]...)
+	return updateCodec.AppendRange(b, u, firstChanged, math.MaxUint64)
+}
+
+// appendChanged appends an update with the fixed fields of another record of it.
+func appendChanged(b []byte, u *store.Update, fixed []byte) ([]byte, error) {
+	b = appendRevision(b, u)
+	b = binary.AppendUvarint(b, uint64(len(fixed)))
+	b = append(b, fixed...)
+	return updateCodec.AppendRange(b, u, firstChanged, math.MaxUint64)
+}
+
+func appendRevision(b []byte, u *store.Update) []byte {
+	head := u.Revision << 1
+	if u.Active() {
+		head++
+	}
+	return binary.AppendUvarint(b, head)
+}
+
+var errHead = errors.New("its head is damaged")
+
+// parseHead returns the head of an update's content, and the record that follows.
+func parseHead(content []byte) (head updateHead, rest []byte, err error) {
+	n, size := binary.Uvarint(content)
+	if size <= 0 {
+		return head, nil, errHead
+	}
+	head.revision, head.active = n>>1, n&1 != 0
+	content = content[size:]
+	if n, size = binary.Uvarint(content); size <= 0 || n > uint64(len(content)-size) {
+		return head, nil, errHead
+	}
+	rest = content[size:]
+	head.fixed = rest[:n]
+	return head, rest, nil
+}
+
+func parseUpdate(content []byte, u *store.Update) error {
+	head, rest, err := parseHead(content)
+	if err != nil {
+		return err
+	}
+	if err := updateCodec.Decode(rest, u); err != nil {
+		return err
+	}
+	u.Revision = head.revision
+	switch {
+	case u.Machine.Phase == "":
+		return errors.New("it has no phase")
+	case u.Active() != head.active:
+		return errHead
+	}
+	return nil
 }

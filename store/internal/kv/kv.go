@@ -4,7 +4,8 @@
 //
 // A commit works on an overlay over the transaction. Its writes reach the transaction when all its
 // changes have succeeded, so that commits can share a transaction, and one fsync, but each can fail
-// alone.
+// alone. For a back end that pays for each place it changes, [Logged] keeps the latest writes in a
+// log and in memory.
 package kv
 
 import "iter"
@@ -23,13 +24,13 @@ const (
 	activeOf                  // endpoint -> id
 	activeImages              // image, id -> mark
 	events                    // seq -> record
-	journal                   // update, seq -> mark
-	journalSize               // update -> lines kept, seq of the last line of the head
+	journal                   // update -> seq of each line, see journalIndex
 	images                    // id -> record
 	imageVersion              // name, version -> id
 	imageDigest               // digest, id -> mark
 	devices                   // endpoint -> record
 	secured                   // endpoint -> mark, if its record says so, or did before it was damaged
+	log                       // of the latest commits, see Logged
 
 	Tables // how many there are
 )
@@ -37,12 +38,28 @@ const (
 // FormatKey is the key of the format's number in Meta.
 const FormatKey = "format"
 
+var seqKey = []byte("seq")
+
 var tableNames = [Tables]string{"meta", "updates", "update_keys", "updates_by_endpoint", "updates_by_image", "active",
-	"active_by_endpoint", "active_by_image", "events", "journal", "journal_size", "images", "images_by_version",
-	"images_by_digest", "devices", "secured"}
+	"active_by_endpoint", "active_by_image", "events", "journal", "images", "images_by_version",
+	"images_by_digest", "devices", "secured", "log"}
 
 // String returns a name for the table in a database.
 func (t Table) String() string { return tableNames[t] }
+
+// Fill returns how full a back end leaves the pages of the table when it splits one. Where keys
+// only rise, pages stay as full as they are left.
+func (t Table) Fill() float64 {
+	switch t {
+	case log:
+		return 1
+	case events, journal, byImage:
+		return 0.95
+	case updates: // a record grows until its update ends
+		return 0.75
+	}
+	return 0.5
+}
 
 // A Reader reads the tables in a transaction. The slices are valid until it ends, and must not be
 // changed.

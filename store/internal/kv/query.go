@@ -189,21 +189,65 @@ func follows(q store.UpdateQuery, id string) bool {
 
 // Events implements store.Store.
 func (s *Store) Events(ctx context.Context, q store.EventQuery) iter.Seq2[store.Event, error] {
-	sc := scan{table: events, last: number(q.After)}
-	seq := func(key []byte) []byte { return key }
 	if q.Update != "" {
-		sc.table, sc.prefix, seq = journal, join(q.Update, ""), rest
-		sc.last = join(q.Update, number(q.After))
+		return s.eventsOf(ctx, q)
 	}
-	load := func(r Reader, key, _ []byte) (store.Event, bool, error) {
-		seq := seq(key)
-		e, err := eventKind.decode(seq, r.Get(events, seq))
-		if err != nil {
-			e.Update = q.Update
-		}
+	load := func(_ Reader, key, value []byte) (store.Event, bool, error) {
+		e, err := eventKind.decode(key, value)
 		return e, true, err
 	}
-	return query(ctx, s, sc, q.Limit, load, nil)
+	return query(ctx, s, scan{table: events, last: number(q.After)}, q.Limit, load, nil)
+}
+
+// eventsOf yields the journal of one update, in the order of its index.
+func (s *Store) eventsOf(ctx context.Context, q store.EventQuery) iter.Seq2[store.Event, error] {
+	return func(yield func(store.Event, error) bool) {
+		after, left := q.After, q.Limit
+		found := make([]pair[store.Event], 0, chunk)
+		for more := true; more; {
+			found, more = found[:0], false
+			err := s.view(ctx, func(r Reader) error {
+				var j journalIndex
+				j.parse(r.Get(journal, []byte(q.Update)))
+				for _, seq := range j.lines {
+					if seq <= after {
+						continue
+					}
+					if more = len(found) == chunk; more {
+						return nil
+					}
+					found = append(found, loadLine(r, q.Update, seq))
+				}
+				return nil
+			})
+			for _, p := range found {
+				after = p.record.Seq
+				if !yield(p.record, p.damaged) {
+					return
+				}
+				if left--; left == 0 {
+					return
+				}
+			}
+			if err != nil {
+				yield(store.Event{}, err)
+				return
+			}
+		}
+	}
+}
+
+// loadLine returns a line that the index of an update lists.
+func loadLine(r Reader, update string, seq uint64) pair[store.Event] {
+	key := number(seq)
+	e, err := eventKind.decode(key, r.Get(events, key))
+	if err == nil && e.Update != update {
+		e, err = store.Event{Seq: seq}, eventKind.damaged(key, errors.New("it is a line of another update"))
+	}
+	if err != nil {
+		e.Update = update
+	}
+	return pair[store.Event]{e, err}
 }
 
 // Images implements store.Store.

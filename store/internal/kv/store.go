@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -23,6 +22,8 @@ type Store struct {
 	mu      sync.Mutex // guards queue and draining
 	queue   []*commit
 	drained bool // a goroutine drains the queue
+
+	overlay *overlay // for the commit that is applied in a transaction
 }
 
 type commit struct {
@@ -36,24 +37,26 @@ type commit struct {
 // commits that come while another is written share the next transaction, which is faster if a
 // transaction ends with an fsync.
 func New(b Backend, group bool) (*Store, error) {
+	if err := prepare(b); err != nil {
+		return nil, err
+	}
+	return &Store{backend: b, group: group, overlay: newOverlay()}, nil
+}
+
+// prepare writes the format into an empty backend, and checks that of any other.
+func prepare(b Backend) error {
 	var have []byte
 	err := b.View(func(r Reader) error {
 		have = append(have, r.Get(Meta, []byte(FormatKey))...)
 		return nil
 	})
-	if err == nil && len(have) == 0 {
-		err = b.Update(func(w Writer) error { return w.Put(Meta, []byte(FormatKey), []byte{format}) })
+	switch {
+	case err != nil:
+		return err
+	case len(have) > 0:
+		return CheckFormat(have)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if len(have) > 0 {
-		if err := CheckFormat(have); err != nil {
-			return nil, err
-		}
-	}
-	s := &Store{backend: b, group: group}
-	return s, s.markSecured()
+	return b.Update(func(w Writer) error { return w.Put(Meta, []byte(FormatKey), []byte{format}) })
 }
 
 // CheckFormat returns an error with advice if this version cannot read data whose FormatKey has the
@@ -72,32 +75,6 @@ func CheckFormat(have []byte) error {
 	return nil
 }
 
-// markSecured marks, once, the secured devices that a version without these marks has stored.
-func (s *Store) markSecured() error {
-	key, done := []byte(secured.String()), false
-	err := s.backend.View(func(r Reader) error {
-		done = r.Get(Meta, key) != nil
-		return nil
-	})
-	if err != nil || done {
-		return err
-	}
-	return s.backend.Update(func(w Writer) error {
-		var found [][]byte
-		for endpoint, data := range w.Ascend(devices, nil) {
-			if d, err := deviceKind.decode(endpoint, data); err == nil && d.Registration.Secured {
-				found = append(found, bytes.Clone(endpoint))
-			}
-		}
-		for _, endpoint := range found {
-			if err := w.Put(secured, endpoint, mark); err != nil {
-				return err
-			}
-		}
-		return w.Put(Meta, key, mark)
-	})
-}
-
 // Commit implements store.Store.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
 	if err := ctx.Err(); err != nil {
@@ -112,7 +89,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 	}
 	if len(changes) == 0 {
 		err := s.view(ctx, func(r Reader) error {
-			c.seq = parseNumber(r.Get(Meta, []byte("seq")))
+			c.seq = parseNumber(r.Get(Meta, seqKey))
 			return nil
 		})
 		return c.seq, err
@@ -167,11 +144,12 @@ func (s *Store) drain() {
 func (s *Store) write(group []*commit) {
 	err := s.backend.Update(func(w Writer) error {
 		for _, c := range group {
-			o := &overlay{base: w}
-			if c.seq, c.err = apply(o, c.changes); c.err != nil {
+			s.overlay.base = w
+			s.overlay.writes.reset()
+			if c.seq, c.err = apply(s.overlay, c.changes); c.err != nil {
 				continue
 			}
-			if err := o.flush(); err != nil {
+			if err := s.overlay.writes.apply(w); err != nil {
 				return err
 			}
 		}

@@ -5,28 +5,35 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"strconv"
 
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/internal/kv"
 )
 
-// Ways are ways to damage the bytes of a record, by name.
-var Ways = map[string]func(record []byte) []byte{
-	"garbage":         func([]byte) []byte { return []byte("\x02garbage\xff") },
-	"cut short":       func(record []byte) []byte { return record[:len(record)/2] },
-	"no bytes":        func([]byte) []byte { return []byte{} },
-	"another format":  func(record []byte) []byte { return append([]byte{1}, record[1:]...) },
-	"an empty object": func([]byte) []byte { return []byte("\x02{}") },
-	"another type":    func([]byte) []byte { return []byte("\x02[1]") },
-	"another's record": func(record []byte) []byte {
-		return append(record[:len(record)-1], `,"id":"x","endpoint":"x","seq":77}`...)
+// Ways are ways to damage the bytes of a record, by name. They get its key too.
+var Ways = map[string]func(key, record []byte) []byte{
+	"garbage":        func(_, _ []byte) []byte { return []byte("\x03garbage\xff") },
+	"cut short":      func(_, record []byte) []byte { return record[:len(record)/2] },
+	"cut":            func(_, _ []byte) []byte { return []byte("\x03ab") },
+	"no bytes":       func(_, _ []byte) []byte { return []byte{} },
+	"another format": func(_, record []byte) []byte { return append([]byte{2}, record[1:]...) },
+	"one bit": func(_, record []byte) []byte {
+		record[len(record)-1] ^= 0x10
+		return record
 	},
-	"an unknown word": func(record []byte) []byte {
-		record = bytes.ReplaceAll(record, []byte(`"phase":"waiting"`), []byte(`"phase":"dozing"`)) // updates and events
-		record = bytes.ReplaceAll(record, []byte(`"name":"sensor"`), []byte(`"name":{}`))          // images
-		return bytes.ReplaceAll(record, []byte(`"lifetime":300`), []byte(`"lifetime":"md5",":":`)) // devices
-	},
+	"another's record": func(key, record []byte) []byte { return sealed([]byte("x"), record[sealSize:]) },
+	"no record":        func(key, _ []byte) []byte { return sealed(key, []byte("\xff\xff")) },
+}
+
+// sealSize is how many bytes of a record are its format and its checksum.
+const sealSize = 5
+
+func sealed(key, content []byte) []byte {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum := crc32.Update(crc32.Checksum(key, table), table, content)
+	return append(binary.LittleEndian.AppendUint32([]byte{3}, sum), content...)
 }
 
 var tables = map[store.Kind]string{
@@ -35,7 +42,7 @@ var tables = map[store.Kind]string{
 
 // Spoil replaces the bytes of a record by the result of way. If way is nil, it removes the record,
 // but no index entry that names it. Key is that of a store.DamagedError.
-func Spoil(b kv.Backend, kind store.Kind, key string, way func([]byte) []byte) error {
+func Spoil(b kv.Backend, kind store.Kind, key string, way func(key, record []byte) []byte) error {
 	id := []byte(key)
 	if kind == store.KindEvent {
 		seq, err := strconv.ParseUint(key, 10, 64)
@@ -53,7 +60,7 @@ func Spoil(b kv.Backend, kind store.Kind, key string, way func([]byte) []byte) e
 			if len(record) == 0 {
 				return fmt.Errorf("there is no %s %s", kind, key)
 			}
-			spoilt := way(bytes.Clone(record))
+			spoilt := way(id, bytes.Clone(record))
 			switch {
 			case spoilt == nil:
 				return w.Delete(t, id)

@@ -1,4 +1,4 @@
-package memory
+package kv
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzTable runs operations, two bytes each, on a table and on a map: both stay the same.
-func FuzzTable(f *testing.F) {
+// FuzzMap runs operations, two bytes each, on a Map and on a map: both stay the same.
+func FuzzMap(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 1, 0, 2, 1, 1, 0, 1})
 	up, down := make([]byte, 0, 2048), make([]byte, 0, 2048)
@@ -21,15 +21,15 @@ func FuzzTable(f *testing.F) {
 	f.Add(down)
 	f.Add(append(slices.Clone(up), down...))
 	f.Fuzz(func(t *testing.T, ops []byte) {
-		var got table
+		var got Map
 		want := map[string][]byte{}
 		for n := 0; n+1 < len(ops); n += 2 {
 			key := fmt.Sprintf("%04d", (int(ops[n])<<8|int(ops[n+1]))%1024)
 			if ops[n] >= 128 {
-				got.delete(key)
+				got.Delete([]byte(key))
 				delete(want, key)
 			} else {
-				got.put(key, ops[n:n+2])
+				got.Put([]byte(key), ops[n:n+2])
 				want[key] = ops[n : n+2]
 			}
 		}
@@ -39,17 +39,17 @@ func FuzzTable(f *testing.F) {
 				t.Fatalf("a page has %d entries", len(page))
 			}
 		}
-		same(t, got.ascend(""), keys, want)
+		same(t, got.Ascend(nil), keys, want)
 		slices.Reverse(keys)
-		same(t, got.descend(nil), keys, want)
+		same(t, got.Descend(nil), keys, want)
 		slices.Reverse(keys)
 		for _, at := range []string{"0000", "0100", "0511", "0512x", "1023", "9"} {
 			i, _ := slices.BinarySearch(keys, at)
-			same(t, got.ascend(at), keys[i:], want)
+			same(t, got.Ascend([]byte(at)), keys[i:], want)
 			before := slices.Clone(keys[:i])
 			slices.Reverse(before)
-			same(t, got.descend([]byte(at)), before, want)
-			if value := got.get(at); string(value) != string(want[at]) {
+			same(t, got.Descend([]byte(at)), before, want)
+			if value, _ := got.Get([]byte(at)); string(value) != string(want[at]) {
 				t.Fatalf("get(%s) = %v, want %v", at, value, want[at])
 			}
 		}
