@@ -29,8 +29,16 @@ type role struct {
 type command struct {
 	// Campaign makes a server update all devices. The answer is a campaignReport.
 	Campaign *campaign `json:",omitempty"`
-	// State requests the state of a server. The answer is a stateReport.
-	State bool `json:",omitempty"`
+	// State requests the state of a server. The answer is a stateReport; with Collect after a
+	// collection.
+	State   bool `json:",omitempty"`
+	Collect bool `json:",omitempty"`
+	// Ended adds as many ended updates to the store of a server. The answer is the id of their
+	// image.
+	Ended int `json:",omitempty"`
+	// Refresh lets devices refresh their lifetimes at once. The answer is how long it took until
+	// they had their answers.
+	Refresh bool `json:",omitempty"`
 	// Count requests the counts of devices. The answer is a devicesReport.
 	Count bool `json:",omitempty"`
 }

@@ -18,6 +18,7 @@ import (
 type countingStore struct {
 	store.Store
 	commits, changes, failed atomic.Uint64
+	registrations            atomic.Uint64 // stored
 	kinds                    tally
 	disk                     *slowDisk // nil if there is none
 }
@@ -36,8 +37,14 @@ func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) (ui
 	}
 	if err != nil {
 		s.failed.Add(1)
+		return seq, err
 	}
-	return seq, err
+	for _, c := range changes {
+		if _, ok := c.(store.PutRegistration); ok {
+			s.registrations.Add(1)
+		}
+	}
+	return seq, nil
 }
 
 // slowDisk lets commits wait for a transaction that takes its time. Commits that come during one
@@ -47,20 +54,22 @@ type slowDisk struct{ waiting chan chan struct{} }
 func newSlowDisk(ctx context.Context, d time.Duration) *slowDisk {
 	disk := &slowDisk{waiting: make(chan chan struct{})}
 	go func() {
-		ticker := time.NewTicker(d)
-		defer ticker.Stop()
 		var now, next []chan struct{} // the commits of the transaction that is under way, and of the next one
+		var end <-chan time.Time      // of the transaction
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case c := <-disk.waiting:
 				next = append(next, c)
-			case <-ticker.C:
+			case <-end:
 				for _, c := range now {
 					close(c)
 				}
-				now, next = next, now[:0]
+				now, end = nil, nil
+			}
+			if end == nil && len(next) > 0 {
+				now, next, end = next, nil, time.After(d)
 			}
 		}
 	}()

@@ -5,6 +5,7 @@
 //	go run ./examples/fleet -devices 10000
 //	go run ./examples/fleet -devices 4000 -silent 0.3 -compare
 //	go run ./examples/fleet -devices 10000 -failing 0.05 -rolling-back 0.05 -lying 0.05 -asleep 0.05
+//	go run ./examples/fleet -devices 10000 -other -ended 1000000 -scale 100,1000,10000,100000
 //	go run ./examples/fleet -devices 10000 -at-once -kill 0.5 -away 45s
 //
 // Beside the server it measures a yardstick in the same way: the least server that can update the

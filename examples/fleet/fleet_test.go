@@ -110,6 +110,26 @@ func TestKilledServer(t *testing.T) {
 	require.Regexp(t, `run the version +36 devices after 36 installations`, out)
 }
 
+// TestOther prints the second table.
+func TestOther(t *testing.T) {
+	out, err := play(t, t.Context(), "-devices", "20", "-campaigns", "0", "-other", "-ended", "1500", "-scale", "300,500",
+		"-restart", "10ms", "-yardstick=false")
+	require.NoError(t, err, out)
+	for _, line := range []string{
+		`memory of a registered device +\d`,
+		`10 followers of the event stream +\S+ of processor time for an update, \S+ without: ratio \d`,
+		`lifetimes refreshed, 10ms for each transaction +20 stored in .*, 0 failed`,
+		`Registers at once +20 in \S+; 0 datagrams dropped`,
+		`page of updates +\S+ at most, of 16 pages with 1560 items`,
+		`page of updates\?outcome=cancelled +\S+ at most, of \d+ pages with 0 items`,
+		`page of devices +\S+ at most, of 1 pages with 20 items`,
+		`processor time of an update, 500 devices +\d`,
+		`most, of the least +\d`,
+	} {
+		require.Regexp(t, line, out)
+	}
+}
+
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(2*time.Second, func() { cancel(errors.New("interrupted")) })
@@ -122,7 +142,7 @@ func TestInterrupted(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"-devices", "0"}, {"-silent", "1"}, {"-silent", "NaN"}, {"-loss", "1"}, {"-size", "1"}, {"-delivery", "mail"}, {"-compare"},
-		{"-timeout", "0s"}, {"-campaigns", "-1"}, {"-silent", "0.5", "-lying", "0.6"}, {"-kill", "1"}, {"-kill", "0.1", "-memory"}, {"-disk", "-1s"}, {"-slow", "2h"}, {"-lifetime", "1s"}, {"-restart", "-1s"}, {"extra"},
+		{"-timeout", "0s"}, {"-campaigns", "-1"}, {"-silent", "0.5", "-lying", "0.6"}, {"-kill", "1"}, {"-kill", "0.1", "-memory"}, {"-disk", "-1s"}, {"-ended", "0"}, {"-scale", "0"}, {"-followers", "-1"}, {"-slow", "2h"}, {"-lifetime", "1s"}, {"-restart", "-1s"}, {"extra"},
 	} {
 		_, err := play(t, t.Context(), args...)
 		require.ErrorIs(t, err, cli.ErrUsage, "%s", args)

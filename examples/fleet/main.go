@@ -44,6 +44,16 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 			r.print(out)
 		}
 	}
+	if o.other {
+		other, err := measureOther(ctx, o, errOut)
+		if err != nil {
+			return err
+		}
+		runs[0].Other = &other
+		if !o.json {
+			other.print(out)
+		}
+	}
 	if o.json {
 		if err := json.NewEncoder(out).Encode(runs); err != nil {
 			return err

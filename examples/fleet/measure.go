@@ -18,7 +18,10 @@ type result struct {
 	Before      stateReport   // of the server without devices
 	Registered  stateReport   // when all had registered
 	Campaigns   []campaignResult
-	Yardstick   *result `json:",omitempty"` // of the live devices alone, in the same run
+	Refreshing  refreshReport
+	Pages       []pages
+	Other       *otherResult `json:",omitempty"`
+	Yardstick   *result      `json:",omitempty"` // of the live devices alone, in the same run
 }
 
 // campaignResult holds the reports of the server and the devices on a campaign.
@@ -69,7 +72,7 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 		return r, err
 	}
 	defer func() { err = joinNew(err, m.server.stop()) }()
-	if err := m.server.ask(ctx, command{State: true}, &r.Before); err != nil {
+	if err := m.server.ask(ctx, command{State: true, Collect: true}, &r.Before); err != nil {
 		return r, err
 	}
 	address, err := netip.ParseAddrPort(m.ready.CoAP)
@@ -87,11 +90,29 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 		return r, err
 	}
 	r.Registering = time.Since(begin)
-	if err := m.server.ask(ctx, command{State: true}, &r.Registered); err != nil {
+	if err := m.server.ask(ctx, command{State: true, Collect: true}, &r.Registered); err != nil {
 		return r, err
 	}
+	if o.refresh {
+		if r.Refreshing, err = m.refresh(ctx); err != nil {
+			return r, err
+		}
+	}
+	var stops []func()
+	defer func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}()
 	for n := range o.campaigns {
 		c := campaignResult{}
+		for n == o.campaigns-1 && len(stops) < o.followers {
+			stop, err := m.follow(ctx)
+			if err != nil {
+				return r, err
+			}
+			stops = append(stops, stop)
+		}
 		if err := m.campaign(ctx, campaign{Version: versionOf(n + 1), Delivery: o.delivery, Timeout: o.timeout}, &c.Server); err != nil {
 			return r, err
 		}
@@ -105,7 +126,10 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 			break
 		}
 	}
-	return r, nil
+	if o.pages {
+		r.Pages, err = m.timePages(ctx)
+	}
+	return r, err
 }
 
 // startServer starts the server, at the address of the one before if there was one.

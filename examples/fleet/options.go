@@ -1,7 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/examples/internal/cli"
@@ -21,6 +24,12 @@ type options struct {
 	json       bool
 	logLevel   string
 	profiles   profiles
+	followers  int  // of the event stream, during the last campaign
+	other      bool // measure also what is not of one update
+	ended      int  // updates in the store then
+	scale      sizes
+	refresh    bool // the devices refresh their lifetimes at once
+	pages      bool // time the pages of lists at the end
 	yardstick  bool // measure the yardstick, too
 	bareServer bool // the yardstick is the server
 }
@@ -55,6 +64,10 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs.BoolVar(&o.json, "json", false, "print the measurements as JSON")
 	fs.StringVar(&o.logLevel, "log-level", "error", "level of the server's log: debug, info, warn or error")
 	fs.BoolVar(&o.yardstick, "yardstick", true, "measure the least server that could do the same, too, and print the ratios")
+	fs.IntVar(&o.followers, "followers", 0, "`number` of followers of the event stream during the last campaign, 0 to 1000")
+	fs.BoolVar(&o.other, "other", false, "measure also what is not of one update: memory, followers, refreshes, Registers at once, lists")
+	fs.IntVar(&o.ended, "ended", 100_000, "`number` of ended updates in the store for the pages of -other, 1 to 10000000")
+	fs.Var(&o.scale, "scale", "`sizes` of fleets whose updates -other compares: 100,1000,10000")
 	fs.StringVar(&o.profiles.CPU, "cpuprofile", "", "write a profile of the server's processor time during campaigns to this `file`")
 	fs.StringVar(&o.profiles.Memory, "memprofile", "", "write a profile of the server's memory and allocations to this `file`")
 	if err := cli.Parse(fs, args, lookup); err != nil {
@@ -95,6 +108,10 @@ func (o options) check() error {
 		return cli.Usagef("-away %s is not 0 to 1h", o.away)
 	case o.kill > 0 && o.memory:
 		return cli.Usagef("-kill needs a file: it does not go with -memory")
+	case o.followers < 0 || o.followers > 1000:
+		return cli.Usagef("-followers %d is not 0 to 1000", o.followers)
+	case o.ended < 1 || o.ended > 10_000_000:
+		return cli.Usagef("-ended %d is not 1 to 10000000", o.ended)
 	case o.campaigns < 0 || o.campaigns > 1000:
 		return cli.Usagef("-campaigns %d is not 0 to 1000", o.campaigns)
 	case o.delivery != "pull" && o.delivery != "push":
@@ -127,6 +144,24 @@ func (o options) runs() []options {
 func (o options) bare() options {
 	f := fleet{Devices: o.fleet.Devices - o.fleet.silent(), Size: o.fleet.Size, Restart: o.fleet.Restart, Lifetime: o.fleet.Lifetime}
 	o.fleet = f
-	o.campaigns, o.profiles, o.bareServer = 1, profiles{}, true
+	o.campaigns, o.profiles, o.followers, o.disk, o.bareServer = 1, profiles{}, 0, 0, true
 	return o
+}
+
+// sizes are numbers of devices, a flag.
+type sizes []int
+
+func (s *sizes) String() string { return strings.Trim(fmt.Sprint([]int(*s)), "[]") }
+
+// Set implements flag.Value.
+func (s *sizes) Set(text string) error {
+	*s = nil
+	for word := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 || n > 1_000_000 {
+			return fmt.Errorf("%q is no size of a fleet", word)
+		}
+		*s = append(*s, n)
+	}
+	return nil
 }

@@ -25,9 +25,9 @@ func (r result) print(out io.Writer) {
 		}
 	}
 	fmt.Fprintf(out, "; %d bytes by %s; store: %s\n", f.Size, r.Delivery, r.Store)
-	before, after := r.Before, r.Registered
+	memory, collected := r.memory()
 	fmt.Fprintf(out, "all registered in %s; %d datagrams dropped; memory of a device on the server: %s, after a collection %s\n",
-		brief(r.Registering), after.Dropped, size(per(after.Memory-min(before.Memory, after.Memory), f.Devices)), size(per(after.Collected-min(before.Collected, after.Collected), f.Devices)))
+		brief(r.Registering), r.Registered.Dropped, size(memory), size(collected))
 	for _, c := range r.Campaigns {
 		c.print(out, f)
 		if r.Yardstick != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/bolt"
@@ -71,8 +71,11 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	web := firmware.NewHTTPServer(countingHandler(s.delivery, &s.downloads))
-	web.ConnState = nil // no limit per address: all devices have the same one
+	api, err := httpapi.New(s.manager, httpapi.AllowAll, httpapi.Config{})
+	if err != nil {
+		return err
+	}
+	web := firmware.NewHTTPServer(countingHandler(s.delivery.Wrap(api), &s.downloads))
 	group.Go(func() error { return s.devices.ServePacket(ctx, s.udp) })
 	group.Go(func() error { return s.manager.Run(ctx) })
 	group.Go(func() error { return firmware.RunHTTPServer(ctx, web, s.tcp) })
@@ -82,17 +85,27 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	})
 	group.Go(func() error {
 		defer cancel()
-		return obey(ctx, c, serverReady{CoAP: s.udp.LocalAddr().String(), HTTP: s.tcp.Addr().String()}, s.campaign)
+		return obey(ctx, c, serverReady{CoAP: s.udp.LocalAddr().String(), HTTP: s.tcp.Addr().String()}, s.do)
 	})
 	return group.Wait()
 }
 
-// obey says where a server listens, and then answers the commands of the parent process.
-func obey(ctx context.Context, c console, ready serverReady, run func(context.Context, campaign) (campaignReport, error)) error {
-	address, err := netip.ParseAddrPort(ready.CoAP)
-	if err != nil {
-		return err
+// do carries out a command.
+func (s *server) do(ctx context.Context, cmd command) (any, error) {
+	switch {
+	case cmd.State:
+		state := stateOf(s.udp.LocalAddr(), cmd.Collect)
+		state.Stored, state.Commits, state.Failed = s.db.registrations.Load(), s.db.commits.Load(), s.db.failed.Load()
+		return state, nil
+	case cmd.Ended > 0:
+		return s.addEnded(ctx, cmd.Ended)
+	default:
+		return s.campaign(ctx, *cmd.Campaign)
 	}
+}
+
+// obey says where a server listens, and then answers the commands of the parent process.
+func obey(ctx context.Context, c console, ready serverReady, do func(context.Context, command) (any, error)) error {
 	if err := c.answers.Encode(ready); err != nil {
 		return err
 	}
@@ -101,16 +114,10 @@ func obey(ctx context.Context, c console, ready serverReady, run func(context.Co
 		case <-ctx.Done():
 			return nil
 		case cmd, ok := <-c.commands:
-			var report any
-			var err error
-			switch {
-			case !ok:
+			if !ok {
 				return nil
-			case cmd.State:
-				report = stateOf(address.Port())
-			case cmd.Campaign != nil:
-				report, err = run(ctx, *cmd.Campaign)
 			}
+			report, err := do(ctx, cmd)
 			switch {
 			case ctx.Err() != nil:
 				return nil

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -141,12 +142,17 @@ type stateReport struct {
 	Memory    uint64 // anonymous memory in RAM, bytes
 	Collected uint64 // the same after a collection that returned what is free to the system
 	Dropped   uint64 // datagrams that did not fit into the buffer of its socket
+	Stored    uint64 // registrations and refreshes of their lifetimes
+	Commits   uint64
+	Failed    uint64 // commits
 }
 
-// stateOf returns the state of this process, which listens at a port.
-func stateOf(port uint16) stateReport {
-	r := stateReport{Memory: anonymous(), Dropped: dropped(port)}
-	debug.FreeOSMemory()
+// stateOf returns the state of this process, which listens at a UDP address.
+func stateOf(local net.Addr, collect bool) stateReport {
+	r := stateReport{Memory: anonymous(), Dropped: dropped(local.(*net.UDPAddr).AddrPort().Port())}
+	if collect {
+		debug.FreeOSMemory()
+	}
 	r.Collected = anonymous()
 	return r
 }

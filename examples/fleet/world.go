@@ -105,14 +105,19 @@ func runDevices(ctx context.Context, role devicesRole, c console) error {
 	case <-late.C:
 		return fmt.Errorf("only %d of %d devices have registered after %s", w.joined.Load(), role.Fleet.Devices, registerTime)
 	}
-	for {
-		if err := c.answers.Encode(w.report()); err != nil {
+	if err := c.answers.Encode(w.report()); err != nil {
+		return err
+	}
+	for cmd := range c.commands {
+		var report any = w.report()
+		if cmd.Refresh {
+			report = w.refresh(ctx)
+		}
+		if err := c.answers.Encode(report); err != nil {
 			return err
 		}
-		if _, ok := <-c.commands; !ok {
-			return nil
-		}
 	}
+	return nil
 }
 
 // start registers the devices, some at a time unless they all come at once.

@@ -121,9 +121,17 @@ func runYardstick(ctx context.Context, role serverRole, c console) (err error) {
 	})
 	group.Go(func() error {
 		defer cancel()
-		return obey(ctx, c, serverReady{CoAP: y.udp.LocalAddr().String(), HTTP: y.tcp.Addr().String()}, y.campaign)
+		return obey(ctx, c, serverReady{CoAP: y.udp.LocalAddr().String(), HTTP: y.tcp.Addr().String()}, y.do)
 	})
 	return group.Wait()
+}
+
+// do carries out a command.
+func (y *yardstick) do(ctx context.Context, cmd command) (any, error) {
+	if cmd.State {
+		return stateOf(y.udp.LocalAddr(), cmd.Collect), nil
+	}
+	return y.campaign(ctx, *cmd.Campaign)
 }
 
 // campaign updates all devices.
