@@ -105,17 +105,7 @@ func (c *Client) creatable(instance Path, present []uint16, entries []Entry) err
 			return err
 		}
 	}
-	if !known {
-		return nil
-	}
-	for _, r := range model.Resources {
-		resource := instance.child(r.ID)
-		if r.Mandatory && r.Operations.has(Writable) &&
-			!slices.ContainsFunc(entries, func(e Entry) bool { return resource.Contains(e.Path) && !e.Value.isZero() }) {
-			return fmt.Errorf("%w: no value for %s, which is mandatory", ErrBadRequest, resource)
-		}
-	}
-	return nil
+	return c.complete(instance, entries, func(uint16) bool { return true })
 }
 
 // delete answers Delete, of an instance or of an instance of a multiple resource. The specification

@@ -115,3 +115,20 @@ func (c *Client) takes(e Entry) error {
 	}
 	return nil
 }
+
+// complete refuses with 4.00 entries that are to be all values at and below path, an instance or a
+// resource, and lack a mandatory one. It looks at the resources that servers write and of selects.
+func (c *Client) complete(path Path, entries []Entry, of func(resource uint16) bool) error {
+	model, known := c.model(path.Object())
+	if !known {
+		return nil
+	}
+	for _, r := range model.Resources {
+		resource := path.Prefix(2).child(r.ID)
+		if r.Mandatory && r.Operations.has(Writable) && of(r.ID) && path.Contains(resource) &&
+			!slices.ContainsFunc(entries, func(e Entry) bool { return resource.Contains(e.Path) && !e.Value.isZero() }) {
+			return fmt.Errorf("%w: no value for %s, which is mandatory", ErrBadRequest, resource)
+		}
+	}
+	return nil
+}

@@ -46,6 +46,11 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 	if entries, err = op.client.writable(entries); err != nil {
 		return nil, err
 	}
+	if o, ok := op.client.objects[op.path.Object()].(interface{ removes(uint16) bool }); ok && replace {
+		if err := op.client.complete(op.path, entries, o.removes); err != nil {
+			return nil, err
+		}
+	}
 	if err := op.client.apply(ctx, op.path, entries, replace); err != nil {
 		return nil, err
 	}

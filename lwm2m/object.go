@@ -29,9 +29,9 @@ type Object interface {
 	Read(ctx context.Context, path Path) ([]Entry, error)
 	// Write sets the values of entries, all of which lie at or below path: an instance, a resource
 	// or a resource instance. If replace is true (Write with PUT), Write removes the values at and
-	// below path that servers may write and entries lacks; otherwise (POST) it keeps them. A
-	// multiple resource without instances is an entry with the zero Value. Write applies all
-	// entries or none.
+	// below path that servers may write and entries lacks, or fails with ErrBadRequest if one of
+	// them is mandatory; otherwise (POST) it keeps them. A multiple resource without instances is
+	// an entry with the zero Value. Write applies all entries or none.
 	Write(ctx context.Context, path Path, entries []Entry, replace bool) error
 	// Execute runs the resource at path. args is the argument list as it was sent, "" if there was
 	// none. Pass work that must wait until the server has its answer, such as a reboot, to

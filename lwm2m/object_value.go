@@ -20,7 +20,9 @@ type ValueObjectConfig struct {
 
 	// Writable are the resources that servers may write, each with a function that checks a value.
 	// Its error refuses the write with 4.00; nil takes every value of the resource's type. A
-	// multiple resource takes up to 256 instances. Default: servers write nothing.
+	// multiple resource takes up to 256 instances. A write that replaces the instance removes those
+	// that it does not name; if the model says that one of them is mandatory, the client answers
+	// 4.00. Default: servers write nothing.
 	Writable map[uint16]func(Value) error
 	// OnWrite is called once for each request that writes, after its values are checked and before
 	// they are set. values is the new content of each written resource, including the instances of

@@ -48,6 +48,33 @@ func TestReplaceInstance(t *testing.T) {
 	})
 }
 
+// TestReplaceKeepsWhatIsMandatory: a Write that would leave an instance without a mandatory resource
+// changes nothing.
+func TestReplaceKeepsWhatIsMandatory(t *testing.T) {
+	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
+		before := w.all("/20000/0")
+		for name, entries := range map[string][]lwm2m.Entry{
+			"without 5850": newSwitch(0)[:1],
+			"without 11":   newSwitch(0)[1:],
+			"only 5851":    {entryOf("/20000/0/5851", lwm2m.Integer(1))},
+		} {
+			require.ErrorIs(t, w.ask(lwm2m.OpWrite, "/20000/0", format, entries...), lwm2m.ErrBadRequest, name)
+		}
+		none := lwm2m.Request{
+			Endpoint: endpointName, Operation: lwm2m.OpWrite, Path: mustPath(t, "/20000/0/11"), Format: &format,
+		}
+		if format == lwm2m.FormatTLV { // the other formats cannot name a resource without instances
+			none.Entries = []lwm2m.Entry{{Path: none.Path}}
+		}
+		_, err := w.server.Do(t.Context(), none)
+		require.ErrorIs(t, err, lwm2m.ErrBadRequest, "11 without instances")
+		require.Empty(t, s.got())
+		require.Equal(t, before, w.all("/20000/0"))
+		require.NoError(t, w.ask(lwm2m.OpWrite, "/20000/0/5850", format, entryOf("/20000/0/5850", lwm2m.Boolean(true))))
+		require.NoError(t, w.ask(lwm2m.OpWritePartial, "/20000/0", format, entryOf("/20000/0/5851", lwm2m.Integer(1))))
+	})
+}
+
 // TestWriteRefused: a Write applies as a whole or not at all.
 func TestWriteRefused(t *testing.T) {
 	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {

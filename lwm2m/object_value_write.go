@@ -27,6 +27,13 @@ func (o *valueObject) Write(ctx context.Context, path Path, entries []Entry, rep
 	return o.commit(ctx, path, next)
 }
 
+// removes reports whether a Write that replaces an instance removes a resource that it does not
+// name: the client then refuses to let it remove a mandatory one.
+func (o *valueObject) removes(resource uint16) bool {
+	_, writable := o.config.Writable[resource]
+	return writable
+}
+
 // creates reports whether servers may create instances: the client asks before it calls Create.
 func (o *valueObject) creates() bool { return o.config.OnCreate != nil }
 
