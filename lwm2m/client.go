@@ -72,7 +72,8 @@ func NewClient(config ClientConfig) (*Client, error) {
 const deregisterTimeout = 5 * time.Second
 
 // Run registers and serves until ctx ends; then it de-registers, within 5 s, and returns nil. While
-// the server cannot be reached, it retries. [Client.Stop] and the error of a [Runner] end it
+// the server cannot be reached, it retries; it repeats an Update that the server answers with 5.03
+// or 4.29, as long as the registration lasts. [Client.Stop] and the error of a [Runner] end it
 // without de-registering, and Run returns their error. It may be called once.
 //
 // When Run returns, all code of the program that it called has returned, and it calls none any

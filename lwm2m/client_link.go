@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // link is an association of a client with its server. After one has failed, the client makes
@@ -66,6 +67,8 @@ func (c *Client) stay(ctx, running context.Context) (was bool, err error) {
 	defer c.setRegistered(false)
 	due := time.NewTimer(l.updateDue())
 	defer due.Stop()
+	updated := time.Now() // when the server last renewed the registration
+	var pauses work.Backoff
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	var kick <-chan struct{} // nil during a pause
@@ -89,18 +92,34 @@ func (c *Client) stay(ctx, running context.Context) (was bool, err error) {
 		case <-l.lost:
 			return true, fmt.Errorf("%w: the connection has ended", ErrUnreachable)
 		}
-		if err := l.update(ctx); errors.Is(err, ErrNotFound) {
+		switch err := l.update(ctx); {
+		case err == nil:
+		case errors.Is(err, ErrNotFound):
 			c.log.Info("the server does not know the registration", slog.Any("location", l.location))
 			c.setRegistered(false)
-			err = l.register(ctx)
-			if err != nil {
+			if err := l.register(ctx); err != nil {
 				return true, err
 			}
-		} else if err != nil && ctx.Err() == nil {
+		case busy(err):
+			wait := c.registerPause(&pauses, err)
+			if time.Since(updated)+wait > l.lifetime() {
+				return true, err
+			}
+			due.Reset(wait)
+			continue
+		case ctx.Err() == nil:
 			return true, err
 		}
+		updated = time.Now()
+		pauses = 0
 		due.Reset(l.updateDue())
 	}
+}
+
+// busy reports whether the server refused a request only for now.
+func busy(err error) bool {
+	answer, ok := errors.AsType[*ResponseError](err)
+	return ok && (answer.Code == CodeUnavailable || answer.Code == CodeTooManyRequests)
 }
 
 // dial makes an association with the server. running is the context for code of the program.

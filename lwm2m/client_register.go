@@ -162,9 +162,12 @@ func (l *link) sendUpdate(ctx context.Context, announced announced) error {
 // updateDue returns the time until the next Update: MAX_TRANSMIT_WAIT before the lifetime ends, so
 // that retransmissions fit in, but not before half of the lifetime.
 func (l *link) updateDue() time.Duration {
-	lt := time.Duration(l.announced.lifetime) * time.Second
+	lt := l.lifetime()
 	return lt - min(lt/2, 93*time.Second)
 }
+
+// lifetime returns the lifetime of the registration that the server has.
+func (l *link) lifetime() time.Duration { return time.Duration(l.announced.lifetime) * time.Second }
 
 // deregister de-registers; best effort.
 func (l *link) deregister(ctx context.Context) {
@@ -210,7 +213,7 @@ func objectVersion(o Object) Version {
 	return v
 }
 
-// registerPause returns the pause before another attempt to register, after one that failed with
+// registerPause returns the pause before another Register or Update, after one that failed with
 // err. Up to half of it is random, so that the devices of a fleet that lost its server do not all
 // return at once. If the server asks for a longer pause, err carries it.
 func (c *Client) registerPause(pauses *work.Backoff, err error) time.Duration {

@@ -241,6 +241,37 @@ func TestBusyServer(t *testing.T) {
 	}
 }
 
+// TestBusyServerKeepsRegistration: the client repeats an Update that the server refuses only for now,
+// and registers again only when the registration has expired meanwhile.
+func TestBusyServerKeepsRegistration(t *testing.T) {
+	for _, code := range []coap.Code{coap.ServiceUnavailable, coap.TooManyRequests} {
+		var is atomic.Bool
+		withPicky(t, func(r *coap.IncomingRequest) *coap.Response {
+			if is.Load() && r.Path() == "/rd/x" && r.Code == coap.POST {
+				return &coap.Response{Code: code}
+			}
+			return nil
+		}, nil, func(t *testing.T, p *picky, c *lwm2m.Client) {
+			is.Store(true)
+			time.Sleep(210 * time.Second) // the first Update is due after 207 s
+			is.Store(false)
+			time.Sleep(time.Minute)
+			updates := p.got()
+			require.Greater(t, len(updates), 1)
+			require.Less(t, len(updates), 8)
+			for _, request := range updates {
+				require.Equal(t, "/rd/x?", request)
+			}
+			require.True(t, c.Registered())
+			is.Store(true)
+			time.Sleep(400 * time.Second)
+			require.True(t, slices.ContainsFunc(p.got(), func(request string) bool { return strings.HasPrefix(request, "/rd?") }))
+			is.Store(false)
+			require.True(t, c.Registered())
+		})
+	}
+}
+
 // TestRefusedInOtherWords: whatever code a server uses to refuse settings that it wrote, the client
 // returns to the earlier ones.
 func TestRefusedInOtherWords(t *testing.T) {
