@@ -22,7 +22,10 @@ const (
 	maxCalls = 8
 )
 
-var errRunEnded = fmt.Errorf("%w: the client has ended", ErrUnavailable)
+var (
+	errRunEnded = fmt.Errorf("%w: the client has ended", ErrUnavailable)
+	errHangs    = fmt.Errorf("%w: a function of the program takes too long", ErrUnavailable)
+)
 
 // scope groups calls to count them: the identifier of an object, or one of the constants.
 type scope int32
@@ -148,6 +151,6 @@ func call[T any](ctx context.Context, c *calls, s scope, name string, f func() (
 	case <-timer.C:
 		close(left)
 		c.log.Error("a function of the program has not returned", slog.String("function", name), slog.Duration("after", callLimit))
-		return none, fmt.Errorf("%w: %s takes too long", ErrUnavailable, name)
+		return none, fmt.Errorf("%w: %s", errHangs, name)
 	}
 }

@@ -175,6 +175,88 @@ func TestProgramHangs(t *testing.T) {
 	})
 }
 
+// TestObserveBusyObject: while calls hang that leave no room for a Read, a change is not reported;
+// it is reported when they have returned. An observation ends if they do not return.
+func TestObserveBusyObject(t *testing.T) {
+	for name, returns := range map[string]bool{"they return": true, "they do not": false} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, lwm2m.ServerConfig{Models: sensorModels(t)}, func(t *testing.T, w *world) {
+				held := make(chan struct{})
+				o := &wild{method: "Execute", do: func(context.Context) { <-held }}
+				client, end := w.wildDevice(o, &testkit.Log{}, func(c *lwm2m.ClientConfig) { c.Lifetime = time.Hour })
+				v := &values{}
+				observation, err := w.server.Observe(t.Context(), endpointName, sensorValue, v.add)
+				require.NoError(t, err)
+				for range 8 {
+					require.ErrorIs(t, w.provoke(t.Context(), "Execute"), lwm2m.ErrTimeout)
+				}
+				v.take()
+				o.set(1)
+				client.Notify(sensorValue)
+				time.Sleep(4 * time.Minute)
+				require.Empty(t, v.texts())
+				require.NoError(t, observation.Err())
+				if returns {
+					close(held)
+				}
+				time.Sleep(2 * time.Minute)
+				if returns {
+					require.Equal(t, []string{"1"}, v.texts())
+					o.set(2)
+					client.Notify(sensorValue)
+					time.Sleep(time.Second)
+					require.Equal(t, []string{"2"}, v.texts(), "the pause is over")
+					require.NoError(t, observation.Err())
+				} else {
+					require.ErrorIs(t, observation.Err(), lwm2m.ErrUnavailable)
+					close(held)
+				}
+				require.NoError(t, end())
+			})
+		})
+	}
+}
+
+// TestObserveUnavailable: an object that is unavailable for a moment keeps its observations.
+func TestObserveUnavailable(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		o := &moody{ValueObject: lwm2m.NewValueObject(lwm2m.ValueObjectConfig{
+			ID: 20000, Values: []lwm2m.Entry{entryOf("/20000/0/1", lwm2m.Integer(1))},
+		})}
+		w.device(func(c *lwm2m.ClientConfig) { c.Objects = append(c.Objects, o) })
+		seen := make(chan string, 10)
+		path := mustPath(t, "/20000/0/1")
+		var pmax lwm2m.Attributes
+		require.NoError(t, pmax.Set(lwm2m.AttributePMax, 60))
+		require.NoError(t, w.server.WriteAttributes(t.Context(), endpointName, path, pmax))
+		_, err := w.server.Observe(t.Context(), endpointName, path, func(e []lwm2m.Entry) { seen <- text(e) })
+		require.NoError(t, err)
+		wait(t)
+		for range 2 {
+			<-seen
+			o.unavailable.Store(true)
+			time.Sleep(2 * time.Minute)
+			require.Empty(t, seen)
+			o.unavailable.Store(false)
+			time.Sleep(31 * time.Second)
+			require.Len(t, seen, 1, "the notification that is due without a change")
+		}
+	})
+}
+
+// moody is an object whose values may be unavailable.
+type moody struct {
+	*lwm2m.ValueObject
+	unavailable atomic.Bool
+}
+
+func (m *moody) Read(ctx context.Context, path lwm2m.Path) ([]lwm2m.Entry, error) {
+	if m.unavailable.Load() {
+		return nil, lwm2m.ErrUnavailable
+	}
+	return m.ValueObject.Read(ctx, path)
+}
+
 // TestAfterResponseHangs: while functions do not return, the client refuses requests that may add
 // more of them, and serves others.
 func TestAfterResponseHangs(t *testing.T) {

@@ -2,6 +2,7 @@ package lwm2m
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -62,26 +63,38 @@ func (n *notifier) attributes(w *watch) Attributes {
 // margin.
 const confirmEvery = 23 * time.Hour
 
+// The values of a watch may be unavailable for a moment: too many calls of the object run, or the
+// object says so. Then the notifier evaluates the watch again after evaluateRetry and longer pauses,
+// and ends the observation only when evaluateLimit has passed.
+const (
+	evaluateRetry = time.Second
+	evaluateLimit = callLimit
+)
+
 // evaluate reads the values of a watch, and sends a notification if the attributes require one or
-// must is set.
-func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) {
+// must is set. It returns false if the values are unavailable and w.retryAt says when to try again.
+func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) bool {
 	entries, err := call(ctx, n.client.calls, scopeOf(w.base), "Read", func() ([]Entry, error) { return n.client.values(ctx, w) }, nil)
 	if ctx.Err() != nil {
-		return
+		return true
 	}
 	now := time.Now()
 	a := n.attributes(w)
+	if errors.Is(err, ErrUnavailable) && !errors.Is(err, errHangs) && w.postpone(now) {
+		return false
+	}
+	w.busySince, w.pauses = time.Time{}, 0
 	if err != nil {
 		w.observer.Notify(errorResponse(err), true)
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.remove(w)
-		return
+		return true
 	}
 	due := must || required(a, w, entries)
 	w.seen, w.seenAt = entries, now
 	if !due {
-		return
+		return true
 	}
 	resp, err := n.client.encode(w.format, w.base, entries)
 	if err != nil {
@@ -97,6 +110,20 @@ func (n *notifier) evaluate(ctx context.Context, w *watch, must bool) {
 	}
 	w.sent, w.sentAt = entries, now
 	w.observer.Notify(resp, confirmable)
+	return true
+}
+
+// postpone sets the time of another evaluation, and reports false if the values have been
+// unavailable for too long.
+func (w *watch) postpone(now time.Time) bool {
+	if w.busySince.IsZero() {
+		w.busySince = now
+	}
+	if now.Sub(w.busySince) >= evaluateLimit {
+		return false
+	}
+	w.retryAt = now.Add(w.pauses.Next(evaluateRetry, 30*evaluateRetry))
+	return true
 }
 
 // required reports whether the attributes require a notification of entries. For a single value gt,

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // notifier keeps the observations of a link and decides when each gets a notification. One
@@ -33,6 +34,10 @@ type watch struct {
 	sentAt   time.Time // time of the last notification
 	seenAt   time.Time // time of the last evaluation
 	lastConf time.Time // time of the last confirmable notification
+
+	busySince time.Time    // when the values became unavailable, zero if they are not
+	retryAt   time.Time    // no evaluation before this time
+	pauses    work.Backoff // between evaluations that found them unavailable
 }
 
 func newNotifier(c *Client) *notifier { return &notifier{client: c, wake: make(chan struct{}, 1)} }
@@ -174,8 +179,11 @@ func (n *notifier) look(ctx context.Context, w *watch) time.Duration {
 		return time.Hour
 	default:
 	}
-	s := n.schedule(w)
 	now := time.Now()
+	if wait := w.retryAt.Sub(now); wait > 0 {
+		return wait
+	}
+	s := n.schedule(w)
 	overdue := !s.latest.IsZero() && !now.Before(s.latest)
 	reeval := !s.evaluate.IsZero() && !now.Before(s.evaluate)
 	early := changed && now.Before(s.earliest)
@@ -183,7 +191,12 @@ func (n *notifier) look(ctx context.Context, w *watch) time.Duration {
 		n.mu.Lock()
 		w.changed = false
 		n.mu.Unlock()
-		n.evaluate(ctx, w, overdue)
+		if !n.evaluate(ctx, w, overdue) {
+			n.mu.Lock()
+			w.changed = w.changed || changed
+			n.mu.Unlock()
+			return w.retryAt.Sub(now)
+		}
 		s = n.schedule(w)
 		early = false
 	}

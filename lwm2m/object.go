@@ -25,7 +25,8 @@ type Object interface {
 	Instances() []uint16
 	// Read returns the readable values at and below path, which names an instance, a resource or a
 	// resource instance. It leaves out resources without a value; if path itself names one, the
-	// error is ErrNotFound.
+	// error is ErrNotFound. ErrUnavailable means not now: the client reads for observations again,
+	// and ends them only after 5 min. Any other error ends them.
 	Read(ctx context.Context, path Path) ([]Entry, error)
 	// Write sets the values of entries, all of which lie at or below path: an instance, a resource
 	// or a resource instance. If replace is true (Write with PUT), Write removes the values at and
