@@ -63,7 +63,10 @@ func NewClient(config ClientConfig) (*Client, error) {
 	// Objects are code of the program: a panic becomes an error.
 	_, err := work.Guard(log, "Object", func() (struct{}, error) { return struct{}{}, c.configure() })
 	if err != nil {
-		return nil, fmt.Errorf("lwm2m: ClientConfig: %w", err)
+		if errors.Is(err, work.ErrPanicked) {
+			err = fmt.Errorf("Objects: %w", err)
+		}
+		return nil, fmt.Errorf("lwm2m: ClientConfig.%w", err)
 	}
 	return c, nil
 }

@@ -87,40 +87,40 @@ const maxClientEndpoint = 255 - len("ep=")
 func (c *ClientConfig) check() (server serverURI, err error) {
 	switch {
 	case c.Endpoint == "":
-		return server, errors.New("Endpoint is not set")
+		return server, errors.New("Endpoint: not set")
 	case len(c.Endpoint) > maxClientEndpoint:
-		return server, fmt.Errorf("Endpoint has %d bytes, more than %d", len(c.Endpoint), maxClientEndpoint)
+		return server, fmt.Errorf("Endpoint: %d bytes are more than %d", len(c.Endpoint), maxClientEndpoint)
 	case checkText("", c.Endpoint, maxClientEndpoint) != nil:
-		return server, fmt.Errorf("Endpoint %q is not printable UTF-8", c.Endpoint)
+		return server, fmt.Errorf("Endpoint: %q is not printable UTF-8", c.Endpoint)
 	case c.Server == "":
-		return server, errors.New("Server is not set")
+		return server, errors.New("Server: not set")
 	}
 	switch server, err = parseServerURI(c.Server); {
 	case errors.Is(err, ErrUnsupportedScheme):
-		return server, fmt.Errorf("Server %q does not begin with coap://, coaps://, coap+tcp:// or coaps+tcp://", c.Server)
+		return server, fmt.Errorf("Server: %q does not begin with coap://, coaps://, coap+tcp:// or coaps+tcp://", c.Server)
 	case err != nil || server.host == "":
-		return server, fmt.Errorf("Server %q is not a scheme, a host and perhaps a port", c.Server)
+		return server, fmt.Errorf("Server: %q is not a scheme, a host and perhaps a port", c.Server)
 	}
 	if err := c.checkCredentials(server.transport); err != nil {
 		return server, err
 	}
 	if c.Version != "" && c.Version != "1.0" && c.Version != "1.1" && c.Version != "1.2" {
-		return server, fmt.Errorf("Version is %q, not 1.0, 1.1 or 1.2", c.Version)
+		return server, fmt.Errorf("Version: %q is not 1.0, 1.1 or 1.2", c.Version)
 	}
 	stream := server.transport == TransportTCP || server.transport == TransportTLS
 	switch {
 	case c.Lifetime < 0 || c.Lifetime > math.MaxUint32*time.Second || c.Lifetime%time.Second != 0:
-		return server, fmt.Errorf("a Lifetime of %v is not whole seconds from 1 s to 2^32-1 s", c.Lifetime)
+		return server, fmt.Errorf("Lifetime: %s is not whole seconds from 1 s to 2^32-1 s", c.Lifetime)
 	case c.MinRetry < 0:
-		return server, fmt.Errorf("MinRetry is %v", c.MinRetry)
+		return server, fmt.Errorf("MinRetry: %s is negative", c.MinRetry)
 	case c.MaxRetry < 0:
-		return server, fmt.Errorf("MaxRetry is %v", c.MaxRetry)
+		return server, fmt.Errorf("MaxRetry: %s is negative", c.MaxRetry)
 	case c.MaxRetry > 0 && c.MaxRetry < c.MinRetry:
-		return server, fmt.Errorf("MaxRetry is %v, below MinRetry, %v", c.MaxRetry, c.MinRetry)
+		return server, fmt.Errorf("MaxRetry: %s is below MinRetry, %s", c.MaxRetry, c.MinRetry)
 	case c.MaxMessage < 0:
-		return server, fmt.Errorf("MaxMessage is %d", c.MaxMessage)
+		return server, fmt.Errorf("MaxMessage: %d is negative", c.MaxMessage)
 	case c.Listen != nil && stream:
-		return server, fmt.Errorf("%s does not use Listen", server.transport)
+		return server, fmt.Errorf("Listen: %s does not use it", server.transport)
 	}
 	return server, nil
 }
@@ -129,25 +129,29 @@ func (c *ClientConfig) check() (server serverURI, err error) {
 // the lack of credentials that it needs.
 func (c *ClientConfig) checkCredentials(transport Transport) error {
 	if c.PSKIdentity != "" && len(c.PSK) == 0 {
-		return errors.New("PSKIdentity is set, and PSK is not")
+		return errors.New("PSKIdentity: set without PSK")
 	}
 	if len(c.PSK) > 0 && c.Certificate != nil {
-		return errors.New("PSK and Certificate are both set")
+		return errors.New("PSK: Certificate is set too")
 	}
 	if c.Certificate != nil {
 		if err := checkCertificate(c.Certificate); err != nil {
-			return fmt.Errorf("bad Certificate: %w", err)
+			return fmt.Errorf("Certificate: %w", err)
 		}
+	}
+	field := "PSK"
+	if c.Certificate != nil {
+		field = "Certificate"
 	}
 	switch {
 	case transport == TransportTLS && len(c.PSK) > 0:
-		return errors.New("coaps+tcp takes a Certificate, and PSK is set")
+		return errors.New("PSK: coaps+tcp takes a Certificate instead")
 	case !transport.secured() && (len(c.PSK) > 0 || c.Certificate != nil):
-		return fmt.Errorf("%s is not secured and would not use the PSK or Certificate that is set", transport)
+		return fmt.Errorf("%s: %s is not secured and would not use it", field, transport)
 	case transport == TransportDTLS && len(c.PSK) == 0 && c.Certificate == nil && c.RootCAs == nil:
-		return errors.New("coaps needs PSK, Certificate or RootCAs")
+		return errors.New("PSK: coaps needs it, Certificate or RootCAs")
 	case transport == TransportTLS && c.Certificate == nil && c.RootCAs == nil:
-		return errors.New("coaps+tcp needs Certificate or RootCAs")
+		return errors.New("Certificate: coaps+tcp needs it or RootCAs")
 	}
 	return nil
 }
@@ -184,19 +188,19 @@ func (c *Client) configure() (err error) {
 	c.control = newServerObject(c, c.config)
 	for _, o := range append(slices.Clone(c.config.Objects), c.control) {
 		if o == nil {
-			return errors.New("Objects has a nil Object")
+			return errors.New("Objects: one is nil")
 		}
 		id := o.ID()
 		_, err := ParseVersion(cmp.Or(o.Version(), "1.0"))
 		switch {
 		case id == 0 || id == NoID:
-			return fmt.Errorf("Objects has object %d, which no client offers", id)
+			return fmt.Errorf("Objects: object %d is one that no client offers", id)
 		case id == 1 && c.objects[1] == nil && o != c.control:
-			return errors.New("Objects has object 1 (Server), which the client adds by itself")
+			return errors.New("Objects: the client adds object 1 (Server) by itself")
 		case c.objects[id] != nil:
-			return fmt.Errorf("Objects has object %d twice", id)
+			return fmt.Errorf("Objects: object %d is there twice", id)
 		case err != nil:
-			return fmt.Errorf("Objects has object %d with version %q, which is none", id, o.Version())
+			return fmt.Errorf("Objects: object %d has the version %q, which is none", id, o.Version())
 		}
 		c.objects[id] = o
 		c.ids = append(c.ids, id)

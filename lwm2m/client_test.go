@@ -34,50 +34,50 @@ func TestClientConfiguration(t *testing.T) {
 		return func(c *lwm2m.ClientConfig) { c.Server = scheme + "://h" }
 	}
 	for want, change := range map[string]func(*lwm2m.ClientConfig){
-		"Endpoint is not set":                   func(c *lwm2m.ClientConfig) { c.Endpoint = "" },
-		"Endpoint has 253 bytes, more than 252": func(c *lwm2m.ClientConfig) { c.Endpoint = strings.Repeat("x", 253) },
-		`Endpoint "a\n" is not printable`:       func(c *lwm2m.ClientConfig) { c.Endpoint = "a\n" },
-		`Endpoint "\xff" is not printable`:      func(c *lwm2m.ClientConfig) { c.Endpoint = "\xff" },
-		"Server is not set":                     func(c *lwm2m.ClientConfig) { c.Server = "" },
-		`Server "h:5683" does not begin with`:   func(c *lwm2m.ClientConfig) { c.Server = "h:5683" },
-		`Server "http://h" does not begin with`: func(c *lwm2m.ClientConfig) { c.Server = "http://h" },
-		`Server "coap://" is not a scheme`:      func(c *lwm2m.ClientConfig) { c.Server = "coap://" },
-		`Server "coap://h/rd" is not a scheme`:  func(c *lwm2m.ClientConfig) { c.Server = "coap://h/rd" },
-		`Server "coap://h:99999" is not`:        func(c *lwm2m.ClientConfig) { c.Server = "coap://h:99999" },
-		`Server "coap://%" is not a scheme`:     func(c *lwm2m.ClientConfig) { c.Server = "coap://%" },
-		"coaps needs PSK, Certificate or":       secured("coaps"),
-		"coaps+tcp needs Certificate or":        secured("coaps+tcp"),
-		"PSKIdentity is set, and PSK is not":    func(c *lwm2m.ClientConfig) { c.PSKIdentity = "id" },
-		"coaps+tcp takes a Certificate": func(c *lwm2m.ClientConfig) {
+		"Endpoint: not set":                      func(c *lwm2m.ClientConfig) { c.Endpoint = "" },
+		"Endpoint: 253 bytes are more than 252":  func(c *lwm2m.ClientConfig) { c.Endpoint = strings.Repeat("x", 253) },
+		`Endpoint: "a\n" is not printable`:       func(c *lwm2m.ClientConfig) { c.Endpoint = "a\n" },
+		`Endpoint: "\xff" is not printable`:      func(c *lwm2m.ClientConfig) { c.Endpoint = "\xff" },
+		"Server: not set":                        func(c *lwm2m.ClientConfig) { c.Server = "" },
+		`Server: "h:5683" does not begin with`:   func(c *lwm2m.ClientConfig) { c.Server = "h:5683" },
+		`Server: "http://h" does not begin with`: func(c *lwm2m.ClientConfig) { c.Server = "http://h" },
+		`Server: "coap://" is not a scheme`:      func(c *lwm2m.ClientConfig) { c.Server = "coap://" },
+		`Server: "coap://h/rd" is not a scheme`:  func(c *lwm2m.ClientConfig) { c.Server = "coap://h/rd" },
+		`Server: "coap://h:99999" is not`:        func(c *lwm2m.ClientConfig) { c.Server = "coap://h:99999" },
+		`Server: "coap://%" is not a scheme`:     func(c *lwm2m.ClientConfig) { c.Server = "coap://%" },
+		"PSK: coaps needs it, Certificate or":    secured("coaps"),
+		"Certificate: coaps+tcp needs it or":     secured("coaps+tcp"),
+		"PSKIdentity: set without PSK":           func(c *lwm2m.ClientConfig) { c.PSKIdentity = "id" },
+		"PSK: coaps+tcp takes a Certificate": func(c *lwm2m.ClientConfig) {
 			secured("coaps+tcp")(c)
 			c.PSK = []byte{1}
 		},
-		"PSK and Certificate are both set": func(c *lwm2m.ClientConfig) {
+		"PSK: Certificate is set too": func(c *lwm2m.ClientConfig) {
 			secured("coaps")(c)
 			c.PSK, c.Certificate = []byte{1}, &certificate
 		},
-		"coap is not secured":                       func(c *lwm2m.ClientConfig) { c.PSK = []byte{1} },
-		"coap is not secured and would not":         func(c *lwm2m.ClientConfig) { c.Certificate = &certificate },
-		"bad Certificate: it is empty":              func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{} },
-		"bad Certificate: x509: malformed":          func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{Certificate: [][]byte{{1}}} },
-		"bad Certificate: it has no private key":    func(c *lwm2m.ClientConfig) { c.Certificate = &keyless },
-		"bad Certificate: its private key is of":    func(c *lwm2m.ClientConfig) { c.Certificate = &stranger },
-		`Version is "3.0", not 1.0, 1.1 or 1.2`:     func(c *lwm2m.ClientConfig) { c.Version = "3.0" },
-		"a Lifetime of 1ns is not whole seconds":    func(c *lwm2m.ClientConfig) { c.Lifetime = 1 },
-		"a Lifetime of 1.5s is not whole":           func(c *lwm2m.ClientConfig) { c.Lifetime = 1500 * time.Millisecond },
-		"a Lifetime of -1s is not whole":            func(c *lwm2m.ClientConfig) { c.Lifetime = -time.Second },
-		"a Lifetime of 1193046h28m16s":              func(c *lwm2m.ClientConfig) { c.Lifetime = 1 << 32 * time.Second },
-		"MinRetry is -1s":                           func(c *lwm2m.ClientConfig) { c.MinRetry = -time.Second },
-		"MaxRetry is -1s":                           func(c *lwm2m.ClientConfig) { c.MaxRetry = -time.Second },
-		"MaxRetry is 1s, below MinRetry, 2s":        func(c *lwm2m.ClientConfig) { c.MinRetry, c.MaxRetry = 2*time.Second, time.Second },
-		"MaxMessage is -1":                          func(c *lwm2m.ClientConfig) { c.MaxMessage = -1 },
-		"Objects has object 3 twice":                func(c *lwm2m.ClientConfig) { c.Objects = append(device, device...) },
-		"Objects has object 1 (Server)":             func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(1)} },
-		"Objects has object 0, which no client":     func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(0)} },
-		"Objects has object 65535, which":           func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(65535)} },
-		"Objects has a nil Object":                  func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{nil} },
-		`object 10000 with version "new", which is`: func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{newObject{emptyObject(10000)}} },
-		"coap+tcp does not use Listen": func(c *lwm2m.ClientConfig) {
+		"PSK: coap is not secured":                       func(c *lwm2m.ClientConfig) { c.PSK = []byte{1} },
+		"Certificate: coap is not secured and would not": func(c *lwm2m.ClientConfig) { c.Certificate = &certificate },
+		"Certificate: it is empty":                       func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{} },
+		"Certificate: x509: malformed":                   func(c *lwm2m.ClientConfig) { c.Certificate = &tls.Certificate{Certificate: [][]byte{{1}}} },
+		"Certificate: it has no private key":             func(c *lwm2m.ClientConfig) { c.Certificate = &keyless },
+		"Certificate: its private key is of":             func(c *lwm2m.ClientConfig) { c.Certificate = &stranger },
+		`Version: "3.0" is not 1.0, 1.1 or 1.2`:          func(c *lwm2m.ClientConfig) { c.Version = "3.0" },
+		"Lifetime: 1ns is not whole seconds":             func(c *lwm2m.ClientConfig) { c.Lifetime = 1 },
+		"Lifetime: 1.5s is not whole":                    func(c *lwm2m.ClientConfig) { c.Lifetime = 1500 * time.Millisecond },
+		"Lifetime: -1s is not whole":                     func(c *lwm2m.ClientConfig) { c.Lifetime = -time.Second },
+		"Lifetime: 1193046h28m16s":                       func(c *lwm2m.ClientConfig) { c.Lifetime = 1 << 32 * time.Second },
+		"MinRetry: -1s is":                               func(c *lwm2m.ClientConfig) { c.MinRetry = -time.Second },
+		"MaxRetry: -1s is":                               func(c *lwm2m.ClientConfig) { c.MaxRetry = -time.Second },
+		"MaxRetry: 1s is below MinRetry, 2s":             func(c *lwm2m.ClientConfig) { c.MinRetry, c.MaxRetry = 2*time.Second, time.Second },
+		"MaxMessage: -1 is":                              func(c *lwm2m.ClientConfig) { c.MaxMessage = -1 },
+		"Objects: object 3 is there twice":               func(c *lwm2m.ClientConfig) { c.Objects = append(device, device...) },
+		"Objects: the client adds object 1":              func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(1)} },
+		"Objects: object 0 is one that no client":        func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(0)} },
+		"Objects: object 65535 is one":                   func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{emptyObject(65535)} },
+		"Objects: one is nil":                            func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{nil} },
+		`object 10000 has the version "new", which is`:   func(c *lwm2m.ClientConfig) { c.Objects = []lwm2m.Object{newObject{emptyObject(10000)}} },
+		"Listen: coap+tcp does not use it": func(c *lwm2m.ClientConfig) {
 			c.Server = "coap+tcp://h"
 			c.Listen = func(context.Context) (net.PacketConn, error) { return nil, errors.ErrUnsupported }
 		},
@@ -85,7 +85,7 @@ func TestClientConfiguration(t *testing.T) {
 		config := lwm2m.ClientConfig{Endpoint: endpointName, Server: "coap://h"}
 		change(&config)
 		client, err := lwm2m.NewClient(config)
-		require.ErrorContains(t, err, "lwm2m: ClientConfig: ", want)
+		require.ErrorContains(t, err, "lwm2m: ClientConfig.", want)
 		require.ErrorContains(t, err, want)
 		require.Nil(t, client)
 	}

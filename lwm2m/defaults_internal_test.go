@@ -30,21 +30,21 @@ func TestDefaults(t *testing.T) {
 // TestServerConfigErrors checks that NewServer names the field that is wrong.
 func TestServerConfigErrors(t *testing.T) {
 	for want, config := range map[string]ServerConfig{
-		"Certificate: it is empty":    {Certificate: &tls.Certificate{}},
-		"ClientCAs is set, and":       {ClientCAs: x509.NewCertPool()},
-		"MinLifetime is -1s":          {MinLifetime: -time.Second},
-		"MaxLifetime is 1s, below":    {MinLifetime: time.Minute, MaxLifetime: time.Second},
-		"MaxSilence is -1s":           {MaxSilence: -time.Second},
-		"AwakeTime is -1s":            {AwakeTime: -time.Second},
-		"FlushInterval is 31s, more":  {FlushInterval: 31 * time.Second},
-		"MaxRegistrations is -1":      {MaxRegistrations: -1},
-		"MaxRegistrationBytes is -1":  {MaxRegistrationBytes: -1},
-		"MaxLinks is 65537, not 1 to": {MaxLinks: 65_537},
-		"MaxMessage is -1":            {MaxMessage: -1},
-		"SocketBuffer is -1":          {SocketBuffer: -1},
+		"Certificate: it is empty":   {Certificate: &tls.Certificate{}},
+		"ClientCAs: set without":     {ClientCAs: x509.NewCertPool()},
+		"MinLifetime: -1s is":        {MinLifetime: -time.Second},
+		"MaxLifetime: 1s is below":   {MinLifetime: time.Minute, MaxLifetime: time.Second},
+		"MaxSilence: -1s is":         {MaxSilence: -time.Second},
+		"AwakeTime: -1s is":          {AwakeTime: -time.Second},
+		"FlushInterval: 31s is more": {FlushInterval: 31 * time.Second},
+		"MaxRegistrations: -1 is":    {MaxRegistrations: -1},
+		"MaxRegistrationBytes: -1":   {MaxRegistrationBytes: -1},
+		"MaxLinks: 65537 is not":     {MaxLinks: 65_537},
+		"MaxMessage: -1 is":          {MaxMessage: -1},
+		"SocketBuffer: -1 is":        {SocketBuffer: -1},
 	} {
 		_, err := NewServer(config)
-		require.ErrorContains(t, err, "lwm2m: ServerConfig: "+want)
+		require.ErrorContains(t, err, "lwm2m: ServerConfig."+want)
 	}
 	_, err := NewServer(ServerConfig{})
 	require.NoError(t, err)

@@ -67,7 +67,7 @@ type Server struct {
 // field of the configuration that is wrong.
 func NewServer(config ServerConfig) (*Server, error) {
 	if err := config.check(); err != nil {
-		return nil, fmt.Errorf("lwm2m: ServerConfig: %w", err)
+		return nil, fmt.Errorf("lwm2m: ServerConfig.%w", err)
 	}
 	s := &Server{
 		config:    config.withDefaults(),

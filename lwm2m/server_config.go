@@ -99,11 +99,11 @@ func (c ServerConfig) withDefaults() ServerConfig {
 func (c *ServerConfig) check() error {
 	if c.Certificate != nil {
 		if err := checkCertificate(c.Certificate); err != nil {
-			return fmt.Errorf("%s: %w", "Certificate", err)
+			return fmt.Errorf("Certificate: %w", err)
 		}
 	}
 	if c.ClientCAs != nil && c.Certificate == nil {
-		return errors.New("ClientCAs is set, and Certificate is not")
+		return errors.New("ClientCAs: set without Certificate")
 	}
 	for _, d := range []struct {
 		name  string
@@ -113,25 +113,25 @@ func (c *ServerConfig) check() error {
 		{"AwakeTime", c.AwakeTime}, {"FlushInterval", c.FlushInterval},
 	} {
 		if d.value < 0 {
-			return fmt.Errorf("%s is %v", d.name, d.value)
+			return fmt.Errorf("%s: %s is negative", d.name, d.value)
 		}
 	}
 	full := c.withDefaults()
 	switch {
 	case full.MaxLifetime < full.MinLifetime:
-		return fmt.Errorf("MaxLifetime is %v, below MinLifetime, %v", full.MaxLifetime, full.MinLifetime)
+		return fmt.Errorf("MaxLifetime: %s is below MinLifetime, %s", full.MaxLifetime, full.MinLifetime)
 	case c.FlushInterval > maxFlushInterval:
-		return fmt.Errorf("FlushInterval is %v, more than %v", c.FlushInterval, maxFlushInterval)
+		return fmt.Errorf("FlushInterval: %s is more than %s", c.FlushInterval, maxFlushInterval)
 	case c.MaxRegistrations < 0:
-		return fmt.Errorf("MaxRegistrations is %d", c.MaxRegistrations)
+		return fmt.Errorf("MaxRegistrations: %d is negative", c.MaxRegistrations)
 	case c.MaxRegistrationBytes < 0:
-		return fmt.Errorf("MaxRegistrationBytes is %d", c.MaxRegistrationBytes)
+		return fmt.Errorf("MaxRegistrationBytes: %d is negative", c.MaxRegistrationBytes)
 	case c.MaxLinks < 0 || c.MaxLinks > 64<<10:
-		return fmt.Errorf("MaxLinks is %d, not 1 to 65,536 bytes", c.MaxLinks)
+		return fmt.Errorf("MaxLinks: %d is not between 1 and 65536 bytes", c.MaxLinks)
 	case c.MaxMessage < 0:
-		return fmt.Errorf("MaxMessage is %d", c.MaxMessage)
+		return fmt.Errorf("MaxMessage: %d is negative", c.MaxMessage)
 	case c.SocketBuffer < 0:
-		return fmt.Errorf("SocketBuffer is %d", c.SocketBuffer)
+		return fmt.Errorf("SocketBuffer: %d is negative", c.SocketBuffer)
 	}
 	return nil
 }
