@@ -1,6 +1,7 @@
 package lwm2mtest_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,4 +38,39 @@ func testSensor(t *testing.T) {
 func Example() {
 	var t *testing.T // the one that TestSensor gets
 	testSensor(t)
+}
+
+// keys are the keys of devices, whose identities are their endpoints.
+type keys map[string][]byte
+
+func (k keys) PSK(_ context.Context, identity string) ([]byte, error) {
+	key, ok := k[identity]
+	if !ok {
+		return nil, lwm2m.ErrUnknownIdentity
+	}
+	return key, nil
+}
+
+func (k keys) Endpoint(_ context.Context, id lwm2m.Identity) (string, error) { return id.Name, nil }
+
+// testKeys is a test, TestKeys, of a program whose devices have pre-shared keys.
+func testKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := simnet.New(1)
+		key := []byte("0123456789abcdef")
+		server := lwm2mtest.Serve(t, network, "10.0.0.1:5684", lwm2m.ServerConfig{Credentials: keys{"sensor-7": key}})
+		lwm2mtest.Register(t, network, "10.0.0.2:0", lwm2m.ClientConfig{
+			Endpoint: "sensor-7", Server: "coaps://10.0.0.1:5684", PSK: key,
+		})
+		r, _ := server.Registration("sensor-7")
+		if r.Identity.Name != "sensor-7" || r.Transport != lwm2m.TransportDTLS {
+			t.Errorf("registered by %s as %s", r.Transport, r.Identity)
+		}
+	})
+}
+
+// A test with a server that knows its devices by their keys.
+func Example_keys() {
+	var t *testing.T // the one that TestKeys gets
+	testKeys(t)
 }

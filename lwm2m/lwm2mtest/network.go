@@ -11,7 +11,8 @@ import (
 )
 
 // Serve starts a server at an address of a network, such as "10.0.0.1:5683", and stops it when the
-// test ends. Start the clients of a test after it, so that they end before it.
+// test ends. If config has Credentials, or a Certificate and ClientCAs, its devices come by coaps,
+// else by coap. Start the clients of a test after it, so that they end before it.
 func Serve(t testing.TB, network *simnet.Network, address string, config lwm2m.ServerConfig) *lwm2m.Server {
 	t.Helper()
 	conn, err := network.Listen(address)
@@ -22,7 +23,11 @@ func Serve(t testing.TB, network *simnet.Network, address string, config lwm2m.S
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, func(ctx context.Context) error { return server.ServePacket(ctx, conn) })
+	serve := server.ServePacket
+	if config.Credentials != nil || config.Certificate != nil {
+		serve = server.ServeDTLS
+	}
+	run(t, func(ctx context.Context) error { return serve(ctx, conn) })
 	return server
 }
 
