@@ -220,10 +220,10 @@ func appendCBORPath(dst []byte, p Path) []byte {
 }
 
 // appendCBORBelow writes the value or the map below the first level identifiers, which all entries
-// share.
+// share. Of several entries none is above another, so all have more levels.
 func appendCBORBelow(dst []byte, entries []Entry, level int) []byte {
 	e := &entries[0]
-	if len(entries) > 1 || e.Path.Len() > level {
+	if e.Path.Len() > level {
 		return appendCBORLevel(dst, entries, level)
 	}
 	if e.Value.typ == TypeNone {

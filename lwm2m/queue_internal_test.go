@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/internal/coap"
 )
 
 // TestRequestQueue plays scripts of requests to one device: "+r" adds a request, "+s" a stream,
@@ -55,4 +57,25 @@ func TestRequestQueue(t *testing.T) {
 		}
 		require.Equal(t, test.running, strings.Join(running, " "), test.script)
 	}
+}
+
+// TestAgainWithoutDevice: a call that returns to the queue of a device that cannot be reached any
+// more ends, and the counts of calls are right.
+func TestAgainWithoutDevice(t *testing.T) {
+	s, err := NewServer(ServerConfig{})
+	require.NoError(t, err)
+	require.NoError(t, s.enter(t.Context()))
+	defer s.leave()
+	require.Equal(t, coap.Created, register(s, "ep=a", "lwm2m=1.1").Code)
+	answers := make(chan Answer, 1)
+	c := &Call{server: s, request: Request{Endpoint: "a", Operation: OpRead, Path: NewPath(3)}, sink: sink{done: func(a Answer) { answers <- a }}}
+	s.mu.Lock()
+	s.enqueue(c, false)
+	began := s.running
+	c.device.reachable = false
+	s.again(c, true)
+	running, waiting := s.running, s.waiting
+	s.mu.Unlock()
+	require.Equal(t, []int{1, 0, 0}, []int{began, running, waiting})
+	require.ErrorIs(t, (<-answers).Err, ErrUnreachable)
 }
