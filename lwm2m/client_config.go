@@ -110,7 +110,7 @@ func (c *ClientConfig) check() (server serverURI, err error) {
 	stream := server.transport == TransportTCP || server.transport == TransportTLS
 	switch {
 	case c.Lifetime < 0 || c.Lifetime > math.MaxUint32*time.Second || c.Lifetime%time.Second != 0:
-		return server, fmt.Errorf("Lifetime: %s is not whole seconds from 1 s to 2^32-1 s", c.Lifetime)
+		return server, wrong("Lifetime", "%s is not whole seconds from 1 s to 2^32-1 s", c.Lifetime)
 	case c.MinRetry < 0:
 		return server, fmt.Errorf("MinRetry: %s is negative", c.MinRetry)
 	case c.MaxRetry < 0:
@@ -120,7 +120,7 @@ func (c *ClientConfig) check() (server serverURI, err error) {
 	case c.MaxMessage < 0:
 		return server, fmt.Errorf("MaxMessage: %d is negative", c.MaxMessage)
 	case c.Listen != nil && stream:
-		return server, fmt.Errorf("Listen: %s does not use it", server.transport)
+		return server, wrong("Listen", "%s does not use it", server.transport)
 	}
 	return server, nil
 }
@@ -136,7 +136,7 @@ func (c *ClientConfig) checkCredentials(transport Transport) error {
 	}
 	if c.Certificate != nil {
 		if err := checkCertificate(c.Certificate); err != nil {
-			return fmt.Errorf("Certificate: %w", err)
+			return wrong("Certificate", "%w", err)
 		}
 	}
 	field := "PSK"
@@ -151,10 +151,13 @@ func (c *ClientConfig) checkCredentials(transport Transport) error {
 	case transport == TransportDTLS && len(c.PSK) == 0 && c.Certificate == nil && c.RootCAs == nil:
 		return errors.New("PSK: coaps needs it, Certificate or RootCAs")
 	case transport == TransportTLS && c.Certificate == nil && c.RootCAs == nil:
-		return errors.New("Certificate: coaps+tcp needs it or RootCAs")
+		return wrong("Certificate", "coaps+tcp needs it or RootCAs")
 	}
 	return nil
 }
+
+// wrong returns an error about a field of a configuration.
+func wrong(field, problem string, args ...any) error { return fmt.Errorf(field+": "+problem, args...) }
 
 // checkCertificate refuses a certificate that cannot be used in a handshake. It does not check the
 // period of validity: a device may not know the time yet.

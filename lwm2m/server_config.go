@@ -99,7 +99,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 func (c *ServerConfig) check() error {
 	if c.Certificate != nil {
 		if err := checkCertificate(c.Certificate); err != nil {
-			return fmt.Errorf("Certificate: %w", err)
+			return wrong("Certificate", "%w", err)
 		}
 	}
 	if c.ClientCAs != nil && c.Certificate == nil {
