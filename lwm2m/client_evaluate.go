@@ -64,8 +64,8 @@ func (n *notifier) attributes(w *watch) Attributes {
 const confirmEvery = 23 * time.Hour
 
 // The values of a watch may be unavailable for a moment: too many calls of the object run, or the
-// object says so. Then the notifier evaluates the watch again after evaluateRetry and longer pauses,
-// and ends the observation only when evaluateLimit has passed.
+// object says so. Then the notifier evaluates the watch again after evaluateRetry and longer
+// pauses, and ends the observation only when evaluateLimit has passed.
 const (
 	evaluateRetry = time.Second
 	evaluateLimit = callLimit

@@ -241,8 +241,8 @@ func TestBusyServer(t *testing.T) {
 	}
 }
 
-// TestBusyServerKeepsRegistration: the client repeats an Update that the server refuses only for now,
-// and registers again only when the registration has expired meanwhile.
+// TestBusyServerKeepsRegistration: the client repeats an Update that the server refuses only for
+// now, and registers again only when the registration has expired meanwhile.
 func TestBusyServerKeepsRegistration(t *testing.T) {
 	for _, code := range []coap.Code{coap.ServiceUnavailable, coap.TooManyRequests} {
 		var is atomic.Bool

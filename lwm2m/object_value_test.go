@@ -48,8 +48,8 @@ func TestReplaceInstance(t *testing.T) {
 	})
 }
 
-// TestReplaceKeepsWhatIsMandatory: a Write that would leave an instance without a mandatory resource
-// changes nothing.
+// TestReplaceKeepsWhatIsMandatory: a Write that would leave an instance without a mandatory
+// resource changes nothing.
 func TestReplaceKeepsWhatIsMandatory(t *testing.T) {
 	inFormats(t, func(t *testing.T, w *world, s *switches, format lwm2m.ContentFormat) {
 		before := w.all("/20000/0")
