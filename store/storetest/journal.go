@@ -2,7 +2,9 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
@@ -52,6 +54,53 @@ func testJournal(t *testing.T, db store.Store) {
 			t.Errorf("Events(%+v) = %v, want %v", test.q, got, test.want)
 		}
 	}
+}
+
+// testJournalFields appends lines that differ in all fields, in one commit and one by one.
+func testJournalFields(t *testing.T, db store.Store) {
+	seed(t, db)
+	commit(t, db, store.CreateUpdate{Update: newUpdate("u1", "ep", "i1")}, store.CreateUpdate{Update: newUpdate("u2", "ep2", "i1")})
+	var want []store.Event
+	for n := range 60 {
+		e := store.Event{
+			Update: []string{"u1", "u1", "u1", "u2"}[n%4], Endpoint: []string{"ep", "", "other"}[n/7%3],
+			Time: []time.Time{epoch, epoch, epoch.Add(time.Duration(n) * time.Second), {}}[n/3%4],
+			Name: []string{"read", fmt.Sprint(n), "succeeded"}[n%3], Detail: []string{"", fmt.Sprint("why ", n)}[n%2],
+			State: fsm.State(n % 5), Result: fsm.Result(n%14 - 1),
+		}
+		if n%2 == 0 {
+			e.Phase, e.Outcome = fsm.PhaseEnded, fsm.OutcomeRolledBack
+		}
+		want = append(want, e)
+	}
+	for _, size := range []int{1, 7, 60} {
+		var last uint64
+		for lines := range slices.Chunk(want, size) {
+			last = commit(t, db, store.AppendEvents{Events: lines})
+		}
+		for n := range want {
+			want[n].Seq = last - uint64(len(want)-1-n)
+		}
+		before := want[0].Seq - 1
+		equal(t, fmt.Sprint("all, by ", size), collect(t, db.Events(t.Context(), store.EventQuery{After: before}), whole), wholes(want))
+		for n := range want {
+			q := store.EventQuery{After: want[n].Seq, Limit: 9}
+			equal(t, "page", collect(t, db.Events(t.Context(), q), whole), wholes(want[n+1:min(n+10, len(want))]))
+			q.Update, q.Limit = "u1", 0
+			of := slices.DeleteFunc(slices.Clone(want[n+1:]), func(e store.Event) bool { return e.Update != "u1" })
+			equal(t, "journal", collect(t, db.Events(t.Context(), q), whole), wholes(of))
+		}
+	}
+}
+
+func whole(e store.Event) string { return fmt.Sprintf("%+v", e) }
+
+func wholes(events []store.Event) []string {
+	texts := []string{}
+	for _, e := range events {
+		texts = append(texts, whole(e))
+	}
+	return texts
 }
 
 func testJournalBounds(t *testing.T, db store.Store) {

@@ -86,6 +86,7 @@ var tests = []struct {
 	{"delete a device", testDeleteDevice},
 	{"journal", testJournal},
 	{"journal bounds", testJournalBounds},
+	{"fields of the journal", testJournalFields},
 	{"update queries", testUpdateQueries},
 	{"image queries", testImageQueries},
 	{"device queries", testDeviceQueries},

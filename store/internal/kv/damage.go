@@ -63,11 +63,3 @@ func removeImage(o *overlay, id []byte) (bool, error) {
 	digests := o.sweep(imageDigest, nil, func(key, _ []byte) bool { return bytes.Equal(rest(key), id) })
 	return found || len(versions)+len(digests) > 0, nil
 }
-
-func removeEvent(o *overlay, seq uint64) (bool, error) {
-	found, err := eventKind.drop(o, number(seq))
-	if err != nil {
-		return false, err
-	}
-	return removeLine(o, seq) || found, nil
-}

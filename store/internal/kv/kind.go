@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"strconv"
 
 	"github.com/otago-iot/otago/internal/record"
 	"github.com/otago-iot/otago/store"
@@ -40,17 +39,9 @@ var (
 		append: withoutKey(deviceCodec), parse: deviceCodec.Decode,
 		key: func(d *store.Device, key []byte) { d.Endpoint = string(key) },
 	}
-	eventKind = kind[store.Event]{
-		kind: store.KindEvent, table: events,
-		append: withoutKey(eventCodec), parse: eventCodec.Decode,
-		key:  func(e *store.Event, key []byte) { e.Seq = parseNumber(key) },
-		name: func(key []byte) string { return strconv.FormatUint(parseNumber(key), 10) },
-	}
-
 	updateCodec = record.Of[store.Update]()
 	imageCodec  = record.Of[store.Image]()
 	deviceCodec = record.Of[store.Device]()
-	eventCodec  = record.Of[store.Event]()
 )
 
 // The fields of an update that change have these numbers or higher ones; those before never change.

@@ -23,8 +23,8 @@ const (
 	active                    // id -> mark
 	activeOf                  // endpoint -> id
 	activeImages              // image, id -> mark
-	events                    // seq -> record
-	journal                   // update -> seq of each line, see journalIndex
+	events                    // seq of the first line -> run
+	journal                   // update -> its runs, see journalIndex
 	images                    // id -> record
 	imageVersion              // name, version -> id
 	imageDigest               // digest, id -> mark

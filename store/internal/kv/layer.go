@@ -108,6 +108,7 @@ type overlay struct {
 	layer
 	buffer  []byte       // for records; of no use between calls
 	journal journalIndex // likewise
+	run     run          // likewise
 }
 
 func newOverlay() *overlay { return &overlay{layer: layer{writes: new(writeSet)}} }

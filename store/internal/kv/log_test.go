@@ -237,9 +237,12 @@ func FuzzRecord(f *testing.F) {
 		seal(key, data)
 		_, _ = imageKind.decode(key, data)
 		_, _ = deviceKind.decode(key, data)
-		_, _ = eventKind.decode(number(1), data)
-		var j journalIndex
+		_, _ = runKind.decode(key, data)
+		var j, again journalIndex
 		j.parse(content)
+		if again.parse(j.append(nil)); again.head != j.head || !slices.Equal(again.runs, j.runs) {
+			t.Fatalf("%+v became %+v", j, again)
+		}
 		if u, err := updateKind.decode(key, data); err == nil {
 			o := newOverlay()
 			if err := updateKind.put(o, key, &u); err != nil {

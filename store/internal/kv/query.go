@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 
 	"github.com/otago-iot/otago/store"
 )
@@ -189,34 +190,17 @@ func follows(q store.UpdateQuery, id string) bool {
 
 // Events implements store.Store.
 func (s *Store) Events(ctx context.Context, q store.EventQuery) iter.Seq2[store.Event, error] {
-	if q.Update != "" {
-		return s.eventsOf(ctx, q)
-	}
-	load := func(_ Reader, key, value []byte) (store.Event, bool, error) {
-		e, err := eventKind.decode(key, value)
-		return e, true, err
-	}
-	return query(ctx, s, scan{table: events, last: number(q.After)}, q.Limit, load, nil)
-}
-
-// eventsOf yields the journal of one update, in the order of its index.
-func (s *Store) eventsOf(ctx context.Context, q store.EventQuery) iter.Seq2[store.Event, error] {
 	return func(yield func(store.Event, error) bool) {
 		after, left := q.After, q.Limit
 		found := make([]pair[store.Event], 0, chunk)
 		for more := true; more; {
 			found, more = found[:0], false
 			err := s.view(ctx, func(r Reader) error {
-				var j journalIndex
-				j.parse(r.Get(journal, []byte(q.Update)))
-				for _, seq := range j.lines {
-					if seq <= after {
-						continue
+				for e := range runsAfter(r, q.Update, after) {
+					found = appendLines(found, r, q.Update, e, after)
+					if more = len(found) >= chunk; more {
+						break
 					}
-					if more = len(found) == chunk; more {
-						return nil
-					}
-					found = append(found, loadLine(r, q.Update, seq))
 				}
 				return nil
 			})
@@ -237,17 +221,58 @@ func (s *Store) eventsOf(ctx context.Context, q store.EventQuery) iter.Seq2[stor
 	}
 }
 
-// loadLine returns a line that the index of an update lists.
-func loadLine(r Reader, update string, seq uint64) pair[store.Event] {
-	key := number(seq)
-	e, err := eventKind.decode(key, r.Get(events, key))
-	if err == nil && e.Update != update {
-		e, err = store.Event{Seq: seq}, eventKind.damaged(key, errors.New("it is a line of another update"))
+// runsAfter yields the first line of each run that may have lines after a number: of one update, or
+// with "" of all.
+func runsAfter(r Reader, update string, after uint64) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		if update != "" {
+			var j journalIndex
+			j.parse(r.Get(journal, []byte(update)))
+			for _, e := range j.runs {
+				if e.end() > after+1 && !yield(e.first) {
+					return
+				}
+			}
+			return
+		}
+		if after == math.MaxUint64 {
+			return
+		}
+		from := number(after + 1)
+		for key := range r.Descend(events, from) {
+			if !yield(parseNumber(key)) { // its last lines may come after
+				return
+			}
+			break
+		}
+		for key := range r.Ascend(events, from) {
+			if !yield(parseNumber(key)) {
+				return
+			}
+		}
+	}
+}
+
+// appendLines appends the lines of a run that come after a number. A run that cannot be read counts
+// as its first line.
+func appendLines(found []pair[store.Event], r Reader, update string, first, after uint64) []pair[store.Event] {
+	key := number(first)
+	lines, err := runKind.decode(key, r.Get(events, key))
+	if err == nil && update != "" && lines.Update != update {
+		err = runKind.damaged(key, errors.New("it is of another update"))
 	}
 	if err != nil {
-		e.Update = update
+		if first > after {
+			found = append(found, pair[store.Event]{store.Event{Seq: first, Update: update}, err})
+		}
+		return found
 	}
-	return pair[store.Event]{e, err}
+	for at := range lines.Lines {
+		if first+uint64(at) > after {
+			found = append(found, pair[store.Event]{lines.event(first, at), nil})
+		}
+	}
+	return found
 }
 
 // Images implements store.Store.
