@@ -31,6 +31,7 @@ type Manager struct {
 	tail     *tail
 
 	clock  *clock
+	saver  *saver
 	places *places
 	unread unread
 	steps  work.Pool // for work that blocks: steps of updates, look-ups in the store
@@ -102,6 +103,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 		hooks:      newHookRunner(config.Logger),
 		stopped:    make(chan struct{}),
 	}
+	m.saver = &saver{m: m}
 	m.steps = work.Pool{Limit: maxSteps, Start: func(worker func()) bool {
 		return m.spawn(func(context.Context) { worker() })
 	}}
@@ -197,6 +199,7 @@ func (m *Manager) end(stopWatching func()) {
 	}
 	m.forgetUnread()
 	m.work.Wait()
+	m.saveLast(runs)
 	m.hooks.settle()
 	m.mu.Lock()
 	m.taken = false
@@ -211,14 +214,15 @@ func (m *Manager) resume(ctx context.Context, u Update) {
 	starting := m.starting[u.ID]
 	m.mu.Unlock()
 	if !starting {
-		m.adopt(u, m.resumed(u.Endpoint), func() { m.hook(ctx, "Resumed", m.config.Hooks.Resumed, u) })
+		m.adopt(u, m.resumed(u.Endpoint), nil, func() { m.hook(ctx, "Resumed", m.config.Hooks.Resumed, u) })
 	}
 }
 
-// adopt begins to run an update with a first observation, and calls begins before it acts. It does
-// nothing if Run does not run, if the update runs already, or if it has ended, for example because
-// it was cancelled while it started.
-func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
+// adopt begins to run an update with a first observation, and calls begins before it acts. If the
+// step of that observation is stored already, stored is what it asks for. adopt does nothing if Run
+// does not run, if the update runs already, or if it has ended, for example because it was
+// cancelled while it started.
+func (m *Manager) adopt(u Update, first fsm.Observation, stored *fsm.Actions, begins func()) {
 	m.mu.Lock()
 	delete(m.starting, u.ID)
 	if !m.running || m.runs[u.ID] != nil || !u.Active() {
@@ -230,11 +234,16 @@ func (m *Manager) adopt(u Update, first fsm.Observation, begins func()) {
 	d := newRun(m, u)
 	// The first observation says how much time has passed, so later ones come after it.
 	first.At = m.clock.now()
-	d.inbox.add(item{Observation: first})
+	work := d.work
+	if stored == nil {
+		d.inbox.add(item{Observation: first})
+	} else {
+		work = func(ctx context.Context) { d.continueFrom(ctx, u, *stored) }
+	}
 	d.busy = true
 	m.runs[u.ID], m.byEndpoint[u.Endpoint] = d, d
 	m.mu.Unlock()
-	if !m.enlist(d.work) {
+	if !m.enlist(work) {
 		d.mu.Lock()
 		d.busy = false
 		d.mu.Unlock()

@@ -226,7 +226,7 @@ func TestInboxKinds(t *testing.T) {
 	for kind := fsm.ObservationKind(1); kind <= fsm.ObservePackageFetched || kind <= fsm.ObserveRelease; kind++ {
 		var b inbox
 		answer := make(chan reply, 1)
-		b.add(item{fsm.Observation{Kind: kind, Action: 1}, answer})
+		b.add(item{Observation: fsm.Observation{Kind: kind, Action: 1}, reply: answer})
 		b.add(item{Observation: fsm.Observation{Kind: kind, Action: 2}})
 		require.Len(t, b, 2, "%s: somebody waits for it", kind)
 		b.add(item{Observation: fsm.Observation{Kind: kind, Action: 3}})

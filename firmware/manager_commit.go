@@ -98,8 +98,9 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 		return rec, false
 	}
 	r.mu.Lock()
-	r.u = stored
+	r.u, r.lines, r.soft = stored, nil, false
 	r.mu.Unlock()
+	r.m.saver.remove(r)
 	if !stored.Active() {
 		l.answer(&stored, nil)
 		r.ended(ctx, stored, fsm.Action{})
@@ -190,56 +191,22 @@ func (c *clock) catchUp(ctx context.Context, db store.Store) {
 	}
 }
 
-// persist stores what a step must not lose. It reports false if the manager must not act on the
-// step; the observation has then been dealt with.
-func (r *run) persist(ctx context.Context, rec Update, l item, actions fsm.Actions, uri packageURI) (Update, bool) {
-	var changes []store.Change
-	if actions.Persist || len(actions.Journal) > 0 || actions.Do.Kind == fsm.ActionWriteURI {
-		changes = append(changes, store.ReplaceUpdate{Update: rec})
-	}
-	if lines := journal(rec, withURI(actions.Journal, uri)); len(lines) > 0 {
+// commit stores a record and journal lines, and the facts about the device if withFacts is set. It
+// returns the record as stored, or false if the manager must not act on the step.
+func (r *run) commit(ctx context.Context, rec Update, l item, lines []store.Event, withFacts bool) (Update, bool) {
+	changes := []store.Change{store.ReplaceUpdate{Update: rec}}
+	if len(lines) > 0 {
 		changes = append(changes, store.AppendEvents{Events: lines})
 	}
-	var tries int
-	var err error
-	if l.Kind == fsm.ObserveDone {
-		tries, err = r.storeLearned(ctx, rec, l.Observation, actions, changes)
-	} else {
-		tries, err = r.store(ctx, changes)
-	}
-	if len(changes) == 0 && err == nil {
-		return rec, true
+	tries, err := r.commitFacts(ctx, changes, withFacts)
+	if l.tried {
+		tries++
 	}
 	return r.committed(ctx, rec, l, tries, err)
 }
 
-// storeLearned is store, plus the facts about the device that the step has found out.
-func (r *run) storeLearned(
-	ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions, changes []store.Change,
-) (tries int, err error) {
-	// The facts stay locked until the commit has ended, so that it cannot follow and undo a request
-	// of another caller that clears them.
-	f, err := r.lockFacts(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer f.unlock()
-	learned, next := r.learned(ctx, f, rec, o, actions)
-	tries, err = r.store(ctx, append(changes, learned...))
-	switch {
-	case err != nil:
-		f.read = false // an earlier try may be stored, or another process knows more
-	case len(learned) > 0:
-		f.known = next
-	}
-	return tries, err
-}
-
 // store commits changes, for as long as it takes, and returns how often it tried.
 func (r *run) store(ctx context.Context, changes []store.Change) (tries int, err error) {
-	if len(changes) == 0 {
-		return 0, nil
-	}
 	err = r.m.untilStored(ctx, r.id, func(ctx context.Context) error {
 		tries++
 		_, err := r.m.db.Commit(ctx, changes...)

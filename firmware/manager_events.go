@@ -49,8 +49,13 @@ func (e Event) MarshalJSON() ([]byte, error) {
 type Progress = store.Progress
 
 // Events yields what happens to all updates: first the stored journal lines with a sequence number
-// above after, in order, then new ones as they come, until ctx ends. With 0 it begins with the
-// oldest line that is kept.
+// above after, in order, then new ones as they are stored, until ctx ends. With 0 it begins with
+// the oldest line that is kept.
+//
+// Each line that Events yields is durable. A line that begins a request to the device or ends the
+// update is stored before that; other lines are stored within a second of what they say while
+// somebody ranges over Events, and within 30 s otherwise. They get their Seq then, so the Time of
+// lines of different updates may run backwards by that much, but not the Time of one update.
 //
 // A program that handles lines and stores the Seq of the last one handles each line at least once:
 // when it restarts, it passes that Seq as after. Lines of one update keep their order, and so do
@@ -64,6 +69,7 @@ type Progress = store.Progress
 // When ctx ends there is none. The loop may take any time for a line: lines wait in the store.
 func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
+		defer m.saver.follow()()
 		_, seen := m.feed.since(feedState{})
 		seen.durable-- // so that the journal is read at once
 		for {
@@ -117,10 +123,16 @@ const (
 	eventPoll = 5 * time.Second
 )
 
-// Journal yields the journal of one update in order. The error is that of the store. For a line
-// that cannot be read it is a *store.DamagedError, and the sequence goes on.
+// Journal yields the journal of one update in order. If the update runs here, Journal first stores
+// the lines that are not stored yet; if the store takes longer than a second for that, they are
+// left out. The error is that of the store. For a line that cannot be read it is a
+// *store.DamagedError, and the sequence goes on.
 func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
+		if r := m.runOf(id); r != nil {
+			m.saver.reads(r)
+			r.flush(ctx)
+		}
 		for line, err := range m.db.Events(ctx, store.EventQuery{Update: id}) {
 			if !yield(Event{Event: line}, err) {
 				return

@@ -11,11 +11,28 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// facts holds what a run knows of the stored facts about a device's firmware.
+// facts are what a run knows of a device's firmware. They are stored with the end of the update, or
+// by the saver.
 type facts struct {
-	free  chan struct{} // holds one value while they are not locked
-	read  bool          // known has been read
-	known store.Firmware
+	free   chan struct{} // holds one value while they are not locked
+	read   bool          // stored and known have been read
+	stored store.Firmware
+	known  store.Firmware // with what is not stored yet
+	news   bool           // known differs from stored; guarded by run.mu too
+}
+
+// changes returns the changes that store what is new. The caller holds the lock.
+func (f *facts) changes(endpoint string) (changes []store.Change) {
+	if !f.read {
+		return nil
+	}
+	if f.known.Holds != f.stored.Holds {
+		changes = append(changes, store.PutHolds{Endpoint: endpoint, Holds: f.known.Holds})
+	}
+	if !sameFacts(f.known, f.stored) {
+		changes = append(changes, store.PutFirmware{Endpoint: endpoint, Firmware: f.known})
+	}
+	return changes
 }
 
 // lockFacts locks the facts against other writers, and returns them. The only error is that of ctx.
@@ -49,7 +66,7 @@ func (r *run) load(ctx context.Context, f *facts) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
 		return err
 	}
-	f.read, f.known = true, device.Firmware
+	f.read, f.stored, f.known = true, device.Firmware, device.Firmware
 	return nil
 }
 
@@ -63,31 +80,82 @@ func (r *run) holds(ctx context.Context, digest string) bool {
 	return r.load(ctx, f) == nil && digest != "" && f.known.Holds == digest
 }
 
-// learned returns the changes that store what a step has found out about the device, and the facts
-// after them. The caller holds the lock of the facts.
-func (r *run) learned(ctx context.Context, f *facts, rec Update, o fsm.Observation, actions fsm.Actions) ([]store.Change, store.Firmware) {
+// learn records what a step has found out about the device, and reports whether the device holds
+// the package from now on. The only error is that of ctx.
+//
+// If the step begins a request that changes the object, a new claim is not recorded: before would
+// take it back at once.
+func (r *run) learn(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions) (holds bool, err error) {
+	f, err := r.lockFacts(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer f.unlock()
 	if r.load(ctx, f) != nil {
-		return nil, store.Firmware{}
+		return false, nil
 	}
-	known := f.known
-	next, ok := firmwareFacts(o.Reading, known)
+	next, ok := firmwareFacts(o.Reading, f.known)
 	if !ok {
-		return nil, known
+		return false, nil
 	}
-	var changes []store.Change
-	next.Holds = stillHolds(known, next, o.Reading)
-	if actions.Holds && rec.Machine.Plan.Digest != "" && !r.touched() {
-		next.Holds = rec.Machine.Plan.Digest
+	next.Holds = stillHolds(f.known, next, o.Reading)
+	digest := rec.Machine.Plan.Digest
+	if actions.Holds && digest != "" && !r.touched() && !changesDevice(actions.Do) {
+		holds = next.Holds != digest
+		next.Holds = digest
 	}
-	if next.Holds != known.Holds {
-		changes = append(changes, store.PutHolds{Endpoint: r.target, Holds: next.Holds})
+	if next.Read = o.At; sameFacts(next, f.known) {
+		next.Read = f.known.Read
 	}
-	if next.Read = o.At; sameFacts(next, known) {
-		next.Read = known.Read
+	f.known = next
+	r.noteNews(f)
+	return holds, nil
+}
+
+// changesDevice reports whether an action changes the Firmware Update object.
+func changesDevice(a fsm.Action) bool {
+	switch a.Kind {
+	case fsm.ActionNone, fsm.ActionRead, fsm.ActionObserve:
+		return false
+	default:
+		return true
+	}
+}
+
+// noteNews updates facts.news. The caller holds the lock of the facts.
+func (r *run) noteNews(f *facts) {
+	news := f.read && (f.known.Holds != f.stored.Holds || !sameFacts(f.known, f.stored))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f.news = news
+}
+
+// commitFacts is store, plus what is new of the facts if with is set.
+func (r *run) commitFacts(ctx context.Context, changes []store.Change, with bool) (tries int, err error) {
+	if !with || r.facts == nil {
+		return r.store(ctx, changes)
+	}
+	// The facts stay locked until the commit has ended, so that it cannot follow and undo a request
+	// of another caller that clears them.
+	f, err := r.lockFacts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer f.unlock()
+	tries, err = r.store(ctx, append(changes, f.changes(r.target)...))
+	r.factsStored(f, err == nil)
+	return tries, err
+}
+
+// factsStored records that a commit of the facts has succeeded or failed. The caller holds the lock
+// of the facts.
+func (r *run) factsStored(f *facts, ok bool) {
+	if ok {
+		f.stored = f.known
 	} else {
-		changes = append(changes, store.PutFirmware{Endpoint: r.target, Firmware: next})
+		f.read = false // a try may be stored nevertheless, or another process knows more
 	}
-	return changes, next
+	r.noteNews(f)
 }
 
 // stillHolds returns what a reading leaves of the fact that the device holds a package: nothing if
@@ -146,7 +214,9 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 		if err := d.load(ctx, f); err != nil {
 			return fmt.Errorf("%w: %w", errNotSent, err)
 		}
-		return m.forget(ctx, r.Endpoint, &f.known)
+		defer d.noteNews(f)
+		f.known.Holds = ""
+		return m.forget(ctx, r.Endpoint, &f.stored)
 	}
 }
 

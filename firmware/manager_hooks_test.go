@@ -55,7 +55,7 @@ func TestCallbacks(t *testing.T) {
 				}
 				inWorldThatServes(t, serve, config, func(w *world) {
 					var commits atomic.Int64
-					w.restart(faultEvery(&commits, 7), nil)
+					w.restart(faultEvery(&commits, 3), nil)
 					script := good()
 					script.Delivery = delivery
 					script.Pull = w.fetches("10.0.1.1")

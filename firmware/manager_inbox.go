@@ -11,6 +11,8 @@ import (
 type item struct {
 	fsm.Observation
 	reply chan<- reply // has room for one; nil if no caller waits
+	save  bool         // no observation: store the steps that are not stored
+	tried bool         // a commit of them has failed, and may be stored
 }
 
 // A reply is the result of the step of an item.

@@ -255,8 +255,11 @@ func TestHoldsUnknown(t *testing.T) {
 			return nil
 		})
 		w.device(good())
-		u := w.update(w.request())
-		w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonVersion)
+		u := w.begin(w.held())
+		w.waits(u.ID)
+		_, err := w.mgr.Release(w.ctx, u.ID, "op")
+		require.NoError(t, err)
+		w.ends(w.wait(u.ID, time.Hour), fsm.OutcomeSucceeded, fsm.ReasonVersion)
 		require.Positive(t, lost.Load())
 		require.Positive(t, looked.Load())
 		require.Empty(t, w.holds())

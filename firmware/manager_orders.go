@@ -90,7 +90,7 @@ func (m *Manager) order(ctx context.Context, id string, o fsm.Observation) (Upda
 	for ctx.Err() == nil {
 		if d := m.runOf(id); d != nil {
 			answer := make(chan reply, 1)
-			if d.deliver(item{o, answer}) {
+			if d.deliver(item{Observation: o, reply: answer}) {
 				select {
 				case r, ok := <-answer:
 					switch {

@@ -49,7 +49,7 @@ func TestOrdersSurviveConflicts(t *testing.T) {
 			inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 				var conflicts atomic.Int64
 				w.restart(func(_ context.Context, call storetest.Call) error {
-					if writes(call, line) && conflicts.Add(1) <= 3 {
+					if writes(call, line) && !creates(call) && conflicts.Add(1) <= 3 {
 						return store.ErrConflict
 					}
 					return nil
@@ -173,13 +173,18 @@ func TestExecuteWaitsForTheStore(t *testing.T) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		var refused atomic.Int64
 		w.restart(func(_ context.Context, call storetest.Call) error {
-			if len(call.Changes) == 1 && call.Changes[0] == (store.PutHolds{Endpoint: endpoint}) && refused.Add(1) <= 20 {
+			clears := func(c store.Change) bool { return c == store.PutHolds{Endpoint: endpoint} }
+			if slices.ContainsFunc(call.Changes, clears) && refused.Add(1) <= 20 {
 				return errDisk
 			}
 			return nil
 		}, nil)
 		device := w.device(firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Version: newFW, BootTime: time.Second}})
-		u := w.update(w.request())
+		u := w.begin(w.held())
+		w.waits(u.ID)
+		_, err := w.mgr.Release(w.ctx, u.ID, "op")
+		require.NoError(t, err)
+		u = w.wait(u.ID, time.Hour)
 		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u.ID))
 		require.Contains(t, w.journal(u.ID), "did not send Execute")
 		require.Greater(t, refused.Load(), int64(20))

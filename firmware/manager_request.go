@@ -119,12 +119,16 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 		holds = append(holds, r.Hold)
 	}
 	now := m.clock.now().Truncate(time.Microsecond)
-	machine := fsm.NewUpdate(plan, now, holds...)
 	rec := Update{
 		ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Labels: maps.Clone(r.Labels),
-		Machine: machine, Created: now, Changed: now,
+		Machine: fsm.NewUpdate(plan, now, holds...), Created: now, Changed: now,
 	}
-	created := store.AppendEvents{Events: []store.Event{eventOf(rec, EventCreated, describe(img))}}
+	lines := []store.Event{eventOf(rec, EventCreated, describe(img))}
+	// The first step is stored with the update. Without a Run it is left to the next one.
+	first := m.firstStep(&rec)
+	if first != nil {
+		lines = append(lines, journal(rec, first.actions.Journal)...)
+	}
 	if err := ctx.Err(); err != nil {
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
 	}
@@ -133,7 +137,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	m.isStarting(rec.ID, true)
-	seq, err := m.db.Commit(ctx, store.CreateUpdate{Update: rec}, created)
+	seq, err := m.db.Commit(ctx, store.CreateUpdate{Update: rec}, store.AppendEvents{Events: lines})
 	if err != nil {
 		m.isStarting(rec.ID, false)
 	}
@@ -142,26 +146,75 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	}
 	if err != nil {
 		if !refused(err) {
-			m.adoptIfStored(rec.ID)
+			m.adoptIfStored(rec.ID, first)
 		}
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
 	}
-	rec.Revision, rec.Since = 1, seq-1
+	rec.Revision, rec.Since = 1, seq-uint64(len(lines))
 	if stored, err := m.db.Update(ctx, rec.ID); err == nil {
 		rec = stored
 	}
-	m.adoptNew(ctx, rec)
+	m.adoptNew(ctx, rec, first)
 	return clone(rec), nil
 }
 
-// adoptNew begins an update that was just created.
-func (m *Manager) adoptNew(ctx context.Context, u Update) {
+// A firstStep is the first step of an update, which is stored with it.
+type firstStep struct {
+	seen    fsm.Observation
+	actions fsm.Actions
+}
+
+// firstStep makes the first step of an update, if a Run can act on it.
+func (m *Manager) firstStep(u *Update) *firstStep {
+	m.mu.Lock()
+	running := m.running
+	m.mu.Unlock()
+	if !running {
+		return nil
+	}
+	o := m.started(u.Endpoint)
+	o.At = u.Created
+	next, actions := u.Machine.Step(o)
+	u.Machine = next
+	return &firstStep{o, actions}
+}
+
+// started returns the first observation of a new update.
+func (m *Manager) started(endpoint string) fsm.Observation {
+	o := m.resumed(endpoint)
+	o.Kind = fsm.ObserveStarted
+	return o
+}
+
+// adoptNew begins an update that was just created, after its first step if that is stored.
+func (m *Manager) adoptNew(ctx context.Context, u Update, first *firstStep) {
 	m.feed.durable()
 	m.log.Info("update started", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", u.Machine.Plan.Target)
 	m.hook(ctx, "Started", m.config.Hooks.Started, u)
-	o := m.resumed(u.Endpoint)
-	o.Kind = fsm.ObserveStarted
-	m.adopt(u, o, func() {})
+	if first == nil {
+		m.adopt(u, m.started(u.Endpoint), nil, func() {})
+		return
+	}
+	m.adopt(u, first.seen, &first.actions, func() {})
+	r := m.runOf(u.ID)
+	if r == nil {
+		return
+	}
+	// No run observed what the device did since the first step.
+	switch now := m.resumed(u.Endpoint); {
+	case now.Registered.After(first.seen.Registered):
+		now.Kind = fsm.ObserveRegistered
+		r.observe(now)
+	case now.Online && !first.seen.Online:
+		now.Kind = fsm.ObserveAwake
+		r.observe(now)
+	case first.seen.Online && !now.Online:
+		now.Kind = fsm.ObserveAway
+		if m.srv.Registered(u.Endpoint) {
+			now.Kind = fsm.ObserveAsleep
+		}
+		r.observe(now)
+	}
 }
 
 // isStarting records that Start stores an update and will adopt it, so that a Run that begins
@@ -187,7 +240,7 @@ func refused(err error) bool {
 }
 
 // adoptIfStored begins an update whose commit failed, if the store has it after all.
-func (m *Manager) adoptIfStored(id string) {
+func (m *Manager) adoptIfStored(id string, first *firstStep) {
 	m.spawn(func(ctx context.Context) {
 		for _, pause := range []time.Duration{time.Second, 5 * time.Second, storeTimeout, 2 * storeTimeout} {
 			work.Sleep(ctx, pause)
@@ -197,7 +250,7 @@ func (m *Manager) adoptIfStored(id string) {
 				return err
 			})
 			if err == nil {
-				m.adoptNew(ctx, u)
+				m.adoptNew(ctx, u, first)
 				return
 			}
 		}
@@ -224,9 +277,22 @@ func (m *Manager) repeated(ctx context.Context, r Request, profile fsm.Profile, 
 	return u, nil
 }
 
-// Get returns an update, with its current progress if it runs here. The error is store.ErrNotFound,
-// a *store.DamagedError, or that of the store.
+// Get returns an update as it is now, if it runs here; if not, as it is stored. Outcome, holds,
+// attempts, and an Execute that may have been sent, are always stored before Get returns them. What
+// else it returns, such as phase, State, wait and progress, may be up to 30 s newer than the store,
+// and up to a second from the first call of Get on. After a crash Get returns the older stored
+// state until the manager has read the device again.
+//
+// The error is store.ErrNotFound, a *store.DamagedError, or that of the store.
 func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
+	if d := m.runOf(id); d != nil {
+		m.saver.reads(d)
+	}
+	return m.get(ctx, id)
+}
+
+// get is Get for a caller who does not read along.
+func (m *Manager) get(ctx context.Context, id string) (Update, error) {
 	d := m.runOf(id)
 	u, err := m.db.Update(ctx, id)
 	switch {
@@ -239,8 +305,8 @@ func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
 	}
 }
 
-// List yields the updates that q selects, with their current progress. Errors are those of
-// store.Store.Updates.
+// List yields the updates that q selects, each as [Manager.Get] returns it, but without storing
+// anything sooner. Errors are those of store.Store.Updates.
 func (m *Manager) List(ctx context.Context, q store.UpdateQuery) iter.Seq2[Update, error] {
 	return func(yield func(Update, error) bool) {
 		for u, err := range m.db.Updates(ctx, q) {

@@ -10,11 +10,12 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/store"
 )
 
 // A run takes one active update to its outcome. It feeds observations into the state machine one at
-// a time, stores each step, and only then acts. Between observations it takes about 3 KiB and a
-// timer.
+// a time. It stores a step that a crash must not lose before it acts; the saver stores the others.
+// Between observations a run takes about 3 KiB and a timer.
 type run struct {
 	m      *Manager
 	id     string
@@ -22,9 +23,11 @@ type run struct {
 
 	mu           sync.Mutex
 	inbox        inbox
-	busy         bool // work is queued or runs
+	busy         bool // work is queued or runs, or the saver stores the run
 	stopped      bool
-	u            Update // with soft changes, which are not stored
+	u            Update        // with soft steps, which are not stored
+	soft         bool          // u has such steps that are worth storing
+	lines        []store.Event // the journal lines of these steps
 	timer        *time.Timer
 	served       time.Duration // when progress was last reported, by the manager's clock; 0 for never
 	action       *action       // in progress; nil for none
@@ -33,8 +36,9 @@ type run struct {
 	touches      uint32 // counts requests of others that change the object
 	seen         uint32 // value of touches when the last read began
 
-	facts *facts     // nil until they are needed
-	from  netip.Addr // address of the device that got a Package URI; guarded by Manager.mu
+	facts  *facts     // nil until they are needed
+	saving saving     // guarded by saver.mu
+	from   netip.Addr // address of the device that got a Package URI; guarded by Manager.mu
 
 	conflicts *conflicts // nil for none; only work uses it
 }
@@ -80,11 +84,24 @@ func (r *run) work(ctx context.Context) {
 		l := r.inbox.next()
 		u := r.u
 		r.mu.Unlock()
+		if l.save {
+			r.saveNow(ctx, l)
+			continue
+		}
 		r.step(ctx, u, l)
 	}
 }
 
-// step passes one observation to the machine, stores the result, and acts on it.
+// continueFrom acts on a step that is stored, and then works.
+func (r *run) continueFrom(ctx context.Context, u Update, actions fsm.Actions) {
+	r.keep(u, nil, false)
+	if actions.Do.Kind != fsm.ActionNone {
+		r.begin(ctx, u, actions.Do, packageURI{})
+	}
+	r.work(ctx)
+}
+
+// step passes one observation to the machine, stores the result if it must, and acts on it.
 func (r *run) step(ctx context.Context, u Update, l item) {
 	began := time.Now()
 	next, actions := u.Machine.Step(l.Observation)
@@ -102,16 +119,27 @@ func (r *run) step(ctx context.Context, u Update, l item) {
 			return
 		}
 	}
-	stored, ok := r.persist(ctx, rec, l, actions, uri)
-	if !ok {
-		return
+	hold := false // the device holds the package from now on, which must not be forgotten
+	if l.Kind == fsm.ObserveDone {
+		var err error
+		if hold, err = r.learn(ctx, rec, l.Observation, actions); err != nil {
+			l.answer(nil, nil)
+			return
+		}
 	}
-	rec = stored
-
 	r.mu.Lock()
-	r.u = rec
-	r.schedule(next.Wake())
+	lines, soft := append(r.lines, journal(rec, withURI(actions.Journal, uri))...), r.soft
 	r.mu.Unlock()
+	if actions.Persist || hold || len(lines) > maxUnsaved {
+		stored, ok := r.commit(ctx, rec, l, lines, actions.Ended || hold)
+		if !ok {
+			return
+		}
+		rec, lines, soft = stored, nil, false
+	} else {
+		soft = soft || len(actions.Journal) > 0 || next.Phase != u.Machine.Phase
+	}
+	r.keep(rec, lines, soft)
 	l.answer(&rec, nil)
 
 	switch {
@@ -124,6 +152,22 @@ func (r *run) step(ctx context.Context, u Update, l item) {
 	}
 	if l.Kind == fsm.ObserveProgress {
 		r.m.feed.soft(progressEvent(rec))
+	}
+}
+
+// keep makes rec the run's update. lines are journal lines that are not stored; soft says that rec
+// has steps worth storing.
+func (r *run) keep(rec Update, lines []store.Event, soft bool) {
+	r.mu.Lock()
+	r.u, r.lines, r.soft = rec, lines, soft
+	r.schedule(rec.Machine.Wake())
+	news := r.facts != nil && r.facts.news
+	r.mu.Unlock()
+	if !soft {
+		r.m.saver.remove(r)
+	}
+	if soft || news && rec.Active() {
+		r.m.saver.add(r, len(lines) > 0)
 	}
 }
 
@@ -171,6 +215,7 @@ func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
 	r.m.revoke(r.id)
 	r.m.release(r)
 	r.stop()
+	r.m.saver.remove(r)
 }
 
 // hasEnded reports the end of an update to callers of Wait, the log and the hooks. If the update is
@@ -214,7 +259,7 @@ func (r *run) giveUpAction() {
 	}
 }
 
-// current returns the update with soft changes.
+// current returns the update with soft steps.
 func (r *run) current() Update {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -106,7 +106,7 @@ func TestStoreFails(t *testing.T) {
 		})
 	}
 	run(t, 0)
-	require.Greater(t, total.Load(), int64(5))
+	require.GreaterOrEqual(t, total.Load(), int64(3), "the URI, Execute, the end")
 	for n := range total.Load() {
 		t.Run("", func(t *testing.T) { t.Parallel(); run(t, n+1) })
 	}
@@ -285,6 +285,6 @@ func TestSeesWhatIsStored(t *testing.T) {
 		w.device(good())
 		u := w.update(w.request())
 		require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome)
-		require.Greater(t, steps.Load(), int64(3))
+		require.GreaterOrEqual(t, steps.Load(), int64(3))
 	})
 }

@@ -27,7 +27,7 @@ func (m *Manager) Wait(ctx context.Context, id string) (Update, error) {
 		stopped := m.stopped
 		m.mu.Unlock()
 		ended, leave := m.waiters.join(id)
-		u, err := m.Get(ctx, id)
+		u, err := m.get(ctx, id)
 		if err != nil || !u.Active() {
 			leave()
 			return u, err
@@ -54,7 +54,7 @@ func (m *Manager) Wait(ctx context.Context, id string) (Update, error) {
 func (m *Manager) atLast(ctx context.Context, u Update, err error) (Update, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	now, failed := m.Get(ctx, u.ID)
+	now, failed := m.get(ctx, u.ID)
 	switch {
 	case failed != nil:
 		return u, err
