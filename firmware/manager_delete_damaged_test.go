@@ -3,6 +3,7 @@ package firmware_test
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,25 @@ import (
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/bolt"
 )
+
+// damageUpdate makes the record of an update unreadable. First it commits so much that the store
+// empties its log, whose records come before those of the tables.
+func (w *world) damageUpdate(file *bbolt.DB, u firmware.Update) {
+	w.t.Helper()
+	lines := make([]store.Event, store.JournalTail)
+	for i := range lines {
+		lines[i] = store.Event{Update: u.ID, Endpoint: u.Endpoint, Time: u.Created, Name: "x", Detail: strings.Repeat("x", store.MaxDetail)}
+	}
+	for range 40 {
+		_, err := w.db.Commit(w.ctx, store.AppendEvents{Events: lines})
+		require.NoError(w.t, err)
+	}
+	require.NoError(w.t, file.Update(func(tx *bbolt.Tx) error {
+		updates := tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte("updates"))
+		require.NotNil(w.t, updates.Get([]byte(u.ID)), "it is in the table")
+		return updates.Put([]byte(u.ID), []byte("\x02{\"id"))
+	}))
+}
 
 // TestRemoveDamaged makes the record of a running update unreadable.
 func TestRemoveDamaged(t *testing.T) {
@@ -37,9 +57,7 @@ func TestRemoveDamaged(t *testing.T) {
 		require.ErrorIs(t, w.mgr.RemoveDamaged(w.ctx, u.ID), store.ErrNotDamaged)
 		require.ErrorIs(t, w.mgr.RemoveDamaged(w.ctx, "nothing"), store.ErrNotFound)
 
-		require.NoError(t, file.Update(func(tx *bbolt.Tx) error {
-			return tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte("updates")).Put([]byte(u.ID), []byte("\x02{\"id"))
-		}))
+		w.damageUpdate(file, u)
 		_, err = w.mgr.Start(w.ctx, w.request())
 		require.ErrorIs(t, err, store.ErrActive)
 		require.NoError(t, w.mgr.RemoveDamaged(w.ctx, u.ID))
@@ -75,9 +93,7 @@ func TestEndThatIsNotStored(t *testing.T) {
 		u, err := w.mgr.Start(w.ctx, w.request())
 		require.NoError(t, err)
 		synctest.Wait() // for the first step
-		require.NoError(t, file.Update(func(tx *bbolt.Tx) error {
-			return tx.Bucket([]byte(bolt.DefaultNamespace)).Bucket([]byte("updates")).Put([]byte(u.ID), []byte("\x02{\"id"))
-		}))
+		w.damageUpdate(file, u)
 		_, err = w.mgr.Cancel(w.ctx, u.ID)
 		require.Error(t, err)
 		<-time.After(time.Minute)
