@@ -125,9 +125,9 @@ func TestWhenSoftStepsAreStored(t *testing.T) {
 		reads  func(w *world, id string)
 		within time.Duration
 	}{
-		"no reader":   {func(*world, string) {}, 30 * time.Second},
-		"get":      {func(w *world, id string) { _, _ = w.mgr.Get(w.ctx, id) }, time.Second},
-		"follower": {func(w *world, _ string) { go follow(w) }, time.Second},
+		"no reader": {func(*world, string) {}, 30 * time.Second},
+		"get":       {func(w *world, id string) { _, _ = w.mgr.Get(w.ctx, id) }, time.Second},
+		"follower":  {func(w *world, _ string) { go follow(w) }, time.Second},
 		"journal": {func(w *world, id string) {
 			for range w.mgr.Journal(w.ctx, id) {
 			}
