@@ -1,5 +1,7 @@
 package store
 
+import "time"
+
 // A Change is one write of a [Store.Commit]: one of the types of this file.
 type Change interface{ change() }
 
@@ -19,12 +21,20 @@ type CreateUpdate struct{ Update Update }
 // ErrConflict: it has another revision, or it has ended and the new record is active.
 type ReplaceUpdate struct{ Update Update }
 
-// DeleteUpdate removes an update that has ended, with its journal. Its idempotency key is free
-// again.
+// DeleteUpdate removes an update that has ended, with its journal. Its idempotency key stays taken
+// until [KeyRest] after At, so that a request which is repeated late does not start a second
+// update: a CreateUpdate with that Key fails with ErrDuplicate, and the id of the removed update,
+// unless it was Created later. If At is zero, the key is free at once.
 //
 // ErrNotFound: no such update. ErrActive (as *UpdateError, with its own id): it has not ended.
 // ErrDamaged (as *DamagedError): the store cannot read it; [RemoveDamaged] removes it.
-type DeleteUpdate struct{ ID string }
+type DeleteUpdate struct {
+	ID string
+	At time.Time
+}
+
+// KeyRest is how long an idempotency key outlives its update; see [DeleteUpdate].
+const KeyRest = 24 * time.Hour
 
 // AppendEvents appends lines to the journal. The store numbers them, in rising order. Of each
 // update it keeps the first [JournalHead] and the last [JournalTail] lines.

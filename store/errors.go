@@ -17,6 +17,9 @@ var (
 	ErrDamaged      = errors.New("store: record is damaged")     // as *DamagedError
 	ErrNotDamaged   = errors.New("store: record is not damaged") // for RemoveDamaged
 
+	// ErrShort: a page ends before its Limit, and more records may follow; see [Store].
+	ErrShort = errors.New("store: page is short")
+
 	// ErrNoSpace: the disk is full, or a quota is used up. The same call works when there is space
 	// again. The commit may have taken place nevertheless, as after any error of the database.
 	ErrNoSpace = errors.New("store: no space left on the disk")

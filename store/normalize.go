@@ -57,6 +57,7 @@ func Normalize(c Change) (Change, error) {
 		return c, n.err
 	case DeleteUpdate:
 		n.word("update id", c.ID, 1, MaxID)
+		n.time(&c.At)
 		return c, n.err
 	case AppendEvents:
 		c.Events = slices.Clone(c.Events)

@@ -22,6 +22,8 @@ package store
 import (
 	"context"
 	"iter"
+
+	"github.com/otago-iot/otago/firmware/fsm"
 )
 
 // A Store keeps the records of one namespace. It is safe for concurrent use. So are the sequences
@@ -42,6 +44,11 @@ import (
 // device is Secured. Then it goes on. A query yields a damaged record if it may belong to the
 // selected ones, without calling Filter, and counts it against Limit.
 //
+// A query with a Limit asks for a page, which takes milliseconds, however many records there are:
+// it passes over at most [MaxSkipped] records that it does not select. If a page ends for that
+// reason, its last pair is ErrShort and a record that has nothing but its id or endpoint. The next
+// page follows After that key.
+//
 // Errors match the variables of this package by errors.Is; an error of the database matches none. A
 // call whose context has ended before it starts fails without effect. If the context ends while
 // Commit runs, the commit may or may not have taken place: the caller reads before it repeats.
@@ -61,6 +68,12 @@ type Store interface {
 	Updates(ctx context.Context, q UpdateQuery) iter.Seq2[Update, error]
 	// Events yields the lines of the journal that the query selects, by rising sequence number.
 	Events(ctx context.Context, q EventQuery) iter.Seq2[Event, error]
+	// Span says which lines the journal of all updates has.
+	Span(ctx context.Context) (Span, error)
+	// Counts returns how many updates to the image the store has, by outcome, or of all images if
+	// image is "". It is ordered by image and outcome, and has no counts of zero. Each commit
+	// changes the counts with the updates, so that a call reads no update.
+	Counts(ctx context.Context, image string) ([]Count, error)
 
 	// Image returns the image with this id, or ErrNotFound, or ErrDamaged.
 	Image(ctx context.Context, id string) (Image, error)
@@ -84,6 +97,9 @@ type UpdateQuery struct {
 	Key      string // only the update with this idempotency key; "" selects all
 	Active   bool   // only updates that have not ended
 	Oldest   bool   // oldest first instead of newest first
+
+	// Outcome selects only updates that ended with it. The zero value selects all.
+	Outcome fsm.Outcome
 
 	// Labels selects only updates that have each of these labels, with these values. Empty selects
 	// all.
@@ -115,7 +131,30 @@ type ImageQuery struct {
 
 // DeviceQuery selects devices. The zero value selects all of them.
 type DeviceQuery struct {
-	Registered bool   // only devices whose registration has not ended
-	After      string // endpoint of the last device of the page before
-	Limit      int    // how many at most; 0 means no limit
+	Registered bool // only devices whose registration has not ended
+
+	// Filter selects further. Nil selects all.
+	Filter func(Device) bool
+
+	After string // endpoint of the last device of the page before
+	Limit int    // how many at most; 0 means no limit
+}
+
+// MaxSkipped is how many records a page passes over that its query does not select.
+const MaxSkipped = 1000
+
+// A Span says which lines the journal of all updates has. A follower that has seen the lines up to
+// number n may have missed some if n is less than Deleted, and comes from another store, or from a
+// later state of this one, if n is greater than Last.
+type Span struct {
+	First   uint64 // number of the oldest line; 0 if there is none
+	Last    uint64 // number of the newest line that there ever was
+	Deleted uint64 // highest number of a line that was deleted; 0 if none was
+}
+
+// A Count says how many updates to one image ended with one outcome.
+type Count struct {
+	Image   string
+	Outcome fsm.Outcome // OutcomeNone for active updates
+	Updates uint64
 }

@@ -9,7 +9,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -26,13 +28,22 @@ type tables struct {
 	images  map[string]store.Image
 	devices map[string]store.Device
 	events  map[uint64]store.Event
+	keys    map[string]oldKey // of updates that were deleted
 	seq     uint64
+	deleted uint64 // highest number of a line that was deleted
+}
+
+// An oldKey is an idempotency key that outlives its update.
+type oldKey struct {
+	id    string
+	until time.Time
 }
 
 func newMapStore() *mapStore {
 	return &mapStore{tables: tables{
 		updates: map[string]store.Update{}, images: map[string]store.Image{},
 		devices: map[string]store.Device{}, events: map[uint64]store.Event{},
+		keys: map[string]oldKey{},
 	}}
 }
 
@@ -48,7 +59,8 @@ func (s *mapStore) Commit(ctx context.Context, changes ...store.Change) (uint64,
 	}
 	t := tables{
 		maps.Clone(s.tables.updates), maps.Clone(s.tables.images),
-		maps.Clone(s.tables.devices), maps.Clone(s.tables.events), s.tables.seq,
+		maps.Clone(s.tables.devices), maps.Clone(s.tables.events),
+		maps.Clone(s.tables.keys), s.tables.seq, s.tables.deleted,
 	}
 	for _, c := range changes {
 		c, err := store.Normalize(c) // every back end does this first
@@ -70,7 +82,7 @@ func (t *tables) apply(c store.Change, since uint64) error {
 	case store.ReplaceUpdate:
 		return t.replaceUpdate(copyOf(c.Update))
 	case store.DeleteUpdate:
-		return t.deleteUpdate(c.ID)
+		return t.deleteUpdate(c)
 	case store.AppendEvents:
 		return t.appendEvents(c.Events)
 	case store.CreateImage:
@@ -117,6 +129,10 @@ func (t *tables) createUpdate(u store.Update, since uint64) error {
 			return &store.UpdateError{Err: store.ErrDuplicate, ID: other.ID}
 		}
 	}
+	if old, found := t.keys[u.Key]; found && old.until.After(u.Created) {
+		return &store.UpdateError{Err: store.ErrDuplicate, ID: old.id}
+	}
+	delete(t.keys, u.Key)
 	if _, found := t.updates[u.ID]; found {
 		return store.ErrExists
 	}
@@ -148,17 +164,30 @@ func (t *tables) replaceUpdate(u store.Update) error {
 	return nil
 }
 
-func (t *tables) deleteUpdate(id string) error {
-	u, found := t.updates[id]
+func (t *tables) deleteUpdate(c store.DeleteUpdate) error {
+	u, found := t.updates[c.ID]
 	switch {
 	case !found:
 		return store.ErrNotFound
 	case u.Active():
-		return &store.UpdateError{Err: store.ErrActive, ID: id}
+		return &store.UpdateError{Err: store.ErrActive, ID: c.ID}
 	}
-	delete(t.updates, id)
-	maps.DeleteFunc(t.events, func(_ uint64, e store.Event) bool { return e.Update == id })
+	delete(t.updates, c.ID)
+	for _, e := range t.events {
+		if e.Update == c.ID {
+			t.deleteLine(e.Seq)
+		}
+	}
+	if u.Key != "" && !c.At.IsZero() {
+		maps.DeleteFunc(t.keys, func(_ string, old oldKey) bool { return !old.until.After(c.At) })
+		t.keys[u.Key] = oldKey{u.ID, c.At.Add(store.KeyRest)}
+	}
 	return nil
+}
+
+func (t *tables) deleteLine(seq uint64) {
+	delete(t.events, seq)
+	t.deleted = max(t.deleted, seq)
 }
 
 func (t *tables) appendEvents(events []store.Event) error {
@@ -171,7 +200,7 @@ func (t *tables) appendEvents(events []store.Event) error {
 		t.events[e.Seq] = e
 		journal := sorted(t.events, func(o store.Event) bool { return o.Update == e.Update })
 		if len(journal) > store.JournalHead+store.JournalTail {
-			delete(t.events, journal[store.JournalHead].Seq)
+			t.deleteLine(journal[store.JournalHead].Seq)
 		}
 	}
 	return nil
@@ -312,6 +341,7 @@ func (s *mapStore) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[s
 			}
 			return (q.Endpoint == "" || q.Endpoint == u.Endpoint) && (q.Image == "" || q.Image == u.Image) &&
 				(q.Key == "" || q.Key == u.Key) && (!q.Active || u.Active()) &&
+				(q.Outcome == fsm.OutcomeNone || q.Outcome == u.Outcome()) &&
 				(q.After == "" || q.Oldest && u.ID > q.After || !q.Oldest && u.ID < q.After)
 		})
 		if !q.Oldest {
@@ -320,9 +350,13 @@ func (s *mapStore) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[s
 		return records
 	})
 	return func(yield func(store.Update, error) bool) { // Filter may call the store, so call it here, without the lock
-		left := q.Limit
+		left, skipped := q.Limit, 0
 		for u, err := range all {
 			if err == nil && q.Filter != nil && !q.Filter(u) {
+				if skipped++; q.Limit > 0 && skipped == store.MaxSkipped {
+					yield(store.Update{ID: u.ID}, store.ErrShort)
+					return
+				}
 				continue
 			}
 			if left--; !yield(u, err) || left == 0 {
@@ -340,6 +374,40 @@ func (s *mapStore) Events(ctx context.Context, q store.EventQuery) iter.Seq2[sto
 	})
 }
 
+// Span implements store.Store.
+func (s *mapStore) Span(ctx context.Context) (store.Span, error) {
+	return one(ctx, s, func(t tables) (store.Span, bool) {
+		span := store.Span{Last: t.seq, Deleted: t.deleted}
+		for seq := range t.events {
+			if span.First == 0 || seq < span.First {
+				span.First = seq
+			}
+		}
+		return span, true
+	})
+}
+
+// Counts implements store.Store. A back end with many updates keeps the counts, and changes them in
+// each commit.
+func (s *mapStore) Counts(ctx context.Context, image string) ([]store.Count, error) {
+	return one(ctx, s, func(t tables) ([]store.Count, bool) {
+		var counts []store.Count
+		for _, u := range sorted(t.updates, func(u store.Update) bool { return image == "" || u.Image == image }) {
+			same := func(c store.Count) bool { return c.Image == u.Image && c.Outcome == u.Outcome() }
+			i := slices.IndexFunc(counts, same)
+			if i < 0 {
+				i = len(counts)
+				counts = append(counts, store.Count{Image: u.Image, Outcome: u.Outcome()})
+			}
+			counts[i].Updates++
+		}
+		slices.SortFunc(counts, func(a, b store.Count) int {
+			return cmp.Or(cmp.Compare(a.Image, b.Image), cmp.Compare(a.Outcome, b.Outcome))
+		})
+		return counts, true
+	})
+}
+
 func (s *mapStore) Images(ctx context.Context, q store.ImageQuery) iter.Seq2[store.Image, error] {
 	return list(ctx, s, q.Limit, func(t tables) []store.Image {
 		return sorted(t.images, func(i store.Image) bool {
@@ -350,11 +418,22 @@ func (s *mapStore) Images(ctx context.Context, q store.ImageQuery) iter.Seq2[sto
 }
 
 func (s *mapStore) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[store.Device, error] {
-	return list(ctx, s, q.Limit, func(t tables) []store.Device {
+	all := list(ctx, s, 0, func(t tables) []store.Device {
 		return sorted(t.devices, func(d store.Device) bool {
 			return d.Endpoint > q.After && (!q.Registered || d.Registration.Ended.IsZero())
 		})
 	})
+	return func(yield func(store.Device, error) bool) {
+		left := q.Limit
+		for d, err := range all {
+			if err == nil && q.Filter != nil && !q.Filter(d) {
+				continue
+			}
+			if left--; !yield(d, err) || left == 0 {
+				return
+			}
+		}
+	}
 }
 
 func (s *mapStore) Close() error {

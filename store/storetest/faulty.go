@@ -93,6 +93,22 @@ func (f *Faulty) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[sto
 	return unless(func() error { return f.before(ctx, "Devices") }, f.Store.Devices(ctx, q))
 }
 
+// Span implements store.Store.
+func (f *Faulty) Span(ctx context.Context) (store.Span, error) {
+	if err := f.before(ctx, "Span"); err != nil {
+		return store.Span{}, err
+	}
+	return f.Store.Span(ctx)
+}
+
+// Counts implements store.Store.
+func (f *Faulty) Counts(ctx context.Context, image string) ([]store.Count, error) {
+	if err := f.before(ctx, "Counts"); err != nil {
+		return nil, err
+	}
+	return f.Store.Counts(ctx, image)
+}
+
 func unless[T any](fails func() error, seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		if err := fails(); err != nil {

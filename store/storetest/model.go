@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -221,8 +222,11 @@ func (m model) compare(t *testing.T, db store.Store, rnd *rand.Rand) {
 	if rnd.IntN(2) == 0 {
 		some.Labels = map[string]string{"n": fmt.Sprint(rnd.IntN(3))}
 	}
+	if rnd.IntN(3) == 0 {
+		some.Outcome = fsm.OutcomeSucceeded
+	}
 	add(func(u store.Update) bool {
-		return (len(some.Labels) == 0 || u.Labels["n"] == some.Labels["n"]) && (!some.Active || u.Active()) && u.ID > some.After && (some.Endpoint == "" || some.Endpoint == u.Endpoint) &&
+		return (some.Outcome == fsm.OutcomeNone || some.Outcome == u.Outcome()) && (len(some.Labels) == 0 || u.Labels["n"] == some.Labels["n"]) && (!some.Active || u.Active()) && u.ID > some.After && (some.Endpoint == "" || some.Endpoint == u.Endpoint) &&
 			(some.Image == "" || some.Image == u.Image)
 	})
 
@@ -240,4 +244,19 @@ func (m model) compare(t *testing.T, db store.Store, rnd *rand.Rand) {
 		got = append(got, u, err)
 	}
 	equal(t, fmt.Sprintf("everything, and %+v", some), got, want)
+
+	type cell struct {
+		image   string
+		outcome fsm.Outcome
+	}
+	counted, counts := map[cell]uint64{}, map[cell]uint64{}
+	for _, u := range m.updates {
+		counted[cell{u.Image, u.Outcome()}]++
+	}
+	all, err := db.Counts(t.Context(), "")
+	failsWith(t, "Counts", err, nil)
+	for _, c := range all {
+		counts[cell{c.Image, c.Outcome}] = c.Updates
+	}
+	equal(t, "counts", counts, counted)
 }

@@ -3,6 +3,7 @@ package kv
 import (
 	"bytes"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -17,7 +18,7 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 		case store.ReplaceUpdate:
 			err = replaceUpdate(o, c.Update)
 		case store.DeleteUpdate:
-			err = deleteUpdate(o, c.ID)
+			err = deleteUpdate(o, c)
 		case store.AppendEvents:
 			err = appendEvents(o, c.Events)
 		case store.CreateImage:
@@ -58,6 +59,9 @@ func createUpdate(o *overlay, u store.Update, since uint64) error {
 		if other := o.get(updateKeys, []byte(u.Key)); other != nil {
 			return &store.UpdateError{Err: store.ErrDuplicate, ID: string(other)}
 		}
+		if other := oldKey(o, u.Key, u.Created); other != "" {
+			return &store.UpdateError{Err: store.ErrDuplicate, ID: other}
+		}
 		o.put(updateKeys, []byte(u.Key), id)
 	}
 	if o.has(updates, id) {
@@ -73,14 +77,20 @@ func createUpdate(o *overlay, u store.Update, since uint64) error {
 		o.put(active, id, mark)
 		o.put(activeOf, []byte(u.Endpoint), id)
 		o.put(activeImages, join(u.Image, u.ID), mark)
+	} else {
+		o.put(byOutcome, join(string(u.Machine.Outcome), u.ID), mark)
 	}
 	o.put(byEndpoint, join(u.Endpoint, u.ID), mark)
 	o.put(byImage, join(u.Image, u.ID), mark)
+	for name, value := range u.Labels {
+		o.put(byLabel, labelKey(name, value, u.ID), mark)
+	}
+	o.count(u.Image, u.Machine.Outcome, 1)
 	u.Revision, u.Since = 1, since
 	return updateKind.put(o, id, &u)
 }
 
-// replaceUpdate decodes of the old record only the head, unless the update ends.
+// replaceUpdate decodes of the old record only the head, unless the update has ended or ends.
 func replaceUpdate(o *overlay, u store.Update) error {
 	id := []byte(u.ID)
 	data := o.get(updates, id)
@@ -92,10 +102,9 @@ func replaceUpdate(o *overlay, u store.Update) error {
 	if err == nil {
 		head, _, err = parseHead(content)
 	}
-	var fixed store.Update
-	ends := head.active && !u.Active()
-	if err == nil && ends {
-		err = updateCodec.Decode(head.fixed, &fixed)
+	var old store.Update
+	if err == nil && !u.Active() {
+		err = parseUpdate(content, &old)
 	}
 	if err != nil {
 		return updateKind.damaged(id, err)
@@ -103,10 +112,17 @@ func replaceUpdate(o *overlay, u store.Update) error {
 	if head.revision != u.Revision || u.Active() && !head.active {
 		return store.ErrConflict
 	}
-	if ends {
-		o.delete(active, id)
-		o.delete(activeOf, []byte(fixed.Endpoint))
-		o.delete(activeImages, join(fixed.Image, u.ID))
+	if !u.Active() && old.Machine.Outcome != u.Machine.Outcome {
+		if head.active {
+			o.delete(active, id)
+			o.delete(activeOf, []byte(old.Endpoint))
+			o.delete(activeImages, join(old.Image, u.ID))
+		} else {
+			o.delete(byOutcome, join(string(old.Machine.Outcome), u.ID))
+		}
+		o.put(byOutcome, join(string(u.Machine.Outcome), u.ID), mark)
+		o.count(old.Image, old.Machine.Outcome, -1)
+		o.count(old.Image, u.Machine.Outcome, 1)
 	}
 	u.Revision++
 	o.buffer, err = appendChanged(append(o.buffer[:0], make([]byte, sealSize)...), &u, head.fixed)
@@ -118,7 +134,8 @@ func replaceUpdate(o *overlay, u store.Update) error {
 	return nil
 }
 
-func deleteUpdate(o *overlay, id string) error {
+func deleteUpdate(o *overlay, c store.DeleteUpdate) error {
+	id := c.ID
 	data := o.get(updates, []byte(id))
 	if data == nil {
 		return store.ErrNotFound
@@ -133,11 +150,29 @@ func deleteUpdate(o *overlay, id string) error {
 	deleteJournal(o, []byte(id))
 	if u.Key != "" {
 		o.delete(updateKeys, []byte(u.Key))
+		if !c.At.IsZero() {
+			keepKey(o, u.Key, id, c.At)
+		}
 	}
 	o.delete(byEndpoint, join(u.Endpoint, id))
 	o.delete(byImage, join(u.Image, id))
+	o.delete(byOutcome, join(string(u.Machine.Outcome), id))
+	for name, value := range u.Labels {
+		o.delete(byLabel, labelKey(name, value, id))
+	}
+	o.count(u.Image, u.Machine.Outcome, -1)
 	o.delete(updates, []byte(id))
 	return nil
+}
+
+// count changes how many updates to an image have an outcome.
+func (o *overlay) count(image string, outcome fsm.Outcome, by int) {
+	key := join(image, string(outcome))
+	if n := int(parseNumber(o.get(counts, key))) + by; n > 0 {
+		o.put(counts, key, number(uint64(n)))
+	} else {
+		o.delete(counts, key)
+	}
 }
 
 func createImage(o *overlay, i store.Image) error {

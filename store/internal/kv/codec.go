@@ -56,6 +56,8 @@ func join[B string | []byte](text string, rest B) []byte {
 	return append(key, rest...)
 }
 
+func labelKey(name, value, id string) []byte { return join(name, join(value, id)) }
+
 // text returns the text of a key that join made.
 func text(key []byte) []byte { return key[2 : 2+binary.BigEndian.Uint16(key)] }
 

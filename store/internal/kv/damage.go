@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -40,11 +41,20 @@ func removeUpdate(o *overlay, id []byte) (bool, error) {
 	byValue := func(_, value []byte) bool { return bytes.Equal(value, id) }
 	byRest := func(key, _ []byte) bool { return bytes.Equal(rest(key), id) }
 	found = deleteJournal(o, id) || found
+	byLabelRest := func(key, _ []byte) bool { return bytes.Equal(rest(rest(key)), id) }
+	imageOf, outcomeOf := o.sweep(byImage, nil, byRest), o.sweep(byOutcome, nil, byRest)
 	for _, swept := range [][][]byte{
-		o.sweep(updateKeys, nil, byValue), o.sweep(activeOf, nil, byValue), o.sweep(byEndpoint, nil, byRest),
-		o.sweep(byImage, nil, byRest), o.sweep(activeImages, nil, byRest),
+		imageOf, outcomeOf, o.sweep(updateKeys, nil, byValue), o.sweep(activeOf, nil, byValue),
+		o.sweep(byEndpoint, nil, byRest), o.sweep(activeImages, nil, byRest), o.sweep(byLabel, nil, byLabelRest),
 	} {
 		found = found || len(swept) > 0
+	}
+	for _, image := range imageOf { // at most one
+		outcome := fsm.OutcomeNone
+		if len(outcomeOf) > 0 {
+			outcome = fsm.Outcome(text(outcomeOf[0]))
+		}
+		o.count(string(text(image)), outcome, -1)
 	}
 	found = found || o.has(active, id)
 	o.delete(active, id)

@@ -198,6 +198,7 @@ func (j *journalIndex) trim(o *overlay) error {
 		key := number(e.first)
 		data := o.get(events, key)
 		o.delete(events, key)
+		o.dropped(e.first + min(e.count, excess) - 1)
 		if e.count <= excess {
 			j.runs = slices.Delete(j.runs, at, at+1)
 			excess -= e.count
@@ -220,6 +221,13 @@ func (j *journalIndex) trim(o *overlay) error {
 	return nil
 }
 
+// dropped remembers the highest number of a line that was removed.
+func (o *overlay) dropped(seq uint64) {
+	if seq > parseNumber(o.get(Meta, deletedKey)) {
+		o.put(Meta, deletedKey, number(seq))
+	}
+}
+
 func (o *overlay) putJournal(id []byte, j *journalIndex) {
 	o.buffer = j.append(o.buffer[:0])
 	o.put(journal, id, bytes.Clone(o.buffer))
@@ -231,6 +239,7 @@ func deleteJournal(o *overlay, id []byte) bool {
 	j.parse(o.get(journal, id))
 	for _, e := range j.runs {
 		o.delete(events, number(e.first))
+		o.dropped(e.end() - 1)
 	}
 	o.delete(journal, id)
 	return len(j.runs) > 0
@@ -246,11 +255,15 @@ func removeEvent(o *overlay, seq uint64) (bool, error) {
 		break
 	}
 	found := o.has(events, number(seq))
-	o.delete(events, number(seq))
+	if found {
+		o.delete(events, number(seq))
+		o.dropped(seq)
+	}
 	var j journalIndex
 	for id, data := range o.Ascend(journal, nil) {
 		j.parse(data)
 		if at := slices.IndexFunc(j.runs, func(e extent) bool { return e.first == seq }); at >= 0 {
+			o.dropped(j.runs[at].end() - 1)
 			j.runs = slices.Delete(j.runs, at, at+1)
 			o.putJournal(bytes.Clone(id), &j)
 			return true, nil

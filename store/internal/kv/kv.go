@@ -15,11 +15,16 @@ type Table uint8
 
 // The tables. [join] makes compound keys, so that the ranges of two texts never overlap.
 const (
-	Meta         Table = iota // FormatKey, "seq"
+	Meta         Table = iota // FormatKey, seqKey, deletedKey
 	updates                   // id -> record
 	updateKeys                // idempotency key -> id
+	oldKeys                   // idempotency key of a removed update -> time until which it is taken, id
+	oldKeyTimes               // that time, key -> mark
 	byEndpoint                // endpoint, id -> mark
 	byImage                   // image, id -> mark
+	byOutcome                 // outcome, id -> mark, of updates that have ended
+	byLabel                   // name, value, id -> mark
+	counts                    // image, outcome -> number of updates
 	active                    // id -> mark
 	activeOf                  // endpoint -> id
 	activeImages              // image, id -> mark
@@ -38,10 +43,14 @@ const (
 // FormatKey is the key of the format's number in Meta.
 const FormatKey = "format"
 
-var seqKey = []byte("seq")
+// Keys of numbers in Meta.
+var (
+	seqKey     = []byte("seq")     // of the journal's last line
+	deletedKey = []byte("deleted") // highest number of a line that was deleted
+)
 
-var tableNames = [Tables]string{"meta", "updates", "update_keys", "updates_by_endpoint", "updates_by_image", "active",
-	"active_by_endpoint", "active_by_image", "events", "journal", "images", "images_by_version",
+var tableNames = [Tables]string{"meta", "updates", "update_keys", "old_keys", "old_key_times", "updates_by_endpoint",
+	"updates_by_image", "updates_by_outcome", "updates_by_label", "update_counts", "active", "active_by_endpoint", "active_by_image", "events", "journal", "images", "images_by_version",
 	"images_by_digest", "devices", "secured", "log"}
 
 // String returns a name for the table in a database.
@@ -53,7 +62,7 @@ func (t Table) Fill() float64 {
 	switch t {
 	case log:
 		return 1
-	case events, journal, byImage:
+	case events, journal, byImage, byOutcome, byLabel:
 		return 0.95
 	case updates: // a record grows until its update ends
 		return 0.75

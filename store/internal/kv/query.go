@@ -2,11 +2,14 @@ package kv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"iter"
 	"math"
+	"slices"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -36,25 +39,27 @@ func (s *scan) entries(r Reader) iter.Seq2[[]byte, []byte] {
 	return r.Ascend(s.table, s.prefix)
 }
 
-// A pair is what a query yields: a record, or what is known of a damaged record.
+// A pair is what a query reads: a record, or what is known of a damaged record.
 type pair[T any] struct {
-	record  T
-	damaged error
+	record   T // of one that is not selected, only its key
+	selected bool
+	damaged  error
 }
 
-// query yields the results of load for the entries of the scan, if keep returns true, and at most
-// limit records. It yields damaged records too; any other error ends it.
+// query yields the results of load for the entries of the scan that load selects, if keep is nil or
+// returns true, and at most limit records. It yields damaged records too; any other error ends it.
+// If there is a limit, it ends with ErrShort, and what bare returns of the last record, after
+// MaxSkipped records that are not selected.
 func query[T any](ctx context.Context, s *Store, sc scan, limit int,
-	load func(r Reader, key, value []byte) (T, bool, error), keep func(T) bool) iter.Seq2[T, error] {
+	load func(r Reader, key, value []byte) (T, bool, error), keep func(T) bool, bare func(T) T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		sc, left := sc, limit
-		found := make([]pair[T], 0, chunk)
+		sc, left, skipped := sc, limit, 0
+		read := make([]pair[T], 0, chunk)
 		for {
-			found = found[:0]
+			read = read[:0]
 			more := false
 			err := s.view(ctx, func(r Reader) error {
-				seen := 0
 				for key, value := range sc.entries(r) {
 					if !bytes.HasPrefix(key, sc.prefix) || sc.exact && len(key) > len(sc.prefix) {
 						return nil
@@ -63,18 +68,20 @@ func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 					if err != nil && !errors.Is(err, store.ErrDamaged) {
 						return err
 					}
-					if ok {
-						found = append(found, pair[T]{record, err})
-					}
-					if seen++; seen == chunk {
+					read = append(read, pair[T]{record, ok, err})
+					if len(read) == chunk {
 						sc.last, more = bytes.Clone(key), true
 						return nil
 					}
 				}
 				return nil
 			})
-			for _, p := range found {
-				if keep != nil && p.damaged == nil && !keep(p.record) {
+			for _, p := range read {
+				if !p.selected || keep != nil && p.damaged == nil && !keep(p.record) {
+					if skipped++; limit > 0 && skipped == store.MaxSkipped {
+						yield(bare(p.record), store.ErrShort)
+						return
+					}
 					continue
 				}
 				if !yield(p.record, p.damaged) {
@@ -124,68 +131,6 @@ func (s *Store) Image(ctx context.Context, id string) (store.Image, error) {
 // Device implements store.Store.
 func (s *Store) Device(ctx context.Context, endpoint string) (store.Device, error) {
 	return get(ctx, s, &deviceKind, endpoint)
-}
-
-// Updates implements store.Store.
-func (s *Store) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[store.Update, error] {
-	sc := scan{down: !q.Oldest}
-	var id func(key, value []byte) []byte
-	var known store.Update // what the index says of a damaged record
-	switch {
-	case q.Key != "":
-		sc, known.Key = scan{table: updateKeys, prefix: []byte(q.Key), exact: true}, q.Key
-		id = func(_, value []byte) []byte { return value }
-	case q.Active && q.Endpoint != "":
-		sc, known.Endpoint = scan{table: activeOf, prefix: []byte(q.Endpoint), exact: true}, q.Endpoint
-		id = func(_, value []byte) []byte { return value }
-	case q.Active && q.Image != "":
-		sc.table, sc.prefix, id, known.Image = activeImages, join(q.Image, ""), compound, q.Image
-	case q.Endpoint != "":
-		sc.table, sc.prefix, id, known.Endpoint = byEndpoint, join(q.Endpoint, ""), compound, q.Endpoint
-	case q.Image != "":
-		sc.table, sc.prefix, id, known.Image = byImage, join(q.Image, ""), compound, q.Image
-	case q.Active:
-		sc.table, id = active, func(key, _ []byte) []byte { return key }
-	default:
-		sc.table, id = updates, func(key, _ []byte) []byte { return key }
-	}
-	if q.After != "" && !sc.exact {
-		sc.last = append(bytes.Clone(sc.prefix), q.After...)
-	}
-	load := func(r Reader, key, value []byte) (store.Update, bool, error) {
-		id := id(key, value)
-		u, err := updateKind.decode(id, r.Get(updates, id))
-		if err != nil {
-			u.Endpoint, u.Image, u.Key = known.Endpoint, known.Image, known.Key
-			return u, follows(q, u.ID), err
-		}
-		return u, selects(q, u), nil
-	}
-	return query(ctx, s, sc, q.Limit, load, q.Filter)
-}
-
-func compound(key, _ []byte) []byte { return rest(key) }
-
-// selects reports whether the query selects the update, apart from Filter, which runs outside the
-// transaction.
-func selects(q store.UpdateQuery, u store.Update) bool {
-	return (q.Endpoint == "" || q.Endpoint == u.Endpoint) && (q.Image == "" || q.Image == u.Image) &&
-		(q.Key == "" || q.Key == u.Key) && (!q.Active || u.Active()) && follows(q, u.ID) && labelled(u, q.Labels)
-}
-
-// labelled reports whether an update has all labels, with their values.
-func labelled(u store.Update, labels map[string]string) bool {
-	for name, value := range labels {
-		if has, ok := u.Labels[name]; !ok || has != value {
-			return false
-		}
-	}
-	return true
-}
-
-// follows reports whether an id comes after the page before.
-func follows(q store.UpdateQuery, id string) bool {
-	return q.After == "" || q.Oldest && id > q.After || !q.Oldest && id < q.After
 }
 
 // Events implements store.Store.
@@ -263,16 +208,51 @@ func appendLines(found []pair[store.Event], r Reader, update string, first, afte
 	}
 	if err != nil {
 		if first > after {
-			found = append(found, pair[store.Event]{store.Event{Seq: first, Update: update}, err})
+			found = append(found, pair[store.Event]{store.Event{Seq: first, Update: update}, true, err})
 		}
 		return found
 	}
 	for at := range lines.Lines {
 		if first+uint64(at) > after {
-			found = append(found, pair[store.Event]{lines.event(first, at), nil})
+			found = append(found, pair[store.Event]{lines.event(first, at), true, nil})
 		}
 	}
 	return found
+}
+
+// Span implements store.Store.
+func (s *Store) Span(ctx context.Context) (span store.Span, err error) {
+	err = s.view(ctx, func(r Reader) error {
+		span = store.Span{Last: parseNumber(r.Get(Meta, seqKey)), Deleted: parseNumber(r.Get(Meta, deletedKey))}
+		for key := range r.Ascend(events, nil) {
+			span.First = parseNumber(key)
+			break
+		}
+		return nil
+	})
+	return span, err
+}
+
+// Counts implements store.Store.
+func (s *Store) Counts(ctx context.Context, image string) (all []store.Count, err error) {
+	var prefix []byte
+	if image != "" {
+		prefix = join(image, "")
+	}
+	err = s.view(ctx, func(r Reader) error {
+		all = nil
+		for key, value := range r.Ascend(counts, prefix) {
+			if !bytes.HasPrefix(key, prefix) {
+				break
+			}
+			all = append(all, store.Count{Image: string(text(key)), Outcome: fsm.Outcome(rest(key)), Updates: parseNumber(value)})
+		}
+		return nil
+	})
+	slices.SortFunc(all, func(a, b store.Count) int {
+		return cmp.Or(cmp.Compare(a.Image, b.Image), cmp.Compare(a.Outcome, b.Outcome))
+	})
+	return all, err
 }
 
 // Images implements store.Store.
@@ -280,7 +260,7 @@ func (s *Store) Images(ctx context.Context, q store.ImageQuery) iter.Seq2[store.
 	sc := scan{table: images}
 	id := func(key, _ []byte) []byte { return key }
 	if q.SHA256 != "" {
-		sc.table, sc.prefix, id = imageDigest, join(q.SHA256, ""), compound
+		sc.table, sc.prefix, id = imageDigest, join(q.SHA256, ""), func(key, _ []byte) []byte { return rest(key) }
 	}
 	if q.After != "" {
 		sc.last = append(bytes.Clone(sc.prefix), q.After...)
@@ -294,7 +274,7 @@ func (s *Store) Images(ctx context.Context, q store.ImageQuery) iter.Seq2[store.
 		}
 		return i, (q.Name == "" || q.Name == i.Name) && (q.Version == "" || q.Version == i.Version), nil
 	}
-	return query(ctx, s, sc, q.Limit, load, nil)
+	return query(ctx, s, sc, q.Limit, load, nil, func(i store.Image) store.Image { return store.Image{ID: i.ID} })
 }
 
 // Devices implements store.Store.
@@ -308,5 +288,6 @@ func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[stor
 		d.Registration.Secured = d.Registration.Secured || r.Get(secured, key) != nil
 		return d, err != nil || !q.Registered || d.Registration.Ended.IsZero(), err
 	}
-	return query(ctx, s, sc, q.Limit, load, nil)
+	return query(ctx, s, sc, q.Limit, load, q.Filter,
+		func(d store.Device) store.Device { return store.Device{Endpoint: d.Endpoint} })
 }
