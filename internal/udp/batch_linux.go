@@ -25,6 +25,7 @@ type batch struct {
 	hdrs  []mmsghdr
 	want  int // how many datagrams to read at once
 	got   int
+	full  int // batches in a row that were full
 	errno error
 	poll  func(fd uintptr) bool // fill, as a value that needs no allocation
 	zones map[uint32]string
@@ -67,6 +68,9 @@ var mailboxes = sync.Pool{New: func() any {
 	l.poll = l.send
 	return l
 }}
+
+// readFirst is how many full batches in a row are read before handlers may run.
+const readFirst = 16
 
 // minWant is how many datagrams an idle socket reads at once.
 const minWant = 2
@@ -132,8 +136,17 @@ func (b *batch) read(l *locals, room func(int) []byte, handle func(int, int, net
 	case b.got < b.want/4:
 		b.want = max(b.want/2, minWant)
 	}
+	if b.got < MaxBatch {
+		b.full = 0
+	} else {
+		b.full++
+	}
 	if b.got > 1 {
-		runtime.Gosched() // lets the handlers of these datagrams answer
+		// Handlers of these datagrams may answer now. But while more datagrams wait than a batch
+		// holds, reading comes first: the system drops what does not fit into the buffer.
+		if b.full%readFirst == 0 {
+			runtime.Gosched()
+		}
 		b.flush()
 	}
 	return nil
