@@ -18,7 +18,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, ServerConfig{
 		Logger: log, MinLifetime: time.Second, MaxLifetime: 10 * 365 * 24 * time.Hour, MaxSilence: 30 * 24 * time.Hour,
 		AwakeTime: 93 * time.Second, FlushInterval: 20 * time.Second, MaxRegistrations: 4_000_000, MaxRegistrationBytes: 1 << 30,
-		MaxLinks: 4 << 10, MaxMessage: 64 << 10, SocketBuffer: 4 << 20,
+		MaxLinks: 4 << 10, MaxMessage: 64 << 10, SocketBuffer: 32 << 20,
 	}, ServerConfig{Logger: log}.withDefaults())
 	require.Equal(t, ClientConfig{
 		Endpoint: "a", PSKIdentity: "a", Version: "1.1", Lifetime: 300 * time.Second, Logger: log,

@@ -75,8 +75,9 @@ type ServerConfig struct {
 	MaxMessage int
 	// SocketBuffer is the size in bytes of the receive buffer and the send buffer that the server
 	// asks the system for, for each UDP socket, so that datagrams of many devices at once are not
-	// lost. It never makes a buffer smaller. If the system gives less, the server logs a warning
-	// that names the setting, net.core.rmem_max on Linux. Default: 4 MiB.
+	// lost. It never makes a buffer smaller. The system may give less (on Linux,
+	// net.core.rmem_max); below 4 MiB, enough for some 10,000 devices at once, the server logs a
+	// warning. Default: 32 MiB.
 	SocketBuffer int
 }
 
@@ -91,7 +92,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	c.MaxRegistrationBytes = cmp.Or(c.MaxRegistrationBytes, 1<<30)
 	c.MaxLinks = cmp.Or(c.MaxLinks, 4<<10)
 	c.MaxMessage = cmp.Or(c.MaxMessage, 64<<10)
-	c.SocketBuffer = cmp.Or(c.SocketBuffer, 4<<20)
+	c.SocketBuffer = cmp.Or(c.SocketBuffer, 32<<20)
 	return c
 }
 

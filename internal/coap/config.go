@@ -71,8 +71,8 @@ type Config struct {
 	Drain time.Duration
 
 	// SocketBuffer is the size in bytes of the receive buffer and the send buffer that the endpoint
-	// asks the system for, for each UDP socket that it serves. Default 4 MiB. It never makes a
-	// buffer smaller, and logs a warning if the system gives less.
+	// asks the system for, for each UDP socket that it serves. Default 32 MiB. It never makes a
+	// buffer smaller. If the system gives less than that and less than 4 MiB, it logs a warning.
 	SocketBuffer int
 
 	// Bounds limits the memory that peers can occupy.
@@ -106,7 +106,8 @@ type Bounds struct {
 	Peers int
 	// Workers is how many handlers run at once. Default 256.
 	Workers int
-	// Queue is how many requests may wait for a worker. Default 4096.
+	// Queue is how many requests may wait for a worker; each further KiB of a request counts as
+	// another one. Default 65,536, so that a fleet can register at once.
 	Queue int
 	// PeerWorkers and PeerQueue are the same for a single peer. Default 8, 32.
 	PeerWorkers, PeerQueue int
@@ -153,11 +154,11 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.UploadIdle, exchangeLifetime)
 	setDefault(&c.DownloadIdle, 120*time.Second)
 	setDefault(&c.Drain, 5*time.Second)
-	setDefault(&c.SocketBuffer, 4<<20)
+	setDefault(&c.SocketBuffer, 32<<20)
 	b := &c.Bounds
 	setDefault(&b.Peers, 1_000_000)
 	setDefault(&b.Workers, 256)
-	setDefault(&b.Queue, 4096)
+	setDefault(&b.Queue, 65_536)
 	setDefault(&b.PeerWorkers, 8)
 	setDefault(&b.PeerQueue, 32)
 	setDefault(&b.PeerRequests, 256)

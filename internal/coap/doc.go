@@ -48,7 +48,7 @@
 //	duplicates remembered         1,000,000 (DedupEntries)     64 MiB of replies (DedupBytes)
 //	                                                           and 60 MB of keys
 //	requests in handlers          256 (Workers), 8 per peer    2.6 KB each, and the handler's
-//	requests waiting              4096 (Queue), 32 per peer    11 MB
+//	requests waiting              65,536 (Queue), 32 per peer  1 KB each, and their bytes
 //	unfinished Block1 bodies      4096 (Uploads), 4 per peer   64 MiB in memory (UploadBytes)
 //	  each in memory              64 KiB (MaxBody)
 //	  each since its last block   247 s (UploadIdle)

@@ -99,10 +99,14 @@ func (e *Endpoint) ServePacket(ctx context.Context, conn net.PacketConn) error {
 	return e.serve(ctx, e.newSocket(ctx, conn))
 }
 
+// enoughBuffer is the size of a receive buffer that holds a datagram of each of 10,000 devices,
+// which may all send at once.
+const enoughBuffer = 4 << 20
+
 // enlarge makes the buffers of a socket large enough for many peers that send at once.
 func (e *Endpoint) enlarge(conn net.PacketConn) {
-	wanted := e.config.SocketBuffer
-	if got := udp.Enlarge(conn, wanted); got < wanted {
+	wanted := min(e.config.SocketBuffer, enoughBuffer)
+	if got := udp.Enlarge(conn, e.config.SocketBuffer); got < wanted {
 		e.log.Warn("coap: the receive buffer is small; datagrams are lost when many devices send at once",
 			"address", conn.LocalAddr(), "bytes", got, "wanted", wanted, "sysctl", "net.core.rmem_max")
 	}

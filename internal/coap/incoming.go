@@ -14,6 +14,7 @@ type incoming struct {
 	a     *association
 	p     *packet
 	group group // of the peer, at arrival
+	share int64 // of Bounds.Queue, while it waits
 
 	arrived time.Duration // since the epoch
 	id      dedupID
@@ -59,7 +60,17 @@ func (e *Endpoint) newIncoming(a *association, p *packet) *incoming {
 		Size:     int64(len(m.payload)),
 		exchange: in,
 	}
+	in.share = 1 + int64(p.n)/queueUnit
 	return in
+}
+
+// compact makes in small, because it has to wait.
+func (in *incoming) compact() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.p = in.p.compact()
+	in.req.Options, in.req.Payload = in.p.msg.options, in.p.msg.payload
+	in.out, in.data = nil, nil
 }
 
 func (in *incoming) free() {

@@ -1,9 +1,11 @@
 package coap
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +55,49 @@ func TestIdlePeersAreSmall(t *testing.T) {
 	few := func() bool { return runtime.NumGoroutine() <= goroutines+1 }
 	require.Eventually(t, few, 10*time.Second, 10*time.Millisecond, "goroutines stay")
 	runtime.KeepAlive(e)
+}
+
+// TestManyRequestsAtOnce has 10,000 devices send a request while all handlers are busy. None must
+// be turned away, each must take little memory while it waits, and must come to the handler as it
+// was sent.
+func TestManyRequestsAtOnce(t *testing.T) {
+	const devices, linksSize = 10_000, 200
+	hold, wrong := make(chan struct{}), atomic.Int64{}
+	var served, turnedAway atomic.Int64
+	e := New(Config{
+		Hooks: Hooks{TurnedAway: func(Peer) { turnedAway.Add(1) }},
+		Handler: HandlerFunc(func(_ context.Context, r *IncomingRequest) *Response {
+			<-hold
+			want := r.Peer.Addr.Addr().String()
+			if got := r.Queries(); len(got) != 1 || got[0] != want || r.Path() != "/rd" ||
+				!bytes.Equal(r.Payload, bytes.Repeat([]byte{want[len(want)-1]}, linksSize)) {
+				wrong.Add(1)
+			}
+			served.Add(1)
+			return &Response{Code: Created}
+		}),
+	})
+	s := e.newSocket(t.Context(), discard{})
+	require.NoError(t, e.enter(s))
+	close(s.done)
+	defer e.Close()
+
+	before, p := heap(), newPacket()
+	for i := range devices {
+		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		m := wireMessage{code: POST, token: makeToken([]byte{1, 2}), payload: bytes.Repeat([]byte{addr.String()[len(addr.String())-1]}, linksSize)}
+		m.options = AppendString(AppendString(nil, URIPath, "rd"), URIQuery, addr.String())
+		if s.handle(p, copy(p.buf, m.appendDatagram(nil)), netip.AddrPortFrom(addr, 5683), nil) {
+			p = newPacket()
+		}
+	}
+	each := (heap() - before) / devices
+	t.Logf("%d bytes each", each)
+	require.Zero(t, turnedAway.Load())
+	require.Less(t, each, int64(2000)) // with what a peer takes
+	close(hold)
+	require.Eventually(t, func() bool { return served.Load() == devices }, 10*time.Second, time.Millisecond)
+	require.Zero(t, wrong.Load())
 }
 
 func heap() int64 {

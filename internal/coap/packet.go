@@ -12,21 +12,45 @@ type packet struct {
 	buf   []byte
 	n     int
 	msg   wireMessage
-	store [16]Option // for msg.options, unless there are more
+	store []Option // for msg.options, unless there are more
 }
 
-var packets = sync.Pool{New: func() any { return &packet{buf: make([]byte, maxDatagram)} }}
+var packets = sync.Pool{New: func() any { return &packet{buf: make([]byte, maxDatagram), store: make([]Option, 16)} }}
 
 func newPacket() *packet { return packets.Get().(*packet) }
 
 func (p *packet) free() {
 	if cap(p.buf) != maxDatagram {
-		return // a stream's large frame: leave it to the garbage collector
+		return // a stream's large frame, or a copy: leave it to the garbage collector
 	}
 	p.buf = p.buf[:maxDatagram]
-	clear(p.store[:])
+	clear(p.store)
 	p.msg = wireMessage{}
 	packets.Put(p)
+}
+
+// compact frees p and returns a copy of its message in as little memory as possible, for a message
+// that waits. The copy has no record.
+func (p *packet) compact() *packet {
+	m := p.msg
+	size := len(m.payload)
+	for _, o := range m.options {
+		size += len(o.Value)
+	}
+	bytes := make([]byte, 0, size)
+	keep := func(b []byte) []byte {
+		at := len(bytes)
+		bytes = append(bytes, b...)
+		return bytes[at:len(bytes):len(bytes)]
+	}
+	m.options = make(Options, len(m.options))
+	for i, o := range p.msg.options {
+		m.options[i] = Option{ID: o.ID, Value: keep(o.Value)}
+	}
+	m.payload = keep(m.payload)
+	small := &packet{n: p.n, msg: m}
+	p.free()
+	return small
 }
 
 // parse reads the datagram in the first n bytes of the buffer.

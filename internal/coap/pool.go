@@ -17,6 +17,9 @@ type pool struct {
 	waiting *shares // requests in a queue, or waiting for others of their peer; see inbox
 }
 
+// queueUnit is how many bytes of a waiting request count as one request.
+const queueUnit = 1024
+
 // submit serves or queues in. It returns false when there are too many requests.
 func (p *pool) submit(in *incoming) bool {
 	p.mu.Lock()
@@ -24,7 +27,8 @@ func (p *pool) submit(in *incoming) bool {
 	switch {
 	case p.workers.take(in.group, 1):
 		p.crew.Go(in)
-	case p.waiting.take(in.group, 1):
+	case p.waiting.take(in.group, in.share):
+		in.compact()
 		p.queues[in.group].push(in)
 	default:
 		return false
@@ -33,14 +37,20 @@ func (p *pool) submit(in *incoming) bool {
 }
 
 // park counts a request that will be resubmitted. It returns false when there are too many.
-func (p *pool) park(in *incoming) bool { return p.waiting.take(in.group, 1) }
+func (p *pool) park(in *incoming) bool {
+	if !p.waiting.take(in.group, in.share) {
+		return false
+	}
+	in.compact()
+	return true
+}
 
 // resubmit is submit for a parked request.
 func (p *pool) resubmit(in *incoming) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.workers.take(in.group, 1) {
-		p.waiting.give(in.group, 1)
+		p.waiting.give(in.group, in.share)
 		p.crew.Go(in)
 		return
 	}
@@ -72,8 +82,9 @@ func (p *pool) next(done group) *incoming {
 	for range groups {
 		p.turn = (p.turn + 1) % groups
 		if p.queues[p.turn].len() > 0 && p.workers.take(p.turn, 1) {
-			p.waiting.give(p.turn, 1)
-			return p.queues[p.turn].pop()
+			in := p.queues[p.turn].pop()
+			p.waiting.give(p.turn, in.share)
+			return in
 		}
 	}
 	return nil
