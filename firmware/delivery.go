@@ -133,13 +133,14 @@ func prefix(field, given, byDefault string, most int) (string, error) {
 
 // checkBaseURL returns DeliveryConfig.BaseURL with its path, or why it is invalid.
 func checkBaseURL(base, prefix string) (string, error) {
+	scheme, _, ok := strings.Cut(base, "://")
+	known := func(p fsm.Protocol) bool { return strings.EqualFold(p.String(), scheme) }
+	if !ok || !slices.ContainsFunc(preferred, known) {
+		return "", errors.New("firmware: DeliveryConfig.BaseURL: does not begin with http://, https://, coap://, coaps://, coap+tcp:// or coaps+tcp://")
+	}
 	u, err := url.Parse(base)
 	if err != nil {
-		return "", errors.New("firmware: DeliveryConfig.BaseURL: not a URL: " + errors.Unwrap(err).Error())
-	}
-	known := func(p fsm.Protocol) bool { return p.String() == u.Scheme }
-	if !slices.ContainsFunc(preferred, known) {
-		return "", fmt.Errorf("firmware: DeliveryConfig.BaseURL: %q has none of the schemes http, https, coap, coaps, coap+tcp, coaps+tcp", u.Redacted())
+		return "", errors.New("firmware: DeliveryConfig.BaseURL: " + errors.Unwrap(err).Error()) // err would show all of it
 	}
 	if u.Path == "" && !u.ForceQuery && u.RawQuery == "" && u.Fragment == "" {
 		base += prefix

@@ -3,6 +3,7 @@ package firmware
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -14,7 +15,7 @@ import (
 var ErrEnded = errors.New("firmware: update has ended")
 
 // Cancel ends an update at once and durably, and cancels it on the device where that is possible.
-// It returns the update as it ended; Machine.MayStill says what can still happen on the device. If
+// It returns the update as it ended; [Update.MayStill] says what can still happen on the device. If
 // the update already had its outcome, the error is ErrEnded; otherwise it is store.ErrNotFound or
 // that of the store.
 func (m *Manager) Cancel(ctx context.Context, id string) (Update, error) {
@@ -73,9 +74,14 @@ func (m *Manager) Served(ctx context.Context, id string) error {
 	return err
 }
 
+// holdProblem says what is wrong with a hold, for a RequestError.
+func holdProblem(err error) string {
+	return "is not valid: " + strings.TrimPrefix(err.Error(), "fsm: ")
+}
+
 func (m *Manager) checkHold(h fsm.Hold) error {
 	if err := h.Check(); err != nil {
-		return &RequestError{Field: "hold", Problem: "is not valid: " + err.Error()}
+		return &RequestError{Field: "hold", Problem: holdProblem(err)}
 	}
 	if !h.Until.IsZero() && !h.Until.After(m.clock.now()) {
 		return &RequestError{Field: "until", Problem: "has passed"}

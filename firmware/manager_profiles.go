@@ -13,6 +13,12 @@ import (
 
 // Profiles returns the built-in profiles by name: how kinds of clients differ from the
 // specification. The map belongs to the caller.
+//
+//	fixed-host          takes only a path as Package URI, since its host is fixed in its firmware
+//	pull, push          supports both, and only one of them works well
+//	no-duplicate-cache  recognises no duplicates and takes the blocks of a push only in order, such as Anjay by default;
+//	                    a client that accepts gaps would store a hole
+//	large-blocks        takes 16 KiB of a push in one message over TCP and TLS
 func Profiles() map[string]Profile {
 	return map[string]Profile{
 		// A client that follows the specification.
@@ -78,7 +84,7 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 	}
 	if r.Hold != (fsm.Hold{}) {
 		if err := r.Hold.Check(); err != nil {
-			return bad("hold", "is not valid: "+err.Error())
+			return bad("hold", holdProblem(err))
 		}
 	}
 	if err := store.CheckLabels(r.Labels); err != nil {

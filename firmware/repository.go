@@ -90,7 +90,7 @@ func openRepository(dir string, s store.Store, config RepositoryConfig, d disk.F
 func newRepository(dir string, d disk.Files, blobs Blobs, s store.Store, config RepositoryConfig) (*Repository, error) {
 	switch {
 	case s == nil:
-		return nil, errors.New("firmware: the store of a Repository is nil")
+		return nil, errors.New("firmware: the store is nil")
 	case config.MaxSize < 0:
 		return nil, fmt.Errorf("firmware: RepositoryConfig.MaxSize: %d is negative", config.MaxSize)
 	case blobs == nil && config.Spool != "":

@@ -3,6 +3,7 @@ package lwm2m_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -166,6 +167,8 @@ func TestFetchErrors(t *testing.T) {
 			require.ErrorIs(t, err, test.want, test.uri)
 			require.LessOrEqual(t, result.Written, int64(4000))
 		}
+		_, err := lwm2m.Fetch(t.Context(), "coaps://"+serverAddress+"/x", io.Discard, lwm2m.FetchConfig{PSK: []byte("key")})
+		require.EqualError(t, err, "lwm2m: FetchConfig.PSKIdentity: not set, and PSK is")
 	})
 }
 

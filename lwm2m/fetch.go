@@ -64,12 +64,15 @@ type FetchResult struct {
 // the result has what a later Fetch needs to resume: Offset+Written and ETag. Errors are
 // [ErrUnsupportedScheme]; [ErrPath] for a bad URI; a [*ResponseError]; [ErrTimeout],
 // [ErrUnreachable], [ErrChanged] and [ErrTooLarge]; [ErrMalformed] for answers that do not add up,
-// such as one that ends before the announced size; and those of w and ctx.
+// such as one that ends before the announced size; and those of w, of ctx and of config.
 func Fetch(ctx context.Context, uri string, w io.Writer, config FetchConfig) (FetchResult, error) {
 	none := FetchResult{Size: -1}
 	target, err := parseFetchURI(uri)
 	if err != nil {
 		return none, err
+	}
+	if len(config.PSK) > 0 && config.PSKIdentity == "" {
+		return none, errors.New("lwm2m: FetchConfig.PSKIdentity: not set, and PSK is")
 	}
 	addr, err := resolve(ctx, target.server)
 	if err != nil {
@@ -109,9 +112,9 @@ func parseFetchURI(uri string) (f fetchURI, err error) {
 	if len(uri) > maxURI {
 		return f, fmt.Errorf("%w: longer than %d bytes", ErrPath, maxURI)
 	}
-	u, err := url.Parse(uri)
+	u, err := parseURI(uri)
 	if err != nil {
-		return f, fmt.Errorf("%w: %w", ErrPath, err)
+		return f, err
 	}
 	if f.server, err = endpointOf(u); err != nil {
 		return f, err

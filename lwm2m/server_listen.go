@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/otago-iot/otago/internal/dtls"
 )
@@ -139,9 +140,9 @@ func (u serverURI) hostPort() string { return net.JoinHostPort(u.host, strconv.I
 
 // parseServerURI reads a URI of scheme, host and port.
 func parseServerURI(uri string) (serverURI, error) {
-	u, err := url.Parse(uri)
+	u, err := parseURI(uri)
 	if err != nil {
-		return serverURI{}, fmt.Errorf("%w: %w", ErrPath, err)
+		return serverURI{}, err
 	}
 	a, err := endpointOf(u)
 	if err != nil {
@@ -151,6 +152,18 @@ func parseServerURI(uri string) (serverURI, error) {
 		return serverURI{}, fmt.Errorf("%w: %q is more than scheme, host and port", ErrPath, uri)
 	}
 	return a, nil
+}
+
+// parseURI reads a URI that has a scheme.
+func parseURI(uri string) (*url.URL, error) {
+	if !strings.Contains(uri, "://") {
+		return nil, fmt.Errorf("%w: %.100q does not begin with coap://, coaps://, coap+tcp:// or coaps+tcp://", ErrUnsupportedScheme, uri)
+	}
+	u, err := url.Parse(uri)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPath, err)
+	}
+	return u, nil
 }
 
 // endpointOf returns the transport, host and port of a CoAP URI.
@@ -191,7 +204,7 @@ func (u serverURI) checkLoopback(ctx context.Context) error {
 	}
 	for _, a := range addrs {
 		if !a.Unmap().IsLoopback() {
-			return fmt.Errorf("%w: %s", ErrNoSec, a)
+			return fmt.Errorf("%w: %s", ErrNoSec, a.Unmap())
 		}
 	}
 	if len(addrs) == 0 {

@@ -51,7 +51,9 @@ func TestListenRefuses(t *testing.T) {
 		{"coap+tcp://192.0.2.1:5683", lwm2m.ErrNoSec},
 		{"http://127.0.0.1", lwm2m.ErrUnsupportedScheme},
 		{"coap://127.0.0.1/path", lwm2m.ErrPath},
-		{"127.0.0.1:5683", lwm2m.ErrPath},
+		{"127.0.0.1:5683", lwm2m.ErrUnsupportedScheme},
+		{"localhost:5683", lwm2m.ErrUnsupportedScheme},
+		{"coap://127.0.0.1:65536", lwm2m.ErrPath},
 	} {
 		require.ErrorIs(t, server.ListenAndServe(t.Context(), test.uri), test.want, test.uri)
 	}

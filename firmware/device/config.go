@@ -112,7 +112,7 @@ func (c Config) check() error {
 	switch c.ObjectVersion {
 	case 0, fsm.Object10, fsm.Object11, fsm.Object12:
 	default:
-		return wrong("ObjectVersion", "%s is not 1.0, 1.1 or 1.2", c.ObjectVersion)
+		return wrong("ObjectVersion", "%d is none of Object10, Object11 and Object12", uint8(c.ObjectVersion))
 	}
 	switch c.Delivery {
 	case fsm.DeliveryAuto, fsm.DeliveryPush, fsm.DeliveryPull:

@@ -19,7 +19,7 @@ import (
 func TestConfigErrors(t *testing.T) {
 	keys := func(string) lwm2m.FetchConfig { return lwm2m.FetchConfig{} }
 	for want, config := range map[string]Config{
-		"ObjectVersion: ":                                   {ObjectVersion: 99},
+		"ObjectVersion: 99 ":                                {ObjectVersion: 99},
 		`Delivery: "both" is not`:                           {Delivery: "both"},
 		`Protocols: "ftp" is no`:                            {Protocols: []fsm.Protocol{"ftp"}},
 		"Protocols: http is there twice":                    {Protocols: []fsm.Protocol{"http", "coap", "http"}},

@@ -279,7 +279,7 @@ func (h *handshake) explain(cause, err error) error {
 			return fmt.Errorf("%w: %v", alertError(h.alert), err)
 		}
 	case h.alert == alertUnknownIdentity:
-		return fmt.Errorf("%w: %w", ErrUnknownIdentity, err)
+		return ErrUnknownIdentity // pion does not know the alert
 	case h.alert == alertDecryptError, h.alert == alertBadMAC:
 		return fmt.Errorf("%w: %w", ErrWrongKey, err)
 	default:
