@@ -104,7 +104,7 @@ func (r reader) Read(p []byte) (int, error) { return r(p) }
 func (r reader) Close() error               { return nil }
 
 func TestFolder(t *testing.T) {
-	firmwaretest.RunBlobs(t, func(t *testing.T) firmware.Blobs {
+	firmwaretest.RunBlobs(t, func(t testing.TB) firmware.Blobs {
 		blobs, err := firmware.OpenFolder(filepath.Join(t.TempDir(), "a", "images"))
 		require.NoError(t, err)
 		return blobs

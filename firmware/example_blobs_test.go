@@ -104,7 +104,7 @@ func ExampleNewRepository() {
 
 // A test of objectStore, as every implementation of Blobs has one.
 func TestObjectStore(t *testing.T) {
-	firmwaretest.RunBlobs(t, func(t *testing.T) firmware.Blobs {
+	firmwaretest.RunBlobs(t, func(t testing.TB) firmware.Blobs {
 		bucket := httptest.NewServer(newFakeBucket())
 		t.Cleanup(bucket.Close)
 		return objectStore{bucket.URL + "/firmware"}

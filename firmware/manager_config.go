@@ -40,8 +40,9 @@ type ManagerConfig struct {
 	// on one lwm2m.Server. The manager refuses requests for other endpoints, and neither updates,
 	// shows, reads nor deletes them. Each endpoint belongs to one manager at most, and to the same
 	// one as long as it has an active update. Owns is called often, from several goroutines, and
-	// must not block; if it panics, the endpoint does not belong to the manager. Default: all
-	// endpoints do.
+	// must not block; if it panics, the endpoint does not belong to the manager. Managers with
+	// different stores need a [lwm2m.ServerConfig].Registrations that keeps each registration in
+	// the store of its manager. Default: all endpoints belong to it.
 	Owns func(endpoint string) bool
 
 	// Profiles are profiles that a [Request] may name, in addition to the built-in ones of

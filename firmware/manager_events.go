@@ -45,7 +45,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// Progress is how much of a package a device has received, in bytes.
+// Progress says how much of a package a device has received, in bytes.
 type Progress = store.Progress
 
 // Events yields what happens to all updates: first the stored journal lines with a sequence number

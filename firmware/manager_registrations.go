@@ -10,7 +10,9 @@ import (
 	"github.com/otago-iot/otago/store"
 )
 
-// Registrations returns the registrations in s for an lwm2m.Server, for [lwm2m.ServerConfig].
+// Registrations returns the registrations in s, for [lwm2m.ServerConfig].Registrations. A program
+// with several stores passes the server a RegistrationStore of its own, which calls the one of the
+// endpoint's store.
 func Registrations(s store.Store) lwm2m.RegistrationStore { return registrations{s} }
 
 type registrations struct{ store.Store }

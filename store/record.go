@@ -66,12 +66,13 @@ func (u Update) Target() string { return u.Machine.Plan.Target }
 // update that has ended.
 func (u Update) Wait() fsm.Wait { return u.Machine.Wait }
 
-// Progress says how much of the package the server has sent to the device in the current attempt.
+// Progress says how much of the package the device has received in the current attempt.
 func (u Update) Progress() Progress {
 	return Progress{Bytes: u.Machine.Bytes, Total: u.Machine.Plan.Size}
 }
 
-// Progress says how much of a package the server has sent to a device, in bytes.
+// Progress says how much of a package a device has received, in bytes, as far as the server knows.
+// Of a download from another server it knows only whether the device holds the package.
 type Progress struct {
 	Bytes int64 `json:"bytes"`
 	Total int64 `json:"total"`

@@ -89,7 +89,8 @@ type Installer interface {
 // A PackageWriter takes the bytes of a package in order. Write must not keep or change its
 // argument, and reports fewer bytes than it got only together with an error. After a Write that
 // failed only Close is called. A count that cannot be right, more bytes than there were for
-// example, is a failure.
+// example, is a failure. Write and Sync return [ErrNoStorage] when there is no more room, as for a
+// package whose size was not known when it was opened.
 type PackageWriter interface {
 	io.Writer
 	// Sync makes the bytes that were written durable. It returns how many bytes of the package,

@@ -18,7 +18,7 @@ import (
 
 // RunBlobs checks in subtests that an implementation of firmware.Blobs does what its documentation
 // says. open returns empty blobs; RunBlobs may call it often.
-func RunBlobs(t *testing.T, open func(t *testing.T) firmware.Blobs) {
+func RunBlobs(t *testing.T, open func(t testing.TB) firmware.Blobs) {
 	for _, c := range blobChecks {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), blobTime)

@@ -95,7 +95,7 @@ func (m *mapOf) Delete(_ context.Context, digest string) error {
 
 // TestRunBlobs runs the suite on correct blobs, and checks that it finds each mistake.
 func TestRunBlobs(t *testing.T) {
-	RunBlobs(t, func(*testing.T) firmware.Blobs { return &mapOf{blobs: map[string][]byte{}} })
+	RunBlobs(t, func(testing.TB) firmware.Blobs { return &mapOf{blobs: map[string][]byte{}} })
 	for _, mistake := range []string{
 		"stores a part", "hides the body's error", "loses the last byte", "does not replace", "stores nothing", "limits", "one for all",
 		"everything is missing", "another error", "no error", "ignores the offset", "one too far",
