@@ -158,7 +158,7 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 	before, changes, downloads := s.meter.usage(), s.db.changes.Load(), s.downloads.Load()
 	s.actions.take()
 	f := s.role.Fleet
-	r := &race{image: image.ID, begin: time.Now(), want: f.Devices - f.silent(), done: make(chan struct{}), seen: map[string]bool{}}
+	r := &race{image: image.ID, begin: time.Now(), want: f.answering(), done: make(chan struct{}), seen: map[string]bool{}}
 	if c.Part > 0 {
 		r.want = max(1, int(float64(r.want)*c.Part))
 	}
@@ -210,7 +210,7 @@ func (s *server) startAll(ctx context.Context, image firmware.Image, delivery st
 	begin := time.Now()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(starters)
-	for i := range s.role.Fleet.Devices {
+	for i := range s.role.Fleet.updated() {
 		if ctx.Err() != nil {
 			break
 		}
@@ -264,7 +264,7 @@ func (s *server) judge(ctx context.Context, image firmware.Image, report *campai
 			report.WrongFirst = append(report.WrongFirst, w)
 		}
 	}
-	for i := range s.role.Fleet.Devices {
+	for i := range s.role.Fleet.updated() {
 		endpoint := s.role.Fleet.endpoint(i)
 		switch {
 		case seen[endpoint]:

@@ -11,6 +11,7 @@ import (
 // fleet describes the devices and their behaviour, the same in all processes.
 type fleet struct {
 	Devices                    int
+	Updates                    int     // how many of them are updated, 0 for all; the others only register
 	Silent                     float64 // share, like the others
 	Failing                    float64
 	RollingBack, Lying, Asleep float64
@@ -59,6 +60,25 @@ func (f fleet) others() float64 { return f.Silent + f.Failing + f.RollingBack + 
 
 // count returns how many devices a share is.
 func (f fleet) count(share float64) int { return int(float64(f.Devices)*share + 1e-9) }
+
+// updated returns how many devices are updated: those with the lowest numbers.
+func (f fleet) updated() int {
+	if f.Updates > 0 {
+		return min(f.Updates, f.Devices)
+	}
+	return f.Devices
+}
+
+// answering returns how many of the devices that are updated answer.
+func (f fleet) answering() int {
+	n := 0
+	for i := range f.updated() {
+		if f.kind(i) != silent {
+			n++
+		}
+	}
+	return n
+}
 
 // silent returns how many devices are silent.
 func (f fleet) silent() int { return f.count(f.Silent) }

@@ -33,7 +33,7 @@ type campaignResult struct {
 // wrong returns how many devices have a wrong outcome according to the server or the devices.
 func (c campaignResult) wrong(f fleet) int {
 	want := 0
-	for i := range f.Devices {
+	for i := range f.updated() {
 		if f.kind(i).succeeds() {
 			want++
 		}

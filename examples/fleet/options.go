@@ -39,6 +39,7 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs := cli.NewFlagSet(errOut, "fleet", "[flags]",
 		"updates a fleet of simulated devices on this machine, and prints how it went and what it cost the server.")
 	fs.IntVar(&o.fleet.Devices, "devices", 2000, "`number` of devices, 1 to 1000000")
+	fs.IntVar(&o.fleet.Updates, "updates", 0, "`number` of devices that campaigns update, 0 for all of them; the others only register")
 	fs.Float64Var(&o.fleet.Silent, "silent", 0, "`share` of devices that register and then answer no request, 0 to 1")
 	fs.DurationVar(&o.fleet.Slow, "slow", 0, "how long slow devices take to answer each request, up to 90s; 0 makes none slow")
 	fs.Float64Var(&o.fleet.SlowShare, "slow-share", 1, "`share` of the other devices that -slow makes slow, 0 to 1")
@@ -84,6 +85,8 @@ func (o options) check() error {
 	switch {
 	case f.Devices < 1 || f.Devices > 1_000_000:
 		return cli.Usagef("-devices %d is not 1 to 1000000", f.Devices)
+	case f.Updates < 0:
+		return cli.Usagef("-updates %d is negative", f.Updates)
 	case !share(f.SlowShare):
 		return cli.Usagef("-slow-share %g is not 0 to 1", f.SlowShare)
 	case !share(f.Silent) || !share(f.Failing) || !share(f.RollingBack) || !share(f.Lying) || !share(f.Asleep) || !share(f.others()):
@@ -118,10 +121,10 @@ func (o options) check() error {
 		return cli.Usagef("-delivery %q is neither pull nor push", o.delivery)
 	case o.timeout <= 0:
 		return cli.Usagef("-timeout %s is not positive", o.timeout)
+	case f.answering() == 0:
+		return cli.Usagef("-silent %g leaves no device that answers", f.Silent)
 	case o.compare && f.silent() == 0:
 		return cli.Usagef("-compare needs silent devices: -silent 0.3")
-	case f.silent() == f.Devices:
-		return cli.Usagef("-silent %g leaves no live device", f.Silent)
 	}
 	return nil
 }
@@ -142,7 +145,7 @@ func (o options) runs() []options {
 
 // bare returns the measurement of the yardstick: one campaign of the live devices alone.
 func (o options) bare() options {
-	f := fleet{Devices: o.fleet.Devices - o.fleet.silent(), Size: o.fleet.Size, Restart: o.fleet.Restart, Lifetime: o.fleet.Lifetime}
+	f := fleet{Devices: o.fleet.answering(), Size: o.fleet.Size, Restart: o.fleet.Restart, Lifetime: o.fleet.Lifetime}
 	o.fleet = f
 	o.campaigns, o.profiles, o.followers, o.disk, o.bareServer = 1, profiles{}, 0, 0, true
 	return o

@@ -175,9 +175,8 @@ func (y *yardstick) store(p *place, kind string, next func(*place)) {
 	}})
 }
 
-// yardstickUpdates is how many updates the yardstick runs at once. More would share transactions,
-// and so write less for each.
-const yardstickUpdates = 64
+// yardstickUpdates is how many updates the yardstick runs at once.
+const yardstickUpdates = 256
 
 // next begins the next update.
 func (y *yardstick) next() {

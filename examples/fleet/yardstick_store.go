@@ -21,8 +21,12 @@ type record struct {
 	done                    func() // called when it is durable
 }
 
-// maxRecords limits the records that wait, and those of a transaction.
+// maxRecords limits the records that wait.
 const maxRecords = 1 << 20
+
+// maxBatch limits the records of a transaction. Without it they would depend on how busy the machine
+// is, and with them what a record costs.
+const maxBatch = 32
 
 var yardstickBucket = []byte("records")
 
@@ -49,7 +53,7 @@ func (s *yardstickStore) write() error {
 	var batch []record
 	for r := range s.records {
 		batch = append(batch[:0], r)
-		for len(s.records) > 0 && len(batch) < 4096 {
+		for len(s.records) > 0 && len(batch) < maxBatch {
 			batch = append(batch, <-s.records)
 		}
 		err := s.db.Update(func(tx *bbolt.Tx) error {
