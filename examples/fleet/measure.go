@@ -162,6 +162,7 @@ func (m *measurement) campaign(ctx context.Context, c campaign, report *campaign
 		return err
 	}
 	c.Resume = true
+	*report = campaignReport{} // a decoder would add to its maps
 	return m.server.ask(ctx, command{Campaign: &c}, report)
 }
 

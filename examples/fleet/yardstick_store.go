@@ -24,8 +24,8 @@ type record struct {
 // maxRecords limits the records that wait.
 const maxRecords = 1 << 20
 
-// maxBatch limits the records of a transaction. Without it they would depend on how busy the machine
-// is, and with them what a record costs.
+// maxBatch limits the records of a transaction. Without it their number, and so the cost of a
+// record, would depend on how busy the machine is.
 const maxBatch = 32
 
 var yardstickBucket = []byte("records")
