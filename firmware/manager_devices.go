@@ -2,6 +2,7 @@ package firmware
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -32,19 +33,18 @@ func (m *Manager) Device(ctx context.Context, endpoint string) (DeviceInfo, erro
 	return m.known(d), nil
 }
 
-// Devices yields the endpoints that q selects, each as [Manager.Device] returns it.
+// Devices yields the endpoints that q selects, each as [Manager.Device] returns it. With a q.Limit
+// the last pair may be store.ErrShort: see [store.Store].
 func (m *Manager) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[DeviceInfo, error] {
-	limit := q.Limit
-	if m.config.Owns != nil {
-		q.Limit = 0 // the limit counts only endpoints of this manager
+	if filter := q.Filter; m.config.Owns != nil {
+		q.Filter = func(d store.Device) bool { return m.owns(d.Endpoint) && (filter == nil || filter(d)) }
 	}
 	return func(yield func(DeviceInfo, error) bool) {
-		n := 0
 		for d, err := range m.db.Devices(ctx, q) {
-			if d.Endpoint != "" && !m.owns(d.Endpoint) {
+			if errors.Is(err, store.ErrDamaged) && !m.owns(d.Endpoint) {
 				continue
 			}
-			if n++; !yield(m.known(d), err) || n == limit {
+			if !yield(m.known(d), err) {
 				return
 			}
 		}

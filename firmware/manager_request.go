@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"sync"
 	"time"
@@ -264,7 +263,10 @@ func describe(img store.Image) string {
 // repeated returns the update of an earlier request with the same key.
 func (m *Manager) repeated(ctx context.Context, r Request, profile fsm.Profile, id string) (Update, error) {
 	u, err := m.Get(ctx, id)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return Update{}, &RequestError{Field: "key", Problem: "was used for update " + id + ", which was deleted"}
+	case err != nil:
 		return Update{}, err
 	}
 	plan := u.Machine.Plan
@@ -302,23 +304,6 @@ func (m *Manager) get(ctx context.Context, id string) (Update, error) {
 		return d.current(), nil
 	default:
 		return d.newer(u), nil
-	}
-}
-
-// List yields the updates that q selects, each as [Manager.Get] returns it, but without storing
-// anything sooner. Errors are those of store.Store.Updates.
-func (m *Manager) List(ctx context.Context, q store.UpdateQuery) iter.Seq2[Update, error] {
-	return func(yield func(Update, error) bool) {
-		for u, err := range m.db.Updates(ctx, q) {
-			if err == nil && u.Active() {
-				if d := m.runOf(u.ID); d != nil {
-					u = d.newer(u)
-				}
-			}
-			if !yield(u, err) {
-				return
-			}
-		}
 	}
 }
 

@@ -108,7 +108,7 @@ func TestAccess(t *testing.T) {
 		"GET images/{image}": {open: true}, "DELETE images/{image}": {open: true},
 		"GET devices": {}, "GET devices/{endpoint}": {}, "DELETE devices/{endpoint}": {},
 		"GET devices/{endpoint}/resources/...": {}, "PUT devices/{endpoint}/resources/...": {}, "POST devices/{endpoint}/resources/...": {},
-		"GET updates": {}, "POST updates": {body: start}, "GET updates/{update}": {}, "DELETE updates/{update}": {},
+		"GET updates": {}, "GET counts": {}, "POST updates": {body: start}, "GET updates/{update}": {}, "DELETE updates/{update}": {},
 		"POST updates/{update}/cancel": {}, "POST updates/{update}/hold": {body: holder}, "POST updates/{update}/release": {body: holder},
 		"POST updates/{update}/served": {}, "GET events": {},
 	} {
@@ -163,7 +163,7 @@ func TestAccess(t *testing.T) {
 				query = "?endpoint=mine"
 			}
 			w, access = send("mine", f.mine, query, "mine")
-			if key == "GET devices" {
+			if key == "GET devices" || key == "GET counts" {
 				require.Empty(t, access.Endpoint)
 				require.Equal(t, http.StatusForbidden, w.Code)
 				return
@@ -187,7 +187,7 @@ func TestAccess(t *testing.T) {
 		})
 	}
 	// The list above has every call of the table.
-	require.Equal(t, 19, func() (n int) {
+	require.Equal(t, 20, func() (n int) {
 		for _, route := range newFleet(t, Config{}).routes {
 			n += len(route.calls)
 		}

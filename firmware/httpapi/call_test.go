@@ -243,6 +243,55 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// TestShortPages follows the cursors of pages over more updates than one page reads.
+func TestShortPages(t *testing.T) {
+	s := newService(t, httpapi.Config{})
+	image := s.image("1.1.0")
+	var changes []store.Change
+	for i := range 3 * store.MaxSkipped {
+		now := time.Now()
+		m := fsm.NewUpdate(fsm.Plan{Target: "1.1.0"}, now)
+		m.Phase, m.Outcome, m.State = fsm.PhaseEnded, fsm.OutcomeSucceeded, fsm.Idle
+		if i == 2*store.MaxSkipped {
+			m.Outcome = fsm.OutcomeFailed
+		}
+		changes = append(changes, store.CreateUpdate{Update: store.Update{
+			ID: fmt.Sprintf("%026d", i), Endpoint: "dev", Image: image, Machine: m, Created: now, Changed: now,
+		}})
+	}
+	_, err := s.db.Commit(t.Context(), changes...)
+	require.NoError(t, err)
+	pages := func(query string) (items, pages int) {
+		for path := "/api/v1/updates?" + query; path != ""; {
+			l := decode[struct {
+				Items []update
+				Next  string
+			}](t, s.get(path))
+			items += len(l.Items)
+			pages++
+			require.Less(t, pages, 100)
+			if path = ""; l.Next != "" {
+				path = "/api/v1/updates?" + query + "&cursor=" + l.Next
+			}
+		}
+		return items, pages
+	}
+	items, n := pages("outcome=failed")
+	require.Equal(t, []int{1, 1}, []int{items, n})
+	items, n = pages("outcome=succeeded&limit=1000")
+	require.Equal(t, []int{3*store.MaxSkipped - 1, 3}, []int{items, n})
+	items, n = pages("state=updating&outcome=succeeded&endpoint=dev")
+	require.Zero(t, items)
+	require.LessOrEqual(t, n, 1)
+	items, n = pages("state=idle&outcome=failed&endpoint=dev")
+	require.Equal(t, 1, items)
+	require.Equal(t, 3, n, "pages without items lead on to the next")
+
+	require.JSONEq(t, `{"items":[{"image":"`+image+`","outcome":"failed","updates":1},{"image":"`+image+`","outcome":"succeeded","updates":2999}]}`,
+		string(s.get("/api/v1/counts?image="+image).body))
+	require.JSONEq(t, `{"items":[]}`, string(s.get("/api/v1/counts?image=x").body))
+}
+
 func TestDevices(t *testing.T) {
 	s := newService(t, httpapi.Config{})
 	endpoints := []string{

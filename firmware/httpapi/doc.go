@@ -20,6 +20,7 @@
 //	GET    /api/v1/devices/{endpoint}/resources/...  501: not implemented yet; PUT and POST too
 //	POST   /api/v1/updates                           body: application/json; header Idempotency-Key
 //	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state, ?label
+//	GET    /api/v1/counts                            how many updates there are, by image and outcome; ?image
 //	GET    /api/v1/updates/{update}                  with its journal
 //	DELETE /api/v1/updates/{update}                  with its journal; 409 while it is active, unless its record is damaged
 //	POST   /api/v1/updates/{update}/cancel           ends it; to cancel twice is no error
@@ -83,7 +84,13 @@
 //
 // A list is {"items": [...], "next": "..."}: next, if present, is the cursor of the next page.
 // Cursors are opaque. Paging is stable: records created meanwhile neither repeat nor hide an item.
+// A page may have fewer items than limit, or none, and a next: where a parameter selects few of
+// many records, the server stops before the page is full, so that each page takes milliseconds.
 // ?outcome= (empty) selects the active updates.
+//
+// Counts are a list without pages, of items such as {"image": "6f1c...", "outcome": "succeeded",
+// "updates": 4711}, with the outcome "" for active updates. They count the updates that the server
+// has, not those that were deleted.
 //
 // A record that the server's store cannot read appears in each list that it may belong to, as an
 // item {"id": "...", "damaged": "why"}, with endpoint instead of id for a device, and seq for a

@@ -176,6 +176,7 @@ type manager interface {
 	RemoveDamaged(ctx context.Context, id string) error
 	Get(ctx context.Context, id string) (firmware.Update, error)
 	List(ctx context.Context, q store.UpdateQuery) iter.Seq2[firmware.Update, error]
+	Counts(ctx context.Context, image string) ([]store.Count, error)
 	Journal(ctx context.Context, id string) iter.Seq2[firmware.Event, error]
 	Events(ctx context.Context, after uint64) iter.Seq2[firmware.Event, error]
 	Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[firmware.DeviceInfo, error]

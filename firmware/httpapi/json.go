@@ -110,14 +110,18 @@ type page struct {
 	Next  string `json:"next,omitempty"`
 }
 
-// writePage sends the first limit records. records yields one more if there is a next page. A
-// damaged record becomes an item too.
+// writePage sends the first limit records. records yields one more if there is a next page, or ends
+// with store.ErrShort. A damaged record becomes an item too.
 func writePage[R, V any](
 	w http.ResponseWriter, limit int, kind string, records iter.Seq2[R, error], key func(R) string, view func(R) V,
 ) error {
 	p := page{Items: []any{}}
 	var last string
 	for record, err := range records {
+		if errors.Is(err, store.ErrShort) {
+			p.Next = newCursor(kind, key(record))
+			break
+		}
 		damaged, isDamaged := errors.AsType[*store.DamagedError](err)
 		if err != nil && !isDamaged {
 			return err

@@ -78,6 +78,7 @@ func (a *api) table() []route {
 			},
 			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, read: readStart, serve: a.startUpdate},
 		}},
+		{"counts", map[string]*call{http.MethodGet: {action: ReadUpdates, query: []string{"image"}, serve: a.countUpdates}}},
 		{"updates/{update}", map[string]*call{
 			http.MethodGet:    {action: ReadUpdates, serve: a.getUpdate},
 			http.MethodDelete: {action: WriteUpdates, serve: a.deleteUpdate},

@@ -189,7 +189,7 @@ func filterUpdates(q *store.UpdateQuery, query query) error {
 		if err := outcome.UnmarshalText([]byte(query.get("outcome"))); err != nil {
 			return invalidQuery("outcome", "outcome must be succeeded, rolled_back, failed, cancelled or timed_out, or empty for active updates")
 		}
-		q.Active = outcome == fsm.OutcomeNone
+		q.Active, q.Outcome = outcome == fsm.OutcomeNone, outcome
 	}
 	var state fsm.State
 	byState := query.has("state")
@@ -200,12 +200,29 @@ func filterUpdates(q *store.UpdateQuery, query query) error {
 		// The state of an update that has ended is idle.
 		q.Active = q.Active || state != fsm.Idle
 	}
-	if byOutcome || byState {
-		q.Filter = func(u store.Update) bool {
-			return (!byOutcome || u.Machine.Outcome == outcome) && (!byState || u.Machine.State == state)
-		}
+	if byState {
+		q.Filter = func(u store.Update) bool { return u.Machine.State == state }
 	}
 	return nil
+}
+
+// A countView says how many updates to an image have an outcome.
+type countView struct {
+	Image   string `json:"image"`
+	Outcome string `json:"outcome"`
+	Updates uint64 `json:"updates"`
+}
+
+func (a *api) countUpdates(w http.ResponseWriter, r *http.Request, req request) error {
+	counts, err := a.manager.Counts(r.Context(), req.query.get("image"))
+	if err != nil {
+		return err
+	}
+	p := page{Items: []any{}}
+	for _, c := range counts {
+		p.Items = append(p.Items, countView{c.Image, string(c.Outcome), c.Updates})
+	}
+	return writeJSON(w, http.StatusOK, p)
 }
 
 func (a *api) getUpdate(w http.ResponseWriter, r *http.Request, req request) error {
