@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding"
 	"fmt"
 	"maps"
 	"slices"
@@ -102,6 +101,9 @@ func CheckLabels(labels map[string]string) error {
 	if len(labels) > MaxLabels {
 		return fmt.Errorf("%w: %d labels, more than %d", ErrInvalid, len(labels), MaxLabels)
 	}
+	if len(labels) == 0 {
+		return nil
+	}
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		n := normalizer{}
 		n.word("name of a label", name, 1, MaxLabelName)
@@ -137,13 +139,7 @@ func (n *normalizer) update(u *Update) {
 	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
 	}
-	// Encoding fails for each value without a name, in all fields.
-	scratch := scratches.Get().(*[]byte)
-	defer scratches.Put(scratch)
-	var err error
-	if *scratch, err = machineCodec.Append((*scratch)[:0], &u.Machine); err != nil {
-		n.fail("update: %w", err)
-	}
+	n.encode(func(b []byte) ([]byte, error) { return machineCodec.Append(b, &u.Machine) })
 	u.Tokens = slices.Clone(u.Tokens)
 	for i := range u.Tokens {
 		n.word("token", u.Tokens[i], 1, MaxID)
@@ -157,11 +153,8 @@ func (n *normalizer) event(e *Event) {
 	n.word("event's endpoint", e.Endpoint, 0, MaxEndpoint)
 	n.word("event name", e.Name, 1, MaxName)
 	e.Detail = cut(clean(e.Detail), MaxDetail)
-	if e.Phase != "" {
-		n.name(e.Phase)
-	}
-	n.name(e.Outcome)
 	n.time(&e.Time)
+	n.encode(func(b []byte) ([]byte, error) { return eventCodec.AppendRange(b, e, firstWord, lastWord) })
 }
 
 func (n *normalizer) image(i *Image) {
@@ -248,11 +241,14 @@ func (n *normalizer) text(what string, s *string, most int) {
 	}
 }
 
-// name checks that a value of an enumeration has a name.
-func (n *normalizer) name(v encoding.TextMarshaler) {
-	if _, err := v.MarshalText(); err != nil {
+// encode fails for a value of an enumeration without a name.
+func (n *normalizer) encode(record func([]byte) ([]byte, error)) {
+	scratch := scratches.Get().(*[]byte)
+	data, err := record((*scratch)[:0])
+	if *scratch = data; err != nil {
 		n.fail("%w", err)
 	}
+	scratches.Put(scratch)
 }
 
 func (n *normalizer) time(t *time.Time) {

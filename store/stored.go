@@ -15,6 +15,9 @@ var (
 	deviceCodec  = record.Of[Device]()
 )
 
+// The fields of an event whose values have names.
+const firstWord, lastWord = 7, 10
+
 // AppendBinary appends the update in the form for back ends that keep bytes: short, and readable by
 // later versions of this module. It implements encoding.BinaryAppender, and fails for an update
 // that [Normalize] refuses. The same holds for the other records.

@@ -66,6 +66,21 @@ func (c *Codec[T]) Decode(data []byte, v *T) error {
 	return c.fields().parseFields(reflect.ValueOf(v).Elem(), string(data))
 }
 
+// From returns the part of a record that has the fields from a number on; of a damaged record, nil.
+func From(data []byte, number uint64) []byte {
+	for rest := string(data); rest != ""; {
+		f, after, err := nextField(rest)
+		switch {
+		case err != nil:
+			return nil
+		case f.number >= number:
+			return data[len(data)-len(rest):]
+		}
+		rest = after
+	}
+	return nil
+}
+
 // A coder writes and reads the values of one type.
 type coder interface {
 	// zero reports whether a field with this value is left out.

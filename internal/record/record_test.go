@@ -123,6 +123,27 @@ func TestShort(t *testing.T) {
 	}
 }
 
+// TestParts: parts of a record, one after the other, are the record.
+func TestParts(t *testing.T) {
+	v := full()
+	whole, err := codec.Append(nil, &v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range uint64(80) {
+		first, err := codec.AppendRange(nil, &v, 1, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(first)+string(From(whole, at+1)) != string(whole) {
+			t.Errorf("split after field %d: %x and %x, want %x", at, first, From(whole, at+1), whole)
+		}
+	}
+	if rest := From(whole[:3], 50); rest != nil {
+		t.Errorf("of a damaged record: %x", rest)
+	}
+}
+
 // TestUnknown: a reader skips fields that it does not know, and words of an enumeration are another
 // matter.
 func TestUnknown(t *testing.T) {

@@ -28,6 +28,7 @@
 package bolt
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -130,10 +131,11 @@ func open(b *backend) (*Store, error) {
 	return &Store{s, b, logged}, nil
 }
 
-// A tx keeps the buckets of the tables.
+// A tx keeps the buckets of the tables, and a cursor for each.
 type tx struct {
-	space  *bbolt.Bucket
-	tables [kv.Tables]*bbolt.Bucket
+	space   *bbolt.Bucket
+	tables  [kv.Tables]*bbolt.Bucket
+	cursors [kv.Tables]*bbolt.Cursor
 }
 
 func (t *tx) table(name kv.Table) *bbolt.Bucket {
@@ -144,7 +146,16 @@ func (t *tx) table(name kv.Table) *bbolt.Bucket {
 	return t.tables[name]
 }
 
-func (t *tx) Get(name kv.Table, key []byte) []byte { return t.table(name).Get(key) }
+// Get seeks with a cursor that earlier calls have used: a bucket would make one each time.
+func (t *tx) Get(name kv.Table, key []byte) []byte {
+	if t.cursors[name] == nil {
+		t.cursors[name] = t.table(name).Cursor()
+	}
+	if found, value := t.cursors[name].Seek(key); bytes.Equal(found, key) {
+		return value
+	}
+	return nil
+}
 
 func (t *tx) Put(name kv.Table, key, value []byte) error { return t.table(name).Put(key, value) }
 
@@ -154,7 +165,7 @@ func (t *tx) Clear(name kv.Table) error {
 	if err := t.space.DeleteBucket([]byte(name.String())); err != nil {
 		return err
 	}
-	t.tables[name] = nil
+	t.tables[name], t.cursors[name] = nil, nil
 	_, err := t.space.CreateBucket([]byte(name.String()))
 	return err
 }

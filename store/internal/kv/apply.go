@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/internal/record"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -26,11 +27,7 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 		case store.DeleteImage:
 			err = deleteImage(o, c.ID)
 		case store.PutRegistration:
-			err = putDevice(o, c.Endpoint, func(d *store.Device) {
-				sticky := d.Registration.Secured || c.Registration.Secured
-				d.Registration = c.Registration
-				d.Registration.Secured = sticky
-			})
+			err = putRegistration(o, c.Endpoint, c.Registration)
 		case store.PutFirmware:
 			err = putDevice(o, c.Endpoint, func(d *store.Device) {
 				holds := d.Firmware.Holds
@@ -206,17 +203,39 @@ func deleteImage(o *overlay, id string) error {
 	return nil
 }
 
+// putRegistration keeps the firmware of the old record without decoding it. Of a damaged record it
+// keeps what the secured table has.
+func putRegistration(o *overlay, endpoint string, r store.RegistrationRecord) error {
+	key := []byte(endpoint)
+	r.Secured = r.Secured || o.has(secured, key)
+	if r.Secured {
+		o.put(secured, key, mark)
+	}
+	var firmware []byte
+	if content, err := unseal(key, o.get(devices, key)); err == nil {
+		firmware = record.From(content, deviceFirmware)
+	}
+	o.device = store.Device{Registration: r}
+	data, err := deviceCodec.AppendRange(append(o.buffer[:0], make([]byte, sealSize)...), &o.device, deviceRegistration, deviceRegistration)
+	if o.buffer = data; err != nil {
+		return err
+	}
+	o.buffer = append(o.buffer, firmware...)
+	seal(key, o.buffer)
+	o.put(devices, key, bytes.Clone(o.buffer))
+	return nil
+}
+
+// putDevice changes a record, or makes one. It replaces a damaged record as putRegistration does.
 func putDevice(o *overlay, endpoint string, set func(*store.Device)) error {
-	d := store.Device{Endpoint: endpoint}
-	if data := o.get(devices, []byte(endpoint)); data != nil {
-		d, _ = deviceKind.decode([]byte(endpoint), data) // PutRegistration and PutFirmware replace a damaged record
+	key := []byte(endpoint)
+	o.device = store.Device{}
+	if data := o.get(devices, key); data != nil {
+		o.device, _ = deviceKind.decode(key, data)
 	}
-	d.Registration.Secured = d.Registration.Secured || o.has(secured, []byte(endpoint))
-	set(&d)
-	if d.Registration.Secured {
-		o.put(secured, []byte(endpoint), mark)
-	}
-	return deviceKind.put(o, []byte(endpoint), &d)
+	set(&o.device)
+	o.device.Registration.Secured = o.device.Registration.Secured || o.has(secured, key)
+	return deviceKind.put(o, key, &o.device)
 }
 
 func deleteDevice(o *overlay, endpoint string) error {

@@ -51,6 +51,12 @@ const (
 	firstChanged = 9 // after the revision
 )
 
+// The fields of a device.
+const (
+	deviceRegistration = 2
+	deviceFirmware     = 3
+)
+
 // withoutKey appends all fields except the key, which is the first.
 func withoutKey[T any](codec *record.Codec[T]) func([]byte, *T) ([]byte, error) {
 	return func(b []byte, v *T) ([]byte, error) { return codec.AppendRange(b, v, 2, math.MaxUint64) }

@@ -3,6 +3,8 @@ package kv
 import (
 	"bytes"
 	"iter"
+
+	"github.com/otago-iot/otago/store"
 )
 
 // A writeSet is the writes of a layer: a nil value stands for a key that is deleted.
@@ -109,6 +111,7 @@ type overlay struct {
 	buffer  []byte       // for records; of no use between calls
 	journal journalIndex // likewise
 	run     run          // likewise
+	device  store.Device // likewise
 }
 
 func newOverlay() *overlay { return &overlay{layer: layer{writes: new(writeSet)}} }

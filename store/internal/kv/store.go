@@ -4,12 +4,23 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/otago-iot/otago/store"
 )
 
 // maxGroup limits how many commits share a transaction.
 const maxGroup = 1024
+
+// A transaction costs half a dozen pages and two fsyncs, whatever it has. So while groups have more
+// than one commit, each waits for company: until gatherMany have come, or none has come for
+// gatherPause, or gatherPauses of these are over. A caller alone does not wait.
+const (
+	gatherMany   = 64
+	gatherPause  = time.Millisecond
+	gatherPauses = 4
+	gatherFrom   = 1.25 // commits in a group, on average over a dozen groups
+)
 
 // A Store is a store.Store over a Backend.
 type Store struct {
@@ -19,9 +30,11 @@ type Store struct {
 	closing sync.RWMutex // read-locked while a call runs
 	closed  bool
 
-	mu      sync.Mutex // guards queue and draining
+	mu      sync.Mutex // guards queue and drained
 	queue   []*commit
-	drained bool // a goroutine drains the queue
+	drained bool          // a goroutine drains the queue
+	many    chan struct{} // of capacity 1; has a value when the queue has grown to gatherMany
+	average float64       // size of the latest groups; only of drain
 
 	overlay *overlay // for the commit that is applied in a transaction
 }
@@ -30,7 +43,16 @@ type commit struct {
 	changes []store.Change
 	seq     uint64
 	err     error
-	done    chan struct{}
+	done    chan struct{} // of capacity 1; has a value when the commit has ended
+}
+
+var commits = sync.Pool{New: func() any { return &commit{done: make(chan struct{}, 1)} }}
+
+// free lets another call use the commit, which is in no queue.
+func (c *commit) free() {
+	clear(c.changes)
+	c.changes, c.seq, c.err = c.changes[:0], 0, nil
+	commits.Put(c)
 }
 
 // New returns a Store over the backend, and prepares the backend or checks its format. With group,
@@ -40,7 +62,7 @@ func New(b Backend, group bool) (*Store, error) {
 	if err := prepare(b); err != nil {
 		return nil, err
 	}
-	return &Store{backend: b, group: group, overlay: newOverlay()}, nil
+	return &Store{backend: b, group: group, many: make(chan struct{}, 1), overlay: newOverlay()}, nil
 }
 
 // prepare writes the format into an empty backend, and checks that of any other.
@@ -80,52 +102,71 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	c := &commit{changes: make([]store.Change, len(changes)), done: make(chan struct{})}
-	for i, change := range changes {
-		var err error
-		if c.changes[i], err = store.Normalize(change); err != nil {
-			return 0, err
-		}
-	}
 	if len(changes) == 0 {
+		var seq uint64
 		err := s.view(ctx, func(r Reader) error {
-			c.seq = parseNumber(r.Get(Meta, seqKey))
+			seq = parseNumber(r.Get(Meta, seqKey))
 			return nil
 		})
-		return c.seq, err
+		return seq, err
+	}
+	c := commits.Get().(*commit)
+	for _, change := range changes {
+		change, err := store.Normalize(change)
+		if err != nil {
+			c.free()
+			return 0, err
+		}
+		c.changes = append(c.changes, change)
 	}
 	s.closing.RLock()
 	if s.closed {
 		s.closing.RUnlock()
+		c.free()
 		return 0, store.ErrClosed
 	}
-	if !s.group {
-		defer s.closing.RUnlock()
+	switch {
+	case !s.group:
 		s.write([]*commit{c})
-		return c.seq, c.err
-	}
-	s.mu.Lock()
-	s.queue = append(s.queue, c)
-	start := !s.drained
-	s.drained = true
-	s.mu.Unlock()
-	if start {
+		s.closing.RUnlock()
+	case s.enqueue(c):
 		go s.drain() // which unlocks closing instead of this call
-	} else {
+	default:
 		defer s.closing.RUnlock()
 	}
 	select {
 	case <-c.done:
+		defer c.free()
 		return c.seq, c.err
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return 0, ctx.Err() // drain still has the commit
 	}
+}
+
+// enqueue appends a commit to the queue, and reports whether no goroutine drains it yet.
+func (s *Store) enqueue(c *commit) (start bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queue = append(s.queue, c)
+	if len(s.queue) == gatherMany {
+		select {
+		case s.many <- struct{}{}:
+		default:
+		}
+	}
+	start, s.drained = !s.drained, true
+	return start
 }
 
 // drain writes the queue, group by group, until it is empty.
 func (s *Store) drain() {
 	defer s.closing.RUnlock()
-	for {
+	pause := time.NewTimer(gatherPause)
+	defer pause.Stop()
+	for first := true; ; first = false {
+		if !first && s.average >= gatherFrom {
+			s.gather(pause)
+		}
 		s.mu.Lock()
 		n := min(len(s.queue), maxGroup)
 		group := s.queue[:n:n]
@@ -137,6 +178,33 @@ func (s *Store) drain() {
 		}
 		s.mu.Unlock()
 		s.write(group)
+		s.average += (float64(n) - s.average) / 12
+	}
+}
+
+// gather waits while commits come, within bounds.
+func (s *Store) gather(pause *time.Timer) {
+	before := -1
+	for range gatherPauses {
+		s.mu.Lock()
+		n := len(s.queue)
+		if n < gatherMany {
+			select {
+			case <-s.many: // of an earlier queue
+			default:
+			}
+		}
+		s.mu.Unlock()
+		if n >= gatherMany || n == before {
+			return
+		}
+		before = n
+		pause.Reset(gatherPause)
+		select {
+		case <-s.many:
+			return
+		case <-pause.C:
+		}
 	}
 }
 
@@ -159,7 +227,7 @@ func (s *Store) write(group []*commit) {
 		if err != nil {
 			c.seq, c.err = 0, fmt.Errorf("store: commit: %w", err)
 		}
-		close(c.done)
+		c.done <- struct{}{}
 	}
 }
 
