@@ -19,12 +19,26 @@ type registrations struct{ store.Store }
 
 // PutRegistration implements lwm2m.RegistrationStore.
 func (s registrations) PutRegistration(ctx context.Context, r lwm2m.Registration) error {
-	_, err := s.Commit(ctx, store.PutRegistration{Endpoint: r.Endpoint, Registration: store.RegistrationRecord{
+	_, err := s.Commit(ctx, putRegistration(&r))
+	return err
+}
+
+// PutRegistrations is the method of a lwm2m.RegistrationStore for many devices.
+func (s registrations) PutRegistrations(ctx context.Context, list []lwm2m.Registration) error {
+	changes := make([]store.Change, len(list))
+	for i := range list {
+		changes[i] = putRegistration(&list[i])
+	}
+	_, err := s.Commit(ctx, changes...)
+	return err
+}
+
+func putRegistration(r *lwm2m.Registration) store.Change {
+	return store.PutRegistration{Endpoint: r.Endpoint, Registration: store.RegistrationRecord{
 		ID: r.ID, Address: r.Address.String(), Local: addrString(r.Local), Transport: r.Transport.String(), Version: r.Version.String(),
 		Lifetime: r.Lifetime, Binding: r.Binding, Queue: r.Queue, SMS: r.SMS, ProfileID: r.ProfileID, Links: r.Links,
 		Identity: r.Identity.Name, IdentityKind: r.Identity.Kind.String(), Secured: r.Secured, Registered: r.Registered, Updated: r.Updated, LastSeen: r.LastSeen, Ended: r.Ended,
-	}})
-	return err
+	}}
 }
 
 // DeleteRegistration implements lwm2m.RegistrationStore.

@@ -114,6 +114,15 @@ func (r Registration) Objects() ObjectList {
 // The store keeps the records of ended registrations, since Secured must outlive them: only
 // DeleteRegistration removes it. Methods are called from several goroutines, for one endpoint one
 // at a time.
+//
+// A store for many devices has one more method. The server then calls it for renewals, instead of
+// PutRegistration for each:
+//
+//	PutRegistrations(ctx context.Context, list []Registration) error
+//
+// It stores up to 1024 registrations of different endpoints, best in one commit, so that a store
+// with some hundred commits a second keeps up with tens of thousands of renewals. When it returns
+// nil, all are durable; after an error the server stores them again later.
 type RegistrationStore interface {
 	// PutRegistration stores r under r.Endpoint, in place of an earlier record. When it returns
 	// nil, r is durable.

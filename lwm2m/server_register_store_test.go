@@ -5,8 +5,10 @@ import (
 	"errors"
 	"iter"
 	"net/netip"
+	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -156,4 +158,77 @@ func TestNoRequestBeforeTheAnswer(t *testing.T) {
 	_, err = s.Read(t.Context(), "a", NewPath(3, 0, 3))
 	require.ErrorIs(t, err, ErrUnreachable, "its turn came, though there is no socket")
 	require.Nil(t, s.table.byEndpoint["a"].activity, "nothing is left behind")
+}
+
+// togetherStore takes renewals together, 10 ms for each call.
+type togetherStore struct {
+	recordingStore
+	calls, most int
+}
+
+func (b *togetherStore) PutRegistrations(ctx context.Context, list []Registration) error {
+	time.Sleep(10 * time.Millisecond)
+	b.mu.Lock()
+	b.calls++
+	b.most = max(b.most, len(list))
+	b.mu.Unlock()
+	for _, r := range list {
+		if err := b.PutRegistration(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestManyRenewals renews 30,000 lifetimes, and stores them within a second although each commit
+// takes 10 ms. A store that fails is not asked for each of them, and gets all of them later.
+func TestManyRenewals(t *testing.T) {
+	const fleet = 30_000
+	synctest.Test(t, func(t *testing.T) {
+		store := &togetherStore{}
+		s := MustServer(ServerConfig{Registrations: store})
+		renew := make([]func() uint8, fleet)
+		for i := range fleet {
+			path := location(register(s, "ep="+strconv.Itoa(i), "lt=300"))
+			renew[i] = func() uint8 { return uint8(serve(s, incoming{code: coap.POST, path: path, format: -1}).Code) }
+		}
+		time.Sleep(time.Minute)
+		for _, renewed := range renew {
+			require.EqualValues(t, coap.Changed, renewed())
+		}
+		now, puts := time.Now(), store.puts
+		store.fail(errors.New("disk full"))
+		s.flush()
+		require.LessOrEqual(t, store.calls, flushBatches)
+		require.Less(t, time.Since(now), time.Second)
+
+		store.fail(nil)
+		now = time.Now()
+		s.flush()
+		require.Equal(t, fleet, store.puts-puts, "each once")
+		require.LessOrEqual(t, store.most, 1024)
+		require.Less(t, time.Since(now), time.Second)
+		for endpoint, r := range store.records {
+			require.WithinDuration(t, now, r.Updated, time.Second, endpoint)
+		}
+		s.flush()
+		require.Equal(t, fleet, store.puts-puts, "nothing is left")
+	})
+}
+
+// TestRenewalsOfBusyDevices stores renewals while one of the devices registers: it waits for
+// nothing, and its renewal is stored later.
+func TestRenewalsOfBusyDevices(t *testing.T) {
+	store := &togetherStore{}
+	s := MustServer(ServerConfig{Registrations: store})
+	for _, name := range []string{"a", "b"} {
+		path := location(register(s, "ep="+name, "lt=300"))
+		serve(s, incoming{code: coap.POST, path: path, format: -1})
+	}
+	unlock := s.keys.Lock("a")
+	s.flush()
+	require.Equal(t, 3, store.puts)
+	unlock()
+	s.flush()
+	require.Equal(t, 4, store.puts)
 }

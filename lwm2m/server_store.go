@@ -2,8 +2,12 @@ package lwm2m
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,10 +19,15 @@ const (
 	// staleness is how old a stored renewal may be, and so how much longer a loaded registration
 	// lasts.
 	staleness = 30 * time.Second
-	// storeTimeout bounds a flush.
+	// storeTimeout bounds the storing of one batch of a flush.
 	storeTimeout = 30 * time.Second
-	// flushParallel is how many records are stored at once: stores can commit concurrent records
-	// together.
+	// flushBatch is how many records a flush stores at once. A larger batch would keep devices that
+	// register meanwhile waiting.
+	flushBatch = 1024
+	// flushBatches is how many batches a flush stores at once.
+	flushBatches = 4
+	// flushParallel is how many records a flush stores at once in a store that takes one at a time:
+	// it may commit concurrent records together.
 	flushParallel = 32
 )
 
@@ -130,47 +139,107 @@ func (s *Server) touchStore(d *device) {
 	}
 }
 
-// flush stores the records that have changed since the last flush.
+// flush stores the records that have changed since the last flush, batch by batch. After the first
+// error it leaves the rest to the next flush.
 func (s *Server) flush() {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
 	s.mu.Lock()
-	endpoints := s.dirty
+	endpoints := slices.Collect(maps.Keys(s.dirty))
 	s.dirty = make(map[string]struct{})
 	s.flusher = nil
 	s.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
-	defer cancel()
+	put, parallel := s.flushEach, 1
+	if store, ok := s.config.Registrations.(batchStore); ok {
+		put = func(ctx context.Context, endpoints []string) error { return s.flushTogether(ctx, store, endpoints) }
+		parallel = flushBatches
+	}
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	var left atomic.Int64
+	failed := make(chan struct{})
+	for batch := range slices.Chunk(endpoints, flushBatch) {
+		g.Go(func() (err error) {
+			err = errFlush
+			select {
+			case <-failed:
+			default:
+				ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+				defer cancel()
+				err = put(ctx, batch)
+			}
+			if err != nil {
+				if left.Add(int64(len(batch))) == int64(len(batch)) {
+					close(failed)
+				}
+				s.storeSoon(batch...)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		s.log.Error("registrations not stored", slog.Int64("endpoints", left.Load()), slog.Any("error", err))
+	}
+}
+
+// errFlush ends a batch after another one has failed.
+var errFlush = errors.New("lwm2m: an earlier registration was not stored")
+
+// A batchStore is a RegistrationStore with the method that its documentation names.
+type batchStore interface {
+	PutRegistrations(ctx context.Context, list []Registration) error
+}
+
+// flushEach stores records one by one, several at the same time.
+func (s *Server) flushEach(ctx context.Context, endpoints []string) error {
 	var g errgroup.Group
 	g.SetLimit(flushParallel)
-	for endpoint := range endpoints {
+	for _, endpoint := range endpoints {
 		g.Go(func() error {
-			s.flushOne(ctx, endpoint)
+			defer s.keys.Lock(endpoint)()
+			if r, ok := s.Registration(endpoint); ok {
+				return s.put(ctx, r)
+			}
 			return nil
 		})
 	}
-	_ = g.Wait() // flushOne logs errors
+	return g.Wait()
 }
 
-func (s *Server) flushOne(ctx context.Context, endpoint string) {
-	defer s.keys.Lock(endpoint)()
-	r, ok := s.Registration(endpoint)
-	if !ok {
-		return
+// flushTogether stores records in one call. It leaves an endpoint that just registers or is updated
+// to the next flush, as it would have to wait for it.
+func (s *Server) flushTogether(ctx context.Context, store batchStore, endpoints []string) error {
+	records := make([]Registration, 0, len(endpoints))
+	var busy []string
+	for _, endpoint := range endpoints {
+		unlock, ok := s.keys.TryLock(endpoint)
+		if !ok {
+			busy = append(busy, endpoint)
+			continue
+		}
+		defer unlock()
+		if r, ok := s.Registration(endpoint); ok {
+			records = append(records, r)
+		}
 	}
-	if err := s.put(ctx, r); err != nil {
-		s.log.Error("registration not stored", slog.String("endpoint", endpoint), slog.Any("error", err))
-		s.storeSoon(endpoint)
+	s.storeSoon(busy...)
+	if len(records) == 0 {
+		return nil
 	}
+	err := fmt.Errorf("%w: RegistrationStore.PutRegistrations panicked", ErrInternal)
+	s.guard("RegistrationStore.PutRegistrations", func() { err = store.PutRegistrations(ctx, records) })
+	return err
 }
 
-// storeSoon marks the record of an endpoint to be stored soon.
-func (s *Server) storeSoon(endpoint string) {
+// storeSoon marks the records of endpoints to be stored soon.
+func (s *Server) storeSoon(endpoints ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.table.byEndpoint[endpoint]; d != nil {
-		s.touchStore(d)
+	for _, endpoint := range endpoints {
+		if d := s.table.byEndpoint[endpoint]; d != nil {
+			s.touchStore(d)
+		}
 	}
 }
 
