@@ -94,8 +94,9 @@ func get(ctx context.Context, u string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		response.Body.Close()
-		return nil, fmt.Errorf("GET %s: %s", u, response.Status)
+		defer response.Body.Close()
+		problem, _ := io.ReadAll(io.LimitReader(response.Body, 1000)) // what there is of it
+		return nil, fmt.Errorf("GET %s: %s: %s", u, response.Status, problem)
 	}
 	return response.Body, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -40,6 +41,7 @@ type serverReady struct{ CoAP, HTTP string }
 type server struct {
 	role     serverRole
 	db       *countingStore
+	logger   *slog.Logger
 	manager  *firmware.Manager
 	devices  *lwm2m.Server
 	images   *firmware.Repository
@@ -71,7 +73,7 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	api, err := httpapi.New(s.manager, httpapi.AllowAll, httpapi.Config{})
+	api, err := httpapi.New(s.manager, httpapi.AllowAll, httpapi.Config{Logger: s.logger})
 	if err != nil {
 		return err
 	}
@@ -143,6 +145,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	s.logger = logger
 	s.db = &countingStore{Store: db}
 	if s.role.Disk > 0 {
 		s.db.disk = newSlowDisk(ctx, s.role.Disk)
