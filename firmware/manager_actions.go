@@ -35,7 +35,7 @@ func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageUR
 	case fsm.ActionRead:
 		e.run = func(e *action) { r.read(e, u, act.Resources, &done.Reading) }
 	case fsm.ActionObserve:
-		e.run = r.observeDevice
+		e.run = func(e *action) { r.observeDevice(e, &done.Reading) }
 	case fsm.ActionReset:
 		e.run = func(e *action) { e.simple(resetRequest(act.Reset)) }
 	case fsm.ActionWriteURI:
@@ -166,52 +166,51 @@ func (d *run) read(e *action, u Update, want fsm.Resources, r *fsm.Reading) {
 	})
 }
 
-// observeDevice observes State and Result. It ends earlier observations first, because a device
-// that keeps one observation per path would end the new one when the old one is cancelled later.
-// The manager does not believe notifications; they only make it read.
-func (r *run) observeDevice(e *action) {
-	old := r.swapObservations(nil)
-	var list []*lwm2m.Observation
-	drop := func(list []*lwm2m.Observation) {
-		for _, o := range list {
-			o.Drop(nil)
+// observeDevice observes the State, and reads it into reading. It ends an earlier observation
+// first: a device that keeps one observation per path would end the new one when the old one is
+// cancelled later. What notifications say is not believed; it only helps the machine to choose when
+// to read.
+func (r *run) observeDevice(e *action, reading *fsm.Reading) {
+	drop(r.swapObservation(nil))
+	var first sync.Once // calls for the value that the answer has too
+	values := func(entries []lwm2m.Entry) {
+		present := false
+		first.Do(func() { present = true })
+		if !present {
+			r.observe(hint(entries))
 		}
 	}
-	drop(old)
-	var next func(paths ...lwm2m.Path)
-	next = func(paths ...lwm2m.Path) {
-		if len(paths) == 0 {
-			r.mu.Lock()
-			current := r.action == e && !r.stopped
-			if current {
-				r.observations = list
-			}
-			r.mu.Unlock()
-			if !current {
-				drop(list) // given up meanwhile; the observations of the next action must stay
-			}
-			e.end(nil)
+	e.request(lwm2m.Request{Operation: lwm2m.OpObserve, Path: pathState, Values: values}, func(a lwm2m.Answer) {
+		if a.Err != nil {
+			e.end(a.Err)
 			return
 		}
-		var first sync.Once // calls for the first reading, which is due anyway
-		values := func([]lwm2m.Entry) {
-			present := false
-			first.Do(func() { present = true })
-			if !present {
-				r.observe(fsm.Observation{Kind: fsm.ObserveHint})
-			}
+		fill(reading, a.Entries, fsm.ReadState)
+		r.mu.Lock()
+		current := r.action == e && !r.stopped
+		if current {
+			r.observation = a.Observation
 		}
-		e.request(lwm2m.Request{Operation: lwm2m.OpObserve, Path: paths[0], Values: values}, func(a lwm2m.Answer) {
-			if a.Err != nil {
-				drop(list)
-				e.end(a.Err)
-				return
-			}
-			list = append(list, a.Observation)
-			next(paths[1:]...)
-		})
+		r.mu.Unlock()
+		if !current {
+			drop(a.Observation) // given up meanwhile; the observation of the next action must stay
+		}
+		e.end(nil)
+	})
+}
+
+// drop ends an observation, on the device too; nil is none.
+func drop(o *lwm2m.Observation) {
+	if o != nil {
+		o.Drop(nil)
 	}
-	next(pathState, pathResult)
+}
+
+// hint says that a device has sent entries of its own accord.
+func hint(entries []lwm2m.Entry) fsm.Observation {
+	o := fsm.Observation{Kind: fsm.ObserveHint}
+	fill(&o.Reading, entries, fsm.ReadState)
+	return o
 }
 
 // errImage means that an image is damaged or missing.

@@ -14,7 +14,7 @@ const cancelLimit = time.Minute
 
 // cancelOnDevice is the last action of an update that the server has ended: it asks the device to
 // drop the package, and then reads the device, to learn what it may still do.
-func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action, observations []*lwm2m.Observation) {
+func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action, observation *lwm2m.Observation) {
 	done := fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID}
 	e := &action{m: m, endpoint: u.Endpoint, update: u.ID, lane: laneRequest}
 	e.run = func(e *action) {
@@ -36,9 +36,7 @@ func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action,
 	e.finish = func(err error) {
 		m.forgetCancel(e)
 		m.log.Debug("cancelled on the device", "update", u.ID, "endpoint", u.Endpoint, "error", err)
-		for _, o := range observations {
-			o.Drop(nil)
-		}
+		drop(observation)
 		verdict(&done, err)
 		m.enlist(func(ctx context.Context) { m.cancelled(ctx, u.ID, done) })
 	}

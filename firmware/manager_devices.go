@@ -85,7 +85,7 @@ func (m *Manager) watch(e lwm2m.RegistrationEvent) {
 	case lwm2m.EventSent:
 		for _, entry := range e.Entries {
 			if entry.Path.Object() == pathFirmware.Object() || entry.Path == pathVersion {
-				d.observe(fsm.Observation{Kind: fsm.ObserveHint})
+				d.observe(hint(e.Entries))
 				return
 			}
 		}

@@ -37,6 +37,9 @@ func (b *inbox) add(l item) {
 		// Two observations of these kinds say no more than the later one.
 		same := func(queued item) bool { return queued.Kind == l.Kind && queued.reply == nil }
 		if i := slices.IndexFunc(*b, same); i >= 0 {
+			if l.Reading.State != (*b)[i].Reading.State {
+				l.Reading.State = fsm.Field[fsm.State]{} // two hints: only a read shows what they mean
+			}
 			(*b)[i] = l
 			return
 		}

@@ -34,10 +34,6 @@ var versionResource = resource{fsm.ReadVersion, pathVersion, func(r *fsm.Reading
 // calls then with nil, or with an error if the device answered nothing; refusals are in r.
 func (a *action) read(want fsm.Resources, r *fsm.Reading, then func(error)) {
 	c := &reading{action: a, want: want, r: r, then: then}
-	if want&^fsm.ReadVersion == 0 {
-		c.version()
-		return
-	}
 	a.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: pathFirmware}, c.whole)
 }
 
@@ -111,9 +107,9 @@ func (c *reading) take(res resource, a lwm2m.Answer) bool {
 	return true
 }
 
-// version reads 3/0/3, last.
+// version reads 3/0/3, last, if the State leaves something to learn from it.
 func (c *reading) version() {
-	if !c.want.Has(fsm.ReadVersion) {
+	if !c.want.WantsVersion(c.r.State) {
 		c.then(nil)
 		return
 	}

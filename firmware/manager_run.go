@@ -21,20 +21,20 @@ type run struct {
 	id     string
 	target string // endpoint
 
-	mu           sync.Mutex
-	inbox        inbox
-	busy         bool // work is queued or runs, or the saver stores the run
-	stopped      bool
-	u            Update        // with soft steps, which are not stored
-	soft         bool          // u has such steps that are worth storing
-	lines        []store.Event // the journal lines of these steps
-	timer        *time.Timer
-	served       time.Duration // when progress was last reported, by the manager's clock; 0 for never
-	action       *action       // in progress; nil for none
-	doubt        bool          // the device left the last request unanswered and has been silent since
-	observations []*lwm2m.Observation
-	touches      uint32 // counts requests of others that change the object
-	seen         uint32 // value of touches when the last read began
+	mu          sync.Mutex
+	inbox       inbox
+	busy        bool // work is queued or runs, or the saver stores the run
+	stopped     bool
+	u           Update        // with soft steps, which are not stored
+	soft        bool          // u has such steps that are worth storing
+	lines       []store.Event // the journal lines of these steps
+	timer       *time.Timer
+	served      time.Duration // when progress was last reported, by the manager's clock; 0 for never
+	action      *action       // in progress; nil for none
+	doubt       bool          // the device left the last request unanswered and has been silent since
+	observation *lwm2m.Observation
+	touches     uint32 // counts requests of others that change the object
+	seen        uint32 // value of touches when the last read began
 
 	facts  *facts     // nil until they are needed
 	saving saving     // guarded by saver.mu
@@ -204,13 +204,10 @@ func (r *run) schedule(at time.Time) {
 // ended starts the last action with the device, and removes the run.
 func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
 	r.m.hasEnded(ctx, rec)
-	observations := r.swapObservations(nil)
-	if last.Kind == fsm.ActionCancel {
-		r.m.cancelOnDevice(ctx, rec, last, observations)
+	if o := r.swapObservation(nil); last.Kind == fsm.ActionCancel {
+		r.m.cancelOnDevice(ctx, rec, last, o)
 	} else {
-		for _, o := range observations {
-			o.Drop(nil)
-		}
+		drop(o)
 	}
 	r.m.revoke(r.id)
 	r.m.release(r)
@@ -283,10 +280,11 @@ func clone(u Update) Update {
 	return u
 }
 
-func (r *run) swapObservations(list []*lwm2m.Observation) []*lwm2m.Observation {
+// swapObservation sets the observation of the device, nil for none, and returns the one before.
+func (r *run) swapObservation(o *lwm2m.Observation) *lwm2m.Observation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old := r.observations
-	r.observations = list
+	old := r.observation
+	r.observation = o
 	return old
 }

@@ -48,8 +48,9 @@ func (c *Call) observed(ss *session, o *Observation, remote *coap.Observation, r
 		remote.Forget()
 		c.end(Answer{Err: fmt.Errorf("%w where it was asked: %s", ErrNotRegistered, c.request.Endpoint)})
 	default:
-		o.push(resp) // before notifications, which come when this has returned
-		c.end(Answer{Observation: o})
+		o.push(resp)                               // before notifications, which come when this has returned
+		entries, _ := o.codec.answer(resp, o.path) // deliver logs the error
+		c.end(Answer{Observation: o, Entries: entries})
 	}
 }
 

@@ -66,7 +66,7 @@ type Request struct {
 
 // An Answer is how a [Request] ended.
 type Answer struct {
-	// Entries are the values that a Read found; none if the answer has no content.
+	// Entries are the values that a Read or an Observe found; none if the answer has no content.
 	Entries []Entry
 	// Discovered are the paths that a Discover found.
 	Discovered []Discovered

@@ -107,6 +107,13 @@ func (d *Device) Restart(pause time.Duration) {
 	}
 }
 
+// SetInstall changes the effect of Execute: a device that is updated twice needs another version.
+func (d *Device) SetInstall(in Install) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.script.Install = in
+}
+
 // Version returns the version that the device runs.
 func (d *Device) Version() string {
 	d.mu.Lock()

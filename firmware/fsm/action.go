@@ -9,7 +9,8 @@ const (
 	ActionNone ActionKind = ""
 	// ActionRead reads Action.Resources.
 	ActionRead ActionKind = "read"
-	// ActionObserve observes 5/0/3 and 5/0/5. A device that refuses is polled.
+	// ActionObserve observes 5/0/3. The answer shows the State, as a Read of it does. A device that
+	// refuses is polled.
 	ActionObserve ActionKind = "observe"
 	// ActionReset brings the device back to Idle in the way that Action.Reset says.
 	ActionReset ActionKind = "reset"
@@ -85,6 +86,6 @@ type Actions struct {
 	Holds bool
 	// Do is the one action to begin now. Its Kind is ActionNone if there is nothing to do.
 	Do Action
-	// Ended: the update has its outcome. Cancel its observations and its Package URIs.
+	// Ended: the update has its outcome. Cancel its observation and its Package URIs.
 	Ended bool
 }

@@ -173,9 +173,16 @@ func (m *machine) deviceAway(asleep bool) {
 		p.Slept = m.now
 	}
 	p.Online, p.Asleep = false, asleep
-	if in := m.Memory.Installation; in.Sent && m.Phase == PhaseExecuting {
+	if m.Memory.Installation.Sent {
+		m.restarts("the device went away after Execute, as for a restart")
+	}
+}
+
+// restarts records a sign that the device carries out Execute.
+func (m *machine) restarts(why string) {
+	if m.Phase == PhaseExecuting {
 		m.enter(PhaseRestarting)
-		m.log(EventRestarting, "the device went away after Execute, as for a restart")
+		m.log(EventRestarting, "%s", why)
 	}
 }
 

@@ -87,6 +87,10 @@ func TestCounts(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveAway})
 	h.step(fsm.Observation{Kind: fsm.ObserveResumed})
 	h.step(fsm.Observation{Kind: fsm.ObserveAwake})
+	require.Equal(t, fsm.ActionRead, h.actions.Do.Kind)
+	h = transferring(fsm.Plan{Target: newVersion})
+	h.now = h.update.Wake()
+	h.step(fsm.Observation{Kind: fsm.ObserveTimer})
 	require.Equal(t, fsm.ActionObserve, h.actions.Do.Kind)
 	require.False(t, h.actions.Persist, "nor is observing")
 

@@ -57,9 +57,9 @@ const (
 
 var methodNames = []string{"pull", "push", "both"}
 
-// Allows reports whether a device with this method accepts the delivery. A method that the registry
+// allows reports whether a device with this method accepts the delivery. A method that the registry
 // does not define allows none.
-func (m DeliverySupport) Allows(d DeliveryMode) bool {
+func (m DeliverySupport) allows(d DeliveryMode) bool {
 	switch d {
 	case DeliveryPush:
 		return m == PushOnly || m == PushAndPull

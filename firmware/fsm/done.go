@@ -1,6 +1,9 @@
 package fsm
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // done records the end of the action under way. It ignores the end of any other action, which is
 // late.
@@ -17,7 +20,7 @@ func (m *machine) done(o Observation) {
 	m.Memory.Reading.Silent = o.Code == CodeNone // after a read, the State's code says it
 	switch act.Kind {
 	case ActionRead:
-		m.readDone(o)
+		m.readDone(o, act.Resources)
 	case ActionObserve:
 		m.observeDone(o)
 	case ActionReset:
@@ -28,6 +31,10 @@ func (m *machine) done(o Observation) {
 		m.pushDone(o)
 	case ActionExecute:
 		m.executeDone(o)
+		return
+	}
+	if o.Code == CodeNone && m.Memory.Installation.Code.OK() {
+		m.restarts("the device accepted Execute and does not answer, as during a restart")
 	}
 }
 
@@ -62,32 +69,41 @@ func (m *machine) notDone(act Action, o Observation) {
 	}
 }
 
-// observeDone continues with the read, whether the device accepted the observations or not. If it
-// refused them, the server polls.
+// observeDone takes the answer to an Observe as a look at the State. If the device refused it, the
+// server polls.
 func (m *machine) observeDone(o Observation) {
-	r := &m.Memory.Reading
-	switch {
-	case o.Code.OK():
-		r.Observed, r.Fails = true, 0
-	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
-		if r.Fails++; r.Fails < 2 {
-			m.readBy(m.now.Add(m.Plan.Limits.Poll))
+	r, state := &m.Memory.Reading, o.Reading.State
+	if o.Code == CodeNone || o.Code == codeServiceUnavailable {
+		if r.Unheard++; r.Unheard < 2 {
+			r.Watch = m.now.Add(m.Plan.Limits.Poll)
 			return
 		}
-		fallthrough
-	default:
-		r.Observed, r.Fails = true, 0
-		m.log(EventPolling, "%s; the server reads them now and then", answer(o, "Observe 5/0/3 and 5/0/5"))
 	}
-	m.readNow()
+	r.Observed, r.Unheard = true, 0
+	switch unchanged := state.OK() && state.Value == m.State; {
+	case !o.Code.OK():
+		m.log(EventPolling, "%s; the server reads it now and then", answer(o, "Observe 5/0/3"))
+	case unchanged && r.Next.After(m.now):
+		// Nothing has happened since the read.
+	case m.expects(state):
+		r.Next = time.Time{}
+		m.recordState(state.Value)
+		m.judge(o.Reading)
+	case !unchanged:
+		m.readNow()
+	}
 }
 
-// resetDone does not take a refused reset as a failure; the next read decides.
+// resetDone does not take a refused reset as a failure; the next read decides. It leaves out the
+// version, which was read just before the reset.
 func (m *machine) resetDone(o Observation) {
 	if !o.Code.OK() {
 		m.log(EventResetFailed, "%s", answer(o, "the reset"))
 	}
 	m.readNow()
+	if o.Code.OK() && m.Memory.Presence.Online {
+		m.do(Action{Kind: ActionRead, Resources: m.resources() &^ ReadVersion})
+	}
 }
 
 func (m *machine) writeDone(o Observation) {
@@ -96,7 +112,7 @@ func (m *machine) writeDone(o Observation) {
 	case o.Code.OK():
 		m.log(EventURIAccepted, "the device accepted the Package URI")
 		m.restartClock(m.now)
-		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
+		m.firstLookIn(min(firstLook, m.Plan.Limits.Poll))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
 		m.log(EventURIUnanswered, "%s", answer(o, "Write 5/0/1"))
 		m.Memory.Attempt.WaitReason = ""
@@ -104,7 +120,7 @@ func (m *machine) writeDone(o Observation) {
 	case !m.declined():
 		m.log(EventURIAccepted, "%s, and requests the package: it refused a repetition", answer(o, "Write 5/0/1"))
 		m.restartClock(m.now)
-		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
+		m.firstLookIn(min(firstLook, m.Plan.Limits.Poll))
 	default:
 		m.hard = true // what the device downloads now is not this package
 		m.log(EventURIRefused, "%s", answer(o, "Write 5/0/1"))
@@ -144,7 +160,7 @@ func (m *machine) executeDone(o Observation) {
 	switch {
 	case o.Code.OK():
 		m.log(EventExecuteAccepted, "the device accepted Execute")
-		m.readBy(m.now.Add(min(firstLook, m.Plan.Limits.Poll)))
+		m.firstLookIn(min(firstLook, m.Plan.Limits.Poll))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
 		m.log(EventExecuteUnanswered, "%s", answer(o, "Execute"))
 		m.Memory.Attempt.WaitReason = ""

@@ -50,7 +50,6 @@ func ExampleUpdate_Step() {
 	}
 
 	step(fsm.Observation{Kind: fsm.ObserveStarted, Online: true})
-	done(fsm.CodeContent, fsm.Reading{}) // observes 5/0/3 and 5/0/5
 	done(fsm.CodeContent, fsm.Reading{
 		State: fsm.Known(fsm.Idle), Result: fsm.Known(fsm.ResultDefault), Version: fsm.Known("1.0.0"),
 		Protocols: fsm.Known([]fsm.Protocol{fsm.ProtocolCoAP}), Delivery: fsm.Known(fsm.PullOnly),
@@ -58,7 +57,6 @@ func ExampleUpdate_Step() {
 	})
 	// Output:
 	// started: the target is version "1.1.0"
-	//   do observe, wait for answer to Observe
 	//   do read, wait for answer to Read
 	// read: state idle, result default, version "1.0.0"
 	// write_uri: attempt 1: pull by coap, in 5/0/8

@@ -50,3 +50,6 @@ func (u Update) RetryAt() time.Time { return u.Memory.Attempt.RetryAt }
 
 // Resumed is when the server restarted, if it has read nothing since.
 func (u Update) Resumed() time.Time { return u.Memory.Clock.Resumed }
+
+// Allows is allows.
+func (m DeliverySupport) Allows(d DeliveryMode) bool { return m.allows(d) }

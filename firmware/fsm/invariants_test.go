@@ -223,10 +223,7 @@ func TestMayStill(t *testing.T) {
 // the update says so.
 func TestQueued(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion, Deadline: 48 * time.Hour})
-	for h.update.Doing().Kind != fsm.ActionRead {
-		h.now = h.update.Wake()
-		h.step(fsm.Observation{Kind: fsm.ObserveTimer})
-	}
+	h.toAction(t, fsm.ActionRead, idle)
 	id := h.update.Doing().ID
 	h.step(fsm.Observation{Kind: fsm.ObserveQueued, Action: id + 1})
 	require.Equal(t, fsm.WhoseDevice, h.update.Wait.Whose, "another action")

@@ -31,10 +31,10 @@ const (
 
 	// EventRegistered: the device registered while the update was active.
 	EventRegistered = "registered"
-	// EventRestarting: the device went away after Execute.
+	// EventRestarting: after Execute the device went away, or no longer answers.
 	EventRestarting = "restarting"
-	// EventPolling: the device does not let the server observe State and Result; the server reads
-	// them now and then.
+	// EventPolling: the device does not let the server observe the State; the server reads it now
+	// and then.
 	EventPolling = "polling"
 	// EventRead: a read showed the first, or another, State, Result and version.
 	EventRead = "read"

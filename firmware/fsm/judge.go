@@ -56,7 +56,7 @@ func (m *machine) judgeReady(r Reading, result Result) {
 	case Downloading:
 		m.clearDownloading()
 	default:
-		if result != ResultDefault && a.Resets == 0 && m.Plan.Profile.Reset == ResetEmptyURI {
+		if m.mistakable(result) && a.Resets == 0 && m.Plan.Profile.Reset == ResetEmptyURI {
 			// After Result 0 the server can tell a new failure with the same code from an old one.
 			m.reset("clear result " + result.String())
 			return
@@ -178,7 +178,7 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 // installed the package without Execute.
 func (m *machine) judgeIdle(r Reading, result Result) {
 	a := &m.Memory.Attempt
-	old := result == a.Before && !a.Started
+	old := m.old(result)
 	switch {
 	case m.runsTarget() && r.Version.OK():
 		m.end(OutcomeSucceeded, ReasonVersion, "the device runs the target version, without Execute")

@@ -191,6 +191,8 @@ func (m *machine) verdict(r Reading, result Result) {
 	switch {
 	case result == ResultSuccess && m.Plan.Verify == VerifyResult:
 		m.end(OutcomeSucceeded, ReasonResult, "the device reported success")
+	case result == ResultSuccess && !said && result == in.Before && m.Memory.Reading.Old.says():
+		m.showsNoResult(said) // the Result may be from before: see mistakable
 	case result == ResultSuccess && !said:
 		m.end(OutcomeSucceeded, ReasonResult, "the device reported success; 3/0/3 says nothing ("+r.Version.Code.String()+")")
 	case result == ResultSuccess && v.is(m.Plan.Target) && in.Sent:

@@ -2,7 +2,8 @@ package fsm
 
 import "time"
 
-// hint plans a read soon, but not too soon after the last one.
+// hint plans a read soon, but not too soon after the last one. The server reads even if nothing is
+// observed: something has happened.
 func (m *machine) hint() {
 	m.Memory.Reading.Polls = 0
 	m.readBy(later(m.now.Add(debounce), m.Memory.Reading.Last.Add(readGap)))
@@ -33,6 +34,10 @@ func (m *machine) poll(until ...time.Time) {
 		}
 	}
 	m.readBy(at)
+	m.Memory.Reading.Watch = m.now
+	if m.Memory.Reading.Unheard > 0 {
+		m.Memory.Reading.Watch = m.now.Add(m.Plan.Limits.Poll)
+	}
 }
 
 // pollFor polls, and sets what the update waits for.
@@ -56,25 +61,57 @@ func (m *machine) settle(picture string, wait time.Duration, verdict func()) {
 	verdict()
 }
 
-// startRead begins the read that is due. After a registration it observes first, so that no change
-// is missed between the two.
-func (m *machine) startRead() {
+// firstLookIn plans the look that follows an accepted request even if nothing else says that it is
+// time. The device has something to do, so the look is an Observe, whose answer shows the State.
+func (m *machine) firstLookIn(d time.Duration) {
+	m.readBy(m.now.Add(d))
+	m.Memory.Reading.Watch = m.now.Add(d)
+}
+
+// expects reports whether a State is no news: the device does what the update waits for it to do.
+func (m *machine) expects(state Field[State]) bool {
+	a, in := m.Memory.Attempt, m.Memory.Installation
+	switch {
+	case !state.OK() || !a.SettleUntil.IsZero():
+		return false
+	case in.Begun:
+		return state.Value == Updating && !in.Returned
+	case a.Begun:
+		return state.Value == Downloading && !m.declined() && (m.Delivery == DeliveryPull || a.Answer.OK())
+	default:
+		return false
+	}
+}
+
+// look begins the Observe or the read that is due. The server observes only while it waits for the
+// device to change. The answer to the Observe shows what has changed between a read and the
+// Observe.
+func (m *machine) look() {
 	r := &m.Memory.Reading
-	if m.act.Kind != ActionNone || r.Next.IsZero() || m.now.Before(r.Next) {
-		return
-	}
-	if !r.Observed {
+	due := func(at time.Time) bool { return !at.IsZero() && !m.now.Before(at) }
+	switch {
+	case m.act.Kind != ActionNone:
+	case !r.Observed && due(r.Watch):
 		m.do(Action{Kind: ActionObserve})
-		return
+	case due(r.Next):
+		m.do(Action{Kind: ActionRead, Resources: m.resources()})
 	}
-	what := ReadState | ReadResult | ReadVersion
-	if !m.Memory.Attempt.Begun {
-		what |= ReadProtocols | ReadDelivery | ReadAuto
-	}
-	if r.ReadDefer {
+}
+
+// resources returns what the next read must show.
+func (m *machine) resources() Resources {
+	what := ReadState | ReadResult
+	if m.Memory.Reading.ReadDefer {
 		what |= ReadMaxDefer
 	}
-	m.do(Action{Kind: ActionRead, Resources: what})
+	switch {
+	case !m.Memory.Attempt.Begun:
+		return what | ReadVersion | ReadProtocols | ReadDelivery | ReadAuto
+	case m.Memory.Installation.Begun:
+		return what | ReadVersion
+	default:
+		return what | ReadVersionIfNews
+	}
 }
 
 // do begins an action.
@@ -82,9 +119,13 @@ func (m *machine) do(a Action) {
 	m.Memory.NextID++
 	a.ID = m.Memory.NextID
 	m.act, m.Memory.Doing = a, doing{Action: a}
+	m.Memory.Reading.Watch = time.Time{}
+	if a.Kind == ActionObserve {
+		return // the read that is planned follows, unless the answer makes it needless
+	}
 	m.Memory.Reading.Next = time.Time{}
 	switch a.Kind {
-	case ActionRead, ActionObserve:
+	case ActionRead:
 		return
 	case ActionWriteURI, ActionPush:
 		m.Memory.History.Written = true
@@ -98,7 +139,7 @@ func (m *machine) do(a Action) {
 // latest.
 func (m *machine) waiting() Wait {
 	until := m.lapses()
-	if next := m.nextRead(); m.Held() && next.After(m.now) {
+	if next := m.nextLook(); m.Held() && next.After(m.now) {
 		until = earlier(until, next)
 	}
 	p, d, a := m.Memory.Presence, m.Memory.Doing, m.Memory.Attempt

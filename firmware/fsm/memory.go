@@ -37,13 +37,15 @@ type clock struct {
 
 // reading is what was read of the device, and when the server reads it next.
 type reading struct {
-	Observed bool      `record:"1"`
-	Next     time.Time `record:"2"` // next read; zero if none is planned
-	Last     time.Time `record:"3"` // end of the last read with values
-	Polls    int       `record:"4"` // reads without news
-	Fails    int       `record:"5"` // reads, or Observes, that failed
-	Missing  int       `record:"6"` // reads in a row that showed no usable Object 5
-	Silent   bool      `record:"7"` // the device left the last request unanswered
+	Observed bool      `record:"1"`  // 5/0/3 is observed, or the device refused that
+	Watch    time.Time `record:"17"` // when to observe, if it is not observed by then; zero for never
+	Unheard  int       `record:"18"` // Observes in a row that were not answered
+	Next     time.Time `record:"2"`  // next read; zero if none is planned
+	Last     time.Time `record:"3"`  // end of the last read with values
+	Polls    int       `record:"4"`  // reads without news
+	Fails    int       `record:"5"`  // reads that failed
+	Missing  int       `record:"6"`  // reads in a row that showed no usable Object 5
+	Silent   bool      `record:"7"`  // the device left the last request unanswered
 
 	OldRead   bool            `record:"8"` // Old is known
 	Old       version         `record:"9"` // 3/0/3 before the update
@@ -87,6 +89,7 @@ type attempt struct {
 	Begun   bool      `record:"5"`  // the Package URI or the first block may be out
 	At      time.Time `record:"6"`  // when it began
 	Before  Result    `record:"7"`  // the device's Result when it began
+	Cleared bool      `record:"27"` // a read since showed another Result
 	Idle    bool      `record:"8"`  // a read showed Idle just before
 	Stuck   bool      `record:"9"`  // a read showed Downloading just before
 	Adopted bool      `record:"10"` // nothing was sent: the device held the package

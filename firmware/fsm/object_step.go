@@ -75,7 +75,7 @@ func (o *Object) packageBegin(in Input) Effects {
 	switch {
 	case o.State != Idle:
 		return o.wrongState()
-	case !o.Method.Allows(DeliveryPush):
+	case !o.Method.allows(DeliveryPush):
 		return Effects{Code: CodeMethodNotAllowed}
 	case in.Fault != ResultDefault:
 		return o.refuse(in.Fault)
@@ -89,7 +89,7 @@ func (o *Object) writeURI(in Input) Effects {
 	switch {
 	case o.State != Idle:
 		return o.wrongState()
-	case !o.Method.Allows(DeliveryPull):
+	case !o.Method.allows(DeliveryPull):
 		return Effects{Code: CodeMethodNotAllowed}
 	case in.Fault != ResultDefault:
 		return o.refuse(in.Fault)

@@ -15,7 +15,7 @@ const (
 	// the deadline.
 	ObserveResumed
 
-	// ObserveRegistered: the device registered again: Queue, Lifetime. Its observations have ended.
+	// ObserveRegistered: the device registered again: Queue, Lifetime. Its observation has ended.
 	ObserveRegistered
 	// ObserveUpdated: the device refreshed its registration: Queue, Lifetime.
 	ObserveUpdated
@@ -43,8 +43,8 @@ const (
 	// ObserveHeard: after ObserveSilent or ObserveBusy the device answers again: Action.
 	ObserveHeard
 	// ObserveDone is the end of the action with that ID: Action, Code (zero if no answer came; the
-	// device may have carried out the action nevertheless), Limit, Fault, Reading (of a Read, an
-	// Observe with values, or ActionCancel).
+	// device may have carried out the action nevertheless), Limit, Fault, Reading (of a Read or of
+	// ActionCancel; of an Observe the State).
 	ObserveDone
 
 	// ObserveDownloadRequested: the device requested the package: Detail.
@@ -63,7 +63,8 @@ const (
 	// ObserveProgress: a push made progress, or the server sent bytes of a download: Bytes (in
 	// all).
 	ObserveProgress
-	// ObserveHint: a notification or a Send arrived. It only says that it is time to read.
+	// ObserveHint: a notification or a Send arrived: Reading.State, if it named one. It only says
+	// that it may be time to read.
 	ObserveHint
 	// ObserveTimer is due at [Update.Wake].
 	ObserveTimer
@@ -182,14 +183,22 @@ type Resources uint8
 
 // The resources that the machine asks for.
 const (
-	ReadState     Resources = 1 << iota // 5/0/3
-	ReadResult                          // 5/0/5
-	ReadVersion                         // 3/0/3
-	ReadProtocols                       // 5/0/8
-	ReadDelivery                        // 5/0/9
-	ReadMaxDefer                        // 5/0/13
-	ReadAuto                            // 5/0/14
+	ReadState         Resources = 1 << iota // 5/0/3
+	ReadResult                              // 5/0/5
+	ReadVersion                             // 3/0/3
+	ReadProtocols                           // 5/0/8
+	ReadDelivery                            // 5/0/9
+	ReadMaxDefer                            // 5/0/13
+	ReadAuto                                // 5/0/14
+	ReadVersionIfNews                       // 3/0/3, unless 5/0/3 shows a transfer; see WantsVersion
 )
 
 // Has reports whether s holds all of r.
 func (s Resources) Has(r Resources) bool { return s&r == r }
+
+// WantsVersion reports whether s asks for 3/0/3 once 5/0/3 has shown state. In a transfer, a device
+// that is Downloading or Downloaded runs the version that it ran before.
+func (s Resources) WantsVersion(state Field[State]) bool {
+	transfer := state.OK() && (state.Value == Downloading || state.Value == Downloaded)
+	return s.Has(ReadVersion) || s.Has(ReadVersionIfNews) && !transfer
+}

@@ -19,7 +19,7 @@ func (h *hand) toAction(t *testing.T, kind fsm.ActionKind, p picture) {
 		case fsm.ActionNone:
 			h.now = h.update.Wake()
 			h.step(fsm.Observation{Kind: fsm.ObserveTimer})
-		case fsm.ActionRead:
+		case fsm.ActionRead, fsm.ActionObserve:
 			h.done(fsm.CodeContent, h.shows(p))
 		default:
 			h.done(fsm.CodeChanged, fsm.Reading{})
@@ -77,9 +77,9 @@ func TestSilence(t *testing.T) {
 		"read, refused": {
 			reading, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeContent, Reading: refused(fsm.CodeServiceUnavailable)}, false,
 		},
-		"observe, unanswered": {func() *hand { return started(plan) }, fsm.Observation{Kind: fsm.ObserveDone}, true},
+		"observe, unanswered": {func() *hand { return observing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone}, true},
 		"observe, refused": {
-			func() *hand { return started(plan) }, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeNotFound}, false,
+			func() *hand { return observing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeNotFound}, false,
 		},
 		"write, unanswered": {func() *hand { return writing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone}, true},
 		"write, answered":   {func() *hand { return writing(t, plan) }, fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeChanged}, false},
@@ -101,6 +101,13 @@ func TestSilence(t *testing.T) {
 		require.Equal(t, fsm.ReasonDeadline, h.update.Reason, name)
 		require.Equal(t, want, h.update.Result, name)
 	}
+}
+
+// observing takes an update to the Observe of its transfer.
+func observing(t *testing.T, plan fsm.Plan) *hand {
+	h := transferring(plan)
+	h.toAction(t, fsm.ActionObserve, downloading)
+	return h
 }
 
 // writing takes an update to the write of its Package URI.
@@ -195,7 +202,7 @@ func TestWaitingCounts(t *testing.T) {
 	h.step(fsm.Observation{Kind: fsm.ObserveAwake})
 	require.Equal(t, fsm.PhasePreparing, h.update.Phase)
 	require.False(t, h.actions.Persist, "after a crash, the device is known to be there")
-	require.Equal(t, fsm.ActionObserve, h.update.Doing().Kind, "it is looked at")
+	require.Equal(t, fsm.ActionRead, h.update.Doing().Kind, "it is looked at")
 	h.step(fsm.Observation{Kind: fsm.ObserveAway})
 	require.Equal(t, 24*time.Hour, h.lapse(), "an absence after that does not count")
 }
@@ -244,7 +251,7 @@ func TestResumedPresence(t *testing.T) {
 	require.Equal(t, "device to come back", h.update.Wait.Reason)
 	require.Equal(t, fsm.ActionNone, h.update.Doing().Kind)
 	h.step(fsm.Observation{Kind: fsm.ObserveResumed, Online: true})
-	require.Equal(t, fsm.ActionObserve, h.update.Doing().Kind)
+	require.Equal(t, fsm.ActionRead, h.update.Doing().Kind)
 
 	h = executed(fsm.Plan{Target: newVersion}, oldVersion)
 	h.step(fsm.Observation{Kind: fsm.ObserveResumed})
@@ -263,8 +270,8 @@ func TestResumedPresence(t *testing.T) {
 		require.Equal(t, h.now.Add(5*time.Second), h.update.Wake())
 		h.now = h.update.Wake()
 		h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+		h.done(fsm.CodeContent, h.shows(downloading))
 		require.Equal(t, fsm.ActionObserve, h.update.Doing().Kind)
-		h.done(fsm.CodeContent, fsm.Reading{})
 		h.done(fsm.CodeContent, h.shows(downloading))
 		require.Equal(t, h.now.Add(5*time.Second), h.update.Wake(), "the first of the pauses")
 	}

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// readDone records a reading, and decides by it.
-func (m *machine) readDone(o Observation) {
+// readDone records a reading, and decides by it. The server asked for asked.
+func (m *machine) readDone(o Observation, asked Resources) {
 	r, rd := o.Reading, &m.Memory.Reading
 	r.Protocols.Value = known(r.Protocols.Value)
 	rd.Silent = r.State.Code == CodeNone
 	switch {
 	case r.State.OK() && r.State.Value.known():
-		if why := rd.partial(r); why != "" {
+		if why := rd.partial(r, asked); why != "" {
 			m.readFailed(why)
 			return
 		}
@@ -45,14 +45,14 @@ func known(list []Protocol) []Protocol {
 
 // partial returns what a reading with a State lacks. If the device did not answer for the rest, the
 // server reads again, at most three times.
-func (rd *reading) partial(r Reading) string {
+func (rd *reading) partial(r Reading, asked Resources) string {
 	silent := func(code Code) bool { return code == CodeNone || code == codeServiceUnavailable }
 	switch {
 	case rd.Fails >= 3:
 		return "" // good enough
 	case silent(r.Result.Code):
 		return answer(Observation{Code: r.Result.Code}, "Read 5/0/5")
-	case silent(r.Version.Code):
+	case silent(r.Version.Code) && asked.WantsVersion(r.State):
 		return answer(Observation{Code: r.Version.Code}, "Read 3/0/3")
 	default:
 		return ""
@@ -102,12 +102,18 @@ func (m *machine) recordReading(r Reading) {
 	rd.Fails, rd.Last, m.Memory.Clock.Resumed = 0, m.now, time.Time{}
 	result := resultOf(r)
 	v := m.readVersion(r)
+	if a := &m.Memory.Attempt; a.Begun && r.Result.OK() && result != a.Before {
+		a.Cleared = true
+	}
 	if r.State.Value != m.State || result != ResultDefault && result != m.Reported && m.fresh(result) || first {
-		text := v.String()
-		if !r.Version.OK() {
-			text = "unreadable (" + r.Version.Code.String() + ")"
+		text := ", version " + v.String()
+		switch {
+		case r.Version.Code == CodeNone:
+			text = ""
+		case !r.Version.OK():
+			text = ", version unreadable (" + r.Version.Code.String() + ")"
 		}
-		m.log(EventRead, "state %s, result %s, version %s", r.State.Value, result, text)
+		m.log(EventRead, "state %s, result %s%s", r.State.Value, result, text)
 		rd.Polls = 0
 	}
 	m.State = r.State.Value
@@ -123,6 +129,16 @@ func (m *machine) recordReading(r Reading) {
 	if !m.Memory.Attempt.Begun {
 		rd.Auto = r.Auto.OK() && r.Auto.Value
 		rd.Offers = known(r.Offers)
+	}
+}
+
+// recordState records a State that was read alone.
+func (m *machine) recordState(state State) {
+	rd := &m.Memory.Reading
+	rd.Last, m.Memory.Clock.Resumed = m.now, time.Time{}
+	if state != m.State {
+		m.log(EventRead, "state %s", state)
+		m.State, rd.Polls = state, 0
 	}
 }
 
@@ -150,11 +166,30 @@ func resultOf(r Reading) Result {
 	return r.Result.Value
 }
 
-// fresh reports whether a Result can only belong to this attempt. A Result that the device showed
-// before may be old if the device has not begun.
-func (m *machine) fresh(result Result) bool {
-	a := m.Memory.Attempt
-	return a.Begun && (result != a.Before || a.Started || m.Memory.Installation.Begun)
+// fresh reports whether a Result can only belong to this attempt.
+func (m *machine) fresh(result Result) bool { return m.Memory.Attempt.Begun && !m.old(result) }
+
+// old reports whether a Result may be the one that the device showed before the attempt. A device
+// clears it when it begins a download; only of Result 1, which the server did not reset, that has
+// to be seen.
+func (m *machine) old(result Result) bool {
+	a, begun := m.Memory.Attempt, m.Memory.Installation.Begun
+	switch {
+	case result != a.Before || a.Cleared || begun:
+		return false
+	case result == ResultSuccess && m.runsOld():
+		return true
+	default:
+		return !a.Started
+	}
+}
+
+// mistakable reports whether a Result from before the attempt could be taken for one of the
+// attempt, so that the server has to clear it. Result 1 cannot where the version proves the
+// success.
+func (m *machine) mistakable(result Result) bool {
+	proven := m.Plan.Verify == VerifyVersion && m.Memory.Reading.Old.says() && !m.sameVersion()
+	return result != ResultDefault && (result != ResultSuccess || !proven)
 }
 
 // failure reports whether r is a failure that Object 5 of every version knows.

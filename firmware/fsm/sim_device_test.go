@@ -183,7 +183,7 @@ func (c *client) notify() {
 	}
 	switch c.sim.choose("notification", "delivered", "lost", "reboot") {
 	case 0:
-		c.sim.observe(fsm.Observation{Kind: fsm.ObserveHint})
+		c.sim.observe(fsm.Observation{Kind: fsm.ObserveHint, Reading: fsm.Reading{State: fsm.Known(c.state)}})
 	case 2:
 		c.reboot()
 	}
@@ -265,7 +265,7 @@ func (c *client) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 		return fsm.CodeContent, c.read()
 	case fsm.ActionObserve:
 		c.observed = true
-		return fsm.CodeContent, fsm.Reading{}
+		return fsm.CodeContent, fsm.Reading{State: c.read().State}
 	case fsm.ActionReset:
 		return c.reset(), fsm.Reading{}
 	case fsm.ActionWriteURI:

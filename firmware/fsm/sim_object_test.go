@@ -86,7 +86,7 @@ func (d *device) step(in fsm.Input) fsm.Code {
 	}
 	if (fx.NotifyResult || fx.NotifyState) && d.observed && d.up {
 		if d.sim.choose("notification", "delivered", "lost") == 0 {
-			d.sim.observe(fsm.Observation{Kind: fsm.ObserveHint})
+			d.sim.observe(fsm.Observation{Kind: fsm.ObserveHint, Reading: fsm.Reading{State: fsm.Known(d.object.State)}})
 		}
 	}
 	if d.boots != boot {
@@ -175,7 +175,7 @@ func (d *device) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 		return fsm.CodeContent, r
 	case fsm.ActionObserve:
 		d.observed = true
-		return fsm.CodeContent, fsm.Reading{}
+		return fsm.CodeContent, fsm.Reading{State: fsm.Known(d.object.State)}
 	case fsm.ActionReset:
 		return d.step(fsm.Input{Kind: fsm.InputReset}), fsm.Reading{}
 	case fsm.ActionWriteURI:

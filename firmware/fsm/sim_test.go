@@ -340,6 +340,9 @@ func (s *sim) begin(a fsm.Action) {
 func (s *sim) carryOut(a fsm.Action) (fsm.Code, fsm.Reading) {
 	s.check(a.Kind != fsm.ActionExecute || s.update.Active(), "invariant 5: no Execute arrives that was sent after the update ended")
 	code, reading := s.device.carryOut(a)
+	if a.Kind == fsm.ActionRead && !a.Resources.WantsVersion(reading.State) {
+		reading.Version = fsm.Field[string]{}
+	}
 	reading.Holds = s.ledger.holds
 	return code, reading
 }

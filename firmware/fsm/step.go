@@ -31,7 +31,7 @@ func (u Update) Step(o Observation) (Update, Actions) {
 		m.enforceLimits()
 	}
 	if m.Active() && m.Memory.Presence.Online && m.Doing().Kind == ActionNone {
-		m.startRead()
+		m.look()
 	}
 	if m.Active() {
 		m.Wait = m.waiting()
@@ -82,7 +82,9 @@ func (m *machine) fold(o Observation) {
 		m.objectChanged(o)
 	case ObserveHint:
 		m.Memory.Reading.Silent = false
-		m.hint()
+		if !m.expects(o.Reading.State) {
+			m.hint()
+		}
 	case ObserveHold:
 		m.hold(o.Hold)
 	case ObserveRelease:
@@ -130,7 +132,7 @@ func (m *machine) resume(o Observation) {
 	if mem.Attempt.Begun {
 		mem.Attempt.Interrupted = true
 	}
-	m.forgetObservations()
+	m.forgetObservation()
 	mem.Clock.Resumed = m.now
 	m.registration(o)
 	m.presence(o.Online)
@@ -147,15 +149,16 @@ func (m *machine) resume(o Observation) {
 func (m *machine) registered() {
 	m.giveUp()
 	m.deviceBack()
-	m.forgetObservations()
+	m.forgetObservation()
 	m.reregistered()
 	m.readNow()
 }
 
-// forgetObservations makes the next read observe again: the observations of the device have ended.
-func (m *machine) forgetObservations() {
+// forgetObservation records that the device is no longer observed.
+func (m *machine) forgetObservation() {
 	r := &m.Memory.Reading
-	r.Observed, r.Fails, r.Polls, r.Silent = false, 0, 0, false
+	r.Observed, r.Watch, r.Unheard = false, time.Time{}, 0
+	r.Fails, r.Polls, r.Silent = 0, 0, false
 }
 
 // reregistered records a registration that is newer than what the server began.

@@ -75,7 +75,9 @@ type player struct {
 //	update target=1.1.0 delivery=pull ...   a new update
 //	started online | started away           and the other observations:
 //	registered, updated, awake, asleep, away, hint, cancel, progress N
-//	ok | refused 4.05 | unknown             the action under way ended so
+//	hint state=1                            a notification of 5/0/3
+//	ok | refused 4.05 | unknown             the action under way ended so; an
+//	                                        Observe with "ok state=1"
 //	late 4.05                               the action before it ended so
 //	read state=0 result=0 version=1.0.0 protocols=coap,http delivery=both
 //	     defer=60s auto=1 holds             the read ended so; what is not
@@ -136,6 +138,11 @@ func (p *player) play(cmd []string) {
 		o.Kind, o.Bytes = fsm.ObserveProgress, n
 	case "ok":
 		o.Kind, o.Action, o.Code = fsm.ObserveDone, p.doing.ID, fsm.CodeChanged
+		if p.doing.Kind == fsm.ActionObserve {
+			o.Code, o.Reading.State = fsm.CodeContent, p.reading(args).State
+		}
+	case "hint":
+		o.Kind, o.Reading.State = fsm.ObserveHint, p.reading(args).State
 	case "refused":
 		o.Kind, o.Action, o.Code = fsm.ObserveDone, p.doing.ID, parseCode(p.t, args[0])
 	case "unknown":
@@ -246,7 +253,7 @@ func actionDetail(a fsm.Action) string {
 		s += " " + string(a.Reset)
 	}
 	if a.Kind == fsm.ActionRead {
-		for i, name := range []string{"state", "result", "version", "protocols", "delivery", "defer", "auto"} {
+		for i, name := range []string{"state", "result", "version", "protocols", "delivery", "defer", "auto", "version(if news)"} {
 			if a.Resources.Has(1 << i) {
 				s += " " + name
 			}
@@ -305,7 +312,7 @@ func (p *player) reading(args []string) fsm.Reading {
 	}
 	var r fsm.Reading
 	r.State.Code, r.Result.Code = missing(fsm.ReadState), missing(fsm.ReadResult)
-	r.Version.Code, r.Auto.Code = missing(fsm.ReadVersion), missing(fsm.ReadAuto)
+	r.Auto.Code = missing(fsm.ReadAuto)
 	r.Protocols.Code, r.Delivery.Code = missing(fsm.ReadProtocols), missing(fsm.ReadDelivery)
 	r.MaxDefer.Code = missing(fsm.ReadMaxDefer)
 	for _, arg := range args {
@@ -344,6 +351,11 @@ func (p *player) reading(args []string) fsm.Reading {
 			p.t.Fatalf("unknown word %q in read", arg)
 		}
 		require.NoError(p.t, err, arg)
+	}
+	wanted := p.doing.Kind != fsm.ActionRead || p.doing.Resources.WantsVersion(r.State)
+	require.True(p.t, wanted || r.Version.Code == fsm.CodeNone, "the version is not asked for")
+	if wanted && r.Version.Code == fsm.CodeNone {
+		r.Version.Code = fsm.CodeNotFound
 	}
 	if r.Offers = p.offers; r.Offers == nil {
 		r.Offers = r.Protocols.Value

@@ -88,7 +88,11 @@ func (m *machine) progress(bytes int64) {
 	m.Bytes = bytes
 	a.SettleUntil = time.Time{}
 	m.restartClock(m.now)
-	if bytes <= 0 || a.Started {
+	if bytes <= 0 {
+		return
+	}
+	a.WaitReason = "download to finish" // of a pull; waiting says what a push waits for
+	if a.Started {
 		return
 	}
 	a.Started = true

@@ -50,7 +50,7 @@ func (h *hand) shows(p picture) fsm.Reading {
 	return r
 }
 
-// reads lets time pass until the next read has ended, with p.
+// reads lets time pass until the next read has ended, with p, and the Observe that may follow it.
 func (h *hand) reads(p picture) {
 	for range 100 {
 		switch h.update.Doing().Kind {
@@ -59,11 +59,34 @@ func (h *hand) reads(p picture) {
 			h.step(fsm.Observation{Kind: fsm.ObserveTimer})
 		case fsm.ActionRead:
 			h.done(fsm.CodeContent, h.shows(p))
+			if h.update.Doing().Kind == fsm.ActionObserve {
+				actions := h.actions
+				h.done(fsm.CodeContent, h.shows(p))
+				h.actions.Journal = append(actions.Journal, h.actions.Journal...)
+				h.actions.Persist = h.actions.Persist || actions.Persist
+			}
 			return
+		case fsm.ActionObserve:
+			h.done(fsm.CodeContent, h.shows(p))
 		default:
 			h.done(fsm.CodeContent, fsm.Reading{})
 		}
 	}
+}
+
+// looks lets time pass until the next look has ended, with p: a read as in reads, or an Observe
+// whose answer says enough.
+func (h *hand) looks(p picture) {
+	for h.update.Doing().Kind == fsm.ActionNone {
+		h.now = h.update.Wake()
+		h.step(fsm.Observation{Kind: fsm.ObserveTimer})
+	}
+	if h.update.Doing().Kind == fsm.ActionObserve {
+		if h.done(fsm.CodeContent, h.shows(p)); h.update.Doing().Kind == fsm.ActionNone {
+			return
+		}
+	}
+	h.reads(p)
 }
 
 func (h *hand) step(o fsm.Observation) {
@@ -98,7 +121,14 @@ func outcomeOf(reason fsm.Reason) fsm.Outcome {
 	}
 }
 
+// done ends the action under way. A read brings only what was asked for.
 func (h *hand) done(code fsm.Code, r fsm.Reading) {
+	switch doing := h.update.Doing(); {
+	case doing.Kind == fsm.ActionObserve:
+		r = fsm.Reading{State: r.State}
+	case doing.Kind == fsm.ActionRead && !doing.Resources.WantsVersion(r.State):
+		r.Version = fsm.Field[string]{}
+	}
 	h.step(fsm.Observation{Kind: fsm.ObserveDone, Action: h.update.Doing().ID, Code: code, Reading: r})
 }
 

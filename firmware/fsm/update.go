@@ -131,7 +131,7 @@ func (u Update) Wake() time.Time {
 		return time.Time{}
 	}
 	wake := u.lapses()
-	if next := u.nextRead(); !next.IsZero() {
+	if next := u.nextLook(); !next.IsZero() {
 		wake = earlier(wake, next)
 	}
 	if d := u.Memory.Doing; d.Stall == stallSilent && !d.Logged && d.Kind == ActionPush {
@@ -140,12 +140,18 @@ func (u Update) Wake() time.Time {
 	return later(wake, u.Memory.Clock.Now.Add(1))
 }
 
-// nextRead returns when the device is read next; zero if no read is planned, or possible now.
-func (u Update) nextRead() time.Time {
-	if !u.Memory.Presence.Online || u.Doing().Kind != ActionNone {
+// nextLook returns when the device is read or observed next; zero if neither is planned, or
+// possible now.
+func (u Update) nextLook() time.Time {
+	r := u.Memory.Reading
+	switch {
+	case !u.Memory.Presence.Online || u.Doing().Kind != ActionNone:
 		return time.Time{}
+	case !r.Observed && !r.Watch.IsZero() && (r.Next.IsZero() || r.Watch.Before(r.Next)):
+		return r.Watch
+	default:
+		return r.Next
 	}
-	return u.Memory.Reading.Next
 }
 
 func earlier(a, b time.Time) time.Time {

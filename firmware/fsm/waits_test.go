@@ -28,6 +28,10 @@ func TestWaits(t *testing.T) {
 		h.reads(p)
 		return h
 	}
+	looks := func(h *hand, p picture) *hand {
+		h.looks(p)
+		return h
+	}
 	doing := func(h *hand, kind fsm.ActionKind, p picture) *hand {
 		h.toAction(t, kind, p)
 		return h
@@ -44,15 +48,15 @@ func TestWaits(t *testing.T) {
 		{with(transferring(plan), fsm.Observation{Kind: fsm.ObserveAsleep}), "sleeping device to wake", fsm.WhoseDevice, deadline},
 		{with(transferring(plan), fsm.Observation{Kind: fsm.ObserveAway}), "device to come back", fsm.WhoseDevice, deadline},
 
-		{with(started(plan), queued), "turn in this server's queue for Observe", fsm.WhoseServer, deadline},
-		{with(doing(started(plan), fsm.ActionRead, idle), queued), "turn in this server's queue for Read", fsm.WhoseServer, deadline},
+		{with(observing(t, plan), queued), "turn in this server's queue for Observe", fsm.WhoseServer, deadline},
+		{with(started(plan), queued), "turn in this server's queue for Read", fsm.WhoseServer, deadline},
 		{with(doing(started(plan), fsm.ActionReset, downloaded), queued), "turn in this server's queue for the reset", fsm.WhoseServer, deadline},
 		{with(writing(t, plan), queued), "turn in this server's queue for Write 5/0/1", fsm.WhoseServer, deadline},
 		{with(pushing(t, plan), queued), "turn in this server's queue for the push", fsm.WhoseServer, deadline},
 		{with(doing(transferring(plan), fsm.ActionExecute, downloaded), queued), "turn in this server's queue for Execute", fsm.WhoseServer, deadline},
 
-		{started(plan), "answer to Observe", fsm.WhoseDevice, after(30 * time.Minute)},
-		{doing(started(plan), fsm.ActionRead, idle), "answer to Read", fsm.WhoseDevice, after(30 * time.Minute)},
+		{observing(t, plan), "answer to Observe", fsm.WhoseDevice, after(2*time.Hour - 3*time.Second)},
+		{started(plan), "answer to Read", fsm.WhoseDevice, after(30 * time.Minute)},
 		{doing(started(plan), fsm.ActionReset, downloaded), "answer to the reset", fsm.WhoseDevice, after(30 * time.Minute)},
 		{writing(t, plan), "answer to Write 5/0/1", fsm.WhoseDevice, after(2 * time.Hour)},
 		{doing(transferring(plan), fsm.ActionExecute, downloaded), "answer to Execute", fsm.WhoseDevice, after(15 * time.Minute)},
@@ -70,7 +74,7 @@ func TestWaits(t *testing.T) {
 		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeChanged}), "device to check the package", fsm.WhoseDevice, after(2 * time.Hour)},
 		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveDone, Code: fsm.CodeNotFound}), "device to be read", fsm.WhoseDevice, after(2 * time.Hour)},
 		{with(pushing(t, plan), fsm.Observation{Kind: fsm.ObserveDone}), "device to be read", fsm.WhoseDevice, after(2 * time.Hour)},
-		{reads(transferring(plan), downloading), "download to finish", fsm.WhoseDevice, func(h *hand) time.Time { return h.now.Add(2*time.Hour - 3*time.Second) }},
+		{looks(transferring(plan), downloading), "download to finish", fsm.WhoseDevice, func(h *hand) time.Time { return h.now.Add(2*time.Hour - 3*time.Second) }},
 		{
 			reads(transferring(plan), idle), "second look, because the device accepted the package but shows no download",
 			fsm.WhoseDevice, after(5 * time.Minute),
@@ -171,23 +175,24 @@ func TestPauses(t *testing.T) {
 		}
 	}
 
-	// If the device did not answer, the server tries once more to observe. Then it reads without
-	// observations.
+	// If the device did not answer, the server reads, and tries once more to observe. Then it reads
+	// without an observation.
 	for code := range 256 {
 		code := fsm.Code(code)
-		h := started(plan)
+		h := observing(t, plan)
 		h.done(code, fsm.Reading{})
 		unknown := code == fsm.CodeNone || code == fsm.CodeServiceUnavailable
+		require.Equal(t, fsm.ActionRead, h.update.Doing().Kind, code)
 		if unknown {
-			require.Equal(t, 5*time.Second, h.update.Wake().Sub(h.now))
 			require.Empty(t, h.journal())
+			h.done(fsm.CodeContent, h.shows(downloading))
+			require.Equal(t, 5*time.Second, h.update.Wake().Sub(h.now))
 			h.now = h.update.Wake()
 			h.step(fsm.Observation{Kind: fsm.ObserveTimer})
 			require.Equal(t, fsm.ActionObserve, h.update.Doing().Kind)
 			h.done(code, fsm.Reading{})
 		}
-		require.Equal(t, fsm.ActionRead, h.update.Doing().Kind, code)
-		require.Equal(t, code>>5 != 2, h.journal() == "polling: "+answers(code)+" Observe 5/0/3 and 5/0/5; the server reads them now and then\n", code)
+		require.Equal(t, code>>5 != 2, h.journal() == "polling: "+answers(code)+" Observe 5/0/3; the server reads it now and then\n", code)
 	}
 
 	// The server reads soon after a hint, but not too often.
@@ -227,7 +232,7 @@ func TestBackOff(t *testing.T) {
 	}
 	doubling := []int{5, 10, 20, 40, 80, 160, 320, 320, 320}
 	h := transferring(plan)
-	show := func(p picture) func() { return func() { h.reads(p) } }
+	show := func(p picture) func() { return func() { h.looks(p) } }
 	require.Equal(t, doubling, pauses(h, 9, show(downloading)))
 	// The device shows something new.
 	require.Equal(t, doubling[:3], pauses(h, 3, show(idle)))

@@ -96,7 +96,7 @@ func (m *machine) mayPush() (push, none choice) {
 	switch {
 	case m.wantsPull() && !m.wantsPush():
 		return choice{}, choice{}
-	case r.HasMethod && !r.Method.Allows(DeliveryPush):
+	case r.HasMethod && !r.Method.allows(DeliveryPush):
 		return no(ReasonNoDelivery, "push was asked for, but the device only pulls (5/0/9)")
 	case h.TooLarge:
 		return no(ReasonRefused, "the package is larger than the device takes by push")
@@ -115,9 +115,9 @@ func (m *machine) mayPull() (pulls []choice, none choice) {
 	switch {
 	case m.wantsPush():
 		return nil, choice{}
-	case r.HasMethod && !r.Method.Allows(DeliveryPull) && m.wantsPull():
+	case r.HasMethod && !r.Method.allows(DeliveryPull) && m.wantsPull():
 		return no(ReasonNoDelivery, "pull was asked for, but the device only takes pushes (5/0/9)")
-	case r.HasMethod && !r.Method.Allows(DeliveryPull), m.Memory.History.RefusedPull:
+	case r.HasMethod && !r.Method.allows(DeliveryPull), m.Memory.History.RefusedPull:
 		return no(ReasonNoDelivery, "the device accepts neither push nor pull")
 	case m.Plan.Profile.PathOnly:
 		return m.byPath()

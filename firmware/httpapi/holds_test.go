@@ -226,7 +226,6 @@ func (s *service) stored(id, image string, executed bool) {
 		}
 	}
 	step(fsm.Observation{Kind: fsm.ObserveStarted, Online: true})
-	done(fsm.CodeContent, fsm.Reading{}) // Observe
 	done(fsm.CodeContent, reading(fsm.Idle))
 	require.Equal(s.t, fsm.ActionWriteURI, machine.Doing().Kind)
 	done(fsm.CodeChanged, fsm.Reading{})

@@ -1,0 +1,86 @@
+package firmware_test
+
+import (
+	"bytes"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m/simnet"
+	"github.com/otago-iot/otago/store"
+)
+
+// messages counts the datagrams to and from the device's own sockets from now on: requests,
+// answers, acknowledgements and notifications.
+func (w *world) messages() *atomic.Int64 {
+	var n atomic.Int64
+	w.net.Tap(func(p simnet.Packet) {
+		if p.From.Addr() == deviceHost || p.To.Addr() == deviceHost {
+			n.Add(1)
+		}
+	})
+	return &n
+}
+
+// downloadHost is where the downloads of a device come from, so that they are not counted with its
+// other messages.
+const downloadHost = "10.0.1.9"
+
+// TestMessages counts the messages of an update, without those of the download, for a device that
+// restarts in 300 ms. A fleet has each message more a million times.
+func TestMessages(t *testing.T) {
+	const pulls = 16
+	serve := firmware.DeliveryConfig{BaseURLs: bases(map[fsm.Protocol]string{
+		fsm.ProtocolHTTP: "http://fw.example.com/fw", fsm.ProtocolCoAP: "coap://" + serverAddress + "/fw",
+	})}
+	for name, tt := range map[string]struct {
+		request firmware.Request
+		change  func(s *firmwaretest.Script)
+		want    []int // of one update after the other
+	}{
+		"pull by HTTP": {request: firmware.Request{Protocol: fsm.ProtocolHTTP}, want: []int{pulls, pulls, pulls}},
+		"pull by CoAP": {request: firmware.Request{Protocol: fsm.ProtocolCoAP}, want: []int{pulls, pulls, pulls}},
+		// An Observe, and two notifications, with their acknowledgements.
+		"pull from another server": {
+			request: firmware.Request{Protocol: fsm.ProtocolHTTP},
+			change:  func(s *firmwaretest.Script) { s.Pull, s.PullTime = nil, 4*time.Second },
+			want:    []int{pulls + 2 + 2*2, pulls + 2 + 2*2},
+		},
+		// 5000 bytes are five blocks, each with its acknowledgement, instead of the Package URI.
+		"push": {request: firmware.Request{Delivery: fsm.DeliveryPush}, want: []int{pulls - 2 + 2*5, pulls - 2 + 2*5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorldThatServes(t, serve, firmware.ManagerConfig{}, func(w *world) {
+				script := firmwaretest.Script{
+					Version: oldFW, Delivery: fsm.PushAndPull, Protocols: []fsm.Protocol{fsm.ProtocolHTTP, fsm.ProtocolCoAP},
+					Pull: w.fetches(downloadHost),
+				}
+				if tt.change != nil {
+					tt.change(&script)
+				}
+				device := w.device(script)
+				time.Sleep(10 * time.Second)
+				n := w.messages()
+				for i, want := range tt.want {
+					version := fmt.Sprintf("2.%d.0", i)
+					img, err := w.images.Add(w.ctx, store.Image{Name: "sensor", Version: version}, bytes.NewReader(make([]byte, w.image.Size)))
+					require.NoError(t, err)
+					device.SetInstall(firmwaretest.Install{Version: version, BootTime: 300 * time.Millisecond})
+					s := w.sequence()
+					r := tt.request
+					r.Endpoint, r.Image = endpoint, img.ID
+					u := w.update(r)
+					require.Equal(t, fsm.OutcomeSucceeded, u.Machine.Outcome, w.journal(u.ID))
+					time.Sleep(10 * time.Second)
+					require.Equal(t, want, int(n.Swap(0)), "update %d: %v", i, s.names(0))
+				}
+			})
+		})
+	}
+}
