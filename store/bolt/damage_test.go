@@ -100,7 +100,7 @@ func TestCut(t *testing.T) {
 // another page: calls that need the page return an error, and others work.
 func TestPageLost(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows lets nobody write a file that is mapped, as it stays after bbolt was stopped")
+		t.Skip("Windows lets no program write a file that is mapped, as it stays after bbolt was stopped")
 	}
 	data, page := filled(t, 30)
 	path := filepath.Join(t.TempDir(), "ota.db")
