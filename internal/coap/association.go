@@ -41,37 +41,81 @@ type link interface {
 }
 
 // association is the state of a peer that the endpoint has recently exchanged messages with. An
-// idle one is only this struct: it has no goroutine, timer or buffer.
+// idle one is only this struct: it has no goroutine, timer or buffer. There may be a million.
 type association struct {
-	e      *Endpoint
+	*home
 	peer   Peer
-	link   link
-	origin *origin
-	proven *dtls.Identity
 	serial uint64 // unique in the endpoint; part of the keys of other tables
 
-	verified atomic.Bool               // UDP: the peer has shown that it receives at its address
 	local    atomic.Pointer[udp.Local] // UDP: where the last datagram of the peer arrived
 	heard    atomic.Int64              // when the last message of the peer came, since the epoch
 	enqueued time.Duration
 
-	mu     sync.Mutex
-	ended  bool
-	mid    uint16
-	strays time.Duration // when all strays are forgotten, since the epoch; see stray
-	outbox outbox
-	inbox  inbox
-
-	observations map[token]*Observation // ours at the peer
-	observers    map[token]*Observer    // the peer's here
-	held         atomic.Int32           // unfinished uploads and downloads
+	mu       sync.Mutex
+	activity *activity     // nil for an idle association; see act and peek
+	strays   time.Duration // when all strays are forgotten, since the epoch; see stray
+	held     atomic.Int32  // unfinished uploads and downloads
+	mid      uint16
+	running  uint16 // requests of the peer in progress
+	ended    bool
+	verified atomic.Bool // UDP: the peer has shown that it receives at its address
 }
 
-// inbox limits the requests of one peer in progress.
-type inbox struct {
-	running uint16
-	waiting *fifo[*incoming]
-	idle    chan struct{} // closed when none runs; nil when nothing waits for that
+// home is what an association shares with the others of its UDP socket. On other transports each
+// has one of its own.
+type home struct {
+	e      *Endpoint
+	link   link
+	origin *origin
+	proven *dtls.Identity
+}
+
+// activity is what only an association has with which something is in progress.
+type activity struct {
+	outbox       outbox
+	waiting      fifo[*incoming]        // requests of the peer that wait for others of it
+	served       chan struct{}          // closed when none runs; nil when nothing waits for that
+	observations map[token]*Observation // ours at the peer
+	observers    map[token]*Observer    // the peer's here
+}
+
+var activities = sync.Pool{New: func() any { return new(activity) }}
+
+// act returns the activity, to add something to it. a.mu is held.
+func (a *association) act() *activity {
+	if a.activity == nil {
+		a.activity = activities.Get().(*activity)
+	}
+	return a.activity
+}
+
+var noActivity activity
+
+// peek returns the activity for reading. a.mu is held.
+func (a *association) peek() *activity {
+	if a.activity == nil {
+		return &noActivity
+	}
+	return a.activity
+}
+
+// trim frees the activity if nothing is left of it. a.mu is held.
+func (a *association) trim() {
+	y := a.activity
+	if y == nil || !y.idle() {
+		return
+	}
+	a.activity = nil
+	o := &y.outbox
+	if cap(o.open)+cap(o.queue) > 32 {
+		*o = outbox{}
+	}
+	*y = activity{outbox: outbox{open: o.open, queue: o.queue}}
+	activities.Put(y)
+}
+
+func (y *activity) idle() bool {
+	return y.outbox.idle() && y.waiting.len() == 0 && y.served == nil && len(y.observations) == 0 && len(y.observers) == 0
 }
 
 // dedup returns the table that recognizes duplicates of the peer's messages.
@@ -102,8 +146,7 @@ func (a *association) nextMID() uint16 {
 // idle reports whether removing the association would lose nothing but the detection of duplicates.
 // a.mu is held.
 func (a *association) idle() bool {
-	return a.outbox.idle() && a.inbox.running == 0 && a.held.Load() == 0 &&
-		len(a.observations) == 0 && len(a.observers) == 0
+	return a.running == 0 && a.held.Load() == 0 && a.peek().idle()
 }
 
 func (a *association) isIdle() bool {

@@ -71,11 +71,11 @@ func TestUploadGoesOnOverAnotherAssociation(t *testing.T) {
 				}
 				return link.next(t).code
 			}
-			a, err := e.open(Peer{Transport: DTLS, ID: 1}, link, nil, test.first)
+			a, err := e.open(Peer{Transport: DTLS, ID: 1}, &home{e: e, link: link, proven: test.first})
 			require.NoError(t, err)
 			require.Equal(t, Continue, send(a, block{num: 0, more: true, szx: 6}, 1024))
 			e.end(a)
-			a, err = e.open(Peer{Transport: DTLS, ID: 2}, link, nil, test.second)
+			a, err = e.open(Peer{Transport: DTLS, ID: 2}, &home{e: e, link: link, proven: test.second})
 			require.NoError(t, err)
 			require.Equal(t, test.code, send(a, block{num: 1, szx: 6}, 476))
 		})
@@ -88,7 +88,7 @@ func TestEndOfAssociation(t *testing.T) {
 	defer e.Close()
 	link := wire{make(chan []byte, 10)}
 	peer := Peer{Transport: DTLS, ID: 1}
-	a, err := e.open(peer, link, nil, &dtls.Identity{PSKIdentity: []byte("a")})
+	a, err := e.open(peer, &home{e: e, link: link, proven: &dtls.Identity{PSKIdentity: []byte("a")}})
 	require.NoError(t, err)
 	require.Equal(t, "a", string(e.Identity(peer).PSKIdentity))
 	errs := make(chan error)
@@ -102,7 +102,7 @@ func TestEndOfAssociation(t *testing.T) {
 	require.Eventually(t, func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return len(a.outbox.queue) == 2
+		return len(a.peek().outbox.queue) == 2
 	}, 10*time.Second, time.Millisecond)
 	e.end(a)
 	e.end(a)
@@ -126,7 +126,7 @@ func TestTooManyRequestsToOnePeer(t *testing.T) {
 	e := New(Config{Bounds: Bounds{PeerRequests: 3}})
 	defer e.Close()
 	peer := Peer{Transport: DTLS, ID: 1}
-	a, err := e.open(peer, wire{make(chan []byte, 10)}, nil, nil)
+	a, err := e.open(peer, &home{e: e, link: wire{make(chan []byte, 10)}})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	errs := make(chan error)
@@ -139,7 +139,7 @@ func TestTooManyRequestsToOnePeer(t *testing.T) {
 	require.Eventually(t, func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return len(a.outbox.queue)+len(a.outbox.open) == 3
+		return len(a.peek().outbox.queue)+len(a.peek().outbox.open) == 3
 	}, 10*time.Second, time.Millisecond)
 	_, err = e.Do(ctx, peer, &Request{Code: GET})
 	require.ErrorIs(t, err, ErrBusy)
@@ -174,7 +174,7 @@ func TestLateAcknowledgementIsForNoOther(t *testing.T) {
 	e := New(Config{})
 	defer e.Close()
 	link := wire{make(chan []byte, 10)}
-	a, err := e.open(Peer{Transport: DTLS, ID: 1}, link, nil, nil)
+	a, err := e.open(Peer{Transport: DTLS, ID: 1}, &home{e: e, link: link})
 	require.NoError(t, err)
 	p := newPacket()
 	n := copy(p.buf, []byte{0x40, 1, 0, 7})

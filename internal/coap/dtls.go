@@ -76,7 +76,7 @@ func (e *Endpoint) DialDTLS(ctx context.Context, conn net.PacketConn, addr netip
 // Open implements [dtls.Handler]: it makes the association of a session.
 func (s *dtlsSocket) Open(ss *dtls.Session, proven *dtls.Identity) (dtls.Receiver, error) {
 	peer := Peer{Transport: DTLS, Addr: ss.RemoteAddr(), ID: s.e.lastID.Add(1)}
-	a, err := s.e.open(peer, dtlsLink{ss}, &s.origin, proven)
+	a, err := s.e.open(peer, &home{s.e, dtlsLink{ss}, &s.origin, proven})
 	if err != nil {
 		return nil, err
 	}

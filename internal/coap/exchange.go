@@ -129,15 +129,15 @@ func (a *association) awaitResponse(x *exchange) {
 	// If the response does not come soon, there is a notice, as on a stream.
 	x.timeout = min(a.e.firstTimeout(), x.idleLimit)
 	a.e.timers.set(&x.timer, x.timeout)
-	if a.outbox.current == x {
-		a.outbox.current = nil
+	if o := &a.activity.outbox; o.current == x {
+		o.current = nil
 		a.next()
 	}
 }
 
 // unacknowledged returns the exchange with the unacknowledged message mid, or nil.
 func (a *association) unacknowledged(mid uint16) *exchange {
-	for _, x := range a.outbox.open {
+	for _, x := range a.peek().outbox.open {
 		if x.state == sent && x.mid == mid {
 			return x
 		}
@@ -147,7 +147,7 @@ func (a *association) unacknowledged(mid uint16) *exchange {
 
 // opened reports whether our message mid is in progress. a.mu is held.
 func (a *association) opened(mid uint16) bool {
-	return slices.ContainsFunc(a.outbox.open, func(x *exchange) bool { return x.mid == mid })
+	return slices.ContainsFunc(a.peek().outbox.open, func(x *exchange) bool { return x.mid == mid })
 }
 
 // rejected handles a Reset for mid, and reports whether it belongs to a message of ours. A Reset
@@ -155,7 +155,7 @@ func (a *association) opened(mid uint16) bool {
 // that really rejects it repeats the Reset. A Reset after an acknowledgement is ignored. a.mu is
 // held.
 func (a *association) rejected(mid uint16) bool {
-	for _, x := range a.outbox.open {
+	for _, x := range a.peek().outbox.open {
 		if x.mid != mid || a.stream() {
 			continue
 		}
@@ -188,7 +188,7 @@ func (a *association) refused(m *wireMessage) {
 // belongs to the exchange's user; a response that is not taken must be ignored. a.mu is held.
 func (a *association) answered(p *packet) (known, taken bool) {
 	m := &p.msg
-	for _, x := range a.outbox.open {
+	for _, x := range a.peek().outbox.open {
 		if !x.request || x.token != m.token {
 			continue
 		}
@@ -226,10 +226,10 @@ func (x *exchange) wants(m *wireMessage) bool {
 
 // conclude ends x, if it is in progress. a.mu is held.
 func (a *association) conclude(x *exchange, reply *packet, err error) {
-	o := &a.outbox
 	if x.state == fresh || x.state == over {
 		return
 	}
+	o := &a.activity.outbox
 	a.e.timers.stop(&x.timer)
 	if x.state == queued {
 		o.queue = slices.DeleteFunc(o.queue, func(q *exchange) bool { return q == x })
@@ -252,6 +252,7 @@ func (a *association) conclude(x *exchange, reply *packet, err error) {
 		x.finish(err)
 	}
 	a.next()
+	a.trim()
 }
 
 // firstTimeout returns a random time until the first retransmission.

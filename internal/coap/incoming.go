@@ -126,19 +126,15 @@ func (e *Endpoint) receiveRequest(a *association, p *packet, now time.Duration) 
 // when there is no room.
 func (e *Endpoint) admit(a *association, in *incoming) bool {
 	a.mu.Lock()
-	b := &a.inbox
-	if int(b.running) >= e.config.Bounds.PeerWorkers {
+	if int(a.running) >= e.config.Bounds.PeerWorkers {
 		defer a.mu.Unlock()
-		if b.waiting == nil {
-			b.waiting = new(fifo[*incoming])
-		}
-		if b.waiting.len() >= e.config.Bounds.PeerQueue || !e.pool.park(in) {
+		if a.peek().waiting.len() >= e.config.Bounds.PeerQueue || !e.pool.park(in) {
 			return false
 		}
-		b.waiting.push(in)
+		a.act().waiting.push(in)
 		return true
 	}
-	b.running++
+	a.running++
 	a.mu.Unlock()
 	if e.pool.submit(in) {
 		return true
@@ -150,18 +146,18 @@ func (e *Endpoint) admit(a *association, in *incoming) bool {
 // leave starts the next request of the peer, if any.
 func (e *Endpoint) leave(a *association) {
 	a.mu.Lock()
-	b := &a.inbox
-	if b.waiting != nil && b.waiting.len() > 0 {
-		next := b.waiting.pop()
+	y := a.peek()
+	if y.waiting.len() > 0 {
+		next := y.waiting.pop()
 		a.mu.Unlock()
 		e.pool.resubmit(next)
 		return
 	}
-	b.waiting = nil
-	if b.running--; b.running == 0 && b.idle != nil {
-		close(b.idle)
-		b.idle = nil
+	if a.running--; a.running == 0 && y.served != nil {
+		close(y.served)
+		y.served = nil
 	}
+	a.trim()
 	a.mu.Unlock()
 }
 
@@ -169,16 +165,17 @@ func (e *Endpoint) leave(a *association) {
 func (a *association) served() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	b := &a.inbox
-	if b.idle == nil {
-		b.idle = make(chan struct{})
+	served := a.peek().served
+	switch {
+	case served != nil:
+	case a.running == 0:
+		served = make(chan struct{})
+		close(served)
+	default:
+		served = make(chan struct{})
+		a.act().served = served
 	}
-	idle := b.idle
-	if b.running == 0 {
-		close(idle)
-		b.idle = nil
-	}
-	return idle
+	return served
 }
 
 // turnAway refuses a request for which there is no room. A request in a datagram is forgotten: the

@@ -89,10 +89,11 @@ func (a *association) establish(o *Observation, m *wireMessage) {
 	defer o.mu.Unlock()
 	o.a = a
 	o.any, o.seq, o.at = true, seq, a.e.timers.now()
-	if a.observations == nil {
-		a.observations = make(map[token]*Observation)
+	y := a.act()
+	if y.observations == nil {
+		y.observations = make(map[token]*Observation)
 	}
-	a.observations[o.token] = o
+	y.observations[o.token] = o
 }
 
 // receive takes a notification.
@@ -263,8 +264,9 @@ var errForgotten = errors.New("coap: observation has ended")
 func (o *Observation) remove() {
 	o.a.mu.Lock()
 	defer o.a.mu.Unlock()
-	if o.a.observations[o.token] == o {
-		delete(o.a.observations, o.token)
+	if all := o.a.peek().observations; all[o.token] == o {
+		delete(all, o.token)
+		o.a.trim()
 	}
 }
 

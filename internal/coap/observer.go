@@ -45,16 +45,18 @@ func (r *IncomingRequest) Accept() *Observer {
 		group: in.group, done: make(chan struct{}), lastCON: in.e.timers.now(),
 	}
 	a.mu.Lock()
-	old := a.observers[o.token]
-	full := old == nil && len(a.observers) >= in.e.config.Bounds.PeerObservers
+	others := a.peek().observers
+	old := others[o.token]
+	full := old == nil && len(others) >= in.e.config.Bounds.PeerObservers
 	if a.ended || full || !in.e.observers.take(in.group, 1) {
 		a.mu.Unlock()
 		return nil
 	}
-	if a.observers == nil {
-		a.observers = make(map[token]*Observer)
+	y := a.act()
+	if y.observers == nil {
+		y.observers = make(map[token]*Observer)
 	}
-	a.observers[o.token] = o
+	y.observers[o.token] = o
 	a.mu.Unlock()
 	if old != nil {
 		o.seq = old.number() // continues the numbers, else the peer would take new notifications for old ones
@@ -201,8 +203,9 @@ func (o *Observer) sentAs(mid uint16) bool {
 
 func (o *Observer) end() {
 	o.a.mu.Lock()
-	if o.a.observers[o.token] == o {
-		delete(o.a.observers, o.token)
+	if all := o.a.peek().observers; all[o.token] == o {
+		delete(all, o.token)
+		o.a.trim()
 	}
 	o.a.mu.Unlock()
 	o.mu.Lock()
@@ -221,7 +224,7 @@ func (o *Observer) end() {
 // unobserve ends the observation with a token.
 func (a *association) unobserve(t token) {
 	a.mu.Lock()
-	o := a.observers[t]
+	o := a.peek().observers[t]
 	a.mu.Unlock()
 	if o != nil {
 		o.end()

@@ -38,10 +38,10 @@ func (a *association) submitLocked(x *exchange) error {
 		x.a, x.timer.owner = a, x
 	}
 	x.tries, x.again, x.acked, x.doubted, x.sent, x.err = 0, false, false, false, false, nil
-	o := &a.outbox
-	if len(o.open)+len(o.queue) >= a.e.config.Bounds.PeerRequests {
+	if o := &a.peek().outbox; len(o.open)+len(o.queue) >= a.e.config.Bounds.PeerRequests {
 		return ErrBusy
 	}
+	o := &a.act().outbox
 	if x.urgent || len(o.queue) == 0 && o.admits(x) {
 		a.start(x)
 		return nil
@@ -56,20 +56,17 @@ func (o *outbox) admits(x *exchange) bool { return o.current == nil || !x.confir
 
 // next starts exchanges whose turn has come. a.mu is held.
 func (a *association) next() {
-	o := &a.outbox
+	o := &a.activity.outbox
 	for len(o.queue) > 0 && o.admits(o.queue[0]) {
 		x := o.queue[0]
 		o.queue = slices.Delete(o.queue, 0, 1)
 		a.start(x)
 	}
-	if len(o.queue) == 0 {
-		o.queue = nil
-	}
 }
 
 // start sends x for the first time. a.mu is held.
 func (a *association) start(x *exchange) {
-	o := &a.outbox
+	o := &a.activity.outbox
 	o.open = append(o.open, x)
 	a.e.underway.begin()
 	x.sent = true

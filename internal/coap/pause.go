@@ -24,7 +24,8 @@ func (a *association) rest(c *Call, d time.Duration) bool {
 	if a.ended {
 		return false
 	}
-	a.outbox.resting = append(a.outbox.resting, c)
+	o := &a.act().outbox
+	o.resting = append(o.resting, c)
 	c.rest(d)
 	return true
 }
@@ -33,9 +34,10 @@ func (a *association) rest(c *Call, d time.Duration) bool {
 func (a *association) rested(c *Call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	o := &a.outbox
-	if o.resting = slices.DeleteFunc(o.resting, func(other *Call) bool { return other == c }); len(o.resting) == 0 {
-		o.resting = nil
+	if a.activity != nil {
+		o := &a.activity.outbox
+		o.resting = slices.DeleteFunc(o.resting, func(other *Call) bool { return other == c })
+		a.trim()
 	}
 }
 

@@ -3,14 +3,12 @@ package coap
 import (
 	"hash/maphash"
 	"time"
-
-	"github.com/otago-iot/otago/internal/dtls"
 )
 
 // open makes an association: with a UDP peer when it makes a request or we send it one, with others
 // when their transport is ready. If p has an association, open returns that.
-func (e *Endpoint) open(p Peer, l link, o *origin, proven *dtls.Identity) (*association, error) {
-	a := &association{e: e, peer: p, link: l, origin: o, proven: proven, mid: uint16(e.random.uint64())}
+func (e *Endpoint) open(p Peer, h *home) (*association, error) {
+	a := &association{home: h, peer: p, mid: uint16(e.random.uint64())}
 	if a = e.table.enter(a, e.timers.now()); a == nil {
 		return nil, ErrBusy
 	}
@@ -27,14 +25,18 @@ func (e *Endpoint) end(a *association) {
 		return
 	}
 	a.ended = true
-	for len(a.outbox.queue) > 0 {
-		a.conclude(a.outbox.queue[len(a.outbox.queue)-1], nil, ErrPeerGone)
+	for queue := a.peek().outbox.queue; len(queue) > 0; queue = a.peek().outbox.queue {
+		a.conclude(queue[len(queue)-1], nil, ErrPeerGone)
 	}
-	for len(a.outbox.open) > 0 {
-		a.conclude(a.outbox.open[0], nil, ErrPeerGone)
+	for open := a.peek().outbox.open; len(open) > 0; open = a.peek().outbox.open {
+		a.conclude(open[0], nil, ErrPeerGone)
 	}
-	observations, observers, resting := a.observations, a.observers, a.outbox.resting
-	a.observations, a.observers, a.outbox.resting = nil, nil, nil
+	y := a.peek()
+	observations, observers, resting := y.observations, y.observers, y.outbox.resting
+	if a.activity != nil {
+		y.observations, y.observers, y.outbox.resting = nil, nil, nil
+		a.trim()
+	}
 	a.mu.Unlock()
 
 	for _, c := range resting {
@@ -105,7 +107,7 @@ func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
 	known := a.rejected(m.mid)
 	var observer *Observer
 	if !known {
-		for _, o := range a.observers {
+		for _, o := range a.peek().observers {
 			if o.sentAs(m.mid) {
 				observer = o
 			}
@@ -145,10 +147,10 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 	case typ == acknowledgement:
 		a.refused(m)
 	default:
-		notified = a.observations[m.token]
+		notified = a.peek().observations[m.token]
 		known = notified != nil
 		if !known && !isSuccess(m.code) && !a.doubtful() {
-			if refuser = a.observers[m.token]; refuser == nil {
+			if refuser = a.peek().observers[m.token]; refuser == nil {
 				a.stray(m.mid)
 			}
 		}

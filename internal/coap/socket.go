@@ -19,6 +19,7 @@ type socket struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
+	home     home // of its associations
 	origin   origin
 	draining atomic.Bool
 	done     chan struct{} // closed when the reader has ended
@@ -26,6 +27,7 @@ type socket struct {
 
 func (e *Endpoint) newSocket(ctx context.Context, conn net.PacketConn) *socket {
 	s := &socket{e: e, conn: udp.New(conn), done: make(chan struct{})}
+	s.home = home{e: e, link: s, origin: &s.origin}
 	if s.conn.Addr().IsValid() {
 		s.id = uint64(s.conn.Addr().Port())
 	} else {
@@ -94,7 +96,7 @@ func (s *socket) association(addr netip.AddrPort) *association {
 	if a := s.e.table.get(peer); a != nil {
 		return a
 	}
-	a, _ := s.e.open(peer, s, &s.origin, nil)
+	a, _ := s.e.open(peer, &s.home)
 	if a != nil && s.only.IsValid() {
 		a.verified.Store(true) // a dialled socket has no other peer
 	}

@@ -33,7 +33,7 @@ func (s *stream) greet(ctx context.Context) error {
 		}
 		proven = provenBy(secure.ConnectionState())
 	}
-	a, err := s.e.open(peer, s, s.origin, proven)
+	a, err := s.e.open(peer, &home{s.e, s, s.origin, proven})
 	if err != nil {
 		s.close()
 		return err
