@@ -14,7 +14,7 @@ import (
 
 // contested reports whether a device with another endpoint has the address of a peer. s.mu is held.
 func (s *Server) contested(endpoint string, peer coap.Peer) bool {
-	other := s.table.byPeer[peer]
+	other := s.table.byPeer.Get(peer)
 	return peer.Transport == coap.UDP && other != nil && other.active() && other.endpoint != endpoint
 }
 
@@ -87,7 +87,7 @@ func (s *Server) updateClaimed(id string, peer coap.Peer, e RegistrationEvent, e
 	}
 	s.move(d, peer)
 	if local.IsValid() {
-		d.local = local
+		d.local = share(local)
 	}
 	s.touchStore(d)
 	s.mu.Unlock()

@@ -167,7 +167,7 @@ func (s *Server) end(d *device, kind EventKind, at time.Time) {
 func (s *Server) associationClosed(p coap.Peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.table.byPeer[p]; d != nil {
+	if d := s.table.byPeer.Get(p); d != nil {
 		s.table.leave(d)
 		s.cutOff(d)
 	}

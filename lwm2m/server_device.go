@@ -3,6 +3,7 @@ package lwm2m
 import (
 	"net/netip"
 	"time"
+	"unique"
 
 	"github.com/otago-iot/otago/internal/coap"
 )
@@ -12,13 +13,13 @@ import (
 type device struct {
 	endpoint string
 	id       string // "" once the registration has ended
-	binding  string
+	binding  shared[string]
 	links    *text // of the table; nil for none
 	extra    *extra
 	activity *activity
 
 	peer  coap.Peer
-	local netip.AddrPort
+	local shared[netip.AddrPort]
 
 	registered, updated, seen, ended int64 // Unix nanoseconds, 0 for never
 
@@ -36,6 +37,24 @@ type device struct {
 	awake     bool // in queue mode: listens, as far as the server knows
 	reachable bool // the server can send to peer
 	settling  bool // the answer to its Register is on the way
+}
+
+// shared is a value that many devices have in common. The zero value of T costs nothing.
+type shared[T comparable] struct{ h unique.Handle[T] }
+
+func share[T comparable](v T) (s shared[T]) {
+	var none T
+	if v != none {
+		s.h = unique.Make(v)
+	}
+	return s
+}
+
+func (s shared[T]) value() (v T) {
+	if s != (shared[T]{}) {
+		v = s.h.Value()
+	}
+	return v
 }
 
 // extra holds what only few devices have.
@@ -95,11 +114,11 @@ func (d *device) registration() Registration {
 		Endpoint:   d.endpoint,
 		ID:         d.id,
 		Address:    d.peer.Addr,
-		Local:      d.local,
+		Local:      d.local.value(),
 		Transport:  Transport(d.peer.Transport),
 		Version:    d.version,
 		Lifetime:   time.Duration(d.lifetime) * time.Second,
-		Binding:    d.binding,
+		Binding:    d.binding.value(),
 		Queue:      d.queue,
 		Links:      d.links.String(),
 		Secured:    d.secured,
@@ -121,7 +140,7 @@ func (d *device) registration() Registration {
 // holds r.Links.
 func (d *device) set(r Registration, links *text) {
 	d.id = r.ID
-	d.binding = r.Binding
+	d.binding = share(r.Binding)
 	root := d.root()
 	if links != d.links {
 		d.links, root = links, r.Objects().Root
@@ -133,7 +152,7 @@ func (d *device) set(r Registration, links *text) {
 			d.extra.address = r.Address
 		}
 	}
-	d.local = r.Local
+	d.local = share(r.Local)
 	d.registered, d.updated, d.seen, d.ended = toNano(r.Registered), toNano(r.Updated), toNano(r.LastSeen), toNano(r.Ended)
 	d.lifetime = uint32(r.Lifetime / time.Second)
 	d.version = r.Version

@@ -153,7 +153,7 @@ func (s *Server) serveLwM2M(ctx context.Context, r *coap.IncomingRequest, segmen
 func (s *Server) heard(peer coap.Peer) (endpoint string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byPeer[peer]
+	d := s.table.byPeer.Get(peer)
 	if d == nil {
 		return ""
 	}
@@ -176,7 +176,7 @@ func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Respon
 	var endpoint string
 	var by Identity
 	s.mu.Lock()
-	if d := s.table.byPeer[r.Peer]; d != nil {
+	if d := s.table.byPeer.Get(r.Peer); d != nil {
 		codec.root, endpoint, by = d.root(), d.endpoint, d.identity()
 	}
 	s.mu.Unlock()
@@ -189,7 +189,7 @@ func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Respon
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byPeer[r.Peer]
+	d := s.table.byPeer.Get(r.Peer)
 	if d == nil {
 		return errorResponse(ErrNotFound) // the device registers, and sends again
 	}

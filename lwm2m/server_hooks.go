@@ -171,7 +171,7 @@ func (s *Server) coapHooks() (hooks coap.Hooks) {
 func (s *Server) endpointAt(p coap.Peer) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.table.byPeer[p]; d != nil {
+	if d := s.table.byPeer.Get(p); d != nil {
 		return d.endpoint
 	}
 	return ""

@@ -2,9 +2,11 @@ package lwm2m
 
 import (
 	"container/heap"
+	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/internal/coap"
+	"github.com/otago-iot/otago/internal/index"
 )
 
 // table indexes the devices of a server, and keeps a heap of their deadlines. The heap is lazy:
@@ -13,7 +15,7 @@ import (
 type table struct {
 	byEndpoint map[string]*device
 	byID       map[string]*device // with a registration
-	byPeer     map[coap.Peer]*device
+	byPeer     index.Index[coap.Peer, device]
 	due        dueHeap
 
 	// Ended registrations, which can make room: remove the ended, strip the worn, which are those
@@ -68,7 +70,7 @@ func newTable() table {
 	return table{
 		byEndpoint: make(map[string]*device),
 		byID:       make(map[string]*device),
-		byPeer:     make(map[coap.Peer]*device),
+		byPeer:     index.New(func(d *device) coap.Peer { return d.peer }),
 		ended:      make(map[*device]struct{}),
 		worn:       make(map[*device]struct{}),
 		texts:      make(map[string]*text),
@@ -77,8 +79,8 @@ func newTable() table {
 
 // add makes the record of a new endpoint.
 func (t *table) add(endpoint string) *device {
-	d := &device{endpoint: endpoint, index: -1}
-	t.byEndpoint[endpoint] = d
+	d := &device{endpoint: strings.Clone(endpoint), index: -1} // without the message that it is part of
+	t.byEndpoint[d.endpoint] = d
 	t.size += int64(len(endpoint))
 	return d
 }
@@ -130,7 +132,7 @@ func (t *table) retire(d *device) {
 	case d.active():
 	case !d.secured:
 		t.ended[d] = struct{}{}
-	case d.links != nil || d.extra != nil || d.binding != "":
+	case d.links != nil || d.extra != nil || d.binding != (shared[string]{}):
 		t.worn[d] = struct{}{}
 	}
 }
@@ -156,19 +158,19 @@ func (t *table) strip(d *device) {
 // messages to it would now reach d.
 func (t *table) locate(d *device, peer coap.Peer) (displaced *device) {
 	t.leave(d)
-	if other := t.byPeer[peer]; other != nil {
+	if other := t.byPeer.Get(peer); other != nil {
 		t.leave(other)
 		displaced = other
 	}
 	d.peer, d.reachable = peer, true
-	t.byPeer[peer] = d
+	t.byPeer.Put(d)
 	return displaced
 }
 
 // leave records that d is not reachable.
 func (t *table) leave(d *device) {
-	if t.byPeer[d.peer] == d {
-		delete(t.byPeer, d.peer)
+	if t.byPeer.Get(d.peer) == d {
+		t.byPeer.Delete(d.peer)
 	}
 	d.reachable = false
 }

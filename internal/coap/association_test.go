@@ -163,7 +163,7 @@ func TestNoPeersOfAClosedSocket(t *testing.T) {
 		e.end(s.association(addr))
 		shut(e, s)
 		require.Nil(t, s.association(addr))
-		require.Empty(t, e.table.peers)
+		require.Zero(t, e.table.peers.Len())
 		e.Close()
 	}
 }

@@ -30,10 +30,12 @@ type dedup struct {
 	maxBytes   int
 }
 
-type dedupKey struct {
-	serial uint64
-	mid    uint16
-}
+// dedupKey is the serial of the association, of 48 bits, and a message id.
+type dedupKey uint64
+
+func newDedupKey(serial uint64, mid uint16) dedupKey { return dedupKey(serial<<16 | uint64(mid)) }
+
+func (k dedupKey) mid() uint16 { return uint16(k) }
 
 // dedupID is a key with a hash of the message.
 type dedupID struct {

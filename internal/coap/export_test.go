@@ -32,7 +32,7 @@ type Held struct {
 // Holds returns the state that e keeps now.
 func Holds(e *Endpoint) (h Held) {
 	e.table.mu.RLock()
-	h.Peers = len(e.table.peers)
+	h.Peers = e.table.peers.Len()
 	e.table.mu.RUnlock()
 	e.dedup.mu.Lock()
 	h.Dedup, h.DedupBytes = len(e.dedup.entries), e.dedup.bytes

@@ -91,7 +91,7 @@ func (e *Endpoint) receive(a *association, p *packet) (kept bool) {
 // dedupID names a datagram of a peer.
 func (a *association) dedupID(p *packet) dedupID {
 	sum := uint32(maphash.Bytes(a.e.seed, p.buf[:p.n]))
-	return dedupID{dedupKey{a.serial, p.msg.mid}, sum}
+	return dedupID{newDedupKey(a.serial, p.msg.mid), sum}
 }
 
 func (e *Endpoint) receiveReset(a *association, m *wireMessage) {
@@ -178,7 +178,7 @@ func (e *Endpoint) acknowledgeResponse(a *association, id dedupID, typ messageTy
 		answer = acknowledgement
 	}
 	var b [headerSize]byte
-	record := appendEmpty(b[:0], answer, id.mid)
+	record := appendEmpty(b[:0], answer, id.mid())
 	a.dedup().reply(id, e.timers.now(), record)
 	a.write(record)
 }

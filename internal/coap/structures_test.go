@@ -95,7 +95,7 @@ func TestDedup(t *testing.T) {
 	now := time.Duration(1)
 	for range 200_000 {
 		now += time.Duration(rng.IntN(20)) * time.Millisecond
-		k := dedupKey{uint64(rng.IntN(50)), uint16(rng.IntN(2000))}
+		k := newDedupKey(uint64(rng.IntN(50)), uint16(rng.IntN(2000)))
 		reply, seen := d.begin(dedupID{k, 1}, now, nil)
 		old, ok := known[k]
 		switch {
@@ -129,7 +129,7 @@ func TestDedup(t *testing.T) {
 func TestDedupBounds(t *testing.T) {
 	d := newDedup(10_000, 1<<18)
 	for i := range 300_000 {
-		k := dedupKey{uint64(i), 1}
+		k := newDedupKey(uint64(i), 1)
 		d.begin(dedupID{k, 1}, time.Duration(i), nil)
 		d.reply(dedupID{k, 1}, time.Duration(i), make([]byte, i%200))
 		require.LessOrEqual(t, len(d.entries), 10_000)
@@ -141,7 +141,7 @@ func TestDedupBounds(t *testing.T) {
 func TestForgottenMessagesAreBounded(t *testing.T) {
 	for _, late := range []int{0, 10, 1000} {
 		d := newDedup(10_000, 1<<18)
-		name := func(i int) dedupID { return dedupID{dedupKey{uint64(i), 1}, 1} }
+		name := func(i int) dedupID { return dedupID{newDedupKey(uint64(i), 1), 1} }
 		for i := range 100_000 {
 			d.begin(name(i), time.Duration(i), nil)
 			if i >= late {

@@ -3,13 +3,15 @@ package coap
 import (
 	"sync"
 	"time"
+
+	"github.com/otago-iot/otago/internal/index"
 )
 
 // table holds the associations. Those of UDP have no end; the table forgets them after
 // EXCHANGE_LIFETIME without use, or earlier if there are too many.
 type table struct {
 	mu    sync.RWMutex
-	peers map[Peer]*association
+	peers index.Index[Peer, association]
 	order [verifiedUDP + 1]fifo[*association] // UDP only, by group, in the order of (re-)entering
 	max   int
 	udp   int // peers of UDP
@@ -18,13 +20,13 @@ type table struct {
 }
 
 func newTable(maxPeers int) *table {
-	return &table{peers: make(map[Peer]*association), max: maxPeers}
+	return &table{peers: index.New(func(a *association) Peer { return a.peer }), max: maxPeers}
 }
 
 func (t *table) get(p Peer) *association {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.peers[p]
+	return t.peers.Get(p)
 }
 
 // enter adds a, or returns the existing association with its peer. It returns nil if the table is
@@ -32,18 +34,18 @@ func (t *table) get(p Peer) *association {
 func (t *table) enter(a *association, now time.Duration) *association {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old := t.peers[a.peer]; old != nil {
+	if old := t.peers.Get(a.peer); old != nil {
 		return old
 	}
 	// A tenth is reserved for peers whose address cannot be forged.
-	full := len(t.peers) >= t.max || a.peer.Transport == UDP && t.udp >= t.max-t.max/10
+	full := t.peers.Len() >= t.max || a.peer.Transport == UDP && t.udp >= t.max-t.max/10
 	if t.full || full && !t.evict(now) {
 		return nil
 	}
 	t.next++
 	a.serial = t.next
 	a.heard.Store(int64(now))
-	t.peers[a.peer] = a
+	t.peers.Put(a)
 	if a.peer.Transport == UDP {
 		t.udp++
 		t.requeue(a, now)
@@ -61,13 +63,13 @@ func (t *table) close() {
 func (t *table) remove(a *association) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.peers[a.peer] == a {
+	if t.peers.Get(a.peer) == a {
 		t.drop(a)
 	}
 }
 
 func (t *table) drop(a *association) {
-	delete(t.peers, a.peer)
+	t.peers.Delete(a.peer)
 	if a.peer.Transport == UDP {
 		t.udp--
 	}
@@ -88,7 +90,7 @@ func (t *table) evictFrom(order *fifo[*association], now time.Duration) bool {
 	for range min(order.len(), 64) {
 		a := order.pop()
 		switch {
-		case t.peers[a.peer] != a:
+		case t.peers.Get(a.peer) != a:
 			// removed by hangup
 		case order != &t.order[a.group()]:
 			t.requeue(a, now)
@@ -132,7 +134,7 @@ func (t *table) sweepIn(order *fifo[*association], now time.Duration) (more bool
 			return false
 		}
 		a := order.pop()
-		if t.peers[a.peer] != a {
+		if t.peers.Get(a.peer) != a {
 			continue
 		}
 		if now-time.Duration(a.heard.Load()) > exchangeLifetime && t.forget(a) {
@@ -168,7 +170,7 @@ func (t *table) all(keep func(*association) bool) []*association {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	var found []*association
-	for _, a := range t.peers {
+	for a := range t.peers.All() {
 		if keep(a) {
 			found = append(found, a)
 		}
