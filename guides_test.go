@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 	"net/netip"
@@ -116,6 +117,48 @@ type tenant struct {
 }
 
 func (t *tenant) Owns(endpoint string) bool { return t.owns(endpoint) }
+
+// byTenant keeps each registration in the store of the tenant that owns the endpoint.
+type byTenant []*tenant
+
+func (b byTenant) of(endpoint string) (lwm2m.RegistrationStore, error) {
+	for _, t := range b {
+		if t.owns(endpoint) {
+			return firmware.Registrations(t.db), nil
+		}
+	}
+	return nil, fmt.Errorf("no tenant owns %q", endpoint) // Authorize refuses such an endpoint before
+}
+
+func (b byTenant) PutRegistration(ctx context.Context, r lwm2m.Registration) error {
+	s, err := b.of(r.Endpoint)
+	if err != nil {
+		return err
+	}
+	return s.PutRegistration(ctx, r)
+}
+
+func (b byTenant) DeleteRegistration(ctx context.Context, endpoint string) error {
+	s, err := b.of(endpoint)
+	if err != nil {
+		return err
+	}
+	return s.DeleteRegistration(ctx, endpoint)
+}
+
+func (b byTenant) Registrations(ctx context.Context) iter.Seq2[lwm2m.Registration, error] {
+	return func(yield func(lwm2m.Registration, error) bool) {
+		for _, t := range b {
+			for r, err := range firmware.Registrations(t.db).Registrations(ctx) {
+				if !yield(r, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+var _ lwm2m.RegistrationStore = byTenant{}
 
 func _(tenant *tenant) lwm2m.ServerConfig {
 	return lwm2m.ServerConfig{
