@@ -78,7 +78,7 @@ func (d *device) wake() int64 {
 	return wake
 }
 
-// arm sees to it that a timer wakes the device in time.
+// arm starts a timer for the next wake, unless an earlier one runs.
 func (d *device) arm() {
 	if wake := d.wake(); wake != 0 && (d.timer == 0 || wake < d.timer) {
 		d.timer = wake

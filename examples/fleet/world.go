@@ -82,8 +82,8 @@ func newWorld(role devicesRole) (*world, error) {
 // now returns the time of the world, in nanoseconds.
 func (w *world) now() int64 { return int64(time.Since(w.begin)) }
 
-// registerTime limits the time until all devices have registered.
-const registerTime = 10 * time.Minute
+// registerTime limits the time until n devices have registered.
+func registerTime(n int) time.Duration { return 10*time.Minute + time.Duration(n)*2*time.Millisecond }
 
 // runDevices runs the process of the devices: it answers once all have registered, and then answers
 // each command until ctx ends.
@@ -96,14 +96,15 @@ func runDevices(ctx context.Context, role devicesRole, c console) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w.start(ctx)
-	late := time.NewTimer(registerTime)
+	limit := registerTime(role.Fleet.Devices)
+	late := time.NewTimer(limit)
 	defer late.Stop()
 	select {
 	case <-w.all:
 	case <-ctx.Done():
 		return nil
 	case <-late.C:
-		return fmt.Errorf("only %d of %d devices have registered after %s", w.joined.Load(), role.Fleet.Devices, registerTime)
+		return fmt.Errorf("only %d of %d devices have registered after %s", w.joined.Load(), role.Fleet.Devices, limit)
 	}
 	if err := c.answers.Encode(w.report()); err != nil {
 		return err
