@@ -21,6 +21,27 @@ type countingStore struct {
 	registrations            atomic.Uint64 // stored
 	kinds                    tally
 	disk                     *slowDisk // nil if there is none
+	busy                     stopwatch
+}
+
+// stopwatch measures how long something is done, by one or by several.
+type stopwatch struct {
+	mu    sync.Mutex
+	n     int // that do it now
+	since time.Time
+	sum   time.Duration
+}
+
+// add records that n more do it, or that -n have ended, and returns how long it was done before.
+func (s *stopwatch) add(n int) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.n > 0 {
+		s.sum += now.Sub(s.since)
+	}
+	s.n, s.since = s.n+n, now
+	return s.sum
 }
 
 // registering is the kind of a commit of nothing but registrations.
@@ -31,6 +52,8 @@ func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) (ui
 	s.commits.Add(1)
 	s.changes.Add(uint64(len(changes)))
 	s.kinds.add(commitKind(changes))
+	s.busy.add(1)
+	defer s.busy.add(-1)
 	seq, err := s.Store.Commit(ctx, changes...)
 	if err == nil && s.disk != nil {
 		err = s.disk.sync(ctx)

@@ -105,8 +105,8 @@ func (o otherResult) print(out io.Writer) {
 	line(fmt.Sprintf("%d followers of the event stream", o.Followers), "%s of processor time for an update, %s without: ratio %.2f",
 		o.Followed, o.Alone, float64(o.Followed)/float64(max(o.Alone, 1)))
 	r := o.Refreshing
-	line(fmt.Sprintf("lifetimes refreshed, %s for each transaction", o.Disk), "%d stored in %s: %.0f/s; answered in %s; %d commits, %d failed",
-		r.Stored, brief(r.Took), float64(r.Stored)/max(r.Took.Seconds(), 1e-9), brief(r.Answered), r.Commits, r.Failed)
+	line(fmt.Sprintf("lifetimes refreshed, %s for each transaction", o.Disk), "%d answered in %s, %d stored in %s, of which %s in %d commits: %.0f/s; %d commits failed",
+		o.Devices, brief(r.Answered), r.Stored, brief(r.Took), brief(r.Busy), r.Commits, float64(r.Stored)/max(r.Busy.Seconds(), 1e-9), r.Failed)
 	line("Registers at once", "%d in %s; %d datagrams dropped", o.Devices, brief(o.AtOnce), o.Dropped)
 	for _, p := range o.Pages {
 		line("page of "+p.Query, "%s at most, of %d pages with %d items", brief(p.Slowest), p.Pages, p.Items)
@@ -138,6 +138,7 @@ type refreshReport struct {
 	Answered time.Duration // until all had an answer
 	Took     time.Duration // until all were stored, or refreshTime
 	Stored   uint64
+	Busy     time.Duration // with commits
 	Commits  uint64
 	Failed   uint64 // commits
 }
@@ -161,6 +162,7 @@ func (m *measurement) refresh(ctx context.Context) (r refreshReport, err error) 
 		}
 		r.Took = time.Since(begin)
 		r.Stored, r.Commits, r.Failed = now.Stored-before.Stored, now.Commits-before.Commits, now.Failed-before.Failed
+		r.Busy = now.Busy - before.Busy
 		if r.Stored >= uint64(m.o.fleet.Devices) || r.Took > refreshTime {
 			return r, nil
 		}

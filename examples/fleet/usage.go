@@ -144,7 +144,8 @@ type stateReport struct {
 	Dropped   uint64 // datagrams that did not fit into the buffer of its socket
 	Stored    uint64 // registrations and refreshes of their lifetimes
 	Commits   uint64
-	Failed    uint64 // commits
+	Failed    uint64        // commits
+	Busy      time.Duration // with commits
 }
 
 // stateOf returns the state of this process, which listens at a UDP address.
