@@ -47,6 +47,7 @@ const FormatKey = "format"
 var (
 	seqKey     = []byte("seq")     // of the journal's last line
 	deletedKey = []byte("deleted") // highest number of a line that was deleted
+	appliedKey = []byte("applied") // of times that the log went into the tables
 )
 
 var tableNames = [Tables]string{"meta", "updates", "update_keys", "old_keys", "old_key_times", "updates_by_endpoint",

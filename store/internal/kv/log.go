@@ -40,6 +40,7 @@ type logged struct {
 
 	mu      sync.RWMutex // guards the rest; Update changes it under writing as well
 	pending writeSet     // the writes in the log
+	applied uint64       // how often the log went into the tables, as pending has it
 	stale   bool         // pending may lack a write of the log
 }
 
@@ -67,7 +68,7 @@ func (l *logged) fresh() error {
 	l.pending, l.size, l.next = writeSet{}, 0, 0
 	var stream []byte
 	err := l.base.View(func(r Reader) error {
-		stream, l.size, l.next = nil, 0, 0
+		stream, l.size, l.next, l.applied = nil, 0, 0, appliedIn(r)
 		for key, piece := range r.Ascend(log, nil) {
 			stream = append(stream, piece...)
 			l.size += len(piece)
@@ -82,13 +83,37 @@ func (l *logged) fresh() error {
 	return err
 }
 
+func appliedIn(r Reader) uint64 { return parseNumber(r.Get(Meta, appliedKey)) }
+
+// errAhead means that the tables have a transaction that pending does not have yet.
+var errAhead = errors.New("store: the log was applied")
+
 func (l *logged) View(fn func(Reader) error) error {
+	for {
+		err := l.view(fn)
+		if err != errAhead { //nolint:errorlint // it comes from view itself
+			return err
+		}
+		l.writing.Lock() // until the Update that applied the log has ended
+		l.mu.Lock()
+		l.stale = true
+		l.mu.Unlock()
+		l.writing.Unlock()
+	}
+}
+
+func (l *logged) view(fn func(Reader) error) error {
 	if err := l.fresh(); err != nil {
 		return err
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.base.View(func(r Reader) error { return fn(&layer{r, &l.pending}) })
+	return l.base.View(func(r Reader) error {
+		if appliedIn(r) != l.applied {
+			return errAhead
+		}
+		return fn(&layer{r, &l.pending})
+	})
 }
 
 func (l *logged) Update(fn func(Writer) error) error {
@@ -124,6 +149,7 @@ func (l *logged) Update(fn func(Writer) error) error {
 		l.stale = true
 	case applied:
 		l.pending, l.size = writeSet{}, 0
+		l.applied++
 	default:
 		l.pending.merge(&l.staged)
 		l.size += len(l.entry)
@@ -138,6 +164,9 @@ func (l *logged) apply(w Clearer) error {
 		return err
 	}
 	if err := l.staged.apply(w); err != nil {
+		return err
+	}
+	if err := w.Put(Meta, appliedKey, number(l.applied+1)); err != nil {
 		return err
 	}
 	return w.Clear(log)

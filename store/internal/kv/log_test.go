@@ -13,8 +13,9 @@ import (
 // A shaky back end keeps tables in memory, and may fail.
 type shaky struct {
 	tables writeSet
-	fail   int // the next Update fails: 1 without effect, 2 after it has taken place
-	inner  int // transactions
+	fail   int    // the next Update fails: 1 without effect, 2 after it has taken place
+	inner  int    // transactions
+	after  func() // called once a transaction has taken place; may be nil
 }
 
 var errShaky = errors.New("shaky")
@@ -32,6 +33,9 @@ func (s *shaky) Update(fn func(Writer) error) error {
 	s.fail = 0
 	if fail != 1 {
 		s.tables = tables
+		if s.after != nil {
+			s.after()
+		}
 	}
 	if fail != 0 {
 		return errShaky
@@ -250,4 +254,40 @@ func FuzzRecord(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLogAppliedDuringView checks that no reader sees half of a transaction: the tables have it a
+// moment before the writes in memory do.
+func TestLogAppliedDuringView(t *testing.T) {
+	base := &shaky{}
+	b, err := Logged(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := b.(*logged)
+	if err := l.Update(func(w Writer) error { return w.Put(updates, []byte("a"), []byte("1")) }); err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	look := func(r Reader) error {
+		seen = append(seen, string(r.Get(updates, []byte("a")))+string(r.Get(images, []byte("b"))))
+		return nil
+	}
+	l.max = 0 // the next Update applies the log
+	base.after = func() {
+		if err := l.view(look); err != errAhead {
+			t.Errorf("a view before the end of the Update: %v, saw %q", err, seen)
+		}
+	}
+	err = l.Update(func(w Writer) error {
+		_ = w.Put(images, []byte("b"), []byte("2"))
+		return w.Put(updates, []byte("a"), []byte("2"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base.after = nil
+	if err := l.View(look); err != nil || !slices.Equal(seen, []string{"22"}) {
+		t.Fatal(err, seen)
+	}
 }
