@@ -36,7 +36,8 @@ type Store struct {
 	many    chan struct{} // of capacity 1; has a value when the queue has grown to gatherMany
 	average float64       // size of the latest groups; only of drain
 
-	overlay *overlay // for the commit that is applied in a transaction
+	overlay *overlay  // for the commit that is applied in a transaction
+	commits sync.Pool // of *commit; its own, as a channel made in a bubble of synctest stays there
 }
 
 type commit struct {
@@ -46,13 +47,19 @@ type commit struct {
 	done    chan struct{} // of capacity 1; has a value when the commit has ended
 }
 
-var commits = sync.Pool{New: func() any { return &commit{done: make(chan struct{}, 1)} }}
+// newCommit returns an empty commit.
+func (s *Store) newCommit() *commit {
+	if c, ok := s.commits.Get().(*commit); ok {
+		return c
+	}
+	return &commit{done: make(chan struct{}, 1)}
+}
 
 // free lets another call use the commit, which is in no queue.
-func (c *commit) free() {
+func (s *Store) free(c *commit) {
 	clear(c.changes)
 	c.changes, c.seq, c.err = c.changes[:0], 0, nil
-	commits.Put(c)
+	s.commits.Put(c)
 }
 
 // New returns a Store over the backend, and prepares the backend or checks its format. With group,
@@ -110,11 +117,11 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 		})
 		return seq, err
 	}
-	c := commits.Get().(*commit)
+	c := s.newCommit()
 	for _, change := range changes {
 		change, err := store.Normalize(change)
 		if err != nil {
-			c.free()
+			s.free(c)
 			return 0, err
 		}
 		c.changes = append(c.changes, change)
@@ -122,7 +129,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 	s.closing.RLock()
 	if s.closed {
 		s.closing.RUnlock()
-		c.free()
+		s.free(c)
 		return 0, store.ErrClosed
 	}
 	switch {
@@ -136,7 +143,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 	}
 	select {
 	case <-c.done:
-		defer c.free()
+		defer s.free(c)
 		return c.seq, c.err
 	case <-ctx.Done():
 		return 0, ctx.Err() // drain still has the commit
