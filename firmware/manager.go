@@ -47,7 +47,8 @@ type Manager struct {
 	cancels    map[string]*action           // last actions of ended updates, by endpoint
 	starting   map[string]bool              // ids that Start is about to store and adopt
 	pulling    map[netip.Addr]map[*run]bool // runs whose devices may download, by the device's address
-	work       sync.WaitGroup
+	work       sync.WaitGroup               // for what crew does
+	crew       work.Crew[task]
 	ctx        context.Context // of Run, for what outlives a call
 	stopped    chan struct{}   // closed once a Run has ended and none has begun again
 }
@@ -107,6 +108,10 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 	m.steps = work.Pool{Limit: maxSteps, Start: func(worker func()) bool {
 		return m.spawn(func(context.Context) { worker() })
 	}}
+	m.crew.Do = func(t task) {
+		defer m.work.Done()
+		t.f(t.ctx)
+	}
 	srv.Before(m.before)
 	return m, nil
 }
@@ -174,6 +179,7 @@ func (m *Manager) begin(ctx context.Context) error {
 		return ErrRunning
 	}
 	m.taken, m.running, m.ctx = true, true, ctx
+	m.crew.Keep(true)
 	select {
 	case <-m.stopped:
 		m.stopped = make(chan struct{})
@@ -199,6 +205,7 @@ func (m *Manager) end(stopWatching func()) {
 	}
 	m.forgetUnread()
 	m.work.Wait()
+	m.crew.Keep(false)
 	m.saveLast(runs)
 	m.hooks.settle()
 	m.mu.Lock()
@@ -231,19 +238,20 @@ func (m *Manager) adopt(u Update, first fsm.Observation, stored *fsm.Actions, be
 	}
 	begins()
 	m.allowAgain(u) // before the run can end and revoke them
-	d := newRun(m, u)
+	d := newRun(m.ctx, m, u)
 	// The first observation says how much time has passed, so later ones come after it.
 	first.At = m.clock.now()
-	work := d.work
+	task := d.task
 	if stored == nil {
 		d.inbox.add(item{Observation: first})
 	} else {
-		work = func(ctx context.Context) { d.continueFrom(ctx, u, *stored) }
+		ctx := m.ctx
+		task = func() { d.continueFrom(ctx, u, *stored) }
 	}
 	d.busy = true
 	m.runs[u.ID], m.byEndpoint[u.Endpoint] = d, d
 	m.mu.Unlock()
-	if !m.enlist(work) {
+	if !m.steps.Run(task) {
 		d.mu.Lock()
 		d.busy = false
 		d.mu.Unlock()
@@ -275,6 +283,12 @@ func (m *Manager) runOfEndpoint(endpoint string) *run {
 	return m.byEndpoint[endpoint]
 }
 
+// A task is a function that spawn runs.
+type task struct {
+	ctx context.Context
+	f   func(context.Context)
+}
+
 // spawn runs fn in a goroutine that Run waits for. It reports false after Run has ended, and does
 // not run fn.
 func (m *Manager) spawn(fn func(ctx context.Context)) bool {
@@ -284,7 +298,8 @@ func (m *Manager) spawn(fn func(ctx context.Context)) bool {
 		return false
 	}
 	ctx := m.ctx
-	m.work.Go(func() { fn(ctx) })
+	m.work.Add(1)
+	m.crew.Go(task{ctx, fn})
 	return true
 }
 

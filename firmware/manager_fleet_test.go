@@ -157,7 +157,7 @@ func TestIdleUpdate(t *testing.T) {
 			require.Less(t, runtime.NumGoroutine(), 1000, "while they are loaded")
 			runtime.Gosched()
 		}
-		time.Sleep(time.Second)
+		time.Sleep(5 * time.Second) // goroutines wait for more work for a while
 		require.Equal(t, n, w.mgr.Runs())
 		require.Less(t, runtime.NumGoroutine(), 100)
 		perUpdate := (heap() - stored) / n

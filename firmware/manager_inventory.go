@@ -12,13 +12,33 @@ import (
 )
 
 // unread is the queue of endpoints to read for the inventory, each once. It also counts the reads
-// in progress with devices that answer.
+// in progress with devices that answer, and keeps what was read until it is stored.
 type unread struct {
 	mu      sync.Mutex
 	waiting []string
 	queued  map[string]bool
 	reading int
+	read    []inventoryRead
+	storing bool // a call of storeInventory is due or runs
 }
+
+// An inventoryRead is what was read of a device for the inventory.
+type inventoryRead struct {
+	endpoint string
+	reading  fsm.Reading
+	at       time.Time
+	err      error
+}
+
+const (
+	// inventoryPause is how long what was read is collected before it is stored.
+	inventoryPause = time.Second
+	// inventoryBatch is how many devices one commit stores.
+	inventoryBatch = 256
+	// maxInventory limits what waits to be stored. Beyond it, a device is read again when it
+	// registers again.
+	maxInventory = 65_536
+)
 
 // readSoon queues an endpoint to be read. The inventory has places of its own, so it does not delay
 // updates.
@@ -81,7 +101,7 @@ func (m *Manager) forgetUnread() {
 	q := &m.unread
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting, q.queued = nil, nil
+	q.waiting, q.queued, q.read = nil, nil, nil
 }
 
 // inventory reads the firmware of a device. tries counts how often the request could not be sent.
@@ -108,9 +128,7 @@ func (m *Manager) inventory(endpoint string, tries int) {
 			})
 			return
 		}
-		if !m.enlist(func(ctx context.Context) { m.keepInventory(ctx, endpoint, r, err) }) {
-			m.forgetUnread()
-		}
+		m.keepInventory(inventoryRead{endpoint, r, m.clock.now(), err})
 	}
 	e.atEnd(room.leave)
 	e.begin()
@@ -124,26 +142,82 @@ type inventoryRoom struct {
 
 func (r *inventoryRoom) leave() { r.once.Do(func() { go r.m.takeInventory(1) }) }
 
-// keepInventory stores what was read.
-func (m *Manager) keepInventory(ctx context.Context, endpoint string, r fsm.Reading, cause error) {
-	if _, ok := m.srv.Registration(endpoint); !ok {
-		return // it was deleted
+// keepInventory has what was read stored soon.
+func (m *Manager) keepInventory(r inventoryRead) {
+	q := &m.unread
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.read) >= maxInventory {
+		return
 	}
-	device, err := m.db.Device(ctx, endpoint)
-	if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
-		facts, ok := firmwareFacts(r, device.Firmware)
-		if !ok {
-			m.log.Debug("device does not report its firmware", "endpoint", endpoint, "error", cause)
+	if q.read = append(q.read, r); q.storing {
+		return
+	}
+	q.storing = true
+	time.AfterFunc(inventoryPause, func() {
+		if !m.spawn(m.storeInventory) {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.read, q.storing = nil, false
+		}
+	})
+}
+
+// storeInventory stores what was read, many devices in one commit.
+func (m *Manager) storeInventory(ctx context.Context) {
+	q := &m.unread
+	for {
+		q.mu.Lock()
+		batch := q.read[:min(len(q.read), inventoryBatch)]
+		if q.read = q.read[len(batch):]; len(batch) == 0 || ctx.Err() != nil {
+			q.read, q.storing = nil, false
+			q.mu.Unlock()
 			return
 		}
-		facts.Read = m.clock.now()
-		changes := []store.Change{store.PutFirmware{Endpoint: endpoint, Firmware: facts}}
-		if holds := stillHolds(device.Firmware, facts, r); holds != device.Firmware.Holds {
-			changes = append(changes, store.PutHolds{Endpoint: endpoint, Holds: holds})
+		q.mu.Unlock()
+		err := m.commitInventory(ctx, batch)
+		if err == nil || ctx.Err() != nil {
+			continue
 		}
-		_, err = m.db.Commit(ctx, changes...)
+		// One bad record must not cost the others theirs. A store that fails is not asked for each.
+		for _, r := range batch {
+			if err = m.commitInventory(ctx, []inventoryRead{r}); err != nil {
+				m.log.Error("store refused what was read of a device", "endpoint", r.endpoint, "error", err)
+				if !errors.Is(err, store.ErrInvalid) {
+					break
+				}
+			}
+		}
 	}
-	if err != nil && !errors.Is(err, context.Canceled) {
-		m.log.Error("store refused what was read of a device", "endpoint", endpoint, "error", err)
+}
+
+// commitInventory stores what was read of some devices.
+func (m *Manager) commitInventory(ctx context.Context, batch []inventoryRead) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	var changes []store.Change
+	for _, r := range batch {
+		if _, ok := m.srv.Registration(r.endpoint); !ok {
+			continue // it was deleted
+		}
+		device, err := m.db.Device(ctx, r.endpoint)
+		if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
+			return err
+		}
+		facts, ok := firmwareFacts(r.reading, device.Firmware)
+		if !ok {
+			m.log.Debug("device does not report its firmware", "endpoint", r.endpoint, "error", r.err)
+			continue
+		}
+		facts.Read = r.at
+		changes = append(changes, store.PutFirmware{Endpoint: r.endpoint, Firmware: facts})
+		if holds := stillHolds(device.Firmware, facts, r.reading); holds != device.Firmware.Holds {
+			changes = append(changes, store.PutHolds{Endpoint: r.endpoint, Holds: holds})
+		}
 	}
+	if len(changes) == 0 {
+		return nil
+	}
+	_, err := m.db.Commit(ctx, changes...)
+	return err
 }

@@ -20,6 +20,7 @@ type run struct {
 	m      *Manager
 	id     string
 	target string // endpoint
+	task   func() // work, for Manager.steps
 
 	mu          sync.Mutex
 	inbox       inbox
@@ -43,9 +44,12 @@ type run struct {
 	conflicts *conflicts // nil for none; only work uses it
 }
 
-func newRun(m *Manager, u Update) *run {
+// newRun returns the run of an update. ctx is that of Manager.Run.
+func newRun(ctx context.Context, m *Manager, u Update) *run {
 	m.clock.raise(u.Machine.Now())
-	return &run{m: m, id: u.ID, target: u.Endpoint, u: u}
+	r := &run{m: m, id: u.ID, target: u.Endpoint, u: u}
+	r.task = func() { r.work(ctx) }
+	return r
 }
 
 // observe passes an observation to the machine. It does not block.
@@ -67,7 +71,7 @@ func (r *run) deliver(l item) bool {
 	}
 	r.inbox.add(l)
 	if !r.busy {
-		r.busy = r.m.enlist(r.work)
+		r.busy = r.m.steps.Run(r.task)
 	}
 	return true
 }
@@ -186,19 +190,22 @@ func (r *run) lookAgain(items ...item) {
 	}
 	r.inbox.first(append([]item{{Observation: o}}, items...)...)
 	if !r.busy {
-		r.busy = r.m.enlist(r.work)
+		r.busy = r.m.steps.Run(r.task)
 	}
 }
 
 // schedule sets the timer to at. r.mu is held.
 func (r *run) schedule(at time.Time) {
-	if r.timer != nil {
-		r.timer.Stop()
+	switch wait := at.Sub(r.m.clock.now()); {
+	case at.IsZero() || r.stopped:
+		if r.timer != nil {
+			r.timer.Stop()
+		}
+	case r.timer == nil:
+		r.timer = time.AfterFunc(wait, func() { r.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
+	default:
+		r.timer.Reset(wait)
 	}
-	if at.IsZero() || r.stopped {
-		return
-	}
-	r.timer = time.AfterFunc(at.Sub(r.m.clock.now()), func() { r.observe(fsm.Observation{Kind: fsm.ObserveTimer}) })
 }
 
 // ended starts the last action with the device, and removes the run.

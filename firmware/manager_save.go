@@ -291,7 +291,7 @@ func (m *Manager) save(ctx context.Context, batch []save) {
 		if err != nil && !r.stopped {
 			r.inbox.first(item{save: true, tried: true})
 		}
-		if len(r.inbox) == 0 || r.stopped || !m.enlist(r.work) {
+		if len(r.inbox) == 0 || r.stopped || !m.steps.Run(r.task) {
 			r.busy = false
 		}
 		r.mu.Unlock()
