@@ -11,6 +11,7 @@ import (
 	"iter"
 	"net/http"
 	"net/netip"
+	"slices"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/lwm2m"
@@ -136,6 +137,21 @@ func (b byTenant) PutRegistration(ctx context.Context, r lwm2m.Registration) err
 		return err
 	}
 	return s.PutRegistration(ctx, r)
+}
+
+// PutRegistrations stores renewals of many devices, in one commit for each tenant.
+func (b byTenant) PutRegistrations(ctx context.Context, list []lwm2m.Registration) error {
+	type many interface {
+		PutRegistrations(context.Context, []lwm2m.Registration) error
+	}
+	for _, t := range b {
+		own := slices.Clone(list)
+		own = slices.DeleteFunc(own, func(r lwm2m.Registration) bool { return !t.owns(r.Endpoint) })
+		if err := firmware.Registrations(t.db).(many).PutRegistrations(ctx, own); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b byTenant) DeleteRegistration(ctx context.Context, endpoint string) error {

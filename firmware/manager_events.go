@@ -54,7 +54,7 @@ type Progress = store.Progress
 //
 // Each line that Events yields is durable. A line that begins a request to the device or ends the
 // update is stored before that; other lines are stored within a second of what they say while
-// somebody ranges over Events, and within 30 s otherwise. They get their Seq then, so the Time of
+// a program ranges over Events, and within 30 s otherwise. They get their Seq then, so the Time of
 // lines of different updates may run backwards by that much, but not the Time of one update.
 //
 // A program that handles lines and stores the Seq of the last one handles each line at least once:

@@ -12,7 +12,7 @@ import (
 
 // Registrations returns the registrations in s, for [lwm2m.ServerConfig].Registrations. A program
 // with several stores passes the server a RegistrationStore of its own, which calls the one of the
-// endpoint's store.
+// endpoint's store. The result also has the method PutRegistrations.
 func Registrations(s store.Store) lwm2m.RegistrationStore { return registrations{s} }
 
 type registrations struct{ store.Store }

@@ -122,7 +122,8 @@ func (r Registration) Objects() ObjectList {
 //
 // It stores up to 1024 registrations of different endpoints, best in one commit, so that a store
 // with some hundred commits a second keeps up with tens of thousands of renewals. When it returns
-// nil, all are durable; after an error the server stores them again later.
+// nil, all are durable; after an error the server stores them again later. The store of package
+// firmware has the method; a store that wraps it has to pass the method on.
 type RegistrationStore interface {
 	// PutRegistration stores r under r.Endpoint, in place of an earlier record. When it returns
 	// nil, r is durable.

@@ -1,7 +1,7 @@
 // Package record writes structs as short binary records, for stores.
 //
 // A record is the fields of a struct that are not zero, by rising number. The tag of a field has
-// its number: `record:"7"`. A number stands for its field forever; that of a field that is gone is
+// its number: `record:"7"`. A number stands for its field forever; the number of a removed field is
 // not used again. A reader skips numbers that it does not know, so that a new field needs no new
 // format.
 //
@@ -20,8 +20,8 @@
 //	pointer                   what it points at; nil is left out, and a zero is not
 //	other types               what their AppendBinary appends, if they have it
 //
-// Any input may be decoded: what is cut, out of order or out of range is refused, and decoding
-// allocates no more than a small multiple of the input's length.
+// Decode takes any input: it refuses what is cut, out of order or out of range, and allocates no
+// more than a small multiple of the input's length.
 package record
 
 import (
