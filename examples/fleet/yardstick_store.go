@@ -24,9 +24,12 @@ type record struct {
 // maxRecords limits the records that wait.
 const maxRecords = 1 << 20
 
-// maxBatch limits the records of a transaction. Without it their number, and so the cost of a
-// record, would depend on how busy the machine is.
-const maxBatch = 32
+// A transaction has maxBatch records, or what came within batchTime. Otherwise the number of its
+// records, and so the cost of one, would depend on how busy the machine is.
+const (
+	maxBatch  = 32
+	batchTime = 20 * time.Millisecond
+)
 
 var yardstickBucket = []byte("records")
 
@@ -53,8 +56,17 @@ func (s *yardstickStore) write() error {
 	var batch []record
 	for r := range s.records {
 		batch = append(batch[:0], r)
-		for len(s.records) > 0 && len(batch) < maxBatch {
-			batch = append(batch, <-s.records)
+		for late := time.After(batchTime); late != nil && len(batch) < maxBatch; {
+			select {
+			case r, ok := <-s.records:
+				if !ok {
+					late = nil
+					break
+				}
+				batch = append(batch, r)
+			case <-late:
+				late = nil
+			}
 		}
 		err := s.db.Update(func(tx *bbolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists(yardstickBucket)
