@@ -30,8 +30,12 @@ type Manager struct {
 	feed     *feed
 	tail     *tail
 
-	clock  *clock
-	saver  *saver
+	clock *clock
+	saver *saver
+
+	retention *retention
+	keepCalls chan struct{} // holds one for each call of Keep
+
 	places *places
 	unread unread
 	steps  work.Pool // for work that blocks: steps of updates, look-ups in the store
@@ -61,7 +65,7 @@ const maxSteps = 512
 // NewManager returns a manager of updates to devices of srv. It keeps its records in db and takes
 // images from images, the Repository of the same store. It starts nothing; see [Manager.Run]. One
 // manager runs the updates of a store. Running a second one by mistake does no harm, but slows both
-// down. Updates that have ended stay in the store until [Manager.DeleteUpdate] removes them.
+// down. Updates that have ended stay in the store as [ManagerConfig.Retain] says.
 //
 // The manager handles no path of srv. It watches registrations, failed handshakes, and requests
 // that change objects 5 and 33629 of its devices. So several managers, each with a store of its
@@ -86,12 +90,19 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 	if config.Parallel == 0 {
 		config.Parallel = 1024
 	}
+	if config.Retain.PerEndpoint == 0 {
+		config.Retain.PerEndpoint = defaultPerEndpoint
+	}
+	if config.Retain.Age == 0 {
+		config.Retain.Age = defaultRetainAge
+	}
 	if config.Silent == 0 {
 		config.Silent = 16_384
 	}
 	m := &Manager{
 		config: config, srv: srv, db: db, images: images, delivery: config.Delivery, log: config.Logger,
 		uriCalls:   make(chan struct{}, maxPackageURICalls),
+		keepCalls:  make(chan struct{}, maxKeepCalls),
 		feed:       newFeed(),
 		tail:       newTail(config.Logger),
 		clock:      newClock(),
@@ -105,6 +116,10 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 		stopped:    make(chan struct{}),
 	}
 	m.saver = &saver{m: m}
+	m.retention = newRetention(m)
+	if config.Keep != nil {
+		images.askBefore(m.mayDelete)
+	}
 	m.steps = work.Pool{Limit: maxSteps, Start: func(worker func()) bool {
 		return m.spawn(func(context.Context) { worker() })
 	}}
@@ -168,6 +183,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.config.Inventory {
 		m.catchUp(ctx)
 	}
+	m.spawn(m.retention.run)
 	<-ctx.Done()
 	return nil
 }

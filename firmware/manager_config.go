@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/otago-iot/otago/store"
 )
 
 // ManagerConfig is the configuration of a [Manager]. With its zero value packages are pushed to
@@ -54,6 +56,17 @@ type ManagerConfig struct {
 	Limits   Limits
 	Deadline time.Duration
 	Attempts int
+
+	// Retain limits the updates that have ended and stay in the store. Default: the last 20 of each
+	// endpoint, for 365 days.
+	Retain Retain
+	// Keep returns a reason if the program still needs a record, for example because a rollout of
+	// its own refers to it, and "" if the record may be deleted. The manager asks before it deletes
+	// an update, by Retain too, and a device; its Repository asks before it deletes an image. id is
+	// the id of the update or image, or the endpoint. Keep has 10 s until ctx ends, and is called
+	// from up to 128 goroutines; if it fails, panics, or does not return in time, the record stays.
+	// Default: the program needs none.
+	Keep func(ctx context.Context, kind store.Kind, id string) (reason string, err error)
 
 	// Parallel limits the requests in progress with devices that answer. Pushes last longer and
 	// have a limit of their own, of the same size; so do the reads of Inventory. A quarter of each

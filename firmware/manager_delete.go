@@ -10,17 +10,21 @@ import (
 )
 
 // DeleteUpdate removes an update that has ended, with its journal. [Manager.Events] no longer
-// yields its lines, and its Request.Key may be used again.
+// yields its lines. For 24 h its Request.Key stays taken, so that a request which is repeated late
+// does not start a second update.
 //
 // The error is a *store.UpdateError that matches store.ErrActive if the update is active
 // ([Manager.Cancel] ends it); a *store.DamagedError if its record cannot be read
-// ([Manager.RemoveDamaged] removes it); store.ErrNotFound; or that of the store.
+// ([Manager.RemoveDamaged] removes it); store.ErrNotFound; [ErrKept] if [ManagerConfig.Keep] wants
+// to keep it, or the error of Keep; or that of the store.
 func (m *Manager) DeleteUpdate(ctx context.Context, id string) error {
-	if _, err := m.db.Commit(ctx, store.DeleteUpdate{ID: id}); err != nil {
+	if err := m.mayDelete(ctx, store.KindUpdate, id); err != nil {
 		return err
 	}
-	m.tail.forget(id)
-	m.waiters.wake(id)
+	if _, err := m.db.Commit(ctx, store.DeleteUpdate{ID: id, At: m.clock.now()}); err != nil {
+		return err
+	}
+	m.deleted(id)
 	m.log.Info("update deleted", "update", id)
 	return nil
 }
@@ -31,7 +35,8 @@ func (m *Manager) DeleteUpdate(ctx context.Context, id string) error {
 // there registers again.
 //
 // The error is a *store.UpdateError that matches store.ErrActive, with the id of the update, if the
-// endpoint has an active update; store.ErrNotFound if nothing is known of it; or that of the store.
+// endpoint has an active update; store.ErrNotFound if nothing is known of it; [ErrKept] if
+// [ManagerConfig.Keep] wants to keep it, or the error of Keep; or that of the store.
 func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 	if !m.owns(endpoint) {
 		return store.ErrNotFound
@@ -42,6 +47,9 @@ func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 			return err
 		}
 		return &store.UpdateError{Err: store.ErrActive, ID: u.ID}
+	}
+	if err := m.mayDelete(ctx, store.KindDevice, endpoint); err != nil {
+		return err
 	}
 	m.stopCancel(endpoint)
 	known := true
@@ -65,28 +73,33 @@ func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 // RemoveDamaged removes an update whose record cannot be read, with its journal, so that its
 // endpoint is free for another one. What the device does with the update stays unknown. The error
 // is store.ErrNotDamaged for an update that can be read, which [Manager.Cancel] and
-// [Manager.DeleteUpdate] end and remove; store.ErrNotFound; or that of the store.
+// [Manager.DeleteUpdate] end and remove; store.ErrNotFound; [ErrKept] if [ManagerConfig.Keep] wants
+// to keep it, or the error of Keep; or that of the store.
 func (m *Manager) RemoveDamaged(ctx context.Context, id string) error {
-	switch _, err := m.db.Update(ctx, id); {
+	_, err := m.db.Update(ctx, id)
+	switch {
 	case err == nil:
 		return store.ErrNotDamaged
-	case errors.Is(err, store.ErrDamaged):
+	case !errors.Is(err, store.ErrDamaged) && !errors.Is(err, store.ErrNotFound): // an index may still refer to it
+		return err
+	}
+	if err := m.mayDelete(ctx, store.KindUpdate, id); err != nil {
+		return err
+	}
+	if errors.Is(err, store.ErrDamaged) {
 		// A run that still has the record in memory cannot store its next step, and ends.
 		if _, err := m.order(ctx, id, fsm.Observation{Kind: fsm.ObserveCancel}); err != nil && !errors.Is(err, store.ErrDamaged) {
 			return err
 		}
-	case !errors.Is(err, store.ErrNotFound): // even then an index may refer to it
-		return err
 	}
 	if _, err := m.db.Commit(ctx, store.RemoveDamaged{Kind: store.KindUpdate, Key: id}); err != nil {
 		return err
 	}
-	m.tail.forget(id)
 	if d := m.runOf(id); d != nil { // it is about to end
 		m.release(d)
 	}
 	m.revoke(id)
-	m.waiters.wake(id)
+	m.deleted(id)
 	m.log.Warn("damaged update removed", "update", id)
 	return nil
 }

@@ -234,6 +234,7 @@ func (m *Manager) hasEnded(ctx context.Context, u Update) {
 		"outcome", machine.Outcome, "reason", machine.Reason, "result", machine.Result,
 		"took", machine.Ended.Sub(machine.Created).Round(time.Millisecond))
 	m.hook(ctx, "Ended", m.config.Hooks.Ended, u)
+	m.retention.ended(u.Endpoint)
 }
 
 // stop ends the run; an update that has not ended continues in the next Run.

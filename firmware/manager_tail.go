@@ -77,11 +77,11 @@ func (t *tail) recent(ctx context.Context, db store.Store, seq, loads uint64) (l
 	return t.lines[i:], true, nil
 }
 
-// forget removes the lines of an update.
-func (t *tail) forget(update string) {
+// forget removes the lines of updates.
+func (t *tail) forget(updates ...string) {
 	<-t.busy
 	defer func() { t.busy <- struct{}{} }()
-	of := func(e store.Event) bool { return e.Update == update }
+	of := func(e store.Event) bool { return slices.Contains(updates, e.Update) }
 	if slices.ContainsFunc(t.lines, of) {
 		t.lines = slices.DeleteFunc(slices.Clone(t.lines), of)
 	}

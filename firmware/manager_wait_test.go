@@ -169,6 +169,11 @@ func TestDeleteUpdate(t *testing.T) {
 		require.Zero(t, events())
 		require.Empty(t, w.journal(u.ID))
 
+		_, err = w.mgr.Start(w.ctx, r)
+		var wrong *firmware.RequestError
+		require.ErrorAs(t, err, &wrong, "the key stays taken")
+		time.Sleep(24 * time.Hour)
+
 		// ActionCancel ends although the update is deleted.
 		again := w.begin(r)
 		require.NotEqual(t, u.ID, again.ID, "the key is free")

@@ -68,8 +68,9 @@ type Repository struct {
 	digests work.Locks // serializes changes of a blob and of the records that refer to it
 
 	mu       sync.Mutex
-	packages map[string]*sharedPackage // open ones, by digest
-	verified map[string]fs.FileInfo    // by digest: files that this process has verified or written, and their state then
+	asks     []func(ctx context.Context, kind store.Kind, id string) error // before an image is deleted
+	packages map[string]*sharedPackage                                     // open ones, by digest
+	verified map[string]fs.FileInfo                                        // by digest: files that this process has verified or written, and their state then
 }
 
 // OpenRepository returns a repository of images that has their bytes in files of dir, as
@@ -121,13 +122,28 @@ func (r *Repository) List(ctx context.Context, q store.ImageQuery) iter.Seq2[Ima
 	return r.db.Images(ctx, q)
 }
 
+// askBefore has ask called before an image is deleted, which its error prevents.
+func (r *Repository) askBefore(ask func(ctx context.Context, kind store.Kind, id string) error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asks = append(r.asks, ask)
+}
+
 // Delete removes an image, and its blob if no other image has the same bytes. The error matches
-// store.ErrNotFound or, while an active update needs the image, store.ErrInUse, as a
-// *store.UpdateError.
+// store.ErrNotFound; [ErrKept] if the [ManagerConfig.Keep] of a manager wants to keep it; or, while
+// an active update needs the image, store.ErrInUse, as a *store.UpdateError.
 func (r *Repository) Delete(ctx context.Context, id string) error {
 	img, err := r.db.Image(ctx, id)
 	if err != nil {
 		return err
+	}
+	r.mu.Lock()
+	asks := r.asks
+	r.mu.Unlock()
+	for _, ask := range asks {
+		if err := ask(ctx, store.KindImage, id); err != nil {
+			return err
+		}
 	}
 	l, err := r.lock(ctx, img.SHA256)
 	if err != nil {

@@ -107,6 +107,9 @@ type UpdateQuery struct {
 	// Filter selects further, by conditions for which a back end has no index. Nil selects all.
 	Filter func(Update) bool
 
+	// Skip passes over so many of the first updates that the query selects, before Filter, without
+	// reading their records.
+	Skip int
 	// After is the id of the last update of the page before, "" for the first page. It may have
 	// been deleted. Updates that are created meanwhile neither repeat nor hide one.
 	After string

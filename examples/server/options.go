@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/otago-iot/otago/examples/internal/backend"
 	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/bolt"
@@ -30,6 +32,7 @@ type options struct {
 	advertise                      backend.Advertise
 	data, store                    string
 	maxImage                       size
+	retain                         firmware.Retain
 	logLevel                       string
 	given                          map[string]bool // flags that were set
 }
@@ -66,6 +69,8 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.StringVar(&o.data, "data", "otago-data", "`folder` for the database and the images")
 	fs.StringVar(&o.store, "store", "", "`place` of the records: bolt:FILE or memory: (default bolt:ota.db in the data folder)")
 	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")
+	fs.IntVar(&o.retain.PerEndpoint, "retain", 20, "how many ended `updates` of each device stay; -1 is no limit")
+	fs.DurationVar(&o.retain.Age, "retain-age", 365*24*time.Hour, "how long an ended update stays, as `duration` such as 2160h; -1s is no limit")
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags := fs.Usage
 	fs.Usage = func() {
@@ -92,6 +97,8 @@ func (o *options) check() error {
 		return cli.Usagef("-coaps needs -psk, or -cert, -key and -client-ca; server pki makes them")
 	case o.coapsTCP != "" && (o.cert == "" || o.clientCA == ""):
 		return cli.Usagef("-coaps-tcp needs -cert, -key and -client-ca; server pki makes them")
+	case o.retain.PerEndpoint == 0 || o.retain.Age == 0:
+		return cli.Usagef("-retain and -retain-age must not be 0; a negative value is no limit")
 	case (o.cert == "") != (o.key == ""):
 		return cli.Usagef("-cert and -key belong together")
 	case o.given["fw-https"] && o.fwHTTPS != "" && o.cert == "":
@@ -109,7 +116,7 @@ func (o *options) check() error {
 // backend makes the backend's configuration, and reads the files that the flags name.
 func (o *options) backend() (backend.Config, error) {
 	config := backend.Config{
-		Images: filepath.Join(o.data, "images"), MaxImage: int64(o.maxImage),
+		Images: filepath.Join(o.data, "images"), MaxImage: int64(o.maxImage), Retain: o.retain,
 		CoAP: o.coap, CoAPTCP: o.coapTCP, CoAPSTCP: o.coapsTCP, HTTP: o.http, FWHTTP: o.fwHTTP, NoSec: o.nosec, Advertise: o.advertise,
 	}
 	var err error

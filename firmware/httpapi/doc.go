@@ -13,7 +13,7 @@
 //	POST   /api/v1/images?version=V&name=N           body: application/octet-stream; answers with the image, also if it exists already
 //	GET    /api/v1/images                            ?limit, ?cursor
 //	GET    /api/v1/images/{image}
-//	DELETE /api/v1/images/{image}                    409 while an active update needs it
+//	DELETE /api/v1/images/{image}                    409 while an active update needs it, or the program that runs the server
 //	GET    /api/v1/devices                           ?limit, ?cursor
 //	GET    /api/v1/devices/{endpoint}                the endpoint is percent-encoded
 //	DELETE /api/v1/devices/{endpoint}                deletes its record, also that it used credentials; 409 while it has an active update
@@ -37,8 +37,8 @@
 //	 "labels": {"site": "north", "ticket": "OPS-117"}}
 //
 // A second request for the same endpoint with the same Idempotency-Key gets the update that the
-// first one made. If the two requests differ in anything but hold, the answer is a problem of type
-// key-reused.
+// first one made. If the two requests differ in anything but hold, or the update was deleted less
+// than 24 h ago, the answer is a problem of type key-reused.
 //
 // Labels are names and values by which clients find updates; they do not change. An update has at
 // most 16. A name has 1 to 64 of the characters A to Z, a to z, 0 to 9, and - _ . /; a value has up
@@ -128,6 +128,10 @@
 //	 "holds": [{"holder": "night-shift", "reason": "the line is running", "since": "...", "until": null}],
 //	 "attempt": 1, "delivery": "pull", "protocol": "https", "deadline": "...",
 //	 "created": "...", "updated": "...", "ended": null, "journal": [{"time": "...", "event": "...", "detail": "..."}]}
+//
+// The server deletes an update a while after it has ended, by default after a year, or when the
+// device has had 20 later ones (firmware.ManagerConfig.Retain). A delete of what the program that
+// runs the server still needs gets 409 and a problem of type kept.
 //
 // Only a single update has its journal; lists leave it out. While outcome is "" the update is
 // active: result is default and ended is null. Afterwards state is idle, result is not default,

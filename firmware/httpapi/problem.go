@@ -36,6 +36,7 @@ var titles = map[string]string{
 	"update-active":          "The endpoint has an active update",
 	"update-ended":           "The update has ended",
 	"image-in-use":           "An active update needs the image",
+	"kept":                   "The program that runs the server still needs it",
 	"version-taken":          "Another image has this name and version",
 	"conflict":               "The request does not fit the current state",
 	"key-reused":             "The idempotency key belongs to another request",
@@ -109,6 +110,8 @@ func asProblem(err error) *problem {
 	case errors.Is(err, store.ErrVersionTaken):
 		return newProblem(http.StatusConflict, "version-taken",
 			"an image of this name and version but with other bytes exists: choose another version, or delete it")
+	case errors.Is(err, firmware.ErrKept):
+		return newProblem(http.StatusConflict, "kept", clip(err.Error(), maxReason))
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotDamaged):
 		return newProblem(http.StatusConflict, "conflict", "the record changed meanwhile: read it and try again")
 	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):

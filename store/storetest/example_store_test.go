@@ -347,7 +347,7 @@ func (s *mapStore) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[s
 		if !q.Oldest {
 			slices.Reverse(records)
 		}
-		return records
+		return records[min(q.Skip, len(records)):]
 	})
 	return func(yield func(store.Update, error) bool) { // Filter may call the store, so call it here, without the lock
 		left, skipped := q.Limit, 0

@@ -52,6 +52,12 @@ func testUpdateQueries(t *testing.T, db store.Store) {
 		{store.UpdateQuery{Key: "key u3", Active: true}, []string{}},
 		{store.UpdateQuery{Key: "key u3", Endpoint: "b"}, []string{}},
 		{store.UpdateQuery{Filter: even}, []string{"u6", "u4", "u2"}},
+		{store.UpdateQuery{Endpoint: "b", Skip: 1}, []string{"u4", "u2"}},
+		{store.UpdateQuery{Endpoint: "b", Image: "i1", Skip: 1, Limit: 2}, []string{"u2"}},
+		{store.UpdateQuery{Endpoint: "b", Skip: 3}, []string{}},
+		{store.UpdateQuery{Skip: 1, Filter: even}, []string{"u6", "u4", "u2"}},
+		{store.UpdateQuery{Skip: 1, After: "u6", Oldest: true}, []string{}},
+		{store.UpdateQuery{Endpoint: "b", Active: true, Skip: 1}, []string{}},
 		{store.UpdateQuery{Filter: even, Limit: 2, After: "u6"}, []string{"u4", "u2"}},
 		{store.UpdateQuery{Filter: even, Endpoint: "b", Active: true}, []string{"u6"}},
 	} {

@@ -31,6 +31,7 @@ type Config struct {
 	Store    store.Store // its owner closes it after Run
 	Images   string      // folder of the repository
 	MaxImage int64       // bytes; 0 is the library's default
+	Retain   firmware.Retain
 
 	CoAP     string // devices, UDP without security
 	CoAPS    string // devices, DTLS; needs Credentials, or Certificate and ClientCAs
@@ -116,6 +117,7 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	b.manager, err = firmware.NewManager(b.server, config.Store, images, firmware.ManagerConfig{
 		Delivery:  b.delivery,
 		Inventory: true,
+		Retain:    config.Retain,
 		Logger:    config.Logger,
 	})
 	if err != nil {

@@ -24,6 +24,9 @@ type scan struct {
 	last   []byte // the last key read, nil at the start
 	down   bool
 	exact  bool // only the key that equals the prefix
+
+	skip  int // how many of the entries that match are left out
+	match func(r Reader, key, value []byte) bool
 }
 
 // entries yields the rest of the scan.
@@ -55,21 +58,28 @@ func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 	return func(yield func(T, error) bool) {
 		var zero T
 		sc, left, skipped := sc, limit, 0
-		read := make([]pair[T], 0, chunk)
+		var read []pair[T]
 		for {
 			read = read[:0]
 			more := false
 			err := s.view(ctx, func(r Reader) error {
+				seen := 0
 				for key, value := range sc.entries(r) {
 					if !bytes.HasPrefix(key, sc.prefix) || sc.exact && len(key) > len(sc.prefix) {
 						return nil
 					}
-					record, ok, err := load(r, key, value)
-					if err != nil && !errors.Is(err, store.ErrDamaged) {
-						return err
+					if sc.skip > 0 {
+						if sc.match(r, key, value) {
+							sc.skip--
+						}
+					} else {
+						record, ok, err := load(r, key, value)
+						if err != nil && !errors.Is(err, store.ErrDamaged) {
+							return err
+						}
+						read = append(read, pair[T]{record, ok, err})
 					}
-					read = append(read, pair[T]{record, ok, err})
-					if len(read) == chunk {
+					if seen++; seen == chunk {
 						sc.last, more = bytes.Clone(key), true
 						return nil
 					}

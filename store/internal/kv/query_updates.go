@@ -64,16 +64,26 @@ func (s *Store) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[stor
 	if q.After != "" && !sc.exact {
 		sc.last = append(bytes.Clone(sc.prefix), q.After...)
 	}
-	load := func(r Reader, key, value []byte) (store.Update, bool, error) {
-		id := value
-		if !sc.exact {
-			id = key[len(sc.prefix):]
+	prefix, exact := len(sc.prefix), sc.exact
+	idOf := func(key, value []byte) []byte {
+		if exact {
+			return value
 		}
-		selected := follows(q, string(id))
+		return key[prefix:]
+	}
+	sc.skip = q.Skip
+	sc.match = func(r Reader, key, value []byte) bool {
+		id := idOf(key, value)
 		for _, other := range others {
-			selected = selected && r.Get(other.table, append(bytes.Clone(other.prefix), id...)) != nil
+			if r.Get(other.table, append(bytes.Clone(other.prefix), id...)) == nil {
+				return false
+			}
 		}
-		if !selected {
+		return follows(q, string(id))
+	}
+	load := func(r Reader, key, value []byte) (store.Update, bool, error) {
+		id := idOf(key, value)
+		if !sc.match(r, key, value) {
 			return store.Update{ID: string(id)}, false, nil
 		}
 		u, err := updateKind.decode(id, r.Get(updates, id))
