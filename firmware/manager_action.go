@@ -22,6 +22,9 @@ type action struct {
 	closed   func(error)               // called when it has ended in any way; may be nil
 	notice   func(fsm.ObservationKind) // called when something happens to its requests; may be nil
 
+	composite composite // how its reads use Read-Composite
+	tried     *bool     // whether the device answered it; nil if the action did not find out
+
 	place *place
 
 	mu   sync.Mutex

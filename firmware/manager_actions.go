@@ -24,6 +24,9 @@ func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageUR
 			r.action = nil
 		}
 		r.doubt = unanswered(err)
+		if e.tried != nil {
+			r.tried = e.tried
+		}
 		r.mu.Unlock()
 		verdict(&done, err)
 		if errors.Is(err, lwm2m.ErrAsleep) {
@@ -33,6 +36,7 @@ func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageUR
 	}
 	switch act.Kind {
 	case fsm.ActionRead:
+		e.composite = r.composite(ctx, u)
 		e.run = func(e *action) { r.read(e, u, act.Resources, &done.Reading) }
 	case fsm.ActionObserve:
 		e.run = func(e *action) { r.observeDevice(e, &done.Reading) }

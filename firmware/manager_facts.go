@@ -70,6 +70,28 @@ func (r *run) load(ctx context.Context, f *facts) error {
 	return nil
 }
 
+// composite returns how the next read of the device uses Read-Composite. An update finds out only
+// if it is not the first one of the device, which has enough unknowns.
+func (r *run) composite(ctx context.Context, u Update) composite {
+	reg, ok := r.m.srv.Registration(r.target)
+	if !ok || !mayAnswerComposite(reg) {
+		return compositeNo
+	}
+	f, err := r.lockFacts(ctx)
+	if err != nil {
+		return compositeNo
+	}
+	defer f.unlock()
+	switch known := &f.known; {
+	case r.load(ctx, f) != nil:
+		return compositeNo
+	case known.Composite == nil && (known.Read.IsZero() || known.Read.After(u.Created)):
+		return compositeNo
+	default:
+		return compositeOf(known)
+	}
+}
+
 // holds reports whether the facts say that the device holds the package with this digest.
 func (r *run) holds(ctx context.Context, digest string) bool {
 	f, err := r.lockFacts(ctx)
@@ -98,6 +120,11 @@ func (r *run) learn(ctx context.Context, rec Update, o fsm.Observation, actions 
 	if !ok {
 		return false, nil
 	}
+	r.mu.Lock()
+	if r.tried != nil {
+		next.Composite = r.tried
+	}
+	r.mu.Unlock()
 	next.Holds = stillHolds(f.known, next, o.Reading)
 	digest := rec.Machine.Plan.Digest
 	if actions.Holds && digest != "" && !r.touched() && !changesDevice(actions.Do) {

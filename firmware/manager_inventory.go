@@ -26,6 +26,7 @@ type unread struct {
 type inventoryRead struct {
 	endpoint string
 	reading  fsm.Reading
+	tried    *bool // what was found out about Read-Composite; nil for nothing
 	at       time.Time
 	err      error
 }
@@ -128,10 +129,20 @@ func (m *Manager) inventory(endpoint string, tries int) {
 			})
 			return
 		}
-		m.keepInventory(inventoryRead{endpoint, r, m.clock.now(), err})
+		m.keepInventory(inventoryRead{endpoint, r, e.tried, m.clock.now(), err})
 	}
 	e.atEnd(room.leave)
-	e.begin()
+	begin := func(ctx context.Context) {
+		if reg, ok := m.srv.Registration(endpoint); ok && mayAnswerComposite(reg) {
+			if device, err := m.db.Device(ctx, endpoint); err == nil {
+				e.composite = compositeOf(&device.Firmware)
+			}
+		}
+		e.begin()
+	}
+	if !m.enlist(begin) {
+		m.forgetUnread()
+	}
 }
 
 // inventoryRoom is the room that one device takes while it is read.
@@ -210,6 +221,9 @@ func (m *Manager) commitInventory(ctx context.Context, batch []inventoryRead) er
 			continue
 		}
 		facts.Read = r.at
+		if r.tried != nil {
+			facts.Composite = r.tried
+		}
 		changes = append(changes, store.PutFirmware{Endpoint: r.endpoint, Firmware: facts})
 		if holds := stillHolds(device.Firmware, facts, r.reading); holds != device.Firmware.Holds {
 			changes = append(changes, store.PutHolds{Endpoint: r.endpoint, Holds: holds})

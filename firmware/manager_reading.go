@@ -29,12 +29,49 @@ var resources = []resource{
 
 var versionResource = resource{fsm.ReadVersion, pathVersion, func(r *fsm.Reading) *fsm.Code { return &r.Version.Code }}
 
+// composite is how a read uses Read-Composite, which reads Objects 5 and 3 in one request.
+type composite uint8
+
+const (
+	compositeNo  composite = iota // not at all
+	compositeTry                  // to find out whether the device answers it
+	compositeYes                  // the device has answered it before
+)
+
+// compositeOf returns how to use Read-Composite by what is known of a device.
+func compositeOf(known *store.Firmware) composite {
+	switch {
+	case known.Composite == nil:
+		return compositeTry
+	case *known.Composite:
+		return compositeYes
+	default:
+		return compositeNo
+	}
+}
+
+// mayAnswerComposite reports whether a device registered with a version of LwM2M that has
+// Read-Composite.
+func mayAnswerComposite(r lwm2m.Registration) bool {
+	return r.Version.Compare(lwm2m.Version{Major: 1, Minor: 1}) >= 0
+}
+
 // read reads the wanted resources into r. It reads Object 5 as a whole, in one request, so that
 // State and Result belong together; if the device cannot do that, it reads resource by resource. It
 // calls then with nil, or with an error if the device answered nothing; refusals are in r.
 func (a *action) read(want fsm.Resources, r *fsm.Reading, then func(error)) {
 	c := &reading{action: a, want: want, r: r, then: then}
-	a.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: pathFirmware}, c.whole)
+	if a.composite != compositeNo && want.Has(fsm.ReadVersion) {
+		paths := []lwm2m.Path{pathFirmware, pathVersion}
+		a.request(lwm2m.Request{Operation: lwm2m.OpReadComposite, Paths: paths}, c.both)
+		return
+	}
+	c.object()
+}
+
+// object reads Object 5.
+func (c *reading) object() {
+	c.request(lwm2m.Request{Operation: lwm2m.OpRead, Path: pathFirmware}, c.whole)
 }
 
 // A reading is the requests that together read a device.
@@ -44,6 +81,29 @@ type reading struct {
 	r       *fsm.Reading
 	then    func(error)
 	answers int
+	refused bool // Read-Composite brought no State
+}
+
+// both handles the answer to Read-Composite. Without a State in it the device is read the other
+// way. If that shows one, the device does not answer Read-Composite; otherwise nothing was learned.
+// A client that does not know the method may also be silent.
+func (c *reading) both(a lwm2m.Answer) {
+	tries := c.composite == compositeTry
+	if a.Err == nil {
+		fill(c.r, a.Entries, c.want)
+	}
+	refusal, refused := errors.AsType[*lwm2m.ResponseError](a.Err)
+	switch {
+	case c.r.State.OK():
+		c.tried = new(true)
+		c.whole(a)
+	case a.Err != nil && !answered(a.Err) && !(tries && errors.Is(a.Err, lwm2m.ErrTimeout)):
+		c.then(a.Err)
+	default:
+		c.refused = !refused || refusal.Code != lwm2m.CodeUnavailable
+		*c.r = fsm.Reading{}
+		c.object()
+	}
 }
 
 // whole handles the answer to the read of the instance.
@@ -52,6 +112,9 @@ func (c *reading) whole(a lwm2m.Answer) {
 	case a.Err == nil:
 		c.answers++
 		fill(c.r, a.Entries, c.want)
+		if c.refused && c.r.State.OK() {
+			c.tried = new(false)
+		}
 	case !answered(a.Err):
 		c.then(a.Err)
 		return
@@ -109,7 +172,7 @@ func (c *reading) take(res resource, a lwm2m.Answer) bool {
 
 // version reads 3/0/3, last, if the State leaves something to learn from it.
 func (c *reading) version() {
-	if !c.want.WantsVersion(c.r.State) {
+	if !c.want.WantsVersion(c.r.State) || c.r.Version.Code != fsm.CodeNone {
 		c.then(nil)
 		return
 	}
@@ -229,7 +292,7 @@ func keep[T any](fact **T, f fsm.Field[T], ok *bool) {
 
 // sameFacts compares everything but the time of the reading.
 func sameFacts(a, b store.Firmware) bool {
-	return same(a.State, b.State) && same(a.Result, b.Result) && a.Version == b.Version && same(a.Delivery, b.Delivery) &&
+	return same(a.State, b.State) && same(a.Result, b.Result) && a.Version == b.Version && same(a.Delivery, b.Delivery) && same(a.Composite, b.Composite) &&
 		slices.Equal(a.Protocols, b.Protocols) && (a.Protocols == nil) == (b.Protocols == nil) && a.Read.IsZero() == b.Read.IsZero()
 }
 

@@ -34,6 +34,7 @@ type run struct {
 	action      *action       // in progress; nil for none
 	doubt       bool          // the device left the last request unanswered and has been silent since
 	observation *lwm2m.Observation
+	tried       *bool  // what a read found out about Read-Composite; nil for nothing
 	touches     uint32 // counts requests of others that change the object
 	seen        uint32 // value of touches when the last read began
 

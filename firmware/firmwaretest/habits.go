@@ -24,6 +24,9 @@ type Habits struct {
 	StartsIn fsm.State
 	// NoInstanceRead: Object 5 can only be read resource by resource.
 	NoInstanceRead bool
+	// NoComposite: the device answers 4.05 to Read-Composite, which is optional, and to the other
+	// requests of several objects. Works for coap over UDP.
+	NoComposite bool
 
 	// Listing is how the registration shows Object 5, and whether there is one. Default: the
 	// correct listing.

@@ -8,7 +8,10 @@ const (
 	kindACK = 2
 
 	codePOST        = 2
+	codeFETCH       = 5
+	codeIPATCH      = 7
 	codeContent     = 2<<5 | 5
+	codeNotAllowed  = 4<<5 | 5
 	codeTooLarge    = 4<<5 | 13
 	codeUnavailable = 5<<5 | 3
 

@@ -30,6 +30,9 @@ func (d *Device) wires() []wire {
 	if habits.LocksInPush {
 		wires = append(wires, &pushLock{})
 	}
+	if habits.NoComposite {
+		wires = append(wires, noComposite{})
+	}
 	if habits.Listing == ListsNoInstance || habits.Listing == ListsResources || habits.Appears > 0 {
 		wires = append(wires, lister{d})
 	}
@@ -38,6 +41,18 @@ func (d *Device) wires() []wire {
 	}
 	return wires
 }
+
+// noComposite is Habits.NoComposite.
+type noComposite struct{}
+
+func (noComposite) received(m *message) (*message, bool) {
+	if m.code == codeFETCH || m.code == codeIPATCH {
+		return m.answer(codeNotAllowed), false
+	}
+	return nil, true
+}
+
+func (noComposite) sent(*message) bool { return true }
 
 // listen returns a function that opens the device's sockets, with the wires in between. The wires
 // outlive a socket and a restart of the client.
