@@ -124,7 +124,7 @@ func (s *Server) begin(c *Call) {
 // held.
 func (s *Server) enqueue(c *Call, front bool) {
 	endpoint := c.request.Endpoint
-	d := s.table.byEndpoint[endpoint]
+	d := s.table.byEndpoint.Get(endpoint)
 	var err error
 	switch {
 	case d == nil || !d.active():

@@ -78,7 +78,7 @@ func TestOneAtATime(t *testing.T) {
 	begin(func() { register(s, "ep=a", "lt=102") })
 	begin(func() {
 		s.mu.Lock()
-		if d := s.table.byEndpoint["a"]; d != nil {
+		if d := s.table.byEndpoint.Get("a"); d != nil {
 			s.touchStore(d)
 		}
 		s.mu.Unlock()
@@ -163,7 +163,7 @@ func TestObservationOfAnotherRegistration(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := MustServer(ServerConfig{})
 			register(s, "ep=a")
-			d := s.table.byEndpoint["a"]
+			d := s.table.byEndpoint.Get("a")
 			ss := &session{device: d, peer: d.peer, id: d.id}
 			o := &Observation{server: s, done: make(chan struct{})}
 			require.True(t, s.keep(&Observation{server: s, done: make(chan struct{})}, ss, &coap.Observation{}))

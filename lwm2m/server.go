@@ -103,7 +103,7 @@ func (s *Server) Registration(endpoint string) (r Registration, ok bool) {
 	s.ensureLoaded()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byEndpoint[endpoint]
+	d := s.table.byEndpoint.Get(endpoint)
 	if d == nil {
 		return Registration{}, false
 	}
@@ -116,7 +116,7 @@ func (s *Server) Registered(endpoint string) bool {
 	s.ensureLoaded()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byEndpoint[endpoint]
+	d := s.table.byEndpoint.Get(endpoint)
 	return d != nil && s.holds(d, s.now())
 }
 
@@ -127,7 +127,7 @@ func (s *Server) Reachable(endpoint string) bool {
 	s.ensureLoaded()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byEndpoint[endpoint]
+	d := s.table.byEndpoint.Get(endpoint)
 	return d != nil && d.reachable && s.holds(d, s.now())
 }
 
@@ -137,8 +137,8 @@ func (s *Server) Registrations() iter.Seq[Registration] {
 	return func(yield func(Registration) bool) {
 		s.ensureLoaded()
 		s.mu.Lock()
-		all := make([]*device, 0, len(s.table.byEndpoint))
-		for _, d := range s.table.byEndpoint {
+		all := make([]*device, 0, s.table.byEndpoint.Len())
+		for d := range s.table.byEndpoint.All() {
 			all = append(all, d)
 		}
 		s.mu.Unlock()
@@ -186,7 +186,7 @@ func (s *Server) leave() {
 			s.timer.Stop()
 			s.timerAt = -1
 		}
-		for _, d := range s.table.byEndpoint {
+		for d := range s.table.byEndpoint.All() {
 			s.failRequests(d, ErrClosed)
 			s.endObservations(d, ErrClosed)
 			d.trim()

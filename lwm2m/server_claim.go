@@ -61,7 +61,7 @@ func (s *Server) registerClaimed(reg Registration, peer coap.Peer, before string
 		fmt.Errorf("%w: the address is that of another device, and the sender is not there: %w", ErrForbidden, err))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byEndpoint[reg.Endpoint]
+	d := s.table.byEndpoint.Get(reg.Endpoint)
 	if d == nil {
 		d = s.table.add(reg.Endpoint)
 		reg.ID, reg.Ended = "", s.wall()
@@ -75,7 +75,7 @@ func (s *Server) updateClaimed(id string, peer coap.Peer, e RegistrationEvent, e
 	local := s.coap.LocalAddr(peer)
 	s.mu.Lock()
 	delete(s.claims, peer)
-	d := s.table.byID[id]
+	d := s.table.byID.Get(id)
 	if d == nil || err != nil {
 		s.mu.Unlock()
 		if d != nil {

@@ -151,7 +151,7 @@ func (s *Server) grant(d *device) {
 
 // end ends a registration. s.mu is held.
 func (s *Server) end(d *device, kind EventKind, at time.Time) {
-	delete(s.table.byID, d.id)
+	s.table.byID.Delete(d.id)
 	s.table.leave(d)
 	s.table.unschedule(d)
 	d.id, d.awake, d.ended = "", false, at.UnixNano()

@@ -15,7 +15,7 @@ import (
 func (s *Server) Disconnect(endpoint string) {
 	s.ensureLoaded()
 	s.mu.Lock()
-	d := s.table.byEndpoint[endpoint]
+	d := s.table.byEndpoint.Get(endpoint)
 	if d == nil || !d.reachable {
 		s.mu.Unlock()
 		return
@@ -50,7 +50,7 @@ func (s *Server) DeleteDevice(ctx context.Context, endpoint string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byEndpoint[endpoint]
+	d := s.table.byEndpoint.Get(endpoint)
 	if d == nil {
 		return nil
 	}

@@ -102,7 +102,7 @@ func firstIdentity(id *dtls.Identity) Identity {
 func (s *Server) owner(id string, proven *dtls.Identity) (endpoint string, by Identity, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byID[id]
+	d := s.table.byID.Get(id)
 	if d == nil {
 		return "", Identity{}, false
 	}
@@ -153,7 +153,7 @@ func (s *Server) entitled(ctx context.Context, by Identity, proven *dtls.Identit
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.table.byEndpoint[endpoint]; d != nil && d.active() && d.identity() == by {
+	if d := s.table.byEndpoint.Get(endpoint); d != nil && d.active() && d.identity() == by {
 		s.table.leave(d)
 		s.cutOff(d)
 	}

@@ -55,7 +55,7 @@ func (s *Server) logRegistered(r Registration) {
 func (s *Server) settled(id string, e RegistrationEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byID[id]
+	d := s.table.byID.Get(id)
 	if d == nil {
 		return
 	}
@@ -189,17 +189,17 @@ func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) (
 func (s *Server) enroll(reg Registration, peer coap.Peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byEndpoint[reg.Endpoint]
+	d := s.table.byEndpoint.Get(reg.Endpoint)
 	if d == nil {
 		d = s.table.add(reg.Endpoint)
 	}
 	if d.active() {
-		delete(s.table.byID, d.id)
+		s.table.byID.Delete(d.id)
 	}
 	s.interruptRunning(d, errInterrupted)
 	s.endObservations(d, ErrNotRegistered)
 	s.table.set(d, reg)
-	s.table.byID[d.id] = d
+	s.table.byID.Put(d)
 	s.locate(d, peer)
 	d.heard, d.awake, d.settling = s.now(), true, true
 	d.expires = d.heard + s.lasting(reg.Lifetime)
@@ -211,7 +211,7 @@ func (s *Server) enroll(reg Registration, peer coap.Peer) {
 func (s *Server) admissible(reg *Registration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byEndpoint[reg.Endpoint]
+	d := s.table.byEndpoint.Get(reg.Endpoint)
 	switch {
 	case d == nil:
 	case d.secured && !reg.Secured:
@@ -237,7 +237,7 @@ func (s *Server) deregister(ctx context.Context, r *coap.IncomingRequest, id str
 	s.log.Info("de-registered", slog.String("endpoint", reg.Endpoint))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.table.byID[id]; d != nil { // else its lifetime ended meanwhile
+	if d := s.table.byID.Get(id); d != nil { // else its lifetime ended meanwhile
 		s.end(d, EventDeregistered, reg.Ended)
 	}
 	return &coap.Response{Code: coap.Deleted}

@@ -157,7 +157,7 @@ func TestNoRequestBeforeTheAnswer(t *testing.T) {
 	s.settled("x", RegistrationEvent{Kind: EventRegistered})
 	_, err = s.Read(t.Context(), "a", NewPath(3, 0, 3))
 	require.ErrorIs(t, err, ErrUnreachable, "its turn came, though there is no socket")
-	require.Nil(t, s.table.byEndpoint["a"].activity, "nothing is left behind")
+	require.Nil(t, s.table.byEndpoint.Get("a").activity, "nothing is left behind")
 }
 
 // togetherStore takes renewals together, 10 ms for each call.

@@ -118,7 +118,7 @@ func TestRegisterRefusesWhatIsWrong(t *testing.T) {
 			resp := serve(s, incoming{code: coap.POST, path: "/rd", queries: test.queries, format: test.format, payload: test.payload})
 			require.Equal(t, test.want, ResponseCode(resp.Code), string(resp.Payload))
 			require.NotEmpty(t, resp.Payload, "a reason")
-			require.Empty(t, s.table.byEndpoint)
+			require.Zero(t, s.table.byEndpoint.Len())
 		})
 	}
 }
@@ -293,10 +293,10 @@ func FuzzRegister(f *testing.F) {
 		resp := serve(s, incoming{code: coap.POST, path: "/rd", queries: strings.Split(queries, "&"), format: int(format), payload: payload})
 		switch class := resp.Code >> 5; {
 		case resp.Code == coap.Created:
-			if len(s.table.byEndpoint) != 1 || len(s.table.byID) != 1 {
+			if s.table.byEndpoint.Len() != 1 || s.table.byID.Len() != 1 {
 				t.Fatal("accepted, but not there")
 			}
-			for _, d := range s.table.byEndpoint {
+			for d := range s.table.byEndpoint.All() {
 				r := d.registration()
 				if err := checkText("ep", r.Endpoint, maxEndpoint); err != nil || r.Endpoint == "" || r.Lifetime < 0 || len(r.Objects().Objects) == 0 {
 					t.Fatalf("accepted %+v", r)
@@ -306,8 +306,8 @@ func FuzzRegister(f *testing.F) {
 			if resp.Code != coap.Changed {
 				t.Fatalf("the same as an Update: %v", resp.Code)
 			}
-		case class != 4 || len(s.table.byEndpoint) != 0:
-			t.Fatalf("%v with %d endpoints", resp.Code, len(s.table.byEndpoint))
+		case class != 4 || s.table.byEndpoint.Len() != 0:
+			t.Fatalf("%v with %d endpoints", resp.Code, s.table.byEndpoint.Len())
 		}
 	})
 }

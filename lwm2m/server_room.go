@@ -30,9 +30,9 @@ func (s *Server) makeRoom(ctx context.Context, reg *Registration) error {
 		}
 	}()
 	s.mu.Lock()
-	d := s.table.byEndpoint[reg.Endpoint]
+	d := s.table.byEndpoint.Get(reg.Endpoint)
 	full := func() error {
-		all := len(s.table.byEndpoint)
+		all := s.table.byEndpoint.Len()
 		if d == nil && (all >= s.config.MaxRegistrations ||
 			!reg.Secured && all-s.table.secured >= shareOf(s, s.config.MaxRegistrations, false)) {
 			return fmt.Errorf("%w: too many endpoints", ErrUnavailable)

@@ -76,11 +76,11 @@ func (s *Server) restoreAll(ctx context.Context) error {
 func (s *Server) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, d := range s.table.byEndpoint {
+	for d := range s.table.byEndpoint.All() {
 		s.raiseWall(time.Unix(0, max(d.registered, d.updated, d.seen, d.ended)))
 	}
 	now, wall := s.now(), s.wall().UnixNano()
-	for _, d := range s.table.byEndpoint {
+	for d := range s.table.byEndpoint.All() {
 		if !d.active() || d.index >= 0 {
 			continue
 		}
@@ -98,7 +98,7 @@ func (s *Server) resume() {
 func (s *Server) restore(r Registration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.Endpoint == "" || s.table.byEndpoint[r.Endpoint] != nil {
+	if r.Endpoint == "" || s.table.byEndpoint.Get(r.Endpoint) != nil {
 		return
 	}
 	if !r.Ended.IsZero() {
@@ -114,7 +114,7 @@ func (s *Server) restore(r Registration) {
 		d.peer.ID = uint64(r.Local.Port())
 		s.locate(d, d.peer)
 	}
-	s.table.byID[d.id] = d
+	s.table.byID.Put(d)
 }
 
 // put stores a registration and waits until it is durable. The endpoint's key lock is held. A mark
@@ -237,7 +237,7 @@ func (s *Server) storeSoon(endpoints ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, endpoint := range endpoints {
-		if d := s.table.byEndpoint[endpoint]; d != nil {
+		if d := s.table.byEndpoint.Get(endpoint); d != nil {
 			s.touchStore(d)
 		}
 	}

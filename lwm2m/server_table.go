@@ -13,8 +13,8 @@ import (
 // contact only moves a deadline later, and the server checks that when the earlier one has passed.
 // So a message costs no reordering, and all devices share one timer.
 type table struct {
-	byEndpoint map[string]*device
-	byID       map[string]*device // with a registration
+	byEndpoint index.Index[string, device]
+	byID       index.Index[string, device] // with a registration
 	byPeer     index.Index[coap.Peer, device]
 	due        dueHeap
 
@@ -68,8 +68,8 @@ func (t *table) growth(d *device, r *Registration) int64 {
 
 func newTable() table {
 	return table{
-		byEndpoint: make(map[string]*device),
-		byID:       make(map[string]*device),
+		byEndpoint: index.New(func(d *device) string { return d.endpoint }),
+		byID:       index.New(func(d *device) string { return d.id }),
 		byPeer:     index.New(func(d *device) coap.Peer { return d.peer }),
 		ended:      make(map[*device]struct{}),
 		worn:       make(map[*device]struct{}),
@@ -80,7 +80,7 @@ func newTable() table {
 // add makes the record of a new endpoint.
 func (t *table) add(endpoint string) *device {
 	d := &device{endpoint: strings.Clone(endpoint), index: -1} // without the message that it is part of
-	t.byEndpoint[d.endpoint] = d
+	t.byEndpoint.Put(d)
 	t.size += int64(len(endpoint))
 	return d
 }
@@ -142,7 +142,7 @@ func (t *table) remove(d *device) {
 	t.set(d, Registration{Endpoint: d.endpoint})
 	t.size -= int64(len(d.endpoint))
 	delete(t.ended, d)
-	delete(t.byEndpoint, d.endpoint)
+	t.byEndpoint.Delete(d.endpoint)
 }
 
 // strip reduces an ended registration of a secured device to its times and the fact that it is

@@ -109,7 +109,7 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 func (s *Server) renew(reg Registration, peer coap.Peer, here, store bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.table.byID[reg.ID]
+	d := s.table.byID.Get(reg.ID)
 	if d == nil {
 		return false
 	}
