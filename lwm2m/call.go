@@ -129,9 +129,9 @@ func (s *Server) enqueue(c *Call, front bool) {
 	switch {
 	case d == nil || !d.active():
 		err = ErrNotRegistered
-	case !d.queue && !d.reachable:
+	case !d.queue() && !d.reachable:
 		err = ErrUnreachable
-	case c.request.NoWait && d.queue && (!d.awake || !d.reachable):
+	case c.request.NoWait && d.queue() && (!d.awake || !d.reachable):
 		err = ErrAsleep
 	}
 	if err != nil {
@@ -204,7 +204,7 @@ func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 		return nil, Registration{}
 	}
 	d := c.device
-	if c.phase == phaseGranted && d.queue && !d.awake {
+	if c.phase == phaseGranted && d.queue() && !d.awake {
 		s.again(c, true) // the device fell asleep while functions of Server.Before ran
 		return nil, Registration{}
 	}

@@ -87,7 +87,9 @@ func (s *Server) updateClaimed(id string, peer coap.Peer, e RegistrationEvent, e
 	}
 	s.move(d, peer)
 	if local.IsValid() {
-		d.local = share(local)
+		c := d.settings()
+		c.local = local
+		d.setSettings(c)
 	}
 	s.touchStore(d)
 	s.mu.Unlock()

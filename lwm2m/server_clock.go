@@ -76,7 +76,7 @@ func (s *Server) holds(d *device, now time.Duration) bool {
 	case !d.active():
 		return false
 	case d.expires > now:
-	case d.lifetime == 0 && d.heard+s.config.MaxSilence > now:
+	case d.settings().lifetime == 0 && d.heard+s.config.MaxSilence > now:
 		d.expires = d.heard + s.config.MaxSilence
 	case d.activity != nil && d.activity.queue.exchanging():
 		// Some clients send no Update during a transfer, so the transfer counts as one.
@@ -99,7 +99,7 @@ func (s *Server) look(d *device, now time.Duration) {
 		s.touchStore(d)
 		return
 	}
-	if d.queue && d.awake && d.heard+s.config.AwakeTime <= now {
+	if d.queue() && d.awake && d.heard+s.config.AwakeTime <= now {
 		s.fallAsleep(d)
 	}
 	s.schedule(d)
@@ -108,7 +108,7 @@ func (s *Server) look(d *device, now time.Duration) {
 // schedule puts d into the heap for its next deadline. s.mu is held.
 func (s *Server) schedule(d *device) {
 	due := d.expires
-	if d.queue && d.awake {
+	if d.queue() && d.awake {
 		due = min(due, d.heard+s.config.AwakeTime)
 	}
 	s.table.schedule(d, due)
@@ -116,7 +116,7 @@ func (s *Server) schedule(d *device) {
 
 // fallAsleep records that a device in queue mode no longer listens. s.mu is held.
 func (s *Server) fallAsleep(d *device) {
-	if d.queue && d.awake {
+	if d.queue() && d.awake {
 		d.awake = false
 		s.emit(RegistrationEvent{Kind: EventAsleep}, d)
 	}
@@ -127,13 +127,13 @@ func (s *Server) hear(d *device) {
 	d.settling = false
 	d.heard = s.now()
 	d.seen = s.wall().UnixNano()
-	if limit := s.config.MaxSilence; d.lifetime == 0 && d.active() && d.heard+limit-d.expires > limit/silenceStep {
+	if limit := s.config.MaxSilence; d.settings().lifetime == 0 && d.active() && d.heard+limit-d.expires > limit/silenceStep {
 		d.expires = d.heard + limit
 		s.touchStore(d)
 	}
 	if !d.awake {
 		d.awake = true
-		if d.queue {
+		if d.queue() {
 			s.emit(RegistrationEvent{Kind: EventAwake}, d)
 			s.schedule(d)
 			s.arm()
@@ -144,7 +144,7 @@ func (s *Server) hear(d *device) {
 
 // grant starts waiting requests if the device can take them. s.mu is held.
 func (s *Server) grant(d *device) {
-	if d.activity != nil && d.active() && d.reachable && !d.settling && (d.awake || !d.queue) {
+	if d.activity != nil && d.active() && d.reachable && !d.settling && (d.awake || !d.queue()) {
 		d.activity.queue.grant(s.launch)
 	}
 }
@@ -191,7 +191,7 @@ func (s *Server) locate(d *device, peer coap.Peer) {
 // cutOff ends the running requests and the observations of a device that can no longer be reached,
 // and its waiting requests unless it is in queue mode. s.mu is held.
 func (s *Server) cutOff(d *device) {
-	if d.queue {
+	if d.queue() {
 		s.interruptRunning(d, ErrUnreachable)
 	} else {
 		s.failRequests(d, ErrUnreachable)

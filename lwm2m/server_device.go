@@ -13,13 +13,12 @@ import (
 type device struct {
 	endpoint string
 	id       string // "" once the registration has ended
-	binding  shared[string]
-	links    *text // of the table; nil for none
+	links    *text  // of the table; nil for none
 	extra    *extra
 	activity *activity
 
-	peer  coap.Peer
-	local shared[netip.AddrPort]
+	peer   coap.Peer
+	common unique.Handle[common] // the zero Handle for the zero value
 
 	registered, updated, seen, ended int64 // Unix nanoseconds, 0 for never
 
@@ -30,32 +29,33 @@ type device struct {
 	due     time.Duration // when the table handles the device next: perhaps too early, never too late
 	index   int32         // in the table's heap, -1 when not there
 
-	lifetime  uint32 // s
-	version   Version
-	queue     bool
 	secured   bool
 	awake     bool // in queue mode: listens, as far as the server knows
 	reachable bool // the server can send to peer
 	settling  bool // the answer to its Register is on the way
 }
 
-// shared is a value that many devices have in common. The zero value of T costs nothing.
-type shared[T comparable] struct{ h unique.Handle[T] }
-
-func share[T comparable](v T) (s shared[T]) {
-	var none T
-	if v != none {
-		s.h = unique.Make(v)
-	}
-	return s
+// common is what many devices have in common, so that they share one copy.
+type common struct {
+	binding  string
+	local    netip.AddrPort
+	lifetime uint32 // s
+	version  Version
+	queue    bool
 }
 
-func (s shared[T]) value() (v T) {
-	if s != (shared[T]{}) {
-		v = s.h.Value()
+// settings returns what d has in common with others.
+func (d *device) settings() (c common) {
+	if d.common != (unique.Handle[common]{}) {
+		c = d.common.Value()
 	}
-	return v
+	return c
 }
+
+func (d *device) setSettings(c common) { d.common = unique.Make(c) }
+
+// queue reports whether d uses queue mode.
+func (d *device) queue() bool { return d.settings().queue }
 
 // extra holds what only few devices have.
 type extra struct {
@@ -110,16 +110,17 @@ func (d *device) root() string {
 
 // registration returns the record as a Registration.
 func (d *device) registration() Registration {
+	c := d.settings()
 	r := Registration{
 		Endpoint:   d.endpoint,
 		ID:         d.id,
 		Address:    d.peer.Addr,
-		Local:      d.local.value(),
+		Local:      c.local,
 		Transport:  Transport(d.peer.Transport),
-		Version:    d.version,
-		Lifetime:   time.Duration(d.lifetime) * time.Second,
-		Binding:    d.binding.value(),
-		Queue:      d.queue,
+		Version:    c.version,
+		Lifetime:   time.Duration(c.lifetime) * time.Second,
+		Binding:    c.binding,
+		Queue:      c.queue,
 		Links:      d.links.String(),
 		Secured:    d.secured,
 		Registered: fromNano(d.registered),
@@ -140,7 +141,6 @@ func (d *device) registration() Registration {
 // holds r.Links.
 func (d *device) set(r Registration, links *text) {
 	d.id = r.ID
-	d.binding = share(r.Binding)
 	root := d.root()
 	if links != d.links {
 		d.links, root = links, r.Objects().Root
@@ -152,11 +152,8 @@ func (d *device) set(r Registration, links *text) {
 			d.extra.address = r.Address
 		}
 	}
-	d.local = share(r.Local)
+	d.setSettings(common{r.Binding, r.Local, uint32(r.Lifetime / time.Second), r.Version, r.Queue})
 	d.registered, d.updated, d.seen, d.ended = toNano(r.Registered), toNano(r.Updated), toNano(r.LastSeen), toNano(r.Ended)
-	d.lifetime = uint32(r.Lifetime / time.Second)
-	d.version = r.Version
-	d.queue = r.Queue
 	d.secured = r.Secured
 }
 

@@ -26,7 +26,7 @@ func (s *Server) unanswered(ss *session, err error) (asleep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := ss.device
-	if !d.queue || d.id != ss.id || d.peer != ss.peer {
+	if !d.queue() || d.id != ss.id || d.peer != ss.peer {
 		return false
 	}
 	s.fallAsleep(d)

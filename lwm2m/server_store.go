@@ -84,8 +84,8 @@ func (s *Server) resume() {
 		if !d.active() || d.index >= 0 {
 			continue
 		}
-		lifetime, since, late := time.Duration(d.lifetime)*time.Second, d.updated, staleness
-		if d.lifetime == 0 {
+		lifetime, since, late := time.Duration(d.settings().lifetime)*time.Second, d.updated, staleness
+		if lifetime == 0 {
 			lifetime, since, late = s.config.MaxSilence, max(d.updated, d.seen), staleness+s.config.MaxSilence/silenceStep
 		}
 		d.expires = now + min(lifetime-time.Duration(wall-since)+late, lifetime)

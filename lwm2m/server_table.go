@@ -132,7 +132,7 @@ func (t *table) retire(d *device) {
 	case d.active():
 	case !d.secured:
 		t.ended[d] = struct{}{}
-	case d.links != nil || d.extra != nil || d.binding != (shared[string]{}):
+	case d.links != nil || d.extra != nil || d.settings().binding != "":
 		t.worn[d] = struct{}{}
 	}
 }
