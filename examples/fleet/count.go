@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -19,7 +21,7 @@ type countingStore struct {
 	store.Store
 	commits, changes, failed atomic.Uint64
 	registrations            atomic.Uint64 // stored
-	kinds                    tally
+	kinds                    tally[commitKind]
 	disk                     *slowDisk // nil if there is none
 	busy                     stopwatch
 }
@@ -51,7 +53,7 @@ const registering = "registration"
 func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
 	s.commits.Add(1)
 	s.changes.Add(uint64(len(changes)))
-	s.kinds.add(commitKind(changes))
+	s.kinds.add(kindOfCommit(changes))
 	s.busy.add(1)
 	defer s.busy.add(-1)
 	seq, err := s.Store.Commit(ctx, changes...)
@@ -115,41 +117,52 @@ func (d *slowDisk) sync(ctx context.Context) error {
 	}
 }
 
-// commitKind names what a commit changes: "create+journal". Each name occurs once.
-func commitKind(changes []store.Change) string {
-	var kind strings.Builder
-	for i, c := range changes {
-		name := changeName(c)
-		if i >= 8 || strings.Contains(kind.String(), name) {
-			continue
-		}
-		if kind.Len() > 0 {
-			kind.WriteByte('+')
-		}
-		kind.WriteString(name)
-	}
-	return kind.String()
+// commitKind says what a commit changes.
+type commitKind struct {
+	has   [len(changeNames)]bool // by changeNames
+	phase fsm.Phase              // of the first step
 }
 
-func changeName(c store.Change) string {
-	switch c := c.(type) {
-	case store.CreateUpdate:
-		return "create"
-	case store.ReplaceUpdate:
-		if c.Update.Active() {
-			return "step (" + string(c.Update.Machine.Phase) + ")"
+// changeNames names kinds of changes.
+var changeNames = [...]string{"create", "step", "end", "journal", registering, "firmware", "holds", "other"}
+
+func kindOfCommit(changes []store.Change) (k commitKind) {
+	for _, c := range changes {
+		i := 7
+		switch c := c.(type) {
+		case store.CreateUpdate:
+			i = 0
+		case store.ReplaceUpdate:
+			if i = 2; c.Update.Active() {
+				i = 1
+				k.phase = cmp.Or(k.phase, c.Update.Machine.Phase)
+			}
+		case store.AppendEvents:
+			i = 3
+		case store.PutRegistration:
+			i = 4
+		case store.PutFirmware:
+			i = 5
+		case store.PutHolds:
+			i = 6
 		}
-		return "end"
-	case store.AppendEvents:
-		return "journal"
-	case store.PutRegistration:
-		return registering
-	case store.PutFirmware:
-		return "firmware"
-	case store.PutHolds:
-		return "holds"
+		k.has[i] = true
 	}
-	return "other"
+	return k
+}
+
+// String names the kind: "step (executing)+journal".
+func (k commitKind) String() string {
+	var names []string
+	for i, name := range changeNames {
+		if i == 1 {
+			name += " (" + string(k.phase) + ")"
+		}
+		if k.has[i] {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, "+")
 }
 
 // databaseUse returns how many bytes of a bbolt file are in use or were: bbolt makes the file
@@ -187,7 +200,6 @@ func countingHandler(next http.Handler, n *atomic.Uint64) http.Handler {
 // actionCount counts the requests of one kind that a manager made to devices.
 type actionCount struct {
 	Done, Failed int
-	Time         time.Duration // total duration
 }
 
 // actions counts the requests that a manager made to devices, by kind.
@@ -196,25 +208,14 @@ type actions struct {
 	counts map[string]actionCount
 }
 
-// startKey is the context key for the start time of an action.
-type startKey struct{}
-
-// start implements firmware.Hooks.ActionStart.
-func (a *actions) start(ctx context.Context, _ firmware.Update, _ firmware.ActionKind) context.Context {
-	return context.WithValue(ctx, startKey{}, time.Now())
-}
-
 // end implements firmware.Hooks.ActionEnd.
-func (a *actions) end(ctx context.Context, _ firmware.Update, kind firmware.ActionKind, err error) {
+func (a *actions) end(_ context.Context, _ firmware.Update, kind firmware.ActionKind, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.counts[string(kind)]
 	c.Done++
 	if err != nil {
 		c.Failed++
-	}
-	if began, ok := ctx.Value(startKey{}).(time.Time); ok {
-		c.Time += time.Since(began)
 	}
 	a.counts[string(kind)] = c
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otago-iot/otago/examples/internal/cli"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
 )
 
 // TestMain lets the test binary run as a server or as a process of devices.
@@ -231,5 +233,18 @@ func TestDigests(t *testing.T) {
 	} {
 		_, ok := take(bad)
 		require.False(t, ok, name)
+	}
+}
+
+func TestKindOfCommit(t *testing.T) {
+	step := store.ReplaceUpdate{Update: store.Update{Machine: fsm.Update{Phase: fsm.PhaseExecuting}}}
+	ended := store.ReplaceUpdate{Update: store.Update{Machine: fsm.Update{Outcome: fsm.OutcomeFailed}}}
+	for want, changes := range map[string][]store.Change{
+		registering:                         {store.PutRegistration{}, store.PutRegistration{}},
+		"create+journal":                    {store.CreateUpdate{}, store.AppendEvents{}},
+		"step (executing)+journal+firmware": {step, store.PutFirmware{}, store.AppendEvents{}, step},
+		"end+holds+other":                   {ended, store.PutHolds{}, store.DeleteDevice{}},
+	} {
+		require.Equal(t, want, kindOfCommit(changes).String())
 	}
 }

@@ -179,7 +179,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	s.manager, err = firmware.NewManager(s.devices, s.db, s.images, firmware.ManagerConfig{
 		Delivery: s.delivery,
 		Logger:   logger,
-		Hooks:    firmware.Hooks{Ended: s.ended, ActionStart: s.actions.start, ActionEnd: s.actions.end},
+		Hooks:    firmware.Hooks{Ended: s.ended, ActionEnd: s.actions.end},
 	})
 	return err
 }

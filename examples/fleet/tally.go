@@ -9,27 +9,31 @@ import (
 	"sync"
 )
 
-// tally counts by name. The zero value is ready.
-type tally struct {
+// tally counts by kind. The zero value is ready.
+type tally[K comparable] struct {
 	mu     sync.Mutex
-	counts map[string]uint64
+	counts map[K]uint64
 }
 
-// add counts one more of a name.
-func (t *tally) add(name string) {
+// add counts one more of a kind.
+func (t *tally[K]) add(kind K) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {
-		t.counts = map[string]uint64{}
+		t.counts = map[K]uint64{}
 	}
-	t.counts[name]++
+	t.counts[kind]++
 }
 
-// all returns the counts since the start.
-func (t *tally) all() map[string]uint64 {
+// all returns the counts since the start, by the kinds' names.
+func (t *tally[K]) all() map[string]uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return maps.Clone(t.counts)
+	names := make(map[string]uint64, len(t.counts))
+	for kind, n := range t.counts {
+		names[fmt.Sprint(kind)] += n
+	}
+	return names
 }
 
 // since returns the difference of two counts, without names that did not change.

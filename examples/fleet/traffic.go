@@ -50,7 +50,7 @@ func (t traffic) since(before traffic) traffic {
 // counter counts traffic.
 type counter struct {
 	received, receivedBytes, sent, sentBytes, repeated, lost atomic.Uint64
-	kinds                                                    tally
+	kinds                                                    tally[string]
 }
 
 func (c *counter) traffic() traffic {

@@ -12,7 +12,7 @@ type yardstickStore struct {
 	db      *bbolt.DB
 	records chan record
 	closed  chan error
-	kinds   tally
+	kinds   tally[string]
 }
 
 // record is something that a yardstick makes durable.
