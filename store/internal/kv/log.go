@@ -90,13 +90,16 @@ var errAhead = errors.New("store: the log was applied")
 
 func (l *logged) View(fn func(Reader) error) error {
 	for {
+		l.mu.RLock()
+		seen := l.applied
+		l.mu.RUnlock()
 		err := l.view(fn)
 		if err != errAhead { //nolint:errorlint // it comes from view itself
 			return err
 		}
 		l.writing.Lock() // until the Update that applied the log has ended
 		l.mu.Lock()
-		l.stale = true
+		l.stale = l.stale || l.applied == seen // else that Update has left pending as it must be
 		l.mu.Unlock()
 		l.writing.Unlock()
 	}
