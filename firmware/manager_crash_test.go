@@ -23,22 +23,24 @@ func TestServerCrashes(t *testing.T) {
 		name    string
 		script  firmwaretest.Script
 		outcome fsm.Outcome
+		follows bool // somebody follows the events, so that soft steps are stored within a second
 	}{
-		{"pull", firmwaretest.Script{Version: oldFW, PullTime: 10 * time.Second, Install: good}, fsm.OutcomeSucceeded},
-		{"push", firmwaretest.Script{Version: oldFW, Delivery: fsm.PushOnly, Install: good}, fsm.OutcomeSucceeded},
+		{"pull", firmwaretest.Script{Version: oldFW, PullTime: 10 * time.Second, Install: good}, fsm.OutcomeSucceeded, false},
+		{"pull, followed", firmwaretest.Script{Version: oldFW, PullTime: 10 * time.Second, Install: good}, fsm.OutcomeSucceeded, true},
+		{"push", firmwaretest.Script{Version: oldFW, Delivery: fsm.PushOnly, Install: good}, fsm.OutcomeSucceeded, false},
 		{"rollback", firmwaretest.Script{Version: oldFW, Install: firmwaretest.Install{Forgets: true, BootTime: time.Second}},
-			fsm.OutcomeRolledBack},
+			fsm.OutcomeRolledBack, true},
 		{"failure", firmwaretest.Script{Version: oldFW, Pull: fails(1000, fsm.ResultIntegrityFailed), Install: good},
-			fsm.OutcomeFailed},
+			fsm.OutcomeFailed, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			points := crashAt(t, test.script, storetest.Cut{}, test.outcome)
+			points := crashAt(t, test.script, storetest.Cut{}, test.outcome, test.follows)
 			require.Greater(t, points, 10)
 			t.Logf("%d commits and datagrams", points)
 			for cut := range storetest.Cuts(points) {
 				t.Run(cut.String(), func(t *testing.T) {
 					t.Parallel()
-					crashAt(t, test.script, cut, test.outcome)
+					crashAt(t, test.script, cut, test.outcome, test.follows)
 				})
 			}
 		})
@@ -46,7 +48,7 @@ func TestServerCrashes(t *testing.T) {
 }
 
 // crashAt runs an update with a crash at the cut and returns how many points there were.
-func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want fsm.Outcome) (points int) {
+func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want fsm.Outcome, follows bool) (points int) {
 	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
 		w.stop()
 		dead := make(chan struct{})
@@ -60,7 +62,7 @@ func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want f
 		u, err := w.mgr.Start(w.ctx, w.request())
 		ended := make(chan struct{})
 		if err == nil {
-			go waitQuietly(w.ctx, w.mgr, u.ID, ended)
+			go waitQuietly(w.ctx, w.mgr, u.ID, follows, ended)
 		} else {
 			require.ErrorIs(t, err, storetest.ErrCrashed)
 		}
@@ -92,7 +94,13 @@ func crashAt(t *testing.T, script firmwaretest.Script, cut storetest.Cut, want f
 }
 
 // waitQuietly closes ended when the update has ended, unless the world ends first.
-func waitQuietly(ctx context.Context, mgr *firmware.Manager, id string, ended chan struct{}) {
+func waitQuietly(ctx context.Context, mgr *firmware.Manager, id string, follows bool, ended chan struct{}) {
+	if !follows {
+		if u, err := mgr.Wait(ctx, id); err == nil && !u.Active() {
+			close(ended)
+		}
+		return
+	}
 	for e, err := range mgr.Events(ctx, 0) {
 		if err != nil {
 			return

@@ -149,7 +149,7 @@ func TestWhenSoftStepsAreStored(t *testing.T) {
 				require.NotContains(t, w.stored(u.ID), fsm.EventURIAccepted)
 				test.reads(w, u.ID)
 				time.Sleep(test.within)
-				require.Contains(t, w.stored(u.ID), fsm.EventURIAccepted)
+				require.Contains(t, w.stored(u.ID), fsm.EventURIAccepted, "invariant 7: what was observed is stored")
 			})
 		})
 	}
