@@ -57,7 +57,7 @@ func TestDeviceCostsBytes(t *testing.T) {
 	perDevice := float64(heapBytes()-before) / float64(n)
 	t.Logf("%d devices, %.0f bytes each (record %d), %.1f us to register, all due in one heap of %d",
 		n, perDevice, unsafe.Sizeof(device{}), float64(time.Since(start).Microseconds())/float64(n), len(s.table.due))
-	require.Less(t, perDevice, 1000.0)
+	require.Less(t, perDevice, 400.0)
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 	start = time.Now()
 	s.leave()

@@ -29,10 +29,10 @@
 //
 // A request of ours is a [Call] with a [transfer], a value that takes a step at the end of each
 // exchange (one for each block) and of each pause. Its steps and callbacks run one after the other
-// in a goroutine of the [workers], which exists only while there is work: a waiting request has
-// none. In [Endpoint.Do] the caller attends to the call. A transfer that a peer began is an entry
-// in a table: an upload goes to a [Sink] or is collected; a download is served from an io.ReaderAt
-// at any offset that the peer requests, without the handler, from one copy for all peers.
+// in a goroutine of the [workers], which ends soon after its work: a waiting request has none. In
+// [Endpoint.Do] the caller attends to the call. A transfer that a peer began is an entry in a
+// table: an upload goes to a [Sink] or is collected; a download is served from an io.ReaderAt at
+// any offset that the peer requests, without the handler, from one copy for all peers.
 //
 // A lost block is sent again after 2 to 3 s, then after twice that, five times in all (RFC 7252,
 // section 4.2). That does not end a transfer: such rounds follow one another until there was no
@@ -44,7 +44,7 @@
 // may be forged; so each limit applies to all peers together, and no traffic exceeds it.
 //
 //	what                          bound                        memory, at most
-//	peers with any state          1,000,000 (Peers)            0.4 GB, 0.4 KB each
+//	peers with any state          1,000,000 (Peers)            0.2 GB, 0.2 KB each
 //	duplicates remembered         1,000,000 (DedupEntries)     64 MiB of replies (DedupBytes)
 //	                                                           and 60 MB of keys
 //	requests in handlers          256 (Workers), 8 per peer    2.6 KB each, and the handler's

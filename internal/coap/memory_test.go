@@ -51,7 +51,7 @@ func TestIdlePeersAreSmall(t *testing.T) {
 	require.Eventually(t, func() bool { return inPool(e) == 0 }, 10*time.Second, time.Millisecond)
 	each := (heap() - before) / peers
 	t.Logf("%d bytes each", each)
-	require.Less(t, each, int64(600))
+	require.Less(t, each, int64(300))
 	few := func() bool { return runtime.NumGoroutine() <= goroutines+1 }
 	require.Eventually(t, few, 10*time.Second, 10*time.Millisecond, "goroutines stay")
 	runtime.KeepAlive(e)

@@ -112,6 +112,7 @@ func TestLockContext(t *testing.T) {
 		_, ok := l.TryLock("a")
 		require.False(t, ok)
 		again()
+		synctest.Wait() // the first one has left, too
 		last, ok := l.TryLock("a")
 		require.True(t, ok)
 		last()
