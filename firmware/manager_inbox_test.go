@@ -34,3 +34,20 @@ func TestInbox(t *testing.T) {
 		require.Nil(t, b)
 	}
 }
+
+// TestInboxHints: of two hints the later one stays. If they do not show the same State, it shows
+// none, so that the device is read.
+func TestInboxHints(t *testing.T) {
+	hint := func(state fsm.State) item {
+		o := fsm.Observation{Kind: fsm.ObserveHint}
+		o.Reading.State = fsm.Known(state)
+		return item{Observation: o}
+	}
+	var b inbox
+	b.add(hint(fsm.Downloading))
+	b.add(hint(fsm.Downloading))
+	require.Equal(t, inbox{hint(fsm.Downloading)}, b)
+	b.add(hint(fsm.Updating))
+	b.add(hint(fsm.Updating))
+	require.Equal(t, inbox{{Observation: fsm.Observation{Kind: fsm.ObserveHint}}}, b)
+}
