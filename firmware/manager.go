@@ -104,7 +104,6 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 		uriCalls:   make(chan struct{}, maxPackageURICalls),
 		keepCalls:  make(chan struct{}, maxKeepCalls),
 		feed:       newFeed(),
-		tail:       newTail(config.Logger),
 		clock:      newClock(),
 		places:     newPlaces(config.Parallel, config.Silent),
 		runs:       make(map[string]*run),
@@ -116,6 +115,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 		stopped:    make(chan struct{}),
 	}
 	m.saver = &saver{m: m}
+	m.tail = newTail(config.Logger, m.event)
 	m.retention = newRetention(m)
 	if config.Keep != nil {
 		images.askBefore(m.mayDelete)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"sync"
 	"time"
@@ -60,55 +61,79 @@ type Progress = store.Progress
 // A program that handles lines and stores the Seq of the last one handles each line at least once:
 // when it restarts, it passes that Seq as after. Lines of one update keep their order, and so do
 // all lines. Events does not yield lines that the bounded journal dropped (see store.JournalHead),
-// that were deleted, or that are damaged; damaged ones are logged. After a position that the store
-// has not reached, as after a backup was restored, nothing comes until it has. It may leave out an
-// [EventProgress] if the loop is slow; an EventProgress has no Seq of its own, and must not be
-// stored as the last one.
+// that were deleted, or that are damaged; damaged ones are logged. [Manager.Span] says whether
+// lines after a position were deleted. Events may leave out an [EventProgress] if the loop is slow;
+// an EventProgress has no Seq of its own, and must not be stored as the last one.
 //
-// The error is that of the store, in the last pair; the program calls Events again after a pause.
-// When ctx ends there is none. The loop may take any time for a line: lines wait in the store.
+// The error is in the last pair. It is [ErrPosition], or that of the store: then the program calls
+// Events again after a pause. When ctx ends there is none. The loop may take any time for a line:
+// lines wait in the store.
 func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
+		for events, err := range m.EventBatches(ctx, after) {
+			for _, event := range events {
+				if !yield(event, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(Event{}, err)
+			}
+		}
+	}
+}
+
+// ErrPosition is the error of [Manager.Events] after a position that the journal has not reached:
+// it is of another store, or a backup of the store was restored. The program reads again what it
+// needs to know, and follows the events from the Last of [Manager.Span].
+var ErrPosition = errors.New("firmware: the journal does not reach this position")
+
+// EventBatches is [Manager.Events] for programs that handle many events at once: it yields all that
+// there are. The batches are the same for all callers, which must not change them.
+func (m *Manager) EventBatches(ctx context.Context, after uint64) iter.Seq2[[]Event, error] {
+	return func(yield func([]Event, error) bool) {
 		defer m.saver.follow()()
+		last, err := m.db.Commit(ctx)
+		if err == nil && after > last {
+			err = fmt.Errorf("%w: %d, and the journal ends at %d", ErrPosition, after, last)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				yield(nil, err)
+			}
+			return
+		}
 		_, seen := m.feed.since(feedState{})
 		seen.durable-- // so that the journal is read at once
 		for {
+			began := time.Now()
 			soft, now := m.feed.since(seen)
 			if now.durable != seen.durable {
-				for line, err := range m.tail.after(ctx, m.db, after, now.durable) {
-					if errors.Is(err, store.ErrDamaged) {
-						m.log.Error("journal line cannot be read", "seq", line.Seq, "error", err)
-						after = line.Seq
-						continue
-					}
+				for b, err := range m.tail.after(ctx, m.db, after, now.durable) {
 					if err != nil {
 						if ctx.Err() == nil {
-							yield(Event{}, err)
+							yield(nil, err)
 						}
 						return
 					}
-					after = line.Seq
-					event := Event{Event: line}
-					if d := m.runOf(line.Update); d != nil {
-						event.Progress = d.current().Progress()
-					}
-					if !yield(event, nil) {
+					after = b.end
+					if len(b.lines) > 0 && !yield(b.lines, nil) {
 						return
 					}
 				}
 			}
-			for _, event := range soft {
-				event.Seq = after
-				if !yield(event, nil) {
-					return
-				}
+			for i := range soft {
+				soft[i].Seq = after
+			}
+			if len(soft) > 0 && !yield(soft, nil) {
+				return
 			}
 			seen = now
 			select {
 			case <-ctx.Done():
 				return
 			case <-now.changed:
-				work.Sleep(ctx, eventGap)
+				work.Sleep(ctx, max(eventGap, eventPause-time.Since(began)))
 			case <-time.After(eventPoll):
 				m.feed.durable() // another process may write to the same store
 			}
@@ -116,11 +141,25 @@ func (m *Manager) Events(ctx context.Context, after uint64) iter.Seq2[Event, err
 	}
 }
 
+// Span says which lines the journal of all updates has. A follower whose position is lower than
+// Deleted may have missed lines. The error is that of the store.
+func (m *Manager) Span(ctx context.Context) (store.Span, error) { return m.db.Span(ctx) }
+
+// event makes an event of a line that is stored.
+func (m *Manager) event(line store.Event) Event {
+	event := Event{Event: line}
+	if r := m.runOf(line.Update); r != nil {
+		event.Progress = r.current().Progress()
+	}
+	return event
+}
+
 const (
-	// eventGap collects events that come close together, so that many readers do not wake for each
-	// of them.
-	eventGap  = 20 * time.Millisecond
-	eventPoll = 5 * time.Second
+	// eventGap collects events that come close together, and eventPause is between two batches, so
+	// that many readers do not wake for each event.
+	eventGap   = 20 * time.Millisecond
+	eventPause = 200 * time.Millisecond
+	eventPoll  = 5 * time.Second
 )
 
 // Journal yields the journal of one update in order. If the update runs here, Journal first stores

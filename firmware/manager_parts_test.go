@@ -136,11 +136,14 @@ func TestTail(t *testing.T) {
 		ID: "u", Endpoint: "ep", Image: img.ID, Machine: fsm.NewUpdate(fsm.Plan{Target: "1"}, img.Created),
 	}})
 	require.NoError(t, err)
-	tail := newTail(slog.New(slog.DiscardHandler))
+	tail := newTail(slog.New(slog.DiscardHandler), m.event)
 	read := func(seq, loads uint64) (seqs []uint64) {
-		for line, err := range tail.after(t.Context(), db, seq, loads) {
+		for batch, err := range tail.after(t.Context(), db, seq, loads) {
 			require.NoError(t, err)
-			seqs = append(seqs, line.Seq)
+			for _, line := range batch.lines {
+				seqs = append(seqs, line.Seq)
+			}
+			require.Equal(t, seqs[len(seqs)-1], batch.end)
 		}
 		return seqs
 	}

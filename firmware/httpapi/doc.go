@@ -168,10 +168,14 @@
 //	 "progress": {"bytes": 4096, "total": 4096}}
 //
 // A client that reconnects with Last-Event-ID (or ?after=ID) gets each event that it missed, at
-// least once; without either the stream starts with the oldest line in the journal. Progress events
-// come in between and have no id. At each heartbeat, by default every 15 seconds, the server sends
-// a comment; it drops a client that takes longer than that to accept a line. A client that has a
-// quarter of all streams open gets 429; if all streams are open, every client gets 503.
+// least once; without either the stream starts with the oldest line in the journal. If lines after
+// that id were deleted, the stream begins with an event of type gap and data such as {"after": 17,
+// "deleted": 4711}: the client may have missed lines up to number 4711. An id that the journal has
+// not reached, as after a backup was restored, gets 409 and a problem of type position. Progress
+// events come in between and have no id. Under load, events come in batches, five times a second.
+// At each heartbeat, by default every 15 seconds, the server sends a comment; it drops a client
+// that takes longer than that to accept a batch. A client that has a quarter of all streams open
+// gets 429; if all streams are open, every client gets 503.
 //
 // # Errors
 //

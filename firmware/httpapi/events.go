@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/internal/door"
-	"github.com/otago-iot/otago/store"
 )
 
 // streamEvents sends the journal as server-sent events. A slow client delays no other: the journal
@@ -25,6 +23,14 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	after, err := resumeAfter(r, req.query)
 	if err != nil {
 		return err
+	}
+	span, err := a.manager.Span(r.Context())
+	if err != nil {
+		return err
+	}
+	if after > span.Last {
+		return newProblem(http.StatusConflict, "position", fmt.Sprintf(
+			"the journal ends at %d: the position is of another server, or of one before a backup was restored; begin without it", span.Last))
 	}
 	leave, err := a.streams.enter(r)
 	if err != nil {
@@ -45,6 +51,15 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	again := func() error { return a.guard.again(r, req.access) }
+	// The first line shows the client that it is connected, and how long to wait before it
+	// reconnects.
+	hello := "retry: 2000\n\n"
+	if after > 0 && after < span.Deleted {
+		hello += fmt.Sprintf("event: gap\ndata: {\"after\": %d, \"deleted\": %d}\n\n", after, span.Deleted)
+	}
+	if s.write([]byte(hello)) != nil {
+		return nil
+	}
 	err = s.run(ctx, a.selectEvents(ctx, after, req.query), a.config.Heartbeat, again)
 	if err != nil && ctx.Err() == nil {
 		a.config.Logger.Info("event stream ended", "remote", r.RemoteAddr, "error", err)
@@ -68,34 +83,48 @@ func resumeAfter(r *http.Request, q query) (uint64, error) {
 	return after, nil
 }
 
-// item is an event, or the error that ends the stream.
-type item struct {
-	event firmware.Event
-	err   error
+// chunk is the text of some events, or the error that ends the stream.
+type chunk struct {
+	text []byte
+	err  error
 }
 
+// maxChunk is how long a chunk gets before it is sent, in bytes.
+const maxChunk = 64 << 10
+
 // selectEvents sends the events that the query selects, until ctx ends.
-func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan item {
+func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan chunk {
 	update, endpoint := q.get("update"), q.get("endpoint")
-	items := make(chan item)
+	chunks := make(chan chunk)
+	send := func(c chunk) bool {
+		select {
+		case chunks <- c:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 	go func() {
-		defer close(items)
-		for event, err := range a.manager.Events(ctx, after) {
-			if errors.Is(err, store.ErrDamaged) {
-				a.config.Logger.Error("a line of the journal is not sent", "error", err)
-				continue
+		defer close(chunks)
+		for events, err := range a.manager.EventBatches(ctx, after) {
+			var text []byte
+			for i := range events {
+				if err != nil || update != "" && events[i].Update != update || endpoint != "" && events[i].Endpoint != endpoint {
+					continue
+				}
+				if text, err = a.lines.append(text, &events[i]); len(text) >= maxChunk {
+					if !send(chunk{text: text}) {
+						return
+					}
+					text = nil
+				}
 			}
-			if err == nil && (update != "" && event.Update != update || endpoint != "" && event.Endpoint != endpoint) {
-				continue
-			}
-			select {
-			case items <- item{event, err}:
-			case <-ctx.Done():
+			if (len(text) > 0 || err != nil) && !send(chunk{text, err}) {
 				return
 			}
 		}
 	}()
-	return items
+	return chunks
 }
 
 // stream writes server-sent events.
@@ -104,31 +133,22 @@ type stream struct {
 	control *http.ResponseController
 }
 
-// run sends items until the channel is closed or ctx ends. At each heartbeat it checks the access
+// run sends chunks until the channel is closed or ctx ends. At each heartbeat it checks the access
 // with again, and ends on its error.
-func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Duration, again func() error) error {
-	// The first line shows the client that it is connected, and how long to wait before it
-	// reconnects.
-	if err := s.write([]byte("retry: 2000\n\n")); err != nil {
-		return err
-	}
+func (s *stream) run(ctx context.Context, chunks <-chan chunk, heartbeat time.Duration, again func() error) error {
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
 	for {
 		select {
-		case item, ok := <-items:
+		case c, ok := <-chunks:
 			if !ok {
 				return nil
 			}
-			if item.err != nil {
-				return item.err
-			}
-			text, err := encodeEvent(item.event)
-			if err != nil {
+			if err := s.write(c.text); err != nil {
 				return err
 			}
-			if err := s.write(text); err != nil {
-				return err
+			if c.err != nil {
+				return c.err
 			}
 		case <-ticker.C:
 			if err := again(); err != nil {
@@ -143,7 +163,7 @@ func (s *stream) run(ctx context.Context, items <-chan item, heartbeat time.Dura
 	}
 }
 
-// write sends one event. It fails if the client does not accept it in time.
+// write sends some events. It fails if the client does not accept them in time.
 func (s *stream) write(text []byte) error {
 	if _, err := s.w.Write(text); err != nil {
 		return err
@@ -151,15 +171,38 @@ func (s *stream) write(text []byte) error {
 	return s.control.Flush()
 }
 
-func encodeEvent(event firmware.Event) ([]byte, error) {
-	data, err := json.Marshal(event)
+// lines keeps the text of the last events, so that it is made once for all streams.
+type lines struct {
+	mu   sync.Mutex
+	text map[firmware.Event][]byte
+}
+
+// maxLines limits the events whose text is kept.
+const maxLines = 4096
+
+// append appends an event as a stream shows it.
+func (l *lines) append(b []byte, event *firmware.Event) ([]byte, error) {
+	l.mu.Lock()
+	text, ok := l.text[*event]
+	l.mu.Unlock()
+	if ok {
+		return append(b, text...), nil
+	}
+	data, err := event.MarshalJSON()
 	if err != nil {
-		return nil, err
+		return b, err
 	}
-	if event.Name == firmware.EventProgress {
-		return fmt.Appendf(nil, "data: %s\n\n", data), nil
+	if event.Name != firmware.EventProgress {
+		text = fmt.Appendf(nil, "id: %d\n", event.Seq)
 	}
-	return fmt.Appendf(nil, "id: %d\ndata: %s\n\n", event.Seq, data), nil
+	text = fmt.Appendf(text, "data: %s\n\n", data)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.text == nil || len(l.text) >= maxLines {
+		l.text = make(map[firmware.Event][]byte)
+	}
+	l.text[*event] = text
+	return append(b, text...), nil
 }
 
 // streams counts the event streams that are open.

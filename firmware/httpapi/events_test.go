@@ -106,6 +106,39 @@ func TestEventsResume(t *testing.T) {
 	require.Equal(t, "cancelled", event.data.Outcome)
 }
 
+// TestEventsPosition: a client learns that lines after its position were deleted, or that the
+// journal never reached it.
+func TestEventsPosition(t *testing.T) {
+	s := newService(t, httpapi.Config{})
+	image := s.image("1.1.0")
+	first := s.start("a", image)
+	require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/v1/updates/"+first+"/cancel", nil).StatusCode)
+	s.start("b", image)
+	span, err := s.db.Span(t.Context())
+	require.NoError(t, err)
+
+	p := requireProblem(t, s.get(fmt.Sprint("/api/v1/events?after=", span.Last+1)), http.StatusConflict, "position")
+	require.Contains(t, p.Detail, fmt.Sprint("ends at ", span.Last))
+	begin := func(after uint64) string {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprint(s.URL, "/api/v1/events?after=", after), nil)
+		require.NoError(t, err)
+		response, err := s.Client().Do(r)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		text, _ := io.ReadAll(response.Body)
+		return string(text)
+	}
+	require.NotContains(t, begin(1), "event: gap")
+	require.Equal(t, http.StatusNoContent, s.do(http.MethodDelete, "/api/v1/updates/"+first, nil).StatusCode)
+	span, err = s.db.Span(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, begin(1), fmt.Sprintf("event: gap\ndata: {\"after\": 1, \"deleted\": %d}\n\n", span.Deleted))
+	require.NotContains(t, begin(span.Deleted), "event: gap")
+	require.NotContains(t, begin(0), "event: gap", "it begins with the oldest line anyway")
+}
+
 func TestEventStreamsAreBounded(t *testing.T) {
 	s := newService(t, httpapi.Config{MaxStreams: 1})
 	_, end := openEvents(t, s.Client(), s.URL+"/api/v1/events")

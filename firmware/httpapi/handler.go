@@ -107,6 +107,7 @@ type api struct {
 	guard   authorizer
 	origins map[string]bool // that are trusted
 	streams streams
+	lines   lines
 }
 
 func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {
@@ -178,7 +179,8 @@ type manager interface {
 	List(ctx context.Context, q store.UpdateQuery) iter.Seq2[firmware.Update, error]
 	Counts(ctx context.Context, image string) ([]store.Count, error)
 	Journal(ctx context.Context, id string) iter.Seq2[firmware.Event, error]
-	Events(ctx context.Context, after uint64) iter.Seq2[firmware.Event, error]
+	EventBatches(ctx context.Context, after uint64) iter.Seq2[[]firmware.Event, error]
+	Span(ctx context.Context) (store.Span, error)
 	Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[firmware.DeviceInfo, error]
 	Device(ctx context.Context, endpoint string) (firmware.DeviceInfo, error)
 	DeleteDevice(ctx context.Context, endpoint string) error

@@ -36,6 +36,7 @@ var titles = map[string]string{
 	"update-active":          "The endpoint has an active update",
 	"update-ended":           "The update has ended",
 	"image-in-use":           "An active update needs the image",
+	"position":               "The journal does not reach this position",
 	"kept":                   "The program that runs the server still needs it",
 	"version-taken":          "Another image has this name and version",
 	"conflict":               "The request does not fit the current state",

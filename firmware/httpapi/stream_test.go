@@ -1,11 +1,9 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"iter"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -13,41 +11,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/store"
 )
 
-// damagedJournal is a manager whose journal has a damaged line between two others.
-type damagedJournal struct{ manager }
-
-func (damagedJournal) Events(context.Context, uint64) iter.Seq2[firmware.Event, error] {
-	return func(yield func(firmware.Event, error) bool) {
-		damaged := &store.DamagedError{Kind: store.KindEvent, Key: "2", Err: errors.New("bits have flipped")}
-		_ = yield(firmware.Event{Event: store.Event{Seq: 1}}, nil) &&
-			yield(firmware.Event{Event: store.Event{Seq: 2}}, damaged) &&
-			yield(firmware.Event{Event: store.Event{Seq: 3}}, nil)
-	}
-}
-
-func TestStreamGoesOnAfterDamage(t *testing.T) {
-	var logged bytes.Buffer
-	a := newAPI(damagedJournal{}, nil, AllowAll, Config{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
-	w := httptest.NewRecorder()
-	a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/events", nil))
-	require.Contains(t, w.Body.String(), "id: 1\n")
-	require.Contains(t, w.Body.String(), "id: 3\n")
-	require.NotContains(t, w.Body.String(), "id: 2\n")
-	require.Contains(t, logged.String(), "bits have flipped")
-}
-
 // quiet is a manager whose journal has no lines.
 type quiet struct{ manager }
 
-func (quiet) Events(ctx context.Context, _ uint64) iter.Seq2[firmware.Event, error] {
-	return func(func(firmware.Event, error) bool) { <-ctx.Done() }
+func (quiet) EventBatches(ctx context.Context, _ uint64) iter.Seq2[[]firmware.Event, error] {
+	return func(func([]firmware.Event, error) bool) { <-ctx.Done() }
 }
+
+func (quiet) Span(context.Context) (store.Span, error) { return store.Span{}, nil }
 
 // TestStreamEndsWithItsRight: a refusal at a heartbeat ends the stream; an authorizer that fails
 // does not.
