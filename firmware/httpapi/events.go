@@ -107,7 +107,7 @@ func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan ch
 	go func() {
 		defer close(chunks)
 		for events, err := range a.manager.EventBatches(ctx, after) {
-			var text []byte
+			text := make([]byte, 0, min(maxChunk, 400*len(events)))
 			for i := range events {
 				if err != nil || update != "" && events[i].Update != update || endpoint != "" && events[i].Endpoint != endpoint {
 					continue
@@ -173,35 +173,61 @@ func (s *stream) write(text []byte) error {
 
 // lines keeps the text of the last events, so that it is made once for all streams.
 type lines struct {
-	mu   sync.Mutex
-	text map[firmware.Event][]byte
+	mu       sync.Mutex
+	stored   []lineText                // of lines of the journal, by their number; maxStored, or nil
+	progress map[firmware.Event][]byte // of the others; at most maxProgress
 }
 
-// maxLines limits the events whose text is kept.
-const maxLines = 4096
+type lineText struct {
+	seq      uint64
+	progress firmware.Progress
+	text     []byte
+}
+
+const (
+	maxStored   = 4096
+	maxProgress = 1024
+)
 
 // append appends an event as a stream shows it.
 func (l *lines) append(b []byte, event *firmware.Event) ([]byte, error) {
-	l.mu.Lock()
-	text, ok := l.text[*event]
-	l.mu.Unlock()
-	if ok {
-		return append(b, text...), nil
+	if event.Name == firmware.EventProgress {
+		l.mu.Lock()
+		text, ok := l.progress[*event]
+		l.mu.Unlock()
+		if ok {
+			return append(b, text...), nil
+		}
+	} else {
+		l.mu.Lock()
+		if l.stored == nil {
+			l.stored = make([]lineText, maxStored)
+		}
+		have := l.stored[event.Seq%maxStored]
+		l.mu.Unlock()
+		if have.seq == event.Seq && have.progress == event.Progress && have.text != nil {
+			return append(b, have.text...), nil
+		}
 	}
 	data, err := event.MarshalJSON()
 	if err != nil {
 		return b, err
 	}
+	text := make([]byte, 0, len(data)+40)
 	if event.Name != firmware.EventProgress {
-		text = fmt.Appendf(nil, "id: %d\n", event.Seq)
+		text = fmt.Appendf(text, "id: %d\n", event.Seq)
 	}
-	text = fmt.Appendf(text, "data: %s\n\n", data)
+	text = append(append(append(text, "data: "...), data...), "\n\n"...)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.text == nil || len(l.text) >= maxLines {
-		l.text = make(map[firmware.Event][]byte)
+	switch {
+	case event.Name != firmware.EventProgress:
+		l.stored[event.Seq%maxStored] = lineText{event.Seq, event.Progress, text}
+	case l.progress == nil || len(l.progress) >= maxProgress:
+		l.progress = map[firmware.Event][]byte{*event: text}
+	default:
+		l.progress[*event] = text
 	}
-	l.text[*event] = text
 	return append(b, text...), nil
 }
 
