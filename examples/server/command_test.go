@@ -205,7 +205,7 @@ func TestExportOfNothing(t *testing.T) {
 // read the others by position.
 func TestExport(t *testing.T) {
 	dir := t.TempDir()
-	db, err := openStore("", dir, true)
+	db, err := openStore("", dir, true, false)
 	require.NoError(t, err)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	plan := fsm.Plan{Target: "1.1.0", Size: 1}

@@ -32,7 +32,7 @@ func runExport(ctx context.Context, args []string, env environment) (err error) 
 	if !ok {
 		return cli.Usagef("-format %q is neither csv nor jsonl", *format)
 	}
-	db, err := openStore(*place, *data, false)
+	db, err := openStore(*place, *data, false, false)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ type options struct {
 	psk, cert, key, clientCA       string
 	advertise                      backend.Advertise
 	data, store                    string
+	compact                        bool
 	maxImage                       size
 	retain                         firmware.Retain
 	logLevel                       string
@@ -68,6 +69,7 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.Var(&o.advertise, "advertise", "`bases` that package URIs start with, as [scheme=]BASE,... (default: the local address that the device used; some devices match only a name with a certificate)")
 	fs.StringVar(&o.data, "data", "otago-data", "`folder` for the database and the images")
 	fs.StringVar(&o.store, "store", "", "`place` of the records: bolt:FILE or memory: (default bolt:ota.db in the data folder)")
+	fs.BoolVar(&o.compact, "compact", false, "give the room of deleted records back to the disk before the server starts")
 	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")
 	fs.IntVar(&o.retain.PerEndpoint, "retain", 20, "how many ended `updates` of each device stay; -1 is no limit")
 	fs.DurationVar(&o.retain.Age, "retain-age", 365*24*time.Hour, "how long an ended update stays, as `duration` such as 2160h; -1s is no limit")
@@ -188,7 +190,8 @@ func (s *size) Set(text string) error {
 }
 
 // openStore opens the store of -store and -data. If create is false, the store must exist.
-func openStore(name, data string, create bool) (store.Store, error) {
+// compact is that of bolt.Config.
+func openStore(name, data string, create, compact bool) (store.Store, error) {
 	if name == "" {
 		name = "bolt:" + filepath.Join(data, "ota.db")
 	}
@@ -208,5 +211,5 @@ func openStore(name, data string, create bool) (store.Store, error) {
 	} else if _, err := os.Stat(place); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no database %s", place)
 	}
-	return bolt.Open(place, bolt.Config{})
+	return bolt.Open(place, bolt.Config{Compact: compact})
 }

@@ -28,7 +28,7 @@ func serve(ctx context.Context, args []string, env environment) (err error) {
 		return err
 	}
 	config.Logger = logger
-	config.Store, err = openStore(o.store, o.data, true)
+	config.Store, err = openStore(o.store, o.data, true, o.compact)
 	if err != nil {
 		return err
 	}

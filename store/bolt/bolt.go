@@ -69,6 +69,11 @@ type Config struct {
 	Namespace string
 	// LockWait is how long Open waits for another process to close the file. Default: one second.
 	LockWait time.Duration
+	// Compact makes Open copy the records into a new file, which takes the place of the old one,
+	// so that the room of deleted records goes back to the disk. Meanwhile the disk needs room for
+	// both; without it Open fails with store.ErrNoSpace, and the old file is as it was. [New]
+	// ignores it. Default: the file keeps its size, and new records use the room.
+	Compact bool
 }
 
 func (c Config) namespace() []byte { return []byte(cmp.Or(c.Namespace, DefaultNamespace)) }
@@ -85,6 +90,11 @@ func Open(path string, config Config) (*Store, error) {
 	db, err := openFile(path, config.LockWait)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = create(path, config); err == nil {
+			db, err = openFile(path, config.LockWait)
+		}
+	}
+	if err == nil && config.Compact {
+		if err = compact(path, db); err == nil {
 			db, err = openFile(path, config.LockWait)
 		}
 	}

@@ -97,8 +97,29 @@ func (f bboltFile) close() error {
 	return f.Close()
 }
 
-// openFile opens an existing database, and checks that it is complete before bbolt maps it.
+// openFile opens an existing database, and checks that it is complete before bbolt maps it. If
+// another process has replaced the file while this one waited for its lock, it opens the new file.
 func openFile(path string, wait time.Duration) (bboltFile, error) {
+	for {
+		f, err := openLocked(path, wait)
+		if err != nil {
+			return f, err
+		}
+		have, err := f.file.Stat()
+		var now os.FileInfo
+		if err == nil {
+			now, err = os.Stat(path)
+		}
+		if err == nil && os.SameFile(have, now) {
+			return f, nil
+		}
+		if err = errors.Join(err, f.DB.Close()); err != nil {
+			return bboltFile{}, err
+		}
+	}
+}
+
+func openLocked(path string, wait time.Duration) (bboltFile, error) {
 	var opened bboltFile
 	o := bboltOptions(wait)
 	o.NoFreelistSync = true // see close
