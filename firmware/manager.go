@@ -51,8 +51,8 @@ type Manager struct {
 	cancels    map[string]*action           // last actions of ended updates, by endpoint
 	starting   map[string]bool              // ids that Start is about to store and adopt
 	pulling    map[netip.Addr]map[*run]bool // runs whose devices may download, by the device's address
-	work       sync.WaitGroup               // for what crew does
-	crew       work.Crew[task]
+	work       sync.WaitGroup               // for what workers does
+	workers    work.Workers[task]
 	ctx        context.Context // of Run, for what outlives a call
 	stopped    chan struct{}   // closed once a Run has ended and none has begun again
 }
@@ -123,7 +123,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 	m.steps = work.Pool{Limit: maxSteps, Start: func(worker func()) bool {
 		return m.spawn(func(context.Context) { worker() })
 	}}
-	m.crew.Do = func(t task) {
+	m.workers.Do = func(t task) {
 		defer m.work.Done()
 		t.f(t.ctx)
 	}
@@ -195,7 +195,7 @@ func (m *Manager) begin(ctx context.Context) error {
 		return ErrRunning
 	}
 	m.taken, m.running, m.ctx = true, true, ctx
-	m.crew.Keep(true)
+	m.workers.Keep(true)
 	select {
 	case <-m.stopped:
 		m.stopped = make(chan struct{})
@@ -221,7 +221,7 @@ func (m *Manager) end(stopWatching func()) {
 	}
 	m.forgetUnread()
 	m.work.Wait()
-	m.crew.Keep(false)
+	m.workers.Keep(false)
 	m.saveLast(runs)
 	m.hooks.settle()
 	m.mu.Lock()
@@ -315,7 +315,7 @@ func (m *Manager) spawn(fn func(ctx context.Context)) bool {
 	}
 	ctx := m.ctx
 	m.work.Add(1)
-	m.crew.Go(task{ctx, fn})
+	m.workers.Go(task{ctx, fn})
 	return true
 }
 

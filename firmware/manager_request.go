@@ -193,7 +193,7 @@ func (m *Manager) Get(ctx context.Context, id string) (Update, error) {
 	return m.get(ctx, id)
 }
 
-// get is Get for a caller who does not read along.
+// get is Get for a caller who does not follow the update.
 func (m *Manager) get(ctx context.Context, id string) (Update, error) {
 	d := m.runOf(id)
 	u, err := m.db.Update(ctx, id)

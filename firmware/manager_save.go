@@ -13,7 +13,8 @@ const (
 	// takes the steps with it that are due within saveSlack.
 	saveLate  = 25 * time.Second
 	saveSlack = 10 * time.Second
-	// saveSoon is when it is due for somebody who reads along, so that it is stored within 1 s.
+	// saveSoon is when it is due for an update with a follower or a reader, so that it is stored
+	// within 1 s.
 	saveSoon = 800 * time.Millisecond
 	// readerStays is how long a call of Get or Journal counts as reading along.
 	readerStays = 30 * time.Second
@@ -31,7 +32,7 @@ type saver struct {
 
 	mu        sync.Mutex
 	late      list.List // of *run with something to save, the longest first
-	soon      list.List // of those that somebody reads along
+	soon      list.List // of those with a follower or a reader
 	followers int       // of the events of all updates
 	timer     *time.Timer
 	saving    bool
@@ -43,7 +44,7 @@ type saving struct {
 	soon    bool          // it is in soon
 	lines   bool          // there are journal lines to save
 	since   time.Duration // by the manager's clock
-	read    time.Duration // until then somebody reads along
+	read    time.Duration // until then a caller of Get or Journal counts as its reader
 }
 
 // add records that a run has something to save, for example journal lines.
@@ -60,7 +61,7 @@ func (s *saver) add(r *run, lines bool) {
 	s.schedule()
 }
 
-// hurry makes a run due soon if it has journal lines and somebody reads along.
+// hurry makes a run due soon if it has journal lines and a follower or a reader.
 func (s *saver) hurry(r *run) {
 	w := &r.saving
 	if w.element == nil || w.soon || !w.lines || s.followers == 0 && s.now() >= w.read {

@@ -118,8 +118,8 @@ func (w *world) stored(id string) (names []string) {
 }
 
 // TestWhenSoftStepsAreStored looks into the store while a device downloads: the lines that are no
-// reason for a commit are there after 30 s, and after 1 s if somebody reads along. Journal returns
-// all of them at once, and Run stores them when it stops.
+// reason for a commit are there after 30 s, and after 1 s with a follower or a reader. Journal
+// returns all of them at once, and Run stores them when it stops.
 func TestWhenSoftStepsAreStored(t *testing.T) {
 	for name, test := range map[string]struct {
 		reads  func(w *world, id string)

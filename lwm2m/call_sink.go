@@ -97,7 +97,7 @@ func (c *Call) passOn() {
 	}
 }
 
-// guarded is a function of the program that is called in a goroutine of the crew.
+// guarded is a function of the program that is called in a goroutine of the workers.
 type guarded struct {
 	log  *slog.Logger
 	name string
@@ -114,6 +114,6 @@ func (g *guarded) call() {
 // goroutine (runtime.Goexit). f has its own goroutine, so that the caller's cannot end.
 func (s *Server) guard(name string, f func()) {
 	g := &guarded{log: s.log, name: name, f: f, done: make(chan struct{})}
-	s.crew.Go(g)
+	s.workers.Go(g)
 	<-g.done
 }

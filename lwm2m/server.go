@@ -59,7 +59,7 @@ type Server struct {
 	handshakes handshakes
 	starts     work.Pool // makes and stops messages
 	callbacks  work.Pool // calls functions of the program
-	crew       work.Crew[*guarded]
+	workers    work.Workers[*guarded]
 	hooks      hookCalls
 }
 
@@ -79,7 +79,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 		asking:    asking{ended: make(chan struct{}, 1)},
 		starts:    work.Pool{Limit: maxStarters},
 		callbacks: work.Pool{Limit: maxCallbacks},
-		crew:      work.Crew[*guarded]{Do: (*guarded).call},
+		workers:   work.Workers[*guarded]{Do: (*guarded).call},
 	}
 	s.handshakes.calls.Limit, s.hooks.calls.Limit = 1, 1
 	s.wallStart.Store(s.epoch.UnixNano())
@@ -165,7 +165,7 @@ func (s *Server) enter(ctx context.Context) error {
 	s.arm()
 	s.mu.Unlock()
 	if first {
-		s.crew.Keep(true)
+		s.workers.Keep(true)
 		stop := s.watchCredentials()
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -198,7 +198,7 @@ func (s *Server) leave() {
 		s.flushNow()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.crew.Keep(s.serving > 0) // ServePacket may have been called again
+		s.workers.Keep(s.serving > 0) // ServePacket may have been called again
 	}
 }
 

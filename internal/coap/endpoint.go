@@ -78,7 +78,7 @@ func New(config Config) *Endpoint {
 	// DTLS has its own table, which a flood of forged UDP datagrams cannot fill.
 	entries, size := config.Bounds.DedupEntries, config.Bounds.DedupBytes
 	e.dedup, e.secure = newDedup(entries-entries/4, size-size/4), newDedup(entries/4, size/4)
-	e.pool.crew.Do = e.pool.work
+	e.pool.spare.Do = e.pool.work
 	e.pool.workers = newShares(int64(config.Bounds.Workers), int(groups))
 	e.pool.waiting = newShares(int64(config.Bounds.Queue), int(groups))
 	e.echo = newEchoKey(e.random)
@@ -172,8 +172,8 @@ func (e *Endpoint) enter(s server) error {
 // keepCrews keeps goroutines while there are sockets or connections. e.mu is held.
 func (e *Endpoint) keepCrews() {
 	keep := !e.closed && len(e.servers)+len(e.streams) > 0
-	e.pool.crew.Keep(keep)
-	e.workers.crew.Keep(keep)
+	e.pool.spare.Keep(keep)
+	e.workers.spare.Keep(keep)
 }
 
 // leaveServer ends s and its associations.

@@ -9,7 +9,7 @@ import (
 // pool runs requests with a bounded number of workers and a bounded queue. The groups of peers
 // share both, and their requests take turns.
 type pool struct {
-	crew    work.Crew[*incoming]
+	spare   work.Workers[*incoming]
 	mu      sync.Mutex
 	queues  [groups]fifo[*incoming]
 	turn    group   // group of the last request taken off a queue
@@ -26,7 +26,7 @@ func (p *pool) submit(in *incoming) bool {
 	defer p.mu.Unlock()
 	switch {
 	case p.workers.take(in.group, 1):
-		p.crew.Go(in)
+		p.spare.Go(in)
 	case p.waiting.take(in.group, in.share):
 		in.compact()
 		p.queues[in.group].push(in)
@@ -51,7 +51,7 @@ func (p *pool) resubmit(in *incoming) {
 	defer p.mu.Unlock()
 	if p.workers.take(in.group, 1) {
 		p.waiting.give(in.group, in.share)
-		p.crew.Go(in)
+		p.spare.Go(in)
 		return
 	}
 	p.queues[in.group].push(in)
@@ -62,7 +62,7 @@ func (p *pool) work(in *incoming) {
 	defer func() {
 		if in != nil { // a callback has ended the goroutine
 			if in = p.next(c); in != nil {
-				p.crew.Go(in)
+				p.spare.Go(in)
 			}
 		}
 	}()

@@ -13,7 +13,7 @@ import (
 // workerDelay, more workers start.
 type workers struct {
 	timer
-	crew   work.Crew[*Call]
+	spare  work.Workers[*Call]
 	timers *timers
 
 	mu             sync.Mutex
@@ -31,7 +31,7 @@ const workerDelay = 2 * time.Millisecond
 func (w *workers) init(e *Endpoint) {
 	w.timers, w.timer.owner = e.timers, w
 	w.few = 2 * runtime.GOMAXPROCS(0)
-	w.crew.Do = w.run
+	w.spare.Do = w.run
 }
 
 // attend hands c to a worker. It does not wait.
@@ -40,7 +40,7 @@ func (w *workers) attend(c *Call) {
 	defer w.mu.Unlock()
 	if w.running < w.few || w.closed {
 		w.running++
-		w.crew.Go(c)
+		w.spare.Go(c)
 		return
 	}
 	w.queue.push(c)
@@ -96,7 +96,7 @@ func (w *workers) more(n int) {
 	for range min(n, w.queue.len()) {
 		w.popped++
 		w.running++
-		w.crew.Go(w.queue.pop())
+		w.spare.Go(w.queue.pop())
 	}
 }
 

@@ -10,13 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCrew checks that a crew uses its goroutines again, starts as many as there are calls at once,
-// and ends those that it does not need.
-func TestCrew(t *testing.T) {
+// TestWorkers checks that a set of workers uses its goroutines again, starts as many as there are
+// calls at once, and ends those that it does not need.
+func TestWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var done sync.WaitGroup
 		hold := make(chan struct{})
-		c := Crew[bool]{Do: func(wait bool) {
+		c := Workers[bool]{Do: func(wait bool) {
 			defer done.Done()
 			if wait {
 				<-hold
@@ -67,10 +67,10 @@ func TestCrew(t *testing.T) {
 	})
 }
 
-// TestCrewLosesGoroutine checks that a function may end its goroutine.
-func TestCrewLosesGoroutine(t *testing.T) {
+// TestWorkersLoseGoroutine checks that a function may end its goroutine.
+func TestWorkersLoseGoroutine(t *testing.T) {
 	var done sync.WaitGroup
-	c := Crew[int]{Do: func(int) {
+	c := Workers[int]{Do: func(int) {
 		defer done.Done()
 		runtime.Goexit()
 	}}
@@ -84,7 +84,7 @@ func TestCrewLosesGoroutine(t *testing.T) {
 	require.Empty(t, c.idle)
 }
 
-func BenchmarkCrew(b *testing.B) {
+func BenchmarkWorkers(b *testing.B) {
 	var deep func(n int) int
 	deep = func(n int) int { // as deep as a handler
 		var frame [256]byte
@@ -94,10 +94,10 @@ func BenchmarkCrew(b *testing.B) {
 		return deep(n-1) + int(frame[n])
 	}
 	done := make(chan struct{})
-	c := Crew[int]{Do: func(n int) { deep(n); done <- struct{}{} }}
+	c := Workers[int]{Do: func(n int) { deep(n); done <- struct{}{} }}
 	c.Keep(true)
 	defer c.Keep(false)
-	b.Run("crew", func(b *testing.B) {
+	b.Run("workers", func(b *testing.B) {
 		for b.Loop() {
 			c.Go(12)
 			<-done

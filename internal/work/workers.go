@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Crew calls a function in goroutines that it keeps for a second or two after their last use: a new
-// goroutine has to grow its stack first, which costs more than most functions do. The zero value,
-// with Do, keeps none; see Keep.
-type Crew[T any] struct {
+// Workers call a function in goroutines that they keep for a second or two after their last use: a
+// new goroutine has to grow its stack first, which costs more than most functions do. The zero
+// value, with Do, keeps none; see Keep.
+type Workers[T any] struct {
 	// Do is the function. It may end its goroutine (runtime.Goexit), but must not panic.
 	Do func(T)
 
@@ -31,7 +31,7 @@ const (
 )
 
 // Go calls Do with arg in a goroutine, and does not wait for it.
-func (c *Crew[T]) Go(arg T) {
+func (c *Workers[T]) Go(arg T) {
 	c.mu.Lock()
 	last := len(c.idle) - 1
 	if last < 0 {
@@ -46,7 +46,7 @@ func (c *Crew[T]) Go(arg T) {
 	next <- job[T]{arg: arg}
 }
 
-func (c *Crew[T]) run(arg T) {
+func (c *Workers[T]) run(arg T) {
 	next := make(chan job[T], 1)
 	for j := (job[T]{arg: arg}); !j.end; j = <-next {
 		c.Do(j.arg)
@@ -57,7 +57,7 @@ func (c *Crew[T]) run(arg T) {
 }
 
 // rest makes a goroutine wait. It returns false if it is not needed.
-func (c *Crew[T]) rest(next chan job[T]) bool {
+func (c *Workers[T]) rest(next chan job[T]) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.keep || len(c.idle) >= maxIdle {
@@ -72,7 +72,7 @@ func (c *Crew[T]) rest(next chan job[T]) bool {
 }
 
 // sweep ends the goroutines that have waited since the last sweep.
-func (c *Crew[T]) sweep() {
+func (c *Workers[T]) sweep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.timer == nil {
@@ -86,8 +86,8 @@ func (c *Crew[T]) sweep() {
 	c.timer.Reset(sweepEvery)
 }
 
-// Keep makes the crew keep goroutines from now on, or none any more.
-func (c *Crew[T]) Keep(keep bool) {
+// Keep makes the workers keep goroutines from now on, or none any more.
+func (c *Workers[T]) Keep(keep bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.keep = keep
@@ -102,7 +102,7 @@ func (c *Crew[T]) Keep(keep bool) {
 }
 
 // end ends the n goroutines that have waited longest. c.mu is held.
-func (c *Crew[T]) end(n int) {
+func (c *Workers[T]) end(n int) {
 	for _, next := range c.idle[:n] {
 		next <- job[T]{end: true}
 	}
