@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -233,7 +234,7 @@ func TestDiskReallyFull(t *testing.T) {
 				require.ErrorIs(t, err, ErrNoStorage)
 			}
 			r.wait(fsm.Idle, fsm.ResultNoStorage)
-			require.NoFileExists(t, r.open.imagePath(slotA))
+			require.EventuallyWithT(t, func(c *assert.CollectT) { assert.NoFileExists(c, r.open.imagePath(slotA)) }, 20*time.Second, time.Millisecond)
 			fillDisk(t, r.dir) // the space of the package
 			r.stop()
 			require.NoError(t, r.start(), "the device starts from a disk that is full")
