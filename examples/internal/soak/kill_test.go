@@ -78,6 +78,7 @@ func newHouse(t *testing.T, seed uint64, full bool) *house {
 	}
 	h.server = &proc{path: server, log: cli.Tail{Size: logSize}, args: []string{
 		"-data", h.data, "-coap", ports[0], "-http", ports[1], "-fw-http", ports[2], "-log-level", "debug",
+		"-retain", "-1", // the end looks at every update
 	}}
 	trust, bundles := signer(t, dir, client)
 	pull := func(protocol string) map[string]any { return map[string]any{"delivery": "pull", "protocol": protocol} }
