@@ -77,7 +77,7 @@ func full() all {
 	return all{
 		Text: "text\x00", Digest: "00ff", Flag: true, Small: math.MinInt8, Big: math.MinInt64, Count: math.MaxUint64, Byte: 255,
 		At: time.Date(2026, 11, 30, 1, 2, 3, 456789012, time.UTC), For: 90 * time.Second, Colour: "green", Shade: "dark",
-		Inner: inner{-1, true}, Numbers: []int{0, -1, 1 << 40}, Digests: []string{"ab", "", "AB", "abc"}, Colours: []colour{"red", ""},
+		Inner: inner{-1, true}, Numbers: []int{0, -1, 1 << 30}, Digests: []string{"ab", "", "AB", "abc"}, Colours: []colour{"red", ""},
 		Inners: []inner{{}, {1, true}}, Labels: map[string]string{"b": "2", "a": "", "": "x"}, Maybe: new(0), Money: money{7},
 		embedded: embedded{3}, hidden: 0,
 	}

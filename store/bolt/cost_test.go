@@ -136,7 +136,7 @@ var playedImage = store.Image{
 // update already, so that records are also found in the middle of a table.
 func played(n int) [][]store.Change {
 	at := time.Now().UTC().Truncate(time.Microsecond)
-	endpoint := fmt.Sprintf("urn:imei:%015d", 350000000000000+n*7919%1000003)
+	endpoint := fmt.Sprintf("urn:imei:%015d", 350000000000000+int64(n*7919%1000003))
 	plan := fsm.Plan{
 		Target: playedImage.Version, Size: playedImage.Size, Digest: playedImage.SHA256,
 	}
