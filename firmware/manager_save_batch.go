@@ -129,8 +129,12 @@ func (m *Manager) saveLast(runs map[string]*run) {
 		if len(batch) == 0 {
 			return
 		}
-		if err := m.commitSaves(ctx, batch); err != nil {
+		err := m.commitSaves(ctx, batch)
+		if err != nil {
 			m.log.Warn("store refused the last steps of some updates; the next Run reads their devices again", "updates", len(batch), "error", err)
+		}
+		for _, s := range batch {
+			s.end(err == nil) // a request that waits for the facts goes on
 		}
 		batch = nil
 	}
@@ -147,6 +151,9 @@ func (m *Manager) saveLast(runs map[string]*run) {
 			}
 		}
 		if len(s.changes()) == 0 {
+			if s.facts != nil {
+				s.facts.unlock()
+			}
 			continue
 		}
 		if batch = append(batch, s); len(batch) == saveBatch {
