@@ -57,14 +57,14 @@ type rig struct {
 type testClient struct {
 	deaf   bool
 	mu     sync.Mutex
-	told   []lwm2m.Path
+	changed   []lwm2m.Path
 	change chan struct{}
 }
 
 func (c *testClient) Notify(paths ...lwm2m.Path) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.told = append(c.told, paths...)
+	c.changed = append(c.changed, paths...)
 	select {
 	case c.change <- struct{}{}:
 	default:
@@ -82,9 +82,9 @@ func (c *testClient) WaitRegistered(ctx context.Context) error {
 func (c *testClient) paths() []lwm2m.Path {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	told := c.told
-	c.told = nil
-	return told
+	changed := c.changed
+	c.changed = nil
+	return changed
 }
 
 func newRig(t testing.TB) *rig { return newRigIn(t, t.TempDir()) }

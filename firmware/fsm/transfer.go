@@ -23,9 +23,9 @@ func (m *machine) actionProgress(o Observation) {
 		}
 	case ObserveBusy:
 		m.Memory.Reading.Silent = false
-		told := d.Logged
+		logged := d.Logged
 		d.Stall, d.Logged = stallBusy, true
-		if !told {
+		if !logged {
 			d.Since = m.now
 			m.log(EventDeviceBusy, "the device is busy (%s); the server continues %s later", detailOr(o, "5.03"), d.Kind.words())
 		}
