@@ -55,10 +55,10 @@ type rig struct {
 
 // testClient stands in for lwm2m.Client.
 type testClient struct {
-	deaf   bool
-	mu     sync.Mutex
-	changed   []lwm2m.Path
-	change chan struct{}
+	deaf    bool
+	mu      sync.Mutex
+	changed []lwm2m.Path
+	change  chan struct{}
 }
 
 func (c *testClient) Notify(paths ...lwm2m.Path) {
