@@ -215,6 +215,9 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 	if !touchesFirmware(r) || !m.owns(r.Endpoint) {
 		return nil
 	}
+	if _, ok := r.Owner.(byHand); ok {
+		return func(ctx context.Context) error { return m.beforeByHand(ctx, r.Endpoint) }
+	}
 	d := m.runOfEndpoint(r.Endpoint)
 	// Another manager of the same store may, by mistake, act for the same update.
 	e, ok := r.Owner.(*action)
