@@ -36,7 +36,7 @@ func (s registrations) PutRegistrations(ctx context.Context, list []lwm2m.Regist
 func putRegistration(r *lwm2m.Registration) store.Change {
 	return store.PutRegistration{Endpoint: r.Endpoint, Registration: store.RegistrationRecord{
 		ID: r.ID, Address: r.Address.String(), Local: addrString(r.Local), Transport: r.Transport.String(), Version: r.Version.String(),
-		Lifetime: r.Lifetime, Binding: r.Binding, Queue: r.Queue, SMS: r.SMS, ProfileID: r.ProfileID, Links: r.Links,
+		Lifetime: r.Lifetime, Binding: r.Binding, Queue: r.Queue, SMS: r.SMS, ProfileID: r.ProfileID, Attributes: r.Attributes, Links: r.Links,
 		Identity: r.Identity.Name, IdentityKind: r.Identity.Kind.String(), Secured: r.Secured, Registered: r.Registered, Updated: r.Updated, LastSeen: r.LastSeen, Ended: r.Ended,
 	}}
 }
@@ -76,7 +76,7 @@ func registrationOf(d store.Device) lwm2m.Registration {
 	s := d.Registration
 	r := lwm2m.Registration{
 		Endpoint: d.Endpoint, ID: s.ID, Lifetime: s.Lifetime, Binding: s.Binding, Queue: s.Queue, SMS: s.SMS,
-		ProfileID: s.ProfileID, Links: s.Links, Secured: s.Secured,
+		ProfileID: s.ProfileID, Attributes: s.Attributes, Links: s.Links, Secured: s.Secured,
 		Registered: s.Registered, Updated: s.Updated, LastSeen: s.LastSeen, Ended: s.Ended,
 	}
 	r.Address, _ = netip.ParseAddrPort(s.Address)

@@ -21,7 +21,7 @@ func TestRegistrationsComeBack(t *testing.T) {
 	want := lwm2m.Registration{
 		Endpoint: "dev", ID: "abc", Address: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("192.0.2.2:2"),
 		Transport: lwm2m.TransportDTLS, Version: version, Lifetime: time.Minute, Binding: "UT", Queue: true, SMS: "123",
-		ProfileID: "p", Links: "</5/0>", Identity: lwm2m.Identity{Kind: lwm2m.IdentityPSK, Name: "i"}, Secured: true,
+		ProfileID: "p", Attributes: "site=north", Links: "</5/0>", Identity: lwm2m.Identity{Kind: lwm2m.IdentityPSK, Name: "i"}, Secured: true,
 		Registered: now, Updated: now.Add(time.Second), LastSeen: now.Add(2 * time.Second), Ended: now.Add(3 * time.Second),
 	}
 	requireFilled(t, want)

@@ -112,8 +112,11 @@ func (g *guarded) call() {
 
 // guard calls a function of the program and waits for it. It logs a panic, and also the end of the
 // goroutine (runtime.Goexit). f has its own goroutine, so that the caller's cannot end.
-func (s *Server) guard(name string, f func()) {
+func (s *Server) guard(name string, f func()) { <-s.guardAsync(name, f) }
+
+// guardAsync is guard for a caller that waits by itself: done is closed when f has returned.
+func (s *Server) guardAsync(name string, f func()) (done <-chan struct{}) {
 	g := &guarded{log: s.log, name: name, f: f, done: make(chan struct{})}
 	s.workers.Go(g)
-	<-g.done
+	return g.done
 }

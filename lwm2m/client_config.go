@@ -46,6 +46,10 @@ type ClientConfig struct {
 	// Queue registers the device in queue mode: it sleeps between its own messages. Default: it can
 	// be reached at any time.
 	Queue bool
+	// Attributes are further parameters of the Register, by name, which LwM2M does not define: see
+	// [Registration].Attributes for their limits. "NAME=VALUE" has at most 255 bytes. Do not change
+	// the map after [NewClient]. Default: none.
+	Attributes map[string]string
 
 	// Objects are the objects that the device offers. The client adds object 1 (Server), and a bare
 	// object 3 (Device) if there is none. No client offers object 0 (Security).
@@ -80,7 +84,7 @@ func (c ClientConfig) withDefaults() ClientConfig {
 }
 
 // maxClientEndpoint leaves room for "ep=" in a Uri-Query option.
-const maxClientEndpoint = 255 - len("ep=")
+const maxClientEndpoint = maxQuery - len("ep=")
 
 // check returns what is wrong with the configuration, before defaults are filled in, and the
 // server's address.
@@ -106,6 +110,9 @@ func (c *ClientConfig) check() (server serverURI, err error) {
 	}
 	if c.Version != "" && c.Version != "1.0" && c.Version != "1.1" && c.Version != "1.2" {
 		return server, fmt.Errorf("Version: %q is not 1.0, 1.1 or 1.2", c.Version)
+	}
+	if err := checkSentAttributes(c.Attributes); err != nil {
+		return server, wrong("Attributes", "%w", err)
 	}
 	stream := server.transport == TransportTCP || server.transport == TransportTLS
 	switch {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +30,9 @@ func (l *link) register(ctx context.Context) error {
 	announced := c.control.announced()
 	queries := []string{"lwm2m=" + l.version.String(), "ep=" + c.config.Endpoint, announced.lifetimeQuery()}
 	queries = append(queries, l.bindingQueries(announced.binding)...)
+	for _, name := range slices.Sorted(maps.Keys(c.config.Attributes)) {
+		queries = append(queries, name+"="+c.config.Attributes[name])
+	}
 	resp, err := l.do(ctx, &coap.Request{
 		Code: coap.POST, Path: []string{"rd"}, Queries: queries,
 		ContentFormat: coap.FormatOf(uint16(FormatLink)), Payload: []byte(list),

@@ -56,7 +56,7 @@ func TestRegistrationJSON(t *testing.T) {
 	now := time.Date(2026, 11, 29, 21, 0, 0, 0, time.UTC)
 	for _, r := range []Registration{{}, {
 		Endpoint: "a", ID: "x", Address: netip.MustParseAddrPort("[::1]:5683"), Transport: TransportDTLS, Version: Version{Major: 1, Minor: 1},
-		Lifetime: time.Hour, Binding: "U", Queue: true, Links: "</3/0>", Identity: Identity{Kind: IdentityPSK, Name: "id"}, Secured: true,
+		Lifetime: time.Hour, Binding: "U", Queue: true, Attributes: "site=north", Links: "</3/0>", Identity: Identity{Kind: IdentityPSK, Name: "id"}, Secured: true,
 		Registered: now, Updated: now, LastSeen: now,
 	}} {
 		record, err := json.Marshal(r)

@@ -47,11 +47,13 @@
 //	  list of objects                 4 KiB (MaxLinks), 4096 links               4.13, 4.00
 //	  endpoint name, identity         255, 1024 bytes                            4.00, 4.03
 //	  binding, sms, profile           16, 64, 64 bytes                           4.00
+//	  Attributes                      16, 512 bytes together                     4.00
 //	lifetime                          1 s to 10 years (MinLifetime, MaxLifetime) 4.00
 //	  without one (lt=0)              30 days of silence (MaxSilence)            it ends
 //	other bodies in memory            64 KiB each (MaxMessage)                   4.13
 //	waiting events of one endpoint    64                                         5.03
 //	calls of Credentials              64 at once, 5 s each                       as an error: not now
+//	a call of AwakeTimeOf             1 s                                        AwakeTime
 //
 // To make room for new registrations the server removes ended ones, from the store too. It still
 // remembers that an endpoint has used credentials.

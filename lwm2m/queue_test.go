@@ -179,3 +179,25 @@ func TestReadInFlightWaitsForSleeper(t *testing.T) {
 		require.NoError(t, <-read)
 	})
 }
+
+// TestAttributesArrive: a client sends its attributes with each Register, and the server gives them
+// to the program.
+func TestAttributesArrive(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{AwakeTimeOf: func(r lwm2m.Registration) time.Duration {
+		if model, _ := r.Attribute("model"); model == "a&b" {
+			return 10 * time.Second
+		}
+		return 0
+	}}, func(t *testing.T, w *world) {
+		w.device(func(c *lwm2m.ClientConfig) {
+			c.Queue, c.Lifetime = true, time.Hour
+			c.Attributes = map[string]string{"site": "north", "model": "a&b"}
+		})
+		r, ok := w.server.Registration(endpointName)
+		require.True(t, ok)
+		require.Equal(t, "model=a%26b&site=north", r.Attributes)
+		w.events.kinds()
+		time.Sleep(11 * time.Second)
+		require.Equal(t, []lwm2m.EventKind{lwm2m.EventAsleep}, w.events.kinds())
+	})
+}

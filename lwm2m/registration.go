@@ -70,6 +70,14 @@ type Registration struct {
 	SMS string
 	// ProfileID is the identifier of the device's profile (LwM2M 1.2), "" if it gave none.
 	ProfileID string
+	// Attributes holds the parameters of the Register that LwM2M does not define, by which a
+	// program may route its devices: "site=north&tenant=a", sorted by name, in the form that
+	// url.ParseQuery reads; "" if there are none. A parameter without "=" has the value "". Names
+	// and values are printable UTF-8, as the device sent them: a "%41" of the device is these three
+	// characters. A parameter without a name is ignored. More than 16 attributes, more than 512
+	// bytes of this string, or two values of one name are refused with 4.00. An Update sets those
+	// that it carries, and leaves the others as they are; see [ServerConfig.Authorize].
+	Attributes string
 	// Links is the list of objects as the device sent it, in the CoRE link format. See Objects.
 	Links string
 	// Identity is the identity that the device has proven; zero without credentials.
@@ -96,6 +104,12 @@ func (r Registration) Expires() time.Time {
 		return time.Time{}
 	}
 	return r.Updated.Add(r.Lifetime)
+}
+
+// Attribute returns the value of one of the Attributes. Each call parses them.
+func (r Registration) Attribute(name string) (value string, ok bool) {
+	value, ok = decodeFurther(r.Attributes)[name]
+	return value, ok
 }
 
 // Objects returns Links as a list of objects. Each call parses it.

@@ -34,12 +34,13 @@ type Server struct {
 
 	wallStart atomic.Int64 // the time of day at epoch, in Unix nanoseconds; see wall
 
-	loading  sync.Mutex // held while registrations are loaded
-	loaded   atomic.Bool
-	asking   asking     // of Credentials
-	keys     work.Locks // by endpoint: one Register, Update or flush at a time
-	flushing sync.Mutex // held while soft state is stored
-	handlers handlers
+	loading    sync.Mutex // held while registrations are loaded
+	loaded     atomic.Bool
+	asking     asking       // of Credentials
+	awakeCalls atomic.Int32 // of AwakeTimeOf that the server no longer waits for
+	keys       work.Locks   // by endpoint: one Register, Update or flush at a time
+	flushing   sync.Mutex   // held while soft state is stored
+	handlers   handlers
 
 	mu       sync.Mutex
 	table    table

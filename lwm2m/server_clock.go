@@ -1,6 +1,7 @@
 package lwm2m
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -80,11 +81,44 @@ func (s *Server) holds(d *device, now time.Duration) bool {
 		d.expires = d.heard + s.config.MaxSilence
 	case d.activity != nil && d.activity.queue.exchanging():
 		// Some clients send no Update during a transfer, so the transfer counts as one.
-		d.expires = now + s.config.AwakeTime
+		d.expires = now + s.awakeTime(d)
 	default:
 		return false
 	}
 	return true
+}
+
+// askAwakeTime asks the program how long a device in queue mode listens after a message. 0 stands
+// for AwakeTime. s.mu is not held.
+func (s *Server) askAwakeTime(r Registration) time.Duration {
+	if s.config.AwakeTimeOf == nil || !r.Queue || s.awakeCalls.Load() > 0 {
+		return 0
+	}
+	var answer time.Duration
+	done := s.guardAsync("ServerConfig.AwakeTimeOf", func() { answer = s.config.AwakeTimeOf(r) })
+	limit := time.NewTimer(awakeLimit)
+	defer limit.Stop()
+	select {
+	case <-done:
+		return min(max(answer, 0), s.config.MaxLifetime)
+	case <-limit.C:
+	}
+	s.log.Warn("a function of the program does not return", slog.String("function", "ServerConfig.AwakeTimeOf"),
+		slog.String("endpoint", r.Endpoint))
+	s.awakeCalls.Add(1)
+	go func() {
+		<-done
+		s.awakeCalls.Add(-1)
+	}()
+	return 0
+}
+
+// awakeLimit bounds a call of AwakeTimeOf.
+const awakeLimit = time.Second
+
+// awakeTime returns how long d listens after a message. s.mu is held.
+func (s *Server) awakeTime(d *device) time.Duration {
+	return cmp.Or(d.settings().awake, s.config.AwakeTime)
 }
 
 // look does what is due for a device. s.mu is held.
@@ -99,7 +133,7 @@ func (s *Server) look(d *device, now time.Duration) {
 		s.touchStore(d)
 		return
 	}
-	if d.queue() && d.awake && d.heard+s.config.AwakeTime <= now {
+	if d.queue() && d.awake && d.heard+s.awakeTime(d) <= now {
 		s.fallAsleep(d)
 	}
 	s.schedule(d)
@@ -109,7 +143,7 @@ func (s *Server) look(d *device, now time.Duration) {
 func (s *Server) schedule(d *device) {
 	due := d.expires
 	if d.queue() && d.awake {
-		due = min(due, d.heard+s.config.AwakeTime)
+		due = min(due, d.heard+s.awakeTime(d))
 	}
 	s.table.schedule(d, due)
 }

@@ -36,9 +36,10 @@ type ServerConfig struct {
 	Registrations RegistrationStore
 	// Models are the object models. Default: the built-in ones.
 	Models *Models
-	// Authorize is called before a Register is accepted, with the registration as it would be
-	// stored and its proven identity. An error refuses the device: with 4.03, or with the code of
-	// the [ResponseError] or category that it matches. Default: all are accepted.
+	// Authorize is called before a Register is accepted, and before an Update that changes the
+	// Attributes, with the registration as it would be stored and its proven identity. An error
+	// refuses the device: with 4.03, or with the code of the [ResponseError] or category that it
+	// matches. Default: all are accepted.
 	Authorize func(context.Context, Registration) error
 	// Hooks are functions for metrics and traces. Default: none.
 	Hooks ServerHooks
@@ -55,6 +56,14 @@ type ServerConfig struct {
 	// AwakeTime is how long the server expects a device in queue mode to listen after a message.
 	// Default: 93 s, MAX_TRANSMIT_WAIT of RFC 7252.
 	AwakeTime time.Duration
+	// AwakeTimeOf returns the AwakeTime of one device, such as one whose Attributes name its model.
+	// 0 or less stands for AwakeTime; MaxLifetime bounds it. The server calls it with the
+	// registration of each device in queue mode: at a Register, at an Update that changes the
+	// registration, and after a restart. It must be quick, as the device waits for its answer:
+	// while a call takes more than a second, the server does not wait for it and makes no other
+	// call, and AwakeTime counts; so it does after a panic. Default: AwakeTime is that of all
+	// devices.
+	AwakeTimeOf func(Registration) time.Duration
 	// FlushInterval is how long renewed lifetimes are collected before they are stored. Default: 20
 	// s; at most 30 s.
 	FlushInterval time.Duration

@@ -42,6 +42,7 @@ type common struct {
 	lifetime uint32 // s
 	version  Version
 	queue    bool
+	awake    time.Duration // listens so long in queue mode; 0 for AwakeTime
 }
 
 // settings returns what d has in common with others.
@@ -54,12 +55,21 @@ func (d *device) settings() (c common) {
 
 func (d *device) setSettings(c common) { d.common = unique.Make(c) }
 
+// setAwakeTime sets how long d listens after a message, 0 for AwakeTime.
+func (d *device) setAwakeTime(awake time.Duration) {
+	if c := d.settings(); c.awake != awake {
+		c.awake = awake
+		d.setSettings(c)
+	}
+}
+
 // queue reports whether d uses queue mode.
 func (d *device) queue() bool { return d.settings().queue }
 
 // extra holds what only few devices have.
 type extra struct {
 	sms, profile string
+	attributes   *text // of the table; nil for none
 	identity     Identity
 	root         string         // of the objects, "" if it is that of the device
 	address      netip.AddrPort // of a device whose association outlives its address (DTLS); else that of peer
@@ -101,6 +111,14 @@ func (d *device) identity() Identity {
 	return d.extra.identity
 }
 
+// attributes returns the text of the device's attributes, nil for none.
+func (d *device) attributes() *text {
+	if d.extra == nil {
+		return nil
+	}
+	return d.extra.attributes
+}
+
 func (d *device) root() string {
 	if d.extra == nil {
 		return ""
@@ -129,7 +147,7 @@ func (d *device) registration() Registration {
 		Ended:      fromNano(d.ended),
 	}
 	if d.extra != nil {
-		r.SMS, r.ProfileID, r.Identity = d.extra.sms, d.extra.profile, d.extra.identity
+		r.SMS, r.ProfileID, r.Attributes, r.Identity = d.extra.sms, d.extra.profile, d.extra.attributes.String(), d.extra.identity
 		if d.extra.address.IsValid() {
 			r.Address = d.extra.address
 		}
@@ -138,21 +156,21 @@ func (d *device) registration() Registration {
 }
 
 // set sets d from a Register, an Update or a stored registration. Only [table.set] calls it; links
-// holds r.Links.
-func (d *device) set(r Registration, links *text) {
+// holds r.Links, attributes r.Attributes. The awake time stays.
+func (d *device) set(r Registration, links, attributes *text) {
 	d.id = r.ID
 	root := d.root()
 	if links != d.links {
 		d.links, root = links, r.Objects().Root
 	}
 	d.extra = nil
-	if r.SMS != "" || r.ProfileID != "" || !r.Identity.isZero() || root != "" {
-		d.extra = &extra{sms: r.SMS, profile: r.ProfileID, identity: r.Identity, root: root}
+	if r.SMS != "" || r.ProfileID != "" || attributes != nil || !r.Identity.isZero() || root != "" {
+		d.extra = &extra{sms: r.SMS, profile: r.ProfileID, attributes: attributes, identity: r.Identity, root: root}
 		if r.Transport == TransportDTLS {
 			d.extra.address = r.Address
 		}
 	}
-	d.setSettings(common{r.Binding, r.Local, uint32(r.Lifetime / time.Second), r.Version, r.Queue})
+	d.setSettings(common{r.Binding, r.Local, uint32(r.Lifetime / time.Second), r.Version, r.Queue, d.settings().awake})
 	d.registered, d.updated, d.seen, d.ended = toNano(r.Registered), toNano(r.Updated), toNano(r.LastSeen), toNano(r.Ended)
 	d.secured = r.Secured
 }

@@ -3,6 +3,7 @@ package lwm2m
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -27,15 +28,19 @@ type parameters struct {
 	queue    bool
 	sms      string
 	profile  string
+	further  map[string]string // that LwM2M does not define, nil for none
 }
 
-// parseParameters reads the Uri-Query options of a Register or an Update. It ignores names that
-// LwM2M does not define, and refuses a name with two values. It trims NUL and line ends at the end
-// of a value, and blanks and quotes around lt, lwm2m and b.
+// parseParameters reads the Uri-Query options of a Register or an Update. It refuses a name with
+// two values, and ignores a parameter without a name. It trims NUL and line ends at the end of a
+// value, and blanks and quotes around lt, lwm2m and b.
 func parseParameters(queries []string) (p parameters, err error) {
 	seen := make(map[string]string, len(queries))
 	for _, q := range queries {
 		name, value, _ := strings.Cut(strings.TrimRight(q, "\x00\r\n"), "=")
+		if name == "" {
+			continue
+		}
 		if before, ok := seen[name]; ok && before != value {
 			return p, fmt.Errorf("%w: %.20q given twice", ErrBadRequest, name)
 		}
@@ -61,12 +66,17 @@ func parseParameters(queries []string) (p parameters, err error) {
 			p.sms, err = value, checkText("sms", value, maxSMS)
 		case "pid":
 			p.profile, err = value, checkText("pid", value, maxProfile)
+		default:
+			if p.further == nil {
+				p.further = make(map[string]string)
+			}
+			p.further[name] = value
 		}
 		if err != nil {
 			return p, err
 		}
 	}
-	return p, nil
+	return p, checkFurther(p.further)
 }
 
 // parseEndpoint does not decode a name: an option of a message is text, and only the URI that it
@@ -128,7 +138,7 @@ func parseLwM2MVersion(value string) (Version, error) {
 }
 
 // applyTo makes the changes that an Update asks for.
-func (p parameters) applyTo(reg *Registration, links string) {
+func (p parameters) applyTo(reg *Registration, links string) error {
 	if p.lifetime != nil {
 		reg.Lifetime = time.Duration(*p.lifetime) * time.Second
 	}
@@ -146,4 +156,11 @@ func (p parameters) applyTo(reg *Registration, links string) {
 	reg.SMS = cmp.Or(p.sms, reg.SMS)
 	reg.ProfileID = cmp.Or(p.profile, reg.ProfileID)
 	reg.Links = cmp.Or(links, reg.Links)
+	if len(p.further) == 0 {
+		return nil
+	}
+	all := decodeFurther(reg.Attributes)
+	maps.Copy(all, p.further)
+	reg.Attributes = encodeFurther(all)
+	return checkFurther(all)
 }

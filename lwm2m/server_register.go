@@ -91,7 +91,7 @@ func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (
 	now := s.wall()
 	reg.ID, reg.Version, reg.Lifetime, reg.Links = newLocation(), version, time.Duration(lifetime)*time.Second, links
 	reg.Binding, reg.Queue = cmp.Or(p.binding, "U"), p.queue || strings.Contains(p.binding, "Q")
-	reg.SMS, reg.ProfileID = p.sms, p.profile
+	reg.SMS, reg.ProfileID, reg.Attributes = p.sms, p.profile, encodeFurther(p.further)
 	reg.Registered, reg.Updated, reg.LastSeen = now, now, now
 	if err := s.checkLifetime(reg.Lifetime); err != nil {
 		return reg, err
@@ -100,9 +100,7 @@ func (s *Server) newRegistration(ctx context.Context, r *coap.IncomingRequest) (
 		return reg, err
 	}
 	if s.config.Authorize != nil {
-		if err := s.config.Authorize(ctx, reg); err != nil {
-			return reg, refusal(err)
-		}
+		return reg, refusal(s.config.Authorize(ctx, reg))
 	}
 	return reg, nil
 }
@@ -116,7 +114,7 @@ func (s *Server) checkLifetime(lt time.Duration) error {
 
 // refusal gives an error of Authorize that has no code the code 4.03.
 func refusal(err error) error {
-	if codeOf(err) == CodeInternal && !errors.Is(err, ErrInternal) {
+	if err != nil && codeOf(err) == CodeInternal && !errors.Is(err, ErrInternal) {
 		return fmt.Errorf("%w: %w", ErrForbidden, err)
 	}
 	return err
@@ -187,6 +185,7 @@ func (s *Server) accept(ctx context.Context, reg Registration, peer coap.Peer) (
 
 // enroll puts a registration into the table.
 func (s *Server) enroll(reg Registration, peer coap.Peer) {
+	awake := s.askAwakeTime(reg)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byEndpoint.Get(reg.Endpoint)
@@ -199,6 +198,7 @@ func (s *Server) enroll(reg Registration, peer coap.Peer) {
 	s.interruptRunning(d, errInterrupted)
 	s.endObservations(d, ErrNotRegistered)
 	s.table.set(d, reg)
+	d.setAwakeTime(awake)
 	s.table.byID.Put(d)
 	s.locate(d, peer)
 	d.heard, d.awake, d.settling = s.now(), true, true

@@ -89,23 +89,28 @@ func (s *Server) resume() {
 			lifetime, since, late = s.config.MaxSilence, max(d.updated, d.seen), staleness+s.config.MaxSilence/silenceStep
 		}
 		d.expires = now + min(lifetime-time.Duration(wall-since)+late, lifetime)
-		d.heard = min(now-s.config.AwakeTime, d.expires-lifetime)
+		d.heard = min(now-s.awakeTime(d), d.expires-lifetime)
 		s.schedule(d)
 	}
 }
 
 // restore puts a stored registration into the table.
 func (s *Server) restore(r Registration) {
+	if !r.Ended.IsZero() {
+		r.ID = ""
+	}
+	var awake time.Duration
+	if r.ID != "" {
+		awake = s.askAwakeTime(r)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.Endpoint == "" || s.table.byEndpoint.Get(r.Endpoint) != nil {
 		return
 	}
-	if !r.Ended.IsZero() {
-		r.ID = ""
-	}
 	d := s.table.add(r.Endpoint)
 	s.table.set(d, r)
+	d.setAwakeTime(awake)
 	d.peer = coap.Peer{Transport: coap.Transport(r.Transport), Addr: r.Address}
 	if !d.active() {
 		return

@@ -27,7 +27,7 @@ type table struct {
 	secured int   // number of secured devices in byEndpoint
 }
 
-// A text is a list of objects, shared by all devices with the same list.
+// A text is a list of objects or of attributes, shared by all devices that have the same.
 type text struct {
 	s     string
 	users int
@@ -43,7 +43,7 @@ func (t *text) String() string {
 // textCost is the cost of a text in addition to its bytes.
 const textCost = 128
 
-// sizeOf returns the bytes of text in a registration, without the links.
+// sizeOf returns the bytes of text in a registration, without the links and the attributes.
 func sizeOf(r *Registration) int64 {
 	return int64(len(r.Endpoint) + len(r.Binding) + len(r.SMS) + len(r.ProfileID) + len(r.Identity.Name))
 }
@@ -51,17 +51,23 @@ func sizeOf(r *Registration) int64 {
 // growth returns by how much t.size would grow if d, which may be nil, were set to r.
 func (t *table) growth(d *device, r *Registration) int64 {
 	n := sizeOf(r)
-	old := ""
-	if d != nil {
-		before := d.registration()
-		n -= sizeOf(&before)
-		old = before.Links
-		if old != r.Links && d.links != nil && d.links.users == 1 {
-			n -= int64(len(old)) + textCost
-		}
+	if d == nil {
+		return n + t.textGrowth(nil, r.Links) + t.textGrowth(nil, r.Attributes)
 	}
-	if old != r.Links && t.texts[r.Links] == nil {
-		n += int64(len(r.Links)) + textCost
+	before := d.registration()
+	return n - sizeOf(&before) + t.textGrowth(d.links, r.Links) + t.textGrowth(d.attributes(), r.Attributes)
+}
+
+// textGrowth returns by how much t.size would grow if s took the place of old.
+func (t *table) textGrowth(old *text, s string) (n int64) {
+	if old.String() == s {
+		return 0
+	}
+	if old != nil && old.users == 1 {
+		n -= int64(len(old.s)) + textCost
+	}
+	if s != "" && t.texts[s] == nil {
+		n += int64(len(s)) + textCost
 	}
 	return n
 }
@@ -87,15 +93,15 @@ func (t *table) add(endpoint string) *device {
 
 // set sets d to r, and updates the counts of the table.
 func (t *table) set(d *device, r Registration) {
-	before, links := d.registration(), d.links
+	before, links, attributes := d.registration(), d.links, d.attributes()
 	if before.Secured != r.Secured {
 		if t.secured++; before.Secured {
 			t.secured -= 2
 		}
 	}
-	held := t.hold(r.Links) // before release, since both may be the same
-	d.set(r, held)
+	d.set(r, t.hold(r.Links), t.hold(r.Attributes)) // before release, since both may be the same
 	t.release(links)
+	t.release(attributes)
 	t.size += sizeOf(&r) - sizeOf(&before)
 	t.retire(d)
 }

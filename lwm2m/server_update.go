@@ -2,6 +2,7 @@ package lwm2m
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -58,13 +59,22 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 			return s.refuseUpdate(r, id, err)
 		}
 	}
+	authorized, err := s.authorizeUpdate(ctx, r, id, p, links)
+	if err != nil {
+		return s.refuseUpdate(r, id, err)
+	}
 	reg, unlock, refusal := s.lockOwn(ctx, refusedUpdate, r, id)
 	if refusal != nil {
 		return refusal
 	}
 	defer unlock()
 	old := reg
-	p.applyTo(&reg, links)
+	if err := p.applyTo(&reg, links); err != nil {
+		return s.refuse(refusedUpdate, r, reg.Endpoint, err)
+	}
+	if reg.Attributes != old.Attributes && reg.Attributes != authorized && s.config.Authorize != nil {
+		return s.refuse(refusedUpdate, r, reg.Endpoint, fmt.Errorf("%w: another Update changed the attributes", errSoon))
+	}
 	if err := s.makeRoom(ctx, &reg); err != nil {
 		return s.refuse(refusedUpdate, r, reg.Endpoint, err)
 	}
@@ -104,9 +114,35 @@ func (s *Server) update(ctx context.Context, r *coap.IncomingRequest, id string)
 	return &coap.Response{Code: coap.Changed, After: func() { s.settled(id, e) }}
 }
 
+// authorizeUpdate calls Authorize for an Update that changes the attributes, and returns those that
+// it accepted. It does so before the endpoint is locked, since others wait for the lock.
+func (s *Server) authorizeUpdate(
+	ctx context.Context, r *coap.IncomingRequest, id string, p parameters, links string,
+) (attributes string, err error) {
+	if len(p.further) == 0 || s.config.Authorize == nil {
+		return "", nil
+	}
+	endpoint, _, _ := s.owner(id, r.Identity)
+	reg, ok := s.Registration(endpoint)
+	if !ok || reg.ID != id {
+		return "", nil // lockOwn refuses it
+	}
+	old := reg.Attributes
+	if err := p.applyTo(&reg, links); err != nil || reg.Attributes == old {
+		return "", err
+	}
+	sender := s.sender(r)
+	reg.Address, reg.Local, reg.Transport = sender.Address, sender.Local, sender.Transport
+	return reg.Attributes, refusal(s.config.Authorize(ctx, reg))
+}
+
 // renew puts an updated registration into the table. It reports false if the registration has
 // ended. here says that the device is at peer, store that its record must be stored.
 func (s *Server) renew(reg Registration, peer coap.Peer, here, store bool) bool {
+	var awake time.Duration
+	if !store { // something has changed
+		awake = s.askAwakeTime(reg)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.table.byID.Get(reg.ID)
@@ -114,6 +150,9 @@ func (s *Server) renew(reg Registration, peer coap.Peer, here, store bool) bool 
 		return false
 	}
 	s.table.set(d, reg)
+	if !store {
+		d.setAwakeTime(awake)
+	}
 	if here {
 		s.move(d, peer)
 	}

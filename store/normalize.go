@@ -193,6 +193,7 @@ func (n *normalizer) registration(r *RegistrationRecord) {
 	n.text("binding", &r.Binding, MaxText)
 	n.text("SMS number", &r.SMS, MaxText)
 	n.text("profile id", &r.ProfileID, MaxText)
+	n.text("attributes", &r.Attributes, MaxText)
 	n.text("links", &r.Links, MaxLinks)
 	n.text("identity", &r.Identity, MaxText)
 	n.text("kind of identity", &r.IdentityKind, MaxText)

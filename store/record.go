@@ -113,9 +113,10 @@ type RegistrationRecord struct {
 	IdentityKind string        `json:"identity_kind,omitempty" record:"13"` // psk, certificate
 	Secured      bool          `json:"secured,omitempty" record:"14"`       // has ever registered with credentials; see [DeleteDevice]
 	Registered   time.Time     `json:"registered" record:"15"`
-	Updated      time.Time     `json:"updated" record:"16"`        // of the last Register or Update, where the lifetime begins; may lag
-	LastSeen     time.Time     `json:"last_seen" record:"17"`      // may lag
-	Ended        time.Time     `json:"ended,omitzero" record:"18"` // zero while the registration is valid
+	Updated      time.Time     `json:"updated" record:"16"`              // of the last Register or Update, where the lifetime begins; may lag
+	LastSeen     time.Time     `json:"last_seen" record:"17"`            // may lag
+	Ended        time.Time     `json:"ended,omitzero" record:"18"`       // zero while the registration is valid
+	Attributes   string        `json:"attributes,omitempty" record:"19"` // further parameters of the Register, as url.ParseQuery reads them
 }
 
 // Firmware is what a server last read of an endpoint's firmware. Nil, and an empty version, mean

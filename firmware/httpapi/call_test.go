@@ -300,7 +300,7 @@ func TestDevices(t *testing.T) {
 	for _, endpoint := range endpoints {
 		s.register(endpoint, store.RegistrationRecord{
 			ID: "r1", Address: "192.0.2.1:56830", Transport: "coap", Version: "1.1", Lifetime: 5 * time.Minute, Queue: true,
-			Registered: time.Now(), LastSeen: time.Now(),
+			Registered: time.Now(), LastSeen: time.Now(), Attributes: "site=north&n=a%26b",
 		})
 	}
 	for _, endpoint := range endpoints {
@@ -317,6 +317,7 @@ func TestDevices(t *testing.T) {
 		require.Equal(t, "1.1", d["lwm2m_version"])
 		require.EqualValues(t, 300, d["lifetime"])
 		require.Equal(t, true, d["queue_mode"])
+		require.Equal(t, map[string]any{"site": "north", "n": "a&b"}, d["attributes"])
 		require.Equal(t, map[string]any{
 			"state": nil, "result": nil, "version": nil, "protocols": nil, "delivery": nil, "holds_package": nil,
 		}, d["firmware"], "nobody has read it")

@@ -109,11 +109,13 @@
 //
 //	{"endpoint": "dev", "address": "192.0.2.7:5683", "transport": "coap", "lwm2m_version": "1.1", "lifetime": 300,
 //	 "queue_mode": false, "online": true, "registered": "...", "last_seen": "...",
+//	 "attributes": {"site": "north"},
 //	 "firmware": {"state": "idle", "result": {"code": 0, "name": "default"}, "version": "1.0.0",
 //	              "protocols": ["coap", "http"], "delivery": "both", "holds_package": null, "read": "..."}}
 //
 // where online says that the device is registered and, as far as the server knows, reachable: it is
-// false once the device's connection has ended. lifetime is in seconds, 0 if unlimited. registered
+// false once the device's connection has ended. attributes are the further parameters of its
+// Register, which LwM2M does not define. lifetime is in seconds, 0 if unlimited. registered
 // and last_seen are absent if the device never registered; read is the time when the server read
 // the firmware's values from the device, absent if it never did. An unknown value of the firmware
 // is null: the server has not read it, or the device lacks the resource, refuses to show it, or

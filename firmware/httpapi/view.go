@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -62,6 +63,7 @@ type deviceView struct {
 	Online     bool         `json:"online"`
 	Registered time.Time    `json:"registered,omitzero"`
 	LastSeen   time.Time    `json:"last_seen,omitzero"`
+	Attributes labels       `json:"attributes"` // further parameters of the Register
 	Firmware   firmwareView `json:"firmware"`
 }
 
@@ -117,8 +119,19 @@ func viewDevice(d firmware.DeviceInfo) deviceView {
 		Online:     d.Online,
 		Registered: d.Registration.Registered,
 		LastSeen:   instant(d.Registration.LastSeen),
+		Attributes: viewAttributes(d.Registration.Attributes),
 		Firmware:   viewFirmware(d.Firmware),
 	}
+}
+
+// viewAttributes returns the attributes of a registration by name.
+func viewAttributes(s string) labels {
+	values, _ := url.ParseQuery(s)
+	all := make(labels, len(values))
+	for name, list := range values {
+		all[name] = list[0]
+	}
+	return all
 }
 
 type resultView struct {

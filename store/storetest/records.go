@@ -37,7 +37,7 @@ func newEvent(update, name string) store.Event {
 func newRegistration(id string) store.RegistrationRecord {
 	return store.RegistrationRecord{
 		ID: id, Address: "192.0.2.1:5683", Transport: "coap", Version: "1.1", Lifetime: 300 * time.Second,
-		Links: "</1/0>,</3/0>,</5/0>", Registered: epoch, Updated: epoch, LastSeen: epoch,
+		Attributes: "site=north&tenant=a", Links: "</1/0>,</3/0>,</5/0>", Registered: epoch, Updated: epoch, LastSeen: epoch,
 	}
 }
 
