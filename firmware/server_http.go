@@ -23,6 +23,22 @@ const (
 	maxUnread  = 256 << 10
 )
 
+// HTTPConfig is the configuration of an HTTP server. Its zero value is that of [NewHTTPServer].
+type HTTPConfig struct {
+	// MaxConnections bounds the connections, and so the downloads at the same time. One address may
+	// have half of them. Default: an eighth of the files that the process may open, at most 8192.
+	MaxConnections int
+}
+
+// NewServer returns a server as [NewHTTPServer] does.
+func (c HTTPConfig) NewServer(handler http.Handler) *http.Server {
+	server := NewHTTPServer(handler)
+	if c.MaxConnections > 0 {
+		server.ConnState = door.NewKeeper(c.MaxConnections).State
+	}
+	return server
+}
+
 // NewHTTPServer returns a server for handlers that untrusted clients can reach, such as a
 // [Delivery] and the handler of httpapi.New. Every wait for a client has a limit:
 //
@@ -32,7 +48,7 @@ const (
 //	answer                      2 min without room for 4 KiB; handlers of this module have their own limits
 //	next request                1 min
 //	HTTP/2                      32 requests at once on a connection
-//	connections                 an eighth of the files that the process may open, at most 8192
+//	connections                 an eighth of the files that the process may open, at most 8192; see [HTTPConfig]
 //	connections of one address  half of that; an IPv6 network of 64 bits counts as one address
 //
 // When there are too many connections, a new one replaces another: the one that has waited longest

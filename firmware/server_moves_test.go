@@ -202,6 +202,33 @@ func TestHijackedConnection(t *testing.T) {
 	}
 }
 
+// TestConnectionsAreConfigured: with room for four connections an address may have two, and a third
+// one takes the place of the oldest that waits.
+func TestConnectionsAreConfigured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		server := HTTPConfig{MaxConnections: 4}.NewServer(http.NotFoundHandler())
+		go func() { _ = server.Serve(p) }()
+		var open []net.Conn
+		for range 3 {
+			open = append(open, p.dial())
+			synctest.Wait()
+		}
+		_, err := open[0].Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+		for _, c := range open[1:] {
+			_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			require.NoError(t, err)
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusNotFound, resp.StatusCode)
+			require.NoError(t, c.Close())
+		}
+		require.NoError(t, server.Close())
+		time.Sleep(time.Minute) // for goroutines that end a little later
+	})
+}
+
 // TestStreamsOfHTTP2: the number of concurrent requests on a connection is bounded.
 func TestStreamsOfHTTP2(t *testing.T) {
 	_, pair := testkit.SelfSigned(t, "localhost")

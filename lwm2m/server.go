@@ -84,7 +84,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 	}
 	s.handshakes.calls.Limit, s.hooks.calls.Limit = 1, 1
 	s.wallStart.Store(s.epoch.UnixNano())
-	s.log = s.config.Logger
+	s.log, s.asking.limit = s.config.Logger, s.config.MaxLookups
 	s.coap = coap.New(coap.Config{
 		Handler:  coap.HandlerFunc(s.serveCOAP),
 		OnClosed: s.associationClosed,
@@ -94,6 +94,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 		HandshakeFailed: s.handshakeFailed,
 		SocketBuffer:    s.config.SocketBuffer,
 		Hooks:           s.coapHooks(),
+		Bounds:          s.config.bounds(),
 	})
 	return s, nil
 }

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
+
+	"github.com/otago-iot/otago/internal/coap"
 )
 
 // ServerConfig is the configuration of a [Server]. The zero value serves devices without
@@ -88,6 +91,42 @@ type ServerConfig struct {
 	// net.core.rmem_max); below 4 MiB, enough for some 10,000 devices at once, the server logs a
 	// warning. Default: 32 MiB.
 	SocketBuffer int
+
+	// The following bound what devices, hostile or merely numerous, can occupy at the same time.
+	// Half of each bound is divided equally among five groups of peers: UDP from addresses that may
+	// be forged, UDP from addresses that have answered, DTLS, TCP and TLS; the other half is first
+	// come, first served. So one group gets six tenths at most, unless a field says otherwise.
+
+	// MaxPeers bounds the addresses and DTLS associations that the server keeps, some 0.4 KB each
+	// and 2.3 KB with DTLS. Beyond it the server forgets the address that was idle for longest,
+	// which costs little over UDP, and refuses handshakes of DTLS. UDP gets nine tenths at most. It
+	// also bounds the recent requests whose duplicates are recognized. Default: 1 million.
+	MaxPeers int
+	// MaxHandlers bounds the requests of devices that the server works on, such as Registers that
+	// wait for the disk. Default: 256.
+	MaxHandlers int
+	// MaxWaiting bounds the requests of devices that wait for a handler, 1 KB each. Beyond it the
+	// server drops a request over UDP and DTLS, which the device repeats after 2 s or more, and
+	// answers one over TCP and TLS with 5.03. Default: 65,536.
+	MaxWaiting int
+	// MaxTransfers bounds the unfinished block-wise bodies from devices, and separately those for
+	// devices: downloads of packages by CoAP, for example. Beyond it the server drops one that was
+	// idle for longest, and its device fetches the next block of a package all the same. Default:
+	// 4096.
+	MaxTransfers int
+	// MaxTransferBytes bounds the unfinished bodies from devices that are collected in memory.
+	// Default: 64 MiB.
+	MaxTransferBytes int64
+	// MaxConnections bounds the connections of TCP and TLS, a goroutine and some KB each. TCP and
+	// TLS have a quarter of it each, and the other half is for both. Default: a quarter of the
+	// files that the process may open, at most 10,000.
+	MaxConnections int
+	// MaxHandshakes bounds the unfinished handshakes of each DTLS socket, 55 KB each. Beyond it
+	// devices repeat their ClientHello after 1 s or more. Default: 1000.
+	MaxHandshakes int
+	// MaxLookups bounds the calls of Credentials at the same time. Further ones wait, for 5 s at
+	// most. Default: 64.
+	MaxLookups int
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {
@@ -102,7 +141,28 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	c.MaxLinks = cmp.Or(c.MaxLinks, 4<<10)
 	c.MaxMessage = cmp.Or(c.MaxMessage, 64<<10)
 	c.SocketBuffer = cmp.Or(c.SocketBuffer, 32<<20)
+	c.MaxPeers = cmp.Or(c.MaxPeers, 1_000_000)
+	c.MaxHandlers = cmp.Or(c.MaxHandlers, 256)
+	c.MaxWaiting = cmp.Or(c.MaxWaiting, 65_536)
+	c.MaxTransfers = cmp.Or(c.MaxTransfers, 4096)
+	c.MaxTransferBytes = cmp.Or(c.MaxTransferBytes, 64<<20)
+	c.MaxHandshakes = cmp.Or(c.MaxHandshakes, 1000)
+	c.MaxLookups = cmp.Or(c.MaxLookups, 64)
 	return c
+}
+
+// bounds returns the bounds of the endpoint. That of connections has a default of its own.
+func (c *ServerConfig) bounds() coap.Bounds {
+	b := coap.Bounds{
+		Peers: c.MaxPeers, Workers: c.MaxHandlers, Queue: c.MaxWaiting,
+		Uploads: c.MaxTransfers, UploadBytes: c.MaxTransferBytes, Downloads: c.MaxTransfers,
+		Streams: c.MaxConnections, Handshakes: c.MaxHandshakes,
+		DedupEntries: c.MaxPeers, DedupBytes: 64 * min(c.MaxPeers, math.MaxInt32/64),
+	}
+	if c.MaxConnections > 0 {
+		b.StreamBytes = max(64<<20, 6<<10*int64(c.MaxConnections)) // as much for each as by default
+	}
+	return b
 }
 
 // check returns what is wrong with the configuration, before defaults are filled in.
@@ -132,16 +192,22 @@ func (c *ServerConfig) check() error {
 		return fmt.Errorf("MaxLifetime: %s is below MinLifetime, %s", full.MaxLifetime, full.MinLifetime)
 	case c.FlushInterval > maxFlushInterval:
 		return fmt.Errorf("FlushInterval: %s is more than %s", c.FlushInterval, maxFlushInterval)
-	case c.MaxRegistrations < 0:
-		return fmt.Errorf("MaxRegistrations: %d is negative", c.MaxRegistrations)
-	case c.MaxRegistrationBytes < 0:
-		return fmt.Errorf("MaxRegistrationBytes: %d is negative", c.MaxRegistrationBytes)
 	case c.MaxLinks < 0 || c.MaxLinks > 64<<10:
 		return fmt.Errorf("MaxLinks: %d is not between 1 and 65536 bytes", c.MaxLinks)
-	case c.MaxMessage < 0:
-		return fmt.Errorf("MaxMessage: %d is negative", c.MaxMessage)
-	case c.SocketBuffer < 0:
-		return fmt.Errorf("SocketBuffer: %d is negative", c.SocketBuffer)
+	}
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{
+		{"MaxRegistrations", int64(c.MaxRegistrations)}, {"MaxRegistrationBytes", c.MaxRegistrationBytes},
+		{"MaxMessage", int64(c.MaxMessage)}, {"SocketBuffer", int64(c.SocketBuffer)},
+		{"MaxPeers", int64(c.MaxPeers)}, {"MaxHandlers", int64(c.MaxHandlers)}, {"MaxWaiting", int64(c.MaxWaiting)},
+		{"MaxTransfers", int64(c.MaxTransfers)}, {"MaxTransferBytes", c.MaxTransferBytes},
+		{"MaxConnections", int64(c.MaxConnections)}, {"MaxHandshakes", int64(c.MaxHandshakes)}, {"MaxLookups", int64(c.MaxLookups)},
+	} {
+		if n.value < 0 {
+			return fmt.Errorf("%s: %d is negative", n.name, n.value)
+		}
 	}
 	return nil
 }

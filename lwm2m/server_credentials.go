@@ -11,13 +11,8 @@ import (
 	"github.com/otago-iot/otago/internal/dtls"
 )
 
-const (
-	// askLimit bounds a call of Credentials, and the wait for one to begin.
-	askLimit = 5 * time.Second
-	// maxAsking bounds the running calls of Credentials, including those that the server no longer
-	// waits for.
-	maxAsking = 64
-)
+// askLimit bounds a call of Credentials, and the wait for one to begin.
+const askLimit = 5 * time.Second
 
 var (
 	errSlowCredentials  = errors.New("credentials do not answer in time")
@@ -27,6 +22,8 @@ var (
 
 // asking bounds the calls of Credentials, which are code of the program and may hang.
 type asking struct {
+	limit int // of running calls, including those that the server no longer waits for
+
 	mu      sync.Mutex
 	running int
 	stuck   int           // running calls that the server no longer waits for
@@ -38,12 +35,12 @@ type asking struct {
 func (a *asking) enter(ctx context.Context) error {
 	for {
 		a.mu.Lock()
-		if a.running < maxAsking {
+		if a.running < a.limit {
 			a.running++
 			a.mu.Unlock()
 			return nil
 		}
-		stuck := a.stuck == maxAsking
+		stuck := a.stuck == a.limit
 		a.mu.Unlock()
 		if stuck {
 			return errSlowCredentials
