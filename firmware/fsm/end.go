@@ -64,6 +64,9 @@ func (m *machine) timeOut(reason Reason, detail string) {
 		// The device has been back for a long time, without a usable Object 5.
 		m.end(OutcomeRolledBack, ReasonOldVersion, detail+"; the device is back with its old version")
 		return
+	case in.Failed:
+		m.endFailed(detail + "; ")
+		return
 	}
 	m.cancelOnDevice()
 	m.end(OutcomeTimedOut, reason, detail)

@@ -134,8 +134,7 @@ func TestExecuteAnswered(t *testing.T) {
 	require.Contains(t, h.journal(), "execute: the device has not started the update\n")
 	h.done(fsm.CodeNone, fsm.Reading{})
 	h.reads(picture{fsm.Updating, fsm.ResultUpdateFailed, oldVersion, false})
-	h.reads(kept)
-	require.Equal(t, fsm.ReasonDeviceResult, h.update.Reason, "it was seen updating")
+	require.Contains(t, h.until(kept), "FAILED (8), device_result [after 1m", "it was seen updating")
 	require.Equal(t, fsm.ResultUpdateFailed, h.update.Result)
 
 	// The device is back with the same version, and nothing shows that Execute arrived.

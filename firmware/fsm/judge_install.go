@@ -40,19 +40,23 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 		m.deferred(r)
 	case !in.Begun:
 		m.execute(r, result, m.proof(r))
-	case result == in.Before && in.Code.OK() && m.now.Before(in.At.Add(executeGrace)) && !in.Seen && !in.Returned:
-		// The device accepted Execute and has not begun yet.
+	case result == in.Before && in.Code.OK() && m.now.Before(in.At.Add(executeGrace)) && !in.Seen && (!in.Returned || a.ExecutedAgain):
+		// The device accepted Execute and has not begun yet. A registration that the server handled
+		// after the second Execute may belong to the restart before it.
 		m.pollFor("device to start the update", in.At.Add(executeGrace))
 	case result == in.Before && in.Code == CodeNone && !in.Seen:
 		// Execute may not have arrived, since the Result is from before.
 		m.notExecuted(r, result)
 	case result == ResultUpdateFailed:
 		if a.ExecutedAgain {
-			m.end(OutcomeFailed, ReasonDeviceResult, "the device reported result update_failed again")
+			m.updateFailed(r)
 			return
 		}
-		a.ExecutedAgain = true
+		returned := in.Returned
 		m.execute(r, result, "the device reported result update_failed and still has the package; the server executes it once more")
+		if m.act.Kind == ActionExecute { // no hold keeps it back
+			a.ExecutedAgain, a.Returned = true, returned
+		}
 	case result != ResultDefault:
 		m.failure(result)
 	default:
@@ -64,6 +68,10 @@ func (m *machine) judgeDownloaded(r Reading, result Result) {
 // Execute can be repeated.
 func (m *machine) notExecuted(r Reading, result Result) {
 	h, in := &m.Memory.History, &m.Memory.Installation
+	if !m.Memory.Attempt.RetryAt.IsZero() {
+		m.execute(r, result, "the device has not started the update")
+		return
+	}
 	h.ExecutesFailed++
 	if h.ExecutesFailed >= m.Plan.Attempts {
 		m.end(OutcomeFailed, ReasonAttempts, "the device does not start the update")
@@ -75,9 +83,8 @@ func (m *machine) notExecuted(r Reading, result Result) {
 	}
 	pause := m.retryPause(h.ExecutesFailed - 1)
 	m.log(EventRetry, "the device answered %s to Execute and has not started the update; next try in %s", in.Code, pause)
-	*in = installation{}
 	m.enter(PhaseTransferred)
-	m.pause(pause, "next Execute")
+	m.pause(pause, "next Execute") // the device may still start
 }
 
 // deferred waits until the end of the time for which the device defers the update. The device may
@@ -137,8 +144,9 @@ func (m *machine) execute(r Reading, before Result, why string) {
 // installing records that the device installs, or may do so.
 func (m *machine) installing(before Result) {
 	m.hard = true
-	m.Memory.Installation = installation{Begun: true, At: m.now, Before: before}
 	a := &m.Memory.Attempt
+	a.Returned = a.Returned || a.ExecutedAgain && m.Memory.Installation.Returned
+	m.Memory.Installation = installation{Begun: true, At: m.now, Before: before}
 	a.RetryAt, a.WaitReason, a.SettleUntil = time.Time{}, "device to start the update", time.Time{}
 	m.Memory.Reading.Polls = 0
 	m.enter(PhaseExecuting)
@@ -148,6 +156,10 @@ func (m *machine) installing(before Result) {
 // judgeInstallation decides for a device that was sent Execute, or that installs without it.
 func (m *machine) judgeInstallation(r Reading, result Result) {
 	in := &m.Memory.Installation
+	in.Failed = false
+	if r.State.Value != Downloaded {
+		m.Memory.Attempt.RetryAt = time.Time{} // of the next Execute
+	}
 	if r.Version.OK() && m.runsTarget() && r.State.Value != Updating {
 		m.end(OutcomeSucceeded, ReasonVersion, "the device runs the target version")
 		return
@@ -205,13 +217,49 @@ func (m *machine) verdict(r Reading, result Result) {
 		m.verify("reports success, but runs version "+v.String(), func() {
 			m.end(OutcomeFailed, ReasonVersionMismatch, "the device reported success, but runs version "+v.String())
 		})
-	case result == ResultUpdateFailed && in.Returned && said && m.runsOld():
-		m.end(OutcomeRolledBack, ReasonOldVersion, "the device came back with its old version and result update_failed")
+	case result == ResultUpdateFailed:
+		m.updateFailed(r)
 	case result != ResultDefault:
 		m.failure(result)
 	default:
 		m.showsNoResult(said)
 	}
+}
+
+// updateFailed decides for a device that reports Result 8 for the last time. A device that was
+// rolled back may answer a read before the server has handled its new registration. So the outcome
+// waits for a registration, for the settle time, unless the version shows that it would change
+// nothing.
+func (m *machine) updateFailed(r Reading) {
+	in, v := &m.Memory.Installation, m.Memory.Reading.Version
+	answered := r.Version.Code != CodeNone && r.Version.Code != codeServiceUnavailable
+	in.Failed = r.Version.OK() && v.says() && m.runsOld()
+	if in.Failed && m.returned() || answered && !in.Failed {
+		m.endFailed("")
+		return
+	}
+	picture := "reports result update_failed"
+	if !m.returned() {
+		picture += " and may restart"
+	}
+	m.verify(picture, func() { m.endFailed("") })
+}
+
+// returned reports whether the device registered again since it was first sent Execute.
+func (m *machine) returned() bool { return m.Memory.Installation.Returned || m.Memory.Attempt.Returned }
+
+// endFailed ends the update of a device that reports Result 8.
+func (m *machine) endFailed(why string) {
+	if m.Memory.Installation.Failed && m.returned() {
+		m.end(OutcomeRolledBack, ReasonOldVersion, why+"the device came back with its old version and result update_failed")
+		return
+	}
+	if m.Memory.Attempt.ExecutedAgain {
+		why += "the device reported result update_failed again"
+	} else {
+		why += "the device reported result update_failed"
+	}
+	m.end(OutcomeFailed, ReasonDeviceResult, why)
 }
 
 // showsNoResult decides for a device that is idle and shows no Result.
@@ -252,8 +300,13 @@ func (m *machine) sameVersionAgain() {
 	})
 }
 
-// verify waits in PhaseVerifying until the device's picture is stable.
+// verify waits until the device's picture is stable. A device that has not registered again may
+// still restart.
 func (m *machine) verify(picture string, verdict func()) {
-	m.enter(PhaseVerifying)
+	if m.Memory.Installation.Returned {
+		m.enter(PhaseVerifying)
+	} else {
+		m.executeTookEffect()
+	}
 	m.settle(picture, m.Plan.Limits.Settle, verdict)
 }

@@ -109,6 +109,7 @@ type attempt struct {
 	ReadyOnHold   bool `record:"22"` // the device had the package while a hold lasted
 	NotSent       int  `record:"23"` // actions that this server did not send
 	ExecutedAgain bool `record:"24"` // once, after Result 8 in State Downloaded
+	Returned      bool `record:"28"` // the device registered between two Executes
 
 	// WaitReason is what the update waits for. SettleUntil is when the server decides by what the
 	// device shows, if that does not change.
@@ -126,6 +127,7 @@ type installation struct {
 	Seen       bool      `record:"6"` // the device showed State Updating
 	Returned   bool      `record:"7"` // the device registered again since
 	DeferUntil time.Time `record:"8"`
+	Failed     bool      `record:"9"` // the last reading showed Result 8 and the old version
 }
 
 // doing is the action under way.

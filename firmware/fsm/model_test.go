@@ -62,6 +62,12 @@ func clients() []habits {
 		{name: "integrity failed, state first", plan: pull, stateFirst: true, downloadFails: slices.Repeat([]fsm.Result{5}, 9), expect: failed},
 		{name: "install fails", plan: pull, installFails: slices.Repeat([]fsm.Result{8}, 9), expect: failed},
 		{name: "rolls back", plan: pull, oldAgain: true, expect: rolledBack},
+		{name: "rolls back, answers before it registers", plan: pull, oldAgain: true, early: true, expect: rolledBack},
+		{name: "rolls back, no result, answers before it registers", plan: pull, oldAgain: true, ram: true, early: true, expect: rolledBack},
+		{name: "answers before it registers", plan: pull, early: true, expect: succeeded},
+		{name: "the same version, forced, answers before it registers", plan: forced, early: true, expect: succeeded},
+		{name: "install fails, answers before it registers", plan: pull, early: true, restartFails: slices.Repeat([]fsm.Result{8}, 9), expect: rolledBack},
+		{name: "integrity of the installation, answers before it registers", plan: pull, early: true, restartFails: slices.Repeat([]fsm.Result{5}, 9), expect: failed},
 		{name: "rolls back, no result", plan: pull, oldAgain: true, ram: true, expect: rolledBack},
 		{name: "lies", plan: pull, liar: true, expect: failed},
 		{name: "never comes back", plan: pull, dead: true, expect: timedOut},
@@ -107,6 +113,11 @@ func TestModel(t *testing.T) {
 					// Execute was not answered. The device forgets everything by a reboot and is
 					// back with its old version, so the server cannot know whether it tried.
 					s.check(s.device.truth().version == oldVersion, "a device that was rolled back runs its old version")
+					return
+				}
+				if u.Outcome == fsm.OutcomeRolledBack && len(h.installFails) > 0 && s.device.truth().boots > 0 {
+					// An installation that failed and a restart look like a rollback.
+					s.check(s.device.truth().version == oldVersion && u.Reported == fsm.ResultUpdateFailed, "a device that was rolled back runs its old version")
 					return
 				}
 				s.check(slices.Contains(h.expect, u.Outcome), "the outcome is one of %v, not %s (%s, %s)", h.expect, u.Outcome, u.Result, u.Reason)
@@ -155,6 +166,8 @@ func TestDeadlineAnywhere(t *testing.T) {
 			case u.Reason == fsm.ReasonDeadline:
 				s.check(u.Outcome == fsm.OutcomeTimedOut && (u.Result == fsm.ResultConnectionLost || u.Result == fsm.ResultUpdateFailed || u.Result == u.Failure),
 					"the deadline gives timed_out with the last failure, or result 4 or 8")
+			case h.early && !slices.Contains(h.expect, u.Outcome) && u.Outcome == fsm.OutcomeFailed:
+				s.check(u.Reported == fsm.ResultUpdateFailed, "the server had not heard of its registration")
 			default:
 				s.check(slices.Contains(h.expect, u.Outcome), "it had ended before as it should: %s", u.Outcome)
 			}

@@ -29,6 +29,7 @@ type habits struct {
 	oldAgain    bool // comes back with the old version
 	mute        bool // reports no Result after the update
 	liar        bool // reports success without installing
+	early       bool // answers for some time after a restart before it registers
 
 	quick       bool // a download that fails shows only as a Result
 	locks       bool // answers 5.03 for 5 min after a push that broke off
@@ -49,6 +50,7 @@ type habits struct {
 	stale         fsm.Result   // Result before the update
 	downloadFails []fsm.Result // of the first downloads
 	installFails  []fsm.Result // of the first installations; the package is kept
+	restartFails  []fsm.Result // of the first installations, after a restart; the package is kept
 
 	// expect lists the outcomes that are right whatever is lost or crashes.
 	expect []fsm.Outcome
@@ -122,7 +124,9 @@ const (
 	oldVersion = "1.0.0"
 	newVersion = "1.1.0"
 	restart    = 5 * time.Second
-	download   = 20 * time.Second
+	// quickRestart is the restart of a device that answers before it registers.
+	quickRestart = time.Second / 2
+	download     = 20 * time.Second
 )
 
 func newPeer(s *sim, h habits) peer {
@@ -206,6 +210,9 @@ func (c *client) reboot() {
 		c.state, c.result = fsm.Idle, fsm.ResultConnectionLost
 	}
 	c.ours = c.ours && c.state == fsm.Downloaded
+	if c.early {
+		c.later(quickRestart, func() { c.up = true })
+	}
 	c.later(restart, func() {
 		c.up = true
 		c.sim.observe(fsm.Observation{Kind: fsm.ObserveRegistered})
@@ -214,10 +221,12 @@ func (c *client) reboot() {
 
 // finish is the boot after an installation.
 func (c *client) finish() {
-	if len(c.installFails) > 0 {
-		c.state, c.result = fsm.Downloaded, c.installFails[0]
-		c.installFails = c.installFails[1:]
-		return
+	for _, fails := range []*[]fsm.Result{&c.installFails, &c.restartFails} {
+		if len(*fails) > 0 {
+			c.state, c.result = fsm.Downloaded, (*fails)[0]
+			*fails = (*fails)[1:]
+			return
+		}
 	}
 	c.state = fsm.Idle
 	c.result = fsm.ResultSuccess
