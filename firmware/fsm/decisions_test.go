@@ -51,7 +51,7 @@ func TestSameResultAgain(t *testing.T) {
 			require.Less(t, h.now.Sub(epoch), 2*time.Second)
 			if result == fsm.ResultSuccess && bytes {
 				// A device that had cleared its Result would prove it by its version.
-				require.Contains(t, h.update.Wait.Reason, "dropped its download")
+				require.Contains(t, h.update.Wait.Reason, "no longer shows its download")
 				continue
 			}
 			require.NotContains(t, h.update.Wait.Reason, "device to begin", "%s", result)
@@ -138,7 +138,7 @@ func TestNothingToSee(t *testing.T) {
 		{write, grace(time.Hour), fsm.CodeChanged, nil, 5 * time.Minute, "accepted the package but shows no download"},
 		{write, plan, fsm.CodeChanged, []fsm.Observation{registered}, time.Minute, "registered again and shows no download"},
 		{write, plan, fsm.CodeChanged, []fsm.Observation{bytes, registered}, time.Minute, "registered again and lost its download"},
-		{write, plan, fsm.CodeChanged, []fsm.Observation{bytes}, time.Minute, "dropped its download"},
+		{write, plan, fsm.CodeChanged, []fsm.Observation{bytes}, time.Minute, "no longer shows its download"},
 		{write, plan, fsm.CodeNone, nil, time.Minute, "seems not to have received the Package URI"},
 		{write, grace(time.Hour), fsm.CodeNone, nil, time.Hour, "seems not to have received the Package URI"},
 		{write, grace(1), fsm.CodeNone, nil, 1, "seems not to have received the Package URI"},

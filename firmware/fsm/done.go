@@ -133,7 +133,7 @@ func (m *machine) pushDone(o Observation) {
 	m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, o.Code
 	switch {
 	case o.Code.OK():
-		m.log(EventPushAccepted, "the device has all bytes")
+		m.log(EventPushAccepted, "the device accepted all bytes")
 		m.Memory.Attempt.WaitReason = "device to check the package"
 		m.Memory.Attempt.Started = true
 		m.hasPackage()

@@ -78,7 +78,7 @@ func (m *machine) clearDownloaded() {
 		m.reset("drop another package")
 	case a.Resets < m.Plan.Attempts:
 		pause := m.retryPause(a.Resets - 1)
-		m.log(EventRetry, "the device kept its package after a reset; next try in %s", pause)
+		m.log(EventRetry, "the device has a package after the reset; next try in %s", pause)
 		a.ResetDue = true
 		m.pause(pause, "device to be reset again")
 	default:
@@ -235,7 +235,7 @@ func (m *machine) showsNothing() {
 	case a.Lost:
 		wait, why = m.Plan.Limits.Settle, "registered again and shows no download"
 	case a.Started && m.Delivery == DeliveryPull:
-		wait, why = m.Plan.Limits.Settle, "dropped its download"
+		wait, why = m.Plan.Limits.Settle, "no longer shows its download"
 	case unknown && m.Delivery == DeliveryPush:
 		wait, why = m.Plan.Limits.Settle, "shows nothing of a push that broke off"
 	case unknown && m.Plan.Profile.WriteGrace > 0:

@@ -12,7 +12,7 @@ import (
 // TestMissedRegistration: if the update missed a registration, the restart of the server makes up
 // for it once, provided that it is newer than what was begun.
 func TestMissedRegistration(t *testing.T) {
-	const during, after = "registered: the device registered during the transfer\n", "registered: the device registered after the installation began\n"
+	const during, after = "registered: the device registered during the transfer\n", "registered: the device registered after the server sent Execute\n"
 	plan := fsm.Plan{Target: newVersion}
 	written := func() (h *hand, at time.Time) {
 		h = started(plan)
@@ -88,7 +88,7 @@ func TestSettlesAgain(t *testing.T) {
 	h := transferring(fsm.Plan{Target: newVersion})
 	h.step(fsm.Observation{Kind: fsm.ObserveProgress, Bytes: 10})
 	h.reads(downloading)
-	settle(h, idle, time.Minute) // the device dropped its download
+	settle(h, idle, time.Minute) // the device no longer shows its download
 	h.now = h.now.Add(50 * time.Second)
 	h.step(fsm.Observation{Kind: fsm.ObserveRegistered})
 	settle(h, idle, time.Minute)

@@ -166,7 +166,11 @@ func (m *machine) reregistered() {
 	a := &m.Memory.Attempt
 	switch {
 	case m.Memory.Installation.Begun:
-		m.log(EventRegistered, "the device registered after the installation began")
+		if m.Memory.Installation.Sent {
+			m.log(EventRegistered, "the device registered after the server sent Execute")
+		} else {
+			m.log(EventRegistered, "the device registered after it began to install")
+		}
 		m.Memory.Installation.Returned, a.SettleUntil = true, time.Time{}
 		m.enter(PhaseVerifying)
 	case a.Begun:

@@ -137,7 +137,7 @@ func TestPauses(t *testing.T) {
 			"refused": "uri_refused: % Write 5/0/1\n",
 		},
 		"push": {
-			"accepted": "push_accepted: the device has all bytes\n", "unknown": "push_broken: % a block of the push\n",
+			"accepted": "push_accepted: the device accepted all bytes\n", "unknown": "push_broken: % a block of the push\n",
 			"refused": "push_refused: % the push\n",
 		},
 		"execute": {
