@@ -35,6 +35,7 @@ type Call struct {
 	format  int
 	refused error // why the formats tried so far failed
 
+	follow *following   // the device's, if Follows made the call
 	forget *Observation // the observation that opForget ends
 	asked  bool         // opForget was sent to the device
 
@@ -140,6 +141,9 @@ func (s *Server) enqueue(c *Call, front bool) {
 	}
 	c.device, c.phase = d, phaseWaiting
 	d.act().queue.add(c, front)
+	if c.follow == nil {
+		s.followYields(d)
+	}
 	s.waiting++
 	s.grant(d)
 	s.queueChanged()
@@ -224,11 +228,19 @@ func (c *Call) transmit(ss *session, msg *coap.Request) {
 	if c.request.Notice != nil {
 		msg.Notice = func(n coap.Notice) { c.notice(Notice(n)) }
 	}
+	if c.follow != nil {
+		msg.Notice = func(n coap.Notice) {
+			if n == coap.NoticeSilent || n == coap.NoticeBusy {
+				c.server.followSlow(c)
+			}
+		}
+	}
 	e := c.server.coap
 	c.innerRound = ss.round
 	switch c.request.Operation {
 	case OpObserve, OpObserveComposite:
 		o := c.server.newObservation(ss, &c.request)
+		o.follow = c.follow != nil
 		c.inner = e.GoObserve(ss.peer, msg, o.notified, func(remote *coap.Observation, resp *coap.Response, err error) {
 			c.observed(ss, o, remote, resp, err)
 		})

@@ -3,6 +3,8 @@ package lwm2m_test
 import (
 	"context"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,7 +24,7 @@ type foreignDevice struct {
 	requests []string // "GET /3/0/3 accept=112 format=0"
 }
 
-// foreign registers a device with a handler.
+// foreign registers a device with a handler. Its lifetime is an hour unless queries have another.
 func (w *world) foreign(links string, queries []string, handle func(*coap.IncomingRequest) *coap.Response) *foreignDevice {
 	w.t.Helper()
 	d := &foreignDevice{t: w.t}
@@ -37,8 +39,11 @@ func (w *world) foreign(links string, queries []string, handle func(*coap.Incomi
 	d.server, err = d.endpoint.DialPacket(conn, netip.MustParseAddrPort(serverAddress))
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { d.endpoint.Close() })
+	if !slices.ContainsFunc(queries, func(q string) bool { return strings.HasPrefix(q, "lt=") }) {
+		queries = append(queries, "lt=3600")
+	}
 	resp, err := d.endpoint.Do(context.Background(), d.server, &coap.Request{
-		Code: coap.POST, Path: []string{"rd"}, Queries: append([]string{"ep=" + endpointName, "lt=3600"}, queries...),
+		Code: coap.POST, Path: []string{"rd"}, Queries: append([]string{"ep=" + endpointName}, queries...),
 		ContentFormat: coap.FormatOf(40), Payload: []byte(links),
 	})
 	require.NoError(w.t, err)

@@ -21,6 +21,7 @@ type Observation struct {
 	codec    codec // of the answers, set before the first
 	fn       func([]Entry)
 	done     chan struct{}
+	follow   bool              // for Follows: [Server.Follow]
 	device   *device           // guarded by Server.mu
 	peer     coap.Peer         // guarded by Server.mu
 	remote   *coap.Observation // guarded by Server.mu
@@ -43,14 +44,20 @@ func (c *Call) observed(ss *session, o *Observation, remote *coap.Observation, r
 		c.failed(ss, err)
 	case !c.accepted(ss, resp):
 	case remote == nil:
+		c.server.unobserved(ss, o, resp)
 		c.end(Answer{Err: fmt.Errorf("%w: it answers %s, but does not observe it", ErrRefused, o.path)})
 	case !c.server.keep(o, ss, remote):
 		remote.Forget()
 		c.end(Answer{Err: fmt.Errorf("%w where it was asked: %s", ErrNotRegistered, c.request.Endpoint)})
 	default:
-		o.push(resp)                               // before notifications, which come when this has returned
-		entries, _ := o.codec.answer(resp, o.path) // deliver logs the error
-		c.end(Answer{Observation: o, Entries: entries})
+		// The values come before those of notifications, which come when this has returned.
+		c.server.passFirst(o, resp)
+		a := Answer{Observation: o}
+		if !o.follow {
+			o.push(resp)
+			a.Entries, _ = o.codec.answer(resp, o.path) // deliver logs the error
+		}
+		c.end(a)
 	}
 }
 
@@ -69,6 +76,9 @@ func (s *Server) keep(o *Observation, ss *session, remote *coap.Observation) boo
 	}
 	a.observations[o] = struct{}{}
 	o.device, o.peer, o.remote = d, ss.peer, remote
+	if !o.follow {
+		s.superseded(d, o)
+	}
 	return true
 }
 
@@ -82,8 +92,10 @@ func (o *Observation) notified(resp *coap.Response) {
 		o.server.drop(o, err)
 		return
 	}
-	o.server.notified(o)
-	o.push(resp)
+	o.server.notified(o, resp)
+	if !o.follow {
+		o.push(resp)
+	}
 }
 
 // push queues an answer for fn.
@@ -115,13 +127,17 @@ func (o *Observation) deliver() {
 		entries, err := o.codec.answer(resp, o.path)
 		switch {
 		case err != nil:
-			o.server.log.Warn("notification not understood", slog.String("endpoint", o.endpoint), slog.Any("path", o.path), slog.Any("error", err))
+			o.server.notUnderstood(o.endpoint, o.path, err)
 		case o.fn != nil:
 			o.server.guard("Values", func() { o.fn(entries) })
 		}
 		o.mu.Lock()
 	}
 	o.calling = false
+}
+
+func (s *Server) notUnderstood(endpoint string, path Path, err error) {
+	s.log.Warn("notification not understood", slog.String("endpoint", endpoint), slog.Any("path", path), slog.Any("error", err))
 }
 
 // finish ends the observation; the first reason counts.
@@ -185,6 +201,7 @@ func (o *Observation) forget(done func(Answer), direct bool) *Call {
 	}
 	if d.activity != nil {
 		delete(d.activity.observations, o)
+		s.observationLost(d, o, nil)
 		d.trim()
 	}
 	s.mu.Unlock()
@@ -197,12 +214,13 @@ func (o *Observation) forget(done func(Answer), direct bool) *Call {
 	return c
 }
 
-// notified records contact with the device of an observation.
-func (s *Server) notified(o *Observation) {
+// notified records contact with the device of an observation, and passes the values to Follows.
+func (s *Server) notified(o *Observation, resp *coap.Response) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := o.device; d != nil && d.active() && d.peer == o.peer {
 		s.hear(d)
+		s.pass(d, o, resp, false)
 	}
 }
 
@@ -211,6 +229,10 @@ func (s *Server) drop(o *Observation, err error) {
 	s.mu.Lock()
 	if d := o.device; d != nil && d.activity != nil {
 		delete(d.activity.observations, o)
+		s.observationLost(d, o, err)
+		if d.activity.follow != nil {
+			s.pursue(d)
+		}
 		d.trim()
 	}
 	o.device = nil
@@ -230,4 +252,7 @@ func (s *Server) endObservations(d *device, err error) {
 		s.starts.Run(o.remote.Forget)
 	}
 	d.activity.observations = nil
+	if d.activity.follow != nil {
+		d.activity.follow.lost()
+	}
 }

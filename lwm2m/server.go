@@ -55,6 +55,7 @@ type Server struct {
 	flusher  *time.Timer            // nil when nothing is dirty
 	watchers map[*watcher]struct{}
 	events   dispatcher
+	follow   followLine
 	before   []*hook // replaced, not changed
 
 	handshakes handshakes
@@ -165,9 +166,13 @@ func (s *Server) enter(ctx context.Context) error {
 	s.serving++
 	first := s.serving == 1
 	s.arm()
+	if first {
+		s.follow.next = s.now() + followPause
+	}
 	s.mu.Unlock()
 	if first {
 		s.workers.Keep(true)
+		s.followRestored()
 		stop := s.watchCredentials()
 		s.mu.Lock()
 		defer s.mu.Unlock()

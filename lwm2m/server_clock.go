@@ -136,6 +136,7 @@ func (s *Server) look(d *device, now time.Duration) {
 	if d.queue() && d.awake && d.heard+s.awakeTime(d) <= now {
 		s.fallAsleep(d)
 	}
+	s.grant(d)
 	s.schedule(d)
 }
 
@@ -144,6 +145,9 @@ func (s *Server) schedule(d *device) {
 	due := d.expires
 	if d.queue() && d.awake {
 		due = min(due, d.heard+s.awakeTime(d))
+	}
+	if d.activity != nil && d.activity.follow != nil && d.activity.follow.next > s.now() {
+		due = min(due, d.activity.follow.next)
 	}
 	s.table.schedule(d, due)
 }
@@ -178,8 +182,11 @@ func (s *Server) hear(d *device) {
 
 // grant starts waiting requests if the device can take them. s.mu is held.
 func (s *Server) grant(d *device) {
-	if d.activity != nil && d.active() && d.reachable && !d.settling && (d.awake || !d.queue()) {
+	if d.activity != nil && s.takes(d) {
 		d.activity.queue.grant(s.launch)
+		if d.activity.follow != nil {
+			s.lineUp(d)
+		}
 	}
 }
 
@@ -193,6 +200,7 @@ func (s *Server) end(d *device, kind EventKind, at time.Time) {
 	s.endObservations(d, ErrNotRegistered)
 	s.table.retire(d)
 	s.emit(RegistrationEvent{Kind: kind}, d)
+	s.arrange(d)
 	d.trim()
 }
 

@@ -79,12 +79,13 @@ type extra struct {
 type activity struct {
 	queue        requestQueue
 	observations map[*Observation]struct{}
+	follow       *following
 	events       []RegistrationEvent
 	dispatching  bool // a worker delivers the events, or will
 }
 
 func (a *activity) idle() bool {
-	return a.queue.idle() && len(a.observations) == 0 && len(a.events) == 0 && !a.dispatching
+	return a.queue.idle() && len(a.observations) == 0 && a.follow == nil && len(a.events) == 0 && !a.dispatching
 }
 
 // act returns the device's activity to add something to it.

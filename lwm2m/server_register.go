@@ -61,6 +61,7 @@ func (s *Server) settled(id string, e RegistrationEvent) {
 	}
 	d.settling = false
 	s.emit(e, d)
+	s.followEvent(e, d)
 	s.hear(d)
 }
 
