@@ -2,9 +2,11 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
@@ -45,6 +47,42 @@ func testDevice(t *testing.T, db store.Store) {
 	commit(t, db, store.PutFirmware{Endpoint: "ep2", Firmware: store.Firmware{Version: "2"}})
 	equal(t, "device that never registered", getDevice(t, db, "ep2"),
 		store.Device{Endpoint: "ep2", Firmware: store.Firmware{Version: "2"}})
+}
+
+// testRenewals: a registration with new times is as durable as any other, and takes nothing from
+// the rest of the record.
+func testRenewals(t *testing.T, db store.Store) {
+	want := store.Device{Endpoint: "ep", Registration: newRegistration("r1"), Firmware: store.Firmware{Version: "1", Read: epoch}}
+	commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: want.Registration}, store.PutFirmware{Endpoint: "ep", Firmware: want.Firmware})
+	commit(t, db, store.PutRegistration{Endpoint: "other", Registration: want.Registration})
+	r := &want.Registration
+	for n, change := range []func(){
+		func() { r.Updated, r.LastSeen = epoch.Add(time.Minute), epoch.Add(time.Minute) },
+		func() { r.LastSeen = epoch.Add(2 * time.Minute) },
+		func() { r.Address = "192.0.2.2:5683" },
+		func() { r.Updated = epoch.Add(3 * time.Minute) },
+		func() { r.Updated, r.LastSeen = epoch.Add(-time.Minute), time.Time{} },
+		func() { r.Updated = time.Time{} },
+		func() { r.Ended = epoch.Add(time.Hour) },
+		func() { *r = newRegistration("r2") },
+		func() { r.Updated = epoch.Add(4 * time.Minute) },
+	} {
+		change()
+		commit(t, db, store.PutRegistration{Endpoint: "ep", Registration: *r})
+		equal(t, fmt.Sprint("device after renewal ", n), getDevice(t, db, "ep"), want)
+		want.Firmware.Version = fmt.Sprint("1.", n)
+		commit(t, db, store.PutFirmware{Endpoint: "ep", Firmware: want.Firmware})
+		for d, err := range db.Devices(t.Context(), store.DeviceQuery{Limit: 1}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, fmt.Sprint("listed device after renewal ", n), d, want)
+		}
+	}
+	commit(t, db, store.DeleteDevice{Endpoint: "ep"}, store.PutFirmware{Endpoint: "ep", Firmware: want.Firmware})
+	want.Registration = store.RegistrationRecord{}
+	equal(t, "device that was deleted, and has firmware again", getDevice(t, db, "ep"), want)
+	equal(t, "other device", getDevice(t, db, "other"), store.Device{Endpoint: "other", Registration: newRegistration("r1")})
 }
 
 func testHolds(t *testing.T, db store.Store) {

@@ -82,6 +82,7 @@ var tests = []struct {
 	{"image in use", testImageInUse},
 	{"device", testDevice},
 	{"package that a device holds", testHolds},
+	{"renewals", testRenewals},
 	{"secured is sticky", testSecured},
 	{"delete a device", testDeleteDevice},
 	{"journal", testJournal},

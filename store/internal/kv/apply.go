@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/internal/record"
@@ -204,16 +205,20 @@ func deleteImage(o *overlay, id string) error {
 }
 
 // putRegistration keeps the firmware of the old record without decoding it. Of a damaged record it
-// keeps what the secured table has.
+// keeps what the secured table has. A registration that only has new times is a sighting, and the
+// record stays as it is: most of what a server stores of its devices are renewals.
 func putRegistration(o *overlay, endpoint string, r store.RegistrationRecord) error {
 	key := []byte(endpoint)
 	r.Secured = r.Secured || o.has(secured, key)
 	if r.Secured {
 		o.put(secured, key, mark)
 	}
+	times := sighting{r.Updated, r.LastSeen}
+	r.Updated, r.LastSeen = time.Time{}, time.Time{}
+	old, damaged := unseal(key, o.get(devices, key))
 	var firmware []byte
-	if content, err := unseal(key, o.get(devices, key)); err == nil {
-		firmware = record.From(content, deviceFirmware)
+	if damaged == nil {
+		firmware = record.From(old, deviceFirmware)
 	}
 	o.device = store.Device{Registration: r}
 	data, err := deviceCodec.AppendRange(append(o.buffer[:0], make([]byte, sealSize)...), &o.device, deviceRegistration, deviceRegistration)
@@ -221,8 +226,16 @@ func putRegistration(o *overlay, endpoint string, r store.RegistrationRecord) er
 		return err
 	}
 	o.buffer = append(o.buffer, firmware...)
+	if damaged != nil || !bytes.Equal(o.buffer[sealSize:], old) {
+		seal(key, o.buffer)
+		o.put(devices, key, bytes.Clone(o.buffer))
+	}
+	o.buffer, err = sightingCodec.Append(append(o.buffer[:0], make([]byte, sealSize)...), &times)
+	if err != nil {
+		return err
+	}
 	seal(key, o.buffer)
-	o.put(devices, key, bytes.Clone(o.buffer))
+	o.put(seen, key, bytes.Clone(o.buffer))
 	return nil
 }
 
@@ -231,7 +244,10 @@ func putDevice(o *overlay, endpoint string, set func(*store.Device)) error {
 	key := []byte(endpoint)
 	o.device = store.Device{}
 	if data := o.get(devices, key); data != nil {
-		o.device, _ = deviceKind.decode(key, data)
+		var err error
+		if o.device, err = deviceKind.decode(key, data); err != nil {
+			o.delete(seen, key)
+		}
 	}
 	set(&o.device)
 	o.device.Registration.Secured = o.device.Registration.Secured || o.has(secured, key)
@@ -246,6 +262,7 @@ func deleteDevice(o *overlay, endpoint string) error {
 		return store.ErrNotFound
 	}
 	o.delete(devices, []byte(endpoint))
+	o.delete(seen, []byte(endpoint))
 	o.delete(secured, []byte(endpoint))
 	return nil
 }

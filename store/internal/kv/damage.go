@@ -19,7 +19,9 @@ func removeDamaged(o *overlay, c store.RemoveDamaged) error {
 	case store.KindImage:
 		found, err = removeImage(o, []byte(c.Key))
 	case store.KindDevice:
-		found, err = deviceKind.drop(o, []byte(c.Key))
+		if found, err = deviceKind.drop(o, []byte(c.Key)); found {
+			o.delete(seen, []byte(c.Key))
+		}
 		if found && o.has(secured, []byte(c.Key)) {
 			err = putDevice(o, c.Key, func(*store.Device) {})
 		}

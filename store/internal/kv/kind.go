@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/otago-iot/otago/internal/record"
 	"github.com/otago-iot/otago/store"
@@ -56,6 +57,34 @@ const (
 	deviceRegistration = 2
 	deviceFirmware     = 3
 )
+
+// A sighting has the times of a registration that change with each renewal.
+type sighting struct {
+	Updated  time.Time `record:"1"`
+	LastSeen time.Time `record:"2"`
+}
+
+var sightingCodec = record.Of[sighting]()
+
+// readDevice returns the device in data, with its times. Of a sighting that cannot be read it takes
+// the time of the Register, as the times may lag.
+func readDevice(r Reader, key, data []byte) (store.Device, error) {
+	d, err := deviceKind.decode(key, data)
+	if err != nil {
+		return d, err
+	}
+	if data := r.Get(seen, key); data != nil {
+		times := sighting{d.Registration.Registered, d.Registration.Registered}
+		if content, err := unseal(key, data); err == nil {
+			var read sighting
+			if sightingCodec.Decode(content, &read) == nil {
+				times = read
+			}
+		}
+		d.Registration.Updated, d.Registration.LastSeen = times.Updated, times.LastSeen
+	}
+	return d, nil
+}
 
 // withoutKey appends all fields except the key, which is the first.
 func withoutKey[T any](codec *record.Codec[T]) func([]byte, *T) ([]byte, error) {

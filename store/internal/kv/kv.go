@@ -33,7 +33,8 @@ const (
 	images                    // id -> record
 	imageVersion              // name, version -> id
 	imageDigest               // digest, id -> mark
-	devices                   // endpoint -> record
+	devices                   // endpoint -> record, without the times of seen
+	seen                      // endpoint -> sighting, if it has registered
 	secured                   // endpoint -> mark, if its record says so, or did before it was damaged
 	log                       // of the latest commits, see Logged
 
@@ -52,7 +53,7 @@ var (
 
 var tableNames = [Tables]string{"meta", "updates", "update_keys", "old_keys", "old_key_times", "updates_by_endpoint",
 	"updates_by_image", "updates_by_outcome", "updates_by_label", "update_counts", "active", "active_by_endpoint", "active_by_image", "events", "journal", "images", "images_by_version",
-	"images_by_digest", "devices", "secured", "log"}
+	"images_by_digest", "devices", "devices_seen", "secured", "log"}
 
 // String returns a name for the table in a database.
 func (t Table) String() string { return tableNames[t] }

@@ -114,12 +114,16 @@ func query[T any](ctx context.Context, s *Store, sc scan, limit int,
 
 // get returns one record.
 func get[T any](ctx context.Context, s *Store, k *kind[T], key string) (record T, err error) {
+	return getBy(ctx, s, k.table, key, func(_ Reader, key, data []byte) (T, error) { return k.decode(key, data) })
+}
+
+func getBy[T any](ctx context.Context, s *Store, t Table, key string, read func(r Reader, key, data []byte) (T, error)) (record T, err error) {
 	err = s.view(ctx, func(r Reader) error {
-		data := r.Get(k.table, []byte(key))
+		data := r.Get(t, []byte(key))
 		if data == nil {
 			return store.ErrNotFound
 		}
-		found, err := k.decode([]byte(key), data)
+		found, err := read(r, []byte(key), data)
 		if err == nil {
 			record = found
 		}
@@ -140,7 +144,7 @@ func (s *Store) Image(ctx context.Context, id string) (store.Image, error) {
 
 // Device implements store.Store.
 func (s *Store) Device(ctx context.Context, endpoint string) (store.Device, error) {
-	return get(ctx, s, &deviceKind, endpoint)
+	return getBy(ctx, s, devices, endpoint, readDevice)
 }
 
 // Events implements store.Store.
@@ -294,7 +298,7 @@ func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[stor
 		sc.last = []byte(q.After)
 	}
 	load := func(r Reader, key, value []byte) (store.Device, bool, error) {
-		d, err := deviceKind.decode(key, value)
+		d, err := readDevice(r, key, value)
 		d.Registration.Secured = d.Registration.Secured || r.Get(secured, key) != nil
 		return d, err != nil || !q.Registered || d.Registration.Ended.IsZero(), err
 	}
