@@ -34,7 +34,7 @@ import (
 // progress, and the Delivery may give up a device that reads less than they hold within
 // DeliveryConfig.Stall.
 func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	w, req, done := door.Limit(w, req, d.config.Stall)
+	w, req, done := door.Limit(w, req, d.config.Stall, door.Piece)
 	defer done()
 	by := "http"
 	if req.TLS != nil {

@@ -3,6 +3,7 @@ package firmware_test
 import (
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,4 +32,19 @@ func TestEventJSON(t *testing.T) {
 	want, err := os.ReadFile("testdata/events.json")
 	require.NoError(t, err)
 	require.Equal(t, string(want), string(got))
+}
+
+// TestEventJSONEscapes: text of any bytes has the JSON of package json.
+func TestEventJSONEscapes(t *testing.T) {
+	for _, text := range []string{"", "plain text: 5/0/3 ~", `"quoted" \ and <html> & more`, "a\x00b\x1f\x7f", "Gerät\u2028\u2029", "\xff\xc3(", "\t\n"} {
+		e := firmware.Event{Event: store.Event{Update: text, Endpoint: text, Name: text, Detail: text, Phase: firmware.Phase(text), Outcome: firmware.Outcome(text)}}
+		got, err := e.MarshalJSON()
+		require.NoError(t, err)
+		want, err := json.Marshal(text)
+		require.NoError(t, err)
+		require.Equal(t, 6, strings.Count(strings.ReplaceAll(string(got), "}", ","), ":"+string(want)+","), "%s", got)
+		require.True(t, json.Valid(got))
+	}
+	_, err := json.Marshal(firmware.Event{Event: store.Event{Time: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)}})
+	require.Error(t, err)
 }

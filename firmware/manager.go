@@ -27,7 +27,6 @@ type Manager struct {
 	delivery *Delivery     // nil for none
 	uriCalls chan struct{} // holds one for each call of PackageURI
 	log      *slog.Logger
-	feed     *feed
 	tail     *tail
 
 	clock *clock
@@ -103,7 +102,6 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 		config: config, srv: srv, db: db, images: images, delivery: config.Delivery, log: config.Logger,
 		uriCalls:   make(chan struct{}, maxPackageURICalls),
 		keepCalls:  make(chan struct{}, maxKeepCalls),
-		feed:       newFeed(),
 		clock:      newClock(),
 		places:     newPlaces(config.Parallel, config.Silent),
 		runs:       make(map[string]*run),
@@ -115,7 +113,7 @@ func NewManager(srv *lwm2m.Server, db store.Store, images *Repository, config Ma
 		stopped:    make(chan struct{}),
 	}
 	m.saver = &saver{m: m}
-	m.tail = newTail(config.Logger, m.event)
+	m.tail = newTail(db, config.Logger, m.event)
 	m.retention = newRetention(m)
 	if config.Keep != nil {
 		images.askBefore(m.mayDelete)

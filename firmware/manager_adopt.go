@@ -40,7 +40,7 @@ func (m *Manager) started(endpoint string) fsm.Observation {
 
 // adoptNew begins an update that was just created, after its first step if that is stored.
 func (m *Manager) adoptNew(ctx context.Context, u Update, first *firstStep) {
-	m.feed.durable()
+	m.tail.news.durable()
 	m.log.Info("update started", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", u.Machine.Plan.Target)
 	m.hook(ctx, "Started", m.config.Hooks.Started, u)
 	if first == nil {

@@ -21,6 +21,7 @@ func TestEventBatches(t *testing.T) {
 		for i := range followers {
 			go func() {
 				var failed error
+				time.Sleep(time.Duration(i) * 37 * time.Millisecond) // they do not wake at the same time by chance
 				for events, err := range w.mgr.EventBatches(ctx, 0) {
 					batches[i], failed = append(batches[i], events), err
 				}

@@ -69,7 +69,7 @@ func (m *Manager) cancelled(ctx context.Context, id string, o fsm.Observation) {
 		u.Machine, u.Changed = next, next.Now()
 		_, err = m.db.Commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: journal(u, actions.Journal)})
 		if err == nil {
-			m.feed.durable()
+			m.tail.news.durable()
 		}
 		return err
 	})

@@ -53,7 +53,7 @@ func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err 
 	switch {
 	case err == nil:
 		rec.Revision++
-		r.m.feed.durable()
+		r.m.tail.news.durable()
 		return rec, true
 	case ctx.Err() != nil:
 		l.answer(nil, nil)
@@ -74,7 +74,7 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 	stored, err := r.stored(ctx)
 	if err == nil && tries > 1 && stored.Revision == rec.Revision+1 && sameStep(stored, rec) {
 		rec.Revision = stored.Revision
-		r.m.feed.durable()
+		r.m.tail.news.durable()
 		return rec, true
 	}
 	r.giveUpAction()

@@ -153,7 +153,7 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 		return Update{}, err
 	}
 	u.Revision++
-	m.feed.durable()
+	m.tail.news.durable()
 	if u.Active() {
 		if d := m.runOf(u.ID); d != nil {
 			d.observe(o) // a Run has begun meanwhile, with the old record

@@ -2,11 +2,8 @@ package firmware
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +12,6 @@ import (
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
-	"github.com/otago-iot/otago/store"
 )
 
 // TestIDs: an id holds its creation time, as other ULIDs do, and ids rise whatever the clock says.
@@ -123,95 +119,4 @@ func TestTouches(t *testing.T) {
 	} {
 		require.Equal(t, tc.touches, touchesFirmware(tc.request), "%v", tc.request)
 	}
-}
-
-// TestTail reads a journal through a tail, from everywhere and while the journal grows, and gets
-// the same lines as without a tail.
-func TestTail(t *testing.T) {
-	m := idleManager(t, ManagerConfig{})
-	db := m.db
-	img, err := m.images.Add(t.Context(), Image{Version: "1"}, strings.NewReader("abc"))
-	require.NoError(t, err)
-	_, err = db.Commit(t.Context(), store.CreateUpdate{Update: Update{
-		ID: "u", Endpoint: "ep", Image: img.ID, Machine: fsm.NewUpdate(fsm.Plan{Target: "1"}, img.Created),
-	}})
-	require.NoError(t, err)
-	tail := newTail(slog.New(slog.DiscardHandler), m.event)
-	read := func(seq, loads uint64) (seqs []uint64) {
-		for batch, err := range tail.after(t.Context(), db, seq, loads) {
-			require.NoError(t, err)
-			for _, line := range batch.lines {
-				seqs = append(seqs, line.Seq)
-			}
-			require.Equal(t, seqs[len(seqs)-1], batch.end)
-		}
-		return seqs
-	}
-	stored := func(seq uint64) (seqs []uint64) {
-		for line, err := range db.Events(t.Context(), store.EventQuery{After: seq}) {
-			require.NoError(t, err)
-			seqs = append(seqs, line.Seq)
-		}
-		return seqs
-	}
-	var last uint64
-	for loads := uint64(1); loads <= 4; loads++ {
-		events := make([]store.Event, 20)
-		for n := range events {
-			events[n] = store.Event{Update: "u", Endpoint: "ep", Name: fmt.Sprint("n", n), Time: time.Unix(1, 0)}
-		}
-		var err error
-		last, err = db.Commit(t.Context(), store.AppendEvents{Events: events})
-		require.NoError(t, err)
-		require.Equal(t, stored(last-10), read(last-10, loads))
-	}
-	for _, seq := range []uint64{0, 1, tail.from - 1, tail.from, tail.from + 1, last - 1, last, last + 1} {
-		require.Equal(t, stored(seq), read(seq, 4), "after %d", seq)
-	}
-	_, ok, err := tail.recent(t.Context(), db, tail.from-1, 4)
-	require.NoError(t, err)
-	require.False(t, ok)
-	lines, ok, err := tail.recent(t.Context(), db, tail.from, 4)
-	require.NoError(t, err)
-	require.True(t, ok)
-	require.Len(t, lines, len(tail.lines))
-	_, err = db.Commit(t.Context(), store.AppendEvents{Events: []store.Event{{Update: "u", Endpoint: "ep", Name: "n", Time: time.Unix(1, 0)}}})
-	require.NoError(t, err)
-	require.Empty(t, read(last, 4), "it has seen as much as should be seen")
-	require.Len(t, read(last, 5), 1)
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	<-tail.busy // another reader loads
-	_, _, err = tail.recent(ended, db, 0, 6)
-	require.ErrorIs(t, err, context.Canceled)
-}
-
-// TestFeed: a slow reader gets the last 1024 events, a fast one all.
-func TestFeed(t *testing.T) {
-	f := newFeed()
-	_, start := f.since(feedState{})
-	before := start
-	for n := range 1024 {
-		f.soft(Event{Progress: Progress{Bytes: int64(n)}})
-	}
-	select {
-	case <-before.changed:
-	default:
-		require.Fail(t, "nobody was woken")
-	}
-	all, now := f.since(start)
-	require.Len(t, all, 1024)
-	require.EqualValues(t, 0, all[0].Progress.Bytes)
-	f.soft(Event{Progress: Progress{Bytes: 1024}})
-	all, _ = f.since(start)
-	require.Len(t, all, 1024)
-	require.EqualValues(t, 1, all[0].Progress.Bytes)
-	all, after := f.since(now)
-	require.Len(t, all, 1)
-	require.EqualValues(t, 1024, all[0].Progress.Bytes)
-	require.Equal(t, now.durable, after.durable)
-	f.durable()
-	all, last := f.since(after)
-	require.Empty(t, all)
-	require.Equal(t, after.durable+1, last.durable)
 }

@@ -156,7 +156,7 @@ func (r *run) step(ctx context.Context, u Update, l item) {
 		r.begin(ctx, rec, actions.Do, uri)
 	}
 	if l.Kind == fsm.ObserveProgress {
-		r.m.feed.soft(progressEvent(rec))
+		r.m.tail.news.soft(progressEvent(rec))
 	}
 }
 

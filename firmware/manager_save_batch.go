@@ -114,7 +114,7 @@ func (m *Manager) commitSaves(ctx context.Context, batch []save) error {
 	defer cancel()
 	_, err := m.db.Commit(ctx, changes...)
 	if err == nil && len(lines) > 0 {
-		m.feed.durable()
+		m.tail.news.durable()
 	}
 	return err
 }

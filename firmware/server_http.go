@@ -68,7 +68,7 @@ func (c HTTPConfig) NewServer(handler http.Handler) *http.Server {
 func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w, r, done := door.Limit(w, r, answerTime)
+			w, r, done := door.Limit(w, r, answerTime, door.Piece)
 			defer done()
 			handler.ServeHTTP(w, r)
 		}),

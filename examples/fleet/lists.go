@@ -101,10 +101,19 @@ func get(ctx context.Context, u string) (io.ReadCloser, error) {
 	return response.Body, nil
 }
 
-// follow reads the event stream of the server until the returned function is called.
+// follow reads the event stream of the server until the returned function is called. It begins
+// after the last event there is, as a follower that is connected, or with -history before the
+// first.
 func (m *measurement) follow(ctx context.Context) (stop func(), err error) {
+	var state stateReport
+	if err := m.server.ask(ctx, command{State: true}, &state); err != nil {
+		return nil, err
+	}
+	if m.o.history {
+		state.Last = 0
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	body, err := get(ctx, "http://"+m.ready.HTTP+"/api/v1/events")
+	body, err := get(ctx, fmt.Sprintf("http://%s/api/v1/events?after=%d", m.ready.HTTP, state.Last))
 	if err != nil {
 		cancel()
 		return nil, err

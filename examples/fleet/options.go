@@ -25,6 +25,7 @@ type options struct {
 	logLevel   string
 	profiles   profiles
 	followers  int  // of the event stream, during the last campaign
+	history    bool // the followers begin with the first event there is
 	other      bool // measure also what is not of one update
 	ended      int  // updates in the store then
 	scale      sizes
@@ -66,6 +67,7 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs.StringVar(&o.logLevel, "log-level", "error", "level of the server's log: debug, info, warn or error")
 	fs.BoolVar(&o.yardstick, "yardstick", true, "measure the least server that could do the same, too, and print the ratios")
 	fs.IntVar(&o.followers, "followers", 0, "`number` of followers of the event stream during the last campaign, 0 to 1000")
+	fs.BoolVar(&o.history, "history", false, "the followers begin with the first event in the store, instead of the next one")
 	fs.BoolVar(&o.other, "other", false, "measure also what is not of one update: memory, followers, refreshes, Registers at once, lists")
 	fs.IntVar(&o.ended, "ended", 100_000, "`number` of ended updates in the store for the pages of -other, 1 to 10000000")
 	fs.Var(&o.scale, "scale", "`sizes` of fleets whose updates -other compares: 100,1000,10000")

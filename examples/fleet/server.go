@@ -99,7 +99,9 @@ func (s *server) do(ctx context.Context, cmd command) (any, error) {
 		state := stateOf(s.udp.LocalAddr(), cmd.Collect)
 		state.Stored, state.Commits, state.Failed = s.db.registrations.Load(), s.db.commits.Load(), s.db.failed.Load()
 		state.Busy = s.db.busy.add(0)
-		return state, nil
+		span, err := s.manager.Span(ctx)
+		state.Last = span.Last
+		return state, err
 	case cmd.Ended > 0:
 		return s.addEnded(ctx, cmd.Ended)
 	default:

@@ -146,6 +146,7 @@ type stateReport struct {
 	Commits   uint64
 	Failed    uint64        // commits
 	Busy      time.Duration // with commits
+	Last      uint64        // number of the last line of the journal
 }
 
 // stateOf returns the state of this process, which listens at a UDP address.

@@ -36,8 +36,12 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	if err != nil {
 		return err
 	}
-	defer leave()
-	w, r, done := door.Limit(w, r, a.config.Heartbeat)
+	defer func() {
+		if leave() == 0 {
+			a.texts.forget()
+		}
+	}()
+	w, r, done := door.Limit(w, r, a.config.Heartbeat, maxPiece)
 	defer done()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy must not buffer events
@@ -83,18 +87,19 @@ func resumeAfter(r *http.Request, q query) (uint64, error) {
 	return after, nil
 }
 
+// maxPiece is how much of the events a client accepts within a heartbeat, in bytes. Small pieces
+// cost a system call each.
+const maxPiece = 64 << 10
+
 // chunk is the text of some events, or the error that ends the stream.
 type chunk struct {
 	text []byte
 	err  error
 }
 
-// maxChunk is how long a chunk gets before it is sent, in bytes.
-const maxChunk = 64 << 10
-
 // selectEvents sends the events that the query selects, until ctx ends.
 func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan chunk {
-	update, endpoint := q.get("update"), q.get("endpoint")
+	selects := selector(q.get("update"), q.get("endpoint"))
 	chunks := make(chan chunk)
 	send := func(c chunk) bool {
 		select {
@@ -107,17 +112,13 @@ func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan ch
 	go func() {
 		defer close(chunks)
 		for events, err := range a.manager.EventBatches(ctx, after) {
-			text := make([]byte, 0, min(maxChunk, 400*len(events)))
-			for i := range events {
-				if err != nil || update != "" && events[i].Update != update || endpoint != "" && events[i].Endpoint != endpoint {
-					continue
-				}
-				if text, err = a.lines.append(text, &events[i]); len(text) >= maxChunk {
-					if !send(chunk{text: text}) {
-						return
-					}
-					text = nil
-				}
+			var text []byte
+			switch {
+			case err != nil:
+			case selects == nil:
+				text, err = a.texts.of(events)
+			default:
+				text, err = appendEvents(nil, events, selects)
 			}
 			if (len(text) > 0 || err != nil) && !send(chunk{text, err}) {
 				return
@@ -171,64 +172,77 @@ func (s *stream) write(text []byte) error {
 	return s.control.Flush()
 }
 
-// lines keeps the text of the last events, so that it is made once for all streams.
-type lines struct {
-	mu       sync.Mutex
-	stored   []lineText                // of lines of the journal, by their number; maxStored, or nil
-	progress map[firmware.Event][]byte // of the others; at most maxProgress
+// selector returns a function that selects events of an update and an endpoint, if they are not
+// "", or nil if it would select all.
+func selector(update, endpoint string) func(*firmware.Event) bool {
+	if update == "" && endpoint == "" {
+		return nil
+	}
+	return func(e *firmware.Event) bool {
+		return (update == "" || e.Update == update) && (endpoint == "" || e.Endpoint == endpoint)
+	}
 }
 
-type lineText struct {
-	seq      uint64
-	progress firmware.Progress
-	text     []byte
+// appendEvents appends events as a stream shows them: those that are selected, or all if selects is
+// nil.
+func appendEvents(b []byte, events []firmware.Event, selects func(*firmware.Event) bool) ([]byte, error) {
+	for i := range events {
+		e := &events[i]
+		if selects != nil && !selects(e) {
+			continue
+		}
+		data, err := e.MarshalJSON()
+		if err != nil {
+			return b, err
+		}
+		if e.Name != firmware.EventProgress {
+			b = append(strconv.AppendUint(append(b, "id: "...), e.Seq, 10), '\n')
+		}
+		b = append(append(append(b, "data: "...), data...), "\n\n"...)
+	}
+	return b, nil
 }
 
-const (
-	maxStored   = 4096
-	maxProgress = 1024
-)
+// texts keeps the text of the latest batches of events, so that it is made once for all streams:
+// the manager gives all of them the same batches.
+type texts struct {
+	mu   sync.Mutex
+	kept [32]*streamText
+	next int // the place of the next one
+}
 
-// append appends an event as a stream shows it.
-func (l *lines) append(b []byte, event *firmware.Event) ([]byte, error) {
-	if event.Name == firmware.EventProgress {
-		l.mu.Lock()
-		text, ok := l.progress[*event]
-		l.mu.Unlock()
-		if ok {
-			return append(b, text...), nil
+// A streamText is the text of a batch.
+type streamText struct {
+	first *firmware.Event // of the batch; it keeps the batch from being freed, so that no other has it
+	count int
+	make  func() ([]byte, error)
+}
+
+// of returns the text of a batch, which the caller does not change.
+func (t *texts) of(events []firmware.Event) ([]byte, error) {
+	return t.entry(events).make()
+}
+
+func (t *texts) entry(events []firmware.Event) *streamText {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.kept {
+		if e != nil && e.first == &events[0] && e.count == len(events) {
+			return e
 		}
-	} else {
-		l.mu.Lock()
-		if l.stored == nil {
-			l.stored = make([]lineText, maxStored)
-		}
-		have := l.stored[event.Seq%maxStored]
-		l.mu.Unlock()
-		if have.seq == event.Seq && have.progress == event.Progress && have.text != nil {
-			return append(b, have.text...), nil
-		}
 	}
-	data, err := event.MarshalJSON()
-	if err != nil {
-		return b, err
-	}
-	text := make([]byte, 0, len(data)+40)
-	if event.Name != firmware.EventProgress {
-		text = fmt.Appendf(text, "id: %d\n", event.Seq)
-	}
-	text = append(append(append(text, "data: "...), data...), "\n\n"...)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case event.Name != firmware.EventProgress:
-		l.stored[event.Seq%maxStored] = lineText{event.Seq, event.Progress, text}
-	case l.progress == nil || len(l.progress) >= maxProgress:
-		l.progress = map[firmware.Event][]byte{*event: text}
-	default:
-		l.progress[*event] = text
-	}
-	return append(b, text...), nil
+	e := &streamText{first: &events[0], count: len(events)}
+	e.make = sync.OnceValues(func() ([]byte, error) { return appendEvents(make([]byte, 0, 400*len(events)), events, nil) })
+	t.kept[t.next] = e
+	t.next = (t.next + 1) % len(t.kept)
+	return e
+}
+
+// forget frees the memory.
+func (t *texts) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.kept[:])
 }
 
 // streams counts the event streams that are open.
@@ -250,8 +264,9 @@ type client struct {
 // share is the number by which the streams are divided to get the share of one client.
 const share = 4
 
-// enter counts the stream of a request until the caller calls leave.
-func (s *streams) enter(r *http.Request) (leave func(), err error) {
+// enter counts the stream of a request until the caller calls leave, which returns how many are
+// open then.
+func (s *streams) enter(r *http.Request) (leave func() int, err error) {
 	scheme, credentials, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
 	c := client{door.SourceOf(r.RemoteAddr), strings.ToLower(scheme) + " " + strings.TrimSpace(credentials)}
 	s.mu.Lock()
@@ -267,12 +282,13 @@ func (s *streams) enter(r *http.Request) (leave func(), err error) {
 	}
 	s.open++
 	s.by[c]++
-	return func() {
+	return func() int {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.open--
 		if s.by[c]--; s.by[c] == 0 {
 			delete(s.by, c)
 		}
+		return s.open
 	}, nil
 }

@@ -107,7 +107,7 @@ type api struct {
 	guard   authorizer
 	origins map[string]bool // that are trusted
 	streams streams
-	lines   lines
+	texts   texts
 }
 
 func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {
@@ -123,7 +123,7 @@ const answerTime = 30 * time.Second
 
 // ServeHTTP checks a request and serves its call. An error becomes a problem document.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w, r, done := door.Limit(w, r, answerTime)
+	w, r, done := door.Limit(w, r, answerTime, door.Piece)
 	defer done()
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// piece is the number of bytes written under one deadline: a client that reads 100 bytes a second
-// takes 41 s for them.
-const piece = 4 << 10
+// Piece is how many bytes a response writes under one deadline as a rule: a client that reads 100
+// bytes a second takes 41 s for them.
+const Piece = 4 << 10
 
 // A writer is a response with a limit on each wait for the client: Write fails after limit without
 // room for a piece.
@@ -18,20 +18,21 @@ type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	limit   time.Duration
+	piece   int
 	taken   bool // the handler has hijacked the connection
 }
 
-// Limit limits the waits of a handler: for its request's body, and for a client that accepts
-// nothing of the response, which is given the time answer. If w is limited already, it gets the new
-// limit. The handler calls done when it returns, which limits what net/http then still reads and
-// writes.
-func Limit(w http.ResponseWriter, r *http.Request, answer time.Duration) (_ http.ResponseWriter, _ *http.Request, done func()) {
+// Limit limits the waits of a handler: for its request's body, and for a client that does not
+// accept a piece of the response, of so many bytes, within the time answer. If w is limited
+// already, it gets the new limits. The handler calls done when it returns, which limits what
+// net/http then still reads and writes.
+func Limit(w http.ResponseWriter, r *http.Request, answer time.Duration, piece int) (_ http.ResponseWriter, _ *http.Request, done func()) {
 	r, release := limitBody(w, r)
 	if known := find(w); known != nil {
-		known.limit = answer
+		known.limit, known.piece = answer, piece
 		return w, r, release
 	}
-	limited := &writer{ResponseWriter: w, control: http.NewResponseController(w), limit: answer}
+	limited := &writer{ResponseWriter: w, control: http.NewResponseController(w), limit: answer, piece: piece}
 	// No deadline until the handler writes: in HTTP/2 that of the server would end a long upload.
 	_ = limited.control.SetWriteDeadline(time.Time{}) // a ResponseWriter without deadlines keeps those of the server
 	return limited, r, func() {
@@ -72,7 +73,7 @@ func (w *writer) Write(p []byte) (n int, err error) {
 	for first := true; first || err == nil && n < len(p); first = false {
 		w.extend()
 		var m int
-		m, err = w.ResponseWriter.Write(p[n:min(n+piece, len(p))])
+		m, err = w.ResponseWriter.Write(p[n:min(n+w.piece, len(p))])
 		n += m
 	}
 	return n, err
