@@ -63,6 +63,7 @@ type session struct {
 	peer   coap.Peer
 	id     string // of the registration
 	root   string // prefix of paths on the device, may be empty
+	links  *text  // its objects
 }
 
 // Go makes a request and calls done with its answer, once. It does not wait for the device, and a
@@ -216,7 +217,7 @@ func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 	if c.sent == 0 {
 		c.sent = max(s.now(), 1)
 	}
-	ss := &session{device: d, round: round, peer: d.peer, id: d.id, root: d.root()}
+	ss := &session{device: d, round: round, peer: d.peer, id: d.id, root: d.root(), links: d.links}
 	if c.formats == nil && c.choosesFormat() {
 		return ss, d.registration()
 	}

@@ -27,6 +27,7 @@ type Client struct {
 	calls   *calls
 	objects map[uint16]Object
 	ids     []uint16 // of objects, ascending
+	models  *Models  // in the versions of objects
 	control *serverObject
 
 	kick     chan struct{} // holds a token when the registration must be compared with the objects
@@ -60,6 +61,7 @@ func NewClient(config ClientConfig) (*Client, error) {
 		registered: make(chan struct{}),
 		attributes: make(map[Path]Attributes),
 	}
+	c.models = &Models{of: &modelView{models: config.Models.view().models, device: c}}
 	// Objects are code of the program: a panic becomes an error.
 	_, err := work.Guard(log, "Object", func() (struct{}, error) { return struct{}{}, c.configure() })
 	if err != nil {
@@ -240,7 +242,7 @@ func (c *Client) Send(ctx context.Context, entries []Entry) error {
 	if l.version.Minor == 0 {
 		return fmt.Errorf("%w: LwM2M 1.0 has no Send", ErrNotImplemented)
 	}
-	body, err := AppendPayload(nil, FormatSenMLCBOR, Path{}, entries, c.config.Models)
+	body, err := AppendPayload(nil, FormatSenMLCBOR, Path{}, entries, c.models)
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (op *operation) patch(ctx context.Context) (*coap.Response, error) {
 	if !ok {
 		return nil, ErrUnsupportedFormat
 	}
-	entries, err := DecodePayload(ContentFormat(f), Path{}, op.r.Payload, op.client.config.Models)
+	entries, err := DecodePayload(ContentFormat(f), Path{}, op.r.Payload, op.client.models)
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func (op *operation) create(ctx context.Context) (*coap.Response, error) {
 // the server named the instance. If it did not, the entries are below instance 0.
 func (op *operation) newInstance() (entries []Entry, named bool, err error) {
 	if f, ok := op.r.ContentFormat().Get(); ok {
-		if entries, err = DecodePayload(ContentFormat(f), op.path, op.r.Payload, op.client.config.Models); err != nil {
+		if entries, err = DecodePayload(ContentFormat(f), op.path, op.r.Payload, op.client.models); err != nil {
 			return nil, false, err
 		}
 		// TLV omits the level of instances if the client is to choose the instance. The other

@@ -37,16 +37,23 @@ func (c *Client) has(path Path) error {
 	return nil
 }
 
-// model returns the model of an object that the client offers, if possible in the object's version.
+// model returns the model of an object that the client offers, as it counts for the object's
+// version.
 func (c *Client) model(id uint16) (*ObjectModel, bool) {
-	v := objectVersion(c.objects[id])
+	return c.models.Object(id, Version{})
+}
+
+// versionOf makes the client the lister of its models.
+func (c *Client) versionOf(id uint16) (v Version, named bool) {
+	o := c.objects[id]
+	if o == nil {
+		return Version{}, false
+	}
+	v = objectVersion(o)
 	if v.isZero() {
-		v = Version{Major: 1}
+		v.Major = 1
 	}
-	if m, ok := c.config.Models.Object(id, v); ok {
-		return m, true
-	}
-	return c.config.Models.Object(id, Version{})
+	return v, true
 }
 
 // known reports whether the client has a model of an object that it offers.

@@ -71,7 +71,7 @@ func (op *operation) content(base Path, entries []Entry) (*coap.Response, error)
 
 // encode makes a response with entries.
 func (c *Client) encode(f ContentFormat, base Path, entries []Entry) (*coap.Response, error) {
-	body, err := AppendPayload(nil, f, base, entries, c.config.Models)
+	body, err := AppendPayload(nil, f, base, entries, c.models)
 	if errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrNotEncodable) {
 		return nil, fmt.Errorf("%w: %s as %s", ErrNotAcceptable, base, f)
 	}

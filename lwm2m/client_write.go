@@ -39,7 +39,7 @@ func (op *operation) write(ctx context.Context, replace bool) (*coap.Response, e
 	if !ok {
 		return nil, fmt.Errorf("%w: a write needs a content format", ErrUnsupportedFormat)
 	}
-	entries, err := DecodePayload(ContentFormat(f), op.path, op.r.Payload, op.client.config.Models)
+	entries, err := DecodePayload(ContentFormat(f), op.path, op.r.Payload, op.client.models)
 	if err != nil {
 		return nil, err
 	}

@@ -112,30 +112,3 @@ func sortedEntries(entries []Entry) ([]Entry, error) {
 	}
 	return entries, nil
 }
-
-// typeLookup finds the types of resources, and remembers the object's model from one path to the
-// next.
-type typeLookup struct {
-	models *Models
-	object *ObjectModel
-	id     uint16
-	known  bool
-}
-
-// typeOf returns the type of the resource at or above path, TypeNone if it is not known.
-func (l *typeLookup) typeOf(path Path) Type {
-	if path.Len() < 3 {
-		return TypeNone
-	}
-	if !l.known || l.id != path.Object() {
-		l.object, _ = l.models.Object(path.Object(), Version{})
-		l.id, l.known = path.Object(), true
-	}
-	if l.object == nil {
-		return TypeNone
-	}
-	if r := l.object.find(path.Resource()); r != nil {
-		return r.Type
-	}
-	return TypeNone
-}

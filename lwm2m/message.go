@@ -24,7 +24,12 @@ func (ss *session) segments(path Path) []string {
 }
 
 // codec returns the codec for payloads of the device.
-func (s *Server) codec(ss *session) codec { return codec{models: s.config.Models, root: ss.root} }
+func (s *Server) codec(ss *session) codec { return s.codecFor(ss.root, ss.links) }
+
+// codecFor returns the codec for payloads of a device with these objects.
+func (s *Server) codecFor(root string, links *text) codec {
+	return codec{modelView: modelView{models: s.config.Models.view().models, device: links}, root: root}
+}
 
 // choosesFormat reports whether the format of the message depends on the device.
 func (c *Call) choosesFormat() bool { return c.request.Format == nil && c.request.formatted() }
@@ -183,7 +188,7 @@ func (c codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
 // sends the empty list of its format.
 func (c codec) emptyIsValue(f ContentFormat, base Path) bool {
 	f = f.canonical()
-	return (f == FormatText || f == FormatOpaque) && isSingle(base, c.models)
+	return (f == FormatText || f == FormatOpaque) && isSingle(base, c.modelView)
 }
 
 // locationOf returns the path that an answer's Location-Path options name.

@@ -43,6 +43,15 @@ var builtinModels = sync.OnceValue(func() map[uint16][]*ObjectModel {
 	return all
 })
 
+// builtinUnits are the units of resources, by object and resource.
+var builtinUnits = map[[2]uint16]string{
+	{0, 11}: "s", {0, 12}: "s",
+	{1, 1}: "s", {1, 2}: "s", {1, 3}: "s", {1, 5}: "s", {1, 14}: "s", {1, 18}: "s", {1, 19}: "s",
+	{3, 7}: "mV", {3, 8}: "mA", {3, 9}: "%", {3, 10}: "KB", {3, 21}: "KB",
+	{5, 13}:     "s",
+	{33629, 13}: "s",
+}
+
 func (o *builtinObject) model(minor uint8) *ObjectModel {
 	m := &ObjectModel{
 		ID: o.id, Version: Version{Major: 1, Minor: minor}, Name: o.name,
@@ -59,6 +68,7 @@ func (o *builtinObject) model(minor uint8) *ObjectModel {
 		m.Resources = append(m.Resources, ResourceModel{
 			ID: r.id, Name: r.name, Operations: ops, Type: r.typ,
 			Multiple: r.flags&multiple != 0, Mandatory: r.flags&mandatory != 0,
+			Unit: builtinUnits[[2]uint16{o.id, r.id}],
 		})
 	}
 	return m

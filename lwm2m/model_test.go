@@ -29,7 +29,11 @@ func TestBuiltinModels(t *testing.T) {
 			}
 			fmt.Fprintf(&b, "%d/%s %s multiple=%t mandatory=%t\n", o.ID, o.Version, o.Name, o.Multiple, o.Mandatory)
 			for _, r := range o.Resources {
-				fmt.Fprintf(&b, "  %d %s [%s] %s multiple=%t mandatory=%t\n", r.ID, r.Name, r.Operations, r.Type, r.Multiple, r.Mandatory)
+				unit := ""
+				if r.Unit != "" {
+					unit = " unit=" + r.Unit
+				}
+				fmt.Fprintf(&b, "  %d %s [%s] %s multiple=%t mandatory=%t%s\n", r.ID, r.Name, r.Operations, r.Type, r.Multiple, r.Mandatory, unit)
 			}
 		}
 	}
@@ -128,8 +132,8 @@ func TestReadModelXML(t *testing.T) {
 	require.Equal(t, []*lwm2m.ObjectModel{{
 		ID: 26300, Version: lwm2m.Version{Major: 1, Minor: 3}, Name: "Pump Station", Multiple: true,
 		Resources: []lwm2m.ResourceModel{
-			{ID: 0, Name: "Flow", Operations: lwm2m.Readable, Type: lwm2m.TypeFloat, Mandatory: true},
-			{ID: 1, Name: "Valve Positions", Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeUnsigned, Multiple: true},
+			{ID: 0, Name: "Flow", Operations: lwm2m.Readable, Type: lwm2m.TypeFloat, Mandatory: true, Unit: "l/s"},
+			{ID: 1, Name: "Valve Positions", Operations: lwm2m.Readable | lwm2m.Writable, Type: lwm2m.TypeUnsigned, Multiple: true, Unit: "%"},
 			{ID: 2, Name: "Flush", Operations: lwm2m.Executable, Type: lwm2m.TypeNone},
 			{ID: 7, Name: "Factory Key", Type: lwm2m.TypeOpaque},
 		},

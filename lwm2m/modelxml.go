@@ -37,6 +37,7 @@ type xmlResource struct {
 	Multiple   string `xml:"MultipleInstances"`
 	Mandatory  string `xml:"Mandatory"`
 	Type       string `xml:"Type"`
+	Unit       string `xml:"Units"`
 }
 
 // ReadModelXML reads object models in the XML of the OMA registry of objects (schema LWM2M.xsd),
@@ -112,6 +113,7 @@ func (o *xmlObject) model() (*ObjectModel, error) {
 			Type:       f.typ(r.Type),
 			Multiple:   f.choice(r.Multiple, "Single", "Multiple") == 1,
 			Mandatory:  f.choice(r.Mandatory, "Optional", "Mandatory") == 1,
+			Unit:       unit(r.Unit),
 		})
 		if f.err != nil {
 			return nil, fmt.Errorf("resource %q: %w", r.ID, f.err)
@@ -122,6 +124,14 @@ func (o *xmlObject) model() (*ObjectModel, error) {
 	}
 	slices.SortFunc(m.Resources, func(a, b ResourceModel) int { return cmp.Compare(a.ID, b.ID) })
 	return m, m.check()
+}
+
+// unit returns a unit without superfluous blanks. Files write percent as % or as /100.
+func unit(s string) string {
+	if s = strings.Join(strings.Fields(s), " "); s == "/100" {
+		return "%"
+	}
+	return s
 }
 
 // xmlFields converts texts and keeps the first error.

@@ -25,9 +25,7 @@ type Entry struct {
 
 // codec turns values into the payloads of one peer and back.
 type codec struct {
-	// models give the types of resources and say which are multiple; nil stands for the built-in
-	// ones.
-	models *Models
+	modelView // gives the types of resources and says which are multiple
 	// root is the prefix of SenML names on a client whose objects are not at its root: "/lwm2m" for
 	// "/lwm2m/3/0/9". Other formats do not carry it.
 	root string
@@ -43,13 +41,13 @@ type codec struct {
 // Values are encoded as the type that their resource has in m: an Integer for a Float resource
 // becomes a Float, as a receiver expects of TLV. A value of a resource without a model is encoded
 // as it is. A nil m stands for the built-in models; of an object with several versions the newest
-// counts. With room in dst, entries in order and values of the right types, TLV, LwM2M CBOR and the
-// formats of one value allocate nothing.
+// counts, or with m from [Models.For] that of the device. With room in dst, entries in order and
+// values of the right types, TLV, LwM2M CBOR and the formats of one value allocate nothing.
 //
 // Errors are [ErrUnsupportedFormat] when f is unknown or cannot carry what is at base, and
 // [ErrNotEncodable] for entries that f cannot represent.
 func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *Models) ([]byte, error) {
-	return codec{models: m}.appendPayload(dst, f, base, entries)
+	return codec{modelView: m.view()}.appendPayload(dst, f, base, entries)
 }
 
 // DecodePayload returns the entries of a payload in content format f, in their order. base is the
@@ -78,12 +76,12 @@ func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *M
 // The result keeps no reference to payload. Its size is bounded by a small multiple of that of
 // payload. Errors are [*FormatError], which is [ErrMalformed], or [ErrUnsupportedFormat].
 func DecodePayload(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
-	return codec{models: m}.decodePayload(f, base, payload)
+	return codec{modelView: m.view()}.decodePayload(f, base, payload)
 }
 
 // appendPayload is [AppendPayload] for the codec's peer.
 func (c codec) appendPayload(dst []byte, f ContentFormat, base Path, entries []Entry) ([]byte, error) {
-	entries, err := encodable(base, entries, c.models)
+	entries, err := encodable(base, entries, c.modelView)
 	if err != nil {
 		return dst, err
 	}
@@ -91,7 +89,7 @@ func (c codec) appendPayload(dst []byte, f ContentFormat, base Path, entries []E
 	case FormatText, FormatOpaque, FormatCBOR:
 		return appendSingle(dst, f, base, entries)
 	case FormatTLV:
-		return appendTLV(dst, base, entries, c.models)
+		return appendTLV(dst, base, entries, c.modelView)
 	case FormatLwM2MCBOR:
 		return appendLwM2MCBOR(dst, entries)
 	case FormatJSON:
@@ -107,15 +105,15 @@ func (c codec) appendPayload(dst []byte, f ContentFormat, base Path, entries []E
 func (c codec) decodePayload(f ContentFormat, base Path, payload []byte) ([]Entry, error) {
 	switch f = f.canonical(); f {
 	case FormatText, FormatOpaque, FormatCBOR:
-		return decodeSingle(f, base, payload, c.models)
+		return decodeSingle(f, base, payload, c.modelView)
 	case FormatTLV:
-		return decodeTLV(base, payload, c.models)
+		return decodeTLV(base, payload, c.modelView)
 	case FormatLwM2MCBOR:
-		return decodeLwM2MCBOR(base, payload, c.models)
+		return decodeLwM2MCBOR(base, payload, c.modelView)
 	case FormatJSON:
-		return decodeOldJSON(base, payload, c.models)
+		return decodeOldJSON(base, payload, c.modelView)
 	case FormatSenMLJSON, FormatSenMLCBOR, formatSenMLETCHJSON, formatSenMLETCHCBOR:
-		return decodeSenML(c.senml(f), base, payload, c.models)
+		return decodeSenML(c.senml(f), base, payload, c.modelView)
 	default:
 		return nil, unsupported(f)
 	}
@@ -123,8 +121,8 @@ func (c codec) decodePayload(f ContentFormat, base Path, payload []byte) ([]Entr
 
 // encodable checks entries and returns them with the types of their resources, as a copy if it has
 // to change one.
-func encodable(base Path, entries []Entry, m *Models) ([]Entry, error) {
-	types := typeLookup{models: m}
+func encodable(base Path, entries []Entry, m modelView) ([]Entry, error) {
+	types := typeLookup{view: m}
 	copied := false
 	for i := range entries {
 		e := &entries[i]

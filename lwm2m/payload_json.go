@@ -30,7 +30,7 @@ type oldJSONDecoder struct {
 	elements []oldJSONElement
 }
 
-func decodeOldJSON(base Path, payload []byte, m *Models) ([]Entry, error) {
+func decodeOldJSON(base Path, payload []byte, m modelView) ([]Entry, error) {
 	if !utf8.Valid(payload) { // encoding/json would replace it silently
 		return nil, &FormatError{Format: FormatJSON, Offset: invalidUTF8(payload), Reason: "text is not UTF-8"}
 	}
@@ -39,7 +39,7 @@ func decodeOldJSON(base Path, payload []byte, m *Models) ([]Entry, error) {
 	if err := d.document(); err != nil {
 		return nil, err
 	}
-	c := pathCollector{base: base, types: typeLookup{models: m}, history: true, entries: make([]Entry, 0, len(d.elements))}
+	c := pathCollector{base: base, types: typeLookup{view: m}, history: true, entries: make([]Entry, 0, len(d.elements))}
 	for _, e := range d.elements {
 		p, ok := parsePath(d.baseName + e.name)
 		if !ok || p.Len() < 3 {

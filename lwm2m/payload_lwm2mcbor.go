@@ -10,11 +10,11 @@ import (
 // identifiers, or arrays of identifiers for several levels at once, and whose values are maps of
 // the levels below or values.
 
-func decodeLwM2MCBOR(base Path, payload []byte, m *Models) ([]Entry, error) {
+func decodeLwM2MCBOR(base Path, payload []byte, m modelView) ([]Entry, error) {
 	d := lwm2mCBORDecoder{
 		cborReader: newCBORReader(FormatLwM2MCBOR, payload),
 		c: pathCollector{
-			base: base, types: typeLookup{models: m}, cbor: true,
+			base: base, types: typeLookup{view: m}, cbor: true,
 			entries: make([]Entry, 0, min(len(payload)/4+1, 16)),
 		},
 	}

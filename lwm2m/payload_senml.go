@@ -130,7 +130,7 @@ func senmlValue(v Value) senml.Value {
 	}
 }
 
-func decodeSenML(f senmlFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
+func decodeSenML(f senmlFormat, base Path, payload []byte, m modelView) ([]Entry, error) {
 	d := senmlDecoder{senmlFormat: f, payload: payload}
 	d.codec.MaxRecords = maxRecords(len(payload))
 	lent := senmlRecords.Get().(*[]senml.Record)
@@ -139,7 +139,7 @@ func decodeSenML(f senmlFormat, base Path, payload []byte, m *Models) ([]Entry, 
 	if err != nil || len(pack) == 0 {
 		return nil, err
 	}
-	c := pathCollector{base: base, types: typeLookup{models: m}, history: true, entries: make([]Entry, 0, len(pack))}
+	c := pathCollector{base: base, types: typeLookup{view: m}, history: true, entries: make([]Entry, 0, len(pack))}
 	var now time.Time
 	for i := range pack {
 		p, ok := d.path(&pack[i])

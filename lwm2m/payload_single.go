@@ -9,10 +9,9 @@ import (
 
 // isSingle reports whether a format without paths can carry the value at base: a resource that is
 // not multiple, or a resource instance.
-func isSingle(base Path, m *Models) bool {
+func isSingle(base Path, m modelView) bool {
 	if base.IsResource() {
-		r, _ := m.Resource(base)
-		return !r.Multiple
+		return !m.multiple(base)
 	}
 	return base.IsResourceInstance()
 }
@@ -38,21 +37,22 @@ func appendSingle(dst []byte, f ContentFormat, base Path, entries []Entry) ([]by
 	}
 }
 
-func decodeSingle(f ContentFormat, base Path, payload []byte, m *Models) ([]Entry, error) {
+func decodeSingle(f ContentFormat, base Path, payload []byte, m modelView) ([]Entry, error) {
 	if !isSingle(base, m) {
 		return nil, fmt.Errorf("%w: %s for %s", ErrUnsupportedFormat, f, base)
 	}
-	r, _ := m.Resource(base)
+	types := typeLookup{view: m}
+	t := types.typeOf(base)
 	var v Value
 	var err error
 	switch f {
 	case FormatText:
-		v, err = decodeText(payload, r.Type)
+		v, err = decodeText(payload, t)
 	case FormatCBOR:
-		v, err = decodeCBOR(payload, r.Type)
+		v, err = decodeCBOR(payload, t)
 	default:
-		if r.Type != TypeNone && r.Type != TypeOpaque {
-			return nil, fmt.Errorf("%w: %s for %s of type %s", ErrUnsupportedFormat, f, base, r.Type)
+		if t != TypeNone && t != TypeOpaque {
+			return nil, fmt.Errorf("%w: %s for %s of type %s", ErrUnsupportedFormat, f, base, t)
 		}
 		v = Opaque(payload)
 	}

@@ -12,7 +12,7 @@ import (
 
 // appendTLV writes entries as the request path requires: object instances below an object,
 // resources below an object instance, one resource, or one resource instance.
-func appendTLV(dst []byte, base Path, entries []Entry, m *Models) ([]byte, error) {
+func appendTLV(dst []byte, base Path, entries []Entry, m modelView) ([]byte, error) {
 	if base.IsRoot() {
 		return dst, fmt.Errorf("%w: TLV does not name objects", ErrUnsupportedFormat)
 	}
@@ -21,7 +21,7 @@ func appendTLV(dst []byte, base Path, entries []Entry, m *Models) ([]byte, error
 		return dst, err
 	}
 	enc := tlv.NewEncoder(dst)
-	if r, _ := m.Resource(base); len(entries) == 0 && base.IsResource() && r.Multiple {
+	if len(entries) == 0 && base.IsResource() && m.multiple(base) {
 		enc.Begin(tlv.MultipleResource, base.Resource())
 		enc.End()
 	}
@@ -104,7 +104,7 @@ func appendTLVValue(enc *tlv.Encoder, k tlv.Kind, id uint16, e *Entry) error {
 	return nil
 }
 
-func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
+func decodeTLV(base Path, payload []byte, m modelView) ([]Entry, error) {
 	if base.IsRoot() {
 		return nil, fmt.Errorf("%w: TLV does not name objects", ErrUnsupportedFormat)
 	}
@@ -112,7 +112,7 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 	if err := tlv.Validate(payload); err != nil {
 		return nil, tlvError(err)
 	}
-	d := tlvDecoder{base: base, types: typeLookup{models: m}, entries: make([]Entry, 0, countTLV(tlv.All(payload)))}
+	d := tlvDecoder{base: base, types: typeLookup{view: m}, entries: make([]Entry, 0, countTLV(tlv.All(payload)))}
 	for e, err := range tlv.All(payload) {
 		if err == nil {
 			err = d.top(e)
@@ -121,7 +121,7 @@ func decodeTLV(base Path, payload []byte, m *Models) ([]Entry, error) {
 			return nil, tlvError(err)
 		}
 	}
-	if r, known := m.Resource(base); len(d.entries) == 0 && (base.IsResourceInstance() || known && !r.Multiple) {
+	if r := m.resource(base); len(d.entries) == 0 && (base.IsResourceInstance() || r != nil && !r.Multiple) {
 		return nil, &FormatError{Format: FormatTLV, Reason: "no value"}
 	}
 	return d.entries, nil

@@ -172,12 +172,12 @@ func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Respon
 	default:
 		return errorResponse(ErrUnsupportedFormat)
 	}
-	codec := codec{models: s.config.Models}
+	codec := s.codecFor("", nil)
 	var endpoint string
 	var by Identity
 	s.mu.Lock()
 	if d := s.table.byPeer.Get(r.Peer); d != nil {
-		codec.root, endpoint, by = d.root(), d.endpoint, d.identity()
+		codec, endpoint, by = s.codecFor(d.root(), d.links), d.endpoint, d.identity()
 	}
 	s.mu.Unlock()
 	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
