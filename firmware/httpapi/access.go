@@ -17,10 +17,13 @@ const (
 	ReadImages   Action = "images:read"
 	WriteImages  Action = "images:write" // upload, delete
 	ReadDevices  Action = "devices:read"
-	WriteDevices Action = "devices:write" // delete; write and execute resources
+	WriteDevices Action = "devices:write" // delete
 	ReadUpdates  Action = "updates:read"
 	WriteUpdates Action = "updates:write" // start, cancel, hold, release, served; remove a damaged one
 	ReadEvents   Action = "events:read"
+
+	ReadResources  Action = "resources:read"  // ask a device for values: read, discover, observe
+	WriteResources Action = "resources:write" // change a device: write, execute, create, delete
 )
 
 // An Access describes a request to the authorizer: an action, and the device, update or image that

@@ -99,15 +99,18 @@ func (f *fleet) do(method, target, body, contentType, who string) *httptest.Resp
 // TestAccess makes every call of the table as a user with rights on one device: for that device,
 // for another one, and for one that does not exist. It fails if the list lacks a call.
 func TestAccess(t *testing.T) {
-	const holder, start = `{"holder":"h"}`, `{"endpoint":"%s","image":"%s"}`
+	const holder, start, values = `{"holder":"h"}`, `{"endpoint":"%s","image":"%s"}`, `{"values":[{"path":"/3/0/3","value":""}]}`
 	for key, call := range map[string]struct {
-		body string
-		open bool // concerns images only
+		body  string
+		query string
+		open  bool // concerns images only
 	}{
 		"GET images": {open: true}, "POST images": {open: true, body: "bytes"},
 		"GET images/{image}": {open: true}, "DELETE images/{image}": {open: true},
 		"GET devices": {}, "GET devices/{endpoint}": {}, "DELETE devices/{endpoint}": {},
-		"GET devices/{endpoint}/resources/...": {}, "PUT devices/{endpoint}/resources/...": {}, "POST devices/{endpoint}/resources/...": {},
+		"GET devices/{endpoint}/resources": {query: "?path=/3/0/3"}, "PUT devices/{endpoint}/resources": {body: values},
+		"GET devices/{endpoint}/resources/...": {}, "PUT devices/{endpoint}/resources/...": {body: values},
+		"POST devices/{endpoint}/resources/...": {}, "DELETE devices/{endpoint}/resources/...": {},
 		"GET updates": {}, "GET counts": {}, "POST updates": {body: start}, "GET updates/{update}": {}, "DELETE updates/{update}": {},
 		"POST updates/{update}/cancel": {}, "POST updates/{update}/hold": {body: holder}, "POST updates/{update}/release": {body: holder},
 		"POST updates/{update}/served": {}, "GET events": {},
@@ -125,6 +128,9 @@ func TestAccess(t *testing.T) {
 				body := call.body
 				if body == start {
 					body = fmt.Sprintf(start, endpoint, f.image)
+				}
+				if call.query != "" {
+					query = call.query
 				}
 				if key == "POST images" {
 					query = "?version=2"
@@ -187,7 +193,7 @@ func TestAccess(t *testing.T) {
 		})
 	}
 	// The list above has every call of the table.
-	require.Equal(t, 20, func() (n int) {
+	require.Equal(t, 23, func() (n int) {
 		for _, route := range newFleet(t, Config{}).routes {
 			n += len(route.calls)
 		}
@@ -271,7 +277,7 @@ func TestAuthorizersThatMisbehave(t *testing.T) {
 	require.ErrorContains(t, err, "authorize")
 	_, err = New(nil, AllowAll, Config{})
 	require.ErrorContains(t, err, "manager")
-	for _, wrong := range []Config{{MaxImage: -1}, {MaxStreams: -1}, {Heartbeat: -1}} {
+	for _, wrong := range []Config{{MaxImage: -1}, {MaxStreams: -1}, {MaxRequests: -1}, {Heartbeat: -1}} {
 		_, err = New(&firmware.Manager{}, AllowAll, wrong)
 		require.ErrorContains(t, err, "is negative")
 	}

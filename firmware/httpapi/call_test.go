@@ -338,7 +338,6 @@ func TestDevices(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"state": nil, "result": nil, "version": nil, "protocols": nil, "delivery": nil, "component": "modem", "holds_package": digest,
 	}, decode[map[string]any](t, s.get("/api/v1/devices/a%2Fb"))["firmware"])
-	requireProblem(t, s.get("/api/v1/devices/"+url.PathEscape("a/b")+"/resources/3/0/3"), http.StatusNotImplemented, "not-implemented")
 
 	var got []string
 	path := "/api/v1/devices?limit=5"
@@ -406,7 +405,8 @@ func TestMethods(t *testing.T) {
 		"/api/v1/images/" + image:           "DELETE, GET, HEAD, OPTIONS",
 		"/api/v1/devices":                   "GET, HEAD, OPTIONS",
 		"/api/v1/devices/x":                 "DELETE, GET, HEAD, OPTIONS",
-		"/api/v1/devices/x/resources/3/0/3": "GET, HEAD, OPTIONS, POST, PUT",
+		"/api/v1/devices/x/resources":       "GET, HEAD, OPTIONS, PUT",
+		"/api/v1/devices/x/resources/3/0/3": "DELETE, GET, HEAD, OPTIONS, POST, PUT",
 		"/api/v1/updates":                   "GET, HEAD, OPTIONS, POST",
 		"/api/v1/updates/x":                 "DELETE, GET, HEAD, OPTIONS",
 		"/api/v1/updates/x/cancel":          "OPTIONS, POST",

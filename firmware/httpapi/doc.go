@@ -17,7 +17,12 @@
 //	GET    /api/v1/devices                           ?limit, ?cursor
 //	GET    /api/v1/devices/{endpoint}                the endpoint is percent-encoded
 //	DELETE /api/v1/devices/{endpoint}                deletes its record, also that it used credentials; 409 while it has an active update
-//	GET    /api/v1/devices/{endpoint}/resources/...  501: not implemented yet; PUT and POST too
+//	GET    /api/v1/devices/{endpoint}/resources      reads several paths at once: ?path=/3/0/3&path=/5/0
+//	PUT    /api/v1/devices/{endpoint}/resources      body: application/json; writes values at several paths at once
+//	GET    /api/v1/devices/{endpoint}/resources/...  reads an object, instance or resource, such as resources/3/0/9; ?discover=true
+//	PUT    /api/v1/devices/{endpoint}/resources/...  body: application/json; replaces an instance, a resource or a resource instance
+//	POST   /api/v1/devices/{endpoint}/resources/...  creates an instance, writes part of one, or executes a resource
+//	DELETE /api/v1/devices/{endpoint}/resources/...  deletes an instance or a resource instance
 //	POST   /api/v1/updates                           body: application/json; header Idempotency-Key
 //	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state, ?label
 //	GET    /api/v1/counts                            how many updates there are, by image and outcome; ?image
@@ -61,6 +66,72 @@
 //
 // Web pages of the API's own host and of [Config.TrustedOrigins] may use the API with the
 // credentials of their browser.
+//
+// # Resources
+//
+// The calls below resources are requests to the device itself, as LwM2M has them. They read
+// anything, and change anything but the Firmware Update object (5, 33629) of a device with an
+// active update: that is 409 and a problem of type update-active, also for a request that was
+// waiting for the device when the update started. Between updates an operator may write and execute
+// that object; an update that starts later reads the device first, and installs only a package that
+// it can prove to be its own.
+//
+//	GET    .../resources/3/0/9                       a resource; 3/0 an instance, 3 an object, 3/0/7/1 a resource instance
+//	GET    .../resources/3?discover=true             what there is at and below an object, an instance or a resource, and its attributes
+//	GET    .../resources?path=/3/0/3&path=/5/0       Read-Composite (LwM2M 1.1): up to 64 paths; it leaves out what is absent
+//	PUT    .../resources/3/0/14                      {"value": "+02:00"}
+//	PUT    .../resources/1/0                         {"values": [{"path": "/1/0/1", "value": 300}, ...]}; what it does not name goes
+//	POST   .../resources/1/0                         {"values": [{"path": "/1/0/1", "value": 300}]}; what it does not name stays
+//	PUT    .../resources                             {"values": [{"path": "/1/0/1", "value": 300}, ...]}, Write-Composite: all or none
+//	POST   .../resources/3/0/4                       executes; no body, or {"arguments": "0='text',5"}
+//	POST   .../resources/3303                        creates {"values": [{"path": "/3303/7/5700", "value": 21.5}]}; without a body the
+//	                                                 device chooses the instance. 201, Location and {"path": "/3303/7"}
+//	DELETE .../resources/3303/7                      deletes an instance, or since LwM2M 1.2 a resource instance
+//
+// A read answers with {"values": [...]}, a list of values such as
+//
+//	{"path": "/3/0/9", "type": "integer", "value": 95, "name": "Battery Level"}
+//
+// where name comes from the server's model of the object, in the version that the device has; it
+// is absent without one. time says when the resource had the value, if the device says so. A body
+// has values of the same form; it may leave out the type if a model has it, or if the value itself
+// says it (a string, true or false, a number with or without a fraction). name and time of a body
+// do not count, so that what was read can be written. Changes answer 204 without a body.
+//
+//	type              value
+//	string, corelnk   a string
+//	integer           a number; a string of digits beyond 2^53-1, which many programs cannot keep in a number. Both are accepted
+//	unsigned_integer  as integer
+//	float             a number, or "NaN", "Infinity", "-Infinity"
+//	boolean           true, false
+//	opaque            a string of base64 (RFC 4648 section 4)
+//	time              a string of RFC 3339 in UTC, in whole seconds; seconds since 1970 are accepted, and sent beyond the year 9999
+//	objlnk            a string such as "3:0"
+//	none, null        null: an instance or multiple resource without content; what removes a resource instance in a Write-Composite
+//
+// No value loses anything on the way: the server refuses one that the content format cannot carry.
+// The formats of JSON and SenML have no NaN, no infinity and no negative zero. Without a model a
+// value has the type that the content format gives it: opaque in TLV, a string in text.
+//
+// ?format= asks for a content format, or writes in one: text, opaque, cbor, tlv, json, senml-json,
+// senml-cbor, lwm2m-cbor, senml-etch-json, senml-etch-cbor, or the media type, such as
+// application/senml%2Bcbor. By default the device chooses the format of a read, and the server the
+// one that the device is likeliest to understand. ?timeout= says how long to wait for the device,
+// such as 90s or 5m or a number of seconds, by default 30 s, at most 10 min. Requests to one device
+// go one after the other, and a device in queue mode gets them when it wakes. A client that goes
+// away ends its request if it was not sent.
+//
+// A device that refuses a request makes a problem of type device-refused, with the CoAP code as
+// code and the device's words in detail. Its status is that of RFC 8075 section 7, except that 500
+// is this server's: 4.00, 4.02, 4.05 and others 400; 4.01 and 4.03 403; 4.04 404; 4.06 406; 4.09
+// 409; 4.12 412; 4.13 413; 4.15 415; 4.29 429; 5.01 501; 5.03 503; 5.00 and others 502. The other
+// failures are
+//
+//	404 not-found          the server knows no device of that endpoint
+//	503 not-registered     the registration has ended, or the connection of the device
+//	504 no-answer          the device sleeps, is busy or does not answer; it has changed nothing
+//	504 delivery-unknown   a change was sent and not answered: the device may have made it
+//	502 device-answer      the answer of the device is not what its content format should be
 //
 // # Holds
 //
@@ -182,9 +253,10 @@
 // # Errors
 //
 // Each error is a problem document of RFC 9457 (application/problem+json): type, title, status,
-// detail, and for some types field (the wrong one of the request) or update (the id of the update
-// in question). The handler refuses requests from pages of another origin, state-changing calls
-// without the right Content-Type, unknown fields, and unknown query parameters.
+// detail, and for some types field (the wrong one of the request), update (the id of the update in
+// question) or code (the CoAP code of a device). The handler refuses requests from pages of another
+// origin, state-changing calls without the right Content-Type, unknown fields, and unknown query
+// parameters.
 //
 // A server whose disk is full answers 507 with a problem of type disk-full. The client may repeat
 // the request.
@@ -196,8 +268,9 @@
 //	answer                    30 s without room for 4 KiB
 //	authorization             10 s, and 1000 at once: 503
 //	path                      id 64 bytes, endpoint 255
-//	query                     parameters that the call knows, once each, except label; name, version 255 bytes; cursor 355; limit 1 to 1000
+//	query                     parameters that the call knows, once each, except label and path; name, version 255 bytes; cursor 355; limit 1 to 1000
 //	Idempotency-Key           255 printable ASCII characters
+//	requests to devices       Config.MaxRequests, a quarter of them for one client, 16 for one device
 //	event streams             Config.MaxStreams, a quarter of them for one client; Config.Heartbeat to accept a line
 //	holds                     16 of an update, holder 64 bytes, reason 255
 //	labels                    16 of an update, name 64 bytes, value 255

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,7 +30,7 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 		return newProblem(http.StatusConflict, "position", fmt.Sprintf(
 			"the journal ends at %d: the position is of another server, or of one before a backup was restored; begin without it", span.Last))
 	}
-	leave, err := a.streams.enter(r)
+	leave, err := a.streams.enter(r, "")
 	if err != nil {
 		return err
 	}
@@ -243,52 +241,4 @@ func (t *texts) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.kept[:])
-}
-
-// streams counts the event streams that are open.
-type streams struct {
-	most int
-
-	mu   sync.Mutex
-	open int
-	by   map[client]int
-}
-
-// A client identifies the owner of a share of the event streams. Clients behind one proxy have the
-// same address, and clients may have the same token, so it needs both.
-type client struct {
-	from    netip.Prefix
-	bearing string
-}
-
-// share is the number by which the streams are divided to get the share of one client.
-const share = 4
-
-// enter counts the stream of a request until the caller calls leave, which returns how many are
-// open then.
-func (s *streams) enter(r *http.Request) (leave func() int, err error) {
-	scheme, credentials, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
-	c := client{door.SourceOf(r.RemoteAddr), strings.ToLower(scheme) + " " + strings.TrimSpace(credentials)}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.open >= s.most:
-		return nil, newProblem(http.StatusServiceUnavailable, "unavailable", "too many event streams are open")
-	case s.by[c] >= max(1, s.most/share):
-		return nil, newProblem(http.StatusTooManyRequests, "too-many", "this client has as many event streams open as one may have")
-	}
-	if s.by == nil {
-		s.by = make(map[client]int)
-	}
-	s.open++
-	s.by[c]++
-	return func() int {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.open--
-		if s.by[c]--; s.by[c] == 0 {
-			delete(s.by, c)
-		}
-		return s.open
-	}, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/internal/door"
+	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -25,6 +26,9 @@ type Config struct {
 	// them. Requests with the same address and the same Authorization are of one client; an IPv6
 	// network of 64 bits counts as one address. Default 100.
 	MaxStreams int
+	// MaxRequests bounds the requests to devices that wait or are under way. One client may have a
+	// quarter of them, one device 16. Default 1000.
+	MaxRequests int
 	// Heartbeat is the interval of comments in an event stream, and the time that a client has to
 	// accept a line. Default 15 s.
 	Heartbeat time.Duration
@@ -42,6 +46,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxStreams <= 0 {
 		c.MaxStreams = 100
+	}
+	if c.MaxRequests <= 0 {
+		c.MaxRequests = 1000
 	}
 	if c.Heartbeat <= 0 {
 		c.Heartbeat = 15 * time.Second
@@ -87,6 +94,8 @@ func (c Config) check() error {
 		return fmt.Errorf("httpapi: Config.MaxImage: %d is negative", c.MaxImage)
 	case c.MaxStreams < 0:
 		return fmt.Errorf("httpapi: Config.MaxStreams: %d is negative", c.MaxStreams)
+	case c.MaxRequests < 0:
+		return fmt.Errorf("httpapi: Config.MaxRequests: %d is negative", c.MaxRequests)
 	case c.Heartbeat < 0:
 		return fmt.Errorf("httpapi: Config.Heartbeat: %s is negative", c.Heartbeat)
 	}
@@ -106,14 +115,16 @@ type api struct {
 	routes  []route
 	guard   authorizer
 	origins map[string]bool // that are trusted
-	streams streams
+	streams places
+	asked   places // requests to devices
 	texts   texts
 }
 
 func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {
 	a := &api{manager: m, images: images, config: config.withDefaults(), origins: trusted(config.TrustedOrigins)}
 	a.guard = newAuthorizer(authorize, a.config.Logger)
-	a.streams.most = a.config.MaxStreams
+	a.streams = places{what: "event streams", most: a.config.MaxStreams}
+	a.asked = places{what: "requests to devices", most: a.config.MaxRequests, device: maxOfDevice}
 	a.routes = a.table()
 	return a
 }
@@ -184,6 +195,8 @@ type manager interface {
 	Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[firmware.DeviceInfo, error]
 	Device(ctx context.Context, endpoint string) (firmware.DeviceInfo, error)
 	DeleteDevice(ctx context.Context, endpoint string) error
+	Do(ctx context.Context, r lwm2m.Request) (lwm2m.Answer, error)
+	Model(endpoint string, object uint16) (*lwm2m.ObjectModel, bool)
 }
 
 // repository is the part of [firmware.Repository] that the handler uses.

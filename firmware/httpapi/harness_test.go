@@ -2,8 +2,10 @@ package httpapi_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/simnet"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/memory"
 )
@@ -117,8 +120,8 @@ func decode[T any](t *testing.T, a answer) T {
 
 // problem is the body of an error.
 type problem struct {
-	Type, Title, Detail, Field, Update string
-	Status                             int
+	Type, Title, Detail, Field, Update, Code string
+	Status                                   int
 }
 
 // requireProblem checks an answer's status and the kind of its problem document.
@@ -132,6 +135,11 @@ func requireProblem(t *testing.T, a answer, status int, kind string) problem {
 	require.NotEmpty(t, p.Title)
 	require.NotEmpty(t, p.Detail)
 	return p
+}
+
+// listen opens sockets of a network.
+func listen(network *simnet.Network, address string) func(context.Context) (net.PacketConn, error) {
+	return func(context.Context) (net.PacketConn, error) { return network.Listen(address) }
 }
 
 // handler calls httpapi.New, which must not fail.

@@ -93,15 +93,25 @@ func jsonProblem(err error) error {
 
 // writeJSON sends v as JSON.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
-	body, err := json.Marshal(v)
+	body, err := marshal(v)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", applicationJSON)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // on an error the client has gone
+	_, _ = w.Write(body) // on an error the client has gone
 	return nil
+}
+
+// marshal returns v as JSON with a newline. It does not escape <, > and &, which values of devices
+// have: no browser takes an answer for HTML.
+func marshal(v any) ([]byte, error) {
+	var body bytes.Buffer
+	e := json.NewEncoder(&body)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return body.Bytes(), err
 }
 
 // page is one page of a list.

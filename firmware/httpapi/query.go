@@ -19,7 +19,7 @@ const (
 	maxLimit     = 1000
 )
 
-// query holds the parameters that a call knows, each at most once, except label.
+// query holds the parameters that a call knows, each at most once, except label and path.
 type query url.Values
 
 func parseQuery(r *http.Request, known []string) (query, error) {
@@ -35,7 +35,7 @@ func parseQuery(r *http.Request, known []string) (query, error) {
 				return nil, invalidQuery(clip(name, 40), detail+"none")
 			}
 			return nil, invalidQuery(clip(name, 40), detail+strings.Join(known, ", "))
-		case len(list) > 1 && name != "label":
+		case len(list) > 1 && name != "label" && name != "path":
 			return nil, invalidQuery(name, name+" is given more than once")
 		}
 	}

@@ -18,7 +18,8 @@ func TestRefusedRequests(t *testing.T) {
 	s := newService(t, httpapi.Config{MaxImage: 1000})
 	image := s.image("1.0.0")
 	update := func(fields string) string { return `{"endpoint":"dev","image":"` + image + `"` + fields + `}` }
-	const form = "application/x-www-form-urlencoded"
+	const form, resources = "application/x-www-form-urlencoded", "/api/v1/devices/dev/resources"
+	jsonBody := []string{"Content-Type", "application/json"}
 
 	tests := []struct {
 		name         string
@@ -73,8 +74,47 @@ func TestRefusedRequests(t *testing.T) {
 		{name: "endpoint of 256", method: "GET", path: "/api/v1/devices/" + strings.Repeat("e", 256), status: 400, kind: "bad-request"},
 		{name: "endpoint of 10 KB", method: "GET", path: "/api/v1/devices/" + strings.Repeat("e", 10_240), status: 400, kind: "bad-request"},
 
-		{name: "read a resource", method: "GET", path: "/api/v1/devices/dev/resources/3/0/3", status: 501, kind: "not-implemented"},
-		{name: "execute a resource", method: "POST", path: "/api/v1/devices/dev/resources/3/0/4", status: 501, kind: "not-implemented"},
+		{name: "no path", method: "GET", path: resources, status: 400, kind: "invalid-query", field: "path"},
+		{name: "path empty", method: "GET", path: resources + "?path=", status: 400, kind: "invalid-query", field: "path"},
+		{name: "path wrong", method: "GET", path: resources + "?path=/3/0/3&path=x", status: 400, kind: "invalid-query", field: "path"},
+		{name: "65 paths", method: "GET", path: resources + "?" + strings.Repeat("path=/3/0/3&", 65), status: 400, kind: "invalid-query", field: "path"},
+		{name: "path of one resource too", method: "GET", path: resources + "/3/0/3?path=/3/0/3", status: 400, kind: "invalid-query", field: "path"},
+		{name: "resources with a slash", method: "GET", path: resources + "/", status: 400, kind: "bad-request"},
+		{name: "resource by name", method: "GET", path: resources + "/3/0/battery", status: 400, kind: "bad-request"},
+		{name: "resource 65535", method: "GET", path: resources + "/3/0/65535", status: 400, kind: "bad-request"},
+		{name: "path with a slash at its end", method: "GET", path: resources + "/3/0/", status: 400, kind: "bad-request"},
+		{name: "five levels", method: "GET", path: resources + "/3/0/6/0/0", status: 400, kind: "bad-request"},
+		{name: "format unknown", method: "GET", path: resources + "/3/0/3?format=xml", status: 400, kind: "invalid-query", field: "format"},
+		{name: "timeout 0", method: "GET", path: resources + "/3/0/3?timeout=0", status: 400, kind: "invalid-query", field: "timeout"},
+		{name: "timeout text", method: "GET", path: resources + "/3/0/3?timeout=soon", status: 400, kind: "invalid-query", field: "timeout"},
+		{name: "timeout long", method: "DELETE", path: resources + "/3/1?timeout=601s", status: 400, kind: "invalid-query", field: "timeout"},
+		{name: "discover what", method: "GET", path: resources + "/3?discover=1", status: 400, kind: "invalid-query", field: "discover"},
+		{name: "discover a resource instance", method: "GET", path: resources + "/3/0/6/0?discover=true", status: 400, kind: "invalid-query", field: "discover"},
+		{name: "discover in a format", method: "GET", path: resources + "/3?discover=true&format=tlv", status: 400, kind: "invalid-query", field: "format"},
+		{name: "write an object", method: "PUT", path: resources + "/3", body: `{}`, header: jsonBody, status: 400, kind: "bad-request"},
+		{name: "write text", method: "PUT", path: resources + "/3/0/14", body: `x`, header: []string{"Content-Type", "text/plain"}, status: 415, kind: "unsupported-media-type"},
+		{name: "write no value", method: "PUT", path: resources + "/3/0/14", body: `{}`, header: jsonBody, status: 400, kind: "invalid-field", field: "value"},
+		{name: "write an object as value", method: "PUT", path: resources + "/99/0/14", body: `{"value":{}}`, header: jsonBody, status: 400, kind: "invalid-field", field: "value"},
+		{name: "write a number as string", method: "PUT", path: resources + "/3/0/14", body: `{"value":1}`, header: jsonBody, status: 400, kind: "invalid-field", field: "value"},
+		{name: "write half a surrogate pair", method: "PUT", path: resources + "/3/0/14", body: `{"value":"\udc00"}`, header: jsonBody, status: 400, kind: "invalid-field", field: "value"},
+		{name: "write an unknown type", method: "PUT", path: resources + "/3/0/14", body: `{"type":"text","value":"x"}`, header: jsonBody, status: 400, kind: "invalid-field", field: "type"},
+		{name: "write elsewhere", method: "PUT", path: resources + "/3/0/14", body: `{"path":"/3/0/15","value":"x"}`, header: jsonBody, status: 400, kind: "invalid-field", field: "path"},
+		{name: "write elsewhere in an instance", method: "PUT", path: resources + "/3/0", body: `{"values":[{"path":"/3/0/14","value":"x"},{"path":"/3/1/14","value":"x"}]}`, header: jsonBody, status: 400, kind: "invalid-field", field: "values[1].path"},
+		{name: "write both forms", method: "PUT", path: resources + "/3/0/14", body: `{"value":"x","values":[]}`, header: jsonBody, status: 400, kind: "invalid-field", field: "values"},
+		{name: "write without a path", method: "PUT", path: resources + "/3/0", body: `{"value":"x"}`, header: jsonBody, status: 400, kind: "invalid-field", field: "path"},
+		{name: "write a value to an instance", method: "PUT", path: resources + "/3/0", body: `{"path":"/3/0","value":"x"}`, header: jsonBody, status: 400, kind: "invalid-field", field: "path"},
+		{name: "write nothing anywhere", method: "PUT", path: resources, body: `{"values":[]}`, header: jsonBody, status: 400, kind: "invalid-field", field: "values"},
+		{name: "write much", method: "PUT", path: resources + "/3/0/14", body: `{"value":"` + strings.Repeat("x", 64<<10) + `"}`, header: jsonBody, status: 413, kind: "too-large"},
+		{name: "post to a resource instance", method: "POST", path: resources + "/3/0/6/0", status: 400, kind: "bad-request"},
+		{name: "partial write without a body", method: "POST", path: resources + "/3/0", status: 400, kind: "bad-request"},
+		{name: "create two instances", method: "POST", path: resources + "/9", body: `{"values":[{"path":"/9/1/3","value":"x"},{"path":"/9/2/3","value":"x"}]}`, header: jsonBody, status: 400, kind: "invalid-field", field: "values[1].path"},
+		{name: "execute with wrong arguments", method: "POST", path: resources + "/3/0/4", body: `{"arguments":"x"}`, header: jsonBody, status: 400, kind: "invalid-field", field: "arguments"},
+		{name: "execute in a format", method: "POST", path: resources + "/3/0/4?format=text", status: 400, kind: "invalid-query", field: "format"},
+		{name: "execute as a form", method: "POST", path: resources + "/3/0/4", header: []string{"Content-Type", form}, status: 415, kind: "unsupported-media-type"},
+		{name: "delete an object", method: "DELETE", path: resources + "/3", status: 400, kind: "bad-request"},
+		{name: "delete a resource", method: "DELETE", path: resources + "/3/0/14", status: 400, kind: "bad-request"},
+		{name: "delete everything", method: "DELETE", path: resources, status: 405, kind: "method-not-allowed"},
+		{name: "unknown device's resource", method: "GET", path: resources + "/3/0/3", status: 404, kind: "not-found"},
 
 		{name: "JSON as text", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Content-Type", "text/plain"}, status: 415, kind: "unsupported-media-type"},
 		{name: "JSON as form", method: "POST", path: "/api/v1/updates", body: update(""), header: []string{"Content-Type", form}, status: 415, kind: "unsupported-media-type"},

@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/otago-iot/otago/firmware"
-
 	"github.com/otago-iot/otago/internal/names"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
 // base is the start of each call's path, after the prefix where the handler is mounted.
@@ -26,6 +26,7 @@ type request struct {
 	image    string // {image}, an id
 	update   string // {update}, an id
 	endpoint string // {endpoint}, decoded
+	path     lwm2m.Path
 	query    query
 	access   Access           // for the authorizer
 	start    firmware.Request // from the body of POST updates
@@ -43,7 +44,7 @@ type call struct {
 }
 
 // route is a path and its calls by method. A segment in braces is a variable; a last segment "..."
-// matches the rest of the path.
+// matches the rest of the path, which is a path of LwM2M.
 type route struct {
 	path  string
 	calls map[string]*call
@@ -51,7 +52,9 @@ type route struct {
 
 func (a *api) table() []route {
 	paging := []string{"limit", "cursor"}
-	resources := func(action Action) *call { return &call{action: action, query: []string{"format"}, serve: notThereYet} }
+	read := &call{action: ReadResources, query: []string{"format", "timeout", "discover"}, serve: a.readResources}
+	write := []string{"format", "timeout"}
+	replace := &call{action: WriteResources, query: write, contentType: applicationJSON, serve: a.replaceResources}
 	return []route{
 		{"images", map[string]*call{
 			http.MethodGet:  {action: ReadImages, query: paging, serve: a.listImages},
@@ -66,10 +69,15 @@ func (a *api) table() []route {
 			http.MethodGet:    {action: ReadDevices, serve: a.getDevice},
 			http.MethodDelete: {action: WriteDevices, serve: a.deleteDevice},
 		}},
+		{"devices/{endpoint}/resources", map[string]*call{
+			http.MethodGet: {action: ReadResources, query: []string{"path", "format", "timeout"}, serve: a.readResources},
+			http.MethodPut: replace,
+		}},
 		{"devices/{endpoint}/resources/...", map[string]*call{
-			http.MethodGet:  resources(ReadDevices),
-			http.MethodPut:  resources(WriteDevices),
-			http.MethodPost: resources(WriteDevices),
+			http.MethodGet:    read,
+			http.MethodPut:    replace,
+			http.MethodPost:   {action: WriteResources, query: write, serve: a.postResources},
+			http.MethodDelete: {action: WriteResources, query: []string{"timeout"}, serve: a.deleteResources},
 		}},
 		{"updates", map[string]*call{
 			http.MethodGet: {
@@ -159,10 +167,12 @@ func clip(s string, n int) string {
 func matchPath(pattern string, segments []string) (request, bool, error) {
 	var req request
 	parts := strings.Split(pattern, "/")
+	var below []string
 	if rest := len(parts) - 1; parts[rest] == "..." {
 		if len(segments) <= rest {
 			return req, false, nil
 		}
+		below = segments[rest:]
 		parts, segments = parts[:rest], segments[:rest]
 	}
 	if len(parts) != len(segments) {
@@ -195,10 +205,9 @@ func matchPath(pattern string, segments []string) (request, bool, error) {
 			req.endpoint = value
 		}
 	}
+	var err error
+	if req.path, err = lwm2m.ParsePath(strings.Join(below, "/")); err != nil || below != nil && req.path.IsRoot() {
+		return req, false, newProblem(http.StatusBadRequest, "bad-request", "resources/ must precede a path such as 3/0/9")
+	}
 	return req, true, nil
-}
-
-func notThereYet(http.ResponseWriter, *http.Request, request) error {
-	return newProblem(http.StatusNotImplemented, "not-implemented",
-		"reading, writing and executing resources of a device by this API is not there yet")
 }

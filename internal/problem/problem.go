@@ -16,6 +16,7 @@ type Document struct {
 	Detail string `json:"detail"`
 	Field  string `json:"field,omitempty"`  // of the request that is wrong
 	Update string `json:"update,omitempty"` // id of the update in the way
+	Code   string `json:"code,omitempty"`   // of CoAP, such as 4.04, of a device that refused
 }
 
 // Of returns a document that has no type of its own.
