@@ -154,8 +154,8 @@ func New(server *lwm2m.Server, config Config) (*Bridge, error) {
 			d.Begun = nil
 			b.record(endpoint, d)
 		}
-		if d.Writing { // whether it was sent, the earlier process knew
-			d.Writing, d.URI = false, ""
+		if d.Writing { // only what the device reports can say whether it took effect
+			d.Writing, d.Written = false, 0
 		}
 		b.schedule(endpoint, d)
 	}
@@ -163,7 +163,8 @@ func New(server *lwm2m.Server, config Config) (*Bridge, error) {
 }
 
 // Run posts to Django until ctx ends. Then it waits a few seconds for the answers to the posts that
-// are under way, closes the state file and returns nil. It may be called once.
+// are under way, closes the state file and returns nil. Requests of Django that wait for a device end at
+// once, with 504. It may be called once.
 func (b *Bridge) Run(ctx context.Context) error {
 	stopWatch := b.server.Watch(b.event)
 	defer stopWatch()
@@ -185,6 +186,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 		}
 		return nil
 	})
+	<-ctx.Done()
+	b.endWrites()
 	_ = group.Wait() // none returns an error
 	stopWatch()
 	stopFollow()

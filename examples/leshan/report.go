@@ -36,7 +36,7 @@ func (b *Bridge) wanted(endpoint string) bool {
 }
 
 // reconcile makes up for what an earlier process did not see or store: registrations that began or
-// ended since.
+// ended since, or that the server has not kept.
 func (b *Bridge) reconcile() {
 	for r := range b.server.Registrations() {
 		switch {
@@ -46,6 +46,17 @@ func (b *Bridge) reconcile() {
 		default:
 			b.deregistered(r.Endpoint)
 		}
+	}
+	b.mu.Lock()
+	var forgotten []string
+	for endpoint := range b.devices {
+		if _, known := b.server.Registration(endpoint); !known {
+			forgotten = append(forgotten, endpoint)
+		}
+	}
+	b.mu.Unlock()
+	for _, endpoint := range forgotten {
+		b.deregistered(endpoint)
 	}
 }
 
@@ -67,9 +78,13 @@ func (b *Bridge) registered(r lwm2m.Registration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	d := b.device(r.Endpoint)
-	if d.Registration == r.ID {
-		return
+	if d.Registration != r.ID && r.Registered.UnixMilli() >= d.Since {
+		b.begins(d, r)
 	}
+}
+
+// begins is registered for a registration that is new. The caller holds mu.
+func (b *Bridge) begins(d *device, r lwm2m.Registration) {
 	d.Registration, d.Since = r.ID, r.Registered.UnixMilli()
 	d.observations = nil // they ended with the registration
 	d.reading++
@@ -251,6 +266,9 @@ func (b *Bridge) values(v lwm2m.Values) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	d := b.device(endpoint)
+	if r := v.Registration; d.Registration != r.ID && r.Registered.UnixMilli() > d.Since {
+		b.begins(d, r) // its event is still on the way
+	}
 	if v.Dropped > 0 {
 		b.log.Warn("values of a device were dropped before the bridge saw them", "endpoint", endpoint, "count", v.Dropped)
 	}

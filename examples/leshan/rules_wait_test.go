@@ -80,8 +80,7 @@ func TestRule8NoBlindRepeat(t *testing.T) {
 
 		w.django.forget()
 		w.django.queueDown = true
-		w.django.update("a", "2.0")
-		time.Sleep(time.Minute)
+		w.django.updates = []*update{{endpoint: "a", version: "2.0"}}
 		d.update.Set(statePath, lwm2m.Integer(2))
 		time.Sleep(time.Minute)
 		require.Equal(t, []string{"5/3=2"}, w.django.list("a"), "an answer after 19 s, 500, and no repetition")

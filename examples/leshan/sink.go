@@ -114,14 +114,14 @@ func (b *Bridge) checkAddress(_ context.Context, _, address string, _ syscall.Ra
 	if err != nil {
 		return err
 	}
-	if !b.config.AnyAddress && !private(at.Addr()) {
+	if !b.config.AnyAddress && !Private(at.Addr()) {
 		return fmt.Errorf("%w: %s", errPublic, at.Addr())
 	}
 	return nil
 }
 
-// private reports whether only this host or its network can reach an address.
-func private(a netip.Addr) bool {
+// Private reports whether only this host or its network can reach an address.
+func Private(a netip.Addr) bool {
 	a = a.Unmap()
 	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast()
 }

@@ -208,6 +208,21 @@ func (w *write) giveUp(d *device) {
 	}
 }
 
+// endWrites ends all requests, so that Django gets an answer before the process ends: it would never
+// again send what got none. Whether one took effect is unknown, and what the device reports later
+// will say it.
+func (b *Bridge) endWrites() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range b.writes {
+		d := b.device(w.call.endpoint)
+		if d.Writing {
+			d.Written = 0
+		}
+		w.finish(d, reply{status: http.StatusGatewayTimeout, text: "Request timeout"})
+	}
+}
+
 // settle decides requests that a device has not answered, by what it has reported since. registered
 // says that it has registered again, and was read. The caller holds mu.
 func (b *Bridge) settle(endpoint string, d *device, registered bool) {

@@ -33,6 +33,7 @@ type options struct {
 	data, store                    string
 	compact                        bool
 	maxImage                       size
+	leshan                         leshanOptions
 	retain                         firmware.Retain
 	logLevel                       string
 	given                          map[string]bool // flags that were set
@@ -73,6 +74,7 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")
 	fs.IntVar(&o.retain.PerEndpoint, "retain", 20, "how many ended `updates` of each device stay; -1 is no limit")
 	fs.DurationVar(&o.retain.Age, "retain-age", 365*24*time.Hour, "how long an ended update stays, as `duration` such as 2160h; -1s is no limit")
+	o.leshan.flags(fs)
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags := fs.Usage
 	fs.Usage = func() {
@@ -112,7 +114,7 @@ func (o *options) check() error {
 	case o.http != "" && o.tokenFile == "" && !backend.IsLoopback(o.http):
 		return cli.Usagef("-http %s is not loopback: it needs -api-token-file", o.http)
 	}
-	return nil
+	return o.leshan.check()
 }
 
 // backend makes the backend's configuration, and reads the files that the flags name.
@@ -154,7 +156,8 @@ func (o *options) backend() (backend.Config, error) {
 			return config, fmt.Errorf("-client-ca: %s holds no certificate", o.clientCA)
 		}
 	}
-	return config, nil
+	config.Leshan, err = o.leshan.config(o.data)
+	return config, err
 }
 
 // size is a flag for a number of bytes.

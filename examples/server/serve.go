@@ -63,6 +63,7 @@ func announce(logger *slog.Logger, b *backend.Backend) {
 		{backend.CoAPSTCP, "devices"},
 		{backend.FWHTTP, "packages"},
 		{backend.FWHTTPS, "packages"},
+		{backend.LeshanAPI, "Django of flownexus"},
 		{backend.HTTP, "operators"},
 	} {
 		url := b.URL(door.name)

@@ -87,7 +87,7 @@ func (b *Backend) baseURL(r lwm2m.Registration, protocol firmware.Protocol) stri
 	}
 	var bound net.Addr
 	for door, scheme := range schemes {
-		if address := b.address(door); address != nil && door != HTTP && scheme == protocol {
+		if address := b.address(door); address != nil && door != HTTP && door != LeshanAPI && scheme == protocol {
 			bound = address
 		}
 	}

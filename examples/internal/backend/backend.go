@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/otago-iot/otago/examples/leshan"
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
 	"github.com/otago-iot/otago/lwm2m"
@@ -41,6 +42,8 @@ type Config struct {
 	FWHTTP   string // devices that download
 	FWHTTPS  string // devices that download; needs Certificate
 
+	Leshan Leshan
+
 	NoSec       bool // CoAP without security may listen on addresses other than loopback
 	Certificate *tls.Certificate
 	ClientCAs   *x509.CertPool
@@ -62,12 +65,14 @@ const (
 	HTTP     Door = "http"
 	FWHTTP   Door = "fw-http"
 	FWHTTPS  Door = "fw-https"
+	// LeshanAPI is that of the bridge to flownexus.
+	LeshanAPI Door = "leshan-api"
 )
 
 // schemes are the URI schemes of the doors.
 var schemes = map[Door]firmware.Protocol{
 	CoAP: firmware.ProtocolCoAP, CoAPS: firmware.ProtocolCoAPS, CoAPTCP: firmware.ProtocolCoAPTCP, CoAPSTCP: firmware.ProtocolCoAPSTCP,
-	HTTP: firmware.ProtocolHTTP, FWHTTP: firmware.ProtocolHTTP, FWHTTPS: firmware.ProtocolHTTPS,
+	HTTP: firmware.ProtocolHTTP, FWHTTP: firmware.ProtocolHTTP, FWHTTPS: firmware.ProtocolHTTPS, LeshanAPI: firmware.ProtocolHTTP,
 }
 
 // Backend is an update server that listens. Run serves.
@@ -77,6 +82,7 @@ type Backend struct {
 	manager *firmware.Manager
 	// delivery is mounted on server and on the doors for downloads.
 	delivery *firmware.Delivery
+	bridge   *leshan.Bridge // nil without a Leshan.Sink
 
 	packets   map[Door]net.PacketConn
 	listeners map[Door]net.Listener
@@ -102,7 +108,12 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err != nil {
 		return nil, err
 	}
+	models := &lwm2m.Models{}
+	if err := config.Leshan.addTo(models); err != nil {
+		return nil, err
+	}
 	b.server, err = lwm2m.NewServer(lwm2m.ServerConfig{
+		Models:        models,
 		Credentials:   config.Credentials,
 		Certificate:   config.Certificate,
 		ClientCAs:     config.ClientCAs,
@@ -123,7 +134,10 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return b, b.listen(ctx)
+	if err := b.listen(ctx); err != nil {
+		return nil, err
+	}
+	return b, b.openBridge()
 }
 
 func (c *Config) check() error {
@@ -142,7 +156,7 @@ func (c *Config) check() error {
 	case c.HTTP != "" && c.Token == nil && !IsLoopback(c.HTTP):
 		return fmt.Errorf("the operators' API on %s, which is not loopback, needs a token", c.HTTP)
 	}
-	return nil
+	return c.Leshan.check()
 }
 
 func (b *Backend) listen(ctx context.Context) error {
@@ -159,7 +173,7 @@ func (b *Backend) listen(ctx context.Context) error {
 	}
 	for door, address := range map[Door]string{
 		CoAPTCP: b.config.CoAPTCP, CoAPSTCP: b.config.CoAPSTCP,
-		HTTP: b.config.HTTP, FWHTTP: b.config.FWHTTP, FWHTTPS: b.config.FWHTTPS,
+		HTTP: b.config.HTTP, FWHTTP: b.config.FWHTTP, FWHTTPS: b.config.FWHTTPS, LeshanAPI: b.config.Leshan.API,
 	} {
 		if address == "" {
 			continue
@@ -223,8 +237,14 @@ func (b *Backend) Run(ctx context.Context) error {
 		group.Go(func() error { return b.server.Serve(ctx, b.withDeviceTLS(l)) })
 	}
 	group.Go(func() error { return b.manager.Run(ctx) })
+	if b.bridge != nil {
+		group.Go(func() error { return b.bridge.Run(ctx) })
+	}
 
 	quiet := slog.NewLogLogger(b.config.Logger.Handler(), slog.LevelDebug)
+	if l := b.listeners[LeshanAPI]; l != nil {
+		group.Go(func() error { return serveHTTP(ctx, l, b.bridge, quiet) })
+	}
 	if l := b.listeners[HTTP]; l != nil {
 		api, err := httpapi.New(b.manager, bearer(b.config.Token), httpapi.Config{
 			MaxImage: b.config.MaxImage, Logger: b.config.Logger,
