@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -18,8 +17,8 @@ import (
 )
 
 // The answers are those of the recorded Leshan, to the byte. Leshan was recorded with the same
-// device; the order of resources in a list, which is that of a hash table there, does not count, and
-// neither does what its JSON library says of a text that is no JSON.
+// device; the order of resources in a list, which is that of a hash table there, does not count,
+// and neither does what its JSON library says of a text that is no JSON.
 func TestAnswersAreLeshans(t *testing.T) {
 	inWorld(t, func(c *leshan.Config) { c.Literal504 = true }, func(w *world) {
 		d := w.register("urn:dev:example-1", "1.0.0")
@@ -210,8 +209,7 @@ func TestUpdateOfThisServer(t *testing.T) {
 	})
 }
 
-// A device that is gone costs a request its patience, and a stop ends the requests that wait with an
-// answer.
+// A device that is gone costs a request its patience.
 func TestSilentDevice(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		d := w.register("a", "1.0")
@@ -223,12 +221,36 @@ func TestSilentDevice(t *testing.T) {
 		}
 		require.Equal(t, []string{"PUT 5/1 -> 504"}, w.django.sent)
 		require.Equal(t, 10*time.Minute, time.Since(begin).Truncate(time.Minute))
+	})
+}
 
-		answers := make(chan int)
-		go func() { answers <- request(w.bridge, http.MethodPost, "/api/clients/a/5/0/2", "").Code }()
-		synctest.Wait()
+// A stop ends the requests that wait with an answer, so that Django sends them again. What the
+// device has begun meanwhile is not begun again.
+func TestStopAnswers(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		d := w.register("a", "1.0")
+		d.onURI = pause(5 * time.Minute)
+		w.django.update("a", "2.0")
+		w.settle()
 		w.stop()
-		require.Contains(t, []int{200, 504}, <-answers)
+		require.Equal(t, []string{"PUT 5/1 -> 504"}, w.django.sent)
+		w.start()
+		d.state(1)
+		d.restart("") // Django sends what is queued
+		require.Equal(t, []string{"PUT 5/1 -> 504", "PUT 5/1 -> 200"}, w.django.sent)
+		require.Len(t, d.written(), 1)
+	})
+}
+
+// Django takes every answer of a device for a success. The log knows better.
+func TestRefusalIsLogged(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		d := w.register("a", "1.0")
+		d.onURI = func(context.Context) error { return lwm2m.ErrMethodNotAllowed }
+		w.django.update("a", "2.0")
+		w.settle()
+		require.Equal(t, []string{"PUT 5/1 -> 200"}, w.django.sent)
+		require.Contains(t, w.log.String(), "a device has refused a request of Django")
 	})
 }
 

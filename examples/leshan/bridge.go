@@ -163,8 +163,8 @@ func New(server *lwm2m.Server, config Config) (*Bridge, error) {
 }
 
 // Run posts to Django until ctx ends. Then it waits a few seconds for the answers to the posts that
-// are under way, closes the state file and returns nil. Requests of Django that wait for a device end at
-// once, with 504. It may be called once.
+// are under way, closes the state file and returns nil. Requests of Django that wait for a device
+// end at once, with 504. It may be called once.
 func (b *Bridge) Run(ctx context.Context) error {
 	stopWatch := b.server.Watch(b.event)
 	defer stopWatch()

@@ -142,6 +142,10 @@ func (w *write) answered(a lwm2m.Answer) {
 			"endpoint", w.call.endpoint, "path", w.request.Path)
 		b.settle(w.call.endpoint, d, false)
 	case errors.As(a.Err, &refused), !errors.Is(a.Err, lwm2m.ErrDeliveryUnknown):
+		if refused != nil && touchesUpdate(w.request) {
+			b.log.Warn("a device has refused a request of Django, which takes the answer for a success",
+				"endpoint", w.call.endpoint, "path", w.request.Path, "error", refused)
+		}
 		w.undo(d)
 		w.finish(d, w.call.failure(w.request.Operation, a.Err, w.no))
 	default:
@@ -208,9 +212,9 @@ func (w *write) giveUp(d *device) {
 	}
 }
 
-// endWrites ends all requests, so that Django gets an answer before the process ends: it would never
-// again send what got none. Whether one took effect is unknown, and what the device reports later
-// will say it.
+// endWrites ends all requests, so that Django gets an answer before the process ends: it would
+// never again send what got none. Whether one took effect is unknown, and what the device reports
+// later will say it.
 func (b *Bridge) endWrites() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
