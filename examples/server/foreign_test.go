@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -13,6 +14,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/otago-iot/otago/firmware/firmwaretest"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
 // foreignDevice is an LwM2M 1.1 client that shares no code with this module. It encodes and decodes
@@ -315,6 +319,33 @@ func (d *foreignDevice) show(path, value string) {
 func (d *foreignDevice) instance() string {
 	digit := func(path string) string { return string([]byte{d.values[path][0] - '0'}) }
 	return "\x84\xa3\x21\x65/5/0/\x00\x613\x02" + digit("/5/0/3") + "\xa2\x00\x615\x02" + digit("/5/0/5") + "\xa2\x00\x619\x02\x00\xa2\x00\x638/0\x02\x02"
+}
+
+// TestFlownexusSample updates the sample firmware of flownexus, before and after a restart of the
+// server. It shares its LwM2M client with this module, and nothing of its download.
+func TestFlownexusSample(t *testing.T) {
+	data := t.TempDir()
+	s := startServer(t, "-data", data, "-public-prefix", "/binaries/")
+	host := strings.TrimPrefix(s.packages(), "http://")
+	d := firmwaretest.NewDevice(lwm2m.ClientConfig{Endpoint: "qemu_x86", Server: s.coap()}, firmwaretest.FlownexusSample(host))
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = d.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	updated := func(version string) {
+		image := s.upload(version, bytes.Repeat([]byte("any bytes\n"), 20_000))
+		u := s.start(`{"endpoint":"qemu_x86","image":%q,"profile":"fixed-host","verify":"result"}`, image)
+		u = s.await(u.ID, ended)
+		require.Equal(t, []string{"succeeded", "success", "idle"}, []string{u.Outcome, u.Result.Name, u.State}, "%+v", u)
+		require.EqualValues(t, 200_000, u.Progress.Bytes)
+	}
+	updated("2.0.0")
+	coap, api := strings.TrimPrefix(s.coap(), "coap://"), strings.TrimSuffix(strings.TrimPrefix(s.api(), "http://"), "/api/v1")
+	require.Zero(t, s.stop())
+	s = startServer(t, "-data", data, "-public-prefix", "/binaries/", "-coap", coap, "-fw-http", host, "-http", api)
+	updated("2.0.1")
+	require.Equal(t, []string{"uri /binaries/2.0.0.bin", "execute", "uri /binaries/2.0.1.bin", "execute"}, d.Log())
 }
 
 // TestForeignDevice updates devices that share no code with this module, with their habits.

@@ -28,6 +28,7 @@ type options struct {
 	http, fwHTTP, fwHTTPS          string
 	nosec                          bool
 	tokenFile                      string
+	publicPrefix                   string
 	psk, cert, key, clientCA       string
 	advertise                      backend.Advertise
 	data, store                    string
@@ -61,6 +62,7 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.StringVar(&o.http, "http", "127.0.0.1:8080", "`address` of the operators' API; another than loopback needs -api-token-file")
 	fs.StringVar(&o.fwHTTP, "fw-http", "127.0.0.1:8081", "`address` for devices that download by HTTP")
 	fs.StringVar(&o.fwHTTPS, "fw-https", ":8443", "`address` for devices that download by HTTPS, open once -cert is given")
+	fs.StringVar(&o.publicPrefix, "public-prefix", "/media/firmware/", "`path` of packages for devices of the profile fixed-host, which fetch them without a secret")
 	fs.BoolVar(&o.nosec, "nosec", false, "allow CoAP without security on other addresses than loopback")
 	fs.StringVar(&o.tokenFile, "api-token-file", "", "`file` with the token that operators show: Authorization: Bearer TOKEN")
 	fs.StringVar(&o.psk, "psk", "", "`file` with pre-shared keys: identity, hex key, endpoint (default: the identity)")
@@ -122,6 +124,7 @@ func (o *options) backend() (backend.Config, error) {
 	config := backend.Config{
 		Images: filepath.Join(o.data, "images"), MaxImage: int64(o.maxImage), Retain: o.retain,
 		CoAP: o.coap, CoAPTCP: o.coapTCP, CoAPSTCP: o.coapsTCP, HTTP: o.http, FWHTTP: o.fwHTTP, NoSec: o.nosec, Advertise: o.advertise,
+		PublicPrefix: o.publicPrefix,
 	}
 	var err error
 	if o.dtls() {

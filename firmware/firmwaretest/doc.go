@@ -10,6 +10,7 @@
 // [Habits] are those of real clients, each with its name. They can be combined with any script: a
 // device that lists no Object 5 ([Listing]), one that holds another server's package ([Foreign]),
 // one that answers [Nonsense], or one that takes nothing else while a package is pushed.
+// [FlownexusSample] is a whole client.
 //
 // With sockets of package simnet for ClientConfig.Listen, all of it runs in virtual time under
 // testing/synctest. It shares no code with device.Device.

@@ -22,6 +22,13 @@ type Habits struct {
 	// StartsIn is the State after the first boot, for clients with a wrong one: Wakaama's example
 	// starts in Downloading.
 	StartsIn fsm.State
+	// DownloadsInWrite: the device downloads while it handles a Write of the Package URI in any
+	// State, even of an empty one. It answers after the download, with 5.00 if that failed, and
+	// does nothing else meanwhile; State Downloading never shows, and a Result stays. Works for
+	// coap over UDP.
+	DownloadsInWrite bool
+	// CancelFails: a device that is cancelled shows Result UpdateFailed, not Cancelled.
+	CancelFails bool
 	// NoInstanceRead: Object 5 can only be read resource by resource.
 	NoInstanceRead bool
 	// NoComposite: the device answers 4.05 to Read-Composite, which is optional, and to the other

@@ -7,13 +7,16 @@ const (
 	kindCON = 0
 	kindACK = 2
 
-	codePOST        = 2
-	codeFETCH       = 5
-	codeIPATCH      = 7
-	codeContent     = 2<<5 | 5
-	codeNotAllowed  = 4<<5 | 5
-	codeTooLarge    = 4<<5 | 13
-	codeUnavailable = 5<<5 | 3
+	codePOST          = 2
+	codePUT           = 3
+	codeFETCH         = 5
+	codeIPATCH        = 7
+	codeChanged       = 2<<5 | 4
+	codeContent       = 2<<5 | 5
+	codeNotAllowed    = 4<<5 | 5
+	codeTooLarge      = 4<<5 | 13
+	codeInternalError = 5 << 5
+	codeUnavailable   = 5<<5 | 3
 
 	optionURIPath       = 11
 	optionContentFormat = 12

@@ -150,11 +150,11 @@ func (o *object) reset() error {
 	return nil
 }
 
-// halt ends a download. o.mu is held.
-func (o *object) halt() {
-	if o.stop != nil {
-		o.stop()
-		o.stop = nil
+// halt ends a download. d.mu is held.
+func (d *Device) halt() {
+	if d.stop != nil {
+		d.stop()
+		d.stop = nil
 	}
 }
 
@@ -178,7 +178,11 @@ func (o *object) Execute(ctx context.Context, path lwm2m.Path, _ string) error {
 		}
 		o.halt()
 		o.foreign = nil
-		go o.show(o.life, fsm.Idle, fsm.ResultCancelled)
+		result := fsm.ResultCancelled
+		if o.script.Habits.CancelFails {
+			result = fsm.ResultUpdateFailed
+		}
+		go o.show(o.life, fsm.Idle, result)
 		return nil
 	}
 	return lwm2m.ErrNotFound

@@ -27,6 +27,9 @@ func (d *Device) wires() []wire {
 	if habits.Buffer > 0 {
 		wires = append(wires, buffer(habits.Buffer))
 	}
+	if habits.DownloadsInWrite {
+		wires = append(wires, &writeDownloads{device: d, thread: make(chan struct{}, 1)})
+	}
 	if habits.LocksInPush {
 		wires = append(wires, &pushLock{})
 	}

@@ -51,6 +51,8 @@ type Config struct {
 	Token       []byte // bearer token of operators; nil requires none, and HTTP must then be on loopback
 	Advertise   Advertise
 	Logger      *slog.Logger
+
+	PublicPrefix string // of firmware.DeliveryConfig
 }
 
 // A Door is one of the listeners of a backend.
@@ -104,7 +106,9 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b.delivery, err = firmware.NewDelivery(images, firmware.DeliveryConfig{BaseURLs: b.baseURL, Logger: config.Logger})
+	b.delivery, err = firmware.NewDelivery(images, firmware.DeliveryConfig{
+		BaseURLs: b.baseURL, PublicPrefix: config.PublicPrefix, Logger: config.Logger,
+	})
 	if err != nil {
 		return nil, err
 	}
