@@ -81,3 +81,28 @@ func TestGuides(t *testing.T) {
 	}
 	require.NotZero(t, snippets)
 }
+
+// TestGuidesName: a link of a guide whose text is code, as [`Start`](../firmware/manager.go), leads
+// to a file. If that is a Go file, it declares a function, method, type or value of that name.
+func TestGuidesName(t *testing.T) {
+	guides, err := filepath.Glob("doc/*.md")
+	require.NoError(t, err)
+	links := 0
+	for _, guide := range guides {
+		text, err := os.ReadFile(guide)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile("\\[`(\\w+)`\\]\\(([^):#]+)\\)").FindAllStringSubmatch(string(text), -1) {
+			links++
+			code, err := os.ReadFile(filepath.Join("doc", m[2]))
+			if err != nil {
+				t.Errorf("%s: %v", guide, err)
+				continue
+			}
+			declared := regexp.MustCompile(`(?m)^((func (\([^)]*\) )?|type |var |const |\t)` + m[1] + `\b)`)
+			if strings.HasSuffix(m[2], ".go") && !declared.Match(code) {
+				t.Errorf("%s: %s does not declare %s", guide, m[2], m[1])
+			}
+		}
+	}
+	require.Greater(t, links, 40)
+}

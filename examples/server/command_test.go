@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto/tls"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
+	"github.com/otago-iot/otago/store/memory"
 )
 
 func TestRefusedFlags(t *testing.T) {
@@ -231,6 +235,50 @@ func TestExport(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, out, `"may_still":"","holders":["night shift","@line 2"]}`+"\n")
 	require.Contains(t, out, `"may_still":"none","holders":[]}`+"\n")
+	out, err = command(t, "export", "-data", dir, "-format", "table")
+	require.NoError(t, err)
+	require.Equal(t, `id,endpoint,firmware,state,result,timestamp_created,timestamp_updated
+1,dev-1,1.1.0,STATE_IDLE,RESULT_DEFAULT,2026-01-02T03:04:05Z,2026-01-02T03:04:05Z
+2,dev-2,1.1.0,STATE_IDLE,RESULT_CANCELLED,2026-01-02T03:04:05Z,2026-01-02T03:04:05Z
+`, out)
+}
+
+// TestUpdateTable has an update in each State, and with each Result.
+func TestUpdateTable(t *testing.T) {
+	states := []string{"STATE_IDLE", "STATE_DOWNLOADING", "STATE_DOWNLOADED", "STATE_UPDATING"}
+	results := []string{
+		"RESULT_DEFAULT", "RESULT_SUCCESS", "RESULT_NO_STORAGE", "RESULT_OUT_OF_MEM", "RESULT_CONNECTION_LOST", "RESULT_INTEGRITY_FAILED",
+		"RESULT_UNSUP_FW", "RESULT_INVALID_URI", "RESULT_UPDATE_FAILED", "RESULT_UNSUP_PROTO", "RESULT_CANCELLED",
+	}
+	db := memory.New()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	changes := []store.Change{store.CreateImage{Image: store.Image{ID: "i", Name: "demo", Version: "1.1.0", Created: now}}}
+	var want strings.Builder
+	want.WriteString("id,endpoint,firmware,state,result,timestamp_created,timestamp_updated\n")
+	add := func(n, state, result int) {
+		machine := fsm.NewUpdate(fsm.Plan{Target: "1.1.0", Size: 1}, now)
+		machine.State, machine.Result = fsm.State(state), fsm.Result(result)
+		if machine.Result != fsm.ResultDefault {
+			machine.Phase, machine.Outcome = fsm.PhaseEnded, fsm.OutcomeFailed
+		}
+		created := now.Add(time.Duration(n) * time.Second)
+		changes = append(changes, store.CreateUpdate{Update: store.Update{
+			ID: strconv.Itoa(100 + n), Endpoint: "dev-" + strconv.Itoa(n), Image: "i", Machine: machine, Created: created, Changed: created.Add(time.Hour),
+		}})
+		fmt.Fprintf(&want, "%d,dev-%d,1.1.0,%s,%s,%s,%s\n", 100+n, n, states[state], results[result],
+			created.Format(time.RFC3339), created.Add(time.Hour).Format(time.RFC3339))
+	}
+	for state := range states {
+		add(state, state, 0)
+	}
+	for result := 1; result < len(results); result++ {
+		add(len(states)+result, 0, result)
+	}
+	_, err := db.Commit(t.Context(), changes...)
+	require.NoError(t, err)
+	var out strings.Builder
+	require.NoError(t, writeTable(&out, &exporter{ctx: t.Context(), db: db, images: map[string]store.Image{}}))
+	require.Equal(t, want.String(), out.String())
 }
 
 func TestFormulasAreHarmless(t *testing.T) {

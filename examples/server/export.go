@@ -21,16 +21,18 @@ func runExport(ctx context.Context, args []string, env environment) (err error) 
 		"writes the firmware update table, oldest first, to standard output. A server on the same bolt file has to be stopped.")
 	data := fs.String("data", "otago-data", "`folder` of the server")
 	place := fs.String("store", "", "`place` of the records: bolt:FILE (default bolt:ota.db in the data folder)")
-	format := fs.String("format", "csv", "csv, or jsonl: one JSON object a line")
+	format := fs.String("format", "csv", "csv, jsonl: one JSON object a line, or table: CSV with the columns and the words of flownexus's table FirmwareUpdate")
 	if err := cli.Parse(fs, args, env.lookup); err != nil {
 		return err
 	}
 	if err := cli.NoArguments(fs); err != nil {
 		return err
 	}
-	write, ok := map[string]func(io.Writer, *exporter) error{"csv": writeCSV, "jsonl": writeJSONLines}[*format]
+	write, ok := map[string]func(io.Writer, *exporter) error{
+		"csv": writeCSV, "jsonl": writeJSONLines, "table": writeTable,
+	}[*format]
 	if !ok {
-		return cli.Usagef("-format %q is neither csv nor jsonl", *format)
+		return cli.Usagef("-format %q is neither csv, jsonl nor table", *format)
 	}
 	db, err := openStore(*place, *data, false, false)
 	if err != nil {
@@ -58,6 +60,8 @@ type row struct {
 	Ended          string   `json:"ended"`
 	MayStill       string   `json:"may_still"` // of a cancelled or timed-out update
 	Holders        []string `json:"holders"`   // holders that keep the update from executing
+
+	changed time.Time
 }
 
 // columns are the names of a row's fields, in order.
@@ -101,7 +105,7 @@ func (e *exporter) each(fn func(row) error) error {
 			OldVersion: m.OldVersion, Version: m.Plan.Target,
 			State: strings.ToUpper(m.State.String()), Result: strings.ToUpper(m.Result.String()), Outcome: string(m.Outcome), Reason: string(m.Reason),
 			Attempt: m.Attempt, Created: timeText(update.Created), Ended: timeText(m.Ended), MayStill: string(m.MayStill),
-			Holders: make([]string, len(m.Holds)),
+			Holders: make([]string, len(m.Holds)), changed: update.Changed,
 		}
 		for i, hold := range m.Holds {
 			r.Holders[i] = hold.Holder
@@ -136,14 +140,26 @@ func timeText(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-func writeCSV(w io.Writer, e *exporter) error {
+func writeCSV(w io.Writer, e *exporter) error { return e.csv(w, columns, row.fields) }
+
+func (e *exporter) csv(w io.Writer, columns []string, fields func(row) []string) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(columns); err != nil {
 		return err
 	}
-	err := e.each(func(r row) error { return out.Write(harmless(r.fields())) })
+	err := e.each(func(r row) error { return out.Write(harmless(fields(r))) })
 	out.Flush()
 	return errors.Join(err, out.Error())
+}
+
+// writeTable writes the table FirmwareUpdate of flownexus, with the names of its columns and of the
+// values of State and Result. RESULT_DEFAULT means that the update is active. RESULT_CANCELLED is
+// the one value that flownexus does not have.
+func writeTable(w io.Writer, e *exporter) error {
+	columns := []string{"id", "endpoint", "firmware", "state", "result", "timestamp_created", "timestamp_updated"}
+	return e.csv(w, columns, func(r row) []string {
+		return []string{r.ID, r.Endpoint, r.Version, "STATE_" + r.State, "RESULT_" + r.Result, r.Created, timeText(r.changed)}
+	})
 }
 
 // harmless puts an apostrophe before a field that a spreadsheet would read as a formula, because
