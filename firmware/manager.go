@@ -36,6 +36,7 @@ type Manager struct {
 	keepCalls chan struct{} // holds one for each call of Keep
 
 	places *places
+	unsent unsent
 	unread unread
 	steps  work.Pool // for work that blocks: steps of updates, look-ups in the store
 	hooks  *hookRunner

@@ -2,7 +2,9 @@ package firmware
 
 import (
 	"errors"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
@@ -52,7 +54,7 @@ func (a *action) begin() {
 		a.mu.Unlock()
 		if !over {
 			a.run(a)
-			a.waits()
+			a.m.unsent.add(a)
 		}
 	}
 	// The lock is held while the action takes its place, so that giveUp finds the place.
@@ -74,6 +76,12 @@ func (a *action) begin() {
 // waits reports that the action is queued in the server, unless its first message has already gone
 // out.
 func (a *action) waits() {
+	a.mu.Lock()
+	over := a.over
+	a.mu.Unlock()
+	if over {
+		return
+	}
 	a.reports.Lock()
 	defer a.reports.Unlock()
 	if !a.sent && !a.queued && a.notice != nil {
@@ -202,5 +210,59 @@ func (a *action) giveUp() {
 	a.mu.Unlock()
 	if call != nil {
 		call.Cancel(ErrGivenUp)
+	}
+}
+
+// unsent has the actions that have begun a short time ago. Most send their first message at once.
+// The others wait in a queue of the server, which is reported after sentSoon: so most actions report
+// nothing but their end.
+type unsent struct {
+	mu    sync.Mutex
+	line  []begun // the first that began is the first
+	timer *time.Timer
+	set   bool
+}
+
+// begun is an action that began at a time of the manager's clock.
+type begun struct {
+	action *action
+	at     time.Duration
+}
+
+// sentSoon is how long the first message of an action may take before its device counts as waiting
+// for the server.
+const sentSoon = 100 * time.Millisecond
+
+func (u *unsent) add(a *action) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.line = append(u.line, begun{a, time.Since(a.m.clock.start)})
+	switch {
+	case u.set:
+		return
+	case u.timer == nil:
+		u.timer = time.AfterFunc(sentSoon, u.report)
+	default:
+		u.timer.Reset(sentSoon)
+	}
+	u.set = true
+}
+
+// report reports the actions that have sent no message in time.
+func (u *unsent) report() {
+	u.mu.Lock()
+	now := time.Since(u.line[0].action.m.clock.start)
+	n := 0
+	for n < len(u.line) && now-u.line[n].at >= sentSoon {
+		n++
+	}
+	late := slices.Clone(u.line[:n])
+	u.line = slices.Delete(u.line, 0, n)
+	if u.set = len(u.line) > 0; u.set {
+		u.timer.Reset(sentSoon - (now - u.line[0].at))
+	}
+	u.mu.Unlock()
+	for _, b := range late {
+		b.action.waits()
 	}
 }

@@ -28,6 +28,7 @@ type Call struct {
 	sent      time.Duration           // when it was first given to the endpoint; 0 before
 	code      ResponseCode            // of the last answer
 	stopHook  context.CancelCauseFunc // cancels the running function of Server.Before
+	launched  bool                    // its turn came at once: begin sends it
 
 	// What this round has tried. Only one goroutine at a time makes or reads a message, and uses
 	// these.
@@ -113,13 +114,20 @@ func (s *Server) begin(c *Call) {
 		s.ensureLoaded()
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	c.lane, c.began = c.request.lane(), s.now()
 	if err != nil {
 		s.finish(c, Answer{Err: err})
+		s.mu.Unlock()
 		return
 	}
+	s.beginning = c
 	s.enqueue(c, false)
+	s.beginning = nil
+	now := c.launched
+	s.mu.Unlock()
+	if now {
+		c.send(1)
+	}
 }
 
 // enqueue puts a call into the queue of its device, or ends it if waiting is pointless. s.mu is
@@ -166,6 +174,10 @@ func (s *Server) launch(c *Call) {
 				c.send(round)
 			}
 		}()
+		return
+	}
+	if c == s.beginning && c.request.Body == nil {
+		c.launched = true // begin sends it: only reading a Body may block
 		return
 	}
 	s.starts.Run(func() { c.send(round) })
@@ -228,6 +240,7 @@ func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 func (c *Call) transmit(ss *session, msg *coap.Request) {
 	if c.request.Notice != nil {
 		msg.Notice = func(n coap.Notice) { c.notice(Notice(n)) }
+		msg.Sent = func() { c.notice(NoticeSent) }
 	}
 	if c.follow != nil {
 		msg.Notice = func(n coap.Notice) {

@@ -1,7 +1,6 @@
 package lwm2m
 
 import (
-	"log/slog"
 	"slices"
 	"sync"
 
@@ -23,12 +22,14 @@ type sink struct {
 	done   func(Answer)
 	direct bool // done only stores the answer, and is called at once
 
-	mu      sync.Mutex
-	notices []Notice
-	answer  *Answer
-	sent    bool // NoticeSent was among the notices
-	over    bool // the call has ended: no more notices
-	busy    bool // passOn runs or is scheduled
+	mu       sync.Mutex
+	notices  []Notice           // in room
+	room     [maxNotices]Notice // so that a notice costs no memory
+	answer   Answer
+	answered bool // answer waits for its call of done
+	sent     bool // NoticeSent was among the notices
+	over     bool // the call has ended: no more notices
+	busy     bool // passOn runs or is scheduled
 }
 
 // notice queues a notice, unless it repeats the last one.
@@ -47,6 +48,9 @@ func (c *Call) notice(n Notice) {
 	if waiting == maxNotices {
 		k.notices = slices.Delete(k.notices, 1, 2) // the first may be NoticeSent
 	}
+	if waiting == 0 {
+		k.notices = k.room[:0]
+	}
 	k.notices = append(k.notices, n)
 	c.schedule()
 }
@@ -62,7 +66,7 @@ func (c *Call) deliver(a Answer) {
 	defer k.mu.Unlock()
 	k.over = true
 	if k.done != nil {
-		k.answer = &a
+		k.answer, k.answered = a, true
 		c.schedule()
 	}
 }
@@ -75,39 +79,44 @@ func (c *Call) schedule() {
 	}
 }
 
-// passOn calls the functions of the call until no notice or answer is left.
+// passOn calls the functions of the call until no notice or answer is left. It runs in a goroutine
+// of the callbacks, which a function may end (runtime.Goexit): then another one goes on.
 func (c *Call) passOn() {
-	k := &c.sink
+	finished := false
+	defer func() {
+		if !finished {
+			c.server.callbacks.Run(c.passOn)
+		}
+	}()
 	for {
-		k.mu.Lock()
-		notices, answer := k.notices, k.answer
-		k.notices, k.answer = nil, nil
-		if notices == nil && answer == nil {
-			k.busy = false
-			k.mu.Unlock()
+		n, a, more := c.sink.next()
+		switch {
+		case !more:
+			finished = true
 			return
-		}
-		k.mu.Unlock()
-		for _, n := range notices {
-			c.server.guard("Notice", func() { c.request.Notice(n) })
-		}
-		if answer != nil {
-			c.server.guard("done", func() { k.done(*answer) })
+		case n != 0:
+			work.GuardFunc(c.server.log, "Notice", func() { c.request.Notice(n) })
+		default:
+			work.GuardFunc(c.server.log, "done", func() { c.sink.done(a) })
 		}
 	}
 }
 
-// guarded is a function of the program that is called in a goroutine of the workers.
-type guarded struct {
-	log  *slog.Logger
-	name string
-	f    func()
-	done chan struct{}
-}
-
-func (g *guarded) call() {
-	defer close(g.done)
-	work.GuardFunc(g.log, g.name, g.f)
+// next takes the first notice, or the answer if there is none. If there is neither, passOn ends.
+func (k *sink) next() (n Notice, a Answer, more bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case len(k.notices) > 0:
+		n = k.notices[0]
+		k.notices = slices.Delete(k.notices, 0, 1)
+	case k.answered:
+		a, k.answer, k.answered = k.answer, Answer{}, false
+	default:
+		k.busy = false
+		return 0, Answer{}, false
+	}
+	return n, a, true
 }
 
 // guard calls a function of the program and waits for it. It logs a panic, and also the end of the
@@ -116,7 +125,10 @@ func (s *Server) guard(name string, f func()) { <-s.guardAsync(name, f) }
 
 // guardAsync is guard for a caller that waits by itself: done is closed when f has returned.
 func (s *Server) guardAsync(name string, f func()) (done <-chan struct{}) {
-	g := &guarded{log: s.log, name: name, f: f, done: make(chan struct{})}
-	s.workers.Go(g)
-	return g.done
+	returned := make(chan struct{})
+	s.workers.Go(func() {
+		defer close(returned)
+		work.GuardFunc(s.log, name, f)
+	})
+	return returned
 }

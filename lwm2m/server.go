@@ -59,9 +59,10 @@ type Server struct {
 	before   []*hook // replaced, not changed
 
 	handshakes handshakes
+	beginning  *Call     // that begin puts into a queue; guarded by mu
 	starts     work.Pool // makes and stops messages
 	callbacks  work.Pool // calls functions of the program
-	workers    work.Workers[*guarded]
+	workers    work.Workers[func()]
 	hooks      hookCalls
 }
 
@@ -72,17 +73,20 @@ func NewServer(config ServerConfig) (*Server, error) {
 		return nil, fmt.Errorf("lwm2m: ServerConfig.%w", err)
 	}
 	s := &Server{
-		config:    config.withDefaults(),
-		epoch:     time.Now(),
-		table:     newTable(),
-		claims:    make(map[coap.Peer]struct{}),
-		dirty:     make(map[string]struct{}),
-		watchers:  make(map[*watcher]struct{}),
-		asking:    asking{ended: make(chan struct{}, 1)},
-		starts:    work.Pool{Limit: maxStarters},
-		callbacks: work.Pool{Limit: maxCallbacks},
-		workers:   work.Workers[*guarded]{Do: (*guarded).call},
+		config:   config.withDefaults(),
+		epoch:    time.Now(),
+		table:    newTable(),
+		claims:   make(map[coap.Peer]struct{}),
+		dirty:    make(map[string]struct{}),
+		watchers: make(map[*watcher]struct{}),
+		asking:   asking{ended: make(chan struct{}, 1)},
+		starts:   work.Pool{Limit: maxStarters},
+		workers:  work.Workers[func()]{Do: func(f func()) { f() }},
 	}
+	s.callbacks = work.Pool{Limit: maxCallbacks, Start: func(worker func()) bool {
+		s.workers.Go(worker)
+		return true
+	}}
 	s.handshakes.calls.Limit, s.hooks.calls.Limit = 1, 1
 	s.wallStart.Store(s.epoch.UnixNano())
 	s.log, s.asking.limit = s.config.Logger, s.config.MaxLookups

@@ -64,6 +64,13 @@ func (c *Call) notice(n Notice) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := &c.notices
+	if n == NoticeSent && c.r.Sent != nil {
+		if !q.sent {
+			q.sent = true
+			c.r.Sent()
+		}
+		return
+	}
 	known := &q.sent
 	switch n {
 	case NoticeSilent:
