@@ -45,7 +45,7 @@ func backoff(first time.Duration, n int) time.Duration {
 // up to half as much longer than the doubling series says. The creation time of the update
 // determines by how much, so that devices of a fleet that failed together do not come back
 // together, and the same update always has the same pauses.
-func (u Update) retryPause(n int) time.Duration {
+func (u *Update) retryPause(n int) time.Duration {
 	pause := backoff(u.Plan.Limits.Retry, n)
 	// The mixing function of SplitMix64.
 	h := uint64(u.Created.UnixMicro()) + uint64(n+1)*0x9e3779b97f4a7c15
@@ -56,7 +56,7 @@ func (u Update) retryPause(n int) time.Duration {
 }
 
 // limit returns the limit of the current phase; 0 means none.
-func (u Update) limit() time.Duration {
+func (u *Update) limit() time.Duration {
 	limits := u.Plan.Limits
 	switch u.Phase {
 	case PhaseWaiting:
@@ -86,9 +86,9 @@ func (u Update) limit() time.Duration {
 // holds the update, while an action waits in a queue of the server, or while the device is away or
 // asleep. Absence counts while the server waits for the first registration, and while the device
 // restarts.
-func (u Update) counts() bool {
+func (u *Update) counts() bool {
 	switch {
-	case u.Held() || u.Memory.Doing.Queued:
+	case u.held() || u.Memory.Doing.Queued:
 		return false
 	case u.Memory.Presence.Online:
 		return true
@@ -99,7 +99,7 @@ func (u Update) counts() bool {
 
 // limitAt returns when the limit of the phase ends the update; zero if there is no limit, or while
 // the time of the phase does not count.
-func (u Update) limitAt() time.Time {
+func (u *Update) limitAt() time.Time {
 	limit := u.limit()
 	if limit <= 0 || !u.counts() {
 		return time.Time{}
@@ -109,9 +109,9 @@ func (u Update) limitAt() time.Time {
 
 // lapses returns when time ends the update if nothing happens before. For an update on hold it
 // returns when the server reads the device next.
-func (u Update) lapses() time.Time {
+func (u *Update) lapses() time.Time {
 	c := u.Memory.Clock
-	if u.Held() {
+	if u.held() {
 		at := c.Now.Add(heldLook)
 		if until := u.nextUntil(); !until.IsZero() {
 			at = earlier(at, until)
@@ -134,7 +134,7 @@ func (u Update) lapses() time.Time {
 func (m *machine) advance(at time.Time, down bool) {
 	for {
 		end := at
-		if last := m.lastUntil(); m.Held() && !last.IsZero() {
+		if last := m.lastUntil(); m.held() && !last.IsZero() {
 			end = later(earlier(at, last), m.now)
 		}
 		m.pass(end.Sub(m.now), down)
@@ -159,7 +159,7 @@ func (m *machine) pass(d time.Duration, down bool) {
 		}
 	}
 	switch {
-	case m.Held():
+	case m.held():
 		m.Deadline = m.Deadline.Add(d)
 	case down:
 		m.Deadline = m.Deadline.Add(max(0, d-downtimeCounts))
@@ -182,14 +182,14 @@ func (m *machine) deviceAway(asleep bool) {
 func (m *machine) restarts(why string) {
 	if m.Phase == PhaseExecuting {
 		m.enter(PhaseRestarting)
-		m.log(EventRestarting, "%s", why)
+		m.line(EventRestarting, why)
 	}
 }
 
 // deviceBack records that the device can be reached.
 func (m *machine) deviceBack() {
 	p, c := &m.Memory.Presence, &m.Memory.Clock
-	if p.Asleep && m.Phase == PhaseRestarting && !m.Held() {
+	if p.Asleep && m.Phase == PhaseRestarting && !m.held() {
 		// It only slept, so that was not time of its restart.
 		c.Free += max(0, m.now.Sub(later(p.Slept, c.Since)))
 	}
@@ -214,7 +214,7 @@ func (m *machine) restartClock(at time.Time) {
 
 // overdue reports whether the deadline has passed. The machine then begins nothing, and the step
 // ends the update.
-func (m *machine) overdue() bool { return !m.Held() && !m.now.Before(m.Deadline) }
+func (m *machine) overdue() bool { return !m.held() && !m.now.Before(m.Deadline) }
 
 // enforceLimits ends an update that has reached its deadline or the limit of its phase.
 func (m *machine) enforceLimits() {

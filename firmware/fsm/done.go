@@ -7,8 +7,8 @@ import (
 
 // done records the end of the action under way. It ignores the end of any other action, which is
 // late.
-func (m *machine) done(o Observation) {
-	act := m.Doing()
+func (m *machine) done(o *Observation) {
+	act := m.Memory.Doing.Action
 	if act.Kind == ActionNone || o.Action != act.ID {
 		return
 	}
@@ -39,7 +39,7 @@ func (m *machine) done(o Observation) {
 }
 
 // notDone handles an action that the server could not carry out. The device had no part in it.
-func (m *machine) notDone(act Action, o Observation) {
+func (m *machine) notDone(act Action, o *Observation) {
 	switch o.Fault {
 	case FaultImage:
 		m.fault(o)
@@ -71,7 +71,7 @@ func (m *machine) notDone(act Action, o Observation) {
 
 // observeDone takes the answer to an Observe as a look at the State. If the device refused it, the
 // server polls.
-func (m *machine) observeDone(o Observation) {
+func (m *machine) observeDone(o *Observation) {
 	r, state := &m.Memory.Reading, o.Reading.State
 	if o.Code == CodeNone || o.Code == codeServiceUnavailable {
 		if r.Unheard++; r.Unheard < 2 {
@@ -96,9 +96,9 @@ func (m *machine) observeDone(o Observation) {
 
 // resetDone does not take a refused reset as a failure; the next read decides. It leaves out the
 // version, which was read just before the reset.
-func (m *machine) resetDone(o Observation) {
+func (m *machine) resetDone(o *Observation) {
 	if !o.Code.OK() {
-		m.log(EventResetFailed, "%s", answer(o, "the reset"))
+		m.line(EventResetFailed, answer(o, "the reset"))
 	}
 	m.readNow()
 	if o.Code.OK() && m.Memory.Presence.Online {
@@ -106,15 +106,15 @@ func (m *machine) resetDone(o Observation) {
 	}
 }
 
-func (m *machine) writeDone(o Observation) {
+func (m *machine) writeDone(o *Observation) {
 	m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, o.Code
 	switch {
 	case o.Code.OK():
-		m.log(EventURIAccepted, "the device accepted the Package URI")
+		m.line(EventURIAccepted, "the device accepted the Package URI")
 		m.restartClock(m.now)
 		m.firstLookIn(min(firstLook, m.Plan.Limits.Poll))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
-		m.log(EventURIUnanswered, "%s", answer(o, "Write 5/0/1"))
+		m.line(EventURIUnanswered, answer(o, "Write 5/0/1"))
 		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	case !m.declined():
@@ -123,29 +123,29 @@ func (m *machine) writeDone(o Observation) {
 		m.firstLookIn(min(firstLook, m.Plan.Limits.Poll))
 	default:
 		m.hard = true // what the device downloads now is not this package
-		m.log(EventURIRefused, "%s", answer(o, "Write 5/0/1"))
+		m.line(EventURIRefused, answer(o, "Write 5/0/1"))
 		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(debounce))
 	}
 }
 
-func (m *machine) pushDone(o Observation) {
+func (m *machine) pushDone(o *Observation) {
 	m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, o.Code
 	switch {
 	case o.Code.OK():
-		m.log(EventPushAccepted, "the device accepted all bytes")
+		m.line(EventPushAccepted, "the device accepted all bytes")
 		m.Memory.Attempt.WaitReason = "device to check the package"
 		m.Memory.Attempt.Started = true
 		m.hasPackage()
 		m.restartClock(m.now)
 		m.readBy(m.now.Add(debounce))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
-		m.log(EventPushBroken, "%s", answer(o, "a block of the push"))
+		m.line(EventPushBroken, answer(o, "a block of the push"))
 		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	default:
 		m.hard = true // what the device takes now is not this package
-		m.log(EventPushRefused, "%s", answer(o, "the push"))
+		m.line(EventPushRefused, answer(o, "the push"))
 		m.Memory.Attempt.WaitReason = ""
 		if o.Code == codeTooLarge && o.Limit > 0 && o.Limit < m.Plan.Size {
 			m.log(EventPushTooLarge, "the device takes at most %d bytes by push, and the package has %d", o.Limit, m.Plan.Size)
@@ -155,26 +155,26 @@ func (m *machine) pushDone(o Observation) {
 	}
 }
 
-func (m *machine) executeDone(o Observation) {
+func (m *machine) executeDone(o *Observation) {
 	m.Memory.Installation.Code = o.Code
 	switch {
 	case o.Code.OK():
-		m.log(EventExecuteAccepted, "the device accepted Execute")
+		m.line(EventExecuteAccepted, "the device accepted Execute")
 		m.firstLookIn(min(firstLook, m.Plan.Limits.Poll))
 	case o.Code == CodeNone || o.Code == codeServiceUnavailable:
-		m.log(EventExecuteUnanswered, "%s", answer(o, "Execute"))
+		m.line(EventExecuteUnanswered, answer(o, "Execute"))
 		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(m.Plan.Limits.Poll))
 	default:
 		// 4.05 can answer a second copy of a request whose first answer was lost.
-		m.log(EventExecuteRefused, "%s", answer(o, "Execute"))
+		m.line(EventExecuteRefused, answer(o, "Execute"))
 		m.Memory.Attempt.WaitReason = ""
 		m.readBy(m.now.Add(debounce))
 	}
 }
 
 // answer says how the device answered a request, and the cause if it is known.
-func answer(o Observation, request string) string {
+func answer(o *Observation, request string) string {
 	text := "the device answered " + o.Code.String() + " to " + request
 	if o.Code == CodeNone {
 		text = "the device did not answer " + request

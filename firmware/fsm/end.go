@@ -111,16 +111,16 @@ func (m *machine) mayStill() MayStill {
 // afterEnd records what ActionCancel read from the device of an ended update. A device that is Idle
 // installs nothing, unless an Execute can still arrive, or it has installed already, which its
 // version shows. If it was seen to install, State Idle counts only together with a version.
-func (u Update) afterEnd(o Observation) (Update, Actions) {
-	if o.Kind != ObserveDone || u.Doing().Kind != ActionCancel || o.Action != u.Doing().ID {
-		return u, Actions{}
+func (u *Update) afterEnd(o *Observation) Actions {
+	if o.Kind != ObserveDone || u.Memory.Doing.Kind != ActionCancel || o.Action != u.Memory.Doing.ID {
+		return Actions{}
 	}
 	// The journal's time is that of the observation.
 	u.Memory.Doing = doing{}
 	u.Memory.Clock.Now = later(u.Memory.Clock.Now, o.At.Round(0).UTC())
 	state := o.Reading.State
 	if u.MayStill == "" || u.MayStill == MayStillNone || !state.OK() || u.Memory.Clock.Now.Before(u.Memory.History.StrayUntil) {
-		return u, Actions{}
+		return Actions{}
 	}
 	before := u.MayStill
 	v, _ := versionOf(o.Reading.Version)
@@ -133,7 +133,7 @@ func (u Update) afterEnd(o Observation) (Update, Actions) {
 		u.MayStill = MayStillNone
 	}
 	if u.MayStill == before && !installed {
-		return u, Actions{}
+		return Actions{}
 	}
 	detail := "the device shows state " + state.Value.String()
 	if v.says() {
@@ -145,20 +145,20 @@ func (u Update) afterEnd(o Observation) (Update, Actions) {
 	} else {
 		detail += "may still install: " + string(u.MayStill)
 	}
-	return u, Actions{Persist: true, Journal: []Entry{{Event: EventAfterEnd, Detail: detail}}}
+	return Actions{Persist: true, Journal: []Entry{{Event: EventAfterEnd, Detail: detail}}}
 }
 
 // giveUp drops the action under way. A read follows, whatever the action was.
 func (m *machine) giveUp() {
-	switch m.Doing().Kind {
+	switch m.Memory.Doing.Kind {
 	case ActionNone:
 		return
 	case ActionWriteURI, ActionPush:
 		m.Memory.Attempt.Answered, m.Memory.Attempt.Answer = m.now, CodeNone
-		m.log(EventInterrupted, "the server gave up %s before its end", m.Doing().Kind.words())
+		m.log(EventInterrupted, "the server gave up %s before its end", m.Memory.Doing.Kind.words())
 	case ActionExecute:
 		m.Memory.History.StrayUntil = m.now.Add(loose)
-		m.log(EventInterrupted, "the server gave up Execute before its end")
+		m.line(EventInterrupted, "the server gave up Execute before its end")
 	}
 	m.Memory.Doing = doing{}
 	m.abandon = true

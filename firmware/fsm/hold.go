@@ -61,10 +61,13 @@ func (h Hold) text() string {
 func plain(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) }
 
 // Held reports whether a hold keeps the update from executing.
-func (u Update) Held() bool { return u.Active() && len(u.Holds) > 0 }
+func (u Update) Held() bool { return u.held() }
+
+// held is Held, without a copy of the update.
+func (u *Update) held() bool { return u.active() && len(u.Holds) > 0 }
 
 // lastUntil returns when the last hold ends by itself; zero means never.
-func (u Update) lastUntil() time.Time {
+func (u *Update) lastUntil() time.Time {
 	var last time.Time
 	for _, h := range u.Holds {
 		if h.Until.IsZero() {
@@ -76,7 +79,7 @@ func (u Update) lastUntil() time.Time {
 }
 
 // nextUntil returns when the first hold ends by itself; zero means never.
-func (u Update) nextUntil() time.Time {
+func (u *Update) nextUntil() time.Time {
 	var next time.Time
 	for _, h := range u.Holds {
 		if !h.Until.IsZero() && (next.IsZero() || h.Until.Before(next)) {
@@ -110,7 +113,7 @@ func (m *machine) hold(h Hold) {
 	if m.Memory.Installation.Sent {
 		detail += "; Execute was sent before, and what it began goes on"
 	}
-	m.log(EventHeld, "%s", detail)
+	m.line(EventHeld, detail)
 }
 
 // releaseHold ends the hold of one holder.
@@ -132,7 +135,7 @@ func (m *machine) releaseHold(holder, why string) {
 }
 
 // holders names the holders.
-func (u Update) holders() string {
+func (u *Update) holders() string {
 	names := make([]string, len(u.Holds))
 	for i, h := range u.Holds {
 		names[i] = h.Holder

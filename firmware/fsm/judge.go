@@ -41,7 +41,7 @@ func (m *machine) judgeReady(r Reading, result Result) {
 		m.noWay(c)
 		return
 	}
-	if m.Held() && (m.Memory.Reading.Auto || m.Memory.History.AutoUpgraded) {
+	if m.held() && (m.Memory.Reading.Auto || m.Memory.History.AutoUpgraded) {
 		// The device would install the package without Execute.
 		a.HeldBack = true
 		m.readWhileHeld("hold to be released, because the device installs without Execute")
@@ -165,7 +165,7 @@ func (m *machine) judgeTransfer(r Reading, result Result) {
 	case Downloaded:
 		m.judgeDownloaded(r, result)
 	case Updating:
-		m.log(EventAutoUpgrade, "the device installs without Execute")
+		m.line(EventAutoUpgrade, "the device installs without Execute")
 		m.Memory.History.AutoUpgraded = true
 		m.installing(result)
 		m.judgeInstallation(r, result)
@@ -192,7 +192,7 @@ func (m *machine) judgeIdle(r Reading, result Result) {
 		// The device may not have received the package or URI: the Result is from before.
 		m.showsNothing()
 	case result == ResultSuccess:
-		m.log(EventAutoUpgrade, "the device reports success without Execute")
+		m.line(EventAutoUpgrade, "the device reports success without Execute")
 		m.Memory.History.AutoUpgraded = true
 		m.installing(result)
 		m.judgeInstallation(r, result)
@@ -214,7 +214,7 @@ func saysOnlyGone(result Result) bool {
 // lostOnHold handles a device that lost the package during a hold. The next transfer begins after
 // the release, and does not count as a failed attempt.
 func (m *machine) lostOnHold() {
-	if m.Held() {
+	if m.held() {
 		m.readWhileHeld("hold to be released; the device has lost the package")
 		return
 	}

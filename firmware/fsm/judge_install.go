@@ -127,7 +127,7 @@ func (m *machine) execute(r Reading, before Result, why string) {
 		m.unproven()
 		return
 	}
-	if m.Held() {
+	if m.held() {
 		m.waitForHolds()
 		return
 	}
@@ -135,7 +135,7 @@ func (m *machine) execute(r Reading, before Result, why string) {
 		m.readBy(at)
 		return
 	}
-	m.log(EventExecute, "%s", why)
+	m.line(EventExecute, why)
 	m.installing(before)
 	m.Memory.Installation.Sent = true
 	m.do(Action{Kind: ActionExecute})

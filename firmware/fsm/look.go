@@ -139,7 +139,7 @@ func (m *machine) do(a Action) {
 // latest.
 func (m *machine) waiting() Wait {
 	until := m.lapses()
-	if next := m.nextLook(); m.Held() && next.After(m.now) {
+	if next := m.nextLook(); m.held() && next.After(m.now) {
 		until = earlier(until, next)
 	}
 	p, d, a := m.Memory.Presence, m.Memory.Doing, m.Memory.Attempt
@@ -169,7 +169,7 @@ func (m *machine) waiting() Wait {
 		return device("device to answer a read")
 	case m.now.Before(a.RetryAt):
 		return Wait{a.WaitReason, WhoseServer, earlier(until, a.RetryAt)}
-	case m.Held() && (a.ReadyOnHold || a.HeldBack):
+	case m.held() && (a.ReadyOnHold || a.HeldBack):
 		return Wait{"hold to be released: " + m.holders(), WhoseOperator, until}
 	case m.now.Before(m.Memory.Installation.DeferUntil):
 		return Wait{"device to start the deferred update", WhoseDevice, earlier(until, m.Memory.Installation.DeferUntil)}

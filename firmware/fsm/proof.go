@@ -27,7 +27,7 @@ func (m *machine) proof(r Reading) string {
 
 // adopt uses a package that, as the stored facts prove, is on the device already.
 func (m *machine) adopt(r Reading, result Result) {
-	m.log(EventAdopted, "the device holds this package already, as its stored facts prove")
+	m.line(EventAdopted, "the device holds this package already, as its stored facts prove")
 	m.Attempt = max(m.Attempt, 1)
 	a := &m.Memory.Attempt
 	a.Begun, a.Adopted, a.At = true, true, m.now

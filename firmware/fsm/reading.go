@@ -6,7 +6,7 @@ import (
 )
 
 // readDone records a reading, and decides by it. The server asked for asked.
-func (m *machine) readDone(o Observation, asked Resources) {
+func (m *machine) readDone(o *Observation, asked Resources) {
 	r, rd := o.Reading, &m.Memory.Reading
 	r.Protocols.Value = known(r.Protocols.Value)
 	rd.Silent = r.State.Code == CodeNone
@@ -51,9 +51,9 @@ func (rd *reading) partial(r Reading, asked Resources) string {
 	case rd.Fails >= 3:
 		return "" // good enough
 	case silent(r.Result.Code):
-		return answer(Observation{Code: r.Result.Code}, "Read 5/0/5")
+		return answer(&Observation{Code: r.Result.Code}, "Read 5/0/5")
 	case silent(r.Version.Code) && asked.WantsVersion(r.State):
-		return answer(Observation{Code: r.Version.Code}, "Read 3/0/3")
+		return answer(&Observation{Code: r.Version.Code}, "Read 3/0/3")
 	default:
 		return ""
 	}

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// machine is an Update in the middle of a step.
+// machine is an Update in the middle of a step, which changes it in place.
 type machine struct {
-	Update
+	*Update
 	now          time.Time
 	hard         bool // something changed that a crash must not lose
 	journal      []Entry
@@ -21,36 +21,43 @@ type machine struct {
 // update that has ended does not change any more, except that the end of ActionCancel may change
 // MayStill.
 func (u Update) Step(o Observation) (Update, Actions) {
-	if !u.Active() {
-		return u.afterEnd(o)
+	actions := u.Apply(o)
+	return u, actions
+}
+
+// Apply is [Update.Step] in place: it makes u the update that follows o. An update is large, so a
+// shell that makes many steps saves copies with it.
+func (u *Update) Apply(o Observation) Actions {
+	if !u.active() {
+		return u.afterEnd(&o)
 	}
 	m := machine{Update: u, now: u.Memory.Clock.Now}
 	m.advance(later(m.now, o.At.Round(0).UTC()), o.Kind == ObserveResumed)
-	m.fold(o)
-	if m.Active() {
+	m.fold(&o)
+	if m.active() {
 		m.enforceLimits()
 	}
-	if m.Active() && m.Memory.Presence.Online && m.Doing().Kind == ActionNone {
+	if m.active() && m.Memory.Presence.Online && m.Memory.Doing.Kind == ActionNone {
 		m.look()
 	}
-	if m.Active() {
+	if m.active() {
 		m.Wait = m.waiting()
 	}
-	return m.Update, Actions{
+	return Actions{
 		Persist: m.hard, Journal: m.journal, Holds: m.holdsPackage,
-		Abandon: m.abandon, Do: m.act, Ended: !m.Active(),
+		Abandon: m.abandon, Do: m.act, Ended: !m.active(),
 	}
 }
 
 // fold applies the observation.
-func (m *machine) fold(o Observation) {
+func (m *machine) fold(o *Observation) {
 	//exhaustive:enforce
 	switch o.Kind {
 	case ObserveStarted:
 		m.hard = true
 		m.log(EventStarted, "the target is version %q", m.Plan.Target)
 		for _, h := range m.Holds {
-			m.log(EventHeld, "%s", h.text())
+			m.line(EventHeld, h.text())
 		}
 		m.registration(o)
 		m.presence(o.Online)
@@ -97,7 +104,7 @@ func (m *machine) fold(o Observation) {
 }
 
 // registration records queue mode and lifetime.
-func (m *machine) registration(o Observation) {
+func (m *machine) registration(o *Observation) {
 	m.Memory.Presence.Queue = o.Queue
 	m.Memory.Presence.Lifetime = min(max(o.Lifetime, 0), MaxLimit)
 }
@@ -122,7 +129,7 @@ func (m *machine) awake() {
 }
 
 // resume continues with an update after a restart of the server.
-func (m *machine) resume(o Observation) {
+func (m *machine) resume(o *Observation) {
 	mem := &m.Memory
 	if !mem.Clock.ResumeLogged {
 		m.log(EventResumed, "the server restarted; the update is in phase %s", m.Phase)
@@ -167,36 +174,40 @@ func (m *machine) reregistered() {
 	switch {
 	case m.Memory.Installation.Begun:
 		if m.Memory.Installation.Sent {
-			m.log(EventRegistered, "the device registered after the server sent Execute")
+			m.line(EventRegistered, "the device registered after the server sent Execute")
 		} else {
-			m.log(EventRegistered, "the device registered after it began to install")
+			m.line(EventRegistered, "the device registered after it began to install")
 		}
 		m.Memory.Installation.Returned, a.SettleUntil = true, time.Time{}
 		m.enter(PhaseVerifying)
 	case a.Begun:
-		m.log(EventRegistered, "the device registered during the transfer")
+		m.line(EventRegistered, "the device registered during the transfer")
 		if !a.Lost { // otherwise a device that registers repeatedly would never have settled
 			a.Lost, a.SettleUntil = true, time.Time{}
 		}
 	default:
-		m.log(EventRegistered, "the device registered")
+		m.line(EventRegistered, "the device registered")
 	}
 }
 
-func (m *machine) log(event, format string, args ...any) {
+// line adds a line to the journal.
+func (m *machine) line(event, detail string) {
 	m.Memory.Clock.ResumeLogged = false
-	m.journal = append(m.journal, Entry{Event: event, Detail: fmt.Sprintf(format, args...)})
+	m.journal = append(m.journal, Entry{Event: event, Detail: detail})
 }
+
+// log is line with a format.
+func (m *machine) log(event, format string, args ...any) { m.line(event, fmt.Sprintf(format, args...)) }
 
 // maxDetail limits text from outside in the journal, in bytes.
 const maxDetail = 255
 
 // detail returns the cause that came with an observation, fit for the journal.
-func detail(o Observation) string {
+func detail(o *Observation) string {
 	return strings.ToValidUTF8(o.Detail[:min(len(o.Detail), maxDetail)], "")
 }
 
-func detailOr(o Observation, otherwise string) string {
+func detailOr(o *Observation, otherwise string) string {
 	if text := detail(o); text != "" {
 		return text
 	}

@@ -3,7 +3,7 @@ package fsm
 import "time"
 
 // actionProgress records how the action under way proceeds.
-func (m *machine) actionProgress(o Observation) {
+func (m *machine) actionProgress(o *Observation) {
 	d := &m.Memory.Doing
 	if d.Kind == ActionNone || o.Action != d.ID {
 		return
@@ -32,7 +32,7 @@ func (m *machine) actionProgress(o Observation) {
 	case ObserveBlockRefused:
 		if a := &m.Memory.Attempt; d.Kind == ActionPush && !a.RefusedRepeat {
 			a.RefusedRepeat, m.Memory.History.RefusesRepeats = true, true
-			m.log(EventBlockRefused, "%s", refusedAgain)
+			m.line(EventBlockRefused, refusedAgain)
 		}
 	case ObserveHeard:
 		m.movesOn()
@@ -69,7 +69,7 @@ func (m *machine) progress(bytes int64) {
 	if !a.Begun || m.Phase != PhaseTransferring {
 		return
 	}
-	if m.Doing().Kind == ActionPush {
+	if m.Memory.Doing.Kind == ActionPush {
 		m.movesOn()
 		if a.RefusedRepeat { // the device was only busy
 			a.RefusedRepeat, m.Memory.History.RefusesRepeats = false, false
@@ -96,14 +96,14 @@ func (m *machine) progress(bytes int64) {
 		return
 	}
 	a.Started = true
-	m.log(EventTransferStarted, "the device receives the package")
+	m.line(EventTransferStarted, "the device receives the package")
 	if m.State == Idle {
 		m.State = Downloading
 	}
 }
 
 // delivery records what the server that serves packages saw.
-func (m *machine) delivery(o Observation) {
+func (m *machine) delivery(o *Observation) {
 	a := &m.Memory.Attempt
 	if o.Kind == ObserveServerFault {
 		m.fault(o)
@@ -116,12 +116,12 @@ func (m *machine) delivery(o Observation) {
 	case ObserveDownloadRequested:
 		if !a.Requested {
 			a.Requested = true
-			m.log(EventDownloadRequested, "%s", detailOr(o, "the device requested the package"))
+			m.line(EventDownloadRequested, detailOr(o, "the device requested the package"))
 		}
 	case ObservePackageFetched:
 		if !a.Served {
 			a.Served, m.hard = true, true
-			m.log(EventPackageFetched, "the program reports that the device fetched the package")
+			m.line(EventPackageFetched, "the program reports that the device fetched the package")
 		}
 		m.hasPackage()
 		m.hint()
@@ -129,7 +129,7 @@ func (m *machine) delivery(o Observation) {
 		if why := detail(o); m.Phase == PhaseTransferring && why != a.Fault && a.FaultLines < maxTroubles {
 			a.Fault = why
 			a.FaultLines++
-			m.log(EventConnectionFailed, "%s", why)
+			m.line(EventConnectionFailed, why)
 		}
 	}
 }
@@ -139,7 +139,7 @@ func (m *machine) delivery(o Observation) {
 const maxTroubles = 4
 
 // fault ends an update whose package the server cannot serve.
-func (m *machine) fault(o Observation) {
+func (m *machine) fault(o *Observation) {
 	if o.Fault == FaultImage && !m.Memory.Installation.Begun {
 		m.cancelOnDevice()
 		m.MayStill = ""
@@ -149,7 +149,7 @@ func (m *machine) fault(o Observation) {
 
 // objectChanged records that another request changes the object. What the attempt has proven no
 // longer counts.
-func (m *machine) objectChanged(o Observation) {
+func (m *machine) objectChanged(o *Observation) {
 	if a := &m.Memory.Attempt; a.Begun && !a.ObjectChanged {
 		a.ObjectChanged, m.hard = true, true
 		m.log(EventObjectChanged, "another request of this server changes the Firmware Update object: %s", detailOr(o, "unknown"))

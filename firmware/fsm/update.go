@@ -100,19 +100,21 @@ func NewUpdate(plan Plan, at time.Time, holds ...Hold) Update {
 		plan.Verify = VerifyVersion
 	}
 	at = at.Round(0).UTC()
-	m := machine{now: at, Update: Update{
-		Plan: plan, Phase: PhaseWaiting, Created: at, Deadline: at.Add(plan.Deadline),
-	}}
+	u := Update{Plan: plan, Phase: PhaseWaiting, Created: at, Deadline: at.Add(plan.Deadline)}
+	m := machine{now: at, Update: &u}
 	m.Memory.Clock = clock{Now: at, Since: at}
 	for _, h := range holds {
 		m.hold(h)
 	}
 	m.Wait = m.waiting()
-	return m.Update
+	return u
 }
 
 // Active reports whether the update has not ended.
 func (u Update) Active() bool { return u.Outcome == OutcomeNone }
+
+// active is Active, without a copy of the update.
+func (u *Update) active() bool { return u.Outcome == OutcomeNone }
 
 // Now returns the latest time that the update has seen.
 func (u Update) Now() time.Time { return u.Memory.Clock.Now }
@@ -127,7 +129,7 @@ func (u Update) Executed() bool { return u.Memory.History.Executed }
 // Wake returns when the shell must call Step with [ObserveTimer]. The zero time means never: the
 // update has ended.
 func (u Update) Wake() time.Time {
-	if !u.Active() {
+	if !u.active() {
 		return time.Time{}
 	}
 	wake := u.lapses()
@@ -142,10 +144,10 @@ func (u Update) Wake() time.Time {
 
 // nextLook returns when the device is read or observed next; zero if neither is planned, or
 // possible now.
-func (u Update) nextLook() time.Time {
+func (u *Update) nextLook() time.Time {
 	r := u.Memory.Reading
 	switch {
-	case !u.Memory.Presence.Online || u.Doing().Kind != ActionNone:
+	case !u.Memory.Presence.Online || u.Memory.Doing.Kind != ActionNone:
 		return time.Time{}
 	case !r.Observed && !r.Watch.IsZero() && (r.Next.IsZero() || r.Watch.Before(r.Next)):
 		return r.Watch
