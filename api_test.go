@@ -24,7 +24,7 @@ import (
 // files, and not counted.
 var budgets = map[string]int{
 	"lwm2m":                     197,
-	"firmware/fsm":              80,
+	"firmware/fsm":              81,
 	"firmware, firmware/device": 118,
 }
 

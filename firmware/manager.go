@@ -49,7 +49,7 @@ type Manager struct {
 	runs       map[string]*run              // active updates, by id
 	byEndpoint map[string]*run              // the same, by endpoint
 	cancels    map[string]*action           // last actions of ended updates, by endpoint
-	starting   map[string]bool              // ids that Start is about to store and adopt
+	starting   map[string]bool              // ids that Start is about to store and adopt; true: another call has made a step
 	pulling    map[netip.Addr]map[*run]bool // runs whose devices may download, by the device's address
 	work       sync.WaitGroup               // for what workers does
 	workers    work.Workers[task]
@@ -233,10 +233,10 @@ func (m *Manager) end(stopWatching func()) {
 // between, so it reads the device. It knows only of a new registration, from the observation.
 func (m *Manager) resume(ctx context.Context, u Update) {
 	m.mu.Lock()
-	starting := m.starting[u.ID]
+	_, starting := m.starting[u.ID]
 	m.mu.Unlock()
 	if !starting {
-		m.adopt(u, m.resumed(u.Endpoint), nil, func() { m.hook(ctx, "Resumed", m.config.Hooks.Resumed, u) })
+		m.adopt(&u, m.resumed(u.Endpoint), nil, func() { m.hook(ctx, "Resumed", m.config.Hooks.Resumed, &u) })
 	}
 }
 
@@ -244,7 +244,7 @@ func (m *Manager) resume(ctx context.Context, u Update) {
 // step of that observation is stored already, stored is what it asks for. adopt does nothing if Run
 // does not run, if the update runs already, or if it has ended, for example because it was
 // cancelled while it started.
-func (m *Manager) adopt(u Update, first fsm.Observation, stored *fsm.Actions, begins func()) {
+func (m *Manager) adopt(u *Update, first fsm.Observation, stored *fsm.Actions, begins func()) {
 	m.mu.Lock()
 	delete(m.starting, u.ID)
 	if !m.running || m.runs[u.ID] != nil || !u.Active() {
@@ -261,7 +261,7 @@ func (m *Manager) adopt(u Update, first fsm.Observation, stored *fsm.Actions, be
 		d.inbox.add(item{Observation: first})
 	} else {
 		ctx := m.ctx
-		task = func() { d.continueFrom(ctx, u, *stored) }
+		task = func() { d.continueFrom(ctx, stored) }
 	}
 	d.busy = true
 	m.runs[u.ID], m.byEndpoint[u.Endpoint] = d, d

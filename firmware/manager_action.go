@@ -18,11 +18,9 @@ type action struct {
 	endpoint string
 	update   string // that it belongs to; "" for none
 	lane     lane
-	doubt    bool                      // the device has left the last request unanswered
-	run      func(*action)             // makes the first request; called once there is a place
-	finish   func(error)               // called when it has ended, unless giveUp came first
-	closed   func(error)               // called when it has ended in any way; may be nil
-	notice   func(fsm.ObservationKind) // called when something happens to its requests; may be nil
+	doubt    bool // the device has left the last request unanswered
+	plan     plan
+	hooks    *actionHooks // nil for none
 
 	composite composite // how its reads use Read-Composite
 	tried     *bool     // whether the device answered it; nil if the action did not find out
@@ -40,6 +38,16 @@ type action struct {
 	sent    bool
 }
 
+// A plan is what an action does.
+type plan interface {
+	// start makes the first request; it is called once there is a place.
+	start()
+	// finish is called when the action has ended, unless giveUp came first.
+	finish(error)
+	// notice is called when something happens to the requests.
+	notice(fsm.ObservationKind)
+}
+
 var (
 	// errCrowded ends the action that has been silent for longest, when too many devices do not
 	// answer.
@@ -53,7 +61,7 @@ func (a *action) begin() {
 		over := a.over
 		a.mu.Unlock()
 		if !over {
-			a.run(a)
+			a.plan.start()
 			a.m.unsent.add(a)
 		}
 	}
@@ -84,9 +92,9 @@ func (a *action) waits() {
 	}
 	a.reports.Lock()
 	defer a.reports.Unlock()
-	if !a.sent && !a.queued && a.notice != nil {
+	if !a.sent && !a.queued {
 		a.queued = true
-		a.notice(fsm.ObserveQueued)
+		a.plan.notice(fsm.ObserveQueued)
 	}
 }
 
@@ -120,9 +128,6 @@ func (a *action) noticed(n lwm2m.Notice) {
 	case lwm2m.NoticeHeard:
 		a.place.heard()
 	}
-	if a.notice == nil {
-		return
-	}
 	a.reports.Lock()
 	defer a.reports.Unlock()
 	switch n {
@@ -130,23 +135,23 @@ func (a *action) noticed(n lwm2m.Notice) {
 		a.sent = true
 		if a.queued {
 			a.queued = false
-			a.notice(fsm.ObserveSent)
+			a.plan.notice(fsm.ObserveSent)
 		}
 	case lwm2m.NoticeSilent:
-		a.notice(fsm.ObserveSilent)
+		a.plan.notice(fsm.ObserveSilent)
 	case lwm2m.NoticeBusy:
-		a.notice(fsm.ObserveBusy)
+		a.plan.notice(fsm.ObserveBusy)
 	case lwm2m.NoticeRepeated:
-		a.notice(fsm.ObserveBlockRefused)
+		a.plan.notice(fsm.ObserveBlockRefused)
 	case lwm2m.NoticeHeard:
-		a.notice(fsm.ObserveHeard)
+		a.plan.notice(fsm.ObserveHeard)
 	}
 }
 
 // end ends the action with the error of its last request.
 func (a *action) end(err error) {
 	if a.close(err) {
-		a.finish(err)
+		a.plan.finish(err)
 	}
 }
 
@@ -181,9 +186,7 @@ func (a *action) close(err error) bool {
 	for _, fn := range last {
 		fn()
 	}
-	if a.closed != nil {
-		a.closed(err)
-	}
+	a.hooks.end(err)
 	return true
 }
 
@@ -214,8 +217,8 @@ func (a *action) giveUp() {
 }
 
 // unsent has the actions that have begun a short time ago. Most send their first message at once.
-// The others wait in a queue of the server, which is reported after sentSoon: so most actions report
-// nothing but their end.
+// The others wait in a queue of the server, which is reported after sentSoon: so most actions
+// report nothing but their end.
 type unsent struct {
 	mu    sync.Mutex
 	line  []begun // the first that began is the first

@@ -12,52 +12,32 @@ import (
 	"github.com/otago-iot/otago/lwm2m"
 )
 
-// begin starts an action with the device. Its end becomes an observation, unless giveUp comes
-// first.
-func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageURI) {
-	done := fsm.Observation{Kind: fsm.ObserveDone, Action: act.ID}
-	e := &action{m: r.m, endpoint: r.target, update: r.id, lane: laneRequest}
-	e.notice = func(kind fsm.ObservationKind) { r.observe(fsm.Observation{Kind: kind, Action: act.ID}) }
-	e.finish = func(err error) {
-		r.mu.Lock()
-		if r.action == e {
-			r.action = nil
-		}
-		r.doubt = unanswered(err)
-		if e.tried != nil {
-			r.tried = e.tried
-		}
-		r.mu.Unlock()
-		verdict(&done, err)
-		if errors.Is(err, lwm2m.ErrAsleep) {
-			r.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
-		}
-		r.observe(done)
+// A runAction is an action of a run. Its end becomes an observation, unless giveUp comes first.
+type runAction struct {
+	action
+	run  *run
+	what fsm.Action
+	uri  packageURI
+	done fsm.Observation
+}
+
+// begin starts an action with the device.
+func (r *run) begin(ctx context.Context, u *Update, what fsm.Action, uri packageURI) {
+	a := &runAction{
+		action: action{m: r.m, endpoint: r.target, update: r.id, lane: laneRequest}, run: r, what: what, uri: uri,
+		done: fsm.Observation{Kind: fsm.ObserveDone, Action: what.ID},
 	}
-	switch act.Kind {
+	a.plan = a
+	here := uri.here
+	switch what.Kind {
 	case fsm.ActionRead:
-		e.composite = r.composite(ctx, u)
-		e.run = func(e *action) { r.read(e, u, act.Resources, &done.Reading) }
-	case fsm.ActionObserve:
-		e.run = func(e *action) { r.observeDevice(e, &done.Reading) }
-	case fsm.ActionReset:
-		e.run = func(e *action) { e.simple(resetRequest(act.Reset)) }
+		a.composite = r.composite(ctx, u)
 	case fsm.ActionWriteURI:
-		e.run = func(e *action) {
-			if uri.err != nil {
-				e.end(uri.err)
-				return
-			}
-			e.simple(writeRequest(pathPackageURI, lwm2m.String(uri.text)))
-		}
 		r.m.notePull(r)
 	case fsm.ActionPush:
-		e.lane = laneTransfer
-		e.run = func(e *action) { r.push(e, u) }
-	case fsm.ActionExecute:
-		e.run = func(e *action) { e.simple(lwm2m.Request{Operation: lwm2m.OpExecute, Path: pathUpdate}) }
+		a.lane, here = laneTransfer, math.MaxInt64
 	}
-	if act.Kind != fsm.ActionRead && act.Kind != fsm.ActionObserve {
+	if what.Kind != fsm.ActionRead && what.Kind != fsm.ActionObserve {
 		r.m.stopCancel(r.target)
 	}
 	r.mu.Lock()
@@ -65,35 +45,103 @@ func (r *run) begin(ctx context.Context, u Update, act fsm.Action, uri packageUR
 		r.mu.Unlock()
 		return
 	}
-	r.action, e.doubt = e, r.doubt
-	e.closed = r.m.actionHooks(ctx, u, act.Kind)
+	r.action, a.doubt = a, r.doubt
+	a.hooks = r.m.actionHooks(ctx, u, what.Kind)
 	r.mu.Unlock()
-	here := uri.here
-	if act.Kind == fsm.ActionPush {
-		here = math.MaxInt64
-	}
 	if here > 0 && r.m.images.blobs != nil {
-		r.beginWithImage(e, u, act.Kind, here)
+		a.beginWithImage(u.Image, here)
 		return
 	}
-	e.begin()
+	a.begin()
+}
+
+// start implements plan.
+func (a *runAction) start() {
+	switch a.what.Kind {
+	case fsm.ActionRead:
+		a.run.mu.Lock()
+		a.run.seen = a.run.touches
+		a.run.mu.Unlock()
+		a.read(a.what.Resources, &a.done.Reading, a.end)
+	case fsm.ActionObserve:
+		a.observe()
+	case fsm.ActionReset:
+		a.simple(resetRequest(a.what.Reset))
+	case fsm.ActionWriteURI:
+		if a.uri.err != nil {
+			a.end(a.uri.err)
+			return
+		}
+		a.simple(writeRequest(pathPackageURI, lwm2m.String(a.uri.text)))
+	case fsm.ActionPush:
+		a.push()
+	case fsm.ActionExecute:
+		a.simple(lwm2m.Request{Operation: lwm2m.OpExecute, Path: pathUpdate})
+	}
+}
+
+// notice implements plan.
+func (a *runAction) notice(kind fsm.ObservationKind) {
+	a.run.observe(fsm.Observation{Kind: kind, Action: a.what.ID})
+}
+
+// finish implements plan. Of a read, the step adds what this server knows of the device.
+func (a *runAction) finish(err error) {
+	r := a.run
+	r.mu.Lock()
+	if r.action == a {
+		r.action = nil
+	}
+	r.doubt = unanswered(err)
+	if a.tried != nil {
+		r.tried = a.tried
+	}
+	r.mu.Unlock()
+	verdict(&a.done, err)
+	if errors.Is(err, lwm2m.ErrAsleep) {
+		r.observe(fsm.Observation{Kind: fsm.ObserveAsleep})
+	}
+	l := item{Observation: a.done, read: a.what.Resources}
+	if l.read.Has(fsm.ReadProtocols) && (r.m.config.PackageURI != nil || r.m.delivery != nil && r.m.delivery.config.BaseURLs != nil) {
+		// A function of the program may block, and an operator's order must not wait for it.
+		late := l
+		r.m.enlist(func(ctx context.Context) {
+			r.complete(ctx, &late)
+			r.deliver(late)
+		})
+		return
+	}
+	r.deliver(l)
+}
+
+// complete adds to what a read has found what this server knows of the device. It asks the store.
+func (r *run) complete(ctx context.Context, l *item) {
+	if l.read == 0 {
+		return
+	}
+	u := r.copy()
+	l.Reading.Holds = r.holds(ctx, u.Machine.Plan.Digest)
+	if l.read.Has(fsm.ReadProtocols) {
+		l.Reading.Offers = r.m.protocols(ctx, &u)
+	}
+	l.read, l.At = 0, r.m.clock.now()
 }
 
 // beginWithImage begins an action once the first here bytes of the image are on this machine. Until
 // then the server's time runs, not the device's. The package stays open: for a push until its end,
 // for a pull until the update has ended.
-func (r *run) beginWithImage(e *action, u Update, kind fsm.ActionKind, here int64) {
-	e.waits()
-	r.m.images.openWhen(context.Background(), u.Image, here, func(pkg *Package, err error) {
+func (a *runAction) beginWithImage(image string, here int64) {
+	a.waits()
+	a.m.images.openWhen(context.Background(), image, here, func(pkg *Package, err error) {
 		if err != nil {
-			e.end(blamed(err))
+			a.end(blamed(err))
 			return
 		}
-		e.atEnd(func() { _ = pkg.Close() })
-		if kind == fsm.ActionWriteURI {
-			r.m.delivery.keepOpen(r.id)
+		a.atEnd(func() { _ = pkg.Close() })
+		if a.what.Kind == fsm.ActionWriteURI {
+			a.m.delivery.keepOpen(a.update)
 		}
-		e.begin()
+		a.begin()
 	})
 }
 
@@ -152,29 +200,12 @@ func resetRequest(form fsm.ResetForm) lwm2m.Request {
 	return writeRequest(pathPackageURI, lwm2m.String(""))
 }
 
-// read reads the resources that the state machine asks for, and adds what this server knows of the
-// device.
-func (d *run) read(e *action, u Update, want fsm.Resources, r *fsm.Reading) {
-	d.mu.Lock()
-	d.seen = d.touches
-	d.mu.Unlock()
-	e.read(want, r, func(err error) {
-		// The rest asks the store.
-		d.m.enlist(func(ctx context.Context) {
-			r.Holds = d.holds(ctx, u.Machine.Plan.Digest)
-			if want.Has(fsm.ReadProtocols) {
-				r.Offers = d.m.protocols(ctx, u)
-			}
-			e.end(err)
-		})
-	})
-}
-
-// observeDevice observes the State, and reads it into reading. It ends an earlier observation
-// first: a device that keeps one observation per path would end the new one when the old one is
-// cancelled later. What notifications say is not believed; it only helps the machine to choose when
-// to read.
-func (r *run) observeDevice(e *action, reading *fsm.Reading) {
+// observe observes the State, which is read into the observation that ends the action. It ends an
+// earlier observation first: a device that keeps one observation per path would end the new one
+// when the old one is cancelled later. What notifications say is not believed; it only helps the
+// machine to choose when to read.
+func (a *runAction) observe() {
+	r := a.run
 	drop(r.swapObservation(nil))
 	var first sync.Once // calls for the value that the answer has too
 	values := func(entries []lwm2m.Entry) {
@@ -184,22 +215,22 @@ func (r *run) observeDevice(e *action, reading *fsm.Reading) {
 			r.observe(hint(entries))
 		}
 	}
-	e.request(lwm2m.Request{Operation: lwm2m.OpObserve, Path: pathState, Values: values}, func(a lwm2m.Answer) {
-		if a.Err != nil {
-			e.end(a.Err)
+	a.request(lwm2m.Request{Operation: lwm2m.OpObserve, Path: pathState, Values: values}, func(answer lwm2m.Answer) {
+		if answer.Err != nil {
+			a.end(answer.Err)
 			return
 		}
-		fill(reading, a.Entries, fsm.ReadState)
+		fill(&a.done.Reading, answer.Entries, fsm.ReadState)
 		r.mu.Lock()
-		current := r.action == e && !r.stopped
+		current := r.action == a && !r.stopped
 		if current {
-			r.observation = a.Observation
+			r.observation = answer.Observation
 		}
 		r.mu.Unlock()
 		if !current {
-			drop(a.Observation) // given up meanwhile; the observation of the next action must stay
+			drop(answer.Observation) // given up meanwhile; the observation of the next action must stay
 		}
-		e.end(nil)
+		a.end(nil)
 	})
 }
 
@@ -221,20 +252,21 @@ func hint(entries []lwm2m.Entry) fsm.Observation {
 var errImage = errors.New("firmware: image cannot be read")
 
 // push writes the package itself into the device.
-func (r *run) push(e *action, u Update) {
-	pkg, err := r.m.images.Open(context.Background(), u.Image)
+func (a *runAction) push() {
+	u := a.run.copy()
+	pkg, err := a.m.images.Open(context.Background(), u.Image)
 	if err != nil {
-		e.end(blamed(err))
+		a.end(blamed(err))
 		return
 	}
 	body := &watchedImage{Package: pkg}
 	profile := u.Machine.Plan.Profile
-	e.request(lwm2m.Request{
+	a.request(lwm2m.Request{
 		Operation: lwm2m.OpWriteStream, Path: pathPackage, Body: body, Size: pkg.Size(), Exclusive: true,
 		BlockSize: profile.BlockSize, SkipTaken: profile.SkipTaken,
-		Progress: func(done, _ int64) { r.progress(done) },
-	}, func(a lwm2m.Answer) { e.end(body.explain(a.Err)) })
-	e.atEnd(func() { _ = pkg.Close() })
+		Progress: func(done, _ int64) { a.run.progress(done) },
+	}, func(answer lwm2m.Answer) { a.end(body.explain(answer.Err)) })
+	a.atEnd(func() { _ = pkg.Close() })
 }
 
 // A watchedImage is a package that remembers its own read errors, which are not the device's fault.

@@ -3,6 +3,7 @@ package firmware
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -26,9 +27,7 @@ func (m *Manager) firstStep(u *Update) *firstStep {
 	}
 	o := m.started(u.Endpoint)
 	o.At = u.Created
-	next, actions := u.Machine.Step(o)
-	u.Machine = next
-	return &firstStep{o, actions}
+	return &firstStep{o, u.Machine.Apply(o)}
 }
 
 // started returns the first observation of a new update.
@@ -39,9 +38,11 @@ func (m *Manager) started(endpoint string) fsm.Observation {
 }
 
 // adoptNew begins an update that was just created, after its first step if that is stored.
-func (m *Manager) adoptNew(ctx context.Context, u Update, first *firstStep) {
+func (m *Manager) adoptNew(ctx context.Context, u *Update, first *firstStep) {
 	m.tail.news.durable()
-	m.log.Info("update started", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", u.Machine.Plan.Target)
+	if m.log.Enabled(ctx, slog.LevelInfo) {
+		m.log.Info("update started", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", u.Machine.Plan.Target)
+	}
 	m.hook(ctx, "Started", m.config.Hooks.Started, u)
 	if first == nil {
 		m.adopt(u, m.started(u.Endpoint), nil, func() {})
@@ -75,10 +76,26 @@ func (m *Manager) isStarting(id string, is bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if is {
-		m.starting[id] = true
+		m.starting[id] = false
 	} else {
 		delete(m.starting, id)
 	}
+}
+
+// steppedHere records that an update that does not run has made a step.
+func (m *Manager) steppedHere(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.starting[id]; ok {
+		m.starting[id] = true
+	}
+}
+
+// steppedWhileStarting reports whether an update that Start has stored has made another step.
+func (m *Manager) steppedWhileStarting(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.starting[id]
 }
 
 // refused reports whether a failed commit has certainly stored nothing.
@@ -102,7 +119,7 @@ func (m *Manager) adoptIfStored(id string, first *firstStep) {
 				return err
 			})
 			if err == nil {
-				m.adoptNew(ctx, u, first)
+				m.adoptNew(ctx, &u, first)
 				return
 			}
 		}

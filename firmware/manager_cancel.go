@@ -12,46 +12,67 @@ import (
 // cancelLimit is how long the last action of an update may take.
 const cancelLimit = time.Minute
 
-// cancelOnDevice is the last action of an update that the server has ended: it asks the device to
+// A cancelAction is the last action of an update that the server has ended: it asks the device to
 // drop the package, and then reads the device, to learn what it may still do.
-func (m *Manager) cancelOnDevice(ctx context.Context, u Update, last fsm.Action, observation *lwm2m.Observation) {
-	done := fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID}
-	e := &action{m: m, endpoint: u.Endpoint, update: u.ID, lane: laneRequest}
-	e.run = func(e *action) {
-		e.request(lwm2m.Request{Operation: lwm2m.OpExecute, Path: pathCancel}, func(a lwm2m.Answer) {
-			look := func(a lwm2m.Answer) {
-				if a.Err != nil && !answered(a.Err) {
-					e.end(a.Err)
-					return
-				}
-				e.read(fsm.ReadState|fsm.ReadVersion, &done.Reading, e.end)
-			}
-			if a.Err == nil || last.Reset != fsm.ResetEmptyURI {
-				look(a)
-				return
-			}
-			e.request(resetRequest(last.Reset), look)
-		})
+type cancelAction struct {
+	action
+	last        fsm.Action
+	observation *lwm2m.Observation // that the update had; nil for none
+	done        fsm.Observation
+}
+
+// cancelOnDevice begins the last action of an update.
+func (m *Manager) cancelOnDevice(ctx context.Context, u *Update, last fsm.Action, observation *lwm2m.Observation) {
+	a := &cancelAction{
+		action: action{m: m, endpoint: u.Endpoint, update: u.ID, lane: laneRequest}, last: last, observation: observation,
+		done: fsm.Observation{Kind: fsm.ObserveDone, Action: last.ID},
 	}
-	e.finish = func(err error) {
-		m.forgetCancel(e)
-		m.log.Debug("cancelled on the device", "update", u.ID, "endpoint", u.Endpoint, "error", err)
-		drop(observation)
-		verdict(&done, err)
-		m.enlist(func(ctx context.Context) { m.cancelled(ctx, u.ID, done) })
-	}
-	e.atEnd(func() { m.forgetCancel(e) })
+	a.plan = a
+	a.atEnd(func() { m.forgetCancel(&a.action) })
 	m.mu.Lock()
 	if !m.running {
 		m.mu.Unlock()
 		return
 	}
-	m.cancels[u.Endpoint] = e
-	e.closed = m.actionHooks(ctx, u, fsm.ActionCancel)
+	m.cancels[u.Endpoint] = &a.action
+	a.hooks = m.actionHooks(ctx, u, fsm.ActionCancel)
 	m.mu.Unlock()
-	limit := time.AfterFunc(cancelLimit, e.evict)
-	e.atEnd(func() { limit.Stop() })
-	e.begin()
+	limit := time.AfterFunc(cancelLimit, a.evict)
+	a.atEnd(func() { limit.Stop() })
+	a.begin()
+}
+
+// start implements plan.
+func (a *cancelAction) start() {
+	a.request(lwm2m.Request{Operation: lwm2m.OpExecute, Path: pathCancel}, func(answer lwm2m.Answer) {
+		if answer.Err == nil || a.last.Reset != fsm.ResetEmptyURI {
+			a.look(answer)
+			return
+		}
+		a.request(resetRequest(a.last.Reset), a.look)
+	})
+}
+
+// look reads the device, if it answered.
+func (a *cancelAction) look(answer lwm2m.Answer) {
+	if answer.Err != nil && !answered(answer.Err) {
+		a.end(answer.Err)
+		return
+	}
+	a.read(fsm.ReadState|fsm.ReadVersion, &a.done.Reading, a.end)
+}
+
+// notice implements plan.
+func (a *cancelAction) notice(fsm.ObservationKind) {}
+
+// finish implements plan.
+func (a *cancelAction) finish(err error) {
+	m := a.m
+	m.forgetCancel(&a.action)
+	m.log.Debug("cancelled on the device", "update", a.update, "endpoint", a.endpoint, "error", err)
+	drop(a.observation)
+	verdict(&a.done, err)
+	m.enlist(func(ctx context.Context) { m.cancelled(ctx, a.update, a.done) })
 }
 
 // cancelled stores what the last action has found.
@@ -62,12 +83,15 @@ func (m *Manager) cancelled(ctx context.Context, id string, o fsm.Observation) {
 			return err
 		}
 		o.At = m.clock.now()
-		next, actions := u.Machine.Step(o)
-		if u.Active() || !actions.Persist {
+		if u.Active() {
 			return nil
 		}
-		u.Machine, u.Changed = next, next.Now()
-		_, err = m.db.Commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: journal(u, actions.Journal)})
+		actions := u.Machine.Apply(o)
+		if !actions.Persist {
+			return nil
+		}
+		u.Changed = u.Machine.Now()
+		_, err = m.db.Commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: appendJournal(nil, &u, actions.Journal)})
 		if err == nil {
 			m.tail.news.durable()
 		}

@@ -45,24 +45,24 @@ func (m *Manager) untilStored(ctx context.Context, id string, call func(context.
 	}
 }
 
-// committed handles the result of committing a record after some tries. It returns the record as
-// stored. It returns false if the manager must not act on the step: Run has ended, the store called
-// the step invalid, or another process changed the update. In the last two cases the run adopts the
-// stored record and reads the device again.
-func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err error) (Update, bool) {
+// committed handles the result of committing a record after some tries, and gives the record its
+// new revision. It returns false if the manager must not act on the step: Run has ended, the store
+// called the step invalid, or another process changed the update. In the last two cases the run
+// adopts the stored record and reads the device again.
+func (r *run) committed(ctx context.Context, rec *Update, l *item, tries int, err error) bool {
 	switch {
 	case err == nil:
 		rec.Revision++
 		r.m.tail.news.durable()
-		return rec, true
+		return true
 	case ctx.Err() != nil:
 		l.answer(nil, nil)
-		return rec, false
+		return false
 	case errors.Is(err, store.ErrInvalid):
 		// The store would refuse the step again.
 		r.m.log.Error("step of an update cannot be stored", "update", r.id, "endpoint", r.target, "observed", l.Kind, "error", err)
 		l.answer(nil, err)
-		l = item{Observation: fsm.Observation{Kind: fsm.ObserveTimer, At: l.At}}
+		l = &item{Observation: fsm.Observation{Kind: fsm.ObserveTimer, At: l.At}}
 	}
 	return r.reload(ctx, rec, l, tries)
 }
@@ -70,12 +70,12 @@ func (r *run) committed(ctx context.Context, rec Update, l item, tries int, err 
 // reload adopts the stored record instead of rec. It returns true if both are the same after all,
 // because an earlier try was stored although it failed. That cannot be after the first try,
 // whatever another process did at the same time.
-func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update, bool) {
+func (r *run) reload(ctx context.Context, rec *Update, l *item, tries int) bool {
 	stored, err := r.stored(ctx)
-	if err == nil && tries > 1 && stored.Revision == rec.Revision+1 && sameStep(stored, rec) {
+	if err == nil && tries > 1 && stored.Revision == rec.Revision+1 && sameStep(&stored, rec) {
 		rec.Revision = stored.Revision
 		r.m.tail.news.durable()
-		return rec, true
+		return true
 	}
 	r.giveUpAction()
 	if err == nil && stored.Active() {
@@ -91,11 +91,12 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDamaged):
 		r.m.log.Error("active update is missing in the store", "update", r.id, "endpoint", r.target, "error", err)
 		l.answer(nil, nil)
-		r.ended(ctx, r.current(), fsm.Action{}) // not rec, whose outcome is not stored
-		return rec, false
+		last := r.current() // not rec, whose outcome is not stored
+		r.ended(ctx, &last, fsm.Action{})
+		return false
 	case err != nil:
 		l.answer(nil, nil)
-		return rec, false
+		return false
 	}
 	r.mu.Lock()
 	r.u, r.lines, r.soft = stored, nil, false
@@ -103,15 +104,15 @@ func (r *run) reload(ctx context.Context, rec Update, l item, tries int) (Update
 	r.m.saver.remove(r)
 	if !stored.Active() {
 		l.answer(&stored, nil)
-		r.ended(ctx, stored, fsm.Action{})
-		return stored, false
+		r.ended(ctx, &stored, fsm.Action{})
+		return false
 	}
-	r.lookAgain(l)
-	return stored, false
+	r.lookAgain(*l)
+	return false
 }
 
 // sameStep reports whether two records of an update show the same step.
-func sameStep(a, b Update) bool {
+func sameStep(a, b *Update) bool {
 	one := Update{Machine: a.Machine, Tokens: a.Tokens}
 	other := Update{Machine: b.Machine, Tokens: b.Tokens}
 	x, err := one.AppendBinary(nil)
@@ -192,9 +193,10 @@ func (c *clock) catchUp(ctx context.Context, db store.Store) {
 }
 
 // commit stores a record and journal lines, and the facts about the device if withFacts is set. It
-// returns the record as stored, or false if the manager must not act on the step.
-func (r *run) commit(ctx context.Context, rec Update, l item, lines []store.Event, withFacts bool) (Update, bool) {
-	changes := []store.Change{store.ReplaceUpdate{Update: rec}}
+// gives the record its new revision, or returns false if the manager must not act on the step.
+func (r *run) commit(ctx context.Context, rec *Update, l *item, lines []store.Event, withFacts bool) bool {
+	changes := make([]store.Change, 0, 4)
+	changes = append(changes, store.ReplaceUpdate{Update: *rec})
 	if len(lines) > 0 {
 		changes = append(changes, store.AppendEvents{Events: lines})
 	}

@@ -178,22 +178,21 @@ func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error
 	}
 }
 
-// journal makes journal lines of the entries of the state machine.
-func journal(rec Update, entries []fsm.Entry) []store.Event {
-	lines := make([]store.Event, len(entries))
-	for i, e := range entries {
-		lines[i] = eventOf(rec, e.Event, e.Detail)
+// appendJournal makes journal lines of the entries of the state machine.
+func appendJournal(lines []store.Event, rec *Update, entries []fsm.Entry) []store.Event {
+	for _, e := range entries {
+		lines = append(lines, eventOf(rec, e.Event, e.Detail))
 	}
 	return lines
 }
 
-func eventOf(rec Update, name, detail string) store.Event {
+func eventOf(rec *Update, name, detail string) store.Event {
 	return store.Event{
 		Update: rec.ID, Endpoint: rec.Endpoint, Time: rec.Changed, Name: name, Detail: detail,
 		Phase: rec.Machine.Phase, State: rec.Machine.State, Result: rec.Machine.Result, Outcome: rec.Machine.Outcome,
 	}
 }
 
-func progressEvent(rec Update) Event {
+func progressEvent(rec *Update) Event {
 	return Event{Event: eventOf(rec, EventProgress, ""), Progress: rec.Progress()}
 }

@@ -72,7 +72,7 @@ func (r *run) load(ctx context.Context, f *facts) error {
 
 // composite returns how the next read of the device uses Read-Composite. An update finds out only
 // if it is not the first one of the device, which has enough unknowns.
-func (r *run) composite(ctx context.Context, u Update) composite {
+func (r *run) composite(ctx context.Context, u *Update) composite {
 	reg, ok := r.m.srv.Registration(r.target)
 	if !ok || !mayAnswerComposite(reg) {
 		return compositeNo
@@ -107,7 +107,7 @@ func (r *run) holds(ctx context.Context, digest string) bool {
 //
 // If the step begins a request that changes the object, a new claim is not recorded: before would
 // take it back at once.
-func (r *run) learn(ctx context.Context, rec Update, o fsm.Observation, actions fsm.Actions) (holds bool, err error) {
+func (r *run) learn(ctx context.Context, rec *Update, o *fsm.Observation, actions *fsm.Actions) (holds bool, err error) {
 	f, err := r.lockFacts(ctx)
 	if err != nil {
 		return false, err
@@ -215,8 +215,9 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 	if !touchesFirmware(r) || !m.owns(r.Endpoint) {
 		return nil
 	}
+	endpoint := r.Endpoint
 	if _, ok := r.Owner.(byHand); ok {
-		return func(ctx context.Context) error { return m.beforeByHand(ctx, r.Endpoint) }
+		return func(ctx context.Context) error { return m.beforeByHand(ctx, endpoint) }
 	}
 	d := m.runOfEndpoint(r.Endpoint)
 	// Another manager of the same store may, by mistake, act for the same update.
@@ -231,10 +232,12 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 		d.observe(fsm.Observation{Kind: fsm.ObserveObjectChanged, Detail: r.Operation.String() + " of " + r.Path.String()})
 	case r.Operation == lwm2m.OpExecute && r.Path == pathUpdate && d.touched():
 		return func(context.Context) error { return errTouched }
+	case d.holdsNothing():
+		return nil
 	}
 	return func(ctx context.Context) error {
 		if d == nil {
-			return m.forget(ctx, r.Endpoint, nil)
+			return m.forget(ctx, endpoint, nil)
 		}
 		f, err := d.lockFacts(ctx)
 		if err != nil {
@@ -246,8 +249,25 @@ func (m *Manager) before(r lwm2m.Request) func(context.Context) error {
 		}
 		defer d.noteNews(f)
 		f.known.Holds = ""
-		return m.forget(ctx, r.Endpoint, &f.stored)
+		return m.forget(ctx, endpoint, &f.stored)
 	}
+}
+
+// holdsNothing reports whether the facts are known, and say that the device holds no package.
+func (r *run) holdsNothing() bool {
+	r.mu.Lock()
+	f := r.facts
+	r.mu.Unlock()
+	if f == nil {
+		return false
+	}
+	select {
+	case <-f.free:
+	default:
+		return false
+	}
+	defer f.unlock()
+	return f.read && f.known.Holds == "" && f.stored.Holds == ""
 }
 
 // forget stores that a device holds no package known to this server, if the store says that it

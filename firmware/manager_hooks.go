@@ -81,7 +81,12 @@ type hookRunner struct {
 }
 
 // A hookLine holds the waiting calls of one update, oldest first.
-type hookLine struct{ calls []func() }
+type hookLine struct{ calls []hookCall }
+
+type hookCall struct {
+	hook string // its name
+	fn   func()
+}
 
 func newHookRunner(log *slog.Logger) *hookRunner {
 	return &hookRunner{
@@ -110,14 +115,7 @@ func (h *hookRunner) call(update, hook string, must bool, fn func()) bool {
 		line = &hookLine{}
 		h.lines[update] = line
 	}
-	line.calls = append(line.calls, func() {
-		defer func() {
-			if p := recover(); p != nil {
-				h.log.Error("hook panicked", "function", hook, "update", update, "panic", p)
-			}
-		}()
-		fn()
-	})
+	line.calls = append(line.calls, hookCall{hook, fn})
 	h.mu.Unlock()
 	if !begun {
 		h.workers.Run(func() { h.run(update, line) })
@@ -125,31 +123,44 @@ func (h *hookRunner) call(update, hook string, must bool, fn func()) bool {
 	return true
 }
 
-// run makes the calls of a line until none is left.
+// run makes the calls of a line until none is left. If a hook ends the goroutine (runtime.Goexit),
+// another one goes on.
 func (h *hookRunner) run(update string, line *hookLine) {
+	done := false
+	defer func() {
+		if !done {
+			h.workers.Run(func() { h.run(update, line) })
+		}
+	}()
 	for {
 		h.mu.Lock()
 		if len(line.calls) == 0 {
 			delete(h.lines, update)
 			h.mu.Unlock()
+			done = true
 			return
 		}
-		fn := line.calls[0]
-		line.calls[0] = nil
+		c := line.calls[0]
+		line.calls[0] = hookCall{}
 		line.calls = line.calls[1:]
 		h.mu.Unlock()
-		h.callOne(fn)
+		h.callOne(update, c)
 	}
 }
 
-// callOne makes one call, in a goroutine of its own, which the hook may end by runtime.Goexit.
-func (h *hookRunner) callOne(fn func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		fn()
+// callOne makes one call.
+func (h *hookRunner) callOne(update string, c hookCall) {
+	defer h.returned()
+	defer func() {
+		if p := recover(); p != nil {
+			h.log.Error("hook panicked", "function", c.hook, "update", update, "panic", p)
+		}
 	}()
-	<-done
+	c.fn()
+}
+
+// returned records that a call has returned.
+func (h *hookRunner) returned() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.calls--; h.calls > 0 {
@@ -185,32 +196,44 @@ func (h *hookRunner) settle() {
 }
 
 // hook calls a hook that gets an update; fn may be nil.
-func (m *Manager) hook(ctx context.Context, name string, fn func(context.Context, Update), u Update) {
+func (m *Manager) hook(ctx context.Context, name string, fn func(context.Context, Update), u *Update) {
 	if fn != nil {
+		u := *u
 		m.hooks.call(u.ID, name, false, func() { fn(context.WithoutCancel(ctx), u) })
 	}
 }
 
-// actionHooks calls ActionStart, and returns a function that calls ActionEnd; it must be called
-// once.
-func (m *Manager) actionHooks(ctx context.Context, u Update, kind fsm.ActionKind) (end func(error)) {
-	start, ended := m.config.Hooks.ActionStart, m.config.Hooks.ActionEnd
-	if start == nil && ended == nil {
-		return func(error) {}
+// actionHooks are the hooks of one action.
+type actionHooks struct {
+	m     *Manager
+	ctx   context.Context // that of ActionEnd; written and read in the order of the calls
+	u     Update
+	kind  fsm.ActionKind
+	taken bool // ActionEnd is due
+}
+
+// actionHooks calls ActionStart. The caller calls end once.
+func (m *Manager) actionHooks(ctx context.Context, u *Update, kind fsm.ActionKind) *actionHooks {
+	start := m.config.Hooks.ActionStart
+	if start == nil && m.config.Hooks.ActionEnd == nil {
+		return nil
 	}
-	ctx = context.WithoutCancel(ctx)
-	kept := ctx // what ActionStart returned; written and read in the order of the calls
-	taken := m.hooks.call(u.ID, "ActionStart", false, func() {
-		if start == nil {
-			return
-		}
-		if own := start(ctx, u, kind); own != nil {
-			kept = own
-		}
-	})
-	return func(err error) {
-		if taken && ended != nil {
-			m.hooks.call(u.ID, "ActionEnd", true, func() { ended(kept, u, kind, err) })
-		}
+	h := &actionHooks{m: m, ctx: context.WithoutCancel(ctx), u: *u, kind: kind, taken: true}
+	if start != nil {
+		h.taken = m.hooks.call(h.u.ID, "ActionStart", false, func() {
+			if own := start(h.ctx, h.u, kind); own != nil {
+				h.ctx = own
+			}
+		})
 	}
+	return h
+}
+
+// end calls ActionEnd. If ActionStart was called, so is ActionEnd, however many calls wait.
+func (h *actionHooks) end(err error) {
+	if h == nil || !h.taken || h.m.config.Hooks.ActionEnd == nil {
+		return
+	}
+	must := h.m.config.Hooks.ActionStart != nil
+	h.m.hooks.call(h.u.ID, "ActionEnd", must, func() { h.m.config.Hooks.ActionEnd(h.ctx, h.u, h.kind, err) })
 }

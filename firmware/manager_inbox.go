@@ -2,6 +2,7 @@ package firmware
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 )
@@ -10,9 +11,10 @@ import (
 // receives the updated record or an error; it is closed if this process does not make the step.
 type item struct {
 	fsm.Observation
-	reply chan<- reply // has room for one; nil if no caller waits
-	save  bool         // no observation: store the steps that are not stored
-	tried bool         // a commit of them has failed, and may be stored
+	reply chan<- reply  // has room for one; nil if no caller waits
+	read  fsm.Resources // what the read that has ended was to show; 0 if none has
+	save  bool          // no observation: store the steps that are not stored
+	tried bool          // a commit of them has failed, and may be stored
 }
 
 // A reply is the result of the step of an item.
@@ -27,6 +29,9 @@ type inbox []item
 
 // maxInbox is more than the number of kinds, so a full inbox holds one kind twice.
 const maxInbox = 32
+
+// inboxes are memory of empty inboxes. Most updates wait for their device, with an empty one.
+var inboxes = sync.Pool{New: func() any { return new([2]item) }}
 
 // add appends an observation. If there are too many, it removes the oldest one that a later one of
 // the same kind replaces: of repeated events of a device the last counts, and of two ended actions
@@ -43,6 +48,9 @@ func (b *inbox) add(l item) {
 			(*b)[i] = l
 			return
 		}
+	}
+	if *b == nil {
+		*b = inboxes.Get().(*[2]item)[:0]
 	}
 	*b = append(*b, l)
 	if len(*b) <= maxInbox {
@@ -64,6 +72,9 @@ func (b *inbox) first(items ...item) { *b = slices.Insert(*b, 0, items...) }
 func (b *inbox) next() item {
 	l := (*b)[0]
 	if *b = slices.Delete(*b, 0, 1); len(*b) == 0 {
+		if cap(*b) == 2 {
+			inboxes.Put((*[2]item)((*b)[:2]))
+		}
 		*b = nil
 	}
 	return l
@@ -71,15 +82,15 @@ func (b *inbox) next() item {
 
 // refuse answers all callers that this process does not make their steps.
 func (b *inbox) refuse() {
-	for _, l := range *b {
-		l.answer(nil, nil)
+	for i := range *b {
+		(*b)[i].answer(nil, nil)
 	}
 	*b = nil
 }
 
 // answer passes a caller the updated record or an error. If both are nil, this process did not make
 // the step.
-func (l item) answer(u *Update, err error) {
+func (l *item) answer(u *Update, err error) {
 	if l.reply == nil {
 		return
 	}
@@ -87,7 +98,7 @@ func (l item) answer(u *Update, err error) {
 	case err != nil:
 		l.reply <- reply{err: err}
 	case u != nil:
-		l.reply <- reply{update: clone(*u)}
+		l.reply <- reply{update: clone(u)}
 	}
 	close(l.reply)
 }

@@ -105,44 +105,58 @@ func (m *Manager) forgetUnread() {
 	q.waiting, q.queued, q.read = nil, nil, nil
 }
 
+// An inventoryAction reads the firmware of a device. While the device is silent, its room goes to
+// another one.
+type inventoryAction struct {
+	action
+	r     fsm.Reading
+	room  inventoryRoom
+	tries int // how often the request could not be sent
+}
+
 // inventory reads the firmware of a device. tries counts how often the request could not be sent.
 func (m *Manager) inventory(endpoint string, tries int) {
-	var r fsm.Reading
-	const what = fsm.ReadState | fsm.ReadResult | fsm.ReadVersion | fsm.ReadProtocols | fsm.ReadDelivery
-	e := &action{m: m, endpoint: endpoint, lane: laneInventory}
-	// While the device is silent, its room goes to another one.
-	room := &inventoryRoom{m: m}
-	e.run = func(e *action) { e.read(what, &r, e.end) }
-	e.notice = func(kind fsm.ObservationKind) {
-		switch kind {
-		case fsm.ObserveSilent:
-			room.leave()
-		}
-	}
-	e.finish = func(err error) {
-		if errors.Is(err, lwm2m.ErrUnreachable) && tries < 3 {
-			// The server may still be opening its sockets.
-			time.AfterFunc(time.Second<<tries, func() {
-				if !m.spawn(func(context.Context) { m.inventory(endpoint, tries+1) }) {
-					m.forgetUnread()
-				}
-			})
-			return
-		}
-		m.keepInventory(inventoryRead{endpoint, r, e.tried, m.clock.now(), err})
-	}
-	e.atEnd(room.leave)
+	a := &inventoryAction{action: action{m: m, endpoint: endpoint, lane: laneInventory}, room: inventoryRoom{m: m}, tries: tries}
+	a.plan = a
+	a.atEnd(a.room.leave)
 	begin := func(ctx context.Context) {
 		if reg, ok := m.srv.Registration(endpoint); ok && mayAnswerComposite(reg) {
 			if device, err := m.db.Device(ctx, endpoint); err == nil {
-				e.composite = compositeOf(&device.Firmware)
+				a.composite = compositeOf(&device.Firmware)
 			}
 		}
-		e.begin()
+		a.begin()
 	}
 	if !m.enlist(begin) {
 		m.forgetUnread()
 	}
+}
+
+// start implements plan.
+func (a *inventoryAction) start() {
+	a.read(fsm.ReadState|fsm.ReadResult|fsm.ReadVersion|fsm.ReadProtocols|fsm.ReadDelivery, &a.r, a.end)
+}
+
+// notice implements plan.
+func (a *inventoryAction) notice(kind fsm.ObservationKind) {
+	if kind == fsm.ObserveSilent {
+		a.room.leave()
+	}
+}
+
+// finish implements plan.
+func (a *inventoryAction) finish(err error) {
+	m := a.m
+	if errors.Is(err, lwm2m.ErrUnreachable) && a.tries < 3 {
+		// The server may still be opening its sockets.
+		time.AfterFunc(time.Second<<a.tries, func() {
+			if !m.spawn(func(context.Context) { m.inventory(a.endpoint, a.tries+1) }) {
+				m.forgetUnread()
+			}
+		})
+		return
+	}
+	m.keepInventory(inventoryRead{a.endpoint, a.r, a.tried, m.clock.now(), err})
 }
 
 // inventoryRoom is the room that one device takes while it is read.

@@ -143,16 +143,17 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 	m.clock.catchUp(ctx, m.db)
 	m.clock.raise(u.Machine.Now())
 	o.At = m.clock.now()
-	next, actions := u.Machine.Step(o)
-	u.Machine, u.Changed = next, next.Now()
+	actions := u.Machine.Apply(o)
+	u.Changed = u.Machine.Now()
 	changes := []store.Change{store.ReplaceUpdate{Update: u}}
-	if lines := journal(u, actions.Journal); len(lines) > 0 {
+	if lines := appendJournal(nil, &u, actions.Journal); len(lines) > 0 {
 		changes = append(changes, store.AppendEvents{Events: lines})
 	}
 	if _, err := m.db.Commit(ctx, changes...); err != nil {
 		return Update{}, err
 	}
 	u.Revision++
+	m.steppedHere(u.ID)
 	m.tail.news.durable()
 	if u.Active() {
 		if d := m.runOf(u.ID); d != nil {
@@ -164,7 +165,7 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 	if d := m.runOf(u.ID); d != nil {
 		d.observe(o)
 	} else {
-		m.hasEnded(ctx, u)
+		m.hasEnded(ctx, &u)
 	}
 	return u, nil
 }

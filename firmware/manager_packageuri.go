@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,10 +28,8 @@ var errNoURINow = errors.New("firmware: PackageURI failed")
 
 // askPackageURI asks ManagerConfig.PackageURI. It abandons a call that has not returned when ctx
 // ends. The error matches errNoURINow, or is that of checkPackageURI.
-func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (string, error) {
-	if m.config.PackageURI == nil {
-		return "", nil
-	}
+func (m *Manager) askPackageURI(ctx context.Context, of *Update, p fsm.Protocol) (string, error) {
+	u := clone(of)
 	select {
 	case m.uriCalls <- struct{}{}:
 	default:
@@ -46,7 +45,7 @@ func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (
 		a := answer{err: fmt.Errorf("%w: it panicked", errNoURINow)}
 		defer func() { answered <- a }()
 		m.call("PackageURI", func() {
-			uri, err := m.config.PackageURI(ctx, clone(u), p)
+			uri, err := m.config.PackageURI(ctx, u, p)
 			if err != nil {
 				err = fmt.Errorf("%w: %w", errNoURINow, err)
 			}
@@ -56,7 +55,7 @@ func (m *Manager) askPackageURI(ctx context.Context, u Update, p fsm.Protocol) (
 	select {
 	case a := <-answered:
 		if a.err == nil && a.uri != "" {
-			a.err = checkPackageURI(a.uri, p, u.Machine.Plan.Profile.PathOnly)
+			a.err = checkPackageURI(a.uri, p, of.Machine.Plan.Profile.PathOnly)
 		}
 		return a.uri, a.err
 	case <-ctx.Done():
@@ -94,7 +93,10 @@ func checkPackageURI(uri string, p fsm.Protocol, pathOnly bool) error {
 }
 
 // foreignURI returns the Package URI of another server; its text is empty if there is none.
-func (m *Manager) foreignURI(ctx context.Context, u Update, act fsm.Action) (uri packageURI) {
+func (m *Manager) foreignURI(ctx context.Context, u *Update, act fsm.Action) (uri packageURI) {
+	if m.config.PackageURI == nil {
+		return packageURI{}
+	}
 	ctx, cancel := context.WithTimeout(ctx, packageURITime)
 	defer cancel()
 	text, err := m.askPackageURI(ctx, u, act.Protocol)
@@ -115,26 +117,26 @@ func (m *Manager) foreignURI(ctx context.Context, u Update, act fsm.Action) (uri
 // protocols lists the protocols by which packages are served to the device of an update, by
 // PackageURI or by the delivery, the preferred one first. If PackageURI fails for a protocol, the
 // protocol is listed too, so that the journal says why no URI came.
-func (m *Manager) protocols(ctx context.Context, u Update) []fsm.Protocol {
+func (m *Manager) protocols(ctx context.Context, u *Update) []fsm.Protocol {
 	r, _ := m.srv.Registration(u.Endpoint)
-	var own map[fsm.Protocol]bool
+	var own []fsm.Protocol
 	if m.delivery != nil {
-		own = make(map[fsm.Protocol]bool)
-		for _, p := range m.delivery.protocols(r, m.srv.Handles) {
-			own[p] = true
-		}
+		own = m.delivery.protocols(r, m.srv.Handles)
+	}
+	if m.config.PackageURI == nil {
+		return own
 	}
 	ctx, cancel := context.WithTimeout(ctx, packageURITime)
 	defer cancel()
 	var list []fsm.Protocol
 	for _, p := range preferred {
-		uri, err := "", error(nil)
-		if !own[p] && m.config.PackageURI != nil {
+		uri, err, mine := "", error(nil), slices.Contains(own, p)
+		if !mine {
 			if err = ctx.Err(); err == nil {
 				uri, err = m.askPackageURI(ctx, u, p)
 			}
 		}
-		if own[p] || uri != "" || err != nil {
+		if mine || uri != "" || err != nil {
 			list = append(list, p)
 		}
 	}

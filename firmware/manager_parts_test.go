@@ -74,7 +74,7 @@ func TestSteps(t *testing.T) {
 func TestProgressIsSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &Manager{clock: newClock()}
-		d := newRun(t.Context(), m, Update{ID: "u", Machine: fsm.NewUpdate(fsm.Plan{Target: "1", Size: 1000}, time.Now())})
+		d := newRun(t.Context(), m, &Update{ID: "u", Machine: fsm.NewUpdate(fsm.Plan{Target: "1", Size: 1000}, time.Now())})
 		shown := func() (bytes int64) {
 			for _, l := range d.inbox {
 				require.Equal(t, fsm.ObserveProgress, l.Kind)

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -46,6 +47,8 @@ func Profiles() map[string]Profile {
 	}
 }
 
+var builtIn = sync.OnceValue(Profiles)
+
 // check returns the profile of a request, or the error in the request.
 func (m *Manager) check(r Request) (fsm.Profile, error) {
 	bad := func(field, problem string) (fsm.Profile, error) {
@@ -64,7 +67,7 @@ func (m *Manager) check(r Request) (fsm.Profile, error) {
 	}
 	profile, ok := m.config.Profiles[r.Profile]
 	if !ok {
-		profile, ok = Profiles()[r.Profile]
+		profile, ok = builtIn()[r.Profile]
 	}
 	switch {
 	case r.Image == "":

@@ -78,7 +78,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	if err != nil {
 		return Update{}, err
 	}
-	img, err := m.db.Image(ctx, r.Image)
+	img, err := m.images.known(ctx, r.Image)
 	if err != nil {
 		return Update{}, fmt.Errorf("firmware: image: %w", err)
 	}
@@ -104,11 +104,11 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	}
 	m.clock.catchUp(ctx, m.db)
 	var holds []fsm.Hold
-	if r.Hold != (fsm.Hold{}) {
+	if key := r.Key; r.Hold != (fsm.Hold{}) {
 		if err := m.checkHold(r.Hold); err != nil {
 			// A repeated request gets its update even if its hold has expired.
-			for u, e := range m.db.Updates(ctx, store.UpdateQuery{Key: r.Key, Limit: 1}) {
-				if e == nil && r.Key != "" {
+			for u, e := range m.db.Updates(ctx, store.UpdateQuery{Key: key, Limit: 1}) {
+				if e == nil && key != "" {
 					return m.repeated(ctx, r, profile, u.ID)
 				}
 			}
@@ -121,11 +121,11 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 		ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Labels: maps.Clone(r.Labels),
 		Machine: fsm.NewUpdate(plan, now, holds...), Created: now, Changed: now,
 	}
-	lines := []store.Event{eventOf(rec, EventCreated, describe(img))}
+	lines := []store.Event{eventOf(&rec, EventCreated, describe(img))}
 	// The first step is stored with the update. Without a Run it is left to the next one.
 	first := m.firstStep(&rec)
 	if first != nil {
-		lines = append(lines, journal(rec, first.actions.Journal)...)
+		lines = appendJournal(lines, &rec, first.actions.Journal)
 	}
 	if err := ctx.Err(); err != nil {
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
@@ -149,11 +149,13 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 		return Update{}, fmt.Errorf("firmware: creating update: %w", err)
 	}
 	rec.Revision, rec.Since = 1, seq-uint64(len(lines))
-	if stored, err := m.db.Update(ctx, rec.ID); err == nil {
-		rec = stored
+	if m.steppedWhileStarting(rec.ID) {
+		if stored, err := m.db.Update(ctx, rec.ID); err == nil {
+			rec = stored
+		}
 	}
-	m.adoptNew(ctx, rec, first)
-	return clone(rec), nil
+	m.adoptNew(ctx, &rec, first)
+	return clone(&rec), nil
 }
 
 func describe(img store.Image) string {

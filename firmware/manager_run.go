@@ -2,6 +2,7 @@ package firmware
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -31,7 +32,7 @@ type run struct {
 	lines       []store.Event // the journal lines of these steps
 	timer       *time.Timer
 	served      time.Duration // when progress was last reported, by the manager's clock; 0 for never
-	action      *action       // in progress; nil for none
+	action      *runAction    // in progress; nil for none
 	doubt       bool          // the device left the last request unanswered and has been silent since
 	observation *lwm2m.Observation
 	tried       *bool  // what a read found out about Read-Composite; nil for nothing
@@ -46,9 +47,9 @@ type run struct {
 }
 
 // newRun returns the run of an update. ctx is that of Manager.Run.
-func newRun(ctx context.Context, m *Manager, u Update) *run {
+func newRun(ctx context.Context, m *Manager, u *Update) *run {
 	m.clock.raise(u.Machine.Now())
-	r := &run{m: m, id: u.ID, target: u.Endpoint, u: u}
+	r := &run{m: m, id: u.ID, target: u.Endpoint, u: *u}
 	r.task = func() { r.work(ctx) }
 	return r
 }
@@ -87,32 +88,34 @@ func (r *run) work(ctx context.Context) {
 			return
 		}
 		l := r.inbox.next()
-		u := r.u
 		r.mu.Unlock()
 		if l.save {
-			r.saveNow(ctx, l)
+			r.saveNow(ctx, &l)
 			continue
 		}
-		r.step(ctx, u, l)
+		r.complete(ctx, &l)
+		r.step(ctx, &l)
 	}
 }
 
 // continueFrom acts on a step that is stored, and then works.
-func (r *run) continueFrom(ctx context.Context, u Update, actions fsm.Actions) {
-	r.keep(u, nil, false)
-	if actions.Do.Kind != fsm.ActionNone {
-		r.begin(ctx, u, actions.Do, packageURI{})
+func (r *run) continueFrom(ctx context.Context, stored *fsm.Actions) {
+	rec := r.copy()
+	r.keep(&rec, nil, false)
+	if stored.Do.Kind != fsm.ActionNone {
+		r.begin(ctx, &rec, stored.Do, packageURI{})
 	}
 	r.work(ctx)
 }
 
-// step passes one observation to the machine, stores the result if it must, and acts on it.
-func (r *run) step(ctx context.Context, u Update, l item) {
+// step passes one observation to the machine, stores the result if it must, and acts on it. An
+// update is large, so the functions of a step get a pointer to it, and none keeps that.
+func (r *run) step(ctx context.Context, l *item) {
 	began := time.Now()
-	next, actions := u.Machine.Step(l.Observation)
-	rec := u
-	rec.Machine = next
-	rec.Changed = next.Now()
+	rec := r.copy()
+	phase := rec.Machine.Phase
+	actions := rec.Machine.Apply(l.Observation)
+	rec.Changed = rec.Machine.Now()
 	if actions.Abandon {
 		r.giveUpAction() // before the end can be read
 	}
@@ -120,51 +123,57 @@ func (r *run) step(ctx context.Context, u Update, l item) {
 	var uri packageURI
 	if actions.Do.Kind == fsm.ActionWriteURI {
 		if uri = r.m.newURI(ctx, &rec, actions.Do); time.Since(began) > lateStep {
-			r.lookAgain(l) // the step was not made
+			r.lookAgain(*l) // the step was not made
 			return
 		}
 	}
 	hold := false // the device holds the package from now on, which must not be forgotten
 	if l.Kind == fsm.ObserveDone {
 		var err error
-		if hold, err = r.learn(ctx, rec, l.Observation, actions); err != nil {
+		if hold, err = r.learn(ctx, &rec, &l.Observation, &actions); err != nil {
 			l.answer(nil, nil)
 			return
 		}
 	}
 	r.mu.Lock()
-	lines, soft := append(r.lines, journal(rec, withURI(actions.Journal, uri))...), r.soft
+	lines, soft := appendJournal(r.lines, &rec, withURI(actions.Journal, uri)), r.soft
 	r.mu.Unlock()
 	if actions.Persist || hold || len(lines) > maxUnsaved {
-		stored, ok := r.commit(ctx, rec, l, lines, actions.Ended || hold)
-		if !ok {
+		if !r.commit(ctx, &rec, l, lines, actions.Ended || hold) {
 			return
 		}
-		rec, lines, soft = stored, nil, false
+		lines, soft = nil, false
 	} else {
-		soft = soft || len(actions.Journal) > 0 || next.Phase != u.Machine.Phase
+		soft = soft || len(actions.Journal) > 0 || rec.Machine.Phase != phase
 	}
-	r.keep(rec, lines, soft)
+	r.keep(&rec, lines, soft)
 	l.answer(&rec, nil)
 
 	switch {
-	case next.Active() && time.Since(began) > lateStep:
+	case rec.Machine.Active() && time.Since(began) > lateStep:
 		r.lookAgain()
 	case actions.Ended:
-		r.ended(ctx, rec, actions.Do)
+		r.ended(ctx, &rec, actions.Do)
 	case actions.Do.Kind != fsm.ActionNone:
-		r.begin(ctx, rec, actions.Do, uri)
+		r.begin(ctx, &rec, actions.Do, uri)
 	}
 	if l.Kind == fsm.ObserveProgress {
-		r.m.tail.news.soft(progressEvent(rec))
+		r.m.tail.news.soft(progressEvent(&rec))
 	}
+}
+
+// copy returns the run's update, which shares its slices.
+func (r *run) copy() Update {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.u
 }
 
 // keep makes rec the run's update. lines are journal lines that are not stored; soft says that rec
 // has steps worth storing.
-func (r *run) keep(rec Update, lines []store.Event, soft bool) {
+func (r *run) keep(rec *Update, lines []store.Event, soft bool) {
 	r.mu.Lock()
-	r.u, r.lines, r.soft = rec, lines, soft
+	r.u, r.lines, r.soft = *rec, lines, soft
 	r.schedule(rec.Machine.Wake())
 	news := r.facts != nil && r.facts.news
 	r.mu.Unlock()
@@ -184,8 +193,8 @@ func (r *run) lookAgain(items ...item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
-		for _, l := range items {
-			l.answer(nil, nil)
+		for i := range items {
+			items[i].answer(nil, nil)
 		}
 		return
 	}
@@ -210,7 +219,7 @@ func (r *run) schedule(at time.Time) {
 }
 
 // ended starts the last action with the device, and removes the run.
-func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
+func (r *run) ended(ctx context.Context, rec *Update, last fsm.Action) {
 	r.m.hasEnded(ctx, rec)
 	if o := r.swapObservation(nil); last.Kind == fsm.ActionCancel {
 		r.m.cancelOnDevice(ctx, rec, last, o)
@@ -225,15 +234,16 @@ func (r *run) ended(ctx context.Context, rec Update, last fsm.Action) {
 
 // hasEnded reports the end of an update to callers of Wait, the log and the hooks. If the update is
 // still active, its record is missing or damaged.
-func (m *Manager) hasEnded(ctx context.Context, u Update) {
+func (m *Manager) hasEnded(ctx context.Context, u *Update) {
 	m.waiters.wake(u.ID)
 	if u.Active() {
 		return
 	}
-	machine := u.Machine
-	m.log.Info("update ended", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", machine.Plan.Target,
-		"outcome", machine.Outcome, "reason", machine.Reason, "result", machine.Result,
-		"took", machine.Ended.Sub(machine.Created).Round(time.Millisecond))
+	if machine := &u.Machine; m.log.Enabled(ctx, slog.LevelInfo) {
+		m.log.Info("update ended", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", machine.Plan.Target,
+			"outcome", machine.Outcome, "reason", machine.Reason, "result", machine.Result,
+			"took", machine.Ended.Sub(machine.Created).Round(time.Millisecond))
+	}
 	m.hook(ctx, "Ended", m.config.Hooks.Ended, u)
 	m.retention.ended(u.Endpoint)
 }
@@ -269,7 +279,7 @@ func (r *run) giveUpAction() {
 func (r *run) current() Update {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return clone(r.u)
+	return clone(&r.u)
 }
 
 // newer returns the run's update, or the stored one if the run does not yet know that it is stored:
@@ -281,8 +291,9 @@ func (r *run) newer(stored Update) Update {
 	return stored
 }
 
-// clone returns a copy that shares no mutable memory with u.
-func clone(u Update) Update {
+// clone returns a copy that shares no mutable memory with of.
+func clone(of *Update) Update {
+	u := *of
 	u.Tokens = slices.Clone(u.Tokens)
 	u.Machine.Holds = slices.Clone(u.Machine.Holds)
 	u.Labels = maps.Clone(u.Labels)

@@ -164,16 +164,15 @@ func (m *Manager) saveLast(runs map[string]*run) {
 }
 
 // saveNow stores what the run has to save, in its turn among the steps.
-func (r *run) saveNow(ctx context.Context, l item) {
+func (r *run) saveNow(ctx context.Context, l *item) {
 	r.mu.Lock()
 	s := r.unsavedPart()
 	r.mu.Unlock()
 	if s.record {
-		rec, ok := r.commit(ctx, s.update, l, s.lines, true)
-		if !ok {
+		if !r.commit(ctx, &s.update, l, s.lines, true) {
 			return
 		}
-		r.keep(rec, nil, false)
+		r.keep(&s.update, nil, false)
 	}
 	l.answer(nil, nil)
 }

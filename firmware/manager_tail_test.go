@@ -133,7 +133,7 @@ func TestTail(t *testing.T) {
 		require.Equal(t, want, w.rest(late), "it has fallen behind")
 
 		w.grow(1)
-		w.tail.news.soft(progressEvent(Update{ID: "u0"}))
+		w.tail.news.soft(progressEvent(&Update{ID: "u0"}))
 		time.Sleep(eventPause)
 		events := w.take(late)
 		require.Len(t, events, 2)

@@ -51,7 +51,7 @@ const maxTokens = 8
 // delivery. Then it allows downloads by it, and puts its hash into rec, which is durable before the
 // device sees the URI.
 func (m *Manager) newURI(ctx context.Context, rec *Update, act fsm.Action) packageURI {
-	if uri := m.foreignURI(ctx, *rec, act); uri.text != "" || uri.err != nil {
+	if uri := m.foreignURI(ctx, rec, act); uri.text != "" || uri.err != nil {
 		return uri
 	}
 	g := grant{update: rec.ID, endpoint: rec.Endpoint, image: rec.Image, follower: m}
@@ -97,7 +97,7 @@ func (m *Manager) grantURI(ctx context.Context, g grant, act fsm.Action) (uri pa
 }
 
 // allowAgain allows the URIs that an update gave out before a restart.
-func (m *Manager) allowAgain(u Update) {
+func (m *Manager) allowAgain(u *Update) {
 	if m.delivery == nil {
 		return
 	}

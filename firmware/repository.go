@@ -70,6 +70,7 @@ type Repository struct {
 	mu       sync.Mutex
 	asks     []func(ctx context.Context, kind store.Kind, id string) error // before an image is deleted
 	packages map[string]*sharedPackage                                     // open ones, by digest
+	opened   map[string]*openImage                                         // images with open packages, by id
 	verified map[string]fs.FileInfo                                        // by digest: files that this process has verified or written, and their state then
 }
 
@@ -110,6 +111,7 @@ func newRepository(dir string, d disk.Files, blobs Blobs, s store.Store, config 
 	return &Repository{
 		dir: dir, disk: d, blobs: blobs, db: s, config: config, log: config.Logger,
 		packages: make(map[string]*sharedPackage),
+		opened:   make(map[string]*openImage),
 		verified: make(map[string]fs.FileInfo),
 	}, nil
 }
@@ -153,6 +155,9 @@ func (r *Repository) Delete(ctx context.Context, id string) error {
 	if _, err := r.db.Commit(ctx, store.DeleteImage{ID: id}); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	delete(r.opened, id)
+	r.mu.Unlock()
 	// The record is gone: a caller that goes now must not leave the bytes behind.
 	return r.removeUnused(context.WithoutCancel(ctx), l, img.SHA256)
 }

@@ -45,11 +45,17 @@ type packageFile interface {
 //
 // The error matches store.ErrNotFound, or ErrDamaged.
 func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
-	img, err := r.db.Image(ctx, id)
+	img, err := r.known(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
+	o := r.opened[id]
+	if o == nil {
+		o = &openImage{image: img}
+		r.opened[id] = o
+	}
+	o.packages++
 	shared := r.packages[img.SHA256]
 	if shared == nil {
 		shared = &sharedPackage{}
@@ -62,12 +68,35 @@ func (r *Repository) Open(ctx context.Context, id string) (*Package, error) {
 	p.close = sync.OnceFunc(func() {
 		p.closed.Store(true) // a reader that still has p must not go on by the file of others
 		r.release(img.SHA256, shared)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if o.packages--; o.packages == 0 && r.opened[id] == o {
+			delete(r.opened, id)
+		}
 	})
 	if err := r.openShared(img, shared); err != nil {
 		p.close()
 		return nil, err
 	}
 	return p, nil
+}
+
+// An openImage is an image with open packages. An image that an update needs cannot be deleted, so
+// that its record need not be read again for each device of a campaign.
+type openImage struct {
+	image    Image
+	packages int
+}
+
+// known returns an image's record.
+func (r *Repository) known(ctx context.Context, id string) (Image, error) {
+	r.mu.Lock()
+	o := r.opened[id]
+	r.mu.Unlock()
+	if o != nil {
+		return o.image, nil
+	}
+	return r.db.Image(ctx, id)
 }
 
 // release removes one user of a shared package. The last one closes the file.

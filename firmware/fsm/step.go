@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// machine is an Update in the middle of a step, which changes it in place.
+// machine is an Update in the middle of a step.
 type machine struct {
-	*Update
+	Update
 	now          time.Time
 	hard         bool // something changed that a crash must not lose
 	journal      []Entry
@@ -31,7 +31,7 @@ func (u *Update) Apply(o Observation) Actions {
 	if !u.active() {
 		return u.afterEnd(&o)
 	}
-	m := machine{Update: u, now: u.Memory.Clock.Now}
+	m := machine{Update: *u, now: u.Memory.Clock.Now}
 	m.advance(later(m.now, o.At.Round(0).UTC()), o.Kind == ObserveResumed)
 	m.fold(&o)
 	if m.active() {
@@ -43,6 +43,7 @@ func (u *Update) Apply(o Observation) Actions {
 	if m.active() {
 		m.Wait = m.waiting()
 	}
+	*u = m.Update // the machine has no pointer to u, so that u need not be on the heap
 	return Actions{
 		Persist: m.hard, Journal: m.journal, Holds: m.holdsPackage,
 		Abandon: m.abandon, Do: m.act, Ended: !m.active(),

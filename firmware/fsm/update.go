@@ -100,14 +100,15 @@ func NewUpdate(plan Plan, at time.Time, holds ...Hold) Update {
 		plan.Verify = VerifyVersion
 	}
 	at = at.Round(0).UTC()
-	u := Update{Plan: plan, Phase: PhaseWaiting, Created: at, Deadline: at.Add(plan.Deadline)}
-	m := machine{now: at, Update: &u}
+	m := machine{now: at, Update: Update{
+		Plan: plan, Phase: PhaseWaiting, Created: at, Deadline: at.Add(plan.Deadline),
+	}}
 	m.Memory.Clock = clock{Now: at, Since: at}
 	for _, h := range holds {
 		m.hold(h)
 	}
 	m.Wait = m.waiting()
-	return u
+	return m.Update
 }
 
 // Active reports whether the update has not ended.
