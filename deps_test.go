@@ -219,6 +219,12 @@ func TestWhatIsLinked(t *testing.T) {
 			}
 		}
 	}
+	// The objects of the registry are for those who ask for them.
+	for importPath, p := range packages {
+		if path, ours := below(importPath); ours && !allowed([]string{"lwm2m/oma/...", "examples/..."}, path) && slices.Contains(p.Deps, module+"/lwm2m/oma") {
+			t.Errorf("%s links lwm2m/oma", importPath)
+		}
+	}
 	for _, path := range []string{"tlv", "internal/cbor", "firmware/fsm", "store", "store/memory"} {
 		for _, dep := range packages[module+"/"+path].Deps {
 			if q := packages[dep]; !q.Standard && q.module() != module {
