@@ -11,7 +11,7 @@ import (
 type Entry struct {
 	Path Path
 	// Value is of the type that the object's model gives the resource, or, for a resource without
-	// model, of the type that the content format gives: Opaque in TLV, String in text/plain. [Null]
+	// model, of the type that can be known: see [DecodePayload]. [Null]
 	// removes a resource instance in a Write-Composite. The zero Value stands for an object
 	// instance without resources or a multiple resource without instances, which only TLV and LwM2M
 	// CBOR can express.
@@ -53,6 +53,28 @@ func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *M
 // DecodePayload returns the entries of a payload in content format f, in their order. base is the
 // path of the request; DecodePayload refuses entries outside of it. Values get the type that their
 // resource has in m, as in [AppendPayload]; it refuses a value that does not convert.
+//
+// # Without a model
+//
+// A value of a resource without a model has the same type in every format, as far as the format
+// says what it is:
+//
+//	value             CBOR, LwM2M CBOR  SenML      old JSON  text    TLV, opaque
+//	String, Corelnk   String            String     String    String  Opaque
+//	whole number      Integer           Integer    Integer   String  Opaque
+//	other number      Float             Float      Float     String  Opaque
+//	Boolean           Boolean           Boolean    Boolean   String  Opaque
+//	Time              Integer           Integer    Integer   String  Opaque
+//	  with a tag      Time              Integer
+//	Opaque            Opaque            Opaque     String    String  Opaque
+//	Objlnk            String            Objlnk     Objlnk    String  Opaque
+//
+// A whole number is an Integer also if it is written as 21.0 or as a binary float, since senders of
+// JSON write a Float of 21 as 21; above 2^63-1 it is an Unsigned Integer, and beyond 64 bits a
+// Float. So the values of a Float resource may be Integers now and then: [Value.Float64] takes
+// both. Nothing is guessed from the bytes or the text: "1" may be a Boolean, and four bytes of TLV
+// an Integer, a Float, an Objlnk or text. [Value.As] converts them for a program that knows. A text
+// in the form of a base64 string stays as it was sent.
 //
 // # Tolerances
 //

@@ -7,28 +7,42 @@ import (
 	"math"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/otago-iot/otago/senml"
+	"github.com/otago-iot/otago/tlv"
 )
 
 // As returns v as a value of type t. It converts without loss between the number types (but rounds
-// large integers to Float), between String and Corelnk, from the integers 0 and 1 to Boolean, and
-// from the text/plain form in a String. For anything else it reports false. As(TypeNone) returns v
-// itself.
+// large integers to Float), between String and Corelnk, from the integers 0 and 1 to Boolean, from
+// the text/plain form in a String, and from the TLV form in an Opaque. So it gives a value that was
+// read without a model its type. For anything else it reports false. As(TypeNone) returns v itself.
 func (v Value) As(t Type) (Value, bool) {
+	if t == TypeNone {
+		return v, true
+	}
 	if w, ok := v.fit(t); ok {
 		return w, true
 	}
 	if b, ok := v.Bool(); ok && t == TypeBoolean {
 		return Boolean(b), true
 	}
-	if v.typ == TypeString {
+	switch v.typ {
+	case TypeString:
 		return parseText(v.str, t)
+	case TypeOpaque:
+		w, err := tlvValue(tlv.Element{Value: []byte(v.str)}, t)
+		return w, err == nil && w.typ == t
 	}
 	return Value{}, false
 }
 
 // fit converts a value from a format with types of its own, such as SenML and CBOR, to the type
-// that the model demands. It is stricter than As.
+// that the model demands. It is stricter than As. Without a model, a number that is whole becomes
+// an Integer, as not all formats tell 21 from 21.0.
 func (v Value) fit(t Type) (Value, bool) {
+	if t == TypeNone && v.typ == TypeFloat {
+		return valueOfNumber(senml.Float(math.Float64frombits(v.num))), true
+	}
 	if t == v.typ || t == TypeNone {
 		return v, true
 	}

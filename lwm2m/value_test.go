@@ -105,6 +105,14 @@ func TestValueAs(t *testing.T) {
 		{lwm2m.String("5:0"), lwm2m.TypeObjectLink, lwm2m.ObjectLink(5, 0)},
 		{lwm2m.String("1700000000"), lwm2m.TypeTime, at},
 		{lwm2m.Float(1.5), lwm2m.TypeNone, lwm2m.Float(1.5)},
+		{lwm2m.Float(2), lwm2m.TypeNone, lwm2m.Float(2)},
+		{lwm2m.Opaque([]byte("a")), lwm2m.TypeString, lwm2m.String("a")},
+		{lwm2m.Opaque([]byte{0xff, 0xfe}), lwm2m.TypeInteger, lwm2m.Integer(-2)},
+		{lwm2m.Opaque([]byte{0xff, 0xfe}), lwm2m.TypeUnsigned, lwm2m.Unsigned(0xfffe)},
+		{lwm2m.Opaque([]byte{0x3f, 0xc0, 0, 0}), lwm2m.TypeFloat, lwm2m.Float(1.5)},
+		{lwm2m.Opaque([]byte{1}), lwm2m.TypeBoolean, lwm2m.Boolean(true)},
+		{lwm2m.Opaque([]byte{0x65, 0x53, 0xf1, 0}), lwm2m.TypeTime, at},
+		{lwm2m.Opaque([]byte{0, 5, 0, 1}), lwm2m.TypeObjectLink, lwm2m.ObjectLink(5, 1)},
 	} {
 		got, ok := tc.v.As(tc.t)
 		require.True(t, ok, "%v as %v", tc.v, tc.t)
@@ -121,7 +129,12 @@ func TestValueAs(t *testing.T) {
 		{lwm2m.Float(math.NaN()), lwm2m.TypeInteger},
 		{lwm2m.Integer(2), lwm2m.TypeBoolean},
 		{lwm2m.Integer(2), lwm2m.TypeString},
-		{lwm2m.Opaque(nil), lwm2m.TypeString},
+		{lwm2m.Opaque([]byte{0xff}), lwm2m.TypeString},
+		{lwm2m.Opaque([]byte{1, 2, 3}), lwm2m.TypeInteger},
+		{lwm2m.Opaque([]byte{1, 2}), lwm2m.TypeFloat},
+		{lwm2m.Opaque([]byte{2}), lwm2m.TypeBoolean},
+		{lwm2m.Opaque([]byte{1, 2, 3}), lwm2m.TypeObjectLink},
+		{lwm2m.Opaque([]byte{1}), lwm2m.TypeNull},
 		{lwm2m.String(""), lwm2m.TypeInteger},
 		{lwm2m.String("+1"), lwm2m.TypeInteger},
 		{lwm2m.String(" 1"), lwm2m.TypeInteger},

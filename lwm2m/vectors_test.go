@@ -320,6 +320,8 @@ func testSenML(t *testing.T, v vector) {
 
 func TestFloatForms(t *testing.T) {
 	base := lwm2m.NewPath(13, 26, 1)
+	models := new(lwm2m.Models)
+	require.NoError(t, models.Add(&lwm2m.ObjectModel{ID: 13, Version: version(1, 0), Resources: []lwm2m.ResourceModel{{ID: 1, Type: lwm2m.TypeFloat}}}))
 	for _, tc := range []struct {
 		f    float64
 		want string
@@ -331,7 +333,7 @@ func TestFloatForms(t *testing.T) {
 		b, err := lwm2m.AppendPayload(nil, lwm2m.FormatCBOR, base, []lwm2m.Entry{{Path: base, Value: lwm2m.Float(tc.f)}}, nil)
 		require.NoError(t, err)
 		require.Equal(t, tc.want, hex.EncodeToString(b), "%v", tc.f)
-		entries, err := lwm2m.DecodePayload(lwm2m.FormatCBOR, base, b, nil)
+		entries, err := lwm2m.DecodePayload(lwm2m.FormatCBOR, base, b, models)
 		require.NoError(t, err)
 		f, ok := entries[0].Value.Float64()
 		require.True(t, ok)
