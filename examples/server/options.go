@@ -31,7 +31,7 @@ type options struct {
 	publicPrefix                   string
 	psk, cert, key, clientCA       string
 	advertise                      backend.Advertise
-	data, store                    string
+	data, store, models            string
 	compact                        bool
 	maxImage                       size
 	leshan                         leshanOptions
@@ -72,6 +72,7 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.Var(&o.advertise, "advertise", "`bases` that package URIs start with, as [scheme=]BASE,... (default: the local address that the device used; some devices match only a name with a certificate)")
 	fs.StringVar(&o.data, "data", "otago-data", "`folder` for the database and the images")
 	fs.StringVar(&o.store, "store", "", "`place` of the records: bolt:FILE or memory: (default bolt:ota.db in the data folder)")
+	fs.StringVar(&o.models, "models", "", "`folder` with object models, XML of the OMA registry, beside those of the registry itself")
 	fs.BoolVar(&o.compact, "compact", false, "give the room of deleted records back to the disk before the server starts")
 	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")
 	fs.IntVar(&o.retain.PerEndpoint, "retain", 20, "how many ended `updates` of each device stay; -1 is no limit")

@@ -28,6 +28,9 @@ func serve(ctx context.Context, args []string, env environment) (err error) {
 		return err
 	}
 	config.Logger = logger
+	if config.Models, err = loadModels(o.models, logger); err != nil {
+		return err
+	}
 	config.Store, err = openStore(o.store, o.data, true, o.compact)
 	if err != nil {
 		return err

@@ -48,7 +48,8 @@ type Config struct {
 	Certificate *tls.Certificate
 	ClientCAs   *x509.CertPool
 	Credentials lwm2m.Credentials
-	Token       []byte // bearer token of operators; nil requires none, and HTTP must then be on loopback
+	Models      *lwm2m.Models // nil stands for the built-in ones; the bridge adds to them
+	Token       []byte        // bearer token of operators; nil requires none, and HTTP must then be on loopback
 	Advertise   Advertise
 	Logger      *slog.Logger
 
@@ -112,7 +113,10 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err != nil {
 		return nil, err
 	}
-	models := &lwm2m.Models{}
+	models := config.Models
+	if models == nil {
+		models = &lwm2m.Models{}
+	}
 	if err := config.Leshan.addTo(models); err != nil {
 		return nil, err
 	}
