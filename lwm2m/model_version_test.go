@@ -3,6 +3,7 @@ package lwm2m_test
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -176,6 +177,7 @@ func TestVersionOfTheDeviceCounts(t *testing.T) {
 
 			w.events.kinds()
 			require.NoError(t, client.Send(t.Context(), []lwm2m.Entry{{Path: reading, Value: want}}))
+			synctest.Wait()
 			w.events.mu.Lock()
 			defer w.events.mu.Unlock()
 			require.Equal(t, want, w.events.events[0].Entries[0].Value)
