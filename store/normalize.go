@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/internal/names"
 )
 
@@ -50,9 +51,11 @@ func Normalize(c Change) (Change, error) {
 	switch c := c.(type) {
 	case CreateUpdate:
 		n.update(&c.Update)
+		c.Update.own()
 		return c, n.err
 	case ReplaceUpdate:
 		n.update(&c.Update)
+		c.Update.own()
 		return c, n.err
 	case DeleteUpdate:
 		n.word("update id", c.ID, 1, MaxID)
@@ -94,6 +97,17 @@ func Normalize(c Change) (Change, error) {
 	return nil, fmt.Errorf("%w: unknown change %T", ErrInvalid, c)
 }
 
+// Normalize makes of u what [Normalize] makes of the update of a change. It copies nothing: it is
+// for a back end that encodes the update at once.
+func (u *Update) Normalize() error {
+	n := normalizer{}
+	n.update(u)
+	return n.err
+}
+
+// own copies the slices and maps of an update.
+func (u *Update) own() { u.Labels, u.Tokens = maps.Clone(u.Labels), slices.Clone(u.Tokens) }
+
 // CheckLabels returns an error that matches [ErrInvalid] if labels break their rules: at most
 // [MaxLabels] labels; a name has 1 to [MaxLabelName] bytes of A to Z, a to z, 0 to 9, and - _ . and
 // /; a value has up to [MaxLabelValue] bytes of UTF-8 without control characters, and may be empty.
@@ -122,7 +136,14 @@ func notInLabelName(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_./", r)
 }
 
-var scratches = sync.Pool{New: func() any { return new([]byte) }}
+// A scratch is memory for an encoder, which would keep what it encodes from being on a stack.
+type scratch struct {
+	data    []byte
+	machine fsm.Update
+	event   Event
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // A normalizer keeps the first error.
 type normalizer struct{ err error }
@@ -135,12 +156,12 @@ func (n *normalizer) update(u *Update) {
 	if err := CheckLabels(u.Labels); err != nil && n.err == nil {
 		n.err = err
 	}
-	u.Labels = maps.Clone(u.Labels)
 	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
 	}
-	n.encode(func(b []byte) ([]byte, error) { return machineCodec.Append(b, &u.Machine) })
-	u.Tokens = slices.Clone(u.Tokens)
+	s := scratches.Get().(*scratch)
+	s.machine = u.Machine
+	n.encoded(s, func() ([]byte, error) { return machineCodec.Append(s.data[:0], &s.machine) })
 	for i := range u.Tokens {
 		n.word("token", u.Tokens[i], 1, MaxID)
 	}
@@ -154,7 +175,9 @@ func (n *normalizer) event(e *Event) {
 	n.word("event name", e.Name, 1, MaxName)
 	e.Detail = cut(clean(e.Detail), MaxDetail)
 	n.time(&e.Time)
-	n.encode(func(b []byte) ([]byte, error) { return eventCodec.AppendRange(b, e, firstWord, lastWord) })
+	s := scratches.Get().(*scratch)
+	s.event = *e
+	n.encoded(s, func() ([]byte, error) { return eventCodec.AppendRange(s.data[:0], &s.event, firstWord, lastWord) })
 }
 
 func (n *normalizer) image(i *Image) {
@@ -242,14 +265,14 @@ func (n *normalizer) text(what string, s *string, most int) {
 	}
 }
 
-// encode fails for a value of an enumeration without a name.
-func (n *normalizer) encode(record func([]byte) ([]byte, error)) {
-	scratch := scratches.Get().(*[]byte)
-	data, err := record((*scratch)[:0])
-	if *scratch = data; err != nil {
+// encoded fails for a value of an enumeration without a name. It returns s to the others.
+func (n *normalizer) encoded(s *scratch, record func() ([]byte, error)) {
+	data, err := record()
+	if err != nil {
 		n.fail("%w", err)
 	}
-	scratches.Put(scratch)
+	*s = scratch{data: data}
+	scratches.Put(s)
 }
 
 func (n *normalizer) time(t *time.Time) {

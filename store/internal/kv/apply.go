@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"encoding/binary"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -17,8 +18,8 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 		switch c := c.(type) {
 		case store.CreateUpdate:
 			err = createUpdate(o, c.Update, since)
-		case store.ReplaceUpdate:
-			err = replaceUpdate(o, c.Update)
+		case *replacement:
+			err = replaceUpdate(o, c)
 		case store.DeleteUpdate:
 			err = deleteUpdate(o, c)
 		case store.AppendEvents:
@@ -84,13 +85,15 @@ func createUpdate(o *overlay, u store.Update, since uint64) error {
 		o.put(byLabel, labelKey(name, value, u.ID), mark)
 	}
 	o.count(u.Image, u.Machine.Outcome, 1)
-	u.Revision, u.Since = 1, since
-	return updateKind.put(o, id, &u)
+	o.update = u
+	o.update.Revision, o.update.Since = 1, since
+	return updateKind.put(o, id, &o.update)
 }
 
-// replaceUpdate decodes of the old record only the head, unless the update has ended or ends.
-func replaceUpdate(o *overlay, u store.Update) error {
-	id := []byte(u.ID)
+// replaceUpdate decodes of the old record only the head, and at its end the fields that never
+// change, unless the update had ended before.
+func replaceUpdate(o *overlay, u *replacement) error {
+	id := []byte(u.id)
 	data := o.get(updates, id)
 	if data == nil {
 		return store.ErrNotFound
@@ -100,33 +103,36 @@ func replaceUpdate(o *overlay, u store.Update) error {
 	if err == nil {
 		head, _, err = parseHead(content)
 	}
-	var old store.Update
-	if err == nil && !u.Active() {
-		err = parseUpdate(content, &old)
+	running := u.outcome == fsm.OutcomeNone
+	old := &o.update
+	switch {
+	case err != nil || running:
+	case head.active:
+		err = updateCodec.Decode(head.fixed, old) // all that is needed of it
+	default:
+		err = parseUpdate(content, old)
 	}
 	if err != nil {
 		return updateKind.damaged(id, err)
 	}
-	if head.revision != u.Revision || u.Active() && !head.active {
+	if head.revision != u.revision || running && !head.active {
 		return store.ErrConflict
 	}
-	if !u.Active() && old.Machine.Outcome != u.Machine.Outcome {
+	if !running && old.Machine.Outcome != u.outcome {
 		if head.active {
 			o.delete(active, id)
 			o.delete(activeOf, []byte(old.Endpoint))
-			o.delete(activeImages, join(old.Image, u.ID))
+			o.delete(activeImages, join(old.Image, u.id))
 		} else {
-			o.delete(byOutcome, join(string(old.Machine.Outcome), u.ID))
+			o.delete(byOutcome, join(string(old.Machine.Outcome), u.id))
 		}
-		o.put(byOutcome, join(string(u.Machine.Outcome), u.ID), mark)
+		o.put(byOutcome, join(string(u.outcome), u.id), mark)
 		o.count(old.Image, old.Machine.Outcome, -1)
-		o.count(old.Image, u.Machine.Outcome, 1)
+		o.count(old.Image, u.outcome, 1)
 	}
-	u.Revision++
-	o.buffer, err = appendChanged(append(o.buffer[:0], make([]byte, sealSize)...), &u, head.fixed)
-	if err != nil {
-		return err
-	}
+	b := appendRevision(append(o.buffer[:0], make([]byte, sealSize)...), u.revision+1, running)
+	b = append(binary.AppendUvarint(b, uint64(len(head.fixed))), head.fixed...)
+	o.buffer = append(b, u.changed...)
 	seal(id, o.buffer)
 	o.put(updates, id, bytes.Clone(o.buffer))
 	return nil

@@ -145,7 +145,7 @@ type updateHead struct {
 }
 
 func appendUpdate(b []byte, u *store.Update) ([]byte, error) {
-	b = appendRevision(b, u)
+	b = appendRevision(b, u.Revision, u.Active())
 	start := len(b)
 	b, err := updateCodec.AppendRange(b, u, firstFixed, lastFixed)
 	if err != nil {
@@ -156,17 +156,9 @@ func appendUpdate(b []byte, u *store.Update) ([]byte, error) {
 	return updateCodec.AppendRange(b, u, firstChanged, math.MaxUint64)
 }
 
-// appendChanged appends an update with the fixed fields of another record of it.
-func appendChanged(b []byte, u *store.Update, fixed []byte) ([]byte, error) {
-	b = appendRevision(b, u)
-	b = binary.AppendUvarint(b, uint64(len(fixed)))
-	b = append(b, fixed...)
-	return updateCodec.AppendRange(b, u, firstChanged, math.MaxUint64)
-}
-
-func appendRevision(b []byte, u *store.Update) []byte {
-	head := u.Revision << 1
-	if u.Active() {
+func appendRevision(b []byte, revision uint64, active bool) []byte {
+	head := revision << 1
+	if active {
 		head++
 	}
 	return binary.AppendUvarint(b, head)

@@ -112,6 +112,7 @@ type overlay struct {
 	journal journalIndex // likewise
 	run     run          // likewise
 	device  store.Device // likewise
+	update  store.Update // likewise
 }
 
 func newOverlay() *overlay { return &overlay{layer: layer{writes: new(writeSet)}} }

@@ -3,9 +3,11 @@ package kv
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
+	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -42,6 +44,7 @@ type Store struct {
 
 type commit struct {
 	changes []store.Change
+	update  store.Update // for encode
 	seq     uint64
 	err     error
 	done    chan struct{} // of capacity 1; has a value when the commit has ended
@@ -53,6 +56,31 @@ func (s *Store) newCommit() *commit {
 		return c
 	}
 	return &commit{done: make(chan struct{}, 1)}
+}
+
+// encode returns the change that replaces an update. Most commits have one, and an update is large,
+// so it is encoded at once.
+func (c *commit) encode(u *store.Update) (store.Change, error) {
+	c.update = *u
+	defer func() { c.update = store.Update{} }()
+	if err := c.update.Normalize(); err != nil {
+		return nil, err
+	}
+	r := &replacement{
+		id: u.ID, revision: u.Revision, outcome: u.Machine.Outcome, changed: make([]byte, 0, 512),
+	}
+	var err error
+	r.changed, err = updateCodec.AppendRange(r.changed, &c.update, firstChanged, math.MaxUint64)
+	return r, err
+}
+
+// A replacement is a store.ReplaceUpdate whose update is encoded.
+type replacement struct {
+	store.Change // nil: it makes this one
+	id           string
+	revision     uint64
+	outcome      fsm.Outcome
+	changed      []byte // the fields from firstChanged on
 }
 
 // free lets another call use the commit, which is in no queue.
@@ -119,7 +147,12 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 	}
 	c := s.newCommit()
 	for _, change := range changes {
-		change, err := store.Normalize(change)
+		var err error
+		if replace, ok := change.(store.ReplaceUpdate); ok {
+			change, err = c.encode(&replace.Update)
+		} else {
+			change, err = store.Normalize(change)
+		}
 		if err != nil {
 			s.free(c)
 			return 0, err
