@@ -11,8 +11,8 @@ import (
 
 // segments returns the path as Uri-Path options, below the device's root.
 func (ss *session) segments(path Path) []string {
-	var segments []string
-	for s := range strings.SplitSeq(strings.Trim(ss.root, "/"), "/") {
+	segments := make([]string, 0, 4)
+	for s := range strings.SplitSeq(ss.root, "/") {
 		if s != "" {
 			segments = append(segments, s)
 		}
@@ -44,14 +44,25 @@ func (r *Request) formatted() bool {
 	}
 }
 
+// textual reports whether the message is a value as plain text, which every client knows.
+func (r *Request) textual() bool {
+	return r.Operation == OpWrite && len(r.Entries) == 1 && r.Entries[0].Path == r.Path && r.Path.Len() >= 3 &&
+		r.Entries[0].Value.Type() != TypeOpaque
+}
+
+var textFormat = []ContentFormat{FormatText}
+
 // formats returns the formats in which to make the message for a device, the likeliest first; none
-// if there is no choice.
-func (r *Request) formats(reg Registration) []ContentFormat {
+// if there is no choice. Unless all are wanted, it returns only the first of a textual message,
+// since the others take the list of objects to be read.
+func (r *Request) formats(reg Registration, all bool) []ContentFormat {
 	switch {
 	case !r.formatted():
 		return nil
 	case r.Format != nil:
 		return []ContentFormat{*r.Format}
+	case !all && r.textual():
+		return textFormat
 	case r.Operation == OpWrite, r.Operation == OpWritePartial:
 		return writeFormats(reg, r.Path, r.Entries)
 	case r.Operation == OpCreate:
@@ -64,10 +75,10 @@ func (r *Request) formats(reg Registration) []ContentFormat {
 // message makes the message for the device as it is now, in the first format that can hold it. reg
 // is used only if the format depends on the device.
 func (c *Call) message(ss *session, reg Registration) (*coap.Request, error) {
-	if c.formats == nil {
-		c.formats = c.request.formats(reg)
-	}
 	for {
+		if c.formats == nil {
+			c.formats = c.request.formats(reg, c.format > 0)
+		}
 		var f ContentFormat
 		if c.format < len(c.formats) {
 			f = c.formats[c.format]
@@ -88,6 +99,10 @@ func (c *Call) nextFormat(err error) bool {
 		c.refused = err
 	}
 	c.format++
+	if c.format == 1 && c.request.Format == nil && c.request.textual() {
+		c.formats = nil // the others follow
+		return errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrNotAcceptable) || errors.Is(err, ErrNotEncodable)
+	}
 	return c.format < len(c.formats) &&
 		(errors.Is(err, ErrUnsupportedFormat) || errors.Is(err, ErrNotAcceptable) || errors.Is(err, ErrNotEncodable))
 }

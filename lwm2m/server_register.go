@@ -45,6 +45,9 @@ func (s *Server) register(ctx context.Context, r *coap.IncomingRequest) *coap.Re
 
 // logRegistered logs a registration.
 func (s *Server) logRegistered(r Registration) {
+	if !s.log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
 	s.log.Info("registered", slog.String("endpoint", r.Endpoint), slog.String("identity", r.Identity.String()),
 		slog.Any("address", r.Address), slog.String("transport", r.Transport.String()), slog.String("lwm2m", r.Version.String()),
 		slog.Duration("lifetime", r.Lifetime), slog.Bool("queue", r.Queue))
@@ -134,6 +137,9 @@ func (s *Server) readLinks(r *coap.IncomingRequest) (string, error) {
 	if f, ok := r.ContentFormat().Get(); ok && ContentFormat(f) != FormatLink && ContentFormat(f) != FormatText {
 		return "", fmt.Errorf("%w: objects are listed in format 40", ErrUnsupportedFormat)
 	}
+	if s.listed(links) {
+		return links, nil // as when it came the first time
+	}
 	list, err := parseObjectList([]byte(links))
 	if err != nil {
 		return "", err
@@ -142,6 +148,13 @@ func (s *Server) readLinks(r *coap.IncomingRequest) (string, error) {
 		return "", fmt.Errorf("%w: no objects below %q", ErrBadRequest, list.Root+"/")
 	}
 	return links, nil
+}
+
+// listed reports whether a device is registered with this list of objects.
+func (s *Server) listed(links string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.table.texts[links] != nil
 }
 
 // maxRegistering bounds the Registers of one endpoint that wait for one another: more would only

@@ -194,6 +194,9 @@ func (m *machine) reregistered() {
 // line adds a line to the journal.
 func (m *machine) line(event, detail string) {
 	m.Memory.Clock.ResumeLogged = false
+	if m.journal == nil {
+		m.journal = make([]Entry, 0, 3) // and room for the Package URI, which the shell adds
+	}
 	m.journal = append(m.journal, Entry{Event: event, Detail: detail})
 }
 

@@ -113,18 +113,24 @@ func (t *transfer) compileOptions() error {
 		}
 	}
 	t.first = make(Options, 0, n)
-	for _, s := range r.Path {
-		if len(s) > 255 {
-			return errOptionSize
+	size := 0
+	for _, list := range [][]string{r.Path, r.Queries} {
+		for _, s := range list {
+			if len(s) > 255 {
+				return errOptionSize
+			}
+			size += len(s)
 		}
-		t.first = append(t.first, Option{ID: URIPath, Value: []byte(s)})
 	}
-	for _, s := range r.Queries {
-		if len(s) > 255 {
-			return errOptionSize
+	text := make([]byte, 0, size) // of all of them
+	add := func(id OptionID, list []string) {
+		for _, s := range list {
+			text = append(text, s...)
+			t.first = append(t.first, Option{ID: id, Value: text[len(text)-len(s) : len(text) : len(text)]})
 		}
-		t.first = append(t.first, Option{ID: URIQuery, Value: []byte(s)})
 	}
+	add(URIPath, r.Path)
+	add(URIQuery, r.Queries)
 	for _, o := range r.Options {
 		t.first = AppendOption(t.first, o.ID, o.Value)
 	}
