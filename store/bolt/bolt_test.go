@@ -195,3 +195,30 @@ func ExampleOpen() {
 	// <nil>
 	// store: id exists already
 }
+
+// TestReadAhead: only after a crash does Open have to look at every page, and so reads the file.
+func TestReadAhead(t *testing.T) {
+	path, crashed := filepath.Join(t.TempDir(), "ota.db"), filepath.Join(t.TempDir(), "crashed.db")
+	db, err := bolt.Open(path, bolt.Config{})
+	require.NoError(t, err)
+	_, err = db.Commit(t.Context(), store.PutFirmware{Endpoint: "ep"})
+	require.NoError(t, err)
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(crashed, data, 0o600))
+	require.NoError(t, db.Close())
+	for path, want := range map[string]bool{path: true, crashed: false} {
+		f, err := os.Open(path)
+		require.NoError(t, err)
+		has, err := bolt.HasFreelist(f)
+		require.NoError(t, err)
+		require.Equal(t, want, has)
+		bolt.ReadAhead(f)()
+		require.NoError(t, f.Close(), "nothing reads it any more")
+	}
+	db, err = bolt.Open(crashed, bolt.Config{})
+	require.NoError(t, err)
+	_, err = db.Device(t.Context(), "ep")
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+}

@@ -71,6 +71,16 @@ func check(f *os.File) error {
 	return m.checkFreelist(f)
 }
 
+// hasFreelist reports whether a file has a list of its free pages.
+func hasFreelist(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	m, err := newestMeta(f, info.Size())
+	return m.freelist != noFreelist, err
+}
+
 // meta is the content of a meta page.
 type meta struct{ pageSize, root, freelist, pages, txid uint64 }
 

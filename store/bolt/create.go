@@ -121,6 +121,7 @@ func openFile(path string, wait time.Duration) (bboltFile, error) {
 
 func openLocked(path string, wait time.Duration) (bboltFile, error) {
 	var opened bboltFile
+	var stop func()
 	o := bboltOptions(wait)
 	o.NoFreelistSync = true // see close
 	o.OpenFile = func(name string, flag int, _ fs.FileMode) (*os.File, error) {
@@ -132,9 +133,15 @@ func openLocked(path string, wait time.Duration) (bboltFile, error) {
 			return nil, errors.Join(err, f.Close())
 		}
 		opened.file = f
+		stop = readAhead(f)
 		return f, nil
 	}
 	err := guard(func() (err error) {
+		defer func() {
+			if stop != nil {
+				stop()
+			}
+		}()
 		opened.DB, err = bbolt.Open(path, mode, o)
 		return err
 	})
@@ -145,6 +152,34 @@ func openLocked(path string, wait time.Duration) (bboltFile, error) {
 		opened.AllocSize = allocSize
 	}
 	return opened, err
+}
+
+// readAhead reads a file that has no list of free pages from its beginning to its end, until the
+// returned function is called. bbolt is about to look at every page, in no order, and has asked the
+// system not to read ahead: each page that is not in memory would be a read of its own.
+func readAhead(f *os.File) (stop func()) {
+	if complete, err := hasFreelist(f); complete || err != nil {
+		return func() {}
+	}
+	stopped, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 1<<20)
+		for at := int64(0); ; at += int64(len(b)) {
+			select {
+			case <-stopped:
+				return
+			default:
+			}
+			if _, err := f.ReadAt(b, at); err != nil { // the end, as a rule; bbolt reports others
+				return
+			}
+		}
+	}()
+	return func() {
+		close(stopped)
+		<-done
+	}
 }
 
 // explain returns an error that says what is wrong with a file, and what to do.

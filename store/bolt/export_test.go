@@ -11,3 +11,9 @@ func BackendOf(s *Store) kv.Backend { return s.logged }
 
 // FileOf returns the file that a store has open.
 func FileOf(s *Store) *bbolt.DB { return s.backend.db.DB }
+
+// HasFreelist reports whether a file has a list of its free pages.
+var HasFreelist = hasFreelist
+
+// ReadAhead reads a file that has none.
+var ReadAhead = readAhead
