@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/lwm2m"
@@ -219,4 +220,19 @@ func _(srv *lwm2m.Server, handler http.Handler, tenants []*tenant) (_ http.Handl
 		}
 	}
 	return handler, err
+}
+
+func _(tenantOf func(endpoint string) string, awake map[string]time.Duration) lwm2m.ServerConfig {
+	return lwm2m.ServerConfig{
+		Authorize: func(ctx context.Context, r lwm2m.Registration) error {
+			if tenant, ok := r.Attribute("tenant"); ok && tenant != tenantOf(r.Endpoint) {
+				return lwm2m.ErrForbidden
+			}
+			return nil
+		},
+		AwakeTimeOf: func(r lwm2m.Registration) time.Duration { // 0 is that of all devices, AwakeTime
+			model, _ := r.Attribute("model")
+			return awake[model]
+		},
+	}
 }
