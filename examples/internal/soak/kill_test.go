@@ -66,7 +66,7 @@ func freePorts(t *testing.T, n int) (addresses []string) {
 }
 
 // newHouse starts everything. Two situations take long: a push interrupted by a kill resumes after
-// more than a minute, and a device that refuses to install retries after half a minute. Only a full
+// more than a minute, and a device that refuses to install is watched for a minute. Only a full
 // house has them.
 func newHouse(t *testing.T, seed uint64, full bool) *house {
 	t.Helper()
