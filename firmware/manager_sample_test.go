@@ -74,6 +74,24 @@ func TestFlownexusSample(t *testing.T) {
 	}
 }
 
+// TestFlownexusSampleRestarts restarts the server in the middle of a download of the sample
+// firmware: the update goes on, and the URI is not written again.
+func TestFlownexusSampleRestarts(t *testing.T) {
+	for _, download := range []time.Duration{3 * time.Minute, 8 * time.Minute, 20 * time.Minute} {
+		sampleWorld(t, download, func(w *world, device *firmwaretest.Device, _ *samplePull) {
+			r := w.request()
+			r.Profile, r.Verify = "fixed-host", fsm.VerifyResult
+			u := w.begin(r)
+			w.phase(u.ID, fsm.PhaseTransferring)
+			time.Sleep(time.Minute)
+			w.restart(nil, nil)
+			u = w.wait(u.ID, 2*time.Hour)
+			w.ends(u, fsm.OutcomeSucceeded, fsm.ReasonResult)
+			require.Equal(t, []string{"uri /binaries/1.1.0.bin", "execute"}, device.Log(), "%s %s", download, w.journal(u.ID))
+		})
+	}
+}
+
 // TestFlownexusSampleSaysTheTruth asks for what the sample firmware cannot prove, or cannot do.
 func TestFlownexusSampleSaysTheTruth(t *testing.T) {
 	for name, test := range map[string]struct {
