@@ -93,6 +93,31 @@ func ExampleServer_Observe() {
 	// <nil>
 }
 
+// The values of all devices, as long as they register. Follow may be called before the server
+// serves.
+func ExampleServer_Follow() {
+	server, device, end := serveDevice(lwm2m.ServerConfig{})
+	defer end()
+	values := make(chan lwm2m.Values, 16)
+	stop := server.Follow([]lwm2m.Path{lwm2m.NewPath(3303)}, nil, func(v lwm2m.Values) {
+		values <- v // for example into a database
+	})
+	defer stop()
+
+	v := <-values
+	fmt.Println(v.Registration.Endpoint, v.First, v.Entries[0].Path, v.Entries[0].Value)
+	err := device.Send(context.Background(), []lwm2m.Entry{{Path: lwm2m.NewPath(3303, 0, 5700), Value: lwm2m.Float(22.5)}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	v = <-values
+	fmt.Println(v.Registration.Endpoint, v.Send, v.Entries[0].Path, v.Entries[0].Value)
+	// Output:
+	// sensor-1 true /3303/0/5700 21.5
+	// sensor-1 true /3303/0/5700 22.5
+}
+
 // directory is a registry of devices somewhere else, which may be down.
 type directory struct {
 	lookUp func(identity string) (key string, err error)

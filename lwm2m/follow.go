@@ -67,6 +67,9 @@ type Values struct {
 // requested again after the device's next Update. The freshness of a notification (Max-Age, RFC
 // 7641 section 3.3.1) does not count: clients of LwM2M do not set it, and the default is a minute.
 //
+// A followed device costs some 2 KB with its first path and 1 KB with each further one, and no
+// goroutine, as long as no Values wait.
+//
 // stop ends the observations that no other Follow needs, also on the devices that are awake; the
 // server rejects the next notification of the others. stop does not wait for fn: a call that has
 // begun, or just begins, may still run when stop returns. stop may be called from fn, and again.
@@ -160,7 +163,11 @@ type arrival struct {
 // push queues an arrival. Server.mu is held.
 func (f *feed) push(a *arrival) {
 	if a.selects {
-		f.waiting = slices.DeleteFunc(f.waiting, func(b *arrival) bool { return b.selects })
+		// One question with the newest registration is enough, asked before the values that wait.
+		if i := slices.IndexFunc(f.waiting, func(b *arrival) bool { return b.selects }); i >= 0 {
+			f.waiting[i] = a
+			return
+		}
 	} else if len(f.waiting) >= maxArrivals {
 		f.dropOne(a)
 	}

@@ -122,6 +122,7 @@ func (s *Server) arrange(d *device) {
 	var list *ObjectList
 	for _, one := range f.feeds {
 		if !one.selected || !d.active() {
+			one.served = false
 			continue
 		}
 		if list == nil {

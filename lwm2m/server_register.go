@@ -64,8 +64,8 @@ func (s *Server) settled(id string, e RegistrationEvent) {
 	}
 	d.settling = false
 	s.emit(e, d)
-	s.followEvent(e, d)
 	s.hear(d)
+	s.followEvent(e, d)
 }
 
 // newRegistration reads a Register into a registration. On error it holds what is known of the
