@@ -111,6 +111,7 @@ func TestAccess(t *testing.T) {
 		"GET devices/{endpoint}/resources": {query: "?path=/3/0/3"}, "PUT devices/{endpoint}/resources": {body: values},
 		"GET devices/{endpoint}/resources/...": {}, "PUT devices/{endpoint}/resources/...": {body: values},
 		"POST devices/{endpoint}/resources/...": {}, "DELETE devices/{endpoint}/resources/...": {},
+		"GET devices/{endpoint}/requests/{request}": {}, "DELETE devices/{endpoint}/requests/{request}": {},
 		"GET updates": {}, "GET counts": {}, "POST updates": {body: start}, "GET updates/{update}": {}, "DELETE updates/{update}": {},
 		"POST updates/{update}/cancel": {}, "POST updates/{update}/hold": {body: holder}, "POST updates/{update}/release": {body: holder},
 		"POST updates/{update}/served": {}, "GET events": {},
@@ -193,7 +194,7 @@ func TestAccess(t *testing.T) {
 		})
 	}
 	// The list above has every call of the table.
-	require.Equal(t, 23, func() (n int) {
+	require.Equal(t, 25, func() (n int) {
 		for _, route := range newFleet(t, Config{}).routes {
 			n += len(route.calls)
 		}

@@ -23,6 +23,8 @@
 //	PUT    /api/v1/devices/{endpoint}/resources/...  body: application/json; replaces an instance, a resource or a resource instance
 //	POST   /api/v1/devices/{endpoint}/resources/...  creates an instance, writes part of one, or executes a resource
 //	DELETE /api/v1/devices/{endpoint}/resources/...  deletes an instance or a resource instance
+//	GET    /api/v1/devices/{endpoint}/requests/{request}    the answer to a request with ?wait=false
+//	DELETE /api/v1/devices/{endpoint}/requests/{request}    ends it, if it still waits
 //	POST   /api/v1/updates                           body: application/json; header Idempotency-Key
 //	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state, ?label
 //	GET    /api/v1/counts                            how many updates there are, by image and outcome; ?image
@@ -78,6 +80,7 @@
 //
 //	GET    .../resources/3/0/9                       a resource; 3/0 an instance, 3 an object, 3/0/7/1 a resource instance
 //	GET    .../resources/3?discover=true             what there is at and below an object, an instance or a resource, and its attributes
+//	GET    .../resources/3/0/13?observe=true         server-sent events: the present value, and each change
 //	GET    .../resources?path=/3/0/3&path=/5/0       Read-Composite (LwM2M 1.1): up to 64 paths; it leaves out what is absent
 //	PUT    .../resources/3/0/14                      {"value": "+02:00"}
 //	PUT    .../resources/1/0                         {"values": [{"path": "/1/0/1", "value": 300}, ...]}; what it does not name goes
@@ -90,13 +93,13 @@
 //
 // A read answers with {"values": [...]}, a list of values such as
 //
-//	{"path": "/3/0/9", "type": "integer", "value": 95, "name": "Battery Level"}
+//	{"path": "/3/0/9", "type": "integer", "value": 95, "name": "Battery Level", "unit": "%"}
 //
-// where name comes from the server's model of the object, in the version that the device has; it
-// is absent without one. time says when the resource had the value, if the device says so. A body
+// where name and unit come from the server's model of the object, in the version that the device
+// has; they are absent without one. time says when the resource had the value, if the device says so. A body
 // has values of the same form; it may leave out the type if a model has it, or if the value itself
-// says it (a string, true or false, a number with or without a fraction). name and time of a body
-// do not count, so that what was read can be written. Changes answer 204 without a body.
+// says it (a string, true or false, a number with or without a fraction). name, unit and time of a
+// body do not count, so that what was read can be written. Changes answer 204 without a body.
 //
 //	type              value
 //	string, corelnk   a string
@@ -121,6 +124,22 @@
 // go one after the other, and a device in queue mode gets them when it wakes. A client that goes
 // away ends its request if it was not sent.
 //
+// With ?wait=false the answer is 202 at once, with a Location and such a document:
+//
+//	{"id": "...", "endpoint": "dev", "request": "GET /3/0/9", "created": "...", "ended": null, "status": 0, "answer": null}
+//
+// The request then waits for the device, by default for an hour, with ?timeout= up to 24 h. Its
+// status and its answer are what the client would have got; GET of the Location shows them, for ten
+// minutes after ended. A stream of GET /api/v1/events, unless it is of one update, also gets an
+// event of type answer, with data such as {"request": "ID", "endpoint": "dev", "time": "...",
+// "status": 200}. A restart of the server loses these requests.
+//
+// An observation is an event stream. Its messages are {"time": "...", "values": [...]}: the present
+// values first, then those of each notification. When the observation ends, for example because
+// the device registers again, the stream ends with an event of type end and a problem document; the
+// client then asks again. A client that reads too slowly gets the newest 16 notifications, as more
+// do not wait.
+//
 // A device that refuses a request makes a problem of type device-refused, with the CoAP code as
 // code and the device's words in detail. Its status is that of RFC 8075 section 7, except that 500
 // is this server's: 4.00, 4.02, 4.05 and others 400; 4.01 and 4.03 403; 4.04 404; 4.06 406; 4.09
@@ -129,6 +148,7 @@
 //
 //	404 not-found          the server knows no device of that endpoint
 //	503 not-registered     the registration has ended, or the connection of the device
+//	409 withdrawn          DELETE has ended the request
 //	504 no-answer          the device sleeps, is busy or does not answer; it has changed nothing
 //	504 delivery-unknown   a change was sent and not answered: the device may have made it
 //	502 device-answer      the answer of the device is not what its content format should be
@@ -270,8 +290,8 @@
 //	path                      id 64 bytes, endpoint 255
 //	query                     parameters that the call knows, once each, except label and path; name, version 255 bytes; cursor 355; limit 1 to 1000
 //	Idempotency-Key           255 printable ASCII characters
-//	requests to devices       Config.MaxRequests, a quarter of them for one client, 16 for one device
-//	event streams             Config.MaxStreams, a quarter of them for one client; Config.Heartbeat to accept a line
+//	requests to devices       Config.MaxRequests, a quarter of them for one client, 16 for one device; so many answers, 16 MiB
+//	event streams             Config.MaxStreams, with those of observations, a quarter of them for one client; Config.Heartbeat to accept a line
 //	holds                     16 of an update, holder 64 bytes, reason 255
 //	labels                    16 of an update, name 64 bytes, value 255
 //

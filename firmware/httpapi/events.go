@@ -39,20 +39,20 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 			a.texts.forget()
 		}
 	}()
-	w, r, done := door.Limit(w, r, a.config.Heartbeat, maxPiece)
+	s, r, done, err := a.openStream(w, r)
 	defer done()
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no") // a proxy must not buffer events
-	s := &stream{w: w, control: http.NewResponseController(w)}
-	if err := s.control.Flush(); errors.Is(err, http.ErrNotSupported) { // it sends the header
-		return fmt.Errorf("httpapi: a middleware keeps events from being sent: %w", err)
-	}
-	if r.Method == http.MethodHead {
-		return nil
+	if err != nil || r.Method == http.MethodHead {
+		return err
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	again := func() error { return a.guard.again(r, req.access) }
+	var answers <-chan chunk
+	if !req.query.has("update") {
+		var stop func()
+		answers, stop = a.handedIn.follow(req.query.get("endpoint"))
+		defer stop()
+	}
 	// The first line shows the client that it is connected, and how long to wait before it
 	// reconnects.
 	hello := "retry: 2000\n\n"
@@ -62,11 +62,23 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request, req request) 
 	if s.write([]byte(hello)) != nil {
 		return nil
 	}
-	err = s.run(ctx, a.selectEvents(ctx, after, req.query), a.config.Heartbeat, again)
+	err = s.run(ctx, a.selectEvents(ctx, after, req.query), answers, a.config.Heartbeat, again)
 	if err != nil && ctx.Err() == nil {
 		a.config.Logger.Info("event stream ended", "remote", r.RemoteAddr, "error", err)
 	}
 	return nil // the status has been sent
+}
+
+// openStream sends the header of an event stream. The caller calls done when the stream has ended.
+func (a *api) openStream(w http.ResponseWriter, r *http.Request) (_ *stream, _ *http.Request, done func(), err error) {
+	w, r, done = door.Limit(w, r, a.config.Heartbeat, maxPiece)
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // a proxy must not buffer events
+	s := &stream{w: w, control: http.NewResponseController(w)}
+	if err := s.control.Flush(); errors.Is(err, http.ErrNotSupported) { // it sends the header
+		return nil, r, done, fmt.Errorf("httpapi: a middleware keeps events from being sent: %w", err)
+	}
+	return s, r, done, nil
 }
 
 // resumeAfter returns the sequence number after which the stream starts.
@@ -132,13 +144,17 @@ type stream struct {
 	control *http.ResponseController
 }
 
-// run sends chunks until the channel is closed or ctx ends. At each heartbeat it checks the access
-// with again, and ends on its error.
-func (s *stream) run(ctx context.Context, chunks <-chan chunk, heartbeat time.Duration, again func() error) error {
+// run sends chunks until the channel is closed or ctx ends, and between them what comes from more,
+// which may be nil. At each heartbeat it checks the access with again, and ends on its error.
+func (s *stream) run(ctx context.Context, chunks, more <-chan chunk, heartbeat time.Duration, again func() error) error {
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
 	for {
 		select {
+		case c := <-more:
+			if err := s.write(c.text); err != nil {
+				return err
+			}
 		case c, ok := <-chunks:
 			if !ok {
 				return nil

@@ -26,8 +26,9 @@ type Config struct {
 	// them. Requests with the same address and the same Authorization are of one client; an IPv6
 	// network of 64 bits counts as one address. Default 100.
 	MaxStreams int
-	// MaxRequests bounds the requests to devices that wait or are under way. One client may have a
-	// quarter of them, one device 16. Default 1000.
+	// MaxRequests bounds the requests to devices that wait or are under way, and observations. One
+	// client may have a quarter of them, one device 16. It also bounds the answers that wait for
+	// clients. Default 1000.
 	MaxRequests int
 	// Heartbeat is the interval of comments in an event stream, and the time that a client has to
 	// accept a line. Default 15 s.
@@ -117,13 +118,16 @@ type api struct {
 	origins map[string]bool // that are trusted
 	streams places
 	asked   places // requests to devices
-	texts   texts
+
+	handedIn handedIn
+	texts    texts
 }
 
 func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {
 	a := &api{manager: m, images: images, config: config.withDefaults(), origins: trusted(config.TrustedOrigins)}
 	a.guard = newAuthorizer(authorize, a.config.Logger)
 	a.streams = places{what: "event streams", most: a.config.MaxStreams}
+	a.handedIn.most = a.config.MaxRequests
 	a.asked = places{what: "requests to devices", most: a.config.MaxRequests, device: maxOfDevice}
 	a.routes = a.table()
 	return a

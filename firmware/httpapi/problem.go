@@ -50,6 +50,7 @@ var titles = map[string]string{
 	"no-answer":              "The device did not answer in time",
 	"delivery-unknown":       "The device may have carried out the request",
 	"not-registered":         "The device is not registered now",
+	"withdrawn":              "The request was withdrawn before it was sent",
 	"unavailable":            "Not available now",
 	"too-many":               "Too many at once",
 	"damaged":                "The record is damaged",
@@ -123,6 +124,16 @@ func asProblem(err error) *problem {
 		return newProblem(http.StatusServiceUnavailable, "unavailable", "the server is stopping")
 	}
 	return nil
+}
+
+// document returns the problem document of an error that comes when a call has been answered.
+func (a *api) document(err error) document.Document {
+	p := asProblem(err)
+	if p == nil {
+		a.config.Logger.Error("request to a device failed", "error", err)
+		p = newProblem(http.StatusInternalServerError, "internal", "the server could not carry out the request; its log says why")
+	}
+	return p.Document
 }
 
 // fail sends the problem document of an error.

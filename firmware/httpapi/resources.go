@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -14,6 +15,8 @@ import (
 const (
 	defaultTimeout = 30 * time.Second
 	maxTimeout     = 10 * time.Minute
+	defaultLate    = time.Hour // for a client that does not wait
+	maxLate        = 24 * time.Hour
 	maxPaths       = 64 // of a composite read or observation
 	maxOfDevice    = 16 // requests of one device that wait or are under way
 )
@@ -29,11 +32,18 @@ func noContent(lwm2m.Answer) (int, any) { return http.StatusNoContent, nil }
 
 // ask makes a request to the device of a call and answers the call.
 func (a *api) ask(w http.ResponseWriter, r *http.Request, req request, t task) error {
-	t.request.Endpoint = req.endpoint
-	timeout, err := req.query.timeout()
+	wait := true
+	if req.query.has("wait") {
+		var err error
+		if wait, err = req.query.flag("wait"); err != nil {
+			return err
+		}
+	}
+	timeout, err := req.query.timeout(wait)
 	if err != nil {
 		return err
 	}
+	t.request.Endpoint = req.endpoint
 	if t.request.Format, err = req.query.format(); err != nil {
 		return err
 	}
@@ -41,12 +51,13 @@ func (a *api) ask(w http.ResponseWriter, r *http.Request, req request, t task) e
 	if err != nil {
 		return err
 	}
+	if !wait {
+		return a.handIn(w, r, req, t, timeout, func() { leave() })
+	}
 	defer leave()
-	ctx, cancel := context.WithTimeoutCause(r.Context(), timeout, errWaited)
-	defer cancel()
-	answer, err := a.manager.Do(ctx, t.request)
+	answer, err := a.do(r.Context(), t, timeout)
 	if err != nil {
-		return deviceProblem(err, timeout)
+		return err
 	}
 	status, body := t.show(answer)
 	if body == nil {
@@ -60,11 +71,35 @@ func (a *api) ask(w http.ResponseWriter, r *http.Request, req request, t task) e
 	return writeJSON(w, status, body)
 }
 
-// readResources reads or discovers what is at a path, or reads several paths at once.
+// do makes a request, and translates its error.
+func (a *api) do(ctx context.Context, t task, timeout time.Duration) (lwm2m.Answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWaited)
+	defer cancel()
+	answer, err := a.manager.Do(ctx, t.request)
+	if errors.Is(err, ctx.Err()) { // it ended before the request began
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		err = deviceProblem(err, timeout)
+	}
+	return answer, err
+}
+
+// readResources reads, observes or discovers what is at a path, or reads or observes several paths
+// at once.
 func (a *api) readResources(w http.ResponseWriter, r *http.Request, req request) error {
 	discover, err := req.query.flag("discover")
 	if err != nil {
 		return err
+	}
+	observe, err := req.query.flag("observe")
+	switch {
+	case err != nil:
+		return err
+	case observe && discover:
+		return invalidQuery("discover", "observe excludes discover")
+	case observe && req.query.has("wait"):
+		return invalidQuery("wait", "observe excludes wait")
 	}
 	models := a.modelsOf(req.endpoint)
 	values := func(answer lwm2m.Answer) (int, any) { return http.StatusOK, viewValues(answer.Entries, models) }
@@ -73,7 +108,13 @@ func (a *api) readResources(w http.ResponseWriter, r *http.Request, req request)
 		if err != nil {
 			return err
 		}
+		if observe {
+			return a.observeResources(w, r, req, lwm2m.Request{Operation: lwm2m.OpObserveComposite, Paths: paths})
+		}
 		return a.ask(w, r, req, task{request: lwm2m.Request{Operation: lwm2m.OpReadComposite, Paths: paths}, show: values})
+	}
+	if observe {
+		return a.observeResources(w, r, req, lwm2m.Request{Operation: lwm2m.OpObserve, Path: req.path})
 	}
 	if !discover {
 		return a.ask(w, r, req, task{request: lwm2m.Request{Operation: lwm2m.OpRead, Path: req.path}, show: values})
@@ -254,17 +295,21 @@ func (q query) format() (*lwm2m.ContentFormat, error) {
 	return nil, invalidQuery("format", "format must be text, opaque, cbor, tlv, json, senml-json, senml-cbor, lwm2m-cbor, senml-etch-json or senml-etch-cbor, or the media type")
 }
 
-// timeout returns how long to wait for a device.
-func (q query) timeout() (time.Duration, error) {
+// timeout returns how long to wait for a device, for a client that waits or one that does not.
+func (q query) timeout(wait bool) (time.Duration, error) {
+	usual, most := defaultTimeout, maxTimeout
+	if !wait {
+		usual, most = defaultLate, maxLate
+	}
 	if !q.has("timeout") {
-		return defaultTimeout, nil
+		return usual, nil
 	}
 	d, err := time.ParseDuration(q.get("timeout"))
 	if seconds, wrong := strconv.ParseUint(q.get("timeout"), 10, 31); wrong == nil {
 		d, err = time.Duration(seconds)*time.Second, nil
 	}
-	if err != nil || d <= 0 || d > maxTimeout {
-		return 0, invalidQuery("timeout", "timeout must be a duration such as 30s or 5m, or a number of seconds, up to 10m")
+	if err != nil || d <= 0 || d > most {
+		return 0, invalidQuery("timeout", "timeout must be a duration such as 30s or 5m, or a number of seconds, up to 10m, or 24h with wait=false")
 	}
 	return d, nil
 }

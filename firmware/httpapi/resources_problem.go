@@ -47,6 +47,8 @@ func deviceProblem(err error, timeout time.Duration) error {
 	case errors.Is(err, errWaited):
 		return newProblem(http.StatusGatewayTimeout, "no-answer",
 			fmt.Sprintf("the device sleeps, is busy with other requests, or does not answer: no answer within %s", timeout))
+	case errors.Is(err, errWithdrawn):
+		return newProblem(http.StatusConflict, "withdrawn", "the device has changed nothing")
 	case errors.Is(err, lwm2m.ErrTimeout):
 		return newProblem(http.StatusGatewayTimeout, "no-answer", "the device does not answer")
 	case errors.Is(err, lwm2m.ErrNotRegistered):

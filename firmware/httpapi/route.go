@@ -27,6 +27,7 @@ type request struct {
 	update   string // {update}, an id
 	endpoint string // {endpoint}, decoded
 	path     lwm2m.Path
+	handedIn string // {request}, an id
 	query    query
 	access   Access           // for the authorizer
 	start    firmware.Request // from the body of POST updates
@@ -52,8 +53,8 @@ type route struct {
 
 func (a *api) table() []route {
 	paging := []string{"limit", "cursor"}
-	read := &call{action: ReadResources, query: []string{"format", "timeout", "discover"}, serve: a.readResources}
-	write := []string{"format", "timeout"}
+	read := []string{"format", "timeout", "wait", "observe"}
+	write := []string{"format", "timeout", "wait"}
 	replace := &call{action: WriteResources, query: write, contentType: applicationJSON, serve: a.replaceResources}
 	return []route{
 		{"images", map[string]*call{
@@ -70,14 +71,18 @@ func (a *api) table() []route {
 			http.MethodDelete: {action: WriteDevices, serve: a.deleteDevice},
 		}},
 		{"devices/{endpoint}/resources", map[string]*call{
-			http.MethodGet: {action: ReadResources, query: []string{"path", "format", "timeout"}, serve: a.readResources},
+			http.MethodGet: {action: ReadResources, query: append(read[:len(read):len(read)], "path"), serve: a.readResources},
 			http.MethodPut: replace,
 		}},
 		{"devices/{endpoint}/resources/...", map[string]*call{
-			http.MethodGet:    read,
+			http.MethodGet:    {action: ReadResources, query: append(read[:len(read):len(read)], "discover"), serve: a.readResources},
 			http.MethodPut:    replace,
 			http.MethodPost:   {action: WriteResources, query: write, serve: a.postResources},
-			http.MethodDelete: {action: WriteResources, query: []string{"timeout"}, serve: a.deleteResources},
+			http.MethodDelete: {action: WriteResources, query: []string{"timeout", "wait"}, serve: a.deleteResources},
+		}},
+		{"devices/{endpoint}/requests/{request}", map[string]*call{
+			http.MethodGet:    {action: ReadResources, serve: a.getRequest},
+			http.MethodDelete: {action: WriteResources, serve: a.deleteRequest},
 		}},
 		{"updates", map[string]*call{
 			http.MethodGet: {
@@ -189,14 +194,17 @@ func matchPath(pattern string, segments []string) (request, bool, error) {
 			return req, false, newProblem(http.StatusBadRequest, "bad-request", "the path is not percent-encoded as it should be")
 		}
 		switch name {
-		case "{image}", "{update}":
+		case "{image}", "{update}", "{request}":
 			if value == "" || len(value) > maxID {
 				return req, false, newProblem(http.StatusNotFound, "not-found", "there is nothing of that id")
 			}
-			if name == "{image}" {
+			switch name {
+			case "{image}":
 				req.image = value
-			} else {
+			case "{update}":
 				req.update = value
+			default:
+				req.handedIn = value
 			}
 		case "{endpoint}":
 			if problem := names.Check(value, 1, maxEndpoint); problem != "" {

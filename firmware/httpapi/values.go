@@ -50,7 +50,7 @@ func (a *api) modelsOf(endpoint string) *models {
 	return &models{find: func(object uint16) (*lwm2m.ObjectModel, bool) { return a.manager.Model(endpoint, object) }}
 }
 
-// name returns the name of the object or resource at path, and the model of a resource.
+// name returns the name of the object or the resource at path, and the model of a resource.
 func (m *models) name(path lwm2m.Path) (string, lwm2m.ResourceModel) {
 	if path.IsRoot() {
 		return "", lwm2m.ResourceModel{}
@@ -78,9 +78,10 @@ func (m *models) name(path lwm2m.Path) (string, lwm2m.ResourceModel) {
 func viewValues(entries []lwm2m.Entry, m *models) valuesView {
 	v := valuesView{Values: make([]valueView, len(entries))}
 	for i, e := range entries {
-		name, _ := m.name(e.Path)
+		name, model := m.name(e.Path)
 		v.Values[i] = valueView{
-			Path: e.Path.String(), Type: typeNames[e.Value.Type()], Value: appendValue(nil, e.Value), Name: name, Time: textOfTime(e.Time),
+			Path: e.Path.String(), Type: typeNames[e.Value.Type()], Value: appendValue(nil, e.Value), Name: name, Unit: model.Unit,
+			Time: textOfTime(e.Time),
 		}
 	}
 	return v

@@ -1,0 +1,107 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/otago-iot/otago/lwm2m"
+)
+
+// notificationView is the data of an event of an observation.
+type notificationView struct {
+	Time   time.Time   `json:"time"` // when it came
+	Values []valueView `json:"values"`
+}
+
+// observeResources sends the present values, and those of each notification, as server-sent events.
+// The stream ends with the observation. A client that does not read gets the newest notifications
+// once it reads, and is dropped after a heartbeat.
+func (a *api) observeResources(w http.ResponseWriter, r *http.Request, req request, observe lwm2m.Request) error {
+	timeout, err := req.query.timeout(true)
+	if err != nil {
+		return err
+	}
+	if observe.Format, err = req.query.format(); err != nil {
+		return err
+	}
+	leaveStream, err := a.streams.enter(r, "")
+	if err != nil {
+		return err
+	}
+	defer leaveStream()
+	leave, err := a.asked.enter(r, req.endpoint)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	values := make(chan []lwm2m.Entry)
+	observe.Endpoint = req.endpoint
+	observe.Values = func(entries []lwm2m.Entry) {
+		select {
+		case values <- entries:
+		case <-ctx.Done():
+		}
+	}
+	answer, err := a.do(ctx, task{request: observe}, timeout)
+	if answer.Observation != nil {
+		defer answer.Observation.Drop(nil)
+	}
+	if err != nil {
+		return err
+	}
+	s, r, done, err := a.openStream(w, r)
+	defer done()
+	if err != nil || r.Method == http.MethodHead {
+		return err
+	}
+	again := func() error { return a.guard.again(r, req.access) }
+	chunks := a.notifications(ctx, answer.Observation, values, a.modelsOf(req.endpoint))
+	if err := s.run(ctx, chunks, nil, a.config.Heartbeat, again); err != nil && ctx.Err() == nil {
+		a.config.Logger.Info("observation ended", "remote", r.RemoteAddr, "endpoint", req.endpoint, "error", err)
+	}
+	return nil // the status has been sent
+}
+
+// notifications returns the texts of notifications, and at last the reason why the observation has
+// ended.
+func (a *api) notifications(ctx context.Context, o *lwm2m.Observation, values <-chan []lwm2m.Entry, m *models) <-chan chunk {
+	chunks := make(chan chunk)
+	go func() {
+		defer close(chunks)
+		for {
+			var event chunk
+			ended := false
+			select {
+			case entries := <-values:
+				event.text, event.err = eventOf("", notificationView{instant(time.Now()), viewValues(entries, m).Values})
+			case <-o.Done():
+				ended = true
+				event.text, event.err = eventOf("end", a.document(deviceProblem(o.Err(), 0)))
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case chunks <- event:
+			case <-ctx.Done():
+				return
+			}
+			if ended {
+				return
+			}
+		}
+	}()
+	return chunks
+}
+
+// eventOf returns a server-sent event. Without a name it is a message.
+func eventOf(name string, data any) ([]byte, error) {
+	text := []byte("data: ")
+	if name != "" {
+		text = []byte("event: " + name + "\ndata: ")
+	}
+	body, err := marshal(data) // one line
+	return append(append(text, body...), '\n'), err
+}
