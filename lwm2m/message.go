@@ -66,7 +66,7 @@ func (r *Request) formats(reg Registration, all bool) []ContentFormat {
 	case r.Operation == OpWrite, r.Operation == OpWritePartial:
 		return writeFormats(reg, r.Path, r.Entries)
 	case r.Operation == OpCreate:
-		return instanceFormats(reg)
+		return createFormats(reg, r.Entries)
 	default:
 		return compositeFormats(reg)
 	}
@@ -230,6 +230,19 @@ func writeFormats(r Registration, path Path, entries []Entry) []ContentFormat {
 		return append([]ContentFormat{FormatOpaque}, rest...)
 	}
 	return append([]ContentFormat{FormatText}, append(rest, FormatCBOR)...)
+}
+
+// createFormats returns the formats in which to create an instance, the likeliest first. SenML cannot
+// name an instance without values, and some clients refuse an empty list of it.
+func createFormats(r Registration, entries []Entry) []ContentFormat {
+	switch {
+	case r.Version == (Version{Major: 1}), slices.ContainsFunc(entries, func(e Entry) bool { return !e.Value.isZero() }):
+		return instanceFormats(r)
+	case len(entries) > 0:
+		return announcedFirst(r, FormatTLV, FormatLwM2MCBOR)
+	default:
+		return announcedFirst(r, FormatTLV, FormatLwM2MCBOR, FormatSenMLCBOR, FormatSenMLJSON)
+	}
 }
 
 // instanceFormats returns the formats in which to write several values, the likeliest first.
