@@ -329,7 +329,7 @@ func (q query) flag(name string) (bool, error) {
 func (q query) paths() ([]lwm2m.Path, error) {
 	list := q["path"]
 	if len(list) == 0 || len(list) > maxPaths {
-		return nil, invalidQuery("path", "path must be given 1 to "+strconv.Itoa(maxPaths)+" times, such as ?path=/3/0/3&path=/5/0")
+		return nil, invalidQuery("path", "path must be such as ?path=/3/0/9, and may be repeated: 1 to "+strconv.Itoa(maxPaths)+" times")
 	}
 	paths := make([]lwm2m.Path, len(list))
 	for i, text := range list {
