@@ -75,7 +75,8 @@ func (a *api) handIn(w http.ResponseWriter, r *http.Request, req request, t task
 		defer cancel(nil)
 		defer leave()
 		answer, err := a.do(ctx, t, timeout)
-		status, body := 0, any(nil)
+		var status int
+		var body any
 		if err == nil {
 			status, body = t.show(answer)
 		} else {
