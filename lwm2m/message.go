@@ -232,8 +232,8 @@ func writeFormats(r Registration, path Path, entries []Entry) []ContentFormat {
 	return append([]ContentFormat{FormatText}, append(rest, FormatCBOR)...)
 }
 
-// createFormats returns the formats in which to create an instance, the likeliest first. SenML cannot
-// name an instance without values, and some clients refuse an empty list of it.
+// createFormats returns the formats in which to create an instance, the likeliest first. SenML
+// cannot name an instance without values, and some clients refuse an empty list of it.
 func createFormats(r Registration, entries []Entry) []ContentFormat {
 	switch {
 	case r.Version == (Version{Major: 1}), slices.ContainsFunc(entries, func(e Entry) bool { return !e.Value.isZero() }):

@@ -96,10 +96,11 @@
 //	{"path": "/3/0/9", "type": "integer", "value": 95, "name": "Battery Level", "unit": "%"}
 //
 // where name and unit come from the server's model of the object, in the version that the device
-// has; they are absent without one. time says when the resource had the value, if the device says so. A body
-// has values of the same form; it may leave out the type if a model has it, or if the value itself
-// says it (a string, true or false, a number with or without a fraction). name, unit and time of a
-// body do not count, so that what was read can be written. Changes answer 204 without a body.
+// has; they are absent without one. time says when the resource had the value, if the device says
+// so. A body has values of the same form; it may leave out the type if a model has it, or if the
+// value itself says it (a string, true or false, a number with or without a fraction). name, unit
+// and time of a body do not count, so that what was read can be written. Changes answer 204 without
+// a body.
 //
 //	type              value
 //	string, corelnk   a string
