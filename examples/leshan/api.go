@@ -64,10 +64,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.listClients(w)
 		return
 	}
-	answer := b.route(r, rest)
-	if r.Context().Err() != nil {
-		return // the caller has gone
-	}
+	answer := b.route(r, rest) // r.Context may have ended because the server stops: an answer still counts
 	_ = limits.SetWriteDeadline(time.Now().Add(answerTime))
 	write1(w, answer)
 }

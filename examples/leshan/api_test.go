@@ -242,6 +242,22 @@ func TestStopAnswers(t *testing.T) {
 	})
 }
 
+// An HTTP server that stops ends the contexts of its requests. Each is answered nevertheless.
+func TestStoppedServerAnswers(t *testing.T) {
+	b := newBridge(t, leshan.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, path := range []string{"/api/clients", "/api/clients/x", "/api/clients/x/5/0/1"} {
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil)
+		r.Host = "127.0.0.1:8080"
+		answer := httptest.NewRecorder()
+		answer.Code = 0
+		b.ServeHTTP(answer, r)
+		require.NotZero(t, answer.Code, path)
+		require.NotZero(t, answer.Body.Len(), path)
+	}
+}
+
 // Django takes every answer of a device for a success. The log knows better.
 func TestRefusalIsLogged(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
