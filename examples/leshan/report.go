@@ -301,7 +301,36 @@ func (b *Bridge) values(v lwm2m.Values) {
 	} else if len(rest) < len(v.Entries) {
 		b.record(endpoint, d)
 	}
+	if idle := slices.ContainsFunc(v.Entries, isIdle); idle && !v.First && d.Executed && !d.onboarding {
+		go b.readResult(endpoint) // Go of the server may block until it has loaded the registrations
+	}
 	b.settle(endpoint, d, false)
+}
+
+// isIdle reports whether an entry says that the device is idle.
+func isIdle(e lwm2m.Entry) bool {
+	state, ok := e.Value.Int64()
+	return e.Path == statePath && ok && state == stateIdle
+}
+
+// readResult reads the verdict of a device that is through with an install and did not register
+// again. Its Result may be the one from before, and then no notification brings it.
+func (b *Bridge) readResult(endpoint string) {
+	b.server.Go(lwm2m.Request{Endpoint: endpoint, Operation: lwm2m.OpRead, Path: lwm2m.NewPath(5, 0), NoWait: true}, func(a lwm2m.Answer) {
+		busy := b.config.Busy(endpoint) != ""
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		d := b.device(endpoint)
+		if !d.Executed || d.onboarding || !slices.ContainsFunc(a.Entries, isIdle) {
+			return // the verdict came another way, or is yet to come
+		}
+		for _, e := range a.Entries {
+			if v, ok := e.Value.Int64(); ok && e.Path == resultPath && v != 0 {
+				d.Result = nil
+				b.tell(endpoint, d, b.firmwareValue(endpoint, d, heldValue{e.Path, v, false}, busy)...)
+			}
+		}
+	})
 }
 
 // others returns the posts of values that have no rules of their own: one resource as a single,

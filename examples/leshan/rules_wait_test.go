@@ -50,6 +50,31 @@ func TestRule6StateIsAnAnswer(t *testing.T) {
 	})
 }
 
+// The sample firmware of flownexus answers the write of the URI after its download, installs
+// without a restart, keeps its version, and does not reset its Result: twice.
+func TestSampleFirmware(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		d := w.register("a", "1.0")
+		d.onURI = pause(8 * time.Minute)
+		d.onUpdate = func() error {
+			d.update.Set(statePath, lwm2m.Integer(0))
+			d.update.Set(resultPath, lwm2m.Integer(1))
+			return nil
+		}
+		for n, version := range []string{"2.0", "3.0"} {
+			u := w.django.update("a", version)
+			time.Sleep(7 * time.Minute)
+			require.Zero(t, u.result)
+			time.Sleep(time.Minute)
+			d.state(2)
+			w.settle()
+			require.Len(t, d.written(), n+1)
+			require.Equal(t, n+1, d.executes())
+			require.EqualValues(t, 1, u.result, version)
+		}
+	})
+}
+
 // With the flag Leshan's 504 comes, and the write goes on.
 func TestLiteral504(t *testing.T) {
 	inWorld(t, func(c *leshan.Config) { c.Literal504 = true }, func(w *world) {
