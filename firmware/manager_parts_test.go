@@ -120,3 +120,28 @@ func TestTouches(t *testing.T) {
 		require.Equal(t, tc.touches, touchesFirmware(tc.request), "%v", tc.request)
 	}
 }
+
+// TestFactsAfterTheLastSave: Run ends while another caller changes the device of an update. The
+// caller's request waits for the facts of the run until the last save has ended, whether the run
+// has something to save or not, and no longer.
+func TestFactsAfterTheLastSave(t *testing.T) {
+	for name, soft := range map[string]bool{"soft steps": true, "nothing": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := idleManager(t, ManagerConfig{})
+				r := newRun(t.Context(), m, &Update{ID: "u", Endpoint: "d", Machine: fsm.NewUpdate(fsm.Plan{Target: "1"}, time.Now())})
+				f, err := r.lockFacts(t.Context())
+				require.NoError(t, err)
+				f.read, r.soft = true, soft
+				f.unlock()
+				m.byEndpoint["d"] = r
+				stores := m.before(lwm2m.Request{Endpoint: "d", Operation: lwm2m.OpWrite, Path: pathPackageURI})
+				require.NotNil(t, stores)
+				m.saveLast(map[string]*run{"u": r})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				require.NoError(t, stores(ctx))
+			})
+		})
+	}
+}
