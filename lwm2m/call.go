@@ -169,11 +169,11 @@ func (s *Server) launch(c *Call) {
 	round := c.round
 	if len(s.before) > 0 && c.request.Operation.hooked() {
 		hooks := s.before
-		go func() {
+		s.workers.Go(func() {
 			if c.prepare(round, hooks) {
 				c.send(round)
 			}
-		}()
+		})
 		return
 	}
 	if c == s.beginning && c.request.Body == nil {

@@ -60,7 +60,7 @@ func (s *Server) emit(e RegistrationEvent, d *device) {
 	s.events.line = append(s.events.line, d)
 	if s.events.workers < maxDispatchers {
 		s.events.workers++
-		go s.dispatch()
+		s.workers.Go(s.dispatch)
 	}
 }
 

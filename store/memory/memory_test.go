@@ -86,3 +86,27 @@ func ExampleNew() {
 	// store: another image has this name and version
 	// 1 1.1.0 <nil>
 }
+
+// TestStepAllocates bounds the allocations for a step of an update with two lines of the journal.
+func TestStepAllocates(t *testing.T) {
+	db := memory.New()
+	defer db.Close()
+	ctx := t.Context()
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	u := store.Update{ID: "u", Endpoint: "ep", Image: "i", Machine: fsm.NewUpdate(fsm.Plan{Target: "1"}, now), Created: now, Changed: now}
+	if _, err := db.Commit(ctx, store.CreateImage{Image: store.Image{ID: "i", Version: "1"}}, store.CreateUpdate{Update: u}); err != nil {
+		t.Fatal(err)
+	}
+	u.Revision = 1
+	step := func() {
+		lines := []store.Event{{Update: "u", Endpoint: "ep", Time: now, Name: "a", Phase: fsm.PhaseWaiting}, {Update: "u", Endpoint: "ep", Time: now, Name: "b", Phase: fsm.PhaseWaiting}}
+		if _, err := db.Commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: lines}); err != nil {
+			t.Fatal(err)
+		}
+		u.Revision++
+	}
+	const most = 24
+	if n := testing.AllocsPerRun(100, step); n > most {
+		t.Errorf("a step takes %.0f allocations, more than %d", n, most)
+	}
+}
