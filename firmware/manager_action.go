@@ -23,7 +23,7 @@ type action struct {
 	hooks    *actionHooks // nil for none
 
 	composite composite // how its reads use Read-Composite
-	tried     *bool     // whether the device answered it; nil if the action did not find out
+	trial     trial     // what the action found out about it
 
 	place *place
 

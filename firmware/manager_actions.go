@@ -93,8 +93,8 @@ func (a *runAction) finish(err error) {
 		r.action = nil
 	}
 	r.doubt = unanswered(err)
-	if a.tried != nil {
-		r.tried = a.tried
+	if a.trial.done {
+		r.trial = a.trial
 	}
 	r.mu.Unlock()
 	verdict(&a.done, err)

@@ -121,8 +121,8 @@ func (r *run) learn(ctx context.Context, rec *Update, o *fsm.Observation, action
 		return false, nil
 	}
 	r.mu.Lock()
-	if r.tried != nil {
-		next.Composite = r.tried
+	if r.trial.done {
+		next.Composite = r.trial.answers
 	}
 	r.mu.Unlock()
 	next.Holds = stillHolds(f.known, next, o.Reading)

@@ -26,7 +26,7 @@ type unread struct {
 type inventoryRead struct {
 	endpoint string
 	reading  fsm.Reading
-	tried    *bool // what was found out about Read-Composite; nil for nothing
+	trial    trial
 	at       time.Time
 	err      error
 }
@@ -156,7 +156,7 @@ func (a *inventoryAction) finish(err error) {
 		})
 		return
 	}
-	m.keepInventory(inventoryRead{a.endpoint, a.r, a.tried, m.clock.now(), err})
+	m.keepInventory(inventoryRead{a.endpoint, a.r, a.trial, m.clock.now(), err})
 }
 
 // inventoryRoom is the room that one device takes while it is read.
@@ -235,8 +235,8 @@ func (m *Manager) commitInventory(ctx context.Context, batch []inventoryRead) er
 			continue
 		}
 		facts.Read = r.at
-		if r.tried != nil {
-			facts.Composite = r.tried
+		if r.trial.done {
+			facts.Composite = r.trial.answers
 		}
 		changes = append(changes, store.PutFirmware{Endpoint: r.endpoint, Firmware: facts})
 		if holds := stillHolds(device.Firmware, facts, r.reading); holds != device.Firmware.Holds {

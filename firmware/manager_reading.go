@@ -50,6 +50,12 @@ func compositeOf(known *store.Firmware) composite {
 	}
 }
 
+// A trial is what a read found out about Read-Composite.
+type trial struct {
+	done    bool
+	answers *bool // the fact to store; nil: the device was silent, though it had answered before
+}
+
 // mayAnswerComposite reports whether a device registered with a version of LwM2M that has
 // Read-Composite.
 func mayAnswerComposite(r lwm2m.Registration) bool {
@@ -82,25 +88,27 @@ type reading struct {
 	then    func(error)
 	answers int
 	refused bool // Read-Composite brought no State
+	silent  bool // nor an answer
 }
 
 // both handles the answer to Read-Composite. Without a State in it the device is read the other
 // way. If that shows one, the device does not answer Read-Composite; otherwise nothing was learned.
-// A client that does not know the method may also be silent.
+// A client that does not know the method may also be silent. One that knew it may have been away,
+// or has lost it with an update of its firmware: it is tried once more.
 func (c *reading) both(a lwm2m.Answer) {
-	tries := c.composite == compositeTry
 	if a.Err == nil {
 		fill(c.r, a.Entries, c.want)
 	}
 	refusal, refused := errors.AsType[*lwm2m.ResponseError](a.Err)
 	switch {
 	case c.r.State.OK():
-		c.tried = new(true)
+		c.trial = trial{true, new(true)}
 		c.whole(a)
-	case a.Err != nil && !answered(a.Err) && !(tries && errors.Is(a.Err, lwm2m.ErrTimeout)):
+	case a.Err != nil && !answered(a.Err) && !errors.Is(a.Err, lwm2m.ErrTimeout):
 		c.then(a.Err)
 	default:
 		c.refused = !refused || refusal.Code != lwm2m.CodeUnavailable
+		c.silent = a.Err != nil && !answered(a.Err)
 		*c.r = fsm.Reading{}
 		c.object()
 	}
@@ -113,7 +121,10 @@ func (c *reading) whole(a lwm2m.Answer) {
 		c.answers++
 		fill(c.r, a.Entries, c.want)
 		if c.refused && c.r.State.OK() {
-			c.tried = new(false)
+			c.trial = trial{true, new(false)}
+			if c.silent && c.composite == compositeYes {
+				c.trial.answers = nil
+			}
 		}
 	case !answered(a.Err):
 		c.then(a.Err)

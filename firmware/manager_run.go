@@ -35,7 +35,7 @@ type run struct {
 	action      *runAction    // in progress; nil for none
 	doubt       bool          // the device left the last request unanswered and has been silent since
 	observation *lwm2m.Observation
-	tried       *bool  // what a read found out about Read-Composite; nil for nothing
+	trial       trial  // of the last read that found out something
 	touches     uint32 // counts requests of others that change the object
 	seen        uint32 // value of touches when the last read began
 
