@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,7 +21,8 @@ import (
 type puppet struct {
 	answer func(asked string) error // to "uri", "reset", "push", "pushed", "execute" and "cancel"; nil: all are accepted
 	method fsm.DeliverySupport
-	limit  uint32 // Size1 of its 4.13 answers; 0: none
+	limit  uint32      // Size1 of its 4.13 answers; 0: none
+	busy   atomic.Bool // it answers reads with 5.03
 
 	mu      sync.Mutex
 	client  *lwm2m.Client
@@ -110,6 +112,9 @@ func (p *puppet) Version() string     { return "1.1" }
 func (p *puppet) Instances() []uint16 { return []uint16{0} }
 
 func (p *puppet) Read(_ context.Context, path lwm2m.Path) ([]lwm2m.Entry, error) {
+	if p.busy.Load() {
+		return nil, lwm2m.ErrUnavailable
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := []lwm2m.Entry{

@@ -99,24 +99,39 @@ func (c *reading) both(a lwm2m.Answer) {
 	if a.Err == nil {
 		fill(c.r, a.Entries, c.want)
 	}
-	refusal, refused := errors.AsType[*lwm2m.ResponseError](a.Err)
 	switch {
+	case c.busy(a.Err):
+		c.then(nil)
 	case c.r.State.OK():
 		c.trial = trial{true, new(true)}
 		c.whole(a)
 	case a.Err != nil && !answered(a.Err) && !errors.Is(a.Err, lwm2m.ErrTimeout):
 		c.then(a.Err)
 	default:
-		c.refused = !refused || refusal.Code != lwm2m.CodeUnavailable
+		c.refused = true
 		c.silent = a.Err != nil && !answered(a.Err)
 		*c.r = fsm.Reading{}
 		c.object()
 	}
 }
 
+// busy records that the device is busy, which it says of all its resources: it is not asked for
+// each.
+func (c *reading) busy(err error) bool {
+	refusal, refused := errors.AsType[*lwm2m.ResponseError](err)
+	if !refused || refusal.Code != lwm2m.CodeUnavailable {
+		return false
+	}
+	refuse(c.r, resources[0], err)
+	return true
+}
+
 // whole handles the answer to the read of the instance.
 func (c *reading) whole(a lwm2m.Answer) {
 	switch {
+	case c.busy(a.Err):
+		c.then(nil)
+		return
 	case a.Err == nil:
 		c.answers++
 		fill(c.r, a.Entries, c.want)

@@ -106,6 +106,29 @@ func TestReadsThatCount(t *testing.T) {
 	}
 }
 
+// TestBusyDevice: a device that is busy, as ours is before it restarts, is not asked for each
+// resource.
+func TestBusyDevice(t *testing.T) {
+	inWorld(t, firmware.ManagerConfig{}, func(w *world) {
+		p := &puppet{}
+		w.puppet(p)
+		u := w.begin(w.request())
+		time.Sleep(10 * time.Second)
+		p.show(fsm.Downloading, fsm.ResultDefault)
+		time.Sleep(time.Second)
+		s := w.sequence()
+		p.busy.Store(true)
+		p.show(fsm.Downloaded, fsm.ResultDefault) // no read shows it
+		time.Sleep(5 * time.Minute)
+		for _, what := range s.names(0) {
+			require.Contains(t, []string{"GET /5/0", "observe GET /5/0/3"}, what)
+		}
+		require.Contains(t, s.names(0), "GET /5/0")
+		p.busy.Store(false)
+		w.phase(u.ID, fsm.PhaseExecuting)
+	})
+}
+
 // TestRepeatedRequest: defaults that come from the configuration do not make a request a different
 // one.
 func TestRepeatedRequest(t *testing.T) {
