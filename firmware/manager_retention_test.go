@@ -63,7 +63,7 @@ func TestRetainPerEndpoint(t *testing.T) {
 
 		_, err = w.mgr.Start(w.ctx, r)
 		var wrong *firmware.RequestError
-		require.ErrorAs(t, err, &wrong)
+		require.ErrorAs(t, err, &wrong, "invariant 11: a key outlives its update by a day")
 		require.Equal(t, "key", wrong.Field)
 		require.Contains(t, wrong.Problem, ids[0])
 		time.Sleep(24 * time.Hour)
@@ -114,7 +114,7 @@ func TestKeep(t *testing.T) {
 			before := len(w.left("a"))
 			ids := w.cancelled("a", 2)
 			time.Sleep(time.Minute)
-			require.Len(t, w.left("a"), before+2)
+			require.Len(t, w.left("a"), before+2, "invariant 11: what the program keeps stays")
 			require.Error(t, w.mgr.DeleteUpdate(w.ctx, ids[0]))
 		}
 		close(release)
@@ -127,7 +127,7 @@ func TestKeep(t *testing.T) {
 		})
 		last := w.cancelled("a", 1)[0]
 		time.Sleep(time.Minute)
-		require.Equal(t, []string{all[2], last}, w.left("a"))
+		require.Equal(t, []string{all[2], last}, w.left("a"), "invariant 11: what the program keeps stays")
 
 		err := w.mgr.DeleteUpdate(w.ctx, all[2])
 		require.ErrorIs(t, err, firmware.ErrKept)

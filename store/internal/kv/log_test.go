@@ -94,8 +94,11 @@ func TestLogged(t *testing.T) {
 			l, want := open(), map[string]string{}
 			for n := range 300 {
 				switch random.IntN(20) {
-				case 0: // a crash
+				case 0:
 					l = open()
+					if err := l.View(func(r Reader) error { compareTables(t, "invariant 13: after a crash", r, want); return nil }); err != nil {
+						t.Fatal(err)
+					}
 				case 1:
 					if err := l.Close(); err != nil {
 						t.Fatal(err)
@@ -118,7 +121,7 @@ func TestLogged(t *testing.T) {
 						next[key] = fmt.Sprint(n, " ", i)
 						_ = w.Put(events, []byte(key), []byte(next[key]))
 					}
-					compareTables(t, w, next)
+					compareTables(t, "in a transaction", w, next)
 					return nil
 				})
 				if (fails != 0) != errors.Is(err, errShaky) {
@@ -127,7 +130,7 @@ func TestLogged(t *testing.T) {
 				if fails != 1 {
 					want = next
 				}
-				if err := l.View(func(r Reader) error { compareTables(t, r, want); return nil }); err != nil {
+				if err := l.View(func(r Reader) error { compareTables(t, "after a commit", r, want); return nil }); err != nil {
 					t.Fatal(err)
 				}
 				if err := l.Update(func(w Writer) error { _ = w.Put(events, []byte("x"), []byte("x")); return errors.New("no") }); err == nil {
@@ -138,7 +141,7 @@ func TestLogged(t *testing.T) {
 	}
 }
 
-func compareTables(t *testing.T, r Reader, want map[string]string) {
+func compareTables(t *testing.T, when string, r Reader, want map[string]string) {
 	t.Helper()
 	keys := slices.Sorted(maps.Keys(want))
 	from := []byte("100")
@@ -148,12 +151,12 @@ func compareTables(t *testing.T, r Reader, want map[string]string) {
 		var got []string
 		for key, value := range seq {
 			if want[string(key)] != string(value) {
-				t.Fatalf("%s: %s is %s, want %s", what, key, value, want[string(key)])
+				t.Fatalf("%s: %s: %s is %s, want %s", when, what, key, value, want[string(key)])
 			}
 			got = append(got, string(key))
 		}
 		if !slices.Equal(got, keys) {
-			t.Fatalf("%s: %v, want %v", what, got, keys)
+			t.Fatalf("%s: %s: %v, want %v", when, what, got, keys)
 		}
 	}
 	check("all", r.Ascend(events, nil), keys)
@@ -166,7 +169,7 @@ func compareTables(t *testing.T, r Reader, want map[string]string) {
 	}
 	for _, key := range []string{"000", "100", "150"} {
 		if value := r.Get(events, []byte(key)); string(value) != want[key] {
-			t.Fatalf("%s is %s, want %s", key, value, want[key])
+			t.Fatalf("%s: %s is %s, want %s", when, key, value, want[key])
 		}
 	}
 }
