@@ -66,7 +66,9 @@ func (m *Manager) DeleteDevice(ctx context.Context, endpoint string) error {
 			return err
 		}
 	}
-	m.log.Info("device deleted", "endpoint", endpoint)
+	if !known { // else the server has logged it
+		m.log.Info("device deleted", "endpoint", endpoint)
+	}
 	return nil
 }
 

@@ -147,6 +147,7 @@ func TestPKICommand(t *testing.T) {
 	require.FileExists(t, filepath.Join(dir, "device-b.key"))
 	_, err = command(t, "pki", "-dir", dir, "-host", "other.example")
 	require.ErrorIs(t, err, os.ErrExist)
+	require.ErrorContains(t, err, "move it away")
 	_, err = command(t, "pki", "-dir", dir, "-device", "c")
 	require.NoError(t, err)
 	require.FileExists(t, filepath.Join(dir, "device-c.crt"))

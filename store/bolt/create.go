@@ -184,6 +184,9 @@ func readAhead(f *os.File) (stop func()) {
 
 // explain returns an error that says what is wrong with a file, and what to do.
 func explain(path string, err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok && filepath.Dir(p.Path) == filepath.Dir(path) && p.Error() == err.Error() {
+		err = p.Err // the path is said already; that of the new file, beside it, says no more
+	}
 	switch {
 	case errors.Is(err, bberrors.ErrTimeout):
 		return fmt.Errorf("%w: %s", ErrLocked, path)

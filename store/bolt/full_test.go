@@ -246,6 +246,14 @@ func TestOpenNoFile(t *testing.T) {
 	require.NoError(t, os.Symlink(filepath.Join(dir, "away"), link))
 	_, err = bolt.Open(link, bolt.Config{})
 	require.ErrorIs(t, err, fs.ErrNotExist, "a disk that is not mounted, for example")
+	require.Equal(t, 1, strings.Count(err.Error(), link), err)
+	_, err = bolt.Open(dir, bolt.Config{})
+	require.Error(t, err)
+	require.Equal(t, 1, strings.Count(err.Error(), dir), err)
+	missing := filepath.Join(dir, "missing", "ota.db")
+	_, err = bolt.Open(missing, bolt.Config{})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.Equal(t, 1, strings.Count(err.Error(), filepath.Dir(missing)), err)
 	require.NoFileExists(t, filepath.Join(dir, "away"))
 
 	// A link to a database works like the database.

@@ -81,7 +81,7 @@ func (ca *CA) path(name string) string { return filepath.Join(ca.dir, name) }
 func (ca *CA) issue(template *x509.Certificate, name string) (*x509.Certificate, crypto.Signer, error) {
 	for _, file := range []string{ca.path(name + ".crt"), ca.path(name + ".key")} {
 		if _, err := os.Lstat(file); err == nil {
-			return nil, nil, fmt.Errorf("%s: %w", file, fs.ErrExist)
+			return nil, nil, fmt.Errorf("%w: %s; keys are never overwritten: move it away, or choose another folder", fs.ErrExist, file)
 		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
