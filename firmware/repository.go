@@ -26,8 +26,8 @@ const DefaultMaxSize = 1 << 30
 
 // RepositoryConfig is the configuration of a [Repository]. Its zero value works.
 type RepositoryConfig struct {
-	// MaxSize is how many bytes an image may have. Default: DefaultMaxSize, which is also the
-	// maximum of a transfer by CoAP.
+	// MaxSize is how many bytes an image may have. Default: 1 GiB (DefaultMaxSize), which is also
+	// the maximum of a transfer by CoAP.
 	MaxSize int64
 	// Spool is a folder for copies of images whose bytes are not in a local folder. It needs room
 	// for each image that is being uploaded or delivered. Default: os.TempDir(). [OpenRepository]

@@ -33,9 +33,11 @@ type options struct {
 	advertise                      backend.Advertise
 	data, store, models            string
 	compact                        bool
-	maxImage                       size
 	leshan                         leshanOptions
-	retain                         firmware.Retain
+	maxImage, socketBuffer         size
+	server                         lwm2m.ServerConfig
+	manager                        firmware.ManagerConfig
+	web                            firmware.HTTPConfig
 	logLevel                       string
 	given                          map[string]bool // flags that were set
 }
@@ -52,7 +54,21 @@ Sub-commands; each has a help of its own, server pki -h and so on:
 `
 
 func parseOptions(args []string, env environment) (*options, error) {
-	o := &options{maxImage: 1 << 30}
+	o := &options{}
+	fs := o.flags(env)
+	if err := cli.Parse(fs, args, env.lookup); err != nil {
+		return nil, err
+	}
+	if err := cli.NoArguments(fs); err != nil {
+		return nil, err
+	}
+	o.given = cli.Given(fs)
+	return o, o.check()
+}
+
+// flags makes the flags, which set o.
+func (o *options) flags(env environment) *flag.FlagSet {
+	o.maxImage, o.socketBuffer = 1<<30, 32<<20
 	fs := cli.NewFlagSet(env.stderr, "server", "[flags] | pki | bundle | export",
 		"is an update server for LwM2M devices: devices by CoAP, packages by HTTP(S), operators by a JSON API.")
 	fs.StringVar(&o.coap, "coap", "127.0.0.1:5683", "`address` for devices by CoAP without security; another than loopback needs -nosec")
@@ -75,23 +91,34 @@ func parseOptions(args []string, env environment) (*options, error) {
 	fs.StringVar(&o.models, "models", "", "`folder` with object models, XML of the OMA registry, beside those of the registry itself")
 	fs.BoolVar(&o.compact, "compact", false, "give the room of deleted records back to the disk before the server starts")
 	fs.Var(&o.maxImage, "max-image", "the largest image, in `bytes` or as 16MiB, 1GiB")
-	fs.IntVar(&o.retain.PerEndpoint, "retain", 20, "how many ended `updates` of each device stay; -1 is no limit")
-	fs.DurationVar(&o.retain.Age, "retain-age", 365*24*time.Hour, "how long an ended update stays, as `duration` such as 2160h; -1s is no limit")
+	fs.IntVar(&o.manager.Retain.PerEndpoint, "retain", 20, "how many ended `updates` of each device stay; -1 is no limit")
+	fs.DurationVar(&o.manager.Retain.Age, "retain-age", 365*24*time.Hour, "how long an ended update stays, as `duration` such as 2160h; -1s is no limit")
 	o.leshan.flags(fs)
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	o.limits(fs)
 	flags := fs.Usage
 	fs.Usage = func() {
 		flags()
 		fmt.Fprint(env.stderr, subCommands)
 	}
-	if err := cli.Parse(fs, args, env.lookup); err != nil {
-		return nil, err
-	}
-	if err := cli.NoArguments(fs); err != nil {
-		return nil, err
-	}
-	o.given = cli.Given(fs)
-	return o, o.check()
+	return fs
+}
+
+// limits makes the flags for limits that a big fleet may reach. They have the names and defaults of
+// fields of the library; doc/sizing.md says when to change them.
+func (o *options) limits(fs *flag.FlagSet) {
+	connections := "`number` of CoAP connections, TCP and TLS; 0 is a quarter of the files that may be open, at most 10000"
+	downloads := "`number` of connections on each address for HTTP or HTTPS; 0 is an eighth of the files that may be open, at most 8192"
+	s, m := &o.server, &o.manager
+	fs.IntVar(&s.MaxRegistrations, "max-registrations", 4_000_000, "`number` of devices that the server knows")
+	fs.IntVar(&s.MaxPeers, "max-peers", 1_000_000, "`number` of addresses and DTLS associations that the server keeps")
+	fs.IntVar(&s.MaxHandshakes, "max-handshakes", 1000, "`number` of DTLS handshakes at the same time")
+	fs.IntVar(&s.MaxTransfers, "max-transfers", 4096, "`number` of block-wise transfers of devices at the same time, of each direction")
+	fs.IntVar(&s.MaxConnections, "max-connections", 0, connections)
+	fs.IntVar(&o.web.MaxConnections, "http-max-connections", 0, downloads)
+	fs.Var(&o.socketBuffer, "socket-buffer", "size of the buffers of UDP sockets, in `bytes` or as 32MiB; the system may give less")
+	fs.IntVar(&m.Parallel, "parallel", 1024, "`number` of requests in progress with devices that answer, and of pushes")
+	fs.IntVar(&m.Silent, "silent", 16_384, "`number` of requests that devices have left unanswered")
 }
 
 // dtls reports whether devices can authenticate over DTLS.
@@ -104,8 +131,10 @@ func (o *options) check() error {
 		return cli.Usagef("-coaps needs -psk, or -cert, -key and -client-ca; server pki makes them")
 	case o.coapsTCP != "" && (o.cert == "" || o.clientCA == ""):
 		return cli.Usagef("-coaps-tcp needs -cert, -key and -client-ca; server pki makes them")
-	case o.retain.PerEndpoint == 0 || o.retain.Age == 0:
+	case o.manager.Retain.PerEndpoint == 0 || o.manager.Retain.Age == 0:
 		return cli.Usagef("-retain and -retain-age must not be 0; a negative value is no limit")
+	case o.socketBuffer > 1<<30:
+		return cli.Usagef("-socket-buffer %s is more than 1GiB", &o.socketBuffer)
 	case (o.cert == "") != (o.key == ""):
 		return cli.Usagef("-cert and -key belong together")
 	case o.given["fw-https"] && o.fwHTTPS != "" && o.cert == "":
@@ -123,10 +152,11 @@ func (o *options) check() error {
 // backend makes the backend's configuration, and reads the files that the flags name.
 func (o *options) backend() (backend.Config, error) {
 	config := backend.Config{
-		Images: filepath.Join(o.data, "images"), MaxImage: int64(o.maxImage), Retain: o.retain,
+		Images: filepath.Join(o.data, "images"), MaxImage: int64(o.maxImage), Server: o.server, Manager: o.manager, Web: o.web,
 		CoAP: o.coap, CoAPTCP: o.coapTCP, CoAPSTCP: o.coapsTCP, HTTP: o.http, FWHTTP: o.fwHTTP, NoSec: o.nosec, Advertise: o.advertise,
 		PublicPrefix: o.publicPrefix,
 	}
+	config.Server.SocketBuffer = int(o.socketBuffer)
 	var err error
 	if o.dtls() {
 		config.CoAPS = o.coaps

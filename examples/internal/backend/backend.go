@@ -32,7 +32,11 @@ type Config struct {
 	Store    store.Store // its owner closes it after Run
 	Images   string      // folder of the repository
 	MaxImage int64       // bytes; 0 is the library's default
-	Retain   firmware.Retain
+
+	// Server and Manager have limits; Listen fills in the rest.
+	Server  lwm2m.ServerConfig
+	Manager firmware.ManagerConfig
+	Web     firmware.HTTPConfig // of each of the doors for HTTP
 
 	CoAP     string // devices, UDP without security
 	CoAPS    string // devices, DTLS; needs Credentials, or Certificate and ClientCAs
@@ -113,33 +117,22 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	if err != nil {
 		return nil, err
 	}
-	models := config.Models
-	if models == nil {
-		models = &lwm2m.Models{}
+	server := config.Server
+	if server.Models = config.Models; server.Models == nil {
+		server.Models = &lwm2m.Models{}
 	}
-	if err := config.Leshan.addTo(models); err != nil {
+	if err := config.Leshan.addTo(server.Models); err != nil {
 		return nil, err
 	}
-	b.server, err = lwm2m.NewServer(lwm2m.ServerConfig{
-		Models:        models,
-		Credentials:   config.Credentials,
-		Certificate:   config.Certificate,
-		ClientCAs:     config.ClientCAs,
-		NoSec:         config.NoSec,
-		Registrations: firmware.Registrations(config.Store),
-		Logger:        config.Logger,
-	})
-	if err != nil {
+	server.Credentials, server.Certificate, server.ClientCAs = config.Credentials, config.Certificate, config.ClientCAs
+	server.NoSec, server.Registrations, server.Logger = config.NoSec, firmware.Registrations(config.Store), config.Logger
+	if b.server, err = lwm2m.NewServer(server); err != nil {
 		return nil, err
 	}
 	b.server.HandleFunc("/", b.delivery.ServeCoAP)
-	b.manager, err = firmware.NewManager(b.server, config.Store, images, firmware.ManagerConfig{
-		Delivery:  b.delivery,
-		Inventory: true,
-		Retain:    config.Retain,
-		Logger:    config.Logger,
-	})
-	if err != nil {
+	manager := config.Manager
+	manager.Delivery, manager.Inventory, manager.Logger = b.delivery, true, config.Logger
+	if b.manager, err = firmware.NewManager(b.server, config.Store, images, manager); err != nil {
 		return nil, err
 	}
 	if err := b.listen(ctx); err != nil {
@@ -251,7 +244,7 @@ func (b *Backend) Run(ctx context.Context) error {
 
 	quiet := slog.NewLogLogger(b.config.Logger.Handler(), slog.LevelDebug)
 	if l := b.listeners[LeshanAPI]; l != nil {
-		group.Go(func() error { return serveHTTP(ctx, l, b.bridge, quiet) })
+		group.Go(func() error { return b.serveHTTP(ctx, l, b.bridge, quiet) })
 	}
 	if l := b.listeners[HTTP]; l != nil {
 		api, err := httpapi.New(b.manager, bearer(b.config.Token), httpapi.Config{
@@ -263,18 +256,18 @@ func (b *Backend) Run(ctx context.Context) error {
 		if b.config.Token == nil {
 			api = ownHostsOnly(api)
 		}
-		group.Go(func() error { return serveHTTP(ctx, l, api, quiet) })
+		group.Go(func() error { return b.serveHTTP(ctx, l, api, quiet) })
 	}
 	// No mux: it would redirect paths such as //x, and small clients do not follow redirects.
 	packages := b.delivery
 	if l := b.listeners[FWHTTP]; l != nil {
-		group.Go(func() error { return serveHTTP(ctx, l, packages, quiet) })
+		group.Go(func() error { return b.serveHTTP(ctx, l, packages, quiet) })
 	}
 	if l := b.listeners[FWHTTPS]; l != nil {
 		group.Go(func() error {
 			// Through the log the manager learns why a device does not download: because it does
 			// not trust the certificate, for example.
-			return serveHTTP(ctx, withTLS(l, *b.config.Certificate), packages, b.manager.ErrorLog())
+			return b.serveHTTP(ctx, withTLS(l, *b.config.Certificate), packages, b.manager.ErrorLog())
 		})
 	}
 	return group.Wait()

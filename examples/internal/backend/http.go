@@ -16,8 +16,8 @@ import (
 )
 
 // serveHTTP serves until ctx ends.
-func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, errorLog *log.Logger) error {
-	server := firmware.NewHTTPServer(handler)
+func (b *Backend) serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, errorLog *log.Logger) error {
+	server := b.config.Web.NewServer(handler)
 	server.ErrorLog = errorLog
 	return firmware.RunHTTPServer(ctx, server, l)
 }
