@@ -51,10 +51,12 @@ func Normalize(c Change) (Change, error) {
 	switch c := c.(type) {
 	case CreateUpdate:
 		n.update(&c.Update)
+		n.machine(&c.Update)
 		c.Update.own()
 		return c, n.err
 	case ReplaceUpdate:
 		n.update(&c.Update)
+		n.machine(&c.Update)
 		c.Update.own()
 		return c, n.err
 	case DeleteUpdate:
@@ -97,8 +99,9 @@ func Normalize(c Change) (Change, error) {
 	return nil, fmt.Errorf("%w: unknown change %T", ErrInvalid, c)
 }
 
-// Normalize makes of u what [Normalize] makes of the update of a change. It copies nothing: it is
-// for a back end that encodes the update at once.
+// Normalize makes of u what [Normalize] makes of the update of a change, for a back end that
+// encodes the update at once: it copies nothing, and leaves it to AppendBinary to fail for a value
+// of an enumeration without a name, which is [ErrInvalid] too.
 func (u *Update) Normalize() error {
 	n := normalizer{}
 	n.update(u)
@@ -159,14 +162,18 @@ func (n *normalizer) update(u *Update) {
 	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
 	}
-	s := scratches.Get().(*scratch)
-	s.machine = u.Machine
-	n.encoded(s, func() ([]byte, error) { return machineCodec.Append(s.data[:0], &s.machine) })
 	for i := range u.Tokens {
 		n.word("token", u.Tokens[i], 1, MaxID)
 	}
 	n.time(&u.Created)
 	n.time(&u.Changed)
+}
+
+// machine fails for a value of an enumeration without a name.
+func (n *normalizer) machine(u *Update) {
+	s := scratches.Get().(*scratch)
+	s.machine = u.Machine
+	n.encoded(s, func() ([]byte, error) { return machineCodec.Append(s.data[:0], &s.machine) })
 }
 
 func (n *normalizer) event(e *Event) {

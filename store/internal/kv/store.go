@@ -70,7 +70,9 @@ func (c *commit) encode(u *store.Update) (store.Change, error) {
 		id: u.ID, revision: u.Revision, outcome: u.Machine.Outcome, changed: make([]byte, 0, 512),
 	}
 	var err error
-	r.changed, err = updateCodec.AppendRange(r.changed, &c.update, firstChanged, math.MaxUint64)
+	if r.changed, err = updateCodec.AppendRange(r.changed, &c.update, firstChanged, math.MaxUint64); err != nil {
+		err = fmt.Errorf("%w: %w", store.ErrInvalid, err)
+	}
 	return r, err
 }
 
