@@ -160,7 +160,7 @@ func writtenEvents(t *testing.T, dir string) (names []string) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.FuncDecl:
-				return n.Name.Name != "log" && n.Name.Name != "eventOf" // which take any name
+				return n.Name.Name != "log" && n.Name.Name != "line" && n.Name.Name != "eventOf" // which take any name
 			case *ast.CallExpr:
 				fun := ""
 				switch f := n.Fun.(type) {
@@ -171,7 +171,7 @@ func writtenEvents(t *testing.T, dir string) (names []string) {
 				case *ast.Ident:
 					fun = f.Name
 				}
-				if fun == "log" && dir == "firmware/fsm" {
+				if (fun == "log" || fun == "line") && dir == "firmware/fsm" {
 					add(n.Args[0])
 				}
 				if fun == "eventOf" {
