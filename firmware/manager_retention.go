@@ -142,7 +142,7 @@ func (r *retention) step(ctx context.Context, p *pass) time.Duration {
 		switch {
 		case err != nil:
 			continue
-		case age >= 0 && !u.Active() && endOf(u).Before(limit):
+		case age >= 0 && !u.Active() && u.End().Before(limit):
 			old = append(old, u)
 		case !p.endpoints && u.Created.After(limit): // and so are all that follow
 			done = true
@@ -160,14 +160,6 @@ func (r *retention) step(ctx context.Context, p *pass) time.Duration {
 		return passGap
 	}
 	return passPause
-}
-
-// endOf returns when an update ended.
-func endOf(u Update) time.Time {
-	if u.Machine.Ended.IsZero() { // a program has made the record
-		return u.Changed
-	}
-	return u.Machine.Ended
 }
 
 // delete deletes those of the updates that have ended and that the program does not keep.

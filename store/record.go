@@ -59,6 +59,18 @@ func (u Update) Reason() fsm.Reason { return u.Machine.Reason }
 // for all others.
 func (u Update) MayStill() fsm.MayStill { return u.Machine.MayStill }
 
+// End is when the update ended; zero while it is active. If the record lacks that time, as one that
+// a program has made may, it is the time of the last change.
+func (u Update) End() time.Time {
+	switch {
+	case u.Active():
+		return time.Time{}
+	case u.Machine.Ended.IsZero():
+		return u.Changed
+	}
+	return u.Machine.Ended
+}
+
 // Target is the version that the device is to run, as resource 3/0/3 shows it.
 func (u Update) Target() string { return u.Machine.Plan.Target }
 

@@ -22,6 +22,7 @@ package store
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 )
@@ -46,8 +47,8 @@ import (
 //
 // A query with a Limit asks for a page, which takes milliseconds, however many records there are:
 // it passes over at most [MaxSkipped] records that it does not select. If a page ends for that
-// reason, its last pair is ErrShort and a record that has nothing but its id or endpoint. The next
-// page follows After that key.
+// reason, its last pair is ErrShort and a record that has nothing but its id or endpoint, and with
+// [UpdateQuery].ByEnd its outcome and the time of its end. The next page follows After that key.
 //
 // Errors match the variables of this package by errors.Is; an error of the database matches none. A
 // call whose context has ended before it starts fails without effect. If the context ends while
@@ -101,6 +102,11 @@ type UpdateQuery struct {
 	// Outcome selects only updates that ended with it. The zero value selects all.
 	Outcome fsm.Outcome
 
+	// ByEnd orders updates by the time of their end, and then by id, instead of by id alone: the
+	// latest first, or with Oldest the earliest. It needs an Outcome; without one no update is
+	// selected.
+	ByEnd bool
+
 	// Labels selects only updates that have each of these labels, with these values. Empty selects
 	// all.
 	Labels map[string]string
@@ -113,7 +119,9 @@ type UpdateQuery struct {
 	// After is the id of the last update of the page before, "" for the first page. It may have
 	// been deleted. Updates that are created meanwhile neither repeat nor hide one.
 	After string
-	Limit int // how many at most; 0 means no limit
+	// AfterEnd is when that update ended, as [Update.End] says; only with ByEnd.
+	AfterEnd time.Time
+	Limit    int // how many at most; 0 means no limit
 }
 
 // EventQuery selects lines of the journal. The zero value selects all that are kept.

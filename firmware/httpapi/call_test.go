@@ -251,7 +251,7 @@ func TestShortPages(t *testing.T) {
 	for i := range 3 * store.MaxSkipped {
 		now := time.Now()
 		m := fsm.NewUpdate(fsm.Plan{Target: "1.1.0"}, now)
-		m.Phase, m.Outcome, m.State = fsm.PhaseEnded, fsm.OutcomeSucceeded, fsm.Idle
+		m.Phase, m.Outcome, m.State, m.Ended = fsm.PhaseEnded, fsm.OutcomeSucceeded, fsm.Idle, now.Add(-time.Duration(i)*time.Second)
 		if i == 2*store.MaxSkipped {
 			m.Outcome = fsm.OutcomeFailed
 		}
@@ -280,6 +280,12 @@ func TestShortPages(t *testing.T) {
 	require.Equal(t, []int{1, 1}, []int{items, n})
 	items, n = pages("outcome=succeeded&limit=1000")
 	require.Equal(t, []int{3*store.MaxSkipped - 1, 3}, []int{items, n})
+	items, n = pages("outcome=succeeded&order=ended&limit=1000")
+	require.Equal(t, []int{3*store.MaxSkipped - 1, 3}, []int{items, n})
+	items, n = pages("outcome=succeeded&order=ended&label=site=none")
+	require.Equal(t, []int{0, 3}, []int{items, n}, "pages without items lead on to the next")
+	latest := decode[struct{ Items []update }](t, s.get("/api/v1/updates?outcome=succeeded&order=ended&limit=2")).Items
+	require.Equal(t, []string{fmt.Sprintf("%026d", 0), fmt.Sprintf("%026d", 1)}, []string{latest[0].ID, latest[1].ID}, "the latest end first")
 	items, n = pages("state=updating&outcome=succeeded&endpoint=dev")
 	require.Zero(t, items)
 	require.LessOrEqual(t, n, 1)

@@ -26,7 +26,7 @@
 //	GET    /api/v1/devices/{endpoint}/requests/{request}    the answer to a request with ?wait=false
 //	DELETE /api/v1/devices/{endpoint}/requests/{request}    ends it, if it still waits
 //	POST   /api/v1/updates                           body: application/json; header Idempotency-Key
-//	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state, ?label
+//	GET    /api/v1/updates                           ?limit, ?cursor, ?endpoint, ?image, ?outcome, ?state, ?label, ?order
 //	GET    /api/v1/counts                            how many updates there are, by image and outcome; ?image
 //	GET    /api/v1/updates/{update}                  with its journal
 //	DELETE /api/v1/updates/{update}                  with its journal; 409 while it is active, unless its record is damaged
@@ -52,6 +52,9 @@
 // to 255 bytes without control characters. GET /api/v1/updates?label=site=north selects the updates
 // with that label and value; the parameter may be repeated, and an update must then have all of
 // them.
+//
+// Updates are listed by falling id, which is newest first. With ?outcome=failed&order=ended those
+// with that outcome are listed by when they ended, the latest first.
 //
 // # Authorization
 //

@@ -87,7 +87,7 @@ func (a *api) table() []route {
 		{"updates", map[string]*call{
 			http.MethodGet: {
 				action: ReadUpdates, serve: a.listUpdates,
-				query: append(paging, "endpoint", "image", "label", "outcome", "state"),
+				query: append(paging, "endpoint", "image", "label", "order", "outcome", "state"),
 			},
 			http.MethodPost: {action: WriteUpdates, contentType: applicationJSON, read: readStart, serve: a.startUpdate},
 		}},

@@ -165,21 +165,36 @@ func (a *api) listUpdates(w http.ResponseWriter, r *http.Request, req request) e
 	if err != nil {
 		return err
 	}
-	after, err := req.query.cursor("updates")
-	if err != nil {
-		return err
-	}
-	q := store.UpdateQuery{
-		Endpoint: req.query.get("endpoint"), Image: req.query.get("image"), After: after, Limit: limit + 1,
-	}
+	q := store.UpdateQuery{Endpoint: req.query.get("endpoint"), Image: req.query.get("image"), Limit: limit + 1}
 	if q.Labels, err = req.query.labels(); err != nil {
 		return err
 	}
 	if err := filterUpdates(&q, req.query); err != nil {
 		return err
 	}
-	updates := a.manager.List(r.Context(), q)
-	return writePage(w, limit, "updates", updates, func(u firmware.Update) string { return u.ID }, viewUpdate)
+	kind, key := "updates", func(u firmware.Update) string { return u.ID }
+	switch {
+	case !req.query.has("order"):
+	case req.query.get("order") != "ended":
+		return invalidQuery("order", "order must be ended, or absent for the newest first")
+	case q.Outcome == fsm.OutcomeNone:
+		return invalidQuery("order", "order needs the outcome of updates that have ended: order=ended&outcome=failed")
+	default:
+		q.ByEnd = true
+		kind, key = "ended", func(u firmware.Update) string { return strconv.FormatInt(u.End().UnixMicro(), 10) + "," + u.ID }
+	}
+	if q.After, err = req.query.cursor(kind); err != nil {
+		return err
+	}
+	if q.ByEnd && q.After != "" {
+		end, id, _ := strings.Cut(q.After, ",")
+		micro, err := strconv.ParseInt(end, 10, 64)
+		if err != nil || id == "" {
+			return invalidQuery("cursor", "cursor is not the next of a page of this list")
+		}
+		q.After, q.AfterEnd = id, time.UnixMicro(micro)
+	}
+	return writePage(w, limit, kind, a.manager.List(r.Context(), q), key, viewUpdate)
 }
 
 func filterUpdates(q *store.UpdateQuery, query query) error {

@@ -342,10 +342,22 @@ func (s *mapStore) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[s
 			return (q.Endpoint == "" || q.Endpoint == u.Endpoint) && (q.Image == "" || q.Image == u.Image) &&
 				(q.Key == "" || q.Key == u.Key) && (!q.Active || u.Active()) &&
 				(q.Outcome == fsm.OutcomeNone || q.Outcome == u.Outcome()) &&
-				(q.After == "" || q.Oldest && u.ID > q.After || !q.Oldest && u.ID < q.After)
+				(!q.ByEnd || !u.Active() && q.Outcome != fsm.OutcomeNone)
 		})
+		last := store.Update{ID: q.After}
+		last.Machine.Ended, last.Machine.Outcome = q.AfterEnd, q.Outcome
+		order := func(a, b store.Update) int { return cmp.Compare(a.ID, b.ID) }
+		if q.ByEnd {
+			order = func(a, b store.Update) int { return cmp.Or(a.End().Compare(b.End()), cmp.Compare(a.ID, b.ID)) }
+		}
+		slices.SortFunc(records, order)
 		if !q.Oldest {
 			slices.Reverse(records)
+		}
+		if q.After != "" {
+			records = slices.DeleteFunc(records, func(u store.Update) bool {
+				return q.Oldest && order(u, last) <= 0 || !q.Oldest && order(u, last) >= 0
+			})
 		}
 		return records[min(q.Skip, len(records)):]
 	})
@@ -354,7 +366,11 @@ func (s *mapStore) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[s
 		for u, err := range all {
 			if err == nil && q.Filter != nil && !q.Filter(u) {
 				if skipped++; q.Limit > 0 && skipped == store.MaxSkipped {
-					yield(store.Update{ID: u.ID}, store.ErrShort)
+					short := store.Update{ID: u.ID}
+					if q.ByEnd {
+						short.Machine.Outcome, short.Machine.Ended = q.Outcome, u.End()
+					}
+					yield(short, store.ErrShort)
 					return
 				}
 				continue

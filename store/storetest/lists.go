@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -82,6 +83,72 @@ func testOutcomes(t *testing.T, db store.Store) {
 		failsWith(t, "Counts", err, nil)
 		equal(t, "counts of "+test.image, got, test.want)
 	}
+}
+
+// testEnds lists updates by the time of their end.
+func testEnds(t *testing.T, db store.Store) {
+	seed(t, db)
+	for n, minutes := range []int{3, 1, 2, 2, 5, 4} {
+		u := endedWith(newUpdate(fmt.Sprint("u", n), fmt.Sprint("ep", n%2), "i1"), []fsm.Outcome{fsm.OutcomeFailed, fsm.OutcomeSucceeded}[n/5])
+		u.Machine.Ended = epoch.Add(time.Duration(minutes) * time.Minute)
+		u.Labels = map[string]string{"site": fmt.Sprint(n % 2)}
+		if n%2 == 0 { // it is active before
+			before := u
+			before.Machine = newUpdate(u.ID, u.Endpoint, "i1").Machine
+			commit(t, db, store.CreateUpdate{Update: before})
+			u.Revision = 1
+			commit(t, db, store.ReplaceUpdate{Update: u})
+		} else {
+			commit(t, db, store.CreateUpdate{Update: u})
+		}
+	}
+	commit(t, db, store.CreateUpdate{Update: newUpdate("active", "ep0", "i1")})
+	odd := func(u store.Update) bool { return u.ID != "u3" }
+	check := func(want string, q store.UpdateQuery) {
+		t.Helper()
+		for _, oldest := range []bool{false, true} {
+			for limit := range 4 {
+				page := q
+				page.ByEnd, page.Oldest, page.Limit = true, oldest, limit
+				got := ""
+				for more, pages := true, 0; more && pages < 10; pages++ {
+					more = false
+					for u, err := range db.Updates(t.Context(), page) {
+						if err != nil {
+							t.Fatal(err)
+						}
+						got += u.ID[1:]
+						page.After, page.AfterEnd, more = u.ID, u.End(), limit > 0
+					}
+				}
+				expected := []byte(want)
+				if oldest {
+					slices.Reverse(expected)
+				}
+				if got != string(expected) {
+					t.Errorf("Updates(%+v), pages of %d = %s, want %s", page, limit, got, expected)
+				}
+			}
+		}
+	}
+	check("40321", store.UpdateQuery{Outcome: fsm.OutcomeFailed})
+	check("5", store.UpdateQuery{Outcome: fsm.OutcomeSucceeded})
+	check("", store.UpdateQuery{Outcome: fsm.OutcomeCancelled})
+	check("", store.UpdateQuery{})
+	check("31", store.UpdateQuery{Outcome: fsm.OutcomeFailed, Labels: map[string]string{"site": "1"}})
+	check("402", store.UpdateQuery{Outcome: fsm.OutcomeFailed, Endpoint: "ep0", Image: "i1"})
+	check("4021", store.UpdateQuery{Outcome: fsm.OutcomeFailed, Filter: odd})
+
+	// The update that a page ended with may go. Outcomes and times can be corrected.
+	later := getUpdate(t, db, "u1")
+	later.Machine.Ended = epoch.Add(9 * time.Minute)
+	commit(t, db, store.DeleteUpdate{ID: "u0"}, store.ReplaceUpdate{Update: later},
+		store.ReplaceUpdate{Update: endedWith(getUpdate(t, db, "u2"), fsm.OutcomeSucceeded)})
+	check("143", store.UpdateQuery{Outcome: fsm.OutcomeFailed})
+	check("52", store.UpdateQuery{Outcome: fsm.OutcomeSucceeded})
+	equal(t, "after one that is gone", collect(t, db.Updates(t.Context(), store.UpdateQuery{
+		Outcome: fsm.OutcomeFailed, ByEnd: true, After: "u0", AfterEnd: epoch.Add(3 * time.Minute),
+	}), updateID), []string{"u3"})
 }
 
 // testShortPages reads all that a Filter selects, page by page, through many records that it does

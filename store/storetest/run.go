@@ -90,6 +90,7 @@ var tests = []struct {
 	{"fields of the journal", testJournalFields},
 	{"update queries", testUpdateQueries},
 	{"outcomes", testOutcomes},
+	{"ends", testEnds},
 	{"short pages", testShortPages},
 	{"keys of deleted updates", testOldKeys},
 	{"span of the journal", testSpan},

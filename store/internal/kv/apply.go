@@ -78,6 +78,7 @@ func createUpdate(o *overlay, u store.Update, since uint64) error {
 		o.put(activeImages, join(u.Image, u.ID), mark)
 	} else {
 		o.put(byOutcome, join(string(u.Machine.Outcome), u.ID), mark)
+		o.put(byEnd, endKeyOf(&u), mark)
 	}
 	o.put(byEndpoint, join(u.Endpoint, u.ID), mark)
 	o.put(byImage, join(u.Image, u.ID), mark)
@@ -130,6 +131,15 @@ func replaceUpdate(o *overlay, u *replacement) error {
 		o.count(old.Image, old.Machine.Outcome, -1)
 		o.count(old.Image, u.outcome, 1)
 	}
+	if !running {
+		before, now := endKey(old.Machine.Outcome, old.End(), u.id), endKey(u.outcome, u.end, u.id)
+		if !head.active && !bytes.Equal(before, now) {
+			o.delete(byEnd, before)
+		}
+		if head.active || !bytes.Equal(before, now) {
+			o.put(byEnd, now, mark)
+		}
+	}
 	b := appendRevision(append(o.buffer[:0], make([]byte, sealSize)...), u.revision+1, running)
 	b = append(binary.AppendUvarint(b, uint64(len(head.fixed))), head.fixed...)
 	o.buffer = append(b, u.changed...)
@@ -161,6 +171,7 @@ func deleteUpdate(o *overlay, c store.DeleteUpdate) error {
 	o.delete(byEndpoint, join(u.Endpoint, id))
 	o.delete(byImage, join(u.Image, id))
 	o.delete(byOutcome, join(string(u.Machine.Outcome), id))
+	o.delete(byEnd, endKeyOf(&u))
 	for name, value := range u.Labels {
 		o.delete(byLabel, labelKey(name, value, id))
 	}

@@ -4,7 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/store"
 	"hash/crc32"
+	"time"
 )
 
 // format is the first byte of every record, and the value of FormatKey. New fields need no new
@@ -57,6 +60,22 @@ func join[B string | []byte](text string, rest B) []byte {
 }
 
 func labelKey(name, value, id string) []byte { return join(name, join(value, id)) }
+
+// endKeyOf returns the key of an update that has ended in byEnd.
+func endKeyOf(u *store.Update) []byte { return endKey(u.Machine.Outcome, u.End(), u.ID) }
+
+func endKey(outcome fsm.Outcome, end time.Time, id string) []byte {
+	key := join(string(outcome), "")
+	return append(binary.BigEndian.AppendUint64(key, uint64(end.UnixMicro())^1<<63), id...)
+}
+
+// endIn returns the time of the end, and the id, in the rest of a key of byEnd.
+func endIn(rest []byte) (end time.Time, id []byte) {
+	if len(rest) < 8 { // the file is damaged
+		return end, rest
+	}
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(rest) ^ 1<<63)).UTC(), rest[8:]
+}
 
 // text returns the text of a key that join made.
 func text(key []byte) []byte { return key[2 : 2+binary.BigEndian.Uint16(key)] }

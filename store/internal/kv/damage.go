@@ -43,11 +43,15 @@ func removeUpdate(o *overlay, id []byte) (bool, error) {
 	byValue := func(_, value []byte) bool { return bytes.Equal(value, id) }
 	byRest := func(key, _ []byte) bool { return bytes.Equal(rest(key), id) }
 	found = deleteJournal(o, id) || found
+	byEndRest := func(key, _ []byte) bool {
+		_, of := endIn(rest(key))
+		return bytes.Equal(of, id)
+	}
 	byLabelRest := func(key, _ []byte) bool { return bytes.Equal(rest(rest(key)), id) }
 	imageOf, outcomeOf := o.sweep(byImage, nil, byRest), o.sweep(byOutcome, nil, byRest)
 	for _, swept := range [][][]byte{
 		imageOf, outcomeOf, o.sweep(updateKeys, nil, byValue), o.sweep(activeOf, nil, byValue),
-		o.sweep(byEndpoint, nil, byRest), o.sweep(activeImages, nil, byRest), o.sweep(byLabel, nil, byLabelRest),
+		o.sweep(byEndpoint, nil, byRest), o.sweep(activeImages, nil, byRest), o.sweep(byLabel, nil, byLabelRest), o.sweep(byEnd, nil, byEndRest),
 	} {
 		found = found || len(swept) > 0
 	}

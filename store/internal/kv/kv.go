@@ -23,6 +23,7 @@ const (
 	byEndpoint                // endpoint, id -> mark
 	byImage                   // image, id -> mark
 	byOutcome                 // outcome, id -> mark, of updates that have ended
+	byEnd                     // outcome, time of the end and id -> mark
 	byLabel                   // name, value, id -> mark
 	counts                    // image, outcome -> number of updates
 	active                    // id -> mark
@@ -52,7 +53,7 @@ var (
 )
 
 var tableNames = [Tables]string{"meta", "updates", "update_keys", "old_keys", "old_key_times", "updates_by_endpoint",
-	"updates_by_image", "updates_by_outcome", "updates_by_label", "update_counts", "active", "active_by_endpoint", "active_by_image", "events", "journal", "images", "images_by_version",
+	"updates_by_image", "updates_by_outcome", "updates_by_end", "updates_by_label", "update_counts", "active", "active_by_endpoint", "active_by_image", "events", "journal", "images", "images_by_version",
 	"images_by_digest", "devices", "devices_seen", "secured", "log"}
 
 // String returns a name for the table in a database.
@@ -64,7 +65,7 @@ func (t Table) Fill() float64 {
 	switch t {
 	case log:
 		return 1
-	case updates, events, byImage, byOutcome, byLabel, active, activeImages:
+	case updates, events, byImage, byOutcome, byEnd, byLabel, active, activeImages:
 		return 0.95
 	case journal:
 		return 0.75

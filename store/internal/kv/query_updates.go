@@ -31,7 +31,7 @@ func lists(q store.UpdateQuery) []list {
 		add(activeImages, join(q.Image, ""))
 	}
 	byOutcome := list{byOutcome, join(string(q.Outcome), "")}
-	rare := q.Outcome != fsm.OutcomeNone && q.Outcome != fsm.OutcomeSucceeded
+	rare := q.Outcome != fsm.OutcomeNone && q.Outcome != fsm.OutcomeSucceeded && !q.ByEnd
 	if rare {
 		all = append(all, byOutcome)
 	}
@@ -41,7 +41,7 @@ func lists(q store.UpdateQuery) []list {
 	if q.Image != "" && !q.Active {
 		add(byImage, join(q.Image, ""))
 	}
-	if q.Outcome != fsm.OutcomeNone && !rare {
+	if q.Outcome != fsm.OutcomeNone && !rare && !q.ByEnd {
 		all = append(all, byOutcome)
 	}
 	return all
@@ -52,6 +52,8 @@ func (s *Store) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[stor
 	others := lists(q)
 	sc := scan{down: !q.Oldest}
 	switch {
+	case q.ByEnd:
+		sc.table, sc.prefix = byEnd, join(string(q.Outcome), "")
 	case q.Key != "":
 		sc = scan{table: updateKeys, prefix: []byte(q.Key), exact: true}
 	case q.Active && q.Endpoint != "":
@@ -61,15 +63,32 @@ func (s *Store) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[stor
 	default:
 		sc.table, sc.prefix, others = others[0].table, others[0].prefix, others[1:]
 	}
-	if q.After != "" && !sc.exact {
+	switch {
+	case q.After == "" || sc.exact:
+	case q.ByEnd:
+		sc.last = endKey(q.Outcome, q.AfterEnd, q.After)
+	default:
 		sc.last = append(bytes.Clone(sc.prefix), q.After...)
 	}
 	prefix, exact := len(sc.prefix), sc.exact
 	idOf := func(key, value []byte) []byte {
-		if exact {
+		switch {
+		case exact:
 			return value
+		case q.ByEnd:
+			_, id := endIn(key[prefix:])
+			return id
 		}
 		return key[prefix:]
+	}
+	// bare returns what the key of an entry says of an update.
+	bare := func(key, value []byte) store.Update {
+		u := store.Update{ID: string(idOf(key, value))}
+		if q.ByEnd {
+			u.Machine.Outcome = q.Outcome
+			u.Machine.Ended, _ = endIn(key[prefix:])
+		}
+		return u
 	}
 	sc.skip = q.Skip
 	sc.match = func(r Reader, key, value []byte) bool {
@@ -79,20 +98,27 @@ func (s *Store) Updates(ctx context.Context, q store.UpdateQuery) iter.Seq2[stor
 				return false
 			}
 		}
-		return follows(q, string(id))
+		return q.ByEnd || follows(q, string(id))
 	}
 	load := func(r Reader, key, value []byte) (store.Update, bool, error) {
 		id := idOf(key, value)
 		if !sc.match(r, key, value) {
-			return store.Update{ID: string(id)}, false, nil
+			return bare(key, value), false, nil
 		}
 		u, err := updateKind.decode(id, r.Get(updates, id))
 		if err != nil {
+			u = bare(key, value)
 			u.Endpoint, u.Image, u.Key = q.Endpoint, q.Image, q.Key
 		}
 		return u, true, err
 	}
-	return query(ctx, s, sc, q.Limit, load, q.Filter, func(u store.Update) store.Update { return store.Update{ID: u.ID} })
+	return query(ctx, s, sc, q.Limit, load, q.Filter, func(u store.Update) store.Update {
+		short := store.Update{ID: u.ID}
+		if q.ByEnd {
+			short.Machine.Outcome, short.Machine.Ended = q.Outcome, u.End()
+		}
+		return short
+	})
 }
 
 // follows reports whether an id comes after the page before.

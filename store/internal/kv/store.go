@@ -67,7 +67,7 @@ func (c *commit) encode(u *store.Update) (store.Change, error) {
 		return nil, err
 	}
 	r := &replacement{
-		id: u.ID, revision: u.Revision, outcome: u.Machine.Outcome, changed: make([]byte, 0, 512),
+		id: u.ID, revision: u.Revision, outcome: u.Machine.Outcome, end: c.update.End(), changed: make([]byte, 0, 512),
 	}
 	var err error
 	if r.changed, err = updateCodec.AppendRange(r.changed, &c.update, firstChanged, math.MaxUint64); err != nil {
@@ -82,6 +82,7 @@ type replacement struct {
 	id           string
 	revision     uint64
 	outcome      fsm.Outcome
+	end          time.Time
 	changed      []byte // the fields from firstChanged on
 }
 
