@@ -143,7 +143,6 @@ type feed struct {
 	selected bool
 	served   bool // got the present values
 	busy     bool // a worker takes the arrivals, or will
-	dropped  int  // before the next arrival
 	waiting  []*arrival
 }
 

@@ -51,7 +51,7 @@ func TestFollowSlowFunction(t *testing.T) {
 		close(release)
 		synctest.Wait()
 		lost, last, texts := 0, map[string]string{}, 0
-		for _, v := range got.all {
+		for _, v := range got.values() {
 			lost += v.Dropped
 			texts++
 			last[v.Entries[0].Path.String()] = v.Entries[0].Value.String()
@@ -61,7 +61,8 @@ func TestFollowSlowFunction(t *testing.T) {
 		require.EqualValues(t, lost, dropped.Load())
 		require.Equal(t, 17, texts)
 		d.set("/3303/0/5700", "50")
-		require.Zero(t, got.all[len(got.all)-1].Dropped)
+		all := got.values()
+		require.Zero(t, all[len(all)-1].Dropped)
 	})
 }
 
@@ -110,9 +111,9 @@ func TestFollowStop(t *testing.T) {
 		d := w.followable("</3/0>")
 		d.values["/3/0/9"] = "80"
 		var got followLog
-		var stop func()
-		stop = w.server.Follow(paths(t, "/3/0/9"), nil, func(v lwm2m.Values) {
-			stop()
+		stops := make(chan func(), 1)
+		stops <- w.server.Follow(paths(t, "/3/0/9"), nil, func(v lwm2m.Values) {
+			(<-stops)()
 			got.add(v)
 		})
 		time.Sleep(time.Second)
@@ -123,7 +124,7 @@ func TestFollowStop(t *testing.T) {
 
 		// During a request.
 		w.net.SetDefault(simnetDelay(500 * time.Millisecond))
-		stop = w.server.Follow(paths(t, "/3/0/9"), nil, got.add)
+		stop := w.server.Follow(paths(t, "/3/0/9"), nil, got.add)
 		time.Sleep(700 * time.Millisecond)
 		require.Equal(t, 1, d.observed("/3/0/9"))
 		stop()
@@ -196,16 +197,17 @@ func TestFollowSends(t *testing.T) {
 		d.send(`[{"bn":"/3303/0/5700","bt":1700000000,"v":1.5},{"t":60,"v":2.5},{"n":"/3/0/9","bn":"","v":80},{"n":"/3/0/10","v":1}]`)
 		require.Empty(t, d.requests())
 		require.Equal(t, []string{"send /3303/0/5700 1.5", "send /3303/0/5700 2.5", "send /3/0/9 80"}, some.texts())
-		require.Len(t, all.all[0].Entries, 4)
-		require.Equal(t, time.Unix(1_700_000_060, 0).UTC(), all.all[0].Entries[1].Time.UTC())
-		require.True(t, all.all[0].Path.IsRoot())
-		require.Equal(t, time.Now().Add(-time.Second).UTC(), all.all[0].Registration.LastSeen)
+		v := all.values()[0]
+		require.Len(t, v.Entries, 4)
+		require.Equal(t, time.Unix(1_700_000_060, 0).UTC(), v.Entries[1].Time.UTC())
+		require.True(t, v.Path.IsRoot())
+		require.Equal(t, time.Now().Add(-time.Second).UTC(), v.Registration.LastSeen)
 		require.Empty(t, none.texts())
 		all.texts()
 
 		d.send(`[{"n":"/3/0/10","v":1}]`)
 		require.Empty(t, some.texts())
-		all.all[0].Entries[0] = lwm2m.Entry{} // they are the function's own
+		all.values()[0].Entries[0] = lwm2m.Entry{} // they are the function's own
 		d.send(`[{"n":"/3303/0/5701","vs":"Cel"}]`)
 		require.Equal(t, []string{"send /3303/0/5701 Cel"}, some.texts())
 	})
@@ -261,7 +263,7 @@ func TestFollowLossy(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			for i := range devices {
 				var all []float64
-				for _, v := range got.all {
+				for _, v := range got.values() {
 					if v.Registration.Endpoint == strconv.Itoa(i) && v.Path == sensorValue {
 						f, _ := v.Entries[0].Value.Float64()
 						all = append(all, f)

@@ -87,7 +87,7 @@ func TestFollowGoCoapDevice(t *testing.T) {
 			defer got.mu.Unlock()
 			n := len(got.all)
 			return n > 0 && fmt.Sprint(how(got.all[n-1]), got.all[n-1].Entries) == want
-		}, 20*time.Second, 5*time.Millisecond, "%v", got.all)
+		}, 20*time.Second, 5*time.Millisecond, want)
 	}
 	for run := range 2 {
 		d := &goCoapSensor{value: "20"}

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +42,14 @@ func how(v lwm2m.Values) string {
 	default:
 		return "notify"
 	}
+}
+
+// values returns the Values since the last call of texts.
+func (l *followLog) values() []lwm2m.Values {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.all)
 }
 
 // texts returns how values came since the last call, their paths and the values.
@@ -176,9 +186,11 @@ func (d *followable) update(links string) {
 // register sends another Register.
 func (d *followable) register(links string) {
 	d.w.t.Helper()
+	d.mu.Lock()
 	for path := range d.observers {
 		d.forget(path)
 	}
+	d.mu.Unlock()
 	resp, err := d.endpoint.Do(context.Background(), d.server, &coap.Request{
 		Code: coap.POST, Path: []string{"rd"}, Queries: []string{"ep=" + endpointName, "lt=3600"},
 		ContentFormat: coap.FormatOf(40), Payload: []byte(links),
@@ -236,14 +248,14 @@ func TestFollowSurvives(t *testing.T) {
 	inWorld(t, config, func(t *testing.T, w *world) {
 		var got followLog
 		s := &sensor{}
-		var conns []*simnet.Conn
+		var last atomic.Pointer[simnet.Conn]
 		start := func() (change func(float64), stop func()) {
 			client, stop := w.deviceStop(func(c *lwm2m.ClientConfig) {
 				c.Models, c.Objects, c.Lifetime = sensorModels(t), append(c.Objects, s), time.Minute
 				listen := c.Listen
 				c.Listen = func(ctx context.Context) (conn net.PacketConn, err error) {
 					conn, err = listen(ctx)
-					conns = append(conns, conn.(*simnet.Conn))
+					last.Store(conn.(*simnet.Conn))
 					return conn, err
 				}
 			})
@@ -279,7 +291,7 @@ func TestFollowSurvives(t *testing.T) {
 		works(2, 4)
 
 		// Its NAT gives it another address.
-		conns[len(conns)-1].Rebind(netip.MustParseAddrPort("10.0.0.9:4000"))
+		last.Load().Rebind(netip.MustParseAddrPort("10.0.0.9:4000"))
 		time.Sleep(time.Minute)
 		works(4, 5)
 
@@ -406,28 +418,28 @@ func TestFollowSilentDevice(t *testing.T) {
 		d := w.followable("</3/0>", "lt=86400")
 		d.values["/3/0/9"] = "80"
 		w.unheard(true)
-		sent := 0
+		var sent atomic.Int64
 		w.net.Tap(func(p simnet.Packet) {
 			if p.Lost {
-				sent++
+				sent.Add(1)
 			}
 		})
 		var got followLog
 		w.server.Follow(paths(t, "/3/0/9"), nil, got.add)
-		var tries []int
+		var tries []int64
 		for range 10 {
-			sent = 0
+			sent.Store(0)
 			time.Sleep(time.Hour)
-			tries = append(tries, sent/5) // five messages each
+			tries = append(tries, sent.Load()/5) // five messages each
 		}
-		require.Greater(t, tries[0], 4)
-		require.LessOrEqual(t, tries[9], 2)
+		require.Greater(t, tries[0], int64(4))
+		require.LessOrEqual(t, tries[9], int64(2))
 		require.Positive(t, tries[8]+tries[9])
-		sent = 0
+		sent.Store(0)
 		for range 100 {
 			d.update("")
 		}
-		require.LessOrEqual(t, sent, 5)
+		require.LessOrEqual(t, sent.Load(), int64(5))
 		w.unheard(false)
 		time.Sleep(time.Hour)
 		require.Equal(t, []string{"first /3/0/9 80"}, got.texts())
@@ -651,7 +663,10 @@ func TestFollowEndsWithANotification(t *testing.T) {
 			w.server.Follow(paths(t, "/3/0/9"), nil, got.add)
 			time.Sleep(time.Second)
 			d.requests()
-			d.observers["/3/0/9"][0].Notify(&coap.Response{Code: code}, false)
+			d.mu.Lock()
+			o := d.observers["/3/0/9"][0]
+			d.mu.Unlock()
+			o.Notify(&coap.Response{Code: code}, false)
 			time.Sleep(10 * time.Second)
 			require.Empty(t, d.requests())
 			time.Sleep(time.Minute)
