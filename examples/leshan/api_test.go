@@ -193,7 +193,7 @@ func TestUpdateOfThisServer(t *testing.T) {
 		busy = "01K"
 		u := w.django.update("a", "2.0")
 		w.settle()
-		require.Equal(t, []string{"PUT 5/1 -> 409"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 409"}, w.django.requests())
 		w.django.forget()
 		d.state(1)
 		d.state(2)
@@ -216,10 +216,10 @@ func TestSilentDevice(t *testing.T) {
 		d.onURI = pause(time.Hour)
 		begin := time.Now()
 		w.django.update("a", "2.0")
-		for len(w.django.sent) == 0 && time.Since(begin) < time.Hour {
+		for len(w.django.requests()) == 0 && time.Since(begin) < time.Hour {
 			time.Sleep(time.Second)
 		}
-		require.Equal(t, []string{"PUT 5/1 -> 504"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 504"}, w.django.requests())
 		require.Equal(t, 10*time.Minute, time.Since(begin).Truncate(time.Minute))
 	})
 }
@@ -233,11 +233,11 @@ func TestStopAnswers(t *testing.T) {
 		w.django.update("a", "2.0")
 		w.settle()
 		w.stop()
-		require.Equal(t, []string{"PUT 5/1 -> 504"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 504"}, w.django.requests())
 		w.start()
 		d.state(1)
 		d.restart("") // Django sends what is queued
-		require.Equal(t, []string{"PUT 5/1 -> 504", "PUT 5/1 -> 200"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 504", "PUT 5/1 -> 200"}, w.django.requests())
 		require.Len(t, d.written(), 1)
 	})
 }
@@ -265,7 +265,7 @@ func TestRefusalIsLogged(t *testing.T) {
 		d.onURI = func(context.Context) error { return lwm2m.ErrMethodNotAllowed }
 		w.django.update("a", "2.0")
 		w.settle()
-		require.Equal(t, []string{"PUT 5/1 -> 200"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 200"}, w.django.requests())
 		require.Contains(t, w.log.String(), "a device has refused a request of Django")
 	})
 }

@@ -180,3 +180,10 @@ func (d *django) with(fn func()) {
 	defer d.mu.Unlock()
 	fn()
 }
+
+// requests returns the requests to the bridge, with their status.
+func (d *django) requests() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.sent)
+}

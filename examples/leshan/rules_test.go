@@ -56,7 +56,7 @@ func TestUpdateSucceeds(t *testing.T) {
 		d.connect()
 		require.Equal(t, []string{"10240/0", "3/0=Example 3/16=U", "3/3=2.0", "5/5=1", "5/3=0", "10240/2"}, w.django.list("a"))
 		require.EqualValues(t, 1, u.result)
-		require.Equal(t, []string{"PUT 5/1 -> 200", "POST 5/2 -> 200"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 200", "POST 5/2 -> 200"}, w.django.requests())
 	})
 }
 
@@ -172,7 +172,7 @@ func TestRule4UpdateOfTheRegistrationAfterTheReads(t *testing.T) {
 		require.False(t, w.django.registered["a"])
 		u := w.django.update("a", "2.0")
 		w.settle()
-		require.Equal(t, []string{"PUT 5/1 -> 400"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 400"}, w.django.requests())
 		w.django.forget()
 		d.connect()
 		require.True(t, w.django.registered["a"])

@@ -23,10 +23,10 @@ func TestRule6RequestStaysOpen(t *testing.T) {
 		w.django.update("a", "2.0")
 		w.django.with(func() { w.django.updates[0].operations[0].status = "QUEUED"; _ = w.django.process("a") })
 		time.Sleep(30 * time.Second)
-		require.Empty(t, w.django.sent)
+		require.Empty(t, w.django.requests())
 		time.Sleep(15 * time.Second)
 		synctest.Wait()
-		require.Equal(t, []string{"PUT 5/1 -> 200", "PUT 5/1 -> 200"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 200", "PUT 5/1 -> 200"}, w.django.requests())
 		require.Len(t, d.written(), 1)
 
 		d.state(2)
@@ -44,9 +44,9 @@ func TestRule6StateIsAnAnswer(t *testing.T) {
 		d.onURI = pause(time.Hour) // longer than the server waits
 		w.django.update("a", "2.0")
 		time.Sleep(5 * time.Minute)
-		require.Empty(t, w.django.sent)
+		require.Empty(t, w.django.requests())
 		d.state(1)
-		require.Equal(t, []string{"PUT 5/1 -> 200"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 200"}, w.django.requests())
 	})
 }
 
@@ -82,15 +82,15 @@ func TestLiteral504(t *testing.T) {
 		d.onURI = pause(10 * time.Second)
 		begin := time.Now()
 		w.django.update("a", "2.0")
-		for len(w.django.sent) == 0 {
+		for len(w.django.requests()) == 0 {
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
 		require.Equal(t, 5*time.Second, time.Since(begin).Truncate(time.Second))
-		require.Equal(t, []string{"PUT 5/1 -> 504"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 504"}, w.django.requests())
 		time.Sleep(10 * time.Second)
 		d.restart("") // Django sends what is queued
-		require.Equal(t, []string{"PUT 5/1 -> 504", "PUT 5/1 -> 200"}, w.django.sent)
+		require.Equal(t, []string{"PUT 5/1 -> 504", "PUT 5/1 -> 200"}, w.django.requests())
 		require.Len(t, d.written(), 1)
 	})
 }
