@@ -108,6 +108,8 @@ func TestLeshanSinkKilled(t *testing.T) {
 		set(float64(time.Now().UnixMilli()%1000) / 8)
 		return strings.Contains(strings.Join(django.list(), " "), "3303/5700")
 	}, 20*time.Second, 100*time.Millisecond)
+	set(999)
+	django.await("3303/5700=999.0") // and with it all values before
 
 	block := make(chan struct{})
 	django.mu.Lock()
