@@ -102,8 +102,8 @@ func senmlPrefix(base Path, entries []Entry) string {
 	switch {
 	case base.IsRoot():
 		return ""
-	case len(entries) == 1 && entries[0].Path == base:
-		return base.String()
+	case slices.ContainsFunc(entries, func(e Entry) bool { return e.Path == base }):
+		return base.String() // the name of that entry is empty, those below it start with the slash
 	default:
 		return base.String() + "/"
 	}

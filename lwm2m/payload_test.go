@@ -158,6 +158,31 @@ func TestPayloadRoundTrip(t *testing.T) {
 	}
 }
 
+// TestPayloadAtTheBase encodes a value at the path of the request beside others: the same one at
+// another time, one below it, and itself again. Formats that cannot tell them apart refuse them.
+func TestPayloadAtTheBase(t *testing.T) {
+	base, at := mustPath(t, "/26241/0/7"), time.Unix(1700000000, 0).UTC()
+	one, other := entry("/26241/0/7", lwm2m.String("a")), entry("/26241/0/7/3", lwm2m.String("b"))
+	for _, entries := range [][]lwm2m.Entry{
+		{one, one}, {one, other}, {other, one}, {one, entryAt("/26241/0/7", lwm2m.String("c"), at)},
+	} {
+		for _, f := range allFormats {
+			b, err := lwm2m.AppendPayload(nil, f, base, entries, nil)
+			if err != nil {
+				require.NotContains(t, []lwm2m.ContentFormat{lwm2m.FormatSenMLJSON, lwm2m.FormatSenMLCBOR, lwm2m.FormatJSON}, f)
+				continue
+			}
+			again, err := lwm2m.DecodePayload(f, base, b, nil)
+			require.NoError(t, err, "%s %s", f, b)
+			for i := range again {
+				require.True(t, entries[i].Time.Equal(again[i].Time))
+				again[i].Time = entries[i].Time
+			}
+			require.Equal(t, entries, again, "%s %s", f, b)
+		}
+	}
+}
+
 // TestPayloadTypes checks that values are encoded as the type of their resource.
 func TestPayloadTypes(t *testing.T) {
 	m := modelsFor(t, map[string]string{"/26241/0/0": "float"})
