@@ -102,8 +102,8 @@
 // has; they are absent without one. time says when the resource had the value, if the device says
 // so. A body has values of the same form; it may leave out the type if a model has it, or if the
 // value itself says it (a string, true or false, a number with or without a fraction). name, unit
-// and time of a body do not count, so that what was read can be written. Changes answer 204 without
-// a body.
+// and time of a body do not count, so that what was read can be written. A body has each path
+// once, and none below another. Changes answer 204 without a body.
 //
 //	type              value
 //	string, corelnk   a string
@@ -114,7 +114,8 @@
 //	opaque            a string of base64 (RFC 4648 section 4)
 //	time              a string of RFC 3339 in UTC, in whole seconds; seconds since 1970 are accepted, and sent beyond the year 9999
 //	objlnk            a string such as "3:0"
-//	none, null        null: an instance or multiple resource without content; what removes a resource instance in a Write-Composite
+//	none              null: an instance or a multiple resource without content, in a PUT of what it is in, or a create
+//	null              null: what removes a resource instance in a Write-Composite
 //
 // No value loses anything on the way: the server refuses one that the content format cannot carry.
 // The formats of JSON and SenML have no NaN, no infinity and no negative zero. Without a model a

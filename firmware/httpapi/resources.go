@@ -193,7 +193,8 @@ func (a *api) readEntries(w http.ResponseWriter, r *http.Request, req request) (
 	if err := readJSON(w, r, &body); err != nil {
 		return nil, err
 	}
-	return body.entries(req.path, a.modelsOf(req.endpoint))
+	partial := req.path.IsRoot() || r.Method == http.MethodPost && req.path.IsInstance()
+	return body.entries(req.path, !partial, a.modelsOf(req.endpoint))
 }
 
 // postResources creates an instance of an object, writes part of an instance, or executes a

@@ -397,6 +397,32 @@ func TestDeviceThatDoesNotAnswer(t *testing.T) {
 	})
 }
 
+// TestBodiesThatLoseValues: the API refuses a body of which the device would not get each value.
+func TestBodiesThatLoseValues(t *testing.T) {
+	inLab(t, nil, httpapi.Config{}, func(t *testing.T, l *lab) {
+		object, _ := newAll()
+		l.device(lwm2m.ClientConfig{Objects: []lwm2m.Object{object}})
+		const twice = `{"values":[{"path":"/30000/0/2","value":1},{"path":"30000/0/2","value":2}]}`
+		const above = `{"values":[{"path":"/30000/0/22","value":1},{"path":"/30000/0/22/1","value":2}]}`
+		const below = `{"values":[{"path":"/30000/0/22/1","value":1},{"path":"/30000/0/22","value":2}]}`
+		const empty = `{"values":[{"path":"/30000/0/22","type":"none","value":null}]}`
+		for _, call := range [][4]string{
+			{"PUT", "30000/0/2", twice, "values[1].path"}, {"PUT", "30000/0", twice, "values[1].path"},
+			{"POST", "30000/0", twice, "values[1].path"}, {"POST", "30000", twice, "values[1].path"}, {"PUT", "", twice, "values[1].path"},
+			{"PUT", "30000/0/22", above, "values[1].path"}, {"POST", "30000/0", below, "values[1].path"}, {"PUT", "", below, "values[1].path"},
+			{"PUT", "", empty, "values[0].type"}, {"POST", "30000/0", empty, "values[0].type"},
+			{"PUT", "30000/0/22/1", `{"type":"none","value":null}`, "type"},
+		} {
+			p := requireProblem(t, l.do(call[0], strings.TrimSuffix("resources/"+call[1], "/"), call[2]), 400, "invalid-field")
+			require.Equal(t, call[3], p.Field, "%v", call)
+		}
+		l.ok(204, "PUT", "resources/30000/0/22", `{"values":[{"path":"/30000/0/22/1","value":5}]}`)
+		l.ok(204, "PUT", "resources/30000/0/22", `{"type":"none","value":null}`)
+		requireProblem(t, l.do("GET", "resources/30000/0/22", ""), 404, "device-refused")
+		l.ok(201, "POST", "resources/30000", `{"values":[{"path":"/30000/6","type":"none","value":null}]}`)
+	})
+}
+
 // TestUpdateKeepsItsObject: while an update is active, calls that change the Firmware Update object
 // get 409 and the id of the update.
 func TestUpdateKeepsItsObject(t *testing.T) {

@@ -307,26 +307,48 @@ type writeBody struct {
 	Values []valueView `json:"values"`
 }
 
-// entries returns the values of a body for a request at path.
-func (b *writeBody) entries(path lwm2m.Path, m *models) ([]lwm2m.Entry, error) {
+// entries returns the values of a body for a request at path. none says whether the type none has a
+// meaning in it.
+func (b *writeBody) entries(path lwm2m.Path, none bool, m *models) ([]lwm2m.Entry, error) {
 	if b.Values != nil {
 		if b.valueView.given() {
 			return nil, invalidField("values", "excludes the other fields")
 		}
 		entries := make([]lwm2m.Entry, len(b.Values))
+		seen := make(map[lwm2m.Path]bool)
 		for i := range b.Values {
+			in := "values[" + strconv.Itoa(i) + "]."
 			var err error
-			if entries[i], err = b.Values[i].entry(path, "values["+strconv.Itoa(i)+"].", false, m); err != nil {
+			if entries[i], err = b.Values[i].entry(path, in, false, none, m); err != nil {
 				return nil, err
+			}
+			if !mark(seen, entries[i].Path) { // some formats cannot say so, in others the last one would count
+				return nil, invalidField(in+"path", "occurs twice, or above or below another")
 			}
 		}
 		return entries, nil
 	}
-	e, err := b.valueView.entry(path, "", path.Len() >= 3, m)
+	e, err := b.valueView.entry(path, "", path.Len() >= 3, none, m)
 	if err != nil {
 		return nil, err
 	}
 	return []lwm2m.Entry{e}, nil
+}
+
+// mark records p, as true, and the paths above it. It reports whether neither p nor a path above or
+// below it was recorded before.
+func mark(seen map[lwm2m.Path]bool, p lwm2m.Path) bool {
+	if _, taken := seen[p]; taken {
+		return false
+	}
+	for n := range p.Len() {
+		if seen[p.Prefix(n)] {
+			return false
+		}
+		seen[p.Prefix(n)] = false
+	}
+	seen[p] = true
+	return true
 }
 
 // given reports whether a field that counts was given.
@@ -334,7 +356,7 @@ func (v *valueView) given() bool { return v.Path != "" || v.Type != "" || v.Valu
 
 // entry returns the value. In a problem, in precedes the name of the wrong field. If the value may
 // have no path of its own, it has that of the request.
-func (v *valueView) entry(request lwm2m.Path, in string, ownPath bool, m *models) (lwm2m.Entry, error) {
+func (v *valueView) entry(request lwm2m.Path, in string, ownPath, none bool, m *models) (lwm2m.Entry, error) {
 	e := lwm2m.Entry{Path: request}
 	if v.Path != "" || !ownPath {
 		var err error
@@ -366,8 +388,11 @@ func (v *valueView) entry(request lwm2m.Path, in string, ownPath bool, m *models
 	if wrong != "" {
 		return e, invalidField(in+"value", wrong)
 	}
-	if e.Value.Type() != lwm2m.TypeNone && e.Path.Len() < 3 {
+	switch isNone := e.Value.Type() == lwm2m.TypeNone; {
+	case !isNone && e.Path.Len() < 3:
 		return e, invalidField(in+"path", "must be that of a resource, such as /3/0/14")
+	case isNone && (!none || e.Path.IsResourceInstance()): // the device would get nothing, and agree
+		return e, invalidField(in+"type", "may be none for an instance or a multiple resource, in a PUT of what it is in, or a create")
 	}
 	return e, nil
 }
