@@ -89,7 +89,8 @@ func (a *api) handIn(w http.ResponseWriter, r *http.Request, req request, t task
 		}
 		a.handedIn.end(h, status, text)
 	}()
-	w.Header().Set("Location", strings.Repeat("../", req.path.Len())+"requests/"+view.ID)
+	_, path, _ := strings.Cut(r.URL.EscapedPath(), base) // in which the path of LwM2M may begin with a slash
+	w.Header().Set("Location", strings.Repeat("../", strings.Count(path, "/")-2)+"requests/"+view.ID)
 	return writeJSON(w, http.StatusAccepted, view)
 }
 

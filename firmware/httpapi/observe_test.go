@@ -192,7 +192,7 @@ func TestHandedIn(t *testing.T) {
 			require.Nil(t, v.Ended)
 			return v, "requests/" + v.ID
 		}
-		_, read := handIn("GET", "resources/3/0/16?wait=false", "")
+		_, read := handIn("GET", "resources//3/0/16?wait=false", "")
 		v, execute := handIn("POST", "resources/5/0/2?wait=false&timeout=24h", "")
 		require.Equal(t, "POST /5/0/2", v.Request)
 		_, absent := handIn("PUT", "resources/3/0/99?wait=false", `{"value":1}`)
