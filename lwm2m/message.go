@@ -2,6 +2,7 @@ package lwm2m
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -195,7 +196,11 @@ func (c codec) answer(resp *coap.Response, base Path) ([]Entry, error) {
 	if len(resp.Payload) == 0 && (!ok || !c.emptyIsValue(f, base)) {
 		return nil, nil
 	}
-	return c.decodePayload(f, base, resp.Payload)
+	entries, err := c.decodePayload(f, base, resp.Payload)
+	if errors.Is(err, ErrUnsupportedFormat) { // in which the device, not the caller, has chosen to answer
+		err = fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return entries, err
 }
 
 // emptyIsValue reports whether an empty payload in format f is one value at base: an empty text or

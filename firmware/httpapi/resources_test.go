@@ -423,6 +423,20 @@ func TestBodiesThatLoseValues(t *testing.T) {
 	})
 }
 
+// TestAnswersThatCannotBeRead: it is not the client's fault that a device answers in a format that
+// cannot be read.
+func TestAnswersThatCannotBeRead(t *testing.T) {
+	inLab(t, allModels(t), httpapi.Config{}, func(t *testing.T, l *lab) {
+		path := lwm2m.NewPath(objectAll, 0, uint16(lwm2m.TypeFloat))
+		object := lwm2m.NewValueObject(lwm2m.ValueObjectConfig{
+			ID: objectAll, Values: []lwm2m.Entry{{Path: path, Value: lwm2m.Opaque([]byte{1, 2})}},
+		})
+		l.device(lwm2m.ClientConfig{Objects: []lwm2m.Object{object}}) // without the model, for which it is no Float
+		p := requireProblem(t, l.do("GET", "resources"+path.String(), ""), 502, "device-answer")
+		require.Contains(t, p.Detail, "application/octet-stream for "+path.String()+" of type Float")
+	})
+}
+
 // TestUpdateKeepsItsObject: while an update is active, calls that change the Firmware Update object
 // get 409 and the id of the update.
 func TestUpdateKeepsItsObject(t *testing.T) {
