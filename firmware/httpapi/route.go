@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/otago-iot/otago/firmware"
@@ -215,7 +216,8 @@ func matchPath(pattern string, segments []string) (request, bool, error) {
 	}
 	var err error
 	if req.path, err = lwm2m.ParsePath(strings.Join(below, "/")); err != nil || below != nil && req.path.IsRoot() {
-		return req, false, newProblem(http.StatusBadRequest, "bad-request", "resources/ must precede a path such as 3/0/9")
+		return req, false, wrongPath(strconv.Quote(clip(strings.Join(below, "/"), 100)) +
+			" is not a path such as 3/0/9: 1 to 4 numbers from 0 to 65534, without a slash at the end")
 	}
 	return req, true, nil
 }
