@@ -49,7 +49,7 @@ var titles = map[string]string{
 	"device-answer":          "The answer of the device cannot be understood",
 	"no-answer":              "The device did not answer in time",
 	"delivery-unknown":       "The device may have carried out the request",
-	"not-registered":         "The device is not registered now",
+	"not-registered":         "The registration or the connection of the device has ended",
 	"withdrawn":              "The request was withdrawn before it was sent",
 	"unavailable":            "Not available now",
 	"too-many":               "Too many at once",

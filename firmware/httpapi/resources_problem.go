@@ -52,7 +52,7 @@ func deviceProblem(err error, timeout time.Duration) error {
 	case errors.Is(err, lwm2m.ErrTimeout):
 		return newProblem(http.StatusGatewayTimeout, "no-answer", "the device does not answer")
 	case errors.Is(err, lwm2m.ErrNotRegistered):
-		return newProblem(http.StatusServiceUnavailable, "not-registered", "the registration of the device has ended")
+		return newProblem(http.StatusServiceUnavailable, "not-registered", "the registration of the device has ended; it may have registered again since")
 	case errors.Is(err, lwm2m.ErrUnreachable):
 		return newProblem(http.StatusServiceUnavailable, "not-registered", "the device is registered, but its connection has ended")
 	case errors.Is(err, lwm2m.ErrClosed):
