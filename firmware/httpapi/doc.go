@@ -296,7 +296,7 @@
 //	query                     parameters that the call knows, once each, except label and path; name, version 255 bytes; cursor 355; limit 1 to 1000
 //	Idempotency-Key           255 printable ASCII characters
 //	requests to devices       Config.MaxRequests, a quarter of them for one client, 16 for one device; so many answers, 16 MiB
-//	event streams             Config.MaxStreams, with those of observations, a quarter of them for one client; Config.Heartbeat to accept a line
+//	event streams             Config.MaxStreams, with those of observations (16 of one device), a quarter of them for one client; Config.Heartbeat to accept a line
 //	holds                     16 of an update, holder 64 bytes, reason 255
 //	labels                    16 of an update, name 64 bytes, value 255
 //

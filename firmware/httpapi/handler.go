@@ -22,13 +22,14 @@ type Config struct {
 	// MaxImage bounds an uploaded image, in bytes; RepositoryConfig.MaxSize bounds it as well.
 	// Default 1 GiB.
 	MaxImage int64
-	// MaxStreams bounds the event streams that are open at once. One client may have a quarter of
-	// them. Requests with the same address and the same Authorization are of one client; an IPv6
-	// network of 64 bits counts as one address. Default 100.
+	// MaxStreams bounds the event streams that are open at once, with those of observations. One
+	// client may have a quarter of them, and one device 16 observations. Requests with the same
+	// address and the same Authorization are of one client; an IPv6 network of 64 bits counts as one
+	// address. Default 100.
 	MaxStreams int
-	// MaxRequests bounds the requests to devices that wait or are under way, and observations. One
-	// client may have a quarter of them, one device 16. It also bounds the answers that wait for
-	// clients. Default 1000.
+	// MaxRequests bounds the requests to devices that wait or are under way. One client may have a
+	// quarter of them, one device 16. It also bounds the answers that wait for clients. Default
+	// 1000.
 	MaxRequests int
 	// Heartbeat is the interval of comments in an event stream, and the time that a client has to
 	// accept a line. Default 15 s.
@@ -126,7 +127,7 @@ type api struct {
 func newAPI(m manager, images repository, authorize func(*http.Request, Access) error, config Config) *api {
 	a := &api{manager: m, images: images, config: config.withDefaults(), origins: trusted(config.TrustedOrigins)}
 	a.guard = newAuthorizer(authorize, a.config.Logger)
-	a.streams = places{what: "event streams", most: a.config.MaxStreams}
+	a.streams = places{what: "event streams", most: a.config.MaxStreams, device: maxOfDevice}
 	a.handedIn.most = a.config.MaxRequests
 	a.asked = places{what: "requests to devices", most: a.config.MaxRequests, device: maxOfDevice}
 	a.routes = a.table()

@@ -25,7 +25,7 @@ func (a *api) observeResources(w http.ResponseWriter, r *http.Request, req reque
 	if observe.Format, err = req.query.format(); err != nil {
 		return err
 	}
-	leaveStream, err := a.streams.enter(r, "")
+	leaveStream, err := a.streams.enter(r, req.endpoint)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,6 @@ func (a *api) observeResources(w http.ResponseWriter, r *http.Request, req reque
 	if err != nil {
 		return err
 	}
-	defer leave()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	values := make(chan []lwm2m.Entry)
@@ -46,6 +45,7 @@ func (a *api) observeResources(w http.ResponseWriter, r *http.Request, req reque
 		}
 	}
 	answer, err := a.do(ctx, task{request: observe}, timeout)
+	leave() // the observation counts as a stream: it holds up no requests to the device
 	if answer.Observation != nil {
 		defer answer.Observation.Drop(nil)
 	}

@@ -13,7 +13,7 @@ import (
 type places struct {
 	what   string // in words, in the plural
 	most   int
-	device int // of one device; 0 for no such limit
+	device int // of one device
 
 	mu       sync.Mutex
 	open     int
@@ -31,8 +31,8 @@ type client struct {
 // share is the number by which the places are divided to get the share of one client.
 const share = 4
 
-// enter counts what a request opens until the caller calls leave, which returns how many are open
-// then.
+// enter counts what a request opens, for a device unless endpoint is "", until the caller calls
+// leave, which returns how many are open then.
 func (p *places) enter(r *http.Request, endpoint string) (leave func() int, err error) {
 	scheme, credentials, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
 	c := client{door.SourceOf(r.RemoteAddr), strings.ToLower(scheme) + " " + strings.TrimSpace(credentials)}
@@ -43,8 +43,8 @@ func (p *places) enter(r *http.Request, endpoint string) (leave func() int, err 
 		return nil, newProblem(http.StatusServiceUnavailable, "unavailable", "too many "+p.what+" are open")
 	case p.by[c] >= max(1, p.most/share):
 		return nil, newProblem(http.StatusTooManyRequests, "too-many", "this client has as many "+p.what+" open as one may have")
-	case p.device > 0 && p.byDevice[endpoint] >= p.device:
-		return nil, newProblem(http.StatusTooManyRequests, "too-many", "the device has as many "+p.what+" open as one may have")
+	case endpoint != "" && p.byDevice[endpoint] >= p.device:
+		return nil, newProblem(http.StatusTooManyRequests, "too-many", "as many "+p.what+" are open for this device as may be for one")
 	}
 	if p.by == nil {
 		p.by, p.byDevice = make(map[client]int), make(map[string]int)

@@ -18,7 +18,7 @@ const (
 	defaultLate    = time.Hour // for a client that does not wait
 	maxLate        = 24 * time.Hour
 	maxPaths       = 64 // of a composite read or observation
-	maxOfDevice    = 16 // requests of one device that wait or are under way
+	maxOfDevice    = 16 // requests of one device that wait or are under way, and observations of it
 )
 
 // A task is a request to a device, and how its answer is shown.

@@ -501,6 +501,21 @@ func TestRequestsAreBounded(t *testing.T) {
 	})
 }
 
+// TestObserversLeaveRoomForRequests: observations last, so they do not take the places of requests.
+func TestObserversLeaveRoomForRequests(t *testing.T) {
+	inLab(t, nil, httpapi.Config{}, func(t *testing.T, l *lab) {
+		l.device(lwm2m.ClientConfig{})
+		for range 16 {
+			s := l.stream(ours + "resources/3/0/16?observe=true")
+			require.Equal(t, 200, s.code)
+			defer s.end()
+		}
+		p := requireProblem(t, l.do("GET", "resources/3/0/16?observe=true", ""), 429, "too-many")
+		require.Contains(t, p.Detail, "event streams")
+		l.ok(200, "GET", "resources/3/0/16", "")
+	})
+}
+
 // TestClientThatGoes: a request ends when its client goes away.
 func TestClientThatGoes(t *testing.T) {
 	inLab(t, nil, httpapi.Config{MaxRequests: 1}, func(t *testing.T, l *lab) {
