@@ -203,3 +203,21 @@ func TestOnlyInAnOlderVersion(t *testing.T) {
 		require.Equal(t, want, entries[0].Value, links)
 	}
 }
+
+// TestModelsAddFuncPanics: a function of AddFunc that panics has no models, and the server goes on.
+func TestModelsAddFuncPanics(t *testing.T) {
+	models := new(lwm2m.Models)
+	models.AddFunc(func(id uint16) []*lwm2m.ObjectModel {
+		if id == 3303 {
+			panic("no models")
+		}
+		return nil
+	})
+	inWorld(t, lwm2m.ServerConfig{Models: models}, func(t *testing.T, w *world) {
+		d := w.followable("</3303/0>")
+		d.values["/3303/0/5700"] = "21"
+		require.Equal(t, "21", w.read("/3303/0/5700"))
+		_, ok := w.server.Model(endpointName, 3303)
+		require.False(t, ok)
+	})
+}

@@ -1,8 +1,11 @@
 package lwm2m
 
 import (
+	"log/slog"
 	"slices"
 	"sync"
+
+	"github.com/otago-iot/otago/internal/work"
 )
 
 // Models is a set of object models. The zero value and a nil *Models hold the built-in ones: the
@@ -55,9 +58,10 @@ func (m *Models) Add(objects ...*ObjectModel) error {
 
 // AddFunc adds a source of models that are made only when they are needed: f returns the versions
 // of an object, none if it does not have it. The set calls f once for each object that is looked
-// up, perhaps again after an Add, and from several goroutines. f must be quick. Models that
-// [Models.Add] would refuse, and those of another object, are left out. The others replace built-in
-// models and those of earlier functions; models of Add replace them.
+// up, perhaps again after an Add, and from several goroutines. f must be quick. If f panics,
+// [slog.Default] logs that, and f has no models of the object. Models that [Models.Add] would
+// refuse, and those of another object, are left out. The others replace built-in models and those
+// of earlier functions; models of Add replace them.
 func (m *Models) AddFunc(f func(object uint16) []*ObjectModel) {
 	if m.of != nil {
 		m.of.models.AddFunc(f)
@@ -80,7 +84,7 @@ func (m *Models) find(id uint16) *objectVersions {
 	}
 	versions := slices.Clone(builtinModels()[id])
 	for _, f := range funcs {
-		for _, o := range f(id) {
+		for _, o := range askForModels(f, id) {
 			if o != nil && o.check() == nil {
 				versions = insertModel(versions, id, o)
 			}
@@ -105,6 +109,12 @@ func (m *Models) find(id uint16) *objectVersions {
 	}
 	m.known[id] = found
 	return found
+}
+
+// askForModels calls a function of AddFunc.
+func askForModels(f func(uint16) []*ObjectModel, id uint16) []*ObjectModel {
+	models, _ := work.Guard(slog.Default(), "Models.AddFunc", func() ([]*ObjectModel, error) { return f(id), nil })
+	return models
 }
 
 // insertModel puts a model of object id into versions, in place of one of the same version.
