@@ -65,6 +65,7 @@ type session struct {
 	id     string // of the registration
 	root   string // prefix of paths on the device, may be empty
 	links  *text  // its objects
+	lwm2m  Version
 }
 
 // Go makes a request and calls done with its answer, once. It does not wait for the device, and a
@@ -229,7 +230,7 @@ func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 	if c.sent == 0 {
 		c.sent = max(s.now(), 1)
 	}
-	ss := &session{device: d, round: round, peer: d.peer, id: d.id, root: d.root(), links: d.links}
+	ss := &session{device: d, round: round, peer: d.peer, id: d.id, root: d.root(), links: d.links, lwm2m: d.settings().version}
 	if c.formats == nil && c.choosesFormat() {
 		return ss, d.registration()
 	}

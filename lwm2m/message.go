@@ -25,11 +25,8 @@ func (ss *session) segments(path Path) []string {
 }
 
 // codec returns the codec for payloads of the device.
-func (s *Server) codec(ss *session) codec { return s.codecFor(ss.root, ss.links) }
-
-// codecFor returns the codec for payloads of a device with these objects.
-func (s *Server) codecFor(root string, links *text) codec {
-	return codec{modelView: modelView{models: s.config.Models.view().models, device: links}, root: root}
+func (s *Server) codec(ss *session) codec {
+	return codec{modelView: modelView{models: s.config.Models.view().models, device: ss}, root: ss.root}
 }
 
 // choosesFormat reports whether the format of the message depends on the device.

@@ -221,3 +221,23 @@ func TestModelsAddFuncPanics(t *testing.T) {
 		require.False(t, ok)
 	})
 }
+
+// TestImpliedVersionCounts: the version of an object that the device's version of LwM2M implies
+// counts for the values of requests and of Sends, as it does for Model.
+func TestImpliedVersionCounts(t *testing.T) {
+	models := new(lwm2m.Models)
+	for v, typ := range map[string]lwm2m.Type{"1.0": lwm2m.TypeInteger, "1.2": lwm2m.TypeString} {
+		require.NoError(t, models.Add(&lwm2m.ObjectModel{ID: 4, Version: parseVersion(t, v), Resources: []lwm2m.ResourceModel{
+			{ID: 2, Type: typ, Operations: lwm2m.Readable},
+		}}))
+	}
+	for lwm2mVersion, want := range map[string]lwm2m.Value{"1.0": lwm2m.Integer(7), "1.1": lwm2m.String("7")} {
+		inWorld(t, lwm2m.ServerConfig{Models: models}, func(t *testing.T, w *world) {
+			d := w.followable("</4/0>", "lwm2m="+lwm2mVersion)
+			d.values["/4/0/2"] = "7"
+			entries, err := w.server.Read(t.Context(), endpointName, lwm2m.NewPath(4, 0, 2))
+			require.NoError(t, err)
+			require.Equal(t, want, entries[0].Value)
+		})
+	}
+}

@@ -115,14 +115,13 @@ func (l *listing) versionOf(id uint16) (v Version, named bool) {
 	}
 }
 
-// versionOf makes the list of objects of a device the lister of its requests. It leaves out which
-// versions LwM2M implies, since the types of those objects are alike.
-func (t *text) versionOf(id uint16) (v Version, named bool) {
-	list, err := parseObjectList([]byte(t.String()))
+// versionOf makes the registration of a device the lister of its requests.
+func (ss *session) versionOf(id uint16) (v Version, named bool) {
+	list, err := parseObjectList([]byte(ss.links.String()))
 	if err != nil {
 		return Version{}, false
 	}
-	return (&listing{objects: list}).versionOf(id)
+	return (&listing{objects: list, lwm2m: ss.lwm2m}).versionOf(id)
 }
 
 // impliedVersion returns the version of an object that a device has if it names none: 1.0, or the

@@ -172,12 +172,13 @@ func (s *Server) sent(ctx context.Context, r *coap.IncomingRequest) *coap.Respon
 	default:
 		return errorResponse(ErrUnsupportedFormat)
 	}
-	codec := s.codecFor("", nil)
+	codec := s.codec(&session{})
 	var endpoint string
 	var by Identity
 	s.mu.Lock()
 	if d := s.table.byPeer.Get(r.Peer); d != nil {
-		codec, endpoint, by = s.codecFor(d.root(), d.links), d.endpoint, d.identity()
+		codec = s.codec(&session{root: d.root(), links: d.links, lwm2m: d.settings().version})
+		endpoint, by = d.endpoint, d.identity()
 	}
 	s.mu.Unlock()
 	if err := s.entitled(ctx, by, r.Identity, endpoint); err != nil {
