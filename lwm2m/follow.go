@@ -53,7 +53,8 @@ type Values struct {
 // its values serve them as well: many clients keep one observation for each path. Each path has an
 // observation of its own, since clients of LwM2M 1.0 know no other, and a client that lacks one of
 // the paths would refuse a composite. A Follow that comes later to an observed path makes the
-// server observe it again, so that fn gets the present values; the other Follows get them too.
+// server observe it again, so that fn gets the present values; the other Follows get them too. If
+// [Server.Observe] observes the path, the next notification brings the first values.
 //
 // Requests for observations go to devices that are awake and have no other request, at most 256 at
 // once and 2000 in a second. They give way when a device with other requests does not answer within
@@ -167,7 +168,7 @@ func (f *feed) push(a *arrival) {
 			f.waiting[i] = a
 			return
 		}
-	} else if len(f.waiting) >= maxArrivals {
+	} else if f.values() >= maxArrivals {
 		f.dropOne(a)
 	}
 	f.waiting = append(f.waiting, a)
@@ -175,6 +176,15 @@ func (f *feed) push(a *arrival) {
 		f.busy = true
 		f.follower.calls.Run(f.deliver)
 	}
+}
+
+// values returns how many Values wait. At most one question for selects waits beside them.
+func (f *feed) values() int {
+	n := len(f.waiting)
+	if slices.ContainsFunc(f.waiting, func(a *arrival) bool { return a.selects }) {
+		n--
+	}
+	return n
 }
 
 // dropOne makes room for next: see [Server.Follow].
