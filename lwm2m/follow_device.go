@@ -314,6 +314,9 @@ func (s *Server) pass(d *device, o *Observation, resp *coap.Response, first bool
 	}
 	st.heard = s.now()
 	var r Registration
+	if !first {
+		st.fails, st.pause = 0, 0
+	}
 	for _, one := range f.feeds {
 		if one.selected && slices.Contains(one.follower.observed, o.path) {
 			if r.ID == "" {

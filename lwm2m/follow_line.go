@@ -137,7 +137,7 @@ func (s *Server) followEnded(d *device, c *Call, a Answer) {
 		f.paths = append(f.paths, standing{path: c.request.Path, own: a.Observation})
 		s.release(d, &f.paths[len(f.paths)-1])
 	case a.Observation != nil:
-		st.own, st.fails, st.pause = a.Observation, 0, 0
+		st.own = a.Observation // its notifications end the series of failures
 		if !st.wanted {
 			s.release(d, st)
 		}
