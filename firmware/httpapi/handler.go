@@ -24,8 +24,8 @@ type Config struct {
 	MaxImage int64
 	// MaxStreams bounds the event streams that are open at once, with those of observations. One
 	// client may have a quarter of them, and one device 16 observations. Requests with the same
-	// address and the same Authorization are of one client; an IPv6 network of 64 bits counts as one
-	// address. Default 100.
+	// address and the same Authorization are of one client; an IPv6 network of 64 bits counts as
+	// one address. Default 100.
 	MaxStreams int
 	// MaxRequests bounds the requests to devices that wait or are under way. One client may have a
 	// quarter of them, one device 16. It also bounds the answers that wait for clients. Default
