@@ -35,7 +35,7 @@ func (p *samplePull) pull(_ context.Context, uri string) fsm.Result {
 	require.NoError(p.w.t, err)
 	time.Sleep(p.time)
 	answer := httptest.NewRecorder()
-	p.w.delivery.Wrap(http.NotFoundHandler()).ServeHTTP(answer, req)
+	p.w.serving.Load().Wrap(http.NotFoundHandler()).ServeHTTP(answer, req)
 	body, _ := io.ReadAll(answer.Body)
 	p.requests, p.got = append(p.requests, raw), append(p.got, body)
 	return fsm.ResultDefault

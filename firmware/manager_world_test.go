@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +40,7 @@ type world struct {
 	bucket   *bucket                 // holds the bytes of images; nil: they are in dir
 	serve    firmware.DeliveryConfig // configuration of the delivery
 	delivery *firmware.Delivery
+	serving  atomic.Pointer[firmware.Delivery] // the same, for devices while the server restarts
 	srv      *lwm2m.Server
 	mgr      *firmware.Manager
 	image    store.Image
@@ -90,6 +92,7 @@ func (w *world) openImages(db store.Store) {
 	w.images = images
 	w.delivery, err = firmware.NewDelivery(images, w.serve)
 	require.NoError(w.t, err)
+	w.serving.Store(w.delivery)
 }
 
 // start starts server and manager over db. stop then ends them, and crash cuts them off at once.
