@@ -37,6 +37,7 @@ type Call struct {
 	refused error // why the formats tried so far failed
 
 	follow *following   // the device's, if Follows made the call
+	stirs  bool         // asks whether a device that seems to sleep is awake
 	forget *Observation // the observation that opForget ends
 	asked  bool         // opForget was sent to the device
 
@@ -142,7 +143,7 @@ func (s *Server) enqueue(c *Call, front bool) {
 		err = ErrNotRegistered
 	case !d.queue() && !d.reachable:
 		err = ErrUnreachable
-	case c.request.NoWait && d.queue() && (!d.awake || !d.reachable):
+	case c.request.NoWait && d.queue() && (!d.awake && !c.stirs || !d.reachable):
 		err = ErrAsleep
 	}
 	if err != nil {
@@ -150,6 +151,13 @@ func (s *Server) enqueue(c *Call, front bool) {
 		return
 	}
 	c.device, c.phase = d, phaseWaiting
+	if c.stirs {
+		s.waiting++
+		q := &d.act().queue
+		q.running = append(q.running, c)
+		s.launch(c)
+		return
+	}
 	d.act().queue.add(c, front)
 	if c.follow == nil {
 		s.followYields(d)
@@ -222,7 +230,7 @@ func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 		return nil, Registration{}
 	}
 	d := c.device
-	if c.phase == phaseGranted && d.queue() && !d.awake {
+	if c.phase == phaseGranted && d.queue() && !d.awake && !c.stirs {
 		s.again(c, true) // the device fell asleep while functions of Server.Before ran
 		return nil, Registration{}
 	}

@@ -10,7 +10,7 @@ import (
 func (s *Server) again(c *Call, front bool) {
 	d := c.device
 	s.dequeue(c)
-	c.device, c.phase = nil, phaseNew
+	c.device, c.phase, c.stirs = nil, phaseNew, false
 	s.enqueue(c, front)
 	d.trim()
 }

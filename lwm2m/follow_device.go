@@ -29,6 +29,7 @@ type following struct {
 	lined  bool          // in the line
 	quiet  bool          // the device does not answer call
 	yields bool          // call gives way soon
+	stirs  bool          // a message came from the device's address, although it seems to sleep
 }
 
 const never = time.Duration(math.MaxInt64)
@@ -313,10 +314,10 @@ func (s *Server) pass(d *device, o *Observation, resp *coap.Response, first bool
 		return
 	}
 	st.heard = s.now()
-	var r Registration
 	if !first {
 		st.fails, st.pause = 0, 0
 	}
+	var r Registration
 	for _, one := range f.feeds {
 		if one.selected && slices.Contains(one.follower.observed, o.path) {
 			if r.ID == "" {
@@ -343,6 +344,23 @@ func (s *Server) passSend(d *device, entries []Entry) {
 		if len(theirs) > 0 {
 			one.push(&arrival{registration: r, send: true, entries: theirs})
 		}
+	}
+}
+
+// stirred is called when a notification from p was rejected: the server has restarted, or has lost
+// the observation in another way, and a device in queue mode is awake. It may be forged, so it does
+// not count as contact; only a request for an observation asks whether the device is there.
+func (s *Server) stirred(p coap.Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.table.byPeer.Get(p)
+	if d == nil || d.activity == nil || d.activity.follow == nil {
+		return
+	}
+	f := d.activity.follow
+	f.stirs = d.queue() && !d.awake && slices.ContainsFunc(f.paths, func(st standing) bool { return st.open(d) })
+	if f.stirs {
+		s.lineUp(d)
 	}
 }
 

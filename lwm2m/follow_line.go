@@ -48,7 +48,14 @@ func (s *Server) lineUp(d *device) {
 // s.mu is held.
 func (s *Server) followable(d *device) bool {
 	f := d.activity.follow
-	return f.call == nil && f.next <= s.now() && s.serving > 0 && s.takes(d) && d.activity.queue.idle()
+	switch {
+	case f.call != nil || f.next > s.now() || s.serving == 0:
+		return false
+	case f.stirs && d.active() && d.reachable && !d.awake:
+		return len(d.activity.queue.running) == 0 // the others wait for the device to wake
+	default:
+		return s.takes(d) && d.activity.queue.idle()
+	}
 }
 
 // takes reports whether d takes requests now. s.mu is held.
@@ -108,14 +115,14 @@ func (s *Server) followStart(d *device, f *following) {
 	if st.renew {
 		s.release(d, st)
 	}
-	c := &Call{server: s, began: s.now(), follow: f}
+	c := &Call{server: s, began: s.now(), follow: f, stirs: f.stirs && !d.awake}
 	c.request = Request{Endpoint: d.endpoint, Operation: OpObserve, Path: st.path, NoWait: true}
 	if st.drop != nil {
 		c.request.Operation = opForget
 		c.forget, st.drop = st.drop, nil
 	}
 	c.sink = sink{direct: true, done: func(a Answer) { s.followEnded(d, c, a) }}
-	f.call, f.quiet, f.yields = c, false, false
+	f.call, f.quiet, f.yields, f.stirs = c, false, false, false
 	s.follow.prompt++
 	s.enqueue(c, false)
 }

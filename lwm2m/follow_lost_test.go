@@ -2,6 +2,8 @@ package lwm2m_test
 
 import (
 	"fmt"
+	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/lwm2m"
+	"github.com/otago-iot/otago/lwm2m/simnet"
 )
 
 // TestFollowSixteenPaths: fn blocks, and an Update makes a question for selects wait too. The last
@@ -77,5 +80,82 @@ func TestFollowFlappingDevice(t *testing.T) {
 		o.Notify(&coap.Response{Code: coap.ServiceUnavailable}, false)
 		time.Sleep(31 * time.Second)
 		require.Equal(t, []string{"observe /3/0/9"}, d.requests())
+	})
+}
+
+// TestFollowSleeperWithoutObservation: the server has restarted, or the program has ended its
+// observation, while a device in queue mode sleeps. Its next notification is rejected; its value
+// arrives, as the server then observes again and does not wait for an Update.
+func TestFollowSleeperWithoutObservation(t *testing.T) {
+	var config lwm2m.ServerConfig
+	for name, lose := range map[string]func(t *testing.T, w *world, follow func()){
+		"restart": func(_ *testing.T, w *world, follow func()) {
+			w.stop()
+			w.start(config)
+			follow()
+		},
+		"program's": func(t *testing.T, w *world, _ func()) {
+			o, err := w.server.Observe(t.Context(), endpointName, lwm2m.NewPath(3, 0, 9), nil)
+			require.NoError(t, err)
+			time.Sleep(5 * time.Minute)
+			require.NoError(t, o.Cancel(t.Context()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config = lwm2m.ServerConfig{Registrations: &memoryStore{}}
+			inWorld(t, config, func(t *testing.T, w *world) {
+				d := w.followable("</3/0>", "b=UQ", "lt=86400")
+				d.values["/3/0/9"] = "80"
+				var got followLog
+				follow := func() { w.server.Follow(paths(t, "/3/0/9"), nil, got.add) }
+				follow()
+				time.Sleep(time.Second)
+				lose(t, w, follow)
+				time.Sleep(5 * time.Minute)
+				got.texts()
+				// A request that waits for the device goes to it then.
+				done := make(chan error, 1)
+				w.server.Go(lwm2m.Request{Endpoint: endpointName, Operation: lwm2m.OpRead, Path: lwm2m.NewPath(3, 0, 9)},
+					func(a lwm2m.Answer) { done <- a.Err })
+				d.set("/3/0/9", "81")
+				require.Equal(t, []string{"first /3/0/9 81"}, got.texts())
+				require.NoError(t, <-done)
+				d.set("/3/0/9", "82")
+				require.Equal(t, []string{"notify /3/0/9 82"}, got.texts())
+			})
+		})
+	}
+}
+
+// TestFollowForgedNotification: notifications with the address of a sleeping device, sent by others,
+// do not count as contact, and cause few requests.
+func TestFollowForgedNotification(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		w.followable("</3/0>", "b=UQ", "lt=86400")
+		time.Sleep(5 * time.Minute)
+		var got followLog
+		w.server.Follow(paths(t, "/3/0/9"), nil, got.add)
+		executed := make(chan error, 1)
+		w.server.Go(lwm2m.Request{Endpoint: endpointName, Operation: lwm2m.OpExecute, Path: lwm2m.NewPath(3, 0, 4)},
+			func(a lwm2m.Answer) { executed <- a.Err })
+		w.net.SetLink(serverIP, deviceIP, simnet.Conditions{Drop: func(simnet.Packet) bool { return true }})
+		var sent atomic.Int64
+		w.net.Tap(func(p simnet.Packet) {
+			if p.Lost && p.Data[1] == byte(coap.GET) {
+				sent.Add(1)
+			}
+		})
+		before, _ := w.server.Registration(endpointName)
+		for i := range 3600 {
+			w.net.Forge(before.Address, netip.MustParseAddrPort(serverAddress),
+				[]byte{0x51, byte(coap.Content), byte(i >> 8), byte(i), 0x77, 0x61, 1, 0xff, 'x'})
+			time.Sleep(time.Second)
+		}
+		after, _ := w.server.Registration(endpointName)
+		require.Equal(t, before.LastSeen, after.LastSeen)
+		require.Empty(t, executed)
+		require.Empty(t, got.texts())
+		require.Positive(t, sent.Load())
+		require.LessOrEqual(t, sent.Load(), int64(5*9))
 	})
 }

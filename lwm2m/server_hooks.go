@@ -161,6 +161,7 @@ func (s *Server) coapHooks() (hooks coap.Hooks) {
 			s.hook("ServerHooks.Retransmission", func() { f(s.endpointAt(p), Transport(p.Transport), s.coap.RemoteAddr(p)) })
 		}
 	}
+	hooks.Rejected = s.stirred
 	if s.config.Hooks.Dropped != nil {
 		hooks.TurnedAway = func(coap.Peer) { s.dropped(DropRequest) }
 	}

@@ -94,6 +94,9 @@ type Hooks struct {
 	Retransmitted func(p Peer)
 	// TurnedAway is called when a peer's request finds no room.
 	TurnedAway func(p Peer)
+	// Rejected is called when a notification is rejected because there is no such observation. Over
+	// UDP anyone may have sent it: the token proves nothing.
+	Rejected func(p Peer)
 }
 
 // Bounds limits the state that peers, hostile or merely numerous, can make an endpoint keep. Zero

@@ -162,10 +162,21 @@ func (e *Endpoint) receiveResponse(a *association, p *packet, now time.Duration)
 	if separate {
 		e.acknowledgeResponse(a, id, typ, known)
 	}
+	if !known && typ != acknowledgement {
+		e.rejected(a.peer, m)
+	}
 	if notified != nil {
 		notified.receive(m)
 	}
 	return kept
+}
+
+// rejected reports a response that belongs to nothing, if it is a notification.
+func (e *Endpoint) rejected(p Peer, m *wireMessage) {
+	f := e.config.Hooks.Rejected
+	if _, ok := Uint(m.options, Observe); ok && f != nil && isSuccess(m.code) {
+		f(p)
+	}
 }
 
 // acknowledgeResponse answers a separate response, and remembers the answer.

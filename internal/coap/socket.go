@@ -82,6 +82,7 @@ func (s *socket) handle(p *packet, n int, addr netip.AddrPort, at *udp.Local) (k
 	case a == nil:
 		if p.msg.typ == confirmable || p.msg.typ == nonConfirmable && isResponse(p.msg.code) {
 			_ = s.conn.WriteTo(appendEmpty(nil, reset, p.msg.mid), addr, at)
+			s.e.rejected(Peer{UDP, addr, s.id}, &p.msg)
 		}
 		return false
 	}
