@@ -22,11 +22,15 @@ func loadModels(dir string, log *slog.Logger) (*lwm2m.Models, error) {
 		return models, nil
 	}
 	files, objects := map[string]string{}, 0
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	root, err := filepath.EvalSymlinks(dir) // WalkDir follows no link, not even to its root
+	if err != nil {
+		return nil, fmt.Errorf("-models: %w", err)
+	}
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case path != dir && strings.HasPrefix(d.Name(), "."):
+		case path != root && strings.HasPrefix(d.Name(), "."):
 			if d.IsDir() { // such as those in which Kubernetes keeps the files again
 				return filepath.SkipDir
 			}

@@ -17,7 +17,8 @@ import (
 func TestModelsFlag(t *testing.T) {
 	pump, err := os.ReadFile(filepath.Join("..", "..", "lwm2m", "testdata", "pump.xml"))
 	require.NoError(t, err)
-	dir := t.TempDir()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
 	write := func(name, text string) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
@@ -50,6 +51,13 @@ func TestModelsFlag(t *testing.T) {
 	require.Equal(t, 1, strings.Count(log.String(), "two files differ"), log.String())
 	require.NotContains(t, log.String(), "not read")
 	require.Contains(t, log.String(), "objects=2")
+
+	link := filepath.Join(t.TempDir(), "models")
+	require.NoError(t, os.Symlink(dir, link))
+	models, err = loadModels(link, slog.New(slog.DiscardHandler))
+	require.NoError(t, err, "a link to the folder")
+	_, ok = models.Object(26300, lwm2m.Version{})
+	require.True(t, ok)
 
 	for name, dir := range map[string]string{"no such file": filepath.Join(dir, "none"), "has no object model": t.TempDir()} {
 		_, err := loadModels(dir, slog.New(slog.DiscardHandler))
