@@ -41,9 +41,10 @@ type Values struct {
 // the observations end.
 //
 // For each device, calls of selects and fn come one after the other, in the order in which the
-// values came; those of up to 128 devices come at once. Both may block and may call the server. Up
-// to 16 Values of a device wait. Beyond that the oldest is dropped for whose path a newer one
-// waits, so the last value of each path arrives if there are not more than 16 paths; Values.Dropped
+// values came; those of up to 128 devices come at once. After [Server.DeleteDevice] the endpoint
+// counts as another device. Both may block and may call the server. Up to 16 Values of a device
+// wait. Beyond that the oldest is dropped for whose path a newer one waits, so the last value of
+// each path arrives if there are not more than 16 paths, where Sends count as one; Values.Dropped
 // and [ServerHooks].Dropped count what was dropped. If fn panics the panic is logged, and the next
 // Values come as if it had returned; if selects panics the device is not followed.
 //
@@ -148,6 +149,7 @@ type feed struct {
 	served   bool // got the present values
 	busy     bool // a worker takes the arrivals, or will
 	waiting  []*arrival
+	dropped  int // Values before one that could not be read
 }
 
 // arrival is what waits for a function of a Follow: values for fn, or a registration for selects.
@@ -230,6 +232,7 @@ func (f *feed) deliver() {
 		case a.selects:
 			f.choose(a.registration)
 		case f.selected:
+			a.dropped, f.dropped = a.dropped+f.dropped, 0
 			s.mu.Unlock()
 			f.call(a)
 			s.mu.Lock()
@@ -252,6 +255,9 @@ func (f *feed) call(a *arrival) {
 		var err error
 		if a.entries, err = a.codec.answer(a.resp, a.path); err != nil {
 			s.notUnderstood(f.device.endpoint, a.path, err)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			f.dropped = a.dropped
 			return
 		}
 	}

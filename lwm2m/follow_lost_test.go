@@ -46,6 +46,35 @@ func TestFollowSixteenPaths(t *testing.T) {
 	})
 }
 
+// TestFollowCountsBeforeGarbage: the count of Values that were dropped before a notification that
+// cannot be read comes with the next ones.
+func TestFollowCountsBeforeGarbage(t *testing.T) {
+	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
+		d := w.followable("</3/0>")
+		d.values["/3/0/9"] = "80"
+		var got followLog
+		release := make(chan struct{})
+		w.server.Follow(paths(t, "/3/0/9"), nil, func(v lwm2m.Values) {
+			<-release
+			got.add(v)
+		})
+		time.Sleep(time.Second)
+		for i := range 17 { // the first of them is dropped
+			value := fmt.Sprint(i)
+			if i == 1 {
+				value = "\xff"
+			}
+			d.set("/3/0/9", value)
+		}
+		close(release)
+		dropped := 0
+		for _, v := range got.values() {
+			dropped += v.Dropped
+		}
+		require.Equal(t, 1, dropped)
+	})
+}
+
 // TestFollowFlappingDevice: a device answers each Observe, and ends the observation at once. The
 // pauses grow all the same, and its Updates shorten only the first of them.
 func TestFollowFlappingDevice(t *testing.T) {
