@@ -124,6 +124,9 @@ func (s *Server) followStart(d *device, f *following) {
 	c.sink = sink{direct: true, done: func(a Answer) { s.followEnded(d, c, a) }}
 	f.call, f.quiet, f.yields, f.stirs = c, false, false, false
 	s.follow.prompt++
+	if c.stirs && len(d.activity.queue.waiting) > 0 {
+		s.followYields(d) // the others must not wait for it once the device sends an Update
+	}
 	s.enqueue(c, false)
 }
 

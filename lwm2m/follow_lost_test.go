@@ -160,7 +160,7 @@ func TestFollowSleeperWithoutObservation(t *testing.T) {
 // do not count as contact, and cause few requests.
 func TestFollowForgedNotification(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
-		w.followable("</3/0>", "b=UQ", "lt=86400")
+		d := w.followable("</3/0>", "b=UQ", "lt=86400")
 		time.Sleep(5 * time.Minute)
 		var got followLog
 		w.server.Follow(paths(t, "/3/0/9"), nil, got.add)
@@ -186,5 +186,15 @@ func TestFollowForgedNotification(t *testing.T) {
 		require.Empty(t, got.texts())
 		require.Positive(t, sent.Load())
 		require.LessOrEqual(t, sent.Load(), int64(5*9))
+
+		// The device wakes: the Execute does not wait for an Observe that a forged message caused.
+		w.net.SetLink(serverIP, deviceIP, simnet.Conditions{})
+		w.unheard(true)
+		time.Sleep(time.Hour)
+		w.net.Forge(before.Address, netip.MustParseAddrPort(serverAddress), []byte{0x51, byte(coap.Content), 99, 99, 0x77, 0x61, 1, 0xff, 'x'})
+		time.Sleep(time.Second)
+		d.update("")
+		time.Sleep(2 * time.Second)
+		require.Len(t, executed, 1)
 	})
 }
