@@ -64,8 +64,8 @@ type Values struct {
 // minute, then after twice that, up to an hour; its next three Updates make the server ask at once.
 // If a device answers but does not observe, fn gets its answer as First each time.
 //
-// A device in queue mode is also asked when the server rejects one of its notifications, for example
-// of an observation from before a restart.
+// A device in queue mode is also asked when the server rejects one of its notifications, for
+// example of an observation from before a restart.
 //
 // A device may forget an observation without a word, for example when it got no acknowledgement for
 // a notification. So an observation that was silent for an hour, or a day in queue mode, is

@@ -156,8 +156,8 @@ func TestFollowSleeperWithoutObservation(t *testing.T) {
 	}
 }
 
-// TestFollowForgedNotification: notifications with the address of a sleeping device, sent by others,
-// do not count as contact, and cause few requests.
+// TestFollowForgedNotification: notifications with the address of a sleeping device, sent by
+// others, do not count as contact, and cause few requests.
 func TestFollowForgedNotification(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.followable("</3/0>", "b=UQ", "lt=86400")
