@@ -24,7 +24,9 @@ func TestFollowSixteenPaths(t *testing.T) {
 		for i := range 16 {
 			path := fmt.Sprintf("/3/0/%d", 100+i)
 			all = append(all, path)
+			d.mu.Lock()
 			d.values[path], want[path] = "old", "new"
+			d.mu.Unlock()
 		}
 		var got followLog
 		release := make(chan struct{})
@@ -51,7 +53,9 @@ func TestFollowSixteenPaths(t *testing.T) {
 func TestFollowCountsBeforeGarbage(t *testing.T) {
 	inWorld(t, lwm2m.ServerConfig{}, func(t *testing.T, w *world) {
 		d := w.followable("</3/0>")
+		d.mu.Lock()
 		d.values["/3/0/9"] = "80"
+		d.mu.Unlock()
 		var got followLog
 		release := make(chan struct{})
 		w.server.Follow(paths(t, "/3/0/9"), nil, func(v lwm2m.Values) {
@@ -99,7 +103,9 @@ func TestFollowFlappingDevice(t *testing.T) {
 
 		// A notification ends the series of failures.
 		d.script(nil)
+		d.mu.Lock()
 		d.values["/3/0/9"] = "80"
+		d.mu.Unlock()
 		time.Sleep(time.Hour)
 		d.set("/3/0/9", "81")
 		d.mu.Lock()
@@ -134,7 +140,9 @@ func TestFollowSleeperWithoutObservation(t *testing.T) {
 			config = lwm2m.ServerConfig{Registrations: &memoryStore{}}
 			inWorld(t, config, func(t *testing.T, w *world) {
 				d := w.followable("</3/0>", "b=UQ", "lt=86400")
+				d.mu.Lock()
 				d.values["/3/0/9"] = "80"
+				d.mu.Unlock()
 				var got followLog
 				follow := func() { w.server.Follow(paths(t, "/3/0/9"), nil, got.add) }
 				follow()
