@@ -74,7 +74,7 @@ func TestRule1OnePostAtATime(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		begin := time.Now()
-		for len(w.django.list("a")) < 10 || len(w.django.list("c")) < 10 {
+		for len(w.django.list("a")) < 10 || len(w.django.list("b")) < 10 || len(w.django.list("c")) < 10 {
 			time.Sleep(time.Second)
 		}
 		require.Less(t, time.Since(begin), 15*time.Second, "endpoints do not wait for each other")
