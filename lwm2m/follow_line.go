@@ -21,7 +21,7 @@ const (
 	followPause = time.Second
 )
 
-// errYield ends a request for an observation in favour of other requests.
+// errYield ends a request for an observation that gives way to other requests.
 var errYield = errors.New("lwm2m: other requests come first")
 
 // followLine paces the requests for observations of all devices. Guarded by Server.mu.

@@ -30,7 +30,7 @@ func (b *Bridge) wanted(endpoint string) bool {
 	defer b.mu.Unlock()
 	if !b.odd[endpoint] && len(b.odd) < 1024 {
 		b.odd[endpoint] = true
-		b.log.Warn("Django cannot keep this endpoint; it is not told of it", "endpoint", endpoint)
+		b.log.Warn("Django cannot keep this endpoint, and gets nothing of it", "endpoint", endpoint)
 	}
 	return false
 }
@@ -248,9 +248,9 @@ func (b *Bridge) firmwareValue(endpoint string, d *device, v heldValue, busy boo
 	if v.path == resultPath {
 		saw = d.sawResult
 	}
-	told := saw(v.value, v.first)
+	news := saw(v.value, v.first)
 	typeName, value, ok := b.config.Types.accepts(v.path, lwm2m.Integer(v.value))
-	if !told || busy || !ok {
+	if !news || busy || !ok {
 		return nil
 	}
 	return []post{single(v.path.String(), endpoint, 5, singleValue{ID: v.path.Resource(), Type: typeName, Value: value})}
@@ -282,12 +282,12 @@ func (b *Bridge) values(v lwm2m.Values) {
 			}
 		case statePath, resultPath:
 			i, ok := e.Value.Int64()
-			switch told := (heldValue{e.Path, i, v.First}); {
+			switch held := (heldValue{e.Path, i, v.First}); {
 			case !ok:
 			case d.onboarding && len(d.held) < 16:
-				d.held = append(d.held, told)
+				d.held = append(d.held, held)
 			case !d.onboarding:
-				posts = append(posts, b.firmwareValue(endpoint, d, told, busy)...)
+				posts = append(posts, b.firmwareValue(endpoint, d, held, busy)...)
 			}
 		default:
 			rest = append(rest, e)

@@ -133,7 +133,8 @@ func TestLeshanSinkKilled(t *testing.T) {
 	django.server.Close()
 
 	again := start(strings.TrimPrefix(s.coap(), "coap://"))
-	time.Sleep(100 * time.Millisecond) // Django comes up later
+	require.Eventually(t, func() bool { return strings.Contains(again.text(), "Django is not reachable; posts wait") },
+		20*time.Second, 10*time.Millisecond)
 	django.open()
 	defer django.server.Close()
 	django.await("3303/5700=1000.0", "3303/5700=1001.0", "3303/5700=1002.0", "3303/5700=1003.0")
