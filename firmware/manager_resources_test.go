@@ -49,7 +49,7 @@ func TestDoDuringAnUpdate(t *testing.T) {
 				r.Endpoint = endpoint
 				a, err := mgr.Do(w.ctx, r)
 				active := new(store.UpdateError)
-				require.ErrorAs(t, err, &active, name)
+				require.ErrorAs(t, err, &active, "invariant 16: refused during an update: %s", name)
 				require.ErrorIs(t, err, store.ErrActive)
 				require.Equal(t, u.ID, active.ID)
 				require.Equal(t, err, a.Err)
@@ -120,7 +120,7 @@ func TestDoLosesTheRace(t *testing.T) {
 				require.Empty(t, done)
 				w.waits(u.ID)
 				err = <-done
-				require.ErrorIs(t, err, store.ErrActive)
+				require.ErrorIs(t, err, store.ErrActive, "invariant 16: an update started meanwhile")
 				require.NotErrorIs(t, err, lwm2m.ErrDeliveryUnknown)
 				require.Positive(t, looked.Load())
 				require.NotContains(t, d.Log(), "execute")
