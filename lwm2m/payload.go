@@ -11,10 +11,9 @@ import (
 type Entry struct {
 	Path Path
 	// Value is of the type that the object's model gives the resource, or, for a resource without
-	// model, of the type that can be known: see [DecodePayload]. [Null]
-	// removes a resource instance in a Write-Composite. The zero Value stands for an object
-	// instance without resources or a multiple resource without instances, which only TLV and LwM2M
-	// CBOR can express.
+	// model, of the type that can be known: see [DecodePayload]. [Null] removes a resource instance
+	// in a Write-Composite. The zero Value stands for an object instance without resources or a
+	// multiple resource without instances, which only TLV and LwM2M CBOR can express.
 	Value Value
 	// Time is when the resource had the value, for histories in Send and notifications; the zero
 	// Time means now. Only SenML and the old JSON carry it, other formats drop it. A time before
@@ -69,12 +68,12 @@ func AppendPayload(dst []byte, f ContentFormat, base Path, entries []Entry, m *M
 //	Opaque            Opaque            Opaque     String    String  Opaque
 //	Objlnk            String            Objlnk     Objlnk    String  Opaque
 //
-// A whole number is an Integer also if it is written as 21.0 or as a binary float, since senders of
-// JSON write a Float of 21 as 21; above 2^63-1 it is an Unsigned Integer, and beyond 64 bits a
-// Float. So the values of a Float resource may be Integers now and then: [Value.Float64] takes
-// both. Nothing is guessed from the bytes or the text: "1" may be a Boolean, and four bytes of TLV
-// an Integer, a Float, an Objlnk or text. [Value.As] converts them for a program that knows. A text
-// in the form of a base64 string stays as it was sent.
+// A whole number is an Integer also if it is written as 21.0, as a binary float or as a negative
+// zero, since senders of JSON write a Float of 21 as 21; above 2^63-1 it is an Unsigned Integer,
+// and beyond 64 bits a Float. So the values of a Float resource may be Integers now and then:
+// [Value.Float64] takes both. Nothing is guessed from the bytes or the text: "1" may be a Boolean,
+// and four bytes of TLV an Integer, a Float, an Objlnk or text. [Value.As] converts them for a
+// program that knows. A text in the form of a base64 string stays as it was sent.
 //
 // # Tolerances
 //

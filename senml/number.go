@@ -7,7 +7,8 @@ import (
 )
 
 // Number is an exact number: a 64 bit integer, signed or unsigned, a decimal fraction, or a
-// float64. The zero Number is not set. A number that fits an integer is always stored as one.
+// float64. The zero Number is not set. A number that fits an integer is always stored as one: 21.0
+// is 21, and -0.0 is 0.
 type Number struct {
 	bits uint64 // int64, uint64, float64 bits, or int64 mantissa
 	exp  int16  // of ten, for a decimal; not 0
