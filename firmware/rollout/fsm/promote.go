@@ -1,0 +1,153 @@
+package fsm
+
+import (
+	"fmt"
+	"time"
+)
+
+// healthPause is how long the program is not asked again after it has said no.
+const healthPause = time.Minute
+
+// tripped reports whether too many members are bad: any, in the first stage.
+func (x *machine) tripped() bool {
+	if x.Stage == 0 {
+		return x.Since.Bad > 0
+	}
+	return float64(x.Since.Bad) > x.Plan.MaxFailure*float64(max(x.Since.Admitted, minTripBase))
+}
+
+func (x *machine) tripText() string {
+	if x.Stage == 0 {
+		return "a device of the first stage is bad"
+	}
+	return fmt.Sprintf("%d of %d devices are bad, more than %g %% of %d", x.Since.Bad, x.Since.Admitted,
+		100*x.Plan.MaxFailure, max(x.Since.Admitted, minTripBase))
+}
+
+// promote moves the open stage on, as far as counters and time allow.
+func (x *machine) promote() {
+	if x.Now.Before(x.Plan.StartAt) {
+		return
+	}
+	switch x.StageState {
+	case StageFilling:
+		x.filling()
+	case StageSoaking:
+		switch {
+		case x.moving() > 0: // one that was away is back
+			x.StageState, x.Until, x.out.Persist = StageFilling, time.Time{}, true
+		case !x.Now.Before(x.Until):
+			x.StageState, x.Until, x.out.Persist = StageChecking, time.Time{}, true
+			x.log(EventChecking, "reading %d devices again", x.Stages[x.Stage].Succeeded)
+		}
+	}
+}
+
+// filling looks whether the open stage has all members that it can have, and they have ended.
+func (x *machine) filling() {
+	stage := &x.Stages[x.Stage]
+	switch {
+	case x.moving() > 0:
+	case x.Total.Waiting == 0 && x.Total.Active == 0 && (stage.Succeeded == 0 || x.Soaked == stage.Succeeded):
+		x.end(ReasonDone)
+	case x.Total.Waiting > 0 && x.room() > 0 && !x.Exhausted:
+		// It admits more.
+	case stage.Succeeded == 0:
+		if x.room() <= 0 && x.Total.Waiting > 0 && x.Ceiling() < x.Total.Targets() {
+			x.Extra++
+			x.out.Persist = true
+			x.log(EventExtended, "none of the stage's devices was updated: the next one is tried")
+		}
+	case x.last() && x.Soaked == stage.Succeeded:
+		// The rest cannot be reached.
+	case x.Plan.Stages[x.Stage].Soak > 0:
+		soak := x.Plan.Stages[x.Stage].Soak
+		x.StageState, x.Until, x.out.Persist = StageSoaking, x.Now.Add(soak), true
+		x.log(EventSoaking, "for %s", soak)
+	default:
+		x.after()
+	}
+}
+
+// exhausted notes that nobody can be admitted until another device is heard. A stage that names its
+// members, has none left, and updated none, does not go on by itself.
+func (x *machine) exhausted() {
+	if x.State != StateRunning {
+		return
+	}
+	x.set(func() { x.Exhausted = true }, !x.Exhausted)
+	if x.in.None && x.StageState == StageFilling && x.Plan.Stages[x.Stage].Only && x.Stages[x.Stage].Succeeded == 0 && x.Stages[x.Stage].Active == 0 {
+		x.pause(ReasonStage, "none of the devices that the stage names was updated, and none is left")
+	}
+}
+
+// openByHand opens the next stage for an operator: one that is manual, or one that the open stage,
+// with no device left, cannot open.
+func (x *machine) openByHand() {
+	switch {
+	case x.State == StateRunning && x.StageState == StageGate:
+	case x.State == StatePaused && x.Reason == ReasonStage:
+		x.State, x.Reason, x.Detail = StateRunning, ReasonNone, ""
+	default:
+		return
+	}
+	x.log(EventGate, "%s", x.in.Text)
+	x.ask()
+}
+
+func (x *machine) last() bool { return x.Stage == len(x.Plan.Stages)-1 }
+
+// after follows the soak of the open stage. One whose members have all rolled back since goes on
+// as if they had done so at once.
+func (x *machine) after() {
+	x.Soaked, x.Until, x.out.Persist = x.Stages[x.Stage].Succeeded, time.Time{}, true
+	switch {
+	case x.Total.Waiting == 0 && x.Total.Active == 0:
+		x.end(ReasonDone)
+	case x.last() || x.Soaked == 0:
+		x.StageState = StageFilling
+	default:
+		x.next()
+	}
+}
+
+// next begins what has to precede the next stage.
+func (x *machine) next() {
+	if x.Plan.Stages[x.Stage+1].Manual {
+		x.StageState, x.out.Persist = StageGate, true
+		x.log(EventGate, "stage %d opens when an operator says so", x.Stage+2)
+		return
+	}
+	x.ask()
+}
+
+// ask has the program asked whether the next stage may open.
+func (x *machine) ask() {
+	x.StageState, x.Until, x.Detail, x.out.Persist = StageHealth, time.Time{}, "", true
+}
+
+// health takes the program's answer.
+func (x *machine) health() {
+	switch {
+	case x.State != StateRunning || x.StageState != StageHealth:
+	case x.in.OK:
+		x.Detail = ""
+		x.open(x.Stage + 1)
+	default:
+		if x.Detail != x.in.Text {
+			x.log(EventHealth, "%s", x.in.Text)
+		}
+		x.Detail, x.Until, x.out.Persist = x.in.Text, x.Now.Add(healthPause), true
+	}
+}
+
+// open opens a stage. One that has no room for a member more than those before is passed over.
+func (x *machine) open(stage int) {
+	x.Stage, x.StageState, x.Opened[stage], x.out.Persist = stage, StageFilling, x.Now, true
+	x.Extra, x.Soaked, x.Until, x.Exhausted = 0, 0, time.Time{}, false
+	x.Since = Since{Epoch: x.Since.Epoch + 1}
+	x.log(EventOpened, "stage %d of %d: up to %d devices", stage+1, len(x.Plan.Stages), x.Ceiling())
+	if x.room() <= 0 && !x.last() {
+		x.next()
+	}
+}
