@@ -29,17 +29,14 @@ func (x *machine) promote() {
 	if x.Now.Before(x.Plan.StartAt) {
 		return
 	}
-	switch x.StageState {
-	case StageFilling:
+	switch {
+	case x.StageState == StageFilling:
 		x.filling()
-	case StageSoaking:
-		switch {
-		case x.moving() > 0: // one that was away is back
-			x.StageState, x.Until, x.out.Persist = StageFilling, time.Time{}, true
-		case !x.Now.Before(x.Until):
-			x.StageState, x.Until, x.out.Persist = StageChecking, time.Time{}, true
-			x.log(EventChecking, "reading %d devices again", x.Stages[x.Stage].Succeeded)
-		}
+	case x.moving() > 0: // one that was away is back
+		x.StageState, x.Until, x.out.Persist = StageFilling, time.Time{}, true
+	case x.StageState == StageSoaking && !x.Now.Before(x.Until):
+		x.StageState, x.Until, x.out.Persist = StageChecking, time.Time{}, true
+		x.log(EventChecking, "reading %d devices again", x.Stages[x.Stage].Succeeded)
 	}
 }
 
