@@ -48,6 +48,10 @@ const (
 	KindImage  Kind = "image"
 	KindDevice Kind = "device"
 	KindEvent  Kind = "event"
+
+	KindRollout      Kind = "rollout"
+	KindMember       Kind = "member"        // its key is that of the rollout, a space and the endpoint
+	KindRolloutEvent Kind = "rollout_event" // the rollout, a space and the number
 )
 
 // A DamagedError says which record is damaged: a store cannot decode its bytes, it is the record of

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"math"
+	"math/bits"
 	"reflect"
 	"slices"
 	"strings"
@@ -70,6 +71,23 @@ func (uintCoder) parse(v reflect.Value, f rawField) error {
 		return errRange
 	}
 	v.SetUint(f.n)
+	return nil
+}
+
+type floatCoder struct{}
+
+func (floatCoder) zero(v reflect.Value) bool { return v.Float() == 0 && !math.Signbit(v.Float()) }
+
+// append turns the bits around, as those at the end are zero for most numbers that people write.
+func (floatCoder) append(b []byte, number uint64, v reflect.Value) ([]byte, error) {
+	return appendNumber(b, number, bits.Reverse64(math.Float64bits(v.Float()))), nil
+}
+
+func (floatCoder) parse(v reflect.Value, f rawField) error {
+	if f.isBytes {
+		return errKind
+	}
+	v.SetFloat(math.Float64frombits(bits.Reverse64(f.n)))
 	return nil
 }
 

@@ -10,6 +10,7 @@
 //
 //	bool, unsigned integers   their value
 //	signed integers           zigzag, as encoding/binary has it
+//	float64                   the bits of IEEE 754, the last one first
 //	string                    bytes; a word of [Enum] or [Common] by its place in the list, from 1
 //	string, tag "N,hex"       bytes: a zero and the text, or a one and what lower-case digits encode
 //	time.Time                 the time since 2024, in nanoseconds or microseconds; UTC
@@ -146,6 +147,8 @@ func compile(t reflect.Type, option string, outer []reflect.Type) coder {
 	switch t.Kind() {
 	case reflect.Bool:
 		return boolCoder{}
+	case reflect.Float64:
+		return floatCoder{}
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return intCoder{}
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:

@@ -55,9 +55,10 @@ var (
 // DefaultNamespace is the namespace of a store if [Config.Namespace] is empty.
 const DefaultNamespace = "otago"
 
-// A Store is a [store.Store] in one namespace of a bbolt file.
+// A Store is a [store.Store] and a [store.Rollouts] in one namespace of a bbolt file.
 type Store struct {
 	store.Store
+	store.Rollouts
 	backend *backend
 	logged  kv.Backend
 }
@@ -138,7 +139,7 @@ func open(b *backend) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{s, b, logged}, nil
+	return &Store{s, s, b, logged}, nil
 }
 
 // A tx keeps the buckets of the tables, and a cursor for each.

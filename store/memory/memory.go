@@ -13,8 +13,11 @@ import (
 	"github.com/otago-iot/otago/store/internal/kv"
 )
 
-// A Store is a [store.Store] in memory.
-type Store struct{ store.Store }
+// A Store is a [store.Store] and a [store.Rollouts] in memory.
+type Store struct {
+	store.Store
+	store.Rollouts
+}
 
 // New returns an empty store.
 func New() *Store {
@@ -22,7 +25,7 @@ func New() *Store {
 	if err != nil {
 		panic(err) // a backend in memory cannot fail, and an empty one has no format
 	}
-	return &Store{s}
+	return &Store{s, s}
 }
 
 // A backend is a set of tables under one lock. Package kv writes a commit only after all its

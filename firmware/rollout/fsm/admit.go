@@ -27,7 +27,7 @@ func (r *Rollout) Waiting(m *Member, at time.Time, zone *time.Location, reachabl
 		return WaitingGate
 	case r.StageState == StageChecking, r.room() <= 0:
 		return WaitingStage
-	case r.Plan.Window != nil && r.Plan.Window.Covers == CoversAll && !r.inWindow(at, zone):
+	case r.Plan.Window.Covers == CoversAll && !r.inWindow(at, zone):
 		return WaitingWindow
 	case r.Plan.Interval > 0 && !r.Admitted.IsZero() && at.Before(r.Admitted.Add(r.Plan.Interval)):
 		return WaitingRate
@@ -52,7 +52,7 @@ func (r *Rollout) full(m *Member) bool {
 }
 
 func (r *Rollout) inWindow(at time.Time, zone *time.Location) bool {
-	if r.Plan.Window == nil {
+	if r.Plan.Window.always() {
 		return true
 	}
 	open, _ := r.Plan.Window.At(at, cmp.Or(zone, time.UTC))

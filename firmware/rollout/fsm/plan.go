@@ -19,8 +19,8 @@ type Plan struct {
 	MaxFailure float64 `record:"4"`
 	// MissingAfter is how long a member may be silent after Execute before it counts as missing.
 	MissingAfter time.Duration `record:"5"`
-	// Window is when members may install, or be updated at all; nil for always.
-	Window *Window `record:"6"`
+	// Window is when members may install, or be updated at all. Its zero value is always.
+	Window Window `record:"6"`
 	// StartAt is when the first member may be admitted; zero for at once.
 	StartAt time.Time `record:"7"`
 	// EndAt is when the rollout admits no more members.
@@ -77,7 +77,7 @@ func (p *Plan) Check() error {
 	if last := p.Stages[len(p.Stages)-1]; last.Size > 0 || last.Share < 1 || last.Only {
 		return errors.New("stages: the last one does not cover all targets")
 	}
-	if p.Window != nil {
+	if !p.Window.always() {
 		if err := p.Window.Check(); err != nil {
 			return fmt.Errorf("window: %w", err)
 		}

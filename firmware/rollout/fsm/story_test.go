@@ -343,7 +343,7 @@ func TestStories(t *testing.T) {
 	plan = usualPlan()
 	plan.Stages = []fsm.Stage{{Size: 1, Soak: time.Hour}, {Share: 1}}
 	plan.Concurrency = 3
-	plan.Window = &fsm.Window{From: 22 * 60, To: 22*60 + 9, Zone: "Europe/Oslo", Covers: fsm.CoversInstall}
+	plan.Window = fsm.Window{From: 22 * 60, To: 22*60 + 9, Zone: "Europe/Oslo", Covers: fsm.CoversInstall}
 	tell("Ten devices install only in nine minutes of each night, three at a time.", &story{devices: fleet(10, nil), zone: oslo}, plan)
 
 	plan = usualPlan()

@@ -33,6 +33,8 @@ type Window struct {
 	Covers   Covers `record:"6"`
 }
 
+func (w *Window) always() bool { return w.Zone == "" && w.From == w.To }
+
 // Check returns an error that says what is wrong with the window. It does not look zones up.
 func (w *Window) Check() error {
 	for _, d := range w.Days {

@@ -15,29 +15,34 @@ type Table uint8
 
 // The tables. [join] makes compound keys, so that the ranges of two texts never overlap.
 const (
-	Meta         Table = iota // FormatKey, seqKey, deletedKey
-	updates                   // id -> record
-	updateKeys                // idempotency key -> id
-	oldKeys                   // idempotency key of a removed update -> time until which it is taken, id
-	oldKeyTimes               // that time, key -> mark
-	byEndpoint                // endpoint, id -> mark
-	byImage                   // image, id -> mark
-	byOutcome                 // outcome, id -> mark, of updates that have ended
-	byEnd                     // outcome, time of the end and id -> mark
-	byLabel                   // name, value, id -> mark
-	counts                    // image, outcome -> number of updates
-	active                    // id -> mark
-	activeOf                  // endpoint -> id
-	activeImages              // image, id -> mark
-	events                    // seq of the first line -> run
-	journal                   // update -> its runs, see journalIndex
-	images                    // id -> record
-	imageVersion              // name, version -> id
-	imageDigest               // digest, id -> mark
-	devices                   // endpoint -> record, without the times of seen
-	seen                      // endpoint -> sighting, if it has registered
-	secured                   // endpoint -> mark, if its record says so, or did before it was damaged
-	log                       // of the latest commits, see Logged
+	Meta           Table = iota // FormatKey, seqKey, deletedKey
+	updates                     // id -> record
+	updateKeys                  // idempotency key -> id
+	oldKeys                     // idempotency key of a removed update -> time until which it is taken, id
+	oldKeyTimes                 // that time, key -> mark
+	byEndpoint                  // endpoint, id -> mark
+	byImage                     // image, id -> mark
+	byOutcome                   // outcome, id -> mark, of updates that have ended
+	byEnd                       // outcome, time of the end and id -> mark
+	byLabel                     // name, value, id -> mark
+	counts                      // image, outcome -> number of updates
+	active                      // id -> mark
+	activeOf                    // endpoint -> id
+	activeImages                // image, id -> mark
+	events                      // seq of the first line -> run
+	journal                     // update -> its runs, see journalIndex
+	images                      // id -> record
+	imageVersion                // name, version -> id
+	imageDigest                 // digest, id -> mark
+	devices                     // endpoint -> record, without the times of seen
+	seen                        // endpoint -> sighting, if it has registered
+	secured                     // endpoint -> mark, if its record says so, or did before it was damaged
+	rollouts                    // id -> record
+	activeRollouts              // id -> mark
+	members                     // rollout, endpoint -> record
+	memberOrder                 // rollout, cursor -> mark
+	rolloutEvents               // rollout, number -> line
+	log                         // of the latest commits, see Logged
 
 	Tables // how many there are
 )
@@ -54,7 +59,7 @@ var (
 
 var tableNames = [Tables]string{"meta", "updates", "update_keys", "old_keys", "old_key_times", "updates_by_endpoint",
 	"updates_by_image", "updates_by_outcome", "updates_by_end", "updates_by_label", "update_counts", "active", "active_by_endpoint", "active_by_image", "events", "journal", "images", "images_by_version",
-	"images_by_digest", "devices", "devices_seen", "secured", "log"}
+	"images_by_digest", "devices", "devices_seen", "secured", "rollouts", "active_rollouts", "members", "members_by_place", "rollout_events", "log"}
 
 // String returns a name for the table in a database.
 func (t Table) String() string { return tableNames[t] }
@@ -65,7 +70,7 @@ func (t Table) Fill() float64 {
 	switch t {
 	case log:
 		return 1
-	case updates, events, byImage, byOutcome, byEnd, byLabel, active, activeImages:
+	case rollouts, rolloutEvents, updates, events, byImage, byOutcome, byEnd, byLabel, active, activeImages:
 		return 0.95
 	case journal:
 		return 0.75

@@ -43,11 +43,12 @@ type Store struct {
 }
 
 type commit struct {
-	changes []store.Change
-	update  store.Update // for encode
-	seq     uint64
-	err     error
-	done    chan struct{} // of capacity 1; has a value when the commit has ended
+	changes  []store.Change
+	rollouts []store.RolloutChange
+	update   store.Update // for encode
+	seq      uint64
+	err      error
+	done     chan struct{} // of capacity 1; has a value when the commit has ended
 }
 
 // newCommit returns an empty commit.
@@ -89,7 +90,8 @@ type replacement struct {
 // free lets another call use the commit, which is in no queue.
 func (s *Store) free(c *commit) {
 	clear(c.changes)
-	c.changes, c.seq, c.err = c.changes[:0], 0, nil
+	clear(c.rollouts)
+	c.changes, c.rollouts, c.seq, c.err = c.changes[:0], c.rollouts[:0], 0, nil
 	s.commits.Put(c)
 }
 
@@ -162,6 +164,11 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (uint64, er
 		}
 		c.changes = append(c.changes, change)
 	}
+	return s.commit(ctx, c)
+}
+
+// commit writes a commit, alone or with others, and frees it.
+func (s *Store) commit(ctx context.Context, c *commit) (uint64, error) {
 	s.closing.RLock()
 	if s.closed {
 		s.closing.RUnlock()
@@ -257,7 +264,10 @@ func (s *Store) write(group []*commit) {
 		for _, c := range group {
 			s.overlay.base = w
 			s.overlay.writes.reset()
-			if c.seq, c.err = apply(s.overlay, c.changes); c.err != nil {
+			if c.seq, c.err = apply(s.overlay, c.changes); c.err == nil {
+				c.err = applyRollouts(s.overlay, c.rollouts)
+			}
+			if c.err != nil {
 				continue
 			}
 			if err := s.overlay.writes.apply(w); err != nil {

@@ -1,0 +1,417 @@
+// Package rollouttest tests stores of rollouts.
+//
+// The test of a back end opens a store that keeps updates and rollouts, and runs the suite:
+//
+//	func TestRollouts(t *testing.T) {
+//		rollouttest.Run(t, func(t testing.TB) rollouttest.Store { return mystore.New() })
+//	}
+package rollouttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	rollout "github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// A Store is what a back end offers for rollouts: the images that they refer to are in its Store.
+type Store interface {
+	store.Store
+	store.Rollouts
+}
+
+// Run runs the conformance suite, with a test for each rule of [store.Rollouts]. For each test it
+// calls open to get an empty store, and closes that store after the test.
+func Run(t *testing.T, open func(t testing.TB) Store) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, Store)
+	}{
+		{"empty", testEmpty},
+		{"rollout", testRollout},
+		{"replace", testReplace},
+		{"members", testMembers},
+		{"members move", testMembersMove},
+		{"members of an endpoint", testMembersOf},
+		{"pages", testPages},
+		{"journal", testJournal},
+		{"atomic", testAtomic},
+		{"a hundred writers", testWriters},
+		{"delete", testDelete},
+		{"invalid", testInvalid},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			db := open(t)
+			defer func() { require.NoError(t, db.Close()) }()
+			test.run(t, db)
+		})
+	}
+}
+
+const image = "0123456789abcdef0123456789abcdef"
+
+// now has the precision of stores.
+var now = time.Date(2026, 3, 4, 5, 6, 7, 8000, time.UTC)
+
+// newRollout stores an image, if there is none, and returns the record of a rollout.
+func newRollout(t *testing.T, db Store, id string) store.Rollout {
+	t.Helper()
+	_, err := db.Commit(t.Context(), store.CreateImage{Image: store.Image{ID: image, Name: "n", Version: "1", Created: now}})
+	if !errors.Is(err, store.ErrExists) {
+		require.NoError(t, err)
+	}
+	plan := rollout.Plan{
+		Stages:      []rollout.Stage{{Size: 1, Soak: time.Minute}, {Share: 0.07, Only: true, Manual: true}, {Share: 1}},
+		Concurrency: 3, Interval: time.Second, MaxFailure: 0.05, MissingAfter: time.Hour, EndAt: now.Add(time.Hour),
+		Window: rollout.Window{Days: []time.Weekday{1, 0}, From: 5, To: 3, Zone: "UTC", Covers: rollout.CoversAll},
+	}
+	return store.Rollout{
+		ID: id, Name: "spring", Image: image, Request: `{"a":1}`, Machine: rollout.NewRollout(plan, now), Created: now, Changed: now,
+	}
+}
+
+// create stores a rollout and returns it as it is stored.
+func create(t *testing.T, db Store, id string) store.Rollout {
+	t.Helper()
+	r := newRollout(t, db, id)
+	require.NoError(t, db.CommitRollouts(t.Context(), store.CreateRollout{Rollout: r}))
+	r.Revision = 1
+	return r
+}
+
+func member(endpoint string, state rollout.MemberState, place rollout.Place) store.Member {
+	return store.Member{Endpoint: endpoint, Zone: "+02:00", Machine: rollout.Member{State: state, Place: place, Only: 5, Attempt: 2}}
+}
+
+func collect[T any](t *testing.T, all iter.Seq2[T, error]) (list []T) {
+	t.Helper()
+	for v, err := range all {
+		require.NoError(t, err)
+		list = append(list, v)
+	}
+	return list
+}
+
+func endpoints(t *testing.T, all iter.Seq2[store.Member, error]) (list []string) {
+	t.Helper()
+	for _, m := range collect(t, all) {
+		list = append(list, m.Endpoint)
+	}
+	return list
+}
+
+func testEmpty(t *testing.T, db Store) {
+	ctx := t.Context()
+	_, err := db.Rollout(ctx, "r")
+	require.ErrorIs(t, err, store.ErrNotFound)
+	_, err = db.Member(ctx, "r", "ep")
+	require.ErrorIs(t, err, store.ErrNotFound)
+	require.Empty(t, collect(t, db.RolloutList(ctx, store.RolloutQuery{})))
+	require.Empty(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r"})))
+	require.Empty(t, collect(t, db.MembersOf(ctx, []string{"ep"})))
+	require.Empty(t, collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r"})))
+	require.NoError(t, db.CommitRollouts(ctx))
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	require.ErrorIs(t, db.CommitRollouts(ended, store.CreateRollout{Rollout: newRollout(t, db, "r")}), context.Canceled)
+	_, err = db.Rollout(ctx, "r")
+	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
+func testRollout(t *testing.T, db Store) {
+	ctx := t.Context()
+	r := newRollout(t, db, "r1")
+	r.Revision, r.Lines = 7, 8 // the store sets them
+	require.NoError(t, db.CommitRollouts(ctx, store.CreateRollout{Rollout: r}))
+	got, err := db.Rollout(ctx, "r1")
+	require.NoError(t, err)
+	r.Revision, r.Lines = 1, 0
+	require.Equal(t, r, got)
+	require.ErrorIs(t, db.CommitRollouts(ctx, store.CreateRollout{Rollout: r}), store.ErrExists)
+	r.ID, r.Image = "r2", "ffffffffffffffffffffffffffffffff"
+	require.ErrorIs(t, db.CommitRollouts(ctx, store.CreateRollout{Rollout: r}), store.ErrNotFound)
+}
+
+func testReplace(t *testing.T, db Store) {
+	ctx := t.Context()
+	create(t, db, "r2")
+	r := create(t, db, "r1")
+	r.Machine.State, r.Machine.Stage, r.Name, r.Image, r.Created = rollout.StateRunning, 1, "other", "x", now.Add(time.Hour)
+	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
+	require.ErrorIs(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}), store.ErrConflict)
+	got, err := db.Rollout(ctx, "r1")
+	require.NoError(t, err)
+	r.Revision, r.Image, r.Created = 2, image, now
+	require.Equal(t, r, got)
+	r.ID = "r3"
+	require.ErrorIs(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}), store.ErrNotFound)
+
+	list := func(q store.RolloutQuery) (ids []string) {
+		for _, r := range collect(t, db.RolloutList(ctx, q)) {
+			ids = append(ids, r.ID)
+		}
+		return ids
+	}
+	require.Equal(t, []string{"r2", "r1"}, list(store.RolloutQuery{Active: true}))
+	r.ID, r.Machine.State = "r1", rollout.StateEnded
+	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
+	require.Equal(t, []string{"r2"}, list(store.RolloutQuery{Active: true}))
+	require.Equal(t, []string{"r2", "r1"}, list(store.RolloutQuery{}))
+	require.Equal(t, []string{"r1"}, list(store.RolloutQuery{After: "r2"}))
+	require.Equal(t, []string{"r2"}, list(store.RolloutQuery{Limit: 1}))
+}
+
+func testMembers(t *testing.T, db Store) {
+	ctx := t.Context()
+	create(t, db, "r1")
+	m := member("ep/1. ü", rollout.MemberActive, rollout.PlaceReady)
+	m.Machine.Update, m.Machine.Granted, m.Machine.Gone = "u1", true, now
+	require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{m}}))
+	got, err := db.Member(ctx, "r1", m.Endpoint)
+	require.NoError(t, err)
+	m.Rollout = "r1"
+	require.Equal(t, m, got)
+	for _, q := range []store.MemberQuery{
+		{Rollout: "r1"}, {Rollout: "r1", State: rollout.MemberActive, AnyPlace: true},
+		{Rollout: "r1", State: rollout.MemberActive, Place: rollout.PlaceReady},
+	} {
+		require.Equal(t, []store.Member{m}, collect(t, db.Members(ctx, q)))
+	}
+	for _, q := range []store.MemberQuery{
+		{Rollout: "r2"}, {Rollout: "r1", State: rollout.MemberWaiting, AnyPlace: true},
+		{Rollout: "r1", State: rollout.MemberActive}, {Rollout: "r1", Filter: func(store.Member) bool { return false }},
+	} {
+		require.Empty(t, collect(t, db.Members(ctx, q)))
+	}
+	require.ErrorIs(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r2", Members: []store.Member{m}}), store.ErrNotFound)
+}
+
+// testMembersMove: a member is found by the state and the place that it has, and by no other.
+func testMembersMove(t *testing.T, db Store) {
+	ctx := t.Context()
+	create(t, db, "r1")
+	places := []rollout.Place{rollout.PlaceStarting, rollout.PlaceTransferring, rollout.PlaceReady, rollout.PlaceInstalling}
+	for i, place := range places {
+		require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{
+			member("a", rollout.MemberActive, place), member("b", rollout.MemberActive, places[0]),
+		}}))
+		for k, other := range places {
+			var want []string
+			if k == i {
+				want = append(want, "a")
+			}
+			if k == 0 {
+				want = append(want, "b")
+			}
+			got := endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberActive, Place: other}))
+			slices.Sort(got)
+			require.Equal(t, want, got)
+		}
+	}
+	require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{member("a", rollout.MemberFailed, "")}}))
+	require.Equal(t, []string{"b"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberActive, AnyPlace: true})))
+	require.Equal(t, []string{"a"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberFailed})))
+}
+
+func testMembersOf(t *testing.T, db Store) {
+	ctx := t.Context()
+	for _, id := range []string{"r1", "r2", "r3"} {
+		create(t, db, id)
+		require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: id, Members: []store.Member{
+			member("shared", rollout.MemberWaiting, ""), member("of "+id, rollout.MemberWaiting, ""),
+		}}))
+	}
+	r, err := db.Rollout(ctx, "r2")
+	require.NoError(t, err)
+	r.Machine.State = rollout.StateEnded
+	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
+	var got []string
+	for _, m := range collect(t, db.MembersOf(ctx, []string{"shared", "of r2", "of r3", "nobody"})) {
+		got = append(got, m.Rollout+" "+m.Endpoint)
+	}
+	slices.Sort(got)
+	require.Equal(t, []string{"r1 shared", "r3 of r3", "r3 shared"}, got)
+}
+
+// testPages: pages of any size have each member once, in the order of cursors, which is not that of
+// endpoints.
+func testPages(t *testing.T, db Store) {
+	ctx := t.Context()
+	create(t, db, "r1")
+	create(t, db, "r11") // its keys must not mix with those of r1
+	var list []store.Member
+	for i := range 300 {
+		list = append(list, member(fmt.Sprintf("ep%03d", i), rollout.MemberWaiting, ""))
+	}
+	require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: list}, store.PutMembers{Rollout: "r11", Members: list[:10]}))
+	for _, size := range []int{1, 7, 128, 300, 400} {
+		var all []string
+		q := store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting, Limit: size}
+		for {
+			page := collect(t, db.Members(ctx, q))
+			for _, m := range page {
+				all = append(all, m.Endpoint)
+				q.After = m.Cursor()
+			}
+			if len(page) < size {
+				break
+			}
+		}
+		require.Len(t, all, 300)
+		require.False(t, slices.IsSorted(all), "the order is that of endpoints")
+		require.True(t, slices.IsSortedFunc(all, func(a, b string) int {
+			if store.MemberOrder("r1", a) < store.MemberOrder("r1", b) {
+				return -1
+			}
+			return 1
+		}))
+	}
+	require.Len(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", After: "ep100"})), 199)
+	require.Len(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r11"})), 10)
+}
+
+func testJournal(t *testing.T, db Store) {
+	ctx := t.Context()
+	r := create(t, db, "r1")
+	for i := range 5 {
+		require.NoError(t, db.CommitRollouts(ctx, store.AppendRolloutEvents{Rollout: "r1", Events: []store.RolloutEvent{
+			{Name: "a", Time: now, Detail: fmt.Sprint(2 * i), Actor: "kim"}, {Name: "b", Time: now, Detail: fmt.Sprint(2*i + 1)},
+		}}))
+	}
+	all := collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1"}))
+	require.Len(t, all, 10)
+	for i, e := range all {
+		require.Equal(t, uint64(i+1), e.Seq)
+		require.Equal(t, fmt.Sprint(i), e.Detail)
+		require.Equal(t, "r1", e.Rollout)
+	}
+	require.Equal(t, "kim", all[0].Actor)
+	require.Equal(t, all[3:5], collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1", After: 3, Limit: 2})))
+	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}), "lines do not change the revision")
+	got, err := db.Rollout(ctx, "r1")
+	require.NoError(t, err)
+	require.Equal(t, uint64(10), got.Lines)
+	err = db.CommitRollouts(ctx, store.AppendRolloutEvents{Rollout: "r2", Events: []store.RolloutEvent{{Name: "a", Time: now}}})
+	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
+// testAtomic: a commit that fails leaves nothing.
+func testAtomic(t *testing.T, db Store) {
+	ctx := t.Context()
+	r := create(t, db, "r1")
+	stale := r
+	stale.Revision = 9
+	err := db.CommitRollouts(ctx,
+		store.PutMembers{Rollout: "r1", Members: []store.Member{member("a", rollout.MemberWaiting, "")}},
+		store.AppendRolloutEvents{Rollout: "r1", Events: []store.RolloutEvent{{Name: "a", Time: now}}},
+		store.CreateRollout{Rollout: newRollout(t, db, "r2")},
+		store.ReplaceRollout{Rollout: stale})
+	require.ErrorIs(t, err, store.ErrConflict)
+	require.Empty(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1"})))
+	require.Empty(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting})))
+	require.Empty(t, collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1"})))
+	_, err = db.Rollout(ctx, "r2")
+	require.ErrorIs(t, err, store.ErrNotFound)
+	got, err := db.Rollout(ctx, "r1")
+	require.NoError(t, err)
+	require.Equal(t, r, got)
+}
+
+// testWriters: a hundred writers, each of which moves a member and counts it, lose none.
+func testWriters(t *testing.T, db Store) {
+	ctx := t.Context()
+	create(t, db, "r1")
+	var done sync.WaitGroup
+	var conflicts atomic.Int64
+	for i := range 100 {
+		done.Go(func() {
+			for {
+				r, err := db.Rollout(ctx, "r1")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				r.Machine.Total.Waiting++
+				err = db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r},
+					store.PutMembers{Rollout: "r1", Members: []store.Member{member(fmt.Sprint("ep", i), rollout.MemberWaiting, "")}})
+				switch {
+				case errors.Is(err, store.ErrConflict):
+					conflicts.Add(1)
+				case err != nil:
+					t.Error(err)
+					return
+				default:
+					return
+				}
+			}
+		})
+	}
+	done.Wait()
+	r, err := db.Rollout(ctx, "r1")
+	require.NoError(t, err)
+	require.Equal(t, 100, r.Machine.Total.Waiting)
+	require.Equal(t, uint64(101), r.Revision)
+	require.Len(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting})), 100)
+	t.Logf("%d conflicts", conflicts.Load())
+}
+
+func testDelete(t *testing.T, db Store) {
+	ctx := t.Context()
+	r := create(t, db, "r1")
+	create(t, db, "r2")
+	var list []store.Member
+	for i := range 50 {
+		list = append(list, member(fmt.Sprint(i), rollout.MemberSucceeded, ""))
+	}
+	for _, id := range []string{"r1", "r2"} {
+		require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: id, Members: list},
+			store.AppendRolloutEvents{Rollout: id, Events: []store.RolloutEvent{{Name: "a", Time: now}}}))
+	}
+	require.ErrorIs(t, db.CommitRollouts(ctx, store.DeleteRollout{ID: "r1", Limit: 20}), store.ErrInUse)
+	r.Machine.State = rollout.StateEnded
+	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
+	for n := 0; ; n++ {
+		err := db.CommitRollouts(ctx, store.DeleteRollout{ID: "r1", Limit: 20})
+		if errors.Is(err, store.ErrNotFound) {
+			require.Greater(t, n, 2)
+			break
+		}
+		require.NoError(t, err)
+		require.Less(t, n, 50)
+	}
+	require.Empty(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1"})))
+	require.Empty(t, collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1"})))
+	require.Len(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r2"})), 50)
+}
+
+func testInvalid(t *testing.T, db Store) {
+	ctx := t.Context()
+	r := create(t, db, "r1")
+	noState, noName, longRequest := r, r, r
+	noState.Machine.State = ""
+	noName.ID = "a\x00"
+	longRequest.Request = string(make([]byte, store.MaxRolloutRequest+1))
+	unknown := r
+	unknown.Machine.State = "odd"
+	for name, c := range map[string]store.RolloutChange{
+		"no change": nil, "no state": store.ReplaceRollout{Rollout: noState}, "bad id": store.CreateRollout{Rollout: noName},
+		"long request": store.ReplaceRollout{Rollout: longRequest}, "unknown state": store.ReplaceRollout{Rollout: unknown},
+		"member without a state":   store.PutMembers{Rollout: "r1", Members: []store.Member{{Endpoint: "a"}}},
+		"member with an odd place": store.PutMembers{Rollout: "r1", Members: []store.Member{member("a", rollout.MemberActive, "odd")}},
+		"member without a name":    store.PutMembers{Rollout: "r1", Members: []store.Member{member("", rollout.MemberActive, "")}},
+		"event without a name":     store.AppendRolloutEvents{Rollout: "r1", Events: []store.RolloutEvent{{Time: now}}},
+		"delete without a limit":   store.DeleteRollout{ID: "r1"},
+	} {
+		require.ErrorIs(t, db.CommitRollouts(ctx, c), store.ErrInvalid, name)
+	}
+}
