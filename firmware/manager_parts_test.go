@@ -2,7 +2,6 @@ package firmware
 
 import (
 	"context"
-	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -13,29 +12,6 @@ import (
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/lwm2m"
 )
-
-// TestIDs: an id holds its creation time, as other ULIDs do, and ids rise whatever the clock says.
-func TestIDs(t *testing.T) {
-	at := time.UnixMilli(1469918176385)
-	id := newID(time.Now())
-	require.Len(t, id, 26)
-	var s idSource
-	first := s.next(at)
-	require.Equal(t, "01ARYZ6S41", first[:10])
-	require.Less(t, first[10], byte('G'), "the highest of the random bits is clear")
-	hi, lo := s.hi, s.lo
-	require.Less(t, first, s.next(at))
-	require.Equal(t, [2]uint64{hi, lo + 1}, [2]uint64{s.hi, s.lo})
-	require.Less(t, first, s.next(at.Add(-time.Hour)), "the clock was set back")
-	s.lo = math.MaxUint64
-	last := encodeID(s.hi, s.lo)
-	require.Less(t, last, s.next(at), "over the half")
-	require.Equal(t, [2]uint64{hi + 1, 0}, [2]uint64{s.hi, s.lo})
-	require.Equal(t, "01ARYZ6S42", s.next(at.Add(time.Millisecond))[:10])
-	require.Equal(t, "00000000000000000000000000", encodeID(0, 0))
-	require.Equal(t, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ", encodeID(math.MaxUint64, math.MaxUint64))
-	require.Equal(t, "0000000000000G000000000001", encodeID(1, 1))
-}
 
 // TestSteps: at most 512 functions run at the same time, each once and in its order.
 func TestSteps(t *testing.T) {

@@ -3,15 +3,13 @@ package firmware
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
-	"sync"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/firmware/internal/ulid"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -118,7 +116,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	}
 	now := m.clock.now().Truncate(time.Microsecond)
 	rec := Update{
-		ID: newID(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Labels: maps.Clone(r.Labels),
+		ID: ulid.New(now), Endpoint: r.Endpoint, Image: r.Image, Key: r.Key, Labels: maps.Clone(r.Labels),
 		Machine: fsm.NewUpdate(plan, now, holds...), Created: now, Changed: now,
 	}
 	lines := []store.Event{eventOf(&rec, EventCreated, describe(img))}
@@ -207,44 +205,4 @@ func (m *Manager) get(ctx context.Context, id string) (Update, error) {
 	default:
 		return d.newer(u), nil
 	}
-}
-
-// crockford is the alphabet of ULIDs: digits sort before letters, and no two look alike.
-const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-// newID returns a ULID: 48 bits of milliseconds and 80 random bits in 26 characters. Ids of one
-// process sort in the order in which they were made, also within a millisecond, so that a page of a
-// list sorted by id does not change while updates are created.
-func newID(now time.Time) string { return ids.next(now) }
-
-var ids idSource
-
-// An idSource makes rising ULIDs.
-type idSource struct {
-	mu     sync.Mutex
-	hi, lo uint64 // the last one: milliseconds and 16 bits, 64 bits
-}
-
-func (s *idSource) next(now time.Time) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ms := uint64(now.UnixMilli()); ms > s.hi>>16 {
-		var b [10]byte
-		rand.Read(b[:])
-		// The highest random bit stays clear, so that there is always a next id.
-		s.hi, s.lo = ms<<16|uint64(binary.BigEndian.Uint16(b[:])&0x7fff), binary.BigEndian.Uint64(b[2:])
-	} else if s.lo++; s.lo == 0 {
-		s.hi++
-	}
-	return encodeID(s.hi, s.lo)
-}
-
-func encodeID(hi, lo uint64) string {
-	var id [26]byte
-	for i := len(id) - 1; i >= 0; i-- {
-		id[i] = crockford[lo&31]
-		lo = lo>>5 | hi<<59
-		hi >>= 5
-	}
-	return string(id[:])
 }

@@ -1,0 +1,143 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// Types of the store and of the machine, repeated so that programs need not import them.
+type (
+	// Rollout is the record of a rollout; its Machine says where it stands.
+	Rollout = store.Rollout
+	// Member is one endpoint of a rollout.
+	Member = store.Member
+	// Event is a line of the journal of a rollout.
+	Event = store.RolloutEvent
+	// Store is what a back end keeps of rollouts.
+	Store = store.Rollouts
+	// Stage says how far a rollout goes before it waits and looks.
+	Stage = fsm.Stage
+	// Window is a part of some days, in which members install.
+	Window = fsm.Window
+)
+
+// Config is the configuration of a [Manager]. The zero value works.
+type Config struct {
+	// Health is asked before a stage opens, with the index of that stage, from 1. The stage opens
+	// if it returns true; else it is asked again a minute later, and the reason is in the journal.
+	// It has 30 s until ctx ends; an error, or a panic, counts as no. Default: stages open.
+	Health func(ctx context.Context, r Rollout, stage int) (ok bool, reason string, err error)
+	// Allow is asked before an order of an actor is carried out: a company's approvals. An error
+	// refuses it. Default: all are allowed.
+	Allow func(ctx context.Context, actor string, action Action, r Rollout) error
+	// Logger receives what an operator should know. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// An Action is what an actor orders.
+type Action string
+
+// The actions.
+const (
+	ActionCreate Action = "create"
+	ActionStart  Action = "start"
+	ActionPause  Action = "pause"
+	ActionResume Action = "resume"
+	ActionOpen   Action = "open"
+	ActionStop   Action = "stop"
+	ActionRetry  Action = "retry"
+	ActionAdd    Action = "add"
+	ActionEdit   Action = "edit"
+)
+
+// Errors of a Manager, beside those of the store.
+var (
+	// ErrState: the rollout is in a state in which the order makes no sense.
+	ErrState = errors.New("rollout: not in this state")
+	// ErrInvalid: the request is not valid; the text says which field, and why.
+	ErrInvalid = errors.New("rollout: invalid request")
+)
+
+// A Request says what a rollout is to do. Only Image and Targets are required.
+type Request struct {
+	Name  string
+	Image string // id of an image of the repository
+	// Targets are the endpoints, taken once, when the rollout is created; see [Endpoints].
+	Targets iter.Seq2[string, error]
+
+	// Stages open one after another; the last one has Share 1. Default: 1 device with a soak of 10
+	// minutes, 1 % and 10 % with the same soak, all.
+	Stages []Stage
+	// Only are the endpoints that stages with Only admit, by the index of the stage.
+	Only map[int][]string
+	// Concurrency bounds how many devices transfer at a time, and apart from that how many install.
+	// Default: 100.
+	Concurrency int
+	// Interval is the least time between two admissions. Default: none.
+	Interval time.Duration
+	// MaxFailure is the share of bad devices above which the rollout pauses, from 0 to 1. Nil is
+	// 0.05.
+	MaxFailure *float64
+	// MissingAfter is how long a device may be silent after Execute, in queue mode beside its
+	// lifetime. Default: 30 min.
+	MissingAfter time.Duration
+	// Window is when devices install. Default: always.
+	Window Window
+	// StartAt and EndAt bound the rollout. Defaults: now, and 30 days later.
+	StartAt, EndAt time.Time
+
+	// Update has what each update asks for: Delivery, Protocol, Verify, Force, Deadline, Attempts,
+	// Profile and Labels. The others must be empty.
+	Update firmware.Request
+	// Start starts the rollout when it has its members. Default: it waits for [Manager.Start].
+	Start bool
+	// Actor is who asks for it, for the journal.
+	Actor string
+}
+
+// Endpoints returns targets of a [Request].
+func Endpoints(list ...string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for _, endpoint := range list {
+			if !yield(endpoint, nil) {
+				return
+			}
+		}
+	}
+}
+
+// plan returns the machine's plan.
+func (r *Request) plan(now time.Time) fsm.Plan {
+	p := fsm.Plan{
+		Stages: r.Stages, Concurrency: r.Concurrency, Interval: r.Interval, MaxFailure: 0.05,
+		MissingAfter: r.MissingAfter, Window: r.Window, StartAt: r.StartAt, EndAt: r.EndAt,
+	}
+	if len(p.Stages) == 0 {
+		soak := 10 * time.Minute
+		p.Stages = []Stage{{Size: 1, Soak: soak}, {Share: 0.01, Soak: soak}, {Share: 0.1, Soak: soak}, {Share: 1}}
+	}
+	if p.Concurrency == 0 {
+		p.Concurrency = 100
+	}
+	if r.MaxFailure != nil {
+		p.MaxFailure = *r.MaxFailure
+	}
+	if p.MissingAfter == 0 {
+		p.MissingAfter = 30 * time.Minute
+	}
+	if p.EndAt.IsZero() {
+		from := now
+		if r.StartAt.After(now) {
+			from = r.StartAt
+		}
+		p.EndAt = from.Add(30 * 24 * time.Hour)
+	}
+	return p
+}
