@@ -48,7 +48,7 @@ var house = map[string]houseRule{
 	"senml":                        {own: []string{"internal/cbor"}},
 	"firmware/fsm":                 {own: []string{"internal/record"}},
 	"firmware/rollout/fsm":         {own: []string{"internal/record"}},
-	"firmware/rollout/rollouttest": {own: []string{"firmware/fsm", "firmware/rollout/fsm", "store"}, others: []string{testify}},
+	"firmware/rollout/rollouttest": {own: []string{"firmware/fsm", "firmware/rollout/fsm", "store"}},
 	"firmware/bundle":              {own: []string{"internal/disk"}, others: []string{cbor}},
 	"internal/coap":                {own: []string{"internal/coap/...", "internal/dtls", "internal/files", "internal/index", "internal/udp", "internal/work"}, others: []string{coap, xsys}},
 	"internal/cbor":                {},
@@ -77,6 +77,8 @@ var house = map[string]houseRule{
 	"firmware/firmwaretest":        {own: []string{"firmware", "lwm2m", "lwm2m/simnet", "store", "store/memory", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest"}, others: []string{testify}},
 	"firmware/httpapi":             {own: []string{"internal/names", "internal/problem", "firmware", "firmware/fsm", "firmware/internal/...", "lwm2m", "store"}, http: true},
 	"examples":                     {own: []string{"..."}, others: []string{xsync, bbolt, pgx, xsys}, http: true},
+
+	"firmware/rollout": {own: []string{"internal/work", "lwm2m", "store", "firmware", "firmware/fsm", "firmware/internal/...", "firmware/rollout/fsm"}},
 
 	"firmware/device/devicetest": {own: []string{"firmware/device", "firmware/fsm"}},
 }
@@ -227,7 +229,7 @@ func TestWhatIsLinked(t *testing.T) {
 			t.Errorf("%s links lwm2m/oma", importPath)
 		}
 	}
-	for _, path := range []string{"tlv", "internal/cbor", "firmware/fsm", "store", "store/memory"} {
+	for _, path := range []string{"tlv", "internal/cbor", "firmware/fsm", "firmware/rollout/fsm", "store", "store/memory"} {
 		for _, dep := range packages[module+"/"+path].Deps {
 			if q := packages[dep]; !q.Standard && q.module() != module {
 				t.Errorf("%s links %s: it is for the standard library alone", path, dep)

@@ -1,7 +1,7 @@
 // Package rollout updates many devices to one image, in stages that stop by themselves.
 //
-// A [Manager] stands over a [firmware.Manager] and uses it as any other program does: each member of
-// a rollout gets an update of its own, which the rollout holds until it is the member's turn to
+// A [Manager] stands over a [firmware.Manager] and uses it as any other program does: each member
+// of a rollout gets an update of its own, which the rollout holds until it is the member's turn to
 // install.
 //
 //	mgr, err := firmware.NewManager(srv, db, images, firmware.ManagerConfig{Delivery: delivery})
@@ -12,8 +12,8 @@
 //	r, err := rollouts.Create(ctx, rollout.Request{Image: image.ID, Targets: rollout.Endpoints(list...), Start: true})
 //
 // By default one device is updated first; when it has run the image for ten minutes, one of a
-// hundred, one of ten, and then all. The first bad device of the first stage pauses the rollout, and
-// later more than five of a hundred; then the rollout holds all updates that have not begun to
+// hundred, one of ten, and then all. The first bad device of the first stage pauses the rollout,
+// and later more than five of a hundred; then the rollout holds all updates that have not begun to
 // install. Package fsm of this directory decides all that, and says what a bad device is.
 //
 // A stage's size is a number of devices, not a list of them: whichever can be reached next is

@@ -23,7 +23,6 @@ const (
 type runner struct {
 	m       *Manager
 	id      string
-	log     func(msg string, args ...any)
 	record  Rollout // of the goroutine that runs
 	timers  timers  // when members need a tick
 	granted map[string]struct{}

@@ -47,9 +47,6 @@ type world struct {
 
 	devices sync.WaitGroup
 	install map[string]int // how often each device installed
-	mu      sync.Mutex
-	most    int // installing at once
-	now     int
 }
 
 func inWorld(t *testing.T, fn func(w *world)) {

@@ -39,8 +39,8 @@ func (x *machine) seen() {
 	})
 }
 
-// parked returns the place of a member that was away and has the package now: it goes on if it finds
-// room in the open stage.
+// parked returns the place of a member that was away and has the package now: it goes on if it
+// finds room in the open stage.
 func (x *machine) parked() Place {
 	room := x.room()
 	if x.m.Place == PlaceParked || x.m.Place == PlaceAway {

@@ -108,7 +108,7 @@ func (x *machine) admit() {
 	})
 	x.Admitted, x.Exhausted = x.Now, false
 	x.Since.Admitted++
-	if x.StageState == StageSoaking { // it soaked because nobody else could be reached
+	if x.StageState == StageSoaking { // it soaked because no other could be reached
 		x.StageState, x.Until = StageFilling, time.Time{}
 	}
 }

@@ -20,8 +20,7 @@ type device struct {
 	held      bool
 	attempt   int // whose key made the update
 	heard     bool
-	installed int  // how often it installed the image
-	bad       bool // it fails, whatever is tried
+	installed int // how often it installed the image
 }
 
 type place uint8
@@ -45,7 +44,6 @@ type world struct {
 	checked int       // members that were read again
 	soaked  time.Time // when the open stage's last member ended
 	starts  int
-	log     []string
 }
 
 // A move is something that may happen next.
@@ -523,7 +521,7 @@ func explore(t *testing.T, plan fsm.Plan, stops bool, limit int) {
 }
 
 // TestWalks takes long random walks, each of which ends as it must when the devices behave in the
-// end: nobody is forgotten.
+// end: none is forgotten.
 func TestWalks(t *testing.T) {
 	for seed := range uint64(3000) {
 		rng := rand.New(rand.NewPCG(seed, 1))

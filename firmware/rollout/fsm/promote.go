@@ -66,7 +66,7 @@ func (x *machine) filling() {
 	}
 }
 
-// exhausted notes that nobody can be admitted until another device is heard. A stage that names its
+// exhausted notes that none can be admitted until another device is heard. A stage that names its
 // members, has none left, and updated none, does not go on by itself.
 func (x *machine) exhausted() {
 	if x.State != StateRunning {

@@ -12,13 +12,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 
 	rollout "github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/store"
@@ -52,7 +52,7 @@ func Run(t *testing.T, open func(t testing.TB) Store) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			db := open(t)
-			defer func() { require.NoError(t, db.Close()) }()
+			defer func() { noError(t, db.Close()) }()
 			test.run(t, db)
 		})
 	}
@@ -68,7 +68,7 @@ func newRollout(t *testing.T, db Store, id string) store.Rollout {
 	t.Helper()
 	_, err := db.Commit(t.Context(), store.CreateImage{Image: store.Image{ID: image, Name: "n", Version: "1", Created: now}})
 	if !errors.Is(err, store.ErrExists) {
-		require.NoError(t, err)
+		noError(t, err)
 	}
 	plan := rollout.Plan{
 		Stages:      []rollout.Stage{{Size: 1, Soak: time.Minute}, {Share: 0.07, Only: true, Manual: true}, {Share: 1}},
@@ -84,7 +84,7 @@ func newRollout(t *testing.T, db Store, id string) store.Rollout {
 func create(t *testing.T, db Store, id string) store.Rollout {
 	t.Helper()
 	r := newRollout(t, db, id)
-	require.NoError(t, db.CommitRollouts(t.Context(), store.CreateRollout{Rollout: r}))
+	noError(t, db.CommitRollouts(t.Context(), store.CreateRollout{Rollout: r}))
 	r.Revision = 1
 	return r
 }
@@ -96,7 +96,7 @@ func member(endpoint string, state rollout.MemberState, place rollout.Place) sto
 func collect[T any](t *testing.T, all iter.Seq2[T, error]) (list []T) {
 	t.Helper()
 	for v, err := range all {
-		require.NoError(t, err)
+		noError(t, err)
 		list = append(list, v)
 	}
 	return list
@@ -113,33 +113,33 @@ func endpoints(t *testing.T, all iter.Seq2[store.Member, error]) (list []string)
 func testEmpty(t *testing.T, db Store) {
 	ctx := t.Context()
 	_, err := db.Rollout(ctx, "r")
-	require.ErrorIs(t, err, store.ErrNotFound)
+	failsWith(t, err, store.ErrNotFound)
 	_, err = db.Member(ctx, "r", "ep")
-	require.ErrorIs(t, err, store.ErrNotFound)
-	require.Empty(t, collect(t, db.RolloutList(ctx, store.RolloutQuery{})))
-	require.Empty(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r"})))
-	require.Empty(t, collect(t, db.MembersOf(ctx, []string{"ep"})))
-	require.Empty(t, collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r"})))
-	require.NoError(t, db.CommitRollouts(ctx))
+	failsWith(t, err, store.ErrNotFound)
+	count(t, collect(t, db.RolloutList(ctx, store.RolloutQuery{})), 0)
+	count(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r"})), 0)
+	count(t, collect(t, db.MembersOf(ctx, []string{"ep"})), 0)
+	count(t, collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r"})), 0)
+	noError(t, db.CommitRollouts(ctx))
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	require.ErrorIs(t, db.CommitRollouts(ended, store.CreateRollout{Rollout: newRollout(t, db, "r")}), context.Canceled)
+	failsWith(t, db.CommitRollouts(ended, store.CreateRollout{Rollout: newRollout(t, db, "r")}), context.Canceled)
 	_, err = db.Rollout(ctx, "r")
-	require.ErrorIs(t, err, store.ErrNotFound)
+	failsWith(t, err, store.ErrNotFound)
 }
 
 func testRollout(t *testing.T, db Store) {
 	ctx := t.Context()
 	r := newRollout(t, db, "r1")
 	r.Revision, r.Lines = 7, 8 // the store sets them
-	require.NoError(t, db.CommitRollouts(ctx, store.CreateRollout{Rollout: r}))
+	noError(t, db.CommitRollouts(ctx, store.CreateRollout{Rollout: r}))
 	got, err := db.Rollout(ctx, "r1")
-	require.NoError(t, err)
+	noError(t, err)
 	r.Revision, r.Lines = 1, 0
-	require.Equal(t, r, got)
-	require.ErrorIs(t, db.CommitRollouts(ctx, store.CreateRollout{Rollout: r}), store.ErrExists)
+	equal(t, r, got)
+	failsWith(t, db.CommitRollouts(ctx, store.CreateRollout{Rollout: r}), store.ErrExists)
 	r.ID, r.Image = "r2", "ffffffffffffffffffffffffffffffff"
-	require.ErrorIs(t, db.CommitRollouts(ctx, store.CreateRollout{Rollout: r}), store.ErrNotFound)
+	failsWith(t, db.CommitRollouts(ctx, store.CreateRollout{Rollout: r}), store.ErrNotFound)
 }
 
 func testReplace(t *testing.T, db Store) {
@@ -147,14 +147,14 @@ func testReplace(t *testing.T, db Store) {
 	create(t, db, "r2")
 	r := create(t, db, "r1")
 	r.Machine.State, r.Machine.Stage, r.Name, r.Image, r.Created = rollout.StateRunning, 1, "other", "x", now.Add(time.Hour)
-	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
-	require.ErrorIs(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}), store.ErrConflict)
+	noError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
+	failsWith(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}), store.ErrConflict)
 	got, err := db.Rollout(ctx, "r1")
-	require.NoError(t, err)
+	noError(t, err)
 	r.Revision, r.Image, r.Created = 2, image, now
-	require.Equal(t, r, got)
+	equal(t, r, got)
 	r.ID = "r3"
-	require.ErrorIs(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}), store.ErrNotFound)
+	failsWith(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}), store.ErrNotFound)
 
 	list := func(q store.RolloutQuery) (ids []string) {
 		for _, r := range collect(t, db.RolloutList(ctx, q)) {
@@ -162,13 +162,13 @@ func testReplace(t *testing.T, db Store) {
 		}
 		return ids
 	}
-	require.Equal(t, []string{"r2", "r1"}, list(store.RolloutQuery{Active: true}))
+	equal(t, []string{"r2", "r1"}, list(store.RolloutQuery{Active: true}))
 	r.ID, r.Machine.State = "r1", rollout.StateEnded
-	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
-	require.Equal(t, []string{"r2"}, list(store.RolloutQuery{Active: true}))
-	require.Equal(t, []string{"r2", "r1"}, list(store.RolloutQuery{}))
-	require.Equal(t, []string{"r1"}, list(store.RolloutQuery{After: "r2"}))
-	require.Equal(t, []string{"r2"}, list(store.RolloutQuery{Limit: 1}))
+	noError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
+	equal(t, []string{"r2"}, list(store.RolloutQuery{Active: true}))
+	equal(t, []string{"r2", "r1"}, list(store.RolloutQuery{}))
+	equal(t, []string{"r1"}, list(store.RolloutQuery{After: "r2"}))
+	equal(t, []string{"r2"}, list(store.RolloutQuery{Limit: 1}))
 }
 
 func testMembers(t *testing.T, db Store) {
@@ -176,24 +176,24 @@ func testMembers(t *testing.T, db Store) {
 	create(t, db, "r1")
 	m := member("ep/1. ü", rollout.MemberActive, rollout.PlaceReady)
 	m.Machine.Update, m.Machine.Granted, m.Machine.Gone = "u1", true, now
-	require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{m}}))
+	noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{m}}))
 	got, err := db.Member(ctx, "r1", m.Endpoint)
-	require.NoError(t, err)
+	noError(t, err)
 	m.Rollout = "r1"
-	require.Equal(t, m, got)
+	equal(t, m, got)
 	for _, q := range []store.MemberQuery{
 		{Rollout: "r1"}, {Rollout: "r1", State: rollout.MemberActive, AnyPlace: true},
 		{Rollout: "r1", State: rollout.MemberActive, Place: rollout.PlaceReady},
 	} {
-		require.Equal(t, []store.Member{m}, collect(t, db.Members(ctx, q)))
+		equal(t, []store.Member{m}, collect(t, db.Members(ctx, q)))
 	}
 	for _, q := range []store.MemberQuery{
 		{Rollout: "r2"}, {Rollout: "r1", State: rollout.MemberWaiting, AnyPlace: true},
 		{Rollout: "r1", State: rollout.MemberActive}, {Rollout: "r1", Filter: func(store.Member) bool { return false }},
 	} {
-		require.Empty(t, collect(t, db.Members(ctx, q)))
+		count(t, collect(t, db.Members(ctx, q)), 0)
 	}
-	require.ErrorIs(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r2", Members: []store.Member{m}}), store.ErrNotFound)
+	failsWith(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r2", Members: []store.Member{m}}), store.ErrNotFound)
 }
 
 // testMembersMove: a member is found by the state and the place that it has, and by no other.
@@ -202,7 +202,7 @@ func testMembersMove(t *testing.T, db Store) {
 	create(t, db, "r1")
 	places := []rollout.Place{rollout.PlaceStarting, rollout.PlaceTransferring, rollout.PlaceReady, rollout.PlaceInstalling}
 	for i, place := range places {
-		require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{
+		noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{
 			member("a", rollout.MemberActive, place), member("b", rollout.MemberActive, places[0]),
 		}}))
 		for k, other := range places {
@@ -215,32 +215,32 @@ func testMembersMove(t *testing.T, db Store) {
 			}
 			got := endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberActive, Place: other}))
 			slices.Sort(got)
-			require.Equal(t, want, got)
+			equal(t, want, got)
 		}
 	}
-	require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{member("a", rollout.MemberFailed, "")}}))
-	require.Equal(t, []string{"b"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberActive, AnyPlace: true})))
-	require.Equal(t, []string{"a"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberFailed})))
+	noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{member("a", rollout.MemberFailed, "")}}))
+	equal(t, []string{"b"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberActive, AnyPlace: true})))
+	equal(t, []string{"a"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberFailed})))
 }
 
 func testMembersOf(t *testing.T, db Store) {
 	ctx := t.Context()
 	for _, id := range []string{"r1", "r2", "r3"} {
 		create(t, db, id)
-		require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: id, Members: []store.Member{
+		noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: id, Members: []store.Member{
 			member("shared", rollout.MemberWaiting, ""), member("of "+id, rollout.MemberWaiting, ""),
 		}}))
 	}
 	r, err := db.Rollout(ctx, "r2")
-	require.NoError(t, err)
+	noError(t, err)
 	r.Machine.State = rollout.StateEnded
-	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
+	noError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
 	var got []string
-	for _, m := range collect(t, db.MembersOf(ctx, []string{"shared", "of r2", "of r3", "nobody"})) {
+	for _, m := range collect(t, db.MembersOf(ctx, []string{"shared", "of r2", "of r3", "of none"})) {
 		got = append(got, m.Rollout+" "+m.Endpoint)
 	}
 	slices.Sort(got)
-	require.Equal(t, []string{"r1 shared", "r3 of r3", "r3 shared"}, got)
+	equal(t, []string{"r1 shared", "r3 of r3", "r3 shared"}, got)
 }
 
 // testPages: pages of any size have each member once, in the order of cursors, which is not that of
@@ -253,7 +253,7 @@ func testPages(t *testing.T, db Store) {
 	for i := range 300 {
 		list = append(list, member(fmt.Sprintf("ep%03d", i), rollout.MemberWaiting, ""))
 	}
-	require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: list}, store.PutMembers{Rollout: "r11", Members: list[:10]}))
+	noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: list}, store.PutMembers{Rollout: "r11", Members: list[:10]}))
 	for _, size := range []int{1, 7, 128, 300, 400} {
 		var all []string
 		q := store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting, Limit: size}
@@ -267,42 +267,39 @@ func testPages(t *testing.T, db Store) {
 				break
 			}
 		}
-		require.Len(t, all, 300)
-		require.False(t, slices.IsSorted(all), "the order is that of endpoints")
-		require.True(t, slices.IsSortedFunc(all, func(a, b string) int {
-			if store.MemberOrder("r1", a) < store.MemberOrder("r1", b) {
-				return -1
-			}
-			return 1
+		count(t, all, 300)
+		isTrue(t, "the order is not that of endpoints", !slices.IsSorted(all))
+		isTrue(t, "members come in their order", slices.IsSortedFunc(all, func(a, b string) int {
+			return strings.Compare(store.MemberOrder("r1", a), store.MemberOrder("r1", b))
 		}))
 	}
-	require.Len(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", After: "ep100"})), 199)
-	require.Len(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r11"})), 10)
+	count(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", After: "ep100"})), 199)
+	count(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r11"})), 10)
 }
 
 func testJournal(t *testing.T, db Store) {
 	ctx := t.Context()
 	r := create(t, db, "r1")
 	for i := range 5 {
-		require.NoError(t, db.CommitRollouts(ctx, store.AppendRolloutEvents{Rollout: "r1", Events: []store.RolloutEvent{
+		noError(t, db.CommitRollouts(ctx, store.AppendRolloutEvents{Rollout: "r1", Events: []store.RolloutEvent{
 			{Name: "a", Time: now, Detail: fmt.Sprint(2 * i), Actor: "kim"}, {Name: "b", Time: now, Detail: fmt.Sprint(2*i + 1)},
 		}}))
 	}
 	all := collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1"}))
-	require.Len(t, all, 10)
+	count(t, all, 10)
 	for i, e := range all {
-		require.Equal(t, uint64(i+1), e.Seq)
-		require.Equal(t, fmt.Sprint(i), e.Detail)
-		require.Equal(t, "r1", e.Rollout)
+		equal(t, uint64(i+1), e.Seq)
+		equal(t, fmt.Sprint(i), e.Detail)
+		equal(t, "r1", e.Rollout)
 	}
-	require.Equal(t, "kim", all[0].Actor)
-	require.Equal(t, all[3:5], collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1", After: 3, Limit: 2})))
-	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}), "lines do not change the revision")
+	equal(t, "kim", all[0].Actor)
+	equal(t, all[3:5], collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1", After: 3, Limit: 2})))
+	noError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
 	got, err := db.Rollout(ctx, "r1")
-	require.NoError(t, err)
-	require.Equal(t, uint64(10), got.Lines)
+	noError(t, err)
+	equal(t, uint64(10), got.Lines)
 	err = db.CommitRollouts(ctx, store.AppendRolloutEvents{Rollout: "r2", Events: []store.RolloutEvent{{Name: "a", Time: now}}})
-	require.ErrorIs(t, err, store.ErrNotFound)
+	failsWith(t, err, store.ErrNotFound)
 }
 
 // testAtomic: a commit that fails leaves nothing.
@@ -316,15 +313,15 @@ func testAtomic(t *testing.T, db Store) {
 		store.AppendRolloutEvents{Rollout: "r1", Events: []store.RolloutEvent{{Name: "a", Time: now}}},
 		store.CreateRollout{Rollout: newRollout(t, db, "r2")},
 		store.ReplaceRollout{Rollout: stale})
-	require.ErrorIs(t, err, store.ErrConflict)
-	require.Empty(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1"})))
-	require.Empty(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting})))
-	require.Empty(t, collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1"})))
+	failsWith(t, err, store.ErrConflict)
+	count(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1"})), 0)
+	count(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting})), 0)
+	count(t, collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1"})), 0)
 	_, err = db.Rollout(ctx, "r2")
-	require.ErrorIs(t, err, store.ErrNotFound)
+	failsWith(t, err, store.ErrNotFound)
 	got, err := db.Rollout(ctx, "r1")
-	require.NoError(t, err)
-	require.Equal(t, r, got)
+	noError(t, err)
+	equal(t, r, got)
 }
 
 // testWriters: a hundred writers, each of which moves a member and counts it, lose none.
@@ -358,10 +355,10 @@ func testWriters(t *testing.T, db Store) {
 	}
 	done.Wait()
 	r, err := db.Rollout(ctx, "r1")
-	require.NoError(t, err)
-	require.Equal(t, 100, r.Machine.Total.Waiting)
-	require.Equal(t, uint64(101), r.Revision)
-	require.Len(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting})), 100)
+	noError(t, err)
+	equal(t, 100, r.Machine.Total.Waiting)
+	equal(t, uint64(101), r.Revision)
+	count(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberWaiting})), 100)
 	t.Logf("%d conflicts", conflicts.Load())
 }
 
@@ -374,24 +371,24 @@ func testDelete(t *testing.T, db Store) {
 		list = append(list, member(fmt.Sprint(i), rollout.MemberSucceeded, ""))
 	}
 	for _, id := range []string{"r1", "r2"} {
-		require.NoError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: id, Members: list},
+		noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: id, Members: list},
 			store.AppendRolloutEvents{Rollout: id, Events: []store.RolloutEvent{{Name: "a", Time: now}}}))
 	}
-	require.ErrorIs(t, db.CommitRollouts(ctx, store.DeleteRollout{ID: "r1", Limit: 20}), store.ErrInUse)
+	failsWith(t, db.CommitRollouts(ctx, store.DeleteRollout{ID: "r1", Limit: 20}), store.ErrInUse)
 	r.Machine.State = rollout.StateEnded
-	require.NoError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
+	noError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
 	for n := 0; ; n++ {
 		err := db.CommitRollouts(ctx, store.DeleteRollout{ID: "r1", Limit: 20})
 		if errors.Is(err, store.ErrNotFound) {
-			require.Greater(t, n, 2)
+			isTrue(t, "the removal took more than two commits", n > 2)
 			break
 		}
-		require.NoError(t, err)
-		require.Less(t, n, 50)
+		noError(t, err)
+		isTrue(t, "the removal ends", n < 50)
 	}
-	require.Empty(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1"})))
-	require.Empty(t, collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1"})))
-	require.Len(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r2"})), 50)
+	count(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r1"})), 0)
+	count(t, collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1"})), 0)
+	count(t, collect(t, db.Members(ctx, store.MemberQuery{Rollout: "r2"})), 50)
 }
 
 func testInvalid(t *testing.T, db Store) {
@@ -412,6 +409,43 @@ func testInvalid(t *testing.T, db Store) {
 		"event without a name":     store.AppendRolloutEvents{Rollout: "r1", Events: []store.RolloutEvent{{Time: now}}},
 		"delete without a limit":   store.DeleteRollout{ID: "r1"},
 	} {
-		require.ErrorIs(t, db.CommitRollouts(ctx, c), store.ErrInvalid, name)
+		if err := db.CommitRollouts(ctx, c); !errors.Is(err, store.ErrInvalid) {
+			t.Fatalf("%s: the error is %v", name, err)
+		}
+	}
+}
+
+func noError(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func failsWith(t testing.TB, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("the error is %v, want %v", err, target)
+	}
+}
+
+func equal(t testing.TB, want, got any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("\n got %+v\nwant %+v", got, want)
+	}
+}
+
+func count[T any](t testing.TB, list []T, n int) {
+	t.Helper()
+	if len(list) != n {
+		t.Fatalf("there are %d, want %d", len(list), n)
+	}
+}
+
+func isTrue(t testing.TB, what string, ok bool) {
+	t.Helper()
+	if !ok {
+		t.Fatalf("not so: %s", what)
 	}
 }
