@@ -100,6 +100,12 @@ type Request struct {
 	Start bool
 	// Actor is who asks for it, for the journal.
 	Actor string
+
+	// Key makes Create repeatable: within a day a second Create with the same Key returns the
+	// rollout that the first one made. Default: each Create makes one.
+	Key string
+	// Fingerprint tells requests with the same Key apart: if it differs, Create returns ErrInvalid.
+	Fingerprint string
 }
 
 // Endpoints returns targets of a [Request].

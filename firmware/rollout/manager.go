@@ -35,7 +35,8 @@ type Manager struct {
 	running bool
 	ctx     context.Context // of Run
 	group   sync.WaitGroup  // the runners
-	locks   work.Locks      // by rollout, for orders while Run does not run
+	locks   work.Locks      // by rollout, for orders while Run does not run; and by key of a Create
+	zones   map[string]*time.Location
 }
 
 // NewManager returns a manager of rollouts. Nothing happens until [Manager.Run] runs.
@@ -233,6 +234,9 @@ type stored struct {
 	Update firmware.Request `json:"update"`
 	Start  bool             `json:"start,omitempty"`
 	Actor  string           `json:"actor,omitempty"`
+
+	Key         string `json:"key,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
 // chunk is how many members one commit of a creation has.
@@ -257,7 +261,7 @@ func (m *Manager) Create(ctx context.Context, q Request) (Rollout, error) {
 	if q.Targets == nil {
 		return Rollout{}, fmt.Errorf("%w: targets: there are none", ErrInvalid)
 	}
-	text, err := json.Marshal(stored{q.Update, q.Start, q.Actor})
+	text, err := json.Marshal(stored{q.Update, q.Start, q.Actor, q.Key, q.Fingerprint})
 	if err != nil {
 		return Rollout{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -267,6 +271,16 @@ func (m *Manager) Create(ctx context.Context, q Request) (Rollout, error) {
 	}
 	if err := m.allow(ctx, q.Actor, ActionCreate, record); err != nil {
 		return Rollout{}, err
+	}
+	if q.Key != "" {
+		unlock, err := m.locks.LockContext(ctx, "key "+q.Key)
+		if err != nil {
+			return Rollout{}, err
+		}
+		defer unlock()
+		if made, err := m.made(ctx, &q, now); !errors.Is(err, store.ErrNotFound) {
+			return made, err
+		}
 	}
 	if err := m.db.CommitRollouts(ctx, store.CreateRollout{Rollout: record}); err != nil {
 		return Rollout{}, err

@@ -1,0 +1,239 @@
+package rollout
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// Describe returns why a rollout stands where it stands, as a sentence without a full stop, and
+// until when that holds. The time is zero if no time ends it.
+func Describe(r Rollout) (reason string, until time.Time) {
+	m := &r.Machine
+	stages := len(m.Plan.Stages)
+	switch m.State {
+	case fsm.StateDraft:
+		if !m.Filled {
+			return fmt.Sprintf("it takes its devices: %d so far", m.Total.Waiting+m.Total.Skipped), time.Time{}
+		}
+		return fmt.Sprintf("it waits for its start, with %d devices", m.Total.Waiting), time.Time{}
+	case fsm.StatePaused:
+		if m.Reason == fsm.ReasonOperator {
+			return ordered("paused", m.Detail), m.Plan.EndAt
+		}
+		return m.Detail, m.Plan.EndAt
+	case fsm.StateStopping:
+		why := m.Detail
+		if m.Reason == fsm.ReasonOperator {
+			why = ordered("stopped", m.Detail)
+		}
+		return fmt.Sprintf("%s: %d updates are on their way to their end", why, m.Total.Active), time.Time{}
+	case fsm.StateEnded:
+		why := ends[m.Reason]
+		if m.Reason == fsm.ReasonOperator {
+			why = ordered("stopped", m.Detail)
+		}
+		return fmt.Sprintf("%s: %d succeeded, %d failed, %d rolled back, %d skipped", why, m.Total.Succeeded,
+			m.Total.Failed, m.Total.RolledBack, m.Total.Skipped), time.Time{}
+	}
+	if m.Now.Before(m.Plan.StartAt) && m.Total.Admitted() == 0 {
+		return "it begins at its start time", m.Plan.StartAt
+	}
+	n := m.Stage + 1
+	switch m.StageState {
+	case fsm.StageSoaking:
+		return fmt.Sprintf("stage %d of %d has ended, and its devices are watched", n, stages), m.Until
+	case fsm.StageChecking:
+		return fmt.Sprintf("the devices of stage %d of %d are read again", n, stages), m.Until
+	case fsm.StageGate:
+		return fmt.Sprintf("an operator opens stage %d of %d", n+1, stages), m.Plan.EndAt
+	case fsm.StageHealth:
+		if m.Detail != "" {
+			return fmt.Sprintf("stage %d of %d does not open: %s", n+1, stages, m.Detail), m.Until
+		}
+		return fmt.Sprintf("the program is asked whether stage %d of %d may open", n+1, stages), m.Until
+	}
+	reason = fmt.Sprintf("stage %d of %d: %d of up to %d devices are admitted", n, stages, m.Total.Admitted(), m.Ceiling())
+	if m.Exhausted && m.Total.Waiting > 0 {
+		reason += ", and no other device can be reached"
+	}
+	return reason, m.Plan.EndAt
+}
+
+// ordered says what an operator has done, with the text of the Order.
+func ordered(done, text string) string {
+	switch {
+	case text == "":
+		return "an operator " + done + " it"
+	case strings.HasPrefix(text, "by "):
+		return "it was " + done + " " + text
+	}
+	return "an operator " + done + " it: " + text
+}
+
+// ends says why a rollout has ended.
+var ends = map[fsm.Reason]string{
+	fsm.ReasonNone: "it has ended", fsm.ReasonEndAt: "its time was over", fsm.ReasonDone: "every device has ended",
+}
+
+// Why says why a member waits, and until when if a time ends it: one that is not admitted, or one
+// that is active and may not go on. It is "" for a member that waits for nothing but its device.
+func (m *Manager) Why(r *Rollout, member *Member) (fsm.Waiting, time.Time) {
+	machine, now := &r.Machine, time.Now()
+	var zone *time.Location
+	if machine.Plan.Window.Zone != "" {
+		zone = m.zoneOf(&machine.Plan.Window, member)
+	}
+	window := func() time.Time {
+		_, change := machine.Plan.Window.At(now, zone)
+		return change
+	}
+	switch member.Machine.State {
+	case fsm.MemberWaiting:
+		reg, known := m.srv.Registration(member.Endpoint)
+		reachable := known && m.srv.Reachable(member.Endpoint)
+		asleep := reachable && reg.Queue && time.Since(reg.LastSeen) > awake
+		why := machine.Waiting(&member.Machine, now, zone, reachable, asleep)
+		switch why {
+		case fsm.WaitingNotStarted:
+			return why, machine.Plan.StartAt
+		case fsm.WaitingBusy, fsm.WaitingRetry, fsm.WaitingAsleep:
+			return why, member.Machine.Until
+		case fsm.WaitingStage, fsm.WaitingGate:
+			return why, machine.Until
+		case fsm.WaitingWindow:
+			return why, window()
+		case fsm.WaitingRate:
+			return why, machine.Admitted.Add(machine.Plan.Interval)
+		case "":
+			return fsm.WaitingConcurrency, time.Time{} // its turn comes with the next look
+		}
+		return why, time.Time{}
+	case fsm.MemberActive:
+		switch place := member.Machine.Place; {
+		case place == fsm.PlaceAway:
+			return fsm.WaitingOffline, time.Time{}
+		case place == fsm.PlaceParked:
+			return fsm.WaitingStage, time.Time{}
+		case place != fsm.PlaceReady || member.Machine.Granted:
+			return "", time.Time{}
+		case machine.State == fsm.StatePaused:
+			return fsm.WaitingPaused, time.Time{}
+		case machine.Plan.Window.Zone != "":
+			if open, change := machine.Plan.Window.At(now, zone); !open {
+				return fsm.WaitingWindow, change
+			}
+		}
+		return fsm.WaitingConcurrency, time.Time{}
+	}
+	return "", time.Time{}
+}
+
+// zoneOf returns where a member's clock is, for a window.
+func (m *Manager) zoneOf(w *Window, member *Member) *time.Location {
+	name := w.Zone
+	if name == fsm.ZoneDevice {
+		name = cmp.Or(member.Zone, w.Fallback)
+	}
+	m.mu.Lock()
+	zone := m.zones[name]
+	m.mu.Unlock()
+	if zone != nil {
+		return zone
+	}
+	zone, err := location(name)
+	if err != nil {
+		return time.UTC
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.zones == nil || len(m.zones) >= 1000 {
+		m.zones = map[string]*time.Location{}
+	}
+	m.zones[name] = zone
+	return zone
+}
+
+// StopPlan says what Stop would do now: how many updates would go on to their end, and how many
+// members would never be updated by this rollout.
+func (m *Manager) StopPlan(ctx context.Context, id string, cancels bool) (finish, never int, err error) {
+	r, err := m.db.Rollout(ctx, id)
+	if err != nil {
+		return 0, 0, err
+	}
+	machine := &r.Machine
+	if !machine.Active() || machine.State == fsm.StateStopping && (machine.Cancels || !cancels) {
+		return 0, 0, fmt.Errorf("%w: it is %s", ErrState, machine.State)
+	}
+	finish = machine.Total.Active
+	if cancels || machine.State == fsm.StatePaused {
+		finish = machine.Slots.Installing // the others are cancelled
+	}
+	return finish, machine.Total.Waiting + machine.Total.Active - finish, nil
+}
+
+// ActionDelete is the action of Delete.
+const ActionDelete Action = "delete"
+
+// Delete deletes a rollout that has ended, with its members and its journal; its updates stay. The
+// error is ErrState if it has not ended.
+func (m *Manager) Delete(ctx context.Context, id string, o Order) error {
+	unlock, err := m.locks.LockContext(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := m.db.Rollout(ctx, id)
+	if err == nil {
+		err = m.allow(ctx, o.Actor, ActionDelete, r)
+	}
+	for first := true; err == nil; first = false {
+		err = m.db.CommitRollouts(ctx, store.DeleteRollout{ID: id, Limit: deleteChunk})
+		if !first && errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+	}
+	if errors.Is(err, store.ErrInUse) {
+		return fmt.Errorf("%w: it is %s", ErrState, r.Machine.State)
+	}
+	return err
+}
+
+// deleteChunk is how many records one commit of Delete removes.
+const deleteChunk = 1000
+
+// keyTime is how long the key of a Create counts, and keysLooked how many rollouts are looked at.
+const (
+	keyTime    = 24 * time.Hour
+	keysLooked = 10_000
+)
+
+// made returns the rollout that a Create with the same key has made, or store.ErrNotFound.
+func (m *Manager) made(ctx context.Context, q *Request, now time.Time) (Rollout, error) {
+	for r, err := range m.db.RolloutList(ctx, store.RolloutQuery{Limit: keysLooked}) {
+		switch {
+		case errors.Is(err, store.ErrDamaged):
+			continue
+		case err != nil:
+			return r, err
+		case now.Sub(r.Created) > keyTime:
+			return Rollout{}, store.ErrNotFound // the list is newest first
+		}
+		var asked stored
+		if json.Unmarshal([]byte(r.Request), &asked) != nil || asked.Key != q.Key {
+			continue
+		}
+		if asked.Fingerprint != q.Fingerprint {
+			return r, fmt.Errorf("%w: key: rollout %s was made with it by another request", ErrInvalid, r.ID)
+		}
+		return r, nil
+	}
+	return Rollout{}, store.ErrNotFound
+}
