@@ -24,6 +24,8 @@ type campaign struct {
 	Timeout  time.Duration // for the live devices
 	Part     float64       // the share of the live devices whose end ends the campaign, 0 for all
 	Resume   bool          // an earlier process has started the updates
+	Rollout  bool          // the updates are those of a rollout
+	AtATime  int           // updates at a time; 0 for all at once
 }
 
 // campaignReport is the result of a campaign.
@@ -31,12 +33,13 @@ type campaignReport struct {
 	Version  string
 	Live     map[string]int // devices by outcome, or by what the server waits for
 	Silent   map[string]int
-	Started  int // updates
+	Started  int // updates, or members of a rollout
 	Starting time.Duration
 	Refused  string // why an update could not start; "" if all could
 
-	Done       int             // live devices that succeeded in time
-	Took       time.Duration   // from the first start to the last success, or to the end if some are missing
+	Done       int           // live devices that succeeded in time
+	Took       time.Duration // from the first start to the last success, or to the end if some are missing
+	Rollout    rolloutReport
 	Quantiles  []time.Duration // when 50 %, 90 % and 99 % of them were done
 	Wrong      int             // devices with a wrong outcome
 	WrongFirst []wrong         // one of each situation, at most maxWrong
@@ -165,9 +168,12 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 	s.race.Store(r)
 	late := time.NewTimer(c.Timeout)
 	defer late.Stop()
-	if !c.Resume {
-		err = s.startAll(ctx, image, c.Delivery, &report)
-	} else {
+	switch {
+	case !c.Resume && c.Rollout:
+		err = s.startRollout(ctx, image, c, &report)
+	case !c.Resume:
+		err = s.startAll(ctx, image, c, &report)
+	default:
 		for u, listErr := range s.manager.List(ctx, store.UpdateQuery{Image: image.ID, Filter: func(u store.Update) bool { return !u.Active() }}) {
 			if err = listErr; err != nil {
 				break
@@ -198,13 +204,40 @@ func (s *server) campaign(ctx context.Context, c campaign) (campaignReport, erro
 	return report, s.judge(ctx, image, &report)
 }
 
+// request returns what the update of each device asks for.
+func (c campaign) request() firmware.Request {
+	if c.Delivery == "pull" {
+		return firmware.Request{Delivery: firmware.DeliveryPull, Protocol: firmware.ProtocolHTTP}
+	}
+	return firmware.Request{Delivery: firmware.DeliveryPush}
+}
+
+// pace lets only so many devices that answer have an update at a time. It holds a value for each of
+// them.
+type pace chan struct{}
+
+func (p *pace) ended(u firmware.Update) {
+	if kindOf(u.Endpoint) == silent {
+		return
+	}
+	select {
+	case <-*p:
+	default: // it had started before the pace was set
+	}
+}
+
 // startAll starts the update of each device, unless an update of an earlier campaign is still
 // active.
-func (s *server) startAll(ctx context.Context, image firmware.Image, delivery string, report *campaignReport) error {
-	request := firmware.Request{Image: image.ID, Delivery: firmware.DeliveryPush}
-	if delivery == "pull" {
-		request.Delivery, request.Protocol = firmware.DeliveryPull, firmware.ProtocolHTTP
+func (s *server) startAll(ctx context.Context, image firmware.Image, c campaign, report *campaignReport) error {
+	request := c.request()
+	request.Image = image.ID
+	places := make(pace, c.AtATime)
+	if c.AtATime > 0 {
+		s.pace.Store(&places)
+		defer s.pace.Store(nil)
 	}
+	late := time.NewTimer(c.Timeout)
+	defer late.Stop()
 	var started atomic.Int64
 	var refused atomic.Pointer[string]
 	begin := time.Now()
@@ -216,6 +249,15 @@ func (s *server) startAll(ctx context.Context, image firmware.Image, delivery st
 		}
 		r := request
 		r.Endpoint = s.role.Fleet.endpoint(i)
+		if c.AtATime > 0 && kindOf(r.Endpoint) != silent {
+			select {
+			case places <- struct{}{}:
+			case <-ctx.Done():
+				continue
+			case <-late.C:
+				return group.Wait()
+			}
+		}
 		group.Go(func() error {
 			_, err := s.manager.Start(ctx, r)
 			switch {
@@ -264,12 +306,16 @@ func (s *server) judge(ctx context.Context, image firmware.Image, report *campai
 			report.WrongFirst = append(report.WrongFirst, w)
 		}
 	}
+	why := "busy with the update of an earlier campaign"
+	if s.rollouts != nil {
+		why = "waiting for their turn"
+	}
 	for i := range s.role.Fleet.updated() {
 		endpoint := s.role.Fleet.endpoint(i)
 		switch {
 		case seen[endpoint]:
 		case kindOf(endpoint) == silent:
-			report.Silent["busy with the update of an earlier campaign"]++
+			report.Silent[why]++
 		default:
 			report.Live["not started"]++
 			report.Wrong++

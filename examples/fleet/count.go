@@ -51,17 +51,12 @@ const registering = "registration"
 
 // Commit implements store.Store.
 func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) (uint64, error) {
-	s.commits.Add(1)
-	s.changes.Add(uint64(len(changes)))
-	s.kinds.add(kindOfCommit(changes))
-	s.busy.add(1)
-	defer s.busy.add(-1)
-	seq, err := s.Store.Commit(ctx, changes...)
-	if err == nil && s.disk != nil {
-		err = s.disk.sync(ctx)
-	}
+	var seq uint64
+	err := s.commit(ctx, kindOfCommit(changes), len(changes), func() (err error) {
+		seq, err = s.Store.Commit(ctx, changes...)
+		return err
+	})
 	if err != nil {
-		s.failed.Add(1)
 		return seq, err
 	}
 	for _, c := range changes {
@@ -70,6 +65,36 @@ func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) (ui
 		}
 	}
 	return seq, nil
+}
+
+// commit counts and times a commit.
+func (s *countingStore) commit(ctx context.Context, kind commitKind, changes int, do func() error) error {
+	s.commits.Add(1)
+	s.changes.Add(uint64(changes))
+	s.kinds.add(kind)
+	s.busy.add(1)
+	defer s.busy.add(-1)
+	err := do()
+	if err == nil && s.disk != nil {
+		err = s.disk.sync(ctx)
+	}
+	if err != nil {
+		s.failed.Add(1)
+	}
+	return err
+}
+
+// countingRollouts counts the commits of rollouts together with the others.
+type countingRollouts struct {
+	store.Rollouts
+	db *countingStore
+}
+
+// CommitRollouts implements store.Rollouts.
+func (r countingRollouts) CommitRollouts(ctx context.Context, changes ...store.RolloutChange) error {
+	return r.db.commit(ctx, kindOfRolloutCommit(changes), len(changes), func() error {
+		return r.Rollouts.CommitRollouts(ctx, changes...)
+	})
 }
 
 // slowDisk lets commits wait for a transaction that takes its time. Commits that come during one
@@ -124,7 +149,7 @@ type commitKind struct {
 }
 
 // changeNames names kinds of changes.
-var changeNames = [...]string{"create", "step", "end", "journal", registering, "firmware", "holds", "other"}
+var changeNames = [...]string{"create", "step", "end", "journal", registering, "firmware", "holds", "other", "rollout", "members", "journal of the rollout"}
 
 func kindOfCommit(changes []store.Change) (k commitKind) {
 	for _, c := range changes {
@@ -147,6 +172,20 @@ func kindOfCommit(changes []store.Change) (k commitKind) {
 			i = 6
 		}
 		k.has[i] = true
+	}
+	return k
+}
+
+func kindOfRolloutCommit(changes []store.RolloutChange) (k commitKind) {
+	for _, c := range changes {
+		switch c.(type) {
+		case store.PutMembers:
+			k.has[9] = true
+		case store.AppendRolloutEvents:
+			k.has[10] = true
+		default:
+			k.has[8] = true
+		}
 	}
 	return k
 }

@@ -7,10 +7,12 @@
 //	go run ./examples/fleet -devices 10000 -failing 0.05 -rolling-back 0.05 -lying 0.05 -asleep 0.05
 //	go run ./examples/fleet -devices 10000 -other -ended 1000000 -scale 100,1000,10000,100000
 //	go run ./examples/fleet -devices 10000 -at-once -kill 0.5 -away 45s
+//	go run ./examples/fleet -devices 10000 -rollout -yardstick=false
 //
 // Beside the server it measures a yardstick in the same way: the least server that can update the
 // devices and makes four facts of each update durable. The ratio of the two says more than the
-// times, which vary with the machine and with what else runs on it.
+// times, which vary with the machine and with what else runs on it. With -rollout it measures each
+// campaign a second time, as a rollout, and compares the two.
 //
 // # Devices
 //

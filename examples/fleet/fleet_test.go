@@ -54,6 +54,15 @@ func TestPull(t *testing.T) {
 	require.Regexp(t, `devices +35 Registers, 0 Updates of registrations, 35 downloads and 0 failed ones`, out)
 }
 
+// TestRollout makes the same campaign by single updates and as a rollout.
+func TestRollout(t *testing.T) {
+	out, err := play(t, t.Context(), "-devices", "40", "-failing", "0.1", "-rolling-back", "0.1", "-rollout", "-at-a-time", "10",
+		"-yardstick=false", "-timeout", "1m")
+	require.NoError(t, err, out)
+	require.Regexp(t, `as a rollout: 40 members created in \S+; 40 of 40 devices done in`, out)
+	require.Regexp(t, `commits, Registers not counted +\d+\.\d +\d\.\d +\d\.\d\d`, out)
+}
+
 func TestPushAgainAndAgain(t *testing.T) {
 	out, err := play(t, t.Context(), "-devices", "20", "-silent", "0.1", "-delivery", "push", "-campaigns", "2", "-size", "5000",
 		"-yardstick=false", "-memory", "-json", "-timeout", "1m")
@@ -146,7 +155,7 @@ func TestInterrupted(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"-devices", "0"}, {"-silent", "1"}, {"-silent", "NaN"}, {"-loss", "1"}, {"-size", "1"}, {"-delivery", "mail"}, {"-compare"},
-		{"-timeout", "0s"}, {"-campaigns", "-1"}, {"-silent", "0.5", "-lying", "0.6"}, {"-kill", "1"}, {"-kill", "0.1", "-memory"}, {"-disk", "-1s"}, {"-ended", "0"}, {"-updates", "-1"}, {"-scale", "0"}, {"-followers", "-1"}, {"-slow", "2h"}, {"-lifetime", "1s"}, {"-restart", "-1s"}, {"extra"},
+		{"-timeout", "0s"}, {"-campaigns", "-1"}, {"-silent", "0.5", "-lying", "0.6"}, {"-kill", "1"}, {"-kill", "0.1", "-memory"}, {"-disk", "-1s"}, {"-at-a-time", "-1"}, {"-ended", "0"}, {"-updates", "-1"}, {"-scale", "0"}, {"-followers", "-1"}, {"-slow", "2h"}, {"-lifetime", "1s"}, {"-restart", "-1s"}, {"extra"},
 	} {
 		_, err := play(t, t.Context(), args...)
 		require.ErrorIs(t, err, cli.ErrUsage, "%s", args)

@@ -39,6 +39,13 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 			}
 			r.Yardstick = &beside
 		}
+		if o.rollout {
+			beside, err := measure(ctx, o.asRollouts(), errOut)
+			if err != nil {
+				return fmt.Errorf("rollout: %w", err)
+			}
+			r.Rollouts = &beside
+		}
 		runs = append(runs, r)
 		if !o.json {
 			r.print(out)

@@ -22,6 +22,7 @@ type result struct {
 	Pages       []pages
 	Other       *otherResult `json:",omitempty"`
 	Yardstick   *result      `json:",omitempty"` // of the live devices alone, in the same run
+	Rollouts    *result      `json:",omitempty"` // the same campaigns as rollouts, in the same run
 }
 
 // campaignResult holds the reports of the server and the devices on a campaign.
@@ -67,6 +68,7 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	m := &measurement{o: o, log: log, role: serverRole{
 		Fleet: o.fleet, Dir: dir, Memory: o.memory, Disk: o.disk, LogLevel: o.logLevel, Profiles: o.profiles, Yardstick: o.bareServer,
+		Rollouts: o.inRollouts,
 	}}
 	if err := m.startServer(ctx); err != nil {
 		return r, err
@@ -113,7 +115,7 @@ func measure(ctx context.Context, o options, log io.Writer) (r result, err error
 			}
 			stops = append(stops, stop)
 		}
-		if err := m.campaign(ctx, campaign{Version: versionOf(n + 1), Delivery: o.delivery, Timeout: o.timeout}, &c.Server); err != nil {
+		if err := m.campaign(ctx, campaign{Version: versionOf(n + 1), Delivery: o.delivery, Timeout: o.timeout, Rollout: o.inRollouts, AtATime: o.atATime}, &c.Server); err != nil {
 			return r, err
 		}
 		var after devicesReport

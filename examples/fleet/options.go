@@ -32,6 +32,9 @@ type options struct {
 	refresh    bool // the devices refresh their lifetimes at once
 	pages      bool // time the pages of lists at the end
 	yardstick  bool // measure the yardstick, too
+	rollout    bool // measure each campaign as a rollout, too
+	inRollouts bool // the campaigns are rollouts
+	atATime    int  // updates at a time; 0 for all at once
 	bareServer bool // the yardstick is the server
 }
 
@@ -66,6 +69,8 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	fs.BoolVar(&o.json, "json", false, "print the measurements as JSON")
 	fs.StringVar(&o.logLevel, "log-level", "error", "level of the server's log: debug, info, warn or error")
 	fs.BoolVar(&o.yardstick, "yardstick", true, "measure the least server that could do the same, too, and print the ratios")
+	fs.BoolVar(&o.rollout, "rollout", false, "measure each campaign as a rollout, too, and print the ratios; -at-a-time is 1000 then if it is 0")
+	fs.IntVar(&o.atATime, "at-a-time", 0, "`number` of updates at a time, up to 100000; 0 starts all at once")
 	fs.IntVar(&o.followers, "followers", 0, "`number` of followers of the event stream during the last campaign, 0 to 1000")
 	fs.BoolVar(&o.history, "history", false, "the followers begin with the first event in the store, instead of the next one")
 	fs.BoolVar(&o.other, "other", false, "measure also what is not of one update: memory, followers, refreshes, Registers at once, lists")
@@ -78,6 +83,9 @@ func parseOptions(args []string, lookup func(string) (string, bool), errOut io.W
 	}
 	if err := cli.NoArguments(fs); err != nil {
 		return o, err
+	}
+	if o.rollout && o.atATime == 0 {
+		o.atATime = 1000
 	}
 	return o, o.check()
 }
@@ -117,6 +125,8 @@ func (o options) check() error {
 		return cli.Usagef("-followers %d is not 0 to 1000", o.followers)
 	case o.ended < 1 || o.ended > 10_000_000:
 		return cli.Usagef("-ended %d is not 1 to 10000000", o.ended)
+	case o.atATime < 0 || o.atATime > 100_000:
+		return cli.Usagef("-at-a-time %d is not 0 to 100000", o.atATime)
 	case o.campaigns < 0 || o.campaigns > 1000:
 		return cli.Usagef("-campaigns %d is not 0 to 1000", o.campaigns)
 	case o.delivery != "pull" && o.delivery != "push":
@@ -150,6 +160,17 @@ func (o options) bare() options {
 	f := fleet{Devices: o.fleet.answering(), Size: o.fleet.Size, Restart: o.fleet.Restart, Lifetime: o.fleet.Lifetime}
 	o.fleet = f
 	o.campaigns, o.profiles, o.followers, o.disk, o.bareServer = 1, profiles{}, 0, 0, true
+	return o
+}
+
+// asRollouts returns the measurement of the same campaigns as rollouts.
+func (o options) asRollouts() options {
+	o.inRollouts, o.pages, o.followers = true, false, 0
+	for _, file := range []*string{&o.profiles.CPU, &o.profiles.Memory} {
+		if *file != "" {
+			*file += ".rollout"
+		}
+	}
 	return o
 }
 

@@ -28,10 +28,17 @@ func (r result) print(out io.Writer) {
 	memory, collected := r.memory()
 	fmt.Fprintf(out, "all registered in %s; %d datagrams dropped; memory of a device on the server: %s, after a collection %s\n",
 		brief(r.Registering), r.Registered.Dropped, size(memory), size(collected))
-	for _, c := range r.Campaigns {
+	for i, c := range r.Campaigns {
 		c.print(out, f)
 		if r.Yardstick != nil {
 			c.table(out, r.Yardstick.Campaigns[0])
+		}
+		if r.Rollouts != nil && i < len(r.Rollouts.Campaigns) {
+			beside := r.Rollouts.Campaigns[i]
+			beside.printRollout(out, c)
+			if beside.wrong(f) > 0 {
+				beside.print(out, f)
+			}
 		}
 	}
 	fmt.Fprintln(out)
@@ -220,6 +227,11 @@ func compare(out io.Writer, runs []result) {
 
 // verdict returns an error if devices have a wrong outcome.
 func verdict(runs []result) error {
+	for _, r := range runs {
+		if r.Rollouts != nil {
+			runs = append(runs, *r.Rollouts)
+		}
+	}
 	for _, r := range runs {
 		for _, c := range r.Campaigns {
 			if n := c.wrong(r.Fleet); n > 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/bolt"
@@ -32,6 +33,7 @@ type serverRole struct {
 	Disk      time.Duration // how much longer each transaction takes
 	Listen    serverReady   // addresses; empty for new ones
 	Yardstick bool          // it is the yardstick
+	Rollouts  bool          // it runs rollouts
 }
 
 // serverReady has the addresses of a listening server.
@@ -43,6 +45,7 @@ type server struct {
 	db       *countingStore
 	logger   *slog.Logger
 	manager  *firmware.Manager
+	rollouts *rollout.Manager // nil without serverRole.Rollouts
 	devices  *lwm2m.Server
 	images   *firmware.Repository
 	delivery *firmware.Delivery
@@ -54,6 +57,7 @@ type server struct {
 	actions   actions
 	downloads atomic.Uint64
 	race      atomic.Pointer[race]
+	pace      atomic.Pointer[pace]
 }
 
 // readBuffer is the size of the receive buffer of the sockets of the yardstick and the devices, in
@@ -81,6 +85,9 @@ func runServer(ctx context.Context, role serverRole, c console) (err error) {
 	group.Go(func() error { return s.devices.ServePacket(ctx, s.udp) })
 	group.Go(func() error { return s.manager.Run(ctx) })
 	group.Go(func() error { return firmware.RunHTTPServer(ctx, web, s.tcp) })
+	if s.rollouts != nil {
+		group.Go(func() error { return s.rollouts.Run(ctx) })
+	}
 	group.Go(func() error {
 		s.meter.watch(ctx)
 		return nil
@@ -142,7 +149,10 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	var db store.Store = memory.New()
+	var db interface {
+		store.Store
+		store.Rollouts
+	} = memory.New()
 	if !s.role.Memory {
 		if db, err = bolt.Open(s.database(), bolt.Config{}); err != nil {
 			return err
@@ -182,7 +192,17 @@ func (s *server) open(ctx context.Context) (err error) {
 		Delivery: s.delivery,
 		Logger:   logger,
 		Hooks:    firmware.Hooks{Ended: s.ended, ActionEnd: s.actions.end},
+		Keep: func(ctx context.Context, kind store.Kind, id string) (string, error) {
+			if s.rollouts == nil {
+				return "", nil
+			}
+			return s.rollouts.Keep(ctx, kind, id)
+		},
 	})
+	if err != nil || !s.role.Rollouts {
+		return err
+	}
+	s.rollouts, err = rollout.NewManager(s.devices, s.manager, countingRollouts{db, s.db}, rollout.Config{Logger: logger})
 	return err
 }
 
@@ -193,5 +213,8 @@ func (s *server) database() string { return filepath.Join(s.role.Dir, "ota.db") 
 func (s *server) ended(_ context.Context, u firmware.Update) {
 	if r := s.race.Load(); r != nil {
 		r.ended(u)
+	}
+	if p := s.pace.Load(); p != nil {
+		p.ended(u)
 	}
 }

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"text/tabwriter"
+	"time"
+
+	"github.com/otago-iot/otago/firmware"
+	"github.com/otago-iot/otago/firmware/rollout"
+)
+
+// rolloutReport says what the rollout of a campaign took as a whole.
+type rolloutReport struct {
+	Members  int
+	Creating time.Duration // until the rollout had its members
+}
+
+// startRollout starts a rollout of a campaign's image: one device that can be updated, and then all
+// of them.
+func (s *server) startRollout(ctx context.Context, image firmware.Image, c campaign, report *campaignReport) error {
+	all := 1.0
+	q := rollout.Request{
+		Name: c.Version, Image: image.ID, Targets: s.targets(), Update: c.request(), Concurrency: c.AtATime, MaxFailure: &all, Start: true,
+		Stages: []rollout.Stage{{Size: 1, Only: true}, {Share: 1}}, Only: map[int][]string{0: {s.canary()}},
+	}
+	begin := time.Now()
+	_, err := s.rollouts.Create(ctx, q)
+	report.Starting = time.Since(begin)
+	report.Started = s.role.Fleet.updated()
+	report.Rollout = rolloutReport{Members: report.Started, Creating: report.Starting}
+	return err
+}
+
+// targets yields the endpoints of the devices that campaigns update.
+func (s *server) targets() iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for i := range s.role.Fleet.updated() {
+			if !yield(s.role.Fleet.endpoint(i), nil) {
+				return
+			}
+		}
+	}
+}
+
+// canary returns the first device that an update succeeds on.
+func (s *server) canary() string {
+	for i := range s.role.Fleet.updated() {
+		if k := s.role.Fleet.kind(i); k == live || k == slow {
+			return s.role.Fleet.endpoint(i)
+		}
+	}
+	return s.role.Fleet.endpoint(0)
+}
+
+// printRollout prints what an update of a rollout costs beside a single one.
+func (c campaignResult) printRollout(out io.Writer, single campaignResult) {
+	r := c.Server.Rollout
+	fmt.Fprintf(out, "\n  as a rollout: %d members created in %s; %d of %d devices done in %s: %.1f/s\n",
+		r.Members, brief(r.Creating), c.Server.Done, r.Members, brief(c.Server.Took), c.Server.rate())
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\n  per update\trollout\tsingle\tratio\t\n")
+	ours, theirs := c.costs(), single.costs()
+	for i, cost := range ours {
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%.2f\t\n", cost.name, cost.format(cost.value), cost.format(theirs[i].value), cost.value/max(theirs[i].value, 1e-9))
+	}
+	_ = w.Flush()
+	fmt.Fprintf(out, "\n  rollout, messages: %s\n", eachKind(c.Devices.Live.Kinds, c.Server.Done))
+	fmt.Fprintf(out, "  rollout, commits: %s\n", eachKind(c.Server.CommitKinds, c.Server.Done))
+}
