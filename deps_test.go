@@ -48,7 +48,7 @@ var house = map[string]houseRule{
 	"senml":                        {own: []string{"internal/cbor"}},
 	"firmware/fsm":                 {own: []string{"internal/record"}},
 	"firmware/rollout/fsm":         {own: []string{"internal/record"}},
-	"firmware/rollout/rollouttest": {own: []string{"firmware/fsm", "firmware/rollout/fsm", "store"}},
+	"firmware/rollout/rollouttest": {own: []string{"firmware/fsm", "firmware/rollout/fsm", "store", "store/storetest"}},
 	"firmware/bundle":              {own: []string{"internal/disk"}, others: []string{cbor}},
 	"internal/coap":                {own: []string{"internal/coap/...", "internal/dtls", "internal/files", "internal/index", "internal/udp", "internal/work"}, others: []string{coap, xsys}},
 	"internal/cbor":                {},

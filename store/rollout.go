@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"math/bits"
 	"time"
 	"unicode/utf8"
 
@@ -28,7 +29,7 @@ type Rollouts interface {
 
 	// Member returns a member of a rollout, or ErrNotFound, or ErrDamaged.
 	Member(ctx context.Context, rollout, endpoint string) (Member, error)
-	// Members yields the members that the query selects, by rising Cursor.
+	// Members yields the members that the query selects, by rising [MemberQuery.Cursor].
 	Members(ctx context.Context, q MemberQuery) iter.Seq2[Member, error]
 	// MembersOf yields the members that have one of these endpoints, of rollouts that have not
 	// ended.
@@ -62,16 +63,33 @@ type Member struct {
 	Machine  rollout.Member `record:"4"` // what the state machine knows
 }
 
-// Cursor is where the member stands among those of its rollout: by state, by place, and then in an
-// order that looks random and never changes, so that devices of one site are spread over a rollout.
-func (m *Member) Cursor() string {
-	return memberClass(m.Machine.State, m.Machine.Place) + MemberOrder(m.Rollout, m.Endpoint) + m.Endpoint
+// Cursors returns where an index of a back end has the member: each is a text that begins with one
+// of [MemberQuery.Prefix], and ends with [MemberOrder] and the endpoint. The first one has the
+// state, the place or the reason to be skipped, and the stage; the others are those of
+// MemberQuery.Only. Within a prefix, members are in an order that looks random and never changes,
+// so that devices of one site are spread over a rollout.
+func (m *Member) Cursors() []string {
+	detail := string(m.Machine.Place)
+	if m.Machine.State == rollout.MemberSkipped {
+		detail = string(m.Machine.Skip)
+	}
+	order := MemberOrder(m.Rollout, m.Endpoint) + m.Endpoint
+	list := []string{memberClass(string(m.Machine.State), detail, m.Machine.Stage) + order}
+	if m.Machine.State == rollout.MemberWaiting {
+		for only := m.Machine.Only; only != 0; only &= only - 1 {
+			list = append(list, onlyClass(bits.TrailingZeros16(only)+1)+order)
+		}
+	}
+	return list
 }
 
-// memberClass is the start of the cursors of members with a state and a place.
-func memberClass(s rollout.MemberState, p rollout.Place) string {
-	return string(s) + "." + string(p) + "."
+// memberClass is the start of the cursors of members that have a state, a detail of it, and a
+// stage.
+func memberClass(state, detail string, stage int) string {
+	return state + "." + detail + "." + string([]byte{'0' + byte(stage/10), '0' + byte(stage%10)}) + "."
 }
+
+func onlyClass(stage int) string { return memberClass("only", "", stage) }
 
 // MemberOrder returns 16 hex digits by which the members of a rollout are ordered.
 func MemberOrder(rollout, endpoint string) string {
@@ -87,6 +105,8 @@ type RolloutEvent struct {
 	Name    string    `record:"4"`
 	Detail  string    `record:"5"` // for people; at most MaxDetail bytes, longer ones are cut
 	Actor   string    `record:"6"` // who ordered it; "" for the server
+	// Endpoint is the member that the line is about; "" if it is about the whole rollout.
+	Endpoint string `record:"7"`
 }
 
 // RolloutQuery selects rollouts. The zero value selects all of them.
@@ -96,7 +116,8 @@ type RolloutQuery struct {
 	Limit  int    // how many at most; 0 means no limit
 }
 
-// MemberQuery selects members of one rollout.
+// MemberQuery selects members of one rollout. With a State or Only, a back end finds them by their
+// [Member.Cursors], and reads no others.
 type MemberQuery struct {
 	Rollout string // id
 	// State selects only members of one state; "" selects all.
@@ -104,21 +125,50 @@ type MemberQuery struct {
 	// Place selects only members of State at this place, unless AnyPlace is set.
 	Place    rollout.Place
 	AnyPlace bool
-	// Filter selects further. Nil selects all.
-	Filter func(Member) bool
+	// Stage selects only members of State and Place that this stage admitted; it counts from 1, and
+	// not with AnyPlace. 0 selects those of all stages.
+	Stage int
+	// Skip selects only members that are skipped for this reason, if State is skipped; "" selects
+	// all.
+	Skip rollout.SkipReason
+	// Only selects the waiting members that this stage names: see [rollout.Member.Only]. It counts
+	// from 1. State, Place and Stage do not count then. 0 selects by these.
+	Only int
 
-	// After is the Cursor of the last member of the page before, if State is set, else its
-	// endpoint. Members that change their state or place meanwhile may come twice, or not at all.
+	// After is what Cursor returned for the last member of the page before. Members that change
+	// meanwhile may come twice, or not at all.
 	After string
 	Limit int // how many at most; 0 means no limit
 }
 
-// Prefix returns the start of the cursors that the query selects, if it names a state.
-func (q *MemberQuery) Prefix() string {
-	if q.AnyPlace {
-		return string(q.State) + "."
+// Cursor returns where a member stands among those that the query selects, for After. If it is
+// called for a member that the query has yielded, it must be before the member changes.
+func (q *MemberQuery) Cursor(m *Member) string {
+	switch {
+	case q.Only > 0:
+		return onlyClass(q.Only) + MemberOrder(m.Rollout, m.Endpoint) + m.Endpoint
+	case q.State == "":
+		return m.Endpoint
 	}
-	return memberClass(q.State, q.Place)
+	return m.Cursors()[0]
+}
+
+// Prefix returns the start of the cursors that the query selects, or "" if it selects all members,
+// by rising endpoint.
+func (q *MemberQuery) Prefix() string {
+	switch {
+	case q.Only > 0:
+		return onlyClass(q.Only)
+	case q.State == "":
+		return ""
+	case q.State == rollout.MemberSkipped && q.Skip != "":
+		return string(q.State) + "." + string(q.Skip) + "."
+	case q.State == rollout.MemberSkipped || q.AnyPlace:
+		return string(q.State) + "."
+	case q.Stage > 0:
+		return memberClass(string(q.State), string(q.Place), q.Stage)
+	}
+	return string(q.State) + "." + string(q.Place) + "."
 }
 
 // RolloutEventQuery selects lines of the journal of one rollout.
@@ -165,10 +215,13 @@ type AppendRolloutEvents struct {
 // Limit records of them: the rollout is removed with the last ones, so that the caller repeats the
 // change until it gets ErrNotFound.
 //
-// ErrNotFound: no such rollout. ErrInUse: it has not ended. ErrDamaged: the store cannot read it.
+// ErrNotFound: no such rollout. ErrInUse: it has not ended. ErrDamaged: the store cannot read it,
+// and Damaged is not set.
 type DeleteRollout struct {
 	ID    string
 	Limit int
+	// Damaged removes also a rollout that the store cannot read, whether it has ended or not.
+	Damaged bool
 }
 
 func (CreateRollout) rolloutChange()       {}
@@ -214,6 +267,7 @@ func NormalizeRollout(c RolloutChange) (RolloutChange, error) {
 			e.Rollout = c.Rollout
 			n.word("event name", e.Name, 1, MaxName)
 			n.word("actor", e.Actor, 0, MaxName)
+			n.word("endpoint", e.Endpoint, 0, MaxEndpoint)
 			e.Detail = cut(clean(e.Detail), MaxDetail)
 			n.time(&e.Time)
 		}

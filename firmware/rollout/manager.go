@@ -348,8 +348,9 @@ func (m *Manager) fill(ctx context.Context, record *Rollout, q Request) error {
 // step applies an input to a record and a member.
 func (m *Manager) step(record *Rollout, member *Member, in fsm.Input, lines *[]Event) fsm.Actions {
 	var before fsm.Member
+	endpoint := ""
 	if member != nil {
-		before = member.Machine
+		before, endpoint = member.Machine, member.Endpoint
 	}
 	in.At = time.Now()
 	machine, after, out := record.Machine.Step(before, in)
@@ -358,7 +359,7 @@ func (m *Manager) step(record *Rollout, member *Member, in fsm.Input, lines *[]E
 		member.Machine = after
 	}
 	for _, line := range out.Journal {
-		*lines = append(*lines, Event{Rollout: record.ID, Time: machine.Now, Name: line.Event, Detail: line.Detail})
+		*lines = append(*lines, Event{Rollout: record.ID, Time: machine.Now, Name: line.Event, Detail: line.Detail, Endpoint: endpoint})
 	}
 	return out
 }

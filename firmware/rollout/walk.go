@@ -186,6 +186,9 @@ func (r *runner) admit(ctx context.Context) error {
 // page offers a page of members. It reports true if the rollout admits no more for now.
 func (r *runner) page(ctx context.Context) (stop bool, err error) {
 	q := store.MemberQuery{Rollout: r.id, State: fsm.MemberWaiting, After: r.walk, Limit: batchSize / 2}
+	if at := r.record.Machine.Stage; r.record.Machine.Plan.Stages[at].Only {
+		q.Only = at + 1
+	}
 	b := r.begin()
 	n := 0
 	for m, err := range r.m.db.Members(ctx, q) {
@@ -197,7 +200,7 @@ func (r *runner) page(ctx context.Context) (stop bool, err error) {
 		may := !stage.Only || m.Machine.Only&(1<<b.record.Machine.Stage) != 0
 		r.left = r.left || may
 		if may {
-			cursor := m.Cursor()
+			cursor := q.Cursor(&m)
 			switch r.offer(b, &m) {
 			case fsm.WaitingStage, fsm.WaitingGate, fsm.WaitingPaused, fsm.WaitingNotStarted, fsm.WaitingWindow, fsm.WaitingRate, fsm.WaitingConcurrency:
 				return true, b.commit(ctx) // this one is offered again
@@ -205,7 +208,7 @@ func (r *runner) page(ctx context.Context) (stop bool, err error) {
 			r.walk = cursor
 			continue
 		}
-		r.walk = m.Cursor()
+		r.walk = q.Cursor(&m)
 	}
 	if n == 0 || n < q.Limit {
 		r.atEnd, r.walked = true, time.Now()
@@ -252,7 +255,7 @@ func (r *runner) check(ctx context.Context) error {
 	r.actions.Go(func() {
 		pool := work.Pool{Limit: parallel}
 		done := make(chan struct{}, parallel)
-		q := store.MemberQuery{Rollout: r.id, State: fsm.MemberSucceeded, Filter: func(m Member) bool { return m.Machine.Stage == stage+1 }}
+		q := store.MemberQuery{Rollout: r.id, State: fsm.MemberSucceeded, Stage: stage + 1}
 		begun := 0
 		failed := false
 		for m, err := range r.m.db.Members(ctx, q) {

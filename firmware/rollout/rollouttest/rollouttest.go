@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t testing.TB) Store) {
 		{"replace", testReplace},
 		{"members", testMembers},
 		{"members move", testMembersMove},
+		{"members by stage, reason and name", testMembersBy},
 		{"members of an endpoint", testMembersOf},
 		{"pages", testPages},
 		{"journal", testJournal},
@@ -189,7 +190,7 @@ func testMembers(t *testing.T, db Store) {
 	}
 	for _, q := range []store.MemberQuery{
 		{Rollout: "r2"}, {Rollout: "r1", State: rollout.MemberWaiting, AnyPlace: true},
-		{Rollout: "r1", State: rollout.MemberActive}, {Rollout: "r1", Filter: func(store.Member) bool { return false }},
+		{Rollout: "r1", State: rollout.MemberActive},
 	} {
 		count(t, collect(t, db.Members(ctx, q)), 0)
 	}
@@ -221,6 +222,75 @@ func testMembersMove(t *testing.T, db Store) {
 	noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: []store.Member{member("a", rollout.MemberFailed, "")}}))
 	equal(t, []string{"b"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberActive, AnyPlace: true})))
 	equal(t, []string{"a"}, endpoints(t, db.Members(ctx, store.MemberQuery{Rollout: "r1", State: rollout.MemberFailed})))
+}
+
+// testMembersBy: members are found by their stage, by why they were skipped, and by the stages that
+// name them while they wait.
+func testMembersBy(t *testing.T, db Store) {
+	ctx := t.Context()
+	create(t, db, "r1")
+	of := func(endpoint string, change func(*rollout.Member)) store.Member {
+		m := member(endpoint, rollout.MemberSucceeded, "")
+		m.Machine.Only = 0
+		change(&m.Machine)
+		return m
+	}
+	list := []store.Member{
+		of("first", func(m *rollout.Member) { m.Stage = 1 }),
+		of("second", func(m *rollout.Member) { m.Stage = 2 }),
+		of("tenth", func(m *rollout.Member) { m.Stage = 10 }),
+		of("removed", func(m *rollout.Member) { m.State, m.Skip, m.Stage = rollout.MemberSkipped, rollout.SkipRemoved, 2 }),
+		of("current", func(m *rollout.Member) { m.State, m.Skip = rollout.MemberSkipped, rollout.SkipCurrent }),
+		of("named", func(m *rollout.Member) { m.State, m.Only = rollout.MemberWaiting, 1<<1|1<<15 }),
+		of("invited", func(m *rollout.Member) {
+			m.State, m.Place, m.Only = rollout.MemberWaiting, rollout.PlaceInvited, 1<<1
+		}),
+		of("plain", func(m *rollout.Member) { m.State = rollout.MemberWaiting }),
+	}
+	check := func(q store.MemberQuery, want ...string) {
+		t.Helper()
+		q.Rollout = "r1"
+		for _, limit := range []int{0, 1} {
+			q.Limit, q.After = limit, ""
+			var got []string
+			for {
+				page := collect(t, db.Members(ctx, q))
+				for i := range page {
+					got, q.After = append(got, page[i].Endpoint), q.Cursor(&page[i])
+				}
+				if limit == 0 || len(page) == 0 {
+					break
+				}
+			}
+			slices.Sort(got)
+			equal(t, fmt.Sprint(want), fmt.Sprint(got))
+		}
+	}
+	put := func() {
+		t.Helper()
+		noError(t, db.CommitRollouts(ctx, store.PutMembers{Rollout: "r1", Members: list}))
+	}
+	put()
+	check(store.MemberQuery{State: rollout.MemberSucceeded}, "first", "second", "tenth")
+	check(store.MemberQuery{State: rollout.MemberSucceeded, Stage: 1}, "first")
+	check(store.MemberQuery{State: rollout.MemberSucceeded, Stage: 10}, "tenth")
+	check(store.MemberQuery{State: rollout.MemberSucceeded, Stage: 3})
+	check(store.MemberQuery{State: rollout.MemberSkipped}, "current", "removed")
+	check(store.MemberQuery{State: rollout.MemberSkipped, AnyPlace: true}, "current", "removed")
+	check(store.MemberQuery{State: rollout.MemberSkipped, Skip: rollout.SkipRemoved}, "removed")
+	check(store.MemberQuery{State: rollout.MemberWaiting}, "named", "plain")
+	check(store.MemberQuery{State: rollout.MemberWaiting, AnyPlace: true}, "invited", "named", "plain")
+	check(store.MemberQuery{Only: 1})
+	check(store.MemberQuery{Only: 2}, "invited", "named")
+	check(store.MemberQuery{Only: 16}, "named")
+	list[5].Machine.State = rollout.MemberActive // it waits no more
+	list[0].Machine.State, list[0].Machine.Skip = rollout.MemberSkipped, rollout.SkipCancelled
+	put()
+	check(store.MemberQuery{Only: 2}, "invited")
+	check(store.MemberQuery{Only: 16})
+	check(store.MemberQuery{State: rollout.MemberSkipped, Skip: rollout.SkipCancelled}, "first")
+	check(store.MemberQuery{State: rollout.MemberSucceeded, Stage: 1})
+	check(store.MemberQuery{}, "current", "first", "invited", "named", "plain", "removed", "second", "tenth")
 }
 
 func testMembersOf(t *testing.T, db Store) {
@@ -261,7 +331,7 @@ func testPages(t *testing.T, db Store) {
 			page := collect(t, db.Members(ctx, q))
 			for _, m := range page {
 				all = append(all, m.Endpoint)
-				q.After = m.Cursor()
+				q.After = q.Cursor(&m)
 			}
 			if len(page) < size {
 				break
@@ -282,7 +352,7 @@ func testJournal(t *testing.T, db Store) {
 	r := create(t, db, "r1")
 	for i := range 5 {
 		noError(t, db.CommitRollouts(ctx, store.AppendRolloutEvents{Rollout: "r1", Events: []store.RolloutEvent{
-			{Name: "a", Time: now, Detail: fmt.Sprint(2 * i), Actor: "kim"}, {Name: "b", Time: now, Detail: fmt.Sprint(2*i + 1)},
+			{Name: "a", Time: now, Detail: fmt.Sprint(2 * i), Actor: "kim", Endpoint: "ep"}, {Name: "b", Time: now, Detail: fmt.Sprint(2*i + 1)},
 		}}))
 	}
 	all := collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1"}))
@@ -293,6 +363,7 @@ func testJournal(t *testing.T, db Store) {
 		equal(t, "r1", e.Rollout)
 	}
 	equal(t, "kim", all[0].Actor)
+	equal(t, "ep", all[0].Endpoint)
 	equal(t, all[3:5], collect(t, db.RolloutEvents(ctx, store.RolloutEventQuery{Rollout: "r1", After: 3, Limit: 2})))
 	noError(t, db.CommitRollouts(ctx, store.ReplaceRollout{Rollout: r}))
 	got, err := db.Rollout(ctx, "r1")

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"iter"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/otago-iot/otago/internal/record"
@@ -134,19 +136,24 @@ func putMembers(o *overlay, c store.PutMembers) error {
 	}
 	for i := range c.Members {
 		m := &c.Members[i]
-		key, cursor := join(c.Rollout, m.Endpoint), m.Cursor()
+		key, cursors := join(c.Rollout, m.Endpoint), m.Cursors()
 		if data := o.get(members, key); data != nil {
 			old, err := memberKind.decode(key, data)
-			switch {
-			case err != nil: // its place in the index is not known
+			if err != nil { // its places in the index are not known
 				o.sweep(memberOrder, join(c.Rollout, ""), func(k, _ []byte) bool {
 					return bytes.HasSuffix(k, []byte(store.MemberOrder(c.Rollout, m.Endpoint)+m.Endpoint))
 				})
-			case old.Cursor() != cursor:
-				o.delete(memberOrder, join(c.Rollout, old.Cursor()))
+			} else {
+				for _, cursor := range old.Cursors() {
+					if !slices.Contains(cursors, cursor) {
+						o.delete(memberOrder, join(c.Rollout, cursor))
+					}
+				}
 			}
 		}
-		o.put(memberOrder, join(c.Rollout, cursor), mark)
+		for _, cursor := range cursors {
+			o.put(memberOrder, join(c.Rollout, cursor), mark)
+		}
 		if err := memberKind.put(o, key, m); err != nil {
 			return err
 		}
@@ -171,6 +178,7 @@ func appendRolloutEvents(o *overlay, c store.AppendRolloutEvents) error {
 func deleteRollout(o *overlay, c store.DeleteRollout) error {
 	r, err := loadRollout(o, []byte(c.ID))
 	switch {
+	case c.Damaged && errors.Is(err, store.ErrDamaged):
 	case err != nil:
 		return err
 	case r.Machine.Active():
@@ -188,6 +196,7 @@ func deleteRollout(o *overlay, c store.DeleteRollout) error {
 		}
 	}
 	if left > 0 {
+		o.delete(activeRollouts, []byte(c.ID))
 		o.delete(rollouts, []byte(c.ID))
 	}
 	return nil
@@ -226,9 +235,8 @@ func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[stor
 		m, err := memberKind.decode(key, value)
 		return m, true, err
 	}
-	if q.State != "" {
-		// A cursor ends with 16 digits and the endpoint.
-		sc = scan{table: memberOrder, prefix: join(q.Rollout, q.Prefix())}
+	if prefix := q.Prefix(); prefix != "" {
+		sc = scan{table: memberOrder, prefix: join(q.Rollout, prefix)}
 		load = func(r Reader, key, _ []byte) (store.Member, bool, error) {
 			member := join(q.Rollout, endpointOf(rest(key)))
 			m, err := memberKind.decode(member, r.Get(members, member))
@@ -238,17 +246,16 @@ func (s *Store) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[stor
 	if q.After != "" {
 		sc.last = join(q.Rollout, q.After)
 	}
-	return query(ctx, s, sc, q.Limit, load, q.Filter,
-		func(m store.Member) store.Member { return m })
+	return query(ctx, s, sc, q.Limit, load, nil, func(m store.Member) store.Member { return m })
 }
 
 // orderDigits is the length of store.MemberOrder.
 const orderDigits = 16
 
-// endpointOf returns the endpoint of a cursor: what follows two words, each with a full stop, and
+// endpointOf returns the endpoint of a cursor: what follows three words, each with a full stop, and
 // the digits of the order.
 func endpointOf(cursor []byte) []byte {
-	for range 2 {
+	for range 3 {
 		_, cursor, _ = bytes.Cut(cursor, []byte{'.'})
 	}
 	return cursor[min(orderDigits, len(cursor)):]
