@@ -31,7 +31,7 @@ func (r *Rollout) Waiting(m *Member, at time.Time, zone *time.Location, reachabl
 		return WaitingWindow
 	case r.Plan.Interval > 0 && !r.Admitted.IsZero() && at.Before(r.Admitted.Add(r.Plan.Interval)):
 		return WaitingRate
-	case r.full(m):
+	case r.full(m, r.inWindow(at, zone)):
 		return WaitingConcurrency
 	case asleep:
 		return WaitingAsleep
@@ -43,13 +43,23 @@ func (r *Rollout) Waiting(m *Member, at time.Time, zone *time.Location, reachabl
 
 // full reports whether there is no place for the member to transfer. Places that are reserved for
 // members which were asleep count, but not the member's own.
-func (r *Rollout) full(m *Member) bool {
+//
+// While all places to install are taken or promised, a member is admitted to be held, which costs
+// its update a few commits and reads. So half of the places to transfer stay free then: they are
+// for rollouts whose devices take longer to install than to transfer.
+func (r *Rollout) full(m *Member, window bool) bool {
 	taken := r.Slots.Transferring + r.Slots.Reserved
 	if m.Place == PlaceReserved {
 		taken = r.Slots.Transferring // it waits longer than the others with a reserved place
 	}
+	if window && r.promised() >= r.Plan.Concurrency {
+		return taken >= (r.Plan.Concurrency+1)/2
+	}
 	return taken >= r.Plan.Concurrency
 }
+
+// promised returns how many members install or are to install next.
+func (r *Rollout) promised() int { return r.Slots.Granted + r.Slots.Installing + r.Slots.Ready }
 
 func (r *Rollout) inWindow(at time.Time, zone *time.Location) bool {
 	if r.Plan.Window.always() {
@@ -99,7 +109,7 @@ func lifetime(d time.Duration) time.Duration {
 
 // admit begins the member's update.
 func (x *machine) admit() {
-	granted := x.inWindow(x.Now, x.in.Zone) && x.Slots.Granted+x.Slots.Installing+x.Slots.Ready < x.Plan.Concurrency
+	granted := x.inWindow(x.Now, x.in.Zone) && x.promised() < x.Plan.Concurrency
 	x.change(func(m *Member) {
 		m.leave()
 		m.State, m.Place, m.Stage, m.Epoch = MemberActive, PlaceStarting, x.Stage+1, x.Since.Epoch
