@@ -57,8 +57,9 @@ type DeleteImage struct{ ID string }
 // PutRegistration sets the Registration of an endpoint's [Device], and creates the record if there
 // is none. Once stored true, Secured stays true until a [DeleteDevice].
 //
-// A damaged record is replaced as if there were none, so that the device can register. All its
-// content is lost, except that Secured was true: a back end keeps that beside the record.
+// A damaged record is replaced as if there were none, so that the device can register. Its content
+// is lost, except what a back end keeps beside the record too: that Secured was true, and the
+// Labels.
 type PutRegistration struct {
 	Endpoint     string
 	Registration RegistrationRecord
@@ -78,17 +79,32 @@ type PutFirmware struct {
 // as if there were none.
 type PutHolds struct{ Endpoint, Holds string }
 
-// DeleteDevice removes the record of an endpoint, including that the device is Secured. Its updates
-// stay.
+// PutFacts sets the Facts of an endpoint's [Device], and creates the record if there is none. A
+// damaged record is replaced as if there were none.
+type PutFacts struct {
+	Endpoint string
+	Facts    Facts
+}
+
+// PutLabels sets the Labels of an endpoint's [Device]: those that the device had, and that are not
+// among them, are gone. It creates the record if there is none, unless there are no labels. A
+// damaged record is replaced as if there were none.
+type PutLabels struct {
+	Endpoint string
+	Labels   map[string]string // as CheckDeviceLabels says
+}
+
+// DeleteDevice removes the record of an endpoint, including that the device is Secured, and its
+// Labels. Its updates stay.
 //
 // ErrNotFound: there is no record. ErrActive (as *UpdateError): the endpoint has an active update.
 type DeleteDevice struct{ Endpoint string }
 
 // RemoveDamaged removes a damaged record and what refers to it: the place of an update as the
 // active one of its endpoint, its idempotency key and its journal; the name and version of an
-// image; the place of an event in a journal. Of a device that is Secured an empty record stays;
-// [DeleteDevice] removes it. A back end may search all records of an index, and block other commits
-// meanwhile.
+// image; the place of an event in a journal. Of a device that is Secured, or has Labels, a
+// record with nothing else stays; [DeleteDevice] removes it. A back end may search all records
+// of an index, and block other commits meanwhile.
 //
 // ErrNotFound: there is no such record, and nothing refers to one. ErrNotDamaged: the store can
 // read the record. ErrInUse (as *UpdateError): an active update needs the image.
@@ -106,6 +122,8 @@ func (DeleteImage) change()     {}
 func (PutRegistration) change() {}
 func (PutFirmware) change()     {}
 func (PutHolds) change()        {}
+func (PutFacts) change()        {}
+func (PutLabels) change()       {}
 func (DeleteDevice) change()    {}
 func (RemoveDamaged) change()   {}
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -31,19 +32,28 @@ const (
 	MaxLabelValue = 255 // bytes
 )
 
+// Bounds of the labels and facts of a device.
+const (
+	MaxDeviceLabels     = 32
+	MaxDeviceLabelName  = 63  // bytes
+	MaxDeviceLabelValue = 63  // bytes
+	MaxFact             = 255 // bytes, of each text of Facts and Compatible
+)
+
 const sha256Digits = 64 // of SHA-256 in hex
 
 // Normalize returns the change as every back end keeps it. A back end first calls it on each change
 // of a Commit, so that all back ends agree on odd text. It refuses a bad change with an error that
 // matches [ErrInvalid].
 //
-// Ids, endpoint names, versions of images and names of events must not be empty. They, the names of
-// images and idempotency keys are valid UTF-8 without control characters, within their bounds.
-// Other text comes from devices: bytes that are not UTF-8, and NUL, become U+FFFD. It is ErrInvalid
-// if it is then too long; only an event's Detail is cut instead. Times become UTC, with
-// microseconds, and have a year from 0 to 9999. Sizes and durations must not be negative. PutHolds
-// has "" or 64 lower-case hex digits. An update's Machine has a phase, and each value of an
-// enumeration has a name; one without could be written but not read.
+// Ids, endpoint names, versions of images and names of events must not be empty. They, the names
+// of images and idempotency keys are valid UTF-8 without control characters, within their
+// bounds. Other text comes from devices: bytes that are not UTF-8, and NUL, become U+FFFD. It is
+// ErrInvalid if it is then too long; only an event's Detail is cut instead. Times become UTC,
+// with microseconds, and have a year from 0 to 9999. Sizes and durations must not be negative.
+// PutHolds has "" or 64 lower-case hex digits. The texts of Facts lose their control characters
+// too, and are cut. An update's Machine has a phase, and each value of an enumeration has a
+// name; one without could be written but not read.
 //
 // Normalize copies the slices and pointers of the record, except those within Machine.
 func Normalize(c Change) (Change, error) {
@@ -87,6 +97,17 @@ func Normalize(c Change) (Change, error) {
 		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
 		if c.Holds != "" && (len(c.Holds) != sha256Digits || strings.Trim(c.Holds, "0123456789abcdef") != "") {
 			n.fail("%q is no SHA-256 in lower-case hex", cut(c.Holds, MaxID))
+		}
+		return c, n.err
+	case PutFacts:
+		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
+		n.facts(&c.Facts)
+		return c, n.err
+	case PutLabels:
+		n.word("endpoint", c.Endpoint, 1, MaxEndpoint)
+		n.first(CheckDeviceLabels(c.Labels))
+		if c.Labels = maps.Clone(c.Labels); len(c.Labels) == 0 {
+			c.Labels = nil
 		}
 		return c, n.err
 	case DeleteDevice:
@@ -135,6 +156,28 @@ func CheckLabels(labels map[string]string) error {
 	return nil
 }
 
+// CheckDeviceLabels returns an error that matches [ErrInvalid] if the labels of a device break
+// their rules: at most [MaxDeviceLabels] labels; a name is a label of DNS, which is 1 to 63
+// bytes of a to z, 0 to 9 and -, with a - neither first nor last; a value has up to
+// [MaxDeviceLabelValue] bytes of UTF-8 without control characters, and may be empty.
+func CheckDeviceLabels(labels map[string]string) error {
+	if len(labels) > MaxDeviceLabels {
+		return fmt.Errorf("%w: %d labels, more than %d", ErrInvalid, len(labels), MaxDeviceLabels)
+	}
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		n := normalizer{}
+		n.word("name of a label", name, 1, MaxDeviceLabelName)
+		n.word("value of label "+cut(name, MaxDeviceLabelName), labels[name], 0, MaxDeviceLabelValue)
+		if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || strings.HasPrefix(name, "-") || strings.HasSuffix(name, "-") {
+			n.fail("name of label %q has a character other than a to z, 0 to 9 and -, or a - at an end", cut(name, MaxDeviceLabelName))
+		}
+		if n.err != nil {
+			return n.err
+		}
+	}
+	return nil
+}
+
 func notInLabelName(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_./", r)
 }
@@ -156,9 +199,7 @@ func (n *normalizer) update(u *Update) {
 	n.word("endpoint", u.Endpoint, 1, MaxEndpoint)
 	n.word("image id", u.Image, 1, MaxID)
 	n.word("idempotency key", u.Key, 0, MaxName)
-	if err := CheckLabels(u.Labels); err != nil && n.err == nil {
-		n.err = err
-	}
+	n.first(CheckLabels(u.Labels))
 	if u.Machine.Phase == "" {
 		n.fail("update has no phase")
 	}
@@ -195,6 +236,9 @@ func (n *normalizer) image(i *Image) {
 	if i.Size < 0 {
 		n.fail("image size is negative")
 	}
+	n.word("compatible manufacturer", i.Compatible.Manufacturer, 0, MaxFact)
+	n.word("compatible model", i.Compatible.Model, 0, MaxFact)
+	n.word("compatible hardware", i.Compatible.Hardware, 0, MaxFact)
 	n.time(&i.Created)
 }
 
@@ -205,6 +249,22 @@ func (n *normalizer) firmware(f *Firmware) {
 	f.Protocols = slices.Clone(f.Protocols)
 	f.Holds = "" // this change does not set it
 	n.time(&f.Read)
+}
+
+// facts bounds texts of a device, which are compared and shown.
+func (n *normalizer) facts(f *Facts) {
+	for _, s := range []*string{&f.Manufacturer, &f.Model, &f.Hardware, &f.Zone, &f.Offset} {
+		*s = cut(strings.Map(visible, clean(*s)), MaxFact)
+	}
+	n.word("basis of facts", f.Basis, 0, MaxID)
+	n.time(&f.Read)
+}
+
+func visible(r rune) rune {
+	if unicode.IsControl(r) {
+		return unicode.ReplacementChar
+	}
+	return r
 }
 
 func clone[T any](p *T) *T {
@@ -252,10 +312,15 @@ func (n *normalizer) key(kind Kind, key string) {
 	}
 }
 
-func (n *normalizer) fail(format string, args ...any) {
+// first keeps err if there is one, and none before it.
+func (n *normalizer) first(err error) {
 	if n.err == nil {
-		n.err = fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
+		n.err = err
 	}
+}
+
+func (n *normalizer) fail(format string, args ...any) {
+	n.first(fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...))
 }
 
 // word checks text by which records are found, and which therefore stays as it is.

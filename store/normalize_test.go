@@ -48,11 +48,14 @@ func FuzzNormalize(f *testing.F) {
 		for _, c := range []store.Change{
 			store.CreateUpdate{Update: u},
 			store.AppendEvents{Events: []store.Event{{Update: "u", Endpoint: s, Name: "n", Detail: s, Time: at}}},
-			store.CreateImage{Image: store.Image{ID: "i", Name: s, Version: s, Size: ns, SHA256: s}},
+			store.CreateImage{Image: store.Image{ID: "i", Name: s, Version: s, Size: ns, SHA256: s, Compatible: store.Compatible{Model: s}}},
 			store.DeleteImage{ID: s},
 			store.PutRegistration{Endpoint: "ep", Registration: store.RegistrationRecord{ID: s, Links: s, Identity: s, LastSeen: at}},
 			store.PutFirmware{Endpoint: s, Firmware: store.Firmware{Version: s, Component: s, State: new(fsm.State(ns)), Read: at}},
 			store.PutHolds{Endpoint: "ep", Holds: s},
+			store.PutFacts{Endpoint: s, Facts: store.Facts{Manufacturer: s, Model: s, Hardware: s, Zone: s, Offset: s, Read: at, Basis: s}},
+			store.PutLabels{Endpoint: "ep", Labels: map[string]string{"a": s}},
+			store.PutLabels{Endpoint: "ep", Labels: map[string]string{s: "a"}},
 			store.RemoveDamaged{Kind: store.Kind(s), Key: s},
 			store.RemoveDamaged{Kind: store.KindEvent, Key: s},
 		} {

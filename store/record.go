@@ -1,6 +1,8 @@
 package store
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -98,6 +100,17 @@ type Image struct {
 	Size    int64     `json:"size" record:"4"`       // bytes
 	SHA256  string    `json:"sha256" record:"5,hex"` // of the bytes, in hex
 	Created time.Time `json:"created" record:"6"`
+
+	// Compatible says for which devices the image is made. It never changes.
+	Compatible Compatible `json:"compatible,omitzero" record:"7"`
+}
+
+// Compatible says what a device must be to run an image, in the words of its Object 3. An empty
+// field asks for nothing, any other is compared byte by byte.
+type Compatible struct {
+	Manufacturer string `json:"manufacturer,omitempty" record:"1"` // resource 3/0/0
+	Model        string `json:"model,omitempty" record:"2"`        // resource 3/0/1
+	Hardware     string `json:"hardware,omitempty" record:"3"`     // resource 3/0/18
 }
 
 // A Device is what is known of one endpoint.
@@ -105,6 +118,54 @@ type Device struct {
 	Endpoint     string             `json:"endpoint" record:"1"`
 	Registration RegistrationRecord `json:"registration" record:"2"`
 	Firmware     Firmware           `json:"firmware" record:"3"`
+
+	// Labels are what operators and programs have said of the device; see [CheckDeviceLabels].
+	// Only [PutLabels] and [DeleteDevice] change them.
+	Labels map[string]string `json:"labels,omitempty" record:"4"`
+	Facts  Facts             `json:"facts,omitzero" record:"5"`
+}
+
+// Facts are what a server last read of a device's Object 3, apart from the version of its firmware,
+// which is in [Firmware]. An empty text means that the device has no such resource, refuses to show
+// it, or shows it empty.
+type Facts struct {
+	Manufacturer string    `json:"manufacturer,omitempty" record:"1"` // resource 3/0/0
+	Model        string    `json:"model,omitempty" record:"2"`        // resource 3/0/1
+	Hardware     string    `json:"hardware,omitempty" record:"3"`     // resource 3/0/18
+	Zone         string    `json:"zone,omitempty" record:"4"`         // resource 3/0/15: a name of the IANA database, if the device follows the specification
+	Offset       string    `json:"offset,omitempty" record:"5"`       // resource 3/0/14: the offset from UTC, such as +02:00
+	Read         time.Time `json:"read,omitzero" record:"6"`          // zero if never read
+
+	// Basis stands for the objects and the firmware that the device had then, in a form of the
+	// reader's. The facts are read again when these have changed.
+	Basis string `json:"basis,omitempty" record:"7,hex"`
+}
+
+// Location returns the time zone of the device: that of Zone, or else one with the fixed Offset. It
+// reports false if neither says anything that can be understood. Without the system's time zones, a
+// program imports time/tzdata to know the names of zones.
+func (f Facts) Location() (*time.Location, bool) {
+	if f.Zone != "" && f.Zone != "Local" { // which would be that of this machine
+		if zone, err := time.LoadLocation(f.Zone); err == nil {
+			return zone, true
+		}
+	}
+	offset := strings.TrimPrefix(strings.TrimPrefix(f.Offset, "UTC"), "GMT")
+	if f.Offset != "" && (offset == "" || offset == "Z") {
+		return time.UTC, true
+	}
+	for _, layout := range []string{"-07:00", "-0700", "-07"} {
+		at, err := time.Parse(layout, offset)
+		if err == nil {
+			_, seconds := at.Zone()
+			return time.FixedZone(f.Offset, seconds), true
+		}
+	}
+	// Hours of one digit, such as UTC+2.
+	if hours, err := strconv.Atoi(offset); err == nil && len(offset) == 2 && (offset[0] == '+' || offset[0] == '-') {
+		return time.FixedZone(f.Offset, hours*3600), true
+	}
+	return nil, false
 }
 
 // A RegistrationRecord is the last registration of an endpoint, whether it is still valid or has

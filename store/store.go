@@ -22,6 +22,7 @@ package store
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
@@ -85,6 +86,10 @@ type Store interface {
 	Device(ctx context.Context, endpoint string) (Device, error)
 	// Devices yields the devices that the query selects, by rising endpoint (as bytes).
 	Devices(ctx context.Context, q DeviceQuery) iter.Seq2[Device, error]
+	// DeviceCounts returns how many devices the store has, and how many of them have each version
+	// and each model. Each commit changes the counts with the devices, so that a call reads no
+	// device.
+	DeviceCounts(ctx context.Context) (DeviceCounts, error)
 
 	// Close waits for running calls and releases what the store holds. Later calls fail with
 	// ErrClosed; a second Close returns nil.
@@ -144,6 +149,13 @@ type ImageQuery struct {
 type DeviceQuery struct {
 	Registered bool // only devices whose registration has not ended
 
+	// Labels selects only devices that have each of these labels, with these values. Empty selects
+	// all.
+	Labels map[string]string
+	// Versions selects only devices whose Firmware has one of these versions. Empty selects all.
+	Versions []string
+	// Only devices that have these Facts; "" selects all.
+	Manufacturer, Model, Hardware string
 	// Filter selects further. Nil selects all.
 	Filter func(Device) bool
 
@@ -151,8 +163,40 @@ type DeviceQuery struct {
 	Limit int    // how many at most; 0 means no limit
 }
 
+// Selects reports whether the query selects a device, apart from Filter and After, for back ends
+// and for those who know a device already.
+func (q *DeviceQuery) Selects(d *Device) bool {
+	for name, value := range q.Labels {
+		if has, ok := d.Labels[name]; !ok || has != value {
+			return false
+		}
+	}
+	return (q.Manufacturer == "" || q.Manufacturer == d.Facts.Manufacturer) &&
+		(q.Model == "" || q.Model == d.Facts.Model) &&
+		(q.Hardware == "" || q.Hardware == d.Facts.Hardware) &&
+		(len(q.Versions) == 0 || slices.Contains(q.Versions, d.Firmware.Version)) &&
+		(!q.Registered || d.Registration.Ended.IsZero())
+}
+
 // MaxSkipped is how many records a page passes over that its query does not select.
 const MaxSkipped = 1000
+
+// DeviceCounts says how many devices a store has. Each list is ordered by value, and has no counts
+// of zero, no empty values, and at most [MaxDeviceCounts] values: the lowest ones.
+type DeviceCounts struct {
+	Devices  uint64        // all of them
+	Versions []DeviceCount // by Firmware.Version
+	Models   []DeviceCount // by Facts.Model
+}
+
+// A DeviceCount says how many devices have one value.
+type DeviceCount struct {
+	Value   string
+	Devices uint64
+}
+
+// MaxDeviceCounts limits the lists of [DeviceCounts], since values come from devices.
+const MaxDeviceCounts = 1000
 
 // A Span says which lines the journal of all updates has. A follower that has seen the lines up to
 // number n may have missed some if n is less than Deleted, and comes from another store, or from a

@@ -67,19 +67,20 @@ func (c *Codec[T]) Decode(data []byte, v *T) error {
 	return c.fields().parseFields(reflect.ValueOf(v).Elem(), string(data))
 }
 
-// From returns the part of a record that has the fields from a number on; of a damaged record, nil.
-func From(data []byte, number uint64) []byte {
+// From returns the part of a record that has the fields from a number on. It reports false if it
+// cannot read the fields before.
+func From(data []byte, number uint64) (part []byte, ok bool) {
 	for rest := string(data); rest != ""; {
 		f, after, err := nextField(rest)
 		switch {
 		case err != nil:
-			return nil
+			return nil, false
 		case f.number >= number:
-			return data[len(data)-len(rest):]
+			return data[len(data)-len(rest):], true
 		}
 		rest = after
 	}
-	return nil
+	return nil, true
 }
 
 // A coder writes and reads the values of one type.

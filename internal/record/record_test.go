@@ -135,11 +135,11 @@ func TestParts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(first)+string(From(whole, at+1)) != string(whole) {
-			t.Errorf("split after field %d: %x and %x, want %x", at, first, From(whole, at+1), whole)
+		if rest, ok := From(whole, at+1); !ok || string(first)+string(rest) != string(whole) {
+			t.Errorf("split after field %d: %x and %x, want %x", at, first, rest, whole)
 		}
 	}
-	if rest := From(whole[:3], 50); rest != nil {
+	if rest, ok := From(whole[:3], 50); ok || rest != nil {
 		t.Errorf("of a damaged record: %x", rest)
 	}
 }

@@ -89,6 +89,7 @@ func testDamage(t *testing.T, open func(testing.TB) (store.Store, func(store.Kin
 		{"many commits", (*spoilt).commits},
 		{"registration", (*spoilt).registration},
 		{"secured", (*spoilt).secured},
+		{"labels", (*spoilt).labels},
 		{"delete a device", (*spoilt).deleteDevice},
 		{"firmware", (*spoilt).firmware},
 		{"holds", (*spoilt).holds},

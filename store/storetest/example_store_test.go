@@ -105,6 +105,16 @@ func (t *tables) apply(c store.Change, since uint64) error {
 			d.Endpoint, d.Firmware.Holds = c.Endpoint, c.Holds
 			t.devices[c.Endpoint] = d
 		}
+	case store.PutFacts:
+		d := t.devices[c.Endpoint]
+		d.Endpoint, d.Facts = c.Endpoint, c.Facts
+		t.devices[c.Endpoint] = d
+	case store.PutLabels:
+		d, found := t.devices[c.Endpoint]
+		if found || len(c.Labels) > 0 {
+			d.Endpoint, d.Labels = c.Endpoint, c.Labels
+			t.devices[c.Endpoint] = d
+		}
 	case store.DeleteDevice:
 		return t.deleteDevice(c.Endpoint)
 	case store.RemoveDamaged: // no record of this back end is ever damaged
@@ -436,7 +446,7 @@ func (s *mapStore) Images(ctx context.Context, q store.ImageQuery) iter.Seq2[sto
 func (s *mapStore) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[store.Device, error] {
 	all := list(ctx, s, 0, func(t tables) []store.Device {
 		return sorted(t.devices, func(d store.Device) bool {
-			return d.Endpoint > q.After && (!q.Registered || d.Registration.Ended.IsZero())
+			return d.Endpoint > q.After && q.Selects(&d)
 		})
 	})
 	return func(yield func(store.Device, error) bool) {
@@ -450,6 +460,31 @@ func (s *mapStore) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[s
 			}
 		}
 	}
+}
+
+// DeviceCounts implements store.Store. A back end keeps counts in a table.
+func (s *mapStore) DeviceCounts(ctx context.Context) (c store.DeviceCounts, err error) {
+	versions, models := map[string]uint64{}, map[string]uint64{}
+	for d, err := range s.Devices(ctx, store.DeviceQuery{}) {
+		if err != nil {
+			return c, err
+		}
+		c.Devices++
+		versions[d.Firmware.Version]++
+		models[d.Facts.Model]++
+	}
+	c.Versions, c.Models = lowest(versions), lowest(models)
+	return c, nil
+}
+
+func lowest(counts map[string]uint64) (all []store.DeviceCount) {
+	delete(counts, "")
+	for _, value := range slices.Sorted(maps.Keys(counts)) {
+		if len(all) < store.MaxDeviceCounts {
+			all = append(all, store.DeviceCount{Value: value, Devices: counts[value]})
+		}
+	}
+	return all
 }
 
 func (s *mapStore) Close() error {

@@ -109,6 +109,14 @@ func (f *Faulty) Counts(ctx context.Context, image string) ([]store.Count, error
 	return f.Store.Counts(ctx, image)
 }
 
+// DeviceCounts implements store.Store.
+func (f *Faulty) DeviceCounts(ctx context.Context) (store.DeviceCounts, error) {
+	if err := f.before(ctx, "DeviceCounts"); err != nil {
+		return store.DeviceCounts{}, err
+	}
+	return f.Store.DeviceCounts(ctx)
+}
+
 func unless[T any](fails func() error, seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		if err := fails(); err != nil {

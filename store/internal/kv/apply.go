@@ -3,10 +3,8 @@ package kv
 import (
 	"bytes"
 	"encoding/binary"
-	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
-	"github.com/otago-iot/otago/internal/record"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -39,6 +37,12 @@ func apply(o *overlay, changes []store.Change) (seq uint64, err error) {
 		case store.PutHolds:
 			if c.Holds != "" || o.has(devices, []byte(c.Endpoint)) {
 				err = putDevice(o, c.Endpoint, func(d *store.Device) { d.Firmware.Holds = c.Holds })
+			}
+		case store.PutFacts:
+			err = putDevice(o, c.Endpoint, func(d *store.Device) { d.Facts = c.Facts })
+		case store.PutLabels:
+			if len(c.Labels) > 0 || o.has(devices, []byte(c.Endpoint)) {
+				err = putDevice(o, c.Endpoint, func(d *store.Device) { d.Labels = c.Labels })
 			}
 		case store.DeleteDevice:
 			err = deleteDevice(o, c.Endpoint)
@@ -218,68 +222,5 @@ func deleteImage(o *overlay, id string) error {
 	o.delete(images, []byte(id))
 	o.delete(imageVersion, join(i.Name, i.Version))
 	o.delete(imageDigest, join(i.SHA256, i.ID))
-	return nil
-}
-
-// putRegistration keeps the firmware of the old record without decoding it. Of a damaged record it
-// keeps what the secured table has. A registration that only has new times is a sighting, and the
-// record stays as it is: most of what a server stores of its devices are renewals.
-func putRegistration(o *overlay, endpoint string, r store.RegistrationRecord) error {
-	key := []byte(endpoint)
-	r.Secured = r.Secured || o.has(secured, key)
-	if r.Secured {
-		o.put(secured, key, mark)
-	}
-	times := sighting{r.Updated, r.LastSeen}
-	r.Updated, r.LastSeen = time.Time{}, time.Time{}
-	old, damaged := unseal(key, o.get(devices, key))
-	var firmware []byte
-	if damaged == nil {
-		firmware = record.From(old, deviceFirmware)
-	}
-	o.device = store.Device{Registration: r}
-	data, err := deviceCodec.AppendRange(append(o.buffer[:0], make([]byte, sealSize)...), &o.device, deviceRegistration, deviceRegistration)
-	if o.buffer = data; err != nil {
-		return err
-	}
-	o.buffer = append(o.buffer, firmware...)
-	if damaged != nil || !bytes.Equal(o.buffer[sealSize:], old) {
-		seal(key, o.buffer)
-		o.put(devices, key, bytes.Clone(o.buffer))
-	}
-	o.buffer, err = sightingCodec.Append(append(o.buffer[:0], make([]byte, sealSize)...), &times)
-	if err != nil {
-		return err
-	}
-	seal(key, o.buffer)
-	o.put(seen, key, bytes.Clone(o.buffer))
-	return nil
-}
-
-// putDevice changes a record, or makes one. It replaces a damaged record as putRegistration does.
-func putDevice(o *overlay, endpoint string, set func(*store.Device)) error {
-	key := []byte(endpoint)
-	o.device = store.Device{}
-	if data := o.get(devices, key); data != nil {
-		var err error
-		if o.device, err = deviceKind.decode(key, data); err != nil {
-			o.delete(seen, key)
-		}
-	}
-	set(&o.device)
-	o.device.Registration.Secured = o.device.Registration.Secured || o.has(secured, key)
-	return deviceKind.put(o, key, &o.device)
-}
-
-func deleteDevice(o *overlay, endpoint string) error {
-	if id := o.get(activeOf, []byte(endpoint)); id != nil {
-		return &store.UpdateError{Err: store.ErrActive, ID: string(id)}
-	}
-	if !o.has(devices, []byte(endpoint)) {
-		return store.ErrNotFound
-	}
-	o.delete(devices, []byte(endpoint))
-	o.delete(seen, []byte(endpoint))
-	o.delete(secured, []byte(endpoint))
 	return nil
 }

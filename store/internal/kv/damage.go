@@ -19,12 +19,7 @@ func removeDamaged(o *overlay, c store.RemoveDamaged) error {
 	case store.KindImage:
 		found, err = removeImage(o, []byte(c.Key))
 	case store.KindDevice:
-		if found, err = deviceKind.drop(o, []byte(c.Key)); found {
-			o.delete(seen, []byte(c.Key))
-		}
-		if found && o.has(secured, []byte(c.Key)) {
-			err = putDevice(o, c.Key, func(*store.Device) {})
-		}
+		found, err = removeDevice(o, c.Key)
 	case store.KindEvent:
 		seq, _ := strconv.ParseUint(c.Key, 10, 64) // Normalize has checked it
 		found, err = removeEvent(o, seq)

@@ -56,6 +56,7 @@ const (
 const (
 	deviceRegistration = 2
 	deviceFirmware     = 3
+	deviceLabels       = 4
 )
 
 // A sighting has the times of a registration that change with each renewal.

@@ -25,6 +25,9 @@ type scan struct {
 	down   bool
 	exact  bool // only the key that equals the prefix
 
+	// walk yields the entries from a key on instead of those of the table, if it is set.
+	walk func(r Reader, from []byte) iter.Seq2[[]byte, []byte]
+
 	skip  int // how many of the entries that match are left out
 	match func(r Reader, key, value []byte) bool
 }
@@ -32,6 +35,10 @@ type scan struct {
 // entries yields the rest of the scan.
 func (s *scan) entries(r Reader) iter.Seq2[[]byte, []byte] {
 	switch {
+	case s.walk != nil && s.last != nil:
+		return s.walk(r, append(bytes.Clone(s.last), 0))
+	case s.walk != nil:
+		return s.walk(r, nil)
 	case s.down && s.last != nil:
 		return r.Descend(s.table, s.last)
 	case s.down:
@@ -289,19 +296,4 @@ func (s *Store) Images(ctx context.Context, q store.ImageQuery) iter.Seq2[store.
 		return i, (q.Name == "" || q.Name == i.Name) && (q.Version == "" || q.Version == i.Version), nil
 	}
 	return query(ctx, s, sc, q.Limit, load, nil, func(i store.Image) store.Image { return store.Image{ID: i.ID} })
-}
-
-// Devices implements store.Store.
-func (s *Store) Devices(ctx context.Context, q store.DeviceQuery) iter.Seq2[store.Device, error] {
-	sc := scan{table: devices}
-	if q.After != "" {
-		sc.last = []byte(q.After)
-	}
-	load := func(r Reader, key, value []byte) (store.Device, bool, error) {
-		d, err := readDevice(r, key, value)
-		d.Registration.Secured = d.Registration.Secured || r.Get(secured, key) != nil
-		return d, err != nil || !q.Registered || d.Registration.Ended.IsZero(), err
-	}
-	return query(ctx, s, sc, q.Limit, load, q.Filter,
-		func(d store.Device) store.Device { return store.Device{Endpoint: d.Endpoint} })
 }

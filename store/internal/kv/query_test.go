@@ -72,7 +72,10 @@ func TestPageReadsLittle(t *testing.T) {
 		changes = append(changes, store.CreateUpdate{Update: store.Update{
 			ID: fmt.Sprintf("%06d", i), Endpoint: fmt.Sprint("ep", i%1000), Image: "i1", Machine: m, Created: now, Changed: now,
 			Labels: map[string]string{"n": fmt.Sprint(i % 2), "all": ""},
-		}}, store.PutRegistration{Endpoint: fmt.Sprint("ep", i), Registration: store.RegistrationRecord{Ended: now}})
+		}}, store.PutRegistration{Endpoint: fmt.Sprint("ep", i), Registration: store.RegistrationRecord{Ended: now}},
+			store.PutFirmware{Endpoint: fmt.Sprint("ep", i), Firmware: store.Firmware{Version: fmt.Sprint("1.", i%100)}},
+			store.PutFacts{Endpoint: fmt.Sprint("ep", i), Facts: store.Facts{Model: []string{"rare", "S1"}[min(i, 1)], Manufacturer: "Acme"}},
+			store.PutLabels{Endpoint: fmt.Sprint("ep", i), Labels: map[string]string{"site": fmt.Sprint(i % 1000), "all": ""}})
 	}
 	if _, err := s.Commit(t.Context(), changes...); err != nil {
 		t.Fatal(err)
@@ -96,7 +99,15 @@ func TestPageReadsLittle(t *testing.T) {
 			t.Errorf("Updates(%+v) reads %d of %d", q, c.read, n)
 		}
 	}
-	for _, q := range []store.DeviceQuery{{}, {Registered: true}, {Filter: func(store.Device) bool { return false }}} {
+	var versions []string
+	for i := range 60 {
+		versions = append(versions, fmt.Sprint("1.", i))
+	}
+	for _, q := range []store.DeviceQuery{
+		{}, {Registered: true}, {Filter: func(store.Device) bool { return false }},
+		{Labels: map[string]string{"all": ""}}, {Labels: map[string]string{"all": ""}, Model: "rare"}, {Manufacturer: "Acme", Hardware: "x"},
+		{Versions: versions, Registered: true}, {Versions: append(versions, versions...), Model: "S1"}, {Versions: append(versions, "", "2"), Registered: true},
+	} {
 		q.Limit = 100
 		c.read = 0
 		for _, err := range s.Devices(t.Context(), q) {
@@ -107,6 +118,26 @@ func TestPageReadsLittle(t *testing.T) {
 		if c.read > 10_000 {
 			t.Errorf("Devices(%+v) reads %d of %d", q, c.read, n)
 		}
+	}
+	// A query that selects few devices reads few, whatever else it asks for, and needs no page.
+	for _, q := range []store.DeviceQuery{
+		{Model: "rare"}, {Model: "rare", Manufacturer: "Acme", Labels: map[string]string{"all": ""}},
+		{Labels: map[string]string{"all": "", "site": "7"}, Manufacturer: "Acme", Registered: true},
+		{Versions: []string{"1.7", "0.1"}, Labels: map[string]string{"site": "7"}}, {Versions: []string{"2"}},
+	} {
+		c.read = 0
+		for _, err := range s.Devices(t.Context(), q) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.read > 200 {
+			t.Errorf("Devices(%+v) reads %d of %d", q, c.read, n)
+		}
+	}
+	c.read = 0
+	if counts, err := s.DeviceCounts(t.Context()); err != nil || counts.Devices != n || len(counts.Versions) != 100 || c.read > 200 {
+		t.Errorf("DeviceCounts = %v, %v, after %d reads", counts, err, c.read)
 	}
 	c.read = 0
 	if counts, err := s.Counts(t.Context(), ""); err != nil || len(counts) != 2 || counts[0].Updates != n/2 || c.read > 10 {

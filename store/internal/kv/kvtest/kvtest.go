@@ -14,9 +14,9 @@ import (
 
 // Ways are ways to damage the bytes of a record, by name. They get its key too.
 var Ways = map[string]func(key, record []byte) []byte{
-	"garbage":        func(_, _ []byte) []byte { return []byte("\x04garbage\xff") },
+	"garbage":        func(_, _ []byte) []byte { return []byte("\x05garbage\xff") },
 	"cut short":      func(_, record []byte) []byte { return record[:len(record)/2] },
-	"cut":            func(_, _ []byte) []byte { return []byte("\x04ab") },
+	"cut":            func(_, _ []byte) []byte { return []byte("\x05ab") },
 	"no bytes":       func(_, _ []byte) []byte { return []byte{} },
 	"another format": func(_, record []byte) []byte { return append([]byte{2}, record[1:]...) },
 	"one bit": func(_, record []byte) []byte {
@@ -33,7 +33,7 @@ const sealSize = 5
 func sealed(key, content []byte) []byte {
 	table := crc32.MakeTable(crc32.Castagnoli)
 	sum := crc32.Update(crc32.Checksum(key, table), table, content)
-	return append(binary.LittleEndian.AppendUint32([]byte{4}, sum), content...)
+	return append(binary.LittleEndian.AppendUint32([]byte{5}, sum), content...)
 }
 
 var tables = map[store.Kind]string{
