@@ -45,15 +45,15 @@ func (r *Rollout) Waiting(m *Member, at time.Time, zone *time.Location, reachabl
 // members which were asleep count, but not the member's own.
 //
 // While all places to install are taken or promised, a member is admitted to be held, which costs
-// its update a few commits and reads. So half of the places to transfer stay free then: they are
-// for rollouts whose devices take longer to install than to transfer.
+// its update a few commits and reads. So three of four places to transfer stay free then: devices
+// that take longer to install than to transfer do not get further by more of them.
 func (r *Rollout) full(m *Member, window bool) bool {
 	taken := r.Slots.Transferring + r.Slots.Reserved
 	if m.Place == PlaceReserved {
 		taken = r.Slots.Transferring // it waits longer than the others with a reserved place
 	}
 	if window && r.promised() >= r.Plan.Concurrency {
-		return taken >= (r.Plan.Concurrency+1)/2
+		return taken >= (r.Plan.Concurrency+3)/4
 	}
 	return taken >= r.Plan.Concurrency
 }
