@@ -22,6 +22,8 @@ type backend struct {
 	mu     sync.RWMutex // read-locked while db is in use
 	db     bboltFile
 	broken error // why writing has stopped for good
+
+	reads reads
 }
 
 // create checks the format and makes the missing buckets. If none is missing, it writes nothing.
@@ -85,7 +87,7 @@ func isForeign(btx *bbolt.Tx) bool {
 }
 
 func (b *backend) View(fn func(kv.Reader) error) error {
-	return b.view(func(btx *bbolt.Tx) error { return fn(b.tx(btx)) })
+	return b.do(func() error { return guard(func() error { return b.read(fn) }) })
 }
 
 func (b *backend) Update(fn func(kv.Writer) error) error {
@@ -101,6 +103,8 @@ func (b *backend) update(fn func(*bbolt.Tx) error) error {
 		if b.broken != nil {
 			return b.broken
 		}
+		b.reads.stop()
+		defer b.reads.resume()
 		err := guard(func() error { return b.db.Update(fn) })
 		switch {
 		case errors.Is(err, ErrDamaged):
@@ -151,6 +155,8 @@ func (b *backend) do(fn func() error) error {
 
 // again opens the file again. The caller holds mu.
 func (b *backend) again() error {
+	b.reads.stop() // bbolt closes the file after the last transaction
+	defer b.reads.resume()
 	if err := b.db.Close(); err != nil {
 		return err
 	}
@@ -167,6 +173,7 @@ func (b *backend) again() error {
 func (b *backend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.reads.stop()
 	switch {
 	case b.reopen == nil:
 		b.release()
@@ -206,4 +213,4 @@ func (b *backend) take() bool {
 
 func (b *backend) release() { taken.Delete(space{b.db.DB, string(b.namespace)}) }
 
-func (b *backend) tx(btx *bbolt.Tx) *tx { return &tx{space: btx.Bucket(b.namespace)} }
+func (b *backend) tx(btx *bbolt.Tx) *tx { return &tx{btx: btx, space: btx.Bucket(b.namespace)} }

@@ -144,6 +144,7 @@ func open(b *backend) (*Store, error) {
 
 // A tx keeps the buckets of the tables, and a cursor for each.
 type tx struct {
+	btx     *bbolt.Tx
 	space   *bbolt.Bucket
 	tables  [kv.Tables]*bbolt.Bucket
 	cursors [kv.Tables]*bbolt.Cursor
