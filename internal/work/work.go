@@ -8,6 +8,9 @@ import (
 	"sync"
 )
 
+// maxSpare is how much room for functions an empty pool keeps.
+const maxSpare = 1024
+
 // Pool runs functions in the order in which they were added, several at once, in goroutines that
 // exist only while there is work.
 type Pool struct {
@@ -17,8 +20,10 @@ type Pool struct {
 	Start func(worker func()) bool
 
 	mu      sync.Mutex
-	line    []func()
+	line    []func() // those before first have been taken
+	first   int
 	workers int
+	worker  func() // work; made once
 }
 
 // Run queues f, and does not wait. It returns false, and drops f, if f needs another worker and
@@ -29,6 +34,11 @@ func (p *Pool) Run(f func()) bool {
 	if p.workers < p.Limit && !p.start() {
 		return false
 	}
+	if len(p.line) == cap(p.line) && p.first > len(p.line)/2 { // make room instead of growing
+		n := copy(p.line, p.line[p.first:])
+		clear(p.line[n:])
+		p.line, p.first = p.line[:n], 0
+	}
 	p.line = append(p.line, f)
 	return true
 }
@@ -37,14 +47,17 @@ func (p *Pool) Run(f func()) bool {
 func (p *Pool) Idle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.workers == 0 && p.line == nil
+	return p.workers == 0 && len(p.line) == 0
 }
 
 // start starts a worker. p.mu is held.
 func (p *Pool) start() bool {
+	if p.worker == nil {
+		p.worker = p.work
+	}
 	if p.Start == nil {
-		go p.work()
-	} else if !p.Start(p.work) {
+		go p.worker()
+	} else if !p.Start(p.worker) {
 		return false
 	}
 	p.workers++
@@ -70,12 +83,18 @@ func (p *Pool) next() func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.line) == 0 {
-		p.line = nil
 		return nil
 	}
-	f := p.line[0]
-	p.line[0] = nil
-	p.line = p.line[1:]
+	f := p.line[p.first]
+	p.line[p.first] = nil
+	if p.first++; p.first < len(p.line) {
+		return f
+	}
+	if p.first = 0; cap(p.line) <= maxSpare {
+		p.line = p.line[:0]
+	} else {
+		p.line = nil
+	}
 	return f
 }
 
