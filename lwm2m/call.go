@@ -69,6 +69,13 @@ type session struct {
 	lwm2m  Version
 }
 
+// turn is a session with room for the message.
+type turn struct {
+	session
+	msg  coap.Request
+	path [4]string // of msg
+}
+
 // Go makes a request and calls done with its answer, once. It does not wait for the device, and a
 // request that waits, for its turn or for an answer, holds no goroutine. Only the first use of a
 // server blocks, until it has loaded the registrations.
@@ -178,11 +185,7 @@ func (s *Server) launch(c *Call) {
 	round := c.round
 	if len(s.before) > 0 && c.request.Operation.hooked() {
 		hooks := s.before
-		s.workers.Go(func() {
-			if c.prepare(round, hooks) {
-				c.send(round)
-			}
-		})
+		s.workers.Go(func() { c.prepare(round, hooks) })
 		return
 	}
 	if c == s.beginning && c.request.Body == nil {
@@ -197,21 +200,21 @@ func (s *Server) launch(c *Call) {
 func (c *Call) send(round uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ss, reg := c.server.depart(c, round)
-	if ss == nil {
+	t, reg := c.server.depart(c, round)
+	if t == nil {
 		return
 	}
-	msg, err := c.message(ss, reg)
+	msg, err := c.message(t, reg)
 	if err != nil {
 		c.end(Answer{Err: err})
 		return
 	}
-	c.transmit(ss, msg)
+	c.transmit(&t.session, msg)
 }
 
 // depart marks a call as sent. It returns nil if the call must not be sent now. The registration is
 // set only if it is needed to choose a format.
-func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
+func (s *Server) depart(c *Call, round uint32) (*turn, Registration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.phase != phaseGranted && c.phase != phaseSent || c.round != round {
@@ -238,18 +241,17 @@ func (s *Server) depart(c *Call, round uint32) (*session, Registration) {
 	if c.sent == 0 {
 		c.sent = max(s.now(), 1)
 	}
-	ss := &session{device: d, round: round, peer: d.peer, id: d.id, root: d.root(), links: d.links, lwm2m: d.settings().version}
+	t := &turn{session: session{device: d, round: round, peer: d.peer, id: d.id, root: d.root(), links: d.links, lwm2m: d.settings().version}}
 	if c.formats == nil && c.choosesFormat() {
-		return ss, d.registration()
+		return t, d.registration()
 	}
-	return ss, Registration{}
+	return t, Registration{}
 }
 
 // transmit gives a message to the endpoint. c.mu is held.
 func (c *Call) transmit(ss *session, msg *coap.Request) {
 	if c.request.Notice != nil {
-		msg.Notice = func(n coap.Notice) { c.notice(Notice(n)) }
-		msg.Sent = func() { c.notice(NoticeSent) }
+		msg.Notice, msg.Sent = c.noticed, c.left
 	}
 	if c.follow != nil {
 		msg.Notice = func(n coap.Notice) {

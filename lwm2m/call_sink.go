@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/otago-iot/otago/internal/coap"
 	"github.com/otago-iot/otago/internal/work"
 )
 
@@ -23,6 +24,7 @@ type sink struct {
 	direct bool // done only stores the answer, and is called at once
 
 	mu       sync.Mutex
+	pass     func()             // passOn; made once
 	notices  []Notice           // in room
 	room     [maxNotices]Notice // so that a notice costs no memory
 	answer   Answer
@@ -31,6 +33,12 @@ type sink struct {
 	over     bool // the call has ended: no more notices
 	busy     bool // passOn runs or is scheduled
 }
+
+// noticed queues a notice of the endpoint.
+func (c *Call) noticed(n coap.Notice) { c.notice(Notice(n)) }
+
+// left queues the notice that the first message goes out.
+func (c *Call) left() { c.notice(NoticeSent) }
 
 // notice queues a notice, unless it repeats the last one.
 func (c *Call) notice(n Notice) {
@@ -75,7 +83,10 @@ func (c *Call) deliver(a Answer) {
 func (c *Call) schedule() {
 	if !c.sink.busy {
 		c.sink.busy = true
-		c.server.callbacks.Run(c.passOn)
+		if c.sink.pass == nil {
+			c.sink.pass = c.passOn
+		}
+		c.server.callbacks.Run(c.sink.pass)
 	}
 }
 
@@ -122,6 +133,19 @@ func (k *sink) next() (n Notice, a Answer, more bool) {
 // guard calls a function of the program and waits for it. It logs a panic, and also the end of the
 // goroutine (runtime.Goexit). f has its own goroutine, so that the caller's cannot end.
 func (s *Server) guard(name string, f func()) { <-s.guardAsync(name, f) }
+
+// guardHere is guard in the goroutine of the caller. If f ends it, guardHere does not return, and
+// ended is called in another one.
+func (s *Server) guardHere(name string, f, ended func()) {
+	returned := false
+	defer func() {
+		if !returned {
+			s.workers.Go(ended)
+		}
+	}()
+	work.GuardFunc(s.log, name, f)
+	returned = true
+}
 
 // guardAsync is guard for a caller that waits by itself: done is closed when f has returned.
 func (s *Server) guardAsync(name string, f func()) (done <-chan struct{}) {

@@ -39,49 +39,63 @@ func (s *Server) Before(fn func(Request) func(context.Context) error) (stop func
 	}
 }
 
-// prepare calls hooks before a request is sent, and reports whether all of them succeeded.
-func (c *Call) prepare(round uint32, hooks []*hook) bool {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	s := c.server
-	mine := func() bool { return c.phase == phaseGranted && c.round == round }
-	s.mu.Lock()
-	if !mine() {
-		s.mu.Unlock()
-		return false
-	}
-	c.stopHook = cancel
-	s.mu.Unlock()
+var errHook = fmt.Errorf("%w: a function of Server.Before panicked", ErrInternal)
 
-	err := c.callHooks(ctx, hooks)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if mine() { // else the call has ended meanwhile, and is not sent
-		c.stopHook = nil
+// prepare calls hooks, and then sends the request unless one has failed. It runs in a goroutine of
+// the workers, which a hook may end (runtime.Goexit).
+func (c *Call) prepare(round uint32, hooks []*hook) {
+	s := c.server
+	for _, h := range hooks {
+		s.mu.Lock()
+		turn := c.hasTurn(round)
+		s.mu.Unlock()
+		if !turn {
+			return
+		}
+		var block func(context.Context) error
+		err := errHook
+		failed := func() { c.hookFailed(round, err) }
+		s.guardHere("Server.Before", func() { block, err = h.fn(c.request), nil }, failed)
+		if err == nil && block != nil {
+			err = errHook
+			ctx, cancel := context.WithCancelCause(context.Background())
+			s.mu.Lock()
+			if c.hasTurn(round) {
+				c.stopHook = cancel
+			} else {
+				cancel(nil) // the call has ended meanwhile
+			}
+			s.mu.Unlock()
+			s.guardHere("Server.Before", func() {
+				defer cancel(nil)
+				err = block(ctx)
+			}, failed)
+		}
 		if err != nil {
-			s.finish(c, Answer{Err: &requestError{endpoint: c.request.Endpoint, path: c.request.about(), kind: err}})
+			failed()
+			return
 		}
 	}
-	return err == nil
+	s.mu.Lock()
+	if c.hasTurn(round) {
+		c.stopHook = nil
+	}
+	s.mu.Unlock()
+	c.send(round)
 }
 
-// callHooks calls hooks until one fails.
-func (c *Call) callHooks(ctx context.Context, hooks []*hook) error {
-	for _, h := range hooks {
-		err := fmt.Errorf("%w: a function of Server.Before panicked", ErrInternal)
-		c.server.guard("Server.Before", func() {
-			f := h.fn(c.request)
-			if f == nil {
-				err = nil
-				return
-			}
-			err = f(ctx)
-		})
-		if err != nil {
-			return err
-		}
+// hasTurn reports whether a call may be sent in a round. s.mu is held.
+func (c *Call) hasTurn(round uint32) bool { return c.phase == phaseGranted && c.round == round }
+
+// hookFailed ends a call because of a hook, unless it has ended meanwhile.
+func (c *Call) hookFailed(round uint32, err error) {
+	s := c.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.hasTurn(round) {
+		c.stopHook = nil
+		s.finish(c, Answer{Err: &requestError{endpoint: c.request.Endpoint, path: c.request.about(), kind: err}})
 	}
-	return nil
 }
 
 // maxHandshakes bounds the reports of failed handshakes that wait.

@@ -11,9 +11,9 @@ import (
 )
 
 // segments returns the path as Uri-Path options, below the device's root.
-func (ss *session) segments(path Path) []string {
-	segments := make([]string, 0, 4)
-	for s := range strings.SplitSeq(ss.root, "/") {
+func (t *turn) segments(path Path) []string {
+	segments := t.path[:0]
+	for s := range strings.SplitSeq(t.root, "/") {
 		if s != "" {
 			segments = append(segments, s)
 		}
@@ -72,7 +72,7 @@ func (r *Request) formats(reg Registration, all bool) []ContentFormat {
 
 // message makes the message for the device as it is now, in the first format that can hold it. reg
 // is used only if the format depends on the device.
-func (c *Call) message(ss *session, reg Registration) (*coap.Request, error) {
+func (c *Call) message(t *turn, reg Registration) (*coap.Request, error) {
 	for {
 		if c.formats == nil {
 			c.formats = c.request.formats(reg, c.format > 0)
@@ -81,7 +81,7 @@ func (c *Call) message(ss *session, reg Registration) (*coap.Request, error) {
 		if c.format < len(c.formats) {
 			f = c.formats[c.format]
 		}
-		msg, err := c.build(ss, f)
+		msg, err := c.build(t, f)
 		if err == nil {
 			return msg, nil
 		}
@@ -106,10 +106,12 @@ func (c *Call) nextFormat(err error) bool {
 }
 
 // build makes the message. f is its content format if several can carry it.
-func (c *Call) build(ss *session, f ContentFormat) (*coap.Request, error) {
+func (c *Call) build(t *turn, f ContentFormat) (*coap.Request, error) {
 	r := &c.request
+	ss := &t.session
 	codec := c.server.codec(ss)
-	msg := &coap.Request{Path: ss.segments(r.about())}
+	msg := &t.msg
+	*msg = coap.Request{Path: t.segments(r.about())}
 	var err error
 	switch r.Operation {
 	case OpRead, OpObserve:

@@ -34,7 +34,8 @@ type Observation struct {
 }
 
 func (s *Server) newObservation(ss *session, r *Request) *Observation {
-	return &Observation{server: s, endpoint: r.Endpoint, path: r.about(), codec: s.codec(ss), fn: r.Values, done: make(chan struct{})}
+	own := *ss // without the message
+	return &Observation{server: s, endpoint: r.Endpoint, path: r.about(), codec: s.codec(&own), fn: r.Values, done: make(chan struct{})}
 }
 
 // observed handles the end of the exchange that starts an observation.

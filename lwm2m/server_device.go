@@ -82,6 +82,8 @@ type activity struct {
 	follow       *following
 	events       []RegistrationEvent
 	dispatching  bool // a worker delivers the events, or will
+
+	room [2]*Call // for the queue of a device with one request
 }
 
 func (a *activity) idle() bool {
@@ -91,7 +93,9 @@ func (a *activity) idle() bool {
 // act returns the device's activity to add something to it.
 func (d *device) act() *activity {
 	if d.activity == nil {
-		d.activity = &activity{}
+		a := &activity{}
+		a.queue.waiting, a.queue.running = a.room[:0:1], a.room[1:1:2]
+		d.activity = a
 	}
 	return d.activity
 }
