@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/internal/door"
@@ -67,8 +68,9 @@ func (d *Delivery) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", "private, no-store, no-transform")
 	h.Set("X-Content-Type-Options", "nosniff")
-	ranges, inBytes := strings.CutPrefix(req.Header.Get("Range"), "bytes=")
-	if last, tail := strings.CutPrefix(ranges, "-"); !inBytes || strings.Contains(ranges, ",") || tail && strings.Trim(last, "0 ") == "" {
+	asked := req.Header.Get("Range")
+	ranges, inBytes := strings.CutPrefix(asked, "bytes=")
+	if last, tail := strings.CutPrefix(ranges, "-"); asked != "" && (!inBytes || strings.Contains(ranges, ",") || tail && strings.Trim(last, "0 ") == "") {
 		// Serve the whole package, as RFC 9110 allows, for several ranges and for units other than
 		// bytes: no device needs them. Also for the last 0 bytes, to which net/http would answer
 		// 206 with an invalid range.
@@ -141,6 +143,9 @@ func (d *Delivery) ServeCoAP(ctx context.Context, req lwm2m.DownloadRequest) (*l
 // retryAfter is the Retry-After of a 503, in seconds.
 const retryAfter = 5
 
+// copyBuffers have the pieces of packages that are copied.
+var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
 // A counted response reports the progress of a download.
 type counted struct {
 	http.ResponseWriter
@@ -160,6 +165,13 @@ func (p *counted) WriteHeader(status int) {
 		p.count = false
 	}
 	p.ResponseWriter.WriteHeader(status)
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (p *counted) ReadFrom(r io.Reader) (int64, error) {
+	b := copyBuffers.Get().(*[32 << 10]byte)
+	defer copyBuffers.Put(b)
+	return io.CopyBuffer(struct{ io.Writer }{p}, r, b[:])
 }
 
 func (p *counted) Write(b []byte) (int, error) {
