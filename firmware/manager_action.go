@@ -25,7 +25,7 @@ type action struct {
 	composite composite // how its reads use Read-Composite
 	trial     trial     // what the action found out about it
 
-	place *place
+	place place
 
 	mu   sync.Mutex
 	call *lwm2m.Call
@@ -56,29 +56,30 @@ var (
 
 // begin starts the action as soon as it has a place.
 func (a *action) begin() {
-	start := func() {
-		a.mu.Lock()
-		over := a.over
-		a.mu.Unlock()
-		if !over {
-			a.plan.start()
-			a.m.unsent.add(a)
-		}
-	}
 	// The lock is held while the action takes its place, so that giveUp finds the place.
 	a.mu.Lock()
 	if a.over {
 		a.mu.Unlock()
 		return
 	}
-	var now bool
-	a.place, now = a.m.places.enter(a.lane, a.doubt, start, a.evict)
+	now := a.m.places.enter(&a.place, a.lane, a.doubt, a)
 	a.mu.Unlock()
 	if now {
-		start()
+		a.granted()
 		return
 	}
 	a.waits()
+}
+
+// granted implements placeHolder.
+func (a *action) granted() {
+	a.mu.Lock()
+	over := a.over
+	a.mu.Unlock()
+	if !over {
+		a.plan.start()
+		a.m.unsent.add(a)
+	}
 }
 
 // waits reports that the action is queued in the server, unless its first message has already gone
@@ -155,7 +156,7 @@ func (a *action) end(err error) {
 	}
 }
 
-// evict ends the action because other silent devices need its place.
+// evict implements placeHolder: it ends the action because other silent devices need its place.
 func (a *action) evict() {
 	a.mu.Lock()
 	call, over := a.call, a.over
@@ -177,9 +178,7 @@ func (a *action) close(err error) bool {
 		return false
 	}
 	a.over = true
-	if a.place != nil {
-		a.place.leave()
-	}
+	a.place.leave()
 	last := a.last
 	a.last = nil
 	a.mu.Unlock()

@@ -311,13 +311,23 @@ func TestConflictPauses(t *testing.T) {
 	})
 }
 
+// An occupant says when it is granted a place, and when it is evicted.
+type occupant struct {
+	n                int
+	started, evicted chan int
+}
+
+func (o occupant) granted() { o.started <- o.n }
+func (o occupant) evict()   { o.evicted <- o.n }
+
 // TestPlaces: doubtful actions have a quarter of the places; actions with silent devices take none.
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlaces(8, 2)
 		started, evicted := make(chan int, 100), make(chan int, 100)
 		enter := func(l lane, doubt bool, n int) (*place, bool) {
-			return p.enter(l, doubt, func() { started <- n }, func() { evicted <- n })
+			pl := &place{}
+			return pl, p.enter(pl, l, doubt, occupant{n, started, evicted})
 		}
 		for n := range 2 {
 			_, now := enter(laneRequest, true, n)

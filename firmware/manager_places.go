@@ -45,16 +45,21 @@ func newPlaces(parallel, silent int) *places {
 	return p
 }
 
-// A place is the share of one action in places.
+// A place is the share of one action in places. That of an action which has not entered is empty.
 type place struct {
-	in    *places
-	lane  lane
-	start func() // called in a goroutine of its own when a queued action gets a place
-	evict func() // likewise, when other silent devices need the place
+	in   *places
+	lane lane
+	of   placeHolder
 
 	doubt   bool // the device left its last request unanswered
 	state   placeState
 	element *list.Element // in line or quiet
+}
+
+// A placeHolder is an action. Its methods are called in goroutines of their own.
+type placeHolder interface {
+	granted() // it was queued, and has a place now
+	evict()   // other silent devices need its place
 }
 
 type placeState uint8
@@ -67,19 +72,19 @@ const (
 	placeGone
 )
 
-// enter takes a place or queues for one, and reports whether it has one. If not, start is called
-// once it has.
-func (p *places) enter(l lane, doubt bool, start, evict func()) (pl *place, now bool) {
+// enter takes a place for an action, or queues it for one, and reports whether it has one. If not,
+// granted is called once it has.
+func (p *places) enter(pl *place, l lane, doubt bool, of placeHolder) (now bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pl = &place{in: p, lane: l, doubt: doubt, start: start, evict: evict}
+	*pl = place{in: p, lane: l, of: of, doubt: doubt}
 	if p.free[l] > 0 && (!doubt || p.doubt[l].held < max(1, p.share)) {
 		pl.take()
-		return pl, true
+		return true
 	}
 	pl.state = placeWaiting
 	pl.element = pl.queue().PushBack(pl)
-	return pl, false
+	return false
 }
 
 // queue returns the queue of the action.
@@ -120,7 +125,7 @@ func (pl *place) silent() {
 	if p.quiet.Len() >= p.maxQuiet {
 		first := p.quiet.Remove(p.quiet.Front()).(*place)
 		first.state, first.element = placeGone, nil
-		go first.evict()
+		go first.of.evict()
 	}
 	pl.state = placeQuiet
 	pl.element = p.quiet.PushBack(pl)
@@ -144,6 +149,9 @@ func (pl *place) heard() {
 // leave returns everything that the action holds. It may be called several times.
 func (pl *place) leave() {
 	p := pl.in
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch pl.state {
@@ -170,6 +178,6 @@ func (p *places) grant(l lane) {
 		}
 		next := from.Remove(from.Front()).(*place)
 		next.take()
-		go next.start()
+		go next.of.granted()
 	}
 }
