@@ -203,7 +203,7 @@ func (m *Manager) hook(ctx context.Context, name string, fn func(context.Context
 	}
 }
 
-// actionHooks are the hooks of one action.
+// actionHooks are the hooks of one action. They are used again after the call of ActionEnd.
 type actionHooks struct {
 	m     *Manager
 	ctx   context.Context // that of ActionEnd; written and read in the order of the calls
@@ -212,13 +212,16 @@ type actionHooks struct {
 	taken bool // ActionEnd is due
 }
 
+var spareHooks = sync.Pool{New: func() any { return new(actionHooks) }}
+
 // actionHooks calls ActionStart. The caller calls end once.
 func (m *Manager) actionHooks(ctx context.Context, u *Update, kind fsm.ActionKind) *actionHooks {
 	start := m.config.Hooks.ActionStart
 	if start == nil && m.config.Hooks.ActionEnd == nil {
 		return nil
 	}
-	h := &actionHooks{m: m, ctx: context.WithoutCancel(ctx), u: *u, kind: kind, taken: true}
+	h := spareHooks.Get().(*actionHooks)
+	h.m, h.ctx, h.u, h.kind, h.taken = m, context.WithoutCancel(ctx), *u, kind, true
 	if start != nil {
 		h.taken = m.hooks.call(h.u.ID, "ActionStart", false, func() {
 			if own := start(h.ctx, h.u, kind); own != nil {
@@ -235,5 +238,9 @@ func (h *actionHooks) end(err error) {
 		return
 	}
 	must := h.m.config.Hooks.ActionStart != nil
-	h.m.hooks.call(h.u.ID, "ActionEnd", must, func() { h.m.config.Hooks.ActionEnd(h.ctx, h.u, h.kind, err) })
+	h.m.hooks.call(h.u.ID, "ActionEnd", must, func() {
+		h.m.config.Hooks.ActionEnd(h.ctx, h.u, h.kind, err)
+		*h = actionHooks{}
+		spareHooks.Put(h)
+	})
 }
