@@ -31,6 +31,7 @@ type Manager struct {
 
 	clock *clock
 	saver *saver
+	tries tries
 
 	retention *retention
 	keepCalls chan struct{} // holds one for each call of Keep

@@ -25,14 +25,21 @@ const (
 // untilStored calls the store until it answers, as long as Run runs. It returns an error if the
 // store says that a record is not as expected, or if ctx ends.
 func (m *Manager) untilStored(ctx context.Context, id string, call func(context.Context) error) error {
+	return m.untilStoredBy(ctx, id, call, func() (context.Context, func()) {
+		return context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	})
+}
+
+// untilStoredBy is untilStored with a function that makes the context of a try.
+func (m *Manager) untilStoredBy(ctx context.Context, id string, call func(context.Context) error, begin func() (context.Context, func())) error {
 	for pauses := work.Backoff(0); ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		// A call that has begun completes even if ctx ends.
-		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		try, end := begin()
 		err := call(try)
-		cancel()
+		end()
 		if err == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) ||
 			errors.Is(err, store.ErrInvalid) {
 			return err
@@ -209,12 +216,55 @@ func (r *run) commit(ctx context.Context, rec *Update, l *item, lines []store.Ev
 
 // store commits changes, for as long as it takes, and returns how often it tried.
 func (r *run) store(ctx context.Context, changes []store.Change) (tries int, err error) {
-	err = r.m.untilStored(ctx, r.id, func(ctx context.Context) error {
+	call := func(ctx context.Context) error {
 		tries++
 		_, err := r.m.db.Commit(ctx, changes...)
 		return err
-	})
+	}
+	err = r.m.untilStoredBy(ctx, r.id, call, func() (context.Context, func()) { return r.m.tries.begin(ctx) })
 	return tries, err
+}
+
+// tries gives tries of commits that begin within a second one context: a context of its own costs
+// more than the rest of a try.
+type tries struct {
+	mu  sync.Mutex
+	now *try // nil: the next one makes it
+}
+
+type try struct {
+	in     *tries
+	ctx    context.Context
+	cancel context.CancelFunc
+	leave  func()    // end; made once
+	until  time.Time // it serves tries that begin before
+	users  int
+}
+
+// begin returns a context with the values of ctx, which all callers share, that ends storeTimeout
+// after now, or up to a second earlier.
+func (t *tries) begin(ctx context.Context) (context.Context, func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.now == nil || !time.Now().Before(t.now.until) {
+		shared, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		t.now = &try{in: t, ctx: shared, cancel: cancel, until: time.Now().Add(time.Second)}
+		t.now.leave = t.now.end
+	}
+	t.now.users++
+	return t.now.ctx, t.now.leave
+}
+
+func (t *try) end() {
+	t.in.mu.Lock()
+	defer t.in.mu.Unlock()
+	if t.users--; t.users > 0 {
+		return
+	}
+	t.cancel()
+	if t.in.now == t {
+		t.in.now = nil
+	}
 }
 
 // lateStep is how long the store may take for a step that the manager still acts on. After that the
