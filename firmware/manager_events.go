@@ -180,6 +180,9 @@ func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error
 
 // appendJournal makes journal lines of the entries of the state machine.
 func appendJournal(lines []store.Event, rec *Update, entries []fsm.Entry) []store.Event {
+	if lines == nil && len(entries) > 0 {
+		lines = make([]store.Event, 0, max(4, len(entries))) // most steps that are stored have so many
+	}
 	for _, e := range entries {
 		lines = append(lines, eventOf(rec, e.Event, e.Detail))
 	}
