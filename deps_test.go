@@ -37,6 +37,7 @@ const (
 	bbolt   = "go.etcd.io/bbolt"
 	pgx     = "github.com/jackc/pgx/v5"
 	testify = "github.com/stretchr/testify"
+	xmod    = "golang.org/x/mod"
 	xsync   = "golang.org/x/sync"
 	xsys    = "golang.org/x/sys"
 )
@@ -72,7 +73,7 @@ var house = map[string]houseRule{
 	"store/bolt":                   {own: []string{"firmware/fsm", "store", "store/internal/...", "internal/disk"}, others: []string{bbolt}},
 	"store/postgres":               {own: []string{"firmware/fsm", "store", "store/internal/..."}, others: []string{pgx}},
 	"store/storetest":              {own: []string{"firmware/fsm", "store", "store/storetest/..."}, others: []string{testify}},
-	"firmware":                     {own: []string{"internal/names", "internal/problem", "lwm2m", "store", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest", "internal/disk", "internal/files", "internal/work"}, others: []string{xsync, xsys}, http: true},
+	"firmware":                     {own: []string{"internal/names", "internal/problem", "lwm2m", "store", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest", "internal/disk", "internal/files", "internal/work"}, others: []string{xmod, xsync, xsys}, http: true},
 	"firmware/device":              {own: []string{"lwm2m", "firmware/fsm", "firmware/bundle", "internal/disk", "internal/work"}, others: []string{xsys}, http: true},
 	"firmware/firmwaretest":        {own: []string{"firmware", "lwm2m", "lwm2m/simnet", "store", "store/memory", "firmware/fsm", "firmware/internal/...", "firmware/firmwaretest"}, others: []string{testify}},
 	"firmware/httpapi":             {own: []string{"internal/names", "internal/problem", "firmware", "firmware/fsm", "firmware/internal/...", "lwm2m", "store"}, http: true},
@@ -86,7 +87,7 @@ var house = map[string]houseRule{
 // libraries are the modules that a program may link without having chosen a back end: none of them
 // is a database, metrics or web library.
 var libraries = []string{
-	module, cbor, coap, dtls, xsync, xsys,
+	module, cbor, coap, dtls, xmod, xsync, xsys,
 	"github.com/x448/float16",        // cbor
 	"github.com/pion/logging",        // dtls
 	"github.com/pion/transport/v4",   // dtls
