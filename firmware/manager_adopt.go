@@ -39,7 +39,6 @@ func (m *Manager) started(endpoint string) fsm.Observation {
 
 // adoptNew begins an update that was just created, after its first step if that is stored.
 func (m *Manager) adoptNew(ctx context.Context, u *Update, first *firstStep) {
-	m.tail.news.durable()
 	if m.log.Enabled(ctx, slog.LevelInfo) {
 		m.log.Info("update started", "endpoint", u.Endpoint, "update", u.ID, "image", u.Image, "version", u.Machine.Plan.Target)
 	}
@@ -119,6 +118,7 @@ func (m *Manager) adoptIfStored(id string, first *firstStep) {
 				return err
 			})
 			if err == nil {
+				m.tail.news.grown()
 				m.adoptNew(ctx, &u, first)
 				return
 			}

@@ -91,10 +91,7 @@ func (m *Manager) cancelled(ctx context.Context, id string, o fsm.Observation) {
 			return nil
 		}
 		u.Changed = u.Machine.Now()
-		_, err = m.db.Commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: appendJournal(nil, &u, actions.Journal)})
-		if err == nil {
-			m.tail.news.durable()
-		}
+		_, err = m.commit(ctx, store.ReplaceUpdate{Update: u}, store.AppendEvents{Events: appendJournal(nil, &u, actions.Journal)})
 		return err
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,22 @@ const (
 	firstStorePause = 100 * time.Millisecond
 	lastStorePause  = 30 * time.Second
 )
+
+// commit is store.Store.Commit. It passes the journal lines on to those who follow the events, so
+// nothing changes them from then on.
+func (m *Manager) commit(ctx context.Context, changes ...store.Change) (uint64, error) {
+	last, err := m.db.Commit(ctx, changes...)
+	var lines []store.Event
+	for _, c := range changes {
+		if c, ok := c.(store.AppendEvents); ok && lines == nil {
+			lines = slices.Clip(c.Events)
+		} else if ok {
+			lines = append(lines, c.Events...)
+		}
+	}
+	m.tail.news.committed(lines, last, err)
+	return last, err
+}
 
 // untilStored calls the store until it answers, as long as Run runs. It returns an error if the
 // store says that a record is not as expected, or if ctx ends.
@@ -60,7 +77,6 @@ func (r *run) committed(ctx context.Context, rec *Update, l *item, tries int, er
 	switch {
 	case err == nil:
 		rec.Revision++
-		r.m.tail.news.durable()
 		return true
 	case ctx.Err() != nil:
 		l.answer(nil, nil)
@@ -81,7 +97,7 @@ func (r *run) reload(ctx context.Context, rec *Update, l *item, tries int) bool 
 	stored, err := r.stored(ctx)
 	if err == nil && tries > 1 && stored.Revision == rec.Revision+1 && sameStep(&stored, rec) {
 		rec.Revision = stored.Revision
-		r.m.tail.news.durable()
+		r.m.tail.news.grown()
 		return true
 	}
 	r.giveUpAction()
@@ -218,7 +234,7 @@ func (r *run) commit(ctx context.Context, rec *Update, l *item, lines []store.Ev
 func (r *run) store(ctx context.Context, changes []store.Change) (tries int, err error) {
 	call := func(ctx context.Context) error {
 		tries++
-		_, err := r.m.db.Commit(ctx, changes...)
+		_, err := r.m.commit(ctx, changes...)
 		return err
 	}
 	err = r.m.untilStoredBy(ctx, r.id, call, func() (context.Context, func()) { return r.m.tries.begin(ctx) })

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
-	"time"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/store"
@@ -140,8 +139,6 @@ func (m *Manager) EventBatches(ctx context.Context, after uint64) iter.Seq2[[]Ev
 			case <-ctx.Done():
 				return
 			case <-due:
-			case <-time.After(eventPoll):
-				m.tail.news.durable() // another process may write to the same store
 			}
 		}
 	}
@@ -155,7 +152,7 @@ func (m *Manager) Span(ctx context.Context) (store.Span, error) { return m.db.Sp
 func (m *Manager) event(line store.Event) Event {
 	event := Event{Event: line}
 	if r := m.runOf(line.Update); r != nil {
-		event.Progress = r.current().Progress()
+		event.Progress = r.received()
 	}
 	return event
 }

@@ -149,12 +149,11 @@ func (m *Manager) stepHere(ctx context.Context, u Update, o fsm.Observation) (Up
 	if lines := appendJournal(nil, &u, actions.Journal); len(lines) > 0 {
 		changes = append(changes, store.AppendEvents{Events: lines})
 	}
-	if _, err := m.db.Commit(ctx, changes...); err != nil {
+	if _, err := m.commit(ctx, changes...); err != nil {
 		return Update{}, err
 	}
 	u.Revision++
 	m.steppedHere(u.ID)
-	m.tail.news.durable()
 	if u.Active() {
 		if d := m.runOf(u.ID); d != nil {
 			d.observe(o) // a Run has begun meanwhile, with the old record

@@ -133,7 +133,7 @@ func (m *Manager) Start(ctx context.Context, r Request) (Update, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	m.isStarting(rec.ID, true)
-	seq, err := m.db.Commit(ctx, store.CreateUpdate{Update: rec}, store.AppendEvents{Events: lines})
+	seq, err := m.commit(ctx, store.CreateUpdate{Update: rec}, store.AppendEvents{Events: lines})
 	if err != nil {
 		m.isStarting(rec.ID, false)
 	}

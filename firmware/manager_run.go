@@ -158,7 +158,7 @@ func (r *run) step(ctx context.Context, l *item) {
 		r.begin(ctx, &rec, actions.Do, uri)
 	}
 	if l.Kind == fsm.ObserveProgress {
-		r.m.tail.news.soft(progressEvent(&rec))
+		r.m.tail.news.progress(progressEvent(&rec))
 	}
 }
 
@@ -280,6 +280,13 @@ func (r *run) current() Update {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return clone(&r.u)
+}
+
+// received returns the progress of the run's update.
+func (r *run) received() Progress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Progress{Bytes: r.u.Machine.Bytes, Total: r.u.Machine.Plan.Size}
 }
 
 // newer returns the run's update, or the stored one if the run does not yet know that it is stored:

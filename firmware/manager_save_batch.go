@@ -95,7 +95,7 @@ func (m *Manager) save(ctx context.Context, batch []save) {
 	}
 }
 
-// commitSaves commits a batch, and wakes the readers of events.
+// commitSaves commits a batch.
 func (m *Manager) commitSaves(ctx context.Context, batch []save) error {
 	var changes []store.Change
 	var lines []store.Event
@@ -112,10 +112,7 @@ func (m *Manager) commitSaves(ctx context.Context, batch []save) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	_, err := m.db.Commit(ctx, changes...)
-	if err == nil && len(lines) > 0 {
-		m.tail.news.durable()
-	}
+	_, err := m.commit(ctx, changes...)
 	return err
 }
 

@@ -1,9 +1,11 @@
 package firmware
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +28,9 @@ const (
 	// pastBatches is how many batches of older lines the tail keeps for the other followers that
 	// read them.
 	pastBatches = 16
+	// maxAdded is how many lines wait for the next batch. If there are more, the tail reads the
+	// store.
+	maxAdded = 16 << 10
 	// maxProgress is how many progress events wait for the next batch: the latest.
 	maxProgress = 1024
 )
@@ -47,12 +52,12 @@ type tail struct {
 
 	busy    chan struct{} // holds one while free; guards the fields below
 	begun   bool
-	loads   uint64  // what news had counted when the journal was last read
-	last    uint64  // number of the last line that was read
-	batches []batch // the latest, without a gap
-	from    uint64  // where they begin: the after of the first
-	end     uint64  // where they end
-	next    uint64  // number of the next one, counted from the beginning
+	due     additions // what load has not added yet
+	last    uint64    // number of the last line that was added
+	batches []batch   // the latest, without a gap
+	from    uint64    // where they begin: the after of the first
+	end     uint64    // where they end
+	next    uint64    // number of the next one, counted from the beginning
 
 	reading chan struct{} // holds one while free; guards past
 	past    []batch       // of older lines; the last one was used last
@@ -63,6 +68,8 @@ func newTail(db store.Store, log *slog.Logger, event func(store.Event) Event) *t
 	t.busy <- struct{}{}
 	t.reading <- struct{}{}
 	t.news.due = make(chan struct{})
+	t.news.timer = time.AfterFunc(eventPoll, t.news.fire)
+	t.news.timer.Stop()
 	return t
 }
 
@@ -165,51 +172,86 @@ func acquire(ctx context.Context, free chan struct{}) error {
 }
 
 // load makes the batches that are due. The first call only finds the end of the journal.
+//
+// It takes lines from the commits that appended them, and reads the store only for numbers that no
+// commit has reported: its result was unknown, its report is late, or it is another process's.
 func (t *tail) load(ctx context.Context) error {
+	t.news.take(&t.due)
 	if !t.begun {
 		last, err := t.db.Commit(ctx)
 		if err != nil {
 			return err
 		}
-		t.begun, t.last, t.from, t.end = true, last, last, last
+		t.begun, t.last, t.from, t.end, t.due = true, last, last, last, additions{}
 		t.next++ // so that no follower is live
-		t.loads, _ = t.news.take()
 		return nil
 	}
-	loads, progress := t.news.take()
 	var events []Event
 	add := func(e Event) {
+		if events == nil {
+			events = make([]Event, 0, batchLines)
+		}
 		if events = append(events, e); len(events) == batchLines {
 			t.add(events)
 			events = nil
 		}
 	}
-	var failed error
-	if loads != t.loads {
-		for line, err := range t.db.Events(ctx, store.EventQuery{After: t.last}) {
-			if err != nil && !errors.Is(err, store.ErrDamaged) {
-				failed = err
-				break
-			}
-			t.last = line.Seq
-			if err != nil {
-				t.log.Error("journal line cannot be read", "seq", line.Seq, "error", err)
-				continue
-			}
-			add(t.event(line))
+	err := t.lines(ctx, func(line store.Event) { add(t.event(line)) })
+	if err == nil {
+		for _, e := range t.due.progress {
+			e.Seq = t.last
+			add(e)
 		}
-	}
-	for _, e := range progress {
-		e.Seq = t.last
-		add(e)
+		t.due = additions{}
 	}
 	if len(events) > 0 {
 		t.add(events)
 	}
-	if failed == nil {
-		t.loads = loads
+	return err
+}
+
+// lines passes on the lines that are due. After an error the rest stays due.
+func (t *tail) lines(ctx context.Context, add func(store.Event)) error {
+	slices.SortFunc(t.due.commits, func(a, b addition) int { return cmp.Compare(a.last, b.last) })
+	for len(t.due.commits) > 0 {
+		c := t.due.commits[0]
+		if first := c.last - uint64(len(c.lines)) + 1; first > t.last+1 {
+			if err := t.read(ctx, first-1, add); err != nil {
+				return err
+			}
+		}
+		for i, line := range c.lines {
+			line.Seq = c.last - uint64(len(c.lines)-1-i)
+			if line.Seq > t.last && line.Normalize() == nil { // it is stored, so it has no error
+				t.last = line.Seq
+				add(line)
+			}
+		}
+		t.due.commits = t.due.commits[1:]
 	}
-	return failed
+	if !t.due.others {
+		return nil
+	}
+	return t.read(ctx, math.MaxUint64, add)
+}
+
+// read passes on the lines of the store from t.last to the line with the number end.
+func (t *tail) read(ctx context.Context, end uint64, add func(store.Event)) error {
+	for line, err := range t.db.Events(ctx, store.EventQuery{After: t.last}) {
+		switch {
+		case err != nil && !errors.Is(err, store.ErrDamaged):
+			return err
+		case line.Seq > end:
+			return nil
+		}
+		t.last = line.Seq
+		if err != nil {
+			t.log.Error("journal line cannot be read", "seq", line.Seq, "error", err)
+			continue
+		}
+		add(line)
+	}
+	return nil
 }
 
 // add adds a batch, which owns events.
@@ -269,7 +311,9 @@ func (t *tail) forget(updates ...string) {
 			}
 		}
 	}
+	t.news.forget(updates)
 	<-t.busy
+	t.due.forget(updates)
 	without(t.batches)
 	t.busy <- struct{}{}
 	<-t.reading
@@ -277,25 +321,65 @@ func (t *tail) forget(updates ...string) {
 	t.reading <- struct{}{}
 }
 
+// An addition is the lines that a commit has appended to the journal, and the number of the last.
+type addition struct {
+	lines []store.Event // without numbers, as the program made them
+	last  uint64
+}
+
+// additions are what followers do not have yet.
+type additions struct {
+	commits  []addition
+	lines    int     // of commits
+	others   bool    // the journal may have grown by further lines
+	progress []Event // not in the journal
+}
+
+// add adds what is in b, which comes later, and empties it.
+func (a *additions) add(b *additions) {
+	a.commits, a.lines = append(a.commits, b.commits...), a.lines+b.lines
+	a.progress, a.others = append(a.progress, b.progress...), a.others || b.others
+	a.bound()
+	*b = additions{}
+}
+
+// bound drops what would take too much memory: lines, which are in the store, and old progress.
+func (a *additions) bound() {
+	if a.lines > maxAdded {
+		a.commits, a.lines, a.others = nil, 0, true
+	}
+	a.progress = a.progress[max(0, len(a.progress)-maxProgress):]
+}
+
+// forget removes the lines of updates: commits that have one, so that load reads the store.
+func (a *additions) forget(updates []string) {
+	of := func(e store.Event) bool { return slices.Contains(updates, e.Update) }
+	before := len(a.commits)
+	a.commits = slices.DeleteFunc(a.commits, func(c addition) bool { return slices.ContainsFunc(c.lines, of) })
+	a.others = a.others || len(a.commits) < before
+	a.progress = slices.DeleteFunc(a.progress, func(e Event) bool { return slices.Contains(updates, e.Update) })
+}
+
 // A news says when the next batch is due: at most once in eventPause, and only if there is
-// something new.
+// something new. At the latest after eventPoll the store is read, to which another process may
+// write.
 type news struct {
 	mu        sync.Mutex
 	followers int
-	loads     uint64  // number of times that the journal may have grown
-	progress  []Event // not in the journal
-	waits     bool    // a timer runs
+	added     additions
+	waits     bool        // the timer is set for a batch, not for eventPoll
+	timer     *time.Timer // calls fire; it stands while there are no followers
 	fired     time.Time
 	due       chan struct{} // closed when the next batch is due
-	dueLoads  uint64        // loads and progress that are due
-	dueEvents []Event
+	dueAdded  additions
 }
 
 func (n *news) follow() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.followers++; n.followers == 1 {
-		n.dueLoads, n.dueEvents, n.progress = n.loads, nil, nil
+		n.added, n.dueAdded, n.waits = additions{}, additions{}, false
+		n.timer.Reset(eventPoll)
 	}
 }
 
@@ -303,46 +387,84 @@ func (n *news) follow() {
 func (n *news) leave() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.followers--
-	return n.followers == 0
+	if n.followers--; n.followers > 0 {
+		return false
+	}
+	n.timer.Stop()
+	n.added, n.dueAdded = additions{}, additions{}
+	return true
 }
 
-// durable records that the journal may have grown.
-func (n *news) durable() {
+// grown records that the journal may have grown by lines that no commit has reported.
+func (n *news) grown() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.loads++
-	n.wake()
+	if n.followers > 0 {
+		n.added.others = true
+		n.wake()
+	}
 }
 
-// soft adds an event that is not in the journal.
-func (n *news) soft(e Event) {
+// committed records the result of a commit: the lines that it should append, which nothing changes
+// from then on, and the number of the last one. After an error they may be stored or not.
+func (n *news) committed(lines []store.Event, last uint64, err error) {
+	switch {
+	case len(lines) == 0:
+		return
+	case err != nil:
+		n.grown()
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.followers > 0 {
+		n.added.commits, n.added.lines = append(n.added.commits, addition{lines, last}), n.added.lines+len(lines)
+		n.added.bound()
+		n.wake()
+	}
+}
+
+// progress adds an event that is not in the journal.
+func (n *news) progress(e Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.followers == 0 {
 		return
 	}
-	if n.progress = append(n.progress, e); len(n.progress) > maxProgress {
-		n.progress = n.progress[1:]
-	}
+	n.added.progress = append(n.added.progress, e)
+	n.added.bound()
 	n.wake()
 }
 
+func (n *news) forget(updates []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.added.forget(updates)
+	n.dueAdded.forget(updates)
+}
+
 func (n *news) wake() {
-	if n.followers > 0 && !n.waits {
+	if !n.waits {
 		n.waits = true
-		time.AfterFunc(max(eventGap, eventPause-time.Since(n.fired)), n.fire)
+		n.timer.Reset(max(eventGap, eventPause-time.Since(n.fired)))
 	}
 }
 
 func (n *news) fire() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.waits, n.fired = false, time.Now()
-	n.dueLoads, n.dueEvents, n.progress = n.loads, append(n.dueEvents, n.progress...), nil
-	n.dueEvents = n.dueEvents[max(0, len(n.dueEvents)-maxProgress):]
+	if n.followers == 0 {
+		return
+	}
+	if n.waits {
+		n.waits, n.fired = false, time.Now()
+	} else {
+		n.added.others = true
+	}
+	n.dueAdded.add(&n.added)
 	close(n.due)
 	n.due = make(chan struct{})
+	n.timer.Reset(eventPoll)
 }
 
 // next returns a channel that is closed when the next batch is due.
@@ -352,10 +474,9 @@ func (n *news) next() <-chan struct{} {
 	return n.due
 }
 
-// take returns what is due.
-func (n *news) take() (loads uint64, progress []Event) {
+// take moves what is due to a.
+func (n *news) take(a *additions) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	progress, n.dueEvents = n.dueEvents, nil
-	return n.dueLoads, progress
+	a.add(&n.dueAdded)
 }

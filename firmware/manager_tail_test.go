@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,11 +22,20 @@ import (
 type linesStore struct {
 	store.Store
 	lines int
+	fails int // of the next ranges over Events, after some lines
 }
 
 func (s *linesStore) Events(ctx context.Context, q store.EventQuery) iter.Seq2[store.Event, error] {
 	return func(yield func(store.Event, error) bool) {
+		left := math.MaxInt
+		if s.fails > 0 {
+			s.fails, left = s.fails-1, 20
+		}
 		for line, err := range s.Store.Events(ctx, q) {
+			if left--; left < 0 {
+				yield(store.Event{}, store.ErrClosed)
+				return
+			}
 			if s.lines++; !yield(line, err) {
 				return
 			}
@@ -54,20 +65,26 @@ func newJournalWorld(t *testing.T) *journalWorld {
 	return w
 }
 
-// grow adds lines to the journal, of each update in turn, and says so.
+// grow adds lines to the journal, of each update in turn, as commits of this process.
 func (w *journalWorld) grow(lines int) (last uint64) {
+	w.Helper()
+	return w.growBy(lines, w.tail.news.committed)
+}
+
+// growBy adds lines to the journal, and reports each commit.
+func (w *journalWorld) growBy(lines int, report func(lines []store.Event, last uint64, err error)) (last uint64) {
 	w.Helper()
 	for lines > 0 {
 		var events []store.Event
 		for n := range min(lines, 40) {
-			events = append(events, store.Event{Update: fmt.Sprint("u", n/2), Endpoint: "ep", Name: "n", Time: time.Unix(1, 0)})
+			events = append(events, store.Event{Update: fmt.Sprint("u", n/2), Endpoint: "ep", Name: "n", Detail: "\xff", Time: time.Unix(1, 1)})
 		}
 		var err error
 		last, err = w.db.Commit(w.Context(), store.AppendEvents{Events: events})
 		require.NoError(w, err)
+		report(events, last, nil)
 		lines -= len(events)
 	}
-	w.tail.news.durable()
 	return last
 }
 
@@ -133,7 +150,7 @@ func TestTail(t *testing.T) {
 		require.Equal(t, want, w.rest(late), "it has fallen behind")
 
 		w.grow(1)
-		w.tail.news.soft(progressEvent(&Update{ID: "u0"}))
+		w.tail.news.progress(progressEvent(&Update{ID: "u0"}))
 		time.Sleep(eventPause)
 		events := w.take(late)
 		require.Len(t, events, 2)
@@ -186,7 +203,91 @@ func TestTailReadsOnce(t *testing.T) {
 		for _, f := range followers {
 			require.Len(t, w.rest(f), 500)
 		}
-		require.Equal(t, read+500, w.db.lines)
+		require.Equal(t, read, w.db.lines, "the commits have the lines")
+	})
+}
+
+// TestTailReports: followers get each line once, in order and as the store has it, however late and
+// in which order the commits of this process report it, or if none does.
+func TestTailReports(t *testing.T) {
+	type report struct {
+		lines []store.Event
+		last  uint64
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newJournalWorld(t)
+		f, leave := w.tail.follow(w.grow(10))
+		defer leave()
+		require.Empty(t, w.rest(f))
+		random := rand.New(rand.NewPCG(1, 2))
+		var late []report
+		for n := range 300 {
+			for range random.IntN(5) {
+				w.growBy(1+random.IntN(80), func(lines []store.Event, last uint64, _ error) {
+					switch random.IntN(6) {
+					case 0:
+						w.tail.news.committed(lines, 0, store.ErrClosed)
+					case 1:
+						late = append(late, report{lines, last})
+					case 2: // of another process
+					default:
+						w.tail.news.committed(lines, last, nil)
+					}
+				})
+			}
+			random.Shuffle(len(late), func(i, j int) { late[i], late[j] = late[j], late[i] })
+			for len(late) > random.IntN(4) {
+				w.tail.news.committed(late[0].lines, late[0].last, nil)
+				late = late[1:]
+			}
+			if n%7 == 0 {
+				w.db.fails = random.IntN(3)
+			}
+			if time.Sleep(eventPause); n%20 == 0 {
+				w.db.fails = 0
+				time.Sleep(eventPoll)
+			}
+			want := []store.Event{}
+			for line, err := range w.db.Store.Events(t.Context(), store.EventQuery{After: f.after}) {
+				require.NoError(t, err)
+				want = append(want, line)
+			}
+			got := []store.Event{}
+			for {
+				events, err := w.tail.take(t.Context(), f)
+				for _, e := range events {
+					got = append(got, e.Event)
+				}
+				if err != nil || len(events) == 0 {
+					break
+				}
+			}
+			require.LessOrEqual(t, len(got), len(want))
+			require.Equal(t, want[:len(got)], got)
+			if n%20 == 0 {
+				require.Len(t, got, len(want), "the store is read every %v", eventPoll)
+			}
+		}
+	})
+}
+
+// TestTailBounds: lines that no follower takes do not fill the memory.
+func TestTailBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newJournalWorld(t)
+		last := w.grow(10)
+		f, leave := w.tail.follow(last)
+		require.Empty(t, w.rest(f))
+		w.grow(maxAdded + 100)
+		time.Sleep(eventPause)
+		w.grow(100)
+		require.Less(t, w.tail.news.added.lines+w.tail.news.dueAdded.lines, maxAdded+100)
+		time.Sleep(eventPause)
+		require.Equal(t, w.stored(last), w.rest(f))
+		leave()
+		require.Empty(t, w.tail.news.added)
+		w.grow(100)
+		require.Empty(t, w.tail.news.added, "there are no followers")
 	})
 }
 
@@ -225,27 +326,40 @@ func TestTailForgets(t *testing.T) {
 func TestNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := news{due: make(chan struct{})}
-		n.soft(Event{})
-		n.durable()
+		n.timer = time.AfterFunc(eventPoll, n.fire)
+		n.progress(Event{})
+		n.grown()
+		n.committed(make([]store.Event, 1), 1, nil)
 		require.False(t, n.waits, "there are no followers")
 		n.follow()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + time.Second)
+		var due additions
+		n.take(&due)
+		require.Equal(t, additions{others: true}, due)
+		due = additions{}
 		began := time.Now()
 		for i := range int64(100) {
 			due := n.next()
 			for range maxProgress / 50 {
-				n.soft(Event{Progress: Progress{Bytes: i}})
-				n.durable()
+				n.progress(Event{Progress: Progress{Bytes: i}})
+				n.committed(make([]store.Event, 1), uint64(i), nil)
 			}
 			<-due
 		}
 		require.Equal(t, eventGap+99*eventPause, time.Since(began))
-		loads, progress := n.take()
-		require.EqualValues(t, 1+100*(maxProgress/50), loads)
-		require.Len(t, progress, maxProgress)
-		require.EqualValues(t, 99, progress[maxProgress-1].Progress.Bytes)
-		_, progress = n.take()
-		require.Empty(t, progress)
+		n.take(&due)
+		require.Equal(t, 100*(maxProgress/50), due.lines)
+		require.False(t, due.others)
+		require.Len(t, due.progress, maxProgress)
+		require.EqualValues(t, 99, due.progress[maxProgress-1].Progress.Bytes)
+		due = additions{}
+		n.take(&due)
+		require.Empty(t, due)
+		began = time.Now()
+		<-n.next()
+		require.Equal(t, eventPoll, time.Since(began))
+		n.take(&due)
+		require.Equal(t, additions{others: true}, due)
 		require.True(t, n.leave())
 	})
 }

@@ -129,6 +129,14 @@ func (u *Update) Normalize() error {
 	return n.err
 }
 
+// Normalize makes of e what [Normalize] makes of a line of AppendEvents: the line as it comes back
+// from a store. It does not look at the values of enumerations.
+func (e *Event) Normalize() error {
+	n := normalizer{}
+	n.line(e)
+	return n.err
+}
+
 // own copies the slices and maps of an update.
 func (u *Update) own() { u.Labels, u.Tokens = maps.Clone(u.Labels), slices.Clone(u.Tokens) }
 
@@ -218,14 +226,18 @@ func (n *normalizer) machine(u *Update) {
 }
 
 func (n *normalizer) event(e *Event) {
+	n.line(e)
+	s := scratches.Get().(*scratch)
+	s.event = *e
+	n.encoded(s, func() ([]byte, error) { return eventCodec.AppendRange(s.data[:0], &s.event, firstWord, lastWord) })
+}
+
+func (n *normalizer) line(e *Event) {
 	n.word("event's update id", e.Update, 1, MaxID)
 	n.word("event's endpoint", e.Endpoint, 0, MaxEndpoint)
 	n.word("event name", e.Name, 1, MaxName)
 	e.Detail = cut(clean(e.Detail), MaxDetail)
 	n.time(&e.Time)
-	s := scratches.Get().(*scratch)
-	s.event = *e
-	n.encoded(s, func() ([]byte, error) { return eventCodec.AppendRange(s.data[:0], &s.event, firstWord, lastWord) })
 }
 
 func (n *normalizer) image(i *Image) {
