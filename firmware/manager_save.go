@@ -36,6 +36,8 @@ type saver struct {
 	followers int       // of the events of all updates
 	timer     *time.Timer
 	saving    bool
+
+	batch []save // memory of saveDue
 }
 
 // A saving is what a saver knows of a run. Its mutex guards it.
@@ -162,6 +164,8 @@ func (s *saver) saveDue(ctx context.Context) {
 			break
 		}
 		s.m.save(ctx, batch)
+		clear(batch)
+		s.batch = batch
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,6 +195,7 @@ func (s *saver) next() (batch []save) {
 		due = append(due, r)
 	}
 	s.mu.Unlock()
+	batch = s.batch[:0]
 	for _, r := range due {
 		if one, ok := r.beginSave(); ok {
 			batch = append(batch, one)

@@ -97,7 +97,7 @@ func (m *Manager) save(ctx context.Context, batch []save) {
 
 // commitSaves commits a batch.
 func (m *Manager) commitSaves(ctx context.Context, batch []save) error {
-	var changes []store.Change
+	changes := make([]store.Change, 0, len(batch)+1)
 	var lines []store.Event
 	for _, s := range batch {
 		changes = append(changes, s.changes()...)

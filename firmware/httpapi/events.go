@@ -12,6 +12,7 @@ import (
 
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/internal/door"
+	"github.com/otago-iot/otago/firmware/internal/eventjson"
 )
 
 // streamEvents sends the journal as server-sent events. A slow client delays no other: the journal
@@ -105,12 +106,13 @@ const maxPiece = 64 << 10
 type chunk struct {
 	text []byte
 	err  error
+	done func() // called when the text has been written; nil: nothing waits for that
 }
 
 // selectEvents sends the events that the query selects, until ctx ends.
 func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan chunk {
 	selects := selector(q.get("update"), q.get("endpoint"))
-	chunks := make(chan chunk)
+	chunks := make(chan chunk, 4)
 	send := func(c chunk) bool {
 		select {
 		case chunks <- c:
@@ -122,15 +124,16 @@ func (a *api) selectEvents(ctx context.Context, after uint64, q query) <-chan ch
 	go func() {
 		defer close(chunks)
 		for events, err := range a.manager.EventBatches(ctx, after) {
-			var text []byte
+			c := chunk{err: err}
 			switch {
 			case err != nil:
 			case selects == nil:
-				text, err = a.texts.of(events)
+				shared := a.texts.of(events)
+				c = chunk{shared.text, shared.err, shared.done}
 			default:
-				text, err = appendEvents(nil, events, selects)
+				c.text, c.err = appendEvents(nil, events, selects)
 			}
-			if (len(text) > 0 || err != nil) && !send(chunk{text, err}) {
+			if (len(c.text) > 0 || c.err != nil) && !send(c) {
 				return
 			}
 		}
@@ -159,7 +162,16 @@ func (s *stream) run(ctx context.Context, chunks, more <-chan chunk, heartbeat t
 			if !ok {
 				return nil
 			}
-			if err := s.write(c.text); err != nil {
+			if _, err := s.w.Write(c.text); err != nil {
+				return err
+			}
+			if c.done != nil {
+				c.done()
+			}
+			if len(chunks) > 0 { // flushed with the last of them
+				continue
+			}
+			if err := s.control.Flush(); err != nil {
 				return err
 			}
 			if c.err != nil {
@@ -205,14 +217,14 @@ func appendEvents(b []byte, events []firmware.Event, selects func(*firmware.Even
 		if selects != nil && !selects(e) {
 			continue
 		}
-		data, err := e.MarshalJSON()
-		if err != nil {
-			return b, err
-		}
 		if e.Name != firmware.EventProgress {
 			b = append(strconv.AppendUint(append(b, "id: "...), e.Seq, 10), '\n')
 		}
-		b = append(append(append(b, "data: "...), data...), "\n\n"...)
+		var err error
+		if b, err = eventjson.Append(append(b, "data: "...), &e.Event, e.Progress); err != nil {
+			return b, err
+		}
+		b = append(b, "\n\n"...)
 	}
 	return b, nil
 }
@@ -220,36 +232,75 @@ func appendEvents(b []byte, events []firmware.Event, selects func(*firmware.Even
 // texts keeps the text of the latest batches of events, so that it is made once for all streams:
 // the manager gives all of them the same batches.
 type texts struct {
-	mu   sync.Mutex
-	kept [32]*streamText
-	next int // the place of the next one
+	mu    sync.Mutex
+	kept  [32]*streamText
+	next  int      // the place of the next one
+	spare [][]byte // memory of texts that no stream has any more
 }
+
+// maxSpare is how many texts' memory is used again.
+const maxSpare = 4
 
 // A streamText is the text of a batch.
 type streamText struct {
 	first *firmware.Event // of the batch; it keeps the batch from being freed, so that no other has it
 	count int
-	make  func() ([]byte, error)
+	once  sync.Once
+	text  []byte // valid until done, and not changed by streams
+	err   error
+	users int    // streams that have it; guarded by texts.mu
+	gone  bool   // it is no longer kept
+	done  func() // called by each stream that has written it
 }
 
-// of returns the text of a batch, which the caller does not change.
-func (t *texts) of(events []firmware.Event) ([]byte, error) {
-	return t.entry(events).make()
-}
-
-func (t *texts) entry(events []firmware.Event) *streamText {
+// of returns the text of a batch. A stream that does not call its done leaves its memory to the
+// garbage collector.
+func (t *texts) of(events []firmware.Event) *streamText {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	e := t.find(events)
+	e.users++
+	t.mu.Unlock()
+	e.once.Do(func() {
+		t.mu.Lock()
+		var b []byte
+		if last := len(t.spare) - 1; last >= 0 {
+			b, t.spare = t.spare[last], t.spare[:last]
+		}
+		t.mu.Unlock()
+		e.text, e.err = appendEvents(b, events, nil)
+	})
+	return e
+}
+
+// find returns the text that is kept of a batch, or one to be made, which it keeps in place of the
+// oldest one. t.mu is held.
+func (t *texts) find(events []firmware.Event) *streamText {
 	for _, e := range t.kept {
 		if e != nil && e.first == &events[0] && e.count == len(events) {
 			return e
 		}
 	}
+	if old := t.kept[t.next]; old != nil {
+		old.gone = true
+		t.reuse(old)
+	}
 	e := &streamText{first: &events[0], count: len(events)}
-	e.make = sync.OnceValues(func() ([]byte, error) { return appendEvents(make([]byte, 0, 400*len(events)), events, nil) })
+	e.done = func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		e.users--
+		t.reuse(e)
+	}
 	t.kept[t.next] = e
 	t.next = (t.next + 1) % len(t.kept)
 	return e
+}
+
+// reuse keeps the memory of a text that no stream has. t.mu is held.
+func (t *texts) reuse(e *streamText) {
+	if e.gone && e.users == 0 && len(t.spare) < maxSpare {
+		t.spare = append(t.spare, e.text[:0])
+	}
 }
 
 // forget frees the memory.
@@ -257,4 +308,5 @@ func (t *texts) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.kept[:])
+	t.spare = nil
 }

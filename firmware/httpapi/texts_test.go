@@ -23,16 +23,14 @@ func TestTexts(t *testing.T) {
 	}
 	var texts texts
 	first := batch(128)
-	text, err := texts.of(first)
-	require.NoError(t, err)
-	require.Equal(t, 128, strings.Count(string(text), "\n\n"))
-	shorter, err := texts.of(first[:100])
-	require.NoError(t, err)
-	require.Equal(t, 100, strings.Count(string(shorter), "\n\n"))
-	require.Zero(t, testing.AllocsPerRun(10, func() { _, _ = texts.of(first) }), "it is kept")
-	again, err := texts.of(first)
-	require.NoError(t, err)
-	require.Same(t, &text[0], &again[0])
+	text := texts.of(first)
+	require.NoError(t, text.err)
+	require.Equal(t, 128, strings.Count(string(text.text), "\n\n"))
+	shorter := texts.of(first[:100])
+	require.NoError(t, shorter.err)
+	require.Equal(t, 100, strings.Count(string(shorter.text), "\n\n"))
+	require.Zero(t, testing.AllocsPerRun(10, func() { texts.of(first).done() }), "it is kept")
+	require.Same(t, text, texts.of(first))
 
 	some, err := appendEvents(nil, first, selector("u1", "ep"))
 	require.NoError(t, err)
@@ -44,13 +42,29 @@ func TestTexts(t *testing.T) {
 	require.Nil(t, selector("", ""), "the text of all events is shared")
 
 	for range texts.kept {
-		_, err := texts.of(batch(1))
-		require.NoError(t, err)
+		require.NoError(t, texts.of(batch(1)).err)
 	}
-	again, err = texts.of(first)
-	require.NoError(t, err)
-	require.NotSame(t, &text[0], &again[0], "only so many texts are kept")
-	require.Equal(t, text, again)
+	again := texts.of(first)
+	require.NoError(t, again.err)
+	require.NotSame(t, text, again, "only so many texts are kept")
+	require.Equal(t, text.text, again.text)
+
+	memory := &text.text[0]
+	text.done()
+	for range texts.kept {
+		require.NotSame(t, memory, &texts.of(batch(1)).text[0], "another stream still writes it")
+	}
+	text.done()
+	require.Same(t, memory, &texts.of(batch(1)).text[0])
+	var held []*streamText
+	for range 2 * len(texts.kept) {
+		held = append(held, texts.of(batch(1)))
+	}
+	for _, text := range held {
+		text.done()
+	}
+	require.Len(t, texts.spare, maxSpare)
 	texts.forget()
 	require.Equal(t, [len(texts.kept)]*streamText{}, texts.kept)
+	require.Empty(t, texts.spare)
 }
