@@ -14,8 +14,10 @@ const (
 	saveLate  = 25 * time.Second
 	saveSlack = 10 * time.Second
 	// saveSoon is when it is due for an update with a follower or a reader, so that it is stored
-	// within 1 s.
-	saveSoon = 800 * time.Millisecond
+	// within 1 s. The save takes the steps with it that are due within soonSlack: few, as most have
+	// a hard step soon, which takes them along.
+	saveSoon  = 900 * time.Millisecond
+	soonSlack = 150 * time.Millisecond
 	// readerStays is how long a call of Get or Journal counts as reading along.
 	readerStays = 30 * time.Second
 	// saveBatch is how many updates one commit saves.
@@ -180,7 +182,7 @@ func (s *saver) next() (batch []save) {
 	until := s.now()
 	for e := s.soon.Front(); e != nil && len(due) < saveBatch; e = s.soon.Front() {
 		r := e.Value.(*run)
-		if r.saving.since > until-saveSoon/2 {
+		if r.saving.since > until-saveSoon+soonSlack {
 			break
 		}
 		s.take(r)
