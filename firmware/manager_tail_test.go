@@ -262,8 +262,8 @@ func TestTailReports(t *testing.T) {
 					break
 				}
 			}
-			require.LessOrEqual(t, len(got), len(want))
-			require.Equal(t, want[:len(got)], got)
+			require.LessOrEqual(t, len(got), len(want), "invariant 9: what is seen is durable")
+			require.Equal(t, want[:len(got)], got, "invariant 9: what is seen is durable")
 			if n%20 == 0 {
 				require.Len(t, got, len(want), "the store is read every %v", eventPoll)
 			}
