@@ -79,7 +79,7 @@ var house = map[string]houseRule{
 	"firmware/httpapi":             {own: []string{"internal/names", "internal/problem", "firmware", "firmware/fsm", "firmware/internal/...", "lwm2m", "store"}, http: true},
 	"examples":                     {own: []string{"..."}, others: []string{xsync, bbolt, pgx, xsys}, http: true},
 
-	"firmware/rollout": {own: []string{"internal/work", "lwm2m", "store", "firmware", "firmware/fsm", "firmware/internal/...", "firmware/rollout/fsm"}},
+	"firmware/rollout": {own: []string{"internal/names", "internal/work", "lwm2m", "store", "firmware", "firmware/fsm", "firmware/internal/...", "firmware/rollout/fsm"}},
 
 	"firmware/device/devicetest": {own: []string{"firmware/device", "firmware/fsm"}},
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/otago-iot/otago/firmware"
 	ufsm "github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
@@ -35,15 +35,28 @@ func (r *runner) holder() string { return KeyPrefix + r.id }
 // act carries an action out, unless one of the member is under way: then the member is looked at
 // when that has ended.
 func (r *runner) act(ctx context.Context, m Member, do fsm.ActionKind) {
+	if r.dry {
+		return
+	}
 	if _, busy := r.busy[m.Endpoint]; busy {
 		r.again[m.Endpoint] = struct{}{}
 		return
+	}
+	perform := func() result { return r.perform(ctx, &m, do) }
+	if do == fsm.ActionStart {
+		asked, image, err := r.request(ctx)
+		perform = func() result {
+			if err != nil {
+				return result{input: fsm.Input{Kind: fsm.InputRefused, Text: err.Error()}}
+			}
+			return r.startUpdate(ctx, &m, asked, image)
+		}
 	}
 	r.busy[m.Endpoint] = struct{}{}
 	r.actions.Add(1)
 	r.pool.Run(func() {
 		defer r.actions.Done()
-		x := r.perform(ctx, &m, do)
+		x := perform()
 		x.endpoint, x.action = m.Endpoint, do
 		r.ended(x)
 	})
@@ -52,8 +65,6 @@ func (r *runner) act(ctx context.Context, m Member, do fsm.ActionKind) {
 func (r *runner) perform(ctx context.Context, m *Member, do fsm.ActionKind) result {
 	var err error
 	switch do {
-	case fsm.ActionStart:
-		return r.startUpdate(ctx, m)
 	case fsm.ActionHold:
 		_, err = r.m.updates.Hold(ctx, m.Machine.Update, r.hold())
 		if err == nil {
@@ -82,13 +93,20 @@ func (r *runner) hold() firmware.Hold {
 }
 
 // startUpdate makes the update of a member.
-func (r *runner) startUpdate(ctx context.Context, m *Member) result {
-	var asked stored
-	if err := json.Unmarshal([]byte(r.record.Request), &asked); err != nil {
-		return result{input: fsm.Input{Kind: fsm.InputRefused, Text: "its request cannot be read: " + err.Error()}}
+func (r *runner) startUpdate(ctx context.Context, m *Member, asked *stored, image *store.Image) result {
+	refused := func(in fsm.Input) result {
+		in.Kind = fsm.InputRefused
+		return result{input: in}
+	}
+	why, err := r.unfit(ctx, m, asked, image)
+	switch {
+	case err != nil:
+		return refused(fsm.Input{Text: err.Error()})
+	case why != "" && !r.begun(ctx, m):
+		return refused(fsm.Input{Skip: why})
 	}
 	q := asked.Update
-	q.Endpoint, q.Image, q.Key = m.Endpoint, r.record.Image, key(m)
+	q.Endpoint, q.Image, q.Key = m.Endpoint, image.ID, key(m)
 	if !m.Machine.Granted {
 		q.Hold = r.hold()
 	}
@@ -99,14 +117,55 @@ func (r *runner) startUpdate(ctx context.Context, m *Member) result {
 	case err == nil:
 		return result{input: fsm.Input{Kind: fsm.InputStarted, Update: u.ID}}
 	case errors.As(err, &active) && errors.Is(err, store.ErrActive):
-		return result{input: fsm.Input{Kind: fsm.InputRefused, Busy: active.ID}}
+		return refused(fsm.Input{Busy: active.ID})
 	case errors.As(err, &wrong), errors.Is(err, store.ErrNotFound):
-		return result{input: fsm.Input{Kind: fsm.InputRefused, Text: err.Error()}}
+		return refused(fsm.Input{Text: err.Error()})
 	}
 	if ctx.Err() == nil {
 		r.m.log.Error("an update of a rollout could not be made", "rollout", r.id, "endpoint", m.Endpoint, "error", err)
 	}
 	return result{failed: true}
+}
+
+// begun reports whether the member's update exists: it was made before a crash.
+func (r *runner) begun(ctx context.Context, m *Member) bool {
+	for _, err := range r.m.updates.List(ctx, store.UpdateQuery{Key: key(m), Limit: 1}) {
+		return err == nil
+	}
+	return false
+}
+
+// unfit returns why a member's device is not updated.
+func (r *runner) unfit(ctx context.Context, m *Member, asked *stored, image *store.Image) (fsm.SkipReason, error) {
+	d, err := r.m.device(ctx, m.Endpoint)
+	if err != nil {
+		return "", err
+	}
+	if ok, known := r.m.compatible(*image, d); known && !ok && !asked.Update.Force {
+		return fsm.SkipIncompatible, nil
+	}
+	if asked.Downgrade {
+		return "", nil
+	}
+	version := d.Firmware.Version
+	if version == "" {
+		if version, err = r.version(ctx, m.Endpoint); err != nil {
+			return "", fmt.Errorf("rollout: the version of the device could not be read: %w", err)
+		}
+	}
+	return lower(asked, image, version), nil
+}
+
+// version reads the version of a device. It is "" if the device shows none.
+func (r *runner) version(ctx context.Context, endpoint string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	v, err := r.m.srv.ReadValue(ctx, endpoint, lwm2m.NewPath(3, 0, 3))
+	if errors.As(err, new(*lwm2m.ResponseError)) {
+		return "", nil
+	}
+	version, _ := v.Text()
+	return version, err
 }
 
 // seen is what a member's update shows.
@@ -154,37 +213,23 @@ func (r *runner) seen(ctx context.Context, m *Member) (fsm.Seen, error) {
 	return s, nil
 }
 
-// zone returns where a member's clock is, if the rollout has a window.
-func (r *runner) zone(m *Member) *time.Location {
-	w := r.record.Machine.Plan.Window
-	if w.Zone == "" {
-		return nil
+// location returns a zone by its name in the IANA database, or by an offset, such as +02:00 or
+// UTC+2.
+func location(name string) (*time.Location, error) {
+	if zone, ok := (store.Facts{Zone: name, Offset: name}).Location(); ok && name != "" {
+		return zone, nil
 	}
-	name := w.Zone
-	if name == fsm.ZoneDevice {
-		if name = m.Zone; name == "" {
-			name = w.Fallback
-		}
-	}
-	zone, ok := r.zones[name]
-	if !ok {
-		var err error
-		if zone, err = location(name); err != nil {
-			r.m.log.Warn("a zone is not known; UTC counts", "rollout", r.id, "zone", name, "error", err)
-			zone = time.UTC
-		}
-		if len(r.zones) < 1000 {
-			r.zones[name] = zone
-		}
-	}
-	return zone
+	return nil, fmt.Errorf("rollout: no zone is named %q", name)
 }
 
-// location returns a zone by its name in the IANA database, or by its offset, such as +02:00.
-func location(name string) (*time.Location, error) {
-	if at, err := time.Parse("-07:00", name); err == nil {
-		_, offset := at.Zone()
-		return time.FixedZone(name, offset), nil
+// zoneOfDevice returns where a device's clock is, as its facts say: the name of a zone, or an
+// offset. It is "" if they do not.
+func zoneOfDevice(d *store.Device) string {
+	if _, ok := (store.Facts{Zone: d.Facts.Zone}).Location(); ok {
+		return d.Facts.Zone
 	}
-	return time.LoadLocation(name)
+	if _, ok := d.Facts.Location(); ok {
+		return d.Facts.Offset
+	}
+	return ""
 }

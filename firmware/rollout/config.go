@@ -30,12 +30,14 @@ type (
 
 // Config is the configuration of a [Manager]. The zero value works.
 type Config struct {
-	// Health is asked before a stage opens, with the index of that stage, from 1. The stage opens
-	// if it returns true; else it is asked again a minute later, and the reason is in the journal.
-	// It has 30 s until ctx ends; an error, or a panic, counts as no. Default: stages open.
+	// Health is asked before a stage opens, with the number of that stage, from 2 on. The stage
+	// opens if it returns true; else it is asked again a minute later, and the reason is in the
+	// journal. It has 30 s until ctx ends; an error, a panic, or no answer counts as no. Default:
+	// stages open.
 	Health func(ctx context.Context, r Rollout, stage int) (ok bool, reason string, err error)
-	// Allow is asked before an order of an actor is carried out: a company's approvals. An error
-	// refuses it. Default: all are allowed.
+	// Allow is asked before an order of an actor is carried out: a company's approvals. An error, a
+	// panic, or no answer refuses it: see ErrRefused. It has 10 s until ctx ends. Default: all
+	// orders are allowed.
 	Allow func(ctx context.Context, actor string, action Action, r Rollout) error
 	// Logger receives what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
@@ -54,6 +56,7 @@ const (
 	ActionStop   Action = "stop"
 	ActionRetry  Action = "retry"
 	ActionAdd    Action = "add"
+	ActionRemove Action = "remove"
 	ActionEdit   Action = "edit"
 )
 
@@ -61,22 +64,32 @@ const (
 var (
 	// ErrState: the rollout is in a state in which the order makes no sense.
 	ErrState = errors.New("rollout: not in this state")
-	// ErrInvalid: the request is not valid; the text says which field, and why.
+	// ErrInvalid: the request or the order is not valid. The error wraps a *firmware.RequestError,
+	// which says which field is wrong, by its path in the JSON of the HTTP API, and why.
 	ErrInvalid = errors.New("rollout: invalid request")
+	// ErrRefused: Config.Allow refuses the order. The error wraps that of Allow.
+	ErrRefused = errors.New("rollout: not allowed")
 )
 
-// A Request says what a rollout is to do. Only Image and Targets are required.
+// A Request says what a rollout is to do. Only Image, and Targets or Select, are required.
 type Request struct {
-	Name  string
+	// ID is the id of the rollout, which decides in which order devices are updated: that of a
+	// [DryRun], so that the order is the one that it has shown. Default: a new one.
+	ID    string
+	Name  string // at most 255 bytes
 	Image string // id of an image of the repository
-	// Targets are the endpoints, taken once, when the rollout is created; see [Endpoints].
+	// Targets are the endpoints, taken once, when the rollout is created; see [Endpoints]. An
+	// endpoint that comes twice is one member. There are at most [MaxTargets].
 	Targets iter.Seq2[string, error]
+	// Select selects the targets among the devices that the server knows when the rollout is
+	// created, instead of Targets. The zero Selector selects all of them.
+	Select *Selector
 
 	// Stages open one after another; the last one has Share 1. Default: 1 device with a soak of 10
 	// minutes, 1 % and 10 % with the same soak, all.
 	Stages []Stage
-	// Only are the endpoints that stages with Only admit, by the index of the stage.
-	Only map[int][]string
+	// Only says which members a stage with Only admits, by the index of the stage, from 0.
+	Only map[int]Only
 	// Concurrency bounds how many devices transfer at a time, and apart from that how many install.
 	// Default: 100.
 	Concurrency int
@@ -92,10 +105,15 @@ type Request struct {
 	Window Window
 	// StartAt and EndAt bound the rollout. Defaults: now, and 30 days later.
 	StartAt, EndAt time.Time
+	// Downgrade updates devices too whose version is higher than that of the image, or cannot be
+	// compared with it: versions compare as semantic versions. Default: they are skipped.
+	Downgrade bool
 
 	// Update has what each update asks for: Delivery, Protocol, Verify, Force, Deadline, Attempts,
 	// Profile and Labels. The others must be empty.
 	Update firmware.Request
+	// Notes are what people want to keep with the rollout, at most 4096 bytes.
+	Notes string
 	// Start starts the rollout when it has its members. Default: it waits for [Manager.Start].
 	Start bool
 	// Actor is who asks for it, for the journal.
@@ -107,6 +125,19 @@ type Request struct {
 	// Fingerprint tells requests with the same Key apart: if it differs, Create returns ErrInvalid.
 	Fingerprint string
 }
+
+// An Only names the members that a stage with Only admits, such as canaries: those with one of the
+// endpoints, and those whose device had all of the labels when it became a member.
+type Only struct {
+	Endpoints []string          `json:"endpoints,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+}
+
+// Bounds of a [Request].
+const (
+	MaxTargets = 1_000_000
+	maxNotes   = 4096
+)
 
 // Endpoints returns targets of a [Request].
 func Endpoints(list ...string) iter.Seq2[string, error] {

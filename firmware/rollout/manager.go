@@ -3,17 +3,16 @@ package rollout
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
-	"github.com/otago-iot/otago/firmware/internal/ulid"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/lwm2m"
@@ -32,11 +31,14 @@ type Manager struct {
 	runners map[string]*runner            // by rollout
 	active  map[string]map[string]*runner // by endpoint and rollout: those whose member there is active
 	heard   map[string]struct{}           // endpoints that were heard since the last look
+	filling map[string]struct{}           // rollouts whose targets a Create names
 	running bool
 	ctx     context.Context // of Run
 	group   sync.WaitGroup  // the runners
 	locks   work.Locks      // by rollout, for orders while Run does not run; and by key of a Create
 	zones   map[string]*time.Location
+
+	allowCalls, healthCalls calls
 }
 
 // NewManager returns a manager of rollouts. Nothing happens until [Manager.Run] runs.
@@ -48,6 +50,7 @@ func NewManager(srv *lwm2m.Server, updates *firmware.Manager, db Store, config C
 		srv: srv, updates: updates, db: db, config: config,
 		log:     cmp.Or(config.Logger, slog.New(slog.DiscardHandler)),
 		runners: map[string]*runner{}, active: map[string]map[string]*runner{}, heard: map[string]struct{}{},
+		filling: map[string]struct{}{},
 	}, nil
 }
 
@@ -204,6 +207,7 @@ func (m *Manager) launch(record Rollout) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.runners, record.ID)
+		close(r.gone)
 		for endpoint, of := range m.active {
 			if delete(of, record.ID); len(of) == 0 {
 				delete(m.active, endpoint)
@@ -229,167 +233,54 @@ func (m *Manager) setActive(r *runner, endpoint string, active bool) {
 	}
 }
 
-// stored is what a rollout's record keeps of its Request.
-type stored struct {
-	Update firmware.Request `json:"update"`
-	Start  bool             `json:"start,omitempty"`
-	Actor  string           `json:"actor,omitempty"`
-
-	Key         string `json:"key,omitempty"`
-	Fingerprint string `json:"fingerprint,omitempty"`
-}
-
-// chunk is how many members one commit of a creation has.
-const chunk = 1000
-
-// Create makes a rollout, and takes its members from the request's Targets. If ctx ends, or the
-// process dies, before it returns, the rollout stays a draft without all its members, which Run
-// stops.
-//
-// The error is ErrInvalid, store.ErrNotFound if there is no such image, what Allow or the targets
-// returned, or that of the store.
-func (m *Manager) Create(ctx context.Context, q Request) (Rollout, error) {
-	now := time.Now()
-	plan := q.plan(now)
-	if err := plan.Check(); err != nil {
-		return Rollout{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	u := q.Update
-	if u.Endpoint != "" || u.Image != "" || u.Key != "" || u.Hold != (firmware.Hold{}) {
-		return Rollout{}, fmt.Errorf("%w: update: endpoint, image, key and hold are the rollout's own", ErrInvalid)
-	}
-	if q.Targets == nil {
-		return Rollout{}, fmt.Errorf("%w: targets: there are none", ErrInvalid)
-	}
-	text, err := json.Marshal(stored{q.Update, q.Start, q.Actor, q.Key, q.Fingerprint})
-	if err != nil {
-		return Rollout{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	record := Rollout{
-		ID: ulid.New(now), Name: q.Name, Image: q.Image, Request: string(text),
-		Machine: fsm.NewRollout(plan, now), Created: now, Changed: now,
-	}
-	if err := m.allow(ctx, q.Actor, ActionCreate, record); err != nil {
-		return Rollout{}, err
-	}
-	if q.Key != "" {
-		unlock, err := m.locks.LockContext(ctx, "key "+q.Key)
-		if err != nil {
-			return Rollout{}, err
-		}
-		defer unlock()
-		if made, err := m.made(ctx, &q, now); !errors.Is(err, store.ErrNotFound) {
-			return made, err
-		}
-	}
-	if err := m.db.CommitRollouts(ctx, store.CreateRollout{Rollout: record}); err != nil {
-		return Rollout{}, err
-	}
-	record.Revision = 1
-	if err := m.fill(ctx, &record, q); err != nil {
-		return record, err
-	}
-	m.launch(record)
-	return record, nil
-}
-
-// fill adds the targets, in chunks, and starts the rollout if the request says so.
-func (m *Manager) fill(ctx context.Context, record *Rollout, q Request) error {
-	only := map[string]uint16{}
-	for stage, endpoints := range q.Only {
-		if stage < 0 || stage >= len(record.Machine.Plan.Stages) || !record.Machine.Plan.Stages[stage].Only {
-			return fmt.Errorf("%w: only: stage %d admits any device", ErrInvalid, stage)
-		}
-		for _, endpoint := range endpoints {
-			only[endpoint] |= 1 << stage
-		}
-	}
-	seen := map[string]struct{}{} // of this chunk; the store knows those before
-	var list []Member
-	flush := func(last bool) error {
-		var lines []Event
-		if last {
-			m.step(record, nil, fsm.Input{Kind: fsm.InputFilled}, &lines)
-			if q.Start {
-				m.step(record, nil, fsm.Input{Kind: fsm.InputStart}, &lines)
-			}
-		}
-		for i := range lines {
-			lines[i].Actor = q.Actor
-		}
-		return m.commit(ctx, record, list, lines)
-	}
-	for endpoint, err := range q.Targets {
-		if err != nil {
-			return err
-		}
-		if _, twice := seen[endpoint]; twice {
-			continue
-		}
-		if _, err := m.db.Member(ctx, record.ID, endpoint); err == nil {
-			continue
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		seen[endpoint] = struct{}{}
-		member := Member{Rollout: record.ID, Endpoint: endpoint}
-		m.step(record, &member, fsm.Input{Kind: fsm.InputAdd, Only: only[endpoint]}, nil)
-		if list = append(list, member); len(list) == chunk {
-			if err := flush(false); err != nil {
-				return err
-			}
-			list = list[:0]
-			clear(seen)
-		}
-	}
-	return flush(true)
-}
-
-// step applies an input to a record and a member.
-func (m *Manager) step(record *Rollout, member *Member, in fsm.Input, lines *[]Event) fsm.Actions {
-	var before fsm.Member
-	endpoint := ""
-	if member != nil {
-		before, endpoint = member.Machine, member.Endpoint
-	}
-	in.At = time.Now()
-	machine, after, out := record.Machine.Step(before, in)
-	record.Machine = machine
-	if member != nil {
-		member.Machine = after
-	}
-	for _, line := range out.Journal {
-		*lines = append(*lines, Event{Rollout: record.ID, Time: machine.Now, Name: line.Event, Detail: line.Detail, Endpoint: endpoint})
-	}
-	return out
-}
-
-// commit stores a rollout with members and lines of its journal.
-func (m *Manager) commit(ctx context.Context, record *Rollout, members []Member, lines []Event) error {
-	record.Changed = time.Now()
-	changes := []store.RolloutChange{store.ReplaceRollout{Rollout: *record}}
-	if len(members) > 0 {
-		changes = append(changes, store.PutMembers{Rollout: record.ID, Members: members})
-	}
-	if len(lines) > 0 {
-		changes = append(changes, store.AppendRolloutEvents{Rollout: record.ID, Events: lines})
-	}
-	if err := m.db.CommitRollouts(ctx, changes...); err != nil {
-		return err
-	}
-	record.Revision++
-	record.Lines += uint64(len(lines))
-	return nil
-}
-
+// allow asks the program whether an order may be carried out.
 func (m *Manager) allow(ctx context.Context, actor string, action Action, r Rollout) error {
 	if m.config.Allow == nil {
 		return nil
 	}
-	_, err := work.Guard(m.log, "Config.Allow", func() (struct{}, error) {
+	_, err := bounded(ctx, m, "Config.Allow", &m.allowCalls, allowTime, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, m.config.Allow(ctx, actor, action, r)
 	})
-	return err
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return nil
+}
+
+// calls counts the calls of a function of the program, with those that were given up and have not
+// returned.
+type calls struct{ n atomic.Int32 }
+
+// maxCalls bounds the calls of a function of the program at a time.
+const maxCalls = 128
+
+// bounded calls a function of the program, which may panic, or not return. The error then says so.
+func bounded[T any](ctx context.Context, m *Manager, name string, c *calls, limit time.Duration, f func(context.Context) (T, error)) (value T, err error) {
+	if c.n.Add(1) > maxCalls {
+		c.n.Add(-1)
+		return value, fmt.Errorf("rollout: %s does not return: %d calls of it hang", name, maxCalls)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	type answer struct {
+		value T
+		err   error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		a := answer{err: work.ErrPanicked}
+		defer func() {
+			c.n.Add(-1)
+			done <- a
+		}()
+		a.value, a.err = work.Guard(m.log, name, func() (T, error) { return f(ctx) })
+	}()
+	select {
+	case a := <-done:
+		return a.value, a.err
+	case <-ctx.Done():
+		return value, fmt.Errorf("rollout: %s has not returned in time: %w", name, ctx.Err())
+	}
 }
 
 // Get returns a rollout, or store.ErrNotFound.
@@ -408,40 +299,4 @@ func (m *Manager) Members(ctx context.Context, q store.MemberQuery) iter.Seq2[Me
 // Events yields the journal of a rollout.
 func (m *Manager) Events(ctx context.Context, q store.RolloutEventQuery) iter.Seq2[Event, error] {
 	return m.db.RolloutEvents(ctx, q)
-}
-
-// Keep says that an image, a device or an update is needed by a rollout that has not ended: it is
-// for firmware.ManagerConfig.Keep.
-func (m *Manager) Keep(ctx context.Context, kind store.Kind, id string) (reason string, err error) {
-	endpoint := id
-	switch kind {
-	case store.KindImage:
-		for r, err := range m.db.RolloutList(ctx, store.RolloutQuery{Active: true}) {
-			if err != nil {
-				return "", err
-			}
-			if r.Image == id {
-				return "rollout " + r.ID + " needs it", nil
-			}
-		}
-		return "", nil
-	case store.KindUpdate:
-		u, err := m.updates.Get(ctx, id)
-		if err != nil {
-			return "", err
-		}
-		endpoint = u.Endpoint
-	case store.KindDevice:
-	default:
-		return "", nil
-	}
-	for member, err := range m.db.MembersOf(ctx, []string{endpoint}) {
-		switch {
-		case err != nil:
-			return "", err
-		case kind == store.KindDevice || member.Machine.Update == id:
-			return "rollout " + member.Rollout + " needs it", nil
-		}
-	}
-	return "", nil
 }

@@ -14,33 +14,41 @@ import (
 )
 
 const (
-	batchSize = 256 // members whose steps one commit has
-	parallel  = 64  // actions of one rollout at a time
+	batchSize = 256  // members whose steps one commit has
+	parallel  = 64   // actions of one rollout at a time
+	maxCached = 4096 // active members whose records a runner keeps
 )
 
 // A runner runs one rollout. One goroutine steps its machine; actions run in others, and their ends
-// are inputs again. It keeps the record of the rollout, and of its members only when they are due.
+// are inputs again. It keeps the record of the rollout, and something of each active member; of one
+// that waits it keeps nothing.
 type runner struct {
-	m       *Manager
-	id      string
-	record  Rollout // of the goroutine that runs
-	timers  timers  // when members need a tick
-	granted map[string]struct{}
-	busy    map[string]struct{} // endpoints with an action under way
-	unsure  map[string]struct{} // those whose last action may not have taken place
-	again   map[string]struct{} // those that are to be looked at when it ends
-	zones   map[string]*time.Location
+	m    *Manager
+	id   string
+	dry  bool // it only steps for an order, and carries no action out
+	gone chan struct{}
 
-	walk     string // cursor of the members that wait, in their order
-	atEnd    bool   // the walk has come to its end
-	left     bool   // a member that was passed over may be admitted in this stage
-	rewind   bool   // a member that could be reached was passed over, because there was no place
-	walked   time.Time
-	checking bool // members are read at the end of a soak
-	asking   bool // the program is asked about its health
+	// What follows is of the goroutine that runs.
+	record   Rollout
+	asked    *stored                   // once it is needed; edits do not change what counts of it
+	image    *store.Image              // once it has been read
+	members  map[string]Member         // some active members, as they are stored
+	timers   timers                    // when members need a tick
+	granted  map[string]*time.Location // members that may execute and have not, with their zones
+	ready    map[string]*time.Location // members that may not, and would like to
+	parked   map[string]*time.Location
+	busy     map[string]struct{} // endpoints with an action under way
+	again    map[string]struct{} // those that are to be looked at when it ends
+	unsure   map[string]struct{} // those whose last action may not have taken place
+	walk     walk
+	windows  map[*time.Location]*window
+	edge     time.Time // when a window opens or closes that concerns a member
+	checking bool      // members are read at the end of a soak
+	asking   bool      // the program is asked about its health
 	retries  work.Backoff
 
 	mu      sync.Mutex
+	closed  bool // it takes no orders any more
 	looks   map[string]struct{}
 	results []result
 	orders  []*order
@@ -61,19 +69,24 @@ type result struct {
 
 // An order waits for its commit.
 type order struct {
-	endpoints []string
-	input     fsm.Input
-	record    Rollout
-	err       error
-	done      chan struct{}
+	ctx    context.Context
+	actor  string
+	do     func(context.Context, *batch) error
+	record Rollout
+	err    error
+	done   chan struct{}
 }
 
+// errGone is the error of an order that its runner has not carried out.
+var errGone = errors.New("rollout: the runner has ended")
+
 func newRunner(m *Manager, record Rollout) *runner {
+	set := func() map[string]struct{} { return map[string]struct{}{} }
 	return &runner{
-		m: m, id: record.ID, record: record,
-		granted: map[string]struct{}{}, busy: map[string]struct{}{}, again: map[string]struct{}{}, unsure: map[string]struct{}{},
-		zones: map[string]*time.Location{}, looks: map[string]struct{}{}, wake: make(chan struct{}, 1),
-		pool: work.Pool{Limit: parallel}, all: true,
+		m: m, id: record.ID, record: record, gone: make(chan struct{}),
+		members: map[string]Member{}, granted: map[string]*time.Location{}, ready: map[string]*time.Location{}, parked: map[string]*time.Location{},
+		busy: set(), again: set(), unsure: set(), windows: map[*time.Location]*window{},
+		looks: set(), wake: make(chan struct{}, 1), pool: work.Pool{Limit: parallel}, all: true,
 	}
 }
 
@@ -109,19 +122,16 @@ func (r *runner) ended(x result) {
 	r.signal()
 }
 
-// order hands an order to the goroutine of the runner, and waits for its commit.
-func (r *runner) order(ctx context.Context, endpoints []string, in fsm.Input) (Rollout, error) {
-	o := &order{endpoints: endpoints, input: in, done: make(chan struct{})}
+// take hands an order to the goroutine of the runner. It reports whether the runner takes it.
+func (r *runner) take(o *order) bool {
 	r.mu.Lock()
-	r.orders = append(r.orders, o)
-	r.mu.Unlock()
-	r.signal()
-	select {
-	case <-o.done:
-		return o.record, o.err
-	case <-ctx.Done():
-		return Rollout{}, ctx.Err()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
 	}
+	r.orders = append(r.orders, o)
+	r.signal()
+	return true
 }
 
 // run runs the rollout until it ends, or ctx does.
@@ -138,26 +148,45 @@ func (r *runner) run(ctx context.Context) {
 			}
 		case ctx.Err() != nil:
 			return
-		default:
-			r.m.log.Error("a rollout cannot go on for now", "rollout", r.id, "error", err)
-			if !work.Sleep(ctx, r.retries.Next(100*time.Millisecond, 10*time.Second)) {
-				return
-			}
-			if record, err := r.m.db.Rollout(ctx, r.id); err == nil {
-				r.record = record
-			}
-			r.recover()
+		case !r.repair(ctx, err):
+			return
 		}
 		r.wait(ctx)
 	}
 }
 
-// refuse ends the orders that come too late.
+// repair begins again with what is stored, after an error. It returns false if the rollout is gone.
+func (r *runner) repair(ctx context.Context, err error) bool {
+	for {
+		if !errors.Is(err, store.ErrConflict) {
+			r.m.log.Error("a rollout cannot go on for now", "rollout", r.id, "error", err)
+		}
+		if !work.Sleep(ctx, r.retries.Next(100*time.Millisecond, 10*time.Second)) {
+			return false
+		}
+		var record Rollout
+		if record, err = r.m.db.Rollout(ctx, r.id); err == nil {
+			r.record = record
+			break
+		}
+		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged) {
+			r.m.log.Error("a rollout cannot be read any more, and does not run", "rollout", r.id, "error", err)
+			return false
+		}
+	}
+	clear(r.members)
+	r.walk.restart()
+	r.recover()
+	return true
+}
+
+// refuse returns the orders that come too late.
 func (r *runner) refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.closed = true
 	for _, o := range r.orders {
-		o.record, o.err = r.record, fmt.Errorf("%w: it has ended, or the manager stops", ErrState)
+		o.err = errGone
 		close(o.done)
 	}
 	r.orders = nil
@@ -171,17 +200,16 @@ func (r *runner) idle() bool {
 
 // wait waits until something is to do.
 func (r *runner) wait(ctx context.Context) {
-	next := r.record.Machine.Wake()
-	if len(r.timers) > 0 && (next.IsZero() || r.timers[0].at.Before(next)) {
-		next = r.timers[0].at
+	pause := time.Minute // for what was missed
+	soonest := func(t time.Time) {
+		if !t.IsZero() {
+			pause = min(pause, time.Until(t))
+		}
 	}
-	pause := time.Minute // for windows, and for what was missed
-	if !next.IsZero() {
-		pause = min(pause, time.Until(next))
-	}
-	if r.rewind && r.atEnd {
-		pause = min(pause, time.Until(r.walked.Add(rewindPause)))
-	}
+	soonest(r.record.Machine.Wake())
+	soonest(r.edge)
+	soonest(r.walk.next())
+	soonest(r.timers.next())
 	timer := time.NewTimer(max(pause, 0))
 	defer timer.Stop()
 	select {
@@ -197,7 +225,17 @@ func (r *runner) turn(ctx context.Context) error {
 	looks, results, orders, all := r.looks, r.results, r.orders, r.all
 	r.looks, r.results, r.orders, r.all = map[string]struct{}{}, nil, nil, false
 	r.mu.Unlock()
-	if err := r.carryOut(ctx, orders); err != nil {
+	// What a turn that fails has not done is found again by looking at all active members, but not
+	// that an action has ended.
+	for _, x := range results {
+		if x.endpoint != "" && x.action != fsm.ActionNone {
+			delete(r.busy, x.endpoint)
+		}
+		if x.of != nil {
+			*x.of = false
+		}
+	}
+	if err := r.takeOrders(ctx, orders); err != nil {
 		return err
 	}
 	if all {
@@ -205,40 +243,57 @@ func (r *runner) turn(ctx context.Context) error {
 			return err
 		}
 	}
-	for now := time.Now(); len(r.timers) > 0 && !r.timers[0].at.After(now); {
-		looks[heap.Pop(&r.timers).(timer).endpoint] = struct{}{}
-	}
+	r.timers.due(time.Now(), looks)
 	if err := r.takeResults(ctx, results); err != nil {
 		return err
 	}
 	if err := r.lookAt(ctx, looks); err != nil {
 		return err
 	}
-	if err := r.apply(ctx, nil, fsm.Input{Kind: fsm.InputTick}); err != nil && !errors.Is(err, ErrState) {
+	b := r.begin()
+	b.rollout(fsm.Input{Kind: fsm.InputTick})
+	if err := b.commit(ctx); err != nil {
 		return err
 	}
 	return r.progress(ctx)
 }
 
-// carryOut carries out the orders of operators.
-func (r *runner) carryOut(ctx context.Context, orders []*order) (err error) {
+// takeOrders carries out the orders of operators. An order that fails for its own reason leaves the
+// rollout as it is; after an error of the store the runner begins again with what is stored.
+func (r *runner) takeOrders(ctx context.Context, orders []*order) (failed error) {
 	for _, o := range orders {
-		if err == nil {
-			o.err = r.apply(ctx, o.endpoints, o.input)
-			if o.err != nil && !errors.Is(o.err, ErrState) {
-				err = o.err
+		switch {
+		case failed != nil:
+			o.err = failed
+		case o.ctx.Err() != nil:
+			o.err = o.ctx.Err()
+		default:
+			o.err = r.carryOut(ctx, o.actor, o.do)
+			if o.err != nil && !errors.Is(o.err, ErrState) && !errors.Is(o.err, ErrInvalid) && !errors.Is(o.err, store.ErrNotFound) {
+				failed = o.err
 			}
-		} else {
-			o.err = err
 		}
 		o.record = r.record
 		close(o.done)
 	}
-	if len(orders) > 0 {
-		r.fromStart()
-		r.recover()
+	return failed
+}
+
+// carryOut carries an order out, in one commit.
+func (r *runner) carryOut(ctx context.Context, actor string, do func(context.Context, *batch) error) error {
+	b := r.begin()
+	b.actor = actor
+	if err := do(ctx, b); err != nil {
+		return err
 	}
-	return err
+	if !b.changed && !b.same {
+		return fmt.Errorf("%w: it is %s", ErrState, r.record.Machine.State)
+	}
+	if err := b.commit(ctx); err != nil {
+		return err
+	}
+	r.look(b.order...)
+	return nil
 }
 
 // takeResults steps the members whose actions have ended.
@@ -246,12 +301,8 @@ func (r *runner) takeResults(ctx context.Context, results []result) error {
 	b := r.begin()
 	for _, x := range results {
 		if x.endpoint == "" {
-			*x.of = false
 			b.rollout(x.input)
 			continue
-		}
-		if x.action != fsm.ActionNone {
-			delete(r.busy, x.endpoint)
 		}
 		if x.input.Kind != "" {
 			if err := b.member(ctx, x.endpoint, x.input); err != nil {
@@ -264,7 +315,7 @@ func (r *runner) takeResults(ctx context.Context, results []result) error {
 		}
 		if x.failed {
 			r.unsure[x.endpoint] = struct{}{}
-			r.timers.add(time.Now().Add(actionPause), x.endpoint)
+			r.timers.set(x.endpoint, time.Now().Add(actionPause))
 		}
 		if err := b.full(ctx); err != nil {
 			return err
@@ -273,134 +324,32 @@ func (r *runner) takeResults(ctx context.Context, results []result) error {
 	return b.commit(ctx)
 }
 
-// apply applies one input, to the rollout or to members, in one commit. The error is ErrState if it
-// changes nothing.
-func (r *runner) apply(ctx context.Context, endpoints []string, in fsm.Input) error {
-	b := r.begin()
-	if len(endpoints) == 0 {
-		b.rollout(in)
+// stored takes over what a batch has stored.
+func (r *runner) stored(b *batch) {
+	before := &r.record.Machine
+	opened := b.record.Machine.Stage != before.Stage
+	turned := b.record.Machine.State != before.State
+	edited := len(b.lines) > 0 && b.lines[len(b.lines)-1].Name == fsm.EventEdited
+	if r.walk.asleep && b.record.Machine.Slots.Invited+b.record.Machine.Slots.Reserved < before.Slots.Invited+before.Slots.Reserved {
+		r.walk.invitable()
 	}
-	for _, endpoint := range endpoints {
-		if err := b.member(ctx, endpoint, in); err != nil {
-			return err
-		}
+	r.record = b.record
+	for _, endpoint := range b.order {
+		r.note(b.members[endpoint])
 	}
-	if !b.changed {
-		return fmt.Errorf("%w: it is %s", ErrState, r.record.Machine.State)
+	if r.dry {
+		return
 	}
-	return b.commit(ctx)
-}
-
-// A batch is steps that are stored in one commit.
-type batch struct {
-	r       *runner
-	record  Rollout
-	members map[string]*Member
-	order   []string
-	lines   []Event
-	do      map[string]fsm.ActionKind
-	changed bool
-}
-
-func (r *runner) begin() *batch {
-	return &batch{r: r, record: r.record, members: map[string]*Member{}, do: map[string]fsm.ActionKind{}}
-}
-
-// rollout steps the rollout alone.
-func (b *batch) rollout(in fsm.Input) fsm.Actions {
-	out := b.r.m.step(&b.record, nil, in, &b.lines)
-	b.changed = b.changed || out.Persist
-	return out
-}
-
-// load returns a member as it is in the batch, or as it is stored; nil if there is none.
-func (b *batch) load(ctx context.Context, endpoint string) (*Member, error) {
-	if m := b.members[endpoint]; m != nil {
-		return m, nil
+	if edited {
+		clear(r.windows)
 	}
-	m, err := b.r.m.db.Member(ctx, b.record.ID, endpoint)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, nil
-	case err != nil:
-		return nil, err
+	if opened || turned || edited {
+		r.walk.restart()
 	}
-	return &m, nil
-}
-
-// member steps a member.
-func (b *batch) member(ctx context.Context, endpoint string, in fsm.Input) error {
-	m, err := b.load(ctx, endpoint)
-	if err != nil {
-		return err
+	if turned || edited {
+		r.recover()
 	}
-	if m == nil {
-		if in.Kind != fsm.InputAdd {
-			return nil
-		}
-		m = &Member{Rollout: b.record.ID, Endpoint: endpoint}
-	}
-	b.stepMember(m, in)
-	return nil
-}
-
-// stepMember steps a member that was loaded.
-func (b *batch) stepMember(m *Member, in fsm.Input) fsm.Actions {
-	in.Zone = b.r.zone(m)
-	out := b.r.m.step(&b.record, m, in, &b.lines)
-	if out.Persist {
-		b.changed = true
-		if b.members[m.Endpoint] == nil {
-			b.order = append(b.order, m.Endpoint)
-		}
-		b.members[m.Endpoint] = m
-	}
-	if out.Do != fsm.ActionNone {
-		b.do[m.Endpoint] = out.Do
-		if b.members[m.Endpoint] == nil {
-			b.members[m.Endpoint] = m
-		}
-	}
-	return out
-}
-
-// full commits a batch that has become large, and begins another one in its place.
-func (b *batch) full(ctx context.Context) error {
-	if len(b.order) < batchSize {
-		return nil
-	}
-	err := b.commit(ctx)
-	*b = *b.r.begin()
-	return err
-}
-
-// commit stores the batch, and then carries its actions out.
-func (b *batch) commit(ctx context.Context) error {
-	r := b.r
-	if b.changed {
-		list := make([]Member, 0, len(b.order))
-		for _, endpoint := range b.order {
-			list = append(list, *b.members[endpoint])
-		}
-		if err := r.m.commit(ctx, &b.record, list, b.lines); err != nil {
-			return err
-		}
-		opened := b.record.Machine.Stage != r.record.Machine.Stage || b.record.Machine.State != r.record.Machine.State
-		r.record = b.record
-		for i := range list {
-			r.note(&list[i])
-		}
-		if opened {
-			r.fromStart()
-		}
-		r.report(b.lines)
-	} else {
-		r.record.Machine.Now = b.record.Machine.Now // time has passed, which is not worth a commit
-	}
-	for endpoint, do := range b.do {
-		r.act(ctx, *b.members[endpoint], do)
-	}
-	return nil
+	r.report(b.lines)
 }
 
 // report writes the lines of the journal that an operator should see.
@@ -417,35 +366,132 @@ func (r *runner) report(lines []Event) {
 
 // note keeps what the runner knows of a member in step with its record.
 func (r *runner) note(m *Member) {
-	r.m.setActive(r, m.Endpoint, m.Machine.State == fsm.MemberActive)
-	if m.Machine.State == fsm.MemberActive && m.Machine.Granted && m.Machine.Place != fsm.PlaceInstalling {
-		r.granted[m.Endpoint] = struct{}{}
+	if r.dry {
+		return
+	}
+	machine := &m.Machine
+	active := machine.State == fsm.MemberActive
+	r.m.setActive(r, m.Endpoint, active)
+	delete(r.granted, m.Endpoint)
+	delete(r.ready, m.Endpoint)
+	delete(r.parked, m.Endpoint)
+	switch {
+	case !active || machine.Place == fsm.PlaceInstalling:
+	case machine.Granted:
+		r.granted[m.Endpoint] = r.zone(m)
+	case machine.Place == fsm.PlaceReady:
+		r.ready[m.Endpoint] = r.zone(m)
+	case machine.Place == fsm.PlaceParked:
+		r.parked[m.Endpoint] = r.zone(m)
+	}
+	if _, had := r.members[m.Endpoint]; active && (had || len(r.members) < maxCached) {
+		r.members[m.Endpoint] = *m
 	} else {
-		delete(r.granted, m.Endpoint)
+		delete(r.members, m.Endpoint)
 	}
-	if wake := m.Machine.Wake(); !wake.IsZero() {
-		r.timers.add(wake, m.Endpoint)
-	}
+	r.timers.set(m.Endpoint, machine.Wake())
 }
 
-// A timer says when a member needs a tick. One that is not needed any more costs a look.
+// damaged notes that a member cannot be read. It stays out of the rollout.
+func (r *runner) damaged(endpoint string, err error) {
+	r.m.log.Error("a member of a rollout is damaged, and is passed over", "rollout", r.id, "endpoint", endpoint, "error", err)
+}
+
+// target returns the image.
+func (r *runner) target(ctx context.Context) (*store.Image, error) {
+	if r.image == nil {
+		image, err := r.m.updates.Images().Get(ctx, r.record.Image)
+		if err != nil {
+			return nil, fmt.Errorf("rollout: image: %w", err)
+		}
+		r.image = &image
+	}
+	return r.image, nil
+}
+
+// request returns what updates ask for, and the image.
+func (r *runner) request(ctx context.Context) (*stored, *store.Image, error) {
+	if r.asked == nil {
+		asked, err := parseStored(&r.record)
+		if err != nil {
+			return nil, nil, err
+		}
+		r.asked = &asked
+	}
+	image, err := r.target(ctx)
+	return r.asked, image, err
+}
+
+// zone returns where a member's clock is, if the rollout has a window.
+func (r *runner) zone(m *Member) *time.Location {
+	if r.record.Machine.Plan.Window.Zone == "" {
+		return nil
+	}
+	return r.m.zoneOf(&r.record.Machine.Plan.Window, m)
+}
+
+// timers say when members need a tick: one for each member.
+type timers struct {
+	at   map[string]time.Time
+	heap timerHeap // with some that do not hold any more
+}
+
 type timer struct {
 	at       time.Time
 	endpoint string
 }
 
-// timers is a heap.
-type timers []timer
+// set sets the timer of a member; the zero time takes it away.
+func (t *timers) set(endpoint string, at time.Time) {
+	switch {
+	case at.IsZero():
+		delete(t.at, endpoint)
+		return
+	case t.at == nil:
+		t.at = map[string]time.Time{}
+	case t.at[endpoint].Equal(at):
+		return
+	}
+	t.at[endpoint] = at
+	heap.Push(&t.heap, timer{at, endpoint})
+	if len(t.heap) > 2*len(t.at)+1000 {
+		t.heap = t.heap[:0]
+		for endpoint, at := range t.at {
+			t.heap = append(t.heap, timer{at, endpoint})
+		}
+		heap.Init(&t.heap)
+	}
+}
 
-func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
-func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-func (t *timers) Push(x any)        { *t = append(*t, x.(timer)) }
-func (t *timers) Pop() any {
+// next returns the time of the next timer, or the zero time.
+func (t *timers) next() time.Time {
+	for len(t.heap) > 0 {
+		if first := t.heap[0]; t.at[first.endpoint].Equal(first.at) {
+			return first.at
+		}
+		heap.Pop(&t.heap)
+	}
+	return time.Time{}
+}
+
+// due adds the members whose time has come.
+func (t *timers) due(now time.Time, looks map[string]struct{}) {
+	for next := t.next(); !next.IsZero() && !next.After(now); next = t.next() {
+		endpoint := heap.Pop(&t.heap).(timer).endpoint
+		delete(t.at, endpoint)
+		looks[endpoint] = struct{}{}
+	}
+}
+
+type timerHeap []timer
+
+func (t timerHeap) Len() int           { return len(t) }
+func (t timerHeap) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
+func (t timerHeap) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+func (t *timerHeap) Push(x any)        { *t = append(*t, x.(timer)) }
+func (t *timerHeap) Pop() any {
 	old := *t
 	x := old[len(old)-1]
 	*t = old[:len(old)-1]
 	return x
 }
-
-func (t *timers) add(at time.Time, endpoint string) { heap.Push(t, timer{at, endpoint}) }

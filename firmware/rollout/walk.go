@@ -1,356 +1,343 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
-	"github.com/otago-iot/otago/internal/work"
-	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
 
 const (
-	rewindPause = 10 * time.Second // between two walks through all that wait
+	rewindPause = 10 * time.Second // at least, between two walks through all that wait
 	awake       = time.Minute      // how long a device in queue mode counts as awake after it was heard
-	healthTime  = 30 * time.Second
-	checkTime   = 30 * time.Second
+	pageSize    = 128              // members that a page of the walk has
+	pagesATurn  = 16               // pages that one turn looks at
+	maxMissed   = 1024             // devices that were heard, found no place, and are kept
 )
 
-// fromStart makes the next walk begin with the first member that waits.
-func (r *runner) fromStart() { r.walk, r.atEnd, r.left, r.rewind = "", false, false, false }
+// A walk goes through the members that wait, in their order, and offers those to the rollout that
+// can be reached. At its end it stands still: whichever device is heard after that is offered by
+// itself. It keeps one page of members.
+type walk struct {
+	page   []Member
+	after  string
+	last   bool // there is no page after this one
+	left   bool // a member that was passed over may be admitted in this stage
+	begun  time.Time
+	again  time.Time // when it begins again for devices that could be admitted then; zero for not at all
+	invite time.Time // the same for devices that sleep, and could be invited then
+	stands bool      // the rollout admits none for now
+	asleep bool      // members were passed over that sleep, and were not invited
 
-// lookAtActive adds all active members, and those that are invited, to those to look at.
-func (r *runner) lookAtActive(ctx context.Context, looks map[string]struct{}) error {
-	for _, q := range []store.MemberQuery{
-		{State: fsm.MemberActive, AnyPlace: true},
-		{State: fsm.MemberWaiting, Place: fsm.PlaceInvited}, {State: fsm.MemberWaiting, Place: fsm.PlaceReserved},
-	} {
-		q.Rollout = r.id
-		for m, err := range r.m.db.Members(ctx, q) {
-			if err != nil {
-				return err
-			}
-			r.note(&m)
-			looks[m.Endpoint], r.unsure[m.Endpoint] = struct{}{}, struct{}{}
-		}
-	}
-	return nil
+	missed map[string]struct{} // devices that were heard while there was no place
+	lapsed map[string]struct{} // members that did not use their invitations: others have a turn first
 }
 
-// lookAt steps members by what their updates and devices show now.
-func (r *runner) lookAt(ctx context.Context, looks map[string]struct{}) error {
-	b := r.begin()
-	for endpoint := range looks {
-		m, err := b.load(ctx, endpoint)
-		if err != nil {
-			return err
-		}
-		if m == nil {
-			continue
-		}
-		if err := r.lookAtOne(ctx, b, m); err != nil {
-			return err
-		}
-		if err := b.full(ctx); err != nil {
-			return err
-		}
-	}
-	return b.commit(ctx)
+// restart makes the walk begin with the first member that waits.
+func (w *walk) restart() {
+	w.page, w.after, w.last, w.left, w.asleep = nil, "", false, false, false
+	w.begun, w.again, w.invite = time.Time{}, time.Time{}, time.Time{}
 }
 
-func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member) error {
-	b.stepMember(m, fsm.Input{Kind: fsm.InputTick})
+// over reports whether the walk has come to its end.
+func (w *walk) over() bool { return w.last && len(w.page) == 0 }
+
+// rewind makes the walk begin again at a time, or when it has come to its end.
+func (w *walk) rewind(at time.Time) { w.again = sooner(w.again, at) }
+
+// sooner returns the earlier of two times of which either may be zero, for never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// next returns when the walk goes on by itself.
+func (w *walk) next() time.Time {
+	if w.stands || !w.over() {
+		return time.Time{}
+	}
+	return sooner(w.again, w.invite)
+}
+
+// lapse notes that a member has not used its invitation.
+func (w *walk) lapse(endpoint string) {
+	if w.lapsed == nil || len(w.lapsed) >= maxMissed {
+		w.lapsed = map[string]struct{}{}
+	}
+	w.lapsed[endpoint] = struct{}{}
+	w.invitable()
+}
+
+// invitable notes that an invitation is free.
+func (w *walk) invitable() { w.invite = sooner(w.invite, time.Now().Add(rewindPause)) }
+
+// miss keeps a device that was heard while there was no place for it.
+func (w *walk) miss(endpoint string) {
 	switch {
-	case m.Machine.State == fsm.MemberActive && m.Machine.Update != "":
-		seen, err := r.seen(ctx, m)
-		if err != nil {
-			return err
-		}
-		b.stepMember(m, fsm.Input{Kind: fsm.InputSeen, Seen: seen})
-		if _, unsure := r.unsure[m.Endpoint]; unsure {
-			delete(r.unsure, m.Endpoint)
-			b.stepMember(m, fsm.Input{Kind: fsm.InputGrant}) // releases it again
-		}
-	case m.Machine.State == fsm.MemberWaiting && b.record.Machine.State == fsm.StateStopping:
-		b.stepMember(m, fsm.Input{Kind: fsm.InputFinish})
-	case m.Machine.State == fsm.MemberWaiting || m.Machine.Missing:
-		r.offer(b, m)
+	case len(w.missed) >= maxMissed:
+		w.rewind(time.Now().Add(rewindPause))
+	case w.missed == nil:
+		w.missed = map[string]struct{}{endpoint: {}}
+	default:
+		w.missed[endpoint] = struct{}{}
 	}
-	return nil
 }
 
 // offer offers a member to the rollout, if its device can be reached or sleeps. It returns why the
 // member waits on.
-func (r *runner) offer(b *batch, m *Member) fsm.Waiting {
+func (r *runner) offer(ctx context.Context, b *batch, m *Member) (fsm.Waiting, error) {
 	reg, ok := r.m.srv.Registration(m.Endpoint)
 	if !ok || !r.m.srv.Reachable(m.Endpoint) {
-		return fsm.WaitingOffline
+		return fsm.WaitingOffline, nil
 	}
-	in := fsm.Input{Kind: fsm.InputReach, Asleep: reg.Queue && time.Since(reg.LastSeen) > awake, Lifetime: reg.Lifetime}
-	out := b.stepMember(m, in)
-	if out.Waiting == fsm.WaitingConcurrency || out.Waiting == fsm.WaitingRate {
-		r.rewind = true
+	if err := r.moved(ctx, b, m); err != nil {
+		return "", err
 	}
-	return out.Waiting
+	in := fsm.Input{Kind: fsm.InputReach, Asleep: r.asleep(m.Endpoint), Lifetime: reg.Lifetime}
+	why := b.stepMember(m, in).Waiting
+	if m.Machine.State == fsm.MemberWaiting {
+		r.timers.set(m.Endpoint, m.Machine.Wake()) // after a restart, too
+	}
+	return why, nil
 }
 
-// progress does what the rollout as a whole has to do next.
-func (r *runner) progress(ctx context.Context) error {
-	for {
-		machine := &r.record.Machine
-		before := r.record.Revision
-		var err error
-		switch machine.State {
-		case fsm.StateRunning:
-			err = errors.Join(r.takeBack(ctx), r.grant(ctx), r.admit(ctx), r.check(ctx))
-			r.askHealth(ctx)
-		case fsm.StatePaused:
-			err = r.takeBack(ctx)
-		case fsm.StateStopping:
-			err = errors.Join(r.takeBack(ctx), r.grant(ctx), r.finish(ctx))
-		}
-		if err != nil || r.record.Revision == before {
-			return err
-		}
+// moved takes over where the clock of a member's device is now, if the window follows it.
+func (r *runner) moved(ctx context.Context, b *batch, m *Member) error {
+	if r.record.Machine.Plan.Window.Zone != fsm.ZoneDevice {
+		return nil
+	}
+	d, err := r.m.device(ctx, m.Endpoint)
+	if err != nil {
+		return err
+	}
+	if zone := zoneOfDevice(&d); zone != "" && zone != m.Zone {
+		m.Zone = zone
+		b.put(m)
+	}
+	return nil
+}
+
+// heard offers a member whose device was heard.
+func (r *runner) heard(ctx context.Context, b *batch, m *Member) error {
+	why, err := r.offer(ctx, b, m)
+	switch why {
+	case fsm.WaitingStage, fsm.WaitingRate, fsm.WaitingConcurrency:
+		r.walk.miss(m.Endpoint)
+	case fsm.WaitingWindow:
+		r.passWindow(m)
+	}
+	return err
+}
+
+// passWindow has the walk begin again when the window of a member opens that it has passed over.
+func (r *runner) passWindow(m *Member) {
+	if w := r.windowOf(r.zone(m)); !w.change.IsZero() {
+		r.walk.rewind(w.change)
 	}
 }
 
-// takeBack has the updates held that may not execute any more.
-func (r *runner) takeBack(ctx context.Context) error {
+// stands reports why the rollout admits no member now, whichever it is.
+func (r *runner) stands(b *batch) fsm.Waiting {
+	machine := b.record.Machine
+	zone := time.UTC
+	switch name := machine.Plan.Window.Zone; name {
+	case "":
+	case fsm.ZoneDevice:
+		machine.Plan.Window = fsm.Window{} // each device has its own
+	default:
+		zone = r.m.zoneOf(&machine.Plan.Window, &Member{})
+	}
+	any := fsm.Member{State: fsm.MemberWaiting, Only: 1<<len(machine.Plan.Stages) - 1}
+	return machine.Waiting(&any, time.Now(), zone, true, false)
+}
+
+// admit goes on with the walk through the members that wait, as long as the rollout admits any.
+func (r *runner) admit(ctx context.Context) error {
 	b := r.begin()
-	for endpoint := range r.granted {
-		if err := b.member(ctx, endpoint, fsm.Input{Kind: fsm.InputTick}); err != nil {
+	if b.record.Machine.Slots.Reserved > 0 {
+		if err := r.admitReserved(ctx, b); err != nil {
 			return err
 		}
+	}
+	if err := r.admitMissed(ctx, b); err != nil {
+		return err
+	}
+	if err := b.commit(ctx); err != nil {
+		return err
+	}
+	w := &r.walk
+	if w.stands = r.stands(r.begin()) != ""; w.stands {
+		if why := r.stands(r.begin()); why == fsm.WaitingWindow {
+			r.edgeAt(r.windowOf(r.m.zoneOf(&r.record.Machine.Plan.Window, &Member{})).change)
+		}
+		return nil
+	}
+	if next := w.next(); !next.IsZero() && !time.Now().Before(next) {
+		if !w.asleep {
+			clear(w.lapsed) // the others have had their turn
+		}
+		w.restart()
+	}
+	for n := 0; !w.over() && !w.stands; n++ {
+		if n == pagesATurn {
+			r.signal() // others have their turn
+			return nil
+		}
+		if err := r.page(ctx); err != nil {
+			return err
+		}
+	}
+	if w.over() && !w.stands && !r.record.Machine.Exhausted && len(w.missed) == 0 && w.again.IsZero() {
+		b := r.begin()
+		b.rollout(fsm.Input{Kind: fsm.InputExhausted, None: !w.left})
+		return b.commit(ctx)
+	}
+	return nil
+}
+
+// admitReserved offers the members that were promised a place.
+func (r *runner) admitReserved(ctx context.Context, b *batch) error {
+	q := store.MemberQuery{Rollout: r.id, State: fsm.MemberWaiting, Place: fsm.PlaceReserved, Limit: pageSize}
+	for m, err := range r.m.db.Members(ctx, q) {
+		switch {
+		case errors.Is(err, store.ErrDamaged):
+			r.damaged(m.Endpoint, err)
+			continue
+		case err != nil:
+			return err
+		}
+		if _, err := r.offer(ctx, b, &m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// admitMissed offers the members whose devices were heard while there was no place.
+func (r *runner) admitMissed(ctx context.Context, b *batch) error {
+	if len(r.walk.missed) == 0 || r.stands(b) != "" {
+		return nil
+	}
+	type place struct{ order, endpoint string }
+	list := make([]place, 0, len(r.walk.missed))
+	for endpoint := range r.walk.missed {
+		list = append(list, place{store.MemberOrder(r.id, endpoint), endpoint})
+	}
+	slices.SortFunc(list, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.endpoint, b.endpoint))
+	})
+	for _, p := range list {
+		if r.stands(b) != "" {
+			return nil
+		}
+		delete(r.walk.missed, p.endpoint)
+		m, err := b.load(ctx, p.endpoint)
+		switch {
+		case errors.Is(err, store.ErrDamaged):
+			r.damaged(p.endpoint, err)
+			continue
+		case err != nil:
+			return err
+		case m == nil || m.Machine.State != fsm.MemberWaiting:
+			continue
+		}
+		if err := r.heard(ctx, b, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// page offers the rest of a page of members, or another page.
+func (r *runner) page(ctx context.Context) error {
+	w := &r.walk
+	if len(w.page) == 0 {
+		if err := r.turnPage(ctx); err != nil {
+			return err
+		}
+	}
+	b := r.begin()
+	for len(w.page) > 0 && !w.stands {
+		if err := r.pass(ctx, b, &w.page[0]); err != nil {
+			return err
+		}
+		if w.stands = r.stands(b) != ""; w.stands {
+			break
+		}
+		w.page = w.page[1:]
 	}
 	return b.commit(ctx)
 }
 
-// grant lets the updates execute that are ready, as far as there are places.
-func (r *runner) grant(ctx context.Context) error {
-	for _, place := range []fsm.Place{fsm.PlaceParked, fsm.PlaceReady} {
-		q := store.MemberQuery{Rollout: r.id, State: fsm.MemberActive, Place: place}
-		b := r.begin()
-		refused := 0
-		for m, err := range r.m.db.Members(ctx, q) {
-			if err != nil {
-				return err
-			}
-			free := b.record.Machine.Slots.Granted+b.record.Machine.Slots.Installing < b.record.Machine.Plan.Concurrency
-			if !free || refused == batchSize {
-				break
-			}
-			if m.Machine.Granted {
-				continue
-			}
-			if out := b.stepMember(&m, fsm.Input{Kind: fsm.InputGrant}); !out.Persist {
-				refused++
-			}
-		}
-		if err := b.commit(ctx); err != nil {
-			return err
-		}
+// turnPage reads the next page of the walk.
+func (r *runner) turnPage(ctx context.Context) error {
+	w := &r.walk
+	if w.begun.IsZero() {
+		w.begun = time.Now()
 	}
-	return nil
-}
-
-// admit walks through the members that wait, and admits those that can be reached.
-func (r *runner) admit(ctx context.Context) error {
-	machine := &r.record.Machine
-	if machine.StageState != fsm.StageFilling && machine.StageState != fsm.StageSoaking {
-		return nil
+	q := store.MemberQuery{Rollout: r.id, State: fsm.MemberWaiting, After: w.after, Limit: pageSize}
+	if stage := r.record.Machine.Stage; r.record.Machine.Plan.Stages[stage].Only {
+		q.Only = stage + 1
 	}
-	if r.atEnd && r.rewind && time.Since(r.walked) >= rewindPause {
-		r.fromStart()
-	}
-	for !r.atEnd {
-		stop, err := r.page(ctx)
-		if err != nil {
-			return err
-		}
-		if stop {
-			return nil
-		}
-	}
-	if !r.record.Machine.Exhausted && !r.rewind {
-		err := r.apply(ctx, nil, fsm.Input{Kind: fsm.InputExhausted, None: !r.left})
-		if err != nil && !errors.Is(err, ErrState) {
-			return err
-		}
-	}
-	return nil
-}
-
-// page offers a page of members. It reports true if the rollout admits no more for now.
-func (r *runner) page(ctx context.Context) (stop bool, err error) {
-	q := store.MemberQuery{Rollout: r.id, State: fsm.MemberWaiting, After: r.walk, Limit: batchSize / 2}
-	if at := r.record.Machine.Stage; r.record.Machine.Plan.Stages[at].Only {
-		q.Only = at + 1
-	}
-	b := r.begin()
+	w.page = make([]Member, 0, pageSize)
 	n := 0
 	for m, err := range r.m.db.Members(ctx, q) {
-		if err != nil {
-			return false, err
-		}
 		n++
-		stage := b.record.Machine.Plan.Stages[b.record.Machine.Stage]
-		may := !stage.Only || m.Machine.Only&(1<<b.record.Machine.Stage) != 0
-		r.left = r.left || may
-		if may {
-			cursor := q.Cursor(&m)
-			switch r.offer(b, &m) {
-			case fsm.WaitingStage, fsm.WaitingGate, fsm.WaitingPaused, fsm.WaitingNotStarted, fsm.WaitingWindow, fsm.WaitingRate, fsm.WaitingConcurrency:
-				return true, b.commit(ctx) // this one is offered again
-			}
-			r.walk = cursor
+		switch {
+		case errors.Is(err, store.ErrDamaged):
+			r.damaged(m.Endpoint, err)
+			m.Machine.State = fsm.MemberWaiting // or it would not be among these
+			w.after = q.Cursor(&m)
 			continue
+		case err != nil:
+			w.page = nil
+			return err
 		}
-		r.walk = q.Cursor(&m)
+		w.page, w.after = append(w.page, m), q.Cursor(&m)
 	}
-	if n == 0 || n < q.Limit {
-		r.atEnd, r.walked = true, time.Now()
-	}
-	return false, b.commit(ctx)
-}
-
-// finish ends the members that wait, page by page.
-func (r *runner) finish(ctx context.Context) error {
-	for _, place := range []fsm.Place{fsm.PlaceNone, fsm.PlaceInvited, fsm.PlaceReserved} {
-		for {
-			b := r.begin()
-			n := 0
-			for m, err := range r.m.db.Members(ctx, store.MemberQuery{Rollout: r.id, State: fsm.MemberWaiting, Place: place, Limit: batchSize}) {
-				if err != nil {
-					return err
-				}
-				b.stepMember(&m, fsm.Input{Kind: fsm.InputFinish})
-				n++
-			}
-			if err := b.commit(ctx); err != nil {
-				return err
-			}
-			if n < batchSize {
-				break
+	if n < pageSize {
+		w.last = true
+		pause := time.Now().Add(20 * time.Since(w.begun)) // a long walk has a long pause
+		for _, next := range []*time.Time{&w.again, &w.invite} {
+			if !next.IsZero() && next.Before(pause) {
+				*next = pause
 			}
 		}
 	}
 	return nil
 }
 
-// check reads the members again that succeeded in the open stage.
-func (r *runner) check(ctx context.Context) error {
-	if r.record.Machine.StageState != fsm.StageChecking || r.checking {
+// pass offers a member of the page, which may be older than its record.
+func (r *runner) pass(ctx context.Context, b *batch, old *Member) error {
+	r.walk.left = true
+	if !r.m.srv.Reachable(old.Endpoint) {
 		return nil
 	}
-	r.checking = true
-	stage := r.record.Machine.Stage
-	target, err := r.m.updates.Images().Get(ctx, r.record.Image)
-	if err != nil {
-		r.checking = false
+	m, err := b.load(ctx, old.Endpoint)
+	if m == nil || err != nil || m.Machine.State != fsm.MemberWaiting {
 		return err
 	}
-	r.actions.Go(func() {
-		pool := work.Pool{Limit: parallel}
-		done := make(chan struct{}, parallel)
-		q := store.MemberQuery{Rollout: r.id, State: fsm.MemberSucceeded, Stage: stage + 1}
-		begun := 0
-		failed := false
-		for m, err := range r.m.db.Members(ctx, q) {
-			if err != nil {
-				failed = true
-				break
-			}
-			if begun++; begun > parallel {
-				<-done
-			}
-			pool.Run(func() {
-				defer func() { done <- struct{}{} }()
-				if shown, version := r.read(ctx, m.Endpoint, target.Version); shown != "" && shown != fsm.ShownTarget {
-					r.ended(result{endpoint: m.Endpoint, input: fsm.Input{Kind: fsm.InputShown, Shown: shown, Text: version}})
-				}
-			})
-		}
-		for range min(begun, parallel) {
-			<-done
-		}
-		x := result{of: &r.checking, input: fsm.Input{Kind: fsm.InputTick}}
-		if !failed && ctx.Err() == nil {
-			x.input.Kind = fsm.InputChecked
-		}
-		r.ended(x)
-	})
-	return nil
-}
-
-// read reads the version of a device. It returns "" if a device in queue mode does not answer.
-func (r *runner) read(ctx context.Context, endpoint, target string) (fsm.Shown, string) {
-	reg, ok := r.m.srv.Registration(endpoint)
-	if !ok || !r.m.srv.Registered(endpoint) {
-		if reg.Queue {
-			return "", ""
-		}
-		return fsm.ShownSilent, ""
+	if _, lapsed := r.walk.lapsed[m.Endpoint]; lapsed && r.asleep(m.Endpoint) {
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
-	v, err := r.m.srv.ReadValue(ctx, endpoint, lwm2m.NewPath(3, 0, 3))
-	version, _ := v.Text()
+	why, err := r.offer(ctx, b, m)
 	switch {
-	case err == nil && version == target:
-		return fsm.ShownTarget, version
-	case err == nil && version != "":
-		return fsm.ShownOther, version
-	case err == nil || errors.As(err, new(*lwm2m.ResponseError)):
-		return fsm.ShownTarget, "" // it shows no version, and answers
-	case reg.Queue:
-		return "", ""
+	case why == fsm.WaitingWindow:
+		r.passWindow(m)
+	case why == fsm.WaitingAsleep && m.Machine.Place == fsm.PlaceNone:
+		r.walk.asleep = true
 	}
-	return fsm.ShownSilent, ""
+	return err
 }
 
-// askHealth asks the program whether the next stage may open.
-func (r *runner) askHealth(ctx context.Context) {
-	machine := &r.record.Machine
-	if machine.StageState != fsm.StageHealth || r.asking || time.Now().Before(machine.Until) {
-		return
-	}
-	r.asking = true
-	record := r.record
-	r.actions.Go(func() {
-		in := fsm.Input{Kind: fsm.InputHealth, OK: true}
-		if r.m.config.Health != nil {
-			in.OK, in.Text = r.health(ctx, record)
-		}
-		r.ended(result{of: &r.asking, input: in})
-	})
-}
-
-// health calls the program's function.
-func (r *runner) health(ctx context.Context, record Rollout) (ok bool, reason string) {
-	ctx, cancel := context.WithTimeout(ctx, healthTime)
-	defer cancel()
-	type answer struct {
-		ok     bool
-		reason string
-	}
-	done := make(chan answer, 1)
-	go func() {
-		a, err := work.Guard(r.m.log, "Config.Health", func() (answer, error) {
-			ok, reason, err := r.m.config.Health(ctx, record, record.Machine.Stage+2)
-			return answer{ok, reason}, err
-		})
-		if err != nil {
-			a = answer{false, "the health of the fleet is not known: " + err.Error()}
-		}
-		done <- a
-	}()
-	select {
-	case a := <-done:
-		return a.ok, a.reason
-	case <-ctx.Done():
-		return false, "the health of the fleet is not known: the program has not answered in time"
-	}
+// asleep reports whether a device is in queue mode and was not heard lately.
+func (r *runner) asleep(endpoint string) bool {
+	reg, ok := r.m.srv.Registration(endpoint)
+	return ok && reg.Queue && time.Since(reg.LastSeen) > awake
 }

@@ -73,7 +73,7 @@ func (x *machine) ended(how Ending) {
 	stay := func(s MemberState) {
 		x.change(func(m *Member) {
 			m.leave()
-			m.State = s
+			m.State, m.End = s, how
 		})
 	}
 	switch how {

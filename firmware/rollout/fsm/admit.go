@@ -113,7 +113,7 @@ func (x *machine) admit() {
 	x.change(func(m *Member) {
 		m.leave()
 		m.State, m.Place, m.Stage, m.Epoch = MemberActive, PlaceStarting, x.Stage+1, x.Since.Epoch
-		m.Update, m.Granted, m.Bad = "", granted, 0
+		m.Update, m.Granted, m.Bad, m.End = "", granted, 0, EndingNone
 		m.Attempt++
 	})
 	x.Admitted, x.Exhausted = x.Now, false

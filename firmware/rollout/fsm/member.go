@@ -107,6 +107,8 @@ type Member struct {
 	// Later is the version that a member which succeeded showed after that, and LaterAt when.
 	Later   string    `record:"19"`
 	LaterAt time.Time `record:"20"`
+	// End is how its last update ended.
+	End Ending `record:"21"`
 }
 
 // account adds the member to the counters, or with n = -1 takes it out.

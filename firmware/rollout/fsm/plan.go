@@ -107,3 +107,14 @@ func (s Stage) ceiling(targets int) int {
 	// The product of a share such as 0.07 and 100 is a little above 7: that is no eighth member.
 	return min(int(math.Ceil(s.Share*float64(targets)-1e-9)), targets)
 }
+
+// Ceilings returns how many members each stage admits, with those before it, if there are so many
+// targets.
+func (p *Plan) Ceilings(targets int) []int {
+	list, ceiling := make([]int, 0, len(p.Stages)), 0
+	for _, s := range p.Stages {
+		ceiling = max(ceiling, s.ceiling(targets))
+		list = append(list, ceiling)
+	}
+	return list
+}

@@ -1,0 +1,311 @@
+package rollout
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/internal/ulid"
+	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// chunk is how many members one commit of a creation has.
+const chunk = 1000
+
+// Create makes a rollout, and takes its members from the request's Targets or Select.
+//
+// If ctx ends or the process dies before Create returns, a rollout with Select takes the rest of
+// its members by itself, from where it stood. One with more than 1000 Targets ends, because the
+// rest of its targets is not known: it is stopped before it has begun.
+//
+// The error is ErrInvalid; store.ErrNotFound if there is no such image; what Allow or the targets
+// returned; or that of the store.
+func (m *Manager) Create(ctx context.Context, q Request) (Rollout, error) {
+	now := time.Now()
+	plan, asked, err := q.check(now)
+	if err != nil {
+		return Rollout{}, err
+	}
+	text, err := asked.text()
+	if err != nil {
+		return Rollout{}, err
+	}
+	record := Rollout{
+		ID: ulid.New(now), Name: q.Name, Image: q.Image, Request: text,
+		Machine: fsm.NewRollout(plan, now), Created: now, Changed: now,
+	}
+	if err := m.allow(ctx, q.Actor, ActionCreate, record); err != nil {
+		return Rollout{}, err
+	}
+	if q.Key != "" {
+		unlock, err := m.locks.LockContext(ctx, "key "+q.Key)
+		if err != nil {
+			return Rollout{}, err
+		}
+		defer unlock()
+		if made, err := m.made(ctx, &q, now); !errors.Is(err, store.ErrNotFound) {
+			return made, err
+		}
+	}
+	if q.Select != nil {
+		return m.createSelected(ctx, record, q.Actor)
+	}
+	return m.createListed(ctx, record, &q)
+}
+
+// createSelected makes a rollout whose members are selected, and takes them. Its runner does the
+// same, if Run runs: each goes on where the other one stands.
+func (m *Manager) createSelected(ctx context.Context, record Rollout, actor string) (Rollout, error) {
+	if err := m.db.CommitRollouts(ctx, store.CreateRollout{Rollout: record}); err != nil {
+		return Rollout{}, err
+	}
+	record.Revision = 1
+	m.launch(record)
+	for !record.Machine.Filled && record.Machine.State == fsm.StateDraft {
+		r, err := m.do(ctx, record.ID, actor, func(ctx context.Context, b *batch) error { return b.fill(ctx) })
+		if errors.Is(err, ErrInvalid) {
+			m.abandon(ctx, record.ID, err)
+		}
+		if err != nil && !errors.Is(err, ErrState) {
+			return record, err
+		}
+		record = r
+	}
+	return record, nil
+}
+
+// fill adds the next members of a draft with Select, and starts it after the last ones if the
+// request says so.
+func (b *batch) fill(ctx context.Context) error {
+	if b.record.Machine.State != fsm.StateDraft || b.record.Machine.Filled {
+		return nil
+	}
+	asked, err := parseStored(&b.record)
+	if err != nil {
+		return err
+	}
+	last := true
+	for d, err := range b.r.m.selectPage(ctx, *asked.Select, asked.After, chunk) {
+		if d.Endpoint != "" {
+			asked.After, last = d.Endpoint, false
+		}
+		switch {
+		case errors.Is(err, store.ErrShort):
+			continue
+		case errors.Is(err, store.ErrDamaged):
+			b.r.m.log.Warn("a damaged device is no member of a rollout", "rollout", b.record.ID, "endpoint", d.Endpoint, "error", err)
+			continue
+		case err != nil:
+			return err
+		}
+		if err := b.add(ctx, &asked, &d.Device); err != nil {
+			return err
+		}
+		if b.record.Machine.Total.Targets() > MaxTargets {
+			return invalid("targets", "are more than %d", MaxTargets)
+		}
+	}
+	b.changed = true
+	if last {
+		b.filled(&asked)
+	}
+	b.record.Request, err = asked.text()
+	return err
+}
+
+// filled notes that a draft has its members.
+func (b *batch) filled(asked *stored) {
+	b.actor = cmp.Or(b.actor, asked.Actor)
+	b.rollout(fsm.Input{Kind: fsm.InputFilled})
+	if asked.Start {
+		b.rollout(fsm.Input{Kind: fsm.InputStart})
+	}
+}
+
+// createListed makes a rollout whose members are listed: at once, if one commit holds them.
+func (m *Manager) createListed(ctx context.Context, record Rollout, q *Request) (Rollout, error) {
+	m.setFilling(record.ID, true)
+	defer m.setFilling(record.ID, false)
+	created := false
+	flush := func(list []string, last bool) error {
+		if !created {
+			r, err := m.createFirst(ctx, record, list, last)
+			if err == nil {
+				created, record = true, r
+			}
+			return err
+		}
+		r, err := m.do(ctx, record.ID, q.Actor, func(ctx context.Context, b *batch) error { return b.list(ctx, list, last) })
+		if err == nil || errors.Is(err, ErrState) {
+			record, err = r, nil
+		}
+		if err == nil && record.Machine.State != fsm.StateDraft && !record.Machine.Filled {
+			err = fmt.Errorf("%w: it was stopped while it took its members", ErrState)
+		}
+		return err
+	}
+	err := m.eachTarget(ctx, q, flush)
+	if err != nil && created {
+		m.abandon(ctx, record.ID, err)
+	}
+	return record, err
+}
+
+// eachTarget calls flush with the targets, a chunk at a time.
+func (m *Manager) eachTarget(ctx context.Context, q *Request, flush func(list []string, last bool) error) error {
+	list := make([]string, 0, chunk)
+	n := 0
+	for endpoint, err := range q.Targets {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := checkEndpoint(endpoint, fmt.Sprintf("targets.endpoints[%d]", n)); err != nil {
+			return err
+		}
+		if n++; n > MaxTargets {
+			return invalid("targets", "are more than %d", MaxTargets)
+		}
+		if len(list) == chunk {
+			if err := flush(list, false); err != nil {
+				return err
+			}
+			list = list[:0]
+		}
+		list = append(list, endpoint)
+	}
+	return flush(list, true)
+}
+
+// createFirst stores a new rollout with its first members.
+func (m *Manager) createFirst(ctx context.Context, record Rollout, list []string, last bool) (Rollout, error) {
+	b := newRunner(m, record).begin()
+	if err := b.list(ctx, list, last); err != nil {
+		return record, err
+	}
+	if err := m.db.CommitRollouts(ctx, append([]store.RolloutChange{store.CreateRollout{Rollout: b.record}}, b.parts()...)...); err != nil {
+		return record, storeError(err)
+	}
+	record = b.record
+	record.Revision, record.Lines = 1, uint64(len(b.lines))
+	m.launch(record)
+	return record, nil
+}
+
+// list adds endpoints to a draft.
+func (b *batch) list(ctx context.Context, list []string, last bool) error {
+	if b.record.Machine.State != fsm.StateDraft || b.record.Machine.Filled {
+		return nil
+	}
+	asked, err := parseStored(&b.record)
+	if err != nil {
+		return err
+	}
+	for _, endpoint := range list {
+		d, err := b.r.m.device(ctx, endpoint)
+		if err != nil {
+			return err
+		}
+		if err := b.add(ctx, &asked, &d); err != nil {
+			return err
+		}
+	}
+	if last {
+		b.filled(&asked)
+	}
+	return nil
+}
+
+// add makes a device a member, unless it is one.
+func (b *batch) add(ctx context.Context, asked *stored, d *store.Device) error {
+	m, err := b.load(ctx, d.Endpoint)
+	if m != nil || err != nil {
+		return err
+	}
+	image, err := b.r.target(ctx)
+	if err != nil {
+		return err
+	}
+	m = &Member{Rollout: b.record.ID, Endpoint: d.Endpoint, Zone: zoneOfDevice(d)}
+	b.stepMember(m, fsm.Input{Kind: fsm.InputAdd, Only: asked.only(d), Skip: b.r.m.judge(asked, image, d)})
+	return nil
+}
+
+// device returns what is known of an endpoint, which may be nothing.
+func (m *Manager) device(ctx context.Context, endpoint string) (store.Device, error) {
+	d, err := m.updates.Device(ctx, endpoint)
+	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDamaged) {
+		return store.Device{}, err
+	}
+	d.Endpoint = endpoint
+	return d.Device, nil
+}
+
+// judge returns why a device is not updated, as far as its facts are known.
+func (m *Manager) judge(asked *stored, image *store.Image, d *store.Device) fsm.SkipReason {
+	if ok, known := m.compatible(*image, *d); known && !ok && !asked.Update.Force {
+		return fsm.SkipIncompatible
+	}
+	version := d.Firmware.Version
+	switch {
+	case version == "":
+		return ""
+	case version == image.Version && !asked.Update.Force:
+		return fsm.SkipCurrent
+	}
+	return lower(asked, image, version)
+}
+
+// lower returns SkipNotComparable if the image is no higher version than a device runs.
+func lower(asked *stored, image *store.Image, version string) fsm.SkipReason {
+	if asked.Downgrade || version == image.Version {
+		return ""
+	}
+	if n, ok := compareVersions(image.Version, version); !ok || n < 0 {
+		return fsm.SkipNotComparable
+	}
+	return ""
+}
+
+// setFilling notes whether a Create names the members of a rollout.
+func (m *Manager) setFilling(id string, yes bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if yes {
+		m.filling[id] = struct{}{}
+	} else {
+		delete(m.filling, id)
+	}
+}
+
+// isFilling reports whether a Create names the members of a rollout.
+func (m *Manager) isFilling(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, yes := m.filling[id]
+	return yes
+}
+
+// abandon ends a draft whose targets were not all named.
+func (m *Manager) abandon(ctx context.Context, id string, why error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_, err := m.do(ctx, id, "", func(_ context.Context, b *batch) error {
+		b.abandon("its targets were not all named: " + why.Error())
+		return nil
+	})
+	if err != nil && !errors.Is(err, ErrState) {
+		m.log.Error("a rollout without all its members does not end for now", "rollout", id, "error", err)
+	}
+}
+
+func (b *batch) abandon(why string) {
+	if b.record.Machine.State == fsm.StateDraft && !b.record.Machine.Filled {
+		b.rollout(fsm.Input{Kind: fsm.InputStop, Cancels: true, Text: why})
+	}
+}

@@ -1,0 +1,153 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/otago-iot/otago/firmware/rollout/fsm"
+	"github.com/otago-iot/otago/store"
+)
+
+// lookAtActive adds all active members, and those that are invited, to those to look at.
+func (r *runner) lookAtActive(ctx context.Context, looks map[string]struct{}) error {
+	for _, q := range []store.MemberQuery{
+		{State: fsm.MemberActive, AnyPlace: true},
+		{State: fsm.MemberWaiting, Place: fsm.PlaceInvited}, {State: fsm.MemberWaiting, Place: fsm.PlaceReserved},
+	} {
+		q.Rollout = r.id
+		for m, err := range r.m.db.Members(ctx, q) {
+			switch {
+			case errors.Is(err, store.ErrDamaged):
+				r.damaged(m.Endpoint, err)
+				continue
+			case err != nil:
+				return err
+			}
+			r.note(&m)
+			looks[m.Endpoint], r.unsure[m.Endpoint] = struct{}{}, struct{}{}
+		}
+	}
+	return nil
+}
+
+// lookAt steps members by what their updates and devices show now.
+func (r *runner) lookAt(ctx context.Context, looks map[string]struct{}) error {
+	b := r.begin()
+	for endpoint := range looks {
+		m, err := b.load(ctx, endpoint)
+		switch {
+		case errors.Is(err, store.ErrDamaged):
+			r.damaged(endpoint, err)
+			continue
+		case err != nil:
+			return err
+		case m == nil:
+			continue
+		}
+		if err := r.lookAtOne(ctx, b, m); err != nil {
+			return err
+		}
+		if err := b.full(ctx); err != nil {
+			return err
+		}
+	}
+	return b.commit(ctx)
+}
+
+func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member) error {
+	invited := m.Machine.Place == fsm.PlaceInvited
+	b.stepMember(m, fsm.Input{Kind: fsm.InputTick})
+	if invited && m.Machine.Place == fsm.PlaceNone && r.asleep(m.Endpoint) {
+		r.walk.lapse(m.Endpoint) // its turn is over
+		return nil
+	}
+	switch {
+	case m.Machine.State == fsm.MemberActive && m.Machine.Update != "":
+		seen, err := r.seen(ctx, m)
+		if err != nil {
+			return err
+		}
+		b.stepMember(m, fsm.Input{Kind: fsm.InputSeen, Seen: seen})
+		if _, unsure := r.unsure[m.Endpoint]; unsure {
+			delete(r.unsure, m.Endpoint)
+			b.stepMember(m, fsm.Input{Kind: fsm.InputGrant}) // releases it again
+		}
+	case m.Machine.State == fsm.MemberWaiting && b.record.Machine.State == fsm.StateStopping:
+		b.stepMember(m, fsm.Input{Kind: fsm.InputFinish})
+	case m.Machine.State == fsm.MemberWaiting || m.Machine.Missing:
+		return r.heard(ctx, b, m)
+	}
+	return nil
+}
+
+// progress does what the rollout as a whole has to do next.
+func (r *runner) progress(ctx context.Context) error {
+	for {
+		before := r.record.Revision
+		r.edge = time.Time{}
+		var err error
+		switch r.record.Machine.State {
+		case fsm.StateDraft:
+			err = r.draft(ctx)
+		case fsm.StateRunning:
+			err = errors.Join(r.takeBack(ctx), r.grant(ctx), r.admit(ctx), r.check(ctx))
+			r.askHealth(ctx)
+		case fsm.StatePaused:
+			err = r.takeBack(ctx)
+		case fsm.StateStopping:
+			err = errors.Join(r.takeBack(ctx), r.grant(ctx), r.finish(ctx))
+		}
+		if err != nil || r.record.Revision == before {
+			return err
+		}
+	}
+}
+
+// draft goes on with a creation that was interrupted. One whose targets are not known is over.
+func (r *runner) draft(ctx context.Context) error {
+	if r.record.Machine.Filled || r.m.isFilling(r.id) {
+		return nil
+	}
+	asked, err := parseStored(&r.record)
+	if err != nil {
+		return err
+	}
+	b := r.begin()
+	if asked.Select == nil {
+		b.abandon("its targets were not all named before the server stopped")
+	} else if err := b.fill(ctx); errors.Is(err, ErrInvalid) {
+		b = r.begin()
+		b.abandon(err.Error())
+	} else if err != nil {
+		return err
+	}
+	return b.commit(ctx)
+}
+
+// finish ends the members that wait, page by page.
+func (r *runner) finish(ctx context.Context) error {
+	for _, place := range []fsm.Place{fsm.PlaceNone, fsm.PlaceInvited, fsm.PlaceReserved} {
+		for again := true; again; {
+			b := r.begin()
+			n := 0
+			q := store.MemberQuery{Rollout: r.id, State: fsm.MemberWaiting, Place: place, Limit: batchSize}
+			for m, err := range r.m.db.Members(ctx, q) {
+				switch {
+				case errors.Is(err, store.ErrDamaged):
+					r.damaged(m.Endpoint, err)
+					continue
+				case err != nil:
+					return err
+				}
+				b.stepMember(&m, fsm.Input{Kind: fsm.InputFinish})
+				n++
+			}
+			if err := b.commit(ctx); err != nil {
+				return err
+			}
+			again = n == batchSize
+		}
+	}
+	return nil
+}
