@@ -19,6 +19,7 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/fsm"
+	"github.com/otago-iot/otago/lwm2m"
 )
 
 func TestSimulate(t *testing.T) {
@@ -49,6 +50,39 @@ func TestFleet(t *testing.T) {
 	}
 }
 
+// TestOddDevices checks which devices of a fleet do not take an update, and what all say of
+// themselves.
+func TestOddDevices(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.client("-endpoint", "dev", "-count", "4", "-fail", "1", "-rollback", "1", "-silent", "1",
+		"-manufacturer", "Example", "-model", "sensor", "-hardware", "B2")
+	image := w.demo("2.0.0")
+	updates := map[string]firmware.Update{}
+	for _, endpoint := range []string{"dev-1", "dev-2", "dev-3", "dev-4"} {
+		updates[endpoint] = w.start(endpoint, image, pull)
+	}
+	failed, good := w.end(updates["dev-1"], 30*time.Second), w.end(updates["dev-4"], 30*time.Second)
+	require.Equal(t, fsm.ResultIntegrityFailed, failed.Machine.Reported, w.journal(failed))
+	require.Equal(t, fsm.OutcomeSucceeded, good.Machine.Outcome, w.journal(good))
+	back := w.end(updates["dev-2"], 90*time.Second)
+	require.Equal(t, fsm.OutcomeRolledBack, back.Machine.Outcome, w.journal(back))
+	for resource, want := range map[uint16]string{0: "Example", 1: "sensor", 18: "B2"} {
+		a, err := w.manager.Do(t.Context(), lwm2m.Request{Endpoint: "dev-4", Operation: lwm2m.OpRead, Path: lwm2m.NewPath(3, 0, resource)})
+		require.NoError(t, err)
+		require.Len(t, a.Entries, 1)
+		text, _ := a.Entries[0].Value.Text()
+		require.Equal(t, want, text)
+	}
+	silent, err := w.manager.Get(t.Context(), updates["dev-3"].ID)
+	require.NoError(t, err)
+	require.True(t, silent.Active(), w.journal(silent))
+	for e, err := range w.manager.Journal(t.Context(), silent.ID) {
+		require.NoError(t, err)
+		require.NotEqual(t, firmware.EventRead, e.Name)
+	}
+}
+
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -56,8 +90,9 @@ func TestFaults(t *testing.T) {
 		outcome fsm.Outcome
 		result  fsm.Result // reported by the device
 	}{
-		faultPackage: {outcome: fsm.OutcomeFailed, result: fsm.ResultUnsupFirmware},
-		faultStorage: {outcome: fsm.OutcomeFailed, result: fsm.ResultNoStorage},
+		faultPackage:   {outcome: fsm.OutcomeFailed, result: fsm.ResultUnsupFirmware},
+		faultStorage:   {outcome: fsm.OutcomeFailed, result: fsm.ResultNoStorage},
+		faultIntegrity: {outcome: fsm.OutcomeFailed, result: fsm.ResultIntegrityFailed},
 	}
 	for fault, tc := range tests {
 		t.Run(fault, func(t *testing.T) {
@@ -150,6 +185,10 @@ func TestOptions(t *testing.T) {
 		"-lwm2m 2.0":                            "1.0, 1.1 or 1.2",
 		"-lifetime 0":                           "at least 1",
 		"-count 0":                              "at least 1",
+		"-fail 2":                               "up to -count 1",
+		"-count 9 -fail 5 -rollback 5":          "up to -count 9",
+		"-silent -1":                            "no numbers",
+		"-silent 1 -server coap+tcp://x":        "is for coap",
 		"-endpoint=":                            "not be empty",
 		"-version=":                             "not be empty",
 		"-version " + strings.Repeat("1", 256):  "255 bytes",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/otago-iot/otago/firmware/device"
@@ -20,6 +21,8 @@ var errCrash = errors.New("fault: this version crashes")
 type life struct {
 	options  *options
 	endpoint string
+	faults   faults
+	silent   bool // it answers no request
 	slots    *device.Slots
 	boot     device.BootTarget
 	log      *slog.Logger
@@ -32,30 +35,36 @@ type life struct {
 func (l life) live(ctx context.Context) error {
 	o := l.options
 	version := l.boot.Version
-	if o.fault[faultVersion] {
+	if l.faults[faultVersion] {
 		version = o.version
 	}
 	l.log.Info("device starts", "version", version, "slot", l.boot.Slot, "trial", l.boot.Trial, "server", o.server)
 	if l.boot.Trial {
 		switch {
-		case o.fault[faultCrash]:
+		case l.faults[faultCrash]:
 			return errCrash
-		case o.fault[faultNoRegister]:
+		case l.faults[faultNoRegister]:
 			return l.hang(ctx)
 		}
 	}
-	ota, err := device.New(installer{l.slots, o.fault, l.confirmed}, o.device(l.endpoint, l.log))
+	ota, err := device.New(installer{l.slots, l.faults, l.confirmed}, o.device(l.endpoint, l.log))
 	if err != nil {
 		return err
 	}
 	keys := o.keys(l.endpoint)
+	var listen func(context.Context) (net.PacketConn, error)
+	if l.silent {
+		listen = deaf
+	}
 	var client *lwm2m.Client
 	client, err = lwm2m.NewClient(lwm2m.ClientConfig{
+		Listen:   listen,
 		Endpoint: l.endpoint, Server: o.server, Version: o.lwm2m, Lifetime: time.Duration(o.lifetime) * time.Second, Queue: o.queue,
 		Certificate: keys.Certificate, RootCAs: keys.RootCAs, PSK: keys.PSK, PSKIdentity: keys.PSKIdentity, Logger: l.log, MaxRetry: 30 * time.Second,
 		Objects: []lwm2m.Object{
 			lwm2m.NewDeviceObject(lwm2m.DeviceObjectConfig{
-				Manufacturer: "otago", Model: "example client", Serial: l.endpoint, FirmwareVersion: version,
+				Manufacturer: o.about.manufacturer, Model: o.about.model, HardwareVersion: o.about.hardware,
+				Serial: l.endpoint, FirmwareVersion: version,
 				Reboot: func() { client.Stop(errReboot) },
 			}),
 			ota.Object(),
@@ -81,6 +90,30 @@ func (l life) hang(ctx context.Context) error {
 		return errors.Join(l.slots.Rollback(ctx), &device.RestartError{RolledBack: true, Reason: "it did not register"})
 	}
 }
+
+// deaf returns a socket that requests do not come through.
+func deaf(ctx context.Context) (net.PacketConn, error) {
+	conn, err := new(net.ListenConfig).ListenPacket(ctx, "udp", ":0")
+	if err != nil {
+		return nil, err
+	}
+	return deafConn{conn}, nil
+}
+
+type deafConn struct{ net.PacketConn }
+
+// ReadFrom implements net.PacketConn.
+func (c deafConn) ReadFrom(p []byte) (n int, from net.Addr, err error) {
+	for {
+		n, from, err = c.PacketConn.ReadFrom(p)
+		if err != nil || n < 4 || !isRequest(p[1]) {
+			return n, from, err
+		}
+	}
+}
+
+// isRequest reports whether a message with this code is a request (RFC 7252, section 12.1).
+func isRequest(code byte) bool { return code>>5 == 0 && code != 0 }
 
 // again reports whether another life follows one that ended with err.
 func again(err error) bool { return errors.Is(err, device.ErrRestart) || errors.Is(err, errReboot) }

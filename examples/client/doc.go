@@ -5,7 +5,11 @@
 //
 // With -install simulate (the default) it accepts images whose first line is "otago-demo-image
 // VERSION", stores them, and "reboots": it registers again, from a new port, with the new version.
-// -count N simulates a fleet of N devices.
+// -count N simulates a fleet of N devices, of which the first -fail ones refuse each package, the
+// next -rollback ones go back to their old version, and the next -silent ones answer no request.
+// -manufacturer, -model and -hardware are what servers select devices by.
+//
+//	client -endpoint sensor -count 50 -fail 3 -rollback 2 -silent 5
 //
 // With -install exec it accepts signed bundles of other builds of itself. The program then runs as
 // two processes: a supervisor, which no update replaces, and the device, which the supervisor

@@ -18,11 +18,12 @@ const (
 	faultVersion    = "keep-version"             // the update succeeds, but 3/0/3 keeps the old version
 	faultInstall    = "refuse-install"           // the package is accepted but cannot be installed: Result 8
 	faultPackage    = "refuse-package"           // every package is rejected: Result 6
+	faultIntegrity  = "refuse-integrity"         // every package counts as damaged: Result 5
 	faultStorage    = "no-storage"               // there is no room: Result 2
 )
 
 func faultNames() []string {
-	return []string{faultNoRegister, faultCrash, faultVersion, faultInstall, faultPackage, faultStorage}
+	return []string{faultNoRegister, faultCrash, faultVersion, faultInstall, faultPackage, faultIntegrity, faultStorage}
 }
 
 // faults is the set of faults of -fault.
@@ -66,6 +67,9 @@ func (i installer) OpenPackage(ctx context.Context, offset, size int64) (device.
 func (i installer) Verify(ctx context.Context) (device.PackageInfo, error) {
 	if i.faults[faultPackage] {
 		return device.PackageInfo{}, device.ErrUnsupportedPackage
+	}
+	if i.faults[faultIntegrity] {
+		return device.PackageInfo{}, device.ErrIntegrity
 	}
 	return i.Installer.Verify(ctx)
 }

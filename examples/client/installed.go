@@ -51,8 +51,9 @@ func (o *options) runInstalled(ctx context.Context, slot string) error {
 	}
 	defer slots.Close()
 	boot.Version = slots.Version()
+	faults, silent := o.faultsOf(0)
 	err = life{
-		options: o, endpoint: o.endpoint, slots: slots, boot: boot, log: o.log.With("endpoint", o.endpoint, "pid", os.Getpid()),
+		options: o, endpoint: o.endpoint, faults: faults, silent: silent, slots: slots, boot: boot, log: o.log.With("endpoint", o.endpoint, "pid", os.Getpid()),
 		confirmed: func() { _, _ = io.WriteString(os.Stdout, confirmedLine+"\n") },
 	}.live(ctx)
 	if again(err) {
@@ -82,17 +83,18 @@ func (o *options) slotConfig(running string) device.SlotConfig {
 // runFleet runs -count simulated devices.
 func (o *options) runFleet(ctx context.Context) error {
 	if o.count == 1 {
-		return o.simulate(ctx, o.endpoint)
+		return o.simulate(ctx, 0, o.endpoint)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range o.count {
-		g.Go(func() error { return o.simulate(ctx, fmt.Sprintf("%s-%d", o.endpoint, i+1)) })
+		g.Go(func() error { return o.simulate(ctx, i, fmt.Sprintf("%s-%d", o.endpoint, i+1)) })
 	}
 	return g.Wait()
 }
 
-// simulate runs one device until ctx ends, and restarts it on each reboot.
-func (o *options) simulate(ctx context.Context, endpoint string) error {
+// simulate runs device i of -count until ctx ends, and restarts it on each reboot.
+func (o *options) simulate(ctx context.Context, i int, endpoint string) error {
+	faults, silent := o.faultsOf(i)
 	log := o.log.With("endpoint", endpoint)
 	config := device.SlotConfig{Inspect: demo.Inspect, Version: o.version}
 	if o.trust != nil {
@@ -108,7 +110,7 @@ func (o *options) simulate(ctx context.Context, endpoint string) error {
 		if err != nil {
 			return err
 		}
-		err = life{options: o, endpoint: endpoint, slots: slots, boot: boot, log: log}.live(ctx)
+		err = life{options: o, endpoint: endpoint, faults: faults, silent: silent, slots: slots, boot: boot, log: log}.live(ctx)
 		switch {
 		case again(err):
 			log.Info("device reboots", "because", err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -41,6 +42,8 @@ type options struct {
 	install, trustFile string
 	fixedHost, profile string
 	count              int
+	about              about
+	odd                odd
 	confirmWithin      time.Duration
 	fault              faults
 	logLevel           string
@@ -72,6 +75,12 @@ func parseOptions(args []string, lookup func(string) (string, bool), stderr io.W
 	fs.StringVar(&o.fixedHost, "fixed-host", "", "`base` URL that package URIs, then paths only, are appended to")
 	fs.StringVar(&o.profile, "profile", "", "what kind of device to be: pull, push or fixed-host (default: one that does all)")
 	fs.IntVar(&o.count, "count", 1, "how many devices to be, named NAME-1, NAME-2 ... if more than one")
+	fs.StringVar(&o.about.manufacturer, "manufacturer", "otago", "`text` of 3/0/0, by which servers select devices")
+	fs.StringVar(&o.about.model, "model", "example client", "`text` of 3/0/1, the same")
+	fs.StringVar(&o.about.hardware, "hardware", "", "hardware `version`, 3/0/18, the same (default: the device has none)")
+	fs.IntVar(&o.odd.fail, "fail", 0, "how many of the devices refuse each package (Result 5): the first ones")
+	fs.IntVar(&o.odd.rollback, "rollback", 0, "how many go back to their old version: those after them")
+	fs.IntVar(&o.odd.silent, "silent", 0, "how many register and answer no request, over coap: those after them")
 	fs.DurationVar(&o.confirmWithin, "confirm-within", time.Minute, "how long a new version may take to register before it is rolled back")
 	fs.Var(&o.fault, "fault", "`faults` to show, separated by commas: "+strings.Join(faultNames(), ", "))
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -113,6 +122,11 @@ func (o *options) check() error {
 		return cli.Usagef("-lifetime must be at least 1 second")
 	case o.count < 1:
 		return cli.Usagef("-count must be at least 1")
+	case !o.odd.of(o.count):
+		return cli.Usagef("-fail %d, -rollback %d and -silent %d are no numbers of devices, together up to -count %d",
+			o.odd.fail, o.odd.rollback, o.odd.silent, o.count)
+	case o.odd.silent > 0 && server.Scheme != "coap":
+		return cli.Usagef("-silent is for coap, not for -server %s", o.server)
 	case o.endpoint == "":
 		return cli.Usagef("-endpoint must not be empty")
 	case len(o.endpoint) > 255:
@@ -197,6 +211,34 @@ func readKey(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: not hexadecimal digits", path) // err would show a digit of the key
 	}
 	return key, nil
+}
+
+// about is what a device says of itself in Object 3.
+type about struct{ manufacturer, model, hardware string }
+
+// odd are numbers of devices that do not take an update.
+type odd struct{ fail, rollback, silent int }
+
+// of reports whether there can be so many among n devices.
+func (o odd) of(n int) bool {
+	return o.fail >= 0 && o.rollback >= 0 && o.silent >= 0 && o.fail <= n && o.rollback <= n-o.fail && o.silent <= n-o.fail-o.rollback
+}
+
+// faultsOf returns the faults of device i of -count, and whether it is silent.
+func (o *options) faultsOf(i int) (f faults, silent bool) {
+	f = maps.Clone(o.fault)
+	if f == nil {
+		f = faults{}
+	}
+	switch i -= o.odd.fail; {
+	case i < 0:
+		f[faultIntegrity] = true
+	case i < o.odd.rollback:
+		f[faultCrash] = true
+	case i < o.odd.rollback+o.odd.silent:
+		silent = true
+	}
+	return f, silent
 }
 
 // keys returns the credentials of a device for its LwM2M server.
