@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/otago-iot/otago/firmware/fsm"
 	"github.com/otago-iot/otago/firmware/internal/eventjson"
@@ -142,8 +143,11 @@ func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Event, error
 
 // appendJournal makes journal lines of the entries of the state machine.
 func appendJournal(lines []store.Event, rec *Update, entries []fsm.Entry) []store.Event {
-	if lines == nil && len(entries) > 0 {
-		lines = make([]store.Event, 0, max(4, len(entries))) // most steps that are stored have so many
+	switch {
+	case len(lines) > 0: // few steps are stored alone
+		lines = slices.Grow(lines, max(3, len(entries)))
+	case len(entries) > 0: // an update that only waits has one line
+		lines = make([]store.Event, 0, len(entries))
 	}
 	for _, e := range entries {
 		lines = append(lines, eventOf(rec, e.Event, e.Detail))
