@@ -168,6 +168,56 @@ func (r *runner) version(ctx context.Context, endpoint string) (string, error) {
 	return version, err
 }
 
+// placeOf returns the place of a member by the phase of its update.
+func placeOf(p ufsm.Phase) fsm.Place {
+	switch p {
+	case ufsm.PhaseTransferred:
+		return fsm.PlaceReady
+	case ufsm.PhaseExecuting, ufsm.PhaseRestarting, ufsm.PhaseVerifying:
+		return fsm.PlaceInstalling
+	}
+	return fsm.PlaceTransferring
+}
+
+// A spot is what is known of an active member without its record.
+type spot struct {
+	place fsm.Place
+	gone  bool // its device does not answer, is out of reach, or missing
+}
+
+// spotOf returns the spot of a member. While its update is made, it stands as if it existed.
+func spotOf(m *fsm.Member) spot {
+	s := spot{m.Place, !m.Gone.IsZero() || m.Missing}
+	if s.place == fsm.PlaceStarting {
+		s.place = fsm.PlaceTransferring
+	}
+	return s
+}
+
+// concerns reports whether a line of an update's journal can change the member.
+func (s spot) concerns(e *firmware.Event) bool {
+	switch {
+	case s.gone, e.Outcome != ufsm.OutcomeNone, placeOf(e.Phase) != s.place:
+		return true
+	}
+	switch e.Name { // an ordinary update has these
+	case firmware.EventCreated, ufsm.EventStarted, ufsm.EventRead, ufsm.EventWriteURI, firmware.EventPackageURI, ufsm.EventURIAccepted,
+		ufsm.EventDownloadRequested, ufsm.EventPackageFetched, ufsm.EventPush, ufsm.EventPushAccepted, ufsm.EventTransferStarted,
+		ufsm.EventPolling, ufsm.EventHeld, ufsm.EventReleased, ufsm.EventExecuteHeld, ufsm.EventExecute, ufsm.EventExecuteAccepted,
+		ufsm.EventRestarting, ufsm.EventRegistered, ufsm.EventSettling, firmware.EventProgress:
+		return false
+	}
+	return true
+}
+
+// silence is how long a member may be silent after Execute.
+func (r *runner) silence(reg *lwm2m.Registration) time.Duration {
+	if reg.Queue {
+		return r.record.Machine.Plan.MissingAfter + reg.Lifetime
+	}
+	return r.record.Machine.Plan.MissingAfter
+}
+
 // seen is what a member's update shows.
 func (r *runner) seen(ctx context.Context, m *Member) (fsm.Seen, error) {
 	u, err := r.m.updates.Get(ctx, m.Machine.Update)
@@ -178,18 +228,17 @@ func (r *runner) seen(ctx context.Context, m *Member) (fsm.Seen, error) {
 		return fsm.Seen{}, fmt.Errorf("reading update %s: %w", m.Machine.Update, err)
 	}
 	reg, _ := r.m.srv.Registration(m.Endpoint)
-	s := fsm.Seen{Online: r.m.srv.Reachable(m.Endpoint), Silence: r.record.Machine.Plan.MissingAfter}
-	if reg.Queue {
-		s.Silence += reg.Lifetime
+	memory := &u.Machine.Memory
+	s := fsm.Seen{
+		Place: placeOf(u.Machine.Phase), Silence: r.silence(&reg),
+		// A registered device that answers nothing is away, and so is one that sleeps.
+		Online: r.m.srv.Reachable(m.Endpoint) && memory.Reading.Fails == 0 && !memory.Reading.Silent && !memory.Presence.Asleep,
 	}
-	switch u.Machine.Phase {
-	case ufsm.PhaseTransferred:
-		s.Place = fsm.PlaceReady
-	case ufsm.PhaseExecuting, ufsm.PhaseRestarting, ufsm.PhaseVerifying:
-		s.Place = fsm.PlaceInstalling
+	switch {
+	case s.Place == fsm.PlaceInstalling:
 		s.Heard = !m.Machine.Executed.IsZero() && reg.LastSeen.After(m.Machine.Executed.Add(time.Second))
-	default:
-		s.Place = fsm.PlaceTransferring
+	case s.Place == fsm.PlaceTransferring && memory.Attempt.HeldBack:
+		s.Place = fsm.PlaceReady // the device would install the package without Execute: it has to wait before its transfer
 	}
 	switch u.Machine.Outcome {
 	case ufsm.OutcomeNone:

@@ -28,9 +28,7 @@ type batch struct {
 }
 
 func (r *runner) begin() *batch {
-	return &batch{
-		r: r, record: r.record, members: map[string]*Member{}, stores: map[string]struct{}{}, do: map[string]fsm.ActionKind{},
-	}
+	return &batch{r: r, record: r.record}
 }
 
 // step applies an input to the record, and to a member if it concerns one.
@@ -108,21 +106,33 @@ func (b *batch) stepMember(m *Member, in fsm.Input) fsm.Actions {
 		b.put(m)
 	}
 	if out.Do != fsm.ActionNone {
-		b.do[m.Endpoint] = out.Do
-		if b.members[m.Endpoint] == nil {
-			b.members[m.Endpoint] = m
+		if b.do == nil {
+			b.do = map[string]fsm.ActionKind{}
 		}
+		b.do[m.Endpoint] = out.Do
+		b.keep(m)
 	}
 	return out
 }
 
+func (b *batch) keep(m *Member) {
+	if b.members == nil {
+		b.members = map[string]*Member{}
+	}
+	b.members[m.Endpoint] = m
+}
+
 // put has the member stored with the batch.
 func (b *batch) put(m *Member) {
+	if b.stores == nil {
+		b.stores = map[string]struct{}{}
+	}
 	if _, twice := b.stores[m.Endpoint]; !twice {
 		b.stores[m.Endpoint] = struct{}{}
 		b.order = append(b.order, m.Endpoint)
 	}
-	b.members[m.Endpoint], b.changed = m, true
+	b.keep(m)
+	b.changed = true
 }
 
 // full commits a batch that has become large, and begins another one in its place.

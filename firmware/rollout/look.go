@@ -10,7 +10,7 @@ import (
 )
 
 // lookAtActive adds all active members, and those that are invited, to those to look at.
-func (r *runner) lookAtActive(ctx context.Context, looks map[string]struct{}) error {
+func (r *runner) lookAtActive(ctx context.Context, looks map[string]fsm.Place) error {
 	for _, q := range []store.MemberQuery{
 		{State: fsm.MemberActive, AnyPlace: true},
 		{State: fsm.MemberWaiting, Place: fsm.PlaceInvited}, {State: fsm.MemberWaiting, Place: fsm.PlaceReserved},
@@ -25,16 +25,19 @@ func (r *runner) lookAtActive(ctx context.Context, looks map[string]struct{}) er
 				return err
 			}
 			r.note(&m)
-			looks[m.Endpoint], r.unsure[m.Endpoint] = struct{}{}, struct{}{}
+			looks[m.Endpoint], r.unsure[m.Endpoint] = fsm.PlaceNone, struct{}{}
 		}
 	}
 	return nil
 }
 
 // lookAt steps members by what their updates and devices show now.
-func (r *runner) lookAt(ctx context.Context, looks map[string]struct{}) error {
+func (r *runner) lookAt(ctx context.Context, looks map[string]fsm.Place) error {
+	if len(looks) == 0 {
+		return nil
+	}
 	b := r.begin()
-	for endpoint := range looks {
+	for endpoint, known := range looks {
 		m, err := b.load(ctx, endpoint)
 		switch {
 		case errors.Is(err, store.ErrDamaged):
@@ -45,7 +48,7 @@ func (r *runner) lookAt(ctx context.Context, looks map[string]struct{}) error {
 		case m == nil:
 			continue
 		}
-		if err := r.lookAtOne(ctx, b, m); err != nil {
+		if err := r.lookAtOne(ctx, b, m, known); err != nil {
 			return err
 		}
 		if err := b.full(ctx); err != nil {
@@ -55,29 +58,47 @@ func (r *runner) lookAt(ctx context.Context, looks map[string]struct{}) error {
 	return b.commit(ctx)
 }
 
-func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member) error {
-	invited := m.Machine.Place == fsm.PlaceInvited
-	b.stepMember(m, fsm.Input{Kind: fsm.InputTick})
-	if invited && m.Machine.Place == fsm.PlaceNone && r.asleep(m.Endpoint) {
-		r.walk.lapse(m.Endpoint) // its turn is over
-		return nil
-	}
-	switch {
-	case m.Machine.State == fsm.MemberActive && m.Machine.Update != "":
-		seen, err := r.seen(ctx, m)
-		if err != nil {
+func (r *runner) lookAtOne(ctx context.Context, b *batch, m *Member, known fsm.Place) error {
+	active := m.Machine.State == fsm.MemberActive && m.Machine.Update != ""
+	if active {
+		if err := r.see(ctx, b, m, known); err != nil {
 			return err
 		}
-		b.stepMember(m, fsm.Input{Kind: fsm.InputSeen, Seen: seen})
+	}
+	invited := m.Machine.Place == fsm.PlaceInvited
+	if wake := m.Machine.Wake(); !active || !wake.IsZero() && !wake.After(time.Now()) {
+		b.stepMember(m, fsm.Input{Kind: fsm.InputTick})
+	}
+	switch {
+	case active:
 		if _, unsure := r.unsure[m.Endpoint]; unsure {
 			delete(r.unsure, m.Endpoint)
 			b.stepMember(m, fsm.Input{Kind: fsm.InputGrant}) // releases it again
 		}
+	case invited && m.Machine.Place == fsm.PlaceNone && r.asleep(m.Endpoint):
+		r.walk.lapse(m.Endpoint) // its turn is over
 	case m.Machine.State == fsm.MemberWaiting && b.record.Machine.State == fsm.StateStopping:
 		b.stepMember(m, fsm.Input{Kind: fsm.InputFinish})
 	case m.Machine.State == fsm.MemberWaiting || m.Machine.Missing:
 		return r.heard(ctx, b, m)
 	}
+	return nil
+}
+
+// see steps a member by what its update shows. If a line of the journal has said that the device
+// installs, the update need not be read.
+func (r *runner) see(ctx context.Context, b *batch, m *Member, known fsm.Place) error {
+	seen := fsm.Seen{Place: known}
+	if known == fsm.PlaceInstalling && m.Machine.Gone.IsZero() && !m.Machine.Missing {
+		reg, _ := r.m.srv.Registration(m.Endpoint)
+		seen.Online, seen.Silence = true, r.silence(&reg)
+	} else {
+		var err error
+		if seen, err = r.seen(ctx, m); err != nil {
+			return err
+		}
+	}
+	b.stepMember(m, fsm.Input{Kind: fsm.InputSeen, Seen: seen})
 	return nil
 }
 

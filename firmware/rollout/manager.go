@@ -28,10 +28,10 @@ type Manager struct {
 	log     *slog.Logger
 
 	mu      sync.Mutex
-	runners map[string]*runner            // by rollout
-	active  map[string]map[string]*runner // by endpoint and rollout: those whose member there is active
-	heard   map[string]struct{}           // endpoints that were heard since the last look
-	filling map[string]struct{}           // rollouts whose targets a Create names
+	runners map[string]*runner          // by rollout
+	active  map[string]map[*runner]spot // by endpoint: rollouts whose member there is active
+	heard   map[string]struct{}         // endpoints that were heard since the last look
+	filling map[string]struct{}         // rollouts whose targets a Create names
 	running bool
 	ctx     context.Context // of Run
 	group   sync.WaitGroup  // the runners
@@ -49,7 +49,7 @@ func NewManager(srv *lwm2m.Server, updates *firmware.Manager, db Store, config C
 	return &Manager{
 		srv: srv, updates: updates, db: db, config: config,
 		log:     cmp.Or(config.Logger, slog.New(slog.DiscardHandler)),
-		runners: map[string]*runner{}, active: map[string]map[string]*runner{}, heard: map[string]struct{}{},
+		runners: map[string]*runner{}, active: map[string]map[*runner]spot{}, heard: map[string]struct{}{},
 		filling: map[string]struct{}{},
 	}, nil
 }
@@ -121,17 +121,15 @@ func (m *Manager) follow(ctx context.Context, after *uint64) error {
 		if err != nil {
 			return err
 		}
-		looks := map[*runner][]string{}
 		m.mu.Lock()
 		for i := range batch {
-			for _, r := range m.active[batch[i].Endpoint] {
-				looks[r] = append(looks[r], batch[i].Endpoint)
+			for r, spot := range m.active[batch[i].Endpoint] {
+				if spot.concerns(&batch[i]) {
+					r.learn(&batch[i])
+				}
 			}
 		}
 		m.mu.Unlock()
-		for r, endpoints := range looks {
-			r.look(endpoints...)
-		}
 		*after = batch[len(batch)-1].Seq
 	}
 	return nil
@@ -167,7 +165,9 @@ func (m *Manager) passHeard(ctx context.Context) {
 		}
 		list := make([]string, 0, len(m.heard))
 		for endpoint := range m.heard {
-			list = append(list, endpoint)
+			if !m.underWay(endpoint) {
+				list = append(list, endpoint)
+			}
 		}
 		clear(m.heard)
 		m.mu.Unlock()
@@ -192,6 +192,20 @@ func (m *Manager) passHeard(ctx context.Context) {
 	}
 }
 
+// underWay reports whether a device has an update of the only rollout, which goes on as it should:
+// that the device was heard changes nothing then. The caller holds the lock.
+func (m *Manager) underWay(endpoint string) bool {
+	if len(m.runners) > 1 {
+		return false // the device may wait in another one
+	}
+	for _, s := range m.active[endpoint] {
+		if !s.gone {
+			return true
+		}
+	}
+	return false
+}
+
 // launch starts the runner of a rollout, if Run runs.
 func (m *Manager) launch(record Rollout) {
 	m.mu.Lock()
@@ -209,26 +223,28 @@ func (m *Manager) launch(record Rollout) {
 		delete(m.runners, record.ID)
 		close(r.gone)
 		for endpoint, of := range m.active {
-			if delete(of, record.ID); len(of) == 0 {
+			if delete(of, r); len(of) == 0 {
 				delete(m.active, endpoint)
 			}
 		}
 	})
 }
 
-// setActive notes whether a member of a rollout is active.
-func (m *Manager) setActive(r *runner, endpoint string, active bool) {
+// setActive notes where a member of a rollout stands, as far as events of its update matter.
+func (m *Manager) setActive(r *runner, member *Member) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	of := m.active[endpoint]
+	of := m.active[member.Endpoint]
 	switch {
-	case active && of == nil:
-		m.active[endpoint] = map[string]*runner{r.id: r}
-	case active:
-		of[r.id] = r
+	case member.Machine.State == fsm.MemberActive:
+		if of == nil {
+			of = map[*runner]spot{}
+			m.active[member.Endpoint] = of
+		}
+		of[r] = spotOf(&member.Machine)
 	case of != nil:
-		if delete(of, r.id); len(of) == 0 {
-			delete(m.active, endpoint)
+		if delete(of, r); len(of) == 0 {
+			delete(m.active, member.Endpoint)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/internal/work"
 	"github.com/otago-iot/otago/store"
@@ -17,6 +18,8 @@ const (
 	batchSize = 256  // members whose steps one commit has
 	parallel  = 64   // actions of one rollout at a time
 	maxCached = 4096 // active members whose records a runner keeps
+
+	gather = 20 * time.Millisecond
 )
 
 // A runner runs one rollout. One goroutine steps its machine; actions run in others, and their ends
@@ -48,8 +51,8 @@ type runner struct {
 	retries  work.Backoff
 
 	mu      sync.Mutex
-	closed  bool // it takes no orders any more
-	looks   map[string]struct{}
+	closed  bool                 // it takes no orders any more
+	looks   map[string]fsm.Place // members to look at, with their place if a line of the journal says it
 	results []result
 	orders  []*order
 	all     bool // look at all active members
@@ -86,7 +89,7 @@ func newRunner(m *Manager, record Rollout) *runner {
 		m: m, id: record.ID, record: record, gone: make(chan struct{}),
 		members: map[string]Member{}, granted: map[string]*time.Location{}, ready: map[string]*time.Location{}, parked: map[string]*time.Location{},
 		busy: set(), again: set(), unsure: set(), windows: map[*time.Location]*window{},
-		looks: set(), wake: make(chan struct{}, 1), pool: work.Pool{Limit: parallel}, all: true,
+		looks: map[string]fsm.Place{}, wake: make(chan struct{}, 1), pool: work.Pool{Limit: parallel}, all: true,
 	}
 }
 
@@ -101,7 +104,21 @@ func (r *runner) signal() {
 func (r *runner) look(endpoints ...string) {
 	r.mu.Lock()
 	for _, endpoint := range endpoints {
-		r.looks[endpoint] = struct{}{}
+		r.looks[endpoint] = fsm.PlaceNone
+	}
+	r.mu.Unlock()
+	r.signal()
+}
+
+// learn makes the runner look at a member because of a line of its update's journal.
+func (r *runner) learn(e *firmware.Event) {
+	known := fsm.PlaceNone
+	if e.Outcome == "" && placeOf(e.Phase) == fsm.PlaceInstalling {
+		known = fsm.PlaceInstalling
+	}
+	r.mu.Lock()
+	if before, ok := r.looks[e.Endpoint]; !ok || before == fsm.PlaceInstalling {
+		r.looks[e.Endpoint] = known
 	}
 	r.mu.Unlock()
 	r.signal()
@@ -214,6 +231,7 @@ func (r *runner) wait(ctx context.Context) {
 	defer timer.Stop()
 	select {
 	case <-r.wake:
+		work.Sleep(ctx, gather) // what comes together shares a turn, and its commits
 	case <-timer.C:
 	case <-ctx.Done():
 	}
@@ -223,7 +241,7 @@ func (r *runner) wait(ctx context.Context) {
 func (r *runner) turn(ctx context.Context) error {
 	r.mu.Lock()
 	looks, results, orders, all := r.looks, r.results, r.orders, r.all
-	r.looks, r.results, r.orders, r.all = map[string]struct{}{}, nil, nil, false
+	r.looks, r.results, r.orders, r.all = map[string]fsm.Place{}, nil, nil, false
 	r.mu.Unlock()
 	// What a turn that fails has not done is found again by looking at all active members, but not
 	// that an action has ended.
@@ -371,7 +389,7 @@ func (r *runner) note(m *Member) {
 	}
 	machine := &m.Machine
 	active := machine.State == fsm.MemberActive
-	r.m.setActive(r, m.Endpoint, active)
+	r.m.setActive(r, m)
 	delete(r.granted, m.Endpoint)
 	delete(r.ready, m.Endpoint)
 	delete(r.parked, m.Endpoint)
@@ -475,11 +493,11 @@ func (t *timers) next() time.Time {
 }
 
 // due adds the members whose time has come.
-func (t *timers) due(now time.Time, looks map[string]struct{}) {
+func (t *timers) due(now time.Time, looks map[string]fsm.Place) {
 	for next := t.next(); !next.IsZero() && !next.After(now); next = t.next() {
 		endpoint := heap.Pop(&t.heap).(timer).endpoint
 		delete(t.at, endpoint)
-		looks[endpoint] = struct{}{}
+		looks[endpoint] = fsm.PlaceNone
 	}
 }
 
