@@ -185,6 +185,8 @@ const (
 	// EventProgress: bytes of the package went to the device. It is no line of the journal, and its
 	// Seq is that of the journal's last line before it.
 	EventProgress = "progress"
+	// EventLater: after its update had succeeded, the device showed another version.
+	EventLater = "later"
 )
 
 // The names of events that the state machine writes; package fsm documents each.

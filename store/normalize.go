@@ -214,8 +214,10 @@ func (n *normalizer) update(u *Update) {
 	for i := range u.Tokens {
 		n.word("token", u.Tokens[i], 1, MaxID)
 	}
+	n.text("later version", &u.Later.Version, MaxText)
 	n.time(&u.Created)
 	n.time(&u.Changed)
+	n.time(&u.Later.Time)
 }
 
 // machine fails for a value of an enumeration without a name.

@@ -28,6 +28,16 @@ type Update struct {
 	Since    uint64    `json:"since" record:"7"`    // the journal's last sequence number before the update; set by the store
 	Created  time.Time `json:"created" record:"6"`
 	Changed  time.Time `json:"changed" record:"11"`
+
+	// Later is what the device of an update that succeeded showed after that, if it was another
+	// version. The outcome stays.
+	Later Later `json:"later,omitzero" record:"12"`
+}
+
+// Later is what a device showed some time after its update had ended.
+type Later struct {
+	Version string    `json:"version" record:"1"` // resource 3/0/3
+	Time    time.Time `json:"time" record:"2"`
 }
 
 // An Event is one line of the journal of an update.

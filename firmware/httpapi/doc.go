@@ -221,7 +221,7 @@
 //
 //	{"id": "01J...", "endpoint": "dev", "image": "6f1c...", "labels": {}, "version": "1.1.0", "old_version": "1.0.0",
 //	 "phase": "transferring", "state": "downloading", "result": {"code": 0, "name": "default"}, "reported_result": null,
-//	 "outcome": "", "reason": "", "may_still": null, "progress": {"bytes": 4096, "total": 262144},
+//	 "outcome": "", "reason": "", "may_still": null, "later": null, "progress": {"bytes": 4096, "total": 262144},
 //	 "waiting_for": {"reason": "download to finish", "whose": "device", "until": "..."},
 //	 "holds": [{"holder": "night-shift", "reason": "the line is running", "since": "...", "until": null}],
 //	 "attempt": 1, "delivery": "pull", "protocol": "https", "deadline": "...",
@@ -241,7 +241,9 @@
 // is to act; by the time until the wait ends or the server checks again. At deadline the server
 // gives up the update. may_still says what the device may still do after its update was cancelled
 // or timed out; the server reads the device once more, so the answer may become more certain within
-// a minute. It is null for other updates.
+// a minute. It is null for other updates. later is {"version": "...", "time": "..."} if the device
+// of an update that succeeded showed another version after that, as rollouts find at the end of a
+// soak; the outcome stays.
 //
 //	phase      waiting, preparing, transferring, transferred, executing, restarting, verifying, ended
 //	state      idle, downloading, downloaded, updating

@@ -155,6 +155,7 @@ type updateView struct {
 	Outcome    string       `json:"outcome"`
 	Reason     string       `json:"reason"`
 	MayStill   *string      `json:"may_still"` // null unless cancelled or timed out
+	Later      *laterView   `json:"later"`     // null unless the device showed another version later
 	Progress   progressView `json:"progress"`
 	WaitingFor *waitView    `json:"waiting_for"` // null once the update has ended
 	Holds      []holdView   `json:"holds"`
@@ -181,6 +182,11 @@ func (l labels) MarshalJSON() ([]byte, error) {
 type progressView struct {
 	Bytes int64 `json:"bytes"`
 	Total int64 `json:"total"`
+}
+
+type laterView struct {
+	Version string    `json:"version"`
+	Time    time.Time `json:"time"`
 }
 
 type waitView struct {
@@ -230,6 +236,9 @@ func viewUpdate(u firmware.Update) updateView {
 	}
 	if m.MayStill != "" {
 		v.MayStill = new(string(m.MayStill))
+	}
+	if u.Later.Version != "" {
+		v.Later = &laterView{Version: u.Later.Version, Time: instant(u.Later.Time)}
 	}
 	for i, h := range m.Holds {
 		v.Holds[i] = holdView{Holder: h.Holder, Reason: h.Reason, Since: instant(h.Since)}

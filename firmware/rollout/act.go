@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/otago-iot/otago/firmware"
@@ -54,7 +55,11 @@ func (r *runner) act(ctx context.Context, m Member, do fsm.ActionKind) {
 	}
 	r.busy[m.Endpoint] = struct{}{}
 	r.actions.Add(1)
-	r.pool.Run(func() {
+	pool := &r.pool
+	if do == fsm.ActionStart { // it may read the device, which may be silent
+		pool = &r.starts
+	}
+	pool.Run(func() {
 		defer r.actions.Done()
 		x := perform()
 		x.endpoint, x.action = m.Endpoint, do
@@ -141,7 +146,7 @@ func (r *runner) unfit(ctx context.Context, m *Member, asked *stored, image *sto
 	if err != nil {
 		return "", err
 	}
-	if ok, known := r.m.compatible(*image, d); known && !ok && !asked.Update.Force {
+	if ok, known := compatible(image, &d); known && !ok && !asked.Update.Force {
 		return fsm.SkipIncompatible, nil
 	}
 	if asked.Downgrade {
@@ -165,7 +170,7 @@ func (r *runner) version(ctx context.Context, endpoint string) (string, error) {
 		return "", nil
 	}
 	version, _ := v.Text()
-	return version, err
+	return strings.Trim(version, " \t\r\n\x00"), err
 }
 
 // placeOf returns the place of a member by the phase of its update.

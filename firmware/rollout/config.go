@@ -22,6 +22,8 @@ type (
 	Event = store.RolloutEvent
 	// Store is what a back end keeps of rollouts.
 	Store = store.Rollouts
+	// Selector selects devices by what is known of them.
+	Selector = firmware.Selector
 	// Stage says how far a rollout goes before it waits and looks.
 	Stage = fsm.Stage
 	// Window is a part of some days, in which members install.

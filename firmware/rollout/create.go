@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/internal/ulid"
 	"github.com/otago-iot/otago/firmware/rollout/fsm"
 	"github.com/otago-iot/otago/store"
@@ -88,7 +89,7 @@ func (b *batch) fill(ctx context.Context) error {
 		return err
 	}
 	last := true
-	for d, err := range b.r.m.selectPage(ctx, *asked.Select, asked.After, chunk) {
+	for d, err := range b.r.m.updates.Select(ctx, *asked.Select, asked.After, chunk) {
 		if d.Endpoint != "" {
 			asked.After, last = d.Endpoint, false
 		}
@@ -248,7 +249,7 @@ func (m *Manager) device(ctx context.Context, endpoint string) (store.Device, er
 
 // judge returns why a device is not updated, as far as its facts are known.
 func (m *Manager) judge(asked *stored, image *store.Image, d *store.Device) fsm.SkipReason {
-	if ok, known := m.compatible(*image, *d); known && !ok && !asked.Update.Force {
+	if ok, known := compatible(image, d); known && !ok && !asked.Update.Force {
 		return fsm.SkipIncompatible
 	}
 	version := d.Firmware.Version
@@ -261,12 +262,30 @@ func (m *Manager) judge(asked *stored, image *store.Image, d *store.Device) fsm.
 	return lower(asked, image, version)
 }
 
+// compatible reports whether an image is made for a device, as far as its facts are known.
+func compatible(image *store.Image, d *store.Device) (ok, known bool) {
+	c := &image.Compatible
+	ok, known = true, true
+	for _, x := range []struct{ want, have string }{
+		{c.Manufacturer, d.Facts.Manufacturer}, {c.Model, d.Facts.Model}, {c.Hardware, d.Facts.Hardware},
+	} {
+		switch {
+		case x.want == "" || x.want == x.have:
+		case x.have == "" && d.Facts.Read.IsZero():
+			known = false
+		default:
+			ok = false
+		}
+	}
+	return ok, known || !ok
+}
+
 // lower returns SkipNotComparable if the image is no higher version than a device runs.
 func lower(asked *stored, image *store.Image, version string) fsm.SkipReason {
 	if asked.Downgrade || version == image.Version {
 		return ""
 	}
-	if n, ok := compareVersions(image.Version, version); !ok || n < 0 {
+	if n, ok := firmware.CompareVersions(image.Version, version); !ok || n < 0 {
 		return fsm.SkipNotComparable
 	}
 	return ""

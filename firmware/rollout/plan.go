@@ -110,7 +110,7 @@ func (m *Manager) Plan(ctx context.Context, q Request) (DryRun, error) {
 func (m *Manager) targets(ctx context.Context, q *Request) iter.Seq2[store.Device, error] {
 	if q.Select != nil {
 		return func(yield func(store.Device, error) bool) {
-			for d, err := range m.selectPage(ctx, *q.Select, "", 0) {
+			for d, err := range m.updates.Select(ctx, *q.Select, "", 0) {
 				if errors.Is(err, store.ErrDamaged) {
 					continue
 				}

@@ -200,7 +200,7 @@ func within(field string, err error) error {
 func (s *stored) only(d *store.Device) uint16 {
 	bits := s.named[d.Endpoint]
 	for stage, only := range s.Only {
-		if len(only.Labels) > 0 && (&Selector{Labels: only.Labels}).Match(*d) {
+		if len(only.Labels) > 0 && (Selector{Labels: only.Labels}).Match(d) {
 			bits |= 1 << stage
 		}
 	}

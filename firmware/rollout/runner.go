@@ -57,7 +57,8 @@ type runner struct {
 	orders  []*order
 	all     bool // look at all active members
 	wake    chan struct{}
-	pool    work.Pool
+	pool    work.Pool // holds, releases, cancels
+	starts  work.Pool
 	actions sync.WaitGroup
 }
 
@@ -89,7 +90,7 @@ func newRunner(m *Manager, record Rollout) *runner {
 		m: m, id: record.ID, record: record, gone: make(chan struct{}),
 		members: map[string]Member{}, granted: map[string]*time.Location{}, ready: map[string]*time.Location{}, parked: map[string]*time.Location{},
 		busy: set(), again: set(), unsure: set(), windows: map[*time.Location]*window{},
-		looks: map[string]fsm.Place{}, wake: make(chan struct{}, 1), pool: work.Pool{Limit: parallel}, all: true,
+		looks: map[string]fsm.Place{}, wake: make(chan struct{}, 1), pool: work.Pool{Limit: parallel}, starts: work.Pool{Limit: parallel}, all: true,
 	}
 }
 
