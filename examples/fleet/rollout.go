@@ -24,7 +24,8 @@ func (s *server) startRollout(ctx context.Context, image firmware.Image, c campa
 	all := 1.0
 	q := rollout.Request{
 		Name: c.Version, Image: image.ID, Targets: s.targets(), Update: c.request(), Concurrency: c.AtATime, MaxFailure: &all, Start: true,
-		Stages: []rollout.Stage{{Size: 1, Only: true}, {Share: 1}}, Only: map[int]rollout.Only{0: {Endpoints: []string{s.canary()}}},
+		Downgrade: true, // else the version of each device is read first, which single updates do not do
+		Stages:    []rollout.Stage{{Size: 1, Only: true}, {Share: 1}}, Only: map[int]rollout.Only{0: {Endpoints: []string{s.canary()}}},
 	}
 	begin := time.Now()
 	_, err := s.rollouts.Create(ctx, q)

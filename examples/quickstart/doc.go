@@ -3,6 +3,12 @@
 // devices, and prints the progress.
 //
 //	go run ./examples/quickstart
+//	go run ./examples/quickstart -devices 50 -fail 3
+//
+// With -devices it shows a rollout instead, which updates so many devices in waves: one, a tenth,
+// four tenths, and all. Those of -fail refuse the image. They are in the third wave, so that the
+// first two go well. If they are too many, the rollout stops by itself, and the program says why,
+// and what an operator would do next.
 //
 // It listens on free ports of loopback, and removes its files.
 package main

@@ -35,18 +35,45 @@ func main() {
 		os.Exit(cli.Status("quickstart device", os.Stderr, runDevice(context.Background())))
 	}
 	os.Exit(cli.Main("quickstart", os.Stderr, func(ctx context.Context) error {
-		fs := cli.NewFlagSet(os.Stderr, "quickstart", "", "shows a whole firmware update on one machine. It needs no flags.")
-		if err := cli.Parse(fs, os.Args[1:], os.LookupEnv); err != nil {
+		q, err := parse(os.Args[1:])
+		if err != nil {
 			return err
 		}
-		return quickstart{imageSize: 4 << 20, limit: 55 * time.Second}.run(ctx, newShow(os.Stdout, isTerminal(os.Stdout)))
+		return q.run(ctx, newShow(os.Stdout, isTerminal(os.Stdout)))
 	}))
+}
+
+// parse returns what the flags ask for.
+func parse(args []string) (quickstart, error) {
+	q := quickstart{imageSize: 4 << 20, limit: 55 * time.Second}
+	fs := cli.NewFlagSet(os.Stderr, "quickstart", "[flags]",
+		"shows a whole firmware update on one machine, or with -devices a rollout over many. It needs no flags.")
+	fs.IntVar(&q.devices, "devices", 0, "`number` of devices of a rollout in waves, up to 500; 0 updates three devices without one")
+	fs.IntVar(&q.fail, "fail", 0, "`number` of them that refuse the image")
+	if err := cli.Parse(fs, args, os.LookupEnv); err != nil {
+		return q, err
+	}
+	if err := cli.NoArguments(fs); err != nil {
+		return q, err
+	}
+	switch {
+	case q.devices < 0 || q.devices > 500:
+		return q, cli.Usagef("-devices %d is not 0 to 500", q.devices)
+	case q.fail < 0 || q.fail > q.devices:
+		return q, cli.Usagef("-fail %d is not 0 to -devices %d", q.fail, q.devices)
+	}
+	if q.devices > 0 {
+		q.imageSize, q.limit = 256<<10, 3*time.Minute
+	}
+	return q, nil
 }
 
 // quickstart is the configuration of a run.
 type quickstart struct {
 	imageSize int           // bytes
 	limit     time.Duration // for the whole run
+	devices   int           // of a rollout; 0 for none
+	fail      int           // how many of them refuse the image
 }
 
 // run runs the server, the devices and the updates, and removes their files.
@@ -83,15 +110,25 @@ func (q quickstart) run(ctx context.Context, s *show) (err error) {
 		served <- err
 	}()
 	running, deviceCtx := errgroup.WithContext(ctx)
-	for _, e := range endpoints {
-		device := process{Endpoint: e.name, Server: server.URL(backend.CoAP), Dir: filepath.Join(dir, e.name), Rate: e.rate}
+	var devices []func(context.Context) error
+	body := func() error { return q.update(ctx, s, server.Manager()) }
+	if q.devices > 0 {
+		w := newWaves(q, server, dir)
+		devices, body = w.devices(), func() error { return w.run(ctx, s) }
+	} else {
+		for _, e := range endpoints {
+			device := process{Endpoint: e.name, Server: server.URL(backend.CoAP), Dir: filepath.Join(dir, e.name), Rate: e.rate}
+			devices = append(devices, device.run)
+		}
+	}
+	for _, run := range devices {
 		running.Go(func() error {
-			err := device.run(deviceCtx)
+			err := run(deviceCtx)
 			cancel(err)
 			return err
 		})
 	}
-	err = q.update(ctx, s, server.Manager())
+	err = body()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = fmt.Errorf("%w\n%w", cause, err)
 	}

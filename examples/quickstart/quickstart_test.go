@@ -70,6 +70,36 @@ func TestQuickstartSaysWhatFailed(t *testing.T) {
 	require.Contains(t, out, "(transferring)")
 }
 
+// TestRollout checks that a rollout over devices of which some refuse the image stops by itself.
+func TestRollout(t *testing.T) {
+	out, err := play(t, t.Context(), quickstart{imageSize: 1 << 14, limit: 2 * time.Minute, devices: 12, fail: 3}, false)
+	require.NoError(t, err, out)
+	require.Regexp(t, `wave 1 +1 devices +1 updated\n`, out)
+	require.Regexp(t, `wave 3 +3 devices +.*3 failed\n`, out)
+	require.Regexp(t, `The rollout has stopped by itself: [23] of [23] devices are bad, more than 5 % of 20\.\n`, out)
+	require.Regexp(t, `\d devices run 1\.1\.0, 7 still run 1\.0\.0, and 3 have failed:\n(  sensor-0\d\d  failed: device_result \(integrity_failed\)\n){3}`, out)
+	require.Contains(t, out, "/resume")
+	require.NotContains(t, out, "\x1b")
+}
+
+func TestRolloutOnATerminal(t *testing.T) {
+	out, err := play(t, t.Context(), quickstart{imageSize: 1 << 14, limit: 2 * time.Minute, devices: 4}, true)
+	require.NoError(t, err, out)
+	require.Contains(t, out, "\x1b[5A\x1b[2K", "bars are redrawn in place")
+	require.Regexp(t, `wave 4 +2 devices +`+strings.Repeat("█", barWidth)+` 2 updated`, out)
+	require.Contains(t, out, "Every device has ended: 4 succeeded, 0 failed, 0 rolled back, 0 skipped.")
+}
+
+func TestFlags(t *testing.T) {
+	for _, args := range []string{"-devices -1", "-devices 501", "-fail 1", "-devices 2 -fail 3", "extra"} {
+		_, err := parse(strings.Fields(args))
+		require.ErrorIs(t, err, cli.ErrUsage, args)
+	}
+	q, err := parse(nil)
+	require.NoError(t, err)
+	require.Zero(t, q.devices, "without flags there is no rollout")
+}
+
 func TestQuickstartInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(2*time.Second, func() { cancel(errors.New("interrupted")) })

@@ -17,7 +17,6 @@ import (
 	"github.com/otago-iot/otago/examples/internal/cli"
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/lwm2m"
-	"github.com/otago-iot/otago/store"
 	"github.com/otago-iot/otago/store/bolt"
 	"github.com/otago-iot/otago/store/memory"
 )
@@ -228,7 +227,7 @@ func (s *size) Set(text string) error {
 
 // openStore opens the store of -store and -data. If create is false, the store must exist.
 // compact is that of bolt.Config.
-func openStore(name, data string, create, compact bool) (store.Store, error) {
+func openStore(name, data string, create, compact bool) (backend.Store, error) {
 	if name == "" {
 		name = "bolt:" + filepath.Join(data, "ota.db")
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/otago-iot/otago/examples/leshan"
 	"github.com/otago-iot/otago/firmware"
 	"github.com/otago-iot/otago/firmware/httpapi"
+	"github.com/otago-iot/otago/firmware/rollout"
 	"github.com/otago-iot/otago/lwm2m"
 	"github.com/otago-iot/otago/store"
 )
@@ -29,9 +30,9 @@ import (
 // Config is the configuration of a backend. With an empty address nothing listens there; port 0
 // means a free port.
 type Config struct {
-	Store    store.Store // its owner closes it after Run
-	Images   string      // folder of the repository
-	MaxImage int64       // bytes; 0 is the library's default
+	Store    Store  // its owner closes it after Run
+	Images   string // folder of the repository
+	MaxImage int64  // bytes; 0 is the library's default
 
 	// Server and Manager have limits; Listen fills in the rest.
 	Server  lwm2m.ServerConfig
@@ -58,6 +59,12 @@ type Config struct {
 	Logger      *slog.Logger
 
 	PublicPrefix string // of firmware.DeliveryConfig
+}
+
+// Store keeps what there is to know of devices, images, updates and rollouts.
+type Store interface {
+	store.Store
+	store.Rollouts
 }
 
 // A Door is one of the listeners of a backend.
@@ -87,6 +94,8 @@ type Backend struct {
 	config  Config
 	server  *lwm2m.Server
 	manager *firmware.Manager
+
+	rollouts *rollout.Manager
 	// delivery is mounted on server and on the doors for downloads.
 	delivery *firmware.Delivery
 	bridge   *leshan.Bridge // nil without a Leshan.Sink
@@ -132,7 +141,13 @@ func Listen(ctx context.Context, config Config) (_ *Backend, err error) {
 	b.server.HandleFunc("/", b.delivery.ServeCoAP)
 	manager := config.Manager
 	manager.Delivery, manager.Inventory, manager.Logger = b.delivery, true, config.Logger
+	manager.Keep = func(ctx context.Context, kind store.Kind, id string) (string, error) {
+		return b.rollouts.Keep(ctx, kind, id) // it is there before Run deletes anything
+	}
 	if b.manager, err = firmware.NewManager(b.server, config.Store, images, manager); err != nil {
+		return nil, err
+	}
+	if b.rollouts, err = rollout.NewManager(b.server, b.manager, config.Store, rollout.Config{Logger: config.Logger}); err != nil {
 		return nil, err
 	}
 	if err := b.listen(ctx); err != nil {
@@ -201,6 +216,9 @@ func (b *Backend) Close() {
 // Manager returns the manager, for functions that the API lacks.
 func (b *Backend) Manager() *firmware.Manager { return b.manager }
 
+// Rollouts returns the manager of rollouts.
+func (b *Backend) Rollouts() *rollout.Manager { return b.rollouts }
+
 // URL returns the URL of a door, such as coap://127.0.0.1:5683 or http://127.0.0.1:8080, or "" if
 // it does not listen.
 func (b *Backend) URL(door Door) string {
@@ -238,6 +256,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		group.Go(func() error { return b.server.Serve(ctx, b.withDeviceTLS(l)) })
 	}
 	group.Go(func() error { return b.manager.Run(ctx) })
+	group.Go(func() error { return b.rollouts.Run(ctx) })
 	if b.bridge != nil {
 		group.Go(func() error { return b.bridge.Run(ctx) })
 	}

@@ -27,6 +27,9 @@ type Device struct {
 	Dir, Version string
 	// Started is called after each start, with the running version. Default: nothing.
 	Started func(version string)
+	// Refuses is asked when a package is complete: if it returns true, the device finds fault with
+	// it (Result 5). Default: the device takes all packages that Inspect takes.
+	Refuses func() bool
 }
 
 // Run registers and accepts updates until ctx ends, then returns nil. It "starts" an installed
@@ -42,7 +45,13 @@ func (d Device) Run(ctx context.Context) error {
 
 // boot runs the current version until ctx ends or another version must start.
 func (d Device) boot(ctx context.Context) (err error) {
-	slots, err := device.OpenSlots(d.Dir, device.SlotConfig{Inspect: Inspect, Version: d.Version})
+	inspect := func(image io.Reader, size int64) (device.PackageInfo, error) {
+		if d.Refuses != nil && d.Refuses() {
+			return device.PackageInfo{}, device.ErrIntegrity
+		}
+		return Inspect(image, size)
+	}
+	slots, err := device.OpenSlots(d.Dir, device.SlotConfig{Inspect: inspect, Version: d.Version})
 	if err != nil {
 		return err
 	}
